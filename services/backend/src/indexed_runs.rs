@@ -32,8 +32,8 @@ impl IndexedRuns {
         Self { rest: Some(range) }
     }
 
-    /// The runs after this one, whose row in the index is, or was, `key`. All of them if
-    /// the run is unknown.
+    /// The runs after this one, whose row in the index is, or was, `key`. A list that began anew after an
+    /// unknown run might never end.
     pub(crate) async fn after(
         deps: &Deps,
         call: &Call,
@@ -42,8 +42,8 @@ impl IndexedRuns {
         key: impl Fn(RunNumber) -> Key,
     ) -> Result<Self> {
         let number = match last {
-            PageEnd { cursor: "", run_id, .. } if is_run_id(run_id) => run_number(deps, call, run_id).await?,
-            PageEnd { cursor: "", .. } => None,
+            PageEnd { cursor: "", run_id: "", .. } => None,
+            PageEnd { cursor: "", run_id, .. } => Some(run_number(deps, call, run_id).await?),
             PageEnd { run_id: "", cursor, list } => Some(Cursor::decode_newest_first(cursor, *list)?),
             _ => return Err(Error::field("cursor", "excludes `after_run_id`: set one of them")),
         };
@@ -122,14 +122,19 @@ impl<F: Fn(&Props) -> bool> LinkedRuns<F> {
 }
 
 /// The number of a live or deleted run.
-async fn run_number(deps: &Deps, call: &Call, run_id: &str) -> Result<Option<RunNumber>> {
+async fn run_number(deps: &Deps, call: &Call, run_id: &str) -> Result<RunNumber> {
     let snapshot = deps.store.snapshot().await?;
-    Ok(match head_get(snapshot.as_ref(), call.project, &RunId::new(run_id)).await? {
+    let head = match is_run_id(run_id) {
+        true => head_get(snapshot.as_ref(), call.project, &RunId::new(run_id)).await?,
+        false => None,
+    };
+    let number = match head {
         Some(Head::Live(number)) => Some(number),
         // A list can continue after a run that was deleted since the previous page.
         Some(Head::Tombstone(tombstone)) => tombstone.number.map(RunNumber),
         None => None,
-    })
+    };
+    number.ok_or_else(|| Error::not_found("run", run_id))
 }
 
 /// Counts of runs by hour of creation, in the caller's local time.
