@@ -204,11 +204,18 @@ impl Committer {
         pending.answer_visible();
         pending.answer_durable();
         if self.reclaimer.look(engine)? {
-            // The published snapshot is older than the merge.
-            self.shared.publish(engine, self.visible);
-            engine.delete_merged(CommitMark { version: self.version, synced: self.synced })?;
+            self.delete_replaced_files(engine)?;
         }
         Ok(())
+    }
+
+    /// Deletes the files that a merge has replaced, unless an older snapshot needs them.
+    fn delete_replaced_files(&mut self, engine: &Engine) -> Result<()> {
+        // The published snapshot must be newer than the merge, and the memtable not empty. So the
+        // mark of the last commit is written again.
+        engine.write(&Effects::default(), CommitMark { version: self.version, synced: self.synced })?;
+        self.shared.publish(engine, self.visible);
+        engine.seal_memtable()
     }
 
     fn sync(&mut self, engine: &Engine) -> Result<()> {

@@ -62,10 +62,13 @@ pub(super) struct EngineSize {
     pub(super) entries: u64,
     pub(super) memtable_entries: u64,
     pub(super) memtable_bytes: u64,
+    pub(super) sealed_memtables: usize,
     /// Tombstones in tables.
     pub(super) tombstones: u64,
     /// Size of the tables.
     pub(super) bytes: u64,
+    /// Earlier sets of tables that are still kept.
+    pub(super) old_versions: usize,
 }
 
 #[derive(Clone)]
@@ -268,14 +271,11 @@ impl Engine {
             self.flush()?;
             std::thread::park_timeout(STALL_PAUSE);
         }
-        if is_full {
-            self.rows.rotate_memtable().map_err(engine_error)?;
-        }
-        Ok(())
+        if is_full { self.seal_memtable() } else { Ok(()) }
     }
 
-    /// Merges all tables, which drops deleted rows, next to other calls. The files are deleted by
-    /// `delete_merged`.
+    /// Merges all tables, which drops deleted rows, next to other calls. The files that this replaces are
+    /// deleted by `seal_memtable`.
     pub(super) fn merge_all(&self) -> Result<()> {
         self.empty_memtables()?;
         self.rows.major_compact().map_err(engine_error)?;
@@ -284,21 +284,16 @@ impl Engine {
         self.rows.major_compact().map_err(engine_error)
     }
 
-    /// Deletes the files that a merge has replaced, unless an older snapshot needs them. The engine does so when
-    /// it seals a memtable, which must not be empty: the mark of the last commit is written again.
-    pub(super) fn delete_merged(&self, mark: CommitMark) -> Result<()> {
-        self.write(&Effects::default(), mark)?;
-        self.empty_memtables()
-    }
-
     pub(super) fn size(&self) -> EngineSize {
         let (tree, memtable) = (&self.rows.tree, self.rows.tree.active_memtable());
         EngineSize {
             entries: tree.approximate_len() as u64,
             memtable_entries: memtable.len() as u64,
             memtable_bytes: memtable.size(),
+            sealed_memtables: tree.sealed_memtable_count(),
             tombstones: tree.tombstone_count(),
             bytes: tree.disk_space(),
+            old_versions: tree.version_free_list_len(),
         }
     }
 
@@ -308,9 +303,21 @@ impl Engine {
         status.map_or(0, |status| status.f_bavail.saturating_mul(status.f_frsize))
     }
 
+    /// Lets a worker move the content of the memtable to a table, without waiting for it. If there is content,
+    /// the engine also deletes files here: those replaced before any snapshot was taken that is still open.
+    pub(super) fn seal_memtable(&self) -> Result<()> {
+        self.rows.rotate_memtable().map(drop).map_err(engine_error)
+    }
+
+    /// Lets all flushes wait while the answer is held.
+    #[cfg(test)]
+    pub(super) fn hold_flushes(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.rows.tree.get_flush_lock()
+    }
+
     /// Moves all content to tables.
     pub(super) fn empty_memtables(&self) -> Result<()> {
-        self.rows.rotate_memtable().map_err(engine_error)?;
+        self.seal_memtable()?;
         while self.rows.sealed_memtable_count() > 0 {
             // Fails if a worker has failed, in which case this would never end.
             self.flush()?;

@@ -24,24 +24,29 @@ const FREE_PER_BYTE: u64 = 2;
 pub(super) const INTERVAL: Duration = Duration::from_secs(3);
 /// Bytes written in an interval from which the store is not quiet.
 const BUSY_BYTES: u64 = 256 << 10;
+/// Pause between merges. One leaves the tombstones of rows that were deleted meanwhile, or all if it failed.
+const PAUSE: Duration = Duration::from_secs(60);
 
 pub(super) struct Reclaimer {
     since: Instant,
     /// Size of the memtable at that time.
     memtable_bytes: u64,
     merge: Option<JoinHandle<Result<()>>>,
-    /// Tombstones that the last merge left, because a snapshot was open that needs them, or it failed.
-    left: u64,
+    merged_at: Option<Instant>,
+    /// Whether files that the last merge has replaced may be left.
+    has_replaced_files: bool,
 }
 
 impl Default for Reclaimer {
     fn default() -> Self {
-        Self { since: Instant::now(), memtable_bytes: 0, merge: None, left: 0 }
+        let since = Instant::now();
+        Self { since, memtable_bytes: 0, merge: None, merged_at: None, has_replaced_files: false }
     }
 }
 
 impl Reclaimer {
-    /// Starts a merge at the end of a quiet interval, if it would free much. Returns whether one has ended.
+    /// Starts a merge at the end of a quiet interval, if it would free much. Returns whether to delete files
+    /// that one has replaced. Commits wait for this call, so it waits for no flush.
     pub(super) fn look(&mut self, engine: &Engine) -> Result<bool> {
         if self.since.elapsed() < INTERVAL {
             return Ok(false);
@@ -51,27 +56,33 @@ impl Reclaimer {
         let written = size.memtable_bytes.checked_sub(self.memtable_bytes);
         let is_quiet = written.is_some_and(|written| written < BUSY_BYTES);
         (self.since, self.memtable_bytes) = (Instant::now(), size.memtable_bytes);
-        let has_ended = self.merge.as_ref().is_some_and(JoinHandle::is_finished);
-        if has_ended {
-            self.finish();
-            self.left = size.tombstones;
-        }
-        self.left = self.left.min(size.tombstones);
-        if is_quiet && self.merge.is_none() {
-            if size.memtable_entries >= LEAST_TOMBSTONES {
-                // They may be tombstones, which only tables count.
-                engine.empty_memtables()?;
-            } else if self.is_worthwhile(&size, engine) {
-                self.start(engine.clone());
+        if let Some(merge) = &self.merge {
+            let has_ended = merge.is_finished();
+            if has_ended {
+                self.finish();
+                (self.merged_at, self.has_replaced_files) = (Some(Instant::now()), true);
             }
+            return Ok(has_ended);
         }
-        Ok(has_ended)
+        // An open snapshot may have needed them the last time.
+        self.has_replaced_files &= size.old_versions > 1;
+        if self.has_replaced_files || !is_quiet || size.sealed_memtables > 0 || size.bytes > MOST_BYTES {
+            return Ok(self.has_replaced_files);
+        }
+        if size.memtable_entries >= LEAST_TOMBSTONES {
+            // They may be tombstones, which only tables count.
+            engine.seal_memtable()?;
+            self.memtable_bytes = 0;
+        } else if self.is_worthwhile(&size, engine) {
+            self.start(engine.clone());
+        }
+        Ok(false)
     }
 
     fn is_worthwhile(&self, size: &EngineSize, engine: &Engine) -> bool {
-        size.tombstones >= self.left + LEAST_TOMBSTONES
+        self.merged_at.is_none_or(|at| at.elapsed() >= PAUSE)
+            && size.tombstones >= LEAST_TOMBSTONES
             && size.tombstones >= size.entries / ENTRIES_PER_TOMBSTONE
-            && size.bytes <= MOST_BYTES
             && engine.free_bytes() / FREE_PER_BYTE >= size.bytes
     }
 
@@ -89,10 +100,7 @@ impl Reclaimer {
             None | Some(Ok(Ok(()))) => {}
             Some(Ok(Err(error))) => {
                 let error = shared::error_chain(&error);
-                tracing::warn!(
-                    error,
-                    "failed to reclaim the space of deleted rows; will retry after more deletions"
-                );
+                tracing::warn!(error, "failed to reclaim the space of deleted rows; will retry");
             }
             Some(Err(_)) => tracing::error!("the thread that reclaims space panicked"),
         }

@@ -32,10 +32,29 @@ fn size_of(store: &Path) -> u64 {
     size
 }
 
-/// A reclaimer at the end of a quiet interval.
-fn due(engine: &Engine, left: u64) -> Reclaimer {
-    let EngineSize { memtable_bytes, .. } = engine.size();
-    Reclaimer { since: Instant::now() - INTERVAL, memtable_bytes, left, ..Reclaimer::default() }
+/// Moves to the end of a quiet interval, and looks at the store.
+fn look(reclaimer: &mut Reclaimer, engine: &Engine) -> bool {
+    reclaimer.since = Instant::now() - INTERVAL;
+    reclaimer.memtable_bytes = engine.size().memtable_bytes;
+    reclaimer.look(engine).unwrap()
+}
+
+/// Waits for the merge, and looks at the store.
+fn end_merge(reclaimer: &mut Reclaimer, engine: &Engine) {
+    assert!(reclaimer.merge.is_some(), "a merge was started");
+    while !reclaimer.merge.as_ref().is_some_and(JoinHandle::is_finished) {
+        std::thread::yield_now();
+    }
+    // What was sealed during the merge is flushed after it.
+    engine.empty_memtables().unwrap();
+    assert!(look(reclaimer, engine), "the merge has ended");
+    assert!(reclaimer.merge.is_none());
+}
+
+/// Deletes the files that a merge has replaced.
+fn delete_replaced_files(engine: &Engine) {
+    write(engine, 100, std::iter::empty());
+    engine.empty_memtables().unwrap();
 }
 
 #[test]
@@ -51,31 +70,55 @@ fn space_of_deleted_rows_is_reclaimed_once_the_store_is_quiet() {
     write(&engine, 11, large);
     engine.empty_memtables().unwrap();
     let full = size_of(directory.path());
-    write(&engine, 12, (1..ROWS + 200).map(|number| (number, None)));
+    write(&engine, 12, (1..ROWS / 2).chain(ROWS..ROWS + 200).map(|number| (number, None)));
     engine.empty_memtables().unwrap();
-    assert!(size_of(directory.path()) >= full && engine.size().tombstones >= ROWS / 2);
+    assert!(size_of(directory.path()) >= full && engine.size().tombstones >= ROWS / 3);
 
-    let mut reclaimer = due(&engine, 0);
+    let mut reclaimer = Reclaimer { since: Instant::now() - INTERVAL, ..Reclaimer::default() };
     write(&engine, 13, [(2 * ROWS, Some(vec![0; BUSY_BYTES as usize].into()))].into_iter());
     reclaimer.look(&engine).unwrap();
     assert!(reclaimer.merge.is_none(), "the store is busy");
-    let mut reclaimer = due(&engine, ROWS);
-    reclaimer.look(&engine).unwrap();
-    assert!(reclaimer.merge.is_none(), "the last merge left these tombstones");
-    let mut reclaimer = due(&engine, 0);
-    reclaimer.look(&engine).unwrap();
-    assert!(reclaimer.merge.is_some());
-    while !reclaimer.merge.as_ref().is_some_and(JoinHandle::is_finished) {
-        std::thread::yield_now();
+    assert!(!look(&mut reclaimer, &engine));
+    // Deletions during the merge.
+    write(&engine, 14, (ROWS / 2..ROWS).map(|number| (number, None)));
+    end_merge(&mut reclaimer, &engine);
+    delete_replaced_files(&engine);
+    let half = size_of(directory.path());
+    assert!(half < full * 2 / 3, "{half} of {full} bytes");
+
+    while look(&mut reclaimer, &engine) {
+        delete_replaced_files(&engine);
     }
-    let mut reclaimer = Reclaimer { merge: reclaimer.merge.take(), ..due(&engine, 0) };
-    assert!(reclaimer.look(&engine).unwrap(), "the merge has ended");
-    engine.delete_merged(CommitMark { version: Version(13), synced: Version(0) }).unwrap();
+    assert!(reclaimer.merge.is_none(), "merges have pauses");
+    reclaimer.merged_at = Some(Instant::now() - PAUSE);
+    look(&mut reclaimer, &engine);
+    end_merge(&mut reclaimer, &engine);
+    delete_replaced_files(&engine);
     let left = size_of(directory.path());
     assert!(left < full / 20, "{left} of {full} bytes");
     assert_eq!(engine.get_latest(b"row 000000").unwrap(), Some(value(0)));
     assert_eq!(engine.get_latest(b"row 000001").unwrap(), None);
-    let mut reclaimer = due(&engine, 0);
-    reclaimer.look(&engine).unwrap();
+    while look(&mut reclaimer, &engine) {
+        delete_replaced_files(&engine);
+    }
+    reclaimer.merged_at = Some(Instant::now() - PAUSE);
+    look(&mut reclaimer, &engine);
     assert!(reclaimer.merge.is_none(), "nothing is left to reclaim");
+}
+
+/// Otherwise commits would wait, for as long as the engine merges tables.
+#[test]
+fn a_look_does_not_wait_for_a_flush() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = Engine::open(directory.path(), &Settings::default()).unwrap();
+    write(&engine, 1, (0..LEAST_TOMBSTONES).map(|number| (number, None)));
+    let flushes = engine.hold_flushes();
+    let mut reclaimer = Reclaimer::default();
+    look(&mut reclaimer, &engine);
+    let size = engine.size();
+    assert_eq!((size.memtable_entries, size.sealed_memtables), (0, 1));
+    write(&engine, 2, (0..LEAST_TOMBSTONES).map(|number| (number, None)));
+    look(&mut reclaimer, &engine);
+    assert_eq!(engine.size().sealed_memtables, 1, "no more are sealed until that one is flushed");
+    drop(flushes);
 }
