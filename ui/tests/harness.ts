@@ -183,7 +183,7 @@ export class Project {
     await this.#line();
   }
 
-  /** Tracks images of 900 × 900 pixels in the live run. Resolves when the server has them. */
+  /** Tracks images of 900 × 1200 pixels in the live run. Resolves when the server has them. */
   async images(count: number): Promise<void> {
     this.#process.stdin.write(`images ${count}\n`);
     await this.#line();

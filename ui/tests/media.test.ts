@@ -34,6 +34,14 @@ describe.each(['light', 'dark'] as const)('in %s', theme => {
   });
 });
 
+/** The first image is as high as its box at most. */
+async function fits(page: Page, within: string): Promise<void> {
+  const image = page.locator(`${within} [role=img]`).first();
+  const [box, own] = [(await image.boundingBox())!, (await image.locator('canvas').boundingBox())!];
+  expect(own.height).toBeLessThanOrEqual(box.height + 0.5);
+  expect(own.y).toBeGreaterThanOrEqual(box.y - 0.5);
+}
+
 async function colors(page: Page): Promise<number[]> {
   return page.locator('canvas[data-drawn]').evaluateAll(all =>
     all.map(canvas => {
@@ -221,19 +229,20 @@ test('a grid of large images transfers reduced ones, and the viewer shows the wh
       .evaluateAll(all => all.map(canvas => (canvas as HTMLCanvasElement).width));
   await page.goto(`${visit.base}/runs/${site.runs.live}?tab=media&size=240`);
   await eventually('all are drawn', async () => (await widths('.object')).length === 6);
-  expect(await widths('.object')).toEqual(Array.from({ length: 6 }, () => 256));
+  expect(await widths('.object')).toEqual(Array.from({ length: 6 }, () => 192));
   const grid = await read();
   expect(new Set(grid.map(([path]) => path))).toEqual(new Set(['thumbnail?size=256']));
   const bytes = grid.reduce((sum, [, size]) => sum + size, 0);
-  console.info(`${grid.length} reduced images of 2.4 MB each: ${bytes} bytes`);
+  console.info(`${grid.length} reduced images of 3.2 MB each: ${bytes} bytes`);
   // The images are noise, which is as large in a PNG as in memory.
   const each = bytes / grid.length;
   expect(each).toBeGreaterThan(0);
-  expect(each).toBeLessThan(256 * 256 * 4 * 1.1);
-  expect(await page.locator('.object [role=img]').first().getAttribute('title')).toBe('900 × 900');
+  expect(each).toBeLessThan(192 * 256 * 4 * 1.1);
+  expect(await page.locator('.object [role=img]').first().getAttribute('title')).toBe('900 × 1200');
   await page.locator('button.open').first().press('Enter');
   await eventually('it is shown', async () => (await widths('dialog')).length === 1);
   expect(await widths('dialog')).toEqual([900]);
+  for (const place of ['.object', 'dialog']) await fits(page, place);
   const others = (await read()).map(([path]) => path).slice(grid.length);
   expect(others.map(path => path.includes('thumbnail'))).toEqual([false]);
   await visit.close();

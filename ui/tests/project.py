@@ -117,7 +117,7 @@ def main() -> None:
             print(late.hash, flush=True)
             continue
         if line.startswith("images "):
-            live.track([Image(noise(900)) for _ in range(int(line.removeprefix("images ")))], name="noise", step=step)
+            live.track([Image(noise(900, 1200)) for _ in range(int(line.removeprefix("images ")))], name="noise", step=step)
             live.flush()
             print(step, flush=True)
             continue
@@ -203,18 +203,18 @@ def picture(number: int, sharp: float, size: int = 64) -> bytes:
             distance = abs(math.hypot(x - size / 2, y - size / 2) - 8 - 5 * number)
             light = math.exp(-distance / (1 + 12 * (1 - sharp)))
             rows += bytes((int(40 + 200 * light), int(60 + 40 * number * light), int(90 + 100 * (1 - light))))
-    return png(size, rows)
+    return png(size, size, rows)
 
 
-def noise(size: int) -> bytes:
+def noise(width: int, height: int) -> bytes:
     """A PNG that cannot be compressed."""
-    return png(size, b"".join(b"\0" + random.randbytes(3 * size) for _ in range(size)))
+    return png(width, height, b"".join(b"\0" + random.randbytes(3 * width) for _ in range(height)))
 
 
-def png(size: int, rows: bytes) -> bytes:
+def png(width: int, height: int, rows: bytes) -> bytes:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-    header = struct.pack(">IIBBBBB", size, size, 8, 2, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(rows))) + chunk(b"IEND", b"")
 
 

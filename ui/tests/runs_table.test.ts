@@ -92,6 +92,27 @@ test('columns are moved, pinned, resized and hidden, and the URL has it', async 
   });
 });
 
+test('the usual columns come back by a reset and by going back', async () => {
+  await site.visit(`/runs?q=${SWEEP}`, async ({ page }) => {
+    await page.waitForSelector('.window .name a');
+    const usual = await titles(page);
+    const hide = async (): Promise<void> => {
+      await page.focus('button[aria-label="Column Created"]');
+      await page.keyboard.press('Enter');
+      await page.click('[role=menuitem]:text-is("Hide"):visible');
+      await eventually('it is hidden', async () => !(await titles(page)).includes('Created'));
+    };
+    const isUsual = async (): Promise<boolean> => String(await titles(page)) === String(usual);
+    await hide();
+    await page.goBack();
+    await eventually('it is back', isUsual);
+    await hide();
+    await page.click('button:text-is("Columns")');
+    await page.click('dialog button:text-is("Reset")');
+    await eventually('it is back again', isUsual);
+  });
+});
+
 test('results are in view on a small screen', async () => {
   await site.visit(
     `/runs?q=${SWEEP}`,

@@ -12,7 +12,10 @@ test('numbers are readable', () => {
   check(-0.000012346, '−1.235e−5');
   check(1_234_567, '1\u202f234\u202f567');
   check(1234.5678, '1\u202f234.6');
-  check(12_345_678, '1.235e7');
+  check(20_240_115, '20\u202f240\u202f115');
+  check(-20_240_116, '−20\u202f240\u202f116');
+  check(12_345_678.5, '1.235e7');
+  check(1e16, '1e16');
   check(NaN, 'NaN');
   check(-Infinity, '−∞');
   check(2n ** 70n, '1\u202f180\u202f591\u202f620\u202f717\u202f411\u202f303\u202f424');
@@ -40,6 +43,9 @@ test('labels of neighboring ticks differ', () => {
   expect(tickLabels([0.1, 0.2, 0.3])).toEqual(['0.1', '0.2', '0.3']);
   expect(tickLabels([0, 2e-7, 4e-7])).toEqual(['0', '2e−7', '4e−7']);
   expect(tickLabels([1.00001, 1.00002])).toEqual(['1.00001', '1.00002']);
+  expect(tickLabels([20_000_045, 20_000_050])).toEqual(['20\u202f000\u202f045', '20\u202f000\u202f050']);
+  expect(tickLabels([0, 5e6, 1e7])).toEqual(['0', '5\u202f000\u202f000', '10\u202f000\u202f000']);
+  expect(tickLabels([1e11, 2e11])).toEqual(['1e11', '2e11']);
 });
 
 test('durations have two units', () => {

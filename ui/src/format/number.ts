@@ -4,11 +4,11 @@ const SIGNIFICANT_DIGITS = 5;
 const SMALLEST_PLAIN = 1e-4;
 const LARGEST_PLAIN = 1e7;
 
-/** Rounds to `digits` significant digits; very small and very large numbers with an exponent, and one digit less. */
+/** Integers as they are; others of `digits` significant digits, the very small and large with an exponent and one less. */
 export function readable(value: number | bigint, digits = SIGNIFICANT_DIGITS): string {
   if (typeof value === 'bigint') return grouped(value.toString());
   if (!Number.isFinite(value)) return exact(value);
-  if (Number.isInteger(value) && isPlain(value)) return grouped(String(value));
+  if (Number.isSafeInteger(value)) return grouped(String(value));
   return rounded(value, isPlain(value) ? digits : digits - 1);
 }
 
@@ -44,7 +44,7 @@ export function percentChange(value: number, base: number): string {
   const percent = (100 * (value - base)) / Math.abs(base);
   if (!Number.isFinite(percent)) return '';
   const size = Math.abs(percent);
-  const text = size >= 1000 ? readable(Math.round(size)) : size.toFixed(size < 10 ? 1 : 0);
+  const text = size >= 1000 ? rounded(Math.round(size), SIGNIFICANT_DIGITS) : size.toFixed(size < 10 ? 1 : 0);
   return `${percent > 0 ? '+' : percent < 0 ? '−' : '±'}${text} %`;
 }
 
@@ -56,13 +56,18 @@ export function bytes(size: number): string {
   return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${units[unit]}`;
 }
 
+/** Integers of this size are ticks with an exponent, if few digits distinguish them. */
+const LARGE_TICK = 1e9;
+const FEW_DIGITS = 4;
+
 /** Labels of ticks: with enough decimals that neighbors differ. */
 export function tickLabels(ticks: number[]): string[] {
   const gaps = ticks.slice(1).map((tick, at) => Math.abs(tick - (ticks[at] as number)));
   const gap = Math.min(...gaps, Infinity);
   return ticks.map(tick => {
-    if (tick === 0 || !Number.isFinite(gap)) return readable(tick);
     const digits = Math.ceil(Math.log10(Math.abs(tick) / gap)) + 1;
+    const isExact = Number.isSafeInteger(tick) && (Math.abs(tick) < LARGE_TICK || digits > FEW_DIGITS);
+    if (isExact || !Number.isFinite(gap)) return readable(tick);
     return rounded(tick, Math.min(Math.max(digits, 1), 15));
   });
 }

@@ -13,7 +13,7 @@ const PROPS = {
   status: ['Status', 104],
   experiment: ['Experiment', 124],
   created: ['Created', 98],
-  duration: ['Duration', 98],
+  duration: ['Duration', 116],
   tags: ['Tags', 130],
 } as const;
 type PropName = keyof typeof PROPS;

@@ -50,6 +50,8 @@ export class RunsTable {
 
   #wanted: TableSearch = { query: '', sort: [], columns: [], by: [] };
   #signal: AbortSignal | undefined;
+  /** The columns of a URL without any. */
+  #usual: readonly DataColumn[] = [];
   /** Where more groups begin; empty: nowhere. */
   #nextGroups = '';
   #view: [rows: TableRows, first: number, end: number] = [new TableRows([], new Set()), 0, 0];
@@ -268,10 +270,12 @@ export class RunsTable {
     return row;
   }
 
-  async #chooseColumns({ query }: TableSearch, signal: AbortSignal): Promise<DataColumn[]> {
-    if (this.columns.length > 0) return [...this.columns];
-    const runs = await sampleRuns(query, signal);
-    return usualColumns(runs.map(({ params, series }) => ({ params: decodeMap(params), series })));
+  async #chooseColumns({ query }: TableSearch, signal: AbortSignal): Promise<readonly DataColumn[]> {
+    if (this.#usual.length === 0) {
+      const runs = await sampleRuns(query, signal);
+      this.#usual = usualColumns(runs.map(({ params, series }) => ({ params: decodeMap(params), series })));
+    }
+    return this.#usual;
   }
 }
 
