@@ -161,8 +161,7 @@ impl ProjectService for Backend {
         let now = (self.deps.clock)();
         let (updated_us, _) = transact(self.deps.store.as_ref(), async |mut transaction: Transaction| {
             let mut info: ProjectInfo = project_info_load(&transaction, call.project).await?;
-            let updated_us =
-                new_version(PINNED, &call, info.pinned_updated_us, if_updated_us, now)?;
+            let updated_us = new_version(PINNED, &call, info.pinned_updated_us, if_updated_us, now)?;
             info.pinned_updated_us = updated_us;
             project_info_put(transaction.batch(), call.project, &info);
             pinned_put(transaction.batch(), call.project, &pinned);

@@ -13,12 +13,7 @@ async fn info_and_pinned_sequences_are_read_back() {
     let snapshot = store.snapshot().await.unwrap();
     assert_eq!(project_info_get(&*snapshot, P).await.unwrap().name, "My project");
     assert!(pinned_get(&*snapshot, P).await.unwrap().is_empty());
-    let info = ProjectInfo {
-        name: "n".into(),
-        description: "d".into(),
-        updated_us: 1,
-        pinned_updated_us: 2,
-    };
+    let info = ProjectInfo { name: "n".into(), description: "d".into(), updated_us: 1, pinned_updated_us: 2 };
     let pinned: Vec<Vec<u8>> = (0..300).map(|at| vec![at as u8; 1_000]).collect();
     let mut batch = Batch::default();
     project_info_put(&mut batch, P, &info);

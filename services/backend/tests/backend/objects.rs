@@ -152,7 +152,8 @@ async fn a_sequence_has_its_context_as_typed_values() {
     harness.applied().await;
     let (run_id, r#type) = ("r".to_owned(), SeriesType::Texts.into());
     let sequences = vec![SeriesKey { name: "txt".into(), context: context.into() }];
-    let batch = BatchRequest { run_id: run_id.clone(), r#type, sequences: sequences.clone(), selection: None };
+    let batch =
+        BatchRequest { run_id: run_id.clone(), r#type, sequences: sequences.clone(), selection: None };
     let mut client = ObjectServiceClient::new(harness.routes());
     let batch = all(client.batch(batch).await.unwrap()).await.remove(0).sequence.unwrap();
     let step = StepRequest { run_id, r#type, sequences, ..StepRequest::default() };

@@ -160,8 +160,7 @@ async fn the_version_of_a_run_changes_exactly_when_the_run_does() {
         let value = matyan_value::cbor::encode(&matyan_value::json::parse(r#"{"data":"x"}"#).unwrap()).into();
         Kind::LogObject(pb::LogObject { name, dtype, step: Some(0), value, ..Default::default() })
     };
-    let artifact =
-        || Kind::BlobRef(pb::BlobRef { path: "a".into(), key: "k".into(), ..Default::default() });
+    let artifact = || Kind::BlobRef(pb::BlobRef { path: "a".into(), key: "k".into(), ..Default::default() });
     let changes: [(&str, Vec<Kind>); 9] = [
         ("params", vec![params(r#"{"a":1}"#)]),
         ("tag", vec![tag("t")]),

@@ -1,8 +1,8 @@
 //! Changes that must not overwrite others, and creates that are repeated.
 
 use matyan_proto::{
-    common::v1::SeriesKey,
     apps::v1::{self as apps, app_service_client::AppServiceClient},
+    common::v1::SeriesKey,
     dashboards::v1::{self as dashboards, dashboard_service_client::DashboardServiceClient},
     experiments::v1::{self as experiments, experiment_service_client::ExperimentServiceClient},
     notes::v1::{self as notes, note_service_client::NoteServiceClient},

@@ -17,10 +17,10 @@ use tonic::Code;
 use crate::harness::{self, Harness, RunSpec, Sequence, map, spec};
 
 /// A small generator of pseudo-random numbers: the tests name their seeds.
-struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -29,15 +29,15 @@ impl Random {
 }
 
 /// A project whose runs change.
-struct Project {
-    harness: Harness,
-    random: Random,
-    runs: BTreeMap<String, (RunNumber, RunSpec)>,
+pub(crate) struct Project {
+    pub(crate) harness: Harness,
+    pub(crate) random: Random,
+    pub(crate) runs: BTreeMap<String, (RunNumber, RunSpec)>,
     created: u64,
 }
 
 impl Project {
-    async fn new(seed: u64, runs: u64) -> Self {
+    pub(crate) async fn new(seed: u64, runs: u64) -> Self {
         let random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         let mut project = Self { harness: Harness::new().await, random, runs: BTreeMap::new(), created: 0 };
         for _ in 0..runs {
@@ -79,6 +79,11 @@ impl Project {
                 points,
             }];
         }
+        if self.random.below(3) > 0 {
+            run.tags = vec!["t".into()];
+            let (name, context, dtype) = ("words".to_owned(), map("{}"), "text".to_owned());
+            run.sequences.push(Sequence { name, context, dtype, points: vec![(0, 1.0)] });
+        }
         let number = self.harness.create(&run).await;
         self.runs.insert(run.id.clone(), (number, run));
     }
@@ -89,7 +94,7 @@ impl Project {
     }
 
     /// Makes a change. Returns the run that may now be somewhere else in a list, or in none.
-    async fn change(&mut self) -> Option<String> {
+    pub(crate) async fn change(&mut self) -> Option<String> {
         match self.random.below(5) {
             0 | 1 => {
                 self.create().await;

@@ -50,7 +50,8 @@ pub(super) async fn run(flags: ProjectFlags) -> Result<(), Error> {
             (shown.name, shown.description)
         }
         ProjectCommand::Set { name, description } => {
-            let set = project.update(UpdateRequest { name, description, if_updated_us: None }).await?.into_inner();
+            let set =
+                project.update(UpdateRequest { name, description, if_updated_us: None }).await?.into_inner();
             (set.name, set.description)
         }
     };
