@@ -299,48 +299,40 @@ async fn rule_39_equal_payloads_wait_once() {
     assert!(pending_bytes(&env).await < 200_000);
 }
 
-/// A run that writes more than can be applied, and another whose records are after all of its
-/// records in the log.
-#[tokio::test]
-async fn rule_40_a_flooding_run_is_overtaken_and_nothing_is_lost() {
-    let env = TestEnv::new().await;
-    // Ten MiB in a window of one.
-    let flood = |at: u64| {
-        let lines = (0..10).map(|line| (at as i64 * 10 + line, "x".repeat(10_000)));
-        lines.fold(record(0).run("flood").sent(1, at + 1, 0), |record, (step, line)| record.line(step, &line))
-    };
-    for at in 0..100 {
-        env.append([flood(at), record(0).run(&format!("small-{}", at % 7)).line(at as i64, "good")]).await;
-    }
-    let worker = env.work_with(IngestSettings { window_bytes: 1 << 20, ..super::ingest::settings() }).await;
-    env.applied(0, 199).await;
-    let read = env.read_run("flood").await.unwrap();
-    let steps: Vec<i64> = read.lines.iter().map(|line| line.number).collect();
-    assert_eq!(steps, (0..1_000).collect::<Vec<_>>());
-    for run in 0..7_usize {
-        let lines = env.read_run(&format!("small-{run}")).await.unwrap().lines.len();
-        assert_eq!(lines, (0..100).filter(|at| at % 7 == run).count());
-    }
-    worker.stop().await.unwrap();
-}
-
-/// A store that commits nothing for one run until it is opened.
-struct StuckStore {
+/// A store that commits for one run only as often as it is permitted to.
+struct HeldStore {
     inner: Arc<dyn Store>,
     cursor: Key,
-    opened: tokio::sync::Semaphore,
+    permits: tokio::sync::Semaphore,
+}
+
+impl HeldStore {
+    /// Holds the commits of a run from now on.
+    fn hold(env: &mut TestEnv, run: &str) -> Arc<Self> {
+        let (inner, cursor) = (env.deps.store.clone(), keys::cursor(P, &RunId::new(run)));
+        let held = Arc::new(Self { inner, cursor, permits: tokio::sync::Semaphore::new(0) });
+        env.deps.store = held.clone();
+        held
+    }
+
+    /// Lets all commits through.
+    fn release(&self) {
+        self.permits.close();
+    }
 }
 
 #[async_trait::async_trait]
-impl Store for StuckStore {
+impl Store for HeldStore {
     async fn snapshot(&self) -> matyan_store::Result<Box<dyn Snapshot>> {
         self.inner.snapshot().await
     }
 
     async fn commit(&self, batch: Batch) -> matyan_store::Result<Commit> {
         let mut mutations = batch.mutations.iter();
-        if mutations.any(|mutation| matches!(mutation, Mutation::Set { key, .. } if *key == self.cursor)) {
-            drop(self.opened.acquire().await.unwrap());
+        let is_held =
+            mutations.any(|mutation| matches!(mutation, Mutation::Set { key, .. } if *key == self.cursor));
+        if is_held && let Ok(permit) = self.permits.acquire().await {
+            permit.forget();
         }
         self.inner.commit(batch).await
     }
@@ -354,13 +346,40 @@ impl Store for StuckStore {
     }
 }
 
+/// A run that writes more than can be applied, and others, whose records are in between.
+#[tokio::test]
+async fn rule_40_a_flooding_run_is_overtaken_and_nothing_is_lost() {
+    let mut env = TestEnv::new().await;
+    let flooded = HeldStore::hold(&mut env, "flood");
+    // Ten MiB in a window of one.
+    let flood = |at: u64| {
+        let lines = (0..10).map(|line| (at as i64 * 10 + line, "x".repeat(10_000)));
+        lines.fold(record(0).run("flood").sent(1, at + 1, 0), |record, (step, line)| record.line(step, &line))
+    };
+    for at in 0..100 {
+        env.append([flood(at), record(0).run(&format!("small-{}", at % 7)).line(at as i64, "good")]).await;
+    }
+    let worker = env.work_with(IngestSettings { window_bytes: 1 << 20, ..super::ingest::settings() }).await;
+    let count = async |run: &str| env.read_run(run).await.map_or(0, |run| run.lines.len());
+    let small = (0..7_usize).map(|run| (format!("small-{run}"), (0..100).filter(|at| at % 7 == run).count()));
+    flooded.permits.add_permits(3);
+    for (run, lines) in small {
+        super::eventually(&run, async || count(&run).await == lines).await;
+    }
+    super::eventually("some of the flood", async || count("flood").await > 0).await;
+    assert!(count("flood").await < 1_000, "the others have overtaken it");
+    flooded.release();
+    env.applied(0, 199).await;
+    let read = env.read_run("flood").await.unwrap();
+    let steps: Vec<i64> = read.lines.iter().map(|line| line.number).collect();
+    assert_eq!(steps, (0..1_000).collect::<Vec<_>>());
+    worker.stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn rule_40_a_stuck_run_with_more_than_a_window_delays_no_run() {
     let mut env = TestEnv::new().await;
-    let cursor = keys::cursor(P, &RunId::new("stuck"));
-    let opened = tokio::sync::Semaphore::new(0);
-    let stuck = Arc::new(StuckStore { inner: env.deps.store.clone(), cursor, opened });
-    env.deps.store = stuck.clone();
+    let stuck = HeldStore::hold(&mut env, "stuck");
     let worker = env.work_with(IngestSettings { window_bytes: 1 << 20, ..super::ingest::settings() }).await;
     for at in 0..60 {
         env.append([record(0).run("stuck").line(at, &"x".repeat(60_000))]).await;
@@ -368,7 +387,7 @@ async fn rule_40_a_stuck_run_with_more_than_a_window_delays_no_run() {
     env.append([record(0).run("other").line(0, "good")]).await;
     super::eventually("the other run", || async { env.read_run("other").await.is_some() }).await;
     assert!(env.read_run("stuck").await.is_none());
-    stuck.opened.add_permits(1);
+    stuck.release();
     env.applied(0, 60).await;
     let lines = env.read_run("stuck").await.unwrap().lines;
     assert_eq!(lines.iter().map(|line| line.number).collect::<Vec<_>>(), (0..60).collect::<Vec<_>>());
