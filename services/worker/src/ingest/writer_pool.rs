@@ -170,3 +170,6 @@ impl WriterPool {
         self.dead_letter_task.finish().await;
     }
 }
+
+#[cfg(test)]
+mod tests;

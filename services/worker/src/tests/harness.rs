@@ -201,7 +201,7 @@ impl TestRecord {
         self
     }
 
-    pub(super) fn sent(mut self, producer: u8, sequence: u64, acknowledged: u64) -> Self {
+    pub(crate) fn sent(mut self, producer: u8, sequence: u64, acknowledged: u64) -> Self {
         self.entry.producer_id = vec![producer; 16].into();
         self.entry.sequence = sequence;
         self.entry.acknowledged = acknowledged;
@@ -271,17 +271,15 @@ impl TestRecord {
         [vec![1], entry.encode_to_vec()].concat().into()
     }
 
-    pub(crate) fn entry(&self) -> Entry {
+    /// The record as the log returns it.
+    pub(crate) fn stored(&self) -> Record {
         let key = Bytes::from(self.entry.run_id.clone());
-        let record = Record {
-            offset: self.offset,
-            key,
-            value: self.value(),
-            headers: Vec::new(),
-            appended_us: 0,
-            leader_epoch: None,
-        };
-        Entry::read(self.log, 0, record)
+        let (offset, value, headers) = (self.offset, self.value(), Vec::new());
+        Record { offset, key, value, headers, appended_us: 0, leader_epoch: None }
+    }
+
+    pub(crate) fn entry(&self) -> Entry {
+        Entry::read(self.log, 0, self.stored())
     }
 
     pub(super) fn new_record(&self) -> NewRecord {

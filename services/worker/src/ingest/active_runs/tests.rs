@@ -38,18 +38,9 @@ impl Runs {
         if !self.runs.has(&key) {
             self.runs.insert(key.clone(), self.env.writer(run));
         }
-        let (key_of_record, value) = (run.to_owned().into(), bytes::Bytes::new());
-        let headers = Vec::new();
-        let stored = matyan_log::Record {
-            offset,
-            key: key_of_record,
-            value,
-            headers,
-            appended_us: 0,
-            leader_epoch: None,
-        };
-        let read = self.partition.read(&stored);
-        let entry = crate::record::Entry { bytes, ..record(offset).run(run).entry() };
+        let record = record(offset).run(run);
+        let read = self.partition.read(&record.stored());
+        let entry = crate::record::Entry { bytes, ..record.entry() };
         self.runs.offer(&key, entry, &read)
     }
 
