@@ -1,7 +1,7 @@
 //! Eight runs record while two others record large objects and the blob store refuses everything, hangs, or
 //! rejects the objects of one run: what the eight record is readable as soon as on a healthy server.
 //!
-//! `MATYAN_ISOLATION_SECONDS` is the length of each phase.
+//! `MATYAN_ISOLATION_SECONDS` is the length of each phase; delays are then compared more strictly.
 
 #![expect(clippy::print_stdout, reason = "prints the measured delays")]
 
@@ -33,13 +33,20 @@ const OBJECT_INTERVAL: Duration = Duration::from_millis(20);
 const PHASE_BYTES: u32 = 200 << 20;
 /// Interval between the points of a run.
 const POINT_INTERVAL: Duration = Duration::from_millis(40);
-/// Allowance for other programs on the machine. Before runs were isolated, waits took minutes.
+/// Allowance for other programs on the machine, such as other tests. Before runs were isolated, waits took minutes.
 const SLACK: Duration = Duration::from_millis(500);
+/// Allowance if the length of a phase is given: the machine does nothing else then, but points are looked for only
+/// every few milliseconds.
+const SLACK_ALONE: Duration = Duration::from_millis(5);
+
+fn given_phase() -> Option<Duration> {
+    #[expect(clippy::disallowed_methods, reason = "the length of the test is its only setting")]
+    let seconds = std::env::var("MATYAN_ISOLATION_SECONDS").ok()?;
+    Some(Duration::from_secs(seconds.parse().expect("a number of seconds")))
+}
 
 fn phase() -> Duration {
-    #[expect(clippy::disallowed_methods, reason = "the length of the test is its only setting")]
-    let seconds = std::env::var("MATYAN_ISOLATION_SECONDS");
-    Duration::from_secs(seconds.map_or(3, |seconds| seconds.parse().expect("a number of seconds")))
+    given_phase().unwrap_or(Duration::from_secs(3))
 }
 
 fn object_interval() -> Duration {
@@ -188,10 +195,11 @@ async fn rule_39_a_blob_store_in_trouble_delays_no_run() {
     let server = Server::up_with(&["--blobs", "s3://bucket", "--config", &config]).await;
     let mut large = Vec::new();
     let healthy = measure(&server, "healthy", &mut large).await;
+    let most = 2 * healthy + given_phase().map_or(SLACK, |_| SLACK_ALONE);
     for (name, behavior) in [("forbids", FORBIDS), ("hangs", HANGS), ("rejects", REJECTS_ONE_RUN)] {
         s3.set(behavior);
         let p99 = measure(&server, name, &mut large).await;
-        assert!(p99 <= 2 * healthy + SLACK, "{name}: {p99:?}; on a healthy server {healthy:?}");
+        assert!(p99 <= most, "{name}: {p99:?}; on a healthy server {healthy:?}");
     }
     s3.set(WORKS);
     let reader = Reader::connect(&server.query).await;
