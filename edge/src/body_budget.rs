@@ -1,12 +1,13 @@
-//! Memory for request bodies that are being read, of REST and gRPC. All connections of a port
-//! share a budget, and each has at most an eighth of it, so that one cannot take the memory of
-//! all. Small bodies need no share. A sender that holds a share while others wait must send at a
+//! Memory for request bodies of REST and gRPC, from their first bytes until a service has answered
+//! or asks for the next message: a body may wait for its service. All connections of a port share
+//! a budget, and each has at most an eighth of it, so that one cannot take the memory of all.
+//! Small bodies need no share. A sender that holds a share while others wait must send at a
 //! minimum rate, or loses it.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -129,7 +130,7 @@ impl BodyShare {
 
     /// Waits for memory, once a body has become large.
     pub(crate) fn poll_take(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if self.bytes <= SMALL_BYTES || self.held.is_some() {
+        if !self.is_large() || self.held.is_some() {
             return Poll::Ready(());
         }
         let (budget, connection, expected) = (&self.budget, &self.connection, self.expected);
@@ -149,7 +150,11 @@ impl BodyShare {
         self.rate.poll_too_slow(context, || budget.is_contended())
     }
 
-    /// Gives back the memory: the bytes have been passed on.
+    fn is_large(&self) -> bool {
+        self.bytes > SMALL_BYTES
+    }
+
+    /// Gives back the memory of a message.
     fn release(&mut self) {
         (self.held, self.bytes, self.rate) = (None, 0, SendRate::default());
     }
@@ -185,22 +190,33 @@ impl SendRate {
     }
 }
 
-/// The body of a gRPC call, whose current message is charged to the budget until it is complete.
-pub(crate) fn metered(body: Body, budget: BodyBudget, connection: Option<&ConnectionBudget>) -> Body {
-    Body::new(MeteredBody {
-        body,
-        share: BodyShare::new(budget, connection),
-        framing: Framing::default(),
-        frame: None,
-    })
+/// The share of a call, which the body of the call takes memory for.
+pub(crate) type CallShare = Arc<Mutex<BodyShare>>;
+
+/// Messages of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Messages {
+    /// Its memory is kept as long as the share, because the body ends before its service begins.
+    One,
+    /// The memory of each is kept until the service asks for the next one.
+    Many,
+}
+
+/// The body of a gRPC call, whose messages are charged to the share.
+pub(crate) fn metered(body: Body, share: CallShare, messages: Messages) -> Body {
+    let (framing, data) = (Framing::default(), Bytes::new());
+    Body::new(MeteredBody { body, share, messages, framing, data, piece_bytes: 0 })
 }
 
 struct MeteredBody {
     body: Body,
-    share: BodyShare,
+    share: CallShare,
+    messages: Messages,
     framing: Framing,
-    /// A frame that waits for memory.
-    frame: Option<Frame<Bytes>>,
+    /// Received, and not passed on yet.
+    data: Bytes,
+    /// Bytes at its beginning that are charged to the share, and passed on next.
+    piece_bytes: usize,
 }
 
 /// The position in a stream of gRPC messages.
@@ -213,19 +229,16 @@ struct Framing {
 }
 
 impl Framing {
-    /// Follows the bytes; returns how many of them belong to the last message, and its size if it
-    /// began in them and its size is known.
+    /// Follows the bytes to the end of the current message; returns how many belong to it, and its
+    /// size once that is known.
     fn follow(&mut self, mut bytes: &[u8]) -> (usize, Option<usize>) {
-        let (mut of_last, mut size) = (0, None);
+        let (mut of_message, mut size) = (0, None);
         while !bytes.is_empty() {
             let taken = if self.left > 0 {
                 let taken = bytes.len().min(self.left);
                 self.left -= taken;
                 taken
             } else {
-                if self.prefix_bytes == 0 {
-                    of_last = 0;
-                }
                 let taken = bytes.len().min(PREFIX_BYTES - self.prefix_bytes);
                 self.prefix[self.prefix_bytes..][..taken].copy_from_slice(&bytes[..taken]);
                 self.prefix_bytes += taken;
@@ -236,15 +249,39 @@ impl Framing {
                 }
                 taken
             };
-            of_last += taken;
+            of_message += taken;
             bytes = &bytes[taken..];
+            if self.is_between_messages() {
+                break;
+            }
         }
-        (of_last, size)
+        (of_message, size)
     }
 
     /// Returns whether the last message is complete.
     fn is_between_messages(&self) -> bool {
         self.left == 0 && self.prefix_bytes == 0
+    }
+}
+
+impl MeteredBody {
+    /// Charges the next piece of the data to the share. A piece ends with a large message, which keeps
+    /// its memory until more is asked for.
+    fn charge_piece(&mut self, share: &mut BodyShare) {
+        while self.piece_bytes < self.data.len() {
+            if self.framing.is_between_messages() {
+                if share.is_large() && self.piece_bytes > 0 {
+                    return;
+                }
+                if self.messages == Messages::Many {
+                    share.release();
+                }
+            }
+            let (bytes, size) = self.framing.follow(&self.data[self.piece_bytes..]);
+            size.inspect(|size| share.expect(*size));
+            share.received(bytes);
+            self.piece_bytes += bytes;
+        }
     }
 }
 
@@ -257,35 +294,34 @@ impl HttpBody for MeteredBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = &mut *self;
-        if this.frame.is_none() {
+        let share = this.share.clone();
+        let mut share = share.lock().unwrap_or_else(PoisonError::into_inner);
+        if this.data.is_empty() {
+            if this.messages == Messages::Many && this.framing.is_between_messages() {
+                share.release();
+            }
             match Pin::new(&mut this.body).poll_frame(context) {
-                Poll::Ready(Some(Ok(frame))) => {
-                    if let Some(data) = frame.data_ref() {
-                        let (bytes, size) = this.framing.follow(data);
-                        if let Some(size) = size {
-                            this.share.release();
-                            this.share.expect(size);
-                        }
-                        this.share.received(bytes);
-                    }
-                    this.frame = Some(frame);
-                }
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => this.data = data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
                 Poll::Ready(other) => return Poll::Ready(other),
                 Poll::Pending => {
-                    ready!(this.share.poll_too_slow(context));
+                    ready!(share.poll_too_slow(context));
                     return Poll::Ready(Some(Err(axum::Error::new(too_slow()))));
                 }
             }
         }
-        ready!(this.share.poll_take(context));
-        if this.framing.is_between_messages() {
-            this.share.release();
+        if this.piece_bytes == 0 {
+            this.charge_piece(&mut share);
         }
-        Poll::Ready(this.frame.take().map(Ok))
+        ready!(share.poll_take(context));
+        let piece = this.data.split_to(std::mem::take(&mut this.piece_bytes));
+        Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.frame.is_none() && self.body.is_end_stream()
+        self.data.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -330,6 +366,12 @@ mod tests {
         prefix.into()
     }
 
+    /// The body of a call with many messages.
+    fn metered_messages(body: Body, budget: &BodyBudget, connection: &ConnectionBudget) -> Body {
+        let share = BodyShare::new(budget.clone(), Some(connection));
+        metered(body, CallShare::new(Mutex::new(share)), Messages::Many)
+    }
+
     #[test]
     fn messages_are_followed_over_frames() {
         let mut framing = Framing::default();
@@ -340,11 +382,11 @@ mod tests {
         check(&mut framing, &[0, 0], (2, None), false);
         check(&mut framing, &[0, 0, 3], (3, Some(3)), false);
         check(&mut framing, &[1, 1], (2, None), false);
-        check(&mut framing, &[1], (1, None), true);
-        // The end of one message, an empty one, and the beginning of a third.
-        check(&mut framing, &[0, 0, 0, 0, 2, 1], (6, Some(2)), false);
-        check(&mut framing, &[1, 0, 0, 0, 0, 0, 0, 0], (2, Some(0)), false);
-        check(&mut framing, &[0, 0, 9, 1], (4, Some(9)), false);
+        // The end of a message, before the next one begins.
+        check(&mut framing, &[1, 0], (1, None), true);
+        check(&mut framing, &[0, 0, 0, 0, 2, 1, 1, 0], (7, Some(2)), true);
+        check(&mut framing, &[0, 0, 0, 0, 0, 0], (5, Some(0)), true);
+        check(&mut framing, &[0, 0, 0, 0, 9, 1], (6, Some(9)), false);
     }
 
     #[tokio::test]
@@ -352,7 +394,7 @@ mod tests {
         let (budget, connection) = budget();
         let begin = async |connection: &ConnectionBudget| {
             let (sender, body) = sent_body();
-            let mut body = metered(body, budget.clone(), Some(connection));
+            let mut body = metered_messages(body, &budget, connection);
             sender.send(prefix(MESSAGE_BYTES as u32)).await.unwrap();
             sender.send(vec![0; MESSAGE_BYTES - 1].into()).await.unwrap();
             body.frame().await.unwrap().unwrap();
@@ -360,15 +402,53 @@ mod tests {
         };
         let (first_sender, mut first) = begin(&connection).await;
         first.frame().await.unwrap().unwrap();
-        // Half a message of maximum size is the whole share of its connection.
+        // A message of maximum size is the whole share of its connection.
         let (_sender, mut second) = begin(&connection).await;
         assert!(futures::poll!(std::pin::pin!(second.frame())).is_pending());
         let (_sender, mut other) = begin(&budget.of_connection()).await;
         other.frame().await.unwrap().unwrap();
-        // The end of the message gives its memory back.
-        first_sender.send(vec![0].into()).await.unwrap();
-        first.frame().await.unwrap().unwrap();
+        // The service has the whole message, and keeps it until it asks for another. It arrived
+        // together with the beginning of that.
+        first_sender.send([&[0][..], &prefix(1)].concat().into()).await.unwrap();
+        assert_eq!(first.frame().await.unwrap().unwrap().into_data().unwrap().len(), 1);
+        assert!(futures::poll!(std::pin::pin!(second.frame())).is_pending());
+        assert_eq!(first.frame().await.unwrap().unwrap().into_data().unwrap().len(), PREFIX_BYTES);
         second.frame().await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_message_of_any_number_of_frames_is_passed_on_whole() {
+        let (budget, connection) = budget();
+        let messages: Vec<u8> = [3, 2 * SMALL_BYTES, 0, SMALL_BYTES, 2 * SMALL_BYTES, 1]
+            .into_iter()
+            .flat_map(|bytes| [&prefix(bytes as u32)[..], &vec![7; bytes]].concat())
+            .collect();
+        for frame_bytes in [1 << 10, 100_001, usize::MAX] {
+            let frames: Vec<_> = messages.chunks(frame_bytes.min(messages.len())).collect();
+            let frames = frames.into_iter().map(|it| Ok::<_, io::Error>(Bytes::copy_from_slice(it)));
+            let body = Body::from_stream(futures::stream::iter(frames.collect::<Vec<_>>()));
+            let passed = metered_messages(body, &budget, &connection).collect().await.unwrap().to_bytes();
+            assert!(passed == messages, "{frame_bytes}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_only_message_of_a_call_keeps_its_memory_until_the_call_is_answered() {
+        let (budget, connection) = budget();
+        let call = || {
+            let share = BodyShare::new(budget.clone(), Some(&connection));
+            let share = CallShare::new(Mutex::new(share));
+            let message = [&prefix(MESSAGE_BYTES as u32)[..], &vec![0; MESSAGE_BYTES]].concat();
+            (share.clone(), metered(message.into(), share, Messages::One))
+        };
+        let (share, body) = call();
+        // The service reads the call to its end before it handles it.
+        body.collect().await.unwrap();
+        let (_other, other_body) = call();
+        let mut reading = std::pin::pin!(other_body.collect());
+        assert!(futures::poll!(&mut reading).is_pending());
+        drop(share);
+        reading.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
@@ -377,7 +457,7 @@ mod tests {
         let mut slow = Vec::new();
         for _ in 0..CONNECTION_PART {
             let (sender, body) = sent_body();
-            let mut body = metered(body, budget.clone(), Some(&budget.of_connection()));
+            let mut body = metered_messages(body, &budget, &budget.of_connection());
             sender.send(prefix(MESSAGE_BYTES as u32)).await.unwrap();
             sender.send(vec![0; MESSAGE_BYTES - 1].into()).await.unwrap();
             body.frame().await.unwrap().unwrap();
@@ -389,7 +469,7 @@ mod tests {
         assert!(patient.is_err(), "no other body waits");
 
         let (sender, body) = sent_body();
-        let mut body = metered(body, budget.clone(), Some(&budget.of_connection()));
+        let mut body = metered_messages(body, &budget, &budget.of_connection());
         sender.send(prefix(MESSAGE_BYTES as u32)).await.unwrap();
         sender.send(vec![0; MESSAGE_BYTES - 1].into()).await.unwrap();
         body.frame().await.unwrap().unwrap();

@@ -3,7 +3,7 @@
 //! the previous one.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::Body;
@@ -15,11 +15,12 @@ use tokio::time::Instant;
 use tower::ServiceExt;
 
 use crate::allowed_hosts::check_host;
-use crate::body_budget::{self, ConnectionBudget};
+use crate::body_budget::{self, BodyShare, CallShare, ConnectionBudget, Messages};
 use crate::cors;
 use crate::deadline::CallLimits;
 use crate::error::ApiError;
 use crate::grpc::{self, Grpc};
+use crate::methods;
 use crate::project;
 use crate::request_id;
 use crate::rest;
@@ -113,10 +114,13 @@ impl Edge {
         };
         let response = match grpc::is_grpc(request.headers()) {
             true => match self.admit(&request) {
-                Ok(()) => match limits.enforce(self.grpc.answer(self.metered(request))).await {
-                    Ok(response) => response,
-                    Err(_) => grpc::late(),
-                },
+                Ok(()) => {
+                    let (request, share) = self.metered(request);
+                    let answered = limits.enforce(self.grpc.answer(request)).await;
+                    // The only message of a call may have waited for its service until now.
+                    drop(share);
+                    answered.unwrap_or_else(|_| grpc::late())
+                }
                 Err(error) => self.grpc.refuse(request.uri().path(), &error),
             },
             false => self.answer_http(request, limits).await,
@@ -149,11 +153,16 @@ impl Edge {
         response
     }
 
-    /// Charges the messages of a call to the memory budget while they are read.
-    fn metered(&self, request: Request<Body>) -> Request<Body> {
-        let connection = request.extensions().get::<ConnectionBudget>().cloned();
-        let bodies = self.services.bodies().clone();
-        request.map(|body| body_budget::metered(body, bodies, connection.as_ref()))
+    /// Charges the messages of a call to the memory budget.
+    fn metered(&self, request: Request<Body>) -> (Request<Body>, CallShare) {
+        let connection = request.extensions().get::<ConnectionBudget>();
+        let share = BodyShare::new(self.services.bodies().clone(), connection);
+        let share = CallShare::new(Mutex::new(share));
+        let messages = match methods::find(request.uri().path()) {
+            Some(method) if !method.is_client_streaming => Messages::One,
+            _ => Messages::Many,
+        };
+        (request.map(|body| body_budget::metered(body, share.clone(), messages)), share)
     }
 
     /// Maximum number of open connections of a port, except WebSockets.

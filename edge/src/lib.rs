@@ -17,6 +17,7 @@ mod error;
 mod grpc;
 mod grpc_metrics;
 mod large_work;
+mod methods;
 mod metrics;
 mod project;
 mod request_id;

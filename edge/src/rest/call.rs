@@ -27,7 +27,7 @@ use tokio::time::timeout;
 use super::edit_condition::IF_MATCH;
 use super::input_schema::InputSchema;
 use super::valid_json::valid_json;
-use crate::body_budget::{BodyShare, ConnectionBudget, too_slow};
+use crate::body_budget::{BodyShare, too_slow};
 use crate::error::{ApiError, ApiResult, INVALID_JSON, Problem};
 use crate::services::Services;
 
@@ -149,13 +149,14 @@ impl Inputs {
         Inputs { parameters: InputSchema::new::<P>(), body: B::schema(), lists_problems: false }
     }
 
-    /// Validates a request.
+    /// Validates a request, whose body takes memory from the share.
     pub(crate) async fn read(
         &self,
         services: Arc<Services>,
         dialect: Dialect,
         mut head: Parts,
         body: Body,
+        share: &mut BodyShare,
     ) -> ApiResult<ValidRequest> {
         let mut problems = Vec::new();
         let parameters = self.received_parameters(&mut head).await?.to_string();
@@ -165,12 +166,10 @@ impl Inputs {
             BodySchema::None => {}
             BodySchema::Stream => stream = body,
             BodySchema::Json(schema) => {
-                let connection = head.extensions.get::<ConnectionBudget>();
-                let mut share = BodyShare::new(services.bodies().clone(), connection);
                 if let Some(bytes) = body.size_hint().exact() {
                     share.expect(bytes.try_into().unwrap_or(usize::MAX));
                 }
-                let bytes = read_body(body, &mut share).await?;
+                let bytes = read_body(body, share).await?;
                 let (schema, size) = (Arc::clone(schema), bytes.len());
                 let normalize = move || normalize_body(&schema, &bytes, problems);
                 (json, problems) = services.large_work().run(size, normalize).await?;

@@ -15,6 +15,7 @@ use http::request::Parts;
 
 use super::call::Dialect;
 use super::operation::Operation;
+use crate::body_budget::{BodyShare, ConnectionBudget};
 use crate::error::{ApiError, ApiResult};
 use crate::services::Services;
 
@@ -63,7 +64,9 @@ async fn dispatch(route: &Route, services: Arc<Services>, head: Parts, body: Bod
         let methods: Vec<&str> = route.operations.iter().map(|operation| operation.method.as_str()).collect();
         return Err(ApiError::method_not_allowed(methods.join(", ")));
     };
-    let request = operation.inputs.read(services, route.dialect, head, body).await?;
+    // The memory of the body, until the operation has answered.
+    let mut share = BodyShare::new(services.bodies().clone(), head.extensions.get::<ConnectionBudget>());
+    let request = operation.inputs.read(services, route.dialect, head, body, &mut share).await?;
     operation.answer(request).await
 }
 
