@@ -31,8 +31,8 @@ use crate::body_budget::{BodyShare, too_slow};
 use crate::error::{ApiError, ApiResult, INVALID_JSON, Problem};
 use crate::services::Services;
 
-/// Maximum size of a JSON body. The largest legitimate body is an app's state of 1 MiB; a batch
-/// of 10,000 series is smaller.
+/// Maximum size of a JSON body, unless its operation has a lower one. The largest legitimate body is an
+/// app's state of 1 MiB; a batch of 10,000 series is smaller.
 const BODY_BYTES: usize = BATCH_BYTES;
 
 /// Maximum number of values in a JSON body; a batch of 100,000 series has fewer. In memory, a
@@ -130,6 +130,8 @@ impl RequestBody for Body {
 pub(crate) struct Inputs {
     pub(crate) parameters: InputSchema,
     pub(crate) body: BodySchema,
+    /// Maximum size of a JSON body.
+    pub(crate) max_body_bytes: usize,
     /// Whether problems of the request are reported as a list in `detail`.
     pub(crate) lists_problems: bool,
 }
@@ -146,7 +148,12 @@ pub(crate) struct ValidRequest {
 
 impl Inputs {
     pub(crate) fn new<P: JsonSchema, B: RequestBody>() -> Self {
-        Inputs { parameters: InputSchema::new::<P>(), body: B::schema(), lists_problems: false }
+        Inputs {
+            parameters: InputSchema::new::<P>(),
+            body: B::schema(),
+            max_body_bytes: BODY_BYTES,
+            lists_problems: false,
+        }
     }
 
     /// Validates a request, whose body takes memory from the share.
@@ -169,7 +176,7 @@ impl Inputs {
                 if let Some(bytes) = body.size_hint().exact() {
                     share.expect(bytes.try_into().unwrap_or(usize::MAX));
                 }
-                let bytes = read_body(body, share).await?;
+                let bytes = read_body(body, self.max_body_bytes, share).await?;
                 let (schema, size) = (Arc::clone(schema), bytes.len());
                 let normalize = move || normalize_body(&schema, &bytes, problems);
                 (json, problems) = services.large_work().run(size, normalize).await?;
@@ -273,8 +280,8 @@ fn check_values(json: &[u8]) -> ApiResult<()> {
 }
 
 /// Reads a body into memory, of which it takes a share.
-async fn read_body(body: Body, share: &mut BodyShare) -> ApiResult<Bytes> {
-    let (mut body, mut bytes) = (Limited::new(body, BODY_BYTES), BytesMut::new());
+async fn read_body(body: Body, max_bytes: usize, share: &mut BodyShare) -> ApiResult<Bytes> {
+    let (mut body, mut bytes) = (Limited::new(body, max_bytes), BytesMut::new());
     loop {
         let piece = timeout(BODY_IDLE_TIMEOUT, next_piece(&mut body, share)).await;
         match piece.map_err(|_| body_timeout())?? {
@@ -285,7 +292,7 @@ async fn read_body(body: Body, share: &mut BodyShare) -> ApiResult<Bytes> {
                 bytes.extend(data);
             }
             Some(Err(error)) if error.is::<LengthLimitError>() => {
-                let message = format!("the body is larger than {BODY_BYTES} bytes");
+                let message = format!("the body is larger than {max_bytes} bytes");
                 return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message));
             }
             Some(Err(_)) => return Err(ApiError::new(StatusCode::BAD_REQUEST, "the body ended early")),
@@ -341,9 +348,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_body_may_be_slow_but_not_stalled() {
-        let slow = read_body(body(9, BODY_IDLE_TIMEOUT / 2), &mut share()).await.unwrap();
+        let slow = read_body(body(9, BODY_IDLE_TIMEOUT / 2), BODY_BYTES, &mut share()).await.unwrap();
         assert_eq!(slow, "xxxxxxxxx");
-        let stalled = read_body(body(9, BODY_IDLE_TIMEOUT * 2), &mut share()).await.unwrap_err();
+        let stalled = read_body(body(9, BODY_IDLE_TIMEOUT * 2), BODY_BYTES, &mut share()).await.unwrap_err();
         assert_eq!(stalled.into_response().status(), StatusCode::REQUEST_TIMEOUT);
     }
 }

@@ -11,6 +11,9 @@ use super::answer::Answer;
 use super::call::{Call, Dialect, Inputs, RequestBody, ValidRequest};
 use crate::error::ApiResult;
 
+/// Maximum size of a JSON body of a few names, each with at most some kilobytes.
+const SMALL_BODY_BYTES: usize = 64 << 10;
+
 /// Base path of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BasePath {
@@ -111,6 +114,12 @@ impl Operation {
     /// Reports problems of the request as a list in `detail`.
     pub(crate) fn listing_problems(mut self) -> Self {
         self.inputs.lists_problems = true;
+        self
+    }
+
+    /// Limits the JSON body to the size of a few names.
+    pub(crate) fn with_small_body(mut self) -> Self {
+        self.inputs.max_body_bytes = SMALL_BODY_BYTES;
         self
     }
 

@@ -42,6 +42,18 @@ async fn an_upload_url_has_the_scheme_reported_by_the_proxy() {
 }
 
 #[tokio::test]
+async fn a_request_for_an_upload_url_is_small() {
+    let server = Server::start().await;
+    let request = |padding: usize| {
+        format!(r#"{{"run_id": "r", "artifact_path": "x", "other": "{}"}}"#, "x".repeat(padding))
+    };
+    assert_eq!(presign(&server, &request(60 << 10)).await.status, 200);
+    let answer = presign(&server, &request(64 << 10)).await;
+    assert_eq!(answer.status, 413);
+    assert!(String::from_utf8(answer.body).unwrap().contains("larger than 65536 bytes"));
+}
+
+#[tokio::test]
 async fn presigning_lists_invalid_fields_as_details() {
     let server = Server::start().await;
     for body in [
