@@ -24,24 +24,39 @@ const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");
 
 /// Methods without a maximum: those that wait for events, those that carry content of any size,
-/// and jobs.
-const OPEN_ENDED: [&str; 11] = [
-    "/matyan.ingest.v1.IngestService/",
+/// and jobs. All of them are streams.
+const OPEN_ENDED: [&str; 26] = [
+    "/matyan.ingest.v1.IngestService/Stream",
+    "/matyan.ingest.v1.IngestService/Upload",
     "/matyan.runs.v1.RunService/Watch",
     "/matyan.search.v1.SearchService/WatchRuns",
     "/matyan.series.v1.SeriesService/Follow",
-    "/matyan.live.v1.LiveService/",
-    "/matyan.logs.v1.LogService/",
-    "/matyan.backup.v1.BackupService/",
-    "/matyan.artifacts.v1.ArtifactService/",
-    "/matyan.export.v1.ExportService/",
-    "/matyan.admin.v1.AdminService/",
+    "/matyan.live.v1.LiveService/Subscribe",
+    "/matyan.logs.v1.LogService/Lines",
+    "/matyan.logs.v1.LogService/Records",
+    "/matyan.backup.v1.BackupService/ReadProject",
+    "/matyan.backup.v1.BackupService/ListRuns",
+    "/matyan.backup.v1.BackupService/ReadRun",
+    "/matyan.backup.v1.BackupService/ReadBlob",
+    "/matyan.backup.v1.BackupService/WriteRun",
+    "/matyan.backup.v1.BackupService/WriteBlob",
+    "/matyan.artifacts.v1.ArtifactService/Get",
+    "/matyan.artifacts.v1.ArtifactService/Zip",
+    "/matyan.artifacts.v1.ArtifactService/Payload",
+    "/matyan.artifacts.v1.ArtifactService/Blobs",
+    "/matyan.export.v1.ExportService/Metrics",
+    "/matyan.export.v1.ExportService/Runs",
+    "/matyan.export.v1.ExportService/Objects",
+    "/matyan.admin.v1.AdminService/Reindex",
+    "/matyan.admin.v1.AdminService/FinishStale",
+    "/matyan.admin.v1.AdminService/CleanupOrphanBlobs",
+    "/matyan.admin.v1.AdminService/CleanupTombstones",
     "/grpc.health.v1.Health/Watch",
 ];
 
 /// Returns whether a method lasts as long as its client wants.
 pub(crate) fn is_open_ended(path: &str) -> bool {
-    OPEN_ENDED.iter().any(|method| path.starts_with(method))
+    OPEN_ENDED.contains(&path)
 }
 
 tokio::task_local! {
@@ -172,6 +187,15 @@ impl HttpBody for LimitedBody {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::methods;
+
+    #[test]
+    fn only_streams_are_open_ended() {
+        for path in OPEN_ENDED {
+            let method = methods::find(path).unwrap_or_else(|| panic!("there is no method {path}"));
+            assert!(method.is_client_streaming || method.is_server_streaming, "{path} needs a maximum");
+        }
+    }
 
     #[test]
     fn timeouts_are_parsed() {
@@ -201,6 +225,10 @@ mod tests {
         check(Some((GRPC_TIMEOUT, "1H")), search, Some(10.0));
         check(None, watch, None);
         check(Some((GRPC_TIMEOUT, "1H")), watch, Some(3_600.0));
+        check(None, "/matyan.artifacts.v1.ArtifactService/Blobs", None);
+        for unary in ["artifacts.v1.ArtifactService/Thumbnail", "ingest.v1.IngestService/Publish"] {
+            check(None, &format!("/matyan.{unary}"), Some(10.0));
+        }
         for wrong in ["soon", "-1", "inf"] {
             let headers = HeaderMap::from_iter([(REQUEST_TIMEOUT, http::HeaderValue::from_static(wrong))]);
             CallLimits::of_request(&headers, max).unwrap_err();
