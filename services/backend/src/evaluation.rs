@@ -25,6 +25,9 @@ const QUEUED: usize = 64;
 /// Pages of documents in memory, over all searches: each has up to 4 MiB.
 const PAGES: usize = 16;
 
+/// Searches at the same time that hold columns of params: each takes up to 50 MB.
+const COLUMN_SEARCHES: usize = 4;
+
 /// Added to the niceness of the threads: with others ready to run, they get a tenth of a core.
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
@@ -35,6 +38,7 @@ type Job = Box<dyn FnOnce() + Send>;
 pub struct Evaluation {
     jobs: mpsc::Sender<Job>,
     pages: Semaphore,
+    columns: Semaphore,
 }
 
 impl Evaluation {
@@ -46,7 +50,7 @@ impl Evaluation {
             let receiver = receiver.clone();
             thread::Builder::new().name("matyan-query".into()).spawn(move || work(&receiver))?;
         }
-        Ok(Self { jobs: sender, pages: Semaphore::new(PAGES) })
+        Ok(Self { jobs: sender, pages: Semaphore::new(PAGES), columns: Semaphore::new(COLUMN_SEARCHES) })
     }
 
     /// Runs a slice of work. It is skipped if the caller has left before its turn.
@@ -72,6 +76,11 @@ impl Evaluation {
     /// Waits for room for another page of documents.
     pub(crate) async fn page(&self) -> SemaphorePermit<'_> {
         self.pages.acquire().await.expect("the semaphore is never closed")
+    }
+
+    /// Waits for room for the columns of another search.
+    pub(crate) async fn columns(&self) -> SemaphorePermit<'_> {
+        self.columns.acquire().await.expect("the semaphore is never closed")
     }
 }
 

@@ -5,7 +5,14 @@
 //! value that no column has, such as the run's name or a param that is a list. If that is true
 //! of many runs, the scan of documents continues instead.
 
-use std::{borrow::Cow, cell::Cell, sync::Arc};
+use std::{
+    borrow::Cow,
+    cell::Cell,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use matyan_model::{
     ids::{Project, RunNumber},
@@ -32,12 +39,19 @@ const FETCH_FROM: usize = 8;
 const TRIED: usize = 1_000;
 
 /// The result of evaluating a scan on columns.
+pub(super) struct ColumnScan {
+    /// `None` if the documents have to be scanned.
+    pub(super) verdicts: Option<ColumnVerdicts>,
+    /// The rest of the budget of the scan.
+    pub(super) steps_left: u64,
+}
+
+#[derive(Default)]
 pub(super) struct ColumnVerdicts {
     /// Runs to check against their documents, ascending.
     pub(super) remaining: Vec<RunNumber>,
     /// Verdicts on all other runs.
     pub(super) verdicts: VerdictCounts,
-    pub(super) steps_left: u64,
 }
 
 impl ColumnVerdicts {
@@ -69,23 +83,26 @@ pub(super) struct RemainingScan {
     pub(super) limits: QueryLimits,
 }
 
-/// Evaluates the query on columns. Returns `None` if the documents have to be scanned.
+/// Evaluates the query on columns.
 pub(super) async fn evaluate(
     evaluation: &Evaluation,
     snapshot: &dyn Snapshot,
     scan: RemainingScan,
-) -> Result<Option<ColumnVerdicts>> {
-    match try_evaluate(evaluation, snapshot, scan).await {
+) -> Result<ColumnScan> {
+    let budget = AtomicU64::new(scan.limits.steps_in_total);
+    let verdicts = match try_evaluate(evaluation, snapshot, scan, &budget).await {
         // There is too much data for one snapshot; documents can be read from many.
-        Err(Error::Store(StoreError::SnapshotTooOld)) => Ok(None),
-        verdicts => verdicts,
-    }
+        Err(Error::Store(StoreError::SnapshotTooOld)) => None,
+        verdicts => verdicts?,
+    };
+    Ok(ColumnScan { verdicts, steps_left: budget.into_inner() })
 }
 
 async fn try_evaluate(
     evaluation: &Evaluation,
     snapshot: &dyn Snapshot,
     scan: RemainingScan,
+    budget: &AtomicU64,
 ) -> Result<Option<ColumnVerdicts>> {
     let RemainingScan { project, query, paths, end, limits } = scan;
     let most = MAX_VALUES / paths.len();
@@ -99,44 +116,68 @@ async fn try_evaluate(
     let columns: Option<Vec<ParamColumn>> = columns.into_iter().collect();
     let (Some(columns), Some(shown), Some(archived)) = (columns, shown, archived) else { return Ok(None) };
     let columns = Arc::new(Columns { paths, columns });
-    let mut all: Vec<(RunNumber, bool)> = shown.into_iter().map(|number| (number, false)).collect();
-    all.extend(archived.into_iter().map(|number| (number, true)));
-    all.sort_unstable();
-    all.truncate(all.partition_point(|(number, _)| keys::document(project, *number) < end));
-    let part = async |runs: Vec<(RunNumber, bool)>, steps: u64| -> Result<Option<ColumnVerdicts>> {
+    let part = async |runs: Vec<(RunNumber, bool)>| -> Result<Option<ColumnVerdicts>> {
         let runs: Arc<[(RunNumber, bool)]> = runs.into();
-        let limits = QueryLimits { steps_in_total: steps, ..limits };
-        let mut progress = columns.begin(limits, &runs);
+        let mut progress = columns.begin(&runs);
         while progress.at < runs.len() {
+            let taken = take_steps(budget, limits);
+            let limits = QueryLimits { steps_in_total: taken, ..limits };
             let (columns, query, runs) = (columns.clone(), query.clone(), runs.clone());
-            let sliced = evaluation.run(move || columns.evaluate(&query, limits, &runs, progress));
-            match sliced.await? {
+            let slice = move || columns.evaluate(&query, limits, &runs, progress);
+            let (continued, steps_left) = evaluation.run(slice).await?;
+            budget.fetch_add(steps_left, Ordering::Relaxed);
+            match continued {
                 Some(next) => progress = next,
                 None => return Ok(None),
             }
         }
-        let ColumnProgress { remaining, verdicts, steps_left, .. } = progress;
-        Ok(Some(ColumnVerdicts { remaining, verdicts, steps_left }))
+        Ok(Some(progress.found))
     };
-    let count = all.len();
-    let [tried, mut others] = split_sample(all);
+    let samples = evaluation.run(move || {
+        let all = merge_runs(shown, archived, |number| keys::document(project, number) < end);
+        (all.len(), split_sample(all))
+    });
+    let (count, [tried, mut others]) = samples.await?;
     let tried_count = tried.len();
-    let Some(mut found) = part(tried, limits.steps_in_total).await? else { return Ok(None) };
+    let Some(mut found) = part(tried).await? else { return Ok(None) };
     if found.is_scan_cheaper(tried_count) {
         return Ok(None);
     }
-    // Two threads evaluate one half each, with half of the budget.
-    let (second, steps) = (others.split_off(others.len() / 2), found.steps_left / 2);
-    let (first, second) = futures::future::try_join(part(others, steps), part(second, steps)).await?;
+    // Two threads evaluate one half each.
+    let second = others.split_off(others.len() / 2);
+    let (first, second) = futures::future::try_join(part(others), part(second)).await?;
     let (Some(first), Some(second)) = (first, second) else { return Ok(None) };
-    found.steps_left = 0;
     for half in [first, second] {
         found.remaining.extend(half.remaining);
         found.verdicts.add(half.verdicts);
-        found.steps_left += half.steps_left;
+    }
+    if found.is_scan_cheaper(count) {
+        return Ok(None);
     }
     found.remaining.sort_unstable();
-    Ok((!found.is_scan_cheaper(count)).then_some(found))
+    Ok(Some(found))
+}
+
+/// Takes from the budget what a slice may use: its own steps, and those of the run that exceeds them.
+fn take_steps(budget: &AtomicU64, limits: QueryLimits) -> u64 {
+    let most = SLICE_STEPS + limits.steps_per_candidate;
+    let rest = |left: u64| Some(left.saturating_sub(most));
+    let left = budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest);
+    left.unwrap_or_else(|left| left).min(most)
+}
+
+/// Runs of both kinds with whether they are archived, ascending, as far as they are in the scan.
+fn merge_runs(
+    shown: Vec<RunNumber>,
+    archived: Vec<RunNumber>,
+    is_in_scan: impl Fn(RunNumber) -> bool,
+) -> Vec<(RunNumber, bool)> {
+    let mut all: Vec<(RunNumber, bool)> = shown.into_iter().map(|number| (number, false)).collect();
+    all.extend(archived.into_iter().map(|number| (number, true)));
+    // Stable, because that merges what is ascending already.
+    all.sort();
+    all.truncate(all.partition_point(|(number, _)| is_in_scan(*number)));
+    all
 }
 
 /// Evenly spaced runs, about `TRIED` of them, and the others.
@@ -199,29 +240,23 @@ struct Columns {
 }
 
 impl Columns {
-    fn begin(&self, limits: QueryLimits, runs: &[(RunNumber, bool)]) -> ColumnProgress {
+    fn begin(&self, runs: &[(RunNumber, bool)]) -> ColumnProgress {
         let positions = match runs.first() {
             Some((first, _)) => self.columns.iter().map(|column| column.position(*first)).collect(),
             None => Vec::new(),
         };
-        ColumnProgress {
-            at: 0,
-            positions,
-            remaining: Vec::new(),
-            verdicts: VerdictCounts::default(),
-            steps_left: limits.steps_in_total,
-        }
+        ColumnProgress { at: 0, positions, found: ColumnVerdicts::default() }
     }
 
-    /// Continues for a slice. Returns `None` if the query exceeds its budget.
+    /// Continues for a slice, with all steps of `limits`. Returns `None` if the query exceeds a limit,
+    /// and the steps left.
     fn evaluate(
         &self,
         query: &Query,
         limits: QueryLimits,
         runs: &[(RunNumber, bool)],
         mut progress: ColumnProgress,
-    ) -> Option<ColumnProgress> {
-        let limits = QueryLimits { steps_in_total: progress.steps_left, ..limits };
+    ) -> (Option<ColumnProgress>, u64) {
         let mut evaluator = query.evaluator(limits);
         let begun = progress.at;
         let mut values = vec![None; self.paths.len()];
@@ -240,16 +275,15 @@ impl Columns {
                 archived: *archived,
                 needs_document: Cell::new(false),
             };
-            let outcome = evaluator.run(&row).ok()?;
+            let Ok(outcome) = evaluator.run(&row) else { return (None, evaluator.steps_left()) };
             if row.needs_document.get() || outcome == Outcome::Match {
-                progress.remaining.push(*number);
+                progress.found.remaining.push(*number);
             } else {
-                progress.verdicts.record(outcome);
+                progress.found.verdicts.record(outcome);
             }
             progress.at += 1;
         }
-        progress.steps_left = evaluator.steps_left();
-        Some(progress)
+        (Some(progress), evaluator.steps_left())
     }
 }
 
@@ -259,9 +293,7 @@ struct ColumnProgress {
     at: usize,
     /// Positions of the next run in the columns.
     positions: Vec<usize>,
-    remaining: Vec<RunNumber>,
-    verdicts: VerdictCounts,
-    steps_left: u64,
+    found: ColumnVerdicts,
 }
 
 /// A run as seen through the columns.
@@ -341,5 +373,63 @@ impl RunView for ColumnRow<'_> {
 
     fn sequences(&self, _: &str) -> Vec<&dyn SequenceView> {
         self.unknown()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use matyan_model::index::Scalar;
+    use matyan_ql::{QueryOptions, compile};
+    use matyan_store::{Batch, Store, embedded::EmbeddedStore};
+
+    use super::*;
+
+    const PROJECT: Project = Project(1);
+    const RUNS: u64 = 3_000;
+
+    /// Evaluates a query on the columns of runs whose `x` is their number.
+    async fn scan(text: &str, steps_in_total: u64) -> ColumnScan {
+        let directory = tempfile::TempDir::new().unwrap();
+        let store = EmbeddedStore::open(directory.path(), Default::default()).await.unwrap();
+        let mut batch = Batch::default();
+        for number in 1..=RUNS {
+            let value = Scalar::Number(number as f64).key();
+            // A row with this value is a float.
+            batch.set(keys::index_param(PROJECT, &["x".into()], &value, RunNumber(number)), vec![0]);
+            batch.set(keys::index_archived(PROJECT, false, RunNumber(number)), vec![]);
+        }
+        store.commit(batch).await.unwrap();
+        let options = QueryOptions { endpoint: Endpoint::Run, offset_minutes: 0, now: 0.0 };
+        let query = Arc::new(compile(text, options).unwrap());
+        let scan = RemainingScan {
+            project: PROJECT,
+            paths: paths(&query).unwrap(),
+            query,
+            end: keys::documents(PROJECT).end,
+            limits: QueryLimits { steps_in_total, ..QueryLimits::default() },
+        };
+        let snapshot = store.snapshot().await.unwrap();
+        evaluate(&Evaluation::start(2).unwrap(), snapshot.as_ref(), scan).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn steps_are_taken_from_one_budget() {
+        const BUDGET: u64 = 10_000_000;
+        let found = scan("run.x == 7", BUDGET).await;
+        let verdicts = found.verdicts.unwrap();
+        assert_eq!((verdicts.remaining, verdicts.verdicts.evaluated), (vec![RunNumber(7)], RUNS - 1));
+        let taken = BUDGET - found.steps_left;
+        assert!((RUNS..RUNS * 100).contains(&taken), "{taken}");
+        // Both halves share the rest of the budget. Each may hold a slice while the other one ends.
+        let slice = SLICE_STEPS + QueryLimits::default().steps_per_candidate;
+        let found = scan("run.x == 7", taken + slice).await;
+        assert_eq!((found.verdicts.is_some(), found.steps_left), (true, slice));
+
+        // A query that takes too much is not evaluated again with the whole budget, nor is one that
+        // most documents have to be read for.
+        let exceeded = scan("run.x == 7", taken / 2).await;
+        assert!(exceeded.verdicts.is_none() && exceeded.steps_left < taken / 4, "{}", exceeded.steps_left);
+        let refused = scan("run.x > 0 and run.name == 'a'", BUDGET).await;
+        assert!(refused.verdicts.is_none() && refused.steps_left < BUDGET, "{}", refused.steps_left);
     }
 }

@@ -85,9 +85,13 @@ impl QueryFilter {
         QueryLimits { steps_in_total: self.steps_left, ..QueryLimits::default() }
     }
 
-    /// Adds verdicts made elsewhere on the same budget.
-    pub(super) fn add_verdicts(&mut self, verdicts: VerdictCounts, steps_left: u64) {
+    /// Notes that steps of the budget were taken elsewhere.
+    pub(super) fn set_steps_left(&mut self, steps_left: u64) {
         self.steps_left = steps_left;
+    }
+
+    /// Adds verdicts made elsewhere.
+    pub(super) fn add_verdicts(&mut self, verdicts: VerdictCounts) {
         self.verdicts.add(verdicts);
     }
 

@@ -14,7 +14,7 @@ use matyan_ql::{Endpoint, KeyPath};
 use matyan_store::{Error as StoreError, Range, Scan, Snapshot};
 
 use super::{
-    columns,
+    columns::{self, ColumnVerdicts},
     filter::{MatchedRun, QueryFilter},
     index,
     load::CandidateLoader,
@@ -240,12 +240,15 @@ impl RunScanner {
             end: range.end.clone(),
             limits: self.filter.limits(),
         };
+        let _memory = self.deps.evaluation.columns().await;
         // A separate snapshot, because this may take the lifetime of one.
         let snapshot = self.deps.store.snapshot().await?;
-        if let Some(result) = columns::evaluate(&self.deps.evaluation, snapshot.as_ref(), scan).await? {
-            self.checked += result.verdicts.evaluated;
-            self.filter.add_verdicts(result.verdicts, result.steps_left);
-            self.queue.rest = RemainingRuns::Listed(result.remaining);
+        let scanned = columns::evaluate(&self.deps.evaluation, snapshot.as_ref(), scan).await?;
+        self.filter.set_steps_left(scanned.steps_left);
+        if let Some(ColumnVerdicts { remaining, verdicts }) = scanned.verdicts {
+            self.checked += verdicts.evaluated;
+            self.filter.add_verdicts(verdicts);
+            self.queue.rest = RemainingRuns::Listed(remaining);
         }
         Ok(())
     }
