@@ -42,6 +42,11 @@ pub(crate) enum Error {
     NotYetApplied(String),
     #[error("{0}: retry")]
     Waiting(&'static str),
+    #[error(
+        "the watches of this server remember too many runs: close some of them, or watch fewer runs, by `run_ids` or \
+         `WatchRuns`"
+    )]
+    TooManyWatched,
     #[error("the store is unavailable: retry")]
     Store(#[source] matyan_store::Error),
     #[error("the log is unavailable: retry")]
@@ -111,9 +116,12 @@ impl Error {
             Self::TooLarge { .. } | Self::TooManyTags { .. } => Code::TooLarge,
             Self::NotFound { .. } | Self::NoSuchReference { .. } => Code::NotFound,
             Self::NotYetApplied(_) => Code::NotYetApplied,
-            Self::Waiting(_) | Self::Store(_) | Self::Log(_) | Self::Blobs(_) | Self::Stopping => {
-                Code::Unavailable
-            }
+            Self::Waiting(_)
+            | Self::TooManyWatched
+            | Self::Store(_)
+            | Self::Log(_)
+            | Self::Blobs(_)
+            | Self::Stopping => Code::Unavailable,
             Self::InvalidQuery { .. } => Code::InvalidQuery,
             Self::QueryTooExpensive(_) | Self::SortTooLarge { .. } => Code::QueryTooExpensive,
             Self::Internal(_)

@@ -65,7 +65,7 @@ use tonic::{Request, Response, Status, service::Routes};
 use artifacts::ImageSlots;
 use call::Call;
 use export::ExportSlots;
-use live::ChangeFeeds;
+use live::{ChangeFeeds, WatchMemory};
 use project::ParamsCache;
 use stream::{ResponseStream, Sender, StreamEnd, Streams};
 use table::RunTables;
@@ -85,6 +85,7 @@ pub struct Backend {
     feeds: ChangeFeeds,
     tables: RunTables,
     exports: ExportSlots,
+    watch_memory: WatchMemory,
     images: ImageSlots,
     upload_problem: Option<UploadProblem>,
 }
@@ -104,6 +105,7 @@ impl Backend {
             params: ParamsCache::default(),
             feeds: ChangeFeeds::default(),
             exports: ExportSlots::default(),
+            watch_memory: WatchMemory::default(),
             images: ImageSlots::default(),
             upload_problem: None,
         }

@@ -5,6 +5,7 @@ mod change_feed;
 mod pending_runs;
 mod run_changes;
 mod sent_runs;
+mod watch_memory;
 
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ pub(crate) use {
     change_feed::{ChangeFeeds, ChangedRun, end_position},
     pending_runs::DueRun,
     run_changes::RunChanges,
+    watch_memory::{NUMBER_BYTES, WatchMemory},
 };
 
 use crate::{
@@ -26,6 +28,7 @@ use crate::{
 };
 use change_feed::ChangeFeed;
 use pending_runs::PendingRuns;
+use watch_memory::WatchShare;
 
 /// Interval of keep-alive messages.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -47,6 +50,7 @@ pub(crate) struct LiveEvents {
     pending: PendingRuns,
     settle: Duration,
     last_sent: Instant,
+    memory: WatchShare,
 }
 
 impl LiveEvents {
@@ -59,7 +63,8 @@ impl LiveEvents {
     ) -> Result<Self> {
         let feed =
             backend.feeds.follow(&backend.deps.store, &backend.streams, call.project, position).await?;
-        Ok(Self { feed, pending: PendingRuns::default(), settle, last_sent: Instant::now() })
+        let (pending, memory) = (PendingRuns::default(), backend.watch_memory.share());
+        Ok(Self { feed, pending, settle, last_sent: Instant::now(), memory })
     }
 
     /// Changes from now on.
@@ -82,6 +87,11 @@ impl LiveEvents {
             }
         };
         Ok(sender.wait(event).await??)
+    }
+
+    /// Notes how much the stream remembers of the runs that it has sent.
+    pub(crate) fn remember(&mut self, bytes: usize) -> Result<()> {
+        self.memory.resize(bytes)
     }
 
     /// Notes that a message was sent, so that no keep-alive is due soon.

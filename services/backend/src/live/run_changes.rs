@@ -35,6 +35,11 @@ impl RunChanges {
         Self { deps, call, parts, with_progress, last_sent: SentRuns::default() }
     }
 
+    /// Bytes of what is remembered of the runs that were read.
+    pub(crate) fn remembered_bytes(&self) -> usize {
+        self.last_sent.bytes()
+    }
+
     /// The run with the requested parts, and what has changed since it was last read here; `None` if
     /// it no longer exists.
     pub(crate) async fn read(&mut self, names: &mut EntityNames, due: DueRun) -> Result<Option<RunChange>> {

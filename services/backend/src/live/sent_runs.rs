@@ -18,6 +18,9 @@ use crate::error::Result;
 /// Maximum number of runs remembered. For a run that was forgotten, what has changed is unknown.
 const REMEMBERED: usize = 10_000;
 
+/// Memory for such a run, with the places that are free.
+const RUN_BYTES: usize = 2 * (size_of::<RunNumber>() + size_of::<SentRun>());
+
 struct SentRun {
     properties: u64,
     /// Digest of the params, or of the time of the last change if the params are in pieces.
@@ -39,6 +42,11 @@ pub(super) struct RunState<'s> {
 pub(super) struct SentRuns(HashMap<RunNumber, SentRun>);
 
 impl SentRuns {
+    /// Bytes of what is remembered.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.len() * RUN_BYTES
+    }
+
     pub(super) fn remove(&mut self, number: RunNumber) {
         self.0.remove(&number);
     }
@@ -53,7 +61,7 @@ impl SentRuns {
     ) -> Result<RunChange> {
         let RunState { document, writing, shared_edits, shared_points } = state;
         if self.0.len() >= REMEMBERED {
-            self.0.clear();
+            self.0 = HashMap::new();
         }
         let sent = SentRun { properties: properties(document), params: params(document), writing };
         let series_edits = writing.series_edits + shared_edits;

@@ -32,7 +32,7 @@ use crate::{
     call::Call,
     convert,
     error::{Error, Result},
-    live::{ChangedRun, DueRun, LiveEvent, LiveEvents, RunChanges, end_position},
+    live::{ChangedRun, DueRun, LiveEvent, LiveEvents, NUMBER_BYTES, RunChanges, end_position},
     stream::{MESSAGE_BYTES, Sender, StreamEnd},
     view::EntityNames,
 };
@@ -94,6 +94,7 @@ impl Watch {
             self.send_snapshot(sender).await?;
         }
         loop {
+            self.account()?;
             match self.events.next(sender).await? {
                 LiveEvent::Changes(changes) => self.collect(changes).await?,
                 LiveEvent::RunsDue => self.send_due(sender).await?,
@@ -111,6 +112,12 @@ impl Watch {
         WatchResponse { changes, resume, snapshot_done: false }
     }
 
+    /// Takes memory for what is remembered.
+    fn account(&mut self) -> Result<()> {
+        let numbers = self.sent.len() + self.shown.len();
+        self.events.remember(numbers * NUMBER_BYTES + self.runs.remembered_bytes())
+    }
+
     /// Records which runs have changed.
     async fn collect(&mut self, changes: Vec<ChangedRun>) -> Result<()> {
         for change in changes {
@@ -124,6 +131,7 @@ impl Watch {
         let position = self.events.read_position().version();
         // Changes before the position of the feed can no longer arrive.
         self.sent.retain(|_, version| *version > position);
+        self.sent.shrink_to(2 * self.sent.len());
         Ok(())
     }
 
@@ -231,6 +239,7 @@ impl Watch {
             let mut left = &due[..];
             while !left.is_empty() {
                 let (mut changes, processed) = self.changes(left).await?;
+                self.account()?;
                 left = &left[processed..];
                 // A snapshot contains only runs that exist and match.
                 changes.retain(|change| matches!(change.change, Some(run_change::Change::Run(_))));

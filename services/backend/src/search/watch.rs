@@ -17,7 +17,7 @@ use crate::{
     call::Call,
     convert,
     error::{Error, Result},
-    live::{DueRun, LiveEvent, LiveEvents, RunChanges},
+    live::{DueRun, LiveEvent, LiveEvents, NUMBER_BYTES, RunChanges},
     stream::{MESSAGE_BYTES, Sender, StreamEnd},
     table::PageStart,
     view::EntityNames,
@@ -58,6 +58,8 @@ impl RunsWatch {
     pub(crate) async fn run(mut self, sender: &Sender<WatchRunsResponse>) -> Result<(), StreamEnd> {
         self.send_changes(&HashMap::new(), true, sender).await?;
         loop {
+            let ids: usize = self.shown.iter().map(|(_, run_id)| NUMBER_BYTES + run_id.len()).sum();
+            self.events.remember(ids + self.runs.remembered_bytes())?;
             match self.events.next(sender).await? {
                 // Any run may become one of the first.
                 LiveEvent::Changes(changes) => changes.into_iter().for_each(|it| self.events.add(it)),

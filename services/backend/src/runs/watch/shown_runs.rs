@@ -19,6 +19,13 @@ impl ShownRuns {
         Self::Unknown { departed: HashSet::new() }
     }
 
+    /// The number of runs remembered.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Known(runs) | Self::Unknown { departed: runs } => runs.len(),
+        }
+    }
+
     pub(super) fn add(&mut self, number: RunNumber) {
         match self {
             Self::Known(shown) if shown.len() >= REMEMBERED => *self = Self::unknown(),
@@ -34,7 +41,7 @@ impl ShownRuns {
             Self::Unknown { departed } => {
                 if departed.len() >= REMEMBERED {
                     // Costs at most a repeated report.
-                    departed.clear();
+                    *departed = HashSet::new();
                 }
                 departed.insert(number)
             }
