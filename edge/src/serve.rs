@@ -34,8 +34,9 @@ const REQUEST_START_TIMEOUT: Duration = Duration::from_secs(30);
 /// Idle time after which a keep-alive probe is sent to the peer.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 
-/// Maximum number of concurrent calls on one HTTP/2 connection.
-const MAX_STREAMS: u32 = 1_000;
+/// Maximum number of concurrent calls on one HTTP/2 connection. Each may hold a request and some
+/// messages of its response.
+const MAX_STREAMS: u32 = 200;
 
 /// Data that a client may send before it is read, per stream and per connection of HTTP/2. It is
 /// held outside of the memory budget.

@@ -47,6 +47,8 @@ pub(crate) enum Error {
          `WatchRuns`"
     )]
     TooManyWatched,
+    #[error("the client took no message for a minute: begin again")]
+    ClientStalled,
     #[error("the store is unavailable: retry")]
     Store(#[source] matyan_store::Error),
     #[error("the log is unavailable: retry")]
@@ -131,6 +133,7 @@ impl Error {
             | Self::DamagedRun { .. } => Code::Internal,
             Self::AlreadyExists { .. } => Code::AlreadyExists,
             Self::Busy { .. } => Code::Busy,
+            Self::ClientStalled => Code::ClientStalled,
             Self::Changed { .. } => Code::Changed,
             Self::PositionExpired => Code::PositionExpired,
             Self::OutOfSequence(_) => Code::OutOfSequence,

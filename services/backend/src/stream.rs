@@ -1,6 +1,6 @@
 //! Streaming responses: one task per stream, which reads at most a message or two ahead of a
-//! slow client, holds no snapshot while it waits, and ends when the client disconnects. The
-//! server owns the tasks: it signals them to end, and awaits them.
+//! slow client, holds no snapshot while it waits, and ends when the client disconnects or takes
+//! nothing for a minute. The server owns the tasks: it signals them to end, and awaits them.
 
 use std::{
     pin::Pin,
@@ -9,7 +9,10 @@ use std::{
 };
 
 use futures::{FutureExt, Stream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::Status;
 use tracing::Instrument;
@@ -27,6 +30,10 @@ const MESSAGES: usize = 2;
 /// Time to wait for a slow client while keeping the data already read: dropping it and reading
 /// it again costs more. Far shorter than the lifetime of a snapshot.
 const SEND_GRACE: Duration = Duration::from_millis(50);
+
+/// The longest time for which a client may take no message that is ready. A stream holds its request
+/// and its place among few, such as those of exports, so a client cannot keep them for nothing.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The tasks of all streams.
 #[derive(Clone, Default)]
@@ -67,7 +74,11 @@ impl Streams {
     {
         let (sender, messages) = mpsc::channel(MESSAGES);
         let (ended, end) = oneshot::channel();
-        let work = work(Sender { messages: sender, closing: self.closing.clone() });
+        let work = work(Sender {
+            messages: sender,
+            closing: self.closing.clone(),
+            client_timeout: Some(CLIENT_TIMEOUT),
+        });
         let aborting = self.aborting.clone();
         let task = async move {
             let result = match aborting.run_until_cancelled_owned(work).await {
@@ -110,11 +121,9 @@ impl Streams {
 pub(crate) struct Sender<T> {
     messages: mpsc::Sender<T>,
     closing: CancellationToken,
+    /// `None` if the receiver is not the client.
+    client_timeout: Option<Duration>,
 }
-
-/// The client has disconnected, so the response has no receiver.
-#[derive(Debug)]
-pub(crate) struct ClientDisconnect;
 
 /// Reasons for a stream to end early.
 #[derive(Debug)]
@@ -129,21 +138,22 @@ impl<E: Into<Error>> From<E> for StreamEnd {
     }
 }
 
-impl From<ClientDisconnect> for StreamEnd {
-    fn from(_: ClientDisconnect) -> Self {
-        Self::Disconnected
-    }
-}
-
 impl<T> Sender<T> {
-    /// A sender of messages to the work of this stream itself.
+    /// A sender of messages to the work of this stream itself, which may take its time.
     pub(crate) fn inner<U>(&self) -> (Sender<U>, mpsc::Receiver<U>) {
         let (messages, receiver) = mpsc::channel(MESSAGES);
-        (Sender { messages, closing: self.closing.clone() }, receiver)
+        (Sender { messages, closing: self.closing.clone(), client_timeout: None }, receiver)
     }
 
-    pub(crate) async fn send(&self, message: T) -> Result<(), ClientDisconnect> {
-        self.messages.send(message).await.map_err(|_| ClientDisconnect)
+    /// Waits until the receiver has room; fails if the client has disconnected, or does not take a
+    /// message in time.
+    pub(crate) async fn send(&self, message: T) -> Result<(), StreamEnd> {
+        let sending = self.messages.send(message);
+        let sent = match self.client_timeout {
+            None => sending.await,
+            Some(longest) => timeout(longest, sending).await.map_err(|_| Error::ClientStalled)?,
+        };
+        sent.map_err(|_| StreamEnd::Disconnected)
     }
 
     /// Sends if the client has room within `SEND_GRACE`; returns the message otherwise.
@@ -242,7 +252,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_sender_waits_briefly_for_a_slow_client() {
         let (messages, mut taken) = mpsc::channel(1);
-        let sender = Sender { messages, closing: CancellationToken::new() };
+        let sender = Sender { messages, closing: CancellationToken::new(), client_timeout: None };
         sender.send_soon(1).await.unwrap();
         let late = async {
             tokio::time::sleep(SEND_GRACE / 2).await;
@@ -252,6 +262,46 @@ mod tests {
         assert_eq!(sender.send_soon(3).await, Err(3));
         drop(taken);
         assert_eq!(sender.send_soon(4).await, Err(4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_ends_when_its_client_takes_nothing() {
+        let streams = Streams::default();
+        let mut stalled = streams.respond(async move |sender| {
+            loop {
+                sender.send(1).await?;
+            }
+        });
+        let mut slow = streams.respond(async move |sender: Sender<u32>| {
+            // Another part of the same work may take longer than a client.
+            let (inner, mut messages) = sender.inner();
+            let work = async {
+                tokio::time::sleep(3 * CLIENT_TIMEOUT).await;
+                while let Some(message) = messages.recv().await {
+                    sender.send(message).await?;
+                }
+                Ok(())
+            };
+            let feed = async move {
+                for number in 0..3 * MESSAGES as u32 {
+                    inner.send(number).await?;
+                }
+                Ok(())
+            };
+            tokio::try_join!(work, feed).map(|_| ())
+        });
+        // A watch without events waits for as long as nothing happens.
+        let mut waiting =
+            streams.respond(async move |sender: Sender<u32>| sender.wait(std::future::pending()).await);
+        let mut taken = Vec::new();
+        while let Some(message) = slow.next().await {
+            taken.push(message.unwrap());
+            tokio::time::sleep(CLIENT_TIMEOUT * 9 / 10).await;
+        }
+        assert_eq!(taken, (0..3 * MESSAGES as u32).collect::<Vec<_>>());
+        let ended: Vec<_> = (&mut stalled).map(|it| it.map_err(|status| status.code())).collect().await;
+        assert_eq!(ended, [Ok(1), Ok(1), Err(tonic::Code::Aborted)]);
+        assert!(futures::poll!(waiting.next()).is_pending());
     }
 
     #[tokio::test]

@@ -101,7 +101,9 @@ impl LiveStream {
             let end = match ended {
                 Ok(()) => LiveStreamEnd::default(),
                 // All of them end, and the client connects again.
-                Err(StreamEnd::Disconnected | StreamEnd::Failed(Error::Stopping)) => return ended,
+                Err(StreamEnd::Disconnected | StreamEnd::Failed(Error::Stopping | Error::ClientStalled)) => {
+                    return ended;
+                }
                 Err(StreamEnd::Failed(error)) => {
                     let status = Status::from(error);
                     let code = u32::try_from(i32::from(status.code())).unwrap_or_default();
@@ -123,7 +125,7 @@ struct Subscriber<'s> {
 impl Subscriber<'_> {
     async fn send(self, message: Message) -> Result<(), StreamEnd> {
         let message = SubscribeResponse { subscription: self.index, response: Some(message) };
-        Ok(self.sender.send(message).await?)
+        self.sender.send(message).await
     }
 
     /// Sends what `work` sends, until it ends.

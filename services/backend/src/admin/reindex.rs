@@ -58,7 +58,7 @@ struct Reindex<'c> {
 impl Reindex<'_> {
     async fn report(&self, total: u64, sender: &Sender<ReindexResponse>) -> Result<(), StreamEnd> {
         let progress = JobProgress { done: self.done, total, failed: self.failed };
-        Ok(sender.send(ReindexResponse { progress: Some(progress), rows: self.rows }).await?)
+        sender.send(ReindexResponse { progress: Some(progress), rows: self.rows }).await
     }
 
     /// Ends a page: reports it, and rests.

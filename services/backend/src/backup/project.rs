@@ -19,7 +19,7 @@ use crate::{
     call::Call,
     deps::position_view,
     error::Result,
-    stream::{ClientDisconnect, Sender, StreamEnd},
+    stream::{Sender, StreamEnd},
 };
 
 type ProjectSender = Sender<pb::ReadProjectResponse>;
@@ -38,7 +38,7 @@ pub(super) async fn send(deps: &Deps, call: &Call, sender: &ProjectSender) -> Re
     tombstones(deps, call, sender).await
 }
 
-async fn send_content(sender: &ProjectSender, content: Content) -> Result<(), ClientDisconnect> {
+async fn send_content(sender: &ProjectSender, content: Content) -> Result<(), StreamEnd> {
     sender.send(pb::ReadProjectResponse { content: Some(content) }).await
 }
 

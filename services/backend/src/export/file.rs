@@ -1,6 +1,6 @@
 //! The file of an export: messages of a search become batches of rows, and these become bytes.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::{ArrowError, SchemaRef};
@@ -16,10 +16,6 @@ use crate::{
 
 /// Maximum size of a message.
 const PIECE_BYTES: usize = 256 << 10;
-
-/// The longest time that a client may take nothing. An export has no other limit of time, and there
-/// is only room for some.
-const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The rows of a table, made of the messages of a search.
 pub(super) trait TableRows: Send + 'static {
@@ -167,10 +163,7 @@ struct FileClient<'s, T> {
 impl<T> FileClient<'_, T> {
     async fn send(&self, piece: Piece) -> Result<(), StreamEnd> {
         let piece = Piece { progress: self.progress, ..piece };
-        match tokio::time::timeout(CLIENT_TIMEOUT, self.sender.send((self.wrap)(piece))).await {
-            Ok(sent) => Ok(sent?),
-            Err(_) => Err(Error::Waiting("the client took nothing for a minute").into()),
-        }
+        self.sender.send((self.wrap)(piece)).await
     }
 
     async fn send_bytes(&self, written: Vec<u8>, rows: u64) -> Result<(), StreamEnd> {

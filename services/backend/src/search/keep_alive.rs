@@ -5,7 +5,7 @@ use std::{pin::pin, time::Duration};
 
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
-use crate::stream::{ClientDisconnect, Sender};
+use crate::stream::{Sender, StreamEnd};
 
 /// Maximum time between two messages to a client that reads progress.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -28,14 +28,14 @@ impl<'s, T> KeepAlive<'s, T> {
         &mut self,
         work: impl Future<Output = O>,
         keep_alive_message: impl Fn() -> Option<T>,
-    ) -> Result<O, ClientDisconnect> {
+    ) -> Result<O, StreamEnd> {
         let mut work = pin!(work);
         loop {
             tokio::select! {
                 biased;
                 // Polled first, because it is usually ready.
                 done = &mut work => return Ok(done),
-                () = self.sender.closed() => return Err(ClientDisconnect),
+                () = self.sender.closed() => return Err(StreamEnd::Disconnected),
                 _ = self.ticks.tick() => drop(keep_alive_message().map(|message| self.sender.try_send(message))),
             }
         }
@@ -48,7 +48,7 @@ impl<'s, T> KeepAlive<'s, T> {
         Ok(())
     }
 
-    pub(crate) async fn send(&mut self, message: T) -> Result<(), ClientDisconnect> {
+    pub(crate) async fn send(&mut self, message: T) -> Result<(), StreamEnd> {
         self.sender.send(message).await?;
         self.ticks.reset();
         Ok(())

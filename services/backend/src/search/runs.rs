@@ -398,7 +398,7 @@ impl RunSender<'_> {
         message.warnings.extend(always_raised.then(always_raised_warning));
         message.next_cursor = next_cursor.unwrap_or_default();
         message.done = true;
-        Ok(self.keep_alive.send(message).await?)
+        self.keep_alive.send(message).await
     }
 }
 

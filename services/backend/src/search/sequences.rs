@@ -258,7 +258,7 @@ impl<K: SequenceKind> SequenceSender<'_, K> {
             }
         }
         let message = self.message(true);
-        Ok(self.keep_alive.send(message).await?)
+        self.keep_alive.send(message).await
     }
 
     fn progress(&self) -> Option<Progress> {
@@ -401,7 +401,7 @@ impl<K: SequenceKind> SequenceSender<'_, K> {
         let Err(message) = self.keep_alive.send_soon(message).await else { return Ok(()) };
         delivery.drop_snapshot();
         *newer = None;
-        Ok(self.keep_alive.send(message).await?)
+        self.keep_alive.send(message).await
     }
 
     fn message(&mut self, done: bool) -> K::Message {

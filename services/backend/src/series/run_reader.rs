@@ -10,7 +10,7 @@ use crate::{
     call::Call,
     error::{Error, Result},
     run_lookup::FoundRun,
-    stream::{ClientDisconnect, Sender},
+    stream::{Sender, StreamEnd},
 };
 
 /// Maximum number of points or buckets read before they are sent: a few MB.
@@ -103,7 +103,7 @@ impl<'c> RunReader<'c> {
     }
 
     /// Sends a message, and drops the snapshot while waiting for a slow client.
-    pub(super) async fn send<T>(&mut self, sender: &Sender<T>, message: T) -> Result<(), ClientDisconnect> {
+    pub(super) async fn send<T>(&mut self, sender: &Sender<T>, message: T) -> Result<(), StreamEnd> {
         self.mark_used();
         match sender.send_soon(message).await {
             Ok(()) => Ok(()),
