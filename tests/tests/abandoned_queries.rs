@@ -18,9 +18,10 @@ const CLIENTS: usize = 20;
 /// Takes most of the steps that a query may take for one run, and matches none.
 const QUERY: &str = "any(run.x * i + k < 0 for i in range(1000) for k in range(90))";
 
-/// Upper bound of the processor time that the server takes after its clients have left. All their
-/// queries would take minutes.
-const BOUND: Duration = Duration::from_secs(2);
+/// Upper bound of the processor time that the server takes after its clients have left: for the slices
+/// that were running, to end the connections, and for the last search of this test. All their queries would
+/// take minutes.
+const BOUND: Duration = Duration::from_millis(300);
 
 /// Processor time of an idle server between two looks at it.
 const IDLE: Duration = Duration::from_millis(10);
@@ -92,5 +93,6 @@ async fn rule_45_abandoned_queries_take_no_more_processor_time() {
     // A server that got no processor time looks idle, but then this waits for what it still does.
     assert_eq!(found(&mut client, "run.x == 1").await, RUNS);
     let taken = server.processor_time() - left;
+    println!("{taken:?} after the clients have left");
     assert!(taken < BOUND, "{taken:?}");
 }

@@ -101,7 +101,10 @@ fn work(jobs: &Mutex<mpsc::Receiver<Job>>) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc as blocking;
+    use std::sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc as blocking,
+    };
 
     use super::*;
 
@@ -131,6 +134,40 @@ mod tests {
         busy.await.unwrap().unwrap();
         evaluation.run(move || done.send("stayed").unwrap()).await.unwrap();
         assert_eq!(ran.iter().collect::<Vec<_>>(), ["stayed"]);
+    }
+
+    #[tokio::test]
+    async fn no_slice_of_an_abandoned_search_begins() {
+        let evaluation = Evaluation::start(1).unwrap();
+        let begun = Arc::new(AtomicUsize::new(0));
+        let (started, mut starts) = mpsc::channel(1);
+        let (unblock, blocked) = blocking::channel::<()>();
+        let blocked = Arc::new(Mutex::new(blocked));
+        let search = async {
+            loop {
+                let (begun, started, blocked) = (begun.clone(), started.clone(), blocked.clone());
+                let slice = move || {
+                    begun.fetch_add(1, Ordering::Relaxed);
+                    started.try_send(()).unwrap();
+                    blocked.lock().unwrap().recv().unwrap();
+                };
+                evaluation.run(slice).await.unwrap();
+            }
+        };
+        let mut search = Box::pin(search);
+        for _ in 0..3 {
+            // Its client leaves during the last of these slices.
+            tokio::select! {
+                () = &mut search => unreachable!("it has no end"),
+                started = starts.recv() => started.unwrap(),
+            }
+            unblock.send(()).unwrap();
+        }
+        drop(search);
+        for _ in 0..3 {
+            evaluation.run(|| ()).await.unwrap();
+        }
+        assert_eq!(begun.load(Ordering::Relaxed), 3);
     }
 
     #[tokio::test]
