@@ -628,6 +628,11 @@ test('runs are selected by range, and compared', async () => {
     expect(await findings(page)).toEqual([]);
     await page.goBack();
     await page.waitForSelector('[role=rowheader]');
+    await page.fill('input[aria-label="Search names and values"]', 'DROP');
+    const titles = (): Promise<string[]> => page.locator('[role=rowheader]').allTextContents();
+    await eventually('only those rows are left', async () =>
+      (await titles()).every(title => title.trim() === 'hparams.model.dropout'),
+    );
   });
 });
 

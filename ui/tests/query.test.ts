@@ -346,12 +346,38 @@ test('a query with a name that no run has says so, also when it was typed', asyn
     await page.waitForSelector('[role=row] a');
     await page.fill(FIELD, text);
     await page.keyboard.press('Escape');
-    await page.locator(FIELD).blur();
     await page.waitForSelector(warned);
   });
   for (const path of ['metrics', 'params', 'compare']) {
-    await site.visit(`/${path}?q=${encodeURIComponent(text)}`, ({ page }) => page.waitForSelector(warned));
+    await site.visit(`/${path}?q=${encodeURIComponent(text)}`, async ({ page }) => {
+      // Without the focus it covers nothing.
+      await page.waitForSelector('.query .warn[title*="no run has the param run.tgs"]');
+      expect(await page.locator('.below').evaluate(one => getComputedStyle(one).clipPath)).not.toBe('none');
+      await page.focus(FIELD);
+      await page.keyboard.press('Escape');
+      await page.waitForSelector(warned);
+      expect(await page.locator('.below').evaluate(one => getComputedStyle(one).clipPath)).toBe('none');
+    });
   }
+});
+
+test('a name that has only begun is not searched before the field is left', async () => {
+  await site.visit('/runs', async visit => {
+    const { page } = visit;
+    await page.waitForSelector('[role=row] a');
+    await page.focus(FIELD);
+    await page.keyboard.type('run.hpar');
+    await page.waitForSelector('[role=option]:has-text("hparams")');
+    await page.waitForSelector('.query small');
+    await visit.quiet();
+    expect(new URL(page.url()).search).toBe('');
+    expect(await page.locator('.window [role=row]').count()).toBeGreaterThan(10);
+    await page.keyboard.type('ams.lr < 1');
+    await page.waitForURL(/q=run.hparams.lr/);
+    await page.fill(FIELD, 'run.hpar');
+    await page.locator(FIELD).blur();
+    await page.waitForURL(/q=run.hpar$/);
+  });
 });
 
 test('the cost of a query is next to it, with the plan', async () => {

@@ -470,6 +470,17 @@ test.each(['light', 'dark'] as const)('params are shown next to those of another
   );
 });
 
+test('a long text is shown as a whole, in place', async () => {
+  await site.visit(`/runs/${site.runs.studio}?tab=params`, async ({ page }) => {
+    const cell = page.locator('[role=cell]', { hasText: 'Draw a fox' });
+    await cell.waitFor();
+    expect(await cell.locator('a').count()).toBe(0);
+    await cell.locator('button').press('Enter');
+    const text = await page.getByRole('dialog', { name: 'prompt' }).locator('pre').textContent();
+    expect(text).toBe('Draw a fox that jumps over a dog. '.repeat(8));
+  });
+});
+
 test('changes since the last commit are shown', async () => {
   await site.visit(`/runs/${site.runs.studio}?tab=changes`, async visit => {
     const { page } = visit;

@@ -68,7 +68,7 @@ export function findRuns(
 }
 
 const SAMPLE_RUNS = 12;
-/** A few runs are enough if they have more metrics. */
+/** Runs with more metrics are left out; if all have, a few of them are read. */
 const MANY_METRICS = 1_000;
 const FEW_RUNS = 2;
 
@@ -76,7 +76,8 @@ const FEW_RUNS = 2;
 export async function sampleRuns(text: string, signal: AbortSignal): Promise<Run[]> {
   const parts = { params: true, seriesTypes: [SeriesType.METRIC], seriesLimit: MANY_METRICS };
   const { runs } = await findRuns(text, { limit: SAMPLE_RUNS, parts }, signal);
-  if (runs.every(({ seriesCount }) => seriesCount <= MANY_METRICS)) return runs;
+  const usual = runs.filter(({ seriesCount }) => seriesCount <= MANY_METRICS);
+  if (usual.length > 0 || runs.length === 0) return usual;
   return (await findRuns(text, { limit: FEW_RUNS, parts: { ...parts, seriesLimit: 0 } }, signal)).runs;
 }
 

@@ -163,10 +163,10 @@ test('a comparison has a row for each value, and knows which are equal', () => {
   );
   expect(compareRows(runs).map(({ title, values, isEqual }) => [title, ...values, isEqual])).toEqual([
     ['loss val', NaN, NaN, true],
-    ['lr', 2, undefined, false],
     ['lr', 1, 1, true],
     ['m.a', 'x', 1, false],
     ['e', undefined, {}, false],
+    ['lr', 2, undefined, false],
   ]);
 });
 

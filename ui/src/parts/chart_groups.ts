@@ -4,7 +4,7 @@ import { importance } from '../format/importance.ts';
 import type { Run, SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
 import { milliseconds } from '../format/time.ts';
 import { groupBy } from '../collections.ts';
-import { DASHES, indexColor, PALETTE, runColor, type PaletteColor } from '../plot/palette.ts';
+import { DASHES, indexColor, PALETTE, runColors, type PaletteColor } from '../plot/palette.ts';
 
 export interface ChartLine {
   runId: string;
@@ -65,18 +65,31 @@ function axisNumber(all: readonly SeriesInfo[], { context }: SeriesInfo, name: s
     ?.number;
 }
 
+/** Titles of all groups. */
+function titlesOf(runs: readonly Run[], of: TitleOf): string[] {
+  const order = new Intl.Collator('en', { numeric: true });
+  return of ? [...new Set(runs.map(of))].sort(order.compare) : [];
+}
+
+/** The colors of the lines of each run: its own, the oldest run first, or that of its group. */
+export function lineColors(runs: readonly Run[], groupOf?: TitleOf): ReadonlyMap<string, PaletteColor> {
+  const groups = titlesOf(runs, groupOf);
+  if (groupOf) return new Map(runs.map(run => [run.runId, indexColor(groups.indexOf(groupOf(run)))]));
+  const age = ({ props }: Run): number => Number(props?.createdUs ?? 0n);
+  const oldest = runs.toSorted((a, b) => age(a) - age(b) || (a.runId < b.runId ? -1 : 1));
+  return runColors(oldest.map(({ runId }) => runId));
+}
+
 /**
- * The charts of several runs. Each run has its own color on every page, or that of its group, and each context its own
- * dashes, or each group of runs.
+ * The charts of several runs. Each run has its own color, or that of its group, and each context its own dashes, or each
+ * group of runs.
  */
 export function projectCharts(
   runs: readonly Run[],
   { axis, groupOf, strokeOf, chartOf }: ChartOptions = {},
 ): ChartGroup[] {
   const contexts = new Map<string, string[]>();
-  const order = new Intl.Collator('en', { numeric: true });
-  const titles = (of: TitleOf): string[] => (of ? [...new Set(runs.map(of))].sort(order.compare) : []);
-  const [groups, strokes] = [titles(groupOf), titles(strokeOf)];
+  const [colors, strokes] = [lineColors(runs, groupOf), titlesOf(runs, strokeOf)];
   const charts = new Map<string, ChartLine[]>();
   for (const run of runs) {
     const { runId, props, series } = run;
@@ -94,7 +107,7 @@ export function projectCharts(
         owner: runId,
         info,
         label: `${props?.name || runId} ${contextTitle(info.context)}`.trimEnd(),
-        color: group === undefined ? runColor(runId) : indexColor(groups.indexOf(group)),
+        color: colors.get(runId) as PaletteColor,
         dash: DASHES[number % DASHES.length] ?? [],
         // By the clock that the points have; the server's may differ.
         startMs: milliseconds(props?.clientStartedUs ?? props?.createdUs ?? 0n),

@@ -40,9 +40,19 @@ export function hash(text: string): number {
   return (value ^ (value >>> 15)) >>> 0;
 }
 
-/** The color of a run on every page, today and tomorrow: it depends on its id only. */
+/** The color of a run by itself, today and tomorrow: it depends on its id only. */
 export function runColor(runId: string): PaletteColor {
   return PALETTE[hash(runId) % PALETTE.length] as PaletteColor;
+}
+
+/** Colors of runs that are shown together. While there are enough, the later one of two with the same gets a free one. */
+export function runColors(runIds: readonly string[]): ReadonlyMap<string, PaletteColor> {
+  const own = new Map(runIds.map(id => [id, runColor(id)]));
+  const first = new Map([...own].reverse().map(([id, color]) => [color, id]));
+  const free = PALETTE.filter(color => !first.has(color));
+  const isOwn = (id: string, color: PaletteColor): boolean =>
+    own.size > PALETTE.length || first.get(color) === id;
+  return new Map([...own].map(([id, color]) => [id, isOwn(id, color) ? color : (free.shift() ?? color)]));
 }
 
 /** The color of the n-th series of a chart that shows one run. */

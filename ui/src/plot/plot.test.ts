@@ -6,7 +6,7 @@ import { layoutChart, nearPoints, type ChartModel } from './chart.ts';
 import { chartSvg } from './export.ts';
 import { xExtent, yExtent } from './extents.ts';
 import { smoothed, tracePoints, type ChartSeries } from './lines.ts';
-import { hash, PALETTE, runColor } from './palette.ts';
+import { hash, PALETTE, runColor, runColors } from './palette.ts';
 
 function line(values: number[], more: Partial<SeriesData> = {}): ChartSeries {
   const last = Float64Array.from(values);
@@ -185,6 +185,18 @@ test('the color of a run is stable, and colors are used evenly', () => {
   const counts = new Array<number>(PALETTE.length).fill(0);
   for (let run = 0; run < 12_000; run++) counts[hash(`run ${run}`) % PALETTE.length]! += 1;
   expect(Math.min(...counts)).toBeGreaterThan(800);
+});
+
+test('runs that are shown together have different colors, their own if possible', () => {
+  const ids = Array.from({ length: PALETTE.length }, (_, at) => `run ${at}`);
+  const colors = runColors(ids);
+  expect(new Set(colors.values()).size).toBe(PALETTE.length);
+  const own = ids.filter(id => colors.get(id) === runColor(id));
+  // The first one of those that would share a color keeps it.
+  expect(own).toEqual(ids.filter((id, at) => !ids.slice(0, at).map(runColor).includes(runColor(id))));
+  expect(own.length).toBeLessThan(ids.length);
+  const more = runColors([...ids, 'another run']);
+  expect([...more].every(([id, color]) => color === runColor(id))).toBe(true);
 });
 
 test('outliers are left out on request only, and only if they are far away', () => {

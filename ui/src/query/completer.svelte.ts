@@ -27,9 +27,17 @@ export class Completer {
   /** The list that is being read; there is one at a time. */
   #reading = new AbortController();
   #hasSaved = false;
+  #proposedFor = '';
 
   get isOpen(): boolean {
     return this.options.length > 0;
+  }
+
+  /** Whether a name in the text is only the beginning of what is proposed. */
+  hasBegun(text: string): boolean {
+    const isMore = ({ text: own, detail, from, to }: Option): boolean =>
+      detail !== 'value' && from < to && own !== text.slice(from, to);
+    return this.#proposedFor === text && this.options.every(isMore);
   }
 
   async update(text: string, caret: number, kind: SearchKind): Promise<void> {
@@ -43,7 +51,7 @@ export class Completer {
       const more = this.isPicking && isWhole ? continuations(text) : [];
       const next = more.map(word => ({ ...whole(` ${word} `, 'continues', caret), from: caret }));
       const options = text.trim() === '' ? [...(await this.#queries(text)), ...found] : [...found, ...next];
-      if (!signal.aborted) [this.options, this.active] = [options, -1];
+      if (!signal.aborted) [this.options, this.active, this.#proposedFor] = [options, -1, text];
     } catch {
       // The query can still be written; the search reports what is wrong with the server.
       if (!signal.aborted) this.close();

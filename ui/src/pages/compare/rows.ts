@@ -22,7 +22,7 @@ export interface CompareRow {
   best?: CborValue | undefined;
 }
 
-/** Results, params, and then the load of the machine. */
+/** Results, params, other metrics, and then the load of the machine. */
 export function compareRows(runs: readonly Run[]): CompareRow[] {
   const leaves = (run: Run) => paramRows(decodeMap(run.params)).filter(({ isGroup }) => !isGroup);
   const params = table(runs, run => leaves(run).map(({ path, value }) => [path, value])).map(row =>
@@ -38,8 +38,10 @@ export function compareRows(runs: readonly Run[]): CompareRow[] {
   ).map(([title, values]) => compared('metric', title, values, isLowerBetter(names.get(title) ?? '')));
   const rank = ({ title }: CompareRow): number => importance(names.get(title) ?? '', title);
   metrics.sort((a, b) => rank(b) - rank(a));
-  const isOwn = ({ title }: CompareRow): boolean => !names.get(title)?.startsWith(SYSTEM_PREFIX);
-  return [...metrics.filter(isOwn), ...params, ...metrics.filter(row => !isOwn(row))];
+  const isSystem = ({ title }: CompareRow): boolean => names.get(title)?.startsWith(SYSTEM_PREFIX) ?? false;
+  const own = metrics.filter(row => !isSystem(row));
+  const results = own.filter(({ isLower }) => isLower !== undefined);
+  return [...results, ...params, ...own.filter(row => !results.includes(row)), ...metrics.filter(isSystem)];
 }
 
 function compared(kind: string, title: string, values: CompareRow['values'], isLower?: boolean): CompareRow {
