@@ -36,6 +36,10 @@ test.each(['light', 'dark'] as const)('a dashboard is created, arranged and kept
       page.on('response', response => (stored += Number(response.url().endsWith('AppService/Update'))));
       await page.getByRole('button', { name: 'New dashboard' }).click();
       await page.getByRole('heading', { name: 'An empty dashboard' }).waitFor();
+      await page.getByRole('textbox', { name: 'Name of the dashboard' }).waitFor();
+      await page.keyboard.type('Losses');
+      await page.keyboard.press('Enter');
+      await page.getByRole('button', { name: 'Name of the dashboard: Losses' }).waitFor();
       await addPanel(visit, 'chart', 'loss');
       await addPanel(visit, 'chart', 'accuracy');
       await addPanel(visit, 'runs', '');

@@ -120,7 +120,13 @@ test('a phone shows lists, their page, and the size of the project', async () =>
           const bar = one.closest('ul')?.getBoundingClientRect();
           return left >= (bar?.left ?? 0) && right <= (bar?.right ?? innerWidth);
         });
-      await eventually('its page is marked', () => inView('nav [aria-current]'));
+      expect(await inView('nav li:visible >> nth=-1')).toBe(true);
+      await page.click('nav [aria-label="More pages"]');
+      const chosen = page.locator('.more [role=menuitemradio][aria-checked=true]');
+      expect((await chosen.textContent())?.trim()).toBe('Experiments');
+      await page.click('.more [role=menuitemradio]:has-text("Tags")');
+      await page.waitForURL(/tags/);
+      await page.goBack();
       const headings = page.getByRole('columnheader');
       const hidden = headings.filter({ hasText: 'Description' });
       expect(await hidden.evaluate(one => one.scrollWidth > 0 && getComputedStyle(one).overflow)).toBe(
@@ -562,6 +568,22 @@ test('the page continues after the server was away', async () => {
   await open.page.waitForSelector('[role=alert]', { state: 'detached' });
   expect(await rowCount(open.page)).toBe(runs.hashes.length);
   await open.page.context().close();
+});
+
+test('a page whose code cannot be loaded is shown as soon as the server is back', async () => {
+  const open = await Visit.open(browser, server, '/runs');
+  const { page } = open;
+  const says = (state: string): Promise<boolean> =>
+    eventually(state, async () => (await page.textContent('.stream'))?.trim() === state);
+  await says('Live');
+  await server.stop();
+  await says('Offline');
+  await page.click('nav a[aria-label="Params"]');
+  await page.waitForSelector('[role=alert]:has-text("The server cannot be reached")');
+  await server.run();
+  await page.waitForSelector('svg[aria-label^="Parallel coordinates"]');
+  await says('Live');
+  await page.context().close();
 });
 
 test('the lines of many runs are in one chart, in the colors of the runs', async () => {

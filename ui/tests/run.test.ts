@@ -465,6 +465,12 @@ test.each(['light', 'dark'] as const)('params are shown next to those of another
       expect(await page.locator('.row.chosen').count()).toBeGreaterThan(0);
       await page.getByRole('button', { name: 'Clear' }).press('Enter');
       await eventually('the column is gone', async () => (await page.locator('.row.chosen').count()) === 0);
+      await field.fill('weep 09');
+      await field.press('Enter');
+      await page.waitForURL(/diff=/);
+      await field.fill('no such name');
+      await field.press('Enter');
+      await page.getByText('No other run has “no such name” in the name.').waitFor();
     },
     { theme },
   );

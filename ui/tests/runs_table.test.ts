@@ -231,6 +231,7 @@ test('selected runs are exported, tagged, moved, archived and deleted', async ()
     const name = await page.locator('.window .name a').first().textContent();
     await act(page, 'Delete');
     await page.waitForSelector('dialog[open]:has-text("cannot be undone")');
+    expect(await page.textContent('dialog[open] h2')).toBe(`Delete ${name}?`);
     expect(await findings(page)).toEqual([]);
     await visit.shot('runs-delete');
     await page.click('dialog[open] button:has-text("Delete")');

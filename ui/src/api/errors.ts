@@ -59,8 +59,10 @@ export function apiError(error: unknown, where = 'This page'): ApiError {
   const failure = ConnectError.from(error);
   const { reason, metadata } = errorInfo(failure);
   const known = HINTS[reason] ?? HINTS_BY_STATUS[failure.code];
-  // Browsers report every failure of the network as a `TypeError`.
-  const isNetwork = failure.code === Code.Unknown && failure.cause instanceof TypeError;
+  // Browsers report every failure of the network as a `TypeError`, and Vite those of styles by this text.
+  const isNetwork =
+    failure.code === Code.Unknown &&
+    (failure.cause instanceof TypeError || failure.rawMessage.startsWith('Unable to preload CSS'));
   const isUnreachable = reason === '' && (failure.code === Code.Unavailable || isNetwork);
   const [hint, canRetry] = known ?? [isUnreachable ? UNREACHABLE : 'Try again.', true];
   const message = isUnreachable ? 'The server cannot be reached.' : sentence(failure.rawMessage);

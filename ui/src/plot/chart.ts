@@ -9,6 +9,7 @@ import {
   HIGHLIGHT_PX,
   isAscending,
   lineWidth,
+  LONE_PX,
   type ChartSeries,
 } from './lines.ts';
 import { HAIRLINE, type Surface } from './surface.ts';
@@ -53,7 +54,7 @@ const Y_TICK_PX = 36;
 
 export function layoutChart(model: ChartModel, width: number, height: number): Layout {
   const bottom = Math.max(height - BOTTOM, TOP + 1);
-  const xAll = model.zoom ?? widened(xExtent(model.series), model.isLogX);
+  const xAll = model.zoom ?? widened(xExtent(model.series, model.isLogX), model.isLogX);
   const inView = new Axis(xAll, 0, 1, model.isLogX);
   const yAll = padded(yExtent(model.series, inView, model.isLogY, model.withoutOutliers), model.isLogY);
   const y = new Axis(chosen(yAll, model), bottom, TOP, model.isLogY);
@@ -89,7 +90,10 @@ export function drawChart(surface: Surface, model: ChartModel, layout: Layout): 
   drawAxes(surface, model.theme, layout);
   const { frame, x, y } = layout;
   const width = lineWidth(model.series.filter(({ isMember }) => !isMember).length);
-  surface.clipped(frame.left, frame.top, frame.right - frame.left, frame.bottom - frame.top, () => {
+  // Without a line, nothing leaves the frame but dots at its edge.
+  const air = model.series.some(({ x }) => x.length > 1) ? 0 : LONE_PX + width;
+  const [wide, high] = [frame.right - frame.left + 2 * air, frame.bottom - frame.top + 2 * air];
+  surface.clipped(frame.left - air, frame.top - air, wide, high, () => {
     for (const series of model.series) if (width !== HAIRLINE || series.area) drawBand(surface, series, x, y);
     for (const series of model.series) drawSeries(surface, series, x, y, width);
   });

@@ -2,12 +2,17 @@
 import type { Axis, Extent } from './axis.ts';
 import { isAscending, visible, type ChartSeries } from './lines.ts';
 
-/** Extent of x over all series; empty if they have no points. */
-export function xExtent(all: readonly ChartSeries[]): Extent {
+/**
+ * Extent of x over all series; empty if they have no points. Steps begin where their first bucket does, which is drawn
+ * at its end; on a logarithmic axis this would take decades.
+ */
+export function xExtent(all: readonly ChartSeries[], isLog = false): Extent {
   const extent = { low: Infinity, high: -Infinity };
-  for (const { x } of all) {
+  for (const { x, data } of all) {
     if (x.length === 0) continue;
-    const ends = isAscending(x) ? [x[0] as number, x.at(-1) as number] : x;
+    const { width } = x === data.steps && !isLog ? data : { width: 0 };
+    const first = width > 1 ? Math.floor((x[0] as number) / width) * width : (x[0] as number);
+    const ends = isAscending(x) ? [first, x.at(-1) as number] : x;
     for (const end of ends) {
       if (Number.isNaN(end)) continue;
       extent.low = Math.min(extent.low, end);

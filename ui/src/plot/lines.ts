@@ -40,7 +40,7 @@ const MEMBER_ALPHA = 0.22;
 const MARK_PX = 4;
 const FORK_DASH = [3, 3];
 /** Radius of a point without neighbors, next to half of the width of its line. */
-const LONE_PX = 1.5;
+export const LONE_PX = 2.25;
 
 export function lineWidth(seriesCount: number): number {
   return seriesCount <= MAX_WIDE ? WIDE_PX : HAIRLINE;

@@ -231,6 +231,16 @@ test('an axis that goes back and has gaps finds its nearest point', () => {
   expect(nearPoints(one, layoutChart(one, 200, 100), 1.5)[0]?.index).toBe(2);
 });
 
+test('steps begin where their first bucket does, but not on a logarithmic axis', () => {
+  const { data, ...rest } = line([1, 2, 3]);
+  const steps = Float64Array.of(39, 63, 95);
+  const wide = { ...rest, data: { ...data, steps, width: 32 }, x: steps };
+  expect(xExtent([wide])).toEqual({ low: 32, high: 95 });
+  expect(xExtent([wide], true)).toEqual({ low: 39, high: 95 });
+  // Times are not steps.
+  expect(xExtent([{ ...wide, x: steps.slice() }])).toEqual({ low: 39, high: 95 });
+});
+
 test('a point without neighbors is a dot, and a line has none', () => {
   const dots = (values: number[], more: Partial<ChartSeries> = {}): number =>
     chartSvg(model([{ ...line(values), ...more }]), 300, 200).split('<circle').length - 1;

@@ -84,7 +84,9 @@ export function keyCaps(keys: string): string[] {
   return keys.split(/[ +](?=.)/).map(key => caps[key] ?? (key.length === 1 ? key.toUpperCase() : key));
 }
 
-/** Commands that contain all words of the text; those whose title begins with it come first. */
+const GENERAL = ['Everywhere', 'Pages'];
+
+/** Commands that contain all words of the text: those whose title begins with it, and then those of the page, come first. */
 export function matching(all: readonly Command[], text: string): Command[] {
   const words = text.toLowerCase().split(/\s+/).filter(Boolean);
   const found = all.filter(({ title, group, words: more }) => {
@@ -92,5 +94,6 @@ export function matching(all: readonly Command[], text: string): Command[] {
     return words.every(word => haystack.includes(word));
   });
   const begins = ({ title }: Command): number => (title.toLowerCase().startsWith(text.toLowerCase()) ? 0 : 1);
-  return found.sort((a, b) => begins(a) - begins(b));
+  const isGeneral = ({ group }: Command): number => Number(GENERAL.includes(group));
+  return found.sort((a, b) => begins(a) - begins(b) || isGeneral(a) - isGeneral(b));
 }

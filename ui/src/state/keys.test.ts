@@ -52,5 +52,6 @@ test('commands are found by all words, titles first', () => {
   });
   const all = [command('Go to runs', 'Pages'), command('Runs of today', 'Pages'), command('Log y', 'Run')];
   expect(matching(all, 'runs').map(({ title }) => title)).toEqual(['Runs of today', 'Go to runs']);
+  expect(matching(all, '').map(({ title }) => title)).toEqual(['Log y', 'Go to runs', 'Runs of today']);
   expect(matching(all, 'pages go').map(({ title }) => title)).toEqual(['Go to runs']);
 });
