@@ -1,5 +1,5 @@
-//! Memory for request bodies of REST and gRPC, from their first bytes until a service has answered
-//! or asks for the next message: a body may wait for its service. All connections of a port share
+//! Memory for request bodies of REST and gRPC, from their first bytes until the response has been read
+//! or a service asks for the next message: a body may wait for its service. All connections of a port share
 //! a budget, and each has at most an eighth of it, so that one cannot take the memory of all.
 //! Small bodies need no share. A sender that holds a share while others wait must send at a
 //! minimum rate, or loses it.
@@ -15,6 +15,7 @@ use axum::body::Body;
 use bytes::{Buf, Bytes};
 use futures::future::BoxFuture;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt;
 use matyan_proto::limits::MESSAGE_BYTES;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
@@ -208,6 +209,18 @@ pub(crate) fn metered(body: Body, share: CallShare, messages: Messages) -> Body 
     Body::new(MeteredBody { body, share, messages, framing, data, piece_bytes: 0 })
 }
 
+/// The body of a response, until whose end the share is kept.
+pub(crate) fn holding(body: Body, share: CallShare) -> Body {
+    let is_held = share.lock().unwrap_or_else(PoisonError::into_inner).held.is_some();
+    if !is_held {
+        return body;
+    }
+    Body::new(body.map_frame(move |frame| {
+        let _share = &share;
+        frame
+    }))
+}
+
 struct MeteredBody {
     body: Body,
     share: CallShare,
@@ -341,7 +354,6 @@ pub(crate) fn too_slow() -> io::Error {
 #[cfg(test)]
 mod tests {
     use futures::StreamExt;
-    use http_body_util::BodyExt;
     use tokio::sync::mpsc;
     use tokio_stream::wrappers::ReceiverStream;
 
@@ -433,7 +445,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_only_message_of_a_call_keeps_its_memory_until_the_call_is_answered() {
+    async fn the_only_message_of_a_call_keeps_its_memory_until_the_response_is_read() {
         let (budget, connection) = budget();
         let call = || {
             let share = BodyShare::new(budget.clone(), Some(&connection));
@@ -447,7 +459,10 @@ mod tests {
         let (_other, other_body) = call();
         let mut reading = std::pin::pin!(other_body.collect());
         assert!(futures::poll!(&mut reading).is_pending());
-        drop(share);
+        let mut response = holding("answer".into(), share);
+        assert!(response.frame().await.unwrap().is_ok());
+        assert!(futures::poll!(&mut reading).is_pending());
+        drop(response);
         reading.await.unwrap();
     }
 

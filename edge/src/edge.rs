@@ -17,7 +17,7 @@ use tower::ServiceExt;
 use crate::allowed_hosts::check_host;
 use crate::body_budget::{self, BodyShare, CallShare, ConnectionBudget, Messages};
 use crate::cors;
-use crate::deadline::CallLimits;
+use crate::deadline::{self, CallLimits};
 use crate::error::ApiError;
 use crate::grpc::{self, Grpc};
 use crate::methods;
@@ -115,11 +115,12 @@ impl Edge {
         let response = match grpc::is_grpc(request.headers()) {
             true => match self.admit(&request) {
                 Ok(()) => {
+                    let has_end = !deadline::is_open_ended(request.uri().path());
                     let (request, share) = self.metered(request);
                     let answered = limits.enforce(self.grpc.answer(request)).await;
-                    // The only message of a call may have waited for its service until now.
-                    drop(share);
-                    answered.unwrap_or_else(|_| grpc::late())
+                    let response = answered.unwrap_or_else(|_| grpc::late());
+                    // The service may hold the message of a call until it has sent all responses.
+                    if has_end { response.map(|body| body_budget::holding(body, share)) } else { response }
                 }
                 Err(error) => self.grpc.refuse(request.uri().path(), &error),
             },

@@ -47,7 +47,7 @@ pub(crate) enum Error {
          `WatchRuns`"
     )]
     TooManyWatched,
-    #[error("the client took no message for a minute: begin again")]
+    #[error("the client has stopped reading: begin again")]
     ClientStalled,
     #[error("the store is unavailable: retry")]
     Store(#[source] matyan_store::Error),

@@ -1,6 +1,6 @@
 //! Streaming responses: one task per stream, which reads at most a message or two ahead of a
 //! slow client, holds no snapshot while it waits, and ends when the client disconnects or takes
-//! nothing for a minute. The server owns the tasks: it signals them to end, and awaits them.
+//! nothing for ten minutes. The server owns the tasks: it signals them to end, and awaits them.
 
 use std::{
     pin::Pin,
@@ -31,9 +31,9 @@ const MESSAGES: usize = 2;
 /// it again costs more. Far shorter than the lifetime of a snapshot.
 const SEND_GRACE: Duration = Duration::from_millis(50);
 
-/// The longest time for which a client may take no message that is ready. A stream holds its request
-/// and its place among few, such as those of exports, so a client cannot keep them for nothing.
-const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
+/// The longest time for which a client may take no message that is ready. Scripts work on some results
+/// before they read on, but a stream that nobody reads must not hold its request for ever.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The tasks of all streams.
 #[derive(Clone, Default)]

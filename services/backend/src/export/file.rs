@@ -1,6 +1,6 @@
 //! The file of an export: messages of a search become batches of rows, and these become bytes.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use arrow_array::RecordBatch;
 use arrow_schema::{ArrowError, SchemaRef};
@@ -16,6 +16,9 @@ use crate::{
 
 /// Maximum size of a message.
 const PIECE_BYTES: usize = 256 << 10;
+
+/// The longest time that a client may take nothing, because there is only room for some exports.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The rows of a table, made of the messages of a search.
 pub(super) trait TableRows: Send + 'static {
@@ -163,7 +166,8 @@ struct FileClient<'s, T> {
 impl<T> FileClient<'_, T> {
     async fn send(&self, piece: Piece) -> Result<(), StreamEnd> {
         let piece = Piece { progress: self.progress, ..piece };
-        self.sender.send((self.wrap)(piece)).await
+        let sending = self.sender.send((self.wrap)(piece));
+        tokio::time::timeout(CLIENT_TIMEOUT, sending).await.map_err(|_| Error::ClientStalled)?
     }
 
     async fn send_bytes(&self, written: Vec<u8>, rows: u64) -> Result<(), StreamEnd> {
