@@ -18,7 +18,8 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use matyan_proto::limits::MESSAGE_BYTES;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, timeout};
+use tonic::Status;
 
 /// Bodies up to this size are read regardless of the budget.
 const SMALL_BYTES: usize = 64 << 10;
@@ -31,6 +32,10 @@ const PREFIX_BYTES: usize = 5;
 
 /// Time over which a rate is measured.
 const WINDOW: Duration = Duration::from_secs(10);
+
+/// The longest wait for other bodies of the same connection. Bodies that wait fill the window of an HTTP/2
+/// connection, so that those they wait for may never arrive.
+const OWN_WAIT: Duration = Duration::from_secs(10);
 
 /// Minimum number of bytes in that time, of a sender for which others wait: 50 kB/s.
 const WINDOW_BYTES: usize = 500_000;
@@ -65,14 +70,18 @@ impl BodyBudget {
 
     /// Waits for memory. Of the connection first: a connection that waits for its own bodies
     /// holds nothing that others need.
-    async fn take(self, connection: ConnectionBudget, bytes: usize) -> Permits {
+    async fn take(self, connection: ConnectionBudget, bytes: usize) -> Result<Permits, Status> {
         let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
         let closed = "the semaphore is never closed";
-        let own = connection.0.acquire_many_owned(permits).await.expect(closed);
+        let own = timeout(OWN_WAIT, connection.0.acquire_many_owned(permits)).await;
+        let own = own.map_err(|_| Status::unavailable(CONNECTION_FULL))?.expect(closed);
         let _waiting = WaitingBody::new(&self.waiting);
-        [own, self.port.acquire_many_owned(permits).await.expect(closed)]
+        Ok([own, self.port.acquire_many_owned(permits).await.expect(closed)])
     }
 }
+
+const CONNECTION_FULL: &str =
+    "other large requests of this connection take its memory: send fewer at a time, and retry";
 
 /// Counts a body that waits, until it is dropped.
 struct WaitingBody<'a>(&'a AtomicUsize);
@@ -100,7 +109,7 @@ pub(crate) struct BodyShare {
     expected: usize,
     bytes: usize,
     held: Option<Permits>,
-    waiting: Option<BoxFuture<'static, Permits>>,
+    waiting: Option<BoxFuture<'static, Result<Permits, Status>>>,
     rate: SendRate,
 }
 
@@ -130,16 +139,17 @@ impl BodyShare {
     }
 
     /// Waits for memory, once a body has become large.
-    pub(crate) fn poll_take(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_take(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Status>> {
         if !self.is_large() || self.held.is_some() {
-            return Poll::Ready(());
+            return Poll::Ready(Ok(()));
         }
         let (budget, connection, expected) = (&self.budget, &self.connection, self.expected);
         let take = || Box::pin(budget.clone().take(connection.clone(), expected)) as BoxFuture<'_, _>;
         let waiting = self.waiting.get_or_insert_with(take);
-        self.held = Some(ready!(waiting.as_mut().poll(context)));
+        let taken = ready!(waiting.as_mut().poll(context));
         self.waiting = None;
-        Poll::Ready(())
+        self.held = Some(taken?);
+        Poll::Ready(Ok(()))
     }
 
     /// Ready if the sender has to give up its memory. Polled while nothing arrives.
@@ -291,7 +301,9 @@ impl MeteredBody {
                 }
             }
             let (bytes, size) = self.framing.follow(&self.data[self.piece_bytes..]);
-            size.inspect(|size| share.expect(*size));
+            if let Some(size) = size {
+                share.expect(size);
+            }
             share.received(bytes);
             self.piece_bytes += bytes;
         }
@@ -328,7 +340,9 @@ impl HttpBody for MeteredBody {
         if this.piece_bytes == 0 {
             this.charge_piece(&mut share);
         }
-        ready!(share.poll_take(context));
+        if let Err(full) = ready!(share.poll_take(context)) {
+            return Poll::Ready(Some(Err(axum::Error::new(full))));
+        }
         let piece = this.data.split_to(std::mem::take(&mut this.piece_bytes));
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
@@ -464,6 +478,25 @@ mod tests {
         assert!(futures::poll!(&mut reading).is_pending());
         drop(response);
         reading.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_does_not_wait_forever_for_others_of_its_connection() {
+        let (budget, connection) = budget();
+        let bodies = [(); 2].map(|()| {
+            let (sender, body) = sent_body();
+            sender.try_send(prefix(MESSAGE_BYTES as u32)).unwrap();
+            sender.try_send(vec![0; MESSAGE_BYTES - 1].into()).unwrap();
+            (sender, metered_messages(body, &budget, &connection))
+        });
+        let [(_first_sender, mut first), (_second_sender, mut second)] = bodies;
+        for _ in 0..2 {
+            first.frame().await.unwrap().unwrap();
+        }
+        second.frame().await.unwrap().unwrap();
+        let error = second.frame().await.unwrap().unwrap_err();
+        let status = Status::from_error(error.into());
+        assert_eq!((status.code(), status.message()), (tonic::Code::Unavailable, CONNECTION_FULL));
     }
 
     #[tokio::test(start_paused = true)]

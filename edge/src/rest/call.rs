@@ -288,7 +288,7 @@ async fn read_body(body: Body, max_bytes: usize, share: &mut BodyShare) -> ApiRe
             Some(Ok(frame)) => {
                 let data = frame.into_data().unwrap_or_default();
                 share.received(data.len());
-                poll_fn(|context| share.poll_take(context)).await;
+                poll_fn(|context| share.poll_take(context)).await?;
                 bytes.extend(data);
             }
             Some(Err(error)) if error.is::<LengthLimitError>() => {
