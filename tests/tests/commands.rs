@@ -488,3 +488,78 @@ async fn a_closed_output_pipe_is_not_an_error() {
     drop(listing.stdout.take());
     assert!(listing.wait().expect("the command exits").success());
 }
+
+/// Every command about projects, and what a project does not share with another.
+#[tokio::test]
+async fn projects_are_created_used_renamed_and_deleted() {
+    let server = Server::up().await;
+    let names = |words: &[&str]| -> Vec<Value> {
+        json_lines_of(&server, words).into_iter().map(|one| one["name"].clone()).collect()
+    };
+    let create = ["projects", "create", "team", "--display-name", "Team", "--description", "speech"];
+    let created = &json_lines_of(&server, &create)[0];
+    assert_eq!(
+        (&created["name"], &created["display_name"], &created["description"], &created["state"]),
+        (&json!("team"), &json!("Team"), &json!("speech"), &json!("active"))
+    );
+    assert_eq!(names(&["projects", "list"]), ["", "team"]);
+    let again = error_of(&mut command(&server, &create), 1);
+    assert!(again.contains("team"), "{again}");
+    let wrong = error_of(&mut command(&server, &["projects", "create", "Team"]), 1);
+    assert!(wrong.contains("name"), "{wrong}");
+
+    // The same id in both projects, with other content.
+    let of_team = format!("{}/p/team", server.ingest);
+    for (address, value, points) in [(&server.ingest, "default", 1), (&of_team, "team", 5)] {
+        let mut writer = JsonWriter::connect(address, RUN).await.expect("the server listens");
+        let named = json!({"type": "set_run_property", "name": value, "experiment": value});
+        let mut frames = vec![create_run(), named];
+        frames.extend((0..points).map(|step| metric("loss", f64::from(step), Some(i64::from(step)))));
+        frames.push(finish_run());
+        for frame in frames {
+            writer.send(&frame).await.expect("the frame is acknowledged");
+        }
+    }
+    let shown = async |project: &[&str], points: u64| {
+        let words = [&["runs", "show", RUN, "--json"][..], project].concat();
+        let is_applied = async || {
+            let shown = command(&server, &words).output().expect("the binary starts");
+            let shown: Value = serde_json::from_slice(&shown.stdout).map_err(|error| error.to_string())?;
+            if shown["active"] == false { Ok(()) } else { Err(shown.to_string()) }
+        };
+        eventually("the run is finished", is_applied).await;
+        let shown: Value = serde_json::from_str(&stdout_of(&server, &words)).expect("JSON");
+        assert_eq!(shown["series"][0]["points"], points);
+        shown["name"].clone()
+    };
+    assert_eq!(shown(&[], 1).await, "default");
+    assert_eq!(shown(&["--project", "team"], 5).await, "team");
+    let usage = |words: &[&str]| -> Vec<(Value, Value, Value)> {
+        let lines = json_lines_of(&server, words).into_iter();
+        lines.map(|one| (one["name"].clone(), one["runs"].clone(), one["points"].clone())).collect()
+    };
+    let (default, team) = ((json!(""), json!(1), json!(1)), (json!("team"), json!(1), json!(5)));
+    assert_eq!(usage(&["projects", "usage"]), [default.clone(), team.clone()]);
+    assert_eq!(usage(&["projects", "usage", "team"]), [team]);
+
+    let renamed = &json_lines_of(&server, &["projects", "rename", "team", "Speech"])[0];
+    assert_eq!((&renamed["name"], &renamed["display_name"]), (&json!("team"), &json!("Speech")));
+    let listed = stdout_of(&server, &["projects", "list"]);
+    assert!(listed.contains("Speech") && listed.contains("My project"), "{listed}");
+    let project = &json_lines_of(&server, &["project", "show", "--project", "team"])[0];
+    assert_eq!((&project["name"], &project["description"]), (&json!("Speech"), &json!("speech")));
+
+    let unconfirmed = command(&server, &["projects", "delete", "team"]).output().expect("the binary starts");
+    assert!(!unconfirmed.status.success());
+    assert_eq!(names(&["projects", "list"]), ["", "team"], "nothing is deleted without a confirmation");
+    let deleted = &json_lines_of(&server, &["projects", "delete", "team", "--yes"])[0];
+    assert_eq!((&deleted["name"], &deleted["state"]), (&json!("team"), &json!("deleting")));
+    let gone = error_of(&mut command(&server, &["runs", "ls", "--project", "team"]), 1);
+    assert!(gone.contains("team"), "{gone}");
+    assert_eq!(usage(&["projects", "usage"]), [default]);
+    assert_eq!(shown(&[], 1).await, "default");
+    let never_free = error_of(&mut command(&server, &create), 1);
+    assert!(never_free.contains("deleted"), "{never_free}");
+    let unknown = error_of(&mut command(&server, &["projects", "usage", "unknown"]), 1);
+    assert!(unknown.contains("unknown"), "{unknown}");
+}
