@@ -15,3 +15,8 @@ export function toggled<T>(all: Iterable<T>, one: T): Set<T> {
   if (!next.delete(one)) next.add(one);
   return next;
 }
+
+/** Whether a text has the one that a reader looks for, whatever its case. */
+export function hasText(text: string, wanted: string): boolean {
+  return text.toLowerCase().includes(wanted.trim().toLowerCase());
+}

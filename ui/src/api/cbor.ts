@@ -1,7 +1,4 @@
-/**
- * Reads CBOR (RFC 8949), the form of params and other free values. Integers beyond 2^53 become BigInt, so that pages
- * show them exactly; other tags are ignored.
- */
+/** Reads CBOR (RFC 8949), the form of params. Integers beyond 2^53 become BigInt, so that they stay exact. */
 export type CborValue =
   null | boolean | number | bigint | string | Uint8Array | CborValue[] | { [key: string]: CborValue };
 

@@ -129,10 +129,7 @@ function readDoubles(bytes: Uint8Array): Float64Array {
   return values;
 }
 
-/**
- * Reads varints, which last until the next call. Those of up to four bytes are integers of the machine; of longer ones, 53
- * bits are exact.
- */
+/** Reads varints, which last until the next call: integers of up to four bytes, and 53 bits of longer ones. */
 function readVarints(bytes: Uint8Array, isZigzag: boolean): Float64Array {
   const found = scratchFor(bytes.length);
   let count = 0;

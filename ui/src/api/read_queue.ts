@@ -22,10 +22,7 @@ export class ReadQueue {
 
   constructor(readonly limit = 3) {}
 
-  /**
-   * Runs `read` when its turn comes. An abort before that removes it from the queue; an abort during the read is up
-   * to `read`, which gets the same signal.
-   */
+  /** Runs `read` when its turn comes. An abort before that removes it from the queue; later, it is up to `read`. */
   run<T>(urgency: Urgency, signal: AbortSignal | undefined, read: () => Promise<T>): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       if (signal?.aborted) return reject(signal?.reason);

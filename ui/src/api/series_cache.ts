@@ -72,10 +72,7 @@ export class SeriesCache {
     return this.#bytes;
   }
 
-  /**
-   * Some series of a run have new points, or any may. `edits` is the number of edits of its series so far. Returns whether
-   * there are new ones.
-   */
+  /** New points of some series of a run, or of any, whose series had so many edits. Returns whether there are new ones. */
   markChanged(runId: string, edits = 0n, progress?: Omit<MetricProgress, keyof Message>): boolean {
     const isEdited = edits !== (this.#edits.get(runId) ?? 0n);
     if (isEdited) this.#edits.set(runId, edits);

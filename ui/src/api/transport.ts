@@ -1,6 +1,4 @@
-/**
- * Clients of the server that this page came from. gRPC-web carries everything but the payloads of `media.ts`.
- */
+/** Clients of the server that this page came from. gRPC-web carries everything but the payloads of `media.ts`. */
 import type { DescMessage, DescMethodUnary, DescService, MessageInitShape } from '@bufbuild/protobuf';
 import type { MessageShape } from '@bufbuild/protobuf';
 import { createClient, type CallOptions, type Client, type Transport } from '@connectrpc/connect';

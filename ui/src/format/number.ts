@@ -56,9 +56,8 @@ export function bytes(size: number): string {
   return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${units[unit]}`;
 }
 
-/** Integers of this size are ticks with an exponent, if few digits distinguish them. */
+/** Integers of this size are ticks with an exponent if a few digits distinguish them. */
 const LARGE_TICK = 1e9;
-const FEW_DIGITS = 4;
 
 /** Labels of ticks: with enough decimals that neighbors differ. */
 export function tickLabels(ticks: number[]): string[] {
@@ -66,7 +65,7 @@ export function tickLabels(ticks: number[]): string[] {
   const gap = Math.min(...gaps, Infinity);
   return ticks.map(tick => {
     const digits = Math.ceil(Math.log10(Math.abs(tick) / gap)) + 1;
-    const isExact = Number.isSafeInteger(tick) && (Math.abs(tick) < LARGE_TICK || digits > FEW_DIGITS);
+    const isExact = Number.isSafeInteger(tick) && (Math.abs(tick) < LARGE_TICK || digits > 4);
     if (isExact || !Number.isFinite(gap)) return readable(tick);
     return rounded(tick, Math.min(Math.max(digits, 1), 15));
   });

@@ -3,7 +3,7 @@ import { contextTitle, plainContext, SYSTEM_PREFIX } from '../format/context.ts'
 import { importance } from '../format/importance.ts';
 import type { Run, SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
 import { milliseconds } from '../format/time.ts';
-import { groupBy } from '../collections.ts';
+import { groupBy, hasText } from '../collections.ts';
 import { DASHES, indexColor, PALETTE, runColors, type PaletteColor } from '../plot/palette.ts';
 
 export interface ChartLine {
@@ -80,10 +80,7 @@ export function lineColors(runs: readonly Run[], groupOf?: TitleOf): ReadonlyMap
   return runColors(oldest.map(({ runId }) => runId));
 }
 
-/**
- * The charts of several runs. Each run has its own color, or that of its group, and each context its own dashes, or each
- * group of runs.
- */
+/** The charts of several runs. Colors are those of runs or groups; dashes tell contexts apart, or groups of runs. */
 export function projectCharts(
   runs: readonly Run[],
   { axis, groupOf, strokeOf, chartOf }: ChartOptions = {},
@@ -182,7 +179,7 @@ export function filterGroups(groups: readonly ChartGroup[], text: string): Chart
       return [];
     }
   }
-  return groups.filter(({ name }) => name.toLowerCase().includes(wanted.toLowerCase()));
+  return groups.filter(({ name }) => hasText(name, wanted));
 }
 
 export function exactly(name: string): string {

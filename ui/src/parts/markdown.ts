@@ -1,7 +1,4 @@
-/**
- * Reads Markdown: headings, paragraphs, lists, quotes, tables, code and links. What it does not know is
- * text, and so is HTML: nothing that was written becomes markup.
- */
+/** Reads Markdown: headings, paragraphs, lists, quotes, tables, code and links. All else is text, and so is HTML. */
 export interface Inline {
   kind: 'text' | 'strong' | 'emphasis' | 'code' | 'link';
   text: string;

@@ -2,14 +2,12 @@
 import type { Axis, Extent } from './axis.ts';
 import { isAscending, visible, type ChartSeries } from './lines.ts';
 
-/**
- * Extent of x over all series; empty if they have no points. Steps begin where their first bucket does, which is drawn
- * at its end; on a logarithmic axis this would take decades.
- */
+/** Extent of x over all series; empty without points. Steps begin where the first bucket does, which is drawn at its end. */
 export function xExtent(all: readonly ChartSeries[], isLog = false): Extent {
   const extent = { low: Infinity, high: -Infinity };
   for (const { x, data } of all) {
     if (x.length === 0) continue;
+    // On a logarithmic axis, the first bucket would take decades.
     const { width } = x === data.steps && !isLog ? data : { width: 0 };
     const first = width > 1 ? Math.floor((x[0] as number) / width) * width : (x[0] as number);
     const ends = isAscending(x) ? [first, x.at(-1) as number] : x;

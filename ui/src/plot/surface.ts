@@ -1,7 +1,4 @@
-/**
- * The drawing calls of a chart, and nothing else. The canvas and the SVG backend implement them, so that an export
- * shows exactly what was on the screen. Coordinates are CSS pixels.
- */
+/** The drawing calls of a chart, in CSS pixels. The canvas and the SVG backend implement them, so exports are exact. */
 export interface Stroke {
   color: string;
   /** In CSS pixels; `HAIRLINE`: one device pixel. */

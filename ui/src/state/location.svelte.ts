@@ -33,10 +33,7 @@ export function pageState<S extends Schema>(schema: S): State<S> {
   return decode(schema, page.open?.query ?? '');
 }
 
-/**
- * Changes some fields of the state of the open page. Changes that come in quick succession, as while typing, replace
- * the last entry of the history instead of adding one each.
- */
+/** Changes fields of the state of the open page. Changes in quick succession, as while typing, are one step back. */
 export function change<S extends Schema>(
   schema: S,
   patch: Partial<State<S>>,

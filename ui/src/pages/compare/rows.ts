@@ -53,10 +53,7 @@ function compared(kind: string, title: string, values: CompareRow['values'], isL
   return { id: `${kind}:${title}`, title, values, isEqual, isLower, ...(hasBest && { best }) };
 }
 
-/**
- * Indexes of the runs in the order of a row: losses begin with the lowest, other numbers with the highest, and texts with
- * the first. Runs without a value are last.
- */
+/** Indexes of the runs in the order of a row: the best number or the first text first, runs without a value last. */
 export function bestFirst({ values, isLower }: CompareRow): number[] {
   const kind = (value: CborValue | undefined): number =>
     value === undefined || Number.isNaN(value) ? 2 : isNumber(value) ? 0 : 1;

@@ -59,10 +59,7 @@ export interface PlacedColumn {
   left?: number;
 }
 
-/**
- * The names, pinned columns, and the others. Widths that the reader chose are texts such as `created=120`. The first
- * column begins at `left`.
- */
+/** The names, pinned columns and the others, the first at `left`. Widths that the reader chose are like `created=120`. */
 export function placeColumns(
   columns: readonly DataColumn[],
   widths: readonly string[],
@@ -96,10 +93,7 @@ export function withWidth(widths: readonly string[], column: string, width: numb
   return [...others, `${column}=${Math.max(MIN_PX, width)}`];
 }
 
-/**
- * `param:hparams.lr`, `metric:loss {"subset":"val"}`, or `min:loss`; backslashes protect what would end a segment or a
- * name.
- */
+/** `param:hparams.lr`, `metric:loss {"subset":"val"}` or `min:loss`; backslashes protect what would end a name. */
 export function columnText(column: DataColumn): string {
   if (column.kind === 'prop') return column.name;
   if (column.kind === 'param') {
