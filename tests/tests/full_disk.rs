@@ -1,7 +1,7 @@
 //! A disk that fills up while eight writers write: writers wait or get an error, nothing
 //! acknowledged is lost, and when space is available again the server recovers without a
-//! restart. Without permission to mount a file system the case is ignored, unless
-//! `REQUIRE=mount` is set.
+//! restart. A full disk also makes large calls wait, in bounded memory. Without permission to mount a
+//! file system the cases are ignored, unless `REQUIRE=mount` is set.
 
 #![expect(clippy::print_stdout, reason = "prints the counts")]
 
@@ -14,8 +14,14 @@ use std::{
 };
 
 use libtest_mimic::{Arguments, Trial};
+use matyan_proto::ingest::v1::{
+    Event, IngestionBatch, LogRecord, PublishRequest, event, ingest_service_client::IngestServiceClient,
+};
 use matyan_servers::mount::SmallDisk;
 use matyan_tests::{Reader, Server, eventually, load::Load};
+use prost::Message as _;
+use tokio::task::JoinSet;
+use tonic::transport::Channel;
 
 const WRITERS_PER_KIND: usize = 4;
 
@@ -77,16 +83,75 @@ async fn nothing_is_lost_when_the_disk_is_full(disk: &SmallDisk) {
     assert!(server.terminate().await.success(), "{}", server.log());
 }
 
-fn main() -> ExitCode {
-    let disk = SmallDisk::mount(DISK_BYTES);
-    let unavailable = disk.as_ref().err().cloned();
-    let trial = Trial::test("rule_29_nothing_is_lost_when_the_disk_is_full", move || {
-        nothing_is_lost_when_the_disk_is_full(&disk.expect("it is ignored without a disk"));
-        Ok(())
-    });
-    let trial = match unavailable {
-        Some(reason) => trial.with_kind(reason).with_ignored_flag(true),
-        None => trial,
+/// Calls that wait for the log, each on a connection of its own: many times the memory for bodies.
+const CALLS: usize = 48;
+const CALL_BYTES: usize = 15 << 20;
+const RECORD_BYTES: usize = 10_000;
+
+/// Upper bound for the memory of the server. All calls are half as much again.
+const WAITING_BOUND: u64 = 512 << 20;
+
+/// The memory of the server has stopped growing if it grows by less in this time.
+const SETTLED: (Duration, u64) = (Duration::from_secs(1), 1 << 20);
+
+fn large_call() -> PublishRequest {
+    #[expect(clippy::cast_precision_loss, reason = "the numbers are small")]
+    let event = |number: usize| {
+        let (message, timestamp) = ("x".repeat(RECORD_BYTES), number as f64);
+        let record = LogRecord { message, level: 20, timestamp, ..LogRecord::default() };
+        Event { client_time_us: None, kind: Some(event::Kind::LogRecord(record)) }
     };
-    libtest_mimic::run(&Arguments::from_args(), vec![trial]).exit_code()
+    let events = (0..CALL_BYTES / RECORD_BYTES).map(event).collect();
+    let batch = IngestionBatch { events, ..IngestionBatch::default() };
+    PublishRequest { run_id: "run".into(), batch: batch.encode_to_vec().into(), ..PublishRequest::default() }
+}
+
+#[tokio::main(worker_threads = 2)]
+async fn memory_is_bounded_while_large_calls_wait(disk: &SmallDisk) {
+    let mut server = Server::up_on(&disk.path().join("data")).await;
+    fill(&disk.path().join("filler"));
+    let (request, fresh) = (large_call(), server.memory("VmRSS"));
+    let mut calls = JoinSet::new();
+    for _ in 0..CALLS {
+        let channel = Channel::from_shared(server.ingest.clone()).expect("the base is a URL");
+        let mut client = IngestServiceClient::new(channel.connect().await.expect("the server listens"));
+        let request = request.clone();
+        calls.spawn(async move { client.publish(request).await });
+    }
+    let mut last = fresh;
+    eventually("the server has taken what it takes", async || {
+        tokio::time::sleep(SETTLED.0).await;
+        let now = server.memory("VmRSS");
+        let grown = now.saturating_sub(std::mem::replace(&mut last, now));
+        if grown < SETTLED.1 && now > fresh + 3 * CALL_BYTES as u64 { Ok(()) } else { Err(now) }
+    })
+    .await;
+    let peak = server.memory("VmHWM");
+    println!("{CALLS} calls of {CALL_BYTES} bytes wait for the log: peak {peak} bytes");
+    assert!(peak <= WAITING_BOUND, "{peak}");
+    while let Some(ended) = calls.try_join_next() {
+        ended.expect("a call does not panic").expect_err("nothing can be stored");
+    }
+    calls.abort_all();
+    server.check_alive();
+}
+
+fn main() -> ExitCode {
+    let trial = |name: &str, test: fn(&SmallDisk)| {
+        let disk = SmallDisk::mount(DISK_BYTES);
+        let unavailable = disk.as_ref().err().cloned();
+        let trial = Trial::test(name, move || {
+            test(&disk.expect("it is ignored without a disk"));
+            Ok(())
+        });
+        match unavailable {
+            Some(reason) => trial.with_kind(reason).with_ignored_flag(true),
+            None => trial,
+        }
+    };
+    let trials = vec![
+        trial("rule_29_nothing_is_lost_when_the_disk_is_full", nothing_is_lost_when_the_disk_is_full),
+        trial("rule_45_memory_is_bounded_while_large_calls_wait", memory_is_bounded_while_large_calls_wait),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
