@@ -48,6 +48,11 @@ async fn growth(runs: u64) -> f64 {
 
 /// Deletes runs, and removes their tombstones as soon as their blobs are deleted.
 pub(crate) async fn delete_for_good(server: &Server, ids: &[String]) {
+    delete(server, ids).await;
+    remove_tombstones(server, ids.len()).await;
+}
+
+pub(crate) async fn delete(server: &Server, ids: &[String]) {
     let mut client = RunServiceClient::new(connect(&server.query).await);
     for ids in ids.chunks(RUNS_A_CALL) {
         let request = DeleteBatchRequest { run_ids: ids.to_vec() };
@@ -55,10 +60,9 @@ pub(crate) async fn delete_for_good(server: &Server, ids: &[String]) {
         assert_eq!(deleted.unknown.len(), 0, "all runs exist");
     }
     until_applied(server).await;
-    remove_tombstones(server, ids.len()).await;
 }
 
-async fn remove_tombstones(server: &Server, mut left: usize) {
+pub(crate) async fn remove_tombstones(server: &Server, mut left: usize) {
     let request = CleanupTombstonesRequest { older_than_s: 1, force: true, dry_run: false };
     let mut client = admin(server).await;
     while left > 0 {

@@ -1,19 +1,24 @@
 //! Memory of maintenance: what each job needs in addition to the idle server, in projects with
 //! many runs, many texts and many artifacts.
 
-use std::sync::Arc;
+use std::{
+    ops::Range,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
+use bytes::Bytes;
 use futures::{StreamExt, stream};
+use matyan_blob::{BlobKey, Blobs, UrlSigner, fs::FsBlobs};
 use matyan_proto::{
     admin::v1::{
-        CleanupOrphanBlobsRequest, CleanupTombstonesRequest, FinishStaleRequest, ListPartitionsRequest,
-        Partition, ReindexRequest, admin_service_client::AdminServiceClient,
+        CleanupOrphanBlobsRequest, FinishStaleRequest, ListPartitionsRequest, Partition, ReindexRequest,
+        admin_service_client::AdminServiceClient,
     },
     ingest::v1::{BlobRef, Event, IngestionBatch, LogObject, event::Kind},
 };
 use matyan_tests::{Server, binary::BinaryWriter, eventually};
 use matyan_value::{Value, cbor};
-use serde_json::{Value as Json, json};
 use tonic::{Streaming, transport::Channel};
 
 use crate::{
@@ -21,6 +26,7 @@ use crate::{
     ingest::{run_id, send_batches},
     process::idle_memory,
     project::{self, Content},
+    runs::{publish, requests},
     table::{Budget, Table, Unit},
 };
 
@@ -29,38 +35,46 @@ const BUDGET: Budget = Budget::AtMost(32.0);
 const JOBS: [&str; 4] = ["reindex", "stale runs", "orphaned blobs", "tombstones"];
 const PROJECTS: [&str; 3] = ["100,000 runs", "a million texts", "100,000 artifacts"];
 
+/// Indexes of runs that are added to a project: those that remain active, and those that are deleted
+/// before each measurement.
+const ACTIVE: u64 = 1_000_000;
+const DELETED: u64 = 2_000_000;
+/// Number of runs of either kind.
+const ADDED: u64 = 10_000;
+/// Number of blobs without a reference that are added before each measurement.
+const ORPHANS: u64 = 1_000;
+/// Age of all blobs. Younger ones than seven days are not considered.
+const BLOB_AGE: Duration = Duration::from_hours(8 * 24);
+/// Blobs that are written at the same time.
+const UPLOADS: usize = 32;
+
+/// A server with the runs of a project.
+struct Project {
+    server: Server,
+    ids: Vec<String>,
+    /// Number of runs that are added at a time.
+    added: u64,
+    orphans: u64,
+    active: usize,
+    /// Number of runs that were added and deleted.
+    deleted: u64,
+    _directory: Option<tempfile::TempDir>,
+}
+
 pub(crate) async fn rows(table: &mut Table, scale: u64) {
-    for project in PROJECTS {
-        let rows = JOBS.map(|job| (job, format!("memory of a sweep of {project}: {job}")));
-        let deletion = format!("memory of the deletion of {project}");
+    for name in PROJECTS {
+        let rows = JOBS.map(|job| (job, format!("memory of a sweep of {name}: {job}")));
+        let deletion = format!("memory of the deletion of {name}");
         if !rows.iter().map(|(_, row)| row).chain([&deletion]).any(|row| table.wants(row)) {
             continue;
         }
-        let (server, ids) = match project {
-            "100,000 runs" => {
-                let content = Content::of_runs(100_000 / scale);
-                let server = Server::up_on(&project::cached(content).await).await;
-                (server, (0..content.runs).map(project::run_id).collect())
-            }
-            "a million texts" => (with_texts(1_000_000 / scale).await, vec![run_id(0)]),
-            _ => (with_artifacts(100_000 / scale).await, vec![run_id(0)]),
-        };
+        let mut project = Project::new(name, scale).await;
         for (job, row) in rows {
-            table
-                .row(&row, BUDGET, Unit::Megabytes, async || memory_of(&server, run(&server, job)).await)
-                .await;
+            table.row(&row, BUDGET, Unit::Megabytes, async || project.measure(job).await).await;
         }
         if table.wants(&deletion) {
-            // Not in the project that other rows and later runs read.
-            let copy = tempfile::tempdir().expect("the temporary directory is writable");
-            let server = match project {
-                "100,000 runs" => {
-                    project::generate(Content::of_runs(100_000 / scale), copy.path()).await;
-                    Server::up_on(copy.path()).await
-                }
-                _ => server,
-            };
-            let figure = memory_of(&server, deleted::delete_for_good(&server, &ids)).await;
+            let Project { server, ids, .. } = &project;
+            let figure = memory_of(server, deleted::delete_for_good(server, ids)).await;
             table.print(&deletion, BUDGET, Unit::Megabytes, vec![figure]);
         }
     }
@@ -75,20 +89,79 @@ async fn memory_of(server: &Server, work: impl Future<Output = ()>) -> f64 {
     (server.memory("VmHWM") as f64 / 1e6 - idle).max(0.0)
 }
 
-async fn run(server: &Server, job: &str) {
-    let mut client = admin(server).await;
-    match job {
-        "reindex" => finish(client.reindex(ReindexRequest::default()).await).await,
-        "stale runs" => {
-            let never = FinishStaleRequest { idle_s: u32::MAX.into(), ..FinishStaleRequest::default() };
-            finish(client.finish_stale(never).await).await;
+impl Project {
+    async fn new(name: &str, scale: u64) -> Self {
+        let mut directory = None;
+        let (server, ids, active) = match name {
+            "100,000 runs" => {
+                let content = Content::of_runs(100_000 / scale);
+                // Not the cached project, which other rows and later measurements read.
+                let copy = tempfile::tempdir().expect("the temporary directory is writable");
+                project::generate(content, copy.path()).await;
+                let server = Server::up_on(directory.insert(copy).path()).await;
+                (server, (0..content.runs).map(project::run_id).collect(), 0)
+            }
+            "a million texts" => (with_texts(1_000_000 / scale).await, vec![run_id(0)], 1),
+            _ => (with_artifacts(100_000 / scale).await, vec![run_id(0)], 1),
+        };
+        let added = ADDED / scale;
+        let active = active + added as usize;
+        let project =
+            Self { server, ids, added, orphans: ORPHANS / scale, active, deleted: 0, _directory: directory };
+        project.add(ACTIVE..ACTIVE + added).await;
+        project
+    }
+
+    /// Adds runs.
+    async fn add(&self, indexes: Range<u64>) {
+        publish(&self.server, requests(Content::of_runs(self.added), indexes)).await;
+        until_applied(&self.server).await;
+    }
+
+    /// Memory of a job, after something was added that it finds.
+    async fn measure(&mut self, job: &str) -> f64 {
+        match job {
+            "orphaned blobs" => {
+                let blob = |at: u64| format!("{}/lost/{at}.txt", self.ids[at as usize % self.ids.len()]);
+                write_blobs(&self.server, (0..self.orphans).map(blob)).await;
+            }
+            "tombstones" => {
+                let start = DELETED + self.deleted;
+                self.deleted += self.added;
+                self.add(start..start + self.added).await;
+                let ids: Vec<String> = (start..start + self.added).map(project::run_id).collect();
+                deleted::delete(&self.server, &ids).await;
+            }
+            _ => {}
         }
-        "orphaned blobs" => {
-            let all =
-                CleanupOrphanBlobsRequest { unreferenced: true, ..CleanupOrphanBlobsRequest::default() };
-            finish(client.cleanup_orphan_blobs(all).await).await;
+        memory_of(&self.server, self.run(job)).await
+    }
+
+    /// Runs a job, and checks that it has handled everything that it is measured with.
+    async fn run(&self, job: &str) {
+        let mut client = admin(&self.server).await;
+        match job {
+            "reindex" => {
+                let pages = pages(client.reindex(ReindexRequest::default()).await).await;
+                let read = pages.last().and_then(|page| page.progress).map(|progress| progress.done);
+                assert!(read >= Some(self.ids.len() as u64), "all runs are read");
+            }
+            "stale runs" => {
+                // All active runs are read, and none is finished, so the next measurement finds them again.
+                let never = FinishStaleRequest { idle_s: u32::MAX.into(), ..FinishStaleRequest::default() };
+                let pages = pages(client.finish_stale(never).await).await;
+                let read = pages.last().and_then(|page| page.progress).map(|progress| progress.done);
+                assert_eq!(read, Some(self.active as u64), "all active runs are read");
+            }
+            "orphaned blobs" => {
+                let all =
+                    CleanupOrphanBlobsRequest { unreferenced: true, ..CleanupOrphanBlobsRequest::default() };
+                let pages = pages(client.cleanup_orphan_blobs(all).await).await;
+                let deleted: usize = pages.iter().map(|page| page.keys.len()).sum();
+                assert_eq!(deleted as u64, self.orphans, "all blobs without a reference are deleted");
+            }
+            _ => deleted::remove_tombstones(&self.server, self.added as usize).await,
         }
-        _ => finish(client.cleanup_tombstones(CleanupTombstonesRequest::default()).await).await,
     }
 }
 
@@ -97,9 +170,29 @@ pub(crate) async fn admin(server: &Server) -> AdminServiceClient<Channel> {
     AdminServiceClient::new(endpoint.connect().await.expect("the server listens"))
 }
 
-async fn finish<M>(started: Result<tonic::Response<Streaming<M>>, tonic::Status>) {
-    let mut messages = started.expect("the job starts").into_inner();
-    while messages.message().await.expect("the job continues").is_some() {}
+/// All messages of a job.
+async fn pages<M>(started: Result<tonic::Response<Streaming<M>>, tonic::Status>) -> Vec<M> {
+    let (mut messages, mut pages) = (started.expect("the job starts").into_inner(), Vec::new());
+    while let Some(page) = messages.message().await.expect("the job continues") {
+        pages.push(page);
+    }
+    pages
+}
+
+/// Writes small blobs to the directory of a server, with times from before the server was started.
+async fn write_blobs(server: &Server, references: impl Iterator<Item = String>) {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("the clock is right");
+    let written_us = (now - BLOB_AGE).as_micros() as i64;
+    let clock: matyan_blob::Clock = Arc::new(move || written_us);
+    let signer = UrlSigner::new(b"", Duration::ZERO, clock.clone());
+    let blobs = FsBlobs::open(&server.data_dir().join("blobs"), signer, clock);
+    let blobs = blobs.expect("the directory is writable");
+    let writes = references.map(async |reference| {
+        let key = BlobKey::in_project("", &reference).expect("the reference is valid");
+        let content = stream::iter([Ok(Bytes::from(reference))]).boxed();
+        blobs.put(&key, "text/plain", None, content).await.expect("the directory is writable");
+    });
+    stream::iter(writes).buffer_unordered(UPLOADS).collect::<()>().await;
 }
 
 /// A server with one run of many texts.
@@ -129,20 +222,8 @@ async fn with_texts(texts: u64) -> Server {
 
 /// A server with one run of many small artifacts.
 async fn with_artifacts(artifacts: u64) -> Server {
-    const UPLOADS: usize = 32;
-    let server = Server::up().await;
-    let (client, run) = (reqwest::Client::new(), run_id(0));
-    stream::iter(0..artifacts)
-        .for_each_concurrent(UPLOADS, async |at| {
-            let request = json!({"run_id": run, "artifact_path": path(at), "content_type": "text/plain"});
-            let presign = format!("{}/api/v1/rest/artifacts/presign", server.ingest);
-            let answer = client.post(&presign).json(&request).send().await.expect("the server answers");
-            let answer: Json = answer.json().await.expect("a response in JSON");
-            let url = answer["upload_url"].as_str().expect("a URL").to_owned();
-            let put = client.put(url).header("content-type", "text/plain").body(format!("artifact {at}"));
-            assert!(put.send().await.expect("the server answers").status().is_success());
-        })
-        .await;
+    let (server, run) = (Server::up().await, run_id(0));
+    write_blobs(&server, (0..artifacts).map(|at| format!("{run}/{}", path(at)))).await;
     let event = |at: u64| {
         let path = path(at);
         let blob = BlobRef { key: format!("{run}/{path}"), path, ..BlobRef::default() };
