@@ -32,7 +32,7 @@ impl IndexedRuns {
         Self { rest: Some(range) }
     }
 
-    /// The runs after this one, whose row in the index is, or was, `key`. A list that began anew after an
+    /// The runs after this one, whose row in the index is, or was, `key`. A list that began again after an
     /// unknown run might never end.
     pub(crate) async fn after(
         deps: &Deps,

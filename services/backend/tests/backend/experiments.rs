@@ -186,7 +186,7 @@ async fn runs_are_listed_newest_first_and_counted() {
     harness.end().await;
 }
 
-/// If a list began anew after a run that it does not know, a walk during deletions might never end.
+/// If a list began again after a run that it does not know, a walk during deletions might never end.
 #[tokio::test]
 async fn a_page_after_an_unknown_run_is_refused() {
     let harness = Harness::new().await;

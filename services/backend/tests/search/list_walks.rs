@@ -24,7 +24,7 @@ use crate::{
 /// Rounds of changes in each walk at most; more would mean that it does not end.
 const MAX_PAGES: usize = 1_000;
 
-/// What a page lists, and the cursor of the next page.
+/// The entries of a page, and the cursor of the next page.
 type Page = (Vec<String>, String);
 
 type Runs = BTreeMap<String, (RunNumber, RunSpec)>;
