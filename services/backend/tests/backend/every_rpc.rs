@@ -39,11 +39,11 @@ use tonic::{
 };
 
 use crate::{
-    harness::{Harness, all, create, experiment, line, params, tag, until},
+    harness::{Harness, all, create, experiment, finish, line, params, tag, until},
     projects::{of, upload},
 };
 
-const PROJECTS: [&str; 2] = ["", "other"];
+pub(crate) const PROJECTS: [&str; 2] = ["", "other"];
 
 /// Calls about all projects, which show their names.
 const OF_ALL_PROJECTS: [&str; 3] = [
@@ -71,12 +71,81 @@ const REFUSED: &[(&str, Code)] = &[
     ("series.v1.SeriesService/Delete", Code::NotFound),
 ];
 
+/// Calls whose answers contain no text of their project: they are about the server, or have numbers,
+/// acknowledgments, or the texts of the request.
+const SHOWS_NOTHING: &[&str] = &[
+    "admin.v1.AdminService/CleanupOrphanBlobs",
+    "admin.v1.AdminService/CleanupTombstones",
+    "admin.v1.AdminService/DeleteParkedItems",
+    "admin.v1.AdminService/FinishStale",
+    "admin.v1.AdminService/ListJobs",
+    "admin.v1.AdminService/ListPartitions",
+    "admin.v1.AdminService/ParkRun",
+    "admin.v1.AdminService/Reindex",
+    "admin.v1.AdminService/ResumeRun",
+    "admin.v1.AdminService/SkipLostRecords",
+    "apps.v1.AppService/Create",
+    "apps.v1.AppService/Delete",
+    "artifacts.v1.ArtifactService/Thumbnail",
+    "backup.v1.BackupService/BeginRun",
+    "backup.v1.BackupService/FinishRun",
+    "backup.v1.BackupService/ListRuns",
+    "backup.v1.BackupService/RestoreProject",
+    "backup.v1.BackupService/WriteBlob",
+    "backup.v1.BackupService/WriteRun",
+    "dashboards.v1.DashboardService/Create",
+    "dashboards.v1.DashboardService/Delete",
+    "experiments.v1.ExperimentService/Activity",
+    "experiments.v1.ExperimentService/Create",
+    "experiments.v1.ExperimentService/Delete",
+    "notes.v1.NoteService/Create",
+    "notes.v1.NoteService/Delete",
+    "notes.v1.NoteService/Update",
+    "project.v1.ProjectService/Activity",
+    "project.v1.ProjectService/Create",
+    "project.v1.ProjectService/Delete",
+    "project.v1.ProjectService/SetPinnedSequences",
+    "project.v1.ProjectService/Status",
+    "reports.v1.ReportService/Create",
+    "reports.v1.ReportService/Delete",
+    "reports.v1.ReportService/Update",
+    "runs.v1.RunService/AddTag",
+    "runs.v1.RunService/AddTagBatch",
+    "runs.v1.RunService/ArchiveBatch",
+    "runs.v1.RunService/ClearTombstone",
+    "runs.v1.RunService/Delete",
+    "runs.v1.RunService/DeleteBatch",
+    "runs.v1.RunService/DeleteParams",
+    "runs.v1.RunService/FinishBatch",
+    "runs.v1.RunService/MoveBatch",
+    "runs.v1.RunService/RemoveTag",
+    "runs.v1.RunService/RemoveTagBatch",
+    "runs.v1.RunService/Update",
+    "search.v1.SearchService/Explain",
+    "series.v1.SeriesService/Align",
+    "series.v1.SeriesService/Bands",
+    "series.v1.SeriesService/Buckets",
+    "series.v1.SeriesService/Delete",
+    "series.v1.SeriesService/DeleteSteps",
+    "series.v1.SeriesService/Points",
+    "series.v1.SeriesService/Rename",
+    "series.v1.SeriesService/Sample",
+    "system.v1.SystemService/Limits",
+    "system.v1.SystemService/Readiness",
+    "system.v1.SystemService/Version",
+    "tags.v1.TagService/Create",
+    "tags.v1.TagService/Delete",
+];
+
+/// The beginning of a query, which names of experiments complete.
+const COMPLETED: &str = "run.experiment == '";
+
 /// One project, and what its requests name.
-struct Side {
-    project: &'static str,
-    canary: String,
+pub(crate) struct Side {
+    pub(crate) project: &'static str,
+    pub(crate) canary: String,
     /// Ids of entities, by the name of their service.
-    ids: HashMap<&'static str, String>,
+    pub(crate) ids: HashMap<&'static str, String>,
     blob_uri: String,
 }
 
@@ -126,7 +195,7 @@ fn methods() -> Vec<(String, MethodDescriptor)> {
     for service in pool.services() {
         let name = service.full_name().to_owned();
         let name = name.strip_prefix("matyan.").unwrap();
-        // A frontier has no access to a store.
+        // Served by the frontier, which has a test of its own.
         if name.starts_with("ingest.") {
             continue;
         }
@@ -189,6 +258,10 @@ fn value(method: &str, field: &FieldDescriptor, ids_of: &Side, round: usize) -> 
             text(&format!("new {method} {round}"))
         }
         (FieldKind::String, "metric") => text("m"),
+        (FieldKind::String, "text") if method.ends_with("/Complete") => text(COMPLETED),
+        (FieldKind::Uint32, "cursor") if method.ends_with("/Complete") => {
+            Some(Value::U32(COMPLETED.len().try_into().unwrap()))
+        }
         (FieldKind::Bytes, "source") => Some(Value::Bytes(Bytes::from_static(&[1; 32]))),
         (FieldKind::Message(message), _) if message.name() == "SeriesKey" => {
             let mut key = DynamicMessage::new(message);
@@ -199,6 +272,15 @@ fn value(method: &str, field: &FieldDescriptor, ids_of: &Side, round: usize) -> 
             let mut owner = DynamicMessage::new(message);
             owner.set_field_by_name("run_id", Value::String("r".to_owned()));
             Some(Value::Message(owner))
+        }
+        (FieldKind::Message(message), _) if message.name() == "RunParts" => {
+            let mut parts = DynamicMessage::new(message);
+            for part in ["props", "params", "artifacts", "typed_values"] {
+                parts.set_field_by_name(part, Value::Bool(true));
+            }
+            let types = [SeriesType::Metric, SeriesType::Texts].map(|it| Value::EnumNumber(it.into()));
+            parts.set_field_by_name("series_types", Value::List(types.into()));
+            Some(Value::Message(parts))
         }
         (FieldKind::Uint64, "idle_s") => Some(Value::U64(1 << 40)),
         (FieldKind::Uint32, "size") => Some(Value::U32(16)),
@@ -224,6 +306,11 @@ fn value(method: &str, field: &FieldDescriptor, ids_of: &Side, round: usize) -> 
             Some(Value::Message(steps))
         }
         (FieldKind::Bool, "force") => Some(Value::Bool(true)),
+        (FieldKind::Enum(kind), _)
+            if kind.name() == "SeriesType" && method.ends_with("SeriesService/List") =>
+        {
+            Some(Value::EnumNumber(SeriesType::Metric.into()))
+        }
         (FieldKind::Enum(kind), _) if kind.name() == "SeriesType" => {
             Some(Value::EnumNumber(SeriesType::Texts.into()))
         }
@@ -267,20 +354,24 @@ fn contains(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
+/// The CBOR of a JSON text.
+pub(crate) fn encoded(json: &str) -> Bytes {
+    matyan_value::cbor::encode(&matyan_value::json::parse(json).unwrap()).into()
+}
+
 fn new_canary() -> String {
     format!("canary{:016x}", RandomState::new().hash_one(0))
 }
 
 /// Fills a project with the same ids and names as the other one, and with its canary.
-async fn fill(harness: &Harness, project: &'static str) -> Side {
+pub(crate) async fn fill(harness: &Harness, project: &'static str) -> Side {
     let canary = new_canary();
     if !project.is_empty() {
         harness.create_project(project).await;
     }
     let artifact = upload(harness, project, "a.txt", canary.as_bytes()).await;
-    let text = matyan_value::cbor::encode(
-        &matyan_value::json::parse(&format!(r#"{{"data":"{}"}}"#, canary.repeat(10_000))).unwrap(),
-    );
+    let named = upload(harness, project, &canary, canary.as_bytes()).await;
+    let text = encoded(&format!(r#"{{"data":"{}"}}"#, canary.repeat(10_000)));
     let image = image_of(harness, project, &canary).await;
     let events = [
         create(),
@@ -289,30 +380,44 @@ async fn fill(harness: &Harness, project: &'static str) -> Side {
         tag(&canary),
         experiment("e"),
         line(0, &canary),
-        Kind::LogRecord(pb::LogRecord { message: canary.clone(), ..Default::default() }),
+        Kind::LogRecord(pb::LogRecord {
+            message: "m".into(),
+            extra_args: encoded(&format!(r#"{{"extra":"{canary}"}}"#)),
+            ..Default::default()
+        }),
         Kind::SetRunProperty(pb::SetRunProperty {
             name: Some(canary.clone()),
             description: Some(canary.clone()),
             ..Default::default()
         }),
         Kind::BlobRef(pb::BlobRef { path: "a.txt".into(), key: artifact, ..Default::default() }),
+        Kind::BlobRef(pb::BlobRef { path: canary.clone(), key: named, ..Default::default() }),
         image,
         Kind::LogObject(pb::LogObject {
             name: "m".into(),
             dtype: "text".into(),
             step: Some(0),
-            value: text.into(),
+            value: text,
             ..Default::default()
         }),
     ];
     harness.log_in(project, "r", events).await;
-    harness.log_points_in(project, "r", &[("m", "", &[1.0, 2.0]), (&canary, "", &[3.0])]).await;
-    harness.log_in(project, "bad", [create(), Kind::AddTag(pb::AddTag { name: canary.repeat(1_000) })]).await;
+    let context = format!(r#"{{"of":"{canary}"}}"#);
+    let points: [(&str, &str, &[f64]); 3] =
+        [("m", "", &[1.0, 2.0]), ("m", &context, &[4.0]), (&canary, "", &[3.0])];
+    harness.log_points_in(project, "r", &points).await;
+    // Its id is a text as well.
+    harness.log_in(project, &canary, [create(), experiment(&canary), finish()]).await;
+    // Too long, so that it is parked.
+    harness.log_in(project, "r", [Kind::AddTag(pb::AddTag { name: canary.repeat(1_000) })]).await;
     harness.applied().await;
 
     let (name, description) = (Some(canary.clone()), Some(canary.clone()));
     let info = project::UpdateRequest { name, description, if_updated_us: None };
     ProjectServiceClient::new(harness.routes()).update(of(project, info)).await.unwrap();
+    let sequences = vec![SeriesKey { name: canary.clone(), ..SeriesKey::default() }];
+    let pinned = project::SetPinnedSequencesRequest { sequences, if_updated_us: None };
+    ProjectServiceClient::new(harness.routes()).set_pinned_sequences(of(project, pinned)).await.unwrap();
     let mut ids = HashMap::new();
     let listed = all(TagServiceClient::new(harness.routes())
         .list(of(project, tags::ListRequest::default()))
@@ -327,7 +432,18 @@ async fn fill(harness: &Harness, project: &'static str) -> Side {
     let first =
         listed.iter().flat_map(|page| &page.experiments).find(|it| it.name == "e").unwrap().id.clone();
     ids.insert("experiments.v1.ExperimentService", first);
-    let request = apps::CreateRequest { r#type: canary.clone(), ..Default::default() };
+    let description = Some(canary.clone());
+    let change = tags::UpdateRequest {
+        id: ids["tags.v1.TagService"].clone(),
+        description: description.clone(),
+        ..Default::default()
+    };
+    TagServiceClient::new(harness.routes()).update(of(project, change)).await.unwrap();
+    let id = ids["experiments.v1.ExperimentService"].clone();
+    let change = experiments::UpdateRequest { id, description, ..Default::default() };
+    client.update(of(project, change)).await.unwrap();
+    let state = encoded(&format!(r#"{{"state":"{canary}"}}"#));
+    let request = apps::CreateRequest { r#type: "t".into(), state, ..Default::default() };
     let made = AppServiceClient::new(harness.routes()).create(of(project, request)).await.unwrap();
     ids.insert("apps.v1.AppService", made.into_inner().app.unwrap().id);
     let request = dashboards::CreateRequest {
@@ -358,8 +474,7 @@ async fn image_of(harness: &Harness, project: &str, canary: &str) -> Kind {
     image::DynamicImage::new_rgb8(20, 20).write_to(&mut png, image::ImageFormat::Png).unwrap();
     let png = [png.get_ref(), canary.as_bytes()].concat();
     let key = upload(harness, project, "seq/i.png", &png).await;
-    let value = matyan_value::json::parse(&format!(r#"{{"format":"png","s3_key":"{key}"}}"#)).unwrap();
-    let value = matyan_value::cbor::encode(&value).into();
+    let value = encoded(&format!(r#"{{"caption":"{canary}","format":"png","s3_key":"{key}"}}"#));
     let (name, dtype) = ("i".to_owned(), "image".to_owned());
     Kind::LogObject(pb::LogObject { name, dtype, step: Some(0), value, ..Default::default() })
 }
@@ -383,7 +498,6 @@ async fn rule_49_no_rpc_touches_another_project() {
     let harness = Harness::new().await;
     let sides = [fill(&harness, PROJECTS[0]).await, fill(&harness, PROJECTS[1]).await];
     let mut failures = Vec::new();
-    let mut found_own = 0;
     for (name, method) in methods().iter().filter(|(name, _)| !ENDLESS.contains(&name.as_str())) {
         for (round, (own, other)) in [(&sides[0], &sides[1]), (&sides[1], &sides[0])].into_iter().enumerate()
         {
@@ -399,7 +513,9 @@ async fn rule_49_no_rpc_touches_another_project() {
                 let touched = harness.fence.take_touched();
                 harness.fence.forbid(Vec::new());
                 let at = format!("{name} in `{}` with ids of `{}`", own.project, ids_of.project);
-                found_own += usize::from(contains(&bytes, &own.canary));
+                if is_own && contains(&bytes, &own.canary) == SHOWS_NOTHING.contains(&name.as_str()) {
+                    failures.push(format!("{at} shows the canary, or not: change its values, or the list"));
+                }
                 if !OF_ALL_PROJECTS.contains(&name.as_str()) {
                     if let Some(first) = touched.first() {
                         failures.push(format!("{at} touched {}", first.start.escape_ascii()));
@@ -426,7 +542,6 @@ async fn rule_49_no_rpc_touches_another_project() {
         assert!(!metrics.contains(canary), "a metric contains a text of a project");
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
-    assert!(found_own > 40, "only {found_own} answers contain what their project contains");
     harness.end().await;
 }
 

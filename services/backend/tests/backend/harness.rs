@@ -45,6 +45,8 @@ pub(crate) struct Harness {
     pub(crate) store: Arc<EmbeddedStore>,
     /// Between the backend and the store.
     pub(crate) fence: Arc<FenceStore>,
+    /// Between the workers and the store, except for compaction, which looks for work in all projects.
+    pub(crate) worker_fence: Arc<FenceStore>,
     pub(crate) registry: prometheus::Registry,
     pub(crate) blobs: Arc<FsBlobs>,
     pub(crate) log: Arc<EmbeddedLog>,
@@ -177,6 +179,7 @@ impl Harness {
         };
         let describes = Arc::new(AtomicU64::new(0));
         let fence = Arc::new(FenceStore::new(store.clone()));
+        let worker_fence = Arc::new(FenceStore::new(store.clone()));
         let registry = prometheus::Registry::new();
         let backend = Backend::new(matyan_backend::Deps {
             store: fence.clone(),
@@ -197,7 +200,7 @@ impl Harness {
             id
         };
         let deps = Deps {
-            store: store.clone(),
+            store: worker_fence.clone(),
             log_reader: log.clone(),
             log_writer: log.clone(),
             blobs: blobs.clone(),
@@ -210,6 +213,7 @@ impl Harness {
             backend,
             store,
             fence,
+            worker_fence,
             registry,
             blobs,
             log,
@@ -226,17 +230,23 @@ impl Harness {
     }
 
     pub(crate) async fn start_workers(&mut self) {
-        let deps = self.deps.clone();
+        self.start_ingestion().await;
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
-        let (notices, fold) = FoldThread::start(deps.clone(), metrics.clone(), self.stop.clone()).unwrap();
-        self.fold = Some(fold);
-        let ingestion =
-            IngestionWorker::new(deps.clone(), Default::default(), notices, metrics.clone()).await.unwrap();
-        let control = ControlWorker::new(deps, Default::default(), metrics).await.unwrap();
-        let stop = self.stop.clone();
-        self.workers.spawn(async move { ingestion.run(stop).await.unwrap() });
+        let control = ControlWorker::new(self.deps.clone(), Default::default(), metrics).await.unwrap();
         let stop = self.stop.clone();
         self.workers.spawn(async move { control.run(stop).await.unwrap() });
+    }
+
+    /// Starts no worker but the one that applies records.
+    pub(crate) async fn start_ingestion(&mut self) {
+        let deps = self.deps.clone();
+        let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
+        let of_compaction = Deps { store: self.store.clone(), ..deps.clone() };
+        let (notices, fold) = FoldThread::start(of_compaction, metrics.clone(), self.stop.clone()).unwrap();
+        self.fold = Some(fold);
+        let ingestion = IngestionWorker::new(deps, Default::default(), notices, metrics).await.unwrap();
+        let stop = self.stop.clone();
+        self.workers.spawn(async move { ingestion.run(stop).await.unwrap() });
     }
 
     /// Closes the log, so that it accepts no more records.
@@ -264,16 +274,20 @@ impl Harness {
         created.into_inner().project.unwrap()
     }
 
-    /// Does one round of the job that deletes the content of deleted projects.
-    pub(crate) async fn sweep_deleted_projects(&self) {
-        let deps = matyan_maintenance::Deps {
+    /// The dependencies of jobs.
+    pub(crate) fn maintenance(&self) -> matyan_maintenance::Deps<'_> {
+        matyan_maintenance::Deps {
             store: &*self.store,
             log: &*self.log,
             blobs: &*self.blobs,
             clock: &*self.deps.clock,
-        };
+        }
+    }
+
+    /// Does one round of the job that deletes the content of deleted projects.
+    pub(crate) async fn sweep_deleted_projects(&self) {
         let stop = CancellationToken::new();
-        matyan_maintenance::sweep_deleted_projects(deps, &stop, &mut |_| {}).await.unwrap();
+        matyan_maintenance::sweep_deleted_projects(self.maintenance(), &stop, &mut |_| {}).await.unwrap();
     }
 
     /// Number of times the backend has read the ends of the log.

@@ -22,6 +22,7 @@ mod logs;
 mod notes;
 mod objects;
 mod project;
+mod project_isolation;
 mod project_list;
 mod projects;
 mod runs;
