@@ -32,7 +32,7 @@ const MESSAGES: usize = 2;
 const SEND_GRACE: Duration = Duration::from_millis(50);
 
 /// The longest time for which a client may take no message that is ready. Scripts work on some results
-/// before they read on, but a stream that nobody reads must not hold its request for ever.
+/// before they read on, but a stream that is not read must not hold its request for ever.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The tasks of all streams.
