@@ -70,7 +70,7 @@ impl RunListing {
         sender: &Sender<pb::ListRunsResponse>,
     ) -> Result<(), StreamEnd> {
         if !self.named.is_empty() {
-            return Ok(sender.send(pb::ListRunsResponse { run_ids: self.named }).await?);
+            return sender.send(pb::ListRunsResponse { run_ids: self.named }).await;
         }
         let mut rest = Some(keys::documents(call.project));
         while let Some(range) = rest {

@@ -35,7 +35,7 @@ pub(super) async fn send<A: EntityApi, R>(
             bytes = 0;
         }
     }
-    Ok(sender.send(response(views)).await?)
+    sender.send(response(views)).await
 }
 
 /// Ids in order, with the views of as many entities as fit in memory.

@@ -158,7 +158,7 @@ impl MergedParams {
             }
         }
         let truncated = self.is_truncated;
-        Ok(sender.send(ParamsResponse { params: Bytes::new(), types: gathered, truncated }).await?)
+        sender.send(ParamsResponse { params: Bytes::new(), types: gathered, truncated }).await
     }
 
     /// Whether the project has more than was merged.

@@ -53,5 +53,5 @@ pub(super) async fn send(
     }
     message.unknown = unknown;
     message.done = true;
-    Ok(sender.send(message).await?)
+    sender.send(message).await
 }

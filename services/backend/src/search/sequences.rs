@@ -381,7 +381,7 @@ impl<K: SequenceKind> SequenceSender<'_, K> {
         let message = self.keep_alive_message();
         let sequences = &sequences[*read..];
         let read = self.kind.read(&self.backend.deps, &self.call, snapshot, *run_ref, sequences, state);
-        Ok(self.keep_alive.during(read, message).await?)
+        self.keep_alive.during(read, message).await
     }
 
     fn push(&mut self, open: &mut OpenRun<K::State>, pieces: Vec<K::Piece>, more: bool) {

@@ -369,29 +369,40 @@ pub(crate) async fn fill(harness: &Harness, project: &'static str) -> Side {
     if !project.is_empty() {
         harness.create_project(project).await;
     }
+    log_runs(harness, project, &canary).await;
+    let ids = make_entities(harness, project, &canary).await;
+    let (_, uris) =
+        call(harness, project, "artifacts.v1.ArtifactService/List", Bytes::from_static(b"\x0a\x01r")).await;
+    assert!(contains(&uris, "a.txt"), "{}", uris.escape_ascii());
+    let blob_uri = image_uri(harness, project).await;
+    Side { project, canary, ids, blob_uri }
+}
+
+/// Logs the run `r`, and one whose id is the canary.
+async fn log_runs(harness: &Harness, project: &str, canary: &str) {
     let artifact = upload(harness, project, "a.txt", canary.as_bytes()).await;
-    let named = upload(harness, project, &canary, canary.as_bytes()).await;
+    let named = upload(harness, project, canary, canary.as_bytes()).await;
     let text = encoded(&format!(r#"{{"data":"{}"}}"#, canary.repeat(10_000)));
-    let image = image_of(harness, project, &canary).await;
+    let image = image_of(harness, project, canary).await;
     let events = [
         create(),
         params(&format!(r#"{{"p":"{canary}","{canary}":1}}"#)),
         tag("t"),
-        tag(&canary),
+        tag(canary),
         experiment("e"),
-        line(0, &canary),
+        line(0, canary),
         Kind::LogRecord(pb::LogRecord {
             message: "m".into(),
             extra_args: encoded(&format!(r#"{{"extra":"{canary}"}}"#)),
             ..Default::default()
         }),
         Kind::SetRunProperty(pb::SetRunProperty {
-            name: Some(canary.clone()),
-            description: Some(canary.clone()),
+            name: Some(canary.to_owned()),
+            description: Some(canary.to_owned()),
             ..Default::default()
         }),
         Kind::BlobRef(pb::BlobRef { path: "a.txt".into(), key: artifact, ..Default::default() }),
-        Kind::BlobRef(pb::BlobRef { path: canary.clone(), key: named, ..Default::default() }),
+        Kind::BlobRef(pb::BlobRef { path: canary.to_owned(), key: named, ..Default::default() }),
         image,
         Kind::LogObject(pb::LogObject {
             name: "m".into(),
@@ -404,18 +415,22 @@ pub(crate) async fn fill(harness: &Harness, project: &'static str) -> Side {
     harness.log_in(project, "r", events).await;
     let context = format!(r#"{{"of":"{canary}"}}"#);
     let points: [(&str, &str, &[f64]); 3] =
-        [("m", "", &[1.0, 2.0]), ("m", &context, &[4.0]), (&canary, "", &[3.0])];
+        [("m", "", &[1.0, 2.0]), ("m", &context, &[4.0]), (canary, "", &[3.0])];
     harness.log_points_in(project, "r", &points).await;
     // Its id is a text as well.
-    harness.log_in(project, &canary, [create(), experiment(&canary), finish()]).await;
+    harness.log_in(project, canary, [create(), experiment(canary), finish()]).await;
     // Too long, so that it is parked.
     harness.log_in(project, "r", [Kind::AddTag(pb::AddTag { name: canary.repeat(1_000) })]).await;
     harness.applied().await;
+}
 
-    let (name, description) = (Some(canary.clone()), Some(canary.clone()));
+/// Describes the project, its tag and its experiment, and makes one of each other entity. Returns
+/// their ids, by service.
+async fn make_entities(harness: &Harness, project: &str, canary: &str) -> HashMap<&'static str, String> {
+    let (name, description) = (Some(canary.to_owned()), Some(canary.to_owned()));
     let info = project::UpdateRequest { name, description, if_updated_us: None };
     ProjectServiceClient::new(harness.routes()).update(of(project, info)).await.unwrap();
-    let sequences = vec![SeriesKey { name: canary.clone(), ..SeriesKey::default() }];
+    let sequences = vec![SeriesKey { name: canary.to_owned(), ..SeriesKey::default() }];
     let pinned = project::SetPinnedSequencesRequest { sequences, if_updated_us: None };
     ProjectServiceClient::new(harness.routes()).set_pinned_sequences(of(project, pinned)).await.unwrap();
     let mut ids = HashMap::new();
@@ -432,7 +447,7 @@ pub(crate) async fn fill(harness: &Harness, project: &'static str) -> Side {
     let first =
         listed.iter().flat_map(|page| &page.experiments).find(|it| it.name == "e").unwrap().id.clone();
     ids.insert("experiments.v1.ExperimentService", first);
-    let description = Some(canary.clone());
+    let description = Some(canary.to_owned());
     let change = tags::UpdateRequest {
         id: ids["tags.v1.TagService"].clone(),
         description: description.clone(),
@@ -447,25 +462,22 @@ pub(crate) async fn fill(harness: &Harness, project: &'static str) -> Side {
     let made = AppServiceClient::new(harness.routes()).create(of(project, request)).await.unwrap();
     ids.insert("apps.v1.AppService", made.into_inner().app.unwrap().id);
     let request = dashboards::CreateRequest {
-        name: canary.clone(),
-        description: canary.clone(),
+        name: canary.to_owned(),
+        description: canary.to_owned(),
         app_id: ids["apps.v1.AppService"].clone(),
         ..Default::default()
     };
     let made = DashboardServiceClient::new(harness.routes()).create(of(project, request)).await.unwrap();
     ids.insert("dashboards.v1.DashboardService", made.into_inner().dashboard.unwrap().id);
-    let request = reports::CreateRequest { name: canary.clone(), code: canary.clone(), ..Default::default() };
+    let request =
+        reports::CreateRequest { name: canary.to_owned(), code: canary.to_owned(), ..Default::default() };
     let made = ReportServiceClient::new(harness.routes()).create(of(project, request)).await.unwrap();
     ids.insert("reports.v1.ReportService", made.into_inner().report.unwrap().id);
     let owner = Some(notes::Owner { kind: Some(notes::owner::Kind::RunId("r".into())) });
-    let request = notes::CreateRequest { owner, content: canary.clone(), ..Default::default() };
+    let request = notes::CreateRequest { owner, content: canary.to_owned(), ..Default::default() };
     let made = NoteServiceClient::new(harness.routes()).create(of(project, request)).await.unwrap();
     ids.insert("notes.v1.NoteService", made.into_inner().note.unwrap().id);
-    let (_, uris) =
-        call(harness, project, "artifacts.v1.ArtifactService/List", Bytes::from_static(b"\x0a\x01r")).await;
-    assert!(contains(&uris, "a.txt"), "{}", uris.escape_ascii());
-    let blob_uri = image_uri(harness, project).await;
-    Side { project, canary, ids, blob_uri }
+    ids
 }
 
 /// An uploaded image with the canary after its last byte.

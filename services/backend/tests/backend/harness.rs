@@ -207,9 +207,9 @@ impl Harness {
             clock,
             random: Arc::new(random),
         };
-        let routes = backend.clone().into_routes();
         let (workers, stop) = (JoinSet::new(), CancellationToken::new());
         Self {
+            routes: backend.clone().into_routes(),
             backend,
             store,
             fence,
@@ -218,7 +218,6 @@ impl Harness {
             blobs,
             log,
             frontier,
-            routes,
             now_us,
             describes,
             workers,

@@ -239,9 +239,10 @@ async fn log_everything(harness: &Harness, side: &Side) {
 
 #[tokio::test]
 async fn rule_49_workers_touch_only_the_project_of_a_record() {
-    let mut harness = Harness::new().await;
-    let sides = [fill(&harness, PROJECTS[0]).await, fill(&harness, PROJECTS[1]).await];
-    for (own, other) in [(&sides[0], &sides[1]), (&sides[1], &sides[0])] {
+    for (own, other) in [(0, 1), (1, 0)] {
+        let mut harness = Harness::new().await;
+        let sides = [fill(&harness, PROJECTS[0]).await, fill(&harness, PROJECTS[1]).await];
+        let (own, other) = (&sides[own], &sides[other]);
         // Nothing is left to be done in the background.
         harness.stop_workers().await;
         let before = content(&harness, other.project).await;
@@ -256,9 +257,8 @@ async fn rule_49_workers_touch_only_the_project_of_a_record() {
         assert!(touched.is_empty(), "{} {touched:?}", own.project);
         assert_eq!(content(&harness, other.project).await, before, "by records of `{}`", own.project);
         assert!(content(&harness, own.project).await.contains("new experiment"));
-        harness.start_workers().await;
+        harness.end().await;
     }
-    harness.end().await;
 }
 
 /// Sweeps go through all projects. Here, only one of them has something to sweep.
