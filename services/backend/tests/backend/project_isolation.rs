@@ -1,5 +1,5 @@
-//! What is not an rpc of the backend, in two projects with the same run ids and names: uploads and
-//! ingestion through a frontier, workers, and sweeps. Nothing that they do in one of them changes a row
+//! Uploads and ingestion through a frontier, workers, and sweeps, in two projects with the same run
+//! ids and names. Nothing that they do in one of them changes a row
 //! or a blob of the other.
 
 use std::collections::{BTreeMap, BTreeSet};
