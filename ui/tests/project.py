@@ -77,7 +77,7 @@ def main() -> None:
     studio = open_run(2)
     studio.name = "studio"
     studio.description = "Every kind of thing that a run can log."
-    studio["prompt"] = "Draw a fox that jumps over a dog. " * 8
+    studio["prompt"] = "Draw a fox that jumps over a dog. " * 7
     log_media(studio)
     log_text(studio)
     studio["__system_params"] = {

@@ -483,7 +483,7 @@ test('a long text is shown as a whole, in place', async () => {
     expect(await cell.locator('a').count()).toBe(0);
     await cell.locator('button').press('Enter');
     const text = await page.getByRole('dialog', { name: 'prompt' }).locator('pre').textContent();
-    expect(text).toBe('Draw a fox that jumps over a dog. '.repeat(8));
+    expect(text).toBe('Draw a fox that jumps over a dog. '.repeat(7));
   });
 });
 
