@@ -586,6 +586,26 @@ test('a page whose code cannot be loaded is shown as soon as the server is back'
   await page.context().close();
 });
 
+test('a page whose code can never be loaded says so, and does not load the document again', async () => {
+  const open = await Visit.open(browser, server, '/runs');
+  const { page } = open;
+  await page.route('**/assets/ParamsExplorer-*.js', route => route.abort());
+  const failed = '[role=alert]:has-text("The server cannot be reached")';
+  // The stream opens after the code has failed.
+  await page.route('**/*.RunService/Watch', async route => {
+    await page.waitForSelector(failed);
+    await route.continue();
+  });
+  let documents = 0;
+  page.on('request', request => (documents += Number(request.isNavigationRequest())));
+  await page.goto(new URL('/params', page.url()).href);
+  await page.waitForSelector(failed);
+  await eventually('Live', async () => (await page.textContent('.stream'))?.trim() === 'Live');
+  await open.quiet();
+  expect(documents).toBe(1);
+  await page.context().close();
+});
+
 test('the lines of many runs are in one chart, in the colors of the runs', async () => {
   await visit('/metrics?q=run.hparams.optimizer&m=loss', async visit => {
     const { page } = visit;

@@ -72,7 +72,7 @@ export class SeriesCache {
     return this.#bytes;
   }
 
-  /** New points of some series of a run, or of any, whose series had so many edits. Returns whether there are new ones. */
+  /** Notes new points of a run, in all or some of its series. Returns whether series were edited since: `edits` counts that. */
   markChanged(runId: string, edits = 0n, progress?: Omit<MetricProgress, keyof Message>): boolean {
     const isEdited = edits !== (this.#edits.get(runId) ?? 0n);
     if (isEdited) this.#edits.set(runId, edits);
