@@ -99,7 +99,7 @@ impl Drop for WaitingBody<'_> {
     }
 }
 
-type Permits = [OwnedSemaphorePermit; 2];
+pub(crate) type Permits = [OwnedSemaphorePermit; 2];
 
 /// The memory of one body. All of it is taken at once, so that no two bodies wait for each other.
 pub(crate) struct BodyShare {
@@ -165,6 +165,11 @@ impl BodyShare {
         self.bytes > SMALL_BYTES
     }
 
+    /// Takes the memory of the last message out of the share.
+    pub(crate) fn take_held(&mut self) -> Option<Permits> {
+        self.held.take()
+    }
+
     /// Gives back the memory of a message.
     fn release(&mut self) {
         (self.held, self.bytes, self.rate) = (None, 0, SendRate::default());
@@ -219,14 +224,11 @@ pub(crate) fn metered(body: Body, share: CallShare, messages: Messages) -> Body 
     Body::new(MeteredBody { body, share, messages, framing, data, piece_bytes: 0 })
 }
 
-/// The body of a response, until whose end the share is kept.
-pub(crate) fn holding(body: Body, share: CallShare) -> Body {
-    let is_held = share.lock().unwrap_or_else(PoisonError::into_inner).held.is_some();
-    if !is_held {
-        return body;
-    }
+/// The body of a response, until whose end the memory of its request is kept.
+pub(crate) fn holding(body: Body, memory: Option<Permits>) -> Body {
+    let Some(memory) = memory else { return body };
     Body::new(body.map_frame(move |frame| {
-        let _share = &share;
+        let _held = &memory;
         frame
     }))
 }
@@ -473,7 +475,8 @@ mod tests {
         let (_other, other_body) = call();
         let mut reading = std::pin::pin!(other_body.collect());
         assert!(futures::poll!(&mut reading).is_pending());
-        let mut response = holding("answer".into(), share);
+        let memory = share.lock().unwrap().take_held();
+        let mut response = holding("answer".into(), memory);
         assert!(response.frame().await.unwrap().is_ok());
         assert!(futures::poll!(&mut reading).is_pending());
         drop(response);

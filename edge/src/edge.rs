@@ -3,7 +3,7 @@
 //! the previous one.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::body::Body;
@@ -120,7 +120,8 @@ impl Edge {
                     let answered = limits.enforce(self.grpc.answer(request)).await;
                     let response = answered.unwrap_or_else(|_| grpc::late());
                     // The service may hold the message of a call until it has sent all responses.
-                    if has_end { response.map(|body| body_budget::holding(body, share)) } else { response }
+                    let take = || share.lock().unwrap_or_else(PoisonError::into_inner).take_held();
+                    response.map(|body| body_budget::holding(body, has_end.then(take).flatten()))
                 }
                 Err(error) => self.grpc.refuse(request.uri().path(), &error),
             },

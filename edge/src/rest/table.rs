@@ -15,7 +15,7 @@ use http::request::Parts;
 
 use super::call::Dialect;
 use super::operation::Operation;
-use crate::body_budget::{BodyShare, ConnectionBudget};
+use crate::body_budget::{self, BodyShare, ConnectionBudget};
 use crate::error::{ApiError, ApiResult};
 use crate::services::Services;
 
@@ -64,10 +64,11 @@ async fn dispatch(route: &Route, services: Arc<Services>, head: Parts, body: Bod
         let methods: Vec<&str> = route.operations.iter().map(|operation| operation.method.as_str()).collect();
         return Err(ApiError::method_not_allowed(methods.join(", ")));
     };
-    // The memory of the body, until the operation has answered.
     let mut share = BodyShare::new(services.bodies().clone(), head.extensions.get::<ConnectionBudget>());
     let request = operation.inputs.read(services, route.dialect, head, body, &mut share).await?;
-    operation.answer(request).await
+    let answer = operation.answer(request).await?;
+    // Responses that are streams hold the request.
+    Ok(answer.map(|body| body_budget::holding(body, share.take_held())))
 }
 
 /// The path with every variable segment replaced by `{id}`, and with a trailing slash.
