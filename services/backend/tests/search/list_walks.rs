@@ -15,6 +15,7 @@ use matyan_proto::{
     },
     tags::v1::{self as tags, tag_service_client::TagServiceClient},
 };
+use tonic::Streaming;
 
 use crate::{
     harness::{self, Harness, RunSpec},
@@ -83,6 +84,17 @@ fn id(run: &RunSpec) -> String {
     run.id.clone()
 }
 
+/// The entries of all messages of a page, and the cursor of the last one.
+async fn page<M>(mut messages: Streaming<M>, part: impl Fn(M) -> Page) -> Page {
+    let (mut listed, mut next) = Page::default();
+    while let Some(message) = messages.message().await.unwrap() {
+        let (entries, cursor) = part(message);
+        listed.extend(entries);
+        next = cursor;
+    }
+    (listed, next)
+}
+
 fn id_of(run: Option<Run>) -> String {
     run.unwrap().run_id
 }
@@ -92,13 +104,8 @@ async fn a_walk_through_metrics_misses_and_repeats_nothing_that_stays() {
     walk("metrics", 31..34, id, async |harness, limit, cursor| {
         let query = harness::query("metric.name == 'loss'");
         let request = MetricsRequest { query, limit, cursor, ..MetricsRequest::default() };
-        let mut messages = harness.search().metrics(request).await.unwrap().into_inner();
-        let (mut listed, mut next) = (Vec::new(), String::new());
-        while let Some(message) = messages.message().await.unwrap() {
-            listed.extend(message.runs.into_iter().map(|row| id_of(row.run)));
-            next = message.next_cursor;
-        }
-        (listed, next)
+        let messages = harness.search().metrics(request).await.unwrap().into_inner();
+        page(messages, |it| (it.runs.into_iter().map(|row| id_of(row.run)).collect(), it.next_cursor)).await
     })
     .await;
 }
@@ -108,13 +115,8 @@ async fn a_walk_through_objects_misses_and_repeats_nothing_that_stays() {
     walk("objects", 41..44, id, async |harness, limit, cursor| {
         let (query, r#type) = (harness::query("texts.name == 'words'"), SeriesType::Texts.into());
         let request = ObjectsRequest { query, r#type, limit, cursor, ..ObjectsRequest::default() };
-        let mut messages = harness.search().objects(request).await.unwrap().into_inner();
-        let (mut listed, mut next) = (Vec::new(), String::new());
-        while let Some(message) = messages.message().await.unwrap() {
-            listed.extend(message.runs.into_iter().map(|row| id_of(row.run)));
-            next = message.next_cursor;
-        }
-        (listed, next)
+        let messages = harness.search().objects(request).await.unwrap().into_inner();
+        page(messages, |it| (it.runs.into_iter().map(|row| id_of(row.run)).collect(), it.next_cursor)).await
     })
     .await;
 }
@@ -125,13 +127,8 @@ async fn a_walk_through_the_runs_of_an_experiment_misses_and_repeats_nothing_tha
         let mut client = ExperimentServiceClient::new(harness.backend.clone().into_routes());
         let (id, after_run_id) = ("experiment-e1".to_owned(), String::new());
         let request = experiments::ListRunsRequest { id, limit, after_run_id, cursor };
-        let mut messages = client.list_runs(request).await.unwrap().into_inner();
-        let (mut listed, mut next) = (Vec::new(), String::new());
-        while let Some(message) = messages.message().await.unwrap() {
-            listed.extend(message.runs.into_iter().map(|run| run.run_id));
-            next = message.next_cursor;
-        }
-        (listed, next)
+        let messages = client.list_runs(request).await.unwrap().into_inner();
+        page(messages, |it| (it.runs.into_iter().map(|run| run.run_id).collect(), it.next_cursor)).await
     })
     .await;
 }
@@ -142,13 +139,8 @@ async fn a_walk_through_the_runs_of_a_tag_misses_and_repeats_nothing_that_stays(
         let mut client = TagServiceClient::new(harness.backend.clone().into_routes());
         let (id, after_run_id) = ("tag-t".to_owned(), String::new());
         let request = tags::ListRunsRequest { id, limit, after_run_id, cursor };
-        let mut messages = client.list_runs(request).await.unwrap().into_inner();
-        let (mut listed, mut next) = (Vec::new(), String::new());
-        while let Some(message) = messages.message().await.unwrap() {
-            listed.extend(message.runs.into_iter().map(|run| run.run_id));
-            next = message.next_cursor;
-        }
-        (listed, next)
+        let messages = client.list_runs(request).await.unwrap().into_inner();
+        page(messages, |it| (it.runs.into_iter().map(|run| run.run_id).collect(), it.next_cursor)).await
     })
     .await;
 }
