@@ -239,6 +239,7 @@ impl Segment {
     fn scan(&self, position: u32) -> Scan<'_> {
         Scan {
             segment: self,
+            length: self.length(),
             position,
             chunk: Bytes::new(),
             chunk_start: 0,
@@ -252,7 +253,7 @@ impl Segment {
     /// the chunk.
     fn next_intact(&self, scan: &mut Scan<'_>) -> Result<Option<StoredRecord>> {
         match scan.next().map_err(|source| self.unreadable(source))? {
-            None if scan.position < self.length() && !scan.has_left_chunk => {
+            None if scan.position < scan.length && !scan.has_left_chunk => {
                 Err(self.damaged(scan.position, scan.offset, "its checksum is wrong"))
             }
             stored => Ok(stored),
@@ -298,6 +299,8 @@ struct StoredRecord {
 /// Reads the records of a segment from a position on, in large chunks that the records share.
 struct Scan<'a> {
     segment: &'a Segment,
+    /// Where the segment ended when the scan began. Records may be added meanwhile.
+    length: u32,
     position: u32,
     chunk: Bytes,
     chunk_start: u32,
@@ -332,9 +335,9 @@ impl Scan<'_> {
         Ok(bytes.and_then(decode))
     }
 
-    /// Bytes of the segment. None if it ends before them.
+    /// Bytes of the segment. None if it ended before them.
     fn slice(&mut self, position: u32, bytes: usize) -> io::Result<Option<Bytes>> {
-        let available = self.segment.length().saturating_sub(position) as usize;
+        let available = self.length.saturating_sub(position) as usize;
         if bytes > available {
             return Ok(None);
         }
