@@ -46,6 +46,11 @@ struct ChangeRow {
     first_step: Option<i64>,
 }
 
+impl ChangeRow {
+    /// A change of anything, which is trimmed next.
+    const UNKNOWN: Self = Self { time_us: i64::MIN, caller: String::new(), first_step: None };
+}
+
 /// Records that this batch touches a run, but no points of metrics. A batch may record one change of a
 /// run.
 pub fn change_put(batch: &mut Batch, project: Project, number: RunNumber, time_us: i64, caller: &str) {
@@ -89,7 +94,9 @@ pub async fn changes_list(
     let mut changes = Vec::with_capacity(page.rows.len());
     for (key, value) in &page.rows {
         let (stamp, number) = keys::decode_change(project, key)?;
-        let ChangeRow { time_us, caller, first_step } = rows::decode(key, value)?;
+        // Of a damaged row, the key still shows which run has changed.
+        let row = rows::readable(rows::decode(key, value))?.unwrap_or(ChangeRow::UNKNOWN);
+        let ChangeRow { time_us, caller, first_step } = row;
         let first_step = first_step.unwrap_or(i64::MIN);
         changes.push(Change { stamp, number, time_us, caller, first_step });
     }

@@ -3,7 +3,7 @@
 //! handlers may see one more than once.
 
 use matyan_proto::log::v1::{ControlEvent, control_event};
-use matyan_store::{Batch, Key, Result, Scan, Snapshot};
+use matyan_store::{Batch, Key, Result, Scan, Snapshot, Value};
 use prost::Message;
 
 use crate::{keys, rows};
@@ -24,17 +24,19 @@ pub fn event_put(batch: &mut Batch, project: &str, time_us: i64, caller: &str, k
     batch.set_stamped(keys::outbox_prefix(), suffix, rows::with_format(&event.encode_to_vec()));
 }
 
-/// The oldest unpublished events, with their keys.
-pub async fn events_list(snapshot: &dyn Snapshot, rows: usize) -> Result<Vec<(Key, ControlEvent)>> {
+/// The oldest unpublished events, with their keys. None: the row is damaged.
+pub async fn events_list(snapshot: &dyn Snapshot, rows: usize) -> Result<Vec<(Key, Option<ControlEvent>)>> {
     let page = snapshot.scan(&keys::outbox(), Scan { rows, ..Scan::default() }).await?;
     let decoded = page.rows.into_iter().map(|(key, value)| {
-        let body = if is_of_format_2(&value) { &value[..] } else { rows::body(&key, &value)? };
-        match ControlEvent::decode(body) {
-            Ok(event) => Ok((key, event)),
-            Err(error) => Err(rows::corrupt(&key, &error)),
-        }
+        let event = rows::readable(decode(&key, &value))?;
+        Ok((key, event))
     });
     decoded.collect()
+}
+
+fn decode(key: &Key, value: &Value) -> Result<ControlEvent> {
+    let body = if is_of_format_2(value) { &value[..] } else { rows::body(key, value)? };
+    ControlEvent::decode(body).map_err(|error| rows::corrupt(key, &error))
 }
 
 /// Whether this is an event without a format byte, as in stores of format 2. Such an event begins with
@@ -62,9 +64,10 @@ mod tests {
         event_put(&mut batch, "", 5, "", kind());
         store.commit(batch).await.unwrap();
         let new = events_list(&*store.snapshot().await.unwrap(), 9).await.unwrap();
-        assert_eq!(new[0].1.kind, Some(kind()));
+        let new_event = new[0].1.as_ref().unwrap();
+        assert_eq!(new_event.kind, Some(kind()));
         let mut batch = Batch::default();
-        batch.set_stamped(keys::outbox_prefix(), "old", new[0].1.encode_to_vec());
+        batch.set_stamped(keys::outbox_prefix(), "old", new_event.encode_to_vec());
         batch.clear(new[0].0.clone());
         store.commit(batch).await.unwrap();
         let old = events_list(&*store.snapshot().await.unwrap(), 9).await.unwrap();

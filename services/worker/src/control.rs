@@ -9,7 +9,7 @@
 //! run with the same id.
 
 mod blobs;
-mod outbox;
+pub(crate) mod outbox;
 
 #[cfg(test)]
 pub(crate) use blobs::delete_run;
@@ -328,6 +328,7 @@ fn error_name(error: &Error) -> &'static str {
         | Error::Partitions { .. }
         | Error::Shortened { .. }
         | Error::Replaced
-        | Error::Writer(_) => "unknown",
+        | Error::Writer(_)
+        | Error::Progress => "unknown",
     }
 }

@@ -34,6 +34,25 @@ async fn rule_25_changes_come_in_the_order_of_commits() {
     assert_eq!(list(&store, None, 2).await, (vec![5], true), "a page must not end in the middle of a commit");
 }
 
+/// Otherwise no watch of the project would continue, and its feed would never be trimmed again.
+#[tokio::test]
+async fn rule_40_a_damaged_change_is_one_of_anything_and_is_trimmed() {
+    let store = TestStore::open().await;
+    change(&store, &[1], 30).await;
+    let mut batch = Batch::default();
+    batch.set_stamped(keys::change_prefix(P), keys::change_suffix(RunNumber(2)), vec![0xff, 7]);
+    store.commit(batch).await.unwrap();
+    change(&store, &[3], 30).await;
+    let snapshot = store.snapshot().await.unwrap();
+    let (changes, _) = changes_list(&*snapshot, P, None, 9).await.unwrap();
+    let found: Vec<_> = changes.iter().map(|change| (change.number.0, change.first_step)).collect();
+    assert_eq!(found, [(1, i64::MAX), (2, i64::MIN), (3, i64::MAX)]);
+    let mut batch = Batch::default();
+    assert!(changes_trim(&*snapshot, P, 40..50, &mut batch).await.unwrap());
+    store.commit(batch).await.unwrap();
+    assert_eq!(list(&store, None, 9).await, (vec![], false));
+}
+
 #[tokio::test]
 async fn a_wait_ends_with_the_next_change_of_the_project() {
     let store = TestStore::open().await;

@@ -43,8 +43,9 @@ use super::{
     eventually,
     harness::{P, TestEnv, record},
     ingest::GatedBlobs,
+    rows::rows,
 };
-use crate::{ControlSettings, ControlWorker, Error, Heartbeat, Metrics, job_scheduler};
+use crate::{ControlSettings, ControlWorker, Error, Heartbeat, Metrics, control::outbox, job_scheduler};
 
 struct RunningControlWorker {
     stop: CancellationToken,
@@ -389,6 +390,20 @@ async fn rule_26_notes_of_a_deleted_experiment_are_swept() {
     assert_eq!(left().await, 0);
 }
 
+/// What it was about is found by the sweeps.
+#[tokio::test]
+async fn rule_40_a_damaged_event_does_not_keep_others() {
+    let env = TestEnv::new().await;
+    let mut batch = matyan_store::Batch::default();
+    batch.set_stamped(keys::outbox_prefix(), "damaged", vec![0xff, 7]);
+    env.store().commit(batch).await.unwrap();
+    env.apply(vec![record(0).create(), record(1).delete()]).await;
+    let control = env.control().await;
+    eventually("a mark that the blobs are deleted", || env.blobs_are_deleted()).await;
+    control.stop().await;
+    assert!(events_list(&*env.store().snapshot().await.unwrap(), 9).await.unwrap().is_empty());
+}
+
 #[tokio::test]
 async fn rule_13_a_tombstone_is_kept_until_nothing_can_bring_the_run_back() {
     let env = TestEnv::new().await;
@@ -431,6 +446,50 @@ async fn rule_41_nothing_is_left_of_an_id_that_was_freed() {
     env.now_us.store(31 * day, Ordering::Relaxed);
     sweep().await;
     assert_eq!(env.rows_of_id().await, 0);
+}
+
+/// Otherwise a store grows with every run that was ever created. Only numbers of runs are kept, because none is
+/// used twice.
+#[tokio::test]
+async fn rule_41_rounds_of_deleted_runs_leave_no_more_rows_than_one() {
+    const ROUNDS: u64 = 3;
+    const RUNS: u64 = 10;
+    const RECORDS: u64 = 3 * RUNS;
+    let env = TestEnv::new().await;
+    let metrics = Metrics::new(&Registry::new()).unwrap();
+    let (jobs, stop) = (env.deps.maintenance(), CancellationToken::new());
+    let mut left = Vec::new();
+    for round in 0..ROUNDS {
+        for number in 0..RUNS {
+            let id = format!("{round} {number}");
+            let producer = (1 + round * RUNS + number) as u8;
+            let of_run = || record(0).run(&id);
+            let first = of_run().create().sent(producer, 1, 0).params(&format!(r#"{{"lr": {number}}}"#));
+            let written = of_run().sent(producer, 2, 1).define(0, &[&id]).points(0, &[(None, 1.0)]);
+            let written = written.line(0, "started").tag("t").object("texts", None, &"x".repeat(100_000));
+            env.append([first, written, of_run().delete()]).await;
+        }
+        let worker = env.work().await;
+        env.applied(0, (round + 1) * RECORDS - 1).await;
+        worker.stop().await.unwrap();
+        while outbox::publish(&env.deps).await.unwrap() > 0 {}
+        env.now_us.fetch_add(40 * 24 * 3_600_000_000, Ordering::Relaxed);
+        // The first one deletes the blobs of the runs, the second one what is left of them.
+        for _ in 0..2 {
+            job_scheduler::sweep_tombstones(&env.deps, &metrics.blobs).await.unwrap();
+        }
+        matyan_maintenance::sweep_dead_runs(jobs, &stop).await.unwrap();
+        matyan_maintenance::sweep_dead_entities(jobs, &stop).await.unwrap();
+        matyan_maintenance::sweep_producers(jobs).await.unwrap();
+        matyan_maintenance::clear_garbage(jobs).await.unwrap();
+        matyan_maintenance::trim_changes(jobs).await.unwrap();
+        let (numbers, others): (Vec<_>, Vec<_>) =
+            rows(env.store()).await.into_iter().partition(|(key, _)| keys::numbers(P).contains(key));
+        assert_eq!(numbers.len() as u64, (round + 1) * RUNS);
+        left.push(others.iter().map(|(key, _)| key.escape_ascii().to_string()).collect::<Vec<_>>());
+        assert!(env.blobs().list("", None).await.unwrap().blobs.is_empty());
+    }
+    assert_eq!(left[ROUNDS as usize - 1], left[0]);
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ use matyan_store::{
 use super::harness::{P, TestEnv, TestRecord, record};
 
 /// All rows of a store.
-async fn rows(store: &dyn Store) -> Vec<(Key, Value)> {
+pub(super) async fn rows(store: &dyn Store) -> Vec<(Key, Value)> {
     let snapshot = store.snapshot().await.unwrap();
     let (mut range, mut rows) = (Range::prefix(""), Vec::new());
     loop {
