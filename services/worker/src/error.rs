@@ -35,6 +35,9 @@ pub enum Error {
     /// A bug. Restart the worker: it continues from the last applied position.
     #[error("a writer task failed: {0}")]
     Writer(String),
+    /// A bug. Restart the worker, as above.
+    #[error("the task that writes progress has panicked, see the log: restart the worker")]
+    Progress,
 }
 
 impl From<matyan_maintenance::Error> for Error {
@@ -61,7 +64,11 @@ impl Error {
             Self::Blob(error) => error.is_temporary(),
             Self::BlobsLeft { reason, .. } => reason.is_temporary(),
             Self::Busy(_) => true,
-            Self::Partitions { .. } | Self::Shortened { .. } | Self::Replaced | Self::Writer(_) => false,
+            Self::Partitions { .. }
+            | Self::Shortened { .. }
+            | Self::Replaced
+            | Self::Writer(_)
+            | Self::Progress => false,
         }
     }
 }

@@ -189,7 +189,8 @@ impl IngestionWorker {
                     }
                 }
                 Some(turn) = self.writers.next_turn() => self.count_turn(&turn?),
-                Ok(()) = identity.changed() => {
+                changed = identity.changed() => {
+                    changed.map_err(|_| Error::Progress)?;
                     let current = *identity.borrow_and_update();
                     self.restart_partitions_of_other_logs(current);
                 }

@@ -102,7 +102,11 @@ impl KafkaSubscription {
                 Ok(Delivery::Revoked { partition })
             }
             Some(MembershipEvent::Failed(error)) => Err(error),
-            None => Err(Error::unavailable("the subscription has left its consumer group")),
+            // Its thread ends before the subscription only if it fails.
+            None => Err(Error::Topic {
+                reason: "the consumer group was left, see the log for the reason: restart the process"
+                    .to_owned(),
+            }),
         }
     }
 

@@ -189,6 +189,7 @@ impl Progress {
         }
         // If it does not respond, it is trimmed next time, maybe after a restart.
         let Some(log) = log else { return };
+        let mut is_trimmed = true;
         for (partition, position) in &self.written {
             let is_of_log = |applied: &AppliedPosition| applied.identity == Some(log.identity);
             let applied = position.applied.filter(is_of_log);
@@ -197,10 +198,13 @@ impl Progress {
             };
             let trimmed = self.deps.log_reader.trim(Topic::Ingestion, *partition, applied.next).await;
             if let Err(error) = trimmed {
-                return tracing::warn!(partition, %error, "failed to trim log; will retry");
+                tracing::warn!(partition, %error, "failed to trim log; will retry");
+                is_trimmed = false;
             }
         }
-        self.trimmed = self.written.clone();
+        if is_trimmed {
+            self.trimmed = self.written.clone();
+        }
     }
 
     /// Whether what is reported now is no less than this.

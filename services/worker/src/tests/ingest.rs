@@ -74,6 +74,10 @@ impl TestEnv {
 }
 
 impl RunningWorker {
+    pub(super) fn has_ended(&self) -> bool {
+        self.task.is_finished()
+    }
+
     pub(super) async fn stop(self) -> Result<(), Error> {
         self.stop.cancel();
         let worked = self.task.await.unwrap();

@@ -21,7 +21,7 @@ use super::{
     harness::{TestEnv, record},
     ingest::RunningWorker,
 };
-use crate::{IngestSettings, Metrics};
+use crate::{Error, IngestSettings, Metrics};
 
 /// A log whose only partition is revoked on a signal.
 struct RevokedLog {
@@ -82,11 +82,12 @@ async fn a_worker_without_partitions_reports_no_lag() {
     worker.stop().await.unwrap();
 }
 
-/// A log whose `describe` can be made to fail or to hang.
+/// A log whose `describe` can be made to fail, to hang, or to panic.
 struct FailingLog {
     inner: Arc<dyn LogWriter>,
     is_away: AtomicBool,
     is_silent: AtomicBool,
+    panics: AtomicBool,
     /// Number of calls that never returned.
     unanswered: AtomicU64,
 }
@@ -102,6 +103,7 @@ impl LogWriter for FailingLog {
             self.unanswered.fetch_add(1, Ordering::Relaxed);
             std::future::pending().await
         }
+        assert!(!self.panics.load(Ordering::Relaxed), "as intended");
         if self.is_away.load(Ordering::Relaxed) {
             return Err(matyan_log::Error::unavailable("away"));
         }
@@ -112,8 +114,8 @@ impl LogWriter for FailingLog {
 /// A worker that queries such a log continuously.
 async fn working() -> (TestEnv, Arc<FailingLog>, RunningWorker) {
     let mut env = TestEnv::new().await;
-    let (is_away, is_silent, unanswered) = Default::default();
-    let log = Arc::new(FailingLog { inner: env.log.clone(), is_away, is_silent, unanswered });
+    let (is_away, is_silent, panics, unanswered) = Default::default();
+    let log = Arc::new(FailingLog { inner: env.log.clone(), is_away, is_silent, panics, unanswered });
     env.deps.log_writer = log.clone();
     let settings = IngestSettings { trim_every: Duration::from_millis(5), ..IngestSettings::default() };
     let worker = env.work_with(settings).await;
@@ -142,4 +144,13 @@ async fn stopping_does_not_wait_for_the_lag() {
     log.is_silent.store(true, Ordering::Relaxed);
     eventually("a question", async || log.unanswered.load(Ordering::Relaxed) > 0).await;
     tokio::time::timeout(Duration::from_secs(60), worker.stop()).await.unwrap().unwrap();
+}
+
+/// Otherwise the log would fill up, and nothing would say why.
+#[tokio::test]
+async fn a_worker_that_cannot_report_progress_ends() {
+    let (_env, log, worker) = working().await;
+    log.panics.store(true, Ordering::Relaxed);
+    eventually("the end of the worker", async || worker.has_ended()).await;
+    assert!(matches!(worker.stop().await, Err(Error::Progress)));
 }
