@@ -102,6 +102,9 @@ impl OpenCommand {
         if open.producer_id.is_empty() && open.acknowledged > 0 {
             return Err(Error::field("acknowledged", "is given without a producer id"));
         }
+        if open.acknowledged > MAX_SEQUENCE {
+            return Err(Error::field("acknowledged", "is larger than the sequence number of any batch"));
+        }
         let mut producer = Producer::parse(&open.producer_id, new_id)?;
         producer.ephemeral |= open.ephemeral;
         // Definitions that were never acknowledged may be missing from the log.
@@ -112,6 +115,9 @@ impl OpenCommand {
         Ok(Self { run: RunId::from_field(open.run_id)?, producer, series, acknowledged: open.acknowledged })
     }
 }
+
+/// No producer sends as many batches.
+const MAX_SEQUENCE: u64 = u64::MAX / 2;
 
 #[derive(Debug)]
 pub(crate) struct PublishCommand {

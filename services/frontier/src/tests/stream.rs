@@ -255,6 +255,7 @@ async fn wrong_messages_end_the_stream() {
             None,
             "producer_id",
         ),
+        (Some(Message::Open(open_producer(u64::MAX))), None, "acknowledged"),
         (Some(Message::Open(open())), Some(Message::Open(open())), "batch"),
         (Some(Message::Open(open())), batch(0), "sequence"),
     ] {
