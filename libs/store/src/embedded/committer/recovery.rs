@@ -8,7 +8,6 @@
 //! answered once the commits are durable. Those callers wait until one opening has shown which
 //! case applies, which needs no disk space. Older snapshots end, and checks against their
 //! versions fail.
-//! their versions fail.
 
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
