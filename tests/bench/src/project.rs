@@ -58,12 +58,12 @@ impl Content {
     }
 }
 
-/// Id of the run at an index of the project, from 0.
-/// Params of a run, by its index.
+/// Params of the run at an index of the project, from 0.
 pub(crate) fn params(content: Content, index: u64) -> Map {
     runs::params(content, index, &mut runs::random(content, index))
 }
 
+/// Id of the run at an index of the project.
 pub(crate) fn run_id(index: u64) -> String {
     format!("bench{index:027x}")
 }

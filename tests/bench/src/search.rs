@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use matyan_proto::{
+    common::v1::SeriesKey,
     runs::v1::{ParamPath, RunParts},
     search::v1::{
-        Aggregate, GroupBy, GroupsRequest, Query, RunsRequest, Sort, SortField, aggregate, group_by,
-        search_service_client::SearchServiceClient, sort::By,
+        Aggregate, GroupBy, GroupsRequest, MetricValue, Query, RunsRequest, Sort, SortField, aggregate,
+        group_by, search_service_client::SearchServiceClient, sort::By,
     },
 };
 use matyan_tests::{Server, codec};
@@ -52,7 +53,7 @@ pub(crate) async fn rows(table: &mut Table, scale: u64) {
     for runs in [1_000, 10_000, 100_000 / scale] {
         let prefix = format!("{}k runs: ", runs / 1_000);
         let names = cases(runs).into_iter().flat_map(|case| case.rows(&prefix));
-        let names = names.chain([groups_row(&prefix)]);
+        let names = names.chain([groups_row(&prefix)]).chain(group_page_rows(&prefix));
         let mut names =
             names.chain(REST.map(|(name, ..)| format!("{prefix}{name}"))).chain([start_up_row(&prefix)]);
         if !names.any(|name| table.wants(&name)) {
@@ -65,6 +66,7 @@ pub(crate) async fn rows(table: &mut Table, scale: u64) {
             grpc(table, &prefix, &mut client, case).await;
         }
         groups(table, &prefix, &mut client, runs).await;
+        group_page(table, &prefix, &mut client, budget(runs, 20.0)).await;
         rest(table, &prefix, &server, runs).await;
         start_up(table, &prefix, &mut server, runs).await;
         assert!(server.terminate().await.success(), "{}", server.log());
@@ -84,6 +86,11 @@ fn columns() -> RunParts {
     RunParts { props: true, param_paths, ..RunParts::default() }
 }
 
+/// The budget of a search in the largest project; there is none in smaller ones.
+fn budget(runs: u64, milliseconds: f64) -> Budget {
+    if runs == 100_000 { Budget::AtMost(milliseconds) } else { Budget::None }
+}
+
 fn cases(runs: u64) -> Vec<Case> {
     let of = |text: &str, limit, sort: &[SortField]| RunsRequest {
         query: Some(Query { text: text.to_owned(), ..Query::default() }),
@@ -95,8 +102,8 @@ fn cases(runs: u64) -> Vec<Case> {
         parts: Some(columns()),
         ..RunsRequest::default()
     };
+    let budget = |milliseconds| budget(runs, milliseconds);
     let runs = usize::try_from(runs).expect("few runs");
-    let budget = |milliseconds| if runs == 100_000 { Budget::AtMost(milliseconds) } else { Budget::None };
     let shown = runs - runs / 50;
     let case = |name, request, finds| Case { name, request, finds, first: Budget::None, last: Budget::None };
     let hits = runs / (runs / 1_000).max(10);
@@ -141,6 +148,14 @@ fn cases(runs: u64) -> Vec<Case> {
                 50..=50,
             )
         },
+        Case {
+            last: budget(20.0),
+            ..case(
+                "page of 50 by the last value of a metric, from the middle",
+                RunsRequest { sort: vec![by_metric()], position: middle, ..of("", 50, &[]) },
+                50..=50,
+            )
+        },
     ]
 }
 
@@ -148,6 +163,11 @@ fn cases(runs: u64) -> Vec<Case> {
 fn by_param(name: &str) -> Sort {
     let path = ParamPath { segments: vec!["hparams".to_owned(), name.to_owned()] };
     Sort { by: Some(By::Param(path)), ..Sort::default() }
+}
+
+fn by_metric() -> Sort {
+    let key = SeriesKey { name: "metric_00".to_owned(), context: r#"{"subset": "train"}"#.to_owned() };
+    Sort { by: Some(By::Metric(key)), metric_value: MetricValue::Last.into(), ..Sort::default() }
 }
 
 async fn grpc(table: &mut Table, prefix: &str, client: &mut Client, case: Case) {
@@ -164,15 +184,16 @@ fn groups_row(prefix: &str) -> String {
     format!("{prefix}groups by a param, with the mean of another")
 }
 
+fn by_shard() -> Vec<GroupBy> {
+    let path = ParamPath { segments: ["hparams", "shard"].map(str::to_owned).into() };
+    vec![GroupBy { by: Some(group_by::By::Param(path)), ..GroupBy::default() }]
+}
+
 async fn groups(table: &mut Table, prefix: &str, client: &mut Client, runs: u64) {
-    let path = |name: &str| ParamPath { segments: vec!["hparams".to_owned(), name.to_owned()] };
-    let request = GroupsRequest {
-        by: vec![GroupBy { by: Some(group_by::By::Param(path("shard"))), ..GroupBy::default() }],
-        aggregates: vec![Aggregate { of: Some(aggregate::Of::Param(path("lr"))), ..Aggregate::default() }],
-        ..GroupsRequest::default()
-    };
+    let lr = ParamPath { segments: ["hparams", "lr"].map(str::to_owned).into() };
+    let aggregates = vec![Aggregate { of: Some(aggregate::Of::Param(lr)), ..Aggregate::default() }];
+    let request = GroupsRequest { by: by_shard(), aggregates, ..GroupsRequest::default() };
     let work = groups_row(prefix);
-    let budget = if runs == 100_000 { Budget::AtMost(20.0) } else { Budget::None };
     let measure = async || {
         let start = Instant::now();
         let found = client.groups(request.clone()).await.expect("the groups are read").into_inner();
@@ -180,8 +201,30 @@ async fn groups(table: &mut Table, prefix: &str, client: &mut Client, runs: u64)
         milliseconds(start)
     };
     if let Some(times) = measured(table, &[&work], measure).await {
-        table.print(&work, budget, Unit::Milliseconds, times);
+        table.print(&work, budget(runs, 20.0), Unit::Milliseconds, times);
     }
+}
+
+const GROUP_PAGE: &str = "page of 50 by name, from the middle of a group";
+
+fn group_page_rows(prefix: &str) -> [String; 2] {
+    ["first row", "last row"].map(|row| format!("{prefix}{GROUP_PAGE}, {row}"))
+}
+
+async fn group_page(table: &mut Table, prefix: &str, client: &mut Client, last: Budget) {
+    let request = GroupsRequest { by: by_shard(), limit: 1, ..GroupsRequest::default() };
+    let group = client.groups(request).await.expect("the groups are read").into_inner().groups.remove(0);
+    let request = RunsRequest {
+        sort: vec![Sort { by: Some(By::Field(SortField::Name.into())), ..Sort::default() }],
+        group: group.token,
+        position: group.run_count.saturating_sub(50) / 2,
+        limit: 50,
+        count: true,
+        parts: Some(columns()),
+        ..RunsRequest::default()
+    };
+    let case = Case { name: GROUP_PAGE, request, finds: 50..=50, first: Budget::None, last };
+    grpc(table, prefix, client, case).await;
 }
 
 /// Measures repeatedly after one warm-up, if any of the rows is wanted.
