@@ -6,7 +6,7 @@
 mod column;
 mod repair;
 
-pub use column::{IndexedValue, ParamColumn};
+pub use column::{IndexColumn, IndexedValue};
 pub use repair::{DocumentRows, IndexSums, RepairedRun, run_count_repair, stale_rows_clear};
 
 use std::collections::BTreeMap;

@@ -27,10 +27,12 @@ impl<T: Ord> NeedSet<T> {
     }
 }
 
-/// Data required in addition to the run's own document, which is always available but has only the
-/// ids of tags and of the experiment.
+/// Data required by a query. The run's own document is always available, but has only the ids of tags
+/// and of the experiment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Needs {
+    /// The run's name, which its document has.
+    pub name: bool,
     /// The experiment's name.
     pub experiment: bool,
     /// The names of tags.
@@ -48,8 +50,8 @@ pub struct Needs {
 impl Needs {
     pub(crate) fn for_query(root: &Node) -> Self {
         let (params, sequences) = (NeedSet::Only(BTreeSet::new()), NeedSet::Only(BTreeSet::new()));
-        let (experiment, tags, parent, summaries) = (false, false, false, false);
-        let mut needs = Self { experiment, tags, parent, params, sequences, summaries };
+        let (name, experiment, tags, parent, summaries) = Default::default();
+        let mut needs = Self { name, experiment, tags, parent, params, sequences, summaries };
         root.walk(&mut |node| needs.add_node(node));
         needs
     }
@@ -60,10 +62,11 @@ impl Needs {
             // A sequence refers to its run: `metric.run`.
             Node::Run | Node::Sequence | Node::SequenceField(SequenceField::Run) => {
                 let (params, sequences) = (NeedSet::All, NeedSet::All);
-                let (experiment, tags, parent, summaries) = (true, true, true, true);
-                *self = Self { experiment, tags, parent, params, sequences, summaries };
+                let (name, experiment, tags, parent, summaries) = (true, true, true, true, true);
+                *self = Self { name, experiment, tags, parent, params, sequences, summaries };
             }
             Node::Tags => self.tags = true,
+            Node::Property(Property::Name) => self.name = true,
             Node::Property(Property::Experiment) => self.experiment = true,
             Node::Param(lookup) => self.params.add(lookup.path.clone()),
             Node::ParamOr(lookup, property) => {

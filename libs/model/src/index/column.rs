@@ -1,18 +1,21 @@
-//! One param of all runs, read from its index. This reads a hundredth of the bytes of the run
+//! One param of all runs, or their names, read from the index. This reads a hundredth of the bytes of the run
 //! documents. The key of an index row holds the value in its sortable form; the value of the
 //! row restores what that form loses.
 //!
 //! The value of a row is one byte, the type: 0 if the key alone determines the value (null,
 //! floats, texts), 1 for a bool, 2 for an integer. A row with an empty value has a value that
 //! the key does not represent (-0.0, an integer beyond 2^53, or a long text), which must be read
-//! from the document.
+//! from the document. Rows of names have no value.
 
 use std::ops::Range as Span;
 
 use matyan_store::{Error, Key, Range, Result, Value as Bytes};
 
 use super::{NULL, NUMBER, TEXT};
-use crate::{ids::RunNumber, keys};
+use crate::{
+    ids::{Project, RunNumber},
+    keys,
+};
 use matyan_value::Value;
 
 const KEY_ONLY: &[u8] = &[0];
@@ -42,10 +45,10 @@ pub enum IndexedValue<'c> {
     Text(&'c str),
 }
 
-/// One param of all runs that have a scalar at its path, by run number. A run is missing if its
-/// value is a map or a list, or if it has too many params to index.
+/// The names of all runs by run number, or one param of those that have a scalar at its path. A run is
+/// missing if its value is a map or a list, or if it has too many params to index.
 #[derive(Debug, Default)]
-pub struct ParamColumn {
+pub struct IndexColumn {
     cells: Vec<(RunNumber, Cell)>,
     // One buffer for the strings of all cells; the cells refer to ranges of it.
     texts: String,
@@ -61,7 +64,7 @@ enum Cell {
     Text(Span<u32>),
 }
 
-impl ParamColumn {
+impl IndexColumn {
     /// The number of rows, including those whose value is not in the index.
     pub fn len(&self) -> usize {
         self.cells.len()
@@ -120,6 +123,20 @@ impl ParamColumn {
         Ok(())
     }
 
+    /// Adds rows of the index of names, in the same way.
+    pub fn add_names(&mut self, project: Project, rows: &[(Key, Bytes)]) -> Result<()> {
+        self.cells.reserve(rows.len());
+        for (key, _) in rows {
+            let (number, name) = keys::decode_index_name(project, key)?;
+            let cell = match name {
+                Some(name) => self.text(&name).ok_or_else(|| corrupt(key))?,
+                None => Cell::Unknown,
+            };
+            self.cells.push((number, cell));
+        }
+        Ok(())
+    }
+
     pub fn sort(&mut self) {
         self.cells.sort_unstable_by_key(|(number, _)| *number);
     }
@@ -133,13 +150,16 @@ impl ParamColumn {
             (NUMBER, KEY_ONLY) => Cell::Float(number(value)?),
             (NUMBER, BOOL) => Cell::Bool(number(value)? != 0.0),
             (NUMBER, INTEGER) => Cell::Integer(number(value)? as i64),
-            (TEXT, KEY_ONLY) => {
-                let start = u32::try_from(self.texts.len()).ok()?;
-                self.texts.push_str(std::str::from_utf8(value).ok()?);
-                Cell::Text(start..u32::try_from(self.texts.len()).ok()?)
-            }
+            (TEXT, KEY_ONLY) => self.text(std::str::from_utf8(value).ok()?)?,
             _ => return None,
         })
+    }
+
+    /// Returns `None` if the column has too much text.
+    fn text(&mut self, text: &str) -> Option<Cell> {
+        let start = u32::try_from(self.texts.len()).ok()?;
+        self.texts.push_str(text);
+        Some(Cell::Text(start..u32::try_from(self.texts.len()).ok()?))
     }
 }
 
@@ -151,7 +171,7 @@ fn number(ordered: &[u8]) -> Option<f64> {
 }
 
 fn corrupt(key: &Key) -> Error {
-    Error::corrupt(format!("the index row at {} does not hold a scalar", key.escape_ascii()))
+    Error::corrupt(format!("the index row at {} does not hold a scalar or a name", key.escape_ascii()))
 }
 
 #[cfg(test)]
@@ -160,9 +180,9 @@ mod tests {
     use crate::index::Scalar;
     use matyan_value::json;
 
-    fn cell(text: &str) -> (ParamColumn, Cell) {
+    fn cell(text: &str) -> (IndexColumn, Cell) {
         let value = json::parse(text).unwrap();
-        let mut column = ParamColumn::default();
+        let mut column = IndexColumn::default();
         let cell = column.cell(&Scalar::from_value(&value).unwrap().key(), value_type(&value)).unwrap();
         (column, cell)
     }
@@ -195,7 +215,7 @@ mod tests {
     #[test]
     fn runs_are_looked_up_in_ascending_order() {
         let cells = [3, 5, 9, 12, 12].map(|number| (RunNumber(number), Cell::Integer(number.cast_signed())));
-        let column = ParamColumn { cells: cells.into(), texts: String::new() };
+        let column = IndexColumn { cells: cells.into(), texts: String::new() };
         let mut from = column.position(RunNumber(4));
         assert_eq!(from, 1);
         let stored = [4, 5, 6, 9, 10, 12].map(|number| column.value_at(&mut from, RunNumber(number)));
@@ -215,7 +235,7 @@ mod tests {
             (&[TEXT], &[2]),
             (&[9], &[0]),
         ] {
-            assert!(ParamColumn::default().cell(value, stored).is_none(), "{value:?} {stored:?}");
+            assert!(IndexColumn::default().cell(value, stored).is_none(), "{value:?} {stored:?}");
         }
     }
 }

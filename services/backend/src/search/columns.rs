@@ -1,8 +1,8 @@
 //! Scans without documents. Once a search has read some documents without finding enough, it
-//! reads the params named by its query from their indexes, a hundredth of the bytes, and
-//! evaluates the query on those. Runs that do not match are dropped; the rest are checked
+//! reads the params named by its query from their indexes, a hundredth of the bytes, and the names
+//! of runs if it uses those, and evaluates the query on those. Runs that do not match are dropped; the rest are checked
 //! against their documents, as after any index. A document is also needed if the query reads a
-//! value that no column has, such as the run's name or a param that is a list. If that is true
+//! value that no column has, such as the run's tags or a param that is a list. If that is true
 //! of many runs, the scan of documents continues instead.
 
 use std::{
@@ -16,11 +16,11 @@ use std::{
 
 use matyan_model::{
     ids::{Project, RunNumber},
-    index::{IndexedValue, ParamColumn, index_rows_runs, is_indexed_path},
+    index::{IndexColumn, IndexedValue, index_rows_runs, is_indexed_path},
     keys,
 };
 use matyan_ql::{Datum, Endpoint, KeyPath, NeedSet, Outcome, Query, QueryLimits, RunView, SequenceView};
-use matyan_store::{Error as StoreError, Key, Range, Snapshot};
+use matyan_store::{Error as StoreError, Key, Range, Snapshot, Value};
 
 use super::filter::VerdictCounts;
 use crate::{
@@ -28,8 +28,8 @@ use crate::{
     evaluation::{Evaluation, SLICE_STEPS, SLICE_VERDICTS},
 };
 
-/// Maximum number of params in the query.
-const MAX_PATHS: usize = 4;
+/// Maximum number of columns of a query.
+const MAX_COLUMNS: usize = 4;
 /// Maximum number of their values in memory: 24 bytes each, plus strings.
 const MAX_VALUES: usize = 500_000;
 /// Scanning documents is cheaper than fetching one in this many.
@@ -61,23 +61,35 @@ impl ColumnVerdicts {
     }
 }
 
-/// The params a query reads, if columns can evaluate it; `None` if it reads more than params.
-pub(super) fn paths(query: &Query) -> Option<Vec<KeyPath>> {
-    let needs = query.needs();
-    let NeedSet::Only(paths) = &needs.params else { return None };
-    let is_of_params = query.options().endpoint == Endpoint::Run
-        && needs.sequences.is_empty()
-        && (1..=MAX_PATHS).contains(&paths.len())
-        && paths.iter().all(|path| is_indexed_path(path.keys()));
-    is_of_params.then(|| paths.iter().cloned().collect())
+/// The columns that a query reads.
+pub(super) struct NeededColumns {
+    paths: Vec<KeyPath>,
+    /// Whether it reads the names of runs.
+    name: bool,
+}
+
+impl NeededColumns {
+    /// Returns `None` if columns cannot evaluate the query, because it reads more than they have.
+    pub(super) fn new(query: &Query) -> Option<Self> {
+        let needs = query.needs();
+        let NeedSet::Only(paths) = &needs.params else { return None };
+        let is_of_columns = query.options().endpoint == Endpoint::Run
+            && needs.sequences.is_empty()
+            && (1..=MAX_COLUMNS).contains(&(paths.len() + usize::from(needs.name)))
+            && paths.iter().all(|path| is_indexed_path(path.keys()));
+        is_of_columns.then(|| Self { paths: paths.iter().cloned().collect(), name: needs.name })
+    }
+
+    fn len(&self) -> usize {
+        self.paths.len() + usize::from(self.name)
+    }
 }
 
 /// The remainder of a scan of documents.
 pub(super) struct RemainingScan {
     pub(super) project: Project,
     pub(super) query: Arc<Query>,
-    /// The result of `paths`.
-    pub(super) paths: Vec<KeyPath>,
+    pub(super) needed: NeededColumns,
     /// Only documents before this key remain to be read.
     pub(super) end: Key,
     pub(super) limits: QueryLimits,
@@ -104,18 +116,26 @@ async fn try_evaluate(
     scan: RemainingScan,
     budget: &AtomicU64,
 ) -> Result<Option<ColumnVerdicts>> {
-    let RemainingScan { project, query, paths, end, limits } = scan;
-    let most = MAX_VALUES / paths.len();
-    let columns = paths.iter().map(|path| read_column(evaluation, snapshot, project, path, most));
-    let (columns, shown, archived) = futures::future::try_join3(
+    let RemainingScan { project, query, needed, end, limits } = scan;
+    let most = MAX_VALUES / needed.len();
+    let reader = ColumnReader { evaluation, snapshot, project, most };
+    let columns = needed.paths.iter().map(|path| reader.param(path));
+    let (columns, names, shown, archived) = futures::future::try_join4(
         futures::future::try_join_all(columns),
+        async {
+            match needed.name {
+                true => reader.names().await.map(|column| vec![column]),
+                false => Ok(Vec::new()),
+            }
+        },
         read_runs(evaluation, snapshot, keys::index_archived_all(project, false)),
         read_runs(evaluation, snapshot, keys::index_archived_all(project, true)),
     )
     .await?;
-    let columns: Option<Vec<ParamColumn>> = columns.into_iter().collect();
+    // The names are the last column.
+    let columns: Option<Vec<IndexColumn>> = columns.into_iter().chain(names).collect();
     let (Some(columns), Some(shown), Some(archived)) = (columns, shown, archived) else { return Ok(None) };
-    let columns = Arc::new(Columns { paths, columns });
+    let columns = Arc::new(Columns { needed, columns });
     let part = async |runs: Vec<(RunNumber, bool)>| -> Result<Option<ColumnVerdicts>> {
         let runs: Arc<[(RunNumber, bool)]> = runs.into();
         let mut progress = columns.begin(&runs);
@@ -189,31 +209,50 @@ fn split_sample(all: Vec<(RunNumber, bool)>) -> [Vec<(RunNumber, bool)>; 2] {
     [runs(sample), runs(others)]
 }
 
-/// A param's values for all runs; `None` if more than `most` runs have it.
-async fn read_column(
-    evaluation: &Evaluation,
-    snapshot: &dyn Snapshot,
+/// Reads columns of a project. A column is `None` if it has more than `most` rows.
+struct ColumnReader<'r> {
+    evaluation: &'r Evaluation,
+    snapshot: &'r dyn Snapshot,
     project: Project,
-    path: &KeyPath,
     most: usize,
-) -> Result<Option<ParamColumn>> {
-    let path: Vec<Cow<'_, str>> = path.keys().iter().map(|key| Cow::Borrowed(&**key)).collect();
-    let all = keys::index_param_path(project, &path);
-    let (mut column, mut rest) = (ParamColumn::default(), Some(all.clone()));
-    while let Some(range) = rest {
-        let page = snapshot.scan(&range, matyan_store::Scan::default()).await?;
-        rest = page.rows.last().filter(|_| page.more).map(|(last, _)| range.after(last));
-        if column.len() + page.rows.len() > most {
-            return Ok(None);
-        }
-        let all = all.clone();
-        column = evaluation.run(move || column.add(&all, &page.rows).map(|()| column)).await??;
+}
+
+impl ColumnReader<'_> {
+    /// The values of a param.
+    async fn param(&self, path: &KeyPath) -> Result<Option<IndexColumn>> {
+        let path: Vec<Cow<'_, str>> = path.keys().iter().map(|key| Cow::Borrowed(&**key)).collect();
+        let all = keys::index_param_path(self.project, &path);
+        let rows = all.clone();
+        self.read(rows, move |column, page| column.add(&all, page)).await
     }
-    let sorted = evaluation.run(move || {
-        column.sort();
-        column
-    });
-    sorted.await.map(Some)
+
+    /// The names of the runs.
+    async fn names(&self) -> Result<Option<IndexColumn>> {
+        let project = self.project;
+        self.read(keys::index_names(project), move |column, page| column.add_names(project, page)).await
+    }
+
+    async fn read(
+        &self,
+        rows: Range,
+        add: impl Fn(&mut IndexColumn, &[(Key, Value)]) -> matyan_store::Result<()> + Clone + Send + 'static,
+    ) -> Result<Option<IndexColumn>> {
+        let (mut column, mut rest) = (IndexColumn::default(), Some(rows));
+        while let Some(range) = rest {
+            let page = self.snapshot.scan(&range, matyan_store::Scan::default()).await?;
+            rest = page.rows.last().filter(|_| page.more).map(|(last, _)| range.after(last));
+            if column.len() + page.rows.len() > self.most {
+                return Ok(None);
+            }
+            let add = add.clone();
+            column = self.evaluation.run(move || add(&mut column, &page.rows).map(|()| column)).await??;
+        }
+        let sorted = self.evaluation.run(move || {
+            column.sort();
+            column
+        });
+        sorted.await.map(Some)
+    }
 }
 
 /// The runs of an index range; `None` if there are too many.
@@ -235,8 +274,8 @@ async fn read_runs(
 }
 
 struct Columns {
-    paths: Vec<KeyPath>,
-    columns: Vec<ParamColumn>,
+    needed: NeededColumns,
+    columns: Vec<IndexColumn>,
 }
 
 impl Columns {
@@ -259,7 +298,7 @@ impl Columns {
     ) -> (Option<ColumnProgress>, u64) {
         let mut evaluator = query.evaluator(limits);
         let begun = progress.at;
-        let mut values = vec![None; self.paths.len()];
+        let mut values = vec![None; self.columns.len()];
         for (number, archived) in &runs[begun..] {
             let steps = limits.steps_in_total - evaluator.steps_left();
             if steps > SLICE_STEPS || (progress.at - begun) as u64 > SLICE_VERDICTS {
@@ -270,8 +309,9 @@ impl Columns {
                 *value = column.value_at(position, *number);
             }
             let row = ColumnRow {
-                paths: &self.paths,
+                paths: &self.needed.paths,
                 values: &values,
+                name: values.last().copied().flatten().filter(|_| self.needed.name),
                 archived: *archived,
                 needs_document: Cell::new(false),
             };
@@ -300,6 +340,7 @@ struct ColumnProgress {
 struct ColumnRow<'c> {
     paths: &'c [KeyPath],
     values: &'c [Option<IndexedValue<'c>>],
+    name: Option<IndexedValue<'c>>,
     archived: bool,
     /// Set when the query reads a value that only the document has; the verdict is then
     /// void.
@@ -319,7 +360,10 @@ impl RunView for ColumnRow<'_> {
     }
 
     fn name(&self) -> Option<&str> {
-        self.unknown()
+        match self.name {
+            Some(IndexedValue::Text(name)) => Some(name),
+            _ => self.unknown(),
+        }
     }
 
     fn description(&self) -> Option<&str> {
@@ -386,6 +430,7 @@ mod tests {
 
     const PROJECT: Project = Project(1);
     const RUNS: u64 = 3_000;
+    const LONG_NAME: u64 = 5;
 
     /// Evaluates a query on the columns of runs whose `x` is their number.
     async fn scan(text: &str, steps_in_total: u64) -> ColumnScan {
@@ -397,19 +442,29 @@ mod tests {
             // A row with this value is a float.
             batch.set(keys::index_param(PROJECT, &["x".into()], &value, RunNumber(number)), vec![0]);
             batch.set(keys::index_archived(PROJECT, false, RunNumber(number)), vec![]);
+            // The name of one run is too long for the index.
+            let name = if number == LONG_NAME { "x".repeat(5_000) } else { format!("run {number}") };
+            batch.set(keys::index_name(PROJECT, &name, RunNumber(number)), vec![]);
         }
         store.commit(batch).await.unwrap();
         let options = QueryOptions { endpoint: Endpoint::Run, offset_minutes: 0, now: 0.0 };
         let query = Arc::new(compile(text, options).unwrap());
         let scan = RemainingScan {
             project: PROJECT,
-            paths: paths(&query).unwrap(),
+            needed: NeededColumns::new(&query).unwrap(),
             query,
             end: keys::documents(PROJECT).end,
             limits: QueryLimits { steps_in_total, ..QueryLimits::default() },
         };
         let snapshot = store.snapshot().await.unwrap();
         evaluate(&Evaluation::start(2).unwrap(), snapshot.as_ref(), scan).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn names_are_a_column() {
+        let query = "'17' in run.name and run.x % 1000 == 17 or 'y' in run.name";
+        let found = scan(query, 10_000_000).await.verdicts.unwrap();
+        assert_eq!(found.remaining, [LONG_NAME, 17, 1017, 2017].map(RunNumber));
     }
 
     #[tokio::test]
@@ -429,7 +484,7 @@ mod tests {
         // most documents have to be read for.
         let exceeded = scan("run.x == 7", taken / 2).await;
         assert!(exceeded.verdicts.is_none() && exceeded.steps_left < taken / 4, "{}", exceeded.steps_left);
-        let refused = scan("run.x > 0 and run.name == 'a'", BUDGET).await;
+        let refused = scan("run.x > 0 and run.description == 'a'", BUDGET).await;
         assert!(refused.verdicts.is_none() && refused.steps_left < BUDGET, "{}", refused.steps_left);
     }
 }

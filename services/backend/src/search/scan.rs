@@ -10,11 +10,11 @@ use matyan_model::{
     run::{Document, documents_get, runs_list},
 };
 use matyan_proto::{common::v1::Progress, search::v1::Warning};
-use matyan_ql::{Endpoint, KeyPath};
+use matyan_ql::Endpoint;
 use matyan_store::{Error as StoreError, Range, Scan, Snapshot};
 
 use super::{
-    columns::{self, ColumnVerdicts},
+    columns::{self, ColumnVerdicts, NeededColumns},
     filter::{MatchedRun, QueryFilter},
     index,
     load::CandidateLoader,
@@ -55,8 +55,8 @@ pub(crate) struct RunScanner {
     queue: ScanQueue,
     loader: CandidateLoader,
     filter: QueryFilter,
-    /// Params whose columns may replace the rest of a scan; taken once that has been tried.
-    columns: Option<Vec<KeyPath>>,
+    /// Columns that may replace the rest of a scan; taken once that has been tried.
+    columns: Option<NeededColumns>,
     checked: u64,
     total: u64,
     /// All runs are scanned although the indexes know the matches exactly, because most
@@ -120,7 +120,7 @@ impl RunScanner {
             filter: QueryFilter::new(compiled.query.clone(), narrowed),
             deps,
             project,
-            columns: columns::paths(&compiled.query),
+            columns: NeededColumns::new(&compiled.query),
             queue: ScanQueue { fetched: FETCHED[0], scanned: SCANNED[0], put_back: VecDeque::new(), rest },
             checked: 0,
             total,
@@ -232,11 +232,11 @@ impl RunScanner {
         if self.checked == 0 || self.checked * SCANNED_PART < self.total {
             return Ok(());
         }
-        let Some(paths) = self.columns.take() else { return Ok(()) };
+        let Some(needed) = self.columns.take() else { return Ok(()) };
         let scan = columns::RemainingScan {
             project: self.project,
             query: self.filter.query().clone(),
-            paths,
+            needed,
             end: range.end.clone(),
             limits: self.filter.limits(),
         };

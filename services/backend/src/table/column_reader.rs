@@ -14,7 +14,7 @@ use matyan_model::{
     entity::{Experiment, Tag, entity_get, entity_list},
     ids::{Project, RunNumber},
     index::{
-        IndexedValue, MAX_TEXT_BYTES, ParamColumn, index_rowless_page, index_runs_page, is_indexed_path,
+        IndexColumn, IndexedValue, MAX_TEXT_BYTES, index_rowless_page, index_runs_page, is_indexed_path,
     },
     keys::{self, EntityKind, SeriesKind},
     metric::{metric_series_find, metric_series_find_in},
@@ -205,7 +205,7 @@ impl ColumnReader<'_> {
         let mut rest = Some(all.clone());
         while let Some(range) = rest {
             let (page, next) = self.page(&range).await?;
-            let mut column = ParamColumn::default();
+            let mut column = IndexColumn::default();
             column.add(&all, &page.rows)?;
             // An indexed text is short.
             self.begin_page(page.rows.len(), page.rows.len() * (MAX_TEXT_BYTES + ALLOCATION)).await?;
