@@ -75,18 +75,14 @@ function emptyColumns(table: Record<number, Column>): object {
 }
 
 export function readSeriesBuckets(bytes: Uint8Array): BucketColumns {
-  const columns: BucketColumns = { ...NO_BUCKETS };
-  readColumns(bytes, columns, BUCKET_COLUMNS);
-  return columns;
+  return readColumns(bytes, { ...NO_BUCKETS }, BUCKET_COLUMNS);
 }
 
 export function readSeriesPoints(bytes: Uint8Array): PointColumns {
-  const columns: PointColumns = { ...NO_POINTS };
-  readColumns(bytes, columns, POINT_COLUMNS);
-  return columns;
+  return readColumns(bytes, { ...NO_POINTS }, POINT_COLUMNS);
 }
 
-function readColumns(bytes: Uint8Array, into: SeriesColumns, table: Record<number, Column>): void {
+function readColumns<T extends SeriesColumns>(bytes: Uint8Array, into: T, table: Record<number, Column>): T {
   const columns = into as unknown as Record<string, Numbers>;
   const reader = new BinaryReader(bytes);
   while (reader.pos < reader.len) {
@@ -98,9 +94,10 @@ function readColumns(bytes: Uint8Array, into: SeriesColumns, table: Record<numbe
       const packed = wireType === WireType.LengthDelimited ? reader.bytes() : reader.skip(wireType, field);
       columns[name] = joined(columns[name] as Numbers, read(packed));
     } else if (field === 1) readPlace(new BinaryReader(reader.bytes()), into);
-    else if (field === BUCKET_WIDTH) (into as BucketColumns).width = Number(reader.uint64());
+    else if (field === BUCKET_WIDTH) Object.assign(into, { width: Number(reader.uint64()) });
     else reader.skip(wireType, field);
   }
+  return into;
 }
 
 /** Reads `Place`: the indexes of the run (1) and of the series (2). */

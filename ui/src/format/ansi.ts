@@ -43,11 +43,9 @@ export function ansiSpans(line: string): AnsiSpan[] {
 }
 
 export function ansiText(line: string): string {
-  return line.includes('\x1b') || line.includes('\r')
-    ? ansiSpans(line)
-        .map(({ text }) => text)
-        .join('')
-    : line;
+  if (!/[\x1b\r]/.test(line)) return line;
+  const texts = ansiSpans(line).map(({ text }) => text);
+  return texts.join('');
 }
 
 function styled(before: Style, parameters: string): Style {

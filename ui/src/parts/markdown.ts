@@ -24,30 +24,26 @@ export function parseMarkdown(text: string): Block[] {
   const lines = text.replace(/\r\n?/g, '\n').split('\n');
   const blocks: Block[] = [];
   let at = 0;
-  /** The lines from here on that belong together. */
+  /** The last line and those after it that belong to it. */
   const take = (belongs: (line: string) => boolean): string[] => {
-    const first = at;
+    const first = at - 1;
     while (at < lines.length && belongs(lines[at] as string)) at += 1;
     return lines.slice(first, at);
   };
   while (at < lines.length) {
-    const line = lines[at] as string;
+    const line = lines[at++] as string;
     const heading = /^(#{1,6})\s+(.*?)\s*#*$/.exec(line);
     const fence = FENCE.exec(line);
-    if (line.trim() === '') at += 1;
-    else if (fence) {
-      at += 1;
-      const code = take(own => !/^\s*```\s*$/.test(own));
+    if (line.trim() === '') continue;
+    if (fence) {
+      const [, ...code] = take(own => !/^\s*```\s*$/.test(own));
       at += 1;
       blocks.push({ kind: 'code', language: fence[1] ?? '', text: code.join('\n') });
     } else if (heading) {
-      at += 1;
       const [, signs = '', title = ''] = heading;
       blocks.push({ kind: 'heading', level: signs.length, inlines: parseInlines(title) });
-    } else if (/^\s*([-*_])(\s*\1){2,}\s*$/.test(line)) {
-      at += 1;
-      blocks.push({ kind: 'rule' });
-    } else if (line.startsWith('>')) {
+    } else if (/^\s*([-*_])(\s*\1){2,}\s*$/.test(line)) blocks.push({ kind: 'rule' });
+    else if (line.startsWith('>')) {
       const quote = take(own => own.startsWith('>')).map(own => own.replace(/^>\s?/, ''));
       blocks.push({ kind: 'quote', inlines: parseInlines(quote.join(' ')) });
     } else if (ITEM.test(line)) {
@@ -59,17 +55,11 @@ export function parseMarkdown(text: string): Block[] {
       blocks.push({ kind: 'list', isOrdered: /^\s*\d/.test(line), items: items.map(parseInlines) });
     } else if (line.startsWith('|')) {
       const rows = take(own => own.startsWith('|')).filter(own => !/^\|[\s:|-]+$/.test(own));
-      const cells = (row: string): Inline[][] =>
-        row
-          .replace(/^\||\|\s*$/g, '')
-          .split('|')
-          .map(cell => parseInlines(cell.trim()));
-      blocks.push({ kind: 'table', rows: rows.map(cells) });
+      const cells = rows.map(row => row.replace(/^\||\|\s*$/g, '').split('|'));
+      blocks.push({ kind: 'table', rows: cells.map(row => row.map(cell => parseInlines(cell.trim()))) });
     } else {
-      // The first line is one of a paragraph whatever it begins with.
-      at += 1;
-      const rest = take(own => own.trim() !== '' && !BEGIN.test(own));
-      blocks.push({ kind: 'paragraph', inlines: parseInlines([line, ...rest].join('\n')) });
+      const lines = take(own => own.trim() !== '' && !BEGIN.test(own));
+      blocks.push({ kind: 'paragraph', inlines: parseInlines(lines.join('\n')) });
     }
   }
   return blocks;

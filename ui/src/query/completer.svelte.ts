@@ -86,12 +86,10 @@ export class Completer {
   async #queries(text: string): Promise<Option[]> {
     await this.readSaved();
     const own = this.saved.map(query => query.text);
-    return [
-      ...own.map(query => whole(query, 'saved', text.length)),
-      ...recent.queries
-        .filter(query => !own.includes(query))
-        .map(query => whole(query, 'recent', text.length)),
-    ];
+    const others = recent.queries.filter(query => !own.includes(query));
+    const options = (queries: string[], detail: string): Option[] =>
+      queries.map(query => whole(query, detail, text.length));
+    return [...options(own, 'saved'), ...options(others, 'recent')];
   }
 }
 

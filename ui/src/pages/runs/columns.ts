@@ -6,16 +6,19 @@ import { metricTitle, plainContext, SYSTEM_PREFIX } from '../../format/context.t
 import { importance } from '../../format/importance.ts';
 import { milliseconds } from '../../format/time.ts';
 import { comparable, plainText } from '../../format/value.ts';
-import type { Run, SeriesInfo } from '../../gen/matyan/runs/v1/run_pb.ts';
+import type { Props, Run, SeriesInfo } from '../../gen/matyan/runs/v1/run_pb.ts';
 
-/** Properties of a run, with the width of their columns. */
+const statusOf = ({ active, outcome }: Props): string =>
+  active ? 'running' : (OutcomeKind[outcome?.kind ?? 0] ?? '').toLowerCase();
+
+/** Properties of a run, with the title, width and values of their columns. */
 const PROPS = {
-  status: ['Status', 104],
-  experiment: ['Experiment', 124],
-  created: ['Created', 98],
-  duration: ['Duration', 116],
-  tags: ['Tags', 130],
-} as const;
+  status: ['Status', 104, statusOf],
+  experiment: ['Experiment', 124, ({ experiment }) => experiment?.name],
+  created: ['Created', 98, ({ createdUs }) => new Date(milliseconds(createdUs)).toISOString()],
+  duration: ['Duration', 116, ({ durationUs: us }) => (us === undefined ? us : milliseconds(us) / 1000)],
+  tags: ['Tags', 130, ({ tags }) => tags.map(({ name }) => name).join(' ')],
+} satisfies Record<string, [title: string, width: number, value: (props: Props) => CborValue | undefined]>;
 type PropName = keyof typeof PROPS;
 /** Those that come after the results. */
 const LATE: readonly PropName[] = ['duration', 'tags'];
@@ -56,7 +59,7 @@ export interface PlacedColumn {
   title: string;
   width: number;
   /** Distance from the left edge at which a pinned column stays. */
-  left?: number;
+  left?: string;
 }
 
 /** The names, pinned columns and the others, the first at `left`. Widths that the reader chose are like `created=120`. */
@@ -68,21 +71,18 @@ export function placeColumns(
   hasDifferences = false,
 ): PlacedColumn[] {
   const chosen = new Map(widths.map(text => [text.replace(/=\d+$/, ''), Number(/=(\d+)$/.exec(text)?.[1])]));
+  const widthOf = (text: string, usual: number): number => Math.max(MIN_PX, chosen.get(text) || usual);
   const placed = columns.map((column): PlacedColumn => {
     const text = columnText(column);
     const dataPx = DATA_PX + (hasDifferences ? DIFFERENCE_PX : 0);
     const usual = column.kind === 'prop' ? PROPS[column.name][1] : dataPx;
-    return { column, text, title: columnTitle(column), width: Math.max(MIN_PX, chosen.get(text) || usual) };
+    return { column, text, title: columnTitle(column), width: widthOf(text, usual) };
   });
-  const name = {
-    text: NAME_COLUMN,
-    title: 'Name',
-    width: Math.max(MIN_PX, chosen.get(NAME_COLUMN) || NAME_PX),
-  };
+  const name = { text: NAME_COLUMN, title: 'Name', width: widthOf(NAME_COLUMN, NAME_PX) };
   let end = left;
   const first = [name, ...placed.filter(({ text }) => pinned.includes(text))].map(one => {
     end += one.width;
-    return { ...one, left: end - one.width };
+    return { ...one, left: `${end - one.width}px` };
   });
   return [...first, ...placed.filter(({ text }) => !pinned.includes(text))];
 }
@@ -151,20 +151,7 @@ export function valueIn(
     const { value = 'last' } = column;
     return seriesIn(run, column)?.[value === 'curve' ? 'last' : value];
   }
-  const { props } = run;
-  if (!props) return undefined;
-  switch (column.name) {
-    case 'status':
-      return props.active ? 'running' : (OutcomeKind[props.outcome?.kind ?? 0] ?? '').toLowerCase();
-    case 'experiment':
-      return props.experiment?.name;
-    case 'created':
-      return new Date(milliseconds(props.createdUs)).toISOString();
-    case 'duration':
-      return props.durationUs === undefined ? undefined : milliseconds(props.durationUs) / 1000;
-    case 'tags':
-      return props.tags.map(({ name }) => name).join(' ');
-  }
+  return run.props && PROPS[column.name][2](run.props);
 }
 
 export function seriesIn(run: Run, column: DataColumn): SeriesInfo | undefined {
