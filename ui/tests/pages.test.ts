@@ -564,27 +564,68 @@ test('the page continues after the server was away', async () => {
     'the stream is back',
     async () => (await open.page.textContent('.stream'))?.trim() === 'Live',
   );
-  await open.page.click('[role=alert] button:has-text("Retry")');
+  // It is read again without a click.
   await open.page.waitForSelector('[role=alert]', { state: 'detached' });
   expect(await rowCount(open.page)).toBe(runs.hashes.length);
   await open.page.context().close();
 });
 
-test('a page whose code cannot be loaded is shown as soon as the server is back', async () => {
-  const open = await Visit.open(browser, server, '/runs');
+test('charts are read again as soon as the server is back, and an edit waits for the reader', async () => {
+  const open = await Visit.open(browser, server, `/runs/${runs.hashes[0]}`);
   const { page } = open;
-  const says = (state: string): Promise<boolean> =>
-    eventually(state, async () => (await page.textContent('.stream'))?.trim() === state);
-  await says('Live');
+  await drawn(page);
+  await page.waitForSelector('.stream:has-text("Live")');
   await server.stop();
-  await says('Offline');
-  await page.click('nav a[aria-label="Params"]');
-  await page.waitForSelector('[role=alert]:has-text("The server cannot be reached")');
+  await page.waitForSelector('.stream:has-text("Offline")');
+  await page.click('button[aria-label="Actions for the run"]');
+  await page.click('[role=menuitem]:text-is("Archive"):visible');
+  await page.waitForSelector('.toast:has-text("ArchiveBatch")');
+  // Times were not read before.
+  await page.getByRole('combobox', { name: 'X axis' }).selectOption({ label: 'Time' });
+  await page.waitForSelector('.toast:has-text("Buckets")');
+  await eventually('no chart has a place on the axis', () =>
+    page.evaluate(() =>
+      [...document.querySelectorAll<HTMLCanvasElement>('canvas.base')].every(
+        chart => chart.dataset.series === '0',
+      ),
+    ),
+  );
   await server.run();
-  await page.waitForSelector('svg[aria-label^="Parallel coordinates"]');
-  await says('Live');
+  await drawn(page);
+  await page.waitForSelector('.toast:has-text("Buckets")', { state: 'detached' });
+  await open.quiet();
+  expect(await page.locator('.toast:has-text("ArchiveBatch") button:text-is("Retry")').count()).toBe(1);
+  expect(await page.locator('.archived').count()).toBe(0);
   await page.context().close();
 });
+
+test.each([
+  ['page', () => '/runs', 'nav a[aria-label="Params"]', 'svg[aria-label^="Parallel coordinates"]'],
+  ['tab', () => `/runs/${runs.hashes[0]}`, '[data-tab=params]', '[role=table][aria-label=Params]'],
+  [
+    'part of a comparison',
+    () => `/compare?runs=${runs.hashes.slice(0, 2).join()}`,
+    '[data-tab=charts]',
+    'canvas.base',
+  ],
+])(
+  'a %s whose code cannot be loaded is shown as soon as the server is back',
+  async (_, path, link, shown) => {
+    const open = await Visit.open(browser, server, path());
+    const { page } = open;
+    const says = (state: string): Promise<boolean> =>
+      eventually(state, async () => (await page.textContent('.stream'))?.trim() === state);
+    await says('Live');
+    await server.stop();
+    await says('Offline');
+    await page.click(link);
+    await page.waitForSelector('[role=alert]:has-text("The server cannot be reached")');
+    await server.run();
+    await page.waitForSelector(shown);
+    await says('Live');
+    await page.context().close();
+  },
+);
 
 test('a page whose code can never be loaded says so, and does not load the document again', async () => {
   const open = await Visit.open(browser, server, '/runs');
@@ -619,6 +660,15 @@ test('the lines of many runs are in one chart, in the colors of the runs', async
     await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
     await page.waitForSelector('.tooltip p:has-text("more")');
   });
+});
+
+test('code of a dialog that cannot be loaded says so', async () => {
+  const open = await Visit.open(browser, server, `/runs/${runs.hashes[0]}`);
+  const { page } = open;
+  await page.route('**/assets/RunActions-*.js', route => route.abort());
+  await page.click('button[aria-label="Add a tag"]');
+  await page.waitForSelector('.toast:has-text("The server cannot be reached") button:text-is("Retry")');
+  await page.context().close();
 });
 
 test('all settings of charts are in two lines next to the list of runs, which a phone does not have', async () => {

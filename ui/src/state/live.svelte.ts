@@ -2,6 +2,8 @@
  * Live changes for pages. What the cache has is marked as stale first, then the pages that listen are called. A hidden
  * tab reads nothing: its pages get all changes at the moment when it is shown.
  */
+import { untrack } from 'svelte';
+
 import { liveRuns, type LiveMessage, type LiveState } from '../api/live.ts';
 import { seriesCache } from '../api/series.ts';
 import type { Run, SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
@@ -34,6 +36,16 @@ export const live = {
     document.addEventListener('visibilitychange', deliver);
   },
 };
+
+/** Calls `retry` whenever the server is back after an outage. Call it while a component is set up. */
+export function onReturn(retry: () => void): void {
+  let wasLost = false;
+  $effect(() => {
+    if (state === 'live' && wasLost) untrack(retry);
+    // Without an outage, what failed is likely to fail again.
+    wasLost = state === 'lost';
+  });
+}
 
 /** Whether one of these parts of a run may have changed; the server does not always know. */
 export function concerns({ parts }: RunChange, ...wanted: (RunPart | undefined)[]): boolean {

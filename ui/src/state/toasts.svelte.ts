@@ -7,6 +7,8 @@ export interface Toast {
   message: string;
   detail?: string;
   retry?: () => void;
+  /** Nothing is changed by a retry, so it needs no click after an outage. */
+  isRead?: boolean;
 }
 
 const INFO_MS = 5_000;
@@ -24,15 +26,16 @@ export const toaster = {
     const id = add({ kind: 'info', message });
     setTimeout(() => toaster.close(id), INFO_MS);
   },
-  error(error: unknown, retry?: () => void, where?: string): void {
+  error(error: unknown, retry?: () => void, where?: string, isRead = true): void {
     if (isAbort(error)) return;
     const failure = apiError(error, where);
     const detail = `${failure.where}: ${failure.hint}`;
     if (toasts.some(toast => toast.message === failure.message && toast.detail === detail)) return;
-    add({ kind: 'error', message: failure.message, detail, ...(retry && failure.canRetry && { retry }) });
+    const again = retry && failure.canRetry && { retry, isRead };
+    add({ kind: 'error', message: failure.message, detail, ...again });
   },
   during(run: () => Promise<unknown>, where?: string): void {
-    run().catch(error => toaster.error(error, () => toaster.during(run, where), where));
+    run().catch(error => toaster.error(error, () => toaster.during(run, where), where, false));
   },
   close(id: number): void {
     toasts = toasts.filter(toast => toast.id !== id);
