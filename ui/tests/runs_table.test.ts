@@ -187,6 +187,30 @@ test('the curve of a run that is active grows', async () => {
   });
 });
 
+test('up to twelve runs have different colors, the same in the table and next to their charts', async () => {
+  const runs = site.runs.hashes.slice(0, 12);
+  const q = encodeURIComponent(`run.hash in ${JSON.stringify(runs)}`);
+  const column = encodeURIComponent('curve:loss {"subset":"train"}');
+  const colors = (path: string): Promise<Record<string, string>> =>
+    site.visit(`${path}?q=${q}&columns=${column}`, async visit => {
+      const { page } = visit;
+      const links = page.locator('.window a.ink');
+      await eventually('all runs are there', async () => (await links.count()) === runs.length);
+      await visit.quiet();
+      await visit.shot(`colors-${path.slice(1)}`);
+      const found = await links.evaluateAll(all =>
+        all.map(link => [
+          link.getAttribute('href')!,
+          getComputedStyle(link.parentElement!.querySelector('rect')!).fill,
+        ]),
+      );
+      return Object.fromEntries(found) as Record<string, string>;
+    });
+  const own = await colors('/runs');
+  expect(new Set(Object.values(own)).size).toBe(runs.length);
+  expect(await colors('/metrics')).toEqual(own);
+});
+
 test('columns with equal values are hidden', async () => {
   await site.visit(`/runs?q=${encodeURIComponent('run.experiment == "baseline"')}`, async ({ page }) => {
     await page.waitForSelector('.window .name a');
