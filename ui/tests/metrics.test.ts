@@ -6,7 +6,8 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 
 import { encodeCbor } from '../src/api/cbor_writer.ts';
 import { AppService } from '../src/gen/matyan/apps/v1/apps_pb.ts';
-import { eventually, findings, Site, Visit } from './harness.ts';
+import { SeriesService } from '../src/gen/matyan/series/v1/series_pb.ts';
+import { eventually, findings, publish, Site, Visit } from './harness.ts';
 
 let site: Site;
 
@@ -161,6 +162,23 @@ test('charts are in sections that close, and go back', async () => {
     expect(await findings(page)).toEqual([]);
     await page.goBack();
     await drawn(page, 'layer0/weight0');
+  });
+});
+
+test('a part of a long line is read with the points next to it', async () => {
+  const id = 'beef'.repeat(6);
+  const steps = Array.from({ length: 5_000 }, (_, at) => 100n * BigInt(at));
+  await publish(site.server, id, [{ kind: { case: 'createRun', value: {} } }], {
+    series: [{ name: 'sparse' }],
+    points: [{ series: steps.map(() => 0), steps, values: steps.map(step => Math.sin(Number(step) / 300)) }],
+  });
+  await site.visit(`/runs/${id}?from=200050&to=200150`, async visit => {
+    await drawn(visit.page, 'sparse');
+    const [read] = visit.requests(SeriesService.method.buckets).flatMap(({ runs }) => runs[0]?.steps ?? []);
+    // One point is in view.
+    expect(read?.start).toBeLessThanOrEqual(200_000n);
+    expect(read?.stop).toBeGreaterThan(200_200n);
+    await visit.shot('zoomed-sparse');
   });
 });
 

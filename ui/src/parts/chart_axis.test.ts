@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest';
 
 import { EMPTY_SERIES } from '../api/series_data.ts';
-import { positions, stepsIn } from './chart_axis.ts';
+import type { SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
+import { positions, stepsAround, stepsIn } from './chart_axis.ts';
 
 const steps = Float64Array.of(0, 5, 10, 15);
 const data = { ...EMPTY_SERIES, steps, times: steps.map(step => 1e6 * (100 + step)) };
@@ -31,7 +32,19 @@ test('places on the axis are steps, times, epochs or values of another metric', 
 
 test('a zoom is a range of steps unless the axis goes back', () => {
   const x = positions('relative', data, 100_000, undefined);
-  expect(stepsIn({ low: 1.2, high: 7.9 }, 'step', [])).toEqual({ from: 1, to: 8 });
-  expect(stepsIn({ low: 6_000, high: 9_000 }, 'relative', [{ x, data }])).toEqual({ from: 5, to: 10 });
-  expect(stepsIn({ low: 0, high: 1 }, 'metric', [{ x: Float64Array.of(2, 1, 3, 4), data }])).toBeUndefined();
+  expect(stepsIn({ low: 6_000, high: 9_000 }, [{ x, data }])).toEqual({ from: 5, to: 10 });
+  expect(stepsIn({ low: 0, high: 1 }, [{ x: Float64Array.of(2, 1, 3, 4), data }])).toBeUndefined();
+});
+
+test('a part of the steps has the next points on both sides, and as much detail', () => {
+  const lines = (count: number, lastStep: number) => [
+    { count: BigInt(count), firstStep: 0n, lastStep: BigInt(lastStep) } as SeriesInfo,
+  ];
+  const zoom = { low: 100.2, high: 299.9 };
+  expect(stepsAround(zoom, lines(1_000, 999), 400)).toEqual({ from: 99, to: 301, pixels: 404 });
+  expect(stepsAround(zoom, lines(101, 5_000), 400)).toEqual({ from: 36, to: 364, pixels: 656 });
+  // Never more than the part itself; one point or none has no distance to the next.
+  expect(stepsAround(zoom, lines(11, 5_000), 400)).toEqual({ from: -100, to: 500, pixels: 1_200 });
+  for (const count of [0, 1])
+    expect(stepsAround({ low: 5, high: 5 }, lines(count, 0), 400)).toEqual({ from: 4, to: 6, pixels: 1_200 });
 });

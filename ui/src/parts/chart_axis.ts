@@ -1,6 +1,8 @@
 /** Where the buckets of a series are on the x axis of its chart. */
 import type { StepValues } from '../api/epochs.ts';
+import type { StepView } from '../api/series_cache.ts';
 import { lowerBound, type SeriesData } from '../api/series_data.ts';
+import type { SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
 import type { AxisKind, Extent } from '../plot/axis.ts';
 import { isAscending } from '../plot/lines.ts';
 import type { XAxis } from '../state/routes.ts';
@@ -55,15 +57,26 @@ function valueAt({ steps, values }: StepValues, step: number): number {
 }
 
 /**
- * The steps of a part of an axis that is zoomed to, which the server needs for more detail; undefined if an axis goes
- * back. `lines` are what is shown without a zoom.
+ * A part of the steps that is zoomed to, and the next points on both sides, so that lines reach the frame. The detail
+ * of the part stays the same.
+ */
+export function stepsAround(zoom: Extent, all: readonly SeriesInfo[], pixels: number): StepView {
+  const gaps = all.map(one => Number(one.lastStep - one.firstStep) / Math.max(1, Number(one.count) - 1));
+  const [from, to] = [Math.floor(zoom.low), Math.ceil(zoom.high)];
+  const own = Math.max(1, to - from);
+  // A power of two mostly stays while series grow. More than the part itself would cost too much.
+  const beside = Math.min(own, 2 ** Math.ceil(Math.log2(Math.max(1, ...gaps))));
+  return { from: from - beside, to: to + beside, pixels: Math.round(pixels * (1 + (2 * beside) / own)) };
+}
+
+/**
+ * The steps of a part of another axis that is zoomed to, which the server needs for more detail; undefined if the axis
+ * goes back. `lines` are what is shown without a zoom.
  */
 export function stepsIn(
   { low, high }: Extent,
-  axis: XAxis,
   lines: readonly { x: Float64Array; data: SeriesData }[],
 ): { from: number; to: number } | undefined {
-  if (axis === 'step') return { from: Math.floor(low), to: Math.ceil(high) };
   const range = { from: Infinity, to: -Infinity };
   for (const { x, data } of lines) {
     // Without times, as after another axis was chosen, there is nothing to search.

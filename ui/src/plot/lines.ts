@@ -58,15 +58,18 @@ export function isAscending(x: Float64Array): boolean {
   return known;
 }
 
-/** The buckets in view, and one more on each side, so that the line reaches the frame. */
+/** The buckets in view, and the next one on each side, so that the line reaches the frame. */
 export function visible({ x }: ChartSeries, axis: Axis): [first: number, end: number] {
   if (!isAscending(x)) return [0, x.length];
   const first = Math.max(0, lowerBound(x, axis.extent.low) - 1);
-  return [first, Math.min(x.length, lowerBound(x, axis.extent.high) + 2)];
+  return [first, Math.min(x.length, lowerBound(x, axis.extent.high) + 1)];
 }
 
+/** Pixels, x and y in turn, and the number of points. */
+type Points = [pixels: Float64Array, count: number];
+
 /** Writes the line of minimum and maximum per column of device pixels; returns the number of points. */
-export function tracePoints(series: ChartSeries, x: Axis, y: Axis, ratio: number): [Float64Array, number] {
+export function tracePoints(series: ChartSeries, x: Axis, y: Axis, ratio: number): Points {
   const [first, end] = visible(series, x);
   const points = scratchFor(4 * (end - first) + 4);
   const { min, max } = series.data;
@@ -108,7 +111,7 @@ export function tracePoints(series: ChartSeries, x: Axis, y: Axis, ratio: number
   return [points, count];
 }
 
-function smoothPoints(series: ChartSeries, smooth: Float64Array, x: Axis, y: Axis): [Float64Array, number] {
+function smoothPoints(series: ChartSeries, smooth: Float64Array, x: Axis, y: Axis): Points {
   const [first, end] = visible(series, x);
   const points = scratchFor(2 * (end - first));
   for (let index = first; index < end; index++) {
@@ -120,27 +123,28 @@ function smoothPoints(series: ChartSeries, smooth: Float64Array, x: Axis, y: Axi
 
 export function drawSeries(surface: Surface, series: ChartSeries, x: Axis, y: Axis, width: number): void {
   const { color, dash, smooth, isMember } = series;
-  const [points, count] = tracePoints(series, x, y, surface.ratio);
-  if (isMember) return surface.polyline(points, count, { color, width: HAIRLINE, alpha: MEMBER_ALPHA });
+  const raw = tracePoints(series, x, y, surface.ratio);
+  if (isMember) return surface.polyline(...raw, { color, width: HAIRLINE, alpha: MEMBER_ALPHA });
   for (const { x: place } of series.forks ?? []) {
     const at = x.toPixel(place);
     if (Number.isFinite(at)) surface.segment(at, y.to, at, y.from, { color, width: 1, dash: FORK_DASH });
   }
   const style = { color, width, ...(dash && { dash }) };
   const alpha = width === HAIRLINE ? DENSE_RAW_ALPHA : RAW_ALPHA;
-  surface.polyline(points, count, smooth ? { color, width: HAIRLINE, alpha } : style);
-  const [shown, length] = smooth ? smoothPoints(series, smooth, x, y) : [points, count];
-  if (smooth) surface.polyline(shown, length, style);
-  drawDots(surface, shown, length, color, LONE_PX + width / 2);
+  surface.polyline(...raw, smooth ? { color, width: HAIRLINE, alpha } : style);
+  const shown = smooth ? smoothPoints(series, smooth, x, y) : raw;
+  if (smooth) surface.polyline(...shown, style);
+  drawDots(surface, shown, x, color, LONE_PX + width / 2);
 }
 
-/** Points without a neighbor, which no line shows. */
-function drawDots(surface: Surface, points: Float64Array, count: number, color: string, size: number): void {
+/** Points in view without a neighbor, which no line shows. */
+function drawDots(surface: Surface, [points, count]: Points, x: Axis, color: string, size: number): void {
   const isGap = (at: number): boolean =>
     at < 0 || at >= count || Number.isNaN(points[2 * at]) || Number.isNaN(points[2 * at + 1]);
   for (let at = 0; at < count; at++) {
-    if (!isGap(at) && isGap(at - 1) && isGap(at + 1))
-      surface.mark('dot', points[2 * at] as number, points[2 * at + 1] as number, size, color);
+    const px = points[2 * at] as number;
+    if (px > x.from - 0.5 && px < x.to + 0.5 && !isGap(at) && isGap(at - 1) && isGap(at + 1))
+      surface.mark('dot', px, points[2 * at + 1] as number, size, color);
   }
 }
 

@@ -248,6 +248,16 @@ test('a point without neighbors is a dot, and a line has none', () => {
   expect([dots([3], { smooth: Float64Array.of(3) }), dots([NaN])]).toEqual([1, 0]);
 });
 
+test('the end of a line next to the part in view is no dot, and a point at the edge is one', async () => {
+  const long = line(Array.from({ length: 11 }, (_, at) => at));
+  const dots = (other: ChartSeries, zoom?: { low: number; high: number }): number =>
+    chartSvg(model([long, { ...other, id: 'b' }], { zoom }), 300, 200).split('<circle').length - 1;
+  // The line ends within the radius of a dot left of the frame.
+  expect(dots(line([1, 2]), { low: 1.02, high: 5 })).toBe(0);
+  const point = { ...line([3]), x: Float64Array.of(10) };
+  expect([dots(point), dots(point, { low: 3, high: 10 })]).toEqual([1, 1]);
+});
+
 test('the step at which a branch leaves its parent is marked', () => {
   const forks = [{ x: 1, text: 'b branches from a after step 1' }];
   const marks = (all: ChartSeries[]): number =>
