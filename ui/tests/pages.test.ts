@@ -671,14 +671,33 @@ test('code of a dialog that cannot be loaded says so', async () => {
   await page.context().close();
 });
 
-test('all settings of charts are in two lines next to the list of runs, which a phone does not have', async () => {
+test.each([
+  '',
+  '?by=param:hparams.optimizer&stroke=param:hparams.batch_size&chart=experiment&x=metric&xm=grad_norm&from=1&to=2',
+])('all settings of charts are in two lines above the list of runs, %s', async query => {
+  await visit(
+    `/metrics${query}`,
+    async visit => {
+      const { page } = visit;
+      await page.waitForSelector('canvas.base');
+      const toolbar = (await page.locator('.toolbar').boundingBox())!;
+      const list = (await page.locator('aside').boundingBox())!;
+      expect(toolbar.height).toBeLessThan(100);
+      expect(toolbar.x + toolbar.width).toBe(list.x + list.width);
+      expect(list.y).toBeGreaterThanOrEqual(toolbar.y + toolbar.height);
+      await visit.shot(`metrics-toolbar-${query.length}`);
+    },
+    { width: 1280, height: 800 },
+  );
+});
+
+test('a phone has charts without the list of runs', async () => {
   const inView = (page: Page, name: string): Promise<boolean> =>
     page.getByText(name, { exact: true }).isVisible();
   await visit(
     '/metrics',
     async ({ page }) => {
       await drawn(page);
-      expect((await page.locator('.toolbar').boundingBox())!.height).toBeLessThan(100);
       expect([await inView(page, 'List'), await page.locator('.query kbd').isVisible()]).toEqual([
         true,
         true,
