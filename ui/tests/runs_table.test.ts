@@ -41,6 +41,12 @@ test.each(['light', 'dark'] as const)('a baseline, pins and a selection, %s', as
       await page.waitForURL(/pins=/);
       await page.waitForSelector('.header .pin >> nth=2');
       expect(await page.locator('.header .pin').count()).toBe(3);
+      // The differences of a metric are equally wide, so the points of its values are below each other.
+      const widths = await page
+        .locator('.window [role=cell]:nth-child(6) small')
+        .evaluateAll(all => all.map(small => small.getBoundingClientRect().width));
+      expect(widths.length).toBeGreaterThan(10);
+      expect(new Set(widths).size).toBe(1);
       // The baseline has no difference to itself.
       expect(await page.locator('.header [role=row]:has(.pin) >> nth=0 >> small').count()).toBe(0);
       await visit.shot(`runs-baseline-${theme}`);
