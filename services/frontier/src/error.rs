@@ -51,6 +51,11 @@ pub(crate) enum Error {
     Projects(#[source] Arc<dyn std::error::Error + Send + Sync>),
     #[error("the server is stopping: reconnect")]
     Stopping,
+    #[error(
+        "the responses were not read for a minute: reconnect with the same producer id, resend all unacknowledged \
+         batches, and read responses while sending"
+    )]
+    ClientStalled,
     #[error("failed to write to the log: retry")]
     Log(#[source] matyan_log::Error),
     #[error("the log did not respond in time: retry")]
@@ -76,6 +81,7 @@ impl Error {
             Self::OutOfSequence(_) => Code::OutOfSequence,
             Self::PermissionDenied(_) => Code::PermissionDenied,
             Self::UploadIncomplete(_) => Code::UploadIncomplete,
+            Self::ClientStalled => Code::ClientStalled,
             Self::NoUploads => Code::Unimplemented,
             Self::NoUpload | Self::NoProject(_) => Code::NotFound,
             Self::Stopping

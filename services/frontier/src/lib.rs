@@ -126,7 +126,7 @@ impl Frontier {
 
     /// Refuses new streams and calls, stops reading from open streams, and returns when
     /// everything that was read is acknowledged and every stream has ended. A client that
-    /// does not read its responses blocks it: limit the wait, then close its connection.
+    /// does not read its responses delays it by up to a minute: limit the wait, then close its connection.
     pub async fn drain(&self) {
         self.calls.drain().await;
     }

@@ -2,7 +2,6 @@
 
 use async_trait::async_trait;
 use matyan_proto::ingest::v1::{self as pb, ingest_service_server::IngestService};
-use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Result, Streaming};
 
@@ -11,10 +10,6 @@ use crate::{
     convert::{PublishCommand, UploadTarget, parted_upload, upload_size},
     multipart, presign, publish, stream, upload,
 };
-
-/// Capacity for responses queued for the transport. It is small, because waiting responses are
-/// merged before they get here.
-const ANSWERS: usize = 4;
 
 #[async_trait]
 impl IngestService for Frontier {
@@ -31,9 +26,9 @@ impl IngestService for Frontier {
         request: Request<Streaming<pb::StreamRequest>>,
     ) -> Result<Response<Self::StreamStream>> {
         let caller = self.projects.caller(request.metadata()).await?;
-        let (answers, receiver) = mpsc::channel(ANSWERS);
-        stream::spawn(&self.ingestion, &self.projects, &self.calls, caller, request.into_inner(), answers)?;
-        Ok(Response::new(ReceiverStream::new(receiver)))
+        let answers =
+            stream::spawn(&self.ingestion, &self.projects, &self.calls, caller, request.into_inner())?;
+        Ok(Response::new(ReceiverStream::new(answers)))
     }
 
     async fn presign(&self, request: Request<pb::PresignRequest>) -> Result<Response<pb::PresignResponse>> {

@@ -3,10 +3,10 @@
 //! stops reading while too much is in flight, which is the backpressure.
 //!
 //! The stream ends when the client ends it or disconnects, when the client violates the
-//! protocol, when the server stops, when its project is deleted, or when the log cannot be written
-//! for the hold time. Except in the last two cases, everything that was read is appended and
-//! acknowledged first, even if the client has disconnected: a client that will not resend loses
-//! as little as possible.
+//! protocol, when the server stops, when its project is deleted, when the log cannot be written
+//! for the hold time, or when the client does not read its responses. Except in the last three
+//! cases, everything that was read is appended and acknowledged first, even if the client has
+//! disconnected: a client that will not resend loses as little as possible.
 
 use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
 
@@ -17,8 +17,11 @@ use matyan_proto::{
 };
 use prometheus::IntGauge;
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc},
-    time::{Instant, Interval, MissedTickBehavior, interval_at},
+    sync::{
+        OwnedSemaphorePermit,
+        mpsc::{self, OwnedPermit},
+    },
+    time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until},
 };
 use tonic::Status;
 
@@ -33,25 +36,36 @@ use crate::{
     record::Author,
 };
 
+/// Capacity for responses queued for the transport, next to the error that ends the stream. It is
+/// small, because waiting responses are merged before they get here.
+const ANSWERS: usize = 4;
+
 /// Maximum number of responses waiting for the client to read them. Above it, the client's
 /// stream is not read. Only responses with rejections wait; the others are merged.
 const WAITING_ANSWERS: usize = 16;
 
+/// The longest time for which a stream stops reading, or does not end, because responses wait for the client.
+/// The last message of a stream that is not read keeps its share of the memory for bodies, which all
+/// connections need.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Interval at which a stream checks that its project still exists.
 const PROJECT_INTERVAL: Duration = Duration::from_secs(30);
 
-type Answers = mpsc::Sender<Result<pb::StreamResponse, Status>>;
+type Answer = Result<pb::StreamResponse, Status>;
 
-/// Spawns the task of a stream, owned by the frontier.
+/// Spawns the task of a stream, owned by the frontier. Returns its responses.
 pub(crate) fn spawn(
     ingestion: &Arc<Ingestion>,
     projects: &KnownProjects,
     calls: &Calls,
     caller: Caller,
     requests: impl Stream<Item = Result<pb::StreamRequest, Status>> + Send + Unpin + 'static,
-    answers: Answers,
-) -> Result<()> {
-    calls.spawn(run(ingestion.clone(), projects.clone(), calls.clone(), caller, requests, answers))
+) -> Result<mpsc::Receiver<Answer>> {
+    let (answers, receiver) = mpsc::channel(ANSWERS + 1);
+    let end = answers.clone().try_reserve_owned().expect("a new channel has room");
+    calls.spawn(run(ingestion.clone(), projects.clone(), calls.clone(), caller, requests, answers, end))?;
+    Ok(receiver)
 }
 
 async fn run(
@@ -60,7 +74,8 @@ async fn run(
     calls: Calls,
     caller: Caller,
     mut requests: impl Stream<Item = Result<pb::StreamRequest, Status>> + Unpin,
-    answers: Answers,
+    answers: mpsc::Sender<Answer>,
+    end: OwnedPermit<Answer>,
 ) {
     let _counted = OpenStreamGauge::new(ingestion.metrics.streams.clone());
     let ended = match open(&ingestion, &calls, &mut requests).await {
@@ -71,8 +86,7 @@ async fn run(
         Err(error) => Err(error),
     };
     if let Err(error) = ended {
-        // Fails only if the client has disconnected.
-        answers.send(Err(error.into())).await.ok();
+        end.send(Err(error.into()));
     }
 }
 
@@ -120,8 +134,7 @@ struct Session {
     /// A batch that waits for its share of the memory budget. It is kept encoded, because
     /// decoded, it takes several times as much memory.
     waiting: Option<WaitingBatch>,
-    /// Responses to be sent to the client.
-    outbox: VecDeque<pb::StreamResponse>,
+    outbox: Outbox,
     trace: Option<bytes::Bytes>,
     /// Next sequence number.
     expected: u64,
@@ -131,6 +144,14 @@ struct Session {
     /// Set once reading has stopped, with the result of the stream.
     end: Option<Result<()>>,
     is_disconnected: bool,
+}
+
+/// The responses to be sent to the client.
+#[derive(Default)]
+struct Outbox {
+    answers: VecDeque<pb::StreamResponse>,
+    /// When the stream fails, because it waits for the client to read.
+    deadline: Option<Instant>,
 }
 
 struct WaitingBatch {
@@ -190,7 +211,7 @@ impl Session {
             composer: Some(composer),
             pipeline,
             waiting: None,
-            outbox: VecDeque::new(),
+            outbox: Outbox::default(),
             trace,
             expected: acknowledged + 1,
             durable: acknowledged,
@@ -204,20 +225,25 @@ impl Session {
         mut self,
         mut requests: impl Stream<Item = Result<pb::StreamRequest, Status>> + Unpin,
         calls: &Calls,
-        answers: &Answers,
+        answers: &mpsc::Sender<Answer>,
     ) -> Result<()> {
         loop {
             let can_read = self.can_read();
+            self.outbox.limit_wait(self.end.is_some());
+            let deadline = self.outbox.deadline.unwrap_or_else(Instant::now);
             tokio::select! {
                 // Sending and acknowledging take precedence over reading more.
                 biased;
                 checked = self.project.next(), if self.end.is_none() => if let Err(error) = checked {
                     self.fail(error);
                 },
-                permit = answers.reserve(), if !self.outbox.is_empty() => match permit {
-                    Ok(permit) => permit.send(Ok(self.outbox.pop_front().expect("the branch requires an answer"))),
+                permit = answers.reserve(), if !self.outbox.answers.is_empty() => match permit {
+                    Ok(permit) => permit.send(Ok(self.outbox.answers.pop_front().expect("the branch requires an answer"))),
                     Err(_) => self.handle_disconnect(),
                 },
+                () = sleep_until(deadline), if self.outbox.deadline.is_some() => {
+                    return self.end.unwrap_or(Ok(())).and(Err(Error::ClientStalled));
+                }
                 appended = self.pipeline.next(), if !self.pipeline.is_empty() => match appended {
                     Ok(appended) => self.acknowledge(appended),
                     Err(error) => self.fail(error),
@@ -232,15 +258,12 @@ impl Session {
     }
 
     fn can_read(&self) -> bool {
-        self.end.is_none()
-            && self.waiting.is_none()
-            && self.pipeline.has_room()
-            && self.outbox.len() < WAITING_ANSWERS
+        self.end.is_none() && self.waiting.is_none() && self.pipeline.has_room() && !self.outbox.is_full()
     }
 
     fn handle_disconnect(&mut self) {
         self.is_disconnected = true;
-        self.outbox.clear();
+        self.outbox.answers.clear();
         self.end.get_or_insert(Ok(()));
     }
 
@@ -323,17 +346,36 @@ impl Session {
         self.answer(appended.sequence, rejections, rejected_items);
     }
 
-    /// Queues a response. Acknowledgements are cumulative, so a waiting one is replaced,
-    /// unless it has rejections.
+    /// Queues a response.
     fn answer(&mut self, sequence: u64, rejections: Vec<pb::Rejection>, rejected_items: u32) {
         if self.is_disconnected {
             return;
         }
-        if self.outbox.back().is_some_and(|last| last.rejected_items == 0) {
-            self.outbox.pop_back();
-        }
         let position = self.durable_position;
-        self.outbox.push_back(pb::StreamResponse { sequence, position, rejections, rejected_items });
+        self.outbox.push(pb::StreamResponse { sequence, position, rejections, rejected_items });
+    }
+}
+
+impl Outbox {
+    /// Acknowledgements are cumulative, so a waiting one is replaced, unless it has rejections.
+    fn push(&mut self, answer: pb::StreamResponse) {
+        if self.answers.back().is_some_and(|last| last.rejected_items == 0) {
+            self.answers.pop_back();
+        }
+        self.answers.push_back(answer);
+    }
+
+    fn is_full(&self) -> bool {
+        self.answers.len() >= WAITING_ANSWERS
+    }
+
+    /// Limits the time for which the stream waits for its client to read. A response that is read does not
+    /// extend it: one in a minute would be enough to keep the stream.
+    fn limit_wait(&mut self, is_ending: bool) {
+        self.deadline = match self.is_full() || (is_ending && !self.answers.is_empty()) {
+            true => self.deadline.or_else(|| Some(Instant::now() + CLIENT_TIMEOUT)),
+            false => None,
+        };
     }
 }
 

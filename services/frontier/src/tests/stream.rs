@@ -353,6 +353,63 @@ async fn an_empty_stream_ends_without_an_error() {
     assert_eq!(stream.finish().await.1.ok(), Some(()));
 }
 
+/// Responses with rejections are not merged, so a stream is not read while too many wait. A message
+/// that it has read keeps its memory until then, and all streams share that memory.
+#[tokio::test]
+async fn a_stream_ends_when_its_client_does_not_make_room() {
+    /// Of the channel of a stream.
+    const QUEUED: usize = 4;
+    const WAITING: usize = 16;
+    let env = TestEnv::new().await;
+    let send_rejected = async |stream: &Stream, count: usize| {
+        for sequence in 1..=count as u64 {
+            stream.send_bytes(sequence, Bytes::from_static(b"{}")).await;
+        }
+    };
+    let appended = async |batches: usize| {
+        env.until("matyan_ingest_batches_total", |appended| appended >= batches as f64).await;
+    };
+    let is_closed = async |stream: &Stream, after: Duration| {
+        tokio::time::timeout(after, stream.sender().closed()).await.is_ok()
+    };
+    let check_stalled = |ended: (u64, Result<(), tonic::Status>)| {
+        let durable = ended.0;
+        assert!(durable >= QUEUED as u64 && durable < WAITING as u64, "{durable}");
+        check_end(ended, durable, Code::Aborted, "CLIENT_STALLED", "read responses");
+    };
+    let (mut slow, stalled, has_room, ending) =
+        (env.stream().await, env.stream().await, env.stream().await, env.stream().await);
+    // One response less is no reason to stop reading.
+    send_rejected(&has_room, QUEUED + WAITING - 1).await;
+    send_rejected(&stalled, QUEUED + WAITING).await;
+    send_rejected(&ending, QUEUED + 1).await;
+    ending.send(99, &tag("t")).await;
+    let of_others = 3 * QUEUED + 2 * WAITING;
+    appended(of_others).await;
+    // More wait than the stream would read on with, because all were read before the first response.
+    env.faults.stop();
+    send_rejected(&slow, QUEUED + WAITING + 10).await;
+    env.faults.resume();
+    appended(of_others + QUEUED + WAITING + 5).await;
+
+    tokio::time::pause();
+    assert!(!is_closed(&slow, Duration::from_secs(50)).await);
+    // Less than it takes for the stream to read on.
+    assert_eq!(slow.answer().await.unwrap().unwrap().sequence, 1);
+    for stream in [&slow, &stalled, &ending] {
+        assert!(is_closed(stream, Duration::from_secs(11)).await);
+    }
+    assert!(!is_closed(&has_room, Duration::from_secs(3_600)).await);
+    tokio::time::resume();
+    check_stalled(slow.finish().await);
+    check_stalled(stalled.finish().await);
+    check_end(ending.finish().await, QUEUED as u64, Code::FailedPrecondition, "OUT_OF_SEQUENCE", "99");
+    let (last, ended) = has_room.finish().await;
+    ended.unwrap();
+    assert_eq!(last, (QUEUED + WAITING - 1) as u64);
+    env.frontier.drain().await;
+}
+
 /// A client that never reads its responses blocks nothing: they are merged.
 #[tokio::test]
 async fn answers_that_are_not_read_are_merged() {
