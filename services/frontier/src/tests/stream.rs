@@ -357,7 +357,7 @@ async fn an_empty_stream_ends_without_an_error() {
 /// that it has read keeps its memory until then, and all streams share that memory.
 #[tokio::test]
 async fn a_stream_ends_when_its_client_does_not_make_room() {
-    /// Of the channel of a stream.
+    /// Capacity of the channel of a stream.
     const QUEUED: usize = 4;
     const WAITING: usize = 16;
     let env = TestEnv::new().await;
