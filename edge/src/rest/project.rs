@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 
-use super::call::{Call, Dialect, NoParameters, TimeZone};
+use super::answer::WithETag;
+use super::call::{Call, Dialect, TimeZone};
+use super::edit_condition::EditCondition;
 use super::experiments::{RunActivity, activity_map};
 use super::operation::Operation;
 use super::shared::{
@@ -24,7 +26,8 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::get("/projects/activity", "Numbers of runs, in total and by creation time", activity),
         Operation::get("/projects/params", "Params and series names of all runs, merged", params),
         Operation::get("/projects/pinned-sequences", "Sequences pinned to every run page", pinned),
-        Operation::post("/projects/pinned-sequences", "Replace the pinned sequences", set_pinned),
+        Operation::post("/projects/pinned-sequences", "Replace the pinned sequences", set_pinned)
+            .fails(&["412"]),
         Operation::get("/projects/status", "Report whether the indexes are complete", status),
     ]
 }
@@ -115,10 +118,10 @@ impl TryFrom<Vec<SeriesKey>> for PinnedSequences {
     }
 }
 
-async fn project(call: Call) -> ApiResult<Json<Project>> {
-    let pb::GetResponse { name, description, .. } =
+async fn project(call: Call) -> ApiResult<WithETag<Project>> {
+    let pb::GetResponse { name, description, updated_us } =
         call.services.backend().project().get(pb::GetRequest {}).await?.into_inner();
-    Ok(Json(Project { name, description, ..Default::default() }))
+    Ok(WithETag::of_version(updated_us, Json(Project { name, description, ..Default::default() })))
 }
 
 async fn activity(call: Call<TimeZone>) -> ApiResult<Json<ProjectActivity>> {
@@ -158,18 +161,21 @@ async fn params(call: Call<ParamsParameters>) -> ApiResult<Json<ProjectParams>> 
     Ok(Json(ProjectParams { params: params.map(JsonObject), sequences }))
 }
 
-async fn pinned(call: Call) -> ApiResult<Json<PinnedSequences>> {
+async fn pinned(call: Call) -> ApiResult<WithETag<PinnedSequences>> {
     let request = pb::GetPinnedSequencesRequest {};
     let answer = call.services.backend().project().get_pinned_sequences(request).await?.into_inner();
-    Ok(Json(answer.sequences.try_into()?))
+    Ok(WithETag::of_version(answer.updated_us, Json(answer.sequences.try_into()?)))
 }
 
-async fn set_pinned(call: Call<NoParameters, Json<NewPinnedSequences>>) -> ApiResult<Json<PinnedSequences>> {
+async fn set_pinned(
+    call: Call<EditCondition, Json<NewPinnedSequences>>,
+) -> ApiResult<WithETag<PinnedSequences>> {
+    let if_updated_us = call.parameters.updated_us()?;
     let Json(NewPinnedSequences { sequences }) = call.body;
     let sequences = sequences.into_iter().map(SeriesKey::from).collect();
-    let request = pb::SetPinnedSequencesRequest { sequences, if_updated_us: None };
+    let request = pb::SetPinnedSequencesRequest { sequences, if_updated_us };
     let answer = call.services.backend().project().set_pinned_sequences(request).await?.into_inner();
-    Ok(Json(answer.sequences.try_into()?))
+    Ok(WithETag::of_version(answer.updated_us, Json(answer.sequences.try_into()?)))
 }
 
 async fn status(call: Call) -> ApiResult<Json<&'static str>> {

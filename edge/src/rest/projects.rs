@@ -7,8 +7,9 @@ use matyan_proto::project::v1 as pb;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::answer::Creation;
+use super::answer::{Creation, WithETag};
 use super::call::{Call, NoParameters};
+use super::edit_condition::EditCondition;
 use super::operation::{BasePath, Operation};
 use super::shared::iso;
 use crate::error::ApiResult;
@@ -18,7 +19,8 @@ pub(crate) fn operations() -> Vec<Operation> {
     let operations = vec![
         Operation::get("/projects/list", "List all projects", list),
         Operation::post("/projects", "Create a project", create),
-        Operation::put("/projects", "Change the display name or description of the project", update),
+        Operation::put("/projects", "Change the display name or description of the project", update)
+            .fails(&["412"]),
         Operation::delete("/projects", "Delete the project with all of its runs", delete),
         Operation::get("/projects/usage", "Storage used by the project", usage),
     ];
@@ -96,11 +98,13 @@ async fn create(call: Call<NoParameters, Json<NewProject>>) -> ApiResult<Creatio
     Ok(Creation(answer.project.unwrap_or_default().into()))
 }
 
-async fn update(call: Call<NoParameters, Json<ProjectChanges>>) -> ApiResult<Json<ProjectTexts>> {
+async fn update(call: Call<EditCondition, Json<ProjectChanges>>) -> ApiResult<WithETag<ProjectTexts>> {
+    let if_updated_us = call.parameters.updated_us()?;
     let Json(ProjectChanges { display_name: name, description }) = call.body;
-    let request = pb::UpdateRequest { name, description, if_updated_us: None };
+    let request = pb::UpdateRequest { name, description, if_updated_us };
     let answer = call.services.backend().project().update(request).await?.into_inner();
-    Ok(Json(ProjectTexts { display_name: answer.name, description: answer.description }))
+    let texts = ProjectTexts { display_name: answer.name, description: answer.description };
+    Ok(WithETag::of_version(answer.updated_us, Json(texts)))
 }
 
 async fn delete(call: Call) -> ApiResult<Json<ListedProject>> {

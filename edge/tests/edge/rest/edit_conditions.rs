@@ -7,7 +7,11 @@ const ETAG: &str = "\"1700000000000001\"";
 
 impl Rest {
     async fn put(&self, path: &str, body: &Value, conditions: &[&str]) -> Answer {
-        let mut request = Request::put(format!("/api/v1/rest{path}"));
+        self.update("PUT", path, body, conditions).await
+    }
+
+    async fn update(&self, http_method: &str, path: &str, body: &Value, conditions: &[&str]) -> Answer {
+        let mut request = Request::builder().method(http_method).uri(format!("/api/v1/rest{path}"));
         for condition in conditions {
             request = request.header("if-match", *condition);
         }
@@ -28,27 +32,28 @@ macro_rules! check {
         let read = rest.get($read).await;
         assert_eq!((read.status, read.header("etag")), (200, Some(ETAG)), "{}", $read);
         let expected = || rest.backend.last_request::<$module::v1::UpdateRequest>(update).if_updated_us;
-        check_update(rest, update, $path, &body, expected).await;
+        check_update(rest, update, ("PUT", $path), &body, expected).await;
     }};
 }
 
 async fn check_update(
     rest: &Rest,
     method: &str,
-    path: &str,
+    (http_method, path): (&str, &str),
     body: &Value,
     expected: impl Fn() -> Option<i64>,
 ) {
-    let updated = rest.put(path, body, &[ETAG]).await;
+    let update = async |conditions: &[&str]| rest.update(http_method, path, body, conditions).await;
+    let updated = update(&[ETAG]).await;
     assert_eq!((updated.status, updated.header("etag")), (200, Some(ETAG)), "{path}: {}", updated.text());
     assert_eq!(expected(), Some(VERSION), "{path}");
     for unconditional in [&[][..], &["*"]] {
-        assert_eq!(rest.put(path, body, unconditional).await.status, 200, "{path}");
+        assert_eq!(update(unconditional).await.status, 200, "{path}");
         assert_eq!(expected(), None, "{path}");
     }
     let calls = rest.backend.call_count(method);
     for wrong in [&["1700000000000001"][..], &["\"abc\""], &["\"1\", \"2\""], &["\"1\"", "\"2\""], &[""]] {
-        let refused = rest.put(path, body, wrong).await;
+        let refused = update(wrong).await;
         assert_eq!(refused.status, 400, "{path} {wrong:?}");
         let message = refused.json()["message"].as_str().unwrap().to_owned();
         assert!(message.starts_with("If-Match: "), "{message}");
@@ -92,7 +97,30 @@ async fn a_version_that_was_read_makes_an_update_conditional() {
     let update = "runs.v1.RunService/Update";
     rest.backend.answers(update, [runs::v1::UpdateResponse { updated_us: VERSION }]);
     let expected = || rest.backend.last_request::<runs::v1::UpdateRequest>(update).if_updated_us;
-    check_update(rest, update, "/runs/r/", &json!({"name": "x"}), expected).await;
+    check_update(rest, update, ("PUT", "/runs/r/"), &json!({"name": "x"}), expected).await;
+}
+
+#[tokio::test]
+async fn the_version_of_a_project_makes_its_updates_conditional() {
+    let rest = &Rest::new();
+    let read = project::v1::GetResponse { updated_us: VERSION, ..Default::default() };
+    rest.backend.answers("project.v1.ProjectService/Get", [read]);
+    assert_eq!(rest.get("/projects/").await.header("etag"), Some(ETAG));
+    let update = "project.v1.ProjectService/Update";
+    rest.backend.answers(update, [project::v1::UpdateResponse { updated_us: VERSION, ..Default::default() }]);
+    let expected = || rest.backend.last_request::<project::v1::UpdateRequest>(update).if_updated_us;
+    check_update(rest, update, ("PUT", "/projects/"), &json!({"description": "x"}), expected).await;
+
+    // The list of pinned sequences has a version of its own.
+    let read = project::v1::GetPinnedSequencesResponse { updated_us: VERSION, ..Default::default() };
+    rest.backend.answers("project.v1.ProjectService/GetPinnedSequences", [read]);
+    let path = "/projects/pinned-sequences/";
+    assert_eq!(rest.get(path).await.header("etag"), Some(ETAG));
+    let update = "project.v1.ProjectService/SetPinnedSequences";
+    let updated = project::v1::SetPinnedSequencesResponse { updated_us: VERSION, ..Default::default() };
+    rest.backend.answers(update, [updated]);
+    let last = || rest.backend.last_request::<project::v1::SetPinnedSequencesRequest>(update);
+    check_update(rest, update, ("POST", path), &json!({"sequences": []}), || last().if_updated_us).await;
 }
 
 #[tokio::test]
@@ -116,7 +144,7 @@ async fn conditions_are_described() {
     let described: Value = serde_json::from_slice(&body).unwrap();
     let paths = described["paths"].as_object().unwrap();
     let mut updates = 0;
-    for operation in paths.values().filter_map(|item| item.get("put")) {
+    for operation in paths.values().flat_map(|item| [item.get("put"), item.get("post")]).flatten() {
         if !operation["responses"].as_object().unwrap().contains_key("412") {
             continue;
         }
@@ -125,5 +153,5 @@ async fn conditions_are_described() {
         assert_eq!((&header["in"], &header["required"]), (&json!("header"), &json!(false)));
         updates += 1;
     }
-    assert_eq!(updates, 16, "eight updates, for two kinds of clients");
+    assert_eq!(updates, 19, "nine updates for two kinds of clients, and that of a project");
 }
