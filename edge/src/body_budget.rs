@@ -1,8 +1,8 @@
-//! Memory for request bodies of REST and gRPC, from their first bytes until the response has been read
-//! or a service asks for the next message: a body may wait for its service. All connections of a port share
-//! a budget, and each has at most an eighth of it, so that one cannot take the memory of all.
-//! Small bodies need no share. A sender that holds a share while others wait must send at a
-//! minimum rate, or loses it.
+//! Memory for request bodies of REST and gRPC, from their first bytes until the service has answered, has
+//! sent a stream of responses, or asks for the next message: a body may wait for its service. All
+//! connections of a port share a budget, and each has at most an eighth of it, so that one cannot take the
+//! memory of all. Small bodies need no share. A sender that holds a share while others wait must send at a
+//! minimum rate, or loses it; a stream of responses that its client does not read loses it as well.
 
 use std::io;
 use std::pin::Pin;
@@ -15,10 +15,10 @@ use axum::body::Body;
 use bytes::{Buf, Bytes};
 use futures::future::BoxFuture;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::BodyExt;
 use matyan_proto::limits::MESSAGE_BYTES;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, Sleep, sleep, timeout, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 
 /// Bodies up to this size are read regardless of the budget.
@@ -98,6 +98,10 @@ impl Drop for WaitingBody<'_> {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+/// Time after which the request of a response that is not read is no longer in memory. Services end a stream of
+/// which nothing is taken for ten minutes, and drop its request.
+const UNREAD: Duration = Duration::from_secs(11 * 60);
 
 pub(crate) type Permits = [OwnedSemaphorePermit; 2];
 
@@ -224,13 +228,61 @@ pub(crate) fn metered(body: Body, share: CallShare, messages: Messages) -> Body 
     Body::new(MeteredBody { body, share, messages, framing, data, piece_bytes: 0 })
 }
 
-/// The body of a response, until whose end the memory of its request is kept.
+/// The body of a response, until whose end the memory of its request is kept, unless it is not read. A
+/// response that is complete needs its request no more.
 pub(crate) fn holding(body: Body, memory: Option<Permits>) -> Body {
-    let Some(memory) = memory else { return body };
-    Body::new(body.map_frame(move |frame| {
-        let _held = &memory;
-        frame
-    }))
+    let is_complete = body.size_hint().exact().is_some();
+    let Some(memory) = memory.filter(|_| !is_complete) else { return body };
+    let (unread_since, unread) = watch::channel(Some(Instant::now()));
+    let holder = AbortOnDropHandle::new(tokio::spawn(hold_while_read(memory, unread)));
+    Body::new(HoldingBody { body, unread_since, _holder: holder })
+}
+
+/// Holds the memory until a response has been unread for too long. A transport whose client does not read
+/// does not poll the body either, so the body could not give the memory back.
+async fn hold_while_read(memory: Permits, mut unread: watch::Receiver<Option<Instant>>) {
+    let _held = memory;
+    loop {
+        let since = *unread.borrow_and_update();
+        let is_over = match since {
+            Some(since) => !matches!(timeout_at(since + UNREAD, unread.changed()).await, Ok(Ok(()))),
+            None => unread.changed().await.is_err(),
+        };
+        if is_over {
+            return;
+        }
+    }
+}
+
+struct HoldingBody {
+    body: Body,
+    /// When the last frame was ready; `None` while the client waits for one.
+    unread_since: watch::Sender<Option<Instant>>,
+    /// Holds the memory.
+    _holder: AbortOnDropHandle<()>,
+}
+
+impl HttpBody for HoldingBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        self.unread_since.send_replace(None);
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        self.unread_since.send_replace(Some(Instant::now()));
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 struct MeteredBody {
@@ -370,6 +422,7 @@ pub(crate) fn too_slow() -> io::Error {
 #[cfg(test)]
 mod tests {
     use futures::StreamExt;
+    use http_body_util::BodyExt;
     use tokio::sync::mpsc;
     use tokio_stream::wrappers::ReceiverStream;
 
@@ -460,27 +513,39 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn the_only_message_of_a_call_keeps_its_memory_until_the_response_is_read() {
+    #[tokio::test(start_paused = true)]
+    async fn a_response_keeps_the_memory_of_its_request_while_it_is_read() {
         let (budget, connection) = budget();
-        let call = || {
+        // The service reads the call to its end before it handles it.
+        let call = async || {
             let share = BodyShare::new(budget.clone(), Some(&connection));
             let share = CallShare::new(Mutex::new(share));
             let message = [&prefix(MESSAGE_BYTES as u32)[..], &vec![0; MESSAGE_BYTES]].concat();
-            (share.clone(), metered(message.into(), share, Messages::One))
+            metered(message.into(), share.clone(), Messages::One).collect().await.unwrap();
+            share.lock().unwrap().take_held()
         };
-        let (share, body) = call();
-        // The service reads the call to its end before it handles it.
-        body.collect().await.unwrap();
-        let (_other, other_body) = call();
-        let mut reading = std::pin::pin!(other_body.collect());
-        assert!(futures::poll!(&mut reading).is_pending());
-        let memory = share.lock().unwrap().take_held();
-        let mut response = holding("answer".into(), memory);
-        assert!(response.frame().await.unwrap().is_ok());
-        assert!(futures::poll!(&mut reading).is_pending());
-        drop(response);
-        reading.await.unwrap();
+        let is_free = async || budget.clone().take(connection.clone(), MESSAGE_BYTES).await.is_ok();
+        let complete = holding("answer".into(), call().await);
+        assert!(is_free().await, "the service has dropped the request");
+        drop(complete);
+
+        let (sender, stream) = sent_body();
+        let mut response = holding(stream, call().await);
+        for _ in 0..3 {
+            sleep(UNREAD * 9 / 10).await;
+            assert!(!is_free().await);
+            sender.send("piece".into()).await.unwrap();
+            response.frame().await.unwrap().unwrap();
+        }
+        assert!(timeout(10 * UNREAD, response.frame()).await.is_err());
+        assert!(!is_free().await, "the client waits for the service");
+        sender.send("piece".into()).await.unwrap();
+        response.frame().await.unwrap().unwrap();
+        sleep(UNREAD).await;
+        assert!(is_free().await, "the client does not read");
+
+        drop(holding(sent_body().1, call().await));
+        assert!(is_free().await);
     }
 
     #[tokio::test(start_paused = true)]

@@ -115,13 +115,15 @@ impl Edge {
         let response = match grpc::is_grpc(request.headers()) {
             true => match self.admit(&request) {
                 Ok(()) => {
-                    let has_end = !deadline::is_open_ended(request.uri().path());
+                    // Such a service may hold the message of a call until it has sent all responses.
+                    let path = request.uri().path();
+                    let is_stream = methods::find(path).is_some_and(|method| method.is_server_streaming);
+                    let holds_message = is_stream && !deadline::is_open_ended(path);
                     let (request, share) = self.metered(request);
                     let answered = limits.enforce(self.grpc.answer(request)).await;
                     let response = answered.unwrap_or_else(|_| grpc::late());
-                    // The service may hold the message of a call until it has sent all responses.
                     let take = || share.lock().unwrap_or_else(PoisonError::into_inner).take_held();
-                    response.map(|body| body_budget::holding(body, has_end.then(take).flatten()))
+                    response.map(|body| body_budget::holding(body, holds_message.then(take).flatten()))
                 }
                 Err(error) => self.grpc.refuse(request.uri().path(), &error),
             },

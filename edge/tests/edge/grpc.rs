@@ -10,6 +10,8 @@ use matyan_proto::ingest::v1::{PresignRequest, PresignResponse};
 use matyan_proto::runs::v1::WatchResponse;
 use matyan_proto::search::v1::RunsResponse;
 use prost::Message;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tonic::Status;
 use tonic::transport::Channel;
 use tonic_reflection::pb::v1::ServerReflectionRequest;
@@ -18,7 +20,7 @@ use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
 use super::backend::Backend;
-use super::server::Server;
+use super::server::{STUCK, Server};
 
 async fn channel(server: &Server) -> Channel {
     Channel::from_shared(format!("http://{}", server.address)).unwrap().connect().await.unwrap()
@@ -35,6 +37,31 @@ async fn native_calls_reach_their_service() {
     assert_eq!(client.presign(request()).await.unwrap().into_inner().key, "r/a");
     let refused = PresignRequest { artifact_path: "../a".into(), ..request() };
     assert_eq!(client.presign(refused).await.unwrap_err().code(), tonic::Code::InvalidArgument);
+}
+
+/// A client without a window for responses never gets one, and others need the memory of its calls.
+#[tokio::test]
+async fn a_call_whose_answer_is_not_read_keeps_no_memory() {
+    let server = Server::start().await;
+    let large = PresignRequest { content_type: "x".repeat((17 << 20) - 1_000), ..request() };
+    let mut unread = JoinSet::new();
+    // As many as have all the memory for bodies.
+    for _ in 0..8 {
+        let endpoint = Channel::from_shared(format!("http://{}", server.address)).unwrap();
+        let channel = endpoint.initial_stream_window_size(0).connect().await.unwrap();
+        let (mut client, request) = (IngestServiceClient::new(channel), large.clone());
+        unread.spawn(async move { client.presign(request).await.map(drop) });
+    }
+    let called = async {
+        while server.frontier.projects().len() < unread.len() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(STUCK, called).await.expect("the calls must reach their service");
+    let mut other = IngestServiceClient::new(channel(&server).await);
+    let answered = timeout(STUCK, other.presign(large)).await;
+    assert_eq!(answered.expect("the memory must be free").unwrap().into_inner().key, "r/a");
+    assert!(unread.try_join_next().is_none(), "none of them has read its answer");
 }
 
 #[tokio::test]
