@@ -4,13 +4,17 @@
 use std::collections::HashMap;
 
 use matyan_proto::{
-    ingest::v1::{LogRecord, event::Kind},
+    common::v1::SeriesType,
+    ingest::v1::{LogObject, LogRecord, event::Kind},
     limits,
     runs::v1::{run_change::Change, run_service_client::RunServiceClient, *},
 };
 use tonic::{Code, Streaming, service::Routes};
 
-use crate::harness::{Harness, create, failure, finish, line, params, tag, until, wrong_field};
+use crate::{
+    every_rpc::encoded,
+    harness::{Harness, create, failure, finish, line, params, tag, until, wrong_field},
+};
 
 type Client = RunServiceClient<Routes>;
 
@@ -288,6 +292,38 @@ async fn changes_name_the_parts_and_metrics_that_changed() {
     assert!(change.data);
     let steps = |numbers, last_steps, first_steps| Some(MetricProgress { numbers, last_steps, first_steps });
     assert_eq!(change.progress, steps(vec![0, 1], vec![1, 2], vec![0, 0]));
+    harness.end().await;
+}
+
+#[tokio::test]
+async fn changes_show_how_far_series_of_objects_are() {
+    let harness = Harness::new().await;
+    let text = |name: &str, step: i64| {
+        let value = encoded(r#"{"data":"x"}"#);
+        let (name, dtype) = (name.to_owned(), "text".to_owned());
+        Kind::LogObject(LogObject { name, dtype, step: Some(step), value, ..LogObject::default() })
+    };
+    harness.create(&["r"]).await;
+    let parts = Some(RunParts { series_types: vec![SeriesType::Texts.into()], ..RunParts::default() });
+    let request = WatchRequest { snapshot: true, parts, ..request() };
+    let mut stream = watch(&harness, request).await;
+    next_change(&mut stream).await;
+    let logged: [(&[(&str, i64)], &[(&str, u64, i64)]); 4] = [
+        (&[("a", 0), ("b", 7)], &[("a", 1, 0), ("b", 1, 7)]),
+        (&[("a", 1), ("a", 2)], &[("a", 3, 2), ("b", 1, 7)]),
+        (&[("b", 3)], &[("a", 3, 2), ("b", 2, 7)]),
+        // Replaces another.
+        (&[("b", 3)], &[("a", 3, 2), ("b", 2, 7)]),
+    ];
+    for (objects, expected) in logged {
+        harness.log("r", objects.iter().map(|(name, step)| text(name, *step))).await;
+        let change = next_change(&mut stream).await;
+        assert_eq!(change.parts().collect::<Vec<_>>(), [RunPart::Objects]);
+        let Some(Change::Run(run)) = &change.change else { panic!("{change:?}") };
+        let series: Vec<_> =
+            run.series.iter().map(|info| (info.name.as_str(), info.count, info.last_step)).collect();
+        assert_eq!(series, expected);
+    }
     harness.end().await;
 }
 
