@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use matyan_blob::layers::{BlobCall, BlobFault, FaultBlobs};
+use matyan_maintenance::deleted_run_number;
 use matyan_model::{
     ids::{NamedProject, Project, RunId},
     keys,
@@ -15,12 +16,13 @@ use matyan_model::{
     run::run_find,
 };
 use matyan_proto::ingest::v1::{self as pb, event::Kind};
-use matyan_store::{Batch, Scan, Transaction, transact};
+use matyan_record::control::DeletedRun;
+use matyan_store::{Batch, Scan, Transaction, layers::FenceStore, transact};
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 
 use super::harness::{P, TestEnv, TestRecord, record};
-use crate::{Error, Metrics, job_scheduler};
+use crate::{Deps, Error, Metrics, control, job_scheduler};
 
 const SECOND_US: i64 = 1_000_000;
 const DAY_US: i64 = 24 * 3_600 * SECOND_US;
@@ -169,6 +171,43 @@ async fn rule_48_a_deleted_project_leaves_nothing_behind() {
     env.sweep_deleted_projects().await.unwrap();
     assert_eq!((env.rows(gone).await, env.blob_keys().await), (0, left.map(str::to_owned).to_vec()));
     assert_eq!(env.project_state("gone").await, ProjectState::Cleared);
+}
+
+/// The control worker serves all projects, but an event is about one of them, and so is each deletion.
+#[tokio::test]
+async fn rule_49_deletions_touch_only_the_project_that_they_are_about() {
+    let env = TestEnv::new().await;
+    let (gone, kept) = (env.create_project("gone").await, env.create_project("kept").await);
+    let worker = env.work().await;
+    for project in ["gone", "kept", ""] {
+        env.append([of(project, artifact(0)), of(project, record(0).delete())]).await;
+    }
+    env.applied(0, 5).await;
+    worker.stop().await.unwrap();
+    let left = [".projects/kept/r/a", "r/a"];
+    for key in [".projects/gone/r/a"].iter().chain(&left) {
+        env.put_blob(key).await;
+    }
+    let fence = Arc::new(FenceStore::new(env.deps.store.clone()));
+    fence.forbid([kept, P, Project::UNKNOWN].map(keys::project_rows).to_vec());
+    let deps = Deps { store: fence.clone(), ..env.deps.clone() };
+    let metrics = Metrics::new(&Registry::new()).unwrap();
+    let delete_blobs = async |project: &str, number: Project| {
+        let deleted = deleted_run_number(env.store(), number, &RunId::new("r")).await.unwrap();
+        let run = DeletedRun { run_id: "r".into(), number: Some(deleted.unwrap().0), blob_keys: Vec::new() };
+        control::delete_run(&deps, &metrics.blobs, project, &run, &|| {}).await
+    };
+    delete_blobs("gone", gone).await.unwrap();
+    assert_eq!(env.blob_keys().await, left);
+    env.put_blob(".projects/gone/r/late").await;
+    env.delete_project("gone").await;
+    env.now_us.fetch_add(61 * SECOND_US, Ordering::Relaxed);
+    job_scheduler::delete_projects(&deps, &metrics.blobs, &CancellationToken::new()).await.unwrap();
+    assert_eq!((env.rows(gone).await, env.blob_keys().await), (0, left.map(str::to_owned).to_vec()));
+    let touched = fence.take_touched();
+    assert!(touched.is_empty(), "{touched:?}");
+    delete_blobs("kept", kept).await.unwrap_err();
+    assert!(!fence.take_touched().is_empty(), "the fence is in between");
 }
 
 #[tokio::test]
