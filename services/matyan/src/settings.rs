@@ -188,7 +188,7 @@ impl Settings {
             control: ControlSettings { finish_stale: reader.read(&table::FINISH_STALE_HOURS) },
             ingestion: IngestSettings {
                 max_pending_bytes: reader.read(&table::MAX_PENDING_PAYLOAD_BYTES),
-                max_quarantine_bytes: reader.read(&table::MAX_QUARANTINE_BYTES),
+                large_quarantine_bytes: reader.read(&table::LARGE_QUARANTINE_BYTES),
                 writer_cache_bytes: reader.read(&table::WRITER_CACHE_BYTES),
                 ..IngestSettings::default()
             },

@@ -107,11 +107,6 @@ pub(crate) enum ApplyFailure {
     /// Reload the stored state and retry: another process wrote the run.
     #[error("the run was written by another process")]
     Conflict,
-    /// Wait, then retry: an operator has to decide.
-    #[error(
-        "the parked records of run `{run}` would exceed {max} bytes, so later ones stay in the log: repair it, then `matyan runs resume {run}`, or delete it"
-    )]
-    QuarantineFull { run: String, max: u64 },
     /// Retry with fewer items; park the item that fails alone.
     #[error("{0}")]
     Poison(String),

@@ -70,8 +70,8 @@ pub struct IngestSettings {
     pub trim_every: Duration,
     /// Maximum bytes of a project's payloads that wait in the store for the blob store.
     pub max_pending_bytes: u64,
-    /// Maximum bytes of a run's records that are parked while it is in quarantine.
-    pub max_quarantine_bytes: u64,
+    /// Size of a run's parked records from which on its quarantine is reported as large.
+    pub large_quarantine_bytes: u64,
 }
 
 impl Default for IngestSettings {
@@ -81,7 +81,7 @@ impl Default for IngestSettings {
             writer_cache_bytes: 16 << 20,
             trim_every: Duration::from_secs(5),
             max_pending_bytes: 1 << 30,
-            max_quarantine_bytes: 256 << 20,
+            large_quarantine_bytes: 256 << 20,
         }
     }
 }

@@ -44,6 +44,7 @@ pub(crate) struct TransactionMetrics {
     retries: IntCounter,
     conflicts: IntCounter,
     quarantined: IntCounter,
+    large_quarantines: IntCounter,
     bytes: Histogram,
 }
 
@@ -54,7 +55,6 @@ pub(crate) enum TransactionError {
     Blob,
     Slow,
     Invalid,
-    QuarantineFull,
 }
 
 #[derive(Clone)]
@@ -207,6 +207,10 @@ impl TransactionMetrics {
                 "matyan_ingestion_runs_quarantined_total",
                 "Runs whose records are parked because a row of the run is damaged",
             )?,
+            large_quarantines: new.counter(
+                "matyan_ingestion_large_quarantines_total",
+                "Runs in quarantine whose parked records have grown large",
+            )?,
             bytes: new.buckets(
                 "matyan_ingestion_txn_estimated_bytes",
                 "Estimated size of a transaction",
@@ -233,6 +237,11 @@ impl TransactionMetrics {
         self.quarantined.inc();
     }
 
+    /// Counts a quarantine that has grown large.
+    pub(crate) fn quarantine_grew_large(&self) {
+        self.large_quarantines.inc();
+    }
+
     /// Counts a transaction that has to be retried, as a whole or in parts.
     pub(crate) fn failed(&self, error: TransactionError) {
         if error == TransactionError::Store {
@@ -250,7 +259,6 @@ impl TransactionError {
             Self::Blob => "blob_storage",
             Self::Slow => "txn_too_large_split",
             Self::Invalid => "validation",
-            Self::QuarantineFull => "quarantine_full",
         }
     }
 }
@@ -299,10 +307,8 @@ const EVENT_TYPES: [&str; ControlEventType::ALL.len() + 1] = {
 const EVENTS: Label = ("event_type", &EVENT_TYPES);
 const EVENT_ERRORS: Label = ("error_type", &["validation", "fdb", "blob_storage", "unknown"]);
 /// `unknown` exists only for dashboards of Matyan 0.3; no failure has it here.
-const APPLY_ERRORS: Label = (
-    "error_type",
-    &["validation", "fdb", "blob_storage", "txn_too_large_split", "quarantine_full", "unknown"],
-);
+const APPLY_ERRORS: Label =
+    ("error_type", &["validation", "fdb", "blob_storage", "txn_too_large_split", "unknown"]);
 
 /// Creates and registers metrics.
 struct Registrar<'a>(&'a Registry);
@@ -358,8 +364,7 @@ mod tests {
         let mut found: Vec<_> =
             series.map(|it| (it.get_label()[0].value(), it.get_counter().get_value())).collect();
         found.sort_by_key(|(error, _)| *error);
-        let expected =
-            ["blob_storage", "fdb", "quarantine_full", "txn_too_large_split", "unknown", "validation"];
+        let expected = ["blob_storage", "fdb", "txn_too_large_split", "unknown", "validation"];
         assert_eq!(found, expected.map(|error| (error, 0.0)));
     }
 }

@@ -172,9 +172,8 @@ settings! {
     /// further ones are parked
     MAX_PENDING_PAYLOAD_BYTES: u64 = Setting::new("max_pending_payload_bytes", &["MATYAN_MAX_PENDING_PAYLOAD_BYTES"], parse::upload_bytes)
         .default("1073741824");
-    /// Maximum bytes of a run's records that are parked while it is in quarantine; further ones stay in
-    /// the log
-    MAX_QUARANTINE_BYTES: u64 = Setting::new("max_quarantine_bytes", &["MATYAN_MAX_QUARANTINE_BYTES"], parse::upload_bytes)
+    /// Size in bytes of a run's parked records from which on its quarantine is logged and counted as large
+    LARGE_QUARANTINE_BYTES: u64 = Setting::new("large_quarantine_bytes", &["MATYAN_LARGE_QUARANTINE_BYTES"], parse::upload_bytes)
         .default("268435456");
     /// Maximum memory in bytes that a worker keeps for runs between their records; what it drops is read
     /// from the store when a run continues

@@ -150,7 +150,7 @@ fn all_violations_are_reported_together() {
         ("PROJECT_PARAMS_CACHE_TTL", "-1"),
         ("MATYAN_FINISH_STALE_HOURS", "-1"),
         ("MATYAN_MAX_PENDING_PAYLOAD_BYTES", "0"),
-        ("MATYAN_MAX_QUARANTINE_BYTES", "none"),
+        ("MATYAN_LARGE_QUARANTINE_BYTES", "none"),
         ("MATYAN_WRITER_CACHE_BYTES", "16 MB"),
         ("KAFKA_MESSAGE_FORMAT", "avro"),
     ];
@@ -176,7 +176,7 @@ fn all_violations_are_reported_together() {
             "PROJECT_PARAMS_CACHE_TTL: `-1` (from PROJECT_PARAMS_CACHE_TTL in the environment) is not a duration; use",
             "MATYAN_FINISH_STALE_HOURS: `-1` (from MATYAN_FINISH_STALE_HOURS in the environment) is not a duration; use a number of hours",
             "MATYAN_MAX_PENDING_PAYLOAD_BYTES: `0` (from MATYAN_MAX_PENDING_PAYLOAD_BYTES in the environment) is not a size; use",
-            "MATYAN_MAX_QUARANTINE_BYTES: `none` (from MATYAN_MAX_QUARANTINE_BYTES in the environment) is not a size; use",
+            "MATYAN_LARGE_QUARANTINE_BYTES: `none` (from MATYAN_LARGE_QUARANTINE_BYTES in the environment) is not a size; use",
             "MATYAN_WRITER_CACHE_BYTES: `16 MB` (from MATYAN_WRITER_CACHE_BYTES in the environment) is not a size; use",
             "SHUTDOWN_FLUSH_TIMEOUT: `-1` (from SHUTDOWN_FLUSH_TIMEOUT in the environment) is not a duration; use",
         ],

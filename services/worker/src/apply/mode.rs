@@ -37,9 +37,7 @@ impl AttemptMode {
     /// digest. `None` means to wait.
     pub(super) fn narrowed(&self, failure: &ApplyFailure, queued: u64) -> Option<Self> {
         match (self, failure) {
-            (_, ApplyFailure::Store(_) | ApplyFailure::Conflict | ApplyFailure::QuarantineFull { .. }) => {
-                None
-            }
+            (_, ApplyFailure::Store(_) | ApplyFailure::Conflict) => None,
             (Self::Apply { items }, _) if *items > 1 => {
                 let tried = queued.min(u64::from(*items)) as u32;
                 Some(Self::Apply { items: (tried / 2).max(1) })

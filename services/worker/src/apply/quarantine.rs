@@ -166,6 +166,7 @@ impl RunWriter {
         applied: &mut ApplyOutcome,
     ) -> Result<usize, ApplyFailure> {
         let StoredQuarantine { row, mut quarantine, reason } = stored;
+        let parked_before = quarantine.as_ref().map_or(0, |quarantine| quarantine.parked_bytes);
         let (mut batch, mut done, mut parked) = (Batch::buffered(), 0, 0);
         for record in records {
             if batch.bytes() >= TRANSACTION_BYTES || record.deletes_run() {
@@ -176,19 +177,11 @@ impl RunWriter {
                 done += 1;
                 continue;
             };
-            // Records before a delete are dropped, so that it is reached.
+            // Records before a delete are not needed any more.
             if !quarantine.as_ref().is_some_and(|quarantine| quarantine.is_deleting) {
                 let item = self.parked_item(entry, first_item, &reason);
                 if let Some(quarantine) = &mut quarantine {
-                    let bytes = quarantine.parked_bytes + item.item.len() as u64 + RECORD_EXTRA_BYTES;
-                    if bytes > self.max_parked && parked > 0 {
-                        break;
-                    }
-                    if bytes > self.max_parked {
-                        let run = self.run.id.as_str().to_owned();
-                        return Err(ApplyFailure::QuarantineFull { run, max: self.max_parked });
-                    }
-                    quarantine.parked_bytes = bytes;
+                    quarantine.parked_bytes += item.item.len() as u64 + RECORD_EXTRA_BYTES;
                 }
                 for mut content in parked_content(self.run.project, &item) {
                     if item.item.len() <= TRANSACTION_BYTES {
@@ -210,7 +203,22 @@ impl RunWriter {
         }
         self.commit_quarantined(&state, batch).await?;
         applied.parked += parked;
+        self.report_large(parked_before, quarantine.map_or(0, |quarantine| quarantine.parked_bytes));
         Ok(done)
+    }
+
+    /// Reports a quarantine whose size in bytes has become large. Its records are parked all the same: left
+    /// in the log, they would keep those of all other runs from being trimmed.
+    fn report_large(&self, before: u64, bytes: u64) {
+        if before <= self.large_quarantine && bytes > self.large_quarantine {
+            self.metrics.quarantine_grew_large();
+            let run = self.run.id.as_str();
+            tracing::error!(
+                run,
+                bytes,
+                "the quarantine of a run has grown large; repair the run, then `matyan runs resume`, or delete it"
+            );
+        }
     }
 
     fn parked_item(&self, entry: &Entry, first_item: u32, reason: &str) -> ParkedItem {

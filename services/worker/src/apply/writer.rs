@@ -39,8 +39,8 @@ pub(crate) struct RunWriter {
     slots: Arc<TransactionSlots>,
     pub(super) metrics: TransactionMetrics,
     pub(super) state: Option<RunState>,
-    /// Maximum size of the run's parked records while it is in quarantine.
-    pub(super) max_parked: u64,
+    /// Size of the run's parked records from which on its quarantine is reported as large.
+    pub(super) large_quarantine: u64,
     /// Whether the parked records of a run in quarantine are being applied.
     pub(super) is_replaying: bool,
     /// The parked records that have yet to be applied; `None` if all of them.
@@ -59,7 +59,7 @@ impl RunWriter {
         dead_letters: DeadLetterQueue,
         uploads: Arc<PayloadUploads>,
         slots: Arc<TransactionSlots>,
-        max_parked: u64,
+        large_quarantine: u64,
         metrics: TransactionMetrics,
     ) -> Self {
         let (state, replay_rest) = Default::default();
@@ -71,7 +71,7 @@ impl RunWriter {
             slots,
             metrics,
             state,
-            max_parked,
+            large_quarantine,
             is_replaying: false,
             replay_rest,
         }
@@ -264,7 +264,6 @@ impl RunWriter {
         match failure {
             ApplyFailure::Conflict => self.metrics.conflicted(),
             ApplyFailure::Store(_) => self.metrics.failed(TransactionError::Store),
-            ApplyFailure::QuarantineFull { .. } => self.metrics.failed(TransactionError::QuarantineFull),
             ApplyFailure::Slow => self.metrics.failed(TransactionError::Slow),
             ApplyFailure::Poison(_) => self.metrics.failed(TransactionError::Invalid),
         }

@@ -33,7 +33,7 @@ pub(super) struct WriterPool {
     dead_letter_task: DeadLetterTask,
     uploads: Arc<PayloadUploads>,
     slots: Arc<TransactionSlots>,
-    max_parked: u64,
+    large_quarantine: u64,
     stop: CancellationToken,
     transaction_metrics: TransactionMetrics,
     turn_seconds: Histogram,
@@ -70,7 +70,7 @@ impl WriterPool {
             dead_letter_task,
             uploads: Arc::new(PayloadUploads::new(settings.max_pending_bytes)),
             slots: Arc::default(),
-            max_parked: settings.max_quarantine_bytes,
+            large_quarantine: settings.large_quarantine_bytes,
             stop: CancellationToken::new(),
             transaction_metrics: metrics.transactions.clone(),
             turn_seconds: metrics.ingestion.turn_seconds.clone(),
@@ -100,7 +100,7 @@ impl WriterPool {
             self.dead_letters.clone(),
             self.uploads.clone(),
             self.slots.clone(),
-            self.max_parked,
+            self.large_quarantine,
             self.transaction_metrics.clone(),
         )
     }

@@ -50,7 +50,7 @@ pub(crate) struct TestEnv {
     pub(super) metrics: Metrics,
     pub(super) registry: prometheus::Registry,
     pub(super) uploads: Arc<PayloadUploads>,
-    pub(super) max_parked: u64,
+    pub(super) large_quarantine: u64,
     _dead_letter_task: DeadLetterTask,
     directory: tempfile::TempDir,
 }
@@ -96,7 +96,7 @@ impl TestEnv {
             metrics,
             registry,
             uploads,
-            max_parked: u64::MAX,
+            large_quarantine: u64::MAX,
             _dead_letter_task,
             directory,
         }
@@ -127,7 +127,8 @@ impl TestEnv {
         let run = RunKey { project: P, project_name: "".into(), id: RunId::new(run) };
         let (dead_letters, metrics) = (self.dead_letters.clone(), self.metrics.transactions.clone());
         let (uploads, slots) = (self.uploads.clone(), Arc::default());
-        RunWriter::new(self.deps.clone(), run, dead_letters, uploads, slots, self.max_parked, metrics)
+        let large = self.large_quarantine;
+        RunWriter::new(self.deps.clone(), run, dead_letters, uploads, slots, large, metrics)
     }
 
     /// Applies records to run `r` with a new writer.

@@ -20,6 +20,7 @@ use matyan_store::{Batch, Commit, Key, Mutation, Snapshot, Store, Transaction, V
 use tokio_util::sync::CancellationToken;
 
 use super::harness::{P, TestEnv, TestRecord, record};
+use crate::IngestSettings;
 
 /// Replaces a stored row by bytes that no version of the program writes.
 async fn damage(env: &TestEnv, key: Key) {
@@ -215,36 +216,62 @@ async fn rule_40_an_interrupted_resume_continues() {
     assert!(env.parked().await.is_empty() && !is_quarantined(&env).await);
 }
 
+/// A record that stayed in the log would keep those of all other runs from being trimmed.
 #[tokio::test]
-async fn rule_40_parked_records_are_bounded_and_a_delete_overtakes_the_bound() {
+async fn rule_40_a_large_quarantine_is_reported_and_takes_more() {
     let mut env = TestEnv::new().await;
     env.apply(vec![record(0).create()]).await;
     park(&env).await;
-    env.max_parked = 10_000;
-    let mut records: Vec<_> = (1..6).map(|offset| record(offset).line(1, &"x".repeat(4_000))).collect();
-    records.push(record(6).delete());
-    let entries = records.iter().map(TestRecord::entry).collect();
-    let mut writer = env.writer("r");
-    let applying = tokio::spawn(async move { writer.apply(entries, &CancellationToken::new()).await });
-    let is_full = || {
+    env.large_quarantine = 10_000;
+    let large = |offset: u64| record(offset).line(offset as i64, &"x".repeat(4_000));
+    let reported = || {
         let families = env.registry.gather();
-        let mut metrics = families.iter().flat_map(prometheus::proto::MetricFamily::get_metric);
-        metrics.any(|metric| {
-            let is_of_error = metric.get_label().iter().any(|label| label.value() == "quarantine_full");
-            is_of_error && metric.get_counter().get_value() > 0.0
-        })
+        let mut counters = families.iter().filter(|it| it.name() == "matyan_ingestion_large_quarantines_total");
+        counters.next().map(|family| family.get_metric()[0].get_counter().get_value())
     };
-    super::eventually("a full quarantine", || async { is_full() }).await;
-    assert_eq!(env.parked().await.len(), 2);
-    assert!(!applying.is_finished(), "the others wait in the log");
+    super::ends("parking", env.apply((1..3).map(large).collect())).await;
+    assert_eq!(reported(), Some(0.0));
+    super::ends("parking more", env.apply((3..6).map(large).collect())).await;
+    super::ends("parking even more", env.apply((6..9).map(large).collect())).await;
+    assert_eq!((env.parked().await.len(), reported()), (8, Some(1.0)), "reported once");
+    assert!(resume(&env, "r").await);
+    env.apply(Vec::new()).await;
+    assert_eq!(lines(&env).await, (1..9).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn rule_40_a_large_quarantine_delays_no_run() {
+    let env = TestEnv::new().await;
+    let settings = IngestSettings { large_quarantine_bytes: 10_000, ..super::ingest::settings() };
+    let worker = env.work_with(settings).await;
+    env.append([record(0).create()]).await;
+    env.applied(0, 0).await;
+    park(&env).await;
+    for at in 0..20 {
+        let parked = record(0).line(at, &"x".repeat(4_000));
+        env.append([parked, record(0).run("other").line(at, "good")]).await;
+    }
+    env.applied(0, 40).await;
+    assert_eq!(env.read_run("other").await.unwrap().lines.len(), 20);
+    assert_eq!(env.parked().await.len(), 20);
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn rule_40_records_before_the_delete_of_a_parked_run_are_dropped() {
+    let env = TestEnv::new().await;
+    env.apply(vec![record(0).create()]).await;
+    park(&env).await;
+    env.apply(vec![record(1).line(1, "parked")]).await;
     let id = RunId::new("r");
     change(&env, |transaction| {
         let id = id.clone();
         Box::pin(async move { quarantine_delete(transaction, P, &id).await.map(drop) })
     })
     .await;
-    let applied = super::ends("deleting", applying).await.unwrap();
-    assert!(applied.is_complete && applied.left.is_empty());
+    let applied = env.apply(vec![record(2).line(2, "dropped")]).await;
+    assert_eq!((applied.parked, env.parked().await.len()), (0, 1));
+    env.apply(vec![record(3).delete()]).await;
     assert!(env.parked().await.is_empty() && env.read().await.is_none() && !is_quarantined(&env).await);
 }
 
