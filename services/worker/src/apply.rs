@@ -17,6 +17,7 @@
 //! items, until the single culprit is parked. A transaction that outlasts its snapshot is
 //! halved as well.
 
+mod backlogs;
 mod branch;
 mod decode_queue;
 mod outcome;
@@ -51,13 +52,14 @@ mod payload_store;
 mod payload_uploads;
 mod transaction;
 
+pub(crate) use backlogs::{BacklogQuestion, Backlogs};
 pub(crate) use dead_letters::{DeadLetterQueue, DeadLetterTask};
 pub(crate) use live_run::WrittenBlocks;
 pub(crate) use outcome::ApplyOutcome;
 pub(crate) use payload_uploads::PayloadUploads;
 pub(crate) use quarantine::quarantine_damaged;
 pub(crate) use transaction::TransactionSlots;
-pub(crate) use writer::RunWriter;
+pub(crate) use writer::{RunWriter, WriterContext};
 
 use std::sync::Arc;
 

@@ -38,7 +38,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    apply::RunKey,
+    apply::{BacklogQuestion, Backlogs, RunKey},
     deps::Deps,
     error::Error,
     fold::FoldNotices,
@@ -104,6 +104,7 @@ pub struct IngestionWorker {
     partitions: AssignedPartitions,
     projects: ProjectCache,
     writers: WriterPool,
+    questions: mpsc::Receiver<BacklogQuestion>,
     heartbeat: Heartbeat,
     age: Arc<UnappliedAge>,
     metrics: IngestionMetrics,
@@ -120,13 +121,15 @@ impl IngestionWorker {
         let (lag, age) =
             (metrics.ingestion.lag_records.clone(), metrics.ingestion.oldest_unapplied_seconds.clone());
         let progress = Progress::start(deps.clone(), settings.trim_every, lag);
+        let (backlogs, questions) = Backlogs::new();
         Ok(Self {
             subscription,
             pace: Pace::new(),
             starts: PartitionStarts::new(deps.clone()),
             partitions: AssignedPartitions::new(progress),
             projects: ProjectCache::new(),
-            writers: WriterPool::new(deps.clone(), folds, &settings, &metrics),
+            writers: WriterPool::new(deps.clone(), folds, backlogs, &settings, &metrics),
+            questions,
             heartbeat: Heartbeat::new("the ingestion worker"),
             age: Arc::new(UnappliedAge::new(Arc::clone(&deps.clock), age)),
             metrics: metrics.ingestion,
@@ -188,6 +191,7 @@ impl IngestionWorker {
                         false => self.age.set(self.partitions.oldest_unapplied_us()),
                     }
                 }
+                Some(question) = self.questions.recv() => self.answer(question),
                 Some(turn) = self.writers.next_turn() => self.count_turn(&turn?),
                 changed = identity.changed() => {
                     changed.map_err(|_| Error::Progress)?;
@@ -211,6 +215,15 @@ impl IngestionWorker {
                 () = sleep_until_any(seek_at) => {}
             }
         }
+    }
+
+    /// Answers a writer that waits for another run.
+    fn answer(&mut self, question: BacklogQuestion) {
+        let partition = self.partitions.get_mut(question.before.partition);
+        let is_read = partition.is_some_and(|partition| partition.log() == question.before.log);
+        let runs = self.writers.runs();
+        let has_before = is_read.then(|| runs.has_before(&question.run, question.before));
+        question.answer(has_before);
     }
 
     /// Reads partitions from other offsets, if there is more to take. One of which that fails is not
@@ -438,8 +451,8 @@ impl IngestionWorker {
         Ok(())
     }
 
-    /// Looks up the project of an entry. The entry of a project that is unknown or damaged becomes
-    /// unreadable, so that it is parked. `None` if the worker was stopped in the meantime.
+    /// Finds the project of an entry. The entry of a project that is unknown or damaged becomes unreadable,
+    /// so that it is parked. `None` if the worker was stopped in the meantime.
     async fn project(
         &mut self,
         entry: &mut Entry,

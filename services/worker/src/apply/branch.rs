@@ -7,20 +7,20 @@ use matyan_log::partition_of;
 use matyan_maintenance::partition_progress;
 use matyan_model::{
     branch::{Ancestor, Branch, branch_get, branch_put},
-    ids::{RunNumber, SeriesNumber},
+    ids::{RunId, RunNumber, SeriesNumber},
     keys::LogTopic,
     metric::{metric_series_create, metric_series_list},
     position::{LogPosition, applied_wait},
     run::{Parent, writing_get},
     series::{MetricHeader, RunRef, RunSeries},
 };
-use matyan_proto::ingest::v1::{CreateRun, event::Kind};
+use matyan_proto::ingest::v1::event::Kind;
 use matyan_store::Snapshot;
 use matyan_value::Context;
 
 use super::{
-    ApplyFailure, RunKey, Verdict, decode_queue::DecodedRecord, live_run::LiveRun, run_state::RunState,
-    transaction::RunTransaction,
+    ApplyFailure, Backlogs, RunKey, Verdict, decode_queue::DecodedRecord, live_run::LiveRun,
+    run_state::RunState, transaction::RunTransaction,
 };
 use crate::deps::Deps;
 
@@ -31,10 +31,19 @@ const SHARED_SERIES: u32 = 20_000;
 /// for each other.
 const STALLED_TIME: Duration = Duration::from_secs(2);
 
+/// Maximum time for which a branch waits for its parent.
+const MAX_WAIT: Duration = Duration::from_mins(1);
+
+/// Bounds on the wait between looks at the parent's records. It doubles from the minimum to the maximum.
+const FIRST_LOOK: Duration = Duration::from_millis(5);
+const LAST_LOOK: Duration = Duration::from_millis(320);
+
 /// If the next item creates a branch, waits until what was logged for its parent before is applied, so that
-/// no series of the parent is missed. Another partition may have it, and be late: the wait is limited.
+/// no series of the parent is missed. The parent, or another partition that has it, may be late: the wait
+/// is limited.
 pub(super) async fn prepare(
     deps: &Deps,
+    backlogs: &Backlogs,
     run: &RunKey,
     state: &RunState,
     records: &[DecodedRecord],
@@ -48,10 +57,12 @@ pub(super) async fn prepare(
     if create.parent_run_id.is_empty() {
         return Ok(());
     }
-    let reason = match wait_applied(deps, create, record.entry.position).await {
-        Ok(true) => return Ok(()),
-        Ok(false) => "they are late".to_owned(),
-        Err(error) => error.to_string(),
+    let parent = RunKey { id: RunId::new(create.parent_run_id.as_str()), ..run.clone() };
+    let wait = wait_applied(deps, backlogs, &parent, record.entry.position);
+    let reason = match tokio::time::timeout(MAX_WAIT, wait).await {
+        Ok(Ok(true)) => return Ok(()),
+        Ok(Ok(false)) | Err(_) => "they are late".to_owned(),
+        Ok(Err(error)) => error.to_string(),
     };
     let (run, parent) = (run.id.as_str(), create.parent_run_id.as_str());
     tracing::warn!(
@@ -63,16 +74,20 @@ pub(super) async fn prepare(
     Ok(())
 }
 
-/// Waits until the records that the partition of the parent had before this one are applied. Returns false
-/// if that partition makes no progress.
+/// Waits until the parent's records before this one are applied. Of another partition than the own one, only
+/// the position is known up to which everything is applied; returns false if it makes no progress.
 async fn wait_applied(
     deps: &Deps,
-    create: &CreateRun,
+    backlogs: &Backlogs,
+    parent: &RunKey,
     own: LogPosition,
 ) -> Result<bool, matyan_maintenance::Error> {
     let progress = async || partition_progress(&*deps.store, &*deps.log_writer).await;
     let partitions = progress().await?;
-    let partition = partition_of(create.parent_run_id.as_bytes(), partitions.len());
+    let partition = partition_of(parent.id.as_str().as_bytes(), partitions.len());
+    if partition == own.partition && wait_run_applied(backlogs, parent, own).await {
+        return Ok(true);
+    }
     let Some(progress_before) = partitions.get(partition as usize) else { return Ok(true) };
     let (log, first, mut end) =
         (progress_before.log, progress_before.bounds.first, progress_before.bounds.end);
@@ -96,6 +111,20 @@ async fn wait_applied(
         }
         applied = now;
     }
+}
+
+/// Waits until the records of a run before a position are applied, whatever else its partition has. Returns
+/// false if this worker does not read the partition.
+async fn wait_run_applied(backlogs: &Backlogs, run: &RunKey, before: LogPosition) -> bool {
+    let mut wait = FIRST_LOOK;
+    while let Some(has_before) = backlogs.has_before(run, before).await {
+        if !has_before {
+            return true;
+        }
+        tokio::time::sleep(wait).await;
+        wait = LAST_LOOK.min(wait * 2);
+    }
+    false
 }
 
 /// Keeps the series that have points up to the last step, and returns that step: the highest one of the

@@ -13,7 +13,7 @@ use matyan_store::{Batch, Commit, Error, Key, Transaction, Value, transact};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ApplyFailure, RunWriter,
+    ApplyFailure, RunWriter, WriterContext,
     decode_queue::DecodedRecord,
     item_position,
     outcome::{ApplyOutcome, InQuarantine},
@@ -104,7 +104,7 @@ impl RunWriter {
         });
         let begun = begun.await;
         match &begun {
-            Ok(_) => report_quarantine(&self.metrics, &self.run.id, reason),
+            Ok(_) => report_quarantine(&self.context.metrics, &self.run.id, reason),
             Err(error) => {
                 let run = self.run.id.as_str();
                 tracing::warn!(run, %error, "failed to put run in quarantine; will retry");
@@ -210,8 +210,9 @@ impl RunWriter {
     /// Reports a quarantine whose size in bytes has become large. Its records are parked all the same: left
     /// in the log, they would keep those of all other runs from being trimmed.
     fn report_large(&self, before: u64, bytes: u64) {
-        if before <= self.large_quarantine && bytes > self.large_quarantine {
-            self.metrics.quarantine_grew_large();
+        let WriterContext { large_quarantine, metrics, .. } = &*self.context;
+        if before <= *large_quarantine && bytes > *large_quarantine {
+            metrics.quarantine_grew_large();
             let run = self.run.id.as_str();
             tracing::error!(
                 run,

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
 use super::{
-    ApplyFailure, DeadLetterQueue, PayloadUploads, RunKey,
+    ApplyFailure, Backlogs, DeadLetterQueue, PayloadUploads, RunKey,
     attempt::{Attempt, AttemptOutcome},
     branch,
     decode_queue::{DecodeQueue, DecodedRecord},
@@ -34,17 +34,23 @@ use crate::{
 pub(crate) struct RunWriter {
     pub(super) deps: Deps,
     pub(super) run: RunKey,
-    dead_letters: DeadLetterQueue,
-    uploads: Arc<PayloadUploads>,
-    slots: Arc<TransactionSlots>,
-    pub(super) metrics: TransactionMetrics,
+    pub(super) context: Arc<WriterContext>,
     pub(super) state: Option<RunState>,
-    /// Size of the run's parked records from which on its quarantine is reported as large.
-    pub(super) large_quarantine: u64,
     /// Whether the parked records of a run in quarantine are being applied.
     pub(super) is_replaying: bool,
     /// The parked records that have yet to be applied; `None` if all of them.
     pub(super) replay_rest: Option<Range>,
+}
+
+/// Parts that the writers of a worker share.
+pub(crate) struct WriterContext {
+    pub(crate) dead_letters: DeadLetterQueue,
+    pub(crate) uploads: Arc<PayloadUploads>,
+    pub(crate) slots: TransactionSlots,
+    pub(crate) backlogs: Backlogs,
+    /// Size of a run's parked records from which on its quarantine is reported as large.
+    pub(crate) large_quarantine: u64,
+    pub(crate) metrics: TransactionMetrics,
 }
 
 /// Bounds on the wait between attempts while the store is unavailable. It doubles
@@ -53,28 +59,9 @@ const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LAST_WAIT: Duration = Duration::from_secs(5);
 
 impl RunWriter {
-    pub(crate) fn new(
-        deps: Deps,
-        run: RunKey,
-        dead_letters: DeadLetterQueue,
-        uploads: Arc<PayloadUploads>,
-        slots: Arc<TransactionSlots>,
-        large_quarantine: u64,
-        metrics: TransactionMetrics,
-    ) -> Self {
+    pub(crate) fn new(deps: Deps, run: RunKey, context: Arc<WriterContext>) -> Self {
         let (state, replay_rest) = Default::default();
-        Self {
-            deps,
-            run,
-            dead_letters,
-            uploads,
-            slots,
-            metrics,
-            state,
-            large_quarantine,
-            is_replaying: false,
-            replay_rest,
-        }
+        Self { deps, run, context, state, is_replaying: false, replay_rest }
     }
 
     /// Approximate memory kept for the next entries.
@@ -209,14 +196,15 @@ impl RunWriter {
         let store = PayloadStore {
             deps: &self.deps,
             run: &self.run,
-            uploads: &self.uploads,
-            metrics: &self.metrics,
+            uploads: &self.context.uploads,
+            metrics: &self.context.metrics,
             cursor: &state.cursor.row().clone(),
         };
         let prepared = async {
             payloads_move(store, state, records, mode).await?;
             // Boxed, because they are large, and rare.
-            Box::pin(branch::prepare(&self.deps, &self.run, state, records)).await?;
+            let backlogs = &self.context.backlogs;
+            Box::pin(branch::prepare(&self.deps, backlogs, &self.run, state, records)).await?;
             Box::pin(series_edit::prepare(&self.deps, &self.run, state, records, mode)).await
         };
         AssertUnwindSafe(prepared)
@@ -233,8 +221,8 @@ impl RunWriter {
         mode: &AttemptMode,
         applied: &mut ApplyOutcome,
     ) -> Result<usize, ApplyFailure> {
-        let slots = self.slots.clone();
-        let _slot = slots.take().await;
+        let context = Arc::clone(&self.context);
+        let _slot = context.slots.take().await;
         let mut state = self.state.take().expect("`prepare` has loaded the state");
         // Boxed, as its state would make every future around it large.
         let built = Box::pin(self.build(&mut state, records, mode.clone()));
@@ -251,9 +239,9 @@ impl RunWriter {
             }
         }
         self.state = Some(state);
-        self.dead_letters.copy(&self.run, &outcome.parked);
+        context.dead_letters.copy(&self.run, &outcome.parked);
         applied.blocks.extend(outcome.blocks);
-        self.metrics.committed(&outcome.applied, outcome.bytes);
+        context.metrics.committed(&outcome.applied, outcome.bytes);
         applied.items += outcome.applied.iter().sum::<u64>();
         applied.skipped_records += outcome.skipped_records;
         applied.parked += outcome.parked.len() as u64;
@@ -261,11 +249,12 @@ impl RunWriter {
     }
 
     fn count_failure(&self, failure: &ApplyFailure) {
+        let metrics = &self.context.metrics;
         match failure {
-            ApplyFailure::Conflict => self.metrics.conflicted(),
-            ApplyFailure::Store(_) => self.metrics.failed(TransactionError::Store),
-            ApplyFailure::Slow => self.metrics.failed(TransactionError::Slow),
-            ApplyFailure::Poison(_) => self.metrics.failed(TransactionError::Invalid),
+            ApplyFailure::Conflict => metrics.conflicted(),
+            ApplyFailure::Store(_) => metrics.failed(TransactionError::Store),
+            ApplyFailure::Slow => metrics.failed(TransactionError::Slow),
+            ApplyFailure::Poison(_) => metrics.failed(TransactionError::Invalid),
         }
     }
 

@@ -53,6 +53,8 @@ struct ActiveRun {
     queue: VecDeque<Entry>,
     /// `None` while the writer is in use.
     writer: Option<Box<RunWriter>>,
+    /// The first record of the writer's current turn.
+    applying: Option<LogPosition>,
     /// Bytes of its entries that are taken and not yet applied.
     window: usize,
     /// Memory of its writer while it is idle.
@@ -78,14 +80,20 @@ pub(super) enum Admission {
 
 impl ActiveRun {
     fn new(writer: RunWriter) -> Self {
-        let (queue, is_woken, blocks) = Default::default();
-        Self { queue, writer: Some(Box::new(writer)), window: 0, bytes: 0, used: 0, is_woken, blocks }
+        let (queue, applying, is_woken, blocks) = Default::default();
+        let writer = Some(Box::new(writer));
+        Self { queue, writer, applying, window: 0, bytes: 0, used: 0, is_woken, blocks }
     }
 
     /// Subtracts entries that are applied or dropped. Returns 1 if the run has none left, and 0 otherwise.
     fn release(&mut self, bytes: usize) -> usize {
         self.window -= bytes;
         usize::from(bytes > 0 && self.window == 0)
+    }
+
+    /// The first record that is taken and not yet applied.
+    fn first(&self) -> Option<LogPosition> {
+        self.applying.or_else(|| self.queue.front().map(|entry| entry.position))
     }
 
     fn is_idle(&self) -> bool {
@@ -163,6 +171,18 @@ impl ActiveRuns {
         entry.detach();
         run.queue.push_back(entry);
         Admission::Queued { was_idle }
+    }
+
+    /// Whether records of a run before a position, which was read, are not applied yet.
+    pub(super) fn has_before(&self, key: &RunKey, position: LogPosition) -> bool {
+        let LogPosition { log, partition, offset } = position;
+        let is_before =
+            |other: LogPosition| other.partition == partition && (other.log, other.offset) < (log, offset);
+        self.runs.get(key).and_then(ActiveRun::first).is_some_and(is_before)
+            || self
+                .deferred
+                .get(key)
+                .is_some_and(|deferral| deferral.partition == partition && deferral.from.offset < offset)
     }
 
     /// The first point of a partition from which records are left in the log.
@@ -243,6 +263,7 @@ impl ActiveRuns {
             // Thousands of idle runs would keep what their queues have allocated.
             run.queue = VecDeque::new();
         }
+        run.applying = entries.first().map(|entry| entry.position);
         self.idle_bytes -= std::mem::take(&mut run.bytes);
         Some(Turn { writer, entries, bytes, blocks: run.blocks.clone() })
     }
@@ -264,6 +285,7 @@ impl ActiveRuns {
     ) {
         self.window -= applied;
         if let Some(run) = self.runs.get_mut(key) {
+            run.applying = None;
             left.into_iter().rev().for_each(|entry| run.queue.push_front(entry));
             self.busy -= run.release(applied);
             let (taken, max) = (run.window, self.max_window);

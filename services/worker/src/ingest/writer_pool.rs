@@ -15,12 +15,13 @@ use super::{
 };
 use crate::{
     apply::{
-        ApplyOutcome, DeadLetterQueue, DeadLetterTask, PayloadUploads, RunKey, RunWriter, TransactionSlots,
+        ApplyOutcome, Backlogs, DeadLetterQueue, DeadLetterTask, PayloadUploads, RunKey, RunWriter,
+        TransactionSlots, WriterContext,
     },
     deps::Deps,
     error::Error,
     fold::FoldNotices,
-    metrics::{Metrics, TransactionMetrics},
+    metrics::Metrics,
     record::Entry,
 };
 
@@ -29,13 +30,9 @@ pub(super) struct WriterPool {
     turns: JoinSet<TurnResult>,
     deps: Deps,
     folds: FoldNotices,
-    dead_letters: DeadLetterQueue,
+    context: Arc<WriterContext>,
     dead_letter_task: DeadLetterTask,
-    uploads: Arc<PayloadUploads>,
-    slots: Arc<TransactionSlots>,
-    large_quarantine: u64,
     stop: CancellationToken,
-    transaction_metrics: TransactionMetrics,
     turn_seconds: Histogram,
 }
 
@@ -58,21 +55,31 @@ pub(super) struct AppliedTurn {
 }
 
 impl WriterPool {
-    pub(super) fn new(deps: Deps, folds: FoldNotices, settings: &IngestSettings, metrics: &Metrics) -> Self {
+    pub(super) fn new(
+        deps: Deps,
+        folds: FoldNotices,
+        backlogs: Backlogs,
+        settings: &IngestSettings,
+        metrics: &Metrics,
+    ) -> Self {
         let dropped = metrics.ingestion.dead_letters_dropped.clone();
         let (dead_letters, dead_letter_task) = DeadLetterQueue::start(deps.log_writer.clone(), dropped);
+        let context = WriterContext {
+            dead_letters,
+            uploads: Arc::new(PayloadUploads::new(settings.max_pending_bytes)),
+            slots: TransactionSlots::default(),
+            backlogs,
+            large_quarantine: settings.large_quarantine_bytes,
+            metrics: metrics.transactions.clone(),
+        };
         Self {
             runs: ActiveRuns::new(settings.window_bytes, settings.writer_cache_bytes),
             turns: JoinSet::new(),
             deps,
             folds,
-            dead_letters,
+            context: Arc::new(context),
             dead_letter_task,
-            uploads: Arc::new(PayloadUploads::new(settings.max_pending_bytes)),
-            slots: Arc::default(),
-            large_quarantine: settings.large_quarantine_bytes,
             stop: CancellationToken::new(),
-            transaction_metrics: metrics.transactions.clone(),
             turn_seconds: metrics.ingestion.turn_seconds.clone(),
         }
     }
@@ -94,15 +101,7 @@ impl WriterPool {
     }
 
     fn writer(&self, key: &RunKey) -> RunWriter {
-        RunWriter::new(
-            self.deps.clone(),
-            key.clone(),
-            self.dead_letters.clone(),
-            self.uploads.clone(),
-            self.slots.clone(),
-            self.large_quarantine,
-            self.transaction_metrics.clone(),
-        )
+        RunWriter::new(self.deps.clone(), key.clone(), Arc::clone(&self.context))
     }
 
     /// Applies the parked records of a run whose quarantine is ending.
@@ -166,7 +165,7 @@ impl WriterPool {
     /// Waits for the copies of dead letters. All turns must have ended.
     pub(super) async fn finish(self) {
         // Dropping the last handles of the dead letters ends their task.
-        drop((self.runs, self.dead_letters));
+        drop((self.runs, self.context));
         self.dead_letter_task.finish().await;
     }
 }

@@ -16,7 +16,7 @@ use matyan_store::Batch;
 use super::harness::{P, TestEnv, TestRecord, record};
 
 impl TestRecord {
-    fn branch(self, parent: &str, step: Option<i64>) -> Self {
+    pub(super) fn branch(self, parent: &str, step: Option<i64>) -> Self {
         let parent_run_id = parent.to_owned();
         self.event(Kind::CreateRun(pb::CreateRun { parent_run_id, parent_step: step, ..Default::default() }))
     }

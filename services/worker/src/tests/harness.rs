@@ -31,7 +31,10 @@ use prost::Message;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    apply::{ApplyOutcome, DeadLetterQueue, DeadLetterTask, PayloadUploads, RunKey, RunWriter},
+    apply::{
+        ApplyOutcome, Backlogs, DeadLetterQueue, DeadLetterTask, PayloadUploads, RunKey, RunWriter,
+        TransactionSlots, WriterContext,
+    },
     deps::Deps,
     metrics::Metrics,
     record::Entry,
@@ -125,10 +128,16 @@ impl TestEnv {
 
     pub(crate) fn writer(&self, run: &str) -> RunWriter {
         let run = RunKey { project: P, project_name: "".into(), id: RunId::new(run) };
-        let (dead_letters, metrics) = (self.dead_letters.clone(), self.metrics.transactions.clone());
-        let (uploads, slots) = (self.uploads.clone(), Arc::default());
-        let large = self.large_quarantine;
-        RunWriter::new(self.deps.clone(), run, dead_letters, uploads, slots, large, metrics)
+        let context = WriterContext {
+            dead_letters: self.dead_letters.clone(),
+            uploads: self.uploads.clone(),
+            slots: TransactionSlots::default(),
+            // No worker answers.
+            backlogs: Backlogs::new().0,
+            large_quarantine: self.large_quarantine,
+            metrics: self.metrics.transactions.clone(),
+        };
+        RunWriter::new(self.deps.clone(), run, Arc::new(context))
     }
 
     /// Applies records to run `r` with a new writer.

@@ -393,3 +393,21 @@ async fn rule_40_a_stuck_run_with_more_than_a_window_delays_no_run() {
     assert_eq!(lines.iter().map(|line| line.number).collect::<Vec<_>>(), (0..60).collect::<Vec<_>>());
     worker.stop().await.unwrap();
 }
+
+/// A branch must not miss series of its parent, but the records of other runs are none of its business.
+#[tokio::test]
+async fn rule_40_a_branch_waits_for_its_parent_and_for_no_other_run() {
+    let mut env = TestEnv::new().await;
+    let stuck = HeldStore::hold(&mut env, "stuck");
+    let worker = env.work().await;
+    let points = |run| record(0).run(run).create().define(0, &["a"]).points(0, &[(Some(0), 1.0)]);
+    env.append([points("stuck"), points("p")]).await;
+    env.append([record(0).run("of-stuck").branch("stuck", None), record(0).branch("p", None)]).await;
+    super::eventually("the branch", || async { env.read().await.is_some() }).await;
+    assert_eq!(env.points("a").await.len(), 1);
+    assert!(env.read_run("of-stuck").await.is_none(), "it waits for its parent");
+    stuck.release();
+    env.applied(0, 3).await;
+    assert_eq!(env.read_run("of-stuck").await.unwrap().metrics.len(), 1);
+    worker.stop().await.unwrap();
+}

@@ -226,7 +226,8 @@ async fn rule_40_a_large_quarantine_is_reported_and_takes_more() {
     let large = |offset: u64| record(offset).line(offset as i64, &"x".repeat(4_000));
     let reported = || {
         let families = env.registry.gather();
-        let mut counters = families.iter().filter(|it| it.name() == "matyan_ingestion_large_quarantines_total");
+        let mut counters =
+            families.iter().filter(|it| it.name() == "matyan_ingestion_large_quarantines_total");
         counters.next().map(|family| family.get_metric()[0].get_counter().get_value())
     };
     super::ends("parking", env.apply((1..3).map(large).collect())).await;

@@ -108,6 +108,24 @@ async fn rule_40_the_worker_returns_only_to_runs_that_have_room() {
     assert_eq!(runs.runs.first_deferred(0), Some(of_stuck));
 }
 
+#[tokio::test]
+async fn rule_40_a_run_has_records_before_a_position_until_its_own_are_applied() {
+    let mut runs = Runs::new(1 << 20).await;
+    while runs.is_queued("busy", 10_000) {}
+    assert!(runs.is_queued("r", 100));
+    let at = LogPosition { log: 0, partition: 0, offset: runs.offset };
+    let has_before = |runs: &Runs, run: &str, at| runs.runs.has_before(&key(run), at);
+    assert!(has_before(&runs, "r", at) && has_before(&runs, "busy", at));
+    assert!(!has_before(&runs, "r", LogPosition { offset: runs.offset - 1, ..at }), "its own record");
+    assert!(!has_before(&runs, "r", LogPosition { partition: 1, ..at }));
+    let Turn { writer, bytes, .. } = runs.runs.take_turn(&key("r")).unwrap();
+    assert!(has_before(&runs, "r", at), "it is being applied");
+    runs.runs.put_back(&key("r"), writer, bytes, Vec::new());
+    assert!(!has_before(&runs, "r", at));
+    runs.apply("busy");
+    assert!(has_before(&runs, "busy", at), "some are left in the log");
+}
+
 /// Otherwise, the partition would be read from there again and again in vain.
 #[tokio::test]
 async fn rule_40_the_worker_does_not_return_to_a_record_that_does_not_fit() {

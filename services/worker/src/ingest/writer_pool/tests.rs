@@ -32,7 +32,7 @@ async fn idle_runs_are_evicted_and_continue() {
     let (metrics, stop) = (Metrics::new(&prometheus::Registry::new()).unwrap(), CancellationToken::new());
     let (notices, fold) = FoldThread::start(env.deps.clone(), metrics.clone(), stop.clone()).unwrap();
     let settings = IngestSettings { writer_cache_bytes: 10_000, ..IngestSettings::default() };
-    let mut pool = WriterPool::new(env.deps.clone(), notices, &settings, &metrics);
+    let mut pool = WriterPool::new(env.deps.clone(), notices, Backlogs::new().0, &settings, &metrics);
     let start = PartitionStart { identity: [1; 16], ..PartitionStart::default() };
     let mut partition = Partition::new(start);
     for round in 0..2 {
