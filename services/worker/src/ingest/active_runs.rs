@@ -29,6 +29,9 @@ const RETURN_SHARE: usize = 8;
 /// Number of runs with records to apply from which no more are read: each takes memory for its documents and
 /// its transaction, however small its records are.
 const BUSY_RUNS: usize = 2_048;
+/// Number of runs with records that were left in the log from which no new records are read: each takes
+/// memory, however many there are.
+const DEFERRED_RUNS: usize = 8_192;
 /// Part of the free window that one run may use. So however many runs are stuck, some is left for the
 /// others, and any number of busy ones share nearly all of it.
 const FREE_SHARE: usize = 2;
@@ -122,7 +125,9 @@ impl ActiveRuns {
 
     /// Whether any more records may be read. Runs without records may exceed the window a little.
     pub(super) fn has_room(&self) -> bool {
-        self.window < 2 * self.max_window && self.busy < BUSY_RUNS
+        // Those that were left are always read again, or they would never become fewer.
+        let may_defer = self.deferred.len() < DEFERRED_RUNS || self.deferred.is_any_returning();
+        self.window < 2 * self.max_window && self.busy < BUSY_RUNS && may_defer
     }
 
     pub(super) fn has(&self, key: &RunKey) -> bool {

@@ -47,6 +47,11 @@ impl DeferredRuns {
         self.deferrals.is_empty()
     }
 
+    /// Number of runs.
+    pub(super) fn len(&self) -> usize {
+        self.deferrals.len()
+    }
+
     pub(super) fn get(&self, key: &RunKey) -> Option<Deferral> {
         self.deferrals.get(key).map(|(deferral, _)| *deferral)
     }
@@ -91,6 +96,11 @@ impl DeferredRuns {
     /// Whether records that were left in the log are being taken now.
     pub(super) fn is_returning(&self, partition: u32) -> bool {
         self.returning.get(&partition).is_some_and(|runs| !runs.is_empty())
+    }
+
+    /// The same for all partitions.
+    pub(super) fn is_any_returning(&self) -> bool {
+        self.returning.values().any(|runs| !runs.is_empty())
     }
 
     pub(super) fn returning(&self, partition: u32) -> Vec<RunKey> {

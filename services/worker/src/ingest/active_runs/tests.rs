@@ -87,6 +87,26 @@ async fn no_more_is_read_while_many_runs_are_applied() {
     assert!(runs.runs.has_room());
 }
 
+/// Each of them takes memory, so a long backlog of large records must not be read to its end.
+#[tokio::test]
+async fn no_more_is_read_while_the_records_of_many_runs_are_left_in_the_log() {
+    let mut runs = Runs::new(1_000).await;
+    assert!(runs.is_queued("large", 1_500));
+    for run in 0..DEFERRED_RUNS {
+        assert!(runs.runs.has_room(), "with {run} runs");
+        assert_eq!(runs.read(&format!("run-{run}"), 600), Admission::Deferred);
+    }
+    assert!(!runs.runs.has_room());
+    runs.apply("large");
+    assert_eq!(runs.runs.first_deferred(0).map(|point| point.offset), Some(1));
+    runs.runs.rewind(0, 1);
+    assert!(runs.runs.has_room(), "those that were left are read");
+    assert_eq!(runs.read_at("run-0", 600, 1), Admission::Queued { was_idle: true });
+    let end = ReadPoint { offset: 2, before: None };
+    runs.runs.skip(0, end);
+    assert!(!runs.runs.has_room(), "new records are not");
+}
+
 #[tokio::test]
 async fn rule_40_the_worker_returns_only_to_runs_that_have_room() {
     let mut runs = Runs::new(1 << 20).await;
