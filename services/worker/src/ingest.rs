@@ -54,7 +54,7 @@ pub use log_identity::log_number;
 use pace::Pace;
 use partition_starts::{FoundStart, PartitionStarts, StartAttempt};
 use progress::Progress;
-use project_cache::ProjectCache;
+use project_cache::{KnownProject, ProjectCache};
 use read_point::ReadPoint;
 use unapplied_age::UnappliedAge;
 use writer_pool::{AppliedTurn, WriterPool};
@@ -84,13 +84,6 @@ impl Default for IngestSettings {
             large_quarantine_bytes: 256 << 20,
         }
     }
-}
-
-/// The project that an entry belongs to.
-enum EntryProject {
-    Active(Project, Arc<str>),
-    /// The entry is dropped, like those of a deleted run.
-    Deleted,
 }
 
 /// Wait before a retry while the log or the store is unavailable.
@@ -428,7 +421,7 @@ impl IngestionWorker {
             let mut entry = Entry { is_after_middle, ..Entry::read(log, number, record) };
             let Some(project) = self.project(&mut entry, stop).await? else { return Ok(()) };
             let position = entry.position;
-            let EntryProject::Active(project, project_name) = project else {
+            let KnownProject::Active(project, project_name) = project else {
                 self.metrics.skipped.inc();
                 if let Some(partition) = self.partitions.get_mut(number).filter(|_| read.is_new) {
                     partition.complete(position);
@@ -457,12 +450,24 @@ impl IngestionWorker {
         &mut self,
         entry: &mut Entry,
         stop: &CancellationToken,
-    ) -> Result<Option<EntryProject>, Error> {
-        if let Some((project, name)) = self.projects.get(&entry.project) {
-            return Ok(Some(EntryProject::Active(project, name)));
-        }
+    ) -> Result<Option<KnownProject>, Error> {
+        let known = match self.projects.get(&entry.project, entry.received_us) {
+            Some(known) => Some(known),
+            None => self.look_up_project(&entry.project, stop).await?,
+        };
+        let Some(KnownProject::Unusable(reason)) = known else { return Ok(known) };
+        let (reason, value, content_type) = (reason.to_string(), entry.raw(), entry.content_type());
+        entry.content = Content::Unreadable { reason, value, content_type };
+        Ok(Some(KnownProject::Active(Project::UNKNOWN, "".into())))
+    }
+
+    async fn look_up_project(
+        &mut self,
+        name: &str,
+        stop: &CancellationToken,
+    ) -> Result<Option<KnownProject>, Error> {
         self.age.set_waiting();
-        let (deps, name) = (&self.deps, &entry.project);
+        let (deps, asked_us) = (&self.deps, self.deps.now_us());
         let found = retry_until_done(stop, &self.heartbeat, "look up a project", || async {
             match project_get(&*deps.store.snapshot().await?, name).await {
                 Err(matyan_store::Error::Corrupt { reason, .. }) => Ok(Err(reason)),
@@ -470,18 +475,16 @@ impl IngestionWorker {
             }
         });
         let Some(found) = found.await? else { return Ok(None) };
-        let reason = match found {
+        let known = match found {
             Ok(Some(listed)) if listed.is_active() => {
-                let (project, name) = self.projects.insert(&entry.project, listed.project.number);
-                return Ok(Some(EntryProject::Active(project, name)));
+                KnownProject::Active(listed.project.number, name.into())
             }
-            Ok(Some(_)) => return Ok(Some(EntryProject::Deleted)),
-            Ok(None) => format!("project `{}` does not exist", entry.project),
-            Err(damage) => format!("project `{}` is damaged: {damage}", entry.project),
+            Ok(Some(_)) => KnownProject::Deleted,
+            Ok(None) => KnownProject::Unusable(format!("project `{name}` does not exist").into()),
+            Err(damage) => KnownProject::Unusable(format!("project `{name}` is damaged: {damage}").into()),
         };
-        let (value, content_type) = (entry.raw(), entry.content_type());
-        entry.content = Content::Unreadable { reason, value, content_type };
-        Ok(Some(EntryProject::Active(Project::UNKNOWN, "".into())))
+        self.projects.insert(name, known.clone(), asked_us);
+        Ok(Some(known))
     }
 
     /// Counts a finished turn, and reports its progress if it was not cut short.

@@ -9,27 +9,52 @@ use tokio::time::Instant;
 /// Time for which a project is not looked up again.
 const MAX_AGE: Duration = Duration::from_secs(30);
 
-pub(super) struct ProjectCache(HashMap<Arc<str>, (Project, Instant)>);
+/// Maximum number of names that are remembered: as many as a server may have projects. Other writers of the
+/// log may use any names.
+const MAX_NAMES: usize = 10_000;
+
+/// What is known about the project of an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum KnownProject {
+    Active(Project, Arc<str>),
+    /// The entry is dropped, like those of a deleted run. No other project ever has this name.
+    Deleted,
+    /// The entry is parked for this reason: the project is damaged, or does not exist.
+    Unusable(Arc<str>),
+}
+
+struct CachedProject {
+    known: KnownProject,
+    found: Instant,
+    /// Time before it was looked up, in microseconds since the Unix epoch.
+    asked_us: i64,
+}
+
+pub(super) struct ProjectCache(HashMap<Arc<str>, CachedProject>);
 
 impl ProjectCache {
     pub(super) fn new() -> Self {
         Self(HashMap::new())
     }
 
-    /// The default project, whose name is empty, always exists.
-    pub(super) fn get(&self, name: &str) -> Option<(Project, Arc<str>)> {
+    /// Looks for the project of an entry that a frontier has received at this time. A project that did not
+    /// exist before may have been created, or repaired, since it was looked up. The default project, whose
+    /// name is empty, always exists.
+    pub(super) fn get(&self, name: &str, received_us: i64) -> Option<KnownProject> {
         if name.is_empty() {
-            return Some((Project::default(), "".into()));
+            return Some(KnownProject::Active(Project::default(), "".into()));
         }
-        let (name, (project, found)) = self.0.get_key_value(name)?;
-        (found.elapsed() < MAX_AGE).then(|| (*project, name.clone()))
+        let CachedProject { known, found, asked_us } = self.0.get(name)?;
+        let is_final = !matches!(known, KnownProject::Unusable(_)) || received_us <= *asked_us;
+        (is_final && found.elapsed() < MAX_AGE).then(|| known.clone())
     }
 
-    pub(super) fn insert(&mut self, name: &str, project: Project) -> (Project, Arc<str>) {
-        self.0.retain(|_, (_, found)| found.elapsed() < MAX_AGE);
-        let name: Arc<str> = name.into();
-        self.0.insert(name.clone(), (project, Instant::now()));
-        (project, name)
+    pub(super) fn insert(&mut self, name: &str, known: KnownProject, asked_us: i64) {
+        self.0.retain(|_, cached| cached.found.elapsed() < MAX_AGE);
+        if self.0.len() >= MAX_NAMES {
+            self.0.clear();
+        }
+        self.0.insert(name.into(), CachedProject { known, found: Instant::now(), asked_us });
     }
 }
 
@@ -37,17 +62,42 @@ impl ProjectCache {
 mod tests {
     use super::*;
 
+    fn active(number: u32, name: &str) -> KnownProject {
+        KnownProject::Active(Project(number), name.into())
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_project_is_looked_up_again_after_a_while() {
         let mut cache = ProjectCache::new();
-        cache.insert("a", Project(1));
+        cache.insert("a", active(1, "a"), 0);
         tokio::time::advance(MAX_AGE / 2).await;
-        cache.insert("b", Project(2));
-        assert_eq!(cache.get("a"), Some((Project(1), "a".into())));
+        cache.insert("b", active(2, "b"), 0);
+        assert_eq!(cache.get("a", 9), Some(active(1, "a")));
         tokio::time::advance(MAX_AGE / 2).await;
-        assert_eq!((cache.get("a"), cache.get("b")), (None, Some((Project(2), "b".into()))));
-        cache.insert("c", Project(3));
+        assert_eq!((cache.get("a", 9), cache.get("b", 9)), (None, Some(active(2, "b"))));
+        cache.insert("c", active(3, "c"), 0);
         assert_eq!(cache.0.len(), 2, "expired ones are dropped");
-        assert_eq!(cache.get(""), Some((Project::default(), "".into())));
+        assert_eq!(cache.get("", 9), Some(active(0, "")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_project_that_does_not_exist_may_be_created() {
+        let mut cache = ProjectCache::new();
+        cache.insert("gone", KnownProject::Deleted, 10);
+        cache.insert("new", KnownProject::Unusable("it does not exist".into()), 10);
+        assert_eq!(cache.get("gone", 99), Some(KnownProject::Deleted));
+        assert_eq!(cache.get("new", 10), Some(KnownProject::Unusable("it does not exist".into())));
+        assert_eq!(cache.get("new", 11), None);
+        tokio::time::advance(MAX_AGE).await;
+        assert_eq!((cache.get("gone", 9), cache.get("new", 9)), (None, None));
+    }
+
+    #[tokio::test]
+    async fn the_number_of_names_is_bounded() {
+        let mut cache = ProjectCache::new();
+        for name in 0..=MAX_NAMES {
+            cache.insert(&name.to_string(), KnownProject::Deleted, 0);
+        }
+        assert!(cache.0.len() <= MAX_NAMES && cache.get(&MAX_NAMES.to_string(), 0).is_some());
     }
 }

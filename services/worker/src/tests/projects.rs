@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU32, Ordering},
+    atomic::{AtomicU32, AtomicUsize, Ordering},
 };
 
 use matyan_blob::layers::{BlobCall, BlobFault, FaultBlobs};
@@ -17,7 +17,9 @@ use matyan_model::{
 };
 use matyan_proto::ingest::v1::{self as pb, event::Kind};
 use matyan_record::control::DeletedRun;
-use matyan_store::{Batch, Scan, Transaction, layers::FenceStore, transact};
+use matyan_store::{
+    Batch, Commit, Key, Scan, Snapshot, Store, Transaction, Value, layers::FenceStore, transact,
+};
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 
@@ -101,6 +103,66 @@ async fn rule_37_projects_are_separate_and_records_of_unknown_projects_are_parke
     assert_eq!(found.unwrap().1.props.run_id, "r");
     assert_eq!(env.rows(P).await, 0, "nothing is written to the default project");
     assert_eq!(env.parked_of_unknown_projects().await, ["project `missing` does not exist"]);
+    worker.stop().await.unwrap();
+}
+
+/// Its records are applied from then on, although the worker has just looked for it in vain.
+#[tokio::test]
+async fn rule_37_a_project_that_did_not_exist_is_created() {
+    let env = TestEnv::new().await;
+    let worker = env.work().await;
+    env.append([of("new", artifact(0)), of("new", artifact(1))]).await;
+    env.applied(0, 1).await;
+    assert_eq!(env.parked_of_unknown_projects().await, ["project `new` does not exist"; 2]);
+    let new = env.create_project("new").await;
+    let mut created = of("new", artifact(2));
+    created.entry.received_us = env.deps.now_us() + 1;
+    env.append([created]).await;
+    env.applied(0, 2).await;
+    let snapshot = env.store().snapshot().await.unwrap();
+    assert!(run_find(&*snapshot, new, &RunId::new("r")).await.unwrap().is_some());
+    worker.stop().await.unwrap();
+}
+
+/// A store that counts the snapshots that are taken.
+struct CountingStore {
+    inner: Arc<dyn Store>,
+    snapshots: AtomicUsize,
+}
+
+#[async_trait::async_trait]
+impl Store for CountingStore {
+    async fn snapshot(&self) -> matyan_store::Result<Box<dyn Snapshot>> {
+        self.snapshots.fetch_add(1, Ordering::Relaxed);
+        self.inner.snapshot().await
+    }
+
+    async fn commit(&self, batch: Batch) -> matyan_store::Result<Commit> {
+        self.inner.commit(batch).await
+    }
+
+    async fn sync(&self) -> matyan_store::Result<()> {
+        self.inner.sync().await
+    }
+
+    async fn changed(&self, key: &Key, seen: Option<&Value>) -> matyan_store::Result<()> {
+        self.inner.changed(key, seen).await
+    }
+}
+
+#[tokio::test]
+async fn rule_40_a_deleted_project_is_not_looked_up_for_each_of_its_records() {
+    let mut env = TestEnv::new().await;
+    env.create_project("gone").await;
+    env.delete_project("gone").await;
+    env.append((0..5_000).map(|at| of("gone", artifact(at)))).await;
+    let store = Arc::new(CountingStore { inner: env.deps.store.clone(), snapshots: AtomicUsize::new(0) });
+    env.deps.store = store.clone();
+    let worker = env.work().await;
+    env.applied(0, 4_999).await;
+    let snapshots = store.snapshots.load(Ordering::Relaxed);
+    assert!(snapshots < 2_500, "{snapshots} snapshots");
+    assert_eq!(worker.metrics.ingestion.skipped.get(), 5_000);
     worker.stop().await.unwrap();
 }
 
