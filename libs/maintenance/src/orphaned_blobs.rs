@@ -196,7 +196,8 @@ impl<'d> OrphanedBlobs<'d> {
         Ok(())
     }
 
-    /// Deletes one blob, unless it was replaced or its run was deleted since the search.
+    /// Deletes one blob, unless it was replaced or its run was deleted since the search. One that a worker
+    /// writes again between the check and the deletion is lost (docs/blobs.md).
     /// Returns whether it was deleted; an inner error says why it could not be.
     async fn delete(
         &self,
