@@ -13,7 +13,7 @@ const MAX_AGE: Duration = Duration::from_secs(30);
 /// log may use any names.
 const MAX_NAMES: usize = 10_000;
 
-/// What is known about the project of an entry.
+/// Answer of a lookup of an entry's project.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum KnownProject {
     Active(Project, Arc<str>),
