@@ -33,6 +33,8 @@ interface SeriesLoad {
 /** Steps of a series to read: those of the view, or the tail of an entry that is stale. */
 interface Part extends Pick<StepView, 'from' | 'to'> {
   entry?: CacheEntry;
+  /** The entry has changed during the read, and does not have what was read. */
+  isLost?: boolean;
 }
 
 /** A load with the parts that the cache does not have. */
@@ -56,7 +58,9 @@ export async function loadSeries(load: SeriesLoad, view: StepView): Promise<void
     missing.set(index, hit && from !== undefined ? { from, to: hit.entry.view.to, entry: hit.entry } : view);
   }
   if (missing.size === 0) return;
+  const parts = [...missing.values()];
   await bucketReads.read({ ...load, view, missing }, `${view.pixels} ${view.hasTimes}`);
+  if (parts.some(({ isLost }) => isLost)) await loadSeries(load, view);
 }
 
 async function readBuckets(all: readonly PartialLoad[], signal: AbortSignal): Promise<void> {
@@ -82,7 +86,7 @@ async function readBuckets(all: readonly PartialLoad[], signal: AbortSignal): Pr
     if (!ref || !one) continue;
     const { part, index, view } = one;
     const data = seriesData(columns);
-    if (part.entry) seriesCache.extend(part.entry, part.from ?? 0, data, changes);
+    if (part.entry) part.isLost = !seriesCache.extend(part.entry, part.from ?? 0, data, changes);
     const entry = part.entry ?? seriesCache.store(ref, view, data, changes);
     one.missing.delete(index);
     if (!one.signal.aborted) one.show(index, entry.data);

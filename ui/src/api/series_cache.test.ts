@@ -174,6 +174,27 @@ test('a series that grows for long is merged, and its bytes are counted', () => 
   expect(entry.data.last.at(-1)).toBe(entry.data.steps.at(-1));
 });
 
+test('two charts that read the same tail lose no point', () => {
+  const cache = new SeriesCache();
+  const entry = cache.store(REF, { pixels: 600 }, series(0, 1_199, 1), cache.changes);
+  cache.markChanged('run');
+  const start = tailStart(entry.data) as number;
+  const before = cache.changes;
+  // The first tail makes the buckets wider, so that the second one begins inside of one.
+  expect(cache.extend(entry, start, series(start, 1_210, 1), before)).toBe(true);
+  expect([entry.data.width, start % 4]).toEqual([4, 3]);
+  cache.markChanged('run');
+  expect(cache.extend(entry, start, series(start, 1_220, 1), cache.changes)).toBe(false);
+  expect([entry.data, entry.isStale]).toEqual([series(0, 1_210, 4), true]);
+  // It is read again from the start of its last bucket.
+  const next = tailStart(entry.data) as number;
+  expect(cache.extend(entry, next, series(next, 1_220, 1), cache.changes)).toBe(true);
+  expect(entry.data).toEqual(extend(series(0, 1_207, 4), 1_208, series(1_208, 1_220, 1)));
+  // The same tail as that of the first chart has nothing new.
+  expect(cache.extend(entry, start, series(start, 1_220, 1), cache.changes)).toBe(true);
+  expect(entry.isStale).toBe(false);
+});
+
 test('the series that was used longest ago leaves first', () => {
   const size = byteSize(series(0, 99, 1));
   const cache = new SeriesCache(2.5 * size);

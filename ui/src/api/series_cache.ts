@@ -124,18 +124,23 @@ export class SeriesCache {
     return entry;
   }
 
-  /** Appends what was read from step `start` on, and merges buckets if there are too many for the view. */
-  extend(entry: CacheEntry, start: number, tail: SeriesData, changes: number): void {
+  /**
+   * Appends what was read from step `start` on, and merges buckets if there are too many for the view. Returns whether
+   * the entry has what was read: another tail may have merged the buckets around `start`, of which half would be lost.
+   */
+  extend(entry: CacheEntry, start: number, tail: SeriesData, changes: number): boolean {
+    if (start % entry.data.width !== 0) return !entry.isStale;
     const key = keyOf(entry.ref);
     const before = byteSize(entry.data);
     entry.data = extend(entry.data, start, tail);
     if (entry.data.steps.length > 2 * entry.view.pixels) entry.data = coarsen(entry.data, entry.view.pixels);
     // Meanwhile it may have left.
-    if (!this.#entries.get(key)?.includes(entry)) return;
+    if (!this.#entries.get(key)?.includes(entry)) return true;
     this.#bytes += byteSize(entry.data) - before;
     entry.isStale = false;
     this.#catchUp(entry, changes);
     this.#evict(key);
+    return true;
   }
 
   #add(change: Change): void {
