@@ -110,8 +110,27 @@ test('an expired position makes pages read everything again', async () => {
   await settled();
   browser.send(new ConnectError('expired', Code.OutOfRange));
   await settled();
-  expect(seen.some(({ kind }) => kind === 'reset')).toBe(true);
+  // Not before the next stream has begun: changes between would be missed.
+  expect(seen.slice(2)).toEqual([
+    { kind: 'state', state: 'lost' },
+    { kind: 'reset' },
+    { kind: 'state', state: 'live' },
+  ]);
   expect(browser.opened.at(-1)).toEqual(new Uint8Array());
+});
+
+test('a stream that ended before its first change makes pages read everything again', async () => {
+  const browser = new Browser();
+  const tabs = [browser.tab(), browser.tab()];
+  await settled();
+  expect(tabs[0]?.seen).toEqual([{ kind: 'state', state: 'live' }]);
+  browser.send(new ConnectError('down', Code.Unavailable));
+  await settled();
+  for (const { seen } of tabs) expect(seen.at(-2)).toEqual({ kind: 'reset' });
+  // The next tab continues without a position, too.
+  browser.closeLeader();
+  await settled();
+  expect(tabs[1]?.seen.filter(({ kind }) => kind === 'reset').length).toBe(2);
 });
 
 test('a lease belongs to one tab until it expires or is released', () => {

@@ -38,6 +38,7 @@ export class LiveRuns {
   #state: LiveState = 'connecting';
   #resume = new Uint8Array();
   #leads = false;
+  #wasLive = false;
   #started = false;
 
   constructor(readonly deps: () => LiveDeps) {}
@@ -64,6 +65,7 @@ export class LiveRuns {
       return;
     }
     if (message.kind === 'state') this.#state = message.state;
+    this.#wasLive ||= this.#state === 'live';
     // The next tab to lead continues where the last message ended.
     if (message.kind === 'changes') this.#resume = new Uint8Array(message.resume);
     if (message.kind === 'reset') this.#resume = new Uint8Array();
@@ -82,6 +84,8 @@ export class LiveRuns {
       try {
         const onOpen = (): void => {
           retryMs = FIRST_RETRY_MS;
+          // Changes between the stream before and this one are not known.
+          if (this.#wasLive && this.#resume.length === 0) this.#send({ kind: 'reset' }, deps);
           this.#send({ kind: 'state', state: 'live' }, deps);
         };
         for await (const response of deps.watch(this.#resume, signal, onOpen)) {
@@ -91,7 +95,7 @@ export class LiveRuns {
         }
       } catch (error) {
         const isExpired = error instanceof ConnectError && error.code === Code.OutOfRange;
-        if (isExpired) this.#send({ kind: 'reset' }, deps);
+        if (isExpired) this.#resume = new Uint8Array();
       }
       if (signal.aborted) break;
       this.#send({ kind: 'state', state: 'lost' }, deps);
