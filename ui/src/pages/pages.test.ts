@@ -1,6 +1,7 @@
 import { create } from '@bufbuild/protobuf';
 import { expect, test } from 'vitest';
 
+import { encodeCbor } from '../api/cbor_writer.ts';
 import { csvNumber } from '../format/csv.ts';
 import { RunSchema, SeriesInfoSchema, type SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
 import { GroupOrder, MetricValue, SortField } from '../gen/matyan/search/v1/search_pb.ts';
@@ -167,6 +168,22 @@ test('a comparison has a row for each value, and knows which are equal', () => {
     ['m.a', 'x', 1, false],
     ['e', undefined, {}, false],
     ['lr', 2, undefined, false],
+  ]);
+});
+
+test('rows of a comparison with equal titles are not mixed up', () => {
+  const contexts = ['{"subset":"val"}', '{"split":"val"}', '{"subset":"train"}', ''];
+  const run = create(RunSchema, {
+    params: encodeCbor({ 'a.b': 1, a: { b: 2 } }),
+    series: contexts.map((context, last) => ({ name: 'loss', context, last })),
+  });
+  expect(compareRows([run, run]).map(({ title, values }) => [title, values[0]])).toEqual([
+    ['loss {"subset":"val"}', 0],
+    ['loss {"split":"val"}', 1],
+    ['loss train', 2],
+    ['loss', 3],
+    ['a.b', 1],
+    ['a.b', 2],
   ]);
 });
 

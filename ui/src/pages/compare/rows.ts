@@ -1,18 +1,21 @@
 /** The rows of a comparison: params and last values of metrics, side by side for some runs. */
 import { decodeMap, type CborValue } from '../../api/cbor.ts';
-import { metricTitle, SYSTEM_PREFIX } from '../../format/context.ts';
+import { groupBy } from '../../collections.ts';
+import { metricTitle, plainContext, SYSTEM_PREFIX } from '../../format/context.ts';
 import { importance, isLowerBetter } from '../../format/importance.ts';
 import { comparable, isNumber, plainText } from '../../format/value.ts';
-import type { Run } from '../../gen/matyan/runs/v1/run_pb.ts';
-import { paramRows } from '../run/param_rows.ts';
+import type { Run, SeriesInfo } from '../../gen/matyan/runs/v1/run_pb.ts';
+import { paramRows, type ParamRow } from '../run/param_rows.ts';
 
 /** Runs of a query that are compared; ids in the URL may be more. */
 export const MAX_FOUND = 50;
 
 export interface CompareRow {
-  /** Distinguishes a metric from a param with the same title. */
+  /** Differs also where titles are equal. */
   id: string;
   title: string;
+  /** Name of a metric. */
+  name?: string;
   /** One for each run; undefined: the run has none. */
   values: (CborValue | undefined)[];
   isEqual: boolean;
@@ -22,35 +25,43 @@ export interface CompareRow {
   best?: CborValue | undefined;
 }
 
+/** The value of a run in a row. Only metrics have a name. */
+interface Cell extends Pick<CompareRow, 'id' | 'title' | 'name'> {
+  value: CborValue | undefined;
+}
+
 /** Results, params, other metrics, and then the load of the machine. */
 export function compareRows(runs: readonly Run[]): CompareRow[] {
-  const leaves = (run: Run) => paramRows(decodeMap(run.params)).filter(({ isGroup }) => !isGroup);
-  const params = table(runs, run => leaves(run).map(({ path, value }) => [path, value])).map(row =>
-    compared('param', ...row),
-  );
-  const names = new Map<string, string>();
-  const metrics = table(runs, ({ series }) =>
-    series.map(({ name, context, last }): [string, CborValue | undefined] => {
-      const title = metricTitle(name, context);
-      names.set(title, name);
-      return [title, last];
-    }),
-  ).map(([title, values]) => compared('metric', title, values, isLowerBetter(names.get(title) ?? '')));
-  const rank = ({ title }: CompareRow): number => importance(names.get(title) ?? '', title);
+  const params = table(runs, run => paramRows(decodeMap(run.params)).flatMap(paramCell));
+  const metrics = table(runs, ({ series }) => series.map(metricCell));
+  const rank = ({ name = '', title }: CompareRow): number => importance(name, title);
   metrics.sort((a, b) => rank(b) - rank(a));
-  const isSystem = ({ title }: CompareRow): boolean => names.get(title)?.startsWith(SYSTEM_PREFIX) ?? false;
+  // Contexts that differ only in their keys are shown with them.
+  for (const same of groupBy(metrics, ({ title }) => title).values())
+    if (same.length > 1) for (const row of same) row.title = row.id.replace('metric:', '');
+  const isSystem = ({ name }: CompareRow): boolean => name?.startsWith(SYSTEM_PREFIX) ?? false;
   const own = metrics.filter(row => !isSystem(row));
   const results = own.filter(({ isLower }) => isLower !== undefined);
   return [...results, ...params, ...own.filter(row => !results.includes(row)), ...metrics.filter(isSystem)];
 }
 
-function compared(kind: string, title: string, values: CompareRow['values'], isLower?: boolean): CompareRow {
+function paramCell({ path, segments, isGroup, value }: ParamRow): Cell[] {
+  return isGroup ? [] : [{ id: `param:${JSON.stringify(segments)}`, title: path, value }];
+}
+
+function metricCell({ name, context, last: value }: SeriesInfo): Cell {
+  const id = `metric:${name} ${plainContext(context)}`;
+  return { id, title: metricTitle(name, context), name, value };
+}
+
+function compared({ value: _, ...cell }: Cell, values: CompareRow['values']): CompareRow {
   const [first, ...others] = values.map(comparable);
   const isEqual = others.every(other => other === first);
   const numbers = values.filter(value => typeof value === 'number' && !Number.isNaN(value)) as number[];
+  const isLower = isLowerBetter(cell.name ?? '');
   const hasBest = !isEqual && isLower !== undefined && numbers.length > 1;
   const best = isLower ? Math.min(...numbers) : Math.max(...numbers);
-  return { id: `${kind}:${title}`, title, values, isEqual, isLower, ...(hasBest && { best }) };
+  return { ...cell, values, isEqual, isLower, ...(hasBest && { best }) };
 }
 
 /** Indexes of the runs in the order of a row: the best number or the first text first, runs without a value last. */
@@ -65,18 +76,12 @@ export function bestFirst({ values, isLower }: CompareRow): number[] {
   });
 }
 
-/** Values by title, in order of first appearance. */
-function table(
-  runs: readonly Run[],
-  valuesOf: (run: Run) => [title: string, value: CborValue | undefined][],
-): [string, (CborValue | undefined)[]][] {
-  const rows = new Map<string, (CborValue | undefined)[]>();
-  for (const [at, run] of runs.entries()) {
-    for (const [title, value] of valuesOf(run)) {
-      const row = rows.get(title) ?? runs.map(() => undefined);
-      row[at] = value;
-      rows.set(title, row);
-    }
-  }
-  return [...rows];
+/** Rows in order of first appearance. */
+function table(runs: readonly Run[], cellsOf: (run: Run) => Cell[]): CompareRow[] {
+  const cells = runs.flatMap((run, at) => cellsOf(run).map(cell => ({ cell, at })));
+  return [...groupBy(cells, ({ cell }) => cell.id).values()].map(own => {
+    const values = runs.map((): CborValue | undefined => undefined);
+    for (const { cell, at } of own) values[at] = cell.value;
+    return compared((own[0] as (typeof own)[0]).cell, values);
+  });
 }
