@@ -120,6 +120,23 @@ test('all runs and ranges are selected without loading them', async () => {
       async () =>
         (await page.textContent('.notice button:has-text("Compare")'))?.replace(/\D/g, '') === '1000',
     );
+    // A run that arrives moves the rows between those that are shown, which the next range would select.
+    await page.click('button:text-is("Clear")');
+    await last.click();
+    await page.locator('.scroller').evaluate(element => (element.scrollTop = 0));
+    await page.waitForSelector('.window .name a:text-is("many 0000")');
+    const events = [
+      { kind: { case: 'createRun' as const, value: {} } },
+      { kind: { case: 'setRunProperty' as const, value: { name: 'many 0500 too' } } },
+    ];
+    await publish(site.server, 'another0000000000000000a', events);
+    await page.waitForSelector('button:text-is("1 new run")');
+    await page
+      .locator('.window [role=row] input')
+      .nth(3)
+      .click({ modifiers: ['Shift'] });
+    await page.getByText('The rows have moved, because runs came or left.').waitFor();
+    await page.getByText('1 selected').waitFor();
   });
 });
 

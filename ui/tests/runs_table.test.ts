@@ -5,7 +5,7 @@ import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
 import { SeriesService } from '../src/gen/matyan/series/v1/series_pb.ts';
-import { eventually, findings, Site } from './harness.ts';
+import { eventually, findings, held, Site, Visit } from './harness.ts';
 
 let site: Site;
 beforeAll(async () => void (site = await Site.open()));
@@ -117,6 +117,63 @@ test('the usual columns come back by a reset and by going back', async () => {
     await page.click('dialog button:text-is("Reset")');
     await eventually('it is back again', isUsual);
   });
+});
+
+test('two columns that are hidden in quick succession both go', async () => {
+  await site.visit(`/runs?q=${SWEEP}`, async ({ page }) => {
+    await page.waitForSelector('.window .name a');
+    const release = await held(page, 'SearchService/Runs');
+    for (const column of ['Status', 'Created']) {
+      await page.focus(`button[aria-label="Column ${column}"]`);
+      await page.keyboard.press('Enter');
+      await page.click('[role=menuitem]:text-is("Hide"):visible');
+    }
+    await release();
+    await eventually('both are hidden', async () => {
+      const shown = await titles(page);
+      return !shown.includes('Status') && !shown.includes('Created');
+    });
+  });
+});
+
+test('a range selects the rows that are shown, whatever came meanwhile', async () => {
+  await site.visit('/runs', async visit => {
+    const { page } = visit;
+    await select(page, [0]);
+    const shown = (await page.locator('.window .name a').allTextContents()).slice(0, 3);
+    const id = await site.project.start('came meanwhile');
+    await page.waitForSelector('button:text-is("1 new run")');
+    await page
+      .locator('.window [role=row] input')
+      .nth(2)
+      .click({ modifiers: ['Shift'] });
+    await page.getByText('3 selected').waitFor();
+    // Those that another query does not find are exported too.
+    await page.evaluate(path => history.pushState({}, '', path), `/runs?q=run.hash == "${id}"`);
+    await page.evaluate(() => dispatchEvent(new PopStateEvent('popstate')));
+    await page.waitForSelector('.window .name a:text-is("came meanwhile")');
+    const waiting = page.waitForEvent('download');
+    await act(page, 'Export as CSV');
+    const lines = (await readFile(await (await waiting).path(), 'utf8')).trim().split('\n');
+    const names = lines.slice(1).map(line => line.split(',')[1]);
+    expect(names).toEqual(shown);
+  });
+});
+
+test('values that could not be read again are read later', async () => {
+  const open = await Visit.open(site.browser, site.server, '/runs');
+  const { page } = open;
+  const live = page.locator('.window [role=row]', { hasText: 'live' }).first();
+  await live.waitFor();
+  let refused = 0;
+  await page.route('**/*.RunService/BatchGet', route =>
+    refused++ === 0 ? route.fulfill({ status: 503 }) : route.continue(),
+  );
+  await site.project.track(12.345);
+  await eventually('a refresh fails', () => refused > 0);
+  // Nothing else changes.
+  await page.getByText('12.345').first().waitFor();
+  await page.context().close();
 });
 
 test('results are in view on a small screen', async () => {

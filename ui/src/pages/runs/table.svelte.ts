@@ -32,6 +32,8 @@ export interface TableSearch {
 const GROUPS_AT_A_TIME = 1_000;
 /** Values of active runs are read again at most this often. */
 const REFRESH_MS = 1_000;
+/** Pause after a refresh that failed. */
+const RETRY_MS = 5_000;
 
 export class RunsTable {
   sections = $state.raw<readonly Section[]>([]);
@@ -58,6 +60,7 @@ export class RunsTable {
   #first = new Map<string, string>();
   #changed = new Set<string>();
   #isCountStale = false;
+  #isStopped = false;
   #refreshTimer: ReturnType<typeof setTimeout> | undefined;
 
   async search(wanted: TableSearch, signal: AbortSignal): Promise<void> {
@@ -167,10 +170,19 @@ export class RunsTable {
     return Selection.all(this.#wanted.query, this.#wanted.sort);
   }
 
+  /** Ids of rows as they are shown. Where some have not been read, runs that came or left meanwhile are an error. */
   async ids(section: Section, first: number, limit: number): Promise<string[]> {
-    const { query, sort } = this.#wanted;
-    const part = { group: section.token, position: BigInt(first), limit };
-    return (await findRuns(query, { sort: sortFor(sort), idsOnly: true, ...part }, this.#signal)).ids;
+    const shown = Array.from({ length: limit }, (_, at) => section.pages.row(first + at)?.run.runId);
+    if (!shown.includes(undefined)) return shown as string[];
+    const { query, sort } = section.search;
+    const part = { group: section.token, position: BigInt(first), limit, count: true };
+    const request = { sort: sortFor(sort), idsOnly: true, ...part };
+    const { ids, count } = await findRuns(query, request, this.#signal);
+    const isSame = shown.every((id, at) => id === undefined || id === ids[at]);
+    if (isSame && count === section.count) return ids;
+    section.pages.expire();
+    this.#scheduleRefresh();
+    throw new Error('The rows have moved, because runs came or left. Select them again.');
   }
 
   async pin(ids: readonly string[], signal?: AbortSignal): Promise<void> {
@@ -201,13 +213,14 @@ export class RunsTable {
   }
 
   stop(): void {
+    this.#isStopped = true;
     clearTimeout(this.#refreshTimer);
     this.#view = [new TableRows([], new Set()), 0, 0];
     for (const { pages } of this.sections) pages.clear();
   }
 
-  #scheduleRefresh(): void {
-    this.#refreshTimer ??= setTimeout(() => void this.#refresh(), REFRESH_MS);
+  #scheduleRefresh(ms = REFRESH_MS): void {
+    if (!this.#isStopped) this.#refreshTimer ??= setTimeout(() => void this.#refresh(), ms);
   }
 
   async #refresh(): Promise<void> {
@@ -215,14 +228,19 @@ export class RunsTable {
     const [rows, first, end] = this.#view;
     const shown = Array.from({ length: end - first }, (_, at) => rows.run(first + at)?.run.runId ?? '');
     const ids = [...new Set([...shown, ...this.pinned.keys()])].filter(id => this.#changed.delete(id));
+    const isCountStale = this.#isCountStale;
+    this.#isCountStale = false;
     try {
       const read = await this.read(ids, Urgency.Refresh);
       const newer = new Map(read.flatMap(row => (row ? [[row.run.runId, row]] : [])));
       this.#update(row => newer.get(row.run.runId) ?? row);
       this.pinned = new Map([...this.pinned].map(([id, row]) => [id, newer.get(id) ?? row]));
-      if (this.#isCountStale || this.#wanted.by.length > 0) await this.#recount();
+      if (isCountStale || this.#wanted.by.length > 0) await this.#recount();
     } catch {
-      // The connection is lost, as the foot of the page says; the next change tries again.
+      // The connection is lost, as the foot of the page says, or a new search has begun.
+      for (const id of ids) this.#changed.add(id);
+      this.#isCountStale ||= isCountStale;
+      this.#scheduleRefresh(RETRY_MS);
     }
     this.#view[0].show(this.#view[1], this.#view[2]);
   }
@@ -231,7 +249,6 @@ export class RunsTable {
   async #recount(): Promise<void> {
     const [wanted, sections] = [this.#wanted, this.sections];
     const isGrouped = wanted.by.length > 0;
-    this.#isCountStale = false;
     if (isGrouped) await this.#readGroups(wanted, this.columns, sections, this.#signal);
     const request = { limit: 1, idsOnly: true, count: true };
     const { count } = isGrouped ? this : await findRuns(wanted.query, request, this.#signal, Urgency.Refresh);
