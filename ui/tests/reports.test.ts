@@ -1,6 +1,9 @@
 /** Reports, as a person writes and shares them. */
+import { createClient } from '@connectrpc/connect';
+import { createGrpcWebTransport } from '@connectrpc/connect-web';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
+import { ReportService } from '../src/gen/matyan/reports/v1/reports_pb.ts';
 import { eventually, findings, Site } from './harness.ts';
 
 let site: Site;
@@ -48,4 +51,48 @@ test.each(['light', 'dark'] as const)('a report is written, and shows live chart
     },
     { theme },
   );
+});
+
+test('neither a link nor another author loses the text of a report', async () => {
+  await site.visit('/reports', async ({ page, base }) => {
+    await page.getByRole('button', { name: 'New report' }).click();
+    const text = page.getByRole('textbox', { name: 'Text of the report, as Markdown' });
+    await text.fill('a draft');
+    const questions: string[] = [];
+    page.on('dialog', dialog => {
+      questions.push(dialog.message());
+      void (questions.length > 2 ? dialog.accept() : dialog.dismiss());
+    });
+    const path = new URL(page.url()).pathname;
+    await page.getByRole('link', { name: 'Back to the reports' }).click();
+    await page.goBack();
+    await eventually('both are asked about', () => questions.length === 2);
+    expect([new URL(page.url()).pathname, await text.inputValue()]).toEqual([path, 'a draft']);
+    const save = async (): Promise<void> => {
+      await page.keyboard.press('Control+s');
+      await page.getByText('The report is saved.').first().waitFor();
+    };
+    await save();
+    const reports = createClient(ReportService, createGrpcWebTransport({ baseUrl: base }));
+    const write = (code: string): Promise<unknown> => reports.update({ id: path.split('/').at(-1)!, code });
+    await write('theirs');
+    await text.fill('mine');
+    await page.keyboard.press('Control+s');
+    await page.getByText('Somebody else has saved this report meanwhile.').waitFor();
+    expect(await findings(page)).toEqual([]);
+    await page.getByRole('button', { name: 'Discard mine' }).click();
+    await eventually('theirs is shown', async () => (await text.inputValue()) === 'theirs');
+    await write('theirs, again');
+    await text.fill('mine, again');
+    await page.keyboard.press('Control+s');
+    await page.getByRole('button', { name: 'Replace it by mine' }).click();
+    await page.getByRole('button', { name: 'Save', exact: true, disabled: true }).waitFor();
+    await page.reload();
+    await eventually('mine is saved', async () => (await text.inputValue()) === 'mine, again');
+    expect(questions.length).toBe(2);
+    await text.fill('not wanted');
+    await page.getByRole('link', { name: 'Back to the reports' }).click();
+    await page.getByRole('heading', { name: 'Reports' }).waitFor();
+    expect(questions.length).toBe(3);
+  });
 });

@@ -10,11 +10,14 @@ export type DocumentKind = 'dashboards' | 'reports';
 
 export interface OpenDocument {
   name: string;
+  /** Time of the last change, so that no later one is overwritten. */
+  updatedUs: bigint;
   /** Of a report: Markdown. */
   code: string;
   /** Of a dashboard: the app with its panels, and their state; undefined if another program saved it. */
   appId: string;
   state: { [key: string]: CborValue } | undefined;
+  appUpdatedUs: bigint;
 }
 
 const TYPE = 'dashboard';
@@ -25,16 +28,18 @@ export async function readDocument(
   id: string,
   signal?: AbortSignal,
 ): Promise<OpenDocument> {
-  const none = { code: '', appId: '', state: undefined };
+  const none = { updatedUs: 0n, code: '', appId: '', state: undefined, appUpdatedUs: 0n };
   if (kind === 'reports') {
     const { report } = await unary(reports.get, { id }, signal);
-    return { ...none, name: report?.name ?? '', code: report?.code ?? '' };
+    const { name = '', code = '', updatedUs = 0n } = report ?? {};
+    return { ...none, name, code, updatedUs };
   }
   const { dashboard } = await unary(dashboards.get, { id }, signal);
-  const { name = '', appId = '' } = dashboard ?? {};
-  if (dashboard?.appType !== TYPE) return { ...none, name };
+  const { name = '', appId = '', updatedUs = 0n } = dashboard ?? {};
+  if (dashboard?.appType !== TYPE) return { ...none, name, updatedUs };
   const { app } = await unary(apps.get, { id: appId }, signal);
-  return { ...none, name, appId, state: app && decodeMap(app.state) };
+  const state = app && decodeMap(app.state);
+  return { ...none, name, updatedUs, appId, state, appUpdatedUs: app?.updatedUs ?? 0n };
 }
 
 export async function createDocument(kind: DocumentKind, name: string, code: string): Promise<string> {
@@ -43,20 +48,28 @@ export async function createDocument(kind: DocumentKind, name: string, code: str
   return (await unary(dashboards.create, { name, appId: app?.id ?? '' })).dashboard?.id ?? '';
 }
 
+/** Fails if somebody else has changed it since. Returns what has changed. */
 export async function updateDocument(
   kind: DocumentKind,
   id: string,
-  change: { name?: string; code?: string },
-): Promise<void> {
-  await (kind === 'reports'
-    ? unary(reports.update, { id, ...change })
-    : unary(dashboards.update, { id, name: change.name }));
+  { updatedUs: ifUpdatedUs }: OpenDocument,
+  change: Partial<Pick<OpenDocument, 'name' | 'code'>>,
+): Promise<Partial<OpenDocument>> {
+  const updated =
+    kind === 'reports'
+      ? (await unary(reports.update, { id, ...change, ifUpdatedUs })).report
+      : (await unary(dashboards.update, { id, ...change, ifUpdatedUs })).dashboard;
+  return { ...change, updatedUs: updated?.updatedUs ?? 0n };
 }
 
 export async function deleteDocument(kind: DocumentKind, id: string): Promise<void> {
   await (kind === 'reports' ? unary(reports.delete, { id }) : unary(dashboards.delete, { id }));
 }
 
-export function savePanels(appId: string, panels: CborState[]): Promise<unknown> {
-  return unary(apps.update, { id: appId, state: encodeCbor({ panels }) });
+export async function savePanels(
+  { appId: id, appUpdatedUs: ifUpdatedUs }: OpenDocument,
+  panels: CborState[],
+): Promise<Partial<OpenDocument>> {
+  const { app } = await unary(apps.update, { id, state: encodeCbor({ panels }), ifUpdatedUs });
+  return { appUpdatedUs: app?.updatedUs ?? 0n };
 }

@@ -25,6 +25,8 @@ const SETTLE_MS = 1_000;
 class Page {
   /** Undefined if no page has this path. */
   open = $state.raw<OpenPage | undefined>(globalThis.location && read());
+  /** The question before this page is left and loses something; empty: it does not. */
+  unsaved = '';
 }
 
 export const page = new Page();
@@ -59,12 +61,24 @@ export function href<S extends Schema>(
 
 export function navigate(url: string, { replace } = { replace: false }): void {
   if (url === location.pathname + (page.open?.query ?? location.search)) return;
+  if (!mayLeave(url)) return;
   if (replace) history.replaceState(null, '', url);
   else history.pushState(null, '', url);
   if (isShortened()) void restore();
   else page.open = read();
   clearTimeout(shortening);
   shortening = setTimeout(() => void shorten(), SETTLE_MS);
+}
+
+function pathOf(open: OpenPage | undefined): string {
+  return open ? href(open.route.name, open.params) : location.pathname;
+}
+
+function mayLeave(url: string): boolean {
+  const isSame = new URL(url, location.href).pathname === pathOf(page.open);
+  if (!isSame && page.unsaved && !confirm(page.unsaved)) return false;
+  if (!isSame) page.unsaved = '';
+  return true;
 }
 
 let shortening: ReturnType<typeof setTimeout> | undefined;
@@ -99,7 +113,8 @@ export async function restore(): Promise<void> {
 
 /** Shows the page of the address, which going back has changed. */
 export function reopen(): void {
-  page.open = read();
+  if (mayLeave(location.href)) page.open = read();
+  else history.pushState(null, '', pathOf(page.open) + (page.open?.query ?? ''));
 }
 
 /** Opens a link of this page without loading it again. */
