@@ -35,8 +35,10 @@ export class TerminalLog {
     // The last line may have grown, as a progress bar does.
     const range = known === 0 ? { tail: 1 } : { start: known - 1, stop: known - 1 + MAX_TAIL };
     const { lines, lastStep } = await readLines(this.runId, range, Urgency.Refresh, signal);
-    if (known > 0 && lastStep + 1 > known + MAX_TAIL - 1) this.pages.clear();
-    else for (const { step, text } of lines) this.pages.set(Number(step), spans(text));
+    if (known > 0 && lastStep + 1 > known + MAX_TAIL - 1) {
+      this.pages.clear();
+      this.#newest = undefined;
+    } else for (const { step, text } of lines) this.pages.set(Number(step), spans(text));
     for (const line of lines) this.#newest?.set(...searchable(line));
     if ((this.#newest?.size ?? 0) > 2 * PIECE_LINES) this.#newest = undefined;
     this.count = Math.max(known, lastStep + 1);
