@@ -356,7 +356,7 @@ export async function go(page: Page, path: string, ready: string): Promise<void>
 export async function held(page: Page, method: string): Promise<() => Promise<void>> {
   let release = (): void => {};
   const released = new Promise<void>(resolve => (release = resolve));
-  const address = `**/*/${method}`;
+  const address = `**/*.${method}`;
   await page.route(address, async route => {
     await released;
     await route.continue();
@@ -365,6 +365,18 @@ export async function held(page: Page, method: string): Promise<() => Promise<vo
     release();
     await page.unroute(address);
   };
+}
+
+/** Calls `make`, and waits until the page has been told of a change since. */
+export async function toldOf(page: Page, make: () => Promise<unknown>): Promise<void> {
+  await page.evaluate(() => {
+    const told = new Promise<void>(done => {
+      new BroadcastChannel('matyan-live /').onmessage = ({ data }) => data.kind === 'changes' && done();
+    });
+    Object.assign(globalThis, { told });
+  });
+  await make();
+  await page.evaluate(() => (globalThis as unknown as { told: Promise<void> }).told);
 }
 
 /** What axe finds on the page. */

@@ -2,7 +2,7 @@
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
-import { eventually, findings, Project, Server, Site, Visit } from './harness.ts';
+import { eventually, findings, go, Project, Server, Site, Visit } from './harness.ts';
 
 let site: Site;
 beforeAll(async () => void (site = await Site.open()));
@@ -246,4 +246,23 @@ test('a grid of large images transfers reduced ones, and the viewer shows the wh
   const others = (await read()).map(([path]) => path).slice(grid.length);
   expect(others.map(path => path.includes('thumbnail'))).toEqual([false]);
   await visit.close();
+});
+
+test('an image that could not be read is read again on request', async () => {
+  const visit = await Visit.open(site.browser, site.server, '/');
+  const { page } = visit;
+  let refused = 0;
+  await page.route('**/payloads/**', route =>
+    refused++ === 0 ? route.fulfill({ status: 503 }) : route.continue(),
+  );
+  await go(page, '/media', 'button:text-is("Retry")');
+  expect(await findings(page)).toEqual([]);
+  const others = await page.locator('canvas[data-drawn]').count();
+  await page.getByRole('button', { name: 'Retry' }).click();
+  await eventually(
+    'the image is shown',
+    async () => (await page.locator('canvas[data-drawn]').count()) > others,
+  );
+  expect(await page.getByRole('button', { name: 'Retry' }).count()).toBe(0);
+  await page.context().close();
 });

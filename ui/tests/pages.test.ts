@@ -570,6 +570,23 @@ test('the page continues after the server was away', async () => {
   await open.page.context().close();
 });
 
+test('what could not be read is read again after the server was away', async () => {
+  const open = await Visit.open(browser, server, '/compare');
+  const { page } = open;
+  await page.waitForSelector('.stream:has-text("Live")');
+  await server.stop();
+  await page.waitForSelector('.stream:has-text("Offline")');
+  await page.evaluate(() => {
+    history.pushState({}, '', '/compare?q="sweep" in run.name');
+    dispatchEvent(new PopStateEvent('popstate'));
+  });
+  await page.waitForSelector('[role=alert] button:has-text("Retry")');
+  await server.run();
+  await page.waitForSelector('[role=alert]', { state: 'detached' });
+  await page.getByRole('link', { name: 'resnet50 sweep 01' }).waitFor();
+  await page.context().close();
+});
+
 test('charts are read again as soon as the server is back, and an edit waits for the reader', async () => {
   const open = await Visit.open(browser, server, `/runs/${runs.hashes[0]}`);
   const { page } = open;

@@ -26,7 +26,7 @@ function aborted(page: Page): Promise<Request> {
 test('keys wait for the list that is being read, and so does what is typed after them', async () => {
   await site.visit('/runs', async ({ page }) => {
     await page.waitForSelector('[role=row] a');
-    const complete = await held(page, 'Complete');
+    const complete = await held(page, 'SearchService/Complete');
     await page.keyboard.press('/');
     const asked = page.waitForRequest(/Complete$/);
     await page.keyboard.type('optim');
@@ -37,7 +37,7 @@ test('keys wait for the list that is being read, and so does what is typed after
     await complete();
     await holds(page, 'run.hparams.optimizer == ');
     await eventually('its values are found', async () => (await options(page)).includes('"adam"'));
-    const values = await held(page, 'Complete');
+    const values = await held(page, 'SearchService/Complete');
     const askedAgain = page.waitForRequest(/Complete$/);
     await page.keyboard.type('"l');
     await askedAgain;
@@ -58,7 +58,7 @@ test('one list is read at a time, and the one in view stays until the next', asy
     await eventually('the param is found', async () =>
       (await options(page)).includes('run.hparams.optimizer'),
     );
-    const complete = await held(page, 'Complete');
+    const complete = await held(page, 'SearchService/Complete');
     const first = page.waitForRequest(/Complete$/);
     await page.keyboard.type('i');
     await first;
@@ -98,7 +98,7 @@ test('a query is written and searched while nothing can be completed', async () 
 test('without anything to complete, Tab leaves the field when the list was read', async () => {
   await site.visit('/runs', async ({ page }) => {
     await page.waitForSelector('[role=row] a');
-    const complete = await held(page, 'Complete');
+    const complete = await held(page, 'SearchService/Complete');
     await page.keyboard.press('/');
     const asked = page.waitForRequest(/Complete$/);
     await page.keyboard.type('nothingsuch');
@@ -257,7 +257,7 @@ test('members are completed level by level, and metrics by name and context', as
 test('a list that is read while Escape is pressed stays closed', async () => {
   await site.visit('/runs', async ({ page }) => {
     await page.waitForSelector('[role=row] a');
-    const complete = await held(page, 'Complete');
+    const complete = await held(page, 'SearchService/Complete');
     const asked = page.waitForRequest(/Complete$/);
     await page.keyboard.press('/');
     await asked;

@@ -10,7 +10,7 @@ import {
   SeriesService,
   type BucketsRequest,
 } from '../src/gen/matyan/series/v1/series_pb.ts';
-import { eventually, findings, go, held, publish, Site } from './harness.ts';
+import { eventually, findings, go, held, publish, Site, toldOf } from './harness.ts';
 
 let site: Site;
 beforeAll(async () => void (site = await Site.open()));
@@ -96,7 +96,81 @@ test('all lines of a long terminal are searched on request, and the search can b
     await page.fill('input[aria-label="Search lines"]', 'hay');
     await says('1 of 20 000 in the newest 20 000 lines');
     expect(await search.count()).toBe(0);
+    // Lines that come later are searched, also if they are too many to be read one by one.
+    await page.fill('input[aria-label="Search lines"]', 'NEEDLE');
+    await says('No match in the newest 20 000 lines');
+    const more = (first: number, count: number): Promise<void> => {
+      const lines = Array.from({ length: count }, (_, at) => first + at).map(step => {
+        const text = step % 5_000 === 4_000 ? 'a late needle' : line(step);
+        return { kind: { case: 'logTerminalLine' as const, value: { line: text, step: BigInt(step) } } };
+      });
+      return publish(site.server, id, lines);
+    };
+    await more(count, 5_000);
+    await page.getByText('70 000 lines').waitFor();
+    await says('1 of 1 in the newest 25 000 lines');
+    await more(74_000, 1);
+    await says('1 of 2 in the newest 29 001 lines');
   });
+});
+
+test('a name that is changed back elsewhere is shown', async () => {
+  const id = site.runs.hashes[11]!;
+  await site.visit(`/runs/${id}`, async ({ page }) => {
+    const name = page.getByRole('button', { name: /^Name of the run/ });
+    const before = (await name.textContent())!.trim();
+    await page.waitForSelector('.stream:has-text("Live")');
+    await toldOf(page, async () => {
+      await name.click();
+      await page.keyboard.type('another name');
+      await page.keyboard.press('Enter');
+      await name.filter({ hasText: 'another name' }).waitFor();
+    });
+    await publish(site.server, id, [{ kind: { case: 'setRunProperty', value: { name: before } } }]);
+    await name.filter({ hasText: before }).waitFor();
+  });
+});
+
+test('a chart is not kept from reading by points that arrive', async () => {
+  await site.visit(`/runs/${site.runs.live}?m=loss`, async visit => {
+    const { page } = visit;
+    const reads = (): number => visit.calls.filter(call => call === 'SeriesService/Buckets').length;
+    await page.waitForSelector('canvas.base[data-series="1"]');
+    await page.waitForSelector('.stream:has-text("Live")');
+    const release = await held(page, 'SeriesService/Buckets');
+    await visit.quiet();
+    const before = reads();
+    await site.project.track(20.5);
+    await eventually('the chart is read', () => reads() > before);
+    for (const value of [21.5, 22.5]) await toldOf(page, () => site.project.track(value));
+    expect(reads()).toBe(before + 1);
+    await release();
+    // The later points are read afterwards.
+    await page.waitForSelector('.legend b:text-is("22.5")');
+  });
+});
+
+test('a chart that is touched while the page is scrolled is not left hovered', async () => {
+  await site.visit(
+    '/metrics?m=loss',
+    async ({ page }) => {
+      await page.waitForSelector('canvas.base[data-series]:not([data-series="0"])');
+      const chart = page.locator('.pointer').first();
+      const box = (await chart.boundingBox())!;
+      const [x, y] = [box.x + box.width / 2, box.y + box.height / 2];
+      await page.mouse.move(x, y);
+      await page.mouse.down();
+      const tooltip = page.locator('.tooltip');
+      await tooltip.waitFor();
+      // There is no room for it on either side.
+      const over = (await tooltip.boundingBox())!;
+      expect(x > over.x && x < over.x + over.width).toBe(true);
+      expect(y > over.y && y < over.y + over.height).toBe(false);
+      await chart.dispatchEvent('pointercancel');
+      await tooltip.waitFor({ state: 'detached' });
+    },
+    { width: 390, height: 844 },
+  );
 });
 
 test('a followed terminal shows a new line', async () => {

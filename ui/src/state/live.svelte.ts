@@ -1,7 +1,4 @@
-/**
- * Live changes for pages. What the cache has is marked as stale first, then the pages that listen are called. A hidden
- * tab reads nothing: its pages get all changes at the moment when it is shown.
- */
+/** Live changes for pages, after the cache is marked as stale. A hidden tab reads nothing: it gets all when it is shown. */
 import { untrack } from 'svelte';
 
 import { liveRuns, type LiveMessage, type LiveState } from '../api/live.ts';

@@ -9,6 +9,8 @@ interface ReadingOptions {
   pauseMs?: number;
   /** A change of what it returns is a refresh. */
   version?: () => unknown;
+  /** The pause of a refresh, in durations of the read before it. */
+  pauseFactor?: number;
 }
 
 /**
@@ -66,7 +68,8 @@ export class Reading<T> {
       if (!isAbort(error)) this.failure = error;
     }
     this.#isReading = false;
-    this.#nextAt = Date.now() + Math.max(this.options.pauseMs ?? 0, PAUSE_FACTOR * (Date.now() - start));
+    const { pauseMs = 0, pauseFactor = PAUSE_FACTOR } = this.options;
+    this.#nextAt = Date.now() + Math.max(pauseMs, pauseFactor * (Date.now() - start));
     this.#schedule();
   }
 
