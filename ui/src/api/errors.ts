@@ -1,7 +1,4 @@
-/**
- * The one form of error in the UI. Every failure of a call says what happened, where, and whether repeating it may
- * help. The server sends `google.rpc.ErrorInfo`, whose reason is the name of a `Code` of the API.
- */
+/** The one form of error in the UI: what happened, where, whether a retry may help, and the name of the `Code` of the API. */
 import { Code, ConnectError } from '@connectrpc/connect';
 
 import { fieldsOf } from './bytes.ts';

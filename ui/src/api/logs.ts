@@ -1,7 +1,4 @@
-/**
- * Terminal lines and log records, in pieces. Followed logs are read from the last step on when the stream of changes
- * says that there is more: a stream for each of them would use up the browser's connections.
- */
+/** Terminal lines and log records, in pieces. Followed logs are read from the last step on when the run has changed. */
 import { LogService } from '../gen/matyan/logs/v1/logs_pb.ts';
 import type { Urgency } from './read_queue.ts';
 import { client, gathered, limited, queued } from './transport.ts';

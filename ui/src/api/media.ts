@@ -1,7 +1,4 @@
-/**
- * Images, audio, texts, distributions and figures of runs. Sequences are read thinned to some steps and without
- * payloads; the payloads of what is in view are read one by one, so that the browser caches them.
- */
+/** Images, audio, texts, distributions and figures of runs. Payloads are read one by one, so that the browser caches them. */
 import { Code, ConnectError } from '@connectrpc/connect';
 
 import { SeriesType } from '../gen/matyan/common/v1/common_pb.ts';

@@ -1,7 +1,4 @@
-/**
- * Streams of messages that are not decoded. To an empty message all fields of a response are unknown, so generated code
- * hands them over as bytes; errors, deadlines and aborts are still those of the transport.
- */
+/** Streams of messages that are not decoded: an empty message has all of their fields as unknown ones, which are bytes. */
 import type { DescMessage, DescMethodServerStreaming, MessageShape } from '@bufbuild/protobuf';
 import { BinaryReader } from '@bufbuild/protobuf/wire';
 import { EmptySchema } from '@bufbuild/protobuf/wkt';

@@ -124,11 +124,9 @@ export class SeriesCache {
     return entry;
   }
 
-  /**
-   * Appends what was read from step `start` on, and merges buckets if there are too many for the view. Returns whether
-   * the entry has what was read: another tail may have merged the buckets around `start`, of which half would be lost.
-   */
+  /** Appends what was read from step `start` on, and merges buckets if there are too many. Returns whether it is up to date. */
   extend(entry: CacheEntry, start: number, tail: SeriesData, changes: number): boolean {
+    // Another tail has merged the buckets around it, of which the first half would be lost.
     if (start % entry.data.width !== 0) return !entry.isStale;
     const key = keyOf(entry.ref);
     const before = byteSize(entry.data);

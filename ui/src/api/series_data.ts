@@ -69,10 +69,7 @@ export function lowerBound(steps: Float64Array, step: number): number {
   return low;
 }
 
-/**
- * First step from which a grown series must be read again: the start of its last bucket, which may have gained
- * points. Undefined for an empty series, which must be read from the beginning.
- */
+/** First step to read again of a grown series: the start of its last bucket. Undefined for an empty series. */
 export function tailStart(data: SeriesData): number | undefined {
   const last = data.steps.at(-1);
   return last === undefined ? undefined : Math.floor(last / data.width) * data.width;

@@ -1,7 +1,4 @@
-/**
- * Lines of a terminal as spans. Colors and styles are understood, every other sequence is dropped. The result is text
- * and numbers only, so nothing that a program printed can become markup.
- */
+/** Lines of a terminal as spans of text, colors and styles. Other sequences are dropped, and nothing becomes markup. */
 
 /** A color of the terminal's palette of 16, or a CSS color. */
 export type AnsiColor = number | string;

@@ -1,7 +1,4 @@
-/**
- * Several lines as one: its center, and a band around it. Every line counts at every place between its ends, with the
- * value between its neighbors. Lines with the same steps are combined exactly.
- */
+/** Several lines as one: its center and a band. Between its points a line counts with the value between them. */
 import { isAscending } from '../plot/lines.ts';
 import { EMPTY_SERIES, type SeriesData } from '../api/series_data.ts';
 

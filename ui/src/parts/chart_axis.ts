@@ -69,10 +69,7 @@ export function stepsAround(zoom: Extent, all: readonly SeriesInfo[], pixels: nu
   return { from: from - beside, to: to + beside, pixels: Math.round(pixels * (1 + (2 * beside) / own)) };
 }
 
-/**
- * The steps of a part of another axis that is zoomed to, which the server needs for more detail; undefined if the axis
- * goes back. `lines` are what is shown without a zoom.
- */
+/** Steps of a part that is zoomed to, for more detail, from `lines` without a zoom; undefined if an axis goes back. */
 export function stepsIn(
   { low, high }: Extent,
   lines: readonly { x: Float64Array; data: SeriesData }[],

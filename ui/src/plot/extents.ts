@@ -20,10 +20,7 @@ export function xExtent(all: readonly ChartSeries[], isLog = false): Extent {
   return extent;
 }
 
-/**
- * Extent of the finite values in view. A logarithmic axis has no place for values of zero and less. Without outliers,
- * it ends where values are further from the middle nine tenths of all values than these are wide.
- */
+/** Extent of the finite values in view, on a logarithmic axis above zero; without outliers, near their middle nine tenths. */
 export function yExtent(
   all: readonly ChartSeries[],
   x: Axis,

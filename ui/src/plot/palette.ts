@@ -1,7 +1,4 @@
-/**
- * Colors of lines: twelve that people with color-blindness can tell apart in this order, in a darker version for light
- * pages and a lighter one for dark pages. Each has a contrast of at least 3:1 on its background.
- */
+/** Colors of lines: twelve that people with color-blindness can tell apart, for light and dark pages, with a contrast of 3:1. */
 export interface PaletteColor {
   light: string;
   dark: string;

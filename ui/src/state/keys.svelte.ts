@@ -1,7 +1,4 @@
-/**
- * Commands and their keys. Components register them while they are on the page, and the palette lists exactly these.
- * A combination is one key, such as `?` or `mod+k`, or two in a row, such as `g r`.
- */
+/** Commands of the components on the page, for keys and the palette: one key, such as `mod+k`, or two in a row: `g r`. */
 export interface Command {
   keys?: string;
   title: string;

@@ -4,8 +4,8 @@ import { groupBy } from '../../collections.ts';
 import { metricTitle, plainContext, SYSTEM_PREFIX } from '../../format/context.ts';
 import { importance, isLowerBetter } from '../../format/importance.ts';
 import { comparable, isNumber, plainText } from '../../format/value.ts';
-import type { Run, SeriesInfo } from '../../gen/matyan/runs/v1/run_pb.ts';
-import { paramRows, type ParamRow } from '../run/param_rows.ts';
+import type { Run } from '../../gen/matyan/runs/v1/run_pb.ts';
+import { paramRows } from '../run/param_rows.ts';
 
 /** Runs of a query that are compared; ids in the URL may be more. */
 export const MAX_FOUND = 50;
@@ -32,8 +32,17 @@ interface Cell extends Pick<CompareRow, 'id' | 'title' | 'name'> {
 
 /** Results, params, other metrics, and then the load of the machine. */
 export function compareRows(runs: readonly Run[]): CompareRow[] {
-  const params = table(runs, run => paramRows(decodeMap(run.params)).flatMap(paramCell));
-  const metrics = table(runs, ({ series }) => series.map(metricCell));
+  const params = table(runs, run =>
+    paramRows(decodeMap(run.params))
+      .filter(({ isGroup }) => !isGroup)
+      .map(({ path, segments, value }) => ({ id: `param:${JSON.stringify(segments)}`, title: path, value })),
+  );
+  const metrics = table(runs, ({ series }) =>
+    series.map(({ name, context, last: value }) => {
+      const id = `metric:${name} ${plainContext(context)}`;
+      return { id, title: metricTitle(name, context), name, value };
+    }),
+  );
   const rank = ({ name = '', title }: CompareRow): number => importance(name, title);
   metrics.sort((a, b) => rank(b) - rank(a));
   // Contexts that differ only in their keys are shown with them.
@@ -43,15 +52,6 @@ export function compareRows(runs: readonly Run[]): CompareRow[] {
   const own = metrics.filter(row => !isSystem(row));
   const results = own.filter(({ isLower }) => isLower !== undefined);
   return [...results, ...params, ...own.filter(row => !results.includes(row)), ...metrics.filter(isSystem)];
-}
-
-function paramCell({ path, segments, isGroup, value }: ParamRow): Cell[] {
-  return isGroup ? [] : [{ id: `param:${JSON.stringify(segments)}`, title: path, value }];
-}
-
-function metricCell({ name, context, last: value }: SeriesInfo): Cell {
-  const id = `metric:${name} ${plainContext(context)}`;
-  return { id, title: metricTitle(name, context), name, value };
 }
 
 function compared({ value: _, ...cell }: Cell, values: CompareRow['values']): CompareRow {

@@ -37,10 +37,7 @@ export function rankCorrelation(a: Float64Array, b: Float64Array): Correlation {
   return { rho: xy / Math.sqrt(xx * yy), runs: left.length };
 }
 
-/**
- * The correlation ratio of ranks, from 0 to 1: how much the values of a group differ from those of other groups, as by
- * the test of Kruskal and Wallis, without what chance alone would give to so many groups.
- */
+/** The correlation ratio of ranks, from 0 to 1, without what chance alone would give to so many groups. */
 export function groupCorrelation(groups: Float64Array, values: Float64Array): Correlation {
   const [own, known] = pairs(groups, values);
   const offsets = ranks(known).map(rank => rank - (own.length - 1) / 2);

@@ -1,7 +1,4 @@
-/**
- * The runs with a checked box: some ids, or everything that a search found but some ids. The ids of a hundred thousand
- * runs are read a page at a time, when something is done with them.
- */
+/** The runs with a checked box: some ids, or all that a search found but some ids, which are read in pages when needed. */
 import { findRuns } from '../../api/runs.ts';
 import { sortFor } from './requests.ts';
 

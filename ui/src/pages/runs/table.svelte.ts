@@ -32,8 +32,6 @@ export interface TableSearch {
 const GROUPS_AT_A_TIME = 1_000;
 /** Values of active runs are read again at most this often. */
 const REFRESH_MS = 1_000;
-/** Pause after a refresh that failed. */
-const RETRY_MS = 5_000;
 
 export class RunsTable {
   sections = $state.raw<readonly Section[]>([]);
@@ -240,7 +238,7 @@ export class RunsTable {
       // The connection is lost, as the foot of the page says, or a new search has begun.
       for (const id of ids) this.#changed.add(id);
       this.#isCountStale ||= isCountStale;
-      this.#scheduleRefresh(RETRY_MS);
+      this.#scheduleRefresh(5 * REFRESH_MS);
     }
     this.#view[0].show(this.#view[1], this.#view[2]);
   }
