@@ -67,6 +67,7 @@ use call::Call;
 use export::ExportSlots;
 use live::{ChangeFeeds, WatchMemory};
 use project::ParamsCache;
+use series::ChartMemory;
 use stream::{ResponseStream, Sender, StreamEnd, Streams};
 use table::RunTables;
 
@@ -87,6 +88,7 @@ pub struct Backend {
     exports: ExportSlots,
     watch_memory: WatchMemory,
     images: ImageSlots,
+    charts: ChartMemory,
     upload_problem: Option<UploadProblem>,
 }
 
@@ -107,6 +109,7 @@ impl Backend {
             exports: ExportSlots::default(),
             watch_memory: WatchMemory::default(),
             images: ImageSlots::default(),
+            charts: ChartMemory::default(),
             upload_problem: None,
         }
     }

@@ -3,6 +3,7 @@
 mod align;
 mod bands;
 mod chart_axis;
+mod chart_memory;
 mod charts;
 mod columns;
 mod edit;
@@ -14,6 +15,7 @@ mod run_reader;
 mod select;
 mod split_series;
 
+pub(crate) use chart_memory::ChartMemory;
 pub(crate) use charts::{bucket_columns, chart};
 pub(crate) use columns::{DEFAULT_COLUMNS, columnar};
 pub(crate) use point_pieces::{AxisReader, PointPieces};
@@ -98,18 +100,20 @@ impl SeriesService for Backend {
         if request.x_range.is_some() && request.axis.is_none() {
             return Err(Error::field("x_range", "needs an `axis`: without one, give `steps`").into());
         }
+        let memory = self.charts.take(chart_memory::of_buckets(&request)).await;
         let deps = self.deps.clone();
-        Ok(Response::new(
-            self.respond(async move |sender| charts::send(&deps, &call, request, &sender).await),
-        ))
+        let work = async move |sender| charts::send(&deps, &call, request, &sender).await;
+        Ok(Response::new(self.respond(work).holding(memory)))
     }
 
     async fn bands(&self, request: Request<pb::BandsRequest>) -> RpcResult<Self::BandsStream> {
         let (call, request) = self.begin(request).await?;
         check_pixels(request.pixels)?;
         bands::check(&request)?;
+        let memory = self.charts.take(chart_memory::of_bands(&request)).await;
         let deps = self.deps.clone();
-        Ok(Response::new(self.respond(async move |sender| bands::send(&deps, &call, request, &sender).await)))
+        let work = async move |sender| bands::send(&deps, &call, request, &sender).await;
+        Ok(Response::new(self.respond(work).holding(memory)))
     }
 
     async fn sample(&self, request: Request<pb::SampleRequest>) -> RpcResult<Self::SampleStream> {

@@ -10,7 +10,7 @@ use std::{
 
 use futures::{FutureExt, Stream};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, mpsc, oneshot},
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -26,6 +26,9 @@ pub(crate) const MESSAGE_BYTES: usize = 128 << 10;
 /// Messages buffered before the stream of a slow client waits: one being written, one in
 /// flight.
 const MESSAGES: usize = 2;
+
+/// Messages of a stream in memory: those buffered, one that waits for room, and one being sent.
+pub(crate) const MESSAGES_IN_FLIGHT: usize = MESSAGES + 2;
 
 /// Time to wait for a slow client while keeping the data already read: dropping it and reading
 /// it again costs more. Far shorter than the lifetime of a snapshot.
@@ -91,7 +94,7 @@ impl Streams {
         };
         // The span of the request, so that log lines of the task include it.
         self.tasks.spawn(task.in_current_span());
-        ResponseStream { messages, end: Some(end) }
+        ResponseStream { messages, end: Some(end), memory: None }
     }
 
     /// Spawns a task that serves streams but belongs to none of them. It ends when its
@@ -193,6 +196,16 @@ impl<T> Sender<T> {
 pub struct ResponseStream<T> {
     messages: mpsc::Receiver<T>,
     end: Option<oneshot::Receiver<Result<(), Status>>>,
+    /// Held until the end.
+    memory: Option<OwnedSemaphorePermit>,
+}
+
+impl<T> ResponseStream<T> {
+    /// Also holds memory until the client has read the last message, or has left.
+    #[must_use]
+    pub(crate) fn holding(self, memory: OwnedSemaphorePermit) -> Self {
+        Self { memory: Some(memory), ..self }
+    }
 }
 
 impl<T> Stream for ResponseStream<T> {
@@ -205,7 +218,7 @@ impl<T> Stream for ResponseStream<T> {
         }
         let Some(end) = &mut self.end else { return Poll::Ready(None) };
         let ended = ready!(end.poll_unpin(context));
-        self.end = None;
+        (self.end, self.memory) = (None, None);
         Poll::Ready(match ended {
             Ok(Ok(())) => None,
             Ok(Err(status)) => Some(Err(status)),

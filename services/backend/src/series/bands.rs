@@ -1,6 +1,6 @@
 //! Bands: groups of series, aggregated in buckets that are the same for all groups.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, vec};
 
 use matyan_model::series::Summary;
 use matyan_proto::series::v1::{Band, BandsRequest, BandsResponse, SeriesGroup};
@@ -18,19 +18,35 @@ use crate::{
     stream::{Sender, StreamEnd},
 };
 
-/// Maximum number of values of a group, which are held in memory: 32 MB.
+/// Maximum number of values of a group, which are held in memory.
 const MAX_VALUES: usize = 1 << 21;
+
+/// Memory of such a value: in its bucket, and in the line that it is part of, each with the places that
+/// are free.
+pub(super) const VALUE_BYTES: usize = 2 * (size_of::<f64>() + size_of::<(u32, f64)>());
+
+/// Memory of a bucket without its values.
+pub(super) const BUCKET_BYTES: usize = 2 * size_of::<(u32, BandBucket)>();
+
+/// Values in a slice of work: about 10 ms.
+const SLICE_VALUES: usize = 100_000;
 
 pub(super) fn check(request: &BandsRequest) -> Result<()> {
     select::check(request.groups.iter().flat_map(|group| &group.runs))?;
-    for group in &request.groups {
-        let series: usize = group.runs.iter().map(select::series_count).sum();
-        let size = series * request.pixels as usize;
-        if size > MAX_VALUES {
-            return Err(Error::TooLarge { field: "series of a group × pixels", size, limit: MAX_VALUES });
-        }
+    let size = largest_group(request) * request.pixels as usize;
+    if size > MAX_VALUES {
+        let reason = format!(
+            "has a group of {size} values, which are its series × `pixels`: the limit is {MAX_VALUES}"
+        );
+        return Err(Error::field("groups", reason));
     }
     Ok(())
+}
+
+/// The number of series of the group that has most.
+pub(super) fn largest_group(request: &BandsRequest) -> usize {
+    let series = |group: &SeriesGroup| group.runs.iter().map(select::series_count).sum();
+    request.groups.iter().map(series).max().unwrap_or_default()
 }
 
 pub(super) async fn send(
@@ -45,15 +61,17 @@ pub(super) async fn send(
         return Ok(());
     };
     for (number, group) in (0..).zip(&request.groups) {
-        let mut sums = BandSums { grid, buckets: BTreeMap::new(), lines: Vec::new() };
+        let lines = request.interpolate.then(Vec::new);
+        let mut sums = BandSums { grid, buckets: BTreeMap::new(), lines };
         add_group(deps, call, group, &request, &mut sums).await?;
-        if request.interpolate {
-            sums.interpolate();
+        if sums.buckets.is_empty() {
+            continue;
         }
-        if !sums.buckets.is_empty() {
-            let band = Band { group: number, ..sums.into_band() };
-            sender.send(BandsResponse { band: Some(band) }).await?;
+        let mut work = BandWork::new(sums, number);
+        while !work.is_done() {
+            work = deps.evaluation.run(move || work.slice()).await?;
         }
+        sender.send(BandsResponse { band: Some(work.band) }).await?;
     }
     Ok(())
 }
@@ -95,7 +113,8 @@ async fn buckets(
     let numbers: Vec<_> = selected.iter().map(|series| series.number).collect();
     let mut all = Vec::with_capacity(selected.len());
     for (series, view) in selected.iter().zip(opened.views(snapshot, &numbers).await?) {
-        all.push(view.buckets(snapshot, series.steps, grid.exponent).await?);
+        let steps = series.steps.intersection(&grid.steps);
+        all.push(view.buckets(snapshot, steps, grid.exponent).await?);
     }
     Ok(all)
 }
@@ -104,11 +123,11 @@ async fn buckets(
 struct BandSums {
     grid: Grid,
     buckets: BTreeMap<u32, BandBucket>,
-    /// The value of each series in each bucket where it has one.
-    lines: Vec<Vec<(u32, f64)>>,
+    /// The value of each series in each bucket where it has one, if they are to be interpolated.
+    lines: Option<Vec<Vec<(u32, f64)>>>,
 }
 
-struct BandBucket {
+pub(super) struct BandBucket {
     /// One for each series.
     values: Vec<f64>,
     min: f64,
@@ -120,41 +139,75 @@ impl BandSums {
     fn add(&mut self, buckets: &[Summary]) {
         let finite = || buckets.iter().filter(|bucket| bucket.finite() > 0);
         let number = |bucket: &Summary| self.grid.number(bucket.first.step);
-        self.lines.push(finite().map(|bucket| (number(bucket), bucket.mean)).collect());
+        if let Some(lines) = &mut self.lines {
+            lines.push(finite().map(|bucket| (number(bucket), bucket.mean)).collect());
+        }
         for bucket in finite() {
             let number = self.grid.number(bucket.first.step);
             let new = || BandBucket { values: Vec::new(), min: f64::INFINITY, max: f64::NEG_INFINITY };
             self.buckets.entry(number).or_insert_with(new).add(bucket.mean, bucket.min, bucket.max);
         }
     }
+}
 
-    /// Adds to each bucket the values of series that have points before and after it, but none in it.
-    fn interpolate(&mut self) {
-        for line in &self.lines {
-            for ends in line.windows(2) {
-                let ((from, first), (to, last)) = (ends[0], ends[1]);
-                for (number, bucket) in self.buckets.range_mut(from + 1..to) {
-                    let part = f64::from(number - from) / f64::from(to - from);
-                    let value = first * (1.0 - part) + last * part;
-                    bucket.add(value, value, value);
-                }
-            }
-        }
+/// The work that makes a band of a group, in slices: there may be millions of values to add and to sort.
+struct BandWork {
+    /// Lines to interpolate, before any bucket becomes a part of the band.
+    lines: vec::IntoIter<Vec<(u32, f64)>>,
+    buckets: BTreeMap<u32, BandBucket>,
+    band: Band,
+}
+
+impl BandWork {
+    fn new(BandSums { grid, buckets, lines }: BandSums, group: u32) -> Self {
+        let band = Band { group, width: grid.width(), origin: grid.origin(), ..Band::default() };
+        Self { lines: lines.unwrap_or_default().into_iter(), buckets, band }
     }
 
-    fn into_band(self) -> Band {
-        let mut band = Band { width: self.grid.width(), origin: self.grid.origin(), ..Band::default() };
-        for (number, bucket) in self.buckets {
-            let (mean, deviation) = mean_and_deviation(&bucket.values);
-            band.index.push(number);
-            band.count.push(u32::try_from(bucket.values.len()).unwrap_or(u32::MAX));
-            band.mean.push(mean);
-            band.deviation.push(deviation);
-            band.min.push(bucket.min);
-            band.max.push(bucket.max);
-            band.median.push(median(bucket.values));
+    fn is_done(&self) -> bool {
+        self.lines.len() == 0 && self.buckets.is_empty()
+    }
+
+    fn slice(mut self) -> Self {
+        let mut values = 0;
+        while values < SLICE_VALUES {
+            if let Some(line) = self.lines.next() {
+                values += self.interpolate(&line);
+            } else if let Some((number, bucket)) = self.buckets.pop_first() {
+                values += bucket.values.len();
+                self.push(number, bucket);
+            } else {
+                break;
+            }
         }
-        band
+        self
+    }
+
+    /// Adds the values of a series to each bucket in which it has no points, but has some before and
+    /// after it. Returns the number of values that were looked at or added.
+    fn interpolate(&mut self, line: &[(u32, f64)]) -> usize {
+        let mut values = line.len();
+        for ends in line.windows(2) {
+            let ((from, first), (to, last)) = (ends[0], ends[1]);
+            for (number, bucket) in self.buckets.range_mut(from + 1..to) {
+                let part = f64::from(number - from) / f64::from(to - from);
+                let value = first * (1.0 - part) + last * part;
+                bucket.add(value, value, value);
+                values += 1;
+            }
+        }
+        values
+    }
+
+    fn push(&mut self, number: u32, bucket: BandBucket) {
+        let (band, (mean, deviation)) = (&mut self.band, mean_and_deviation(&bucket.values));
+        band.index.push(number);
+        band.count.push(u32::try_from(bucket.values.len()).unwrap_or(u32::MAX));
+        band.mean.push(mean);
+        band.deviation.push(deviation);
+        band.min.push(bucket.min);
+        band.max.push(bucket.max);
+        band.median.push(median(bucket.values));
     }
 }
 

@@ -6,6 +6,7 @@ use matyan_model::{
 };
 use matyan_proto::series::v1::{BucketColumn, BucketsRequest, BucketsResponse, Place, SeriesBuckets};
 use matyan_store::Snapshot;
+use prost::Message;
 
 use super::{
     chart_axis::{self, ChartAxis},
@@ -18,7 +19,7 @@ use crate::{
     call::Call,
     convert,
     error::Result,
-    stream::{Sender, StreamEnd},
+    stream::{MESSAGE_BYTES, Sender, StreamEnd},
     view,
 };
 
@@ -59,13 +60,24 @@ pub(crate) async fn send(
         let selected = select::series(&mut reader, selection, steps).await?;
         let selected = chart_axis::with_axes(&mut reader, selected, options.axis.as_ref()).await?;
         for selected in selected.chunks(batch_size(options.pixels)) {
-            let series = loop {
+            let charts = loop {
                 match charts(&mut reader, run, selected, &options).await {
-                    Ok(series) => break series,
+                    Ok(charts) => break charts,
                     Err(error) => reader.renew(error)?,
                 }
             };
-            reader.send(sender, BucketsResponse { series }).await?;
+            let (mut message, mut bytes) = (BucketsResponse::default(), 0);
+            for chart in charts {
+                bytes += chart.encoded_len();
+                message.series.push(chart);
+                if bytes >= MESSAGE_BYTES {
+                    bytes = 0;
+                    reader.send(sender, std::mem::take(&mut message)).await?;
+                }
+            }
+            if !message.series.is_empty() {
+                reader.send(sender, message).await?;
+            }
         }
     }
     Ok(())
@@ -93,6 +105,9 @@ async fn charts(
         let axis_view = axis_views.next().unwrap_or_else(|| view.clone());
         let summary = view.summary(snapshot).await?;
         let mut steps = series.steps;
+        if let Some(grid) = &options.grid {
+            steps = steps.intersection(&grid.steps);
+        }
         let axis = options.axis.as_ref().zip(summary.as_ref());
         let axis = axis.map(|(axis, summary)| axis.of_series(axis_view, summary));
         if let Some(axis) = &axis {
@@ -131,8 +146,11 @@ fn columnar(
     grid: Option<Grid>,
     columns: &[BucketColumn],
 ) -> SeriesBuckets {
-    let Some(first) = buckets.first() else { return SeriesBuckets::default() };
-    let grid = grid.unwrap_or_else(|| Grid::starting_at(first.first.step, exponent));
+    let (Some(first), Some(last)) = (buckets.first(), buckets.last()) else {
+        return SeriesBuckets::default();
+    };
+    let steps = StepRange::new(first.first.step, last.last.step);
+    let grid = grid.unwrap_or_else(|| Grid::of_steps(steps, exponent));
     let mut chart = SeriesBuckets {
         width: grid.width(),
         origin: grid.origin(),

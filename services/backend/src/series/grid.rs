@@ -15,11 +15,14 @@ pub(super) struct Grid {
     pub(super) exponent: u32,
     /// Bucket 0 starts at step `first` × 2^exponent.
     first: i64,
+    /// The steps whose buckets have numbers. Series that grow get others before they are read.
+    pub(super) steps: StepRange,
 }
 
 impl Grid {
-    pub(super) fn starting_at(step: i64, exponent: u32) -> Self {
-        Self { exponent, first: step >> exponent }
+    /// The buckets from that of the first step.
+    pub(super) fn of_steps(steps: StepRange, exponent: u32) -> Self {
+        Self { exponent, first: steps.first >> exponent, steps }
     }
 
     /// The finest grid on which the requested steps of all series are within `pixels` buckets; `None`
@@ -50,7 +53,7 @@ impl Grid {
                 }
             }
         }
-        Ok(span.map(|span| Self::starting_at(span.first, exponent_for(&span, pixels))))
+        Ok(span.map(|span| Self::of_steps(span, exponent_for(&span, pixels))))
     }
 
     /// Steps per bucket.
@@ -63,7 +66,7 @@ impl Grid {
         self.first << self.exponent
     }
 
-    /// Number of the bucket that contains a step.
+    /// Number of the bucket that contains one of the steps.
     pub(super) fn number(&self, step: i64) -> u32 {
         let number = (step >> self.exponent).wrapping_sub(self.first) as u64;
         u32::try_from(number).expect("the numbers of buckets of a chart fit in 32 bits")

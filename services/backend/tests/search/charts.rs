@@ -2,6 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use matyan_model::{
+    ids::SeriesNumber,
+    keys,
+    series::{ABSENT, Point, WrittenPoints},
+};
 use matyan_proto::{
     common::v1::{SeriesKey, StepRange},
     series::v1::{
@@ -9,10 +14,12 @@ use matyan_proto::{
         XRange, axis::Axis as AxisKind,
     },
 };
+use prost::Message;
 use tonic::Code;
 
 use crate::{
-    harness::{Harness, RunSpec, Sequence, map, spec},
+    harness::{Harness, P, RunSpec, Sequence, map, spec},
+    observed_store::observed,
     random::Random,
 };
 
@@ -117,6 +124,73 @@ async fn a_shared_grid_has_the_same_buckets_for_all_series() {
     assert_eq!((charts[0].first_step[0], *charts[0].last_step.last().unwrap()), (700, 899));
     assert_eq!((charts[1].first_step[0], *charts[1].last_step.last().unwrap()), (800, 999));
     assert_eq!((charts[1].index[0], charts[1].origin), (25, 700));
+}
+
+/// While one run is read, another one that was read before gets points outside of the grid.
+#[tokio::test]
+async fn a_run_may_grow_while_a_shared_grid_is_made() {
+    let (harness, observer) = observed().await;
+    let line = |steps: std::ops::Range<i64>| steps.map(|step| (step, step as f64));
+    let mut numbers = Vec::new();
+    for run in ["growing", "late"] {
+        let sequences = vec![sequence("loss", line(700..1_000))];
+        numbers.push(harness.create(&RunSpec { sequences, ..spec(run, 1) }).await);
+    }
+    let runs = vec![selection("growing", &["loss"]), selection("late", &["loss"])];
+    let buckets = BucketsRequest { runs: runs.clone(), shared_grid: true, ..request("", &[], 1_000) };
+    let bands = BandsRequest { groups: vec![SeriesGroup { runs }], pixels: 1_000, ..BandsRequest::default() };
+    let grow = async |step: i64| {
+        harness
+            .transact(async |transaction| {
+                let mut points = WrittenPoints::default();
+                points.push(SeriesNumber(0), Point { step, value: 1.0, epoch: ABSENT, time_us: 0 });
+                let block = points.blocks().remove(0);
+                transaction.batch().set(keys::block(P, numbers[0], step.unsigned_abs()), block);
+                Ok(())
+            })
+            .await;
+    };
+    for (at, step) in [(1, -5), (2, 1 << 40)] {
+        observer.close(keys::run_rows(P, numbers[1]));
+        let change = async {
+            observer.waits().await;
+            grow(step).await;
+            grow(step * 2).await;
+            observer.open();
+        };
+        let (found, ()) = tokio::join!(charts(&harness, buckets.clone()), change);
+        let steps: Vec<_> = found.iter().map(|it| (it.origin, it.index[0], it.index.len())).collect();
+        if at == 1 {
+            assert_eq!(steps, [(700, 0, 300), (700, 0, 300)]);
+        }
+    }
+    for step in [-1_000, 1 << 50] {
+        observer.close(keys::run_rows(P, numbers[1]));
+        let change = async {
+            observer.waits().await;
+            grow(step).await;
+            observer.open();
+        };
+        let (found, ()) = tokio::join!(self::bands(&harness, bands.clone()), change);
+        assert_eq!(found.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn messages_end_when_they_are_large() {
+    let harness = Harness::new().await;
+    let line = || (0..2_000).map(|step| (step, step as f64));
+    let names: Vec<String> = (0..30).map(|at| format!("m{at}")).collect();
+    let sequences = names.iter().map(|name| sequence(name, line())).collect();
+    harness.create(&RunSpec { sequences, ..spec("r", 1) }).await;
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut messages = harness.series().buckets(request("r", &names, 2_000)).await.unwrap().into_inner();
+    let mut sizes = Vec::new();
+    while let Some(message) = messages.message().await.unwrap() {
+        sizes.push(message.encoded_len());
+    }
+    let largest = *sizes.iter().max().unwrap();
+    assert!(sizes.len() > 5 && largest < 256 << 10, "{sizes:?}");
 }
 
 #[tokio::test]
