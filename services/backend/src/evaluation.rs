@@ -22,8 +22,11 @@ pub(crate) const SLICE_VERDICTS: u64 = 20_000;
 /// Slices that wait for a thread. More searches wait before they can add theirs.
 const QUEUED: usize = 64;
 
-/// Pages of documents in memory, over all searches: each has up to 4 MiB.
+/// Pages of documents in memory, over all searches: each has up to 4 MiB, and as much of large params.
 const PAGES: usize = 16;
+
+/// Bytes of params after which a page of documents ends. Those of one run may take 6 MiB.
+pub(crate) const PAGE_PARAMS: usize = 4 << 20;
 
 /// Searches at the same time that hold columns of params: each takes up to 50 MB.
 const COLUMN_SEARCHES: usize = 4;

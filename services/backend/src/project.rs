@@ -135,8 +135,7 @@ impl ProjectService for Backend {
         let (call, request) = self.begin(request).await?;
         let search = columns::ColumnSearch::new(&request)?;
         let merged = self.params.merged(self, call.project).await?;
-        let found = self.deps.evaluation.run(move || search.find(&merged)).await??;
-        Ok(Response::new(found))
+        Ok(Response::new(search.find(&self.deps.evaluation, merged).await?))
     }
 
     async fn get_pinned_sequences(

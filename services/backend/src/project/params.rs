@@ -26,6 +26,7 @@ use tokio::{sync::watch, time::Instant};
 use crate::{
     Backend, Deps,
     error::{Error, Result},
+    evaluation::PAGE_PARAMS,
     series::ALL_TYPES,
     stream::{MESSAGE_BYTES, Sender, StreamEnd},
     view::object_type,
@@ -129,6 +130,12 @@ impl ParamsCache {
 }
 
 impl MergedParams {
+    /// Params without series.
+    #[cfg(test)]
+    pub(super) fn of_params(params: &Map) -> Self {
+        Self { params: Bytes::from(cbor::encode_map(params)), names: HashMap::new(), is_truncated: false }
+    }
+
     /// Sends the params, if wanted, and then the names of the given types, or of all six if
     /// none is given.
     pub(crate) async fn send(
@@ -174,6 +181,11 @@ impl MergedParams {
     /// The names of a type with their contexts.
     pub(crate) fn series(&self, of: SeriesType) -> impl Iterator<Item = (&str, &str)> {
         self.names.get(&of).into_iter().flat_map(SequenceNames::pairs)
+    }
+
+    /// The names of a type, in the order of first appearance.
+    pub(super) fn names(&self, of: SeriesType) -> &[SequenceName] {
+        self.names.get(&of).map_or(&[], |names| &names.order)
     }
 }
 
@@ -258,14 +270,19 @@ async fn merge(deps: &Deps, project: Project) -> Result<MergedParams> {
     };
     let mut rest = Some(keys::documents(project));
     while let Some(range) = rest {
+        let _memory = deps.evaluation.page().await;
         let snapshot = deps.store.snapshot().await?;
         let page = runs_list(snapshot.as_ref(), project, &range, PAGE).await?;
         rest = page.rest;
         deps.metrics.count_left_out(page.damaged.len());
-        let mut params = Vec::with_capacity(page.runs.len());
+        let (mut params, mut bytes) = (Vec::with_capacity(page.runs.len()), 0);
         for (index, (number, document)) in page.runs.into_iter().enumerate() {
             if document.props.pending_delete {
                 continue;
+            }
+            if bytes > PAGE_PARAMS {
+                rest = Some(Range::new(keys::document(project, number), range.end));
+                break;
             }
             match merging.run(snapshot.as_ref(), number, &document).await {
                 // The page outlasted its snapshot: continue with this run in a
@@ -275,7 +292,10 @@ async fn merge(deps: &Deps, project: Project) -> Result<MergedParams> {
                     break;
                 }
                 Err(error) => deps.metrics.leave_out(&document.props.run_id, error)?,
-                Ok(read) => params.push((document.props.run_id, read)),
+                Ok(read) => {
+                    bytes += read.len();
+                    params.push((document.props.run_id, read));
+                }
             }
         }
         drop(snapshot);

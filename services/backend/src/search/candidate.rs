@@ -49,6 +49,12 @@ pub(super) struct SequenceContext {
     pub(super) values: Map,
 }
 
+impl Candidate {
+    pub(crate) fn params_bytes(&self) -> usize {
+        self.params.len()
+    }
+}
+
 /// A time in seconds, as in the query language.
 pub(super) fn seconds(microseconds: i64) -> f64 {
     microseconds as f64 / 1e6

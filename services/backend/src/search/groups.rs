@@ -58,12 +58,13 @@ pub(super) async fn groups(
         prefix: request.prefix.clone(),
         limit: if request.limit == 0 { DEFAULT_LIMIT } else { request.limit } as usize,
         now_us,
+        newest: cursor.as_ref().map(|cursor| cursor.newest),
     };
     let start = cursor.map(|Cursor { terms, number, .. }| GroupStart { terms, number });
     let page = tables.groups(deps, query, start).await?;
     let next = page.groups.last().filter(|_| page.more).map(|last| {
         let number = last.number.clone();
-        let (newest, run_id) = (Default::default(), String::new());
+        let (newest, run_id) = (page.newest, String::new());
         Cursor { request: digest, now_us, newest, terms: last.terms.clone(), run_id, number }
     });
     warnings.extend(page.always_raised.then(always_raised_warning));

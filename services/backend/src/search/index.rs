@@ -28,6 +28,12 @@ const COUNTED: [u64; 2] = [2_000, 10_000];
 const COUNTED_IN_ALL: u64 = 200_000;
 /// A scan is cheaper for more than one in this many runs, so counting stops there.
 const SCAN_FROM: u64 = 6;
+/// Rows that are read to find all matches of a plan: this many for each run, and some more. Evaluating the
+/// query for every run is cheaper than more.
+const MATCH_ROWS: u64 = 8;
+const MORE_MATCH_ROWS: u64 = 10_000;
+/// Runs above which a list is sorted on the threads of queries.
+const SORTED_HERE: usize = 20_000;
 /// Rows read at a time.
 const PAGE: usize = 10_000;
 /// Maximum length of a key, close to the limit of the store.
@@ -291,10 +297,11 @@ pub(crate) async fn propose_runs(
     project: Project,
     access: &AccessPath<'_>,
 ) -> Result<Option<Vec<RunNumber>>> {
-    let mut reader = IndexReader { deps, project, snapshot: deps.store.snapshot().await? };
+    let snapshot = deps.store.snapshot().await?;
+    let mut reader = IndexReader { deps, project, snapshot, rows_left: u64::MAX };
     let Some(found) = reader.runs(access).await? else { return Ok(None) };
     let partial = reader.read_ranges(vec![keys::index_partial_all(project)]).await?;
-    Ok(Some(union(found, partial)))
+    Ok(partial.map(|partial| union(&found, &partial)))
 }
 
 /// The matches of a plan as the indexes know them.
@@ -305,7 +312,8 @@ pub(crate) struct IndexedMatches {
     pub(crate) partial: Vec<RunNumber>,
 }
 
-/// The matches of an exact plan, however many they are; `None` if indexes do not know them.
+/// The matches of an exact plan, however many they are; `None` if indexes do not know them, or too many
+/// rows would have to be read.
 pub(crate) async fn find_matches(
     deps: &Deps,
     project: Project,
@@ -314,10 +322,13 @@ pub(crate) async fn find_matches(
     if !plan.exact {
         return Ok(None);
     }
-    let mut reader = IndexReader { deps, project, snapshot: deps.store.snapshot().await? };
+    let snapshot = deps.store.snapshot().await?;
+    let runs = project_count(snapshot.as_ref(), project, Counter::Runs).await?.max(0).cast_unsigned();
+    let rows_left = runs.saturating_mul(MATCH_ROWS).saturating_add(MORE_MATCH_ROWS);
+    let mut reader = IndexReader { deps, project, snapshot, rows_left };
     let Some(matches) = reader.matches(&plan.runs).await? else { return Ok(None) };
     let partial = reader.read_ranges(vec![keys::index_partial_all(project)]).await?;
-    Ok(Some(IndexedMatches { matches, partial }))
+    Ok(partial.map(|partial| IndexedMatches { matches, partial }))
 }
 
 /// Reads index rows, from a single snapshot for as long as it lives.
@@ -325,6 +336,8 @@ struct IndexReader<'a> {
     deps: &'a Deps,
     project: Project,
     snapshot: Box<dyn Snapshot>,
+    /// Rows that may still be read.
+    rows_left: u64,
 }
 
 impl IndexReader<'_> {
@@ -335,7 +348,7 @@ impl IndexReader<'_> {
             AccessPath::Probe(probe) => match rows_of(self.snapshot.as_ref(), self.project, probe).await? {
                 None => None,
                 Some(ProbeRows::Runs(runs)) => Some(runs),
-                Some(ProbeRows::Ranges(ranges)) => Some(self.read_ranges(ranges).await?),
+                Some(ProbeRows::Ranges(ranges)) => self.read_ranges(ranges).await?,
             },
             AccessPath::Intersect(parts) => {
                 let mut all: Option<Vec<RunNumber>> = None;
@@ -357,7 +370,7 @@ impl IndexReader<'_> {
                 let mut all = Vec::new();
                 for part in parts.iter() {
                     match Box::pin(self.runs(part)).await? {
-                        Some(part) => all = union(all, part),
+                        Some(part) => all = union(&all, &part),
                         // A part that proposes every run makes the union
                         // a scan.
                         None => return Ok(None),
@@ -381,7 +394,7 @@ impl IndexReader<'_> {
                     let Some(part) = Box::pin(self.matches(part)).await? else { return Ok(None) };
                     all = Some(match all {
                         None => part,
-                        Some(all) if is_union => union(all, part),
+                        Some(all) if is_union => union(&all, &part),
                         Some(all) => intersection(&all, &part),
                     });
                 }
@@ -390,7 +403,8 @@ impl IndexReader<'_> {
         })
     }
 
-    async fn read_ranges(&mut self, ranges: Vec<Range>) -> Result<Vec<RunNumber>> {
+    /// The runs in some ranges, ascending; `None` if they have more rows than may be read.
+    async fn read_ranges(&mut self, ranges: Vec<Range>) -> Result<Option<Vec<RunNumber>>> {
         let mut numbers = Vec::new();
         for range in ranges {
             let mut rest = Some(range);
@@ -404,24 +418,32 @@ impl IndexReader<'_> {
                     }
                     page => page?,
                 };
+                let Some(left) = self.rows_left.checked_sub(page.0.len() as u64) else { return Ok(None) };
+                self.rows_left = left;
                 numbers.extend(page.0);
                 rest = page.1;
             }
         }
-        numbers.sort_unstable();
-        numbers.dedup();
-        Ok(numbers)
+        let is_short = numbers.len() <= SORTED_HERE;
+        let sort = move || {
+            numbers.sort_unstable();
+            numbers.dedup();
+            numbers
+        };
+        Ok(Some(if is_short { sort() } else { self.deps.evaluation.run(sort).await? }))
     }
 }
 
-fn union(a: Vec<RunNumber>, b: Vec<RunNumber>) -> Vec<RunNumber> {
-    if b.is_empty() {
-        return a;
+/// The numbers of either of two ascending lists.
+fn union(a: &[RunNumber], b: &[RunNumber]) -> Vec<RunNumber> {
+    let (mut a, mut b) = (a, b);
+    let mut all = Vec::with_capacity(a.len().max(b.len()));
+    while let (Some(first), Some(second)) = (a.first(), b.first()) {
+        all.push(*first.min(second));
+        (a, b) = (&a[usize::from(first <= second)..], &b[usize::from(second <= first)..]);
     }
-    let mut all = a;
-    all.extend(b);
-    all.sort_unstable();
-    all.dedup();
+    all.extend_from_slice(a);
+    all.extend_from_slice(b);
     all
 }
 
@@ -454,7 +476,7 @@ mod tests {
         ] {
             assert_eq!(intersection(&runs(a), &runs(b)), runs(both));
             assert_eq!(intersection(&runs(b), &runs(a)), runs(both));
-            assert_eq!(union(runs(a), runs(b)), runs(either));
+            assert_eq!(union(&runs(a), &runs(b)), runs(either));
         }
     }
 

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     Deps,
     error::{Error, Result},
+    evaluation::PAGE_PARAMS,
     metrics::PlannerPath,
 };
 
@@ -256,6 +257,8 @@ impl RunScanner {
     /// Reads the given runs again, in order: those that still exist and still match. Takes
     /// up to about a page of runs.
     pub(crate) async fn reread(&mut self, numbers: &[RunNumber]) -> Result<MatchPage> {
+        let deps = self.deps.clone();
+        let _memory = deps.evaluation.page().await;
         let snapshot = self.deps.store.snapshot().await?;
         let documents = documents_get(snapshot.as_ref(), self.project, numbers).await?;
         let documents = numbers.iter().copied().zip(documents);
@@ -269,7 +272,7 @@ impl RunScanner {
         documents: Vec<(RunNumber, Document)>,
     ) -> Result<MatchPage> {
         let mut candidates = Vec::with_capacity(documents.len());
-        let mut sequences = 0;
+        let (mut sequences, mut params) = (0, 0);
         let mut documents = documents.into_iter();
         let mut unread = Vec::new();
         for (number, document) in documents.by_ref() {
@@ -291,8 +294,9 @@ impl RunScanner {
                 Ok(candidate) => candidate,
             };
             sequences += candidate.sequences.len();
+            params += candidate.params_bytes();
             candidates.push(candidate);
-            if sequences > SEQUENCES {
+            if sequences > SEQUENCES || params > PAGE_PARAMS {
                 break;
             }
         }

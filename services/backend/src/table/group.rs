@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use matyan_model::ids::Project;
+use matyan_model::ids::{Project, RunNumber};
 
 use super::{
     NeededParts, RunTable, RunTables,
@@ -34,6 +34,8 @@ pub(crate) struct GroupQuery {
     pub(crate) limit: usize,
     /// The current time, for the duration of active runs.
     pub(crate) now_us: i64,
+    /// Runs with higher numbers are left out. `None` for a first page.
+    pub(crate) newest: Option<RunNumber>,
 }
 
 /// A number of a group to sort by.
@@ -60,6 +62,8 @@ pub(crate) struct GroupPage {
     pub(crate) group_count: u64,
     pub(crate) run_count: u64,
     pub(crate) more: bool,
+    /// The bound for the pages that follow.
+    pub(crate) newest: RunNumber,
     pub(crate) always_raised: bool,
 }
 
@@ -150,7 +154,7 @@ impl RunTables {
         start: Option<GroupStart>,
     ) -> Result<GroupPage> {
         let GroupQuery { project, query, by, summaries, order, order_summary, .. } = request;
-        let GroupQuery { descending, prefix, limit, now_us, .. } = request;
+        let GroupQuery { descending, prefix, limit, now_us, newest, .. } = request;
         let names = entity_names(deps, project, by.iter()).await?;
         let value = |value: &RunValue| TableValue::new(value, now_us, names);
         let by: OrderKey = by.iter().map(|by| (value(by), false)).collect();
@@ -163,7 +167,7 @@ impl RunTables {
         let (open, _) = in_slices(self, evaluation, project, &needed, open, work).await?;
         let work = GroupEqualRuns::new(by.clone());
         let (open, _) = in_slices(self, evaluation, project, &needed, open, work).await?;
-        let work = SelectRuns::new(RunFilter::new(query.as_ref()));
+        let work = SelectRuns::new(RunFilter::new(query.as_ref(), newest));
         let (open, runs) = in_slices(self, evaluation, project, &needed, open, work).await?;
         let by_values = by.clone();
         let resolved =
@@ -265,6 +269,7 @@ impl GroupRuns {
             group_count: order.len() as u64,
             run_count: order.iter().map(|index| groups[*index as usize].runs).sum(),
             more: order.len() - from > query.limit,
+            newest: self.runs.filter.bound(table),
             always_raised: self.runs.filter.always_raised(table),
             groups: order[from..].iter().take(query.limit).map(row).collect(),
         })

@@ -80,8 +80,8 @@ pub(super) struct RunFilter {
 }
 
 impl RunFilter {
-    pub(super) fn new(query: Option<&TableQuery>) -> Self {
-        Self { query: query.map(|query| query.key().clone()), group: None, newest: None }
+    pub(super) fn new(query: Option<&TableQuery>, newest: Option<RunNumber>) -> Self {
+        Self { query: query.map(|query| query.key().clone()), group: None, newest }
     }
 
     /// Whether some slots are in a list; `None` if a column is missing.
@@ -107,6 +107,11 @@ impl RunFilter {
                     .is_none_or(|(values, terms)| values.compare_with_values(slot, terms).is_eq())
         };
         Some(slots.map(is_selected).collect())
+    }
+
+    /// The bound for the pages that follow.
+    pub(super) fn bound(&self, table: &RunTable) -> RunNumber {
+        self.newest.unwrap_or_else(|| table.roster.newest())
     }
 
     /// Whether the query failed for every run.
@@ -217,7 +222,7 @@ impl Selection {
         });
         Ok(ResolvedSelection {
             order: self.sort.iter().map(|key| (value(&key.value), key.descending)).collect(),
-            filter: RunFilter { group, newest: self.newest, ..RunFilter::new(self.query.as_ref()) },
+            filter: RunFilter { group, ..RunFilter::new(self.query.as_ref(), self.newest) },
             waits: true,
         })
     }
@@ -272,7 +277,7 @@ fn table_page(
     let sorted = table.sorted(order);
     let mut page = TablePage {
         total: selected.iter().filter(|selected| **selected).count() as u64,
-        newest: filter.newest.unwrap_or_else(|| table.roster.newest()),
+        newest: filter.bound(table),
         always_raised: filter.always_raised(table),
         ..TablePage::default()
     };

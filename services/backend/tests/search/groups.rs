@@ -13,7 +13,10 @@ use matyan_proto::{
 };
 use tonic::{Code, Status};
 
-use crate::harness::{self, Harness, RunSpec, Sequence, map, spec};
+use crate::{
+    harness::{self, Harness, RunSpec, Sequence, map, spec},
+    observed_store::observed,
+};
 
 fn path(name: &str) -> ParamPath {
     ParamPath { segments: vec![name.to_owned()] }
@@ -227,6 +230,52 @@ async fn groups_come_in_pages_in_every_order() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_walk_through_groups_ends_while_groups_are_added() {
+    let harness = Harness::new().await;
+    let create = async |at: u64| {
+        let params = map(&format!(r#"{{"at":{at}}}"#));
+        harness.create(&RunSpec { params, ..spec(&format!("r{at}"), at as i64) }).await;
+    };
+    for at in 0..3 {
+        create(at).await;
+    }
+    let (mut seen, mut cursor) = (Vec::new(), String::new());
+    for added in 3.. {
+        let list =
+            GroupsRequest { limit: 1, cursor, ..request("run.at >= 0", vec![by(By::Param(path("at")))]) };
+        let found = harness.groups(list).await.unwrap();
+        assert_eq!((found.group_count, found.run_count), (3, 3));
+        seen.extend(found.groups.iter().map(shown));
+        cursor = found.next_cursor;
+        if cursor.is_empty() {
+            break;
+        }
+        create(added).await;
+    }
+    assert_eq!(seen, ["0", "1", "2"]);
+}
+
+/// Each part of the query matches nearly all runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_of_many_broad_parts_does_not_read_each_from_an_index() {
+    const RUNS: u64 = 2_000;
+    const PARTS: u64 = 1_000;
+    let (harness, observer) = observed().await;
+    for at in 0..RUNS {
+        harness
+            .create(&RunSpec { params: map(&format!(r#"{{"x":{at}}}"#)), ..spec(&format!("r{at}"), 1) })
+            .await;
+    }
+    let parts: Vec<String> = (0..PARTS).map(|at| format!("run.x > {at}")).collect();
+    let list = request(&parts.join(" or "), vec![by(By::Field(SortField::Experiment.into()))]);
+    let before = observer.index_rows();
+    let found = harness.groups(list).await.unwrap();
+    assert_eq!(found.run_count, RUNS - 1);
+    let rows = observer.index_rows() - before;
+    assert!(rows < RUNS * PARTS / 2, "{rows}");
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ mod charts;
 mod export;
 mod groups;
 mod large;
+mod large_params;
 mod list_walks;
 mod paging;
 mod random;

@@ -1,5 +1,5 @@
-//! A store that counts how many documents and changes are read, lets scans of a range wait, and has a
-//! project that changes while it is read.
+//! A store that counts how many documents and changes are read, and how much of params from a snapshot, lets
+//! scans of a range wait, and has a project that changes while it is read.
 
 use std::sync::{
     Arc,
@@ -20,6 +20,10 @@ use crate::harness::{Harness, NOW_US, P};
 pub(crate) struct Observer {
     documents: Arc<AtomicU64>,
     changes: Arc<AtomicU64>,
+    /// Index rows read so far.
+    index_rows: Arc<AtomicU64>,
+    /// Most bytes of large params that were read from one snapshot.
+    params_bytes: Arc<AtomicU64>,
     /// Number of scans of changes after each of which there are more.
     restless: Arc<AtomicU64>,
     /// Scans of this range wait.
@@ -37,7 +41,11 @@ struct ObservedSnapshot {
     store: Arc<EmbeddedStore>,
     snapshot: Box<dyn Snapshot>,
     observer: Observer,
+    params_bytes: AtomicU64,
 }
+
+/// The runs with numbers up to this may have params that are observed.
+pub(crate) const LARGE_RUNS: u64 = 24;
 
 /// More changes than are read at a time.
 pub(crate) const CHANGES: u64 = 10_001;
@@ -58,6 +66,8 @@ pub(crate) async fn observed() -> (Harness, Observer) {
     let observer = Observer {
         documents: Arc::default(),
         changes: Arc::default(),
+        index_rows: Arc::default(),
+        params_bytes: Arc::default(),
         restless: Arc::default(),
         closed: watch::Sender::new(None),
         waiting: watch::Sender::new(0),
@@ -76,6 +86,16 @@ impl Observer {
     /// Number of changes read so far.
     pub(crate) fn changes(&self) -> u64 {
         self.changes.load(Ordering::Relaxed)
+    }
+
+    /// Number of index rows read so far.
+    pub(crate) fn index_rows(&self) -> u64 {
+        self.index_rows.load(Ordering::Relaxed)
+    }
+
+    /// Returns the most bytes of large params that were read from one snapshot, and forgets them.
+    pub(crate) fn take_params_bytes(&self) -> u64 {
+        self.params_bytes.swap(0, Ordering::Relaxed)
     }
 
     /// Adds `CHANGES` after each of the next scans of changes.
@@ -98,10 +118,11 @@ impl Observer {
     }
 
     fn count(&self, keys: impl IntoIterator<Item = Key>) {
-        let (documents, changes) = (keys::documents(P), keys::changes(P));
+        let (documents, changes, indexes) = (keys::documents(P), keys::changes(P), keys::indexes(P));
         for key in keys {
             self.documents.fetch_add(documents.contains(&key).into(), Ordering::Relaxed);
             self.changes.fetch_add(changes.contains(&key).into(), Ordering::Relaxed);
+            self.index_rows.fetch_add(indexes.contains(&key).into(), Ordering::Relaxed);
         }
     }
 }
@@ -110,7 +131,8 @@ impl Observer {
 impl Store for ObservedStore {
     async fn snapshot(&self) -> Result<Box<dyn Snapshot>> {
         let (snapshot, observer) = (self.store.snapshot().await?, self.observer.clone());
-        Ok(Box::new(ObservedSnapshot { store: self.store.clone(), snapshot, observer }))
+        let params_bytes = AtomicU64::default();
+        Ok(Box::new(ObservedSnapshot { store: self.store.clone(), snapshot, observer, params_bytes }))
     }
 
     async fn commit(&self, batch: Batch) -> Result<Commit> {
@@ -156,6 +178,12 @@ impl Snapshot for ObservedSnapshot {
             self.store.commit(many_changes()).await?;
         }
         self.observer.count(page.rows.iter().map(|(key, _)| key.clone()));
+        let is_params = |key: &Key| (0..=LARGE_RUNS).any(|run| keys::params(P, RunNumber(run)).contains(key));
+        let large = page.rows.iter().filter(|(_, value)| value.len() > 1_000);
+        let params = large.filter(|(key, _)| is_params(key));
+        let bytes = params.map(|(_, value)| value.len() as u64).sum::<u64>();
+        let bytes = bytes + self.params_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.observer.params_bytes.fetch_max(bytes, Ordering::Relaxed);
         Ok(page)
     }
 
