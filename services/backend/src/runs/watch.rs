@@ -76,7 +76,7 @@ pub(crate) async fn begin(backend: &Backend, call: Call, request: WatchRequest) 
             position => position,
         },
     };
-    Ok(Watch {
+    let mut watch = Watch {
         filter: WatchFilter::new(&deps, &request).await?,
         events: LiveEvents::after(backend, &call, position, settle).await?,
         runs: RunChanges::new(deps.clone(), call.again(), parts, request.progress),
@@ -85,7 +85,9 @@ pub(crate) async fn begin(backend: &Backend, call: Call, request: WatchRequest) 
         with_snapshot: request.snapshot,
         sent: HashMap::new(),
         shown: if request.snapshot { ShownRuns::Known(HashSet::new()) } else { ShownRuns::unknown() },
-    })
+    };
+    watch.account()?;
+    Ok(watch)
 }
 
 impl Watch {
@@ -115,7 +117,8 @@ impl Watch {
     /// Takes memory for what is remembered.
     fn account(&mut self) -> Result<()> {
         let numbers = self.sent.len() + self.shown.len();
-        self.events.remember(numbers * NUMBER_BYTES + self.runs.remembered_bytes())
+        let bytes = numbers * NUMBER_BYTES + self.filter.bytes() + self.runs.remembered_bytes();
+        self.events.remember(bytes)
     }
 
     /// Records which runs have changed.

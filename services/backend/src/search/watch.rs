@@ -44,22 +44,23 @@ pub(crate) async fn begin(backend: &Backend, call: Call, request: WatchRunsReque
     let list = RunsRequest { query, sort, limit, ids_only: true, ..RunsRequest::default() };
     // Checks the query and the order.
     RunSearch::new(backend, call.again(), list.clone()).await?;
-    Ok(RunsWatch {
+    let mut watch = RunsWatch {
         events: LiveEvents::from_now(backend, &call, settle).await?,
         runs: RunChanges::new(backend.deps.clone(), call.again(), parts, request.progress),
         backend: backend.clone(),
         call,
         request: list,
         shown: Vec::new(),
-    })
+    };
+    watch.account()?;
+    Ok(watch)
 }
 
 impl RunsWatch {
     pub(crate) async fn run(mut self, sender: &Sender<WatchRunsResponse>) -> Result<(), StreamEnd> {
         self.send_changes(&HashMap::new(), true, sender).await?;
         loop {
-            let ids: usize = self.shown.iter().map(|(_, run_id)| NUMBER_BYTES + run_id.len()).sum();
-            self.events.remember(ids + self.runs.remembered_bytes())?;
+            self.account()?;
             match self.events.next(sender).await? {
                 // Any run may become one of the first.
                 LiveEvent::Changes(changes) => changes.into_iter().for_each(|it| self.events.add(it)),
@@ -75,6 +76,12 @@ impl RunsWatch {
                 }
             }
         }
+    }
+
+    /// Takes memory for what is remembered.
+    fn account(&mut self) -> Result<()> {
+        let ids: usize = self.shown.iter().map(|(_, run_id)| NUMBER_BYTES + run_id.len()).sum();
+        self.events.remember(self.request.encoded_len() + ids + self.runs.remembered_bytes())
     }
 
     /// Sends what has changed. The first message is sent even if no run matches.

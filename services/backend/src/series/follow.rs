@@ -15,8 +15,11 @@ use matyan_model::{
     run::{run_id_get, writing_get},
     series::{Point, StepRange, Summary},
 };
-use matyan_proto::series::v1::{
-    FollowRequest, FollowResponse, Place, PointColumns, RunSelection, SeriesPoints, SeriesPosition,
+use matyan_proto::{
+    common::v1::{self as pb, SeriesKey},
+    series::v1::{
+        FollowRequest, FollowResponse, Place, PointColumns, RunSelection, SeriesPoints, SeriesPosition,
+    },
 };
 use prost::Message;
 use tokio::time::Instant;
@@ -39,6 +42,9 @@ use position::{ReadRun, SentSeries};
 
 /// Maximum number of other runs remembered; forgetting them costs a lookup of each.
 const REMEMBERED: usize = 100_000;
+
+/// Memory for such a run, with the places that are free.
+const KNOWN_BYTES: usize = 2 * size_of::<(RunNumber, Vec<usize>)>();
 
 pub(crate) struct Follow {
     deps: Arc<Deps>,
@@ -81,7 +87,7 @@ pub(crate) async fn begin(backend: &Backend, call: Call, request: FollowRequest)
         };
         *sent = (!position.is_empty()).then(|| SentSeries::decode(&position)).transpose()?;
     }
-    Ok(Follow {
+    let mut follow = Follow {
         deps,
         call,
         columns: request.columns.unwrap_or(DEFAULT_COLUMNS),
@@ -89,10 +95,32 @@ pub(crate) async fn begin(backend: &Backend, call: Call, request: FollowRequest)
         runs,
         known: HashMap::new(),
         events,
-    })
+    };
+    follow.account()?;
+    Ok(follow)
+}
+
+impl FollowedRun {
+    /// Bytes of the selection and of what was sent.
+    fn bytes(&self) -> usize {
+        let RunSelection { numbers, keys, .. } = &self.selection;
+        // The texts of the selection are at most its encoded size; the rest is in memory in full.
+        self.selection.encoded_len()
+            + size_of::<Self>()
+            + numbers.len() * size_of::<u32>()
+            + keys.len() * size_of::<SeriesKey>()
+            + self.selection.steps.len() * size_of::<pb::StepRange>()
+            + self.series.capacity() * size_of::<Option<SentSeries>>()
+    }
 }
 
 impl Follow {
+    /// Takes memory for the request, and for what is remembered.
+    fn account(&mut self) -> Result<()> {
+        let runs: usize = self.runs.iter().map(FollowedRun::bytes).sum();
+        self.events.remember(runs + self.known.len() * KNOWN_BYTES)
+    }
+
     pub(crate) async fn run(mut self, sender: &Sender<FollowResponse>) -> Result<(), StreamEnd> {
         for index in 0..self.runs.len() {
             self.send_news(index, sender).await?;
@@ -100,7 +128,10 @@ impl Follow {
         sender.send(FollowResponse { caught_up: true, ..FollowResponse::default() }).await?;
         loop {
             match self.events.next(sender).await? {
-                LiveEvent::Changes(changes) => self.collect(changes).await?,
+                LiveEvent::Changes(changes) => {
+                    self.collect(changes).await?;
+                    self.account()?;
+                }
                 LiveEvent::RunsDue => {
                     let due = self.events.take_due(Instant::now(), usize::MAX);
                     let indexes: HashSet<usize> =

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use matyan_proto::{
     common::v1::{SeriesKey, StepRange},
+    limits,
     live::v1::{
         SubscribeRequest, SubscribeResponse, Subscription, live_service_client::LiveServiceClient,
         subscribe_response::Response, subscription::Request as Wanted,
@@ -57,6 +58,38 @@ impl Received {
         })
         .await;
     }
+}
+
+/// What follows and watches keep of their requests is counted before they begin.
+#[tokio::test]
+async fn requests_of_streams_take_memory() {
+    let harness = Harness::new().await;
+    let mut client = LiveServiceClient::new(harness.routes());
+    let follow = |series: usize| {
+        let run = RunSelection { run_id: "r".into(), numbers: vec![0; series], ..RunSelection::default() };
+        Wanted::Follow(FollowRequest { runs: vec![run], ..FollowRequest::default() })
+    };
+    let watch = |runs: usize| {
+        let run_ids = (0..runs).map(|run| format!("{run:050}")).collect();
+        Wanted::Watch(WatchRequest { run_ids, ..WatchRequest::default() })
+    };
+    // Ever smaller ones, until hardly any memory is left.
+    let (mut open, mut series) = (Vec::new(), limits::SERIES_PER_CALL);
+    while series > 500 {
+        match client.subscribe(request([follow(series)])).await {
+            Ok(stream) => open.push(stream),
+            Err(refused) => {
+                assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+                series /= 2;
+            }
+        }
+        assert!(open.len() < 10_000, "all of them together take no memory");
+    }
+    assert!(!open.is_empty());
+    let refused = client.subscribe(request([watch(5_000)])).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+    open.clear();
+    harness.end().await;
 }
 
 #[tokio::test]

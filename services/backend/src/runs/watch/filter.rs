@@ -12,11 +12,14 @@ use matyan_model::{
 use matyan_proto::{runs::v1::WatchRequest, search::v1::Query as QueryText};
 use matyan_ql::{Endpoint, Query};
 use matyan_store::Snapshot;
+use prost::Message;
 
 use crate::{
     Deps, Evaluation,
     call::Call,
     error::Result,
+    evaluation::PAGE_PARAMS,
+    live::NUMBER_BYTES,
     run_lookup::is_run_id,
     search::{CandidateLoader, QueryFilter, compile_query},
 };
@@ -24,11 +27,16 @@ use crate::{
 /// Maximum number of run numbers for which the result is remembered.
 const REMEMBERED: usize = 100_000;
 
+/// Memory for an id in a set, besides its text, with the places that are free.
+const ID_BYTES: usize = 2 * size_of::<String>();
+
 pub(super) struct WatchFilter {
     /// `None` for all runs.
     ids: Option<HashSet<String>>,
     query: Option<Arc<Query>>,
     known: HashMap<RunNumber, bool>,
+    /// Size of the request, most of which is kept.
+    request_bytes: usize,
 }
 
 impl WatchFilter {
@@ -44,7 +52,18 @@ impl WatchFilter {
             };
             Some(compile_query(deps, Some(text), Endpoint::Run).await?.query)
         };
-        Ok(Self { ids: (!request.run_ids.is_empty()).then_some(ids), query, known: HashMap::new() })
+        Ok(Self {
+            ids: (!request.run_ids.is_empty()).then_some(ids),
+            query,
+            known: HashMap::new(),
+            request_bytes: request.encoded_len(),
+        })
+    }
+
+    /// Bytes of what is kept of the request, and of the run numbers that are remembered.
+    pub(super) fn bytes(&self) -> usize {
+        let ids = self.ids.as_ref().map_or(0, HashSet::len);
+        self.request_bytes + ids * ID_BYTES + self.known.len() * NUMBER_BYTES
     }
 
     /// The ids to watch, or `None` for all.
@@ -83,11 +102,22 @@ impl WatchFilter {
         // A new loader and a new budget each time, because names may have changed since
         // the last one.
         let mut loader = CandidateLoader::new(call.project, query.clone(), None);
-        let mut candidates = Vec::with_capacity(runs.len());
-        for (number, document) in runs {
-            candidates.push(loader.load(snapshot, number, document).await?);
+        let mut filter = QueryFilter::new(query.clone(), None);
+        let mut wanted = HashSet::new();
+        let mut runs = runs.into_iter().peekable();
+        while runs.peek().is_some() {
+            let _memory = evaluation.page().await;
+            let (mut candidates, mut params) = (Vec::new(), 0);
+            while params <= PAGE_PARAMS
+                && let Some((number, document)) = runs.next()
+            {
+                let candidate = loader.load(snapshot, number, document).await?;
+                params += candidate.params_bytes();
+                candidates.push(candidate);
+            }
+            let matched = filter.matching(evaluation, candidates).await?;
+            wanted.extend(matched.into_iter().map(|matched| matched.candidate.number));
         }
-        let matched = QueryFilter::new(query.clone(), None).matching(evaluation, candidates).await?;
-        Ok(matched.into_iter().map(|matched| matched.candidate.number).collect())
+        Ok(wanted)
     }
 }
