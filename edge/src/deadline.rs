@@ -79,11 +79,17 @@ impl CallLimits {
         // Times beyond those of a clock never come.
         let after = |time: Duration| now.checked_add(time);
         let given = match headers.get(REQUEST_TIMEOUT) {
-            None => headers.get(GRPC_TIMEOUT).and_then(|it| parse_grpc(it.to_str().ok()?)),
+            None => match headers.get(GRPC_TIMEOUT) {
+                None => None,
+                Some(value) => {
+                    let time = value.to_str().ok().and_then(parse_grpc);
+                    Some(time.ok_or_else(|| invalid(&GRPC_TIMEOUT, "a time limit of gRPC", "2500m"))?)
+                }
+            },
             Some(value) => {
                 let seconds = value.to_str().ok().and_then(|it| it.trim().parse().ok());
                 let time = seconds.and_then(|it| Duration::try_from_secs_f64(it).ok());
-                Some(time.ok_or_else(invalid_timeout)?)
+                Some(time.ok_or_else(|| invalid(&REQUEST_TIMEOUT, "a number of seconds", "2.5"))?)
             }
         };
         Ok(CallLimits { given: given.and_then(after), latest: after(max).unwrap_or(now + MANY_YEARS) })
@@ -106,11 +112,19 @@ impl CallLimits {
     }
 }
 
+/// Runs a part of a request that has an end even if its call has none, such as reading a message.
+pub(crate) async fn enforce_maximum<T>(work: impl Future<Output = T>) -> ApiResult<T> {
+    match LIMITS.try_with(|limits| limits.latest) {
+        Ok(latest) => timeout_at(latest, work).await.map_err(|_| late()),
+        Err(_) => Ok(work.await),
+    }
+}
+
 /// Longer than any process runs.
 const MANY_YEARS: Duration = Duration::from_secs(30 * 365 * 24 * 3_600);
 
-fn invalid_timeout() -> ApiError {
-    let message = format!("{REQUEST_TIMEOUT} is not a number of seconds: send one such as 2.5, or omit it");
+fn invalid(header: &HeaderName, expected: &str, example: &str) -> ApiError {
+    let message = format!("{header} is not {expected}: send one such as {example}, or omit it");
     ApiError::new(StatusCode::BAD_REQUEST, message)
 }
 
@@ -233,5 +247,7 @@ mod tests {
             let headers = HeaderMap::from_iter([(REQUEST_TIMEOUT, http::HeaderValue::from_static(wrong))]);
             CallLimits::of_request(&headers, max).unwrap_err();
         }
+        let headers = HeaderMap::from_iter([(GRPC_TIMEOUT, http::HeaderValue::from_static("1"))]);
+        CallLimits::of_request(&headers, max).unwrap_err();
     }
 }

@@ -107,14 +107,9 @@ impl Edge {
 
     /// Dispatches to gRPC or HTTP. gRPC has its own statuses and is not counted as HTTP.
     async fn answer_in_project(&self, request: Request<Body>) -> Response {
-        let max = self.services.settings().request_timeout;
-        let limits = match CallLimits::of_request(request.headers(), max) {
-            Ok(limits) => limits,
-            Err(error) => return error.into_response(),
-        };
         let response = match grpc::is_grpc(request.headers()) {
             true => match self.admit(&request) {
-                Ok(()) => {
+                Ok(limits) => {
                     // Such a service may hold the message of a call until it has sent all responses.
                     let path = request.uri().path();
                     let is_stream = methods::find(path).is_some_and(|method| method.is_server_streaming);
@@ -127,19 +122,22 @@ impl Edge {
                 }
                 Err(error) => self.grpc.refuse(request.uri().path(), &error),
             },
-            false => self.answer_http(request, limits).await,
+            false => self.answer_http(request).await,
         };
         tracing::debug!(status = response.status().as_u16(), "answered");
         response
     }
 
-    async fn answer_http(&self, mut request: Request<Body>, limits: CallLimits) -> Response {
+    async fn answer_http(&self, mut request: Request<Body>) -> Response {
         let (method, start) = (request.method().clone(), Instant::now());
-        if let Err(error) = self.admit(&request) {
-            let response = error.into_response();
-            self.record_metrics(method_label(&method), &response, start);
-            return response;
-        }
+        let limits = match self.admit(&request) {
+            Ok(limits) => limits,
+            Err(error) => {
+                let response = error.into_response();
+                self.record_metrics(method_label(&method), &response, start);
+                return response;
+            }
+        };
         if let Some(ui) = self.ui.as_ref().filter(|ui| ui.wants_metrics_page(&request)) {
             return ui.page(&project::of_headers(request.headers()));
         }
@@ -183,11 +181,13 @@ impl Edge {
         self.services.bodies().of_connection()
     }
 
-    /// Refuses requests that only a browser sends which someone else's page controls.
-    fn admit(&self, request: &Request<Body>) -> Result<(), ApiError> {
+    /// Refuses requests that only a browser sends which someone else's page controls; returns the time
+    /// limits of others.
+    fn admit(&self, request: &Request<Body>) -> Result<CallLimits, ApiError> {
         let settings = self.services.settings();
         check_host(settings, request)?;
-        cors::check_origin(&settings.cors_origins, request)
+        cors::check_origin(&settings.cors_origins, request)?;
+        CallLimits::of_request(request.headers(), settings.request_timeout)
     }
 
     async fn route(&self, request: Request<Body>) -> Response {

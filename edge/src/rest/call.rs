@@ -28,6 +28,7 @@ use super::edit_condition::IF_MATCH;
 use super::input_schema::InputSchema;
 use super::valid_json::valid_json;
 use crate::body_budget::{BodyShare, too_slow};
+use crate::deadline::enforce_maximum;
 use crate::error::{ApiError, ApiResult, INVALID_JSON, Problem};
 use crate::services::Services;
 
@@ -176,7 +177,7 @@ impl Inputs {
                 if let Some(bytes) = body.size_hint().exact() {
                     share.expect(bytes.try_into().unwrap_or(usize::MAX));
                 }
-                let bytes = read_body(body, self.max_body_bytes, share).await?;
+                let bytes = enforce_maximum(read_body(body, self.max_body_bytes, share)).await??;
                 let (schema, size) = (Arc::clone(schema), bytes.len());
                 let normalize = move || normalize_body(&schema, &bytes, problems);
                 (json, problems) = services.large_work().run(size, normalize).await?;

@@ -47,7 +47,9 @@ async fn noticed(gone: oneshot::Receiver<()>) {
     gone.expect_err("the sender is dropped");
 }
 
+const INVALID_ARGUMENT: &str = "3";
 const DEADLINE_EXCEEDED: &str = "4";
+const PERMISSION_DENIED: &str = "7";
 
 #[tokio::test(start_paused = true)]
 async fn a_call_ends_at_its_deadline() {
@@ -103,6 +105,33 @@ async fn a_rest_call_ends_at_its_deadline() {
     let (status, body) = ask("soon").await;
     assert_eq!(status, 400);
     assert!(body.contains("x-request-timeout"), "{body}");
+}
+
+#[tokio::test]
+async fn a_call_with_a_wrong_time_limit_is_refused_as_its_client_expects() {
+    let edge = edge(&Backend::default());
+    for name in ["x-request-timeout", "grpc-timeout"] {
+        let refused = end(&edge, call("search.v1.SearchService/Runs", &[(name, "soon")])).await;
+        assert_eq!(refused.0, INVALID_ARGUMENT, "{refused:?}");
+        assert!(refused.1.contains(name), "{refused:?}");
+        // The host is checked first.
+        let headers = [(name, "soon"), ("host", "evil.example")];
+        let refused = end(&edge, call("search.v1.SearchService/Runs", &headers)).await;
+        assert_eq!(refused.0, PERMISSION_DENIED, "{refused:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_body_ends_at_the_maximum() {
+    let edge = edge(&Backend::default());
+    let piece = futures::stream::unfold((), |()| async {
+        tokio::time::sleep(Duration::from_secs(29)).await;
+        Some((Ok::<_, std::io::Error>(bytes::Bytes::from_static(b" ")), ()))
+    });
+    let request = Request::post("/api/v1/rest/tags/").header("content-type", "application/json");
+    let begun = tokio::time::Instant::now();
+    let response = edge.answer(request.body(Body::from_stream(piece)).unwrap()).await;
+    assert_eq!((response.status().as_u16(), begun.elapsed()), (504, MAX));
 }
 
 #[tokio::test]
