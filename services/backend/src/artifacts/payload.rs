@@ -12,7 +12,6 @@ use tokio::sync::Semaphore;
 use crate::{
     Deps,
     call::Call,
-    convert,
     error::{Error, Result},
 };
 
@@ -83,12 +82,20 @@ fn info(meta: BlobMeta, signature: &[u8]) -> PayloadInfo {
     }
 }
 
+/// Refuses an image that is too large to be reduced.
+fn check_size(unit: &str, size: u64, limit: usize) -> Result<()> {
+    match size > limit as u64 {
+        true => Err(Error::field("uri", format!("is an image of {size} {unit}, and the limit is {limit}"))),
+        false => Ok(()),
+    }
+}
+
 /// All bytes, at most `limit`.
 async fn collected(mut content: Content, limit: usize) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     while let Some(chunk) = content.next().await {
         bytes.extend_from_slice(&chunk?);
-        convert::check_limit("image", bytes.len(), limit)?;
+        check_size("bytes", bytes.len() as u64, limit)?;
     }
     Ok(bytes)
 }
@@ -109,7 +116,7 @@ pub(super) async fn thumbnail(
     let permit = slots.0.clone().acquire_owned().await.map_err(|_| Error::Stopping)?;
     let found = deps.blobs.read(&key, None).await?;
     let (meta, content) = found.ok_or_else(|| Error::not_found("payload", &request.uri))?;
-    convert::check_limit("image", usize::try_from(meta.size).unwrap_or(usize::MAX), MAX_IMAGE_BYTES)?;
+    check_size("bytes", meta.size, MAX_IMAGE_BYTES)?;
     let bytes = collected(content, MAX_IMAGE_BYTES).await?;
     let reduced = tokio::task::spawn_blocking(move || {
         let reduced = reduced(&bytes, request.size);
@@ -128,7 +135,7 @@ fn reduced(bytes: &[u8], size: u32) -> Result<Bytes> {
     };
     let (width, height) = reader()?.into_dimensions().map_err(|error| unreadable(&error))?;
     let decoded = u64::from(width).saturating_mul(height.into()).saturating_mul(PIXEL_BYTES);
-    convert::check_limit("decoded image", usize::try_from(decoded).unwrap_or(usize::MAX), MAX_DECODED_BYTES)?;
+    check_size("bytes when it is decoded", decoded, MAX_DECODED_BYTES)?;
     let mut reader = reader()?;
     let mut limits = Limits::no_limits();
     // Some formats have 16 bits per channel.
@@ -176,7 +183,9 @@ mod tests {
         let mut huge = image(1, 1, ImageFormat::Gif);
         // Width and height in the header.
         huge[6..10].fill(0xff);
-        assert!(matches!(reduced(&huge, 100), Err(Error::TooLarge { field: "decoded image", .. })));
+        assert!(
+            matches!(reduced(&huge, 100), Err(Error::InvalidField { field: "uri", reason }) if reason.contains("decoded"))
+        );
         for damaged in [&b"text"[..], b"", &image(30, 30, ImageFormat::Png)[..60]] {
             assert!(matches!(reduced(damaged, 16), Err(Error::InvalidField { field: "uri", .. })));
         }

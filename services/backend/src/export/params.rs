@@ -66,8 +66,10 @@ impl SeenParams {
             }
             self.name_bytes += name.len();
             if self.columns.len() == MAX_COLUMNS || self.name_bytes > MAX_NAME_BYTES {
-                let reason =
-                    format!("is needed: the runs have more than {MAX_COLUMNS} params, choose columns");
+                let reason = format!(
+                    "is needed: the runs have more than {MAX_COLUMNS} params, or their names have more than \
+                     {MAX_NAME_BYTES} bytes; choose columns"
+                );
                 return Err(Error::field("param_paths", reason));
             }
             let mut kinds = SeenKinds::default();

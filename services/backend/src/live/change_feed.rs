@@ -23,8 +23,8 @@ use crate::{
     stream::Streams,
 };
 
-/// Pages that a watcher may lag before it reads from the store: about 6 MB of 1,000 changes each, usually
-/// 100 kB.
+/// Pages by which a watcher may lag before it reads from the store. Together they take about 6 MB if all
+/// are full, and usually 100 kB.
 const PAGES: usize = 256;
 
 /// Changes in one page.

@@ -188,7 +188,7 @@ impl RunState {
     }
 }
 
-/// Sends records in pieces. With `at_once`, sends the first message even if there are no
+/// Sends records in pieces. With `send_empty`, sends the first message even if there are no
 /// records.
 pub(super) async fn send_records(
     deps: &Deps,

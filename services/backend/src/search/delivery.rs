@@ -77,7 +77,8 @@ impl Delivery {
 
     /// The snapshot that the run last returned by `next` was read from.
     pub(crate) fn snapshot(&self) -> &dyn Snapshot {
-        let (page, _) = self.page.as_ref().expect("`next` returned a run, and `forget` was not called since");
+        let (page, _) =
+            self.page.as_ref().expect("`next` returned a run, and `drop_snapshot` was not called since");
         page.snapshot.as_ref()
     }
 
