@@ -201,7 +201,7 @@ pub struct ResponseStream<T> {
 }
 
 impl<T> ResponseStream<T> {
-    /// Also holds memory until the client has read the last message, or has left.
+    /// Holds memory until the client has read the last message, or has left.
     #[must_use]
     pub(crate) fn holding(self, memory: OwnedSemaphorePermit) -> Self {
         Self { memory: Some(memory), ..self }

@@ -26,7 +26,7 @@ const MAX_WORDS: usize = 16;
 /// Bytes searched in a slice of work: some milliseconds.
 const SLICE_BYTES: usize = 2 << 20;
 
-/// What looking at a column costs besides its name, as bytes searched.
+/// Cost of a column besides its name, as bytes searched.
 const COLUMN_BYTES: usize = 64;
 
 /// A validated request.

@@ -9,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     bands::{BUCKET_BYTES, VALUE_BYTES, largest_group},
+    charts::bucket_columns,
     run_reader::batch_size,
     select,
 };
@@ -48,7 +49,7 @@ impl ChartMemory {
 /// The memory of a call that asks for series in buckets, at most.
 pub(super) fn of_buckets(request: &BucketsRequest) -> usize {
     let pixels = request.pixels as usize;
-    let columns = super::bucket_columns(request.columns());
+    let columns = bucket_columns(request.columns());
     // Each bucket has a number, and three columns count values that are not finite.
     let columns = columns.len().min(BUCKET_COLUMNS) + 3 + if request.axis.is_some() { 2 } else { 0 };
     let bucket = columns * NUMBER_BYTES;

@@ -60,7 +60,7 @@ impl Received {
     }
 }
 
-/// What follows and watches keep of their requests is counted before they begin.
+/// Requests of followers and watches are counted before they begin.
 #[tokio::test]
 async fn requests_of_streams_take_memory() {
     let harness = Harness::new().await;

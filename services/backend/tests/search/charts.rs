@@ -126,7 +126,7 @@ async fn a_shared_grid_has_the_same_buckets_for_all_series() {
     assert_eq!((charts[1].index[0], charts[1].origin), (25, 700));
 }
 
-/// While one run is read, another one that was read before gets points outside of the grid.
+/// A run that was read for the grid gets points outside of it while the next one is read.
 #[tokio::test]
 async fn a_run_may_grow_while_a_shared_grid_is_made() {
     let (harness, observer) = observed().await;

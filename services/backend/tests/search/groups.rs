@@ -258,7 +258,7 @@ async fn a_walk_through_groups_ends_while_groups_are_added() {
     assert_eq!(seen, ["0", "1", "2"]);
 }
 
-/// Each part of the query matches nearly all runs.
+/// Parts that each match most runs.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_query_of_many_broad_parts_does_not_read_each_from_an_index() {
     const RUNS: u64 = 2_000;

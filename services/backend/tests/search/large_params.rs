@@ -14,7 +14,7 @@ use crate::{
 /// Size of the params of a run.
 const PARAMS: usize = 1 << 20;
 
-/// Most that is read at a time, with some more.
+/// Maximum size of what is read at a time, with some more.
 const MOST: u64 = 6 << 20;
 
 #[tokio::test(flavor = "multi_thread")]
