@@ -282,11 +282,10 @@ test('a range over rows that were not read is refused once they have moved', asy
     await page.locator('[role=row]:has(a:text-is("many 1002")) input').click();
     await scrollTo(0);
     await page.waitForSelector('.window .name a:text-is("many 0000")');
-    const events = [
-      { kind: { case: 'createRun' as const, value: {} } },
-      { kind: { case: 'setRunProperty' as const, value: { name: 'many 0500 too' } } },
-    ];
-    await publish(site.server, 'another0000000000000000a', events);
+    await publish(site.server, 'another0000000000000000a', [
+      { kind: { case: 'createRun', value: {} } },
+      { kind: { case: 'setRunProperty', value: { name: 'many 0500 too' } } },
+    ]);
     await page.waitForSelector('button:text-is("1 new run")');
     await page
       .locator('.window [role=row] input')
