@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use crate::{
     Deps,
     call::Call,
+    convert,
     error::{Error, Result},
 };
 
@@ -83,11 +84,8 @@ fn info(meta: BlobMeta, signature: &[u8]) -> PayloadInfo {
 }
 
 /// Refuses an image that is too large to be reduced.
-fn check_size(unit: &str, size: u64, limit: usize) -> Result<()> {
-    match size > limit as u64 {
-        true => Err(Error::field("uri", format!("is an image of {size} {unit}, and the limit is {limit}"))),
-        false => Ok(()),
-    }
+fn check_size(size: u64, limit: usize) -> Result<()> {
+    convert::check_limit("uri", usize::try_from(size).unwrap_or(usize::MAX), limit)
 }
 
 /// All bytes, at most `limit`.
@@ -95,7 +93,7 @@ async fn collected(mut content: Content, limit: usize) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     while let Some(chunk) = content.next().await {
         bytes.extend_from_slice(&chunk?);
-        check_size("bytes", bytes.len() as u64, limit)?;
+        check_size(bytes.len() as u64, limit)?;
     }
     Ok(bytes)
 }
@@ -116,7 +114,7 @@ pub(super) async fn thumbnail(
     let permit = slots.0.clone().acquire_owned().await.map_err(|_| Error::Stopping)?;
     let found = deps.blobs.read(&key, None).await?;
     let (meta, content) = found.ok_or_else(|| Error::not_found("payload", &request.uri))?;
-    check_size("bytes", meta.size, MAX_IMAGE_BYTES)?;
+    check_size(meta.size, MAX_IMAGE_BYTES)?;
     let bytes = collected(content, MAX_IMAGE_BYTES).await?;
     let reduced = tokio::task::spawn_blocking(move || {
         let reduced = reduced(&bytes, request.size);
@@ -135,7 +133,7 @@ fn reduced(bytes: &[u8], size: u32) -> Result<Bytes> {
     };
     let (width, height) = reader()?.into_dimensions().map_err(|error| unreadable(&error))?;
     let decoded = u64::from(width).saturating_mul(height.into()).saturating_mul(PIXEL_BYTES);
-    check_size("bytes when it is decoded", decoded, MAX_DECODED_BYTES)?;
+    check_size(decoded, MAX_DECODED_BYTES)?;
     let mut reader = reader()?;
     let mut limits = Limits::no_limits();
     // Some formats have 16 bits per channel.

@@ -18,7 +18,7 @@ use crate::{
     stream::{Sender, StreamEnd},
 };
 
-/// Maximum number of values of a group, which are held in memory.
+/// Maximum number of values of a group, which are its series × pixels.
 const MAX_VALUES: usize = 1 << 21;
 
 /// Memory of such a value: in its bucket, and in the line that it is part of, each with the places that
@@ -35,10 +35,7 @@ pub(super) fn check(request: &BandsRequest) -> Result<()> {
     select::check(request.groups.iter().flat_map(|group| &group.runs))?;
     let size = largest_group(request) * request.pixels as usize;
     if size > MAX_VALUES {
-        let reason = format!(
-            "has a group of {size} values, which are its series × `pixels`: the limit is {MAX_VALUES}"
-        );
-        return Err(Error::field("groups", reason));
+        return Err(Error::TooLarge { field: "groups", size, limit: MAX_VALUES });
     }
     Ok(())
 }
