@@ -181,9 +181,7 @@ mod tests {
         let mut huge = image(1, 1, ImageFormat::Gif);
         // Width and height in the header.
         huge[6..10].fill(0xff);
-        assert!(
-            matches!(reduced(&huge, 100), Err(Error::InvalidField { field: "uri", reason }) if reason.contains("decoded"))
-        );
+        assert!(matches!(reduced(&huge, 100), Err(Error::TooLarge { field: "uri", .. })));
         for damaged in [&b"text"[..], b"", &image(30, 30, ImageFormat::Png)[..60]] {
             assert!(matches!(reduced(damaged, 16), Err(Error::InvalidField { field: "uri", .. })));
         }
