@@ -2,7 +2,7 @@
 //! sent a stream of responses, or asks for the next message: a body may wait for its service. All
 //! connections of a port share a budget, and each has at most an eighth of it, so that one cannot take the
 //! memory of all. Small bodies need no share. A sender that holds a share while others wait must send at a
-//! minimum rate, or loses it; a stream of responses that its client does not read loses it as well.
+//! minimum rate, or loses it. `unread_response` has the memory of the request of a stream of responses.
 
 use std::io;
 use std::pin::Pin;
@@ -16,9 +16,8 @@ use bytes::{Buf, Bytes};
 use futures::future::BoxFuture;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use matyan_proto::limits::MESSAGE_BYTES;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{Instant, Sleep, sleep, timeout, timeout_at};
-use tokio_util::task::AbortOnDropHandle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 use tonic::Status;
 
 /// Bodies up to this size are read regardless of the budget.
@@ -99,10 +98,7 @@ impl Drop for WaitingBody<'_> {
     }
 }
 
-/// Time after which the request of a response that is not read is no longer in memory. Services end a stream of
-/// which nothing is taken for ten minutes, and drop its request.
-const UNREAD: Duration = Duration::from_secs(11 * 60);
-
+/// The memory of a message: of its connection, and of the port.
 pub(crate) type Permits = [OwnedSemaphorePermit; 2];
 
 /// The memory of one body. All of it is taken at once, so that no two bodies wait for each other.
@@ -226,63 +222,6 @@ pub(crate) enum Messages {
 pub(crate) fn metered(body: Body, share: CallShare, messages: Messages) -> Body {
     let (framing, data) = (Framing::default(), Bytes::new());
     Body::new(MeteredBody { body, share, messages, framing, data, piece_bytes: 0 })
-}
-
-/// The body of a response, until whose end the memory of its request is kept, unless it is not read. A
-/// response that is complete needs its request no more.
-pub(crate) fn holding(body: Body, memory: Option<Permits>) -> Body {
-    let is_complete = body.size_hint().exact().is_some();
-    let Some(memory) = memory.filter(|_| !is_complete) else { return body };
-    let (unread_since, unread) = watch::channel(Some(Instant::now()));
-    let holder = AbortOnDropHandle::new(tokio::spawn(hold_while_read(memory, unread)));
-    Body::new(HoldingBody { body, unread_since, _holder: holder })
-}
-
-/// Holds the memory until a response has been unread for too long. A transport whose client does not read
-/// does not poll the body either, so the body could not give the memory back.
-async fn hold_while_read(memory: Permits, mut unread: watch::Receiver<Option<Instant>>) {
-    let _held = memory;
-    loop {
-        let since = *unread.borrow_and_update();
-        let is_over = match since {
-            Some(since) => !matches!(timeout_at(since + UNREAD, unread.changed()).await, Ok(Ok(()))),
-            None => unread.changed().await.is_err(),
-        };
-        if is_over {
-            return;
-        }
-    }
-}
-
-struct HoldingBody {
-    body: Body,
-    /// When the last frame was ready; `None` while the client waits for one.
-    unread_since: watch::Sender<Option<Instant>>,
-    /// Holds the memory.
-    _holder: AbortOnDropHandle<()>,
-}
-
-impl HttpBody for HoldingBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        self.unread_since.send_replace(None);
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        self.unread_since.send_replace(Some(Instant::now()));
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
 
 struct MeteredBody {
@@ -427,6 +366,7 @@ mod tests {
     use tokio_stream::wrappers::ReceiverStream;
 
     use super::*;
+    use crate::unread_response::{UNREAD, drop_if_unread};
 
     /// A smallest possible budget, and a connection.
     fn budget() -> (BodyBudget, ConnectionBudget) {
@@ -525,12 +465,12 @@ mod tests {
             share.lock().unwrap().take_held()
         };
         let is_free = async || budget.clone().take(connection.clone(), MESSAGE_BYTES).await.is_ok();
-        let complete = holding("answer".into(), call().await);
+        let complete = drop_if_unread("answer".into(), call().await);
         assert!(is_free().await, "the service has dropped the request");
         drop(complete);
 
         let (sender, stream) = sent_body();
-        let mut response = holding(stream, call().await);
+        let mut response = drop_if_unread(stream, call().await);
         for _ in 0..3 {
             sleep(UNREAD * 9 / 10).await;
             assert!(!is_free().await);
@@ -543,8 +483,10 @@ mod tests {
         response.frame().await.unwrap().unwrap();
         sleep(UNREAD).await;
         assert!(is_free().await, "the client does not read");
+        assert!(sender.is_closed(), "the rest is dropped");
+        assert!(response.frame().await.unwrap().is_err());
 
-        drop(holding(sent_body().1, call().await));
+        drop(drop_if_unread(sent_body().1, call().await));
         assert!(is_free().await);
     }
 

@@ -28,6 +28,7 @@ use crate::rest::table::{self, PathTemplate};
 use crate::security_headers;
 use crate::services::Services;
 use crate::ui::Ui;
+use crate::unread_response::drop_if_unread;
 use crate::uri_path;
 
 const WEBSOCKET_PREFIX: &str = "/api/v1/ws/runs/";
@@ -110,15 +111,18 @@ impl Edge {
         let response = match grpc::is_grpc(request.headers()) {
             true => match self.admit(&request) {
                 Ok(limits) => {
-                    // Such a service may hold the message of a call until it has sent all responses.
                     let path = request.uri().path();
                     let is_stream = methods::find(path).is_some_and(|method| method.is_server_streaming);
-                    let holds_message = is_stream && !deadline::is_open_ended(path);
+                    let has_end = !deadline::is_open_ended(path);
                     let (request, share) = self.metered(request);
                     let answered = limits.enforce(self.grpc.answer(request)).await;
                     let response = answered.unwrap_or_else(|_| grpc::late());
+                    // A stream with an end may need the message of its call until then.
                     let take = || share.lock().unwrap_or_else(PoisonError::into_inner).take_held();
-                    response.map(|body| body_budget::holding(body, holds_message.then(take).flatten()))
+                    match is_stream {
+                        true => response.map(|body| drop_if_unread(body, has_end.then(take).flatten())),
+                        false => response,
+                    }
                 }
                 Err(error) => self.grpc.refuse(request.uri().path(), &error),
             },

@@ -30,6 +30,7 @@ pub mod stream;
 mod tls;
 mod transport;
 mod ui;
+mod unread_response;
 mod uri_path;
 pub mod ws;
 

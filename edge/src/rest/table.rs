@@ -15,9 +15,10 @@ use http::request::Parts;
 
 use super::call::Dialect;
 use super::operation::Operation;
-use crate::body_budget::{self, BodyShare, ConnectionBudget};
+use crate::body_budget::{BodyShare, ConnectionBudget};
 use crate::error::{ApiError, ApiResult};
 use crate::services::Services;
+use crate::unread_response::drop_if_unread;
 
 /// The route that answered, used as a metrics label. Stored in the extensions of a response.
 #[derive(Clone, Debug)]
@@ -67,8 +68,8 @@ async fn dispatch(route: &Route, services: Arc<Services>, head: Parts, body: Bod
     let mut share = BodyShare::new(services.bodies().clone(), head.extensions.get::<ConnectionBudget>());
     let request = operation.inputs.read(services, route.dialect, head, body, &mut share).await?;
     let answer = operation.answer(request).await?;
-    // Responses that are streams hold the request.
-    Ok(answer.map(|body| body_budget::holding(body, share.take_held())))
+    // A stream may need the request until its end.
+    Ok(answer.map(|body| drop_if_unread(body, share.take_held())))
 }
 
 /// The path with every variable segment replaced by `{id}`, and with a trailing slash.
