@@ -1,9 +1,9 @@
 //! Scans without documents. Once a search has read some documents without finding enough, it
-//! reads the params named by its query from their indexes, a hundredth of the bytes, and the names
-//! of runs if it uses those, and evaluates the query on those. Runs that do not match are dropped; the rest are checked
-//! against their documents, as after any index. A document is also needed if the query reads a
-//! value that no column has, such as the run's tags or a param that is a list. If that is true
-//! of many runs, the scan of documents continues instead.
+//! reads the params that its query names, and the names of runs if it uses them, from their
+//! indexes: a hundredth of the bytes. It evaluates the query on those. Runs that do not match are
+//! dropped; the rest are checked against their documents, as after any index. A document is also
+//! needed if the query reads a value that no column has, such as the run's tags or a param that is
+//! a list. If that is true of many runs, the scan of documents continues instead.
 
 use std::{
     borrow::Cow,
@@ -118,7 +118,7 @@ async fn try_evaluate(
 ) -> Result<Option<ColumnVerdicts>> {
     let RemainingScan { project, query, needed, end, limits } = scan;
     let most = MAX_VALUES / needed.len();
-    let reader = ColumnReader { evaluation, snapshot, project, most };
+    let reader = IndexColumnReader { evaluation, snapshot, project, most };
     let columns = needed.paths.iter().map(|path| reader.param(path));
     let (columns, names, shown, archived) = futures::future::try_join4(
         futures::future::try_join_all(columns),
@@ -210,14 +210,14 @@ fn split_sample(all: Vec<(RunNumber, bool)>) -> [Vec<(RunNumber, bool)>; 2] {
 }
 
 /// Reads columns of a project. A column is `None` if it has more than `most` rows.
-struct ColumnReader<'r> {
+struct IndexColumnReader<'r> {
     evaluation: &'r Evaluation,
     snapshot: &'r dyn Snapshot,
     project: Project,
     most: usize,
 }
 
-impl ColumnReader<'_> {
+impl IndexColumnReader<'_> {
     /// The values of a param.
     async fn param(&self, path: &KeyPath) -> Result<Option<IndexColumn>> {
         let path: Vec<Cow<'_, str>> = path.keys().iter().map(|key| Cow::Borrowed(&**key)).collect();
