@@ -1,8 +1,11 @@
 //! Tests of projects: records find theirs, and nothing of a deleted project remains.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use matyan_blob::layers::{BlobCall, BlobFault, FaultBlobs};
@@ -18,7 +21,9 @@ use matyan_model::{
 use matyan_proto::ingest::v1::{self as pb, event::Kind};
 use matyan_record::control::DeletedRun;
 use matyan_store::{
-    Batch, Commit, Key, Scan, Snapshot, Store, Transaction, Value, layers::FenceStore, transact,
+    Batch, Scan, Transaction,
+    layers::{FenceStore, MetricsStore, Outcome, Recorder},
+    transact,
 };
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
@@ -124,29 +129,17 @@ async fn rule_37_a_project_that_did_not_exist_is_created() {
     worker.stop().await.unwrap();
 }
 
-/// A store that counts the snapshots that are taken.
-struct CountingStore {
-    inner: Arc<dyn Store>,
-    snapshots: AtomicUsize,
-}
+/// Counts the snapshots of a store.
+#[derive(Default)]
+struct SnapshotCount(AtomicUsize);
 
-#[async_trait::async_trait]
-impl Store for CountingStore {
-    async fn snapshot(&self) -> matyan_store::Result<Box<dyn Snapshot>> {
-        self.snapshots.fetch_add(1, Ordering::Relaxed);
-        self.inner.snapshot().await
-    }
+impl Recorder for SnapshotCount {
+    fn commit(&self, _: Outcome, _: Duration) {}
 
-    async fn commit(&self, batch: Batch) -> matyan_store::Result<Commit> {
-        self.inner.commit(batch).await
-    }
+    fn sync(&self, _: Outcome, _: Duration) {}
 
-    async fn sync(&self) -> matyan_store::Result<()> {
-        self.inner.sync().await
-    }
-
-    async fn changed(&self, key: &Key, seen: Option<&Value>) -> matyan_store::Result<()> {
-        self.inner.changed(key, seen).await
+    fn snapshot(&self, _: Outcome) {
+        self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -156,11 +149,11 @@ async fn rule_40_a_deleted_project_is_not_looked_up_for_each_of_its_records() {
     env.create_project("gone").await;
     env.delete_project("gone").await;
     env.append((0..5_000).map(|at| of("gone", artifact(at)))).await;
-    let store = Arc::new(CountingStore { inner: env.deps.store.clone(), snapshots: AtomicUsize::new(0) });
-    env.deps.store = store.clone();
+    let count = Arc::new(SnapshotCount::default());
+    env.deps.store = Arc::new(MetricsStore::new(env.deps.store.clone(), count.clone()));
     let worker = env.work().await;
     env.applied(0, 4_999).await;
-    let snapshots = store.snapshots.load(Ordering::Relaxed);
+    let snapshots = count.0.load(Ordering::Relaxed);
     assert!(snapshots < 2_500, "{snapshots} snapshots");
     assert_eq!(worker.metrics.ingestion.skipped.get(), 5_000);
     worker.stop().await.unwrap();
