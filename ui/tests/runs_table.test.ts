@@ -148,7 +148,7 @@ test('a range selects the rows that are shown, whatever came meanwhile', async (
       .nth(2)
       .click({ modifiers: ['Shift'] });
     await page.getByText('3 selected').waitFor();
-    // Those that another query does not find are exported too.
+    // Selected runs that another query does not find are exported too.
     await page.evaluate(path => history.pushState({}, '', path), `/runs?q=run.hash == "${id}"`);
     await page.evaluate(() => dispatchEvent(new PopStateEvent('popstate')));
     await page.waitForSelector('.window .name a:text-is("came meanwhile")');

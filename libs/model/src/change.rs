@@ -94,7 +94,7 @@ pub async fn changes_list(
     let mut changes = Vec::with_capacity(page.rows.len());
     for (key, value) in &page.rows {
         let (stamp, number) = keys::decode_change(project, key)?;
-        // Of a damaged row, the key still shows which run has changed.
+        // The key of a damaged row still shows which run has changed.
         let row = rows::readable(rows::decode(key, value))?.unwrap_or(ChangeRow::UNKNOWN);
         let ChangeRow { time_us, caller, first_step } = row;
         let first_step = first_step.unwrap_or(i64::MIN);

@@ -24,7 +24,7 @@ pub fn event_put(batch: &mut Batch, project: &str, time_us: i64, caller: &str, k
     batch.set_stamped(keys::outbox_prefix(), suffix, rows::with_format(&event.encode_to_vec()));
 }
 
-/// The oldest unpublished events, with their keys. None: the row is damaged.
+/// The oldest unpublished events, with their keys. An event is `None` if its row is damaged.
 pub async fn events_list(snapshot: &dyn Snapshot, rows: usize) -> Result<Vec<(Key, Option<ControlEvent>)>> {
     let page = snapshot.scan(&keys::outbox(), Scan { rows, ..Scan::default() }).await?;
     let decoded = page.rows.into_iter().map(|(key, value)| {

@@ -1,5 +1,5 @@
 //! Whether records of a run are left to be applied. Writers ask the loop of their worker, which knows
-//! what it has read of each run.
+//! how much of each run it has read.
 
 use matyan_model::position::LogPosition;
 use tokio::sync::{mpsc, oneshot};

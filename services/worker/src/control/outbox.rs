@@ -47,8 +47,8 @@ pub(crate) async fn publish(deps: &Deps) -> Result<usize, Error> {
     let readable = events.iter().filter_map(|(_, event)| event.as_ref());
     let records = readable.filter_map(|event| control::encode(event).map(record)).collect();
     deps.log_writer.append(Topic::Control, records).await?;
-    // Sweeps find what a damaged event was about, so it is cleared as well.
-    // Not synced: if the clear is lost, the events are published twice, which is tolerated.
+    // Damaged events are cleared as well: sweeps find the runs that they were about. Not synced: if
+    // the clear is lost, the events are published twice, which is tolerated.
     let mut batch = Batch::buffered();
     for (key, _) in &events {
         batch.clear(key.clone());

@@ -125,7 +125,7 @@ impl ActiveRuns {
 
     /// Whether any more records may be read. Runs without records may exceed the window a little.
     pub(super) fn has_room(&self) -> bool {
-        // Those that were left are always read again, or they would never become fewer.
+        // Records that were left are always read again. Otherwise these runs would never become fewer.
         let may_defer = self.deferred.len() < DEFERRED_RUNS || self.deferred.is_any_returning();
         self.window < 2 * self.max_window && self.busy < BUSY_RUNS && may_defer
     }

@@ -390,7 +390,7 @@ async fn rule_26_notes_of_a_deleted_experiment_are_swept() {
     assert_eq!(left().await, 0);
 }
 
-/// Sweeps find what it was about.
+/// Sweeps find the run that it was about.
 #[tokio::test]
 async fn rule_40_a_damaged_event_does_not_keep_others() {
     let env = TestEnv::new().await;

@@ -394,7 +394,7 @@ async fn rule_40_a_stuck_run_with_more_than_a_window_delays_no_run() {
     worker.stop().await.unwrap();
 }
 
-/// A branch must not miss series of its parent, but the records of other runs are none of its business.
+/// A branch must not miss series of its parent, but does not depend on the records of other runs.
 #[tokio::test]
 async fn rule_40_a_branch_waits_for_its_parent_and_for_no_other_run() {
     let mut env = TestEnv::new().await;
