@@ -1,6 +1,6 @@
 /** Draws on a canvas, in device pixels: a transformed context would leave the fast path for lines of one pixel. */
-import { ARROW, FONT_FAMILY, FONT_PX, HAIRLINE } from './surface.ts';
-import type { Mark, Stroke, Surface, TextStyle } from './surface.ts';
+import { FONT_FAMILY, FONT_PX, HAIRLINE } from './surface.ts';
+import type { Stroke, Surface, TextStyle } from './surface.ts';
 
 type Context = CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D;
 
@@ -66,19 +66,10 @@ export class CanvasSurface implements Surface {
     this.#fill(color, alpha);
   }
 
-  mark(kind: Mark, x: number, y: number, size: number, color: string): void {
+  dot(x: number, y: number, radius: number, color: string): void {
     const { context, ratio } = this;
-    const [cx, cy, r] = [x * ratio, y * ratio, size * ratio];
     context.beginPath();
-    if (kind === 'cross') {
-      context.moveTo(cx - r, cy - r);
-      context.lineTo(cx + r, cy + r);
-      context.moveTo(cx - r, cy + r);
-      context.lineTo(cx + r, cy - r);
-      return this.#stroke({ color, width: 1.5 });
-    }
-    if (kind === 'dot') context.arc(cx, cy, r, 0, 2 * Math.PI);
-    else for (const [dx, dy] of ARROW) context.lineTo(cx + dx * r, kind === 'up' ? cy + dy * r : cy - dy * r);
+    context.arc(x * ratio, y * ratio, radius * ratio, 0, 2 * Math.PI);
     this.#fill(color, 1);
   }
 

@@ -196,7 +196,7 @@ export function drawHover(
     }
     // More dots than that are a cloud.
     for (const point of isInside ? points.slice(0, 20) : []) {
-      if (Number.isFinite(point.y)) surface.mark('dot', point.x, point.y, 3, point.series.color);
+      if (Number.isFinite(point.y)) surface.dot(point.x, point.y, 3, point.series.color);
     }
   });
 }

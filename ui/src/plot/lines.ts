@@ -38,6 +38,10 @@ const BAND_ALPHA = 0.18;
 const GROUP_ALPHA = 0.13;
 const MEMBER_ALPHA = 0.22;
 const MARK_PX = 4;
+/** Points of marks around their center, x and y in turn. */
+const CROSS = [-3, -3, 3, 3, NaN, NaN, -3, 3, 3, -3];
+const UP = [0, -4, 4, 3.2, -4, 3.2];
+const DOWN = UP.map(part => -part);
 const FORK_DASH = [3, 3];
 /** Radius of a point without neighbors, next to half of the width of its line. */
 export const LONE_PX = 2.25;
@@ -144,7 +148,7 @@ function drawDots(surface: Surface, [points, count]: Points, x: Axis, color: str
   for (let at = 0; at < count; at++) {
     const px = points[2 * at] as number;
     if (px > x.from - 0.5 && px < x.to + 0.5 && !isGap(at) && isGap(at - 1) && isGap(at + 1))
-      surface.mark('dot', px, points[2 * at + 1] as number, size, color);
+      surface.dot(px, points[2 * at + 1] as number, size, color);
   }
 }
 
@@ -169,13 +173,16 @@ export function drawBand(surface: Surface, series: ChartSeries, x: Axis, y: Axis
 /** Marks values that have no place on the axis: NaN and −∞ at the bottom, +∞ at the top. */
 export function drawMarks(surface: Surface, series: ChartSeries, x: Axis, y: Axis): void {
   const [first, end] = visible(series, x);
-  const { nan, positiveInfinity, negativeInfinity } = series.data;
+  const { color, data } = series;
+  const { nan, positiveInfinity, negativeInfinity } = data;
   const gap = MARK_PX + 2;
   for (let index = first; index < end; index++) {
     const px = x.toPixel(series.x[index] as number);
-    if (nan[index]) surface.mark('cross', px, y.from - gap, MARK_PX - 1, series.color);
-    if (positiveInfinity[index]) surface.mark('up', px, y.to + gap, MARK_PX, series.color);
-    if (negativeInfinity[index]) surface.mark('down', px, y.from - gap, MARK_PX, series.color);
+    const placed = (shape: readonly number[], py: number): Float64Array =>
+      Float64Array.from(shape, (part, at) => (at % 2 === 0 ? px : py) + part);
+    if (nan[index]) surface.polyline(placed(CROSS, y.from - gap), 5, { color, width: WIDE_PX });
+    if (positiveInfinity[index]) surface.area(placed(UP, y.to + gap), 3, color, 1);
+    if (negativeInfinity[index]) surface.area(placed(DOWN, y.from - gap), 3, color, 1);
   }
 }
 

@@ -10,8 +10,6 @@ export interface Stroke {
 /** Exactly one device pixel, which browsers draw ten times faster than any other width. */
 export const HAIRLINE = 0;
 
-export type Mark = 'cross' | 'up' | 'down' | 'dot';
-
 export interface TextStyle {
   color: string;
   align: 'left' | 'center' | 'right';
@@ -26,17 +24,10 @@ export interface Surface {
   polyline(points: Float64Array, count: number, stroke: Stroke): void;
   area(points: Float64Array, count: number, color: string, alpha: number): void;
   segment(x1: number, y1: number, x2: number, y2: number, stroke: Stroke): void;
-  mark(kind: Mark, x: number, y: number, size: number, color: string): void;
+  dot(x: number, y: number, radius: number, color: string): void;
   text(x: number, y: number, text: string, style: TextStyle): void;
   clipped(x: number, y: number, width: number, height: number, draw: () => void): void;
 }
 
 export const FONT_PX = 11;
 export const FONT_FAMILY = 'system-ui, sans-serif';
-
-/** Corners of a mark that points up, around its center, as multiples of its size. */
-export const ARROW: readonly [x: number, y: number][] = [
-  [0, -1],
-  [1, 0.8],
-  [-1, 0.8],
-];

@@ -1,6 +1,6 @@
 /** Writes the same drawing calls as SVG, for papers and slides. */
-import { ARROW, FONT_FAMILY, FONT_PX, HAIRLINE } from './surface.ts';
-import type { Mark, Stroke, Surface, TextStyle } from './surface.ts';
+import { FONT_FAMILY, FONT_PX, HAIRLINE } from './surface.ts';
+import type { Stroke, Surface, TextStyle } from './surface.ts';
 
 export class SvgSurface implements Surface {
   readonly ratio = 1;
@@ -37,17 +37,8 @@ export class SvgSurface implements Surface {
     this.#path(`M${short(x1)} ${short(y1)}L${short(x2)} ${short(y2)}`, stroke);
   }
 
-  mark(kind: Mark, x: number, y: number, size: number, color: string): void {
-    if (kind === 'dot') {
-      this.#body.push(`<circle cx="${short(x)}" cy="${short(y)}" r="${short(size)}"${fill(color, 1)}/>`);
-    } else if (kind === 'cross') {
-      this.segment(x - size, y - size, x + size, y + size, { color, width: 1.5 });
-      this.segment(x - size, y + size, x + size, y - size, { color, width: 1.5 });
-    } else {
-      const height = kind === 'up' ? size : -size;
-      const corners = ARROW.map(([dx, dy]) => pair(x + dx * size, y + dy * height));
-      this.#body.push(`<polygon points="${corners.join(' ')}"${fill(color, 1)}/>`);
-    }
+  dot(x: number, y: number, radius: number, color: string): void {
+    this.#body.push(`<circle cx="${short(x)}" cy="${short(y)}" r="${short(radius)}"${fill(color, 1)}/>`);
   }
 
   text(x: number, y: number, text: string, { color, align, baseline }: TextStyle): void {
