@@ -221,7 +221,7 @@ test('the keys of charts are listed, and act on the first chart from there', asy
     await page.waitForSelector('canvas.base[data-draws]');
     await page.keyboard.press('?');
     await page.keyboard.type('chart in focus');
-    const titles = page.locator('#commands [role=option]');
+    const titles = page.locator('dialog[open] [role=option]');
     await eventually('they are listed', async () => (await titles.count()) === 6);
     expect(await titles.locator('kbd').allTextContents()).toEqual(['←', '→', '+', '-', 'Enter', 'Esc']);
     await visit.shot('keys-of-charts');
