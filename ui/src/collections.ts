@@ -16,6 +16,9 @@ export function toggled<T>(all: Iterable<T>, one: T): Set<T> {
   return next;
 }
 
+/** Compares names by their letters, and numbers in them by value. */
+export const byName = new Intl.Collator('en', { numeric: true }).compare;
+
 /** Whether a text has the one that a reader looks for, whatever its case. */
 export function hasText(text: string, wanted: string): boolean {
   return text.toLowerCase().includes(wanted.trim().toLowerCase());

@@ -39,22 +39,13 @@ class CborReader {
     const info = head & 31;
     if (major === 7) return this.#simple(info);
     const argument = this.#argument(info);
-    switch (major) {
-      case 0:
-        return plain(argument);
-      case 1:
-        return plain(-1n - BigInt(argument));
-      case 2:
-        return this.#bytesOf(Number(argument));
-      case 3:
-        return this.#text.decode(this.#bytesOf(Number(argument)));
-      case 4:
-        return this.#list(Number(argument));
-      case 5:
-        return this.#map(Number(argument));
-      default:
-        return tagged(Number(argument), this.value());
-    }
+    if (major === 0) return plain(argument);
+    if (major === 1) return plain(-1n - BigInt(argument));
+    const length = Number(argument);
+    if (major === 2) return this.#bytesOf(length);
+    if (major === 3) return this.#text.decode(this.#bytesOf(length));
+    if (major === 4) return this.#list(length);
+    return major === 5 ? this.#map(length) : tagged(length, this.value());
   }
 
   #byte(): number {
@@ -76,23 +67,12 @@ class CborReader {
   }
 
   #simple(info: number): CborValue {
+    if (info === 20 || info === 21) return info === 21;
+    if (info < 25 || info > 27) return null;
     const at = this.at;
-    switch (info) {
-      case 20:
-      case 21:
-        return info === 21;
-      case 25:
-        this.at += 2;
-        return half(this.#view.getUint16(at));
-      case 26:
-        this.at += 4;
-        return this.#view.getFloat32(at);
-      case 27:
-        this.at += 8;
-        return this.#view.getFloat64(at);
-      default:
-        return null;
-    }
+    this.at += 1 << (info - 24);
+    if (info === 25) return half(this.#view.getUint16(at));
+    return info === 26 ? this.#view.getFloat32(at) : this.#view.getFloat64(at);
   }
 
   #bytesOf(length: number): Uint8Array {

@@ -107,17 +107,11 @@ export class LiveRuns {
 }
 
 function wait(ms: number, signal: AbortSignal): Promise<void> {
+  const end = AbortSignal.any([signal, AbortSignal.timeout(ms)]);
   return new Promise(resolve => {
-    const timer = setTimeout(done, ms);
+    end.addEventListener('abort', () => resolve());
     // There is no point in waiting once the network is back.
-    globalThis.addEventListener('online', done, { once: true });
-    signal.addEventListener('abort', done, { once: true });
-    function done(): void {
-      clearTimeout(timer);
-      globalThis.removeEventListener('online', done);
-      signal.removeEventListener('abort', done);
-      resolve();
-    }
+    globalThis.addEventListener('online', () => resolve(), { signal: end });
   });
 }
 

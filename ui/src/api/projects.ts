@@ -1,10 +1,9 @@
 /** The projects of the server, and the size of the one of this page. */
 import { AdminService, type UsageResponse } from '../gen/matyan/admin/v1/admin_pb.ts';
 import { ProjectService, type Project } from '../gen/matyan/project/v1/project_pb.ts';
-import { serverTransport, unary } from './transport.ts';
+import { serverTransport as server, unary } from './transport.ts';
 
-/** Calls about other projects are made in the default one, which always exists. */
-const server = serverTransport;
+// Calls about other projects are made in the default one, which always exists.
 const { method } = ProjectService;
 
 export async function readProjects(): Promise<Project[]> {

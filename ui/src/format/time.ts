@@ -5,22 +5,14 @@ export const MINUTE = 60 * SECOND;
 export const HOUR = 60 * MINUTE;
 export const DAY = 24 * HOUR;
 
-const FULL = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'long' });
 const THIS_YEAR = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short' });
 const OTHER_YEAR = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short', year: 'numeric' });
 
-const CLOCK = new Intl.DateTimeFormat(undefined, { timeStyle: 'medium' });
+export const fullTime = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'long' }).format;
+export const clockTime = new Intl.DateTimeFormat(undefined, { timeStyle: 'medium' }).format;
 
 export function milliseconds(us: bigint): number {
   return Number(us / 1000n);
-}
-
-export function fullTime(ms: number): string {
-  return FULL.format(ms);
-}
-
-export function clockTime(ms: number): string {
-  return CLOCK.format(ms);
 }
 
 /** `just now`, `5 min ago`, `3 h ago`, `2 d ago`; later the date. */
@@ -44,14 +36,8 @@ export function duration(ms: number): string {
   if (ms < SECOND) return `${Math.max(0, Math.round(ms))} ms`;
   if (ms < 10 * SECOND) return `${(ms / SECOND).toFixed(1)} s`;
   if (ms < MINUTE) return `${Math.floor(ms / SECOND)} s`;
-  const pair = (large: number, small: number): [number, string] => [
-    Math.floor(ms / large),
-    String(Math.floor((ms % large) / small)),
-  ];
-  if (ms < HOUR) return joined(pair(MINUTE, SECOND), 'min', 's');
-  return ms < DAY ? joined(pair(HOUR, MINUTE), 'h', 'min') : joined(pair(DAY, HOUR), 'd', 'h');
-}
-
-function joined([large, small]: [number, string], largeUnit: string, smallUnit: string): string {
-  return `${large} ${largeUnit} ${small.padStart(2, '0')} ${smallUnit}`;
+  const pair = (large: number, largeUnit: string, small: number, smallUnit: string): string =>
+    `${Math.floor(ms / large)} ${largeUnit} ${String(Math.floor((ms % large) / small)).padStart(2, '0')} ${smallUnit}`;
+  if (ms < HOUR) return pair(MINUTE, 'min', SECOND, 's');
+  return ms < DAY ? pair(HOUR, 'h', MINUTE, 'min') : pair(DAY, 'd', HOUR, 'h');
 }

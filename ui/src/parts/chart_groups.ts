@@ -3,7 +3,7 @@ import { contextTitle, plainContext, SYSTEM_PREFIX } from '../format/context.ts'
 import { importance } from '../format/importance.ts';
 import type { Run, SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
 import { milliseconds } from '../format/time.ts';
-import { groupBy, hasText } from '../collections.ts';
+import { byName, groupBy, hasText } from '../collections.ts';
 import { DASHES, indexColor, PALETTE, runColors, type PaletteColor } from '../plot/palette.ts';
 
 export interface ChartLine {
@@ -67,8 +67,7 @@ function axisNumber(all: readonly SeriesInfo[], { context }: SeriesInfo, name: s
 
 /** Titles of all groups. */
 function titlesOf(runs: readonly Run[], of: TitleOf): string[] {
-  const order = new Intl.Collator('en', { numeric: true });
-  return of ? [...new Set(runs.map(of))].sort(order.compare) : [];
+  return of ? [...new Set(runs.map(of))].sort(byName) : [];
 }
 
 /** The colors of the lines of each run: its own, the oldest run first, or that of its group. */
@@ -145,9 +144,8 @@ export function titleOf(...parts: (string | undefined)[]): string {
 
 /** Results first, then by name, numbers in names by value; metrics of the machine come last. */
 function inOrder(groups: ChartGroup[]): ChartGroup[] {
-  const order = new Intl.Collator('en', { numeric: true });
   const rank = ({ name }: ChartGroup): number => (name.startsWith(SYSTEM_PREFIX) ? -1 : importance(name));
-  return groups.sort((a, b) => rank(b) - rank(a) || order.compare(a.name, b.name));
+  return groups.sort((a, b) => rank(b) - rank(a) || byName(a.name, b.name));
 }
 
 /** Charts whose names begin with the same part, such as `grad/`. */

@@ -1,4 +1,5 @@
 /** Artifacts as a tree of folders, and the form in which a file can be shown. */
+import { byName } from '../../collections.ts';
 import type { Artifact } from '../../gen/matyan/artifacts/v1/artifact_pb.ts';
 
 export interface TreeRow {
@@ -27,15 +28,14 @@ export function treeRows(all: readonly Artifact[], closed: ReadonlySet<string>, 
       files.push({ path: artifact.path, name, depth, artifact, size: totalSize([artifact]) });
     else folders.set(name, [...(folders.get(name) ?? []), artifact]);
   }
-  const order = new Intl.Collator('en', { numeric: true });
   const rows = [...folders]
-    .sort(([a], [b]) => order.compare(a, b))
+    .sort(([a], [b]) => byName(a, b))
     .flatMap(([name, inside]) => {
       const path = `${prefix}${name}/`;
       const own = { path, name, depth, size: totalSize(inside) };
       return closed.has(path) ? [own] : [own, ...treeRows(inside, closed, path)];
     });
-  return [...rows, ...files.sort((a, b) => order.compare(a.name, b.name))];
+  return [...rows, ...files.sort((a, b) => byName(a.name, b.name))];
 }
 
 export type PreviewKind = 'image' | 'json' | 'table' | 'diff' | 'text' | 'none';
