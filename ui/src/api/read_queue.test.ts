@@ -29,6 +29,7 @@ test('no more reads run than allowed, the most urgent first', async () => {
   const first = add('a', Urgency.Refresh);
   void add('b', Urgency.Refresh);
   void add('c', Urgency.Refresh);
+  await settled();
   void add('d', Urgency.Visible);
   void add('e', Urgency.Visible);
   await settled();
@@ -40,6 +41,14 @@ test('no more reads run than allowed, the most urgent first', async () => {
   for (const name of ['b', 'd']) end(name);
   await settled();
   expect(started).toEqual(['a', 'b', 'd', 'e', 'c']);
+});
+
+test('of the reads that are wanted at the same moment, the most urgent begin', async () => {
+  const { started, add } = scene(2);
+  for (const name of ['a', 'b']) void add(name, Urgency.Refresh);
+  void add('c', Urgency.Visible);
+  await settled();
+  expect(started).toEqual(['c', 'a']);
 });
 
 test('an aborted read never starts', async () => {

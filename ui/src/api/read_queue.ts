@@ -47,7 +47,8 @@ export class ReadQueue {
       };
       signal?.addEventListener('abort', onAbort, { once: true });
       this.#waiting.push(entry);
-      this.#next();
+      // Of the reads that are wanted at the same moment, the most urgent ones begin.
+      queueMicrotask(() => this.#next());
     });
   }
 
