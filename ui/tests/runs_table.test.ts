@@ -400,6 +400,38 @@ test('a click on a value finds the runs with it, and each filter can be removed'
   });
 });
 
+test('values of a run are reached by keyboard, and find the runs with them', async () => {
+  await site.visit(`/runs?q=${SWEEP}`, async ({ page }) => {
+    await page.waitForSelector('.window .name a');
+    const condition = (): Promise<string> =>
+      page.evaluate(
+        () => document.activeElement?.getAttribute('title')?.replace('Find runs with ', '') ?? '',
+      );
+    await page.keyboard.press('?');
+    await page.waitForSelector(
+      'dialog[open] [role=option]:has-text("Next value of the run") kbd:text-is("L")',
+    );
+    await page.keyboard.press('Escape');
+    // After values of one run, the keys for runs are not those of its links.
+    for (const key of ['j', 'l', 'l', 'j']) await page.keyboard.press(key);
+    expect(await condition()).toBe('');
+    const found: string[] = [];
+    do {
+      await page.keyboard.press('l');
+      found.push(await condition());
+    } while (!found.at(-1)?.startsWith('run.hparams.optimizer ') && found.length < 30);
+    expect(new Set(found).size).toBe(found.length);
+    expect(await page.evaluate(() => document.activeElement?.closest('.row.focused') !== null)).toBe(true);
+    await page.keyboard.press('h');
+    expect(await condition()).toBe(found.at(-2));
+    await page.keyboard.press('l');
+    await page.keyboard.press('Enter');
+    await page.waitForURL(url => url.searchParams.get('q') === `"sweep" in run.name and ${found.at(-1)}`);
+    for (const key of ['j', 'l', 'j', 'Enter']) await page.keyboard.press(key);
+    await page.waitForURL(/\/runs\/\w+$/);
+  });
+});
+
 test.each([1400, 900, 390])(
   'neither filters nor a selection nor a failure moves rows, at %i pixels',
   async width => {
