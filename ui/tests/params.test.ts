@@ -126,6 +126,40 @@ test('a line names its run, and opens it', async () => {
   });
 });
 
+test('the lines are followed by keyboard, named aloud, and one is opened', async () => {
+  await site.visit('/params', async visit => {
+    const { page } = visit;
+    await page.waitForSelector('polyline');
+    await page.keyboard.press('?');
+    await page.keyboard.type('plot in focus');
+    const keys = page.locator('dialog[open] [role=option]');
+    await eventually('the keys are listed', async () => (await keys.count()) === 5);
+    await keys.filter({ hasText: 'Next run' }).click();
+    const spoken = page.locator('.toolbar [aria-live=polite]');
+    await page.locator('polyline.hovered').waitFor();
+    const first = await spoken.locator('b').first().textContent();
+    await page.keyboard.press('PageDown');
+    await eventually('another run', async () => (await spoken.locator('b').first().textContent()) !== first);
+    for (const _ of Array(11)) await page.keyboard.press('ArrowLeft');
+    await eventually('the first', async () => (await spoken.locator('b').first().textContent()) === first);
+    await visit.shot('params-line-by-keyboard');
+    expect(await findings(page)).toEqual([]);
+    // The ends of ranges have keys of their own.
+    await page.keyboard.press('Tab');
+    await page.locator('polyline.hovered').waitFor({ state: 'detached' });
+    await page.keyboard.press('PageUp');
+    await page.waitForURL(/brush=/);
+    expect(await page.locator('polyline.hovered').count()).toBe(0);
+    await page.keyboard.press('Shift+Tab');
+    await page.keyboard.press('ArrowRight');
+    // Runs outside of the range are passed over.
+    await page.locator('polyline.hovered').waitFor();
+    expect(await spoken.locator('b').first().textContent()).not.toBe('');
+    await page.keyboard.press('Enter');
+    await page.waitForURL(/\/runs\/\w+$/);
+  });
+});
+
 test.each(['light', 'dark'] as const)('a scatter plot shows trend and correlation, %s', async theme => {
   const path = '/params?view=scatter&metric=metric%3Aloss+%7B%22subset%22%3A%22val%22%7D';
   await site.visit(

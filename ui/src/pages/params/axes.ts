@@ -27,6 +27,8 @@ export interface PlotProps {
   onopen: () => void;
 }
 
+/** By how many runs a key moves. */
+const RUN_STEPS: Record<string, number> = { ArrowRight: 1, ArrowLeft: -1, PageDown: 10, PageUp: -10 };
 /** Values that spread over more than this factor get a logarithmic axis. */
 const LOG_FACTOR = 50;
 const MAX_TICKS = 24;
@@ -47,6 +49,21 @@ export function paramAxis(column: DataColumn, rows: readonly RunRow[]): ParamAxi
   const shown = isNumeric ? padded(extent, isLog) : { low: -0.5, high: Math.max(categories.length, 1) - 0.5 };
   const axis = new Axis(shown, 0, 1, isLog);
   return { column, text: columnText(column), title: columnTitle(column), categories, values, axis };
+}
+
+/** Moves a plot from run to run in the order of `runs`, and opens the one that it has come to. */
+export function pressKey(
+  event: KeyboardEvent,
+  runs: readonly number[],
+  { hovered = -1, onhover, onopen }: Pick<PlotProps, 'hovered' | 'onhover' | 'onopen'>,
+): void {
+  const at = runs.indexOf(hovered);
+  if (event.key === 'Enter' && at >= 0) return onopen();
+  const by = RUN_STEPS[event.key];
+  if (by === undefined) return;
+  event.preventDefault();
+  const next = at >= 0 ? at + by : by > 0 ? 0 : runs.length - 1;
+  onhover(runs[Math.max(0, Math.min(next, runs.length - 1))]);
 }
 
 export function axisTicks({ axis, categories }: ParamAxis, count: number): Tick[] {

@@ -1,0 +1,25 @@
+/** The keys of a control that has the focus. */
+import type { Command } from '../state/keys.svelte.ts';
+
+export const CHART_KEYS = {
+  ArrowLeft: 'Move to the step before',
+  ArrowRight: 'Move to the next step',
+  '+': 'Zoom in',
+  '-': 'Zoom out',
+  Enter: 'Pin the values, or let them go',
+  Escape: 'Let the values go, or reset the zoom',
+};
+
+/** Entries of the list of all keys, from which they act on the first such control of the page. */
+export function localKeys(selector: string, titles: Record<string, string>): Omit<Command, 'group'>[] {
+  return Object.entries(titles).map(([key, title]) => ({
+    keys: key,
+    title,
+    isLocal: true,
+    run: () => {
+      const control = document.querySelector<HTMLElement | SVGElement>(selector);
+      control?.focus();
+      control?.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true }));
+    },
+  }));
+}
