@@ -132,12 +132,24 @@ test.each(['light', 'dark'] as const)('distributions are shown over all steps, %
       const { page } = visit;
       const show = page.getByRole('combobox', { name: 'Show' });
       await show.selectOption('heat');
-      const heat = page.getByRole('img', { name: /heat map of 10 steps/ });
+      const heat = page.getByRole('application', { name: /heat map of 10 steps/ });
       const box = (await heat.boundingBox())!;
       await page.mouse.move(box.x + box.width - 2, box.y + box.height / 2);
       await eventually('the values under the pointer', async () =>
         /step 45.*%/.test((await page.locator('figure.heat .steps').textContent()) ?? ''),
       );
+      await page.mouse.move(0, 0);
+      await page.keyboard.press('?');
+      await page.keyboard.type('heat map in focus');
+      await page.locator('dialog[open] [role=option]', { hasText: 'Previous step' }).click();
+      await page.keyboard.press('ArrowLeft');
+      const spoken = heat.locator('xpath=following-sibling::*[@aria-live]');
+      await eventually('the values of the step before', async () =>
+        /step 40.*%/.test((await spoken.textContent()) ?? ''),
+      );
+      const before = await spoken.textContent();
+      await page.keyboard.press('ArrowUp');
+      await eventually('higher values', async () => (await spoken.textContent()) !== before);
       await visit.shot(`media-heat-${theme}`);
       expect(await findings(page)).toEqual([]);
       await show.selectOption('ridges');

@@ -1,6 +1,14 @@
 /** The keys of a control that has the focus. */
 import type { Command } from '../state/keys.svelte.ts';
 
+/** Directions of keys, with y upwards. */
+export const ARROWS: Record<string, [x: number, y: number]> = {
+  ArrowLeft: [-1, 0],
+  ArrowRight: [1, 0],
+  ArrowUp: [0, 1],
+  ArrowDown: [0, -1],
+};
+
 export const CHART_KEYS = {
   ArrowLeft: 'Move to the step before',
   ArrowRight: 'Move to the next step',
