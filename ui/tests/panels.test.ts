@@ -82,6 +82,11 @@ test.each([
       await eventually('charts are drawn', () =>
         page.locator('canvas.base').evaluateAll(all => all.some(one => Number(one.dataset.series) > 0)),
       );
+      await page.keyboard.press('?');
+      await page.keyboard.type('chart in focus');
+      const keys = page.locator('dialog[open] [role=option]');
+      await eventually('the keys of charts are listed', async () => (await keys.count()) === 6);
+      await page.keyboard.press('Escape');
       await visit.quiet();
       const first = panelsRead(visit);
       expect(first).toEqual(first.map((_, at) => at));
