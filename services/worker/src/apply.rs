@@ -52,7 +52,7 @@ mod payload_store;
 mod payload_uploads;
 mod transaction;
 
-pub(crate) use backlogs::{BacklogQuestion, Backlogs};
+pub(crate) use backlogs::{Backlog, BacklogQuestion, Backlogs};
 pub(crate) use dead_letters::{DeadLetterQueue, DeadLetterTask};
 pub(crate) use live_run::WrittenBlocks;
 pub(crate) use outcome::ApplyOutcome;

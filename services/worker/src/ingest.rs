@@ -38,7 +38,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    apply::{BacklogQuestion, Backlogs, RunKey},
+    apply::{Backlog, BacklogQuestion, Backlogs, RunKey},
     deps::Deps,
     error::Error,
     fold::FoldNotices,
@@ -214,9 +214,12 @@ impl IngestionWorker {
     fn answer(&mut self, question: BacklogQuestion) {
         let partition = self.partitions.get_mut(question.before.partition);
         let is_read = partition.is_some_and(|partition| partition.log() == question.before.log);
-        let runs = self.writers.runs();
-        let has_before = is_read.then(|| runs.has_before(&question.run, question.before));
-        question.answer(has_before);
+        let first = self.writers.runs().first_before(&question.run, question.before);
+        question.answer(match first {
+            _ if !is_read => Backlog::Unknown,
+            Some(offset) => Backlog::From(offset),
+            None => Backlog::None,
+        });
     }
 
     /// Reads partitions from other offsets, if there is more to take. One of which that fails is not
@@ -407,6 +410,10 @@ impl IngestionWorker {
         for record in records {
             let Some(partition) = self.partitions.get_mut(number) else { break };
             if !partition.contains(&record) {
+                break;
+            }
+            if partition.is_new(&record) && !self.writers.runs().may_defer() {
+                partition.hold_back();
                 break;
             }
             let read = partition.read(&record);

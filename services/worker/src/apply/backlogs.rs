@@ -1,4 +1,4 @@
-//! Whether records of a run are left to be applied. Writers ask the loop of their worker, which knows
+//! Which records of a run are left to be applied. Writers ask the loop of their worker, which knows
 //! how much of each run it has read.
 
 use matyan_model::position::LogPosition;
@@ -10,11 +10,21 @@ use super::RunKey;
 #[derive(Clone)]
 pub(crate) struct Backlogs(mpsc::Sender<BacklogQuestion>);
 
-/// Asks whether records of a run before a position are left to be applied.
+/// Asks for the first record of a run before a position that is left to be applied.
 pub(crate) struct BacklogQuestion {
     pub(crate) run: RunKey,
     pub(crate) before: LogPosition,
-    answer: oneshot::Sender<Option<bool>>,
+    answer: oneshot::Sender<Backlog>,
+}
+
+/// The records of a run that are left to be applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Backlog {
+    None,
+    /// From this offset on.
+    From(u64),
+    /// This worker does not read the partition, or no longer.
+    Unknown,
 }
 
 impl Backlogs {
@@ -23,17 +33,19 @@ impl Backlogs {
         (Self(sender), questions)
     }
 
-    /// `None` if this worker does not read the partition, or no longer.
-    pub(super) async fn has_before(&self, run: &RunKey, before: LogPosition) -> Option<bool> {
+    /// The records of a run before a position.
+    pub(super) async fn before(&self, run: &RunKey, before: LogPosition) -> Backlog {
         let (answer, answered) = oneshot::channel();
-        self.0.send(BacklogQuestion { run: run.clone(), before, answer }).await.ok()?;
-        answered.await.ok()?
+        match self.0.send(BacklogQuestion { run: run.clone(), before, answer }).await {
+            Ok(()) => answered.await.unwrap_or(Backlog::Unknown),
+            Err(_) => Backlog::Unknown,
+        }
     }
 }
 
 impl BacklogQuestion {
-    pub(crate) fn answer(self, has_before: Option<bool>) {
+    pub(crate) fn answer(self, backlog: Backlog) {
         // A writer that was stopped does not wait for it.
-        let _ = self.answer.send(has_before);
+        let _ = self.answer.send(backlog);
     }
 }

@@ -17,9 +17,10 @@ use matyan_model::{
 use matyan_proto::ingest::v1::event::Kind;
 use matyan_store::Snapshot;
 use matyan_value::Context;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    ApplyFailure, Backlogs, RunKey, Verdict, decode_queue::DecodedRecord, live_run::LiveRun,
+    ApplyFailure, Backlog, Backlogs, RunKey, Verdict, decode_queue::DecodedRecord, live_run::LiveRun,
     run_state::RunState, transaction::RunTransaction,
 };
 use crate::deps::Deps;
@@ -27,20 +28,17 @@ use crate::deps::Deps;
 /// Maximum number of series of a parent: their definitions are written in one transaction.
 const SHARED_SERIES: u32 = 20_000;
 
-/// Time after which a partition without progress counts as stalled. Branches in two partitions may wait
-/// for each other.
-const STALLED_TIME: Duration = Duration::from_secs(2);
-
-/// Maximum time for which a branch waits for its parent.
-const MAX_WAIT: Duration = Duration::from_mins(1);
+/// Time after which a parent, or the other partition that has it, counts as stalled if nothing of it is
+/// applied. Branches in two partitions may wait for each other.
+const STALLED_TIME: Duration = Duration::from_mins(1);
 
 /// Bounds on the wait between looks at the parent's records. It doubles from the minimum to the maximum.
 const FIRST_LOOK: Duration = Duration::from_millis(5);
 const LAST_LOOK: Duration = Duration::from_millis(320);
 
 /// If the next item creates a branch, waits until what was logged for its parent before is applied, so that
-/// no series of the parent is missed. The parent, or another partition that has it, may be late: the wait
-/// is limited.
+/// no series of the parent is missed: for as long as that advances, because otherwise a branch that is applied
+/// after an outage would lose what its parent has in the backlog.
 pub(super) async fn prepare(
     deps: &Deps,
     backlogs: &Backlogs,
@@ -54,15 +52,14 @@ pub(super) async fn prepare(
     let Some(Kind::CreateRun(create)) = record.event(item).and_then(|event| event.kind.as_ref()) else {
         return Ok(());
     };
-    if create.parent_run_id.is_empty() {
+    if create.parent_run_id.is_empty() || create.parent_run_id == run.id.as_str() {
         return Ok(());
     }
     let parent = RunKey { id: RunId::new(create.parent_run_id.as_str()), ..run.clone() };
-    let wait = wait_applied(deps, backlogs, &parent, record.entry.position);
-    let reason = match tokio::time::timeout(MAX_WAIT, wait).await {
-        Ok(Ok(true)) => return Ok(()),
-        Ok(Ok(false)) | Err(_) => "they are late".to_owned(),
-        Ok(Err(error)) => error.to_string(),
+    let reason = match wait_applied(deps, backlogs, &parent, record.entry.position).await {
+        Ok(true) => return Ok(()),
+        Ok(false) => format!("none was applied for {} s", STALLED_TIME.as_secs()),
+        Err(error) => error.to_string(),
     };
     let (run, parent) = (run.id.as_str(), create.parent_run_id.as_str());
     tracing::warn!(
@@ -85,8 +82,10 @@ async fn wait_applied(
     let progress = async || partition_progress(&*deps.store, &*deps.log_writer).await;
     let partitions = progress().await?;
     let partition = partition_of(parent.id.as_str().as_bytes(), partitions.len());
-    if partition == own.partition && wait_run_applied(backlogs, parent, own).await {
-        return Ok(true);
+    if partition == own.partition
+        && let Some(is_applied) = wait_run_applied(backlogs, parent, own).await
+    {
+        return Ok(is_applied);
     }
     let Some(progress_before) = partitions.get(partition as usize) else { return Ok(true) };
     let (log, first, mut end) =
@@ -101,7 +100,7 @@ async fn wait_applied(
     let mut applied = progress_before.applied;
     loop {
         let wait = applied_wait(&*deps.store, LogTopic::Ingestion, position);
-        if let Ok(waited) = tokio::time::timeout(STALLED_TIME, wait).await {
+        if let Ok(waited) = timeout(STALLED_TIME, wait).await {
             waited?;
             return Ok(true);
         }
@@ -114,17 +113,23 @@ async fn wait_applied(
 }
 
 /// Waits until the records of a run before a position are applied, whatever else its partition has. Returns
-/// false if this worker does not read the partition.
-async fn wait_run_applied(backlogs: &Backlogs, run: &RunKey, before: LogPosition) -> bool {
-    let mut wait = FIRST_LOOK;
-    while let Some(has_before) = backlogs.has_before(run, before).await {
-        if !has_before {
-            return true;
+/// false if none is applied for some time, and `None` if this worker does not read the partition.
+async fn wait_run_applied(backlogs: &Backlogs, run: &RunKey, before: LogPosition) -> Option<bool> {
+    let (mut wait, mut last_first, mut stalled_since) = (FIRST_LOOK, None, Instant::now());
+    loop {
+        let first = match backlogs.before(run, before).await {
+            Backlog::From(first) => Some(first),
+            Backlog::None => return Some(true),
+            Backlog::Unknown => return None,
+        };
+        if first != last_first {
+            (last_first, stalled_since) = (first, Instant::now());
+        } else if stalled_since.elapsed() >= STALLED_TIME {
+            return Some(false);
         }
-        tokio::time::sleep(wait).await;
+        sleep(wait).await;
         wait = LAST_LOOK.min(wait * 2);
     }
-    false
 }
 
 /// Keeps the series that have points up to the last step, and returns that step: the highest one of the
@@ -180,4 +185,38 @@ pub(super) async fn share_series(
         metric_series_create(batch, project, live.number, series, &header, &digest);
     }
     Ok(Ok(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use matyan_model::ids::Project;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_branch_waits_as_long_as_its_parent_advances() {
+        let run = RunKey { project: Project(0), project_name: "".into(), id: RunId::new("p") };
+        let before = LogPosition { log: 0, partition: 0, offset: 9 };
+        // One record of the parent is applied every 50 s, and the records from `stuck` on are not.
+        let waited = async |stuck: u64| {
+            let (backlogs, mut questions) = Backlogs::new();
+            let start = Instant::now();
+            let answer = async {
+                while let Some(question) = questions.recv().await {
+                    let first = (start.elapsed().as_secs() / 50).min(stuck);
+                    let is_left = first < question.before.offset;
+                    question.answer(if is_left { Backlog::From(first) } else { Backlog::None });
+                }
+            };
+            let wait = async { (wait_run_applied(&backlogs, &run, before).await, start.elapsed()) };
+            tokio::select! {
+                waited = wait => waited,
+                () = answer => unreachable!("the sender is alive"),
+            }
+        };
+        let (is_applied, time) = waited(u64::MAX).await;
+        assert!(is_applied == Some(true) && time.as_secs() == 9 * 50, "{is_applied:?} after {time:?}");
+        let (is_applied, time) = waited(3).await;
+        assert!(is_applied == Some(false) && time.as_secs() == 3 * 50 + 60, "{is_applied:?} after {time:?}");
+    }
 }

@@ -125,9 +125,13 @@ impl ActiveRuns {
 
     /// Whether any more records may be read. Runs without records may exceed the window a little.
     pub(super) fn has_room(&self) -> bool {
-        // Records that were left are always read again. Otherwise these runs would never become fewer.
-        let may_defer = self.deferred.len() < DEFERRED_RUNS || self.deferred.is_any_returning();
-        self.window < 2 * self.max_window && self.busy < BUSY_RUNS && may_defer
+        self.window < 2 * self.max_window && self.busy < BUSY_RUNS
+    }
+
+    /// Whether any more new records may be read: their runs may have no room. Records that were left in the
+    /// log are always read again, as otherwise these runs would never become fewer.
+    pub(super) fn may_defer(&self) -> bool {
+        self.deferred.len() < DEFERRED_RUNS
     }
 
     pub(super) fn has(&self, key: &RunKey) -> bool {
@@ -178,16 +182,15 @@ impl ActiveRuns {
         Admission::Queued { was_idle }
     }
 
-    /// Whether records of a run before a position, which was read, are not applied yet.
-    pub(super) fn has_before(&self, key: &RunKey, position: LogPosition) -> bool {
+    /// The first record of a run before a position that is not applied.
+    pub(super) fn first_before(&self, key: &RunKey, position: LogPosition) -> Option<u64> {
         let LogPosition { log, partition, offset } = position;
         let is_before =
-            |other: LogPosition| other.partition == partition && (other.log, other.offset) < (log, offset);
-        self.runs.get(key).and_then(ActiveRun::first).is_some_and(is_before)
-            || self
-                .deferred
-                .get(key)
-                .is_some_and(|deferral| deferral.partition == partition && deferral.from.offset < offset)
+            |other: &LogPosition| other.partition == partition && (other.log, other.offset) < (log, offset);
+        let taken = self.runs.get(key).and_then(ActiveRun::first).filter(is_before);
+        let left = self.deferred.get(key).filter(|deferral| deferral.partition == partition);
+        let left = left.map(|deferral| deferral.from.offset).filter(|left| *left < offset);
+        [taken.map(|position| position.offset), left].into_iter().flatten().min()
     }
 
     /// The first point of a partition from which records are left in the log.

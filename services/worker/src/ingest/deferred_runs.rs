@@ -98,11 +98,6 @@ impl DeferredRuns {
         self.returning.get(&partition).is_some_and(|runs| !runs.is_empty())
     }
 
-    /// The same for all partitions.
-    pub(super) fn is_any_returning(&self) -> bool {
-        self.returning.values().any(|runs| !runs.is_empty())
-    }
-
     pub(super) fn returning(&self, partition: u32) -> Vec<RunKey> {
         self.returning.get(&partition).into_iter().flatten().cloned().collect()
     }

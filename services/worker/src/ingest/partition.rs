@@ -30,7 +30,7 @@ pub(super) struct Partition {
     /// Offset after the last record that was read when it was reported.
     reported_read: u64,
     turn: ReadTurn,
-    /// Time of the next attempt to read from `read_to`, if the last one has failed.
+    /// Time of the next attempt to read from `read_to`, if the last one has failed, or records are held back.
     retry_at: Option<Instant>,
 }
 
@@ -128,6 +128,11 @@ impl Partition {
         self.retry_at = (!is_done).then(|| Instant::now() + SEEK_RETRY);
     }
 
+    /// Leaves the next record and all after it in the log for a while.
+    pub(super) fn hold_back(&mut self) {
+        self.note_seek(false);
+    }
+
     /// Whether the next records are those that were sought.
     pub(super) fn is_readable(&self) -> bool {
         self.retry_at.is_none()
@@ -167,6 +172,11 @@ impl Partition {
         self.start.middle_us.is_some_and(|middle| record.appended_us.saturating_sub(middle) < PIPELINE_US)
     }
 
+    /// Whether a record is read for the first time.
+    pub(super) fn is_new(&self, record: &Record) -> bool {
+        record.offset >= self.next.offset
+    }
+
     /// Notes that a record is read now.
     pub(super) fn read(&mut self, record: &Record) -> ReadRecord {
         if self.start.is_middle {
@@ -176,7 +186,7 @@ impl Partition {
         let last = LastRecord { offset, appended_us, leader_epoch };
         let end = ReadPoint { offset: record.offset + 1, before: Some(last) };
         let at = ReadPoint { offset: record.offset, before: self.read_to.before };
-        let is_new = record.offset >= self.next.offset;
+        let is_new = self.is_new(record);
         self.read_to = end;
         if is_new {
             self.next = end;

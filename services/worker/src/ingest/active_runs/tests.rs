@@ -93,18 +93,19 @@ async fn no_more_is_read_while_the_records_of_many_runs_are_left_in_the_log() {
     let mut runs = Runs::new(1_000).await;
     assert!(runs.is_queued("large", 1_500));
     for run in 0..DEFERRED_RUNS {
-        assert!(runs.runs.has_room(), "with {run} runs");
+        assert!(runs.runs.may_defer(), "with {run} runs");
         assert_eq!(runs.read(&format!("run-{run}"), 600), Admission::Deferred);
     }
-    assert!(!runs.runs.has_room());
+    assert!(!runs.runs.may_defer());
     runs.apply("large");
     assert_eq!(runs.runs.first_deferred(0).map(|point| point.offset), Some(1));
     runs.runs.rewind(0, 1);
-    assert!(runs.runs.has_room(), "those that were left are read");
+    assert!(runs.runs.has_room() && !runs.runs.may_defer(), "only those that were left are read");
     assert_eq!(runs.read_at("run-0", 600, 1), Admission::Queued { was_idle: true });
-    let end = ReadPoint { offset: 2, before: None };
-    runs.runs.skip(0, end);
-    assert!(!runs.runs.has_room(), "new records are not");
+    runs.runs.skip(0, ReadPoint { offset: 2, before: None });
+    assert!(!runs.runs.may_defer());
+    runs.runs.restart(0);
+    assert!(runs.runs.may_defer());
 }
 
 #[tokio::test]
@@ -134,16 +135,18 @@ async fn rule_40_a_run_has_records_before_a_position_until_its_own_are_applied()
     while runs.is_queued("busy", 10_000) {}
     assert!(runs.is_queued("r", 100));
     let at = LogPosition { log: 0, partition: 0, offset: runs.offset };
-    let has_before = |runs: &Runs, run: &str, at| runs.runs.has_before(&key(run), at);
-    assert!(has_before(&runs, "r", at) && has_before(&runs, "busy", at));
-    assert!(!has_before(&runs, "r", LogPosition { offset: runs.offset - 1, ..at }), "its own record");
-    assert!(!has_before(&runs, "r", LogPosition { partition: 1, ..at }));
+    let own = runs.offset - 1;
+    let first_before = |runs: &Runs, run: &str, at| runs.runs.first_before(&key(run), at);
+    assert_eq!((first_before(&runs, "r", at), first_before(&runs, "busy", at)), (Some(own), Some(0)));
+    assert_eq!(first_before(&runs, "r", LogPosition { offset: own, ..at }), None, "its own record");
+    assert_eq!(first_before(&runs, "r", LogPosition { partition: 1, ..at }), None);
     let Turn { writer, bytes, .. } = runs.runs.take_turn(&key("r")).unwrap();
-    assert!(has_before(&runs, "r", at), "it is being applied");
+    assert_eq!(first_before(&runs, "r", at), Some(own), "it is being applied");
     runs.runs.put_back(&key("r"), writer, bytes, Vec::new());
-    assert!(!has_before(&runs, "r", at));
+    assert_eq!(first_before(&runs, "r", at), None);
     runs.apply("busy");
-    assert!(has_before(&runs, "busy", at), "some are left in the log");
+    let left = first_before(&runs, "busy", at);
+    assert!(left.is_some_and(|left| 0 < left && left < own), "some are left in the log: {left:?}");
 }
 
 /// Otherwise, the partition would be read from there again and again in vain.

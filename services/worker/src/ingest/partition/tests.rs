@@ -43,6 +43,20 @@ fn complete(partition: &mut Partition, position: LogPosition) -> Option<(u32, u6
     (applied.next > before).then_some((applied.log, applied.next))
 }
 
+/// Until then, no record after it may be taken.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_is_held_back_is_read_again() {
+    let (mut partition, mut runs) = (partition(), ActiveRuns::new(1_000, 1_000));
+    assert!(take(&mut partition, 0) && partition.is_new(&record(1, "v")));
+    partition.hold_back();
+    assert!(!partition.is_readable());
+    assert!(partition.seek(0, &mut runs).is_none());
+    tokio::time::sleep(SEEK_RETRY).await;
+    assert_eq!(partition.seek(0, &mut runs).map(|point| point.offset), Some(1));
+    partition.note_seek(true);
+    assert!(partition.is_readable() && take(&mut partition, 1));
+}
+
 #[test]
 fn rule_10_the_lowest_unapplied_offset_is_reported() {
     let mut partition = partition();
