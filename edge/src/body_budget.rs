@@ -1,8 +1,9 @@
 //! Memory for request bodies of REST and gRPC, from their first bytes until the service has answered, has
 //! sent a stream of responses, or asks for the next message: a body may wait for its service. All
 //! connections of a port share a budget, and each has at most an eighth of it, so that one cannot take the
-//! memory of all. Small bodies need no share. A sender that holds a share while others wait must send at a
-//! minimum rate, or loses it. `unread_response` has the memory of the request of a stream of responses.
+//! memory of all. Small bodies have a budget of their own, and never wait for large ones. A sender that holds
+//! a share while others wait must send at a minimum rate, or loses it. `unread_response` has the memory of the
+//! request of a stream of responses.
 
 use std::io;
 use std::pin::Pin;
@@ -20,10 +21,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use tonic::Status;
 
-/// Bodies up to this size are read regardless of the budget.
+/// Bodies up to this size are read regardless of the budgets.
+const TINY_BYTES: usize = 4 << 10;
+
+/// Bodies up to this size have their own budget.
 const SMALL_BYTES: usize = 64 << 10;
 
-/// Parts of the budget that a connection may have.
+/// The budget of small bodies: 128 of the largest size for each connection.
+const SMALL_BUDGET_BYTES: usize = 64 << 20;
+
+/// Parts of a budget that a connection may have.
 const CONNECTION_PART: usize = 8;
 
 /// Length of the prefix of a gRPC message: a flag, and the size of the message.
@@ -39,48 +46,92 @@ const OWN_WAIT: Duration = Duration::from_secs(10);
 /// Minimum number of bytes in that time, of a sender for which others wait: 50 kB/s.
 const WINDOW_BYTES: usize = 500_000;
 
-/// The budget of a port.
+/// The budgets of a port.
 #[derive(Clone)]
 pub(crate) struct BodyBudget {
+    small: SizeBudget,
+    large: SizeBudget,
+}
+
+/// The budget for bodies of some size.
+#[derive(Clone)]
+struct SizeBudget {
     port: Arc<Semaphore>,
     bytes: usize,
     waiting: Arc<AtomicUsize>,
 }
 
-/// The share of a connection, in the extensions of its requests.
+/// The parts of a connection, in the extensions of its requests.
 #[derive(Clone)]
-pub(crate) struct ConnectionBudget(Arc<Semaphore>);
+pub(crate) struct ConnectionBudget {
+    small: Arc<Semaphore>,
+    large: Arc<Semaphore>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BodySize {
+    Small,
+    Large,
+}
 
 impl BodyBudget {
-    /// At least one body of maximum size fits for each connection.
+    /// Returns the budgets, with this number of bytes for large bodies. At least one of maximum size fits
+    /// for each connection.
     pub(crate) fn new(bytes: usize) -> Self {
         let bytes = bytes.clamp(CONNECTION_PART * MESSAGE_BYTES, Semaphore::MAX_PERMITS);
-        BodyBudget { port: Arc::new(Semaphore::new(bytes)), bytes, waiting: Arc::default() }
+        BodyBudget { small: SizeBudget::new(SMALL_BUDGET_BYTES), large: SizeBudget::new(bytes) }
     }
 
     pub(crate) fn of_connection(&self) -> ConnectionBudget {
-        ConnectionBudget(Arc::new(Semaphore::new(self.bytes / CONNECTION_PART)))
+        ConnectionBudget { small: self.small.of_connection(), large: self.large.of_connection() }
     }
 
-    /// Returns whether a body waits for memory that others hold.
-    pub(crate) fn is_contended(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) > 0
+    fn of_size(&self, size: BodySize) -> &SizeBudget {
+        match size {
+            BodySize::Small => &self.small,
+            BodySize::Large => &self.large,
+        }
     }
 
     /// Waits for memory. Of the connection first: a connection that waits for its own bodies
     /// holds nothing that others need.
-    async fn take(self, connection: ConnectionBudget, bytes: usize) -> Result<Permits, Status> {
+    async fn take(
+        self,
+        connection: ConnectionBudget,
+        size: BodySize,
+        bytes: usize,
+    ) -> Result<Permits, Status> {
+        let budget = self.of_size(size);
+        let connection = match size {
+            BodySize::Small => connection.small,
+            BodySize::Large => connection.large,
+        };
         let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
         let closed = "the semaphore is never closed";
-        let own = timeout(OWN_WAIT, connection.0.acquire_many_owned(permits)).await;
+        let own = timeout(OWN_WAIT, connection.acquire_many_owned(permits)).await;
         let own = own.map_err(|_| Status::unavailable(CONNECTION_FULL))?.expect(closed);
-        let _waiting = WaitingBody::new(&self.waiting);
-        Ok([own, self.port.acquire_many_owned(permits).await.expect(closed)])
+        let _waiting = WaitingBody::new(&budget.waiting);
+        Ok([own, budget.port.clone().acquire_many_owned(permits).await.expect(closed)])
+    }
+}
+
+impl SizeBudget {
+    fn new(bytes: usize) -> Self {
+        SizeBudget { port: Arc::new(Semaphore::new(bytes)), bytes, waiting: Arc::default() }
+    }
+
+    fn of_connection(&self) -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(self.bytes / CONNECTION_PART))
+    }
+
+    /// Returns whether a body waits for memory that others hold.
+    fn is_contended(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
     }
 }
 
 const CONNECTION_FULL: &str =
-    "other large requests of this connection take its memory: send fewer at a time, and retry";
+    "other requests of this connection take its memory: send fewer at a time, and retry";
 
 /// Counts a body that waits, until it is dropped.
 struct WaitingBody<'a>(&'a AtomicUsize);
@@ -105,10 +156,10 @@ pub(crate) type Permits = [OwnedSemaphorePermit; 2];
 pub(crate) struct BodyShare {
     budget: BodyBudget,
     connection: ConnectionBudget,
-    /// The announced size, or the maximum.
-    expected: usize,
+    /// The size that the sender has announced.
+    expected: Option<usize>,
     bytes: usize,
-    held: Option<Permits>,
+    held: Option<(BodySize, Permits)>,
     waiting: Option<BoxFuture<'static, Result<Permits, Status>>>,
     rate: SendRate,
 }
@@ -119,7 +170,7 @@ impl BodyShare {
         BodyShare {
             budget,
             connection,
-            expected: MESSAGE_BYTES,
+            expected: None,
             bytes: 0,
             held: None,
             waiting: None,
@@ -129,7 +180,7 @@ impl BodyShare {
 
     /// Notes the size that the sender has announced.
     pub(crate) fn expect(&mut self, bytes: usize) {
-        self.expected = bytes.min(MESSAGE_BYTES);
+        self.expected = Some(bytes.min(MESSAGE_BYTES));
     }
 
     /// Counts bytes that have been read.
@@ -138,41 +189,56 @@ impl BodyShare {
         self.rate.received(bytes);
     }
 
-    /// Waits for memory, once a body has become large.
+    /// Waits for memory, once a body is no longer tiny.
     pub(crate) fn poll_take(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        if !self.is_large() || self.held.is_some() {
+        let held = self.held.as_ref().map(|(size, _)| *size);
+        let Some((size, bytes)) = self.needed().filter(|(size, _)| held != Some(*size)) else {
             return Poll::Ready(Ok(()));
-        }
-        let (budget, connection, expected) = (&self.budget, &self.connection, self.expected);
-        let take = || Box::pin(budget.clone().take(connection.clone(), expected)) as BoxFuture<'_, _>;
+        };
+        // A body that has become large does not keep small ones waiting.
+        self.held = None;
+        let (budget, connection) = (&self.budget, &self.connection);
+        let take = || Box::pin(budget.clone().take(connection.clone(), size, bytes)) as BoxFuture<'_, _>;
         let waiting = self.waiting.get_or_insert_with(take);
         let taken = ready!(waiting.as_mut().poll(context));
         self.waiting = None;
-        self.held = Some(taken?);
+        self.held = Some((size, taken?));
         Poll::Ready(Ok(()))
+    }
+
+    /// The memory that the body needs: of its whole announced size at once, or as much as one of
+    /// unknown size may still take.
+    fn needed(&self) -> Option<(BodySize, usize)> {
+        match self.expected {
+            _ if self.is_tiny() => None,
+            Some(bytes) if bytes > SMALL_BYTES => Some((BodySize::Large, bytes)),
+            Some(bytes) => Some((BodySize::Small, bytes)),
+            None if self.bytes > SMALL_BYTES => Some((BodySize::Large, MESSAGE_BYTES)),
+            None => Some((BodySize::Small, SMALL_BYTES)),
+        }
     }
 
     /// Ready if the sender has to give up its memory. Polled while nothing arrives.
     pub(crate) fn poll_too_slow(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if self.held.is_none() {
-            return Poll::Pending;
-        }
-        let budget = &self.budget;
+        let Some((size, _)) = self.held else { return Poll::Pending };
+        let budget = self.budget.of_size(size);
         self.rate.poll_too_slow(context, || budget.is_contended())
     }
 
-    fn is_large(&self) -> bool {
-        self.bytes > SMALL_BYTES
+    fn is_tiny(&self) -> bool {
+        self.bytes <= TINY_BYTES
     }
 
-    /// Takes the memory of the last message out of the share.
-    pub(crate) fn take_held(&mut self) -> Option<Permits> {
-        self.held.take()
+    /// Takes the memory of the last message out of the share, for a stream of responses. The memory of a
+    /// small one is given back: streams that are not read would keep that of all others.
+    pub(crate) fn take_large(&mut self) -> Option<Permits> {
+        let (size, permits) = self.held.take()?;
+        (size == BodySize::Large).then_some(permits)
     }
 
     /// Gives back the memory of a message.
     fn release(&mut self) {
-        (self.held, self.bytes, self.rate) = (None, 0, SendRate::default());
+        (self.held, self.expected, self.bytes, self.rate) = (None, None, 0, SendRate::default());
     }
 }
 
@@ -281,12 +347,12 @@ impl Framing {
 }
 
 impl MeteredBody {
-    /// Charges the next piece of the data to the share. A piece ends with a large message, which keeps
-    /// its memory until more is asked for.
+    /// Charges the next piece of the data to the share. A piece ends with a message that is not tiny, which
+    /// keeps its memory until more is asked for.
     fn charge_piece(&mut self, share: &mut BodyShare) {
         while self.piece_bytes < self.data.len() {
             if self.framing.is_between_messages() {
-                if share.is_large() && self.piece_bytes > 0 {
+                if !share.is_tiny() && self.piece_bytes > 0 {
                     return;
                 }
                 if self.messages == Messages::Many {
@@ -360,6 +426,8 @@ pub(crate) fn too_slow() -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use futures::StreamExt;
     use http_body_util::BodyExt;
     use tokio::sync::mpsc;
@@ -438,6 +506,66 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn small_bodies_wait_for_small_ones_of_their_connection_only() {
+        let (budget, connection) = budget();
+        let message = |bytes: usize| [&prefix(bytes as u32)[..], &vec![0; bytes]].concat();
+        let take = async |bytes: usize, connection: &ConnectionBudget| {
+            let share = BodyShare::new(budget.clone(), Some(connection));
+            let share = CallShare::new(Mutex::new(share));
+            let body = metered(message(bytes).into(), share.clone(), Messages::One);
+            body.collect().await.unwrap();
+            share
+        };
+        let mut held = Vec::new();
+        let share = take(SMALL_BYTES / 2, &connection).await;
+        assert!(share.lock().unwrap().take_large().is_none());
+        for _ in 0..SMALL_BUDGET_BYTES / CONNECTION_PART / SMALL_BYTES {
+            held.push(take(SMALL_BYTES - PREFIX_BYTES, &connection).await);
+        }
+        assert!(futures::poll!(Box::pin(take(SMALL_BYTES / 2, &connection))).is_pending());
+        take(TINY_BYTES - PREFIX_BYTES, &connection).await;
+        take(SMALL_BYTES, &budget.of_connection()).await;
+        take(MESSAGE_BYTES - PREFIX_BYTES, &connection).await;
+        drop(held);
+        take(SMALL_BYTES / 2, &connection).await;
+    }
+
+    /// The next message may have begun in the same frame.
+    #[tokio::test]
+    async fn a_small_message_of_many_keeps_its_memory_until_more_is_asked_for() {
+        let (budget, connection) = budget();
+        let message = [&prefix(60_000)[..], &vec![0; 60_000]].concat();
+        let mut body = metered_messages(message.repeat(2).into(), &budget, &connection);
+        let left = || connection.small.available_permits();
+        let all = left();
+        for _ in 0..2 {
+            assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap().len(), message.len());
+            assert_eq!(left(), all - 60_000);
+        }
+        assert!(body.frame().await.is_none());
+        assert_eq!(left(), all);
+    }
+
+    #[tokio::test]
+    async fn a_body_of_unknown_size_is_small_until_it_is_large() {
+        let (budget, connection) = budget();
+        let mut share = BodyShare::new(budget.clone(), Some(&connection));
+        let left = || [&connection.small, &connection.large].map(|it| it.available_permits());
+        let [small, large] = left();
+        for (received, expected) in [
+            (TINY_BYTES, [small, large]),
+            (1, [small - SMALL_BYTES, large]),
+            (SMALL_BYTES - TINY_BYTES, [small, large - MESSAGE_BYTES]),
+        ] {
+            share.received(received);
+            poll_fn(|context| share.poll_take(context)).await.unwrap();
+            assert_eq!(left(), expected, "{}", share.bytes);
+        }
+        drop(share);
+        assert_eq!(left(), [small, large]);
+    }
+
+    #[tokio::test]
     async fn a_message_of_any_number_of_frames_is_passed_on_whole() {
         let (budget, connection) = budget();
         let messages: Vec<u8> = [3, 2 * SMALL_BYTES, 0, SMALL_BYTES, 2 * SMALL_BYTES, 1]
@@ -462,9 +590,10 @@ mod tests {
             let share = CallShare::new(Mutex::new(share));
             let message = [&prefix(MESSAGE_BYTES as u32)[..], &vec![0; MESSAGE_BYTES]].concat();
             metered(message.into(), share.clone(), Messages::One).collect().await.unwrap();
-            share.lock().unwrap().take_held()
+            share.lock().unwrap().take_large()
         };
-        let is_free = async || budget.clone().take(connection.clone(), MESSAGE_BYTES).await.is_ok();
+        let is_free =
+            async || budget.clone().take(connection.clone(), BodySize::Large, MESSAGE_BYTES).await.is_ok();
         let complete = drop_if_unread("answer".into(), call().await);
         assert!(is_free().await, "the service has dropped the request");
         drop(complete);

@@ -118,11 +118,9 @@ impl Edge {
                     let answered = limits.enforce(self.grpc.answer(request)).await;
                     let response = answered.unwrap_or_else(|_| grpc::late());
                     // A stream with an end may need the message of its call until then.
-                    let take = || share.lock().unwrap_or_else(PoisonError::into_inner).take_held();
-                    match is_stream {
-                        true => response.map(|body| drop_if_unread(body, has_end.then(take).flatten())),
-                        false => response,
-                    }
+                    let take = || share.lock().unwrap_or_else(PoisonError::into_inner).take_large();
+                    let request = (is_stream && has_end).then(take).flatten();
+                    response.map(|body| drop_if_unread(body, request))
                 }
                 Err(error) => self.grpc.refuse(request.uri().path(), &error),
             },

@@ -69,7 +69,7 @@ async fn dispatch(route: &Route, services: Arc<Services>, head: Parts, body: Bod
     let request = operation.inputs.read(services, route.dialect, head, body, &mut share).await?;
     let answer = operation.answer(request).await?;
     // A stream may need the request until its end.
-    Ok(answer.map(|body| drop_if_unread(body, share.take_held())))
+    Ok(answer.map(|body| drop_if_unread(body, share.take_large())))
 }
 
 /// The path with every variable segment replaced by `{id}`, and with a trailing slash.

@@ -31,6 +31,9 @@ pub(crate) const PAGE_PARAMS: usize = 4 << 20;
 /// Searches at the same time that hold columns of params: each takes up to 50 MB.
 const COLUMN_SEARCHES: usize = 4;
 
+/// Searches for columns at the same time: each takes up to 64 MiB of merged params in CBOR, decoded.
+const COLUMN_FINDS: usize = 2;
+
 /// Added to the niceness of the threads: with others ready to run, they get a tenth of a core.
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
@@ -42,6 +45,7 @@ pub struct Evaluation {
     jobs: mpsc::Sender<Job>,
     pages: Semaphore,
     columns: Semaphore,
+    column_finds: Semaphore,
 }
 
 impl Evaluation {
@@ -53,7 +57,12 @@ impl Evaluation {
             let receiver = receiver.clone();
             thread::Builder::new().name("matyan-query".into()).spawn(move || work(&receiver))?;
         }
-        Ok(Self { jobs: sender, pages: Semaphore::new(PAGES), columns: Semaphore::new(COLUMN_SEARCHES) })
+        Ok(Self {
+            jobs: sender,
+            pages: Semaphore::new(PAGES),
+            columns: Semaphore::new(COLUMN_SEARCHES),
+            column_finds: Semaphore::new(COLUMN_FINDS),
+        })
     }
 
     /// Runs a slice of work. It is skipped if the caller has left before its turn.
@@ -84,6 +93,11 @@ impl Evaluation {
     /// Waits for room for the columns of another search.
     pub(crate) async fn columns(&self) -> SemaphorePermit<'_> {
         self.columns.acquire().await.expect("the semaphore is never closed")
+    }
+
+    /// Waits for room for another search for columns.
+    pub(crate) async fn column_find(&self) -> SemaphorePermit<'_> {
+        self.column_finds.acquire().await.expect("the semaphore is never closed")
     }
 }
 

@@ -15,7 +15,7 @@ mod run_reader;
 mod select;
 mod split_series;
 
-pub(crate) use chart_memory::ChartMemory;
+pub(crate) use chart_memory::{ChartMemory, ChartStream};
 pub(crate) use charts::{bucket_columns, chart};
 pub(crate) use columns::{DEFAULT_COLUMNS, columnar};
 pub(crate) use point_pieces::{AxisReader, PointPieces};
@@ -61,8 +61,8 @@ fn check_pixels(pixels: u32) -> Result<(), Error> {
 #[tonic::async_trait]
 impl SeriesService for Backend {
     type ListStream = ResponseStream<pb::ListResponse>;
-    type BucketsStream = ResponseStream<pb::BucketsResponse>;
-    type BandsStream = ResponseStream<pb::BandsResponse>;
+    type BucketsStream = ChartStream<pb::BucketsResponse>;
+    type BandsStream = ChartStream<pb::BandsResponse>;
     type FollowStream = ResponseStream<pb::FollowResponse>;
     type SampleStream = ResponseStream<pb::SampleResponse>;
     type PointsStream = ResponseStream<pb::PointsResponse>;
@@ -103,7 +103,7 @@ impl SeriesService for Backend {
         let memory = self.charts.take(chart_memory::of_buckets(&request)).await;
         let deps = self.deps.clone();
         let work = async move |sender| charts::send(&deps, &call, request, &sender).await;
-        Ok(Response::new(self.respond(work).holding(memory)))
+        Ok(Response::new(self.charts.hold(memory, self.respond(work))))
     }
 
     async fn bands(&self, request: Request<pb::BandsRequest>) -> RpcResult<Self::BandsStream> {
@@ -113,7 +113,7 @@ impl SeriesService for Backend {
         let memory = self.charts.take(chart_memory::of_bands(&request)).await;
         let deps = self.deps.clone();
         let work = async move |sender| bands::send(&deps, &call, request, &sender).await;
-        Ok(Response::new(self.respond(work).holding(memory)))
+        Ok(Response::new(self.charts.hold(memory, self.respond(work))))
     }
 
     async fn sample(&self, request: Request<pb::SampleRequest>) -> RpcResult<Self::SampleStream> {

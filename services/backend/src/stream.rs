@@ -10,7 +10,7 @@ use std::{
 
 use futures::{FutureExt, Stream};
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc, oneshot},
+    sync::{mpsc, oneshot},
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -27,8 +27,12 @@ pub(crate) const MESSAGE_BYTES: usize = 128 << 10;
 /// flight.
 const MESSAGES: usize = 2;
 
-/// Messages of a stream in memory: those buffered, one that waits for room, and one being sent.
-pub(crate) const MESSAGES_IN_FLIGHT: usize = MESSAGES + 2;
+/// Messages of a stream that the transport may have taken: one being sent, and one that waits for the window
+/// of the client.
+pub(crate) const MESSAGES_IN_TRANSPORT: usize = 2;
+
+/// Messages of a stream in memory: those buffered, one that waits for room, and those in the transport.
+pub(crate) const MESSAGES_IN_FLIGHT: usize = MESSAGES + 1 + MESSAGES_IN_TRANSPORT;
 
 /// Time to wait for a slow client while keeping the data already read: dropping it and reading
 /// it again costs more. Far shorter than the lifetime of a snapshot.
@@ -94,7 +98,7 @@ impl Streams {
         };
         // The span of the request, so that log lines of the task include it.
         self.tasks.spawn(task.in_current_span());
-        ResponseStream { messages, end: Some(end), memory: None }
+        ResponseStream { messages, end: Some(end) }
     }
 
     /// Spawns a task that serves streams but belongs to none of them. It ends when its
@@ -196,15 +200,12 @@ impl<T> Sender<T> {
 pub struct ResponseStream<T> {
     messages: mpsc::Receiver<T>,
     end: Option<oneshot::Receiver<Result<(), Status>>>,
-    /// Held until the end.
-    memory: Option<OwnedSemaphorePermit>,
 }
 
 impl<T> ResponseStream<T> {
-    /// Holds memory until the client has read the last message, or has left.
-    #[must_use]
-    pub(crate) fn holding(self, memory: OwnedSemaphorePermit) -> Self {
-        Self { memory: Some(memory), ..self }
+    /// Whether a message or the end can be read now.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.messages.is_empty() || self.messages.is_closed()
     }
 }
 
@@ -218,7 +219,7 @@ impl<T> Stream for ResponseStream<T> {
         }
         let Some(end) = &mut self.end else { return Poll::Ready(None) };
         let ended = ready!(end.poll_unpin(context));
-        (self.end, self.memory) = (None, None);
+        self.end = None;
         Poll::Ready(match ended {
             Ok(Ok(())) => None,
             Ok(Err(status)) => Some(Err(status)),

@@ -65,7 +65,7 @@ impl ColumnSearch {
         evaluation: &Evaluation,
         merged: Arc<MergedParams>,
     ) -> Result<FindColumnsResponse> {
-        let _memory = evaluation.columns().await;
+        let _memory = evaluation.column_find().await;
         let mut scan = evaluation.run(move || ColumnScan::new(self, merged)).await??;
         while !scan.is_done {
             scan = evaluation.run(move || scan.slice()).await?;

@@ -203,6 +203,9 @@ impl Watch {
 
     /// The runs that exist and match, as of one version.
     async fn wanted(&self, due: &[DueRun]) -> Result<(HashSet<RunNumber>, Version)> {
+        // Before the snapshot, which would expire if searches took all pages for long.
+        let evaluation = &self.deps.evaluation;
+        let _page = if self.filter.has_query() { Some(evaluation.page().await) } else { None };
         let snapshot = self.deps.store.snapshot().await?;
         let numbers: Vec<RunNumber> = due.iter().map(|run| run.number).collect();
         let documents = documents_get(snapshot.as_ref(), self.call.project, &numbers).await?;
@@ -210,7 +213,6 @@ impl Watch {
         let visible = found.filter_map(|(number, document)| {
             document.filter(|document| !document.props.pending_delete).map(|document| (number, document))
         });
-        let evaluation = &self.deps.evaluation;
         let wanted =
             self.filter.matching(evaluation, &self.call, snapshot.as_ref(), visible.collect()).await?;
         Ok((wanted, snapshot.version()))

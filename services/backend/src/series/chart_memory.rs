@@ -1,11 +1,22 @@
 //! The memory of charts, of all calls together. A chart with many pixels takes megabytes from when it is
-//! read until its client has taken it, and clients may be slow.
+//! read until its client has taken it. Clients may be slow, but one that reads nothing while others wait
+//! loses its chart.
 
-use std::sync::Arc;
+use std::{
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
+use futures::{Stream, StreamExt};
 use matyan_model::series::Summary;
 use matyan_proto::series::v1::{BandsRequest, BucketsRequest};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout},
+};
+use tonic::Status;
 
 use super::{
     bands::{BUCKET_BYTES, VALUE_BYTES, largest_group},
@@ -13,7 +24,10 @@ use super::{
     run_reader::batch_size,
     select,
 };
-use crate::stream::{MESSAGE_BYTES, MESSAGES_IN_FLIGHT};
+use crate::{
+    error::Error,
+    stream::{MESSAGE_BYTES, MESSAGES_IN_FLIGHT, MESSAGES_IN_TRANSPORT, ResponseStream},
+};
 
 /// Memory of all charts.
 const TOTAL_BYTES: usize = 256 << 20;
@@ -24,9 +38,19 @@ const PIECE_BYTES: usize = 16 << 10;
 /// Bytes of a number in a message.
 const NUMBER_BYTES: usize = 10;
 
+/// Time after which a chart that its client does not read is dropped, if others wait for memory. A message
+/// of 15 MB takes that long at 500 kB/s.
+const UNREAD: Duration = Duration::from_secs(30);
+
+/// Time between two searches for charts that are not read, while a call waits.
+const UNREAD_CHECK: Duration = Duration::from_secs(1);
+
 /// Clones share their state.
 #[derive(Clone)]
-pub(crate) struct ChartMemory(Arc<Semaphore>);
+pub(crate) struct ChartMemory {
+    pieces: Arc<Semaphore>,
+    charts: Arc<Mutex<Vec<Weak<dyn DropUnread>>>>,
+}
 
 impl Default for ChartMemory {
     fn default() -> Self {
@@ -36,35 +60,143 @@ impl Default for ChartMemory {
 
 impl ChartMemory {
     fn new(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new(bytes / PIECE_BYTES)))
+        Self { pieces: Arc::new(Semaphore::new(bytes / PIECE_BYTES)), charts: Arc::default() }
     }
 
     /// Waits for the memory of a call. No call needs more than there is.
-    pub(super) async fn take(&self, bytes: usize) -> OwnedSemaphorePermit {
-        let pieces = u32::try_from(bytes.div_ceil(PIECE_BYTES)).unwrap_or(u32::MAX);
-        self.0.clone().acquire_many_owned(pieces).await.expect("the semaphore is never closed")
+    pub(super) async fn take(&self, bytes: ChartBytes) -> ChartShare {
+        let mut taking = pin!(self.pieces.clone().acquire_many_owned(pieces(bytes.total)));
+        loop {
+            if let Ok(taken) = timeout(UNREAD_CHECK, &mut taking).await {
+                let pieces = taken.expect("the semaphore is never closed");
+                return ChartShare { pieces, in_transport: bytes.in_transport };
+            }
+            let charts: Vec<_> = self.charts().iter().filter_map(Weak::upgrade).collect();
+            charts.iter().for_each(|chart| chart.drop_unread());
+        }
+    }
+
+    /// Holds the memory of a chart until its client has read the last message, or others get it.
+    pub(super) fn hold<T: Send + 'static>(
+        &self,
+        memory: ChartShare,
+        messages: ResponseStream<T>,
+    ) -> ChartStream<T> {
+        let chart = Arc::new(Mutex::new(Chart::Held { messages, unread_since: None, memory }));
+        let shared: Arc<dyn DropUnread> = chart.clone();
+        let mut charts = self.charts();
+        charts.retain(|chart| chart.strong_count() > 0);
+        charts.push(Arc::downgrade(&shared));
+        ChartStream(chart)
+    }
+
+    fn charts(&self) -> MutexGuard<'_, Vec<Weak<dyn DropUnread>>> {
+        self.charts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn pieces(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(PIECE_BYTES)).unwrap_or(u32::MAX)
+}
+
+/// The memory that a call needs, at most.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ChartBytes {
+    total: usize,
+    /// Part of it that the transport may hold: it cannot be dropped there.
+    in_transport: usize,
+}
+
+/// The memory that a call has taken.
+pub(super) struct ChartShare {
+    pieces: OwnedSemaphorePermit,
+    in_transport: usize,
+}
+
+impl ChartShare {
+    /// Gives back all but what the transport may hold.
+    fn shrink(mut self) -> OwnedSemaphorePermit {
+        let kept = pieces(self.in_transport) as usize;
+        drop(self.pieces.split(self.pieces.num_permits().saturating_sub(kept)));
+        self.pieces
+    }
+}
+
+/// The stream of a chart that a client reads.
+pub struct ChartStream<T>(Arc<Mutex<Chart<T>>>);
+
+enum Chart<T> {
+    Held {
+        messages: ResponseStream<T>,
+        /// Since when a message has been ready, as far as other calls have looked.
+        unread_since: Option<Instant>,
+        memory: ChartShare,
+    },
+    /// Its memory was needed. The client has not been informed yet, and the transport may have messages.
+    Dropped {
+        _in_transport: OwnedSemaphorePermit,
+    },
+    Ended,
+}
+
+/// A chart with messages of any type.
+trait DropUnread: Send + Sync {
+    /// Drops the chart if it has not been read for some time.
+    fn drop_unread(&self);
+}
+
+impl<T: Send> DropUnread for Mutex<Chart<T>> {
+    fn drop_unread(&self) {
+        let mut chart = self.lock().unwrap_or_else(PoisonError::into_inner);
+        let Chart::Held { messages, unread_since, .. } = &mut *chart else { return };
+        if messages.is_ready()
+            && unread_since.get_or_insert_with(Instant::now).elapsed() >= UNREAD
+            && let Chart::Held { memory, .. } = std::mem::replace(&mut *chart, Chart::Ended)
+        {
+            *chart = Chart::Dropped { _in_transport: memory.shrink() };
+        }
+    }
+}
+
+impl<T> Stream for ChartStream<T> {
+    type Item = Result<T, Status>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut chart = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = match &mut *chart {
+            Chart::Held { messages, unread_since, .. } => {
+                *unread_since = None;
+                ready!(messages.poll_next_unpin(context))
+            }
+            Chart::Dropped { .. } => Some(Err(Error::ClientStalled.into())),
+            Chart::Ended => None,
+        };
+        if !matches!(next, Some(Ok(_))) {
+            *chart = Chart::Ended;
+        }
+        Poll::Ready(next)
     }
 }
 
 /// The memory of a call that asks for series in buckets, at most.
-pub(super) fn of_buckets(request: &BucketsRequest) -> usize {
+pub(super) fn of_buckets(request: &BucketsRequest) -> ChartBytes {
     let pixels = request.pixels as usize;
     let columns = bucket_columns(request.columns());
     // Each bucket has a number, and three columns count values that are not finite.
     let columns = columns.len().min(BUCKET_COLUMNS) + 3 + if request.axis.is_some() { 2 } else { 0 };
     let bucket = columns * NUMBER_BYTES;
     let series: usize = request.runs.iter().map(select::series_count).sum();
-    read_at_a_time(series, pixels) * (size_of::<Summary>() + bucket) + in_flight(pixels * bucket)
+    ChartBytes::new(read_at_a_time(series, pixels) * (size_of::<Summary>() + bucket), pixels * bucket)
 }
 
 /// The memory of a call that asks for bands, at most.
-pub(super) fn of_bands(request: &BandsRequest) -> usize {
+pub(super) fn of_bands(request: &BandsRequest) -> ChartBytes {
     let pixels = request.pixels as usize;
     let series = largest_group(request);
-    read_at_a_time(series, pixels) * size_of::<Summary>()
+    let work = read_at_a_time(series, pixels) * size_of::<Summary>()
         + series * pixels * VALUE_BYTES
-        + pixels * BUCKET_BYTES
-        + in_flight(pixels * BAND_COLUMNS * NUMBER_BYTES)
+        + pixels * BUCKET_BYTES;
+    ChartBytes::new(work, pixels * BAND_COLUMNS * NUMBER_BYTES)
 }
 
 /// Kinds of columns of buckets: a request may name one several times.
@@ -78,9 +210,13 @@ fn read_at_a_time(series: usize, pixels: usize) -> usize {
     batch_size(pixels).min(series) * pixels
 }
 
-/// Messages that wait for the client, if each is larger than usual by a series.
-fn in_flight(series_bytes: usize) -> usize {
-    MESSAGES_IN_FLIGHT * (MESSAGE_BYTES + series_bytes)
+impl ChartBytes {
+    /// Returns the bytes of the work, and of messages that wait for the client, each of which may be
+    /// larger than usual by a series.
+    fn new(work: usize, series: usize) -> Self {
+        let message = MESSAGE_BYTES + series;
+        Self { total: work + MESSAGES_IN_FLIGHT * message, in_transport: MESSAGES_IN_TRANSPORT * message }
+    }
 }
 
 #[cfg(test)]
@@ -89,8 +225,10 @@ mod tests {
         limits,
         series::v1::{BucketColumn, RunSelection, SeriesGroup},
     };
+    use tokio::time::sleep;
 
     use super::*;
+    use crate::stream::Streams;
 
     fn selection(series: usize) -> RunSelection {
         RunSelection { numbers: vec![0; series], ..RunSelection::default() }
@@ -108,21 +246,68 @@ mod tests {
                 axis: Some(Default::default()),
                 ..BucketsRequest::default()
             });
-            assert!(bytes < TOTAL_BYTES / 2, "{bytes} for {series} series of {pixels} buckets");
+            assert!(bytes.total < TOTAL_BYTES / 2, "{bytes:?} for {series} series of {pixels} buckets");
         }
         for (series, pixels) in [(20, limits::POINTS_PER_SERIES), (1 << 20, 2)] {
             let groups = vec![SeriesGroup { runs: vec![selection(series)] }];
             let request = BandsRequest { groups, pixels: pixels as u32, ..BandsRequest::default() };
             let bytes = of_bands(&request);
-            assert!(bytes < TOTAL_BYTES, "{bytes} for {series} series of {pixels} buckets");
+            assert!(bytes.total < TOTAL_BYTES, "{bytes:?} for {series} series of {pixels} buckets");
         }
+    }
+
+    /// A call of this many pieces, one of which the transport may hold.
+    fn of_pieces(pieces: usize) -> ChartBytes {
+        ChartBytes { total: pieces * PIECE_BYTES, in_transport: PIECE_BYTES }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_chart_that_is_not_read_is_dropped_if_others_wait() {
+        let (memory, streams) = (ChartMemory::new(6 * PIECE_BYTES), Streams::default());
+        let chart = async |sent: u32| {
+            let messages = streams.respond(async move |sender| {
+                sleep(UNREAD_CHECK).await;
+                for number in 0..sent {
+                    sender.send(number).await?;
+                }
+                sender.wait(std::future::pending::<()>()).await
+            });
+            memory.hold(memory.take(of_pieces(2)).await, messages)
+        };
+        let [mut unread, mut waiting, mut read] = [chart(9).await, chart(2).await, chart(9).await];
+        // As the transport does, which then waits for its client.
+        assert!(futures::poll!(unread.next()).is_pending());
+        for number in 0..2 {
+            assert_eq!(waiting.next().await.unwrap().unwrap(), number);
+        }
+        sleep(2 * UNREAD).await;
+        assert_eq!(unread.next().await.unwrap().unwrap(), 0, "no call waits for memory");
+        assert_eq!(memory.pieces.available_permits(), 0);
+        let reading = async {
+            for number in 0..4 {
+                assert_eq!(read.next().await.unwrap().unwrap(), number);
+                sleep(UNREAD * 9 / 10).await;
+            }
+        };
+        let taking = async {
+            let start = Instant::now();
+            drop(memory.take(of_pieces(1)).await);
+            assert!(start.elapsed() >= UNREAD);
+        };
+        tokio::join!(reading, taking);
+        assert_eq!(memory.pieces.available_permits(), 1, "the transport has what it has taken");
+        let ended = unread.next().await.unwrap().unwrap_err();
+        assert_eq!(ended.code(), tonic::Code::Aborted);
+        assert!(unread.next().await.is_none());
+        assert_eq!(memory.pieces.available_permits(), 2);
+        assert!(futures::poll!(waiting.next()).is_pending(), "its client has read everything");
     }
 
     #[tokio::test]
     async fn charts_wait_for_the_memory_of_others() {
         let memory = ChartMemory::new(4 * PIECE_BYTES);
-        let first = memory.take(3 * PIECE_BYTES).await;
-        let mut second = Box::pin(memory.take(PIECE_BYTES + 1));
+        let first = memory.take(of_pieces(3)).await;
+        let mut second = Box::pin(memory.take(of_pieces(2)));
         assert!(futures::poll!(&mut second).is_pending());
         drop(first);
         drop(second.await);

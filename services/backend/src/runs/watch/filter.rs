@@ -88,7 +88,11 @@ impl WatchFilter {
         Ok(wanted)
     }
 
-    /// The runs that match the query.
+    pub(super) fn has_query(&self) -> bool {
+        self.query.is_some()
+    }
+
+    /// The runs that match the query. The caller has a page for them.
     pub(super) async fn matching(
         &self,
         evaluation: &Evaluation,
@@ -106,7 +110,6 @@ impl WatchFilter {
         let mut wanted = HashSet::new();
         let mut runs = runs.into_iter().peekable();
         while runs.peek().is_some() {
-            let _memory = evaluation.page().await;
             let (mut candidates, mut params) = (Vec::new(), 0);
             while params <= PAGE_PARAMS
                 && let Some((number, document)) = runs.next()
