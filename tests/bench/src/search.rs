@@ -73,7 +73,7 @@ pub(crate) async fn rows(table: &mut Table, scale: u64) {
     }
 }
 
-async fn connect(server: &Server) -> Client {
+pub(crate) async fn connect(server: &Server) -> Client {
     let endpoint = Channel::from_shared(server.query.clone()).expect("the base is a URL");
     let channel = endpoint.connect().await.expect("the server listens");
     SearchServiceClient::new(channel).max_decoding_message_size(usize::MAX)

@@ -1,5 +1,6 @@
 //! Memory of maintenance: what each job needs in addition to the idle server, in projects with
-//! many runs, many texts and many artifacts.
+//! many runs, many texts and many artifacts. The server has read the project before, so that the cache of
+//! the store, which has a fixed size and serves all reads, is full.
 
 use std::{
     ops::Range,
@@ -16,6 +17,8 @@ use matyan_proto::{
         admin_service_client::AdminServiceClient,
     },
     ingest::v1::{BlobRef, Event, IngestionBatch, LogObject, event::Kind},
+    runs::v1::RunParts,
+    search::v1::RunsRequest,
 };
 use matyan_tests::{Server, binary::BinaryWriter, eventually};
 use matyan_value::{Value, cbor};
@@ -27,6 +30,7 @@ use crate::{
     process::idle_memory,
     project::{self, Content},
     runs::{publish, requests},
+    search,
     table::{Budget, Table, Unit},
 };
 
@@ -69,6 +73,7 @@ pub(crate) async fn rows(table: &mut Table, scale: u64) {
             continue;
         }
         let mut project = Project::new(name, scale).await;
+        read_all_runs(&project.server).await;
         for (job, row) in rows {
             table.row(&row, BUDGET, Unit::Megabytes, async || project.measure(job).await).await;
         }
@@ -163,6 +168,14 @@ impl Project {
             _ => deleted::remove_tombstones(&self.server, self.added as usize).await,
         }
     }
+}
+
+/// Reads the documents of all runs with all their params.
+async fn read_all_runs(server: &Server) {
+    let parts = RunParts { props: true, params: true, ..RunParts::default() };
+    let all = RunsRequest { parts: Some(parts), ..RunsRequest::default() };
+    let mut messages = search::connect(server).await.runs(all).await.expect("all runs match").into_inner();
+    while messages.message().await.expect("the search continues").is_some() {}
 }
 
 pub(crate) async fn admin(server: &Server) -> AdminServiceClient<Channel> {
