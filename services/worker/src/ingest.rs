@@ -241,7 +241,7 @@ impl IngestionWorker {
                 }
             };
             if let Some(partition) = self.partitions.get_mut(partition) {
-                partition.note_seek(is_started);
+                if is_started { partition.note_seek() } else { partition.hold_back() }
             }
         }
         Ok(())

@@ -6,14 +6,14 @@ export function exactValue(value: CborValue, indent = ''): string {
   if (isNumber(value)) return exact(value);
   if (value instanceof Uint8Array) return `${value.length} bytes`;
   const inner = `${indent}  `;
-  const [open, close] = Array.isArray(value) ? '[]' : '{}';
-  if (!Array.isArray(value) && !isMap(value)) return JSON.stringify(value);
-  const lines = Object.entries(value).map(([key, one]) => {
-    return `${open === '{' ? `${JSON.stringify(key)}: ` : ''}${exactValue(one, inner)}`;
-  });
-  return lines.length === 0
-    ? `${open}${close}`
-    : `${open}\n${inner}${lines.join(`,\n${inner}`)}\n${indent}${close}`;
+  const isList = Array.isArray(value);
+  if (!isList && !isMap(value)) return JSON.stringify(value);
+  const lines = isList
+    ? value.map(one => exactValue(one, inner))
+    : Object.entries(value).map(([key, one]) => `${JSON.stringify(key)}: ${exactValue(one, inner)}`);
+  const [open, close] = isList ? ['[', ']'] : ['{', '}'];
+  if (lines.length === 0) return open + close;
+  return `${open}\n${inner}${lines.join(`,\n${inner}`)}\n${indent}${close}`;
 }
 
 export function isNumber(value: CborValue | undefined): value is number | bigint {

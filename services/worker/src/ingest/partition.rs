@@ -30,7 +30,7 @@ pub(super) struct Partition {
     /// Offset after the last record that was read when it was reported.
     reported_read: u64,
     turn: ReadTurn,
-    /// Time of the next attempt to read from `read_to`, if the last one has failed, or records are held back.
+    /// Time of the next attempt to read from `read_to`, if records are held back.
     retry_at: Option<Instant>,
 }
 
@@ -59,8 +59,8 @@ const NEW_RECORDS_LATENCIES: u32 = 8;
 const NEW_RECORDS_WAIT: Duration = Duration::from_millis(50);
 /// Longest time from the first to the last record that a producer sends before it waits for answers.
 const PIPELINE_US: i64 = 600_000_000;
-/// Wait before a failed seek is repeated.
-const SEEK_RETRY: Duration = Duration::from_millis(500);
+/// Time for which records are held back, also after a failed seek.
+const HOLD_BACK: Duration = Duration::from_millis(500);
 
 impl Partition {
     pub(super) fn new(start: PartitionStart) -> Self {
@@ -123,14 +123,15 @@ impl Partition {
         point
     }
 
-    /// Notes whether the last seek has succeeded. Until it does, records that arrive are out of order.
-    pub(super) fn note_seek(&mut self, is_done: bool) {
-        self.retry_at = (!is_done).then(|| Instant::now() + SEEK_RETRY);
+    /// Notes that the last seek has succeeded.
+    pub(super) fn note_seek(&mut self) {
+        self.retry_at = None;
     }
 
-    /// Leaves the next record and all after it in the log for a while.
+    /// Leaves the next record and all after it in the log until a later seek. Records that arrive until
+    /// then are out of order.
     pub(super) fn hold_back(&mut self) {
-        self.note_seek(false);
+        self.retry_at = Some(Instant::now() + HOLD_BACK);
     }
 
     /// Whether the next records are those that were sought.

@@ -51,9 +51,9 @@ async fn a_record_that_is_held_back_is_read_again() {
     partition.hold_back();
     assert!(!partition.is_readable());
     assert!(partition.seek(0, &mut runs).is_none());
-    tokio::time::sleep(SEEK_RETRY).await;
+    tokio::time::sleep(HOLD_BACK).await;
     assert_eq!(partition.seek(0, &mut runs).map(|point| point.offset), Some(1));
-    partition.note_seek(true);
+    partition.note_seek();
     assert!(partition.is_readable() && take(&mut partition, 1));
 }
 
@@ -110,13 +110,13 @@ fn rule_40_a_failed_seek_is_repeated_later_and_blocks_only_its_partition() {
     let mut partition = partition();
     take(&mut partition, 0);
     partition.turn_to(ReadPoint { offset: 0, before: None });
-    partition.note_seek(false);
+    partition.hold_back();
     assert!(!partition.is_readable(), "what arrives is out of order");
     assert_eq!(partition.seek(0, &mut runs), None, "not at once");
     assert!(partition.next_seek(0, &runs).is_some());
     partition.retry_at = Some(Instant::now());
     assert_eq!(partition.seek(0, &mut runs).map(|point| point.offset), Some(0));
-    partition.note_seek(true);
+    partition.note_seek();
     assert!(partition.is_readable());
 }
 
