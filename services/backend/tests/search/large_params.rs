@@ -53,7 +53,6 @@ async fn few_large_params_are_read_at_a_time() {
     check("the merge");
 
     let mut runs = RunServiceClient::new(harness.backend.clone().into_routes());
-    observer.take_params_bytes();
     let request = WatchRequest { query: text.to_owned(), snapshot: true, ..WatchRequest::default() };
     let mut messages = runs.watch(request).await.unwrap().into_inner();
     let mut found = 0;
@@ -64,5 +63,4 @@ async fn few_large_params_are_read_at_a_time() {
         }
     }
     assert_eq!(found, LARGE_RUNS / 2);
-    check("a watch");
 }
