@@ -161,9 +161,11 @@ impl Project {
             "orphaned blobs" => {
                 let all =
                     CleanupOrphanBlobsRequest { unreferenced: true, ..CleanupOrphanBlobsRequest::default() };
-                let pages = pages(client.cleanup_orphan_blobs(all).await).await;
-                let deleted: usize = pages.iter().map(|page| page.keys.len()).sum();
-                assert_eq!(deleted as u64, self.orphans, "all blobs without a reference are deleted");
+                pages(client.cleanup_orphan_blobs(all).await).await;
+                // The server's own sweep, a minute after its start, may have deleted some of them.
+                let left = pages(client.cleanup_orphan_blobs(all).await).await;
+                let left = left.iter().flat_map(|page| &page.keys).next();
+                assert_eq!(left, None, "all blobs without a reference are deleted");
             }
             _ => deleted::remove_tombstones(&self.server, self.added as usize).await,
         }
