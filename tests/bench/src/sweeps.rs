@@ -123,12 +123,16 @@ impl Project {
         until_applied(&self.server).await;
     }
 
+    /// References of blobs that nothing refers to.
+    fn orphan_references(&self) -> impl Iterator<Item = String> {
+        (0..self.orphans).map(|at| format!("{}/lost/{at}.txt", self.ids[at as usize % self.ids.len()]))
+    }
+
     /// Memory of a job, after something was added that it finds.
     async fn measure(&mut self, job: &str) -> f64 {
         match job {
             "orphaned blobs" => {
-                let blob = |at: u64| format!("{}/lost/{at}.txt", self.ids[at as usize % self.ids.len()]);
-                write_blobs(&self.server, (0..self.orphans).map(blob)).await;
+                write_blobs(&self.server, self.orphan_references()).await;
             }
             "tombstones" => {
                 let start = DELETED + self.deleted;
@@ -163,13 +167,29 @@ impl Project {
                     CleanupOrphanBlobsRequest { unreferenced: true, ..CleanupOrphanBlobsRequest::default() };
                 pages(client.cleanup_orphan_blobs(all).await).await;
                 // The server's own sweep, a minute after its start, may have deleted some of them.
-                let left = pages(client.cleanup_orphan_blobs(all).await).await;
-                let left = left.iter().flat_map(|page| &page.keys).next();
-                assert_eq!(left, None, "all blobs without a reference are deleted");
+                let blobs = open_blobs(&self.server);
+                for reference in self.orphan_references() {
+                    let found = blobs.describe(&blob_key(&reference)).await;
+                    let found = found.expect("the directory is readable");
+                    assert!(found.is_none(), "all blobs without a reference are deleted: {reference}");
+                }
             }
             _ => deleted::remove_tombstones(&self.server, self.added as usize).await,
         }
     }
+}
+
+/// The directory of a server's blobs, where new blobs get times from before the server was started.
+fn open_blobs(server: &Server) -> FsBlobs {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("the clock is right");
+    let written_us = (now - BLOB_AGE).as_micros() as i64;
+    let clock: matyan_blob::Clock = Arc::new(move || written_us);
+    let signer = UrlSigner::new(b"", Duration::ZERO, clock.clone());
+    FsBlobs::open(&server.data_dir().join("blobs"), signer, clock).expect("the directory is writable")
+}
+
+fn blob_key(reference: &str) -> BlobKey {
+    BlobKey::in_project("", reference).expect("the reference is valid")
 }
 
 /// Reads the documents of all runs with all their params.
@@ -194,16 +214,11 @@ async fn pages<M>(started: Result<tonic::Response<Streaming<M>>, tonic::Status>)
     pages
 }
 
-/// Writes small blobs to the directory of a server, with times from before the server was started.
+/// Writes small blobs to the directory of a server.
 async fn write_blobs(server: &Server, references: impl Iterator<Item = String>) {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("the clock is right");
-    let written_us = (now - BLOB_AGE).as_micros() as i64;
-    let clock: matyan_blob::Clock = Arc::new(move || written_us);
-    let signer = UrlSigner::new(b"", Duration::ZERO, clock.clone());
-    let blobs = FsBlobs::open(&server.data_dir().join("blobs"), signer, clock);
-    let blobs = blobs.expect("the directory is writable");
+    let blobs = open_blobs(server);
     let writes = references.map(async |reference| {
-        let key = BlobKey::in_project("", &reference).expect("the reference is valid");
+        let key = blob_key(&reference);
         let content = stream::iter([Ok(Bytes::from(reference))]).boxed();
         blobs.put(&key, "text/plain", None, content).await.expect("the directory is writable");
     });
