@@ -13,8 +13,9 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Returns freed memory to the system a tenth of a second after it was freed. If it took a second, an idle
-/// process would hold what ingestion needed at its peak, and a scan of the store four times as much as it uses.
+/// Returns freed memory to the system after a tenth of a second, so an idle process does not hold what
+/// ingestion needed at its peak. A scan of the store frees a lot: if the allocator kept it for a second, the scan would
+/// take four times as much memory as it uses.
 #[expect(unsafe_code, reason = "the allocator reads its settings from the symbol of this name")]
 #[unsafe(export_name = "_rjem_malloc_conf")]
 pub static ALLOCATOR_SETTINGS: &[u8; 59] = b"background_thread:true,dirty_decay_ms:100,muzzy_decay_ms:0\0";

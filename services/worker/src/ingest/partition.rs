@@ -60,7 +60,7 @@ const NEW_RECORDS_WAIT: Duration = Duration::from_millis(50);
 /// Longest time from the first to the last record that a producer sends before it waits for answers.
 const PIPELINE_US: i64 = 600_000_000;
 /// Time for which records are held back, also after a failed seek.
-const HOLD_BACK: Duration = Duration::from_millis(500);
+const HOLD_BACK_TIME: Duration = Duration::from_millis(500);
 
 impl Partition {
     pub(super) fn new(start: PartitionStart) -> Self {
@@ -131,7 +131,7 @@ impl Partition {
     /// Leaves the next record and all after it in the log until a later seek. Records that arrive until
     /// then are out of order.
     pub(super) fn hold_back(&mut self) {
-        self.retry_at = Some(Instant::now() + HOLD_BACK);
+        self.retry_at = Some(Instant::now() + HOLD_BACK_TIME);
     }
 
     /// Whether the next records are those that were sought.

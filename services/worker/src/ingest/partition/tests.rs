@@ -51,7 +51,7 @@ async fn a_record_that_is_held_back_is_read_again() {
     partition.hold_back();
     assert!(!partition.is_readable());
     assert!(partition.seek(0, &mut runs).is_none());
-    tokio::time::sleep(HOLD_BACK).await;
+    tokio::time::sleep(HOLD_BACK_TIME).await;
     assert_eq!(partition.seek(0, &mut runs).map(|point| point.offset), Some(1));
     partition.note_seek();
     assert!(partition.is_readable() && take(&mut partition, 1));
