@@ -127,6 +127,7 @@ test('a phone shows lists, their page, and the size of the project', async () =>
       await page.click('.more [role=menuitemradio]:has-text("Tags")');
       await page.waitForURL(/tags/);
       await page.goBack();
+      await page.getByRole('cell', { name: 'baseline', exact: true }).waitFor();
       const headings = page.getByRole('columnheader');
       const hidden = headings.filter({ hasText: 'Description' });
       expect(await hidden.evaluate(one => [one.clientWidth, getComputedStyle(one).overflow])).toEqual([
