@@ -35,6 +35,7 @@ test('eighty page changes and fifty live points leave the page as it was', async
     await go(page, '/tags', '[role=cell]');
   };
   await tour(5);
+  await visit.quiet();
   const before = await usage(session);
   await tour(20);
   await go(page, `/runs/${runs.live}`, 'section h2');

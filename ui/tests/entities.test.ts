@@ -47,7 +47,9 @@ test('numbers of runs follow runs that are created, moved, tagged and deleted', 
     expect(await countOf(page, 'baseline')).toBe(before);
 
     // Points change no number, once the stream has had the run.
+    const calls = visit.calls.length;
     await toldOf(page, () => site.project.track(0.5));
+    await eventually('the first change is a reason to read', () => visit.calls.length > calls);
     await visit.quiet();
     const reads = visit.calls.length;
     for (const value of [0.4, 0.3]) await toldOf(page, () => site.project.track(value));

@@ -74,13 +74,17 @@ test('a slider moves figures through their steps, and their size is that of the 
 /** All figures of the project. */
 const FIGURES = 9;
 
-/** Scrolls down until an object with a text is in view. */
+/** Scrolls down from the top until an object with a text is in view. */
 async function reveal(page: Page, text: string): Promise<void> {
-  const [list, object] = [page.locator('.body .scroller'), page.locator('.object', { hasText: text })];
-  await eventually(`${text} is near the view`, async () => {
-    if ((await object.count()) > 0) return true;
-    return list.evaluate(element => void (element.scrollTop += 150));
-  });
+  const object = page.locator('.object', { hasText: text });
+  // The list shows other rows with the next frame.
+  const scroll = (by: number): Promise<void> =>
+    page.locator('.body .scroller').evaluate(async (element, by) => {
+      element.scrollTop += by;
+      await new Promise(requestAnimationFrame);
+    }, by);
+  await scroll(-1e6);
+  await eventually(`${text} is near the view`, async () => (await object.count()) > 0 || scroll(150));
   await object.first().scrollIntoViewIfNeeded();
 }
 
@@ -115,11 +119,9 @@ test('a hostile figure has no way out of its frame, and a broken one says what i
     await page.locator('.object').first().waitFor();
     await reveal(page, 'broken');
     expect(await failed('broken').textContent()).toContain('it has no list of traces called “data”');
-    await page.locator('.body .scroller').evaluate(element => element.scrollTo(0, 0));
     await reveal(page, 'sites');
     // Its outlines are elsewhere; that they are asked for would be an error of the page.
     expect(await failed('sites').textContent()).toContain('Log the map as an image instead');
-    await page.locator('.body .scroller').evaluate(element => element.scrollTo(0, 0));
     await reveal(page, 'hostile');
     const frame = await drawn(page, 'hostile');
     const response = await page.request.get(frame.url());

@@ -133,11 +133,11 @@ test.each(['light', 'dark'] as const)('distributions are shown over all steps, %
       const show = page.getByRole('combobox', { name: 'Show' });
       await show.selectOption('heat');
       const heat = page.getByRole('application', { name: /heat map of 10 steps/ });
-      const box = (await heat.boundingBox())!;
-      await page.mouse.move(box.x + box.width - 2, box.y + box.height / 2);
-      await eventually('the values under the pointer', async () =>
-        /step 45.*%/.test((await page.locator('figure.heat .steps').textContent()) ?? ''),
-      );
+      await eventually('the values under the pointer', async () => {
+        const box = (await heat.boundingBox())!;
+        await page.mouse.move(box.x + box.width - 2, box.y + box.height / 2);
+        return /step 45.*%/.test((await page.locator('figure.heat .steps').textContent()) ?? '');
+      });
       await page.mouse.move(0, 0);
       await page.keyboard.press('?');
       await page.keyboard.type('heat map in focus');
@@ -209,9 +209,10 @@ test.each(['light', 'dark'] as const)(
         await touch('touchMove', -80, 80);
         await touch('touchMove', -120, 120);
         await touch('touchEnd');
-        const [left, right] = await transforms();
-        expect(left).toBe(right);
-        expect(Number(/scale\((.*)\)/.exec(left ?? '')?.[1])).toBeCloseTo(3, 1);
+        await eventually('both are three times as large', async () => {
+          const [left, right] = await transforms();
+          return left === right && Math.abs(Number(/scale\((.*)\)/.exec(left ?? '')?.[1]) - 3) < 0.05;
+        });
         expect(await findings(page)).toEqual([]);
         await page.keyboard.press('Escape');
         await eventually('it is closed', () => !new URL(page.url()).searchParams.has('img'));
@@ -269,6 +270,8 @@ test('an image that could not be read is read again on request', async () => {
   );
   await go(page, '/media', 'button:text-is("Retry")');
   expect(await findings(page)).toEqual([]);
+  const undrawn = page.locator('canvas:not([data-drawn])');
+  await eventually('the others are shown', async () => (await undrawn.count()) === 0);
   const others = await page.locator('canvas[data-drawn]').count();
   await page.getByRole('button', { name: 'Retry' }).click();
   await eventually(

@@ -46,6 +46,7 @@ test.each(['light', 'dark'] as const)('a report is written, and shows live chart
       await page.getByRole('button', { name: /Name of the report/ }).click();
       await page.keyboard.type('Findings of a week');
       await page.keyboard.press('Enter');
+      await page.getByRole('button', { name: 'Name of the report: Findings of a week' }).waitFor();
       await page.getByRole('link', { name: 'Back to the reports' }).click();
       await page.getByRole('link', { name: 'Findings of a week' }).first().waitFor();
     },

@@ -435,6 +435,7 @@ test('notes are added, changed and deleted, and no change of somebody else is lo
       await own.getByRole('button', { name: /^New note/ }).click();
       await own.getByRole('textbox').fill('From a colleague');
       await other.page.keyboard.press('Control+Enter');
+      await own.locator('.markdown:has-text("From a colleague")').first().waitFor();
     });
     // It appears by itself, and what is being written stays.
     await notes.locator('.markdown:has-text("From a colleague")').waitFor();
@@ -454,6 +455,7 @@ test('notes are added, changed and deleted, and no change of somebody else is lo
 test('a tab of a run reads what it shows only', async () => {
   const path = `/runs/${site.runs.live}?tab=`;
   await site.visit(`${path}logs`, async ({ page, calls }) => {
+    await page.waitForSelector('.stream:has-text("Live")');
     const other = await page.context().newPage();
     await other.goto(`${site.server.addresses.query}${path}metrics`);
     const seen = async (value: number): Promise<void> => {
@@ -508,6 +510,7 @@ test('a run is deleted after a confirmation only', async () => {
     await page.waitForURL(/\/runs$/);
     await eventually('it is gone from the table', async () => {
       await page.goto(`${site.server.addresses.query}/runs/${id}`);
+      await page.locator('main :is(h1, h2)').first().waitFor({ state: 'attached' });
       return (await page.textContent('main'))?.includes('deleted');
     });
   });
