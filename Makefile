@@ -508,9 +508,11 @@ bench: kafka ui-embedded ## Print the budget table with the figures of this mach
 	MATYAN_BIN=$(RELEASE_BIN) $(CARGO_TARGET_DIR)/release/matyan-bench $(ARGS)
 
 .PHONY: bench-ui
-bench-ui: build ui-build $(UI_DIR) ## Print what charts, 100,000 runs, an hour of work and Aim's UI cost in Chromium (MATYAN_RUNS=…)
+bench-ui: sdk-packages ui-build $(SDK_STAMP) $(UI_DIR) ## Print what charts, 100,000 runs, an hour of work and Aim's UI cost in Chromium (MATYAN_RUNS=… MATYAN_FOLLOW_MINUTES=60)
+	cargo build --release --quiet -p matyan
 	sh tests/browser/chromium.sh
-	cd ui && MATYAN_BIN=$(DEBUG_BIN) MATYAN_UI_BUNDLE=$(UI_DIR) MATYAN_SCREENSHOTS=$(CACHE)/screenshots npm run --silent bench
+	cd ui && MATYAN_BIN=$(RELEASE_BIN) MATYAN_UI_BUNDLE=$(UI_DIR) MATYAN_SDK_PYTHON=$(SDK_VENV)/bin/python PYTHONPATH=$(SDK_PACKAGES) \
+		MATYAN_SCREENSHOTS=$(CACHE)/screenshots npm run --silent bench
 
 # Our package as users install it, each tracker in an environment of its own.
 BENCH_VENV := $(CACHE)/sdk-bench-venv

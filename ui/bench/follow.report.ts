@@ -1,4 +1,7 @@
-/** An hour of work in some minutes: 50 runs that grow, and 200 page changes. Everything returns to where it was. */
+/**
+ * 50 runs that grow, and 200 page changes, in some minutes or in as many as `MATYAN_FOLLOW_MINUTES` has. Everything
+ * returns to where it was.
+ */
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -10,6 +13,12 @@ import { table, type Row } from './report.ts';
 
 const RUNS = 50;
 const CHANGES = 200;
+const SHORT_PAUSE_MS = 300;
+const PAUSE_MS = Math.max(
+  SHORT_PAUSE_MS,
+  (Number(process.env.MATYAN_FOLLOW_MINUTES ?? 0) * 60_000) / CHANGES,
+);
+const TIMEOUT_MS = 1_200_000 + CHANGES * PAUSE_MS;
 /** Every run gets a point in each round. */
 const ROUND_MS = 500;
 const ESTABLISHED = '01';
@@ -36,7 +45,7 @@ async function track(writer: Writer, signal: AbortSignal): Promise<number> {
   return step;
 }
 
-test('nothing grows while a reader follows live runs', async () => {
+test('nothing grows while a reader follows live runs', { timeout: TIMEOUT_MS }, async () => {
   const [server, browser] = await Promise.all([Server.start(), launch()]);
   const ended = new AbortController();
   try {
@@ -56,21 +65,23 @@ test('nothing grows while a reader follows live runs', async () => {
       () => ['/media', 'main h2'],
       round => [`/compare?tab=charts&runs=${runId(round % RUNS)},${runId((round + 1) % RUNS)}`, 'section h2'],
     ];
-    const tour = async (changes: number): Promise<void> => {
+    const tour = async (changes: number, pauseMs: number): Promise<void> => {
       for (let change = 0; change < changes; change++) {
         const [path, ready] = PAGES[change % PAGES.length]!(change);
         await go(page, path, ready);
-        await sleep(300);
+        await sleep(pauseMs);
       }
       await go(page, '/tags', '[role=cell]');
       await sleep(2_000);
     };
     const tracking = track(writer, ended.signal);
-    await tour(3 * PAGES.length);
+    await tour(3 * PAGES.length, SHORT_PAUSE_MS);
     const port = new URL(server.addresses.query).port;
     const measured = async () => ({ ...(await usage(session)), connections: await connections(port) });
     const before = await measured();
-    await tour(CHANGES);
+    const start = performance.now();
+    await tour(CHANGES, PAUSE_MS);
+    const minutes = Math.round((performance.now() - start) / 60_000);
     const after = await measured();
     ended.abort();
     const points = await tracking;
@@ -86,7 +97,7 @@ test('nothing grows while a reader follows live runs', async () => {
       one.connections ?? '',
     ];
     console.info(
-      `\n${RUNS} live runs, ${points} points each, ${CHANGES} page changes:\n` +
+      `\n${RUNS} live runs, ${points} points each, ${CHANGES} page changes in ${minutes} minutes:\n` +
         table(
           ['', 'heap MB', 'nodes', 'listeners', 'connections'],
           [row('before', before), row('after', after)],

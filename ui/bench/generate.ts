@@ -15,6 +15,13 @@ type Batch = MessageInitShape<typeof IngestionBatchSchema>;
 const AT_A_TIME = 48;
 const OPTIMIZERS = ['adam', 'sgd', 'lion'];
 const EXPERIMENTS = ['baseline', 'augmented', 'distilled', 'ablation'];
+const STEPS_OF_WIDE = 40;
+export const POINTS = Number(process.env.MATYAN_POINTS ?? 10_000_000);
+/** Step of the one point of a long series that is far from the others. */
+export const SPIKE = Math.floor(POINTS * 0.54321);
+const SPIKE_VALUE = 100;
+/** As many points as one batch may have for one series. */
+const POINTS_A_BATCH = 100_000;
 
 export function runId(number: number): string {
   return (number + 1).toString(16).padStart(24, '0');
@@ -83,5 +90,39 @@ export class Writer {
     for await (const { matchCount } of this.#search.runs({ count: true, limit: 1, idsOnly: true }))
       found = Number(matchCount);
     return found;
+  }
+}
+
+function nameOf(series: number): string {
+  return `layer${Math.floor(series / 10)}/weight${series % 10}`;
+}
+
+/** Adds many short series to a run. */
+export async function writeWide(writer: Writer, run: number, count: number): Promise<void> {
+  const series = Array.from({ length: count }, (_, number) => ({ name: nameOf(number) }));
+  const numbers = series.map((_, number) => number);
+  const points = Array.from({ length: STEPS_OF_WIDE }, (_, step) => ({
+    series: numbers,
+    values: numbers.map(number => Math.exp(-step / 20) + number / count + run / 100),
+    steps: numbers.map(() => BigInt(step)),
+  }));
+  await writer.publish(run, { series, points });
+}
+
+/** Adds a long series with one spike to a run. */
+export async function writeLong(writer: Writer, run: number): Promise<void> {
+  for (let first = 0; first < POINTS; first += POINTS_A_BATCH) {
+    const length = Math.min(POINTS_A_BATCH, POINTS - first);
+    const steps = Array.from({ length }, (_, at) => first + at);
+    await writer.publish(run, {
+      series: [{ name: 'signal' }],
+      points: [
+        {
+          series: steps.map(() => 0),
+          values: steps.map(step => (step === SPIKE ? SPIKE_VALUE : Math.sin(step / 9_000))),
+          steps: steps.map(BigInt),
+        },
+      ],
+    });
   }
 }

@@ -6,54 +6,16 @@ import type { Page } from 'playwright-core';
 import { expect, test } from 'vitest';
 
 import { launch, Server, Visit } from '../tests/harness.ts';
-import { runId, Writer } from './generate.ts';
+import { POINTS, runId, SPIKE, writeLong, writeWide, Writer } from './generate.ts';
 import { opened } from './opening.ts';
 import { table, type Row } from './report.ts';
 
 const RUNS = 50;
 const SERIES = 1_000;
-const STEPS = 40;
 const WIDE_SERIES = 10_000;
-const POINTS = Number(process.env.MATYAN_POINTS ?? 10_000_000);
-const SPIKE = Math.floor(POINTS * 0.54321);
-const SPIKE_VALUE = 100;
-/** As many as one batch may have for one series. */
-const BATCH = 100_000;
 const [WIDE, LONG] = [RUNS, RUNS + 1];
 /** In view at once, as on a very tall screen. */
 const CHARTS = 50;
-
-function nameOf(number: number): string {
-  return `layer${Math.floor(number / 10)}/weight${number % 10}`;
-}
-
-async function writeWide(writer: Writer, run: number, count: number): Promise<void> {
-  const series = Array.from({ length: count }, (_, number) => ({ name: nameOf(number) }));
-  const numbers = series.map((_, number) => number);
-  const points = Array.from({ length: STEPS }, (_, step) => ({
-    series: numbers,
-    values: numbers.map(number => Math.exp(-step / 20) + number / count + run / 100),
-    steps: numbers.map(() => BigInt(step)),
-  }));
-  await writer.publish(run, { series, points });
-}
-
-async function writeLong(writer: Writer): Promise<void> {
-  for (let first = 0; first < POINTS; first += BATCH) {
-    const length = Math.min(BATCH, POINTS - first);
-    const steps = Array.from({ length }, (_, at) => first + at);
-    await writer.publish(LONG, {
-      series: [{ name: 'signal' }],
-      points: [
-        {
-          series: steps.map(() => 0),
-          values: steps.map(step => (step === SPIKE ? SPIKE_VALUE : Math.sin(step / 9_000))),
-          steps: steps.map(BigInt),
-        },
-      ],
-    });
-  }
-}
 
 /** Resolves when as many charts are drawn, all with their series. */
 async function drawn(page: Page, count = 1): Promise<void> {
@@ -86,7 +48,7 @@ test('large runs', async () => {
     for (let run = 0; run < RUNS; run++) await writeWide(writer, run, SERIES);
     await writeWide(writer, WIDE, WIDE_SERIES);
     const start = performance.now();
-    await writeLong(writer);
+    await writeLong(writer, LONG);
     console.info(`${POINTS} points are written after ${Math.round(performance.now() - start)} ms`);
     const visit = await Visit.open(browser, server, '/tags', { height: 1_000 });
     const { page, base } = visit;
