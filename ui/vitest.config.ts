@@ -13,7 +13,16 @@ export default defineConfig({
   plugins: [svelte()],
   test: {
     projects: [
-      { extends: true, test: { name: 'unit', include: ['src/**/*.test.ts'], exclude: ['src/gen/**'] } },
+      {
+        extends: true,
+        test: {
+          name: 'unit',
+          include: ['src/**/*.test.ts'],
+          exclude: ['src/gen/**'],
+          // A test reads the colors of the page. Style sheets would be empty otherwise.
+          css: { include: [/styles\.css/] },
+        },
+      },
       {
         extends: true,
         test: {

@@ -1,33 +1,26 @@
-/** Colors of lines: twelve that people with color-blindness can tell apart, for light and dark pages, with a contrast of 3:1. */
+/** Colors of lines: twelve that people with color-blindness tell apart, found by a search; the tests have the limits. */
 export interface PaletteColor {
   light: string;
   dark: string;
 }
 
 export const PALETTE: readonly PaletteColor[] = [
-  { light: '#0b6bcb', dark: '#5aa9f8' },
-  { light: '#c2410c', dark: '#fb923c' },
-  { light: '#0f7b6c', dark: '#2dd4bf' },
-  { light: '#b4257a', dark: '#f472b6' },
-  { light: '#8a6a00', dark: '#facc15' },
-  { light: '#6d3fc4', dark: '#b794f6' },
-  { light: '#4d7c0f', dark: '#a3e635' },
-  { light: '#b42318', dark: '#f87171' },
-  { light: '#0e7490', dark: '#67e8f9' },
-  { light: '#7c4a21', dark: '#d6a77a' },
-  { light: '#475569', dark: '#cbd5e1' },
-  { light: '#7e22ce', dark: '#e879f9' },
+  { light: '#3c7fe8', dark: '#377ef1' },
+  { light: '#cf7a02', dark: '#e98002' },
+  { light: '#0e874e', dark: '#5ce2af' },
+  { light: '#9d2784', dark: '#cd53af' },
+  { light: '#876900', dark: '#e6ce30' },
+  { light: '#6b44cd', dark: '#ce96ff' },
+  { light: '#e3485f', dark: '#ec4e52' },
+  { light: '#0f9599', dark: '#50bcbb' },
+  { light: '#585d62', dark: '#c5ceed' },
+  { light: '#694d3d', dark: '#b19c83' },
+  { light: '#455100', dark: '#99c671' },
+  { light: '#bc5f86', dark: '#de81a4' },
 ];
 
 /** Shapes of lines, for series whose colors are equal. */
-export const DASHES: readonly (readonly number[])[] = [
-  [],
-  [6, 3],
-  [2, 3],
-  [8, 3, 2, 3],
-  [12, 4],
-  [5, 2, 1, 2, 1, 2],
-];
+export const DASHES = [[], [6, 3], [2, 3], [8, 3, 2, 3], [12, 4], [5, 2, 1, 2, 1, 2]] as const;
 
 /** FNV-1a. */
 export function hash(text: string): number {
