@@ -1,12 +1,18 @@
 /** The metrics explorer: groups with bands, x axes, outliers, and the tooltip that stays. */
+import { readFile } from 'node:fs/promises';
+
 import { createClient } from '@connectrpc/connect';
 import { createGrpcWebTransport } from '@connectrpc/connect-web';
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
 import { encodeCbor } from '../src/api/cbor_writer.ts';
+import { EMPTY_SERIES } from '../src/api/series_data.ts';
 import { AppService } from '../src/gen/matyan/apps/v1/apps_pb.ts';
 import { SeriesService } from '../src/gen/matyan/series/v1/series_pb.ts';
+import { layoutChart, type ChartModel } from '../src/plot/chart.ts';
+import { PALETTE } from '../src/plot/palette.ts';
+import { chartTheme } from '../src/plot/theme.ts';
 import { eventually, findings, publish, Site, Visit } from './harness.ts';
 
 let site: Site;
@@ -125,6 +131,52 @@ test('a click pins the values, and they stay while the pointer is elsewhere', as
     expect(new URL(page.url()).searchParams.has('from')).toBe(false);
     await page.getByRole('button', { name: 'Unpin' }).click();
     await eventually('it is gone', async () => (await pinned.count()) === 0);
+  });
+});
+
+test('a smoothed line is drawn above the raw one, and the tooltip has both values', async () => {
+  await site.visit(`/runs/${site.runs.hashes[5]}?m=/^grad_norm$/`, async visit => {
+    const { page } = visit;
+    await drawn(page, 'grad_norm');
+    const lines = async (): Promise<[path: string, opacity: string | undefined][]> => {
+      await page.click('button[aria-label="Actions for grad_norm"]');
+      const waiting = page.waitForEvent('download');
+      await page.click('[role=menuitem]:has-text("SVG"):visible');
+      const svg = await readFile(await (await waiting).path(), 'utf8');
+      const own = svg.matchAll(new RegExp(`<path d="([^"]*)"[^>]*stroke="${PALETTE[0]!.light}"[^>]*>`, 'g'));
+      return [...own].map(([all, path = '']) => [path, /stroke-opacity="([^"]*)"/.exec(all)?.[1]]);
+    };
+    const [[raw, opacity] = [], ...others] = await lines();
+    expect([opacity, others]).toEqual([undefined, []]);
+    const draws = (): Promise<string | null> =>
+      page.locator('section[aria-label=grad_norm] canvas.base').getAttribute('data-draws');
+    const before = await draws();
+    await page.getByRole('slider', { name: /^Smoothing/ }).fill('0.9');
+    await page.waitForURL(/smooth=0.9/);
+    await eventually('it is drawn again', async () => (await draws()) !== before);
+    const [under, above, ...more] = await lines();
+    expect(more).toEqual([]);
+    expect([under?.[0], above?.[1]]).toEqual([raw, undefined]);
+    expect(Number(under?.[1])).toBeGreaterThan(0.1);
+    expect(Number(under?.[1])).toBeLessThan(1);
+    /** How far a line goes up and down from point to point, in all. */
+    const travel = (path = ''): number => {
+      const heights = [...path.matchAll(/[ML][\d.]+ ([\d.]+)/g)].map(([, y]) => Number(y));
+      expect(heights.length).toBeGreaterThan(100);
+      return heights.slice(1).reduce((sum, y, at) => sum + Math.abs(y - heights[at]!), 0);
+    };
+    expect(travel(above?.[0])).toBeLessThan(travel(raw) / 3);
+    await page.locator('section[aria-label=grad_norm] [role=application]').hover();
+    const tooltip = page.locator('.tooltip');
+    await tooltip.locator('thead:has-text("smooth")').waitFor();
+    const titles = await tooltip.locator('thead .value').allTextContents();
+    expect(titles).toEqual(['value', 'smooth']);
+    const [value = NaN, smooth = NaN] = (await tooltip.locator('tr.ink .value').allTextContents()).map(
+      Number,
+    );
+    expect([value, smooth].every(Number.isFinite)).toBe(true);
+    expect(smooth).not.toBe(value);
+    await visit.shot('metrics-smooth');
   });
 });
 
@@ -315,6 +367,68 @@ test('more than the newest fifty runs are shown on request', async () => {
     await eventually('fifty again', async () => (await status.textContent())?.includes('the newest 50 of'));
   });
 });
+
+test.each([
+  ['desktop', { width: 1400, height: 900 }],
+  ['narrow window', { width: 640, height: 640 }],
+])('the tooltip covers neither the pointer nor the nearest point, on a %s', async (name, size) => {
+  const id = name === 'desktop' ? 'ace'.repeat(8) : 'bad'.repeat(8);
+  const values = [0, 1, 0, 1];
+  const contexts = Array.from({ length: 16 }, (_, at) => at);
+  await publish(site.server, id, [{ kind: { case: 'createRun', value: {} } }], {
+    series: contexts.map(at => ({ name: 'sparse', context: JSON.stringify({ subset: `part ${at}` }) })),
+    points: contexts.map(at => ({
+      series: values.map(() => at),
+      steps: values.map((_, step) => BigInt(step)),
+      values: values.map(value => value + at / 1e6),
+    })),
+  });
+  await site.visit(
+    `/runs/${id}`,
+    async visit => {
+      const { page } = visit;
+      await drawn(page, 'sparse');
+      const box = (await page.locator('.pointer').boundingBox())!;
+      const layout = layoutChart(modelOf(values), box.width, box.height);
+      const tooltip = page.locator('.tooltip');
+      /** Whether a place of the chart is seen next to the tooltip. */
+      const isSeen = async (x: number, y: number): Promise<boolean> => {
+        const over = (await tooltip.boundingBox())!;
+        const [left, top] = [box.x + x - over.x, box.y + y - over.y];
+        return left < -4 || left > over.width + 4 || top < -4 || top > over.height + 4;
+      };
+      // The points are far from each other, so the pointer may be far from the nearest one.
+      for (const [x, y] of [0.1, 0.3, 0.45, 0.6, 0.8, 0.97].flatMap(x => [0.03, 0.5, 0.9].map(y => [x, y]))) {
+        const pointer = [x! * box.width, y! * box.height] as const;
+        const step = Math.min(Math.max(Math.round(layout.x.toValue(pointer[0])), 0), values.length - 1);
+        const point = [layout.x.toPixel(step), layout.y.toPixel(values[step]!)] as const;
+        const check = async (): Promise<void> => {
+          const seen = [await isSeen(...pointer), await isSeen(...point)];
+          expect(seen, `at ${x} and ${y}, step ${step}`).toEqual([true, true]);
+        };
+        await page.mouse.move(box.x + pointer[0], box.y + pointer[1]);
+        await tooltip.filter({ hasText: `step ${step}` }).waitFor();
+        await check();
+        await page.mouse.click(box.x + pointer[0], box.y + pointer[1]);
+        await page.getByRole('dialog', { name: `Values at step ${step}` }).waitFor();
+        await check();
+        if (x === 0.45 && y === 0.5) await visit.shot(`tooltip-${name.replace(' ', '-')}`);
+        await page.getByRole('button', { name: 'Unpin' }).click();
+        await page.locator('.tooltip.pinned').waitFor({ state: 'detached' });
+      }
+    },
+    size,
+  );
+});
+
+/** A chart of one line whose steps are 0, 1, 2 and so on. */
+function modelOf(values: readonly number[]): ChartModel {
+  const last = Float64Array.from(values);
+  const steps = Float64Array.from(values.keys());
+  const data = { ...EMPTY_SERIES, steps, min: last, max: last, last };
+  const series = [{ id: 'a', label: 'a', color: '#000', data, x: steps }];
+  return { series, xKind: 'step', isLogX: false, isLogY: false, theme: chartTheme(undefined) };
+}
 
 test('a long view has a short address, which opens it elsewhere', async () => {
   const path = '/metrics';
