@@ -5,7 +5,7 @@ import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
 import { RunService } from '../src/gen/matyan/runs/v1/runs_pb.ts';
-import { eventually, Site, toldOf } from './harness.ts';
+import { eventually, Site, tabTo, toldOf } from './harness.ts';
 
 let site: Site;
 
@@ -18,6 +18,33 @@ async function countOf(page: Page, name: string): Promise<number> {
   if ((await row.count()) === 0) return NaN;
   return Number((await row.locator('[role=cell]').nth(2).textContent())?.trim());
 }
+
+test('an experiment is edited by keyboard', async () => {
+  await site.visit('/experiments', async ({ page }) => {
+    await page.getByRole('link', { name: 'distilled', exact: true }).waitFor();
+    await tabTo(page, '[aria-label="Edit distilled"]');
+    await page.keyboard.press('Enter');
+    const dialog = page.getByRole('dialog', { name: 'Edit the experiment' });
+    await dialog.waitFor();
+    await tabTo(page, 'dialog label:nth-of-type(2) input');
+    await page.keyboard.type('smaller models');
+    await page.keyboard.press('Enter');
+    await page.locator('[role=row]:has-text("distilled"):has-text("smaller models")').waitFor();
+    // It is closed without a change, too, and the focus is where it was.
+    await page.locator('[aria-label="Edit distilled"]').focus();
+    await page.keyboard.press('Enter');
+    await tabTo(page, 'dialog label:nth-of-type(2) input');
+    await page.keyboard.type('not wanted');
+    await page.keyboard.press('Escape');
+    await dialog.waitFor({ state: 'hidden' });
+    expect(await page.evaluate(() => document.activeElement?.getAttribute('aria-label'))).toBe(
+      'Edit distilled',
+    );
+    await page.reload();
+    await page.locator('[role=row]:has-text("distilled"):has-text("smaller models")').waitFor();
+    expect(await page.getByText('not wanted').count()).toBe(0);
+  });
+});
 
 test('numbers of runs follow runs that are created, moved, tagged and deleted', async () => {
   const runs = createClient(RunService, createGrpcWebTransport({ baseUrl: site.server.addresses.query }));

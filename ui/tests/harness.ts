@@ -30,6 +30,8 @@ const FRAME_HEAD_BYTES = 5;
 
 /** Keeps a broken server or page from hanging; no passing test waits for it. */
 const GUARD_MS = 60_000;
+/** More stops of the tab key than any page has before what a test looks for. */
+const MAX_STOPS = 150;
 
 /** The policy that the server sends with the embedded page: no inline script or style, nothing from elsewhere. */
 export const POLICY =
@@ -220,6 +222,8 @@ export interface VisitOptions {
   theme?: 'light' | 'dark';
   width?: number;
   height?: number;
+  /** The reader's zone, such as `Asia/Tokyo`. */
+  timezoneId?: string;
 }
 
 /** A page with everything that went wrong on it. */
@@ -260,8 +264,9 @@ export class Visit {
     path: string,
     options: VisitOptions = {},
   ): Promise<Visit> {
-    const { theme = 'light', width = 1400, height = 900 } = options;
+    const { theme = 'light', width = 1400, height = 900, timezoneId } = options;
     const context = await browser.newContext({
+      ...(timezoneId && { timezoneId }),
       viewport: { width, height },
       colorScheme: theme,
       acceptDownloads: true,
@@ -350,6 +355,47 @@ export async function go(page: Page, path: string, ready: string): Promise<void>
   }, path);
   // A handle of an element, as other functions return it, would keep its page in memory.
   await page.locator(ready).first().waitFor();
+}
+
+/** Presses the tab key until an element of a selector has the focus. */
+export async function tabTo(page: Page, selector: string): Promise<void> {
+  const stops: string[] = [];
+  const isThere = (selector: string): boolean => document.activeElement?.matches(selector) ?? false;
+  while (!(await page.evaluate(isThere, selector))) {
+    stops.push(
+      await page.evaluate(
+        () => (document.activeElement?.cloneNode() as HTMLElement | undefined)?.outerHTML ?? '',
+      ),
+    );
+    if (stops.length > MAX_STOPS)
+      throw new Error(`${selector} is no stop of the tab key:\n${stops.join('\n')}`);
+    await page.keyboard.press('Tab');
+  }
+}
+
+/** Elements that have moved since the document was opened, without being moved by the reader. */
+export async function layoutShifts(page: Page): Promise<string[]> {
+  return page.evaluate(
+    () =>
+      new Promise<string[]>(done => {
+        const moves: string[] = [];
+        const observer = new PerformanceObserver(list => {
+          for (const entry of list.getEntries() as LayoutShift[])
+            for (const { node, previousRect: from, currentRect: to } of entry.sources)
+              moves.push(
+                `${node instanceof Element ? (node.cloneNode() as Element).outerHTML : (node?.textContent ?? 'gone')}: ` +
+                  [from, to].map(({ x, y, width, height }) => [x, y, width, height].join()).join(' to '),
+              );
+        });
+        observer.observe({ type: 'layout-shift', buffered: true });
+        // Those before come with the next task.
+        setTimeout(() => (observer.disconnect(), done(moves)), 200);
+      }),
+  );
+}
+
+interface LayoutShift extends PerformanceEntry {
+  sources: { node: Node | null; previousRect: DOMRectReadOnly; currentRect: DOMRectReadOnly }[];
 }
 
 /** Keeps the answers of a method back until the returned function is called. */

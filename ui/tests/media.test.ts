@@ -2,7 +2,7 @@
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
-import { eventually, findings, go, Project, Server, Site, Visit } from './harness.ts';
+import { eventually, findings, go, Project, Server, Site, tabTo, Visit } from './harness.ts';
 
 let site: Site;
 beforeAll(async () => void (site = await Site.open()));
@@ -221,6 +221,27 @@ test.each(['light', 'dark'] as const)(
     );
   },
 );
+
+test('images are opened from the grid, and closed, by keyboard', async () => {
+  await site.visit('/media', async ({ page }) => {
+    await page.waitForSelector('canvas[data-drawn]');
+    await tabTo(page, 'button.open');
+    await page.keyboard.press('Tab');
+    const opener = await page.evaluateHandle(() => document.activeElement);
+    expect(await opener.evaluate(one => one?.matches('button.open'))).toBe(true);
+    await page.keyboard.press('Enter');
+    const dialog = page.getByRole('dialog', { name: 'Image' });
+    await dialog.locator('canvas[data-drawn]').waitFor();
+    await tabTo(page, 'dialog [role=application]');
+    await page.keyboard.press('+');
+    await dialog.getByText('125 %').waitFor();
+    await page.keyboard.press('Escape');
+    await eventually('it is closed', () => !new URL(page.url()).searchParams.has('img'));
+    await eventually('the focus is where it was', () =>
+      opener.evaluate(one => document.activeElement === one),
+    );
+  });
+});
 
 test('a grid of large images transfers reduced ones, and the viewer shows the whole one', async () => {
   await site.project.images(6);

@@ -4,7 +4,7 @@ import { createGrpcWebTransport } from '@connectrpc/connect-web';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
 import { ReportService } from '../src/gen/matyan/reports/v1/reports_pb.ts';
-import { eventually, findings, Site } from './harness.ts';
+import { eventually, findings, Site, tabTo } from './harness.ts';
 
 let site: Site;
 
@@ -52,6 +52,30 @@ test.each(['light', 'dark'] as const)('a report is written, and shows live chart
     },
     { theme },
   );
+});
+
+test('a report is created, found in the list and opened by keyboard', async () => {
+  await site.visit('/reports', async ({ page }) => {
+    await page.getByRole('button', { name: 'New report' }).waitFor();
+    await tabTo(page, '.page-head button.primary');
+    await page.keyboard.press('Enter');
+    await page.waitForURL(/\/reports\/.+/);
+    // The name of a new one is edited first.
+    await page.waitForFunction(() => document.activeElement?.matches('h1 input'));
+    await page.keyboard.type('Written without a mouse');
+    await page.keyboard.press('Enter');
+    await page.getByRole('button', { name: /^Name of the report: Written without a mouse/ }).waitFor();
+    await tabTo(page, '[aria-label="Back to the reports"]');
+    await page.keyboard.press('Enter');
+    const link = page.getByRole('link', { name: 'Written without a mouse' });
+    await link.waitFor();
+    await tabTo(page, '[aria-label="Search by name"]');
+    await page.keyboard.type('without a mouse');
+    await eventually('it is the only one', async () => (await page.locator('[role=row] a').count()) === 1);
+    await tabTo(page, '[role=row] a');
+    await page.keyboard.press('Enter');
+    await page.getByRole('button', { name: /^Name of the report: Written without a mouse/ }).waitFor();
+  });
 });
 
 test('neither a link nor another author loses the text of a report', async () => {

@@ -10,7 +10,7 @@ import {
   SeriesService,
   type BucketsRequest,
 } from '../src/gen/matyan/series/v1/series_pb.ts';
-import { eventually, findings, go, held, publish, Site, toldOf } from './harness.ts';
+import { eventually, findings, go, held, publish, Site, tabTo, toldOf } from './harness.ts';
 
 let site: Site;
 beforeAll(async () => void (site = await Site.open()));
@@ -320,6 +320,75 @@ test('log records are filtered by level, and the filter is in the URL', async ()
     await page.waitForSelector('pre:has-text("batch")');
     await page.fill('input[type=search]', 'record 199:');
     await eventually('one record is left', async () => (await page.locator('.message').count()) === 1);
+  });
+});
+
+test('log records are opened and closed by keyboard', async () => {
+  await site.visit(studio('logs'), async ({ page }) => {
+    await page.waitForSelector('.message button');
+    await tabTo(page, '[aria-label="Search messages"]');
+    await page.keyboard.type('record 19');
+    await eventually('some are left', async () => (await page.locator('.message').count()) === 11);
+    await tabTo(page, '.message button');
+    await page.keyboard.press('Tab');
+    await page.keyboard.press('Enter');
+    const detail = page.getByRole('region', { name: /^Record/ });
+    await detail.locator('pre:has-text("record 190")').waitFor();
+    await tabTo(page, 'section [aria-label="Close"]');
+    await page.keyboard.press('Enter');
+    await detail.waitFor({ state: 'detached' });
+  });
+});
+
+test('the terminal is searched and scrolled by keyboard', async () => {
+  await site.visit(studio('terminal'), async ({ page }) => {
+    await page.waitForSelector('.printed:has-text("epoch 29 batch 99")');
+    await page.keyboard.press('s');
+    await page.keyboard.type('batch 42:');
+    const current = page.locator('.current');
+    const shows = (epoch: number): Promise<void> =>
+      current.filter({ hasText: `epoch ${epoch} batch 42:` }).waitFor();
+    const status = page.locator('[role=toolbar] [role=status]');
+    await eventually('they are counted', async () => (await status.textContent())?.includes('of 30'));
+    // From the lines in view on: after the last one comes the first.
+    await current.filter({ hasText: 'batch 42:' }).waitFor();
+    const first = Number(/epoch (\d+)/.exec((await current.textContent())!)![1]);
+    const next = (by: number): number => (first + by + 30) % 30;
+    await page.keyboard.press('Enter');
+    await shows(next(1));
+    await page.keyboard.press('Shift+Enter');
+    await shows(next(0));
+    await tabTo(page, '[aria-label="Previous match"]');
+    await page.keyboard.press('Enter');
+    await shows(next(-1));
+    await page.keyboard.press('n');
+    await shows(next(0));
+    await tabTo(page, '[aria-label="Lines of the terminal"]');
+    await page.keyboard.press('Home');
+    await page.waitForSelector('.printed:has-text("epoch 0 batch 0:")');
+  });
+});
+
+test('artifacts are chosen by keyboard, and their folders closed', async () => {
+  await site.visit(studio('artifacts'), async ({ page }) => {
+    await page.waitForSelector('[role=rowheader] button');
+    const rows = page.locator('[role=rowheader]');
+    const before = await rows.count();
+    await tabTo(page, '[role=rowheader] button[aria-expanded=true]');
+    const folder = page.locator(':focus');
+    await page.keyboard.press('Enter');
+    await eventually('it is closed', async () => (await rows.count()) < before);
+    expect(await folder.getAttribute('aria-expanded')).toBe('false');
+    await page.keyboard.press('Enter');
+    await eventually('it is open again', async () => (await rows.count()) === before);
+    const file = rows.filter({ hasText: 'table.csv' }).getByRole('button');
+    for (let stop = 0; !(await file.evaluate(one => one === document.activeElement)); stop++) {
+      expect(stop).toBeLessThan(before);
+      await page.keyboard.press('Tab');
+    }
+    await page.keyboard.press('Enter');
+    await page.waitForSelector('[role=columnheader]:has-text("note")');
+    expect(await file.getAttribute('aria-current')).toBe('true');
   });
 });
 
