@@ -1,13 +1,18 @@
 /** The pages as a person uses them, in Chromium, against the real server. */
+import { readFile } from 'node:fs/promises';
+
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 import { SeriesService } from '../src/gen/matyan/series/v1/series_pb.ts';
+import { PALETTE } from '../src/plot/palette.ts';
 import {
   eventually,
   findings,
   held,
+  layoutShifts,
   Site,
+  toldOf,
   Visit,
   type Project,
   type ProjectRuns,
@@ -187,6 +192,47 @@ test('a phone shows titles of media as a whole, and two images next to each othe
     },
     { width: 390, height: 844 },
   );
+});
+
+test.each<[name: string, path: () => string, ready: string]>([
+  ['home', () => '/', '.weeks > div'],
+  ['metrics', () => '/metrics', 'canvas.base[data-series]'],
+  ['run', () => `/runs/${runs.live}`, 'canvas.base[data-series="1"]'],
+  ['params', () => '/params', 'polyline'],
+  ['media', () => '/media', 'canvas[data-drawn]'],
+  ['comparison', () => `/compare?runs=${[...runs.hashes.slice(0, 3), runs.live].join()}`, '[role=rowheader]'],
+])('nothing moves while the page %s opens, and while it follows a run', async (_, path, ready) => {
+  await visit(path(), async visit => {
+    const { page } = visit;
+    await page.locator(ready).first().waitFor({ state: 'attached' });
+    await page.waitForSelector('.stream:has-text("Live")');
+    await visit.quiet();
+    await toldOf(page, () => project.track(0.9));
+    await visit.quiet();
+    expect(await layoutShifts(page)).toEqual([]);
+  });
+});
+
+test('times are those of the zone of the reader', async () => {
+  for (const timeZone of ['Pacific/Kiritimati', 'America/St_Johns']) {
+    await visit(
+      `/runs/${runs.studio}?tab=logs`,
+      async ({ page }) => {
+        const format = (style: Intl.DateTimeFormatOptions, ms: number): string =>
+          new Intl.DateTimeFormat('en-US', { ...style, timeZone }).format(ms);
+        const created = page.locator('time').first();
+        const ms = Date.parse((await created.getAttribute('datetime'))!);
+        expect(await created.getAttribute('title')).toBe(
+          format({ dateStyle: 'medium', timeStyle: 'long' }, ms),
+        );
+        // Records are between then and now.
+        const seconds = Array.from({ length: (Date.now() - ms) / 1_000 + 2 }, (_, at) => ms + at * 1_000);
+        const record = await page.locator('.window [role=cell]').first().textContent();
+        expect(seconds.map(at => format({ timeStyle: 'medium' }, at))).toContain(record);
+      },
+      { timezoneId: timeZone },
+    );
+  }
 });
 
 test('a chosen tab moves no other one', async () => {
@@ -404,14 +450,18 @@ test('a chart shows the spike of one point, zooms by drag, and back undoes it', 
     const isHigh = await page
       .locator('canvas.base')
       .first()
-      .evaluate(canvas => {
+      .evaluate((canvas, color) => {
         const { width, height } = canvas as HTMLCanvasElement;
         const context = (canvas as HTMLCanvasElement).getContext('2d')!;
         const { data } = context.getImageData(0, 0, width, Math.round(height * 0.2));
+        const wanted = [1, 3, 5].map(at => Number.parseInt(color.slice(at, at + 2), 16));
         return data.some(
-          (value, at) => at % 4 === 2 && value > 180 && (data[at - 2] ?? 0) < 60 && (data[at + 1] ?? 0) > 60,
+          (alpha, at) =>
+            at % 4 === 3 &&
+            alpha > 60 &&
+            wanted.every((part, own) => Math.abs((data[at - 3 + own] ?? 0) - part) < 12),
         );
-      });
+      }, PALETTE[0]!.light);
     expect(isHigh).toBe(true);
     const before = visit.calls.filter(call => call === 'SeriesService/Buckets').length;
     await page.mouse.move(box.x + box.width * 0.5, box.y + 60);
@@ -484,18 +534,23 @@ test('the hover is shown on all charts, without drawing them again', async () =>
 test('a chart is saved as PNG, SVG, and CSV of all points', async () => {
   await visit(`/runs/${runs.spike}`, async ({ page }) => {
     await drawn(page);
-    const save = async (title: string): Promise<Buffer> => {
-      await page.click('button[aria-label="Actions for signal"]');
-      const [download] = await Promise.all([
-        page.waitForEvent('download'),
-        page.click(`[role=menuitem]:has-text("${title}")`),
-      ]);
-      const chunks: Buffer[] = [];
-      for await (const chunk of await download.createReadStream()) chunks.push(chunk as Buffer);
-      return Buffer.concat(chunks);
-    };
-    expect((await save('PNG')).subarray(1, 4).toString()).toBe('PNG');
-    expect((await save('SVG')).toString()).toMatch(/^<svg .*<\/svg>$/);
+    const save = (title: string): Promise<Buffer> => savedChart(page, 'signal', title);
+    const color = PALETTE[0]!.light;
+    const svg = (await save('SVG')).toString();
+    expect(svg).toMatch(/^<svg .*<\/svg>$/);
+    const [, path = ''] = new RegExp(`<path d="([^"]*)"[^>]*stroke="${color}"`).exec(svg) ?? [];
+    const heights = [...path.matchAll(/[ML][\d.]+ ([\d.]+)/g)].map(([, y]) => Number(y));
+    expect(heights.length).toBeGreaterThan(300);
+    // The spike alone is at the top.
+    const [top = 0, ...others] = heights.toSorted((a, b) => a - b);
+    expect(top).toBeLessThan(others[1]! - 100);
+    expect(svg).toMatch(/<text [^>]*>100<\/text>/);
+    const png = await save('PNG');
+    const columns = await coloredColumns(page, png, color);
+    const { width } = (await page.locator('section.card').boundingBox())!;
+    // The line goes over the whole frame, and the labels are left of it.
+    expect(columns.length).toBeGreaterThan(2 * width * 0.85);
+    expect(columns.length).toBeLessThan(2 * width * 0.99);
     const lines = (await save('CSV')).toString().trim().split('\n');
     expect(lines.length).toBe(100_001);
     const value = (step: number): number => Number(lines[step + 1]?.split(',').at(-1));
@@ -503,7 +558,117 @@ test('a chart is saved as PNG, SVG, and CSV of all points', async () => {
   });
 });
 
-test('a tracked point is on the screen within a second, in ten tabs, over one stream', async () => {
+test('values that are not finite are marked on the page, and in its files', async () => {
+  await visit(`/runs/${runs.strange}?m=odd`, async ({ page }) => {
+    await drawn(page);
+    const svg = (await savedChart(page, 'odd values', 'SVG')).toString();
+    const color = PALETTE[0]!.light;
+    const triangles = svg.match(new RegExp(`<polygon [^>]*fill="${color}"/>`, 'g')) ?? [];
+    const cross = /<path d="(M[\d.]+ [\d.]+h0L[\d.]+ [\d.]+){2}"[^>]*>/g;
+    // Every fifth of 60 steps has another value, which is a finite one for every fourth of them.
+    expect([svg.match(cross)?.length, triangles.length]).toEqual([3, 6]);
+    const png = await savedChart(page, 'odd values', 'PNG');
+    // Near the top are three triangles, and the end of the line at the right.
+    const { width } = (await page.locator('section.card').boundingBox())!;
+    const columns = await coloredColumns(page, png, color, 40);
+    const tops = columns.filter(column => column < 2 * width * 0.85);
+    expect(tops.length).toBeGreaterThan(3 * 8);
+    expect(tops.length).toBeLessThan(3 * 20);
+    await page.locator('.pointer').first().hover();
+    await page.getByText('At the edges: × NaN, ▲ ∞, ▼ −∞').waitFor();
+  });
+});
+
+test('a chart fills the screen on request', async () => {
+  await visit(`/runs/${runs.hashes[5]}`, async ({ page }) => {
+    await drawn(page);
+    const card = page.locator('section[aria-label=loss]');
+    const before = (await card.boundingBox())!;
+    await page.click('button[aria-label="Actions for loss"]');
+    await page.click('[role=menuitem]:has-text("Full screen"):visible');
+    await page.waitForFunction(() => document.fullscreenElement?.getAttribute('aria-label') === 'loss');
+    // The chart is drawn as large as its card.
+    const canvas = card.locator('canvas.base');
+    await eventually('it is larger', async () => {
+      const { width, height } = (await canvas.boundingBox())!;
+      const pixels = await canvas.evaluate(one => (one as HTMLCanvasElement).width);
+      return width > 1.5 * before.width && height > 1.5 * before.height && pixels === width;
+    });
+    await card.locator('.pointer').hover();
+    await page.locator('.tooltip tr.ink').waitFor();
+    await page.evaluate(() => document.exitFullscreen());
+    await eventually('it is as before', async () => (await card.boundingBox())!.width === before.width);
+  });
+});
+
+test('a zoomed chart keeps its line until the finer one has arrived', async () => {
+  await visit(`/runs/${runs.spike}`, async visit => {
+    const { page } = visit;
+    await drawn(page);
+    await visit.quiet();
+    const canvas = page.locator('canvas.base').first();
+    const draws = async (): Promise<number> => Number(await canvas.getAttribute('data-draws'));
+    /** Columns of pixels with something of the line, as a part of all. */
+    const filled = (): Promise<number> =>
+      canvas.evaluate((canvas, color) => {
+        const { width, height } = canvas as HTMLCanvasElement;
+        const { data } = (canvas as HTMLCanvasElement).getContext('2d')!.getImageData(0, 0, width, height);
+        const [red, green, blue] = [1, 3, 5].map(at => Number.parseInt(color.slice(at, at + 2), 16));
+        const found = new Set<number>();
+        const isNear = (at: number, part = 0): boolean => Math.abs((data[at] ?? 0) - part) < 8;
+        for (let at = 0; at < data.length; at += 4)
+          if (isNear(at, red) && isNear(at + 1, green) && isNear(at + 2, blue) && data[at + 3]! > 90)
+            found.add((at / 4) % width);
+        return found.size / width;
+      }, PALETTE[0]!.light);
+    const whole = await filled();
+    expect(whole).toBeGreaterThan(0.8);
+    const release = await held(page, 'SeriesService/Buckets');
+    const [before, reads] = [await draws(), visit.requests(SeriesService.method.buckets).length];
+    await page.locator('.pointer').first().press('+');
+    await page.waitForURL(/from=/);
+    await eventually('finer buckets are asked for', () => {
+      return visit.requests(SeriesService.method.buckets).length > reads;
+    });
+    await eventually('it is drawn', async () => (await draws()) > before);
+    expect(await filled()).toBeGreaterThan(0.5);
+    const coarse = await draws();
+    await release();
+    await eventually('it is drawn again', async () => (await draws()) > coarse);
+    expect(await filled()).toBeGreaterThan(0.5);
+  });
+});
+
+/** A file of a chart, by the title of its entry in the menu. */
+async function savedChart(page: Page, name: string, title: string): Promise<Buffer> {
+  await page.click(`button[aria-label="Actions for ${name}"]`);
+  const [download] = await Promise.all([
+    page.waitForEvent('download'),
+    page.click(`[role=menuitem]:has-text("${title}"):visible`),
+  ]);
+  return readFile(await download.path());
+}
+
+/** Columns of pixels of a PNG that have a color, within the uppermost rows. */
+async function coloredColumns(page: Page, png: Buffer, color: string, rows = Infinity): Promise<number[]> {
+  const found = { text: png.toString('base64'), color, rows: Math.min(rows, 1e6) };
+  return page.evaluate(async ({ text, color, rows }) => {
+    const bytes = Uint8Array.from(atob(text), sign => sign.charCodeAt(0));
+    const image = await createImageBitmap(new Blob([bytes]));
+    const canvas = new OffscreenCanvas(image.width, Math.min(image.height, rows));
+    const context = canvas.getContext('2d')!;
+    context.drawImage(image, 0, 0);
+    const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
+    const wanted = [1, 3, 5].map(at => Number.parseInt(color.slice(at, at + 2), 16));
+    const columns = new Set<number>();
+    for (let at = 0; at < data.length; at += 4)
+      if (wanted.every((part, own) => Math.abs((data[at + own] as number) - part) < 24))
+        columns.add((at / 4) % canvas.width);
+    return [...columns];
+  }, found);
+}
+
+test('ten tabs show a tracked point over one stream, and ask for nothing while nothing changes', async () => {
   const context = await browser.newContext({ viewport: { width: 900, height: 700 } });
   const tabs: Visit[] = [];
   for (let tab = 0; tab < 10; tab++) {
@@ -515,26 +680,25 @@ test('a tracked point is on the screen within a second, in ten tabs, over one st
     );
     tabs.push(open);
   }
-  const shows = async (value: string): Promise<number> => {
-    const start = Date.now();
-    await Promise.all(
+  const shows = (value: string): Promise<unknown> =>
+    Promise.all(
       tabs.map(({ page }) => page.waitForSelector(`.legend b:text-is("${value}")`, { state: 'attached' })),
     );
-    return Date.now() - start;
-  };
   // The first point is new to the caches; the others are tails.
   for (const value of [0.75, 0.5, 0.25]) {
     await project.track(value);
-    console.info(`ten tabs show a new point after ${await shows(String(value))} ms`);
+    await shows(String(value));
   }
   const opened = tabs.flatMap(({ calls }) => calls).filter(call => call === 'RunService/Watch');
   expect(opened.length).toBe(1);
+  const callsWithin = async (ms: number): Promise<string[]> => {
+    const before = tabs.map(({ calls }) => calls.length);
+    await new Promise(resolve => setTimeout(resolve, ms));
+    return tabs.flatMap(({ calls }, at) => calls.slice(before[at]));
+  };
   // The list of metrics is read again after a pause. After that nothing is asked for while nothing changes.
-  await eventually('nothing is asked for', async () => {
-    const before = tabs.map(({ calls }) => calls.length).join();
-    await new Promise(resolve => setTimeout(resolve, 2_500));
-    return tabs.map(({ calls }) => calls.length).join() === before;
-  });
+  await eventually('the pages have settled', async () => (await callsWithin(2_500)).length === 0);
+  expect(await callsWithin(15_000)).toEqual([]);
   // The tab that reads is closed: another one continues.
   const reading = tabs.find(({ calls }) => calls.includes('RunService/Watch'))!;
   await reading.page.close();

@@ -210,6 +210,33 @@ test.each(['light', 'dark'] as const)('runs are grouped, and the URL has it, %s'
   );
 });
 
+test('a group shows the mean of its runs, and the lowest and the highest', async () => {
+  const columns = encodeURIComponent('metric:loss {"subset":"val"}');
+  await site.visit(
+    `/runs?q=${SWEEP}&columns=${columns}&group=param%3Ahparams.optimizer`,
+    async ({ page }) => {
+      const heading = page.locator('.window button[aria-expanded]').first();
+      await heading.click();
+      const count = Number(await page.locator('.heading .digits').first().textContent());
+      await eventually('its runs are shown', async () => (await shown(page)).length === count);
+      const runs = page.locator('.window [role=row]:has(.name) > [role=cell]:last-child');
+      const values = await eventually('their values are shown', async () => {
+        const all = (await runs.allTextContents()).map(text => (text.trim() === '' ? NaN : Number(text)));
+        return all.length === count && !all.some(Number.isNaN) ? all : undefined;
+      });
+      const group = page.locator('.window [role=row]:has(.heading)').first().locator('[role=cell]').last();
+      const range = (await group.locator('small').textContent())!;
+      const mean = Number((await group.textContent())!.replace(range, ''));
+      const [low = NaN, high = NaN] = range.split('…').map(Number);
+      // The values are rounded to five digits, and those of the range to three.
+      expect(mean / (values.reduce((sum, value) => sum + value, 0) / count)).toBeCloseTo(1, 4);
+      expect(low / Math.min(...values)).toBeCloseTo(1, 2);
+      expect(high / Math.max(...values)).toBeCloseTo(1, 2);
+      expect(low).toBeLessThan(high);
+    },
+  );
+});
+
 test('a table is searched once, and not again by changes of other fields of the URL', async () => {
   await site.visit(`/runs?q=${SWEEP}&columns=${COLUMNS}`, async visit => {
     const { page } = visit;

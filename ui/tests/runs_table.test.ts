@@ -4,8 +4,9 @@ import { readFile } from 'node:fs/promises';
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
+import { OutcomeKind } from '../src/gen/matyan/common/v1/common_pb.ts';
 import { SeriesService } from '../src/gen/matyan/series/v1/series_pb.ts';
-import { eventually, findings, held, Site, Visit } from './harness.ts';
+import { eventually, findings, held, publish, Site, Visit } from './harness.ts';
 
 let site: Site;
 beforeAll(async () => void (site = await Site.open()));
@@ -479,6 +480,78 @@ test.each([1400, 900, 390])(
     );
   },
 );
+
+/** Creates an active run, and returns a function that ends it. */
+async function createRun(
+  id: string,
+  name: string,
+): Promise<(kind: OutcomeKind, message?: string) => Promise<void>> {
+  await publish(site.server, id, [
+    { kind: { case: 'createRun', value: {} } },
+    { kind: { case: 'setRunProperty', value: { name } } },
+  ]);
+  return (kind, message) =>
+    publish(site.server, id, [{ kind: { case: 'finishRun', value: { outcome: { kind, message } } } }]);
+}
+
+test('the duration of a running run grows, and its row shows by itself that it has finished', async () => {
+  const finish = await createRun('1ace'.repeat(6), 'short run');
+  await createRun('2ace'.repeat(6), 'longer run');
+  const q = encodeURIComponent('run.name in ("short run", "longer run")');
+  await site.visit(`/runs?q=${q}&columns=status,duration`, async ({ page }) => {
+    const cell = (name: string, column: number) =>
+      page.locator('.window [role=row]', { hasText: name }).locator('[role=cell]').nth(column);
+    const duration = async (name: string): Promise<string> =>
+      (await cell(name, 3).textContent())?.trim() ?? '';
+    const grows = async (name: string): Promise<void> => {
+      const before = await duration(name);
+      await eventually(`the duration of ${name} grows`, async () => (await duration(name)) !== before);
+    };
+    await cell('short run', 2).filter({ hasText: 'Running' }).waitFor();
+    await page.waitForSelector('.stream:has-text("Live")');
+    await grows('short run');
+    await finish(OutcomeKind.FINISHED);
+    await cell('short run', 2).filter({ hasText: 'Finished' }).waitFor();
+    const last = await duration('short run');
+    expect(last).toMatch(/^\d/);
+    for (let tick = 0; tick < 2; tick++) await grows('longer run');
+    expect(await duration('short run')).toBe(last);
+  });
+});
+
+test('runs that failed or were interrupted are shown as such', async () => {
+  const ends = [
+    [OutcomeKind.FAILED, 'Failed', 'bad', 'out of memory'],
+    [OutcomeKind.INTERRUPTED, 'Interrupted', 'warn', 'stopped by its user'],
+    [OutcomeKind.FINISHED, 'Finished', 'weak', ''],
+  ] as const;
+  const names = ends.map(([, title]) => `run that ended: ${title}`);
+  for (const [at, [kind, , , message]] of ends.entries()) {
+    const end = await createRun(`${at}fee`.repeat(6), names[at]!);
+    await end(kind, message);
+  }
+  const q = encodeURIComponent('"run that ended" in run.name');
+  await site.visit(`/runs?q=${q}&columns=status`, async visit => {
+    const { page, base } = visit;
+    const look = async (status: ReturnType<Page['locator']>, end: (typeof ends)[number]): Promise<void> => {
+      const [, title, look, message] = end;
+      await status.filter({ hasText: title }).waitFor();
+      expect((await status.getAttribute('class'))?.split(' ')).toContain(look);
+      expect(await status.getAttribute('title')).toBe(message || null);
+    };
+    for (const [at, end] of ends.entries())
+      await look(page.locator('.window [role=row]', { hasText: names[at] }).locator('.status'), end);
+    await visit.shot('runs-outcomes');
+    expect(await findings(page)).toEqual([]);
+    for (const [at, end] of ends.entries()) {
+      await page.goto(`${base}/runs/${`${at}fee`.repeat(6)}?tab=overview`);
+      await look(page.locator('.head-of-tabs .status'), end);
+    }
+    await page.goto(`${base}/runs/${'0fee'.repeat(6)}`);
+    await page.locator('.head-of-tabs p.bad:has-text("out of memory")').waitFor();
+    await visit.shot('run-failed');
+  });
+});
 
 /** Counts how many reads of series run at the same time, until the last byte of each has arrived. */
 function countReads(): void {

@@ -152,12 +152,57 @@ test('the nearest points come first', () => {
   expect(nearPoints(model([line([])]), layout, 1)).toEqual([]);
 });
 
-test('SVG has the same lines, escaped, and marks what is not finite', () => {
-  const odd = line([1, NaN, 3], { nan: Uint32Array.of(0, 1, 0) });
-  const svg = chartSvg(model([odd, { ...line([1, 2, 3]), color: '"><script>' }]), 400, 200);
+test('SVG has the same lines, escaped', () => {
+  const svg = chartSvg(model([line([1, NaN, 3]), { ...line([1, 2, 3]), color: '"><script>' }]), 400, 200);
   expect(svg).toMatch(/^<svg xmlns.*<\/svg>$/);
   expect(svg).not.toContain('<script>');
   expect(svg.match(/<path /g)?.length).toBeGreaterThan(4);
+});
+
+test('values that are not finite are marked at the edges: a cross, and a triangle up or down', () => {
+  const values = [1, NaN, Infinity, -Infinity, 3];
+  const marks = values.map(value => Number.isNaN(value));
+  const counts = (at: number): Uint32Array => Uint32Array.from(values, (_, own) => Number(own === at));
+  const more = {
+    nan: Uint32Array.from(marks, Number),
+    positiveInfinity: counts(2),
+    negativeInfinity: counts(3),
+  };
+  const chart = model([line(values, more)]);
+  const { x, frame } = layoutChart(chart, 400, 200);
+  const svg = chartSvg(chart, 400, 200);
+  const numbers = (text = ''): number[] => (text.match(/-?[\d.]+/g) ?? []).map(Number);
+  const polygons = [...svg.matchAll(/<polygon points="([^"]*)" fill="#123456"\/>/g)].map(([, text]) =>
+    numbers(text),
+  );
+  const middle = (points: number[] = []): number => (points[0] ?? NaN) as number;
+  expect(polygons.map(points => Math.round(middle(points)))).toEqual(
+    [2, 3].map(at => Math.round(x.toPixel(at))),
+  );
+  const [up = [], down = []] = polygons.map(points => points.filter((_, at) => at % 2 === 1));
+  // The tip comes first.
+  expect(up[0]).toBe(Math.min(...up));
+  expect(down[0]).toBe(Math.max(...down));
+  expect(Math.max(...up)).toBeLessThan(frame.top + 12);
+  expect(Math.min(...down)).toBeGreaterThan(frame.bottom - 12);
+  const cross = /d="(M[\d.]+ [\d.]+h0L[\d.]+ [\d.]+M[\d.]+ [\d.]+h0L[\d.]+ [\d.]+)"/.exec(svg)?.[1];
+  const places = numbers(cross?.replaceAll('h0', ' '));
+  expect(places.length).toBe(8);
+  const center = (at: number): number =>
+    places.filter((_, own) => own % 2 === at).reduce((a, b) => a + b) / 4;
+  expect(center(0)).toBeCloseTo(x.toPixel(1), 1);
+  expect(center(1)).toBeGreaterThan(frame.bottom - 12);
+  expect(center(1)).toBeLessThan(frame.bottom);
+});
+
+test('a smoothed line is above the raw one, which is lighter', () => {
+  const raw = line([1, 5, 1, 5]);
+  const paths = (one: ChartSeries): (string | undefined)[] =>
+    [...chartSvg(model([one]), 300, 200).matchAll(/<path [^>]*stroke="#123456"[^>]*>/g)].map(
+      ([path]) => /stroke-opacity="([\d.]+)"/.exec(path)?.[1],
+    );
+  expect(paths(raw)).toEqual([undefined]);
+  expect(paths({ ...raw, smooth: smoothed(raw.data.last, 0.5) })).toEqual(['0.35', undefined]);
 });
 
 test('charts without points have a layout', () => {
@@ -184,7 +229,7 @@ test('the color of a run is stable, and colors are used evenly', () => {
   expect(runColor('269e0d37f2a74de452e6b438')).toBe(runColor('269e0d37f2a74de452e6b438'));
   const counts = new Array<number>(PALETTE.length).fill(0);
   for (let run = 0; run < 12_000; run++) counts[hash(`run ${run}`) % PALETTE.length]! += 1;
-  expect(Math.min(...counts)).toBeGreaterThan(800);
+  expect(Math.min(...counts)).toBeGreaterThan((0.9 * 12_000) / PALETTE.length);
 });
 
 test('runs that are shown together have different colors, their own if possible', () => {
