@@ -1,6 +1,6 @@
 /**
- * 50 runs that grow, and 200 page changes, in some minutes or in as many as `MATYAN_FOLLOW_MINUTES` has. Everything
- * returns to where it was.
+ * Live runs: how late their points are shown; and 50 of them that grow, with 200 page changes, in some minutes or in as
+ * many as `MATYAN_FOLLOW_MINUTES` has, after which everything is where it was.
  */
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -19,6 +19,8 @@ const PAUSE_MS = Math.max(
   (Number(process.env.MATYAN_FOLLOW_MINUTES ?? 0) * 60_000) / CHANGES,
 );
 const TIMEOUT_MS = 1_200_000 + CHANGES * PAUSE_MS;
+const TABS = 10;
+const POINTS = 20;
 /** Every run gets a point in each round. */
 const ROUND_MS = 500;
 const ESTABLISHED = '01';
@@ -44,6 +46,41 @@ async function track(writer: Writer, signal: AbortSignal): Promise<number> {
   }
   return step;
 }
+
+test('a point that is tracked is shown in many tabs', async () => {
+  const [server, browser] = await Promise.all([Server.start(), launch()]);
+  try {
+    const writer = new Writer(server);
+    await writer.runs(1, true);
+    const context = await browser.newContext({ viewport: { width: 900, height: 700 } });
+    const tabs: Visit[] = [];
+    for (let tab = 0; tab < TABS; tab++) {
+      const open = await Visit.inContext(await context.newPage(), server, `/runs/${runId(0)}?m=loss`);
+      await open.page.waitForSelector('.stream:has-text("Live")');
+      tabs.push(open);
+    }
+    const times: number[] = [];
+    for (let point = 0; point < POINTS; point++) {
+      const value = point + 0.5;
+      const points = [{ series: [0], values: [value], steps: [BigInt(point + 3)] }];
+      const start = performance.now();
+      await writer.publish(0, { series: [{ name: 'loss' }], points });
+      await Promise.all(
+        tabs.map(({ page }) => page.waitForSelector(`.legend b:text-is("${value}")`, { state: 'attached' })),
+      );
+      times.push(performance.now() - start);
+    }
+    expect(tabs.flatMap(({ errors }) => errors)).toEqual([]);
+    const sorted = times.toSorted((a, b) => a - b);
+    const row: Row = [`${POINTS} points, in ${TABS} tabs`, sorted[POINTS >> 1] ?? NaN, sorted.at(-1) ?? NaN];
+    console.info(
+      `\nFrom the call of the client to the last tab, in milliseconds:\n${table(['', 'median', 'longest'], [row])}`,
+    );
+  } finally {
+    await browser.close();
+    await server.remove();
+  }
+});
 
 test('nothing grows while a reader follows live runs', { timeout: TIMEOUT_MS }, async () => {
   const [server, browser] = await Promise.all([Server.start(), launch()]);
