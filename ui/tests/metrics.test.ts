@@ -234,6 +234,51 @@ test('a part of a long line is read with the points next to it', async () => {
   });
 });
 
+test.each(['', '&from=49500&to=50500'])(
+  'the smoothed line averages the steps of the whole, %s',
+  async zoom => {
+    await site.visit(`/runs/${site.runs.spike}?m=signal&smooth=0.9${zoom}`, async visit => {
+      const { page } = visit;
+      await drawn(page, 'signal');
+      await visit.quiet();
+      const chart = (await page.locator('section[aria-label=signal] .chart canvas.base').boundingBox())!;
+      await page.mouse.move(chart.x + chart.width / 2, chart.y + chart.height / 2);
+      await page.locator('.tooltip td.value').first().waitFor();
+      const step = Number((await page.textContent('.tooltip header p'))?.replace(/\D/g, ''));
+      const [, smooth] = await page.locator('.tooltip tbody td.digits').allTextContents();
+      // The weight is that of 500 steps.
+      const past = 0.9 ** (1 / 500);
+      let average = 0;
+      for (let at = 0; at <= step; at++) average = average * past + 0.1 * Math.sin(at / 9_000) * (1 - past);
+      expect(Math.abs(Number(smooth?.replace('−', '-')) - average)).toBeLessThan(0.002);
+      // The line itself is further away.
+      expect(Math.abs(0.1 * Math.sin(step / 9_000) - average)).toBeGreaterThan(0.01);
+      await visit.shot(`metrics-smooth${zoom && '-zoomed'}`);
+    });
+  },
+);
+
+test('a zoom of an axis that is a metric is drawn once', async () => {
+  const id = 'feed'.repeat(6);
+  const steps = Array.from({ length: 8_000 }, (_, at) => BigInt(at >> 1));
+  await publish(site.server, id, [{ kind: { case: 'createRun', value: {} } }], {
+    series: [{ name: 'loss' }, { name: 'tokens' }],
+    points: [{ series: steps.map((_, at) => at % 2), steps, values: steps.map(step => 10 * Number(step)) }],
+  });
+  await site.visit(`/runs/${id}?m=/^loss$/&x=metric&xm=tokens&from=5000&to=6000`, async visit => {
+    await drawn(visit.page, 'loss');
+    await visit.quiet();
+    const changes = await visit.page.evaluate(async () => {
+      let count = 0;
+      const observer = new MutationObserver(all => (count += all.length));
+      observer.observe(document.body, { subtree: true, attributes: true, attributeFilter: ['data-series'] });
+      for (let frame = 0; frame < 60; frame++) await new Promise(requestAnimationFrame);
+      return count;
+    });
+    expect(changes).toBe(0);
+  });
+});
+
 test('the ends of the y axis are chosen', async () => {
   await site.visit('/metrics?m=/^lr$/', async visit => {
     const { page } = visit;

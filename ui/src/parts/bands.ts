@@ -54,8 +54,10 @@ export function band(members: readonly Member[], center: Center, kind: BandKind)
   return result;
 }
 
-export function bandData({ x, center }: Band): SeriesData {
-  return { ...EMPTY_SERIES, steps: x, times: x, min: center, max: center, last: center };
+/** The center as a series, whose steps are its places. Its width says whether the lines were thinned. */
+export function bandData({ x, center }: Band, members: readonly Member[]): SeriesData {
+  const width = Math.max(1, ...members.map(({ data }) => data.width));
+  return { ...EMPTY_SERIES, width, steps: x, times: x, min: center, max: center, last: center };
 }
 
 /** Another metric as the x axis may go back. */

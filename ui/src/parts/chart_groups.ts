@@ -65,7 +65,6 @@ function axisNumber(all: readonly SeriesInfo[], { context }: SeriesInfo, name: s
     ?.number;
 }
 
-/** Titles of all groups. */
 function titlesOf(runs: readonly Run[], of: TitleOf): string[] {
   return of ? [...new Set(runs.map(of))].sort(byName) : [];
 }
@@ -133,7 +132,6 @@ export function runCharts(run: Run, family: readonly Run[] = [], axis = ''): Cha
   }));
 }
 
-/** Owner of the lines of a group. */
 export function groupOwner(group: string | undefined, stroke: string | undefined): string {
   return `group ${group} ${stroke}`;
 }

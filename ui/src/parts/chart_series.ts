@@ -9,24 +9,47 @@ import { band, bandData } from './bands.ts';
 import { positions } from './chart_axis.ts';
 import { groupOwner, titleOf, type ChartLine } from './chart_groups.ts';
 
-export type SeriesById<T> = ReadonlyMap<string, T>;
+type ById<T> = ReadonlyMap<string, T>;
+
+/** What was read for a chart, by the ids of its lines. */
+export interface ChartData {
+  series: ById<SeriesData>;
+  /** Values of the x axis, if that is an epoch or another metric. */
+  axis: ById<StepValues>;
+}
 
 export function lineId({ runId, info }: ChartLine): string {
   return `${info.number}/${runId}`;
 }
 
+/** `whole` is the data without a zoom, from which smoothing starts. */
 export function chartSeries(
   lines: readonly ChartLine[],
-  data: SeriesById<SeriesData>,
-  axis: SeriesById<StepValues>,
+  data: ChartData,
+  settings: ChartsState,
+  isDark: boolean,
+  whole = data,
+): ChartSeries[] {
+  const shown = rawSeries(lines, data, settings, isDark);
+  if (settings.smooth === 0) return shown;
+  const all = whole === data ? shown : rawSeries(lines, whole, settings, isDark);
+  const wholeOf = new Map(all.map(one => [one.id, one.data]));
+  return shown.map(one =>
+    one.isMember ? one : { ...one, smooth: smoothed(one.data, settings.smooth, wholeOf.get(one.id)) },
+  );
+}
+
+function rawSeries(
+  lines: readonly ChartLine[],
+  data: ChartData,
   settings: ChartsState,
   isDark: boolean,
 ): ChartSeries[] {
   const own = lines.map((line): ChartSeries => {
     const { color, dash, startMs } = line;
     const id = lineId(line);
-    const series = data.get(id) ?? EMPTY_SERIES;
-    const x = positions(settings.x, series, startMs, axis.get(id));
+    const series = data.series.get(id) ?? EMPTY_SERIES;
+    const x = positions(settings.x, series, startMs, data.axis.get(id));
     return {
       id,
       owner: line.owner,
@@ -44,11 +67,7 @@ export function chartSeries(
     };
   });
   const isGrouped = settings.center !== 'each' && lines.some(({ group }) => group !== undefined);
-  const shown = isGrouped ? grouped(lines, own, settings) : own;
-  if (settings.smooth === 0) return shown;
-  return shown.map(series =>
-    series.isMember ? series : { ...series, smooth: smoothed(series.data.last, settings.smooth) },
-  );
+  return isGrouped ? grouped(lines, own, settings) : own;
 }
 
 /** One line for each group, its dashes and its context, above the lines of its runs. */
@@ -72,7 +91,7 @@ function grouped(
       label: `${titleOf(`${group || 'none'} ${contextTitle(info.context)}`.trimEnd(), stroke)} (${runs.size})`,
       color: (own[first] as ChartSeries).color,
       dash,
-      data: bandData(found),
+      data: bandData(found, members),
       x: found.x,
       ...(settings.band !== 'none' && { area: { low: found.low, high: found.high } }),
     };

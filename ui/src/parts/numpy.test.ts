@@ -34,7 +34,12 @@ function same(found: Float64Array, expected: Values, tolerance = 1e-12): void {
 }
 
 test.each(EXPECTED.smoothed)('smoothing with weight $weight', ({ weight, values, expected }) => {
-  same(smoothed(numbers(values), weight), expected);
+  const last = numbers(values);
+  // Per point, wherever the points are.
+  for (const step of [1, 1_000]) {
+    const steps = last.map((_, at) => at * step);
+    same(smoothed({ width: 1, steps, last }, weight), expected);
+  }
 });
 
 describe.each(EXPECTED.bands)('groups of runs', ({ lines, x, ...expected }) => {

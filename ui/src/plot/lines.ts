@@ -43,6 +43,8 @@ const CROSS = [-3, -3, 3, 3, NaN, NaN, -3, 3, 3, -3];
 const UP = [0, -4, 4, 3.2, -4, 3.2];
 const DOWN = UP.map(part => -part);
 const FORK_DASH = [3, 3];
+/** Points of a series that is smoothed point by point, and parts of a longer one. */
+const SMOOTH_UNITS = 200;
 /** Radius of a point without neighbors, next to half of the width of its line. */
 export const LONE_PX = 2.25;
 
@@ -186,18 +188,30 @@ export function drawMarks(surface: Surface, series: ChartSeries, x: Axis, y: Axi
   }
 }
 
-/** Exponential moving average with the bias of its start removed; `weight` is that of the past, 0 to 1. */
-export function smoothed(values: Float64Array, weight: number): Float64Array {
-  const result = new Float64Array(values.length);
+type Smoothable = Pick<SeriesData, 'width' | 'steps' | 'last'>;
+
+/**
+ * Exponential moving average with the bias of its start removed. `weight`, 0 to 1, is that of the past: per point, and
+ * per 1/200 of the steps of a longer series, so that it means the same at every width. `whole` is the series without a
+ * zoom: its part before `data` is averaged too, and its steps count.
+ */
+export function smoothed(data: Smoothable, weight: number, whole: Smoothable = data): Float64Array {
+  const [first = NaN, second = NaN] = whole.steps;
+  const isShort = whole.width === 1 && whole.steps.length <= SMOOTH_UNITS;
+  const unit = isShort ? 0 : ((whole.steps.at(-1) ?? NaN) - first) / SMOOTH_UNITS;
+  // The first entry counts as much as the second one.
+  let before = 2 * first - second;
   let average = 0;
   let total = 0;
-  for (let at = 0; at < values.length; at++) {
-    const value = values[at] as number;
-    if (Number.isFinite(value)) {
-      average = average * weight + value * (1 - weight);
-      total = total * weight + (1 - weight);
-    }
-    result[at] = total > 0 && Number.isFinite(value) ? average / total : NaN;
-  }
-  return result;
+  const add = (step: number, value: number): number => {
+    if (!Number.isFinite(value)) return NaN;
+    const past = unit > 0 ? weight ** ((step - before) / unit) : weight;
+    average = average * past + value * (1 - past);
+    total = total * past + (1 - past);
+    before = step;
+    return total > 0 ? average / total : NaN;
+  };
+  const lead = data.steps.length > 0 ? lowerBound(whole.steps, data.steps[0] as number) : 0;
+  for (let at = 0; at < lead; at++) add(whole.steps[at] as number, whole.last[at] as number);
+  return data.last.map((value, at) => add(data.steps[at] as number, value));
 }

@@ -30,7 +30,7 @@ const charts = {
   x: field(choice(...X_AXES), 'step'),
   /** The metric that is the x axis, if `x` says so. */
   xm: field(text, ''),
-  /** Weight of the past in the smoothed line. */
+  /** Weight of the past in the smoothed line: per point, or per 1/200 of the steps of a long series. */
   smooth: field(number, 0),
   logx: field(flag, false),
   logy: field(flag, false),

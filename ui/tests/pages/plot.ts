@@ -24,7 +24,7 @@ function line(data: SeriesData, color: string, smoothing = 0): ChartSeries {
     color,
     data,
     x: data.steps,
-    ...(smoothing && { smooth: smoothed(data.last, smoothing) }),
+    ...(smoothing && { smooth: smoothed(data, smoothing) }),
   };
 }
 
