@@ -6,6 +6,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 
 import { OutcomeKind } from '../src/gen/matyan/common/v1/common_pb.ts';
 import { SeriesService } from '../src/gen/matyan/series/v1/series_pb.ts';
+import { encodeCbor } from '../src/api/cbor_writer.ts';
 import { eventually, findings, held, publish, Site, Visit } from './harness.ts';
 
 let site: Site;
@@ -586,3 +587,34 @@ interface LayoutShiftSource {
   previousRect: DOMRectReadOnly;
   currentRect: DOMRectReadOnly;
 }
+
+test('a column that differs in the last row only is shown from the first row on', async () => {
+  // More than a page of rows, the newest first.
+  for (let number = 0; number < 90; number++) {
+    const value = encodeCbor({
+      varied: { first: number === 0 ? 'odd' : 'usual', same: 1, list: [number === 0 ? 1 : 2] },
+    });
+    await publish(site.server, `a${String(number).padStart(23, '0')}`, [
+      { kind: { case: 'createRun', value: {} } },
+      { kind: { case: 'setRunProperty', value: { name: `varied ${number}` } } },
+      { kind: { case: 'logParams', value: { value } } },
+      { kind: { case: 'finishRun', value: {} } },
+    ]);
+  }
+  const columns = 'status,created,param:varied.first,param:varied.same,param:varied.list';
+  const q = encodeURIComponent('"varied" in run.name');
+  await site.visit(`/runs?q=${q}&columns=${columns}&differ=1`, async visit => {
+    const { page } = visit;
+    await page.waitForSelector('.window .name a');
+    const shown = ['Name', 'Created', 'first', 'list'];
+    expect(await titles(page)).toEqual(shown);
+    expect(await page.textContent('.page-head')).toContain('Differences (2 hidden)');
+    await page.locator('.body .window').hover();
+    await page.mouse.wheel(0, 100_000);
+    await page.getByRole('link', { name: 'varied 0', exact: true }).waitFor();
+    expect(await titles(page)).toEqual(shown);
+    await page.goto(`${visit.base}/runs?q=${q}&columns=${columns}&differ=1&group=param:varied.same`);
+    await page.waitForSelector('.window [role=row]');
+    expect(await titles(page)).toEqual(shown);
+  });
+});

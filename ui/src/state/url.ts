@@ -35,7 +35,6 @@ export const flag: Codec<boolean> = {
   write: value => (value ? '1' : '0'),
 };
 
-/** One of some texts. */
 export function choice<const T extends string>(...values: T[]): Codec<T> {
   return { read: text => values.find(value => value === text), write: value => value };
 }

@@ -51,7 +51,6 @@ export const PROP_COLUMNS: readonly DataColumn[] = Object.keys(PROPS).map(name =
 export const NAME_COLUMN = 'name';
 const NAME_PX = 250;
 
-/** A column in the table. */
 export interface PlacedColumn {
   /** Absent for the names. */
   column?: DataColumn;
@@ -124,7 +123,6 @@ export function columnTitle(column: DataColumn): string {
   return [metricTitle(column.name, column.context), column.value ?? ''].join(' ').trimEnd();
 }
 
-/** Texts of columns that runs can be grouped by. */
 export function isGroupable(text: string): boolean {
   return ['experiment', 'status'].includes(text) || text.startsWith('param:');
 }

@@ -5,6 +5,17 @@ import { SeriesType } from '../../gen/matyan/common/v1/common_pb.ts';
 import { GroupOrder, MetricValue, SortField } from '../../gen/matyan/search/v1/search_pb.ts';
 import { columnText, parseColumn, type DataColumn } from './columns.ts';
 
+/** Properties that two runs never share, so that the server does not group by them. */
+const UNIQUE = ['created', 'duration'];
+
+/** A request whose number of groups is that of the values of a column; undefined: every run has its own. */
+export function valuesFor(column: DataColumn): GroupsRequest | undefined {
+  const text = columnText(column);
+  if (UNIQUE.includes(text)) return undefined;
+  const tags = { by: { case: 'field' as const, value: SortField.TAGS } };
+  return { by: [serverValue(text) ?? tags], limit: 1 };
+}
+
 export function isSortable(column: DataColumn): boolean {
   return column.kind !== 'prop' || column.name in FIXED_SORTS;
 }

@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 import { GroupSchema } from '../../gen/matyan/search/v1/search_pb.ts';
 import { Section, TableRows } from './sections.svelte.ts';
 
-const search = { query: '', sort: [], columns: [], by: ['param:lr'] };
+const search = { query: '', sort: [], columns: [], by: ['param:lr'], differ: false };
 
 function section(count: number, token = '', loads: string[] = []): Section {
   const load = async (own: Section, first: number, end: number, signal: AbortSignal): Promise<never[]> => {

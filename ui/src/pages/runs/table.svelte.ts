@@ -8,9 +8,8 @@ import type { RunChange } from '../../gen/matyan/runs/v1/runs_pb.ts';
 import type { GroupsResponse, Warning } from '../../gen/matyan/search/v1/search_pb.ts';
 import { PAGE_ROWS } from '../../parts/row_pages.svelte.ts';
 import { toaster } from '../../state/toasts.svelte.ts';
-import { comparable } from '../../format/value.ts';
-import { columnText, usualColumns, valueIn, type DataColumn } from './columns.ts';
-import { aggregated, groupsFor, partsFor, sortFor } from './requests.ts';
+import { columnText, usualColumns, type DataColumn } from './columns.ts';
+import { aggregated, groupsFor, partsFor, sortFor, valuesFor } from './requests.ts';
 import { Section, TableRows } from './sections.svelte.ts';
 import { Selection } from './selection.ts';
 
@@ -26,6 +25,8 @@ export interface TableSearch {
   /** Columns from the URL; empty: chosen from the first runs. */
   columns: DataColumn[];
   by: string[];
+  /** Finds the columns whose values differ. */
+  differ: boolean;
 }
 
 /** As many as the server sends. */
@@ -43,19 +44,18 @@ export class RunsTable {
   /** A search runs; the rows of the last one are still shown. */
   isSearching = $state(true);
   newRuns = $state(0);
-  /** Columns that have different values in the rows that were read since the search. */
+  /** Texts of the columns that had different values when the search ran; none: it did not look for them. */
   differing = $state.raw<ReadonlySet<string>>(new Set());
   /** Rows that stay on top, whatever the search finds. Those that were deleted are undefined. */
   pinned = $state.raw<ReadonlyMap<string, RunRow | undefined>>(new Map());
 
-  #wanted: TableSearch = { query: '', sort: [], columns: [], by: [] };
+  #wanted: TableSearch = { query: '', sort: [], columns: [], by: [], differ: false };
   #signal: AbortSignal | undefined;
   /** The columns of a URL without any. */
   #usual: readonly DataColumn[] = [];
   /** Where more groups begin; empty: nowhere. */
   #nextGroups = '';
   #view: [rows: TableRows, first: number, end: number] = [new TableRows([], new Set()), 0, 0];
-  #first = new Map<string, string>();
   #changed = new Set<string>();
   #isCountStale = false;
   #isStopped = false;
@@ -83,26 +83,25 @@ export class RunsTable {
     known: readonly Section[],
     signal: AbortSignal,
   ): Promise<Section[]> {
+    const differing = new Set(wanted.differ ? await differingIn(wanted.query, columns, signal) : []);
     if (wanted.by.length > 0) {
       const { sections, nextCursor, warnings } = await this.#readGroups(wanted, columns, known, signal);
-      this.#begin(columns, warnings);
+      this.#begin(columns, warnings, differing);
       for (const { pages } of sections) pages.expire();
       this.#nextGroups = nextCursor;
       return sections;
     }
     const request = { sort: sortFor(wanted.sort), limit: PAGE_ROWS, count: true, parts: partsFor(columns) };
     const { runs, count, warnings } = await findRuns(wanted.query, request, signal);
-    this.#begin(columns, warnings);
+    this.#begin(columns, warnings, differing);
     const section = known[0] ?? this.#newSection(wanted);
-    const rows = runs.map(run => this.#row(run));
-    section.pages.begin(rows, count);
+    section.pages.begin(runs.map(rowOf), count);
     [section.count, this.count, this.#nextGroups] = [count, count, ''];
     return [section];
   }
 
-  #begin(columns: readonly DataColumn[], warnings: readonly Warning[]): void {
-    this.#first.clear();
-    [this.columns, this.warnings, this.differing, this.newRuns] = [columns, warnings, new Set(), 0];
+  #begin(columns: readonly DataColumn[], warnings: readonly Warning[], differing: Set<string>): void {
+    [this.columns, this.warnings, this.differing, this.newRuns] = [columns, warnings, differing, 0];
   }
 
   async #readGroups(
@@ -142,7 +141,7 @@ export class RunsTable {
       section.pages.expire();
       this.#scheduleRefresh();
     }
-    return runs.map(run => this.#row(run));
+    return runs.map(rowOf);
   }
 
   show(rows: TableRows, first: number, end: number): void {
@@ -269,20 +268,8 @@ export class RunsTable {
     const runs = await readRuns([...ids], partsFor(this.columns), urgency, signal);
     return ids.map(id => {
       const run = runs.get(id);
-      return run && this.#row(run);
+      return run && rowOf(run);
     });
-  }
-
-  #row(run: Run): RunRow {
-    const row = { run, params: decodeMap(run.params) };
-    const found = this.columns.map(columnText).filter((text, at) => {
-      const written = comparable(valueIn(row, this.columns[at] as DataColumn));
-      const first = this.#first.get(text);
-      if (first === undefined) this.#first.set(text, written);
-      return first !== undefined && first !== written && !this.differing.has(text);
-    });
-    if (found.length > 0) this.differing = new Set([...this.differing, ...found]);
-    return row;
   }
 
   async #chooseColumns({ query }: TableSearch, signal: AbortSignal): Promise<readonly DataColumn[]> {
@@ -292,6 +279,26 @@ export class RunsTable {
     }
     return this.#usual;
   }
+}
+
+/** Texts of columns with several values in all runs of a query. */
+async function differingIn(
+  query: string,
+  columns: readonly DataColumn[],
+  signal: AbortSignal,
+): Promise<string[]> {
+  const differs = async (column: DataColumn): Promise<string[]> => {
+    const request = valuesFor(column);
+    const found = request && (await findGroups(query, request, signal));
+    // Lists are not compared there: their runs are one group without a value.
+    const isUnknown = column.kind === 'param' && found?.groups[0]?.values[0]?.value.case === undefined;
+    return !found || isUnknown || found.groupCount > 1n ? [columnText(column)] : [];
+  };
+  return (await Promise.all(columns.map(differs))).flat();
+}
+
+function rowOf(run: Run): RunRow {
+  return { run, params: decodeMap(run.params) };
 }
 
 /** Searches with the same key have the same rows. */
