@@ -1,7 +1,9 @@
 /** Parallel coordinates, the scatter plot and the correlations, as a person uses them. */
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
-import { eventually, findings, Site } from './harness.ts';
+import { RunService } from '../src/gen/matyan/runs/v1/runs_pb.ts';
+import { SearchService } from '../src/gen/matyan/search/v1/search_pb.ts';
+import { eventually, findings, Site, toldOf, type Visit } from './harness.ts';
 
 let site: Site;
 
@@ -229,4 +231,58 @@ test('the legend of a scatter plot is whole on a phone', async () => {
     },
     { width: 390, height: 844 },
   );
+});
+
+/** The ids of the last runs that were read by their ids. */
+function readAgain(visit: Visit): string[] | undefined {
+  return visit.requests(RunService.method.batchGet).at(-1)?.runIds;
+}
+
+test('more points of a run read that run again, and no others', async () => {
+  const { live, hashes } = site.runs;
+  const limits = (visit: Visit): number[] =>
+    visit.requests(SearchService.method.runs).flatMap(({ idsOnly, limit }) => (idsOnly ? [] : [limit]));
+  await site.visit('/params?metric=metric%3Aloss+%7B"subset"%3A"train"%7D', async visit => {
+    const { page } = visit;
+    await page.waitForSelector('svg[aria-label^="Parallel"] polyline');
+    // The newest run.
+    await page.focus('svg.drawing');
+    await page.keyboard.press('ArrowRight');
+    const shown = (value: number): Promise<void> =>
+      page.locator('.hovered', { hasText: String(value) }).waitFor();
+    // The server does not know what has changed before it is watched.
+    await site.project.track(77.25);
+    await shown(77.25);
+    const all = limits(visit).filter(limit => limit === 1_000).length;
+    await site.project.track(78.25);
+    await shown(78.25);
+    expect(readAgain(visit)).toEqual([live]);
+    expect(limits(visit).filter(limit => limit === 1_000).length).toBe(all);
+  });
+  await site.visit(`/compare?runs=${live},${hashes[0]}&all=1`, async visit => {
+    const { page } = visit;
+    await page.waitForSelector('[role=rowheader]');
+    expect(readAgain(visit)).toEqual([live, hashes[0]]);
+    await site.project.track(33.125);
+    await page.locator('[role=cell]', { hasText: '33.125' }).waitFor();
+    expect(readAgain(visit)).toEqual([live]);
+    // A run that is not compared changes nothing.
+    const before = visit.calls.filter(call => call === 'RunService/BatchGet').length;
+    await toldOf(page, () => site.project.start('not compared'));
+    await toldOf(page, () => site.project.track(44.5));
+    await page.locator('[role=cell]', { hasText: '44.5' }).waitFor();
+    expect(visit.calls.filter(call => call === 'RunService/BatchGet').length).toBe(before + 1);
+    expect(limits(visit)).toEqual([]);
+  });
+  await site.visit('/compare?all=1&q=run.active', async visit => {
+    const { page } = visit;
+    await page.waitForSelector('[role=rowheader]');
+    await site.project.track(55.125);
+    await page.locator('[role=cell]', { hasText: '55.125' }).waitFor();
+    const all = limits(visit).length;
+    await site.project.track(56.125);
+    await page.locator('[role=cell]', { hasText: '56.125' }).waitFor();
+    expect(readAgain(visit)).toEqual([live]);
+    expect(limits(visit).length).toBe(all);
+  });
 });

@@ -96,6 +96,18 @@ export function readRuns(runIds: string[], parts: RunParts, urgency: Urgency, si
   });
 }
 
+/** What was found, with newer data of some of the runs; those that were deleted leave. */
+export async function rereadRuns<T extends Pick<FoundRuns, 'runs'>>(
+  found: T,
+  ids: ReadonlySet<string>,
+  parts: RunParts,
+  signal: AbortSignal,
+): Promise<T> {
+  const newer = await readRuns([...ids], parts, Urgency.Refresh, signal);
+  const runs = found.runs.flatMap(run => (ids.has(run.runId) ? (newer.get(run.runId) ?? []) : [run]));
+  return { ...found, runs };
+}
+
 export async function readRun(runId: string, parts: RunParts, signal?: AbortSignal): Promise<Run> {
   const { run } = await unary(RunService.method.get, { runId, parts }, signal);
   if (!run) throw new Error('the response has no run');

@@ -33,7 +33,6 @@ export interface CacheEntry {
 
 /** A change of a run, or of all. */
 interface Change {
-  /** Number of the change. */
   at: number;
   runId?: string;
   /** First step of a series that has changed; undefined if none has. */
@@ -62,7 +61,6 @@ export class SeriesCache {
   #entries = new Map<string, CacheEntry[]>();
   /** Number of edits of the series of a run. */
   #edits = new Map<string, bigint>();
-  /** The last changes. */
   #recent: Change[] = [];
   #bytes = 0;
 

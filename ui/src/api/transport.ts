@@ -50,7 +50,6 @@ export function queued<T>(
   return reads.run(urgency, signal, () => run().catch(error => Promise.reject(apiError(error, where))));
 }
 
-/** Calls a method that has one response. */
 export function unary<I extends DescMessage, O extends DescMessage>(
   method: DescMethodUnary<I, O>,
   request: MessageInitShape<I>,

@@ -59,27 +59,36 @@ export function hasOthers({ progress }: RunChange, known: readonly SeriesInfo[])
 /** What queries for runs depend on. */
 export const QUERIED = [RunPart.PROPERTIES, RunPart.PARAMS, RunPart.METRICS];
 
+/** Whether more points may change what a query finds. Nothing else in it has values of metrics. */
+export function isOfMetrics(query: string): boolean {
+  return query.includes('metric');
+}
+
 /**
  * Reads what a query finds again when a run changes: another one may match from now on, or one of `shown` no longer.
- * Where values of metrics decide neither about that nor about what is shown, as `ofValues` says, more points are no
- * reason. Returns how often runs that are shown got more points. Call it while a component is set up.
+ * If the change cannot do that, only the run is read again, by the patch of the reading: more points do not change what
+ * most queries find, and without a query `shown` are all that can be found. A reading without a patch shows no values.
+ * Returns how often runs that are shown got more points. Call it while a component is set up.
  */
-export function follow(
-  reading: Reading<unknown>,
+export function follow<T>(
+  reading: Reading<T>,
   shown: () => readonly Run[],
-  ofValues: () => boolean = () => true,
+  query: () => string | undefined,
 ): () => number {
   let dataVersion = $state(0);
   const onchanges = (all: readonly RunChange[]): void => {
     const runs = new Map(shown().map(run => [run.runId, run]));
     const changes = all.filter(change => concerns(change, ...QUERIED));
     if (changes.some(({ runId, data }) => data && runs.has(runId))) dataVersion += 1;
-    const isOther = (change: RunChange): boolean => {
+    const text = query();
+    for (const change of changes) {
       const run = runs.get(change.runId);
-      const isPoints = !ofValues() && !concerns(change, RunPart.PROPERTIES, RunPart.PARAMS);
-      return run ? !isPoints || hasOthers(change, run.series) : !isPoints && change.change.case === 'run';
-    };
-    if (changes.some(isOther)) reading.refresh();
+      const isPoints = !isOfMetrics(text ?? '') && !concerns(change, RunPart.PROPERTIES, RunPart.PARAMS);
+      const mayMove = text !== undefined && !isPoints;
+      if (run && !mayMove && reading.options.patch) reading.refreshPart(change.runId);
+      else if (run ? mayMove || hasOthers(change, run.series) : mayMove && change.change.case === 'run')
+        reading.refresh();
+    }
   };
   const onreset = (): void => {
     dataVersion += 1;

@@ -4,13 +4,15 @@ import { isAbort } from '../api/errors.ts';
 /** Whatever takes long to read is read again more rarely. */
 const PAUSE_FACTOR = 10;
 
-interface ReadingOptions {
+interface ReadingOptions<T> {
   /** Least time between the end of a read and a refresh. */
   pauseMs?: number;
   /** A change of what it returns is a refresh. */
   version?: () => unknown;
   /** The pause of a refresh, in durations of the read before it. */
   pauseFactor?: number;
+  /** Reads parts of `value` again, such as some of its runs, and returns it with them. */
+  patch?: (value: T, ids: ReadonlySet<string>, signal: AbortSignal) => Promise<T>;
 }
 
 /**
@@ -25,15 +27,19 @@ export class Reading<T> {
   #isStale = false;
   #nextAt = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
+  #signal = new AbortController().signal;
+  /** Parts to read again. */
+  #ids = new Set<string>();
 
   constructor(
     read: (signal: AbortSignal) => Promise<T>,
-    readonly options: ReadingOptions = {},
+    readonly options: ReadingOptions<T> = {},
   ) {
     let known = options.version?.();
     $effect(() => {
       void this.#attempt;
       const control = new AbortController();
+      [this.#signal, this.#ids] = [control.signal, new Set()];
       void this.#read(read(control.signal), control.signal);
       return () => {
         control.abort();
@@ -56,6 +62,22 @@ export class Reading<T> {
     this.#schedule();
   };
 
+  /** A refresh of one part, if `options` say how. */
+  refreshPart = (id: string): void => {
+    this.#ids.add(id);
+    this.#schedule();
+  };
+
+  #again = (): void => {
+    this.#timer = undefined;
+    const { value, failure, options } = this;
+    // After a failure, it is not known which parts are old.
+    if (this.#isStale || failure || value === undefined || !options.patch) return this.retry();
+    const ids = this.#ids;
+    this.#ids = new Set();
+    void this.#read(options.patch(value, ids, this.#signal), this.#signal);
+  };
+
   async #read(result: Promise<T>, signal: AbortSignal): Promise<void> {
     const start = Date.now();
     [this.#isReading, this.#isStale] = [true, false];
@@ -74,7 +96,7 @@ export class Reading<T> {
   }
 
   #schedule(): void {
-    if (!this.#isStale || this.#isReading) return;
-    this.#timer ??= setTimeout(this.retry, Math.max(0, this.#nextAt - Date.now()));
+    if ((!this.#isStale && this.#ids.size === 0) || this.#isReading) return;
+    this.#timer ??= setTimeout(this.#again, Math.max(0, this.#nextAt - Date.now()));
   }
 }

@@ -1,13 +1,25 @@
 /** The runs of a query with what their axes show. Columns that the reader did not choose come from the newest runs. */
 import { decodeMap } from '../../api/cbor.ts';
-import { findRuns, sampleRuns, type RunParts } from '../../api/runs.ts';
+import { findRuns, rereadRuns, sampleRuns, type FoundRuns, type RunParts } from '../../api/runs.ts';
 import { SeriesType } from '../../gen/matyan/common/v1/common_pb.ts';
 import { columnText, defaultColumns, metricColumns, parseColumn } from '../runs/columns.ts';
 
 export const MAX_RUNS = 1_000;
 
-/** `metrics` are those that can be chosen; values of metrics called `names` are read too. */
-export async function readProject(query: string, wanted: string, names: string[], signal: AbortSignal) {
+export type Project = Awaited<ReturnType<typeof readProject>>;
+
+/**
+ * `metrics` are those that can be chosen; values of metrics called `names` are read too. Of `known` runs with the same
+ * values, only `changed` ones are read.
+ */
+export async function readProject(
+  query: string,
+  wanted: string,
+  names: string[],
+  signal: AbortSignal,
+  known?: Pick<FoundRuns, 'runs' | 'warnings'> & { seriesNames: string[] },
+  changed: ReadonlySet<string> = new Set(),
+) {
   const sample = await sampleRuns(query, signal);
   const usual = defaultColumns(sample.map(run => ({ ...run, params: decodeMap(run.params) })));
   const metric = parseColumn(wanted) ?? usual.find(({ kind }) => kind === 'metric');
@@ -16,9 +28,12 @@ export async function readProject(query: string, wanted: string, names: string[]
   const seriesNames = [...names, ...(metric?.kind === 'metric' ? [metric.name] : [])];
   const parts: RunParts = { props: true, params: true };
   if (seriesNames.length > 0) Object.assign(parts, { seriesTypes: [SeriesType.METRIC], seriesNames });
-  const { runs, warnings } = await findRuns(query, { parts, limit: MAX_RUNS }, signal);
+  const { runs, warnings } =
+    known && known.seriesNames.join('\n') === seriesNames.join('\n')
+      ? await rereadRuns(known, changed, parts, signal)
+      : await findRuns(query, { parts, limit: MAX_RUNS }, signal);
   const rows = runs.map(run => ({ run, params: decodeMap(run.params) }));
   const all = [...sample.flatMap(({ series }) => metricColumns(series)), ...(metric ? [metric] : [])];
   const metrics = [...new Map(all.map(column => [columnText(column), column])).values()];
-  return { rows, warnings, axes, metric, metrics };
+  return { runs, warnings, rows, axes, metric, metrics, seriesNames };
 }
