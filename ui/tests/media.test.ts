@@ -2,7 +2,8 @@
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
-import { eventually, findings, go, Project, Server, Site, tabTo, Visit } from './harness.ts';
+import { encodeCbor } from '../src/api/cbor_writer.ts';
+import { eventually, findings, go, Project, publish, Server, Site, tabTo, Visit } from './harness.ts';
 
 let site: Site;
 beforeAll(async () => void (site = await Site.open()));
@@ -301,4 +302,87 @@ test('an image that could not be read is read again on request', async () => {
   );
   expect(await page.getByRole('button', { name: 'Retry' }).count()).toBe(0);
   await page.context().close();
+});
+
+/** Logs 3 texts at each of many steps, or many at one step. */
+async function logTexts(id: string, steps: number, each: number): Promise<void> {
+  const objects = Array.from({ length: steps }, (_, step) => {
+    const texts = Array.from({ length: each }, (_, at) => ({ type: 'text', data: `text ${step} ${at}` }));
+    const value = { name: 'many', dtype: 'text', step: BigInt(step), value: encodeCbor(texts) };
+    return { kind: { case: 'logObject' as const, value } };
+  });
+  await publish(site.server, id, [
+    { kind: { case: 'createRun', value: {} } },
+    { kind: { case: 'setRunProperty', value: { name: `texts ${id.slice(-2)}` } } },
+    ...objects,
+  ]);
+}
+
+test('every step is reached by the slider, and every object of it is shown', async () => {
+  const id = 'b'.repeat(24);
+  await logTexts(id, 3_000, 1);
+  await site.visit(`/runs/${id}?tab=media&kind=texts`, async visit => {
+    const { page } = visit;
+    const slider = page.locator('.steps input');
+    const count = async (): Promise<number> => Number(await slider.getAttribute('max')) + 1;
+    const step = async (): Promise<number> => Number(await page.textContent('.steps output'));
+    await slider.waitFor();
+    expect(await count()).toBe(50);
+    const wanted = 1_234;
+    /** Moves the slider to the last step that is not after the wanted one. */
+    const approach = async (): Promise<number> => {
+      await slider.focus();
+      await page.keyboard.press('Home');
+      while ((await step()) < wanted) await page.keyboard.press('ArrowRight');
+      if ((await step()) > wanted) await page.keyboard.press('ArrowLeft');
+      return step();
+    };
+    const around = page.getByRole('button', { name: /^Steps around/ });
+    while ((await approach()) !== wanted) {
+      const before = page.url();
+      await around.click();
+      await page.waitForURL(url => url.href !== before);
+      await visit.quiet();
+    }
+    await page.locator('pre', { hasText: `text ${wanted} 0` }).waitFor();
+    await visit.shot('media-steps-around');
+    expect(await findings(page)).toEqual([]);
+    await page.getByRole('button', { name: 'All steps' }).click();
+    await eventually('all steps are back', async () => (await count()) === 50);
+  });
+  const other = 'c'.repeat(24);
+  await logTexts(other, 1, 40);
+  await site.visit(`/runs/${other}?tab=media&kind=texts`, async ({ page }) => {
+    await page.locator('pre', { hasText: 'text 0 0' }).waitFor();
+    const last = page.locator('pre', { hasText: 'text 0 39' });
+    expect(await page.locator('.object').count()).toBeLessThanOrEqual(16);
+    await page.getByRole('checkbox', { name: 'All objects of a step' }).check();
+    await page.waitForURL(/whole=1/);
+    await eventually('all are there', async () => {
+      await page.locator('.body .window').hover();
+      await page.mouse.wheel(0, 10_000);
+      return (await last.count()) === 1;
+    });
+  });
+});
+
+test('more than the newest runs with media are shown on request', async () => {
+  for (let number = 10; number < 40; number++)
+    await logTexts(`d${String(number).repeat(12).slice(0, 23)}`, 1, 1);
+  const q = encodeURIComponent('run.name.startswith("texts ")');
+  await site.visit(`/media?kind=texts&q=${q}`, async visit => {
+    const { page } = visit;
+    const status = page.locator('[role=toolbar] [role=status]');
+    await eventually('twelve runs', async () => (await status.textContent())?.includes('the newest 12 runs'));
+    for (const most of [24, 48]) {
+      await page.getByRole('button', { name: 'Show more runs' }).click();
+      await page.waitForURL(new RegExp(`most=${most}`));
+      await visit.quiet();
+    }
+    expect(await page.getByRole('button', { name: 'Show more runs' }).count()).toBe(0);
+    await page.locator('.body .window').hover();
+    await page.mouse.wheel(0, 100_000);
+    // The oldest one.
+    await page.getByRole('heading', { name: 'texts bb' }).waitFor();
+  });
 });

@@ -5,6 +5,7 @@ import { SeriesType } from '../gen/matyan/common/v1/common_pb.ts';
 import type { Step } from '../gen/matyan/objects/v1/objects_pb.ts';
 import { SearchService, type Warning } from '../gen/matyan/search/v1/search_pb.ts';
 import { Urgency } from './read_queue.ts';
+import { stepRange } from './series.ts';
 import { client, limited, queued, rootPath } from './transport.ts';
 
 export interface MediaSequence {
@@ -19,30 +20,50 @@ export interface MediaSequence {
 export interface MediaResult {
   sequences: MediaSequence[];
   warnings: Warning[];
+  /** Older runs have such objects too. */
+  hasMoreRuns: boolean;
 }
 
-/** More rows are not compared by eye. */
-export const MAX_MEDIA_RUNS = 12;
+/** Steps to read, between two or all, and whether all objects of each are read. */
+export interface MediaPart {
+  since: number | undefined;
+  until: number | undefined;
+  whole: boolean;
+}
+
 /** Steps of a slider; a longer sequence is thinned evenly. Figures are read with all of their data. */
 export function maxSteps(type: SeriesType): number {
   return type === SeriesType.FIGURES ? 20 : 50;
 }
 const MAX_PER_STEP = 16;
 
-export function findMedia(text: string, type: SeriesType, signal?: AbortSignal): Promise<MediaResult> {
+/** Finds objects of the newest runs that have any, `limit` at most. */
+export function findMedia(
+  text: string,
+  type: SeriesType,
+  limit: number,
+  { since, until, whole }: MediaPart,
+  signal?: AbortSignal,
+): Promise<MediaResult> {
   return queued('SearchService.Objects', Urgency.Visible, signal, async () => {
     const all = new Map<string, MediaSequence>();
     const names = new Map<string, string>();
     const warnings: Warning[] = [];
+    let hasMoreRuns = false;
     const request = {
       query: { text, timezoneOffsetMin: new Date().getTimezoneOffset() },
       type,
-      selection: { recordDensity: maxSteps(type), indexDensity: MAX_PER_STEP },
+      selection: {
+        recordRange: stepRange({ from: since, to: until }),
+        recordDensity: maxSteps(type),
+        indexDensity: whole ? 0 : MAX_PER_STEP,
+      },
       parts: { props: true },
-      limit: MAX_MEDIA_RUNS,
+      limit,
     };
     for await (const response of client(SearchService).objects(request, limited(signal))) {
       warnings.push(...response.warnings);
+      hasMoreRuns = response.nextCursor !== '';
       for (const { run, sequences } of response.runs) {
         const runId = run?.runId ?? '';
         // Only the first message about a run has its parts.
@@ -56,7 +77,7 @@ export function findMedia(text: string, type: SeriesType, signal?: AbortSignal):
         }
       }
     }
-    return { sequences: [...all.values()], warnings };
+    return { sequences: [...all.values()], warnings, hasMoreRuns };
   });
 }
 

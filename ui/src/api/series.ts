@@ -30,8 +30,10 @@ interface SeriesLoad {
   show: (index: number, data: SeriesData) => void;
 }
 
+type Ends = Pick<StepView, 'from' | 'to'>;
+
 /** Steps of a series to read: those of the view, or the tail of an entry that is stale. */
-interface Part extends Pick<StepView, 'from' | 'to'> {
+interface Part extends Ends {
   entry?: CacheEntry;
   /** The entry has changed during the read, and does not have what was read. */
   isLost?: boolean;
@@ -104,7 +106,7 @@ export function byRun(refs: readonly SeriesRef[]): {
   return { runs, places: [...groups.values()] };
 }
 
-function stepRange({ from, to }: Part = {}): MessageInitShape<typeof StepRangeSchema> {
+export function stepRange({ from, to }: Ends = {}): MessageInitShape<typeof StepRangeSchema> {
   return {
     ...(from !== undefined && { start: BigInt(Math.floor(from)) }),
     ...(to !== undefined && { stop: BigInt(Math.floor(to)) + 1n }),

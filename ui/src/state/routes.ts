@@ -61,6 +61,12 @@ const media = {
   /** Step of the slider; absent: the last one. */
   at: field<number | undefined>(number, undefined),
   each: field(flag, false),
+  /** The steps to show, if not all of them, and whether all objects of each are shown. */
+  since: field<number | undefined>(number, undefined),
+  until: field<number | undefined>(number, undefined),
+  whole: field(flag, false),
+  /** Number of the newest runs with objects. More rows are not compared by eye. */
+  most: field(number, 12),
   size: field(number, 160),
   /** How distributions are shown: one step, or all of them. */
   shape: field(choice('bars', 'heat', 'ridges'), 'bars'),
