@@ -201,7 +201,7 @@ test('a smoothed line is above the raw one, which is lighter', () => {
       ([path]) => /stroke-opacity="([\d.]+)"/.exec(path)?.[1],
     );
   expect(paths(raw)).toEqual([undefined]);
-  expect(paths({ ...raw, smooth: smoothed(raw.data.last, 0.5) })).toEqual(['0.35', undefined]);
+  expect(paths({ ...raw, smooth: smoothed(raw.data, 0.5) })).toEqual(['0.35', undefined]);
 });
 
 test('charts without points have a layout', () => {
