@@ -74,6 +74,22 @@ test('one list is read at a time, and the one in view stays until the next', asy
   });
 });
 
+test('a name that is being typed is not searched before its completions are known', async () => {
+  await site.visit('/runs', async ({ page }) => {
+    await page.waitForSelector('[role=row] a');
+    const complete = await held(page, 'SearchService/Complete');
+    await page.keyboard.press('/');
+    const explained = page.waitForResponse(/Explain$/);
+    await page.keyboard.insertText('run.hparams.optim');
+    await explained;
+    await complete();
+    await eventually('the param is found', async () => (await options(page)).join() === 'optimizer');
+    expect(new URL(page.url()).searchParams.has('q')).toBe(false);
+    await page.keyboard.type('izer == "adam"');
+    await page.waitForURL(/q=run.hparams.optimizer/);
+  });
+});
+
 test('a query is written and searched while nothing can be completed', async () => {
   await site.visit('/runs', async ({ page }) => {
     await page.waitForSelector('[role=row] a');

@@ -14,6 +14,11 @@ export class PendingList {
     return this.#waiting > 0;
   }
 
+  /** Resolves when no list is being read any more. */
+  async settled(): Promise<void> {
+    while (this.#reading) await Promise.allSettled([this.#reading]);
+  }
+
   /** Takes the place of the list that was read before. */
   read(list: Promise<void>): Promise<void> {
     this.#reading = list;
