@@ -23,7 +23,7 @@ pub use lifecycle::{
 };
 pub use read::{
     RunIdPage, RunPage, document_get, documents_get, params_get, params_get_bytes, run_find, run_id_get,
-    run_ids_get, run_ids_list, runs_list,
+    run_ids_get, run_ids_list, runs_get, runs_list,
 };
 pub use staged_producers::{
     StagedProducers, staged_definitions_put, staged_mark_put, staged_producers_link, staged_producers_prepare,

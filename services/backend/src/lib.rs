@@ -6,6 +6,7 @@ mod convert;
 mod deps;
 mod error;
 mod evaluation;
+mod left_out_runs;
 mod metrics;
 
 mod admin;

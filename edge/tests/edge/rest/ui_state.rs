@@ -176,7 +176,7 @@ async fn every_part_of_the_project_is_returned() {
         };
         let names = context.into_iter().map(name).collect();
         let types = vec![project::v1::TypeNames { r#type: SeriesType::Metric.into(), names }];
-        project::v1::ParamsResponse { params: params.to_vec().into(), types, truncated: false }
+        project::v1::ParamsResponse { params: params.to_vec().into(), types, ..Default::default() }
     };
     let params = params();
     let (first, second) = params.split_at(7);

@@ -44,14 +44,39 @@ pub async fn documents_get(
     project: Project,
     numbers: &[RunNumber],
 ) -> Result<Vec<Option<Document>>> {
+    let mut found = Vec::with_capacity(numbers.len());
+    for (key, value) in document_rows(snapshot, project, numbers).await? {
+        found.push(value.and_then(|value| readable(&key, &value)));
+    }
+    Ok(found)
+}
+
+/// The runs with these numbers, in the given order, as a page. Dead ones are left out.
+pub async fn runs_get(snapshot: &dyn Snapshot, project: Project, numbers: &[RunNumber]) -> Result<RunPage> {
+    let (mut runs, mut damaged) = (Vec::with_capacity(numbers.len()), Vec::new());
+    for (number, (key, value)) in numbers.iter().zip(document_rows(snapshot, project, numbers).await?) {
+        match value.map(|value| readable(&key, &value)) {
+            Some(Some(document)) => runs.push((*number, document)),
+            Some(None) => damaged.push(*number),
+            None => {}
+        }
+    }
+    Ok(RunPage { runs, damaged, rest: None })
+}
+
+/// The rows of documents, in the given order.
+async fn document_rows(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    numbers: &[RunNumber],
+) -> Result<Vec<(Key, Option<Value>)>> {
     let keys: Vec<_> = numbers.iter().map(|number| keys::document(project, *number)).collect();
     // A store may read the halves in parallel.
     let (first, second) = keys.split_at(if keys.len() < APART { 0 } else { keys.len() / 2 });
     let (mut values, others) =
         futures::future::try_join(snapshot.get_many(first), snapshot.get_many(second)).await?;
     values.extend(others);
-    let decoded = keys.iter().zip(values);
-    Ok(decoded.map(|(key, value)| readable(key, &value?)).collect())
+    Ok(keys.into_iter().zip(values).collect())
 }
 
 fn readable(key: &Key, value: &Value) -> Option<Document> {

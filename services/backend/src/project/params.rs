@@ -27,6 +27,7 @@ use crate::{
     Backend, Deps,
     error::{Error, Result},
     evaluation::PAGE_PARAMS,
+    left_out_runs::LeftOutRuns,
     series::ALL_TYPES,
     stream::{MESSAGE_BYTES, Sender, StreamEnd},
     view::object_type,
@@ -51,6 +52,8 @@ pub(crate) struct MergedParams {
     params: Bytes,
     names: HashMap<SeriesType, SequenceNames>,
     is_truncated: bool,
+    /// Number of runs that were left out.
+    damaged_runs: u32,
 }
 
 type MergeResult = Result<Arc<MergedParams>>;
@@ -133,7 +136,8 @@ impl MergedParams {
     /// Params without series.
     #[cfg(test)]
     pub(super) fn of_params(params: &Map) -> Self {
-        Self { params: Bytes::from(cbor::encode_map(params)), names: HashMap::new(), is_truncated: false }
+        let params = Bytes::from(cbor::encode_map(params));
+        Self { params, names: HashMap::new(), is_truncated: false, damaged_runs: 0 }
     }
 
     /// Sends the params, if wanted, and then the names of the given types, or of all six if
@@ -164,8 +168,8 @@ impl MergedParams {
                 bytes += add(names.expect("an entry for this type was pushed above"), name, context);
             }
         }
-        let truncated = self.is_truncated;
-        sender.send(ParamsResponse { params: Bytes::new(), types: gathered, truncated }).await
+        let (truncated, damaged_runs) = (self.is_truncated, self.damaged_runs);
+        sender.send(ParamsResponse { params: Bytes::new(), types: gathered, truncated, damaged_runs }).await
     }
 
     /// Whether the project has more than was merged.
@@ -250,6 +254,9 @@ impl MergeBudget {
     }
 }
 
+/// A run with its id.
+type NamedRun = (RunNumber, String);
+
 /// The result of the merge so far.
 struct ParamsMerge {
     project: Project,
@@ -268,13 +275,14 @@ async fn merge(deps: &Deps, project: Project) -> Result<MergedParams> {
         metrics: HashSet::new(),
         budget: MergeBudget::new(),
     };
+    let mut left_out = LeftOutRuns::default();
     let mut rest = Some(keys::documents(project));
     while let Some(range) = rest {
         let _memory = deps.evaluation.page().await;
         let snapshot = deps.store.snapshot().await?;
         let page = runs_list(snapshot.as_ref(), project, &range, PAGE).await?;
         rest = page.rest;
-        deps.metrics.count_left_out(page.damaged.len());
+        left_out.extend(&deps.metrics, &page.damaged);
         let (mut params, mut bytes) = (Vec::with_capacity(page.runs.len()), 0);
         for (index, (number, document)) in page.runs.into_iter().enumerate() {
             if document.props.pending_delete {
@@ -291,10 +299,12 @@ async fn merge(deps: &Deps, project: Project) -> Result<MergedParams> {
                     rest = Some(Range::new(keys::document(project, number), range.end));
                     break;
                 }
-                Err(error) => deps.metrics.leave_out(&document.props.run_id, error)?,
+                Err(error) => {
+                    left_out.leave_out(&deps.metrics, (number, &document.props.run_id), error)?;
+                }
                 Ok(read) => {
                     bytes += read.len();
-                    params.push((document.props.run_id, read));
+                    params.push(((number, document.props.run_id), read));
                 }
             }
         }
@@ -304,8 +314,8 @@ async fn merge(deps: &Deps, project: Project) -> Result<MergedParams> {
         if merging.budget.is_truncated {
             rest = None;
         }
-        for (run_id, error) in damaged {
-            deps.metrics.leave_out(&run_id, error)?;
+        for ((number, run_id), error) in damaged {
+            left_out.leave_out(&deps.metrics, (number, &run_id), error)?;
         }
     }
     let encoded = deps.evaluation.run(move || (Bytes::from(cbor::encode_map(&merging.tree)), merging));
@@ -317,7 +327,8 @@ async fn merge(deps: &Deps, project: Project) -> Result<MergedParams> {
             "too many distinct params and series to merge all of them; suggestions are incomplete"
         );
     }
-    Ok(MergedParams { params, names, is_truncated: budget.is_truncated })
+    let damaged_runs = u32::try_from(left_out.count()).unwrap_or(u32::MAX);
+    Ok(MergedParams { params, names, is_truncated: budget.is_truncated, damaged_runs })
 }
 
 impl ParamsMerge {
@@ -339,9 +350,9 @@ impl ParamsMerge {
     }
 
     /// Merges encoded params; returns also the runs whose params are damaged.
-    fn params(mut self, params: Vec<(String, Bytes)>) -> (Self, Vec<(String, Error)>) {
+    fn params(mut self, params: Vec<(NamedRun, Bytes)>) -> (Self, Vec<(NamedRun, Error)>) {
         let mut damaged = Vec::new();
-        for (run_id, params) in params {
+        for (run, params) in params {
             match cbor::decode_map(&params) {
                 Ok(map) => {
                     for (key, value) in map {
@@ -352,7 +363,7 @@ impl ParamsMerge {
                 }
                 Err(error) => {
                     let error = StoreError::corrupt(format!("invalid params of a run: {error}"));
-                    damaged.push((run_id, Error::Damaged(error)));
+                    damaged.push((run, Error::Damaged(error)));
                 }
             }
         }

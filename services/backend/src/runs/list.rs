@@ -5,7 +5,7 @@ use matyan_model::{
     ids::RunNumber,
     index::index_runs_page_reverse,
     keys,
-    run::{Document, Props, documents_get, runs_list},
+    run::{Props, RunPage, runs_get, runs_list},
 };
 use matyan_proto::runs::v1::{ListRequest, ListResponse};
 use matyan_store::{Error as StoreError, Range, Scan, Snapshot};
@@ -16,6 +16,7 @@ use crate::{
     call::Call,
     convert,
     error::{Error, Result},
+    left_out_runs::LeftOutRuns,
     view::{EntityNames, first_piece, run_parts},
 };
 
@@ -43,12 +44,12 @@ pub(super) async fn list(deps: &Deps, call: &Call, request: ListRequest) -> Resu
         token => Some(parse_token(token)?),
     };
     let (mut names, mut runs, mut bytes) = (EntityNames::new(call), Vec::new(), 0);
+    let mut left_out = LeftOutRuns::default();
     let mut source = Source::new(call, &request, last);
-    'pages: loop {
-        let Some((snapshot, page)) = source.next(deps, call).await? else {
-            return Ok(ListResponse { runs, next_page_token: String::new() });
-        };
-        for (place, (number, document)) in page.into_iter().enumerate() {
+    let next_page_token = 'pages: loop {
+        let Some((snapshot, page)) = source.next(deps, call).await? else { break String::new() };
+        let RunPage { runs: listed, mut damaged, .. } = page;
+        for (place, (number, document)) in listed.into_iter().enumerate() {
             if matches(&request, &document.props) {
                 let snapshot = snapshot.as_ref();
                 match run_parts(deps, &mut names, snapshot, number, &document, &parts).await {
@@ -59,19 +60,25 @@ pub(super) async fn list(deps: &Deps, call: &Call, request: ListRequest) -> Resu
                         continue 'pages;
                     }
                     Err(error) => {
-                        deps.metrics.leave_out(&document.props.run_id, error)?;
+                        left_out.leave_out(&deps.metrics, (number, &document.props.run_id), error)?;
                         continue;
                     }
                     Ok(run) => runs.push(first_piece(run)),
                 }
                 bytes += runs.last().map_or(0, Message::encoded_len);
                 if runs.len() >= size as usize || bytes >= PAGE_BYTES {
-                    return Ok(ListResponse { runs, next_page_token: token(number) });
+                    // The next page lacks the others.
+                    damaged.retain(|damaged| *damaged > number);
+                    left_out.extend(&deps.metrics, &damaged);
+                    break 'pages token(number);
                 }
             }
             last = Some(number);
         }
-    }
+        left_out.extend(&deps.metrics, &damaged);
+    };
+    let damaged_runs = u32::try_from(left_out.count()).unwrap_or(u32::MAX);
+    Ok(ListResponse { runs, next_page_token, damaged_runs })
 }
 
 fn matches(request: &ListRequest, props: &Props) -> bool {
@@ -124,32 +131,27 @@ impl Source {
     }
 
     /// The next documents, with the snapshot they were read from.
-    async fn next(&mut self, deps: &Deps, call: &Call) -> Result<Option<Page>> {
+    async fn next(&mut self, deps: &Deps, call: &Call) -> Result<Option<(Box<dyn Snapshot>, RunPage)>> {
         let (Self::Documents(rest) | Self::Index(rest)) = self;
         let Some(range) = rest.take() else { return Ok(None) };
         let snapshot = deps.store.snapshot().await?;
         let found = match self {
             Self::Documents(rest) => {
                 let scan = Scan { rows: DOCUMENTS_PER_READ, reverse: true, ..Scan::default() };
-                let page = runs_list(snapshot.as_ref(), call.project, &range, scan).await?;
-                deps.metrics.count_left_out(page.damaged.len());
-                *rest = page.rest;
-                page.runs
+                let mut page = runs_list(snapshot.as_ref(), call.project, &range, scan).await?;
+                *rest = page.rest.take();
+                page
             }
             Self::Index(rest) => {
                 let (numbers, left) =
                     index_runs_page_reverse(snapshot.as_ref(), &range, DOCUMENTS_PER_READ).await?;
-                let documents = documents_get(snapshot.as_ref(), call.project, &numbers).await?;
                 *rest = left;
-                let found = numbers.into_iter().zip(documents);
-                found.filter_map(|(number, document)| Some((number, document?))).collect()
+                runs_get(snapshot.as_ref(), call.project, &numbers).await?
             }
         };
         Ok(Some((snapshot, found)))
     }
 }
-
-type Page = (Box<dyn Snapshot>, Vec<(RunNumber, Document)>);
 
 #[cfg(test)]
 mod tests {

@@ -252,6 +252,7 @@ impl RunSender<'_> {
             self.counts.found = page.total;
             self.counts.total = Some(page.total);
             self.always_raised = page.always_raised;
+            self.scanner.left_out.extend_counted(&page.damaged);
             self.scanner.set_total(page.total);
             let Some((_, last_id)) = page.runs.last().cloned() else { break };
             selection.newest = Some(page.newest);
@@ -327,7 +328,8 @@ impl RunSender<'_> {
             let run = match self.keep_alive.during(read, message).await? {
                 Ok(run) => run,
                 Err(error @ Error::Damaged(_)) => {
-                    self.deps.metrics.leave_out(&document.props.run_id, error)?;
+                    let run = (*number, document.props.run_id.as_str());
+                    self.scanner.left_out.leave_out(&self.deps.metrics, run, error)?;
                     continue;
                 }
                 Err(error) => {
@@ -396,6 +398,8 @@ impl RunSender<'_> {
         }
         let always_raised = self.always_raised || self.scanner.always_raised();
         message.warnings.extend(always_raised.then(always_raised_warning));
+        message.warnings.extend(self.scanner.left_out.warning());
+        message.damaged_runs = self.scanner.left_out.count() as u64;
         message.next_cursor = next_cursor.unwrap_or_default();
         message.done = true;
         self.keep_alive.send(message).await

@@ -7,7 +7,7 @@ use std::{collections::VecDeque, sync::Arc};
 use matyan_model::{
     ids::{Project, RunNumber},
     keys,
-    run::{Document, documents_get, runs_list},
+    run::{Document, RunPage, runs_get, runs_list},
 };
 use matyan_proto::{common::v1::Progress, search::v1::Warning};
 use matyan_ql::Endpoint;
@@ -24,6 +24,7 @@ use crate::{
     Deps,
     error::{Error, Result},
     evaluation::PAGE_PARAMS,
+    left_out_runs::LeftOutRuns,
     metrics::PlannerPath,
 };
 
@@ -58,6 +59,8 @@ pub(crate) struct RunScanner {
     filter: QueryFilter,
     /// Columns that may replace the rest of a scan; taken once that has been tried.
     columns: Option<NeededColumns>,
+    /// Damaged runs that were read.
+    pub(crate) left_out: LeftOutRuns,
     checked: u64,
     total: u64,
     /// All runs are scanned although the indexes know the matches exactly, because most
@@ -123,6 +126,7 @@ impl RunScanner {
             project,
             columns: NeededColumns::new(&compiled.query),
             queue: ScanQueue { fetched: FETCHED[0], scanned: SCANNED[0], put_back: VecDeque::new(), rest },
+            left_out: LeftOutRuns::default(),
             checked: 0,
             total,
             is_dense,
@@ -140,6 +144,7 @@ impl RunScanner {
             project,
             columns: None,
             queue: ScanQueue { fetched: FETCHED[0], scanned: SCANNED[0], put_back: VecDeque::new(), rest },
+            left_out: LeftOutRuns::default(),
             checked: 0,
             total,
             is_dense: false,
@@ -219,9 +224,10 @@ impl RunScanner {
         let deps = self.deps.clone();
         let _memory = deps.evaluation.page().await;
         let snapshot = self.deps.store.snapshot().await?;
-        let documents = self.queue.read(&self.deps, snapshot.as_ref(), self.project).await?;
-        let read = documents.len();
-        let mut page = self.page(snapshot, documents).await?;
+        let RunPage { runs, damaged, .. } = self.queue.read(snapshot.as_ref(), self.project).await?;
+        self.left_out.extend(&self.deps.metrics, &damaged);
+        let read = runs.len();
+        let mut page = self.page(snapshot, runs).await?;
         self.checked += (read - page.unread.len()) as u64;
         self.queue.put_back(std::mem::take(&mut page.unread));
         Ok(Some(page))
@@ -260,10 +266,9 @@ impl RunScanner {
         let deps = self.deps.clone();
         let _memory = deps.evaluation.page().await;
         let snapshot = self.deps.store.snapshot().await?;
-        let documents = documents_get(snapshot.as_ref(), self.project, numbers).await?;
-        let documents = numbers.iter().copied().zip(documents);
-        let documents = documents.filter_map(|(number, document)| Some((number, document?))).collect();
-        self.page(snapshot, documents).await
+        let RunPage { runs, damaged, .. } = runs_get(snapshot.as_ref(), self.project, numbers).await?;
+        self.left_out.extend(&self.deps.metrics, &damaged);
+        self.page(snapshot, runs).await
     }
 
     async fn page(
@@ -288,7 +293,7 @@ impl RunScanner {
                     break;
                 }
                 Err(error) => {
-                    self.deps.metrics.leave_out(&run_id, error)?;
+                    self.left_out.leave_out(&self.deps.metrics, (number, &run_id), error)?;
                     continue;
                 }
                 Ok(candidate) => candidate,
@@ -314,12 +319,7 @@ impl ScanQueue {
         }
     }
 
-    async fn read(
-        &mut self,
-        deps: &Deps,
-        snapshot: &dyn Snapshot,
-        project: Project,
-    ) -> Result<Vec<(RunNumber, Document)>> {
+    async fn read(&mut self, snapshot: &dyn Snapshot, project: Project) -> Result<RunPage> {
         let fetched = std::mem::replace(&mut self.fetched, FETCHED[1]);
         let scanned = std::mem::replace(&mut self.scanned, SCANNED[1]);
         let numbers: Vec<RunNumber> = match &mut self.rest {
@@ -328,20 +328,17 @@ impl ScanQueue {
                 self.put_back.drain(..taken).collect()
             }
             RemainingRuns::Scan(rest) => {
-                let Some(range) = rest.take() else { return Ok(Vec::new()) };
-                let page = runs_list(snapshot, project, &range, scanned).await?;
-                deps.metrics.count_left_out(page.damaged.len());
-                *rest = page.rest;
-                return Ok(page.runs);
+                let Some(range) = rest.take() else { return Ok(RunPage::default()) };
+                let mut page = runs_list(snapshot, project, &range, scanned).await?;
+                *rest = page.rest.take();
+                return Ok(page);
             }
             RemainingRuns::Listed(numbers) => {
                 let from = numbers.len().saturating_sub(fetched);
                 numbers.drain(from..).rev().collect()
             }
         };
-        let documents = documents_get(snapshot, project, &numbers).await?;
-        let read = numbers.into_iter().zip(documents);
-        Ok(read.filter_map(|(number, document)| Some((number, document?))).collect())
+        Ok(runs_get(snapshot, project, &numbers).await?)
     }
 }
 

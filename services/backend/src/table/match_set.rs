@@ -53,6 +53,8 @@ pub(super) struct MatchSet {
     /// By slot; runs beyond the end do not match.
     matches: Vec<bool>,
     pub(super) always_raised: bool,
+    /// Damaged runs, for which the query could not be evaluated.
+    pub(super) damaged: Vec<RunNumber>,
     /// When a request last needed the set.
     pub(super) used: Instant,
 }
@@ -62,6 +64,7 @@ pub(super) struct ReadMatches {
     position: Stamp,
     numbers: Vec<RunNumber>,
     always_raised: bool,
+    damaged: Vec<RunNumber>,
     /// The memory of the numbers.
     reserved: Reservation,
 }
@@ -126,7 +129,8 @@ pub(super) async fn read(
             numbers.extend(page.matched.iter().map(|matched| matched.candidate.number));
             unread = [page.unread, next].concat();
         }
-        return Ok(ReadMatches { position, numbers, always_raised: false, reserved: room.reserved });
+        let damaged = scanner.left_out.into_numbers();
+        return Ok(ReadMatches { position, numbers, always_raised: false, damaged, reserved: room.reserved });
     }
     let mut scanner = RunScanner::new(deps.clone(), project, compiled).await?;
     let mut numbers = Vec::new();
@@ -135,7 +139,8 @@ pub(super) async fn read(
         grow(&mut numbers, page.matched.len());
         numbers.extend(page.matched.iter().map(|matched| matched.candidate.number));
     }
-    Ok(ReadMatches { position, numbers, always_raised: scanner.always_raised(), reserved: room.reserved })
+    let (always_raised, damaged) = (scanner.always_raised(), scanner.left_out.into_numbers());
+    Ok(ReadMatches { position, numbers, always_raised, damaged, reserved: room.reserved })
 }
 
 impl MatchSet {
@@ -154,6 +159,7 @@ impl MatchSet {
     ) -> Result<()> {
         let mut is_match = false;
         if let Some((number, document)) = run {
+            self.damaged.retain(|damaged| *damaged != number);
             let mut loader = CandidateLoader::new(project, self.query.clone(), None);
             let run_id = document.props.run_id.clone();
             match loader.load(snapshot, number, document.clone()).await {
@@ -162,7 +168,10 @@ impl MatchSet {
                     is_match = !filter.matching(&deps.evaluation, vec![candidate]).await?.is_empty();
                     self.always_raised &= filter.always_raised();
                 }
-                Err(error) => deps.metrics.leave_out(&run_id, error)?,
+                Err(error) => {
+                    deps.metrics.leave_out(&run_id, error)?;
+                    self.damaged.push(number);
+                }
             }
         }
         let index = slot as usize;
@@ -197,9 +206,9 @@ pub(super) struct AddMatches {
 
 impl AddMatches {
     pub(super) fn new(query: &TableQuery, read: ReadMatches) -> Self {
-        let ReadMatches { position, numbers, always_raised, reserved } = read;
+        let ReadMatches { position, numbers, always_raised, damaged, reserved } = read;
         let (query, key, used) = (query.compiled.query.clone(), query.key.clone(), Instant::now());
-        let found = MatchSet { position, query, matches: Vec::new(), always_raised, used };
+        let found = MatchSet { position, query, matches: Vec::new(), always_raised, damaged, used };
         Self { key, numbers: numbers.into_iter(), found: Some(found), _reserved: reserved }
     }
 }

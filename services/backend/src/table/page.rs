@@ -9,7 +9,7 @@ use matyan_store::Error as StoreError;
 use super::{
     NeededParts, OpenTable, RunTable, RunTables, SortKey,
     column_reader::names_digest,
-    match_set::{QueryKey, TableQuery},
+    match_set::{MatchSet, QueryKey, TableQuery},
     order::{OrderKey, SortRuns},
     roster::{RunState, Slot},
     run_value::{ColumnKey, RunValue, TableValue},
@@ -61,6 +61,8 @@ pub(crate) struct TablePage {
     pub(crate) newest: RunNumber,
     /// The query raised an error for every run.
     pub(crate) always_raised: bool,
+    /// Damaged runs that may match.
+    pub(crate) damaged: Vec<RunNumber>,
 }
 
 /// A selection with what its columns depend on.
@@ -116,8 +118,11 @@ impl RunFilter {
 
     /// Whether the query failed for every run.
     pub(super) fn always_raised(&self, table: &RunTable) -> bool {
-        let matches = self.query.as_ref().and_then(|key| table.matches.get(key));
-        matches.is_some_and(|matches| matches.always_raised)
+        self.matches(table).is_some_and(|matches| matches.always_raised)
+    }
+
+    fn matches<'t>(&self, table: &'t RunTable) -> Option<&'t MatchSet> {
+        self.query.as_ref().and_then(|key| table.matches.get(key))
     }
 }
 
@@ -279,6 +284,7 @@ fn table_page(
         total: selected.iter().filter(|selected| **selected).count() as u64,
         newest: filter.bound(table),
         always_raised: filter.always_raised(table),
+        damaged: filter.matches(table).map(|matches| matches.damaged.clone()).unwrap_or_default(),
         ..TablePage::default()
     };
     let place_after = |terms: &[Term], run_id: &str| {

@@ -9,7 +9,7 @@ use matyan_model::{
     change::{Change, changes_list, changes_trimmed},
     ids::{Project, RunNumber},
     keys,
-    run::{Document, documents_get},
+    run::{Document, RunPage, runs_get},
 };
 use matyan_proto::limits;
 use matyan_store::{Error as StoreError, Snapshot, Stamp};
@@ -132,10 +132,15 @@ async fn follow(
         let numbers: Vec<RunNumber> = page.iter().map(|(_, number)| *number).take(DOCUMENTS).collect();
         eviction::reserve(tables, project, table, needed, table.growth(needed, &numbers)).await?;
         let snapshot = deps.store.snapshot().await?;
-        let documents = documents_get(snapshot.as_ref(), project, &numbers).await?;
-        let mut done = 0;
-        for ((stamp, number), document) in page.iter().zip(documents) {
-            let run = ChangedRun { number: *number, stamp: *stamp, document };
+        let RunPage { runs, damaged, .. } = runs_get(snapshot.as_ref(), project, &numbers).await?;
+        let (mut documents, mut done) = (HashMap::<_, _>::from_iter(runs), 0);
+        for (stamp, number) in page.iter().take(numbers.len()) {
+            if damaged.contains(number) {
+                // It stays where it is, and is left out where it is read.
+                done += 1;
+                continue;
+            }
+            let run = ChangedRun { number: *number, stamp: *stamp, document: documents.remove(number) };
             match table.update(deps, project, needed, snapshot.as_ref(), run).await {
                 Err(Error::Store(StoreError::SnapshotTooOld)) if done > 0 => break,
                 result => result?,

@@ -9,16 +9,15 @@ use matyan_proto::{
     admin::v1::{admin_service_client::AdminServiceClient, *},
     project::v1::{ParamsRequest, project_service_client::ProjectServiceClient},
     runs::v1::{run_service_client::RunServiceClient, *},
-    search::v1::{Query, RunsRequest, search_service_client::SearchServiceClient},
+    search::v1::{Query, RunsRequest, Sort, SortField, search_service_client::SearchServiceClient, sort::By},
 };
 use matyan_store::{Batch, Store};
 
 use crate::harness::{Harness, all, create, line, not_found, params};
 
-/// A damaged document, and damaged params in pieces.
-#[tokio::test]
-async fn rule_40_a_damaged_run_is_left_out_and_named() {
-    let harness = Harness::new().await;
+/// Logs the runs `a`, `document`, `params`, and `z`, and damages the document of one and the params of
+/// another, which are in pieces.
+async fn damage(harness: &Harness) {
     let project = Project::default();
     let large = format!(r#"{{"big":"{}"}}"#, "x".repeat(200_000));
     for run in ["a", "document", "params", "z"] {
@@ -31,9 +30,21 @@ async fn rule_40_a_damaged_run_is_left_out_and_named() {
     batch.set(keys::document(project, number("document").await), vec![0xff]);
     batch.clear_range(keys::params(project, number("params").await));
     harness.store.commit(batch).await.unwrap();
+}
 
+/// The metric of runs that were left out.
+fn left_out(harness: &Harness) -> u64 {
+    let families = harness.registry.gather();
+    let family = families.iter().find(|family| family.name() == "matyan_damaged_runs_left_out_total");
+    family.unwrap().get_metric()[0].get_counter().get_value() as u64
+}
+
+#[tokio::test]
+async fn rule_40_a_damaged_run_is_left_out_and_named() {
+    let harness = Harness::new().await;
+    damage(&harness).await;
     let mut runs = RunServiceClient::new(harness.routes());
-    let parts = Some(matyan_proto::runs::v1::RunParts { props: true, params: true, ..Default::default() });
+    let parts = Some(RunParts { props: true, params: true, ..Default::default() });
     let list = ListRequest { parts: parts.clone(), ..ListRequest::default() };
     let listed = runs.list(list).await.unwrap().into_inner().runs;
     assert_eq!(listed.iter().map(|run| run.run_id.as_str()).collect::<Vec<_>>(), ["z", "a"]);
@@ -54,6 +65,67 @@ async fn rule_40_a_damaged_run_is_left_out_and_named() {
     let reindexed = all(admin.reindex(ReindexRequest::default()).await.unwrap()).await.pop().unwrap();
     let progress = reindexed.progress.unwrap();
     assert_eq!((progress.done, progress.failed, reindexed.rows), (4, 2, 0), "their rows are kept");
+    harness.end().await;
+}
+
+/// Whether the answer comes from a scan, an index, or a table, and whether or not it has all runs.
+#[tokio::test]
+async fn rule_40_an_answer_says_how_many_runs_it_left_out() {
+    let harness = Harness::new().await;
+    damage(&harness).await;
+    let parts = Some(RunParts { props: true, params: true, ..RunParts::default() });
+    let mut counted = left_out(&harness);
+    let mut counts = |expected: u64, call: &str| {
+        let before = std::mem::replace(&mut counted, left_out(&harness));
+        assert_eq!(counted - before, expected, "{call}");
+    };
+    let mut runs = RunServiceClient::new(harness.routes());
+    for active in [None, Some(true)] {
+        let mut request =
+            ListRequest { active, parts: parts.clone(), page_size: 1, ..ListRequest::default() };
+        let mut damaged = Vec::new();
+        loop {
+            let page = runs.list(request.clone()).await.unwrap().into_inner();
+            damaged.push(page.damaged_runs);
+            counts(page.damaged_runs.into(), "list");
+            request.page_token = page.next_page_token;
+            if request.page_token.is_empty() {
+                break;
+            }
+        }
+        // The runs are `z` and `a`, with both others between them, and nothing is after `a`.
+        assert_eq!(damaged, [0, 2, 0], "{active:?}");
+    }
+    let sort = |field: SortField| vec![Sort { by: Some(By::Field(field.into())), ..Sort::default() }];
+    // `params` has more than is indexed, so that every query may match it.
+    for (text, sort, limit) in [
+        ("", vec![], 0),
+        ("run.lr == 1", vec![], 0),
+        ("run.lr < 2", vec![], 0),
+        ("", sort(SortField::Name), 0),
+        // The table is known now.
+        ("", vec![], 10),
+        ("", sort(SortField::Created), 10),
+        ("run.lr < 2", sort(SortField::Name), 10),
+        ("run.lr < 2", sort(SortField::RunId), 10),
+    ] {
+        let case = format!("{text} {sort:?} {limit}");
+        let query = Some(Query { text: text.to_owned(), ..Query::default() });
+        let request = RunsRequest { query, sort, limit, parts: parts.clone(), ..RunsRequest::default() };
+        let mut search = SearchServiceClient::new(harness.routes());
+        let messages = all(search.runs(request).await.unwrap()).await;
+        let last = messages.last().unwrap();
+        assert_eq!((last.damaged_runs, last.done), (2, true), "{case}");
+        let warnings: Vec<_> = messages.iter().flat_map(|message| &message.warnings).collect();
+        assert!(warnings.iter().any(|it| it.message.contains("left out")), "{case}: {warnings:?}");
+        let found: Vec<_> = messages.iter().flat_map(|message| &message.runs).collect();
+        assert_eq!(found.len(), 2, "{case}");
+    }
+    let counted_before = left_out(&harness);
+    let mut of_project = ProjectServiceClient::new(harness.routes());
+    let merged = all(of_project.params(ParamsRequest::default()).await.unwrap()).await;
+    assert_eq!(merged.last().unwrap().damaged_runs, 2);
+    assert_eq!(left_out(&harness) - counted_before, 2);
     harness.end().await;
 }
 

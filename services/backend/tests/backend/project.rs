@@ -33,7 +33,7 @@ async fn merged(client: &mut Client, request: ParamsRequest) -> ParamsResponse {
             }
         }
     }
-    ParamsResponse { params: params.into(), types, truncated: false }
+    ParamsResponse { params: params.into(), types, ..ParamsResponse::default() }
 }
 
 #[tokio::test]
