@@ -362,6 +362,33 @@ async fn the_project_can_be_renamed() {
 }
 
 #[tokio::test]
+async fn runs_in_quarantine_are_listed() {
+    let server = Server::up().await;
+    log(&server, "flood", &[create_run()]).await;
+    eventually("the run exists", async || match json_lines_of(&server, &["runs", "ls"]).len() {
+        1 => Ok(()),
+        count => Err(count),
+    })
+    .await;
+    let quarantined = |run: &str| {
+        let mut listed = json_lines_of(&server, &["parked", "ls", "--run", run]);
+        listed.retain(|line| line["quarantined_run_id"] != Value::Null);
+        listed
+    };
+    assert!(quarantined("flood").is_empty());
+    stdout_of(&server, &["runs", "park", "flood", "--reason", "it sends too much"]);
+    let listed = quarantined("flood");
+    assert_eq!(listed.len(), 1, "{listed:?}");
+    assert_eq!(
+        (&listed[0]["quarantined_run_id"], &listed[0]["reason"]),
+        (&json!("flood"), &json!("it sends too much"))
+    );
+    assert!(quarantined("other").is_empty());
+    let table = stdout_of(&server, &["parked", "ls"]);
+    assert!(table.contains("it sends too much") && table.contains("`matyan runs resume RUN`"), "{table}");
+}
+
+#[tokio::test]
 async fn parked_items_are_listed_and_deleted() {
     let server = Server::up().await;
     // After the maximum step, automatic steps have no next value.

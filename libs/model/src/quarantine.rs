@@ -157,17 +157,18 @@ pub async fn quarantine_resume(transaction: &mut Transaction, project: Project, 
     Ok(true)
 }
 
-/// One page of the quarantines of a project, and the range of the rest. Use `keys::quarantines` for the
-/// first page. Damaged rows are left out.
+/// One page of at most this many quarantines of a project, by run id, and the range of the rest. Use
+/// `keys::quarantines` for the first page. A damaged row is an error of its run.
 pub async fn quarantines_list(
     snapshot: &dyn Snapshot,
     range: &Range,
-) -> Result<(Vec<(RunId, Quarantine)>, Option<Range>)> {
-    let page = snapshot.scan(range, Scan::default()).await?;
+    most: usize,
+) -> Result<(Vec<(RunId, Result<Quarantine>)>, Option<Range>)> {
+    let page = snapshot.scan(range, Scan { rows: most, ..Scan::default() }).await?;
     let mut found = Vec::new();
     for (key, value) in &page.rows {
-        if let (RowOwner::RunId(id), Ok(row)) = (row_owner(key), rows::decode(key, value)) {
-            found.push((id, row));
+        if let RowOwner::RunId(id) = row_owner(key) {
+            found.push((id, rows::decode(key, value)));
         }
     }
     Ok((found, page.rows.last().filter(|_| page.more).map(|(last, _)| range.after(last))))

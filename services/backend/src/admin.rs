@@ -99,6 +99,14 @@ impl AdminService for Backend {
         Ok(Response::new(pb::ResumeRunResponse {}))
     }
 
+    async fn list_quarantined_runs(
+        &self,
+        request: Request<pb::ListQuarantinedRunsRequest>,
+    ) -> RpcResult<pb::ListQuarantinedRunsResponse> {
+        let (call, request) = self.begin(request).await?;
+        Ok(Response::new(quarantine::list(&self.deps, &call, &request).await?))
+    }
+
     async fn list_partitions(
         &self,
         request: Request<pb::ListPartitionsRequest>,

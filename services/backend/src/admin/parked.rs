@@ -32,8 +32,8 @@ const CONTENT_BYTES: usize = 64 * 1024;
 /// A page ends once it has reached this size, regardless of its number of items.
 const PAGE_BYTES: usize = 4 << 20;
 
-/// The project whose parked items a call is about.
-fn project(call: &Call, unknown_projects: bool) -> Project {
+/// The project that a call about parked items or runs is about.
+pub(super) fn project(call: &Call, unknown_projects: bool) -> Project {
     if unknown_projects { Project::UNKNOWN } else { call.project }
 }
 
@@ -42,10 +42,7 @@ pub(super) async fn list(
     call: &Call,
     request: &ListParkedItemsRequest,
 ) -> Result<ListParkedItemsResponse> {
-    let size = if request.page_size == 0 { DEFAULT_SIZE } else { request.page_size };
-    if size > MAX_SIZE {
-        return Err(Error::field("page_size", format!("is {size}: use at most {MAX_SIZE}")));
-    }
+    let size = page_size(request.page_size)?;
     let project = project(call, request.unknown_projects);
     let snapshot = deps.store.snapshot().await?;
     let snapshot = snapshot.as_ref();
@@ -58,9 +55,9 @@ pub(super) async fn list(
                 Some(end) => Range::new(all.start, end),
                 None => all,
             };
-            parked_newest(snapshot, project, &range, size as usize).await?.0
+            parked_newest(snapshot, project, &range, size).await?.0
         }
-        run_id => list_for_run(deps, project, run_id, request, size as usize).await?,
+        run_id => list_for_run(deps, project, run_id, request, size).await?,
     };
     let (mut items, mut bytes, mut last_us) = (Vec::new(), 0, 0);
     let count = names.len();
@@ -75,13 +72,21 @@ pub(super) async fn list(
         }
     }
     // The list also continues if this page was ended by its size in bytes.
-    let is_last = items.len() == count && count < size as usize;
+    let is_last = items.len() == count && count < size;
     let next_page_token = match items.last() {
         Some((_, run_id, at)) if !is_last => hex::encode(keys::parked_by_time(project, last_us, run_id, *at)),
         _ => String::new(),
     };
     let items = items.into_iter().map(|(item, _, _)| item).collect();
     Ok(ListParkedItemsResponse { items, next_page_token, total })
+}
+
+pub(super) fn page_size(size: u32) -> Result<usize> {
+    match size {
+        0 => Ok(DEFAULT_SIZE as usize),
+        1..=MAX_SIZE => Ok(size as usize),
+        _ => Err(Error::field("page_size", format!("is {size}: use at most {MAX_SIZE}"))),
+    }
 }
 
 /// The items of one run after the token, newest first. A run has few of them, because items
@@ -113,8 +118,8 @@ async fn list_for_run(
     Ok(found.into_iter().map(|(_, at)| (id.clone(), at)).collect())
 }
 
-/// A page token is the key of its page's last item in the project-wide order by time.
-fn decode_end(token: &str, all: &Range) -> Result<Option<matyan_store::Key>> {
+/// A page token is the key of its page's last row, which for items is that in the project-wide order by time.
+pub(super) fn decode_end(token: &str, all: &Range) -> Result<Option<matyan_store::Key>> {
     if token.is_empty() {
         return Ok(None);
     }

@@ -1,15 +1,21 @@
-//! Quarantine of runs at an operator's request.
+//! Runs in quarantine: listing them, and parking and resuming them at an operator's request.
 
 use bytes::Bytes;
 use matyan_log::{NewRecord, Topic};
 use matyan_model::{
     ids::RunId,
-    quarantine::{quarantine_begin, quarantine_resume},
+    keys,
+    quarantine::{Quarantine, quarantine_begin, quarantine_resume, quarantines_list},
 };
-use matyan_proto::{admin::v1::ParkRunRequest, limits, log::v1::LogEntry};
+use matyan_proto::{
+    admin::v1::{ListQuarantinedRunsRequest, ListQuarantinedRunsResponse, ParkRunRequest, QuarantinedRun},
+    limits,
+    log::v1::LogEntry,
+};
 use matyan_record::ingestion::{self, RecordFormat};
-use matyan_store::{Transaction, transact};
+use matyan_store::{Error as StoreError, Range, Transaction, transact};
 
+use super::parked::{decode_end, page_size, project};
 use crate::{
     Deps,
     call::Call,
@@ -35,6 +41,40 @@ pub(super) async fn park(deps: &Deps, call: &Call, request: &ParkRunRequest) -> 
     .await?;
     tracing::warn!(run = run_id, reason, "parking the records of a run at an operator's request");
     Ok(())
+}
+
+pub(super) async fn list(
+    deps: &Deps,
+    call: &Call,
+    request: &ListQuarantinedRunsRequest,
+) -> Result<ListQuarantinedRunsResponse> {
+    let size = page_size(request.page_size)?;
+    let project = project(call, request.unknown_projects);
+    let all = keys::quarantines(project);
+    let range = match (request.run_id.as_str(), decode_end(&request.page_token, &all)?) {
+        ("", None) => all,
+        ("", Some(last)) => all.after(&last),
+        (run_id, _) if !is_run_id(run_id) => return Ok(ListQuarantinedRunsResponse::default()),
+        (run_id, _) => {
+            let key = keys::quarantine(project, &RunId::new(run_id));
+            Range::new(key.clone(), all.after(&key).start)
+        }
+    };
+    let (page, rest) = quarantines_list(deps.store.snapshot().await?.as_ref(), &range, size).await?;
+    let last = page.last().filter(|_| rest.is_some() && request.run_id.is_empty());
+    let next_page_token = last.map(|(id, _)| hex::encode(keys::quarantine(project, id))).unwrap_or_default();
+    let runs = page.into_iter().map(|(id, row)| run_view(&id, row)).collect();
+    Ok(ListQuarantinedRunsResponse { runs, next_page_token })
+}
+
+fn run_view(id: &RunId, row: Result<Quarantine, StoreError>) -> QuarantinedRun {
+    let run_id = id.as_str().to_owned();
+    match row {
+        Ok(Quarantine { reason, since_us, parked_bytes, is_ending, .. }) => {
+            QuarantinedRun { run_id, reason, since_us: Some(since_us), parked_bytes, ending: is_ending }
+        }
+        Err(error) => QuarantinedRun { run_id, reason: error.to_string(), ..QuarantinedRun::default() },
+    }
 }
 
 /// Lets a worker apply the parked records of a run. A record without items makes the one that reads

@@ -13,7 +13,7 @@ use matyan_proto::{
 };
 use matyan_store::{Batch, Store};
 
-use crate::harness::{Harness, all, create, line, not_found, params};
+use crate::harness::{Harness, all, create, line, not_found, params, wrong_field};
 
 /// Logs the runs `a`, `document`, `params`, and `z`, and damages the document of one and the params of
 /// another, which are in pieces.
@@ -126,6 +126,51 @@ async fn rule_40_an_answer_says_how_many_runs_it_left_out() {
     let merged = all(of_project.params(ParamsRequest::default()).await.unwrap()).await;
     assert_eq!(merged.last().unwrap().damaged_runs, 2);
     assert_eq!(left_out(&harness) - counted_before, 2);
+    harness.end().await;
+}
+
+#[tokio::test]
+async fn rule_40_runs_in_quarantine_are_listed() {
+    let harness = Harness::new().await;
+    harness.create(&["a", "b", "c"]).await;
+    let mut admin = AdminServiceClient::new(harness.routes());
+    let list = async |request: ListQuarantinedRunsRequest| {
+        let mut admin = AdminServiceClient::new(harness.routes());
+        admin.list_quarantined_runs(request).await.unwrap().into_inner()
+    };
+    assert_eq!(list(Default::default()).await, ListQuarantinedRunsResponse::default());
+    let begun_us = harness.now_us();
+    for run_id in ["c", "a", "new"] {
+        let reason = format!("of {run_id}");
+        admin.park_run(ParkRunRequest { run_id: run_id.into(), reason }).await.unwrap();
+    }
+    // Nothing is parked, so that only this list shows them.
+    let items = admin.list_parked_items(ListParkedItemsRequest::default()).await.unwrap().into_inner();
+    assert!(items.items.is_empty());
+    let mut batch = Batch::default();
+    batch.set(keys::quarantine(Project::default(), &RunId::new("c")), vec![0xff]);
+    harness.store.commit(batch).await.unwrap();
+    let (mut listed, mut request) =
+        (Vec::new(), ListQuarantinedRunsRequest { page_size: 1, ..Default::default() });
+    loop {
+        let page = list(request.clone()).await;
+        assert!(page.runs.len() <= 1);
+        listed.extend(page.runs);
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(listed.iter().map(|run| run.run_id.as_str()).collect::<Vec<_>>(), ["a", "c", "new"]);
+    assert_eq!(listed[0].reason, "of a");
+    assert!(listed[0].since_us.is_some_and(|since_us| since_us >= begun_us), "{listed:?}");
+    assert!(listed[1].since_us.is_none() && !listed[1].reason.is_empty(), "{listed:?}");
+    let of_run = ListQuarantinedRunsRequest { run_id: "new".into(), ..Default::default() };
+    assert_eq!(list(of_run).await.runs, listed[2..]);
+    let of_run = ListQuarantinedRunsRequest { run_id: "b".into(), ..Default::default() };
+    assert!(list(of_run).await.runs.is_empty());
+    let request = ListQuarantinedRunsRequest { page_token: "ff".into(), ..Default::default() };
+    wrong_field(admin.list_quarantined_runs(request).await, "page_token");
     harness.end().await;
 }
 

@@ -1,11 +1,12 @@
-//! Items that workers could not apply: listing them with their reasons, and deleting them.
+//! Items that workers could not apply, and runs in quarantine: listing them with their reasons, and
+//! deleting items.
 
 use std::collections::HashSet;
 
 use clap::{Args, Subcommand};
 use matyan_proto::admin::v1::{
-    DeleteParkedItemsRequest, ListParkedItemsRequest, ListParkedItemsResponse, ParkedItem,
-    admin_service_client::AdminServiceClient,
+    DeleteParkedItemsRequest, ListParkedItemsRequest, ListParkedItemsResponse, ListQuarantinedRunsRequest,
+    ParkedItem, QuarantinedRun, admin_service_client::AdminServiceClient,
 };
 use serde_json::json;
 
@@ -19,12 +20,13 @@ use super::{
 
 const PARKED_EXAMPLES: &str = "\
 Examples:
-  matyan parked ls                          the newest items, with the reason for each
+  matyan parked ls                          runs in quarantine and the newest items, with the reason for each
   matyan parked ls --run 3fd1c0 --json
   matyan parked ls --unknown-projects       items that name a project which does not exist
   matyan parked rm 1/3/1042/0/3fd1c0        once its cause is known and fixed
 
-A worker sets aside what it cannot apply, and continues with the next item. Most often the client that sent it is at fault.";
+A worker sets aside what it cannot apply, and continues with the next item. Most often the client that sent it is at fault.
+A run in quarantine is one whose rows are damaged, or that was parked with `matyan runs park`: everything sent to it is set aside.";
 
 #[derive(Debug, Args)]
 #[command(after_help = PARKED_EXAMPLES)]
@@ -37,12 +39,12 @@ pub(crate) struct ParkedFlags {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ParkedCommand {
-    /// List parked items, newest first
+    /// List runs in quarantine, and parked items, newest first
     Ls {
-        /// Only items of this run
+        /// Only this run and its items
         #[arg(long)]
         run: Option<String>,
-        /// Maximum number of items; 0 means all
+        /// Maximum number of runs, and of items; 0 means all
         #[arg(long, default_value_t = 20)]
         limit: u32,
         /// Items that name a project which does not exist
@@ -67,6 +69,14 @@ pub(super) async fn run(flags: ParkedFlags) -> Result<(), Error> {
     match flags.command {
         ParkedCommand::Ls { run, limit, unknown_projects } => {
             let run_id = run_ids::complete(&channel, run.unwrap_or_default()).await?;
+            let (of_run, page_size) = (run_id.clone(), PAGE_SIZE);
+            let request = ListQuarantinedRunsRequest {
+                run_id: of_run,
+                page_size,
+                unknown_projects,
+                ..Default::default()
+            };
+            list_quarantined(admin.clone(), request, limit, out).await?;
             let request = ListParkedItemsRequest { run_id, unknown_projects, ..Default::default() };
             list(admin, request, limit, out).await
         }
@@ -92,6 +102,59 @@ pub(super) async fn run(flags: ParkedFlags) -> Result<(), Error> {
 
 /// Maximum number of items per page of the server.
 const PAGE_SIZE: u32 = 1_000;
+
+/// Lists runs in quarantine, if there are any, like `list`.
+async fn list_quarantined(
+    mut admin: AdminServiceClient<Connection>,
+    mut request: ListQuarantinedRunsRequest,
+    limit: u32,
+    out: &mut Output,
+) -> Result<(), Error> {
+    let limit = if limit == 0 { usize::MAX } else { limit as usize };
+    let mut runs = Vec::new();
+    while runs.len() <= limit {
+        let page = admin.list_quarantined_runs(request.clone()).await?.into_inner();
+        runs.extend(page.runs);
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            break;
+        }
+    }
+    let is_more = runs.len() > limit;
+    runs.truncate(limit);
+    if out.json {
+        return runs.iter().try_for_each(|run| Ok(out.object(&quarantined_object(run))?));
+    }
+    if !runs.is_empty() {
+        let rows: Vec<_> = runs.iter().map(quarantined_row).collect();
+        out.table(["IN QUARANTINE", "SINCE (UTC)", "PARKED BYTES", "REASON"], &rows)?;
+        if is_more {
+            out.line("and other runs; use --limit 0 to list all")?;
+        }
+        out.line("repair a run, then `matyan runs resume RUN`; or delete it: `matyan runs rm RUN`\n")?;
+    }
+    Ok(())
+}
+
+fn quarantined_row(run: &QuarantinedRun) -> [String; 4] {
+    let state = if run.ending { "it is ending: " } else { "" };
+    [
+        cell(&run.run_id),
+        run.since_us.map(moment).unwrap_or_default(),
+        run.parked_bytes.to_string(),
+        format!("{state}{}", cell(&run.reason)),
+    ]
+}
+
+fn quarantined_object(run: &QuarantinedRun) -> serde_json::Value {
+    json!({
+        "quarantined_run_id": run.run_id,
+        "reason": run.reason,
+        "since": run.since_us.map(|since_us| since_us as f64 / 1e6),
+        "parked_bytes": run.parked_bytes,
+        "ending": run.ending,
+    })
+}
 
 /// Lists items, newest first: for programs as they arrive, for users as a table, followed by
 /// the number of items not shown.

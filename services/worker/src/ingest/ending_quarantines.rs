@@ -13,6 +13,8 @@ use tokio::sync::mpsc;
 
 use crate::{apply::RunKey, deps::Deps};
 
+/// Rows read from one snapshot.
+const PAGE: usize = 1_000;
 /// Interval between looks.
 const INTERVAL: Duration = Duration::from_secs(2);
 
@@ -38,9 +40,10 @@ async fn find_once(deps: &Deps, found: &mpsc::Sender<EndingQuarantine>) -> Resul
     for NamedProject { number: project, name } in projects {
         let mut rest = Some(matyan_model::keys::quarantines(project));
         while let Some(range) = rest {
-            let (page, next) = quarantines_list(&*deps.store.snapshot().await?, &range).await?;
+            let (page, next) = quarantines_list(&*deps.store.snapshot().await?, &range, PAGE).await?;
             rest = next;
-            for (id, Quarantine { cursor, .. }) in page.into_iter().filter(|(_, row)| row.is_ending) {
+            let readable = page.into_iter().filter_map(|(id, row)| Some((id, row.ok()?)));
+            for (id, Quarantine { cursor, .. }) in readable.filter(|(_, row)| row.is_ending) {
                 let run = RunKey { project, project_name: name.as_str().into(), id };
                 let ending = EndingQuarantine { run, partition: cursor.position.partition };
                 // The receiver lives as long as this future.
