@@ -34,7 +34,7 @@ pub struct Mark {
     /// Number of items applied from the next batch.
     #[n(1)]
     pub items: u32,
-    /// Receive time of the last record.
+    /// Log time of the last record.
     #[n(2)]
     pub seen_us: i64,
 }

@@ -34,6 +34,9 @@ pub(crate) struct Entry {
     pub(crate) run_id: RunId,
     pub(crate) caller: String,
     pub(crate) received_us: i64,
+    /// When it was in the log, or later: log time may be that of brokers, and a copy of a topic is younger
+    /// than what it holds.
+    pub(crate) seen_us: i64,
     pub(crate) sent: Option<BatchOrigin>,
     pub(crate) content: Content,
     /// Its share of the window.
@@ -87,6 +90,7 @@ impl Entry {
             run_id: run_of_key(&record.key),
             caller: String::new(),
             received_us: record.appended_us,
+            seen_us: record.appended_us,
             sent: None,
             content: Content::Unreadable { reason, value: record.value.clone(), content_type: UNKNOWN_TYPE },
             bytes,
@@ -99,7 +103,8 @@ impl Entry {
                 Some(reason) => unreadable(reason),
                 None => {
                     let span = span(&record, &entry.run_id, position);
-                    Self { position, bytes, trace: traceparent(&record).cloned(), span, ..entry }
+                    let seen_us = entry.received_us.max(record.appended_us);
+                    Self { position, bytes, seen_us, trace: traceparent(&record).cloned(), span, ..entry }
                 }
             },
             Err(reason) => unreadable(reason),
@@ -140,6 +145,7 @@ impl Entry {
             run_id: parked.run_id,
             caller,
             received_us: parked.received_us,
+            seen_us: parked.received_us,
             sent: origin,
             content,
             bytes,
@@ -272,6 +278,7 @@ fn read_entry(record: &Record) -> Result<Entry, String> {
         run_id: RunId::new(entry.run_id),
         caller: entry.caller,
         received_us: entry.received_us,
+        seen_us: 0,
         sent,
         content: Content::Batch(entry.batch),
         bytes: 0,
@@ -298,6 +305,7 @@ fn read_envelope(record: &Record) -> Result<Entry, String> {
         run_id: RunId::new(envelope.run_id.as_str()),
         caller: text(CALLER),
         received_us: envelope.received_us.unwrap_or(record.appended_us),
+        seen_us: 0,
         sent,
         content: Content::Envelope(Box::new(envelope)),
         bytes: 0,

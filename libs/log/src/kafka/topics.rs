@@ -32,6 +32,11 @@ const PROPAGATION_WAIT: Duration = Duration::from_secs(3);
 /// The setting of a topic that limits the size of batches.
 const SIZE_LIMIT: &str = "max.message.bytes";
 
+/// The setting of a topic that says whose clock its records have.
+const CLOCK: &str = "message.timestamp.type";
+/// The clock of brokers, instead of that of each writer.
+const BROKERS_CLOCK: &str = "LogAppendTime";
+
 /// Limit of a topic that refuses every batch, as even an empty one is larger.
 const CLOSED_BYTES: usize = 0;
 
@@ -146,7 +151,7 @@ async fn check(admin: &Admin, settings: &Settings, topic: Topic, used: Option<u3
     if let Some(used) = used.filter(|used| *used > count) {
         return Err(partition_count_error(name, used, count));
     }
-    check_sizes(admin, name).await?;
+    check_config(admin, name).await?;
     Ok(count)
 }
 
@@ -193,7 +198,8 @@ async fn create_topic(admin: &Admin, name: &str, count: u32, options: CreateTopi
     let (bytes, replicas) = (MAX_BATCH_BYTES.to_string(), options.min_insync_replicas.to_string());
     let new = NewTopic::new(name, count as i32, TopicReplication::Fixed(i32::from(options.replication)))
         .set(SIZE_LIMIT, &bytes)
-        .set("min.insync.replicas", &replicas);
+        .set("min.insync.replicas", &replicas)
+        .set(CLOCK, BROKERS_CLOCK);
     let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));
     for made in admin.create_topics([&new], &options).await.map_err(error::request)? {
         match made {
@@ -274,8 +280,8 @@ pub async fn set_open(settings: &Settings, is_open: bool) -> Result<()> {
 }
 
 /// Checks the size limit of a topic, which would otherwise reject large records long after
-/// startup.
-async fn check_sizes(admin: &Admin, name: &str) -> Result<()> {
+/// startup, and warns about settings that endanger what is in it.
+async fn check_config(admin: &Admin, name: &str) -> Result<()> {
     let described = match config(admin, name).await? {
         Ok(described) => described,
         Err(code) => {
@@ -303,6 +309,13 @@ async fn check_sizes(admin: &Admin, name: &str) -> Result<()> {
         tracing::warn!(
             topic = name,
             "a single broker acknowledges records; set `min.insync.replicas` to 2 in production"
+        );
+    }
+    if described.get(CLOCK).and_then(|entry| entry.value.as_deref()).is_some_and(|it| it != BROKERS_CLOCK) {
+        tracing::warn!(
+            topic = name,
+            "records have the times of their writers, by which the topic's retention deletes them; set \
+             `message.timestamp.type` to `LogAppendTime`, or a wrong clock of a frontier loses data"
         );
     }
     Ok(())

@@ -55,7 +55,7 @@ impl Producers {
     pub(super) fn is_stale(&self, entry: &Entry) -> bool {
         let kept = entry.sent.as_ref().and_then(|sent| self.0.get(&sent.producer));
         kept.is_some_and(|kept| {
-            kept.is_known && entry.received_us.saturating_sub(kept.mark.seen_us) >= DICTIONARY_KEPT_US / 2
+            kept.is_known && entry.seen_us.saturating_sub(kept.mark.seen_us) >= DICTIONARY_KEPT_US / 2
         })
     }
 
@@ -86,10 +86,9 @@ impl Producers {
         let producer = self.0.get(&sent.producer);
         let mark = producer.map(|producer| producer.mark).unwrap_or_default();
         let is_new = producer.is_none_or(|producer| !producer.is_known);
-        let first =
-            || (entry.is_after_middle && is_new).then(|| Mark::first_in_middle(sent, entry.received_us));
+        let first = || (entry.is_after_middle && is_new).then(|| Mark::first_in_middle(sent, entry.seen_us));
         let out_of_sequence = || if mark.covers(sent) { OutOfSequence::Repeat } else { OutOfSequence::Gap };
-        let next = mark.advanced_by(sent, entry.received_us).or_else(|| first().flatten());
+        let next = mark.advanced_by(sent, entry.seen_us).or_else(|| first().flatten());
         next.map(Some).ok_or_else(out_of_sequence)
     }
 

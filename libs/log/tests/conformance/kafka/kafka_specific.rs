@@ -79,6 +79,13 @@ async fn missing_topics() {
         let found = topics_create(&settings, ONE_EACH).await.expect("creating the topics succeeds");
         assert!(found.iter().all(|topic| topic.is_new == is_new && topic.partitions == 1), "{found:?}");
     }
+    for name in [ingestion, control, dead_letters] {
+        let topic = [ResourceSpecifier::Topic(name)];
+        let described = admin(&settings).describe_configs(&topic, &AdminOptions::new()).await;
+        let described = described.expect("the broker answers").remove(0).expect("the topic exists");
+        let clock = described.get("message.timestamp.type").and_then(|entry| entry.value.as_deref());
+        assert_eq!(clock, Some("LogAppendTime"), "a wrong clock of a writer deletes nothing");
+    }
     let more = CreateTopics { ingestion_partitions: 6, ..ONE_EACH };
     let refused = topics_create(&settings, more).await.expect_err("the partition count differs").to_string();
     assert!(refused.contains("1 partitions instead of 6"), "{refused}");

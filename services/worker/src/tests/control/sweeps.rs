@@ -311,6 +311,28 @@ async fn producers_of_a_quiet_log_are_swept_and_listed_again() {
     assert!(!marks().await, "the returned producer was not listed for the sweep");
 }
 
+/// The log has the clock of brokers, or is a copy: its records are younger than their receive times say.
+#[tokio::test]
+async fn a_mark_is_kept_for_an_hour_of_the_times_in_the_log() {
+    let env = TestEnv::new().await;
+    let batch = |sequence: u64| {
+        let mut sent = received(record(sequence - 1).sent(1, sequence, 0).line(0, "x"), HOUR_US);
+        sent.entry.ephemeral_producer = true;
+        let stored = matyan_log::Record { appended_us: 10 * HOUR_US, ..sent.stored() };
+        crate::record::Entry::read(0, 0, stored)
+    };
+    env.apply_entries("r", vec![batch(1), batch(2)]).await;
+    env.now_us.store(10 * HOUR_US + HOUR_US / 2, Ordering::Relaxed);
+    matyan_maintenance::sweep_producers(env.deps.maintenance()).await.unwrap();
+    // Its acknowledgment had not arrived when it was sent.
+    let applied = env.apply_entries("r", vec![batch(3)]).await;
+    assert_eq!((applied.items, applied.skipped_records), (1, 0), "it continues its producer's sequence");
+    env.now_us.store(11 * HOUR_US + 1, Ordering::Relaxed);
+    matyan_maintenance::sweep_producers(env.deps.maintenance()).await.unwrap();
+    let key = keys::mark(P, &RunId::new("r"), matyan_model::ids::ProducerId([1; 16]));
+    assert!(env.store().snapshot().await.unwrap().get(&key).await.unwrap().is_none(), "the hour is over");
+}
+
 /// A writer that has cached the run does not rely on rows that the sweep has removed.
 #[tokio::test]
 async fn a_swept_dictionary_is_not_continued_from_the_cache() {
