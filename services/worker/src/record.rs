@@ -187,6 +187,8 @@ impl Entry {
     }
 
     fn decode_batch(&self) -> Result<Batch, String> {
+        #[cfg(test)]
+        assert!(self.caller != tests::PANIC_WHILE_DECODING, "a test asked for it");
         match &self.content {
             Content::Batch(bytes) => match IngestionBatch::decode(bytes.clone()) {
                 Ok(items) => Ok(Batch { items, has_own_dictionary: self.sent.is_none() }),
@@ -259,6 +261,8 @@ const COPIED_BYTES: usize = 64 << 10;
 const ENTRY_BYTES: usize = 256;
 
 fn read_entry(record: &Record) -> Result<Entry, String> {
+    #[cfg(test)]
+    assert!(record.key != tests::PANIC_WHILE_READING, "a test asked for it");
     let entry = ingestion::decode(&record.value).map_err(|error| error.to_string())?;
     let sent = if entry.producer_id.is_empty() {
         None
@@ -316,4 +320,4 @@ fn read_envelope(record: &Record) -> Result<Entry, String> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

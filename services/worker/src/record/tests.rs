@@ -11,6 +11,11 @@ use matyan_record::MessageType;
 
 use super::*;
 
+/// Key of a record that cannot be read without a panic.
+pub(crate) const PANIC_WHILE_READING: &str = "panics while it is read";
+/// Caller of a record whose batch cannot be decoded without a panic.
+pub(crate) const PANIC_WHILE_DECODING: &str = "panics while it is decoded";
+
 fn record(value: impl Into<Bytes>, headers: &[(&str, &str)]) -> Record {
     let headers =
         headers.iter().map(|(name, value)| ((*name).to_owned(), Bytes::copy_from_slice(value.as_bytes())));

@@ -25,7 +25,10 @@ use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::harness::{P, TestEnv, TestRecord, record};
-use crate::{Error, FoldThread, IngestSettings, IngestionWorker, Metrics};
+use crate::{
+    Error, FoldThread, IngestSettings, IngestionWorker, Metrics,
+    record::tests::{PANIC_WHILE_DECODING, PANIC_WHILE_READING},
+};
 
 pub(super) fn settings() -> IngestSettings {
     IngestSettings { trim_every: Duration::from_millis(20), ..IngestSettings::default() }
@@ -641,4 +644,27 @@ async fn nothing_is_lost_or_doubled(seed: u64) {
 #[tokio::test]
 async fn faults_neither_lose_nor_duplicate_anything() {
     futures::future::join_all((1..=4).map(nothing_is_lost_or_doubled)).await;
+}
+
+/// In the task that reads the log, and in the one that applies the run's records.
+#[tokio::test]
+async fn rule_40_a_panic_while_decoding_parks_the_record_and_nothing_else() {
+    let env = TestEnv::new().await;
+    let mut undecodable = record(0).line(1, "never");
+    undecodable.entry.caller = PANIC_WHILE_DECODING.into();
+    let unreadable = NewRecord { key: PANIC_WHILE_READING.into(), ..record(0).line(2, "never").new_record() };
+    env.append([record(0).line(0, "first")]).await;
+    env.log.append(Topic::Ingestion, vec![unreadable]).await.unwrap();
+    env.append([undecodable, record(0).line(3, "last")]).await;
+    let worker = env.work().await;
+    env.applied(0, 3).await;
+    worker.stop().await.unwrap();
+    let lines: Vec<i64> = env.read_run("r").await.unwrap().lines.iter().map(|line| line.number).collect();
+    assert_eq!(lines, [0, 3]);
+    let parked = env.parked().await;
+    let mut found: Vec<_> =
+        parked.iter().map(|item| (item.run_id.as_str(), item.at.offset, item.reason.as_str())).collect();
+    found.sort_unstable_by_key(|(_, offset, _)| *offset);
+    let reason = "decoding the record panicked: a test asked for it";
+    assert_eq!(found, [(PANIC_WHILE_READING, 1, reason), ("r", 2, reason)]);
 }
