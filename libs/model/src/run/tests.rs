@@ -1,7 +1,13 @@
 //! Tests of the lifecycle of runs on the embedded store: creating, changing (along with their
 //! indexes), hiding, deleting, and sweeping them.
 
-use matyan_store::{Store, Transaction};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use async_trait::async_trait;
+use matyan_store::{Batch, Commit, Page, Range, Scan, Snapshot, Store, Transaction, Version};
 
 use super::*;
 use crate::{
@@ -288,4 +294,90 @@ async fn runs_are_listed_in_pages_from_either_end() {
         }
         assert_eq!(found, expected);
     }
+}
+
+/// A store that clears ranges at once, as FoundationDB does, and counts what is asked of it.
+struct CountingStore {
+    inner: TestStore,
+    commits: AtomicUsize,
+    rows: Arc<AtomicUsize>,
+}
+
+#[async_trait]
+impl Store for CountingStore {
+    async fn snapshot(&self) -> Result<Box<dyn Snapshot>> {
+        Ok(Box::new(CountingSnapshot { inner: self.inner.snapshot().await?, rows: self.rows.clone() }))
+    }
+
+    async fn commit(&self, batch: Batch) -> Result<Commit> {
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        self.inner.commit(batch).await
+    }
+
+    async fn sync(&self) -> Result<()> {
+        self.inner.sync().await
+    }
+
+    async fn changed(&self, key: &Key, seen: Option<&Value>) -> Result<()> {
+        self.inner.changed(key, seen).await
+    }
+
+    fn clears_ranges_at_once(&self) -> bool {
+        true
+    }
+}
+
+struct CountingSnapshot {
+    inner: Box<dyn Snapshot>,
+    rows: Arc<AtomicUsize>,
+}
+
+#[async_trait]
+impl Snapshot for CountingSnapshot {
+    async fn get(&self, key: &Key) -> Result<Option<Value>> {
+        self.rows.fetch_add(1, Ordering::Relaxed);
+        self.inner.get(key).await
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>> {
+        self.rows.fetch_add(keys.len(), Ordering::Relaxed);
+        self.inner.get_many(keys).await
+    }
+
+    async fn scan(&self, range: &Range, scan: Scan) -> Result<Page> {
+        let page = self.inner.scan(range, scan).await?;
+        self.rows.fetch_add(page.rows.len(), Ordering::Relaxed);
+        Ok(page)
+    }
+
+    fn version(&self) -> Version {
+        self.inner.version()
+    }
+}
+
+#[tokio::test]
+async fn rule_41_a_store_that_clears_ranges_deletes_a_large_run_like_a_small_one() {
+    let (commits, rows) = Default::default();
+    let store = CountingStore { inner: TestStore::open().await, commits, rows };
+    let mut costs = Vec::new();
+    for (id, blocks) in [("small", 1), ("large", 10_000)] {
+        let number = create(&store.inner, id, 1_000).await;
+        for first in (0..blocks).step_by(1_000) {
+            let mut batch = Batch::default();
+            for block in first..blocks.min(first + 1_000) {
+                batch.set(keys::block(P, number, block), vec![7; 100]);
+            }
+            store.inner.commit(batch).await.unwrap();
+        }
+        delete(&store.inner, id).await;
+        let before = [&store.commits, &*store.rows].map(|count| count.load(Ordering::Relaxed));
+        while !sweep_step(&store, P, number).await.unwrap() {}
+        let after = [&store.commits, &*store.rows].map(|count| count.load(Ordering::Relaxed));
+        costs.push([after[0] - before[0], after[1] - before[1]]);
+        let snapshot = store.inner.snapshot().await.unwrap();
+        let left = snapshot.scan(&keys::run_rows(P, number), Scan::default()).await.unwrap();
+        assert!(left.rows.is_empty(), "{id}");
+    }
+    assert_eq!(costs[0], costs[1], "commits and rows");
+    assert!(costs[0][0] <= 3 && costs[0][1] <= 20, "{costs:?}");
 }
