@@ -3,16 +3,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use matyan_store::{Result, Snapshot};
 
 use super::OwnSeries;
+use super::own::ChunkPart;
+use crate::series::chunk::CHUNK_POINTS;
 use crate::series::points::{Points, StepRange};
 use crate::series::pyramid::{SealedSummary, bucket_summaries, level_for_exponent};
 use crate::series::summary::Summary;
 
-/// Ranges of the list of chunks that are read one by one. More of them, as many late points make,
-/// are read as one.
-const RANGES: usize = 8;
+/// Rows of the list of chunks between two ranges up to which both are read as one. A range of its own
+/// takes two calls.
+const GAP_ROWS: u64 = 16;
+/// Ranges that are read at a time.
+const RANGES_AT_A_TIME: usize = 16;
 
 impl OwnSeries {
     /// Summaries of the points in `steps`, one for each non-empty aligned bucket of
@@ -93,26 +98,39 @@ impl OwnSeries {
             // All sealed chunks are included, and the unsealed ones come after them.
             Some((level, sealed)) if sealed.highest <= level => {
                 let last = sealed.summary.last.step;
-                let mut ranges = sums.ranges_to_read(last);
+                let mut ranges = sums.ranges_to_read(last, self.steps_of_rows(GAP_ROWS));
                 ranges.extend(last.checked_add(1).map(|next| StepRange::new(next, i64::MAX)));
                 ranges
             }
             _ => vec![StepRange::ALL],
         };
-        for range in ranges {
-            self.add_parts(snapshot, pyramid, range.intersection(&sums.wanted), sums).await?;
+        let wanted = sums.wanted;
+        let ranges = ranges.into_iter().map(|range| range.intersection(&wanted));
+        let read = |range| async move { self.parts(snapshot, range).await.map(|parts| (range, parts)) };
+        let read: Vec<_> = stream::iter(ranges).map(read).buffered(RANGES_AT_A_TIME).try_collect().await?;
+        for (range, parts) in read {
+            self.add_parts(snapshot, pyramid, (range, parts), sums).await?;
         }
         Ok(())
+    }
+
+    /// The steps that about this many rows of the list of chunks are for.
+    fn steps_of_rows(&self, rows: u64) -> u64 {
+        self.folded.map_or(0, |folded| {
+            let steps = folded.total.steps();
+            let chunks = folded.total.count / CHUNK_POINTS as u64 + 1;
+            (steps.last.abs_diff(steps.first) / chunks).saturating_mul(rows)
+        })
     }
 
     async fn add_parts(
         &self,
         snapshot: &dyn Snapshot,
         pyramid: Option<(u8, SealedSummary)>,
-        steps: StepRange,
+        (steps, parts): (StepRange, Vec<ChunkPart>),
         sums: &mut BucketSums,
     ) -> Result<()> {
-        for part in self.parts(snapshot, steps).await? {
+        for part in parts {
             let counted = part
                 .entry
                 .as_ref()
@@ -121,7 +139,7 @@ impl OwnSeries {
                 .is_some_and(|(base, (level, _))| base <= level);
             match &part.entry {
                 Some(entry) if counted && part.late.is_empty() && !sums.reads(&entry.steps()) => {}
-                Some(entry) if !counted && part.late.is_empty() && sums.is_one_bucket(&entry.steps()) => {
+                Some(entry) if part.late.is_empty() && sums.is_one_bucket(&entry.steps()) => {
                     sums.add(entry.steps().first >> sums.exponent, &entry.summary);
                 }
                 _ => sums.add_points(&part.points(snapshot, &self.series_ref).await?, steps, counted),
@@ -155,23 +173,21 @@ impl BucketSums {
         }
     }
 
-    /// The steps up to `last` in buckets that are computed from points: few ranges, which do not
-    /// overlap. So the list of chunks is not read between the ends of a long chart.
-    fn ranges_to_read(&self, last: i64) -> Vec<StepRange> {
+    /// The steps up to `last` in buckets that are computed from points: ranges that do not overlap, and
+    /// have more than `gap` steps between them. So the list of chunks is not read between the ends of a long
+    /// chart, or between its late points.
+    fn ranges_to_read(&self, last: i64, gap: u64) -> Vec<StepRange> {
         let mut ranges: Vec<StepRange> = Vec::new();
         for bucket in &self.read {
             let first = bucket << self.exponent;
             let end = (first | ((1_u64 << self.exponent) - 1).cast_signed()).min(last);
             match ranges.last_mut() {
-                Some(previous) if previous.last.checked_add(1) == Some(first) => previous.last = end,
-                _ if first <= end => ranges.push(StepRange::new(first, end)),
-                _ => {}
+                _ if first > end => {}
+                Some(previous) if previous.last.abs_diff(first) <= gap.max(1) => previous.last = end,
+                _ => ranges.push(StepRange::new(first, end)),
             }
         }
-        match &ranges[..] {
-            [first, .., last] if ranges.len() > RANGES => vec![StepRange::new(first.first, last.last)],
-            _ => ranges,
-        }
+        ranges
     }
 
     /// Whether buckets over these steps are computed from points.

@@ -126,6 +126,34 @@ async fn a_zoomed_chart_reads_no_chunks_between_its_ends() {
     assert!(costs.iter().all(|(rows, bytes)| *rows <= 24 && *bytes <= 500_000), "{costs:?}");
 }
 
+/// However many there are, as points of another process are that was away.
+#[tokio::test]
+async fn a_chart_with_late_points_reads_no_chunks_between_them() {
+    let store = TestStore::open().await;
+    let length = 1_000_000;
+    let mut harness = Harness::new(&store).await;
+    harness.write(&curve(0, 0..length)).await;
+    harness.fold_all(true).await;
+    let all = StepRange::new(0, length - 1);
+    let (rows, _) = chart(&harness, all).await;
+    // Every second bucket of a few chunks, and one of a chunk far away.
+    for step in (0..9).map(|at| 100_000 + at * 4_096).chain([900_000]) {
+        harness.write(&curve(0, step..step + 1)).await;
+    }
+    let (rows_with_late, bytes) = chart(&harness, all).await;
+    // The late points are in 10 blocks, and in 4 chunks, which are rows of the list and rows of points.
+    assert!(rows_with_late <= rows + 10 + 2 * 6, "{rows_with_late} rows, and {rows} without late points");
+    assert!(bytes <= 700_000, "{bytes} bytes");
+    // In a wide bucket, only the chunks of its late points are read.
+    let counting = CountingSnapshot::new(harness.snapshot().await);
+    let run = RunSeries::open(&counting, harness.run_ref).await.unwrap();
+    let view = run.view(&counting, series(0)).await.unwrap();
+    let buckets = view.buckets(&counting, all, 18).await.unwrap();
+    assert_eq!(buckets.iter().map(|bucket| bucket.count).sum::<u64>(), length as u64);
+    let bytes = counting.bytes.load(Ordering::Relaxed);
+    assert!(bytes <= 700_000, "{bytes} bytes");
+}
+
 /// An x axis is read at few of its steps.
 #[tokio::test]
 async fn a_scan_reads_only_the_chunks_of_the_steps_that_are_wanted() {
