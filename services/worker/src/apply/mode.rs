@@ -34,7 +34,7 @@ impl AttemptMode {
 
     /// The mode after a failure that waiting cannot fix, with this many items queued: half as
     /// many items, then parking the item that failed alone, and finally keeping only its
-    /// digest. `None` means to wait.
+    /// digest. `None` means to wait; an item that stays slow puts its run in quarantine.
     pub(super) fn narrowed(&self, failure: &ApplyFailure, queued: u64) -> Option<Self> {
         match (self, failure) {
             (_, ApplyFailure::Store(_) | ApplyFailure::Conflict) => None,

@@ -58,6 +58,11 @@ pub(crate) struct WriterContext {
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LAST_WAIT: Duration = Duration::from_secs(5);
 
+/// Attempts at a single item, in a row, that outlast their snapshots before its run is put in quarantine:
+/// five minutes of waits alone. A store that is slow for all runs has recovered by then, and the log
+/// cannot be trimmed meanwhile.
+const MAX_SLOW_ATTEMPTS: u32 = 64;
+
 impl RunWriter {
     pub(crate) fn new(deps: Deps, run: RunKey, context: Arc<WriterContext>) -> Self {
         let (state, replay_rest) = Default::default();
@@ -89,7 +94,7 @@ impl RunWriter {
         applied: &mut ApplyOutcome,
     ) -> ApplyEnd {
         let (mut mode, mut wait) = (AttemptMode::UNLIMITED, FIRST_WAIT);
-        let mut is_first = true;
+        let (mut is_first, mut slow) = (true, 0);
         loop {
             let records = queue.next().await;
             if records.is_empty() && !is_first {
@@ -118,20 +123,22 @@ impl RunWriter {
             let attempted = self.isolate(attempted).await;
             if let Err(failure) = &attempted {
                 self.count_failure(failure);
+                if matches!(failure, ApplyFailure::Slow) && mode.max_items() == 1 {
+                    slow += 1;
+                }
             }
             match attempted {
                 Ok(done) => {
                     queue.done(done);
-                    wait = FIRST_WAIT;
+                    (wait, slow) = (FIRST_WAIT, 0);
                     mode = mode.widened();
                 }
                 Err(ApplyFailure::Conflict) => {
                     applied.conflicts += 1;
                     self.state = None;
                 }
-                Err(ApplyFailure::Store(matyan_store::Error::Corrupt { reason, .. }))
-                    if !self.is_quarantined() =>
-                {
+                Err(failure) if let Some(reason) = self.quarantine_reason(&failure, slow) => {
+                    slow = 0;
                     let has_begun = self.quarantine(&reason).await;
                     if self.is_replaying {
                         return ApplyEnd::Quarantined;
@@ -142,17 +149,9 @@ impl RunWriter {
                     }
                 }
                 Err(failure) => {
-                    tracing::warn!(run = self.run.id.as_str(), error = %failure, ?mode, "failed to apply items; will retry");
-                    let queued = records.iter().map(|record| u64::from(record.items())).sum();
-                    if let Some(narrower) = mode.narrowed(&failure, queued) {
+                    if let Some(narrower) = self.narrowed(&mode, &failure, records) {
                         mode = narrower;
                         continue;
-                    }
-                    if let (AttemptMode::Park { .. }, ApplyFailure::Poison(_)) = (&mode, &failure) {
-                        tracing::error!(
-                            run = self.run.id.as_str(),
-                            "failed to park an item that cannot be applied; will retry"
-                        );
                     }
                     if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
                         return ApplyEnd::Stopped;
@@ -174,6 +173,37 @@ impl RunWriter {
                 Err(ApplyFailure::Poison(damage.to_string()))
             }
             attempted => attempted,
+        }
+    }
+
+    /// The mode of the next attempt; `None` if it has to wait.
+    fn narrowed(
+        &self,
+        mode: &AttemptMode,
+        failure: &ApplyFailure,
+        records: &[DecodedRecord],
+    ) -> Option<AttemptMode> {
+        let run = self.run.id.as_str();
+        tracing::warn!(run, error = %failure, ?mode, "failed to apply items; will retry");
+        let queued = records.iter().map(|record| u64::from(record.items())).sum();
+        let narrowed = mode.narrowed(failure, queued);
+        if let (None, AttemptMode::Park { .. }, ApplyFailure::Poison(_)) = (&narrowed, mode, failure) {
+            tracing::error!(run, "failed to park an item that cannot be applied; will retry");
+        }
+        narrowed
+    }
+
+    /// Why the run has to be put in quarantine after a failure, with this many slow attempts before it;
+    /// `None` if it need not be, or is.
+    fn quarantine_reason(&self, failure: &ApplyFailure, slow: u32) -> Option<String> {
+        match failure {
+            _ if self.is_quarantined() => None,
+            ApplyFailure::Store(matyan_store::Error::Corrupt { reason, .. }) => Some(reason.clone()),
+            ApplyFailure::Slow if slow >= MAX_SLOW_ATTEMPTS => Some(format!(
+                "{slow} attempts to apply an item took longer than a snapshot of the store lasts: the run is too large, or the \
+                 store too slow"
+            )),
+            _ => None,
         }
     }
 

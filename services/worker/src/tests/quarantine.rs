@@ -7,7 +7,7 @@ use std::sync::{
 
 use matyan_model::{
     ids::{RunId, RunNumber},
-    keys::{self, EntityKind},
+    keys::{self, EntityKind, RowOwner, row_owner},
     parked::{ParkedItem, parked_content, parked_put, restored_position},
     position::{Cursor, cursor_get},
     producer::{MARK_KEPT_US, producers_sweep},
@@ -474,4 +474,58 @@ async fn rule_40_a_finished_run_is_resumed_without_another_record() {
     super::eventually("the end of the quarantine", || async { !cursor(&env).await.is_quarantined }).await;
     assert_eq!(lines(&env).await, [1, 2]);
     worker.stop().await.unwrap();
+}
+
+/// A store in which rows of this text take longer than a snapshot lasts.
+struct SlowStore(Arc<dyn Store>);
+
+const SLOW: &str = "slower than any snapshot";
+
+#[async_trait::async_trait]
+impl Store for SlowStore {
+    async fn snapshot(&self) -> matyan_store::Result<Box<dyn Snapshot>> {
+        self.0.snapshot().await
+    }
+
+    async fn commit(&self, batch: Batch) -> matyan_store::Result<Commit> {
+        let is_slow = |mutation: &Mutation| match mutation {
+            Mutation::Set { key, value } => {
+                matches!(row_owner(key), RowOwner::Number(_))
+                    && value.windows(SLOW.len()).any(|text| text == SLOW.as_bytes())
+            }
+            _ => false,
+        };
+        if batch.mutations.iter().any(is_slow) {
+            return Err(matyan_store::Error::SnapshotTooOld);
+        }
+        self.0.commit(batch).await
+    }
+
+    async fn sync(&self) -> matyan_store::Result<()> {
+        self.0.sync().await
+    }
+
+    async fn changed(&self, key: &Key, seen: Option<&Value>) -> matyan_store::Result<()> {
+        self.0.changed(key, seen).await
+    }
+}
+
+/// The waits between its attempts take minutes.
+#[tokio::test(start_paused = true)]
+async fn rule_40_a_run_with_an_item_that_stays_too_slow_is_put_in_quarantine() {
+    let mut env = TestEnv::new().await;
+    env.deps.store = Arc::new(SlowStore(env.faults.clone()));
+    let slow = (0..3).fold(record(1), |record, at| record.line(10 + at, "fast")).line(13, SLOW);
+    let applied = env.apply(vec![record(0).line(0, "good"), slow, record(2).line(2, "good")]).await;
+    assert_eq!((applied.is_complete, applied.parked), (true, 2), "the log does not wait for it");
+    assert!(is_quarantined(&env).await);
+    assert_eq!(lines(&env).await, [0, 10, 11, 12]);
+    let parked = env.parked().await;
+    assert!(parked.iter().all(|item| item.reason.contains("longer than a snapshot")), "{parked:?}");
+    // The store has become faster.
+    env.deps.store = env.faults.clone();
+    assert!(resume(&env, "r").await);
+    env.apply(vec![record(3).line(3, "last")]).await;
+    assert_eq!(lines(&env).await, [0, 2, 3, 10, 11, 12, 13]);
+    assert!(!is_quarantined(&env).await && env.parked().await.is_empty());
 }
