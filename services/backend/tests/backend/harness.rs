@@ -14,7 +14,8 @@ use matyan_backend::{Backend, UriKey};
 use matyan_blob::{Blobs, UrlSigner, fs::FsBlobs};
 use matyan_frontier::Frontier;
 use matyan_log::{
-    Append, LogReader, LogWriter, NewRecord, Subscription, Topic, TopicInfo, embedded::EmbeddedLog,
+    Append, LogReader, LogWriter, NewRecord, PartitionInfo, Subscription, Topic, TopicInfo,
+    embedded::EmbeddedLog,
 };
 use matyan_model::{
     keys::LogTopic,
@@ -54,6 +55,8 @@ pub(crate) struct Harness {
     routes: Routes,
     now_us: Arc<AtomicI64>,
     describes: Arc<AtomicU64>,
+    /// Records of a second partition, which lags.
+    pub(crate) lagging: Arc<AtomicU64>,
     workers: JoinSet<()>,
     stop: CancellationToken,
     fold: Option<FoldThread>,
@@ -76,18 +79,26 @@ impl LogReader for UntrimmedLog {
     }
 }
 
-/// A log that counts how often its ends are read.
-struct CountingLog(Arc<EmbeddedLog>, Arc<AtomicU64>);
+/// A log that counts how often its ends are read, and has a second partition if `lagging` is not 0: with
+/// this many records, none of which is ever applied.
+struct CountingLog {
+    inner: Arc<EmbeddedLog>,
+    describes: Arc<AtomicU64>,
+    lagging: Arc<AtomicU64>,
+}
 
 #[async_trait::async_trait]
 impl LogWriter for CountingLog {
     fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Append {
-        self.0.append(topic, records)
+        self.inner.append(topic, records)
     }
 
     async fn describe(&self, topic: Topic) -> matyan_log::Result<TopicInfo> {
-        self.1.fetch_add(1, Ordering::Relaxed);
-        self.0.describe(topic).await
+        self.describes.fetch_add(1, Ordering::Relaxed);
+        let mut info = self.inner.describe(topic).await?;
+        let end = self.lagging.load(Ordering::Relaxed);
+        info.partitions.extend((end > 0).then_some(PartitionInfo { first: 0, end }));
+        Ok(info)
     }
 }
 
@@ -177,13 +188,17 @@ impl Harness {
             let ids = ids.clone();
             move || format!("00000000-0000-4000-8000-{:012x}", ids.fetch_add(1, Ordering::Relaxed))
         };
-        let describes = Arc::new(AtomicU64::new(0));
+        let (describes, lagging) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let fence = Arc::new(FenceStore::new(store.clone()));
         let worker_fence = Arc::new(FenceStore::new(store.clone()));
         let registry = prometheus::Registry::new();
         let backend = Backend::new(matyan_backend::Deps {
             store: fence.clone(),
-            log: Arc::new(CountingLog(log.clone(), describes.clone())),
+            log: Arc::new(CountingLog {
+                inner: log.clone(),
+                describes: describes.clone(),
+                lagging: lagging.clone(),
+            }),
             log_format: RecordFormat::Protobuf,
             blobs: blobs.clone(),
             blob_uri: "file:///blobs".to_owned(),
@@ -220,6 +235,7 @@ impl Harness {
             frontier,
             now_us,
             describes,
+            lagging,
             workers,
             stop,
             fold: None,

@@ -1,5 +1,7 @@
 //! Runs: pages, deletion of params, concurrent changes, unknown ids.
 
+use std::sync::atomic::Ordering;
+
 use matyan_model::{change::changes_list, ids::Project};
 use matyan_proto::{
     common::v1::{PathValue, SeriesKey, SeriesType},
@@ -413,6 +415,36 @@ async fn a_call_waits_only_once_for_a_lagging_log() {
     assert_eq!(harness.describes(), 3);
     let response = client.delete_batch(DeleteBatchRequest { run_ids: ids() }).await.unwrap().into_inner();
     assert_eq!((response.unknown, harness.describes()), (unknown.map(str::to_owned).to_vec(), 4));
+    harness.end().await;
+}
+
+/// In a log of two partitions of which one is never applied: a call about a run of the other one that
+/// does not wait for it ends first.
+#[tokio::test]
+async fn rule_24_a_call_waits_for_the_partition_of_its_run_only() {
+    let harness = Harness::new().await;
+    harness.create(&["r"]).await;
+    harness.lagging.store(100, Ordering::Relaxed);
+    let of_partition = |partition| {
+        let mut ids = (0..).map(|number| format!("missing {number}"));
+        ids.find(|id| matyan_log::partition_of(id.as_bytes(), 2) == partition).unwrap()
+    };
+    let routes = harness.routes();
+    let get = async |run_id: String| {
+        Client::new(routes.clone()).get(GetRequest { run_id, parts: None }).await.map(drop)
+    };
+    let mut late = std::pin::pin!(get(of_partition(1)));
+    let before = harness.describes();
+    while harness.describes() == before {
+        assert!(futures::poll!(&mut late).is_pending());
+        tokio::task::yield_now().await;
+    }
+    tokio::select! {
+        biased;
+        _ = &mut late => panic!("the call about a run of the lagging partition has not waited longer"),
+        answer = get(of_partition(0)) => not_found(answer, "run", &of_partition(0)),
+    }
+    not_found(late.await, "run", &of_partition(1));
     harness.end().await;
 }
 
