@@ -18,13 +18,18 @@ use crate::{
 };
 
 const ROUNDS: u64 = 3;
+/// Room for what does not come from deleted runs: an hour of rows about changes, and a table that no merge
+/// has taken yet (decision 042).
+const SLACK_MEGABYTES: f64 = 8.0;
 /// Runs of one call.
 const RUNS_A_CALL: usize = 1_000;
 const TOMBSTONE_PAUSE: Duration = Duration::from_millis(500);
 
 pub(crate) async fn rows(table: &mut Table, scale: u64) {
     let work = "disk after three times 10,000 runs made and deleted, more than after once";
-    table.row(work, Budget::AtMost(8.0), Unit::Megabytes, async || growth(10_000 / scale).await).await;
+    table
+        .row(work, Budget::AtMost(SLACK_MEGABYTES), Unit::Megabytes, async || growth(10_000 / scale).await)
+        .await;
 }
 
 /// In megabytes. The journal of the store, which takes up to 64 MB while the server runs, does not count. Changes
