@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::{
     batch::{self, Dictionary},
+    dictionary_memory::DictionaryShare,
     envelope,
     error::Result,
     ingestion::Ingestion,
@@ -53,19 +54,29 @@ pub(crate) struct Composer {
     /// Definitions of earlier streams, which the next record repeats: the store may have been
     /// restored from a backup since, or have removed them after a long silence.
     earlier: Vec<pb::SeriesDef>,
+    /// The memory of these definitions.
+    share: DictionaryShare,
 }
 
 impl Composer {
     /// Creates a composer. `series` are the definitions of the producer on an earlier
     /// stream.
-    pub(crate) fn new(format: RecordFormat, author: Author, mut series: Vec<pb::SeriesDef>) -> Self {
+    pub(crate) fn new(ingestion: &Ingestion, author: Author, mut series: Vec<pb::SeriesDef>) -> Result<Self> {
         let dictionary = Dictionary::new(&mut series);
-        let definitions = (format == RecordFormat::Json).then(|| {
+        let definitions = (ingestion.settings.format == RecordFormat::Json).then(|| {
             let mut definitions = EnvelopeSeries::default();
             definitions.extend(&std::mem::take(&mut series));
             definitions
         });
-        Self { author, dictionary, definitions, earlier: series }
+        let share = ingestion.dictionaries.share();
+        let mut composer = Self { author, dictionary, definitions, earlier: series, share };
+        composer.resize_share()?;
+        Ok(composer)
+    }
+
+    fn resize_share(&mut self) -> Result<()> {
+        let kept = self.definitions.as_ref().map_or(0, EnvelopeSeries::held_bytes);
+        self.share.resize(kept + held_bytes(&self.earlier))
     }
 
     /// Prepares a batch for the log. Everything up to `acknowledged` is durable.
@@ -113,6 +124,7 @@ impl Composer {
         let mut checked = batch::check(&self.author.run, &mut self.dictionary, extra_check, batch)?;
         if !self.earlier.is_empty() && !checked.bytes.is_empty() {
             checked.prepend_definitions(std::mem::take(&mut self.earlier));
+            self.resize_share()?;
         }
         let items = ItemCounts::of_batch(&checked.batch);
         let stamp = Stamp { received_us, sequence, acknowledged, trace };
@@ -120,6 +132,7 @@ impl Composer {
             None => vec![record::encode(&self.author, stamp, checked.bytes)],
             Some(definitions) => {
                 definitions.extend(&checked.batch.series);
+                self.share.resize(definitions.held_bytes())?;
                 envelope::encode(&self.author, &stamp, definitions, &checked.batch)?
             }
         };
@@ -130,4 +143,10 @@ impl Composer {
         let rejections = checked.rejections;
         Ok((LogBatch { sequence, records, rejections, bytes, held_bytes, received, _span: span }, items))
     }
+}
+
+/// The memory that decoded definitions take.
+fn held_bytes(series: &[pb::SeriesDef]) -> usize {
+    let texts = |it: &pb::SeriesDef| it.name.len() + it.context.len() + it.dtype.len();
+    series.iter().map(|it| size_of::<pb::SeriesDef>() + texts(it)).sum()
 }

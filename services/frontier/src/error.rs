@@ -21,6 +21,11 @@ pub(crate) enum Error {
     TooLarge { field: &'static str, size: usize, limit: usize },
     #[error("`batch` takes more than {limit} bytes as JSON envelopes: send smaller batches")]
     TooLargeAsJson { limit: usize },
+    #[error(
+        "the names of series that streams keep take more than {limit} bytes: retry, or open a stream under a new \
+         producer id and define only the series that it needs"
+    )]
+    DictionariesFull { limit: usize },
     #[error("{0}: open a new stream under a new producer id")]
     OutOfSequence(String),
     #[error("{0}")]
@@ -76,6 +81,7 @@ impl Error {
             Self::InvalidField { .. } => Code::InvalidField,
             Self::TooLarge { .. }
             | Self::TooLargeAsJson { .. }
+            | Self::DictionariesFull { .. }
             | Self::UploadTooLarge { .. }
             | Self::ProjectFull { .. } => Code::TooLarge,
             Self::OutOfSequence(_) => Code::OutOfSequence,
@@ -102,6 +108,9 @@ impl Error {
             }
             Self::TooLargeAsJson { limit } => {
                 HashMap::from([("field".into(), "batch".into()), ("limit".into(), limit.to_string())])
+            }
+            Self::DictionariesFull { limit } => {
+                HashMap::from([("field".into(), "series".into()), ("limit".into(), limit.to_string())])
             }
             Self::NoProject(name) => {
                 HashMap::from([("resource".into(), "project".into()), ("id".into(), name.clone())])

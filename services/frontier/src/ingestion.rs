@@ -7,8 +7,8 @@ use matyan_proto::common::v1::LogPosition;
 use tokio::sync::Semaphore;
 
 use crate::{
-    Clock, NewId, log_health::LogHealth, memory_budget::MemoryBudget, metrics::BatchMetrics,
-    settings::Settings, throttle::Throttle,
+    Clock, NewId, dictionary_memory::DictionaryMemory, log_health::LogHealth, memory_budget::MemoryBudget,
+    metrics::BatchMetrics, settings::Settings, throttle::Throttle,
 };
 
 /// Maximum number of batches over `compose::HEAVY_BYTES` that are checked concurrently: each
@@ -23,6 +23,7 @@ pub(crate) struct Ingestion {
     pub(crate) settings: Settings,
     pub(crate) throttle: Throttle,
     pub(crate) budget: MemoryBudget,
+    pub(crate) dictionaries: DictionaryMemory,
     pub(crate) heavy_checks: Semaphore,
     pub(crate) metrics: BatchMetrics,
 }
@@ -42,6 +43,7 @@ impl Ingestion {
             new_id,
             throttle: Throttle::new(settings.run_bytes_per_second),
             budget: MemoryBudget::new(&settings),
+            dictionaries: DictionaryMemory::new(settings.dictionary_bytes),
             heavy_checks: Semaphore::new(HEAVY_CHECKS),
             settings,
             metrics,

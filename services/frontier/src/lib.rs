@@ -15,6 +15,7 @@ mod compose;
 mod envelope;
 mod record;
 
+mod dictionary_memory;
 mod ingestion;
 mod log_health;
 mod memory_budget;

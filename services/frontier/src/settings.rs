@@ -22,6 +22,9 @@ pub struct Settings {
     /// Maximum unacknowledged bytes of all streams and calls together. Batches over the
     /// limit wait.
     pub total_bytes: usize,
+    /// Maximum memory for the definitions of series that all streams keep together, in addition to a
+    /// little for each.
+    pub dictionary_bytes: usize,
     /// Maximum size of an upload through this server: anyone with a URL may write, and the
     /// disk may be shared with the log.
     pub max_upload_bytes: u64,
@@ -42,6 +45,7 @@ impl Default for Settings {
             stream_bytes: 8 << 20,
             stream_batches: 1_024,
             total_bytes: 128 << 20,
+            dictionary_bytes: 128 << 20,
             max_upload_bytes: 100 << 30,
             min_free_bytes: 5 << 30,
             max_project_upload_bytes: 0,

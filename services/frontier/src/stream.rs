@@ -79,9 +79,10 @@ async fn run(
 ) {
     let _counted = OpenStreamGauge::new(ingestion.metrics.streams.clone());
     let ended = match open(&ingestion, &calls, &mut requests).await {
-        Ok(Some(open)) => {
-            Session::new(ingestion, projects, caller, open).run(requests, &calls, &answers).await
-        }
+        Ok(Some(open)) => match Session::new(ingestion, projects, caller, open) {
+            Ok(session) => session.run(requests, &calls, &answers).await,
+            Err(error) => Err(error),
+        },
         Ok(None) => Ok(()),
         Err(error) => Err(error),
     };
@@ -199,13 +200,18 @@ impl ProjectCheck {
 }
 
 impl Session {
-    fn new(ingestion: Arc<Ingestion>, projects: KnownProjects, caller: Caller, open: OpenCommand) -> Self {
+    fn new(
+        ingestion: Arc<Ingestion>,
+        projects: KnownProjects,
+        caller: Caller,
+        open: OpenCommand,
+    ) -> Result<Self> {
         let OpenCommand { run, producer, series, acknowledged } = open;
         let pipeline = Pipeline::new(ingestion.clone(), &caller.project, run.as_str());
         let project = ProjectCheck::new(projects, &caller.project);
         let trace = caller.trace.clone();
-        let composer = Composer::new(ingestion.settings.format, Author { run, producer, caller }, series);
-        Self {
+        let composer = Composer::new(&ingestion, Author { run, producer, caller }, series)?;
+        Ok(Self {
             ingestion,
             project,
             composer: Some(composer),
@@ -218,7 +224,7 @@ impl Session {
             durable_position: None,
             end: None,
             is_disconnected: false,
-        }
+        })
     }
 
     async fn run(

@@ -16,7 +16,10 @@ const NOTHING: &str = "nothing";
 
 /// Beginning and end of the payloads of each series.
 #[derive(Debug, Default)]
-pub struct EnvelopeSeries(Vec<SeriesText>);
+pub struct EnvelopeSeries {
+    texts: Vec<SeriesText>,
+    text_bytes: usize,
+}
 
 #[derive(Debug)]
 struct SeriesText {
@@ -29,7 +32,14 @@ struct SeriesText {
 impl EnvelopeSeries {
     /// Adds checked definitions, in which empty ones replace those that were invalid.
     pub fn extend(&mut self, series: &[pb::SeriesDef]) {
-        self.0.extend(series.iter().map(SeriesText::new));
+        let texts = series.iter().map(SeriesText::new);
+        let text_bytes = &mut self.text_bytes;
+        self.texts.extend(texts.inspect(|text| *text_bytes += text.head.len() + text.tail.len()));
+    }
+
+    /// The memory that the definitions take.
+    pub fn held_bytes(&self) -> usize {
+        self.texts.capacity() * size_of::<SeriesText>() + self.text_bytes
     }
 }
 
@@ -120,7 +130,7 @@ fn write_point_payload(
     received_us: i64,
     out: &mut String,
 ) {
-    let series = &series.0[group.series[at] as usize];
+    let series = &series.texts[group.series[at] as usize];
     out.push_str(&series.head);
     let mut object = MemberWriter { out, is_empty: false };
     object.key("value");

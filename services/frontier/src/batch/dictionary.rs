@@ -4,6 +4,8 @@
 //! A bad definition keeps its number, because the client counts it too: the log gets an empty
 //! definition in its position, and points that refer to it are rejected. Definitions over the
 //! limit of a run are not written to the log.
+//!
+//! A dictionary takes less than 64 KiB, no matter what it contains.
 
 use std::collections::HashMap;
 
@@ -11,11 +13,17 @@ use matyan_proto::{ingest::v1 as pb, limits};
 
 use super::{Problem, values};
 
+/// Number of bad definitions whose problems are kept.
+const KEPT_PROBLEMS: usize = 100;
+
 #[derive(Debug, Default)]
 pub(crate) struct Dictionary {
     len: usize,
     bytes: usize,
-    bad: HashMap<u32, Problem>,
+    /// A bit for each number up to the last bad one.
+    bad: Vec<u64>,
+    /// The problems of the first bad definitions.
+    problems: HashMap<u32, Problem>,
 }
 
 impl Dictionary {
@@ -75,10 +83,26 @@ impl Dictionary {
                 true
             }
             Err(problem) => {
-                self.bad.insert(number as u32, problem);
+                self.add_bad(number, problem);
                 false
             }
         }
+    }
+
+    fn add_bad(&mut self, number: usize, problem: Problem) {
+        let word = number / u64::BITS as usize;
+        if word >= self.bad.len() {
+            self.bad.resize(word + 1, 0);
+        }
+        self.bad[word] |= 1 << (number % u64::BITS as usize);
+        if self.problems.len() < KEPT_PROBLEMS {
+            self.problems.insert(number as u32, problem);
+        }
+    }
+
+    fn is_bad(&self, number: u32) -> bool {
+        let word = self.bad.get((number / u64::BITS) as usize);
+        word.is_some_and(|word| word & (1 << (number % u64::BITS)) != 0)
     }
 
     /// Whether points may refer to all of these series.
@@ -86,17 +110,23 @@ impl Dictionary {
         let len = self.logged_len();
         let highest = series.iter().copied().max();
         highest.is_none_or(|highest| (highest as usize) < len)
-            && (self.bad.is_empty() || !series.iter().any(|number| self.bad.contains_key(number)))
+            && (self.bad.is_empty() || !series.iter().any(|number| self.is_bad(*number)))
     }
 
     pub(super) fn has(&self, number: u32) -> bool {
-        (number as usize) < self.logged_len() && !self.bad.contains_key(&number)
+        (number as usize) < self.logged_len() && !self.is_bad(number)
     }
 
     /// Reason why `has` returned false.
     pub(super) fn problem(&self, number: u32) -> Problem {
-        if let Some(problem) = self.bad.get(&number) {
+        if let Some(problem) = self.problems.get(&number) {
             return Problem::new(problem.field, format!("of series {number} {}", problem.reason));
+        }
+        if self.is_bad(number) {
+            let reason = format!(
+                "{number} has a bad name, context or dtype: only the first {KEPT_PROBLEMS} of a stream are described"
+            );
+            return Problem::new("series", reason);
         }
         let reason = match (number as usize) < self.len {
             true => format!("{number} exceeds the limit of {} series per run", limits::SERIES_PER_RUN),
@@ -123,5 +153,21 @@ impl Dictionary {
             return Err(Problem::new("series", reason));
         }
         Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_definitions_take_little_memory() {
+        let bad = pb::SeriesDef { context: "[".into(), ..Default::default() };
+        let dictionary = Dictionary::new(&mut vec![bad; limits::SERIES_PER_RUN]);
+        assert_eq!(dictionary.problems.len(), KEPT_PROBLEMS);
+        let texts: usize = dictionary.problems.values().map(|problem| problem.reason.capacity()).sum();
+        let problems = dictionary.problems.capacity() * size_of::<(u32, Problem)>();
+        let bytes = texts + problems + dictionary.bad.capacity() * size_of::<u64>();
+        assert!(bytes < 64 << 10, "{bytes}");
     }
 }

@@ -243,6 +243,21 @@ fn a_bad_definition_keeps_its_number_and_loses_its_points() {
 }
 
 #[test]
+fn only_the_first_bad_definitions_are_described() {
+    let mut dictionary = Dictionary::default();
+    let mut definitions = vec![series(&"x".repeat(limits::NAME_BYTES + 1)); 1_000];
+    definitions[500] = series("good");
+    let numbers: Vec<u32> = (0..1_000).collect();
+    let batch =
+        pb::IngestionBatch { series: definitions, points: vec![points(&numbers)], ..Default::default() };
+    let checked = check_with(&mut dictionary, &batch);
+    assert_eq!(checked.batch.points, [points(&[500])]);
+    let field = |item: u32| if item < 100 { "name" } else { "series" };
+    let expected = (0..1_000).filter(|item| *item != 500).map(|item| (item, 1, field(item).to_owned()));
+    assert_eq!(rejected(checked), expected.collect::<Vec<_>>());
+}
+
+#[test]
 fn a_batch_of_rejected_items_still_carries_its_definitions() {
     let batch =
         pb::IngestionBatch { series: vec![series("a")], points: vec![points(&[1])], ..Default::default() };

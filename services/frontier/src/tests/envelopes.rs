@@ -3,12 +3,15 @@
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use matyan_proto::ingest::v1::{self as pb, event::Kind};
+use matyan_proto::ingest::v1::{self as pb, event::Kind, stream_request::Message};
+use matyan_record::ingestion::RecordFormat;
 use minicbor::Encoder;
+use prost::Message as _;
 use serde_json::{Map, Value};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::harness::*;
+use crate::Settings;
 
 /// Vector files in the repository, and in the directory named by `MATYAN_VECTORS_DIR`.
 fn vector_files(name: &str) -> Vec<PathBuf> {
@@ -241,6 +244,40 @@ async fn a_stream_names_series_that_earlier_batches_defined() {
     let expected =
         [("a", "1:0/1"), ("b", "2:0/2"), ("a", "2:1/2"), ("c", "3:0/3"), ("a", "3:1/3"), ("b", "3:2/3")];
     assert_eq!(names, expected.map(|(name, place)| (name.to_owned(), place.to_owned())));
+}
+
+#[tokio::test]
+async fn a_stream_whose_names_find_no_room_ends_before_the_batch_is_appended() {
+    let settings = Settings { format: RecordFormat::Json, dictionary_bytes: 100_000, ..Settings::default() };
+    let env = TestEnv::with(settings).await;
+    let name = "n".repeat(1_000);
+    let define = {
+        let name = name.clone();
+        move |number: u32| points(number, &[&format!("{name}{number}")], &[number])
+    };
+    let stream = env.stream_open(open_producer(0), &[]).await;
+    let requests = stream.sender();
+    // The server does not end the stream before its responses are read.
+    let sending = tokio::spawn(async move {
+        for number in 0..200 {
+            let (sequence, batch) = (u64::from(number) + 1, define(number).encode_to_vec().into());
+            let message = Message::Batch(pb::StreamBatch { sequence, batch, ..Default::default() });
+            if requests.send(pb::StreamRequest { message: Some(message) }).await.is_err() {
+                break;
+            }
+        }
+    });
+    let (durable, ended) = stream.finish().await;
+    sending.await.unwrap();
+    assert_eq!(ended.unwrap_err().code(), tonic::Code::ResourceExhausted);
+    assert!((100..200).contains(&durable), "{durable}");
+    assert_eq!(env.record_count().await as u64, durable);
+
+    // The rest follows under another producer, whose dictionary begins again.
+    let producer_id = Bytes::from_static(&[8; 16]);
+    let mut stream = env.stream_open(pb::StreamOpen { producer_id, ..open_producer(0) }, &[]).await;
+    stream.send(1, &points(0, &[&format!("{name}{durable}")], &[0])).await;
+    stream.acknowledged(1).await;
 }
 
 #[tokio::test]

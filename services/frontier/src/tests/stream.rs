@@ -11,7 +11,7 @@ use prost::Message as _;
 use tonic::Code;
 
 use super::harness::*;
-use crate::Frontier;
+use crate::{Frontier, Settings};
 
 #[tokio::test]
 async fn a_batch_is_written_to_the_log_unchanged() {
@@ -205,6 +205,38 @@ async fn a_reopened_stream_continues_where_its_client_is() {
         entries.iter().map(|entry| pb::IngestionBatch::decode(entry.batch.clone()).unwrap()).collect();
     assert_eq!(batches[2], points(0, &["a", "b"], &[1]));
     assert_eq!(batches[3], points(2, &["c"], &[0, 1, 2]));
+}
+
+#[tokio::test]
+async fn a_stream_without_room_for_its_dictionary_is_refused_and_continues_later() {
+    let limit = 100_000;
+    let env = TestEnv::with(Settings { dictionary_bytes: limit, ..Settings::default() }).await;
+    let mut first = env.stream_open(open_producer(0), &[]).await;
+    let name = "n".repeat(1_000);
+    let names: Vec<String> = (0..120).map(|number| format!("{name}{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    first.send(1, &points(0, &names, &[0])).await;
+    first.acknowledged(1).await;
+    first.hang_up();
+
+    // Both take more than half of the memory, and keep it until the first record repeats the dictionary.
+    let open = pb::StreamOpen { dictionary: dictionary(&names), ..open_producer(1) };
+    let mut holding = env.stream_open(open.clone(), &[]).await;
+    holding.send(1, &tag("acknowledged")).await;
+    holding.acknowledged(1).await;
+    let refused = env.stream_open(open.clone(), &[]).await;
+    let text = limit.to_string();
+    check_end(refused.finish().await, 0, Code::ResourceExhausted, "TOO_LARGE", &text);
+    let mut small =
+        env.stream_open(pb::StreamOpen { dictionary: dictionary(&["a"]), ..open_producer(1) }, &[]).await;
+    small.send(1, &tag("acknowledged")).await;
+    small.acknowledged(1).await;
+
+    holding.send(2, &tag("a")).await;
+    holding.acknowledged(2).await;
+    let mut again = env.stream_open(open, &[]).await;
+    again.send(2, &points(120, &[], &[119])).await;
+    again.acknowledged(2).await;
 }
 
 #[track_caller]
