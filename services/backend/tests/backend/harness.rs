@@ -30,7 +30,11 @@ use matyan_proto::{
     project::v1::{self as project, project_service_client::ProjectServiceClient},
 };
 use matyan_record::ingestion::RecordFormat;
-use matyan_store::{Store, embedded::EmbeddedStore, layers::FenceStore};
+use matyan_store::{
+    Store,
+    embedded::EmbeddedStore,
+    layers::{FaultStore, Faults, FenceStore},
+};
 use matyan_worker::{ControlWorker, Deps, FoldThread, IngestionWorker, Metrics};
 use prost::Message;
 use tokio::task::JoinSet;
@@ -46,6 +50,8 @@ pub(crate) struct Harness {
     pub(crate) store: Arc<EmbeddedStore>,
     /// Between the backend and the store.
     pub(crate) fence: Arc<FenceStore>,
+    /// Between the fence and the store. Injects no faults unless a test asks for them.
+    pub(crate) faults: Arc<FaultStore>,
     /// Between the workers and the store, except for compaction, which looks for work in all projects.
     pub(crate) worker_fence: Arc<FenceStore>,
     pub(crate) registry: prometheus::Registry,
@@ -128,6 +134,26 @@ async fn open_log(path: &Path) -> Arc<EmbeddedLog> {
     Arc::new(EmbeddedLog::open(path, Default::default()).await.unwrap())
 }
 
+fn frontier(
+    log: &Arc<EmbeddedLog>,
+    store: &Arc<EmbeddedStore>,
+    blobs: &Arc<FsBlobs>,
+    signer: UrlSigner,
+    clock: matyan_backend::Clock,
+) -> Frontier {
+    let deps = matyan_frontier::Deps {
+        log: log.clone(),
+        projects: Some(Arc::new(StoredProjects(store.clone()))),
+        blobs: blobs.clone(),
+        multipart: blobs.clone(),
+        local_uploads: Some(matyan_frontier::LocalUploads { signer, parts: blobs.clone() }),
+        clock,
+        new_id: Arc::new(|| [9; 16]),
+        metrics: matyan_frontier::Metrics::new(&prometheus::Registry::new()).unwrap(),
+    };
+    Frontier::new(deps, Default::default())
+}
+
 impl Harness {
     pub(crate) async fn new() -> Self {
         let mut harness = Self::without_workers(None).await;
@@ -170,26 +196,15 @@ impl Harness {
         let signer = UrlSigner::new(b"secret", Duration::from_secs(60), clock.clone());
         let blobs =
             Arc::new(FsBlobs::open(&directory.path().join("blobs"), signer.clone(), clock.clone()).unwrap());
-        let frontier = Frontier::new(
-            matyan_frontier::Deps {
-                log: log.clone(),
-                projects: Some(Arc::new(StoredProjects(store.clone()))),
-                blobs: blobs.clone(),
-                multipart: blobs.clone(),
-                local_uploads: Some(matyan_frontier::LocalUploads { signer, parts: blobs.clone() }),
-                clock: clock.clone(),
-                new_id: Arc::new(|| [9; 16]),
-                metrics: matyan_frontier::Metrics::new(&prometheus::Registry::new()).unwrap(),
-            },
-            Default::default(),
-        );
+        let frontier = frontier(&log, &store, &blobs, signer, clock.clone());
         let ids = Arc::new(AtomicU64::new(1));
         let new_id = {
             let ids = ids.clone();
             move || format!("00000000-0000-4000-8000-{:012x}", ids.fetch_add(1, Ordering::Relaxed))
         };
         let (describes, lagging) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-        let fence = Arc::new(FenceStore::new(store.clone()));
+        let faults = Arc::new(FaultStore::new(store.clone(), Faults::script([])));
+        let fence = Arc::new(FenceStore::new(faults.clone()));
         let worker_fence = Arc::new(FenceStore::new(store.clone()));
         let registry = prometheus::Registry::new();
         let backend = Backend::new(matyan_backend::Deps {
@@ -228,6 +243,7 @@ impl Harness {
             backend,
             store,
             fence,
+            faults,
             worker_fence,
             registry,
             blobs,

@@ -21,6 +21,7 @@ mod harness;
 mod logs;
 mod notes;
 mod objects;
+mod partial_batches;
 mod project;
 mod project_isolation;
 mod project_list;
