@@ -9,6 +9,7 @@ use std::{
     thread,
 };
 
+use prometheus::IntCounter;
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot};
 
 use crate::error::{Error, Result};
@@ -44,6 +45,8 @@ type Job = Box<dyn FnOnce() + Send>;
 /// The threads, and the memory of what they evaluate.
 pub struct Evaluation {
     jobs: mpsc::Sender<Job>,
+    /// The slices that have begun.
+    slices: Option<IntCounter>,
     pages: Semaphore,
     columns: Semaphore,
     column_finds: Semaphore,
@@ -60,10 +63,16 @@ impl Evaluation {
         }
         Ok(Self {
             jobs: sender,
+            slices: None,
             pages: Semaphore::new(PAGES),
             columns: Semaphore::new(COLUMN_SEARCHES),
             column_finds: Semaphore::new(COLUMN_FINDS),
         })
+    }
+
+    /// Counts the slices that begin from now on.
+    pub(crate) fn count_slices(&mut self, slices: IntCounter) {
+        self.slices = Some(slices);
     }
 
     /// Runs a slice of work. It is skipped if the caller has left before its turn.
@@ -72,8 +81,10 @@ impl Evaluation {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T> {
         let (sender, receiver) = oneshot::channel();
+        let slices = self.slices.clone();
         let job = move || {
             if !sender.is_closed() {
+                slices.iter().for_each(IntCounter::inc);
                 // Fails only if the caller has left in the meantime.
                 drop(sender.send(catch_unwind(AssertUnwindSafe(work))));
             }

@@ -99,7 +99,8 @@ impl Backend {
     }
 
     /// Like `new`, with another limit for the memory of tables of runs.
-    pub fn with_table_bytes(deps: Deps, table_bytes: usize) -> Self {
+    pub fn with_table_bytes(mut deps: Deps, table_bytes: usize) -> Self {
+        deps.evaluation.count_slices(deps.metrics.query_slices.clone());
         let streams = Streams::default();
         Self {
             tables: RunTables::new(streams.clone(), table_bytes, deps.metrics.table_bytes.clone()),

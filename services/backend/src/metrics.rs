@@ -11,6 +11,7 @@ pub struct Metrics {
     planner_paths: IntCounterVec,
     left_out_runs: IntCounter,
     pub(crate) table_bytes: IntGauge,
+    pub(crate) query_slices: IntCounter,
 }
 
 /// Method by which a search finds its candidate runs.
@@ -41,7 +42,12 @@ impl Metrics {
         registry.register(Box::new(left_out_runs.clone()))?;
         let table_bytes = IntGauge::new("matyan_run_table_bytes", "Memory of the tables of runs")?;
         registry.register(Box::new(table_bytes.clone()))?;
-        let metrics = Self { planner_paths, left_out_runs, table_bytes };
+        let query_slices = IntCounter::new(
+            "matyan_query_slices_total",
+            "Slices of about 10 ms in which queries and charts are evaluated",
+        )?;
+        registry.register(Box::new(query_slices.clone()))?;
+        let metrics = Self { planner_paths, left_out_runs, table_bytes, query_slices };
         // Initialized to 0, because alerts cannot distinguish a missing counter from one
         // that does not change.
         for endpoint in [Endpoint::Run, Endpoint::Metric, Endpoint::Images] {
