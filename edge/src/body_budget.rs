@@ -5,9 +5,7 @@
 //! a share while others wait must send at a minimum rate, or loses it. `unread_response` has the memory of the
 //! request of a stream of responses.
 
-use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -18,8 +16,10 @@ use futures::future::BoxFuture;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use matyan_proto::limits::MESSAGE_BYTES;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::time::timeout;
 use tonic::Status;
+
+use crate::slow_sender::{Demand, SendRate, too_slow};
 
 /// Bodies up to this size are read regardless of the budgets.
 const TINY_BYTES: usize = 4 << 10;
@@ -36,15 +36,9 @@ const CONNECTION_PART: usize = 8;
 /// Length of the prefix of a gRPC message: a flag, and the size of the message.
 const PREFIX_BYTES: usize = 5;
 
-/// Time over which a rate is measured.
-const WINDOW: Duration = Duration::from_secs(10);
-
 /// The longest wait for other bodies of the same connection. Bodies that wait fill the window of an HTTP/2
 /// connection, so that those they wait for may never arrive.
 const OWN_WAIT: Duration = Duration::from_secs(10);
-
-/// Minimum number of bytes in that time, of a sender for which others wait: 50 kB/s.
-const WINDOW_BYTES: usize = 500_000;
 
 /// The budgets of a port.
 #[derive(Clone)]
@@ -58,7 +52,7 @@ pub(crate) struct BodyBudget {
 struct SizeBudget {
     port: Arc<Semaphore>,
     bytes: usize,
-    waiting: Arc<AtomicUsize>,
+    demand: Demand,
 }
 
 /// The parts of a connection, in the extensions of its requests.
@@ -110,44 +104,23 @@ impl BodyBudget {
         let closed = "the semaphore is never closed";
         let own = timeout(OWN_WAIT, connection.acquire_many_owned(permits)).await;
         let own = own.map_err(|_| Status::unavailable(CONNECTION_FULL))?.expect(closed);
-        let _waiting = WaitingBody::new(&budget.waiting);
+        let _waiting = budget.demand.wait(bytes);
         Ok([own, budget.port.clone().acquire_many_owned(permits).await.expect(closed)])
     }
 }
 
 impl SizeBudget {
     fn new(bytes: usize) -> Self {
-        SizeBudget { port: Arc::new(Semaphore::new(bytes)), bytes, waiting: Arc::default() }
+        SizeBudget { port: Arc::new(Semaphore::new(bytes)), bytes, demand: Demand::default() }
     }
 
     fn of_connection(&self) -> Arc<Semaphore> {
         Arc::new(Semaphore::new(self.bytes / CONNECTION_PART))
     }
-
-    /// Returns whether a body waits for memory that others hold.
-    fn is_contended(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) > 0
-    }
 }
 
 const CONNECTION_FULL: &str =
     "other requests of this connection take its memory: send fewer at a time, and retry";
-
-/// Counts a body that waits, until it is dropped.
-struct WaitingBody<'a>(&'a AtomicUsize);
-
-impl<'a> WaitingBody<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        WaitingBody(count)
-    }
-}
-
-impl Drop for WaitingBody<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 /// The memory of a message: of its connection, and of the port.
 pub(crate) type Permits = [OwnedSemaphorePermit; 2];
@@ -220,9 +193,9 @@ impl BodyShare {
 
     /// Ready if the sender has to give up its memory. Polled while nothing arrives.
     pub(crate) fn poll_too_slow(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let Some((size, _)) = self.held else { return Poll::Pending };
-        let budget = self.budget.of_size(size);
-        self.rate.poll_too_slow(context, || budget.is_contended())
+        let Some((size, [_, of_port])) = &self.held else { return Poll::Pending };
+        let demand = &self.budget.of_size(*size).demand;
+        self.rate.poll_too_slow(context, of_port.num_permits(), demand)
     }
 
     fn is_tiny(&self) -> bool {
@@ -239,36 +212,6 @@ impl BodyShare {
     /// Gives back the memory of a message.
     fn release(&mut self) {
         (self.held, self.expected, self.bytes, self.rate) = (None, None, 0, SendRate::default());
-    }
-}
-
-/// The rate at which a sender has sent recently.
-#[derive(Default)]
-pub(crate) struct SendRate {
-    window: Option<Pin<Box<Sleep>>>,
-    bytes: usize,
-}
-
-impl SendRate {
-    pub(crate) fn received(&mut self, bytes: usize) {
-        self.bytes += bytes;
-    }
-
-    /// Ready if too little has arrived in a window, and others wait at its end. Polled while
-    /// nothing arrives.
-    pub(crate) fn poll_too_slow(
-        &mut self,
-        context: &mut Context<'_>,
-        is_contended: impl Fn() -> bool,
-    ) -> Poll<()> {
-        let window = self.window.get_or_insert_with(|| Box::pin(sleep(WINDOW)));
-        while window.as_mut().poll(context).is_ready() {
-            if std::mem::take(&mut self.bytes) < WINDOW_BYTES && is_contended() {
-                return Poll::Ready(());
-            }
-            window.as_mut().reset(Instant::now() + WINDOW);
-        }
-        Poll::Pending
     }
 }
 
@@ -415,25 +358,19 @@ impl HttpBody for MeteredBody {
     }
 }
 
-/// The error of a sender that has lost its share.
-pub(crate) fn too_slow() -> io::Error {
-    let message = format!(
-        "others wait for the memory of this body, and less than {} kB/s of it arrived: send it again",
-        WINDOW_BYTES / 1_000 / WINDOW.as_secs() as usize
-    );
-    io::Error::new(io::ErrorKind::TimedOut, message)
-}
-
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::io;
 
     use futures::StreamExt;
     use http_body_util::BodyExt;
     use tokio::sync::mpsc;
+    use tokio::time::sleep;
     use tokio_stream::wrappers::ReceiverStream;
 
     use super::*;
+    use crate::slow_sender::WINDOW;
     use crate::unread_response::{UNREAD, drop_if_unread};
 
     /// A smallest possible budget, and a connection.

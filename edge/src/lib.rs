@@ -26,6 +26,7 @@ mod security_headers;
 mod serve;
 mod services;
 mod settings;
+mod slow_sender;
 pub mod stream;
 mod tls;
 mod transport;

@@ -1,6 +1,6 @@
 //! Memory with a thousand idle connections, and fifty that send continuously without reading, or with
 //! thousands that never end what they have begun to send: the server does not read what it cannot
-//! process.
+//! process, and a few of these do not keep others waiting.
 
 use std::{process::Command, sync::Arc, time::Duration};
 
@@ -292,4 +292,65 @@ async fn rule_45_memory_is_bounded_with_unfinished_bodies_and_frames_and_many_wa
     // Others are still served.
     create(&server.ingest, "last").await;
     drop((watches, frames, bodies));
+}
+
+/// Frames and bodies that are begun: a few more than the memory of a port holds.
+const STALLED_FRAMES: usize = HELD_FRAMES + 4;
+const STALLED_BODIES: usize = HELD_BODIES + 4;
+
+/// As many as its memory holds: a frame takes 16 MiB until its size is known.
+const HELD_FRAMES: usize = 16;
+const HELD_BODIES: usize = (144 << 20) / BODY_BYTES;
+
+/// Begin of the response to a body that took too long.
+const TIMED_OUT: &[u8] = b"HTTP/1.1 408";
+
+/// The bytes that have arrived on a connection: `None` if it is open and there are none.
+fn arrived(socket: &TcpStream) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; TIMED_OUT.len()];
+    match socket.try_read(&mut bytes) {
+        Ok(read) => Some(bytes[..read].to_vec()),
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => None,
+        Err(_) => Some(Vec::new()),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_45_stalled_senders_make_room_for_others() {
+    let server = Server::up().await;
+    let mut frames = Vec::new();
+    for number in 0..STALLED_FRAMES {
+        frames.push(begin_frame(server.ingest.clone(), format!("frame-{number}")).await.0);
+    }
+    let mut socket = RawSocket::json(&server.ingest, "complete").await;
+    socket.send(json_frame(0)).await.expect("the connection is open");
+    assert_eq!(socket.next().await, Ok(Frame::text(r#"{"status":"ok","error":null}"#)));
+    let mut open = frames.iter().map(|frame| frame.socket.get_ref()).collect::<Vec<_>>();
+    eventually("those that made room are cut off", async || {
+        open.retain(|socket| arrived(socket).is_none());
+        if open.len() <= HELD_FRAMES { Ok(()) } else { Err(open.len()) }
+    })
+    .await;
+    assert!(!open.is_empty(), "the others keep their memory");
+
+    let mut bodies = Vec::new();
+    for _ in 0..STALLED_BODIES {
+        bodies.push(begin_body(server.query.clone()).await.0);
+    }
+    let align = format!("{}/api/v1/rest/runs/search/metric/align/", server.query);
+    let request = reqwest::Client::new().post(align).header("content-type", "application/json");
+    let answer = request.body(vec![b' '; SENT_BYTES]).send().await.expect("the server answers");
+    assert_eq!(answer.status(), 422, "spaces are not JSON");
+    eventually("those that made room have a response", async || {
+        bodies.retain(|socket| match arrived(socket) {
+            Some(head) => {
+                assert_eq!(head, TIMED_OUT);
+                false
+            }
+            None => true,
+        });
+        if bodies.len() <= HELD_BODIES { Ok(()) } else { Err(bodies.len()) }
+    })
+    .await;
+    assert!(!bodies.is_empty(), "the others keep their memory");
 }

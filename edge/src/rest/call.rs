@@ -27,10 +27,11 @@ use tokio::time::timeout;
 use super::edit_condition::IF_MATCH;
 use super::input_schema::InputSchema;
 use super::valid_json::valid_json;
-use crate::body_budget::{BodyShare, too_slow};
+use crate::body_budget::BodyShare;
 use crate::deadline::enforce_maximum;
 use crate::error::{ApiError, ApiResult, INVALID_JSON, Problem};
 use crate::services::Services;
+use crate::slow_sender::too_slow;
 
 /// Maximum size of a JSON body, unless its operation has a lower one. The largest legitimate body is an
 /// app's state of 1 MiB; a batch of 10,000 series is smaller.

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::PollSemaphore;
 
-use crate::body_budget::{SendRate, too_slow};
+use crate::slow_sender::{Demand, SendRate, WaitingBytes, too_slow};
 
 /// Frames up to this size are read regardless of the budget. Four times the usual size of a
 /// frame of the Python client.
@@ -29,17 +29,21 @@ const CONTROL_HEADER_BYTES: usize = 6;
 pub(super) type BudgetShare = Option<OwnedSemaphorePermit>;
 
 #[derive(Clone)]
-pub(super) struct MemoryBudget(Arc<Semaphore>);
+pub(super) struct MemoryBudget {
+    left: Arc<Semaphore>,
+    demand: Demand,
+}
 
 impl MemoryBudget {
     /// At least one frame of maximum size always fits.
     pub(super) fn new(bytes: usize) -> Self {
-        MemoryBudget(Arc::new(Semaphore::new(bytes.clamp(BATCH_BYTES, Semaphore::MAX_PERMITS))))
+        let bytes = bytes.clamp(BATCH_BYTES, Semaphore::MAX_PERMITS);
+        MemoryBudget { left: Arc::new(Semaphore::new(bytes)), demand: Demand::default() }
     }
 
     /// Takes a share for a small frame; `None` if too little remains.
     pub(super) fn share(&self, bytes: usize) -> BudgetShare {
-        self.0.clone().try_acquire_many_owned(u32::try_from(bytes).unwrap_or(u32::MAX)).ok()
+        self.left.clone().try_acquire_many_owned(u32::try_from(bytes).unwrap_or(u32::MAX)).ok()
     }
 }
 
@@ -55,7 +59,8 @@ pub(super) struct MeteredConnection<S> {
     budget: PollSemaphore,
     share: BudgetShare,
     rate: SendRate,
-    is_waiting: bool,
+    demand: Demand,
+    waiting: Option<WaitingBytes>,
 }
 
 impl<S> MeteredConnection<S> {
@@ -64,10 +69,11 @@ impl<S> MeteredConnection<S> {
             inner,
             bytes: 0,
             frame_bytes: 0,
-            budget: PollSemaphore::new(budget.0),
+            budget: PollSemaphore::new(budget.left),
             share: None,
             rate: SendRate::default(),
-            is_waiting: false,
+            demand: budget.demand,
+            waiting: None,
         }
     }
 
@@ -80,7 +86,7 @@ impl<S> MeteredConnection<S> {
     /// True while reading is paused because the budget is exhausted; during that time, a
     /// silent peer does not count as dead.
     pub(super) fn is_waiting(&self) -> bool {
-        self.is_waiting
+        self.waiting.is_some()
     }
 
     /// The underlying connection, for reading bytes that are discarded.
@@ -115,9 +121,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for MeteredConnection<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.frame_bytes > SMALL_BYTES && self.share.is_none() {
-            self.is_waiting = true;
+            if self.waiting.is_none() {
+                self.waiting = Some(self.demand.wait(BATCH_BYTES));
+            }
             self.share = ready!(self.budget.poll_acquire_many(context, BATCH_BYTES as u32));
-            self.is_waiting = false;
+            self.waiting = None;
         }
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.inner).poll_read(context, buffer);
@@ -127,9 +135,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for MeteredConnection<S> {
         if self.share.is_some() {
             let this = &mut *self;
             this.rate.received(read);
-            let is_exhausted = || this.budget.available_permits() < BATCH_BYTES;
             // The peer connects again and repeats the frame; others need its memory.
-            if polled.is_pending() && this.rate.poll_too_slow(context, is_exhausted).is_ready() {
+            if polled.is_pending() && this.rate.poll_too_slow(context, BATCH_BYTES, &this.demand).is_ready() {
                 return Poll::Ready(Err(too_slow()));
             }
         }
@@ -157,9 +164,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for MeteredConnection<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::task::{JoinSet, yield_now};
+    use tokio::time::{sleep, timeout};
 
     use super::*;
+    use crate::slow_sender::WINDOW;
 
     const LARGE: usize = 4 * SMALL_BYTES;
 
@@ -180,40 +192,77 @@ mod tests {
         drop(other_share);
         metered.read_exact(&mut buffer[read..]).await.unwrap();
         assert!(!metered.is_waiting());
-        assert_eq!(budget.0.available_permits(), 0, "a frame being read has room for the largest");
+        assert_eq!(budget.left.available_permits(), 0, "a frame being read has room for the largest");
         let share = metered.frame_ended(LARGE).unwrap();
-        assert_eq!(budget.0.available_permits(), BATCH_BYTES - LARGE);
+        assert_eq!(budget.left.available_permits(), BATCH_BYTES - LARGE);
         assert!(!metered.is_inside_frame());
         drop(share);
-        assert_eq!(budget.0.available_permits(), BATCH_BYTES);
+        assert_eq!(budget.left.available_permits(), BATCH_BYTES);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slow_peer_loses_its_share() {
+    async fn a_slow_peer_loses_its_share_if_others_wait() {
         let (mut peer, connection) = duplex(2 * LARGE);
-        let mut metered = MeteredConnection::new(connection, MemoryBudget::new(0));
+        let budget = MemoryBudget::new(0);
+        let mut metered = MeteredConnection::new(connection, budget.clone());
         peer.write_all(&vec![0; LARGE]).await.unwrap();
         let mut buffer = vec![0; LARGE];
         metered.read_exact(&mut buffer).await.unwrap();
         metered.read_exact(&mut buffer[..0]).await.unwrap();
         // The peer sends a byte from time to time, which would keep the connection alive.
-        let sending = async {
+        let mut sending = pin!(async {
             loop {
-                tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+                sleep(WINDOW / 2).await;
                 peer.write_u8(0).await.unwrap();
             }
-        };
-        let reading = async {
+        });
+        let mut reading = pin!(async {
             loop {
                 if let Err(error) = metered.read_u8().await {
                     return error;
                 }
             }
-        };
+        });
         tokio::select! {
-            () = sending => unreachable!(),
-            error = reading => assert_eq!(error.kind(), io::ErrorKind::TimedOut),
+            () = &mut sending => unreachable!(),
+            ended = timeout(100 * WINDOW, &mut reading) => assert!(ended.is_err(), "no other waits"),
         }
+        let _waiting = budget.demand.wait(1);
+        tokio::select! {
+            () = &mut sending => unreachable!(),
+            error = &mut reading => assert_eq!(error.kind(), io::ErrorKind::TimedOut),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_of_many_stalled_frames_makes_room_for_a_frame_that_waits() {
+        const FRAMES: usize = 16;
+        let budget = MemoryBudget::new(FRAMES * BATCH_BYTES);
+        let connect = async || {
+            let (mut peer, connection) = duplex(LARGE);
+            peer.write_all(&vec![0; LARGE]).await.unwrap();
+            (peer, MeteredConnection::new(connection, budget.clone()))
+        };
+        let (mut peers, mut stalled) = (Vec::new(), JoinSet::new());
+        for _ in 0..FRAMES {
+            let (peer, mut metered) = connect().await;
+            peers.push(peer);
+            stalled.spawn(async move { metered.read_to_end(&mut Vec::new()).await.unwrap_err().kind() });
+        }
+        while budget.left.available_permits() > 0 {
+            yield_now().await;
+        }
+        let (_peer, mut metered) = connect().await;
+        let reading = async {
+            for _ in 0..LARGE / 1_024 {
+                metered.read_exact(&mut [0; 1_024]).await.unwrap();
+            }
+        };
+        // The clock is paused, so this is not a matter of speed.
+        timeout(3 * WINDOW, reading).await.expect("a stalled frame is cut off");
+        assert_eq!(stalled.join_next().await.unwrap().unwrap(), io::ErrorKind::TimedOut);
+        sleep(10 * WINDOW).await;
+        assert!(stalled.try_join_next().is_none(), "no other waits any more");
     }
 
     #[tokio::test]

@@ -1,0 +1,137 @@
+//! Senders that hold memory for which others wait. One that sends too slowly loses its memory, but no more of
+//! them do than others need. A sender whose memory is not waited for may take as long as it likes.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep};
+
+/// Time over which a rate is measured. A sender that others wait for is cut off after one to two of them.
+pub(crate) const WINDOW: Duration = Duration::from_secs(2);
+
+/// Minimum number of bytes in that time, of a sender for which others wait: 50 kB/s.
+const WINDOW_BYTES: usize = 100_000;
+
+/// Bytes of a memory budget that are waited for. Clones share their state.
+#[derive(Clone, Default)]
+pub(crate) struct Demand(Arc<Mutex<DemandedBytes>>);
+
+#[derive(Debug, Default, PartialEq)]
+struct DemandedBytes {
+    waiting: usize,
+    /// The part of them that senders which were too slow give back.
+    leaving: usize,
+}
+
+impl Demand {
+    /// Counts bytes that someone waits for, until the result is dropped.
+    pub(crate) fn wait(&self, bytes: usize) -> WaitingBytes {
+        self.lock().waiting += bytes;
+        WaitingBytes { demand: self.clone(), bytes }
+    }
+
+    /// Lets a sender give back bytes. Returns false if others give back enough, or none are waited for.
+    fn leave(&self, bytes: usize) -> bool {
+        let mut demanded = self.lock();
+        let lacking = demanded.waiting - demanded.leaving;
+        demanded.leaving += bytes.min(lacking);
+        lacking > 0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, DemandedBytes> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(crate) struct WaitingBytes {
+    demand: Demand,
+    bytes: usize,
+}
+
+impl Drop for WaitingBytes {
+    fn drop(&mut self) {
+        let mut demanded = self.demand.lock();
+        demanded.waiting -= self.bytes;
+        // What was given back for others is still on its way to them.
+        demanded.leaving = demanded.leaving.saturating_sub(self.bytes).min(demanded.waiting);
+    }
+}
+
+/// The rate at which a sender has sent recently.
+#[derive(Default)]
+pub(crate) struct SendRate {
+    window: Option<Pin<Box<Sleep>>>,
+    bytes: usize,
+}
+
+impl SendRate {
+    pub(crate) fn received(&mut self, bytes: usize) {
+        self.bytes += bytes;
+    }
+
+    /// Ready if too little has arrived in a window, and others wait for the `held` bytes at its end.
+    /// Polled while nothing arrives.
+    pub(crate) fn poll_too_slow(
+        &mut self,
+        context: &mut Context<'_>,
+        held: usize,
+        demand: &Demand,
+    ) -> Poll<()> {
+        let window = self.window.get_or_insert_with(|| Box::pin(sleep(WINDOW)));
+        while window.as_mut().poll(context).is_ready() {
+            // If the server has not read for a while, nothing is known about the sender.
+            let is_known = window.deadline().elapsed() < WINDOW;
+            if std::mem::take(&mut self.bytes) < WINDOW_BYTES && is_known && demand.leave(held) {
+                return Poll::Ready(());
+            }
+            window.as_mut().reset(Instant::now() + WINDOW);
+        }
+        Poll::Pending
+    }
+}
+
+/// The error of a sender that has lost its memory.
+pub(crate) fn too_slow() -> io::Error {
+    let message = format!(
+        "others wait for the memory of this body, and less than {} kB/s of it arrived: send it again",
+        WINDOW_BYTES / 1_000 / WINDOW.as_secs() as usize
+    );
+    io::Error::new(io::ErrorKind::TimedOut, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const HELD: usize = 1_000;
+
+    #[tokio::test(start_paused = true)]
+    async fn as_many_slow_senders_are_cut_off_as_others_need() {
+        let demand = Demand::default();
+        let is_cut_off = async |received: usize| {
+            let mut rate = SendRate::default();
+            rate.received(received);
+            let too_slow = poll_fn(|context| rate.poll_too_slow(context, HELD, &demand));
+            timeout(3 * WINDOW / 2, too_slow).await.is_ok()
+        };
+        assert!(!is_cut_off(0).await, "no other waits");
+        let (first, second) = (demand.wait(HELD), demand.wait(1));
+        assert!(!is_cut_off(WINDOW_BYTES).await, "it is fast");
+        assert!(is_cut_off(WINDOW_BYTES - 1).await && is_cut_off(0).await);
+        assert!(!is_cut_off(0).await, "two of them give back enough");
+        drop(first);
+        assert_eq!(*demand.lock(), DemandedBytes { waiting: 1, leaving: 1 });
+        let third = demand.wait(HELD);
+        assert!(is_cut_off(0).await);
+        assert!(!is_cut_off(0).await, "it gives back the rest");
+        drop((second, third));
+        assert_eq!(*demand.lock(), DemandedBytes::default());
+    }
+}
