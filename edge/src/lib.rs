@@ -10,6 +10,7 @@ mod allowed_hosts;
 mod body_budget;
 mod client_stream;
 mod compression;
+mod connection_limit;
 mod cors;
 mod deadline;
 mod edge;

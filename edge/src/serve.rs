@@ -4,7 +4,7 @@
 //! close.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -17,13 +17,13 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::client_stream::ClientStream;
 use crate::compression::LocalConnection;
+use crate::connection_limit::{ConnectionLimit, PeerNetwork};
 use crate::edge::Edge;
 use crate::tls::{SecureConnection, Tls};
 
@@ -51,17 +51,17 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 pub async fn serve(listener: TcpListener, tls: Option<Tls>, edge: Edge, stop: CancellationToken) {
     let graceful = GracefulShutdown::new();
     let connections = TaskTracker::new();
-    let room = Arc::new(Semaphore::new(edge.max_open()));
+    let limit = ConnectionLimit::new(edge.max_open());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = stop.cancelled() => break,
         };
         match accepted {
-            Ok((stream, _)) => match room.clone().try_acquire_owned() {
+            Ok((stream, peer)) => match limit.admit(Some(PeerNetwork::of(peer.ip()))) {
                 Ok(permit) => {
-                    let connection =
-                        serve_connection(stream, tls.clone(), edge.clone(), graceful.watcher(), stop.clone());
+                    let (tls, edge, watcher) = (tls.clone(), edge.clone(), graceful.watcher());
+                    let connection = serve_connection(stream, peer.ip(), tls, edge, watcher, stop.clone());
                     connections.spawn(async move {
                         connection.await;
                         drop(permit);
@@ -97,6 +97,7 @@ fn set_socket_options(stream: &TcpStream) -> std::io::Result<()> {
 /// stops is dropped.
 async fn serve_connection(
     stream: TcpStream,
+    peer: IpAddr,
     tls: Option<Tls>,
     edge: Edge,
     watcher: Watcher,
@@ -106,7 +107,8 @@ async fn serve_connection(
         tracing::debug!(%error, "failed to set socket options; using defaults");
     }
     let mut extensions = Extensions::new();
-    if stream.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback()) {
+    extensions.insert(PeerNetwork::of(peer));
+    if peer.to_canonical().is_loopback() {
         extensions.insert(LocalConnection);
     }
     let Some(tls) = tls else { return serve_requests(stream, extensions, edge, watcher).await };

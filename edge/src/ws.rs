@@ -26,13 +26,14 @@ use matyan_proto::ingest::v1::ingest_service_client::IngestServiceClient;
 use matyan_proto::system::v1::ReadinessRequest;
 use matyan_proto::system::v1::system_service_client::SystemServiceClient;
 use matyan_record::trace::TARGET;
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Span;
 
+use crate::connection_limit::{ConnectionLimit, ConnectionPermit, PeerNetwork, Refusal};
 use crate::error::ApiError;
 use crate::large_work::LargeWork;
 use crate::metrics::Metrics;
@@ -58,7 +59,7 @@ pub(crate) struct Sockets {
     system: SystemServiceClient<Transport>,
     metrics: Metrics,
     settings: Arc<Settings>,
-    permits: Arc<Semaphore>,
+    limit: ConnectionLimit,
     large_work: LargeWork,
     budget: MemoryBudget,
     readiness: Mutex<Option<(Instant, bool)>>,
@@ -84,7 +85,7 @@ impl Sockets {
             ingest,
             system,
             metrics,
-            permits: Arc::new(Semaphore::new(settings.max_connections)),
+            limit: ConnectionLimit::new(settings.max_connections),
             large_work,
             budget: MemoryBudget::new(settings.total_bytes),
             settings,
@@ -109,7 +110,7 @@ impl Sockets {
         mut request: Request<B>,
     ) -> Result<Response, ApiError> {
         let handshake = Handshake::read(request.method(), request.headers())?;
-        let permit = self.admit().await?;
+        let permit = self.admit(request.extensions().get().copied()).await?;
         let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
             return Err(ApiError::new(
                 StatusCode::BAD_REQUEST,
@@ -134,15 +135,16 @@ impl Sockets {
     }
 
     /// Returns a permit for one more connection, or 503.
-    async fn admit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        let permit = self.permits.clone().try_acquire_owned();
-        match permit {
-            Ok(permit) if !self.stop.is_cancelled() && self.is_ready().await => Ok(permit),
-            _ => {
-                self.metrics.ws_refused.inc();
-                Err(ApiError::unavailable("the server accepts no more connections at the moment: try again"))
+    async fn admit(&self, peer: Option<PeerNetwork>) -> Result<ConnectionPermit, ApiError> {
+        let reason = match self.limit.admit(peer) {
+            Ok(permit) if !self.stop.is_cancelled() && self.is_ready().await => return Ok(permit),
+            Ok(_) | Err(Refusal::Full) => "the server accepts no more connections at the moment: try again",
+            Err(Refusal::PeerFull) => {
+                "your address has as many WebSockets open as one may have: close some of them, or try again"
             }
-        }
+        };
+        self.metrics.ws_refused.inc();
+        Err(ApiError::unavailable(reason))
     }
 
     /// Returns whether the frontier can accept data. Checked at most once per second.
@@ -175,7 +177,7 @@ async fn serve(
     protocol: Protocol,
     deps: ConnectionDeps,
     ping_interval: Duration,
-    permit: OwnedSemaphorePermit,
+    permit: ConnectionPermit,
 ) {
     let connection = match upgrade.await {
         Ok(connection) => TokioIo::new(connection),
@@ -196,11 +198,11 @@ async fn serve(
 struct OpenConnection {
     metrics: Metrics,
     since: Instant,
-    _permit: OwnedSemaphorePermit,
+    _permit: ConnectionPermit,
 }
 
 impl OpenConnection {
-    fn new(metrics: Metrics, permit: OwnedSemaphorePermit) -> Self {
+    fn new(metrics: Metrics, permit: ConnectionPermit) -> Self {
         metrics.ws_connections.inc();
         OpenConnection { metrics, since: Instant::now(), _permit: permit }
     }

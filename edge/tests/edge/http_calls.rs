@@ -4,6 +4,9 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{Method, Request};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_tungstenite::tungstenite::Error;
 
 use super::server::{Answer, Server};
 
@@ -326,16 +329,62 @@ async fn the_api_describes_itself() {
     }
 }
 
+/// Sends a request, and returns the beginning of the response.
+async fn ask(stream: &mut TcpStream) -> std::io::Result<[u8; 12]> {
+    // The error of a refused connection is that of the read.
+    stream.write_all(b"GET /health/live/ HTTP/1.1\r\nhost: localhost\r\n\r\n").await.ok();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.map(|_| answer)
+}
+
+#[tokio::test]
+async fn connections_of_one_address_above_three_quarters_of_the_limit_are_closed() {
+    let settings = matyan_edge::Settings { max_open: 4, max_connections: 4, ..Default::default() };
+    let server = Server::start_with(settings).await;
+    let port = server.address.rsplit_once(':').unwrap().1.parse().unwrap();
+    let open = async |from: &str| {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
+        socket.connect(([127, 0, 0, 1], port).into()).await.unwrap()
+    };
+    let mut connections = Vec::new();
+    for _ in 0..3 {
+        connections.push(open("127.0.0.1").await);
+        assert_eq!(&ask(connections.last_mut().unwrap()).await.unwrap(), b"HTTP/1.1 200");
+    }
+    ask(&mut open("127.0.0.1").await).await.unwrap_err();
+    assert_eq!(server.metric("matyan_connections_refused_total").await, "1");
+    let mut other = open("127.0.0.2").await;
+    assert_eq!(&ask(&mut other).await.unwrap(), b"HTTP/1.1 200");
+    drop((connections, other));
+
+    // WebSockets have a limit of their own.
+    let upgrade = async |from: &str| {
+        let url = format!("ws://{}/api/v1/ws/runs/r", server.address);
+        loop {
+            let stream = open(from).await;
+            match tokio_tungstenite::client_async(&url, stream).await {
+                // The server notices the ends of the connections above in its own time.
+                Err(Error::Io(_) | Error::Protocol(_)) => {}
+                answered => return answered,
+            }
+        }
+    };
+    let mut sockets = Vec::new();
+    for _ in 0..3 {
+        sockets.push(upgrade("127.0.0.1").await.unwrap());
+    }
+    let Err(Error::Http(refused)) = upgrade("127.0.0.1").await else { panic!("one more is refused") };
+    let text = String::from_utf8_lossy(refused.body().as_deref().unwrap_or_default()).into_owned();
+    assert_eq!(refused.status(), 503);
+    assert!(text.contains("your address"), "{text}");
+    upgrade("127.0.0.2").await.unwrap();
+}
+
 #[tokio::test]
 async fn connections_above_the_limit_are_closed() {
     let server = Server::start_with(matyan_edge::Settings { max_open: 1, ..Default::default() }).await;
-    let open = async || tokio::net::TcpStream::connect(&server.address).await.unwrap();
-    let ask = async |stream: &mut tokio::net::TcpStream| {
-        let request = b"GET /health/live/ HTTP/1.1\r\nhost: localhost\r\n\r\n";
-        tokio::io::AsyncWriteExt::write_all(stream, request).await.ok();
-        let mut answer = [0; 12];
-        tokio::io::AsyncReadExt::read_exact(stream, &mut answer).await.map(|_| answer)
-    };
+    let open = async || TcpStream::connect(&server.address).await.unwrap();
     let mut first = open().await;
     assert_eq!(&ask(&mut first).await.unwrap(), b"HTTP/1.1 200");
     let mut second = open().await;
