@@ -24,6 +24,9 @@ pub struct Settings {
     /// WebSockets of a port, in addition to two small frames for each. When it is
     /// exhausted, no more frames are read. At least one frame of maximum size always fits.
     pub total_bytes: usize,
+    /// Memory budget in bytes for the dictionaries of all JSON WebSockets of a port, in addition to a
+    /// small one for each. When it is exhausted, dictionaries start again.
+    pub dictionary_bytes: usize,
     /// Memory budget in bytes for the bodies of REST and gRPC requests that are being read,
     /// shared by all connections of a port.
     pub body_bytes: usize,
@@ -47,6 +50,7 @@ impl Default for Settings {
             max_open: 10_000,
             max_connections: 10_000,
             total_bytes: 256 << 20,
+            dictionary_bytes: 128 << 20,
             body_bytes: 144 << 20,
             hold: Duration::from_secs(40),
             request_timeout: Duration::from_secs(3_600),

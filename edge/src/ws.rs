@@ -9,6 +9,7 @@ mod binary;
 mod budget;
 mod connection;
 mod connection_deps;
+mod dictionary_budget;
 mod item_index;
 pub mod json;
 mod producer;
@@ -43,6 +44,7 @@ use crate::settings::Settings;
 use crate::transport::{Transport, client};
 use budget::MemoryBudget;
 use connection_deps::ConnectionDeps;
+use dictionary_budget::DictionaryBudget;
 pub(crate) use session::IngestClient;
 use socket::Socket;
 
@@ -62,6 +64,7 @@ pub(crate) struct Sockets {
     limit: ConnectionLimit,
     large_work: LargeWork,
     budget: MemoryBudget,
+    dictionaries: DictionaryBudget,
     readiness: Mutex<Option<(Instant, bool)>>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -88,6 +91,7 @@ impl Sockets {
             limit: ConnectionLimit::new(settings.max_connections),
             large_work,
             budget: MemoryBudget::new(settings.total_bytes),
+            dictionaries: DictionaryBudget::new(settings.dictionary_bytes),
             settings,
             readiness: Mutex::new(None),
             tasks: TaskTracker::new(),
@@ -122,6 +126,7 @@ impl Sockets {
             ingest: client!(IngestServiceClient<Transport>, self.ingest.in_project(project::current())),
             metrics: self.metrics.clone(),
             budget: self.budget.clone(),
+            dictionaries: self.dictionaries.clone(),
             large_work: self.large_work.clone(),
             hold: self.settings.hold,
             stop: self.stop.clone(),

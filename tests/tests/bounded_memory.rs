@@ -1,6 +1,6 @@
-//! Memory with a thousand idle connections, and fifty that send continuously without reading, or with
-//! thousands that never end what they have begun to send: the server does not read what it cannot
-//! process, and a few of these do not keep others waiting.
+//! Memory with a thousand idle connections, and fifty that send continuously without reading, with
+//! thousands that never end what they have begun to send, or with many that name ever more series: the server
+//! does not read what it cannot process, and keeps no more than it may.
 
 use std::{process::Command, sync::Arc, time::Duration};
 
@@ -292,6 +292,58 @@ async fn rule_45_memory_is_bounded_with_unfinished_bodies_and_frames_and_many_wa
     // Others are still served.
     create(&server.ingest, "last").await;
     drop((watches, frames, bodies));
+}
+
+/// Sockets that name series, their frames, and the series in each: in total four times the bound for their names.
+const NAMING: usize = 64;
+const NAMING_FRAMES: usize = 8;
+const NAMES: usize = 125;
+const NAME_BYTES: usize = 8_000;
+
+/// Upper bound for the memory of a server to which they have sent them.
+const NAMED_BOUND: u64 = 512 << 20;
+
+/// Sends points of series that have long names, and returns once all are in the log.
+async fn name_series(ingest: String, run_id: String) -> RawSocket {
+    let mut socket = RawSocket::json(&ingest, &run_id).await;
+    let long = "x".repeat(NAME_BYTES);
+    for frame in 0..NAMING_FRAMES {
+        let named = |number: usize| {
+            let mut item = metric("named", 1.0, Some(1));
+            item["context"] = serde_json::json!({"of": format!("{frame}/{number}/{long}")});
+            item
+        };
+        let items: Vec<Value> = (0..NAMES).map(named).collect();
+        socket.send(Frame::text(Value::from(items).to_string())).await.expect("the connection is open");
+        assert_eq!(socket.next().await, Ok(Frame::text(r#"{"status":"ok","error":null}"#)));
+    }
+    socket
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_45_memory_is_bounded_with_many_dictionaries() {
+    let server = Server::up().await;
+    let fresh = server.memory("VmRSS");
+    let mut naming = JoinSet::new();
+    for number in 0..NAMING {
+        naming.spawn(name_series(server.ingest.clone(), format!("naming-{number}")));
+    }
+    let sockets = naming.join_all().await;
+    for number in 0..NAMING {
+        eventually("all series are readable", async || {
+            let info = server.get(&format!("/api/v1/rest/runs/naming-{number}/info/")).await?;
+            match info["traces"]["metric"].as_array().map(Vec::len) {
+                Some(count) if count == NAMING_FRAMES * NAMES => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+    }
+    let named = server.memory("VmRSS");
+    drop(sockets);
+    let bytes = (NAMING * NAMING_FRAMES * NAMES * NAME_BYTES) as u64;
+    println!("fresh {}; with {} of names: {}", megabytes(fresh), megabytes(bytes), megabytes(named));
+    assert!(named <= NAMED_BOUND, "{} exceeds {}", megabytes(named), megabytes(NAMED_BOUND));
 }
 
 /// Frames and bodies that are begun: a few more than the memory of a port holds.

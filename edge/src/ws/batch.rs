@@ -27,67 +27,101 @@ const MIN_METRIC_BYTES: usize = 100;
 /// appearance.
 #[derive(Default)]
 pub struct Dictionary {
-    series: Vec<pb::SeriesDef>,
+    /// The texts of all series, one after another: strings of their own would take several times as
+    /// much memory.
+    texts: String,
+    series: Vec<SeriesEnds>,
     numbers: HashTable<u32>,
     hasher: DefaultHashBuilder,
-    bytes: usize,
     /// The number that was found last. Training code logs its series in the same order in
     /// each step, so the next one is the best guess, and comparing is five times faster
     /// than hashing.
     last: usize,
 }
 
+/// The ends of the texts of a series, which begin where those of the series before it end. They are far
+/// below 4 GiB, because `has_room` limits a dictionary to the size of a frame.
+#[derive(Clone, Copy)]
+struct SeriesEnds {
+    name: u32,
+    context: u32,
+    dtype: u32,
+}
+
+/// Name, context and dtype.
+type SeriesTexts<'a> = (&'a str, &'a str, &'a str);
+
 impl Dictionary {
     /// Returns whether the dictionary can take all series of a frame of `frame_bytes`
     /// bytes, and still be resent in one message. An empty dictionary has room for any
     /// frame.
     pub fn has_room(&self, frame_bytes: usize) -> bool {
-        let bytes = self.bytes + frame_bytes;
+        let bytes = self.encoded_bytes() + frame_bytes;
         let series = self.series.len() + frame_bytes / MIN_METRIC_BYTES;
         self.series.is_empty() || (bytes <= BATCH_BYTES && series <= SERIES_PER_RUN)
+    }
+
+    /// Upper bound of the size of all definitions in a message.
+    fn encoded_bytes(&self) -> usize {
+        self.texts.len() + self.series.len() * ELEMENT_OVERHEAD_BYTES
+    }
+
+    /// The memory that the dictionary takes.
+    pub fn held_bytes(&self) -> usize {
+        self.texts.capacity()
+            + self.series.capacity() * size_of::<SeriesEnds>()
+            + self.numbers.allocation_size()
     }
 
     /// Encodes the first `len` definitions, or all, for reopening a stream.
     pub fn encode(&self, len: Option<u32>) -> Bytes {
         let len = len.map_or(self.series.len(), |len| len as usize);
-        pb::IngestionBatch { series: self.series[..len].to_vec(), ..Default::default() }
-            .encode_to_vec()
-            .into()
+        let series = (0..len).map(|number| definition(self.texts(number))).collect();
+        pb::IngestionBatch { series, ..Default::default() }.encode_to_vec().into()
+    }
+
+    fn texts(&self, number: usize) -> SeriesTexts<'_> {
+        let start = number.checked_sub(1).map_or(0, |before| self.series[before].dtype as usize);
+        let SeriesEnds { name, context, dtype } = self.series[number];
+        let (name, context, dtype) = (name as usize, context as usize, dtype as usize);
+        (&self.texts[start..name], &self.texts[name..context], &self.texts[context..dtype])
     }
 
     fn find(&mut self, metric: &Metric<'_>) -> Option<u32> {
-        let names = |it: &pb::SeriesDef| {
-            it.name == metric.name && it.context == metric.context && it.dtype == metric.dtype
-        };
+        let texts = (&*metric.name, &*metric.context, &*metric.dtype);
         let guess = if self.last + 1 < self.series.len() { self.last + 1 } else { 0 };
-        if self.series.get(guess).is_some_and(names) {
+        if guess < self.series.len() && self.texts(guess) == texts {
             self.last = guess;
             return Some(guess as u32);
         }
-        let hash = self.hasher.hash_one((&*metric.name, &*metric.context, &*metric.dtype));
-        let number = *self.numbers.find(hash, |number| names(&self.series[*number as usize]))?;
+        let hash = self.hasher.hash_one(texts);
+        let number = *self.numbers.find(hash, |number| self.texts(*number as usize) == texts)?;
         self.last = number as usize;
         Some(number)
     }
 
     fn insert(&mut self, metric: &Metric<'_>) -> pb::SeriesDef {
-        let definition = pb::SeriesDef {
-            name: metric.name.to_string(),
-            context: metric.context.to_string(),
-            dtype: metric.dtype.to_string(),
+        let texts = (&*metric.name, &*metric.context, &*metric.dtype);
+        let end_of = |text: &str, all: &mut String| {
+            all.push_str(text);
+            all.len() as u32
         };
-        let hash_of = |hasher: &DefaultHashBuilder, it: &pb::SeriesDef| {
-            hasher.hash_one((it.name.as_str(), it.context.as_str(), it.dtype.as_str()))
-        };
-        let hash = hash_of(&self.hasher, &definition);
         self.last = self.series.len();
-        self.bytes += definition_bytes(metric);
-        self.series.push(definition.clone());
-        let (series, hasher) = (&self.series, &self.hasher);
-        self.numbers
-            .insert_unique(hash, self.last as u32, |number| hash_of(hasher, &series[*number as usize]));
-        definition
+        let (name, context) = (end_of(texts.0, &mut self.texts), end_of(texts.1, &mut self.texts));
+        let dtype = end_of(texts.2, &mut self.texts);
+        self.series.push(SeriesEnds { name, context, dtype });
+        let hash = self.hasher.hash_one(texts);
+        let number = self.last as u32;
+        // The table needs the hashes of all others when it grows.
+        let mut numbers = std::mem::take(&mut self.numbers);
+        numbers.insert_unique(hash, number, |number| self.hasher.hash_one(self.texts(*number as usize)));
+        self.numbers = numbers;
+        definition(texts)
     }
+}
+
+fn definition((name, context, dtype): SeriesTexts<'_>) -> pb::SeriesDef {
+    pb::SeriesDef { name: name.to_owned(), context: context.to_owned(), dtype: dtype.to_owned() }
 }
 
 fn definition_bytes(metric: &Metric<'_>) -> usize {
@@ -330,7 +364,10 @@ mod tests {
             encode_text(&format!("[{}]", items.join(",")), &mut dictionary);
         }
         assert!(!dictionary.has_room(4 << 20));
-        assert!(dictionary.encode(None).len() <= dictionary.bytes && dictionary.bytes <= BATCH_BYTES);
+        assert!(
+            dictionary.encode(None).len() <= dictionary.encoded_bytes()
+                && dictionary.encoded_bytes() <= BATCH_BYTES
+        );
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The JSON protocol: one ack for each text frame, in order, once all its data is in the log.
 //! Each connection writes under its own producer, so that retries by the server never duplicate
 //! data: when the stream to the frontier fails, the next stream resends the same batches. A new
-//! producer starts only after an error ack or when the dictionary is full, and never while a
-//! frame is unacknowledged. Invalid input gets an error ack, but never closes the connection.
+//! producer starts only after an error ack, or when the dictionary is full or its memory is needed,
+//! and never while a frame is unacknowledged. Invalid input gets an error ack, but never closes the connection.
 //!
 //! The client sends nothing new while it waits for an ack, resends the same bytes after 15 s,
 //! and gives up for good after 45 s. Therefore a frame equal to the unacknowledged frame before
@@ -25,6 +25,7 @@ use super::ack;
 use super::batch::{self, Batch, Dictionary, ItemCounts};
 use super::budget::BudgetShare;
 use super::connection_deps::ConnectionDeps;
+use super::dictionary_budget::DictionaryShare;
 use super::item_index::ItemIndex;
 use super::json::{self, FrameError, Rejections};
 use super::producer::Producer;
@@ -68,6 +69,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(socket: Socket<S>, 
         waiting: VecDeque::new(),
         waiting_bytes: 0,
         producer: Producer::new(),
+        dictionary_share: deps.dictionaries.share(),
         retry_at: None,
         retry_delay: FIRST_RETRY_DELAY,
         ending: None,
@@ -81,6 +83,7 @@ struct Connection {
     waiting: VecDeque<PendingFrame>,
     waiting_bytes: usize,
     producer: Producer,
+    dictionary_share: DictionaryShare,
     /// Time to reopen the stream after a failure.
     retry_at: Option<Instant>,
     retry_delay: Duration,
@@ -127,6 +130,10 @@ impl Connection {
                 },
                 () = sleep_until(deadline), if !self.waiting.is_empty() => self.on_deadline().await,
                 () = stop.cancelled(), if self.ending.is_none() => self.on_stop(&mut socket).await,
+                () = self.dictionary_share.reclaimed() => {
+                    self.producer.retire();
+                    self.replace_retired();
+                }
                 incoming = socket.next(), if readable => self.on_incoming(incoming).await,
             }
         }
@@ -228,7 +235,7 @@ impl Connection {
                 if self.waiting.iter().any(PendingFrame::is_sent) {
                     return;
                 }
-                self.producer = Producer::new();
+                self.renew_producer();
             }
             self.send_frame(index, text).await;
         }
@@ -238,6 +245,9 @@ impl Connection {
         // The dictionary is moved out and back, because a large frame is encoded on another thread.
         let dictionary = std::mem::take(&mut self.producer.dictionary);
         let (encoded, dictionary) = encode_frame(&self.deps, text, dictionary).await;
+        if !self.dictionary_share.resize(dictionary.held_bytes()) {
+            self.producer.retire();
+        }
         self.producer.dictionary = dictionary;
         let frame = &mut self.waiting[index];
         match encoded {
@@ -272,6 +282,19 @@ impl Connection {
             }
         }
         self.send_unsent().await;
+        self.replace_retired();
+    }
+
+    /// Frees the memory of a retired producer, once no frame uses it.
+    fn replace_retired(&mut self) {
+        if self.producer.is_retired() && !self.waiting.iter().any(PendingFrame::is_sent) {
+            self.renew_producer();
+        }
+    }
+
+    fn renew_producer(&mut self) {
+        self.producer = Producer::new();
+        self.dictionary_share.resize(0);
     }
 
     /// Handles the end of the stream. Unacknowledged frames are sent again, unless they can
@@ -283,7 +306,9 @@ impl Connection {
             return;
         }
         tracing::warn!(run_id = self.deps.run_id, code = ?status.code(), message = status.message(), "ingest stream failed");
-        if is_permanent(status.code()) {
+        if status.code() == Code::ResourceExhausted && self.can_redefine() {
+            self.resend_under_new_producer();
+        } else if is_permanent(status.code()) {
             self.reject_oldest(status.message());
         }
         self.reject_old(status.message());
@@ -294,14 +319,28 @@ impl Connection {
         }
     }
 
-    /// Rejects the oldest frame. The frontier accepts nothing after a batch that it can
-    /// never accept, and has acknowledged everything before it. So the frames after it are
-    /// new to the log, and are sent under a new producer.
-    fn reject_oldest(&mut self, message: &str) {
-        self.producer = Producer::new();
+    /// Returns whether the stream may have failed because of definitions that the waiting frames do not
+    /// need, and the log has no part of these frames.
+    fn can_redefine(&self) -> bool {
+        let oldest = self.waiting.iter().find_map(|frame| match frame.state {
+            FrameState::Sent { first, .. } => Some(first),
+            _ => None,
+        });
+        oldest.is_some_and(|first| self.producer.has_older_definitions(first))
+    }
+
+    /// Sends the frames again that the frontier has not acknowledged. It accepts nothing after a batch that
+    /// it refuses, and has acknowledged everything before it, so they are new to the log.
+    fn resend_under_new_producer(&mut self) {
+        self.renew_producer();
         for frame in self.waiting.iter_mut().filter(|frame| frame.is_sent()) {
             frame.state = FrameState::Unsent;
         }
+    }
+
+    /// Rejects the oldest frame, which the frontier can never accept, and sends those after it again.
+    fn reject_oldest(&mut self, message: &str) {
+        self.resend_under_new_producer();
         if let Some(frame) = self.waiting.iter_mut().find(|frame| !frame.is_done()) {
             frame.state = FrameState::Done(Some(message.to_owned().into()));
         }

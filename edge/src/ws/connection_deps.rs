@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::budget::MemoryBudget;
+use super::dictionary_budget::DictionaryBudget;
 use super::session::IngestClient;
 use crate::large_work::LargeWork;
 use crate::metrics::Metrics;
@@ -15,6 +16,7 @@ pub(super) struct ConnectionDeps {
     pub(super) ingest: IngestClient,
     pub(super) metrics: Metrics,
     pub(super) budget: MemoryBudget,
+    pub(super) dictionaries: DictionaryBudget,
     /// Shared by all connections.
     pub(super) large_work: LargeWork,
     pub(super) hold: Duration,

@@ -23,7 +23,8 @@ pub(super) struct Producer {
     acknowledged: u64,
     /// The batches after `acknowledged`, which are not yet durable.
     pending: VecDeque<Batch>,
-    /// Accepts no more frames, because one of its frames was reported as failed.
+    /// Accepts no more frames, because one of its frames was reported as failed, or the memory of its
+    /// dictionary is needed.
     is_retired: bool,
 }
 
@@ -46,6 +47,16 @@ impl Producer {
 
     pub(super) fn retire(&mut self) {
         self.is_retired = true;
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.is_retired
+    }
+
+    /// Returns whether nothing from this sequence on is durable, and the next stream would begin with a
+    /// dictionary.
+    pub(super) fn has_older_definitions(&self, sequence: u64) -> bool {
+        self.acknowledged < sequence && self.pending.front().is_some_and(|batch| batch.series_base > 0)
     }
 
     /// Sends batches, and returns the sequence of the first.

@@ -117,6 +117,84 @@ async fn rule_06_a_repeated_frame_shares_the_ack_of_the_first() {
     assert_eq!(server.metric("matyan_ws_resent_frames_total").await, "2");
 }
 
+/// A frame with this many long names.
+fn names(prefix: &str, count: usize) -> String {
+    let long = "n".repeat(1_000);
+    let metrics: Vec<_> =
+        (0..count).map(|number| metric(&format!("{prefix}{long}{number}"), number)).collect();
+    format!("[{}]", metrics.join(","))
+}
+
+#[tokio::test]
+async fn a_dictionary_over_the_budget_starts_again() {
+    let server = Server::start_with(Settings { dictionary_bytes: 0, ..Settings::default() }).await;
+    let mut client = server.connect("r").await;
+    // The first names need no budget; the next ones do, and are known no longer after their frame.
+    for frame in [names("a", 20), names("b", 100), names("b", 100), names("a", 20)] {
+        client.send(&frame).await;
+        client.ok().await;
+    }
+    let received = server.frontier.received();
+    let places: Vec<_> =
+        received.iter().map(|it| (it.sequence, it.batch.series_base, it.batch.series.len())).collect();
+    assert_eq!(places, [(1, 0, 20), (2, 20, 100), (1, 0, 100), (1, 0, 20)]);
+    let producers: BTreeSet<_> = received.iter().map(|it| it.producer_id.clone()).collect();
+    assert_eq!(producers.len(), 3);
+    let values = |it: &Received| it.batch.points[0].values.len();
+    assert_eq!(received.iter().map(values).collect::<Vec<_>>(), [20, 100, 100, 20]);
+}
+
+#[tokio::test]
+async fn the_largest_dictionary_makes_room_for_others() {
+    let server = Server::start_with(Settings { dictionary_bytes: 1_400_000, ..Settings::default() }).await;
+    let (mut idle, mut other) = (server.connect("idle").await, server.connect("other").await);
+    let producers = |run_id: &str| {
+        let received = server.frontier.received().into_iter().filter(|it| it.run_id == run_id);
+        received.map(|it| it.producer_id).collect::<Vec<_>>()
+    };
+    let large = names("a", 900);
+    for _ in 0..2 {
+        idle.send(&large).await;
+        idle.ok().await;
+    }
+    let before = producers("idle");
+    assert_eq!(BTreeSet::from_iter(&before).len(), 1, "it has room while it is alone");
+    // They fit once the largest dictionary is gone.
+    for _ in 0..3 {
+        for prefix in ["x", "y"] {
+            other.send(&names(prefix, 300)).await;
+            other.ok().await;
+        }
+    }
+    let [.., first, second] = &producers("other")[..] else { panic!("six batches") };
+    assert_eq!(first, second);
+    idle.send(&large).await;
+    idle.ok().await;
+    assert_ne!(producers("idle").last(), before.last());
+}
+
+#[tokio::test]
+async fn a_frame_that_finds_no_room_after_other_names_is_sent_under_a_new_producer() {
+    let server = Server::start().await;
+    let mut client = server.connect("r").await;
+    client.send(&metric("old", 1)).await;
+    client.ok().await;
+    let full = || Some(Status::resource_exhausted("the names take too much memory"));
+    server.frontier.change(|it| it.fail_next = full());
+    client.send(&metric("new", 2)).await;
+    client.ok().await;
+    let received = server.frontier.received();
+    assert_eq!(received.iter().map(|it| it.sequence).collect::<Vec<_>>(), [1, 2, 1]);
+    assert_ne!(received[1].producer_id, received[2].producer_id);
+    assert_eq!(received[2].batch.series[0].name, "new");
+
+    // Alone, it can never find room.
+    let mut client = server.connect("alone").await;
+    server.frontier.change(|it| it.fail_next = full());
+    client.send(&metric("new", 2)).await;
+    assert!(client.error().await.contains("too much memory"));
+}
+
 /// A frame of `bytes` bytes with one item.
 fn line(bytes: usize) -> String {
     let frame = r#"{"type": "log_terminal_line", "step": 0, "line": ""}"#;
