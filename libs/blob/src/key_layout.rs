@@ -65,6 +65,20 @@ impl BlobKey {
         }
     }
 
+    /// Returns the id of the run that the blob belongs to; `None` if the key does not show it.
+    pub fn run_id(&self) -> Option<&str> {
+        let (folder, rest) = self.as_str().split_once('/')?;
+        let run_id = match folder {
+            PROJECTS => {
+                let (project, rest) = rest.split_once('/')?;
+                let (run_id, _) = rest.split_once('/').filter(|_| project != PROJECTS)?;
+                run_id
+            }
+            run_id => run_id,
+        };
+        (run_id != PROJECTS).then_some(run_id)
+    }
+
     /// Returns whether the blob belongs to this project (empty: the default one).
     pub fn is_in_project(&self, project: &str) -> bool {
         self.project() == project
@@ -94,6 +108,12 @@ impl RunFolder {
     /// Returns the prefix that all blob keys of the run have, and no others.
     pub fn prefix(&self) -> &str {
         &self.prefix
+    }
+
+    /// Returns a key after those of all blobs of the run, and before those of other folders that follow it.
+    pub fn end(&self) -> Result<BlobKey> {
+        // `0` is the character after the slash.
+        BlobKey::new(format!("{}0", self.prefix.trim_end_matches('/')))
     }
 
     /// Returns the run's reference to the blob at `path` in its folder.
@@ -130,6 +150,10 @@ mod tests {
         assert_eq!(key.as_str(), format!("{prefix}x"));
         assert_eq!(folder.reference_of(&key), Some(folder.reference("x").as_str()));
         assert_eq!(folder.reference_of(&BlobKey::new("elsewhere/x").unwrap()), None);
+        assert_eq!(key.project(), project);
+        assert_eq!(key.run_id(), is_valid_folder_name(run_id).then_some(run_id), "{key}");
+        let (end, last) = (folder.end().unwrap(), BlobKey::new(format!("{prefix}\u{10ffff}")).unwrap());
+        assert!(last < end && folder.reference_of(&end).is_none(), "{end}");
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod project_pages;
 mod run_blobs;
 mod stale_runs;
 mod store_format;
+mod stray_blobs;
 mod tombstones;
 
 pub use dead_entities::sweep_dead_entities;
@@ -36,6 +37,7 @@ pub use pending_payloads::{PendingUploads, pending_payload_bytes};
 pub use run_blobs::{BlobPage, DeletedRunBlobs, LeftoverBlobs, deleted_run_number};
 pub use stale_runs::{StaleRuns, StaleRunsPage, finish_stale_runs};
 pub use store_format::StoreMigration;
+pub use stray_blobs::sweep_stray_blobs;
 pub use tombstones::{LONGEST_SPOOL_US, TombstonePage, TombstoneSweep};
 
 use matyan_blob::{BlobKey, Blobs};

@@ -3,8 +3,8 @@
 //!
 //! A reference may still be in flight, in the log or in the spool of a client. So a blob is
 //! deleted only if it is more than a week old and older than the oldest record that is not yet
-//! applied. Folders of unknown runs are left alone, because the bucket may be shared; those of
-//! deleted runs belong to the control worker.
+//! applied. Folders of unknown runs are left alone, because the bucket may be shared (where it is not:
+//! `stray_blobs`); those of deleted runs belong to the control worker.
 
 mod references;
 
@@ -25,7 +25,13 @@ use crate::{
 
 /// Minimum age of a blob. Before clients send a reference that is more than a day old, they
 /// check its upload and repeat it if necessary.
-const KEPT_US: i64 = 7 * 24 * 3_600_000_000;
+pub(crate) const KEPT_US: i64 = 7 * 24 * 3_600_000_000;
+
+/// The time before which a blob must have been written to be deleted.
+pub(crate) async fn kept_since_us(deps: Deps<'_>) -> Result<i64, Error> {
+    let oldest_us = oldest_unapplied_us(deps.store, deps.log).await?;
+    Ok(deps.now_us().saturating_sub(KEPT_US).min(oldest_us))
+}
 
 /// Runs examined in one page.
 const PAGE: Scan = Scan { rows: 100, bytes: 1 << 20, ..Scan::DEFAULT };
@@ -48,11 +54,10 @@ pub struct OrphanedBlobs<'d> {
 
 impl<'d> OrphanedBlobs<'d> {
     pub async fn new(deps: Deps<'d>, projects: Vec<NamedProject>) -> Result<Self, Error> {
-        let oldest_us = oldest_unapplied_us(deps.store, deps.log).await?;
         Ok(Self {
             store: deps.store,
             blobs: deps.blobs,
-            before_us: deps.now_us().saturating_sub(KEPT_US).min(oldest_us),
+            before_us: kept_since_us(deps).await?,
             pages: ProjectPages::new(projects, keys::documents),
             is_dry: false,
             max_failures: None,

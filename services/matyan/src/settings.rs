@@ -185,7 +185,10 @@ impl Settings {
                 params_cache_ttl: reader.read(&table::PROJECT_PARAMS_CACHE_TTL),
                 ui: read_ui(role, reader),
             },
-            control: ControlSettings { finish_stale: reader.read(&table::FINISH_STALE_HOURS) },
+            control: ControlSettings {
+                finish_stale: reader.read(&table::FINISH_STALE_HOURS),
+                owns_blobs: storage.is_in_one_directory(),
+            },
             ingestion: IngestSettings {
                 max_pending_bytes: reader.read(&table::MAX_PENDING_PAYLOAD_BYTES),
                 large_quarantine_bytes: reader.read(&table::LARGE_QUARANTINE_BYTES),

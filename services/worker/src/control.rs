@@ -47,6 +47,9 @@ const LEADER: u32 = 0;
 pub struct ControlSettings {
     /// Idle time after which a run is finished; `None` disables this.
     pub finish_stale: Option<Duration>,
+    /// Whether the blob store belongs to this store alone, so that blobs of runs that do not exist are
+    /// deleted.
+    pub owns_blobs: bool,
 }
 
 pub struct ControlWorker {
@@ -75,7 +78,8 @@ impl ControlWorker {
 
     /// Runs until it is stopped.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
-        let jobs = JobScheduler::new(self.deps.clone(), self.metrics.clone(), self.settings.finish_stale);
+        let ControlSettings { finish_stale, owns_blobs } = self.settings;
+        let jobs = JobScheduler::new(self.deps.clone(), self.metrics.clone(), finish_stale, owns_blobs);
         // Boxed, because the future of the jobs is large, and this task would be moved
         // with it.
         let leading = Box::pin(run_as_leader(

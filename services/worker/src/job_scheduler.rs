@@ -8,7 +8,7 @@ use matyan_maintenance::{
     BlobEvent, CLEANUP_TOMBSTONES, FINISH_STALE, JobLock, LONGEST_SPOOL_US, OrphanedBlobs, Pace,
     PendingUploads, StoreMigration, TombstoneSweep, clear_garbage, drop_abandoned_restores,
     pending_payload_bytes, sweep_dead_entities, sweep_dead_runs, sweep_deleted_projects, sweep_producers,
-    trim_changes,
+    sweep_stray_blobs, trim_changes,
 };
 use matyan_model::{
     ids::{NamedProject, Project},
@@ -56,11 +56,18 @@ pub(crate) struct JobScheduler {
     metrics: Metrics,
     /// Idle time after which a run is finished; `None` disables this job.
     finish_stale: Option<Duration>,
+    /// Whether blobs of runs that do not exist are deleted.
+    owns_blobs: bool,
 }
 
 impl JobScheduler {
-    pub(crate) fn new(deps: Deps, metrics: Metrics, finish_stale: Option<Duration>) -> Self {
-        Self { deps, metrics, finish_stale }
+    pub(crate) fn new(
+        deps: Deps,
+        metrics: Metrics,
+        finish_stale: Option<Duration>,
+        owns_blobs: bool,
+    ) -> Self {
+        Self { deps, metrics, finish_stale, owns_blobs }
     }
 
     /// Runs until it is stopped. A round may be interrupted at any point: the next one
@@ -69,6 +76,13 @@ impl JobScheduler {
         let (deps, metrics) = (&self.deps, &self.metrics.blobs);
         let jobs = deps.maintenance();
         let (uploads, migration) = (tokio::sync::Mutex::default(), StoreMigration::default());
+        let orphaned_blobs = || async {
+            delete_orphaned_blobs(deps, metrics, stop).await?;
+            match self.owns_blobs {
+                true => delete_stray_blobs(deps, metrics, stop).await,
+                false => Ok(()),
+            }
+        };
         let stale = async {
             if let Some(idle) = self.finish_stale {
                 self.repeat(HOURLY, RECONNECT_TIME, FINISH_STALE, stop, || finish_stale_runs(deps, idle))
@@ -91,9 +105,7 @@ impl JobScheduler {
             self.repeat(MINUTELY, MIN_WAIT, "restores", stop, || drop_abandoned_restores(jobs)),
             stale,
             self.repeat(HOURLY, MIN_WAIT, CLEANUP_TOMBSTONES, stop, || sweep_tombstones(deps, metrics)),
-            self.repeat(DAILY, MIN_WAIT, "orphaned-blobs", stop, || delete_orphaned_blobs(
-                deps, metrics, stop
-            )),
+            self.repeat(DAILY, MIN_WAIT, "orphaned-blobs", stop, orphaned_blobs),
         );
     }
 
@@ -253,16 +265,29 @@ pub(crate) async fn delete_orphaned_blobs(
     let deps = deps.maintenance();
     let orphaned_blobs = OrphanedBlobs::new(deps, deps.projects().await?).await?;
     let mut orphaned_blobs = orphaned_blobs.max_failures(MAX_BUCKET_FAILURES).resume().await?;
-    let mut observe = |event: BlobEvent<'_>| match event {
+    let mut observe = count_orphan(metrics);
+    while !stop.is_cancelled() && orphaned_blobs.next_page(None, &mut observe).await?.is_some() {}
+    Ok(())
+}
+
+/// Deletes blobs of runs that do not exist.
+pub(crate) async fn delete_stray_blobs(
+    deps: &Deps,
+    metrics: &BlobMetrics,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    Ok(sweep_stray_blobs(deps.maintenance(), stop, &mut count_orphan(metrics)).await?)
+}
+
+fn count_orphan(metrics: &BlobMetrics) -> impl FnMut(BlobEvent<'_>) {
+    |event| match event {
         BlobEvent::Deleted { key, .. } => {
             tracing::info!(%key, "deleted orphaned blob");
             metrics.deleted.inc();
         }
         BlobEvent::BlobFailed | BlobEvent::RunFailed => metrics.failures.inc(),
         BlobEvent::Found { .. } => {}
-    };
-    while !stop.is_cancelled() && orphaned_blobs.next_page(None, &mut observe).await?.is_some() {}
-    Ok(())
+    }
 }
 
 #[cfg(test)]

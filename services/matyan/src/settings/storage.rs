@@ -106,6 +106,11 @@ impl StorageSettings {
             secret: read_secret(role, &uris, reader),
         }
     }
+
+    /// Whether state and blobs are both in the data directory, so that nothing else refers to the blobs.
+    pub(super) fn is_in_one_directory(&self) -> bool {
+        matches!((&self.store, &self.blobs), (Store::Embedded, BlobStore::Embedded))
+    }
 }
 
 /// Reads the log settings for a command that works on Kafka directly.

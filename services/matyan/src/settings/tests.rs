@@ -90,6 +90,17 @@ fn silent_runs_are_finished_unless_set_to_never() {
 }
 
 #[test]
+fn only_blobs_next_to_the_store_are_its_own() {
+    let owns = |flags: &[(&str, &str)]| resolve(Role::Up, flags, &[]).unwrap().control.owns_blobs;
+    assert!(owns(&[]));
+    assert!(!owns(&[("blobs", "file:///blobs")]));
+    #[cfg(feature = "s3")]
+    assert!(!owns(&[("blobs", "s3://bucket")]));
+    #[cfg(feature = "fdb")]
+    assert!(!owns(&[("store", "fdb:///etc/cluster")]));
+}
+
+#[test]
 fn flags_override_the_environment_which_overrides_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("matyan.toml");

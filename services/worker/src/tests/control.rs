@@ -56,7 +56,8 @@ struct RunningControlWorker {
 impl TestEnv {
     async fn control(&self) -> RunningControlWorker {
         let (stop, metrics) = (CancellationToken::new(), Metrics::new(&Registry::new()).unwrap());
-        let settings = ControlSettings { finish_stale: Some(Duration::from_secs(24 * 3_600)) };
+        let settings =
+            ControlSettings { finish_stale: Some(Duration::from_secs(24 * 3_600)), owns_blobs: false };
         let control = ControlWorker::new(self.deps.clone(), settings, metrics.clone()).await.unwrap();
         let task = tokio::spawn(control.run(stop.clone()));
         RunningControlWorker { stop, task, metrics }
