@@ -67,12 +67,18 @@ struct RunPage {
     id: String,
     limit: Option<i64>,
     offset: Option<String>,
+    /// `next_cursor` of the previous page, or empty for the first one: the answer then has another,
+    /// which is empty after the last run
+    cursor: Option<String>,
 }
 
 #[derive(Serialize, JsonSchema)]
 struct ExperimentRuns {
     id: String,
     runs: Vec<ExperimentRun>,
+    /// the cursor of the next page, empty after the last run; only in answers to requests with a cursor
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
 }
 
 impl Envelope for ExperimentRuns {
@@ -160,17 +166,26 @@ async fn delete(call: Call<Id>) -> ApiResult<Json<Acknowledgment>> {
 }
 
 async fn runs(call: Call<RunPage>) -> ApiResult<JsonStream<ExperimentRuns>> {
-    let RunPage { id, limit, offset } = call.parameters;
+    let RunPage { id, limit, offset, cursor } = call.parameters;
+    let has_cursor = cursor.is_some();
     let request = pb::ListRunsRequest {
         id: id.clone(),
         limit: u32::try_from(limit.unwrap_or(0).max(0)).unwrap_or(u32::MAX),
         after_run_id: offset.unwrap_or_default(),
-        ..Default::default()
+        cursor: cursor.unwrap_or_default(),
     };
-    let messages = call.services.backend().experiments().list_runs(request).await?.into_inner();
-    let items =
-        |message: pb::ListRunsResponse| Ok(message.runs.into_iter().map(ExperimentRun::from).collect());
-    json_list::answer(ExperimentRuns { id, runs: Vec::new() }, messages, items).await
+    let mut messages = call.services.backend().experiments().list_runs(request).await?.into_inner();
+    // A list without runs has no message.
+    let first = messages.message().await?.or_else(|| has_cursor.then(pb::ListRunsResponse::default));
+    let envelope = ExperimentRuns { id, runs: Vec::new(), next_cursor: None };
+    json_list::answer_from(&envelope, first, messages, move |message, out| {
+        let pb::ListRunsResponse { runs, next_cursor } = message;
+        runs.into_iter().for_each(|run| out.push(&ExperimentRun::from(run)));
+        if has_cursor {
+            out.set_next_cursor(next_cursor);
+        }
+        Ok(())
+    })
 }
 
 async fn activity(call: Call<ActivityParameters>) -> ApiResult<Json<RunActivity>> {

@@ -53,6 +53,8 @@ impl<E: Envelope> Answer for JsonStream<E> {
 pub(super) struct JsonItems {
     out: Vec<u8>,
     needs_comma: bool,
+    /// The member `next_cursor` after the list.
+    next_cursor: Option<String>,
 }
 
 impl JsonItems {
@@ -79,6 +81,11 @@ impl JsonItems {
     pub(super) fn end_item(&mut self, text: &str) {
         self.out.extend_from_slice(text.as_bytes());
         self.needs_comma = true;
+    }
+
+    /// Sets the member `next_cursor`, which is written after the list.
+    pub(super) fn set_next_cursor(&mut self, cursor: String) {
+        self.next_cursor = Some(cursor);
     }
 
     pub(super) fn take(&mut self) -> Bytes {
@@ -135,7 +142,12 @@ where
         match message {
             Some(message) => (self.write)(message, &mut self.items),
             None => {
-                self.items.text(&self.suffix.take().unwrap_or_default());
+                let mut suffix = self.suffix.take().unwrap_or_default();
+                if let Some(cursor) = self.items.next_cursor.take() {
+                    // It begins with the bracket of the list.
+                    suffix.insert_str(1, &format!(r#","next_cursor":{}"#, Value::from(cursor)));
+                }
+                self.items.text(&suffix);
                 Ok(())
             }
         }

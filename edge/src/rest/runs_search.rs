@@ -20,6 +20,10 @@ use super::values;
 use crate::error::{ApiError, ApiResult, Problem};
 use crate::stream::Encoder;
 
+/// Key of the entry with the cursor of the next page. Readers skip keys with this prefix that they do
+/// not know, so it can be confused with no run.
+const NEXT_CURSOR: &str = "progress_cursor";
+
 /// Query for all active runs, including archived ones.
 const ACTIVE_RUNS_QUERY: &str = "run.active == True and (run.archived == True or run.archived == False)";
 
@@ -71,6 +75,9 @@ struct RunSearchParameters {
     limit: i64,
     #[serde(default)]
     offset: String,
+    /// `progress_cursor` of the previous page, or empty for the first one: the answer then has another,
+    /// which is empty after the last run
+    cursor: Option<String>,
     #[serde(default)]
     sort: String,
     #[serde(flatten)]
@@ -84,7 +91,7 @@ struct RunSearchParameters {
 }
 
 async fn search(call: Call<RunSearchParameters>) -> ApiResult<SearchResults> {
-    let RunSearchParameters { limit, offset, sort, search, exclude_params, exclude_traces, zone } =
+    let RunSearchParameters { limit, offset, cursor, sort, search, exclude_params, exclude_traces, zone } =
         call.parameters;
     let limit = u32::try_from(limit).map_err(|_| {
         let message = "Input should be greater than or equal to 0".to_owned();
@@ -101,11 +108,16 @@ async fn search(call: Call<RunSearchParameters>) -> ApiResult<SearchResults> {
         limit,
         after_run_id: offset,
         parts: Some(parts),
+        cursor: cursor.clone().unwrap_or_default(),
         ..Default::default()
     };
     let found = call.services.backend().search().runs(request).await;
     let messages = found.map_err(|status| search.error(status))?.into_inner();
-    stream_response::search_results(messages, RunSearchWriter::new(search.progress())).await
+    let writer = RunSearchWriter {
+        next_cursor: cursor.map(|_| String::new()),
+        ..RunSearchWriter::new(search.progress())
+    };
+    stream_response::search_results(messages, writer).await
 }
 
 fn metric_types_unless(excluded: bool) -> Vec<i32> {
@@ -156,6 +168,8 @@ struct RunSearchWriter {
     progress: ProgressWriter,
     ranks: RankCounter,
     trees: RunTreeWriter,
+    /// `None` if it was not asked for.
+    next_cursor: Option<String>,
     done: bool,
 }
 
@@ -165,6 +179,7 @@ impl RunSearchWriter {
             progress,
             ranks: RankCounter::default(),
             trees: RunTreeWriter::new(OverviewFields::All),
+            next_cursor: None,
             done: false,
         }
     }
@@ -224,10 +239,16 @@ impl EntryWriter for RunSearchWriter {
                 self.progress.write_if_changed(encoder, rank, total);
             }
         }
+        if let Some(cursor) = &mut self.next_cursor {
+            *cursor = message.next_cursor;
+        }
         self.done |= message.done;
     }
 
     fn finish(&mut self, encoder: &mut Encoder) -> bool {
+        if let Some(cursor) = &self.next_cursor {
+            encoder.member(NEXT_CURSOR, |it| it.text(cursor));
+        }
         self.progress.write_end(encoder);
         self.done && !self.trees.is_open()
     }

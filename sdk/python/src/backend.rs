@@ -92,23 +92,23 @@ impl Backend {
     }
 
     /// Searches, and returns pairs of a run id and what was found of the run, with warnings about the
-    /// query.
+    /// query, and the cursor of the next page or None.
     fn search<'py>(
         &self,
         py: Python<'py>,
         target: &str,
         query: &str,
         parameters: Parameters,
-    ) -> PyResult<(FoundRuns<'py>, Vec<String>)> {
+    ) -> PyResult<(FoundRuns<'py>, Vec<String>, Option<String>)> {
         let unknown = || PyValueError::new_err(format!("`seq_type`: unknown type of sequence {target:?}"));
         let search = Search::new(SearchTarget::from_name(target).ok_or_else(unknown)?, query);
         let search = parameters.iter().fold(search, |search, (name, value)| search.parameter(name, value));
         let found = py.detach(|| {
-            let found = self.client.search(&search)?;
-            let warnings = found.warnings().to_vec();
-            Ok((found.collect::<Result<Vec<_>, _>>()?, warnings))
+            let mut found = self.client.search(&search)?;
+            let runs = found.by_ref().collect::<Result<Vec<_>, _>>()?;
+            Ok((runs, found.warnings().to_vec(), found.next_cursor().map(str::to_owned)))
         });
-        let (found, warnings) = found.map_err(errors::http)?;
+        let (found, warnings, next_cursor) = found.map_err(errors::http)?;
         let found: PyResult<Vec<_>> = found
             .into_iter()
             .map(|run| {
@@ -120,7 +120,7 @@ impl Backend {
                 Ok((run.id, content))
             })
             .collect();
-        Ok((found?, warnings))
+        Ok((found?, warnings, next_cursor))
     }
 
     /// Returns terminal lines with their numbers.

@@ -1,14 +1,19 @@
 """Runs that are stored by a real server."""
 
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from matyan_client import Image, Repo, Run, Text, cli, errors
 from matyan_client.config import SETTINGS
+from matyan_client.transport.http import HttpTransport
 
 
 def eventually(check):
@@ -491,6 +496,66 @@ def test_a_run_that_is_dropped_has_no_outcome(shared_server):
 def test_a_query_that_cannot_be_parsed(shared_server):
     with pytest.raises(ValueError, match="query"):
         Repo(shared_server.url).query_runs("run.")
+
+
+def runs_of(experiment, url, count):
+    """Stores runs, and returns the query that finds them, and their hashes, newest first."""
+    hashes = []
+    for _ in range(count):
+        with Run(repo=url, experiment=experiment, capture_terminal_logs=False) as run:
+            hashes.insert(0, run.hash)
+    query = f"run.experiment == '{experiment}'"
+    eventually(lambda: len(Repo(url).query_runs(query)) == count)
+    return query, hashes
+
+
+def hashes_of(page):
+    return [run["hash"] for run in page]
+
+
+@pytest.mark.parametrize("change", ["archived", "deleted"])
+def test_pages_continue_after_a_run_that_is_gone(shared_server, change):
+    query, hashes = runs_of(change, shared_server.url, 5)
+    repo = Repo(shared_server.url)
+    assert hashes_of(next(repo.query_runs(query, True, hashes[2], 1))) == [hashes[3]]
+    pages = []
+    for page in repo.query_runs(query, paginated=True, limit=2):
+        pages.append(hashes_of(page))
+        last = pages[-1][-1]
+        if change == "archived":
+            HttpTransport(shared_server.url).update_run(last, archived=True)
+        else:
+            assert repo.delete_run(last)
+    assert pages == [hashes[:2], hashes[2:4], hashes[4:]]
+
+
+class WithoutCursors(BaseHTTPRequestHandler):
+    """A proxy that withholds cursors, as a server that does not know them."""
+
+    def do_GET(self):
+        path = re.sub("&cursor=[^&]*", "", self.path)
+        with urllib.request.urlopen(self.server.target + path) as answer:
+            content = answer.read()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_pages_of_a_server_without_cursors_continue_after_a_run(shared_server):
+    query, hashes = runs_of("without cursors", shared_server.url, 4)
+    with ThreadingHTTPServer(("127.0.0.1", 0), WithoutCursors) as proxy:
+        proxy.target = shared_server.url
+        thread = threading.Thread(target=proxy.serve_forever)
+        thread.start()
+        repo = Repo(f"http://127.0.0.1:{proxy.server_port}")
+        pages = list(map(hashes_of, repo.query_runs(query, paginated=True, limit=2)))
+        proxy.shutdown()
+        thread.join()
+    assert pages == [hashes[:2], hashes[2:]]
 
 
 def test_queries_accept_the_report_mode_of_aim(shared_server):

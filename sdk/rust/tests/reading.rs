@@ -83,6 +83,12 @@ fn runs_are_found_read_changed_and_deleted() {
     let pages: Vec<Vec<String>> =
         pages.unwrap().into_iter().map(|page| page.into_iter().map(|run| run.id).collect()).collect();
     assert_eq!(pages, [vec!["c".to_owned(), "b".to_owned()], vec!["a-1".to_owned()]]);
+    let mut pages = client.search_pages(Search::runs("").after("c"), 1);
+    assert_eq!(pages.next().unwrap().unwrap()[0].id, "b");
+    client.update_run("b", r#"{"archived": true}"#).unwrap();
+    assert_eq!(pages.next().unwrap().unwrap()[0].id, "a-1", "the run before is archived");
+    assert!(pages.next().is_none());
+    client.update_run("b", r#"{"archived": false}"#).unwrap();
 
     let info = parsed(&client.run_info("b", &["metric"]).unwrap());
     assert_eq!(info["traces"]["metric"][0]["name"], "loss");

@@ -124,6 +124,28 @@ async fn experiments_are_listed_and_changed() {
     );
 }
 
+/// Only a request with a cursor gets one, and the last one is empty, also without any run.
+#[tokio::test]
+async fn pages_of_runs_of_an_experiment_continue_by_cursor() {
+    let rest = Rest::new();
+    let name = "experiments.v1.ExperimentService/ListRuns";
+    let message = |run_id: &str, next_cursor: &str| {
+        let run = experiments::v1::ExperimentRun { run_id: run_id.into(), ..Default::default() };
+        experiments::v1::ListRunsResponse { runs: vec![run], next_cursor: next_cursor.into() }
+    };
+    rest.backend.answers(name, [message("r", ""), message("s", "c+1")]);
+    let first = rest.json("GET", "/experiments/e/runs/?limit=2&cursor=", Value::Null).await;
+    assert_eq!((&first["runs"][1]["run_id"], &first["next_cursor"]), (&json!("s"), &json!("c+1")));
+    let next = async |path| rest.json("GET", path, Value::Null).await;
+    rest.backend.answers::<experiments::v1::ListRunsResponse>(name, []);
+    let last = next("/experiments/e/runs/?limit=2&cursor=c%2B1").await;
+    assert_eq!(last, json!({"id": "e", "runs": [], "next_cursor": ""}));
+    let request: experiments::v1::ListRunsRequest = rest.backend.last_request(name);
+    assert_eq!((request.limit, request.cursor.as_str()), (2, "c+1"));
+    rest.backend.answers(name, [message("r", "c+1")]);
+    assert_eq!(next("/experiments/e/runs/?limit=1").await.get("next_cursor"), None);
+}
+
 #[tokio::test]
 async fn an_experiment_with_an_existing_name_is_rejected() {
     let rest = Rest::new();

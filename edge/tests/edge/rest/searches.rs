@@ -102,6 +102,36 @@ async fn run_search_streams_trees_and_progress() {
     assert_eq!(rest.get("/runs/search/run/?sort=%5B1%5D").await.status, 400);
 }
 
+/// Only a request with a cursor gets one, before the entry that marks the end; that of the last page is
+/// empty.
+#[tokio::test]
+async fn pages_of_a_run_search_continue_by_cursor() {
+    let rest = Rest::new();
+    let name = "search.v1.SearchService/Runs";
+    let page = |next_cursor: &str| {
+        let first = search::v1::RunsResponse { runs: vec![run()], ..Default::default() };
+        let last =
+            search::v1::RunsResponse { done: true, next_cursor: next_cursor.into(), ..Default::default() };
+        [first, last]
+    };
+    let texts = async |path: &str| -> Vec<String> {
+        let entries = rest.get(path).await.entries();
+        entries.into_iter().filter(|entry| entry.starts_with("progress_")).collect()
+    };
+    rest.backend.answers(name, page("c+1"));
+    let plain = texts("/runs/search/run/?limit=1").await;
+    assert!(!plain.iter().any(|entry| entry.starts_with("progress_cursor")), "{plain:?}");
+    rest.backend.answers(name, page("c+1"));
+    let mut first = texts("/runs/search/run/?limit=1&cursor=").await;
+    assert_eq!(first.remove(first.len() - 4), r#"progress_cursor = "c+1""#);
+    assert_eq!(first, plain);
+    rest.backend.answers(name, page(""));
+    let last = texts("/runs/search/run/?limit=1&cursor=c%2B1&report_progress=false").await;
+    assert_eq!(last, [r#"progress_cursor = """#]);
+    let request: search::v1::RunsRequest = rest.backend.last_request(name);
+    assert_eq!((request.limit, request.cursor.as_str()), (1, "c+1"));
+}
+
 #[tokio::test]
 async fn a_rejected_query_is_an_error_before_the_stream() {
     let rest = Rest::new();

@@ -276,10 +276,15 @@ class Repo:
         return QueryResult(self._http.search_sequence(kind, query), self, kind)
 
     def _pages(self, query: str, offset: str | None, limit: int) -> Iterator[list[dict[str, Any]]]:
+        cursor = ""
         while True:
-            page = self._http.search_runs(query, limit=limit, offset=offset)
+            page, next_cursor = self._http.search_page(query, limit, offset, cursor)
             if page:
                 yield page
-            if len(page) < limit:
+            if next_cursor:
+                offset, cursor = None, next_cursor
+            elif next_cursor is None and len(page) >= limit:
+                # A server without cursors: its next page begins after a run.
+                offset = page[-1]["hash"]
+            else:
                 return
-            offset = page[-1]["hash"]

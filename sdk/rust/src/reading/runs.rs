@@ -20,6 +20,8 @@ use crate::http::{HttpError, JsonText, RestRequest, malformed, segment};
 const RUNS: &str = "/api/v1/rest/runs";
 /// Header with warnings about a query: a JSON array of texts.
 const WARNINGS: &str = "x-query-warnings";
+/// Key of the entry with the cursor of the next page.
+const NEXT_CURSOR: &str = "progress_cursor";
 
 /// The kind of data that a search is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +116,16 @@ impl Search {
         self.parameter("offset", run_id)
     }
 
+    /// Begins where the previous page ended, with its `next_cursor`. The first page, which needs an
+    /// empty one to have a `next_cursor`, may begin after a run. Only for runs.
+    #[must_use]
+    pub fn cursor(mut self, cursor: &str) -> Self {
+        if !cursor.is_empty() {
+            self.parameters.retain(|(name, _)| name != "offset");
+        }
+        self.parameter("cursor", cursor)
+    }
+
     /// Sets any parameter of the call, such as `p` or `record_range`.
     #[must_use]
     pub fn parameter(mut self, name: &str, value: &str) -> Self {
@@ -199,6 +211,7 @@ pub struct FoundRuns {
     trees: TreeIterator,
     warnings: Vec<String>,
     progress: (i64, i64),
+    next_cursor: Option<String>,
     is_complete: bool,
 }
 
@@ -212,6 +225,12 @@ impl FoundRuns {
     pub fn progress(&self) -> (i64, i64) {
         self.progress
     }
+
+    /// The cursor of the next page, once all results are read; empty after the last page. `None` if the
+    /// search had no cursor, or if the server has none.
+    pub fn next_cursor(&self) -> Option<&str> {
+        self.next_cursor.as_deref()
+    }
 }
 
 impl Iterator for FoundRuns {
@@ -222,6 +241,9 @@ impl Iterator for FoundRuns {
             match self.trees.next() {
                 Some(Ok((Key::Text(key), content))) if !key.starts_with("progress_") => {
                     return Some(Ok(FoundRun { id: key, content }));
+                }
+                Some(Ok((Key::Text(key), Tree::Text(cursor)))) if key == NEXT_CURSOR => {
+                    self.next_cursor = Some(cursor);
                 }
                 Some(Ok((_, Tree::List(numbers)))) => {
                     if let [Tree::Integer(checked), Tree::Integer(total)] = numbers[..] {
@@ -259,7 +281,8 @@ impl Iterator for LogRecords {
     }
 }
 
-/// Pages of a search for runs, until one is short.
+/// Pages of a search for runs. They continue by cursor, whatever happens to the runs meanwhile; with a
+/// server that has no cursors, after the last run of a page, until one is short.
 pub struct RunPages<'a> {
     backend: &'a BackendClient,
     /// The search for the next page; `None` after the last one.
@@ -267,20 +290,33 @@ pub struct RunPages<'a> {
     limit: u32,
 }
 
+impl RunPages<'_> {
+    /// Reads a page, and prepares the search for the next one.
+    fn read(&mut self, search: Search) -> Result<Vec<FoundRun>, HttpError> {
+        let mut found = self.backend.search(&search)?;
+        let page = found.by_ref().collect::<Result<Vec<_>, _>>()?;
+        self.next = match (found.next_cursor(), page.last()) {
+            (Some(""), _) => None,
+            (Some(cursor), _) => Some(search.cursor(cursor)),
+            (None, Some(last)) if page.len() as u64 >= u64::from(self.limit) => Some(search.after(&last.id)),
+            (None, _) => None,
+        };
+        Ok(page)
+    }
+}
+
 impl Iterator for RunPages<'_> {
     type Item = Result<Vec<FoundRun>, HttpError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let search = self.next.take()?;
-        let page = match self.backend.search(&search).and_then(Iterator::collect::<Result<Vec<_>, _>>) {
-            Ok(page) => page,
-            Err(error) => return Some(Err(error)),
-        };
-        let last = page.last()?;
-        if page.len() as u64 >= u64::from(self.limit) {
-            self.next = Some(search.after(&last.id));
+        loop {
+            let search = self.next.take()?;
+            match self.read(search) {
+                // All runs of the page were deleted while it was read.
+                Ok(page) if page.is_empty() => {}
+                page => return Some(page),
+            }
         }
-        Some(Ok(page))
     }
 }
 
@@ -291,13 +327,14 @@ impl BackendClient {
         let warnings = body.headers().get(WARNINGS).and_then(|value| value.to_str().ok());
         // A server may have none, and one of Matyan 0.3 never has any.
         let warnings = warnings.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-        Ok(FoundRuns { trees: TreeIterator::new(body), warnings, progress: (0, 0), is_complete: false })
+        let trees = TreeIterator::new(body);
+        Ok(FoundRuns { trees, warnings, progress: (0, 0), next_cursor: None, is_complete: false })
     }
 
     /// Searches for runs in pages of `limit` runs.
     pub fn search_pages(&self, search: Search, limit: u32) -> RunPages<'_> {
         let limit = limit.max(1);
-        RunPages { backend: self, next: Some(search.limit(limit)), limit }
+        RunPages { backend: self, next: Some(search.limit(limit).cursor("")), limit }
     }
 
     /// Params, traces, props, and artifacts of a run. `sequences` names the types of traces; empty

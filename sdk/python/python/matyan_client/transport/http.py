@@ -210,6 +210,16 @@ class HttpTransport:
         params: dict[str, Any] = {"limit": limit, "offset": offset}
         return self._search("run", query, params)
 
+    def search_page(
+        self, query: str, limit: int, offset: str | None, cursor: str
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """Returns a page of runs, and the cursor of the next one, which is empty after the last.
+
+        The cursor is None if the server has no cursors.
+        """
+        params = {"limit": limit, "offset": offset, "cursor": cursor}
+        return self._search_page("run", query, params)
+
     def search_metrics(self, query: str = "", **params: Any) -> list[dict[str, Any]]:
         """Returns runs with the metrics that match a query."""
         return self._search("metric", query, params)
@@ -291,9 +301,14 @@ class HttpTransport:
         return _parsed(self._backend.send(_call(method, path, params, body)))
 
     def _search(self, target: str, query: str, params: dict[str, Any]) -> list[dict[str, Any]]:
+        return self._search_page(target, query, params)[0]
+
+    def _search_page(
+        self, target: str, query: str, params: dict[str, Any]
+    ) -> tuple[list[dict[str, Any]], str | None]:
         parameters = _parameters(params)
         try:
-            found, query_warnings = self._backend.search(target, query, parameters)
+            found, query_warnings, next_cursor = self._backend.search(target, query, parameters)
         except errors.ServerError as error:
             if error.status != _BAD_REQUEST:
                 raise
@@ -302,7 +317,7 @@ class HttpTransport:
             warnings.warn(f"query {query!r}: {warning}", UserWarning, stacklevel=level_of_caller())
         for run_hash, content in found:
             content["hash"] = run_hash
-        return [content for _, content in found]
+        return [content for _, content in found], next_cursor
 
 
 _BAD_REQUEST = 400
