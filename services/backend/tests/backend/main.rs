@@ -18,6 +18,7 @@ mod every_rpc;
 mod experiments;
 mod follow;
 mod harness;
+mod live_isolation;
 mod logs;
 mod notes;
 mod objects;
