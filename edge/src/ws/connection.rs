@@ -300,15 +300,15 @@ impl Connection {
     /// Handles the end of the stream. Unacknowledged frames are sent again, unless they can
     /// never be accepted or are too old.
     fn on_stream_failure(&mut self, status: &Status) {
+        // Under a new producer, what an earlier stream has appended without an answer would be doubled.
+        let is_in_doubt = self.producer.is_in_doubt();
         // The next frame, or the retry below, opens a new stream.
         self.producer.close();
         if self.waiting.iter().all(PendingFrame::is_done) {
             return;
         }
         tracing::warn!(run_id = self.deps.run_id, code = ?status.code(), message = status.message(), "ingest stream failed");
-        if status.code() == Code::ResourceExhausted && self.can_redefine() {
-            self.resend_under_new_producer();
-        } else if is_permanent(status.code()) {
+        if is_permanent(status.code()) && !is_in_doubt {
             self.reject_oldest(status.message());
         }
         self.reject_old(status.message());
@@ -319,28 +319,14 @@ impl Connection {
         }
     }
 
-    /// Returns whether the stream may have failed because of definitions that the waiting frames do not
-    /// need, and the log has no part of these frames.
-    fn can_redefine(&self) -> bool {
-        let oldest = self.waiting.iter().find_map(|frame| match frame.state {
-            FrameState::Sent { first, .. } => Some(first),
-            _ => None,
-        });
-        oldest.is_some_and(|first| self.producer.has_older_definitions(first))
-    }
-
-    /// Sends the frames again that the frontier has not acknowledged. It accepts nothing after a batch that
-    /// it refuses, and has acknowledged everything before it, so they are new to the log.
-    fn resend_under_new_producer(&mut self) {
+    /// Rejects the oldest frame, which the frontier can never accept, and sends those after it again. It
+    /// accepts nothing after a batch that it refuses, and has acknowledged everything before it, so they
+    /// are new to the log.
+    fn reject_oldest(&mut self, message: &str) {
         self.renew_producer();
         for frame in self.waiting.iter_mut().filter(|frame| frame.is_sent()) {
             frame.state = FrameState::Unsent;
         }
-    }
-
-    /// Rejects the oldest frame, which the frontier can never accept, and sends those after it again.
-    fn reject_oldest(&mut self, message: &str) {
-        self.resend_under_new_producer();
         if let Some(frame) = self.waiting.iter_mut().find(|frame| !frame.is_done()) {
             frame.state = FrameState::Done(Some(message.to_owned().into()));
         }

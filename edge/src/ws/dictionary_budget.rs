@@ -1,7 +1,7 @@
 //! Memory budget for the dictionaries of all JSON sockets of a port. A small dictionary needs no share of
 //! it. When the budget is exhausted, a dictionary that grows starts again, under a new producer, and so does the
-//! largest one, whose socket may be idle: no frame waits or fails, and a few large dictionaries do not keep those
-//! of all others small.
+//! largest one, whose socket may be idle: no frame fails, and a few large dictionaries do not keep those of all
+//! others small.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -21,6 +21,8 @@ pub(super) struct Producer {
     session: Option<IngestSession>,
     /// Every batch up to this sequence is durable.
     acknowledged: u64,
+    /// Last sequence that was sent on an earlier stream.
+    sent_before: u64,
     /// The batches after `acknowledged`, which are not yet durable.
     pending: VecDeque<Batch>,
     /// Accepts no more frames, because one of its frames was reported as failed, or the memory of its
@@ -35,6 +37,7 @@ impl Producer {
             dictionary: Dictionary::default(),
             session: None,
             acknowledged: 0,
+            sent_before: 0,
             pending: VecDeque::new(),
             is_retired: false,
         }
@@ -53,10 +56,10 @@ impl Producer {
         self.is_retired
     }
 
-    /// Returns whether nothing from this sequence on is durable, and the next stream would begin with a
-    /// dictionary.
-    pub(super) fn has_older_definitions(&self, sequence: u64) -> bool {
-        self.acknowledged < sequence && self.pending.front().is_some_and(|batch| batch.series_base > 0)
+    /// Returns whether the log may have batches that are not acknowledged: those that were sent on
+    /// an earlier stream, too.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.acknowledged < self.sent_before
     }
 
     /// Sends batches, and returns the sequence of the first.
@@ -101,7 +104,9 @@ impl Producer {
 
     /// Drops the stream after it has ended.
     pub(super) fn close(&mut self) {
-        self.session = None;
+        if self.session.take().is_some() {
+            self.sent_before = self.sequence(self.pending.len()) - 1;
+        }
     }
 
     /// The next acknowledgement, or the error that ended the stream. Pending if no stream

@@ -2,6 +2,7 @@
 //! It checks the protocol (sequences without gaps, consistent dictionary) and panics if the
 //! edge violates it.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -34,8 +35,8 @@ pub(crate) struct Received {
 pub(crate) struct Behavior {
     /// Batches are recorded, but neither acknowledged nor failed.
     pub(crate) hold: bool,
-    /// The next batch ends its stream with this status.
-    pub(crate) fail_next: Option<Status>,
+    /// The next batches end their streams with these statuses.
+    pub(crate) fail_next: VecDeque<Status>,
     /// Rejections of the next batch.
     pub(crate) reject_next: Vec<Rejection>,
     pub(crate) not_ready: bool,
@@ -274,7 +275,7 @@ async fn serve(
                 behavior.wait_for(|it| !it.hold).await.unwrap();
                 let mut answer = Ok(StreamResponse { sequence, ..Default::default() });
                 inner.behavior.send_modify(|it| {
-                    if let Some(status) = it.fail_next.take() {
+                    if let Some(status) = it.fail_next.pop_front() {
                         answer = Err(status);
                     } else if let Ok(answer) = &mut answer {
                         answer.rejections = std::mem::take(&mut it.reject_next);

@@ -173,28 +173,6 @@ async fn the_largest_dictionary_makes_room_for_others() {
     assert_ne!(producers("idle").last(), before.last());
 }
 
-#[tokio::test]
-async fn a_frame_that_finds_no_room_after_other_names_is_sent_under_a_new_producer() {
-    let server = Server::start().await;
-    let mut client = server.connect("r").await;
-    client.send(&metric("old", 1)).await;
-    client.ok().await;
-    let full = || Some(Status::resource_exhausted("the names take too much memory"));
-    server.frontier.change(|it| it.fail_next = full());
-    client.send(&metric("new", 2)).await;
-    client.ok().await;
-    let received = server.frontier.received();
-    assert_eq!(received.iter().map(|it| it.sequence).collect::<Vec<_>>(), [1, 2, 1]);
-    assert_ne!(received[1].producer_id, received[2].producer_id);
-    assert_eq!(received[2].batch.series[0].name, "new");
-
-    // Alone, it can never find room.
-    let mut client = server.connect("alone").await;
-    server.frontier.change(|it| it.fail_next = full());
-    client.send(&metric("new", 2)).await;
-    assert!(client.error().await.contains("too much memory"));
-}
-
 /// A frame of `bytes` bytes with one item.
 fn line(bytes: usize) -> String {
     let frame = r#"{"type": "log_terminal_line", "step": 0, "line": ""}"#;
@@ -294,7 +272,7 @@ async fn a_failed_stream_is_reopened_and_unacknowledged_batches_are_resent() {
     client.ok().await;
     server.frontier.change(|it| {
         it.hold = true;
-        it.fail_next = Some(Status::unavailable("the log is away"));
+        it.fail_next = [Status::unavailable("the log is away")].into();
     });
     client.send(&metric("a", 2)).await;
     client.send("{bad").await;
@@ -311,6 +289,30 @@ async fn a_failed_stream_is_reopened_and_unacknowledged_batches_are_resent() {
     assert_eq!(received[4].batch, received[2].batch);
     assert_eq!(producers(&received), 1, "the log can only drop repeats of the same producer");
     assert_eq!(server.metric("matyan_ws_reopened_streams_total").await, "1");
+}
+
+/// The log may have the frame, although the stream that reports this is never acknowledged.
+#[tokio::test]
+async fn a_frame_that_is_refused_after_a_failed_stream_keeps_its_producer() {
+    let hold = Duration::from_millis(500);
+    let server = Server::start_with(Settings { hold, ..Default::default() }).await;
+    let mut client = server.connect("r").await;
+    client.send(&metric("a", 1)).await;
+    client.ok().await;
+    let refused = || Status::permission_denied("no more");
+    server.frontier.change(|it| it.fail_next = [Status::unavailable("the log is away"), refused()].into());
+    client.send(&metric("a", 2)).await;
+    client.ok().await;
+    let received = server.frontier.received();
+    assert_eq!(received.iter().map(|it| it.sequence).collect::<Vec<_>>(), [1, 2, 2, 2]);
+    assert_eq!(producers(&received), 1, "the log can only drop repeats of the same producer");
+
+    server.frontier.change(|it| {
+        it.fail_next = [Status::unavailable("the log is away")].into();
+        it.fail_next.extend(std::iter::repeat_n(refused(), 100));
+    });
+    client.send(&metric("a", 3)).await;
+    assert!(client.error().await.contains("no more"), "the client has to be answered");
 }
 
 /// Number of distinct producers; each id has 16 bytes.
@@ -375,7 +377,7 @@ async fn a_frame_after_an_error_waits_for_those_of_the_previous_producer() {
 async fn a_permanently_rejected_frame_is_not_retried() {
     let server = Server::start().await;
     let mut client = server.connect("..").await;
-    server.frontier.change(|it| it.fail_next = Some(Status::invalid_argument("`run_id` is `..`")));
+    server.frontier.change(|it| it.fail_next = [Status::invalid_argument("`run_id` is `..`")].into());
     client.send(&tag("a")).await;
     assert_eq!(client.error().await, "`run_id` is `..`");
     client.send(&tag("b")).await;
@@ -405,7 +407,7 @@ async fn an_unavailable_log_leads_to_an_error_ack() {
     // Every stream fails at its first batch.
     let failing = tokio::spawn(async move {
         loop {
-            away.change(|it| it.fail_next = Some(Status::unavailable("away")));
+            away.change(|it| it.fail_next = [Status::unavailable("away")].into());
             tokio::task::yield_now().await;
         }
     });

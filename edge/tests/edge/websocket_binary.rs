@@ -99,7 +99,7 @@ async fn the_close_frame_contains_the_error_of_the_stream() {
     let server = Server::start().await;
     let check = async |status: Status, code: CloseCode| {
         let mut client = connect(&server).await;
-        server.frontier.change(|it| it.fail_next = Some(status.clone()));
+        server.frontier.change(|it| it.fail_next = [status.clone()].into());
         open(&mut client).await;
         send(&mut client, batch(1)).await;
         let (closed, reason) = client.closed().await;

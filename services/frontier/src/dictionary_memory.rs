@@ -1,7 +1,7 @@
 //! The memory for definitions of series that streams keep: those of earlier streams until the next record repeats
 //! them, and all of them if records are JSON envelopes. All streams share it, except that a little of each
-//! stream is not counted. A stream that needs more than is left ends before the batch is appended; its
-//! client continues with another stream, whose definitions may begin again.
+//! stream is not counted. A stream that needs more than is left ends before the batch is appended, and its
+//! client retries.
 
 use std::sync::Arc;
 
@@ -42,11 +42,14 @@ impl DictionaryShare {
     /// Changes the share to this size.
     pub(crate) fn resize(&mut self, bytes: usize) -> Result<()> {
         let bytes = bytes.saturating_sub(SMALL_BYTES);
+        if bytes > self.memory.total {
+            return Err(Error::DictionaryTooLarge { limit: self.memory.total });
+        }
         let held = self.held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         if let Some(more) = bytes.checked_sub(held) {
             let more = u32::try_from(more).unwrap_or(u32::MAX);
             let taken = self.memory.left.clone().try_acquire_many_owned(more);
-            let taken = taken.map_err(|_| Error::DictionariesFull { limit: self.memory.total })?;
+            let taken = taken.map_err(|_| Error::DictionariesFull)?;
             match &mut self.held {
                 Some(held) => held.merge(taken),
                 None => self.held = Some(taken),
@@ -68,7 +71,11 @@ mod tests {
         let (mut first, mut second) = (memory.share(), memory.share());
         first.resize(SMALL_BYTES + 600).unwrap();
         second.resize(SMALL_BYTES + 400).unwrap();
-        second.resize(SMALL_BYTES + 401).unwrap_err();
+        assert!(matches!(second.resize(SMALL_BYTES + 401), Err(Error::DictionariesFull)));
+        assert!(matches!(
+            second.resize(SMALL_BYTES + 1_001),
+            Err(Error::DictionaryTooLarge { limit: 1_000 })
+        ));
         memory.share().resize(SMALL_BYTES).unwrap();
         first.resize(SMALL_BYTES + 599).unwrap();
         second.resize(SMALL_BYTES + 401).unwrap();

@@ -22,10 +22,12 @@ pub(crate) enum Error {
     #[error("`batch` takes more than {limit} bytes as JSON envelopes: send smaller batches")]
     TooLargeAsJson { limit: usize },
     #[error(
-        "the names of series that streams keep take more than {limit} bytes: retry, or open a stream under a new \
-         producer id and define only the series that it needs"
+        "the names of the series of this stream take more than {limit} bytes: open a stream under a new producer id, \
+         and define only the series that it needs"
     )]
-    DictionariesFull { limit: usize },
+    DictionaryTooLarge { limit: usize },
+    #[error("there is no memory for the names of the series of this stream, because others take it: retry")]
+    DictionariesFull,
     #[error("{0}: open a new stream under a new producer id")]
     OutOfSequence(String),
     #[error("{0}")]
@@ -81,7 +83,7 @@ impl Error {
             Self::InvalidField { .. } => Code::InvalidField,
             Self::TooLarge { .. }
             | Self::TooLargeAsJson { .. }
-            | Self::DictionariesFull { .. }
+            | Self::DictionaryTooLarge { .. }
             | Self::UploadTooLarge { .. }
             | Self::ProjectFull { .. } => Code::TooLarge,
             Self::OutOfSequence(_) => Code::OutOfSequence,
@@ -91,6 +93,7 @@ impl Error {
             Self::NoUploads => Code::Unimplemented,
             Self::NoUpload | Self::NoProject(_) => Code::NotFound,
             Self::Stopping
+            | Self::DictionariesFull
             | Self::DiskFull { .. }
             | Self::Projects(_)
             | Self::Log(_)
@@ -109,7 +112,7 @@ impl Error {
             Self::TooLargeAsJson { limit } => {
                 HashMap::from([("field".into(), "batch".into()), ("limit".into(), limit.to_string())])
             }
-            Self::DictionariesFull { limit } => {
+            Self::DictionaryTooLarge { limit } => {
                 HashMap::from([("field".into(), "series".into()), ("limit".into(), limit.to_string())])
             }
             Self::NoProject(name) => {

@@ -23,7 +23,7 @@ pub struct Settings {
     /// limit wait.
     pub total_bytes: usize,
     /// Maximum memory for the definitions of series that all streams keep together, in addition to a
-    /// little for each.
+    /// little for each: until the next record, or as long as they are open if records are JSON.
     pub dictionary_bytes: usize,
     /// Maximum size of an upload through this server: anyone with a URL may write, and the
     /// disk may be shared with the log.

@@ -42,6 +42,7 @@ pub(crate) use storage::{Log, StorageSettings, Store};
 pub(crate) use violations::Violations;
 
 use matyan_edge::UiSettings;
+use matyan_record::ingestion::RecordFormat;
 use matyan_worker::{ControlSettings, IngestSettings};
 
 use reader::Reader;
@@ -175,6 +176,10 @@ impl Settings {
             listen,
             frontier: matyan_frontier::Settings {
                 format: storage.message_format,
+                dictionary_bytes: match storage.message_format {
+                    RecordFormat::Protobuf => 128 << 20,
+                    RecordFormat::Json => 512 << 20,
+                },
                 max_upload_bytes: reader.read(&table::MAX_UPLOAD_BYTES),
                 min_free_bytes: reader.read(&table::MIN_FREE_BYTES),
                 max_project_upload_bytes: reader.read(&table::MAX_PROJECT_UPLOAD_BYTES),
