@@ -6,6 +6,7 @@
 //! request of a stream of responses.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -60,6 +61,24 @@ struct SizeBudget {
 pub(crate) struct ConnectionBudget {
     small: Arc<Semaphore>,
     large: Arc<Semaphore>,
+    /// Number of bodies that wait for others of the connection.
+    waiting: Arc<AtomicUsize>,
+}
+
+/// Counts a waiting body until it is dropped.
+struct WaitingBody(Arc<AtomicUsize>);
+
+impl WaitingBody {
+    fn new(waiting: Arc<AtomicUsize>) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        WaitingBody(waiting)
+    }
+}
+
+impl Drop for WaitingBody {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +96,11 @@ impl BodyBudget {
     }
 
     pub(crate) fn of_connection(&self) -> ConnectionBudget {
-        ConnectionBudget { small: self.small.of_connection(), large: self.large.of_connection() }
+        ConnectionBudget {
+            small: self.small.of_connection(),
+            large: self.large.of_connection(),
+            waiting: Arc::default(),
+        }
     }
 
     fn of_size(&self, size: BodySize) -> &SizeBudget {
@@ -96,13 +119,17 @@ impl BodyBudget {
         bytes: usize,
     ) -> Result<Permits, Status> {
         let budget = self.of_size(size);
+        let ConnectionBudget { small, large, waiting } = connection;
         let connection = match size {
-            BodySize::Small => connection.small,
-            BodySize::Large => connection.large,
+            BodySize::Small => small,
+            BodySize::Large => large,
         };
         let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
         let closed = "the semaphore is never closed";
-        let own = timeout(OWN_WAIT, connection.acquire_many_owned(permits)).await;
+        let own = {
+            let _waiting = WaitingBody::new(waiting);
+            timeout(OWN_WAIT, connection.acquire_many_owned(permits)).await
+        };
         let own = own.map_err(|_| Status::unavailable(CONNECTION_FULL))?.expect(closed);
         let _waiting = budget.demand.wait(bytes);
         Ok([own, budget.port.clone().acquire_many_owned(permits).await.expect(closed)])
@@ -195,7 +222,9 @@ impl BodyShare {
     pub(crate) fn poll_too_slow(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let Some((size, [_, of_port])) = &self.held else { return Poll::Pending };
         let demand = &self.budget.of_size(*size).demand;
-        self.rate.poll_too_slow(context, of_port.num_permits(), demand)
+        // Bodies that wait may fill the window of the connection, so that nothing else arrives.
+        let is_blameless = self.connection.waiting.load(Ordering::Relaxed) > 0;
+        self.rate.poll_too_slow(context, is_blameless, of_port.num_permits(), demand)
     }
 
     fn is_tiny(&self) -> bool {
@@ -578,10 +607,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_sender_loses_its_share_if_others_wait() {
         let (budget, _) = budget();
-        let mut slow = Vec::new();
+        let (mut slow, mut connections) = (Vec::new(), Vec::new());
         for _ in 0..CONNECTION_PART {
             let (sender, body) = sent_body();
-            let mut body = metered_messages(body, &budget, &budget.of_connection());
+            let connection = budget.of_connection();
+            let mut body = metered_messages(body, &budget, &connection);
+            connections.push(connection);
             sender.send(prefix(MESSAGE_BYTES as u32)).await.unwrap();
             sender.send(vec![0; MESSAGE_BYTES - 1].into()).await.unwrap();
             body.frame().await.unwrap().unwrap();
@@ -599,6 +630,11 @@ mod tests {
         body.frame().await.unwrap().unwrap();
         let waiting = tokio::spawn(async move { body.frame().await.unwrap().is_ok() });
         let (_stalled_sender, mut stalled) = slow.swap_remove(0);
+        // Its data may be stuck in the connection, after that of a body which waits for it.
+        let waiting_body = WaitingBody::new(connections.swap_remove(0).waiting);
+        let patient = tokio::time::timeout(10 * WINDOW, stalled.frame()).await;
+        assert!(patient.is_err(), "it cannot send");
+        drop(waiting_body);
         let error = stalled.frame().await.unwrap().unwrap_err();
         assert!(error.to_string().contains("50 kB/s"), "{error}");
         drop(stalled);

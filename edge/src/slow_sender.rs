@@ -23,7 +23,7 @@ pub(crate) struct Demand(Arc<Mutex<DemandedBytes>>);
 struct DemandedBytes {
     waiting: usize,
     /// The part of them that senders which were too slow give back.
-    leaving: usize,
+    released: usize,
 }
 
 impl Demand {
@@ -34,10 +34,10 @@ impl Demand {
     }
 
     /// Lets a sender give back bytes. Returns false if others give back enough, or none are waited for.
-    fn leave(&self, bytes: usize) -> bool {
+    fn release(&self, bytes: usize) -> bool {
         let mut demanded = self.lock();
-        let lacking = demanded.waiting - demanded.leaving;
-        demanded.leaving += bytes.min(lacking);
+        let lacking = demanded.waiting - demanded.released;
+        demanded.released += bytes.min(lacking);
         lacking > 0
     }
 
@@ -56,7 +56,7 @@ impl Drop for WaitingBytes {
         let mut demanded = self.demand.lock();
         demanded.waiting -= self.bytes;
         // What was given back for others is still on its way to them.
-        demanded.leaving = demanded.leaving.saturating_sub(self.bytes).min(demanded.waiting);
+        demanded.released = demanded.released.saturating_sub(self.bytes).min(demanded.waiting);
     }
 }
 
@@ -72,19 +72,20 @@ impl SendRate {
         self.bytes += bytes;
     }
 
-    /// Ready if too little has arrived in a window, and others wait for the `held` bytes at its end.
-    /// Polled while nothing arrives.
+    /// Ready if too little has arrived in a window, and others wait for the `held` bytes at its end, unless
+    /// the sender is blameless: it may be unable to send. Polled while nothing arrives.
     pub(crate) fn poll_too_slow(
         &mut self,
         context: &mut Context<'_>,
+        is_blameless: bool,
         held: usize,
         demand: &Demand,
     ) -> Poll<()> {
         let window = self.window.get_or_insert_with(|| Box::pin(sleep(WINDOW)));
         while window.as_mut().poll(context).is_ready() {
             // If the server has not read for a while, nothing is known about the sender.
-            let is_known = window.deadline().elapsed() < WINDOW;
-            if std::mem::take(&mut self.bytes) < WINDOW_BYTES && is_known && demand.leave(held) {
+            let is_known = !is_blameless && window.deadline().elapsed() < WINDOW;
+            if std::mem::take(&mut self.bytes) < WINDOW_BYTES && is_known && demand.release(held) {
                 return Poll::Ready(());
             }
             window.as_mut().reset(Instant::now() + WINDOW);
@@ -118,7 +119,7 @@ mod tests {
         let is_cut_off = async |received: usize| {
             let mut rate = SendRate::default();
             rate.received(received);
-            let too_slow = poll_fn(|context| rate.poll_too_slow(context, HELD, &demand));
+            let too_slow = poll_fn(|context| rate.poll_too_slow(context, false, HELD, &demand));
             timeout(3 * WINDOW / 2, too_slow).await.is_ok()
         };
         assert!(!is_cut_off(0).await, "no other waits");
@@ -127,7 +128,7 @@ mod tests {
         assert!(is_cut_off(WINDOW_BYTES - 1).await && is_cut_off(0).await);
         assert!(!is_cut_off(0).await, "two of them give back enough");
         drop(first);
-        assert_eq!(*demand.lock(), DemandedBytes { waiting: 1, leaving: 1 });
+        assert_eq!(*demand.lock(), DemandedBytes { waiting: 1, released: 1 });
         let third = demand.wait(HELD);
         assert!(is_cut_off(0).await);
         assert!(!is_cut_off(0).await, "it gives back the rest");

@@ -136,7 +136,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for MeteredConnection<S> {
             let this = &mut *self;
             this.rate.received(read);
             // The peer connects again and repeats the frame; others need its memory.
-            if polled.is_pending() && this.rate.poll_too_slow(context, BATCH_BYTES, &this.demand).is_ready() {
+            if polled.is_pending()
+                && this.rate.poll_too_slow(context, false, BATCH_BYTES, &this.demand).is_ready()
+            {
+                this.share = None;
                 return Poll::Ready(Err(too_slow()));
             }
         }
