@@ -1,9 +1,10 @@
 //! A limit on open connections. One address may have three quarters of them, so that it cannot keep all
-//! others out; a proxy, whose clients all have its address, rarely needs more.
+//! others out; a proxy, whose clients all have its address, rarely needs more. `localhost` may have all: it is
+//! the address of all clients of a server that is open to its own machine only, or has its proxy there.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,11 +23,15 @@ const OWN_BITS: u32 = 64;
 pub(crate) struct PeerNetwork(IpAddr);
 
 impl PeerNetwork {
-    pub(crate) fn of(address: IpAddr) -> Self {
-        PeerNetwork(match address.to_canonical() {
-            IpAddr::V4(address) => address.into(),
-            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> OWN_BITS << OWN_BITS).into(),
-        })
+    /// `None` for `localhost`, which is not limited.
+    pub(crate) fn of(address: IpAddr) -> Option<Self> {
+        match address.to_canonical() {
+            IpAddr::V4(Ipv4Addr::LOCALHOST) | IpAddr::V6(Ipv6Addr::LOCALHOST) => None,
+            IpAddr::V4(address) => Some(PeerNetwork(address.into())),
+            IpAddr::V6(address) => {
+                Some(PeerNetwork(Ipv6Addr::from_bits(address.to_bits() >> OWN_BITS << OWN_BITS).into()))
+            }
+        }
     }
 }
 
@@ -133,7 +138,15 @@ mod tests {
     use super::*;
 
     fn peer(address: &str) -> Option<PeerNetwork> {
-        Some(PeerNetwork::of(address.parse().unwrap()))
+        PeerNetwork::of(address.parse().unwrap())
+    }
+
+    #[test]
+    fn localhost_is_not_limited() {
+        let limit = ConnectionLimit::new(4);
+        let permits = ["127.0.0.1", "::1", "::ffff:127.0.0.1", "127.0.0.1"].map(|it| limit.admit(peer(it)));
+        assert!(permits.iter().all(Result::is_ok));
+        assert_eq!(limit.admit(peer("127.0.0.1")).err(), Some(Refusal::Full));
     }
 
     #[test]

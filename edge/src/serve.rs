@@ -58,7 +58,7 @@ pub async fn serve(listener: TcpListener, tls: Option<Tls>, edge: Edge, stop: Ca
             () = stop.cancelled() => break,
         };
         match accepted {
-            Ok((stream, peer)) => match limit.admit(Some(PeerNetwork::of(peer.ip()))) {
+            Ok((stream, peer)) => match limit.admit(PeerNetwork::of(peer.ip())) {
                 Ok(permit) => {
                     let (tls, edge, watcher) = (tls.clone(), edge.clone(), graceful.watcher());
                     let connection = serve_connection(stream, peer.ip(), tls, edge, watcher, stop.clone());
@@ -107,7 +107,9 @@ async fn serve_connection(
         tracing::debug!(%error, "failed to set socket options; using defaults");
     }
     let mut extensions = Extensions::new();
-    extensions.insert(PeerNetwork::of(peer));
+    if let Some(network) = PeerNetwork::of(peer) {
+        extensions.insert(network);
+    }
     if peer.to_canonical().is_loopback() {
         extensions.insert(LocalConnection);
     }

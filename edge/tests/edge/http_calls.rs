@@ -349,12 +349,12 @@ async fn connections_of_one_address_above_three_quarters_of_the_limit_are_closed
     };
     let mut connections = Vec::new();
     for _ in 0..3 {
-        connections.push(open("127.0.0.1").await);
+        connections.push(open("127.0.0.2").await);
         assert_eq!(&ask(connections.last_mut().unwrap()).await.unwrap(), b"HTTP/1.1 200");
     }
-    ask(&mut open("127.0.0.1").await).await.unwrap_err();
+    ask(&mut open("127.0.0.2").await).await.unwrap_err();
     assert_eq!(server.metric("matyan_connections_refused_total").await, "1");
-    let mut other = open("127.0.0.2").await;
+    let mut other = open("127.0.0.3").await;
     assert_eq!(&ask(&mut other).await.unwrap(), b"HTTP/1.1 200");
     drop((connections, other));
 
@@ -372,13 +372,13 @@ async fn connections_of_one_address_above_three_quarters_of_the_limit_are_closed
     };
     let mut sockets = Vec::new();
     for _ in 0..3 {
-        sockets.push(upgrade("127.0.0.1").await.unwrap());
+        sockets.push(upgrade("127.0.0.2").await.unwrap());
     }
-    let Err(Error::Http(refused)) = upgrade("127.0.0.1").await else { panic!("one more is refused") };
+    let Err(Error::Http(refused)) = upgrade("127.0.0.2").await else { panic!("one more is refused") };
     let text = String::from_utf8_lossy(refused.body().as_deref().unwrap_or_default()).into_owned();
     assert_eq!(refused.status(), 503);
     assert!(text.contains("your address"), "{text}");
-    upgrade("127.0.0.2").await.unwrap();
+    upgrade("127.0.0.3").await.unwrap();
 }
 
 #[tokio::test]

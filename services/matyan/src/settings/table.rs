@@ -125,8 +125,8 @@ settings! {
     /// respond
     SHUTDOWN_FLUSH_TIMEOUT: Duration = Setting::new("shutdown_flush_timeout", &["SHUTDOWN_FLUSH_TIMEOUT"], parse::seconds)
         .default("5");
-    /// Maximum number of WebSockets per port; one address may have three quarters of them, and of up to
-    /// 10,000 other connections
+    /// Maximum number of WebSockets per port; one address other than localhost may have three quarters of
+    /// them, and of up to 10,000 other connections
     MAX_CONNECTIONS: usize = Setting::new("max_connections", &["MATYAN_MAX_CONNECTIONS"], parse::connections)
         .default("10000").chart("frontier.maxConnections");
     /// Maximum time in seconds of a call, except of watches, followed logs, ingestion, transfers of
