@@ -1,9 +1,9 @@
 //! Orphaned blobs: blobs of live runs that nothing refers to, such as uploads that were never
 //! reported, and content that a later upload replaced.
 //!
-//! A reference may still be in flight, in the log or in the spool of a client. So a blob is
-//! deleted only if it is more than a week old and older than the oldest record that is not yet
-//! applied. Folders of unknown runs are left alone, because the bucket may be shared (where it is not:
+//! A reference may still be in flight, in the log or in the spool of a client, which may keep it for
+//! weeks. So a blob is deleted only if it was written a month before the oldest record that is not
+//! yet applied. Folders of unknown runs are left alone, because the bucket may be shared (where it is not:
 //! `stray_blobs`); those of deleted runs belong to the control worker.
 
 mod references;
@@ -19,18 +19,17 @@ use matyan_store::{Batch, Scan, Store};
 
 use self::references::{Candidates, ReferenceSearch};
 use crate::{
-    BlobEvent, BlobObserver, CLEANUP_ORPHAN_BLOBS, Deps, Error, JobLock, oldest_unapplied_us, pace::Pace,
-    project_pages::ProjectPages,
+    BlobEvent, BlobObserver, CLEANUP_ORPHAN_BLOBS, Deps, Error, JobLock, LONGEST_SPOOL_US,
+    oldest_unapplied_us, pace::Pace, project_pages::ProjectPages,
 };
 
-/// Minimum age of a blob. Before clients send a reference that is more than a day old, they
-/// check its upload and repeat it if necessary.
-pub(crate) const KEPT_US: i64 = 7 * 24 * 3_600_000_000;
+/// Longest time between an upload and the arrival of a reference to it, with a day for the upload.
+pub(crate) const KEPT_US: i64 = LONGEST_SPOOL_US + 24 * 3_600_000_000;
 
 /// The time before which a blob must have been written to be deleted.
 pub(crate) async fn kept_since_us(deps: Deps<'_>) -> Result<i64, Error> {
     let oldest_us = oldest_unapplied_us(deps.store, deps.log).await?;
-    Ok(deps.now_us().saturating_sub(KEPT_US).min(oldest_us))
+    Ok(deps.now_us().min(oldest_us).saturating_sub(KEPT_US))
 }
 
 /// Runs examined in one page.

@@ -14,7 +14,7 @@ use matyan_blob::{BlobKey, ListedBlob, RunFolder};
 use matyan_model::{
     ids::{Project, RunId},
     keys,
-    lock::{Job, job_last_success, job_success_put},
+    lock::{Job, job_begun_get, job_begun_put},
     parked::parked_list,
     run::{head_get, staged_get},
 };
@@ -27,8 +27,8 @@ use crate::{
     pace::Pace,
 };
 
-/// Job whose row has the time of the first sweep of a store.
-const FIRST_SWEEP: &str = "stray-blobs";
+/// Job whose first sweep of a store is noted.
+const JOB: &str = "stray-blobs";
 
 /// Deletes the stray blobs of all projects.
 pub async fn sweep_stray_blobs(
@@ -71,14 +71,14 @@ pub async fn sweep_stray_blobs(
     Ok(())
 }
 
-/// Whether the first sweep of the store was less than a week ago, or is this one, whose time is then noted.
+/// Whether the first sweep of the store was less than a month ago, or is this one, whose time is then noted.
 async fn is_new(deps: Deps<'_>) -> Result<bool, Error> {
-    let (job, now_us) = (Job::new(FIRST_SWEEP, Project::default()), deps.now_us());
-    if let Some(first_us) = job_last_success(&*deps.store.snapshot().await?, job).await? {
+    let (job, now_us) = (Job::new(JOB, Project::default()), deps.now_us());
+    if let Some(first_us) = job_begun_get(&*deps.store.snapshot().await?, job).await? {
         return Ok(now_us.saturating_sub(first_us) < KEPT_US);
     }
     let mut batch = Batch::default();
-    job_success_put(&mut batch, job, now_us);
+    job_begun_put(&mut batch, job, now_us);
     deps.store.commit(batch).await?;
     Ok(true)
 }

@@ -118,6 +118,16 @@ pub fn job_cursor_put(batch: &mut Batch, job: Job, last: Option<(Project, RunNum
     }
 }
 
+/// When a job that has no cursor first ran in this store.
+pub async fn job_begun_get(snapshot: &dyn Snapshot, job: Job) -> Result<Option<i64>> {
+    rows::get(snapshot, &keys::job_cursor(job)).await
+}
+
+/// Writes when a job that has no cursor first ran, in the place of the cursor.
+pub fn job_begun_put(batch: &mut Batch, job: Job, now_us: i64) {
+    batch.set(keys::job_cursor(job), rows::encode(&now_us));
+}
+
 /// The current owner of a job's lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LockHolder {

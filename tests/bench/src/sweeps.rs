@@ -48,7 +48,7 @@ const ADDED: u64 = 10_000;
 /// Number of blobs without a reference that are added before each measurement.
 const ORPHANS: u64 = 1_000;
 /// Age of all blobs. Younger ones than seven days are not considered.
-const BLOB_AGE: Duration = Duration::from_hours(8 * 24);
+const BLOB_AGE: Duration = Duration::from_hours(32 * 24);
 /// Blobs that are written at the same time.
 const UPLOADS: usize = 32;
 

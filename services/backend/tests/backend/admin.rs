@@ -384,7 +384,7 @@ async fn rule_16_unreferenced_blobs_are_cleaned_up_on_request() {
     };
     let nothing = (Vec::new(), 0);
     assert_eq!(clean(false, true).await, nothing, "the blob is too recent");
-    harness.advance_clock(8 * 24 * 3_600);
+    harness.advance_clock(32 * 24 * 3_600);
     assert_eq!(clean(false, false).await, nothing, "unreferenced blobs were not requested");
     assert_eq!(clean(true, true).await, (vec!["r/orphan.bin".to_owned()], 0));
     assert_eq!(clean(false, true).await, (vec!["r/orphan.bin".to_owned()], 5));

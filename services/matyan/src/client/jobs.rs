@@ -112,7 +112,7 @@ pub(crate) enum JobsCommand {
         /// Number of deleted runs to check; 0 means all
         #[arg(long, value_name = "COUNT", default_value_t = 0)]
         limit: u32,
-        /// Also delete blobs that no run refers to, if they are older than a week
+        /// Also delete blobs that no run refers to, if they are older than a month
         #[arg(long)]
         unreferenced: bool,
         /// Only list the blobs

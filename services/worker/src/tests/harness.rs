@@ -181,8 +181,11 @@ pub(super) fn dropped() -> IntCounter {
 }
 
 async fn open_log(path: &Path, number: u8) -> Arc<EmbeddedLog> {
-    let components = LogDeps { clock: Arc::new(|| 7), new_identity: [number; 16], ..LogDeps::system() };
+    let components = LogDeps { clock: Arc::new(|| LOG_US), new_identity: [number; 16], ..LogDeps::system() };
     Arc::new(EmbeddedLog::open_with(path, Default::default(), components).await.unwrap())
+/// The time of all records in the log.
+pub(super) const LOG_US: i64 = 7;
+
 }
 
 /// Builder for a log record: a batch of run `r`, whose receive time is its offset in seconds.

@@ -12,7 +12,10 @@ use matyan_model::{
 use matyan_store::Batch;
 
 use super::*;
-use crate::{job_scheduler::JobScheduler, tests::harness::TestRecord};
+use crate::{
+    job_scheduler::JobScheduler,
+    tests::harness::{LOG_US, TestRecord},
+};
 
 const HOUR_US: i64 = 3_600_000_000;
 
@@ -105,7 +108,7 @@ async fn rule_16_an_unreadable_run_does_not_block_others() {
     let worker = env.work().await;
     env.applied(0, 2).await;
     worker.stop().await.unwrap();
-    env.now_us.store(1_000_000_000 + 8 * 24 * HOUR_US, Ordering::Relaxed);
+    env.now_us.store(1_000_000_000 + 40 * 24 * HOUR_US, Ordering::Relaxed);
     let inner = env.deps.blobs.clone();
     let faulty = |call: BlobCall| {
         let calls = AtomicU64::new(0);
@@ -161,7 +164,7 @@ async fn rule_16_a_damaged_run_does_not_end_the_round() {
         batch.set(key, vec![0xff]);
     }
     env.store().commit(batch).await.unwrap();
-    env.now_us.store(1_000_000_000 + 8 * 24 * HOUR_US, Ordering::Relaxed);
+    env.now_us.store(1_000_000_000 + 40 * 24 * HOUR_US, Ordering::Relaxed);
     let metrics = Metrics::new(&Registry::new()).unwrap();
     job_scheduler::delete_orphaned_blobs(&env.deps, &metrics.blobs, &CancellationToken::new()).await.unwrap();
     let of_damaged = &env.listed().await[0].1.props.run_id;
@@ -188,7 +191,7 @@ async fn rule_16_unreadable_runs_do_not_end_the_round() {
     for run in (0..bad).map(|at| format!("bad{at}")).chain(["first".into(), "last".into()]) {
         env.put_blob(&format!("{run}/orphan")).await;
     }
-    env.now_us.store(1_000_000_000 + 8 * 24 * HOUR_US, Ordering::Relaxed);
+    env.now_us.store(1_000_000_000 + 40 * 24 * HOUR_US, Ordering::Relaxed);
     let inner = env.deps.blobs.clone();
     env.deps.blobs = Arc::new(FaultBlobs::new(inner, |call| match call {
         BlobCall::Read => BlobFault::Refuse,
@@ -247,18 +250,49 @@ async fn rule_16_blobs_of_runs_that_never_came_are_deleted() {
         left().await.len()
     };
     let all = kept.len() + stray.len();
-    assert_eq!(sweep(20).await, all, "the store may have been replaced");
-    assert_eq!(sweep(26).await, all, "less than a week ago");
+    assert_eq!(sweep(40).await, all, "the store may have been replaced");
+    assert_eq!(sweep(70).await, all, "less than a month ago");
     env.put_blob("young/x").await;
     env.append([record(2).run("late").create()]).await;
-    assert_eq!(sweep(27).await, all + 1, "a record that is not applied may refer to them");
+    assert_eq!(sweep(72).await, all + 1, "a record that is not applied may refer to them");
     let worker = env.work().await;
     env.applied(0, 2).await;
     worker.stop().await.unwrap();
     let deletions = metrics.blobs.deleted.get();
-    sweep(27).await;
+    sweep(72).await;
     assert_eq!(left().await, [&kept[..], &["young/x"]].concat());
     assert_eq!(metrics.blobs.deleted.get() - deletions, stray.len() as u64);
+}
+
+/// A blob may be older than the last applied record, and its run created by the next one.
+#[tokio::test]
+async fn rule_16_blobs_of_records_that_wait_for_months_are_kept() {
+    let env = TestEnv::new().await;
+    let (metrics, stop) = (Metrics::new(&Registry::new()).unwrap(), CancellationToken::new());
+    let sweep = async || {
+        job_scheduler::delete_stray_blobs(&env.deps, &metrics.blobs, &stop).await.unwrap();
+        job_scheduler::delete_orphaned_blobs(&env.deps, &metrics.blobs, &stop).await.unwrap();
+    };
+    env.now_us.store(LOG_US - 1, Ordering::Relaxed);
+    sweep().await;
+    for key in ["late/x", "r/orphan", "never/x"] {
+        env.put_blob(key).await;
+    }
+    env.append([record(0).create()]).await;
+    let worker = env.work().await;
+    env.applied(0, 0).await;
+    worker.stop().await.unwrap();
+    let artifact = pb::BlobRef { key: "late/x".into(), path: "x".into(), ..pb::BlobRef::default() };
+    env.append([record(0).run("late").event(Kind::BlobRef(artifact))]).await;
+    env.now_us.fetch_add(80 * 24 * HOUR_US, Ordering::Relaxed);
+    sweep().await;
+    assert_eq!(metrics.blobs.deleted.get(), 0);
+    let worker = env.work().await;
+    env.applied(0, 1).await;
+    worker.stop().await.unwrap();
+    sweep().await;
+    assert_eq!(metrics.blobs.deleted.get(), 2);
+    assert!(env.has_blob("late/x").await);
 }
 
 /// A run may be created between the listing of its blobs and their deletion.
@@ -269,7 +303,7 @@ async fn rule_16_a_run_that_comes_during_a_sweep_keeps_its_blobs() {
     let metrics = Metrics::new(&Registry::new()).unwrap();
     let stop = CancellationToken::new();
     job_scheduler::delete_stray_blobs(&env.deps, &metrics.blobs, &stop).await.unwrap();
-    env.now_us.store(1_000_000_000 + 8 * 24 * HOUR_US, Ordering::Relaxed);
+    env.now_us.store(1_000_000_000 + 40 * 24 * HOUR_US, Ordering::Relaxed);
     // The last call before the deletion is the one that looks at the blob.
     let store = env.deps.store.clone();
     env.deps.blobs = Arc::new(FaultBlobs::new(env.deps.blobs.clone(), move |call| {
@@ -298,7 +332,7 @@ async fn rule_16_a_sweep_passes_over_the_blobs_of_runs_that_exist() {
     let metrics = Metrics::new(&Registry::new()).unwrap();
     let stop = CancellationToken::new();
     job_scheduler::delete_stray_blobs(&env.deps, &metrics.blobs, &stop).await.unwrap();
-    env.now_us.store(1_000_000_000 + 8 * 24 * HOUR_US, Ordering::Relaxed);
+    env.now_us.store(1_000_000_000 + 40 * 24 * HOUR_US, Ordering::Relaxed);
     let lists = counting(&mut env, BlobCall::List);
     job_scheduler::delete_stray_blobs(&env.deps, &metrics.blobs, &stop).await.unwrap();
     assert_eq!((lists.load(Ordering::Relaxed), metrics.blobs.deleted.get()), (2, 1));
@@ -547,7 +581,7 @@ async fn rule_16_only_orphaned_blobs_are_deleted() {
     sweep().await;
     assert_eq!(left().await.len(), 4, "all of them are too young");
     // An unapplied record may hold a reference: it is younger than the last applied one.
-    env.now_us.store(1_000_000_000 + 8 * 24 * 3_600_000_000, Ordering::Relaxed);
+    env.now_us.store(1_000_000_000 + 40 * 24 * 3_600_000_000, Ordering::Relaxed);
     env.append([record(0).event(blob_ref("orphan"))]).await;
     sweep().await;
     assert_eq!(left().await.len(), 4, "the log is not fully applied");
@@ -557,7 +591,7 @@ async fn rule_16_only_orphaned_blobs_are_deleted() {
     sweep().await;
     assert_eq!(left().await.len(), 4, "the blob is referenced now");
     env.put_blob("r/second orphan").await;
-    env.now_us.store(1_000_000_000 + 20 * 24 * 3_600_000_000, Ordering::Relaxed);
+    env.now_us.store(1_000_000_000 + 80 * 24 * 3_600_000_000, Ordering::Relaxed);
     sweep().await;
     assert_eq!(left().await, ["r/artifact", "r/image.png", "r/orphan", "stranger/orphan"]);
     let objects = &env.read().await.unwrap().objects[0].1;
@@ -568,7 +602,7 @@ async fn rule_16_only_orphaned_blobs_are_deleted() {
     let payloads: Vec<_> = listing.blobs.into_iter().map(|(key, _)| key).collect();
     assert!(!payloads.is_empty() && env.blobs().delete(&payloads).await.unwrap().is_empty());
     env.put_blob("r/third orphan").await;
-    env.now_us.store(1_000_000_000 + 40 * 24 * 3_600_000_000, Ordering::Relaxed);
+    env.now_us.store(1_000_000_000 + 180 * 24 * 3_600_000_000, Ordering::Relaxed);
     sweep().await;
     assert!(env.has_blob("r/third orphan").await);
 }
@@ -587,7 +621,7 @@ async fn rule_16_a_run_with_an_unreadable_value_keeps_its_blobs() {
     // Overwrite the payload with something else.
     env.put_blob(moved.as_str()).await;
     env.put_blob("r/orphan").await;
-    env.now_us.store(1_000_000_000 + 8 * 24 * 3_600_000_000, Ordering::Relaxed);
+    env.now_us.store(1_000_000_000 + 40 * 24 * 3_600_000_000, Ordering::Relaxed);
     job_scheduler::delete_orphaned_blobs(&env.deps, &metrics.blobs, &CancellationToken::new()).await.unwrap();
     assert!(env.has_blob("r/orphan").await);
 }
@@ -628,13 +662,13 @@ async fn rule_41_payloads_are_only_read_if_no_row_refers_to_a_blob() {
     worker.stop().await.unwrap();
     env.put_blob("r/artifact").await;
     env.put_blob("r/image").await;
-    env.now_us.store(1_000_000_000 + 8 * 24 * HOUR_US, Ordering::Relaxed);
+    env.now_us.store(1_000_000_000 + 40 * 24 * HOUR_US, Ordering::Relaxed);
     let reads = counting(&mut env, BlobCall::Read);
     let stop = CancellationToken::new();
     job_scheduler::delete_orphaned_blobs(&env.deps, &metrics.blobs, &stop).await.unwrap();
     assert_eq!(reads.load(Ordering::Relaxed), 0);
     env.put_blob("r/orphan").await;
-    env.now_us.store(1_000_000_000 + 16 * 24 * HOUR_US, Ordering::Relaxed);
+    env.now_us.store(1_000_000_000 + 80 * 24 * HOUR_US, Ordering::Relaxed);
     job_scheduler::delete_orphaned_blobs(&env.deps, &metrics.blobs, &stop).await.unwrap();
     assert_eq!(reads.load(Ordering::Relaxed), 1);
     assert!(!env.has_blob("r/orphan").await && env.has_blob("r/image").await);
@@ -709,7 +743,7 @@ async fn rule_37_sweeps_and_deletes_do_not_cross_projects() {
     let worker = env.work().await;
     env.applied(0, 1).await;
 
-    env.now_us.store(1_000_000_000 + 20 * 24 * 3_600_000_000, Ordering::Relaxed);
+    env.now_us.store(1_000_000_000 + 80 * 24 * 3_600_000_000, Ordering::Relaxed);
     let metrics = Metrics::new(&Registry::new()).unwrap();
     job_scheduler::delete_orphaned_blobs(&env.deps, &metrics.blobs, &CancellationToken::new()).await.unwrap();
     let left = async || {
