@@ -67,7 +67,7 @@ pub(crate) async fn quarantine_damaged(
 fn report_quarantine(metrics: &TransactionMetrics, id: &RunId, reason: &str) {
     metrics.quarantined();
     let run = id.as_str();
-    tracing::error!(run, reason, "run is damaged; parking its records until `matyan runs resume`");
+    tracing::error!(run, reason, "run is in quarantine; parking its records until `matyan runs resume`");
 }
 
 impl RunWriter {

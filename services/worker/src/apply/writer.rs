@@ -2,7 +2,14 @@
 //! state; after an error of the store it waits; and after a permanent failure it isolates the
 //! item and parks it.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::FutureExt as _;
 use matyan_record::trace::TARGET;
@@ -50,7 +57,26 @@ pub(crate) struct WriterContext {
     pub(crate) backlogs: Backlogs,
     /// Size of a run's parked records from which on its quarantine is reported as large.
     pub(crate) large_quarantine: u64,
+    /// Number of transactions in which items were applied.
+    pub(crate) commits: Arc<AtomicU64>,
     pub(crate) metrics: TransactionMetrics,
+}
+
+/// Attempts at a single item, in a row, that outlasted their snapshots although other runs were applied
+/// meanwhile. Without these, the store is slow, and not the item.
+#[derive(Default)]
+struct SlowAttempts {
+    count: u32,
+    /// Transactions of all runs before the last one.
+    commits: Option<u64>,
+}
+
+impl SlowAttempts {
+    fn add(&mut self, commits: u64) {
+        if self.commits.replace(commits) != Some(commits) {
+            self.count += 1;
+        }
+    }
 }
 
 /// Bounds on the wait between attempts while the store is unavailable. It doubles
@@ -58,9 +84,8 @@ pub(crate) struct WriterContext {
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LAST_WAIT: Duration = Duration::from_secs(5);
 
-/// Attempts at a single item, in a row, that outlast their snapshots before its run is put in quarantine:
-/// five minutes of waits alone. A store that is slow for all runs has recovered by then, and the log
-/// cannot be trimmed meanwhile.
+/// Slow attempts before a run is put in quarantine: five minutes of waits alone. The log cannot be trimmed
+/// meanwhile.
 const MAX_SLOW_ATTEMPTS: u32 = 64;
 
 impl RunWriter {
@@ -94,7 +119,7 @@ impl RunWriter {
         applied: &mut ApplyOutcome,
     ) -> ApplyEnd {
         let (mut mode, mut wait) = (AttemptMode::UNLIMITED, FIRST_WAIT);
-        let (mut is_first, mut slow) = (true, 0);
+        let (mut is_first, mut slow) = (true, SlowAttempts::default());
         loop {
             let records = queue.next().await;
             if records.is_empty() && !is_first {
@@ -123,22 +148,26 @@ impl RunWriter {
             let attempted = self.isolate(attempted).await;
             if let Err(failure) = &attempted {
                 self.count_failure(failure);
-                if matches!(failure, ApplyFailure::Slow) && mode.max_items() == 1 {
-                    slow += 1;
+                match failure {
+                    ApplyFailure::Slow if mode.max_items() == 1 => {
+                        slow.add(self.context.commits.load(Ordering::Relaxed));
+                    }
+                    _ => slow = SlowAttempts::default(),
                 }
             }
             match attempted {
                 Ok(done) => {
                     queue.done(done);
-                    (wait, slow) = (FIRST_WAIT, 0);
+                    self.context.commits.fetch_add(u64::from(done > 0), Ordering::Relaxed);
+                    (wait, slow) = (FIRST_WAIT, SlowAttempts::default());
                     mode = mode.widened();
                 }
                 Err(ApplyFailure::Conflict) => {
                     applied.conflicts += 1;
                     self.state = None;
                 }
-                Err(failure) if let Some(reason) = self.quarantine_reason(&failure, slow) => {
-                    slow = 0;
+                Err(failure) if let Some(reason) = self.quarantine_reason(&failure, slow.count) => {
+                    slow = SlowAttempts::default();
                     let has_begun = self.quarantine(&reason).await;
                     if self.is_replaying {
                         return ApplyEnd::Quarantined;
@@ -200,8 +229,7 @@ impl RunWriter {
             _ if self.is_quarantined() => None,
             ApplyFailure::Store(matyan_store::Error::Corrupt { reason, .. }) => Some(reason.clone()),
             ApplyFailure::Slow if slow >= MAX_SLOW_ATTEMPTS => Some(format!(
-                "{slow} attempts to apply an item took longer than a snapshot of the store lasts: the run is too large, or the \
-                 store too slow"
+                "{slow} attempts to apply an item took longer than a snapshot of the store lasts, while other runs were applied"
             )),
             _ => None,
         }

@@ -70,6 +70,7 @@ impl WriterPool {
             slots: TransactionSlots::default(),
             backlogs,
             large_quarantine: settings.large_quarantine_bytes,
+            commits: Arc::default(),
             metrics: metrics.transactions.clone(),
         };
         Self {

@@ -54,6 +54,7 @@ pub(crate) struct TestEnv {
     pub(super) registry: prometheus::Registry,
     pub(super) uploads: Arc<PayloadUploads>,
     pub(super) large_quarantine: u64,
+    commits: Arc<AtomicU64>,
     _dead_letter_task: DeadLetterTask,
     directory: tempfile::TempDir,
 }
@@ -100,6 +101,7 @@ impl TestEnv {
             registry,
             uploads,
             large_quarantine: u64::MAX,
+            commits: Arc::default(),
             _dead_letter_task,
             directory,
         }
@@ -135,6 +137,7 @@ impl TestEnv {
             // No worker answers.
             backlogs: Backlogs::new().0,
             large_quarantine: self.large_quarantine,
+            commits: self.commits.clone(),
             metrics: self.metrics.transactions.clone(),
         };
         RunWriter::new(self.deps.clone(), run, Arc::new(context))
@@ -180,12 +183,12 @@ pub(super) fn dropped() -> IntCounter {
     IntCounter::new("dropped", "Dropped copies").unwrap()
 }
 
-async fn open_log(path: &Path, number: u8) -> Arc<EmbeddedLog> {
-    let components = LogDeps { clock: Arc::new(|| LOG_US), new_identity: [number; 16], ..LogDeps::system() };
-    Arc::new(EmbeddedLog::open_with(path, Default::default(), components).await.unwrap())
 /// The time of all records in the log.
 pub(super) const LOG_US: i64 = 7;
 
+async fn open_log(path: &Path, number: u8) -> Arc<EmbeddedLog> {
+    let components = LogDeps { clock: Arc::new(|| LOG_US), new_identity: [number; 16], ..LogDeps::system() };
+    Arc::new(EmbeddedLog::open_with(path, Default::default(), components).await.unwrap())
 }
 
 /// Builder for a log record: a batch of run `r`, whose receive time is its offset in seconds.

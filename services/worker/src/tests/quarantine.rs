@@ -1,8 +1,11 @@
 //! Tests of rule 40 for runs in quarantine: damaged ones, and those that an operator has parked.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use matyan_model::{
@@ -477,14 +480,17 @@ async fn rule_40_a_finished_run_is_resumed_without_another_record() {
 }
 
 /// A store in which rows of this text take longer than a snapshot lasts.
-struct SlowStore(Arc<dyn Store>);
+struct SlowStore {
+    inner: Arc<dyn Store>,
+    slow_commits: Arc<AtomicUsize>,
+}
 
 const SLOW: &str = "slower than any snapshot";
 
 #[async_trait::async_trait]
 impl Store for SlowStore {
     async fn snapshot(&self) -> matyan_store::Result<Box<dyn Snapshot>> {
-        self.0.snapshot().await
+        self.inner.snapshot().await
     }
 
     async fn commit(&self, batch: Batch) -> matyan_store::Result<Commit> {
@@ -496,17 +502,18 @@ impl Store for SlowStore {
             _ => false,
         };
         if batch.mutations.iter().any(is_slow) {
+            self.slow_commits.fetch_add(1, Ordering::Relaxed);
             return Err(matyan_store::Error::SnapshotTooOld);
         }
-        self.0.commit(batch).await
+        self.inner.commit(batch).await
     }
 
     async fn sync(&self) -> matyan_store::Result<()> {
-        self.0.sync().await
+        self.inner.sync().await
     }
 
     async fn changed(&self, key: &Key, seen: Option<&Value>) -> matyan_store::Result<()> {
-        self.0.changed(key, seen).await
+        self.inner.changed(key, seen).await
     }
 }
 
@@ -514,9 +521,31 @@ impl Store for SlowStore {
 #[tokio::test(start_paused = true)]
 async fn rule_40_a_run_with_an_item_that_stays_too_slow_is_put_in_quarantine() {
     let mut env = TestEnv::new().await;
-    env.deps.store = Arc::new(SlowStore(env.faults.clone()));
+    let slow_commits = Arc::<AtomicUsize>::default();
+    env.deps.store = Arc::new(SlowStore { inner: env.faults.clone(), slow_commits: slow_commits.clone() });
     let slow = (0..3).fold(record(1), |record, at| record.line(10 + at, "fast")).line(13, SLOW);
-    let applied = env.apply(vec![record(0).line(0, "good"), slow, record(2).line(2, "good")]).await;
+    let records = vec![record(0).line(0, "good"), slow, record(2).line(2, "good")];
+    let second = Duration::from_secs(1);
+    let many_attempts = async {
+        while slow_commits.load(Ordering::Relaxed) < 200 {
+            tokio::time::sleep(second).await;
+        }
+    };
+    tokio::select! {
+        applied = env.apply(records.clone()) => panic!("{} items are parked", applied.parked),
+        () = many_attempts => assert!(!is_quarantined(&env).await, "the store may be slow for all runs"),
+    }
+    let others = async {
+        let mut other = env.writer("other");
+        for at in 0.. {
+            env.apply_with(&mut other, vec![record(at).line(0, "good")]).await;
+            tokio::time::sleep(second).await;
+        }
+    };
+    let applied = tokio::select! {
+        applied = env.apply(records) => applied,
+        () = others => panic!("the other run never ends"),
+    };
     assert_eq!((applied.is_complete, applied.parked), (true, 2), "the log does not wait for it");
     assert!(is_quarantined(&env).await);
     assert_eq!(lines(&env).await, [0, 10, 11, 12]);
