@@ -56,6 +56,8 @@ pub(super) async fn list(deps: &Deps, call: &Call, request: ListRequest) -> Resu
                     // The page outlasted its snapshot: the rest of it is
                     // read again.
                     Err(Error::Store(StoreError::SnapshotTooOld)) if place > 0 => {
+                        damaged.retain(|damaged| last.is_some_and(|last| *damaged > last));
+                        left_out.extend(&deps.metrics, &damaged);
                         source = Source::new(call, &request, last);
                         continue 'pages;
                     }

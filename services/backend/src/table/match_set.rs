@@ -154,12 +154,14 @@ impl MatchSet {
         deps: &Deps,
         project: Project,
         snapshot: &dyn Snapshot,
-        slot: Slot,
-        run: Option<(RunNumber, &Document)>,
+        slot: Option<Slot>,
+        number: RunNumber,
+        document: Option<&Document>,
     ) -> Result<()> {
+        self.damaged.retain(|damaged| *damaged != number);
+        let Some(slot) = slot else { return Ok(()) };
         let mut is_match = false;
-        if let Some((number, document)) = run {
-            self.damaged.retain(|damaged| *damaged != number);
+        if let Some(document) = document {
             let mut loader = CandidateLoader::new(project, self.query.clone(), None);
             let run_id = document.props.run_id.clone();
             match loader.load(snapshot, number, document.clone()).await {

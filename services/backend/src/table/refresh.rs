@@ -218,8 +218,8 @@ impl RunTable {
         if let Some(slot) = self.roster.update(number, document.as_ref()) {
             self.orders.values_mut().for_each(|order| order.mark_changed(slot));
         }
-        let Some(slot) = self.roster.slot(number) else { return Ok(()) };
-        for key in &needed.columns {
+        let slot = self.roster.slot(number);
+        for key in slot.iter().flat_map(|_| &needed.columns) {
             let Some(column) = self.columns.get_mut(key).filter(|column| column.position < stamp) else {
                 continue;
             };
@@ -228,15 +228,16 @@ impl RunTable {
                 // A deleted run stays in place until the order is used: its value must not change.
                 None => continue,
             };
-            if column.set(slot, value) {
+            if let Some(slot) = slot
+                && column.set(slot, value)
+            {
                 self.mark_changed(key, slot);
             }
         }
         if let Some(matches) = needed.query.and_then(|query| self.matches.get_mut(query.key()))
             && matches.position < stamp
         {
-            let run = document.as_ref().map(|document| (number, document));
-            matches.update(deps, project, snapshot, slot, run).await?;
+            matches.update(deps, project, snapshot, slot, number, document.as_ref()).await?;
         }
         Ok(())
     }

@@ -126,6 +126,17 @@ async fn rule_40_an_answer_says_how_many_runs_it_left_out() {
     let merged = all(of_project.params(ParamsRequest::default()).await.unwrap()).await;
     assert_eq!(merged.last().unwrap().damaged_runs, 2);
     assert_eq!(left_out(&harness) - counted_before, 2);
+
+    for (run, left) in [("params", 1), ("document", 0)] {
+        runs.delete(DeleteRequest { run_id: run.into() }).await.unwrap();
+        harness.applied().await;
+        let query = Some(Query { text: "run.lr < 2".to_owned(), ..Query::default() });
+        let sort = sort(SortField::Name);
+        let request = RunsRequest { query, sort, limit: 10, ..RunsRequest::default() };
+        let mut search = SearchServiceClient::new(harness.routes());
+        let messages = all(search.runs(request).await.unwrap()).await;
+        assert_eq!(messages.last().unwrap().damaged_runs, left, "`{run}` is deleted");
+    }
     harness.end().await;
 }
 
