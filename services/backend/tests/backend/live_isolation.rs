@@ -23,7 +23,7 @@ use tonic::{Response, Streaming};
 
 use crate::{
     every_rpc::{PROJECTS, Side, contains_bytes, fill},
-    harness::{Harness, line, tag, until},
+    harness::{Harness, create, line, tag, until},
     projects::of,
 };
 
@@ -58,6 +58,8 @@ impl Canaries<'_> {
         let line = line(i64::from(round) + 1, &self.text("line", round));
         let events = [tag(&self.text("tag", round)), line, Kind::LogRecord(record)];
         harness.log_in(self.side.project, "r", events).await;
+        let new = [create(), tag(&self.text("new", round))];
+        harness.log_in(self.side.project, &format!("new-{round}"), new).await;
         let values = &self.values()[..=usize::from(round)];
         harness.log_points_in(self.side.project, "r", &[("live", "", values)]).await;
         harness.applied().await;
