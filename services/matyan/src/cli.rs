@@ -234,6 +234,7 @@ mod tests {
             "partitions ls --json",
             "partitions skip 3 --server http://h:1",
             "parked ls --run r --limit 0 --json",
+            "parked runs --run r --limit 0 --json",
             "parked rm a b",
             "runs ls --project team",
             "parked ls --unknown-projects",

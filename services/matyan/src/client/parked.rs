@@ -1,5 +1,5 @@
 //! Items that workers could not apply, and runs in quarantine: listing them with their reasons, and
-//! deleting items.
+//! deleting items. With `--json`, a list has objects of one kind.
 
 use std::collections::HashSet;
 
@@ -9,6 +9,7 @@ use matyan_proto::admin::v1::{
     ParkedItem, QuarantinedRun, admin_service_client::AdminServiceClient,
 };
 use serde_json::json;
+use tonic::Code;
 
 use super::{
     Error, client,
@@ -22,11 +23,12 @@ const PARKED_EXAMPLES: &str = "\
 Examples:
   matyan parked ls                          runs in quarantine and the newest items, with the reason for each
   matyan parked ls --run 3fd1c0 --json
+  matyan parked runs --json                 runs in quarantine
   matyan parked ls --unknown-projects       items that name a project which does not exist
   matyan parked rm 1/3/1042/0/3fd1c0        once its cause is known and fixed
 
 A worker sets aside what it cannot apply, and continues with the next item. Most often the client that sent it is at fault.
-A run in quarantine is one whose rows are damaged, or that was parked with `matyan runs park`: everything sent to it is set aside.";
+A run in quarantine is one whose rows are damaged, that the store is too slow for, or that was parked with `matyan runs park`: everything sent to it is set aside.";
 
 #[derive(Debug, Args)]
 #[command(after_help = PARKED_EXAMPLES)]
@@ -51,6 +53,18 @@ pub(crate) enum ParkedCommand {
         #[arg(long, conflicts_with = "project")]
         unknown_projects: bool,
     },
+    /// List runs in quarantine
+    Runs {
+        /// Only this run
+        #[arg(long)]
+        run: Option<String>,
+        /// Maximum number of runs; 0 means all
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+        /// Runs in projects that do not exist
+        #[arg(long, conflicts_with = "project")]
+        unknown_projects: bool,
+    },
     /// Delete parked items
     Rm {
         /// Item ids, as shown by `matyan parked ls`
@@ -69,16 +83,19 @@ pub(super) async fn run(flags: ParkedFlags) -> Result<(), Error> {
     match flags.command {
         ParkedCommand::Ls { run, limit, unknown_projects } => {
             let run_id = run_ids::complete(&channel, run.unwrap_or_default()).await?;
-            let (of_run, page_size) = (run_id.clone(), PAGE_SIZE);
-            let request = ListQuarantinedRunsRequest {
-                run_id: of_run,
-                page_size,
-                unknown_projects,
-                ..Default::default()
-            };
-            list_quarantined(admin.clone(), request, limit, out).await?;
+            if !out.json {
+                list_quarantined(admin.clone(), run_id.clone(), unknown_projects, limit, out).await?;
+            }
             let request = ListParkedItemsRequest { run_id, unknown_projects, ..Default::default() };
             list(admin, request, limit, out).await
+        }
+        ParkedCommand::Runs { run, limit, unknown_projects } => {
+            let run_id = run_ids::complete(&channel, run.unwrap_or_default()).await?;
+            let listed = list_quarantined(admin, run_id, unknown_projects, limit, out).await?;
+            if listed == 0 && !out.json {
+                out.line("no run is in quarantine")?;
+            }
+            Ok(())
         }
         ParkedCommand::Rm { items, unknown_projects } => {
             // An id given twice counts once.
@@ -103,17 +120,24 @@ pub(super) async fn run(flags: ParkedFlags) -> Result<(), Error> {
 /// Maximum number of items per page of the server.
 const PAGE_SIZE: u32 = 1_000;
 
-/// Lists runs in quarantine, if there are any, like `list`.
+/// Lists runs in quarantine, if there are any, like `list`. Returns how many it listed.
 async fn list_quarantined(
     mut admin: AdminServiceClient<Connection>,
-    mut request: ListQuarantinedRunsRequest,
+    run_id: String,
+    unknown_projects: bool,
     limit: u32,
     out: &mut Output,
-) -> Result<(), Error> {
+) -> Result<usize, Error> {
+    let mut request =
+        ListQuarantinedRunsRequest { run_id, page_size: PAGE_SIZE, unknown_projects, ..Default::default() };
     let limit = if limit == 0 { usize::MAX } else { limit as usize };
     let mut runs = Vec::new();
     while runs.len() <= limit {
-        let page = admin.list_quarantined_runs(request.clone()).await?.into_inner();
+        let page = match admin.list_quarantined_runs(request.clone()).await {
+            // An older server.
+            Err(status) if status.code() == Code::Unimplemented => break,
+            page => page?.into_inner(),
+        };
         runs.extend(page.runs);
         request.page_token = page.next_page_token;
         if request.page_token.is_empty() {
@@ -123,9 +147,8 @@ async fn list_quarantined(
     let is_more = runs.len() > limit;
     runs.truncate(limit);
     if out.json {
-        return runs.iter().try_for_each(|run| Ok(out.object(&quarantined_object(run))?));
-    }
-    if !runs.is_empty() {
+        runs.iter().try_for_each(|run| out.object(&quarantined_object(run)))?;
+    } else if !runs.is_empty() {
         let rows: Vec<_> = runs.iter().map(quarantined_row).collect();
         out.table(["IN QUARANTINE", "SINCE (UTC)", "PARKED BYTES", "REASON"], &rows)?;
         if is_more {
@@ -133,7 +156,7 @@ async fn list_quarantined(
         }
         out.line("repair a run, then `matyan runs resume RUN`; or delete it: `matyan runs rm RUN`\n")?;
     }
-    Ok(())
+    Ok(runs.len())
 }
 
 fn quarantined_row(run: &QuarantinedRun) -> [String; 4] {
@@ -148,7 +171,7 @@ fn quarantined_row(run: &QuarantinedRun) -> [String; 4] {
 
 fn quarantined_object(run: &QuarantinedRun) -> serde_json::Value {
     json!({
-        "quarantined_run_id": run.run_id,
+        "run_id": run.run_id,
         "reason": run.reason,
         "since": run.since_us.map(|since_us| since_us as f64 / 1e6),
         "parked_bytes": run.parked_bytes,
