@@ -5,7 +5,7 @@ import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
 import { RunService } from '../src/gen/matyan/runs/v1/runs_pb.ts';
-import { eventually, Site, tabTo, toldOf } from './harness.ts';
+import { eventually, Site, tabTo, untilNotified } from './harness.ts';
 
 let site: Site;
 
@@ -75,11 +75,11 @@ test('numbers of runs follow runs that are created, moved, tagged and deleted', 
 
     // Points change no number, once the stream has had the run.
     const calls = visit.calls.length;
-    await toldOf(page, () => site.project.track(0.5));
+    await untilNotified(page, () => site.project.track(0.5));
     await eventually('the first change is a reason to read', () => visit.calls.length > calls);
     await visit.quiet();
     const reads = visit.calls.length;
-    for (const value of [0.4, 0.3]) await toldOf(page, () => site.project.track(value));
+    for (const value of [0.4, 0.3]) await untilNotified(page, () => site.project.track(value));
     await visit.quiet();
     expect(visit.calls.slice(reads)).toEqual([]);
   });

@@ -413,16 +413,16 @@ export async function held(page: Page, method: string): Promise<() => Promise<vo
   };
 }
 
-/** Calls `make`, and waits until the page has been told of a change since. */
-export async function toldOf(page: Page, make: () => Promise<unknown>): Promise<void> {
+/** Calls `make`, and waits until the page has been notified of a change since. */
+export async function untilNotified(page: Page, make: () => Promise<unknown>): Promise<void> {
   await page.evaluate(() => {
-    const told = new Promise<void>(done => {
+    const notified = new Promise<void>(done => {
       new BroadcastChannel('matyan-live /').onmessage = ({ data }) => data.kind === 'changes' && done();
     });
-    Object.assign(globalThis, { told });
+    Object.assign(globalThis, { notified });
   });
   await make();
-  await page.evaluate(() => (globalThis as unknown as { told: Promise<void> }).told);
+  await page.evaluate(() => (globalThis as unknown as { notified: Promise<void> }).notified);
 }
 
 /** What axe finds on the page. */

@@ -12,7 +12,7 @@ import {
   held,
   layoutShifts,
   Site,
-  toldOf,
+  untilNotified,
   Visit,
   type Project,
   type ProjectRuns,
@@ -207,7 +207,7 @@ test.each<[name: string, path: () => string, ready: string]>([
     await page.locator(ready).first().waitFor({ state: 'attached' });
     await page.waitForSelector('.stream:has-text("Live")');
     await visit.quiet();
-    await toldOf(page, () => project.track(0.9));
+    await untilNotified(page, () => project.track(0.9));
     await visit.quiet();
     expect(await layoutShifts(page)).toEqual([]);
   });

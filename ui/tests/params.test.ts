@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 
 import { RunService } from '../src/gen/matyan/runs/v1/runs_pb.ts';
 import { SearchService } from '../src/gen/matyan/search/v1/search_pb.ts';
-import { eventually, findings, Site, toldOf, type Visit } from './harness.ts';
+import { eventually, findings, Site, untilNotified, type Visit } from './harness.ts';
 
 let site: Site;
 
@@ -268,8 +268,8 @@ test('more points of a run read that run again, and no others', async () => {
     expect(readAgain(visit)).toEqual([live]);
     // A run that is not compared changes nothing.
     const before = visit.calls.filter(call => call === 'RunService/BatchGet').length;
-    await toldOf(page, () => site.project.start('not compared'));
-    await toldOf(page, () => site.project.track(44.5));
+    await untilNotified(page, () => site.project.start('not compared'));
+    await untilNotified(page, () => site.project.track(44.5));
     await page.locator('[role=cell]', { hasText: '44.5' }).waitFor();
     expect(visit.calls.filter(call => call === 'RunService/BatchGet').length).toBe(before + 1);
     expect(limits(visit)).toEqual([]);

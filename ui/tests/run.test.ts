@@ -10,7 +10,7 @@ import {
   SeriesService,
   type BucketsRequest,
 } from '../src/gen/matyan/series/v1/series_pb.ts';
-import { eventually, findings, go, held, publish, Site, tabTo, toldOf } from './harness.ts';
+import { eventually, findings, go, held, publish, Site, tabTo, untilNotified } from './harness.ts';
 
 let site: Site;
 beforeAll(async () => void (site = await Site.open()));
@@ -120,7 +120,7 @@ test('a name that is changed back elsewhere is shown', async () => {
     const name = page.getByRole('button', { name: /^Name of the run/ });
     const before = (await name.textContent())!.trim();
     await page.waitForSelector('.stream:has-text("Live")');
-    await toldOf(page, async () => {
+    await untilNotified(page, async () => {
       await name.click();
       await page.keyboard.type('another name');
       await page.keyboard.press('Enter');
@@ -142,7 +142,7 @@ test('a chart is not kept from reading by points that arrive', async () => {
     const before = reads();
     await site.project.track(20.5);
     await eventually('the chart is read', () => reads() > before);
-    for (const value of [21.5, 22.5]) await toldOf(page, () => site.project.track(value));
+    for (const value of [21.5, 22.5]) await untilNotified(page, () => site.project.track(value));
     expect(reads()).toBe(before + 1);
     await release();
     // The later points are read afterwards.
