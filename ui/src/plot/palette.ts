@@ -35,14 +35,14 @@ export function runColor(runId: string): PaletteColor {
   return PALETTE[hash(runId) % PALETTE.length] as PaletteColor;
 }
 
-/** Colors of runs that are shown together. While there are enough, the later one of two with the same gets a free one. */
+/** Colors of runs that are shown together. The later one of two with the same gets a free one, or the next in turn. */
 export function runColors(runIds: readonly string[]): ReadonlyMap<string, PaletteColor> {
   const own = new Map(runIds.map(id => [id, runColor(id)]));
   const first = new Map([...own].reverse().map(([id, color]) => [color, id]));
   const free = PALETTE.filter(color => !first.has(color));
-  const isOwn = (id: string, color: PaletteColor): boolean =>
-    own.size > PALETTE.length || first.get(color) === id;
-  return new Map([...own].map(([id, color]) => [id, isOwn(id, color) ? color : (free.shift() ?? color)]));
+  let next = 0;
+  const other = (): PaletteColor => free.shift() ?? indexColor(next++);
+  return new Map([...own].map(([id, color]) => [id, first.get(color) === id ? color : other()]));
 }
 
 /** The color of the n-th series of a chart that shows one run. */

@@ -66,10 +66,13 @@ export function pressKey(
   onhover(runs[Math.max(0, Math.min(next, runs.length - 1))]);
 }
 
-export function axisTicks({ axis, categories }: ParamAxis, count: number): Tick[] {
+/** Texts are shortened to `room` pixels, 7 for each character. */
+export function axisTicks({ axis, categories }: ParamAxis, count: number, room: number): Tick[] {
   if (categories.length === 0) return axis.ticks(count);
+  const most = Math.max(2, Math.floor(room / 7));
   const step = Math.ceil(categories.length / Math.min(count * 2, MAX_TICKS));
-  return categories.map((label, value) => ({ value, label })).filter((_, at) => at % step === 0);
+  const fitted = (text: string): string => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+  return categories.map((text, value) => ({ value, label: fitted(text) })).filter((_, at) => at % step === 0);
 }
 
 export function valueText({ categories }: ParamAxis, value: number): string {

@@ -17,7 +17,7 @@ const PROPS = {
   experiment: ['Experiment', 124, ({ experiment }) => experiment?.name],
   created: ['Created', 98, ({ createdUs }) => new Date(milliseconds(createdUs)).toISOString()],
   duration: ['Duration', 116, ({ durationUs: us }) => (us === undefined ? us : milliseconds(us) / 1000)],
-  tags: ['Tags', 130, ({ tags }) => tags.map(({ name }) => name).join(' ')],
+  tags: ['Tags', 180, ({ tags }) => tags.map(({ name }) => name).join(' ')],
 } satisfies Record<string, [title: string, width: number, value: (props: Props) => CborValue | undefined]>;
 type PropName = keyof typeof PROPS;
 /** Those that come after the results. */
