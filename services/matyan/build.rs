@@ -10,7 +10,9 @@ use std::{
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let ui = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ui");
+    // Read when it runs: clones that share a target directory may share this script, too.
+    let package = env::var_os("CARGO_MANIFEST_DIR").ok_or("Cargo sets CARGO_MANIFEST_DIR")?;
+    let ui = Path::new(&package).join("../../ui");
     let built = ui.join("dist");
     // A path that does not exist would have Cargo run this script, and compile the program, each
     // time.
