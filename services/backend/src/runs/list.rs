@@ -63,6 +63,7 @@ pub(super) async fn list(deps: &Deps, call: &Call, request: ListRequest) -> Resu
                     }
                     Err(error) => {
                         left_out.leave_out(&deps.metrics, (number, &document.props.run_id), error)?;
+                        last = Some(number);
                         continue;
                     }
                     Ok(run) => runs.push(first_piece(run)),
