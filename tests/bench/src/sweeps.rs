@@ -47,7 +47,7 @@ const DELETED: u64 = 2_000_000;
 const ADDED: u64 = 10_000;
 /// Number of blobs without a reference that are added before each measurement.
 const ORPHANS: u64 = 1_000;
-/// Age of all blobs. Younger ones than seven days are not considered.
+/// Age of all blobs. Younger ones than 31 days are not considered.
 const BLOB_AGE: Duration = Duration::from_hours(32 * 24);
 /// Blobs that are written at the same time.
 const UPLOADS: usize = 32;
