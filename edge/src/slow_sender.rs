@@ -33,7 +33,12 @@ impl Demand {
         WaitingBytes { demand: self.clone(), bytes }
     }
 
-    /// Lets a sender give back bytes. Returns false if others give back enough, or none are waited for.
+    /// Whether anyone waits.
+    pub(crate) fn exists(&self) -> bool {
+        self.lock().waiting > 0
+    }
+
+    /// Counts bytes that a sender gives back, unless enough is given back already: then it returns false.
     fn release(&self, bytes: usize) -> bool {
         let mut demanded = self.lock();
         let lacking = demanded.waiting - demanded.released;
@@ -55,7 +60,7 @@ impl Drop for WaitingBytes {
     fn drop(&mut self) {
         let mut demanded = self.demand.lock();
         demanded.waiting -= self.bytes;
-        // What was given back for others is still on its way to them.
+        // The others have not yet received what was given back for them.
         demanded.released = demanded.released.saturating_sub(self.bytes).min(demanded.waiting);
     }
 }
@@ -72,19 +77,19 @@ impl SendRate {
         self.bytes += bytes;
     }
 
-    /// Ready if too little has arrived in a window, and others wait for the `held` bytes at its end, unless
-    /// the sender is blameless: it may be unable to send. Polled while nothing arrives.
+    /// Ready if too little has arrived in a window, and others wait for the `held` bytes at its end. A sender
+    /// that may be blocked is not judged. Polled while nothing arrives.
     pub(crate) fn poll_too_slow(
         &mut self,
         context: &mut Context<'_>,
-        is_blameless: bool,
+        may_be_blocked: bool,
         held: usize,
         demand: &Demand,
     ) -> Poll<()> {
         let window = self.window.get_or_insert_with(|| Box::pin(sleep(WINDOW)));
         while window.as_mut().poll(context).is_ready() {
             // If the server has not read for a while, nothing is known about the sender.
-            let is_known = !is_blameless && window.deadline().elapsed() < WINDOW;
+            let is_known = !may_be_blocked && window.deadline().elapsed() < WINDOW;
             if std::mem::take(&mut self.bytes) < WINDOW_BYTES && is_known && demand.release(held) {
                 return Poll::Ready(());
             }
