@@ -44,7 +44,7 @@ impl DictionaryBudget {
             holdings.next_id += 1;
             holdings.next_id
         };
-        DictionaryShare { budget: self.clone(), id, reclaimed: Arc::default() }
+        DictionaryShare { budget: self.clone(), id, bytes: 0, reclaimed: Arc::default() }
     }
 }
 
@@ -65,15 +65,21 @@ impl Holdings {
 pub(super) struct DictionaryShare {
     budget: DictionaryBudget,
     id: u64,
+    /// The memory that the dictionary takes.
+    bytes: usize,
     reclaimed: Arc<Notify>,
 }
 
 impl DictionaryShare {
     /// Notes how much memory the dictionary takes. Returns false if it has grown over the budget: then it
     /// must start again as soon as no frame needs it.
-    pub(super) fn resize(&self, bytes: usize) -> bool {
+    pub(super) fn resize(&mut self, bytes: usize) -> bool {
+        let before = std::mem::replace(&mut self.bytes, bytes);
+        // Most frames name no new series, and most dictionaries are small.
+        if bytes == before || bytes.max(before) <= SMALL_BYTES {
+            return true;
+        }
         let mut holdings = self.budget.0.holdings();
-        let before = holdings.sockets.get(&self.id).map_or(0, |holding| holding.bytes);
         holdings.remove(self.id);
         if bytes <= SMALL_BYTES {
             return true;
@@ -120,8 +126,8 @@ mod tests {
     #[test]
     fn small_dictionaries_need_no_share() {
         let budget = DictionaryBudget::new(0);
-        let shares = [(); 100].map(|()| budget.share());
-        assert!(shares.iter().all(|share| share.resize(SMALL_BYTES)));
+        let mut shares = [(); 100].map(|()| budget.share());
+        assert!(shares.iter_mut().all(|share| share.resize(SMALL_BYTES)));
         assert_eq!(held(&budget), 0);
         assert!(!shares[0].resize(SMALL_BYTES + 1));
     }
@@ -129,7 +135,7 @@ mod tests {
     #[tokio::test]
     async fn a_dictionary_that_grows_over_the_budget_and_the_largest_start_again() {
         let budget = DictionaryBudget::new(3 * LARGE);
-        let (large, small, other) = (budget.share(), budget.share(), budget.share());
+        let (mut large, mut small, mut other) = (budget.share(), budget.share(), budget.share());
         assert!(large.resize(LARGE) && large.resize(2 * LARGE) && small.resize(LARGE));
         assert_eq!(held(&budget), 3 * LARGE);
         assert!(small.resize(LARGE), "it has not grown");
@@ -147,7 +153,7 @@ mod tests {
     #[tokio::test]
     async fn the_largest_dictionary_does_not_make_others_start_again() {
         let budget = DictionaryBudget::new(2 * LARGE);
-        let (large, small) = (budget.share(), budget.share());
+        let (mut large, mut small) = (budget.share(), budget.share());
         assert!(small.resize(LARGE));
         assert!(!large.resize(2 * LARGE));
         assert!(poll!(pin!(small.reclaimed())).is_pending());

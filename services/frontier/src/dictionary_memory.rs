@@ -46,6 +46,9 @@ impl DictionaryShare {
             return Err(Error::DictionaryTooLarge { limit: self.memory.total });
         }
         let held = self.held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        if bytes == held {
+            return Ok(());
+        }
         if let Some(more) = bytes.checked_sub(held) {
             let more = u32::try_from(more).unwrap_or(u32::MAX);
             let taken = self.memory.left.clone().try_acquire_many_owned(more);
