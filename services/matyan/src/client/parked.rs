@@ -9,7 +9,7 @@ use matyan_proto::admin::v1::{
     ParkedItem, QuarantinedRun, admin_service_client::AdminServiceClient,
 };
 use serde_json::json;
-use tonic::Code;
+use tonic::{Code, Status};
 
 use super::{
     Error, client,
@@ -28,7 +28,8 @@ Examples:
   matyan parked rm 1/3/1042/0/3fd1c0        once its cause is known and fixed
 
 A worker sets aside what it cannot apply, and continues with the next item. Most often the client that sent it is at fault.
-A run in quarantine is one whose rows are damaged, that the store is too slow for, or that was parked with `matyan runs park`: everything sent to it is set aside.";
+A run in quarantine is one whose rows are damaged, that the store is too slow for, or that was parked with `matyan runs park`:
+everything sent to it is set aside.";
 
 #[derive(Debug, Args)]
 #[command(after_help = PARKED_EXAMPLES)]
@@ -42,29 +43,9 @@ pub(crate) struct ParkedFlags {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ParkedCommand {
     /// List runs in quarantine, and parked items, newest first
-    Ls {
-        /// Only this run and its items
-        #[arg(long)]
-        run: Option<String>,
-        /// Maximum number of runs, and of items; 0 means all
-        #[arg(long, default_value_t = 20)]
-        limit: u32,
-        /// Items that name a project which does not exist
-        #[arg(long, conflicts_with = "project")]
-        unknown_projects: bool,
-    },
+    Ls(ListFlags),
     /// List runs in quarantine
-    Runs {
-        /// Only this run
-        #[arg(long)]
-        run: Option<String>,
-        /// Maximum number of runs; 0 means all
-        #[arg(long, default_value_t = 20)]
-        limit: u32,
-        /// Runs in projects that do not exist
-        #[arg(long, conflicts_with = "project")]
-        unknown_projects: bool,
-    },
+    Runs(ListFlags),
     /// Delete parked items
     Rm {
         /// Item ids, as shown by `matyan parked ls`
@@ -76,26 +57,59 @@ pub(crate) enum ParkedCommand {
     },
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct ListFlags {
+    /// Only this run, and its items
+    #[arg(long)]
+    run: Option<String>,
+    /// Maximum number of entries in each list; 0 means all
+    #[arg(long, default_value_t = 20)]
+    limit: u32,
+    /// Only runs and items of projects that do not exist
+    #[arg(long, conflicts_with = "project")]
+    unknown_projects: bool,
+}
+
+impl ListFlags {
+    fn most(&self) -> usize {
+        if self.limit == 0 { usize::MAX } else { self.limit as usize }
+    }
+
+    fn quarantine_request(&self, run_id: &str) -> ListQuarantinedRunsRequest {
+        ListQuarantinedRunsRequest {
+            run_id: run_id.to_owned(),
+            page_size: PAGE_SIZE,
+            unknown_projects: self.unknown_projects,
+            ..Default::default()
+        }
+    }
+}
+
 pub(super) async fn run(flags: ParkedFlags) -> Result<(), Error> {
     let out = &mut Output::new(flags.client.connection.json);
     let channel = flags.client.connect().await?;
     let mut admin = client!(AdminServiceClient, channel.clone());
     match flags.command {
-        ParkedCommand::Ls { run, limit, unknown_projects } => {
-            let run_id = run_ids::complete(&channel, run.unwrap_or_default()).await?;
+        ParkedCommand::Ls(flags) => {
+            let run_id = run_ids::complete(&channel, flags.run.clone().unwrap_or_default()).await?;
             if !out.json {
-                list_quarantined(admin.clone(), run_id.clone(), unknown_projects, limit, out).await?;
+                match quarantined_runs(admin.clone(), flags.quarantine_request(&run_id), flags.most()).await {
+                    // An older server does not list them.
+                    Err(status) if status.code() == Code::Unimplemented => {}
+                    runs => print_quarantined(&runs?, flags.most(), out)?,
+                }
             }
+            let ListFlags { limit, unknown_projects, .. } = flags;
             let request = ListParkedItemsRequest { run_id, unknown_projects, ..Default::default() };
             list(admin, request, limit, out).await
         }
-        ParkedCommand::Runs { run, limit, unknown_projects } => {
-            let run_id = run_ids::complete(&channel, run.unwrap_or_default()).await?;
-            let listed = list_quarantined(admin, run_id, unknown_projects, limit, out).await?;
-            if listed == 0 && !out.json {
+        ParkedCommand::Runs(flags) => {
+            let run_id = run_ids::complete(&channel, flags.run.clone().unwrap_or_default()).await?;
+            let runs = quarantined_runs(admin, flags.quarantine_request(&run_id), flags.most()).await?;
+            if runs.is_empty() && !out.json {
                 out.line("no run is in quarantine")?;
             }
-            Ok(())
+            print_quarantined(&runs, flags.most(), out)
         }
         ParkedCommand::Rm { items, unknown_projects } => {
             // An id given twice counts once.
@@ -120,43 +134,39 @@ pub(super) async fn run(flags: ParkedFlags) -> Result<(), Error> {
 /// Maximum number of items per page of the server.
 const PAGE_SIZE: u32 = 1_000;
 
-/// Lists runs in quarantine, if there are any, like `list`. Returns how many it listed.
-async fn list_quarantined(
+/// The runs in quarantine, or one more than the limit if there are more.
+async fn quarantined_runs(
     mut admin: AdminServiceClient<Connection>,
-    run_id: String,
-    unknown_projects: bool,
-    limit: u32,
-    out: &mut Output,
-) -> Result<usize, Error> {
-    let mut request =
-        ListQuarantinedRunsRequest { run_id, page_size: PAGE_SIZE, unknown_projects, ..Default::default() };
-    let limit = if limit == 0 { usize::MAX } else { limit as usize };
+    mut request: ListQuarantinedRunsRequest,
+    limit: usize,
+) -> Result<Vec<QuarantinedRun>, Status> {
     let mut runs = Vec::new();
-    while runs.len() <= limit {
-        let page = match admin.list_quarantined_runs(request.clone()).await {
-            // An older server.
-            Err(status) if status.code() == Code::Unimplemented => break,
-            page => page?.into_inner(),
-        };
+    loop {
+        let page = admin.list_quarantined_runs(request.clone()).await?.into_inner();
         runs.extend(page.runs);
         request.page_token = page.next_page_token;
-        if request.page_token.is_empty() {
-            break;
+        if request.page_token.is_empty() || runs.len() > limit {
+            runs.truncate(limit.saturating_add(1));
+            return Ok(runs);
         }
     }
-    let is_more = runs.len() > limit;
-    runs.truncate(limit);
+}
+
+/// Prints runs in quarantine, if there are any, like `list`.
+fn print_quarantined(runs: &[QuarantinedRun], limit: usize, out: &mut Output) -> Result<(), Error> {
+    let shown = &runs[..runs.len().min(limit)];
     if out.json {
-        runs.iter().try_for_each(|run| out.object(&quarantined_object(run)))?;
-    } else if !runs.is_empty() {
-        let rows: Vec<_> = runs.iter().map(quarantined_row).collect();
+        return Ok(shown.iter().try_for_each(|run| out.object(&quarantined_object(run)))?);
+    }
+    if !shown.is_empty() {
+        let rows: Vec<_> = shown.iter().map(quarantined_row).collect();
         out.table(["IN QUARANTINE", "SINCE (UTC)", "PARKED BYTES", "REASON"], &rows)?;
-        if is_more {
+        if runs.len() > limit {
             out.line("and other runs; use --limit 0 to list all")?;
         }
         out.line("repair a run, then `matyan runs resume RUN`; or delete it: `matyan runs rm RUN`\n")?;
     }
-    Ok(runs.len())
+    Ok(())
 }
 
 fn quarantined_row(run: &QuarantinedRun) -> [String; 4] {
