@@ -265,7 +265,7 @@ pub(crate) async fn delete_orphaned_blobs(
     let deps = deps.maintenance();
     let orphaned_blobs = OrphanedBlobs::new(deps, deps.projects().await?).await?;
     let mut orphaned_blobs = orphaned_blobs.max_failures(MAX_BUCKET_FAILURES).resume().await?;
-    let mut observe = count_orphan(metrics);
+    let mut observe = count_unreferenced(metrics);
     while !stop.is_cancelled() && orphaned_blobs.next_page(None, &mut observe).await?.is_some() {}
     Ok(())
 }
@@ -276,13 +276,13 @@ pub(crate) async fn delete_stray_blobs(
     metrics: &BlobMetrics,
     stop: &CancellationToken,
 ) -> Result<(), Error> {
-    Ok(sweep_stray_blobs(deps.maintenance(), stop, &mut count_orphan(metrics)).await?)
+    Ok(sweep_stray_blobs(deps.maintenance(), stop, &mut count_unreferenced(metrics)).await?)
 }
 
-fn count_orphan(metrics: &BlobMetrics) -> impl FnMut(BlobEvent<'_>) {
+fn count_unreferenced(metrics: &BlobMetrics) -> impl FnMut(BlobEvent<'_>) {
     |event| match event {
         BlobEvent::Deleted { key, .. } => {
-            tracing::info!(%key, "deleted orphaned blob");
+            tracing::info!(%key, "deleted blob that nothing refers to");
             metrics.deleted.inc();
         }
         BlobEvent::BlobFailed | BlobEvent::RunFailed => metrics.failures.inc(),

@@ -2,6 +2,7 @@
 //! sweeps.
 
 mod leader_election;
+mod stray_blobs;
 mod sweeps;
 
 use std::{
@@ -46,6 +47,8 @@ use super::{
     rows::rows,
 };
 use crate::{ControlSettings, ControlWorker, Error, Heartbeat, Metrics, control::outbox, job_scheduler};
+
+const HOUR_US: i64 = 3_600_000_000;
 
 struct RunningControlWorker {
     stop: CancellationToken,
