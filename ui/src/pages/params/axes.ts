@@ -31,7 +31,7 @@ export interface PlotProps {
 const RUN_STEPS: Record<string, number> = { ArrowRight: 1, ArrowLeft: -1, PageDown: 10, PageUp: -10 };
 /** Values that spread over more than this factor get a logarithmic axis. */
 const LOG_FACTOR = 50;
-const MAX_TICKS = 24;
+const [MAX_TICKS, CHAR_PX] = [24, 7];
 
 export function paramAxis(column: DataColumn, rows: readonly RunRow[]): ParamAxis {
   const all = rows.map(row => valueIn(row, column));
@@ -66,10 +66,14 @@ export function pressKey(
   onhover(runs[Math.max(0, Math.min(next, runs.length - 1))]);
 }
 
-/** Texts are shortened to `room` pixels, 7 for each character. */
+/** Width of the longest text of an axis of categories. */
+export const textsPx = (axis?: ParamAxis): number =>
+  CHAR_PX * Math.max(0, ...(axis?.categories ?? []).map(({ length }) => length));
+
+/** Texts are shortened to `room` pixels. */
 export function axisTicks({ axis, categories }: ParamAxis, count: number, room: number): Tick[] {
   if (categories.length === 0) return axis.ticks(count);
-  const most = Math.max(2, Math.floor(room / 7));
+  const most = Math.max(2, Math.floor(room / CHAR_PX));
   const step = Math.ceil(categories.length / Math.min(count * 2, MAX_TICKS));
   const fitted = (text: string): string => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
   return categories.map((text, value) => ({ value, label: fitted(text) })).filter((_, at) => at % step === 0);
