@@ -60,7 +60,7 @@ struct SizeBudget {
 pub(crate) struct ConnectionBudget {
     small: Arc<Semaphore>,
     large: Arc<Semaphore>,
-    /// What its bodies wait for from one another.
+    /// Memory that its bodies wait for.
     demand: Demand,
 }
 
