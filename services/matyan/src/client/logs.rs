@@ -1,15 +1,20 @@
 //! Terminal lines and log records of a run, as stored and as they arrive.
 
+use std::{collections::BTreeMap, error::Error as _, time::Duration};
+
 use clap::Args;
 use matyan_proto::{
-    logs::v1::{LinesRequest, Record, RecordsRequest, log_service_client::LogServiceClient},
+    common::v1::StepRange,
+    logs::v1::{Line, LinesRequest, Record, RecordsRequest, log_service_client::LogServiceClient},
     runs::v1::{GetRequest, run_service_client::RunServiceClient},
 };
 use matyan_value::json::{self, JsonStyle};
 use serde_json::{Value, json};
+use tokio::time::sleep;
+use tonic::{Code, Status};
 
 use super::{
-    Error, client,
+    Error, Failure, client,
     connection::Connection,
     flags::ClientFlags,
     output::{Output, cell, moment, readable, terminal_text},
@@ -54,12 +59,97 @@ pub(super) async fn run(flags: LogsFlags) -> Result<(), Error> {
     }
 }
 
+/// Pause before a followed log is requested again.
+const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
+
+/// Number of recent lines that are compared when a log is read again. Some may have been rewritten, as those of a
+/// progress bar are.
+const KNOWN_LINES: usize = 200;
+
+/// Whether a log is requested again when the connection is lost.
+struct Reconnection {
+    is_wanted: bool,
+    is_lost: bool,
+}
+
+impl Reconnection {
+    /// Returns true when a log has ended. Returns false after a pause if the connection is lost and the log
+    /// is followed.
+    async fn ended_or_pause(&mut self, outcome: Result<(), Failure>) -> Result<bool, Error> {
+        match outcome {
+            Err(Failure::Server(status)) if self.is_wanted && is_temporary(&status) => {
+                if !std::mem::replace(&mut self.is_lost, true) {
+                    eprintln!(
+                        "matyan: lost the connection ({}): trying again until the server answers",
+                        status.message()
+                    );
+                }
+                sleep(RECONNECT_PAUSE).await;
+                Ok(false)
+            }
+            outcome => Ok(outcome.map(|()| true)?),
+        }
+    }
+}
+
+/// Whether a call has failed because the server was stopped, is not ready, or cannot be reached.
+fn is_temporary(status: &Status) -> bool {
+    // Proxies end a stream without a code; an answer of the server has no source.
+    matches!(status.code(), Code::Unavailable | Code::Unknown) || status.source().is_some()
+}
+
+/// The most recent lines that were printed.
+#[derive(Default)]
+struct PrintedLines {
+    has_begun: bool,
+    texts: BTreeMap<i64, String>,
+}
+
+impl PrintedLines {
+    /// The steps to request: all that are unknown, and those that may have been rewritten.
+    fn unread(&self) -> Option<StepRange> {
+        let first = self.texts.keys().next().copied().unwrap_or(i64::MIN);
+        self.has_begun.then_some(StepRange { start: Some(first), stop: None })
+    }
+
+    /// Adds a line. Returns false if it is known already.
+    fn add(&mut self, line: &Line) -> bool {
+        let known = self.texts.insert(line.step, line.text.clone());
+        if self.texts.len() > KNOWN_LINES {
+            self.texts.pop_first();
+        }
+        known.is_none_or(|known| known != line.text)
+    }
+}
+
 async fn lines(channel: Connection, flags: LogsFlags, out: &mut Output) -> Result<(), Error> {
     let LogsFlags { run: run_id, follow, tail, .. } = flags;
-    let request = LinesRequest { run_id, steps: None, tail, follow };
+    let mut reconnection = Reconnection { is_wanted: follow, is_lost: false };
+    let mut printed = PrintedLines::default();
+    loop {
+        let request = LinesRequest { run_id: run_id.clone(), steps: printed.unread(), tail, follow };
+        let outcome = print_lines(channel.clone(), request, &mut printed, &mut reconnection, out).await;
+        if reconnection.ended_or_pause(outcome).await? {
+            return Ok(());
+        }
+    }
+}
+
+async fn print_lines(
+    channel: Connection,
+    request: LinesRequest,
+    printed: &mut PrintedLines,
+    reconnection: &mut Reconnection,
+    out: &mut Output,
+) -> Result<(), Failure> {
     let mut messages = client!(LogServiceClient, channel).lines(request).await?.into_inner();
     while let Some(message) = messages.message().await? {
+        reconnection.is_lost = false;
+        printed.has_begun = true;
         for line in message.lines {
+            if !printed.add(&line) {
+                continue;
+            }
             match out.json {
                 true => out.object(&json!({"step": line.step, "text": line.text}))?,
                 // As it appeared in the terminal, colors included.
@@ -72,35 +162,56 @@ async fn lines(channel: Connection, flags: LogsFlags, out: &mut Output) -> Resul
 
 async fn records(channel: Connection, flags: LogsFlags, out: &mut Output) -> Result<(), Error> {
     let LogsFlags { run: run_id, follow, tail, .. } = flags;
-    let request = RecordsRequest { run_id, steps: None, tail, follow };
-    let mut messages = client!(LogServiceClient, channel).records(request).await?.into_inner();
-    while let Some(message) = messages.message().await? {
-        for record in message.records {
-            match out.json {
-                true => out.object(&json!({
-                    "step": record.step,
-                    "level": level(&record),
-                    "message": record.message,
-                    "timestamp": record.timestamp,
-                    "logger_info": value(&record.logger_info)?,
-                    "args": value(&record.args)?,
-                }))?,
-                false => {
-                    let time = moment((record.timestamp * 1e6) as i64);
-                    let args = match value(&record.args)? {
-                        Value::Object(args) if !args.is_empty() => format!("  {}", Value::from(args)),
-                        _ => String::new(),
-                    };
-                    out.line(format!(
-                        "{time}  {:<8}  {}{}",
-                        level(&record),
-                        cell(&record.message),
-                        cell(&args)
-                    ))?;
-                }
-            }
+    let mut reconnection = Reconnection { is_wanted: follow, is_lost: false };
+    let mut next_step = None;
+    loop {
+        let steps = next_step.map(|start| StepRange { start: Some(start), stop: None });
+        let request = RecordsRequest { run_id: run_id.clone(), steps, tail, follow };
+        let outcome = print_records(channel.clone(), request, &mut next_step, &mut reconnection, out).await;
+        if reconnection.ended_or_pause(outcome).await? {
+            return Ok(());
         }
     }
+}
+
+async fn print_records(
+    channel: Connection,
+    request: RecordsRequest,
+    next_step: &mut Option<i64>,
+    reconnection: &mut Reconnection,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let mut messages = client!(LogServiceClient, channel).records(request).await?.into_inner();
+    while let Some(message) = messages.message().await? {
+        reconnection.is_lost = false;
+        // The first message of an empty log has no records.
+        next_step.get_or_insert(0);
+        for record in message.records {
+            print_record(&record, out)?;
+            *next_step = Some(record.step.saturating_add(1));
+        }
+    }
+    Ok(())
+}
+
+fn print_record(record: &Record, out: &mut Output) -> Result<(), Error> {
+    let args = value(&record.args)?;
+    if out.json {
+        return Ok(out.object(&json!({
+            "step": record.step,
+            "level": level(record),
+            "message": record.message,
+            "timestamp": record.timestamp,
+            "logger_info": value(&record.logger_info)?,
+            "args": args,
+        }))?);
+    }
+    let time = moment((record.timestamp * 1e6) as i64);
+    let args = match args {
+        Value::Object(args) if !args.is_empty() => format!("  {}", Value::from(args)),
+        _ => String::new(),
+    };
+    out.line(format!("{time}  {:<8}  {}{}", level(record), cell(&record.message), cell(&args)))?;
     Ok(())
 }
 
@@ -121,5 +232,33 @@ fn level(record: &Record) -> &'static str {
         40 => "ERROR",
         50 => "CRITICAL",
         _ => "INFO",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_unknown_and_rewritten_lines_are_printed() {
+        let mut printed = PrintedLines::default();
+        assert!(printed.unread().is_none());
+        printed.has_begun = true;
+        assert_eq!(printed.unread().unwrap().start, Some(i64::MIN));
+        let mut add = |step, text: &str| printed.add(&Line { step, text: text.to_owned() });
+        let count = KNOWN_LINES as i64;
+        assert!((0..count).all(|step| add(step, "a")));
+        assert!(add(5, "b"));
+        assert!(!add(5, "b") && !add(count - 1, "a"));
+        assert!(add(count, "a"));
+        assert_eq!(printed.unread().unwrap().start, Some(1));
+    }
+
+    #[test]
+    fn errors_that_remain_end_a_followed_log() {
+        let lost = Status::from_error(Box::new(std::io::Error::other("reset")));
+        assert!([Status::unavailable(""), Status::unknown(""), lost].iter().all(is_temporary));
+        let answers = [Status::not_found(""), Status::unauthenticated(""), Status::internal("")];
+        assert!(!answers.iter().any(is_temporary));
     }
 }
