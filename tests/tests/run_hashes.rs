@@ -140,6 +140,23 @@ async fn an_export_marks_the_error_of_its_query() {
 }
 
 #[tokio::test]
+async fn an_export_that_finds_nothing_says_so() {
+    let server = Server::up().await;
+    log(&server, "3fd1c0aa", &[create_run(), metric("loss", 1.0, Some(0))]).await;
+    eventually("the point is exported", async || {
+        let exported = stdout_of(&server, &["export", "metrics", "--format", "csv"]);
+        if exported.lines().count() == 2 { Ok(()) } else { Err(exported) }
+    })
+    .await;
+    for (name, is_empty) in [("loss", false), ("los", true)] {
+        let (code, stdout, stderr) =
+            matyan(&server, &["export", "metrics", "--names", name, "--format", "csv"]);
+        assert_eq!((code, stdout.lines().count()), (Some(0), if is_empty { 1 } else { 2 }), "{stdout}");
+        assert_eq!(stderr.contains("no rows were found: check the query"), is_empty, "{stderr}");
+    }
+}
+
+#[tokio::test]
 async fn a_project_needs_some_name() {
     let server = Server::up().await;
     let output = error_of(&server, &["projects", "rename", "default", ""]);

@@ -302,6 +302,11 @@ async fn copy<M>(
         out.write_all(&data)?;
         if done {
             out.flush()?;
+            if rows == 0 {
+                progress.suspend(|| {
+                    eprintln!("matyan: no rows were found: check the query, and the names if any are given")
+                });
+            }
             return Ok(WrittenFile { rows, bytes });
         }
     }
