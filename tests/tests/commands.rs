@@ -422,6 +422,16 @@ async fn the_state_of_a_server_is_shown() {
     }
     let status = &json_lines_of(&server, &["status"])[0];
     assert_eq!((&status["ready"], &status["component"]), (&json!(true), &json!("backend")));
+    let of_project = |name: &str| {
+        let url = format!("{}/p/{name}", server.query);
+        command(&server, &["status", "--server", &url]).output().expect("the binary starts")
+    };
+    stdout_of(&server, &["projects", "create", "team"]);
+    assert!(of_project("team").status.success());
+    let missing = of_project("missing");
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(text(&missing.stdout).contains("ready    yes"));
+    assert!(text(&missing.stderr).contains("`missing`: `matyan projects list`"), "{}", text(&missing.stderr));
 }
 
 #[tokio::test]

@@ -73,9 +73,10 @@ async fn the_beginning_of_a_hash_is_enough() {
     for expected in ["several runs begin with `77aa`", "\n  77aa01bb", "\n  77aa02cc"] {
         assert!(ambiguous.contains(expected), "{ambiguous}");
     }
-    for unknown in ["beef", "3fd"] {
+    for (unknown, is_short) in [("beef", false), ("3fd", true)] {
         let output = error_of(&server, &["runs", "show", unknown]);
         assert!(output.contains(&format!("run `{unknown}` does not exist")), "{output}");
+        assert_eq!(output.contains("must have at least four characters"), is_short, "{output}");
     }
     assert!(stdout_of(&server, &["runs", "rm", "77aa01", "--yes"]).contains("77aa01bb  deleted"));
 }

@@ -52,7 +52,10 @@ pub(crate) enum Error {
     NoUploads,
     #[error("the upload does not exist any more: begin a new one")]
     NoUpload,
-    #[error("the project `{0}` does not exist: correct `matyan-project`, or omit it for the default project")]
+    #[error(
+        "the project `{0}` does not exist: create it with `matyan projects create {0}`, or correct the name after \
+         `/p/` in the URL or in the header `matyan-project`"
+    )]
     NoProject(String),
     #[error("failed to look up the project: retry")]
     Projects(#[source] Arc<dyn std::error::Error + Send + Sync>),

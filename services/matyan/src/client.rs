@@ -129,7 +129,9 @@ impl From<Status> for Error {
                 )
             }
             Code::NotFound if is_about_project(&status) => {
-                format!("{message}: `matyan projects list` lists all projects")
+                format!(
+                    "{message}: `matyan projects list` lists all projects, and `matyan projects create` creates one"
+                )
             }
             Code::InvalidArgument
             | Code::FailedPrecondition
@@ -191,7 +193,8 @@ fn is_about_project(status: &Status) -> bool {
 fn run_error(run_id: &str) -> impl Fn(Status) -> Error + '_ {
     move |status| match status.code() {
         Code::NotFound if !is_about_project(&status) => {
-            Error::Message(format!("run `{run_id}` does not exist: `matyan runs ls` lists all runs"))
+            let hint = run_ids::hint(run_id);
+            Error::Message(format!("run `{run_id}` does not exist{hint}: `matyan runs ls` lists all runs"))
         }
         _ => status.into(),
     }

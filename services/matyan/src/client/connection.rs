@@ -69,7 +69,7 @@ impl ConnectionFlags {
 }
 
 /// The project that the URL of a server ends with.
-fn project_of_url(server: &str) -> Option<&str> {
+pub(super) fn project_of_url(server: &str) -> Option<&str> {
     let (_, address) = server.split_once("://")?;
     let (_, name) = address.trim_end_matches('/').rsplit_once("/p/")?;
     Some(name).filter(|name| !name.is_empty() && !name.contains('/'))

@@ -37,6 +37,14 @@ pub(super) async fn complete(channel: &Connection, given: String) -> Result<Stri
     choose(given, found)
 }
 
+/// Addition to an error about a text that is too short to be the beginning of a hash.
+pub(super) fn hint(given: &str) -> &'static str {
+    match given.chars().count() < FEWEST {
+        true => ", and the beginning of a hash must have at least four characters",
+        false => "",
+    }
+}
+
 /// Returns the ids of the runs that a query finds, in their order; a limit of 0 means all.
 pub(super) async fn find(channel: &Connection, query: &str, limit: u32) -> Result<Vec<String>, Error> {
     let order = Sort { by: Some(By::Field(SortField::RunId.into())), ..Sort::default() };

@@ -1,13 +1,15 @@
 //! `matyan status`: whether a server is up and ready.
 
 use clap::Args;
-use matyan_proto::system::v1::{
-    Check, ReadinessRequest, VersionRequest, system_service_client::SystemServiceClient,
+use matyan_proto::{
+    project::v1::{GetRequest, project_service_client::ProjectServiceClient},
+    system::v1::{Check, ReadinessRequest, VersionRequest, system_service_client::SystemServiceClient},
 };
 use serde_json::json;
 
 use super::{
     Error, client,
+    connection::project_of_url,
     flags::ConnectionFlags,
     output::{Output, cell},
 };
@@ -17,7 +19,7 @@ Examples:
   matyan status
   matyan status --server http://tracker.lan:53800 --json
 
-The exit code is 1 if the server is not ready.";
+The exit code is 1 if the server is not ready, or has no project with the name that its URL ends with.";
 
 #[derive(Debug, Args)]
 #[command(after_help = STATUS_EXAMPLES)]
@@ -29,7 +31,7 @@ pub(crate) struct StatusFlags {
 pub(super) async fn run(flags: StatusFlags) -> Result<(), Error> {
     let out = &mut Output::new(flags.client.json);
     let mut system = client!(SystemServiceClient, flags.client.connect().await?);
-    let server = flags.client.server;
+    let server = &flags.client.server;
     let version = system.version(VersionRequest {}).await?.into_inner();
     let readiness = system.readiness(ReadinessRequest::default()).await?.into_inner();
     if out.json {
@@ -51,8 +53,15 @@ pub(super) async fn run(flags: StatusFlags) -> Result<(), Error> {
             out.line(format!("  {:<14}{state}", check.name))?;
         }
     }
-    match readiness.ready {
-        true => Ok(()),
-        false => Err(Error::Message("the server is not ready: see the checks above, and its log".to_owned())),
+    if !readiness.ready {
+        return Err(Error::Message("the server is not ready: see the checks above, and its log".to_owned()));
     }
+    // Only a backend has a list of the projects.
+    if version.component == "backend"
+        && let Some(project) = project_of_url(server)
+    {
+        let mut projects = client!(ProjectServiceClient, flags.client.connect_to(project).await?);
+        projects.get(GetRequest {}).await?;
+    }
+    Ok(())
 }
