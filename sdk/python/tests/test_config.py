@@ -102,6 +102,18 @@ def test_the_scheme_of_a_url_may_be_in_upper_case(url):
     assert Repo.is_remote_path("HTTPS://h")
 
 
+@pytest.mark.parametrize("project", ["", "/", "Foo Bar", "Team", "a%20b", "-a", ".."])
+def test_a_url_names_a_project_that_can_exist(project):
+    for make in (
+        Repo,
+        lambda url: Run(repo=url),
+        lambda url: Run(repo="http://h:1", frontier_url=url),
+    ):
+        with pytest.raises(ValueError, match="the name of a project"):
+            make(f"http://h:1/p/{project}")
+    assert Repo("http://h:1/p/speech-models.2/").url == "http://h:1/p/speech-models.2"
+
+
 def test_passwords_in_urls_are_refused_and_never_shown(capfd):
     url = "http://user:secret@127.0.0.1:1"
     for make in (

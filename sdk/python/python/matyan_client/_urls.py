@@ -12,6 +12,7 @@ _EXAMPLE = "http://localhost:53800"
 _DEFAULT_PORT = 53800
 
 _CREDENTIALS = re.compile(r"//[^/?#]*@")
+_PROJECT = re.compile(r"/p/([^/]*)/*$")
 
 
 def checked(argument: str, url: str) -> str:
@@ -62,4 +63,10 @@ def _problem(url: str) -> str | None:
         return "contains a user name or a password, which servers do not use: leave them out"
     if parts.query or parts.fragment:
         return "has a query or a fragment: leave out what follows the path"
+    project = _PROJECT.search(parts.path)
+    if project and not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", project[1]):
+        return (
+            "does not end with the name of a project, such as `/p/speech-models`: names have "
+            "lowercase letters, digits, `-`, `_` and `.`, and begin with a letter or a digit"
+        )
     return None
