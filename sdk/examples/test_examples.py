@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -305,6 +306,26 @@ def test_the_search_in_rust_finds_what_was_tracked(server, example):
     printed = finished.stdout.partition(f"run {run_id}: ")[2].splitlines()
     assert json.loads(printed[0]) == PARAMS
     assert printed[1].startswith('  loss {"subset":"train"}: 1000 points, the last is ')
+
+
+@pytest.mark.parametrize("example", ["Python"], indirect=True)
+def test_the_search_over_rest_finds_what_was_tracked(server, example):
+    tracked = example.run(server.query, server.ingest)
+    [program] = fenced(section("Searches over REST"), "python")
+    program = program.replace("http://127.0.0.1:53800", server.query)
+    metrics = f"""
+for run, content in search("{server.query}", "metric", "metric.name == 'loss'", p=10_000).items():
+    points = content["traces"][0]["values"]
+    losses = struct.unpack(f"<{{points['shape']}}d", points["blob"])
+    print(run, len(losses), "points", (losses[0], losses[-1]))
+"""
+    finished = subprocess.run([sys.executable, "-c", program + metrics], capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    run_id = RUN_ID.search(tracked.stdout)[0]
+    params = {"hparams": {"lr": 0.01, "layers": {"0": 64, "1": 64}}}
+    [found] = re.findall(rf"^{run_id} .*? (\{{.*)$", finished.stdout, re.MULTILINE)
+    assert json.loads(found) == params
+    assert f"{run_id} 1000 points ({LOSSES[0]}, {LOSSES[-1]})" in finished.stdout
 
 
 PROGRAMS = pytest.mark.parametrize("example", ["Python", "Go"], indirect=True)
