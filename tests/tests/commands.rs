@@ -432,6 +432,12 @@ async fn the_state_of_a_server_is_shown() {
     assert_eq!(missing.status.code(), Some(1));
     assert!(text(&missing.stdout).contains("ready    yes"));
     assert!(text(&missing.stderr).contains("`missing`: `matyan projects list`"), "{}", text(&missing.stderr));
+    // Without `/p/`, calls would work on the default project.
+    let url = format!("{}/team", server.query);
+    for words in [&["status"][..], &["runs", "ls"], &["projects", "list"]] {
+        let refused = error_of(command(&server, words).args(["--server", &url]), 1);
+        assert!(refused.contains("the path `/team`") && refused.contains("/p/NAME"), "{refused}");
+    }
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ impl ClientFlags {
     /// Connects to the server, for calls in the project.
     pub(super) async fn connect(&self) -> Result<Connection, Error> {
         let server = self.connection.server.as_str();
-        let (of_url, of_flag) = (project_of_url(server), self.project.as_deref().unwrap_or_default());
+        let (of_url, of_flag) = (project_of_url(server)?, self.project.as_deref().unwrap_or_default());
         let project = match (of_url, of_flag) {
             (None, name) | (Some(name), "") => name,
             (Some(name), other) if name == other => name,
@@ -58,6 +58,7 @@ impl ConnectionFlags {
 
     /// Connects to the server, for calls in a project.
     pub(super) async fn connect_to(&self, project: &str) -> Result<Connection, Error> {
+        project_of_url(&self.server)?;
         let invalid = |_| {
             Error::Message(format!(
                 "no project can be named `{project}`: `matyan projects list` lists the names of all projects"
@@ -68,11 +69,22 @@ impl ConnectionFlags {
     }
 }
 
-/// The project that the URL of a server ends with.
-pub(super) fn project_of_url(server: &str) -> Option<&str> {
-    let (_, address) = server.split_once("://")?;
-    let (_, name) = address.trim_end_matches('/').rsplit_once("/p/")?;
-    Some(name).filter(|name| !name.is_empty() && !name.contains('/'))
+/// The project that the URL of a server ends with. Fails for any other path: calls would ignore it, and work
+/// on the default project.
+pub(super) fn project_of_url(server: &str) -> Result<Option<&str>, Error> {
+    // `endpoint` refuses other schemes.
+    let is_http = |scheme: &str| matches!(&*scheme.to_ascii_lowercase(), "http" | "https");
+    let Some((_, address)) = server.split_once("://").filter(|(scheme, _)| is_http(scheme)) else {
+        return Ok(None);
+    };
+    let Some((_, path)) = address.trim_end_matches('/').split_once('/') else { return Ok(None) };
+    match path.strip_prefix("p/").or_else(|| path.rsplit_once("/p/").map(|(_, name)| name)) {
+        Some(name) if !name.contains('/') => Ok(Some(name)),
+        _ => Err(Error::Message(format!(
+            "the path `/{path}` in the server's URL names no project: end the URL with /p/NAME, or leave out \
+             the path for the default project"
+        ))),
+    }
 }
 
 async fn channel(server: &str) -> Result<Channel, Error> {
@@ -86,12 +98,20 @@ mod tests {
 
     #[test]
     fn the_url_of_a_server_may_end_with_a_project() {
-        let check = |server, expected| assert_eq!(project_of_url(server), expected, "{server}");
+        let check = |server, expected| assert_eq!(project_of_url(server).unwrap(), expected, "{server}");
         check("http://127.0.0.1:53800", None);
         check("http://127.0.0.1:53800/", None);
         check("http://127.0.0.1:53800/p/team", Some("team"));
         check("https://host/matyan/p/team/", Some("team"));
-        check("https://host/p/", None);
-        check("https://host/p/team/more", None);
+        check("https://host/p/p", Some("p"));
+        check("file:///a", None);
+    }
+
+    #[test]
+    fn other_paths_are_refused() {
+        for path in ["team", "p", "p/", "P/team", "p/team/more", "matyan/p/", "matyan/"] {
+            let error = project_of_url(&format!("HTTPS://host/{path}")).unwrap_err().to_string();
+            assert!(error.contains("end the URL with /p/NAME"), "{error}");
+        }
     }
 }

@@ -58,7 +58,7 @@ pub(super) async fn run(flags: StatusFlags) -> Result<(), Error> {
     }
     // Only a backend has a list of the projects.
     if version.component == "backend"
-        && let Some(project) = project_of_url(server)
+        && let Some(project) = project_of_url(server)?
     {
         let mut projects = client!(ProjectServiceClient, flags.client.connect_to(project).await?);
         projects.get(GetRequest {}).await?;
