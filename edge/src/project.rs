@@ -32,7 +32,7 @@ pub(crate) fn resolve(request: &mut Request<Body>) -> Result<RequestProject, Api
     let is_valid = !name.is_empty() && name.bytes().all(|it| it.is_ascii_graphic());
     let project = HeaderValue::try_from(&name).ok().filter(|_| is_valid);
     let project = project.ok_or_else(|| {
-        let message = "the path begins with /p/, but no project can have the name that follows: `matyan projects list` \
+        let message = "the path begins with /p/, but what follows is not a valid project name: `matyan projects list` \
                        lists the names of all projects";
         ApiError::new(StatusCode::NOT_FOUND, message)
     })?;

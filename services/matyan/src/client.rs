@@ -62,7 +62,7 @@ pub(crate) enum ClientCommand {
     Partitions(partitions::PartitionsFlags),
     /// List or delete items that could not be applied, with the reason for each
     Parked(parked::ParkedFlags),
-    /// List, create, rename and delete projects, and show what each takes
+    /// List, create, rename and delete projects, and show how much space each uses
     Projects(projects::ProjectsFlags),
     /// Show or change the name and description of one project
     Project(project::ProjectFlags),

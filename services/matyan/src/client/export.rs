@@ -173,7 +173,7 @@ impl FileFlags {
     fn format(&self) -> Result<Format, Error> {
         let format = self.format.or_else(|| FileFormat::of_name(&self.output)).map(FileFormat::to_api);
         format.ok_or_else(|| {
-            let message = "the format is not known: give --format arrow, parquet or csv, or such a file name";
+            let message = "the format is not known: use --format arrow, parquet or csv, or a file name with that extension";
             Error::Message(message.to_owned())
         })
     }
@@ -326,7 +326,7 @@ impl PartialFile {
     fn create(path: &Path, replaces: bool) -> Result<Self, Error> {
         if !replaces && fs::exists(path)? {
             let message =
-                format!("{} exists: give another --output, or --force to replace it", path.display());
+                format!("{} exists: choose another --output, or use --force to replace it", path.display());
             return Err(Error::Message(message));
         }
         let mut partial = path.as_os_str().to_owned();
@@ -334,7 +334,10 @@ impl PartialFile {
         let partial = PathBuf::from(partial);
         let file = OpenOptions::new().write(true).create(true).truncate(true).open(&partial);
         let file = file.map_err(|error| {
-            Error::Message(format!("failed to create {} ({error}): give another --output", partial.display()))
+            Error::Message(format!(
+                "failed to create {} ({error}): choose another --output",
+                partial.display()
+            ))
         })?;
         Ok(Self { file, partial, path: path.to_owned(), is_kept: false })
     }

@@ -113,7 +113,10 @@ pub(super) async fn run(flags: ProjectsFlags) -> Result<(), Error> {
             let deleted = deleted.unwrap_or_default();
             match out.json {
                 true => Ok(out.object(&object(&deleted))?),
-                false => Ok(out.line(format!("{}  deleted; its content follows", cell(&deleted.name)))?),
+                false => Ok(out.line(format!(
+                    "{}  deleted; its content is being removed in the background",
+                    cell(&deleted.name)
+                ))?),
             }
         }
         ProjectsCommand::Usage { name } => {

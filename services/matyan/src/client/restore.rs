@@ -142,11 +142,16 @@ fn print_summary(out: &mut Output, flags: &RestoreFlags, summary: &RestoreSummar
         summary.blobs
     ))?;
     let (made, kept) = (summary.entities_made, summary.entities_kept);
-    out.line(format!("{made} entities {would}created; {kept} already exist"))?;
+    out.line(match flags.dry_run {
+        // Only the server knows which of them it has.
+        true => format!("{made} entities would be created, except those that already exist"),
+        false => format!("{made} entities created; {kept} already exist"),
+    })?;
     if !summary.kept.is_empty() {
         out.line(format!(
-            "{} runs already exist and {would}left unchanged: {}",
+            "{} runs already exist and {} left unchanged: {}",
             summary.kept.len(),
+            if flags.dry_run { "would be" } else { "were" },
             summary.kept.join(" ")
         ))?;
     }

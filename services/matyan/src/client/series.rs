@@ -41,10 +41,10 @@ enum SeriesCommand {
     Rename {
         #[command(flatten)]
         series: SeriesChoice,
-        /// New name; by default, that of before
+        /// New name; by default, the current one
         #[arg(long, value_name = "NAME", required_unless_present = "to_context")]
         to: Option<String>,
-        /// New context; by default, that of before
+        /// New context; by default, the current one
         #[arg(long, value_name = "JSON")]
         to_context: Option<String>,
     },
