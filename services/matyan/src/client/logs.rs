@@ -66,28 +66,25 @@ const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 /// progress bar are.
 const KNOWN_LINES: usize = 200;
 
-/// Whether a log is requested again when the connection is lost.
-struct Reconnection {
-    is_wanted: bool,
-    is_lost: bool,
-}
-
-impl Reconnection {
-    /// Returns true when a log has ended. Returns false after a pause if the connection is lost and the log
-    /// is followed.
-    async fn ended_or_pause(&mut self, outcome: Result<(), Failure>) -> Result<bool, Error> {
-        match outcome {
-            Err(Failure::Server(status)) if self.is_wanted && is_temporary(&status) => {
-                if !std::mem::replace(&mut self.is_lost, true) {
+/// Prints a log until it ends; if it is followed, also after the connection was lost. `print` clears its flag with
+/// each message, so that an outage is reported once.
+async fn print_until_end(
+    follow: bool,
+    mut print: impl AsyncFnMut(&mut bool) -> Result<(), Failure>,
+) -> Result<(), Error> {
+    let mut is_lost = false;
+    loop {
+        match print(&mut is_lost).await {
+            Err(Failure::Server(status)) if follow && is_temporary(&status) => {
+                if !std::mem::replace(&mut is_lost, true) {
+                    let reason = status.message();
                     eprintln!(
-                        "matyan: lost the connection ({}): trying again until the server answers",
-                        status.message()
+                        "matyan: lost the connection ({reason}): trying again until the server answers"
                     );
                 }
                 sleep(RECONNECT_PAUSE).await;
-                Ok(false)
             }
-            outcome => Ok(outcome.map(|()| true)?),
+            outcome => return Ok(outcome?),
         }
     }
 }
@@ -124,74 +121,48 @@ impl PrintedLines {
 
 async fn lines(channel: Connection, flags: LogsFlags, out: &mut Output) -> Result<(), Error> {
     let LogsFlags { run: run_id, follow, tail, .. } = flags;
-    let mut reconnection = Reconnection { is_wanted: follow, is_lost: false };
     let mut printed = PrintedLines::default();
-    loop {
+    let print = async |is_lost: &mut bool| {
         let request = LinesRequest { run_id: run_id.clone(), steps: printed.unread(), tail, follow };
-        let outcome = print_lines(channel.clone(), request, &mut printed, &mut reconnection, out).await;
-        if reconnection.ended_or_pause(outcome).await? {
-            return Ok(());
+        let mut messages = client!(LogServiceClient, channel.clone()).lines(request).await?.into_inner();
+        while let Some(message) = messages.message().await? {
+            (*is_lost, printed.has_begun) = (false, true);
+            for line in message.lines.iter().filter(|line| printed.add(line)) {
+                print_line(line, out)?;
+            }
         }
-    }
+        Ok(())
+    };
+    print_until_end(follow, print).await
 }
 
-async fn print_lines(
-    channel: Connection,
-    request: LinesRequest,
-    printed: &mut PrintedLines,
-    reconnection: &mut Reconnection,
-    out: &mut Output,
-) -> Result<(), Failure> {
-    let mut messages = client!(LogServiceClient, channel).lines(request).await?.into_inner();
-    while let Some(message) = messages.message().await? {
-        reconnection.is_lost = false;
-        printed.has_begun = true;
-        for line in message.lines {
-            if !printed.add(&line) {
-                continue;
-            }
-            match out.json {
-                true => out.object(&json!({"step": line.step, "text": line.text}))?,
-                // As it appeared in the terminal, colors included.
-                false => out.line(terminal_text(line.text.trim_end_matches(['\r', '\n'])))?,
-            }
-        }
+fn print_line(line: &Line, out: &mut Output) -> std::io::Result<()> {
+    match out.json {
+        true => out.object(&json!({"step": line.step, "text": line.text})),
+        // As it appeared in the terminal, colors included.
+        false => out.line(terminal_text(line.text.trim_end_matches(['\r', '\n']))),
     }
-    Ok(())
 }
 
 async fn records(channel: Connection, flags: LogsFlags, out: &mut Output) -> Result<(), Error> {
     let LogsFlags { run: run_id, follow, tail, .. } = flags;
-    let mut reconnection = Reconnection { is_wanted: follow, is_lost: false };
     let mut next_step = None;
-    loop {
+    let print = async |is_lost: &mut bool| {
         let steps = next_step.map(|start| StepRange { start: Some(start), stop: None });
         let request = RecordsRequest { run_id: run_id.clone(), steps, tail, follow };
-        let outcome = print_records(channel.clone(), request, &mut next_step, &mut reconnection, out).await;
-        if reconnection.ended_or_pause(outcome).await? {
-            return Ok(());
+        let mut messages = client!(LogServiceClient, channel.clone()).records(request).await?.into_inner();
+        while let Some(message) = messages.message().await? {
+            *is_lost = false;
+            // The first message of an empty log has no records.
+            next_step.get_or_insert(0);
+            for record in message.records {
+                print_record(&record, out)?;
+                next_step = Some(record.step.saturating_add(1));
+            }
         }
-    }
-}
-
-async fn print_records(
-    channel: Connection,
-    request: RecordsRequest,
-    next_step: &mut Option<i64>,
-    reconnection: &mut Reconnection,
-    out: &mut Output,
-) -> Result<(), Failure> {
-    let mut messages = client!(LogServiceClient, channel).records(request).await?.into_inner();
-    while let Some(message) = messages.message().await? {
-        reconnection.is_lost = false;
-        // The first message of an empty log has no records.
-        next_step.get_or_insert(0);
-        for record in message.records {
-            print_record(&record, out)?;
-            *next_step = Some(record.step.saturating_add(1));
-        }
-    }
-    Ok(())
+        Ok(())
+    };
+    print_until_end(follow, print).await
 }
 
 fn print_record(record: &Record, out: &mut Output) -> Result<(), Error> {
