@@ -58,6 +58,7 @@ impl ConnectionFlags {
 
     /// Connects to the server, for calls in a project.
     pub(super) async fn connect_to(&self, project: &str) -> Result<Connection, Error> {
+        // Also for calls that are not about a project: a wrong URL is refused by all commands.
         project_of_url(&self.server)?;
         let invalid = |_| {
             Error::Message(format!(

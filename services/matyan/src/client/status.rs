@@ -6,6 +6,7 @@ use matyan_proto::{
     system::v1::{Check, ReadinessRequest, VersionRequest, system_service_client::SystemServiceClient},
 };
 use serde_json::json;
+use tonic::Code;
 
 use super::{
     Error, client,
@@ -56,12 +57,11 @@ pub(super) async fn run(flags: StatusFlags) -> Result<(), Error> {
     if !readiness.ready {
         return Err(Error::Message("the server is not ready: see the checks above, and its log".to_owned()));
     }
-    // Only a backend has a list of the projects.
-    if version.component == "backend"
-        && let Some(project) = project_of_url(server)?
-    {
-        let mut projects = client!(ProjectServiceClient, flags.client.connect_to(project).await?);
-        projects.get(GetRequest {}).await?;
+    let Some(project) = project_of_url(server)? else { return Ok(()) };
+    let mut projects = client!(ProjectServiceClient, flags.client.connect_to(project).await?);
+    match projects.get(GetRequest {}).await {
+        // Frontiers and workers have no list of the projects.
+        Err(status) if status.code() != Code::Unimplemented => Err(status.into()),
+        _ => Ok(()),
     }
-    Ok(())
 }
