@@ -16,11 +16,10 @@ const DIGEST_NAME_BYTES: usize = 65;
 
 /// Returns the file name of a blob below `blobs`, given the paths of `all` blobs of its run.
 fn file_name(path: &str, all: &BTreeSet<String>) -> String {
-    let is_name = |part: &str| !matches!(part, "" | "." | "..") && part.len() <= NAME_BYTES;
     // No other blob is a file where this path needs a folder.
     let is_free = || path.match_indices('/').all(|(end, _)| !all.contains(&path[..end]));
     let first = path.split('/').next().unwrap_or_default();
-    let is_plain = path.split('/').all(is_name)
+    let is_plain = path.split('/').all(|part| !matches!(part, "" | "." | "..") && part.len() <= NAME_BYTES)
         && !path.chars().any(char::is_control)
         // Reserved for digests.
         && !(first.starts_with('~') && first.len() == DIGEST_NAME_BYTES)

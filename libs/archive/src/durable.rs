@@ -1,4 +1,4 @@
-//! Files that survive a power failure: what a list or manifest names is on disk before the list
+//! Files that survive a power failure: a file that a list or manifest names is on disk before the list
 //! itself.
 
 use std::{
@@ -11,7 +11,8 @@ use super::{Result, file_error};
 
 /// Writes a file atomically.
 pub(super) fn put(root: &Path, name: &str, text: &str) -> Result<()> {
-    let (part, path) = (root.join(".part"), root.join(name));
+    let part = root.join(".part");
+    let path = root.join(name);
     let mut file = File::create(&part).map_err(file_error(&part))?;
     // Synced before the rename, or a power failure could leave an incomplete file under the final
     // name.

@@ -150,7 +150,8 @@ pub(crate) fn settings_fields(settings: &pb::Settings) -> Fields {
 pub(crate) fn settings(record: &JsonObject) -> Result<pb::Settings> {
     let mut pinned = Vec::new();
     for key in record.list("pinned_sequences")? {
-        let (name, context) = (key.required_text("name")?, key.text("context")?.unwrap_or_default());
+        let name = key.required_text("name")?;
+        let context = key.text("context")?.unwrap_or_default();
         pinned.push(common::SeriesKey { name, context }.encode_to_vec().into());
     }
     let text = |key: &str| Ok::<_, Error>(record.text(key)?.unwrap_or_default());
@@ -301,7 +302,8 @@ mod tests {
             appended_us: 1_700_000_000_000_001,
             begins: Some(4),
         };
-        let (identity, applied) = (vec![5; 16].into(), vec![applied]);
+        let identity = vec![5; 16].into();
+        let applied = vec![applied];
         let made = pb::Cut { log: 1, identity, partitions: 6, applied, ..pb::Cut::default() };
         assert_eq!(cut(&parsed(&cut_fields(&made).json())).unwrap(), made);
         let made = pb::Cut { first_number: Some(0), numbering: vec![6; 16].into(), ..made };

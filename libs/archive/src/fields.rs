@@ -44,8 +44,6 @@ impl Fields {
         self.set(key, Value::integer(false, &natural.to_be_bytes()))
     }
 
-    /// Sets a time in seconds, plus the exact microseconds under `{key}_us` if the float
-    /// cannot represent them.
     pub(crate) fn optional_unsigned(self, key: &str, natural: Option<u64>) -> Self {
         match natural {
             Some(natural) => self.unsigned(key, natural),
@@ -53,11 +51,14 @@ impl Fields {
         }
     }
 
+    /// Sets a time in seconds, plus the exact microseconds under `{key}_us` if the float
+    /// cannot represent them.
     pub(crate) fn time(self, key: &str, time_us: i64) -> Self {
         let with_seconds = self.set(key, Value::Float(seconds(time_us)));
-        match microseconds(seconds(time_us)) == time_us {
-            true => with_seconds,
-            false => with_seconds.integer(&format!("{key}_us"), time_us),
+        if microseconds(seconds(time_us)) == time_us {
+            with_seconds
+        } else {
+            with_seconds.integer(&format!("{key}_us"), time_us)
         }
     }
 
@@ -138,21 +139,23 @@ impl JsonObject {
     pub(crate) fn list(&self, key: &str) -> Result<Vec<Self>> {
         let Some(value) = self.get(key) else { return Ok(Vec::new()) };
         let Value::List(list) = value else { return Err(self.wrong(key, "a list")) };
-        let inner = |item: &Value| match item {
-            Value::Map(map) => Ok(self.with(map.clone())),
-            _ => Err(self.wrong(key, "a list of objects")),
-        };
-        list.iter().map(inner).collect()
+        list.iter()
+            .map(|item| match item {
+                Value::Map(map) => Ok(self.with(map.clone())),
+                _ => Err(self.wrong(key, "a list of objects")),
+            })
+            .collect()
     }
 
     pub(crate) fn texts(&self, key: &str) -> Result<Vec<String>> {
         let wrong = || self.wrong(key, "a list of strings");
         let Some(Value::List(list)) = self.get(key) else { return Err(wrong()) };
-        let text = |item: &Value| match item {
-            Value::Text(text) => Ok(text.clone()),
-            _ => Err(wrong()),
-        };
-        list.iter().map(text).collect()
+        list.iter()
+            .map(|item| match item {
+                Value::Text(text) => Ok(text.clone()),
+                _ => Err(wrong()),
+            })
+            .collect()
     }
 
     /// Returns a field; null counts as absent.

@@ -44,7 +44,8 @@ impl LineReader {
         }
         let mut file = File::open(&path).map_err(file_error(&path))?;
         file.seek(SeekFrom::Start(offset)).map_err(file_error(&path))?;
-        let (name, file) = (PathBuf::from(name), BufReader::with_capacity(1 << 18, file));
+        let name = PathBuf::from(name);
+        let file = BufReader::with_capacity(1 << 18, file);
         Ok(Some(Self { path, name, file, number: 0, offset, buffer: Vec::new() }))
     }
 

@@ -36,7 +36,8 @@ fn name(root: &Path) -> String {
 /// Packs a folder into a file next to it and removes the folder. An existing file is not
 /// replaced.
 pub fn pack(root: &Path) -> Result<PathBuf> {
-    let (name, target) = (name(root), packed(root));
+    let name = name(root);
+    let target = packed(root);
     let part = root.with_file_name(format!("{name}.tar.gz.part"));
     let file = File::create(&part).map_err(file_error(&part))?;
     // The file is removed when this value is dropped.

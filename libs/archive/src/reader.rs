@@ -47,9 +47,10 @@ impl ArchiveReader {
         if !path.exists() {
             return Err(Error::NotAnArchive(format!("archive {} not found", path.display())));
         }
-        let (unpacked, root) = match path.is_dir() {
-            true => (None, path.to_owned()),
-            false => unpack(path).map(|(folder, root)| (Some(folder), root))?,
+        let (unpacked, root) = if path.is_dir() {
+            (None, path.to_owned())
+        } else {
+            unpack(path).map(|(folder, root)| (Some(folder), root))?
         };
         if root.join(UNFINISHED).exists() {
             let reason = "is an unfinished backup: run the same `matyan backup` again to finish it";
@@ -140,7 +141,7 @@ impl ArchiveReader {
         RunReader::open(&self.root, folder, with_blobs, position)
     }
 
-    /// Returns all entities except those of unknown kinds. A missing creation time is
+    /// Returns all entities except entities of unknown kinds. A missing creation time is
     /// replaced by `now_us`.
     pub fn entities(&self, now_us: i64) -> Result<Vec<pb::Entity>> {
         let mut found = Vec::new();
@@ -153,9 +154,10 @@ impl ArchiveReader {
     }
 
     pub fn settings(&self) -> Result<Option<pb::Settings>> {
-        match self.root.join(PROJECT).exists() {
-            true => entities::settings(&lines::object(&self.root, PROJECT)?).map(Some),
-            false => Ok(None),
+        if self.root.join(PROJECT).exists() {
+            entities::settings(&lines::object(&self.root, PROJECT)?).map(Some)
+        } else {
+            Ok(None)
         }
     }
 
@@ -201,9 +203,11 @@ impl ArchiveReader {
 
 /// Orders the runs; a cycle is broken where it was entered.
 fn parents_before_children(runs: &[String], parents: &BTreeMap<String, String>) -> Vec<String> {
-    let (mut left, mut order): (BTreeSet<_>, _) = (runs.iter().collect(), Vec::new());
+    let mut left: BTreeSet<_> = runs.iter().collect();
+    let mut order = Vec::new();
     for run in runs {
-        let (mut line, mut next) = (Vec::new(), Some(run));
+        let mut line = Vec::new();
+        let mut next = Some(run);
         // Removing a run as it is visited also ends a cycle.
         while let Some(run) = next.filter(|run| left.remove(*run)) {
             line.push(run.clone());

@@ -217,7 +217,8 @@ pub(super) fn blobs(root: &Path, folder: &str, artifacts: &[Content]) -> Result<
 
 /// Returns the paths below a folder, sorted.
 fn files(folder: &Path) -> Result<Vec<String>> {
-    let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
     while let Some(next) = folders.pop().filter(|next| next.is_dir()) {
         for entry in fs::read_dir(&next).map_err(file_error(&next))? {
             let path = entry.map_err(file_error(&next))?.path();

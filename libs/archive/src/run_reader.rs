@@ -8,7 +8,10 @@ use std::{
     path::Path,
 };
 
-use matyan_proto::backup::v1::{self as pb, piece::Content};
+use matyan_proto::{
+    ABSENT,
+    backup::v1::{self as pb, piece::Content},
+};
 use matyan_value::{Value, cbor};
 
 use super::{
@@ -19,8 +22,6 @@ use super::{
     run_step::{LINES, PARKED_LINES, PIECE_BYTES, PIECES, RunStep, STAGE, piece},
     series::RunSeries,
 };
-
-const ABSENT: i64 = i64::MIN;
 
 /// Size limit of one message.
 const MESSAGE_BYTES: usize = 512 << 10;
@@ -152,7 +153,8 @@ impl RunReader {
     /// Parses a line. Returns `None` if a number stands for an object: the published client
     /// writes an object's index in a list instead of the object.
     fn content(&self, line: &JsonObject) -> Result<Option<(Content, usize)>> {
-        let (name, step) = (line.required_text("name")?, line.required_integer("step")?);
+        let name = line.required_text("name")?;
+        let step = line.required_integer("step")?;
         let id = line.integer("ctx_id")?.unwrap_or_default();
         let value = line.exact("value")?.unwrap_or(Value::Null);
         if self.known.is_record(id, &name, &value) {
@@ -294,7 +296,9 @@ impl MessageBuilder {
 
 /// Splits pieces that are already in memory into messages.
 fn messages(pieces: Vec<pb::Piece>) -> VecDeque<RunStep> {
-    let (mut steps, mut message, mut bytes) = (VecDeque::new(), Vec::new(), 0);
+    let mut steps = VecDeque::new();
+    let mut message = Vec::new();
+    let mut bytes = 0;
     let end = |steps: &mut VecDeque<RunStep>, message: &mut Vec<pb::Piece>| {
         if !message.is_empty() {
             let position = PIECES | (steps.len() as u64 + 1);

@@ -112,9 +112,10 @@ impl RunWriter {
             Some(size) => fields.unsigned("size", size),
             None => fields,
         };
-        let fields = match artifact.content_hash.is_empty() {
-            true => fields,
-            false => fields.text("blake3", &hex::encode(&artifact.content_hash)),
+        let fields = if artifact.content_hash.is_empty() {
+            fields
+        } else {
+            fields.text("blake3", &hex::encode(&artifact.content_hash))
         };
         self.artifacts.insert(artifact.path, fields.value());
     }
@@ -129,14 +130,19 @@ impl RunWriter {
     }
 
     fn dictionary(&mut self, dictionary: &pb::Dictionary) {
-        let definition = |one: &pb::Definition| {
-            Fields::default()
-                .text("name", &one.name)
-                .text("context", &one.context)
-                .text("dtype", &one.dtype)
-                .value()
-        };
-        let definitions = Value::List(dictionary.definitions.iter().map(definition).collect());
+        let definitions = Value::List(
+            dictionary
+                .definitions
+                .iter()
+                .map(|one| {
+                    Fields::default()
+                        .text("name", &one.name)
+                        .text("context", &one.context)
+                        .text("dtype", &one.dtype)
+                        .value()
+                })
+                .collect(),
+        );
         let fields = Fields::default()
             .text("producer", &hex::encode(&dictionary.producer))
             .unsigned("first", dictionary.first.into())
@@ -188,10 +194,11 @@ impl RunWriter {
     /// final folder.
     pub fn finish(mut self) -> Result<()> {
         let (traces, sequences_sum) = self.sequences.finish()?;
-        let mut params = match self.head.params.is_empty() {
-            true => Map::new(),
-            false => cbor::decode_map(&self.head.params)
-                .map_err(|error| damaged(&self.folder.name, error.to_string()))?,
+        let mut params = if self.head.params.is_empty() {
+            Map::new()
+        } else {
+            cbor::decode_map(&self.head.params)
+                .map_err(|error| damaged(&self.folder.name, error.to_string()))?
         };
         let whole = Value::Map(params.clone());
         // JSON cannot represent these params exactly.

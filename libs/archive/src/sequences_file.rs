@@ -8,6 +8,7 @@ use matyan_value::{
     Value, cbor,
     json::{self, JsonStyle},
 };
+use matyan_wire::columns::entry;
 
 use super::{
     Fields, RUNS, Result,
@@ -16,8 +17,6 @@ use super::{
     series::{LINES, RECORDS, TraceList},
 };
 
-/// Marks a missing epoch or time in a column.
-const ABSENT: i64 = i64::MIN;
 /// Size of the text buffer.
 const GATHERED_BYTES: usize = 1 << 16;
 
@@ -91,7 +90,9 @@ impl SequencesFile {
         }
         self.end_trace();
         let id = self.traces.context(context);
-        let (name, context, dtype) = (name.to_owned(), context.to_owned(), dtype.to_owned());
+        let name = name.to_owned();
+        let context = context.to_owned();
+        let dtype = dtype.to_owned();
         self.open = Some(OpenTrace { name, context, dtype, form, id, last });
         id
     }
@@ -132,7 +133,6 @@ impl SequencesFile {
         let (Some(step), Some(value)) = (points.steps.last(), points.values.last()) else { return Ok(()) };
         let last = (Value::Float(*value), *step);
         let id = self.trace((&points.name, &points.context, &points.dtype), StepKind::Points, last);
-        let optional = |column: &[i64], at: usize| column.get(at).copied().filter(|value| *value != ABSENT);
         for (at, (step, value)) in points.steps.iter().zip(&points.values).enumerate() {
             self.begin_line(id, &points.name, *step);
             let exact = Value::Float(*value);
@@ -140,7 +140,7 @@ impl SequencesFile {
             if json::is_lossy(&exact) {
                 self.text.push_str(&format!(", \"value_cbor\": \"{}\"", hex::encode(cbor::encode(&exact))));
             }
-            self.end_line(optional(&points.epochs, at), optional(&points.times_us, at))?;
+            self.end_line(entry(&points.epochs, at), entry(&points.times_us, at))?;
         }
         self.flush_if_full()
     }

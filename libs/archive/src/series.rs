@@ -5,8 +5,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use matyan_value::{
-    Context, Value,
+    Context, OBJECT_TYPES, Value,
     json::{self, JsonStyle},
+    singular_dtype,
 };
 
 use super::{Fields, JsonObject, Result};
@@ -71,7 +72,7 @@ pub(super) struct RunSeries {
     contexts: HashMap<i64, String>,
     metrics: HashMap<(i64, String), String>,
     objects: HashMap<(i64, String), String>,
-    /// Flags, as a metric may have the same name as these.
+    /// Flags, because a metric may have the name of either.
     has_lines: bool,
     has_records: bool,
 }
@@ -138,8 +139,7 @@ impl RunSeries {
 }
 
 fn is_object(dtype: &str) -> bool {
-    let singular = matyan_model::object::singular_dtype(dtype);
-    ["image", "text", "distribution", "audio", "figure", "custom"].contains(&singular)
+    dtype == "custom" || OBJECT_TYPES.contains(&singular_dtype(dtype))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Round trips: what is written to an archive is read back unchanged.
+//! Round trips: data that is written to an archive is read back unchanged.
 
 use matyan_proto::{
     backup::v1::{self as pb, piece::Content},
@@ -42,7 +42,8 @@ fn archived(head: &pb::RunHead, contents: Vec<Content>) -> (pb::RunHead, Vec<Con
     archive.check(true, |_| {}).unwrap();
     let read = |position| {
         let mut run = archive.open_run(&archive.runs[0], true, position).unwrap();
-        let (mut contents, mut positions) = (Vec::new(), Vec::new());
+        let mut contents = Vec::new();
+        let mut positions = Vec::new();
         while let Some(step) = run.next_step().unwrap() {
             let RunStep::Pieces { pieces, position } = step else { panic!("the run has no blobs") };
             contents.extend(pieces.into_iter().map(|piece| piece.content.unwrap()));
@@ -147,11 +148,18 @@ fn parked_items_round_trip() {
         Some(pb::ParkedRecord { origin: Some(pb::RecordOrigin { part: None, ..origin }), ..record.clone() }),
         Some(record),
     ];
-    let item = |(record, number)| {
-        let content = vec![number as u8; 400_000].into();
-        Content::Parked(pb::ParkedItem { number, reason: "why".to_owned(), received_us: 5, content, record })
-    };
     let line = Content::Line(pb::TerminalLine { number: 4, text: "a line".to_owned() });
-    let contents = std::iter::once(line).chain(records.into_iter().zip(0..).map(item)).collect::<Vec<_>>();
+    let contents = std::iter::once(line)
+        .chain(records.into_iter().zip(0..).map(|(record, number)| {
+            let content = vec![number as u8; 400_000].into();
+            Content::Parked(pb::ParkedItem {
+                number,
+                reason: "why".to_owned(),
+                received_us: 5,
+                content,
+                record,
+            })
+        }))
+        .collect::<Vec<_>>();
     assert_eq!(archived(&whole_head(), contents.clone()).1, contents);
 }

@@ -180,7 +180,8 @@ impl ArchiveWriter {
         // A process that requested the same backup at the same time may have resumed
         // this one already.
         let lock = lock(&root)?.ok_or_else(|| already_exists(&root))?;
-        let (filters, cut) = (filters.clone(), origin.cut.clone());
+        let filters = filters.clone();
+        let cut = origin.cut.clone();
         Ok(Self { root, is_resumed: false, filters, created: now, cut, done: BTreeSet::new(), _lock: lock })
     }
 
@@ -212,7 +213,7 @@ impl ArchiveWriter {
         entities: &[pb::Entity],
         tombstones: &[pb::Tombstone],
     ) -> Result<(PathBuf, ArchiveContents)> {
-        // Removes runs that were begun but not finished.
+        // Removes runs that were started but not finished.
         remove_folder(&self.root.join(PARTS))?;
         let mut contents = ArchiveContents { runs: self.done.len(), ..ArchiveContents::default() };
         let mut text = String::new();
@@ -235,14 +236,14 @@ impl ArchiveWriter {
             own.insert(name.to_owned(), checksums::sum(&self.root.join(name))?);
         }
         checksums::append(&self.root, &own)?;
-        // Removed last, as the archive counts as complete without it.
+        // Removed last, because the archive counts as complete without it.
         let mark = self.root.join(UNFINISHED);
         fs::remove_file(&mark).map_err(file_error(&mark))?;
         durable::sync(&self.root)?;
         Ok((self.root, contents))
     }
 
-    /// Counts the blobs, including those of runs read by an earlier attempt.
+    /// Counts the blobs, including the blobs of runs read by an earlier attempt.
     fn count_blobs(&self, contents: &mut ArchiveContents) -> Result<()> {
         for run in &self.done {
             if let Some(mut lines) = LineReader::open(&self.root, &format!("{RUNS}/{run}/blobs.jsonl"), 0)? {
@@ -288,7 +289,8 @@ impl ArchiveWriter {
 /// Returns the runs whose files are all listed, with their checksums. Any other run folder is
 /// incomplete and is removed; its run may have been deleted by now.
 fn complete_runs(root: &Path, listed: &Checksums) -> Result<(BTreeSet<String>, Checksums)> {
-    let (mut done, mut sums) = (BTreeSet::new(), Checksums::new());
+    let mut done = BTreeSet::new();
+    let mut sums = Checksums::new();
     let folder = root.join(RUNS);
     for entry in fs::read_dir(&folder).map_err(file_error(&folder))? {
         let entry = entry.map_err(file_error(&folder))?;

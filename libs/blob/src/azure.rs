@@ -1,4 +1,4 @@
-//! BLOBS in a container of Azure Blob Storage. Upload URLs carry a shared access signature for
+//! Blobs in a container of Azure Blob Storage. Upload URLs carry a shared access signature for
 //! a single blob, signed with the account key or, without one, with a user delegation key that
 //! Azure issues to our identity.
 
@@ -31,20 +31,19 @@ use block_lists::BlockLists;
 use container::{Container, UploadSigner};
 use sas::AccountKey;
 
-/// No attempt begins later than this.
+/// No attempt starts later than this.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub fn open(settings: &Settings, clock: Clock) -> Result<OpenBucket> {
     let account = account(settings)?;
-    let connect = |endpoint: &str, retries| client(settings, &account, endpoint, retries);
     let public = settings.public_endpoint.as_deref().unwrap_or(&account.endpoint);
     let signer: Box<dyn UploadSigner> = match &account.key {
         Some(key) => Box::new(AccountKey::new(&account.name, key, public, &settings.container, clock)?),
-        None => Box::new(connect(public, retry_config())?),
+        None => Box::new(client(settings, &account, public, retry_config())?),
     };
     // `bucket::delete` retries deletions key by key, so their client must not retry.
-    let (client, deleter) =
-        (connect(&account.endpoint, retry_config())?, connect(&account.endpoint, without_retries())?);
+    let deleter = client(settings, &account, &account.endpoint, without_retries())?;
+    let client = client(settings, &account, &account.endpoint, retry_config())?;
     let block_lists = BlockLists {
         http: http_client(&account)?,
         client: client.clone(),

@@ -34,9 +34,10 @@ const MAX_PIECE_BYTES: usize = 1 << 20;
 /// One bucket, in terms of its service's API.
 #[async_trait]
 pub(crate) trait Bucket: Send + Sync + 'static {
-    async fn presign(&self, key: &BlobKey, lifetime: Duration) -> Result<PresignedUpload>;
+    /// The URL is for content of this size, if there is one and the service signs sizes.
+    async fn presign(&self, key: &BlobKey, size: Option<u64>, lifetime: Duration) -> Result<PresignedUpload>;
 
-    /// The range is not empty. A range that begins past the end of the blob may be an
+    /// The range is not empty. A range that starts past the end of the blob may be an
     /// error.
     async fn get(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<(BlobMeta, Content)>>;
 
@@ -57,7 +58,7 @@ pub(crate) trait Bucket: Send + Sync + 'static {
     /// As `MultipartUploads::is_sequential`.
     const SEQUENTIAL_PARTS: bool;
 
-    /// As `MultipartUploads::begin`.
+    /// Like `MultipartUploads::begin`.
     async fn begin(&self, key: &BlobKey, content_type: &str, size: u64) -> Result<String>;
 
     async fn presign_part(
@@ -114,8 +115,8 @@ impl<B: Bucket> BucketBlobs<B> {
 
 #[async_trait]
 impl<B: Bucket> Blobs for BucketBlobs<B> {
-    async fn presign(&self, key: &BlobKey, _content_type: &str) -> Result<PresignedUpload> {
-        self.bucket.presign(key, self.lifetime).await
+    async fn presign(&self, key: &BlobKey, _: &str, size: Option<u64>) -> Result<PresignedUpload> {
+        self.bucket.presign(key, size, self.lifetime).await
     }
 
     async fn put(
@@ -137,19 +138,23 @@ impl<B: Bucket> Blobs for BucketBlobs<B> {
     }
 
     async fn read(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<(BlobMeta, Content)>> {
-        let pieces = |(meta, content)| (meta, split_pieces(content));
         // A range over the whole blob needs no range request.
         let Some(range) = range.filter(|range| *range != (0..u64::MAX)) else {
-            return Ok(self.bucket.get(key, None).await?.map(pieces));
+            return Ok(self
+                .bucket
+                .get(key, None)
+                .await?
+                .map(|(meta, content)| (meta, split_pieces(content))));
         };
-        let failure = match range.is_empty() {
-            true => None,
-            false => match self.bucket.get(key, Some(range.clone())).await {
-                Ok(found) => return Ok(found.map(pieces)),
+        let failure = if range.is_empty() {
+            None
+        } else {
+            match self.bucket.get(key, Some(range.clone())).await {
+                Ok(found) => return Ok(found.map(|(meta, content)| (meta, split_pieces(content)))),
                 Err(error) => Some(error),
-            },
+            }
         };
-        // Stores refuse a range that begins past the end of the blob; here it is an
+        // Stores refuse a range that starts past the end of the blob; here it is an
         // empty range.
         let Some(meta) = self.bucket.head(key).await? else { return Ok(None) };
         match failure {
@@ -167,7 +172,7 @@ impl<B: Bucket> Blobs for BucketBlobs<B> {
     }
 
     async fn list(&self, folder: &str, after: Option<&BlobKey>) -> Result<Listing> {
-        // No key can begin with an invalid folder name, so the folder is empty.
+        // No key can start with an invalid folder name, so the folder is empty.
         if !folder.is_empty() && BlobKey::new(folder.strip_suffix('/').unwrap_or("")).is_err() {
             return Ok(Listing::default());
         }
@@ -223,15 +228,16 @@ impl<B: Bucket> MultipartUploads for BucketBlobs<B> {
 }
 
 fn split_pieces(content: Content) -> Content {
-    let split = |piece: Result<Bytes>| {
-        let pieces: Vec<Result<Bytes>> = match piece {
-            Err(error) => vec![Err(error)],
-            Ok(mut rest) => {
-                let count = rest.len().div_ceil(MAX_PIECE_BYTES);
-                (0..count).map(|_| Ok(rest.split_to(rest.len().min(MAX_PIECE_BYTES)))).collect()
-            }
-        };
-        stream::iter(pieces)
-    };
-    content.flat_map(split).boxed()
+    content
+        .flat_map(|piece| {
+            let pieces: Vec<Result<Bytes>> = match piece {
+                Err(error) => vec![Err(error)],
+                Ok(mut rest) => {
+                    let count = rest.len().div_ceil(MAX_PIECE_BYTES);
+                    (0..count).map(|_| Ok(rest.split_to(rest.len().min(MAX_PIECE_BYTES)))).collect()
+                }
+            };
+            stream::iter(pieces)
+        })
+        .boxed()
 }

@@ -66,7 +66,7 @@ impl Cloud {
     }
 }
 
-/// Shows the URI only, as settings contain secrets.
+/// Shows the URI only, because settings contain secrets.
 impl fmt::Debug for Cloud {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.uri())

@@ -70,6 +70,7 @@ const CASES: &[(&str, Case)] = &[
     ("url/works", |f| Box::pin(urls::works(f))),
     ("url/of_another_key_is_refused", |f| Box::pin(urls::of_another_key_is_refused(f))),
     ("url/content_type_is_optional", |f| Box::pin(urls::content_type_is_optional(f))),
+    ("url/size_is_signed", |f| Box::pin(urls::size_is_signed(f))),
     ("url/expires", |f| Box::pin(urls::expires(f))),
     ("range/exact_bytes", |f| Box::pin(content::exact_bytes(f))),
     ("range/every_size_reads_back", |f| Box::pin(content::every_size_reads_back(f))),
@@ -115,12 +116,12 @@ fn trial(backend: &Backend, &(name, case): &(&'static str, Case)) -> Trial {
         Some(reason) => format!("{}/{name} ({reason})", backend.name),
         None => format!("{}/{name}", backend.name),
     };
-    let run = move || {
+    Trial::test(label, move || {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         runtime.map_err(Failed::from)?.block_on(case(make()));
         Ok(())
-    };
-    Trial::test(label, run).with_ignored_flag(reason.is_some())
+    })
+    .with_ignored_flag(reason.is_some())
 }
 
 mod tools {
@@ -165,12 +166,11 @@ mod tools {
     }
 
     pub(super) async fn collect(content: Content) -> Result<Vec<u8>> {
-        let check = |piece: Bytes| {
-            assert!(piece.len() <= 1 << 20, "a piece of {} bytes", piece.len());
-            piece
-        };
         content
-            .map_ok(check)
+            .map_ok(|piece| {
+                assert!(piece.len() <= 1 << 20, "a piece of {} bytes", piece.len());
+                piece
+            })
             .try_fold(Vec::new(), async |all, piece| Ok([all, piece.to_vec()].concat()))
             .await
     }
@@ -190,7 +190,8 @@ mod tools {
 
     /// Returns every key below a folder, page by page.
     pub(super) async fn list_all(blobs: &dyn Blobs, folder: &str) -> Vec<String> {
-        let (mut keys, mut after) = (Vec::new(), None);
+        let mut keys = Vec::new();
+        let mut after = None;
         loop {
             let page = blobs.list(folder, after.as_ref()).await.unwrap();
             assert!(page.blobs.len() <= crate::MAX_PAGE);

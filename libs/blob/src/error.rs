@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::upload_limits::LimitReached;
+
 pub(crate) type Source = Arc<dyn std::error::Error + Send + Sync>;
 
 #[derive(Clone, Debug, thiserror::Error)]
@@ -10,8 +12,8 @@ pub enum Error {
     #[error("the blob store is not available: {reason}")]
     Unavailable {
         reason: String,
-        /// The response may be about this blob only: if others are stored meanwhile, it will never
-        /// be accepted.
+        /// The response may be about this blob only: if other blobs are stored, this blob will
+        /// never be accepted.
         is_doubtful: bool,
         #[source]
         source: Option<Source>,
@@ -25,11 +27,16 @@ pub enum Error {
     /// Request a new URL.
     #[error("the upload URL is not valid: {reason}")]
     BadToken { reason: &'static str },
-    /// Send the content again: it was shorter or longer than announced, and nothing was
-    /// stored.
+    /// Resend the content: it was shorter or longer than announced, and nothing was stored.
     #[error("content has the wrong length: {announced} bytes were announced and {received} received")]
     WrongLength { announced: u64, received: u64 },
-    /// Begin a new upload: this one was completed, aborted or discarded by the store.
+    /// Resend the content, without a pause: nothing of it arrived for so long that it was given up.
+    #[error("no data of the upload arrived for {seconds} s")]
+    Stalled { seconds: u64 },
+    /// Make room, or ask the operator for more.
+    #[error(transparent)]
+    Limit(#[from] LimitReached),
+    /// Start a new upload: this one was completed, aborted or discarded by the store.
     #[error("the upload does not exist any more: begin a new one")]
     NoUpload,
     /// Send the missing parts.
@@ -58,7 +65,11 @@ impl Error {
 
     /// Whether the same call may succeed later.
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::Unavailable { .. })
+        match self {
+            Self::Unavailable { .. } => true,
+            Self::Limit(limit) => limit.is_temporary(),
+            _ => false,
+        }
     }
 
     /// Whether this blob can never be stored, although others can.

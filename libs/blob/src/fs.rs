@@ -1,4 +1,4 @@
-//! BLOBS in a local directory: one file per blob, visible completely or not at all, durable
+//! Blobs in a local directory: one file per blob, visible completely or not at all, durable
 //! once acknowledged. Uploads arrive through a signed URL of our own edge, as a directory has
 //! no network address.
 //!
@@ -17,6 +17,7 @@
 //! absent: a lock on the directory (processes may share it) and an index (the folders serve as
 //! one).
 
+mod disk_threads;
 mod list;
 mod multipart;
 mod path;
@@ -26,7 +27,7 @@ mod tests;
 mod trailer;
 mod write;
 
-use std::{io, ops::Range, path::Path, sync::Arc};
+use std::{fs::File, io, ops::Range, path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use cap_std::{ambient_authority, fs::Dir};
@@ -36,7 +37,8 @@ use crate::{
     BlobKey, BlobMeta, Blobs, Clock, Content, Error, Listing, MultipartUpload, MultipartUploads, Part,
     PresignedUpload, Result, UrlSigner, content_type as types, multipart::new_id,
 };
-use multipart::Completion;
+use disk_threads::{DiskThreads, DroppedOnDisk};
+use multipart::{Completion, OpenedPart};
 use write::Draft;
 
 /// Layout version that this code reads and writes.
@@ -48,6 +50,7 @@ const PIECES_PER_WRITE: usize = 32;
 
 pub struct FsBlobs {
     folders: Arc<Folders>,
+    threads: Arc<DiskThreads>,
     signer: UrlSigner,
     clock: Clock,
 }
@@ -62,27 +65,30 @@ pub struct DiskSpace {
 
 /// The open directories; all blocking calls go through them.
 struct Folders {
-    tmp: Dir,
+    tmp: Arc<Dir>,
     uploads: Dir,
     data: Dir,
 }
 
 impl FsBlobs {
-    /// Opens the store in `root`, creating it if necessary, and removes what a crash has
-    /// left behind. Blocks.
+    /// Opens the store in `root`, creating it if necessary, and removes the remains of a crash.
+    /// Blocks.
     pub fn open(root: &Path, signer: UrlSigner, clock: Clock) -> Result<Self> {
-        let folders = Folders::open(root).map_err(|source| Error::Setup {
+        let opened = Folders::open(root).and_then(|folders| Ok((folders, DiskThreads::new()?)));
+        let (folders, threads) = opened.map_err(|source| Error::Setup {
             reason: format!("failed to open the blob directory `{}`: {source}", root.display()),
         })?;
-        Ok(Self { folders: Arc::new(folders), signer, clock })
+        Ok(Self { folders: Arc::new(folders), threads: Arc::new(threads), signer, clock })
     }
 
     /// Returns the space of the disk with the blobs.
     pub async fn disk_space(&self) -> Result<DiskSpace> {
         self.blocking("looking at the disk", |folders| {
             let status = rustix::fs::fstatvfs(&folders.data)?;
-            let bytes = |blocks: u64| blocks.saturating_mul(status.f_frsize);
-            Ok(DiskSpace { free: bytes(status.f_bavail), total: bytes(status.f_blocks) })
+            Ok(DiskSpace {
+                free: status.f_bavail.saturating_mul(status.f_frsize),
+                total: status.f_blocks.saturating_mul(status.f_frsize),
+            })
         })
         .await
     }
@@ -93,19 +99,20 @@ impl FsBlobs {
         work: impl FnOnce(&Folders) -> io::Result<T> + Send + 'static,
     ) -> Result<T> {
         let folders = self.folders.clone();
-        blocking(doing, move || work(&folders)).await
+        self.threads.run(doing, move || work(&folders)).await
     }
 }
 
 impl Folders {
     fn open(root: &Path) -> io::Result<Self> {
         Dir::create_ambient_dir_all(root, ambient_authority())?;
+        sync_parent(root)?;
         let root = Dir::open_ambient_dir(root, ambient_authority())?;
         for folder in ["tmp", "uploads", "data"] {
             root.create_dir_all(folder)?;
         }
         let folders = Self {
-            tmp: root.open_dir("tmp")?,
+            tmp: Arc::new(root.open_dir("tmp")?),
             uploads: root.open_dir("uploads")?,
             data: root.open_dir("data")?,
         };
@@ -116,7 +123,14 @@ impl Folders {
     }
 }
 
-fn check_format(root: &Dir, tmp: &Dir) -> io::Result<()> {
+/// Syncs the parent of a directory that may be new: a power failure could lose the directory with all
+/// of its blobs.
+fn sync_parent(root: &Path) -> io::Result<()> {
+    let parent = root.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+fn check_format(root: &Dir, tmp: &Arc<Dir>) -> io::Result<()> {
     match root.read_to_string("format") {
         Ok(format) if format == FORMAT => Ok(()),
         Ok(format) => Err(io::Error::other(format!(
@@ -136,8 +150,8 @@ fn check_format(root: &Dir, tmp: &Dir) -> io::Result<()> {
 
 #[async_trait]
 impl Blobs for FsBlobs {
-    async fn presign(&self, key: &BlobKey, _content_type: &str) -> Result<PresignedUpload> {
-        Ok(self.signer.upload(key))
+    async fn presign(&self, key: &BlobKey, _: &str, size: Option<u64>) -> Result<PresignedUpload> {
+        Ok(self.signer.upload(key, size))
     }
 
     async fn put(
@@ -148,18 +162,26 @@ impl Blobs for FsBlobs {
         content: Content,
     ) -> Result<u64> {
         types::check(content_type)?;
-        let mut draft = self.blocking("creating a file", |folders| Draft::create(&folders.tmp)).await?;
         let max_size = size.unwrap_or(u64::MAX);
         let mut content = content.ready_chunks(PIECES_PER_WRITE);
+        // Created with the first pieces: a client that sends nothing holds no file.
+        let mut open = DroppedOnDisk::none(self.threads.clone());
+        let mut received = 0;
         while let Some(pieces) = content.next().await {
             let pieces = pieces.into_iter().collect::<Result<Vec<_>>>()?;
-            draft = blocking("writing", move || draft.write(&pieces).map(|()| draft)).await?;
+            let draft = open.take();
+            let written = self.blocking("writing", move |folders| {
+                let mut draft = draft.map_or_else(|| Draft::create(&folders.tmp), Ok)?;
+                draft.write(&pieces).map(|()| draft)
+            });
+            let written = written.await?;
+            received = written.size();
+            open.set(written);
             // Longer than announced: there is no point in receiving the remainder.
-            if draft.size() > max_size {
+            if received > max_size {
                 break;
             }
         }
-        let received = draft.size();
         if let Some(announced) = size
             && announced != received
         {
@@ -168,7 +190,9 @@ impl Blobs for FsBlobs {
 
         let trailer = trailer::encode(content_type, (self.clock)());
         let path = path::blob_path(key);
+        let draft = open.take();
         self.blocking("publishing", move |folders| {
+            let mut draft = draft.map_or_else(|| Draft::create(&folders.tmp), Ok)?;
             draft.write(&[trailer])?;
             draft.publish(&folders.data, &path)
         })
@@ -178,7 +202,8 @@ impl Blobs for FsBlobs {
 
     async fn read(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<(BlobMeta, Content)>> {
         let path = path::blob_path(key);
-        self.blocking("reading", move |folders| read::open(&folders.data, &path, range)).await
+        let threads = self.threads.clone();
+        self.blocking("reading", move |folders| read::open(&folders.data, &path, range, threads)).await
     }
 
     async fn describe(&self, key: &BlobKey) -> Result<Option<BlobMeta>> {
@@ -193,7 +218,8 @@ impl Blobs for FsBlobs {
     }
 
     async fn list(&self, folder: &str, after: Option<&BlobKey>) -> Result<Listing> {
-        let (folder, after) = (folder.to_owned(), after.cloned());
+        let folder = folder.to_owned();
+        let after = after.cloned();
         self.blocking("listing", move |folders| list::page(&folders.data, &folder, after.as_ref())).await
     }
 }
@@ -209,11 +235,8 @@ impl FsBlobs {
         content: Content,
     ) -> Result<String> {
         multipart::check_id(id)?;
-        let name = id.to_owned();
-        let opened = self
-            .blocking("opening an upload", move |folders| multipart::open_part(&folders.uploads, &name))
-            .await?;
-        let mut file = opened.ok_or(Error::NoUpload)?;
+        // Opened with the first pieces, like the file of a whole blob.
+        let mut opened = None;
         let mut received = 0;
         let mut content = content.ready_chunks(PIECES_PER_WRITE);
         while let Some(pieces) = content.next().await {
@@ -223,14 +246,42 @@ impl FsBlobs {
             if received > length {
                 break;
             }
-            let written = move || multipart::write_at(&file, start, &pieces).map(|()| file);
-            file = blocking("writing", written).await?;
+            let file = match opened {
+                Some(file) => file,
+                None => self.open_part(id, offset + length).await?,
+            };
+            let written = self
+                .threads
+                .run("writing", move || multipart::write_at(&file, start, &pieces).map(|()| file));
+            opened = Some(written.await?);
         }
         if received != length {
             return Err(Error::WrongLength { announced: length, received });
         }
-        blocking("writing", move || file.sync_data()).await?;
+        let file = match opened {
+            Some(file) => file,
+            None => self.open_part(id, offset + length).await?,
+        };
+        self.threads.run("writing", move || file.sync_data()).await?;
         Ok(self.signer.receipt(key, id, offset, length))
+    }
+
+    /// Opens the file of an upload to write a part that ends at this offset.
+    async fn open_part(&self, id: &str, end: u64) -> Result<File> {
+        let name = id.to_owned();
+        let opened = self
+            .blocking("opening an upload", move |folders| multipart::open_part(&folders.uploads, &name, end));
+        match opened.await? {
+            OpenedPart::Open(file) => Ok(file),
+            OpenedPart::TooLong { size } => Err(Error::WrongLength { announced: size, received: end }),
+            OpenedPart::Missing => Err(Error::NoUpload),
+        }
+    }
+
+    /// Removes uploads in parts that have been silent for too long, and returns the others, without
+    /// their content types.
+    pub async fn sweep_uploads(&self) -> Result<Vec<MultipartUpload>> {
+        self.blocking("sweeping uploads", |folders| multipart::sweep(&folders.uploads)).await
     }
 }
 
@@ -240,12 +291,15 @@ impl MultipartUploads for FsBlobs {
         false
     }
 
-    async fn begin(&self, _key: &BlobKey, content_type: &str, size: u64) -> Result<String> {
+    async fn begin(&self, key: &BlobKey, content_type: &str, size: u64) -> Result<String> {
         types::check(content_type)?;
         let id = new_id()?;
         let name = id.clone();
-        let created = move |folders: &Folders| multipart::create(&folders.uploads, &name, size);
-        self.blocking("beginning an upload", created).await?;
+        let key = key.clone();
+        self.blocking("beginning an upload", move |folders| {
+            multipart::create(&folders.uploads, &name, &key, size)
+        })
+        .await?;
         Ok(id)
     }
 
@@ -269,10 +323,12 @@ impl MultipartUploads for FsBlobs {
         let MultipartUpload { key, id, content_type, size } = upload.clone();
         let trailer = trailer::encode(&content_type, (self.clock)());
         let path = path::blob_path(&key);
-        let completed = move |folders: &Folders| {
-            multipart::complete(&folders.uploads, &id, size, &trailer, &folders.data, &path)
-        };
-        match self.blocking("publishing", completed).await? {
+        match self
+            .blocking("publishing", move |folders| {
+                multipart::complete(&folders.uploads, &id, size, &trailer, &folders.data, &path)
+            })
+            .await?
+        {
             Completion::Published => Ok(()),
             Completion::InUse => Err(Error::unavailable("a part of the upload is still being written")),
             Completion::Missing => Err(Error::NoUpload),
@@ -283,20 +339,6 @@ impl MultipartUploads for FsBlobs {
         multipart::check_id(&upload.id)?;
         let id = upload.id.clone();
         self.blocking("discarding an upload", move |folders| multipart::abort(&folders.uploads, &id)).await
-    }
-}
-
-/// Runs disk work on a thread where blocking is allowed.
-async fn blocking<T: Send + 'static>(
-    doing: &'static str,
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done.map_err(|source| failure(doing, source)),
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => Err(Error::unavailable("the process is shutting down")),
-        },
     }
 }
 

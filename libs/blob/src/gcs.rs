@@ -1,4 +1,4 @@
-//! BLOBS in a bucket of Google Cloud Storage, through its JSON API, which the emulator also
+//! Blobs in a bucket of Google Cloud Storage, through its JSON API, which the emulator also
 //! supports. Credentials and signed URLs come from the `object_store` crate: Google's default
 //! credentials or a configured key file.
 //!
@@ -55,7 +55,7 @@ pub async fn create_bucket(settings: &Settings) -> Result<BucketCreation> {
     let answer = gcs.api.send("creating the bucket", &request).await?;
     match answer.status().as_u16() {
         200..300 => Ok(BucketCreation::Created),
-        // Bucket names are global: the bucket is ours only if we can list it.
+        // Bucket names are global: the bucket belongs to this account only if it can be listed.
         409 => match gcs.list("", None).await {
             Ok(_) => Ok(BucketCreation::AlreadyExists),
             Err(error) => Err(Error::Setup {
@@ -119,7 +119,7 @@ impl Gcs {
     }
 
     /// Returns the path and query of the session with this id. The URL is not taken from the
-    /// client, as requests are sent to it with our credentials.
+    /// client, because requests are sent to it with our credentials.
     fn session_target(&self, upload: &MultipartUpload) -> String {
         let mut request = self.upload_request("resumable", &upload.key);
         request.query(SESSION_ID, &upload.id);
@@ -149,7 +149,8 @@ fn client(settings: &Settings, base: &str) -> Result<GoogleCloudStorage> {
 
 #[async_trait]
 impl Bucket for Gcs {
-    async fn presign(&self, key: &BlobKey, lifetime: Duration) -> Result<PresignedUpload> {
+    /// `object_store` signs the host only, so the URL accepts any size.
+    async fn presign(&self, key: &BlobKey, _: Option<u64>, lifetime: Duration) -> Result<PresignedUpload> {
         let url = match &self.signer {
             Some(signer) => {
                 let path = Path::parse(key.as_str()).expect("every blob key is a valid path");
@@ -219,11 +220,12 @@ impl Bucket for Gcs {
     }
 
     async fn list(&self, folder: &str, after: Option<&BlobKey>) -> Result<BucketPage> {
-        let (mut page, mut token) = (BucketPage::default(), String::new());
+        let mut page = BucketPage::default();
+        let mut token = String::new();
         loop {
             let mut request = ApiRequest::new(Method::GET, format!("/storage/v1/b/{}/o", self.api.bucket));
             request.query("prefix", folder);
-            // One more than a page, as the first may be `after` itself.
+            // One more than a page, because the first may be `after` itself.
             request.query("maxResults", &(MAX_PAGE + 1).to_string());
             request.query("startOffset", after.map_or("", BlobKey::as_str));
             request.query("pageToken", &token);

@@ -3,11 +3,11 @@
 
 use crate::{Blobs, Error};
 
-/// Always empty, as no run with blobs has this name.
+/// Always empty, because no run with blobs has this name.
 const PROBE_FOLDER: &str = ".ready/";
 
-/// Returns what is wrong, if anything. Uses a listing because it fails without the bucket,
-/// while describing a blob would only report that the blob does not exist.
+/// Returns the problem, if there is one. Uses a listing because it fails without the bucket, while
+/// describing a blob would only report that the blob does not exist.
 pub async fn probe(blobs: &dyn Blobs) -> Result<(), String> {
     match blobs.list(PROBE_FOLDER, None).await {
         Ok(_) => Ok(()),

@@ -7,10 +7,10 @@
 //! ```
 //!
 //! Clients send, and rows hold, a *reference*: `{run}/{path}`, regardless of the project. A
-//! frontier refuses run ids that cannot be folder names; for one that entered the store another
-//! way (`..`, `a//b`), `.projects/{BLAKE3 of the id}` replaces the id. In the default project,
-//! a reference that begins with `.projects` is stored one folder deeper, so none leads into
-//! another project.
+//! frontier refuses run ids that cannot be folder names; for an id that entered the store another
+//! way (`..`, `a//b`), `.projects/{BLAKE3 of the id}` replaces the id. In the default project, a
+//! reference that starts with `.projects` is stored one folder deeper, so none leads into another
+//! project.
 
 use crate::{BlobKey, Error, Result};
 
@@ -43,9 +43,10 @@ pub fn is_valid_folder_name(name: &str) -> bool {
 /// The prefix that the keys of all blobs of a project have, and no others. The default project
 /// has none.
 pub fn project_folder(project: &str) -> Result<String> {
-    match project.is_empty() {
-        true => Err(Error::BadKey { key: String::new(), reason: "the default project has no folder" }),
-        false => key_text(project, ""),
+    if project.is_empty() {
+        Err(Error::BadKey { key: String::new(), reason: "the default project has no folder" })
+    } else {
+        key_text(project, "")
     }
 }
 
@@ -96,10 +97,11 @@ pub struct RunFolder {
 
 impl RunFolder {
     pub fn new(project: &str, run_id: &str) -> Result<Self> {
-        let reference = match is_valid_folder_name(run_id) {
-            true => format!("{run_id}/"),
-            // No other run can have this folder, as no run may be named `.projects`.
-            false => format!("{PROJECTS}/{}/", blake3::hash(run_id.as_bytes()).to_hex()),
+        let reference = if is_valid_folder_name(run_id) {
+            format!("{run_id}/")
+        } else {
+            // No other run can have this folder, because no run may be named `.projects`.
+            format!("{PROJECTS}/{}/", blake3::hash(run_id.as_bytes()).to_hex())
         };
         let prefix = key_text(project, &reference)?;
         Ok(Self { project_bytes: prefix.len() - reference.len(), prefix })
@@ -110,7 +112,8 @@ impl RunFolder {
         &self.prefix
     }
 
-    /// Returns a key after those of all blobs of the run, and before those of other folders that follow it.
+    /// Returns a key after the keys of all blobs of the run, and before the keys of other folders that
+    /// follow it.
     pub fn end(&self) -> Result<BlobKey> {
         // `0` is the character after the slash.
         BlobKey::new(format!("{}0", self.prefix.trim_end_matches('/')))
@@ -121,8 +124,8 @@ impl RunFolder {
         format!("{}{path}", &self.prefix[self.project_bytes..])
     }
 
-    /// Returns the run's reference to a payload that is too large for a row. It is named by
-    /// its content, so that writing it again changes nothing.
+    /// Returns the run's reference to a payload that is too large for a row. It is named by its
+    /// content, so that a repeated write changes nothing.
     pub fn payload_reference(&self, hash: &blake3::Hash) -> String {
         self.reference(&format!("{MOVED}/{}", hash.to_hex()))
     }
@@ -152,7 +155,8 @@ mod tests {
         assert_eq!(folder.reference_of(&BlobKey::new("elsewhere/x").unwrap()), None);
         assert_eq!(key.project(), project);
         assert_eq!(key.run_id(), is_valid_folder_name(run_id).then_some(run_id), "{key}");
-        let (end, last) = (folder.end().unwrap(), BlobKey::new(format!("{prefix}\u{10ffff}")).unwrap());
+        let end = folder.end().unwrap();
+        let last = BlobKey::new(format!("{prefix}\u{10ffff}")).unwrap();
         assert!(last < end && folder.reference_of(&end).is_none(), "{end}");
     }
 
@@ -162,20 +166,21 @@ mod tests {
         check("", "..run", "..run/");
         check("team", "run", ".projects/team/run/");
         check("7", "run", ".projects/7/run/");
-        let digest = |id: &str| blake3::hash(id.as_bytes()).to_hex();
         for id in ["", ".", "..", ".projects", "a/b", "../a", "a//b", "a\u{85}b", "\n"] {
-            check("", id, &format!(".projects/.projects/{}/", digest(id)));
-            check("team", id, &format!(".projects/team/.projects/{}/", digest(id)));
+            let digest = blake3::hash(id.as_bytes()).to_hex();
+            check("", id, &format!(".projects/.projects/{digest}/"));
+            check("team", id, &format!(".projects/team/.projects/{digest}/"));
         }
     }
 
     #[test]
     fn references_are_the_same_in_every_project() {
         let hash = blake3::hash(b"payload");
-        let of = |project| RunFolder::new(project, "run").unwrap();
-        assert_eq!(of("").reference("a/b"), "run/a/b");
-        assert_eq!(of("team").reference("a/b"), "run/a/b");
-        assert_eq!(of("team").payload_reference(&hash), format!("run/.matyan/{}", hash.to_hex()));
+        let in_default = RunFolder::new("", "run").unwrap();
+        let in_team = RunFolder::new("team", "run").unwrap();
+        assert_eq!(in_default.reference("a/b"), "run/a/b");
+        assert_eq!(in_team.reference("a/b"), "run/a/b");
+        assert_eq!(in_team.payload_reference(&hash), format!("run/.matyan/{}", hash.to_hex()));
         assert!(
             is_reserved_path(".matyan") && is_reserved_path(".matyan/x") && !is_reserved_path("a/.matyan")
         );

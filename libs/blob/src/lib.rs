@@ -1,4 +1,4 @@
-//! BLOBS: large objects behind a one-page trait, and the signed URLs that let their content
+//! Blobs: large objects behind a one-page trait, and the signed URLs that let their content
 //! bypass our servers.
 //!
 //! ```
@@ -20,7 +20,7 @@
 //! let (meta, content) = blobs.read(&key, Some(0..3)).await?.expect("it was just written");
 //! assert_eq!(meta.size, 7);
 //! assert_eq!(content.try_collect::<Vec<_>>().await?.concat(), b"wei");
-//! assert!(blobs.presign(&key, "").await?.url.contains("signature="));
+//! assert!(blobs.presign(&key, "", Some(7)).await?.url.contains("signature="));
 //! # Ok(())
 //! # }
 //! ```
@@ -36,6 +36,7 @@ mod key;
 mod key_layout;
 mod multipart;
 mod signer;
+mod upload_limits;
 
 #[cfg(feature = "azure")]
 pub mod azure;
@@ -61,6 +62,7 @@ pub use multipart::{
     MAX_UPLOAD_BYTES, MultipartUpload, MultipartUploads, OpenBucket, Part, UPLOAD_ID_BYTES, part_bytes,
 };
 pub use signer::{Clock, UPLOAD_PATH, UploadGrant, UrlSigner};
+pub use upload_limits::{LimitReached, LimitedBlobs, UploadLimits, within_idle_limit};
 
 use std::{ops::Range, time::Duration};
 
@@ -117,7 +119,8 @@ pub struct Listing {
 /// 2. *durable*: what `put` or an upload by URL has acknowledged survives kill -9 and power
 ///    loss.
 /// 3. *url*: an upload URL works for its key only, until it expires, with or without a
-///    Content-Type.
+///    Content-Type. If its size was given, it works for content of that size only, unless the
+///    store signs no sizes.
 /// 4. *range*: `read` returns exactly the requested bytes, truncated at the end of the blob.
 /// 5. *absent*: reading or describing a missing blob returns `None`; deleting it succeeds.
 /// 6. *list*: every blob below the folder that exists throughout the listing is listed once, in
@@ -125,8 +128,8 @@ pub struct Listing {
 /// 7. *safe keys*: no key reaches anything outside the store.
 #[async_trait]
 pub trait Blobs: Send + Sync + 'static {
-    /// Returns a URL for one PUT of this blob.
-    async fn presign(&self, key: &BlobKey, content_type: &str) -> Result<PresignedUpload>;
+    /// Returns a URL for one PUT of this blob. `size` is that of the content, if the client knows it.
+    async fn presign(&self, key: &BlobKey, content_type: &str, size: Option<u64>) -> Result<PresignedUpload>;
 
     /// Writes a blob through this process and returns its size. If `size` is given, the
     /// content must have that length.

@@ -1,8 +1,8 @@
 //! Uploads of large blobs in parts, which clients send directly to the store. An interruption
 //! costs one part instead of the whole blob, and parts can be sent at the same time.
 //!
-//! No state is kept between the calls: a client describes its upload in each of them, and the id
-//! from `begin` is all that the store adds.
+//! No state is kept between the calls: a client describes its upload in each call, and the store
+//! adds only the id from `begin`.
 
 use std::sync::Arc;
 
@@ -20,14 +20,14 @@ const MAX_PARTS: u64 = 10_000;
 /// Limit of S3 for a blob.
 pub const MAX_UPLOAD_BYTES: u64 = 5 << 40;
 
-/// Longest id of an upload. Those of Google and Amazon have some hundred bytes.
+/// Longest id of an upload. The ids of Google and Amazon have some hundred bytes.
 pub const UPLOAD_ID_BYTES: usize = 1_024;
 
-/// An upload in parts, as its client describes it.
+/// An upload in parts, described by its client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MultipartUpload {
     pub key: BlobKey,
-    /// As returned by `begin`.
+    /// The id that `begin` returned.
     pub id: String,
     pub content_type: String,
     /// Size of the whole blob in bytes, greater than zero.
@@ -60,8 +60,8 @@ impl MultipartUpload {
     }
 }
 
-/// Returns the size of every part but the last: a power of two, so that clients can combine
-/// hashes of parts (BLAKE3) into that of the blob.
+/// Returns the size of every part but the last: a power of two, so that clients can combine hashes
+/// of parts (BLAKE3) into the hash of the blob.
 pub fn part_bytes(size: u64) -> u64 {
     let mut bytes = MIN_PART_BYTES;
     while size.div_ceil(bytes) > MAX_PARTS {
@@ -82,15 +82,15 @@ pub trait MultipartUploads: Send + Sync + 'static {
     /// Whether parts have to be sent one after another, in order.
     fn is_sequential(&self) -> bool;
 
-    /// Begins an upload and returns its id.
+    /// Starts an upload and returns its id.
     async fn begin(&self, key: &BlobKey, content_type: &str, size: u64) -> Result<String>;
 
     /// Returns a URL for one PUT of this part. Google confirms all parts but the last with the
     /// status 308.
     async fn presign_part(&self, upload: &MultipartUpload, part: &Part) -> Result<PresignedUpload>;
 
-    /// Makes the blob visible. `etags` are those in the responses to the parts, in order; empty
-    /// where a response had none.
+    /// Makes the blob visible. `etags` come from the responses to the parts, in order; empty where
+    /// a response had none.
     async fn complete(&self, upload: &MultipartUpload, etags: &[String]) -> Result<()>;
 
     /// Discards the upload. Does nothing if it does not exist any more.

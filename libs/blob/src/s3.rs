@@ -1,6 +1,6 @@
-//! BLOBS in a bucket of S3, or of a compatible service, through Amazon's own client. Upload
-//! URLs sign the host and nothing else, so that clients may send any content type or none;
-//! their host may differ from the one that we use ourselves.
+//! Blobs in a bucket of S3, or of a compatible service, through Amazon's own client. Upload URLs
+//! sign the host and nothing else, so that clients may send any content type or none; their host
+//! may differ from the host that this program uses itself.
 
 mod bucket;
 mod client;

@@ -11,12 +11,13 @@ use crate::{BlobKey, Error, MultipartUpload, Part, PresignedUpload, Result};
 /// Microseconds since the Unix epoch. A parameter, so that tests can let a URL expire.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
-/// Path under which the edge accepts uploads. Not a URL, as only the edge knows the origin
+/// Path under which the edge accepts uploads. Not a URL, because only the edge knows the origin
 /// under which the caller reached it.
 pub const UPLOAD_PATH: &str = "/api/v1/rest/blobs/";
 
 /// Separate the signatures from each other, and from anything else derived from the same secret.
 const PURPOSE: &str = "matyan upload url v1";
+const SIZED_PURPOSE: &str = "matyan sized upload url v1";
 const PART_PURPOSE: &str = "matyan part url v1";
 const RECEIPT_PURPOSE: &str = "matyan part receipt v1";
 
@@ -26,8 +27,8 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_'
 /// The write that a token permits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UploadGrant {
-    /// The whole blob.
-    Blob,
+    /// The whole blob. If there is a size, with content of that size.
+    Blob { size: Option<u64> },
     /// `length` bytes at `offset` of an upload in parts.
     Part { upload: String, offset: u64, length: u64 },
 }
@@ -36,11 +37,14 @@ pub enum UploadGrant {
 /// of an upload URL. The signature is a keyed BLAKE3 hash of expiry and key, and permits
 /// writing that key until then. The content type is not signed because clients may omit it.
 ///
+/// The token of an upload of known size, `length=…&expires=…&signature=…`, is signed with that size.
+///
 /// The token of a part, `upload=…&offset=…&length=…&expires=…&signature=…`, is signed with all of
 /// its members.
 #[derive(Clone)]
 pub struct UrlSigner {
     key: [u8; 32],
+    sized_key: [u8; 32],
     part_key: [u8; 32],
     receipt_key: [u8; 32],
     lifetime: Duration,
@@ -49,19 +53,28 @@ pub struct UrlSigner {
 
 impl UrlSigner {
     pub fn new(secret: &[u8], lifetime: Duration, clock: Clock) -> Self {
-        let [key, part_key, receipt_key] =
-            [PURPOSE, PART_PURPOSE, RECEIPT_PURPOSE].map(|purpose| blake3::derive_key(purpose, secret));
-        Self { key, part_key, receipt_key, lifetime, clock }
+        let [key, sized_key, part_key, receipt_key] = [PURPOSE, SIZED_PURPOSE, PART_PURPOSE, RECEIPT_PURPOSE]
+            .map(|purpose| blake3::derive_key(purpose, secret));
+        Self { key, sized_key, part_key, receipt_key, lifetime, clock }
     }
 
-    /// `{UPLOAD_PATH}{percent-encoded key}?{token}`.
-    pub fn upload(&self, key: &BlobKey) -> PresignedUpload {
-        self.presigned(key, &self.sign(key))
+    /// `{UPLOAD_PATH}{percent-encoded key}?{token}`. With a size, it accepts content of that size only.
+    pub fn upload(&self, key: &BlobKey, size: Option<u64>) -> PresignedUpload {
+        let token = match size {
+            None => self.sign(key),
+            Some(size) => {
+                let expires = self.expiry();
+                let signature = self.sized_signature(key, size, expires).to_hex();
+                format!("length={size}&expires={expires}&signature={signature}")
+            }
+        };
+        self.presigned(key, &token)
     }
 
     /// As `upload`, for one part.
     pub(crate) fn upload_part(&self, upload: &MultipartUpload, part: &Part) -> PresignedUpload {
-        let (id, expires) = (&upload.id, self.expiry());
+        let id = &upload.id;
+        let expires = self.expiry();
         let Part { offset, length, .. } = *part;
         let signature = self.part_signature(&upload.key, id, offset, length, expires).to_hex();
         let token =
@@ -94,13 +107,14 @@ impl UrlSigner {
         self.now_s().saturating_add_unsigned(self.lifetime.as_secs())
     }
 
-    /// Returns what a token permits. Rejects tokens that were not made for this key and tokens
+    /// Returns the permission of a token. Rejects tokens that were not made for this key and tokens
     /// that have expired.
     pub fn verify(&self, key: &BlobKey, token: &str) -> Result<UploadGrant> {
         let token = Token::parse(token)
             .ok_or(Error::BadToken { reason: "it does not have the form `expires=…&signature=…`" })?;
         let expected = match &token.grant {
-            UploadGrant::Blob => self.signature(key, token.expires),
+            UploadGrant::Blob { size: None } => self.signature(key, token.expires),
+            UploadGrant::Blob { size: Some(size) } => self.sized_signature(key, *size, token.expires),
             UploadGrant::Part { upload, offset, length } => {
                 self.part_signature(key, upload, *offset, *length, token.expires)
             }
@@ -130,6 +144,12 @@ impl UrlSigner {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
         // The expiry has a fixed width, so no two inputs yield the same bytes.
         hasher.update(&expires.to_be_bytes()).update(key.as_str().as_bytes());
+        hasher.finalize()
+    }
+
+    fn sized_signature(&self, key: &BlobKey, size: u64, expires: i64) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new_keyed(&self.sized_key);
+        hasher.update(&size.to_be_bytes()).update(&expires.to_be_bytes()).update(key.as_str().as_bytes());
         hasher.finalize()
     }
 
@@ -174,7 +194,8 @@ impl Token {
             }
         }
         let grant = match (upload, offset, length) {
-            (None, None, None) => UploadGrant::Blob,
+            (None, None, None) => UploadGrant::Blob { size: None },
+            (None, None, Some(length)) => UploadGrant::Blob { size: Some(length.parse().ok()?) },
             (Some(upload), Some(offset), Some(length)) => UploadGrant::Part {
                 upload: upload.to_owned(),
                 offset: offset.parse().ok()?,
@@ -246,8 +267,21 @@ mod tests {
         check_refused(&signer("secret").0.sign(&key("run/b.png")));
     }
 
+    #[test]
+    fn rule_71_a_sized_token_permits_only_its_size() {
+        let (signer, _) = signer("secret");
+        let url = signer.upload(&key("run/a.png"), Some(7)).url;
+        let (_, token) = url.split_once('?').unwrap();
+        assert_eq!(signer.verify(&key("run/a.png"), token).unwrap(), UploadGrant::Blob { size: Some(7) });
+        signer.verify(&key("run/b.png"), token).unwrap_err();
+        check_refused(&token.replace("length=7", "length=8"));
+        check_refused(token.strip_prefix("length=7&").unwrap());
+        check_refused(&format!("length=7&{}", signer.sign(&key("run/a.png"))));
+    }
+
     fn part_url(signer: &UrlSigner, offset: u64) -> String {
-        let (key, content_type) = (key("run/a.png"), String::new());
+        let key = key("run/a.png");
+        let content_type = String::new();
         let upload = MultipartUpload { key, id: "id".to_owned(), content_type, size: 9 };
         signer.upload_part(&upload, &Part { number: 1, offset, length: 9 }).url
     }
@@ -275,14 +309,14 @@ mod tests {
     #[test]
     fn a_receipt_is_for_one_part() {
         let (signer, _) = signer("secret");
-        let receipt = |name, id, offset, length| signer.receipt(&key(name), id, offset, length);
         let receipts = [
-            receipt("run/a", "id", 0, 9),
-            receipt("run/b", "id", 0, 9),
-            receipt("run/a", "idr", 0, 9),
-            receipt("run/a", "id", 9, 9),
-            receipt("run/a", "id", 0, 8),
-        ];
+            ("run/a", "id", 0, 9),
+            ("run/b", "id", 0, 9),
+            ("run/a", "idr", 0, 9),
+            ("run/a", "id", 9, 9),
+            ("run/a", "id", 0, 8),
+        ]
+        .map(|(name, id, offset, length)| signer.receipt(&key(name), id, offset, length));
         for (index, one) in receipts.iter().enumerate() {
             assert!(!receipts[index + 1..].contains(one));
         }
@@ -290,7 +324,7 @@ mod tests {
 
     #[test]
     fn the_url_is_encoded_and_keeps_slashes() {
-        let url = signer("secret").0.upload(&key("run/a b/ü?#%+.png")).url;
+        let url = signer("secret").0.upload(&key("run/a b/ü?#%+.png"), None).url;
         let path = url.split_once('?').unwrap().0;
         assert_eq!(path, "/api/v1/rest/blobs/run/a%20b/%C3%BC%3F%23%25%2B.png");
     }

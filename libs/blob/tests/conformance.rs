@@ -66,11 +66,10 @@ fn clock(now_us: &Arc<AtomicI64>) -> matyan_blob::Clock {
 impl Fixture for FsFixture {
     async fn open_bucket(&self) -> OpenBucket {
         let store = Arc::new(self.store());
-        let blobs: Arc<dyn Blobs> = match self.slow {
-            true => {
-                Arc::new(FaultBlobs::new(store.clone(), |_| BlobFault::Delay(Duration::from_micros(100))))
-            }
-            false => store.clone(),
+        let blobs: Arc<dyn Blobs> = if self.slow {
+            Arc::new(FaultBlobs::new(store.clone(), |_| BlobFault::Delay(Duration::from_micros(100))))
+        } else {
+            store.clone()
         };
         OpenBucket { blobs, multipart: store }
     }
@@ -81,9 +80,9 @@ impl Fixture for FsFixture {
         let size = Some(body.len() as u64);
         let body = stream::iter([Ok(body)]).boxed();
         match grant {
-            Ok(UploadGrant::Blob) => {
-                self.store().put(&key, content_type.unwrap_or_default(), size, body).await.unwrap();
-                true
+            Ok(UploadGrant::Blob { size: granted }) => {
+                let size = granted.or(size);
+                self.store().put(&key, content_type.unwrap_or_default(), size, body).await.is_ok()
             }
             _ => false,
         }
@@ -96,7 +95,7 @@ impl Fixture for FsFixture {
     }
 
     async fn presign_expired(&self, key: &BlobKey) -> PresignedUpload {
-        let upload = self.signer.upload(key);
+        let upload = self.signer.upload(key, None);
         let passed = upload.expires + Duration::from_secs(1);
         self.now_us.fetch_add(i64::try_from(passed.as_micros()).unwrap(), Ordering::Relaxed);
         upload
@@ -104,8 +103,10 @@ impl Fixture for FsFixture {
 }
 
 fn main() -> ExitCode {
-    let fs = |name, make| Backend { name, make, absent: None, lacks: &[] };
-    let mut backends = vec![fs("fs", || FsFixture::shared(false)), fs("fs_slow", || FsFixture::shared(true))];
+    let mut backends = vec![
+        Backend { name: "fs", make: || FsFixture::shared(false), absent: None, lacks: &[] },
+        Backend { name: "fs_slow", make: || FsFixture::shared(true), absent: None, lacks: &[] },
+    ];
     backends.extend(cloud::backends());
     let mut trials = trials(&backends);
     trials.extend(cloud::own_trials());

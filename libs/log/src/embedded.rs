@@ -46,7 +46,9 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use tokio::sync::watch;
 
-use crate::{Append, Error, LogReader, LogWriter, NewRecord, Result, Subscription, Topic, TopicInfo};
+use crate::{
+    Append, Error, LogInspector, LogReader, LogWriter, NewRecord, Result, Subscription, Topic, TopicInfo,
+};
 use committer::Committer;
 use segments::Segments;
 use state::{FirstOffsets, StateFile};
@@ -61,9 +63,9 @@ pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Bound on the untrimmed bytes of a topic, beyond which appends wait: those of a key that has more than
-    /// is free, or all. Control events have no key, so they take at most half of it. Dead letters are not
-    /// counted.
+    /// Bound on the untrimmed bytes of a topic, beyond which appends wait: appends of a key that has more
+    /// than is free, or all appends. Control events have no key, so they take at most half of it. Dead
+    /// letters are not counted.
     pub max_unread_bytes: u64,
     /// Size limit of the dead letters, beyond which the oldest are deleted.
     pub dead_letter_bytes: u64,
@@ -110,12 +112,12 @@ pub struct Deps {
 
 impl Deps {
     pub fn system() -> Self {
-        let clock = || {
-            let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            since_epoch.as_micros() as i64
-        };
         Self {
-            clock: Arc::new(clock),
+            clock: Arc::new(|| {
+                let since_epoch =
+                    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                since_epoch.as_micros() as i64
+            }),
             new_identity: uuid::Uuid::new_v4().into_bytes(),
             disk: Arc::new(SystemDisk),
         }
@@ -172,13 +174,12 @@ impl EmbeddedLog {
         for (topic, appender) in topics {
             let committer = Committer::new(topic.clone(), appender);
             let guard = EndGuard(ended.clone());
-            let work = move || {
-                let _guard = guard;
-                committer.run();
-            };
             let thread = std::thread::Builder::new()
                 .name("log-committer".into())
-                .spawn(work)
+                .spawn(move || {
+                    let _guard = guard;
+                    committer.run();
+                })
                 .map_err(|source| unavailable("failed to start the committer thread", source))?;
             log.topics.push(topic);
             log.committers.get_mut().expect("no thread has the handles yet").push(thread);
@@ -186,9 +187,9 @@ impl EmbeddedLog {
         Ok(log)
     }
 
-    /// Returns once a committer has ended: the log was closed, what is on disk has become
-    /// unknown, or the committer panicked. Nothing can be appended then until the process
-    /// restarts. Cancel-safe.
+    /// Returns once a committer has ended: the log was closed, the content of the disk has become
+    /// unknown, or the committer panicked. Nothing can be appended then until the process restarts.
+    /// Cancel-safe.
     pub async fn ended(&self) {
         let mut has_ended = self.has_ended.clone();
         // An error says that all committers have ended.
@@ -198,8 +199,7 @@ impl EmbeddedLog {
     /// Stops accepting appends, completes the pending ones, and closes the files.
     pub async fn close(&self) -> Result<()> {
         let threads = self.stop();
-        let join = move || threads.into_iter().try_for_each(JoinHandle::join);
-        tokio::task::spawn_blocking(join)
+        tokio::task::spawn_blocking(move || threads.into_iter().try_for_each(JoinHandle::join))
             .await
             .map_err(|failure| Error::unavailable(format!("closing was interrupted: {failure}")))?
             .map_err(|_| Error::unavailable("a committer has panicked"))?;
@@ -208,7 +208,9 @@ impl EmbeddedLog {
     }
 
     fn stop(&self) -> Vec<JoinHandle<()>> {
-        self.topics.iter().for_each(|topic| topic.queue.close());
+        for topic in &self.topics {
+            topic.queue.close();
+        }
         std::mem::take(&mut self.committers.lock().expect("no thread panics while holding the handles"))
     }
 
@@ -246,6 +248,14 @@ impl Drop for EndGuard {
 }
 
 #[async_trait]
+impl LogInspector for EmbeddedLog {
+    async fn describe(&self, topic: Topic) -> Result<TopicInfo> {
+        let partition = self.topic(topic).describe()?;
+        Ok(TopicInfo { identity: self.identity, partitions: vec![partition] })
+    }
+}
+
+#[async_trait]
 impl LogWriter for EmbeddedLog {
     fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Append {
         if records.is_empty() {
@@ -273,11 +283,6 @@ impl LogWriter for EmbeddedLog {
                 )))
             })
         })
-    }
-
-    async fn describe(&self, topic: Topic) -> Result<TopicInfo> {
-        let partition = self.topic(topic).describe()?;
-        Ok(TopicInfo { identity: self.identity, partitions: vec![partition] })
     }
 }
 
@@ -313,17 +318,17 @@ fn create(path: &Path, deps: &Deps) -> Result<()> {
     StateFile::create(&*deps.disk, path, &deps.new_identity, FirstOffsets::default()).map_err(failed)
 }
 
+fn open_lock_file(path: &Path) -> io::Result<File> {
+    std::fs::create_dir_all(path)?;
+    // Syncs the parent, or a power failure could lose the new directory with all its content.
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+    File::options().create(true).truncate(false).write(true).open(path.join("lock"))
+}
+
 /// Locks the log's directory, so that no other process can take it.
 fn lock_directory(path: &Path) -> Result<File> {
-    let open = || {
-        std::fs::create_dir_all(path)?;
-        // Syncs the parent, or a power failure could lose the new directory with all its
-        // content.
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
-        File::options().create(true).truncate(false).write(true).open(path.join("lock"))
-    };
-    let file = open().map_err(|source| {
+    let file = open_lock_file(path).map_err(|source| {
         unavailable(&format!("failed to create the lock in `{}`", path.display()), source)
     })?;
     match file.try_lock() {

@@ -20,8 +20,8 @@ pub enum Error {
     /// applied.
     #[error("partition {partition} begins at offset {first}, but offset {requested} was requested")]
     Trimmed { partition: u32, requested: u64, first: u64 },
-    /// Find out which log this is, then start the partition again: an offset already read
-    /// does not exist in this log.
+    /// Find out which log this is, then restart the partition: an offset already read does not
+    /// exist in this log.
     #[error(
         "partition {partition} ends at offset {end}, but offset {requested} was requested: this is a different log"
     )]

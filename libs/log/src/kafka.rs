@@ -42,14 +42,13 @@ use async_trait::async_trait;
 use rdkafka::{
     Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions},
-    consumer::{BaseConsumer, Consumer},
-    topic_partition_list::TopicPartitionListElem,
+    consumer::Consumer,
 };
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
-    Append, Error, LogReader, LogWriter, NewRecord, PartitionDescription, PartitionInfo, Result, StartPoint,
-    Subscription, Topic, TopicInfo,
+    Append, Error, LogInspector, LogReader, LogWriter, NewRecord, PartitionDescription, PartitionInfo,
+    Result, StartPoint, Subscription, Topic, TopicInfo,
 };
 use log_throttle::ThrottledContext;
 use membership::MembershipThread;
@@ -103,7 +102,8 @@ impl KafkaLog {
     pub async fn group_members(&self, group: &str) -> Result<usize> {
         let deadline = Instant::now() + REQUEST_TIMEOUT;
         loop {
-            let (shared, group) = (self.shared.clone(), group.to_owned());
+            let shared = self.shared.clone();
+            let group = group.to_owned();
             match blocking(move || shared.group_members(&group)).await? {
                 Err(error) if error.is_temporary() && Instant::now() < deadline => sleep(PAUSE).await,
                 counted => return counted,
@@ -121,7 +121,9 @@ impl KafkaLog {
     /// in the log, but were not acknowledged.
     pub async fn close_within(&self, patience: Duration) -> Result<()> {
         let membership_threads = std::mem::take(&mut *self.shared.membership_threads());
-        membership_threads.iter().for_each(MembershipThread::stop);
+        for thread in &membership_threads {
+            thread.stop();
+        }
         let writer = self.writer.clone();
         let flushed = blocking(move || writer.flush(patience));
         let left = blocking(move || membership_threads.into_iter().try_for_each(MembershipThread::join));
@@ -133,13 +135,9 @@ impl KafkaLog {
 }
 
 #[async_trait]
-impl LogWriter for KafkaLog {
-    fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Append {
-        self.writer.append(topic, records)
-    }
-
-    /// Describes only the partitions that existed when the log was opened: writers continue
-    /// to use those, and no others can be started.
+impl LogInspector for KafkaLog {
+    /// Describes only the partitions that existed when the log was opened: writers continue to use
+    /// these partitions, and no others can be started.
     async fn describe(&self, topic: Topic) -> Result<TopicInfo> {
         let shared = self.shared.clone();
         blocking(move || shared.info(topic)).await?
@@ -158,6 +156,13 @@ impl LogWriter for KafkaLog {
     async fn lost_tail(&self, topic: Topic, partition: u32, point: StartPoint) -> Result<Option<u64>> {
         let shared = self.shared.clone();
         blocking(move || shared.lost_tail(topic, partition, point)).await?
+    }
+}
+
+#[async_trait]
+impl LogWriter for KafkaLog {
+    fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Append {
+        self.writer.append(topic, records)
     }
 }
 
@@ -199,14 +204,14 @@ impl Shared {
     /// Describes one partition of a topic. Blocks.
     fn partition_info(&self, topic: Topic, partition: u32) -> Result<PartitionDescription> {
         let partitions = self.partitions.count(topic);
-        let (identity, bounds) = self.identified(topic, || match partition < partitions {
-            true => self.watermarks(topic, partition).map(Some),
-            false => Ok(None),
+        let (identity, bounds) = self.identified(topic, || {
+            if partition < partitions { self.watermarks(topic, partition).map(Some) } else { Ok(None) }
         })?;
         Ok(PartitionDescription { identity, partitions, bounds })
     }
 
-    /// The id of a topic, and what is read of it between two readings of the id: it is of this id. Blocks.
+    /// The id of a topic, and a value that is read between two equal readings of the id, so that it
+    /// belongs to this topic. Blocks.
     fn identified<T>(&self, topic: Topic, read: impl FnOnce() -> Result<T>) -> Result<([u8; 16], T)> {
         let identity = self.topic_id(topic)?;
         let found = read()?;
@@ -231,7 +236,8 @@ impl Shared {
     /// Queries the first or end offsets of all partitions. Kafka treats these as lookups of
     /// special timestamps before and after all others. Blocks.
     fn offsets(&self, topic: Topic, at: Offset) -> Result<Vec<u64>> {
-        let (name, count) = (self.settings.topics.name(topic), self.partitions.count(topic));
+        let name = self.settings.topics.name(topic);
+        let count = self.partitions.count(topic);
         if count == 0 {
             return Ok(Vec::new());
         }
@@ -242,23 +248,27 @@ impl Shared {
         let found = self
             .metadata
             .request_to_leaders(name, |client| client.offsets_for_times(queries, REQUEST_TIMEOUT))?;
-        let offset = |element: TopicPartitionListElem<'_>| {
-            element.error().map_err(error::request)?;
-            match element.offset() {
-                Offset::Offset(offset) => Ok(offset as u64),
-                _ => Err(Error::unavailable("Kafka did not report the first or end offset of a partition")),
-            }
-        };
-        found.elements().into_iter().map(offset).collect()
+        found
+            .elements()
+            .into_iter()
+            .map(|element| {
+                element.error().map_err(error::request)?;
+                match element.offset() {
+                    Offset::Offset(offset) => Ok(offset as u64),
+                    _ => {
+                        Err(Error::unavailable("Kafka did not report the first or end offset of a partition"))
+                    }
+                }
+            })
+            .collect()
     }
 
     /// Queries the first and end offset of one partition. Blocks.
     fn watermarks(&self, topic: Topic, partition: u32) -> Result<PartitionInfo> {
         let name = self.settings.topics.name(topic);
-        let bounds = |client: &BaseConsumer<ThrottledContext>| {
+        let (first, end) = self.metadata.request_to_leaders(name, |client| {
             client.fetch_watermarks(name, partition as i32, REQUEST_TIMEOUT)
-        };
-        let (first, end) = self.metadata.request_to_leaders(name, bounds)?;
+        })?;
         Ok(PartitionInfo { first: first as u64, end: end as u64 })
     }
 
@@ -269,13 +279,15 @@ impl Shared {
         if spare.is_empty() {
             return Ok(());
         }
-        let (name, used) = (self.settings.topics.name(Topic::Ingestion), spare.start);
+        let name = self.settings.topics.name(Topic::Ingestion);
+        let used = spare.start;
         for partition in spare.clone() {
             if self.watermarks(Topic::Ingestion, partition)?.end > 0 {
                 return Err(Error::Topic {
                     reason: format!(
                         "topic `{name}` has {} partitions, of which only the first {used} are used, but partition {partition} holds \
-                         records from a writer without that setting: see \"More partitions\" in docs/kafka.md",
+                         records from a writer without that setting: see \"More partitions\" in \
+                         docs/operating/kafka.md",
                         spare.end
                     ),
                 });

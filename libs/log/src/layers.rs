@@ -1,5 +1,5 @@
 //! Layers for tests. One wraps any log, implements the same traits, and injects realistic faults.
-//! The other is the disk of an embedded log, and loses what was not synced. Retries are left to
+//! The other is the disk of an embedded log, and loses unsynced changes. Retries are left to
 //! callers, and metrics to services.
 
 mod faults;

@@ -1,7 +1,7 @@
 //! LOG: a durable, partitioned log with small traits as its interface.
 //!
-//! Writing and reading are separate traits, so that services that may only append (frontier,
-//! backend) cannot read. The log does not track consumer positions: a worker stores its cursor
+//! Writing, reading and inspection are separate traits, so that services that may only append (frontier,
+//! backend) cannot read, and jobs that need only the ends of partitions cannot append. The log does not track consumer positions: a worker stores its cursor
 //! in the same batch as the data.
 //!
 //! ```
@@ -133,7 +133,7 @@ pub struct Position {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicInfo {
     /// Created with the topic and never changed: a different value means a different log, whose
-    /// offsets have nothing to do with those of the other.
+    /// offsets have nothing to do with the offsets of the other.
     pub identity: [u8; 16],
     pub partitions: Vec<PartitionInfo>,
 }
@@ -170,31 +170,9 @@ pub enum Delivery {
     Records { partition: u32, records: Vec<Record> },
 }
 
-/// Appends records to the log.
-///
-/// It makes the following guarantees. Each is named after its conformance case:
-///
-/// 1. *durable*: an acknowledged append survives kill -9 and power loss.
-/// 2. *ordered*: appends with the same key, each started after the previous one completed, have
-///    ascending offsets in one partition. The records of one append keep their order. Appends
-///    started in order by one caller keep that order; an append is started by the call itself,
-///    not by the first poll of the returned future.
-/// 3. *whole or unknown*: an error means that any prefix of the records may be in the log, or
-///    may still be added until the next append with the same key completes. They are never
-///    added later than that, and never without the preceding records of the same key.
-/// 4. *bounded*: if the log is full or slow, an append waits for at most the configured time
-///    and then returns `Error::Unavailable`.
-/// 5. *size*: a record over `MAX_RECORD_BYTES` or `MAX_EXTRA_BYTES` is refused, together with
-///    all other records of the append.
-/// 6. *recovers*: after a full disk or an I/O error, the log recovers without intervention.
+/// Describes the log, without reading records from it or adding any.
 #[async_trait]
-pub trait LogWriter: Send + Sync + 'static {
-    /// Appends `records` and returns their positions in the same order. The call itself
-    /// never blocks. To have several appends in flight, call it again before the first one
-    /// completes. If the returned future is dropped, it is unknown whether the records are
-    /// in the log.
-    fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Append;
-
+pub trait LogInspector: Send + Sync + 'static {
     /// The current first and end offset of every partition. `end` covers every append that
     /// completed before the call.
     async fn describe(&self, topic: Topic) -> Result<TopicInfo>;
@@ -218,6 +196,32 @@ pub trait LogWriter: Send + Sync + 'static {
     }
 }
 
+/// Appends records to the log.
+///
+/// It makes the following guarantees. Each is named after its conformance case:
+///
+/// 1. *durable*: an acknowledged append survives kill -9 and power loss.
+/// 2. *ordered*: appends with the same key, each started after the previous one completed, have
+///    ascending offsets in one partition. The records of one append keep their order. Appends
+///    started in order by one caller keep that order; an append is started by the call itself,
+///    not by the first poll of the returned future.
+/// 3. *whole or unknown*: an error means that any prefix of the records may be in the log, or
+///    may still be added until the next append with the same key completes. They are never
+///    added later than that, and never without the preceding records of the same key.
+/// 4. *bounded*: if the log is full or slow, an append waits for at most the configured time
+///    and then returns `Error::Unavailable`.
+/// 5. *size*: a record over `MAX_RECORD_BYTES` or `MAX_EXTRA_BYTES` is refused, together with
+///    all other records of the append.
+/// 6. *recovers*: after a full disk or an I/O error, the log recovers without intervention.
+#[async_trait]
+pub trait LogWriter: LogInspector {
+    /// Appends `records` and returns their positions in the same order. The call itself never
+    /// blocks. To have several appends in flight, repeat the call before the first append
+    /// completes. If the returned future is dropped, it is unknown whether the records are in the
+    /// log.
+    fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Append;
+}
+
 /// Reads and trims the log.
 ///
 /// It makes the following guarantees. Each is named after its conformance case:
@@ -236,7 +240,7 @@ pub trait LogWriter: Send + Sync + 'static {
 pub trait LogReader: Send + Sync + 'static {
     async fn subscribe(&self, topic: Topic) -> Result<Box<dyn Subscription>>;
 
-    /// Declares that nothing before `offset` will be read again. An offset after the end
+    /// Declares that no record before `offset` will be read in the future. An offset after the end
     /// counts as the end.
     async fn trim(&self, topic: Topic, partition: u32, offset: u64) -> Result<()>;
 }
@@ -244,9 +248,9 @@ pub trait LogReader: Send + Sync + 'static {
 /// Receives the partitions of one topic that are assigned to it. Dropping it releases them.
 #[async_trait]
 pub trait Subscription: Send + Sync {
-    /// Waits for the next delivery. Cancel-safe. `Error::Trimmed` and `Error::Replaced`
-    /// concern only the partition that they name and are returned once: that partition
-    /// delivers nothing until it is started again.
+    /// Waits for the next delivery. Cancel-safe. `Error::Trimmed` and `Error::Replaced` concern
+    /// only the partition that they name and are returned once: that partition delivers nothing
+    /// until it is restarted.
     async fn next(&mut self) -> Result<Delivery>;
 
     /// Starts reading an assigned partition.

@@ -54,7 +54,8 @@ async fn unlink_all(
     if kind == EntityKind::Experiment && !clear_notes(deps, project, id, stop).await? {
         return Ok(());
     }
-    let (range, mut pace) = (links(project, kind, id), Pace::default());
+    let range = links(project, kind, id);
+    let mut pace = Pace::default();
     while !stop.is_cancelled() {
         let mut transaction = Transaction::new(deps.store.snapshot().await?);
         let (runs, _) = index_runs_page(transaction.unchecked(), &range, PAGE).await?;
@@ -100,7 +101,8 @@ async fn clear_notes(
     experiment: &str,
     stop: &CancellationToken,
 ) -> Result<bool, Error> {
-    let (owner, mut pace) = (NoteOwner::Experiment(experiment.to_owned()), Pace::default());
+    let owner = NoteOwner::Experiment(experiment.to_owned());
+    let mut pace = Pace::default();
     while !stop.is_cancelled() {
         let (is_done, _) = transact(deps.store, async |mut transaction: Transaction| {
             let is_done = notes_clear(&mut transaction, project, &owner).await?;

@@ -1,4 +1,4 @@
-//! Removal of the rows of dead runs: deleted ones, and those of abandoned restores.
+//! Removal of the rows of dead runs: deleted runs, and the runs of abandoned restores.
 
 use matyan_model::{
     ids::{NamedProject, Project, RunNumber},
@@ -10,7 +10,8 @@ use crate::{Deps, Error, SweepOutcome, pace::Pace};
 
 /// Clears the rows of dead runs, a bounded number per transaction.
 pub async fn sweep_dead_runs(deps: Deps<'_>, stop: &CancellationToken) -> Result<(), Error> {
-    let (mut outcome, mut pace) = (SweepOutcome::default(), Pace::default());
+    let mut outcome = SweepOutcome::default();
+    let mut pace = Pace::default();
     for NamedProject { number: project, .. } in deps.projects().await? {
         // The snapshot must not live as long as the loop: the store keeps all versions since.
         let dead = dead_runs_list(&*deps.store.snapshot().await?, project).await?;

@@ -1,6 +1,6 @@
 //! Deletion of projects: their blobs, their rows, and the rows of their jobs.
 //!
-//! Two passes over a project do the same. The first begins when no process considers the
+//! Two passes over a project do the same. The first starts when no process considers the
 //! project active any more. The second comes after everything that was already on its way has
 //! arrived: rows from a worker that was cut off from the store, and blobs from upload URLs that
 //! were issued before. A pass that is interrupted is repeated.
@@ -97,15 +97,17 @@ async fn delete_blobs(
     stop: &CancellationToken,
     observe: &mut BlobObserver<'_>,
 ) -> Result<bool, Error> {
-    let (mut after, mut failure): (Option<BlobKey>, _) = (None, None);
+    let mut after: Option<BlobKey> = None;
+    let mut failure = None;
     while !stop.is_cancelled() {
         let page = blobs.list(folder, after.as_ref()).await?;
         let keys: Vec<BlobKey> = page.blobs.iter().map(|(key, _)| key.clone()).collect();
         let left = if keys.is_empty() { Vec::new() } else { blobs.delete(&keys).await? };
         for (key, blob) in &page.blobs {
-            match left.iter().any(|(other, _)| other == key) {
-                true => observe(BlobEvent::BlobFailed),
-                false => observe(BlobEvent::Deleted { key, bytes: blob.size }),
+            if left.iter().any(|(other, _)| other == key) {
+                observe(BlobEvent::BlobFailed);
+            } else {
+                observe(BlobEvent::Deleted { key, bytes: blob.size });
             }
         }
         failure = failure.or(left.into_iter().next());

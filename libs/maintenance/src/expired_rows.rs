@@ -1,6 +1,7 @@
 //! Removal of rows with a limited lifetime.
 
 use matyan_model::{
+    audit::{AUDIT_KEPT_US, audit_trim},
     change::{RETENTION_US, changes_trim},
     ids::NamedProject,
     producer::producers_sweep,
@@ -27,6 +28,20 @@ pub async fn trim_changes(deps: Deps<'_>) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Clears entries of the audit log that have been kept for long enough.
+pub async fn trim_audit(deps: Deps<'_>) -> Result<(), Error> {
+    let before_us = deps.now_us().saturating_sub(AUDIT_KEPT_US);
+    let mut pace = Pace::default();
+    loop {
+        let mut batch = Batch::buffered();
+        if !audit_trim(&*deps.store.snapshot().await?, before_us, &mut batch).await? {
+            return Ok(());
+        }
+        deps.store.commit(batch).await?;
+        pace.rest().await;
+    }
 }
 
 /// Drops the staged rows of restores that were interrupted and never resumed.

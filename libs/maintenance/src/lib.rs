@@ -28,7 +28,7 @@ mod tombstones;
 pub use dead_entities::sweep_dead_entities;
 pub use dead_runs::sweep_dead_runs;
 pub use deleted_projects::sweep_deleted_projects;
-pub use expired_rows::{clear_garbage, drop_abandoned_restores, sweep_producers, trim_changes};
+pub use expired_rows::{clear_garbage, drop_abandoned_restores, sweep_producers, trim_audit, trim_changes};
 pub use lock::JobLock;
 pub use log_progress::{PartitionProgress, lost_tail, oldest_unapplied_us, partition_progress};
 pub use orphaned_blobs::OrphanedBlobs;
@@ -41,7 +41,7 @@ pub use stray_blobs::sweep_stray_blobs;
 pub use tombstones::{LONGEST_SPOOL_US, TombstonePage, TombstoneSweep};
 
 use matyan_blob::{BlobKey, Blobs};
-use matyan_log::LogWriter;
+use matyan_log::LogInspector;
 use matyan_model::{ids::NamedProject, project::projects_list};
 use matyan_store::Store;
 
@@ -57,7 +57,7 @@ type Clock = dyn Fn() -> i64 + Send + Sync;
 #[derive(Clone, Copy)]
 pub struct Deps<'d> {
     pub store: &'d dyn Store,
-    pub log: &'d dyn LogWriter,
+    pub log: &'d dyn LogInspector,
     pub blobs: &'d dyn Blobs,
     pub clock: &'d Clock,
 }

@@ -32,7 +32,8 @@ impl<'s> JobLock<'s> {
         project: Project,
         owner: [u8; 16],
     ) -> Result<Self, Error> {
-        let (job, taken_us) = (Job::new(name, project), clock());
+        let job = Job::new(name, project);
+        let taken_us = clock();
         let lock = acquire(store, job, owner, taken_us).await?;
         Ok(Self { store, clock, job, owner, lock, taken_us, is_dry: false })
     }
@@ -75,8 +76,8 @@ impl<'s> JobLock<'s> {
             lock_check(transaction.batch(), &self.lock);
             match self.store.commit(transaction.into_batch()).await? {
                 Commit::Done { .. } => return Ok(answer),
-                // Either the lock was lost, or something that `decide` read has
-                // changed since, so `decide` runs again.
+                // Either the lock was lost, or something that `decide` read has changed since, so
+                // `decide` is repeated.
                 Commit::Conflict => self.check().await?,
             }
         }

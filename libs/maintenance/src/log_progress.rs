@@ -1,7 +1,7 @@
 //! The partitions of the ingestion log: their bounds, the number of the log, and how far
 //! each is applied.
 
-use matyan_log::{LogWriter, PartitionInfo, StartPoint, Topic};
+use matyan_log::{LogInspector, PartitionInfo, StartPoint, Topic};
 use matyan_model::{
     keys::LogTopic,
     position::{AppliedPosition, applied_all, applied_get, log_get, partition_log},
@@ -22,7 +22,7 @@ pub struct PartitionProgress {
 /// visible.
 pub async fn partition_progress(
     store: &dyn Store,
-    log: &dyn LogWriter,
+    log: &dyn LogInspector,
 ) -> Result<Vec<PartitionProgress>, Error> {
     // The snapshot is taken before the log is described, so that the applied positions are
     // never past the ends.
@@ -40,7 +40,11 @@ pub async fn partition_progress(
 
 /// Where the log has lost its tail, as its leader epochs show, if no worker has noticed that yet. Not for
 /// use in a transaction: it may have to read many records.
-pub async fn lost_tail(store: &dyn Store, log: &dyn LogWriter, partition: u32) -> Result<Option<u64>, Error> {
+pub async fn lost_tail(
+    store: &dyn Store,
+    log: &dyn LogInspector,
+    partition: u32,
+) -> Result<Option<u64>, Error> {
     let snapshot = store.snapshot().await?;
     let applied = applied_get(&*snapshot, LogTopic::Ingestion, partition).await?;
     drop(snapshot);
@@ -57,15 +61,16 @@ pub async fn lost_tail(store: &dyn Store, log: &dyn LogWriter, partition: u32) -
 /// applied one are younger than it. For a partition that has pending records but no applied
 /// one, for example after the topic was recreated, nothing is known, and the result is
 /// `i64::MIN`.
-pub async fn oldest_unapplied_us(store: &dyn Store, log: &dyn LogWriter) -> Result<i64, Error> {
-    let has_more = |partition: &PartitionProgress| {
+pub async fn oldest_unapplied_us(store: &dyn Store, log: &dyn LogInspector) -> Result<i64, Error> {
+    let lagging = partition_progress(store, log).await?.into_iter().filter(|partition| {
         let next = partition.applied.map_or(0, |applied| applied.next);
         partition.bounds.end > next.max(partition.bounds.first)
-    };
-    let last_us = |partition: PartitionProgress| {
-        let last = partition.applied.and_then(|applied| applied.last);
-        last.map_or(i64::MIN, |last| last.appended_us)
-    };
-    let lagging = partition_progress(store, log).await?.into_iter().filter(has_more);
-    Ok(lagging.map(last_us).min().unwrap_or(i64::MAX))
+    });
+    Ok(lagging
+        .map(|partition| {
+            let last = partition.applied.and_then(|applied| applied.last);
+            last.map_or(i64::MIN, |last| last.appended_us)
+        })
+        .min()
+        .unwrap_or(i64::MAX))
 }

@@ -2,9 +2,9 @@
 //! reported, and content that a later upload replaced.
 //!
 //! A reference may still be in flight, in the log or in the spool of a client, which may keep it for
-//! weeks. So a blob is deleted only if it was written a month before the oldest record that is not
-//! yet applied. Folders of unknown runs are left alone, because the bucket may be shared (where it is not:
-//! `stray_blobs`); those of deleted runs belong to the control worker.
+//! weeks. So a blob is deleted only if it was written a month before the oldest record that is not yet
+//! applied. Folders of unknown runs are left alone, because the bucket may be shared (where it is not:
+//! `stray_blobs`); folders of deleted runs belong to the control worker.
 
 mod references;
 
@@ -162,8 +162,14 @@ impl<'d> OrphanedBlobs<'d> {
                 return Ok(());
             }
             // Read after the blobs were listed, so that every blob referenced by then is kept.
-            let (store, blobs, pace) = (self.store, self.blobs, &mut self.pace);
-            let mut search = ReferenceSearch { store, blobs, project, id, number, pace };
+            let mut search = ReferenceSearch {
+                store: self.store,
+                blobs: self.blobs,
+                project,
+                id,
+                number,
+                pace: &mut self.pace,
+            };
             if !search.keep_referenced(&mut candidates).await? {
                 return Ok(());
             }
@@ -200,9 +206,9 @@ impl<'d> OrphanedBlobs<'d> {
         Ok(())
     }
 
-    /// Deletes one blob, unless it was replaced or its run was deleted since the search. One that a worker
-    /// writes again between the check and the deletion is lost (docs/blobs.md).
-    /// Returns whether it was deleted; an inner error says why it could not be.
+    /// Deletes one blob, unless it was replaced or its run was deleted since the search. A blob that a
+    /// worker rewrites between the check and the deletion is lost (docs/operating/blobs.md). Returns whether it was
+    /// deleted; an inner error says why it could not be.
     async fn delete(
         &self,
         project: Project,

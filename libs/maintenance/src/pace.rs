@@ -37,7 +37,8 @@ mod tests {
 
     #[tokio::test]
     async fn rule_41_a_sweep_rests_as_long_as_it_works() {
-        let (mut pace, mut rested) = (Pace::default(), Duration::ZERO);
+        let mut pace = Pace::default();
+        let mut rested = Duration::ZERO;
         let page = Duration::from_millis(4);
         for _ in 0..9 {
             let begun = Instant::now();

@@ -64,22 +64,14 @@ impl PendingUploads {
         let mut round = Round::default();
         let resume = self.resume.take();
         let projects = deps.projects().await?;
-        let start = |project: &NamedProject| {
-            let all = keys::pending_payloads(project.number);
-            match &resume {
-                Some((of, after)) if *of == project.number => {
-                    (Range::new(all.start.clone(), after.clone()), all.after(after))
-                }
-                Some((of, _)) if *of > project.number => (all.clone(), Range::new(all.end.clone(), all.end)),
-                _ => (Range::new(all.start.clone(), all.start.clone()), all),
-            }
-        };
-        // First what the last round has not reached.
-        for project in &projects {
-            self.upload_range(deps, project, start(project).1, &mut round).await?;
+        let halves: Vec<(Range, Range)> =
+            projects.iter().map(|project| split_at(project.number, resume.as_ref())).collect();
+        // First the payloads that the last round has not reached.
+        for (project, (_, rest)) in projects.iter().zip(&halves) {
+            self.upload_range(deps, project, rest.clone(), &mut round).await?;
         }
-        for project in &projects {
-            self.upload_range(deps, project, start(project).0, &mut round).await?;
+        for (project, (reached, _)) in projects.iter().zip(&halves) {
+            self.upload_range(deps, project, reached.clone(), &mut round).await?;
         }
         match round.failure {
             Some(failure) if !round.has_succeeded => Err(failure),
@@ -122,14 +114,29 @@ impl PendingUploads {
     }
 }
 
+/// The payloads of a project that the last round has reached, and the rest. `resume` is the last reached key.
+fn split_at(project: Project, resume: Option<&(Project, Key)>) -> (Range, Range) {
+    let all = keys::pending_payloads(project);
+    match resume {
+        Some((of, after)) if *of == project => {
+            (Range::new(all.start.clone(), after.clone()), all.after(after))
+        }
+        Some((of, _)) if *of > project => (all.clone(), Range::new(all.end.clone(), all.end)),
+        _ => (Range::new(all.start.clone(), all.start.clone()), all),
+    }
+}
+
 /// Splits payloads into groups that fit in memory together.
 fn groups(payloads: &[PendingPayload]) -> Vec<&[PendingPayload]> {
-    let (mut groups, mut start, mut bytes) = (Vec::new(), 0, 0);
+    let mut groups = Vec::new();
+    let mut start = 0;
+    let mut bytes = 0;
     for (at, payload) in payloads.iter().enumerate() {
         let is_full = bytes + payload.blob.size > MEMORY_BYTES || at - start == UPLOADS;
         if is_full && at > start {
             groups.push(&payloads[start..at]);
-            (start, bytes) = (at, 0);
+            start = at;
+            bytes = 0;
         }
         bytes += payload.blob.size;
     }
@@ -158,11 +165,13 @@ async fn upload_group(
         uploads.push(Box::pin(async move { (payload, upload(deps, project, payload).await) }));
     }
     let answers: Vec<_> = stream::iter(uploads).buffer_unordered(UPLOADS).collect().await;
-    let (mut failure, mut is_working) = (None, false);
+    let mut failure = None;
+    let mut is_working = false;
     for (payload, answer) in answers {
         let error = match answer {
             Ok(Upload::Done) => {
-                (is_working, round.has_succeeded) = (true, true);
+                is_working = true;
+                round.has_succeeded = true;
                 continue;
             }
             Ok(Upload::Settled) => continue,
@@ -174,7 +183,8 @@ async fn upload_group(
             }
             Err(error) => error,
         };
-        let (run, key) = (payload.run_id.as_str(), payload.blob.key.as_str());
+        let run = payload.run_id.as_str();
+        let key = payload.blob.key.as_str();
         tracing::warn!(run, key, %error, "failed to upload pending payload; will retry");
         failure = Some(error);
     }
@@ -209,7 +219,7 @@ async fn upload(deps: Deps<'_>, project: &NamedProject, payload: &PendingPayload
     transact(deps.store, async |mut transaction: Transaction| {
         let head = keys::head(project.number, &payload.run_id);
         let head = transaction.get(&head).await?.map(|row| Head::decode(&head, &row)).transpose()?;
-        // A run that was created again in the meantime needs the payload.
+        // A run that was recreated in the meantime needs the payload.
         if !is_deleted || matches!(head, Some(Head::Tombstone(_))) {
             pending_clear(&mut transaction, project.number, &payload.blob).await?;
         }
@@ -260,7 +270,8 @@ async fn refuse(
         Ok::<_, Error>((transaction, ()))
     })
     .await?;
-    let (run, key) = (payload.run_id.as_str(), payload.blob.key.as_str());
+    let run = payload.run_id.as_str();
+    let key = payload.blob.key.as_str();
     tracing::warn!(run, key, reason, "the blob store refused a payload; keeping it in the store");
     Ok(())
 }

@@ -28,8 +28,8 @@ impl BlobPage {
 }
 
 /// Deletes the blob folder of one deleted run, page by page. After listing each page it checks that
-/// the run id still carries the tombstone of that same delete, because the id may have been
-/// reused. What was listed was written before that, unless a later run replaces it in between.
+/// the run id still carries the tombstone of that same delete, because the id may have been reused.
+/// Listed blobs were written before the check, unless a later run replaces them in between.
 pub struct DeletedRunBlobs<'d> {
     deps: Deps<'d>,
     project: Project,
@@ -44,8 +44,16 @@ pub struct DeletedRunBlobs<'d> {
 impl<'d> DeletedRunBlobs<'d> {
     pub fn new(deps: Deps<'d>, project: &NamedProject, id: &RunId, number: RunNumber) -> Result<Self, Error> {
         let folder = RunFolder::new(&project.name, id.as_str())?;
-        let (project, id) = (project.number, id.clone());
-        Ok(Self { deps, project, id, number, folder, is_dry: false, next: None, is_finished: false })
+        Ok(Self {
+            deps,
+            project: project.number,
+            id: id.clone(),
+            number,
+            folder,
+            is_dry: false,
+            next: None,
+            is_finished: false,
+        })
     }
 
     /// Only lists the blobs.
@@ -54,8 +62,8 @@ impl<'d> DeletedRunBlobs<'d> {
         Self { is_dry, ..self }
     }
 
-    /// Deletes the next page. Returns `None` after the last page, and if the run is live
-    /// again or has been deleted a second time.
+    /// Deletes the next page. Returns `None` after the last page, and if the run was recreated or
+    /// has been deleted a second time.
     pub async fn next_page(&mut self) -> Result<Option<BlobPage>, Error> {
         if self.is_finished {
             return Ok(None);
@@ -115,9 +123,16 @@ struct CurrentRun<'d> {
 
 impl<'d> LeftoverBlobs<'d> {
     pub fn new(deps: Deps<'d>, project: NamedProject, is_dry: bool, max_runs: u64) -> Self {
-        let rest = Some(keys::tombstones(project.number));
-        let (tombstones, current, runs) = (VecDeque::new(), None, 0);
-        Self { deps, project, is_dry, rest, tombstones, current, runs, max_runs }
+        Self {
+            deps,
+            is_dry,
+            rest: Some(keys::tombstones(project.number)),
+            project,
+            tombstones: VecDeque::new(),
+            current: None,
+            runs: 0,
+            max_runs,
+        }
     }
 
     /// Number of runs examined so far.
@@ -158,7 +173,8 @@ impl<'d> LeftoverBlobs<'d> {
         {
             let snapshot = self.deps.store.snapshot().await?;
             let page = tombstones_list(&*snapshot, self.project.number, &range).await?;
-            (self.tombstones, self.rest) = (page.tombstones.into(), page.rest);
+            self.tombstones = page.tombstones.into();
+            self.rest = page.rest;
         }
         Ok(self.tombstones.pop_front())
     }

@@ -49,7 +49,8 @@ impl<'d> StaleRuns<'d> {
     /// page.
     pub async fn find_page(&mut self) -> Result<Option<StaleRunsPage>, Error> {
         let Some(page) = self.next_candidates().await? else { return Ok(None) };
-        let (checked, mut run_ids) = (page.len() as u64, Vec::new());
+        let checked = page.len() as u64;
+        let mut run_ids = Vec::new();
         for (number, document) in page {
             let writing = writing_get(&*self.store.snapshot().await?, self.project, number).await?;
             if last_activity_us(&document.props, &writing) < self.before_us {
@@ -67,7 +68,8 @@ impl<'d> StaleRuns<'d> {
         caller: &str,
     ) -> Result<Option<StaleRunsPage>, Error> {
         let Some(page) = self.next_candidates().await? else { return Ok(None) };
-        let (checked, mut run_ids) = (page.len() as u64, Vec::new());
+        let checked = page.len() as u64;
+        let mut run_ids = Vec::new();
         for (number, document) in page {
             let run_id = document.props.run_id;
             match self.finish_run(lock, number, caller).await {
@@ -153,7 +155,8 @@ async fn finish_in_project(
 ) -> Result<(), Error> {
     let mut lock = JobLock::acquire(deps.store, deps.clock, FINISH_STALE, project, owner).await?;
     let finished = async {
-        let (mut stale_runs, mut pace) = (StaleRuns::new(deps, project, idle).await?, Pace::default());
+        let mut stale_runs = StaleRuns::new(deps, project, idle).await?;
+        let mut pace = Pace::default();
         while let Some(page) = stale_runs.finish_page(&mut lock, "").await? {
             for run in page.run_ids {
                 tracing::info!(run, "finished stale run");

@@ -1,4 +1,4 @@
-//! The migration of a store that an older version wrote. The server runs meanwhile.
+//! The migration of a store that an older version wrote. The server runs during the migration.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -17,13 +17,13 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// The migration, as far as this process knows of it.
 #[derive(Default)]
 pub struct StoreMigration {
-    /// This process has done its round, after which it does not try damaged runs again.
+    /// This process has done its round, after which it does not retry damaged runs.
     is_done: AtomicBool,
 }
 
 impl StoreMigration {
-    /// Brings the rows of an older format to that of this program, step by step. It may be stopped at
-    /// any point, and continues there. Runs that were damaged are tried again, once per process.
+    /// Migrates the rows of an older format to the format of this program, step by step. It may be
+    /// stopped at any point, and continues there. Damaged runs are retried once per process.
     pub async fn run(&self, deps: Deps<'_>, stop: &CancellationToken) -> Result<(), Error> {
         let is_done = self.is_done.load(Ordering::Relaxed);
         if is_done || !format_is_migrating(&*deps.store.snapshot().await?).await? {

@@ -1,9 +1,9 @@
 //! Stray blobs: blobs in the folder of a run that does not exist. A client has uploaded them, and was
 //! lost before it could send the first record of the run. Only for blobs that no other system can refer
-//! to: those in the data directory, next to the store.
+//! to: the blobs in the data directory, next to the store.
 //!
 //! The first record may still be in the log or in the spool of a client, so stray blobs are kept as
-//! long as orphaned ones, and as long as items of the run are parked. A store that is new deletes none
+//! long as orphaned blobs, and as long as items of the run are parked. A store that is new deletes none
 //! for the same time: an archive without blobs may be about to be restored into it. Folders of projects
 //! that do not exist are left to the deletion of projects. Folders that do not show the id of their run
 //! are kept.
@@ -42,7 +42,8 @@ pub async fn sweep_stray_blobs(
     let before_us = kept_since_us(deps).await?;
     let projects = deps.projects().await?.into_iter().map(|project| (project.name, project.number));
     let projects: HashMap<String, Project> = projects.collect();
-    let (mut after, mut pace) = (None, Pace::default());
+    let mut after = None;
+    let mut pace = Pace::default();
     while !stop.is_cancelled() {
         let listing = deps.blobs.list("", after.as_ref()).await?;
         after = listing.next;
@@ -73,7 +74,8 @@ pub async fn sweep_stray_blobs(
 
 /// Whether the first sweep of the store was less than a month ago, or is this one, whose time is then noted.
 async fn is_new(deps: Deps<'_>) -> Result<bool, Error> {
-    let (job, now_us) = (Job::new(JOB, Project::default()), deps.now_us());
+    let job = Job::new(JOB, Project::default());
+    let now_us = deps.now_us();
     if let Some(first_us) = job_begun_get(&*deps.store.snapshot().await?, job).await? {
         return Ok(now_us.saturating_sub(first_us) < KEPT_US);
     }

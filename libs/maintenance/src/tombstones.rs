@@ -115,15 +115,19 @@ impl<'d> TombstoneSweep<'d> {
             return Ok(false);
         }
         let number = number(tombstone);
-        // Even if the blobs were deleted before: an upload URL issued before the delete
-        // may have been used after it. By now all of those URLs have expired.
+        // Even if the blobs were deleted before: an upload URL issued before the delete may have
+        // been used after it. By now all such URLs have expired.
         let mut blobs = DeletedRunBlobs::new(self.deps, project, id, number)?;
         let mut is_empty = true;
         loop {
             lock.renew().await?;
             let Some(page) = blobs.next_page().await? else { break };
-            page.deleted().for_each(|(key, blob)| observe(BlobEvent::Deleted { key, bytes: blob.size }));
-            page.failed.iter().for_each(|_| observe(BlobEvent::BlobFailed));
+            for (key, blob) in page.deleted() {
+                observe(BlobEvent::Deleted { key, bytes: blob.size });
+            }
+            for _ in &page.failed {
+                observe(BlobEvent::BlobFailed);
+            }
             is_empty &= page.failed.is_empty();
         }
         if !is_empty {
@@ -139,9 +143,9 @@ impl<'d> TombstoneSweep<'d> {
         .await
     }
 
-    /// Removes a tombstone, if it is not cleared yet, with what else is left of the run id: its cursor, and the
-    /// marks and dictionaries of its producers. Returns false if the id is in use again, or if a worker may
-    /// still see a record that the cursor has passed.
+    /// Removes a tombstone, if it is not cleared yet, with the other remains of the run id: its cursor, and
+    /// the marks and dictionaries of its producers. Returns false if the id is in use again, or if a worker
+    /// may still see a record that the cursor has passed.
     async fn remove(&self, lock: &mut JobLock<'_>, project: Project, id: &RunId) -> Result<bool, Error> {
         lock.write(async |mut transaction: Transaction| {
             let key = keys::cursor(project, id);
@@ -164,7 +168,7 @@ impl<'d> TombstoneSweep<'d> {
         .await
     }
 
-    /// Whether everything before a cursor is reported as applied, so that no worker reads it again.
+    /// Whether everything before a cursor is reported as applied, so that no worker rereads it.
     fn is_applied(&self, cursor: &Cursor) -> bool {
         let LogPosition { log, partition, offset } = cursor.position;
         let Some(progress) = self.partitions.get(partition as usize) else { return true };

@@ -26,7 +26,7 @@ type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 const LONG: i64 = 10_000_000;
 const PIXELS: usize = 1000;
 
-/// Values similar to those of a training run, with a clock that ticks about ten times per
+/// Values similar to the values of a training run, with a clock that ticks about ten times per
 /// second.
 struct PointSource {
     random: StdRng,
@@ -102,11 +102,15 @@ fn all_blocks() -> Result<()> {
     blocks("10,000 series × 1 step, shared time, float32", &together)?;
     let mut apart = WrittenPoints::default();
     for step in 0..100 {
-        (0..100).for_each(|series| apart.push(SeriesNumber(series), source.point(step, false)));
+        for series in 0..100 {
+            apart.push(SeriesNumber(series), source.point(step, false));
+        }
     }
     blocks("100 series × 100 steps, own times, float64", &apart)?;
     let mut single = WrittenPoints::default();
-    (0..10_000).for_each(|step| single.push(SeriesNumber(3), source.point(step, true)));
+    for step in 0..10_000 {
+        single.push(SeriesNumber(3), source.point(step, true));
+    }
     blocks("1 series × 10,000 steps, float32", &single)
 }
 
@@ -147,7 +151,8 @@ impl BenchRun {
 
     async fn bytes(&self, range: Range) -> Result<usize> {
         let snapshot = self.store.snapshot().await?;
-        let (mut rest, mut bytes) = (range, 0);
+        let mut rest = range;
+        let mut bytes = 0;
         loop {
             let page = snapshot.scan(&rest, Scan::default()).await?;
             bytes += page.rows.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
@@ -159,19 +164,21 @@ impl BenchRun {
     }
 
     async fn sizes(&self, name: &str, points: i64, folding: f64) -> Result<()> {
-        let (project, number, series) = (self.run_ref.project, self.run_ref.number, SeriesNumber(0));
+        let project = self.run_ref.project;
+        let number = self.run_ref.number;
+        let series = SeriesNumber(0);
         let garbage = self.garbage_bytes().await?;
         let chunks = self.bytes(keys::chunks(project, number, series)).await? - garbage;
         let list = self.bytes(keys::chunk_list(project, number, series)).await?;
         let pyramid = self.bytes(keys::pyramid(project, number, series)).await?;
-        let each = |bytes: usize| bytes as f64 / points as f64;
+        let points = points as f64;
         println!(
             "fold  {name:44} {:5.2} M/s  {:5.3} bytes/point: chunks {:5.3}, list {:5.3}, pyramid {:5.3}",
-            points as f64 / folding / 1e6,
-            each(chunks + list + pyramid),
-            each(chunks),
-            each(list),
-            each(pyramid),
+            points / folding / 1e6,
+            (chunks + list + pyramid) as f64 / points,
+            chunks as f64 / points,
+            list as f64 / points,
+            pyramid as f64 / points,
         );
         Ok(())
     }
@@ -195,12 +202,14 @@ impl BenchRun {
 async fn long_series(directory: &Path, narrow: bool) -> Result<()> {
     let mut run = BenchRun::open(directory, 1).await?;
     let mut source = PointSource::new();
-    let (mut folding, mut writing) = (0.0, 0.0);
+    let mut folding = 0.0;
+    let mut writing = 0.0;
     for start in (0..LONG).step_by(500_000) {
         for batch in (start..start + 500_000).step_by(10_000) {
             let mut written = WrittenPoints::default();
-            (batch..batch + 10_000)
-                .for_each(|step| written.push(SeriesNumber(0), source.point(step, narrow)));
+            for step in batch..batch + 10_000 {
+                written.push(SeriesNumber(0), source.point(step, narrow));
+            }
             let started = Instant::now();
             run.write(&written).await?;
             writing += started.elapsed().as_secs_f64();
@@ -252,7 +261,8 @@ async fn chart(directory: &Path) -> Result<()> {
 async fn many_series(directory: &Path) -> Result<()> {
     let mut run = BenchRun::open(directory, 2).await?;
     let mut source = PointSource::new();
-    let (series, steps) = (10_000, 256);
+    let series = 10_000;
+    let steps = 256;
     let start = Instant::now();
     for step in 0..steps {
         let time_us = source.tick();
@@ -294,7 +304,9 @@ async fn many_series(directory: &Path) -> Result<()> {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     all_blocks()?;
-    let (curves, noise, many) = (tempfile::tempdir()?, tempfile::tempdir()?, tempfile::tempdir()?);
+    let curves = tempfile::tempdir()?;
+    let noise = tempfile::tempdir()?;
+    let many = tempfile::tempdir()?;
     long_series(curves.path(), true).await?;
     chart(curves.path()).await?;
     long_series(noise.path(), false).await?;

@@ -68,11 +68,12 @@ pub async fn artifacts_list(
 }
 
 fn decode_rows(all: &Range, rows: &[(Key, Value)]) -> Result<Vec<(String, Artifact)>> {
-    let row = |(key, value): &(Key, Value)| {
-        let (path,) = keys::tail(&all.start, key)?;
-        Ok((path, rows::decode(key, value)?))
-    };
-    rows.iter().map(row).collect()
+    rows.iter()
+        .map(|(key, value)| {
+            let (path,) = keys::tail(&all.start, key)?;
+            Ok((path, rows::decode(key, value)?))
+        })
+        .collect()
 }
 
 pub fn is_sequence_upload(path: &str) -> bool {

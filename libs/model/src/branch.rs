@@ -5,7 +5,7 @@
 //!
 //! A run that is a branch has one row, which contains all its ancestors, so that readers need no rows of
 //! runs in between. Without its ancestors a branch has its own points. Another row under each ancestor
-//! leads to the branch, for those who have to read it again when points of the ancestor change.
+//! leads to the branch, for readers that must reload the branch when points of the ancestor change.
 //!
 //! A deleted run takes its points along at once, although its rows are cleared later. Points of older
 //! ancestors that it had replaced stay hidden from its branches: rows that outlive it say from which step on.
@@ -70,13 +70,13 @@ impl Ancestor {
 impl Branch {
     /// A branch of `parent`, which may be a branch itself. `None` if it has too many ancestors.
     pub fn of(parent: Ancestor, grandparents: &Self) -> Option<Self> {
-        let shared = |ancestor: &Ancestor| Ancestor {
-            number: ancestor.number,
-            last_step: ancestor.last_step.min(parent.last_step),
-            series: ancestor.series.min(parent.series),
-        };
-        let ancestors: Vec<Ancestor> =
-            std::iter::once(parent).chain(grandparents.ancestors.iter().map(shared)).collect();
+        let ancestors: Vec<Ancestor> = std::iter::once(parent)
+            .chain(grandparents.ancestors.iter().map(|ancestor| Ancestor {
+                number: ancestor.number,
+                last_step: ancestor.last_step.min(parent.last_step),
+                series: ancestor.series.min(parent.series),
+            }))
+            .collect();
         (ancestors.len() <= ANCESTORS).then_some(Self { ancestors })
     }
 
@@ -108,7 +108,7 @@ pub(crate) fn sharers_put(batch: &mut Batch, project: Project, number: RunNumber
     }
 }
 
-/// Clears what is stored about a run that is gone, as a branch and as an ancestor.
+/// Clears the rows of a removed run, both as a branch and as an ancestor.
 pub(crate) async fn branch_clear(
     snapshot: &dyn Snapshot,
     batch: &mut Batch,
@@ -116,7 +116,7 @@ pub(crate) async fn branch_clear(
     number: RunNumber,
 ) -> Result<()> {
     let branch = match branch_get(snapshot, project, number).await {
-        // The rows that lead to it are ignored, as the run does not exist.
+        // The rows that lead to the run are ignored, because the run does not exist.
         Err(Error::Corrupt { .. }) => Branch::default(),
         branch => branch?,
     };
@@ -235,11 +235,12 @@ mod tests {
     #[test]
     fn a_branch_of_a_branch_shares_no_more_than_its_parent() {
         let grandparent = Branch::of(Ancestor::new(RunNumber(1), 100, 5), &Branch::default()).unwrap();
-        let branch = |step| Branch::of(Ancestor::new(RunNumber(2), step, 7), &grandparent).unwrap();
-        assert_eq!(branch(50).ancestors()[1], Ancestor::new(RunNumber(1), 50, 5));
-        assert_eq!(branch(200).ancestors()[1], Ancestor::new(RunNumber(1), 100, 5));
-        assert_eq!(branch(200).last_shared_step(SeriesNumber(4)), Some(200));
-        assert_eq!(branch(200).last_shared_step(SeriesNumber(7)), None);
+        let early = Branch::of(Ancestor::new(RunNumber(2), 50, 7), &grandparent).unwrap();
+        let late = Branch::of(Ancestor::new(RunNumber(2), 200, 7), &grandparent).unwrap();
+        assert_eq!(early.ancestors()[1], Ancestor::new(RunNumber(1), 50, 5));
+        assert_eq!(late.ancestors()[1], Ancestor::new(RunNumber(1), 100, 5));
+        assert_eq!(late.last_shared_step(SeriesNumber(4)), Some(200));
+        assert_eq!(late.last_shared_step(SeriesNumber(7)), None);
     }
 
     #[test]

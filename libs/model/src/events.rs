@@ -8,8 +8,8 @@ use prost::Message;
 
 use crate::{keys, rows};
 
-/// Adds an event. Its id is the digest of its content, so writing the same event again yields
-/// the same id. `project` is the name of the project.
+/// Adds an event. Its id is the digest of its content, so a repeated event has the same id.
+/// `project` is the name of the project.
 pub fn event_put(batch: &mut Batch, project: &str, time_us: i64, caller: &str, kind: control_event::Kind) {
     let mut event = ControlEvent {
         id: Default::default(),
@@ -39,8 +39,8 @@ fn decode(key: &Key, value: &Value) -> Result<ControlEvent> {
     ControlEvent::decode(body).map_err(|error| rows::corrupt(key, &error))
 }
 
-/// Whether this is an event without a format byte, as in stores of format 2. Such an event begins with
-/// its id. It needs no migration, because it is published and cleared.
+/// Whether this is an event without a format byte, as in stores of format 2. Such an event starts with
+/// its id. The event needs no migration, because it is published and cleared.
 fn is_of_format_2(value: &[u8]) -> bool {
     /// Tag of the first field, with a length before its content.
     const ID: u8 = 1 << 3 | 2;
@@ -59,13 +59,13 @@ mod tests {
     #[tokio::test]
     async fn rule_44_events_of_format_2_are_published() {
         let store = TestStore::open().await;
-        let kind = || Kind::RunDeleted(RunDeleted { run_id: "r".into(), ..RunDeleted::default() });
+        let kind = Kind::RunDeleted(RunDeleted { run_id: "r".into(), ..RunDeleted::default() });
         let mut batch = Batch::default();
-        event_put(&mut batch, "", 5, "", kind());
+        event_put(&mut batch, "", 5, "", kind.clone());
         store.commit(batch).await.unwrap();
         let new = events_list(&*store.snapshot().await.unwrap(), 9).await.unwrap();
         let new_event = new[0].1.as_ref().unwrap();
-        assert_eq!(new_event.kind, Some(kind()));
+        assert_eq!(new_event.kind, Some(kind));
         let mut batch = Batch::default();
         batch.set_stamped(keys::outbox_prefix(), "old", new_event.encode_to_vec());
         batch.clear(new[0].0.clone());

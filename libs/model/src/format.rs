@@ -4,11 +4,15 @@
 //! then on. Its rows follow in pages, while the server runs; until then, readers accept both forms. The
 //! progress is in a row of the store, so that a migration may be interrupted at any point.
 //!
-//! | format | what is new |
+//! | format | change |
 //! |---|---|
 //! | 2 | the oldest format that can be opened |
-//! | 3 | params in pieces and events of the outbox begin with a format byte |
+//! | 3 | params in pieces and events of the outbox start with a format byte |
 //! | 4 | rows that lead from a run to its branches |
+//! | 5 | format 4 with rows of access control, which an older program would ignore |
+//!
+//! Format 5 is different: a store gets it with its first row of access control, so that only stores that
+//! use access control are refused by older programs.
 
 use matyan_store::{Error, Range, Result, Scan, Snapshot, Store, Transaction, transact};
 use minicbor::{Decode, Encode};
@@ -23,8 +27,10 @@ use crate::{
     run::{Document, Params, run_id_get},
 };
 
-/// The store format of this program.
+/// The format of a new store.
 pub const FORMAT: u32 = 4;
+/// The format of a store with rows of access control, and the newest that can be opened.
+pub const FORMAT_WITH_ACCESS: u32 = 5;
 /// The oldest format that can be opened.
 const OLDEST: u32 = 2;
 
@@ -58,8 +64,8 @@ pub enum MigrationState {
     },
 }
 
-/// Writes the format to an empty store, begins the migration of one of an earlier format, or
-/// refuses a store of any other without changing it.
+/// Writes the format to an empty store, starts the migration of a store of an earlier format, or
+/// refuses a store of any other format without changing it.
 pub async fn format_open(store: &dyn Store) -> Result<()> {
     let found = transact(store, async |mut transaction: Transaction| -> Result<_> {
         let key = keys::format();
@@ -72,22 +78,34 @@ pub async fn format_open(store: &dyn Store) -> Result<()> {
             batch.set(key, rows::encode(&FORMAT));
         }
         if let Some(OLDEST..FORMAT) = found {
-            // From the beginning, even if one to the format before is not done: a step migrates from all.
+            // From the start, even if the migration to the format before is not done: a step migrates
+            // from every earlier format.
             batch.set(keys::migration(), rows::encode(&Migration::default()));
         }
         Ok((transaction, found.unwrap_or(FORMAT)))
     });
     match found.await?.0 {
-        OLDEST..=FORMAT => Ok(()),
-        newer if newer > FORMAT => Err(Error::corrupt(format!(
-            "the store has format {newer}, but this program reads formats {OLDEST} to {FORMAT}: use the version that wrote it, \
+        OLDEST..=FORMAT_WITH_ACCESS => Ok(()),
+        newer if newer > FORMAT_WITH_ACCESS => Err(Error::corrupt(format!(
+            "the store has format {newer}, but this program reads formats {OLDEST} to {FORMAT_WITH_ACCESS}: use the version that wrote it, \
              or a newer one; there is no way back, except a backup from before the upgrade"
         ))),
         older => Err(Error::corrupt(format!(
-            "the store has format {older}, but this program reads formats {OLDEST} to {FORMAT}: make a backup with the version \
+            "the store has format {older}, but this program reads formats {OLDEST} to {FORMAT_WITH_ACCESS}: make a backup with the version \
              that wrote it, and restore the backup into a new store"
         ))),
     }
+}
+
+/// Raises a store to the format with access control. Every transaction that writes a row of access control
+/// does this, because an older program would serve the store to everyone.
+pub(crate) async fn format_raise_for_access(transaction: &mut Transaction) -> Result<()> {
+    let key = keys::format();
+    let found = transaction.get(&key).await?.map(|value| rows::decode::<u32>(&key, &value)).transpose()?;
+    if found.is_none_or(|format| format < FORMAT_WITH_ACCESS) {
+        transaction.batch().set(key, rows::encode(&FORMAT_WITH_ACCESS));
+    }
+    Ok(())
 }
 
 /// Whether rows of an older format may be left.
@@ -95,7 +113,8 @@ pub async fn format_is_migrating(snapshot: &dyn Snapshot) -> Result<bool> {
     Ok(snapshot.get(&keys::migration()).await?.is_some())
 }
 
-/// Whether the index by parent has every branch. It lacks those that a migration has yet to reach.
+/// Whether the index by parent has every branch. It lacks branches that a migration has yet to
+/// reach.
 pub async fn format_has_parents(snapshot: &dyn Snapshot) -> Result<bool> {
     let key = keys::migration();
     let row = snapshot.get(&key).await?;
@@ -116,7 +135,7 @@ const NAMED_RUNS: u64 = 20;
 /// Does one step of a migration.
 pub async fn format_migrate(transaction: &mut Transaction) -> Result<MigrationState> {
     let key = keys::migration();
-    // Checked, so that of two processes that do the same step, one starts over.
+    // Checked, so that one of two processes that do the same step starts over.
     let Some(value) = transaction.get(&key).await? else { return Ok(MigrationState::Done) };
     let at: Migration = rows::decode(&key, &value)?;
     if at.is_waiting {
@@ -151,7 +170,7 @@ pub async fn format_migrate(transaction: &mut Transaction) -> Result<MigrationSt
     Ok(if row.is_waiting { MigrationState::Waiting { damaged } } else { MigrationState::Running })
 }
 
-/// Begins a migration again that has left damaged runs out: they may have been repaired.
+/// Restarts a migration that has left damaged runs out: the runs may have been repaired.
 pub async fn format_retry(transaction: &mut Transaction) -> Result<()> {
     let key = keys::migration();
     let Some(value) = transaction.get(&key).await? else { return Ok(()) };
@@ -175,8 +194,8 @@ async fn report_damaged(
     Ok(())
 }
 
-/// Migrates some runs of a project, from `first` on, and counts those that are damaged.
-/// Returns the number at which to continue; `None` after the last run.
+/// Migrates some runs of a project, from `first` on, and counts the damaged runs. Returns the
+/// number at which to continue; `None` after the last run.
 async fn migrate_documents(
     transaction: &mut Transaction,
     project: Project,
@@ -187,7 +206,8 @@ async fn migrate_documents(
     let range = Range::new(keys::document(project, first), all.end.clone());
     let scan = Scan { rows: STEP_DOCUMENTS, ..Scan::default() };
     let page = transaction.unchecked().scan(&range, scan).await?;
-    let (mut rewritten, mut branches) = (0, 0);
+    let mut rewritten = 0;
+    let mut branches = 0;
     for (key, value) in &page.rows {
         let (number,) = keys::tail(&all.start, key)?;
         let number = RunNumber(number);

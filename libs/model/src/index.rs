@@ -17,7 +17,7 @@ use matyan_store::{Batch, Key, Page, Range, Result, Scan, Snapshot, Value as Byt
 use crate::{
     ids::{Project, RunId, RunNumber},
     keys, params,
-    run::Props,
+    run::{Document, Props, params_get, run_id_get},
 };
 use matyan_value::{MAX_DEPTH, Map, Value};
 
@@ -66,9 +66,8 @@ impl<'a> Scalar<'a> {
         match self {
             Self::Null => vec![NULL],
             Self::Number(number) => {
-                // Adding 0.0 turns -0.0 into 0.0. The bits of negative floats
-                // sort in reverse, so they are inverted; those of the others are
-                // moved above them.
+                // Adding 0.0 turns -0.0 into 0.0. The bits of negative floats sort in reverse, so
+                // they are inverted; the bits of other floats are moved above them.
                 let bits = (number + 0.0).to_bits();
                 let ordered = if bits >> 63 == 1 { !bits } else { bits | (1 << 63) };
                 [&[NUMBER], ordered.to_be_bytes().as_slice()].concat()
@@ -134,7 +133,9 @@ const VALUES_MISSING: &[u8] = &[1];
 /// row without its value.
 pub(crate) fn params_rows(project: Project, number: RunNumber, tree: &Map) -> IndexRows {
     let mut rows = IndexRows::new();
-    let (mut bytes, mut rows_missing, mut values_missing) = (0, false, false);
+    let mut bytes = 0;
+    let mut rows_missing = false;
+    let mut values_missing = false;
     params::scalars(tree, &mut |path, value| {
         let Some(scalar) = Scalar::from_value(value) else { return };
         if rows.len() >= MAX_PARAMS || bytes >= MAX_ROWS_BYTES || !is_indexed_path(path) {
@@ -142,10 +143,8 @@ pub(crate) fn params_rows(project: Project, number: RunNumber, tree: &Map) -> In
             return;
         }
         let is_long = matches!(scalar, Scalar::Text(text) if text.len() > MAX_TEXT_BYTES);
-        let (value_key, value) = match is_long {
-            true => (vec![LONG_TEXT], EMPTY),
-            false => (scalar.key(), column::value_type(value)),
-        };
+        let (value_key, value) =
+            if is_long { (vec![LONG_TEXT], EMPTY) } else { (scalar.key(), column::value_type(value)) };
         values_missing |= is_long;
         let key = keys::index_param(project, path, &value_key, number);
         bytes += key.len();
@@ -166,6 +165,47 @@ pub(crate) fn write_difference(batch: &mut Batch, before: &IndexRows, after: &In
     for (key, value) in after.iter().filter(|(key, value)| before.get(*key) != Some(value)) {
         batch.set(key.clone(), *value);
     }
+}
+
+/// The index rows that the document of a run calls for.
+pub struct DocumentIndex(IndexRows);
+
+impl DocumentIndex {
+    pub async fn of_run(
+        snapshot: &dyn Snapshot,
+        project: Project,
+        number: RunNumber,
+        document: &Document,
+    ) -> Result<Self> {
+        let tree = params_get(snapshot, project, number, document).await?;
+        let mut index = Self::without_params(snapshot, project, number, document).await?;
+        index.0.extend(params_rows(project, number, &tree));
+        Ok(index)
+    }
+
+    /// The rows of everything but the params, which may be large.
+    pub async fn without_params(
+        snapshot: &dyn Snapshot,
+        project: Project,
+        number: RunNumber,
+        document: &Document,
+    ) -> Result<Self> {
+        let parent = match document.props.parent {
+            Some(parent) => run_id_get(snapshot, project, RunNumber(parent.number)).await?,
+            None => None,
+        };
+        Ok(Self(props_rows(project, number, &document.props, parent.as_ref())))
+    }
+
+    pub fn has_row_in(&self, range: &Range) -> bool {
+        self.0.range::<Key, _>(&range.start..&range.end).next().is_some()
+    }
+}
+
+/// Whether the index of a range has any row.
+pub async fn index_has_row(snapshot: &dyn Snapshot, range: &Range) -> Result<bool> {
+    let scan = Scan { rows: 1, keys_only: true, ..Scan::DEFAULT };
+    Ok(!snapshot.scan(range, scan).await?.rows.is_empty())
 }
 
 /// Counts the rows of one page of an index. Also returns the range of the rest.

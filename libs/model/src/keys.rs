@@ -8,7 +8,7 @@
 //! a run" is one range. An element that clients choose never determines the kind of a row: the
 //! numbers of `Space`, `RunIdPart`, and `RunPart` do, and they come before it.
 //!
-//! **System rows** begin with nil and belong to no project:
+//! **System rows** start with nil and belong to no project:
 //!
 //! | key | content |
 //! |---|---|
@@ -16,15 +16,24 @@
 //! | (nil, 1, topic) | number, identity, and partition count of a topic's log |
 //! | (nil, 2, topic, partition) | position up to which a partition is applied, and digest of the last record |
 //! | (nil, 3, job) | owner token of a job lock; with a project number, of the job in that project |
-//! | (nil, 4, project name) | number and state of a project, or of one that was deleted |
+//! | (nil, 4, project name) | number and state of a project or a deleted project |
 //! | (nil, 5) + stamp | outbox: an event for the control topic |
 //! | (nil, 6, stage, time, project, run id, producer) | producers that are swept unless they were seen after this time |
 //! | (nil, 7, job) | when a job last succeeded; with a project number, in that project |
 //! | (nil, 8) | digest of the log positions that were adopted from an archive |
 //! | (nil, 9) | progress of a migration from an older format, while one is under way |
 //! | (nil, 10, topic, identity) | number of a log that was replaced by another, which is read since then |
+//! | (nil, 11, job) | progress of an interrupted job; with a project number, in that project |
+//! | (nil, 12, principal) | principal of access control |
+//! | (nil, 13, principal, 0) | role of a principal in all projects |
+//! | (nil, 13, principal, 1, project name) | role of a principal in one project |
+//! | (nil, 14, digest) | credential, such as a token |
+//! | (nil, 15) | number of times that a quarantine was to end |
+//! | (nil, 16, 0, time, id) | entry of the audit log that belongs to no project |
+//! | (nil, 16, 0, time, id, project name) | entry of the audit log |
+//! | (nil, 16, 1, project name, time, id) | the same entry, for readers of its project |
 //!
-//! **Project rows** begin with the number of the project, then the space. Under the largest
+//! **Project rows** start with the number of the project, then the space. Under the largest
 //! number, which no project has, are parked items of projects that do not exist:
 //!
 //! | key | content |
@@ -54,7 +63,7 @@
 //! | (p, 19, 0) | number of changes, changed by atomic adds; watches wait for it to change |
 //! | (p, 19, 1) | stamp up to which changes have been trimmed |
 //! | (p, 20, time, run id, log, partition, offset, item) | parked items by the time of their records |
-//! | (p, 21, run id, 0) | a run that is being restored: its number, its source, when the restore began |
+//! | (p, 21, run id, 0) | a run that is being restored: its number, its source, when the restore started |
 //! | (p, 21, run id, 1) | progress of the restore |
 //! | (p, 22, blob reference) | payload that waits for the blob store: its run, size, and hash |
 //! | (p, 23, blob reference, piece) | content of such a payload |
@@ -94,12 +103,14 @@
 //! | 20 | producer, first | dictionary, held back likewise |
 //! | 21 | edit id | outcome of an edit of a series |
 
+mod access;
 mod feed;
 mod index;
 mod owner;
 mod run_parts;
 mod system;
 
+pub use access::*;
 pub use feed::*;
 pub use index::*;
 pub use owner::*;
@@ -126,6 +137,11 @@ enum System {
     Migration = 9,
     ReplacedLog = 10,
     JobCursor = 11,
+    Principal = 12,
+    Grant = 13,
+    Credential = 14,
+    QuarantineResumes = 15,
+    Audit = 16,
 }
 
 /// Kinds of project rows, after the project number.
@@ -271,7 +287,7 @@ fn join_key<T: TuplePack>(mut key: Vec<u8>, rest: T) -> Key {
 }
 
 /// The keys of all tuples that continue `prefix`. This is not every key with the bytes of
-/// `prefix`: the key of "a\0" begins with the bytes of the key of "a", but is a different
+/// `prefix`: the key of "a\0" starts with the bytes of the key of "a", but is a different
 /// tuple.
 fn subtree(prefix: Key) -> Range {
     let mut end = Vec::with_capacity(prefix.len() + 1);
@@ -281,7 +297,7 @@ fn subtree(prefix: Key) -> Range {
     Range::new(prefix, end)
 }
 
-/// The elements of `key` after those of `prefix`, which is the start of the range that was
+/// The elements of `key` after the elements of `prefix`, which is the start of the range that was
 /// scanned.
 pub fn tail<'de, T: TupleUnpack<'de>>(prefix: &Key, key: &'de Key) -> Result<T> {
     let rest = key.strip_prefix(prefix.as_ref()).ok_or_else(|| corrupt(key))?;
@@ -308,6 +324,11 @@ pub fn run_id_rows(project: Project, id: &RunId) -> Range {
     subtree(self::project(project, Space::RunId, (id.as_str(),)))
 }
 
+/// The rows of all run ids.
+pub fn run_ids(project: Project) -> Range {
+    subtree(self::project(project, Space::RunId, ()))
+}
+
 pub fn cursor(project: Project, id: &RunId) -> Key {
     run_id(project, id, RunIdPart::Cursor, ())
 }
@@ -326,7 +347,7 @@ pub fn decode_mark_producer(range: &Range, key: &Key) -> Result<ProducerId> {
     producer.as_ref().try_into().map(ProducerId).map_err(|_| corrupt(key))
 }
 
-/// The page of definitions that begins with number `first`.
+/// The page of definitions that starts with number `first`.
 pub fn dictionary_page(project: Project, id: &RunId, producer: ProducerId, first: u32) -> Key {
     run_id(project, id, RunIdPart::Dictionary, (TupleBytes::from(&producer.0[..]), first))
 }

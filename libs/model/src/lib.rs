@@ -48,6 +48,9 @@ pub mod pending_payload;
 pub mod producer;
 pub mod quarantine;
 
+pub mod access;
+pub mod audit;
+
 pub mod branch;
 pub mod index;
 

@@ -13,7 +13,7 @@ use crate::{
     keys, rows,
 };
 
-/// A job in a project. Jobs that are not about one project count as those of the default one.
+/// A job in a project. Jobs that are not about one project count as jobs of the default project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Job {
     pub name: &'static str,

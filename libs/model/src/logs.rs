@@ -1,9 +1,8 @@
-//! Terminal lines and log records. A terminal line is a row keyed by its number, so that
-//! sending it again replaces it. A log record is a row keyed by its sequence number in order of
-//! arrival, and equal records are stored once. Long entries are split into pieces. The first
-//! byte of a piece is the format, and the second says whether another piece follows, so that a
-//! line which replaces a longer one can leave the pieces after its end in place: they are never
-//! read.
+//! Terminal lines and log records. A terminal line is a row keyed by its number, so that a repeated
+//! line replaces it. A log record is a row keyed by its sequence number in order of arrival, and
+//! equal records are stored once. Long entries are split into pieces. The first byte of a piece is
+//! the format, and the second says whether another piece follows, so that a line which replaces a
+//! longer one can leave the pieces after its end in place: they are never read.
 
 use bytes::Bytes;
 use matyan_store::{Batch, Error, Key, Range, Result, Scan, Snapshot};
@@ -51,9 +50,9 @@ impl LogRecord {
     }
 }
 
-/// Writes a line, replacing the one with the same number. Returns the number of bytes written.
-/// `sequence` numbers the writes to the run's terminal, so that a reader that follows it can
-/// list the lines written since its last read.
+/// Writes a line, replacing the line with the same number. Returns the number of bytes written.
+/// `sequence` numbers the writes to the run's terminal, so that a reader that follows it can list
+/// the lines written since its last read.
 pub fn terminal_line_put(
     batch: &mut Batch,
     project: Project,
@@ -152,8 +151,9 @@ pub async fn log_records_list(
     scan: LogScan,
 ) -> Result<Vec<(u64, LogRecord)>> {
     let prefix = keys::log_records(project, number).start;
-    let bound = |sequence| keys::log_record_piece(project, number, sequence, 0);
-    let range = Range::new(bound(sequences.start), bound(sequences.end));
+    let start = keys::log_record_piece(project, number, sequences.start, 0);
+    let end = keys::log_record_piece(project, number, sequences.end, 0);
+    let range = Range::new(start, end);
     let found = list::<u64>(snapshot, &prefix, range, scan).await?;
     found.into_iter().map(|(key, sequence, bytes)| Ok((sequence, rows::decode(&key, &bytes)?))).collect()
 }

@@ -1,7 +1,7 @@
 //! Metric series of a run: their numbers, names, contexts, and headers. Their points are in
 //! `series`.
 
-use matyan_store::{Batch, Result, Snapshot};
+use matyan_store::{Batch, Range, Result, Scan, Snapshot};
 
 use crate::{
     ids::{Project, RunNumber, SeriesNumber},
@@ -54,8 +54,10 @@ pub async fn metric_series_find_in(
     name: &str,
     digest: &[u8; 16],
 ) -> Result<Vec<Option<SeriesNumber>>> {
-    let key = |number: &RunNumber| keys::series_by_name(project, *number, SeriesKind::Metric, name, digest);
-    let keys: Vec<_> = numbers.iter().map(key).collect();
+    let keys: Vec<_> = numbers
+        .iter()
+        .map(|number| keys::series_by_name(project, *number, SeriesKind::Metric, name, digest))
+        .collect();
     let values = snapshot.get_many(&keys).await?;
     let decoded = keys.iter().zip(values);
     decoded
@@ -70,10 +72,10 @@ pub async fn metric_series_find_many(
     number: RunNumber,
     names: &[(String, [u8; 16])],
 ) -> Result<Vec<Option<SeriesNumber>>> {
-    let key = |(name, digest): &(String, [u8; 16])| {
-        keys::series_by_name(project, number, SeriesKind::Metric, name, digest)
-    };
-    let keys: Vec<_> = names.iter().map(key).collect();
+    let keys: Vec<_> = names
+        .iter()
+        .map(|(name, digest)| keys::series_by_name(project, number, SeriesKind::Metric, name, digest))
+        .collect();
     let values = snapshot.get_many(&keys).await?;
     keys.iter()
         .zip(values)
@@ -93,21 +95,24 @@ pub async fn series_named(
     rows.iter().map(|(key, value)| Ok(SeriesNumber(rows::decode(key, value)?))).collect()
 }
 
-/// Name, context digest, and number of every series of a kind, by name.
-pub async fn series_contexts(
+/// A series with its name and the digest of its context.
+pub type NamedSeries = (String, [u8; 16], SeriesNumber);
+
+/// About one megabyte of the metric series of a run by name, starting at `range`
+/// (`keys::series_names` for the first page), and the range of the rest.
+pub async fn metric_names_page(
     snapshot: &dyn Snapshot,
     project: Project,
     number: RunNumber,
-    kind: SeriesKind,
-) -> Result<Vec<(String, [u8; 16], SeriesNumber)>> {
-    let range = keys::series_names(project, number, kind);
-    let rows = rows::scan_all(snapshot, &range).await?;
-    rows.iter()
-        .map(|(key, value)| {
-            let (name, digest) = keys::decode_series_context(&range, key)?;
-            Ok((name, digest, SeriesNumber(rows::decode(key, value)?)))
-        })
-        .collect()
+    range: &Range,
+) -> Result<(Vec<NamedSeries>, Option<Range>)> {
+    let all = keys::series_names(project, number, SeriesKind::Metric);
+    let page = snapshot.scan(range, Scan::default()).await?;
+    let series = page.rows.iter().map(|(key, value)| {
+        let (name, digest) = keys::decode_series_context(&all, key)?;
+        Ok((name, digest, SeriesNumber(rows::decode(key, value)?)))
+    });
+    Ok((series.collect::<Result<_>>()?, page.rest(range)))
 }
 
 /// The headers of several series, in the given order.

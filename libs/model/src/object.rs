@@ -8,6 +8,7 @@
 
 use bytes::Bytes;
 use matyan_store::{Batch, Range, Result, Scan, Snapshot};
+pub use matyan_value::singular_dtype;
 use minicbor::{Decode, Encode};
 
 use crate::{
@@ -57,18 +58,6 @@ impl ObjectHeader {
         self.last_step = if is_first { step } else { self.last_step.max(step) };
         self.count += u64::from(is_new);
         self.dtype = singular_dtype(dtype).to_owned();
-    }
-}
-
-/// Converts an object type to the singular, in which it is stored. Archives use the plural.
-pub fn singular_dtype(dtype: &str) -> &str {
-    match dtype {
-        "images" => "image",
-        "texts" => "text",
-        "distributions" => "distribution",
-        "audios" => "audio",
-        "figures" => "figure",
-        other => other,
     }
 }
 
@@ -182,8 +171,19 @@ pub async fn object_series_list(
         .collect()
 }
 
+/// About one megabyte of the headers of the object series of a run, starting at `range`
+/// (`keys::object_headers` for the first page), and the range of the rest.
+pub async fn object_headers_page(
+    snapshot: &dyn Snapshot,
+    range: &Range,
+) -> Result<(Vec<ObjectHeader>, Option<Range>)> {
+    let page = snapshot.scan(range, Scan::default()).await?;
+    let headers = page.rows.iter().map(|(key, value)| rows::decode(key, value));
+    Ok((headers.collect::<Result<_>>()?, page.rest(range)))
+}
+
 /// About one megabyte of the object series of a run, starting at `range` (`keys::object_headers` for
-/// the first page), and the range of the rest.
+/// the first page), and the range of the rest. Their headers need not be readable.
 pub async fn object_series_page(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -196,8 +196,7 @@ pub async fn object_series_page(
         let (series,) = keys::tail(&all.start, key)?;
         Ok(SeriesNumber(series))
     });
-    let rest = page.rows.last().filter(|_| page.more).map(|(last, _)| range.after(last));
-    Ok((series.collect::<Result<_>>()?, rest))
+    Ok((series.collect::<Result<_>>()?, page.rest(range)))
 }
 
 pub fn object_put(

@@ -79,7 +79,7 @@ pub fn scalars<'a>(tree: &'a Map, visit: &mut dyn FnMut(&[Cow<'a, str>], &'a Val
     walk(tree, &mut Vec::new(), visit);
 }
 
-/// Whether these are params, or a first piece of them, without a format byte. They begin with the
+/// Whether these are params, or a first piece of them, without a format byte. They start with the
 /// head of a CBOR map, which is no format.
 pub(crate) fn is_params_of_format_2(value: &[u8]) -> bool {
     const MAP: u8 = 5;

@@ -1,6 +1,5 @@
-//! Parked items: log items that could not be applied, with the reason. Each one is stored as a
-//! batch that holds nothing else, so that it can be inspected, and sent again when the cause is
-//! fixed.
+//! Parked items: log items that could not be applied, with the reason. Each item is stored as a
+//! batch that holds nothing else, so that it can be inspected, and resent when the cause is fixed.
 
 use bytes::Bytes;
 use matyan_store::{Batch, Range, Result, Scan, Snapshot, Transaction};
@@ -42,7 +41,7 @@ pub struct ParkedRecord {
     /// Whether its content is a JSON envelope, and not a batch.
     #[n(2)]
     pub is_envelope: bool,
-    /// The first item that was not applied before the quarantine began.
+    /// The first item that was not applied before the quarantine started.
     #[n(3)]
     #[cbor(default)]
     pub first_item: u32,
@@ -101,7 +100,7 @@ pub async fn parked_list(
         let page = snapshot.scan(&rest, Scan { rows: count.max(1), ..Scan::default() }).await?;
         for (key, value) in &page.rows {
             let (run_id, at, piece) = keys::decode_parked(&prefix, key)?;
-            // The pieces of an item may begin on an earlier page than they end.
+            // The pieces of an item may start on an earlier page than they end.
             if piece > 0 {
                 // Without a first piece, the item was never parked.
                 if let Some((_, item)) =

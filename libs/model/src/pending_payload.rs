@@ -90,7 +90,8 @@ pub async fn pending_get(snapshot: &dyn Snapshot, project: Project, blob: &BlobR
     if content.len() as u64 == blob.size {
         return Ok(Some(content));
     }
-    let (key, size) = (keys::pending_payload(project, &blob.key), content.len());
+    let key = keys::pending_payload(project, &blob.key);
+    let size = content.len();
     Err(rows::corrupt(&key, &format!("its content has {size} bytes instead of {}", blob.size)))
 }
 

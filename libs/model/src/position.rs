@@ -2,9 +2,10 @@
 //! redelivered record changes nothing.
 //!
 //! A log is known by its identity, and nothing else. In the store each log has a number, which is
-//! shorter and ordered: it increases when a topic is recreated, because its offsets then start at 0
-//! again, and for a partition that lost its tail, because offsets are then used twice. A cursor says
-//! what was applied to one run id. An applied row says how far a whole partition is, and of which log.
+//! shorter and ordered: it increases when a topic is recreated, because its offsets then restart at 0,
+//! and for a partition that lost its tail, because offsets are then used twice. A cursor is the
+//! position up to which records were applied to one run id. An applied row is the position of a whole
+//! partition, with its log.
 
 use std::collections::BTreeMap;
 
@@ -67,16 +68,19 @@ impl Cursor {
 
     /// Whether this cursor comes before another of the same run.
     pub fn is_before(&self, other: &Self) -> bool {
-        let order = |cursor: &Self| (cursor.position.log, cursor.position.offset, cursor.item);
-        order(self) < order(other)
+        self.order() < other.order()
+    }
+
+    fn order(&self) -> (u32, u64, u32) {
+        (self.position.log, self.position.offset, self.item)
     }
 
     /// The first item of the record at `position` that has yet to be applied; `None` if all
     /// of them were. A run is in one partition of each log, so positions compare by log and
     /// offset.
     pub fn next_item(&self, position: LogPosition) -> Option<u32> {
-        let (next, other) = (self.position, position);
-        match (next.log, next.offset).cmp(&(other.log, other.offset)) {
+        let next = self.position;
+        match (next.log, next.offset).cmp(&(position.log, position.offset)) {
             std::cmp::Ordering::Less => Some(0),
             std::cmp::Ordering::Equal => Some(self.item),
             std::cmp::Ordering::Greater => None,
@@ -143,13 +147,15 @@ impl LogState {
         }
     }
 
-    /// The way to read numbers of this log that come from a store with this `numbering`. If it is not ours,
-    /// its numbers may agree with ours by chance only. Such positions then count as the oldest in this
-    /// log, so that no record is taken for an applied one; some may be applied again.
+    /// The way to read numbers of this log that come from a store with this `numbering`. If the numbering
+    /// differs from the numbering of this store, numbers may agree by chance only. Such positions then
+    /// count as the oldest in this log, so that no record is taken for an applied record; some records may
+    /// be applied twice.
     pub fn numbers_of(self, numbering: Option<[u8; 16]>) -> NumbersThere {
-        match numbering.is_some() && numbering == self.numbering {
-            true => NumbersThere::Same { newest: self.number },
-            false => NumbersThere::Other { oldest: self.first_number.unwrap_or(self.number) },
+        if numbering.is_some() && numbering == self.numbering {
+            NumbersThere::Same { newest: self.number }
+        } else {
+            NumbersThere::Other { oldest: self.first_number.unwrap_or(self.number) }
         }
     }
 }
@@ -186,8 +192,8 @@ pub struct AppliedPosition {
     /// The log that `log` is the number of. `None` in older stores, and until a partition is read.
     #[cbor(n(3), default, with = "minicbor::bytes")]
     pub identity: Option<[u8; 16]>,
-    /// The log has lost its records from this offset on. Those before it are still read; then the partition
-    /// is not read until an operator decides to continue.
+    /// The log has lost its records from this offset on. Records before it are still read; then the
+    /// partition is not read until an operator decides to continue.
     #[cbor(n(4), default)]
     pub shortened_to: Option<u64>,
     /// The log was read from its middle: this is when the first record there was appended.
@@ -201,6 +207,17 @@ pub struct AppliedPosition {
     /// records of other runs have been applied since.
     #[cbor(n(7), default)]
     pub read: Option<LastRecord>,
+    /// Nothing of the partition was applied, and an operator has decided to read it from here on, without its
+    /// first records, which are gone.
+    #[cbor(n(8), default)]
+    pub is_middle: bool,
+}
+
+impl AppliedPosition {
+    /// The decision to read a partition from an offset on, although nothing before the offset was applied.
+    pub fn from_middle(log: u32, next: u64, identity: Option<[u8; 16]>) -> Self {
+        Self { log, next, identity, is_middle: true, ..Self::default() }
+    }
 }
 
 /// The last record before `AppliedPosition::next`.
@@ -267,15 +284,18 @@ pub fn applied_put(batch: &mut Batch, topic: LogTopic, partition: u32, applied: 
     batch.set(keys::applied(topic, partition), rows::encode(applied));
 }
 
-/// The number of the log of a partition, or the one that it will get when a worker next reads it.
-/// `known` describes the topic, `applied` the partition; `identity` is that of the log today.
+/// The number of the log of a partition, or the number that the log will get when a worker next
+/// reads it. `known` describes the topic, `applied` the partition; `identity` is the current
+/// identity of the log.
 pub fn partition_log(known: Option<LogState>, applied: Option<AppliedPosition>, identity: [u8; 16]) -> u32 {
     let Some(known) = known else { return 0 };
-    let of_older_store = |applied: &AppliedPosition| known.identity.is_none() && applied.identity.is_none();
-    match applied.filter(|applied| applied.identity == Some(identity) || of_older_store(applied)) {
-        Some(applied) => applied.log,
-        None => known.number + u32::from(known.identity.is_some_and(|known| known != identity)),
+    if let Some(applied) = applied {
+        let is_of_older_store = known.identity.is_none() && applied.identity.is_none();
+        if applied.identity == Some(identity) || is_of_older_store {
+            return applied.log;
+        }
     }
+    known.number + u32::from(known.identity.is_some_and(|known| known != identity))
 }
 
 /// The digest of the log positions that were adopted from an archive.
@@ -397,11 +417,11 @@ mod tests {
     #[test]
     fn rule_42_a_position_is_of_the_log_with_its_identity() {
         const ID: [u8; 16] = [1; 16];
-        let check = |log, own, identity, expected| {
+        fn check(log: u32, own: Option<[u8; 16]>, identity: Option<[u8; 16]>, expected: bool) {
             let applied = AppliedPosition { log, identity: own, ..AppliedPosition::default() };
             let state = LogState { number: 4, identity, ..LogState::default() };
             assert_eq!(applied.is_of(&state), expected, "{log} {own:?} {identity:?}");
-        };
+        }
         // It kept its number when another partition lost its tail.
         check(3, Some(ID), Some(ID), true);
         check(3, Some([2; 16]), Some(ID), false);

@@ -1,13 +1,13 @@
 //! Producers of batches: how far each has been applied, and what its series numbers mean.
 //!
-//! A mark is the last sequence number of a producer that was applied in one run. A dictionary
-//! holds the definitions from all of its batches, because a record in the log carries only new
-//! ones. It does not store series numbers: they are looked up each time it is loaded, so it can
-//! outlive the run, as its producer does. Producers that the frontier created are swept after
-//! an hour of log time. Those with a dictionary are swept after a month, because a connection
-//! may be silent for a long time and then use its numbers again. A client that chose its id may
-//! send again what it kept for much longer, so its mark stays; its dictionary is swept like the
-//! others, as the client repeats it when it connects.
+//! A mark is the last sequence number of a producer that was applied in one run. A dictionary holds
+//! the definitions from all batches of a producer, because a record in the log carries only new
+//! definitions. A dictionary does not store series numbers: they are looked up each time it is
+//! loaded, so it can outlive the run, like its producer. Producers that the frontier created are
+//! swept after an hour of log time. Producers with a dictionary are swept after a month, because a
+//! connection may be silent for a long time and then use its numbers. A client that chose its id
+//! may resend records that it kept for much longer, so its mark stays; its dictionary is swept like
+//! the others, because the client repeats it when it connects.
 
 use matyan_store::{Batch, Range, Result, Scan, Snapshot, Transaction};
 use minicbor::{Decode, Encode};
@@ -81,9 +81,9 @@ impl Mark {
         }
     }
 
-    /// The mark after a record, or `None` if the record does not continue its producer's
-    /// sequence: then it is a repeat, or it follows a gap. A record after a gap was never
-    /// acknowledged, so it will be sent again.
+    /// The mark after a record, or `None` if the record does not continue its producer's sequence:
+    /// then it is a repeat, or it follows a gap. A record after a gap was never acknowledged, so it
+    /// will be resent.
     pub fn advanced_by(self, sent: &BatchOrigin, seen_us: i64) -> Option<Self> {
         let first = sent.part.map_or(0, |part| part.first);
         let is_behind =
@@ -95,10 +95,9 @@ impl Mark {
             // producer replaces it.
             is_behind(sent.acknowledged, 0)
         } else {
-            // Acknowledged records that the store does not have were before this one
-            // in the log, and the log has lost them: they will not be sent again.
-            // Unacknowledged ones may have been lost with them, so they are not
-            // waited for.
+            // Acknowledged records that the store does not have were before this record in the log,
+            // and the log has lost them: they will not be resent. Unacknowledged ones may have been
+            // lost with them, so they are not waited for.
             sent.sequence > sent.acknowledged && first == 0
         };
         continues.then(|| Self::after(sent, seen_us))
@@ -146,8 +145,8 @@ pub fn mark_put(
     batch.set(keys::mark(project, id, sent.producer), rows::encode(mark));
 }
 
-/// Writes a mark from an archive. The producer is swept once it has been silent for as long as
-/// one with a dictionary may be.
+/// Writes a mark from an archive. The producer is swept once it has been silent for as long as a
+/// producer with a dictionary may be.
 pub(crate) fn mark_restore(
     batch: &mut Batch,
     project: Project,
@@ -302,10 +301,9 @@ async fn sweep_one(
         return Ok(());
     };
     let mark: Mark = rows::decode(&key, &value)?;
-    let again = |stage| keys::idle_producer(stage, mark.seen_us, project, id, producer);
     let is_silent = mark.seen_us < now_us.saturating_sub(kept_us);
     // Parked records of a run in quarantine are applied later, and need the mark of today. The read is
-    // checked too, for a quarantine that begins now.
+    // checked too, for a quarantine that starts now.
     if is_silent && transaction.get(&keys::quarantine(project, id)).await?.is_some() {
         transaction.batch().set(keys::idle_producer(stage, now_us, project, id, producer), Vec::new());
         return Ok(());
@@ -319,8 +317,11 @@ async fn sweep_one(
     let batch = transaction.batch();
     match (stage, is_silent) {
         // It was seen after this entry was written, so the entry is replaced by a later one.
-        (_, false) => batch.set(again(stage), Vec::new()),
-        (SweepStage::Mark, true) if has_dictionary => batch.set(again(SweepStage::Dictionary), Vec::new()),
+        (_, false) => batch.set(keys::idle_producer(stage, mark.seen_us, project, id, producer), Vec::new()),
+        (SweepStage::Mark, true) if has_dictionary => {
+            let next = keys::idle_producer(SweepStage::Dictionary, mark.seen_us, project, id, producer);
+            batch.set(next, Vec::new())
+        }
         (SweepStage::OwnDictionary, true) => batch.clear_range(dictionary),
         (_, true) => batch.clear(key).clear_range(dictionary),
     };

@@ -33,8 +33,12 @@ pub struct ProjectInfo {
 
 impl Default for ProjectInfo {
     fn default() -> Self {
-        let (description, updated_us, pinned_updated_us) = Default::default();
-        Self { name: "My project".to_owned(), description, updated_us, pinned_updated_us }
+        Self {
+            name: "My project".to_owned(),
+            description: String::new(),
+            updated_us: 0,
+            pinned_updated_us: 0,
+        }
     }
 }
 
@@ -162,7 +166,8 @@ pub async fn projects_list_all(snapshot: &dyn Snapshot) -> Result<Vec<ListedProj
 
 /// All projects that ever existed, and the number of damaged ones, which are left out.
 pub(crate) async fn projects_readable(snapshot: &dyn Snapshot) -> Result<(Vec<ListedProject>, u64)> {
-    let (mut projects, mut damaged) = (vec![ListedProject::default_project()], 0);
+    let mut projects = vec![ListedProject::default_project()];
+    let mut damaged = 0;
     let range = keys::projects();
     for (key, value) in rows::scan_all(snapshot, &range).await? {
         let (name,) = keys::tail(&range.start, &key)?;
@@ -180,11 +185,11 @@ pub enum Creation {
     Created(ListedProject),
     /// A project has this name, or had it.
     NameTaken(ListedProject),
-    /// There are as many names as are allowed.
+    /// There are as many projects as are allowed.
     TooMany,
 }
 
-/// Creates a project. At most `max` names can ever be taken.
+/// Creates a project. At most `max` projects exist, or have rows or blobs left.
 pub async fn project_create(
     transaction: &mut Transaction,
     name: &str,
@@ -193,7 +198,9 @@ pub async fn project_create(
     max: usize,
 ) -> Result<Creation> {
     // All rows are read, so that concurrent calls cannot choose the same number.
-    let (mut rest, mut count, mut last) = (keys::projects(), 0, 0);
+    let mut rest = keys::projects();
+    let mut count = 0;
+    let mut last = 0;
     loop {
         let page = transaction.scan(&rest, Scan::default()).await?;
         for (key, value) in &page.rows {
@@ -202,7 +209,8 @@ pub async fn project_create(
             if other == name {
                 return Ok(Creation::NameTaken(ListedProject::new(other, &row)));
             }
-            (count, last) = (count + 1, row.number.max(last));
+            count += usize::from(row.state != ProjectState::Cleared);
+            last = row.number.max(last);
         }
         match page.rows.last() {
             Some((key, _)) if page.more => rest = rest.after(key),
@@ -220,8 +228,8 @@ pub async fn project_create(
     Ok(Creation::Created(created))
 }
 
-/// Begins the deletion of a project, unless it has begun. Returns `None` if there is no such
-/// project, or no longer. The default project cannot be deleted.
+/// Starts the deletion of a project, unless the deletion has started. Returns `None` if the project
+/// does not exist. The default project cannot be deleted.
 pub async fn project_delete(
     transaction: &mut Transaction,
     name: &str,
@@ -273,7 +281,7 @@ pub async fn project_clear(store: &dyn Store, project: Project) -> Result<bool> 
         store.commit(batch).await?;
         return Ok(true);
     }
-    let scan = Scan { rows: CLEAR_ROWS, ..Scan::default() };
+    let scan = Scan { rows: CLEAR_ROWS, keys_only: true, ..Scan::default() };
     let page = store.snapshot().await?.scan(&range, scan).await?;
     let Some((last, _)) = page.rows.last() else { return Ok(true) };
     batch.clear_range(Range::new(range.start.clone(), range.after(last).start));

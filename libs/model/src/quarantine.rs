@@ -1,14 +1,16 @@
 //! Quarantine: the records of a run are parked instead of applied, because one of its rows is damaged,
-//! or because an operator said so. Other runs are not affected.
+//! or because an operator requested it. Other runs are not affected.
 //!
-//! Parked records keep their positions. When the quarantine ends, the cursor returns to where it was at
-//! the beginning, and the worker applies the parked records before those that follow them. Records that
-//! were restored together with the run come first, and the cursor goes through their positions before.
+//! Parked records keep their positions. When the quarantine ends, the cursor returns to its position at
+//! the start, and the worker applies the parked records before the records that follow them. Records
+//! that were restored together with the run come first: the cursor passes their positions before all
+//! others.
 
 use matyan_store::{Batch, Error, Range, Result, Scan, Snapshot, Transaction};
 use minicbor::{Decode, Encode};
 
 use crate::{
+    entity,
     ids::{Project, RunId, RunNumber},
     keys::{self, ItemPosition, RowOwner, row_owner},
     parked::{ParkedItem, parked_record_first, restored_start},
@@ -23,10 +25,10 @@ pub struct Quarantine {
     pub reason: String,
     #[n(1)]
     pub since_us: i64,
-    /// The cursor when the quarantine began.
+    /// The cursor when the quarantine started.
     #[n(2)]
     pub cursor: Cursor,
-    /// The worker is to apply what was parked.
+    /// The worker is to apply the parked records.
     #[n(3)]
     pub is_ending: bool,
     /// Size of the parked records.
@@ -37,15 +39,15 @@ pub struct Quarantine {
     #[n(5)]
     #[cbor(default)]
     pub is_deleting: bool,
-    /// The run was restored with parked records, and those before this cursor are applied. While the
-    /// quarantine is ending, the run's cursor says which are.
+    /// The run was restored with parked records, and the records before this cursor are applied.
+    /// While the quarantine is ending, the run's cursor says which records are applied.
     #[n(6)]
     #[cbor(default)]
     pub restored: Option<Cursor>,
 }
 
 impl Quarantine {
-    /// The cursor with which the worker begins to apply what was parked.
+    /// The cursor with which the worker starts to apply the parked records.
     fn first_cursor(&self) -> Cursor {
         self.restored.unwrap_or(self.cursor)
     }
@@ -59,8 +61,9 @@ pub async fn quarantine_get(
     rows::get(snapshot, &keys::quarantine(project, id)).await
 }
 
-/// Begins a quarantine with the run's next record. One that exists keeps its cursor, as its records are
-/// still parked; if its row is damaged, it began with the first of them. A damaged cursor counts as none.
+/// Starts a quarantine with the run's next record. An existing quarantine keeps its cursor, because its
+/// records are still parked; if its row is damaged, it started with the first parked record. A damaged
+/// cursor counts as none.
 pub async fn quarantine_begin(
     transaction: &mut Transaction,
     project: Project,
@@ -77,7 +80,7 @@ pub async fn quarantine_begin(
     let row = keys::quarantine(project, id);
     let before = transaction.get(&row).await?;
     let before = before.map(|value| rows::decode::<Quarantine>(&row, &value)).transpose();
-    let new = |cursor| Quarantine {
+    let new = Quarantine {
         reason: reason.to_owned(),
         since_us: now_us,
         cursor,
@@ -89,7 +92,7 @@ pub async fn quarantine_begin(
     let mut next = cursor;
     let quarantine = match before {
         Ok(Some(before)) => {
-            // One that is ending has applied the parked records up to the cursor.
+            // A quarantine that is ending has applied the parked records up to the cursor.
             let (from, restored) = match before.restored {
                 Some(_) if before.is_ending => {
                     next = before.cursor;
@@ -99,17 +102,19 @@ pub async fn quarantine_begin(
                 restored => (if before.is_ending { cursor } else { before.cursor }, restored),
             };
             let Quarantine { parked_bytes, is_deleting, .. } = before;
-            Quarantine { parked_bytes, is_deleting, restored, ..new(from) }
+            Quarantine { parked_bytes, is_deleting, restored, cursor: from, ..new }
         }
         Err(Error::Corrupt { .. }) if cursor.is_quarantined && !cursor.is_replaying => {
-            let (snapshot, logged) = (transaction.unchecked(), keys::parked_logged(project, id));
+            let snapshot = transaction.unchecked();
+            let logged = keys::parked_logged(project, id);
             let first = parked_record_first(snapshot, project, logged).await?;
             let restored = keys::parked_restored(project, id);
             let restored = parked_record_first(snapshot, project, restored).await?;
             let restored = restored.map(|first| cursor_at(&first));
-            Quarantine { restored, ..new(first.map_or(cursor, |first| cursor_at(&first))) }
+            let cursor = first.map_or(cursor, |first| cursor_at(&first));
+            Quarantine { restored, cursor, ..new }
         }
-        Ok(None) | Err(Error::Corrupt { .. }) => new(cursor),
+        Ok(None) | Err(Error::Corrupt { .. }) => new,
         Err(error) => return Err(error),
     };
     let batch = transaction.batch();
@@ -143,7 +148,7 @@ pub async fn quarantine_resume(transaction: &mut Transaction, project: Project, 
         let key_of_cursor = keys::cursor(project, id);
         let current = transaction.get(&key_of_cursor).await?;
         let current = current.and_then(|row| Cursor::decode(&key_of_cursor, &row).ok()).unwrap_or_default();
-        // The run may have been ended meanwhile because it seemed silent.
+        // The run may have been ended during the quarantine because it seemed silent.
         let cursor = Cursor {
             is_quarantined: true,
             is_replaying: true,
@@ -153,8 +158,16 @@ pub async fn quarantine_resume(transaction: &mut Transaction, project: Project, 
         let batch = transaction.batch();
         batch.set(keys::cursor(project, id), cursor.encode());
         batch.set(key, rows::encode(&Quarantine { is_ending: true, ..quarantine }));
+        batch.add(keys::quarantine_resumes(), 1);
     }
     Ok(true)
+}
+
+/// Number of quarantines that were to end, so that workers need not look for them all the time.
+pub async fn quarantine_resumes(snapshot: &dyn Snapshot) -> Result<i64> {
+    let key = keys::quarantine_resumes();
+    let value = snapshot.get(&key).await?;
+    Ok(value.map(|value| entity::decode_counter(&key, &value)).transpose()?.unwrap_or_default())
 }
 
 /// One page of at most this many quarantines of a project, by run id, and the range of the rest. Use
@@ -184,7 +197,7 @@ pub async fn quarantine_delete(transaction: &mut Transaction, project: Project, 
     Ok(true)
 }
 
-/// Continues with the parked records from the log after those that were restored.
+/// Continues with the parked records from the log after the restored records.
 pub fn quarantine_end_restored(
     batch: &mut Batch,
     project: Project,

@@ -2,16 +2,14 @@
 //! end and must be optional. A value that does not fit a row is split into pieces, whose keys
 //! end with the number of the piece; the first piece has the format byte.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Mutex, PoisonError},
-};
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use matyan_store::{Batch, Error, Key, Range, Result, Scan, Snapshot, Value};
 use minicbor::{Decode, Encode};
+use parking_lot::Mutex;
 
-/// First byte of every row except those of series, which have their own formats.
+/// First byte of every row except the rows of series, which have their own formats.
 const FORMAT: u8 = 1;
 
 /// Maximum size of a piece: well below the store's limit, and cheap to rewrite.
@@ -52,8 +50,8 @@ pub(crate) fn corrupt(key: &Key, reason: &dyn std::fmt::Display) -> Error {
     Error::corrupt_row(key, format!("the row at {} is corrupt: {reason}", key.escape_ascii()))
 }
 
-/// Returns what was decoded from a row that belongs to one of many; `None` if the row is damaged, which
-/// must not stop the others.
+/// Returns the decoded value of one row of many; `None` if the row is damaged, because damage must not
+/// stop the others.
 pub(crate) fn readable<T>(decoded: Result<T>) -> Result<Option<T>> {
     match decoded {
         Err(error @ Error::Corrupt { .. }) => {
@@ -64,13 +62,13 @@ pub(crate) fn readable<T>(decoded: Result<T>) -> Result<Option<T>> {
     }
 }
 
-/// Number of damaged rows from which further ones are reported again each time they are read.
+/// Number of damaged rows from which further damaged rows are reported each time they are read.
 const MAX_REPORTED: usize = 1_000;
 
 /// Reports a damaged row that a list or a sweep has left out, once in the life of the process.
 fn report_left_out(error: &Error) {
     static REPORTED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-    let mut reported = REPORTED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut reported = REPORTED.lock();
     let text = error.to_string();
     if !reported.contains(&text) {
         tracing::error!(%error, "left out a damaged row");
@@ -102,7 +100,7 @@ pub(crate) async fn scan_all(snapshot: &dyn Snapshot, range: &Range) -> Result<V
     }
 }
 
-/// Replaces the pieces in `range` by those of `bytes`, and returns how many were written.
+/// Replaces the pieces in `range` by the pieces of `bytes`, and returns how many were written.
 pub(crate) fn put_pieces(batch: &mut Batch, range: Range, key: impl Fn(u32) -> Key, bytes: &Bytes) -> u32 {
     batch.clear_range(range);
     // An empty value still has one piece, which distinguishes it from a missing one.

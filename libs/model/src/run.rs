@@ -10,6 +10,7 @@ mod edit;
 mod head;
 mod lifecycle;
 mod read;
+mod sample;
 mod staged_producers;
 mod staging;
 mod writing;
@@ -25,6 +26,7 @@ pub use read::{
     RunIdPage, RunPage, document_get, documents_get, params_get, params_get_bytes, run_find, run_id_get,
     run_ids_get, run_ids_list, runs_get, runs_list,
 };
+pub use sample::runs_sample;
 pub use staged_producers::{
     StagedProducers, staged_definitions_put, staged_mark_put, staged_producers_link, staged_producers_prepare,
 };
@@ -83,7 +85,7 @@ pub struct Props {
     /// When the client first reported that it started; the duration is measured from here.
     #[n(14)]
     pub first_start_us: Option<i64>,
-    /// The run was created by data; nothing has said yet when it began.
+    /// The run was created by data; its start time is not known yet.
     #[n(15)]
     pub is_implicit: bool,
     /// The run was ended because it went silent. Later activity of the run undoes this.
@@ -124,7 +126,7 @@ pub enum OutcomeKind {
 /// Longest message that is kept whole: the document of a run has to fit in a row.
 const MESSAGE_BYTES: usize = 4 << 10;
 
-/// The beginning and the end of a long message, as the end of a traceback names the error.
+/// The start and the end of a long message, because the end of a traceback names the error.
 fn shortened(message: &str) -> String {
     if message.len() <= MESSAGE_BYTES {
         return message.to_owned();
@@ -199,7 +201,9 @@ impl Props {
 
     /// Ends a silent run, as of its last activity.
     pub fn give_up(&mut self, last_us: i64) {
-        (self.active, self.finalized_us, self.is_given_up) = (false, Some(last_us), true);
+        self.active = false;
+        self.finalized_us = Some(last_us);
+        self.is_given_up = true;
     }
 
     /// When the run ended: by the client's clock if it reported both ends, otherwise when

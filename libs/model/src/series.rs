@@ -38,7 +38,7 @@ pub use fold::{
 };
 pub use garbage::garbage_clear;
 pub use header::MetricHeader;
-pub use packed::ABSENT;
+pub use matyan_proto::ABSENT;
 pub use points::{Point, Points, StepRange};
 pub use pyramid::exponent_for;
 pub(crate) use read::hiding_series;

@@ -1,9 +1,9 @@
 //! Edits of series: a series gets another name or context, or loses points or objects. Only ingestion
-//! applies them, in the order of the log, like everything else that it writes to a run.
+//! applies them, in the order of the log, like all other rows that ingestion writes to a run.
 //!
-//! The rows of a series contain its number, so a rename changes only the rows that name it. The
-//! number of a deleted series is not used again. The outcome of an edit is kept as long as the run, so
-//! that a repeated request finds it.
+//! The rows of a series contain its number, so a rename changes only the rows that name it. The number
+//! of a deleted series is not reused. The outcome of an edit is kept as long as the run, so that a
+//! repeated request finds it.
 
 use matyan_store::{Batch, Range, Result, Scan, Snapshot};
 use matyan_value::Context;
@@ -80,18 +80,22 @@ pub async fn series_rename(
     series: SeriesNumber,
     (old, new): (&SeriesName, &SeriesName),
 ) -> Result<()> {
-    let (project, number) = (run.project, run.number);
-    let (name, context) = (new.name.clone(), new.context.stored().to_owned());
+    let project = run.project;
+    let number = run.number;
+    let name = new.name.clone();
+    let context = new.context.stored().to_owned();
     match old.kind {
         SeriesKind::Metric => {
             let header = metric_header_get(snapshot, project, number, series).await?;
             let mut header = header.ok_or_else(|| no_header(old.key(run)))?;
-            (header.name, header.context) = (name, context);
+            header.name = name;
+            header.context = context;
             metric_header_put(batch, project, number, series, &header);
         }
         SeriesKind::Object => {
             let mut header = object_header(snapshot, run, series).await?;
-            (header.name, header.context) = (name, context);
+            header.name = name;
+            header.context = context;
             object_header_put(batch, project, number, series, &header);
         }
     }
@@ -118,7 +122,8 @@ pub async fn series_drop(
 
 /// Removes a name from the run, and from the index if no other context has it.
 async fn unlink(snapshot: &dyn Snapshot, batch: &mut Batch, run: RunRef, name: &SeriesName) -> Result<()> {
-    let (project, number) = (run.project, run.number);
+    let project = run.project;
+    let number = run.number;
     batch.clear(name.key(run));
     let named = keys::series_of_name(project, number, name.kind, &name.name);
     let named = snapshot.scan(&named, Scan { rows: 2, ..Scan::default() }).await?;

@@ -8,7 +8,8 @@ use std::io::Write;
 use std::time::Instant;
 
 use matyan_ql::{
-    Datum, Endpoint, KeyPath, QueryLimits, QueryOptions, RunView, SequenceSummary, SequenceView, compile,
+    Datum, Endpoint, KeyPath, ParamRead, QueryLimits, QueryOptions, RunView, SequenceSummary, SequenceView,
+    compile,
 };
 
 /// Small enough to stay in the cache, so that the evaluator is measured and not memory.
@@ -88,20 +89,18 @@ impl RunView for Run {
     fn tags(&self) -> Vec<&str> {
         self.tags.iter().map(String::as_str).collect()
     }
-    fn has_tag(&self, name: &str) -> bool {
-        self.tags.iter().any(|tag| tag == name)
-    }
-    fn param(&self, path: &KeyPath) -> Option<Datum<'_>> {
-        let [first, key] = path.keys() else { return None };
+    fn param(&self, path: &KeyPath, _: usize) -> ParamRead<'_> {
+        let [first, key] = path.keys() else { return None.into() };
         if **first != *"hparams" {
-            return None;
+            return None.into();
         }
-        let at = self.params.binary_search_by(|(known, _)| (**known).cmp(&**key)).ok()?;
-        Some(match &self.params[at].1 {
+        let found = self.params.binary_search_by(|(known, _)| (**known).cmp(&**key)).ok();
+        let datum = found.map(|at| match &self.params[at].1 {
             Param::Number(number) => Datum::Float(*number),
             Param::Text(text) => Datum::Text(Cow::Borrowed(text)),
             Param::List(items) => Datum::List(items.iter().map(|item| Datum::Int(*item)).collect()),
-        })
+        });
+        datum.into()
     }
     fn sequences(&self, name: &str) -> Vec<&dyn SequenceView> {
         if name == "loss" { vec![&self.loss] } else { Vec::new() }
@@ -153,7 +152,8 @@ fn main() -> std::io::Result<()> {
         let query = compile(text, options).expect("the benchmark queries are valid");
         let mut evaluator =
             query.evaluator(QueryLimits { steps_in_total: u64::MAX, ..QueryLimits::default() });
-        let (mut best, mut matches) = (f64::MAX, 0);
+        let mut best = f64::MAX;
+        let mut matches = 0;
         for _ in 0..ROUNDS {
             let start = Instant::now();
             matches =
@@ -179,7 +179,7 @@ fn lookups(runs: &[Run]) -> f64 {
     for _ in 0..ROUNDS {
         let start = Instant::now();
         for run in runs {
-            black_box(black_box(run).param(&path));
+            black_box(black_box(run).param(&path, usize::MAX));
         }
         best = best.min(start.elapsed().as_secs_f64());
     }

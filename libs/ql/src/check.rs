@@ -1,15 +1,15 @@
-//! Refuses queries that parse but must not run: introspection, names that begin with `_`,
+//! Refuses queries that parse but must not run: introspection, names that start with `_`,
 //! `await`, `yield`, `...`, and scoping mistakes. The evaluator has no way to escape anyway;
-//! these rules keep queries within what was always allowed, and make them fail early.
+//! these rules keep queries within the limits that always applied, and make them fail early.
 
 use ruff_python_ast::visitor::{self, Visitor};
-use ruff_python_ast::{Comprehension, Expr, ExprCall, ExprLambda, Parameter};
+use ruff_python_ast::{Comprehension, Expr, ExprCall, ExprLambda, ExprList, ExprTuple, Parameter};
 use ruff_text_size::{Ranged, TextRange};
 
 use crate::error::{ErrorKind, Fault};
 use crate::limits::MAX_TREE_HEIGHT;
 
-/// The only attribute of `run` that may begin with an underscore: it is data, not one of
+/// The only attribute of `run` that may start with an underscore: it is data, not one of
 /// Python's internals.
 pub(crate) const SYSTEM_PARAMS: &str = "__system_params";
 
@@ -199,14 +199,17 @@ fn clauses(expression: &Expr) -> &[Comprehension] {
 pub(crate) fn names_of_target<'a>(target: &'a Expr, names: &mut Vec<&'a str>) {
     match target {
         Expr::Name(name) => names.push(&name.id),
-        Expr::Tuple(tuple) => tuple.elts.iter().for_each(|element| names_of_target(element, names)),
-        Expr::List(list) => list.elts.iter().for_each(|element| names_of_target(element, names)),
+        Expr::Tuple(ExprTuple { elts, .. }) | Expr::List(ExprList { elts, .. }) => {
+            for element in elts {
+                names_of_target(element, names);
+            }
+        }
         Expr::Starred(starred) => names_of_target(&starred.value, names),
         _ => {}
     }
 }
 
-/// Returns the range of the first `:=` in an expression, including those in lambdas.
+/// Returns the range of the first `:=` in an expression or in a lambda inside it.
 fn assignment_in(expression: &Expr) -> Option<TextRange> {
     struct Finder(Option<TextRange>);
     impl<'a> Visitor<'a> for Finder {

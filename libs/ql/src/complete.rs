@@ -1,5 +1,5 @@
-//! Completion: what a query lacks at the cursor, whether the rest of it is valid or not. Nothing is
-//! parsed; the tokens before the cursor suffice.
+//! Completion: the part that a query lacks at the cursor, whether the rest of the query is valid or
+//! not. Nothing is parsed; the tokens before the cursor suffice.
 
 mod tokens;
 
@@ -8,7 +8,7 @@ use std::ops::Range;
 use self::tokens::{Token, TokenKind, scan};
 use crate::names::Property;
 
-/// Names that can be the beginning of a path.
+/// Names at which a path can start.
 const SUBJECTS: [&str; 7] = ["run", "metric", "images", "texts", "audios", "distributions", "figures"];
 /// Methods of maps, which an attribute would find instead of a key.
 const METHODS: [&str; 8] = ["contains", "copy", "count", "get", "index", "items", "keys", "values"];
@@ -27,14 +27,14 @@ pub struct CompletionPlace {
     pub missing: MissingPart,
     /// The part of the query, in bytes, that a completion replaces.
     pub range: Range<usize>,
-    /// The beginning of it that was typed already, without quotes.
+    /// The start of the part, as far as it was typed already, without quotes.
     pub typed: String,
 }
 
 /// The kind of text that is missing at a place. Paths have their first name, such as `run`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MissingPart {
-    /// The beginning of an expression: `lo`.
+    /// The start of an expression: `lo`.
     Name,
     /// After a dot: `run.hpa`, with the path before it.
     Member(Vec<String>),
@@ -44,7 +44,7 @@ pub enum MissingPart {
     Metric,
     /// A value to compare with: `run.hparams.optimizer == "ad`, with the path before it.
     Value(Vec<String>),
-    /// A text that may be that of a tag: `"be`.
+    /// A text that may be a tag: `"be`.
     Tag,
 }
 
@@ -56,7 +56,9 @@ impl CompletionPlace {
         let mut tokens = scan(before)?;
         match tokens.last() {
             Some(Token { kind: TokenKind::OpenText { quote }, text: typed, start }) => {
-                let (quote, typed, start) = (*quote, (*typed).to_owned(), *start);
+                let quote = *quote;
+                let typed = (*typed).to_owned();
+                let start = *start;
                 tokens.pop();
                 let missing = missing_text(&tokens)?;
                 let mut end = cursor + rest_of_text(after, quote);
@@ -67,10 +69,12 @@ impl CompletionPlace {
             Some(Token { kind: kind @ (TokenKind::Name | TokenKind::Number), text: typed, start })
                 if start + typed.len() == cursor =>
             {
-                let (kind, typed, start) = (*kind, (*typed).to_owned(), *start);
+                let kind = *kind;
+                let typed = (*typed).to_owned();
+                let start = *start;
                 tokens.pop();
                 let missing = match kind {
-                    // A number is complete as it is, unless it may be one of several known ones.
+                    // A number is complete, unless it may be one of several known values.
                     TokenKind::Number => MissingPart::Value(compared(&tokens)?),
                     _ => missing_name(&tokens, &typed)?,
                 };
@@ -85,8 +89,8 @@ impl CompletionPlace {
     }
 }
 
-/// Number of bytes that belong to a text in which the cursor is. If it has no end yet, quotes after it
-/// are those of other texts.
+/// Number of bytes that belong to a text in which the cursor is. If the text has no end yet, quotes
+/// after the cursor belong to other texts.
 fn rest_of_text(after: &str, quote: char) -> usize {
     match after.matches(quote).count() % 2 {
         1 => after.find(quote).unwrap_or_default(),
@@ -156,16 +160,17 @@ fn missing_text(before: &[Token<'_>]) -> Option<MissingPart> {
     }
     let is_contains = before.last().is_some_and(|last| last.is("("))
         && path_at_end(&before[..before.len() - 1]).is_some_and(|path| path == ["run", "tags", "contains"]);
-    (is_contains || begins_expression(before)).then_some(MissingPart::Tag)
+    (is_contains || starts_expression(before)).then_some(MissingPart::Tag)
 }
 
 fn missing_name(before: &[Token<'_>], typed: &str) -> Option<MissingPart> {
     if let [head @ .., last] = before
         && last.is(".")
     {
-        return match is_metric(head) {
-            true => Some(MissingPart::MetricMember),
-            false => path_at_end(head).map(MissingPart::Member),
+        return if is_metric(head) {
+            Some(MissingPart::MetricMember)
+        } else {
+            path_at_end(head).map(MissingPart::Member)
         };
     }
     if let Some(path) = compared(before) {
@@ -176,12 +181,12 @@ fn missing_name(before: &[Token<'_>], typed: &str) -> Option<MissingPart> {
         TokenKind::Text | TokenKind::Number | TokenKind::OpenText { .. } => true,
         TokenKind::Sign => matches!(last.text, ")" | "]" | "}"),
     });
-    let is_expected = if typed.is_empty() { begins_expression(before) } else { !is_operand };
+    let is_expected = if typed.is_empty() { starts_expression(before) } else { !is_operand };
     is_expected.then_some(MissingPart::Name)
 }
 
-/// Whether an expression that is not compared with anything can begin here.
-fn begins_expression(before: &[Token<'_>]) -> bool {
+/// Whether an expression that is not compared with anything can start here.
+fn starts_expression(before: &[Token<'_>]) -> bool {
     before.last().is_none_or(|last| match last.kind {
         TokenKind::Name => OPERATORS.contains(&last.text) && last.text != "in",
         _ => last.is("(") || last.is(","),

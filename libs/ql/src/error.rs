@@ -1,6 +1,6 @@
-//! Errors of refused queries: kind, message, what was expected, and the position. The position
-//! is kept both in the prepared statement and in bytes of the typed text, as user interfaces
-//! use either.
+//! Errors of refused queries: kind, message, expectation, and the position. The position is kept
+//! both in the prepared statement and in bytes of the typed text, because user interfaces use
+//! either.
 
 use std::ops::Range;
 
@@ -18,8 +18,7 @@ pub enum ErrorKind {
     Limit,
 }
 
-/// A query that cannot be run. The caller should fix the text at the position and send it
-/// again.
+/// A query that cannot be run. The caller should fix the text at the position and retry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("Invalid query syntax: {message} (<query>, line {line})")]
 pub struct QueryError {
@@ -53,7 +52,7 @@ impl QueryError {
     }
 }
 
-/// An error of one of the passes, positioned in the wrapped text; [`crate::source::Source`]
+/// An error of a pass, positioned in the wrapped text; [`crate::source::Source`]
 /// translates it.
 #[derive(Debug, Clone)]
 pub(crate) struct Fault {

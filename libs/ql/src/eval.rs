@@ -11,8 +11,10 @@ mod builtins;
 mod call;
 mod candidate;
 mod compare;
+mod complex;
 mod convert;
 mod datum;
+mod floats;
 mod format;
 mod index;
 mod integer;
@@ -137,17 +139,21 @@ impl Workspace {
         options: &QueryOptions,
         run: &dyn RunView,
         sequence: Option<&dyn SequenceView>,
+        is_stopped: &dyn Fn() -> bool,
     ) -> Result<bool> {
         self.bump.reset();
         let granted = self.limits.steps_per_candidate.min(self.steps_left);
         // The smaller of the two limits decides which error is reported.
-        let exhausted = match granted == self.limits.steps_per_candidate {
-            true => BudgetError::CandidateSteps,
-            false => BudgetError::TotalSteps,
+        let exhausted = if granted == self.limits.steps_per_candidate {
+            BudgetError::CandidateSteps
+        } else {
+            BudgetError::TotalSteps
         };
+        let arena = Arena::new(&self.bump, StepBudget::new(granted, exhausted, is_stopped));
+        let candidate = Candidate::new(&arena, run, sequence, program.lookups)?;
         let machine = Machine {
-            arena: Arena::new(&self.bump, StepBudget::new(granted, exhausted)),
-            candidate: Candidate::new(run, sequence),
+            arena,
+            candidate,
             clock: Clock { now: options.now, offset_minutes: options.offset_minutes },
             depth: CallDepth::new(program.height, program.height),
         };
@@ -168,8 +174,8 @@ pub(crate) fn constant(
     let bump = Bump::new();
     bump.set_allocation_limit(Some(QueryLimits::default().memory));
     let machine = Machine {
-        arena: Arena::new(&bump, StepBudget::new(*steps, BudgetError::CandidateSteps)),
-        candidate: Candidate::new(&NoRun, None),
+        arena: Arena::new(&bump, StepBudget::new(*steps, BudgetError::CandidateSteps, &|| false)),
+        candidate: Candidate::without_data(&NoRun),
         clock: Clock { now: options.now, offset_minutes: options.offset_minutes },
         depth: CallDepth::new(0, 1),
     };
@@ -244,9 +250,10 @@ impl<'a> Machine<'a> {
             Node::Call(call) => self.call(environment, call),
             Node::If(parts) => {
                 let [test, body, otherwise] = &**parts;
-                match self.eval(environment, test)?.truth() {
-                    true => self.eval(environment, body),
-                    false => self.eval(environment, otherwise),
+                if self.eval(environment, test)?.truth() {
+                    self.eval(environment, body)
+                } else {
+                    self.eval(environment, otherwise)
                 }
             }
             _ => self.eval_rare(environment, node),
@@ -258,13 +265,8 @@ impl<'a> Machine<'a> {
         match node {
             Node::Chain(chain) => self.chain(environment, chain),
             Node::Context(lookup) => lookup::context(self, lookup),
-            Node::ParamOr(lookup, property) => match self.candidate.run.param(&lookup.path) {
-                Some(datum) => datum::to_value(&self.arena, datum),
-                None => Ok(view::property_of(self.candidate.run, *property)),
-            },
-            Node::HasSequence(names) => {
-                Ok(Value::Bool(names.iter().any(|name| !self.candidate.run.sequences(name).is_empty())))
-            }
+            Node::ParamOr(lookup, property) => lookup::param_or(self, lookup, *property),
+            Node::HasSequence(names) => self.has_sequence(names),
             Node::Metric(metric) => lookup::metric(self, environment, metric),
             Node::Run => Ok(Value::Run(self.candidate.run)),
             Node::Tags => Ok(Value::Tags(self.candidate.run)),
@@ -289,8 +291,8 @@ impl<'a> Machine<'a> {
                 attribute::attribute(self, object, &attribute.name, attribute.member)
             }
             Node::Index(parts) => {
-                let (object, index) =
-                    (self.eval(environment, &parts[0])?, self.eval(environment, &parts[1])?);
+                let object = self.eval(environment, &parts[0])?;
+                let index = self.eval(environment, &parts[1])?;
                 index::index(&self.arena, object, index)
             }
             Node::Slice(parts) => {
@@ -307,8 +309,8 @@ impl<'a> Machine<'a> {
                 arithmetic::unary(&self.arena, *operator, operand)
             }
             Node::Binary(binary) => {
-                let (left, right) =
-                    (self.eval(environment, &binary.left)?, self.eval(environment, &binary.right)?);
+                let left = self.eval(environment, &binary.left)?;
+                let right = self.eval(environment, &binary.right)?;
                 arithmetic::binary(&self.arena, binary.operator, left, right)
             }
             Node::Display(kind, items) => self.display(environment, *kind, items),
@@ -350,10 +352,22 @@ impl<'a> Machine<'a> {
         match haystack {
             Node::Tags => {
                 self.arena.spend(1)?;
-                Ok(Some(needle.text().is_some_and(|name| self.candidate.run.has_tag(name))))
+                view::has_tag(&self.arena, self.candidate.run, needle).map(Some)
             }
             haystack => membership::in_constants(&self.arena, needle, haystack),
         }
+    }
+
+    /// Whether the run has a sequence with one of the names.
+    fn has_sequence(&self, names: &[Box<str>]) -> Result<Value<'a>> {
+        for name in names {
+            let named = self.candidate.run.sequences(name);
+            self.arena.spend(1 + named.len() as u64)?;
+            if !named.is_empty() {
+                return Ok(Value::Bool(true));
+            }
+        }
+        Ok(Value::Bool(false))
     }
 
     /// Evaluates a chained comparison. Each operand is evaluated at most once, and
@@ -408,8 +422,8 @@ impl RunView for NoRun {
     fn tags(&self) -> Vec<&str> {
         Vec::new()
     }
-    fn param(&self, _: &crate::view::KeyPath) -> Option<crate::view::Datum<'_>> {
-        None
+    fn param(&self, _: &crate::view::KeyPath, _: usize) -> crate::view::ParamRead<'_> {
+        None.into()
     }
     fn sequences(&self, _: &str) -> Vec<&dyn SequenceView> {
         Vec::new()

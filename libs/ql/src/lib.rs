@@ -1,4 +1,5 @@
-//! MatyanQL: parse, check, plan and evaluate. Pure, no I/O: no clock, no randomness, no store.
+//! MatyanQL: parse, check, plan and evaluate. Pure, no I/O: no clock, no store, and
+//! results that depend on nothing else than the arguments.
 //!
 //! A query is one Python expression; a candidate (a run, or a sequence of a run) matches if it
 //! is true. It is never executed by Python: ruff's parser produces a tree, which is checked,
@@ -11,22 +12,25 @@
 //!    streamed: answer 400 with its text as `message`, and `statement`, `line`,
 //!    [`QueryError::wrapped_offset`] and [`QueryError::wrapped_end_offset`] as the detail that
 //!    user interfaces underline. Report [`Query::warnings`] before the first result.
-//! 2. Take its [`Query::plan`], which says what indexes can answer, fetch the counts of
+//! 2. Take its [`Query::plan`], the part that indexes can answer, fetch the counts of
 //!    [`Plan::probes`] from the store, and let [`Plan::choose`] pick the access path. The
 //!    candidates are the runs that the path proposes **and** the runs that are listed as not
-//!    fully indexed; with [`AccessPath::Scan`], all runs. `Display` of a plan is what `explain`
-//!    prints.
-//! 3. Load what [`Query::needs`] names for each candidate, and wrap it in a [`RunView`]. A view
-//!    answers from memory: params by complete path, decoding no more than is requested.
+//!    fully indexed; with [`AccessPath::Scan`], all runs. `explain` prints a plan by its
+//!    `Display`.
+//! 3. Load the data that [`Query::needs`] names for each candidate, and wrap it in a [`RunView`]. A view
+//!    answers from memory: params by complete path, decoding no more than is requested. It can find all of
+//!    [`Query::param_paths`] in one pass, and tells how many bytes a query pays for.
 //! 4. Pass each candidate to an [`Evaluator`] (one per thread). Skip this only where
 //!    [`AccessChoice::exact`] holds and the run is fully indexed. A [`BudgetError`] ends the search:
 //!    the query costs more than [`QueryLimits`] allow. If every candidate was [`Outcome::Raised`],
-//!    warn the user.
+//!    warn the user. [`Query::stoppable_evaluator`] ends an evaluation whose caller has left.
 //! 5. In a search for sequences, the candidates are the sequences whose dtype
 //!    [`Endpoint::accepts`] and whose name is in [`Plan::sequences`], if that is given.
 //!
 //! ```
-//! use matyan_ql::{Datum, Endpoint, QueryLimits, QueryOptions, Outcome, KeyPath, RunView, SequenceView, compile};
+//! use matyan_ql::{
+//!     Datum, Endpoint, KeyPath, Outcome, ParamRead, QueryLimits, QueryOptions, RunView, SequenceView, compile,
+//! };
 //!
 //! struct Run {
 //!     lr: f64,
@@ -44,8 +48,8 @@
 //!     fn parent(&self) -> Option<&str> { None }
 //!     fn archived(&self) -> bool { false }
 //!     fn tags(&self) -> Vec<&str> { vec!["cv"] }
-//!     fn param(&self, path: &KeyPath) -> Option<Datum<'_>> {
-//!         (path.to_string() == "hparams.lr").then_some(Datum::Float(self.lr))
+//!     fn param(&self, path: &KeyPath, _: usize) -> ParamRead<'_> {
+//!         (path.to_string() == "hparams.lr").then_some(Datum::Float(self.lr)).into()
 //!     }
 //!     fn sequences(&self, _name: &str) -> Vec<&dyn SequenceView> { Vec::new() }
 //! }
@@ -67,7 +71,7 @@
 //!
 //! # Guarantees, and the tests that verify them
 //!
-//! - A query means what it means in Python: `tests/contract.rs` row by row, `tests/python.rs`
+//! - A query has the same meaning as in Python: `tests/contract.rs` row by row, `tests/python.rs`
 //!   against recorded CPython, `tests/vectors.rs` against the recorded system. Beyond Python, a
 //!   single time type serves for dates, numbers and durations, and stored objects have
 //!   attributes.
@@ -78,7 +82,7 @@
 //!
 //! # Reading order
 //!
-//! `source` (text to statement), `parse`, `check` (what is refused), `lower` (to the typed
+//! `source` (text to statement), `parse`, `check` (refusals), `lower` (to the typed
 //! `tree`), `eval`, `plan`.
 
 mod check;
@@ -106,4 +110,4 @@ pub use needs::{NeedSet, Needs};
 pub use options::{Endpoint, QueryOptions};
 pub use plan::{AccessChoice, AccessPath, Interval, ParamKeys, Plan, Probe, Proposal, Statistics};
 pub use query::{Evaluator, Outcome, Query, Warning, compile};
-pub use view::{Datum, KeyPath, RunView, SequenceSummary, SequenceView};
+pub use view::{Datum, KeyPath, ParamRead, RunView, SequenceSummary, SequenceView, StoredParam};

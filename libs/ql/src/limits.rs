@@ -1,18 +1,18 @@
-//! All limits of a query. Limits of compilation are constants; those that a search may tighten
+//! All limits of a query. Limits of compilation are constants; limits that a search may tighten
 //! are in [`QueryLimits`]. There is no clock here: the scanning code enforces the deadline, and
 //! these limits bound the work between two checks of it.
 
 /// Longest query text in bytes; the longest one seen in use has 8 kB.
 pub const MAX_QUERY_BYTES: usize = 64 * 1024;
 
-/// Deepest nesting of brackets, including the one that wraps the query: CPython's own limit.
+/// Deepest nesting of brackets, including the bracket that wraps the query: CPython's own limit.
 pub const MAX_BRACKETS: usize = 200;
 
 /// Bound on the depth of the parser's tree, counted over tokens before the tree exists, because
 /// dropping it takes stack.
 pub(crate) const MAX_TOKEN_DEPTH: usize = 1_000;
 
-/// Greatest height of the checked tree, as evaluation takes stack for each level.
+/// Greatest height of the checked tree; evaluation takes stack for each level.
 pub const MAX_TREE_HEIGHT: u32 = 200;
 
 /// Most tree levels being evaluated at the same time, over all nested calls of lambdas and
@@ -31,17 +31,20 @@ pub(crate) const MAX_INT_BITS: u64 = 16 * 1024;
 /// Most digits after the point in formatted floats; no float has more.
 pub(crate) const MAX_PRECISION: usize = 1_100;
 
-/// Most elements of a `range`, as documented.
+/// Most elements of a `range`. The limit is documented.
 pub(crate) const MAX_RANGE: i64 = 1_000;
 
 /// Most steps that constant folding may take while one query is compiled: about 20 ms.
 pub(crate) const MAX_FOLD_STEPS: u64 = 1_000_000;
 
+/// Steps between two checks whether an evaluation should stop: about a millisecond.
+pub(crate) const STEPS_PER_CHECK: u64 = 65_536;
+
 /// Longest string that folding keeps as a constant.
 pub(crate) const MAX_FOLDED_BYTES: usize = 16 * 1024;
 
-/// Budget of one scan. A step is one node evaluated, one element visited, or 64 bytes
-/// processed.
+/// Budget of one scan. A step is one node evaluated, one element visited, one probe of a table, or
+/// 64 bytes processed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueryLimits {
     /// For one run or one sequence; the default takes about 20 ms.
@@ -70,4 +73,7 @@ pub enum BudgetError {
     Memory,
     #[error("the query nests calls too deeply; make it simpler")]
     Depth,
+    /// The caller has left.
+    #[error("the search was abandoned by its caller")]
+    Stopped,
 }

@@ -33,20 +33,32 @@ pub(crate) struct LoweredQuery {
     /// Expressions that are points in time or durations, in seconds, with their positions;
     /// none is nested in another.
     pub(crate) times: Vec<(f64, TextRange)>,
+    /// Number of slots for the values of lookups.
+    pub(crate) lookups: u32,
 }
 
 pub(crate) fn lower(expression: &Expr, options: &QueryOptions) -> Result<LoweredQuery, Fault> {
-    let (scopes, folder) = (Scopes::default(), ConstantFolder::new(options));
-    let mut lowering = Lowering { options, scopes, folder, unknown: Vec::new(), times: Vec::new() };
+    let mut lowering = Lowering {
+        options,
+        scopes: Scopes::default(),
+        folder: ConstantFolder::new(options),
+        unknown: Vec::new(),
+        times: Vec::new(),
+        lookups: 0,
+    };
     lowering.scopes.enter(ScopeKind::Query, scope::assigned(expression));
     let query = lowering.node(expression)?;
     let slots = lowering.scopes.leave();
     let is_filtered = !mentions_archived(expression);
-    let root = match is_filtered {
-        true => Node::And(Box::new([not_archived(), query])),
-        false => query,
-    };
-    Ok(LoweredQuery { root, slots, unknown: lowering.unknown, is_filtered, times: lowering.times })
+    let root = if is_filtered { Node::And(Box::new([not_archived(), query])) } else { query };
+    Ok(LoweredQuery {
+        root,
+        slots,
+        unknown: lowering.unknown,
+        is_filtered,
+        times: lowering.times,
+        lookups: lowering.lookups,
+    })
 }
 
 /// Returns `run.is_archived == False`, the filter that applies unless the query compares this
@@ -86,6 +98,8 @@ struct Lowering<'o> {
     folder: ConstantFolder<'o>,
     unknown: Vec<(String, TextRange)>,
     times: Vec<(f64, TextRange)>,
+    /// Number of lookups created so far.
+    lookups: u32,
 }
 
 impl Lowering<'_> {
@@ -160,7 +174,7 @@ impl Lowering<'_> {
         Ok(node)
     }
 
-    /// Records an expression that is a time, replacing those nested in it.
+    /// Records an expression that is a time, replacing the times nested in it.
     fn time(&mut self, seconds: f64, range: TextRange) {
         self.times.retain(|(_, inner)| !range.contains_range(*inner));
         self.times.push((seconds, range));
@@ -196,7 +210,8 @@ impl Lowering<'_> {
     }
 
     fn binary(&mut self, node: &ast::ExprBinOp) -> Result<Node, Fault> {
-        let (left, right) = (self.node(&node.left)?, self.node(&node.right)?);
+        let left = self.node(&node.left)?;
+        let right = self.node(&node.right)?;
         let operator = match node.op {
             ast::Operator::Add => Operator::Add,
             ast::Operator::Sub => Operator::Subtract,
@@ -275,13 +290,8 @@ impl Lowering<'_> {
             parameters.push(Parameter { name: parameter.name().id.as_str().into(), default });
         }
         let mut names: Vec<String> = parameters.iter().map(|parameter| parameter.name.to_string()).collect();
-        let mut extra = |parameter: &Option<Box<ast::Parameter>>| {
-            parameter.as_ref().map(|parameter| {
-                names.push(parameter.name.id.to_string());
-                slot(names.len() - 1)
-            })
-        };
-        let (rest, keywords) = (extra(&declared.vararg), extra(&declared.kwarg));
+        let rest = extra_slot(&mut names, declared.vararg.as_deref());
+        let keywords = extra_slot(&mut names, declared.kwarg.as_deref());
         names.extend(scope::assigned(&node.body));
         self.scopes.enter(ScopeKind::Lambda, names);
         let body = self.node(&node.body);
@@ -307,7 +317,9 @@ impl Lowering<'_> {
         // As in Python, the first iterable is evaluated in the enclosing scope.
         let first = self.node(&generators[0].iter)?;
         let mut names = Vec::new();
-        generators.iter().for_each(|clause| crate::check::names_of_target(&clause.target, &mut names));
+        for clause in generators {
+            crate::check::names_of_target(&clause.target, &mut names);
+        }
         self.scopes.enter(ScopeKind::Comprehension, names.into_iter().map(str::to_owned));
         let inside = self.comprehension_parts(element, value, generators);
         let slots = self.scopes.leave();
@@ -343,20 +355,30 @@ impl Lowering<'_> {
             _ => return Target::Refused,
         };
         let star = elements.iter().position(|element| matches!(element, Expr::Starred(_)));
-        let all = |elements: &[Expr]| elements.iter().map(|element| self.target(element)).collect();
         match star.and_then(|at| elements[at].as_starred_expr().map(|starred| (at, starred))) {
             Some((at, starred)) => Target::Unpack(
-                all(&elements[..at]),
+                self.targets(&elements[..at]),
                 Some(Box::new(self.target(&starred.value))),
-                all(&elements[at + 1..]),
+                self.targets(&elements[at + 1..]),
             ),
-            None => Target::Unpack(all(elements), None, Box::default()),
+            None => Target::Unpack(self.targets(elements), None, Box::default()),
         }
+    }
+
+    fn targets(&self, elements: &[Expr]) -> Box<[Target]> {
+        elements.iter().map(|element| self.target(element)).collect()
     }
 }
 
 /// The clauses, the element and the value of a comprehension.
 type ComprehensionParts = (Box<[Clause]>, Node, Option<Node>);
+
+/// Adds the name of `*args` or `**kwargs`, and returns its slot.
+fn extra_slot(names: &mut Vec<String>, parameter: Option<&ast::Parameter>) -> Option<u16> {
+    let parameter = parameter?;
+    names.push(parameter.name.id.to_string());
+    Some(slot(names.len() - 1))
+}
 
 fn slot(position: usize) -> u16 {
     u16::try_from(position).expect("a query of at most 64 KiB has fewer than 2^16 names")

@@ -263,12 +263,14 @@ pub(crate) enum Builtin {
 impl Builtin {
     /// Looks up a bare name.
     pub(crate) fn find(name: &str) -> Option<Self> {
-        let exception = || EXCEPTIONS.iter().position(|exception| *exception == name);
         Class::find(name)
             .map(Builtin::Class)
             .or_else(|| Function::find(name).map(Builtin::Function))
             .or_else(|| Module::find(name).map(Builtin::Module))
-            .or_else(|| exception().and_then(|at| u8::try_from(at).ok()).map(Builtin::Exception))
+            .or_else(|| {
+                let at = EXCEPTIONS.iter().position(|exception| *exception == name)?;
+                u8::try_from(at).ok().map(Builtin::Exception)
+            })
     }
 }
 
@@ -319,10 +321,10 @@ pub(crate) fn member_function(owner: Builtin, name: &str) -> Option<Builtin> {
 mod tests {
     use super::*;
 
-    /// The functions of `math` are omitted, as the page documents them as a whole.
+    /// The functions of `math` are omitted because the page documents them as a whole.
     #[test]
     fn every_name_is_documented() {
-        let document = include_str!("../../../docs/matyanql.md");
+        let document = include_str!("../../../docs/concepts/matyanql.md");
         fn names<T>(all: &[(&'static str, T)]) -> Vec<&'static str> {
             all.iter().map(|(name, _)| *name).collect()
         }

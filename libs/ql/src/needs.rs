@@ -43,15 +43,21 @@ pub struct Needs {
     pub params: NeedSet<KeyPath>,
     /// Sequences with these names, in addition to the sequence under evaluation.
     pub sequences: NeedSet<Box<str>>,
-    /// Whether summaries of these sequences, and of the evaluated one, are needed.
+    /// Whether summaries are needed of these sequences and of the evaluated sequence.
     pub summaries: bool,
 }
 
 impl Needs {
     pub(crate) fn for_query(root: &Node) -> Self {
-        let (params, sequences) = (NeedSet::Only(BTreeSet::new()), NeedSet::Only(BTreeSet::new()));
-        let (name, experiment, tags, parent, summaries) = Default::default();
-        let mut needs = Self { name, experiment, tags, parent, params, sequences, summaries };
+        let mut needs = Self {
+            name: false,
+            experiment: false,
+            tags: false,
+            parent: false,
+            params: NeedSet::Only(BTreeSet::new()),
+            sequences: NeedSet::Only(BTreeSet::new()),
+            summaries: false,
+        };
         root.walk(&mut |node| needs.add_node(node));
         needs
     }
@@ -61,9 +67,15 @@ impl Needs {
         match node {
             // A sequence refers to its run: `metric.run`.
             Node::Run | Node::Sequence | Node::SequenceField(SequenceField::Run) => {
-                let (params, sequences) = (NeedSet::All, NeedSet::All);
-                let (name, experiment, tags, parent, summaries) = (true, true, true, true, true);
-                *self = Self { name, experiment, tags, parent, params, sequences, summaries };
+                *self = Self {
+                    name: true,
+                    experiment: true,
+                    tags: true,
+                    parent: true,
+                    params: NeedSet::All,
+                    sequences: NeedSet::All,
+                    summaries: true,
+                };
             }
             Node::Tags => self.tags = true,
             Node::Property(Property::Name) => self.name = true,
@@ -74,7 +86,11 @@ impl Needs {
                 self.parent |= *property == Property::Parent;
             }
             Node::Metrics => self.sequences = NeedSet::All,
-            Node::HasSequence(names) => names.iter().for_each(|name| self.sequences.add(name.clone())),
+            Node::HasSequence(names) => {
+                for name in names {
+                    self.sequences.add(name.clone());
+                }
+            }
             Node::Metric(metric) => match metric.name.text() {
                 Some(name) => self.sequences.add(name.into()),
                 None => self.sequences = NeedSet::All,

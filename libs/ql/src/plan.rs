@@ -1,4 +1,4 @@
-//! Plans: what indexes can say about a query before any document is read, as a tree of probes
+//! Plans: knowledge of indexes about a query before any document is read, as a tree of probes
 //! that is exact or a superset. An index proposes and the document decides: no plan ever leaves
 //! out a candidate that the query matches.
 
@@ -68,7 +68,7 @@ pub enum Probe {
 /// Index keys of scalar params.
 ///
 /// A number of any type has the nearest float as its key (`1`, `1.0` and `true` have the same key,
-/// and `-0.0` has that of `0.0`), in numeric order with both infinities; NaN has no key. A string
+/// and `-0.0` has the key of `0.0`), in numeric order with both infinities; NaN has no key. A string
 /// has its bytes as its key, which sort by code point. The intervals of a plan account for the
 /// rounding of integers beyond 2^53.
 #[derive(Debug, Clone, PartialEq)]
@@ -93,7 +93,9 @@ impl Proposal {
             Proposal::Everything | Proposal::Nothing => {}
             Proposal::Probe(probe) => probes.push(probe),
             Proposal::Intersect(parts) | Proposal::Union(parts) => {
-                parts.iter().for_each(|part| part.collect(probes));
+                for part in parts {
+                    part.collect(probes);
+                }
             }
         }
     }

@@ -39,6 +39,7 @@ pub struct Query {
     options: QueryOptions,
     program: Program,
     needs: Needs,
+    param_paths: Box<[KeyPath]>,
     warnings: Vec<Warning>,
 }
 
@@ -46,17 +47,21 @@ pub struct Query {
 pub fn compile(text: &str, options: QueryOptions) -> Result<Query, QueryError> {
     let source = Source::new(text)?;
     let compiled = |fault: Fault| source.error(fault);
-    let (lowered, height) = match source.is_empty() {
-        true => {
-            let (unknown, times) = (Vec::new(), Vec::new());
-            (LoweredQuery { root: not_archived(), slots: 0, unknown, is_filtered: true, times }, 1)
-        }
-        false => {
-            let expression = parse::parse(source.wrapped()).map_err(compiled)?;
-            let height = check::check(&expression).map_err(compiled)?;
-            // The default filter adds two levels above the query.
-            (lower(&expression, &options).map_err(compiled)?, height + 2)
-        }
+    let (lowered, height) = if source.is_empty() {
+        let lowered = LoweredQuery {
+            root: not_archived(),
+            slots: 0,
+            unknown: Vec::new(),
+            is_filtered: true,
+            times: Vec::new(),
+            lookups: 0,
+        };
+        (lowered, 1)
+    } else {
+        let expression = parse::parse(source.wrapped()).map_err(compiled)?;
+        let height = check::check(&expression).map_err(compiled)?;
+        // The default filter adds two levels above the query.
+        (lower(&expression, &options).map_err(compiled)?, height + 2)
     };
     let warnings = lowered.unknown.iter().map(|(name, range)| unknown_name(&source, name, *range));
     Ok(Query {
@@ -65,7 +70,8 @@ pub fn compile(text: &str, options: QueryOptions) -> Result<Query, QueryError> {
         options,
         warnings: warnings.collect(),
         needs: Needs::for_query(&lowered.root),
-        program: Program { root: lowered.root, slots: lowered.slots, height },
+        param_paths: param_paths(&lowered.root),
+        program: Program { root: lowered.root, slots: lowered.slots, height, lookups: lowered.lookups },
     })
 }
 
@@ -79,18 +85,34 @@ fn normalized(source: &Source<'_>, lowered: &LoweredQuery) -> String {
     let mut times = lowered.times.clone();
     times.sort_by_key(|(_, range)| range.start());
     times.dedup_by_key(|(_, range)| range.start());
-    let (mut text, mut rest) = (String::new(), 0);
+    let mut text = String::new();
+    let mut rest = 0;
     for (seconds, range) in &times {
         text.push_str(&source.wrapped()[rest..range.start().to_usize()]);
         text.push_str(&format!("{seconds:?}"));
         rest = range.end().to_usize();
     }
     text.push_str(&source.wrapped()[rest..]);
-    match lowered.is_filtered {
-        true => format!("{FILTER} and {text}"),
+    if lowered.is_filtered {
+        format!("{FILTER} and {text}")
+    } else {
         // Removes the parentheses that are not part of the statement.
-        false => text[1..text.len() - 1].trim_end().to_owned(),
+        text[1..text.len() - 1].trim_end().to_owned()
     }
+}
+
+/// Returns the paths of params that evaluation may read, except paths that it computes, in order.
+fn param_paths(root: &Node) -> Box<[KeyPath]> {
+    let mut paths = BTreeSet::new();
+    root.walk(&mut |node| {
+        if let Node::Param(lookup) | Node::ParamOr(lookup, _) = node {
+            paths.insert(lookup.path.clone());
+            if !lookup.absent_is_none() {
+                paths.insert(lookup.top());
+            }
+        }
+    });
+    paths.into_iter().collect()
 }
 
 fn unknown_name(source: &Source<'_>, name: &str, range: TextRange) -> Warning {
@@ -131,6 +153,12 @@ impl Query {
         &self.warnings
     }
 
+    /// Returns the paths of params that the text of the query contains, in order. A view that looks for
+    /// all of them at once passes over the params of a run only once.
+    pub fn param_paths(&self) -> &[KeyPath] {
+        &self.param_paths
+    }
+
     /// Returns the params that the query names, each up to a member that some types of values have.
     pub fn named_params(&self) -> BTreeSet<KeyPath> {
         let mut params = BTreeSet::new();
@@ -143,13 +171,23 @@ impl Query {
         params
     }
 
-    /// Returns what indexes can answer about the query.
+    /// Returns the plan: the knowledge of indexes about the query.
     pub fn plan(&self) -> Plan {
         plan::derive(&self.program.root, self.options.endpoint)
     }
 
     pub fn evaluator(&self, limits: QueryLimits) -> Evaluator<'_> {
-        Evaluator { query: self, workspace: Workspace::new(limits) }
+        self.stoppable_evaluator(limits, &|| false)
+    }
+
+    /// Returns an evaluator that asks every 65,536 steps whether it should stop. If so, evaluation ends
+    /// with [`BudgetError::Stopped`].
+    pub fn stoppable_evaluator<'q>(
+        &'q self,
+        limits: QueryLimits,
+        is_stopped: &'q dyn Fn() -> bool,
+    ) -> Evaluator<'q> {
+        Evaluator { query: self, workspace: Workspace::new(limits), is_stopped }
     }
 }
 
@@ -173,6 +211,7 @@ impl Outcome {
 pub struct Evaluator<'q> {
     query: &'q Query,
     workspace: Workspace,
+    is_stopped: &'q dyn Fn() -> bool,
 }
 
 impl Evaluator<'_> {
@@ -202,7 +241,8 @@ impl Evaluator<'_> {
         run: &dyn RunView,
         sequence: Option<&dyn SequenceView>,
     ) -> Result<Outcome, BudgetError> {
-        match self.workspace.truth(&self.query.program, &self.query.options, run, sequence) {
+        let Self { query, workspace, is_stopped } = self;
+        match workspace.truth(&query.program, &query.options, run, sequence, is_stopped) {
             Ok(true) => Ok(Outcome::Match),
             Ok(false) => Ok(Outcome::NoMatch),
             Err(EvalError::Exception(raise)) => Ok(Outcome::Raised(raise)),

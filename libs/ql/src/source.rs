@@ -1,6 +1,6 @@
 //! Conversion of the typed text to the parsed text, and of positions back. The statement is
-//! wrapped in parentheses, so it may contain newlines anywhere, and a bare `a, b` is a tuple,
-//! as users expect.
+//! wrapped in parentheses, so it may contain newlines anywhere, and users can write a tuple
+//! as a bare `a, b`.
 
 use ruff_text_size::TextSize;
 
@@ -69,7 +69,8 @@ impl<'q> Source<'q> {
 
 /// Returns the 1-based line and column (in characters) of a byte offset.
 fn position(text: &str, offset: usize) -> (u32, u32) {
-    let (mut line, mut column) = (1, 1);
+    let mut line = 1;
+    let mut column = 1;
     let mut characters = text[..offset].chars().peekable();
     while let Some(character) = characters.next() {
         match character {
@@ -97,11 +98,14 @@ fn without_select(text: &str) -> &str {
 }
 
 fn word_at(text: &str, at: usize, word: &str) -> bool {
-    let is_word = |c: char| c == '_' || c.is_alphanumeric();
     let Some(found) = text.get(at..at + word.len()) else { return false };
     found.eq_ignore_ascii_case(word)
-        && !text[..at].chars().next_back().is_some_and(is_word)
-        && !text[at + word.len()..].chars().next().is_some_and(is_word)
+        && !text[..at].chars().next_back().is_some_and(is_word_character)
+        && !text[at + word.len()..].chars().next().is_some_and(is_word_character)
+}
+
+fn is_word_character(c: char) -> bool {
+    c == '_' || c.is_alphanumeric()
 }
 
 #[cfg(test)]

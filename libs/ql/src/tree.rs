@@ -14,6 +14,8 @@ pub(crate) struct Program {
     pub(crate) slots: u16,
     /// Stack levels that an evaluation takes.
     pub(crate) height: u32,
+    /// Number of slots for the values of lookups.
+    pub(crate) lookups: u32,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -32,7 +34,7 @@ pub(crate) enum Constant {
     Bytes(Box<[u8]>),
 }
 
-/// An integer beyond 64 bits, as 32-bit digits, least significant first.
+/// An integer beyond 64 bits: 32-bit digits, least significant first.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct BigConstant {
     pub(crate) negative: bool,
@@ -97,6 +99,8 @@ pub(crate) struct Local {
 pub(crate) struct Lookup {
     pub(crate) path: KeyPath,
     pub(crate) steps: Box<[PathStep]>,
+    /// The place of its value among the values of a candidate.
+    pub(crate) slot: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +114,11 @@ pub(crate) enum PathStep {
 }
 
 impl Lookup {
+    /// The path of the outermost key.
+    pub(crate) fn top(&self) -> KeyPath {
+        KeyPath::new(self.path.keys().iter().take(1).cloned())
+    }
+
     /// Whether the value is None if the path does not exist. If not, the steps must be
     /// taken one by one.
     pub(crate) fn absent_is_none(&self) -> bool {
@@ -254,7 +263,7 @@ pub(crate) struct Clause {
 #[derive(Debug)]
 pub(crate) enum Target {
     Slot(u16),
-    /// Targets before the starred one, the starred one, and targets after it.
+    /// Targets before the starred target, the starred target, and targets after it.
     Unpack(Box<[Target]>, Option<Box<Target>>, Box<[Target]>),
     /// An attribute or an item, which raises.
     Refused,
@@ -311,8 +320,7 @@ impl Node {
     /// Returns the constants of a display that contains only constants.
     pub(crate) fn constants(&self) -> Option<impl Iterator<Item = &Constant>> {
         let Node::Display(_, items) = self else { return None };
-        let constant = |item: &Item| matches!(item, Item::One(Node::Const(_)));
-        items.iter().all(constant).then(|| {
+        items.iter().all(|item| matches!(item, Item::One(Node::Const(_)))).then(|| {
             items.iter().filter_map(|item| match item {
                 Item::One(Node::Const(constant)) => Some(constant),
                 _ => None,

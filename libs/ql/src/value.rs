@@ -1,6 +1,6 @@
 //! Values under evaluation: small, copyable, and allocated in one arena per candidate, which is
 //! reset before the next. Values are never dropped or reference-counted, so deep and cyclic
-//! ones are harmless; integers beyond 64 bits are slices of digits.
+//! values are harmless; integers beyond 64 bits are slices of digits.
 
 mod environment;
 pub(crate) mod table;
@@ -50,8 +50,8 @@ pub(crate) enum Value<'a> {
     Exception(u8),
 }
 
-/// An integer beyond 64 bits, as 32-bit digits, least significant first, the most significant
-/// one nonzero.
+/// An integer beyond 64 bits: 32-bit digits, least significant first; the most significant digit
+/// is nonzero.
 #[derive(Clone, Copy)]
 pub(crate) struct BigInteger<'a> {
     pub(crate) negative: bool,
@@ -67,10 +67,11 @@ pub(crate) struct Range {
 
 impl Range {
     pub(crate) fn len(&self) -> i64 {
-        // In i128, as the distance of two bounds may exceed an i64.
-        let (low, high, step) = match self.step > 0 {
-            true => (self.start, self.stop, i128::from(self.step)),
-            false => (self.stop, self.start, -i128::from(self.step)),
+        // In i128, because the distance of two bounds may exceed an i64.
+        let (low, high, step) = if self.step > 0 {
+            (self.start, self.stop, i128::from(self.step))
+        } else {
+            (self.stop, self.start, -i128::from(self.step))
         };
         let span = (i128::from(high) - i128::from(low)).max(0);
         i64::try_from((span + step - 1) / step).unwrap_or(i64::MAX)

@@ -1,12 +1,12 @@
 //! Traits for the data that a query reads: one run and one of its sequences, which a backend
 //! may load lazily. Methods are synchronous and cannot fail: the scanning code loads in advance
-//! what [`crate::Query::needs`] names.
+//! the data that [`crate::Query::needs`] names.
 
 use std::borrow::Cow;
 use std::fmt;
 
 /// A run as seen by a query. Params are requested by complete path, so a view need not decode
-/// neighboring ones.
+/// neighboring params.
 pub trait RunView {
     fn hash(&self) -> &str;
     fn name(&self) -> Option<&str>;
@@ -20,18 +20,16 @@ pub trait RunView {
     fn active(&self) -> bool;
     /// End of the run, if its client reported it: `finished`, `failed` or `interrupted`.
     fn outcome(&self) -> Option<&str>;
-    /// The id of the run that this one branches from.
+    /// The id of the run that this run branches from.
     fn parent(&self) -> Option<&str>;
     fn archived(&self) -> bool;
     /// The names of the tags, in a stable order.
     fn tags(&self) -> Vec<&str>;
-    fn has_tag(&self, name: &str) -> bool {
-        self.tags().contains(&name)
-    }
-    /// The value at a path of object keys, or `None` if it does not exist; never called
-    /// with an empty path.
-    fn param(&self, path: &KeyPath) -> Option<Datum<'_>>;
-    /// The sequences with that name, of any dtype, in order of context id.
+    /// The value at a path of object keys; never called with an empty path. A list or an object of
+    /// more than `most_values` values, keys included, is [`StoredParam::TooLarge`], and is not built.
+    fn param(&self, path: &KeyPath, most_values: usize) -> ParamRead<'_>;
+    /// The sequences with that name, of any dtype, in order of context id. The view finds them
+    /// without passing over all others, because a query pays only for the sequences that it gets.
     fn sequences(&self, name: &str) -> Vec<&dyn SequenceView>;
 }
 
@@ -45,7 +43,7 @@ pub trait SequenceView {
 }
 
 /// Summary of a sequence, available without reading its points; `last` is the value written
-/// last, not that of the largest step.
+/// last, not the value of the largest step.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct SequenceSummary {
     pub first: Option<f64>,
@@ -74,6 +72,29 @@ pub enum Datum<'v> {
     Object(Vec<(Cow<'v, str>, Datum<'v>)>),
 }
 
+/// A param as a view found it, and the work for it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ParamRead<'v> {
+    pub param: StoredParam<'v>,
+    /// Bytes that the view passed over or decoded. The query pays for them.
+    pub bytes: usize,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum StoredParam<'v> {
+    Absent,
+    Value(Datum<'v>),
+    /// The value exists, but has too many values in it.
+    TooLarge,
+}
+
+/// The answer of a view that has its params at hand.
+impl<'v> From<Option<Datum<'v>>> for ParamRead<'v> {
+    fn from(datum: Option<Datum<'v>>) -> Self {
+        Self { param: datum.map_or(StoredParam::Absent, StoredParam::Value), bytes: 0 }
+    }
+}
+
 /// Keys from the outermost to the innermost, split once when the query is compiled.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct KeyPath(Box<[Box<str>]>);
@@ -92,6 +113,12 @@ impl KeyPath {
     }
 }
 
+impl AsRef<[Box<str>]> for KeyPath {
+    fn as_ref(&self) -> &[Box<str>] {
+        &self.0
+    }
+}
+
 /// Keys joined by dots; a key that is not a plain word is quoted, so that distinct paths have
 /// distinct texts.
 impl fmt::Display for KeyPath {
@@ -100,9 +127,10 @@ impl fmt::Display for KeyPath {
             if position > 0 {
                 f.write_str(".")?;
             }
-            match !key.is_empty() && key.chars().all(|c| c == '_' || c.is_alphanumeric()) {
-                true => f.write_str(key)?,
-                false => write!(f, "{key:?}")?,
+            if !key.is_empty() && key.chars().all(|c| c == '_' || c.is_alphanumeric()) {
+                f.write_str(key)?;
+            } else {
+                write!(f, "{key:?}")?;
             }
         }
         Ok(())

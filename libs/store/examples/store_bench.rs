@@ -1,8 +1,8 @@
 //! Benchmark of the embedded store: `cargo run --release -p matyan-store --example store_bench
 //! [dir]`.
 //!
-//! The figures are for comparison only; nothing is asserted. Those of synced commits depend on
-//! the disk, so the cost of a plain sync is printed as well.
+//! The figures are for comparison only; nothing is asserted. The figures of synced commits depend
+//! on the disk, so the cost of a plain sync is printed as well.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a command-line benchmark")]
 
@@ -90,7 +90,8 @@ async fn synced(store: &Arc<EmbeddedStore>, writers: usize) -> (f64, Duration) {
     let tasks = (0..writers).map(|writer| {
         let store = store.clone();
         tokio::spawn(async move {
-            let (mut commits, mut longest) = (0_u64, Duration::ZERO);
+            let mut commits = 0_u64;
+            let mut longest = Duration::ZERO;
             while start.elapsed() < TIME {
                 let begun = Instant::now();
                 let mut batch = Batch::default();
@@ -184,7 +185,8 @@ async fn scan(store: &EmbeddedStore, rows: usize) -> f64 {
 async fn sustained(store: &Arc<EmbeddedStore>) {
     const BLOCKS: usize = 5_000;
     const BLOCK_BYTES: usize = 48 << 10;
-    let (start, cpu) = (Instant::now(), processor_seconds());
+    let start = Instant::now();
+    let cpu = processor_seconds();
     let tasks = (0..4).map(|worker| {
         let store = store.clone();
         tokio::spawn(async move {
@@ -209,7 +211,8 @@ async fn sustained(store: &Arc<EmbeddedStore>) {
     let seconds = start.elapsed().as_secs_f64();
     waits.sort_unstable();
     let megabytes = (4 * BLOCKS * BLOCK_BYTES) as f64 / 1e6;
-    let (median, last) = (waits[waits.len() / 2], waits[waits.len() * 999 / 1_000]);
+    let median = waits[waits.len() / 2];
+    let last = waits[waits.len() * 999 / 1_000];
     let longest = waits[waits.len() - 1];
     row(
         "1 GB of blocks of 48 KiB, buffered",

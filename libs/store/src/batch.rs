@@ -7,8 +7,8 @@ use crate::{Error, Result, Stamp, Version};
 pub type Key = Bytes;
 pub type Value = Bytes;
 
-/// Limits that every backend enforces: those of FoundationDB, less the overhead of our backend
-/// for it.
+/// Limits that every backend enforces: the limits of FoundationDB, less the overhead of our
+/// FoundationDB backend.
 #[derive(Debug)]
 pub struct Limits;
 
@@ -20,9 +20,9 @@ impl Limits {
     /// Sorts after every key.
     pub const KEYS_END: &'static [u8] = &[0xff];
     pub const VALUE_BYTES: usize = 100_000;
-    /// Limit on all checks and mutations together, as counted by `Batch::bytes`.
-    /// FoundationDB accepts 10,000,000. A key counts up to four times, and every mutation
-    /// adds 256 bytes, so a small row takes about 350.
+    /// Limit on all checks and mutations together, counted by `Batch::bytes`. FoundationDB accepts
+    /// 10,000,000. A key counts up to four times, and every mutation adds 256 bytes, so a small row
+    /// takes about 350.
     pub const BATCH_BYTES: usize = 9_900_000;
     pub const SNAPSHOT_AGE: std::time::Duration = std::time::Duration::from_secs(5);
 }
@@ -39,7 +39,7 @@ impl Range {
         Self { start: start.into(), end: end.into() }
     }
 
-    /// Every key that begins with `prefix`, including the prefix itself.
+    /// Every key that starts with `prefix`, including the prefix itself.
     pub fn prefix(prefix: impl Into<Key>) -> Self {
         let start = prefix.into();
         let mut end = start.to_vec();
@@ -243,8 +243,8 @@ impl Mutation {
             Self::Clear { key } | Self::Add { key, .. } => validate_key(key),
             Self::ClearRange { range } => validate_range(range),
             Self::SetStamped { prefix, suffix, value } => {
-                // With an empty prefix, its keys would mix with those of every
-                // other part of the store.
+                // With an empty prefix, its keys would mix with the keys of every other part of the
+                // store.
                 validate_key(prefix)?;
                 limit("key", prefix.len() + Stamp::BYTES + suffix.len(), Limits::KEY_BYTES)?;
                 validate_value(value)

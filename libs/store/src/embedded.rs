@@ -11,10 +11,13 @@ mod directory_lock;
 mod effects;
 mod engine;
 mod evaluation;
+mod inspection;
 mod journal;
+mod manifest;
 mod page;
 mod recent_writes;
 mod reclaim;
+mod salvage;
 mod shared;
 mod snapshot;
 mod sweep;
@@ -33,6 +36,9 @@ use tokio::sync::{OnceCell, Semaphore, oneshot, watch};
 
 use crate::{Batch, Commit, Error, Key, Result, Snapshot, Store, Value};
 use committer::{Committer, Reply, Request};
+pub use inspection::{Inspection, inspect};
+pub use manifest::{Damage, DamageKind};
+pub use salvage::{Loss, LossKind, Salvage, salvage};
 use shared::Shared;
 use snapshot::EmbeddedSnapshot;
 
@@ -103,8 +109,7 @@ impl EmbeddedStore {
     /// Commits all queued batches, syncs, and releases the directory. Later calls return
     /// `Unavailable`.
     pub async fn close(&self) -> Result<()> {
-        let close = || self.request(0, |answer| Request::Close { answer });
-        self.closed.get_or_init(close).await.clone()
+        self.closed.get_or_init(|| self.request(0, |answer| Request::Close { answer })).await.clone()
     }
 
     async fn request<T>(&self, bytes: usize, request: impl FnOnce(Reply<T>) -> Request) -> Result<T> {
@@ -138,9 +143,12 @@ impl Store for EmbeddedStore {
         // Watches before reading, so that no write in between is missed.
         let mut watch = self.shared.watches.watch(key);
         loop {
-            match EmbeddedSnapshot::take(&self.shared)?.get(key).await {
+            // In a statement of its own: a snapshot that lived during the wait would keep every row that is
+            // replaced.
+            let found = EmbeddedSnapshot::take(&self.shared)?.get(key).await;
+            match found {
                 Ok(value) if value.as_ref() == seen => watch.wait().await,
-                // The engine may have been reopened meanwhile; callers expect spurious returns.
+                // The engine may have been reopened since; callers expect spurious returns.
                 Ok(_) | Err(Error::SnapshotTooOld) => return Ok(()),
                 Err(error) => return Err(error),
             }

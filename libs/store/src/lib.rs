@@ -32,6 +32,7 @@ mod transact;
 pub mod embedded;
 #[cfg(feature = "fdb")]
 pub mod fdb;
+#[cfg(feature = "faults")]
 pub mod layers;
 
 #[cfg(feature = "conformance")]
@@ -82,7 +83,7 @@ impl Stamp {
 /// Outcome of a batch. A failed check is an answer, not an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Commit {
-    /// Applied. `stamp` begins with `version` in big-endian.
+    /// Applied. `stamp` starts with `version` in big-endian.
     Done { version: Version, stamp: Stamp },
     /// A check did not hold; nothing was applied.
     Conflict,
@@ -95,6 +96,13 @@ pub struct Page {
     pub rows: Vec<(Key, Value)>,
     /// True if the range may hold more rows: continue after the last key.
     pub more: bool,
+}
+
+impl Page {
+    /// The part of the range of an ascending scan that is not read yet, if it may hold more rows.
+    pub fn rest(&self, range: &Range) -> Option<Range> {
+        self.rows.last().filter(|_| self.more).map(|(last, _)| range.after(last))
+    }
 }
 
 /// Size limits of one page. A page ends at whichever limit comes first, and holds at least one
@@ -153,8 +161,8 @@ pub trait Store: Send + Sync + 'static {
     /// Makes every commit answered so far durable.
     async fn sync(&self) -> Result<()>;
 
-    /// Returns once the value of `key` differs from `seen`. It may also return spuriously:
-    /// read again and compare. The caller bounds the wait by dropping the future.
+    /// Returns once the value of `key` differs from `seen`. It may also return spuriously: reread
+    /// the key and compare. The caller bounds the wait by dropping the future.
     async fn changed(&self, key: &Key, seen: Option<&Value>) -> Result<()>;
 
     /// Whether clearing a range takes as long for many rows as for one. If not, long ranges are

@@ -12,8 +12,10 @@ impl Prefix {
     /// Validates `text`. The error message is a predicate that callers append to the
     /// rejected text.
     pub fn new(text: &str) -> Result<Self, String> {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        if text.is_empty() || text.len() > Self::MAX_BYTES || !text.bytes().all(allowed) {
+        if text.is_empty()
+            || text.len() > Self::MAX_BYTES
+            || !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+        {
             return Err(format!(
                 "is not a valid key prefix: use 1 to {} characters of A-Z a-z 0-9 . _ -",
                 Self::MAX_BYTES

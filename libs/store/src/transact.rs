@@ -2,10 +2,10 @@
 
 use std::{
     hash::{BuildHasher as _, RandomState},
-    sync::Mutex,
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::{
@@ -30,7 +30,7 @@ impl Transaction {
     /// Reads a key; the commit fails if the value has changed by then.
     pub async fn get(&self, key: &Key) -> Result<Option<Value>> {
         let value = self.snapshot.get(key).await?;
-        self.reads().expect(key.clone(), value.clone());
+        self.reads.lock().expect(key.clone(), value.clone());
         Ok(value)
     }
 
@@ -44,7 +44,7 @@ impl Transaction {
             _ => range.clone(),
         };
         let since = self.snapshot.version();
-        self.reads().expect_unchanged(covered, since);
+        self.reads.lock().expect_unchanged(covered, since);
         Ok(page)
     }
 
@@ -69,13 +69,9 @@ impl Transaction {
 
     /// Returns the writes together with a check for every recorded read.
     pub fn into_batch(mut self) -> Batch {
-        let reads = std::mem::take(&mut self.reads().checks);
+        let reads = std::mem::take(&mut self.reads.lock().checks);
         self.batch.checks.extend(reads);
         self.batch
-    }
-
-    fn reads(&self) -> std::sync::MutexGuard<'_, Batch> {
-        self.reads.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -145,7 +141,7 @@ where
 }
 
 /// Yields to other writers: first without a delay, then for a random time, so that they do not
-/// collide again.
+/// collide repeatedly.
 async fn back_off(conflicts: u32, lost: Duration) {
     if conflicts < FREE_CONFLICTS {
         return tokio::task::yield_now().await;

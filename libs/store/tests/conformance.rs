@@ -68,7 +68,8 @@ impl Instance for Embedded {
 
     async fn reopen(&mut self) {
         self.close().await;
-        let (start, advanced_ms) = (Instant::now(), self.advanced_ms.clone());
+        let start = Instant::now();
+        let advanced_ms = self.advanced_ms.clone();
         let clock = Arc::new(move || start + Duration::from_millis(advanced_ms.load(Ordering::SeqCst)));
         let store = EmbeddedStore::open_with_clock(self.directory.path(), Settings::default(), clock).await;
         self.opened = Some(Arc::new(store.expect("the store opens")));

@@ -1,8 +1,8 @@
 //! Guarantees 5 and 10 under real conditions: processes killed under load, and a full disk.
 //!
 //! The test starts itself as a child process, which is either killed or, where no file system
-//! can be mounted, limited in the size of its files. Power loss is simulated in the unit tests
-//! of the journal, which drop some of its pages.
+//! can be mounted, limited in the size of its files. Power failures are simulated in a
+//! unit test, which loses pages of the journal.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test, and a child that prints its answers")]
 
@@ -57,7 +57,8 @@ async fn write_forever(directory: &Path) {
     let store = Arc::new(EmbeddedStore::open(directory, Settings::default()).await.unwrap());
     let cursors = cursors(store.as_ref()).await;
     let writers = (0..WRITERS).map(|writer| {
-        let (store, cursor) = (store.clone(), cursors[&writer]);
+        let store = store.clone();
+        let cursor = cursors[&writer];
         tokio::spawn(async move {
             for turn in cursor + 1.. {
                 let is_synced = (writer + turn).is_multiple_of(3);
@@ -76,10 +77,13 @@ async fn write_forever(directory: &Path) {
     futures::future::join_all(writers.collect::<Vec<_>>()).await;
 }
 
+fn cursor(turn: u64) -> Value {
+    Value::copy_from_slice(&turn.to_be_bytes())
+}
+
 fn turn_batch(writer: u64, turn: u64, is_synced: bool) -> Batch {
     let durability = if is_synced { Durability::Synced } else { Durability::Buffered };
     let mut batch = Batch { durability, ..Batch::default() };
-    let cursor = |turn: u64| Value::copy_from_slice(&turn.to_be_bytes());
     let value = vec![b'v'; usize::try_from(turn * 7_919 % 20_000 / (1 + turn % 9)).unwrap()];
     batch.expect(format!("cursor/{writer}"), (turn > 1).then(|| cursor(turn - 1)));
     batch.set(format!("cursor/{writer}"), cursor(turn)).add("count", 1);
@@ -116,7 +120,8 @@ fn kill_many_times() {
     let mut random = StdRng::seed_from_u64(seed);
     let directory = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let (mut answered, mut synced) = (0, 0);
+    let mut answered = 0;
+    let mut synced = 0;
     for _ in 0..KILLS {
         let answers = answers_until_killed(directory.path(), random.random_range(1..3_000));
         answered += answers.len();
@@ -160,10 +165,10 @@ fn parse(line: &str) -> AnsweredCommit {
 async fn compare(directory: &Path, answers: &[AnsweredCommit]) {
     let store = EmbeddedStore::open(directory, Settings::default()).await.unwrap();
     let cursors = cursors(&store).await;
-    let is_stored = |answer: &&AnsweredCommit| answer.turn <= cursors[&answer.writer];
 
     // No synced commits are lost, and of the buffered ones only the last.
-    let (stored, lost): (Vec<&AnsweredCommit>, Vec<&AnsweredCommit>) = answers.iter().partition(is_stored);
+    let (stored, lost): (Vec<&AnsweredCommit>, Vec<&AnsweredCommit>) =
+        answers.iter().partition(|answer| answer.turn <= cursors[&answer.writer]);
     assert!(lost.iter().all(|answer| !answer.is_synced));
     let last_stored = stored.iter().map(|answer| answer.version).max();
     assert!(lost.iter().all(|answer| Some(answer.version) > last_stored));
@@ -251,21 +256,17 @@ fn fill_in_limited_child(directory: &Path) {
     assert!(status.unwrap().success());
 }
 
+fn limit_file_size(bytes: &str) {
+    let pid = std::process::id().to_string();
+    let status = Command::new("prlimit").args(["--pid", &pid, &format!("--fsize={bytes}:")]).status();
+    assert!(status.unwrap().success());
+}
+
 async fn fill_up_to_size_limit(directory: &Path) {
-    let limit = |bytes: &str| {
-        let pid = std::process::id().to_string();
-        assert!(
-            Command::new("prlimit")
-                .args(["--pid", &pid, &format!("--fsize={bytes}:")])
-                .status()
-                .unwrap()
-                .success()
-        );
-    };
     let store = EmbeddedStore::open(directory, Settings::default()).await.unwrap();
     store.close().await.unwrap();
-    limit("4194304");
-    fill(directory, || limit("unlimited")).await;
+    limit_file_size("4194304");
+    fill(directory, || limit_file_size("unlimited")).await;
     println!("the store recovered from a file size limit");
 }
 

@@ -68,7 +68,8 @@ async fn two_processes_count_together(network: Arc<Network>) {
     let cluster = Cluster::start(Engine::Memory);
     let settings = settings(&cluster);
     let tasks = (0..4).map(|_| {
-        let (network, settings) = (network.clone(), settings.clone());
+        let network = network.clone();
+        let settings = settings.clone();
         tokio::spawn(async move {
             let store = FdbStore::open(&network, settings).await.unwrap();
             for _ in 0..TURNS {
@@ -77,7 +78,9 @@ async fn two_processes_count_together(network: Arc<Network>) {
             store.close().await;
         })
     });
-    join_all(tasks).await.into_iter().for_each(|task| task.unwrap());
+    for task in join_all(tasks).await {
+        task.unwrap();
+    }
     let store = FdbStore::open(&network, settings).await.unwrap();
     assert_eq!(number(get(&store, "counter").await), 4 * TURNS);
 }
@@ -107,8 +110,8 @@ async fn killed(network: Arc<Network>) {
     writers.compare().await;
 }
 
-/// Pauses the server for longer than a transaction lives: commits in flight get true answers,
-/// and nothing new is acknowledged meanwhile.
+/// Pauses the server for longer than a transaction lives: commits in flight get true answers, and
+/// nothing new is acknowledged during the pause.
 async fn paused(network: Arc<Network>) {
     let cluster = Cluster::start(Engine::Memory);
     let writers = Writers::start(&network, settings(&cluster)).await;
@@ -144,15 +147,17 @@ async fn unreachable_servers_are_reported(network: Arc<Network>) {
     );
     let since = store.snapshot().await.unwrap().version();
     cluster.kill();
-    let unavailable = |error: Error| assert!(matches!(error, Error::Unavailable { .. }), "{error}");
-    unavailable(FdbStore::open(&network, settings).await.err().expect("the server does not answer"));
-    unavailable(store.snapshot().await.err().expect("the server does not answer"));
+    fn assert_unavailable(error: Error) {
+        assert!(matches!(error, Error::Unavailable { .. }), "{error}");
+    }
+    assert_unavailable(FdbStore::open(&network, settings).await.err().expect("the server does not answer"));
+    assert_unavailable(store.snapshot().await.err().expect("the server does not answer"));
     let mut batch = Batch::default();
     batch.set("never", "1");
-    unavailable(store.commit(batch).await.expect_err("the server does not answer"));
+    assert_unavailable(store.commit(batch).await.expect_err("the server does not answer"));
     let mut batch = Batch::default();
     batch.expect_unchanged(Range::prefix("quiet"), since).set("never", "1");
-    unavailable(store.commit(batch).await.expect_err("the server does not answer"));
+    assert_unavailable(store.commit(batch).await.expect_err("the server does not answer"));
     cluster.restart();
     while store.snapshot().await.is_err() {}
     assert_eq!(get(&store, "never").await, None);
@@ -171,11 +176,14 @@ impl Writers {
         let store = Arc::new(FdbStore::open(network, settings).await.unwrap());
         let (count, answered) = watch::channel(0);
         let (stop, stopped) = watch::channel(false);
-        let task = |writer| {
-            let (store, count, stopped) = (store.clone(), count.clone(), stopped.clone());
-            tokio::spawn(async move { write(writer, &store, &count, &stopped).await })
-        };
-        let tasks = (0..WRITERS).map(task).collect();
+        let tasks = (0..WRITERS)
+            .map(|writer| {
+                let store = store.clone();
+                let count = count.clone();
+                let stopped = stopped.clone();
+                tokio::spawn(async move { write(writer, &store, &count, &stopped).await })
+            })
+            .collect();
         Self { store, tasks, answered, stop }
     }
 
@@ -189,16 +197,13 @@ impl Writers {
         self.stop.send_replace(true);
         let turns: Vec<u64> = join_all(self.tasks).await.into_iter().map(|turns| turns.unwrap()).collect();
         let store = self.store.as_ref();
-        let expected = |prefix: &str| -> Vec<Key> {
-            let all = |(writer, turns): (usize, &u64)| {
-                (1..=*turns).map(move |turn| (writer, turn)).collect::<Vec<_>>()
-            };
-            let all = turns.iter().enumerate().flat_map(all);
-            all.map(|(writer, turn)| Key::from(format!("{prefix}{writer}/{turn:08}"))).collect()
-        };
         for side in ["left/", "right/"] {
             let found: Vec<Key> = rows(store, side).await.into_iter().map(|(key, _)| key).collect();
-            assert_eq!(found, expected(side));
+            let mut expected = Vec::new();
+            for (writer, turns) in turns.iter().enumerate() {
+                expected.extend((1..=*turns).map(|turn| Key::from(format!("{side}{writer}/{turn:08}"))));
+            }
+            assert_eq!(found, expected);
         }
         assert_eq!(number(get(store, "count").await).unsigned_abs(), turns.iter().sum::<u64>());
         let mut logged = BTreeMap::<u8, Vec<u64>>::new();

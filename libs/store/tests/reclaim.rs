@@ -1,4 +1,4 @@
-//! Space of deleted rows, as the user of a store sees it: it is free again after a quiet while.
+//! Space of deleted rows, as the user of a store sees it: it becomes free after a quiet while.
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
@@ -17,7 +17,7 @@ const LARGE: u64 = 100;
 /// Every such row is kept, except for large ones: they share a file, which the engine deletes as a whole.
 const KEPT: u64 = 100;
 
-/// Held by each test, as threads of a process have no owners.
+/// Held by each test, because threads of a process have no owners.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 fn key(number: u64) -> Key {
@@ -41,7 +41,7 @@ fn size_of(store: &Path) -> u64 {
     let mut size = 0;
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
-            // It may be deleted meanwhile.
+            // The file may be deleted at any time.
             match entry.unwrap() {
                 entry if entry.path().is_dir() => folders.push(entry.path()),
                 entry => size += entry.metadata().map_or(0, |metadata| metadata.len()),
@@ -109,7 +109,8 @@ async fn space_of_deleted_rows_is_reclaimed_next_to_commits() {
     assert!(full > LARGE * 80_000 + ROWS * 64, "{full} bytes");
     let is_reclaimed = Arc::new(AtomicBool::new(false));
     let writer = tokio::spawn({
-        let (store, is_reclaimed) = (store.clone(), is_reclaimed.clone());
+        let store = store.clone();
+        let is_reclaimed = is_reclaimed.clone();
         async move {
             let mut count = 0_u64;
             while !is_reclaimed.load(Ordering::Relaxed) {
@@ -145,7 +146,7 @@ async fn space_of_deleted_rows_is_reclaimed_next_to_commits() {
 fn is_merging() -> bool {
     let threads = std::fs::read_dir("/proc/self/task").unwrap();
     threads.map(|thread| thread.unwrap().path().join("comm")).any(|name| {
-        // The thread may have ended meanwhile.
+        // The thread may have ended.
         std::fs::read_to_string(name).is_ok_and(|name| name.trim_end() == "store-reclaim")
     })
 }

@@ -53,30 +53,33 @@ impl PartialOrd for BigInteger {
 
 impl Ord for BigInteger {
     fn cmp(&self, other: &Self) -> Ordering {
-        let size = |number: &Self, other: &Self| {
-            number
-                .magnitude
-                .len()
-                .cmp(&other.magnitude.len())
-                .then_with(|| number.magnitude.cmp(&other.magnitude))
-        };
         match (self.negative, other.negative) {
-            (false, false) => size(self, other),
-            (true, true) => size(other, self),
+            (false, false) => compare_magnitudes(&self.magnitude, &other.magnitude),
+            (true, true) => compare_magnitudes(&other.magnitude, &self.magnitude),
             (negative, _) => other.negative.cmp(&negative),
         }
     }
 }
 
+fn compare_magnitudes(a: &[u8], b: &[u8]) -> Ordering {
+    a.len().cmp(&b.len()).then_with(|| a.cmp(b))
+}
+
+/// Reads at most eight bytes as a big-endian number.
+fn limb(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0, |value, byte| value << 8 | u64::from(*byte))
+}
+
+/// Adds one. Returns whether the sum overflowed.
+fn add_carry(limb: &mut u64) -> bool {
+    let (sum, carry) = limb.overflowing_add(1);
+    *limb = sum;
+    carry
+}
+
 /// Returns the decimal digits of a big-endian magnitude, or of `-1 - magnitude`.
 pub(crate) fn decimal(negative: bool, magnitude: &[u8]) -> String {
-    let word = |bytes: &[u8]| bytes.iter().fold(0, |value, byte| value << 8 | u64::from(*byte));
-    let mut limbs: Vec<u64> = magnitude.rchunks(8).map(word).collect();
-    let add_carry = |limb: &mut u64| {
-        let (sum, carry) = limb.overflowing_add(1);
-        *limb = sum;
-        carry
-    };
+    let mut limbs: Vec<u64> = magnitude.rchunks(8).map(limb).collect();
     if negative && limbs.iter_mut().all(add_carry) {
         limbs.push(1);
     }

@@ -3,7 +3,7 @@
 //! The reader accepts any CBOR that a `Value` can represent.
 //!
 //! `CborReader` pulls one item at a time and borrows from the bytes; everything that needs no tree
-//! is built on it. `find`, `pick`, and `without` extract parts of maps in the writer's form, and
+//! is built on it. `find`, `find_each`, `pick`, and `without` extract parts of maps in the writer's form, and
 //! cost a scan of the bytes.
 
 mod head;
@@ -15,7 +15,7 @@ use matyan_proto::limits::INTEGER_BYTES;
 
 use crate::MAX_DEPTH;
 pub(crate) use head::{LIST, MAP, write as write_head};
-pub use path::{CborLeaf, find, leaf, pick, without};
+pub use path::{CborLeaf, FoundValues, count_values, find, find_each, leaf, pick, without};
 pub use read::{
     CborItem, CborMembers, CborReader, check, decode, decode_map, is_list, is_list_of_maps, is_map, map_text,
     map_texts,

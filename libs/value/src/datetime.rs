@@ -51,8 +51,10 @@ fn parse_iso(text: &[u8]) -> Option<i64> {
 /// Parses `HH:MM`, `HH:MM:SS` or `HH:MM:SS.f…` as microseconds, and returns the remaining bytes.
 fn time_of_day(text: &[u8]) -> Option<(i64, &[u8])> {
     let (&[h1, h2, b':', m1, m2], mut rest) = text.split_first_chunk::<5>()? else { return None };
-    let (hour, minute) = (number(&[h1, h2])?, number(&[m1, m2])?);
-    let (mut second, mut micros) = (0, 0);
+    let hour = number(&[h1, h2])?;
+    let minute = number(&[m1, m2])?;
+    let mut second = 0;
+    let mut micros = 0;
     if let Some((&[b':', s1, s2], after)) = rest.split_first_chunk::<3>() {
         second = number(&[s1, s2])?;
         rest = after;
@@ -94,8 +96,8 @@ fn number(digits: &[u8]) -> Option<i64> {
         .try_fold(0, |value, byte| byte.is_ascii_digit().then(|| value * 10 + i64::from(byte - b'0')))
 }
 
-/// Days from the Unix epoch to a date of the Gregorian calendar. Years begin in March here, so that
-/// the leap day is the last one.
+/// Days from the Unix epoch to a date of the Gregorian calendar. Years start in March here, so that
+/// the leap day is the last day of a year.
 fn days_from_date(year: i64, month: i64, day: i64) -> Option<i64> {
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     let length = match month {
@@ -130,21 +132,25 @@ fn date_from_days(days: i64) -> (i64, i64, i64) {
 /// Date and time in UTC, in the years 1 to 9999 that Python supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UtcTime {
-    date: (i64, i64, i64),
+    year: i64,
+    month: i64,
+    day: i64,
     second_of_day: i64,
     microsecond: i64,
 }
 
 impl UtcTime {
     /// The Unix epoch.
-    pub const EPOCH: Self = Self { date: (1970, 1, 1), second_of_day: 0, microsecond: 0 };
+    pub const EPOCH: Self = Self { year: 1970, month: 1, day: 1, second_of_day: 0, microsecond: 0 };
 
     /// Returns `None` for a time outside of the years that clients support.
     pub fn from_us(us: i64) -> Option<Self> {
         let seconds = us.div_euclid(SECOND_US);
-        let date = date_from_days(seconds.div_euclid(DAY_S));
-        (1..=9999).contains(&date.0).then_some(Self {
-            date,
+        let (year, month, day) = date_from_days(seconds.div_euclid(DAY_S));
+        (1..=9999).contains(&year).then_some(Self {
+            year,
+            month,
+            day,
             second_of_day: seconds.rem_euclid(DAY_S),
             microsecond: us.rem_euclid(SECOND_US),
         })
@@ -152,7 +158,7 @@ impl UtcTime {
 
     /// Returns the date, such as `2026-01-02`.
     pub fn date(self) -> String {
-        let (year, month, day) = self.date;
+        let Self { year, month, day, .. } = self;
         format!("{year:04}-{month:02}-{day:02}")
     }
 
@@ -185,10 +191,12 @@ impl UtcTime {
         }
     }
 
-    /// Date and time in seconds, followed by `rest`.
+    /// Date and time in seconds, followed by `end`.
     fn text(self, end: Arguments<'_>) -> String {
-        let ((year, month, day), of_day) = (self.date, self.second_of_day);
-        let (hour, minute, second) = (of_day / 3_600, of_day / 60 % 60, of_day % 60);
+        let Self { year, month, day, second_of_day, .. } = self;
+        let hour = second_of_day / 3_600;
+        let minute = second_of_day / 60 % 60;
+        let second = second_of_day % 60;
         format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{end}")
     }
 }

@@ -1,7 +1,7 @@
-//! Free-form values, series contexts, and dates: one reader and one writer of each format that
+//! Free-form values, series contexts, types of objects, and dates: one reader and one writer of each format that
 //! clients send or receive.
 //!
-//! Every crate that handles such a format uses this one, from the edge to the archives, so that a
+//! Every crate that handles such a format uses this crate, from the edge to the archives, so that a
 //! value means the same everywhere. The crate performs no I/O, and depends on nothing of the system
 //! except its limits.
 //!
@@ -26,9 +26,11 @@ pub mod json;
 
 mod context;
 pub mod datetime;
+mod object_type;
 
 pub use bigint::{BigInteger, MAX_DIGITS};
 pub use context::{Context, ContextError};
+pub use object_type::{OBJECT_TYPES, singular_dtype};
 pub use value::{Map, Value};
 
 /// Maximum nesting of maps and lists in a value. Enforced by every reader, because readers recurse.

@@ -9,8 +9,8 @@ use crate::bigint::{self, BigInteger, MAX_DIGITS};
 /// Members of a map, in byte order of their keys.
 pub type Map = BTreeMap<String, Value>;
 
-/// A free-form value. Equality is that of type and bits: NaN equals itself, while 0.0 and -0.0
-/// differ, and so do 1 and 1.0.
+/// A free-form value. Equal values have the same type and the same bits: NaN equals itself, while
+/// 0.0 and -0.0 differ, and so do 1 and 1.0.
 #[derive(Clone, Debug)]
 pub enum Value {
     /// JSON's `null`, and CBOR's `undefined`.

@@ -27,24 +27,20 @@ pub(super) struct Account {
 impl Account {
     /// Parses `Name=value;Name=value`. A value may contain `=`.
     pub(super) fn from_connection_string(text: &str) -> Result<Self> {
-        let value = |wanted: &str| {
-            let pairs = text.split(';').filter_map(|pair| pair.trim().split_once('='));
-            let mut found = pairs.filter(|(name, _)| name.eq_ignore_ascii_case(wanted));
-            found.next().map(|(_, value)| value.to_owned()).filter(|value| !value.is_empty())
-        };
-        if value("UseDevelopmentStorage").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+        if value(text, "UseDevelopmentStorage").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
             return Self::from_connection_string(EMULATOR);
         }
-        let endpoint = value("BlobEndpoint");
+        let endpoint = value(text, "BlobEndpoint");
         // A connection string with a shared access signature may name only the endpoint.
-        let name = value("AccountName").or_else(|| endpoint.as_deref().and_then(account_name_in));
+        let name = value(text, "AccountName").or_else(|| endpoint.as_deref().and_then(account_name_in));
         let name = name.ok_or_else(|| setup_error("AZURE_CONN_STR names no account: add AccountName"))?;
         let endpoint = endpoint.unwrap_or_else(|| {
-            let scheme = value("DefaultEndpointsProtocol").unwrap_or_else(|| "https".to_owned());
-            let suffix = value("EndpointSuffix").unwrap_or_else(|| "core.windows.net".to_owned());
+            let scheme = value(text, "DefaultEndpointsProtocol").unwrap_or_else(|| "https".to_owned());
+            let suffix = value(text, "EndpointSuffix").unwrap_or_else(|| "core.windows.net".to_owned());
             format!("{scheme}://{name}.blob.{suffix}")
         });
-        let (key, shared_access_signature) = (value("AccountKey"), value("SharedAccessSignature"));
+        let key = value(text, "AccountKey");
+        let shared_access_signature = value(text, "SharedAccessSignature");
         if key.is_none() && shared_access_signature.is_none() {
             return Err(setup_error(
                 "AZURE_CONN_STR has neither AccountKey nor SharedAccessSignature: add one of them",
@@ -61,6 +57,13 @@ impl Account {
         })?;
         Ok(Self { name, endpoint: url.to_owned(), key: None, shared_access_signature: None })
     }
+}
+
+/// A value of a connection string, unless it is missing or empty.
+fn value(connection_string: &str, wanted: &str) -> Option<String> {
+    let pairs = connection_string.split(';').filter_map(|pair| pair.trim().split_once('='));
+    let mut found = pairs.filter(|(name, _)| name.eq_ignore_ascii_case(wanted));
+    found.next().map(|(_, value)| value.to_owned()).filter(|value| !value.is_empty())
 }
 
 /// Account name from `https://{name}.…` or, if the host is an IP address, from

@@ -29,7 +29,8 @@ pub(super) struct BlockLists {
     pub(super) container: String,
 }
 
-/// Name of a block: those of a blob have the same length, and no other upload uses them.
+/// Name of a block. The names of all blocks of a blob have the same length, and no other upload
+/// uses them.
 pub(super) fn id(upload: &MultipartUpload, part: u32) -> String {
     STANDARD.encode(format!("{}-{part:08}", upload.id))
 }
@@ -68,9 +69,9 @@ impl BlockLists {
         let length = list.len();
         let mut request = HttpRequest::new(HttpRequestBody::from(list.into_bytes()));
         *request.method_mut() = Method::PUT;
-        let setup = |reason: String| Error::Setup { reason };
-        *request.uri_mut() =
-            url.parse().map_err(|error| setup(format!("invalid URL `{url}` of a blob: {error}")))?;
+        *request.uri_mut() = url
+            .parse()
+            .map_err(|error| Error::Setup { reason: format!("invalid URL `{url}` of a blob: {error}") })?;
         request.headers_mut().insert("content-length", length.into());
         if !upload.content_type.is_empty() {
             let content_type = upload.content_type.parse();

@@ -1,5 +1,5 @@
-//! An Azure container accessed through the `object_store` crate, which signs, sends, retries
-//! and streams; this module converts its results to ours.
+//! An Azure container accessed through the `object_store` crate, which signs, sends, retries and
+//! streams; this module converts its results to the types of this crate.
 
 use std::{collections::HashSet, ops::Range, time::Duration};
 
@@ -81,7 +81,7 @@ fn blob_meta(found: &GetResult) -> BlobMeta {
 }
 
 impl Container {
-    /// Maps an error to the variant that says what the caller should do.
+    /// Maps an error to the variant that names the caller's next step.
     fn failure(&self, doing: &'static str, error: StoreError) -> Error {
         match error {
             StoreError::NotFound { .. } => self.missing(),
@@ -112,10 +112,13 @@ impl Container {
             Ok(found) => Ok(Some(found)),
             // HEAD has no response body, so a missing container looks the same as a
             // missing blob.
-            Err(StoreError::NotFound { source, .. }) => match source.to_string().contains(NO_CONTAINER) {
-                true => Err(self.missing()),
-                false => Ok(None),
-            },
+            Err(StoreError::NotFound { source, .. }) => {
+                if source.to_string().contains(NO_CONTAINER) {
+                    Err(self.missing())
+                } else {
+                    Ok(None)
+                }
+            }
             Err(error) => Err(self.failure(doing, error)),
         }
     }
@@ -152,7 +155,7 @@ fn check_key(key: &BlobKey) -> Result<()> {
     })
 }
 
-/// Falls back to an open-ended range, as servers parse the end as a signed integer.
+/// Falls back to an open-ended range, because servers parse the end as a signed integer.
 fn get_range(range: Range<u64>) -> GetRange {
     match i64::try_from(range.end) {
         Ok(_) => GetRange::Bounded(range),
@@ -162,7 +165,8 @@ fn get_range(range: Range<u64>) -> GetRange {
 
 #[async_trait]
 impl Bucket for Container {
-    async fn presign(&self, key: &BlobKey, lifetime: Duration) -> Result<PresignedUpload> {
+    /// A shared access signature has no size, so the URL accepts any.
+    async fn presign(&self, key: &BlobKey, _: Option<u64>, lifetime: Duration) -> Result<PresignedUpload> {
         check_key(key)?;
         let url = self.signer.upload_url(key, lifetime).await?;
         let headers = vec![("x-ms-blob-type".to_owned(), "BlockBlob".to_owned())];
@@ -200,10 +204,11 @@ impl Bucket for Container {
     }
 
     async fn delete(&self, keys: &[BlobKey]) -> Vec<(BlobKey, Error)> {
-        let keys = || keys.iter().filter(|key| can_hold(key));
-        let paths: Vec<_> = keys().map(|key| Ok(object_path(key))).collect();
+        let keys = keys.iter().filter(|key| can_hold(key));
+        let paths: Vec<_> = keys.clone().map(|key| Ok(object_path(key))).collect();
         let answers = self.deleter.delete_stream(stream::iter(paths).boxed()).collect::<Vec<_>>().await;
-        let (mut gone, mut failures) = (HashSet::new(), Vec::new());
+        let mut gone = HashSet::new();
+        let mut failures = Vec::new();
         for answer in answers {
             match answer {
                 Ok(path) => drop(gone.insert(path.to_string())),
@@ -214,7 +219,7 @@ impl Bucket for Container {
         }
         // Failures come in key order, but a failed batch request yields one error for
         // all of its keys: repeat the last one.
-        let left = keys().filter(|key| !gone.contains(key.as_str()));
+        let left = keys.filter(|key| !gone.contains(key.as_str()));
         let mut failures = failures.into_iter();
         let mut failure = Error::unavailable("the store did not confirm the deletion");
         let with_reason = left.map(|key| {
@@ -258,8 +263,8 @@ impl Bucket for Container {
 
     const SEQUENTIAL_PARTS: bool = false;
 
-    /// Sends no request: Azure accepts blocks at any time. The id distinguishes those of this upload
-    /// from those of other uploads of the same blob.
+    /// Sends no request: Azure accepts blocks at any time. The id distinguishes the blocks of this
+    /// upload from the blocks of other uploads of the same blob.
     async fn begin(&self, key: &BlobKey, _content_type: &str, _size: u64) -> Result<String> {
         check_key(key)?;
         multipart::new_id()

@@ -47,8 +47,13 @@ impl AccountKey {
             reason: "the Azure account key is not valid base64: check AccountKey in AZURE_CONN_STR"
                 .to_owned(),
         })?;
-        let (account, container) = (account.to_owned(), container.to_owned());
-        Ok(Self { account, key, endpoint: endpoint.trim_end_matches('/').to_owned(), container, clock })
+        Ok(Self {
+            account: account.to_owned(),
+            key,
+            endpoint: endpoint.trim_end_matches('/').to_owned(),
+            container: container.to_owned(),
+            clock,
+        })
     }
 
     fn signature(&self, key: &BlobKey, expires: &str) -> String {
@@ -68,8 +73,8 @@ impl AccountKey {
             OffsetDateTime::from_unix_timestamp(now_s).ok()?.checked_add(lifetime.try_into().ok()?)?;
         let expires = expires.format(TIME).ok()?;
         let signature = self.signature(key, &expires);
-        let (expires, signature) =
-            (utf8_percent_encode(&expires, VALUE), utf8_percent_encode(&signature, VALUE));
+        let expires = utf8_percent_encode(&expires, VALUE);
+        let signature = utf8_percent_encode(&signature, VALUE);
         let path = utf8_percent_encode(key.as_str(), PATH);
         let query = format!("sv={VERSION}&sr=b&sp={PERMISSIONS}&se={expires}&sig={signature}");
         Some(format!("{}/{}/{path}?{query}", self.endpoint, self.container))
@@ -79,9 +84,8 @@ impl AccountKey {
 #[async_trait]
 impl UploadSigner for AccountKey {
     async fn upload_url(&self, key: &BlobKey, lifetime: Duration) -> Result<String> {
-        let wrong = || Error::Setup {
+        self.url(key, lifetime).ok_or_else(|| Error::Setup {
             reason: "the lifetime of upload URLs is too long: reduce S3_PRESIGN_EXPIRY".to_owned(),
-        };
-        self.url(key, lifetime).ok_or_else(wrong)
+        })
     }
 }

@@ -1,10 +1,9 @@
 //! Abandoned multipart uploads. A store keeps their parts until they are discarded, so they are
 //! remembered until then.
 
-use std::{
-    collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::VecDeque;
+
+use parking_lot::Mutex;
 
 use super::PartUpload;
 
@@ -15,12 +14,8 @@ const MAX_UPLOADS: usize = 1_000;
 pub(super) struct AbandonedUploads(Mutex<VecDeque<Box<dyn PartUpload>>>);
 
 impl AbandonedUploads {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Box<dyn PartUpload>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn add(&self, parts: Box<dyn PartUpload>) {
-        let mut all = self.lock();
+        let mut all = self.0.lock();
         if all.len() == MAX_UPLOADS {
             all.pop_front();
             tracing::warn!(
@@ -32,7 +27,7 @@ impl AbandonedUploads {
     }
 
     fn take(&self) -> Option<Box<dyn PartUpload>> {
-        self.lock().pop_front()
+        self.0.lock().pop_front()
     }
 
     /// Discards all uploads. Stops at the first temporary failure: that upload and the
@@ -104,7 +99,7 @@ mod tests {
         }
 
         fn answers_left(&self) -> usize {
-            self.0.lock().unwrap().len()
+            self.0.lock().len()
         }
     }
 
@@ -119,7 +114,7 @@ mod tests {
         }
 
         async fn discard(&mut self) -> Result<()> {
-            self.0.lock().unwrap().pop().unwrap()
+            self.0.lock().pop().unwrap()
         }
     }
 
@@ -129,10 +124,12 @@ mod tests {
 
     #[tokio::test]
     async fn an_upload_that_cannot_be_discarded_yet_is_discarded_later() {
-        let (abandoned, refused) =
-            (AbandonedUploads::default(), || Err(Error::Setup { reason: "no".to_owned() }));
-        let uploads = [vec![Ok(()), away()], vec![Ok(()), refused()], vec![Ok(())]].map(ScriptedUpload::new);
-        uploads.iter().for_each(|upload| drop(OpenUpload::new(Box::new(upload.clone()), &abandoned)));
+        let abandoned = AbandonedUploads::default();
+        let refused = Err(Error::Setup { reason: "no".to_owned() });
+        let uploads = [vec![Ok(()), away()], vec![Ok(()), refused], vec![Ok(())]].map(ScriptedUpload::new);
+        for upload in &uploads {
+            drop(OpenUpload::new(Box::new(upload.clone()), &abandoned));
+        }
         let left = || uploads.each_ref().map(ScriptedUpload::answers_left);
         abandoned.discard().await;
         assert_eq!(left(), [1, 2, 1], "the store is unavailable: the others wait as well");
@@ -146,7 +143,9 @@ mod tests {
     async fn the_oldest_upload_is_forgotten_when_there_are_too_many() {
         let abandoned = AbandonedUploads::default();
         let uploads: Vec<_> = (0..=MAX_UPLOADS).map(|_| ScriptedUpload::new(vec![Ok(())])).collect();
-        uploads.iter().for_each(|upload| drop(OpenUpload::new(Box::new(upload.clone()), &abandoned)));
+        for upload in &uploads {
+            drop(OpenUpload::new(Box::new(upload.clone()), &abandoned));
+        }
         abandoned.discard().await;
         assert_eq!(uploads[0].answers_left(), 1);
         assert!(uploads[1..].iter().all(|upload| upload.answers_left() == 0));

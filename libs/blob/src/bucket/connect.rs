@@ -12,8 +12,8 @@ pub(crate) const CONCURRENT_PARTS: usize = 3;
 /// Connect timeout of one attempt. With retries, a call takes several times as long.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Longest wait for a response to begin, and longest silence within it. The total time is
-/// unlimited, as content may be of any size.
+/// Longest wait for a response to start, and longest silence within it. The total time is
+/// unlimited, because content may be of any size.
 pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Slowest upload speed that is tolerated, in bytes per second.

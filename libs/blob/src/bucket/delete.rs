@@ -8,7 +8,8 @@ use super::{
 use crate::{BlobKey, Error};
 
 pub(super) async fn delete<B: Bucket>(bucket: &B, keys: &[BlobKey]) -> Vec<(BlobKey, Error)> {
-    let (mut lasting, mut left) = (Vec::new(), keys.to_vec());
+    let mut lasting = Vec::new();
+    let mut left = keys.to_vec();
     let mut attempt = 1;
     loop {
         let failed = if left.is_empty() { Vec::new() } else { bucket.delete(&left).await };

@@ -86,9 +86,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_upload_succeeds_and_a_stalled_one_times_out() {
         let put = async |seconds| {
-            let client = || HttpClient::new(SlowService(seconds));
             let content: HttpRequestBody = vec![0_u8; 8 << 20].into();
-            SizedTimeoutService { reading: client(), sending: client() }.call(HttpRequest::new(content)).await
+            let service = SizedTimeoutService {
+                reading: HttpClient::new(SlowService(seconds)),
+                sending: HttpClient::new(SlowService(seconds)),
+            };
+            service.call(HttpRequest::new(content)).await
         };
         assert!(put(200).await.is_ok());
         assert_eq!(put(300).await.unwrap_err().kind(), HttpErrorKind::Timeout);

@@ -31,7 +31,8 @@ impl PartSplitter {
     }
 
     pub(super) async fn next(&mut self) -> Result<Part> {
-        let (mut part, mut room) = (Vec::new(), self.size);
+        let mut part = Vec::new();
+        let mut room = self.size;
         loop {
             let taken = self.rest.split_to(self.rest.len().min(room));
             room -= taken.len();
@@ -73,7 +74,9 @@ fn joined(mut pieces: Vec<Bytes>) -> Bytes {
         return pieces.remove(0);
     }
     let mut whole = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
-    pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
+    for piece in &pieces {
+        whole.extend_from_slice(piece);
+    }
     whole.freeze()
 }
 

@@ -11,7 +11,7 @@ pub struct Settings {
     pub credentials: Credentials,
     pub bucket: String,
     pub region: String,
-    /// The bucket is part of the host name, as Amazon prefers, instead of the path.
+    /// The bucket is part of the host name, the form that Amazon prefers, instead of the path.
     pub virtual_host: bool,
     /// Validity of upload URLs.
     pub lifetime: Duration,

@@ -115,7 +115,7 @@ pub(super) async fn strange_keys_read_back(fixture: Arc<dyn Fixture>) {
     let blobs = fixture.open().await;
     if !fixture.takes_backslash() {
         strange.retain(|at| !at.contains('\\'));
-        let refused = blobs.presign(&key("run/a\\b"), "").await;
+        let refused = blobs.presign(&key("run/a\\b"), "", None).await;
         assert!(matches!(refused, Err(Error::BadKey { .. })), "{refused:?}");
         assert_eq!(blobs.describe(&key("run/a\\b")).await.unwrap(), None);
     }

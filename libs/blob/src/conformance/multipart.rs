@@ -37,14 +37,16 @@ async fn send(
 ) -> Option<String> {
     let part = upload.part(number).unwrap();
     let presigned = bucket.multipart.presign_part(upload, &part).await.unwrap();
-    let (start, end) = (part.offset as usize, (part.offset + part.length) as usize);
+    let start = part.offset as usize;
+    let end = (part.offset + part.length) as usize;
     fixture.upload_part(&presigned, content.slice(start..end)).await
 }
 
 pub(super) async fn invisible_until_complete(fixture: Arc<dyn Fixture>) {
     let bucket = fixture.open_bucket().await;
     put(&*bucket.blobs, AT, "old").await;
-    let (upload, content) = (begin(&bucket).await, content());
+    let upload = begin(&bucket).await;
+    let content = content();
     let mut etags = Vec::new();
     for number in [1, 2] {
         etags.push(send(&*fixture, &bucket, &upload, number, &content).await.unwrap());
@@ -62,7 +64,8 @@ pub(super) async fn invisible_until_complete(fixture: Arc<dyn Fixture>) {
 
 pub(super) async fn invisible_after_abort(fixture: Arc<dyn Fixture>) {
     let bucket = fixture.open_bucket().await;
-    let (upload, content) = (begin(&bucket).await, content());
+    let upload = begin(&bucket).await;
+    let content = content();
     send(&*fixture, &bucket, &upload, 1, &content).await.unwrap();
     for _ in 0..2 {
         bucket.multipart.abort(&upload).await.unwrap();
@@ -73,7 +76,8 @@ pub(super) async fn invisible_after_abort(fixture: Arc<dyn Fixture>) {
 
 pub(super) async fn parts_in_any_order_and_repeated(fixture: Arc<dyn Fixture>) {
     let bucket = fixture.open_bucket().await;
-    let (upload, content) = (begin(&bucket).await, content());
+    let upload = begin(&bucket).await;
+    let content = content();
     let other: Bytes = vec![b'x'; SIZE].into();
     send(&*fixture, &bucket, &upload, 1, &other).await.unwrap();
     let last = send(&*fixture, &bucket, &upload, 2, &content).await.unwrap();
@@ -85,7 +89,8 @@ pub(super) async fn parts_in_any_order_and_repeated(fixture: Arc<dyn Fixture>) {
 pub(super) async fn missing_part_is_reported(fixture: Arc<dyn Fixture>) {
     let bucket = fixture.open_bucket().await;
     put(&*bucket.blobs, AT, "old").await;
-    let (upload, content) = (begin(&bucket).await, content());
+    let upload = begin(&bucket).await;
+    let content = content();
     let first = send(&*fixture, &bucket, &upload, 1, &content).await.unwrap();
     let guessed = bucket.multipart.complete(&upload, &[first, "0".repeat(64)]).await;
     assert!(matches!(guessed, Err(Error::PartsMissing { .. })), "{guessed:?}");
@@ -94,7 +99,8 @@ pub(super) async fn missing_part_is_reported(fixture: Arc<dyn Fixture>) {
 
 pub(super) async fn unknown_upload_is_reported(fixture: Arc<dyn Fixture>) {
     let bucket = fixture.open_bucket().await;
-    let (upload, content) = (begin(&bucket).await, content());
+    let upload = begin(&bucket).await;
+    let content = content();
     let mut etags = Vec::new();
     for number in [1, 2] {
         etags.push(send(&*fixture, &bucket, &upload, number, &content).await.unwrap());
@@ -106,19 +112,23 @@ pub(super) async fn unknown_upload_is_reported(fixture: Arc<dyn Fixture>) {
 
 pub(super) async fn url_of_another_part_is_refused(fixture: Arc<dyn Fixture>) {
     let bucket = fixture.open_bucket().await;
-    let (upload, content) = (begin(&bucket).await, content());
+    let upload = begin(&bucket).await;
+    let content = content();
     let [first, last] = [1, 2].map(|number| upload.part(number).unwrap()).map(|part| {
-        let (bucket, upload) = (bucket.clone(), upload.clone());
+        let bucket = bucket.clone();
+        let upload = upload.clone();
         async move { bucket.multipart.presign_part(&upload, &part).await.unwrap() }
     });
-    let (first, last) = (first.await, last.await);
-    let signature = |upload: &PresignedUpload| {
-        let name = if upload.url.contains("X-Amz-Signature") { "X-Amz-Signature=" } else { "signature=" };
-        let (_, rest) = upload.url.split_once(name).unwrap();
-        rest.split('&').next().unwrap().to_owned()
-    };
+    let first = first.await;
+    let last = last.await;
     let url = first.url.replace(&signature(&first), &signature(&last));
     let forged = PresignedUpload { url, ..first };
     // A server may refuse a long body before its end.
     assert_eq!(fixture.upload_part(&forged, content.slice(..5)).await, None);
+}
+
+fn signature(upload: &PresignedUpload) -> String {
+    let name = if upload.url.contains("X-Amz-Signature") { "X-Amz-Signature=" } else { "signature=" };
+    let (_, rest) = upload.url.split_once(name).unwrap();
+    rest.split('&').next().unwrap().to_owned()
 }

@@ -46,7 +46,7 @@ pub(super) async fn replaced_while_read(fixture: Arc<dyn Fixture>) {
 pub(super) async fn broken_put_leaves_the_old(fixture: Arc<dyn Fixture>) {
     let blobs = fixture.open().await;
     put(&*blobs, "run/old", "old").await;
-    // A small blob, and one that is large enough for a multipart upload to have started.
+    // A small blob, and a blob that is large enough for a multipart upload to have started.
     for (at, size) in
         [("run/old", 300_000), ("run/new", 300_000), ("run/old", 9_000_000), ("run/new", 9_000_000)]
     {
@@ -93,7 +93,7 @@ pub(super) async fn reopened(fixture: Arc<dyn Fixture>) {
     let written = blobs.describe(&key("run/put")).await.unwrap().unwrap();
     assert!(!written.version.is_empty() && written.version != replaced.version, "{written:?}");
     put(&*blobs, "run/deleted/x", "deleted").await;
-    let upload = blobs.presign(&key("run/upload"), "image/png").await.unwrap();
+    let upload = blobs.presign(&key("run/upload"), "image/png", None).await.unwrap();
     assert!(fixture.upload(&upload, Some("image/png"), "upload".into()).await);
     assert!(blobs.delete(&[key("run/deleted/x")]).await.unwrap().is_empty());
     drop(blobs);
@@ -104,7 +104,7 @@ pub(super) async fn reopened(fixture: Arc<dyn Fixture>) {
     assert_eq!(list_all(&*blobs, "").await, ["run/put", "run/upload"]);
 }
 
-/// No acknowledged write is lost in a folder that is emptied and filled again.
+/// No acknowledged write is lost in a folder that is emptied and refilled.
 pub(super) async fn writers_and_deleters(fixture: Arc<dyn Fixture>) {
     const ACTORS: usize = 4;
     const ROUNDS: usize = 30;

@@ -17,7 +17,7 @@ use crate::{BlobKey, BlobMeta, ListedBlob, Listing, MAX_PAGE};
 
 pub(super) fn page(root: &Dir, prefix: &str, after: Option<&BlobKey>) -> io::Result<Listing> {
     let mut listing = Listing::default();
-    // No key can begin with an invalid prefix, so nothing is listed.
+    // No key can start with an invalid prefix, so nothing is listed.
     if !prefix.is_empty() && BlobKey::new(prefix.strip_suffix('/').unwrap_or(prefix)).is_err() {
         return Ok(listing);
     }
@@ -93,7 +93,8 @@ fn entries(
         let name = name?.file_name();
         // Skips names that this store never creates.
         let Some((kind, piece)) = path::parse_entry(&name) else { continue };
-        let (key, path) = ([base, &piece].concat(), folder.join(name));
+        let key = [base, &piece].concat();
+        let path = folder.join(name);
         if !filter.matches(&key, kind) {
             continue;
         }

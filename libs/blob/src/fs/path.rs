@@ -1,15 +1,14 @@
 //! Mapping of keys to files. It is one-to-one and preserves key order, and no name has two
 //! meanings.
 //!
-//! Each segment becomes one or more names whose suffix says what they are: `{segment}.f` is the
-//! file of the last segment, `{segment}.d` the folder of any other. So `a` is `a.f`, `a/b` is
-//! `a.d/b.f`, and both may exist; nothing is ever named `..`. A file name is limited to 255
-//! bytes and a segment is not, so while 200 bytes or more of a segment remain, the first 200
-//! become a folder `{200 bytes}.c` ("continued"); the remainder, possibly empty, follows inside
-//! it.
+//! Each segment becomes one or more names whose suffix gives their kind: `{segment}.f` is the file
+//! of the last segment, `{segment}.d` the folder of any other. So `a` is `a.f`, `a/b` is `a.d/b.f`,
+//! and both may exist; nothing is ever named `..`. A file name is limited to 255 bytes and a
+//! segment is not, so while 200 bytes or more of a segment remain, the first 200 become a folder
+//! `{200 bytes}.c` ("continued"); the remainder, possibly empty, follows inside it.
 //!
-//! Order: the keys below an entry of a folder begin with its name, followed by `/` for `.d`.
-//! Sorting the entries by that prefix sorts their keys, as a name of 200 bytes is always `.c`.
+//! Order: the keys below an entry of a folder start with its name, followed by `/` for `.d`.
+//! Sorting the entries by that prefix sorts their keys, because a name of 200 bytes is always `.c`.
 
 use std::{
     ffi::OsStr,
@@ -39,7 +38,7 @@ pub(super) fn blob_path(key: &BlobKey) -> PathBuf {
     path
 }
 
-/// Returns the folder that holds every key beginning with `prefix`, and the common prefix of
+/// Returns the folder that holds every key starting with `prefix`, and the common prefix of
 /// all keys in it.
 pub(super) fn prefix_folder(prefix: &str) -> (PathBuf, &str) {
     let base = &prefix[..prefix.rfind('/').map_or(0, |slash| slash + 1)];
@@ -50,7 +49,7 @@ pub(super) fn prefix_folder(prefix: &str) -> (PathBuf, &str) {
     (path, base)
 }
 
-/// Returns what an entry's name contributes to the key, or `None` for a name that this store
+/// Returns the part of the key that an entry's name holds, or `None` for a name that this store
 /// never creates.
 pub(super) fn parse_entry(name: &OsStr) -> Option<(EntryKind, Vec<u8>)> {
     let name = name.as_bytes();
@@ -87,7 +86,8 @@ mod tests {
 
     #[test]
     fn a_key_maps_to_one_path() {
-        let (long, exact) = ("x".repeat(201), "x".repeat(200));
+        let long = "x".repeat(201);
+        let exact = "x".repeat(200);
         check("a", "a.f");
         check("a/b", "a.d/b.f");
         check("a.f", "a.f.f");
@@ -123,7 +123,8 @@ mod tests {
     proptest! {
         #[test]
         fn paths_read_back_and_sort_like_keys(a in key(), b in key()) {
-            let (path_a, path_b) = (blob_path(&a), blob_path(&b));
+            let path_a = blob_path(&a);
+            let path_b = blob_path(&b);
             prop_assert_eq!(read_back(&path_a).concat(), a.as_str().as_bytes());
             prop_assert!(path_a.iter().all(|name| name.len() <= 255));
             prop_assert_eq!(read_back(&path_a).cmp(&read_back(&path_b)), a.cmp(&b));

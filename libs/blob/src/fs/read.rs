@@ -1,5 +1,5 @@
-//! Reads a blob: its metadata from the trailer, its content in pieces. The file stays open
-//! meanwhile, so a reader of a blob that is being replaced gets the old content to its end.
+//! Reads a blob: its metadata from the trailer, its content in pieces. The file stays open until
+//! the end, so a reader of a blob that is being replaced gets the old content to its end.
 
 use std::{
     fs::File,
@@ -7,13 +7,14 @@ use std::{
     ops::Range,
     os::unix::fs::{FileExt, MetadataExt},
     path::Path,
+    sync::Arc,
 };
 
 use bytes::{Bytes, BytesMut};
 use cap_std::fs::Dir;
 use futures::{StreamExt, stream};
 
-use super::{blocking, trailer};
+use super::{disk_threads::DiskThreads, trailer};
 use crate::{BlobMeta, Content};
 
 /// Large enough that the thread hop is negligible, small enough for many concurrent readers.
@@ -28,16 +29,20 @@ pub(super) fn open(
     root: &Dir,
     path: &Path,
     range: Option<Range<u64>>,
+    threads: Arc<DiskThreads>,
 ) -> io::Result<Option<(BlobMeta, Content)>> {
     let Some((file, meta)) = open_file(root, path)? else { return Ok(None) };
     let range = range.unwrap_or(0..meta.size);
     let mut rest = RemainingContent { file, at: range.start, end: range.end.min(meta.size) };
     let first = rest.next()?;
-    let others = stream::unfold(Some(rest), async |rest| {
-        let mut rest = rest?;
-        match blocking("reading", move || Ok((rest.next()?, rest))).await {
-            Ok((piece, rest)) => Some((Ok(piece?), Some(rest))),
-            Err(error) => Some((Err(error), None)),
+    let others = stream::unfold(Some(rest), move |rest| {
+        let threads = threads.clone();
+        async move {
+            let mut rest = rest?;
+            match threads.run("reading", move || Ok((rest.next()?, rest))).await {
+                Ok((piece, rest)) => Some((Ok(piece?), Some(rest))),
+                Err(error) => Some((Err(error), None)),
+            }
         }
     });
     Ok(Some((meta, stream::iter(first.map(Ok)).chain(others).boxed())))

@@ -1,7 +1,7 @@
 //! Behavior that only the directory store has: crash leftovers, links that lead outside,
 //! foreign files, the layout version.
 
-use std::{fs, os::unix::fs::symlink, path::Path, time::Duration};
+use std::{fs, os::unix::fs::symlink, path::Path, sync::Mutex, time::Duration};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -62,6 +62,75 @@ async fn opening_sweeps_crash_leftovers_but_no_uploads_in_progress() {
     draft.publish(&blobs.folders.data, Path::new("x.d/y.f")).unwrap();
     put(&second, "run/x").await.unwrap();
     assert_eq!(fs::read_dir(root.path().join("tmp")).unwrap().count(), 0);
+}
+
+/// A pipe that nobody writes to is like a file on a server that does not answer: opening it hangs.
+#[test]
+fn rule_39_calls_that_hang_leave_the_threads_of_the_process_free() {
+    const BLOCKING_THREADS: usize = 4;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().max_blocking_threads(BLOCKING_THREADS).build();
+    let root = tempfile::tempdir().unwrap();
+    let blobs = open(root.path()).unwrap();
+    let pipe = root.path().join("data/hangs.f");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let hanging_key = key("hangs");
+    runtime.unwrap().block_on(async {
+        let mut reads: Vec<_> = (0..64).map(|_| blobs.read(&hanging_key, None)).collect();
+        for read in &mut reads {
+            assert!(futures::poll!(read).is_pending());
+        }
+        // All calls were made: without threads of their own, they would come before this one.
+        assert_eq!(tokio::task::spawn_blocking(|| "the store").await.unwrap(), "the store");
+        for read in &mut reads {
+            assert!(futures::poll!(read).is_pending());
+        }
+        // A writer that leaves ends the calls that have opened the pipe. The others are not a blob either.
+        drop(fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap());
+        fs::remove_file(&pipe).unwrap();
+    });
+}
+
+/// Number of open files and folders of this process beneath the root.
+fn open_files(root: &Path) -> usize {
+    let root = fs::canonicalize(root).unwrap();
+    let targets = fs::read_dir("/proc/self/fd").unwrap().map(|entry| fs::read_link(entry.unwrap().path()));
+    targets.filter(|target| target.as_ref().is_ok_and(|target| target.starts_with(&root))).count()
+}
+
+/// Content of two pieces, and the number of open files before each of them and before the end.
+fn observed_content(root: &Path) -> (Content, Arc<Mutex<Vec<usize>>>) {
+    let observed = Arc::new(Mutex::new(Vec::new()));
+    let root = root.to_owned();
+    let seen = observed.clone();
+    let content = stream::unfold(0, move |sent| {
+        let root = root.clone();
+        let seen = seen.clone();
+        async move {
+            // The store writes the earlier pieces before it polls again.
+            tokio::task::yield_now().await;
+            seen.lock().unwrap().push(open_files(&root));
+            (sent < 2).then(|| (Ok(Bytes::from_static(b"abc")), sent + 1))
+        }
+    });
+    (content.boxed(), observed)
+}
+
+#[tokio::test]
+async fn an_upload_opens_one_file_with_its_first_bytes() {
+    let root = tempfile::tempdir().unwrap();
+    let blobs = open(root.path()).unwrap();
+    let idle = open_files(root.path());
+    let expected = [idle, idle + 1, idle + 1];
+    let (content, observed) = observed_content(root.path());
+    assert_eq!(blobs.put(&key("run/x"), "", None, content).await.unwrap(), 6);
+    assert_eq!(*observed.lock().unwrap(), expected);
+
+    let id = blobs.begin(&key("run/y"), "", 6).await.unwrap();
+    let (content, observed) = observed_content(root.path());
+    blobs.put_part(&key("run/y"), &id, 0, 6, content).await.unwrap();
+    assert_eq!(*observed.lock().unwrap(), expected);
+    assert_eq!(open_files(root.path()), idle);
 }
 
 #[tokio::test]

@@ -7,7 +7,10 @@ use std::{
     io::{self, Write},
     path::{Path, PathBuf},
     process,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -20,17 +23,17 @@ use crate::BlobKey;
 /// means that another writer made progress.
 const PUBLISH_ATTEMPTS: usize = 100;
 
-/// A file in `tmp` that is not yet a blob. It is removed on drop.
+/// A file in `tmp` that is not yet a blob. It is removed on drop. Holds one file descriptor.
 pub(super) struct Draft {
     file: File,
-    tmp: Dir,
+    tmp: Arc<Dir>,
     name: String,
     size: u64,
     published: bool,
 }
 
 impl Draft {
-    pub(super) fn create(tmp: &Dir) -> io::Result<Self> {
+    pub(super) fn create(tmp: &Arc<Dir>) -> io::Result<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         loop {
             let name = format!("{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
@@ -43,7 +46,7 @@ impl Draft {
             };
             // The lock shows other processes that the file is in use.
             match file.try_lock() {
-                Ok(()) => return Ok(Self { file, tmp: tmp.try_clone()?, name, size: 0, published: false }),
+                Ok(()) => return Ok(Self { file, tmp: tmp.clone(), name, size: 0, published: false }),
                 // The sweep of another process locked the file first, and will
                 // remove it.
                 Err(TryLockError::WouldBlock) => {}
@@ -77,8 +80,7 @@ impl Draft {
 }
 
 impl Drop for Draft {
-    /// A single quick call, so it may run on any thread. A file that cannot be removed is
-    /// left to the next sweep.
+    /// A file that cannot be removed is left to the next sweep.
     fn drop(&mut self) {
         if !self.published
             && let Err(error) = self.tmp.remove_file(&self.name)
@@ -88,17 +90,20 @@ impl Drop for Draft {
     }
 }
 
+/// Renames a file to its final path, and creates the folder if necessary.
+fn rename(from: &Dir, name: &str, root: &Dir, path: &Path) -> io::Result<()> {
+    let folder = path.parent().expect("a blob's path ends with a file name");
+    if !folder.as_os_str().is_empty() {
+        root.create_dir_all(folder)?;
+    }
+    from.rename(name, root, path)
+}
+
 /// Renames a durable file to its final path and returns once the rename is durable.
 pub(super) fn publish(from: &Dir, name: &str, root: &Dir, path: &Path) -> io::Result<()> {
     let folder = path.parent().expect("a blob's path ends with a file name");
-    let rename = || {
-        if !folder.as_os_str().is_empty() {
-            root.create_dir_all(folder)?;
-        }
-        from.rename(name, root, path)
-    };
     let mut attempts = 0;
-    while let Err(error) = rename() {
+    while let Err(error) = rename(from, name, root, path) {
         attempts += 1;
         // A delete pruned the folder between our creating it and the rename, or
         // between `create_dir_all` seeing it and checking that it is a directory.
@@ -149,8 +154,7 @@ pub(super) fn delete(root: &Dir, keys: Vec<BlobKey>) -> Vec<(BlobKey, io::Error)
     }
     // One sync per folder. If any fails, none of the deletions can be assumed durable.
     if let Err(error) = touched.iter().try_for_each(|folder| sync(root, folder)) {
-        let again = |key| (key, io::Error::new(error.kind(), error.to_string()));
-        failed.extend(gone.into_iter().map(again));
+        failed.extend(gone.into_iter().map(|key| (key, io::Error::new(error.kind(), error.to_string()))));
     }
     failed
 }

@@ -1,5 +1,5 @@
-//! Requests to Google's JSON API, with tokens and retries, and the interpretation of its
-//! responses. Every request may be sent twice: writing a blob again does not change it.
+//! Requests to Google's JSON API, with tokens and retries, and the interpretation of its responses.
+//! Every request may be sent twice: a repeated write does not change a blob.
 
 use bytes::Bytes;
 use object_store::{
@@ -90,15 +90,14 @@ impl ApiRequest {
         let url = format!("{base}{}{}", self.target, self.query);
         let mut request = HttpRequest::new(HttpRequestBody::from(self.body.clone()));
         *request.method_mut() = self.method.clone();
-        let wrong = |reason: String| Error::Setup { reason };
         *request.uri_mut() =
-            url.parse().map_err(|error| wrong(format!("invalid GCS URL `{url}`: {error}")))?;
+            url.parse().map_err(|error| setup_error(format!("invalid GCS URL `{url}`: {error}")))?;
         let length = self.body.len().to_string();
         let own = self.headers.iter().map(|(name, value)| (*name, value.clone()));
         let token = token.map(|token| ("authorization", format!("Bearer {token}")));
         for (name, value) in own.chain([("content-length", length)]).chain(token) {
             let value = value.parse().map_err(|_| {
-                wrong(format!("the value of the header `{name}` is not a valid header value"))
+                setup_error(format!("the value of the header `{name}` is not a valid header value"))
             })?;
             request.headers_mut().insert(name, value);
         }
@@ -146,9 +145,10 @@ impl Api {
         request: &ApiRequest,
     ) -> Result<HttpResponse> {
         let answer = self.send(doing, request).await?;
-        match answer.status().is_success() {
-            true => Ok(answer),
-            false => Err(failure(doing, &self.bucket, answer).await),
+        if answer.status().is_success() {
+            Ok(answer)
+        } else {
+            Err(failure(doing, &self.bucket, answer).await)
         }
     }
 }
@@ -160,9 +160,10 @@ pub(super) fn is_temporary(answer: &HttpResponse) -> bool {
 
 /// Interprets a 404 for a blob: `None` if the blob is missing, an error if the bucket is.
 pub(super) async fn check_bucket_exists<T>(bucket: &str, answer: HttpResponse) -> Result<Option<T>> {
-    match error_excerpt(answer).await.contains(NO_BUCKET) {
-        true => Err(Error::NoBucket { what: "bucket", name: bucket.to_owned() }),
-        false => Ok(None),
+    if error_excerpt(answer).await.contains(NO_BUCKET) {
+        Err(Error::NoBucket { what: "bucket", name: bucket.to_owned() })
+    } else {
+        Ok(None)
     }
 }
 
@@ -171,7 +172,7 @@ async fn error_excerpt(answer: HttpResponse) -> String {
     String::from_utf8_lossy(&said[..said.len().min(MAX_EXCERPT_BYTES)]).into_owned()
 }
 
-/// Maps a failure response to the error that says what the caller should do.
+/// Maps a failure response to the error that names the caller's next step.
 pub(super) async fn failure(doing: &'static str, bucket: &str, answer: HttpResponse) -> Error {
     let status = answer.status();
     let said = error_excerpt(answer).await;
@@ -224,19 +225,29 @@ pub(super) struct ObjectListing {
 
 /// Reads a blob's metadata from the response headers of a download.
 pub(super) fn blob_meta(headers: &HeaderMap) -> Result<BlobMeta> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     // `bytes 0-9/1234` in the response to a range request.
-    let size = match text("content-range").rsplit_once('/') {
+    let size = match header_text(headers, "content-range").rsplit_once('/') {
         Some((_, size)) => size,
-        None => text("content-length"),
+        None => header_text(headers, "content-length"),
     };
     let size = size.parse().map_err(|error| unavailable("reading a size", error))?;
-    let modified = OffsetDateTime::parse(text("last-modified"), &Rfc2822);
+    let modified = OffsetDateTime::parse(header_text(headers, "last-modified"), &Rfc2822);
     let modified = modified.map_err(|error| unavailable("reading a time", error))?;
-    let content_type = text("content-type").to_owned();
-    let (modified_us, version) =
-        (modified.unix_timestamp() * 1_000_000, text("x-goog-generation").to_owned());
-    Ok(BlobMeta { size, content_type, modified_us, version })
+    Ok(BlobMeta {
+        size,
+        content_type: header_text(headers, "content-type").to_owned(),
+        modified_us: modified.unix_timestamp() * 1_000_000,
+        version: header_text(headers, "x-goog-generation").to_owned(),
+    })
+}
+
+/// The value of a header; empty if it is missing.
+fn header_text<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+fn setup_error(reason: String) -> Error {
+    Error::Setup { reason }
 }
 
 /// Returns the content type, or the generic one if none was given.

@@ -29,10 +29,11 @@ impl ResumableUpload {
     async fn send(&mut self, part: Bytes, is_last: bool) -> Result<()> {
         let end = self.sent + part.len() as u64;
         let total = if is_last { end.to_string() } else { "*".to_owned() };
-        let range = match end == self.sent {
-            // An empty last part only announces the total size.
-            true => format!("bytes */{total}"),
-            false => format!("bytes {}-{}/{total}", self.sent, end - 1),
+        // An empty last part only announces the total size.
+        let range = if end == self.sent {
+            format!("bytes */{total}")
+        } else {
+            format!("bytes {}-{}/{total}", self.sent, end - 1)
         };
         let mut request = ApiRequest::new(Method::PUT, self.session.clone());
         request.header("content-range", &range);
@@ -61,11 +62,10 @@ impl PartUpload for ResumableUpload {
     async fn discard(&mut self) -> Result<()> {
         let answer =
             self.api.send(DISCARDING, &ApiRequest::new(Method::DELETE, self.session.clone())).await?;
-        match api::is_temporary(&answer) {
-            true => Err(api::failure(DISCARDING, &self.api.bucket, answer).await),
-            // Any other status means that the upload no longer exists; a
-            // cancellation has its own status.
-            false => Ok(()),
+        if api::is_temporary(&answer) {
+            return Err(api::failure(DISCARDING, &self.api.bucket, answer).await);
         }
+        // Any other status means that the upload no longer exists; a cancellation has its own status.
+        Ok(())
     }
 }

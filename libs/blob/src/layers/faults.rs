@@ -1,5 +1,5 @@
-//! A store that is slow, fails before or after its work, or breaks a stream midway, as its plan
-//! says. The plan is a function of the call, so that a test controls the seed and the counters.
+//! A store that is slow, fails before or after its work, or breaks a stream midway, according to
+//! its plan. The plan is a function of the call, so that a test controls the seed and the counters.
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
@@ -91,8 +91,8 @@ fn cut(content: Content, after: Option<u64>) -> Content {
 
 #[async_trait]
 impl Blobs for FaultBlobs {
-    async fn presign(&self, key: &BlobKey, content_type: &str) -> Result<PresignedUpload> {
-        self.run((self.plan)(BlobCall::Presign), self.inner.presign(key, content_type)).await
+    async fn presign(&self, key: &BlobKey, content_type: &str, size: Option<u64>) -> Result<PresignedUpload> {
+        self.run((self.plan)(BlobCall::Presign), self.inner.presign(key, content_type, size)).await
     }
 
     async fn put(

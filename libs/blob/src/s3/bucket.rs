@@ -25,7 +25,7 @@ use crate::{
     bucket::{Bucket, BucketPage, PartUpload, connect::unavailable},
 };
 
-/// Longest time between the beginning and the end of an upload in parts: half of the age at which
+/// Longest time between the start and the end of an upload in parts: half of the age at which
 /// blobs without references are deleted.
 const LONGEST_UPLOAD_US: i64 = 84 * 3_600_000_000;
 
@@ -77,10 +77,12 @@ impl S3Bucket {
 
 #[async_trait]
 impl Bucket for S3Bucket {
-    async fn presign(&self, key: &BlobKey, lifetime: Duration) -> Result<PresignedUpload> {
+    async fn presign(&self, key: &BlobKey, size: Option<u64>, lifetime: Duration) -> Result<PresignedUpload> {
         let config = self.presigning(lifetime)?;
         let put = self.signer.put_object().bucket(&self.connection.location.bucket).key(key.as_str());
-        let signed = put.presigned(config).await;
+        // Every PUT has this header, so a client need not know that it is signed. S3 stores at most 5 GiB by one PUT.
+        let length = size.map(|size| i64::try_from(size).unwrap_or(i64::MAX));
+        let signed = put.set_content_length(length).presigned(config).await;
         let signed =
             signed.map_err(|error| self.connection.location.failure("signing an upload URL", error))?;
         Ok(PresignedUpload { url: signed.uri().to_owned(), headers: Vec::new(), expires: lifetime })
@@ -103,8 +105,13 @@ impl Bucket for S3Bucket {
         // `ResumableRead` resumes by absolute offsets.
         let start = range.map_or(0, |range| range.start);
         let rest = start..start + length(answer.content_length())?;
-        let (bucket, key) = (self.connection.clone(), key.clone());
-        let read = ResumableRead { bucket, key, version: answer.e_tag, body: answer.body, rest };
+        let read = ResumableRead {
+            bucket: self.connection.clone(),
+            key: key.clone(),
+            version: answer.e_tag,
+            body: answer.body,
+            rest,
+        };
         Ok(Some((meta, read.content())))
     }
 
@@ -147,7 +154,8 @@ impl Bucket for S3Bucket {
     }
 
     async fn list(&self, folder: &str, after: Option<&BlobKey>) -> Result<BucketPage> {
-        let (mut page, mut token) = (BucketPage::default(), None);
+        let mut page = BucketPage::default();
+        let mut token = None;
         loop {
             let list = self
                 .connection
@@ -195,7 +203,8 @@ impl Bucket for S3Bucket {
         let number = i32::try_from(part.number).expect("an upload has at most ten thousand parts");
         let put = self.signer.upload_part().bucket(&self.connection.location.bucket);
         let put = put.key(upload.key.as_str()).upload_id(&upload.id).part_number(number);
-        let signed = put.presigned(config).await;
+        let length = i64::try_from(part.length).expect("S3 stores at most 5 GiB in a part");
+        let signed = put.content_length(length).presigned(config).await;
         let signed =
             signed.map_err(|error| self.connection.location.failure("signing the URL of a part", error))?;
         Ok(PresignedUpload { url: signed.uri().to_owned(), headers: Vec::new(), expires: lifetime })
@@ -208,7 +217,7 @@ impl Bucket for S3Bucket {
         self.connection.complete_upload(&upload.key, &upload.id, parts.collect()).await
     }
 
-    /// S3 dates a blob by the beginning of its upload.
+    /// S3 dates a blob by the start of its upload.
     fn took_too_long(&self, completed: &BlobMeta) -> bool {
         let oldest_us = (self.clock)().saturating_sub(LONGEST_UPLOAD_US);
         // Without a date, it is 0.

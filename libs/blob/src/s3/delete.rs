@@ -17,8 +17,8 @@ const DOING: &str = "deleting";
 
 /// Returns each key that still exists, with the reason.
 pub(super) async fn delete(bucket: &BucketConnection, keys: &[BlobKey]) -> Vec<(BlobKey, Error)> {
-    let object = |key: &BlobKey| ObjectIdentifier::builder().key(key.as_str()).build();
-    let objects: Result<_, _> = keys.iter().map(object).collect();
+    let objects: Result<_, _> =
+        keys.iter().map(|key| ObjectIdentifier::builder().key(key.as_str()).build()).collect();
     let delete = Delete::builder().set_objects(Some(objects.expect("every object has a key")));
     let request = bucket.client.delete_objects().bucket(&bucket.location.bucket);
     let request = request.delete(delete.build().expect("the list of objects is set"));
@@ -32,18 +32,23 @@ pub(super) async fn delete(bucket: &BucketConnection, keys: &[BlobKey]) -> Vec<(
         }
     };
     let gone: HashSet<_> = answer.deleted().iter().filter_map(|deleted| deleted.key()).collect();
-    let reason = |key: &BlobKey| {
+    let mut left = Vec::new();
+    for key in keys.iter().filter(|key| !gone.contains(key.as_str())) {
         let Some(error) = answer.errors().iter().find(|error| error.key() == Some(key.as_str())) else {
-            return Some(Error::unavailable("the store did not confirm the deletion"));
+            left.push((key.clone(), Error::unavailable("the store did not confirm the deletion")));
+            continue;
         };
-        let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
-        let refusal =
-            Refusal { code: text(error.code()), message: text(error.message()), ..Refusal::default() };
-        // A missing blob is what the caller wanted.
-        (refusal.code != "NoSuchKey").then(|| bucket.location.refusal_error(DOING, &refusal))
-    };
-    let left = keys.iter().filter(|key| !gone.contains(key.as_str()));
-    left.filter_map(|key| Some((key.clone(), reason(key)?))).collect()
+        let refusal = Refusal {
+            code: error.code().unwrap_or_default().to_owned(),
+            message: error.message().unwrap_or_default().to_owned(),
+            ..Refusal::default()
+        };
+        // A missing blob counts as deleted.
+        if refusal.code != "NoSuchKey" {
+            left.push((key.clone(), bucket.location.refusal_error(DOING, &refusal)));
+        }
+    }
+    left
 }
 
 /// Adds the `content-md5` header. Amazon accepts the newer checksums that the client sends, but

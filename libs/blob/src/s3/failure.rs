@@ -147,8 +147,8 @@ impl Refusal {
         matches!(self.status, 413 | 414) || OF_BLOB.contains(&self.code.as_str())
     }
 
-    /// Whether it may be about the blob. A whole bucket can be the reason, too: one that requires
-    /// encryption or has object lock, or a gateway that does not know a header.
+    /// Whether the refusal may be about the blob. A whole bucket can be the reason, too: a bucket
+    /// that requires encryption or has object lock, or a gateway that does not know a header.
     fn is_doubtful(&self) -> bool {
         matches!(self.status, 400 | 422) && !UNRELATED.contains(&self.code.as_str())
     }
@@ -165,18 +165,17 @@ impl Refusal {
 pub(super) fn refusal<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Option<Refusal> {
     let refused = match error {
         SdkError::ServiceError(refused) => refused,
-        // The body is not that of an S3 error.
+        // The body is not an S3 error.
         SdkError::ResponseError(refused) if !refused.raw().status().is_success() => {
             let status = refused.raw().status().as_u16();
             return Some(Refusal { status, ..Refusal::default() });
         }
         _ => return None,
     };
-    let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
     Some(Refusal {
         status: refused.raw().status().as_u16(),
-        code: text(refused.err().code()),
-        message: text(refused.err().message()),
+        code: refused.err().code().unwrap_or_default().to_owned(),
+        message: refused.err().message().unwrap_or_default().to_owned(),
         region: refused.raw().headers().get(REGION_HEADER).map(str::to_owned),
     })
 }
@@ -192,7 +191,7 @@ fn chain_text(error: &(dyn StdError + 'static)) -> String {
     error_chain(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// Returns what an operator has to fix if the credentials could not be loaded.
+/// Returns the problem that an operator has to fix if the credentials could not be loaded.
 fn credentials_problem(error: &(dyn StdError + 'static)) -> Option<String> {
     let error = error_chain(error).find_map(|error| error.downcast_ref::<CredentialsError>())?;
     match error {

@@ -24,7 +24,7 @@ pub(super) struct S3Upload {
     id: String,
     in_flight: JoinSet<Result<CompletedPart>>,
     done: Vec<CompletedPart>,
-    /// Number of parts begun; part numbers start at one.
+    /// Number of parts started; part numbers start at one.
     count: i32,
 }
 
@@ -44,7 +44,8 @@ impl S3Upload {
 
     fn send(&mut self, part: Bytes) {
         self.count += 1;
-        let (location, number) = (self.bucket.location.clone(), self.count);
+        let location = self.bucket.location.clone();
+        let number = self.count;
         let sending = client::with_content_timeout(part.len());
         let upload = self.bucket.client.upload_part().bucket(&location.bucket).key(self.key.as_str());
         let upload = upload.upload_id(&self.id).part_number(number).body(part.into());
@@ -55,7 +56,7 @@ impl S3Upload {
         });
     }
 
-    /// Whether S3 still stores parts: one that arrived during the abort may remain.
+    /// Whether S3 still stores parts: a part that arrived during the abort may remain.
     async fn has_parts(&self) -> Result<bool> {
         let parts = self.bucket.client.list_parts().bucket(&self.bucket.location.bucket);
         match parts.key(self.key.as_str()).upload_id(&self.id).send().await {

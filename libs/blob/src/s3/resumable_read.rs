@@ -1,4 +1,4 @@
-//! Content read from S3. If the connection breaks midway, the remainder is requested again, of
+//! Content read from S3. If the connection breaks midway, the remainder is requested separately, of
 //! the same version only.
 
 use std::ops::Range;

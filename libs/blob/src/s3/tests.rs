@@ -10,7 +10,7 @@ use aws_credential_types::provider::{ProvideCredentials, error::CredentialsError
 use aws_sdk_s3::config::SharedCredentialsProvider;
 
 use super::{failure::Refusal, *};
-use crate::{BlobKey, Error, bucket::Bucket};
+use crate::{BlobKey, Error, MultipartUpload, Part, bucket::Bucket};
 
 fn settings() -> Settings {
     Settings {
@@ -29,8 +29,12 @@ fn clock() -> Clock {
 }
 
 async fn presigned(settings: &Settings) -> Result<String> {
+    presigned_for(settings, None).await
+}
+
+async fn presigned_for(settings: &Settings, size: Option<u64>) -> Result<String> {
     let key = BlobKey::new("run/a b/ü.png").unwrap();
-    let upload = open(settings, clock()).await.unwrap().blobs.presign(&key, "image/png").await?;
+    let upload = open(settings, clock()).await.unwrap().blobs.presign(&key, "image/png", size).await?;
     assert!(upload.headers.is_empty(), "a client need not send {:?}", upload.headers);
     Ok(upload.url)
 }
@@ -49,6 +53,32 @@ async fn an_upload_url_names_and_signs_only_the_public_host() {
 }
 
 #[tokio::test]
+async fn rule_71_an_upload_url_signs_the_size_of_its_content() {
+    for size in [0, 7, 5 << 30] {
+        let url = presigned_for(&settings(), Some(size)).await.unwrap();
+        assert!(url.contains("X-Amz-SignedHeaders=content-length%3Bhost&"), "{url}");
+        assert_ne!(url, presigned_for(&settings(), Some(size + 1)).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn rule_71_the_url_of_a_part_signs_its_length() {
+    let key = BlobKey::new("run/model.pt").unwrap();
+    let upload =
+        MultipartUpload { key, id: "id".to_owned(), content_type: String::new(), size: (32 << 20) + 7 };
+    let blobs = open(&settings(), clock()).await.unwrap().multipart;
+    let mut urls = Vec::new();
+    for part in upload.parts() {
+        let url = blobs.presign_part(&upload, &part).await.unwrap().url;
+        assert!(url.contains("X-Amz-SignedHeaders=content-length%3Bhost&"), "{url}");
+        let longer = Part { length: part.length + 1, ..part };
+        assert_ne!(url, blobs.presign_part(&upload, &longer).await.unwrap().url);
+        urls.push(url);
+    }
+    assert_eq!(urls.len(), 2);
+}
+
+#[tokio::test]
 async fn a_lifetime_beyond_the_limit_of_s3_is_refused() {
     let week = Duration::from_secs(7 * 24 * 3_600);
     presigned(&Settings { lifetime: week, ..settings() }).await.unwrap();
@@ -58,7 +88,8 @@ async fn a_lifetime_beyond_the_limit_of_s3_is_refused() {
 }
 
 fn refused(status: u16, code: &str, region: Option<&str>) -> Error {
-    let (code, message) = (code.to_owned(), "as S3 says".to_owned());
+    let code = code.to_owned();
+    let message = "as S3 says".to_owned();
     let refusal = Refusal { status, code, message, region: region.map(str::to_owned) };
     BucketLocation::new(&settings()).refusal_error("reading a blob", &refusal)
 }
@@ -93,7 +124,9 @@ fn a_refusal_says_what_to_do() {
 /// A rejected blob is set aside, while the others wait for credentials or for the bucket.
 #[test]
 fn rule_39_only_what_s3_has_against_one_blob_is_final() {
-    let (waits, doubtful, is_final) = ((false, false), (false, true), (true, false));
+    let waits = (false, false);
+    let doubtful = (false, true);
+    let is_final = (true, false);
     for (status, code, expected) in [
         (400, "KeyTooLongError", is_final),
         (400, "EntityTooLarge", is_final),
@@ -123,7 +156,7 @@ fn rule_39_only_what_s3_has_against_one_blob_is_final() {
     }
 }
 
-/// Temporary credentials, like those of a machine's role.
+/// Temporary credentials, like the credentials of a machine's role.
 #[derive(Debug)]
 struct Role {
     lasts: Duration,
@@ -160,7 +193,8 @@ impl ProvideCredentials for SingleSignOn {
 }
 
 fn bucket_with(credentials: impl ProvideCredentials + 'static) -> S3Bucket {
-    let (settings, credentials) = (settings(), SharedCredentialsProvider::new(credentials));
+    let settings = settings();
+    let credentials = SharedCredentialsProvider::new(credentials);
     let client = client::connect(&settings, &settings.endpoint, false, &credentials, &clock());
     let connection = BucketConnection { client: client.clone(), location: BucketLocation::new(&settings) };
     S3Bucket { connection, signer: client, clock: clock() }
@@ -173,7 +207,7 @@ async fn credentials_about_to_expire_are_renewed_before_signing() {
         let bucket =
             bucket_with(Role { lasts: Duration::from_secs(60 * minutes), requests: requests.clone() });
         for _ in 0..2 {
-            bucket.presign(&BlobKey::new("run/x").unwrap(), Duration::from_secs(60)).await.unwrap();
+            bucket.presign(&BlobKey::new("run/x").unwrap(), None, Duration::from_secs(60)).await.unwrap();
         }
         assert_eq!(requests.load(Ordering::Relaxed), expected, "credentials for {minutes} minutes");
     }
@@ -181,8 +215,9 @@ async fn credentials_about_to_expire_are_renewed_before_signing() {
 
 #[tokio::test]
 async fn unreadable_credentials_are_a_setup_error() {
-    let signed =
-        bucket_with(SingleSignOn).presign(&BlobKey::new("run/x").unwrap(), Duration::from_secs(60)).await;
+    let signed = bucket_with(SingleSignOn)
+        .presign(&BlobKey::new("run/x").unwrap(), None, Duration::from_secs(60))
+        .await;
     let error = signed.unwrap_err();
     assert!(
         matches!(error, Error::Setup { .. }) && error.to_string().contains("`sso` is not enabled"),

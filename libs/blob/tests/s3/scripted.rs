@@ -1,5 +1,5 @@
-//! A server that sends scripted responses in order, one connection each, for failures that a
-//! real server rarely produces. Their wording is that of Amazon's documentation.
+//! A server that sends scripted responses in order, one connection each, for failures that a real
+//! server rarely produces. Their wording comes from Amazon's documentation.
 
 use std::{
     sync::{Arc, Mutex},

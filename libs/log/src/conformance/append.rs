@@ -61,9 +61,8 @@ pub(super) async fn size_at_the_limit_is_kept(fixture: Arc<dyn Fixture>) {
 
 pub(super) async fn every_field_comes_back(fixture: Arc<dyn Fixture>) {
     let mut log = fixture.create(Shape::default()).await;
-    let header = |name: &str, value: &'static [u8]| (name.to_owned(), Bytes::from_static(value));
-    let headers =
-        vec![header("type", b"json"), header("type", b"again"), header("", b""), header("ü", &[0, 255])];
+    let headers: [(&str, &[u8]); 4] = [("type", b"json"), ("type", b"again"), ("", b""), ("ü", &[0, 255])];
+    let headers = headers.map(|(name, value)| (name.to_owned(), Bytes::from_static(value))).to_vec();
     let given = vec![
         NewRecord { headers, ..record("run", "value") },
         record("run", ""),

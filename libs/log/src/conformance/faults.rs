@@ -26,9 +26,10 @@ fn large_number(record: &Record) -> u64 {
 }
 
 pub(super) async fn bounded_by_unread_bytes(fixture: Arc<dyn Fixture>) {
-    let bound = Some(1 << 20);
-    let log =
-        fixture.create(Shape { append_wait: APPEND_WAIT, max_unread_bytes: bound, ..Shape::default() }).await;
+    // Longer than a busy disk delays an append: only a log that is full may refuse one.
+    let append_wait = Duration::from_secs(5);
+    let max_unread_bytes = Some(1 << 20);
+    let log = fixture.create(Shape { append_wait, max_unread_bytes, ..Shape::default() }).await;
     let mut answered = 0;
     let error = loop {
         match log.writer().append(Topic::Ingestion, vec![large(answered)]).await {

@@ -12,7 +12,7 @@ use super::{
     Fixture,
     support::{Random, TestReader, describe, record},
 };
-use crate::{LogWriter, NewRecord, Position, Topic};
+use crate::{LogWriter, NewRecord, Position, Topic, TopicInfo};
 
 const WRITERS: u64 = 8;
 const ROUNDS: u64 = 4;
@@ -32,18 +32,21 @@ pub async fn write_until_killed(
     log: Arc<dyn LogWriter>,
     report: impl Fn(AcknowledgedRecord) + Clone + Send + 'static,
 ) {
-    let write = |writer: u64| {
-        let (log, report) = (log.clone(), report.clone());
-        async move {
-            for number in 0.. {
-                let Ok(positions) = log.append(Topic::Ingestion, vec![numbered(writer, number)]).await else {
-                    return;
-                };
-                report(AcknowledgedRecord { writer, number, position: positions[0] });
+    let writers: JoinSet<()> = (0..WRITERS)
+        .map(|writer| {
+            let log = log.clone();
+            let report = report.clone();
+            async move {
+                for number in 0.. {
+                    let Ok(positions) = log.append(Topic::Ingestion, vec![numbered(writer, number)]).await
+                    else {
+                        return;
+                    };
+                    report(AcknowledgedRecord { writer, number, position: positions[0] });
+                }
             }
-        }
-    };
-    let writers: JoinSet<()> = (0..WRITERS).map(write).collect();
+        })
+        .collect();
     writers.join_all().await;
 }
 
@@ -61,18 +64,19 @@ pub(super) async fn durable_after_kill(fixture: Arc<dyn Fixture>) {
         let (log, acknowledged) = fixture.kill(count).await;
         assert!(acknowledged.len() >= count, "only {} of {count} were acknowledged", acknowledged.len());
         let info = describe(&*log).await;
-        let is_all = |reader: &TestReader| {
-            info.partitions.iter().zip(0..).all(|(partition, number)| {
-                let last = reader.received.get(&number).and_then(|records| records.last());
-                partition.end == partition.first || last.is_some_and(|last| last.offset + 1 >= partition.end)
-            })
-        };
         let mut reader = TestReader::new(&*log).await;
-        while !is_all(&reader) {
+        while !has_read_all(&reader, &info) {
             reader.step().await;
         }
         check(&reader, &acknowledged);
     }
+}
+
+fn has_read_all(reader: &TestReader, info: &TopicInfo) -> bool {
+    info.partitions.iter().zip(0..).all(|(partition, number)| {
+        let last = reader.received.get(&number).and_then(|records| records.last());
+        partition.end == partition.first || last.is_some_and(|last| last.offset + 1 >= partition.end)
+    })
 }
 
 fn check(reader: &TestReader, acknowledged: &[AcknowledgedRecord]) {

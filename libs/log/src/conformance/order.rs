@@ -85,15 +85,18 @@ pub(super) async fn ordered_over_thousands_of_keys(fixture: Arc<dyn Fixture>) {
     const EACH: u64 = 4;
     let log = fixture.create(partitioned()).await;
     let writer = log.writer();
-    let round = |number: u64| {
-        let records = |keys: std::ops::Range<u64>| {
-            keys.map(|key| record(format!("run-{key}"), number.to_be_bytes())).collect::<Vec<_>>()
-        };
-        (0..KEYS / 50)
-            .map(|part| writer.append(Topic::Ingestion, records(part * 50..part * 50 + 50)))
-            .collect::<Vec<_>>()
-    };
-    let started: Vec<_> = (0..EACH).flat_map(round).collect();
+    let started: Vec<_> = (0..EACH)
+        .flat_map(|number| {
+            (0..KEYS / 50)
+                .map(|part| {
+                    let keys = part * 50..part * 50 + 50;
+                    let records =
+                        keys.map(|key| record(format!("run-{key}"), number.to_be_bytes())).collect();
+                    writer.append(Topic::Ingestion, records)
+                })
+                .collect::<Vec<_>>()
+        })
+        .collect();
     for append in started {
         append.await.expect("the append succeeds");
     }

@@ -93,7 +93,8 @@ pub(super) async fn exclusive_between_two_subscribers(fixture: Arc<dyn Fixture>)
         }
         let owned =
             |reader: &TestReader| reader.owned.iter().filter(|(_, owned)| **owned).map(|(p, _)| *p).collect();
-        let (first, second): (BTreeSet<u32>, BTreeSet<u32>) = (owned(&one), owned(&two));
+        let first: BTreeSet<u32> = owned(&one);
+        let second: BTreeSet<u32> = owned(&two);
         assert!(first.is_disjoint(&second), "{first:?} and {second:?} have a partition in common");
     }
     drop(one);

@@ -58,14 +58,15 @@ async fn run_call(log: &mut dyn Instance, model: &mut Model, random: &mut Random
     }
 }
 
+fn random_record(random: &mut Random) -> NewRecord {
+    let bytes = [0, 10, 5_000, 200_000][random.below(4) as usize];
+    let value = random.bytes(bytes);
+    NewRecord { value, ..record(format!("run-{}", random.below(3)), "") }
+}
+
 async fn write(log: &dyn Instance, model: &mut Model, random: &mut Random) {
-    let any = |random: &mut Random| {
-        let bytes = [0, 10, 5_000, 200_000][random.below(4) as usize];
-        let value = random.bytes(bytes);
-        NewRecord { value, ..record(format!("run-{}", random.below(3)), "") }
-    };
     let count = 1 + random.below(20);
-    let records: Vec<_> = (0..count).map(|_| any(random)).collect();
+    let records: Vec<_> = (0..count).map(|_| random_record(random)).collect();
     let positions = append(log, records.clone()).await;
     for (position, record) in positions.into_iter().zip(records) {
         assert!(position.offset >= model.end(), "an offset was reused");

@@ -3,13 +3,13 @@
 //!
 //! The next step after a failure depends on what is in doubt. If the disk is full, nothing is: the
 //! file is cut back to its synced length, which also discards the pages of the group, and the group
-//! can be tried again. After any other error of a write or a sync, the kernel may consider pages
-//! clean that it never wrote. Nothing that a later sync says can be trusted, so the log must end.
+//! can be retried. After any other error of a write or a sync, the kernel may consider pages clean
+//! that it never wrote. The result of a later sync cannot be trusted, so the log must end.
 
 use std::{io, sync::Arc};
 
 use super::{
-    disk::is_out_of_space,
+    disk::{CreationError, is_out_of_space},
     record::{self, Encoder, Header},
     segment::{INDEX_BYTES, START, SharedSegment},
     segments::Segments,
@@ -26,7 +26,7 @@ const MAX_RESERVE: u32 = 4 << 20;
 /// time: reserved blocks that are written for the first time have to be recorded in its journal.
 const PADDING: u32 = 256 << 10;
 
-/// Size of a group from which the time that padding saves is less than what it costs.
+/// Size of a group from which padding costs more time than it saves.
 const UNPADDED_BYTES: u32 = PADDING / 4;
 
 /// Size from which an idle topic replaces a segment that is completely trimmed.
@@ -59,7 +59,7 @@ pub(super) struct Appender {
 /// The reason a group was not written.
 #[derive(Debug)]
 pub(super) enum AppendError {
-    /// Nothing is in doubt: try again.
+    /// Nothing is in doubt: retry.
     Temporary(io::Error),
     /// The state of the file is unknown: end the process.
     Fatal(io::Error),
@@ -69,6 +69,13 @@ impl AppendError {
     /// Classifies an error of a write or a sync.
     fn of_data(error: io::Error) -> Self {
         if is_out_of_space(&error) { Self::Temporary(error) } else { Self::Fatal(error) }
+    }
+
+    fn of_creation(error: CreationError) -> Self {
+        match error {
+            CreationError::Open(error) => Self::Temporary(error),
+            CreationError::Change(error) => Self::of_data(error),
+        }
     }
 }
 
@@ -114,7 +121,7 @@ impl Appender {
             self.rotate()?;
         }
         // A gap is within a segment, never between two: the end of a segment is known to be complete
-        // because the next one begins there.
+        // because the next one starts there.
         self.end = self.end.max(self.next);
         // From here on, an error may leave something in the file.
         self.has_remains = true;
@@ -133,7 +140,8 @@ impl Appender {
             offset += 1;
         }
         self.pad(bytes);
-        let (disk, file) = (self.segments.disk(), &self.active.file);
+        let disk = self.segments.disk();
+        let file = &self.active.file;
         disk.write(file, &self.buffer, self.position.into())
             .and_then(|()| disk.sync(file))
             .map_err(AppendError::of_data)?;
@@ -225,15 +233,19 @@ impl Appender {
     /// Continues in a new segment. The length of the old one is synced first, because a segment
     /// that is not the newest must end with a record.
     fn rotate(&mut self) -> Result<(), AppendError> {
-        let (disk, file) = (self.segments.disk(), &self.active.file);
+        let disk = self.segments.disk();
+        let file = &self.active.file;
         disk.set_len(file, self.position.into())
             .and_then(|()| disk.sync(file))
             .map_err(AppendError::of_data)?;
         // A creation that fails may leave the new segment in place. Records that were then added to
         // the old one would be hidden by it.
         self.is_full = true;
-        self.active = self.segments.add(self.end).map_err(AppendError::Temporary)?;
-        (self.position, self.reserved, self.written, self.is_full) = (START, START, START, false);
+        self.active = self.segments.add(self.end).map_err(AppendError::of_creation)?;
+        self.position = START;
+        self.reserved = START;
+        self.written = START;
+        self.is_full = false;
         Ok(())
     }
 }

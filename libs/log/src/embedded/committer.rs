@@ -4,10 +4,10 @@
 //! There is no artificial delay to collect larger groups: while one group syncs, the next one
 //! queues.
 //!
-//! On a full disk, a group is tried again until there is space; its callers wait in the meantime,
-//! each until its own timeout, and those that have given up are dropped. After an error that
-//! leaves the state of the disk unknown, the thread ends, which ends the process: only an opening
-//! can verify the log.
+//! On a full disk, a group is retried until there is space; its callers wait in the meantime, each
+//! until its own timeout, and the appends of callers that have given up are dropped. After an error
+//! that leaves the state of the disk unknown, the thread ends, which ends the process: only an
+//! opening can verify the log.
 
 use std::{error::Error as _, io, sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{NewRecord, Position, Record, Topic};
 
-/// Pause before a failed group is tried again: initially, and at most.
+/// Pause before a failed group is retried: initially, and at most.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 const RETRY_AFTER_AT_MOST: Duration = Duration::from_secs(2);
 
@@ -52,8 +52,8 @@ impl Committer {
         let log = self.log.clone();
         let _closing = CloseGuard(&log);
         loop {
-            let written = || log.partition.lock().extent();
-            let worked = match log.queue.take(IDLE_AFTER, &mut self.shares, written) {
+            let worked = match log.queue.take(IDLE_AFTER, &mut self.shares, || log.partition.lock().extent())
+            {
                 Work::Write(group) => self.write_until_done(group),
                 Work::Idle => self.settle(),
                 Work::Closed => break,
@@ -62,7 +62,7 @@ impl Committer {
                 return;
             }
         }
-        // Reopening repeats what this does.
+        // Reopening repeats the work of `close`.
         if let Err(AppendError::Temporary(error) | AppendError::Fatal(error)) = self.appender.close() {
             tracing::warn!(error = &error as &dyn std::error::Error, "failed to close the log cleanly");
         }

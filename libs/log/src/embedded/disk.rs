@@ -1,5 +1,4 @@
-//! Operations that change files, as a trait, so that tests can fail them and lose what was not
-//! synced.
+//! Operations that change files, as a trait, so that tests can fail them and lose unsynced changes.
 
 use std::{
     fs::{self, File},
@@ -8,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A file open for reading and writing. It is changed only through a `Disk`.
+/// A file open for reading and writing, which is changed only through a `Disk`, or a directory open for reading.
 #[derive(Debug)]
 pub struct DiskFile {
     pub path: PathBuf,
@@ -31,7 +30,25 @@ pub trait Disk: Send + Sync + 'static {
 
     fn remove(&self, path: &Path) -> io::Result<()>;
 
-    fn sync_directory(&self, path: &Path) -> io::Result<()>;
+    fn sync_directory(&self, directory: &DiskFile) -> io::Result<()>;
+}
+
+/// The reason a file was not created.
+#[derive(Debug)]
+pub(super) enum CreationError {
+    /// Nothing was changed: the creation can be repeated.
+    Open(io::Error),
+    /// A file system reports a lost change once. The next sync may succeed although the content or the name of the file
+    /// is lost.
+    Change(io::Error),
+}
+
+impl From<CreationError> for io::Error {
+    fn from(error: CreationError) -> Self {
+        match error {
+            CreationError::Open(error) | CreationError::Change(error) => error,
+        }
+    }
 }
 
 /// The disk as the operating system provides it.
@@ -68,8 +85,8 @@ impl Disk for SystemDisk {
         fs::remove_file(path)
     }
 
-    fn sync_directory(&self, path: &Path) -> io::Result<()> {
-        File::open(path)?.sync_all()
+    fn sync_directory(&self, directory: &DiskFile) -> io::Result<()> {
+        directory.file.sync_all()
     }
 }
 
@@ -80,15 +97,21 @@ impl DiskFile {
     }
 
     /// Creates a file that has this content from the moment it has its name.
-    pub(super) fn create(disk: &dyn Disk, path: PathBuf, content: &[u8]) -> io::Result<Self> {
+    pub(super) fn create(disk: &dyn Disk, path: PathBuf, content: &[u8]) -> Result<Self, CreationError> {
+        let directory = path.parent().expect("files of the log are in its directory").to_owned();
+        let file = File::open(&directory).map_err(CreationError::Open)?;
+        let directory = Self { path: directory, file };
         let draft = path.with_extension("new");
-        let file = File::options().create(true).truncate(true).read(true).write(true).open(&draft)?;
+        let mut options = File::options();
+        options.create(true).truncate(true).read(true).write(true);
+        let file = options.open(&draft).map_err(CreationError::Open)?;
         let mut created = Self { path: draft, file };
-        disk.write(&created, content, 0)?;
-        disk.sync(&created)?;
-        disk.rename(&created.path, &path)?;
+        disk.write(&created, content, 0)
+            .and_then(|()| disk.sync(&created))
+            .and_then(|()| disk.rename(&created.path, &path))
+            .and_then(|()| disk.sync_directory(&directory))
+            .map_err(CreationError::Change)?;
         created.path = path;
-        disk.sync_directory(created.path.parent().expect("files of the log are in its directory"))?;
         Ok(created)
     }
 }

@@ -94,10 +94,9 @@ fn copy(topic: Topic, records: &Keyspace, first: u64, mut appender: Appender) ->
         let record = decode(&key, Bytes::from_owner(value))
             .ok_or_else(|| Error::corrupt("a record of the log of an earlier version is damaged"))?;
         // Records of one group have one time and no gaps.
-        let continues = |last: &Record| {
+        if !group.last().is_some_and(|last| {
             last.offset + 1 == record.offset && last.appended_us == record.appended_us && bytes < GROUP_BYTES
-        };
-        if !group.last().is_some_and(continues) {
+        }) {
             write(&mut appender, std::mem::take(&mut group))?;
             bytes = 0;
         }

@@ -95,7 +95,8 @@ impl PartitionState {
         bytes_before_end: u64,
         tail_limit: usize,
     ) {
-        (self.extent.end, self.extent.bytes_before_end) = (end, bytes_before_end);
+        self.extent.end = end;
+        self.extent.bytes_before_end = bytes_before_end;
         // Without a reader, nothing is kept in memory.
         if self.owner.is_none() {
             self.tail_from = end;

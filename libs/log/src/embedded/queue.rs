@@ -1,6 +1,6 @@
 //! Appends of one topic that wait for its committer.
 //!
-//! The records of a waiting append are in memory in any case, so the queue keeps those that do
+//! The records of a waiting append are in memory in any case, so the queue keeps appends that do
 //! not yet fit in the log until their callers give up.
 
 use std::{
@@ -63,7 +63,7 @@ struct Line {
     is_closing: bool,
     /// True if idleness was reported, and nothing has happened since.
     is_idle: bool,
-    /// True if the topic was trimmed since the last pause began.
+    /// True if the topic was trimmed since the last pause started.
     was_trimmed: bool,
 }
 
@@ -75,7 +75,8 @@ impl PendingAppend {
     ) -> Self {
         let mut bytes_by_key: Vec<(KeyHash, u64)> = Vec::with_capacity(1);
         for record in &records {
-            let (key, bytes) = (hasher.hash(&record.key), record::size(record) as u64);
+            let key = hasher.hash(&record.key);
+            let bytes = record::size(record) as u64;
             match bytes_by_key.last_mut() {
                 Some((last, sum)) if *last == key => *sum += bytes,
                 _ => bytes_by_key.push((key, bytes)),
@@ -128,12 +129,13 @@ impl Queue {
     /// Announces that the topic was trimmed, which may have made room.
     pub(super) fn announce_room(&self) {
         let mut line = self.lock();
-        (line.is_idle, line.was_trimmed) = (false, true);
+        line.is_idle = false;
+        line.was_trimmed = true;
         drop(line);
         self.changed.notify_one();
     }
 
-    /// Waits for work. A group contains only what the shares of its keys have room for.
+    /// Waits for work. A group contains only appends that the shares of its keys have room for.
     pub(super) fn take(
         &self,
         idle_after: Duration,
@@ -208,7 +210,7 @@ struct NextGroup {
     appends: Group,
     /// Room that is left.
     free: u64,
-    /// Shares of the keys, while none may take what it does not leave to the others.
+    /// Shares of the keys, while a key must leave room to the others.
     shares: Option<KeyShares>,
 }
 
@@ -221,7 +223,9 @@ impl NextGroup {
 
     fn add(&mut self, append: PendingAppend) {
         if let Some(shares) = &mut self.shares {
-            append.room_by_key().for_each(|(key, bytes)| shares.add(key, bytes));
+            for (key, bytes) in append.room_by_key() {
+                shares.add(key, bytes);
+            }
         }
         // A large append leaves half of the group to other keys.
         self.free = self.free.saturating_sub(append.room().min(GROUP_BYTES / 2));
@@ -264,9 +268,12 @@ impl Line {
         group.appends
     }
 
-    /// Moves appends to a group in their order. After one that must wait, all others of its keys wait, too.
+    /// Moves appends to a group in their order. After an append that must wait, all other appends of its
+    /// keys wait, too. Ends once all keys wait: a key that floods the queue may have tens of
+    /// thousands of appends.
     fn fill(&mut self, group: &mut NextGroup, untrimmed: &mut UntrimmedShares) {
-        let (mut waiting, mut at) = (HashSet::new(), 0);
+        let mut waiting = HashSet::new();
+        let mut at = 0;
         while group.free >= APPEND_BYTES
             && let Some(next) = self.appends.get(at)
         {
@@ -281,6 +288,9 @@ impl Line {
                 Room::ForOthers => {
                     waiting.extend(next.keys());
                     at += 1;
+                    if waiting.len() == self.shares.keys() {
+                        return;
+                    }
                 }
                 Room::None => return,
             }

@@ -11,7 +11,7 @@
 //! After a crash, the file may end in a torn write: a group of records that was never synced, any
 //! pages of which may be missing. It was not acknowledged and is cut off. A damaged record that a
 //! later header proves to have been synced is another matter: it may have been acknowledged, so
-//! the log is not opened. See `recover`, and `docs/decisions/` for the reasoning.
+//! the log is not opened. See `recover`, and `docs/internals/architecture.md` for the reasoning.
 
 use std::{
     io,
@@ -27,7 +27,7 @@ use bytes::{Buf, BufMut, Bytes};
 use crc32c::crc32c;
 
 use super::{
-    disk::{Disk, DiskFile},
+    disk::{CreationError, Disk, DiskFile},
     record::{self, HEADER_BYTES, Header, Seed},
     unavailable,
 };
@@ -41,7 +41,7 @@ const CHECKSUM_AT: usize = 40;
 /// Position of the first record.
 pub(super) const START: u32 = 64;
 
-/// Distance of the positions that are kept in memory. A read begins at most this far before the
+/// Distance of the positions that are kept in memory. A read starts at most this far before the
 /// record it looks for.
 pub(super) const INDEX_BYTES: u32 = 64 << 10;
 
@@ -66,7 +66,7 @@ impl Segment {
         identity: &[u8; 16],
         first: u64,
         bytes_before: u64,
-    ) -> io::Result<Self> {
+    ) -> Result<Self, CreationError> {
         let mut head = Vec::with_capacity(START as usize);
         head.put_slice(MAGIC);
         head.put_u64_le(FORMAT.into());
@@ -122,29 +122,31 @@ impl Segment {
     /// Finds the end of the newest segment, cuts off what follows, and syncs the rest. Returns
     /// the offset after the last record.
     ///
-    /// A damaged record is a torn write unless a later header says that it was synced. The
-    /// last group is written again before the sync: the process may have ended because its
-    /// sync had failed, in which case the kernel may consider pages clean that never reached
-    /// the disk.
+    /// A damaged record is a torn write unless a later header says that it was synced. The last
+    /// group is rewritten before the sync: the process may have ended because its sync had failed,
+    /// in which case the kernel may consider pages clean that never reached the disk.
     pub(super) fn recover(&self, disk: &dyn Disk) -> Result<u64> {
-        let failed = |source| self.unreadable(source);
-        let file_bytes = self.length();
         let mut scan = self.scan(START);
-        let (mut end, mut last_group) = (self.first, START);
-        while let Some(StoredRecord { header, position, .. }) = scan.next().map_err(failed)? {
+        let mut end = self.first;
+        let mut last_group = START;
+        while let Some(StoredRecord { header, position, .. }) =
+            scan.next().map_err(|source| self.unreadable(source))?
+        {
             self.index_record(header.offset, position);
-            (end, last_group) = (header.offset + 1, header.synced);
+            end = header.offset + 1;
+            last_group = header.synced;
         }
         let length = scan.position;
-        if let Some(proof) = self.find_proof(length, end).map_err(failed)? {
+        if let Some(proof) = self.find_proof(length, end).map_err(|source| self.unreadable(source))? {
             return Err(self.damaged(
                 length,
                 end,
                 &format!("the record at byte {proof} proves that it was written"),
             ));
         }
-        let rest = scan.slice(length, HEADER_BYTES).map_err(failed)?.unwrap_or_default();
-        let header = scan.header(length).map_err(failed)?;
+        let rest =
+            scan.slice(length, HEADER_BYTES).map_err(|source| self.unreadable(source))?.unwrap_or_default();
+        let header = scan.header(length).map_err(|source| self.unreadable(source))?;
         let is_seal = header.is_some_and(|header| header.body_bytes().is_none());
         if rest.iter().any(|byte| *byte != 0) && !is_seal {
             tracing::warn!(
@@ -153,18 +155,20 @@ impl Segment {
                 "cut off a torn write that was never acknowledged"
             );
         }
-        let rewrite = || {
-            let mut group = vec![0; (length - last_group) as usize];
-            self.file.file.read_exact_at(&mut group, last_group.into())?;
-            if file_bytes > length {
-                disk.set_len(&self.file, length.into())?;
-            }
-            disk.write(&self.file, &group, last_group.into())?;
-            disk.sync(&self.file)
-        };
-        rewrite().map_err(failed)?;
+        self.rewrite_group(disk, last_group, length).map_err(|source| self.unreadable(source))?;
         self.length.store(length, Ordering::Release);
         Ok(end)
+    }
+
+    /// Cuts the file off at `end`, rewrites the group from `start` to there, and syncs it.
+    fn rewrite_group(&self, disk: &dyn Disk, start: u32, end: u32) -> io::Result<()> {
+        let mut group = vec![0; (end - start) as usize];
+        self.file.file.read_exact_at(&mut group, start.into())?;
+        if self.length() > end {
+            disk.set_len(&self.file, end.into())?;
+        }
+        disk.write(&self.file, &group, start.into())?;
+        disk.sync(&self.file)
     }
 
     /// Looks for a header after `from` that proves that the bytes at `from` were synced.
@@ -190,7 +194,9 @@ impl Segment {
     /// Makes records readable that were written and synced. `positions` has the offset and
     /// position of some of them.
     pub(super) fn extend(&self, positions: &[(u64, u32)], length: u32) {
-        positions.iter().for_each(|(offset, position)| self.index_record(*offset, *position));
+        for (offset, position) in positions {
+            self.index_record(*offset, *position);
+        }
         self.length.store(length, Ordering::Release);
     }
 
@@ -210,8 +216,10 @@ impl Segment {
             if header.offset >= from {
                 bytes += body.len();
                 let record = record::decode_body(header.offset, header.appended_us, body);
-                let malformed = || self.damaged(position, header.offset, "it has a wrong structure");
-                records.push(record.ok_or_else(malformed)?);
+                records.push(
+                    record
+                        .ok_or_else(|| self.damaged(position, header.offset, "it has a wrong structure"))?,
+                );
                 // Another chunk would be read for a part of it.
                 scan.stays_in_chunk = true;
             }
@@ -299,7 +307,7 @@ struct StoredRecord {
 /// Reads the records of a segment from a position on, in large chunks that the records share.
 struct Scan<'a> {
     segment: &'a Segment,
-    /// Where the segment ended when the scan began. Records may be added meanwhile.
+    /// Where the segment ended when the scan started. Records may be added during the scan.
     length: u32,
     position: u32,
     chunk: Bytes,
@@ -331,8 +339,7 @@ impl Scan<'_> {
 
     fn header(&mut self, position: u32) -> io::Result<Option<Header>> {
         let bytes = self.slice(position, HEADER_BYTES)?;
-        let decode = |bytes: Bytes| Header::decode((*bytes).try_into().ok()?, self.segment.seed, position);
-        Ok(bytes.and_then(decode))
+        Ok(bytes.and_then(|bytes| Header::decode((*bytes).try_into().ok()?, self.segment.seed, position)))
     }
 
     /// Bytes of the segment. None if it ended before them.
@@ -350,7 +357,8 @@ impl Scan<'_> {
             }
             let mut chunk = vec![0; READ_BYTES.max(bytes).min(available)];
             self.segment.file.file.read_exact_at(&mut chunk, position.into())?;
-            (self.chunk, self.chunk_start) = (chunk.into(), position);
+            self.chunk = chunk.into();
+            self.chunk_start = position;
         }
         let at = (position - self.chunk_start) as usize;
         Ok(Some(self.chunk.slice(at..at + bytes)))

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    disk::Disk,
+    disk::{CreationError, Disk},
     partition::PARTITION,
     segment::{START, Segment, SharedSegment},
     unavailable,
@@ -24,8 +24,8 @@ pub(super) struct Segments {
 }
 
 impl Segments {
-    /// Creates a topic in which `first` is the offset of the first record. Deletes what an
-    /// interrupted attempt has left.
+    /// Creates a topic in which `first` is the offset of the first record. Deletes the files of an
+    /// interrupted attempt.
     pub(super) fn create(
         directory: PathBuf,
         identity: [u8; 16],
@@ -93,7 +93,7 @@ impl Segments {
     }
 
     /// Adds an empty segment for the records from `first` on.
-    pub(super) fn add(&self, first: u64) -> io::Result<SharedSegment> {
+    pub(super) fn add(&self, first: u64) -> Result<SharedSegment, CreationError> {
         let bytes_before = self.newest().bytes_before_end();
         let segment = Segment::create(&*self.disk, &self.directory, &self.identity, first, bytes_before)?;
         let segment = Arc::new(segment);
@@ -101,8 +101,8 @@ impl Segments {
         Ok(segment)
     }
 
-    /// Deletes the segments that end before `first`. One that cannot be deleted now is deleted
-    /// by the next opening.
+    /// Deletes the segments that end before `first`. A segment that cannot be deleted now is
+    /// deleted by the next opening.
     pub(super) fn delete_before(&self, first: u64) {
         let mut list = self.lock();
         while list.get(1).is_some_and(|next| next.first <= first)

@@ -1,8 +1,9 @@
-//! The share that each key has of a bounded room, so that one that writes more than is read does not use up
-//! the room of all others: memory for the appends that wait, and disk for the records that are not trimmed.
+//! The share that each key has of a bounded room, so that a key that writes more than is read does not use
+//! up the room of all others: memory for the appends that wait, and disk for the records that are not
+//! trimmed.
 //!
-//! A key may have as much as is free. So one alone has at most half of the room, however many share nearly
-//! all of it, and a key that has nothing is accepted until there is no room at all.
+//! A key may have as much as is free. So a single key has at most half of the room, however many share
+//! nearly all of it, and a key that has nothing is accepted until there is no room at all.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -59,6 +60,11 @@ impl KeyShares {
         }
     }
 
+    /// Number of keys that have anything.
+    pub(super) fn keys(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn add(&mut self, key: KeyHash, bytes: u64) {
         *self.0.entry(key).or_default() += bytes;
     }
@@ -95,7 +101,7 @@ impl UntrimmedShares {
         Self { max_bytes, free: 0, shares: KeyShares::default(), parts: VecDeque::new() }
     }
 
-    /// Begins a group, after the previous one was written. Releases what was trimmed.
+    /// Starts a group, after the previous one was written. Releases the shares of trimmed records.
     pub(super) fn begin_group(&mut self, written: Extent) {
         self.free = self.max_bytes.saturating_sub(written.bytes());
         for part in self.parts.iter_mut().rev().take_while(|part| part.end.is_none()) {
@@ -104,7 +110,9 @@ impl UntrimmedShares {
         while let Some(part) =
             self.parts.pop_front_if(|part| part.end.is_some_and(|end| end <= written.first))
         {
-            part.held.into_iter().for_each(|(key, bytes)| self.shares.release(key, bytes));
+            for (key, bytes) in part.held {
+                self.shares.release(key, bytes);
+            }
         }
     }
 

@@ -65,7 +65,8 @@ impl StateFile {
             content.extend(Slot { number, first }.encode(identity));
             content.resize((number as usize + 1) * SLOT_BYTES, 0);
         }
-        DiskFile::create(disk, Self::path(log), &content).map(drop)
+        DiskFile::create(disk, Self::path(log), &content)?;
+        Ok(())
     }
 
     pub(super) fn open(disk: Arc<dyn Disk>, log: &Path) -> Result<Self> {
@@ -123,7 +124,9 @@ impl Slot {
         out.put_u64_le(FORMAT.into());
         out.put_slice(identity);
         out.put_u64_le(self.number);
-        self.first.iter().for_each(|first| out.put_u64_le(*first));
+        for first in &self.first {
+            out.put_u64_le(*first);
+        }
         out.put_u32_le(crc32c(&out));
         out
     }

@@ -45,7 +45,7 @@ impl EmbeddedSubscription {
     }
 
     /// The next records; `None` if all were delivered. After an error about undelivered records that are
-    /// gone, delivers nothing until the partition is started again.
+    /// gone, delivers nothing until the partition is restarted.
     async fn read(&mut self) -> Result<Option<Vec<Record>>> {
         let read = self.try_read().await;
         if matches!(read, Err(Error::Trimmed { .. } | Error::Replaced { .. })) {
@@ -67,8 +67,8 @@ impl EmbeddedSubscription {
                 Lookup::InMemory(records) => return Ok(Some(self.advance(records))),
                 Lookup::OnDisk { end } => {
                     let log = self.log.clone();
-                    let read = move || log.segments.read(from, end, PAGE_BYTES);
-                    self.disk_read = Some(tokio::task::spawn_blocking(read));
+                    self.disk_read =
+                        Some(tokio::task::spawn_blocking(move || log.segments.read(from, end, PAGE_BYTES)));
                 }
             }
         }

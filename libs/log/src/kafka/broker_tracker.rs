@@ -1,9 +1,9 @@
 //! Detection of clients that have lost all brokers.
 //!
-//! librdkafka forgets all brokers if the cluster reports that it has none at the moment, as a
-//! single-broker cluster does while its broker is fenced. It may then never look for any again.
-//! Only its statistics reveal that; brokers that are merely unreachable remain known. Such a
-//! client must be replaced.
+//! librdkafka forgets all brokers if the cluster reports that it has no brokers at the moment, like
+//! a single-broker cluster while its broker is fenced. The library may then never look for brokers.
+//! Only its statistics reveal that; brokers that are merely unreachable remain known. Such a client
+//! must be replaced.
 
 use std::{
     sync::{Mutex, MutexGuard},
@@ -43,8 +43,10 @@ impl BrokerTracker {
 
     pub(super) fn record(&self, statistics: &Statistics) {
         // The other sources are placeholders for brokers that have yet to be discovered.
-        let is_real = |source: &str| source == "configured" || source == "learned";
-        let knows_any = statistics.brokers.values().any(|broker| is_real(&broker.source));
+        let knows_any = statistics
+            .brokers
+            .values()
+            .any(|broker| broker.source == "configured" || broker.source == "learned");
         let mut since = self.missing_since();
         *since = if knows_any { None } else { since.or_else(|| Some(Instant::now())) };
     }

@@ -1,7 +1,7 @@
 //! Mapping of the settings to librdkafka's properties. Properties that the guarantees depend on
 //! are constants, not settings: partitioner, acknowledgements, idempotence, and the reset policy.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use rdkafka::ClientConfig;
 
@@ -44,7 +44,6 @@ impl Settings {
     }
 
     pub fn validate(&self) -> Result<()> {
-        let refuse = |reason: &str| Err(Error::Topic { reason: reason.into() });
         if self.bootstrap_servers.trim().is_empty() {
             return refuse("`bootstrap_servers` is empty: set it to `host:port`");
         }
@@ -75,20 +74,21 @@ impl Settings {
     fn common(&self) -> BTreeMap<&'static str, String> {
         let Security { protocol, sasl_mechanism, sasl_username, sasl_password, .. } = &self.security;
         let Security { ca_file, certificate_file, key_file, .. } = &self.security;
-        let path = |file: &Option<PathBuf>| file.as_ref().map(|path| path.to_string_lossy().into_owned());
         let optional = [
             ("security.protocol", protocol.clone()),
             ("sasl.mechanism", sasl_mechanism.clone()),
             ("sasl.username", sasl_username.clone()),
             ("sasl.password", sasl_password.clone()),
-            ("ssl.ca.location", path(ca_file)),
-            ("ssl.certificate.location", path(certificate_file)),
-            ("ssl.key.location", path(key_file)),
+            ("ssl.ca.location", path_text(ca_file.as_deref())),
+            ("ssl.certificate.location", path_text(certificate_file.as_deref())),
+            ("ssl.key.location", path_text(key_file.as_deref())),
         ];
         let set = optional.into_iter().filter_map(|(name, value)| Some((name, value?)));
         let always = [
             ("bootstrap.servers", self.bootstrap_servers.clone()),
             ("client.id", "matyan".into()),
+            // Otherwise a broker with Kafka's defaults creates a topic that is asked for, with one partition.
+            ("allow.auto.create.topics", "false".into()),
             // Reconnects quickly once a broker is back.
             ("reconnect.backoff.max.ms", "1000".into()),
         ];
@@ -165,11 +165,21 @@ impl Settings {
             .set("group.id", format!("{}-{}", self.group, self.topics.name(topic)))
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
+            // Otherwise damage on the broker's disk would be stored as other values.
+            .set("check.crcs", "true")
             // A missing offset must stop the partition, not skip records that were
             // never applied.
             .set("auto.offset.reset", "error");
         with_statistics(config)
     }
+}
+
+fn refuse(reason: &str) -> Result<()> {
+    Err(Error::Topic { reason: reason.into() })
+}
+
+fn path_text(path: Option<&Path>) -> Option<String> {
+    path.map(|path| path.to_string_lossy().into_owned())
 }
 
 /// Enables statistics. Only for clients that are polled throughout, because unread statistics

@@ -58,7 +58,9 @@ mod tests {
 
     #[test]
     fn a_single_tls_failure_is_retried() {
-        let record = |errors: &mut ConnectErrors, code| errors.record(KafkaError::Global(code));
+        fn record(errors: &mut ConnectErrors, code: RDKafkaErrorCode) -> Result<()> {
+            errors.record(KafkaError::Global(code))
+        }
         let mut errors = ConnectErrors::default();
         record(&mut errors, RDKafkaErrorCode::SSL).unwrap();
         record(&mut errors, RDKafkaErrorCode::BrokerTransportFailure).unwrap();

@@ -1,6 +1,7 @@
 //! Leader epochs: numbers of the leaders of a partition, one after another. An unclean election chooses a
-//! leader without the last records. It writes others at their offsets, under a later epoch: that is how a
-//! reader recognizes that what it has read is gone. The safe bindings of librdkafka do not offer epochs.
+//! leader without the last records. The new leader writes other records at their offsets, under a later
+//! epoch: by this epoch, a reader recognizes that records that it has read are gone. The safe bindings of
+//! librdkafka do not offer epochs.
 
 use std::{
     ffi::CString,
@@ -59,20 +60,25 @@ impl Shared {
         if point.offset <= first {
             return Ok(None);
         }
-        let is_later = |offset: u64| match offset >= end {
-            true => Ok(true),
-            false => self.epoch_at(topic, partition, offset).map(|found| found > Some(epoch)),
+        let is_later = |offset: u64| {
+            if offset >= end {
+                Ok(true)
+            } else {
+                self.epoch_at(topic, partition, offset).map(|found| found > Some(epoch))
+            }
         };
-        let (mut low, mut high) = (first, point.offset - 1);
+        let mut low = first;
+        let mut high = point.offset - 1;
         if !is_later(high)? {
             return Ok(None);
         }
         // Epochs never decrease within a log.
         while low < high {
             let middle = low + (high - low) / 2;
-            match is_later(middle)? {
-                true => high = middle,
-                false => low = middle + 1,
+            if is_later(middle)? {
+                high = middle;
+            } else {
+                low = middle + 1;
             }
         }
         Ok(Some(high))
@@ -101,7 +107,8 @@ impl Shared {
     }
 }
 
-/// Whether the client repeats what failed. An offset that does not exist is described again by the caller.
+/// Whether the client repeats a failed request. The caller repeats the description of an offset that does
+/// not exist.
 fn is_retried(failure: &KafkaError) -> bool {
     failure.rdkafka_error_code() != Some(RDKafkaErrorCode::AutoOffsetReset)
         && error::request(failure.clone()).is_temporary()

@@ -33,10 +33,11 @@ impl Throttle {
     /// Returns the number of suppressed lines of this kind if the line should be logged
     /// now.
     fn due(&mut self, text: &str, now: Instant) -> Option<u64> {
-        let age = |kind: &LineKind| now.duration_since(kind.logged_at);
-        self.kinds.retain(|_, kind| age(kind) < FORGET_AFTER);
+        self.kinds.retain(|_, kind| now.duration_since(kind.logged_at) < FORGET_AFTER);
         let name = kind(text);
-        if let Some(kind) = self.kinds.get_mut(&name).filter(|kind| age(kind) < INTERVAL) {
+        if let Some(kind) = self.kinds.get_mut(&name)
+            && now.duration_since(kind.logged_at) < INTERVAL
+        {
             kind.kept_back += 1;
             return None;
         }
@@ -45,8 +46,8 @@ impl Throttle {
     }
 }
 
-/// The text without its variable parts: the thread, the duration, and all numbers except those
-/// in the broker's name at the beginning.
+/// The text without its variable parts: the thread, the duration, and all numbers except the
+/// numbers in the broker's name at the start.
 fn kind(text: &str) -> String {
     let line = text.strip_prefix("[thrd:").and_then(|text| Some(text.split_once("]: ")?.1)).unwrap_or(text);
     let line = line.split(" (after ").next().unwrap_or(line);

@@ -24,7 +24,6 @@ use rdkafka::{
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::KafkaError,
-    metadata::MetadataTopic,
     types::{RDKafkaErrorCode, RDKafkaRespErr},
 };
 use tokio::sync::mpsc::{self, error::TrySendError};
@@ -160,7 +159,8 @@ impl MembershipConfig {
     fn run(&self, mut consumer: BaseConsumer<MemberContext>) {
         while self.poll_until_end(&consumer) {
             tracing::error!("consumer lost all brokers; rejoining the consumer group with a new client");
-            let (events, flags) = (consumer.context().events.clone(), consumer.context().flags.clone());
+            let events = consumer.context().events.clone();
+            let flags = consumer.context().flags.clone();
             drop(consumer);
             consumer = match self.join(events.clone(), flags) {
                 Ok(consumer) => consumer,
@@ -197,8 +197,8 @@ impl MembershipConfig {
         let name = self.settings.topics.name(self.topic);
         match consumer.fetch_metadata(Some(name), REQUEST_TIMEOUT) {
             Ok(metadata) => {
-                let has_all = |topic: &MetadataTopic| topic.partitions().len() >= self.partitions as usize;
-                if !metadata.topics().iter().any(has_all) {
+                if !metadata.topics().iter().any(|topic| topic.partitions().len() >= self.partitions as usize)
+                {
                     let missing = KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
                     member.send(MembershipEvent::Failed(error::request(missing)));
                 }

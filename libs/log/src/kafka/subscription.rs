@@ -49,8 +49,8 @@ pub(super) struct KafkaSubscription {
     fetched_partitions: BTreeSet<u32>,
     /// The first record of the next page.
     next_record: Option<(u32, Record)>,
-    /// Finds out which partition librdkafka has stopped fetching. The others are read meanwhile. It is
-    /// unaffected if the future of `next` is dropped.
+    /// Finds out which partition librdkafka has stopped fetching. The other partitions are read during
+    /// the check. The check continues if the future of `next` is dropped.
     check: Option<JoinHandle<Result<()>>>,
     /// An error reported by the fetcher since the last page.
     failure: Option<Error>,
@@ -222,18 +222,22 @@ impl KafkaSubscription {
     fn interrupt(&mut self, interruption: Interruption) {
         match interruption {
             Interruption::Failed(error) => self.failure = Some(error),
-            // A running check is followed by another one if this partition is fetched in vain again.
+            // A running check is followed by another check if this partition is fetched in vain a
+            // second time.
             Interruption::Overtaken => {
                 self.check.get_or_insert_with(|| start_check(&self.shared, self.topic, &self.positions));
             }
         }
     }
 
-    /// Reports what a check has found. It is repeated while some partition may be overtaken. Once none
-    /// is, all partitions are fetched again, because librdkafka has stopped fetching one of them.
+    /// Reports the result of a check. The check is repeated while some partition may be overtaken.
+    /// Afterwards fetching restarts for all partitions, because librdkafka has stopped fetching one of
+    /// them.
     fn resolve_check(&mut self, found: Result<Result<()>, JoinError>) -> Result<()> {
-        let interrupted = |failure| Error::unavailable(format!("the request was interrupted: {failure}"));
-        let Err(error) = found.map_err(interrupted).flatten() else {
+        let Err(error) = found
+            .map_err(|failure| Error::unavailable(format!("the request was interrupted: {failure}")))
+            .flatten()
+        else {
             self.check = None;
             return self.fetch_all_started();
         };
@@ -247,8 +251,8 @@ impl KafkaSubscription {
         if is_current { Err(error) } else { Ok(()) }
     }
 
-    /// Stops a partition until it is started again. Returns false if the partition has
-    /// moved since the check.
+    /// Stops a partition until it is restarted. Returns false if the partition has moved since the
+    /// check.
     fn stop_partition(&mut self, partition: u32, requested: u64) -> bool {
         match self.positions.get_mut(&partition) {
             Some(position) if position.is_some_and(|point| point.offset == requested) => {
@@ -270,13 +274,14 @@ fn start_check(
     topic: Topic,
     positions: &BTreeMap<u32, Option<StartPoint>>,
 ) -> JoinHandle<Result<()>> {
-    let (shared, positions) = (shared.clone(), positions.clone());
+    let shared = shared.clone();
+    let positions = positions.clone();
     spawn_blocking(move || check_all(&shared, topic, &positions))
 }
 
 /// Finds a partition whose offset does not exist, because retention deleted it or the topic was
-/// recreated, or that has lost its tail. Kafka does not report which one it is, so all are checked. One
-/// that cannot be checked at the moment does not hide another. Blocks.
+/// recreated, or a partition that has lost its tail. Kafka does not report which partition is affected,
+/// so all are checked. A partition that cannot be checked at the moment does not hide another. Blocks.
 fn check_all(shared: &Shared, topic: Topic, positions: &BTreeMap<u32, Option<StartPoint>>) -> Result<()> {
     let started = positions.iter().filter_map(|(partition, position)| Some((*partition, (*position)?)));
     let mut unchecked = None;
@@ -306,8 +311,11 @@ fn check(shared: &Shared, topic: Topic, partition: u32, requested: u64) -> Resul
     Ok(())
 }
 
+fn copy(bytes: Option<&[u8]>) -> Bytes {
+    Bytes::copy_from_slice(bytes.unwrap_or_default())
+}
+
 fn record(message: &BorrowedMessage<'_>) -> (u32, Record) {
-    let copy = |bytes: Option<&[u8]>| Bytes::copy_from_slice(bytes.unwrap_or_default());
     let headers = message.headers().map_or_else(Vec::new, |headers| {
         headers.iter().map(|header| (header.key.to_owned(), copy(header.value))).collect()
     });
@@ -382,7 +390,8 @@ impl Subscription for KafkaSubscription {
         // deleted it since, fetching reports that.
         let StartPoint { offset, .. } = point;
         if !self.known_offsets.get(&partition).is_some_and(|known| known.contains(&offset)) {
-            let (shared, topic) = (self.shared.clone(), self.topic);
+            let shared = self.shared.clone();
+            let topic = self.topic;
             blocking(move || check(&shared, topic, partition, offset)).await??;
             self.known_offsets.insert(partition, offset..=offset);
         }

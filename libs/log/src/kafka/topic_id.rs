@@ -1,5 +1,5 @@
 //! The id of a topic, which a broker assigns when it creates the topic: a topic that was deleted and
-//! created again has another one. The safe bindings of librdkafka do not offer it.
+//! recreated has another id. The safe bindings of librdkafka do not offer the id.
 
 use std::{
     ffi::{CStr, CString, c_char},
@@ -19,8 +19,8 @@ use crate::{Error, Result};
 pub(super) fn topic_id(client: &Client<impl ClientContext>, topic: &str, wait: Duration) -> Result<[u8; 16]> {
     let name = CString::new(topic)
         .map_err(|_| Error::Topic { reason: format!("topic name `{topic}` contains a zero byte") })?;
-    // Any broker answers this, and names the one that the description is requested from. Without it, that
-    // may be a broker that was lost minutes ago.
+    // Any broker answers this request, and names the broker that the description is requested from.
+    // Without this request, the description may go to a broker that was lost minutes ago.
     client.fetch_metadata(Some(topic), wait).map_err(error::request)?;
     let id = describe(client, &name, wait).map_err(error::request)?;
     if id == [0; 16] {

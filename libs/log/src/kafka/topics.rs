@@ -6,10 +6,10 @@ use std::{ops::Range, sync::Arc, time::Duration};
 
 use rdkafka::{
     admin::{
-        AdminClient, AdminOptions, AlterConfig, ConfigEntry, ConfigResource, ConfigSource, NewTopic,
-        ResourceSpecifier, TopicReplication,
+        AdminClient, AdminOptions, AlterConfig, ConfigResource, ConfigSource, NewTopic, ResourceSpecifier,
+        TopicReplication,
     },
-    consumer::BaseConsumer,
+    consumer::{BaseConsumer, Consumer as _},
     metadata::Metadata,
     types::{RDKafkaErrorCode, RDKafkaRespErr},
 };
@@ -29,15 +29,18 @@ const LAST_PAUSE: Duration = Duration::from_millis(500);
 /// the topic, or after the start of the broker.
 const PROPAGATION_WAIT: Duration = Duration::from_secs(3);
 
+/// Time for which the checks at the startup of a process are repeated.
+const CHECK_WAIT: Duration = Duration::from_secs(60);
+
 /// The setting of a topic that limits the size of batches.
 const SIZE_LIMIT: &str = "max.message.bytes";
 
 /// The setting of a topic that says whose clock its records have.
 const CLOCK: &str = "message.timestamp.type";
-/// The clock of brokers, instead of that of each writer.
+/// The clock of brokers, instead of the clock of each writer.
 const BROKERS_CLOCK: &str = "LogAppendTime";
 
-/// Limit of a topic that refuses every batch, as even an empty one is larger.
+/// Limit of a topic that refuses every batch, because even an empty batch is larger.
 const CLOSED_BYTES: usize = 0;
 
 type Admin = Arc<AdminClient<ThrottledContext>>;
@@ -94,7 +97,7 @@ pub(super) async fn connect(settings: &Settings) -> Result<BaseConsumer<Throttle
 /// the requested ones.
 pub async fn create(settings: &Settings, options: CreateTopics) -> Result<Vec<TopicStatus>> {
     settings.validate()?;
-    connect(settings).await?;
+    let client = Arc::new(connect(settings).await?);
     let admin = admin(settings)?;
     let mut found = Vec::new();
     for topic in ALL_TOPICS {
@@ -105,6 +108,11 @@ pub async fn create(settings: &Settings, options: CreateTopics) -> Result<Vec<To
             create_topic(&admin, name, requested, options).await?;
         }
         let used = Some(requested).filter(|_| topic == Topic::Ingestion);
+        if let Some(count) = before.filter(|count| used.is_some_and(|used| used > *count))
+            && is_empty(&client, name, count).await?
+        {
+            return Err(empty_topic_error(name, requested, count));
+        }
         let partitions = check(&admin, settings, topic, used).await?;
         found.push(TopicStatus { name: name.to_owned(), partitions, is_new: before.is_none() });
     }
@@ -116,13 +124,15 @@ fn admin(settings: &Settings) -> Result<Admin> {
     admin.map(Arc::new).map_err(error::client)
 }
 
-/// Checks the topics, as every process does at startup, and reports all problems together. Dead
-/// letters are only copies, so problems with their topic never prevent the start.
+/// Checks the topics at the startup of a process, and reports all problems together. Dead letters
+/// are only copies, so problems with their topic never prevent the start.
 pub(super) async fn open(admin: &Admin, settings: &Settings) -> Result<PartitionCounts> {
-    let (mut counts, mut spare) = ([0; 3], 0..0);
+    let mut counts = [0; 3];
+    let mut spare = 0..0;
     let mut problems = Vec::new();
+    let deadline = Instant::now() + CHECK_WAIT;
     for (count, topic) in counts.iter_mut().zip(ALL_TOPICS) {
-        match check(admin, settings, topic, settings.configured_partitions(topic)).await {
+        match check_before(deadline, admin, settings, topic).await {
             Ok(found) => {
                 *count = settings.configured_partitions(topic).unwrap_or(found);
                 if topic == Topic::Ingestion {
@@ -137,9 +147,24 @@ pub(super) async fn open(admin: &Admin, settings: &Settings) -> Result<Partition
         }
     }
     let [ingestion, control, dead_letters] = counts;
-    match problems.is_empty() {
-        true => Ok(PartitionCounts { ingestion, spare, control, dead_letters }),
-        false => Err(Error::Topic { reason: problems.join("; ") }),
+    if problems.is_empty() {
+        Ok(PartitionCounts { ingestion, spare, control, dead_letters })
+    } else {
+        Err(Error::Topic { reason: problems.join("; ") })
+    }
+}
+
+/// Checks one topic at the startup of a process. Retries while no broker answers, as during the election of
+/// another leader.
+async fn check_before(deadline: Instant, admin: &Admin, settings: &Settings, topic: Topic) -> Result<u32> {
+    loop {
+        match check(admin, settings, topic, settings.configured_partitions(topic)).await {
+            Err(error) if error.is_temporary() && Instant::now() < deadline => {
+                tracing::warn!(topic = settings.topics.name(topic), %error, "failed to check a topic; will retry");
+                sleep(PAUSE).await;
+            }
+            checked => return checked,
+        }
     }
 }
 
@@ -159,17 +184,41 @@ fn partition_count_error(name: &str, expected: u32, count: u32) -> Error {
     Error::Topic {
         reason: format!(
             "topic `{name}` has {count} partitions instead of {expected}: the number cannot change, because runs would move; \
-             use the original number, or move to a new topic as described in docs/kafka.md"
+             use the original number, or move to a new topic as described in docs/operating/kafka.md"
         ),
     }
+}
+
+/// The error for a topic that holds nothing, so that nothing is lost if the operator deletes it. It is not
+/// deleted here, because a process may write to it at any time.
+fn empty_topic_error(name: &str, expected: u32, count: u32) -> Error {
+    Error::Topic {
+        reason: format!(
+            "topic `{name}` is empty and has {count} partitions instead of {expected}: brokers create such topics when a client \
+             asks for them; delete it with `kafka-topics.sh --delete --topic {name}`, and run `matyan topics create` again"
+        ),
+    }
+}
+
+/// Whether no record was ever written to a topic.
+async fn is_empty(client: &Arc<BaseConsumer<ThrottledContext>>, name: &str, count: u32) -> Result<bool> {
+    let client = client.clone();
+    let name = name.to_owned();
+    let ends = move || {
+        let end = |partition| client.fetch_watermarks(&name, partition as i32, REQUEST_TIMEOUT);
+        (0..count)
+            .map(|partition| end(partition).map(|(_, end)| end))
+            .collect::<std::result::Result<Vec<_>, _>>()
+    };
+    Ok(blocking(ends).await?.map_err(error::request)?.iter().all(|end| *end == 0))
 }
 
 fn missing_topic_error(name: &str) -> Error {
     Error::Topic { reason: format!("topic `{name}` is missing: create it with `matyan topics create`") }
 }
 
-/// Returns the number of partitions of a topic that must exist. Any broker may answer, so one that does
-/// not know the topic is no proof that it is missing.
+/// Returns the number of partitions of a topic that must exist. Any broker may answer, so an answer
+/// from a broker that does not know the topic is no proof that it is missing.
 async fn existing_partitions(admin: &Admin, name: &str) -> Result<u32> {
     let deadline = Instant::now() + PROPAGATION_WAIT;
     loop {
@@ -195,7 +244,8 @@ async fn partitions(admin: &Admin, name: &str) -> Result<Option<u32>> {
 }
 
 async fn create_topic(admin: &Admin, name: &str, count: u32, options: CreateTopics) -> Result<()> {
-    let (bytes, replicas) = (MAX_BATCH_BYTES.to_string(), options.min_insync_replicas.to_string());
+    let bytes = MAX_BATCH_BYTES.to_string();
+    let replicas = options.min_insync_replicas.to_string();
     let new = NewTopic::new(name, count as i32, TopicReplication::Fixed(i32::from(options.replication)))
         .set(SIZE_LIMIT, &bytes)
         .set("min.insync.replicas", &replicas)
@@ -239,7 +289,8 @@ async fn has_leaders(admin: &Admin, name: &str, count: u32) -> Result<bool> {
 }
 
 async fn metadata(admin: &Admin, name: &str) -> Result<Metadata> {
-    let (admin, name) = (admin.clone(), name.to_owned());
+    let admin = admin.clone();
+    let name = name.to_owned();
     let requested = blocking(move || admin.inner().fetch_metadata(Some(&name), REQUEST_TIMEOUT)).await?;
     requested.map_err(error::request)
 }
@@ -269,9 +320,13 @@ pub async fn set_open(settings: &Settings, is_open: bool) -> Result<()> {
     let current = config(&admin, name).await?.map_err(failed)?;
     let bytes = if is_open { MAX_BATCH_BYTES } else { CLOSED_BYTES }.to_string();
     // The request replaces everything that is set for the topic, so it contains all of it.
-    let is_own = |entry: &&ConfigEntry| matches!(entry.source, ConfigSource::DynamicTopic);
     let mut wanted = AlterConfig::new(ResourceSpecifier::Topic(name)).set(SIZE_LIMIT, &bytes);
-    for entry in current.entries.iter().filter(is_own).filter(|entry| entry.name != SIZE_LIMIT) {
+    for entry in current
+        .entries
+        .iter()
+        .filter(|entry| matches!(entry.source, ConfigSource::DynamicTopic))
+        .filter(|entry| entry.name != SIZE_LIMIT)
+    {
         wanted = wanted.set(&entry.name, entry.value.as_deref().unwrap_or_default());
     }
     let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
@@ -279,8 +334,8 @@ pub async fn set_open(settings: &Settings, is_open: bool) -> Result<()> {
     altered.into_iter().try_for_each(|one| one.map(drop).map_err(|(_, code)| failed(code)))
 }
 
-/// Checks the size limit of a topic, which would otherwise reject large records long after
-/// startup, and warns about settings that endanger what is in it.
+/// Checks the size limit of a topic, which would otherwise reject large records long after startup,
+/// and warns about settings that endanger its records.
 async fn check_config(admin: &Admin, name: &str) -> Result<()> {
     let described = match config(admin, name).await? {
         Ok(described) => described,

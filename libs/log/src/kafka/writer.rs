@@ -98,8 +98,8 @@ impl Writer {
         })
     }
 
-    /// Sends the records. Returns the pending reports of those accepted, and the error of
-    /// the first one that was not.
+    /// Sends the records. Returns the pending reports of the accepted records, and the error of the
+    /// first refused record.
     fn start(&self, topic: Topic, records: &[NewRecord]) -> Result<(Vec<Report>, Option<Error>)> {
         // All records are checked first, because a refused append must write nothing.
         records.iter().try_for_each(NewRecord::validate)?;
@@ -188,10 +188,12 @@ fn base_record<'a, T: rdkafka::util::IntoOpaque>(
         return base;
     }
     let empty = OwnedHeaders::new_with_capacity(record.headers.len());
-    let insert = |headers: OwnedHeaders, (key, value): &(String, bytes::Bytes)| {
-        headers.insert(Header { key, value: Some(&**value) })
-    };
-    base.headers(record.headers.iter().fold(empty, insert))
+    base.headers(
+        record
+            .headers
+            .iter()
+            .fold(empty, |headers, (key, value)| headers.insert(Header { key, value: Some(&**value) })),
+    )
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! A log with injected faults: it can be slow, fail, leave appends unanswered, stop, or deliver
-//! records again. Faults come from a script, and otherwise from a seed.
+//! A log with injected faults: it can be slow, fail, leave appends unanswered, stop, or redeliver
+//! records. Faults come from a script, and otherwise from a seed.
 //!
 //! It keeps the order of appends, like every log: they reach the inner log when they are
 //! called, and only the responses are delayed. It never loses or changes a record.
@@ -40,7 +40,7 @@ pub enum DeliveryFault {
     Error,
     /// The records are delivered twice, without a restart.
     Repeat,
-    /// The partition is revoked before the delivery, and assigned again.
+    /// The partition is revoked before the delivery, and reassigned.
     Reassign,
 }
 

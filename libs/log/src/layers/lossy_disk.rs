@@ -1,7 +1,7 @@
-//! A disk that fails on demand, and that loses what was not synced: a power failure keeps any
-//! combination of the unsynced sectors, lengths, and names, as file systems that reorder writes
-//! do. A failed write writes the first half, and a failed sync loses some unsynced changes
-//! immediately, as kernels do.
+//! A disk that fails on demand, and that loses unsynced changes: a power failure keeps any
+//! combination of the unsynced sectors, lengths, and names, like file systems that reorder writes.
+//! A failed write writes the first half, and a failed sync loses some unsynced changes immediately,
+//! like kernels.
 
 use std::{
     collections::VecDeque,
@@ -33,18 +33,27 @@ struct LossyState {
     random: StdRng,
     /// Changes that may be lost, oldest first.
     unsynced: Vec<Change>,
-    faults: VecDeque<(DiskOperation, io::ErrorKind)>,
+    faults: VecDeque<(DiskOperation, io::Error)>,
     /// Writes and syncs of any file until all of them fail.
     failing_after: Option<(usize, io::ErrorKind)>,
     has_power: bool,
 }
 
-/// A change of the disk, with what is needed to undo it.
+/// A change of the disk, with the data that undoes it.
 enum Change {
     Content { path: PathBuf, position: u64, before: Vec<u8> },
     Length { path: PathBuf, before: u64, cut_off: Vec<u8> },
     Renamed { from: PathBuf, to: PathBuf },
     Removed { path: PathBuf, content: Vec<u8> },
+}
+
+impl Change {
+    fn is_of_file(&self, file: &Path) -> bool {
+        match self {
+            Self::Content { path, .. } | Self::Length { path, .. } => path == file,
+            Self::Renamed { .. } | Self::Removed { .. } => false,
+        }
+    }
 }
 
 impl LossyDisk {
@@ -61,8 +70,8 @@ impl LossyDisk {
 
     /// Fails the next operation of this kind on a segment or a directory, once the faults requested before have
     /// happened.
-    pub fn fail(&self, operation: DiskOperation, kind: io::ErrorKind) {
-        self.lock().faults.push_back((operation, kind));
+    pub fn fail(&self, operation: DiskOperation, error: impl Into<io::Error>) {
+        self.lock().faults.push_back((operation, error.into()));
     }
 
     /// Fails all writes and syncs after this number of them, of any file, also that with the identity and
@@ -107,7 +116,7 @@ impl LossyDisk {
         let is_eligible = path.extension().is_some_and(|extension| extension == "log")
             || operation == DiskOperation::SyncDirectory;
         match state.faults.pop_front_if(|(next, _)| is_eligible && *next == operation) {
-            Some((_, kind)) => Err(kind.into()),
+            Some((_, error)) => Err(error),
             None => Ok(state),
         }
     }
@@ -141,16 +150,15 @@ impl Disk for LossyDisk {
 
     fn sync(&self, file: &DiskFile) -> io::Result<()> {
         let synced = self.start_on(&file.path, DiskOperation::Sync);
-        let is_of_file = |change: &Change| matches!(change, Change::Content { path, .. } | Change::Length { path, .. } if *path == file.path);
         match synced {
             Ok(mut state) => {
-                state.unsynced.retain(|change| !is_of_file(change));
+                state.unsynced.retain(|change| !change.is_of_file(&file.path));
                 Ok(())
             }
             Err(error) => {
                 let mut state = self.lock();
                 if state.has_power {
-                    state.lose_some(is_of_file);
+                    state.lose_some(|change| change.is_of_file(&file.path));
                 }
                 Err(error)
             }
@@ -169,7 +177,8 @@ impl Disk for LossyDisk {
         SystemDisk.remove(path)
     }
 
-    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+    fn sync_directory(&self, directory: &DiskFile) -> io::Result<()> {
+        let path = directory.path.as_path();
         let mut state = self.start_on(path, DiskOperation::SyncDirectory)?;
         state.unsynced.retain(|change| match change {
             Change::Renamed { to: name, .. } | Change::Removed { path: name, .. } => {

@@ -44,10 +44,17 @@ impl Fixture for Embedded {
 
     fn missing_reason(&self, capability: Capability) -> Option<String> {
         static MOUNT: OnceLock<Option<String>> = OnceLock::new();
-        let try_mount = || {
-            LogDirectory::on_small_disk().err().map(|reason| format!("cannot mount a small disk: {reason}"))
-        };
-        if capability == Capability::Obstruction { MOUNT.get_or_init(try_mount).clone() } else { None }
+        if capability == Capability::Obstruction {
+            MOUNT
+                .get_or_init(|| {
+                    LogDirectory::on_small_disk()
+                        .err()
+                        .map(|reason| format!("cannot mount a small disk: {reason}"))
+                })
+                .clone()
+        } else {
+            None
+        }
     }
 
     async fn create(&self, shape: Shape) -> Box<dyn Instance> {

@@ -1,5 +1,5 @@
-//! Blobs of a run that may be orphaned, and the search for references to them. Of what the run
-//! contains, only one page of rows or one payload is in memory at a time.
+//! Blobs of a run that may be orphaned, and the search for references to them. Of the content of
+//! the run, only one page of rows or one payload is in memory at a time.
 
 use std::collections::BTreeMap;
 
@@ -56,8 +56,16 @@ impl Candidates {
     fn keep_texts(&mut self, value: &Value) {
         match value {
             Value::Text(text) => drop(self.blobs.remove(text.as_str())),
-            Value::List(list) => list.iter().for_each(|value| self.keep_texts(value)),
-            Value::Map(map) => map.values().for_each(|value| self.keep_texts(value)),
+            Value::List(list) => {
+                for value in list {
+                    self.keep_texts(value);
+                }
+            }
+            Value::Map(map) => {
+                for value in map.values() {
+                    self.keep_texts(value);
+                }
+            }
             _ => {}
         }
     }
@@ -152,7 +160,8 @@ impl ReferenceSearch<'_> {
         candidates: &mut Candidates,
         has_payloads: &mut bool,
     ) -> Result<bool, Error> {
-        let (project, number) = (self.project.number, self.number);
+        let project = self.project.number;
+        let number = self.number;
         let mut range = Some(objects_between(project, number, series, i64::MIN, i64::MAX));
         while let Some(page) = range.filter(|_| !candidates.is_empty()) {
             let snapshot = self.store.snapshot().await?;

@@ -34,7 +34,7 @@ async fn rule_25_changes_come_in_the_order_of_commits() {
     assert_eq!(list(&store, None, 2).await, (vec![5], true), "a page must not end in the middle of a commit");
 }
 
-/// Otherwise no watch of the project would continue, and its feed would never be trimmed again.
+/// Otherwise no watch of the project would continue, and its feed would never be trimmed.
 #[tokio::test]
 async fn rule_40_a_damaged_change_is_one_of_anything_and_is_trimmed() {
     let store = TestStore::open().await;

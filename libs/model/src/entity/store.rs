@@ -30,7 +30,8 @@ pub async fn entity_get<E: Entity>(snapshot: &dyn Snapshot, project: Project, id
 
 /// All entities of a kind by id. Only for kinds with few entities.
 pub async fn entity_list<E: Entity>(snapshot: &dyn Snapshot, project: Project) -> Result<Vec<(String, E)>> {
-    let (mut all, mut rest) = (Vec::new(), Some(keys::entities(project, E::KIND)));
+    let mut all = Vec::new();
+    let mut rest = Some(keys::entities(project, E::KIND));
     while let Some(range) = rest {
         let (page, next) = entity_page(snapshot, project, &range).await?;
         all.extend(page);

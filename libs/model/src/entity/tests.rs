@@ -38,11 +38,15 @@ async fn rule_26_a_rename_frees_the_old_name() {
     create(&store, "1", &tag("a")).await.unwrap();
     create(&store, "2", &tag("b")).await.unwrap();
     let rename = async |id: &str, name: &str| {
-        let change = |tag: &mut Tag| {
-            tag.name = name.to_owned();
-            Ok::<_, EntityError>(())
-        };
-        store.run(async |transaction| entity_put(transaction, P, id, change).await).await
+        store
+            .run(async |transaction| {
+                entity_put(transaction, P, id, |tag: &mut Tag| {
+                    tag.name = name.to_owned();
+                    Ok::<_, EntityError>(())
+                })
+                .await
+            })
+            .await
     };
     assert!(matches!(rename("1", "b").await, Err(EntityError::NameTaken { .. })));
     assert_eq!(rename("1", "c").await.unwrap().name, "c");
@@ -50,8 +54,9 @@ async fn rule_26_a_rename_frees_the_old_name() {
     assert!(matches!(rename("3", "x").await, Err(EntityError::NotFound { .. })));
     let list: Vec<(String, Tag)> = entity_list(&*store.snapshot().await.unwrap(), P).await.unwrap();
     // Callers recognize a version by this time, so it increases although the change does not set it.
-    let renamed = |name: &str| Tag { updated_us: 1, ..tag(name) };
-    assert_eq!(list, [("1".to_owned(), renamed("c")), ("2".to_owned(), renamed("a"))]);
+    let expected =
+        [("1", "c"), ("2", "a")].map(|(id, name)| (id.to_owned(), Tag { updated_us: 1, ..tag(name) }));
+    assert_eq!(list, expected);
 }
 
 #[tokio::test]
@@ -77,11 +82,17 @@ async fn a_large_report_can_shrink() {
     create(&store, "2", &Report::default()).await.unwrap();
     let list: Vec<(String, Report)> = entity_list(&*store.snapshot().await.unwrap(), P).await.unwrap();
     assert_eq!(list, [("1".to_owned(), large), ("2".to_owned(), Report::default())]);
-    let change = |report: &mut Report| {
-        (report.updated_us, report.code) = (1, "y".to_owned());
-        Ok::<_, EntityError>(())
-    };
-    store.run(async |transaction| entity_put(transaction, P, "1", change).await).await.unwrap();
+    store
+        .run(async |transaction| {
+            entity_put(transaction, P, "1", |report: &mut Report| {
+                report.updated_us = 1;
+                report.code = "y".to_owned();
+                Ok::<_, EntityError>(())
+            })
+            .await
+        })
+        .await
+        .unwrap();
     let small: Report = entity_get(&*store.snapshot().await.unwrap(), P, "1").await.unwrap().unwrap();
     assert_eq!(small.code, "y");
 }
@@ -92,7 +103,7 @@ async fn a_deleted_entity_leaves_its_links_to_the_sweep() {
     create(&store, "1", &tag("a")).await.unwrap();
     let note = Note { owner: NoteOwner::Run(7), content: "n".into(), ..Note::default() };
     create(&store, "n", &note).await.unwrap();
-    let notes = || async {
+    let notes = async || {
         let snapshot = store.snapshot().await.unwrap();
         rows::scan_all(&*snapshot, &keys::run_notes(P, RunNumber(7))).await.unwrap().len()
     };

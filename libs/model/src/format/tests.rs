@@ -28,13 +28,13 @@ async fn rule_44_a_store_of_an_unknown_format_is_refused_and_not_changed() {
     format_open(&*store).await.unwrap();
     format_open(&*store).await.unwrap();
     for (format, advice) in
-        [(FORMAT + 1, "use the version that wrote it, or a newer one"), (1, "make a backup")]
+        [(FORMAT_WITH_ACCESS + 1, "use the version that wrote it, or a newer one"), (1, "make a backup")]
     {
         set_format(&store, format).await;
         let before = rows_of(&store).await;
         let error = format_open(&*store).await.unwrap_err().to_string();
         assert!(
-            error.contains(&format!("format {format}, but this program reads formats 2 to 4")),
+            error.contains(&format!("format {format}, but this program reads formats 2 to 5")),
             "{error}"
         );
         assert!(error.contains(advice), "{error}");
@@ -128,9 +128,10 @@ async fn rule_44_an_interrupted_migration_continues() {
     assert_eq!(old_rows(&store, RUNS).await, 40);
     format_open(&*store).await.unwrap();
     check_params(&store, RUNS).await;
-    let (mut steps, mut left) = (0, 40);
+    let mut steps = 0;
+    let mut left = 40;
     loop {
-        // One attempt is lost before its commit, as by a crash; the next process opens the store again.
+        // One attempt is lost before its commit, as in a crash; the next process opens the store again.
         let mut lost = Transaction::new(store.snapshot().await.unwrap());
         format_migrate(&mut lost).await.unwrap();
         format_open(&*store).await.unwrap();
@@ -139,7 +140,8 @@ async fn rule_44_an_interrupted_migration_continues() {
         assert_eq!(store.commit(lost.into_batch()).await.unwrap(), Commit::Conflict);
         let now_left = old_rows(&store, RUNS).await;
         assert!(left - now_left <= STEP_REWRITTEN, "a step is bounded");
-        (steps, left) = (steps + 1, now_left);
+        steps += 1;
+        left = now_left;
         check_params(&store, RUNS).await;
         if state != MigrationState::Running {
             break;
@@ -147,7 +149,7 @@ async fn rule_44_an_interrupted_migration_continues() {
     }
     assert_eq!((steps, left), (4, 0), "every step does a part, and none is repeated");
     assert!(!format_is_migrating(&*store.snapshot().await.unwrap()).await.unwrap());
-    // Opening the migrated store does not begin again.
+    // Opening the migrated store does not start another migration.
     format_open(&*store).await.unwrap();
     assert!(!format_is_migrating(&*store.snapshot().await.unwrap()).await.unwrap());
 }
@@ -165,7 +167,7 @@ async fn rule_44_a_damaged_run_does_not_stop_the_migration() {
     let waiting = MigrationState::Waiting { damaged: 1 };
     while migrate(&store).await != waiting {}
     assert_eq!(old_rows(&store, RUNS).await, 1);
-    // It waits, also in other processes, until it is begun again.
+    // The migration waits, also in other processes, until it is restarted.
     assert_eq!(migrate(&store).await, waiting);
     assert!(format_is_migrating(&*store.snapshot().await.unwrap()).await.unwrap());
     for repaired in [false, true] {
@@ -188,7 +190,8 @@ async fn rule_44_a_damaged_run_does_not_stop_the_migration() {
 async fn rule_44_branches_of_a_store_of_format_3_are_found() {
     const BRANCHES: u64 = 250;
     let store = TestStore::open().await;
-    let (project, parent) = (Project(0), RunNumber(1));
+    let project = Project(0);
+    let parent = RunNumber(1);
     let mut batch = Batch::default();
     batch.set(keys::number(project, parent), rows::encode(&"p"));
     let props = Props { parent: Some(Parent { number: parent.0, step: Some(5) }), ..Props::default() };

@@ -45,8 +45,8 @@ pub enum IndexedValue<'c> {
     Text(&'c str),
 }
 
-/// The names of all runs by run number, or one param of those that have a scalar at its path. A run is
-/// missing if its value is a map or a list, or if it has too many params to index.
+/// The names of all runs by run number, or one param of the runs that have a scalar at its path. A run
+/// is missing if its value is a map or a list, or if it has too many params to index.
 #[derive(Debug, Default)]
 pub struct IndexColumn {
     cells: Vec<(RunNumber, Cell)>,
@@ -65,7 +65,7 @@ enum Cell {
 }
 
 impl IndexColumn {
-    /// The number of rows, including those whose value is not in the index.
+    /// The number of rows, including rows whose value is not in the index.
     pub fn len(&self) -> usize {
         self.cells.len()
     }

@@ -17,13 +17,15 @@ use crate::{
     run::{RunEdit, run_id_get, staged_get},
 };
 
-/// Compares the index rows of many runs with those that their documents call for, in one scan of the
-/// index: adds up the hashes of both for each run. If the sums differ, so do the rows.
+/// Compares the index rows of many runs with the rows that their documents call for, in one scan of
+/// the index: adds up the hashes of both kinds of rows for each run. If the sums differ, so do the
+/// rows.
 pub struct IndexSums {
     /// The runs that are compared. Others are ignored.
     runs: RangeInclusive<RunNumber>,
     hasher: RandomState,
-    /// Sorted by run: the sum of the rows that it should have, minus that of the rows it has.
+    /// Sorted by run: the sum of the rows that it should have, minus the sum of the rows that it
+    /// has.
     sums: Vec<(RunNumber, u64)>,
     /// Runs whose documents cannot be read.
     damaged: BTreeSet<RunNumber>,
@@ -33,7 +35,7 @@ pub struct IndexSums {
 const COMPARED: usize = 1 << 20;
 
 impl IndexSums {
-    /// Begins a comparison of the runs from this number on.
+    /// Starts a comparison of the runs from this number on.
     pub fn new(first: RunNumber) -> Self {
         Self {
             runs: first..=RunNumber(u64::MAX),
@@ -49,7 +51,7 @@ impl IndexSums {
     }
 
     /// Ends the comparison with the last run that was added or left out. Returns the number from which the
-    /// next one begins.
+    /// next comparison starts.
     pub fn end(&mut self) -> RunNumber {
         let added = self.sums.last().map(|(last, _)| *last);
         let last = added.max(self.damaged.last().copied()).unwrap_or(*self.runs.end());
@@ -82,7 +84,8 @@ impl IndexSums {
         Ok(true)
     }
 
-    /// Subtracts one page of index rows. Returns those of missing runs, and the range of the rest.
+    /// Subtracts one page of index rows. Returns the rows of missing runs, and the range of the
+    /// rest.
     pub async fn subtract(
         &mut self,
         snapshot: &dyn Snapshot,
@@ -269,14 +272,15 @@ async fn is_staged(snapshot: &dyn Snapshot, project: Project, number: RunNumber)
     Ok(staged_get(snapshot, project, &id).await?.is_some_and(|staged| staged.number == number))
 }
 
-/// Clears those of the rows that the current documents do not call for: rows of missing runs, of
-/// outdated values, and beyond the indexing limits. Returns how many were cleared of each run.
+/// Clears the rows that the current documents do not call for: rows of missing runs, of outdated
+/// values, and beyond the indexing limits. Returns how many were cleared of each run.
 pub async fn stale_rows_clear(
     transaction: &mut Transaction,
     project: Project,
     stale: &[Key],
 ) -> Result<BTreeMap<RunNumber, usize>> {
-    let (mut documents, mut cleared) = (DocumentRows::default(), BTreeMap::new());
+    let mut documents = DocumentRows::default();
+    let mut cleared = BTreeMap::new();
     for key in stale {
         let number = keys::index_run(key)?;
         if !documents.runs.contains_key(&number) {
@@ -302,7 +306,8 @@ pub async fn run_count_repair(
         EntityKind::Tag => keys::index_tag_all(project, id),
         _ => keys::index_experiment_all(project, id),
     };
-    let (mut linked, mut rest) = (0_i64, range);
+    let mut linked = 0_i64;
+    let mut rest = range;
     loop {
         let page = transaction.scan(&rest, Scan::default()).await?;
         linked += page.rows.len() as i64;

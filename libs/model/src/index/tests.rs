@@ -76,13 +76,15 @@ fn rule_28_a_run_over_the_indexing_limits_is_listed_as_partial() {
     assert!(params_rows(P, N, &deep).keys().eq([&partial]));
 }
 
+fn large_params(value: i64) -> Map {
+    let prefix = "x".repeat(1_400);
+    (0..MAX_PARAMS).map(|at| (format!("{prefix}{at}"), Value::Integer(value))).collect()
+}
+
 #[test]
 fn all_rows_of_a_run_can_be_replaced_in_one_transaction() {
-    let tree = |value: i64| -> Map {
-        let prefix = "x".repeat(1_400);
-        (0..MAX_PARAMS).map(|at| (format!("{prefix}{at}"), Value::Integer(value))).collect()
-    };
-    let (before, after) = (params_rows(P, N, &tree(1)), params_rows(P, N, &tree(2)));
+    let before = params_rows(P, N, &large_params(1));
+    let after = params_rows(P, N, &large_params(2));
     assert!(before.contains_key(&keys::index_partial(P, N)));
     let mut batch = Batch::default();
     write_difference(&mut batch, &before, &after);

@@ -75,8 +75,9 @@ pub fn index_created(project: Project, created_us: i64, number: RunNumber) -> Ke
 /// The runs created from `first_us` up to but excluding `end_us`, in that order; the tail is
 /// (created: i64, number: u64).
 pub fn index_created_between(project: Project, first_us: i64, end_us: i64) -> Range {
-    let bound = |time_us| index(project, Index::Created, (time_us,));
-    Range::new(bound(first_us), bound(end_us))
+    let first = index(project, Index::Created, (first_us,));
+    let end = index(project, Index::Created, (end_us,));
+    Range::new(first, end)
 }
 
 /// Creation time of the run of a key in `index_created_between`.
@@ -99,8 +100,9 @@ pub fn index_ended(project: Project, ended_us: i64, number: RunNumber) -> Key {
 
 /// The runs that ended from `first_us` up to but excluding `end_us`.
 pub fn index_ended_between(project: Project, first_us: i64, end_us: i64) -> Range {
-    let bound = |time_us| index(project, Index::Ended, (time_us,));
-    Range::new(bound(first_us), bound(end_us))
+    let first = index(project, Index::Ended, (first_us,));
+    let end = index(project, Index::Ended, (end_us,));
+    Range::new(first, end)
 }
 
 /// A name that is too long for a key is cut off.
@@ -129,15 +131,19 @@ pub fn decode_index_name(project: Project, key: &Key) -> Result<(RunNumber, Opti
 /// The runs whose names are between two bounds. `None` if a bound is so long that it could
 /// equal a cut-off name: which runs match would depend on the missing rest of the name.
 pub fn index_names_within(project: Project, low: Bound<&str>, high: Bound<&str>) -> Option<Range> {
-    let is_long = |bound: &Bound<&str>| match bound {
-        Bound::Included(name) | Bound::Excluded(name) => name.len() >= SHORTEST_CUT,
-        Bound::Unbounded => false,
-    };
-    if is_long(&low) || is_long(&high) {
+    if may_be_cut(&low) || may_be_cut(&high) {
         return None;
     }
-    let name = |name: &str| index(project, Index::Name, (name,));
-    Some(clip_range(index_names(project), low.map(name), high.map(name)))
+    let low = low.map(|name| index(project, Index::Name, (name,)));
+    let high = high.map(|name| index(project, Index::Name, (name,)));
+    Some(clip_range(index_names(project), low, high))
+}
+
+fn may_be_cut(name: &Bound<&str>) -> bool {
+    match name {
+        Bound::Included(name) | Bound::Excluded(name) => name.len() >= SHORTEST_CUT,
+        Bound::Unbounded => false,
+    }
 }
 
 pub fn index_experiment(project: Project, experiment: &str, number: RunNumber) -> Key {
@@ -232,13 +238,14 @@ pub fn index_param_within(
     low: Bound<&[u8]>,
     high: Bound<&[u8]>,
 ) -> Range {
-    let value = |value: &[u8]| index(project, Index::Param, (path, TupleBytes::from(value)));
-    clip_range(index_param_path(project, path), low.map(value), high.map(value))
+    let low = low.map(|value| index(project, Index::Param, (path, TupleBytes::from(value))));
+    let high = high.map(|value| index(project, Index::Param, (path, TupleBytes::from(value))));
+    clip_range(index_param_path(project, path), low, high)
 }
 
 /// The part of `all` between two bounds. An excluded lower bound also excludes every key that
 /// it is a prefix of.
-fn clip_range(all: Range, low: Bound<Key>, high: Bound<Key>) -> Range {
+pub(super) fn clip_range(all: Range, low: Bound<Key>, high: Bound<Key>) -> Range {
     let start = match low {
         Bound::Included(key) => key,
         Bound::Excluded(key) => subtree(key).end,
@@ -272,8 +279,9 @@ pub fn index_series_names_within(
     low: Bound<&str>,
     high: Bound<&str>,
 ) -> Range {
-    let name = |name: &str| index(project, Index::SeriesName, (kind as u16, name));
-    clip_range(index_series_names(project, kind), low.map(name), high.map(name))
+    let low = low.map(|name| index(project, Index::SeriesName, (kind as u16, name)));
+    let high = high.map(|name| index(project, Index::SeriesName, (kind as u16, name)));
+    clip_range(index_series_names(project, kind), low, high)
 }
 
 /// Lists a run that has params beyond the indexing limits. Every query that uses the param

@@ -21,18 +21,21 @@ pub fn row_owner(key: &Key) -> RowOwner {
     let [Element::Int(_), Element::Int(space), owner, ..] = elements.as_slice() else {
         return RowOwner::Shared;
     };
-    let is_in = |spaces: &[Space]| spaces.iter().any(|candidate| *candidate as i64 == *space);
     match owner {
-        Element::String(id) if is_in(&[Space::RunId, Space::Parked, Space::Quarantine, Space::Tombstone]) => {
-            RowOwner::RunId(RunId::new(id.as_ref()))
-        }
-        Element::Int(number)
-            if is_in(&[Space::Document, Space::Run, Space::Number, Space::Unfolded, Space::Branch]) =>
-        {
+        Element::String(id) if is_in(*space, &SPACES_OF_RUN_IDS) => RowOwner::RunId(RunId::new(id.as_ref())),
+        Element::Int(number) if is_in(*space, &SPACES_OF_NUMBERS) => {
             RowOwner::Number(RunNumber(number.cast_unsigned()))
         }
         _ => RowOwner::Shared,
     }
+}
+
+const SPACES_OF_RUN_IDS: [Space; 4] = [Space::RunId, Space::Parked, Space::Quarantine, Space::Tombstone];
+const SPACES_OF_NUMBERS: [Space; 5] =
+    [Space::Document, Space::Run, Space::Number, Space::Unfolded, Space::Branch];
+
+fn is_in(space: i64, spaces: &[Space]) -> bool {
+    spaces.iter().any(|candidate| *candidate as i64 == space)
 }
 
 #[cfg(test)]
@@ -45,7 +48,9 @@ mod tests {
 
     #[test]
     fn rows_of_runs_are_told_from_shared_ones() {
-        let (project, id, number) = (Project(3), RunId::new("r"), RunNumber(u64::from(u32::MAX) << 8));
+        let project = Project(3);
+        let id = RunId::new("r");
+        let number = RunNumber(u64::from(u32::MAX) << 8);
         for key in [
             keys::head(project, &id),
             keys::cursor(project, &id),

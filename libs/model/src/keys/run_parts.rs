@@ -1,10 +1,12 @@
 //! Keys of everything under a run number: (p, 3, run number, part, …), and of its chunks that
 //! are to be cleared later.
 
+use std::ops::Bound;
+
 use foundationdb_tuple::Bytes as TupleBytes;
 use matyan_store::{Key, Range, Result};
 
-use super::{RunPart, SeriesKind, Space, corrupt, run, subtree, tail};
+use super::{RunPart, SeriesKind, Space, corrupt, index::clip_range, run, subtree, tail};
 use crate::ids::{Project, RunNumber, SeriesNumber};
 
 /// Every row under a run number. The document and the index rows are elsewhere.
@@ -62,6 +64,18 @@ pub fn series_of_name(project: Project, number: RunNumber, kind: SeriesKind, nam
 /// The tail is (name: String, context digest: bytes).
 pub fn series_names(project: Project, number: RunNumber, kind: SeriesKind) -> Range {
     subtree(run(project, number, RunPart::SeriesByName, (kind as u16,)))
+}
+
+/// The series with names between two bounds.
+pub fn series_names_within(
+    project: Project,
+    number: RunNumber,
+    kind: SeriesKind,
+    low: Bound<&str>,
+    high: Bound<&str>,
+) -> Range {
+    let key = |name| run(project, number, RunPart::SeriesByName, (kind as u16, name));
+    clip_range(series_names(project, number, kind), low.map(key), high.map(key))
 }
 
 pub fn series_summary(project: Project, number: RunNumber, series: SeriesNumber) -> Key {

@@ -1,4 +1,4 @@
-//! Keys of the system rows, which begin with nil and belong to no project.
+//! Keys of the system rows, which start with nil and belong to no project.
 
 use foundationdb_tuple::Bytes as TupleBytes;
 use matyan_store::{Key, Range, Result};
@@ -60,10 +60,7 @@ pub fn locks() -> Range {
 
 /// The number of the default project is omitted.
 fn of_job(row: System, Job { name, project }: Job) -> Key {
-    match project == Project::default() {
-        true => system(row, (name,)),
-        false => system(row, (name, project.0)),
-    }
+    if project == Project::default() { system(row, (name,)) } else { system(row, (name, project.0)) }
 }
 
 pub fn decode_job(range: &Range, key: &Key) -> Result<(String, Project)> {
@@ -89,6 +86,11 @@ pub fn projects() -> Range {
     subtree(system(System::Project, ()))
 }
 
+/// Counts how often a quarantine was to end, in any project.
+pub fn quarantine_resumes() -> Key {
+    system(System::QuarantineResumes, ())
+}
+
 /// The part of an outbox key before its stamp.
 pub fn outbox_prefix() -> Key {
     system(System::Outbox, ())
@@ -99,8 +101,9 @@ pub fn outbox() -> Range {
     Range::prefix(outbox_prefix())
 }
 
-/// Stage of the sweep of idle producers: one with only a mark is kept for an hour, one with a
-/// dictionary for a month. Of a producer with an id of its own, the mark stays with the run.
+/// Stage of the sweep of idle producers: a producer with only a mark is kept for an hour, a
+/// producer with a dictionary for a month. The mark of a producer with an id of its own stays with
+/// the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SweepStage {
     Mark = 0,

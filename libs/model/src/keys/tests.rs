@@ -7,11 +7,13 @@ const P: Project = Project(0);
 
 #[test]
 fn no_two_rows_share_a_key() {
-    let id = RunId::new("r");
-    let n = RunNumber(7);
-    let s = SeriesNumber(0);
-    let producer = ProducerId([0; 16]);
-    let keys = [
+    let keys: Vec<Key> = rows_of_the_instance().into_iter().chain(rows_of_projects()).collect();
+    let distinct: std::collections::BTreeSet<_> = keys.iter().collect();
+    assert_eq!(distinct.len(), keys.len());
+}
+
+fn rows_of_the_instance() -> Vec<Key> {
+    vec![
         format(),
         log(LogTopic::Ingestion),
         log(LogTopic::Control),
@@ -24,6 +26,25 @@ fn no_two_rows_share_a_key() {
         job(Job::new("r", Project(1))),
         project_by_name("r"),
         outbox_prefix(),
+        principal("r"),
+        grant("r", None),
+        grant("r", Some("")),
+        grant("r", Some("r")),
+        credential(&[0; 32]),
+        audit_entry(0, "r", None),
+        audit_entry(0, "r", Some("")),
+        audit_entry(0, "r", Some("r")),
+        audit_entry_of_project("", 0, "r"),
+        audit_entry_of_project("r", 0, "r"),
+    ]
+}
+
+fn rows_of_projects() -> Vec<Key> {
+    let id = RunId::new("r");
+    let n = RunNumber(7);
+    let s = SeriesNumber(0);
+    let producer = ProducerId([0; 16]);
+    vec![
         head(P, &id),
         cursor(P, &id),
         mark(P, &id, producer),
@@ -80,9 +101,7 @@ fn no_two_rows_share_a_key() {
         staged_mark(P, n, producer),
         staged_page(P, n, producer, 0),
         document(Project(1), n),
-    ];
-    let distinct: std::collections::BTreeSet<_> = keys.iter().collect();
-    assert_eq!(distinct.len(), keys.len());
+    ]
 }
 
 #[test]
@@ -114,12 +133,36 @@ fn a_range_contains_only_its_own_rows() {
 
 #[test]
 fn an_idle_producer_key_is_decoded() {
-    let (id, producer) = (RunId::new("run\0id"), ProducerId([0xff; 16]));
+    let id = RunId::new("run\0id");
+    let producer = ProducerId([0xff; 16]);
     let range = idle_producers(SweepStage::Mark, 10);
     let key = idle_producer(SweepStage::Mark, 9, Project(3), &id, producer);
     assert!(range.contains(&key));
     assert!(!range.contains(&idle_producer(SweepStage::Mark, 10, Project(3), &id, producer)));
     assert_eq!(decode_idle_producer(&range, &key).unwrap(), (9, Project(3), id, producer));
+}
+
+#[test]
+fn an_audit_key_is_decoded_and_is_in_its_ranges_only() {
+    let decoded = |project: Option<&str>| (5, "a\0b".to_owned(), project.map(str::to_owned));
+    for project in [None, Some(""), Some("speech"), Some("0")] {
+        let key = audit_entry(5, "a\0b", project);
+        assert_eq!(decode_audit_entry(None, &key).unwrap(), decoded(project));
+        assert!(audit_entries_until(None, 6).contains(&key) && !audit_entries_until(None, 5).contains(&key));
+        assert!(audit_entries_before(None, 5, "b").contains(&key));
+        assert!(!audit_entries_before(None, 5, "a\0b").contains(&key));
+        assert!(!audit_entries(Some("speech")).contains(&key));
+    }
+    let key = audit_entry_of_project("speech", 5, "a\0b");
+    assert_eq!(decode_audit_entry(Some("speech"), &key).unwrap(), decoded(Some("speech")));
+    let own = Some("speech");
+    assert!(audit_entries_until(own, 6).contains(&key) && !audit_entries_until(own, 5).contains(&key));
+    assert!(audit_entries_before(own, 5, "b").contains(&key));
+    assert!(!audit_entries_before(own, 5, "a\0b").contains(&key));
+    for other in [None, Some(""), Some("speech2"), Some("speec")] {
+        assert!(!audit_entries(other).contains(&key), "{other:?}");
+        decode_audit_entry(other, &key).unwrap_err();
+    }
 }
 
 #[test]
@@ -132,12 +175,11 @@ fn a_key_of_another_layout_is_rejected() {
 #[test]
 fn param_values_are_found_between_their_bounds() {
     let path = ["a".into(), "b".into()];
-    let row = |value: &[u8]| index_param(P, &path, value, RunNumber(1));
     let range = index_param_between(P, &path, b"b", b"d");
     for (value, inside) in [(&b"a"[..], false), (b"b", true), (b"c", true), (b"d", true), (b"d0", false)] {
-        assert_eq!(range.contains(&row(value)), inside, "{value:?}");
+        assert_eq!(range.contains(&index_param(P, &path, value, RunNumber(1))), inside, "{value:?}");
     }
-    assert!(!index_param_path(P, &["a".into()]).contains(&row(b"b")));
+    assert!(!index_param_path(P, &["a".into()]).contains(&index_param(P, &path, b"b", RunNumber(1))));
 }
 
 #[test]

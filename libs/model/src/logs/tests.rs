@@ -60,16 +60,13 @@ async fn first_and_last_lines_are_in_ascending_order() {
     assert_eq!(numbers((7, 9), ALL).await, [0_i64; 0]);
 }
 
+fn record(message: String) -> LogRecord {
+    LogRecord { message, level: 20, timestamp: 1.5, logger_info: vec![0x80], extra_args: Vec::new() }
+}
+
 #[tokio::test]
 async fn records_are_read_back_by_sequence() {
     let store = TestStore::open().await;
-    let record = |message: String| LogRecord {
-        message,
-        level: 20,
-        timestamp: 1.5,
-        logger_info: vec![0x80],
-        extra_args: Vec::new(),
-    };
     let long = record("x".repeat(2 * rows::PIECE_BYTES));
     let records = [record("a".into()), long, record("b".into())];
     let mut batch = Batch::default();

@@ -31,21 +31,24 @@ async fn objects_are_found_by_name_and_listed_by_step() {
     let context = Context::parse(r#"{"a":1}"#).unwrap();
     let series = SeriesNumber(3);
     let blob = BlobRef { key: "r/.matyan/x".into(), size: 9, hash: [1; 32] };
-    let value = |step: i64| {
-        if step == 2 { ObjectValue::Blob(blob.clone()) } else { ObjectValue::Inline(vec![step as u8].into()) }
-    };
     let objects: Vec<Object> = (-2..8)
         .map(|step| Object {
             step,
             epoch: (step > 0).then_some(step),
             time_us: step * 10,
-            value: value(step),
+            value: if step == 2 {
+                ObjectValue::Blob(blob.clone())
+            } else {
+                ObjectValue::Inline(vec![step as u8].into())
+            },
         })
         .collect();
     let mut batch = Batch::default();
     let header = ObjectHeader::new("o", context.stored());
     object_series_create(&mut batch, P, N, series, &header, &context.digest());
-    objects.iter().for_each(|object| object_put(&mut batch, P, N, series, object));
+    for object in &objects {
+        object_put(&mut batch, P, N, series, object);
+    }
     store.commit(batch).await.unwrap();
 
     let snapshot = store.snapshot().await.unwrap();
@@ -55,7 +58,8 @@ async fn objects_are_found_by_name_and_listed_by_step() {
     assert_eq!(object_series_list(&*snapshot, P, N).await.unwrap(), [(series, header)]);
     assert_eq!(object_get(&*snapshot, P, N, series, 2).await.unwrap().as_ref(), Some(&objects[4]));
     assert_eq!(object_get(&*snapshot, P, N, series, 99).await.unwrap(), None);
-    let (mut read, mut range) = (Vec::new(), Some(objects_between(P, N, series, -1, 6)));
+    let mut read = Vec::new();
+    let mut range = Some(objects_between(P, N, series, -1, 6));
     while let Some(own) = range {
         let scan = Scan { rows: 3, ..Scan::default() };
         let (page, rest) = objects_list(&*snapshot, P, N, series, &own, scan).await.unwrap();

@@ -1,6 +1,6 @@
-//! Parked items of restored runs. They have positions of their own, above those of all logs, because a
-//! store may have another log than the one that the items come from: the run's number in place of log and
-//! partition, and the number of the item in its archive.
+//! Parked items of restored runs. They have positions of their own, above the positions of all logs,
+//! because the store may have a different log than the source of the items: the run's number in place of
+//! log and partition, and the number of the item in its archive.
 
 use matyan_store::{Result, Scan, Transaction};
 
@@ -34,7 +34,8 @@ pub async fn restored_items_clear(
     id: &RunId,
     run: RunNumber,
 ) -> Result<bool> {
-    let (range, prefix) = (keys::parked_restored_with(project, id, run), keys::parked(project).start);
+    let range = keys::parked_restored_with(project, id, run);
+    let prefix = keys::parked(project).start;
     let page = transaction.unchecked().scan(&range, Scan { rows: ROWS, ..Scan::default() }).await?;
     for (key, value) in &page.rows {
         let (_, at, piece) = keys::decode_parked(&prefix, key)?;

@@ -7,17 +7,20 @@ use crate::testing::TestStore;
 
 const P: Project = Project(0);
 
-#[tokio::test]
-async fn items_are_listed_in_pages_and_deleted() {
-    let store = TestStore::open().await;
-    let parked = |run: &str, item: u32, bytes: usize| ParkedItem {
+fn parked(run: &str, item: u32, bytes: usize) -> ParkedItem {
+    ParkedItem {
         run_id: RunId::new(run),
         at: ItemPosition { log: 1, partition: 2, offset: 3, item },
         reason: "why".into(),
         received_us: 4 + i64::from(item),
         item: vec![item as u8; bytes].into(),
         record: None,
-    };
+    }
+}
+
+#[tokio::test]
+async fn items_are_listed_in_pages_and_deleted() {
+    let store = TestStore::open().await;
     let all = [
         parked("a", 0, 0),
         parked("a", 1, 200_000),

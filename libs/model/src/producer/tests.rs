@@ -45,9 +45,12 @@ fn rule_05_only_a_record_that_continues_the_sequence_is_applied() {
     }
 }
 
+fn part(first: u32, total: u32) -> BatchOrigin {
+    BatchOrigin { part: Some(BatchPart { first, count: 1, total }), ..sent(1, 0) }
+}
+
 #[test]
 fn rule_05_records_of_one_batch_continue_each_other() {
-    let part = |first, total| BatchOrigin { part: Some(BatchPart { first, count: 1, total }), ..sent(1, 0) };
     let start = Mark::default();
     assert_eq!(start.advanced_by(&part(1, 3), 0), None);
     let first = start.advanced_by(&part(0, 3), 0).unwrap();
@@ -66,6 +69,10 @@ fn rule_05_records_of_one_batch_continue_each_other() {
 
 fn definition(name: String) -> Definition {
     Definition { name, context: "{}".into(), dtype: "float".into() }
+}
+
+fn definitions(names: &[&str]) -> Vec<Definition> {
+    names.iter().map(|name| definition((*name).to_owned())).collect()
 }
 
 proptest! {
@@ -88,15 +95,14 @@ proptest! {
 async fn definitions_are_read_back_and_replaced_from_a_number_on() {
     let store = TestStore::open().await;
     let id = RunId::new("r");
-    let names = |names: &[&str]| names.iter().map(|name| definition((*name).to_owned())).collect::<Vec<_>>();
     let mut batch = Batch::default();
-    dictionary_put(&mut batch, P, &id, PRODUCER, 0, &names(&["a", "b"]));
-    dictionary_put(&mut batch, P, &id, PRODUCER, 2, &names(&["c"]));
+    dictionary_put(&mut batch, P, &id, PRODUCER, 0, &definitions(&["a", "b"]));
+    dictionary_put(&mut batch, P, &id, PRODUCER, 2, &definitions(&["c"]));
     dictionary_truncate(&mut batch, P, &id, PRODUCER, 1);
-    dictionary_put(&mut batch, P, &id, PRODUCER, 1, &names(&["d", "e"]));
+    dictionary_put(&mut batch, P, &id, PRODUCER, 1, &definitions(&["d", "e"]));
     store.commit(batch).await.unwrap();
     let read = dictionary_get(&*store.snapshot().await.unwrap(), P, &id, PRODUCER).await.unwrap();
-    assert_eq!(read, names(&["a", "d", "e"]));
+    assert_eq!(read, definitions(&["a", "d", "e"]));
 }
 
 async fn sweep(store: &TestStore, now_us: i64) -> bool {
@@ -114,7 +120,8 @@ async fn seen(store: &TestStore, id: &RunId, sequence: u64, seen_us: i64) {
 #[tokio::test]
 async fn rule_05_marks_of_silent_producers_are_swept() {
     let store = TestStore::open().await;
-    let (id, with_dictionary) = (RunId::new("r"), RunId::new("d"));
+    let id = RunId::new("r");
+    let with_dictionary = RunId::new("d");
     let is_kept = async |id: &RunId| {
         mark_get(&*store.snapshot().await.unwrap(), P, id, PRODUCER).await.unwrap().is_some()
     };
@@ -158,7 +165,7 @@ async fn rule_41_dictionaries_of_silent_producers_with_their_own_ids_are_swept()
     assert_eq!(rows().await, (true, 1));
     while sweep(&store, DICTIONARY_KEPT_US + 1).await {}
     assert_eq!(rows().await, (true, 0), "its mark is kept: it may send old batches again");
-    // A producer that returns is listed again.
+    // A producer that returns is listed.
     put(2 * DICTIONARY_KEPT_US).await;
     while sweep(&store, 2 * DICTIONARY_KEPT_US).await {}
     assert_eq!(rows().await, (true, 1));

@@ -46,12 +46,29 @@ async fn the_default_project_has_an_empty_name() {
 }
 
 #[tokio::test]
+async fn projects_that_are_cleared_leave_room_for_others() {
+    let store = TestStore::open().await;
+    for name in ["a", "b", "c"] {
+        assert!(matches!(create(&store, name).await, Creation::Created(_)));
+    }
+    assert_eq!(create(&store, "d").await, Creation::TooMany);
+    let deleted = store.run(async |transaction| project_delete(transaction, "a", 9).await).await.unwrap();
+    assert_eq!(create(&store, "d").await, Creation::TooMany, "its rows are still there");
+    let mut batch = Batch::default();
+    ListedProject { state: ProjectState::Cleared, ..deleted.unwrap() }.put(&mut batch);
+    store.commit(batch).await.unwrap();
+    let Creation::Created(fourth) = create(&store, "d").await else { panic!("there is room") };
+    assert_eq!(fourth.project.number, Project(4), "numbers are not used again");
+    assert_eq!(create(&store, "e").await, Creation::TooMany);
+}
+
+#[tokio::test]
 async fn numbers_and_names_of_deleted_projects_are_not_used_again() {
     let store = TestStore::open().await;
     create(&store, "b").await;
     let deleted = store.run(async |transaction| project_delete(transaction, "b", 9).await).await.unwrap();
     assert_eq!(deleted.unwrap().deleted_us, Some(9));
-    // Deleting it again does not change when it was deleted.
+    // A second deletion does not change when the project was deleted.
     let deleted = store.run(async |transaction| project_delete(transaction, "b", 10).await).await.unwrap();
     assert_eq!(deleted.as_ref().unwrap().deleted_us, Some(9));
     assert_eq!(project_find(&*store.snapshot().await.unwrap(), "b").await.unwrap(), None);
@@ -69,7 +86,9 @@ async fn numbers_and_names_of_deleted_projects_are_not_used_again() {
     let gone = store.run(async |transaction| project_delete(transaction, "b", 11).await).await.unwrap();
     assert_eq!(gone, None);
     assert!(matches!(create(&store, "c").await, Creation::Created(_)));
-    assert_eq!(create(&store, "d").await, Creation::TooMany);
+    // A project of which nothing is left takes no room.
+    assert!(matches!(create(&store, "d").await, Creation::Created(_)));
+    assert_eq!(create(&store, "e").await, Creation::TooMany);
 }
 
 #[tokio::test]

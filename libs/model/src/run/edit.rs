@@ -43,8 +43,16 @@ pub struct RunEdit {
 impl RunEdit {
     /// An edit of a document that does not exist yet.
     pub(crate) fn create(project: Project, number: RunNumber, props: Props) -> Self {
-        let (parent_id, params, params_bytes, rows_ahead) = Default::default();
-        Self { project, number, before: None, props, parent_id, params, params_bytes, rows_ahead }
+        Self {
+            project,
+            number,
+            before: None,
+            props,
+            parent_id: None,
+            params: None,
+            params_bytes: None,
+            rows_ahead: index::IndexRows::new(),
+        }
     }
 
     /// The document of a live run number. The transaction fails if the document changes in
@@ -64,9 +72,16 @@ impl RunEdit {
             }
             None => None,
         };
-        let (params, params_bytes, rows_ahead) = Default::default();
-        let before = Some(before);
-        Ok(Some(Self { project, number, before, props, parent_id, params, params_bytes, rows_ahead }))
+        Ok(Some(Self {
+            project,
+            number,
+            before: Some(before),
+            props,
+            parent_id,
+            params: None,
+            params_bytes: None,
+            rows_ahead: index::IndexRows::new(),
+        }))
     }
 
     pub fn number(&self) -> RunNumber {
@@ -75,15 +90,16 @@ impl RunEdit {
 
     /// Makes the run a branch. It must not have a parent yet.
     pub fn set_parent(&mut self, parent: Parent, id: RunId) {
-        (self.props.parent, self.parent_id) = (Some(parent), Some(id));
+        self.props.parent = Some(parent);
+        self.parent_id = Some(id);
     }
 
     pub(crate) fn parent_id(&self) -> Option<&RunId> {
         self.parent_id.as_ref()
     }
 
-    /// Sets the time of the last change. It is later than that of the change before, even if clocks
-    /// differ, because callers recognize a version by it.
+    /// Sets the time of the last change. The time is later than the time of the change before, even
+    /// if clocks differ, because callers recognize a version by it.
     pub fn touch(&mut self, now_us: i64) {
         let next = self.before.as_ref().map(|before| before.props.updated_us.saturating_add(1));
         self.props.updated_us = now_us.max(self.props.updated_us).max(next.unwrap_or(now_us));
@@ -92,7 +108,8 @@ impl RunEdit {
     /// Reopens a run that `Props::give_up` has ended. Runs that ended otherwise stay as they are.
     pub fn resume(&mut self, now_us: i64) {
         if std::mem::take(&mut self.props.is_given_up) {
-            (self.props.active, self.props.finalized_us) = (true, None);
+            self.props.active = true;
+            self.props.finalized_us = None;
             self.touch(now_us);
         }
     }
@@ -176,10 +193,10 @@ impl RunEdit {
         let kept = before.as_ref().map_or_else(Params::none, |document| document.params.clone());
         let params = match params {
             Some((old, new)) if old != new || !rows_ahead.is_empty() => {
-                let rows = |tree| index::params_rows(project, number, tree);
-                let mut known = rows(&old);
+                let mut known = index::params_rows(project, number, &old);
                 known.extend(rows_ahead);
-                index::write_difference(batch, &known, &rows(&new));
+                let rows = index::params_rows(project, number, &new);
+                index::write_difference(batch, &known, &rows);
                 write_params(batch, project, number, &kept, cbor::encode_map(&new).into())
             }
             _ => kept,
@@ -236,11 +253,11 @@ fn write_links(
     before: Option<&Props>,
     after: Option<&Props>,
 ) {
-    let rows = |props: Option<&Props>| match props {
+    let [rows_before, rows_after] = [before, after].map(|props| match props {
         Some(props) => index::props_rows(project, number, props, parent),
         None => index::IndexRows::new(),
-    };
-    index::write_difference(batch, &rows(before), &rows(after));
+    });
+    index::write_difference(batch, &rows_before, &rows_after);
     // As in the index rows, hidden runs are not counted.
     let (before, after) = [before, after].map(|props| props.filter(|props| !props.pending_delete)).into();
     for (props, delta) in [(before, -1), (after, 1)] {

@@ -1,7 +1,6 @@
-//! Lifecycle of a run id: created, deleted, swept, and possibly created again. The head of the
-//! id outlives every run number.
-//! Deleting a run unlinks its number in one transaction. The rows under the dead number are
-//! ignored from then on, and cleared later, in steps.
+//! Lifecycle of a run id: created, deleted, swept, and possibly recreated. The head of the id
+//! outlives every run number. Deleting a run unlinks its number in one transaction. The rows under
+//! the dead number are ignored from then on, and cleared later, in steps.
 
 use matyan_proto::log::v1::{RunDeleted, control_event};
 use matyan_store::{Batch, Commit, Error, Range, Result, Scan, Snapshot, Store, Transaction};
@@ -155,7 +154,8 @@ pub async fn damaged_run_delete(
 /// The last number of a run id whose head is damaged, if the run was not deleted before.
 pub async fn number_find(store: &dyn Store, project: Project, id: &RunId) -> Result<Option<RunNumber>> {
     let all = keys::numbers(project);
-    let (mut rest, mut found) = (Some(all.clone()), None);
+    let mut rest = Some(all.clone());
+    let mut found = None;
     while let Some(range) = rest {
         let page = store.snapshot().await?.scan(&range, Scan::default()).await?;
         for (key, value) in &page.rows {
@@ -252,7 +252,7 @@ pub enum ClearOutcome {
     Free,
     /// The run is live and not pending deletion.
     Live,
-    /// Try again later: the delete has yet to be applied, or blobs have yet to be deleted.
+    /// Retry later: the delete has yet to be applied, or blobs have yet to be deleted.
     Waiting,
 }
 
@@ -352,9 +352,10 @@ async fn sweep_batch(
             batch.add(keys::project_counter(project, counter), -count);
         }
         batch.clear(writing);
-        let hiding = match has_sharers(transaction.unchecked(), project, number).await? {
-            true => hiding_series(transaction.unchecked(), RunRef { project, number }).await,
-            false => Ok(Vec::new()),
+        let hiding = if has_sharers(transaction.unchecked(), project, number).await? {
+            hiding_series(transaction.unchecked(), RunRef { project, number }).await
+        } else {
+            Ok(Vec::new())
         };
         match hiding {
             Ok(hiding) => hiding_put(transaction.batch(), project, number, &hiding),
@@ -364,7 +365,8 @@ async fn sweep_batch(
         }
         return Ok((transaction.into_batch(), false));
     }
-    let scan = Scan { rows: SWEEP_ROWS, ..Scan::default() };
+    // Without the values, because chunks may have been moved to files of their own.
+    let scan = Scan { rows: SWEEP_ROWS, keys_only: true, ..Scan::default() };
     // Index rows of series names are not under the run number. They are cleared along with the rows
     // that they follow from.
     for kind in [SeriesKind::Metric, SeriesKind::Object] {

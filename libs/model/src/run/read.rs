@@ -53,7 +53,8 @@ pub async fn documents_get(
 
 /// The runs with these numbers, in the given order, as a page. Dead ones are left out.
 pub async fn runs_get(snapshot: &dyn Snapshot, project: Project, numbers: &[RunNumber]) -> Result<RunPage> {
-    let (mut runs, mut damaged) = (Vec::with_capacity(numbers.len()), Vec::new());
+    let mut runs = Vec::with_capacity(numbers.len());
+    let mut damaged = Vec::new();
     for (number, (key, value)) in numbers.iter().zip(document_rows(snapshot, project, numbers).await?) {
         match value.map(|value| readable(&key, &value)) {
             Some(Some(document)) => runs.push((*number, document)),
@@ -102,10 +103,12 @@ pub async fn run_ids_get(
 ) -> Result<Vec<Option<RunId>>> {
     let keys: Vec<_> = numbers.iter().map(|number| keys::number(project, *number)).collect();
     let values = snapshot.get_many(&keys).await?;
-    let id = |(key, value): (&Key, Option<Value>)| {
-        value.map(|value| Ok(RunId::new(rows::decode::<String>(key, &value)?))).transpose()
-    };
-    keys.iter().zip(values).map(id).collect()
+    keys.iter()
+        .zip(values)
+        .map(|(key, value)| {
+            value.map(|value| Ok(RunId::new(rows::decode::<String>(key, &value)?))).transpose()
+        })
+        .collect()
 }
 
 /// A page of run numbers with the ids they were assigned to, and the range of the rest.
@@ -125,11 +128,14 @@ pub async fn run_ids_list(
 ) -> Result<RunIdPage> {
     let prefix = keys::numbers(project).start;
     let page = snapshot.scan(range, scan).await?;
-    let run = |(key, value): &(Key, Value)| {
-        let (number,) = keys::tail(&prefix, key)?;
-        Ok((RunNumber(number), RunId::new(rows::decode::<String>(key, value)?)))
-    };
-    let runs = page.rows.iter().map(run).collect::<Result<_>>()?;
+    let runs = page
+        .rows
+        .iter()
+        .map(|(key, value)| {
+            let (number,) = keys::tail(&prefix, key)?;
+            Ok((RunNumber(number), RunId::new(rows::decode::<String>(key, value)?)))
+        })
+        .collect::<Result<_>>()?;
     let rest = page.rows.last().filter(|_| page.more).map(|(last, _)| range.after(last));
     Ok(RunIdPage { runs, rest })
 }
@@ -154,7 +160,8 @@ pub async fn runs_list(
 ) -> Result<RunPage> {
     let prefix = keys::documents(project).start;
     let page = snapshot.scan(range, scan).await?;
-    let (mut runs, mut damaged) = (Vec::with_capacity(page.rows.len()), Vec::new());
+    let mut runs = Vec::with_capacity(page.rows.len());
+    let mut damaged = Vec::new();
     for (key, value) in &page.rows {
         let (number,) = keys::tail(&prefix, key)?;
         match readable(key, value) {
@@ -186,9 +193,10 @@ pub async fn params_get_bytes(
                 return Err(rows::corrupt(&range.start, &"the params of the document are missing"));
             };
             // Without a format byte, until the migration of the store reaches them.
-            match params::is_params_of_format_2(&pieces) {
-                true => Ok(pieces),
-                false => Ok(pieces.slice_ref(rows::body(&range.start, &pieces)?)),
+            if params::is_params_of_format_2(&pieces) {
+                Ok(pieces)
+            } else {
+                Ok(pieces.slice_ref(rows::body(&range.start, &pieces)?))
             }
         }
     }

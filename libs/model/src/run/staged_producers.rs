@@ -91,7 +91,8 @@ pub async fn staged_producers_prepare(
     id: &RunId,
     staged: &StagedRun,
 ) -> Result<Option<StagedProducers>> {
-    let (mut pairs, mut batch) = (Vec::new(), Batch::buffered());
+    let mut pairs = Vec::new();
+    let mut batch = Batch::buffered();
     // Index of the first pair whose definitions are written by this batch.
     let mut first = 0;
     let marks = staged_marks(store.snapshot().await?.as_ref(), project, staged.number).await?;
@@ -174,8 +175,9 @@ mod tests {
     const PRODUCER: ProducerId = ProducerId([7; 16]);
 
     fn definitions(count: u32, name: &str) -> Vec<Definition> {
-        let definition = |number| Definition { name: format!("{name}{number}"), ..Definition::default() };
-        (0..count).map(definition).collect()
+        (0..count)
+            .map(|number| Definition { name: format!("{name}{number}"), ..Definition::default() })
+            .collect()
     }
 
     async fn stage(store: &TestStore, id: &RunId, mark: &Mark, definitions: &[Definition]) -> StagedRun {
@@ -218,9 +220,10 @@ mod tests {
 
     #[tokio::test]
     async fn definitions_beyond_one_transaction_are_linked() {
-        let (store, id) = (TestStore::open().await, RunId::new("r"));
-        let (mark, all) =
-            (Mark { sequence: 9, items: 1, seen_us: 3 }, definitions(8_000, &"x".repeat(1_000)));
+        let store = TestStore::open().await;
+        let id = RunId::new("r");
+        let mark = Mark { sequence: 9, items: 1, seen_us: 3 };
+        let all = definitions(8_000, &"x".repeat(1_000));
         let staged = stage(&store, &id, &mark, &all).await;
         assert_eq!(linked(&store, &id).await, (vec![], vec![]), "nothing must be visible before the link");
         link(&store, &id, &staged).await;
@@ -233,7 +236,8 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_written_under_a_live_run_id() {
-        let (store, id) = (TestStore::open().await, RunId::new("r"));
+        let store = TestStore::open().await;
+        let id = RunId::new("r");
         let staged = stage(&store, &id, &Mark::default(), &definitions(8_000, &"x".repeat(1_000))).await;
         let mut batch = Batch::default();
         batch.set(keys::head(P, &id), Head::Live(RunNumber(7)).encode());
@@ -242,11 +246,12 @@ mod tests {
         assert_eq!(linked(&store, &id).await, (vec![], vec![]));
     }
 
-    /// A run is deleted and its backup is restored, while its producer continues after what
-    /// was applied.
+    /// A run is deleted and its backup is restored, while its producer continues after the applied
+    /// records.
     #[tokio::test]
     async fn a_producer_that_is_further_along_is_kept() {
-        let (store, id) = (TestStore::open().await, RunId::new("r"));
+        let store = TestStore::open().await;
+        let id = RunId::new("r");
         let own = Mark { sequence: 9, items: 2, seen_us: 3 };
         for (items, is_taken) in [(1, false), (2, false), (3, true)] {
             let mut batch = Batch::default();
@@ -257,9 +262,10 @@ mod tests {
             let mark = Mark { items, ..own };
             let staged = stage(&store, &id, &mark, &definitions(2, "staged")).await;
             link(&store, &id, &staged).await;
-            let expected = match is_taken {
-                true => (vec![(PRODUCER, mark)], definitions(2, "staged")),
-                false => (vec![(PRODUCER, own)], definitions(3, "own")),
+            let expected = if is_taken {
+                (vec![(PRODUCER, mark)], definitions(2, "staged"))
+            } else {
+                (vec![(PRODUCER, own)], definitions(3, "own"))
             };
             assert_eq!(linked(&store, &id).await, expected);
         }
@@ -269,7 +275,8 @@ mod tests {
     /// inconsistent producer.
     #[tokio::test]
     async fn a_producer_that_changes_meanwhile_is_read_again() {
-        let (store, id) = (TestStore::open().await, RunId::new("r"));
+        let store = TestStore::open().await;
+        let id = RunId::new("r");
         let mark = Mark { sequence: 9, items: 1, seen_us: 3 };
         let staged = stage(&store, &id, &mark, &definitions(2, "staged")).await;
         let seen = staged_producers_prepare(&*store, P, &id, &staged).await.unwrap().unwrap();
@@ -287,7 +294,8 @@ mod tests {
 
     #[tokio::test]
     async fn definitions_of_an_unfinished_restore_are_swept() {
-        let (store, id) = (TestStore::open().await, RunId::new("r"));
+        let store = TestStore::open().await;
+        let id = RunId::new("r");
         let staged = stage(&store, &id, &Mark::default(), &definitions(500, &"x".repeat(1_000))).await;
         staged_producers_prepare(&*store, P, &id, &staged).await.unwrap().unwrap();
         let pages = async || {

@@ -41,8 +41,11 @@ struct StagedRow {
 
 impl StagedRun {
     fn encode(&self) -> matyan_store::Value {
-        let (number, source) = (self.number.0, self.source.into());
-        rows::encode(&StagedRow { number, source, begun_us: self.begun_us })
+        rows::encode(&StagedRow {
+            number: self.number.0,
+            source: self.source.into(),
+            begun_us: self.begun_us,
+        })
     }
 
     /// The row that exists while this restore is in progress: folds check it, and every
@@ -66,7 +69,7 @@ pub async fn staged_get(snapshot: &dyn Snapshot, project: Project, id: &RunId) -
     }))
 }
 
-/// The progress of the restore, as the caller stored it; 0 at the beginning.
+/// The progress of the restore, as the caller stored it; 0 at the start.
 pub async fn staged_progress_get(snapshot: &dyn Snapshot, project: Project, id: &RunId) -> Result<u64> {
     Ok(rows::get(snapshot, &keys::staged_progress(project, id)).await?.unwrap_or_default())
 }
@@ -75,7 +78,7 @@ pub fn staged_progress_put(batch: &mut Batch, project: Project, id: &RunId, posi
     batch.set(keys::staged_progress(project, id), rows::encode(&position));
 }
 
-/// Begins the restore of a run. `created_us` determines its position among the other runs.
+/// Starts the restore of a run. `created_us` determines its position among the other runs.
 pub async fn staged_begin(
     transaction: &mut Transaction,
     project: Project,
@@ -92,7 +95,7 @@ pub async fn staged_begin(
     Ok(staged)
 }
 
-/// Abandons a restore. The sweep clears what it has written.
+/// Abandons a restore. The sweep clears the rows of the restore.
 pub fn staged_drop(batch: &mut Batch, project: Project, id: &RunId, staged: &StagedRun) {
     staged.expect(batch, project, id);
     forget(batch, project, id);
@@ -103,7 +106,7 @@ fn forget(batch: &mut Batch, project: Project, id: &RunId) {
     batch.clear(keys::staged(project, id)).clear(keys::staged_progress(project, id));
 }
 
-/// Abandons the restores that began before `before_us`. Returns how many there were.
+/// Abandons the restores that started before `before_us`. Returns how many there were.
 pub async fn staged_drop_old(store: &dyn Store, project: Project, before_us: i64) -> Result<usize> {
     let rows = rows::scan_all(&*store.snapshot().await?, &keys::staged_all(project)).await?;
     let start = keys::staged_all(project).start;

@@ -39,7 +39,7 @@ pub struct WritingState {
     #[n(8)]
     #[cbor(default)]
     pub series_edits: u64,
-    /// Number of series of both kinds that were deleted. Their numbers are not used again.
+    /// Number of series of both kinds that were deleted. Their numbers are not reused.
     #[n(9)]
     #[cbor(default)]
     pub deleted_series: u32,
@@ -69,12 +69,9 @@ impl WritingState {
     pub fn project_counters(&self) -> [(Counter, i64); 3] {
         let created = i64::from(self.series) + i64::from(self.object_series);
         let series = created - i64::from(self.deleted_series);
-        let count = |counted: u64| i64::try_from(counted).unwrap_or(i64::MAX);
-        [
-            (Counter::Series, series),
-            (Counter::Points, count(self.points)),
-            (Counter::Bytes, count(self.bytes)),
-        ]
+        let points = i64::try_from(self.points).unwrap_or(i64::MAX);
+        let bytes = i64::try_from(self.bytes).unwrap_or(i64::MAX);
+        [(Counter::Series, series), (Counter::Points, points), (Counter::Bytes, bytes)]
     }
 }
 
@@ -111,7 +108,8 @@ pub async fn run_change_wait(
     number: RunNumber,
     seen: &RunVersion,
 ) -> Result<()> {
-    let (document, writing) = (keys::document(project, number), keys::writing(project, number));
+    let document = keys::document(project, number);
+    let writing = keys::writing(project, number);
     let documents = std::pin::pin!(store.changed(&document, seen.document.as_ref()));
     let writings = std::pin::pin!(store.changed(&writing, seen.writing.as_ref()));
     futures::future::select(documents, writings).await.factor_first().0

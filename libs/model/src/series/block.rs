@@ -61,7 +61,8 @@ impl WrittenPoints {
     /// Encodes the points as blocks, to be stored under ascending sequence numbers.
     pub fn blocks(&self) -> Vec<Vec<u8>> {
         let mut blocks = Vec::new();
-        let (mut start, mut size) = (0, FIRST_TRY);
+        let mut start = 0;
+        let mut size = FIRST_TRY;
         while start < self.len() {
             let end = self.len().min(start + size);
             let block = encode(self, start..end);
@@ -141,7 +142,8 @@ fn point_index(key: u64) -> usize {
 
 /// The distinct series, and the position of the first point of each.
 fn directory(order: &[u64]) -> (Vec<i64>, Vec<i64>) {
-    let (mut series, mut starts) = (Vec::new(), Vec::new());
+    let mut series = Vec::new();
+    let mut starts = Vec::new();
     for (position, key) in order.iter().enumerate() {
         let number = (key >> 32) as i64;
         if series.last() != Some(&number) {
@@ -162,10 +164,9 @@ struct SharedRows {
 
 /// The shared rows; `None` if rows have fewer than two points on average.
 fn shared_rows(points: &Points, range: Range<usize>) -> Option<SharedRows> {
-    let stamp = |index: usize| (points.steps[index], points.times_us[index], points.epochs[index]);
     let mut rows = SharedRows { firsts: Vec::new(), row_of_point: Vec::with_capacity(range.len()) };
     for index in range.clone() {
-        if rows.firsts.last().is_none_or(|first| stamp(*first) != stamp(index)) {
+        if rows.firsts.last().is_none_or(|first| !share_row(points, *first, index)) {
             rows.firsts.push(index);
             if rows.firsts.len() * 2 > range.len() {
                 return None;
@@ -174,6 +175,12 @@ fn shared_rows(points: &Points, range: Range<usize>) -> Option<SharedRows> {
         rows.row_of_point.push(rows.firsts.len() as i64 - 1);
     }
     Some(rows)
+}
+
+fn share_row(points: &Points, left: usize, right: usize) -> bool {
+    points.steps[left] == points.steps[right]
+        && points.times_us[left] == points.times_us[right]
+        && points.epochs[left] == points.epochs[right]
 }
 
 fn put_stamps<I: Iterator<Item = usize>>(out: &mut Vec<u8>, points: &Points, indexes: impl Fn() -> I) {
@@ -243,7 +250,8 @@ impl<'a> Block<'a> {
 
     /// The index of the first series with this number or a higher one.
     pub fn lower_bound(&self, series: SeriesNumber) -> usize {
-        let (mut low, mut high) = (0, self.series_count);
+        let mut low = 0;
+        let mut high = self.series_count;
         while low < high {
             let middle = usize::midpoint(low, high);
             if self.series(middle) < series { low = middle + 1 } else { high = middle }
@@ -275,11 +283,13 @@ impl<'a> Block<'a> {
 
     /// The lowest and the highest step of the series at `index`.
     pub fn steps(&self, index: usize) -> Result<RangeInclusive<i64>, FormatError> {
-        let (mut lowest, mut highest) = (i64::MAX, i64::MIN);
+        let mut lowest = i64::MAX;
+        let mut highest = i64::MIN;
         for position in self.range(index)? {
             let row = self.rows.as_ref().map_or(Ok(position), |rows| self.row(rows, position))?;
             let step = self.steps.get(row);
-            (lowest, highest) = (lowest.min(step), highest.max(step));
+            lowest = lowest.min(step);
+            highest = highest.max(step);
         }
         Ok(lowest..=highest)
     }

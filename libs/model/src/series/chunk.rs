@@ -84,7 +84,8 @@ impl ChunkEntry {
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         let mut input = Input::with_format(bytes, FORMAT)?;
-        let (id, size) = (input.varint()?, input.varint()?);
+        let id = input.varint()?;
+        let size = input.varint()?;
         let base = input.byte()?.checked_sub(1);
         if base > Some(MAX_LEVEL) {
             return Err(FormatError("base above the highest level"));
@@ -108,7 +109,7 @@ impl ChunkEntry {
 }
 
 /// Assigns `steps`, which must be ascending, to chunks: steps before the first chunk to the
-/// first one, every other step to the last chunk that begins at or before it.
+/// first one, every other step to the last chunk that starts at or before it.
 pub(crate) fn group_by_chunk(entries: &[ChunkEntry], steps: &[i64]) -> Vec<Range<usize>> {
     let mut end = steps.len();
     let mut groups: Vec<Range<usize>> = Vec::with_capacity(entries.len());

@@ -1,19 +1,20 @@
 //! Columns compressed for long-term storage: with `pco` where it pays off, otherwise packed.
 //!
-//! A column begins with a byte. 0: packed, see `packed`. 1: `pco` of int64 (integer columns) or
+//! A column starts with a byte. 0: packed, see `packed`. 1: `pco` of int64 (integer columns) or
 //! of float32 (float columns). 2: `pco` of float64. After 1 and 2 follow the length of the
-//! compressed bytes as varint, and the bytes in pco's standalone format. Optional columns begin
+//! compressed bytes as varint, and the bytes in pco's standalone format. Optional columns start
 //! with the byte and bit map of the packed form.
 //!
 //! The compression level is 4: higher levels save 1 % and take 2 to 20 times as long. Below 64
 //! values, the time spent in pco is not worth the bytes it saves.
 
+use matyan_proto::ABSENT;
 use pco::data_types::Number;
 use pco::standalone::{simple_compress, simple_decompress_into};
 use pco::{ChunkConfig, DeltaSpec, ModeSpec};
 
 use super::packed::{
-    ABSENT, Floats, Integers, Presence, fit_float32, integers_width, narrow_float, put_floats, put_integers,
+    Floats, Integers, Presence, fit_float32, integers_width, narrow_float, put_floats, put_integers,
     put_optionals, widen_float,
 };
 use super::wire::{FormatError, Input, put_varint};
@@ -68,25 +69,27 @@ fn mode(values: &[f64]) -> ModeSpec {
 }
 
 /// Compresses floats or, if they compress better, the differences of neighbors, or the differences of
-/// these, as the middle of the column decides. The choice that pco makes by itself also searches for
-/// patterns that repeat, which metrics rarely have, and which takes a quarter of the time of a fold.
+/// differences, whichever the middle of the column favors. The choice that pco makes by itself also
+/// searches for patterns that repeat, which metrics rarely have, and which takes a quarter of the
+/// time of a fold.
 fn compress_floats<T: Number>(values: &[T], mode: ModeSpec) -> Vec<u8> {
     let config = ChunkConfig::default().with_mode_spec(mode);
-    let with_order = |values: &[T], order| {
-        compress(values, config.clone().with_delta_spec(DeltaSpec::TryConsecutive(order)))
-    };
     let outside = values.len().saturating_sub(SAMPLE) / 2;
     let sample = &values[outside..values.len() - outside];
-    let mut best = (0, with_order(sample, 0));
+    let mut best = (0, compress_with_order(sample, &config, 0));
     for order in 1..=MAX_DELTA_ORDER {
-        let compressed = with_order(sample, order);
+        let compressed = compress_with_order(sample, &config, order);
         if compressed.len() >= best.1.len() {
             break;
         }
         best = (order, compressed);
     }
     let (order, compressed) = best;
-    if outside == 0 { compressed } else { with_order(values, order) }
+    if outside == 0 { compressed } else { compress_with_order(values, &config, order) }
+}
+
+fn compress_with_order<T: Number>(values: &[T], config: &ChunkConfig, order: usize) -> Vec<u8> {
+    compress(values, config.clone().with_delta_spec(DeltaSpec::TryConsecutive(order)))
 }
 
 fn compress<T: Number>(values: &[T], config: ChunkConfig) -> Vec<u8> {
@@ -119,12 +122,11 @@ pub(crate) fn optional_column(input: &mut Input<'_>, count: usize) -> Result<Vec
     }
     let mut values = integer_column(input, count)?;
     if matches!(presence, Presence::Some(_)) {
-        let absent = |(index, value): (usize, &mut i64)| {
+        for (index, value) in values.iter_mut().enumerate() {
             if !presence.has(index) {
                 *value = ABSENT;
             }
-        };
-        values.iter_mut().enumerate().for_each(absent);
+        }
     }
     Ok(values)
 }

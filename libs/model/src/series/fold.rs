@@ -1,13 +1,13 @@
 //! Folding: a resumable task that turns the blocks of a run into chunks, by series.
 //!
-//! A fold takes the run's blocks below a sequence number and processes their series in
-//! ascending order, one slice per transaction of about 3 MB, as the store counts. Blocks with
-//! too many points of one series are divided into parts, which are folded one after another.
-//! Every transaction checks the fold row and the row that says the run is live; it writes the
-//! chunks, lists, pages, and summaries of its slice, and advances the fold row. Readers skip
-//! what is already folded according to the fold row; the last transaction clears the blocks. So
-//! a crash between any two transactions neither loses nor duplicates points: a new fold
-//! continues from the row. Within a slice, everything is decided by counts, not by clocks.
+//! A fold takes the run's blocks below a sequence number and processes their series in ascending
+//! order, one slice per transaction of about 3 MB by the count of the store. Blocks with too many
+//! points of one series are divided into parts, which are folded one after another. Every
+//! transaction checks the fold row and the row that says the run is live; it writes the chunks,
+//! lists, pages, and summaries of its slice, and advances the fold row. Readers skip points that
+//! are already folded according to the fold row; the last transaction clears the blocks. So a crash
+//! between any two transactions neither loses nor duplicates points: a new fold continues from the
+//! row. Within a slice, everything is decided by counts, not by clocks.
 //!
 //! A replaced chunk is removed from the list immediately and from the store ten minutes later,
 //! so that readers can finish.
@@ -39,8 +39,8 @@ use crate::keys;
 
 /// Bytes of blocks that one fold takes. A longer backlog takes several folds.
 const FOLD_BYTES: usize = 16 << 20;
-/// Size at which a transaction ends, as the store counts. The last series may add as much
-/// again.
+/// Size at which a transaction ends, by the count of the store. The last series may add the same
+/// amount.
 const TRANSACTION_BYTES: usize = 3 << 20;
 /// Number of points from blocks at which a transaction ends: well below a second of work.
 const TRANSACTION_POINTS: usize = 256 * 1024;
@@ -87,7 +87,7 @@ impl Fold {
     pub async fn begin(snapshot: &dyn Snapshot, run: RunRef, ended: bool) -> Result<Option<Self>> {
         let row = run.fold_row(snapshot).await?;
         let resumed = row.position.is_some();
-        // A resumed fold must process the blocks that it began with, and no others.
+        // A resumed fold must process the blocks that it started with, and no others.
         let (end, room) = if resumed { (row.end, usize::MAX) } else { (u64::MAX, FOLD_BYTES) };
         let mut later: VecDeque<_> = run.blocks(snapshot, row.first_block()..end, room).await?.into();
         let part =
@@ -157,14 +157,16 @@ impl Fold {
         now_us: i64,
     ) -> Result<Option<(u32, i64)>> {
         let mut slices = self.part.slices(self.row.position)?;
-        let (mut bytes, mut points, mut series_left) = (0, 0, self.most_series);
+        let mut bytes = 0;
+        let mut points = 0;
+        let mut series_left = self.most_series;
         let mut position = None;
         while bytes < TRANSACTION_BYTES && points < TRANSACTION_POINTS && series_left > 0 {
             let mut group = slices.next_group()?;
             if group.is_empty() {
                 return Ok(None);
             }
-            // The next transaction rewrites the series that are left out here, as below.
+            // The next transaction rewrites the series that are left out here, like the code below.
             group.truncate(series_left);
             series_left -= group.len();
             let rewrites = group.into_iter().map(|pending| self.rewrite(snapshot, pending));

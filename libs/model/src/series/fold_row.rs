@@ -58,7 +58,7 @@ impl FoldRow {
     }
 
     /// The least sequence number that a block can have. Blocks below it are cleared, and a scan that
-    /// begins there does not pass what remains of them in the store.
+    /// starts there does not pass their remains in the store.
     pub(crate) fn first_block(&self) -> u64 {
         if self.position.is_none() { self.end } else { 0 }
     }

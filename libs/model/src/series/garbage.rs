@@ -11,7 +11,7 @@ use crate::keys;
 /// Number of chunks cleared in one transaction.
 const CHUNKS: usize = 4096;
 
-/// Clears replaced chunks that were due before `now_us`, and returns how many. Call it again
+/// Clears replaced chunks that were due before `now_us`, and returns how many. Repeat the call
 /// immediately unless it returned 0.
 pub async fn garbage_clear(store: &dyn Store, project: Project, now_us: i64) -> Result<usize> {
     let snapshot = store.snapshot().await?;

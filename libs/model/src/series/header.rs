@@ -41,7 +41,9 @@ impl MetricHeader {
 
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         let mut input = Input::with_format(bytes, FORMAT)?;
-        let (name, context, dtype) = (input.text()?, input.text()?, input.text()?);
+        let name = input.text()?;
+        let context = input.text()?;
+        let dtype = input.text()?;
         input.end()?;
         Ok(Self { name: name.into(), context: context.into(), dtype: dtype.into() })
     }

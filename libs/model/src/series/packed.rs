@@ -13,11 +13,9 @@
 //!   float32. 2: n float64. Little-endian. In a float32 column, NaN represents the bits
 //!   7ff8000000000000; a NaN with other bits requires a float64 column.
 
-use super::wire::{FormatError, Input, put_signed};
+use matyan_proto::ABSENT;
 
-/// Marks an absent epoch or time. The wire format has the same convention, so no client can
-/// send this value.
-pub const ABSENT: i64 = i64::MIN;
+use super::wire::{FormatError, Input, put_signed};
 
 const NAN_BITS: u64 = 0x7ff8_0000_0000_0000;
 const NARROW_NAN_BITS: u32 = 0x7fc0_0000;
@@ -71,7 +69,9 @@ impl LinearFit {
     }
 
     fn with_stride(values: &[i64], stride: i64) -> Self {
-        let (mut min, mut max, mut line) = (i64::MAX, i64::MIN, 0_i64);
+        let mut min = i64::MAX;
+        let mut max = i64::MIN;
+        let mut line = 0_i64;
         for value in values {
             let distance = value.wrapping_sub(line);
             min = min.min(distance);
@@ -103,7 +103,8 @@ impl<'a> Integers<'a> {
         if width > 8 {
             return Err(FormatError("integer wider than 8 bytes"));
         }
-        let (base, stride) = (input.signed()?, input.signed()?);
+        let base = input.signed()?;
+        let stride = input.signed()?;
         let bytes = count.checked_mul(width).ok_or(FormatError("value ends early"))?;
         Ok(Self { base, stride, width, residuals: input.take(bytes)? })
     }
@@ -154,11 +155,13 @@ fn put_bits(out: &mut Vec<u8>, values: &[i64]) {
 /// Replaces absent values by a neighbor, which packs best.
 fn fill_absent(values: &[i64]) -> Vec<i64> {
     let mut last = values.iter().copied().find(|value| *value != ABSENT).unwrap_or(0);
-    let fill = |value: &i64| {
-        last = if *value == ABSENT { last } else { *value };
-        last
-    };
-    values.iter().map(fill).collect()
+    values
+        .iter()
+        .map(|value| {
+            last = if *value == ABSENT { last } else { *value };
+            last
+        })
+        .collect()
 }
 
 /// Which values of a column are present.
@@ -225,8 +228,11 @@ impl<'a> OptionalIntegers<'a> {
 pub(crate) fn fit_float32(values: &[f64]) -> bool {
     // The inner loop has no branches, so that it is vectorized; the outer one can exit
     // early.
-    let fits = |value: &f64| widen_float(narrow_float(*value)).to_bits() == value.to_bits();
-    values.chunks(64).all(|block| block.iter().fold(true, |all, value| all & fits(value)))
+    values.chunks(64).all(|block| block.iter().fold(true, |all, value| all & fits_float32(*value)))
+}
+
+fn fits_float32(value: f64) -> bool {
+    widen_float(narrow_float(value)).to_bits() == value.to_bits()
 }
 
 /// Converts to float32. Conversions between float types may change the bits of a NaN, so NaN is
@@ -261,7 +267,9 @@ fn extend<const N: usize>(out: &mut Vec<u8>, values: &[f64], bytes: impl Fn(f64)
     let start = out.len();
     out.resize(start + N * values.len(), 0);
     let (places, _) = out[start..].as_chunks_mut();
-    places.iter_mut().zip(values).for_each(|(place, value)| *place = bytes(*value));
+    for (place, value) in places.iter_mut().zip(values) {
+        *place = bytes(*value);
+    }
 }
 
 /// A packed float column, checked to hold the number of values it was opened with.

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::packed::ABSENT;
+use matyan_proto::ABSENT;
 
 /// One point. `epoch` and `time_us` may be `ABSENT`.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +25,7 @@ impl Point {
         (self.time_us != ABSENT).then_some(self.time_us)
     }
 
-    /// Merges a later point at the same step: its columns replace those of this one, except
+    /// Merges a later point at the same step: its columns replace the columns of this point, except
     /// where they are absent.
     fn rewritten(self, later: Self) -> Self {
         Self {
@@ -40,8 +40,10 @@ impl Point {
 /// Bitwise equality: NaN equals itself, and 0.0 does not equal −0.0.
 impl PartialEq for Point {
     fn eq(&self, other: &Self) -> bool {
-        let key = |point: &Self| (point.step, point.value.to_bits(), point.epoch, point.time_us);
-        key(self) == key(other)
+        self.step == other.step
+            && self.value.to_bits() == other.value.to_bits()
+            && self.epoch == other.epoch
+            && self.time_us == other.time_us
     }
 }
 
@@ -179,7 +181,9 @@ impl Eq for Points {}
 impl FromIterator<Point> for Points {
     fn from_iter<T: IntoIterator<Item = Point>>(points: T) -> Self {
         let mut columns = Self::default();
-        points.into_iter().for_each(|point| columns.push(point));
+        for point in points {
+            columns.push(point);
+        }
         columns
     }
 }

@@ -54,6 +54,11 @@ pub(crate) fn bucket_steps(index: i64, exponent: u32) -> StepRange {
     StepRange::new(first, first | ((1_i64 << exponent).wrapping_sub(1)))
 }
 
+/// The first and the last bucket that hold steps of a range.
+pub(crate) fn buckets_over(steps: StepRange, exponent: u32) -> (i64, i64) {
+    (steps.first >> exponent, steps.last >> exponent)
+}
+
 /// The page that holds a bucket.
 pub(crate) fn page_number(bucket: i64) -> i64 {
     bucket >> PAGE_EXPONENT
@@ -62,15 +67,15 @@ pub(crate) fn page_number(bucket: i64) -> i64 {
 /// The lowest level that includes a chunk with this many points.
 pub(crate) fn base_level(count: usize, steps: &StepRange) -> u8 {
     let span = u128::from(steps.last.wrapping_sub(steps.first) as u64) + 1;
-    let full = |level: &u8| (count as u128) << exponent(*level) >= BASE_POINTS * span;
-    (0..=MAX_LEVEL).find(full).unwrap_or(MAX_LEVEL)
+    (0..=MAX_LEVEL)
+        .find(|level| (count as u128) << exponent(*level) >= BASE_POINTS * span)
+        .unwrap_or(MAX_LEVEL)
 }
 
-/// The smallest exponent at which `steps` are within `buckets` aligned buckets. The minimum is
-/// two buckets, as step 0 is a bucket boundary at every exponent.
+/// The smallest exponent at which `steps` are within `buckets` aligned buckets. The minimum is two
+/// buckets, because step 0 is a bucket boundary at every exponent.
 pub fn exponent_for(steps: &StepRange, buckets: usize) -> u32 {
-    let within = |exponent: &u32| buckets_between(steps, *exponent) < buckets.max(2) as u64;
-    (0..=63).find(within).unwrap_or(63)
+    (0..=63).find(|exponent| buckets_between(steps, *exponent) < buckets.max(2) as u64).unwrap_or(63)
 }
 
 fn buckets_between(steps: &StepRange, exponent: u32) -> u64 {
@@ -92,8 +97,9 @@ pub(crate) struct SealedSummary {
 impl SealedSummary {
     pub(crate) fn new(summary: Summary, lowest: u8, highest: u8) -> Self {
         let steps = summary.steps();
-        let narrow = |level: &u8| buckets_between(&steps, exponent(*level)) < 1 << PAGE_EXPONENT;
-        let top = (highest..=MAX_LEVEL).find(narrow).unwrap_or(MAX_LEVEL);
+        let top = (highest..=MAX_LEVEL)
+            .find(|level| buckets_between(&steps, exponent(*level)) < 1 << PAGE_EXPONENT)
+            .unwrap_or(MAX_LEVEL);
         Self { summary, lowest, highest, top }
     }
 }
@@ -119,11 +125,14 @@ pub(crate) fn decode_page(number: i64, bytes: &[u8]) -> Result<Vec<(i64, Summary
     let positions = Integers::open(&mut input, count)?;
     let summaries = summaries(&mut input, count)?;
     input.end()?;
-    let bucket = |(index, summary)| match positions.get(index) {
-        position @ 0..256 => Ok(((number << PAGE_EXPONENT) | position, summary)),
-        _ => Err(FormatError("bucket outside its page")),
-    };
-    summaries.into_iter().enumerate().map(bucket).collect()
+    summaries
+        .into_iter()
+        .enumerate()
+        .map(|(index, summary)| match positions.get(index) {
+            position @ 0..256 => Ok(((number << PAGE_EXPONENT) | position, summary)),
+            _ => Err(FormatError("bucket outside its page")),
+        })
+        .collect()
 }
 
 /// Summarizes points by buckets of 2^exponent steps.

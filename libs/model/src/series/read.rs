@@ -1,13 +1,13 @@
 //! Reading series: folded chunks and unfolded blocks as one sequence of points.
 //!
-//! `RunSeries` reads the fold row and the blocks of a run once, from one snapshot, and those of its
-//! ancestors, if it is a branch; a `SeriesView` is one series as of that snapshot. Everything else about the series must be
-//! read from the same snapshot, except the chunks of a `PointScan`: chunks never change and are
-//! kept for ten minutes, so a long read can continue with newer snapshots.
+//! `RunSeries` reads the fold row and the blocks of a run once, from one snapshot, and the rows and blocks of
+//! its ancestors, if the run is a branch; a `SeriesView` is one series as of that snapshot. Everything else
+//! about the series must be read from the same snapshot, except the chunks of a `PointScan`: chunks never
+//! change and are kept for ten minutes, so a long read can continue with newer snapshots.
 //!
-//! Unfolded points are few, as the fold policy bounds them, and may be late. A late point
-//! belongs to the chunk whose range it falls into, exactly as folding will place it, and
-//! results for that chunk are computed from its points.
+//! Unfolded points are few, because the fold policy bounds them, and may be late. A late point
+//! belongs to the chunk whose range it falls into, exactly as folding will place it, and results
+//! for that chunk are computed from its points.
 
 mod blocks;
 mod buckets;
@@ -17,7 +17,7 @@ mod sample;
 mod scan;
 mod view;
 
-use matyan_store::{Key, Result, Snapshot, Value};
+use matyan_store::{Result, Snapshot};
 
 use self::blocks::RunBlocks;
 use self::own::OwnSeries;
@@ -38,16 +38,18 @@ pub async fn folded_summaries(
     project: Project,
     series: &[(RunNumber, SeriesNumber)],
 ) -> Result<Vec<Option<Summary>>> {
-    let key = |(number, series): &(RunNumber, SeriesNumber)| {
-        RunRef { project, number: *number }.series(*series).summary_key()
-    };
-    let keys: Vec<_> = series.iter().map(key).collect();
+    let keys: Vec<_> = series
+        .iter()
+        .map(|(number, series)| RunRef { project, number: *number }.series(*series).summary_key())
+        .collect();
     let rows = snapshot.get_many(&keys).await?;
-    let total = |(key, row): (&Key, Option<Value>)| {
-        let folded = row.map(|row| FoldedSummary::decode(&row)).transpose();
-        folded.map(|folded| folded.map(|folded| folded.total)).map_err(|malformed| malformed.at(key))
-    };
-    keys.iter().zip(rows).map(total).collect()
+    keys.iter()
+        .zip(rows)
+        .map(|(key, row)| {
+            let folded = row.map(|row| FoldedSummary::decode(&row)).transpose();
+            folded.map(|folded| folded.map(|folded| folded.total)).map_err(|malformed| malformed.at(key))
+        })
+        .collect()
 }
 
 /// The series of a run, with the points that a branch shares with its ancestors, as of one snapshot.
@@ -60,7 +62,7 @@ pub struct RunSeries {
 /// The points that a branch shares with an ancestor.
 enum AncestorPoints {
     Shared(RunBlocks),
-    /// Points of a deleted run: they are not shared, but hide those of older ancestors.
+    /// Points of a deleted run: they are not shared, but hide points of older ancestors.
     Deleted(RunBlocks),
     /// Steps of a deleted run whose points were cleared.
     Swept(HidingSeries),
@@ -123,8 +125,9 @@ impl RunSeries {
                 AncestorPoints::Shared(blocks) | AncestorPoints::Deleted(blocks) => blocks,
                 AncestorPoints::Swept(hiding) => {
                     for (at, number) in shared.into_iter().zip(&numbers) {
-                        let first = hiding.get(number);
-                        first.into_iter().for_each(|first| views[at].hide(*first, ancestor.last_step));
+                        if let Some(first) = hiding.get(number) {
+                            views[at].hide(*first, ancestor.last_step);
+                        }
                     }
                     continue;
                 }

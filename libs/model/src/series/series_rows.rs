@@ -81,11 +81,11 @@ impl RunRef {
 
     /// The summary rows of the series with numbers from `first` to `last`.
     pub(crate) fn summaries_between(&self, first: SeriesNumber, last: SeriesNumber) -> Range {
-        let key = |series| keys::series_summary(self.project, self.number, series);
+        let first = keys::series_summary(self.project, self.number, first);
         // The end of a range is excluded, so a zero byte is appended to include the last key.
-        let mut end = key(last).to_vec();
+        let mut end = keys::series_summary(self.project, self.number, last).to_vec();
         end.push(0);
-        Range::new(key(first), end)
+        Range::new(first, end)
     }
 
     pub(crate) async fn summary_rows(
@@ -94,8 +94,12 @@ impl RunRef {
         range: &Range,
     ) -> Result<Vec<(SeriesNumber, Bytes)>> {
         let all = keys::series_summaries(self.project, self.number);
-        let number = |key: &Key| keys::tail(&all.start, key).map(|(number,): (u32,)| SeriesNumber(number));
-        scan_all(snapshot, range).await?.into_iter().map(|(key, row)| Ok((number(&key)?, row))).collect()
+        let mut summaries = Vec::new();
+        for (key, row) in scan_all(snapshot, range).await? {
+            let (number,) = keys::tail(&all.start, &key)?;
+            summaries.push((SeriesNumber(number), row));
+        }
+        Ok(summaries)
     }
 
     pub(crate) fn series(&self, series: SeriesNumber) -> SeriesRef {
@@ -151,8 +155,8 @@ impl SeriesRef {
         FoldedSummary::decode(row).map_err(|malformed| malformed.at(&self.summary_key()))
     }
 
-    /// The chunks that may contain steps in `steps`: those that begin in the range, and the
-    /// one before.
+    /// The chunks that may contain steps in `steps`: chunks that start in the range, and the chunk
+    /// before.
     pub(crate) async fn entries(&self, snapshot: &dyn Snapshot, steps: StepRange) -> Result<Vec<ChunkEntry>> {
         let all = keys::chunk_list(self.run.project, self.run.number, self.series);
         let from = self.entry_key(steps.first);

@@ -52,7 +52,9 @@ impl Summary {
     }
 
     fn add_values(&mut self, values: &[f64]) {
-        let (mut min, mut max, mut sum) = (f64::INFINITY, f64::NEG_INFINITY, 0.0);
+        let mut min = f64::INFINITY;
+        let mut max = f64::NEG_INFINITY;
+        let mut sum = 0.0;
         for value in values {
             if value.is_finite() {
                 min = min.min(*value);
@@ -68,10 +70,14 @@ impl Summary {
         }
         let finite = self.finite() as f64;
         if finite > 0.0 {
-            (self.min, self.max) = (min, max);
+            self.min = min;
+            self.max = max;
             // If the sum overflows, values are divided before they are added.
-            let parts = || values.iter().filter(|value| value.is_finite()).map(|value| value / finite).sum();
-            let mean: f64 = if f64::is_finite(sum) { sum / finite } else { parts() };
+            let mean: f64 = if f64::is_finite(sum) {
+                sum / finite
+            } else {
+                values.iter().filter(|value| value.is_finite()).map(|value| value / finite).sum()
+            };
             // Rounding must not move the mean outside the range of values.
             self.mean = mean.clamp(min, max);
         }
@@ -107,7 +113,8 @@ impl Summary {
     }
 
     fn merged_mean(&self, other: &Self) -> f64 {
-        let (left, right) = (self.finite() as f64, other.finite() as f64);
+        let left = self.finite() as f64;
+        let right = other.finite() as f64;
         if left == 0.0 {
             other.mean
         } else if right == 0.0 {
@@ -142,60 +149,67 @@ impl Summary {
 }
 
 pub(crate) fn put_summaries(out: &mut Vec<u8>, summaries: &[Summary]) {
-    let integers = |get: fn(&Summary) -> i64| summaries.iter().map(get).collect::<Vec<_>>();
-    let floats = |get: fn(&Summary) -> f64| summaries.iter().map(get).collect::<Vec<_>>();
-    put_integers(out, &integers(|summary| summary.count as i64));
-    put_integers(out, &integers(|summary| summary.first.step));
-    put_integers(out, &integers(|summary| summary.last.step.wrapping_sub(summary.first.step)));
-    put_floats(out, &floats(|summary| summary.first.value));
-    put_floats(out, &floats(|summary| summary.last.value));
-    put_floats(out, &floats(|summary| summary.min));
-    put_floats(out, &floats(|summary| summary.max));
-    put_floats(out, &floats(|summary| summary.mean));
-    put_optionals(out, &integers(|summary| summary.first.epoch), put_integers);
-    put_optionals(out, &integers(|summary| summary.last.epoch), put_integers);
-    put_optionals(out, &integers(|summary| summary.first.time_us), put_integers);
-    put_optionals(out, &integers(|summary| summary.last.time_us), put_integers);
-    put_integers(out, &integers(|summary| summary.nan as i64));
-    put_integers(out, &integers(|summary| summary.positive_infinite as i64));
-    put_integers(out, &integers(|summary| summary.negative_infinite as i64));
+    put_integers(out, &column(summaries, |summary| summary.count as i64));
+    put_integers(out, &column(summaries, |summary| summary.first.step));
+    put_integers(out, &column(summaries, |summary| summary.last.step.wrapping_sub(summary.first.step)));
+    put_floats(out, &column(summaries, |summary| summary.first.value));
+    put_floats(out, &column(summaries, |summary| summary.last.value));
+    put_floats(out, &column(summaries, |summary| summary.min));
+    put_floats(out, &column(summaries, |summary| summary.max));
+    put_floats(out, &column(summaries, |summary| summary.mean));
+    put_optionals(out, &column(summaries, |summary| summary.first.epoch), put_integers);
+    put_optionals(out, &column(summaries, |summary| summary.last.epoch), put_integers);
+    put_optionals(out, &column(summaries, |summary| summary.first.time_us), put_integers);
+    put_optionals(out, &column(summaries, |summary| summary.last.time_us), put_integers);
+    put_integers(out, &column(summaries, |summary| summary.nan as i64));
+    put_integers(out, &column(summaries, |summary| summary.positive_infinite as i64));
+    put_integers(out, &column(summaries, |summary| summary.negative_infinite as i64));
+}
+
+fn column<T>(summaries: &[Summary], get: fn(&Summary) -> T) -> Vec<T> {
+    summaries.iter().map(get).collect()
 }
 
 /// Reads `count` summaries. The caller limits `count`.
 pub(crate) fn summaries(input: &mut Input<'_>, count: usize) -> Result<Vec<Summary>, FormatError> {
     let counts = Integers::open(input, count)?;
-    let (first_steps, spans) = (Integers::open(input, count)?, Integers::open(input, count)?);
-    let (first_values, last_values) = (Floats::open(input, count)?, Floats::open(input, count)?);
-    let (mins, maxs, means) =
-        (Floats::open(input, count)?, Floats::open(input, count)?, Floats::open(input, count)?);
-    let (first_epochs, last_epochs) =
-        (OptionalIntegers::open(input, count)?, OptionalIntegers::open(input, count)?);
-    let (first_times, last_times) =
-        (OptionalIntegers::open(input, count)?, OptionalIntegers::open(input, count)?);
+    let first_steps = Integers::open(input, count)?;
+    let spans = Integers::open(input, count)?;
+    let first_values = Floats::open(input, count)?;
+    let last_values = Floats::open(input, count)?;
+    let mins = Floats::open(input, count)?;
+    let maxs = Floats::open(input, count)?;
+    let means = Floats::open(input, count)?;
+    let first_epochs = OptionalIntegers::open(input, count)?;
+    let last_epochs = OptionalIntegers::open(input, count)?;
+    let first_times = OptionalIntegers::open(input, count)?;
+    let last_times = OptionalIntegers::open(input, count)?;
     let nans = Integers::open(input, count)?;
-    let (positives, negatives) = (Integers::open(input, count)?, Integers::open(input, count)?);
-    let summary = |index| Summary {
-        count: counts.get(index) as u64,
-        first: Point {
-            step: first_steps.get(index),
-            value: first_values.get(index),
-            epoch: first_epochs.get(index),
-            time_us: first_times.get(index),
-        },
-        last: Point {
-            step: first_steps.get(index).wrapping_add(spans.get(index)),
-            value: last_values.get(index),
-            epoch: last_epochs.get(index),
-            time_us: last_times.get(index),
-        },
-        min: mins.get(index),
-        max: maxs.get(index),
-        mean: means.get(index),
-        nan: nans.get(index) as u64,
-        positive_infinite: positives.get(index) as u64,
-        negative_infinite: negatives.get(index) as u64,
-    };
-    Ok((0..count).map(summary).collect())
+    let positives = Integers::open(input, count)?;
+    let negatives = Integers::open(input, count)?;
+    Ok((0..count)
+        .map(|index| Summary {
+            count: counts.get(index) as u64,
+            first: Point {
+                step: first_steps.get(index),
+                value: first_values.get(index),
+                epoch: first_epochs.get(index),
+                time_us: first_times.get(index),
+            },
+            last: Point {
+                step: first_steps.get(index).wrapping_add(spans.get(index)),
+                value: last_values.get(index),
+                epoch: last_epochs.get(index),
+                time_us: last_times.get(index),
+            },
+            min: mins.get(index),
+            max: maxs.get(index),
+            mean: means.get(index),
+            nan: nans.get(index) as u64,
+            positive_infinite: positives.get(index) as u64,
+            negative_infinite: negatives.get(index) as u64,
+        })
+        .collect())
 }
 
 pub(crate) fn put_summary(out: &mut Vec<u8>, summary: &Summary) {

@@ -133,15 +133,16 @@ mod tests {
 
         #[test]
         fn arbitrary_bytes_are_decoded_or_rejected(bytes: Vec<u8>) {
-            let read = |bytes: &[u8]| -> Result<(), FormatError> {
-                let mut input = Input(bytes);
-                input.varint()?;
-                input.signed()?;
-                input.text()?;
-                input.end()
-            };
-            let _: Result<(), FormatError> = read(&bytes);
+            let _: Result<(), FormatError> = read_all(&bytes);
         }
+    }
+
+    fn read_all(bytes: &[u8]) -> Result<(), FormatError> {
+        let mut input = Input(bytes);
+        input.varint()?;
+        input.signed()?;
+        input.text()?;
+        input.end()
     }
 
     #[test]

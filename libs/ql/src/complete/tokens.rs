@@ -20,7 +20,7 @@ pub(super) enum TokenKind {
 pub(super) struct Token<'q> {
     pub(super) kind: TokenKind,
     pub(super) text: &'q str,
-    /// In bytes. That of a text is its quote.
+    /// In bytes. A text starts at its quote.
     pub(super) start: usize,
 }
 
@@ -29,8 +29,8 @@ impl Token<'_> {
         self.kind == TokenKind::Sign && self.text == sign
     }
 
-    /// The content of a text. Escapes other than those of quotes and backslashes stay as they are
-    /// written.
+    /// The content of a text. Escapes stay as they are written, except escapes of quotes and
+    /// backslashes.
     pub(super) fn unquoted(&self) -> String {
         let inner = &self.text[1..self.text.len() - 1];
         let mut content = String::with_capacity(inner.len());
@@ -69,8 +69,8 @@ pub(super) fn scan(text: &str) -> Option<Vec<Token<'_>>> {
                 continue;
             }
             _ if first.is_ascii_digit() => {
-                let is_part = |c: char| is_name(c) || c == '.';
-                (TokenKind::Number, rest.find(|c| !is_part(c)).unwrap_or(rest.len()))
+                let len = rest.find(|c| !is_name(c) && c != '.').unwrap_or(rest.len());
+                (TokenKind::Number, len)
             }
             _ if is_name(first) => (TokenKind::Name, rest.find(|c| !is_name(c)).unwrap_or(rest.len())),
             _ => {
@@ -84,7 +84,7 @@ pub(super) fn scan(text: &str) -> Option<Vec<Token<'_>>> {
     Some(tokens)
 }
 
-/// Length of the text literal that begins here, with its quotes; `None` if it is open at the end.
+/// Length of the text literal that starts here, with its quotes; `None` if it is open at the end.
 fn text_len(rest: &str, quote: char) -> Option<usize> {
     let mut is_escaped = false;
     for (at, character) in rest.char_indices().skip(1) {

@@ -11,15 +11,15 @@ use super::budget::StepBudget;
 use super::{Exception, Result};
 use crate::limits::{BudgetError, MAX_INT_BITS};
 use crate::value::table::TableBuilder;
-use crate::value::{BigInteger, Environment, Scope, Value};
+use crate::value::{BigInteger, Environment, Scope, Value, Variable};
 
 pub(crate) struct Arena<'a> {
     bump: &'a Bump,
-    budget: StepBudget,
+    budget: StepBudget<'a>,
 }
 
 impl<'a> Arena<'a> {
-    pub(super) fn new(bump: &'a Bump, budget: StepBudget) -> Self {
+    pub(super) fn new(bump: &'a Bump, budget: StepBudget<'a>) -> Self {
         Self { bump, budget }
     }
 
@@ -41,10 +41,10 @@ impl<'a> Arena<'a> {
 
     /// Refuses a length beyond the arena. Unlike `check_size`, it charges no steps.
     pub(super) fn check_length(&self, length: usize) -> Result<()> {
-        match length <= self.bump.allocation_limit().unwrap_or(usize::MAX) {
-            true => Ok(()),
-            false => Err(BudgetError::Memory.into()),
+        if length > self.bump.allocation_limit().unwrap_or(usize::MAX) {
+            return Err(BudgetError::Memory.into());
         }
+        Ok(())
     }
 
     /// Refuses a value of this size if the arena could not hold it, and charges its steps.
@@ -104,11 +104,14 @@ impl<'a> Arena<'a> {
         if slots == 0 {
             return Ok(outer);
         }
-        let values = self
-            .bump
-            .try_alloc_slice_fill_with(usize::from(slots), |_| Cell::new(None))
-            .map_err(|_| BudgetError::Memory)?;
+        let values = self.variables(usize::from(slots))?;
         Ok(Environment::new(self.alloc(Scope::new(values, outer))?))
+    }
+
+    /// Returns this many empty variables.
+    pub(super) fn variables(&self, count: usize) -> Result<&'a [Variable<'a>]> {
+        let values = self.bump.try_alloc_slice_fill_with(count, |_| Cell::new(None));
+        values.map(|values| &*values).map_err(|_| BudgetError::Memory.into())
     }
 
     /// Converts an integer of any size to a value.

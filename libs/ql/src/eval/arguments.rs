@@ -14,6 +14,10 @@ impl<'a> Arguments<'a> {
     pub(super) fn from_positional(positional: &'a [Value<'a>]) -> Self {
         Self { positional, keywords: &[] }
     }
+
+    pub(super) fn keyword(&self, name: &str) -> Option<Value<'a>> {
+        self.keywords.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+    }
 }
 
 /// Matches arguments to the parameters of a built-in function, by position or name.
@@ -36,8 +40,8 @@ pub(super) fn bind_arguments<'a, const N: usize>(
             return Err(Exception::TypeError.into());
         }
     }
-    match taken[..required].iter().all(Option::is_some) {
-        true => Ok(taken),
-        false => Err(Exception::TypeError.into()),
+    if taken[..required].iter().any(Option::is_none) {
+        return Err(Exception::TypeError.into());
     }
+    Ok(taken)
 }

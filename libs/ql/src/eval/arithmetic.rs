@@ -2,13 +2,9 @@
 //! before a result is built, so `'a' * 10**12` and `9**9**9` fail in the budget and not in the
 //! allocator.
 
-mod complex;
 mod numbers;
 
-pub(super) use complex::parts as complex_parts;
-pub(super) use numbers::floats;
-
-use super::{Arena, Exception, Result, compare, format, tables, time};
+use super::{Arena, Exception, Result, compare, complex, format, tables, time};
 use crate::tree::{Operator, Unary};
 use crate::value::table::TableBuilder;
 use crate::value::{Set, Value};
@@ -73,10 +69,7 @@ pub(super) fn binary<'a>(
         (Operator::Multiply, Value::Big(big), _) | (Operator::Multiply, _, Value::Big(big)) => {
             // The budget allows this many repetitions only of an empty sequence.
             let sequence = if matches!(left, Value::Big(_)) { right } else { left };
-            match big.negative {
-                true => repeated(arena, sequence, -1),
-                false => repeated(arena, sequence, i64::MAX),
-            }
+            repeated(arena, sequence, if big.negative { -1 } else { i64::MAX })
         }
         (_, Value::Set(left), Value::Set(right)) => set_operation(arena, operator, left, right),
         (
@@ -101,14 +94,13 @@ fn joined<'a>(arena: &Arena<'a>, left: &[Value<'a>], right: &[Value<'a>]) -> Res
 
 fn repeated<'a>(arena: &Arena<'a>, sequence: Value<'a>, times: i64) -> Result<Value<'a>> {
     let times = usize::try_from(times.max(0)).unwrap_or(usize::MAX);
-    let room = |length: usize| arena.check_size(length.saturating_mul(times));
     match sequence {
         Value::Text(text) => {
-            room(text.len())?;
+            arena.check_size(text.len().saturating_mul(times))?;
             arena.text(&text.repeat(if text.is_empty() { 0 } else { times }))
         }
         Value::Bytes(bytes) => {
-            room(bytes.len())?;
+            arena.check_size(bytes.len().saturating_mul(times))?;
             let times = if bytes.is_empty() { 0 } else { times };
             arena.alloc_bytes(&bytes.repeat(times)).map(Value::Bytes)
         }
@@ -130,27 +122,35 @@ pub(super) fn set_operation<'a>(
     right: &'a Set<'a>,
 ) -> Result<Value<'a>> {
     let mut result = TableBuilder::default();
-    let mut take = |from: &'a Set<'a>, other: &'a Set<'a>, wanted: fn(bool) -> bool| {
-        for item in from.items() {
-            if wanted(compare::in_set(arena, other, item)?) {
-                tables::insert(arena, &mut result, *item)?;
-            }
-        }
-        Ok::<(), super::EvalError>(())
-    };
     match operator {
-        Operator::And => take(left, right, |common| common)?,
-        Operator::Subtract => take(left, right, |common| !common)?,
+        Operator::And => take_items(arena, &mut result, left, right, |common| common)?,
+        Operator::Subtract => take_items(arena, &mut result, left, right, |common| !common)?,
         Operator::Xor => {
-            take(left, right, |common| !common)?;
-            take(right, left, |common| !common)?;
+            take_items(arena, &mut result, left, right, |common| !common)?;
+            take_items(arena, &mut result, right, left, |common| !common)?;
         }
         Operator::Or => {
-            take(left, right, |_| true)?;
-            take(right, left, |common| !common)?;
+            take_items(arena, &mut result, left, right, |_| true)?;
+            take_items(arena, &mut result, right, left, |common| !common)?;
         }
         _ => return Err(Exception::TypeError.into()),
     }
     // As in Python, the left operand decides between `set` and `frozenset`.
     arena.set(result, left.frozen)
+}
+
+/// Adds the items of `from`, selected by whether `other` has them, too.
+fn take_items<'a>(
+    arena: &Arena<'a>,
+    result: &mut TableBuilder<'a>,
+    from: &'a Set<'a>,
+    other: &'a Set<'a>,
+    wanted: fn(bool) -> bool,
+) -> Result<()> {
+    for item in from.items() {
+        if wanted(compare::in_set(arena, other, item)?) {
+            tables::insert(arena, result, *item)?;
+        }
+    }
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! Attributes of any value. By contract, attribute access never fails: a missing attribute is
 //! None. On a stored object the keys come first and hide the methods of a dict.
 
-use super::{Arena, Exception, Machine, Result, arithmetic, datum, method, view};
+use super::{Arena, Exception, Machine, Result, arithmetic, method, view};
 use crate::names::{self, Builtin, Member, Property, SequenceField};
 use crate::value::{BoundMethod, Dict, Value};
 use crate::view::{KeyPath, RunView};
@@ -32,10 +32,10 @@ fn run_attribute<'a>(arena: &Arena<'a>, run: &'a dyn RunView, name: &str) -> Res
         "tags" => Ok(Value::Tags(run)),
         "metrics" => Ok(Value::Metrics(run)),
         _ => match (names::hidden_property(name), Property::find(name)) {
-            (Some(property), _) => match run.param(&KeyPath::new([name])) {
-                Some(datum) => datum::to_value(arena, datum),
-                None => Ok(view::property_of(run, property)),
-            },
+            (Some(property), _) => {
+                let value = view::param_at(arena, run, &KeyPath::new([name]))?;
+                Ok(value.unwrap_or_else(|| view::property_of(run, property)))
+            }
             (None, Some(property)) => Ok(view::property_of(run, property)),
             (None, None) => view::param_of(arena, run, name),
         },
@@ -78,8 +78,10 @@ pub(super) fn builtin<'a>(builtin: Builtin) -> Result<Value<'a>> {
 /// Returns the value at a string key of a dict.
 pub(super) fn entry<'a>(arena: &Arena<'a>, dict: &'a Dict<'a>, key: &str) -> Result<Option<Value<'a>>> {
     arena.spend(1)?;
-    let same = |known: &Value<'a>| Ok::<bool, super::EvalError>(known.text() == Some(key));
-    Ok(dict.find(super::compare::hash_text(key), same)?.map(|entry| entry.value))
+    arena.spend_bytes(key.len())?;
+    let is_same = |known: &Value<'a>| Ok(known.text() == Some(key));
+    let entry = dict.find(super::compare::hash_text(key), || arena.spend(1), is_same)?;
+    Ok(entry.map(|entry| entry.value))
 }
 
 /// Returns an attribute that the type of a value defines: the value of a field, or a
@@ -88,10 +90,10 @@ pub(super) fn member_of<'a>(machine: &Machine<'a>, object: Value<'a>, member: Me
     if let Some(value) = field(machine, object, member)? {
         return Ok(value);
     }
-    match method::has_method(object, member) {
-        true => machine.arena.alloc(BoundMethod { receiver: object, member }).map(Value::BoundMethod),
-        false => Ok(Value::None),
+    if !method::has_method(object, member) {
+        return Ok(Value::None);
     }
+    machine.arena.alloc(BoundMethod { receiver: object, member }).map(Value::BoundMethod)
 }
 
 fn field<'a>(machine: &Machine<'a>, object: Value<'a>, member: Member) -> Result<Option<Value<'a>>> {

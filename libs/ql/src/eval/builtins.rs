@@ -1,4 +1,4 @@
-//! The built-in functions. Those that could reach beyond values do not exist; the small set
+//! The built-in functions. Functions that could reach beyond values do not exist; the small set
 //! that always failed still does. `hash` and `id` are stable: they depend on the value, not on
 //! the process.
 
@@ -8,9 +8,10 @@ use num_bigint::BigInt;
 use num_traits::Signed;
 
 use super::arguments::{Arguments, bind_arguments};
-use super::integer::Number;
+use super::integer::{Number, integer_of};
 use super::{
     Arena, EvalError, Exception, Machine, Result, arithmetic, compare, convert, iterate, membership, repr,
+    view,
 };
 use crate::limits::MAX_VALUE_DEPTH;
 use crate::names::{Builtin, Class, Function};
@@ -129,39 +130,39 @@ pub(super) fn length<'a>(arena: &Arena<'a>, value: Value<'a>) -> Result<Value<'a
         Value::Dict(dict) | Value::Object(dict) => dict.entries().len(),
         Value::Set(set) => set.items().len(),
         Value::Range(range) => return Ok(Value::Int(range.len())),
-        Value::Tags(run) => run.tags().len(),
+        Value::Tags(run) => view::tags_of(arena, run)?.len(),
         _ => return Err(Exception::TypeError.into()),
     };
     Ok(Value::Int(i64::try_from(length).unwrap_or(i64::MAX)))
 }
 
 fn min_or_max<'a>(machine: &Machine<'a>, arguments: Arguments<'a>, wanted: Ordering) -> Result<Value<'a>> {
-    let keyword = |name: &str| arguments.keywords.iter().find(|(known, _)| *known == name).map(|(_, v)| *v);
+    let fallback = arguments.keyword("default");
     if arguments.keywords.iter().any(|(name, _)| !matches!(*name, "key" | "default")) {
         return Err(Exception::TypeError.into());
     }
     let items = match arguments.positional {
         [items] => machine.collect(*items)?,
         [] => return Err(Exception::TypeError.into()),
-        items if keyword("default").is_some() => {
+        items if fallback.is_some() => {
             return Err(if items.is_empty() { Exception::ValueError } else { Exception::TypeError }.into());
         }
         items => items.to_vec(),
     };
-    let key = keyword("key").unwrap_or(Value::None);
+    let key = arguments.keyword("key").unwrap_or(Value::None);
     let mut best: Option<(Value<'a>, Value<'a>)> = None;
     for item in items {
         let rank = rank(machine, key, item)?;
         let better = match best {
             None => true,
-            // A strict comparison: the first of equal items wins, as in Python.
+            // As in Python, a strict comparison: the first of equal items wins.
             Some((_, known)) => order_of(&machine.arena, rank, known)? == Some(wanted),
         };
         if better {
             best = Some((item, rank));
         }
     }
-    best.map(|(item, _)| item).or(keyword("default")).ok_or(Exception::ValueError.into())
+    best.map(|(item, _)| item).or(fallback).ok_or(Exception::ValueError.into())
 }
 
 fn rank<'a>(machine: &Machine<'a>, key: Value<'a>, item: Value<'a>) -> Result<Value<'a>> {
@@ -189,7 +190,8 @@ fn order_of<'a>(arena: &Arena<'a>, left: Value<'a>, right: Value<'a>) -> Result<
 
 fn sorted<'a>(machine: &Machine<'a>, arguments: Arguments<'a>) -> Result<Value<'a>> {
     let [items] = arguments.positional else { return Err(Exception::TypeError.into()) };
-    let (mut key, mut reverse) = (Value::None, false);
+    let mut key = Value::None;
+    let mut reverse = false;
     for (name, value) in arguments.keywords {
         match *name {
             "key" => key = *value,
@@ -215,7 +217,8 @@ fn sort<'a>(arena: &Arena<'a>, items: &mut Vec<(Value<'a>, Value<'a>)>, reverse:
         let mut merged = Vec::with_capacity(items.len());
         for pair in items.chunks(width * 2) {
             let (left, right) = pair.split_at(width.min(pair.len()));
-            let (mut a, mut b) = (0, 0);
+            let mut a = 0;
+            let mut b = 0;
             while a < left.len() && b < right.len() {
                 arena.spend(1)?;
                 if order_of(arena, right[b].0, left[a].0)? == Some(later) {
@@ -247,10 +250,7 @@ fn sum<'a>(machine: &Machine<'a>, items: Option<Value<'a>>, start: Option<Value<
         total = match (total, item) {
             (Value::Float(sum), Value::Float(term)) => {
                 let next = sum + term;
-                lost += match sum.abs() >= term.abs() {
-                    true => (sum - next) + term,
-                    false => (term - next) + sum,
-                };
+                lost += if sum.abs() >= term.abs() { (sum - next) + term } else { (term - next) + sum };
                 Value::Float(next)
             }
             (sum, item) => arithmetic::binary(&machine.arena, Operator::Add, sum, item)?,
@@ -270,13 +270,14 @@ fn pow<'a>(
     exponent: Option<Value<'a>>,
     modulus: Value<'a>,
 ) -> Result<Value<'a>> {
-    let (base, exponent) = (base.unwrap_or(Value::None), exponent.unwrap_or(Value::None));
+    let base = base.unwrap_or(Value::None);
+    let exponent = exponent.unwrap_or(Value::None);
     if matches!(modulus, Value::None) {
         return arithmetic::binary(arena, Operator::Power, base, exponent);
     }
-    let integer =
-        |value| Number::from_value(value).and_then(|number| number.to_bigint()).ok_or(Exception::TypeError);
-    let (base, exponent, modulus) = (integer(base)?, integer(exponent)?, integer(modulus)?);
+    let base = integer_of(base)?;
+    let exponent = integer_of(exponent)?;
+    let modulus = integer_of(modulus)?;
     if modulus == BigInt::ZERO {
         return Err(Exception::ValueError.into());
     }
@@ -289,8 +290,7 @@ fn pow<'a>(
 }
 
 fn in_radix<'a>(arena: &Arena<'a>, value: Value<'a>, radix: u32, prefix: &str) -> Result<Value<'a>> {
-    let integer =
-        Number::from_value(value).and_then(|number| number.to_bigint()).ok_or(Exception::TypeError)?;
+    let integer = integer_of(value)?;
     let sign = if integer.is_negative() { "-" } else { "" };
     arena.text(&format!("{sign}{prefix}{}", integer.abs().to_str_radix(radix)))
 }
@@ -324,7 +324,7 @@ pub(super) fn is_instance_of(value: Value<'_>, class: Class) -> bool {
     }
 }
 
-/// Checks the depth, as tuples of classes may be nested.
+/// Checks the depth, because tuples of classes may be nested.
 fn check_class_depth(arena: &Arena<'_>, depth: u32) -> Result<()> {
     if depth > MAX_VALUE_DEPTH { Err(Exception::RecursionError.into()) } else { arena.spend(1) }
 }

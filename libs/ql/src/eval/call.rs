@@ -1,6 +1,6 @@
 //! Calls: evaluates the arguments, then dispatches on the kind of the callee. `*args` and
 //! `**kwargs` are supported; calling a value that is not callable raises. A closure keeps its
-//! environment, not the values in it, so later assignments are visible, as in Python.
+//! environment instead of the values in it: as in Python, later assignments are visible.
 
 use super::arguments::Arguments;
 use super::{Arena, Exception, Machine, Result, attribute, builtins, convert, math, method, tables};
@@ -62,11 +62,12 @@ impl<'a> Machine<'a> {
                 (None, _) => return Err(Exception::TypeError.into()),
             }
         }
-        let repeated = |at: usize| keywords[..at].iter().any(|(name, _)| *name == keywords[at].0);
         // The check for repeated names is quadratic.
         self.arena.spend((keywords.len() * keywords.len()) as u64)?;
-        if (0..keywords.len()).any(repeated) {
-            return Err(Exception::TypeError.into());
+        for (at, (name, _)) in keywords.iter().enumerate() {
+            if keywords[..at].iter().any(|(earlier, _)| earlier == name) {
+                return Err(Exception::TypeError.into());
+            }
         }
         let positional = self.arena.alloc_values(&positional)?;
         let keywords = self.arena.pairs(&keywords)?;
@@ -132,10 +133,10 @@ fn call_unbound<'a>(
     if matches!(member, Member::Format | Member::FormatMap) {
         return Err(Exception::NotImplementedError.into());
     }
-    match builtins::is_instance_of(*receiver, class) {
-        true => method::call_method(machine, *receiver, member, Arguments { positional: rest, ..arguments }),
-        false => Err(Exception::TypeError.into()),
+    if !builtins::is_instance_of(*receiver, class) {
+        return Err(Exception::TypeError.into());
     }
+    method::call_method(machine, *receiver, member, Arguments { positional: rest, ..arguments })
 }
 
 fn bind<'a>(
@@ -145,19 +146,21 @@ fn bind<'a>(
     arguments: Arguments<'a>,
 ) -> Result<()> {
     let lambda = closure.lambda;
-    let set = |slot: usize, value| slots[slot].set(Some(value));
     let taken = arguments.positional.len().min(lambda.positional);
     for (slot, value) in arguments.positional[..taken].iter().enumerate() {
-        set(slot, *value);
+        slots[slot].set(Some(*value));
     }
     match lambda.rest {
-        Some(rest) => set(usize::from(rest), arena.tuple(&arguments.positional[taken..])?),
+        Some(rest) => {
+            let values = arena.tuple(&arguments.positional[taken..])?;
+            slots[usize::from(rest)].set(Some(values));
+        }
         None if arguments.positional.len() > taken => return Err(Exception::TypeError.into()),
         None => {}
     }
     let extra = bind_keywords(lambda, slots, arguments)?;
     match lambda.keywords {
-        Some(slot) => set(usize::from(slot), tables::text_dict(arena, &extra)?),
+        Some(slot) => slots[usize::from(slot)].set(Some(tables::text_dict(arena, &extra)?)),
         None if !extra.is_empty() => return Err(Exception::TypeError.into()),
         None => {}
     }
@@ -166,7 +169,7 @@ fn bind<'a>(
     for (slot, parameter) in lambda.parameters.iter().enumerate() {
         let default = parameter.default.as_ref().and_then(|_| defaults.next());
         match (slots[slot].get(), default) {
-            (None, Some(default)) => set(slot, *default),
+            (None, Some(default)) => slots[slot].set(Some(*default)),
             (None, None) => return Err(Exception::TypeError.into()),
             (Some(_), _) => {}
         }
@@ -174,7 +177,7 @@ fn bind<'a>(
     Ok(())
 }
 
-/// Binds keyword arguments to parameters and returns those without a matching
+/// Binds keyword arguments to parameters, and returns the arguments without a matching
 /// parameter.
 fn bind_keywords<'a>(
     lambda: &'a Lambda,

@@ -130,11 +130,14 @@ fn equal_dicts<'a>(arena: &Arena<'a>, left: &'a Dict<'a>, right: &'a Dict<'a>, d
 
 /// Compares a list with the tags, ignoring the order: they are equal if they hold the
 /// same names.
-fn equal_tags<'a>(arena: &Arena<'a>, run: &dyn RunView, items: &[Value<'a>]) -> Result<bool> {
+fn equal_tags<'a>(arena: &Arena<'a>, run: &'a dyn RunView, items: &[Value<'a>]) -> Result<bool> {
     let tags = run.tags();
+    arena.spend(tags.len() as u64)?;
     arena.spend((tags.len() * items.len()) as u64 / 8)?;
-    let named = |tag: &&str| items.iter().any(|item| item.text() == Some(tag));
-    Ok(tags.len() == items.len() && tags.iter().all(named))
+    if tags.len() != items.len() {
+        return Ok(false);
+    }
+    Ok(tags.iter().all(|tag| items.iter().any(|item| item.text() == Some(tag))))
 }
 
 pub(super) fn find_entry<'a>(
@@ -143,12 +146,12 @@ pub(super) fn find_entry<'a>(
     hash: u64,
     key: Value<'a>,
 ) -> Result<Option<&'a TableEntry<'a>>> {
-    dict.find(hash, |known| equal(arena, *known, key))
+    dict.find(hash, || arena.spend(1), |known| equal(arena, *known, key))
 }
 
 pub(super) fn in_set<'a>(arena: &Arena<'a>, set: &'a Set<'a>, item: &TableEntry<'a>) -> Result<bool> {
     arena.spend(1)?;
-    Ok(set.find(item.hash, |known| equal(arena, *known, item.key))?.is_some())
+    Ok(set.find(item.hash, || arena.spend(1), |known| equal(arena, *known, item.key))?.is_some())
 }
 
 pub(super) fn is_subset<'a>(arena: &Arena<'a>, left: &'a Set<'a>, right: &'a Set<'a>) -> Result<bool> {
@@ -181,14 +184,6 @@ fn same_part<'a>(
     if depth > MAX_VALUE_DEPTH {
         return Err(Exception::RecursionError.into());
     }
-    let all = |left: &[Value<'a>], right: &[Value<'a>]| {
-        for (left, right) in left.iter().zip(right) {
-            if !same_part(arena, *left, *right, exact, depth + 1)? {
-                return Ok(false);
-            }
-        }
-        Ok(left.len() == right.len())
-    };
     match (left, right) {
         (Value::Dict(left) | Value::Object(left), Value::Dict(right) | Value::Object(right)) => {
             for entry in left.entries() {
@@ -200,7 +195,12 @@ fn same_part<'a>(
             Ok(left.entries().len() == right.entries().len())
         }
         (Value::List(left) | Value::Tuple(left), Value::List(right) | Value::Tuple(right)) => {
-            all(left, right)
+            for (left, right) in left.iter().zip(right) {
+                if !same_part(arena, *left, *right, exact, depth + 1)? {
+                    return Ok(false);
+                }
+            }
+            Ok(left.len() == right.len())
         }
         (Value::Bool(left), Value::Bool(right)) => Ok(left == right),
         (Value::Bool(_), _) | (_, Value::Bool(_)) => Ok(false),
@@ -220,8 +220,7 @@ pub(super) fn ordered<'a>(
         // Sets are ordered by inclusion, so two sets may be neither less, equal
         // nor greater.
         (Value::Set(left), Value::Set(right)) => {
-            let (fewer, more) = (is_subset(arena, left, right)?, is_subset(arena, right, left)?);
-            Ok(match (fewer, more) {
+            Ok(match (is_subset(arena, left, right)?, is_subset(arena, right, left)?) {
                 (true, true) => holds(Ordering::Equal),
                 (true, false) => holds(Ordering::Less),
                 (false, true) => holds(Ordering::Greater),
@@ -305,7 +304,10 @@ fn hash_within<'a>(arena: &Arena<'a>, value: Value<'a>, depth: u32) -> Result<u6
             hash.finish()
         }
         // The order of elements must not affect the hash of a set.
-        Value::Set(set) if set.frozen => set.items().iter().fold(0, |sum, item| item.hash.wrapping_add(sum)),
+        Value::Set(set) if set.frozen => {
+            arena.spend(set.items().len() as u64 / 8)?;
+            set.items().iter().fold(0, |sum, item| item.hash.wrapping_add(sum))
+        }
         Value::Range(range) => hash_bytes(b'r', &range.len().to_le_bytes()),
         Value::List(_) | Value::Dict(_) | Value::Object(_) | Value::Set(_) | Value::Slice(_) => {
             return Err(Exception::TypeError.into());
@@ -350,8 +352,8 @@ fn equal_ranges(left: &crate::value::Range, right: &crate::value::Range) -> bool
         && (length == 0 || left.start == right.start && (length == 1 || left.step == right.step))
 }
 
-/// `is`: the same singleton or the same allocation. Small integers and short strings are
-/// shared, as in CPython.
+/// `is`: the same singleton or the same allocation. As in CPython, small integers and short
+/// strings are shared.
 pub(super) fn identical<'a>(left: Value<'a>, right: Value<'a>) -> bool {
     match (left, right) {
         (Value::None, Value::None)

@@ -7,7 +7,7 @@ use num_traits::{FromPrimitive, Num, ToPrimitive};
 
 use super::arguments::{Arguments, bind_arguments};
 use super::integer::Number;
-use super::{Arena, Exception, Machine, Result, arithmetic, compare, iterate, repr, tables, time};
+use super::{Arena, Exception, Machine, Result, arithmetic, compare, complex, iterate, repr, tables, time};
 use crate::limits::{MAX_INT_DIGITS, MAX_RANGE};
 use crate::names::Class;
 use crate::value::table::{TableBuilder, TableEntry};
@@ -108,10 +108,10 @@ fn make_range<'a>(arena: &Arena<'a>, arguments: &[Value<'a>]) -> Result<Value<'a
         [start, stop, step] => Range { start, stop, step },
         _ => return Err(Exception::TypeError.into()),
     };
-    match range.len() <= MAX_RANGE {
-        true => arena.alloc(range).map(Value::Range),
-        false => Err(Exception::ValueError.into()),
+    if range.len() > MAX_RANGE {
+        return Err(Exception::ValueError.into());
     }
+    arena.alloc(range).map(Value::Range)
 }
 
 fn make_slice<'a>(arena: &Arena<'a>, arguments: &[Value<'a>]) -> Result<Value<'a>> {
@@ -228,8 +228,8 @@ fn take_one<'a>(class: Class, arguments: Arguments<'a>) -> Result<Option<Value<'
 }
 
 fn make_complex<'a>(real: Option<Value<'a>>, imaginary: Option<Value<'a>>) -> Result<Value<'a>> {
-    let part = |value: Option<Value<'a>>| value.map_or(Ok((0.0, 0.0)), super::arithmetic::complex_parts);
-    let ((a, b), (c, d)) = (part(real)?, part(imaginary)?);
+    let (a, b) = real.map_or(Ok((0.0, 0.0)), complex::parts)?;
+    let (c, d) = imaginary.map_or(Ok((0.0, 0.0)), complex::parts)?;
     // A missing part must not turn -0.0 into 0.0.
     Ok(Value::Complex(if d == 0.0 { a } else { a - d }, if b == 0.0 { c } else { b + c }))
 }
@@ -244,8 +244,10 @@ fn parse_complex<'a>(text: &str) -> Option<Value<'a>> {
     };
     // The parts are split at the last sign that does not belong to an exponent.
     let bytes = parts.as_bytes();
-    let is_split = |at: &usize| matches!(bytes[*at], b'+' | b'-') && !matches!(bytes[at - 1], b'e' | b'E');
-    let (real, imaginary) = parts.split_at((1..bytes.len()).rev().find(is_split).unwrap_or(0));
+    let split = (1..bytes.len())
+        .rev()
+        .find(|at| matches!(bytes[*at], b'+' | b'-') && !matches!(bytes[at - 1], b'e' | b'E'));
+    let (real, imaginary) = parts.split_at(split.unwrap_or(0));
     let imaginary = match imaginary {
         "" | "+" => 1.0,
         "-" => -1.0,
@@ -255,11 +257,14 @@ fn parse_complex<'a>(text: &str) -> Option<Value<'a>> {
     Some(Value::Complex(real, imaginary))
 }
 
-/// Converts decimal digits of any script to ASCII, as Python does.
+/// Converts decimal digits of any script to ASCII, like Python.
 fn ascii_digits(text: &str) -> String {
-    let digit =
-        |c: char| super::unicode::decimal(c).and_then(|value| char::from_digit(value, 10)).unwrap_or(c);
-    text.chars().map(digit).collect()
+    text.chars().map(ascii_digit).collect()
+}
+
+fn ascii_digit(character: char) -> char {
+    let value = super::unicode::decimal(character);
+    value.and_then(|value| char::from_digit(value, 10)).unwrap_or(character)
 }
 
 fn sign(text: &str) -> (bool, &str) {
@@ -300,8 +305,11 @@ fn radix(digits: &str, base: i64) -> Result<(u32, &str, bool)> {
 fn without_underscores(digits: &str, prefixed: bool) -> Option<String> {
     let digits = if prefixed { digits.strip_prefix('_').unwrap_or(digits) } else { digits };
     let parts: Vec<&str> = digits.split('_').collect();
-    let plain = |part: &&str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric());
-    parts.iter().all(plain).then(|| parts.concat())
+    parts.iter().all(|part| is_plain(part)).then(|| parts.concat())
+}
+
+fn is_plain(digits: &str) -> bool {
+    !digits.is_empty() && digits.chars().all(|c| c.is_ascii_alphanumeric())
 }
 
 fn parse_float(text: &str) -> Option<f64> {
@@ -353,10 +361,8 @@ fn round_float(value: f64, digits: i64) -> Result<f64> {
     // With a fractional part, a tie of the integral part is no longer a tie.
     let nudge = i32::from(value.fract() != 0.0);
     let unit = BigInt::from(10).pow(u32::try_from(-digits).unwrap_or(u32::MAX));
-    let rounded = match &whole % &unit * 2 == unit {
-        true => round_integer(whole + nudge, digits),
-        false => round_integer(whole, digits),
-    };
+    let is_half = &whole % &unit * 2 == unit;
+    let rounded = round_integer(if is_half { whole + nudge } else { whole }, digits);
     match rounded.to_f64().filter(|rounded| rounded.is_finite()) {
         Some(rounded) => Ok(rounded.copysign(value)),
         None => Err(Exception::OverflowError.into()),
@@ -379,8 +385,5 @@ fn round_integer(value: BigInt, digits: i64) -> BigInt {
     let rest = &value - &down;
     let doubled = &rest * 2;
     let odd = num_integer::Integer::is_odd(&(&down / &unit));
-    match doubled > unit || doubled == unit && odd {
-        true => down + unit,
-        false => down,
-    }
+    if doubled > unit || doubled == unit && odd { down + unit } else { down }
 }

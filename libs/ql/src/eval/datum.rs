@@ -59,11 +59,16 @@ fn large_datum<'a>(arena: &Arena<'a>, datum: Datum<'a>, depth: u32) -> Result<Va
     })
 }
 
+/// Takes the steps for bytes that a view read.
+pub(super) fn spend_read(arena: &Arena<'_>, bytes: usize) -> Result<()> {
+    arena.spend_bytes(bytes).map_err(too_large)
+}
+
 /// Turns a budget error into an exception: a single run with a huge value is no match, but must
 /// not end the search.
 fn too_large(stop: EvalError) -> EvalError {
     match stop {
-        EvalError::Budget(BudgetError::TotalSteps) => stop,
+        EvalError::Budget(BudgetError::TotalSteps | BudgetError::Stopped) => stop,
         EvalError::Budget(_) => Exception::MemoryError.into(),
         raised => raised,
     }

@@ -1,5 +1,5 @@
 //! Formatting: f-strings with conversions and format specs, and `%` on strings. `str.format` is
-//! refused by contract, as it reads attributes by name.
+//! refused by contract because it reads attributes by name.
 
 mod float;
 mod percent;

@@ -11,7 +11,7 @@ pub(super) fn index<'a>(arena: &Arena<'a>, object: Value<'a>, index: Value<'a>) 
     match object {
         Value::Dict(dict) | Value::Object(dict) => {
             let hash = compare::hash(arena, index)?;
-            let found = dict.find(hash, |known| compare::equal(arena, *known, index))?;
+            let found = compare::find_entry(arena, dict, hash, index)?;
             Ok(found.ok_or(Exception::KeyError)?.value)
         }
         Value::List(items) | Value::Tuple(items) => Ok(items[position(index, items.len())?]),
@@ -41,10 +41,20 @@ fn position(index: Value<'_>, length: usize) -> Result<usize> {
     };
     let length = i64::try_from(length).unwrap_or(i64::MAX);
     let index = if index < 0 { index.saturating_add(length) } else { index };
-    match (0..length).contains(&index) {
-        true => Ok(index as usize),
-        false => Err(Exception::IndexError.into()),
+    if !(0..length).contains(&index) {
+        return Err(Exception::IndexError.into());
     }
+    Ok(index as usize)
+}
+
+/// Returns a position counted from the start; a negative position counts from the end.
+pub(super) fn from_start(position: i64, length: i64) -> i64 {
+    if position < 0 { (position + length).max(0) } else { position }
+}
+
+/// Returns the offset in bytes of a position in characters.
+pub(super) fn byte_offset(text: &str, position: i64) -> usize {
+    text.char_indices().nth(position as usize).map_or(text.len(), |(offset, _)| offset)
 }
 
 fn character<'a>(arena: &Arena<'a>, text: &'a str, index: Value<'a>) -> Result<Value<'a>> {
@@ -84,10 +94,8 @@ fn sliced_text<'a>(arena: &Arena<'a>, text: &'a str, parts: &[Value<'a>; 3]) -> 
     let (start, stop, step) = slice_bounds(parts, text.chars().count())?;
     // A contiguous part of the string can be borrowed.
     if step == 1 {
-        let at = |position: i64| {
-            text.char_indices().nth(position as usize).map_or(text.len(), |(offset, _)| offset)
-        };
-        return Ok(Value::Text(if start < stop { &text[at(start)..at(stop)] } else { "" }));
+        let part = if start < stop { &text[byte_offset(text, start)..byte_offset(text, stop)] } else { "" };
+        return Ok(Value::Text(part));
     }
     let characters: Vec<char> = text.chars().collect();
     let taken: String = positions(start, stop, step).map(|at| characters[at]).collect();
@@ -117,13 +125,8 @@ fn slice_positions<'a>(
 
 /// Clamps a slice to a length as Python does.
 fn slice_bounds<'a>(parts: &[Value<'a>; 3], length: usize) -> Result<(i64, i64, i64)> {
-    let part = |value: Value<'a>| match value {
-        Value::None => Ok(None),
-        Value::Big(big) => Ok(Some(if big.negative { i64::MIN } else { i64::MAX })),
-        value => value.small_int().map(Some).ok_or(Exception::TypeError),
-    };
     let length = i64::try_from(length).unwrap_or(i64::MAX);
-    let step = part(parts[2])?.unwrap_or(1);
+    let step = slice_part(parts[2])?.unwrap_or(1);
     if step == 0 {
         return Err(Exception::ValueError.into());
     }
@@ -133,7 +136,17 @@ fn slice_bounds<'a>(parts: &[Value<'a>; 3], length: usize) -> Result<(i64, i64, 
         bound.clamp(low, high)
     };
     let (first, last) = if step > 0 { (low, high) } else { (high, low) };
-    Ok((part(parts[0])?.map_or(first, clamp), part(parts[1])?.map_or(last, clamp), step))
+    let start = slice_part(parts[0])?.map_or(first, clamp);
+    let stop = slice_part(parts[1])?.map_or(last, clamp);
+    Ok((start, stop, step))
+}
+
+fn slice_part(value: Value<'_>) -> Result<Option<i64>> {
+    match value {
+        Value::None => Ok(None),
+        Value::Big(big) => Ok(Some(if big.negative { i64::MIN } else { i64::MAX })),
+        value => value.small_int().map(Some).ok_or(Exception::TypeError.into()),
+    }
 }
 
 fn positions(start: i64, stop: i64, step: i64) -> impl Iterator<Item = usize> + use<> {

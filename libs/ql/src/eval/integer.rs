@@ -50,11 +50,9 @@ impl BigInteger<'_> {
     }
 
     pub(super) fn compare(self, other: BigInteger<'_>) -> Ordering {
-        let magnitude =
-            |a: &[u32], b: &[u32]| a.len().cmp(&b.len()).then_with(|| a.iter().rev().cmp(b.iter().rev()));
         match (self.negative, other.negative) {
-            (false, false) => magnitude(self.digits, other.digits),
-            (true, true) => magnitude(other.digits, self.digits),
+            (false, false) => compare_magnitudes(self.digits, other.digits),
+            (true, true) => compare_magnitudes(other.digits, self.digits),
             (false, true) => Ordering::Greater,
             (true, false) => Ordering::Less,
         }
@@ -63,6 +61,20 @@ impl BigInteger<'_> {
     pub(super) fn sign(self) -> Ordering {
         if self.negative { Ordering::Less } else { Ordering::Greater }
     }
+}
+
+fn compare_magnitudes(a: &[u32], b: &[u32]) -> Ordering {
+    a.len().cmp(&b.len()).then_with(|| a.iter().rev().cmp(b.iter().rev()))
+}
+
+/// Converts to a float, or raises.
+pub(super) fn real_of(value: Value<'_>) -> Result<f64> {
+    Number::from_value(value).ok_or(Exception::TypeError)?.to_float()
+}
+
+/// Converts to an integer of any size, or raises.
+pub(super) fn integer_of(value: Value<'_>) -> Result<BigInt> {
+    Number::from_value(value).and_then(|number| number.to_bigint()).ok_or(Exception::TypeError.into())
 }
 
 /// Returns the exact order of an integer and a float; `None` for NaN.

@@ -4,7 +4,7 @@
 
 use std::cell::Cell;
 
-use super::{Arena, EvalError, Exception, Machine, Result, compare, tables};
+use super::{Arena, EvalError, Exception, Machine, Result, compare, tables, view};
 use crate::names::Class;
 use crate::tree::{Clause, Collect, Comprehension, Display, Item, Node, Target};
 use crate::value::table::{TableBuilder, TableEntry};
@@ -36,18 +36,23 @@ impl<'a> Machine<'a> {
             Value::Range(range) => {
                 each_of(&self.arena, (0..range.len()).map(|at| Value::Int(range.at(at))), visit)
             }
-            Value::Tags(run) => each_of(&self.arena, run.tags().into_iter().map(Value::Text), visit),
+            Value::Tags(run) => {
+                let tags = view::tags_of(&self.arena, run)?;
+                each_of(&self.arena, tags.into_iter().map(Value::Text), visit)
+            }
             Value::Iterator(lazy) => self.each_lazy(lazy, visit),
             _ => Err(Exception::TypeError.into()),
         }
     }
 
-    /// Resumes an iterator by walking it again and skipping the elements already taken.
+    /// Resumes an iterator: walks it from the start and skips the elements already taken.
     fn each_lazy(&self, lazy: &'a LazyIterator<'a>, visit: Visit<'_, 'a>) -> Result<()> {
         if lazy.finished.get() {
             return Ok(());
         }
-        let (taken, position, stopped) = (lazy.taken.get(), Cell::new(0), Cell::new(false));
+        let taken = lazy.taken.get();
+        let position = Cell::new(0);
+        let stopped = Cell::new(false);
         let mut next = |value: Value<'a>| {
             let current = position.replace(position.get() + 1);
             if current < taken {
@@ -195,7 +200,8 @@ impl<'a> Machine<'a> {
         for (key, value) in items {
             match key {
                 Some(key) => {
-                    let (key, value) = (self.eval(environment, key)?, self.eval(environment, value)?);
+                    let key = self.eval(environment, key)?;
+                    let value = self.eval(environment, value)?;
                     tables::insert(
                         &self.arena,
                         &mut builder,
@@ -227,7 +233,8 @@ impl<'a> Machine<'a> {
             return self.arena.alloc(lazy).map(Value::Iterator);
         }
         let environment = self.arena.new_environment(comprehension.slots, outer)?;
-        let (mut list, mut builder) = (Vec::new(), TableBuilder::default());
+        let mut list = Vec::new();
+        let mut builder = TableBuilder::default();
         self.clauses(comprehension, first, environment, &mut |machine, environment| {
             let element = machine.eval(environment, &comprehension.element)?;
             match (comprehension.collect, &comprehension.value) {
@@ -349,8 +356,7 @@ pub(super) fn collect_set<'a>(machine: &Machine<'a>, value: Value<'a>, frozen: b
     machine.arena.set(builder, frozen)
 }
 
-/// Fails unless a value is iterable. Checked before a generator is created, as in
-/// Python.
+/// Fails unless a value is iterable. As in Python, this is checked before a generator is created.
 pub(super) fn check_iterable(value: Value<'_>) -> Result<()> {
     match value {
         Value::List(_) | Value::Tuple(_) | Value::Text(_) | Value::Bytes(_) | Value::Dict(_) => Ok(()),

@@ -2,32 +2,44 @@
 //! None, except that a missing item (`["key"]`) raises unless it is directly on the run.
 
 use super::{Exception, Machine, Result, attribute, datum, index, view};
-use crate::names::SequenceField;
+use crate::names::{Property, SequenceField};
 use crate::tree::{Lookup, Metric, PathStep};
 use crate::value::{Environment, Value};
 
 pub(super) fn param<'a>(machine: &Machine<'a>, lookup: &'a Lookup) -> Result<Value<'a>> {
-    if let Some(built) = machine.candidate.built_container(lookup) {
-        return Ok(built);
-    }
-    match machine.candidate.run.param(&lookup.path) {
-        Some(datum) => {
-            let value = datum::to_value(&machine.arena, datum)?;
-            machine.candidate.keep_container(lookup, value);
-            Ok(value)
+    machine.candidate.value_of(lookup, || {
+        let run = machine.candidate.run;
+        match view::param_at(&machine.arena, run, &lookup.path)? {
+            Some(value) => Ok(value),
+            None if lookup.absent_is_none() => Ok(Value::None),
+            None => {
+                // The path does not exist. Its steps decide whether the result is None or an error.
+                let top = view::param_at(&machine.arena, run, &lookup.top())?.unwrap_or(Value::None);
+                follow(machine, top, &lookup.path.keys()[1..], &lookup.steps[1..])
+            }
         }
-        None if lookup.absent_is_none() => Ok(Value::None),
-        None => {
-            // The path does not exist. Its steps decide whether the result is None or an error.
-            let first = &lookup.path.keys()[0];
-            let top = view::param_of(&machine.arena, machine.candidate.run, first)?;
-            follow(machine, top, &lookup.path.keys()[1..], &lookup.steps[1..])
-        }
-    }
+    })
+}
+
+pub(super) fn param_or<'a>(
+    machine: &Machine<'a>,
+    lookup: &'a Lookup,
+    property: Property,
+) -> Result<Value<'a>> {
+    machine.candidate.value_of(lookup, || {
+        let run = machine.candidate.run;
+        let value = view::param_at(&machine.arena, run, &lookup.path)?;
+        Ok(value.unwrap_or_else(|| view::property_of(run, property)))
+    })
 }
 
 pub(super) fn context<'a>(machine: &Machine<'a>, lookup: &'a Lookup) -> Result<Value<'a>> {
+    machine.candidate.value_of(lookup, || read_context(machine, lookup))
+}
+
+fn read_context<'a>(machine: &Machine<'a>, lookup: &'a Lookup) -> Result<Value<'a>> {
     let sequence = machine.candidate.sequence.ok_or(Exception::NameError)?;
+    machine.arena.spend(lookup.path.keys().len() as u64)?;
     match sequence.context(&lookup.path) {
         Some(datum) => datum::to_value(&machine.arena, datum),
         None if lookup.absent_is_none() => Ok(Value::None),

@@ -7,7 +7,7 @@ use num_integer::Integer;
 use num_traits::{One, Signed, ToPrimitive};
 
 use super::arguments::{Arguments, bind_arguments};
-use super::integer::Number;
+use super::integer::{integer_of, real_of};
 use super::{Arena, Exception, Machine, Result, arithmetic};
 use crate::limits::{BudgetError, MAX_INT_BITS};
 use crate::names::MathFunction;
@@ -52,7 +52,7 @@ pub(super) fn call_math<'a>(
         (MathFunction::Hypot, values) => {
             let mut length = 0.0_f64;
             for value in values {
-                length = length.hypot(real(*value)?);
+                length = length.hypot(real_of(*value)?);
             }
             Ok(Value::Float(length))
         }
@@ -60,7 +60,7 @@ pub(super) fn call_math<'a>(
         (MathFunction::Dist, [p, q]) => {
             let mut length = 0.0_f64;
             for (p, q) in collected_pairs(machine, *p, *q)? {
-                length = length.hypot(real(p)? - real(q)?);
+                length = length.hypot(real_of(p)? - real_of(q)?);
             }
             Ok(Value::Float(length))
         }
@@ -76,18 +76,18 @@ pub(super) fn call_math<'a>(
             log_of_big(function, &big.to_bigint()).map(Value::Float)
         }
         (MathFunction::Frexp, [value]) => {
-            let (fraction, exponent) = libm::frexp(real(*value)?);
+            let (fraction, exponent) = libm::frexp(real_of(*value)?);
             machine.arena.tuple(&[Value::Float(fraction), Value::Int(i64::from(exponent))])
         }
         (MathFunction::Modf, [value]) => {
-            let value = real(*value)?;
+            let value = real_of(*value)?;
             let fraction = if value.is_infinite() { 0.0 } else { value.fract() };
             machine.arena.tuple(&[Value::Float(fraction.copysign(value)), Value::Float(value.trunc())])
         }
-        (MathFunction::IsFinite, [value]) => Ok(Value::Bool(real(*value)?.is_finite())),
-        (MathFunction::IsInf, [value]) => Ok(Value::Bool(real(*value)?.is_infinite())),
-        (MathFunction::IsNan, [value]) => Ok(Value::Bool(real(*value)?.is_nan())),
-        (function, [value]) => unary_function(function, real(*value)?).map(Value::Float),
+        (MathFunction::IsFinite, [value]) => Ok(Value::Bool(real_of(*value)?.is_finite())),
+        (MathFunction::IsInf, [value]) => Ok(Value::Bool(real_of(*value)?.is_infinite())),
+        (MathFunction::IsNan, [value]) => Ok(Value::Bool(real_of(*value)?.is_nan())),
+        (function, [value]) => unary_function(function, real_of(*value)?).map(Value::Float),
         (function, [a, b]) => binary_function(function, *a, *b).map(Value::Float),
         _ => Err(Exception::TypeError.into()),
     }
@@ -99,24 +99,27 @@ fn collected_pairs<'a>(
     left: Value<'a>,
     right: Value<'a>,
 ) -> Result<impl Iterator<Item = (Value<'a>, Value<'a>)> + use<'a>> {
-    let (left, right) = (machine.collect(left)?, machine.collect(right)?);
-    match left.len() == right.len() {
-        true => Ok(left.into_iter().zip(right)),
-        false => Err(Exception::ValueError.into()),
+    let left = machine.collect(left)?;
+    let right = machine.collect(right)?;
+    if left.len() != right.len() {
+        return Err(Exception::ValueError.into());
     }
+    Ok(left.into_iter().zip(right))
 }
 
 fn is_close<'a>(arguments: Arguments<'a>) -> Result<Value<'a>> {
-    let (mut relative, mut absolute) = (1e-9, 0.0);
+    let mut relative = 1e-9;
+    let mut absolute = 0.0;
     for (name, value) in arguments.keywords {
         match *name {
-            "rel_tol" => relative = real(*value)?,
-            "abs_tol" => absolute = real(*value)?,
+            "rel_tol" => relative = real_of(*value)?,
+            "abs_tol" => absolute = real_of(*value)?,
             _ => return Err(Exception::TypeError.into()),
         }
     }
     let [a, b] = arguments.positional else { return Err(Exception::TypeError.into()) };
-    let (a, b) = (real(*a)?, real(*b)?);
+    let a = real_of(*a)?;
+    let b = real_of(*b)?;
     if relative < 0.0 || absolute < 0.0 {
         return Err(Exception::ValueError.into());
     }
@@ -128,7 +131,7 @@ fn is_close<'a>(arguments: Arguments<'a>) -> Result<Value<'a>> {
 fn gcd_or_lcm<'a>(arena: &Arena<'a>, function: MathFunction, values: &[Value<'a>]) -> Result<Value<'a>> {
     let mut result = BigInt::from(i32::from(function == MathFunction::Lcm));
     for value in values {
-        let value = integer(*value)?;
+        let value = integer_of(*value)?;
         arena.spend((value.bits() / 64 + 1) * (result.bits() / 64 + 1))?;
         result = match function {
             MathFunction::Gcd => result.gcd(&value),
@@ -142,7 +145,7 @@ fn gcd_or_lcm<'a>(arena: &Arena<'a>, function: MathFunction, values: &[Value<'a>
 }
 
 fn integer_function<'a>(arena: &Arena<'a>, function: MathFunction, value: Value<'a>) -> Result<Value<'a>> {
-    let value = integer(value)?;
+    let value = integer_of(value)?;
     if value.is_negative() {
         return Err(Exception::ValueError.into());
     }
@@ -169,10 +172,10 @@ fn product<'a>(arena: &Arena<'a>, low: BigInt, high: &BigInt) -> Result<Value<'a
 }
 
 fn choose<'a>(arena: &Arena<'a>, function: MathFunction, n: Value<'a>, k: Value<'a>) -> Result<Value<'a>> {
-    let n = integer(n)?;
+    let n = integer_of(n)?;
     let k = match k {
         Value::None if function == MathFunction::Perm => n.clone(),
-        k => integer(k)?,
+        k => integer_of(k)?,
     };
     if n.is_negative() || k.is_negative() {
         return Err(Exception::ValueError.into());
@@ -185,7 +188,8 @@ fn choose<'a>(arena: &Arena<'a>, function: MathFunction, n: Value<'a>, k: Value<
     }
     // Binomial coefficients are symmetric.
     let k = k.clone().min(&n - &k);
-    let (mut result, mut step) = (BigInt::one(), BigInt::one());
+    let mut result = BigInt::one();
+    let mut step = BigInt::one();
     while step <= k {
         arena.spend(result.bits() / 32 + 1)?;
         result = result * (&n - &k + &step) / &step;
@@ -202,7 +206,7 @@ fn exact_sum<'a>(machine: &Machine<'a>, items: Value<'a>) -> Result<Value<'a>> {
     let mut partials: Vec<f64> = Vec::new();
     let mut special = 0.0;
     machine.each(items, &mut |item| {
-        let mut term = real(item)?;
+        let mut term = real_of(item)?;
         // Infinities and NaN would spoil the partial sums.
         if !term.is_finite() {
             special += term;
@@ -255,14 +259,6 @@ fn rounded_sum(partials: &[f64]) -> f64 {
         }
     }
     high
-}
-
-fn real(value: Value<'_>) -> Result<f64> {
-    Number::from_value(value).ok_or(Exception::TypeError)?.to_float()
-}
-
-fn integer(value: Value<'_>) -> Result<BigInt> {
-    Number::from_value(value).and_then(|number| number.to_bigint()).ok_or(Exception::TypeError.into())
 }
 
 fn log_of_big(function: MathFunction, value: &BigInt) -> Result<f64> {
@@ -331,18 +327,18 @@ fn binary_function<'a>(function: MathFunction, a: Value<'a>, b: Value<'a>) -> Re
     if function == F::Log {
         let numerator = logarithm(a)?;
         let denominator = logarithm(b)?;
-        return match denominator == 0.0 {
-            true => Err(Exception::ZeroDivisionError.into()),
-            false => Ok(numerator / denominator),
-        };
+        if denominator == 0.0 {
+            return Err(Exception::ZeroDivisionError.into());
+        }
+        return Ok(numerator / denominator);
     }
-    let x = real(a)?;
+    let x = real_of(a)?;
     if function == F::Ldexp {
         // Beyond this range, the result is zero or infinite anyway.
-        let exponent = integer(b)?.to_i64().unwrap_or(i64::MAX).clamp(-100_000, 100_000);
+        let exponent = integer_of(b)?.to_i64().unwrap_or(i64::MAX).clamp(-100_000, 100_000);
         return checked(libm::ldexp(x, exponent as i32), &[x]);
     }
-    let y = real(b)?;
+    let y = real_of(b)?;
     let result = match function {
         F::Atan2 => return Ok(x.atan2(y)),
         F::CopySign => return Ok(x.copysign(y)),
@@ -360,7 +356,7 @@ fn binary_function<'a>(function: MathFunction, a: Value<'a>, b: Value<'a>) -> Re
 fn logarithm(value: Value<'_>) -> Result<f64> {
     match value {
         Value::Big(big) => log_of_big(MathFunction::Log, &big.to_bigint()),
-        value => unary_function(MathFunction::Log, real(value)?),
+        value => unary_function(MathFunction::Log, real_of(value)?),
     }
 }
 

@@ -7,7 +7,6 @@ use super::{Arena, Exception, Machine, Result, compare, view};
 use crate::tree::{Comparison, Display, Node};
 use crate::value::Value;
 use crate::value::table::TableEntry;
-use crate::view::KeyPath;
 
 #[inline]
 pub(super) fn compare<'a>(
@@ -56,9 +55,9 @@ pub(super) fn contains<'a>(machine: &Machine<'a>, container: Value<'a>, item: Va
             machine.arena.spend_bytes(text.len())?;
             Ok(text.contains(part))
         }
-        Value::Tags(run) => Ok(item.text().is_some_and(|name| run.has_tag(name))),
+        Value::Tags(run) => view::has_tag(&machine.arena, run, item),
         Value::Metrics(run) => view::has_sequence(&machine.arena, run, item),
-        Value::Run(run) => Ok(item.text().is_some_and(|key| run.param(&KeyPath::new([key])).is_some())),
+        Value::Run(run) => view::has_param(&machine.arena, run, item),
         Value::Dict(dict) | Value::Object(dict) => {
             Ok(compare::find_entry(&machine.arena, dict, compare::hash(&machine.arena, item)?, item)?
                 .is_some())

@@ -1,4 +1,4 @@
-//! Methods of values, by type; only those that read, as queries cannot modify anything. By
+//! Methods of values, by type; only methods that read, because queries cannot modify anything. By
 //! contract, a name that a type does not have is None, so calling it raises.
 
 mod collection;

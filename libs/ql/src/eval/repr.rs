@@ -4,7 +4,7 @@
 use num_bigint::BigInt;
 use num_traits::Signed;
 
-use super::{Arena, Exception, Result};
+use super::{Arena, Exception, Result, view};
 use crate::limits::{MAX_INT_DIGITS, MAX_VALUE_DEPTH};
 use crate::names::Builtin;
 use crate::value::{Set, Value};
@@ -82,7 +82,7 @@ pub(super) fn write_repr<'a>(
         }
         Value::Slice(parts) => write_items(arena, text, ("slice(", ")"), parts, depth)?,
         Value::Tags(run) => {
-            let tags: Vec<Value<'a>> = run.tags().into_iter().map(Value::Text).collect();
+            let tags: Vec<Value<'a>> = view::tags_of(arena, run)?.into_iter().map(Value::Text).collect();
             write_items(arena, text, ("[", "]"), &tags, depth)?;
         }
         Value::Builtin(Builtin::Class(class)) => text.push_str(&format!("<class '{}'>", class.name())),
@@ -121,18 +121,15 @@ fn write_set<'a>(arena: &Arena<'a>, text: &mut String, set: &'a Set<'a>, depth: 
 /// An integer in decimal, if it is not longer than CPython writes.
 pub(super) fn decimal(value: &BigInt) -> Result<String> {
     let text = value.to_string();
-    match text.len() - usize::from(value.is_negative()) <= MAX_INT_DIGITS {
-        true => Ok(text),
-        false => Err(Exception::ValueError.into()),
+    if text.len() - usize::from(value.is_negative()) > MAX_INT_DIGITS {
+        return Err(Exception::ValueError.into());
     }
+    Ok(text)
 }
 
 pub(super) fn float(value: f64) -> String {
     let text = float_digits(value);
-    match text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') {
-        true => text + ".0",
-        false => text,
-    }
+    if text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') { text + ".0" } else { text }
 }
 
 /// Shortest digits, in scientific form below 1e-4 and from 1e16 on, without a trailing `.0`.
@@ -155,7 +152,7 @@ fn float_digits(value: f64) -> String {
     format!("{value:.places$}")
 }
 
-/// As few digits as read back the same; of two such texts equally near, the one with the even digit.
+/// The fewest digits that read back the same; of two equally near texts, the text with the even digit.
 fn shortest(value: f64) -> String {
     let text = format!("{value:e}");
     let digits = text.bytes().take_while(|byte| *byte != b'e').filter(u8::is_ascii_digit).count();
@@ -202,9 +199,10 @@ fn push_escape(text: &mut String, character: char) {
 pub(super) fn ascii(repr: &str) -> String {
     let mut text = String::with_capacity(repr.len());
     for character in repr.chars() {
-        match character.is_ascii() {
-            true => text.push(character),
-            false => push_escape(&mut text, character),
+        if character.is_ascii() {
+            text.push(character);
+        } else {
+            push_escape(&mut text, character);
         }
     }
     text

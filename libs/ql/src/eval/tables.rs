@@ -10,12 +10,14 @@ pub(super) fn insert<'a>(
     entry: TableEntry<'a>,
 ) -> Result<()> {
     arena.spend(1)?;
-    builder.insert(entry, |known| compare::equal(arena, *known, entry.key))
+    builder.insert(entry, || arena.spend(1), |known| compare::equal(arena, *known, entry.key))
 }
 
 pub(super) fn text_dict<'a>(arena: &Arena<'a>, entries: &[(&'a str, Value<'a>)]) -> Result<Value<'a>> {
+    arena.check_items(entries.len() * 2)?;
     let mut builder = TableBuilder::default();
     for &(key, value) in entries {
+        arena.spend_bytes(key.len())?;
         let hash = super::compare::hash_text(key);
         insert(arena, &mut builder, TableEntry { hash, key: Value::Text(key), value })?;
     }

@@ -5,8 +5,8 @@
 use time::{Date, Duration, Month, OffsetDateTime, PrimitiveDateTime, Time};
 
 use super::arguments::{Arguments, bind_arguments};
-use super::arithmetic::floats;
-use super::integer::Number;
+use super::floats::floats;
+use super::integer::real_of;
 use super::{Arena, Exception, Result};
 use crate::names::{Member, TimeFunction};
 use crate::tree::Operator;
@@ -32,12 +32,15 @@ impl Clock {
         if parts[7].is_some_and(|zone| !matches!(zone, Value::None)) {
             return Err(Exception::TypeError.into());
         }
-        let part = |at: usize| match parts[at] {
-            None => Ok(0),
-            Some(Value::Big(_)) => Err(Exception::OverflowError),
-            Some(value) => value.small_int().ok_or(Exception::TypeError),
-        };
-        let local = civil([part(0)?, part(1)?, part(2)?, part(3)?, part(4)?, part(5)?, part(6)?]);
+        let mut fields = [0; 7];
+        for (field, part) in fields.iter_mut().zip(parts) {
+            *field = match part {
+                None => 0,
+                Some(Value::Big(_)) => return Err(Exception::OverflowError.into()),
+                Some(value) => value.small_int().ok_or(Exception::TypeError)?,
+            };
+        }
+        let local = civil(fields);
         self.local_time(local.ok_or(Exception::ValueError)?)
     }
 
@@ -54,7 +57,7 @@ impl Clock {
         let utc = OffsetDateTime::from_unix_timestamp_nanos((microseconds as i128).saturating_mul(1_000));
         let local =
             utc.ok().and_then(|utc| utc.checked_sub(Duration::minutes(i64::from(self.offset_minutes))));
-        // Python's calendar begins with year 1.
+        // Python's calendar starts with year 1.
         let local = local.filter(|local| local.year() >= 1).ok_or(Exception::ValueError)?;
         Ok(PrimitiveDateTime::new(local.date(), local.time()))
     }
@@ -72,7 +75,7 @@ impl Clock {
                 TimeFunction::FromTimestamp | TimeFunction::UtcFromTimestamp,
                 [seconds] | [seconds, Value::None],
             ) => {
-                let seconds = Number::from_value(*seconds).ok_or(Exception::TypeError)?.to_float()?;
+                let seconds = real_of(*seconds)?;
                 // Raises for times outside the calendar.
                 self.to_local(seconds)?;
                 Ok(Value::Time(seconds))
@@ -184,15 +187,17 @@ pub(super) fn make_span<'a>(arguments: Arguments<'a>) -> Result<Value<'a>> {
     let mut microseconds = 0.0;
     for (part, unit) in bind_arguments(arguments, NAMES, 0)?.into_iter().zip(UNITS) {
         if let Some(part) = part {
-            microseconds += Number::from_value(part).ok_or(Exception::TypeError)?.to_float()? * unit;
+            microseconds += real_of(part)? * unit;
         }
     }
-    match microseconds.is_nan() {
-        true => Err(Exception::ValueError.into()),
-        // The largest `timedelta` of Python.
-        false if microseconds.abs() > 999_999_999.0 * UNITS[0] => Err(Exception::OverflowError.into()),
-        false => Ok(Value::Span(microseconds.round_ties_even() / MICROSECONDS)),
+    if microseconds.is_nan() {
+        return Err(Exception::ValueError.into());
     }
+    // The largest `timedelta` of Python.
+    if microseconds.abs() > 999_999_999.0 * UNITS[0] {
+        return Err(Exception::OverflowError.into());
+    }
+    Ok(Value::Span(microseconds.round_ties_even() / MICROSECONDS))
 }
 
 pub(super) fn time_arithmetic<'a>(
@@ -200,8 +205,7 @@ pub(super) fn time_arithmetic<'a>(
     left: Value<'a>,
     right: Value<'a>,
 ) -> Result<Value<'a>> {
-    let seconds = |value| Number::from_value(value).ok_or(Exception::TypeError)?.to_float();
-    let result = floats(operator, seconds(left)?, seconds(right)?)?;
+    let result = floats(operator, real_of(left)?, real_of(right)?)?;
     let Value::Float(result) = result else { return Ok(result) };
     Ok(match (operator, left, right) {
         (Operator::Subtract, Value::Time(_), Value::Time(_)) => Value::Span(result),
@@ -254,8 +258,12 @@ fn strftime_part(text: &mut String, local: PrimitiveDateTime, seconds: f64, dire
 
 /// Formats as `2024-01-02T03:04:05`, with nonzero microseconds.
 fn iso(local: PrimitiveDateTime, separator: char) -> String {
-    let (year, month, day) = (local.year(), u8::from(local.month()), local.day());
-    let (hour, minute, second) = (local.hour(), local.minute(), local.second());
+    let year = local.year();
+    let month = u8::from(local.month());
+    let day = local.day();
+    let hour = local.hour();
+    let minute = local.minute();
+    let second = local.second();
     let fraction = match local.microsecond() {
         0 => String::new(),
         microsecond => format!(".{microsecond:06}"),
@@ -271,7 +279,6 @@ fn shifted<'a>(local: PrimitiveDateTime, minutes: i64) -> Result<Value<'a>> {
 
 fn civil([year, month, day, hour, minute, second, microsecond]: [i64; 7]) -> Option<PrimitiveDateTime> {
     let year = i32::try_from(year).ok().filter(|year| (1..=9999).contains(year))?;
-    let small = |part: i64| u8::try_from(part).ok();
     let month = Month::try_from(small(month)?).ok()?;
     let date = Date::from_calendar_date(year, month, small(day)?).ok()?;
     let microsecond = u32::try_from(microsecond).ok()?;
@@ -279,11 +286,17 @@ fn civil([year, month, day, hour, minute, second, microsecond]: [i64; 7]) -> Opt
     Some(PrimitiveDateTime::new(date, time))
 }
 
+fn small(part: i64) -> Option<u8> {
+    u8::try_from(part).ok()
+}
+
 /// Parses a civil time, with the UTC offset in minutes if the text has one.
 fn parse_iso(text: &str) -> Option<(PrimitiveDateTime, Option<i64>)> {
     let (date, rest) = text.split_at_checked(10)?;
     let mut parts = date.split('-').map(parse_digits);
-    let (year, month, day) = (parts.next()??, parts.next()??, parts.next()??);
+    let year = parts.next()??;
+    let month = parts.next()??;
+    let day = parts.next()??;
     let Some(rest) = rest.strip_prefix(['T', ' ', 't']) else {
         return (rest.is_empty() && parts.next().is_none())
             .then(|| civil([year, month, day, 0, 0, 0, 0]))

@@ -1,5 +1,5 @@
-//! Python's classification of characters where Rust's differs: general categories decide
-//! `isalpha`, `isdigit` and what `repr` escapes. The tables of the standard library and of
+//! Python's classification of characters where it differs from Rust's: general categories decide
+//! `isalpha`, `isdigit` and the escapes of `repr`. The tables of the standard library and of
 //! `unicode-properties` are used; only irregular cases are listed here.
 
 use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory};
@@ -12,13 +12,14 @@ pub(super) fn decimal(character: char) -> Option<u32> {
     if character.general_category() != GeneralCategory::DecimalNumber {
         return None;
     }
-    // Digits form runs of ten that begin with zero; some runs are adjacent.
-    let is_digit = |code: u32| {
-        char::from_u32(code).is_some_and(|c| c.general_category() == GeneralCategory::DecimalNumber)
-    };
+    // Digits form runs of ten that start with zero; some runs are adjacent.
     let code = u32::from(character);
-    let before = (1..).take_while(|back| is_digit(code - back)).count();
+    let before = (1..).take_while(|back| is_decimal_code(code - back)).count();
     u32::try_from(before % 10).ok()
+}
+
+fn is_decimal_code(code: u32) -> bool {
+    char::from_u32(code).is_some_and(|c| c.general_category() == GeneralCategory::DecimalNumber)
 }
 
 /// Digits that are not decimal, such as superscripts and circled digits.
@@ -97,8 +98,8 @@ pub(super) fn casefold(text: &str) -> String {
         match character {
             // The dotless i must not become a dotted one.
             'ı' => folded.push(character),
-            // Cherokee folds to uppercase, as its lowercase letters were added to
-            // Unicode later.
+            // Cherokee folds to uppercase because its lowercase letters were added to Unicode
+            // later.
             '\u{13a0}'..='\u{13fd}' | '\u{ab70}'..='\u{abbf}' => folded.extend(character.to_uppercase()),
             _ => folded.extend(character.to_uppercase().flat_map(char::to_lowercase)),
         }

@@ -24,7 +24,7 @@ impl Lowering<'_> {
             Node::Sequence => match SequenceField::find(name) {
                 Some(SequenceField::Run) => Node::Run,
                 Some(SequenceField::Context) => {
-                    Node::Context(Box::new(Lookup { path: KeyPath::default(), steps: Box::default() }))
+                    Node::Context(self.new_lookup(KeyPath::default(), Box::default()))
                 }
                 Some(field) => Node::SequenceField(field),
                 None => Node::Const(Constant::None),
@@ -36,14 +36,21 @@ impl Lowering<'_> {
     }
 
     fn run_attribute(&mut self, name: &str) -> Node {
-        let lookup = || Box::new(Lookup { path: KeyPath::new([name]), steps: [PathStep::Lenient].into() });
+        let lookup = self.new_lookup(KeyPath::new([name]), [PathStep::Lenient].into());
         match (names::hidden_property(name), Property::find(name)) {
-            (Some(property), _) => Node::ParamOr(lookup(), property),
+            (Some(property), _) => Node::ParamOr(lookup, property),
             (None, Some(property)) => Node::Property(property),
             (None, None) if name == "tags" => Node::Tags,
             (None, None) if name == "metrics" => Node::Metrics,
-            (None, None) => Node::Param(lookup()),
+            (None, None) => Node::Param(lookup),
         }
+    }
+
+    /// Creates a lookup with a slot of its own, which it keeps when its path is extended.
+    fn new_lookup(&mut self, path: KeyPath, steps: Box<[PathStep]>) -> Box<Lookup> {
+        let slot = self.lookups;
+        self.lookups += 1;
+        Box::new(Lookup { path, steps, slot })
     }
 
     pub(super) fn subscript(&mut self, node: &ast::ExprSubscript) -> Result<Node, Fault> {
@@ -53,7 +60,7 @@ impl Lowering<'_> {
             (Node::Run, index) => match run_path(&index) {
                 Some(path) => {
                     let steps = path.keys().iter().map(|_| PathStep::Lenient).collect();
-                    Node::Param(Box::new(Lookup { path, steps }))
+                    Node::Param(self.new_lookup(path, steps))
                 }
                 None => Node::Index(Box::new([Node::Run, index])),
             },
@@ -86,7 +93,7 @@ impl Lowering<'_> {
             // Equivalent to `run["key"]`.
             Callee::Method(Node::Run, "get") if only_text(&arguments).is_some() => {
                 let path = KeyPath::new(only_text(&arguments));
-                Node::Param(Box::new(Lookup { path, steps: [PathStep::Lenient].into() }))
+                Node::Param(self.new_lookup(path, [PathStep::Lenient].into()))
             }
             Callee::Function(function) => Node::Call(Box::new(Call { function, arguments })),
             Callee::Method(object, name) => Node::MethodCall(Box::new(MethodCall {
@@ -111,12 +118,9 @@ impl Lowering<'_> {
     /// run search, and returns the names.
     pub(super) fn names_compared(&mut self, node: &ast::ExprCompare) -> Option<Box<[Box<str>]>> {
         let ([operator], [right]) = (&*node.ops, &*node.comparators) else { return None };
-        let text = |operand: &Expr| {
-            operand.as_string_literal_expr().map(|text| Box::<str>::from(text.value.to_str()))
-        };
         match operator {
-            ast::CmpOp::Eq if self.is_metric_name(&node.left) => Some([text(right)?].into()),
-            ast::CmpOp::Eq if self.is_metric_name(right) => Some([text(&node.left)?].into()),
+            ast::CmpOp::Eq if self.is_metric_name(&node.left) => Some([text_literal(right)?].into()),
+            ast::CmpOp::Eq if self.is_metric_name(right) => Some([text_literal(&node.left)?].into()),
             ast::CmpOp::In if self.is_metric_name(&node.left) => {
                 let elements = match right {
                     Expr::List(list) => &list.elts,
@@ -124,7 +128,7 @@ impl Lowering<'_> {
                     Expr::Set(set) => &set.elts,
                     _ => return None,
                 };
-                elements.iter().map(text).collect()
+                elements.iter().map(text_literal).collect()
             }
             _ => None,
         }
@@ -166,18 +170,23 @@ fn attribute(object: Node, name: &str, member: Option<Member>) -> Node {
 
 fn builtin_attribute(owner: Builtin, name: &str) -> Option<Node> {
     if let Builtin::Module(module) = owner {
-        let number = names::module_number(module, name).map(Constant::Float);
-        let text = || names::module_text(module, name).map(|text| Constant::Text(text.into()));
-        if let Some(constant) = number.or_else(text) {
-            return Some(Node::Const(constant));
+        if let Some(number) = names::module_number(module, name) {
+            return Some(Node::Const(Constant::Float(number)));
+        }
+        if let Some(text) = names::module_text(module, name) {
+            return Some(Node::Const(Constant::Text(text.into())));
         }
     }
     names::member_function(owner, name).map(Node::Builtin)
 }
 
+fn text_literal(operand: &Expr) -> Option<Box<str>> {
+    operand.as_string_literal_expr().map(|text| text.value.to_str().into())
+}
+
 fn extended(lookup: Lookup, key: &str, step: PathStep) -> Box<Lookup> {
     let steps = lookup.steps.iter().copied().chain([step]).collect();
-    Box::new(Lookup { path: lookup.path.join(key), steps })
+    Box::new(Lookup { path: lookup.path.join(key), steps, slot: lookup.slot })
 }
 
 /// Returns the path of `run["a"]` or `run["a", "b"]` with literal keys.

@@ -1,5 +1,5 @@
 //! Number literals and f-strings. Integers beyond 64 bits keep their digits; integers longer
-//! than CPython parses are refused. Format specs stay text, as they are parsed when a value is
+//! than CPython parses are refused. Format specs stay text because they are parsed when a value is
 //! formatted.
 
 use num_bigint::BigUint;
@@ -31,19 +31,20 @@ fn big(token: &str, node: &ast::ExprNumberLiteral) -> Result<BigConstant, Fault>
         Some(("0b", rest)) => (rest, 2),
         _ => (digits.as_str(), 10),
     };
-    let too_long = || {
-        let message = format!("integer literal with more than {MAX_INT_DIGITS} digits");
-        Fault::syntax(node.range(), message)
-    };
     if radix == 10 && digits.len() > MAX_INT_DIGITS {
-        return Err(too_long());
+        return Err(too_long(node));
     }
     let value = BigUint::from_str_radix(digits, radix)
         .map_err(|_| Fault::syntax(node.range(), "invalid number literal"))?;
-    match value.bits() <= MAX_INT_BITS {
-        true => Ok(BigConstant { negative: false, digits: value.to_u32_digits().into() }),
-        false => Err(too_long()),
+    if value.bits() > MAX_INT_BITS {
+        return Err(too_long(node));
     }
+    Ok(BigConstant { negative: false, digits: value.to_u32_digits().into() })
+}
+
+fn too_long(node: &ast::ExprNumberLiteral) -> Fault {
+    let message = format!("integer literal with more than {MAX_INT_DIGITS} digits");
+    Fault::syntax(node.range(), message)
 }
 
 impl Lowering<'_> {

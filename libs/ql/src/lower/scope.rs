@@ -73,8 +73,8 @@ impl Scopes {
     }
 }
 
-/// Returns the names that `:=` binds in the scope of an expression, excluding those inside its
-/// lambdas.
+/// Returns the names that `:=` binds in the scope of an expression, without the names bound inside
+/// its lambdas.
 pub(super) fn assigned(expression: &Expr) -> Vec<String> {
     struct Finder(Vec<String>);
     impl<'a> Visitor<'a> for Finder {
@@ -83,7 +83,9 @@ pub(super) fn assigned(expression: &Expr) -> Vec<String> {
                 Expr::Lambda(lambda) => {
                     // Defaults belong to the enclosing scope.
                     let parameters = lambda.parameters.iter().flat_map(|p| p.iter_non_variadic_params());
-                    parameters.filter_map(|p| p.default()).for_each(|default| self.visit_expr(default));
+                    for default in parameters.filter_map(|parameter| parameter.default()) {
+                        self.visit_expr(default);
+                    }
                 }
                 Expr::Named(named) => {
                     if let Expr::Name(name) = &*named.target {

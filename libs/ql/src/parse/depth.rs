@@ -27,7 +27,8 @@ struct BracketGroup {
 impl BracketGroup {
     fn end_part(&mut self) {
         self.deepest = self.deepest.max(self.operators + self.inner);
-        (self.operators, self.inner) = (0, 0);
+        self.operators = 0;
+        self.inner = 0;
     }
 
     fn depth(&self) -> usize {
@@ -51,9 +52,10 @@ pub(super) fn check(wrapped: &str) -> Result<(), Fault> {
 }
 
 /// Finds the position of the error by binary search for the shortest prefix that is too deep,
-/// as the lexer reports token kinds without positions.
+/// because the lexer reports token kinds without positions.
 fn first_too_deep(wrapped: &str) -> TextRange {
-    let (mut fine, mut deep) = (0, wrapped.len());
+    let mut fine = 0;
+    let mut deep = wrapped.len();
     while deep - fine > 1 {
         let middle = fine.midpoint(deep);
         match measure(&wrapped[..wrapped.floor_char_boundary(middle)]) {
@@ -61,10 +63,14 @@ fn first_too_deep(wrapped: &str) -> TextRange {
             Err(_) => deep = middle,
         }
     }
-    let size = |at: usize| {
-        TextSize::new(u32::try_from(at).expect("the query length was checked against MAX_QUERY_BYTES"))
-    };
-    TextRange::new(size(wrapped.floor_char_boundary(deep - 1)), size(wrapped.ceil_char_boundary(deep)))
+    TextRange::new(
+        text_size(wrapped.floor_char_boundary(deep - 1)),
+        text_size(wrapped.ceil_char_boundary(deep)),
+    )
+}
+
+fn text_size(at: usize) -> TextSize {
+    TextSize::new(u32::try_from(at).expect("the query length was checked against MAX_QUERY_BYTES"))
 }
 
 fn measure(text: &str) -> Result<(), TooDeep> {

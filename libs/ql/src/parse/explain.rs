@@ -17,10 +17,9 @@ pub(super) fn fault(wrapped: &str, tokens: &[Token], errors: &[ParseError]) -> O
         Bracket::Mismatch(fault) => (Some(fault), None),
         Bracket::Unclosed(fault) => (None, Some(fault)),
     };
-    let before = |fault: &Fault, error: &ParseError| fault.range.start() < error.location.start();
     if let Some(fault) = mismatch
         // The error that comes first in the text is more likely to be the cause.
-        && lexical.is_none_or(|error| before(&fault, error))
+        && lexical.is_none_or(|error| fault.range.start() < error.location.start())
     {
         return Some(fault);
     }
@@ -28,11 +27,14 @@ pub(super) fn fault(wrapped: &str, tokens: &[Token], errors: &[ParseError]) -> O
         return Some(parser_fault(error, tokens));
     }
     // An open bracket explains an error on a later line or at the end.
-    let later = |fault: &Fault| {
+    if let Some(fault) = unclosed {
         let between = TextRange::new(fault.range.start(), first.location.start().max(fault.range.start()));
-        wrapped[between].contains('\n') || first.location.end() >= TextSize::of(wrapped.trim_end_matches(')'))
-    };
-    unclosed.filter(later).or_else(|| Some(parser_fault(first, tokens)))
+        let is_at_end = first.location.end() >= TextSize::of(wrapped.trim_end_matches(')'));
+        if wrapped[between].contains('\n') || is_at_end {
+            return Some(fault);
+        }
+    }
+    Some(parser_fault(first, tokens))
 }
 
 /// Whether the text cannot even be split into tokens. `$`, `?` and a premature end are left to

@@ -58,16 +58,18 @@ impl Plan {
         let part = access_part(&self.runs, statistics);
         let runs = statistics.runs();
         let cost = part.rows.saturating_add(part.estimate.saturating_mul(FETCHED));
-        match cost < runs.saturating_mul(SCANNED) || part.access == AccessPath::Nothing {
-            true => {
-                AccessChoice { access: part.access, exact: self.exact && part.whole, estimate: part.estimate }
-            }
-            // A scan reads every run, so it is exact only if every run matches.
-            false => AccessChoice {
-                access: AccessPath::Scan,
-                exact: self.exact && self.runs == Proposal::Everything,
-                estimate: runs,
-            },
+        if cost < runs.saturating_mul(SCANNED) || part.access == AccessPath::Nothing {
+            return AccessChoice {
+                access: part.access,
+                exact: self.exact && part.whole,
+                estimate: part.estimate,
+            };
+        }
+        // A scan reads every run, so it is exact only if every run matches.
+        AccessChoice {
+            access: AccessPath::Scan,
+            exact: self.exact && self.runs == Proposal::Everything,
+            estimate: runs,
         }
     }
 }
@@ -105,7 +107,7 @@ fn access_part<'p>(proposal: &'p Proposal, statistics: &dyn Statistics) -> Acces
     }
 }
 
-/// Combines the smallest part with every further one that saves more fetches than it costs in
+/// Combines the smallest part with every further part that saves more fetches than it costs in
 /// rows.
 fn intersect<'p>(proposals: &'p [Proposal], statistics: &dyn Statistics) -> Option<AccessPart<'p>> {
     let runs = statistics.runs().max(1);
@@ -117,13 +119,17 @@ fn intersect<'p>(proposals: &'p [Proposal], statistics: &dyn Statistics) -> Opti
     parts.sort_by_key(|part| part.estimate);
     let mut parts = parts.into_iter();
     let first = parts.next()?;
-    let (mut estimate, mut rows, mut whole) = (first.estimate, first.rows, first.whole);
+    let mut estimate = first.estimate;
+    let mut rows = first.rows;
+    let mut whole = first.whole;
     let mut chosen = vec![first.access];
     for part in parts {
         // Estimates the intersection as if the parts were independent.
         let both = (u128::from(estimate) * u128::from(part.estimate) / u128::from(runs)) as u64;
         if part.rows < (estimate - both.min(estimate)).saturating_mul(FETCHED) {
-            (estimate, rows, whole) = (both, rows.saturating_add(part.rows), whole && part.whole);
+            estimate = both;
+            rows = rows.saturating_add(part.rows);
+            whole &= part.whole;
             chosen.push(part.access);
         }
     }

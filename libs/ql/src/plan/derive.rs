@@ -53,11 +53,14 @@ fn and(a: TruthSets, b: TruthSets) -> TruthSets {
 
 /// `a or b`: true where `a` is, or where `b` is and `a` is false; false where both are.
 fn or(a: TruthSets, b: TruthSets) -> TruthSets {
-    let when_true = union_with(a.when_true, || match a.raises {
-        true => intersect(a.when_false.clone(), b.when_true),
-        // Without exceptions, `a` is false wherever it is not true, so `when_false`
-        // would add nothing.
-        false => b.when_true,
+    let when_true = union_with(a.when_true, || {
+        if a.raises {
+            intersect(a.when_false.clone(), b.when_true)
+        } else {
+            // Without exceptions, `a` is false wherever it is not true, so `when_false`
+            // would add nothing.
+            b.when_true
+        }
     });
     TruthSets { when_true, when_false: intersect(a.when_false, b.when_false), raises: a.raises || b.raises }
 }

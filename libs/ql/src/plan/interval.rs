@@ -90,9 +90,9 @@ impl<T: PartialOrd + Clone> Interval<T> {
 }
 
 impl Interval<f64> {
-    /// Returns the keys of the numbers that compare this way with a number, and whether
-    /// only those numbers have them. `exact` says that the float equals the number and is
-    /// the key of no other number.
+    /// Returns the keys of the numbers that compare this way with a number, and whether no other
+    /// numbers have these keys. `exact` says that the float equals the number and is the key of
+    /// no other number.
     pub(super) fn numbers(operator: Comparison, key: f64, exact: bool) -> Option<(Self, bool)> {
         // Turns -0.0 into 0.0.
         let key = key + 0.0;
@@ -138,7 +138,7 @@ impl Interval<Box<str>> {
 /// Returns the first string after all strings with this prefix.
 fn after_prefix(prefix: &str) -> Option<Box<str>> {
     let mut characters: Vec<char> = prefix.chars().collect();
-    // A trailing character without a successor is dropped, and the one before it incremented.
+    // A trailing character without a successor is dropped, and the character before it is incremented.
     while let Some(last) = characters.pop() {
         let next = match last {
             // Surrogates are not characters.

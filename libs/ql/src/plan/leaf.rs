@@ -36,7 +36,7 @@ pub(super) fn truth(node: &Node) -> TruthSets {
     }
 }
 
-/// Whether an expression begins with an unbound name, so that it always raises.
+/// Whether an expression starts with an unbound name, so that it always raises.
 fn raises_always(node: &Node) -> bool {
     match node {
         Node::Unknown | Node::Builtin(Builtin::Formatter) => true,
@@ -144,8 +144,9 @@ fn inexact(subject: &Node, constant: &Constant) -> TruthSets {
 
 fn compare_property(property: Property, operator: Comparison, constant: &Constant) -> TruthSets {
     if let Some(probe) = flag_probe(property) {
-        let when = |value: bool| holds(&Constant::Bool(value), operator, constant);
-        return match (when(true), when(false)) {
+        let when_set = holds(&Constant::Bool(true), operator, constant);
+        let when_unset = holds(&Constant::Bool(false), operator, constant);
+        return match (when_set, when_unset) {
             (Some(true), Some(true)) => constant_truth(true),
             (Some(false), Some(false)) => constant_truth(false),
             (Some(true), Some(false)) => flag_sets(probe(true), probe(false)),
@@ -244,7 +245,7 @@ fn method(call: &MethodCall) -> TruthSets {
     }
 }
 
-fn text_of(constant: &Constant) -> Option<&str> {
+pub(super) fn text_of(constant: &Constant) -> Option<&str> {
     match constant {
         Constant::Text(text) => Some(text),
         _ => None,
@@ -261,7 +262,17 @@ fn starts_with(subject: &Node, arguments: &Arguments) -> TruthSets {
         }
         _ => None,
     };
-    let set = |names: Interval<Box<str>>| match subject {
+    match prefixes {
+        None => TruthSets::nothing(),
+        Some(prefixes) => {
+            let sets = prefixes.into_iter().map(|prefix| prefix_set(subject, Interval::prefix(prefix)));
+            true_only(sets.reduce(union).unwrap_or(RunSet::exact(Proposal::Nothing)), true)
+        }
+    }
+}
+
+fn prefix_set(subject: &Node, names: Interval<Box<str>>) -> RunSet {
+    match subject {
         Node::Property(Property::Name) => RunSet::exact(Proposal::Probe(Probe::Name(names))),
         Node::Param(lookup) if !lookup.steps.iter().any(is_number_field) => {
             let keys = ParamKeys::Texts(names);
@@ -269,13 +280,6 @@ fn starts_with(subject: &Node, arguments: &Arguments) -> TruthSets {
         }
         Node::SequenceField(crate::names::SequenceField::Name) => RunSet::superset(sequence_proposal(names)),
         _ => RunSet::unknown(),
-    };
-    match prefixes {
-        None => TruthSets::nothing(),
-        Some(prefixes) => {
-            let sets = prefixes.into_iter().map(|prefix| set(Interval::prefix(prefix)));
-            true_only(sets.reduce(union).unwrap_or(RunSet::exact(Proposal::Nothing)), true)
-        }
     }
 }
 
@@ -286,8 +290,8 @@ pub(super) fn only_argument(arguments: &Arguments) -> Option<&Node> {
     }
 }
 
-/// Returns the keys of the numbers that compare this way with a constant, and whether only
-/// those numbers have them.
+/// Returns the keys of the numbers that compare this way with a constant, and whether no other
+/// numbers have these keys.
 fn numbers(operator: Comparison, constant: &Constant) -> (Option<Interval<f64>>, bool) {
     let Some(key) = eval::number_key(constant) else { return (None, false) };
     match Interval::numbers(operator, key, key.abs() < EXACT) {
@@ -298,8 +302,11 @@ fn numbers(operator: Comparison, constant: &Constant) -> (Option<Interval<f64>>,
 
 /// Whether a comparison of two constants holds; `None` if it raises.
 fn holds(left: &Constant, operator: Comparison, right: &Constant) -> Option<bool> {
-    let (left, right) = (Node::Const(left.clone()), Node::Const(right.clone()));
-    eval::condition(&Node::Compare(Box::new(Compare { left, operator, right })))
+    eval::condition(&Node::Compare(Box::new(Compare {
+        left: Node::Const(left.clone()),
+        operator,
+        right: Node::Const(right.clone()),
+    })))
 }
 
 fn is_ordering(operator: Comparison) -> bool {
@@ -319,15 +326,19 @@ fn sequence_proposal(names: Interval<Box<str>>) -> Proposal {
 }
 
 fn constant_truth(value: bool) -> TruthSets {
-    let (everything, nothing) = (RunSet::exact(Proposal::Everything), RunSet::exact(Proposal::Nothing));
+    let everything = RunSet::exact(Proposal::Everything);
+    let nothing = RunSet::exact(Proposal::Nothing);
     let (when_true, when_false) = if value { (everything, nothing) } else { (nothing, everything) };
     TruthSets { when_true, when_false, raises: false }
 }
 
 /// Raises for every run.
 fn raising() -> TruthSets {
-    let nothing = || RunSet::exact(Proposal::Nothing);
-    TruthSets { when_true: nothing(), when_false: nothing(), raises: true }
+    TruthSets {
+        when_true: RunSet::exact(Proposal::Nothing),
+        when_false: RunSet::exact(Proposal::Nothing),
+        raises: true,
+    }
 }
 
 fn flag_sets(when_true: Probe, when_false: Probe) -> TruthSets {

@@ -1,9 +1,9 @@
 //! NameIntervals that a matching sequence can have, to narrow the sequences of a proposed run before
 //! they are evaluated. Only conditions that hold for every match narrow: `or` needs names on
-//! both sides, as a candidate may match by either.
+//! both sides, because a candidate may match by either.
 
 use super::Interval;
-use super::leaf::{mirrored, only_argument};
+use super::leaf::{mirrored, only_argument, text_of};
 use crate::names::{Member, SequenceField};
 use crate::tree::{Comparison, Constant, Node};
 
@@ -61,14 +61,10 @@ fn compare(left: &Node, operator: Comparison, right: &Node) -> PossibleNames {
             Interval::texts(operator, text).map_or(ANY, |names| only(vec![names]))
         }
         (Comparison::In | Comparison::NotIn, list) => {
-            let texts = list.constants().map(|constants| {
-                // A constant that is not a string equals no name.
-                let text = |constant: &Constant| match constant {
-                    Constant::Text(text) => Some(Interval::equal(text)),
-                    _ => None,
-                };
-                constants.filter_map(text).collect()
-            });
+            // A constant that is not a string equals no name.
+            let texts = list
+                .constants()
+                .map(|constants| constants.filter_map(text_of).map(Interval::equal).collect());
             match (texts, operator) {
                 (Some(names), Comparison::In) => only(names),
                 (Some(names), _) => negated(only(names)),
@@ -113,7 +109,8 @@ fn intersect(a: &NameIntervals, b: NameIntervals) -> NameIntervals {
 }
 
 fn union(a: NameIntervals, b: NameIntervals) -> NameIntervals {
-    let (mut a, b) = (a?, b?);
+    let mut a = a?;
+    let b = b?;
     for names in b {
         if !a.contains(&names) {
             a.push(names);

@@ -62,12 +62,8 @@ pub(super) fn intersect(a: RunSet, b: RunSet) -> RunSet {
 
 /// Concatenates the parts of both, joining intervals over the same value.
 fn merged(a: Proposal, b: Proposal) -> Proposal {
-    let list = |proposal| match proposal {
-        Proposal::Intersect(parts) => parts,
-        other => vec![other],
-    };
-    let mut parts = list(a);
-    for part in list(b) {
+    let mut parts = intersected_parts(a);
+    for part in intersected_parts(b) {
         if parts.contains(&part) {
             continue;
         }
@@ -84,6 +80,20 @@ fn merged(a: Proposal, b: Proposal) -> Proposal {
     match parts.len() {
         1 => parts.remove(0),
         _ => Proposal::Intersect(parts),
+    }
+}
+
+fn intersected_parts(proposal: Proposal) -> Vec<Proposal> {
+    match proposal {
+        Proposal::Intersect(parts) => parts,
+        other => vec![other],
+    }
+}
+
+fn united_parts(proposal: Proposal) -> Vec<Proposal> {
+    match proposal {
+        Proposal::Union(parts) => parts,
+        other => vec![other],
     }
 }
 
@@ -131,12 +141,8 @@ pub(super) fn union(a: RunSet, b: RunSet) -> RunSet {
         (_, Proposal::Everything) if b.exact => RunSet::exact(Proposal::Everything),
         (Proposal::Everything, _) | (_, Proposal::Everything) => RunSet::unknown(),
         (a, b) => {
-            let list = |proposal| match proposal {
-                Proposal::Union(parts) => parts,
-                other => vec![other],
-            };
-            let mut parts = list(a);
-            for part in list(b) {
+            let mut parts = united_parts(a);
+            for part in united_parts(b) {
                 if !parts.contains(&part) {
                     parts.push(part);
                 }

@@ -16,14 +16,14 @@ impl Node {
             | Node::Tags => {}
             Node::Metrics | Node::Param(_) | Node::ParamOr(..) | Node::Sequence => {}
             Node::SequenceField(_) | Node::Context(_) | Node::HasSequence(_) => {}
-            Node::Local(local) => local.unbound.iter().for_each(|node| node.walk(visit)),
+            Node::Local(local) => walk_all(local.unbound.as_deref(), visit),
             Node::Metric(metric) => {
                 metric.name.walk(visit);
-                metric.context.iter().for_each(|node| node.walk(visit));
+                walk_all(&metric.context, visit);
             }
             Node::Attribute(attribute) => attribute.object.walk(visit),
-            Node::Index(parts) => parts.iter().for_each(|node| node.walk(visit)),
-            Node::Slice(parts) => parts.iter().flatten().for_each(|node| node.walk(visit)),
+            Node::Index(parts) => walk_all(&**parts, visit),
+            Node::Slice(parts) => walk_all(parts.iter().flatten(), visit),
             Node::Call(call) => {
                 call.function.walk(visit);
                 walk_arguments(&call.arguments, visit);
@@ -32,37 +32,39 @@ impl Node {
                 call.object.walk(visit);
                 walk_arguments(&call.arguments, visit);
             }
-            Node::And(nodes) | Node::Or(nodes) => nodes.iter().for_each(|node| node.walk(visit)),
+            Node::And(nodes) | Node::Or(nodes) => walk_all(nodes, visit),
             Node::Not(operand) | Node::Unary(_, operand) => operand.walk(visit),
-            Node::If(parts) => parts.iter().for_each(|node| node.walk(visit)),
+            Node::If(parts) => walk_all(&**parts, visit),
             Node::Compare(compare) => {
                 compare.left.walk(visit);
                 compare.right.walk(visit);
             }
             Node::Chain(chain) => {
                 chain.first.walk(visit);
-                chain.rest.iter().for_each(|(_, node)| node.walk(visit));
+                walk_all(chain.rest.iter().map(|(_, node)| node), visit);
             }
             Node::Binary(binary) => {
                 binary.left.walk(visit);
                 binary.right.walk(visit);
             }
             Node::Display(_, items) => walk_items(items, visit),
-            Node::Dict(items) => items.iter().for_each(|(key, value)| {
-                key.iter().for_each(|key| key.walk(visit));
-                value.walk(visit);
-            }),
+            Node::Dict(items) => {
+                for (key, value) in items {
+                    walk_all(key, visit);
+                    value.walk(visit);
+                }
+            }
             Node::Comprehension(comprehension) => {
                 comprehension.first.walk(visit);
                 for clause in &comprehension.clauses {
-                    clause.iterable.iter().chain(&*clause.conditions).for_each(|node| node.walk(visit));
+                    walk_all(clause.iterable.iter().chain(&*clause.conditions), visit);
                 }
                 comprehension.element.walk(visit);
-                comprehension.value.iter().for_each(|node| node.walk(visit));
+                walk_all(&comprehension.value, visit);
             }
             Node::Lambda(lambda) => {
                 let defaults = lambda.parameters.iter().filter_map(|parameter| parameter.default.as_ref());
-                defaults.for_each(|node| node.walk(visit));
+                walk_all(defaults, visit);
                 lambda.body.walk(visit);
             }
             Node::Assign(assign) => assign.value.walk(visit),
@@ -71,9 +73,15 @@ impl Node {
     }
 }
 
+fn walk_all<'n>(nodes: impl IntoIterator<Item = &'n Node>, visit: &mut dyn FnMut(&'n Node)) {
+    for node in nodes {
+        node.walk(visit);
+    }
+}
+
 fn walk_arguments<'n>(arguments: &'n Arguments, visit: &mut dyn FnMut(&'n Node)) {
     walk_items(&arguments.positional, visit);
-    arguments.keywords.iter().for_each(|(_, node)| node.walk(visit));
+    walk_all(arguments.keywords.iter().map(|(_, node)| node), visit);
 }
 
 fn walk_items<'n>(items: &'n [Item], visit: &mut dyn FnMut(&'n Node)) {
@@ -88,7 +96,9 @@ fn walk_pieces<'n>(pieces: &'n [FormatPiece], visit: &mut dyn FnMut(&'n Node)) {
     for piece in pieces {
         if let FormatPiece::Value { value, spec, .. } = piece {
             value.walk(visit);
-            spec.iter().for_each(|spec| walk_pieces(spec, visit));
+            if let Some(spec) = spec {
+                walk_pieces(spec, visit);
+            }
         }
     }
 }

@@ -1,6 +1,12 @@
 //! Dicts and sets: entries in insertion order, plus an open-addressing table of positions for
 //! more than [`LINEAR`] entries. They do not define equality: the caller supplies the hash and
-//! the comparison, as these may raise or run out of budget.
+//! the comparison, because these may raise or run out of budget, and pays for long probing.
+//!
+//! Positions depend on two random numbers of the process, so a caller cannot choose keys that share
+//! them. The order of entries does not depend on the positions.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::LazyLock;
 
 use bumpalo::Bump;
 
@@ -11,6 +17,39 @@ const LINEAR: usize = 8;
 
 /// Marks a free position.
 const EMPTY: u32 = u32::MAX;
+
+/// Random numbers that positions depend on. The second one is odd.
+static SEEDS: LazyLock<[u64; 2]> = LazyLock::new(|| {
+    let random = RandomState::new();
+    [random.hash_one(0), random.hash_one(1) | 1]
+});
+
+/// The probes of one search of a table: as many as a linear search takes are free.
+struct Probing {
+    free: usize,
+}
+
+impl Probing {
+    fn new() -> Self {
+        Self { free: LINEAR }
+    }
+
+    /// Returns the position after `at`, for which the caller pays if the search is long.
+    #[inline]
+    fn next<E>(
+        &mut self,
+        at: usize,
+        positions: &[u32],
+        mut pay: impl FnMut() -> Result<(), E>,
+    ) -> Result<usize, E> {
+        match self.free.checked_sub(1) {
+            Some(free) => self.free = free,
+            None => pay()?,
+        }
+        // The number of positions is a power of two, so the mask wraps around.
+        Ok((at + 1) & (positions.len() - 1))
+    }
+}
 
 #[derive(Clone, Copy)]
 pub(crate) struct TableEntry<'a> {
@@ -34,29 +73,30 @@ impl<'a> Dict<'a> {
         self.entries
     }
 
-    /// Returns the entry with this hash for which `is_same` holds.
+    /// Returns the entry with this hash for which `is_same` holds. Each probe of a long search is
+    /// paid for.
     pub(crate) fn find<E>(
         &self,
         hash: u64,
+        mut pay: impl FnMut() -> Result<(), E>,
         mut is_same: impl FnMut(&Value<'a>) -> Result<bool, E>,
     ) -> Result<Option<&'a TableEntry<'a>>, E> {
-        let mut test = |entry: &TableEntry<'a>| Ok(entry.hash == hash && is_same(&entry.key)?);
         if self.positions.is_empty() {
             for entry in self.entries {
-                if test(entry)? {
+                if entry.hash == hash && is_same(&entry.key)? {
                     return Ok(Some(entry));
                 }
             }
             return Ok(None);
         }
         let mut at = start(hash, self.positions.len());
+        let mut probing = Probing::new();
         while self.positions[at] != EMPTY {
             let entry = &self.entries[self.positions[at] as usize];
-            if test(entry)? {
+            if entry.hash == hash && is_same(&entry.key)? {
                 return Ok(Some(entry));
             }
-            // The number of positions is a power of two, so the mask wraps around.
-            at = (at + 1) & (self.positions.len() - 1);
+            at = probing.next(at, self.positions, &mut pay)?;
         }
         Ok(None)
     }
@@ -75,14 +115,15 @@ impl<'a> Set<'a> {
     pub(crate) fn find<E>(
         &self,
         hash: u64,
+        pay: impl FnMut() -> Result<(), E>,
         is_same: impl FnMut(&Value<'a>) -> Result<bool, E>,
     ) -> Result<Option<&'a TableEntry<'a>>, E> {
-        self.items.find(hash, is_same)
+        self.items.find(hash, pay, is_same)
     }
 }
 
-/// Collects entries. A later entry with the same key replaces the value but keeps the position,
-/// as in Python.
+/// Collects entries. As in Python, a later entry with the same key replaces the value but keeps
+/// the position.
 #[derive(Default)]
 pub(crate) struct TableBuilder<'a> {
     entries: Vec<TableEntry<'a>>,
@@ -93,11 +134,12 @@ impl<'a> TableBuilder<'a> {
     pub(crate) fn insert<E>(
         &mut self,
         entry: TableEntry<'a>,
+        mut pay: impl FnMut() -> Result<(), E>,
         mut is_same: impl FnMut(&Value<'a>) -> Result<bool, E>,
     ) -> Result<(), E> {
         // The table stays at most half full, so probing soon finds a free position.
         if self.entries.len() >= LINEAR && self.entries.len() * 2 > self.positions.len() {
-            self.grow();
+            self.grow(&mut pay)?;
         }
         if self.positions.is_empty() {
             for known in &mut self.entries {
@@ -110,13 +152,14 @@ impl<'a> TableBuilder<'a> {
             return Ok(());
         }
         let mut at = start(entry.hash, self.positions.len());
+        let mut probing = Probing::new();
         while self.positions[at] != EMPTY {
             let known = &mut self.entries[self.positions[at] as usize];
             if known.hash == entry.hash && is_same(&known.key)? {
                 known.value = entry.value;
                 return Ok(());
             }
-            at = (at + 1) & (self.positions.len() - 1);
+            at = probing.next(at, &self.positions, &mut pay)?;
         }
         self.positions[at] =
             u32::try_from(self.entries.len()).expect("the step budget allows far fewer entries");
@@ -124,16 +167,18 @@ impl<'a> TableBuilder<'a> {
         Ok(())
     }
 
-    fn grow(&mut self) {
+    fn grow<E>(&mut self, mut pay: impl FnMut() -> Result<(), E>) -> Result<(), E> {
         let size = (self.entries.len() * 4).next_power_of_two();
         self.positions = vec![EMPTY; size];
         for (position, entry) in self.entries.iter().enumerate() {
             let mut at = start(entry.hash, size);
+            let mut probing = Probing::new();
             while self.positions[at] != EMPTY {
-                at = (at + 1) & (size - 1);
+                at = probing.next(at, &self.positions, &mut pay)?;
             }
             self.positions[at] = u32::try_from(position).expect("the step budget allows far fewer entries");
         }
+        Ok(())
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -160,7 +205,53 @@ impl<'a> TableBuilder<'a> {
 }
 
 fn start(hash: u64, size: usize) -> usize {
-    // The high bits of a product depend on all bits of the hash.
-    let mixed = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    usize::try_from(mixed >> 32).expect("the upper half of a u64 fits into a usize") & (size - 1)
+    let [mask, factor] = *SEEDS;
+    // Both halves of the product together depend on all bits of the hash.
+    let product = u128::from(hash ^ mask) * u128::from(factor);
+    let mixed = (product >> 64) as u64 ^ product as u64;
+    (mixed ^ (mixed >> 32)) as usize & (size - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+
+    /// Fills a table with entries of these hashes, and returns the probes that were paid for.
+    fn paid(hashes: impl Iterator<Item = u64>) -> u64 {
+        let mut paid = 0;
+        let mut builder = TableBuilder::default();
+        for hash in hashes {
+            let entry = TableEntry { hash, key: Value::None, value: Value::None };
+            let pay = || {
+                paid += 1;
+                Ok::<(), Infallible>(())
+            };
+            let Ok(()) = builder.insert(entry, pay, |_| Ok(false));
+        }
+        paid
+    }
+
+    #[test]
+    fn a_table_pays_for_the_probes_that_it_makes() {
+        const ENTRIES: u64 = 3_000;
+        // Entries of one hash are probed in a row.
+        let clustered = paid((0..ENTRIES).map(|_| 7));
+        assert!(clustered > ENTRIES * ENTRIES / 4, "{clustered}");
+    }
+
+    #[test]
+    fn chosen_hashes_do_not_share_positions() {
+        const ENTRIES: u64 = 40_000;
+        // With a public multiplication instead of the seeds, each of these series shares few positions.
+        for shift in [0, 32, 44] {
+            let paid = paid((0..ENTRIES).map(|number| number.rotate_left(shift)));
+            assert!(paid < ENTRIES / 2, "{paid} probes for hashes shifted by {shift}");
+        }
+        let inverse = 0xf1de_83e1_9937_733d_u64;
+        assert_eq!(inverse.wrapping_mul(0x9e37_79b9_7f4a_7c15), 1);
+        let paid = paid((0..ENTRIES).map(|number| number.wrapping_mul(inverse)));
+        assert!(paid < ENTRIES / 2, "{paid} probes for hashes of small products");
+    }
 }

@@ -2,10 +2,10 @@ use super::*;
 
 #[test]
 fn prefix_ranges_end_after_their_last_key() {
-    let check = |prefix: &[u8], end: &[u8]| {
+    fn check(prefix: &[u8], end: &[u8]) {
         let range = Range::prefix(prefix.to_vec());
         assert_eq!((range.start.as_ref(), range.end.as_ref()), (prefix, end));
-    };
+    }
     check(b"a", b"b");
     check(b"a\xff", b"b");
     check(b"a\xfe\xff\xff", b"a\xff");
@@ -15,11 +15,12 @@ fn prefix_ranges_end_after_their_last_key() {
 
 #[test]
 fn ranges_overlap_if_they_share_a_key() {
-    let check = |left: (&'static str, &'static str), right: (&'static str, &'static str), expected: bool| {
-        let (left, right) = (Range::new(left.0, left.1), Range::new(right.0, right.1));
+    fn check(left: (&'static str, &'static str), right: (&'static str, &'static str), expected: bool) {
+        let left = Range::new(left.0, left.1);
+        let right = Range::new(right.0, right.1);
         assert_eq!(left.overlaps(&right), expected, "{left:?} {right:?}");
         assert_eq!(right.overlaps(&left), expected, "{right:?} {left:?}");
-    };
+    }
     check(("a", "c"), ("b", "d"), true);
     check(("a", "d"), ("b", "c"), true);
     check(("a", "b"), ("b", "c"), false);

@@ -1,9 +1,10 @@
 //! Stores on a FoundationDB server dedicated to the tests.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use matyan_servers::foundationdb::{Cluster, Engine};
+use parking_lot::Mutex;
 
 use crate::Prefix;
 use crate::fdb::{FdbStore, Network, Retries, Settings};
@@ -43,19 +44,20 @@ pub async fn open() -> FdbStore {
 }
 
 fn running() -> Arc<RunningCluster> {
-    let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
-    let start = || {
-        Arc::new(RunningCluster {
-            cluster: Cluster::start(Engine::Memory),
-            network: Network::start().expect("the network is started once"),
+    let mut running = RUNNING.lock();
+    running
+        .get_or_insert_with(|| {
+            Arc::new(RunningCluster {
+                cluster: Cluster::start(Engine::Memory),
+                network: Network::start().expect("the network is started once"),
+            })
         })
-    };
-    running.get_or_insert_with(start).clone()
+        .clone()
 }
 
 /// Registers `stop` to run at exit. Exit handlers run in reverse order of registration, so each
-/// opened store registers again: `stop` must run before the client's own handlers, which the
-/// client may have registered in the meantime.
+/// opened store registers it: `stop` must run before the client's own handlers, which the client
+/// may have registered in the meantime.
 fn stop_at_exit() {
     #[expect(unsafe_code, reason = "a C library function, called with a handler that does not unwind")]
     let refused = unsafe { atexit(stop_cluster) };
@@ -71,7 +73,6 @@ unsafe extern "C" {
 /// thread, because the exiting thread's thread-local storage, which the client needs, is
 /// already destroyed.
 extern "C" fn stop_cluster() {
-    let taken = || drop(RUNNING.lock().unwrap_or_else(PoisonError::into_inner).take());
     // A thread that panicked has already printed why.
-    let _ = std::thread::spawn(taken).join();
+    let _ = std::thread::spawn(|| drop(RUNNING.lock().take())).join();
 }

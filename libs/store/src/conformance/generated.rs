@@ -55,13 +55,16 @@ impl Sequence {
             match self.random.random_range(0..10) {
                 0..5 => self.commit(store.as_ref()).await,
                 5 => {
-                    let (taken, snapshot) = (Instant::now(), store.snapshot().await.unwrap());
+                    let taken = Instant::now();
+                    let snapshot = store.snapshot().await.unwrap();
                     self.versions.push(snapshot.version());
                     views.push((taken, snapshot, self.model.clone()));
                 }
                 6..9 => {
                     if let Some((_, snapshot, model)) = views.choose(&mut self.random) {
-                        let (range, scan, key) = (self.range(), self.scan(), self.key());
+                        let range = self.range();
+                        let scan = self.scan();
+                        let key = self.key();
                         let page = snapshot.scan(&range, scan).await.unwrap();
                         assert_eq!(page, model.page(&range, scan), "{range:?} {scan:?}");
                         assert_eq!(snapshot.get(&key).await.unwrap().as_ref(), model.rows.get(&key));

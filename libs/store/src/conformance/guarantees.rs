@@ -60,10 +60,17 @@ pub(super) async fn serializable(instance: &mut dyn Instance) {
     }
 }
 
+fn number(number: i64) -> Value {
+    Value::copy_from_slice(&number.to_le_bytes())
+}
+
+fn row(key: &'static str, value: &'static str) -> (Key, Value) {
+    (Key::from(key), Value::from(value))
+}
+
 /// 3: mutations of a batch apply in order.
 pub(super) async fn own_order(instance: &mut dyn Instance) {
     let store = instance.store();
-    let number = |number: i64| Value::copy_from_slice(&number.to_le_bytes());
     must_commit(store.as_ref(), batch(|b| b.set("o/a", "old").set("o/b", "old").set("o/n", "old"))).await;
     let all = Range::prefix("o/");
     must_commit(
@@ -95,7 +102,6 @@ pub(super) async fn snapshot(instance: &mut dyn Instance) {
     assert!(first <= before.version() && before.version() < second && second <= after.version());
 
     let all = Range::prefix("s/");
-    let row = |key: &'static str, value: &'static str| (Key::from(key), Value::from(value));
     let page = before.scan(&all, Scan::default()).await.unwrap();
     assert_eq!(page.rows, [row("s/a", "1"), row("s/b", "1")]);
     assert_eq!(before.get(&"s/c".into()).await.unwrap(), None);
@@ -132,10 +138,12 @@ pub(super) async fn ends(instance: &mut dyn Instance) {
     let snapshot = store.snapshot().await.unwrap();
     assert_eq!(snapshot.get(&"e".into()).await.unwrap(), Some("1".into()));
     instance.advance_time(Limits::SNAPSHOT_AGE + Duration::from_millis(500)).await;
-    let too_old = |error: Error| assert!(matches!(error, Error::SnapshotTooOld), "{error}");
-    too_old(snapshot.get(&"e".into()).await.unwrap_err());
-    too_old(snapshot.get_many(&["e".into()]).await.unwrap_err());
-    too_old(snapshot.scan(&Range::prefix("e"), Scan::default()).await.unwrap_err());
+    fn assert_too_old(error: Error) {
+        assert!(matches!(error, Error::SnapshotTooOld), "{error}");
+    }
+    assert_too_old(snapshot.get(&"e".into()).await.unwrap_err());
+    assert_too_old(snapshot.get_many(&["e".into()]).await.unwrap_err());
+    assert_too_old(snapshot.scan(&Range::prefix("e"), Scan::default()).await.unwrap_err());
     assert_eq!(get(store.as_ref(), "e").await, Some("1".into()));
 }
 
@@ -220,11 +228,13 @@ pub(super) async fn numbers_wrap_and_widen(instance: &mut dyn Instance) {
     )
     .await;
     must_commit(store.as_ref(), batch(|b| b.add("max", 1))).await;
-    let number = |value: Option<Value>| i64::from_le_bytes(value.unwrap().as_ref().try_into().unwrap());
-    assert_eq!(number(get(store.as_ref(), "short").await), 256);
-    assert_eq!(number(get(store.as_ref(), "long").await), 0x0101_0101_0101_0102);
-    assert_eq!(number(get(store.as_ref(), "empty").await), -1);
-    assert_eq!(number(get(store.as_ref(), "max").await), i64::MIN);
+    fn decoded(value: Option<Value>) -> i64 {
+        i64::from_le_bytes(value.unwrap().as_ref().try_into().unwrap())
+    }
+    assert_eq!(decoded(get(store.as_ref(), "short").await), 256);
+    assert_eq!(decoded(get(store.as_ref(), "long").await), 0x0101_0101_0101_0102);
+    assert_eq!(decoded(get(store.as_ref(), "empty").await), -1);
+    assert_eq!(decoded(get(store.as_ref(), "max").await), i64::MIN);
 }
 
 /// Clearing 30,000 keys is an ordinary commit: no reader sees part of it, and keys that the
@@ -249,7 +259,6 @@ pub(super) async fn clear_range_is_atomic_when_large(instance: &mut dyn Instance
         });
         tokio::spawn(async move { must_commit(store.as_ref(), batch).await })
     };
-    let row = |key: &'static str, value: &'static str| (Key::from(key), Value::from(value));
     let mut finished = false;
     while !finished {
         finished = clearing.is_finished();

@@ -20,8 +20,8 @@ async fn fill(store: &dyn Store) -> Vec<(Key, Value)> {
     rows
 }
 
-/// All pages of a range, read by continuing from the last key. Each is read on a new snapshot, as
-/// hundreds of them together outlast one on a busy machine.
+/// All pages of a range, read by continuing from the last key. Each page is read on a new snapshot,
+/// because hundreds of pages together outlast one snapshot on a busy machine.
 async fn pages(store: &dyn Store, range: &Range, scan: Scan) -> Vec<Page> {
     let mut rest = range.clone();
     let mut pages = Vec::new();
@@ -59,11 +59,11 @@ async fn check_pages(instance: &mut dyn Instance, reverse: bool) {
             pages(store.as_ref(), &Range::prefix("row/"), Scan { rows, bytes, reverse, ..Scan::DEFAULT })
                 .await;
         assert!(pages.iter().all(|page| page.rows.len() <= rows), "rows {rows}, bytes {bytes}");
-        let without_last = |page: &Page| {
-            let (_, kept) = page.rows.split_last().unwrap();
-            kept.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>()
-        };
-        assert!(pages.iter().all(|page| without_last(page) < bytes), "rows {rows}, bytes {bytes}");
+        for page in &pages {
+            let (_, without_last) = page.rows.split_last().unwrap();
+            let sum = without_last.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
+            assert!(sum < bytes, "rows {rows}, bytes {bytes}");
+        }
         let all: Vec<(Key, Value)> = pages.into_iter().flat_map(|page| page.rows).collect();
         assert_eq!(all, expected, "rows {rows}, bytes {bytes}");
         let keys_only = Scan { rows, bytes, reverse, keys_only: true };
@@ -123,7 +123,9 @@ pub(super) async fn ranges_end_before_their_end(instance: &mut dyn Instance) {
 pub(super) async fn large_values_come_whole(instance: &mut dyn Instance) {
     let store = instance.store();
     let sizes = [0, 1, 4_095, 4_096, 4_097, 65_536, 100_000];
-    let value = |size: usize| Value::from((0..size).map(|byte| (byte % 253) as u8).collect::<Vec<_>>());
+    fn value(size: usize) -> Value {
+        Value::from((0..size).map(|byte| (byte % 253) as u8).collect::<Vec<_>>())
+    }
     must_commit(
         store.as_ref(),
         batch(|b| sizes.iter().fold(b, |b, size| b.set(format!("l/{size:06}"), value(*size)))),
@@ -141,10 +143,16 @@ pub(super) async fn large_values_come_whole(instance: &mut dyn Instance) {
 pub(super) async fn keys_are_read_near_and_far_apart(instance: &mut dyn Instance) {
     const MANY: u32 = 4_000;
     let store = instance.store();
-    let key = |number: u32| Key::from(format!("many/{number:05}"));
-    let value = |number: u32| Value::from(vec![number as u8; 100 + number as usize % 7]);
+    fn key(number: u32) -> Key {
+        Key::from(format!("many/{number:05}"))
+    }
+    fn value(number: u32) -> Value {
+        Value::from(vec![number as u8; 100 + number as usize % 7])
+    }
     // Every third row is missing.
-    let stored = |number: u32| (number < MANY && number % 3 != 2).then(|| value(number));
+    fn stored(number: u32) -> Option<Value> {
+        (number < MANY && number % 3 != 2).then(|| value(number))
+    }
     for numbers in (0..MANY).collect::<Vec<_>>().chunks(1_000) {
         let mut rows = Batch::default();
         for number in numbers {

@@ -33,10 +33,10 @@ pub(super) async fn unchanged_sees_what_values_cannot(instance: &mut dyn Instanc
     let since = must_commit(store.as_ref(), batch(|b| b.set("aba", "a"))).await;
     must_commit(store.as_ref(), batch(|b| b.set("aba", "b"))).await;
     let last = must_commit(store.as_ref(), batch(|b| b.set("aba", "a"))).await;
-    let range = || Range::prefix("aba");
-    must_conflict(store.as_ref(), batch(|b| b.expect_unchanged(range(), since).set("x", "1"))).await;
+    let range = Range::prefix("aba");
+    must_conflict(store.as_ref(), batch(|b| b.expect_unchanged(range.clone(), since).set("x", "1"))).await;
     must_commit(store.as_ref(), batch(|b| b.expect("aba", Some("a".into())).set("x", "1"))).await;
-    must_commit(store.as_ref(), batch(|b| b.expect_unchanged(range(), last).set("x", "2"))).await;
+    must_commit(store.as_ref(), batch(|b| b.expect_unchanged(range, last).set("x", "2"))).await;
 }
 
 pub(super) async fn unchanged_covers_every_mutation(instance: &mut dyn Instance) {
@@ -50,13 +50,14 @@ pub(super) async fn unchanged_covers_every_mutation(instance: &mut dyn Instance)
     ];
     for (what, write) in writes {
         let since = must_commit(store.as_ref(), batch(|b| b.set("in/1", "1"))).await;
-        let check = |range: Range| batch(|b| b.expect_unchanged(range, since).set("out", "1"));
+        let check =
+            |range: &'static str| batch(|b| b.expect_unchanged(Range::prefix(range), since).set("out", "1"));
         must_commit(store.as_ref(), batch(|b| b.set("in.", "outside").set("in0", "outside"))).await;
-        must_commit(store.as_ref(), check(Range::prefix("in/"))).await;
+        must_commit(store.as_ref(), check("in/")).await;
         must_commit(store.as_ref(), batch(write)).await;
-        let outcome = store.commit(check(Range::prefix("in/"))).await.unwrap();
+        let outcome = store.commit(check("in/")).await.unwrap();
         assert_eq!(outcome, Commit::Conflict, "{what}");
-        must_commit(store.as_ref(), check(Range::prefix("in/9"))).await;
+        must_commit(store.as_ref(), check("in/9")).await;
     }
 }
 
@@ -66,9 +67,9 @@ pub(super) async fn unchanged_fails_when_too_old(instance: &mut dyn Instance) {
     must_commit(store.as_ref(), batch(|b| b.set("old/1", "2"))).await;
     instance.advance_time(Limits::SNAPSHOT_AGE + Duration::from_millis(500)).await;
     let late = must_commit(store.as_ref(), batch(|b| b.set("elsewhere", "1"))).await;
-    let range = || Range::prefix("old/");
-    must_conflict(store.as_ref(), batch(|b| b.expect_unchanged(range(), since).set("x", "1"))).await;
-    must_commit(store.as_ref(), batch(|b| b.expect_unchanged(range(), late).set("x", "1"))).await;
+    let range = Range::prefix("old/");
+    must_conflict(store.as_ref(), batch(|b| b.expect_unchanged(range.clone(), since).set("x", "1"))).await;
+    must_commit(store.as_ref(), batch(|b| b.expect_unchanged(range, late).set("x", "1"))).await;
 }
 
 /// Tasks that each read, increment, and write back lose no increment.
@@ -78,7 +79,8 @@ pub(super) async fn increments_are_not_lost(instance: &mut dyn Instance) {
     let store = instance.store();
     let key = Key::from("counter");
     let tasks = (0..TASKS).map(|_| {
-        let (store, key) = (store.clone(), key.clone());
+        let store = store.clone();
+        let key = key.clone();
         tokio::spawn(async move {
             for turn in 0..TURNS {
                 let (_, stamp) = transact(store.as_ref(), async |mut transaction: Transaction| {
@@ -95,7 +97,9 @@ pub(super) async fn increments_are_not_lost(instance: &mut dyn Instance) {
             }
         })
     });
-    join_all(tasks).await.into_iter().for_each(|task| task.unwrap());
+    for task in join_all(tasks).await {
+        task.unwrap();
+    }
     let count = get(store.as_ref(), "counter").await.map(|value| number(&value));
     assert_eq!(count, Some(TASKS * TURNS));
 }
@@ -112,7 +116,8 @@ pub(super) async fn write_skew_is_refused(instance: &mut dyn Instance) {
         must_commit(store.as_ref(), batch(|b| names.iter().fold(b, |b, name| b.set(name.clone(), "on"))))
             .await;
         let leave = |own: usize| {
-            let (store, names) = (store.clone(), names.clone());
+            let store = store.clone();
+            let names = names.clone();
             async move {
                 transact(store.as_ref(), async |mut transaction: Transaction| {
                     if transaction.get(&names[1 - own]).await?.is_some() {
@@ -162,8 +167,8 @@ pub(super) async fn phantoms_are_refused(instance: &mut dyn Instance) {
     assert_eq!(super::rows(store.as_ref(), "seats/").await.len(), 10);
 }
 
-/// A transaction that always loses gives up, one whose decision fails ends immediately, and one
-/// without writes commits nothing.
+/// A transaction that always loses gives up, a transaction whose decision fails ends immediately,
+/// and a transaction without writes commits nothing.
 pub(super) async fn retries_end(instance: &mut dyn Instance) {
     let store = instance.store();
     let attempts = AtomicU32::new(0);

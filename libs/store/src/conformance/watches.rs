@@ -16,7 +16,7 @@ fn watch(store: &Arc<dyn Store>, key: &'static str, seen: Option<Value>) -> Join
     let store = store.clone();
     tokio::spawn(async move {
         let key = Key::from(key);
-        // `changed` may return spuriously, so callers read again and compare.
+        // `changed` may return spuriously, so callers reread the key and compare.
         while get(store.as_ref(), std::str::from_utf8(&key).unwrap()).await == seen {
             tokio::time::timeout(NEVER, store.changed(&key, seen.as_ref()))
                 .await

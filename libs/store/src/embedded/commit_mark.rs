@@ -20,7 +20,9 @@ impl CommitMark {
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let (version, synced) = bytes.split_first_chunk()?;
         let (synced, []) = synced.split_first_chunk()? else { return None };
-        let number = |bytes: &[u8; 8]| Version(u64::from_be_bytes(*bytes));
-        Some(Self { version: number(version), synced: number(synced) })
+        Some(Self {
+            version: Version(u64::from_be_bytes(*version)),
+            synced: Version(u64::from_be_bytes(*synced)),
+        })
     }
 }

@@ -164,7 +164,8 @@ impl Committer {
 
     fn gather(&self, first: Request) -> RequestGroup {
         let mut requests = RequestGroup::default();
-        let (mut count, mut bytes) = (0, 0);
+        let mut count = 0;
+        let mut bytes = 0;
         let mut next = Some(first);
         while let Some(request) = next {
             count += 1;
@@ -176,8 +177,8 @@ impl Committer {
         requests
     }
 
-    /// Applies the requests and answers them. After an error, `requests` holds the
-    /// unprocessed ones, and `pending` holds those whose outcome is still unknown.
+    /// Applies the requests and answers them. After an error, `requests` holds the unprocessed
+    /// requests, and `pending` holds the requests whose outcome is still unknown.
     fn serve(
         &mut self,
         engine: &Engine,
@@ -212,7 +213,7 @@ impl Committer {
     /// Deletes the files that a merge has replaced, unless an older snapshot needs them.
     fn delete_replaced_files(&mut self, engine: &Engine) -> Result<()> {
         // The published snapshot must be newer than the merge, and the memtable not empty. So the
-        // mark of the last commit is written again.
+        // mark of the last commit is rewritten.
         engine.write(&Effects::default(), CommitMark { version: self.version, synced: self.synced })?;
         self.shared.publish(engine, self.visible);
         engine.seal_memtable()

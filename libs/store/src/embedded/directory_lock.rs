@@ -22,17 +22,34 @@ impl DirectoryLock {
         };
         std::fs::create_dir_all(directory).and_then(|()| sync_parent(directory)).map_err(failed)?;
         let mut options = OpenOptions::new();
-        let mut file =
-            options.read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(in_use(directory, file)),
-            Err(TryLockError::Error(error)) => return Err(failed(error)),
-        }
+        let file = options.read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        let mut file = lock(directory, file, failed)?;
         // The process id appears in the error of a second process.
         file.set_len(0).map_err(failed)?;
         write!(file, "{}", std::process::id()).map_err(failed)?;
         Ok(Self(file))
+    }
+
+    /// Locks a directory in which nothing may change. A directory that was never locked is not in use.
+    pub(super) fn acquire_existing(directory: &Path) -> Result<Option<Self>> {
+        let path = directory.join("lock");
+        let failed = |error: std::io::Error| Error::Unavailable {
+            reason: format!("cannot lock {}", path.display()),
+            source: Some(std::sync::Arc::new(error)),
+        };
+        match File::open(&path) {
+            Ok(file) => Ok(Some(Self(lock(directory, file, failed)?))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
+    }
+}
+
+fn lock(directory: &Path, file: File, failed: impl Fn(std::io::Error) -> Error) -> Result<File> {
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(in_use(directory, file)),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
     }
 }
 

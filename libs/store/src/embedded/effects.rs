@@ -14,16 +14,18 @@ pub(super) type Writes = BTreeMap<Key, Option<Value>>;
 pub(super) struct Effects {
     pub(super) writes: Writes,
     pub(super) cleared: Vec<Range>,
-    /// The cleared ranges with too many keys to list. All their keys are removed except
-    /// those in `writes`.
+    /// The cleared ranges with too many keys to list. All their keys are removed except the keys in
+    /// `writes`.
     pub(super) swept: Vec<Range>,
 }
 
 impl Effects {
     /// Approximate memory usage.
     pub(super) fn bytes(&self) -> usize {
-        let value = |value: &Option<Value>| value.as_ref().map_or(0, Value::len);
-        let write = |(key, written)| size_of::<(Key, Option<Value>)>() + Key::len(key) + value(written);
-        size_of::<Self>() + self.writes.iter().map(write).sum::<usize>()
+        let mut bytes = size_of::<Self>();
+        for (key, value) in &self.writes {
+            bytes += size_of::<(Key, Option<Value>)>() + key.len() + value.as_ref().map_or(0, Value::len);
+        }
+        bytes
     }
 }

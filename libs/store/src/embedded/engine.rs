@@ -1,7 +1,7 @@
 //! fjall as configured for this store: its settings, its rows, and the meaning of its errors.
 //!
-//! On disk: the file `lock` and the directory `engine`. Callers' keys begin below 0xff and are
-//! stored unchanged. The store's own rows begin with 0xff: `format` (u32), `version` (see
+//! On disk: the file `lock` and the directory `engine`. Callers' keys start below 0xff and are
+//! stored unchanged. The store's own rows start with 0xff: `format` (u32), `version` (see
 //! `CommitMark`), which every commit writes, and `sweep` (see that module). There is only one
 //! keyspace: large values are already stored separately from keys, so a second keyspace for
 //! them would cost memory and gain nothing.
@@ -21,6 +21,7 @@ use fjall::{
 
 use super::commit_mark::{CommitMark, VERSION_KEY};
 use super::effects::Effects;
+use super::manifest::{Damage, DamageKind, KEYSPACES, Manifest};
 use super::page::{PageBuilder, ReadBudget, SEPARATE_BYTES};
 use super::sweep::{SWEEP_KEY, Sweep};
 use super::{Settings, journal};
@@ -45,9 +46,9 @@ const JOURNAL_BYTES: u64 = 64 << 20;
 const WORKERS: usize = 1;
 
 /// The engine leaves it to its workers to seal a full memtable when they have time, and accepts
-/// more writes meanwhile. So the committer seals memtables itself, and waits while this many
-/// are unflushed. (At four, the engine blocks writers in a loop that never ends if its workers
-/// have died.)
+/// more writes until then. So the committer seals memtables itself, and waits while this many are
+/// unflushed. (At four, the engine blocks writers in a loop that never ends if its workers have
+/// died.)
 const MEMTABLE_BYTES: u64 = 8 << 20;
 const SEALED_MEMTABLES: usize = 2;
 /// Memory overhead of a memtable entry in addition to its key and value, which the engine does
@@ -81,16 +82,15 @@ impl Engine {
     pub(super) fn open(directory: &Path, settings: &Settings) -> Result<Self> {
         let path = directory.join("engine");
         let marker = directory.join("engine.new");
-        let exists = |path: &Path| path.try_exists().map_err(io_error);
-        if !exists(&path)? {
+        if !path.try_exists().map_err(io_error)? {
             return create(&path, &marker, settings);
         }
-        if exists(&marker)? {
-            // Regardless of the marker, an engine that holds a commit was finished
-            // once.
-            let found = Self::open_existing(directory, settings).ok();
-            let Some(engine) = found.filter(|engine| matches!(engine.version(), Ok(Version(1..)))) else {
-                return create(&path, &marker, settings);
+        if marker.try_exists().map_err(io_error)? {
+            // Regardless of the marker, an engine that holds a commit was finished once.
+            let engine = match Self::open_existing(directory, settings) {
+                Ok(engine) if engine.version()? > Version::default() => engine,
+                Err(error) if journal::holds_commits(&path).map_err(io_error)? => return Err(error),
+                _ => return create(&path, &marker, settings),
             };
             tracing::warn!("store was marked unfinished but holds commits; removing the marker");
             std::fs::remove_file(&marker).and_then(|()| sync(directory)).map_err(io_error)?;
@@ -107,13 +107,11 @@ impl Engine {
 
     fn open_existing(directory: &Path, settings: &Settings) -> Result<Self> {
         let path = directory.join("engine");
-        let mut opened = Self::open_at(&path, settings);
-        if matches!(opened, Err(fjall::Error::JournalRecovery(_)))
-            && journal::cut_torn_tail(&path, &directory.join("torn")).map_err(io_error)?
-        {
-            opened = Self::open_at(&path, settings);
+        check_files(directory)?;
+        if let Some(damage) = journal::cut_torn_tail(&path, &directory.join("torn")).map_err(io_error)? {
+            return Err(refusal(damage, directory));
         }
-        let engine = opened.map_err(engine_error)?;
+        let engine = Self::open_at(&path, settings).map_err(engine_error)?;
         engine.check_format()?;
         // The journal's content was loaded into a single memtable.
         engine.make_room()?;
@@ -241,12 +239,23 @@ impl Engine {
             |range| self.keys_latest(range),
             |keys| {
                 let mut batch = self.batch(keys.len());
-                keys.iter().for_each(|key| batch.remove(&self.rows, key.as_ref()));
+                for key in &keys {
+                    batch.remove(&self.rows, key.as_ref());
+                }
                 self.put(batch)
             },
         )?;
         let mut batch = self.batch(1);
         batch.remove(&self.rows, SWEEP_KEY);
+        self.put(batch)
+    }
+
+    /// Writes rows as they are, the store's own ones included.
+    pub(super) fn write_rows(&self, rows: Vec<(Key, Value)>) -> Result<()> {
+        let mut batch = self.batch(rows.len());
+        for (key, value) in rows {
+            batch.insert(&self.rows, key.as_ref(), value.as_ref());
+        }
         self.put(batch)
     }
 
@@ -279,13 +288,14 @@ impl Engine {
     pub(super) fn merge_all(&self) -> Result<()> {
         self.empty_memtables()?;
         self.rows.major_compact().map_err(engine_error)?;
-        // Large values are in files of their own. Only another merge drops those in which the first one has
-        // left nothing.
+        // Large values are in files of their own. Only another merge drops files in which the first merge
+        // has left nothing.
         self.rows.major_compact().map_err(engine_error)
     }
 
     pub(super) fn size(&self) -> EngineSize {
-        let (tree, memtable) = (&self.rows.tree, self.rows.tree.active_memtable());
+        let tree = &self.rows.tree;
+        let memtable = tree.active_memtable();
         EngineSize {
             entries: tree.approximate_len() as u64,
             memtable_entries: memtable.len() as u64,
@@ -303,8 +313,9 @@ impl Engine {
         status.map_or(0, |status| status.f_bavail.saturating_mul(status.f_frsize))
     }
 
-    /// Lets a worker move the content of the memtable to a table, without waiting for it. If there is content,
-    /// the engine also deletes files here: those replaced before any snapshot was taken that is still open.
+    /// Lets a worker move the content of the memtable to a table, without waiting for it. If there is
+    /// content, the engine also deletes files here: the files that were replaced before the oldest open
+    /// snapshot was taken.
     pub(super) fn seal_memtable(&self) -> Result<()> {
         self.rows.rotate_memtable().map(drop).map_err(engine_error)
     }
@@ -365,10 +376,9 @@ fn check_injected_fault(_: &Path, _: &str) -> Result<()> {
     Ok(())
 }
 
-/// Creates a new engine. A marker file exists from before the first step until after the last;
-/// an engine found with it is created again. (Renaming a finished engine instead would cost a
-/// second opening, after which the engine no longer writes into the space reserved in its
-/// journal.)
+/// Creates a new engine. A marker file exists from before the first step until after the last; an
+/// engine found with it is recreated. (Renaming a finished engine instead would cost a second
+/// opening, after which the engine no longer writes into the space reserved in its journal.)
 fn create(path: &Path, marker: &Path, settings: &Settings) -> Result<Engine> {
     let directory = path.parent().expect("the engine is in the store's directory");
     if path.exists() {
@@ -378,8 +388,37 @@ fn create(path: &Path, marker: &Path, settings: &Settings) -> Result<Engine> {
     let engine = Engine::open_at(path, settings).map_err(engine_error)?;
     engine.rows.insert(FORMAT_KEY, FORMAT.to_be_bytes()).map_err(engine_error)?;
     engine.database.persist(PersistMode::SyncAll).map_err(engine_error)?;
+    // fjall syncs the content of keyspaces, but not their names.
+    sync(&path.join("keyspaces")).map_err(io_error)?;
     std::fs::remove_file(marker).and_then(|()| sync(directory)).map_err(io_error)?;
     Ok(engine)
+}
+
+/// Files without which fjall would take an engine, or a keyspace in it, for unfinished, and replace it
+/// with an empty one. Keyspace 0 has the names of the others, and 1 the rows.
+pub(super) const REQUIRED_FILES: [&str; 3] = ["version", "keyspaces/0/current", "keyspaces/1/current"];
+
+fn check_files(directory: &Path) -> Result<()> {
+    let engine = directory.join("engine");
+    for name in REQUIRED_FILES {
+        let file = engine.join(name);
+        if !file.try_exists().map_err(io_error)? {
+            return Err(refusal(Damage { file, kind: DamageKind::Missing }, directory));
+        }
+    }
+    for keyspace in KEYSPACES {
+        Manifest::read(&engine.join(keyspace)).map_err(|damage| refusal(damage, directory))?;
+    }
+    Ok(())
+}
+
+/// The error for damage that opening the store would turn into a loss.
+fn refusal(damage: Damage, directory: &Path) -> Error {
+    Error::corrupt(format!(
+        "{damage}; nothing was changed: check the disk, then restore a backup, or save everything that can be read with \
+         `matyan store salvage {} --output DIR`",
+        directory.display()
+    ))
 }
 
 /// Makes the directory's entries survive a power failure.
@@ -398,7 +437,7 @@ fn to_value(value: fjall::Slice) -> Value {
     if value.len() < SEPARATE_BYTES { Bytes::copy_from_slice(&value) } else { Bytes::from_owner(value) }
 }
 
-fn io_error(error: std::io::Error) -> Error {
+pub(super) fn io_error(error: std::io::Error) -> Error {
     engine_error(error.into())
 }
 

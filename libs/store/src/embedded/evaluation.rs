@@ -9,7 +9,7 @@ use super::recent_writes::RecentWrites;
 use super::sweep::CHUNK_KEYS;
 use crate::{Batch, Check, Key, Mutation, Range, Result, Stamp, Value};
 
-/// The effects of the mutations so far, and what the next one depends on.
+/// The effects of the mutations so far, and the state that the next mutation depends on.
 struct Evaluation<'e> {
     effects: Effects,
     stamp: Stamp,
@@ -64,10 +64,9 @@ impl Evaluation<'_> {
         if range.start >= range.end {
             return Ok(());
         }
-        self.effects
-            .writes
-            .range_mut(range.start.clone()..range.end.clone())
-            .for_each(|(_, value)| *value = None);
+        for (_, value) in self.effects.writes.range_mut(range.start.clone()..range.end.clone()) {
+            *value = None;
+        }
         self.effects.cleared.push(range.clone());
         for key in self.engine.keys_latest(&range) {
             if self.effects.writes.len() >= CHUNK_KEYS {

@@ -43,10 +43,8 @@ impl PageBuilder {
             }
             let next = if self.scan.reverse { rows.next_back() } else { rows.next() };
             let Some(row) = next else { return Ok(true) };
-            let (key, value) = match self.scan.keys_only {
-                true => (row.key()?, fjall::Slice::default()),
-                false => row.into_inner()?,
-            };
+            let (key, value) =
+                if self.scan.keys_only { (row.key()?, fjall::Slice::default()) } else { row.into_inner()? };
             self.push(&key, value);
         }
         Ok(true)

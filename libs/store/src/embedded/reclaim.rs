@@ -15,7 +15,7 @@ use crate::Result;
 const LEAST_TOMBSTONES: u64 = 20_000;
 /// Entries of tables for each tombstone.
 const ENTRIES_PER_TOMBSTONE: u64 = 10;
-/// A burst of writes that begins during a merge waits for its end, so larger stores are not merged.
+/// A burst of writes that starts during a merge waits for its end, so larger stores are not merged.
 const MOST_BYTES: u64 = 256 << 20;
 /// Free space for each byte of the store. The merge writes all remaining rows before it deletes old files.
 const FREE_PER_BYTE: u64 = 2;
@@ -24,7 +24,8 @@ const FREE_PER_BYTE: u64 = 2;
 pub(super) const INTERVAL: Duration = Duration::from_secs(3);
 /// Bytes written in an interval from which the store is not quiet.
 const BUSY_BYTES: u64 = 256 << 10;
-/// Pause between merges. One leaves the tombstones of rows that were deleted meanwhile, or all if it failed.
+/// Pause between merges. A merge leaves the tombstones of rows that were deleted during the merge, or all
+/// tombstones if it failed.
 const PAUSE: Duration = Duration::from_secs(60);
 
 pub(super) struct Reclaimer {
@@ -55,12 +56,14 @@ impl Reclaimer {
         // A smaller memtable is a new one: the last one has become full.
         let written = size.memtable_bytes.checked_sub(self.memtable_bytes);
         let is_quiet = written.is_some_and(|written| written < BUSY_BYTES);
-        (self.since, self.memtable_bytes) = (Instant::now(), size.memtable_bytes);
+        self.since = Instant::now();
+        self.memtable_bytes = size.memtable_bytes;
         if let Some(merge) = &self.merge {
             let has_ended = merge.is_finished();
             if has_ended {
                 self.finish();
-                (self.merged_at, self.has_replaced_files) = (Some(Instant::now()), true);
+                self.merged_at = Some(Instant::now());
+                self.has_replaced_files = true;
             }
             return Ok(has_ended);
         }

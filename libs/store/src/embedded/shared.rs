@@ -4,7 +4,9 @@
 //! The committer replaces both. Readers hold the engine only for the duration of one call, so
 //! that it can be closed and reopened.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
 
 use super::Clock;
 use super::engine::Engine;
@@ -45,13 +47,13 @@ impl Shared {
 
     /// Returns an error if the store does not accept calls at the moment.
     pub(super) fn check_available(&self) -> Result<()> {
-        self.engine.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|_| ()).map_err(Error::clone)
+        self.engine.read().as_ref().map(|_| ()).map_err(Error::clone)
     }
 
     /// Returns the state that a new snapshot reads.
     pub(super) fn current(&self) -> Result<Arc<PublishedState>> {
         self.check_available()?;
-        Ok(self.published().clone())
+        Ok(self.published.lock().clone())
     }
 
     /// Calls `read` with the engine that a snapshot belongs to. The engine stays open until
@@ -61,7 +63,7 @@ impl Shared {
         published: &PublishedState,
         read: impl FnOnce(&Engine) -> Result<T>,
     ) -> Result<T> {
-        let opened = self.engine.read().unwrap_or_else(PoisonError::into_inner);
+        let opened = self.engine.read();
         match opened.as_ref() {
             Ok(opened) if opened.opening == published.opening => read(&opened.engine),
             Ok(_) => Err(Error::SnapshotTooOld),
@@ -71,7 +73,7 @@ impl Shared {
 
     /// Makes the current content of the engine visible to new snapshots.
     pub(super) fn publish(&self, engine: &Engine, version: Version) {
-        let mut published = self.published();
+        let mut published = self.published.lock();
         let opening = published.opening;
         *published = Arc::new(PublishedState { snapshot: engine.snapshot(), version, opening });
     }
@@ -79,23 +81,19 @@ impl Shared {
     /// Waits for reads in progress and releases the engine. From now on, calls return
     /// `reason`.
     pub(super) fn close_engine(&self, reason: Error) {
-        *self.engine.write().unwrap_or_else(PoisonError::into_inner) = Err(reason);
+        *self.engine.write() = Err(reason);
         self.watches.notify_all();
     }
 
     /// Installs a reopened engine. Snapshots of the previous one are too old from now on.
     pub(super) fn install_engine(&self, engine: Engine, version: Version) {
         let opening = {
-            let mut published = self.published();
+            let mut published = self.published.lock();
             let opening = published.opening + 1;
             *published = Arc::new(PublishedState { snapshot: engine.snapshot(), version, opening });
             opening
         };
-        *self.engine.write().unwrap_or_else(PoisonError::into_inner) = Ok(OpenEngine { engine, opening });
-    }
-
-    fn published(&self) -> MutexGuard<'_, Arc<PublishedState>> {
-        self.published.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.engine.write() = Ok(OpenEngine { engine, opening });
     }
 }
 

@@ -1,6 +1,6 @@
 //! Reads at one version.
 //!
-//! Point reads run inline. A scan begins on the caller's thread, where most scans also end, and
+//! Point reads run inline. A scan starts on the caller's thread, where most scans also end, and
 //! moves to a blocking thread if it turns out to be long.
 
 use std::sync::Arc;
@@ -64,7 +64,8 @@ impl Snapshot for EmbeddedSnapshot {
         if keys.len() <= INLINE_KEYS {
             return self.get_all(keys);
         }
-        let (snapshot, keys) = (self.clone(), keys.to_vec());
+        let snapshot = self.clone();
+        let keys = keys.to_vec();
         run_blocking(move || snapshot.get_all(&keys)).await
     }
 
@@ -74,7 +75,8 @@ impl Snapshot for EmbeddedSnapshot {
         if self.fill(range, &mut page, INLINE)? {
             return Ok(page.finish());
         }
-        let (snapshot, range) = (self.clone(), range.clone());
+        let snapshot = self.clone();
+        let range = range.clone();
         run_blocking(move || {
             snapshot.fill(&range, &mut page, UNLIMITED)?;
             Ok(page.finish())

@@ -1,11 +1,11 @@
 //! Clearing a range of any size as one commit.
 //!
-//! The engine cannot delete a range, and a single write with all its keys would need memory for
-//! all of them. So a commit that clears many keys writes a `sweep` row with the ranges and with
-//! the keys in them that the commit itself sets. The remaining keys are removed in chunks
-//! before the commit becomes visible; an interrupted sweep is finished when the store is next
-//! opened. Removing a key costs about 3 µs, and other commits wait meanwhile, so large
-//! deletions are better split into several commits unless they must be atomic.
+//! The engine cannot delete a range, and a single write with all its keys would need memory for all
+//! of them. So a commit that clears many keys writes a `sweep` row with the ranges and with the
+//! keys in them that the commit itself sets. The remaining keys are removed in chunks before the
+//! commit becomes visible; an interrupted sweep is finished when the store is next opened. Removing
+//! a key costs about 3 µs, and other commits wait for the removal, so large deletions are better
+//! split into several commits unless they must be atomic.
 
 use bytes::{Buf, Bytes};
 
@@ -28,8 +28,12 @@ pub(super) struct Sweep {
 
 impl Sweep {
     pub(super) fn from_effects(effects: &Effects) -> Self {
-        let is_swept = |key: &&Key| effects.swept.iter().any(|range| range.contains(key));
-        let kept_keys = effects.writes.keys().filter(is_swept).cloned().collect();
+        let kept_keys = effects
+            .writes
+            .keys()
+            .filter(|key| effects.swept.iter().any(|range| range.contains(key)))
+            .cloned()
+            .collect();
         Self { ranges: effects.swept.clone(), kept_keys }
     }
 

@@ -1,3 +1,6 @@
+mod lossy_files;
+mod power_failure;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -38,6 +41,57 @@ async fn ended_returns_when_the_committer_panics() {
     is_broken.store(true, Ordering::Relaxed);
     assert!(matches!(store.commit(batch).await, Err(Error::Unavailable { .. })));
     tokio::time::timeout(Duration::from_secs(60), store.ended()).await.unwrap();
+}
+
+/// Without one of these files, fjall would replace the rows with an empty keyspace.
+#[tokio::test]
+async fn rule_52_a_store_without_a_required_file_is_refused() {
+    for name in ["version", "keyspaces/0/current", "keyspaces/1/current"] {
+        let directory = tempfile::tempdir().unwrap();
+        let store = open(directory.path()).await;
+        let mut batch = Batch::default();
+        batch.set("a", "1");
+        done(store.commit(batch).await.unwrap());
+        store.close().await.unwrap();
+        let path = directory.path().join("engine").join(name);
+        let content = std::fs::read(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let refused = EmbeddedStore::open(directory.path(), Settings::default()).await.err().unwrap();
+        let message = refused.to_string();
+        assert!(message.contains(&format!("{} is missing", path.display())), "{message}");
+        std::fs::write(&path, content).unwrap();
+        let store = open(directory.path()).await;
+        let value = store.snapshot().await.unwrap().get(&Key::from("a")).await.unwrap();
+        assert_eq!(value.as_deref(), Some(&b"1"[..]), "{name}");
+        store.close().await.unwrap();
+    }
+}
+
+/// fjall deletes all files that a manifest does not list.
+#[tokio::test]
+async fn rule_52_a_damaged_manifest_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path()).await;
+    let mut batch = Batch::default();
+    batch.set("a", "1");
+    done(store.commit(batch).await.unwrap());
+    store.close().await.unwrap();
+    assert!(inspect(directory.path(), |_, _| {}).unwrap().damage.is_empty());
+    let keyspace = directory.path().join("engine/keyspaces/1");
+    let current = std::fs::read(keyspace.join("current")).unwrap();
+    let manifest = keyspace.join(format!("v{}", u64::from_le_bytes(current[..8].try_into().unwrap())));
+    let content = std::fs::read(&manifest).unwrap();
+    for offset in 0..content.len() {
+        let mut damaged = content.clone();
+        damaged[offset] ^= 1;
+        std::fs::write(&manifest, &damaged).unwrap();
+        let found = inspect(directory.path(), |_, _| {}).unwrap().damage;
+        assert!(matches!(&found[..], [Damage { file, kind: DamageKind::Checksum }] if *file == manifest));
+    }
+    let refused = EmbeddedStore::open(directory.path(), Settings::default()).await.err().unwrap();
+    assert!(refused.to_string().contains("does not match its checksum"), "{refused}");
+    std::fs::write(&manifest, &content).unwrap();
+    open(directory.path()).await.close().await.unwrap();
 }
 
 /// A failed sync of the directory, or a backup, may bring back the marker of an unfinished

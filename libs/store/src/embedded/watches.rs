@@ -3,8 +3,9 @@
 //! All waiters of a key share one entry, which is removed with the last of them.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::{Key, Range};
@@ -21,29 +22,29 @@ pub(super) struct Watch {
 
 impl Watches {
     pub(super) fn watch(self: &Arc<Self>, key: &Key) -> Watch {
-        let notified = self.lock().entry(key.clone()).or_insert_with(|| watch::Sender::new(())).subscribe();
+        let notified = self.0.lock().entry(key.clone()).or_insert_with(|| watch::Sender::new(())).subscribe();
         Watch { key: key.clone(), notified, watches: self.clone() }
     }
 
     pub(super) fn notify<'a>(&self, keys: impl Iterator<Item = &'a Key>, ranges: &[Range]) {
-        let watches = self.lock();
+        let watches = self.0.lock();
         if watches.is_empty() {
             return;
         }
-        keys.filter_map(|key| watches.get(key)).for_each(|watch| watch.send_replace(()));
+        for watch in keys.filter_map(|key| watches.get(key)) {
+            watch.send_replace(());
+        }
         for range in ranges.iter().filter(|range| range.start < range.end) {
-            watches
-                .range(range.start.clone()..range.end.clone())
-                .for_each(|(_, watch)| watch.send_replace(()));
+            for (_, watch) in watches.range(range.start.clone()..range.end.clone()) {
+                watch.send_replace(());
+            }
         }
     }
 
     pub(super) fn notify_all(&self) {
-        self.lock().values().for_each(|watch| watch.send_replace(()));
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, watch::Sender<()>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        for watch in self.0.lock().values() {
+            watch.send_replace(());
+        }
     }
 }
 
@@ -55,7 +56,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        let mut watches = self.watches.lock();
+        let mut watches = self.watches.0.lock();
         // This watch's own receiver still counts.
         if watches.get(&self.key).is_some_and(|watch| watch.receiver_count() == 1) {
             watches.remove(&self.key);

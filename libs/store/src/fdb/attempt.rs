@@ -92,8 +92,9 @@ impl CommitAttempts<'_> {
             Check::Unchanged { .. } => None,
         });
         let reads: Vec<_> = expected.map(|(key, value)| self.is_expected(transaction, key, value)).collect();
-        let differs = |holds: &bool| std::future::ready(!*holds);
-        let mut mismatches = stream::iter(reads).buffer_unordered(CONCURRENT_READS).try_filter(differs);
+        let mut mismatches = stream::iter(reads)
+            .buffer_unordered(CONCURRENT_READS)
+            .try_filter(|holds| std::future::ready(!*holds));
         Ok(mismatches.try_next().await?.is_none())
     }
 
@@ -104,8 +105,7 @@ impl CommitAttempts<'_> {
         expected: Option<&Value>,
     ) -> Result<bool> {
         let key = self.cluster.space.key(key);
-        let read = || with_timeout(transaction.get(&key, false));
-        let value = self.cluster.retries.read(read).await?;
+        let value = self.cluster.retries.read(|| with_timeout(transaction.get(&key, false))).await?;
         Ok(value.as_deref() == expected.map(|value| &value[..]))
     }
 
@@ -115,7 +115,9 @@ impl CommitAttempts<'_> {
                 self.cluster.add_read_conflict(transaction, range)?;
             }
         }
-        self.batch.mutations.iter().for_each(|mutation| self.mutate(transaction, mutation));
+        for mutation in &self.batch.mutations {
+            self.mutate(transaction, mutation);
+        }
         Ok(())
     }
 

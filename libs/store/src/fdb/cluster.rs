@@ -24,7 +24,7 @@ pub(super) struct Cluster {
     /// The newest version seen from the cluster. A read at a newer version must ask the
     /// cluster first.
     newest_version: AtomicI64,
-    /// Keeps the network running; dropped after the database, as fields drop in order.
+    /// Keeps the network running; dropped after the database, because fields drop in order.
     _network: Network,
 }
 
@@ -35,11 +35,12 @@ impl Cluster {
         space: KeySpace,
         retries: Retries,
     ) -> Result<Self> {
-        let (database, newest_version) = (database(file).await?, AtomicI64::new(0));
+        let database = database(file).await?;
+        let newest_version = AtomicI64::new(0);
         Ok(Self { database, space, retries, newest_version, _network: network.clone() })
     }
 
-    /// Begins a transaction that reads only stored data, never its own writes.
+    /// Starts a transaction that reads only stored data, never its own writes.
     pub(super) fn begin(&self) -> Result<Transaction> {
         let transaction = self.database.create_trx().map_err(call_error)?;
         transaction.set_option(TransactionOption::ReadYourWritesDisable).map_err(call_error)?;
@@ -71,17 +72,20 @@ impl Cluster {
     }
 }
 
+fn bad_cluster_file(path: &Path, problem: &str) -> Error {
+    Error::Settings { reason: format!("the FoundationDB cluster file {} {problem}", path.display()) }
+}
+
 async fn database(cluster_file: &Path) -> Result<Database> {
-    let refused = |problem: &dyn std::fmt::Display| Error::Settings {
-        reason: format!("the FoundationDB cluster file {} {problem}", cluster_file.display()),
-    };
     // The client would wait forever if the file were missing.
     if let Err(error) = tokio::fs::read(cluster_file).await {
-        return Err(refused(&format_args!("cannot be read: {error}")));
+        return Err(bad_cluster_file(cluster_file, &format!("cannot be read: {error}")));
     }
-    let path = cluster_file.to_str().ok_or_else(|| refused(&"has a path that is not valid UTF-8"))?;
-    let database =
-        Database::from_path(path).map_err(|error| refused(&format_args!("is invalid: {error}")))?;
+    let path = cluster_file
+        .to_str()
+        .ok_or_else(|| bad_cluster_file(cluster_file, "has a path that is not valid UTF-8"))?;
+    let database = Database::from_path(path)
+        .map_err(|error| bad_cluster_file(cluster_file, &format!("is invalid: {error}")))?;
     database.set_option(DatabaseOption::MaxWatches(MAX_WATCHES)).map_err(call_error)?;
     Ok(database)
 }

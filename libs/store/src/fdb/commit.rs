@@ -19,8 +19,8 @@ use super::retry::with_timeout;
 use super::token::{LaneGuard, TokenLanes};
 use crate::{Batch, Check, Commit, Error, Range, Result, Stamp, Version};
 
-/// An attempt fails only if another writer changed a checked key since the proof, and the
-/// checks held again afterwards. That many failures in a row indicate extreme contention.
+/// An attempt fails only if another writer changed a checked key since the proof, and the checks
+/// held afterwards. That many failures in a row indicate extreme contention.
 const MAX_ATTEMPTS: u32 = 1_000;
 
 /// The ranges that a batch checks to be unchanged, by their `since` version.

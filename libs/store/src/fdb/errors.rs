@@ -76,14 +76,14 @@ mod tests {
 
     #[test]
     fn incorrect_use_is_not_reported_as_unavailability() {
-        let check = |code, expected, is_temporary| {
+        fn check(code: i32, expected: CommitFailure, is_temporary: bool) {
             let error = FdbError::from_code(code);
             assert_eq!(
                 (CommitFailure::from_error(error), call_error(error).is_temporary()),
                 (expected, is_temporary),
                 "{code}"
             );
-        };
+        }
         check(1021, CommitFailure::Unknown, true);
         check(1020, CommitFailure::Conflict, true);
         check(2000, CommitFailure::InvalidUse, false);

@@ -11,8 +11,8 @@ use crate::{Error, Result};
 
 static STARTED: AtomicBool = AtomicBool::new(false);
 
-/// Handle to the network thread, which runs until all handles are dropped, including those of
-/// stores. Dropping the last one waits for the thread. The network cannot be restarted.
+/// Handle to the network thread, which runs until all handles are dropped, including the handles of
+/// stores. Dropping the last handle waits for the thread. The network cannot be restarted.
 #[derive(Clone)]
 pub struct Network {
     _running: Arc<NetworkAutoStop>,

@@ -55,6 +55,5 @@ impl Retries {
 /// Bounds a call by the lifetime of a snapshot. The client waits forever for an unreachable
 /// cluster, but a read that takes longer than a snapshot lives is useless anyway.
 pub(super) async fn with_timeout<T>(call: impl Future<Output = FdbResult<T>>) -> Result<FdbResult<T>> {
-    let silent = |_| Error::unavailable("FoundationDB does not answer");
-    timeout(Limits::SNAPSHOT_AGE, call).await.map_err(silent)
+    timeout(Limits::SNAPSHOT_AGE, call).await.map_err(|_| Error::unavailable("FoundationDB does not answer"))
 }

@@ -43,12 +43,12 @@ impl FdbSnapshot {
     /// Bounds a read by the age of the snapshot. FoundationDB would forget the version at
     /// about this time; ending exactly then gives callers one consistent rule.
     async fn read<T, F: Future<Output = FdbResult<T>>>(&self, mut call: impl FnMut() -> F) -> Result<T> {
-        let before_expiry = |call: F| async {
-            let left =
-                Limits::SNAPSHOT_AGE.checked_sub(self.taken_at.elapsed()).ok_or(Error::SnapshotTooOld)?;
-            timeout(left, call).await.map_err(|_| Error::SnapshotTooOld)
-        };
-        self.cluster.retries.read(|| before_expiry(call())).await
+        self.cluster.retries.read(|| self.before_expiry(call())).await
+    }
+
+    async fn before_expiry<T>(&self, call: impl Future<Output = FdbResult<T>>) -> Result<FdbResult<T>> {
+        let left = Limits::SNAPSHOT_AGE.checked_sub(self.taken_at.elapsed()).ok_or(Error::SnapshotTooOld)?;
+        timeout(left, call).await.map_err(|_| Error::SnapshotTooOld)
     }
 
     async fn get_checked(&self, key: &Key) -> Result<Option<Value>> {

@@ -12,8 +12,7 @@ pub(super) struct KeySpace {
 
 impl KeySpace {
     pub(super) fn new(prefix: &Prefix) -> Self {
-        let under = |byte| [prefix.as_bytes(), &[byte]].concat();
-        Self { data: under(DATA), tokens: under(TOKENS) }
+        Self { data: [prefix.as_bytes(), &[DATA]].concat(), tokens: [prefix.as_bytes(), &[TOKENS]].concat() }
     }
 
     pub(super) fn key(&self, key: &[u8]) -> Vec<u8> {
@@ -43,8 +42,8 @@ mod tests {
 
     #[test]
     fn spaces_are_disjoint_and_keys_round_trip() {
-        let (short, long) =
-            (KeySpace::new(&Prefix::new("a").unwrap()), KeySpace::new(&Prefix::new("ab").unwrap()));
+        let short = KeySpace::new(&Prefix::new("a").unwrap());
+        let long = KeySpace::new(&Prefix::new("ab").unwrap());
         let (start, end) = short.range(&Range::prefix("")).unwrap();
         for other in [long.key(b"k"), long.tokens().to_vec(), short.tokens().to_vec()] {
             assert!(other < start || other >= end, "{other:?}");

@@ -7,10 +7,11 @@
 //! same lane clears the token, so there is about one token per lane. Tokens of killed processes
 //! are removed a week later.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use foundationdb::options::{ConflictRangeType, MutationType};
 use foundationdb::{FdbResult, KeySelector, RangeOption, Transaction};
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
@@ -68,9 +69,11 @@ impl TokenLanes {
     /// wait for their answers as long as it takes.
     pub(super) async fn acquire(&self) -> Result<LaneGuard> {
         let room = timeout(Limits::SNAPSHOT_AGE, self.room.clone().acquire_owned());
-        let silent = |_| Error::unavailable("FoundationDB does not answer the commits in flight");
-        let room = room.await.map_err(silent)?.expect("the semaphore is never closed");
-        let lane = lock(&self.free).pop().expect("there is one lane per permit");
+        let room = room
+            .await
+            .map_err(|_| Error::unavailable("FoundationDB does not answer the commits in flight"))?
+            .expect("the semaphore is never closed");
+        let lane = self.free.lock().pop().expect("there is one lane per permit");
         Ok(LaneGuard { store: self.store, lane, free: self.free.clone(), _room: room })
     }
 
@@ -96,12 +99,8 @@ impl TokenLanes {
 impl Drop for LaneGuard {
     fn drop(&mut self) {
         // The permit is dropped only after this, so there is a free lane for every free permit.
-        lock(&self.free).push(self.lane);
+        self.free.lock().push(self.lane);
     }
-}
-
-fn lock(free: &Mutex<Vec<Lane>>) -> MutexGuard<'_, Vec<Lane>> {
-    free.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The key of one attempt's token, and the common prefix of all tokens of its lane.
@@ -197,8 +196,8 @@ async fn clear_old_page(cluster: &Cluster, range: Range) -> Result<Option<Range>
     let old = rows.iter().filter(|row| is_old(row.value(), Version(now)));
     let cleared = old.map(|row| transaction.clear(row.key())).count();
     if cleared > 0 {
-        // The commit fails if one of the tokens was rewritten meanwhile; the
-        // next store that opens tries again.
+        // The commit fails if one of the tokens was rewritten since; the next store that opens
+        // retries.
         if let Err(error) = transaction.commit().await {
             tracing::debug!(%error, "failed to clear old tokens");
         }

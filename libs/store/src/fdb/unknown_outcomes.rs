@@ -50,7 +50,7 @@ impl FdbStore {
 
     /// A transaction with its writes and its token, not yet committed.
     async fn prepare_commit(&self) -> (foundationdb::Transaction, Token) {
-        let transaction = self.cluster.begin().expect("a transaction can begin");
+        let transaction = self.cluster.begin().expect("a transaction can start");
         self.cluster.read_version(&transaction).await.expect("the cluster gives a version");
         transaction.set(&self.cluster.space.key(KEY.as_bytes()), b"written");
         let token = self.lanes.acquire().await.expect("a lane is free").next_token(&self.cluster.space);
@@ -69,7 +69,7 @@ impl FdbStore {
 
     async fn count_tokens(&self) -> usize {
         let Range { start, end } = Range::prefix(self.cluster.space.tokens().to_vec());
-        let transaction = self.cluster.begin().expect("a transaction can begin");
+        let transaction = self.cluster.begin().expect("a transaction can start");
         let range = foundationdb::RangeOption::from((&start[..], &end[..]));
         transaction.get_range(&range, 1, true).await.expect("the tokens can be read").len()
     }

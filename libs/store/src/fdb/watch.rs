@@ -25,9 +25,8 @@ pub(super) async fn wait_for_change(cluster: &Cluster, key: &Key, seen: Option<&
     }
 }
 
-/// Sets a watch in the same transaction that reads the key, so that no change can slip
-/// in between. A watch may last for hours, so the attempts are counted from one again
-/// after it was set.
+/// Sets a watch in the same transaction that reads the key, so that no change can slip in between.
+/// A watch may last for hours, so the count of attempts restarts at one after the watch was set.
 async fn watch_once(
     cluster: &Cluster,
     key: &[u8],

@@ -4,7 +4,8 @@
 //! It grows with every write, which is acceptable because only tests use it.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use parking_lot::Mutex;
 
 use crate::{Batch, Mutation, Result, Stamp, Store, Version};
 
@@ -20,31 +21,27 @@ struct State {
 impl CommitHistory {
     pub(super) fn record_commit(&self, version: Version, stamp: Stamp, mutations: Vec<Mutation>) {
         let mutations = mutations.into_iter().map(|mutation| resolve_stamp(mutation, stamp)).collect();
-        self.lock().commits.insert(version, mutations);
+        self.0.lock().commits.insert(version, mutations);
     }
 
     pub(super) fn record_sync(&self, version: Version) {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         state.synced = state.synced.max(version);
     }
 
     pub(super) fn last_version(&self) -> Version {
-        self.lock().commits.last_key_value().map_or(Version::default(), |(version, _)| *version)
+        self.0.lock().commits.last_key_value().map_or(Version::default(), |(version, _)| *version)
     }
 
     pub(super) async fn replay_synced(&self, store: &dyn Store) -> Result<()> {
         let history: Vec<Vec<Mutation>> = {
-            let state = self.lock();
+            let state = self.0.lock();
             state.commits.range(..=state.synced).map(|(_, mutations)| mutations.clone()).collect()
         };
         for mutations in history {
             store.commit(Batch { mutations, ..Batch::buffered() }).await?;
         }
         store.sync().await
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,16 +1,17 @@
 //! A store that misbehaves within its contract: it can be slow, fail calls, or crash and lose
 //! its unsynced commits.
 //!
-//! By guarantee 9 no store answers "maybe", and neither does this one: an error means that the
-//! batch was not applied. A late answer, given after the batch was applied, models a backend
-//! that first had to find out the outcome. Faults come from a seed or from a script, one per
-//! call. Reads of a snapshot share the fault of the call that took it.
+//! By guarantee 9 no store answers "maybe", and this store does not either: an error means that the
+//! batch was not applied. A late answer, given after the batch was applied, models a backend that
+//! first had to find out the outcome. Faults come from a seed or from a script, one per call. Reads
+//! of a snapshot share the fault of the call that took it.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::commit_history::CommitHistory;
@@ -120,7 +121,7 @@ impl FaultStore {
 
     /// Replaces the remaining faults.
     pub fn set_faults(&self, faults: Faults) {
-        *self.faults() = faults;
+        *self.faults.lock() = faults;
     }
 
     /// Stops answering from now on.
@@ -142,7 +143,7 @@ impl FaultStore {
     }
 
     async fn call<T>(&self, call: impl Future<Output = Result<T>> + Send) -> Result<T> {
-        let fault = self.faults().next();
+        let fault = self.faults.lock().next();
         tokio::select! {
             // A crashed store must not answer, even if the call is ready as well.
             biased;
@@ -178,12 +179,9 @@ impl FaultStore {
         std::future::pending().await
     }
 
-    fn faults(&self) -> MutexGuard<'_, Faults> {
-        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     async fn commit_and_record(&self, batch: Batch) -> Result<Commit> {
-        let (mutations, durability) = (batch.mutations.clone(), batch.durability);
+        let mutations = batch.mutations.clone();
+        let durability = batch.durability;
         let commit = self.inner.commit(batch).await?;
         if let Commit::Done { version, stamp } = commit {
             self.history.record_commit(version, stamp, mutations);

@@ -1,9 +1,10 @@
 //! A store in which a range of keys is out of bounds: a call that reads or writes one fails, and is
 //! recorded. Tests use it to show that work in one place touches no key of another.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 
 use crate::{
     Batch, Check, Commit, Error, Key, Mutation, Page, Range, Result, Scan, Snapshot, Store, Value, Version,
@@ -31,22 +32,18 @@ impl FenceStore {
 
     /// Replaces the ranges that are out of bounds.
     pub fn forbid(&self, ranges: Vec<Range>) {
-        self.fence.state().forbidden = ranges;
+        self.fence.0.lock().forbidden = ranges;
     }
 
     /// Takes the ranges that calls have touched although they are out of bounds.
     pub fn take_touched(&self) -> Vec<Range> {
-        std::mem::take(&mut self.fence.state().touched)
+        std::mem::take(&mut self.fence.0.lock().touched)
     }
 }
 
 impl Fence {
-    fn state(&self) -> MutexGuard<'_, FenceState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn check(&self, range: Range) -> Result<()> {
-        let mut state = self.state();
+        let mut state = self.0.lock();
         if !state.forbidden.iter().any(|forbidden| forbidden.overlaps(&range)) {
             return Ok(());
         }
@@ -136,42 +133,44 @@ mod tests {
     use super::*;
     use crate::embedded::EmbeddedStore;
 
+    fn batch(fill: impl FnOnce(&mut Batch)) -> Batch {
+        let mut batch = Batch::default();
+        fill(&mut batch);
+        batch
+    }
+
     #[tokio::test]
     async fn every_kind_of_call_is_checked() {
         let directory = tempfile::tempdir().unwrap();
         let inner = Arc::new(EmbeddedStore::open(directory.path(), Default::default()).await.unwrap());
         let store = FenceStore::new(inner);
         store.forbid(vec![Range::prefix("b/")]);
-        let (inside, outside) = (Key::from_static(b"a/1"), Key::from_static(b"b/1"));
+        let inside = Key::from_static(b"a/1");
+        let outside = Key::from_static(b"b/1");
         let snapshot = store.snapshot().await.unwrap();
         let version = snapshot.version();
         for (key, range) in [(&inside, Range::prefix("a/")), (&outside, Range::new("b/1", "c"))] {
             let is_allowed = *key == inside;
-            let batch = |fill: &dyn Fn(&mut Batch)| {
-                let mut batch = Batch::default();
-                fill(&mut batch);
-                batch
-            };
             let batches = [
-                batch(&|it| {
+                batch(|it| {
                     it.set(key.clone(), "v");
                 }),
-                batch(&|it| {
+                batch(|it| {
                     it.clear(key.clone());
                 }),
-                batch(&|it| {
+                batch(|it| {
                     it.add(key.clone(), 1);
                 }),
-                batch(&|it| {
+                batch(|it| {
                     it.clear_range(range.clone());
                 }),
-                batch(&|it| {
+                batch(|it| {
                     it.set_stamped(key.clone(), "", "v");
                 }),
-                batch(&|it| {
+                batch(|it| {
                     it.expect(key.clone(), None);
                 }),
-                batch(&|it| {
+                batch(|it| {
                     it.expect_unchanged(range.clone(), version);
                 }),
             ];

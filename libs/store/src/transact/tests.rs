@@ -84,6 +84,8 @@ async fn no_writer_gives_up_when_commits_are_slow() {
             }
         })
     });
-    join_all(writers).await.into_iter().for_each(|writer| writer.expect("no writer panics"));
+    for writer in join_all(writers).await {
+        writer.expect("no writer panics");
+    }
     assert_eq!(*store.0.lock().unwrap(), (WRITERS * TRANSACTIONS) as u64);
 }

@@ -27,7 +27,8 @@ impl FdbServer {
         }
         let server = self.clone();
         Ok(Arc::new(move || {
-            let (server, faults) = (server.clone(), faults.clone());
+            let server = server.clone();
+            let faults = faults.clone();
             Box::pin(async move {
                 let settings = fdb::settings(&server.running().cluster);
                 let mut instance = FdbInstance { server, settings, faults, opened: None };

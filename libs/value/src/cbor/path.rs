@@ -44,10 +44,84 @@ pub fn find<'b>(mut bytes: &'b [u8], path: &[impl AsRef<str>]) -> Result<Option<
     Ok(Some(&bytes[..end]))
 }
 
+/// The values of [`find_each`].
+#[derive(Debug, PartialEq)]
+pub struct FoundValues<'b> {
+    /// One for each path; `None` if nothing is there.
+    pub values: Vec<Option<&'b [u8]>>,
+    /// Number of bytes that were passed over.
+    pub passed: usize,
+}
+
+/// Returns the encoded values at several paths, found in one pass over the bytes. The paths must be
+/// sorted, different, and not empty.
+pub fn find_each<'b, P: AsRef<[K]>, K: AsRef<str>>(
+    bytes: &'b [u8],
+    paths: &[P],
+) -> Result<FoundValues<'b>, CborError> {
+    let mut values = vec![None; paths.len()];
+    let passed = find_below(bytes, paths, 0, &mut values).ok_or(MALFORMED)?;
+    Ok(FoundValues { values, passed })
+}
+
+/// Finds the values at paths that have the first `depth` keys in common. Returns the number of bytes that
+/// were passed over.
+fn find_below<'b, P: AsRef<[K]>, K: AsRef<str>>(
+    bytes: &'b [u8],
+    mut paths: &[P],
+    depth: usize,
+    mut values: &mut [Option<&'b [u8]>],
+) -> Option<usize> {
+    let mut entries = MapEntries::new(bytes)?;
+    let mut passed_below = 0;
+    while let Some(entry) = entries.next()? {
+        let before = paths.iter().take_while(|path| key_at(*path, depth) < entry.key).count();
+        paths = &paths[before..];
+        values = &mut values[before..];
+        let here = paths.iter().take_while(|path| key_at(*path, depth) == entry.key).count();
+        let (found, rest) = values.split_at_mut(here);
+        let (here, after) = paths.split_at(here);
+        values = rest;
+        paths = after;
+        match (here.first(), found.first_mut()) {
+            (Some(path), Some(value)) if path.as_ref().len() == depth + 1 => {
+                entries.skip_value()?;
+                let inner = &bytes[entry.value..entries.at];
+                *value = Some(inner);
+                if here.len() > 1 {
+                    passed_below += find_below(inner, &here[1..], depth + 1, &mut found[1..])?;
+                }
+            }
+            (Some(_), _) => {
+                passed_below += find_below(bytes.get(entry.value..)?, here, depth + 1, found)?;
+                if !paths.is_empty() {
+                    entries.skip_value()?;
+                }
+            }
+            (None, _) if paths.is_empty() => break,
+            (None, _) => entries.skip_value()?,
+        }
+        if paths.is_empty() {
+            break;
+        }
+    }
+    Some(entries.at + passed_below)
+}
+
+fn key_at<'p, K: AsRef<str> + 'p>(path: &'p impl AsRef<[K]>, depth: usize) -> &'p [u8] {
+    path.as_ref()[depth].as_ref().as_bytes()
+}
+
+/// Returns the number of values in the value at the start of `bytes`: itself, its members and keys, and
+/// theirs.
+pub fn count_values(bytes: &[u8]) -> Result<u64, CborError> {
+    Ok(measure(bytes).ok_or(MALFORMED)?.values)
+}
+
 const MALFORMED: CborError =
     CborError::Syntax { at: 0, reason: "it is cut off, or not in the form that is stored" };
 
-/// Decodes a scalar. Returns `None` for any other value; use `decode` for those.
+/// Decodes a scalar. Returns `None` for any other value: `decode` reads these.
 pub fn leaf(bytes: &[u8]) -> Result<Option<CborLeaf<'_>>, CborError> {
     Ok(match stored_leaf(bytes) {
         Some((CborLeaf::Null, _)) => Some(CborLeaf::Null),
@@ -127,12 +201,28 @@ const SCALAR_BYTES: [u8; 256] = {
     bytes
 };
 
-/// Length in bytes of the value at the beginning of `bytes`.
+/// Length in bytes of the value at the start of `bytes`.
 fn length(bytes: &[u8]) -> Option<usize> {
-    let (mut at, mut values) = (0_usize, 1_u64);
+    Some(measure(bytes)?.length)
+}
+
+/// The size of an encoded value.
+struct ValueSize {
+    length: usize,
+    /// Number of values in it, with itself.
+    values: u64,
+}
+
+/// Measures the value at the start of `bytes`.
+#[inline]
+fn measure(bytes: &[u8]) -> Option<ValueSize> {
+    let mut at = 0_usize;
+    let mut values = 1_u64;
+    let mut measured = 0_u64;
     while values > 0 {
         let first = *bytes.get(at)?;
         values -= 1;
+        measured += 1;
         let scalar = SCALAR_BYTES[usize::from(first)];
         if scalar > 0 {
             at += usize::from(scalar);
@@ -148,17 +238,18 @@ fn length(bytes: &[u8]) -> Option<usize> {
             _ => {}
         }
     }
-    (at <= bytes.len()).then_some(at)
+    (at <= bytes.len()).then_some(ValueSize { length: at, values: measured })
 }
 
-/// Returns the map without one of its keys.
+/// Returns the map without the entry of a key.
 pub fn without<'b>(bytes: &'b [u8], key: &str) -> Result<Cow<'b, [u8]>, CborError> {
     without_key(bytes, key.as_bytes()).ok_or(MALFORMED)
 }
 
 fn without_key<'b>(bytes: &'b [u8], key: &[u8]) -> Option<Cow<'b, [u8]>> {
     let mut entries = MapEntries::new(bytes)?;
-    let (count, first) = (entries.left, entries.at);
+    let count = entries.left;
+    let first = entries.at;
     while let Some(entry) = entries.next()? {
         entries.skip_value()?;
         match entry.key.cmp(key) {
@@ -176,8 +267,8 @@ fn without_key<'b>(bytes: &'b [u8], key: &[u8]) -> Option<Cow<'b, [u8]>> {
     Some(bytes.into())
 }
 
-/// Returns a map of only the values at the given paths, without those that do not exist. The paths
-/// must be sorted, and not empty.
+/// Returns a map of only the values at the given paths. Paths without a value are left out. The
+/// paths must be sorted, and not empty.
 pub fn pick(bytes: &[u8], paths: &[&[String]]) -> Result<Vec<u8>, CborError> {
     let mut out = Vec::new();
     pick_into(bytes, paths, 0, &mut out).ok_or(MALFORMED)?;
@@ -188,12 +279,13 @@ pub fn pick(bytes: &[u8], paths: &[&[String]]) -> Result<Vec<u8>, CborError> {
 /// entries written.
 fn pick_into(bytes: &[u8], mut paths: &[&[String]], depth: usize, out: &mut Vec<u8>) -> Option<u64> {
     let mut entries = MapEntries::new(bytes)?;
-    let (start, mut count) = (out.len(), 0);
+    let start = out.len();
+    let mut count = 0;
     while let Some(entry) = entries.next()? {
-        let is_before = |path: &&&[String]| path[depth].as_bytes() < entry.key;
-        paths = &paths[paths.iter().take_while(is_before).count()..];
-        let is_here = |path: &&&[String]| path[depth].as_bytes() == entry.key;
-        let (here, after) = paths.split_at(paths.iter().take_while(is_here).count());
+        let before = paths.iter().take_while(|path| path[depth].as_bytes() < entry.key).count();
+        paths = &paths[before..];
+        let here = paths.iter().take_while(|path| path[depth].as_bytes() == entry.key).count();
+        let (here, after) = paths.split_at(here);
         paths = after;
         match here.first() {
             None if paths.is_empty() => break,

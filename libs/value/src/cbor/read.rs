@@ -2,7 +2,7 @@
 //! are built on it.
 //!
 //! It accepts well-formed CBOR whose map keys are text, nested at most `MAX_DEPTH` levels deep.
-//! Tags other than those of big integers are dropped, but count as a level of nesting. Memory is
+//! Tags are dropped, except the tags of big integers, but count as a level of nesting. Memory is
 //! never allocated by an announced length.
 
 use std::borrow::Cow;
@@ -19,7 +19,7 @@ use crate::{
     value::{Map, Value},
 };
 
-/// A scalar, or the beginning of a list or map, whose members are read next.
+/// A scalar, or the start of a list or map, whose members are read next.
 #[derive(Debug)]
 pub enum CborItem<'b> {
     /// `null` or `undefined`.
@@ -115,13 +115,12 @@ impl<'b> CborReader<'b> {
                 return self.indefinite(first >> 5, depth);
             }
             let (major, argument, size) = self.head()?;
-            let eight_bytes = self.at - size_of::<u64>().min(size)..self.at;
-            let big = |negative| CborItem::Big { negative, magnitude: self.bytes[eight_bytes].into() };
             return Ok(match major {
-                UNSIGNED => i64::try_from(argument).map_or_else(|_| big(false), CborItem::Integer),
-                NEGATIVE => {
-                    i64::try_from(argument).map_or_else(|_| big(true), |it| CborItem::Integer(-1 - it))
-                }
+                UNSIGNED => i64::try_from(argument).map_or_else(|_| self.big(false, size), CborItem::Integer),
+                NEGATIVE => match i64::try_from(argument) {
+                    Ok(integer) => CborItem::Integer(-1 - integer),
+                    Err(_) => self.big(true, size),
+                },
                 BYTES => CborItem::Bytes(self.take(argument)?.into()),
                 TEXT => CborItem::Text(self.text(argument)?.into()),
                 LIST => CborItem::List(self.open(Some(argument), depth)?),
@@ -139,15 +138,23 @@ impl<'b> CborReader<'b> {
         }
     }
 
-    /// Reads the next item if it is a scalar in one of the most common forms; several times faster
+    /// A big integer in the head before the position, which has `size` bytes.
+    fn big(&self, negative: bool, size: usize) -> CborItem<'b> {
+        let start = self.at - size_of::<u64>().min(size);
+        CborItem::Big { negative, magnitude: self.bytes[start..self.at].into() }
+    }
+
+    /// Reads the next item if it is a scalar in a very common form; several times faster
     /// than `item`. Reads nothing and returns `None` otherwise, also for invalid text: `item` reads
     /// everything, and reports errors.
     #[inline]
     pub fn stored_leaf(&mut self) -> Option<CborLeaf<'b, [u8]>> {
         let (leaf, length) = stored_leaf(self.bytes.get(self.at..)?)?;
         // Nearly all text is ASCII, which is faster to check than UTF-8.
-        let is_sound = |text: &[u8]| text.is_ascii() || std::str::from_utf8(text).is_ok();
-        if matches!(leaf, CborLeaf::Text(text) if !is_sound(text)) {
+        if let CborLeaf::Text(text) = leaf
+            && !text.is_ascii()
+            && std::str::from_utf8(text).is_err()
+        {
             return None;
         }
         self.at += length;
@@ -170,9 +177,10 @@ impl<'b> CborReader<'b> {
                 _ => true,
             },
         };
-        match more {
-            true => members.taken += 1,
-            false => self.depth = members.depth,
+        if more {
+            members.taken += 1;
+        } else {
+            self.depth = members.depth;
         }
         Ok(more)
     }
@@ -319,7 +327,7 @@ impl<'b> CborReader<'b> {
         }
     }
 
-    /// Reads text of indefinite length, beginning with its head.
+    /// Reads text of indefinite length, starting with its head.
     fn text_pieces(&mut self) -> Result<Cow<'b, str>, CborError> {
         self.at += 1;
         let mut text = String::new();
@@ -348,7 +356,9 @@ impl<'b> CborReader<'b> {
 
 /// Converts a 16-bit float. The exponents 0 and 31 are special, as in wider floats.
 fn half_float(bits: u16) -> f64 {
-    let (sign, exponent, fraction) = (bits >> 15, bits >> 10 & 0x1f, bits & 0x3ff);
+    let sign = bits >> 15;
+    let exponent = bits >> 10 & 0x1f;
+    let fraction = bits & 0x3ff;
     let size = match exponent {
         0 => f64::from(fraction) * 2_f64.powi(-24),
         31 if fraction == 0 => f64::INFINITY,
@@ -387,12 +397,12 @@ pub fn check(bytes: &[u8]) -> Result<(), CborError> {
     reader.end()
 }
 
-/// Returns whether the bytes begin with the head of a map, without a tag.
+/// Returns whether the bytes start with the head of a map, without a tag.
 pub fn is_map(bytes: &[u8]) -> bool {
     bytes.first().is_some_and(|first| first >> 5 == MAP)
 }
 
-/// Returns whether the bytes begin with the head of a list, without a tag.
+/// Returns whether the bytes start with the head of a list, without a tag.
 pub fn is_list(bytes: &[u8]) -> bool {
     bytes.first().is_some_and(|first| first >> 5 == LIST)
 }

@@ -67,9 +67,36 @@ proptest! {
     }
 
     #[test]
+    fn values_are_found_together_as_they_are_found_alone(
+        map in proptest::collection::btree_map("[a-c]{0,2}", any_value(), 0..8),
+        places in proptest::collection::btree_set(proptest::collection::vec("[a-c]{0,2}", 1..4), 0..6),
+    ) {
+        let bytes = encode_map(&map.into_iter().collect());
+        let places: Vec<Vec<String>> = places.into_iter().collect();
+        let found = find_each(&bytes, &places).unwrap();
+        for (place, value) in places.iter().zip(found.values) {
+            prop_assert_eq!(value, find(&bytes, place).unwrap());
+        }
+    }
+
+    #[test]
+    fn values_are_counted_with_their_members(value in any_value()) {
+        fn count(value: &Value) -> u64 {
+            1 + match value {
+                Value::List(items) => items.iter().map(count).sum(),
+                Value::Map(map) => map.values().map(|value| 1 + count(value)).sum(),
+                // A tag before bytes.
+                Value::Big(big) => u64::from(big.magnitude().len() > 8),
+                _ => 0,
+            }
+        }
+        prop_assert_eq!(count_values(&encode(&value)).unwrap(), count(&value));
+    }
+
+    #[test]
     fn parts_of_any_bytes_are_taken_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
         let place = ["a".to_owned(), "b".to_owned()];
-        drop((without(&bytes, "a"), pick(&bytes, &[&place])));
+        drop((without(&bytes, "a"), pick(&bytes, &[&place]), find_each(&bytes, &[&place[..]])));
     }
 }
 

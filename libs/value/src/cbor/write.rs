@@ -34,7 +34,9 @@ fn write(out: &mut Vec<u8>, value: &Value) {
         Value::Bytes(bytes) => write_bytes(out, bytes),
         Value::List(list) => {
             head::write(out, LIST, list.len() as u64);
-            list.iter().for_each(|item| write(out, item));
+            for item in list {
+                write(out, item);
+            }
         }
         Value::Map(map) => write_map(out, map),
     }
@@ -64,8 +66,8 @@ pub(crate) fn write_integer(out: &mut Vec<u8>, integer: i64) {
     }
 }
 
-/// Writes an integer beyond the range of `i64`, without a tag if it fits into 64 bits, as that is
-/// shorter.
+/// Writes an integer beyond the range of `i64`. An integer that fits into 64 bits gets no tag,
+/// because that form is shorter.
 pub(crate) fn write_big(out: &mut Vec<u8>, negative: bool, magnitude: &[u8]) {
     if magnitude.len() > size_of::<u64>() {
         head::write(out, TAG, if negative { NEGATIVE_BIGNUM } else { POSITIVE_BIGNUM });

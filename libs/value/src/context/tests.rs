@@ -1,12 +1,12 @@
 //! Recorded contexts, and cases that they do not cover.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::*;
 
-/// The folder of recordings, and another one that the environment may name.
+/// The folder of recordings, and a second folder that the environment may name.
 fn folders() -> Vec<PathBuf> {
-    let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors");
+    let recorded = PathBuf::from("../../tests/vectors");
     std::iter::once(recorded).chain(std::env::var_os("MATYAN_VECTORS_DIR").map(PathBuf::from)).collect()
 }
 

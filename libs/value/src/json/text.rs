@@ -27,7 +27,7 @@ fn unescape(mut text: &str) -> String {
     out
 }
 
-/// Returns the character of the escape at the beginning of `text`, and the escape's length.
+/// Returns the character of the escape at the start of `text`, and the escape's length.
 fn escape(text: &str) -> (char, usize) {
     match text.as_bytes()[1] {
         b'u' => unicode_escape(text),
@@ -54,7 +54,7 @@ fn unicode_escape(text: &str) -> (char, usize) {
     }
 }
 
-/// Returns the UTF-16 code unit of a `\uXXXX` at the beginning of `text`.
+/// Returns the UTF-16 code unit of a `\uXXXX` at the start of `text`.
 fn unit(text: &str) -> Option<u32> {
     let digits = text.strip_prefix("\\u")?.get(..4)?;
     u32::from_str_radix(digits, 16).ok()

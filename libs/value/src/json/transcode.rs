@@ -128,7 +128,7 @@ impl CborWriter {
         self.out.len()
     }
 
-    /// Writes the head of a container whose members begin at `start`.
+    /// Writes the head of a container whose members start at `start`.
     fn finish(&mut self, major: u8, start: usize, count: usize) {
         let mut head = Vec::with_capacity(9);
         cbor::write_head(&mut head, major, count as u64);
@@ -155,8 +155,10 @@ fn write_digits(out: &mut Vec<u8>, text: &str) -> Result<(), JsonError> {
 fn overwritten(out: &[u8], members: &[Member]) -> Vec<usize> {
     let key = |member: &Member| &out[member.key.clone()];
     if members.len() <= FEW_MEMBERS {
-        let is_repeated =
-            |index: &usize| members[index + 1..].iter().any(|it| key(it) == key(&members[*index]));
+        let is_repeated = |index: &usize| {
+            let own = key(&members[*index]);
+            members[index + 1..].iter().any(|later| key(later) == own)
+        };
         return (0..members.len()).filter(is_repeated).collect();
     }
     let mut later = HashSet::with_capacity(members.len());
@@ -231,8 +233,8 @@ fn write_item(out: &mut String, reader: &mut CborReader<'_>, style: JsonStyle) -
     Ok(())
 }
 
-/// Converts JSON text to another style, and sorts its keys. Empty text counts as an empty object,
-/// as for contexts.
+/// Converts JSON text to another style, and sorts its keys. Like an empty context, an empty
+/// text counts as an empty object.
 ///
 /// ```
 /// # use matyan_value::json::{self, JsonStyle};
@@ -260,7 +262,7 @@ pub fn write_strict(out: &mut String, text: &str) -> Result<(), JsonSyntaxError>
             b'"' => {
                 scanner.value()?;
             }
-            // Outside of strings, only `NaN` and `Infinity` begin with a capital N or I.
+            // Outside of strings, only `NaN` and `Infinity` start with a capital N or I.
             b'N' | b'I' => {
                 scanner.value()?;
                 out.push_str(text[copied..start].trim_end_matches('-'));

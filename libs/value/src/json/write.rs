@@ -31,7 +31,7 @@ enum NonFinite {
     Texts,
 }
 
-/// Form of finite floats, always with the fewest digits that yield the same float again.
+/// Form of finite floats, always with the fewest digits that yield the same float.
 #[derive(Clone, Copy, Debug)]
 enum FloatDigits {
     /// Python's `repr`.
@@ -68,6 +68,9 @@ impl JsonStyle {
     /// Strict JSON for the Aim UI, which expects the texts `NaN`, `inf`, and `-inf` for numbers
     /// that are not finite.
     pub const AIM: Self = Self { non_finite: NonFinite::Texts, ..Self::STRICT };
+
+    /// As `STRICT`, but with the bare names `NaN`, `Infinity`, and `-Infinity`, which Python reads.
+    pub const BARE: Self = Self { non_finite: NonFinite::Names, ..Self::STRICT };
 
     /// Strict JSON of Matyan 0.3's log: bytes are in base64.
     pub const ENVELOPE: Self = Self { bytes: BytesForm::Base64, ..Self::STRICT };
@@ -215,7 +218,7 @@ pub fn write_text(out: &mut String, text: &str, style: JsonStyle) {
             continue;
         }
         out.push_str(&text[plain..at]);
-        let character = text[at..].chars().next().expect("a character begins here");
+        let character = text[at..].chars().next().expect("a character starts here");
         write_escape(out, character, style);
         plain = at + character.len_utf8();
     }

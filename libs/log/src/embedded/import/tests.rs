@@ -4,7 +4,9 @@ use bytes::BufMut;
 use tempfile::TempDir;
 
 use super::*;
-use crate::{Delivery, LogReader, LogWriter, PartitionInfo, embedded::EmbeddedLog, layers::LossyDisk};
+use crate::{
+    Delivery, LogInspector, LogReader, LogWriter, PartitionInfo, embedded::EmbeddedLog, layers::LossyDisk,
+};
 
 const IDENTITY: [u8; 16] = *b"the old identity";
 
@@ -29,31 +31,36 @@ fn stored(record: &Record) -> Vec<u8> {
     let mut out = vec![1];
     out.put_i64_le(record.appended_us);
     out.put_u64_le(12_345);
-    let put = |out: &mut Vec<u8>, field: &[u8]| {
-        out.put_u32_le(field.len() as u32);
-        out.put_slice(field);
-    };
-    put(&mut out, &record.key);
+    put_field(&mut out, &record.key);
     out.put_u32_le(record.headers.len() as u32);
     for (name, value) in &record.headers {
-        put(&mut out, name.as_bytes());
-        put(&mut out, value);
+        put_field(&mut out, name.as_bytes());
+        put_field(&mut out, value);
     }
     out.put_slice(&record.value);
     out
 }
 
+fn put_field(out: &mut Vec<u8>, field: &[u8]) {
+    out.put_u32_le(field.len() as u32);
+    out.put_slice(field);
+}
+
+fn keyspace(database: &Database, name: &str) -> Keyspace {
+    database.keyspace(name, KeyspaceCreateOptions::default).unwrap()
+}
+
 fn old_log() -> TempDir {
     let directory = TempDir::new().unwrap();
     let database = Database::builder(directory.path().join("engine")).open().unwrap();
-    let keyspace = |name| database.keyspace(name, KeyspaceCreateOptions::default).unwrap();
-    let meta = keyspace("meta");
+    let meta = keyspace(&database, "meta");
     meta.insert("format", [1]).unwrap();
     meta.insert("identity", IDENTITY).unwrap();
     meta.insert("ingestion-partitions", 1_u32.to_le_bytes()).unwrap();
     let first = [3_u64.to_le_bytes(), 99_u64.to_le_bytes()].concat();
     meta.insert("first/ingestion-0", first).unwrap();
-    let (ingestion, control) = (keyspace("ingestion-0"), keyspace("control-0"));
+    let ingestion = keyspace(&database, "ingestion-0");
+    let control = keyspace(&database, "control-0");
     for offset in [2].into_iter().chain(OFFSETS) {
         ingestion.insert(offset.to_be_bytes(), stored(&record(offset))).unwrap();
     }
@@ -95,7 +102,7 @@ async fn check(directory: &TempDir) {
 async fn rule_44_a_log_of_an_earlier_version_is_imported() {
     let directory = old_log();
     check(&directory).await;
-    // An earlier version cannot open the log again.
+    // An earlier version can no longer open the log.
     let engine = directory.path().join("engine");
     assert!(engine.is_file());
     assert!(Database::builder(&engine).open().is_err());
@@ -125,14 +132,13 @@ async fn an_import_is_not_repeated_once_it_is_complete() {
 async fn rule_44_a_gap_between_two_segments_is_imported() {
     let directory = TempDir::new().unwrap();
     let database = Database::builder(directory.path().join("engine")).open().unwrap();
-    let keyspace = |name| database.keyspace(name, KeyspaceCreateOptions::default).unwrap();
-    let meta = keyspace("meta");
+    let meta = keyspace(&database, "meta");
     meta.insert("format", [1]).unwrap();
     meta.insert("identity", IDENTITY).unwrap();
     meta.insert("ingestion-partitions", 1_u32.to_le_bytes()).unwrap();
-    let large = |offset| Record { value: vec![offset as u8; 9 << 20].into(), ..record(offset) };
     for offset in [0_u64, 1, 3] {
-        keyspace("ingestion-0").insert(offset.to_be_bytes(), stored(&large(offset))).unwrap();
+        let large = Record { value: vec![offset as u8; 9 << 20].into(), ..record(offset) };
+        keyspace(&database, "ingestion-0").insert(offset.to_be_bytes(), stored(&large)).unwrap();
     }
     drop((meta, database));
     let log = EmbeddedLog::open(directory.path(), Settings::default()).await.unwrap();
@@ -151,7 +157,7 @@ async fn rule_44_a_gap_between_two_segments_is_imported() {
     log.close().await.unwrap();
 }
 
-/// An import that is interrupted on a disk that loses what was not synced.
+/// An import that is interrupted on a disk that loses unsynced changes.
 #[tokio::test]
 async fn rule_44_a_power_failure_during_an_import_loses_nothing() {
     for seed in 0..24 {

@@ -1,4 +1,4 @@
-//! Damaged files: what was never synced is cut off, and anything else is reported.
+//! Damaged files: unsynced bytes are cut off, and any other damage is reported.
 
 use std::{fs, path::PathBuf};
 
@@ -33,11 +33,12 @@ fn find(path: &Path, needle: &[u8]) -> usize {
 /// Three records, then one append of two large records. The log was not closed, so the last
 /// append could be a torn write.
 async fn killed_log() -> TempDir {
-    let (directory, copy) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let directory = TempDir::new().unwrap();
+    let copy = TempDir::new().unwrap();
     let log = open(&directory).await;
     log.append(Topic::Ingestion, numbered(0..3)).await.unwrap();
-    let large = |byte| record("run", vec![byte; 20_000]);
-    log.append(Topic::Ingestion, vec![large(b'a'), large(b'b')]).await.unwrap();
+    let large = [b'a', b'b'].map(|byte| record("run", vec![byte; 20_000]));
+    log.append(Topic::Ingestion, large.to_vec()).await.unwrap();
     for topic in ["ingestion", "control", "dead-letters"] {
         fs::create_dir_all(copy.path().join(topic)).unwrap();
     }
@@ -167,7 +168,8 @@ async fn a_newer_format_is_refused() {
 
 #[tokio::test]
 async fn a_segment_of_another_log_is_refused() {
-    let (one, other) = (killed_log().await, killed_log().await);
+    let one = killed_log().await;
+    let other = killed_log().await;
     fs::copy(segment(&other, 0), segment(&one, 0)).unwrap();
     assert!(opening_error(&one).await.contains("belongs to another log"));
 }

@@ -1,4 +1,4 @@
-//! Failures of the disk, on a disk that loses what was not synced.
+//! Failures of the disk, on a disk that loses unsynced changes.
 
 use std::{
     collections::BTreeMap,
@@ -7,6 +7,7 @@ use std::{
 };
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
+use rustix::io::Errno;
 
 use super::*;
 use crate::layers::{DiskOperation, LossyDisk};
@@ -35,7 +36,7 @@ async fn all_records(log: &EmbeddedLog) -> Vec<Record> {
     read(&mut *subscription, (end - first) as usize).await
 }
 
-/// Appends until the power is cut, and notes what was acknowledged.
+/// Appends until the power is cut, and notes the acknowledged records.
 async fn write(
     log: Arc<EmbeddedLog>,
     seed: u64,
@@ -45,11 +46,13 @@ async fn write(
     let mut random = StdRng::seed_from_u64(seed);
     loop {
         let count = random.random_range(1..4);
-        let value = |random: &mut StdRng| {
-            let bytes = random.random_range(0..3_000);
-            (0..bytes).map(|_| random.random()).collect::<Vec<u8>>()
-        };
-        let records: Vec<_> = (0..count).map(|_| record("run", value(&mut random))).collect();
+        let records: Vec<_> = (0..count)
+            .map(|_| {
+                let bytes = random.random_range(0..3_000);
+                let value: Vec<u8> = (0..bytes).map(|_| random.random()).collect();
+                record("run", value)
+            })
+            .collect();
         let positions = match log.append(Topic::Ingestion, records.clone()).await {
             Ok(positions) => positions,
             Err(_) if !has_power.load(Ordering::Relaxed) => return,
@@ -76,11 +79,12 @@ async fn rule_30_acknowledged_records_survive_power_failures() {
             let log = Arc::new(open_on(&directory, &disk, small_segments()).await);
             let before = acknowledged.lock().unwrap().len();
             let has_power = Arc::new(AtomicBool::new(true));
-            let writer = |number| {
-                let seed = seed << 16 | generation << 8 | number;
-                tokio::spawn(write(log.clone(), seed, acknowledged.clone(), has_power.clone()))
-            };
-            let writers: Vec<_> = (0..WRITERS).map(writer).collect();
+            let writers: Vec<_> = (0..WRITERS)
+                .map(|number| {
+                    let seed = seed << 16 | generation << 8 | number;
+                    tokio::spawn(write(log.clone(), seed, acknowledged.clone(), has_power.clone()))
+                })
+                .collect();
             let wanted = before + 5 + (seed as usize * 7) % 120;
             while acknowledged.lock().unwrap().len() < wanted {
                 tokio::task::yield_now().await;
@@ -122,7 +126,9 @@ async fn rule_29_a_full_disk_costs_nothing_that_was_acknowledged() {
         let disk = Arc::new(LossyDisk::seeded(1));
         let log = open_on(&directory, &disk, small_segments()).await;
         log.append(Topic::Ingestion, numbered(0..3)).await.unwrap();
-        (0..20).for_each(|_| disk.fail(operation, ErrorKind::StorageFull));
+        for _ in 0..20 {
+            disk.fail(operation, ErrorKind::StorageFull);
+        }
         // Large, so that the file has remains of it after the next, smaller append.
         let refused = vec![record("run", vec![7; 15_000]), record("run", vec![8; 15_000])];
         let error = log.append(Topic::Ingestion, refused).await.unwrap_err();
@@ -205,10 +211,58 @@ async fn a_failed_rotation_hides_no_records() {
     let disk = Arc::new(LossyDisk::seeded(1));
     let log = open_on(&directory, &disk, small_segments()).await;
     log.append(Topic::Ingestion, numbered(0..3)).await.unwrap();
-    (0..6).for_each(|_| disk.fail(DiskOperation::SyncDirectory, ErrorKind::Other));
+    for _ in 0..6 {
+        disk.fail(DiskOperation::SyncDirectory, ErrorKind::StorageFull);
+    }
     // Too large for the segment, while the next append fits.
     let error = log.append(Topic::Ingestion, vec![record("run", vec![7; 30_000])]).await.unwrap_err();
     assert!(error.is_temporary(), "{error}");
+    let position = loop {
+        match log.append(Topic::Ingestion, numbered(3..4)).await {
+            Ok(positions) => break positions[0],
+            Err(error) => assert!(error.is_temporary(), "{error}"),
+        }
+    };
+    log.close().await.unwrap();
+    let log = open(&directory).await;
+    let records = all_records(&log).await;
+    assert_eq!(values(&records[..3]), [0, 1, 2]);
+    assert_eq!(records.last().unwrap().offset, position.offset);
+}
+
+/// The name of the next segment may be lost, although the next sync of its directory succeeds.
+#[tokio::test]
+async fn rule_29_a_segment_whose_name_may_be_lost_ends_the_log() {
+    // The last two have no kind of their own.
+    for error in [Errno::IO, Errno::ROFS, Errno::STALE, Errno::NODEV, Errno::NXIO] {
+        let directory = TempDir::new().unwrap();
+        let disk = Arc::new(LossyDisk::seeded(1));
+        let log = open_on(&directory, &disk, small_segments()).await;
+        log.append(Topic::Ingestion, numbered(0..3)).await.unwrap();
+        disk.fail(DiskOperation::SyncDirectory, error);
+        log.append(Topic::Ingestion, vec![record("run", vec![7; 30_000])]).await.unwrap_err();
+        log.ended().await;
+        assert!(log.append(Topic::Ingestion, numbered(3..4)).await.is_err());
+        disk.cut_power();
+        drop(log);
+        let log = open(&directory).await;
+        assert_eq!(values(&all_records(&log).await[..3]), [0, 1, 2]);
+    }
+}
+
+/// Too many open files are such an error; here the directory has another name for a while.
+#[tokio::test]
+async fn rule_29_a_segment_that_cannot_be_opened_is_created_later() {
+    let directory = TempDir::new().unwrap();
+    let disk = Arc::new(LossyDisk::seeded(1));
+    let log = open_on(&directory, &disk, small_segments()).await;
+    log.append(Topic::Ingestion, numbered(0..3)).await.unwrap();
+    let topic = directory.path().join("ingestion");
+    let aside = directory.path().join("aside");
+    std::fs::rename(&topic, &aside).unwrap();
+    let error = log.append(Topic::Ingestion, vec![record("run", vec![7; 30_000])]).await.unwrap_err();
+    assert!(error.is_temporary(), "{error}");
+    std::fs::rename(&aside, &topic).unwrap();
     let position = loop {
         match log.append(Topic::Ingestion, numbered(3..4)).await {
             Ok(positions) => break positions[0],

@@ -29,6 +29,7 @@ fn rule_03_nothing_is_reordered_skipped_or_acknowledged_by_one_broker() {
             ("enable.auto.commit", "false"),
             ("enable.auto.offset.store", "false"),
             ("group.id", "workers-data-ingestion"),
+            ("check.crcs", "true"),
         ];
         check(&config, &consumer);
     }
@@ -36,6 +37,21 @@ fn rule_03_nothing_is_reordered_skipped_or_acknowledged_by_one_broker() {
         &settings().group_member(Topic::Control),
         &[("partition.assignment.strategy", "cooperative-sticky")],
     );
+}
+
+#[test]
+fn rule_03_no_client_creates_a_topic() {
+    let settings = settings();
+    for config in [
+        settings.client(),
+        settings.producer(),
+        settings.dead_letter_producer(),
+        settings.group_member(Topic::Ingestion),
+        settings.fetcher(Topic::Ingestion),
+        settings.record_reader(Topic::DeadLetters),
+    ] {
+        check(&config, &[("allow.auto.create.topics", "false")]);
+    }
 }
 
 #[test]

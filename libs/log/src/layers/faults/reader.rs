@@ -47,8 +47,8 @@ struct FaultySubscription {
     faults: Arc<Faults>,
     /// Events to return before anything else from the inner log.
     planned: VecDeque<PlannedEvent>,
-    /// Partitions reassigned by a fault and not started again yet. Their deliveries from
-    /// the inner log are dropped.
+    /// Partitions reassigned by a fault and not restarted yet. Their deliveries from the inner log
+    /// are dropped.
     waiting: BTreeSet<u32>,
 }
 
@@ -111,8 +111,10 @@ impl Subscription for FaultySubscription {
         self.faults.until_resumed().await;
         self.inner.start(partition, point).await?;
         self.waiting.remove(&partition);
-        let is_of = |planned: &PlannedEvent| matches!(planned, PlannedEvent::Delivery(Delivery::Records { partition: of, .. }) if *of == partition);
-        self.planned.retain(|planned| !is_of(planned));
+        self.planned.retain(|planned| match planned {
+            PlannedEvent::Delivery(Delivery::Records { partition: of, .. }) => *of != partition,
+            _ => true,
+        });
         Ok(())
     }
 }

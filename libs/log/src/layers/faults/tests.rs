@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    Delivery, LogReader, LogWriter, NewRecord, Subscription, Topic,
+    Delivery, LogInspector, LogReader, LogWriter, NewRecord, Subscription, Topic,
     embedded::{EmbeddedLog, Settings},
 };
 
@@ -143,15 +143,14 @@ fn a_seed_always_gives_the_same_faults() {
         reassign: 0.2,
         delay_up_to: Duration::from_millis(9),
     };
-    let play = |seed| {
+    let [one, same, other, (appends, deliveries)] = [1, 1, 2, 3].map(|seed| {
         let faults = Faults::seeded(seed, rates, Duration::ZERO);
         let appends: Vec<_> = (0..100).map(|_| faults.append_fault()).collect();
         let deliveries: Vec<_> = (0..100).map(|_| faults.delivery_fault()).collect();
         (appends, deliveries)
-    };
-    assert_eq!(play(1), play(1));
-    assert_ne!(play(1), play(2));
-    let (appends, deliveries) = play(3);
+    });
+    assert_eq!(one, same);
+    assert_ne!(one, other);
     assert!(
         [AppendFault::ErrorBefore, AppendFault::ErrorAfter]
             .iter()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{AppendFault, Faults, injected_error};
-use crate::{Append, LogWriter, NewRecord, Result, StartPoint, Topic, TopicInfo};
+use crate::{Append, LogInspector, LogWriter, NewRecord, Result, StartPoint, Topic, TopicInfo};
 
 pub struct FaultyWriter {
     inner: Arc<dyn LogWriter>,
@@ -16,6 +16,19 @@ pub struct FaultyWriter {
 impl FaultyWriter {
     pub fn new(inner: Arc<dyn LogWriter>, faults: Arc<Faults>) -> Self {
         Self { inner, faults }
+    }
+}
+
+#[async_trait]
+impl LogInspector for FaultyWriter {
+    async fn describe(&self, topic: Topic) -> Result<TopicInfo> {
+        self.faults.until_resumed().await;
+        self.inner.describe(topic).await
+    }
+
+    async fn lost_tail(&self, topic: Topic, partition: u32, point: StartPoint) -> Result<Option<u64>> {
+        self.faults.until_resumed().await;
+        self.inner.lost_tail(topic, partition, point).await
     }
 }
 
@@ -41,16 +54,6 @@ impl LogWriter for FaultyWriter {
             }
             if faults.is_stopped() { fail_after_wait(&faults).await } else { answer }
         })
-    }
-
-    async fn describe(&self, topic: Topic) -> Result<TopicInfo> {
-        self.faults.until_resumed().await;
-        self.inner.describe(topic).await
-    }
-
-    async fn lost_tail(&self, topic: Topic, partition: u32, point: StartPoint) -> Result<Option<u64>> {
-        self.faults.until_resumed().await;
-        self.inner.lost_tail(topic, partition, point).await
     }
 }
 

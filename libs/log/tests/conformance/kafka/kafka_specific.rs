@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use libtest_mimic::Trial;
 use matyan_log::{
-    Delivery, Error, LogReader, LogWriter, NewRecord, Topic,
+    Delivery, Error, LogInspector, LogReader, LogWriter, NewRecord, Topic,
     conformance::{Capability, Fixture, Shape, ignored_for, run_case},
     kafka::{CreateTopics, KafkaLog, Settings, TopicNames, topic_set_open, topics_create},
 };
@@ -106,7 +106,7 @@ async fn missing_dead_letters() {
     log.close().await.expect("the log closes");
 }
 
-/// Every append is refused, also of logs that were opened before, until the topic is open again. Other
+/// Every append is refused, also of logs that were opened before, until the topic is reopened. Other
 /// settings of the topic are kept.
 async fn closed_topic() {
     let settings = settings_and_topics().await;
@@ -139,9 +139,9 @@ async fn closed_topic() {
     while log.append(Topic::Ingestion, vec![record("after")]).await.is_err() {}
     let described = admin(&settings).describe_configs([&topic], &AdminOptions::new()).await;
     let described = described.expect("the broker answers").remove(0).expect("the topic exists");
-    let value = |key: &str| described.get(key).and_then(|entry| entry.value.clone()).unwrap_or_default();
     assert_eq!(
-        ["max.message.bytes", "retention.ms", "min.insync.replicas"].map(value),
+        ["max.message.bytes", "retention.ms", "min.insync.replicas"]
+            .map(|key| described.get(key).and_then(|entry| entry.value.clone()).unwrap_or_default()),
         ["17956864", "86400000", "1"]
     );
 }

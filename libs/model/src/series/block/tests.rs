@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::super::generate;
-use super::super::packed::ABSENT;
 use super::*;
+use crate::series::ABSENT;
 
 fn by_series(written: &WrittenPoints) -> BTreeMap<SeriesNumber, Points> {
     let mut series = BTreeMap::<_, Points>::new();
@@ -44,7 +44,9 @@ fn written() -> impl Strategy<Value = WrittenPoints> {
         (1..30_u32, proptest::collection::vec(generate::point(), 0..6)).prop_map(|(series, points)| {
             let mut written = WrittenPoints::default();
             for point in points {
-                (0..series).for_each(|number| written.push(SeriesNumber(number), point));
+                for number in 0..series {
+                    written.push(SeriesNumber(number), point);
+                }
             }
             written
         });

@@ -47,8 +47,7 @@ proptest! {
 
     #[test]
     fn groups_cover_the_steps_in_order(points in generate::sorted_points(30), firsts in generate::sorted_points(6)) {
-        let entry = |point| ChunkEntry { id: 0, bytes: 0, base: None, summary: Summary::from_points(&[point].into_iter().collect(), 0..1).unwrap() };
-        let entries: Vec<ChunkEntry> = firsts.iter().map(entry).collect();
+        let entries: Vec<ChunkEntry> = firsts.iter().map(|point| ChunkEntry { id: 0, bytes: 0, base: None, summary: Summary::from_points(&[point].into_iter().collect(), 0..1).unwrap() }).collect();
         let groups = group_by_chunk(&entries, &points.steps);
         prop_assert_eq!(groups.len(), entries.len());
         let mut next = 0;

@@ -44,7 +44,8 @@ proptest! {
         cut in any::<proptest::sample::Index>(),
     ) {
         let integers: Vec<i64> = values.iter().map(|value| value.to_bits() as i64).collect();
-        let (mut floats, mut whole) = (Vec::new(), Vec::new());
+        let mut floats = Vec::new();
+        let mut whole = Vec::new();
         put_float_column(&mut floats, &values);
         put_integer_column(&mut whole, &integers);
         for out in [&mut floats, &mut whole] {

@@ -9,8 +9,8 @@ use super::super::points::{Points, StepRange};
 use super::super::wire::FormatError;
 use crate::ids::SeriesNumber;
 
-/// Number of points of one series that completes a part. With the points of its last block,
-/// this is about what a transaction takes, so they are gathered only once.
+/// Number of points of one series that completes a part. With the points of its last block, this is
+/// about the size of a transaction, so they are gathered only once.
 const SERIES_POINTS: usize = 48 * 1024;
 /// Number of series whose rows are read concurrently, to hide the latency of a distributed
 /// store.
@@ -32,7 +32,8 @@ impl FoldPart {
     /// Takes as many blocks off the front as are folded together; `None` if there are none.
     pub(super) fn next(blocks: &mut VecDeque<(u64, Bytes)>) -> Result<Option<Self>, FormatError> {
         let mut part = Self { end: 0, series: Vec::new(), blocks: Vec::new() };
-        let (mut points, mut full) = (BTreeMap::new(), false);
+        let mut points = BTreeMap::new();
+        let mut full = false;
         while !full && let Some((sequence, bytes)) = blocks.pop_front() {
             full = count(&bytes, &mut points)? >= SERIES_POINTS;
             part.end = sequence + 1;
@@ -42,7 +43,7 @@ impl FoldPart {
         Ok((part.end > 0).then_some(part))
     }
 
-    /// Takes all blocks: those below `end`, of a fold that is resumed.
+    /// Takes all blocks: the blocks below `end`, in a fold that is resumed.
     pub(super) fn resumed(
         blocks: &mut VecDeque<(u64, Bytes)>,
         end: u64,
@@ -100,7 +101,8 @@ pub(super) struct SeriesSlices<'a> {
 impl SeriesSlices<'_> {
     /// The next few series; empty at the end.
     pub(super) fn next_group(&mut self) -> Result<Vec<PendingSeries>, FormatError> {
-        let (mut group, mut points) = (Vec::new(), 0);
+        let mut group = Vec::new();
+        let mut points = 0;
         while group.len() < GROUP_SERIES
             && points < GROUP_POINTS
             && let Some(series) = self.series.get(self.index)

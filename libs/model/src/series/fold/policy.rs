@@ -25,7 +25,7 @@ const BLOCKS: u64 = 512;
 
 /// Size of the blocks that are in memory while they are counted.
 const PAGE_BYTES: usize = 1 << 20;
-/// Far above what a run may have; limits the memory that counting touched series takes.
+/// Far above the limit for a run; limits the memory that counting touched series takes.
 const MAX_SERIES: u32 = 1 << 20;
 
 /// The blocks of a run in the store, as input for the policy.
@@ -35,7 +35,7 @@ pub struct StoredBlocks {
     pub is_empty: bool,
     /// Whether a fold has been started and not finished.
     pub is_folding: bool,
-    /// A sequence number higher than that of any past or present block.
+    /// A sequence number higher than the number of any past or present block.
     pub next_block: u64,
 }
 
@@ -58,7 +58,8 @@ impl StoredBlocks {
             }
             let Some((last, _)) = page.last() else { return Ok(counted) };
             first = last + 1;
-            (counted.is_empty, counted.next_block) = (false, counted.next_block.max(first));
+            counted.is_empty = false;
+            counted.next_block = counted.next_block.max(first);
             if page.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() < PAGE_BYTES {
                 return Ok(counted);
             }
@@ -83,7 +84,10 @@ impl UnfoldedBlocks {
         self.blocks += 1;
         self.bytes += bytes.len() as u64;
         self.points += block.len() as u64;
-        (0..block.series_count()).try_for_each(|index| self.touch(block.series(index)))
+        for index in 0..block.series_count() {
+            self.touch(block.series(index))?;
+        }
+        Ok(())
     }
 
     fn touch(&mut self, series: SeriesNumber) -> Result<(), FormatError> {
@@ -129,15 +133,17 @@ mod tests {
 
     #[test]
     fn rule_09_a_fold_waits_for_points_bytes_or_blocks() {
-        let check = |blocks, bytes, series, points, is_busy, due| {
+        fn check(blocks: u64, bytes: u64, series: u32, points: u64, is_busy: bool, due: bool) {
             let mut unfolded = UnfoldedBlocks { blocks, bytes, points, ..UnfoldedBlocks::default() };
-            (0..series).for_each(|number| unfolded.touch(SeriesNumber(number)).unwrap());
+            for number in 0..series {
+                unfolded.touch(SeriesNumber(number)).unwrap();
+            }
             assert_eq!(
                 unfolded.is_due(is_busy),
                 due,
                 "{blocks} blocks of {bytes} bytes, {points} points, {series} series"
             );
-        };
+        }
         check(0, 0, 0, 0, false, false);
         check(1, 20, 1, 1, false, false);
         check(1, READER_BYTES, 10, 2_559, false, false);
@@ -158,7 +164,9 @@ mod tests {
     fn blocks_are_counted_and_touched_series_counted_once() {
         let block = block(130, 2);
         let mut unfolded = UnfoldedBlocks::default();
-        (0..3).for_each(|_| unfolded.add(&block).unwrap());
+        for _ in 0..3 {
+            unfolded.add(&block).unwrap();
+        }
         assert_eq!((unfolded.series(), unfolded.blocks, unfolded.points), (130, 3, 780));
         assert_eq!(unfolded.bytes, 3 * block.len() as u64);
     }

@@ -1,5 +1,5 @@
 //! Removal of a range of steps from a series of which all blocks are folded: chunks within the range are
-//! dropped, those at its ends are rewritten, and the pyramid and the summary follow.
+//! dropped, chunks at its ends are rewritten, and the pyramid and the summary follow.
 //!
 //! A long range takes several transactions, each of which leaves a valid series. As for folds,
 //! readers may use a dropped chunk for ten minutes.

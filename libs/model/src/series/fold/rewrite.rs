@@ -20,8 +20,8 @@ use super::super::pyramid::{SealedSummary, base_level, bucket_steps, encode_page
 use super::super::series_rows::SeriesRef;
 use super::super::summary::Summary;
 
-/// Maximum number of points of one series per transaction: about 1 MB of chunks, including
-/// those that are merged.
+/// Maximum number of points of one series per transaction: about 1 MB of chunks, including chunks
+/// that are merged.
 const SERIES_POINTS: usize = 64 * 1024;
 /// Maximum number of sealed chunks of one series that a transaction rewrites.
 const MAX_REWRITTEN_CHUNKS: usize = 8;
@@ -71,22 +71,21 @@ impl SeriesRewrite {
         steps: &StepRange,
     ) -> Result<Self> {
         let next_chunk = old.next_chunk;
-        let (removed, added, new_points) = Default::default();
         let mut series = SeriesState {
             snapshot,
             series_ref,
             old: Some(old),
             entries,
-            removed,
-            added,
-            new_points,
+            removed: Vec::new(),
+            added: Vec::new(),
+            new_points: HashMap::new(),
             next_chunk,
         };
         for entry in touched {
             series.remove_steps(entry, steps).await?;
         }
         let (folded, pages) = series.summarize(true).await?;
-        // A later, longer pyramid must not find buckets of what was removed.
+        // A later, longer pyramid must not find buckets of removed points.
         let cleared_levels = match (old.sealed, folded.sealed) {
             (None, _) => None,
             (Some(_), None) => Some(0),
@@ -149,7 +148,7 @@ impl<'a> SeriesState<'a> {
             // Late points change the summary of all sealed chunks, so all entries
             // are needed.
             (Some(sealed), Some(first)) if first.step <= sealed.summary.last.step => Some(i64::MIN),
-            // Pyramid buckets over the next sealed chunk begin no earlier than this.
+            // Pyramid buckets over the next sealed chunk start no earlier than this.
             (Some(sealed), _) => {
                 let exponent = exponent(sealed.highest);
                 Some(bucket_steps(sealed.summary.last.step >> exponent, exponent).first)
@@ -161,8 +160,16 @@ impl<'a> SeriesState<'a> {
             None => Vec::new(),
         };
         let next_chunk = old.map_or(0, |old| old.next_chunk);
-        let (removed, added, new_points) = Default::default();
-        Ok(Self { snapshot, series_ref, old, entries, removed, added, new_points, next_chunk })
+        Ok(Self {
+            snapshot,
+            series_ref,
+            old,
+            entries,
+            removed: Vec::new(),
+            added: Vec::new(),
+            new_points: HashMap::new(),
+            next_chunk,
+        })
     }
 
     fn sealed_entries(&self) -> &[ChunkEntry] {
@@ -175,8 +182,8 @@ impl<'a> SeriesState<'a> {
         last.map_or(0, |last| points.positions(&StepRange::new(i64::MIN, last)).end)
     }
 
-    /// Truncates the points to what a transaction takes. Returns the step of the first one
-    /// removed.
+    /// Truncates the points to the size of a transaction. Returns the step of the first removed
+    /// point.
     fn truncate(&self, points: &mut Points) -> Option<i64> {
         let late = self.late_count(points);
         let touched = group_by_chunk(self.sealed_entries(), &points.steps[..late])
@@ -276,48 +283,64 @@ impl<'a> SeriesState<'a> {
     /// replaced.
     async fn summarize(&self, rewritten: bool) -> Result<(FoldedSummary, Pages)> {
         let old = self.old.and_then(|old| old.sealed);
-        let added = || self.added.iter().map(|(entry, _)| entry).filter(|entry| entry.sealed());
-        let removed = || self.removed.iter().filter(|entry| entry.sealed());
+        let added = self.added.iter().map(|(entry, _)| entry).filter(|entry| entry.sealed());
+        let removed = self.removed.iter().filter(|entry| entry.sealed());
         let mut sum = if rewritten { None } else { old.map(|old| old.summary) };
         if rewritten {
-            self.sealed_entries().iter().for_each(|entry| Summary::add(&mut sum, &entry.summary));
+            for entry in self.sealed_entries() {
+                Summary::add(&mut sum, &entry.summary);
+            }
         } else {
-            added().for_each(|entry| Summary::add(&mut sum, &entry.summary));
+            for entry in added.clone() {
+                Summary::add(&mut sum, &entry.summary);
+            }
         }
-        let bases = || added().filter_map(|entry| entry.base);
-        let lowest = bases().chain(old.map(|old| old.lowest)).min();
-        let highest = bases().chain(old.map(|old| old.highest)).max();
+        let bases = added.clone().filter_map(|entry| entry.base);
+        let lowest = bases.clone().chain(old.map(|old| old.lowest)).min();
+        let highest = bases.chain(old.map(|old| old.highest)).max();
         let new = sum
             .zip(lowest.zip(highest))
             .map(|(sum, (lowest, highest))| SealedSummary::new(sum, lowest, highest));
+        let changed: Vec<&ChunkEntry> = added.chain(removed).collect();
         let pages = match new {
-            Some(new) if added().chain(removed()).next().is_some() => {
-                let changed: Vec<&ChunkEntry> = added().chain(removed()).collect();
-                let entries = self.sealed_entries();
-                let (snapshot, series_ref, new_points) = (self.snapshot, self.series_ref, &self.new_points);
-                PyramidRebuild { snapshot, series_ref, old, new, entries, new_points }.pages(&changed).await?
+            Some(new) if !changed.is_empty() => {
+                let rebuild = PyramidRebuild {
+                    snapshot: self.snapshot,
+                    series_ref: self.series_ref,
+                    old,
+                    new,
+                    entries: self.sealed_entries(),
+                    new_points: &self.new_points,
+                };
+                rebuild.pages(&changed).await?
             }
             _ => Pages::new(),
         };
         let mut total = sum;
         let unsealed = self.entries.iter().filter(|entry| !entry.sealed());
-        unsealed.for_each(|entry| Summary::add(&mut total, &entry.summary));
+        for entry in unsealed {
+            Summary::add(&mut total, &entry.summary);
+        }
         let total = total.ok_or(super::FormatError("folded series has no points"))?;
         Ok((FoldedSummary { next_chunk: self.next_chunk, total, sealed: new }, pages))
     }
 }
 
-/// Index of the first tail chunk that is merged with `count` new points beginning at step
+/// Tier of a tail chunk with `count` points.
+fn tier(count: usize) -> u32 {
+    count.max(1).ilog(4)
+}
+
+/// Index of the first tail chunk that is merged with `count` new points starting at step
 /// `first`.
 fn merge_start(tail: &[ChunkEntry], first: i64, count: usize) -> usize {
-    let tier = |count: usize| count.max(1).ilog(4);
     let mut from = tail.partition_point(|entry| entry.steps().last < first);
     let mut count = count + tail[from..].iter().map(ChunkEntry::count).sum::<usize>();
     loop {
         let before = &tail[..from];
         let lower = before.iter().rev().take_while(|entry| tier(entry.count()) < tier(count)).count();
         let equal = before.iter().rev().take_while(|entry| tier(entry.count()) == tier(count)).count();
-        // Chunks of lower tiers are always merged, those of the same tier once there are enough.
+        // Chunks of lower tiers are always merged, chunks of the same tier once there are enough.
         let taken = if lower > 0 { lower } else { equal };
         if lower == 0 && equal < TIER_CHUNKS {
             return if count < CHUNK_POINTS { from } else { 0 };
@@ -338,12 +361,13 @@ struct NewChunk {
 /// Splits points into chunks within the limits: full ones and a remainder, or, if `even`,
 /// chunks of similar size.
 fn split(points: &Points, even: bool) -> Vec<NewChunk> {
-    let evened = |left: usize, size: usize| if even { left.div_ceil(left.div_ceil(size)) } else { size };
     let mut pieces = Vec::new();
-    let (mut start, mut size) = (0, CHUNK_POINTS);
+    let mut start = 0;
+    let mut size = CHUNK_POINTS;
     while start < points.len() {
         let left = points.len() - start;
-        let count = evened(left, size).min(left);
+        let target = if even { left.div_ceil(left.div_ceil(size)) } else { size };
+        let count = target.min(left);
         let part = points.slice(start..start + count);
         let bytes = chunk::encode(&part);
         if bytes.len() > CHUNK_BYTES {

@@ -82,7 +82,9 @@ fn columns_take_only_the_bytes_that_their_shape_requires() {
 
 #[test]
 fn float32_columns_are_recognized() {
-    let check = |values: &[f64], fits| assert_eq!(fit_float32(values), fits, "{values:?}");
+    fn check(values: &[f64], fits: bool) {
+        assert_eq!(fit_float32(values), fits, "{values:?}");
+    }
     check(&[0.5, -0.0, f64::INFINITY, f64::NAN, f64::from(f32::MIN_POSITIVE)], true);
     check(&[0.1], false);
     check(&[f64::MAX], false);

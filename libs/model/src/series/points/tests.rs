@@ -56,12 +56,14 @@ proptest! {
 
 #[test]
 fn an_absent_value_does_not_replace_an_earlier_one() {
-    let check = |first: (i64, i64), second: (i64, i64), epoch, time_us| {
-        let point = |value, (epoch, time_us)| Point { step: 3, value, epoch, time_us };
+    fn point(value: f64, (epoch, time_us): (i64, i64)) -> Point {
+        Point { step: 3, value, epoch, time_us }
+    }
+    fn check(first: (i64, i64), second: (i64, i64), epoch: i64, time_us: i64) {
         let mut points: Points = [point(1.0, first), point(2.0, second)].into_iter().collect();
         points.sort_and_merge();
         assert_eq!(points, [point(2.0, (epoch, time_us))].into_iter().collect());
-    };
+    }
     check((5, 50), (ABSENT, ABSENT), 5, 50);
     check((5, 50), (6, ABSENT), 6, 50);
     check((ABSENT, 50), (ABSENT, 60), ABSENT, 60);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use matyan_store::{Result, Snapshot};
 
-use super::{Page, SealedSummary, bucket_steps, bucket_summaries, exponent, page_number};
+use super::{Page, SealedSummary, bucket_steps, bucket_summaries, buckets_over, exponent, page_number};
 use crate::series::chunk::ChunkEntry;
 use crate::series::points::{Points, StepRange};
 use crate::series::series_rows::SeriesRef;
@@ -17,8 +17,8 @@ pub(crate) struct PyramidRebuild<'a> {
     /// The pyramid before the change; `new` is the one after it.
     pub(crate) old: Option<SealedSummary>,
     pub(crate) new: SealedSummary,
-    /// Sealed chunks after the change: at least all those in the buckets of the highest old
-    /// level that contain the change.
+    /// Sealed chunks after the change: at least all chunks in the buckets of the highest old level
+    /// that contain the change.
     pub(crate) entries: &'a [ChunkEntry],
     /// Points of chunks that have not been stored yet, by id.
     pub(crate) new_points: &'a HashMap<u64, Points>,
@@ -40,16 +40,16 @@ impl PyramidRebuild<'_> {
         Ok(pages)
     }
 
-    /// Ranges of buckets to recompute at a level, in order: those over changed chunks, or
-    /// all if the level is new.
+    /// Ranges of buckets to recompute at a level, in order: the buckets over changed chunks, or all
+    /// if the level is new.
     fn outdated_ranges(&self, changed: &[&ChunkEntry], level: u8) -> Vec<(i64, i64)> {
         let exponent = exponent(level);
-        let range = |steps: StepRange| (steps.first >> exponent, steps.last >> exponent);
         if self.old.is_none_or(|old| level > old.top) {
-            return vec![range(self.new.summary.steps())];
+            return vec![buckets_over(self.new.summary.steps(), exponent)];
         }
         let counted = changed.iter().filter(|entry| entry.base.is_some_and(|base| base <= level));
-        let mut ranges: Vec<(i64, i64)> = counted.map(|entry| range(entry.steps())).collect();
+        let mut ranges: Vec<(i64, i64)> =
+            counted.map(|entry| buckets_over(entry.steps(), exponent)).collect();
         ranges.sort_unstable();
         ranges.dedup_by(|next, kept| {
             let touching = next.0 <= kept.1;

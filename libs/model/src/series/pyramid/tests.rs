@@ -8,13 +8,13 @@ use super::*;
 
 #[test]
 fn base_levels_have_about_128_points_per_bucket() {
-    let check = |count, first, last, level| {
+    fn check(count: usize, first: i64, last: i64, level: u8) {
         assert_eq!(
             base_level(count, &StepRange::new(first, last)),
             level,
             "{count} points from {first} to {last}"
         );
-    };
+    }
     check(16_384, 0, 16_383, 3);
     check(16_384, -8_192, 8_191, 3);
     check(16_384, 0, 163_830, 5);
@@ -26,13 +26,13 @@ fn base_levels_have_about_128_points_per_bucket() {
 
 #[test]
 fn exponents_limit_the_number_of_buckets() {
-    let check = |first, last, buckets, exponent| {
+    fn check(first: i64, last: i64, buckets: usize, exponent: u32) {
         assert_eq!(
             exponent_for(&StepRange::new(first, last), buckets),
             exponent,
             "{buckets} from {first} to {last}"
         );
-    };
+    }
     check(0, 9_999_999, 1000, 14);
     check(0, 999, 1000, 0);
     check(0, 1000, 1000, 1);

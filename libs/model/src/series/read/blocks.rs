@@ -34,7 +34,7 @@ impl RunBlocks {
         Ok(Self { run_ref, fold, blocks })
     }
 
-    /// Several series, in the given order; empty ones for those that are unknown.
+    /// Several series, in the given order; unknown series are empty.
     pub(super) async fn series(
         &self,
         snapshot: &dyn Snapshot,
@@ -45,12 +45,16 @@ impl RunBlocks {
         }
         let rows = self.summary_rows(snapshot, series).await?;
         let unfolded = self.unfolded_points(series)?;
-        let own = |((series, row), unfolded): ((&SeriesNumber, Option<Bytes>), Points)| {
-            let series_ref = self.run_ref.series(*series);
-            let folded = row.map(|row| series_ref.decode_summary(&row)).transpose()?;
-            Ok(OwnSeries { series_ref, folded, unfolded })
-        };
-        series.iter().zip(rows).zip(unfolded).map(own).collect()
+        series
+            .iter()
+            .zip(rows)
+            .zip(unfolded)
+            .map(|((series, row), unfolded)| {
+                let series_ref = self.run_ref.series(*series);
+                let folded = row.map(|row| series_ref.decode_summary(&row)).transpose()?;
+                Ok(OwnSeries { series_ref, folded, unfolded })
+            })
+            .collect()
     }
 
     /// The summary rows of several series, in the given order. Many of a run are read in one pass: a row of a
@@ -60,8 +64,9 @@ impl RunBlocks {
         snapshot: &dyn Snapshot,
         series: &[SeriesNumber],
     ) -> Result<Vec<Option<Bytes>>> {
-        let numbers = || series.iter().map(|series| series.0);
-        let (first, last) = (numbers().min().unwrap_or_default(), numbers().max().unwrap_or_default());
+        let numbers = series.iter().map(|series| series.0);
+        let first = numbers.clone().min().unwrap_or_default();
+        let last = numbers.clone().max().unwrap_or_default();
         if series.len() < SCANNED_FROM || (last - first) as usize >= series.len() * SCANNED_PER_SERIES {
             let keys: Vec<_> =
                 series.iter().map(|series| self.run_ref.series(*series).summary_key()).collect();
@@ -72,7 +77,7 @@ impl RunBlocks {
         for (number, row) in self.run_ref.summary_rows(snapshot, &between).await? {
             found[(number.0 - first) as usize] = Some(row);
         }
-        Ok(numbers().map(|number| found[(number - first) as usize].clone()).collect())
+        Ok(numbers.map(|number| found[(number - first) as usize].clone()).collect())
     }
 
     /// The chunk lists of all series, read in one pass.
@@ -93,12 +98,14 @@ impl RunBlocks {
             self.read_block((*sequence, bytes), &wanted, &mut unfolded)
                 .map_err(|malformed| malformed.at(&self.run_ref.block_key(*sequence)))?;
         }
-        unfolded.iter_mut().for_each(Points::sort_and_merge);
+        for points in &mut unfolded {
+            points.sort_and_merge();
+        }
         Ok(unfolded)
     }
 
-    /// Appends the unfolded points of several series, in ascending order, in one block. Those of each are
-    /// appended at its position.
+    /// Appends the unfolded points of several series, in ascending order, in one block. The points of
+    /// each series are appended at its position.
     fn read_block(
         &self,
         (sequence, bytes): (u64, &Bytes),
@@ -138,7 +145,9 @@ impl RunBlocks {
             Some(first) => {
                 let mut points = Points::default();
                 block.read(index, &mut points)?;
-                points.iter().filter(|point| point.step >= first).for_each(|point| out.push(point));
+                for point in points.iter().filter(|point| point.step >= first) {
+                    out.push(point);
+                }
                 Ok(())
             }
         }

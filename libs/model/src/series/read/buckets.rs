@@ -10,7 +10,7 @@ use super::OwnSeries;
 use super::own::ChunkPart;
 use crate::series::chunk::CHUNK_POINTS;
 use crate::series::points::{Points, StepRange};
-use crate::series::pyramid::{SealedSummary, bucket_summaries, level_for_exponent};
+use crate::series::pyramid::{SealedSummary, bucket_steps, bucket_summaries, level_for_exponent};
 use crate::series::summary::Summary;
 
 /// Rows of the list of chunks between two ranges up to which both are read as one. A range of its own
@@ -56,27 +56,27 @@ impl OwnSeries {
         (level >= sealed.lowest).then_some((level, sealed))
     }
 
-    /// Buckets for which the pyramid does not have the right sum: those with unfolded
-    /// points before the end of the chunks, and those that are partly outside the range.
+    /// Buckets for which the pyramid does not have the right sum: buckets with unfolded points
+    /// before the end of the chunks, and buckets that are partly outside the range.
     fn buckets_to_read(&self, wanted: StepRange, span: StepRange, exponent: u32) -> BTreeSet<i64> {
         let folded = self.folded.map_or(i64::MIN, |folded| folded.total.last.step);
         let late = self.unfolded.positions(&StepRange::new(wanted.first, wanted.last.min(folded)));
         let mut read: BTreeSet<i64> = self.unfolded.steps[late].iter().map(|step| step >> exponent).collect();
-        let cut = |step: i64, outside: Option<i64>| {
-            outside.is_some_and(|outside| outside >> exponent == step >> exponent)
-        };
-        if wanted.first > span.first && cut(wanted.first, wanted.first.checked_sub(1)) {
-            read.insert(wanted.first >> exponent);
+        let first = wanted.first >> exponent;
+        if wanted.first > span.first && bucket_steps(first, exponent).first < wanted.first {
+            read.insert(first);
         }
-        if wanted.last < span.last && cut(wanted.last, wanted.last.checked_add(1)) {
-            read.insert(wanted.last >> exponent);
+        let last = wanted.last >> exponent;
+        if wanted.last < span.last && bucket_steps(last, exponent).last > wanted.last {
+            read.insert(last);
         }
         read
     }
 
     async fn add_stored(&self, snapshot: &dyn Snapshot, level: u8, sums: &mut BucketSums) -> Result<()> {
         let level_exponent = crate::series::pyramid::exponent(level);
-        let (first, last) = (sums.wanted.first >> level_exponent, sums.wanted.last >> level_exponent);
+        let first = sums.wanted.first >> level_exponent;
+        let last = sums.wanted.last >> level_exponent;
         for (bucket, summary) in self.series_ref.buckets(snapshot, level, first, last).await? {
             let wide = bucket >> (sums.exponent - level_exponent);
             if (first..=last).contains(&bucket) && !sums.read.contains(&wide) {
@@ -86,7 +86,7 @@ impl OwnSeries {
         Ok(())
     }
 
-    /// Adds what the stored level does not include: unsealed and sparse chunks, unfolded
+    /// Adds the points that the stored level does not include: unsealed and sparse chunks, unfolded
     /// points, and buckets to be read.
     async fn add_read(
         &self,
@@ -106,8 +106,11 @@ impl OwnSeries {
         };
         let wanted = sums.wanted;
         let ranges = ranges.into_iter().map(|range| range.intersection(&wanted));
-        let read = |range| async move { self.parts(snapshot, range).await.map(|parts| (range, parts)) };
-        let read: Vec<_> = stream::iter(ranges).map(read).buffered(RANGES_AT_A_TIME).try_collect().await?;
+        let read: Vec<_> = stream::iter(ranges)
+            .map(|range| async move { self.parts(snapshot, range).await.map(|parts| (range, parts)) })
+            .buffered(RANGES_AT_A_TIME)
+            .try_collect()
+            .await?;
         for (range, parts) in read {
             self.add_parts(snapshot, pyramid, (range, parts), sums).await?;
         }

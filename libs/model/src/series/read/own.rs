@@ -31,7 +31,7 @@ impl OwnSeries {
         }
     }
 
-    /// The number of points, or more: steps that were written again may count twice.
+    /// The number of points, or more: rewritten steps may count twice.
     pub(super) fn count_at_most(&self) -> u64 {
         self.folded.map_or(0, |folded| folded.total.count) + self.unfolded.len() as u64
     }
@@ -51,7 +51,8 @@ impl OwnSeries {
         self.summary_of(snapshot, StepRange::ALL).await
     }
 
-    /// Summary of the points in `steps`. Reads only chunks with late points and those that `steps` cuts.
+    /// Summary of the points in `steps`. Reads only chunks with late points and chunks that `steps`
+    /// cuts.
     pub(super) async fn summary_of(
         &self,
         snapshot: &dyn Snapshot,
@@ -99,8 +100,11 @@ impl OwnSeries {
             .last()
             .map_or(0, |last| unfolded.positions(&StepRange::new(i64::MIN, last.steps().last)).end);
         let late = group_by_chunk(&entries, &unfolded.steps[..tail]);
-        let part = |(entry, group)| ChunkPart { entry: Some(entry), late: unfolded.slice(group) };
-        let mut parts: Vec<ChunkPart> = entries.into_iter().zip(late).map(part).collect();
+        let mut parts: Vec<ChunkPart> = entries
+            .into_iter()
+            .zip(late)
+            .map(|(entry, group)| ChunkPart { entry: Some(entry), late: unfolded.slice(group) })
+            .collect();
         parts.push(ChunkPart { entry: None, late: unfolded.slice(tail..unfolded.len()) });
         parts.retain(|part| {
             !part.late.is_empty() || part.entry.as_ref().is_some_and(|e| e.steps().overlaps(&steps))

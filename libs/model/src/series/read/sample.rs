@@ -59,11 +59,15 @@ impl Sampling {
 
 /// Requires more steps than the limit, and a limit of at least two.
 fn spread(steps: &[i64], limit: usize) -> Vec<usize> {
-    let (first, last) = (i128::from(steps[0]), i128::from(steps[steps.len() - 1]));
+    let first = i128::from(steps[0]);
+    let last = i128::from(steps[steps.len() - 1]);
     let parts = limit as i128 - 1;
-    let target = |index: usize| first + divide_round_half_even(index as i128 * (last - first), parts);
-    let position = |index: usize| steps.partition_point(|step| i128::from(*step) < target(index));
-    let mut chosen: Vec<usize> = (0..limit).map(position).collect();
+    let mut chosen: Vec<usize> = (0..limit)
+        .map(|index| {
+            let target = first + divide_round_half_even(index as i128 * (last - first), parts);
+            steps.partition_point(|step| i128::from(*step) < target)
+        })
+        .collect();
     chosen.dedup();
     if chosen.len() == limit {
         return chosen;
@@ -83,7 +87,8 @@ pub fn evenly_spaced(index: usize, limit: usize, count: usize) -> usize {
 
 /// Divides, rounding half to even; the numerator must not be negative.
 fn divide_round_half_even(numerator: i128, denominator: i128) -> i128 {
-    let (quotient, rest) = (numerator / denominator, numerator % denominator);
+    let quotient = numerator / denominator;
+    let rest = numerator % denominator;
     match (2 * rest).cmp(&denominator) {
         std::cmp::Ordering::Less => quotient,
         std::cmp::Ordering::Greater => quotient + 1,
@@ -94,7 +99,8 @@ fn divide_round_half_even(numerator: i128, denominator: i128) -> i128 {
 /// Requires more steps than the limit, and a limit of at least two.
 fn buckets(steps: &[i64], limit: usize) -> Vec<usize> {
     let end = steps.len() - 1;
-    let (first, last) = (i128::from(steps[0]), i128::from(steps[end]));
+    let first = i128::from(steps[0]);
+    let last = i128::from(steps[end]);
     let parts = limit as i128 - 2;
     let mut chosen = vec![0];
     let mut previous = None;
@@ -116,8 +122,7 @@ fn fill(mut chosen: Vec<usize>, count: usize, values: &[f64], limit: usize) -> V
     let extremes = if chosen.len() < limit { extremes(&chosen, values) } else { Vec::new() };
     add_evenly(&mut chosen, extremes, limit);
     if chosen.len() < limit {
-        let is_chosen = |position: &usize| chosen.binary_search(position).is_ok();
-        let others = (0..count).filter(|position| !is_chosen(position)).collect();
+        let others = (0..count).filter(|position| chosen.binary_search(position).is_err()).collect();
         add_evenly(&mut chosen, others, limit);
     }
     chosen
@@ -136,9 +141,9 @@ fn extremes(chosen: &[usize], values: &[f64]) -> Vec<usize> {
     let mut extremes = Vec::new();
     for part in chosen.windows(2) {
         let inside =
-            || (part[0]..part[1]).filter(|position| values.get(*position).is_some_and(|it| !it.is_nan()));
-        let by_value = |left: &usize, right: &usize| values[*left].total_cmp(&values[*right]);
-        let (smallest, largest) = (inside().min_by(by_value), inside().max_by(by_value));
+            (part[0]..part[1]).filter(|position| values.get(*position).is_some_and(|it| !it.is_nan()));
+        let smallest = inside.clone().min_by(|left, right| values[*left].total_cmp(&values[*right]));
+        let largest = inside.max_by(|left, right| values[*left].total_cmp(&values[*right]));
         let found = smallest.into_iter().chain(largest.filter(|_| smallest != largest));
         extremes.extend(found.filter(|position| *position != part[0]));
     }

@@ -40,10 +40,10 @@ impl PointScan {
         }
     }
 
-    /// The next points in the order of steps, at least one; `None` at the end. Takes the
-    /// snapshot that the scan was opened on, or any newer one. Fails with `SnapshotTooOld`
-    /// if the run was deleted meanwhile or the scan took more than ten minutes; open a new
-    /// scan then.
+    /// The next points in the order of steps, at least one; `None` at the end. Takes the snapshot
+    /// that the scan was opened on, or any newer one. Fails with `SnapshotTooOld` if the run was
+    /// deleted since the scan was opened, or the scan took more than ten minutes; open a new scan
+    /// then.
     pub async fn next(&mut self, snapshot: &dyn Snapshot) -> Result<Option<Points>> {
         while let Some(part) = self.parts.front() {
             let points = match &part.chunk.entry {

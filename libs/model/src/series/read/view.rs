@@ -43,9 +43,10 @@ impl SeriesPart {
     }
 
     async fn summary(&self, snapshot: &dyn Snapshot) -> Result<Option<Summary>> {
-        match self.is_whole() {
-            true => self.series.summary(snapshot).await,
-            false => self.series.summary_of(snapshot, self.steps()).await,
+        if self.is_whole() {
+            self.series.summary(snapshot).await
+        } else {
+            self.series.summary_of(snapshot, self.steps()).await
         }
     }
 }
@@ -88,9 +89,10 @@ impl SeriesView {
 
     pub(in crate::series) async fn highest_step(&self, snapshot: &dyn Snapshot) -> Result<Option<i64>> {
         for part in self.parts.iter().rev() {
-            let highest = match part.is_whole() {
-                true => part.span().map(|span| span.last),
-                false => part.summary(snapshot).await?.map(|summary| summary.last.step),
+            let highest = if part.is_whole() {
+                part.span().map(|span| span.last)
+            } else {
+                part.summary(snapshot).await?.map(|summary| summary.last.step)
             };
             if highest.is_some() {
                 return Ok(highest);

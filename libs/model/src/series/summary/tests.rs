@@ -5,19 +5,26 @@ use proptest::prelude::*;
 use super::super::generate;
 use super::*;
 
+fn same(left: f64, right: f64) -> bool {
+    left == right || left.is_nan() && right.is_nan()
+}
+
 /// Whether two summaries are equal, up to the rounding of the mean, which depends on the order
 /// of merging.
 fn alike(left: &Summary, right: &Summary) -> bool {
     let close = left.mean == right.mean
         || left.mean.is_nan() && right.mean.is_nan()
         || (left.mean / 2.0 - right.mean / 2.0).abs() <= 1e-9 * left.min.abs().max(left.max.abs());
-    let same = |left: f64, right: f64| left == right || left.is_nan() && right.is_nan();
     close
         && same(left.min, right.min)
         && same(left.max, right.max)
         && (left.count, left.first, left.last) == (right.count, right.first, right.last)
         && (left.nan, left.positive_infinite, left.negative_infinite)
             == (right.nan, right.positive_infinite, right.negative_infinite)
+}
+
+fn count(values: &[f64], matches: fn(f64) -> bool) -> u64 {
+    values.iter().filter(|value| matches(**value)).count() as u64
 }
 
 proptest! {
@@ -27,14 +34,13 @@ proptest! {
         prop_assert_eq!(summary.is_none(), points.is_empty());
         let Some(summary) = summary else { return Ok(()) };
         let finite: Vec<f64> = points.values.iter().copied().filter(|value| value.is_finite()).collect();
-        let count = |matches: fn(&f64) -> bool| points.values.iter().filter(|value| matches(value)).count() as u64;
         prop_assert_eq!(summary.count, points.len() as u64);
         prop_assert_eq!(summary.first, points.get(0));
         prop_assert_eq!(summary.last, points.get(points.len() - 1));
         prop_assert_eq!(summary.finite(), finite.len() as u64);
-        prop_assert_eq!(summary.nan, count(|value| value.is_nan()));
-        prop_assert_eq!(summary.positive_infinite, count(|value| *value == f64::INFINITY));
-        prop_assert_eq!(summary.negative_infinite, count(|value| *value == f64::NEG_INFINITY));
+        prop_assert_eq!(summary.nan, count(&points.values, f64::is_nan));
+        prop_assert_eq!(summary.positive_infinite, count(&points.values, |value| value == f64::INFINITY));
+        prop_assert_eq!(summary.negative_infinite, count(&points.values, |value| value == f64::NEG_INFINITY));
         if finite.is_empty() {
             prop_assert!(summary.min.is_nan() && summary.max.is_nan() && summary.mean.is_nan());
         } else {
@@ -77,8 +83,11 @@ proptest! {
 
 #[test]
 fn a_mean_of_huge_values_is_finite() {
-    let point = |step, value| Point { step, value, epoch: 0, time_us: 0 };
-    let points: Points = [point(0, f64::MAX), point(1, f64::MAX), point(2, f64::MIN)].into_iter().collect();
+    let points: Points = [f64::MAX, f64::MAX, f64::MIN]
+        .into_iter()
+        .zip(0..)
+        .map(|(value, step)| Point { step, value, epoch: 0, time_us: 0 })
+        .collect();
     let summary = Summary::from_points(&points, 0..3).unwrap();
     assert!((summary.mean / f64::MAX - 1.0 / 3.0).abs() < 1e-12, "{}", summary.mean);
 }

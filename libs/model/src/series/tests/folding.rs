@@ -40,7 +40,8 @@ fn noisy(number: u32, steps: impl IntoIterator<Item = i64>) -> WrittenPoints {
 fn bulky(number: u32, steps: std::ops::Range<i64>) -> WrittenPoints {
     let mut written = WrittenPoints::default();
     for step in steps {
-        let (epoch, time_us) = ((noise(step) * 1e18) as i64, (noise(-step) * 1e18) as i64);
+        let epoch = (noise(step) * 1e18) as i64;
+        let time_us = (noise(-step) * 1e18) as i64;
         written.push(series(number), Point { step, value: noise(step), epoch, time_us });
     }
     written
@@ -186,7 +187,8 @@ async fn rule_18_a_repeated_step_is_merged_column_by_column_across_chunks_and_bl
 async fn rule_19_points_of_a_long_tail_are_rewritten_a_few_times() {
     let store = TestStore::open().await;
     let mut harness = Harness::new(&store).await;
-    let (folds, points) = (128, 256);
+    let folds = 128;
+    let points = 256;
     for fold in 0..folds {
         harness.write(&noisy(0, fold * points..(fold + 1) * points)).await;
         harness.fold_all(false).await;
@@ -266,7 +268,8 @@ async fn rule_21_late_steps_recompute_the_buckets_above() {
 async fn the_pyramid_grows_with_sparse_and_dense_chunks() {
     let store = TestStore::open().await;
     let mut harness = Harness::new(&store).await;
-    let (dense, sparse) = (0..40_000_i64, (0..40_000_i64).map(|index| 50_000 + index * 5_000));
+    let dense = 0..40_000_i64;
+    let sparse = (0..40_000_i64).map(|index| 50_000 + index * 5_000);
     let far = (0..40_000_i64).map(|index| (1 << 60) | (index * 3));
     let everywhere: Vec<_> = (0..=63).step_by(3).map(|exponent| (StepRange::ALL, exponent)).collect();
     for steps in [dense.collect::<Vec<_>>(), sparse.collect(), far.collect(), (-90_000..-50_000).collect()] {
@@ -296,7 +299,8 @@ async fn rule_23_a_replaced_chunk_is_readable_for_ten_minutes() {
         .view(snapshot.as_ref(), series(0))
         .await;
     let open = async || view.as_ref().unwrap().scan(snapshot.as_ref(), StepRange::ALL).await.unwrap();
-    let (mut scan, mut late_scan) = (open().await, open().await);
+    let mut scan = open().await;
+    let mut late_scan = open().await;
     harness.write(&noisy(0, [-1, 1_000_000])).await;
     harness.fold_all(true).await;
 

@@ -110,7 +110,7 @@ impl<'a> Harness<'a> {
     }
 
     /// Folds everything, then removes steps of a series in transactions of two chunks. Leaves a series
-    /// alone that would lose all its points, because its number would not be used again.
+    /// alone that would lose all its points, because its number would not be reused.
     pub(super) async fn remove(&mut self, series: SeriesNumber, steps: StepRange) {
         self.fold_all(false).await;
         self.fold_all(false).await;
@@ -144,9 +144,9 @@ impl<'a> Harness<'a> {
         run.views(snapshot, numbers).await.unwrap()
     }
 
-    /// Compares everything that can be read with the map. Nothing is written meanwhile, so
-    /// series may be read from different snapshots: one snapshot expires before many series
-    /// are compared.
+    /// Compares everything that can be read with the map. Nothing is written during the comparison,
+    /// so series may be read from different snapshots: one snapshot expires before many series are
+    /// compared.
     pub(super) async fn verify(&self, ranges: &[(StepRange, u32)]) {
         let numbers: Vec<SeriesNumber> = self.model.keys().copied().collect();
         for some in numbers.chunks(SERIES_OF_A_SNAPSHOT) {
@@ -224,8 +224,8 @@ impl<'a> Harness<'a> {
     pub(super) async fn garbage(&self, snapshot: &dyn Snapshot) -> Vec<(SeriesNumber, u64)> {
         let range = keys::garbage_due(PROJECT, i64::MAX);
         let page = snapshot.scan(&range, Scan { bytes: usize::MAX, ..Scan::default() }).await.unwrap();
-        let tail = |key| keys::tail::<(i64, u64, u32, u64)>(&keys::garbage_prefix(PROJECT), key).unwrap();
-        let rows = page.rows.iter().map(|(key, _)| tail(key));
+        let prefix = keys::garbage_prefix(PROJECT);
+        let rows = page.rows.iter().map(|(key, _)| keys::tail::<(i64, u64, u32, u64)>(&prefix, key).unwrap());
         rows.filter(|row| row.1 == self.run_ref.number.0).map(|row| (SeriesNumber(row.2), row.3)).collect()
     }
 }
@@ -249,14 +249,16 @@ fn assert_alike(left: &[Summary], right: &[Summary]) {
             close || left.mean == right.mean || left.mean.is_nan() && right.mean.is_nan(),
             "{left:?} {right:?}"
         );
-        let bits = |summary: &Summary| (summary.min + 0.0).to_bits() ^ (summary.max + 0.0).to_bits();
-        assert_eq!(bits(left), bits(right), "{left:?} {right:?}");
-        let rest = |s: &Summary| (s.count, s.first, s.last, s.nan, s.positive_infinite, s.negative_infinite);
-        assert_eq!(rest(left), rest(right));
+        let [left_bits, right_bits] =
+            [left, right].map(|summary| (summary.min + 0.0).to_bits() ^ (summary.max + 0.0).to_bits());
+        assert_eq!(left_bits, right_bits, "{left:?} {right:?}");
+        let [left_rest, right_rest] = [left, right]
+            .map(|s| (s.count, s.first, s.last, s.nan, s.positive_infinite, s.negative_infinite));
+        assert_eq!(left_rest, right_rest);
     }
 }
 
-/// Checks that samples of short ranges follow the rules exactly, and that those of long ones
+/// Checks that samples of short ranges follow the rules exactly, and that samples of long ranges
 /// have the properties that clients rely on.
 fn assert_sample(sample: &Points, points: &Points, sampling: Sampling) {
     if points.len() <= 64 * 1024 {

@@ -111,7 +111,9 @@ async fn perform(harness: &mut Harness<'_>, action: Action) {
         }
         Action::Anywhere { points } => {
             let mut written = WrittenPoints::default();
-            points.into_iter().for_each(|(series, point)| written.push(SeriesNumber(series), point));
+            for (series, point) in points {
+                written.push(SeriesNumber(series), point);
+            }
             harness.write(&written).await;
         }
         Action::FoldStep { ended } => {
@@ -152,7 +154,7 @@ fn link() -> impl Strategy<Value = Link> {
     })
 }
 
-/// Writes a chain of runs, of which only the last one is compared with what it should have.
+/// Writes a chain of runs, of which only the last is compared with the expected points.
 async fn play_chain(store: &TestStore, chain: Vec<Link>, ranges: Vec<(StepRange, u32)>) {
     let mut parent: Option<(Harness<'_>, Branch)> = None;
     for link in chain {

@@ -23,8 +23,12 @@ struct CountingSnapshot {
 
 impl CountingSnapshot {
     fn new(snapshot: Box<dyn Snapshot>) -> Self {
-        let (calls, rows, bytes) = Default::default();
-        Self { snapshot, calls, rows, bytes }
+        Self {
+            snapshot,
+            calls: AtomicUsize::default(),
+            rows: AtomicUsize::default(),
+            bytes: AtomicUsize::default(),
+        }
     }
 
     fn count<'a>(&self, values: impl Iterator<Item = &'a Value>) {
@@ -70,7 +74,8 @@ fn curve(number: u32, steps: std::ops::Range<i64>) -> WrittenPoints {
     written
 }
 
-/// Summaries of many series are read by a scan, and those of few or scattered ones each by its key.
+/// Summaries of many series are read by a scan; summaries of few or scattered series each by its
+/// key.
 #[tokio::test]
 async fn series_are_the_same_however_many_are_read_together() {
     let store = TestStore::open().await;
@@ -86,8 +91,8 @@ async fn series_are_the_same_however_many_are_read_together() {
     for numbers in [&close, &scattered] {
         for (number, view) in numbers.iter().zip(harness.views(&*snapshot, numbers).await) {
             let alone = harness.views(&*snapshot, &[*number]).await.swap_remove(0);
-            let (together, alone) =
-                (view.summary(&*snapshot).await.unwrap(), alone.summary(&*snapshot).await.unwrap());
+            let together = view.summary(&*snapshot).await.unwrap();
+            let alone = alone.summary(&*snapshot).await.unwrap();
             assert_eq!(together, alone, "{number:?}");
             let count = together.map_or(0, |summary| summary.count);
             let expected = if number.0 < 60 && number.0 % 7 != 3 { u64::from(number.0) + 1 } else { 0 };
@@ -126,7 +131,7 @@ async fn a_zoomed_chart_reads_no_chunks_between_its_ends() {
     assert!(costs.iter().all(|(rows, bytes)| *rows <= 24 && *bytes <= 500_000), "{costs:?}");
 }
 
-/// However many there are, as points of another process are that was away.
+/// However many points there are, such as points of a process that was away.
 #[tokio::test]
 async fn a_chart_with_late_points_reads_no_chunks_between_them() {
     let store = TestStore::open().await;
@@ -277,7 +282,7 @@ async fn rule_17_readers_skip_points_that_are_already_folded() {
     harness.fold_step(false).await;
     let run = StoredBlocks::count(harness.snapshot().await.as_ref(), harness.run_ref).await.unwrap();
     assert!(run.is_folding);
-    // Folded points are not merged into their chunk again, so the chunk is not read.
+    // Folded points are not merged into their chunk a second time, so the chunk is not read.
     assert_eq!(summary_rows(&harness, 0).await, 0);
 
     let mut harness = Harness::new(&store).await;
@@ -285,7 +290,9 @@ async fn rule_17_readers_skip_points_that_are_already_folded() {
     harness.fold_all(false).await;
     let mut late = WrittenPoints::default();
     let point = Point { step: 0, value: 0.5, epoch: ABSENT, time_us: ABSENT };
-    (0..12).for_each(|chunk| late.push(series(0), Point { step: chunk * CHUNK_POINTS as i64, ..point }));
+    for chunk in 0..12 {
+        late.push(series(0), Point { step: chunk * CHUNK_POINTS as i64, ..point });
+    }
     harness.write(&late).await;
     let before = summary_rows(&harness, 0).await;
     harness.fold_step(false).await;
@@ -299,11 +306,11 @@ async fn rule_17_readers_skip_points_that_are_already_folded() {
 
 #[test]
 fn sampling_follows_the_rules() {
-    let check = |sampling: Sampling, steps: &[i64], expected: &[i64]| {
+    fn check(sampling: Sampling, steps: &[i64], expected: &[i64]) {
         let chosen: Vec<i64> =
             sampling.positions(steps, &[]).into_iter().map(|position| steps[position]).collect();
         assert_eq!(chosen, expected, "{sampling:?} of {steps:?}");
-    };
+    }
     let all: Vec<i64> = (0..100).collect();
     check(Sampling::Spread(5), &all, &[0, 25, 50, 74, 99]);
     check(Sampling::Spread(2), &all, &[0, 99]);

@@ -6,7 +6,7 @@ use num_bigint::BigInt;
 use num_integer::Integer;
 use num_traits::{Signed, ToPrimitive, Zero};
 
-use super::complex;
+use crate::eval::floats::floats;
 use crate::eval::integer::Number;
 use crate::eval::{Arena, Exception, Result};
 use crate::limits::{BudgetError, MAX_INT_BITS};
@@ -67,8 +67,9 @@ fn integers<'a>(arena: &Arena<'a>, operator: Operator, a: &BigInt, b: &BigInt) -
 fn integer_power<'a>(arena: &Arena<'a>, base: &BigInt, exponent: &BigInt) -> Result<Value<'a>> {
     // A negative exponent gives a float.
     if exponent.is_negative() {
-        let (base, exponent) = (Number::Big(base.clone()), Number::Big(exponent.clone()));
-        return floats(Operator::Power, base.to_float()?, exponent.to_float()?);
+        let base = Number::Big(base.clone()).to_float()?;
+        let exponent = Number::Big(exponent.clone()).to_float()?;
+        return floats(Operator::Power, base, exponent);
     }
     if base.magnitude().bits() <= 1 {
         // Powers of 0, 1 and -1 stay small for any exponent.
@@ -100,51 +101,18 @@ fn shift<'a>(arena: &Arena<'a>, operator: Operator, a: &BigInt, b: &BigInt) -> R
     }
 }
 
-pub(in crate::eval) fn floats<'a>(operator: Operator, a: f64, b: f64) -> Result<Value<'a>> {
-    if b == 0.0 && matches!(operator, Operator::Divide | Operator::FloorDivide | Operator::Modulo) {
-        return Err(Exception::ZeroDivisionError.into());
-    }
-    Ok(Value::Float(match operator {
-        Operator::Add => a + b,
-        Operator::Subtract => a - b,
-        Operator::Multiply => a * b,
-        Operator::Divide => a / b,
-        Operator::FloorDivide => floor_divide(a, b).0,
-        Operator::Modulo => floor_divide(a, b).1,
-        Operator::Power => return float_power(a, b),
-        _ => return Err(Exception::TypeError.into()),
-    }))
-}
-
-fn float_power<'a>(a: f64, b: f64) -> Result<Value<'a>> {
-    if a == 0.0 && b < 0.0 && b.is_finite() {
-        return Err(Exception::ZeroDivisionError.into());
-    }
-    // A root of a negative number is complex.
-    if a < 0.0 && a.is_finite() && b.is_finite() && b.fract() != 0.0 {
-        return complex::complex(Operator::Power, Value::Float(a), Value::Float(b));
-    }
-    match a.powf(b) {
-        power if power.is_infinite() && a.is_finite() && b.is_finite() => {
-            Err(Exception::OverflowError.into())
-        }
-        power => Ok(Value::Float(power)),
-    }
-}
-
-/// Applies an operator to small integers. Returns `None` if the result is not a small integer.
 fn small<'a>(operator: Operator, a: i64, b: i64) -> Result<Option<Value<'a>>> {
     let zero = b == 0 && matches!(operator, Operator::Divide | Operator::FloorDivide | Operator::Modulo);
     if zero {
         return Err(Exception::ZeroDivisionError.into());
     }
-    // Integers up to 2^53 convert to floats exactly, so the quotient is rounded only once.
-    let exact = |value: i64| value.unsigned_abs() <= 1 << 53;
     let result = match operator {
         Operator::Add => a.checked_add(b),
         Operator::Subtract => a.checked_sub(b),
         Operator::Multiply => a.checked_mul(b),
-        Operator::Divide if exact(a) && exact(b) => return Ok(Some(Value::Float(a as f64 / b as f64))),
+        Operator::Divide if is_exact(a) && is_exact(b) => {
+            return Ok(Some(Value::Float(a as f64 / b as f64)));
+        }
         // `i64::MIN // -1` overflows.
         Operator::FloorDivide if a != i64::MIN => Some(Integer::div_floor(&a, &b)),
         Operator::Modulo if a != i64::MIN => Some(Integer::mod_floor(&a, &b)),
@@ -158,23 +126,9 @@ fn small<'a>(operator: Operator, a: i64, b: i64) -> Result<Option<Value<'a>>> {
     Ok(result.map(Value::Int))
 }
 
-/// Python's `//` and `%` for floats with nonzero `b`: the remainder has the sign of the
-/// divisor.
-fn floor_divide(a: f64, b: f64) -> (f64, f64) {
-    let mut remainder = a % b;
-    let mut quotient = (a - remainder) / b;
-    if remainder == 0.0 {
-        remainder = 0.0_f64.copysign(b);
-    } else if (b < 0.0) != (remainder < 0.0) {
-        remainder += b;
-        quotient -= 1.0;
-    }
-    if quotient == 0.0 {
-        return (0.0_f64.copysign(a / b), remainder);
-    }
-    let floor = quotient.floor();
-    // Snaps the quotient to the nearest integer, as CPython does.
-    (if quotient - floor > 0.5 { floor + 1.0 } else { floor }, remainder)
+/// Whether an integer converts to a float exactly, so that a quotient is rounded only once.
+fn is_exact(value: i64) -> bool {
+    value.unsigned_abs() <= 1 << 53
 }
 
 /// The quotient of two integers with a single rounding.
@@ -182,20 +136,18 @@ fn true_quotient(a: &BigInt, b: &BigInt) -> Result<f64> {
     if b.is_zero() {
         return Err(Exception::ZeroDivisionError.into());
     }
-    // Keeps enough bits that the discarded ones can only break ties; a sticky bit records
+    // Keeps enough bits that the discarded bits can only break ties; a sticky bit records
     // whether any of them is set.
     let shift =
         66 + i64::try_from(b.bits()).unwrap_or(i64::MAX) - i64::try_from(a.bits()).unwrap_or(i64::MAX);
-    let (numerator, denominator) = match shift >= 0 {
-        true => (a << shift, b.clone()),
-        false => (a.clone(), b << -shift),
-    };
+    let (numerator, denominator) =
+        if shift >= 0 { (a << shift, b.clone()) } else { (a.clone(), b << -shift) };
     let (quotient, remainder) = numerator.abs().div_rem(&denominator.abs());
     let sticky = if remainder.is_zero() { quotient } else { quotient | BigInt::from(1) };
     let magnitude =
         libm::ldexp(sticky.to_f64().unwrap_or(f64::INFINITY), i32::try_from(-shift).unwrap_or(i32::MAX));
-    match magnitude.is_finite() {
-        true => Ok(if a.is_negative() != b.is_negative() { -magnitude } else { magnitude }),
-        false => Err(Exception::OverflowError.into()),
+    if !magnitude.is_finite() {
+        return Err(Exception::OverflowError.into());
     }
+    Ok(if a.is_negative() == b.is_negative() { magnitude } else { -magnitude })
 }

@@ -1,4 +1,4 @@
-//! Floats in fixed, scientific and general form; values are magnitudes, as the caller writes
+//! Floats in fixed, scientific and general form; values are magnitudes, because the caller writes
 //! the sign. Like C, Rust rounds the exact value half to even; only the form of exponents and
 //! trailing zeros needs to be adapted to Python's.
 
@@ -44,17 +44,16 @@ pub(super) fn general(value: f64, precision: usize, alternate: bool, float_like:
     }
     let places = usize::try_from(size - 1 - exponent).unwrap_or(0);
     let text = format!("{value:.places$}");
-    let text = match alternate {
-        true if places == 0 => text + ".",
-        true => text,
-        false => without_zeros(&text).to_owned(),
+    let text = if !alternate {
+        without_zeros(&text).to_owned()
+    } else if places == 0 {
+        text + "."
+    } else {
+        text
     };
     if float_like && !text.contains('.') { text + ".0" } else { text }
 }
 
 fn without_zeros(text: &str) -> &str {
-    match text.contains('.') {
-        true => text.trim_end_matches('0').trim_end_matches('.'),
-        false => text,
-    }
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text }
 }

@@ -6,7 +6,7 @@ use num_traits::Signed;
 
 use super::float;
 use super::spec::pad;
-use crate::eval::integer::Number;
+use crate::eval::integer::{integer_of, real_of};
 use crate::eval::{Arena, Exception, Result, index, repr};
 use crate::limits::MAX_PRECISION;
 use crate::value::Value;
@@ -43,10 +43,10 @@ pub(in crate::eval) fn percent<'a>(
         arena.check_size(text.len())?;
     }
     text.push_str(template.rest);
-    match template.all_used() {
-        true => arena.text(&text),
-        false => Err(Exception::TypeError.into()),
+    if !template.all_used() {
+        return Err(Exception::TypeError.into());
     }
+    arena.text(&text)
 }
 
 fn directive<'a>(arena: &Arena<'a>, template: &mut Template<'_, 'a>, text: &mut String) -> Result<()> {
@@ -93,17 +93,13 @@ fn directive<'a>(arena: &Arena<'a>, template: &mut Template<'_, 'a>, text: &mut 
 }
 
 fn directed<'a>(arena: &Arena<'a>, directive: &Directive, kind: char, value: Value<'a>) -> Result<String> {
-    let cut = |text: String| match directive.precision {
-        Some(precision) => text.chars().take(precision).collect(),
-        None => text,
-    };
     match kind {
-        's' => Ok(directive.padded("", &cut(repr::str_of(arena, value)?), false)),
+        's' => Ok(directive.padded("", &directive.cut(repr::str_of(arena, value)?), false)),
         'r' | 'a' => {
             let mut repr = String::new();
             repr::write_repr(arena, &mut repr, value, 0)?;
             let repr = if kind == 'a' { crate::eval::repr::ascii(&repr) } else { repr };
-            Ok(directive.padded("", &cut(repr), false))
+            Ok(directive.padded("", &directive.cut(repr), false))
         }
         'c' => match value {
             Value::Text(text) if text.chars().count() == 1 => Ok(directive.padded("", text, false)),
@@ -128,7 +124,7 @@ fn directed<'a>(arena: &Arena<'a>, directive: &Directive, kind: char, value: Val
             Ok(if kind == 'X' { text.to_uppercase() } else { text })
         }
         'e' | 'E' | 'f' | 'F' | 'g' | 'G' => {
-            let number = Number::from_value(value).ok_or(Exception::TypeError)?.to_float()?;
+            let number = real_of(value)?;
             let precision = directive.precision.unwrap_or(6);
             if precision > MAX_PRECISION {
                 return Err(Exception::ValueError.into());
@@ -142,11 +138,15 @@ fn directed<'a>(arena: &Arena<'a>, directive: &Directive, kind: char, value: Val
     }
 }
 
-fn integer_of(value: Value<'_>) -> Result<BigInt> {
-    Number::from_value(value).and_then(|number| number.to_bigint()).ok_or(Exception::TypeError.into())
-}
-
 impl Directive {
+    /// Returns as many characters as the precision allows.
+    fn cut(&self, text: String) -> String {
+        match self.precision {
+            Some(precision) => text.chars().take(precision).collect(),
+            None => text,
+        }
+    }
+
     fn sign(&self, negative: bool) -> &'static str {
         match (negative, self.plus, self.space) {
             (true, _, _) => "-",
@@ -167,9 +167,10 @@ impl Directive {
         if self.left {
             return pad(&format!("{lead}{body}"), self.width, ' ', '<');
         }
-        match self.zero && number {
-            true => format!("{lead}{}", pad(body, self.width.saturating_sub(lead.len()), '0', '>')),
-            false => pad(&format!("{lead}{body}"), self.width, ' ', '>'),
+        if self.zero && number {
+            format!("{lead}{}", pad(body, self.width.saturating_sub(lead.len()), '0', '>'))
+        } else {
+            pad(&format!("{lead}{body}"), self.width, ' ', '>')
         }
     }
 }
@@ -189,7 +190,7 @@ impl<'a> Template<'_, 'a> {
         }
     }
 
-    /// Parses a width or precision: a number, or `*` for one of the values.
+    /// Parses a width or precision: a number, or `*`, which takes one of the values.
     fn size(&mut self) -> Result<Option<i64>> {
         if let Some(rest) = self.rest.strip_prefix('*') {
             self.rest = rest;
@@ -198,10 +199,10 @@ impl<'a> Template<'_, 'a> {
         let end = self.rest.bytes().take_while(u8::is_ascii_digit).count();
         let (digits, rest) = self.rest.split_at(end);
         self.rest = rest;
-        match digits.is_empty() {
-            true => Ok(None),
-            false => digits.parse().map(Some).map_err(|_| Exception::ValueError.into()),
+        if digits.is_empty() {
+            return Ok(None);
         }
+        digits.parse().map(Some).map_err(|_| Exception::ValueError.into())
     }
 
     fn take(&mut self) -> Result<Value<'a>> {

@@ -31,13 +31,13 @@ pub(in crate::eval) struct FormatSpec {
 impl FormatSpec {
     pub(in crate::eval) fn parse(text: &str) -> Option<Self> {
         let mut spec = Self::default();
-        let is_align = |c: char| matches!(c, '<' | '>' | '=' | '^');
         let mut rest = text;
         let mut characters = text.chars();
         if let (Some(fill), Some(align)) = (characters.next(), characters.next())
             && is_align(align)
         {
-            (spec.fill, spec.align) = (Some(fill), Some(align));
+            spec.fill = Some(fill);
+            spec.align = Some(align);
             rest = characters.as_str();
         } else if let Some(align) = text.chars().next().filter(|c| is_align(*c)) {
             spec.align = Some(align);
@@ -47,16 +47,9 @@ impl FormatSpec {
             spec.sign = Some(sign);
             rest = &rest[1..];
         }
-        let mut flag = |flag: char| match rest.strip_prefix(flag) {
-            Some(behind) => {
-                rest = behind;
-                true
-            }
-            None => false,
-        };
-        spec.no_negative_zero = flag('z');
-        spec.alternate = flag('#');
-        spec.zero = flag('0');
+        spec.no_negative_zero = take_flag(&mut rest, 'z');
+        spec.alternate = take_flag(&mut rest, '#');
+        spec.zero = take_flag(&mut rest, '0');
         let (width, rest) = digits(rest)?;
         spec.width = width.unwrap_or(0);
         let (grouping, rest) = match rest.chars().next().filter(|c| matches!(c, ',' | '_')) {
@@ -148,11 +141,11 @@ impl FormatSpec {
         let negative = value.is_sign_negative() && !value.is_nan() && !(self.no_negative_zero && is_zero);
         let whole = text.bytes().take_while(u8::is_ascii_digit).count();
         let (whole, rest) = text.split_at(whole);
-        match whole.is_empty() {
+        if whole.is_empty() {
             // inf and nan are padded, but never with grouped zeros.
-            true => Ok(self.number(self.sign_of(negative), rest, "", usize::MAX)),
-            false => Ok(self.number(self.sign_of(negative), whole, rest, 3)),
+            return Ok(self.number(self.sign_of(negative), rest, "", usize::MAX));
         }
+        Ok(self.number(self.sign_of(negative), whole, rest, 3))
     }
 
     fn sign_of(&self, negative: bool) -> &'static str {
@@ -186,13 +179,28 @@ impl FormatSpec {
     }
 }
 
+fn is_align(character: char) -> bool {
+    matches!(character, '<' | '>' | '=' | '^')
+}
+
+fn take_flag(rest: &mut &str, flag: char) -> bool {
+    match rest.strip_prefix(flag) {
+        Some(behind) => {
+            *rest = behind;
+            true
+        }
+        None => false,
+    }
+}
+
 fn digits(text: &str) -> Option<(Option<usize>, &str)> {
     let end = text.bytes().take_while(u8::is_ascii_digit).count();
     let (digits, rest) = text.split_at(end);
-    match digits.is_empty() {
-        true => Some((None, rest)),
-        false => Some((Some(digits.parse().ok().filter(|size| *size <= MAX_SIZE)?), rest)),
+    if digits.is_empty() {
+        return Some((None, rest));
     }
+    let size = digits.parse().ok().filter(|size| *size <= MAX_SIZE)?;
+    Some((Some(size), rest))
 }
 
 pub(super) fn pad(text: &str, width: usize, fill: char, align: char) -> String {
@@ -202,8 +210,9 @@ pub(super) fn pad(text: &str, width: usize, fill: char, align: char) -> String {
         '^' => missing / 2,
         _ => missing,
     };
-    let filling = |count: usize| std::iter::repeat_n(fill, count);
-    filling(left).chain(text.chars()).chain(filling(missing - left)).collect()
+    let before = std::iter::repeat_n(fill, left);
+    let after = std::iter::repeat_n(fill, missing - left);
+    before.chain(text.chars()).chain(after).collect()
 }
 
 /// Inserts separators into digits, after padding them with leading zeros to a width of at least

@@ -45,29 +45,29 @@ pub(super) fn collection_method<'a>(
             membership::contains(machine, object, *name).map(Value::Bool)
         }
         (Value::Run(_), Member::Get, _) => run_get(&machine.arena, object, arguments),
-        (Value::Dict(dict) | Value::Object(dict), member, _) => {
-            let parts = |of: fn(&crate::value::table::TableEntry<'a>) -> Value<'a>| {
-                dict.entries().iter().map(of).collect::<Vec<_>>()
-            };
-            match (member, arguments.positional) {
-                (Member::Get, _) => {
-                    let [key, default] = bind_arguments(arguments, ["", ""], 1)?;
-                    let key = key.unwrap_or(Value::None);
-                    let found =
-                        compare::find_entry(&machine.arena, dict, compare::hash(&machine.arena, key)?, key)?;
-                    Ok(found.map(|entry| entry.value).or(default).unwrap_or(Value::None))
-                }
-                (Member::Keys, []) => machine.arena.list(&parts(|entry| entry.key)),
-                (Member::Values, []) => machine.arena.list(&parts(|entry| entry.value)),
-                (Member::Items, []) => {
-                    let pairs =
-                        dict.entries().iter().map(|entry| machine.arena.tuple(&[entry.key, entry.value]));
-                    machine.arena.list(&pairs.collect::<Result<Vec<_>>>()?)
-                }
-                (Member::Copy, []) => Ok(object),
-                _ => Err(Exception::TypeError.into()),
+        (Value::Dict(dict) | Value::Object(dict), member, _) => match (member, arguments.positional) {
+            (Member::Get, _) => {
+                let [key, default] = bind_arguments(arguments, ["", ""], 1)?;
+                let key = key.unwrap_or(Value::None);
+                let found =
+                    compare::find_entry(&machine.arena, dict, compare::hash(&machine.arena, key)?, key)?;
+                Ok(found.map(|entry| entry.value).or(default).unwrap_or(Value::None))
             }
-        }
+            (Member::Keys, []) => {
+                let keys: Vec<_> = dict.entries().iter().map(|entry| entry.key).collect();
+                machine.arena.list(&keys)
+            }
+            (Member::Values, []) => {
+                let values: Vec<_> = dict.entries().iter().map(|entry| entry.value).collect();
+                machine.arena.list(&values)
+            }
+            (Member::Items, []) => {
+                let pairs = dict.entries().iter().map(|entry| machine.arena.tuple(&[entry.key, entry.value]));
+                machine.arena.list(&pairs.collect::<Result<Vec<_>>>()?)
+            }
+            (Member::Copy, []) => Ok(object),
+            _ => Err(Exception::TypeError.into()),
+        },
         (Value::Set(set), member, others) => set_method(machine, set, member, others),
         (_, Member::Copy, []) => Ok(object),
         (_, Member::Count, [wanted]) => {
@@ -99,22 +99,24 @@ fn position_of<'a>(
 ) -> Result<Value<'a>> {
     let items = machine.collect(object)?;
     let length = i64::try_from(items.len()).unwrap_or(i64::MAX);
-    let bound = |at: usize, default: i64| match bounds.get(at) {
-        None => Ok(default),
-        Some(value) => {
-            let value = value.small_int().ok_or(Exception::TypeError)?;
-            Ok::<i64, Exception>(if value < 0 { (value + length).max(0) } else { value.min(length) })
-        }
-    };
     if bounds.len() > 2 {
         return Err(Exception::TypeError.into());
     }
-    for at in bound(0, 0)?..bound(1, length)? {
+    let start = bound(bounds.first(), length)?.unwrap_or(0);
+    let stop = bound(bounds.get(1), length)?.unwrap_or(length);
+    for at in start..stop {
         if compare::equal(&machine.arena, items[at as usize], wanted)? {
             return Ok(Value::Int(at));
         }
     }
     Err(Exception::ValueError.into())
+}
+
+/// Returns a bound of a search, clamped to the length; `None` if it is not given.
+fn bound(bound: Option<&Value<'_>>, length: i64) -> Result<Option<i64>> {
+    let Some(bound) = bound else { return Ok(None) };
+    let bound = bound.small_int().ok_or(Exception::TypeError)?;
+    Ok(Some(index::from_start(bound, length).min(length)))
 }
 
 fn set_method<'a>(

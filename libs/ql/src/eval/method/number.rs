@@ -77,24 +77,24 @@ fn ratio<'a>(arena: &Arena<'a>, value: f64) -> Result<Value<'a>> {
         return Err(Exception::OverflowError.into());
     }
     let (mut fraction, mut exponent) = libm::frexp(value);
-    // Ends after at most 53 rounds, as a float has no more significant bits.
+    // Ends after at most 53 rounds, because a float has no more significant bits.
     while fraction.fract() != 0.0 {
         fraction *= 2.0;
         exponent -= 1;
     }
     let numerator = BigInt::from(fraction as i64);
     let power = BigInt::from(1) << exponent.unsigned_abs();
-    match exponent >= 0 {
-        true => arena.tuple(&[arena.integer(numerator * power)?, Value::Int(1)]),
-        false => arena.tuple(&[arena.integer(numerator)?, arena.integer(power)?]),
+    if exponent >= 0 {
+        return arena.tuple(&[arena.integer(numerator * power)?, Value::Int(1)]);
     }
+    arena.tuple(&[arena.integer(numerator)?, arena.integer(power)?])
 }
 
 fn no_arguments(arguments: Arguments<'_>) -> Result<()> {
-    match arguments.positional.is_empty() && arguments.keywords.is_empty() {
-        true => Ok(()),
-        false => Err(Exception::TypeError.into()),
+    if !arguments.positional.is_empty() || !arguments.keywords.is_empty() {
+        return Err(Exception::TypeError.into());
     }
+    Ok(())
 }
 
 /// Formats a float as `0x1.8000000000000p+1`.
@@ -107,7 +107,8 @@ fn hex(value: f64) -> String {
         return format!("{sign}0x0.0p+0");
     }
     let bits = value.abs().to_bits();
-    let (biased, fraction) = (bits >> 52, bits & ((1 << 52) - 1));
+    let biased = bits >> 52;
+    let fraction = bits & ((1 << 52) - 1);
     // Subnormals have the lowest exponent and no implicit leading bit.
     let exponent = if biased == 0 { -1022 } else { biased.cast_signed() - 1023 };
     format!("{sign}0x{}.{fraction:013x}p{exponent:+}", u8::from(biased != 0))

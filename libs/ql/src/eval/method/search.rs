@@ -3,7 +3,7 @@
 
 use crate::eval::arguments::{Arguments, bind_arguments};
 use crate::eval::unicode::is_space;
-use crate::eval::{Arena, Exception, Result};
+use crate::eval::{Arena, Exception, Result, index};
 use crate::names::Member;
 use crate::value::Value;
 
@@ -35,22 +35,26 @@ fn window<'a>(
     bounds: &[Option<Value<'a>>],
 ) -> Result<Option<TextWindow<'a>>> {
     arena.spend_bytes(text.len())?;
-    let bound = |at: usize| match bounds.get(at).copied().flatten() {
-        None | Some(Value::None) => Ok(None),
-        Some(value) => value.small_int().map(Some).ok_or(Exception::TypeError),
-    };
-    let (start, stop) = (bound(0)?, bound(1)?);
+    let start = bound(bounds.first().copied().flatten())?;
+    let stop = bound(bounds.get(1).copied().flatten())?;
     if start.is_none() && stop.is_none() {
         return Ok(Some(TextWindow { text, start: 0 }));
     }
     let length = i64::try_from(text.chars().count()).unwrap_or(i64::MAX);
-    let clamp = |at: i64| if at < 0 { (at + length).max(0) } else { at };
-    let (start, stop) = (clamp(start.unwrap_or(0)), clamp(stop.unwrap_or(length)).min(length));
+    let start = index::from_start(start.unwrap_or(0), length);
+    let stop = index::from_start(stop.unwrap_or(length), length).min(length);
     if start > stop {
         return Ok(None);
     }
-    let byte = |at: i64| text.char_indices().nth(at as usize).map_or(text.len(), |(byte, _)| byte);
-    Ok(Some(TextWindow { text: &text[byte(start)..byte(stop)], start }))
+    let part = &text[index::byte_offset(text, start)..index::byte_offset(text, stop)];
+    Ok(Some(TextWindow { text: part, start }))
+}
+
+fn bound(bound: Option<Value<'_>>) -> Result<Option<i64>> {
+    match bound {
+        None | Some(Value::None) => Ok(None),
+        Some(value) => value.small_int().map(Some).ok_or(Exception::TypeError.into()),
+    }
 }
 
 pub(super) fn find_text<'a>(
@@ -98,24 +102,20 @@ pub(super) fn affix<'a>(
     }
     let [affix, bounds @ ..] = bind_arguments(arguments, ["", "", ""], 1)?;
     let window = window(arena, text, &bounds)?;
-    let test = |affix: Value<'a>| {
-        let affix = affix.text().ok_or(Exception::TypeError)?;
-        match &window {
-            Some(window) => has_affix(arena, window.text, affix, member),
-            None => Ok(false),
-        }
+    let affix = affix.unwrap_or(Value::None);
+    let affixes = match affix {
+        Value::Tuple(affixes) => affixes,
+        _ => std::slice::from_ref(&affix),
     };
-    match affix.unwrap_or(Value::None) {
-        Value::Tuple(affixes) => {
-            for affix in affixes {
-                if test(*affix)? {
-                    return Ok(Value::Bool(true));
-                }
-            }
-            Ok(Value::Bool(false))
+    for affix in affixes {
+        let affix = affix.text().ok_or(Exception::TypeError)?;
+        if let Some(window) = &window
+            && has_affix(arena, window.text, affix, member)?
+        {
+            return Ok(Value::Bool(true));
         }
-        affix => test(affix).map(Value::Bool),
     }
+    Ok(Value::Bool(false))
 }
 
 fn has_affix(arena: &Arena<'_>, text: &str, affix: &str, member: Member) -> Result<bool> {
@@ -197,19 +197,14 @@ pub(super) fn split_lines<'a>(
     let mut rest = text;
     while !rest.is_empty() {
         arena.check_items(lines.len())?;
-        let is_end = |c: char| {
-            matches!(
-                c,
-                '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}'
-            )
-        };
-        let Some(end) = rest.find(is_end) else {
+        let Some(end) = rest.find(is_line_end) else {
             lines.push(rest);
             break;
         };
-        let length = match rest[end..].starts_with("\r\n") {
-            true => 2,
-            false => rest[end..].chars().next().map_or(0, char::len_utf8),
+        let length = if rest[end..].starts_with("\r\n") {
+            2
+        } else {
+            rest[end..].chars().next().map_or(0, char::len_utf8)
         };
         lines.push(&rest[..if keep { end + length } else { end }]);
         rest = &rest[end + length..];
@@ -241,8 +236,8 @@ pub(super) fn bytes_method<'a>(
             Ok(Value::Int(memchr::memmem::find(bytes, part).map_or(-1, |at| at as i64)))
         }
         (Member::Count, [byte]) if byte.small_int().is_some() => {
-            let is_byte = |known: &&u8| Some(i64::from(**known)) == byte.small_int();
-            Ok(Value::Int(bytes.iter().filter(is_byte).count() as i64))
+            let count = bytes.iter().filter(|known| Some(i64::from(**known)) == byte.small_int()).count();
+            Ok(Value::Int(count as i64))
         }
         (Member::Count, [Value::Bytes([])]) => Ok(Value::Int(bytes.len() as i64 + 1)),
         (Member::Count, [Value::Bytes(part)]) => {
@@ -252,16 +247,19 @@ pub(super) fn bytes_method<'a>(
     }
 }
 
+fn is_line_end(character: char) -> bool {
+    matches!(
+        character,
+        '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}'
+    )
+}
+
 /// Splits at whitespace. Once the limit is reached the remainder stays one part, including
 /// whitespace at its other end. Returns at most `most` parts.
 fn split_blanks(text: &str, member: Member, limit: usize, most: usize) -> Vec<&str> {
     let forward = member == Member::Split;
-    let trim = |text| match forward {
-        true => str::trim_start_matches(text, is_space),
-        false => str::trim_end_matches(text, is_space),
-    };
     let mut parts = Vec::new();
-    let mut rest = trim(text);
+    let mut rest = trimmed(text, forward);
     while !rest.is_empty() && parts.len() < most {
         let cut = if forward { rest.find(is_space) } else { rest.rfind(is_space) };
         let Some(at) = cut.filter(|_| parts.len() < limit) else {
@@ -269,15 +267,17 @@ fn split_blanks(text: &str, member: Member, limit: usize, most: usize) -> Vec<&s
             break;
         };
         let blank = rest[at..].chars().next().map_or(1, char::len_utf8);
-        let (word, behind) = match forward {
-            true => (&rest[..at], &rest[at..]),
-            false => (&rest[at + blank..], &rest[..at]),
-        };
+        let (word, remainder) =
+            if forward { (&rest[..at], &rest[at..]) } else { (&rest[at + blank..], &rest[..at]) };
         parts.push(word);
-        rest = trim(behind);
+        rest = trimmed(remainder, forward);
     }
     if !forward {
         parts.reverse();
     }
     parts
+}
+
+fn trimmed(text: &str, forward: bool) -> &str {
+    if forward { text.trim_start_matches(is_space) } else { text.trim_end_matches(is_space) }
 }

@@ -8,6 +8,7 @@ use crate::eval::arguments::{Arguments, bind_arguments};
 use crate::eval::{Arena, Exception, Machine, Result, compare, tables, unicode};
 use crate::names::Member;
 use crate::value::Value;
+use crate::value::table::{TableBuilder, TableEntry};
 
 pub(super) fn has_method(member: Member) -> bool {
     use Member as M;
@@ -137,8 +138,8 @@ fn case_method<'a>(arena: &Arena<'a>, text: &'a str, member: Member) -> Result<V
         Member::IsPrintable => text.chars().all(unicode::is_printable),
         Member::IsSpace => all(unicode::is_space),
         Member::IsIdentifier => {
-            let rest = |c: char| c == '_' || c.is_alphanumeric();
-            all(rest) && !text.starts_with(|c: char| c != '_' && !c.is_alphabetic())
+            all(|c| c == '_' || c.is_alphanumeric())
+                && !text.starts_with(|c: char| c != '_' && !c.is_alphabetic())
         }
         Member::IsLower => {
             text.chars().any(char::is_lowercase)
@@ -196,8 +197,9 @@ fn justify<'a>(
         Member::Rjust => missing,
         _ => missing / 2 + (missing & width & 1),
     };
-    let filling = |count: usize| std::iter::repeat_n(fill, count);
-    let text: String = filling(left).chain(text.chars()).chain(filling(missing - left)).collect();
+    let before = std::iter::repeat_n(fill, left);
+    let after = std::iter::repeat_n(fill, missing - left);
+    let text: String = before.chain(text.chars()).chain(after).collect();
     arena.text(&text)
 }
 
@@ -214,7 +216,8 @@ fn expand_tabs<'a>(arena: &Arena<'a>, text: &str, arguments: Arguments<'a>) -> R
     let size = size.map_or(Some(8), |size| size.small_int()).ok_or(Exception::TypeError)?;
     let size = usize::try_from(size).unwrap_or(0);
     arena.check_size(text.matches('\t').count().saturating_mul(size).saturating_add(text.len()))?;
-    let (mut expanded, mut column) = (String::new(), 0);
+    let mut expanded = String::new();
+    let mut column = 0;
     for character in text.chars() {
         match character {
             '\t' if size > 0 => {
@@ -270,35 +273,50 @@ fn translate<'a>(arena: &Arena<'a>, text: &str, table: Value<'a>) -> Result<Valu
 
 /// `str.maketrans`, from a dict or from two or three strings.
 fn make_table<'a>(arena: &Arena<'a>, arguments: &[Value<'a>]) -> Result<Value<'a>> {
-    use crate::value::table::{TableBuilder, TableEntry};
     let mut table = TableBuilder::default();
-    let mut add = |key: Value<'a>, value: Value<'a>| {
-        let key = match key {
-            Value::Text(text) => match text.chars().next().filter(|c| c.len_utf8() == text.len()) {
-                Some(character) => Value::Int(i64::from(u32::from(character))),
-                None => return Err(Exception::ValueError.into()),
-            },
-            key => key,
-        };
-        tables::insert(arena, &mut table, TableEntry { hash: compare::hash(arena, key)?, key, value })
-    };
-    let code = |c: char| Value::Int(i64::from(u32::from(c)));
     match *arguments {
         [Value::Dict(dict) | Value::Object(dict)] => {
-            dict.entries().iter().try_for_each(|entry| add(entry.key, entry.value))?;
+            for entry in dict.entries() {
+                map_character(arena, &mut table, entry.key, entry.value)?;
+            }
         }
         [Value::Text(from), Value::Text(to)] | [Value::Text(from), Value::Text(to), Value::Text(_)] => {
             if from.chars().count() != to.chars().count() {
                 return Err(Exception::ValueError.into());
             }
-            from.chars().zip(to.chars()).try_for_each(|(from, to)| add(code(from), code(to)))?;
+            for (from, to) in from.chars().zip(to.chars()) {
+                map_character(arena, &mut table, code_of(from), code_of(to))?;
+            }
             if let [_, _, Value::Text(dropped)] = arguments {
-                dropped.chars().try_for_each(|c| add(code(c), Value::None))?;
+                for character in dropped.chars() {
+                    map_character(arena, &mut table, code_of(character), Value::None)?;
+                }
             }
         }
         _ => return Err(Exception::TypeError.into()),
     }
     arena.dict(table)
+}
+
+fn code_of<'a>(character: char) -> Value<'a> {
+    Value::Int(i64::from(u32::from(character)))
+}
+
+/// Adds an entry to a table for `str.translate`. Its key is a character or the code of a character.
+fn map_character<'a>(
+    arena: &Arena<'a>,
+    table: &mut TableBuilder<'a>,
+    key: Value<'a>,
+    value: Value<'a>,
+) -> Result<()> {
+    let key = match key {
+        Value::Text(text) => match text.chars().next().filter(|c| c.len_utf8() == text.len()) {
+            Some(character) => code_of(character),
+            None => return Err(Exception::ValueError.into()),
+        },
+        key => key,
+    };
+    tables::insert(arena, table, TableEntry { hash: compare::hash(arena, key)?, key, value })
 }
 
 pub(in crate::eval) fn cap_words<'a>(arena: &Arena<'a>, text: &str) -> Result<Value<'a>> {
@@ -320,9 +338,10 @@ fn title(text: &str) -> String {
     let mut titled = String::with_capacity(text.len());
     let mut inside = false;
     for character in text.chars() {
-        match inside {
-            true => titled.extend(character.to_lowercase()),
-            false => unicode::push_title(&mut titled, character),
+        if inside {
+            titled.extend(character.to_lowercase());
+        } else {
+            unicode::push_title(&mut titled, character);
         }
         inside = unicode::is_cased(character);
     }
@@ -342,28 +361,33 @@ fn capitalize(text: &str) -> String {
 fn swap_case(text: &str) -> String {
     let mut swapped = String::with_capacity(text.len());
     for character in text.chars() {
-        match character.is_uppercase() {
-            true => swapped.extend(character.to_lowercase()),
-            false if character.is_lowercase() => swapped.extend(character.to_uppercase()),
-            false => swapped.push(character),
+        if character.is_uppercase() {
+            swapped.extend(character.to_lowercase());
+        } else if character.is_lowercase() {
+            swapped.extend(character.to_uppercase());
+        } else {
+            swapped.push(character);
         }
     }
     swapped
 }
 
 fn is_title(text: &str) -> bool {
-    let (mut any, mut inside) = (false, false);
+    let mut any = false;
+    let mut inside = false;
     for character in text.chars() {
         if character.is_uppercase() || unicode::is_title(character) {
             if inside {
                 return false;
             }
-            (any, inside) = (true, true);
+            any = true;
+            inside = true;
         } else if character.is_lowercase() {
             if !inside {
                 return false;
             }
-            (any, inside) = (true, true);
+            any = true;
+            inside = true;
         } else {
             inside = false;
         }

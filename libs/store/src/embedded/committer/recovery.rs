@@ -1,13 +1,12 @@
 //! Recovery after an engine error: the engine accepts no more writes, so it is closed and
 //! reopened until that succeeds.
 //!
-//! Meanwhile calls return `Unavailable`. Commits that were visible before the error are kept:
-//! where the engine has lost them, they are written again from memory, so reopening within the
-//! process loses nothing. Commits in progress that were not yet visible are cut off the journal
-//! and refused, unless they had already moved beyond the journal; their callers are then
-//! answered once the commits are durable. Those callers wait until one opening has shown which
-//! case applies, which needs no disk space. Older snapshots end, and checks against their
-//! versions fail.
+//! During recovery, calls return `Unavailable`. Commits that were visible before the error are
+//! kept: where the engine has lost them, they are rewritten from memory, so reopening within the
+//! process loses nothing. Commits in progress that were not yet visible are cut off the journal and
+//! refused, unless they had already moved beyond the journal; their callers are then answered once
+//! the commits are durable. These callers wait until one opening has shown which case applies,
+//! which needs no disk space. Older snapshots end, and checks against their versions fail.
 
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
@@ -80,15 +79,19 @@ impl Committer {
     fn refuse_during(&self, pause: Duration, reason: &Error) -> Result<(), StoppedWhileRecovering> {
         let end = Instant::now() + pause;
         loop {
-            let stopped = |close_request| StoppedWhileRecovering { error: reason.clone(), close_request };
             match self.requests.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(first) => {
                     if let Some(answer) = self.gather(first).refuse(reason) {
-                        return Err(stopped(Some(answer)));
+                        return Err(StoppedWhileRecovering {
+                            error: reason.clone(),
+                            close_request: Some(answer),
+                        });
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => return Ok(()),
-                Err(RecvTimeoutError::Disconnected) => return Err(stopped(None)),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(StoppedWhileRecovering { error: reason.clone(), close_request: None });
+                }
             }
         }
     }
@@ -117,7 +120,9 @@ impl Committer {
         let opening = next_opening(found.max(self.version));
         self.probe(&engine, opening)?;
         self.recent_writes = RecentWrites::new(opening);
-        (self.version, self.visible, self.synced) = (opening, opening, opening);
+        self.version = opening;
+        self.visible = opening;
+        self.synced = opening;
         self.unsynced.clear();
         self.sync_failed = false;
         self.shared.install_engine(engine.clone(), opening);

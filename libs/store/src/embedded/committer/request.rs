@@ -64,8 +64,12 @@ impl RequestGroup {
     pub(super) fn refuse(&mut self, error: &Error) -> Option<Reply<()>> {
         let requests = std::mem::take(self);
         let commits = requests.buffered.into_iter().chain(requests.synced);
-        commits.for_each(|(_, answer)| answer.send(Err(error.clone())));
-        requests.syncs.into_iter().for_each(|answer| answer.send(Err(error.clone())));
+        for (_, answer) in commits {
+            answer.send(Err(error.clone()));
+        }
+        for answer in requests.syncs {
+            answer.send(Err(error.clone()));
+        }
         requests.close
     }
 }
@@ -83,8 +87,12 @@ impl<T> Reply<T> {
 
 impl PendingReplies {
     pub(super) fn answer_visible(&mut self) {
-        self.without_effect.drain(..).for_each(|(answer, outcome)| answer.send(outcome));
-        self.buffered.drain(..).for_each(done);
+        for (answer, outcome) in self.without_effect.drain(..) {
+            answer.send(outcome);
+        }
+        for commit in self.buffered.drain(..) {
+            done(commit);
+        }
     }
 
     pub(super) fn waits_for_sync(&self) -> bool {
@@ -92,16 +100,24 @@ impl PendingReplies {
     }
 
     pub(super) fn answer_durable(&mut self) {
-        self.durable.drain(..).for_each(done);
-        self.syncs.drain(..).for_each(|answer| answer.send(Ok(())));
+        for commit in self.durable.drain(..) {
+            done(commit);
+        }
+        for answer in self.syncs.drain(..) {
+            answer.send(Ok(()));
+        }
     }
 
     /// Refuses commits after `last`, which were not applied.
     pub(super) fn refuse_after(&mut self, last: Version, error: &Error) {
-        self.without_effect.drain(..).for_each(|(answer, outcome)| answer.send(outcome));
+        for (answer, outcome) in self.without_effect.drain(..) {
+            answer.send(outcome);
+        }
         for commits in [&mut self.buffered, &mut self.durable] {
             let lost = commits.extract_if(.., |(_, version)| *version > last);
-            lost.for_each(|(answer, _)| answer.send(Err(error.clone())));
+            for (answer, _) in lost {
+                answer.send(Err(error.clone()));
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The effects of commits not yet covered by a sync, so that they can be written again.
+//! The effects of commits not yet covered by a sync, so that they can be rewritten.
 //!
 //! An engine that is reopened after an error may have lost them. The list is bounded, because
 //! the committer syncs when it grows long.
@@ -25,7 +25,7 @@ impl UnsyncedCommits {
         self.commits.range(self.position_after(version)..)
     }
 
-    /// Drops commits that must not be written again.
+    /// Drops commits that must not be rewritten.
     pub(super) fn truncate_after(&mut self, version: Version) {
         self.commits.truncate(self.position_after(version));
     }

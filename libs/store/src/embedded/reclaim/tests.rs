@@ -45,7 +45,7 @@ fn end_merge(reclaimer: &mut Reclaimer, engine: &Engine) {
     while !reclaimer.merge.as_ref().is_some_and(JoinHandle::is_finished) {
         std::thread::yield_now();
     }
-    // What was sealed during the merge is flushed after it.
+    // A memtable that was sealed during the merge is flushed after the merge.
     engine.empty_memtables().unwrap();
     assert!(look(reclaimer, engine), "the merge has ended");
     assert!(reclaimer.merge.is_none());
@@ -61,7 +61,9 @@ fn delete_replaced_files(engine: &Engine) {
 fn space_of_deleted_rows_is_reclaimed_once_the_store_is_quiet() {
     let directory = tempfile::tempdir().unwrap();
     let engine = Engine::open(directory.path(), &Settings::default()).unwrap();
-    let value = |number: u64| Value::from(number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes().repeat(8));
+    fn value(number: u64) -> Value {
+        Value::from(number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes().repeat(8))
+    }
     for group in 0..10 {
         let numbers = group * ROWS / 10..(group + 1) * ROWS / 10;
         write(&engine, 1 + group, numbers.map(|number| (number, Some(value(number)))));

@@ -33,9 +33,9 @@ fn few_keys_are_listed_and_many_are_swept() {
     let engine = open(directory.path());
     for (count, is_swept) in [(CHUNK_KEYS, false), (CHUNK_KEYS + 1, true), (3 * CHUNK_KEYS, true)] {
         commit(&engine, 1, |batch| {
-            (0..count).for_each(|number| {
+            for number in 0..count {
                 batch.set(key(number), "x");
-            })
+            }
         });
         let effects = commit(&engine, 2, |batch| {
             batch.set(key(1), "lost").clear_range(Range::prefix("many/"));
@@ -54,9 +54,9 @@ fn opening_finishes_an_interrupted_sweep() {
     let directory = tempfile::tempdir().unwrap();
     let engine = open(directory.path());
     commit(&engine, 1, |batch| {
-        (0..2 * CHUNK_KEYS).for_each(|number| {
+        for number in 0..2 * CHUNK_KEYS {
             batch.set(key(number), "x");
-        })
+        }
     });
     // The state after the first write of a sweeping commit, and part of the sweep.
     let mut interrupted = Effects::default();

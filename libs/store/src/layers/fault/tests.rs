@@ -73,11 +73,13 @@ async fn a_crash_hangs_all_calls_and_loses_unsynced_commits() {
         let applied = last == Fault::CrashAfter;
         assert_eq!(get(after.as_ref(), "late").await.is_some(), applied);
         assert_eq!(get(after.as_ref(), "buffered").await.is_some(), applied);
-        let stamps = |store: Arc<dyn Store>| async move {
-            let snapshot = store.snapshot().await.unwrap();
-            snapshot.scan(&crate::Range::prefix("stamped/"), crate::Scan::default()).await.unwrap().rows
-        };
-        let (before, after) = (stamps(inner).await, stamps(after).await);
+        let before = stamped_rows(&*inner).await;
+        let after = stamped_rows(&*after).await;
         assert_eq!(before[..after.len()], after);
     }
+}
+
+async fn stamped_rows(store: &dyn Store) -> Vec<(Key, Value)> {
+    let snapshot = store.snapshot().await.unwrap();
+    snapshot.scan(&crate::Range::prefix("stamped/"), crate::Scan::default()).await.unwrap().rows
 }

@@ -1,0 +1,43 @@
+//! Attempts to sign in, and calls that were denied, for their record.
+
+use std::net::IpAddr;
+
+/// A browser that has signed in, or a credential that was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignInAttempt {
+    /// Name of the principal; empty if the credential was refused.
+    pub principal: String,
+    /// Id of the credential, which reveals nothing; empty if there is none.
+    pub credential: String,
+    /// `None` if the address of the client is unknown.
+    pub address: Option<IpAddr>,
+    pub request_id: String,
+    pub is_refused: bool,
+}
+
+/// A call that was denied because its caller has no sufficient role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeniedCall {
+    pub principal: String,
+    /// Id of the credential.
+    pub credential: String,
+    /// `None` if the address of the client is unknown.
+    pub address: Option<IpAddr>,
+    /// Name of the project, which is empty for the default one; `None` for a call that is about none.
+    pub project: Option<String>,
+    /// The rpc, such as `access.v1.AccessService/Grant`.
+    pub rpc: String,
+    pub request_id: String,
+}
+
+/// An event for the audit log that is not a call of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessEvent {
+    SignIn(SignInAttempt),
+    Denial(DeniedCall),
+}
+
+/// Takes note of events, without making anyone wait.
+pub trait AccessObserver: Send + Sync {
+    fn observe(&self, event: AccessEvent);
+}

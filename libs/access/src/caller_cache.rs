@@ -1,0 +1,129 @@
+//! Callers as far as this process knows them. An answer of the source is used for some seconds. While the
+//! source is away, callers that were known keep the rights to send data and to read metrics for 15 minutes, so
+//! that training continues and Prometheus sees the outage; everything else waits.
+
+use std::collections::HashMap;
+use std::error::Error as StdError;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::time::{Instant, timeout};
+
+use crate::caller::Caller;
+use crate::token::TokenDigest;
+
+/// Time after which a revoked right is gone, also from streams that are open.
+pub const REVOCATION_TIME: Duration = Duration::from_secs(30);
+
+/// Time for which an answer of the source is used.
+pub const LIFETIME: Duration = Duration::from_secs(15);
+
+/// Interval between checks of an open stream.
+pub const RECHECK_INTERVAL: Duration = Duration::from_secs(15);
+
+const _: () = assert!(LIFETIME.as_secs() + RECHECK_INTERVAL.as_secs() <= REVOCATION_TIME.as_secs());
+
+/// Time for which known callers may send data and read metrics while the source is away.
+pub const MAX_OUTAGE: Duration = Duration::from_secs(15 * 60);
+
+/// Time between two calls of a source that is away.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Time after which a source that does not answer is away.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Maximum number of answers that are kept. Credentials come from outside.
+const MAX_ANSWERS: usize = 10_000;
+
+/// The source cannot answer at the moment.
+pub type LookupError = Box<dyn StdError + Send + Sync>;
+
+/// Principals, grants and tokens: a store, or another process that has one.
+#[async_trait]
+pub trait CallerSource: Send + Sync {
+    /// The caller with this token, or the anonymous one. `None` for a token that was never valid, has
+    /// expired, or was revoked.
+    async fn find(&self, token: Option<&TokenDigest>) -> Result<Option<Caller>, LookupError>;
+}
+
+/// Cheap to clone; clones share their answers.
+#[derive(Clone)]
+pub struct CallerCache(Arc<SharedAnswers>);
+
+struct SharedAnswers {
+    source: Box<dyn CallerSource>,
+    answers: Mutex<HashMap<Option<TokenDigest>, KnownCaller>>,
+    /// When the source last failed to answer.
+    failed_at: Mutex<Option<Instant>>,
+}
+
+#[derive(Clone)]
+struct KnownCaller {
+    caller: Option<Arc<Caller>>,
+    at: Instant,
+}
+
+impl CallerCache {
+    pub fn new(source: impl CallerSource + 'static) -> Self {
+        let answers = Mutex::default();
+        Self(Arc::new(SharedAnswers { source: Box::new(source), answers, failed_at: Mutex::default() }))
+    }
+
+    /// The caller with this token, as of at most `LIFETIME` ago; `None` if the token is not valid.
+    pub async fn find(&self, token: Option<&TokenDigest>) -> Result<Option<Arc<Caller>>, LookupError> {
+        let key = token.copied();
+        let known = self.0.answers.lock().get(&key).cloned();
+        if let Some(known) = known.as_ref().filter(|known| known.at.elapsed() < LIFETIME) {
+            return Ok(known.caller.clone());
+        }
+        match self.ask(token).await {
+            Ok(caller) => {
+                let caller = caller.map(Arc::new);
+                self.keep(key, KnownCaller { caller: caller.clone(), at: Instant::now() });
+                Ok(caller)
+            }
+            Err(error) => {
+                let known = known.filter(|known| known.at.elapsed() < MAX_OUTAGE);
+                let caller = known.and_then(|known| known.caller).ok_or(error)?;
+                Ok(Some(Arc::new(caller.outdated())))
+            }
+        }
+    }
+
+    /// Asks the source, unless it has just failed.
+    async fn ask(&self, token: Option<&TokenDigest>) -> Result<Option<Caller>, LookupError> {
+        let failed_at = *self.0.failed_at.lock();
+        if failed_at.is_some_and(|at| at.elapsed() < RETRY_INTERVAL) {
+            return Err("the source of access rights was away a moment ago".into());
+        }
+        let answered = timeout(ANSWER_TIMEOUT, self.0.source.find(token)).await;
+        let answered = answered.unwrap_or_else(|_| Err("the source of access rights does not answer".into()));
+        if let Err(error) = &answered {
+            tracing::warn!(%error, "failed to look up a caller; known callers may only send data and read metrics");
+        }
+        *self.0.failed_at.lock() = answered.is_err().then(Instant::now);
+        answered
+    }
+
+    fn keep(&self, token: Option<TokenDigest>, known: KnownCaller) {
+        let mut answers = self.0.answers.lock();
+        if answers.len() >= MAX_ANSWERS {
+            answers.retain(|_, it| it.caller.is_some() && it.at.elapsed() < MAX_OUTAGE);
+            if answers.len() >= MAX_ANSWERS {
+                answers.clear();
+            }
+        }
+        answers.insert(token, known);
+    }
+}
+
+impl std::fmt::Debug for CallerCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CallerCache")
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,39 @@
+//! Who may do what. A *caller* is a principal together with the credential that it has shown, and has
+//! rights in projects; each rpc declares the right that it needs (`matyan.common.v1.access`). This crate
+//! decides whether a caller has it, and keeps what is known of callers for a few seconds. It knows neither
+//! protocols nor the store: the edge reads credentials from requests, and a `CallerSource` looks them up.
+//!
+//! There are deliberately no passwords, no rights per run, and no language for policies.
+//!
+//! ```
+//! use matyan_access::{Caller, CallerRights, Denial, Right, Role};
+//! use matyan_proto::common::v1::Access;
+//!
+//! let mut rights = CallerRights::default();
+//! rights.grant_in("speech", Role::Viewer);
+//! let caller = Caller::new("service:dashboard", rights);
+//! assert_eq!(caller.check(Access::Read, "speech"), Ok(()));
+//! assert_eq!(caller.check(Access::Edit, "speech"), Err(Denial::MissingRight(Right::Edit)));
+//! assert_eq!(caller.check(Access::Read, "vision"), Err(Denial::UnknownProject));
+//! ```
+
+mod right;
+
+mod caller;
+
+mod token;
+
+mod caller_cache;
+
+mod process_key;
+
+mod access_event;
+
+pub use access_event::{AccessEvent, AccessObserver, DeniedCall, SignInAttempt};
+pub use caller::{Caller, CallerRights, Denial, TokenLimits};
+pub use caller_cache::{
+    CallerCache, CallerSource, LIFETIME, LookupError, MAX_OUTAGE, RECHECK_INTERVAL, REVOCATION_TIME,
+};
+pub use process_key::{ProcessKey, Question};
+pub use right::{Right, RightSet, Role};
+pub use token::{AccessToken, TokenDigest};

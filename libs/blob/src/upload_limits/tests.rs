@@ -1,0 +1,189 @@
+//! Limits of uploads to a directory.
+
+use std::{
+    fs::{self, File},
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+
+use super::*;
+use crate::{
+    BlobKey, Blobs, Clock, Content, Error, MultipartUpload, MultipartUploads, OpenBucket, Result, UrlSigner,
+    fs::FsBlobs,
+    upload_limits::{
+        open_uploads::{MAX_OPEN_UPLOADS, OpenUploads},
+        project_quota::ProjectQuota,
+    },
+};
+
+fn directory(root: &Path) -> FsBlobs {
+    let clock: Clock = Arc::new(|| 1_700_000_000_000_000);
+    let signer = UrlSigner::new(b"secret", Duration::from_secs(1), clock.clone());
+    FsBlobs::open(root, signer, clock).unwrap()
+}
+
+fn open(root: &Path, limits: UploadLimits) -> LimitedBlobs {
+    LimitedBlobs::directory(Arc::new(directory(root)), limits)
+}
+
+fn quota(max_project_bytes: u64) -> UploadLimits {
+    UploadLimits { max_project_bytes, ..UploadLimits::default() }
+}
+
+fn key(key: &str) -> BlobKey {
+    BlobKey::new(key).unwrap()
+}
+
+fn bytes(size: usize) -> Content {
+    stream::iter([Ok(Bytes::from(vec![b'x'; size]))]).boxed()
+}
+
+async fn put(blobs: &LimitedBlobs, at: &str, size: usize) -> Result<u64> {
+    blobs.put(&key(at), "", Some(size as u64), bytes(size)).await
+}
+
+fn upload(at: &str, id: &str, size: u64) -> MultipartUpload {
+    MultipartUpload { key: key(at), id: id.to_owned(), content_type: String::new(), size }
+}
+
+#[track_caller]
+fn check_full<T: std::fmt::Debug>(answer: Result<T>, used: u64) {
+    match answer {
+        Err(Error::Limit(LimitReached::ProjectBytes { used: found, .. })) => assert_eq!(found, used),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_ends_after_a_minute_without_data() {
+    let root = tempfile::tempdir().unwrap();
+    let blobs = open(root.path(), UploadLimits::default());
+    let stalled = || stream::iter([Ok(Bytes::from_static(b"x"))]).chain(stream::pending()).boxed();
+    let answer = blobs.put(&key("run/x"), "", Some(10), stalled()).await;
+    assert!(matches!(answer, Err(Error::Stalled { seconds: 60 })), "{answer:?}");
+    let id = blobs.begin(&key("run/x"), "", 10).await.unwrap();
+    let answer = blobs.put_part(&key("run/x"), &id, 0, 10, stalled()).await;
+    assert!(matches!(answer, Err(Error::Stalled { seconds: 60 })), "{answer:?}");
+    assert_eq!(fs::read_dir(root.path().join("tmp")).unwrap().count(), 0);
+
+    let slow = stream::iter([b"abc", b"def"]).then(|piece| async move {
+        tokio::time::sleep(Duration::from_secs(59)).await;
+        Ok(Bytes::from_static(piece))
+    });
+    assert_eq!(blobs.put(&key("run/x"), "", None, slow.boxed()).await.unwrap(), 6);
+}
+
+#[tokio::test]
+async fn an_upload_in_parts_keeps_its_room_until_it_ends() {
+    let root = tempfile::tempdir().unwrap();
+    let blobs = open(root.path(), quota(10));
+    let aborted = blobs.begin(&key("run/a"), "", 6).await.unwrap();
+    check_full(blobs.begin(&key("run/b"), "", 5).await, 6);
+    check_full(put(&blobs, "run/b", 5).await, 6);
+    put(&blobs, ".projects/team/run/b", 5).await.unwrap();
+    blobs.abort(&upload("run/a", &aborted, 6)).await.unwrap();
+
+    let id = blobs.begin(&key("run/a"), "", 6).await.unwrap();
+    // A process that starts later finds it.
+    let later = open(root.path(), quota(10));
+    later.sweep().await.unwrap();
+    check_full(put(&later, "run/b", 5).await, 6);
+    let etag = later.put_part(&key("run/a"), &id, 0, 6, bytes(6)).await.unwrap();
+    later.complete(&upload("run/a", &id, 6), &[etag]).await.unwrap();
+    later.sweep().await.unwrap();
+    check_full(put(&later, "run/b", 5).await, 6);
+    // The other process measures the project again after some minutes.
+    blobs.sweep().await.unwrap();
+    put(&later, "run/b", 4).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_silent_upload_in_parts_expires_and_gives_its_room_back() {
+    let root = tempfile::tempdir().unwrap();
+    let blobs = open(root.path(), quota(10));
+    let id = blobs.begin(&key("run/a"), "", 6).await.unwrap();
+    let file = root.path().join("uploads").join(&id);
+    let a_week_and_a_day = Duration::from_hours(8 * 24);
+    File::options()
+        .write(true)
+        .open(&file)
+        .unwrap()
+        .set_modified(SystemTime::now() - a_week_and_a_day)
+        .unwrap();
+    // Beginning another upload looks at none of the others.
+    blobs.begin(&key("run/b"), "", 1).await.unwrap();
+    assert!(file.exists());
+    blobs.sweep().await.unwrap();
+    assert!(!file.exists());
+    put(&blobs, "run/c", 9).await.unwrap();
+}
+
+#[tokio::test]
+async fn parts_cannot_exceed_the_announced_size() {
+    let root = tempfile::tempdir().unwrap();
+    let blobs = open(root.path(), quota(10));
+    let id = blobs.begin(&key("run/a"), "", 6).await.unwrap();
+    let larger = upload("run/a", &id, 7);
+    let part = larger.part(1).unwrap();
+    let answer = blobs.presign_part(&larger, &part).await;
+    assert!(matches!(answer, Err(Error::WrongLength { announced: 6, received: 7 })), "{answer:?}");
+    let answer = blobs.put_part(&key("run/a"), &id, 0, 7, bytes(7)).await;
+    assert!(matches!(answer, Err(Error::WrongLength { announced: 6, received: 7 })), "{answer:?}");
+}
+
+#[tokio::test]
+async fn no_upload_in_parts_begins_without_space_for_it() {
+    let root = tempfile::tempdir().unwrap();
+    let blobs = open(root.path(), UploadLimits { max_bytes: u64::MAX, ..UploadLimits::default() });
+    let more_than_any_disk = 1 << 60;
+    let begun = blobs.begin(&key("run/a"), "", more_than_any_disk).await;
+    assert!(matches!(begun, Err(Error::Limit(LimitReached::FreeSpace { .. }))), "{begun:?}");
+    let id = blobs.begin(&key("run/a"), "", 6).await.unwrap();
+    let part = blobs.put_part(&key("run/a"), &id, 0, more_than_any_disk, bytes(6)).await;
+    assert!(matches!(part, Err(Error::Limit(LimitReached::FreeSpace { .. }))), "{part:?}");
+}
+
+/// A cloud does not tell which process has completed an upload.
+#[tokio::test]
+async fn uploads_to_a_cloud_may_be_completed_by_another_process() {
+    let root = tempfile::tempdir().unwrap();
+    let cloud = || {
+        let blobs = Arc::new(directory(root.path()));
+        LimitedBlobs::cloud(OpenBucket { blobs: blobs.clone(), multipart: blobs }, quota(10))
+    };
+    let frontier = cloud();
+    for _ in 0..4 {
+        let id = frontier.begin(&key("run/a"), "", 4).await.unwrap();
+        let other = cloud();
+        let etag = directory(root.path()).put_part(&key("run/a"), &id, 0, 4, bytes(4)).await.unwrap();
+        other.complete(&upload("run/a", &id, 4), &[etag]).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_ends_during_a_sweep_does_not_return() {
+    let root = tempfile::tempdir().unwrap();
+    let quota = ProjectQuota::new(Arc::new(directory(root.path())), 0);
+    let open = OpenUploads::default();
+    let slot = open.slot("").unwrap();
+    open.add("", "ended".to_owned(), 4, quota.assume("", 4), slot);
+    let sweep = open.begin_sweep();
+    let listed = vec![upload("run/a", "ended", 4), upload("run/b", "other", 5)];
+    assert!(open.remove("", "ended").is_some());
+    open.reconcile(listed, sweep, |project, bytes| quota.assume(project, bytes));
+    assert_eq!((open.size("", "ended"), open.size("", "other")), (None, Some(5)));
+}
+
+#[test]
+fn open_uploads_of_a_project_are_limited() {
+    let open = OpenUploads::default();
+    let mut slots: Vec<_> = (0..MAX_OPEN_UPLOADS).map(|_| open.slot("team").unwrap()).collect();
+    assert_eq!(open.slot("team").err(), Some(LimitReached::OpenUploads { limit: MAX_OPEN_UPLOADS }));
+    let _other = open.slot("other").unwrap();
+    slots.pop();
+    let _one_more = open.slot("team").unwrap();
+}

@@ -1,0 +1,22 @@
+//! Types of the objects of a sequence.
+
+/// Types that clients show, in the singular, in which types are stored. Objects of all other types,
+/// such as `custom`, are maps.
+pub const OBJECT_TYPES: [&str; 5] = ["image", "text", "distribution", "audio", "figure"];
+
+/// Converts an object type to the singular. Archives use the plural.
+///
+/// ```
+/// assert_eq!(matyan_value::singular_dtype("images"), "image");
+/// assert_eq!(matyan_value::singular_dtype("class"), "class");
+/// ```
+pub fn singular_dtype(dtype: &str) -> &str {
+    match dtype {
+        "images" => "image",
+        "texts" => "text",
+        "distributions" => "distribution",
+        "audios" => "audio",
+        "figures" => "figure",
+        other => other,
+    }
+}

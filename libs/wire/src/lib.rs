@@ -1,0 +1,33 @@
+//! Formats on which two processes must agree: the columns and JSON messages of clients, and the
+//! records of the log.
+//!
+//! No other crate writes or reads these formats. This crate performs no I/O: it handles messages and
+//! the keys, values, and headers of records, but never a connection or a log.
+
+mod message_type;
+
+pub mod client_json;
+pub mod columns;
+mod json_event;
+
+pub mod control;
+pub mod dead_letter;
+pub mod headers;
+pub mod ingestion;
+pub mod legacy_json;
+pub mod server_version;
+
+pub mod trace;
+
+pub use message_type::{MessageCounts, MessageType};
+
+/// Reason why a record cannot be read; stored with the parked record.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct UnreadableRecord(String);
+
+impl UnreadableRecord {
+    fn new(reason: impl Into<String>) -> Self {
+        Self(reason.into())
+    }
+}
