@@ -9,7 +9,7 @@
 use std::borrow::Cow;
 
 use matyan_edge::ws::batch::{Dictionary, encode};
-use matyan_edge::ws::json::decode_frame;
+use matyan_wire::client_json::decode_frame;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 

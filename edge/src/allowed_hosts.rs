@@ -40,24 +40,38 @@ pub(crate) fn check_host<B>(settings: &Settings, request: &Request<B>) -> Result
     Ok(())
 }
 
-/// The names in headers; `None` for one that is not ASCII.
+/// The names in headers; `None` for a name that is not ASCII.
 fn named_hosts(headers: &HeaderMap) -> impl Iterator<Item = Option<&str>> {
     let hosts = headers.get_all(header::HOST).iter().map(|it| it.to_str().ok());
     let forwarded = headers.get_all(FORWARDED_HOST).iter();
-    // The first one is that of the browser, others are of proxies.
+    // The first name is from the browser, others are from proxies.
     let forwarded = forwarded.map(|it| it.to_str().ok()?.split(',').next().map(str::trim));
     hosts.chain(forwarded)
 }
 
-fn is_allowed(settings: &Settings, authority: &str) -> bool {
-    let Ok(authority) = authority.parse::<Authority>() else { return false };
+/// Whether any of the names that a request came under matches a pattern.
+pub(crate) fn is_named<B>(request: &Request<B>, patterns: &[String]) -> bool {
+    let authority = request.uri().authority().map(|it| Some(it.as_str()));
+    let mut names = named_hosts(request.headers()).chain(authority).flatten();
+    names.any(|name| {
+        let name = host_name(name);
+        name.is_some_and(|name| patterns.iter().any(|pattern| matches_pattern(pattern, &name)))
+    })
+}
+
+/// The host of an authority, without brackets and the optional dot of a fully qualified name.
+fn host_name(authority: &str) -> Option<String> {
+    let authority = authority.parse::<Authority>().ok()?;
     let host = authority.host();
     let host = host.strip_prefix('[').and_then(|it| it.strip_suffix(']')).unwrap_or(host);
-    if host.parse::<IpAddr>().is_ok() {
+    Some(host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase())
+}
+
+fn is_allowed(settings: &Settings, authority: &str) -> bool {
+    let Some(name) = host_name(authority) else { return false };
+    if name.parse::<IpAddr>().is_ok() {
         return true;
     }
-    // The dot of a fully qualified name is optional.
-    let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
     is_loopback_name(&name)
         || settings.allowed_hosts.iter().any(|it| matches_pattern(it, &name))
         || (settings.is_on_network && is_local_name(&name))
@@ -67,7 +81,7 @@ fn is_loopback_name(name: &str) -> bool {
     name == "localhost" || name.ends_with(".localhost")
 }
 
-/// Names without a dot, such as those of containers, and names that cannot be registered:
+/// Names without a dot, such as names of containers, and names that cannot be registered:
 /// resolving them to another address takes someone in the network, who can reach the server
 /// anyway.
 fn is_local_name(name: &str) -> bool {

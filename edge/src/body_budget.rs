@@ -180,9 +180,11 @@ impl BodyShare {
         };
         // A body that has become large does not keep small ones waiting.
         self.held = None;
-        let (budget, connection) = (&self.budget, &self.connection);
-        let take = || Box::pin(budget.clone().take(connection.clone(), size, bytes)) as BoxFuture<'_, _>;
-        let waiting = self.waiting.get_or_insert_with(take);
+        let budget = &self.budget;
+        let connection = &self.connection;
+        let waiting = self.waiting.get_or_insert_with(|| {
+            Box::pin(budget.clone().take(connection.clone(), size, bytes)) as BoxFuture<'_, _>
+        });
         let taken = ready!(waiting.as_mut().poll(context));
         self.waiting = None;
         self.held = Some((size, taken?));
@@ -207,7 +209,8 @@ impl BodyShare {
         let demand = &self.budget.of_size(*size).demand;
         // Bodies that wait may fill the window of the connection, so that nothing else arrives.
         let may_be_blocked = self.connection.demand.exists();
-        self.rate.poll_too_slow(context, may_be_blocked, of_port.num_permits(), demand)
+        let held = of_port.num_permits();
+        self.rate.poll_too_slow(context, may_be_blocked, || demand.release(held))
     }
 
     fn is_tiny(&self) -> bool {
@@ -215,7 +218,7 @@ impl BodyShare {
     }
 
     /// Takes the memory of the last message out of the share, for a stream of responses. The memory of a
-    /// small one is given back: streams that are not read would keep that of all others.
+    /// small message is given back: streams that are not read would keep the memory of all others.
     pub(crate) fn take_large(&mut self) -> Option<Permits> {
         let (size, permits) = self.held.take()?;
         (size == BodySize::Large).then_some(permits)
@@ -223,7 +226,10 @@ impl BodyShare {
 
     /// Gives back the memory of a message.
     fn release(&mut self) {
-        (self.held, self.expected, self.bytes, self.rate) = (None, None, 0, SendRate::default());
+        self.held = None;
+        self.expected = None;
+        self.bytes = 0;
+        self.rate = SendRate::default();
     }
 }
 
@@ -233,7 +239,7 @@ pub(crate) type CallShare = Arc<Mutex<BodyShare>>;
 /// Messages of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Messages {
-    /// Its memory is kept as long as the share, because the body ends before its service begins.
+    /// Its memory is kept as long as the share, because the body ends before its service starts.
     One,
     /// The memory of each is kept until the service asks for the next one.
     Many,
@@ -241,7 +247,8 @@ pub(crate) enum Messages {
 
 /// The body of a gRPC call, whose messages are charged to the share.
 pub(crate) fn metered(body: Body, share: CallShare, messages: Messages) -> Body {
-    let (framing, data) = (Framing::default(), Bytes::new());
+    let framing = Framing::default();
+    let data = Bytes::new();
     Body::new(MeteredBody { body, share, messages, framing, data, piece_bytes: 0 })
 }
 
@@ -252,7 +259,7 @@ struct MeteredBody {
     framing: Framing,
     /// Received, and not passed on yet.
     data: Bytes,
-    /// Bytes at its beginning that are charged to the share, and passed on next.
+    /// Bytes at its start that are charged to the share, and passed on next.
     piece_bytes: usize,
 }
 
@@ -269,7 +276,8 @@ impl Framing {
     /// Follows the bytes to the end of the current message; returns how many belong to it, and its
     /// size once that is known.
     fn follow(&mut self, mut bytes: &[u8]) -> (usize, Option<usize>) {
-        let (mut of_message, mut size) = (0, None);
+        let mut of_message = 0;
+        let mut size = None;
         while !bytes.is_empty() {
             let taken = if self.left > 0 {
                 let taken = bytes.len().min(self.left);

@@ -59,7 +59,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for ClientStream<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let (this, filled) = (self.get_mut(), buffer.filled().len());
+        let this = self.get_mut();
+        let filled = buffer.filled().len();
         if this.first_bytes_left == 0 {
             return Pin::new(&mut this.stream).poll_read(context, buffer);
         }

@@ -8,6 +8,7 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 
 use crate::error::ApiError;
+use crate::tls::is_https_page;
 
 const METHODS: HeaderValue = HeaderValue::from_static("DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT");
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
@@ -50,7 +51,7 @@ pub(crate) fn preflight(allowed: &[String], method: &Method, headers: &HeaderMap
 }
 
 /// Adds the headers that let the page read the response, if its origin is allowed, and returns
-/// whether it is. `origin` is that of the request.
+/// whether it is. `origin` is the origin of the request.
 pub(crate) fn add_headers(allowed: &[String], origin: Option<&HeaderValue>, headers: &mut HeaderMap) -> bool {
     // Caches must not reuse the response for pages of other origins.
     headers.append(header::VARY, ORIGIN);
@@ -67,9 +68,10 @@ pub(crate) fn add_headers(allowed: &[String], origin: Option<&HeaderValue>, head
 /// than browsers send none of these headers.
 pub(crate) fn check_origin<B>(allowed: &[String], request: &Request<B>) -> Result<(), ApiError> {
     let Some(origin) = request.headers().get(header::ORIGIN) else {
-        return match is_of_another_site(request) && !is_navigation(allowed, request) {
-            true => Err(refused_page("other sites")),
-            false => Ok(()),
+        return if is_of_another_site(request) && !is_navigation(allowed, request) {
+            Err(refused_page("other sites"))
+        } else {
+            Ok(())
         };
     };
     if is_allowed(allowed, origin) || is_same_origin(request, origin) {
@@ -89,7 +91,7 @@ fn refused_page(page: &str) -> ApiError {
 
 /// Returns whether the browser says that a page of another origin sent the request. Other ports
 /// of the same host are the same site, but may belong to someone else.
-fn is_of_another_site<B>(request: &Request<B>) -> bool {
+pub(crate) fn is_of_another_site<B>(request: &Request<B>) -> bool {
     let site = request.headers().get("sec-fetch-site").map(HeaderValue::as_bytes);
     matches!(site, Some(b"cross-site" | b"same-site"))
 }
@@ -104,8 +106,9 @@ fn is_navigation<B>(allowed: &[String], request: &Request<B>) -> bool {
     is_reading && is("sec-fetch-mode", "navigate") && (is("sec-fetch-dest", "document") || is_frame)
 }
 
-/// Returns whether the page came from the host that the request names. The scheme is ignored,
-/// because a proxy may have terminated TLS.
+/// Returns whether the page came from the host that the request names. A page of `http://` may have been
+/// changed on its way, so it is not a page of a server that is reached by https. Otherwise the scheme is
+/// ignored, because a proxy may have terminated TLS without saying so.
 fn is_same_origin<B>(request: &Request<B>, origin: &HeaderValue) -> bool {
     let text = |name: &str| request.headers().get(name)?.to_str().ok();
     // Pages cannot set this header, and it passes through proxies that change the host.
@@ -113,6 +116,9 @@ fn is_same_origin<B>(request: &Request<B>, origin: &HeaderValue) -> bool {
         return true;
     }
     let Some(page) = origin.to_str().ok().and_then(|it| it.parse::<Uri>().ok()) else { return false };
+    if is_https_page(request.headers(), request.extensions()) && page.scheme_str() != Some("https") {
+        return false;
+    }
     let forwarded = text("x-forwarded-host").and_then(|it| it.split(',').next()).map(str::trim);
     let hosts = [text("host"), forwarded, request.uri().authority().map(Authority::as_str)];
     hosts.into_iter().flatten().filter_map(|it| it.parse().ok()).any(|host| is_same_host(&page, &host))
@@ -126,11 +132,10 @@ fn is_same_host(page: &Uri, host: &Authority) -> bool {
         None => return false,
     };
     // Either side may omit the default port of the scheme.
-    let is_equal = |it: &Authority| {
+    page.authority().is_some_and(|it| {
         let port = |it: &Authority| it.port_u16().unwrap_or(default);
         it.host().eq_ignore_ascii_case(host.host()) && port(it) == port(host)
-    };
-    page.authority().is_some_and(is_equal)
+    })
 }
 
 fn is_allowed(allowed: &[String], origin: &HeaderValue) -> bool {
@@ -199,12 +204,29 @@ mod tests {
     #[test]
     fn a_page_of_this_server_is_recognized_through_a_proxy() {
         let origin = ("origin", "https://here.example");
-        let (inner, outer) = (("host", "10.0.0.1:53800"), "x-forwarded-host");
+        let inner = ("host", "10.0.0.1:53800");
+        let outer = "x-forwarded-host";
         check("/", &[inner, origin], false);
         check("/", &[inner, origin, (outer, "here.example:443, 10.0.0.2")], true);
         check("/", &[inner, origin, (outer, "10.0.0.2, here.example")], false);
         check("/", &[inner, origin, ("sec-fetch-site", "same-origin")], true);
         check("/", &[inner, origin, ("sec-fetch-site", "same-site")], false);
         check("http://here.example/", &[origin], true);
+    }
+
+    #[test]
+    fn rule_59_a_page_without_tls_is_not_of_a_server_with_tls() {
+        let host = ("host", "here.example");
+        let plain = ("origin", "http://here.example");
+        let secure = ("origin", "https://here.example");
+        let https = ("x-forwarded-proto", "https");
+        check("/", &[host, plain], true);
+        check("/", &[host, plain, ("x-forwarded-proto", "http")], true);
+        check("/", &[host, plain, https], false);
+        check("/", &[host, secure, https], true);
+        check("/", &[host, ("origin", "http://ui.example"), https], true);
+        let mut request = Request::post("/").header("host", "here.example").header(plain.0, plain.1);
+        request.extensions_mut().unwrap().insert(crate::tls::SecureConnection);
+        check_origin(&[], &request.body(()).unwrap()).unwrap_err();
     }
 }

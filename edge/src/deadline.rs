@@ -11,11 +11,10 @@ use http::{HeaderMap, HeaderName, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame};
 use matyan_proto::common::v1::Code as ProductCode;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
+use tonic::Status;
 use tonic::body::Body;
-use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::error::{ApiError, ApiResult, DOMAIN};
+use crate::error::{ApiError, ApiResult, refusal_status};
 
 /// Time limit of a gRPC call: up to eight digits and a unit.
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
@@ -23,8 +22,8 @@ const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// Time limit of a REST call in seconds.
 const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");
 
-/// Methods without a maximum: those that wait for events, those that carry content of any size,
-/// and jobs. All of them are streams.
+/// Methods without a maximum: they wait for events, carry content of any size, or run jobs. All of
+/// them are streams.
 const OPEN_ENDED: [&str; 26] = [
     "/matyan.ingest.v1.IngestService/Stream",
     "/matyan.ingest.v1.IngestService/Upload",
@@ -76,7 +75,7 @@ impl CallLimits {
     /// Limits of a request that has just arrived.
     pub(crate) fn of_request(headers: &HeaderMap, max: Duration) -> ApiResult<Self> {
         let now = Instant::now();
-        // Times beyond those of a clock never come.
+        // Times beyond the range of a clock never come.
         let after = |time: Duration| now.checked_add(time);
         let given = match headers.get(REQUEST_TIMEOUT) {
             None => match headers.get(GRPC_TIMEOUT) {
@@ -105,9 +104,10 @@ impl CallLimits {
     }
 
     fn of_method(self, path: &str) -> Option<Instant> {
-        match is_open_ended(path) {
-            true => self.given,
-            false => Some(self.given.map_or(self.latest, |given| given.min(self.latest))),
+        if is_open_ended(path) {
+            self.given
+        } else {
+            Some(self.given.map_or(self.latest, |given| given.min(self.latest)))
         }
     }
 }
@@ -157,9 +157,7 @@ pub(crate) fn of_call(path: &str) -> Option<Instant> {
 
 /// The status of a call that did not end in time.
 pub(crate) fn exceeded() -> Status {
-    let reason = ProductCode::DeadlineExceeded.as_str_name().trim_start_matches("CODE_");
-    let details = ErrorDetails::with_error_info(reason, DOMAIN, std::collections::HashMap::new());
-    Status::with_error_details(Code::DeadlineExceeded, LATE, details)
+    refusal_status(ProductCode::DeadlineExceeded, LATE, &[])
 }
 
 /// Ends the messages of a response at the deadline.
@@ -232,7 +230,8 @@ mod tests {
             let left = limits.of_method(path).map(|end| (end - Instant::now()).as_secs_f64());
             assert_eq!(left, expected, "{path}");
         };
-        let (search, watch) = ("/matyan.search.v1.SearchService/Runs", "/matyan.runs.v1.RunService/Watch");
+        let search = "/matyan.search.v1.SearchService/Runs";
+        let watch = "/matyan.runs.v1.RunService/Watch";
         check(None, search, Some(10.0));
         check(Some((GRPC_TIMEOUT, "1S")), search, Some(1.0));
         check(Some((REQUEST_TIMEOUT, "2.5")), search, Some(2.5));

@@ -9,29 +9,40 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
-use http::{Method, Request, StatusCode};
+use http::{Extensions, HeaderMap, Method, Request, StatusCode};
+use matyan_access::{AccessObserver, CallerCache};
 use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 use tower::ServiceExt;
 
+use crate::access_reports::{AccessReports, Sender, SignedIn};
 use crate::allowed_hosts::check_host;
 use crate::body_budget::{self, BodyShare, CallShare, ConnectionBudget, Messages};
+use crate::call_limit::{self, Payer, Permit};
+use crate::closed_hosts::check_closed_host;
 use crate::cors;
 use crate::deadline::{self, CallLimits};
-use crate::error::ApiError;
+use crate::error::{ApiError, ApiResult};
 use crate::grpc::{self, Grpc};
 use crate::methods;
-use crate::project;
+use crate::project::{self, RequestProject};
+use crate::request_caller::RequestCaller;
 use crate::request_id;
 use crate::rest;
 use crate::rest::table::{self, PathTemplate};
+use crate::scope::Scope;
 use crate::security_headers;
 use crate::services::Services;
+use crate::sign_in::SignIn;
+use crate::tls::TlsProxy;
 use crate::ui::Ui;
+use crate::unread_request::UnreadRequest;
 use crate::unread_response::drop_if_unread;
 use crate::uri_path;
 
 const WEBSOCKET_PREFIX: &str = "/api/v1/ws/runs/";
+
+const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 
 /// Metric label for requests that match no route. Their paths are unbounded, so they cannot be
 /// labels.
@@ -47,6 +58,9 @@ pub struct Edge {
     router: Router,
     grpc: Grpc,
     ui: Option<Ui>,
+    /// `None`: anyone may do everything.
+    callers: Option<CallerCache>,
+    reports: AccessReports,
 }
 
 impl Edge {
@@ -54,22 +68,46 @@ impl Edge {
         let services = Arc::new(services);
         let router = table::router(rest::operations(&services), &services);
         let router = router.fallback(|| async { ApiError::no_route().into_response() });
-        Edge { services, router, grpc, ui: None }
+        Edge { services, router, grpc, ui: None, callers: None, reports: AccessReports::default() }
     }
 
     /// Also serves a browser UI, on every path without a route.
     pub fn with_ui(self, ui: Ui) -> Self {
         let fallback_ui = ui.clone();
-        let fallback = move |request: Request<Body>| {
+        let router = self.router.fallback(move |request: Request<Body>| {
             let fallback_ui = fallback_ui.clone();
             async move { fallback_ui.answer(&request.into_parts().0).await }
-        };
-        Edge { router: self.router.fallback(fallback), ui: Some(ui), ..self }
+        });
+        Edge { router, ui: Some(ui), ..self }
+    }
+
+    /// Asks everyone who they are, and permits what they have the rights for.
+    pub fn with_access(self, callers: CallerCache) -> Self {
+        self.services.metrics().open_to_network.set(0);
+        Edge { callers: Some(callers), ..self }
+    }
+
+    /// Reports who signs in, which credentials are refused, and which calls are denied.
+    pub fn with_access_observer(self, observer: Arc<dyn AccessObserver>) -> Self {
+        Edge { reports: AccessReports::new(observer), ..self }
     }
 
     /// Handles one request. `Request` must come from a connection that can be upgraded;
     /// otherwise WebSockets are refused.
     pub async fn answer(&self, mut request: Request<Body>) -> Response {
+        if self.services.settings().is_behind_tls_proxy {
+            request.extensions_mut().insert(TlsProxy);
+        }
+        let unread = UnreadRequest::watch(&mut request);
+        let mut response = self.answer_any(request).await;
+        if let Some(unread) = unread {
+            unread.finish(&mut response, self.services.settings().unread_body_wait).await;
+        }
+        response
+    }
+
+    /// Handles preflights, and what all other responses have in common.
+    async fn answer_any(&self, mut request: Request<Body>) -> Response {
         let origins = &self.services.settings().cors_origins;
         let origin = request.headers().get(http::header::ORIGIN).cloned();
         // A preflight is about a future request, and gets the same response for all
@@ -88,6 +126,9 @@ impl Edge {
         // Errors need CORS headers too, or the browser hides them from the page.
         let is_shared = cors::add_headers(origins, origin.as_ref(), response.headers_mut());
         security_headers::add(response.headers_mut(), is_shared);
+        if self.callers.is_some() {
+            security_headers::add_privacy(response.headers_mut());
+        }
         response.headers_mut().insert(request_id::HEADER, id);
         response
     }
@@ -100,48 +141,100 @@ impl Edge {
             *request.uri_mut() = ui.strip_base_path(request.uri());
         }
         match project::resolve(&mut request) {
-            Ok(project) => project::scope(project, Box::pin(self.answer_in_project(request))).await,
+            Ok(project) => {
+                let payer = self.services.calls().payer(request.extensions().get().copied());
+                Box::pin(self.answer_in_project(project, request, payer)).await
+            }
             Err(error) if grpc::is_grpc(request.headers()) => self.grpc.refuse(request.uri().path(), &error),
             Err(error) => error.into_response(),
         }
     }
 
-    /// Dispatches to gRPC or HTTP. gRPC has its own statuses and is not counted as HTTP.
-    async fn answer_in_project(&self, request: Request<Body>) -> Response {
-        let response = match grpc::is_grpc(request.headers()) {
-            true => match self.admit(&request) {
-                Ok(limits) => {
-                    let path = request.uri().path();
-                    let is_stream = methods::find(path).is_some_and(|method| method.is_server_streaming);
-                    let has_end = !deadline::is_open_ended(path);
-                    let (request, share) = self.metered(request);
-                    let answered = limits.enforce(self.grpc.answer(request)).await;
-                    let response = answered.unwrap_or_else(|_| grpc::late());
-                    // A stream with an end may need the message of its call until then.
-                    let take = || share.lock().unwrap_or_else(PoisonError::into_inner).take_large();
-                    let request = (is_stream && has_end).then(take).flatten();
-                    response.map(|body| drop_if_unread(body, request))
-                }
-                Err(error) => self.grpc.refuse(request.uri().path(), &error),
-            },
-            false => self.answer_http(request).await,
+    /// Admits a request, and dispatches it to gRPC or HTTP. gRPC has its own statuses and is not counted
+    /// as HTTP.
+    async fn answer_in_project(
+        &self,
+        project: RequestProject,
+        request: Request<Body>,
+        payer: Payer,
+    ) -> Response {
+        let start = Instant::now();
+        let is_grpc = grpc::is_grpc(request.headers());
+        let admitted = match self.admit(&request, payer) {
+            Ok(admission) => self.authenticate(admission, request.extensions(), request.headers()).await,
+            Err(error) => Err(error),
+        };
+        let response = match admitted {
+            Ok(Admission { limits, caller, payer, permit, .. }) => {
+                let address = request.extensions().get().copied();
+                let scope = Scope::new(project, caller, address, self.reports.clone());
+                let response = if is_grpc {
+                    payer.enclose(scope.enclose(self.answer_grpc(request, limits))).await
+                } else {
+                    let answered = Box::pin(self.answer_http(request, limits, start));
+                    payer.enclose(scope.enclose(answered)).await
+                };
+                call_limit::hold(response, permit, Body::new)
+            }
+            Err(error) if is_grpc => self.grpc.refuse(request.uri().path(), &error),
+            Err(error) => {
+                let response = error.into_response();
+                self.record_metrics(method_label(request.method()), &response, start);
+                response
+            }
         };
         tracing::debug!(status = response.status().as_u16(), "answered");
         response
     }
 
-    async fn answer_http(&self, mut request: Request<Body>) -> Response {
-        let (method, start) = (request.method().clone(), Instant::now());
-        let limits = match self.admit(&request) {
-            Ok(limits) => limits,
-            Err(error) => {
-                let response = error.into_response();
-                self.record_metrics(method_label(&method), &response, start);
-                return response;
+    /// Refuses a wrong credential. From then on, the request counts for its principal.
+    async fn authenticate(
+        &self,
+        admission: Admission,
+        extensions: &Extensions,
+        headers: &HeaderMap,
+    ) -> ApiResult<Admission> {
+        let Admission { kind, limits, caller, payer, permit } = admission;
+        let token = caller.token();
+        match caller.authenticate().await {
+            Ok(caller) => {
+                let principal = caller.signed_in().await;
+                let (payer, permit) = match (principal, permit) {
+                    (Some(principal), Some(permit)) if kind == RequestKind::Call => {
+                        let (payer, permit) = payer.of_principal(principal.name(), permit)?;
+                        (payer, Some(permit))
+                    }
+                    (_, permit) => (payer, permit),
+                };
+                Ok(Admission { kind, limits, caller, payer, permit })
             }
-        };
+            Err(error) => {
+                if error.status() == StatusCode::UNAUTHORIZED {
+                    self.reports.refused(Sender::of(extensions, headers), token);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn answer_grpc(&self, request: Request<Body>, limits: CallLimits) -> Response {
+        let path = request.uri().path();
+        let is_stream = methods::find(path).is_some_and(|method| method.is_server_streaming);
+        let has_end = !deadline::is_open_ended(path);
+        let (request, share) = self.metered(request);
+        let answered = limits.enforce(self.grpc.answer(request)).await;
+        let response = answered.unwrap_or_else(|_| grpc::late());
+        // A stream with an end may need the message of its call until then.
+        let request = (is_stream && has_end)
+            .then(|| share.lock().unwrap_or_else(PoisonError::into_inner).take_large())
+            .flatten();
+        response.map(|body| drop_if_unread(body, request))
+    }
+
+    async fn answer_http(&self, mut request: Request<Body>, limits: CallLimits, start: Instant) -> Response {
+        let method = request.method().clone();
         if let Some(ui) = self.ui.as_ref().filter(|ui| ui.wants_metrics_page(&request)) {
-            return ui.page(&project::of_headers(request.headers()));
+            return ui.page_or_sign_in(request.uri(), &project::of_headers(request.headers())).await;
         }
         *request.uri_mut() = uri_path::normalized(request.uri());
         // A panic is a bug in the server: this request fails, but the server continues.
@@ -183,16 +276,45 @@ impl Edge {
         self.services.bodies().of_connection()
     }
 
-    /// Refuses requests that only a browser sends which someone else's page controls; returns the time
-    /// limits of others.
-    fn admit(&self, request: &Request<Body>) -> Result<CallLimits, ApiError> {
+    /// Refuses requests that are too many, that only a browser sends which someone else's page controls, or
+    /// that have malformed credentials.
+    fn admit(&self, request: &Request<Body>, payer: Payer) -> ApiResult<Admission> {
+        let kind = RequestKind::of(request);
+        let permit = match kind {
+            RequestKind::Socket => None,
+            kind => Some(payer.admit_request(kind == RequestKind::Probe)?),
+        };
         let settings = self.services.settings();
         check_host(settings, request)?;
+        // The page of the web UI at the path of metrics has no metrics.
+        if !self.ui.as_ref().is_some_and(|ui| ui.wants_metrics_page(request)) {
+            check_closed_host(settings, request)?;
+        }
         cors::check_origin(&settings.cors_origins, request)?;
-        CallLimits::of_request(request.headers(), settings.request_timeout)
+        let limits = CallLimits::of_request(request.headers(), settings.request_timeout)?;
+        let caller = RequestCaller::read(self.callers.as_ref(), request, self.base_path())?;
+        Ok(Admission { kind, limits, caller, payer, permit })
+    }
+
+    /// Path under which a proxy exposes the pages of this server, without a trailing slash.
+    fn base_path(&self) -> &str {
+        self.ui.as_ref().map_or("", Ui::base_path)
     }
 
     async fn route(&self, request: Request<Body>) -> Response {
+        if self.ui.is_some()
+            && let Some(sign_in) =
+                SignIn::for_path(request.uri().path(), self.callers.as_ref(), self.base_path())
+        {
+            let sender = Sender::of(request.extensions(), request.headers());
+            let response = sign_in.answer(request).await;
+            if let Some(signed_in) = response.extensions().get::<SignedIn>() {
+                self.reports.signed_in(sender, signed_in.clone());
+            } else if response.status() == StatusCode::UNAUTHORIZED {
+                self.reports.refused(sender, None);
+            }
+            return response;
+        }
         match (request.uri().path().strip_prefix(WEBSOCKET_PREFIX), self.services.sockets()) {
             // Run ids contain no slash, so a longer path is not a WebSocket.
             (Some(segment), Some(sockets)) if !segment.is_empty() && !segment.contains('/') => {
@@ -223,6 +345,37 @@ impl Edge {
     pub async fn drain(&self) {
         if let Some(sockets) = self.services.sockets() {
             sockets.drain().await;
+        }
+    }
+}
+
+/// A request that was admitted. Nothing of its body has been read.
+struct Admission {
+    kind: RequestKind,
+    limits: CallLimits,
+    caller: RequestCaller,
+    payer: Payer,
+    permit: Option<Permit>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum RequestKind {
+    /// A question about the health of the server.
+    Probe,
+    /// A handshake of a WebSocket.
+    Socket,
+    Call,
+}
+
+impl RequestKind {
+    fn of(request: &Request<Body>) -> Self {
+        let path = request.uri().path();
+        if path.starts_with("/health/") || path == "/health" || path == HEALTH_CHECK {
+            Self::Probe
+        } else if path.starts_with(WEBSOCKET_PREFIX) {
+            Self::Socket
+        } else {
+            Self::Call
         }
     }
 }

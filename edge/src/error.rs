@@ -3,6 +3,7 @@
 //! The edge invents no statuses: the code of a service is in the details of its gRPC status,
 //! and `Code::http` maps it.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use axum::body::Body;
@@ -12,7 +13,7 @@ use matyan_proto::common::v1::Code as ProductCode;
 use schemars::JsonSchema;
 use serde::Serialize;
 use tonic::{Code, Status};
-use tonic_types::{ErrorInfo, StatusExt};
+use tonic_types::{ErrorDetails, ErrorInfo, StatusExt};
 
 /// Message for a body that is not JSON.
 pub(crate) const INVALID_JSON: &str = "JSON decode error";
@@ -20,10 +21,23 @@ pub(crate) const INVALID_JSON: &str = "JSON decode error";
 /// Name of query errors in the UIs.
 const SYNTAX_ERROR: &str = "SyntaxError";
 
-pub(crate) const DOMAIN: &str = "matyan";
+const DOMAIN: &str = "matyan";
 
 /// The outcome of a call.
 pub(crate) type ApiResult<T> = Result<T, ApiError>;
+
+/// The status of a call that the edge itself refuses, in the form in which services send theirs.
+pub(crate) fn refusal_status(
+    code: ProductCode,
+    message: impl Into<String>,
+    metadata: &[(&str, &str)],
+) -> Status {
+    let reason = code.as_str_name().trim_start_matches("CODE_");
+    let metadata: HashMap<String, String> =
+        metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let details = ErrorDetails::with_error_info(reason, DOMAIN, metadata);
+    Status::with_error_details(Code::from_i32(code.grpc()), message, details)
+}
 
 /// An unsuccessful response.
 #[derive(Clone, Debug, PartialEq)]
@@ -190,6 +204,9 @@ impl IntoResponse for ApiError {
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.status;
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(challenge) = challenge(self.status) {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
         if let Some(allow) = extra.allow {
             let allow = HeaderValue::from_str(&allow).expect("methods are tokens");
             response.headers_mut().insert(header::ALLOW, allow);
@@ -260,7 +277,7 @@ impl From<Status> for ApiError {
 }
 
 impl ApiError {
-    /// The error of a call with this query. The status contains only the beginning of a
+    /// The error of a call with this query. The status contains only the start of a
     /// long statement; the full statement is restored here, because the reported offsets
     /// refer to all of it.
     pub(crate) fn for_query(status: Status, query: &str) -> Self {
@@ -274,6 +291,11 @@ impl ApiError {
         }
         error
     }
+}
+
+/// The header that tells clients how to sign in. Browsers show no dialog of their own for it.
+pub(crate) fn challenge(status: StatusCode) -> Option<HeaderValue> {
+    (status == StatusCode::UNAUTHORIZED).then(|| HeaderValue::from_static("Bearer"))
 }
 
 fn syntax_error<'a>(http: StatusCode, message: &str, get: impl Fn(&str) -> Option<&'a str>) -> ApiError {
@@ -316,20 +338,10 @@ fn http_status(code: Code) -> u16 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
     use serde_json::{Value, json};
-    use tonic_types::ErrorDetails;
 
+    use super::refusal_status as status;
     use super::*;
-
-    fn status(code: ProductCode, message: &str, metadata: &[(&str, &str)]) -> Status {
-        let metadata: HashMap<String, String> =
-            metadata.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
-        let reason = code.as_str_name().trim_start_matches("CODE_");
-        let details = ErrorDetails::with_error_info(reason, DOMAIN, metadata);
-        Status::with_error_details(Code::from_i32(code.grpc()), message, details)
-    }
 
     async fn answer(error: ApiError) -> (u16, Value) {
         let response = error.into_response();

@@ -9,7 +9,6 @@ use axum::response::Response;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Request, StatusCode, header};
 use matyan_proto::DESCRIPTORS;
-use matyan_record::headers::CALLER;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tonic::{Code, Status};
@@ -18,8 +17,10 @@ use tower::{Layer, Service, ServiceExt};
 
 use crate::compression::Compressors;
 use crate::deadline;
-use crate::error::ApiError;
+use crate::error::{ApiError, challenge};
 use crate::grpc_metrics::GrpcMetrics;
+use crate::methods;
+use crate::scope::Scope;
 use crate::transport::Transport;
 
 /// Returns whether a request is gRPC or gRPC-web.
@@ -29,18 +30,23 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     content_type.is_some_and(|it| it.starts_with(b"application/grpc"))
 }
 
-/// The answer to a call that is refused. Clients of gRPC prefer the status in the headers to that of
-/// HTTP.
+/// The answer to a call that is refused. Clients of gRPC prefer the status in the headers to the
+/// status of HTTP.
 fn refusal(error: &ApiError) -> http::Response<Body> {
     let http = error.status();
     let code = match http {
         StatusCode::BAD_REQUEST => Code::InvalidArgument,
+        StatusCode::UNAUTHORIZED => Code::Unauthenticated,
         StatusCode::NOT_FOUND => Code::NotFound,
+        StatusCode::SERVICE_UNAVAILABLE => Code::Unavailable,
         _ => Code::PermissionDenied,
     };
     let status = Status::new(code, error.message());
     let mut response = status.into_http();
     *response.status_mut() = http;
+    if let Some(challenge) = challenge(http) {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    }
     response
 }
 
@@ -92,9 +98,7 @@ impl Grpc {
     }
 
     /// Handles one call.
-    pub(crate) async fn answer(&self, mut request: Request<axum::body::Body>) -> Response {
-        // Set only by the access layer.
-        request.headers_mut().remove(CALLER);
+    pub(crate) async fn answer(&self, request: Request<axum::body::Body>) -> Response {
         let compressor = self.compressors.reserve(&request);
         let web = GrpcWebLayer::new().layer(self.clone());
         let response = match web.oneshot(request.map(Body::new)).await {
@@ -112,7 +116,7 @@ impl Grpc {
             self.frontier.as_ref()
         } else if path.starts_with("/matyan.system.") || path.starts_with("/grpc.health.") {
             Some(&self.own)
-        } else if path.starts_with("/grpc.reflection.") {
+        } else if path.starts_with(methods::REFLECTION_PREFIX) {
             Some(&self.reflection)
         } else {
             self.backend.as_ref()
@@ -130,7 +134,8 @@ impl Service<Request<Body>> for Grpc {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let transport = self.transport(request.uri().path()).cloned();
+        let scope = Scope::current();
+        let transport = self.transport(request.uri().path()).map(|transport| transport.in_scope(scope));
         let call = self.metrics.as_ref().map(|metrics| metrics.begin(request.uri().path()));
         Box::pin(async move {
             let response = match transport {

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use http_body::{Body as HttpBody, Frame};
+use matyan_proto::status_name;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 use tokio::time::Instant;
 use tonic::body::Body;
@@ -43,7 +44,7 @@ impl GrpcMetrics {
         Ok(GrpcMetrics { calls, seconds })
     }
 
-    /// Begins a call of the method with this path.
+    /// Starts a call of the method with this path.
     pub(crate) fn begin(&self, path: &str) -> OpenCall {
         OpenCall {
             metrics: self.clone(),
@@ -72,7 +73,7 @@ impl OpenCall {
         if std::mem::replace(&mut self.is_counted, true) {
             return;
         }
-        self.metrics.calls.with_label_values(&[self.method, &code_name(code)]).inc();
+        self.metrics.calls.with_label_values(&[self.method, status_name(code as i32)]).inc();
         if self.is_timed {
             self.metrics
                 .seconds
@@ -91,9 +92,10 @@ impl OpenCall {
     pub(crate) fn follow(mut self, response: Response<Body>) -> Response<Body> {
         // A response without messages has its status in the headers.
         self.end_with(response.headers());
-        match self.is_counted {
-            true => response,
-            false => response.map(|body| Body::new(CountedBody { body, call: self })),
+        if self.is_counted {
+            response
+        } else {
+            response.map(|body| Body::new(CountedBody { body, call: self }))
         }
     }
 }
@@ -104,19 +106,6 @@ impl Drop for OpenCall {
         let is_late = self.deadline.is_some_and(|deadline| deadline <= Instant::now());
         self.end(if is_late { Code::DeadlineExceeded } else { Code::Cancelled });
     }
-}
-
-/// The name of a code in the specification, such as `NOT_FOUND`.
-fn code_name(code: Code) -> String {
-    let camel = format!("{code:?}");
-    let mut name = String::with_capacity(camel.len() + 2);
-    for (at, letter) in camel.char_indices() {
-        if at > 0 && letter.is_ascii_uppercase() {
-            name.push('_');
-        }
-        name.push(letter.to_ascii_uppercase());
-    }
-    name
 }
 
 struct CountedBody {
@@ -157,11 +146,14 @@ mod tests {
 
     #[test]
     fn codes_have_the_names_of_the_specification() {
-        let names = (0..=16).map(|code| code_name(Code::from_i32(code))).collect::<Vec<_>>();
+        for number in 0..=16 {
+            let camel = format!("{:?}", Code::from_i32(number));
+            let plain = status_name(number).replace('_', "");
+            assert!(plain.eq_ignore_ascii_case(&camel), "{number}: {plain} {camel}");
+        }
         assert_eq!(
-            names[..6],
-            ["OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND"]
+            [status_name(5), status_name(16), status_name(17)],
+            ["NOT_FOUND", "UNAUTHENTICATED", "UNKNOWN"]
         );
-        assert_eq!(names[16], "UNAUTHENTICATED");
     }
 }

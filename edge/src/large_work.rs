@@ -31,14 +31,11 @@ impl LargeWork {
         }
         let permit = self.0.clone().acquire_owned().await.expect("the semaphore is never closed");
         // The work continues if the caller leaves.
-        let work = move || {
+        let task = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             work()
-        };
-        match tokio::task::spawn_blocking(work).await {
-            Ok(done) => done,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        }
+        });
+        task.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
     }
 }
 

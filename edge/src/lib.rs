@@ -6,32 +6,43 @@
 //! both transports, for clients that are configured with a single URL. A worker has a third
 //! port, for monitoring.
 
+mod access_reports;
 mod allowed_hosts;
 mod body_budget;
+mod call_limit;
 mod client_stream;
+mod closed_hosts;
 mod compression;
-mod connection_limit;
 mod cors;
 mod deadline;
 mod edge;
 mod error;
 mod grpc;
 mod grpc_metrics;
+mod html;
 mod large_work;
 mod methods;
 mod metrics;
+mod peer_network;
+mod permission;
 mod project;
+mod request_caller;
 mod request_id;
 mod rest;
+mod scope;
 mod security_headers;
 mod serve;
 mod services;
 mod settings;
+mod share_limit;
+mod sign_in;
 mod slow_sender;
 pub mod stream;
 mod tls;
+mod token_cookie;
 mod transport;
 mod ui;
+mod unread_request;
 mod unread_response;
 mod uri_path;
 pub mod ws;

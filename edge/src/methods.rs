@@ -3,17 +3,24 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use matyan_proto::DESCRIPTORS;
+use matyan_proto::common::v1::Access;
+use matyan_proto::{DESCRIPTORS, accesses};
 use prost::Message;
 use prost_types::FileDescriptorSet;
 
-/// A method, and which of its sides send streams.
+/// Start of the paths of reflection.
+pub(crate) const REFLECTION_PREFIX: &str = "/grpc.reflection.";
+
+const HEALTH_SERVICE: &str = "grpc.health.v1.Health";
+
+/// A method: which of its sides send streams, and who may call it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Method {
     /// The name as `package.Service/Method`.
     pub(crate) name: String,
     pub(crate) is_client_streaming: bool,
     pub(crate) is_server_streaming: bool,
+    pub(crate) access: Access,
 }
 
 /// All methods by their paths.
@@ -30,11 +37,31 @@ static METHODS: LazyLock<HashMap<String, Method>> = LazyLock::new(|| {
                 name: format!("{service_name}/{}", method.name()),
                 is_client_streaming: method.client_streaming(),
                 is_server_streaming: method.server_streaming(),
+                access: declared_access(&service_name, method.name()),
             })
         })
     });
     methods.map(|method| (format!("/{}", method.name), method)).collect()
 });
+
+/// The right that a call to this path needs; `None` if this server has no such method. Reflection is for
+/// anyone who may call something.
+pub(crate) fn access(path: &str) -> Option<Access> {
+    if path.starts_with(REFLECTION_PREFIX) {
+        return Some(Access::Caller);
+    }
+    find(path).map(|method| method.access)
+}
+
+/// The right that a method declares. Probes of health declare and need none.
+fn declared_access(service_name: &str, method_name: &str) -> Access {
+    if service_name == HEALTH_SERVICE {
+        return Access::Public;
+    }
+    let path = format!("/{service_name}/{method_name}");
+    let found = accesses::ALL.binary_search_by_key(&path.as_str(), |(path, _)| path);
+    accesses::ALL[found.expect("the build fails for an rpc without a right")].1
+}
 
 /// The method with this path; `None` if this server has no such method.
 pub(crate) fn find(path: &str) -> Option<&'static Method> {
@@ -43,7 +70,33 @@ pub(crate) fn find(path: &str) -> Option<&'static Method> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    /// Everything that the server does without asking who calls. A change of this list is a decision.
+    #[test]
+    fn rule_60_few_methods_are_open_to_everyone() {
+        let mut open: Vec<_> = METHODS.values().filter(|it| it.access == Access::Public).collect();
+        open.sort_by_key(|it| &it.name);
+        let open: Vec<_> = open.iter().map(|it| it.name.as_str()).collect();
+        let expected = [
+            "grpc.health.v1.Health/Check",
+            "grpc.health.v1.Health/Watch",
+            "matyan.system.v1.SystemService/Limits",
+            "matyan.system.v1.SystemService/Readiness",
+            "matyan.system.v1.SystemService/Version",
+        ];
+        assert_eq!(open, expected);
+        let signed = METHODS.values().filter(|it| it.access == Access::Signed).map(|it| it.name.as_str());
+        let expected = [
+            "matyan.access.v1.ResolveService/ResolveCaller",
+            "matyan.access.v1.ResolveService/ResolveProject",
+            "matyan.ingest.v1.IngestService/Upload",
+        ];
+        assert_eq!(signed.collect::<BTreeSet<_>>(), BTreeSet::from(expected));
+        assert!(METHODS.values().all(|it| it.access != Access::Unspecified));
+    }
 
     #[test]
     fn methods_of_all_services_are_known() {

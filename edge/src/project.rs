@@ -1,13 +1,13 @@
 //! The project of a request: `/p/{project}/…` before any path, or the header `matyan-project`, or
-//! the default project. The rest of the edge sees neither the prefix nor, unless a call is
-//! forwarded as it is, the header: clients of services stamp the project on each of their calls.
+//! the default project. The rest of the edge sees neither the prefix nor more than one value of the header.
 
 use axum::body::Body;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
-use matyan_record::headers::PROJECT;
+use matyan_proto::limits::PROJECT_BYTES;
+use matyan_wire::headers::PROJECT;
 use percent_encoding::percent_decode_str;
 
-use crate::error::ApiError;
+use crate::error::{ApiError, ApiResult};
 use crate::uri_path::with_path;
 
 pub(crate) const HEADER: HeaderName = HeaderName::from_static(PROJECT);
@@ -18,55 +18,78 @@ pub(crate) const PREFIX: &str = "/p/";
 /// The project of a request; `None` for the default one.
 pub(crate) type RequestProject = Option<HeaderValue>;
 
-tokio::task_local! {
-    static CURRENT: RequestProject;
+/// Moves the project from the path of a request into its header, which has one value from then on, or
+/// none for the default project. Returns the project. Whether it exists is decided by the services.
+pub(crate) fn resolve(request: &mut Request<Body>) -> ApiResult<RequestProject> {
+    let of_headers = take_header(request.headers_mut())?;
+    let of_path = take_prefix(request)?;
+    let project = match (of_headers, of_path) {
+        (Some(header), Some(path)) if header != path => {
+            let path = name(Some(&path));
+            return Err(contradiction(&format!(
+                "the path names the project `{path}`, and the header `{PROJECT}` another one"
+            )));
+        }
+        (of_headers, of_path) => of_path.or(of_headers),
+    };
+    if let Some(project) = &project {
+        request.headers_mut().insert(HEADER, project.clone());
+    }
+    Ok(project)
 }
 
-/// Moves the project from the path of a request into its header, and returns it. Whether it
-/// exists is decided by the services.
-pub(crate) fn resolve(request: &mut Request<Body>) -> Result<RequestProject, ApiError> {
-    let given = of_headers(request.headers());
-    let Some(named) = request.uri().path().strip_prefix(PREFIX) else { return Ok(given) };
-    let (segment, rest) = named.split_at(named.find('/').unwrap_or(named.len()));
-    let name = percent_decode_str(segment).decode_utf8_lossy().into_owned();
-    let is_valid = !name.is_empty() && name.bytes().all(|it| it.is_ascii_graphic());
-    let project = HeaderValue::try_from(&name).ok().filter(|_| is_valid);
-    let project = project.ok_or_else(|| {
-        let message = "the path begins with /p/, but what follows is not a valid project name: `matyan projects list` \
-                       lists the names of all projects";
-        ApiError::new(StatusCode::NOT_FOUND, message)
-    })?;
-    if given.is_some_and(|it| it != project) {
-        let message = format!(
-            "the path names the project `{name}`, and the header `{PROJECT}` another one: send only one of them"
-        );
-        return Err(ApiError::new(StatusCode::BAD_REQUEST, message));
+/// Removes the project from the headers of a request.
+fn take_header(headers: &mut HeaderMap) -> ApiResult<RequestProject> {
+    let mut values = headers.get_all(HEADER).iter();
+    let first = values.next().cloned();
+    if values.any(|other| Some(other) != first.as_ref()) {
+        return Err(contradiction(&format!("the header `{PROJECT}` names several projects")));
     }
+    headers.remove(HEADER);
+    let named = first.filter(|it| !it.is_empty());
+    if named.as_ref().is_some_and(|it| !is_name(it.as_bytes())) {
+        return Err(no_name(&format!("the header `{PROJECT}` has a value that is not a valid project name")));
+    }
+    Ok(named)
+}
+
+/// Removes the project from the path of a request.
+fn take_prefix(request: &mut Request<Body>) -> ApiResult<RequestProject> {
+    let Some(named) = request.uri().path().strip_prefix(PREFIX) else { return Ok(None) };
+    let (segment, rest) = named.split_at(named.find('/').unwrap_or(named.len()));
+    let name: Vec<u8> = percent_decode_str(segment).collect();
+    let project = HeaderValue::from_bytes(&name).ok().filter(|_| is_name(&name));
+    let project = project
+        .ok_or_else(|| no_name("the path begins with /p/, but what follows is not a valid project name"))?;
     let rest = if rest.is_empty() { "/" } else { rest };
     *request.uri_mut() = with_path(request.uri(), rest);
-    request.headers_mut().insert(HEADER, project.clone());
     Ok(Some(project))
+}
+
+/// Returns whether a project may have this name. Services allow fewer names; this is what paths and
+/// headers can carry in one spelling only.
+fn is_name(name: &[u8]) -> bool {
+    let is_letter = |byte: &u8| byte.is_ascii_graphic() && *byte != b'/';
+    (1..=PROJECT_BYTES).contains(&name.len()) && name.iter().all(is_letter)
+}
+
+fn contradiction(problem: &str) -> ApiError {
+    ApiError::new(StatusCode::BAD_REQUEST, format!("{problem}: send only one of them"))
+}
+
+fn no_name(problem: &str) -> ApiError {
+    let message = format!("{problem}: `matyan projects list` lists the names of all projects");
+    ApiError::new(StatusCode::NOT_FOUND, message)
 }
 
 /// The project that `resolve` has found in a request.
 pub(crate) fn of_headers(headers: &HeaderMap) -> RequestProject {
-    headers.get(HEADER).filter(|it| !it.is_empty()).cloned()
+    headers.get(HEADER).cloned()
 }
 
-/// Does the work of a request in its project.
-pub(crate) async fn scope<T>(project: RequestProject, work: impl Future<Output = T>) -> T {
-    CURRENT.scope(project, work).await
-}
-
-/// The project of the current request. Panics outside of one: work that is not about a project
-/// must not use the default one by accident.
-pub(crate) fn current() -> RequestProject {
-    CURRENT.with(RequestProject::clone)
-}
-
-/// The name of the current project, like `current`; empty for the default one.
-pub(crate) fn current_name() -> String {
-    current().map(|it| String::from_utf8_lossy(it.as_bytes()).into_owned()).unwrap_or_default()
+/// The name of a project; empty for the default one.
+pub(crate) fn name(project: Option<&HeaderValue>) -> &str {
+    project.map_or("", |it| it.to_str().expect("names of projects are ASCII"))
 }
 
 #[cfg(test)]
@@ -107,8 +130,38 @@ mod tests {
     #[test]
     fn a_request_has_one_project() {
         check("/p/team/api/x", "other", Err(StatusCode::BAD_REQUEST));
-        for uri in ["/p/", "/p//api", "/p/a%20b/", "/p/%C3%A4/", "/p/%0A/"] {
+        let too_long = format!("/p/{}/", "x".repeat(PROJECT_BYTES + 1));
+        for uri in ["/p/", "/p//api", "/p/a%20b/", "/p/%C3%A4/", "/p/%0A/", "/p/a%2Fb/", "/p/%FF/", &too_long]
+        {
             check(uri, "", Err(StatusCode::NOT_FOUND));
+        }
+        for header in ["a b", "a/b", "ä", &"x".repeat(PROJECT_BYTES + 1)] {
+            check("/api/x", header, Err(StatusCode::NOT_FOUND));
+        }
+    }
+
+    /// Services read the first value of a header, so another one could name the project that a proxy
+    /// has checked.
+    #[test]
+    fn rule_58_the_header_of_the_project_has_one_value() {
+        let check = |uri: &str, values: &[&str], expected: Result<&[&str], StatusCode>| {
+            let request = values.iter().fold(Request::get(uri), |it, value| it.header(HEADER, *value));
+            let mut request = request.body(Body::empty()).unwrap();
+            let found = resolve(&mut request).map_err(|it| it.status());
+            let left: Vec<_> = request.headers().get_all(HEADER).iter().cloned().collect();
+            assert_eq!(
+                found.map(|_| left),
+                expected.map(|it| it.iter().map(|it| it.parse().unwrap()).collect()),
+                "{uri} {values:?}"
+            );
+        };
+        check("/api/x", &["team", "team"], Ok(&["team"]));
+        check("/p/team/x", &["team", "team"], Ok(&["team"]));
+        check("/api/x", &[""], Ok(&[]));
+        check("/p/team/x", &[""], Ok(&["team"]));
+        for values in [["team", "other"], ["", "team"], ["team", ""]] {
+            check("/api/x", &values, Err(StatusCode::BAD_REQUEST));
+            check("/p/team/x", &values, Err(StatusCode::BAD_REQUEST));
         }
     }
 }

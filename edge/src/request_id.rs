@@ -3,8 +3,8 @@
 //! appears in the proxy's log.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
-use matyan_record::headers::{REQUEST_ID, TRACEPARENT};
-use matyan_record::trace::{self, follow};
+use matyan_wire::headers::{REQUEST_ID, TRACEPARENT};
+use matyan_wire::trace::{self, follow};
 use tracing::{Instrument, Span};
 use uuid::Uuid;
 
@@ -20,16 +20,19 @@ tokio::task_local! {
 
 /// The id of a request: the one it carries, or a new one.
 pub(crate) fn request_id(headers: &HeaderMap) -> HeaderValue {
-    let is_valid = |id: &&HeaderValue| {
-        (1..=MAX_ID_BYTES).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
-    };
-    let new = || HeaderValue::from_str(&Uuid::new_v4().to_string()).expect("a UUID is a valid header value");
-    headers.get(HEADER).filter(is_valid).cloned().unwrap_or_else(new)
+    headers
+        .get(HEADER)
+        .filter(|id| (1..=MAX_ID_BYTES).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic))
+        .cloned()
+        .unwrap_or_else(|| {
+            HeaderValue::from_str(&Uuid::new_v4().to_string()).expect("a UUID is a valid header value")
+        })
 }
 
 /// The span of a request, as a child of its client's trace.
 pub(crate) fn request_span<B>(request: &Request<B>, id: &HeaderValue) -> Span {
-    let (method, path) = (request.method().as_str(), request.uri().path());
+    let method = request.method().as_str();
+    let path = request.uri().path();
     let id = id.to_str().unwrap_or_default();
     // No parent: the trace comes from the header of the request.
     let span = tracing::info_span!(parent: None, "request", otel.kind = "server", id, method, path);
@@ -41,6 +44,11 @@ pub(crate) fn request_span<B>(request: &Request<B>, id: &HeaderValue) -> Span {
 /// and trace.
 pub(crate) async fn run_in_span<T>(id: HeaderValue, span: Span, work: impl Future<Output = T>) -> T {
     ID.scope(id, work.instrument(span)).await
+}
+
+/// The id of the current request; empty outside of one.
+pub(crate) fn current() -> String {
+    ID.try_with(|id| id.to_str().unwrap_or_default().to_owned()).unwrap_or_default()
 }
 
 /// Adds the id and trace of the current request to an outgoing call.

@@ -7,8 +7,10 @@
 mod answer;
 mod apps;
 mod artifacts;
+mod audit;
 mod byte_range;
 mod call;
+mod cbor_pieces;
 mod column_writer;
 mod dashboards;
 mod edit_condition;
@@ -18,6 +20,7 @@ mod file;
 pub(crate) mod ingest;
 mod input_schema;
 mod json_list;
+mod merged_params;
 mod metric_batch;
 mod notes;
 mod openapi;
@@ -26,6 +29,7 @@ mod payloads;
 mod project;
 mod projects;
 mod reports;
+mod run_info;
 mod runs_control;
 mod runs_info;
 mod runs_logs;
@@ -78,6 +82,7 @@ fn query_operations() -> impl Iterator<Item = Operation> {
         reports::operations(),
         project::operations(),
         projects::operations(),
+        audit::operations(),
     ];
     sections.into_iter().flatten()
 }

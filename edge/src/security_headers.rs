@@ -8,10 +8,15 @@ use sha2::{Digest, Sha256};
 
 const NO_SNIFFING: HeaderValue = HeaderValue::from_static("nosniff");
 const REFERRER: HeaderValue = HeaderValue::from_static("same-origin");
+const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 const SAME_ORIGIN: HeaderValue = HeaderValue::from_static("SAMEORIGIN");
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 const RESOURCE_OWN: HeaderValue = HeaderValue::from_static("same-origin");
 const RESOURCE_ANY: HeaderValue = HeaderValue::from_static("cross-origin");
+
+/// Header that cuts the connection between a page and the page of another site that has opened it.
+pub(crate) const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
+pub(crate) const OPENER_OWN: HeaderValue = HeaderValue::from_static("same-origin");
 
 /// Policy of everything but pages: a browser that opens it runs and loads nothing.
 const DATA_POLICY: HeaderValue =
@@ -23,7 +28,7 @@ pub(crate) const DOCS_POLICY: HeaderValue = HeaderValue::from_static(
      frame-ancestors 'none'",
 );
 
-/// Source of the interpreter with which reports run, and of what it installs.
+/// Source of the interpreter with which reports run, and of the packages that it installs.
 const REPORT_SCRIPTS: &str = "'unsafe-eval' https://cdn.jsdelivr.net";
 const REPORT_SOURCES: &str = "https://cdn.jsdelivr.net https://pypi.org https://files.pythonhosted.org";
 
@@ -34,8 +39,13 @@ pub(crate) fn add(headers: &mut HeaderMap, is_shared: bool) {
     headers.insert(header::REFERRER_POLICY, REFERRER);
     headers.insert(RESOURCE_POLICY, if is_shared { RESOURCE_ANY } else { RESOURCE_OWN });
     headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(DATA_POLICY);
-    // Browsers prefer `frame-ancestors`; this one is for those that do not know it.
+    // Browsers prefer `frame-ancestors`; this header is for browsers that do not know it.
     headers.insert(header::X_FRAME_OPTIONS, SAME_ORIGIN);
+}
+
+/// Marks a response as private, because a shared cache could store the answer to a request with a cookie.
+pub(crate) fn add_privacy(headers: &mut HeaderMap) {
+    headers.entry(header::CACHE_CONTROL).or_insert(PRIVATE);
 }
 
 /// The rights of a UI's pages, besides using this server.

@@ -23,8 +23,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::client_stream::ClientStream;
 use crate::compression::LocalConnection;
-use crate::connection_limit::{ConnectionLimit, PeerNetwork};
 use crate::edge::Edge;
+use crate::peer_network::{PeerAddress, PeerNetwork};
+use crate::share_limit::ShareLimit;
 use crate::tls::{SecureConnection, Tls};
 
 /// Time limit for each step of a client that starts a request: the TLS handshake, the first
@@ -51,7 +52,7 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 pub async fn serve(listener: TcpListener, tls: Option<Tls>, edge: Edge, stop: CancellationToken) {
     let graceful = GracefulShutdown::new();
     let connections = TaskTracker::new();
-    let limit = ConnectionLimit::new(edge.max_open());
+    let limit = ShareLimit::new("connections", edge.max_open());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -60,7 +61,9 @@ pub async fn serve(listener: TcpListener, tls: Option<Tls>, edge: Edge, stop: Ca
         match accepted {
             Ok((stream, peer)) => match limit.admit(PeerNetwork::of(peer.ip())) {
                 Ok(permit) => {
-                    let (tls, edge, watcher) = (tls.clone(), edge.clone(), graceful.watcher());
+                    let tls = tls.clone();
+                    let edge = edge.clone();
+                    let watcher = graceful.watcher();
                     let connection = serve_connection(stream, peer.ip(), tls, edge, watcher, stop.clone());
                     connections.spawn(async move {
                         connection.await;
@@ -107,6 +110,7 @@ async fn serve_connection(
         tracing::debug!(%error, "failed to set socket options; using defaults");
     }
     let mut extensions = Extensions::new();
+    extensions.insert(PeerAddress(peer.to_canonical()));
     if let Some(network) = PeerNetwork::of(peer) {
         extensions.insert(network);
     }
@@ -143,7 +147,8 @@ where
         .keep_alive_timeout(KEEP_ALIVE_INTERVAL);
     let budget = edge.connection_budget();
     let service = service_fn(move |request: Request<Incoming>| {
-        let (edge, mut request) = (edge.clone(), request.map(Body::new));
+        let edge = edge.clone();
+        let mut request = request.map(Body::new);
         request.extensions_mut().insert(budget.clone());
         request.extensions_mut().extend(extensions.clone());
         async move { Ok::<_, Infallible>(edge.answer(request).await) }

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use matyan_proto::access::v1::audit_service_client::AuditServiceClient;
 use matyan_proto::admin::v1::admin_service_client::AdminServiceClient;
 use matyan_proto::apps::v1::app_service_client::AppServiceClient;
 use matyan_proto::artifacts::v1::artifact_service_client::ArtifactServiceClient;
@@ -23,9 +24,10 @@ use matyan_proto::system::v1::system_service_client::SystemServiceClient;
 use matyan_proto::tags::v1::tag_service_client::TagServiceClient;
 
 use crate::body_budget::BodyBudget;
+use crate::call_limit::CallLimit;
 use crate::large_work::LargeWork;
 use crate::metrics::Metrics;
-use crate::project;
+use crate::scope::Scope;
 use crate::settings::Settings;
 use crate::transport::{Transport, client};
 use crate::ws::{IngestClient, Sockets};
@@ -43,6 +45,7 @@ pub(crate) struct Services {
     settings: Arc<Settings>,
     metrics: Metrics,
     bodies: BodyBudget,
+    calls: CallLimit,
     large_work: LargeWork,
     system: SystemServiceClient<Transport>,
     frontier: Option<Frontier>,
@@ -60,63 +63,67 @@ pub(crate) struct Backend(Transport);
 
 impl Backend {
     pub(crate) fn admin(&self) -> AdminServiceClient<Transport> {
-        client!(AdminServiceClient<Transport>, self.0.in_project(project::current()))
+        client!(AdminServiceClient<Transport>, self.0.in_scope(Scope::current()))
+    }
+
+    pub(crate) fn audit(&self) -> AuditServiceClient<Transport> {
+        client!(AuditServiceClient<Transport>, self.0.in_scope(Scope::current()))
     }
 
     pub(crate) fn apps(&self) -> AppServiceClient<Transport> {
-        client!(AppServiceClient<Transport>, self.0.in_project(project::current()))
+        client!(AppServiceClient<Transport>, self.0.in_scope(Scope::current()))
     }
 
     pub(crate) fn artifacts(&self) -> ArtifactServiceClient<Transport> {
-        client!(ArtifactServiceClient<Transport>, self.0.in_project(project::current()))
+        client!(ArtifactServiceClient<Transport>, self.0.in_scope(Scope::current()))
     }
 
     pub(crate) fn dashboards(&self) -> DashboardServiceClient<Transport> {
-        client!(DashboardServiceClient<Transport>, self.0.in_project(project::current()))
+        client!(DashboardServiceClient<Transport>, self.0.in_scope(Scope::current()))
     }
 
     pub(crate) fn experiments(&self) -> ExperimentServiceClient<Transport> {
-        client!(ExperimentServiceClient<Transport>, self.0.in_project(project::current()))
+        client!(ExperimentServiceClient<Transport>, self.0.in_scope(Scope::current()))
     }
 
     pub(crate) fn export(&self) -> ExportServiceClient<Transport> {
-        client!(ExportServiceClient<Transport>, self.0.in_project(project::current()))
+        client!(ExportServiceClient<Transport>, self.0.in_scope(Scope::current()))
     }
 
     pub(crate) fn logs(&self) -> LogServiceClient<Transport> {
-        client!(LogServiceClient<Transport>, self.0.in_project(project::current()))
+        client!(LogServiceClient<Transport>, self.0.in_scope(Scope::current()))
     }
 
     pub(crate) fn notes(&self) -> NoteServiceClient<Transport> {
-        client!(NoteServiceClient<Transport>, self.0.in_project(project::current()))
+        client!(NoteServiceClient<Transport>, self.0.in_scope(Scope::current()))
     }
 
     pub(crate) fn objects(&self) -> ObjectServiceClient<Transport> {
-        client!(ObjectServiceClient<Transport>, self.0.in_project(project::current()))
+        client!(ObjectServiceClient<Transport>, self.0.in_scope(Scope::current()))
     }
 
     pub(crate) fn project(&self) -> ProjectServiceClient<Transport> {
-        client!(ProjectServiceClient<Transport>, self.0.in_project(project::current()))
+        client!(ProjectServiceClient<Transport>, self.0.in_scope(Scope::current()))
     }
 
     pub(crate) fn reports(&self) -> ReportServiceClient<Transport> {
-        client!(ReportServiceClient<Transport>, self.0.in_project(project::current()))
+        client!(ReportServiceClient<Transport>, self.0.in_scope(Scope::current()))
     }
 
     pub(crate) fn runs(&self) -> RunServiceClient<Transport> {
-        client!(RunServiceClient<Transport>, self.0.in_project(project::current()))
+        client!(RunServiceClient<Transport>, self.0.in_scope(Scope::current()))
     }
 
     pub(crate) fn search(&self) -> SearchServiceClient<Transport> {
-        client!(SearchServiceClient<Transport>, self.0.in_project(project::current()))
+        client!(SearchServiceClient<Transport>, self.0.in_scope(Scope::current()))
     }
 
     pub(crate) fn series(&self) -> SeriesServiceClient<Transport> {
-        client!(SeriesServiceClient<Transport>, self.0.in_project(project::current()))
+        client!(SeriesServiceClient<Transport>, self.0.in_scope(Scope::current()))
     }
 
     pub(crate) fn tags(&self) -> TagServiceClient<Transport> {
-        client!(TagServiceClient<Transport>, self.0.in_project(project::current()))
+        client!(TagServiceClient<Transport>, self.0.in_scope(Scope::current()))
     }
 }
 
@@ -134,14 +141,16 @@ impl Services {
         let large_work = LargeWork::new();
         let frontier = frontier.map(|transport| {
             let system = client!(SystemServiceClient<Transport>, transport.clone());
-            let (metrics, settings) = (metrics.clone(), Arc::clone(&settings));
+            let metrics = metrics.clone();
+            let settings = Arc::clone(&settings);
             let sockets = Sockets::new(transport.clone(), system, metrics, settings, large_work.clone());
             Frontier { transport: transport.clone(), sockets }
         });
         let system = client!(SystemServiceClient<Transport>, own.clone());
         let bodies = BodyBudget::new(settings.body_bytes);
+        let calls = CallLimit::new(&settings);
         let backend = backend.cloned().map(Backend);
-        Services { port_kind, settings, metrics, bodies, large_work, system, frontier, backend }
+        Services { port_kind, settings, metrics, bodies, calls, large_work, system, frontier, backend }
     }
 
     pub(crate) fn port_kind(&self) -> PortKind {
@@ -159,6 +168,11 @@ impl Services {
     /// Memory of the request bodies of this port.
     pub(crate) fn bodies(&self) -> &BodyBudget {
         &self.bodies
+    }
+
+    /// The limit on calls of this port.
+    pub(crate) fn calls(&self) -> &CallLimit {
+        &self.calls
     }
 
     /// Runs work over large messages, a few at a time.
@@ -190,6 +204,6 @@ impl Services {
     /// Client of the frontier, in the project of the current request.
     pub(crate) fn ingest(&self) -> IngestClient {
         let frontier = self.frontier.as_ref().expect("routes of the frontier exist only with one");
-        client!(IngestServiceClient<Transport>, frontier.transport.in_project(project::current()))
+        client!(IngestServiceClient<Transport>, frontier.transport.in_scope(Scope::current()))
     }
 }

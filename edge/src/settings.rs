@@ -7,9 +7,13 @@ pub struct Settings {
     /// Host names of this server besides those of the loopback interface: `a.example`,
     /// `*.example`, or `*` for any.
     pub allowed_hosts: Vec<String>,
+    /// Host names, in the same form, under which administration, backups and metrics are refused.
+    pub closed_hosts: Vec<String>,
     /// Whether other machines can connect. Then names that only a local network resolves are
     /// allowed as well.
     pub is_on_network: bool,
+    /// Whether a proxy serves TLS for this server, so that browsers reach it by https.
+    pub is_behind_tls_proxy: bool,
     /// Origins other than the server's own whose pages may call the API, and show its pages in a
     /// frame.
     pub cors_origins: Vec<String>,
@@ -18,6 +22,10 @@ pub struct Settings {
     /// Maximum number of open connections of a port, except WebSockets; additional ones are
     /// closed.
     pub max_open: usize,
+    /// Maximum number of requests of a port at the same time, without WebSockets; further requests are refused.
+    pub max_calls: usize,
+    /// Maximum number of these calls that hold an open blob.
+    pub max_blob_calls: usize,
     /// Maximum number of open WebSockets; additional ones are refused with 503.
     pub max_connections: usize,
     /// Memory budget in bytes for frames that are being read or processed, shared by all
@@ -33,8 +41,11 @@ pub struct Settings {
     /// Maximum time that a frame waits for the log before it is rejected. The Python client
     /// gives up for good after 45 s without a response.
     pub hold: Duration,
-    /// Maximum time of a call, except of those that last as long as their client wants.
+    /// Maximum time of a call, except of calls that last as long as their client wants.
     pub request_timeout: Duration,
+    /// Time within which the rest of a small body must arrive whose request was answered early, so that its connection
+    /// goes on.
+    pub unread_body_wait: Duration,
     /// Interval between pings; a peer that has sent nothing since the previous ping is
     /// considered dead.
     pub ping_interval: Duration,
@@ -44,16 +55,21 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             allowed_hosts: Vec::new(),
+            closed_hosts: Vec::new(),
             is_on_network: false,
+            is_behind_tls_proxy: false,
             cors_origins: Vec::new(),
             metrics_enabled: true,
             max_open: 10_000,
+            max_calls: 10_000,
+            max_blob_calls: 8_192,
             max_connections: 10_000,
-            total_bytes: 256 << 20,
+            total_bytes: 128 << 20,
             dictionary_bytes: 128 << 20,
             body_bytes: 144 << 20,
             hold: Duration::from_secs(40),
             request_timeout: Duration::from_secs(3_600),
+            unread_body_wait: Duration::from_millis(100),
             ping_interval: Duration::from_secs(20),
         }
     }

@@ -16,7 +16,7 @@ pub(crate) const WINDOW: Duration = Duration::from_secs(2);
 const WINDOW_BYTES: usize = 100_000;
 
 /// Bytes of a memory budget that are waited for. Clones share their state.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Demand(Arc<Mutex<DemandedBytes>>);
 
 #[derive(Debug, Default, PartialEq)]
@@ -39,7 +39,7 @@ impl Demand {
     }
 
     /// Counts bytes that a sender gives back, unless enough is given back already: then it returns false.
-    fn release(&self, bytes: usize) -> bool {
+    pub(crate) fn release(&self, bytes: usize) -> bool {
         let mut demanded = self.lock();
         let lacking = demanded.waiting - demanded.released;
         demanded.released += bytes.min(lacking);
@@ -60,7 +60,7 @@ impl Drop for WaitingBytes {
     fn drop(&mut self) {
         let mut demanded = self.demand.lock();
         demanded.waiting -= self.bytes;
-        // The others have not yet received what was given back for them.
+        // The others have not yet received the memory that was given back for them.
         demanded.released = demanded.released.saturating_sub(self.bytes).min(demanded.waiting);
     }
 }
@@ -77,20 +77,19 @@ impl SendRate {
         self.bytes += bytes;
     }
 
-    /// Ready if too little has arrived in a window, and others wait for the `held` bytes at its end. A sender
-    /// that may be blocked is not judged. Polled while nothing arrives.
+    /// Ready if too little has arrived in a window, and others wait at its end for the memory of the sender. A
+    /// sender that may be blocked is not judged. Polled while nothing arrives.
     pub(crate) fn poll_too_slow(
         &mut self,
         context: &mut Context<'_>,
         may_be_blocked: bool,
-        held: usize,
-        demand: &Demand,
+        must_release: impl Fn() -> bool,
     ) -> Poll<()> {
         let window = self.window.get_or_insert_with(|| Box::pin(sleep(WINDOW)));
         while window.as_mut().poll(context).is_ready() {
             // If the server has not read for a while, nothing is known about the sender.
             let is_known = !may_be_blocked && window.deadline().elapsed() < WINDOW;
-            if std::mem::take(&mut self.bytes) < WINDOW_BYTES && is_known && demand.release(held) {
+            if std::mem::take(&mut self.bytes) < WINDOW_BYTES && is_known && must_release() {
                 return Poll::Ready(());
             }
             window.as_mut().reset(Instant::now() + WINDOW);
@@ -124,11 +123,12 @@ mod tests {
         let is_cut_off = async |received: usize| {
             let mut rate = SendRate::default();
             rate.received(received);
-            let too_slow = poll_fn(|context| rate.poll_too_slow(context, false, HELD, &demand));
+            let too_slow = poll_fn(|context| rate.poll_too_slow(context, false, || demand.release(HELD)));
             timeout(3 * WINDOW / 2, too_slow).await.is_ok()
         };
         assert!(!is_cut_off(0).await, "no other waits");
-        let (first, second) = (demand.wait(HELD), demand.wait(1));
+        let first = demand.wait(HELD);
+        let second = demand.wait(1);
         assert!(!is_cut_off(WINDOW_BYTES).await, "it is fast");
         assert!(is_cut_off(WINDOW_BYTES - 1).await && is_cut_off(0).await);
         assert!(!is_cut_off(0).await, "two of them give back enough");

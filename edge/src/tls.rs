@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 use std::{fs, io};
 
+use http::{Extensions, HeaderMap};
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{self, PemObject};
@@ -23,6 +24,29 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Request extension that marks requests received over this server's own TLS.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SecureConnection;
+
+/// Request extension that marks requests of a port for which a proxy serves TLS.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TlsProxy;
+
+/// Returns whether the client of a request uses https: towards this server or, as far as a proxy tells,
+/// towards the proxy.
+pub(crate) fn is_https(headers: &HeaderMap, extensions: &Extensions) -> bool {
+    is_forwarded_as(headers, "https")
+        || extensions.get::<SecureConnection>().is_some() && !is_forwarded_as(headers, "http")
+}
+
+/// Returns whether a browser uses https. Browsers reach the server through its proxy, which may say nothing about
+/// the scheme; programs may also reach it directly.
+pub(crate) fn is_https_page(headers: &HeaderMap, extensions: &Extensions) -> bool {
+    is_https(headers, extensions)
+        || extensions.get::<TlsProxy>().is_some() && !is_forwarded_as(headers, "http")
+}
+
+fn is_forwarded_as(headers: &HeaderMap, scheme: &str) -> bool {
+    let forwarded = headers.get("x-forwarded-proto").and_then(|it| it.to_str().ok()?.split(',').next());
+    forwarded.is_some_and(|it| it.trim().eq_ignore_ascii_case(scheme))
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {

@@ -2,32 +2,33 @@
 //! this process or a channel to another one. Both look the same, so a single code path serves
 //! both deployments.
 
-use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::task::{Context, Poll};
 
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, ready};
 use http::{HeaderValue, Request, Response};
 use matyan_proto::common::v1::Code as ProductCode;
 use tokio::time::timeout_at;
+use tonic::Status;
 use tonic::body::Body;
-use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt};
+
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Service, ServiceExt};
 
+use crate::call_limit;
 use crate::deadline;
-use crate::error::DOMAIN;
-use crate::project::{self, RequestProject};
+use crate::error::refusal_status;
+use crate::permission::{Permission, limit_permission};
 use crate::request_id;
+use crate::scope::Scope;
 
 /// A service that takes gRPC requests. Cheap to clone.
 #[derive(Clone)]
 pub struct Transport {
     service: BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>,
-    /// Stamped on each call, if there is one.
-    project: RequestProject,
+    /// `None` for calls of the edge itself, which are about no project, and which anyone may make.
+    scope: Option<Scope>,
 }
 
 impl Transport {
@@ -39,12 +40,12 @@ impl Transport {
         S::Error: Into<BoxError> + 'static,
         S::Future: Send + 'static,
     {
-        Transport { service: BoxCloneSyncService::new(service.map_err(Into::into)), project: None }
+        Transport { service: BoxCloneSyncService::new(service.map_err(Into::into)), scope: None }
     }
 
-    /// The same connection, for calls in a project.
-    pub(crate) fn in_project(&self, project: RequestProject) -> Self {
-        Transport { service: self.service.clone(), project }
+    /// The same connection, for the calls of a request.
+    pub(crate) fn in_scope(&self, scope: Scope) -> Self {
+        Transport { service: self.service.clone(), scope: Some(scope) }
     }
 }
 
@@ -58,42 +59,62 @@ impl Service<Request<Body>> for Transport {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let permit = match call_limit::admit_call(request.uri().path()) {
+            Ok(permit) => permit,
+            Err(refused) => return Box::pin(ready(Ok(refused.into_http()))),
+        };
         request_id::propagate(request.headers_mut());
-        if let Some(project) = &self.project {
-            request.headers_mut().insert(project::HEADER, project.clone());
-        }
         let id = request.headers().get(request_id::HEADER).cloned();
         let deadline = deadline::of_call(request.uri().path());
-        // A panic is a bug in the service: this call fails, but others continue.
-        let answered = AssertUnwindSafe(self.service.call(request)).catch_unwind();
+        let scope = self.scope.clone();
+        // The service that `poll_ready` has reported ready; a clone may not be.
+        let clone = self.service.clone();
+        let mut service = std::mem::replace(&mut self.service, clone);
+        let answered = async move {
+            let permission = Permission::check(scope, &mut request).await.map_err(CallFailure::Status)?;
+            // A panic is a bug in the service: this call fails, but others continue.
+            let answered = AssertUnwindSafe(async move { service.call(request).await }).catch_unwind();
+            let answered = answered.map(move |answered| match answered {
+                Ok(answered) => answered.map_err(CallFailure::Transport),
+                Err(_) => Err(CallFailure::Status(broken(id.as_ref()))),
+            });
+            let Some(mut refused) = permission.refused() else { return answered.await };
+            tokio::select! {
+                biased;
+                status = &mut refused => Err(CallFailure::Status(status)),
+                answered = answered => Ok(limit_permission(answered?, refused)),
+            }
+        };
         Box::pin(async move {
             let answered = match deadline {
                 None => answered.await,
                 Some(deadline) => match timeout_at(deadline, answered).await {
                     Ok(answered) => answered,
-                    Err(_) => return Ok(deadline::exceeded().into_http()),
+                    Err(_) => Err(CallFailure::Status(deadline::exceeded())),
                 },
             };
-            let response = match answered {
-                Ok(answered) => answered?,
-                Err(_) => return Ok(broken(id.as_ref()).into_http()),
+            let response = match (answered, deadline) {
+                (Ok(response), None) => response,
+                (Ok(response), Some(deadline)) => deadline::limit_body(response, deadline),
+                (Err(CallFailure::Status(status)), _) => status.into_http(),
+                (Err(CallFailure::Transport(error)), _) => return Err(error),
             };
-            Ok(match deadline {
-                None => response,
-                Some(deadline) => deadline::limit_body(response, deadline),
-            })
+            Ok(call_limit::hold(response, permit, Body::new))
         })
     }
+}
+
+/// The reason why a call has no response of its service.
+enum CallFailure {
+    Status(Status),
+    Transport(BoxError),
 }
 
 /// The status of a call whose handler panicked.
 fn broken(id: Option<&HeaderValue>) -> Status {
     let id = id.and_then(|it| it.to_str().ok()).unwrap_or("unknown");
     let message = format!("internal error: please report it with the request id {id} and the server's log");
-    let reason = ProductCode::Internal.as_str_name().trim_start_matches("CODE_");
-    let metadata = HashMap::from([("request_id".to_owned(), id.to_owned())]);
-    let details = ErrorDetails::with_error_info(reason, DOMAIN, metadata);
-    Status::with_error_details(Code::Internal, message, details)
+    refusal_status(ProductCode::Internal, message, &[("request_id", id)])
 }
 
 impl std::fmt::Debug for Transport {

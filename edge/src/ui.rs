@@ -17,26 +17,31 @@ use bytes::Bytes;
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Uri, header};
 use include_dir::Dir as EmbeddedDir;
+use matyan_proto::common::v1::Access;
+use tonic::Code;
 
 use crate::error::ApiError;
 use crate::project::{self, PREFIX, RequestProject};
 use crate::rest::table::PathTemplate;
-use crate::security_headers::{PagePermissions, figure_policy, page_policy};
+use crate::scope::Scope;
+use crate::security_headers::{OPENER_OWN, OPENER_POLICY, PagePermissions, figure_policy, page_policy};
+use crate::sign_in::redirect_to_sign_in;
 use crate::uri_path::with_path;
 
 /// Path prefix under which pages of the bundle find its files.
 const FILES_PREFIX: &str = "/static-files/";
 
-/// Begin and end of the name of the page that draws logged figures, without its hash.
+/// Start and end of the name of the page that draws logged figures, without its hash.
 const FIGURE_PAGE: (&str, &str) = ("assets/figure-", ".html");
 
 /// Path prefix that never serves the page: API clients need to see that a route does not exist.
 const API_PREFIX: &str = "/api";
 
 /// Path of the bundle's metrics explorer, and also of the Prometheus metrics.
-const METRICS_PATH: &str = "/metrics";
+pub(crate) const METRICS_PATH: &str = "/metrics";
 
 /// File names of the index page, in order of preference: bundles of Aim contain both, and
 /// `index.html` is only partly rendered.
@@ -135,7 +140,8 @@ impl Ui {
         };
         let page = Page::render(&template, settings, framed_by)?;
         let figure_policy = figure_policy(framed_by);
-        let (settings, framed_by) = (settings.clone(), framed_by.to_vec());
+        let settings = settings.clone();
+        let framed_by = framed_by.to_vec();
         Ok(Ui(Arc::new(Bundle { files, settings, framed_by, template, page, figure_policy })))
     }
 
@@ -193,7 +199,10 @@ impl Ui {
                 response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy.clone());
                 (response, "/static-files/{id}/")
             }
-            None => (self.page(&project::of_headers(&request.headers)), "/{id}/"),
+            None => {
+                let project = project::of_headers(&request.headers);
+                (self.page_or_sign_in(&request.uri, &project).await, "/{id}/")
+            }
         };
         // HEAD gets the headers of GET, without the body.
         if request.method == Method::HEAD {
@@ -214,9 +223,26 @@ impl Ui {
         }
     }
 
+    /// Path under which a proxy exposes this server, without a trailing slash.
+    pub(crate) fn base_path(&self) -> &str {
+        &self.0.settings.base_path
+    }
+
+    /// Returns the index page of a project, or sends a browser that has no right there to sign in.
+    pub(crate) async fn page_or_sign_in(&self, uri: &Uri, project: &RequestProject) -> Response {
+        match Scope::current().check(Access::Caller).await {
+            Err(status) if status.code() == Code::Unauthenticated => {
+                let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+                redirect_to_sign_in(self.base_path(), project::name(project.as_ref()), path)
+            }
+            // The page says what is wrong.
+            Ok(_) | Err(_) => self.page(project),
+        }
+    }
+
     /// Returns the index page of a project, revalidated on each request because it names the
-    /// versions of all other files. Its links and its calls begin with the project.
-    pub(crate) fn page(&self, project: &RequestProject) -> Response {
+    /// versions of all other files. Its links and its calls start with the project.
+    fn page(&self, project: &RequestProject) -> Response {
         let Some(page) = self.page_of(project) else { return ApiError::not_found().into_response() };
         let mut response = Response::new(Body::from(page.content.clone()));
         let headers = response.headers_mut();
@@ -225,6 +251,7 @@ impl Ui {
         headers.insert(header::VARY, HeaderValue::from_static("Accept"));
         headers.insert(header::CONTENT_LENGTH, page.content.len().into());
         headers.insert(header::CONTENT_SECURITY_POLICY, page.policy);
+        headers.insert(OPENER_POLICY, OPENER_OWN);
         response
     }
 

@@ -67,7 +67,8 @@ impl UnreadResponse {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let (mut hint, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        let mut hint = self.body.size_hint();
+        let rest = self.rest.len() as u64;
         if let Some(upper) = hint.upper() {
             hint.set_upper(upper + rest);
         }
@@ -143,7 +144,8 @@ mod tests {
         let stream = frames.map(|frame| Ok::<_, std::io::Error>(Bytes::copy_from_slice(frame)));
         for body in [Body::from(sent.clone()), Body::from_stream(futures::stream::iter(stream))] {
             let exact = body.size_hint().exact();
-            let (mut body, mut got) = (drop_if_unread(body, None), Vec::new());
+            let mut body = drop_if_unread(body, None);
+            let mut got = Vec::new();
             while let Some(frame) = body.frame().await {
                 got.extend(frame.unwrap().into_data().unwrap());
                 assert!(!body.is_end_stream() || got.len() == sent.len());

@@ -3,7 +3,6 @@
 //! The handshake does not look up the run: it is accepted immediately, or refused with 503, the
 //! only refusal after which clients reconnect.
 
-mod ack;
 pub mod batch;
 mod binary;
 mod budget;
@@ -11,7 +10,7 @@ mod connection;
 mod connection_deps;
 mod dictionary_budget;
 mod item_index;
-pub mod json;
+mod metered_connection;
 mod producer;
 mod session;
 mod socket;
@@ -20,13 +19,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use matyan_proto::common::v1::Access;
 use matyan_proto::ingest::v1::ingest_service_client::IngestServiceClient;
 use matyan_proto::system::v1::ReadinessRequest;
 use matyan_proto::system::v1::system_service_client::SystemServiceClient;
-use matyan_record::trace::TARGET;
+use matyan_wire::trace::TARGET;
+use matyan_wire::{headers, server_version};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -34,13 +35,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Span;
 
-use crate::connection_limit::{ConnectionLimit, ConnectionPermit, PeerNetwork, Refusal};
 use crate::error::ApiError;
 use crate::large_work::LargeWork;
 use crate::metrics::Metrics;
-use crate::project;
+use crate::peer_network::PeerNetwork;
 use crate::request_id;
+use crate::scope::Scope;
 use crate::settings::Settings;
+use crate::share_limit::{Refusal, ShareLimit, SharePermit};
 use crate::transport::{Transport, client};
 use budget::MemoryBudget;
 use connection_deps::ConnectionDeps;
@@ -50,6 +52,9 @@ use socket::Socket;
 
 /// Subprotocol for protobuf instead of JSON.
 pub const BINARY_PROTOCOL: &str = "matyan.v1.binary";
+
+const VERSION: HeaderName = HeaderName::from_static(headers::VERSION);
+const OWN_VERSION: HeaderValue = HeaderValue::from_static(server_version::OWN);
 
 /// Lifetime of a readiness result, and timeout for getting it, so that a thousand clients that
 /// reconnect at the same time cause one check.
@@ -61,7 +66,7 @@ pub(crate) struct Sockets {
     system: SystemServiceClient<Transport>,
     metrics: Metrics,
     settings: Arc<Settings>,
-    limit: ConnectionLimit,
+    limit: ShareLimit<PeerNetwork>,
     large_work: LargeWork,
     budget: MemoryBudget,
     dictionaries: DictionaryBudget,
@@ -88,7 +93,7 @@ impl Sockets {
             ingest,
             system,
             metrics,
-            limit: ConnectionLimit::new(settings.max_connections),
+            limit: ShareLimit::new("WebSockets", settings.max_connections),
             large_work,
             budget: MemoryBudget::new(settings.total_bytes),
             dictionaries: DictionaryBudget::new(settings.dictionary_bytes),
@@ -114,7 +119,10 @@ impl Sockets {
         mut request: Request<B>,
     ) -> Result<Response, ApiError> {
         let handshake = Handshake::read(request.method(), request.headers())?;
-        let permit = self.admit(request.extensions().get().copied()).await?;
+        let scope = Scope::current();
+        scope.check(Access::Ingest).await?;
+        let peer = request.extensions().get().copied();
+        let permit = self.admit(peer).await?;
         let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
             return Err(ApiError::new(
                 StatusCode::BAD_REQUEST,
@@ -123,9 +131,9 @@ impl Sockets {
         };
         let deps = ConnectionDeps {
             run_id,
-            ingest: client!(IngestServiceClient<Transport>, self.ingest.in_project(project::current())),
+            ingest: client!(IngestServiceClient<Transport>, self.ingest.in_scope(scope)),
             metrics: self.metrics.clone(),
-            budget: self.budget.clone(),
+            budget: self.budget.of_network(peer),
             dictionaries: self.dictionaries.clone(),
             large_work: self.large_work.clone(),
             hold: self.settings.hold,
@@ -140,11 +148,11 @@ impl Sockets {
     }
 
     /// Returns a permit for one more connection, or 503.
-    async fn admit(&self, peer: Option<PeerNetwork>) -> Result<ConnectionPermit, ApiError> {
+    async fn admit(&self, peer: Option<PeerNetwork>) -> Result<SharePermit<PeerNetwork>, ApiError> {
         let reason = match self.limit.admit(peer) {
             Ok(permit) if !self.stop.is_cancelled() && self.is_ready().await => return Ok(permit),
             Ok(_) | Err(Refusal::Full) => "the server accepts no more connections at the moment: try again",
-            Err(Refusal::PeerFull) => {
+            Err(Refusal::ClientFull) => {
                 "your address has as many WebSockets open as one may have: close some of them, or try again"
             }
         };
@@ -182,7 +190,7 @@ async fn serve(
     protocol: Protocol,
     deps: ConnectionDeps,
     ping_interval: Duration,
-    permit: ConnectionPermit,
+    permit: SharePermit<PeerNetwork>,
 ) {
     let connection = match upgrade.await {
         Ok(connection) => TokioIo::new(connection),
@@ -203,11 +211,11 @@ async fn serve(
 struct OpenConnection {
     metrics: Metrics,
     since: Instant,
-    _permit: ConnectionPermit,
+    _permit: SharePermit<PeerNetwork>,
 }
 
 impl OpenConnection {
-    fn new(metrics: Metrics, permit: ConnectionPermit) -> Self {
+    fn new(metrics: Metrics, permit: SharePermit<PeerNetwork>) -> Self {
         metrics.ws_connections.inc();
         OpenConnection { metrics, since: Instant::now(), _permit: permit }
     }
@@ -260,6 +268,7 @@ impl Handshake {
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         let accept = HeaderValue::from_str(&self.accept_key).expect("base64 is a valid header value");
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+        headers.insert(VERSION, OWN_VERSION);
         if self.protocol == Protocol::Binary {
             headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(BINARY_PROTOCOL));
         }

@@ -45,7 +45,7 @@ fn messages_are_followed_over_frames() {
     check(&mut framing, &[0, 0], (2, None), false);
     check(&mut framing, &[0, 0, 3], (3, Some(3)), false);
     check(&mut framing, &[1, 1], (2, None), false);
-    // The end of a message, before the next one begins.
+    // The end of a message, before the next one starts.
     check(&mut framing, &[1, 0], (1, None), true);
     check(&mut framing, &[0, 0, 0, 0, 2, 1, 1, 0], (7, Some(2)), true);
     check(&mut framing, &[0, 0, 0, 0, 0, 0], (5, Some(0)), true);
@@ -71,7 +71,7 @@ async fn a_connection_waits_for_its_own_bodies_and_others_do_not() {
     let (_sender, mut other) = begin(&budget.of_connection()).await;
     other.frame().await.unwrap().unwrap();
     // The service has the whole message, and keeps it until it asks for another. It arrived
-    // together with the beginning of that.
+    // together with the start of the next message.
     first_sender.send([&[0][..], &prefix(1)].concat().into()).await.unwrap();
     assert_eq!(first.frame().await.unwrap().unwrap().into_data().unwrap().len(), 1);
     assert!(futures::poll!(std::pin::pin!(second.frame())).is_pending());
@@ -104,7 +104,7 @@ async fn small_bodies_wait_for_small_ones_of_their_connection_only() {
     take(SMALL_BYTES / 2, &connection).await;
 }
 
-/// The next message may have begun in the same frame.
+/// The next message may have started in the same frame.
 #[tokio::test]
 async fn a_small_message_of_many_keeps_its_memory_until_more_is_asked_for() {
     let (budget, connection) = budget();
@@ -215,7 +215,8 @@ async fn a_body_does_not_wait_forever_for_others_of_its_connection() {
 #[tokio::test(start_paused = true)]
 async fn a_slow_sender_loses_its_share_if_others_wait() {
     let (budget, _) = budget();
-    let (mut slow, mut connections) = (Vec::new(), Vec::new());
+    let mut slow = Vec::new();
+    let mut connections = Vec::new();
     for _ in 0..CONNECTION_PART {
         let (sender, body) = sent_body();
         let connection = budget.of_connection();
@@ -238,7 +239,7 @@ async fn a_slow_sender_loses_its_share_if_others_wait() {
     body.frame().await.unwrap().unwrap();
     let waiting = tokio::spawn(async move { body.frame().await.unwrap().is_ok() });
     let (_stalled_sender, mut stalled) = slow.swap_remove(0);
-    // Its data may be stuck in the connection, after that of a body which waits for it.
+    // Its data may be stuck in the connection, after the data of a body which waits for it.
     let waiting_body = connections.swap_remove(0).demand.wait(1);
     let patient = tokio::time::timeout(10 * WINDOW, stalled.frame()).await;
     assert!(patient.is_err(), "it cannot send");

@@ -74,8 +74,8 @@ fn encode_state(state: &JsonObject) -> ApiResult<Bytes> {
 
 async fn list(call: Call) -> ApiResult<JsonStream<Vec<App>>> {
     let messages = call.services.backend().apps().list(pb::ListRequest::default()).await?.into_inner();
-    let items = |message: pb::ListResponse| message.apps.into_iter().map(App::try_from).collect();
-    json_list::answer(Vec::new(), messages, items).await
+    json_list::answer(Vec::new(), messages, |message| message.apps.into_iter().map(App::try_from).collect())
+        .await
 }
 
 async fn create(call: Call<NoParameters, Json<NewApp>>) -> ApiResult<Creation<App>> {

@@ -48,7 +48,8 @@ impl ByteRange {
             ("", length) => Some(Self::Suffix { length: number(length)? }),
             (first, "") => Some(Self::From { first: number(first)?, last: None }),
             (first, last) => {
-                let (first, last) = (number(first)?, number(last)?);
+                let first = number(first)?;
+                let last = number(last)?;
                 (first <= last).then_some(Self::From { first, last: Some(last) })
             }
         }

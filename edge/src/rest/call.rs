@@ -41,8 +41,8 @@ const BODY_BYTES: usize = BATCH_BYTES;
 /// value takes many times the size of its text.
 const BODY_VALUES: usize = 1_000_000;
 
-/// Maximum time between two pieces of a JSON body. Uploads have no such limit, because a client
-/// may produce a file while sending it.
+/// Maximum time between two pieces of a JSON body. The frontier limits the pauses of uploads, which may be
+/// longer, because a client may produce a file while sending it.
 const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) const TIMEZONE: &str = "x-timezone-offset";
@@ -170,7 +170,8 @@ impl Inputs {
         let mut problems = Vec::new();
         let parameters = self.received_parameters(&mut head).await?.to_string();
         let parameters = self.parameters.normalize(&parameters, "", &mut problems);
-        let (mut json, mut stream) = (String::new(), Body::empty());
+        let mut json = String::new();
+        let mut stream = Body::empty();
         match &self.body {
             BodySchema::None => {}
             BodySchema::Stream => stream = body,
@@ -179,9 +180,12 @@ impl Inputs {
                     share.expect(bytes.try_into().unwrap_or(usize::MAX));
                 }
                 let bytes = enforce_maximum(read_body(body, self.max_body_bytes, share)).await??;
-                let (schema, size) = (Arc::clone(schema), bytes.len());
-                let normalize = move || normalize_body(&schema, &bytes, problems);
-                (json, problems) = services.large_work().run(size, normalize).await?;
+                let schema = Arc::clone(schema);
+                let size = bytes.len();
+                (json, problems) = services
+                    .large_work()
+                    .run(size, move || normalize_body(&schema, &bytes, problems))
+                    .await?;
             }
         }
         if !problems.is_empty() {
@@ -226,8 +230,8 @@ impl ValidRequest {
         let ValidRequest { services, dialect, head, parameters, json, stream } = self;
         let parameters = serde_json::from_str(&parameters).map_err(invalid)?;
         let bytes = json.len();
-        let decode = move || B::decode(&json, stream);
-        let body = services.large_work().run(bytes, decode).await.map_err(invalid)?;
+        let body =
+            services.large_work().run(bytes, move || B::decode(&json, stream)).await.map_err(invalid)?;
         Ok(Call { services, dialect, head, parameters, body })
     }
 }
@@ -283,7 +287,12 @@ fn check_values(json: &[u8]) -> ApiResult<()> {
 
 /// Reads a body into memory, of which it takes a share.
 async fn read_body(body: Body, max_bytes: usize, share: &mut BodyShare) -> ApiResult<Bytes> {
-    let (mut body, mut bytes) = (Limited::new(body, max_bytes), BytesMut::new());
+    // Its length is announced: nothing of it needs to arrive.
+    if body.size_hint().lower() > max_bytes as u64 {
+        return Err(body_too_large(max_bytes));
+    }
+    let mut body = Limited::new(body, max_bytes);
+    let mut bytes = BytesMut::new();
     loop {
         let piece = timeout(BODY_IDLE_TIMEOUT, next_piece(&mut body, share)).await;
         match piece.map_err(|_| body_timeout())?? {
@@ -294,8 +303,7 @@ async fn read_body(body: Body, max_bytes: usize, share: &mut BodyShare) -> ApiRe
                 bytes.extend(data);
             }
             Some(Err(error)) if error.is::<LengthLimitError>() => {
-                let message = format!("the body is larger than {max_bytes} bytes");
-                return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message));
+                return Err(body_too_large(max_bytes));
             }
             Some(Err(_)) => return Err(ApiError::new(StatusCode::BAD_REQUEST, "the body ended early")),
             None => return Ok(bytes.freeze()),
@@ -315,6 +323,10 @@ async fn next_piece(body: &mut Limited<Body>, share: &mut BodyShare) -> ApiResul
         }
     })
     .await
+}
+
+fn body_too_large(max_bytes: usize) -> ApiError {
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {max_bytes} bytes"))
 }
 
 fn body_timeout() -> ApiError {

@@ -10,7 +10,7 @@ pub(super) struct ColumnWriter {
 }
 
 impl ColumnWriter {
-    /// Begins a column at the current path. Returns `None` if it is too long for an entry.
+    /// Starts a column at the current path. Returns `None` if it is too long for an entry.
     pub(super) fn begin(count: u64, encoder: &mut Encoder) -> Option<Self> {
         encoder.begin_doubles(count).then_some(ColumnWriter { remaining: count })
     }

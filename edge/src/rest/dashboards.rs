@@ -68,8 +68,10 @@ struct DashboardChanges {
 
 async fn list(call: Call) -> ApiResult<JsonStream<Vec<Dashboard>>> {
     let messages = call.services.backend().dashboards().list(pb::ListRequest {}).await?.into_inner();
-    let items = |message: pb::ListResponse| Ok(message.dashboards.into_iter().map(Dashboard::from).collect());
-    json_list::answer(Vec::new(), messages, items).await
+    json_list::answer(Vec::new(), messages, |message| {
+        Ok(message.dashboards.into_iter().map(Dashboard::from).collect())
+    })
+    .await
 }
 
 async fn create(call: Call<NoParameters, Json<NewDashboard>>) -> ApiResult<Creation<Dashboard>> {

@@ -153,7 +153,8 @@ async fn get(call: Call<Id>) -> ApiResult<WithETag<Experiment>> {
 
 async fn update(call: Call<EditedId, Json<ExperimentChanges>>) -> ApiResult<WithETag<ChangedResource>> {
     let if_updated_us = call.parameters.condition.updated_us()?;
-    let (id, Json(ExperimentChanges { name, description, archived })) = (call.parameters.id, call.body);
+    let id = call.parameters.id;
+    let Json(ExperimentChanges { name, description, archived }) = call.body;
     let request = pb::UpdateRequest { id: id.clone(), name, description, archived, if_updated_us };
     let answer = call.services.backend().experiments().update(request).await?.into_inner();
     let etag = answer.experiment.and_then(|experiment| experiment.updated_us).map(etag);
@@ -180,7 +181,9 @@ async fn runs(call: Call<RunPage>) -> ApiResult<JsonStream<ExperimentRuns>> {
     let envelope = ExperimentRuns { id, runs: Vec::new(), next_cursor: None };
     json_list::answer_from(&envelope, first, messages, move |message, out| {
         let pb::ListRunsResponse { runs, next_cursor } = message;
-        runs.into_iter().for_each(|run| out.push(&ExperimentRun::from(run)));
+        for run in runs {
+            out.push(&ExperimentRun::from(run));
+        }
         if has_cursor {
             out.set_next_cursor(next_cursor);
         }

@@ -1,4 +1,4 @@
-//! Exports of what a query finds, as files.
+//! Exports of the results of a query, as files.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -32,6 +32,7 @@ enum FileFormat {
     Arrow,
     Parquet,
     Csv,
+    RawCsv,
 }
 
 impl FileFormat {
@@ -40,8 +41,9 @@ impl FileFormat {
             "arrow" => Ok(Self::Arrow),
             "parquet" => Ok(Self::Parquet),
             "csv" => Ok(Self::Csv),
+            "raw-csv" => Ok(Self::RawCsv),
             _ => {
-                let message = format!("format: unknown format '{name}': use arrow, parquet or csv");
+                let message = format!("format: unknown format '{name}': use arrow, parquet, csv or raw-csv");
                 Err(ApiError::new(StatusCode::BAD_REQUEST, message))
             }
         }
@@ -52,6 +54,7 @@ impl FileFormat {
             Self::Arrow => Format::Arrow,
             Self::Parquet => Format::Parquet,
             Self::Csv => Format::Csv,
+            Self::RawCsv => Format::RawCsv,
         })
     }
 
@@ -59,7 +62,7 @@ impl FileFormat {
         match self {
             Self::Arrow => "arrows",
             Self::Parquet => "parquet",
-            Self::Csv => "csv",
+            Self::Csv | Self::RawCsv => "csv",
         }
     }
 
@@ -67,7 +70,7 @@ impl FileFormat {
         match self {
             Self::Arrow => "application/vnd.apache.arrow.stream",
             Self::Parquet => "application/vnd.apache.parquet",
-            Self::Csv => "text/csv; charset=utf-8; header=present",
+            Self::Csv | Self::RawCsv => "text/csv; charset=utf-8; header=present",
         }
     }
 }
@@ -77,7 +80,7 @@ impl FileFormat {
 struct ExportParameters {
     #[serde(default)]
     q: String,
-    /// arrow, parquet or csv
+    /// arrow, parquet, csv, or raw-csv: csv without apostrophes before texts that look like formulas
     format: String,
     /// only these runs
     #[serde(default)]
@@ -86,7 +89,8 @@ struct ExportParameters {
 
 impl ExportParameters {
     fn query(&self, zone: &TimeZone) -> Option<Query> {
-        let (text, timezone_offset_min) = (self.q.clone(), zone.offset_min);
+        let text = self.q.clone();
+        let timezone_offset_min = zone.offset_min;
         Some(Query { text, timezone_offset_min, report_progress: false })
     }
 }
@@ -159,12 +163,14 @@ async fn metrics(call: Call<MetricsParameters>) -> ApiResult<ExportedFile> {
 async fn runs(call: Call<RunsParameters>) -> ApiResult<ExportedFile> {
     let RunsParameters { export, param, no_params, metric, zone } = call.parameters;
     let format = FileFormat::parse(&export.format)?;
-    let path = |path: String| ParamPath { segments: path.split('.').map(str::to_owned).collect() };
     let request = RunsRequest {
         query: export.query(&zone),
         format: format.to_api(),
         run_ids: export.run,
-        param_paths: param.into_iter().map(path).collect(),
+        param_paths: param
+            .into_iter()
+            .map(|path| ParamPath { segments: path.split('.').map(str::to_owned).collect() })
+            .collect(),
         no_params,
         metrics: metric.into_iter().map(series_key).collect::<ApiResult<_>>()?,
     };
@@ -190,11 +196,10 @@ fn series_key(text: String) -> ApiResult<SeriesKey> {
     if !text.starts_with('{') {
         return Ok(SeriesKey { name: text, context: String::new() });
     }
-    let wrong = |_| {
+    let key: super::shared::SeriesName = serde_json::from_str(&text).map_err(|_| {
         let message = "metric: is neither a name nor a JSON object with `name` and `context`";
         ApiError::new(StatusCode::BAD_REQUEST, message)
-    };
-    let key: super::shared::SeriesName = serde_json::from_str(&text).map_err(wrong)?;
+    })?;
     Ok(key.into())
 }
 

@@ -172,7 +172,7 @@ fn content_type(named: &str) -> HeaderValue {
 }
 
 /// A header for a file name with any characters: plain ASCII for all clients, and the exact
-/// name for those that support RFC 6266.
+/// name for clients that support RFC 6266.
 pub(super) fn attachment(name: &str) -> HeaderValue {
     let plain: String = name
         .chars()

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use matyan_proto::common::v1::Access;
 use matyan_proto::ingest::v1::upload_request::Message;
 use matyan_proto::ingest::v1::{
     AbortUploadRequest, BeginUploadRequest, BeginUploadResponse, CompleteUploadRequest, PartedUpload,
@@ -25,7 +26,7 @@ use super::answer::WithETag;
 use super::call::{Call, NoParameters};
 use super::operation::{BasePath, Operation};
 use crate::error::{ApiError, ApiResult, Problem, blamed_field};
-use crate::tls::SecureConnection;
+use crate::tls::is_https;
 
 pub(crate) fn operations() -> Vec<Operation> {
     vec![
@@ -52,6 +53,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             .listing_problems(),
         Operation::put("/blobs/{*key}", "Upload to a URL returned by presign", upload)
             .base(BasePath::Rest)
+            .access(Access::Signed)
             // 403: the URL was not presigned. 501: the blob store has upload URLs, so this
             // route is unused.
             .fails(&["403", "501"]),
@@ -64,6 +66,9 @@ struct NewArtifact {
     artifact_path: String,
     #[serde(default)]
     content_type: String,
+    /// Size of the artifact in bytes, if it is known: the URL then accepts no other size, if the blob store
+    /// supports that.
+    size: Option<u64>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -95,7 +100,7 @@ struct BegunUpload {
     is_sequential: bool,
 }
 
-/// An upload in parts, as it was begun.
+/// An upload in parts, as it was started.
 #[derive(Deserialize, JsonSchema)]
 struct ArtifactUpload {
     upload_id: String,
@@ -164,8 +169,8 @@ struct UploadSize {
 }
 
 async fn presign(call: Call<NoParameters, Json<NewArtifact>>) -> ApiResult<Json<PresignedUpload>> {
-    let Json(NewArtifact { run_id, artifact_path, content_type }) = call.body;
-    let request = PresignRequest { run_id, artifact_path, content_type };
+    let Json(NewArtifact { run_id, artifact_path, content_type, size }) = call.body;
+    let request = PresignRequest { run_id, artifact_path, content_type, size };
     let answer = call.services.ingest().presign(request).await.map_err(presign_error)?.into_inner();
     let upload_url = absolute(answer.upload_url, &call.head)?;
     let headers = Some(answer.headers).filter(|it| !it.is_empty());
@@ -222,11 +227,7 @@ fn presign_error(status: Status) -> ApiError {
 /// Scheme and host under which the caller reached this server, so that the caller can reach it
 /// again. A proxy's header takes precedence over the connection's own scheme.
 fn origin(parts: &Parts) -> ApiResult<String> {
-    let forwarded = header(&parts.headers, "x-forwarded-proto").and_then(|it| it.split(',').next());
-    let was_forwarded_as = |scheme: &str| forwarded.is_some_and(|it| it.trim().eq_ignore_ascii_case(scheme));
-    let is_tls = parts.extensions.get::<SecureConnection>().is_some();
-    let scheme =
-        if was_forwarded_as("https") || is_tls && !was_forwarded_as("http") { "https" } else { "http" };
+    let scheme = if is_https(&parts.headers, &parts.extensions) { "https" } else { "http" };
     let host = header(&parts.headers, header::HOST.as_str()).or(parts.uri.authority().map(|it| it.as_str()));
     let host =
         host.ok_or_else(|| ApiError::new(StatusCode::BAD_REQUEST, "the request has no Host header"))?;
@@ -260,7 +261,7 @@ async fn upload(call: Call<UploadParameters, Body>) -> ApiResult<WithETag<Upload
         },
     };
     let UploadResponse { size, etag } = answer?.into_inner();
-    // Quoted, as the header is defined. Only parts have one.
+    // Quoted, as the header is defined. Only parts have this header.
     let etag = (!etag.is_empty()).then(|| HeaderValue::try_from(format!("\"{etag}\""))).transpose();
     let etag = etag.map_err(|_| {
         ApiError::new(StatusCode::BAD_GATEWAY, "the confirmation of the part is not a valid header")
@@ -307,6 +308,8 @@ fn split(mut data: Bytes) -> impl Iterator<Item = Bytes> {
 #[cfg(test)]
 mod tests {
     use http::Request;
+
+    use crate::tls::SecureConnection;
 
     use super::*;
 

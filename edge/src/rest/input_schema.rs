@@ -96,18 +96,19 @@ impl Normalizer<'_> {
                 self.push_or_report(value.as_deref(), path, "Input should be a valid boolean");
             }
             Some("integer") => {
-                let is_in_range = |value: &i64| match schema["format"].as_str() {
-                    Some("int32") => i32::try_from(*value).is_ok(),
-                    Some("uint32") => u32::try_from(*value).is_ok(),
-                    Some("uint64") => *value >= 0,
-                    _ => true,
-                };
-                let value = parse_json_int(json).filter(is_in_range).map(|it| it.to_string());
+                let value = parse_json_int(json)
+                    .filter(|value| match schema["format"].as_str() {
+                        Some("int32") => i32::try_from(*value).is_ok(),
+                        Some("uint32") => u32::try_from(*value).is_ok(),
+                        Some("uint64") => *value >= 0,
+                        _ => true,
+                    })
+                    .map(|it| it.to_string());
                 self.push_or_report(value.as_deref(), path, "Input should be a valid integer");
             }
             Some("array") => self.write_list(schema, json, path),
             Some("object") => self.write_object(schema, json, path),
-            // Requests have no other types so far; serde would report what it cannot read.
+            // Requests have no other types so far; serde would report a value that it cannot read.
             _ => self.json.push_str(json),
         }
     }

@@ -1,16 +1,16 @@
-//! JSON lists that may be too long for memory: the items of a stream of messages, written as
-//! they arrive.
+//! JSON that may be too long for memory: lists of the items of a stream of messages, and other
+//! answers, written as messages arrive.
 //! As with every stream, the first message is awaited before the status line; an error after
 //! that aborts the connection.
 
 use std::io;
 use std::marker::PhantomData;
 
-use axum::Json;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use futures::stream;
+use futures::stream::BoxStream;
+use futures::{TryStreamExt as _, future, stream};
 use http::{HeaderValue, header};
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::Serialize;
@@ -36,7 +36,20 @@ pub(super) struct JsonStream<E> {
     envelope: PhantomData<fn(E)>,
 }
 
-impl<E: Envelope> Answer for JsonStream<E> {
+impl<E> JsonStream<E> {
+    /// The text of an `E` in pieces, of which the first were received without an error.
+    pub(super) fn of_pieces(pieces: BoxStream<'static, ApiResult<Bytes>>) -> Self {
+        let pieces = pieces.map_err(|error| {
+            tracing::warn!(message = error.message(), "streamed response aborted");
+            io::Error::other("the answer cannot be completed")
+        });
+        // A piece without bytes would look like the end of the body to some transports.
+        let pieces = pieces.try_filter(|piece| future::ready(!piece.is_empty()));
+        JsonStream { body: Body::from_stream(pieces), envelope: PhantomData }
+    }
+}
+
+impl<E: JsonSchema> Answer for JsonStream<E> {
     fn into_response(self) -> Response {
         let mut response = Response::new(self.body);
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -44,7 +57,7 @@ impl<E: Envelope> Answer for JsonStream<E> {
     }
 
     fn schema(schemas: &mut SchemaGenerator) -> Value {
-        Json::<E>::schema(schemas)
+        schemas.subschema_for::<E>().to_value()
     }
 }
 
@@ -101,7 +114,9 @@ pub(super) async fn answer<E: Envelope, M: Send + 'static>(
 ) -> ApiResult<JsonStream<E>> {
     let first = messages.message().await?;
     answer_from(&envelope, first, messages, move |message, out| {
-        items(message)?.iter().for_each(|item| out.push(item));
+        for item in items(message)?.iter() {
+            out.push(item);
+        }
         Ok(())
     })
 }
@@ -112,50 +127,63 @@ pub(super) fn answer_from<E: Envelope, M: Send + 'static>(
     envelope: &E,
     first: Option<M>,
     messages: Streaming<M>,
-    write: impl FnMut(M, &mut JsonItems) -> ApiResult<()> + Send + 'static,
+    mut write: impl FnMut(M, &mut JsonItems) -> ApiResult<()> + Send + 'static,
 ) -> ApiResult<JsonStream<E>> {
     let envelope = serde_json::to_string(envelope).expect("map keys are text");
     let list_end = envelope.rfind(']').expect("an envelope ends with its list");
-    let suffix = Some(envelope[list_end..].to_owned());
-    let mut list = ListState { messages, write, suffix, items: JsonItems::default() };
-    list.items.text(&envelope[..list_end]);
-    list.add(first)?;
-    let body = Body::from_stream(stream::try_unfold(list, ListState::chunk));
+    let suffix = envelope[list_end..].to_owned();
+    let mut items = JsonItems::default();
+    items.text(&envelope[..list_end]);
+    answer_pieces(items, first, messages, move |message, items| match message {
+        Some(message) => write(message, items),
+        None => {
+            let mut suffix = suffix.clone();
+            if let Some(cursor) = items.next_cursor.take() {
+                // It starts with the bracket of the list.
+                suffix.insert_str(1, &format!(r#","next_cursor":{}"#, Value::from(cursor)));
+            }
+            items.text(&suffix);
+            Ok(())
+        }
+    })
+}
+
+/// Responds with the text of an `E`, which `write` continues with each message, and ends after the last
+/// one.
+pub(super) fn answer_pieces<E, M: Send + 'static>(
+    begun: JsonItems,
+    first: Option<M>,
+    messages: Streaming<M>,
+    write: impl FnMut(Option<M>, &mut JsonItems) -> ApiResult<()> + Send + 'static,
+) -> ApiResult<JsonStream<E>> {
+    let mut pieces = JsonPieces { messages, write, is_ended: false, items: begun };
+    pieces.add(first)?;
+    let body = Body::from_stream(stream::try_unfold(pieces, JsonPieces::chunk));
     Ok(JsonStream { body, envelope: PhantomData })
 }
 
-struct ListState<M, W> {
+struct JsonPieces<M, W> {
     messages: Streaming<M>,
     write: W,
-    /// `None` once the last message has been received.
-    suffix: Option<String>,
+    /// Whether the last message has been received.
+    is_ended: bool,
     items: JsonItems,
 }
 
-impl<M, W> ListState<M, W>
+impl<M, W> JsonPieces<M, W>
 where
-    W: FnMut(M, &mut JsonItems) -> ApiResult<()>,
+    W: FnMut(Option<M>, &mut JsonItems) -> ApiResult<()>,
 {
     /// Writes the next message, or the end. Fails if the message cannot be converted to
     /// JSON.
     fn add(&mut self, message: Option<M>) -> ApiResult<()> {
-        match message {
-            Some(message) => (self.write)(message, &mut self.items),
-            None => {
-                let mut suffix = self.suffix.take().unwrap_or_default();
-                if let Some(cursor) = self.items.next_cursor.take() {
-                    // It begins with the bracket of the list.
-                    suffix.insert_str(1, &format!(r#","next_cursor":{}"#, Value::from(cursor)));
-                }
-                self.items.text(&suffix);
-                Ok(())
-            }
-        }
+        self.is_ended = message.is_none();
+        (self.write)(message, &mut self.items)
     }
 
     /// The next chunk of the body.
     async fn chunk(mut self) -> io::Result<Option<(Bytes, Self)>> {
-        while self.items.out.is_empty() && self.suffix.is_some() {
+        while self.items.out.is_empty() && !self.is_ended {
             let message = self.messages.message().await.map_err(abort_error)?;
             self.add(message).map_err(|_| io::Error::other("an item cannot be converted to JSON"))?;
         }

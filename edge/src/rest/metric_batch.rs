@@ -77,9 +77,13 @@ pub(super) async fn sampled_points(
 /// Writes a series with all its columns.
 fn write_series(items: &mut JsonItems, info: &SeriesInfo, points: &SeriesPoints) -> ApiResult<()> {
     write_series_start(items, info)?;
-    points.steps.iter().for_each(|step| items.push(step));
+    for step in &points.steps {
+        items.push(step);
+    }
     items.text(VALUES_START);
-    points.values.iter().for_each(|value| items.push(value));
+    for value in &points.values {
+        items.push(value);
+    }
     items.end_item(SERIES_END);
     Ok(())
 }
@@ -90,14 +94,20 @@ fn write_piece(items: &mut JsonItems, has_steps: &mut bool, points: &SeriesPoint
     if let Some(info) = &points.info {
         write_series_start(items, info)?;
     }
-    match has_steps {
-        false => points.steps.iter().for_each(|step| items.push(step)),
-        true => points.values.iter().for_each(|value| items.push(value)),
+    if *has_steps {
+        for value in &points.values {
+            items.push(value);
+        }
+    } else {
+        for step in &points.steps {
+            items.push(step);
+        }
     }
     if !points.more {
-        match std::mem::replace(has_steps, !*has_steps) {
-            false => items.text(VALUES_START),
-            true => items.end_item(SERIES_END),
+        if std::mem::replace(has_steps, !*has_steps) {
+            items.end_item(SERIES_END)
+        } else {
+            items.text(VALUES_START)
         }
     }
     Ok(())

@@ -31,7 +31,8 @@ fn owner(kind: OwnerMaker, id: String) -> Option<pb::Owner> {
 
 /// The operations for one kind of owner.
 fn operations_of(base: &str, noun: &str, kind: OwnerMaker) -> [Operation; 5] {
-    let (notes, note) = (format!("{base}/{{id}}/note"), format!("{base}/{{id}}/note/{{note_id}}"));
+    let notes = format!("{base}/{{id}}/note");
+    let note = format!("{base}/{{id}}/note/{{note_id}}");
     [
         Operation::get(&notes, &format!("List the notes of {noun}"), move |call| list(call, kind)),
         Operation::post(&notes, &format!("Add a note to {noun}"), move |call| create(call, kind)),
@@ -125,8 +126,10 @@ struct EditedNote {
 async fn list(call: Call<Id>, kind: OwnerMaker) -> ApiResult<JsonStream<Vec<ListedNote>>> {
     let request = pb::ListRequest { owner: owner(kind, call.parameters.id) };
     let messages = call.services.backend().notes().list(request).await?.into_inner();
-    let items = |message: pb::ListResponse| Ok(message.notes.into_iter().map(ListedNote::from).collect());
-    json_list::answer(Vec::new(), messages, items).await
+    json_list::answer(Vec::new(), messages, |message| {
+        Ok(message.notes.into_iter().map(ListedNote::from).collect())
+    })
+    .await
 }
 
 async fn create(call: Call<Id, Json<NewNote>>, kind: OwnerMaker) -> ApiResult<Creation<CreatedNote>> {
@@ -145,8 +148,10 @@ async fn get(call: Call<NotePath>, kind: OwnerMaker) -> ApiResult<WithETag<Note>
 }
 
 async fn update(call: Call<EditedNote, Json<NoteContent>>, kind: OwnerMaker) -> ApiResult<WithETag<Note>> {
-    let (EditedNote { path, condition }, Json(NoteContent { content })) = (call.parameters, call.body);
-    let (NotePath { id, note_id }, if_updated_us) = (path, condition.updated_us()?);
+    let EditedNote { path, condition } = call.parameters;
+    let Json(NoteContent { content }) = call.body;
+    let NotePath { id, note_id } = path;
+    let if_updated_us = condition.updated_us()?;
     let request = pb::UpdateRequest { owner: owner(kind, id), id: note_id, content, if_updated_us };
     let answer = call.services.backend().notes().update(request).await?.into_inner();
     let note = answer.note.unwrap_or_default();

@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use super::call::{BodySchema, Dialect, HEADERS};
 use super::operation::{BasePath, Operation};
 use crate::error::ErrorBody;
+use crate::html;
 
 /// Generates the OpenAPI 3.1 description of `operations`.
 pub(crate) fn document(operations: &[Operation]) -> Map<String, Value> {
@@ -41,12 +42,13 @@ pub(crate) fn page(operations: &[Operation]) -> String {
     let mut rows = String::new();
     for operation in operations {
         for (path, _) in operation.paths() {
-            let (method, summary) = (&operation.method, escape(&operation.summary));
+            let method = &operation.method;
+            let summary = html::escape(&operation.summary);
             // Writing to a string cannot fail.
             let _ = write!(
                 rows,
                 "<tr><td>{method}</td><td><code>{}</code></td><td>{summary}</td></tr>",
-                escape(&documented_path(&path))
+                html::escape(&documented_path(&path))
             );
         }
     }
@@ -62,14 +64,7 @@ pub(crate) fn page(operations: &[Operation]) -> String {
 /// The documented form of a path, with a trailing slash. The key of a blob is the rest of its
 /// path, where a slash would be part of the key.
 fn documented_path(path: &str) -> String {
-    match path.contains("{*") {
-        true => path.replace("{*", "{"),
-        false => format!("{path}/"),
-    }
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    if path.contains("{*") { path.replace("{*", "{") } else { format!("{path}/") }
 }
 
 fn describe(operation: &Operation, path: &str, dialect: Dialect, schemas: &mut SchemaGenerator) -> Value {
@@ -103,21 +98,25 @@ fn tag(path: &str) -> &str {
 
 fn parameters(operation: &Operation, path: &str) -> Vec<Value> {
     let parameters = &operation.inputs.parameters;
-    let describe = |(name, schema): (&String, &Value)| {
-        let location = match name.as_str() {
-            name if HEADERS.contains(&name) => "header",
-            name if path.contains(&format!("{{{name}}}")) => "path",
-            _ => "query",
-        };
-        let is_required = parameters.is_required(name);
-        let mut described = json!({"name": name, "in": location, "required": is_required, "schema": schema});
-        if let Some(text) = described["schema"].as_object_mut().and_then(|it| it.shift_remove("description"))
-        {
-            described["description"] = text;
-        }
-        described
-    };
-    parameters.members().map(describe).collect()
+    parameters
+        .members()
+        .map(|(name, schema)| {
+            let location = match name.as_str() {
+                name if HEADERS.contains(&name) => "header",
+                name if path.contains(&format!("{{{name}}}")) => "path",
+                _ => "query",
+            };
+            let is_required = parameters.is_required(name);
+            let mut described =
+                json!({"name": name, "in": location, "required": is_required, "schema": schema});
+            if let Some(text) =
+                described["schema"].as_object_mut().and_then(|it| it.shift_remove("description"))
+            {
+                described["description"] = text;
+            }
+            described
+        })
+        .collect()
 }
 
 fn responses(operation: &Operation, dialect: Dialect, schemas: &mut SchemaGenerator) -> Value {

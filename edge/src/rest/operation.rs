@@ -1,8 +1,9 @@
-//! The declaration of an operation. Its parameters, body, and answers are those of its handler.
+//! The declaration of an operation, which has the parameters, the body, and the answers of its handler.
 
 use axum::response::Response;
 use futures::future::BoxFuture;
 use http::Method;
+use matyan_proto::common::v1::Access;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -70,6 +71,9 @@ pub(crate) struct Operation {
     pub(crate) describe_answers: DescribeAnswers,
     /// Error statuses in addition to those common to all operations.
     pub(crate) failures: &'static [&'static str],
+    /// The right that is needed before anything of a request is read. Each call that the handler makes is
+    /// checked by its own right.
+    pub(crate) access: Access,
     handler: Box<dyn Fn(ValidRequest) -> ResponseFuture + Send + Sync>,
 }
 
@@ -83,6 +87,7 @@ impl Operation {
             inputs: handler.inputs(),
             describe_answers: handler.describe_answers(),
             failures: &[],
+            access: Access::Caller,
             handler: Box::new(move |request| handler.answer(request)),
         }
     }
@@ -115,6 +120,11 @@ impl Operation {
     pub(crate) fn listing_problems(mut self) -> Self {
         self.inputs.lists_problems = true;
         self
+    }
+
+    /// Needs another right than most, because it makes no call, or none in the name of the caller.
+    pub(crate) fn access(self, access: Access) -> Self {
+        Operation { access, ..self }
     }
 
     /// Limits the JSON body to the size of a few names.

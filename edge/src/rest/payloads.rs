@@ -64,7 +64,9 @@ impl FileSource for PayloadSource {
             Some(Message::Chunk(chunk)) => chunk,
             _ => Bytes::new(),
         });
-        let (size, version, media_type) = (Some(info.size), info.version, info.media_type);
+        let size = Some(info.size);
+        let version = info.version;
+        let media_type = info.media_type;
         Ok((FileInfo { size, version, media_type, name: None, caching: CACHING }, body))
     }
 }
@@ -89,7 +91,8 @@ async fn thumbnail(call: Call<ThumbnailParameters>) -> ApiResult<Thumbnail> {
     let reduced = call.services.backend().artifacts().thumbnail(ThumbnailRequest { uri, size }).await?;
     let reduced = reduced.into_inner();
     let length = Some(reduced.png.len() as u64);
-    let (version, media_type) = (reduced.version, Thumbnail::MEDIA_TYPE.to_owned());
+    let version = reduced.version;
+    let media_type = Thumbnail::MEDIA_TYPE.to_owned();
     let info = FileInfo { size: length, version, media_type, name: None, caching: CACHING };
     let etag = info.etag();
     let is_known = etag.as_ref().is_some_and(|etag| is_known(&call.head.headers, etag));

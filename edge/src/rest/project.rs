@@ -13,11 +13,12 @@ use super::answer::WithETag;
 use super::call::{Call, Dialect, TimeZone};
 use super::edit_condition::EditCondition;
 use super::experiments::{RunActivity, activity_map};
+use super::json_list::{self, JsonItems, JsonStream};
+use super::merged_params::MergedParamsWriter;
 use super::operation::Operation;
 use super::shared::{
     JsonObject, SeriesByType, SeriesName, context_value, day_key, hour_key, requested_types,
 };
-use super::values;
 use crate::error::{ApiError, ApiResult};
 
 pub(crate) fn operations() -> Vec<Operation> {
@@ -59,8 +60,10 @@ struct ParamsParameters {
     exclude_params: bool,
 }
 
-/// Params and sequences of all runs, merged.
-#[derive(Serialize, JsonSchema)]
+/// Params and sequences of all runs, merged. Only its schema is used, because the answer is written piece
+/// by piece.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
 struct ProjectParams {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "JsonObject")]
@@ -70,23 +73,10 @@ struct ProjectParams {
 }
 
 /// Names of sequences with the contexts of each.
-#[derive(Default, Serialize, JsonSchema)]
-#[serde(transparent)]
+#[derive(JsonSchema)]
+#[schemars(transparent)]
+#[expect(dead_code, reason = "only its schema is used")]
 struct SequenceContexts(#[schemars(with = "HashMap<String, Vec<JsonObject>>")] Map<String, Value>);
-
-impl SequenceContexts {
-    /// Adds names and their contexts. A name may already exist with other contexts.
-    fn add(&mut self, names: pb::TypeNames) -> ApiResult<()> {
-        for name in names.names {
-            let contexts = self.0.entry(name.name).or_insert_with(|| Value::Array(Vec::new()));
-            for text in &name.contexts {
-                let context = context_value(text, JsonStyle::STRICT)?;
-                contexts.as_array_mut().expect("entries are created as arrays").push(context);
-            }
-        }
-        Ok(())
-    }
-}
 
 #[derive(Deserialize, JsonSchema)]
 struct NewPinnedSequences {
@@ -109,11 +99,13 @@ impl TryFrom<Vec<SeriesKey>> for PinnedSequences {
     type Error = ApiError;
 
     fn try_from(sequences: Vec<SeriesKey>) -> ApiResult<Self> {
-        let sequence = |SeriesKey { name, context }| {
-            Ok(PinnedSequence { name, context: context_value(&context, JsonStyle::STRICT)? })
-        };
         Ok(PinnedSequences {
-            sequences: sequences.into_iter().map(sequence).collect::<Result<_, ApiError>>()?,
+            sequences: sequences
+                .into_iter()
+                .map(|SeriesKey { name, context }| {
+                    Ok(PinnedSequence { name, context: context_value(&context, JsonStyle::STRICT)? })
+                })
+                .collect::<Result<_, ApiError>>()?,
         })
     }
 }
@@ -140,25 +132,17 @@ async fn activity(call: Call<TimeZone>) -> ApiResult<Json<ProjectActivity>> {
     Ok(Json(ProjectActivity { num_experiments: answer.experiment_count, runs }))
 }
 
-async fn params(call: Call<ParamsParameters>) -> ApiResult<Json<ProjectParams>> {
+async fn params(call: Call<ParamsParameters>) -> ApiResult<JsonStream<ProjectParams>> {
     let ParamsParameters { sequence, exclude_params } = call.parameters;
-    let types = requested_types(&sequence)?;
+    let mut types = requested_types(&sequence)?;
+    types.sort_unstable();
+    types.dedup();
     let request = pb::ParamsRequest { types: types.iter().map(|it| (*it).into()).collect(), exclude_params };
     let mut messages = call.services.backend().project().params(request).await?.into_inner();
-    let mut params = Vec::new();
-    let mut names: HashMap<i32, SequenceContexts> = HashMap::new();
-    while let Some(message) = messages.message().await? {
-        params.extend_from_slice(&message.params);
-        // The names of one type may be split over several messages.
-        for of_type in message.types {
-            names.entry(of_type.r#type).or_default().add(of_type)?;
-        }
-    }
-    // The params are passed on as text, so that they are never built as a tree.
-    let params = (!exclude_params).then(|| values::json(&params, JsonStyle::STRICT)).transpose()?;
-    // Every requested type is part of the response, even without any names.
-    let sequences = SeriesByType::new(&types, |it| Ok(names.remove(&it.into()).unwrap_or_default()))?;
-    Ok(Json(ProjectParams { params: params.map(JsonObject), sequences }))
+    let first = messages.message().await?;
+    let mut writer = MergedParamsWriter::new(!exclude_params, types);
+    let begun = JsonItems::default();
+    json_list::answer_pieces(begun, first, messages, move |message, out| writer.write(message, out))
 }
 
 async fn pinned(call: Call) -> ApiResult<WithETag<PinnedSequences>> {

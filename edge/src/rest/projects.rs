@@ -13,7 +13,7 @@ use super::edit_condition::EditCondition;
 use super::operation::{BasePath, Operation};
 use super::shared::iso;
 use crate::error::ApiResult;
-use crate::project;
+use crate::scope::Scope;
 
 pub(crate) fn operations() -> Vec<Operation> {
     let operations = vec![
@@ -108,7 +108,7 @@ async fn update(call: Call<EditCondition, Json<ProjectChanges>>) -> ApiResult<Wi
 }
 
 async fn delete(call: Call) -> ApiResult<Json<ListedProject>> {
-    let name = project::current_name();
+    let name = Scope::current().project_name().to_owned();
     let answer = call.services.backend().project().delete(pb::DeleteRequest { name }).await?.into_inner();
     Ok(Json(answer.project.unwrap_or_default().into()))
 }
@@ -116,6 +116,9 @@ async fn delete(call: Call) -> ApiResult<Json<ListedProject>> {
 async fn usage(call: Call) -> ApiResult<Json<ProjectUsage>> {
     let request = UsageRequest { largest_runs: 0 };
     let total = call.services.backend().admin().usage(request).await?.into_inner().total.unwrap_or_default();
-    let (runs, series, points, bytes) = (total.runs, total.series, total.points, total.bytes);
+    let runs = total.runs;
+    let series = total.series;
+    let points = total.points;
+    let bytes = total.bytes;
     Ok(Json(ProjectUsage { runs, series, points, bytes }))
 }

@@ -67,8 +67,10 @@ struct ReportChanges {
 
 async fn list(call: Call) -> ApiResult<JsonStream<Vec<Report>>> {
     let messages = call.services.backend().reports().list(pb::ListRequest {}).await?.into_inner();
-    let items = |message: pb::ListResponse| Ok(message.reports.into_iter().map(Report::from).collect());
-    json_list::answer(Vec::new(), messages, items).await
+    json_list::answer(Vec::new(), messages, |message| {
+        Ok(message.reports.into_iter().map(Report::from).collect())
+    })
+    .await
 }
 
 async fn create(call: Call<NoParameters, Json<NewReport>>) -> ApiResult<Creation<Report>> {

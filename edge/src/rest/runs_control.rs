@@ -145,7 +145,8 @@ async fn clear_tombstone(call: Call<Id>) -> ApiResult<NoContent> {
 }
 
 async fn add_tag(call: Call<Id, Json<TagName>>) -> ApiResult<Json<AddedTag>> {
-    let (run_id, Json(TagName { tag_name: name })) = (call.parameters.id, call.body);
+    let run_id = call.parameters.id;
+    let Json(TagName { tag_name: name }) = call.body;
     let request = pb::AddTagRequest { run_id: run_id.clone(), name };
     let answer = call.services.backend().runs().add_tag(request).await?.into_inner();
     Ok(Json(AddedTag { id: run_id, tag_id: answer.tag_id, status: "OK" }))

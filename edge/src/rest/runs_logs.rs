@@ -12,6 +12,7 @@ use super::shared::step_range;
 use super::stream_response::{self, Entries, EntryWriter};
 use super::values;
 use crate::error::ApiResult;
+use crate::html;
 use crate::stream::Encoder;
 
 pub(crate) fn operations() -> Vec<Operation> {
@@ -46,7 +47,7 @@ impl EntryWriter for LineWriter {
         for line in &message.lines {
             let text = match self.dialect {
                 Dialect::Matyan => Cow::Borrowed(line.text.as_str()),
-                Dialect::Aim => Cow::Owned(escaped(&line.text)),
+                Dialect::Aim => Cow::Owned(html::escape(&line.text)),
             };
             encoder.element(line.step, |it| it.text(&text));
         }
@@ -55,23 +56,6 @@ impl EntryWriter for LineWriter {
     fn finish(&mut self, _: &mut Encoder) -> bool {
         true
     }
-}
-
-/// Text that shows `text` when it is used as HTML: Aim's bundle turns lines with colors into HTML
-/// without escaping them, so a script would run that a training run has printed.
-fn escaped(text: &str) -> String {
-    let mut html = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => html.push_str("&amp;"),
-            '<' => html.push_str("&lt;"),
-            '>' => html.push_str("&gt;"),
-            '"' => html.push_str("&quot;"),
-            '\'' => html.push_str("&#39;"),
-            other => html.push(other),
-        }
-    }
-    html
 }
 
 async fn records(call: Call<LogParameters>) -> ApiResult<Entries> {
@@ -117,9 +101,12 @@ fn write_record(record: &Record, encoder: &mut Encoder) {
     if !record.logger_info.is_empty() {
         encoder.member("logger_info", |it| write_value(&record.logger_info, it));
     }
-    encoder.member("args", |it| match record.args.is_empty() {
-        true => it.null(),
-        false => write_value(&record.args, it),
+    encoder.member("args", |it| {
+        if record.args.is_empty() {
+            it.null();
+        } else {
+            write_value(&record.args, it);
+        }
     });
     encoder.member("is_notified", |it| it.bool(true));
 }

@@ -1,6 +1,7 @@
 //! Search for metrics with their points, and the x axes of charts.
 
 use axum::Json;
+use matyan_proto::ABSENT;
 use matyan_proto::common::v1::StepRange;
 use matyan_proto::runs::v1::Run;
 use matyan_proto::search::v1::metrics_request::Points;
@@ -21,9 +22,6 @@ use super::shared::{SeriesName, int};
 use super::stream_response::{self, Entries, EntryWriter, SearchResults};
 use crate::error::{ApiError, ApiResult, Problem};
 use crate::stream::Encoder;
-
-/// Marks a missing value in a column of epochs or times.
-const ABSENT: i64 = i64::MIN;
 
 pub(crate) fn operations() -> Vec<Operation> {
     vec![
@@ -136,7 +134,7 @@ enum TraceColumn {
 }
 
 impl TraceColumn {
-    /// All columns, in the order in which those of a long series arrive.
+    /// All columns, in the order in which the columns of a long series arrive.
     const ALL: [Self; 6] =
         [Self::Iters, Self::Values, Self::Epochs, Self::Timestamps, Self::XAxisValues, Self::XAxisIters];
     /// Number of columns that do not depend on an x axis.
@@ -378,9 +376,10 @@ impl AlignWriter {
         let Some(mut writer) = writer.or_else(|| self.begin_column(piece, has_values, encoder)) else {
             return false;
         };
-        let has_length = match has_values {
-            false => writer.append(piece.x_values.iter().copied(), piece.more, encoder),
-            true => writer.append(piece.steps.iter().map(|step| *step as f64), piece.more, encoder),
+        let has_length = if has_values {
+            writer.append(piece.steps.iter().map(|step| *step as f64), piece.more, encoder)
+        } else {
+            writer.append(piece.x_values.iter().copied(), piece.more, encoder)
         };
         if piece.more {
             self.open = Some(OpenSeries { has_values, writer: Some(writer) });

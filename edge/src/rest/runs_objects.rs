@@ -339,7 +339,8 @@ async fn batch(
     call: Call<BatchParameters, Json<Vec<SeriesName>>>,
     series_type: SeriesType,
 ) -> ApiResult<Entries> {
-    let (BatchParameters { id, selection }, Json(sequences)) = (call.parameters, call.body);
+    let BatchParameters { id, selection } = call.parameters;
+    let Json(sequences) = call.body;
     let selection = Selection::try_from(selection)?;
     let request = BatchRequest {
         run_id: id,
@@ -422,7 +423,8 @@ async fn step(
     call: Call<StepParameters, Json<Vec<SeriesName>>>,
     series_type: SeriesType,
 ) -> ApiResult<Entries> {
-    let (StepParameters { id, record_step, indexes }, Json(sequences)) = (call.parameters, call.body);
+    let StepParameters { id, record_step, indexes } = call.parameters;
+    let Json(sequences) = call.body;
     let index_range = index_range(&indexes.index_range)?;
     let backend = call.services.backend();
     if record_step < -1 {

@@ -481,9 +481,13 @@ mod tests {
     fn a_run_split_over_messages_is_one_tree() {
         let mut writer = RunSearchWriter::new(ProgressWriter::new(true));
         let mut encoder = Encoder::new();
-        let piece = |run_id: &str, names: &[&str], more_series| {
-            let info = |name: &&str| SeriesInfo { name: (*name).into(), ..Default::default() };
-            Run { series: names.iter().map(info).collect(), more_series, ..run(run_id) }
+        let piece = |run_id: &str, names: &[&str], more_series| Run {
+            series: names
+                .iter()
+                .map(|name| SeriesInfo { name: (*name).into(), ..Default::default() })
+                .collect(),
+            more_series,
+            ..run(run_id)
         };
         for (first_place, runs) in [
             (Some(1), vec![piece("a", &["x"], false), piece("b", &["x", "y"], true)]),

@@ -67,7 +67,7 @@ struct Deletion {
     name: String,
     #[serde(default)]
     context: Map<String, Value>,
-    /// The first step to delete; absent: from the beginning.
+    /// The first step to delete; absent: from the start.
     start: Option<i64>,
     /// The step after the last one to delete; absent: to the end.
     stop: Option<i64>,
@@ -98,7 +98,8 @@ async fn rename(call: Call<Id, Json<Rename>>) -> ApiResult<Json<ChangedResource>
 async fn delete(call: Call<Id, Json<Deletion>>) -> ApiResult<Json<ChangedResource>> {
     let run_id = call.parameters.id;
     let Json(Deletion { r#type, name, context, start, stop, request_id }) = call.body;
-    let (r#type, key) = (r#type.to_api(), key(name, &context));
+    let r#type = r#type.to_api();
+    let key = key(name, &context);
     let mut series = call.services.backend().series();
     if start.is_none() && stop.is_none() {
         series.delete(pb::DeleteRequest { run_id: run_id.clone(), r#type, key, request_id }).await?;

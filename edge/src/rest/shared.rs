@@ -63,8 +63,10 @@ pub(crate) fn context_value(context: &str, style: JsonStyle) -> ApiResult<Value>
     Ok(serde_json::from_str(json.get()).expect("the context was serialized as JSON"))
 }
 
-/// Series of each requested type, in the order of the API contract.
-#[derive(Serialize, JsonSchema)]
+/// Series of each requested type, in the order of the API contract. Only its schema is used, because answers
+/// with many series are written piece by piece.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
 pub(crate) struct SeriesByType<T> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "T")]
@@ -86,23 +88,6 @@ pub(crate) struct SeriesByType<T> {
     figures: Option<T>,
 }
 
-impl<T> SeriesByType<T> {
-    pub(crate) fn new(
-        requested: &[SeriesType],
-        mut value: impl FnMut(SeriesType) -> ApiResult<T>,
-    ) -> ApiResult<Self> {
-        let mut value = |it: SeriesType| requested.contains(&it).then(|| value(it)).transpose();
-        Ok(SeriesByType {
-            metric: value(SeriesType::Metric)?,
-            images: value(SeriesType::Images)?,
-            texts: value(SeriesType::Texts)?,
-            distributions: value(SeriesType::Distributions)?,
-            audios: value(SeriesType::Audios)?,
-            figures: value(SeriesType::Figures)?,
-        })
-    }
-}
-
 /// Types with their names in parameters.
 const TYPES: [(SeriesType, &str); 6] = [
     (SeriesType::Metric, "metric"),
@@ -112,6 +97,12 @@ const TYPES: [(SeriesType, &str); 6] = [
     (SeriesType::Audios, "audios"),
     (SeriesType::Figures, "figures"),
 ];
+
+/// The name of a type in parameters and answers.
+pub(super) fn type_name(series_type: SeriesType) -> &'static str {
+    let named = TYPES.iter().find(|(known, _)| *known == series_type);
+    named.map(|(_, name)| *name).expect("only types from parameters are named")
+}
 
 /// The types named by `sequence` parameters; all types if there are none.
 pub(crate) fn requested_types(names: &[String]) -> ApiResult<Vec<SeriesType>> {
@@ -242,15 +233,18 @@ impl Props {
             name: Some(it.name),
             description: Some(it.description),
         });
-        let tag = |it: pb::TagRef| {
-            let pb::TagRef { id, name, color, description } = it;
-            RunTag { id, name, color, description }
-        };
         Props {
             name: props.name,
             description: props.description,
             experiment: experiment.unwrap_or_default(),
-            tags: props.tags.into_iter().map(tag).collect(),
+            tags: props
+                .tags
+                .into_iter()
+                .map(|it| {
+                    let pb::TagRef { id, name, color, description } = it;
+                    RunTag { id, name, color, description }
+                })
+                .collect(),
             creation_time: seconds(props.created_us),
             end_time: props.ended_us.map(seconds),
             archived: props.archived,

@@ -136,13 +136,12 @@ fn warnings(warnings: &[Warning]) -> Option<HeaderValue> {
 fn escape_non_ascii(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for character in json.chars() {
-        match character.is_ascii() && character != '\u{7f}' {
-            true => text.push(character),
-            false => {
-                for unit in character.encode_utf16(&mut [0; 2]) {
-                    // Writing to a string cannot fail.
-                    let _ = write!(text, "\\u{unit:04x}");
-                }
+        if character.is_ascii() && character != '\u{7f}' {
+            text.push(character)
+        } else {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                // Writing to a string cannot fail.
+                let _ = write!(text, "\\u{unit:04x}");
             }
         }
     }
@@ -221,10 +220,12 @@ impl ProgressWriter {
         progress: &v1::Progress,
         is_keep_alive: bool,
     ) {
-        let (checked, total) = (progress.checked as i64, progress.total as i64);
-        match is_keep_alive {
-            true => self.write_entry(encoder, checked, total),
-            false => self.write_if_changed(encoder, checked, total),
+        let checked = progress.checked as i64;
+        let total = progress.total as i64;
+        if is_keep_alive {
+            self.write_entry(encoder, checked, total)
+        } else {
+            self.write_if_changed(encoder, checked, total)
         }
     }
 

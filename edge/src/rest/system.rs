@@ -5,6 +5,7 @@
 use axum::Json;
 use axum::response::{Html, IntoResponse, Response};
 use http::{StatusCode, header};
+use matyan_proto::common::v1::Access;
 use matyan_proto::system::v1::{Check, ReadinessRequest, ReadinessResponse, VersionRequest};
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::Serialize;
@@ -19,13 +20,18 @@ use crate::services::PortKind;
 
 pub(crate) fn operations() -> Vec<Operation> {
     vec![
-        Operation::get("/version", "Version of the product, and the component that answered", version),
+        Operation::get("/version", "Version of the product, and the component that answered", version)
+            .access(Access::Public),
         Operation::get("/health/live", "Liveness; 503 if a worker hangs", live)
             .base(BasePath::Root)
+            .access(Access::Public)
             .fails(&["503"]),
         Operation::get("/health/ready", "Readiness; 503 if the server cannot do its work", ready)
-            .base(BasePath::Root),
-        Operation::get("/metrics", "Prometheus metrics", metrics).base(BasePath::Root),
+            .base(BasePath::Root)
+            .access(Access::Public),
+        Operation::get("/metrics", "Prometheus metrics", metrics)
+            .base(BasePath::Root)
+            .access(Access::Monitor),
         Operation::get("/docs", "This page", docs).base(BasePath::Root),
         Operation::get("/openapi.json", "This API as an OpenAPI description", description)
             .base(BasePath::Root),
@@ -76,9 +82,24 @@ struct Readiness {
 #[derive(Serialize, JsonSchema)]
 #[serde(untagged)]
 enum Checks {
-    Ingest { kafka: String, blob: String },
-    Worker { worker: String, fdb: String, kafka: WorkerTopics, blob: String },
-    Query { fdb: String, kafka: Producers },
+    Ingest {
+        kafka: String,
+        blob: String,
+    },
+    Worker {
+        worker: String,
+        fdb: String,
+        kafka: WorkerTopics,
+        blob: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ingestion: Option<String>,
+    },
+    Query {
+        fdb: String,
+        kafka: Producers,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ingestion: Option<String>,
+    },
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -96,10 +117,13 @@ struct Producers {
 impl Checks {
     fn new(port_kind: PortKind, checks: &[Check]) -> Self {
         let find = |name: &str| checks.iter().find(|check| check.name == name);
+        // Everyone may ask, and a message may name addresses, buckets and paths: it is in the log.
         let result = |name: &str| match find(name) {
-            Some(check) if !check.ok => check.message.clone(),
+            Some(check) if !check.ok => "failed".to_owned(),
             _ => "ok".to_owned(),
         };
+        // What an operator has to decide: absent in answers of 0.3.
+        let ingestion = find("ingestion").filter(|check| !check.ok).map(|check| check.message.clone());
         let ok = |name: &str| find(name).is_none_or(|check| check.ok);
         match port_kind {
             PortKind::Ingest => Checks::Ingest { kafka: result("log"), blob: result("blobs") },
@@ -108,10 +132,12 @@ impl Checks {
                 fdb: result("store"),
                 kafka: WorkerTopics { control: result("control_log"), ingestion: result("log") },
                 blob: result("blobs"),
+                ingestion,
             },
             PortKind::Query => Checks::Query {
                 fdb: result("store"),
                 kafka: Producers { control_producer: ok("control_log"), ingestion_producer: ok("log") },
+                ingestion,
             },
         }
     }
@@ -125,9 +151,10 @@ struct ReadinessAnswer {
 
 impl Answer for ReadinessAnswer {
     fn into_response(self) -> Response {
-        let (code, status) = match self.is_ready {
-            true => (StatusCode::OK, "ok"),
-            false => (StatusCode::SERVICE_UNAVAILABLE, "degraded"),
+        let (code, status) = if self.is_ready {
+            (StatusCode::OK, "ok")
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, "degraded")
         };
         (code, Json(Readiness { status, checks: self.checks })).into_response()
     }
@@ -145,13 +172,14 @@ async fn ready(call: Call) -> ApiResult<ReadinessAnswer> {
         Ok(answer) => answer.into_inner(),
         Err(status) => {
             // If the service cannot be reached, none of its checks can succeed.
-            let failed = |name: &str| Check {
-                name: name.to_owned(),
-                ok: false,
-                message: status.message().to_owned(),
-                required: true,
-            };
-            let checks = ["log", "control_log", "store", "blobs"].map(failed).to_vec();
+            let checks = ["log", "control_log", "store", "blobs"]
+                .map(|name| Check {
+                    name: name.to_owned(),
+                    ok: false,
+                    message: status.message().to_owned(),
+                    required: true,
+                })
+                .to_vec();
             ReadinessResponse { ready: false, checks }
         }
     };

@@ -17,6 +17,7 @@ use super::call::Dialect;
 use super::operation::Operation;
 use crate::body_budget::{BodyShare, ConnectionBudget};
 use crate::error::{ApiError, ApiResult};
+use crate::scope::Scope;
 use crate::services::Services;
 use crate::unread_response::drop_if_unread;
 
@@ -45,10 +46,10 @@ pub(crate) fn router(operations: Vec<Operation>, services: &Arc<Services>) -> Ro
         }
     }
     routes.into_iter().fold(Router::new(), |router, (path, route)| {
-        let (route, services) = (Arc::new(route), Arc::clone(services));
-        let handler = move |request: Request| answer(Arc::clone(&route), Arc::clone(&services), request);
+        let route = Arc::new(route);
+        let services = Arc::clone(services);
         // Methods are checked in `dispatch`, which answers 405 in the error envelope.
-        router.route(&path, any(handler))
+        router.route(&path, any(move |request| answer(Arc::clone(&route), Arc::clone(&services), request)))
     })
 }
 
@@ -65,6 +66,8 @@ async fn dispatch(route: &Route, services: Arc<Services>, head: Parts, body: Bod
         let methods: Vec<&str> = route.operations.iter().map(|operation| operation.method.as_str()).collect();
         return Err(ApiError::method_not_allowed(methods.join(", ")));
     };
+    // Before the body is read: it may be large.
+    Scope::current().check(operation.access).await?;
     let mut share = BodyShare::new(services.bodies().clone(), head.extensions.get::<ConnectionBudget>());
     let request = operation.inputs.read(services, route.dialect, head, body, &mut share).await?;
     let answer = operation.answer(request).await?;

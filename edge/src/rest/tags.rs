@@ -101,8 +101,8 @@ async fn search(call: Call<NamePart>) -> ApiResult<JsonStream<Vec<Tag>>> {
 
 async fn matches(services: &Services, name_contains: String) -> ApiResult<JsonStream<Vec<Tag>>> {
     let messages = services.backend().tags().list(pb::ListRequest { name_contains }).await?.into_inner();
-    let items = |message: pb::ListResponse| Ok(message.tags.into_iter().map(Tag::from).collect());
-    json_list::answer(Vec::new(), messages, items).await
+    json_list::answer(Vec::new(), messages, |message| Ok(message.tags.into_iter().map(Tag::from).collect()))
+        .await
 }
 
 async fn create(call: Call<NoParameters, Json<NewTag>>) -> ApiResult<Json<ChangedResource>> {
@@ -120,7 +120,8 @@ async fn get(call: Call<Id>) -> ApiResult<WithETag<Tag>> {
 
 async fn update(call: Call<EditedId, Json<TagChanges>>) -> ApiResult<WithETag<ChangedResource>> {
     let if_updated_us = call.parameters.condition.updated_us()?;
-    let (id, Json(TagChanges { name, color, description, archived })) = (call.parameters.id, call.body);
+    let id = call.parameters.id;
+    let Json(TagChanges { name, color, description, archived }) = call.body;
     let request = pb::UpdateRequest { id: id.clone(), name, color, description, archived, if_updated_us };
     let answer = call.services.backend().tags().update(request).await?.into_inner();
     let etag = answer.tag.and_then(|tag| tag.updated_us).map(etag);
@@ -136,6 +137,8 @@ async fn runs(call: Call<Id>) -> ApiResult<JsonStream<TagRuns>> {
     let id = call.parameters.id;
     let request = pb::ListRunsRequest { id: id.clone(), ..Default::default() };
     let messages = call.services.backend().tags().list_runs(request).await?.into_inner();
-    let items = |message: pb::ListRunsResponse| Ok(message.runs.into_iter().map(TagRun::from).collect());
-    json_list::answer(TagRuns { id, runs: Vec::new() }, messages, items).await
+    json_list::answer(TagRuns { id, runs: Vec::new() }, messages, |message| {
+        Ok(message.runs.into_iter().map(TagRun::from).collect())
+    })
+    .await
 }

@@ -11,7 +11,7 @@ pub(super) fn valid_json(bytes: &[u8]) -> Option<&str> {
     str::from_utf8(bytes).ok().map(str::trim_ascii)
 }
 
-/// Any JSON value. Unlike `IgnoredAny`, it is parsed as strictly as one that is kept: its strings
+/// Any JSON value. Unlike `IgnoredAny`, it is parsed as strictly as a value that is kept: its strings
 /// are Unicode, its numbers are finite, and it is not nested too deeply.
 struct AnyValue;
 

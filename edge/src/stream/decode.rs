@@ -64,7 +64,7 @@ fn decode_path(mut path: &[u8]) -> Result<Vec<Key>, DecodeError> {
     let mut keys = Vec::new();
     while let Some(&first) = path.first() {
         if first == KEY_END {
-            // No text key begins with this byte, so it is an integer key.
+            // No text key starts with this byte, so it is an integer key.
             let (key, rest) = path[1..].split_first_chunk::<8>().ok_or(DecodeError::Path)?;
             let rest = rest.strip_prefix(&[KEY_END]).ok_or(DecodeError::Path)?;
             keys.push(Key::Index(i64::from_be_bytes(*key)));

@@ -13,7 +13,7 @@ const LENGTH_BYTES: usize = 4;
 #[derive(Debug)]
 pub struct Encoder {
     out: Vec<u8>,
-    /// The beginning of each entry: the length of the path, and the path.
+    /// The start of each entry: the length of the path, and the path.
     path: Vec<u8>,
 }
 
@@ -126,11 +126,13 @@ impl Encoder {
         self.member("blob", |it| {
             it.head(BYTES, count * 8);
             it.out.reserve(count * 8);
-            values.for_each(|value| it.out.extend_from_slice(&value.to_le_bytes()));
+            for value in values {
+                it.out.extend_from_slice(&value.to_le_bytes());
+            }
         });
     }
 
-    /// Begins a member with `length` bytes, to be written with `append_raw`. Returns false if this
+    /// Starts a member with `length` bytes, to be written with `append_raw`. Returns false if this
     /// is too long for an entry.
     #[must_use]
     pub fn begin_bytes(&mut self, key: &str, length: u64) -> bool {
@@ -144,7 +146,7 @@ impl Encoder {
         true
     }
 
-    /// Begins a number array of `count` doubles, whose bytes are to be written with `append_raw`.
+    /// Starts a number array of `count` doubles, whose bytes are to be written with `append_raw`.
     /// Returns false if this is too long for an entry.
     #[must_use]
     pub fn begin_doubles(&mut self, count: u64) -> bool {
@@ -154,7 +156,7 @@ impl Encoder {
         self.begin_bytes("blob", count.saturating_mul(8))
     }
 
-    /// Appends bytes to a member begun earlier.
+    /// Appends bytes to a member started earlier.
     pub fn append_raw(&mut self, bytes: &[u8]) {
         self.out.extend_from_slice(bytes);
     }

@@ -8,10 +8,10 @@ use serde_json::Value as Json;
 
 use super::{DecodeError, Encoder, Entry, Key, Value, decode};
 
-/// Files whose names begin with `stem`, from the repository and from the directory named in the
+/// Files whose names start with `stem`, from the repository and from the directory named in the
 /// environment.
 fn vector_files(stem: &str) -> Vec<PathBuf> {
-    let own = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/vectors");
+    let own = PathBuf::from("../tests/vectors");
     #[expect(
         clippy::disallowed_methods,
         reason = "the directory of additional vectors is a setting of the tests"

@@ -49,16 +49,17 @@ pub(super) async fn answer(files: &'static Dir<'static>, name: &str, request: &H
         return ApiError::not_found().into_response();
     };
     let is_compressed = accepts_encoding(request, "gzip");
-    let body = match is_compressed {
-        true => Bytes::from_static(file.contents()),
-        false => match decompressed(file.contents()).await {
+    let body = if is_compressed {
+        Bytes::from_static(file.contents())
+    } else {
+        match decompressed(file.contents()).await {
             Ok(bytes) => bytes,
             Err(error) => {
                 tracing::error!(%error, name, "failed to decompress embedded file");
                 return ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error")
                     .into_response();
             }
-        },
+        }
     };
     let length = body.len();
     let mut response = Response::new(Body::from(body));
@@ -74,11 +75,12 @@ pub(super) async fn answer(files: &'static Dir<'static>, name: &str, request: &H
     response
 }
 
-/// Decompresses a file outside of the async threads, as it takes milliseconds.
+/// Decompresses a file outside of the async threads, because that takes milliseconds.
 async fn decompressed(bytes: &'static [u8]) -> io::Result<Bytes> {
-    let decompress = move || {
+    tokio::task::spawn_blocking(move || {
         let mut plain = Vec::new();
         GzDecoder::new(bytes).read_to_end(&mut plain).map(|_| plain.into())
-    };
-    tokio::task::spawn_blocking(decompress).await.map_err(io::Error::other)?
+    })
+    .await
+    .map_err(io::Error::other)?
 }

@@ -67,8 +67,9 @@ pub(super) struct FileRequest<'a> {
 
 pub(super) async fn answer(dir: &Arc<Dir>, request: FileRequest<'_>) -> Response {
     let Some(name) = checked_name(request.name) else { return ApiError::not_found().into_response() };
-    let (dir, candidates, content_type) =
-        (Arc::clone(dir), candidates(&name, request.headers), content_type(&name));
+    let dir = Arc::clone(dir);
+    let candidates = candidates(&name, request.headers);
+    let content_type = content_type(&name);
     // Opening a file blocks the thread.
     let opened = tokio::task::spawn_blocking(move || open(&dir, &candidates)).await;
     match opened.map_err(io::Error::other).and_then(|opened| opened) {

@@ -10,9 +10,11 @@ use bytes::Bytes;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use matyan_proto::ingest::v1 as pb;
 use matyan_proto::limits::{BATCH_ADVISED_BYTES, BATCH_BYTES, SERIES_PER_RUN};
+use matyan_wire::{
+    client_json::{Frame, Metric, Rejection},
+    columns,
+};
 use prost::Message;
-
-use super::json::{ABSENT, Frame, Metric, Rejection};
 
 /// Maximum encoded size of a point: its number, its value, and three columns.
 const MAX_POINT_BYTES: usize = 5 + 8 + 3 * 10;
@@ -39,8 +41,8 @@ pub struct Dictionary {
     last: usize,
 }
 
-/// The ends of the texts of a series, which begin where those of the series before it end. They are far
-/// below 4 GiB, because `has_room` limits a dictionary to the size of a frame.
+/// The ends of the texts of a series, which start where the texts of the series before it end. The
+/// ends are far below 4 GiB, because `has_room` limits a dictionary to the size of a frame.
 #[derive(Clone, Copy)]
 struct SeriesEnds {
     name: u32,
@@ -75,15 +77,21 @@ impl Dictionary {
 
     /// Encodes the first `len` definitions, or all, for reopening a stream.
     pub fn encode(&self, len: Option<u32>) -> Bytes {
-        let len = len.map_or(self.series.len(), |len| len as usize);
-        let series = (0..len).map(|number| definition(self.texts(number))).collect();
-        pb::IngestionBatch { series, ..Default::default() }.encode_to_vec().into()
+        self.encode_range(0, len)
+    }
+
+    fn encode_range(&self, first: u32, end: Option<u32>) -> Bytes {
+        let end = end.map_or(self.series.len(), |end| end as usize);
+        let series = (first as usize..end).map(|number| definition(self.texts(number))).collect();
+        pb::IngestionBatch { series, series_base: first, ..Default::default() }.encode_to_vec().into()
     }
 
     fn texts(&self, number: usize) -> SeriesTexts<'_> {
         let start = number.checked_sub(1).map_or(0, |before| self.series[before].dtype as usize);
         let SeriesEnds { name, context, dtype } = self.series[number];
-        let (name, context, dtype) = (name as usize, context as usize, dtype as usize);
+        let name = name as usize;
+        let context = context as usize;
+        let dtype = dtype as usize;
         (&self.texts[start..name], &self.texts[name..context], &self.texts[context..dtype])
     }
 
@@ -107,7 +115,8 @@ impl Dictionary {
             all.len() as u32
         };
         self.last = self.series.len();
-        let (name, context) = (end_of(texts.0, &mut self.texts), end_of(texts.1, &mut self.texts));
+        let name = end_of(texts.0, &mut self.texts);
+        let context = end_of(texts.1, &mut self.texts);
         let dtype = end_of(texts.2, &mut self.texts);
         self.series.push(SeriesEnds { name, context, dtype });
         let hash = self.hasher.hash_one(texts);
@@ -137,6 +146,23 @@ pub struct Batch {
     pub series_base: u32,
     /// Trace context of the frame's span; empty if it is not exported.
     pub traceparent: String,
+}
+
+impl Batch {
+    /// A batch that only defines the series of this one, up to the size of the dictionary after it.
+    pub(super) fn without_items(&self, dictionary: &Dictionary, end: Option<u32>) -> Self {
+        Batch {
+            bytes: dictionary.encode_range(self.series_base, end),
+            items: ItemCounts::default(),
+            series_base: self.series_base,
+            traceparent: self.traceparent.clone(),
+        }
+    }
+
+    /// Whether it only defines series. No frame makes such a batch.
+    pub(super) fn is_without_items(&self) -> bool {
+        self.items == ItemCounts::default()
+    }
 }
 
 /// Numbers of items of a batch. Events are numbered first, as `batch.proto` specifies.
@@ -235,21 +261,13 @@ impl<'d> BatchBuilder<'d> {
         }
         if items.points > 0 {
             for column in [&mut points.steps, &mut points.epochs, &mut points.times_us] {
-                shorten_column(column);
+                columns::shorten(column);
             }
             batch.points.push(points);
         }
         let series_base = batch.series_base;
         let bytes = batch.encode_to_vec().into();
         self.done.push(Batch { bytes, items, series_base, traceparent: String::new() });
-    }
-}
-
-/// Shortens a column of equal values: one entry applies to all points, and no entry means that
-/// no point has a value.
-fn shorten_column(column: &mut Vec<i64>) {
-    if column.iter().all(|value| *value == column[0]) {
-        column.truncate(usize::from(column[0] != ABSENT));
     }
 }
 
@@ -265,7 +283,8 @@ impl Sum for ItemCounts {
 #[cfg(test)]
 mod tests {
     use super::super::item_index::ItemIndex;
-    use super::super::json::decode_frame;
+    use matyan_wire::client_json::decode_frame;
+
     use super::*;
 
     const RUN: &str = "r";

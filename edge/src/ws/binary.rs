@@ -140,10 +140,11 @@ impl Connection {
                 self.session = Some(IngestSession::open(&self.deps.ingest, open));
             }
             (Some(RequestMessage::Batch(mut batch)), Some(session)) => {
-                let (sequence, bytes) = (batch.sequence, batch.batch.len());
+                let sequence = batch.sequence;
+                let bytes = batch.batch.len();
                 let span = super::frame_span(&self.deps.run_id, bytes);
-                matyan_record::trace::follow(&span, batch.traceparent.as_bytes());
-                batch.traceparent = matyan_record::trace::traceparent(&span).unwrap_or(batch.traceparent);
+                matyan_wire::trace::follow(&span, batch.traceparent.as_bytes());
+                batch.traceparent = matyan_wire::trace::traceparent(&span).unwrap_or(batch.traceparent);
                 self.waiting.push_back(PendingBatch { sequence, bytes, share, _span: span });
                 self.waiting_bytes += bytes;
                 session.send(batch);

@@ -1,36 +1,54 @@
 //! Memory budget for the frames of all sockets of a port, while they are read or wait for the
 //! log: memory is bounded in total, and not only per socket.
 //!
-//! The size of a frame is unknown before it is read. So once a frame has become large, it waits
-//! for room for the largest possible frame, and afterwards keeps only the share it needs. Small
-//! frames take their share after they have been read, and need none while they are the only
-//! frame.
+//! The size of a frame is unknown before it is read. So a large frame takes its memory in steps, as its
+//! bytes arrive: a frame that stalls holds little more than it has sent, and keeps no other waiting.
+//! With steps alone, many frames could be half read, with no memory left to finish any of them. So a part of the
+//! budget is for the ends of frames: a frame without room for its next step waits for that room, or for
+//! all that the largest frame may still need. With the latter, it is read to its end.
+//!
+//! The sockets of one network have at most three quarters of both parts, so that other networks do
+//! not wait for them. A frame takes the same in its network and in the port: a frame with room for its end in
+//! only one of them could wait for a frame that has such room only in the other.
 
-use std::io;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use matyan_proto::limits::BATCH_BYTES;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_util::sync::PollSemaphore;
 
-use crate::slow_sender::{Demand, SendRate, WaitingBytes, too_slow};
+use crate::peer_network::PeerNetwork;
+use crate::slow_sender::Demand;
 
-/// Frames up to this size are read regardless of the budget. Four times the usual size of a
-/// frame of the Python client.
-const SMALL_BYTES: usize = 64 << 10;
+/// Memory that a frame takes at a time.
+const STEP_BYTES: usize = 256 << 10;
 
-/// Size of the header of a control frame, including its mask.
-const CONTROL_HEADER_BYTES: usize = 6;
+/// A quarter of a budget is for the ends of frames, and a network leaves a quarter to others.
+const PARTS: usize = 4;
 
-/// A frame's share of the budget; `None` for a small frame that had none when it arrived.
-pub(super) type BudgetShare = Option<OwnedSemaphorePermit>;
+/// Memory of a frame; `None` for a small frame that had none when it arrived.
+pub(super) type BudgetShare = Option<FrameMemory>;
 
-#[derive(Clone)]
+/// The budget of a port.
 pub(super) struct MemoryBudget {
-    left: Arc<Semaphore>,
+    steps: usize,
+    ends: usize,
+    port: Arc<FramePool>,
+    networks: Mutex<HashMap<PeerNetwork, Weak<FramePool>>>,
+}
+
+/// The budget of a socket: the budget of its port, and its network's part of that budget.
+#[derive(Clone)]
+pub(super) struct SocketBudget {
+    network: Option<Arc<FramePool>>,
+    port: Arc<FramePool>,
+}
+
+#[derive(Debug)]
+struct FramePool {
+    steps: Arc<Semaphore>,
+    /// Room for a few of the largest frames.
+    ends: Arc<Semaphore>,
     demand: Demand,
 }
 
@@ -38,254 +56,354 @@ impl MemoryBudget {
     /// At least one frame of maximum size always fits.
     pub(super) fn new(bytes: usize) -> Self {
         let bytes = bytes.clamp(BATCH_BYTES, Semaphore::MAX_PERMITS);
-        MemoryBudget { left: Arc::new(Semaphore::new(bytes)), demand: Demand::default() }
+        let ends = (bytes / BATCH_BYTES / PARTS).max(1);
+        let steps = bytes - ends * BATCH_BYTES;
+        let port = FramePool::new(steps, ends);
+        MemoryBudget { steps, ends, port, networks: Mutex::default() }
     }
 
-    /// Takes a share for a small frame; `None` if too little remains.
+    /// The budget of a new socket. Without a network, all clients count as one.
+    pub(super) fn of_network(&self, network: Option<PeerNetwork>) -> SocketBudget {
+        SocketBudget { network: network.map(|network| self.network_pool(network)), port: self.port.clone() }
+    }
+
+    fn network_pool(&self, network: PeerNetwork) -> Arc<FramePool> {
+        let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pool) = networks.get(&network).and_then(Weak::upgrade) {
+            return pool;
+        }
+        networks.retain(|_, pool| pool.strong_count() > 0);
+        let ends = (self.ends - self.ends.div_ceil(PARTS)).max(1);
+        let pool = FramePool::new(self.steps - self.steps.div_ceil(PARTS), ends);
+        networks.insert(network, Arc::downgrade(&pool));
+        pool
+    }
+}
+
+impl FramePool {
+    fn new(steps: usize, ends: usize) -> Arc<Self> {
+        Arc::new(FramePool {
+            steps: Arc::new(Semaphore::new(steps)),
+            ends: Arc::new(Semaphore::new(ends * BATCH_BYTES)),
+            demand: Demand::default(),
+        })
+    }
+}
+
+impl SocketBudget {
+    /// Takes memory for a small frame that was read; `None` if too little remains.
     pub(super) fn share(&self, bytes: usize) -> BudgetShare {
-        self.left.clone().try_acquire_many_owned(u32::try_from(bytes).unwrap_or(u32::MAX)).ok()
+        let mut memory = self.frame();
+        let is_taken = memory.pools_mut().all(|pool| pool.try_take(bytes));
+        is_taken.then_some(memory)
     }
-}
 
-/// A connection that counts its reads, and pauses inside a large frame until the budget has
-/// room for it.
-pub(super) struct MeteredConnection<S> {
-    inner: S,
-    /// Total number of bytes read.
-    bytes: u64,
-    /// Number of bytes read since the last frame ended; they belong to a frame that has
-    /// begun. Bytes that arrived together with that end are not counted.
-    frame_bytes: usize,
-    budget: PollSemaphore,
-    share: BudgetShare,
-    rate: SendRate,
-    demand: Demand,
-    waiting: Option<WaitingBytes>,
-}
-
-impl<S> MeteredConnection<S> {
-    pub(super) fn new(inner: S, budget: MemoryBudget) -> Self {
-        MeteredConnection {
-            inner,
-            bytes: 0,
-            frame_bytes: 0,
-            budget: PollSemaphore::new(budget.left),
-            share: None,
-            rate: SendRate::default(),
-            demand: budget.demand,
-            waiting: None,
+    /// The memory of a frame, of which it has none yet.
+    pub(super) fn frame(&self) -> FrameMemory {
+        FrameMemory {
+            network: self.network.clone().map(PoolMemory::new),
+            port: PoolMemory::new(self.port.clone()),
         }
     }
-
-    /// Total number of bytes read. Any byte shows that the peer is alive, even in the
-    /// middle of a long frame.
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// True while reading is paused because the budget is exhausted; during that time, a
-    /// silent peer does not count as dead.
-    pub(super) fn is_waiting(&self) -> bool {
-        self.waiting.is_some()
-    }
-
-    /// The underlying connection, for reading bytes that are discarded.
-    pub(super) fn unmetered(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    pub(super) fn is_inside_frame(&self) -> bool {
-        self.frame_bytes > 0
-    }
-
-    /// Called at the end of a data frame of `bytes` bytes; returns its share.
-    pub(super) fn frame_ended(&mut self, bytes: usize) -> BudgetShare {
-        self.frame_bytes = 0;
-        self.rate = SendRate::default();
-        // The rest of the share is released when it is dropped.
-        self.share.take().and_then(|mut share| share.split(bytes))
-    }
-
-    /// Called at the end of a control frame, which may be between the fragments of another
-    /// frame.
-    pub(super) fn control_ended(&mut self, bytes: usize) {
-        // Some of these bytes may have arrived together with the end of the previous frame.
-        self.frame_bytes = self.frame_bytes.saturating_sub(CONTROL_HEADER_BYTES + bytes);
-    }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for MeteredConnection<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.frame_bytes > SMALL_BYTES && self.share.is_none() {
-            if self.waiting.is_none() {
-                self.waiting = Some(self.demand.wait(BATCH_BYTES));
+/// The memory that a frame has taken. It is given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct FrameMemory {
+    network: Option<PoolMemory>,
+    port: PoolMemory,
+}
+
+impl FrameMemory {
+    fn pools(&self) -> impl Iterator<Item = &PoolMemory> {
+        self.network.iter().chain([&self.port])
+    }
+
+    fn pools_mut(&mut self) -> impl Iterator<Item = &mut PoolMemory> {
+        self.network.iter_mut().chain([&mut self.port])
+    }
+
+    /// Number of bytes, the same in each pool.
+    fn bytes(&self) -> usize {
+        self.port.bytes()
+    }
+
+    /// Whether the frame has memory for this many bytes.
+    pub(super) fn covers(&self, bytes: usize) -> bool {
+        self.bytes() >= bytes
+    }
+
+    /// Waits for memory for this many bytes, or for all that the largest frame may still need. Of the network
+    /// first: a frame that waits for others of its network takes nothing that other networks need.
+    pub(super) async fn grow(mut self, bytes: usize) -> Self {
+        let held = self.bytes();
+        if held >= bytes {
+            return self;
+        }
+        let rest = BATCH_BYTES.saturating_sub(held);
+        let step = (bytes - held).max(STEP_BYTES.min(rest));
+        let pools: Vec<_> = self.pools().map(|memory| memory.pool.clone()).collect();
+        tokio::select! {
+            biased;
+            steps = take_step(&pools, step) => {
+                self.pools_mut().zip(steps).for_each(|(memory, step)| memory.add_step(step));
             }
-            self.share = ready!(self.budget.poll_acquire_many(context, BATCH_BYTES as u32));
-            self.waiting = None;
-        }
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.inner).poll_read(context, buffer);
-        let read = buffer.filled().len() - before;
-        self.bytes += read as u64;
-        self.frame_bytes += read;
-        if self.share.is_some() {
-            let this = &mut *self;
-            this.rate.received(read);
-            // The peer connects again and repeats the frame; others need its memory.
-            if polled.is_pending()
-                && this.rate.poll_too_slow(context, false, BATCH_BYTES, &this.demand).is_ready()
-            {
-                this.share = None;
-                return Poll::Ready(Err(too_slow()));
+            ends = take_end(&pools, rest) => {
+                self.pools_mut().zip(ends).for_each(|(memory, end)| memory.end = Some(end));
             }
         }
-        polled
+        self
+    }
+
+    /// Gives back what exceeds this many bytes.
+    pub(super) fn shrink(&mut self, bytes: usize) {
+        self.pools_mut().for_each(|pool| pool.shrink(bytes));
+    }
+
+    /// Whether others wait for the memory, which this frame then has to give back.
+    pub(super) fn must_be_released(&self) -> bool {
+        let mut is_needed = false;
+        for memory in self.pools() {
+            is_needed |= memory.pool.demand.release(memory.released_bytes());
+        }
+        is_needed
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for MeteredConnection<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(context, buffer)
+#[derive(Debug)]
+struct PoolMemory {
+    pool: Arc<FramePool>,
+    steps: Option<OwnedSemaphorePermit>,
+    /// Room for all that the largest frame may still need.
+    end: Option<OwnedSemaphorePermit>,
+}
+
+impl PoolMemory {
+    fn new(pool: Arc<FramePool>) -> Self {
+        PoolMemory { pool, steps: None, end: None }
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(context)
+    fn bytes(&self) -> usize {
+        [&self.steps, &self.end].into_iter().flatten().map(OwnedSemaphorePermit::num_permits).sum()
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(context)
+    /// Bytes of steps that others can take. Room for an end serves one of them, however large it is.
+    fn released_bytes(&self) -> usize {
+        self.steps.as_ref().map_or(0, OwnedSemaphorePermit::num_permits).max(STEP_BYTES)
+    }
+
+    fn try_take(&mut self, bytes: usize) -> bool {
+        let permits = permits(bytes);
+        self.steps = self.pool.steps.clone().try_acquire_many_owned(permits).ok();
+        if self.steps.is_none() {
+            self.end = self.pool.ends.clone().try_acquire_many_owned(permits).ok();
+        }
+        self.steps.is_some() || self.end.is_some()
+    }
+
+    fn add_step(&mut self, step: OwnedSemaphorePermit) {
+        match &mut self.steps {
+            Some(steps) => steps.merge(step),
+            None => self.steps = Some(step),
+        }
+    }
+
+    fn shrink(&mut self, bytes: usize) {
+        let steps = shrink(&mut self.steps, bytes);
+        shrink(&mut self.end, bytes - steps);
+    }
+}
+
+/// Takes a step of a frame in each pool. It alone counts as the demand of the frame, which waits for the room for its
+/// end at the same time.
+async fn take_step(pools: &[Arc<FramePool>], bytes: usize) -> Vec<OwnedSemaphorePermit> {
+    let mut taken = Vec::new();
+    for pool in pools {
+        let _waiting = pool.demand.wait(bytes);
+        taken.push(take(&pool.steps, bytes).await);
+    }
+    taken
+}
+
+/// Takes room for the end of a frame in each pool.
+async fn take_end(pools: &[Arc<FramePool>], bytes: usize) -> Vec<OwnedSemaphorePermit> {
+    let mut taken = Vec::new();
+    for pool in pools {
+        taken.push(take(&pool.ends, bytes).await);
+    }
+    taken
+}
+
+async fn take(memory: &Arc<Semaphore>, bytes: usize) -> OwnedSemaphorePermit {
+    let taken = memory.clone().acquire_many_owned(permits(bytes)).await;
+    taken.expect("the semaphore is never closed")
+}
+
+/// Returns how much is left.
+fn shrink(memory: &mut Option<OwnedSemaphorePermit>, most: usize) -> usize {
+    let Some(mut all) = memory.take() else { return 0 };
+    let kept = all.num_permits().min(most);
+    // The rest is given back when it is dropped.
+    *memory = all.split(kept).filter(|kept| kept.num_permits() > 0);
+    kept
+}
+
+fn permits(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+impl SocketBudget {
+    /// Number of bytes that are left in the port.
+    pub(super) fn left(&self) -> usize {
+        self.port.steps.available_permits() + self.port.ends.available_permits()
+    }
+
+    /// Counts a frame that waits for this many bytes.
+    pub(super) fn wait(&self, bytes: usize) -> crate::slow_sender::WaitingBytes {
+        self.port.demand.wait(bytes)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::pin::pin;
-
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
-    use tokio::task::{JoinSet, yield_now};
-    use tokio::time::{sleep, timeout};
+    use futures::FutureExt;
+    use tokio::task::unconstrained;
 
     use super::*;
-    use crate::slow_sender::WINDOW;
 
-    const LARGE: usize = 4 * SMALL_BYTES;
-
-    #[tokio::test]
-    async fn a_large_frame_waits_for_room_and_keeps_only_what_it_needs() {
-        let budget = MemoryBudget::new(0);
-        let other_share = budget.share(1).unwrap();
-        let (mut peer, connection) = duplex(2 * LARGE);
-        let mut metered = MeteredConnection::new(connection, budget.clone());
-        peer.write_all(&vec![0; LARGE]).await.unwrap();
-        let mut buffer = vec![0; LARGE];
-        let mut read = 0;
-        while let Poll::Ready(more) = futures::poll!(std::pin::pin!(metered.read(&mut buffer[..1_000]))) {
-            read += more.unwrap();
-        }
-        assert!((SMALL_BYTES + 1..SMALL_BYTES + 1_001).contains(&read), "{read}");
-        assert!(metered.is_waiting() && metered.is_inside_frame());
-        drop(other_share);
-        metered.read_exact(&mut buffer[read..]).await.unwrap();
-        assert!(!metered.is_waiting());
-        assert_eq!(budget.left.available_permits(), 0, "a frame being read has room for the largest");
-        let share = metered.frame_ended(LARGE).unwrap();
-        assert_eq!(budget.left.available_permits(), BATCH_BYTES - LARGE);
-        assert!(!metered.is_inside_frame());
-        drop(share);
-        assert_eq!(budget.left.available_permits(), BATCH_BYTES);
+    fn network(address: &str) -> Option<PeerNetwork> {
+        PeerNetwork::of(address.parse().unwrap())
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_slow_peer_loses_its_share_if_others_wait() {
-        let (mut peer, connection) = duplex(2 * LARGE);
-        let budget = MemoryBudget::new(0);
-        let mut metered = MeteredConnection::new(connection, budget.clone());
-        peer.write_all(&vec![0; LARGE]).await.unwrap();
-        let mut buffer = vec![0; LARGE];
-        metered.read_exact(&mut buffer).await.unwrap();
-        metered.read_exact(&mut buffer[..0]).await.unwrap();
-        // The peer sends a byte from time to time, which would keep the connection alive.
-        let mut sending = pin!(async {
-            loop {
-                sleep(WINDOW / 2).await;
-                peer.write_u8(0).await.unwrap();
-            }
-        });
-        let mut reading = pin!(async {
-            loop {
-                if let Err(error) = metered.read_u8().await {
-                    return error;
-                }
-            }
-        });
-        tokio::select! {
-            () = &mut sending => unreachable!(),
-            ended = timeout(100 * WINDOW, &mut reading) => assert!(ended.is_err(), "no other waits"),
+    async fn read(budget: &SocketBudget, bytes: usize) -> FrameMemory {
+        let mut memory = budget.frame();
+        while !memory.covers(bytes) {
+            let next = (memory.port.bytes() + STEP_BYTES).min(bytes);
+            memory = memory.grow(next).await;
         }
-        let _waiting = budget.demand.wait(1);
-        tokio::select! {
-            () = &mut sending => unreachable!(),
-            error = &mut reading => assert_eq!(error.kind(), io::ErrorKind::TimedOut),
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn one_of_many_stalled_frames_makes_room_for_a_frame_that_waits() {
-        const FRAMES: usize = 16;
-        let budget = MemoryBudget::new(FRAMES * BATCH_BYTES);
-        let connect = async || {
-            let (mut peer, connection) = duplex(LARGE);
-            peer.write_all(&vec![0; LARGE]).await.unwrap();
-            (peer, MeteredConnection::new(connection, budget.clone()))
-        };
-        let (mut peers, mut stalled) = (Vec::new(), JoinSet::new());
-        for _ in 0..FRAMES {
-            let (peer, mut metered) = connect().await;
-            peers.push(peer);
-            stalled.spawn(async move { metered.read_to_end(&mut Vec::new()).await.unwrap_err().kind() });
-        }
-        while budget.left.available_permits() > 0 {
-            yield_now().await;
-        }
-        let (_peer, mut metered) = connect().await;
-        let reading = async {
-            for _ in 0..LARGE / 1_024 {
-                metered.read_exact(&mut [0; 1_024]).await.unwrap();
-            }
-        };
-        // The clock is paused, so this is not a matter of speed.
-        timeout(3 * WINDOW, reading).await.expect("a stalled frame is cut off");
-        assert_eq!(stalled.join_next().await.unwrap().unwrap(), io::ErrorKind::TimedOut);
-        sleep(10 * WINDOW).await;
-        assert!(stalled.try_join_next().is_none(), "no other waits any more");
+        memory
     }
 
     #[tokio::test]
-    async fn small_frames_and_pings_are_read_without_budget() {
-        let budget = MemoryBudget::new(0);
-        let _other_share = budget.share(BATCH_BYTES).unwrap();
-        assert!(budget.share(1).is_none());
-        let (mut peer, connection) = duplex(LARGE);
-        let mut metered = MeteredConnection::new(connection, budget);
-        let mut buffer = vec![0; SMALL_BYTES];
+    async fn a_frame_holds_what_it_has_sent() {
+        let socket = MemoryBudget::new(16 * BATCH_BYTES).of_network(None);
+        let before = socket.left();
+        let memory = read(&socket, STEP_BYTES + 1).await;
+        assert_eq!(before - socket.left(), 2 * STEP_BYTES);
+        drop(memory);
+        assert_eq!(socket.left(), before);
+    }
+
+    /// All frames are half read. Without memory for their ends, none of them could be read any further.
+    #[tokio::test]
+    async fn half_read_frames_end_one_after_another() {
+        let socket = MemoryBudget::new(4 * BATCH_BYTES).of_network(None);
+        let mut half = Vec::new();
+        for _ in 0..6 {
+            half.push(read(&socket, BATCH_BYTES / 2).await);
+        }
+        assert_eq!(socket.left(), BATCH_BYTES);
+        let mut half = half.into_iter().map(|memory| Box::pin(memory.grow(BATCH_BYTES / 2 + 1)));
+        let ending = [half.next().unwrap().await, half.next().unwrap().await];
+        assert!(ending.iter().all(|memory| memory.covers(BATCH_BYTES)), "they do not wait again");
+        let mut next = half.next().unwrap();
+        assert!(next.as_mut().now_or_never().is_none());
+        drop(ending);
+        drop(next.await);
+        drop(half);
+        assert_eq!(socket.left(), 4 * BATCH_BYTES);
+    }
+
+    /// The frames of a network wait for the port, each with a step of the network, which is then used up. A frame
+    /// with room for its end does not wait for any of them.
+    #[tokio::test]
+    async fn a_frame_has_room_for_its_end_in_its_network_and_in_the_port() {
+        let budget = MemoryBudget::new(4 * BATCH_BYTES);
+        let others = budget.of_network(network("10.0.0.2"));
+        let socket = budget.of_network(network("10.0.0.1"));
+        let mut stalled = vec![read(&socket, 3 * BATCH_BYTES / 4).await];
+        for _ in 0..3 {
+            stalled.push(read(&others, 3 * BATCH_BYTES / 4).await);
+        }
+        assert_eq!(socket.left(), BATCH_BYTES, "the rest is for the end of a frame");
+        let first = socket.frame().grow(STEP_BYTES).await;
+        let mut waiting = Vec::new();
+        for _ in 0..2 * BATCH_BYTES / STEP_BYTES {
+            let mut frame = Box::pin(unconstrained(socket.frame().grow(STEP_BYTES)));
+            assert!(frame.as_mut().now_or_never().is_none());
+            waiting.push(frame);
+        }
+        assert!(first.covers(BATCH_BYTES), "it would wait for one of them");
+        drop(first);
+        for frame in waiting {
+            drop(frame.await);
+        }
+        assert_eq!(socket.left(), BATCH_BYTES);
+    }
+
+    /// All steps are held by frames that wait, so each of these frames goes on with the room for its end.
+    #[tokio::test]
+    async fn room_for_an_end_is_given_back_to_one_frame() {
+        let socket = MemoryBudget::new(2 * BATCH_BYTES).of_network(None);
+        let mut waiting = Vec::new();
         for _ in 0..4 {
-            peer.write_all(&buffer).await.unwrap();
-            metered.read_exact(&mut buffer).await.unwrap();
-            assert!(metered.frame_ended(SMALL_BYTES).is_none());
+            waiting.push(read(&socket, BATCH_BYTES / 4).await);
         }
-        for _ in 0..2 * SMALL_BYTES / 10 {
-            peer.write_all(&[0; 10]).await.unwrap();
-            metered.read_exact(&mut buffer[..10]).await.unwrap();
-            metered.control_ended(4);
+        let first = socket.frame().grow(STEP_BYTES).await;
+        assert!(first.covers(BATCH_BYTES) && !first.must_be_released());
+        let grow = |memory: FrameMemory| Box::pin(unconstrained(memory.grow(BATCH_BYTES / 4 + 1)));
+        let mut waiting: Vec<_> = waiting.into_iter().map(grow).collect();
+        for frame in &mut waiting {
+            assert!(frame.as_mut().now_or_never().is_none());
         }
-        assert!(!metered.is_inside_frame());
+        assert!(first.must_be_released());
+        drop(first);
+        let second = waiting.remove(0).await;
+        assert!(second.covers(BATCH_BYTES));
+        assert!(second.must_be_released(), "three frames still wait");
+        drop(second);
+        for frame in waiting {
+            drop(frame.await);
+        }
+        assert_eq!(socket.left(), 2 * BATCH_BYTES);
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_frame_is_given_back_before_its_steps() {
+        let socket = MemoryBudget::new(2 * BATCH_BYTES).of_network(None);
+        let _others = read(&socket, BATCH_BYTES - STEP_BYTES).await;
+        let mut memory = read(&socket, 2 * STEP_BYTES).await;
+        assert_eq!(socket.left(), STEP_BYTES, "it has room for the largest frame");
+        memory.shrink(STEP_BYTES);
+        assert_eq!(socket.port.ends.available_permits(), BATCH_BYTES);
+        memory.shrink(1);
+        assert_eq!(socket.left(), BATCH_BYTES + STEP_BYTES - 1);
+    }
+
+    /// One network takes all that it can get, with frames that never end.
+    #[tokio::test]
+    async fn rule_88_a_network_leaves_memory_to_others() {
+        let budget = MemoryBudget::new(16 * BATCH_BYTES);
+        let greedy = budget.of_network(network("10.0.0.1"));
+        let mut stalled = Vec::new();
+        let read_now = |budget| unconstrained(read(budget, BATCH_BYTES)).now_or_never();
+        while let Some(memory) = read_now(&greedy) {
+            stalled.push(memory);
+        }
+        assert_eq!(stalled.len(), 12);
+        let other = budget.of_network(network("10.0.0.2"));
+        assert!(read_now(&other).is_some(), "it waits for the first network");
+        assert!(other.share(1).is_some() && greedy.share(1).is_none());
+        drop(stalled);
+        assert!(read_now(&greedy).is_some());
+    }
+
+    #[test]
+    fn networks_without_sockets_are_forgotten() {
+        let budget = MemoryBudget::new(0);
+        drop(budget.of_network(network("10.0.0.1")));
+        let _second = budget.of_network(network("10.0.0.2"));
+        assert_eq!(budget.networks.lock().unwrap().len(), 1);
     }
 }

@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use matyan_proto::ingest::v1::StreamResponse;
+use matyan_wire::client_json::{self, FrameError, Rejections, ack};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -21,13 +22,11 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use tonic::{Code, Status};
 use tracing::Span;
 
-use super::ack;
 use super::batch::{self, Batch, Dictionary, ItemCounts};
 use super::budget::BudgetShare;
 use super::connection_deps::ConnectionDeps;
 use super::dictionary_budget::DictionaryShare;
 use super::item_index::ItemIndex;
-use super::json::{self, FrameError, Rejections};
 use super::producer::Producer;
 use super::session::{MAX_WAITING_BYTES, MAX_WAITING_FRAMES};
 use super::socket::{self, IncomingFrame, Socket, SocketEnd};
@@ -177,10 +176,10 @@ impl Connection {
             let metrics = &self.deps.metrics;
             metrics.ws_ack_seconds.observe(frame.received.elapsed().as_secs_f64());
             let text = if error.is_none() && frame.rejections.is_empty() {
-                ack::OK
+                Utf8Bytes::from_static(ack::OK)
             } else {
                 metrics.ws_error_acks.inc();
-                ack::error(error.as_deref(), &frame.rejections)
+                ack::error(error.as_deref(), &frame.rejections).into()
             };
             acks.push(Message::Text(text));
         }
@@ -253,8 +252,10 @@ impl Connection {
         match encoded {
             Ok(EncodedFrame { mut batches, rejections }) => {
                 frame.rejections = rejections;
-                if let Some(trace) = matyan_record::trace::traceparent(&frame.span) {
-                    batches.iter_mut().for_each(|batch| batch.traceparent.clone_from(&trace));
+                if let Some(trace) = matyan_wire::trace::traceparent(&frame.span) {
+                    for batch in &mut batches {
+                        batch.traceparent.clone_from(&trace);
+                    }
                 }
                 frame.state = if batches.is_empty() {
                     FrameState::Done(None)
@@ -273,7 +274,8 @@ impl Connection {
         self.producer.acknowledge(answer.sequence);
         for frame in &mut self.waiting {
             let FrameState::Sent { first, batches } = &frame.state else { continue };
-            let (first, last) = (*first, *first + batches.len() as u64 - 1);
+            let first = *first;
+            let last = first + batches.len() as u64 - 1;
             if !answer.rejections.is_empty() && (first..=last).contains(&answer.sequence) {
                 add_rejections(&self.deps, frame, (answer.sequence - first) as usize, answer).await;
             }
@@ -304,12 +306,25 @@ impl Connection {
         let is_in_doubt = self.producer.is_in_doubt();
         // The next frame, or the retry below, opens a new stream.
         self.producer.close();
+        // The server answers "no such project" to a client that has lost its last role in the project.
+        if matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied | Code::NotFound) {
+            // A rejection would make the client drop the frames; without an answer it keeps them until it may
+            // send them again.
+            self.waiting.clear();
+            self.waiting_bytes = 0;
+            self.ending = Some(ConnectionEnd::Close(CloseCode::Policy, status.message().to_owned().into()));
+            return;
+        }
         if self.waiting.iter().all(PendingFrame::is_done) {
             return;
         }
         tracing::warn!(run_id = self.deps.run_id, code = ?status.code(), message = status.message(), "ingest stream failed");
-        if is_permanent(status.code()) && !is_in_doubt {
-            self.reject_oldest(status.message());
+        if is_permanent(status.code()) {
+            if is_in_doubt {
+                self.reject_in_doubt(status.message());
+            } else {
+                self.reject_oldest(status.message());
+            }
         }
         self.reject_old(status.message());
         if !self.waiting.iter().all(PendingFrame::is_done) {
@@ -319,9 +334,9 @@ impl Connection {
         }
     }
 
-    /// Rejects the oldest frame, which the frontier can never accept, and sends those after it again. It
-    /// accepts nothing after a batch that it refuses, and has acknowledged everything before it, so they
-    /// are new to the log.
+    /// Rejects the oldest frame, which the frontier can never accept, and resends the frames after it. The
+    /// frontier accepts nothing after a batch that it refuses, and has acknowledged everything before
+    /// that batch, so the resent frames are new to the log.
     fn reject_oldest(&mut self, message: &str) {
         self.renew_producer();
         for frame in self.waiting.iter_mut().filter(|frame| frame.is_sent()) {
@@ -332,10 +347,39 @@ impl Connection {
         }
     }
 
+    /// Like `reject_oldest`, but the log may have the frame, or frames after it, from an earlier stream, which is
+    /// why they keep their producer and their sequences. Without its items, the frame lets the frames after it
+    /// pass. If even that is refused, the frontier accepts nothing of this producer.
+    fn reject_in_doubt(&mut self, message: &str) {
+        let rejected = || FrameState::Done(Some(message.to_owned().into()));
+        if self.producer.is_next_without_items() {
+            self.waiting
+                .iter_mut()
+                .filter(|frame| frame.is_sent())
+                .for_each(|frame| frame.state = rejected());
+            return self.renew_producer();
+        }
+        let refused = self.producer.next_sequence();
+        let mut last = refused;
+        // There is no such frame if it was given up earlier.
+        for frame in &mut self.waiting {
+            if let FrameState::Sent { first, batches } = &frame.state
+                && *first <= refused
+            {
+                last = first + batches.len() as u64 - 1;
+                frame.state = rejected();
+                break;
+            }
+        }
+        self.producer.remove_items(last);
+    }
+
     fn reject_old(&mut self, message: &str) {
         let hold = self.deps.hold;
-        let is_old = |frame: &&mut PendingFrame| !frame.is_done() && frame.received.elapsed() >= hold;
-        for frame in self.waiting.iter_mut().filter(is_old) {
+        for frame in &mut self.waiting {
+            if frame.is_done() || frame.received.elapsed() < hold {
+                continue;
+            }
             if frame.is_sent() {
                 // Later frames depend on its batches, so the batches are kept.
                 // But anything that the client sends after the error is new
@@ -415,7 +459,7 @@ async fn encode_frame(
     let run_id = deps.run_id.clone();
     deps.large_work
         .run(text.len(), move || {
-            let encoded = json::decode_text(&text).map(|mut frame| EncodedFrame {
+            let encoded = client_json::decode_text(&text).map(|mut frame| EncodedFrame {
                 batches: batch::encode(&run_id, &mut frame, &mut dictionary),
                 rejections: frame.rejections,
             });
@@ -436,9 +480,11 @@ async fn add_rejections(
         Some(item_index) => item_index,
         None => {
             let text = text.clone();
-            let decode =
-                move || json::decode_text(&text).as_ref().map(ItemIndex::from_frame).unwrap_or_default();
-            deps.large_work.run(frame.bytes(), decode).await
+            deps.large_work
+                .run(frame.bytes(), move || {
+                    client_json::decode_text(&text).as_ref().map(ItemIndex::from_frame).unwrap_or_default()
+                })
+                .await
         }
     };
     item_index.add_rejections(batches, batch, answer, &mut frame.rejections);

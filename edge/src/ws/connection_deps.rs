@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::budget::MemoryBudget;
+use super::budget::SocketBudget;
 use super::dictionary_budget::DictionaryBudget;
 use super::session::IngestClient;
 use crate::large_work::LargeWork;
@@ -15,7 +15,7 @@ pub(super) struct ConnectionDeps {
     pub(super) run_id: String,
     pub(super) ingest: IngestClient,
     pub(super) metrics: Metrics,
-    pub(super) budget: MemoryBudget,
+    pub(super) budget: SocketBudget,
     pub(super) dictionaries: DictionaryBudget,
     /// Shared by all connections.
     pub(super) large_work: LargeWork,

@@ -1,7 +1,7 @@
 //! Memory budget for the dictionaries of all JSON sockets of a port. A small dictionary needs no share of
 //! it. When the budget is exhausted, a dictionary that grows starts again, under a new producer, and so does the
-//! largest one, whose socket may be idle: no frame fails, and a few large dictionaries do not keep those of all
-//! others small.
+//! largest dictionary, whose socket may be idle: no frame fails, and a few large dictionaries do not keep all
+//! other dictionaries small.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -135,7 +135,9 @@ mod tests {
     #[tokio::test]
     async fn a_dictionary_that_grows_over_the_budget_and_the_largest_start_again() {
         let budget = DictionaryBudget::new(3 * LARGE);
-        let (mut large, mut small, mut other) = (budget.share(), budget.share(), budget.share());
+        let mut large = budget.share();
+        let mut small = budget.share();
+        let mut other = budget.share();
         assert!(large.resize(LARGE) && large.resize(2 * LARGE) && small.resize(LARGE));
         assert_eq!(held(&budget), 3 * LARGE);
         assert!(small.resize(LARGE), "it has not grown");
@@ -153,7 +155,8 @@ mod tests {
     #[tokio::test]
     async fn the_largest_dictionary_does_not_make_others_start_again() {
         let budget = DictionaryBudget::new(2 * LARGE);
-        let (mut large, mut small) = (budget.share(), budget.share());
+        let mut large = budget.share();
+        let mut small = budget.share();
         assert!(small.resize(LARGE));
         assert!(!large.resize(2 * LARGE));
         assert!(poll!(pin!(small.reclaimed())).is_pending());

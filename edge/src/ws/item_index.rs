@@ -3,9 +3,9 @@
 //! only once for all of its batches, and rejections are rare.
 
 use matyan_proto::ingest::v1::StreamResponse;
+use matyan_wire::client_json::{Frame, Rejection, Rejections};
 
 use super::batch::ItemCounts;
-use super::json::{Frame, Rejection, Rejections};
 
 /// The index in the frame of each event and each point.
 #[derive(Debug, Default)]
@@ -48,7 +48,8 @@ impl ItemIndex {
             items.map(move |item| (item, rejection))
         });
         for (item, rejection) in rejected_items {
-            let (field, reason) = (rejection.field.clone().into(), rejection.reason.clone().into());
+            let field = rejection.field.clone().into();
+            let reason = rejection.reason.clone().into();
             if !rejections.list(Rejection { item, field, reason }) {
                 break;
             }
@@ -60,6 +61,7 @@ impl ItemIndex {
 #[cfg(test)]
 mod tests {
     use matyan_proto::ingest::v1 as pb;
+    use matyan_wire::client_json::MAX_REASONS;
 
     use super::*;
 
@@ -99,9 +101,6 @@ mod tests {
         let batches = [ItemCounts { events: 0, points: 1_000_000 }];
         let mut rejections = Rejections::default();
         item_index.add_rejections(&batches, 0, &answer(&[(0, 1_000_000)]), &mut rejections);
-        assert_eq!(
-            (rejections.count, rejections.reasons.len()),
-            (1_000_000, super::super::json::MAX_REASONS)
-        );
+        assert_eq!((rejections.count, rejections.reasons.len()), (1_000_000, MAX_REASONS));
     }
 }

@@ -56,8 +56,8 @@ impl Producer {
         self.is_retired
     }
 
-    /// Returns whether the log may have batches that are not acknowledged: those that were sent on
-    /// an earlier stream, too.
+    /// Returns whether the log may have unacknowledged batches, which may have been sent on an earlier
+    /// stream.
     pub(super) fn is_in_doubt(&self) -> bool {
         self.acknowledged < self.sent_before
     }
@@ -91,8 +91,9 @@ impl Producer {
     fn send_from(&mut self, index: usize) {
         let first = self.sequence(index);
         let Some(session) = &mut self.session else { return };
-        for (batch, sequence) in self.pending.range(index..).zip(first..) {
-            let (batch, traceparent) = (batch.bytes.clone(), batch.traceparent.clone());
+        for (pending, sequence) in self.pending.range(index..).zip(first..) {
+            let batch = pending.bytes.clone();
+            let traceparent = pending.traceparent.clone();
             session.send(StreamBatch { sequence, batch, traceparent });
         }
     }
@@ -116,6 +117,27 @@ impl Producer {
             Some(session) => session.answer().await,
             None => std::future::pending().await,
         }
+    }
+
+    /// Sequence of the first batch that is not known to be durable.
+    pub(super) fn next_sequence(&self) -> u64 {
+        self.acknowledged + 1
+    }
+
+    /// Removes the items of the batches that are not known to be durable, up to sequence `last`. They keep
+    /// their sequences: if the log has one of them with its items, what is sent now is a repeat, and the
+    /// batches after them continue without a gap.
+    pub(super) fn remove_items(&mut self, last: u64) {
+        let count = usize::try_from(last.saturating_sub(self.acknowledged)).unwrap_or(usize::MAX);
+        for index in 0..count.min(self.pending.len()) {
+            let end = self.pending.get(index + 1).map(|next| next.series_base);
+            self.pending[index] = self.pending[index].without_items(&self.dictionary, end);
+        }
+    }
+
+    /// Whether the first of these batches has lost its items.
+    pub(super) fn is_next_without_items(&self) -> bool {
+        self.pending.front().is_some_and(Batch::is_without_items)
     }
 
     /// Marks every batch up to `sequence` as durable.

@@ -16,7 +16,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
-use super::budget::{BudgetShare, MemoryBudget, MeteredConnection};
+use super::budget::{BudgetShare, SocketBudget};
+use super::metered_connection::MeteredConnection;
 
 /// Maximum size of a frame by the API contract, uncompressed.
 const FRAME_BYTES: usize = BATCH_BYTES;
@@ -31,7 +32,7 @@ const PEER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time limit to look for a frame that has already arrived.
 const ARRIVED_FRAME_TIMEOUT: Duration = Duration::from_millis(20);
 
-/// Time limit for the end of a frame that has begun, once no more frames are accepted.
+/// Time limit for the end of a frame that has started, once no more frames are accepted.
 const LAST_FRAME_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Idle time after which a refused peer is assumed to have sent everything.
@@ -65,7 +66,7 @@ pub(super) struct Socket<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// Wraps a connection after its handshake.
-    pub(super) async fn new(connection: S, ping_interval: Duration, budget: MemoryBudget) -> Self {
+    pub(super) async fn new(connection: S, ping_interval: Duration, budget: SocketBudget) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BYTES)
             .max_frame_size(Some(FRAME_BYTES))
@@ -125,7 +126,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         self.bytes_at_ping = None;
     }
 
-    /// The last frame, if it has arrived or at least begun. Called when no more frames will
+    /// The last frame, if it has arrived or at least started. Called when no more frames will
     /// be read.
     pub(super) async fn last_frame(&mut self) -> Option<Result<IncomingFrame, SocketEnd>> {
         match timeout(ARRIVED_FRAME_TIMEOUT, self.next()).await {
@@ -155,7 +156,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     }
 
     /// Sends the `last` messages and a close frame in one write, then waits for the peer to
-    /// close. They are sent together so that the peer does not begin another frame in
+    /// close. They are sent together so that the peer does not start another frame in
     /// between.
     pub(super) async fn close(mut self, last: Vec<Message>, code: CloseCode, reason: &str) {
         let reason = &reason[..reason.floor_char_boundary(REASON_BYTES)];

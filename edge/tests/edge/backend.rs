@@ -121,7 +121,8 @@ fn respond(prepared: PreparedAnswer) -> Response<Body> {
         framed.put(message);
         Ok::<_, Infallible>(http_body::Frame::data(framed.freeze()))
     });
-    let (end, held) = (prepared.end, prepared.held);
+    let end = prepared.end;
+    let held = prepared.held;
     let last = async move {
         let Some(status) = end else {
             let _held = held;

@@ -170,7 +170,8 @@ impl IngestService for Frontier {
         if size == 0 {
             return Err(Status::invalid_argument("`size` is 0"));
         }
-        let (upload_id, key) = ("id".to_owned(), format!("{run_id}/{artifact_path}"));
+        let upload_id = "id".to_owned();
+        let key = format!("{run_id}/{artifact_path}");
         Ok(Response::new(BeginUploadResponse { upload_id, key, part_bytes: 4, is_sequential: true }))
     }
 
@@ -216,11 +217,9 @@ impl IngestService for Frontier {
         if open.token.contains("forged") {
             return Err(Status::permission_denied("the signature is wrong"));
         }
-        let (mut sizes, mut content, mut guard) = (
-            Vec::new(),
-            Vec::new(),
-            UploadGuard(self.clone(), Some((open.clone(), Vec::new(), Vec::new(), false))),
-        );
+        let mut sizes = Vec::new();
+        let mut content = Vec::new();
+        let mut guard = UploadGuard(self.clone(), Some((open.clone(), Vec::new(), Vec::new(), false)));
         let mut done = false;
         while let Some(message) = stream.message().await? {
             let chunk = match message.message {
@@ -291,7 +290,8 @@ async fn serve(
         })
     };
     let known = IngestionBatch::decode(open.dictionary.clone()).unwrap();
-    let (mut next, mut series) = (open.acknowledged + 1, known.series.len());
+    let mut next = open.acknowledged + 1;
+    let mut series = known.series.len();
     assert!(open.acknowledged > 0 || series == 0, "a new stream cannot have a dictionary yet");
     while let Ok(Some(request)) = requests.message().await {
         let Some(StreamMessage::Batch(batch)) = request.message else { panic!("expected a batch") };
@@ -312,7 +312,8 @@ async fn serve(
         for number in batch.points.iter().flat_map(|it| &it.series) {
             assert!((*number as usize) < series, "a series must be defined before it is used");
         }
-        let (run_id, producer_id) = (open.run_id.clone(), open.producer_id.to_vec());
+        let run_id = open.run_id.clone();
+        let producer_id = open.producer_id.to_vec();
         inner.received.send_modify(|it| it.push(Received { run_id, producer_id, stream, sequence, batch }));
         let now_waiting = inner.waiting.fetch_add(1, Ordering::SeqCst) + 1;
         inner.most_waiting.fetch_max(now_waiting, Ordering::SeqCst);

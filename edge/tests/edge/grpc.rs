@@ -27,7 +27,7 @@ async fn channel(server: &Server) -> Channel {
 }
 
 fn request() -> PresignRequest {
-    PresignRequest { run_id: "r".into(), artifact_path: "a".into(), content_type: String::new() }
+    PresignRequest { run_id: "r".into(), artifact_path: "a".into(), ..Default::default() }
 }
 
 #[tokio::test]
@@ -49,7 +49,8 @@ async fn a_call_whose_answer_is_not_read_keeps_no_memory() {
     for _ in 0..8 {
         let endpoint = Channel::from_shared(format!("http://{}", server.address)).unwrap();
         let channel = endpoint.initial_stream_window_size(0).connect().await.unwrap();
-        let (mut client, request) = (IngestServiceClient::new(channel), large.clone());
+        let mut client = IngestServiceClient::new(channel);
+        let request = large.clone();
         unread.spawn(async move { client.presign(request).await.map(drop) });
     }
     let called = async {
@@ -155,9 +156,12 @@ async fn calls_are_counted_by_method_and_code() {
         let request = Request::post(format!("/{method}")).header("content-type", content_type);
         request.header(header.0, header.1).body(Body::from(vec![0; 5])).unwrap()
     };
-    let (search, watch) = ("matyan.search.v1.SearchService/Runs", "matyan.runs.v1.RunService/Watch");
+    let search = "matyan.search.v1.SearchService/Runs";
+    let watch = "matyan.runs.v1.RunService/Watch";
     let runs = "search.v1.SearchService/Runs";
-    let (native, web, here) = ("application/grpc", "application/grpc-web+proto", ("host", "localhost"));
+    let native = "application/grpc";
+    let web = "application/grpc-web+proto";
+    let here = ("host", "localhost");
     let read = async |request| edge.answer(request).await.into_body().collect().await.unwrap();
 
     backend.answers(runs, [RunsResponse::default()]);
@@ -171,7 +175,7 @@ async fn calls_are_counted_by_method_and_code() {
     read(call(search, web, here)).await;
     assert_eq!(counted(&edge, search, "NOT_FOUND").await, 1);
 
-    // An abandoned call, and one that was too long for its client.
+    // An abandoned call, and a call that was too long for its client.
     let _gone = backend.answers_and_holds("runs.v1.RunService/Watch", [WatchResponse::default()]);
     drop(edge.answer(call(watch, web, here)).await);
     assert_eq!(counted(&edge, watch, "CANCELLED").await, 1);

@@ -1,14 +1,18 @@
 //! Routes of the ingest side over plain HTTP: exact responses, CORS, errors, uploads.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use bytes::Bytes;
 use http::{Method, Request};
+use matyan_edge::Settings;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Error;
 
-use super::server::{Answer, Server};
+use super::server::{Answer, STUCK, Server};
 
 async fn presign(server: &Server, body: &str) -> Answer {
     let request = Request::post("/api/v1/rest/artifacts/presign").header("host", "here:53801");
@@ -124,17 +128,17 @@ async fn every_path_is_answered_with_and_without_trailing_slash() {
 }
 
 #[tokio::test]
-async fn readiness_reports_log_and_blobs() {
+async fn rule_75_readiness_reports_log_and_blobs_without_their_messages() {
     let server = Server::start().await;
     let ready = server.get("/health/ready/").await;
     assert_eq!(ready.status, 200);
-    assert_eq!(ready.json(), json!({"status": "ok", "checks": {"kafka": "ok", "blob": "bucket not found"}}));
+    assert_eq!(ready.json(), json!({"status": "ok", "checks": {"kafka": "ok", "blob": "failed"}}));
     server.frontier.change(|it| it.not_ready = true);
     let degraded = server.get("/health/ready").await;
     assert_eq!(degraded.status, 503);
     assert_eq!(
         degraded.json(),
-        json!({"status": "degraded", "checks": {"kafka": "the log is full", "blob": "bucket not found"}})
+        json!({"status": "degraded", "checks": {"kafka": "failed", "blob": "failed"}})
     );
 }
 
@@ -306,7 +310,7 @@ async fn the_api_describes_itself() {
     let page = server.get("/docs").await;
     assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
     assert!(String::from_utf8(page.body).unwrap().contains("/api/v1/rest/artifacts/presign/"));
-    // Every JSON response has a schema, except that of the description itself.
+    // Every JSON response has a schema, except the description itself.
     let mut ids = std::collections::BTreeSet::new();
     for (path, item) in description["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
@@ -329,9 +333,9 @@ async fn the_api_describes_itself() {
     }
 }
 
-/// Sends a request, and returns the beginning of the response.
+/// Sends a request, and returns the start of the response.
 async fn ask(stream: &mut TcpStream) -> std::io::Result<[u8; 12]> {
-    // The error of a refused connection is that of the read.
+    // A refused connection fails when it is read.
     stream.write_all(b"GET /health/live/ HTTP/1.1\r\nhost: localhost\r\n\r\n").await.ok();
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).await.map(|_| answer)
@@ -396,4 +400,134 @@ async fn connections_above_the_limit_are_closed() {
     while ask(&mut third).await.is_err() {
         third = open().await;
     }
+}
+
+/// Sends a request with a body, and a second one on the same connection. Returns the responses.
+async fn ask_twice(server: &Server, first: &str, body: &[u8]) -> String {
+    let mut stream = TcpStream::connect(&server.address).await.unwrap();
+    stream.write_all(first.as_bytes()).await.unwrap();
+    // The response is ready before the body has arrived.
+    let is_answered = async || {
+        let metrics = server.get("/metrics").await.body;
+        String::from_utf8(metrics).unwrap().lines().any(|line| line.contains(r#"status_class="4xx""#))
+    };
+    while !is_answered().await {
+        tokio::task::yield_now().await;
+    }
+    stream.write_all(body).await.unwrap();
+    let mut answers = String::new();
+    let second = b"GET /health/live/ HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n";
+    // The server may have closed the connection, as it announced.
+    let _closed = stream.write_all(second).await;
+    let _reset = timeout(STUCK, stream.read_to_string(&mut answers)).await.unwrap();
+    answers
+}
+
+async fn waiting_for_bodies(unread_body_wait: Duration) -> Server {
+    let allowed_hosts = vec!["here".to_owned()];
+    Server::start_with(Settings { allowed_hosts, unread_body_wait, ..Settings::default() }).await
+}
+
+#[tokio::test]
+async fn rule_92_a_close_before_a_body_that_is_late_is_announced() {
+    for (status, head) in REFUSED {
+        let server = waiting_for_bodies(Duration::ZERO).await;
+        let first = format!("{head}content-length: 2000\r\n\r\n");
+        let answers = ask_twice(&server, &first, b"").await;
+        assert!(answers.starts_with(&format!("HTTP/1.1 {status}")), "{answers}");
+        assert!(answers.contains("connection: close"), "{answers}");
+    }
+}
+
+#[tokio::test]
+async fn rule_92_a_connection_outlives_a_small_body_that_was_not_read() {
+    for (status, head) in REFUSED {
+        // On a busy machine, the client may take long.
+        let server = waiting_for_bodies(STUCK).await;
+        let first = format!("{head}content-length: 2000\r\n\r\n");
+        let answers = ask_twice(&server, &first, &[b' '; 2000]).await;
+        assert!(answers.starts_with(&format!("HTTP/1.1 {status}")), "{answers}");
+        assert!(!answers[..answers.find("\r\n\r\n").unwrap()].contains("connection: close"), "{answers}");
+        assert_eq!(answers.matches("HTTP/1.1 200").count(), 1, "{answers}");
+    }
+}
+
+/// A foreign page, a wrong method, a wrong path, and a foreign host name.
+const REFUSED: [(&str, &str); 4] = [
+    ("403", "POST /api/v1/rest/artifacts/presign/ HTTP/1.1\r\nhost: here\r\norigin: http://elsewhere\r\n"),
+    ("405", "PUT /api/v1/rest/artifacts/presign/ HTTP/1.1\r\nhost: here\r\n"),
+    ("404", "POST /api/v1/rest/nothing/ HTTP/1.1\r\nhost: here\r\n"),
+    ("421", "POST /api/v1/rest/artifacts/presign/ HTTP/1.1\r\nhost: elsewhere\r\n"),
+];
+
+#[tokio::test]
+async fn rule_92_a_close_after_a_large_body_that_was_not_read_is_announced() {
+    for (status, head) in REFUSED {
+        let server = Server::start().await;
+        let first = format!("{head}content-length: 10000000000\r\n\r\n");
+        let answers = ask_twice(&server, &first, b"").await;
+        assert!(answers.starts_with(&format!("HTTP/1.1 {status}")), "{answers}");
+        assert!(answers.contains("connection: close"), "{answers}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_announced_as_too_large_is_refused_before_it_arrives() {
+    let server = Server::start().await;
+    let mut stream = TcpStream::connect(&server.address).await.unwrap();
+    let request =
+        "POST /api/v1/rest/artifacts/presign/ HTTP/1.1\r\nhost: here\r\ncontent-length: 10000000000\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    timeout(STUCK, stream.read_to_string(&mut answer)).await.expect("it is answered at once").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    assert!(answer.contains("connection: close") && answer.contains("larger than 65536 bytes"), "{answer}");
+}
+
+/// A frame of HTTP/2.
+struct Frame {
+    kind: u8,
+    stream: u32,
+    payload: Vec<u8>,
+}
+
+async fn read_frame(stream: &mut TcpStream) -> Frame {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.unwrap();
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+    let mut payload = vec![0; length as usize];
+    stream.read_exact(&mut payload).await.unwrap();
+    Frame { kind: head[3], stream: u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload }
+}
+
+/// Otherwise the client would send the rest of the body, or wait for room to send it.
+#[tokio::test]
+async fn a_stream_of_http2_that_is_answered_early_is_reset_without_an_error() {
+    const HEADERS: u8 = 1;
+    const RST_STREAM: u8 = 3;
+    const NO_ERROR: [u8; 4] = [0; 4];
+    let server = Server::start().await;
+    let mut stream = TcpStream::connect(&server.address).await.unwrap();
+    let path = b"/api/v1/rest/nothing/";
+    // POST over http, then the path and the host as literals.
+    let mut headers = vec![0x83, 0x86, 0x04, path.len() as u8];
+    headers.extend_from_slice(path);
+    headers.extend_from_slice(b"\x01\x04here");
+    let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    // The end of the headers, but not of the stream.
+    sent.extend_from_slice(&[0, 0, headers.len() as u8, HEADERS, 0x04, 0, 0, 0, 1]);
+    sent.extend_from_slice(&headers);
+    stream.write_all(&sent).await.unwrap();
+    let mut kinds = Vec::new();
+    let reset = loop {
+        let frame = timeout(STUCK, read_frame(&mut stream)).await.expect("the stream is reset");
+        if frame.stream == 1 {
+            kinds.push(frame.kind);
+        }
+        if frame.kind == RST_STREAM {
+            break frame;
+        }
+    };
+    assert_eq!(kinds.first(), Some(&HEADERS));
+    assert_eq!((reset.stream, reset.payload.as_slice()), (1, &NO_ERROR[..]));
 }

@@ -5,7 +5,9 @@
 
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking, and the lint also applies to helpers")]
 
+mod access;
 mod backend;
+mod call_limits;
 mod compression;
 mod deadlines;
 mod frontier;
@@ -14,6 +16,7 @@ mod http_calls;
 mod projects;
 mod rest;
 mod server;
+mod sign_in;
 mod ui;
 mod websocket;
 mod websocket_binary;

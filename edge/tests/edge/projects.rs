@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use axum::body::Body;
 use futures::future::BoxFuture;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt;
 use matyan_edge::{Edge, Metrics, Settings, Transport};
 use matyan_proto::project::v1 as pb;
@@ -18,11 +18,24 @@ use super::backend::Backend;
 use super::server::Server;
 
 /// The method and project of each call to a service. The project is `None` without metadata.
-type Calls = Arc<Mutex<Vec<(String, Option<String>)>>>;
+pub(crate) type Calls = Arc<Mutex<Vec<(String, Option<String>)>>>;
 
 /// A service that implements nothing.
 #[derive(Clone, Default)]
-struct Recorder(Calls);
+pub(crate) struct Recorder {
+    calls: Calls,
+    last_headers: Arc<Mutex<HeaderMap>>,
+}
+
+impl Recorder {
+    pub(crate) fn calls(&self) -> Calls {
+        self.calls.clone()
+    }
+
+    pub(crate) fn last_headers(&self) -> HeaderMap {
+        self.last_headers.lock().unwrap().clone()
+    }
+}
 
 impl Service<Request<tonic::body::Body>> for Recorder {
     type Response = Response<tonic::body::Body>;
@@ -35,16 +48,18 @@ impl Service<Request<tonic::body::Body>> for Recorder {
 
     fn call(&mut self, request: Request<tonic::body::Body>) -> Self::Future {
         let project = request.headers().get("matyan-project").map(|it| it.to_str().unwrap().to_owned());
-        self.0.lock().unwrap().push((request.uri().path().to_owned(), project));
+        self.calls.lock().unwrap().push((request.uri().path().to_owned(), project));
+        self.last_headers.lock().unwrap().clone_from(request.headers());
         Box::pin(async { Ok(Status::unimplemented("a recorder").into_http()) })
     }
 }
 
 fn recorded() -> (Edge, Calls) {
     let recorder = Recorder::default();
-    let calls = recorder.0.clone();
+    let calls = recorder.calls();
     let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
-    let (backend, frontier) = (Transport::new(recorder.clone()), Transport::new(recorder));
+    let backend = Transport::new(recorder.clone());
+    let frontier = Transport::new(recorder);
     (matyan_edge::query(Settings::default(), metrics, backend, Some(frontier)), calls)
 }
 
@@ -62,7 +77,8 @@ async fn rule_37_every_operation_is_in_the_project_of_its_path() {
     let (edge, calls) = recorded();
     let (_, description) = send(&edge, get("/openapi.json")).await;
     let description: Value = serde_json::from_slice(&description).unwrap();
-    let (mut operations, mut reached) = (0, 0);
+    let mut operations = 0;
+    let mut reached = 0;
     for (path, methods) in description["paths"].as_object().unwrap() {
         let path: Vec<&str> = path.split('/').map(|it| if it.starts_with('{') { "x" } else { it }).collect();
         let path = format!("/p/team{}", path.join("/"));

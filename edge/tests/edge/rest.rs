@@ -2,6 +2,7 @@
 //! answers.
 //! This file has the helpers shared by the tests of all sections.
 
+mod audit;
 mod edit_conditions;
 mod entities;
 mod exports;
@@ -53,10 +54,6 @@ impl Answer {
 
     /// Entries as `path = value` lines.
     fn entries(&self) -> Vec<String> {
-        let key = |key: &Key| match key {
-            Key::Text(text) => text.clone(),
-            Key::Index(index) => index.to_string(),
-        };
         let value = |value: &Leaf| match value {
             Leaf::Null => "null".to_owned(),
             Leaf::Bool(value) => value.to_string(),
@@ -71,14 +68,20 @@ impl Answer {
             Leaf::Array => "[]".to_owned(),
             Leaf::Object => "{}".to_owned(),
         };
-        let line = |entry: &matyan_edge::stream::Entry| {
-            let path: Vec<String> = entry.path.iter().map(key).collect();
-            format!("{} = {}", path.join("/"), value(&entry.value))
-        };
         decode(&self.body)
             .unwrap()
             .iter()
-            .map(line)
+            .map(|entry| {
+                let path: Vec<String> = entry
+                    .path
+                    .iter()
+                    .map(|key| match key {
+                        Key::Text(text) => text.clone(),
+                        Key::Index(index) => index.to_string(),
+                    })
+                    .collect();
+                format!("{} = {}", path.join("/"), value(&entry.value))
+            })
             .filter(|it| !it.contains("numpy") && !it.contains("/dtype ="))
             .collect()
     }

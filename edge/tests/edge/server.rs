@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
 use http_body_util::BodyExt;
+use matyan_access::CallerCache;
 use matyan_edge::{Edge, Metrics, Settings, Transport};
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
@@ -35,9 +36,19 @@ impl Server {
     }
 
     pub(crate) async fn start_with(settings: Settings) -> Self {
+        Self::serve(settings, |edge| edge).await
+    }
+
+    /// A server that asks everyone who they are.
+    pub(crate) async fn start_with_access(callers: CallerCache) -> Self {
+        Self::serve(Settings::default(), |edge| edge.with_access(callers)).await
+    }
+
+    async fn serve(settings: Settings, adapt: impl FnOnce(Edge) -> Edge) -> Self {
         let frontier = Frontier::new();
         let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
         let edge = matyan_edge::ingest(settings, metrics, Transport::new(frontier.routes()), None);
+        let edge = adapt(edge);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let stop = CancellationToken::new();

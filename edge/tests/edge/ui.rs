@@ -12,10 +12,10 @@ use tempfile::TempDir;
 
 use super::backend::Backend;
 
-const PAGE: &str = "<script>window.API_BASE_PATH=\"\"</script>";
+pub(super) const PAGE: &str = "<script>window.API_BASE_PATH=\"\"</script>";
 
 /// The files in a program that was built without the UI.
-static NO_FILES: Dir<'_> = Dir::new("", &[]);
+pub(super) static NO_FILES: Dir<'_> = Dir::new("", &[]);
 
 const SCRIPT: &str = "export default 1;\n";
 
@@ -34,7 +34,7 @@ const ASSETS: Dir<'_> = Dir::new(
 const COMPRESSED: &[u8] = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03K\xad(\xc8/*QHIMK,\xcd)Q0\xb4\xe6\x02\x00\xeaJ\x106\x12\x00\x00\x00";
 
 /// A bundle, next to a file that must not be served.
-fn bundle() -> TempDir {
+pub(super) fn bundle() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("build");
     fs::create_dir_all(dir.join("static/js")).unwrap();
@@ -52,7 +52,7 @@ fn bundle() -> TempDir {
     folder
 }
 
-fn settings(folder: &TempDir, base_path: &str) -> UiSettings {
+pub(super) fn settings(folder: &TempDir, base_path: &str) -> UiSettings {
     UiSettings { dir: Some(folder.path().join("build")), base_path: base_path.into(), ..Default::default() }
 }
 
@@ -117,6 +117,21 @@ async fn paths_without_a_route_return_the_page() {
     assert_eq!((head.status, head.body.as_str()), (200, ""));
     assert_eq!(head.header("content-length"), PAGE.len().to_string());
     assert_eq!(get(&edge, "/health/live").await.header("content-type"), "application/json");
+}
+
+/// A browser that was signed in before access control was turned off.
+#[tokio::test]
+async fn without_access_control_no_one_signs_in() {
+    let folder = bundle();
+    for (path, target) in [
+        ("/sign-in?next=/ui/p/team/runs", "/ui/p/team/runs#"),
+        ("/ui/sign-in", "/ui/#"),
+        ("/ui/p/team/sign-in?next=//evil.example", "/ui/p/team/#"),
+    ] {
+        let answer = get(&edge(&folder, "/ui"), path).await;
+        assert_eq!((answer.status, answer.header("location")), (303, target), "{path}");
+        assert_eq!(answer.header("set-cookie"), "");
+    }
 }
 
 #[tokio::test]
@@ -202,12 +217,51 @@ async fn scrapers_get_metrics_and_browsers_get_the_page() {
         let answer = send(&edge, "GET", path, &[("accept", accept)]).await;
         assert_eq!((answer.status, answer.header("content-type")), (200, expected), "{path} {accept}");
     };
-    let (page, text) = ("text/html; charset=utf-8", "text/plain; version=0.0.4; charset=utf-8");
+    let page = "text/html; charset=utf-8";
+    let text = "text/plain; version=0.0.4; charset=utf-8";
     check("/metrics", "text/html,application/xhtml+xml,*/*;q=0.8", page).await;
     check("/metrics?select=x", "text/html", page).await;
     check("/metrics", "application/openmetrics-text;q=0.9,text/plain;q=0.5,*/*;q=0.1", text).await;
     check("/metrics/", "text/html", text).await;
     check("/metrics", "*/*", text).await;
+}
+
+/// An ingress does not see the paths below a base path, or below the prefix of a project.
+#[tokio::test]
+async fn rule_77_the_operators_services_are_closed_under_a_closed_name() {
+    let folder = bundle();
+    let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+    let hosts = vec!["matyan.example".to_owned()];
+    let own = Settings { allowed_hosts: hosts.clone(), closed_hosts: hosts, ..Settings::default() };
+    let edge = matyan_edge::query(own, metrics, Transport::new(Backend::default()), None)
+        .with_ui(Ui::open(&settings(&folder, "/base"), &NO_FILES, &[]).unwrap());
+    let closed = [
+        [("host", "Matyan.example:443"), ("accept", "*/*")],
+        [("host", "10.0.0.7"), ("x-forwarded-host", "matyan.example.")],
+    ];
+    for prefix in ["", "/base", "/p/speech", "/base/p/speech"] {
+        for name in closed {
+            let answer = send(&edge, "GET", &format!("{prefix}/metrics/"), &name).await;
+            assert_eq!(answer.status, 403, "{prefix}: {}", answer.body);
+            assert!(answer.body.contains("MATYAN_CLOSED_HOSTS"), "{}", answer.body);
+            for method in ["matyan.backup.v1.BackupService/WriteRun", "matyan.admin.v1.AdminService/ListJobs"]
+            {
+                let headers = [name.as_slice(), &[("content-type", "application/grpc")]].concat();
+                let answer = send(&edge, "POST", &format!("{prefix}/{method}"), &headers).await;
+                assert_eq!((answer.status, answer.header("grpc-status")), (403, "7"), "{prefix} {method}");
+            }
+        }
+    }
+    // Others, and the page and its usage under that name, are open.
+    let page = [("host", "matyan.example"), ("accept", "text/html")];
+    assert_eq!(send(&edge, "GET", "/base/metrics", &page).await.status, 200);
+    assert_eq!(send(&edge, "GET", "/metrics", &[("host", "10.0.0.7:53800")]).await.status, 200);
+    let grpc = [("content-type", "application/grpc"), ("host", "matyan.example")];
+    let usage = send(&edge, "POST", "/matyan.admin.v1.AdminService/Usage", &grpc).await;
+    assert_ne!(usage.header("grpc-status"), "7", "{:?}", usage.headers);
+    let grpc = [("content-type", "application/grpc"), ("host", "localhost:53800")];
+    let jobs = send(&edge, "POST", "/matyan.admin.v1.AdminService/ListJobs", &grpc).await;
+    assert_ne!(jobs.header("grpc-status"), "7", "{:?}", jobs.headers);
 }
 
 #[tokio::test]

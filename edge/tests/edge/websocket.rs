@@ -140,14 +140,17 @@ async fn a_dictionary_over_the_budget_starts_again() {
     assert_eq!(places, [(1, 0, 20), (2, 20, 100), (1, 0, 100), (1, 0, 20)]);
     let producers: BTreeSet<_> = received.iter().map(|it| it.producer_id.clone()).collect();
     assert_eq!(producers.len(), 3);
-    let values = |it: &Received| it.batch.points[0].values.len();
-    assert_eq!(received.iter().map(values).collect::<Vec<_>>(), [20, 100, 100, 20]);
+    assert_eq!(
+        received.iter().map(|it| it.batch.points[0].values.len()).collect::<Vec<_>>(),
+        [20, 100, 100, 20]
+    );
 }
 
 #[tokio::test]
 async fn the_largest_dictionary_makes_room_for_others() {
     let server = Server::start_with(Settings { dictionary_bytes: 1_400_000, ..Settings::default() }).await;
-    let (mut idle, mut other) = (server.connect("idle").await, server.connect("other").await);
+    let mut idle = server.connect("idle").await;
+    let mut other = server.connect("other").await;
     let producers = |run_id: &str| {
         let received = server.frontier.received().into_iter().filter(|it| it.run_id == run_id);
         received.map(|it| it.producer_id).collect::<Vec<_>>()
@@ -247,7 +250,7 @@ async fn items_rejected_by_the_frontier_are_reported_by_their_index_in_the_frame
     client.send(&frame).await;
     assert_eq!(
         client.error().await,
-        "item 1: name: is too long; item 2: series: is too long; item 3: series: is too long"
+        "item 1: name: is too long; item 2: series: is too long (the same in item 3)"
     );
     client.send(&frame).await;
     client.ok().await;
@@ -291,28 +294,56 @@ async fn a_failed_stream_is_reopened_and_unacknowledged_batches_are_resent() {
     assert_eq!(server.metric("matyan_ws_reopened_streams_total").await, "1");
 }
 
-/// The log may have the frame, although the stream that reports this is never acknowledged.
-#[tokio::test]
-async fn a_frame_that_is_refused_after_a_failed_stream_keeps_its_producer() {
-    let hold = Duration::from_millis(500);
-    let server = Server::start_with(Settings { hold, ..Default::default() }).await;
-    let mut client = server.connect("r").await;
+/// Sends two frames, whose stream fails before it has answered, so that the log may have both; the next streams
+/// end as given.
+async fn send_two_in_doubt(server: &Server, client: &mut Client, ends: Vec<Status>) {
     client.send(&metric("a", 1)).await;
     client.ok().await;
-    let refused = || Status::permission_denied("no more");
-    server.frontier.change(|it| it.fail_next = [Status::unavailable("the log is away"), refused()].into());
-    client.send(&metric("a", 2)).await;
+    server.frontier.change(|it| {
+        it.hold = true;
+        it.fail_next = [Status::unavailable("the log is away")].into();
+        it.fail_next.extend(ends);
+    });
+    client.send(&metric("b", 2)).await;
+    client.send(&metric("c", 3)).await;
+    server.frontier.wait_for(3).await;
+    server.frontier.change(|it| it.hold = false);
+}
+
+/// The log may have the refused frame, although no stream that reports this is ever acknowledged. The time for which
+/// frames are held is 40 s, which no answer may take.
+#[tokio::test]
+async fn rule_89_a_refused_frame_in_doubt_lets_later_frames_pass() {
+    let server = Server::start().await;
+    let mut client = server.connect("r").await;
+    send_two_in_doubt(&server, &mut client, vec![Status::failed_precondition("no more")]).await;
+    assert_eq!(client.error().await, "no more");
     client.ok().await;
     let received = server.frontier.received();
-    assert_eq!(received.iter().map(|it| it.sequence).collect::<Vec<_>>(), [1, 2, 2, 2]);
+    let text: Vec<_> = received.iter().map(|it| (it.stream, it.sequence, it.batch.points.len())).collect();
+    // The log drops the batches that it has already, and finds no gap: the refused frame is sent without its point.
+    assert_eq!(text, [(0, 1, 1), (0, 2, 1), (0, 3, 1), (1, 2, 1), (1, 3, 1), (2, 2, 0), (2, 3, 1)]);
+    let defined: Vec<_> = received[5].batch.series.iter().map(|series| series.name.as_str()).collect();
+    assert_eq!(defined, ["b"], "the frame after it counts on its series");
     assert_eq!(producers(&received), 1, "the log can only drop repeats of the same producer");
+    client.send(&metric("b", 4)).await;
+    client.ok().await;
+    assert_eq!(server.frontier.received()[7].sequence, 4);
+}
 
-    server.frontier.change(|it| {
-        it.fail_next = [Status::unavailable("the log is away")].into();
-        it.fail_next.extend(std::iter::repeat_n(refused(), 100));
-    });
-    client.send(&metric("a", 3)).await;
-    assert!(client.error().await.contains("no more"), "the client has to be answered");
+#[tokio::test]
+async fn rule_89_a_producer_of_which_nothing_is_accepted_is_given_up() {
+    let server = Server::start().await;
+    let mut client = server.connect("r").await;
+    let refused = Status::failed_precondition("no more");
+    send_two_in_doubt(&server, &mut client, vec![refused.clone(), refused]).await;
+    assert_eq!(client.error().await, "no more");
+    assert_eq!(client.error().await, "no more");
+    client.send(&metric("b", 4)).await;
+    client.ok().await;
+    let received = server.frontier.received();
+    let last = received.last().unwrap();
+    assert_eq!((last.sequence, last.batch.series_base, producers(&received)), (1, 0, 2));
 }
 
 /// Number of distinct producers; each id has 16 bytes.
@@ -383,6 +414,26 @@ async fn a_permanently_rejected_frame_is_not_retried() {
     client.send(&tag("b")).await;
     client.ok().await;
     assert_eq!(server.frontier.received().len(), 2);
+}
+
+/// A rejection would make the client drop the frame.
+#[tokio::test]
+async fn rule_55_a_socket_ends_without_a_rejection_when_its_token_or_its_role_is_revoked() {
+    let message = "it was revoked";
+    let refusals = [
+        Status::unauthenticated(message),
+        Status::permission_denied(message),
+        // The last role of the project.
+        Status::not_found(message),
+    ];
+    for refused in refusals {
+        let server = Server::start().await;
+        let mut client = server.connect("r").await;
+        server.frontier.change(|it| it.fail_next = [refused].into());
+        client.send(&tag("a")).await;
+        let (code, reason) = client.closed().await;
+        assert_eq!((code, reason.as_str()), (CloseCode::Policy, message));
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 
 use std::{io::Write, sync::Arc, time::Duration, time::Instant};
 
+use matyan_access::ProcessKey;
 use matyan_backend::{Backend, Deps, Metrics, UriKey};
 use matyan_blob::{UrlSigner, fs::FsBlobs};
 use matyan_log::embedded::EmbeddedLog;
@@ -14,9 +15,9 @@ use matyan_proto::{
     runs::v1::RunParts,
     search::v1::{Query, RunsRequest, Sort, SortField, search_service_client::SearchServiceClient, sort::By},
 };
-use matyan_record::ingestion::RecordFormat;
 use matyan_store::{Commit, Store, Transaction, embedded::EmbeddedStore};
 use matyan_value::{Map, Value};
+use matyan_wire::ingestion::RecordFormat;
 use tonic::service::Routes;
 
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
@@ -68,7 +69,8 @@ struct Timing {
 async fn search(client: &mut SearchServiceClient<Routes>, request: RunsRequest) -> Result<Timing> {
     let start = Instant::now();
     let mut messages = client.runs(request).await?.into_inner();
-    let (mut rows, mut first) = (0, None);
+    let mut rows = 0;
+    let mut first = None;
     while let Some(message) = messages.message().await? {
         rows += message.runs.len();
         if !message.runs.is_empty() {
@@ -126,8 +128,10 @@ async fn main() -> Result<()> {
         blobs: Arc::new(FsBlobs::open(&directory.path().join("blobs"), signer, clock.clone())?),
         blob_uri: "file:///blobs".into(),
         uri_key: UriKey::new(b"secret"),
+        process_key: ProcessKey::new(b"secret"),
         clock,
         new_id: Arc::new(String::new),
+        new_token: Arc::new(|| matyan_access::AccessToken::generate(&mut rand::rng())),
         params_cache_ttl: Duration::from_secs(30),
         evaluation: matyan_backend::Evaluation::start(2)?,
         metrics: Metrics::new(&prometheus::Registry::new())?,

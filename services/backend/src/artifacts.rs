@@ -4,8 +4,6 @@
 mod payload;
 mod zip;
 
-pub(crate) use payload::ImageSlots;
-
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use matyan_blob::BlobKey;
@@ -20,14 +18,30 @@ use matyan_proto::{
 use tonic::{Request, Response};
 
 use crate::{
-    Backend, Deps, RpcResult, convert,
-    error::Error,
-    stream::{ResponseStream, Sender, StreamEnd},
+    server::{
+        RpcResult, Server, convert,
+        deps::Deps,
+        error::Error,
+        stream::{ResponseStream, Sender, StreamEnd},
+    },
     view,
 };
+use payload::ImageSlots;
+
+/// The service of artifacts.
+pub(crate) struct ArtifactApi {
+    server: Server,
+    images: ImageSlots,
+}
+
+impl ArtifactApi {
+    pub(crate) fn new(server: Server) -> Self {
+        Self { server, images: ImageSlots::default() }
+    }
+}
 
 #[tonic::async_trait]
-impl ArtifactService for Backend {
+impl ArtifactService for ArtifactApi {
     type ListStream = ResponseStream<pb::ListResponse>;
     type GetStream = ResponseStream<pb::GetResponse>;
     type ZipStream = ResponseStream<pb::ZipResponse>;
@@ -35,10 +49,10 @@ impl ArtifactService for Backend {
     type BlobsStream = ResponseStream<pb::BlobsResponse>;
 
     async fn list(&self, request: Request<pb::ListRequest>) -> RpcResult<Self::ListStream> {
-        let (call, request) = self.begin(request).await?;
-        let run = self.deps.find_run(&call, &request.run_id).await?.number;
-        let deps = self.deps.clone();
-        Ok(Response::new(self.respond(async move |sender| {
+        let (call, request) = self.server.start_call(request).await?;
+        let run = self.server.deps.find_run(&call, &request.run_id).await?.number;
+        let deps = self.server.deps.clone();
+        Ok(Response::new(self.server.respond(async move |sender| {
             let mut rest = Some(keys::artifacts(call.project, run));
             while let Some(range) = rest {
                 let snapshot = deps.store.snapshot().await?;
@@ -53,8 +67,8 @@ impl ArtifactService for Backend {
     }
 
     async fn get(&self, request: Request<pb::GetRequest>) -> RpcResult<Self::GetStream> {
-        let (call, request) = self.begin(request).await?;
-        let found = self.deps.find_run(&call, &request.run_id).await?;
+        let (call, request) = self.server.start_call(request).await?;
+        let found = self.server.deps.find_run(&call, &request.run_id).await?;
         // Uploads of sequences are read through the objects that refer to them.
         if request.path.len() > limits::ARTIFACT_PATH_BYTES || is_sequence_upload(&request.path) {
             return Err(Error::not_found("artifact", request.path).into());
@@ -65,23 +79,25 @@ impl ArtifactService for Backend {
             .ok_or_else(|| Error::not_found("artifact", &request.path))?;
         // Ends the snapshot before the blob is read, which may take long.
         drop(found);
-        let (is_description, path) = (request.length == Some(0), request.path);
+        let is_description = request.length == Some(0);
+        let path = request.path;
         let end = request.length.map_or(u64::MAX, |length| request.offset.saturating_add(length));
         // An invalid key cannot refer to a blob.
         let key = BlobKey::in_project(&call.project_name, &stored.blob_key)
             .map_err(|_| Error::not_found("blob", &stored.blob_key))?;
-        let blobs = &self.deps.blobs;
-        let found = match is_description {
-            true => blobs.describe(&key).await.map(|meta| meta.map(|meta| (meta, stream::empty().boxed()))),
-            false => blobs.read(&key, Some(request.offset..end)).await,
+        let blobs = &self.server.deps.blobs;
+        let found = if is_description {
+            blobs.describe(&key).await.map(|meta| meta.map(|meta| (meta, stream::empty().boxed())))
+        } else {
+            blobs.read(&key, Some(request.offset..end)).await
         };
         let (meta, mut content) =
             found.map_err(Error::from)?.ok_or_else(|| Error::not_found("blob", key.as_str()))?;
-        let mut artifact = view::artifact_view(&self.deps, &call.project_name, path, stored);
+        let mut artifact = view::artifact_view(&self.server.deps, &call.project_name, path, stored);
         // The size in the blob store is certain; the client may not have logged one.
         artifact.size = Some(meta.size);
         let described = pb::GetResponse { message: Some(Message::Artifact(artifact)), version: meta.version };
-        Ok(Response::new(self.respond(async move |sender| {
+        Ok(Response::new(self.server.respond(async move |sender| {
             sender.send(described).await?;
             while let Some(chunk) = content.next().await {
                 let message = Some(Message::Chunk(chunk?));
@@ -92,9 +108,9 @@ impl ArtifactService for Backend {
     }
 
     async fn zip(&self, request: Request<pb::ZipRequest>) -> RpcResult<Self::ZipStream> {
-        let (call, request) = self.begin(request).await?;
+        let (call, request) = self.server.start_call(request).await?;
         let run_id = request.run_id;
-        let found = self.deps.find_run(&call, &run_id).await?;
+        let found = self.server.deps.find_run(&call, &run_id).await?;
         let listed = artifacts_list(found.snapshot.as_ref(), call.project, found.number).await;
         let mut artifacts = listed.map_err(Error::from)?;
         drop(found);
@@ -102,15 +118,17 @@ impl ArtifactService for Backend {
         if artifacts.is_empty() {
             return Err(Error::not_found("artifact", run_id).into());
         }
-        let deps = self.deps.clone();
-        Ok(Response::new(self.respond(async move |sender| zip::send(&deps, &call, artifacts, &sender).await)))
+        let deps = self.server.deps.clone();
+        Ok(Response::new(
+            self.server.respond(async move |sender| zip::send(&deps, &call, artifacts, &sender).await),
+        ))
     }
 
     async fn payload(&self, request: Request<pb::PayloadRequest>) -> RpcResult<Self::PayloadStream> {
         use pb::payload_response::Message::{Chunk, Info};
-        let (call, request) = self.begin(request).await?;
-        let (info, mut content) = payload::open(&self.deps, &call, &request).await?;
-        Ok(Response::new(self.respond(async move |sender| {
+        let (call, request) = self.server.start_call(request).await?;
+        let (info, mut content) = payload::open(&self.server.deps, &call, &request).await?;
+        Ok(Response::new(self.server.respond(async move |sender| {
             sender.send(pb::PayloadResponse { message: Some(Info(info)) }).await?;
             while let Some(chunk) = content.next().await {
                 sender.send(pb::PayloadResponse { message: Some(Chunk(chunk?)) }).await?;
@@ -120,17 +138,17 @@ impl ArtifactService for Backend {
     }
 
     async fn thumbnail(&self, request: Request<pb::ThumbnailRequest>) -> RpcResult<pb::ThumbnailResponse> {
-        let (call, request) = self.begin(request).await?;
-        let thumbnail = payload::thumbnail(&self.deps, &self.images, &call, request).await?;
+        let (call, request) = self.server.start_call(request).await?;
+        let thumbnail = payload::thumbnail(&self.server.deps, &self.images, &call, request).await?;
         Ok(Response::new(thumbnail))
     }
 
     async fn blobs(&self, request: Request<pb::BlobsRequest>) -> RpcResult<Self::BlobsStream> {
-        let (call, request) = self.begin(request).await?;
+        let (call, request) = self.server.start_call(request).await?;
         let uris = request.uris;
         convert::check_limit("uris", uris.len(), limits::BLOBS_PER_CALL)?;
-        let deps = self.deps.clone();
-        Ok(Response::new(self.respond(async move |sender| {
+        let deps = self.server.deps.clone();
+        Ok(Response::new(self.server.respond(async move |sender| {
             for (index, uri) in (0..).zip(&uris) {
                 // A URI of another project is as unknown as a forged one.
                 let key = deps.uri_key.blob(uri).filter(|key| key.is_in_project(&call.project_name));
@@ -151,11 +169,12 @@ async fn send_blob(
     key: &BlobKey,
     sender: &Sender<pb::BlobsResponse>,
 ) -> Result<(), StreamEnd> {
-    let (mut waiting, mut size) = (Bytes::new(), 0);
+    let mut waiting = Bytes::new();
+    let mut size = 0;
     if let Some((meta, mut content)) = deps.blobs.read(key, None).await? {
         size = meta.size;
         while let Some(piece) = content.next().await {
-            // One chunk is held back, as the last one has to be marked.
+            // One chunk is held back, because the last chunk has to be marked.
             let chunk = std::mem::replace(&mut waiting, piece?);
             if !chunk.is_empty() {
                 // The size is sent with the first chunk only.

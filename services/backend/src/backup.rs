@@ -19,10 +19,30 @@ mod writer;
 use matyan_proto::backup::v1::{self as pb, backup_service_server::BackupService};
 use tonic::{Request, Response, Streaming};
 
-use crate::{Backend, RpcResult, stream::ResponseStream};
+use crate::server::{RpcResult, Server, audit::audit_resource, stream::ResponseStream};
+
+/// The service of backups.
+pub(crate) struct BackupApi {
+    server: Server,
+}
+
+impl BackupApi {
+    pub(crate) fn new(server: Server) -> Self {
+        Self { server }
+    }
+}
+
+/// The runs that a listing is about, for the audit log; empty: all.
+fn listed_runs(request: &pb::ListRunsRequest) -> String {
+    match (request.run_ids.as_slice(), request.experiment.as_str()) {
+        ([], "") => String::new(),
+        ([], experiment) => format!("experiment {experiment}"),
+        (run_ids, _) => format!("{} runs: {}", run_ids.len(), run_ids.join(" ")),
+    }
+}
 
 #[tonic::async_trait]
-impl BackupService for Backend {
+impl BackupService for BackupApi {
     type ReadProjectStream = ResponseStream<pb::ReadProjectResponse>;
     type ListRunsStream = ResponseStream<pb::ListRunsResponse>;
     type ReadRunStream = ResponseStream<pb::ReadRunResponse>;
@@ -32,50 +52,51 @@ impl BackupService for Backend {
         &self,
         request: Request<pb::ReadProjectRequest>,
     ) -> RpcResult<Self::ReadProjectStream> {
-        let (call, _) = self.begin(request).await?;
-        let deps = self.deps.clone();
-        Ok(Response::new(self.respond(async move |sender| project::send(&deps, &call, &sender).await)))
+        let (call, _) = self.server.start_call(request).await?;
+        let deps = self.server.deps.clone();
+        Ok(Response::new(self.server.respond(async move |sender| project::send(&deps, &call, &sender).await)))
     }
 
     async fn list_runs(&self, request: Request<pb::ListRunsRequest>) -> RpcResult<Self::ListRunsStream> {
-        let (call, request) = self.begin(request).await?;
-        let listing = list::RunListing::begin(&self.deps, &call, request).await?;
-        let deps = self.deps.clone();
-        Ok(Response::new(self.respond(async move |sender| listing.send(&deps, &call, &sender).await)))
+        let (call, request) = self.server.start_call(request).await?;
+        audit_resource(listed_runs(&request));
+        let listing = list::RunListing::start(&self.server.deps, &call, request).await?;
+        let deps = self.server.deps.clone();
+        Ok(Response::new(self.server.respond(async move |sender| listing.send(&deps, &call, &sender).await)))
     }
 
     async fn read_run(&self, request: Request<pb::ReadRunRequest>) -> RpcResult<Self::ReadRunStream> {
-        let (call, request) = self.begin(request).await?;
-        let run = Box::pin(read::open(&self.deps, &call, &request.run_id)).await?;
-        let deps = self.deps.clone();
-        Ok(Response::new(self.respond(async move |sender| run.send(&deps, &sender).await)))
+        let (call, request) = self.server.start_call(request).await?;
+        let run = Box::pin(read::open(&self.server.deps, &call, &request.run_id)).await?;
+        let deps = self.server.deps.clone();
+        Ok(Response::new(self.server.respond_with_points(async move |sender| run.send(&deps, &sender).await)))
     }
 
     async fn read_blob(&self, request: Request<pb::ReadBlobRequest>) -> RpcResult<Self::ReadBlobStream> {
-        let (call, request) = self.begin(request).await?;
-        let (blob, content) = blobs::open(&self.deps, &call, &request).await?;
-        Ok(Response::new(self.respond(async move |sender| blobs::send(blob, content, &sender).await)))
+        let (call, request) = self.server.start_call(request).await?;
+        let (blob, content) = blobs::open(&self.server.deps, &call, &request).await?;
+        Ok(Response::new(self.server.respond(async move |sender| blobs::send(blob, content, &sender).await)))
     }
 
     async fn restore_project(
         &self,
         request: Request<pb::RestoreProjectRequest>,
     ) -> RpcResult<pb::RestoreProjectResponse> {
-        let (call, request) = self.begin(request).await?;
-        Ok(Response::new(entities::restore(&self.deps, &call, request).await?))
+        let (call, request) = self.server.start_call(request).await?;
+        Ok(Response::new(entities::restore(&self.server.deps, &call, request).await?))
     }
 
     async fn begin_run(&self, request: Request<pb::BeginRunRequest>) -> RpcResult<pb::BeginRunResponse> {
-        let (call, request) = self.begin(request).await?;
-        Ok(Response::new(stage::begin(&self.deps, &call, &request).await?))
+        let (call, request) = self.server.start_call(request).await?;
+        Ok(Response::new(stage::begin(&self.server.deps, &call, &request).await?))
     }
 
     async fn write_run(
         &self,
         request: Request<Streaming<pb::WriteRunRequest>>,
     ) -> RpcResult<pb::WriteRunResponse> {
-        let (call, request) = self.begin(request).await?;
-        let position = write::write(&self.deps, &call, request).await?;
+        let (call, request) = self.server.start_call(request).await?;
+        let position = write::write(&self.server.deps, &call, request).await?;
         Ok(Response::new(pb::WriteRunResponse { position }))
     }
 
@@ -83,13 +104,14 @@ impl BackupService for Backend {
         &self,
         request: Request<Streaming<pb::WriteBlobRequest>>,
     ) -> RpcResult<pb::WriteBlobResponse> {
-        let (call, request) = self.begin(request).await?;
-        let position = blobs::write(&self.deps, &call, request).await?;
+        let (call, request) = self.server.start_call(request).await?;
+        let position = blobs::write(&self.server.deps, &call, request).await?;
         Ok(Response::new(pb::WriteBlobResponse { position }))
     }
 
     async fn finish_run(&self, request: Request<pb::FinishRunRequest>) -> RpcResult<pb::FinishRunResponse> {
-        let (call, request) = self.begin(request).await?;
-        Ok(Response::new(Box::pin(finish::finish(&self.deps, &call, request)).await?))
+        let (call, request) = self.server.start_call(request).await?;
+        audit_resource(&request.run_id);
+        Ok(Response::new(Box::pin(finish::finish(&self.server.deps, &call, request)).await?))
     }
 }

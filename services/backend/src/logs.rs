@@ -1,11 +1,12 @@
-//! Terminal lines and log records: a range of them, and optionally those written while the run
-//! is active.
+//! Terminal lines and log records: a range of them, and optionally the lines or records that are
+//! written while the run is active.
 
 mod follow;
+mod records;
 
 use matyan_model::{
     ids::RunNumber,
-    logs::{LogScan, TerminalLine, log_records_list, terminal_lines_list},
+    logs::{LogScan, TerminalLine, terminal_lines_list},
     run::{WritingState, writing_get},
     series::StepRange,
 };
@@ -13,48 +14,56 @@ use matyan_proto::logs::v1::{self as pb, log_service_server::LogService};
 use matyan_store::Snapshot;
 use tonic::{Request, Response};
 
-use crate::{
-    Backend, Deps, RpcResult,
+use crate::server::{
+    RpcResult, Server,
     call::Call,
     convert,
+    deps::Deps,
     error::Error,
     stream::{ResponseStream, Sender, StreamEnd},
 };
 use follow::{BacklogRange, Follower};
+use records::{MESSAGE_SCAN, line};
 
 /// Lines or records sent when the request gives no range.
 const DEFAULT_TAIL: u32 = 200;
 
-/// Limits of one message: about 1 MB.
-const MESSAGE_SCAN: LogScan = LogScan { count: 10_000, bytes: 1 << 20, last: false };
+/// The service of logs.
+pub(crate) struct LogApi {
+    server: Server,
+}
+
+impl LogApi {
+    pub(crate) fn new(server: Server) -> Self {
+        Self { server }
+    }
+}
 
 #[tonic::async_trait]
-impl LogService for Backend {
+impl LogService for LogApi {
     type LinesStream = ResponseStream<pb::LinesResponse>;
     type RecordsStream = ResponseStream<pb::RecordsResponse>;
 
     async fn lines(&self, request: Request<pb::LinesRequest>) -> RpcResult<Self::LinesStream> {
-        let (call, request) = self.begin(request).await?;
-        let deps = self.deps.clone();
-        Ok(Response::new(self.respond(async move |sender| send_lines(&deps, &call, &request, &sender).await)))
+        let (call, request) = self.server.start_call(request).await?;
+        let deps = self.server.deps.clone();
+        Ok(Response::new(
+            self.server.respond(async move |sender| send_lines(&deps, &call, &request, &sender).await),
+        ))
     }
 
     async fn records(&self, request: Request<pb::RecordsRequest>) -> RpcResult<Self::RecordsStream> {
-        let (call, request) = self.begin(request).await?;
-        let deps = self.deps.clone();
+        let (call, request) = self.server.start_call(request).await?;
+        let deps = self.server.deps.clone();
         Ok(Response::new(
-            self.respond(async move |sender| send_records(&deps, &call, &request, &sender).await),
+            self.server.respond(async move |sender| send_records(&deps, &call, &request, &sender).await),
         ))
     }
 }
 
-fn line(line: TerminalLine) -> pb::Line {
-    pb::Line { step: line.number, text: line.text }
-}
-
 /// Sends the lines from `first` in pieces, each read from its own snapshot, because lines are
 /// independent of each other. A follower gets the lines present when the call arrived, and then
-/// those written since.
+/// the lines written since.
 pub(crate) async fn send_lines(
     deps: &Deps,
     call: &Call,
@@ -133,7 +142,7 @@ async fn last_line(snapshot: &dyn Snapshot, call: &Call, number: RunNumber) -> R
 }
 
 /// Sends records like `send_lines`. They are numbered from 0 without gaps and never change, so
-/// the number alone identifies what is new.
+/// the number alone identifies the new records.
 pub(crate) async fn send_records(
     deps: &Deps,
     call: &Call,
@@ -169,25 +178,4 @@ pub(crate) async fn send_records(
         return follow::records(deps, (call.project, number), next, sender).await;
     }
     Ok(())
-}
-
-async fn read_records(
-    deps: &Deps,
-    (project, number): follow::RunKey,
-    range: std::ops::Range<u64>,
-) -> Result<Vec<pb::Record>, Error> {
-    let snapshot = deps.store.snapshot().await?;
-    let listed = log_records_list(snapshot.as_ref(), project, number, range, MESSAGE_SCAN).await?;
-    Ok(listed.into_iter().map(record).collect())
-}
-
-fn record((sequence, record): (u64, matyan_model::logs::LogRecord)) -> pb::Record {
-    pb::Record {
-        step: i64::try_from(sequence).unwrap_or(i64::MAX),
-        message: record.message,
-        level: record.level,
-        timestamp: record.timestamp,
-        logger_info: record.logger_info.into(),
-        args: record.extra_args.into(),
-    }
 }

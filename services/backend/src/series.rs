@@ -9,22 +9,20 @@ mod columns;
 mod edit;
 pub(crate) mod follow;
 mod grid;
+pub(crate) mod objects;
 mod point_pieces;
 mod points;
 mod run_reader;
 mod select;
 mod split_series;
 
-pub(crate) use chart_memory::{ChartMemory, ChartStream};
 pub(crate) use charts::{bucket_columns, chart};
 pub(crate) use columns::{DEFAULT_COLUMNS, columnar};
 pub(crate) use point_pieces::{AxisReader, PointPieces};
 pub(crate) use points::{is_sent_in_pieces, sample_for_search, x_axis};
 pub(crate) use run_reader::batch_size;
-pub(crate) use select::contexts_match;
 pub(crate) use split_series::{SplitOptions, SplitSeries};
 
-use self::{edit::EditRequest, run_reader::RunReader};
 use matyan_model::series::RunRef;
 use matyan_proto::{
     common::v1::{SeriesType, StepRange as HalfOpen},
@@ -35,9 +33,13 @@ use matyan_proto::{
 use tonic::{Request, Response};
 
 use crate::{
-    Backend, RpcResult, convert, entities::CreateOnce, error::Error, stream::ResponseStream,
-    typed_values::add_context_values, view,
+    changes::Watches,
+    server::{RpcResult, Server, convert, create_once::CreateOnce, error::Error, stream::ResponseStream},
+    view::{self, typed_values::add_context_values},
 };
+use chart_memory::{ChartMemory, ChartStream};
+use edit::EditRequest;
+use run_reader::RunReader;
 
 /// Maximum number of series in a message of a list: about 100 kB.
 const LISTED: usize = 1_000;
@@ -58,8 +60,21 @@ fn check_pixels(pixels: u32) -> Result<(), Error> {
     convert::check_limit("pixels", pixels as usize, limits::POINTS_PER_SERIES)
 }
 
+/// The service of series.
+pub(crate) struct SeriesApi {
+    server: Server,
+    charts: ChartMemory,
+    watches: Watches,
+}
+
+impl SeriesApi {
+    pub(crate) fn new(server: Server, watches: Watches) -> Self {
+        Self { server, charts: ChartMemory::default(), watches }
+    }
+}
+
 #[tonic::async_trait]
-impl SeriesService for Backend {
+impl SeriesService for SeriesApi {
     type ListStream = ResponseStream<pb::ListResponse>;
     type BucketsStream = ChartStream<pb::BucketsResponse>;
     type BandsStream = ChartStream<pb::BandsResponse>;
@@ -69,8 +84,8 @@ impl SeriesService for Backend {
     type AlignStream = ResponseStream<pb::AlignResponse>;
 
     async fn list(&self, request: Request<pb::ListRequest>) -> RpcResult<Self::ListStream> {
-        let (call, request) = self.begin(request).await?;
-        let found = self.deps.find_run(&call, &request.run_id).await?;
+        let (call, request) = self.server.start_call(request).await?;
+        let found = self.server.deps.find_run(&call, &request.run_id).await?;
         let run_ref = RunRef { project: call.project, number: found.number };
         let requested: Vec<SeriesType> = request.types().collect();
         let types = if requested.is_empty() { ALL_TYPES.to_vec() } else { requested };
@@ -81,7 +96,7 @@ impl SeriesService for Backend {
         if request.typed_values {
             listed = listed.into_iter().map(add_context_values).collect();
         }
-        Ok(Response::new(self.respond(async move |sender| {
+        Ok(Response::new(self.server.respond(async move |sender| {
             let mut listed = listed.into_iter();
             loop {
                 let series: Vec<_> = listed.by_ref().take(LISTED).collect();
@@ -94,68 +109,71 @@ impl SeriesService for Backend {
     }
 
     async fn buckets(&self, request: Request<pb::BucketsRequest>) -> RpcResult<Self::BucketsStream> {
-        let (call, request) = self.begin(request).await?;
+        let (call, request) = self.server.start_call(request).await?;
         select::check(&request.runs)?;
         check_pixels(request.pixels)?;
         if request.x_range.is_some() && request.axis.is_none() {
             return Err(Error::field("x_range", "needs an `axis`: without one, give `steps`").into());
         }
         let memory = self.charts.take(chart_memory::of_buckets(&request)).await;
-        let deps = self.deps.clone();
+        let deps = self.server.deps.clone();
         let work = async move |sender| charts::send(&deps, &call, request, &sender).await;
-        Ok(Response::new(self.charts.hold(memory, self.respond(work))))
+        Ok(Response::new(self.charts.hold(memory, self.server.respond_with_points(work))))
     }
 
     async fn bands(&self, request: Request<pb::BandsRequest>) -> RpcResult<Self::BandsStream> {
-        let (call, request) = self.begin(request).await?;
+        let (call, request) = self.server.start_call(request).await?;
         check_pixels(request.pixels)?;
         bands::check(&request)?;
         let memory = self.charts.take(chart_memory::of_bands(&request)).await;
-        let deps = self.deps.clone();
+        let deps = self.server.deps.clone();
         let work = async move |sender| bands::send(&deps, &call, request, &sender).await;
-        Ok(Response::new(self.charts.hold(memory, self.respond(work))))
+        Ok(Response::new(self.charts.hold(memory, self.server.respond_with_points(work))))
     }
 
     async fn sample(&self, request: Request<pb::SampleRequest>) -> RpcResult<Self::SampleStream> {
-        let (call, request) = self.begin(request).await?;
+        let (call, request) = self.server.start_call(request).await?;
         select::check(&request.runs)?;
-        let deps = self.deps.clone();
-        Ok(Response::new(
-            self.respond(async move |sender| points::send_samples(&deps, &call, request, &sender).await),
-        ))
+        let deps = self.server.deps.clone();
+        Ok(Response::new(self.server.respond_with_points(async move |sender| {
+            points::send_samples(&deps, &call, request, &sender).await
+        })))
     }
 
     async fn points(&self, request: Request<pb::PointsRequest>) -> RpcResult<Self::PointsStream> {
-        let (call, request) = self.begin(request).await?;
+        let (call, request) = self.server.start_call(request).await?;
         let selection = request.run.clone().ok_or_else(|| Error::field("run", "is missing"))?;
         select::check(std::slice::from_ref(&selection))?;
-        let found = self.deps.find_run(&call, &selection.run_id).await?;
-        let mut reader = RunReader::new(&self.deps, &call, found);
+        let found = self.server.deps.find_run(&call, &selection.run_id).await?;
+        let mut reader = RunReader::new(&self.server.deps, &call, found);
         let steps = convert::step_range(request.steps.as_ref());
         let selected = select::series(&mut reader, &selection, steps).await?;
         let run = reader.run_ref;
         drop(reader);
-        let deps = self.deps.clone();
-        Ok(Response::new(
-            self.respond(async move |sender| points::send_all(&deps, run, selected, &request, &sender).await),
-        ))
+        let deps = self.server.deps.clone();
+        Ok(Response::new(self.server.respond_with_points(async move |sender| {
+            points::send_all(&deps, run, selected, &request, &sender).await
+        })))
     }
 
     async fn align(&self, request: Request<pb::AlignRequest>) -> RpcResult<Self::AlignStream> {
-        let (call, request) = self.begin(request).await?;
+        let (call, request) = self.server.start_call(request).await?;
         align::check(&request)?;
-        let deps = self.deps.clone();
-        Ok(Response::new(self.respond(async move |sender| align::send(&deps, &call, request, &sender).await)))
+        let deps = self.server.deps.clone();
+        Ok(Response::new(
+            self.server
+                .respond_with_points(async move |sender| align::send(&deps, &call, request, &sender).await),
+        ))
     }
 
     async fn follow(&self, request: Request<pb::FollowRequest>) -> RpcResult<Self::FollowStream> {
-        let (call, request) = self.begin(request).await?;
-        let follow = follow::begin(self, call, request).await?;
-        Ok(Response::new(self.respond(async move |sender| follow.run(&sender).await)))
+        let (call, request) = self.server.start_call(request).await?;
+        let follow = follow::start(&self.server.deps, &self.watches, call, request).await?;
+        Ok(Response::new(self.server.respond(async move |sender| follow.run(&sender).await)))
     }
 
     async fn rename(&self, request: Request<pb::RenameRequest>) -> RpcResult<pb::RenameResponse> {
-        let (call, request) = self.begin(request).await?;
+        let (call, request) = self.server.start_call(request).await?;
         let new_key = request.new_key.clone();
         let new_key = new_key.ok_or_else(|| Error::field("new_key", "is missing: give the new name"))?;
         let edited = EditRequest {
@@ -166,12 +184,12 @@ impl SeriesService for Backend {
             call: "rename series",
             once: CreateOnce::new(&request.request_id, &request),
         };
-        edit::edit(&self.deps, &call, edited).await?;
+        edit::edit(&self.server.deps, &call, edited).await?;
         Ok(Response::new(pb::RenameResponse {}))
     }
 
     async fn delete(&self, request: Request<pb::DeleteRequest>) -> RpcResult<pb::DeleteResponse> {
-        let (call, request) = self.begin(request).await?;
+        let (call, request) = self.server.start_call(request).await?;
         let edited = EditRequest {
             run_id: request.run_id.clone(),
             series_type: request.r#type(),
@@ -180,7 +198,7 @@ impl SeriesService for Backend {
             call: "delete series",
             once: CreateOnce::new(&request.request_id, &request),
         };
-        edit::edit(&self.deps, &call, edited).await?;
+        edit::edit(&self.server.deps, &call, edited).await?;
         Ok(Response::new(pb::DeleteResponse {}))
     }
 
@@ -188,7 +206,7 @@ impl SeriesService for Backend {
         &self,
         request: Request<pb::DeleteStepsRequest>,
     ) -> RpcResult<pb::DeleteStepsResponse> {
-        let (call, request) = self.begin(request).await?;
+        let (call, request) = self.server.start_call(request).await?;
         let steps = request.steps.ok_or_else(|| Error::field("steps", "is missing: give a range"))?;
         if convert::step_range(Some(&steps)).is_empty() {
             return Err(Error::field("steps", "selects no step: `stop` is after the last one").into());
@@ -201,7 +219,7 @@ impl SeriesService for Backend {
             call: "delete steps",
             once: CreateOnce::new(&request.request_id, &request),
         };
-        edit::edit(&self.deps, &call, edited).await?;
+        edit::edit(&self.server.deps, &call, edited).await?;
         Ok(Response::new(pb::DeleteStepsResponse {}))
     }
 }

@@ -13,40 +13,80 @@ use matyan_proto::{
 use tonic::{Request, Response, Status};
 
 use crate::{
-    Backend, Deps, RpcResult,
-    call::Call,
-    convert,
-    error::{Error, Result},
+    changes::Watches,
+    edit::runs::watch::{self, Watch},
     logs,
-    runs::watch::{self, Watch},
-    search::{RunsWatch, watch_runs},
+    query::{
+        catalog::Catalog,
+        search::{RunsWatch, watch_runs},
+    },
     series::follow::{self, Follow},
-    stream::{ResponseStream, Sender, StreamEnd},
+    server::{
+        RpcResult, Server,
+        call::Call,
+        convert,
+        deps::Deps,
+        error::{Error, Result},
+        stream::{ResponseStream, Sender, StreamEnd},
+    },
 };
 
 const MAX_SUBSCRIPTIONS: usize = 32;
 
+/// The service of live streams.
+pub(crate) struct LiveApi {
+    server: Server,
+    catalog: Catalog,
+    watches: Watches,
+}
+
+impl LiveApi {
+    pub(crate) fn new(server: Server, catalog: Catalog, watches: Watches) -> Self {
+        Self { server, catalog, watches }
+    }
+
+    async fn start_stream(&self, call: Call, wanted: Wanted) -> Result<LiveStream> {
+        let deps = &self.server.deps;
+        Ok(match wanted {
+            Wanted::Watch(request) => {
+                let watch = watch::start(deps, &self.watches, call, request).await?;
+                LiveStream::Watch(Box::new(watch))
+            }
+            Wanted::WatchRuns(request) => {
+                let watch = watch_runs(&self.catalog, &self.watches, call, request).await?;
+                LiveStream::WatchRuns(Box::new(watch))
+            }
+            Wanted::Follow(request) => {
+                let follow = follow::start(deps, &self.watches, call, request).await?;
+                LiveStream::Follow(Box::new(follow))
+            }
+            Wanted::Lines(request) => LiveStream::Lines(call, request),
+            Wanted::Records(request) => LiveStream::Records(call, request),
+        })
+    }
+}
+
 #[tonic::async_trait]
-impl LiveService for Backend {
+impl LiveService for LiveApi {
     type SubscribeStream = ResponseStream<SubscribeResponse>;
 
     async fn subscribe(&self, request: Request<SubscribeRequest>) -> RpcResult<Self::SubscribeStream> {
-        let (call, SubscribeRequest { subscriptions }) = self.begin(request).await?;
+        let (call, SubscribeRequest { subscriptions }) = self.server.start_call(request).await?;
         if subscriptions.is_empty() {
             return Err(Error::field("subscriptions", "is empty: give at least one").into());
         }
         convert::check_limit("subscriptions", subscriptions.len(), MAX_SUBSCRIPTIONS)?;
-        let mut begun = Vec::with_capacity(subscriptions.len());
+        let mut started = Vec::with_capacity(subscriptions.len());
         for subscription in subscriptions {
             let wanted = subscription.request.ok_or_else(|| {
                 Error::field("subscriptions", "contains one without a request, or of an unknown kind")
             })?;
-            begun.push(LiveStream::begin(self, call.again(), wanted).await?);
+            started.push(self.start_stream(call.again(), wanted).await?);
         }
-        let deps = self.deps.clone();
-        Ok(Response::new(self.respond(async move |sender: Sender<SubscribeResponse>| {
+        let deps = self.server.deps.clone();
+        Ok(Response::new(self.server.respond(async move |sender: Sender<SubscribeResponse>| {
             let send = |(index, stream): (u32, LiveStream)| stream.send(&deps, index, &sender);
-            futures::future::try_join_all((0..).zip(begun).map(send)).await?;
+            futures::future::try_join_all((0..).zip(started).map(send)).await?;
             Ok(())
         })))
     }
@@ -62,18 +102,6 @@ enum LiveStream {
 }
 
 impl LiveStream {
-    async fn begin(backend: &Backend, call: Call, wanted: Wanted) -> Result<Self> {
-        Ok(match wanted {
-            Wanted::Watch(request) => Self::Watch(Box::new(watch::begin(backend, call, request).await?)),
-            Wanted::WatchRuns(request) => {
-                Self::WatchRuns(Box::new(watch_runs(backend, call, request).await?))
-            }
-            Wanted::Follow(request) => Self::Follow(Box::new(follow::begin(backend, call, request).await?)),
-            Wanted::Lines(request) => Self::Lines(call, request),
-            Wanted::Records(request) => Self::Records(call, request),
-        })
-    }
-
     /// Sends the messages of the stream, and its end. Boxed, because streams are large.
     fn send<'s>(
         self,

@@ -1,8 +1,9 @@
 //! Version and health of this server. It is ready when the store can be read and both topics
 //! can be reached.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use futures::future::BoxFuture;
 use matyan_log::Topic;
 use matyan_proto::{
     limits,
@@ -11,7 +12,7 @@ use matyan_proto::{
 use tokio::time::timeout;
 use tonic::{Request, Response, Result};
 
-use crate::{Backend, Deps, UploadProblem};
+use crate::server::deps::Deps;
 
 /// The FoundationDB API version; clients of Matyan 0.3 print it for every store.
 const FDB_API_VERSION: u32 = 730;
@@ -22,8 +23,22 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 /// The time limit for the blob store, whose state does not affect readiness.
 const BLOBS_CHECK_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// Returns why uploads through this server are refused now, if they are.
+pub type UploadProblem = Arc<dyn Fn() -> BoxFuture<'static, Option<String>> + Send + Sync>;
+
+/// Returns what the ingestion of this process waits for, if an operator must decide.
+pub type IngestionProblem = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
+/// The service of the server's version, health and limits.
+#[derive(Clone)]
+pub(crate) struct SystemApi {
+    pub(crate) deps: Arc<Deps>,
+    pub(crate) upload_problem: Option<UploadProblem>,
+    pub(crate) ingestion_problem: Option<IngestionProblem>,
+}
+
 #[tonic::async_trait]
-impl SystemService for Backend {
+impl SystemService for SystemApi {
     async fn version(&self, _: Request<pb::VersionRequest>) -> Result<Response<pb::VersionResponse>> {
         Ok(Response::new(pb::VersionResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -49,12 +64,15 @@ impl SystemService for Backend {
             problem(deps.log.probe(Topic::Control)),
             blobs_problem(deps, self.upload_problem.as_ref()),
         );
-        let checks = vec![
+        let mut checks = vec![
             check("store", store, true),
             check("log", log, true),
             check("control_log", control_log, true),
             check("blobs", blobs, false),
         ];
+        if let Some(ingestion_problem) = &self.ingestion_problem {
+            checks.push(check("ingestion", ingestion_problem(), false));
+        }
         let ready = checks.iter().all(|check| check.ok || !check.required);
         Ok(Response::new(pb::ReadinessResponse { ready, checks }))
     }

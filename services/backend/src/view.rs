@@ -1,5 +1,8 @@
 //! The API's view of a run: only the requested parts are read, all from one snapshot.
 
+pub(crate) mod run_lookup;
+pub(crate) mod typed_values;
+
 use std::{borrow::Cow, collections::HashMap};
 
 use bytes::Bytes;
@@ -24,13 +27,13 @@ use matyan_store::Snapshot;
 use matyan_value::{Context, cbor};
 use prost::Message;
 
-use crate::{
-    Deps,
+use crate::server::{
     call::Call,
+    deps::Deps,
     error::{Error, Result},
-    run_lookup::FoundRun,
-    typed_values::{add_context_values, param_values},
 };
+use run_lookup::FoundRun;
+use typed_values::{add_context_values, param_values};
 
 /// Params that are returned only on request.
 const SYSTEM_PARAMS: &str = "__system_params";
@@ -138,7 +141,8 @@ pub(crate) async fn run_parts(
     }
     let run_ref = RunRef { project: names.project, number };
     let wanted = WantedSeries { names: &parts.series_names, keys: &parts.series_keys };
-    let (types, page) = (parts.series_types().collect::<Vec<_>>(), SeriesPage::of(parts));
+    let types = parts.series_types().collect::<Vec<_>>();
+    let page = SeriesPage::of(parts);
     let (series, count) = series_view(snapshot, run_ref, &types, wanted, page).await?;
     run.series = series;
     run.series_count = if parts.series_limit > 0 { u32::try_from(count).unwrap_or(u32::MAX) } else { 0 };
@@ -293,8 +297,11 @@ impl WantedSeries<'_> {
         for name in self.names {
             found.extend(series_named(snapshot, project, number, SeriesKind::Metric, name).await?);
         }
-        let key = |key: &SeriesKey| (key.name.clone(), Context::from_canonical(key.context.clone()).digest());
-        let keys: Vec<_> = self.keys.iter().map(key).collect();
+        let keys: Vec<_> = self
+            .keys
+            .iter()
+            .map(|key| (key.name.clone(), Context::from_canonical(key.context.clone()).digest()))
+            .collect();
         found.extend(metric_series_find_many(snapshot, project, number, &keys).await?.into_iter().flatten());
         found.sort_unstable();
         found.dedup();
@@ -419,11 +426,14 @@ pub(crate) fn metric_info(
 fn add_summary(info: &mut SeriesInfo, summary: Option<&Summary>) {
     let Some(summary) = summary else { return };
     info.count = summary.count;
-    (info.first_step, info.last_step) = (summary.first.step, summary.last.step);
-    (info.first, info.last) = (Some(summary.first.value), Some(summary.last.value));
+    info.first_step = summary.first.step;
+    info.last_step = summary.last.step;
+    info.first = Some(summary.first.value);
+    info.last = Some(summary.last.value);
     // A series without finite values has no minimum or maximum.
     if summary.finite() > 0 {
-        (info.min, info.max) = (Some(summary.min), Some(summary.max));
+        info.min = Some(summary.min);
+        info.max = Some(summary.max);
     }
 }
 

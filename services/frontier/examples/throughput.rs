@@ -7,10 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use matyan_blob::{UrlSigner, fs::FsBlobs};
+use matyan_blob::{LimitedBlobs, UploadLimits, UrlSigner, fs::FsBlobs};
 use matyan_frontier::{Deps, Frontier, Metrics, Settings};
 use matyan_log::{
-    Append, LogWriter, NewRecord, Position, Result, Topic, TopicInfo,
+    Append, LogInspector, LogWriter, NewRecord, Position, Result, Topic, TopicInfo,
     embedded::{EmbeddedLog, Settings as LogSettings},
 };
 use matyan_proto::ingest::v1::{
@@ -26,14 +26,17 @@ const SECONDS: Duration = Duration::from_secs(3);
 struct NoLog;
 
 #[async_trait::async_trait]
+impl LogInspector for NoLog {
+    async fn describe(&self, _: Topic) -> Result<TopicInfo> {
+        Ok(TopicInfo { identity: [0; 16], partitions: Vec::new() })
+    }
+}
+
+#[async_trait::async_trait]
 impl LogWriter for NoLog {
     fn append(&self, _: Topic, records: Vec<NewRecord>) -> Append {
         let positions = vec![Position { partition: 0, offset: 0 }; records.len()];
         Box::pin(std::future::ready(Ok(positions)))
-    }
-
-    async fn describe(&self, _: Topic) -> Result<TopicInfo> {
-        Ok(TopicInfo { identity: [0; 16], partitions: Vec::new() })
     }
 }
 
@@ -84,9 +87,8 @@ fn frontier(log: Arc<dyn LogWriter>, directory: &std::path::Path) -> Frontier {
     let deps = Deps {
         log,
         projects: None,
-        blobs: blobs.clone(),
-        multipart: blobs,
-        local_uploads: None,
+        blobs: Arc::new(LimitedBlobs::directory(blobs, UploadLimits::default())),
+        upload_signer: None,
         clock,
         new_id: Arc::new(|| [1; 16]),
         metrics: Metrics::new(&prometheus::Registry::new()).expect("the registry is empty"),

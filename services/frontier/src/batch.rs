@@ -1,5 +1,5 @@
 //! Validation of one batch. Bad items are removed one by one, each with its number and a
-//! reason; the others are kept. A batch without bad items keeps its exact bytes.
+//! reason; good items are kept. A batch without bad items keeps its exact bytes.
 //!
 //! Memory use is proportional to the input, no matter what it contains: events and groups are
 //! counted before they are decoded, because two bytes on the wire can decode to hundreds. There
@@ -26,7 +26,7 @@ use crate::{
     run_id::RunId,
 };
 
-/// Reason why an item is refused: the field's name, and what is wrong with it.
+/// Reason why an item is refused: the name of the field, and the mistake in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
     field: &'static str,
@@ -78,7 +78,8 @@ pub(crate) fn check(
         Ok(batch) => batch,
         Err(problem) => return Ok(rejected_batch(&problem)),
     };
-    let (base, len) = (batch.series_base as usize, dictionary.len());
+    let base = batch.series_base as usize;
+    let len = dictionary.len();
     if !batch.series.is_empty() && base != len {
         let reason = format!("`series_base` is {base}, but the dictionary has {len} entries");
         return Err(Error::OutOfSequence(reason));
@@ -122,7 +123,9 @@ fn items_check(
     let mut item = 0;
     batch.events.retain(|event| {
         let problem = event_check(event).err();
-        problem.iter().for_each(|problem| rejections.push(item, problem));
+        if let Some(problem) = &problem {
+            rejections.push(item, problem);
+        }
         item += 1;
         problem.is_none()
     });
@@ -147,7 +150,6 @@ fn decode(bytes: &Bytes) -> Result<pb::IngestionBatch, Problem> {
             format!("has {} bytes: send at most {limit} in one batch", bytes.len()),
         ));
     }
-    let undecodable = |error| Problem::new("batch", format!("is not an IngestionBatch: {error}"));
     let (definitions, parts) = count_fields(bytes).map_err(undecodable)?;
     if definitions > limits::SERIES_PER_RUN {
         let reason = format!("defines {definitions} series: a run has at most {}", limits::SERIES_PER_RUN);
@@ -161,12 +163,17 @@ fn decode(bytes: &Bytes) -> Result<pb::IngestionBatch, Problem> {
     pb::IngestionBatch::decode(bytes.clone()).map_err(undecodable)
 }
 
+fn undecodable(error: prost::DecodeError) -> Problem {
+    Problem::new("batch", format!("is not an IngestionBatch: {error}"))
+}
+
 /// Counts the definitions, and the events and groups of points, without decoding them.
 fn count_fields(mut bytes: &[u8]) -> Result<(usize, usize), prost::DecodeError> {
     const SERIES: u32 = 1;
     const EVENTS: u32 = 3;
     const POINTS: u32 = 4;
-    let (mut definitions, mut parts) = (0, 0);
+    let mut definitions = 0;
+    let mut parts = 0;
     while bytes.has_remaining() {
         let (field, wire_type) = decode_key(&mut bytes)?;
         skip_field(wire_type, field, &mut bytes, DecodeContext::default())?;

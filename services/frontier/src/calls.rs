@@ -44,7 +44,7 @@ impl Calls {
         self.stopping.cancelled().await;
     }
 
-    /// Refuses new calls, and returns when those in progress have ended.
+    /// Refuses new calls, and returns when the calls in progress have ended.
     pub(crate) async fn drain(&self) {
         self.stopping.cancel();
         self.tracker.close();

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use matyan_proto::ingest::v1 as pb;
-use matyan_record::{
+use matyan_wire::{
     ingestion::RecordFormat,
     legacy_json::EnvelopeSeries,
     trace::{self, TARGET},
@@ -91,11 +91,11 @@ impl Composer {
             (self, composed)
         } else {
             let _permit = ingestion.heavy_checks.acquire().await.expect("the semaphore is never closed");
-            let work = move || {
+            let task = tokio::task::spawn_blocking(move || {
                 let composed = self.compose(received, acknowledged);
                 (self, composed)
-            };
-            match tokio::task::spawn_blocking(work).await {
+            });
+            match task.await {
                 Ok(done) => done,
                 Err(failure) => match failure.try_into_panic() {
                     Ok(panic) => std::panic::resume_unwind(panic),
@@ -147,6 +147,9 @@ impl Composer {
 
 /// The memory that decoded definitions take.
 fn held_bytes(series: &[pb::SeriesDef]) -> usize {
-    let texts = |it: &pb::SeriesDef| it.name.len() + it.context.len() + it.dtype.len();
-    series.iter().map(|it| size_of::<pb::SeriesDef>() + texts(it)).sum()
+    let mut bytes = size_of_val(series);
+    for definition in series {
+        bytes += definition.name.len() + definition.context.len() + definition.dtype.len();
+    }
+    bytes
 }

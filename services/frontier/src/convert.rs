@@ -1,19 +1,19 @@
-//! Conversion of requests to domain types, with all checks of the fields other than the batch
+//! Conversion of requests to domain types, with all checks of the fields, except of the batch
 //! itself; errors name the field. The content of a batch is checked in `batch`, because one bad
 //! item must not affect the others.
 
 use bytes::Bytes;
 use matyan_blob::{
-    BlobKey, MAX_UPLOAD_BYTES, MultipartUpload, RunFolder, UPLOAD_ID_BYTES, is_reserved_path,
-    is_valid_folder_name,
+    BlobKey, MAX_UPLOAD_BYTES, MultipartUpload, RunFolder, UPLOAD_ID_BYTES, is_valid_folder_name,
 };
 use matyan_proto::{ingest::v1 as pb, limits};
-use matyan_record::headers;
+use matyan_wire::headers;
 use tonic::metadata::MetadataMap;
 
 use crate::{
     batch,
     error::{Error, Result},
+    field_checks::{artifact_path_check, content_type_check, longer_than},
     run_id::RunId,
 };
 
@@ -63,9 +63,12 @@ fn text<'m>(metadata: &'m MetadataMap, name: &'static str, limit: usize) -> Resu
 /// Parses a W3C trace context of the form `version-trace-span-flags`. Any other value is
 /// ignored, because a bad trace is no reason to refuse data.
 pub(crate) fn traceparent(text: &[u8]) -> Option<Bytes> {
-    let is_dash = |at: usize| matches!(at, 2 | 35 | 52);
-    let fits = |(at, byte): (usize, &u8)| if is_dash(at) { *byte == b'-' } else { byte.is_ascii_hexdigit() };
-    (text.len() == 55 && text.iter().enumerate().all(fits)).then(|| Bytes::copy_from_slice(text))
+    let is_valid = text.len() == 55
+        && text.iter().enumerate().all(|(at, byte)| match at {
+            2 | 35 | 52 => *byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        });
+    is_valid.then(|| Bytes::copy_from_slice(text))
 }
 
 /// The producer that numbers the batches.
@@ -77,7 +80,7 @@ pub(crate) struct Producer {
 }
 
 impl Producer {
-    /// Returns the client's producer, or one with a new id.
+    /// Returns the client's producer, or a producer with a new id.
     fn parse(id: &[u8], new_id: impl FnOnce() -> [u8; 16]) -> Result<Self> {
         if id.is_empty() {
             return Ok(Self { id: new_id(), ephemeral: true });
@@ -147,6 +150,8 @@ pub(crate) struct UploadTarget {
     /// Reference to the blob from within the run.
     pub(crate) reference: String,
     pub(crate) content_type: String,
+    /// Size of the content, if the client knows it.
+    pub(crate) size: Option<u64>,
 }
 
 impl UploadTarget {
@@ -155,13 +160,15 @@ impl UploadTarget {
         artifact_path_check(&request.artifact_path)
             .map_err(|reason| Error::field("artifact_path", reason))?;
         content_type_check(&request.content_type).map_err(|reason| Error::field("content_type", reason))?;
-        let content_type = match request.content_type.is_empty() {
-            true => DEFAULT_CONTENT_TYPE.to_owned(),
-            false => request.content_type,
+        let content_type = if request.content_type.is_empty() {
+            DEFAULT_CONTENT_TYPE.to_owned()
+        } else {
+            request.content_type
         };
         let folder = RunFolder::new(&caller.project, run.as_str())?;
         let reference = folder.reference(&request.artifact_path);
-        Ok(Self { key: caller.blob_key(&reference)?, reference, content_type })
+        let size = request.size;
+        Ok(Self { key: caller.blob_key(&reference)?, reference, content_type, size })
     }
 }
 
@@ -172,7 +179,8 @@ pub(crate) fn parted_upload(caller: &Caller, upload: Option<pb::PartedUpload>) -
         return Err(Error::field("upload_id", "is not the id of an upload"));
     }
     let size = upload_size(size)?;
-    let target = UploadTarget::parse(caller, pb::PresignRequest { run_id, artifact_path, content_type })?;
+    let target = pb::PresignRequest { run_id, artifact_path, content_type, size: Some(size) };
+    let target = UploadTarget::parse(caller, target)?;
     Ok(MultipartUpload { key: target.key, id, content_type: target.content_type, size })
 }
 
@@ -182,36 +190,6 @@ pub(crate) fn upload_size(size: u64) -> Result<u64> {
         1..=MAX_UPLOAD_BYTES => Ok(size),
         _ => Err(Error::field("size", longer_than(usize::try_from(MAX_UPLOAD_BYTES).unwrap_or(usize::MAX)))),
     }
-}
-
-pub(crate) fn artifact_path_check(path: &str) -> Result<(), String> {
-    if path.len() > limits::ARTIFACT_PATH_BYTES {
-        return Err(longer_than(limits::ARTIFACT_PATH_BYTES));
-    }
-    if is_reserved_path(path) {
-        return Err("begins with a reserved folder".into());
-    }
-    match BlobKey::new(path) {
-        Ok(_) => Ok(()),
-        Err(matyan_blob::Error::BadKey { reason, .. }) => {
-            Err(format!("is not a path inside the run: {reason}"))
-        }
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-pub(crate) fn content_type_check(content_type: &str) -> Result<(), String> {
-    if content_type.len() > limits::CONTENT_TYPE_BYTES {
-        return Err(longer_than(limits::CONTENT_TYPE_BYTES));
-    }
-    if content_type.chars().any(char::is_control) {
-        return Err("contains a control character".into());
-    }
-    Ok(())
-}
-
-fn longer_than(limit: usize) -> String {
-    format!("is longer than {limit} bytes")
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! The memory for definitions of series that streams keep: those of earlier streams until the next record repeats
-//! them, and all of them if records are JSON envelopes. All streams share it, except that a little of each
-//! stream is not counted. A stream that needs more than is left ends before the batch is appended, and its
-//! client retries.
+//! The memory for the definitions of series that streams keep: definitions of earlier streams until the next
+//! record repeats them, and all definitions if records are JSON envelopes. All streams share the memory, except
+//! that a little of each stream is not counted. A stream that needs more memory than is left ends before the
+//! batch is appended, and its client retries.
 
 use std::sync::Arc;
 
@@ -71,7 +71,8 @@ mod tests {
     #[test]
     fn definitions_of_all_streams_share_the_memory_except_for_small_ones() {
         let memory = DictionaryMemory::new(1_000);
-        let (mut first, mut second) = (memory.share(), memory.share());
+        let mut first = memory.share();
+        let mut second = memory.share();
         first.resize(SMALL_BYTES + 600).unwrap();
         second.resize(SMALL_BYTES + 400).unwrap();
         assert!(matches!(second.resize(SMALL_BYTES + 401), Err(Error::DictionariesFull)));

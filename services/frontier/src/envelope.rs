@@ -1,11 +1,11 @@
 //! The log records of a batch for a running Matyan 0.3: one JSON envelope per item.
-//! `matyan-record` knows their form; this module bounds their size, because an envelope is many
+//! `matyan-wire` knows their form; this module bounds their size, because an envelope is many
 //! times larger than its item.
 
 use bytes::Bytes;
 use matyan_log::{MAX_RECORD_BYTES, NewRecord};
 use matyan_proto::ingest::v1 as pb;
-use matyan_record::{
+use matyan_wire::{
     headers::push_author,
     legacy_json::{self, EnvelopeBatch, EnvelopeSeries, EnvelopeWriter},
 };
@@ -37,15 +37,14 @@ pub(crate) fn check(event: &pb::Event) -> Result<(), Problem> {
         return Ok(());
     }
     let bytes = legacy_json::payload_bytes(event);
-    match bytes + FRAME_BYTES > MAX_RECORD_BYTES {
-        true => {
-            Err(Problem::new("event", format!("has {bytes} bytes as JSON; the limit is {MAX_RECORD_BYTES}")))
-        }
-        false => Ok(()),
+    if bytes + FRAME_BYTES > MAX_RECORD_BYTES {
+        let reason = format!("has {bytes} bytes as JSON; the limit is {MAX_RECORD_BYTES}");
+        return Err(Problem::new("event", reason));
     }
+    Ok(())
 }
 
-/// Returns the records of a checked batch. There is at least one, because a sequence must not
+/// Returns the records of a checked batch. There is at least one record, because a sequence must not
 /// have gaps. Refuses a batch that grows too large.
 pub(crate) fn encode(
     author: &Author,
@@ -58,7 +57,8 @@ pub(crate) fn encode(
     let events = batch.events.iter().map(|event| writer.event(event));
     let points = points.map(|(group, at)| writer.point(series, group, at));
     let key = author.key();
-    let (mut values, mut bytes) = (Vec::new(), 0);
+    let mut values = Vec::new();
+    let mut bytes = 0;
     for value in events.chain(points) {
         bytes += key.len() + value.len();
         values.push(value);
@@ -70,9 +70,12 @@ pub(crate) fn encode(
         values.push(writer.nothing());
     }
     let items = values.len();
-    let record =
-        |(item, value)| NewRecord { key: key.clone(), value, headers: headers(author, stamp, item, items) };
-    Ok(values.into_iter().enumerate().map(record).collect())
+    let mut records = Vec::with_capacity(items);
+    for (item, value) in values.into_iter().enumerate() {
+        let headers = headers(author, stamp, item, items);
+        records.push(NewRecord { key: key.clone(), value, headers });
+    }
+    Ok(records)
 }
 
 fn headers(author: &Author, stamp: &Stamp, item: usize, items: usize) -> Vec<(String, Bytes)> {
@@ -92,9 +95,11 @@ fn headers(author: &Author, stamp: &Stamp, item: usize, items: usize) -> Vec<(St
 
 /// Returns the approximate memory used by a record.
 pub(crate) fn held(record: &NewRecord) -> usize {
-    let parts = |(name, value): &(String, Bytes)| size_of::<(String, Bytes)>() + name.len() + value.len();
-    let headers: usize = record.headers.iter().map(parts).sum();
-    size_of::<NewRecord>() + record.key.len() + record.value.len() + headers
+    let mut bytes = size_of::<NewRecord>() + record.key.len() + record.value.len();
+    for (name, value) in &record.headers {
+        bytes += size_of::<(String, Bytes)>() + name.len() + value.len();
+    }
+    bytes
 }
 
 #[cfg(test)]

@@ -34,20 +34,8 @@ pub(crate) enum Error {
     PermissionDenied(String),
     #[error("{0}: upload again")]
     UploadIncomplete(String),
-    #[error(
-        "uploads are limited to {limit} bytes: split the content, or ask the operator to raise `max_upload_bytes`"
-    )]
-    UploadTooLarge { limit: u64 },
-    #[error(
-        "the disk for uploads has {free} bytes left, and {wanted} must remain free: free some space, or ask the \
-         operator to lower `min_free_bytes`"
-    )]
-    DiskFull { free: u64, wanted: u64 },
-    #[error(
-        "the project has {used} bytes of uploads, and the limit is {limit}: delete runs or artifacts, or ask the \
-         operator to raise `max_project_upload_bytes`"
-    )]
-    ProjectFull { used: u64, limit: u64 },
+    #[error(transparent)]
+    UploadLimit(matyan_blob::LimitReached),
     #[error("this server accepts no uploads for its blob store: PUT to the URL that `Presign` returned")]
     NoUploads,
     #[error("the upload does not exist any more: begin a new one")]
@@ -84,11 +72,11 @@ impl Error {
     pub(crate) fn code(&self) -> Code {
         match self {
             Self::InvalidField { .. } => Code::InvalidField,
-            Self::TooLarge { .. }
-            | Self::TooLargeAsJson { .. }
-            | Self::DictionaryTooLarge { .. }
-            | Self::UploadTooLarge { .. }
-            | Self::ProjectFull { .. } => Code::TooLarge,
+            Self::TooLarge { .. } | Self::TooLargeAsJson { .. } | Self::DictionaryTooLarge { .. } => {
+                Code::TooLarge
+            }
+            Self::UploadLimit(limit) if limit.is_temporary() => Code::Unavailable,
+            Self::UploadLimit(_) => Code::TooLarge,
             Self::OutOfSequence(_) => Code::OutOfSequence,
             Self::PermissionDenied(_) => Code::PermissionDenied,
             Self::UploadIncomplete(_) => Code::UploadIncomplete,
@@ -97,7 +85,6 @@ impl Error {
             Self::NoUpload | Self::NoProject(_) => Code::NotFound,
             Self::Stopping
             | Self::DictionariesFull
-            | Self::DiskFull { .. }
             | Self::Projects(_)
             | Self::Log(_)
             | Self::LogSilent
@@ -121,8 +108,8 @@ impl Error {
             Self::NoProject(name) => {
                 HashMap::from([("resource".into(), "project".into()), ("id".into(), name.clone())])
             }
-            Self::UploadTooLarge { limit } | Self::ProjectFull { limit, .. } => {
-                HashMap::from([("limit".into(), limit.to_string())])
+            Self::UploadLimit(limit) => {
+                limit.limit().map(|limit| ("limit".into(), limit.to_string())).into_iter().collect()
             }
             _ => HashMap::new(),
         }
@@ -138,7 +125,10 @@ impl From<matyan_blob::Error> for Error {
             Blob::BadContentType { reason } => Self::field("content_type", format!("is not valid: {reason}")),
             Blob::Rejected { reason } => Self::field("key", format!("was rejected: {reason}")),
             Blob::BadToken { .. } => Self::PermissionDenied(error.to_string()),
-            Blob::WrongLength { .. } | Blob::PartsMissing { .. } => Self::UploadIncomplete(error.to_string()),
+            Blob::WrongLength { .. } | Blob::PartsMissing { .. } | Blob::Stalled { .. } => {
+                Self::UploadIncomplete(error.to_string())
+            }
+            Blob::Limit(limit) => Self::UploadLimit(limit),
             Blob::NoUpload => Self::NoUpload,
             Blob::NoBucket { .. } => Self::Blobs(error),
             Blob::Setup { .. } => Self::Internal(error),

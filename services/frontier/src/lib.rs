@@ -1,6 +1,7 @@
 //! The entry point of data: accepts batches, uploads, and requests for upload URLs from
-//! clients, validates them, and publishes batches to the log. It acknowledges in order what the
-//! log has durably accepted. It never stores anything, and knows nothing about what is stored.
+//! clients, validates them, and publishes batches to the log. It acknowledges batches in order,
+//! once the log has durably accepted them. It never stores anything, and knows nothing about
+//! stored data.
 //!
 //! Reading order: `rpc` (the API), `convert` and `batch` (validation), `compose` (content of
 //! the log), `pipeline` (writing to the log), `stream` (one client).
@@ -8,6 +9,7 @@
 mod rpc;
 
 mod convert;
+mod field_checks;
 mod run_id;
 
 mod batch;
@@ -28,7 +30,6 @@ mod stream;
 
 mod multipart;
 mod presign;
-mod project_quota;
 mod upload;
 
 mod calls;
@@ -44,7 +45,7 @@ pub use settings::Settings;
 
 use std::sync::Arc;
 
-use matyan_blob::{Blobs, MultipartUploads};
+use matyan_blob::{LimitedBlobs, UrlSigner};
 use matyan_log::LogWriter;
 use matyan_proto::{
     ingest::v1::ingest_service_server::IngestServiceServer, limits,
@@ -54,8 +55,6 @@ use matyan_proto::{
 use calls::Calls;
 use ingestion::Ingestion;
 use project_names::KnownProjects;
-use project_quota::ProjectQuota;
-pub use upload::LocalUploads;
 use upload::Uploads;
 
 /// Microseconds since the Unix epoch.
@@ -70,10 +69,10 @@ pub struct Deps {
     /// `None` if this process cannot look up projects; then it accepts data of the default
     /// one only.
     pub projects: Option<Arc<dyn ProjectNames>>,
-    pub blobs: Arc<dyn Blobs>,
-    pub multipart: Arc<dyn MultipartUploads>,
-    /// Set if uploads go through this server because the blob store has no network address.
-    pub local_uploads: Option<LocalUploads>,
+    pub blobs: Arc<LimitedBlobs>,
+    /// Signer of upload URLs, if uploads go through this server because the blob store has no network
+    /// address.
+    pub upload_signer: Option<UrlSigner>,
     pub clock: Clock,
     pub new_id: NewId,
     pub metrics: Metrics,
@@ -99,13 +98,8 @@ pub fn batch_check(run_id: &str, batch: bytes::Bytes) -> Option<bytes::Bytes> {
 
 impl Frontier {
     pub fn new(deps: Deps, settings: Settings) -> Self {
-        let Deps { log, projects, blobs, multipart, local_uploads: local, clock, new_id, metrics } = deps;
-        let Settings { max_upload_bytes: max_bytes, min_free_bytes, max_project_upload_bytes, .. } = settings;
-        let free_space = Arc::new(upload::FreeSpace::new(min_free_bytes));
-        let quota = ProjectQuota::new(blobs.clone(), max_project_upload_bytes);
-        let upload_metrics = metrics.uploads;
-        let uploads =
-            Uploads { blobs, multipart, local, max_bytes, free_space, quota, metrics: upload_metrics };
+        let Deps { log, projects, blobs, upload_signer: signer, clock, new_id, metrics } = deps;
+        let uploads = Uploads { blobs, signer, metrics: metrics.uploads };
         let ingestion = Ingestion::new(log, clock, new_id, settings, metrics.batches);
         Self {
             ingestion: Arc::new(ingestion),

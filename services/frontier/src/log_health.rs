@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::Instant;
 
-/// Time for which the log counts as not writable after a failed append, unless another one
+/// Time for which the log counts as not writable after a failed append, unless another append
 /// succeeds. It is limited, because without traffic nothing would ever show that the log has
 /// recovered.
 const FAILURE_PERIOD: Duration = Duration::from_secs(10);

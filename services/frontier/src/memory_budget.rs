@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use matyan_record::ingestion::RecordFormat;
+use matyan_wire::ingestion::RecordFormat;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{envelope, settings::Settings};

@@ -2,7 +2,7 @@
 //! only a few additions.
 
 use matyan_proto::ingest::v1 as pb;
-use matyan_record::{MessageCounts, MessageType};
+use matyan_wire::{MessageCounts, MessageType};
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, core::Collector,
 };
@@ -71,15 +71,25 @@ impl BatchMetrics {
                 &["message_type"],
             )?,
         )?;
-        let counter = |name, help| add(registry, IntCounter::new(name, help)?);
-        let gauge = |name, help| add(registry, IntGauge::new(name, help)?);
         Ok(Self {
             messages: MessageType::ALL.map(|message_type| messages.with_label_values(&[message_type.name()])),
-            rejected_items: counter("matyan_ingest_rejected_items_total", "Items rejected as invalid")?,
-            streams: gauge("matyan_ingest_streams_active", "Open ingestion streams")?,
-            batches: counter("matyan_ingest_batches_total", "Acknowledged batches")?,
-            batch_bytes: counter("matyan_ingest_batch_bytes_total", "Bytes of acknowledged batches")?,
-            in_flight_bytes: gauge("matyan_ingest_in_flight_bytes", "Bytes of batches not yet acknowledged")?,
+            rejected_items: counter(
+                registry,
+                "matyan_ingest_rejected_items_total",
+                "Items rejected as invalid",
+            )?,
+            streams: gauge(registry, "matyan_ingest_streams_active", "Open ingestion streams")?,
+            batches: counter(registry, "matyan_ingest_batches_total", "Acknowledged batches")?,
+            batch_bytes: counter(
+                registry,
+                "matyan_ingest_batch_bytes_total",
+                "Bytes of acknowledged batches",
+            )?,
+            in_flight_bytes: gauge(
+                registry,
+                "matyan_ingest_in_flight_bytes",
+                "Bytes of batches not yet acknowledged",
+            )?,
             ack_seconds: add(
                 registry,
                 Histogram::with_opts(
@@ -90,8 +100,9 @@ impl BatchMetrics {
                     .buckets(ACK_SECONDS.to_vec()),
                 )?,
             )?,
-            append_failures: counter("matyan_ingest_append_failures_total", "Appends that failed")?,
+            append_failures: counter(registry, "matyan_ingest_append_failures_total", "Appends that failed")?,
             delayed_acks: counter(
+                registry,
                 "matyan_ingest_delayed_acks_total",
                 "Acknowledgements delayed because their run sends too fast",
             )?,
@@ -107,13 +118,20 @@ impl BatchMetrics {
 
 impl UploadMetrics {
     fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let counter = |name, help| add(registry, IntCounter::new(name, help)?);
         Ok(Self {
-            presigns: counter("matyan_presign_total", "Upload URLs issued")?,
-            uploads: counter("matyan_uploads_total", "Completed uploads through this server")?,
-            bytes: counter("matyan_upload_bytes_total", "Bytes of completed uploads")?,
+            presigns: counter(registry, "matyan_presign_total", "Upload URLs issued")?,
+            uploads: counter(registry, "matyan_uploads_total", "Completed uploads through this server")?,
+            bytes: counter(registry, "matyan_upload_bytes_total", "Bytes of completed uploads")?,
         })
     }
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+    add(registry, IntCounter::new(name, help)?)
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+    add(registry, IntGauge::new(name, help)?)
 }
 
 fn add<M: Collector + Clone + 'static>(registry: &Registry, metric: M) -> prometheus::Result<M> {

@@ -1,6 +1,6 @@
 //! Uploads in parts, directly to the blob store. Needs neither the log nor stored data.
 
-use matyan_blob::{MultipartUpload, part_bytes};
+use matyan_blob::{MultipartUpload, MultipartUploads, part_bytes};
 use matyan_proto::ingest::v1 as pb;
 
 use crate::{
@@ -9,27 +9,17 @@ use crate::{
     upload::Uploads,
 };
 
-/// As for whole blobs, the limit concerns content that is stored by this server.
-fn check_size(uploads: &Uploads, size: u64) -> Result<()> {
-    match uploads.local.is_some() && size > uploads.max_bytes {
-        true => Err(Error::UploadTooLarge { limit: uploads.max_bytes }),
-        false => Ok(()),
-    }
-}
-
 pub(crate) async fn begin(
     uploads: &Uploads,
     target: UploadTarget,
     size: u64,
 ) -> Result<pb::BeginUploadResponse> {
-    check_size(uploads, size)?;
-    uploads.quota.reserve(target.key.project(), size).await?;
-    let upload_id = uploads.multipart.begin(&target.key, &target.content_type, size).await?;
+    let upload_id = uploads.blobs.begin(&target.key, &target.content_type, size).await?;
     Ok(pb::BeginUploadResponse {
         upload_id,
         key: target.reference,
         part_bytes: part_bytes(size),
-        is_sequential: uploads.multipart.is_sequential(),
+        is_sequential: uploads.blobs.is_sequential(),
     })
 }
 
@@ -38,11 +28,10 @@ pub(crate) async fn presign_part(
     upload: MultipartUpload,
     part_number: u32,
 ) -> Result<pb::PresignPartResponse> {
-    check_size(uploads, upload.size)?;
     let part = upload
         .part(part_number)
         .ok_or_else(|| Error::field("part_number", format!("is not from 1 to {}", upload.part_count())))?;
-    let presigned = uploads.multipart.presign_part(&upload, &part).await?;
+    let presigned = uploads.blobs.presign_part(&upload, &part).await?;
     uploads.metrics.presigns.inc();
     Ok(pb::PresignPartResponse {
         upload_url: presigned.url,
@@ -62,17 +51,15 @@ pub(crate) async fn complete(
     if etags.len() != count {
         return Err(Error::field("etags", format!("has {} entries for {count} parts", etags.len())));
     }
-    // The parts are stored already; only what completes them is counted.
-    let room = uploads.quota.reserve(upload.key.project(), upload.size).await?;
-    uploads.multipart.complete(&upload, &etags).await?;
-    room.keep(upload.size);
-    if uploads.local.is_some() {
+    // The metric of uploaded bytes has counted the parts; only the upload is counted here.
+    uploads.blobs.complete(&upload, &etags).await?;
+    if uploads.signer.is_some() {
         uploads.metrics.uploads.inc();
     }
     Ok(pb::CompleteUploadResponse {})
 }
 
 pub(crate) async fn abort(uploads: &Uploads, upload: MultipartUpload) -> Result<pb::AbortUploadResponse> {
-    uploads.multipart.abort(&upload).await?;
+    uploads.blobs.abort(&upload).await?;
     Ok(pb::AbortUploadResponse {})
 }

@@ -1,11 +1,10 @@
 //! The batches of one stream that are not yet in the log: appended as they arrive, acknowledged
 //! in order. It guarantees:
 //!
-//! - Batches keep their order in the log. If an append fails, that batch and all later ones are
-//!   appended again, in order: a worker drops duplicates, and batches after a gap. Before that,
-//!   their first appends must have ended, so that the log's queue never holds a batch twice.
-//! - A batch is retried until its hold time is over; then the pipeline fails and cannot be used
-//!   again.
+//! - Batches keep their order in the log. If an append fails, its batch and all later batches are
+//!   appended a second time, in order: a worker drops duplicates, and batches after a gap. Before
+//!   that, their first appends must have ended, so that the log's queue never holds a batch twice.
+//! - A batch is retried until its hold time is over; then the pipeline fails for good.
 //! - A batch is acknowledged when it is durable, but, within its hold time, not before its run
 //!   may send more (`throttle`).
 
@@ -173,8 +172,13 @@ impl Pipeline {
     fn schedule_retry(&mut self, error: matyan_log::Error) {
         self.ingestion.metrics.append_failures.inc();
         self.ingestion.log_health.record_failure(Instant::now());
-        let (run, batches, cause) = (&self.run, self.queue.len(), &error as &dyn std::error::Error);
-        tracing::warn!(run, batches, error = cause, "failed to append batch; will retry");
+        let cause = &error as &dyn std::error::Error;
+        tracing::warn!(
+            run = &self.run,
+            batches = self.queue.len(),
+            error = cause,
+            "failed to append batch; will retry"
+        );
         self.last_error = Some(error);
         self.front_state = FrontState::Pause(Box::pin(sleep(self.pause)));
         self.pause = LONGEST_PAUSE.min(self.pause * 2);

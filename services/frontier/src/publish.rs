@@ -1,4 +1,4 @@
-//! Publishes a single batch, as a stream of one.
+//! Publishes a single batch, as a stream of one batch.
 
 use std::sync::Arc;
 
@@ -25,8 +25,8 @@ pub(crate) async fn publish(
     let mut pipeline = Pipeline::new(ingestion.clone(), &author.caller.project, author.run.as_str());
     // Calls of one producer are sequential: each starts after the response to the previous
     // one.
-    let (_, composed) =
-        Composer::new(ingestion, author, Vec::new())?.compose_batch(ingestion, received, sequence - 1).await;
+    let composer = Composer::new(ingestion, author, Vec::new())?;
+    let (_, composed) = composer.compose_batch(ingestion, received, sequence - 1).await;
     pipeline.push(composed?, share);
     let appended = pipeline.next().await?;
     let (rejections, rejected_items) = appended.rejections.into_parts();

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use matyan_log::NewRecord;
 use matyan_proto::log::v1::LogEntry;
-use matyan_record::ingestion;
+use matyan_wire::ingestion;
 
 use crate::{
     convert::{Caller, Producer},

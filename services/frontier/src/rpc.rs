@@ -44,8 +44,8 @@ impl IngestService for Frontier {
         let caller = self.projects.caller(request.metadata()).await?;
         let pb::BeginUploadRequest { run_id, artifact_path, content_type, size } = request.into_inner();
         let size = upload_size(size)?;
-        let target =
-            UploadTarget::parse(&caller, pb::PresignRequest { run_id, artifact_path, content_type })?;
+        let target = pb::PresignRequest { run_id, artifact_path, content_type, size: Some(size) };
+        let target = UploadTarget::parse(&caller, target)?;
         Ok(Response::new(self.calls.run(multipart::begin(&self.uploads, target, size)).await?))
     }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use matyan_record::ingestion::RecordFormat;
+use matyan_wire::ingestion::RecordFormat;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -14,7 +14,7 @@ pub struct Settings {
     /// Time after receipt for which a batch that the log refuses is held and retried. The
     /// published client gives up after 45 s.
     pub hold: Duration,
-    /// Maximum unacknowledged bytes of a stream, as records. A stream over the limit is not
+    /// Maximum unacknowledged bytes of a stream, counted as records. A stream over the limit is not
     /// read. One batch is always accepted.
     pub stream_bytes: usize,
     /// Maximum unacknowledged batches of a stream.
@@ -25,13 +25,6 @@ pub struct Settings {
     /// Maximum memory for the definitions of series that all streams keep together, in addition to a
     /// little for each: until the next record, or as long as they are open if records are JSON.
     pub dictionary_bytes: usize,
-    /// Maximum size of an upload through this server: anyone with a URL may write, and the
-    /// disk may be shared with the log.
-    pub max_upload_bytes: u64,
-    /// Space that uploads through this server leave free on the disk, but at most a tenth of it.
-    pub min_free_bytes: u64,
-    /// Maximum bytes of the uploads of a project; 0: no limit.
-    pub max_project_upload_bytes: u64,
     /// Maximum rate of a run; acknowledgements are delayed above it.
     pub run_bytes_per_second: u64,
 }
@@ -46,9 +39,6 @@ impl Default for Settings {
             stream_batches: 1_024,
             total_bytes: 128 << 20,
             dictionary_bytes: 128 << 20,
-            max_upload_bytes: 100 << 30,
-            min_free_bytes: 5 << 30,
-            max_project_upload_bytes: 0,
             run_bytes_per_second: 256 << 20,
         }
     }

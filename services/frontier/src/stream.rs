@@ -165,7 +165,7 @@ struct ProjectCheck {
     projects: KnownProjects,
     name: String,
     timer: Interval,
-    /// Kept between calls, so that a busy stream cannot cancel it again and again.
+    /// Kept between calls, so that a busy stream cannot cancel every lookup.
     lookup: Option<Pin<Box<dyn Future<Output = Result<()>> + Send>>>,
 }
 
@@ -183,7 +183,8 @@ impl ProjectCheck {
             Some(lookup) => lookup.await,
             None => {
                 self.timer.tick().await;
-                let (projects, name) = (self.projects.clone(), self.name.clone());
+                let projects = self.projects.clone();
+                let name = self.name.clone();
                 self.lookup.insert(Box::pin(async move { projects.check(&name).await })).await
             }
         };
@@ -273,7 +274,7 @@ impl Session {
         self.end.get_or_insert(Ok(()));
     }
 
-    /// Drops every batch that is not durable; durable ones are still acknowledged.
+    /// Drops every batch that is not durable; durable batches are still acknowledged.
     fn fail(&mut self, error: Error) {
         self.pipeline.clear();
         self.waiting = None;
@@ -297,7 +298,8 @@ impl Session {
     }
 
     async fn take_batch(&mut self, batch: pb::StreamBatch) -> Result<()> {
-        let (sequence, expected) = (batch.sequence, self.expected);
+        let sequence = batch.sequence;
+        let expected = self.expected;
         if sequence == 0 {
             return Err(Error::field("sequence", "is 0: it starts at 1"));
         }
@@ -312,9 +314,10 @@ impl Session {
             // It is in flight, and will be acknowledged.
             return Ok(());
         }
-        let trace = match batch.traceparent.is_empty() {
-            true => self.trace.clone(),
-            false => traceparent(batch.traceparent.as_bytes()),
+        let trace = if batch.traceparent.is_empty() {
+            self.trace.clone()
+        } else {
+            traceparent(batch.traceparent.as_bytes())
         };
         let received = ReceivedBatch::new(&self.ingestion, sequence, trace, batch.batch);
         let bytes = received.bytes();
@@ -375,13 +378,12 @@ impl Outbox {
         self.answers.len() >= WAITING_ANSWERS
     }
 
-    /// Limits the time for which the stream waits for its client to read. A response that is read does not
-    /// extend it: one in a minute would be enough to keep the stream.
+    /// Limits the time for which the stream waits for its client to read. A client that reads a response
+    /// does not extend the limit: reading one response a minute would be enough to keep the stream.
     fn limit_wait(&mut self, is_ending: bool) {
-        self.deadline = match self.is_full() || (is_ending && !self.answers.is_empty()) {
-            true => self.deadline.or_else(|| Some(Instant::now() + CLIENT_TIMEOUT)),
-            false => None,
-        };
+        let is_waiting = self.is_full() || (is_ending && !self.answers.is_empty());
+        self.deadline =
+            if is_waiting { self.deadline.or_else(|| Some(Instant::now() + CLIENT_TIMEOUT)) } else { None };
     }
 }
 

@@ -67,8 +67,7 @@ async fn log_check(ingestion: &Ingestion, calls: &Calls) -> pb::Check {
 async fn blobs_check(uploads: &Uploads) -> pb::Check {
     let answer = timeout(BLOBS_TIMEOUT, async {
         matyan_blob::probe(&*uploads.blobs).await?;
-        let Some(local) = &uploads.local else { return Ok(()) };
-        local.problem(uploads.free_space.min_bytes).await.map_or(Ok(()), Err)
+        uploads.blobs.problem().await.map_or(Ok(()), Err)
     });
     let answer = answer.await.unwrap_or_else(|_| Err("the blob store does not answer".to_owned()));
     check("blobs", answer.err(), false)

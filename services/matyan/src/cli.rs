@@ -3,7 +3,9 @@
 //! and the config file, so that all violations are reported together and in the same form.
 
 mod bucket;
+mod store;
 mod topics;
+mod uploads;
 
 use std::{collections::BTreeMap, error, io, process::ExitCode};
 
@@ -11,6 +13,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
     client::{self, ClientCommand},
+    plain_text::plain_text,
     settings::{
         Environment, Program, Role, Settings, TopicsSettings, Violations, print_settings, resolve_topic,
         setting_flags,
@@ -18,12 +21,14 @@ use crate::{
     wire,
 };
 use bucket::BucketCommand;
+use store::StoreCommand;
 use topics::TopicsCommand;
+use uploads::UploadsCommand;
 
 const EXAMPLES: &str = "\
 Examples:
   matyan up                                   everything in one process, data in ./matyan-data
-  matyan up --data-dir /srv/matyan --host 0.0.0.0
+  matyan up --data-dir /srv/matyan --host 0.0.0.0 --access on --tls-cert c.pem --tls-key k.pem
   matyan up --port 0 --frontier-port 0 --ready-file /tmp/ready.json
 
   matyan up --log kafka://localhost:9092      the same over Apache Kafka, after `matyan topics create`
@@ -33,7 +38,7 @@ Examples:
 Every server flag is also an environment variable and a key of the file given by --config:
 `--log-level debug`, `LOG_LEVEL=debug`, `log_level = \"debug\"`. Flags override the environment, which overrides the file.";
 
-/// An experiment tracker: stores what training code logs, and serves it to users and programs.
+/// An experiment tracker: stores the data that training code logs, and serves it to users and programs.
 #[derive(Debug, Parser)]
 #[command(name = "matyan", version, after_help = EXAMPLES, arg_required_else_help = true)]
 struct Cli {
@@ -59,6 +64,12 @@ enum Command {
     /// Create the topics for a log on Apache Kafka
     #[command(subcommand)]
     Topics(TopicsCommand),
+    /// Check the files of an embedded store, or copy what can be read in a damaged one
+    #[command(subcommand)]
+    Store(StoreCommand),
+    /// List or remove abandoned uploads in a directory of blobs
+    #[command(subcommand)]
+    Uploads(UploadsCommand),
     /// List all settings of servers: variables, flags, keys of the config file, defaults
     Settings,
     #[command(flatten)]
@@ -68,6 +79,8 @@ enum Command {
 /// The conventional exit code of a command for incorrect usage.
 const BAD_SETTINGS: u8 = 2;
 const FAILED: u8 = 1;
+/// The exit code of a command that did its work, and found that data is missing.
+const INCOMPLETE: u8 = 3;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +93,10 @@ enum Error {
     Bucket(#[from] bucket::Error),
     #[error(transparent)]
     Topics(#[from] topics::Error),
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error(transparent)]
+    Uploads(#[from] uploads::Error),
     #[error(transparent)]
     Client(#[from] client::Error),
     #[error("failed to write the output")]
@@ -115,7 +132,13 @@ fn execute(command: Command, flags: Flags) -> Result<(), Error> {
         Command::Topics(TopicsCommand::Close { undo: is_open }) => {
             Ok(topics::set_open(&resolve_topic(flags, Environment::of_process())?, is_open)?)
         }
+        Command::Store(command) => Ok(store::run(&command)?),
+        Command::Uploads(command) => Ok(uploads::run(command)?),
         Command::Settings => Ok(print_settings()?),
+        Command::Client(command) if command.is_recovery() => {
+            let settings = Settings::resolve(Role::Up, flags, Environment::of_process())?;
+            Ok(wire::recover_access(&settings)?)
+        }
         Command::Client(command) => Ok(client::run(command)?),
     }
 }
@@ -134,11 +157,19 @@ fn report(error: &Error) -> ExitCode {
         }
         // The reader of the output, such as `head`, has exited.
         Error::Client(error) if error.is_closed_pipe() => return ExitCode::SUCCESS,
+        Error::Store(error) if error.is_closed_pipe() => return ExitCode::SUCCESS,
         Error::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
+        Error::Store(error) if error.is_incomplete() => INCOMPLETE,
         Error::Client(error) => error.exit_code(),
-        Error::Server(_) | Error::Bucket(_) | Error::Topics(_) | Error::Output(_) => FAILED,
+        Error::Server(_)
+        | Error::Bucket(_)
+        | Error::Topics(_)
+        | Error::Store(_)
+        | Error::Uploads(_)
+        | Error::Output(_) => FAILED,
     };
-    eprintln!("matyan: {}", chain(error));
+    // The error may quote text from a server.
+    eprintln!("matyan: {}", plain_text(&chain(error)));
     ExitCode::from(code)
 }
 
@@ -149,8 +180,9 @@ fn chain(error: &(dyn error::Error + 'static)) -> String {
 }
 
 fn command() -> clap::Command {
-    let with_flags = |command, program: Program| add_flags(command, program.command(), program);
-    Program::ALL.into_iter().fold(Cli::command(), with_flags)
+    Program::ALL
+        .into_iter()
+        .fold(Cli::command(), |command, program| add_flags(command, program.command(), program))
 }
 
 /// Adds the flags of a program to the subcommand at this path.
@@ -166,14 +198,19 @@ fn parse(matches: &ArgMatches) -> (Command, Flags) {
     (cli.command, given_flags(matches))
 }
 
-/// The flags that were given to the innermost command, by name. The ids include those of flags
-/// that are not text, which servers do not have.
+/// The flags that were given to the innermost command, by name. Flags that are not text are left
+/// out: servers have none.
 fn given_flags(matches: &ArgMatches) -> Flags {
     if let Some((_, inner)) = matches.subcommand() {
         return given_flags(inner);
     }
-    let value = |id: &str| matches.try_get_one::<String>(id).ok().flatten().cloned();
-    matches.ids().filter_map(|id| Some((id.as_str().to_owned(), value(id.as_str())?))).collect()
+    let mut flags = Flags::new();
+    for id in matches.ids() {
+        if let Ok(Some(value)) = matches.try_get_one::<String>(id.as_str()) {
+            flags.insert(id.as_str().to_owned(), value.clone());
+        }
+    }
+    flags
 }
 
 #[cfg(test)]
@@ -210,6 +247,14 @@ mod tests {
         let words = ["topics", "close", "--undo", "--log=kafka://a:1"];
         check(&words, "Topics(Close { undo: true })", &[("log", "kafka://a:1")]);
         check(&["settings"], "Settings", &[]);
+        let words = ["store", "verify", "/d"];
+        check(&words, "Store(Verify(VerifyFlags { dir: \"/d\", json: false }))", &[]);
+        assert!(command().try_get_matches_from(["matyan", "store", "salvage", "/d"]).is_err());
+        for words in [&["uploads", "ls"][..], &["uploads", "rm", "--dir", "/b", "1", "2"]] {
+            let matches = command().try_get_matches_from([&["matyan"], words].concat()).unwrap();
+            assert!(matches!(parse(&matches), (Command::Uploads(_), _)), "{matches:?}");
+        }
+        assert!(command().try_get_matches_from(["matyan", "uploads", "rm"]).is_err());
         assert!(command().try_get_matches_from(["matyan", "bucket"]).is_err());
         assert!(command().try_get_matches_from(["matyan", "bucket", "create", "--port", "1"]).is_err());
     }
@@ -248,9 +293,7 @@ mod tests {
             "project show",
             "project set --name n --description d",
         ] {
-            let words = ["matyan"].into_iter().chain(words.split(' '));
-            let matches = command().try_get_matches_from(words).unwrap();
-            assert!(matches!(parse(&matches), (Command::Client(_), _)), "{matches:?}");
+            check_client_command(words);
         }
         for words in [
             "runs",
@@ -277,9 +320,50 @@ mod tests {
             "metrics r m --plot --json",
             "logs r --tail 0",
         ] {
-            let words = ["matyan"].into_iter().chain(words.split(' '));
-            assert!(command().try_get_matches_from(words).is_err());
+            check_refused(words);
         }
+    }
+
+    #[test]
+    fn commands_of_access_control_have_their_own_flags() {
+        for words in [
+            "access ls --project team --json",
+            "access ls --everywhere",
+            "access grant ana editor --project team",
+            "access grant ana operator --everywhere --token-file /t",
+            "access revoke ana --project team",
+            "access invite ana --role viewer --days 7 --project team",
+            "access remove ana --yes",
+            "access whoami",
+            "access token create ci --label l --days 365 --limit ingest",
+            "access token ls",
+            "access token revoke 0123 --everywhere",
+            "access token generate",
+            "access recover --data-dir /d",
+        ] {
+            check_client_command(words);
+        }
+        for words in [
+            "access",
+            "access grant ana",
+            "access grant ana king",
+            "access invite ana",
+            "access token create ci --days 0",
+            "access token create",
+        ] {
+            check_refused(words);
+        }
+    }
+
+    fn check_client_command(words: &str) {
+        let words = ["matyan"].into_iter().chain(words.split(' '));
+        let matches = command().try_get_matches_from(words).unwrap();
+        assert!(matches!(parse(&matches), (Command::Client(_), _)), "{matches:?}");
+    }
+
+    fn check_refused(words: &str) {
+        let words = ["matyan"].into_iter().chain(words.split(' '));
+        assert!(command().try_get_matches_from(words).is_err());
     }
 
     #[test]

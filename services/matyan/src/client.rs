@@ -2,6 +2,7 @@
 //! browser. They have no access to stores or logs. Results go to standard output, as tables or
 //! as JSON lines; errors go to standard error, each with the next step.
 
+pub(crate) mod access;
 mod backup;
 mod confirmation;
 mod connection;
@@ -32,6 +33,8 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::endpoint::EndpointError;
+pub(crate) use output::Output;
+pub(crate) use progress::Progress;
 
 const FAILED: u8 = 1;
 /// Exit code for a command that completed, although some data had already been lost.
@@ -68,15 +71,26 @@ pub(crate) enum ClientCommand {
     Project(project::ProjectFlags),
     /// List background jobs, or start one manually
     Jobs(jobs::JobsFlags),
+    /// Grant and revoke roles, and create tokens
+    Access(access::AccessFlags),
 }
 
-/// Why a command failed, and what to do about it.
+impl ClientCommand {
+    /// True for the command that needs no server, but the store.
+    pub(crate) fn is_recovery(&self) -> bool {
+        matches!(self, Self::Access(flags) if flags.is_recovery())
+    }
+}
+
+/// The reason why a command failed, and the next step.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("failed to start the async runtime")]
     SetUp(#[source] io::Error),
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
+    #[error("failed to read the token in {}: check the path after --token-file", path.display())]
+    TokenFile { path: PathBuf, source: io::Error },
     #[error(
         "no server is responding at {server}: start one with `matyan up`, or specify another with --server"
     )]
@@ -91,6 +105,14 @@ pub(crate) enum Error {
     )]
     Incomplete { lost: u64 },
     #[error(
+        "{} runs were not restored, because other runs with their names exist on the server: {}. A worker that read the rest of the \
+         log before the restore creates such runs: delete them there, or restore into an empty store without workers \
+         (`matyan backend`)",
+        runs.len(),
+        runs.join(" ")
+    )]
+    RunsNotRestored { runs: Vec<String> },
+    #[error(
         "the backup in {} is complete and can be restored, but packing it into one file failed",
         root.display()
     )]
@@ -100,7 +122,7 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// True if the reader of the output has closed it, as `head` does.
+    /// True if the reader of the output has closed it, like `head`.
     pub(crate) fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
@@ -108,7 +130,7 @@ impl Error {
     /// Exit code for the shell: it distinguishes failures from incomplete results.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Incomplete { .. } => INCOMPLETE,
+            Self::Incomplete { .. } | Self::RunsNotRestored { .. } => INCOMPLETE,
             _ => FAILED,
         }
     }
@@ -128,12 +150,15 @@ impl From<Status> for Error {
                     "the server does not support this ({message}): run `matyan status` to see its version"
                 )
             }
-            Code::NotFound if is_about_project(&status) => {
+            // A server with access control gives a hint of its own.
+            Code::NotFound if is_about_project(&status) && !message.contains("matyan projects") => {
                 format!(
                     "{message}: `matyan projects list` lists all projects, and `matyan projects create` creates one"
                 )
             }
-            Code::InvalidArgument
+            Code::Unauthenticated
+            | Code::PermissionDenied
+            | Code::InvalidArgument
             | Code::FailedPrecondition
             | Code::ResourceExhausted
             | Code::AlreadyExists
@@ -219,6 +244,7 @@ pub(crate) fn run(command: ClientCommand) -> Result<(), Error> {
             ClientCommand::Projects(flags) => projects::run(flags).await,
             ClientCommand::Project(flags) => project::run(flags).await,
             ClientCommand::Jobs(flags) => jobs::run(flags).await,
+            ClientCommand::Access(flags) => access::run(flags).await,
         }
     })
 }

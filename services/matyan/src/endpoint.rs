@@ -1,4 +1,4 @@
-//! Addresses of other servers, as clients need them.
+//! Addresses of other servers, in the form that clients need.
 
 use std::time::Duration;
 
@@ -21,15 +21,15 @@ pub(crate) enum EndpointError {
 
 /// Returns the endpoint of a server, for calls over gRPC.
 pub(crate) fn endpoint(server: &str) -> Result<Endpoint, EndpointError> {
-    let invalid = || EndpointError::Address(server.to_owned());
-    let endpoint = Channel::from_shared(server.to_owned()).map_err(|_| invalid())?;
+    let endpoint =
+        Channel::from_shared(server.to_owned()).map_err(|_| EndpointError::Address(server.to_owned()))?;
     let endpoint = match endpoint.uri().scheme_str() {
         Some("http") => endpoint,
         Some("https") => {
             let tls = endpoint.tls_config(ClientTlsConfig::new().with_native_roots());
             tls.map_err(|source| EndpointError::Roots { source })?
         }
-        _ => return Err(invalid()),
+        _ => return Err(EndpointError::Address(server.to_owned())),
     };
     Ok(endpoint
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)

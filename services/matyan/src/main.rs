@@ -4,6 +4,7 @@ mod cli;
 mod client;
 mod endpoint;
 mod open_files;
+mod plain_text;
 mod settings;
 mod telemetry;
 mod wire;
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Returns freed memory to the system after a tenth of a second, so an idle process does not hold what
+/// Returns freed memory to the system after a tenth of a second, so an idle process does not hold the memory that
 /// ingestion needed at its peak. A scan of the store frees a lot: if the allocator kept it for a second, the scan would
 /// take four times as much memory as it uses.
 #[expect(unsafe_code, reason = "the allocator reads its settings from the symbol of this name")]

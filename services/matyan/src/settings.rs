@@ -7,6 +7,7 @@
 //! for values that were determined by measurement: they are constants of the crate that uses
 //! them.
 
+mod access;
 mod blobs;
 mod clients;
 mod fdb;
@@ -29,35 +30,39 @@ mod tests;
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
+pub(crate) use access::AccessSettings;
 pub(crate) use blobs::BlobStore;
 #[cfg(feature = "fdb")]
 pub(crate) use fdb::Fdb;
 pub(crate) use flags::setting_flags;
 pub(crate) use listing::print_settings;
-pub(crate) use parse::LogFormat;
+pub(crate) use parse::{AccessMode, LogFormat};
 pub(crate) use role::{Program, Role};
 pub(crate) use secret::Secret;
 pub(crate) use source::Environment;
 pub(crate) use storage::{Log, StorageSettings, Store};
 pub(crate) use violations::Violations;
 
+use matyan_blob::UploadLimits;
 use matyan_edge::UiSettings;
-use matyan_record::ingestion::RecordFormat;
+use matyan_wire::ingestion::RecordFormat;
 use matyan_worker::{ControlSettings, IngestSettings};
 
 use reader::Reader;
 
 const NO_PAIR: &str = "missing; set both a certificate and its key, or neither";
 
-/// Settings of a server, grouped by what they configure.
+/// Settings of a server, grouped by subject.
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) role: Role,
     pub(crate) storage: StorageSettings,
     pub(crate) listen: ListenSettings,
+    pub(crate) access: AccessSettings,
     pub(crate) telemetry: TelemetrySettings,
     pub(crate) edge: matyan_edge::Settings,
     pub(crate) frontier: matyan_frontier::Settings,
+    pub(crate) upload_limits: UploadLimits,
     pub(crate) backend: BackendSettings,
     pub(crate) control: ControlSettings,
     pub(crate) ingestion: IngestSettings,
@@ -89,7 +94,7 @@ pub(crate) struct TelemetrySettings {
     /// Filter directives for `tracing`.
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
-    /// Collector that spans are sent to; without one, no spans are created.
+    /// Collector of spans; without a collector, no spans are created.
     #[cfg_attr(not(feature = "otlp"), expect(dead_code, reason = "only used by builds that export traces"))]
     pub(crate) otlp_endpoint: Option<String>,
     /// Name of this process in traces.
@@ -172,6 +177,7 @@ impl Settings {
         Self {
             role,
             telemetry: TelemetrySettings::read(role, reader),
+            access: AccessSettings::read(role, listen.host, listen.tls.is_some(), reader),
             edge: read_edge(listen.host, reader),
             listen,
             frontier: matyan_frontier::Settings {
@@ -180,10 +186,12 @@ impl Settings {
                     RecordFormat::Protobuf => 128 << 20,
                     RecordFormat::Json => 512 << 20,
                 },
-                max_upload_bytes: reader.read(&table::MAX_UPLOAD_BYTES),
-                min_free_bytes: reader.read(&table::MIN_FREE_BYTES),
-                max_project_upload_bytes: reader.read(&table::MAX_PROJECT_UPLOAD_BYTES),
                 ..Default::default()
+            },
+            upload_limits: UploadLimits {
+                max_bytes: reader.read(&table::MAX_UPLOAD_BYTES),
+                min_free_bytes: reader.read(&table::MIN_FREE_BYTES),
+                max_project_bytes: reader.read(&table::MAX_PROJECT_UPLOAD_BYTES),
             },
             backend: BackendSettings {
                 url: reader.optional(&table::BACKEND_URL),
@@ -251,18 +259,23 @@ fn read_tls(reader: &mut Reader) -> Option<(PathBuf, PathBuf)> {
 fn read_edge(host: IpAddr, reader: &mut Reader) -> matyan_edge::Settings {
     let is_on_network = !host.is_loopback();
     let max_connections = reader.read(&table::MAX_CONNECTIONS);
+    let defaults = matyan_edge::Settings::default();
     let mut allowed_hosts = reader.read(&table::ALLOWED_HOSTS);
     if is_on_network {
         allowed_hosts.extend(machine_name());
     }
     matyan_edge::Settings {
         allowed_hosts,
+        closed_hosts: reader.read(&table::CLOSED_HOSTS),
         is_on_network,
+        is_behind_tls_proxy: reader.read(&table::ACCESS_BEHIND_PROXY),
         max_connections,
+        max_open: defaults.max_open.max(max_connections),
+        max_calls: defaults.max_calls.max(max_connections),
         request_timeout: reader.read(&table::REQUEST_TIMEOUT),
         cors_origins: reader.read(&table::CORS_ORIGINS),
         metrics_enabled: reader.read(&table::METRICS_ENABLED),
-        ..Default::default()
+        ..defaults
     }
 }
 

@@ -1,14 +1,17 @@
 //! Telemetry of the process: log lines on standard error, as text or JSON, and spans to a
-//! collector if one is configured. Standard output is reserved for what the user requested (the
-//! banner, results of commands).
+//! collector if a collector is configured. Standard output is reserved for the output that the user
+//! requested (the banner, results of commands).
 
 #[cfg(feature = "otlp")]
 mod export;
+mod line_writer;
 
 use std::io::{self, IsTerminal};
 
 use tracing::Subscriber;
 use tracing_subscriber::{Layer, Registry, filter::Targets, fmt, prelude::*, registry::LookupSpan};
+
+use line_writer::LineWriter;
 
 use crate::settings::{LogFormat, TelemetrySettings};
 
@@ -64,20 +67,27 @@ fn log_layer<S>(format: LogFormat, level: &str) -> Box<dyn Layer<S> + Send + Syn
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    let layer = fmt::layer().with_writer(io::stderr);
+    let layer = fmt::layer();
     let filter = filter(level);
     match format {
-        LogFormat::Text => layer.with_ansi(io::stderr().is_terminal()).with_filter(filter).boxed(),
+        LogFormat::Text => {
+            let has_colors = io::stderr().is_terminal();
+            let writer = move || LineWriter::new(io::stderr(), has_colors);
+            layer.with_writer(writer).with_ansi(has_colors).with_filter(filter).boxed()
+        }
         // Fields are on the same level as the message, so that request, run and
         // connection ids can be searched for.
-        LogFormat::Json => layer.json().flatten_event(true).with_filter(filter).boxed(),
+        LogFormat::Json => {
+            layer.with_writer(io::stderr).json().flatten_event(true).with_filter(filter).boxed()
+        }
     }
 }
 
-/// The more specific directive wins. `Targets` filters by target alone, so entering a span
+/// The more specific directive wins: changes of access are recorded at every level of the log, unless the target
+/// `audit` itself is named. `Targets` filters by target alone, so entering a span
 /// needs no lookup.
 fn filter(log_level: &str) -> Targets {
-    let directives = format!("{NOISY_LIBRARIES},{}=off,{log_level}", matyan_record::trace::TARGET);
+    let directives = format!("{NOISY_LIBRARIES},{}=off,audit=info,{log_level}", matyan_wire::trace::TARGET);
     directives.parse().expect("directives are validated with the settings")
 }
 
@@ -95,6 +105,7 @@ mod tests {
             assert!(!is_enabled("info", library) && !is_enabled("debug", library), "{library}");
         }
         assert!(is_enabled("debug,aws_config=info", "aws_config::profile"));
+        assert!(is_enabled("error", "audit") && !is_enabled("error,audit=off", "audit"));
         assert!(is_enabled("debug,fjall=trace", "fjall") && !is_enabled("debug,fjall=trace", "lsm_tree"));
     }
 }

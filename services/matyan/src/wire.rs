@@ -1,12 +1,16 @@
 //! The only composition root: opens backends, wires up the services of a process, and shuts
 //! them down in order. Read it top to bottom: `run` shows everything that happens.
 
+mod access;
+mod access_event_log;
 mod announcement;
+mod backend_access;
 pub(crate) mod clock;
 mod data_dir;
 mod health;
 mod listeners;
 mod project_names;
+mod resolver;
 mod services;
 mod signals;
 mod substrates;
@@ -22,15 +26,18 @@ use tokio::runtime::{Builder, Runtime};
 use crate::{
     endpoint::EndpointError,
     open_files,
-    settings::{Secret, Settings},
+    settings::{Secret, Settings, Store as StoreSetting},
     telemetry::{self, Telemetry},
 };
+use access::{Access, CallerOrigin, Recovery};
 use announcement::Announcement;
+use backend_access::BackendAccess;
 use data_dir::DataDir;
 use listeners::Listeners;
+use resolver::Resolver;
 use services::Services;
 use signals::Signals;
-use substrates::{Network, Substrates};
+use substrates::{Network, Store, Substrates};
 
 /// The built web UI; empty if the program was built without it.
 static EMBEDDED_UI: include_dir::Dir<'_> = include_dir::include_dir!("$OUT_DIR/ui");
@@ -43,7 +50,7 @@ const BLOCKING_THREADS: usize = 64;
 /// needed.
 const READER_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Minimum number of runtime threads. With only one, a short CPU-bound task would delay every
+/// Minimum number of runtime threads. With a single thread, a short CPU-bound task would delay every
 /// connection.
 const MIN_WORKER_THREADS: usize = 2;
 
@@ -57,6 +64,13 @@ pub(crate) enum Error {
     Telemetry(#[from] telemetry::Error),
     #[error(transparent)]
     DataDir(#[from] data_dir::Error),
+    #[error(transparent)]
+    Access(#[from] access::Error),
+    #[error(
+        "the backend at {url} asks its callers for a token, but this frontier would take data from everyone: start it with \
+         --access on and the BLOB_URI_SECRET of the backends, or start the backends with --access off"
+    )]
+    ClosedBackend { url: String },
     #[error(transparent)]
     Tls(#[from] TlsError),
     #[error(transparent)]
@@ -75,10 +89,20 @@ pub(crate) enum Error {
     Blobs(#[from] matyan_blob::Error),
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
+    #[error("failed to print the token, which is valid: run the command again")]
+    Print(#[source] io::Error),
+    #[error("the data directory {} is in use by {holder}: stop the server first, then run this command again", path.display())]
+    ServerRuns { path: PathBuf, holder: String },
+    #[error("there is no store in {}: give the data directory of the server with --data-dir", path.display())]
+    NoStore { path: PathBuf },
     #[error("failed to register metrics")]
     Metrics(#[from] prometheus::Error),
     #[error("failed to write the file {}", path.display())]
     ReadyFile { path: PathBuf, source: io::Error },
+    #[error(
+        "another process has migrated the store, so this process ends: start a version that reads its format"
+    )]
+    FormatRaised(#[source] matyan_store::Error),
     #[error("{service} failed")]
     Service { service: &'static str, source: matyan_worker::Error },
     #[error("{service} ended unexpectedly")]
@@ -106,11 +130,58 @@ pub(crate) fn run(settings: &Settings) -> Result<(), Error> {
     // Everything that matters has been awaited. A remaining read of the embedded store waits
     // only for its disk, but a read of a network store must end before the network is
     // stopped.
-    match network.is_used() {
-        true => runtime.shutdown_timeout(READER_SHUTDOWN_TIMEOUT),
-        false => runtime.shutdown_background(),
+    if network.is_used() {
+        runtime.shutdown_timeout(READER_SHUTDOWN_TIMEOUT);
+    } else {
+        runtime.shutdown_background();
     }
     ended
+}
+
+/// Gives the operator of a store a new token, and prints the token.
+pub(crate) fn recover_access(settings: &Settings) -> Result<(), Error> {
+    let network = Network::start(settings)?;
+    let runtime = runtime().map_err(Error::SetUp)?;
+    let telemetry = {
+        let _entered = runtime.enter();
+        Telemetry::start(&settings.telemetry)?
+    };
+    let recovered = runtime.block_on(recover_token(settings, &network));
+    telemetry.stop();
+    let Recovery { token, file } = recovered?;
+    writeln!(io::stdout(), "{}", token.reveal()).map_err(Error::Print)?;
+    if let Some(file) = file {
+        eprintln!(
+            "The token is also in {}. Start the server, and set MATYAN_TOKEN to the token.",
+            file.display()
+        );
+    }
+    Ok(())
+}
+
+async fn recover_token(settings: &Settings, network: &Network) -> Result<Recovery, Error> {
+    let is_embedded = matches!(settings.storage.store, StoreSetting::Embedded);
+    let data_dir = match settings.storage.data_dir.as_deref().filter(|_| is_embedded) {
+        // Opening would create an empty store.
+        Some(path) if !path.join("store").is_dir() => return Err(Error::NoStore { path: path.to_owned() }),
+        Some(path) => Some(DataDir::open(path).map_err(running_server)?),
+        None => None,
+    };
+    let path = data_dir.as_ref().map(DataDir::path);
+    let data_path = |folder: &str| path.expect("an embedded store has a data directory").join(folder);
+    let store =
+        Store::open(settings, network, data_path).await?.expect("the role of the settings has a store");
+    let recovered = access::recover(&*store.shared(), path).await;
+    store.close().await?;
+    Ok(recovered?)
+}
+
+/// The error of a command that only works while no server runs.
+fn running_server(error: data_dir::Error) -> Error {
+    match error {
+        data_dir::Error::InUse { path, holder } => Error::ServerRuns { path, holder },
+        other => other.into(),
+    }
 }
 
 fn runtime() -> io::Result<Runtime> {
@@ -136,7 +207,7 @@ async fn serve(settings: &Settings, network: &Network) -> Result<(), Error> {
             tracing::info!(signal, "received signal; shutting down");
             Ok(())
         }
-        error = process.ended() => Err(error),
+        error = process.ended(settings) => Err(error),
     };
     // A second signal cuts the shutdown short.
     tokio::select! {
@@ -149,11 +220,16 @@ async fn serve(settings: &Settings, network: &Network) -> Result<(), Error> {
 struct Process {
     services: Services,
     substrates: Substrates,
+    backend_access: BackendAccess,
     _data_dir: Option<DataDir>,
 }
 
 impl Process {
     async fn start(settings: &Settings, network: &Network) -> Result<Self, Error> {
+        let mut backend_access = BackendAccess::of_process(settings)?;
+        if backend_access.wants_token().await {
+            return Err(closed_backend(settings));
+        }
         let ui = settings.backend.ui.as_ref();
         let ui = ui.map(|ui| Ui::open(ui, &EMBEDDED_UI, &settings.edge.cors_origins)).transpose()?;
         let tls =
@@ -163,6 +239,18 @@ impl Process {
         let secret = secret(settings, data_dir.as_ref())?;
         let path = data_dir.as_ref().map(DataDir::path);
         let substrates = Substrates::open(settings, network, path, &secret).await?;
+        let store = substrates.store.as_ref().map(Store::shared);
+        let origin = match &store {
+            Some(store) => CallerOrigin::Store(store),
+            None => CallerOrigin::Backend(Resolver::of_process(settings, &secret)?),
+        };
+        let access = access::open(&settings.access, settings.role, origin, path).await?;
+        let (callers, token_file) = match access {
+            Some(Access { callers, new_token_file }) => {
+                (Some(callers), new_token_file.or_else(|| path.and_then(access::token_file)))
+            }
+            None => (None, None),
+        };
         let announcement = Announcement {
             query: listeners.query_address(),
             ingest: listeners.ingest_address(),
@@ -170,19 +258,22 @@ impl Process {
             data_dir: path,
             has_tls: tls.is_some(),
             has_ui: ui.is_some(),
-            is_on_network: settings.edge.is_on_network,
+            is_open: settings.edge.is_on_network && callers.is_none(),
+            has_access: callers.is_some(),
+            token_file: token_file.as_deref(),
         };
-        let services = Services::start(settings, &substrates, &secret, listeners, (tls, ui)).await?;
+        let services = Services::start(settings, &substrates, &secret, listeners, (tls, ui, callers)).await?;
         announce(settings, &announcement)?;
-        Ok(Self { services, substrates, _data_dir: data_dir })
+        Ok(Self { services, substrates, backend_access, _data_dir: data_dir })
     }
 
     /// Waits until the process cannot continue because an essential task or thread has
     /// ended, and returns the reason. Cancel-safe.
-    async fn ended(&mut self) -> Error {
+    async fn ended(&mut self, settings: &Settings) -> Error {
         tokio::select! {
             error = self.services.ended() => error,
             error = self.substrates.ended() => error,
+            () = self.backend_access.found_closed() => closed_backend(settings),
         }
     }
 
@@ -194,7 +285,11 @@ impl Process {
     }
 }
 
-/// The configured secret, or the one in the data directory. A process with neither signs
+fn closed_backend(settings: &Settings) -> Error {
+    Error::ClosedBackend { url: settings.backend.url.clone().unwrap_or_default() }
+}
+
+/// The configured secret, or the secret in the data directory. A process without either signs
 /// nothing that another process verifies.
 fn secret(settings: &Settings, data_dir: Option<&DataDir>) -> Result<Secret, Error> {
     match (&settings.storage.secret, data_dir) {
@@ -213,8 +308,8 @@ fn announce(settings: &Settings, announcement: &Announcement<'_>) -> Result<(), 
     if let Err(error) = write!(io::stdout(), "{}", announcement.banner()) {
         tracing::info!(%error, "failed to write the startup banner");
     }
-    let Announcement { query, ingest, data_dir, is_on_network, .. } = announcement;
-    if *is_on_network {
+    let Announcement { query, ingest, data_dir, is_open, .. } = announcement;
+    if *is_open {
         let host = settings.listen.host;
         tracing::warn!(
             %host,

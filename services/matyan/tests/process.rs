@@ -1,5 +1,5 @@
-//! The binary as an operator sees it: startup, refusal to start, and shutdown. What happens in
-//! between is covered by the whole-system tests.
+//! The binary as an operator sees it: startup, refusal to start, and shutdown. Whole-system tests
+//! cover the time between them.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::{
@@ -38,12 +38,12 @@ fn refusal(command: &mut Command, code: i32) -> String {
 
 #[expect(clippy::disallowed_methods, reason = "the state of another process can only be polled")]
 fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
+    let started = Instant::now();
     loop {
         if let Some(answer) = ask() {
             return answer;
         }
-        assert!(begun.elapsed() < GUARD, "timed out waiting: {what}");
+        assert!(started.elapsed() < GUARD, "timed out waiting: {what}");
         thread::sleep(Duration::from_millis(5));
     }
 }
@@ -96,7 +96,8 @@ impl Running {
 
     /// Standard output and standard error of a process that has exited.
     fn output(&mut self) -> (String, String) {
-        let (mut output, mut error) = (String::new(), String::new());
+        let mut output = String::new();
+        let mut error = String::new();
         self.process.stdout.take().unwrap().read_to_string(&mut output).unwrap();
         self.process.stderr.take().unwrap().read_to_string(&mut error).unwrap();
         (output, error)

@@ -99,11 +99,13 @@ async fn play(directory: &Path, load: &Load) -> Result<(), Box<dyn std::error::E
     let mut records = Vec::new();
     for sequence in 1..=load.frames {
         for run in 0..load.runs {
-            let (key, value) = (Bytes::from(format!("run-{run}")), value(run, sequence, load));
+            let key = Bytes::from(format!("run-{run}"));
+            let value = value(run, sequence, load);
             records.push(NewRecord { key, value, headers: Vec::new() });
         }
     }
-    let (count, bytes) = (records.len(), records.iter().map(|record| record.value.len()).sum::<usize>());
+    let count = records.len();
+    let bytes = records.iter().map(|record| record.value.len()).sum::<usize>();
     let started = Instant::now();
     let mut answers = std::collections::VecDeque::new();
     let mut last = 0;

@@ -21,8 +21,8 @@ use matyan_model::{
     keys::{self, LogTopic},
     position::{AppliedPosition, LastRecord, LogState, applied_get, applied_put, log_get, log_put},
 };
-use matyan_record::control::{self, ControlEventType, ControlNotice};
 use matyan_store::{Transaction, transact};
+use matyan_wire::control::{self, ControlEventType, ControlNotice};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -141,7 +141,7 @@ impl ControlWorker {
             Delivery::Assigned { partition } => {
                 self.leads.send_if_modified(|leads| partition == LEADER && !std::mem::replace(leads, true));
                 let mut retry = Retry::new(stop, &self.heartbeat, "start reading the control topic");
-                while !retry.is_done(self.begin(partition)).await {}
+                while !retry.is_done(self.start(partition)).await {}
                 Ok(())
             }
             Delivery::Revoked { partition } => {
@@ -189,8 +189,8 @@ impl ControlWorker {
         Ok(())
     }
 
-    async fn begin(&mut self, partition: u32) -> Result<(), Error> {
-        let start = begin(&self.deps, partition).await?;
+    async fn start(&mut self, partition: u32) -> Result<(), Error> {
+        let start = start_offset(&self.deps, partition).await?;
         Ok(self.subscription.start(partition, start.into()).await?)
     }
 
@@ -200,8 +200,8 @@ impl ControlWorker {
             self.metrics.events.errors.with_label_values(&[error_name(error)]).inc();
         }
         match handled {
-            // The tombstone remains and its folder is swept every hour, so other
-            // events need not wait.
+            // The tombstone remains, and the folder of its run is swept every hour, so other events
+            // need not wait.
             Err(error @ Error::BlobsLeft { .. }) if !error.is_temporary() => {
                 tracing::error!(%error, "failed to delete blobs of a deleted run; the tombstone sweep will retry");
                 Ok(())
@@ -215,8 +215,9 @@ impl ControlWorker {
     async fn handle(&self, event: &ControlNotice) -> Result<(), Error> {
         match &event.deleted {
             Some(deleted) => {
-                let beat = || self.heartbeat.beat();
-                blobs::delete_run(&self.deps, &self.metrics.blobs, &event.project, deleted, &beat).await
+                let metrics = &self.metrics.blobs;
+                blobs::delete_run(&self.deps, metrics, &event.project, deleted, &|| self.heartbeat.beat())
+                    .await
             }
             None => Ok(()),
         }
@@ -286,22 +287,23 @@ async fn leadership_becomes(leads: &mut watch::Receiver<bool>, wanted: bool) -> 
     leads.wait_for(|leads| *leads == wanted).await.is_ok()
 }
 
-/// Returns the start offset of a partition. Handlers tolerate repeated events, so a recreated topic,
-/// or one that has lost its tail, is simply read from its beginning.
-async fn begin(deps: &Deps, partition: u32) -> Result<u64, Error> {
+/// Returns the start offset of a partition. Handlers tolerate repeated events, so a topic that was recreated
+/// or has lost its tail is simply read from its first record.
+async fn start_offset(deps: &Deps, partition: u32) -> Result<u64, Error> {
     // The snapshot is taken before the log is described: the previous owner may still commit
-    // positions, and none of those read may be past the end.
+    // positions, and no position in the snapshot may be past the end.
     let snapshot = deps.store.snapshot().await?;
     let info = deps.log_writer.describe(Topic::Control).await?;
     let known = log_get(&*snapshot, LogTopic::Control).await?.unwrap_or_default();
     let applied = applied_get(&*snapshot, LogTopic::Control, partition).await?;
     let Some(bounds) = info.partitions.get(partition as usize) else { return Ok(0) };
     let next = applied.map_or(bounds.first, |applied| applied.next);
-    let (identity, is_within) = (Some(info.identity), (bounds.first..=bounds.end).contains(&next));
+    let identity = Some(info.identity);
+    let is_within = (bounds.first..=bounds.end).contains(&next);
     if known.identity == identity && is_within {
         return Ok(next);
     }
-    // In a store from before Kafka's topics were known by their ids, it is the topic of today.
+    // In a store from before Kafka's topics were known by their ids, the position is in the topic of today.
     let start = if known.identity.is_none() && is_within { next } else { bounds.first };
     let state = LogState { identity, partitions: info.partitions.len() as u32, ..known };
     let mut batch = matyan_store::Batch::default();
@@ -331,6 +333,7 @@ fn error_name(error: &Error) -> &'static str {
         | Error::Busy(_)
         | Error::Partitions { .. }
         | Error::Shortened { .. }
+        | Error::Headless { .. }
         | Error::Replaced
         | Error::Writer(_)
         | Error::Progress => "unknown",

@@ -2,14 +2,15 @@
 //! milliseconds at a time.
 //!
 //! Writers send the blocks that they have written. A run is folded when it has enough of them,
-//! has ended, or has been silent for a while. The writer of a run waits before it writes more than
-//! its share, so that blocks never pile up faster than they are folded; a run that writes little
-//! never waits for others. The notices are only hints: the list of runs with blocks is in the
-//! store, and is read at the start, after a failure, and every few minutes, to find what another
-//! process has left. Such a search is done in small steps between notices, because writers wait
-//! for these.
+//! has ended, or has been silent for a while. A fold has many transactions, and the folds of a few runs take
+//! turns, so that a run with few points does not wait for the end of a run with many. The writer of a run waits
+//! before it writes more than its share, so that blocks never pile up faster than they are folded; a run that
+//! writes little never waits for others. The notices are only hints: the list of runs with blocks is in the
+//! store, and is read at the start, after a failure, and every few minutes, to find the blocks that another
+//! process has left. Such a search is done in small steps between notices, because writers wait for notices
+//! to be handled.
 //!
-//! A run whose rows are damaged is put in quarantine: its blocks would pile up without end.
+//! A run whose rows are damaged is put in quarantine. Otherwise its blocks would pile up without end.
 //!
 //! A run is folded by the process that writes it. Other processes get no notices of it, so the
 //! lack of notices does not mean that it is silent: a run is silent only if the number of its
@@ -17,7 +18,7 @@
 //! only one of them commit.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque, hash_map::Entry},
     pin::pin,
     sync::{
         Arc,
@@ -38,7 +39,7 @@ use matyan_model::{
 use matyan_store::{Commit, Range, Scan, Transaction};
 use tokio::{
     sync::{Notify, mpsc, watch},
-    time::MissedTickBehavior,
+    time::{Instant, MissedTickBehavior},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -50,11 +51,11 @@ use crate::{
     metrics::Metrics,
 };
 
-/// Bytes of a run's blocks, and of all blocks, that the fold thread has yet to look at and from which a
-/// writer waits. Blocks of a run without others are always accepted.
+/// Sizes of unhandled blocks, of one run and of all runs, from which a writer waits. Blocks of a run without
+/// unhandled blocks are always accepted.
 const RUN_BYTES: usize = 8 << 20;
 const ALL_BYTES: usize = 32 << 20;
-/// Size of a run's blocks up to which a higher limit of all blocks applies to it. Runs that write much
+/// Size of a run's blocks up to which a higher limit of all blocks applies to the run. Runs that write much
 /// do not use the room between the two limits.
 const LIGHT_RUN_BYTES: usize = 64 << 10;
 const ALL_BYTES_OF_LIGHT_RUNS: usize = 2 * ALL_BYTES;
@@ -62,6 +63,11 @@ const ALL_BYTES_OF_LIGHT_RUNS: usize = 2 * ALL_BYTES;
 const MIN_NOTICE_BYTES: usize = 4 << 10;
 /// Capacity for notices. If it does not suffice, the list in the store is read.
 const NOTICES: usize = ALL_BYTES_OF_LIGHT_RUNS / MIN_NOTICE_BYTES;
+/// Number of folds that take turns. Each keeps its blocks in memory.
+const FOLDS_AT_ONCE: usize = 3;
+/// Number of further folds, of runs with few unfolded bytes: a few transactions each.
+const SMALL_FOLDS_AT_ONCE: usize = 3;
+const SMALL_FOLD_BYTES: u64 = 1 << 20;
 /// Time after a fold in which a run is busy.
 const BUSY_US: u64 = 1_000_000;
 /// Interval between searches for silent runs.
@@ -70,15 +76,17 @@ const SEARCH_INTERVAL: Duration = Duration::from_secs(30);
 const SILENT_US: i64 = 300_000_000;
 /// Interval between reads of the list of runs with blocks.
 const LIST_INTERVAL_US: u64 = 300_000_000;
+/// Rows of the list that are read at a time.
+const LIST_PAGE: Scan = Scan { rows: 1_000, keys_only: true, ..Scan::DEFAULT };
 
 struct FoldNotice {
     run: RunKey,
     blocks: Vec<WrittenBlocks>,
-    /// Counted until the notice is handled.
-    _counted: CountedBlocks,
+    /// Counted until the run is folded, or need not be folded yet.
+    counted: CountedBlocks,
 }
 
-/// Size of a run's blocks that the fold thread has yet to look at.
+/// Size of a run's blocks that the fold thread has yet to look at, or to fold.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct UnhandledBlocks(Arc<AtomicUsize>);
 
@@ -109,8 +117,7 @@ pub struct FoldNotices {
 
 impl FoldNotices {
     fn new(sender: mpsc::Sender<FoldNotice>, missed: Arc<AtomicBool>) -> Self {
-        let (unhandled, handled) = Default::default();
-        Self { sender, unhandled, handled, missed }
+        Self { sender, unhandled: UnhandledBlocks::default(), handled: Arc::new(Notify::new()), missed }
     }
 
     /// Waits until the run may write more blocks.
@@ -138,11 +145,15 @@ impl FoldNotices {
         }
         let bytes: usize = blocks.iter().flat_map(|blocks| &blocks.blocks).map(Bytes::len).sum();
         let bytes = bytes.max(MIN_NOTICE_BYTES);
-        let (all, handled) = (self.unhandled.clone(), self.handled.clone());
         run.0.fetch_add(bytes, Ordering::Relaxed);
-        all.0.fetch_add(bytes, Ordering::Relaxed);
-        let counted = CountedBlocks { bytes, run: run.clone(), all, handled };
-        if self.sender.try_send(FoldNotice { run: key.clone(), blocks, _counted: counted }).is_err() {
+        self.unhandled.0.fetch_add(bytes, Ordering::Relaxed);
+        let counted = CountedBlocks {
+            bytes,
+            run: run.clone(),
+            all: self.unhandled.clone(),
+            handled: self.handled.clone(),
+        };
+        if self.sender.try_send(FoldNotice { run: key.clone(), blocks, counted }).is_err() {
             self.missed.store(true, Ordering::Relaxed);
         }
     }
@@ -207,17 +218,34 @@ struct FoldTask {
     /// Runs that were folded lately, and when.
     folded: HashMap<FoldKey, i64>,
     search: Option<FoldSearch>,
+    /// Runs that are due, and whose folds have not begun.
+    due: VecDeque<FoldKey>,
+    /// Folds that take turns.
+    active: VecDeque<ActiveFold>,
+    /// The runs in `due` and `active`, with the blocks for which their writers may wait.
+    scheduled: HashMap<FoldKey, Vec<Arc<CountedBlocks>>>,
+}
+
+/// A fold between two of its transactions.
+struct ActiveFold {
+    key: FoldKey,
+    fold: Fold,
+    live: LiveRow,
+    is_ended: bool,
+    started: Instant,
 }
 
 type FoldKey = (Project, RunNumber);
 
-/// A search for runs to fold, of which no notice came.
+/// A search for runs to fold for which no notice came.
 struct FoldSearch {
     /// Parts of the list in the store that are yet to be read.
     unread: Vec<(Project, Range)>,
-    /// Whether the blocks of each run are counted, because a notice was missed. Otherwise new runs are
-    /// only watched for silence.
+    /// Whether the blocks of each run are counted, because a notice was missed. If not, new runs are only
+    /// watched for silence.
     counts_blocks: bool,
+    /// Runs of the list that are yet to be read.
+    listed: Vec<FoldKey>,
     /// Runs that are yet to be looked at, once the list was read.
     unseen: Option<Vec<FoldKey>>,
 }
@@ -228,6 +256,8 @@ struct PendingRun {
     /// Counts of unfolded blocks, as far as this process knows.
     unfolded: UnfoldedBlocks,
     is_ended: bool,
+    /// Blocks below this number were counted in the store. A notice about them may come later.
+    counted_before: u64,
     /// Number of its next block when it was last touched.
     next_block: u64,
     touched_us: i64,
@@ -238,7 +268,6 @@ impl FoldTask {
         let (sender, notices) = mpsc::channel(NOTICES);
         let missed = Arc::new(AtomicBool::new(true));
         let heartbeat = Heartbeat::for_long_rounds("folding");
-        let (pending, folded) = Default::default();
         let task = Self {
             deps,
             metrics,
@@ -246,9 +275,12 @@ impl FoldTask {
             notices,
             missed: missed.clone(),
             listed_us: i64::MIN,
-            pending,
-            folded,
+            pending: HashMap::new(),
+            folded: HashMap::new(),
             search: None,
+            due: VecDeque::new(),
+            active: VecDeque::new(),
+            scheduled: HashMap::new(),
         };
         (FoldNotices::new(sender, missed), task)
     }
@@ -260,25 +292,58 @@ impl FoldTask {
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let is_searching = self.search.is_some();
+            let is_folding = !self.scheduled.is_empty();
             tokio::select! {
                 // Stopping and heartbeats take precedence.
                 biased;
                 () = stop.cancelled() => return,
                 _ = beats.tick() => self.heartbeat.beat(),
-                _ = searches.tick(), if !is_searching => self.begin_search().await,
-                Some(notice) = self.notices.recv() => self.handle(notice, &stop).await,
-                () = std::future::ready(()), if is_searching => {}
+                _ = searches.tick(), if !is_searching => self.start_search().await,
+                Some(notice) = self.notices.recv() => self.handle(notice),
+                () = tokio::task::yield_now(), if is_searching || is_folding => {}
             }
-            self.search_on(&stop).await;
+            self.handle_waiting_notices();
+            self.step_search().await;
+            self.step_fold().await;
         }
     }
 
-    async fn handle(&mut self, notice: FoldNotice, stop: &CancellationToken) {
-        let FoldNotice { run, blocks, _counted } = notice;
+    /// Writers wait for notices to be handled, and a transaction of a fold takes long.
+    fn handle_waiting_notices(&mut self) {
+        for _ in 0..NOTICES {
+            let Ok(notice) = self.notices.try_recv() else { return };
+            self.handle(notice);
+        }
+    }
+
+    fn handle(&mut self, notice: FoldNotice) {
+        let FoldNotice { run, blocks, counted } = notice;
+        let counted = Arc::new(counted);
         for blocks in blocks {
             let key = self.count_blocks(&run, blocks);
-            self.fold_if_due(key, stop).await;
+            self.schedule(key, Some(&counted));
         }
+    }
+
+    /// Schedules the fold of a run, if it is due.
+    fn schedule(&mut self, key: FoldKey, counted: Option<&Arc<CountedBlocks>>) {
+        if !self.is_due(key) && !self.scheduled.contains_key(&key) {
+            return;
+        }
+        let waiting = match self.scheduled.entry(key) {
+            Entry::Occupied(scheduled) => scheduled.into_mut(),
+            Entry::Vacant(unscheduled) => {
+                self.due.push_back(key);
+                unscheduled.insert(Vec::new())
+            }
+        };
+        waiting.extend(counted.cloned());
+    }
+
+    fn is_due(&self, key: FoldKey) -> bool {
+        self.pending
+            .get(&key)
+            .is_some_and(|pending| pending.is_ended || pending.unfolded.is_due(self.is_busy(key)))
     }
 
     fn count_blocks(&mut self, run: &RunKey, blocks: WrittenBlocks) -> FoldKey {
@@ -288,12 +353,18 @@ impl FoldTask {
             id: run.id.clone(),
             unfolded: UnfoldedBlocks::default(),
             is_ended: false,
+            counted_before: 0,
             next_block: 0,
             touched_us,
         });
-        (pending.next_block, pending.touched_us) = (blocks.next_block, touched_us);
+        pending.next_block = blocks.next_block;
+        pending.touched_us = touched_us;
         pending.is_ended |= blocks.is_ended;
-        for block in &blocks.blocks {
+        let first = blocks.next_block.saturating_sub(blocks.blocks.len() as u64);
+        for (number, block) in (first..).zip(&blocks.blocks) {
+            if number < pending.counted_before {
+                continue;
+            }
             if let Err(error) = pending.unfolded.add(block) {
                 tracing::error!(run = pending.id.as_str(), %error, "failed to decode newly written block");
             }
@@ -301,15 +372,18 @@ impl FoldTask {
         key
     }
 
-    /// Begins a search: reads the list in the store if a notice was missed or the interval has passed.
-    async fn begin_search(&mut self) {
+    /// Starts a search: reads the list in the store if a notice was missed or the interval has passed.
+    async fn start_search(&mut self) {
         let counts_blocks = self.missed.swap(false, Ordering::Relaxed);
         let now_us = self.deps.now_us();
         self.folded.retain(|_, folded_us| now_us.abs_diff(*folded_us) < BUSY_US);
-        let mut search = FoldSearch { unread: Vec::new(), counts_blocks, unseen: None };
+        let mut search = FoldSearch { unread: Vec::new(), counts_blocks, listed: Vec::new(), unseen: None };
         if counts_blocks || now_us.abs_diff(self.listed_us) >= LIST_INTERVAL_US {
             match self.list_parts().await {
-                Ok(parts) => (search.unread, self.listed_us) = (parts, now_us),
+                Ok(parts) => {
+                    search.unread = parts;
+                    self.listed_us = now_us;
+                }
                 Err(error) => self.fail_to_list(counts_blocks, &error),
             }
         }
@@ -327,18 +401,16 @@ impl FoldTask {
         Ok(projects.iter().map(|project| (project.number, keys::unfolded_all(project.number))).collect())
     }
 
-    /// Does a step of the search: reads some of the list, or looks at one run. A run that cannot be folded
+    /// Does a step of the search: reads a page of the list, or looks at one run. A run that cannot be folded
     /// does not stop the others.
-    async fn search_on(&mut self, stop: &CancellationToken) {
+    async fn step_search(&mut self) {
         let Some(mut search) = self.search.take() else { return };
         self.heartbeat.beat();
-        if let Some((project, range)) = search.unread.pop() {
-            match self.read_list(project, &range, search.counts_blocks).await {
-                Ok(rest) => search.unread.extend(rest.map(|rest| (project, rest))),
-                Err(error) => {
-                    self.fail_to_list(search.counts_blocks, &error);
-                    search.unread.clear();
-                }
+        if !search.listed.is_empty() || !search.unread.is_empty() {
+            if let Err(error) = self.read_list(&mut search).await {
+                self.fail_to_list(search.counts_blocks, &error);
+                search.unread.clear();
+                search.listed.clear();
             }
             self.search = Some(search);
             return;
@@ -347,7 +419,7 @@ impl FoldTask {
         let Some(key) = unseen.pop() else { return };
         self.search = Some(search);
         match self.end_if_silent(key).await {
-            Ok(()) => self.fold_if_due(key, stop).await,
+            Ok(()) => self.schedule(key, None),
             Err(error) => self.fail(key, error).await,
         }
     }
@@ -367,25 +439,31 @@ impl FoldTask {
         Ok(())
     }
 
-    /// Adds the first run of the list. Returns the rest of it.
-    async fn read_list(
-        &mut self,
-        project: Project,
-        range: &Range,
-        counts_blocks: bool,
-    ) -> Result<Option<Range>, Error> {
+    /// Reads the next run of the list, or the next page of the list.
+    async fn read_list(&mut self, search: &mut FoldSearch) -> Result<(), Error> {
+        if let Some(key) = search.listed.pop() {
+            return match self.read_run(key, search.counts_blocks).await {
+                Err(error) if !error.is_temporary() => {
+                    self.fail(key, error).await;
+                    Ok(())
+                }
+                read => read,
+            };
+        }
+        let Some((project, range)) = search.unread.pop() else { return Ok(()) };
         let prefix = keys::unfolded_all(project).start;
         let snapshot = self.deps.store.snapshot().await?;
-        let page = snapshot.scan(range, Scan { rows: 1, ..Scan::default() }).await?;
+        let page = snapshot.scan(&range, LIST_PAGE).await?;
         for (key, _) in &page.rows {
             let (number,): (u64,) = keys::tail(&prefix, key)?;
             let key = (project, RunNumber(number));
-            match self.read_run(key, counts_blocks).await {
-                Err(error) if !error.is_temporary() => self.fail(key, error).await,
-                read => read?,
+            if search.counts_blocks || !self.pending.contains_key(&key) {
+                search.listed.push(key);
             }
         }
-        Ok(page.rows.last().filter(|_| page.more).map(|(last, _)| range.after(last)))
+        let rest = page.rows.last().filter(|_| page.more).map(|(last, _)| range.after(last));
+        search.unread.extend(rest.map(|rest| (project, rest)));
+        Ok(())
     }
 
     async fn read_run(&mut self, key: FoldKey, counts_blocks: bool) -> Result<(), Error> {
@@ -398,29 +476,27 @@ impl FoldTask {
         let (project, number) = key;
         let snapshot = self.deps.store.snapshot().await?;
         let Some(id) = run_id_get(&*snapshot, project, number).await? else { return Ok(()) };
-        let (mut unfolded, mut is_ended) = (UnfoldedBlocks::default(), false);
+        let mut unfolded = UnfoldedBlocks::default();
+        let mut is_ended = false;
+        let mut counted_before = 0;
         if counts_blocks {
             let document = document_get(&*snapshot, project, number).await?;
             let stored = StoredBlocks::count(&*snapshot, RunRef { project, number }).await?;
             is_ended = stored.is_folding || document.is_some_and(|document| !document.props.active);
             unfolded = stored.unfolded;
+            counted_before = stored.next_block;
         }
         let (next_block, touched_us) = match known {
             Some(known) => known,
             None => (writing_get(&*snapshot, project, number).await?.next_block, self.deps.now_us()),
         };
-        self.pending.insert(key, PendingRun { id, unfolded, is_ended, next_block, touched_us });
+        let pending = PendingRun { id, unfolded, is_ended, counted_before, next_block, touched_us };
+        self.pending.insert(key, pending);
         Ok(())
     }
 
-    async fn fold_if_due(&mut self, key: FoldKey, stop: &CancellationToken) {
-        if let Err(error) = self.fold_while_due(key, stop).await {
-            self.fail(key, error).await;
-        }
-    }
-
-    /// Keeps the counts of a run after a temporary error, so that the next search tries again. Otherwise
-    /// the run is damaged: its writer would continue, and each notice would try again in vain.
+    /// Keeps the counts of a run after a temporary error, so that the next search retries. After any other
+    /// error, the run is damaged: its writer would continue, and each notice would retry in vain.
     async fn fail(&mut self, (project, number): FoldKey, error: Error) {
         let id = self.pending.get(&(project, number)).map(|pending| pending.id.clone());
         let run = id.as_ref().map(RunId::as_str);
@@ -430,8 +506,7 @@ impl FoldTask {
         tracing::error!(run, number = number.0, %error, "failed to fold run");
         self.pending.remove(&(project, number));
         let Error::Store(matyan_store::Error::Corrupt { reason, .. }) = error else { return };
-        let begun = self.quarantine((project, number), id, &reason).await;
-        if let Err(error) = begun {
+        if let Err(error) = self.quarantine((project, number), id, &reason).await {
             tracing::warn!(number = number.0, %error, "failed to put run in quarantine; will retry");
         }
     }
@@ -455,27 +530,100 @@ impl FoldTask {
         }
     }
 
-    async fn fold_while_due(&mut self, key: FoldKey, stop: &CancellationToken) -> Result<(), Error> {
-        while let Some(pending) = self.pending.get(&key)
-            && (pending.is_ended || pending.unfolded.is_due(self.is_busy(key)))
-            && !stop.is_cancelled()
+    /// Does a transaction of the fold whose turn it is. A run that cannot be folded does not stop the others.
+    async fn step_fold(&mut self) {
+        if let Some(key) = self.next_due()
+            && let Err(error) = self.begin_fold(key).await
         {
-            let started = tokio::time::Instant::now();
-            let (id, is_ended) = (pending.id.clone(), pending.is_ended);
-            match self.fold(key, &id, is_ended, stop).await? {
-                FoldStatus::InProgress => return Ok(()),
-                FoldStatus::RunDead => {
-                    self.pending.remove(&key);
-                }
-                FoldStatus::Done | FoldStatus::Superseded => {
-                    self.metrics.folds.runs.inc();
-                    self.metrics.folds.seconds.observe(started.elapsed().as_secs_f64());
-                    if !is_ended {
-                        self.folded.insert(key, self.deps.now_us());
-                    }
-                    self.finish_fold(key).await?;
-                }
+            self.scheduled.remove(&key);
+            self.fail(key, error).await;
+        }
+        let Some(mut active) = self.active.pop_front() else { return };
+        self.heartbeat.beat();
+        let ActiveFold { key, is_ended, started, .. } = active;
+        let ended = match active.fold.step(&*self.deps.store, &active.live, self.deps.now_us()).await {
+            Ok(FoldStatus::InProgress) => return self.active.push_back(active),
+            Ok(FoldStatus::Done | FoldStatus::Superseded) => {
+                self.finish_and_reschedule(key, is_ended, started).await
             }
+            Ok(FoldStatus::RunDead) => {
+                self.pending.remove(&key);
+                self.scheduled.remove(&key);
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = ended {
+            if let Some(pending) = self.pending.get_mut(&key) {
+                pending.is_ended |= is_ended;
+            }
+            self.scheduled.remove(&key);
+            self.fail(key, error).await;
+        }
+    }
+
+    /// Takes the first due run whose fold may begin now.
+    fn next_due(&mut self) -> Option<FoldKey> {
+        let room = (FOLDS_AT_ONCE + SMALL_FOLDS_AT_ONCE).checked_sub(self.active.len())?;
+        let is_small = |key: &FoldKey| {
+            self.pending.get(key).is_none_or(|pending| pending.unfolded.bytes < SMALL_FOLD_BYTES)
+        };
+        let first = match room {
+            0 => return None,
+            // The last places are for small folds.
+            1..=SMALL_FOLDS_AT_ONCE => self.due.iter().position(is_small)?,
+            _ => 0,
+        };
+        self.due.remove(first)
+    }
+
+    async fn begin_fold(&mut self, key: FoldKey) -> Result<(), Error> {
+        let Some(pending) = self.pending.get(&key).filter(|_| self.is_due(key)) else {
+            self.scheduled.remove(&key);
+            return Ok(());
+        };
+        let (project, number) = key;
+        let live = LiveRow { key: keys::head(project, &pending.id), value: Head::Live(number).encode() };
+        let is_ended = pending.is_ended;
+        let started = Instant::now();
+        let snapshot = self.deps.store.snapshot().await?;
+        let begun = Fold::begin(&*snapshot, RunRef { project, number }, is_ended).await?;
+        // From now on, an end is a new one: it may be reported while the fold is in progress.
+        if let Some(pending) = self.pending.get_mut(&key) {
+            pending.is_ended = false;
+        }
+        match begun {
+            Some(fold) => {
+                self.active.push_back(ActiveFold { key, fold, live, is_ended, started });
+                Ok(())
+            }
+            None => self.finish_and_reschedule(key, is_ended, started).await,
+        }
+    }
+
+    /// Finishes the fold of a run, and schedules another fold of the run if it is due again.
+    async fn finish_and_reschedule(
+        &mut self,
+        key: FoldKey,
+        is_ended: bool,
+        started: Instant,
+    ) -> Result<(), Error> {
+        self.metrics.folds.runs.inc();
+        self.metrics.folds.seconds.observe(started.elapsed().as_secs_f64());
+        if !is_ended {
+            self.folded.insert(key, self.deps.now_us());
+        }
+        let finished = self.finish_fold(key).await;
+        if finished.is_err()
+            && let Some(pending) = self.pending.get_mut(&key)
+        {
+            pending.is_ended |= is_ended;
+        }
+        finished?;
+        if self.is_due(key) {
+            self.due.push_back(key);
+        } else {
+            self.scheduled.remove(&key);
         }
         Ok(())
     }
@@ -486,32 +634,8 @@ impl FoldTask {
         self.folded.get(&key).is_some_and(|folded_us| now_us.abs_diff(*folded_us) < BUSY_US)
     }
 
-    async fn fold(
-        &self,
-        (project, number): FoldKey,
-        id: &RunId,
-        is_ended: bool,
-        stop: &CancellationToken,
-    ) -> Result<FoldStatus, Error> {
-        let live = LiveRow { key: keys::head(project, id), value: Head::Live(number).encode() };
-        let snapshot = self.deps.store.snapshot().await?;
-        let started = Fold::begin(&*snapshot, RunRef { project, number }, is_ended).await?;
-        drop(snapshot);
-        let Some(mut fold) = started else { return Ok(FoldStatus::Done) };
-        loop {
-            if stop.is_cancelled() {
-                return Ok(FoldStatus::InProgress);
-            }
-            self.heartbeat.beat();
-            match fold.step(&*self.deps.store, &live, self.deps.now_us()).await? {
-                FoldStatus::InProgress => tokio::task::yield_now().await,
-                end => return Ok(end),
-            }
-        }
-    }
-
-    /// Cleans up after a fold: removes the run from the list if it has no blocks left;
-    /// otherwise recounts them.
+    /// Cleans up after a fold: removes the run from the list if it has no blocks left, and recounts its
+    /// blocks if some are left.
     async fn finish_fold(&mut self, key: FoldKey) -> Result<(), Error> {
         let (project, number) = key;
         let run = RunRef { project, number };
@@ -519,7 +643,7 @@ impl FoldTask {
         transaction.set_buffered();
         let mut stored = StoredBlocks::count(transaction.unchecked(), run).await?;
         if stored.is_empty {
-            // Checked by the commit: a writer may add a block in the meantime.
+            // Checked by the commit: a writer may add a block before it.
             let later = keys::blocks_between(project, number, stored.next_block, u64::MAX);
             transaction.scan(&later, Scan { rows: 1, ..Scan::default() }).await?;
             transaction.batch().clear(keys::unfolded(project, number));
@@ -531,7 +655,8 @@ impl FoldTask {
         }
         if let Some(pending) = self.pending.get_mut(&key) {
             pending.unfolded = stored.unfolded;
-            pending.is_ended = stored.is_folding;
+            pending.is_ended |= stored.is_folding;
+            pending.counted_before = stored.next_block;
         }
         Ok(())
     }

@@ -1,10 +1,10 @@
 //! The ingestion worker: reads partitions of the log, dispatches records to the writers of
 //! their runs, and reports its progress.
 //!
-//! Runs of a partition are applied concurrently, in a window bounded in bytes, of which each has a
-//! share. Records that queue up for a run while its writer is busy are applied together in the
-//! next turn; those that exceed its share are read again later. The lowest unapplied offset is
-//! written to the store (`progress`), and once that is durable, the log is trimmed up to it.
+//! Runs of a partition are applied concurrently, in a window bounded in bytes, and each run has a share of
+//! the window. Records that queue up for a run while its writer is busy are applied together in the
+//! next turn; records that exceed the run's share are reread later. The lowest unapplied offset is
+//! written to the store (`progress`), and once the row is durable, the log is trimmed up to that offset.
 //! Positions need no further handling: every transaction carries the cursor of its run, so
 //! redelivered records have no effect.
 //!
@@ -18,6 +18,7 @@ mod assigned_partitions;
 mod partition;
 mod partition_starts;
 mod progress;
+mod stopped_partitions;
 mod unapplied_age;
 
 mod active_runs;
@@ -53,9 +54,10 @@ use log_identity::PartitionStart;
 pub use log_identity::log_number;
 use pace::Pace;
 use partition_starts::{FoundStart, PartitionStarts, StartAttempt};
-use progress::Progress;
+use progress::ProgressHandle;
 use project_cache::{KnownProject, ProjectCache};
 use read_point::ReadPoint;
+pub use stopped_partitions::StoppedPartitions;
 use unapplied_age::UnappliedAge;
 use writer_pool::{AppliedTurn, WriterPool};
 
@@ -111,14 +113,14 @@ impl IngestionWorker {
         metrics: Metrics,
     ) -> Result<Self, Error> {
         let subscription = deps.log_reader.subscribe(Topic::Ingestion).await?;
-        let (lag, age) =
-            (metrics.ingestion.lag_records.clone(), metrics.ingestion.oldest_unapplied_seconds.clone());
-        let progress = Progress::start(deps.clone(), settings.trim_every, lag);
+        let lag = metrics.ingestion.lag_records.clone();
+        let age = metrics.ingestion.oldest_unapplied_seconds.clone();
+        let progress = ProgressHandle::start(deps.clone(), settings.trim_every, lag);
         let (backlogs, questions) = Backlogs::new();
         Ok(Self {
             subscription,
             pace: Pace::new(),
-            starts: PartitionStarts::new(deps.clone()),
+            starts: PartitionStarts::new(deps.clone(), progress.written()),
             partitions: AssignedPartitions::new(progress),
             projects: ProjectCache::new(),
             writers: WriterPool::new(deps.clone(), folds, backlogs, &settings, &metrics),
@@ -135,10 +137,16 @@ impl IngestionWorker {
         self.heartbeat.clone()
     }
 
+    /// The partitions that wait for an operator.
+    pub fn stopped_partitions(&self) -> StoppedPartitions {
+        self.starts.stopped().clone()
+    }
+
     /// Runs until it is stopped, or until an error that only an operator or a restart can
     /// fix.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), Error> {
-        let (age, deps) = (Arc::clone(&self.age), self.deps.clone());
+        let age = Arc::clone(&self.age);
+        let deps = self.deps.clone();
         let (sender, endings) = mpsc::channel(1);
         let worked = tokio::select! {
             worked = self.work(&stop, endings) => worked,
@@ -171,7 +179,7 @@ impl IngestionWorker {
             let has_room = runs.has_room();
             let seek_at = self.partitions.next_seek(runs);
             self.metrics.unapplied_bytes.set(runs.window() as f64);
-            self.metrics.partitions_stopped.set(self.starts.stopped() as f64);
+            self.metrics.partitions_stopped.set(self.starts.stopped().count() as f64);
             tokio::select! {
                 // Stopping and heartbeats come first; finished turns make room
                 // before more is read.
@@ -179,9 +187,10 @@ impl IngestionWorker {
                 () = stop.cancelled() => return Ok(()),
                 _ = beats.tick() => {
                     self.heartbeat.beat();
-                    match self.starts.is_finding() {
-                        true => self.age.set_waiting(),
-                        false => self.age.set(self.partitions.oldest_unapplied_us()),
+                    if self.starts.is_finding() {
+                        self.age.set_waiting();
+                    } else {
+                        self.age.set(self.partitions.oldest_unapplied_us());
                     }
                 }
                 Some(question) = self.questions.recv() => self.answer(question),
@@ -222,8 +231,8 @@ impl IngestionWorker {
         });
     }
 
-    /// Reads partitions from other offsets, if there is more to take. One of which that fails is not
-    /// read until it succeeds, because its records would be out of order; the others continue.
+    /// Reads partitions from other offsets, if there is more to take. A partition whose seek fails stays
+    /// unread until a seek succeeds, because its records would be out of order; the others continue.
     async fn seek(&mut self, stop: &CancellationToken) -> Result<(), Error> {
         while let Some((partition, point)) = self.partitions.seek(self.writers.runs()) {
             let started = self.subscription.start(partition, point.start()).await;
@@ -247,21 +256,21 @@ impl IngestionWorker {
         Ok(())
     }
 
-    /// Restarts what is read from a log that was recreated. Kafka's client goes over to a recreated topic
-    /// by itself, and continues at the old offset there if it exists.
+    /// Restarts the partitions of a log that was recreated. Kafka's client switches to a recreated topic by
+    /// itself, and continues at the old offset if the new topic has it.
     fn restart_partitions_of_other_logs(&mut self, identity: Option<[u8; 16]>) {
         let Some(identity) = identity else { return };
-        self.starts.begin_those_of_other_logs(identity);
+        self.starts.restart_stopped_in_other_logs(identity);
         for partition in self.partitions.of_other_logs(identity) {
             tracing::warn!(partition, "log was recreated; restarting partition");
             self.partitions.forget(partition);
-            self.starts.begin(partition, StartAttempt::default());
+            self.starts.find(partition, StartAttempt::default());
         }
     }
 
-    /// Handles an error of the log. On temporary errors, it waits. A partition overtaken by
-    /// retention raises an alarm, and the others continue; one whose log was recreated or has lost
-    /// its tail restarts. Records already taken are still applied, because they were acknowledged.
+    /// Handles an error of the log. On temporary errors, it waits. A partition overtaken by retention
+    /// raises an alarm, and the others continue; a partition whose log was recreated or has lost its tail
+    /// restarts. Records already taken are still applied, because they were acknowledged.
     async fn handle_read_error(
         &mut self,
         error: matyan_log::Error,
@@ -274,7 +283,7 @@ impl IngestionWorker {
                 tracing::warn!(partition, %error, "log was replaced; restarting partition");
                 // The new records must not be trimmed up to the old position.
                 self.partitions.forget(partition);
-                self.starts.begin(partition, StartAttempt { lost_tail: Some(end), ..Default::default() });
+                self.starts.find(partition, StartAttempt { lost_tail: Some(end), ..Default::default() });
                 return Ok(());
             }
             error if error.is_temporary() => tracing::warn!(%error, "failed to read the log; will retry"),
@@ -288,23 +297,23 @@ impl IngestionWorker {
         tracing::error!(partition, %error, "records were deleted before they were applied; dropping partition");
         if let Some(stopped_at) = self.partitions.drop_unreadable(partition) {
             self.metrics.partitions_lost.inc();
-            self.starts.begin_when_continued(stopped_at);
+            self.starts.find_when_continued(stopped_at);
         }
     }
 
-    /// Stops the partitions that have lost their tails where the tails began.
+    /// Stops each partition that has lost its tail at the start of the tail.
     fn stop_ended_partitions(&mut self) {
         for ended in self.partitions.take_ended() {
             let partition = ended.position.partition;
             tracing::info!(partition, "applied all records before the lost tail; stopped partition");
-            self.starts.begin_when_continued(ended);
+            self.starts.find_when_continued(ended);
         }
     }
 
     async fn handle_delivery(&mut self, delivery: Delivery, stop: &CancellationToken) -> Result<(), Error> {
         match delivery {
             Delivery::Assigned { partition } => {
-                self.starts.begin(partition, StartAttempt::default());
+                self.starts.find(partition, StartAttempt::default());
                 Ok(())
             }
             Delivery::Revoked { partition } => {
@@ -315,15 +324,18 @@ impl IngestionWorker {
         }
     }
 
-    /// Starts reading a partition, unless that must be tried again. One that has lost records raises an alarm:
-    /// it is read only up to a lost tail, or waits for an operator. The others continue.
+    /// Starts reading a partition, unless the start must be retried. A partition that has lost records raises
+    /// an alarm: it is read only up to a lost tail, or waits for an operator. The others continue.
     async fn start(&mut self, found: FoundStart, identity: Option<[u8; 16]>) -> Result<(), Error> {
         let FoundStart { partition: number, attempt, start } = found;
         let offset = start.as_ref().ok().map(|start| start.offset);
-        let stop = start.as_ref().ok().map(|start| start.stop_at(number, start.offset));
+        let stop = start.as_ref().ok().map(|start| start.stop_at_start(number));
         let started = match start {
             Ok(PartitionStart { offset, end: Some(end), .. }) if end <= offset => {
                 Err(Error::Shortened { partition: number, applied: offset, end })
+            }
+            Ok(PartitionStart { is_headless: true, offset, .. }) => {
+                Err(Error::Headless { partition: number, first: offset })
             }
             Ok(start) => {
                 let point = ReadPoint { offset: start.offset, before: start.before }.start();
@@ -352,12 +364,12 @@ impl IngestionWorker {
                     );
                     self.metrics.partitions_lost.inc();
                 }
-                self.partitions.begin(number, start);
+                self.partitions.insert(number, start);
                 self.writers.runs().restart(number);
             }
-            // The previous owner may have applied them since, and trimmed the log.
+            // The previous owner may have applied the trimmed records since.
             Err(Error::Log(matyan_log::Error::Trimmed { .. })) if attempt.trimmed_at != offset => {
-                self.starts.begin(number, StartAttempt { trimmed_at: offset, ..attempt });
+                self.starts.find(number, StartAttempt { trimmed_at: offset, ..attempt });
             }
             Err(error @ Error::Shortened { .. }) => {
                 tracing::error!(partition = number, %error, "the log has lost its tail; stopped partition");
@@ -365,14 +377,21 @@ impl IngestionWorker {
                 // The log must not be trimmed up to a position that it has lost.
                 self.partitions.forget(number);
                 if let Some(stop) = stop {
-                    self.starts.begin_when_continued(stop);
+                    self.starts.find_when_continued(stop);
+                }
+            }
+            Err(error @ Error::Headless { .. }) => {
+                tracing::error!(partition = number, %error, "the log has lost its first records; stopped partition");
+                self.metrics.partitions_lost.inc();
+                if let Some(stop) = stop {
+                    self.starts.find_when_continued(stop);
                 }
             }
             Err(Error::Log(error @ matyan_log::Error::Trimmed { .. })) => {
                 tracing::error!(partition = number, %error, "records were deleted before they were applied; dropping partition");
                 self.metrics.partitions_lost.inc();
                 if let Some(stop) = stop {
-                    self.starts.begin_when_continued(stop);
+                    self.starts.find_when_continued(stop);
                 }
             }
             // The log may be recreated between describing it and starting to read it.
@@ -418,14 +437,15 @@ impl IngestionWorker {
             }
             let read = partition.read(&record);
             if read.is_new {
-                // Until something else holds the position before it.
+                // The record holds the position until it is queued, deferred, or dropped.
                 partition.take(&read);
             } else if !self.writers.runs().is_returning(number) {
                 continue;
             }
             self.metrics.records.inc_by(u64::from(read.is_new));
             let is_after_middle = partition.is_after_middle(&record);
-            let mut entry = Entry { is_after_middle, ..Entry::read(log, number, record) };
+            let mut entry = Entry::read(log, number, record);
+            entry.is_after_middle = is_after_middle;
             let Some(project) = self.project(&mut entry, stop).await? else { return Ok(()) };
             let position = entry.position;
             let KnownProject::Active(project, project_name) = project else {
@@ -447,12 +467,14 @@ impl IngestionWorker {
                 Admission::Deferred | Admission::Repeated => {}
             }
         }
-        touched.into_iter().for_each(|key| self.writers.dispatch(key));
+        for key in touched {
+            self.writers.dispatch(key);
+        }
         Ok(())
     }
 
     /// Finds the project of an entry. The entry of a project that is unknown or damaged becomes unreadable,
-    /// so that it is parked. `None` if the worker was stopped in the meantime.
+    /// so that it is parked. `None` if the worker was stopped first.
     async fn project(
         &mut self,
         entry: &mut Entry,
@@ -463,8 +485,11 @@ impl IngestionWorker {
             None => self.look_up_project(&entry.project, stop).await?,
         };
         let Some(KnownProject::Unusable(reason)) = known else { return Ok(known) };
-        let (reason, value, content_type) = (reason.to_string(), entry.raw(), entry.content_type());
-        entry.content = Content::Unreadable { reason, value, content_type };
+        entry.content = Content::Unreadable {
+            reason: reason.to_string(),
+            value: entry.raw(),
+            content_type: entry.content_type(),
+        };
         Ok(Some(KnownProject::Active(Project::UNKNOWN, "".into())))
     }
 
@@ -474,7 +499,8 @@ impl IngestionWorker {
         stop: &CancellationToken,
     ) -> Result<Option<KnownProject>, Error> {
         self.age.set_waiting();
-        let (deps, asked_us) = (&self.deps, self.deps.now_us());
+        let deps = &self.deps;
+        let asked_us = self.deps.now_us();
         let found = retry_until_done(stop, &self.heartbeat, "look up a project", || async {
             match project_get(&*deps.store.snapshot().await?, name).await {
                 Err(matyan_store::Error::Corrupt { reason, .. }) => Ok(Err(reason)),

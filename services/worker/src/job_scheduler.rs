@@ -8,7 +8,7 @@ use matyan_maintenance::{
     BlobEvent, CLEANUP_TOMBSTONES, FINISH_STALE, JobLock, LONGEST_SPOOL_US, OrphanedBlobs, Pace,
     PendingUploads, StoreMigration, TombstoneSweep, clear_garbage, drop_abandoned_restores,
     pending_payload_bytes, sweep_dead_entities, sweep_dead_runs, sweep_deleted_projects, sweep_producers,
-    sweep_stray_blobs, trim_changes,
+    sweep_stray_blobs, trim_audit, trim_changes,
 };
 use matyan_model::{
     ids::{NamedProject, Project},
@@ -73,15 +73,17 @@ impl JobScheduler {
     /// Runs until it is stopped. A round may be interrupted at any point: the next one
     /// continues with the remaining work.
     pub(crate) async fn run(&self, stop: &CancellationToken) {
-        let (deps, metrics) = (&self.deps, &self.metrics.blobs);
+        let deps = &self.deps;
+        let metrics = &self.metrics.blobs;
         let jobs = deps.maintenance();
-        let (uploads, migration) = (tokio::sync::Mutex::default(), StoreMigration::default());
+        let uploads = tokio::sync::Mutex::default();
+        let migration = StoreMigration::default();
         let orphaned_blobs = || async {
             delete_orphaned_blobs(deps, metrics, stop).await?;
-            match self.owns_blobs {
-                true => delete_stray_blobs(deps, metrics, stop).await,
-                false => Ok(()),
+            if self.owns_blobs {
+                delete_stray_blobs(deps, metrics, stop).await?;
             }
+            Ok::<_, Error>(())
         };
         let stale = async {
             if let Some(idle) = self.finish_stale {
@@ -106,6 +108,7 @@ impl JobScheduler {
             stale,
             self.repeat(HOURLY, MIN_WAIT, CLEANUP_TOMBSTONES, stop, || sweep_tombstones(deps, metrics)),
             self.repeat(DAILY, MIN_WAIT, "orphaned-blobs", stop, orphaned_blobs),
+            self.repeat(HOURLY, MIN_WAIT, "audit", stop, || trim_audit(jobs)),
         );
     }
 
@@ -119,7 +122,8 @@ impl JobScheduler {
     ) {
         // A store that does not answer must not keep the process from ending.
         let Some(mut last_us) = stop.run_until_cancelled(self.last_success(name)).await else { return };
-        let (mut recorded_us, mut failures) = (last_us, 0);
+        let mut recorded_us = last_us;
+        let mut failures = 0;
         let mut reported = String::new();
         // A job that has never succeeded counts as overdue from now on.
         self.metrics.jobs.set_last_success(name, last_us.unwrap_or_else(|| self.deps.now_us()));
@@ -136,7 +140,8 @@ impl JobScheduler {
                 Some(Ok(())) => {
                     let now_us = self.deps.now_us();
                     self.metrics.jobs.succeeded(name, now_us);
-                    (last_us, failures) = (Some(now_us), 0);
+                    last_us = Some(now_us);
+                    failures = 0;
                     reported.clear();
                     if recorded_us
                         .is_none_or(|recorded_us| now_us.saturating_sub(recorded_us) >= RECORD_INTERVAL_US)
@@ -223,8 +228,9 @@ pub(crate) async fn sweep_tombstones(deps: &Deps, metrics: &BlobMetrics) -> Resu
 }
 
 async fn sweep_tombstones_in(deps: &Deps, metrics: &BlobMetrics, project: NamedProject) -> Result<(), Error> {
-    let (name, owner) = (CLEANUP_TOMBSTONES, (deps.random)());
-    let mut lock = JobLock::acquire(&*deps.store, &*deps.clock, name, project.number, owner).await?;
+    let owner = (deps.random)();
+    let mut lock =
+        JobLock::acquire(&*deps.store, &*deps.clock, CLEANUP_TOMBSTONES, project.number, owner).await?;
     let result = async {
         let mut sweep = TombstoneSweep::new(deps.maintenance(), vec![project], LONGEST_SPOOL_US).await?;
         let mut observe = |event: BlobEvent<'_>| count_deletion(metrics, &event);
@@ -296,7 +302,8 @@ mod tests {
 
     #[test]
     fn a_round_is_due_by_the_last_success_of_any_process() {
-        let (minute, day) = (Duration::from_secs(60), DAILY);
+        let minute = Duration::from_secs(60);
+        let day = DAILY;
         let day_us = day.as_micros() as i64;
         let check = |interval, last_us, now_us, expected| {
             assert_eq!(

@@ -23,7 +23,7 @@ pub use deps::{Clock, Deps, Random};
 pub use error::Error;
 pub use fold::{FoldNotices, FoldThread};
 pub use heartbeat::Heartbeat;
-pub use ingest::{IngestSettings, IngestionWorker, log_number};
+pub use ingest::{IngestSettings, IngestionWorker, StoppedPartitions, log_number};
 pub use metrics::Metrics;
 pub use system::System;
 

@@ -1,6 +1,6 @@
 //! All metrics of the workers. Names of Matyan 0.3 are kept where the meaning is the same.
 
-use matyan_record::{MessageCounts, MessageType, control::ControlEventType};
+use matyan_wire::{MessageCounts, MessageType, control::ControlEventType};
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry, core::Collector,
 };
@@ -20,7 +20,7 @@ pub struct Metrics {
     pub(crate) jobs: JobMetrics,
 }
 
-/// Metrics of the ingestion worker: what it takes from the log, and what has become of it.
+/// Metrics of the ingestion worker: the records that it takes from the log, and their fate.
 #[derive(Clone)]
 pub(crate) struct IngestionMetrics {
     pub(crate) records: IntCounter,
@@ -153,7 +153,7 @@ impl IngestionMetrics {
             )?,
             partitions_stopped: new.gauge(
                 "matyan_ingestion_partitions_stopped",
-                "Partitions that have lost records and wait for `matyan partitions skip`",
+                "Partitions that are missing records and wait for `matyan partitions skip` or a restore",
             )?,
         })
     }

@@ -16,7 +16,7 @@ use matyan_model::{
     producer::{BatchOrigin, BatchPart},
 };
 use matyan_proto::{ingest::v1::IngestionBatch, limits};
-use matyan_record::{
+use matyan_wire::{
     headers::{self, BATCH_TYPE, CALLER, JSON_TYPE, PROJECT, TRACEPARENT, UNKNOWN_TYPE},
     ingestion::{self, RecordFormat},
     legacy_json::{Envelope, EnvelopeBatch},
@@ -24,6 +24,12 @@ use matyan_record::{
 };
 use prost::Message;
 use tracing::Span;
+
+/// Largest content that is copied out of its buffer. Larger contents are a good part of the buffer.
+const COPIED_BYTES: usize = 64 << 10;
+
+/// Memory used by an entry in addition to its bytes.
+const ENTRY_BYTES: usize = 256;
 
 /// A record of the ingestion log, with its batch still encoded.
 #[derive(Debug)]
@@ -34,19 +40,19 @@ pub(crate) struct Entry {
     pub(crate) run_id: RunId,
     pub(crate) caller: String,
     pub(crate) received_us: i64,
-    /// When it was in the log, or later: log time may be that of brokers, and a copy of a topic is younger
-    /// than what it holds.
+    /// A time when the record was in the log, or a later one: brokers may set the time of a record, and a
+    /// copy of a topic is younger than its records.
     pub(crate) seen_us: i64,
     pub(crate) sent: Option<BatchOrigin>,
     pub(crate) content: Content,
-    /// Its share of the window.
+    /// Share of the window that the entry takes.
     pub(crate) bytes: usize,
     /// The trace context in its headers.
     pub(crate) trace: Option<Bytes>,
-    /// Continues the trace that brought it into the log, until it is applied.
+    /// Continues the trace of the request that appended the record, until the entry is applied.
     pub(crate) span: Span,
-    /// The records before it, of the pipeline of its producer, may be missing, because the log is read
-    /// from its middle.
+    /// Whether earlier records of its producer's pipeline may be missing, because the log is read from its
+    /// middle.
     pub(crate) is_after_middle: bool,
 }
 
@@ -58,7 +64,7 @@ pub(crate) enum Content {
 }
 
 impl Content {
-    /// Why it cannot be read, if that is known already.
+    /// The reason why the content cannot be read, if one is known already.
     pub(crate) fn unreadable_reason(&self) -> Option<&str> {
         match self {
             Self::Batch(_) | Self::Envelope(_) => None,
@@ -75,39 +81,85 @@ pub(crate) struct Batch {
     pub(crate) has_own_dictionary: bool,
 }
 
-impl Entry {
-    pub(crate) fn read(log: u32, partition: u32, record: Record) -> Self {
-        let position = LogPosition { log, partition, offset: record.offset };
-        let bytes = record.value.len() + ENTRY_BYTES;
-        let read = catch_panic(|| match RecordFormat::of_value(&record.value) {
-            Ok(RecordFormat::Protobuf) => read_entry(&record),
-            Ok(RecordFormat::Json) => read_envelope(&record),
+/// Parts of an entry that its record contains.
+struct RecordParts {
+    project: String,
+    run_id: RunId,
+    caller: String,
+    received_us: i64,
+    sent: Option<BatchOrigin>,
+    content: Content,
+}
+
+impl RecordParts {
+    fn read(record: &Record) -> Result<Self, String> {
+        let parts = match RecordFormat::of_value(&record.value) {
+            Ok(RecordFormat::Protobuf) => Self::of_protobuf(record),
+            Ok(RecordFormat::Json) => Self::of_envelope(record),
             Err(error) => Err(error.to_string()),
+        };
+        let parts = parts?;
+        match parts.too_long() {
+            Some(reason) => Err(reason),
+            None => Ok(parts),
+        }
+    }
+
+    fn of_protobuf(record: &Record) -> Result<Self, String> {
+        #[cfg(test)]
+        assert!(record.key != tests::PANIC_WHILE_READING, "a test asked for it");
+        let entry = ingestion::decode(&record.value).map_err(|error| error.to_string())?;
+        let sent = if entry.producer_id.is_empty() {
+            None
+        } else {
+            let id = entry.producer_id.as_ref().try_into();
+            Some(BatchOrigin {
+                producer: ProducerId(id.map_err(|_| "its producer id has not 16 bytes".to_owned())?),
+                sequence: entry.sequence,
+                part: None,
+                acknowledged: entry.acknowledged,
+                is_ephemeral: entry.ephemeral_producer,
+            })
+        };
+        Ok(Self {
+            project: entry.project,
+            run_id: RunId::new(entry.run_id),
+            caller: entry.caller,
+            received_us: entry.received_us,
+            sent,
+            content: Content::Batch(entry.batch),
+        })
+    }
+
+    fn of_envelope(record: &Record) -> Result<Self, String> {
+        let envelope = Envelope::parse(&record.value).map_err(|error| error.to_string())?;
+        let batch = EnvelopeBatch::from_headers(&record.headers).map_err(|error| error.to_string())?;
+        let sent = batch.map(|batch| BatchOrigin {
+            producer: ProducerId(batch.producer),
+            sequence: batch.sequence,
+            part: Some(BatchPart { first: batch.item, count: 1, total: batch.items }),
+            acknowledged: batch.acknowledged,
+            is_ephemeral: batch.is_ephemeral,
         });
-        let unreadable = |reason| Self {
-            position,
+        Ok(Self {
+            project: headers::text(&record.headers, PROJECT).unwrap_or_default(),
+            run_id: RunId::new(envelope.run_id.as_str()),
+            caller: headers::text(&record.headers, CALLER).unwrap_or_default(),
+            received_us: envelope.received_us.unwrap_or(record.appended_us),
+            sent,
+            content: Content::Envelope(Box::new(envelope)),
+        })
+    }
+
+    /// The parts of a record that cannot be read for this reason.
+    fn unreadable(record: &Record, reason: String) -> Self {
+        Self {
             project: String::new(),
             run_id: run_of_key(&record.key),
             caller: String::new(),
             received_us: record.appended_us,
-            seen_us: record.appended_us,
             sent: None,
             content: Content::Unreadable { reason, value: record.value.clone(), content_type: UNKNOWN_TYPE },
-            bytes,
-            trace: traceparent(&record).cloned(),
-            span: Span::none(),
-            is_after_middle: false,
-        };
-        match read {
-            Ok(entry) => match entry.too_long() {
-                Some(reason) => unreadable(reason),
-                None => {
-                    let span = span(&record, &entry.run_id, position);
-                    let seen_us = entry.received_us.max(record.appended_us);
-                    Self { position, bytes, seen_us, trace: traceparent(&record).cloned(), span, ..entry }
-                }
-            },
-            Err(reason) => unreadable(reason),
         }
     }
 
@@ -126,37 +178,77 @@ impl Entry {
         let (what, text, limit) = texts.into_iter().find(|(_, text, limit)| text.len() > *limit)?;
         Some(format!("its {what} has {} bytes; the limit is {limit}", text.len()))
     }
+}
 
-    /// The entry of a record that was parked while its run was in quarantine; `None` if it is not one.
+impl Entry {
+    pub(crate) fn read(log: u32, partition: u32, record: Record) -> Self {
+        let position = LogPosition { log, partition, offset: record.offset };
+        let (parts, span) = match catch_panic(|| RecordParts::read(&record)) {
+            Ok(parts) => {
+                let span = span(&record, &parts.run_id, position);
+                (parts, span)
+            }
+            Err(reason) => (RecordParts::unreadable(&record, reason), Span::none()),
+        };
+        let seen_us = parts.received_us.max(record.appended_us);
+        let bytes = record.value.len() + ENTRY_BYTES;
+        let trace = traceparent(&record).cloned();
+        Self::new(position, parts, seen_us, bytes, trace, span)
+    }
+
+    /// The entry of a record that was parked while its run was in quarantine; `None` for a single parked
+    /// item.
     pub(crate) fn of_parked(project: &str, parked: ParkedItem) -> Option<Self> {
         let ParkedRecord { caller, origin, is_envelope, .. } = parked.record?;
         let ItemPosition { log, partition, offset, .. } = parked.at;
         let bytes = parked.item.len() + ENTRY_BYTES;
-        let content = match is_envelope {
-            false => Content::Batch(parked.item),
-            true => match catch_panic(|| Envelope::parse(&parked.item).map_err(|error| error.to_string())) {
+        let content = if is_envelope {
+            match catch_panic(|| Envelope::parse(&parked.item).map_err(|error| error.to_string())) {
                 Ok(envelope) => Content::Envelope(Box::new(envelope)),
                 Err(reason) => Content::Unreadable { reason, value: parked.item, content_type: JSON_TYPE },
-            },
+            }
+        } else {
+            Content::Batch(parked.item)
         };
-        Some(Self {
-            position: LogPosition { log, partition, offset },
+        let parts = RecordParts {
             project: project.to_owned(),
             run_id: parked.run_id,
             caller,
             received_us: parked.received_us,
-            seen_us: parked.received_us,
             sent: origin,
             content,
-            bytes,
-            trace: None,
-            span: Span::none(),
-            is_after_middle: false,
-        })
+        };
+        let position = LogPosition { log, partition, offset };
+        Some(Self::new(position, parts, parked.received_us, bytes, None, Span::none()))
     }
 
-    /// The properties that parking the whole record keeps, of which the items from `first_item` on have
-    /// yet to be applied; `None` if nothing could be read.
+    fn new(
+        position: LogPosition,
+        parts: RecordParts,
+        seen_us: i64,
+        bytes: usize,
+        trace: Option<Bytes>,
+        span: Span,
+    ) -> Self {
+        let RecordParts { project, run_id, caller, received_us, sent, content } = parts;
+        Self {
+            position,
+            project,
+            run_id,
+            caller,
+            received_us,
+            seen_us,
+            sent,
+            content,
+            bytes,
+            trace,
+            span,
+            is_after_middle: false,
+        }
+    }
+
+    /// The properties that are kept when the whole record is parked. Its items from `first_item` on have yet
+    /// to be applied. `None` if nothing could be read.
     pub(crate) fn parked_record(&self, first_item: u32) -> Option<ParkedRecord> {
         let is_envelope = match &self.content {
             Content::Batch(_) => false,
@@ -166,19 +258,17 @@ impl Entry {
         Some(ParkedRecord { caller: self.caller.clone(), origin: self.sent, is_envelope, first_item })
     }
 
-    /// Copies small contents out of the buffer that they share with the records next to them in the log,
-    /// which would otherwise stay in memory as long as any of them.
+    /// Copies small contents out of the buffer that they share with the records next to them in the log.
+    /// Otherwise the buffer would stay in memory as long as any of its records.
     pub(crate) fn detach(&mut self) {
-        let copy = |bytes: &mut Bytes| {
-            if bytes.len() <= COPIED_BYTES {
-                *bytes = Bytes::copy_from_slice(bytes);
-            }
+        let value = match &mut self.content {
+            Content::Batch(bytes) | Content::Unreadable { value: bytes, .. } => bytes,
+            Content::Envelope(envelope) => &mut envelope.value,
         };
-        match &mut self.content {
-            Content::Batch(bytes) | Content::Unreadable { value: bytes, .. } => copy(bytes),
-            Content::Envelope(envelope) => copy(&mut envelope.value),
+        detach_small(value);
+        if let Some(trace) = &mut self.trace {
+            detach_small(trace);
         }
-        self.trace.iter_mut().for_each(copy);
     }
 
     /// Decodes the batch, or returns the reason it cannot be decoded.
@@ -202,7 +292,7 @@ impl Entry {
         }
     }
 
-    /// Returns the bytes to park if they do not decode to a batch.
+    /// Returns the encoded content, which is parked if it does not decode to a batch.
     pub(crate) fn raw(&self) -> Bytes {
         match &self.content {
             Content::Batch(bytes) => bytes.clone(),
@@ -218,6 +308,12 @@ impl Entry {
             Content::Envelope(_) => JSON_TYPE,
             Content::Unreadable { content_type, .. } => content_type,
         }
+    }
+}
+
+fn detach_small(bytes: &mut Bytes) {
+    if bytes.len() <= COPIED_BYTES {
+        *bytes = Bytes::copy_from_slice(bytes);
     }
 }
 
@@ -252,71 +348,6 @@ fn run_of_key(key: &Bytes) -> RunId {
         Ok(id) if (1..=limits::RUN_ID_BYTES).contains(&id.len()) => RunId::new(id),
         _ => RunId::new(format!("unreadable-{}", blake3::hash(key).to_hex())),
     }
-}
-
-/// Largest content that is copied. Larger ones are a good part of the buffer that they are in.
-const COPIED_BYTES: usize = 64 << 10;
-
-/// Memory used by an entry in addition to its bytes.
-const ENTRY_BYTES: usize = 256;
-
-fn read_entry(record: &Record) -> Result<Entry, String> {
-    #[cfg(test)]
-    assert!(record.key != tests::PANIC_WHILE_READING, "a test asked for it");
-    let entry = ingestion::decode(&record.value).map_err(|error| error.to_string())?;
-    let sent = if entry.producer_id.is_empty() {
-        None
-    } else {
-        let id = entry.producer_id.as_ref().try_into();
-        Some(BatchOrigin {
-            producer: ProducerId(id.map_err(|_| "its producer id has not 16 bytes".to_owned())?),
-            sequence: entry.sequence,
-            part: None,
-            acknowledged: entry.acknowledged,
-            is_ephemeral: entry.ephemeral_producer,
-        })
-    };
-    Ok(Entry {
-        position: LogPosition::default(),
-        project: entry.project,
-        run_id: RunId::new(entry.run_id),
-        caller: entry.caller,
-        received_us: entry.received_us,
-        seen_us: 0,
-        sent,
-        content: Content::Batch(entry.batch),
-        bytes: 0,
-        trace: None,
-        span: Span::none(),
-        is_after_middle: false,
-    })
-}
-
-fn read_envelope(record: &Record) -> Result<Entry, String> {
-    let envelope = Envelope::parse(&record.value).map_err(|error| error.to_string())?;
-    let batch = EnvelopeBatch::from_headers(&record.headers).map_err(|error| error.to_string())?;
-    let sent = batch.map(|batch| BatchOrigin {
-        producer: ProducerId(batch.producer),
-        sequence: batch.sequence,
-        part: Some(BatchPart { first: batch.item, count: 1, total: batch.items }),
-        acknowledged: batch.acknowledged,
-        is_ephemeral: batch.is_ephemeral,
-    });
-    let text = |name| headers::text(&record.headers, name).unwrap_or_default();
-    Ok(Entry {
-        position: LogPosition::default(),
-        project: text(PROJECT),
-        run_id: RunId::new(envelope.run_id.as_str()),
-        caller: text(CALLER),
-        received_us: envelope.received_us.unwrap_or(record.appended_us),
-        seen_us: 0,
-        sent,
-        content: Content::Envelope(Box::new(envelope)),
-        bytes: 0,
-        trace: None,
-        span: Span::none(),
-        is_after_middle: false,
-    })
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use matyan_proto::{
 use tokio::time::timeout;
 use tonic::{Request, Response, Result};
 
-use crate::{deps::Deps, heartbeat::Heartbeat};
+use crate::{deps::Deps, heartbeat::Heartbeat, ingest::StoppedPartitions};
 
 /// Timeout of a dependency check: longer than a healthy one takes, and shorter than the
 /// caller's own timeout.
@@ -22,11 +22,17 @@ pub struct System {
     component: &'static str,
     deps: Deps,
     heartbeats: Vec<Heartbeat>,
+    stopped: StoppedPartitions,
 }
 
 impl System {
-    pub fn new(component: &'static str, deps: Deps, heartbeats: Vec<Heartbeat>) -> Self {
-        Self { component, deps, heartbeats }
+    pub fn new(
+        component: &'static str,
+        deps: Deps,
+        heartbeats: Vec<Heartbeat>,
+        stopped: StoppedPartitions,
+    ) -> Self {
+        Self { component, deps, heartbeats, stopped }
     }
 }
 
@@ -48,7 +54,9 @@ impl SystemService for System {
         if !request.into_inner().itself_alone {
             checks.extend(self.dependencies().await);
         }
-        let ready = checks.iter().all(|check| check.ok);
+        // Not required: the other partitions are read.
+        checks.push(pb::Check { required: false, ..check("ingestion", self.stopped.problem()) });
+        let ready = checks.iter().all(|check| check.ok || !check.required);
         Ok(Response::new(pb::ReadinessResponse { ready, checks }))
     }
 

@@ -22,7 +22,9 @@ use matyan_log::{
 };
 use matyan_model::{
     ids::{Project, RunId},
+    keys::LogTopic,
     metric::metric_series_list,
+    position::{AppliedPosition, LogState, applied_put, log_get},
     run::run_find,
     series::{RunRef, RunSeries, StepRange},
 };
@@ -31,7 +33,7 @@ use matyan_proto::{
     log::v1::LogEntry,
 };
 use matyan_servers::kafka::{Broker, unavailable_reason};
-use matyan_store::embedded::EmbeddedStore;
+use matyan_store::{Batch, embedded::EmbeddedStore};
 use matyan_tests::eventually;
 use matyan_worker::{Deps, FoldThread, IngestionWorker, Metrics};
 use prometheus::Registry;
@@ -146,7 +148,8 @@ impl TestEnv {
     async fn worker(&self, reader: impl FnOnce(Arc<KafkaLog>) -> Arc<dyn LogReader>) -> Worker {
         let log = Arc::new(KafkaLog::open(self.settings.clone()).await.expect("the log can be opened"));
         let deps = Deps { log_reader: reader(log.clone()), log_writer: log.clone(), ..self.deps.clone() };
-        let (registry, stop) = (Registry::new(), CancellationToken::new());
+        let registry = Registry::new();
+        let stop = CancellationToken::new();
         let metrics = Metrics::new(&registry).expect("the registry is empty");
         let (notices, fold) = FoldThread::start(deps.clone(), metrics.clone(), stop.clone())
             .expect("the thread can be started");
@@ -163,6 +166,17 @@ impl TestEnv {
             let records = (0..RUNS).map(|run| record(&run_id(run), self.written)).collect();
             self.log.append(Topic::Ingestion, records).await.expect("the records can be appended");
         }
+    }
+
+    /// The row that `matyan partitions skip` writes for a partition whose first records are gone.
+    async fn skip_head(&self, partition: u32, next: u64) {
+        let snapshot = self.deps.store.snapshot().await.expect("the store can be read");
+        let known = log_get(&*snapshot, LogTopic::Ingestion).await.expect("the row can be read");
+        let LogState { number: log, identity, .. } = known.expect("the worker has seen the log");
+        let middle = AppliedPosition::from_middle(log, next, identity);
+        let mut batch = Batch::default();
+        applied_put(&mut batch, LogTopic::Ingestion, partition, &middle);
+        self.deps.store.commit(batch).await.expect("the row can be written");
     }
 
     async fn values(&self, run: usize) -> Vec<(i64, f64)> {
@@ -184,8 +198,8 @@ impl TestEnv {
         points.steps.iter().copied().zip(points.values.iter().copied()).collect()
     }
 
-    /// Checks that a run has exactly what was written; returns the number of points so far
-    /// if some are missing.
+    /// Checks that a run has exactly the written points; returns the number of points so far if some are
+    /// missing.
     async fn is_whole(&self, run: usize) -> Result<(), usize> {
         let found = self.values(run).await;
         for (place, (step, value)) in found.iter().enumerate() {
@@ -299,7 +313,7 @@ async fn a_zombie_changes_nothing(mut env: TestEnv) {
     .await;
     let living = env.worker(|log| log).await;
     env.write(10).await;
-    // The active worker has taken over some partitions, and has passed what the zombie still
+    // The active worker has taken over some partitions, and has passed the records that the zombie still
     // holds.
     let moved = env.one_is_whole().await;
     asleep.send(false).expect("the zombie is listening");
@@ -315,7 +329,7 @@ async fn a_zombie_changes_nothing(mut env: TestEnv) {
     living.stop().await;
 }
 
-/// The records that remain are not applied again, and the other partitions continue.
+/// The records that remain are not applied a second time, and the other partitions continue.
 async fn a_partition_that_lost_its_tail_stops(broker: &mut Broker) {
     let mut env = TestEnv::new(broker, "shortened").await;
     let worker = env.worker(|log| log).await;
@@ -359,6 +373,13 @@ async fn a_topic_is_read_from_its_middle(env: TestEnv) {
     let Position { partition, offset } = ends[0];
     log.trim(Topic::Ingestion, partition, offset - 5).await.expect("the log can be trimmed");
     let worker = env.worker(|log| log).await;
+    eventually("an alarm", async || match worker.counter("matyan_ingestion_partitions_lost_total") {
+        1.0 => Ok(()),
+        found => Err(found),
+    })
+    .await;
+    assert_eq!(env.values(0).await, [], "nothing is applied until an operator decides");
+    env.skip_head(partition, offset - 5).await;
     eventually("what remains is applied", async || match env.values(0).await.len() {
         6 => Ok(()),
         few => Err(few),

@@ -25,14 +25,17 @@ impl Rest {
 /// Checks the read and the update of one kind of entity. `$entity` is the view in both answers.
 macro_rules! check {
     ($rest:expr, $module:ident, $service:literal, $field:ident: $entity:expr, $read:literal, $path:literal, $body:expr) => {{
-        let (rest, body): (&Rest, Value) = ($rest, $body);
+        let rest: &Rest = $rest;
+        let body: Value = $body;
         let update = concat!($service, "/Update");
         rest.backend.answers(concat!($service, "/Get"), [$module::v1::GetResponse { $field: Some($entity) }]);
         rest.backend.answers(update, [$module::v1::UpdateResponse { $field: Some($entity) }]);
         let read = rest.get($read).await;
         assert_eq!((read.status, read.header("etag")), (200, Some(ETAG)), "{}", $read);
-        let expected = || rest.backend.last_request::<$module::v1::UpdateRequest>(update).if_updated_us;
-        check_update(rest, update, ("PUT", $path), &body, expected).await;
+        check_update(rest, update, ("PUT", $path), &body, || {
+            rest.backend.last_request::<$module::v1::UpdateRequest>(update).if_updated_us
+        })
+        .await;
     }};
 }
 
@@ -96,8 +99,10 @@ async fn a_version_that_was_read_makes_an_update_conditional() {
     assert_eq!(rest.get("/runs/r/info/").await.header("etag"), Some(ETAG));
     let update = "runs.v1.RunService/Update";
     rest.backend.answers(update, [runs::v1::UpdateResponse { updated_us: VERSION }]);
-    let expected = || rest.backend.last_request::<runs::v1::UpdateRequest>(update).if_updated_us;
-    check_update(rest, update, ("PUT", "/runs/r/"), &json!({"name": "x"}), expected).await;
+    check_update(rest, update, ("PUT", "/runs/r/"), &json!({"name": "x"}), || {
+        rest.backend.last_request::<runs::v1::UpdateRequest>(update).if_updated_us
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -108,8 +113,10 @@ async fn the_version_of_a_project_makes_its_updates_conditional() {
     assert_eq!(rest.get("/projects/").await.header("etag"), Some(ETAG));
     let update = "project.v1.ProjectService/Update";
     rest.backend.answers(update, [project::v1::UpdateResponse { updated_us: VERSION, ..Default::default() }]);
-    let expected = || rest.backend.last_request::<project::v1::UpdateRequest>(update).if_updated_us;
-    check_update(rest, update, ("PUT", "/projects/"), &json!({"description": "x"}), expected).await;
+    check_update(rest, update, ("PUT", "/projects/"), &json!({"description": "x"}), || {
+        rest.backend.last_request::<project::v1::UpdateRequest>(update).if_updated_us
+    })
+    .await;
 
     // The list of pinned sequences has a version of its own.
     let read = project::v1::GetPinnedSequencesResponse { updated_us: VERSION, ..Default::default() };

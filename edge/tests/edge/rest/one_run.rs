@@ -22,6 +22,10 @@ async fn run_info_shows_everything() {
     let types: Vec<&String> = aim["traces"].as_object().unwrap().keys().collect();
     assert_eq!(types, ["metric", "images", "texts", "distributions", "audios", "figures"]);
 
+    let bare = rest.get("/runs/r/info/?sequence=metric&bare_numbers=true").await;
+    assert!(bare.text().starts_with(r#"{"params":{"lr":0.5,"n":NaN,"#), "{}", bare.text());
+    assert!(bare.text().contains(r#""name":"loss","last_value":Infinity}"#), "{}", bare.text());
+
     assert_eq!(rest.get("/runs/r/info/?sequence=logs").await.status, 400);
     assert_eq!(rest.get("/runs/r/info/?skip_system=maybe").await.status, 422);
     rest.backend.fails::<runs::v1::GetResponse>("runs.v1.RunService/Get", [], missing());
@@ -77,7 +81,8 @@ async fn metric_batches_are_json() {
 async fn all_points_are_streamed_as_they_are_read() {
     let rest = Rest::new();
     let piece = |steps: &[i64], values: &[f64], more, info| {
-        let (steps, values) = (steps.to_vec(), values.to_vec());
+        let steps = steps.to_vec();
+        let values = values.to_vec();
         let points = series::v1::SeriesPoints { steps, values, more, info, ..Default::default() };
         series::v1::PointsResponse { points: Some(points) }
     };
@@ -122,7 +127,8 @@ async fn a_large_sample_is_one_item() {
     let rest = Rest::new();
     let piece = |steps: &[i64], values: &[f64], more, name: Option<&str>| {
         let info = name.map(|name| info(name, "", SeriesType::Metric, 0.0));
-        let (steps, values) = (steps.to_vec(), values.to_vec());
+        let steps = steps.to_vec();
+        let values = values.to_vec();
         series::v1::SampleResponse {
             series: vec![series::v1::SeriesPoints { steps, values, more, info, ..Default::default() }],
         }
@@ -196,6 +202,37 @@ async fn a_run_with_many_series_is_returned_completely() {
     assert_eq!(names, ["a", "b"]);
     let paths: Vec<_> = answer["artifacts"].as_array().unwrap().iter().map(|it| &it["path"]).collect();
     assert_eq!(paths, ["x", "y"]);
+}
+
+/// A run may have 200,000 series, and its answer may be read slowly, or not at all.
+#[tokio::test]
+async fn series_and_artifacts_of_a_run_are_sent_as_they_arrive() {
+    let rest = Rest::new();
+    let wide = runs::v1::Run { more_series: true, more_artifacts: true, ..run() };
+    rest.backend.answers("runs.v1.RunService/Get", [runs::v1::GetResponse { run: Some(wide) }]);
+    let listed = series::v1::ListResponse { series: vec![info("a", "", SeriesType::Metric, 1.0)] };
+    let _gone = rest.backend.answers_and_holds("series.v1.SeriesService/List", [listed.clone()]);
+    let get = |path: &str| Request::get(format!("/api/v1/rest{path}")).body(Body::empty()).unwrap();
+    let mut answer = rest.edge.answer(get("/runs/r/info/?sequence=metric")).await;
+    assert_eq!((answer.status(), answer.headers()["etag"].is_empty()), (http::StatusCode::OK, false));
+    let mut text = Vec::new();
+    while !text.ends_with(br#""last_value":1.0}"#) {
+        text.extend(answer.body_mut().frame().await.unwrap().unwrap().into_data().unwrap());
+    }
+
+    rest.backend.answers("series.v1.SeriesService/List", [listed]);
+    let artifact = artifacts::v1::Artifact { path: "x".into(), ..Default::default() };
+    let artifacts = artifacts::v1::ListResponse { artifacts: vec![artifact] };
+    let _gone = rest.backend.answers_and_holds("artifacts.v1.ArtifactService/List", [artifacts]);
+    let mut answer = rest.edge.answer(get("/runs/r/info/?sequence=metric")).await;
+    let mut text = Vec::new();
+    while !text.ends_with(br#""path":"x","uri":""}"#) {
+        text.extend(answer.body_mut().frame().await.unwrap().unwrap().into_data().unwrap());
+    }
+
+    // Before the first series, an error has its status.
+    rest.backend.fails::<series::v1::ListResponse>("series.v1.SeriesService/List", [], missing());
+    assert_eq!(rest.get("/runs/r/info/?sequence=metric").await.status, 404);
 }
 
 #[tokio::test]

@@ -170,11 +170,13 @@ async fn every_part_of_the_project_is_returned() {
     assert_eq!(aim["activity_map"]["2026-01-02T03:00:00"], 2);
 
     let piece = |params: &[u8], context: Option<&str>| {
-        let name = |context: &str| project::v1::SequenceName {
-            name: "loss".into(),
-            contexts: vec![context.to_owned()],
-        };
-        let names = context.into_iter().map(name).collect();
+        let names = context
+            .into_iter()
+            .map(|context| project::v1::SequenceName {
+                name: "loss".into(),
+                contexts: vec![context.to_owned()],
+            })
+            .collect();
         let types = vec![project::v1::TypeNames { r#type: SeriesType::Metric.into(), names }];
         project::v1::ParamsResponse { params: params.to_vec().into(), types, ..Default::default() }
     };
@@ -189,6 +191,8 @@ async fn every_part_of_the_project_is_returned() {
     );
     let without = rest.get("/projects/params/?exclude_params=true").await.json();
     assert_eq!(without.as_object().unwrap().len(), 6);
+    let twice = rest.get("/projects/params/?exclude_params=true&sequence=metric&sequence=metric").await;
+    assert_eq!(twice.text(), r#"{"metric":{"loss":[{},{"fold":1.0}]}}"#);
     assert_eq!(rest.get("/projects/params/?sequence=x").await.status, 400);
 
     let key = SeriesKey { name: "a".into(), context: r#"{"x":1}"#.into() };
@@ -246,4 +250,18 @@ async fn the_backend_reports_version_and_health() {
             "checks": {"fdb": "ok", "kafka": {"control_producer": true, "ingestion_producer": false}},
         })
     );
+}
+
+/// They may take 64 MiB, and may be read slowly.
+#[tokio::test]
+async fn merged_params_are_sent_as_they_arrive() {
+    let rest = Rest::new();
+    let params = params();
+    let first = project::v1::ParamsResponse { params: params[..8].to_vec().into(), ..Default::default() };
+    let _gone = rest.backend.answers_and_holds("project.v1.ProjectService/Params", [first]);
+    let request = Request::get("/api/v1/rest/projects/params/").body(Body::empty()).unwrap();
+    let mut answer = rest.edge.answer(request).await;
+    assert_eq!(answer.status(), 200);
+    let piece = answer.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
+    assert!(piece.starts_with(br#"{"params":{"lr":"#), "{piece:?}");
 }

@@ -1,4 +1,4 @@
-//! Jobs started by operators, under the same lock as those of workers, and the list of both.
+//! Jobs started by operators, under the same lock as the jobs of workers, and the list of all jobs.
 
 use std::collections::HashMap;
 
@@ -6,14 +6,15 @@ use matyan_maintenance::JobLock;
 use matyan_model::{ids::Project, lock::jobs_list, project::projects_list_all};
 use matyan_proto::admin::v1::{Job, ListJobsRequest};
 
-use crate::{Deps, call::Call, error::Result};
+use crate::server::{call::Call, deps::Deps, error::Result};
 
 /// The jobs of one project or of all, by project and name.
 pub(super) async fn list(deps: &Deps, call: &Call, request: &ListJobsRequest) -> Result<Vec<Job>> {
     let snapshot = deps.store.snapshot().await?;
-    let listed = match request.all_projects {
-        true => projects_list_all(snapshot.as_ref()).await?.into_iter().map(|it| it.project).collect(),
-        false => vec![call.named_project()],
+    let listed = if request.all_projects {
+        projects_list_all(snapshot.as_ref()).await?.into_iter().map(|it| it.project).collect()
+    } else {
+        vec![call.named_project()]
     };
     let names: HashMap<Project, String> = listed.into_iter().map(|it| (it.number, it.name)).collect();
     let mut jobs = Vec::new();

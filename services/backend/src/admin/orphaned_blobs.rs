@@ -5,9 +5,9 @@ use matyan_maintenance::{BlobEvent, CLEANUP_ORPHAN_BLOBS, JobLock, LeftoverBlobs
 use matyan_proto::admin::v1::{CleanupOrphanBlobsRequest, CleanupOrphanBlobsResponse, JobProgress};
 
 use super::job;
-use crate::{
-    Deps,
+use crate::server::{
     call::Call,
+    deps::Deps,
     error::Result,
     stream::{Sender, StreamEnd},
 };

@@ -16,10 +16,10 @@ use matyan_proto::{
 };
 use matyan_store::{Range, Transaction, transact};
 
-use crate::{
-    Deps,
+use crate::server::{
     call::Call,
     convert,
+    deps::Deps,
     error::{Error, Result},
 };
 
@@ -59,7 +59,9 @@ pub(super) async fn list(
         }
         run_id => list_for_run(deps, project, run_id, request, size).await?,
     };
-    let (mut items, mut bytes, mut last_us) = (Vec::new(), 0, 0);
+    let mut items = Vec::new();
+    let mut bytes = 0;
+    let mut last_us = 0;
     let count = names.len();
     for (run_id, at) in names {
         let Some(parked) = parked_get(snapshot, project, &run_id, at).await? else { continue };
@@ -103,7 +105,8 @@ async fn list_for_run(
     }
     let id = RunId::new(run_id);
     let end = decode_end(&request.page_token, &keys::parked_by_time_all(project))?;
-    let (mut found, mut rest) = (Vec::new(), Some(keys::parked_run(project, &id)));
+    let mut found = Vec::new();
+    let mut rest = Some(keys::parked_run(project, &id));
     while let Some(range) = rest {
         let snapshot = deps.store.snapshot().await?;
         let (listed, next) = parked_list(snapshot.as_ref(), project, &range, size).await?;

@@ -1,6 +1,6 @@
-//! Progress of each partition of the ingestion log, and the operator's decision to continue one that
-//! has lost records: its first ones before they were applied, or its last ones after that. No worker
-//! continues automatically, so that a loss does not go unnoticed.
+//! Progress of each partition of the ingestion log, and the operator's decision to continue a partition
+//! that has lost records: its first records before any or all of them were applied, or its last records after that. No
+//! worker continues automatically, so that a loss does not go unnoticed.
 
 use matyan_log::{PartitionInfo, Topic, TopicInfo};
 use matyan_maintenance::{PartitionProgress, lost_tail, partition_progress};
@@ -14,8 +14,8 @@ use matyan_proto::admin::v1 as pb;
 use matyan_store::{Transaction, transact};
 
 use super::job::random_id;
-use crate::{
-    Deps,
+use crate::server::{
+    deps::Deps,
     error::{Error, Result},
 };
 
@@ -48,6 +48,7 @@ fn view(partition: u32, PartitionProgress { bounds, log, applied: own }: Partiti
         applied,
         oldest_unapplied_us: last.filter(|_| applied < bounds.end).map(|last| last.appended_us),
         shortened_to: own.and_then(|own| shortened_to(&own, bounds)),
+        is_headless: own.is_none() && bounds.first > 0,
     }
 }
 
@@ -73,7 +74,18 @@ pub(super) async fn skip_lost(deps: &Deps, partition: u32) -> Result<u64> {
         let applied = applied_get(snapshot, TOPIC, partition).await?;
         let log = partition_log(known, applied, info.identity);
         let Some(applied) = applied.filter(|own| own.log == log) else {
-            return Ok::<_, Error>((transaction, 0));
+            if bounds.first == 0 {
+                return Ok::<_, Error>((transaction, 0));
+            }
+            if known.is_none_or(|known| known.identity != Some(info.identity)) {
+                return Err(Error::NotYetApplied(format!(
+                    "no worker has seen the log yet: start one, and skip partition {partition} when it reports that it waits"
+                )));
+            }
+            transaction.get(&keys::log(TOPIC)).await?;
+            let middle = AppliedPosition::from_middle(log, bounds.first, Some(info.identity));
+            applied_put(transaction.batch(), TOPIC, partition, &middle);
+            return Ok((transaction, bounds.first));
         };
         let lost_tail = applied.shortened_to.or(lost_tail).or(shortened_to(&applied, *bounds));
         let first = lost_tail.map_or(bounds.first, |end| end.min(bounds.first));
@@ -114,15 +126,15 @@ async fn continue_at(
     let identity = Some(info.identity);
     let stored = applied_all(transaction.unchecked(), TOPIC).await?;
     log_put(transaction.batch(), TOPIC, &state);
-    let begun = AppliedPosition { log: state.number, next: end, identity, ..AppliedPosition::default() };
-    let continued = AppliedPosition { begins: Some(end), ..begun };
+    let first = AppliedPosition { log: state.number, next: end, identity, ..AppliedPosition::default() };
+    let continued = AppliedPosition { begins: Some(end), ..first };
     applied_put(transaction.batch(), TOPIC, partition, &continued);
-    // The others keep their number, also those of which nothing was applied yet. Those may have a position
-    // in a log before this one.
+    // The other partitions keep their number, even if none of their records was applied yet. Such a
+    // partition may have a position in an earlier log.
     for (other, bounds) in (0..).zip(&info.partitions) {
         if other != partition && !stored.get(&other).is_some_and(|stored| stored.is_of(&known)) {
             transaction.get(&keys::applied(TOPIC, other)).await?;
-            let unread = AppliedPosition { log: known.number, next: bounds.first, ..begun };
+            let unread = AppliedPosition { log: known.number, next: bounds.first, ..first };
             applied_put(transaction.batch(), TOPIC, other, &unread);
         }
     }

@@ -12,16 +12,18 @@ use matyan_proto::{
     limits,
     log::v1::LogEntry,
 };
-use matyan_record::ingestion::{self, RecordFormat};
 use matyan_store::{Error as StoreError, Range, Transaction, transact};
+use matyan_wire::ingestion::{self, RecordFormat};
 
 use super::parked::{decode_end, page_size, project};
 use crate::{
-    Deps,
-    call::Call,
-    convert,
-    error::{Error, Result},
-    run_lookup::is_run_id,
+    server::{
+        call::Call,
+        convert,
+        deps::Deps,
+        error::{Error, Result},
+    },
+    view::run_lookup::is_run_id,
 };
 
 const DEFAULT_REASON: &str = "an operator parked it";
@@ -33,7 +35,8 @@ pub(super) async fn park(deps: &Deps, call: &Call, request: &ParkRunRequest) -> 
         return Err(Error::field("run_id", format!("must have 1 to {limit} bytes")));
     }
     convert::check_limit("reason", reason.len(), limits::NAME_BYTES)?;
-    let (id, reason) = (RunId::new(run_id.as_str()), if reason.is_empty() { DEFAULT_REASON } else { reason });
+    let id = RunId::new(run_id.as_str());
+    let reason = if reason.is_empty() { DEFAULT_REASON } else { reason };
     transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         quarantine_begin(&mut transaction, call.project, &id, reason, (deps.clock)()).await?;
         Ok::<_, Error>((transaction, ()))
@@ -77,8 +80,8 @@ fn run_view(id: &RunId, row: Result<Quarantine, StoreError>) -> QuarantinedRun {
     }
 }
 
-/// Lets a worker apply the parked records of a run. A record without items makes the one that reads
-/// the run's partition look at it.
+/// Lets a worker apply the parked records of a run. A record without items makes the
+/// worker that reads the run's partition look at the run.
 pub(super) async fn resume(deps: &Deps, call: &Call, run_id: &str) -> Result<()> {
     let id = RunId::new(run_id);
     let (is_resumed, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {

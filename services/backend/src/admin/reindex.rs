@@ -15,12 +15,12 @@ use matyan_model::{
     run::runs_list,
 };
 use matyan_proto::admin::v1::{JobProgress, ReindexRequest, ReindexResponse};
-use matyan_store::{Key, Range, Scan, Transaction};
+use matyan_store::{Error as StoreError, Key, Range, Scan, Transaction};
 
 use super::job;
-use crate::{
-    Deps,
+use crate::server::{
     call::Call,
+    deps::Deps,
     error::{Error, Result},
     stream::{Sender, StreamEnd},
 };
@@ -37,8 +37,10 @@ pub(super) async fn run(
     sender: &Sender<ReindexResponse>,
 ) -> Result<(), StreamEnd> {
     let mut lock = job::lock(deps, JOB, call.project).await?.dry(request.dry_run);
-    let (dry_run, pace) = (request.dry_run, Pace::default());
-    let mut reindex = Reindex { deps, call, dry_run, done: 0, failed: 0, rows: 0, pace };
+    let dry_run = request.dry_run;
+    let pace = Pace::default();
+    let mut reindex =
+        Reindex { deps, call, dry_run, done: 0, failed: 0, rows: 0, unchecked_counters: 0, pace };
     let result = reindex.repair_all(&mut lock, sender).await;
     lock.release(result).await
 }
@@ -52,13 +54,16 @@ struct Reindex<'c> {
     /// Runs among them whose documents are damaged.
     failed: u64,
     rows: u64,
+    /// Experiments and tags whose counters of runs could not be checked.
+    unchecked_counters: u64,
     pace: Pace,
 }
 
 impl Reindex<'_> {
     async fn report(&self, total: u64, sender: &Sender<ReindexResponse>) -> Result<(), StreamEnd> {
         let progress = JobProgress { done: self.done, total, failed: self.failed };
-        sender.send(ReindexResponse { progress: Some(progress), rows: self.rows }).await
+        let Self { rows, unchecked_counters, .. } = *self;
+        sender.send(ReindexResponse { progress: Some(progress), rows, unchecked_counters }).await
     }
 
     /// Ends a page: reports it, and rests.
@@ -73,7 +78,8 @@ impl Reindex<'_> {
         lock: &mut JobLock<'_>,
         sender: &Sender<ReindexResponse>,
     ) -> Result<(), StreamEnd> {
-        let (mut first, mut rest) = (RunNumber(0), Some(keys::documents(self.call.project)));
+        let mut first = RunNumber(0);
+        let mut rest = Some(keys::documents(self.call.project));
         loop {
             let mut sums = IndexSums::new(first);
             rest = self.read_documents(&mut sums, rest, lock, sender).await?;
@@ -110,7 +116,9 @@ impl Reindex<'_> {
             rest = page.rest;
             self.done += page.damaged.len() as u64;
             self.failed += page.damaged.len() as u64;
-            page.damaged.into_iter().for_each(|number| sums.skip(number));
+            for number in page.damaged {
+                sums.skip(number);
+            }
             for (number, _) in page.runs {
                 let transaction = Transaction::new(self.deps.store.snapshot().await?);
                 let is_readable = sums.expect(&transaction, project, number).await?;
@@ -206,7 +214,9 @@ impl Reindex<'_> {
         if !stale.is_empty() {
             let clear = async |mut transaction: Transaction| {
                 let cleared = stale_rows_clear(&mut transaction, self.call.project, stale).await?;
-                cleared.keys().for_each(|number| self.announce(&mut transaction, *number));
+                for number in cleared.keys() {
+                    self.announce(&mut transaction, *number);
+                }
                 let rows: usize = cleared.values().sum();
                 Ok::<_, Error>((self.to_commit(transaction).await?, rows))
             };
@@ -218,7 +228,8 @@ impl Reindex<'_> {
     /// Adds a run to the change feed. Its document is unchanged, but tables of runs that were read from
     /// the wrong rows have to read it.
     fn announce(&self, transaction: &mut Transaction, number: RunNumber) {
-        let (now_us, caller) = ((self.deps.clock)(), &self.call.caller);
+        let now_us = (self.deps.clock)();
+        let caller = &self.call.caller;
         change_put(transaction.batch(), self.call.project, number, now_us, caller);
     }
 
@@ -236,7 +247,21 @@ impl Reindex<'_> {
                 let changed = run_count_repair(&mut transaction, self.call.project, E::KIND, &id).await?;
                 Ok::<_, Error>((self.to_commit(transaction).await?, changed))
             };
-            let changed = lock.write(count).await?;
+            let changed = match lock.write(count).await {
+                // The count of one entity must not end the repair of all others.
+                Err(Error::Store(StoreError::SnapshotTooOld)) => {
+                    tracing::warn!(
+                        project = self.call.project_name,
+                        kind = E::KIND.name(),
+                        id,
+                        "left a counter of runs unchecked, because a snapshot does not live long enough to count them; run \
+                         the job again while the server is less busy"
+                    );
+                    self.unchecked_counters += 1;
+                    continue;
+                }
+                changed => changed?,
+            };
             self.rows += u64::from(changed);
         }
         Ok(())

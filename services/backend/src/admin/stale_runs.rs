@@ -7,9 +7,9 @@ use matyan_maintenance::{FINISH_STALE, JobLock, Pace, StaleRuns};
 use matyan_proto::admin::v1::{FinishStaleRequest, FinishStaleResponse, JobProgress};
 
 use super::job;
-use crate::{
-    Deps,
+use crate::server::{
     call::Call,
+    deps::Deps,
     error::{Error, Result},
     stream::{Sender, StreamEnd},
 };
@@ -41,11 +41,15 @@ async fn finish(
 ) -> Result<(), StreamEnd> {
     let idle = Duration::from_secs(request.idle_s);
     let mut stale_runs = StaleRuns::new(job::maintenance_deps(deps), call.project, idle).await?;
-    let (mut done, mut pace) = (0, Pace::default());
-    while let Some(page) = match request.dry_run {
-        true => stale_runs.find_page().await?,
-        false => stale_runs.finish_page(lock, &call.caller).await?,
-    } {
+    let mut done = 0;
+    let mut pace = Pace::default();
+    loop {
+        let page = if request.dry_run {
+            stale_runs.find_page().await?
+        } else {
+            stale_runs.finish_page(lock, &call.caller).await?
+        };
+        let Some(page) = page else { break };
         done += page.checked;
         let progress = Some(JobProgress { done, total: 0, failed: 0 });
         sender.send(FinishStaleResponse { progress, run_ids: page.run_ids }).await?;

@@ -4,9 +4,9 @@ use matyan_maintenance::{BlobEvent, CLEANUP_TOMBSTONES, JobLock, LONGEST_SPOOL_U
 use matyan_proto::admin::v1::{CleanupTombstonesRequest, CleanupTombstonesResponse, JobProgress};
 
 use super::job;
-use crate::{
-    Deps,
+use crate::server::{
     call::Call,
+    deps::Deps,
     error::{Error, Result},
     stream::{Sender, StreamEnd},
 };
@@ -50,16 +50,19 @@ async fn sweep(
     let kept_us = i64::try_from(age_s.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
     let mut sweep =
         TombstoneSweep::new(job::maintenance_deps(deps), vec![call.named_project()], kept_us).await?;
-    let (mut done, mut failed, mut pace) = (0, 0, Pace::default());
+    let mut done = 0;
+    let mut failed = 0;
+    let mut pace = Pace::default();
     loop {
         let mut observe = |event: BlobEvent<'_>| {
             if let BlobEvent::BlobFailed | BlobEvent::RunFailed = event {
                 failed += 1;
             }
         };
-        let page = match request.dry_run {
-            true => sweep.find_page().await?,
-            false => sweep.sweep_page(lock, &mut observe).await?,
+        let page = if request.dry_run {
+            sweep.find_page().await?
+        } else {
+            sweep.sweep_page(lock, &mut observe).await?
         };
         let Some(page) = page else { break };
         done += page.checked;

@@ -1,4 +1,4 @@
-//! Storage used by a project: its own counters, and those of its largest runs.
+//! Storage used by a project: its own counters, and the counters of its largest runs.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
@@ -10,9 +10,9 @@ use matyan_model::{
 use matyan_proto::admin::v1::{RunUsage, Usage, UsageResponse};
 use matyan_store::Scan;
 
-use crate::{
-    Deps,
+use crate::server::{
     call::Call,
+    deps::Deps,
     error::{Error, Result},
 };
 

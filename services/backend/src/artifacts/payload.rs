@@ -1,19 +1,20 @@
 //! Single payloads of objects, for browsers: described, in parts, and reduced.
 
-use std::{io::Cursor, sync::Arc};
+use std::{io::Cursor, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use image::{DynamicImage, ImageError, ImageFormat, ImageReader, Limits};
 use matyan_blob::{BlobKey, BlobMeta, Content};
 use matyan_proto::artifacts::v1::{PayloadInfo, PayloadRequest, ThumbnailRequest, ThumbnailResponse};
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::timeout};
 
-use crate::{
-    Deps,
+use crate::server::{
     call::Call,
     convert,
+    deps::Deps,
     error::{Error, Result},
+    evaluation::Evaluation,
 };
 
 /// Number of first bytes that show the type of a payload.
@@ -27,14 +28,20 @@ const MAX_IMAGE_BYTES: usize = 32 << 20;
 /// 4,096 × 4,096 pixels.
 const MAX_DECODED_BYTES: usize = 64 << 20;
 const PIXEL_BYTES: u64 = 4;
+/// Pixels that are decoded, counted once for each scan of a progressive JPEG, of which there may be any
+/// number: a quarter of a billion take some seconds.
+const MAX_SCANNED_PIXELS: u64 = 1 << 28;
+
+/// Time after which the client of an image gets an error.
+const DECODING_TIMEOUT: Duration = Duration::from_secs(20);
+
 const SIZES: std::ops::RangeInclusive<u32> = 16..=1_024;
 
 /// Number of images that are decoded at a time, in this process.
 const DECODED_AT_A_TIME: usize = 2;
 
 /// Permits to decode images.
-#[derive(Clone)]
-pub(crate) struct ImageSlots(Arc<Semaphore>);
+pub(super) struct ImageSlots(Arc<Semaphore>);
 
 impl Default for ImageSlots {
     fn default() -> Self {
@@ -104,7 +111,8 @@ pub(super) async fn thumbnail(
     call: &Call,
     request: ThumbnailRequest,
 ) -> Result<ThumbnailResponse> {
-    let (smallest, largest) = (SIZES.start(), SIZES.end());
+    let smallest = SIZES.start();
+    let largest = SIZES.end();
     if !SIZES.contains(&request.size) {
         let size = request.size;
         return Err(Error::field("size", format!("is {size}: use {smallest} to {largest} pixels")));
@@ -116,12 +124,16 @@ pub(super) async fn thumbnail(
     let (meta, content) = found.ok_or_else(|| Error::not_found("payload", &request.uri))?;
     check_size(meta.size, MAX_IMAGE_BYTES)?;
     let bytes = collected(content, MAX_IMAGE_BYTES).await?;
-    let reduced = tokio::task::spawn_blocking(move || {
+    // On a thread of low priority, so that ingestion does not wait, and not on the threads of queries: an
+    // image cannot be decoded in slices.
+    let reduced = Evaluation::run_apart(move || {
         let reduced = reduced(&bytes, request.size);
         drop(permit);
         reduced
     });
-    let png = reduced.await.map_err(|_| Error::Broken)??;
+    let late =
+        "the image was not reduced in time, because the server is busy: try again, or read the whole payload";
+    let png = timeout(DECODING_TIMEOUT, reduced).await.map_err(|_| Error::Waiting(late))???;
     Ok(ThumbnailResponse { png, version: meta.version })
 }
 
@@ -134,6 +146,7 @@ fn reduced(bytes: &[u8], size: u32) -> Result<Bytes> {
     let (width, height) = reader()?.into_dimensions().map_err(|error| unreadable(&error))?;
     let decoded = u64::from(width).saturating_mul(height.into()).saturating_mul(PIXEL_BYTES);
     check_size(decoded, MAX_DECODED_BYTES)?;
+    check_scans(bytes, decoded / PIXEL_BYTES)?;
     let mut reader = reader()?;
     let mut limits = Limits::no_limits();
     // Some formats have 16 bits per channel.
@@ -146,6 +159,18 @@ fn reduced(bytes: &[u8], size: u32) -> Result<Bytes> {
         .write_to(&mut png, ImageFormat::Png)
         .map_err(|error| unreadable(&error))?;
     Ok(png.into_inner().into())
+}
+
+/// Refuses a progressive JPEG whose number of scans would make decoding slow.
+fn check_scans(bytes: &[u8], pixels: u64) -> Result<()> {
+    let is_jpeg = bytes.starts_with(&[0xff, 0xd8]);
+    // In the data of a scan, a zero follows each byte of this value.
+    let scans = bytes.windows(2).filter(|marker| *marker == [0xff, 0xda]).count() as u64;
+    if is_jpeg && pixels.saturating_mul(scans) > MAX_SCANNED_PIXELS {
+        let reason = format!("is a JPEG of {scans} scans, too many for its size: read the whole payload");
+        return Err(Error::field("uri", reason));
+    }
+    Ok(())
 }
 
 fn unreadable(error: &ImageError) -> Error {
@@ -185,6 +210,20 @@ mod tests {
         for damaged in [&b"text"[..], b"", &image(30, 30, ImageFormat::Png)[..60]] {
             assert!(matches!(reduced(damaged, 16), Err(Error::InvalidField { field: "uri", .. })));
         }
+    }
+
+    #[test]
+    fn a_jpeg_with_many_scans_is_refused_before_it_is_decoded() {
+        let jpeg = image(4_096, 4_096, ImageFormat::Jpeg);
+        check_scans(&jpeg, 1 << 24).unwrap();
+        let scans = |count: usize| [&jpeg[..], &[0xff, 0xda].repeat(count - 1)].concat();
+        check_scans(&scans(16), 1 << 24).unwrap();
+        let refused = reduced(&scans(17), 100);
+        assert!(
+            matches!(&refused, Err(Error::InvalidField { field: "uri", reason }) if reason.contains("17 scans"))
+        );
+        // A small image may have more of them.
+        check_scans(&scans(64), 1 << 22).unwrap();
     }
 
     #[test]

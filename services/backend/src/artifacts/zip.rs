@@ -18,9 +18,9 @@ use zip::{
     write::{SimpleFileOptions, StreamWriter},
 };
 
-use crate::{
-    Deps,
+use crate::server::{
     call::Call,
+    deps::Deps,
     error::{Error, Result},
     stream::{Sender, StreamEnd},
 };
@@ -61,7 +61,7 @@ async fn send_file(
     mut content: Content,
     sender: &Sender<ZipResponse>,
 ) -> Result<(), StreamEnd> {
-    archive.begin(path)?;
+    archive.start(path)?;
     while let Some(piece) = content.next().await {
         archive.write(&piece?)?;
         send_all(&archive.sink, sender).await?;
@@ -118,7 +118,7 @@ impl Archive {
         Self { writer: ZipWriter::new_stream(sink.clone()), options, names: HashSet::new(), sink }
     }
 
-    fn begin(&mut self, path: &str) -> Result<()> {
+    fn start(&mut self, path: &str) -> Result<()> {
         let name = unique_name(&mut self.names, safe_name(path));
         self.writer.start_file(name, self.options).map_err(|error| build_error(&error))
     }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures::{StreamExt, TryStreamExt, stream};
-use matyan_blob::{BlobKey, Content, RunFolder, is_reserved_path};
+use matyan_blob::{BlobKey, Content, RunFolder, is_reserved_path, within_idle_limit};
 use matyan_model::ids::{Project, RunId};
 use matyan_proto::{
     backup::v1::{self as pb, lost_blob::What, piece::Content as Piece},
@@ -18,10 +18,10 @@ use matyan_store::Store;
 use tonic::Streaming;
 
 use super::stage::{self, OpenRestore};
-use crate::{
-    Deps,
+use crate::server::{
     call::Call,
     convert::check_limit,
+    deps::Deps,
     error::{Error, Result},
     stream::{Sender, StreamEnd},
 };
@@ -136,8 +136,9 @@ pub(super) async fn write(
     call: &Call,
     mut requests: Streaming<pb::WriteBlobRequest>,
 ) -> Result<u64> {
-    let first =
-        requests.message().await.map_err(|status| Error::UploadIncomplete(status.message().to_owned()))?;
+    let first = within_idle_limit(requests.message())
+        .await?
+        .map_err(|status| Error::UploadIncomplete(status.message().to_owned()))?;
     let first = first.ok_or_else(|| Error::field("blob", "is missing: send it in the first message"))?;
     let blob = first.blob.ok_or_else(|| Error::field("blob", "is missing: send it in the first message"))?;
     if blob.size > MAX_BYTES {
@@ -198,10 +199,18 @@ fn hold_last_chunk(
     (store, project, open): (Arc<dyn Store>, Project, &OpenRestore),
     failure: Arc<OnceLock<Error>>,
 ) -> Content {
-    let (id, staged, mut bytes_left) = (open.id.clone(), open.staged, size);
+    let id = open.id.clone();
+    let staged = open.staged;
+    let mut bytes_left = size;
+    // An empty blob has no chunk that could be held back.
+    let end = (size == 0).then(|| Ok(bytes::Bytes::new()));
+    let content = content.chain(stream::iter(end));
     let guarded = content.then(move |chunk| {
         bytes_left = bytes_left.saturating_sub(chunk.as_ref().map_or(0, |chunk| chunk.len() as u64));
-        let (store, id, failure, is_last) = (store.clone(), id.clone(), failure.clone(), bytes_left == 0);
+        let store = store.clone();
+        let id = id.clone();
+        let failure = failure.clone();
+        let is_last = bytes_left == 0;
         async move {
             if is_last && let Err(error) = stage::check_id_free(&*store, project, &id, &staged).await {
                 let reason = error.to_string();

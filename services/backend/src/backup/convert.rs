@@ -16,7 +16,7 @@ use matyan_proto::{
 };
 use matyan_value::{Context, cbor};
 
-use crate::{
+use crate::server::{
     convert::check_limit,
     error::{Error, Result},
 };
@@ -86,10 +86,8 @@ pub(super) fn series(name: &str, context_text: &str, dtype: &str) -> Result<Cont
 }
 
 pub(super) fn points_view(header: &MetricHeader, points: Points) -> Content {
-    let column = |column: Vec<i64>| match column.iter().all(|value| *value == ABSENT) {
-        true => Vec::new(),
-        false => column,
-    };
+    let column =
+        |column: Vec<i64>| if column.iter().all(|value| *value == ABSENT) { Vec::new() } else { column };
     Content::Points(pb::Points {
         name: header.name.clone(),
         context: header.context.clone(),
@@ -220,12 +218,13 @@ pub(super) fn dictionary_view(
     let pages = dictionary_pages(0, definitions).into_iter().filter(|(_, count)| *count > 0);
     pages.map(move |(first, count)| {
         let page = definitions[first as usize..first as usize + count].iter();
-        let view = |one: &Definition| pb::Definition {
-            name: one.name.clone(),
-            context: one.context.clone(),
-            dtype: one.dtype.clone(),
-        };
-        let definitions = page.map(view).collect();
+        let definitions = page
+            .map(|one| pb::Definition {
+                name: one.name.clone(),
+                context: one.context.clone(),
+                dtype: one.dtype.clone(),
+            })
+            .collect();
         Content::Dictionary(pb::Dictionary { producer: producer.0.to_vec().into(), first, definitions })
     })
 }
@@ -247,7 +246,8 @@ mod tests {
 
     #[test]
     fn an_artifact_accepted_by_ingestion_can_be_restored() {
-        let (run, path) = ("r".repeat(limits::RUN_ID_BYTES), "p".repeat(limits::ARTIFACT_PATH_BYTES));
+        let run = "r".repeat(limits::RUN_ID_BYTES);
+        let path = "p".repeat(limits::ARTIFACT_PATH_BYTES);
         let of = |blob_key| pb::Artifact { path: path.clone(), blob_key, ..pb::Artifact::default() };
         let longest = format!("{run}/{path}");
         assert_eq!(longest.len(), limits::BLOB_REFERENCE_BYTES);

@@ -21,10 +21,10 @@ use matyan_value::cbor;
 use prost::Message;
 
 use super::{convert, finish::find_linked, log_positions, stage};
-use crate::{
-    Deps,
+use crate::server::{
     call::Call,
     convert::{bounded_text, check_limit},
+    deps::Deps,
     error::{Error, Result},
 };
 
@@ -43,9 +43,10 @@ pub(super) async fn restore(
         (response.cut_taken, response.records_lost) = log_positions::adopt_if_fresh(deps, cut).await?;
     }
     for entity in request.entities {
-        match entity_restore(deps, call, entity).await? {
-            true => response.entities_made += 1,
-            false => response.entities_kept += 1,
+        if entity_restore(deps, call, entity).await? {
+            response.entities_made += 1
+        } else {
+            response.entities_kept += 1
         }
     }
     if let Some(cut) = &request.cut {
@@ -65,7 +66,9 @@ async fn entity_restore(deps: &Deps, call: &Call, entity: pb::Entity) -> Result<
         return Err(Error::field("entity.id", "is empty"));
     }
     check_limit("entity.id", entity.id.len(), limits::NAME_BYTES)?;
-    let (created_us, updated_us, id) = (entity.created_us, entity.updated_us, entity.id.as_str());
+    let created_us = entity.created_us;
+    let updated_us = entity.updated_us;
+    let id = entity.id.as_str();
     match entity
         .kind
         .ok_or_else(|| Error::field("entity.kind", "is missing or not supported by this server"))?
@@ -91,7 +94,8 @@ async fn entity_restore(deps: &Deps, call: &Call, entity: pb::Entity) -> Result<
         Kind::Dashboard(fields) => {
             let name = bounded_text("dashboard.name", &fields.name, limits::NAME_BYTES)?;
             let description = text("dashboard.description", fields.description)?;
-            let (archived, app_id) = (fields.archived, fields.app_id);
+            let archived = fields.archived;
+            let app_id = fields.app_id;
             make(deps, call, id, &Dashboard { created_us, updated_us, name, description, archived, app_id })
                 .await
         }
@@ -100,7 +104,8 @@ async fn entity_restore(deps: &Deps, call: &Call, entity: pb::Entity) -> Result<
             let state = cbor::decode_map(&fields.state)
                 .map_err(|error| Error::field("app.state", error.to_string()))?;
             let app_type = bounded_text("app.type", &fields.r#type, limits::NAME_BYTES)?;
-            let (state, dashboard_id) = (cbor::encode_map(&state), fields.dashboard_id);
+            let state = cbor::encode_map(&state);
+            let dashboard_id = fields.dashboard_id;
             make(deps, call, id, &App { created_us, updated_us, app_type, state, dashboard_id }).await
         }
         Kind::Report(fields) => {

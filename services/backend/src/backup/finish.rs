@@ -20,10 +20,10 @@ use super::{
     stage::{self, OpenRestore},
     write::fold,
 };
-use crate::{
-    Deps,
+use crate::server::{
     call::Call,
     convert::check_limit,
+    deps::Deps,
     error::{Error, Result},
 };
 
@@ -70,9 +70,9 @@ enum LinkOutcome {
     Done {
         links_lost: u32,
     },
-    /// The id belongs to a live run, or to one that was deleted in the meantime.
+    /// The id belongs to a live run, or to a run that was deleted during the restore.
     Taken,
-    /// One of the run's producers has advanced in the meantime.
+    /// One of the run's producers has advanced during the restore.
     Moved,
 }
 
@@ -84,10 +84,11 @@ fn params(head: &pb::RunHead) -> Result<Map> {
     cbor::decode_map(&head.params).map_err(|error| Error::field("head.params", error.to_string()))
 }
 
-/// Whether the run is live and was made from this source, as when the response to an earlier
-/// call was lost.
+/// Whether the run is live and was made from this source, which happens when the response to an
+/// earlier call was lost.
 async fn is_finished(deps: &Deps, call: &Call, run_id: &str, source: &[u8]) -> Result<bool> {
-    let (id, source) = (stage::run_id(run_id)?, convert::source(source)?);
+    let id = stage::run_id(run_id)?;
+    let source = convert::source(source)?;
     let snapshot = deps.store.snapshot().await?;
     let Some(Head::Live(number)) = head_get(snapshot.as_ref(), call.project, &id).await? else {
         return Ok(false);
@@ -103,7 +104,9 @@ async fn link(
     producers: Option<StagedProducers>,
     (head, params, cut): (&pb::RunHead, &Map, Option<&pb::Cut>),
 ) -> Result<(Transaction, LinkOutcome)> {
-    let (project, id, number) = (call.project, &open.id, open.staged.number);
+    let project = call.project;
+    let id = &open.id;
+    let number = open.staged.number;
     if transaction.get(&matyan_model::keys::head(project, id)).await?.is_some() {
         return Ok((transaction, LinkOutcome::Taken));
     }
@@ -156,10 +159,7 @@ fn next_cursor(own: Option<Cursor>, archived: Option<Cursor>, is_given_up: bool)
     let Cursor { is_quarantined, is_replaying, .. } = own;
     // The id may be in quarantine although there was no run.
     let later = later.map(|later| Cursor { is_quarantined, is_replaying, ..later });
-    match is_given_up {
-        true => Some(Cursor { is_given_up, ..later.unwrap_or(own) }),
-        false => later,
-    }
+    if is_given_up { Some(Cursor { is_given_up, ..later.unwrap_or(own) }) } else { later }
 }
 
 /// Links experiment, tags and parent by their ids in this store; returns the number that do not
@@ -194,7 +194,7 @@ async fn resolve_links(
     Ok(lost)
 }
 
-/// The entity with this id, or otherwise the one with this name.
+/// The entity with this id, or otherwise the entity with this name.
 pub(super) async fn find_linked<E: Entity>(
     transaction: &Transaction,
     call: &Call,

@@ -1,5 +1,5 @@
 //! Lists the runs to back up: oldest first, one page at a time, each page from its own
-//! snapshot. Runs created in the meantime come last or not at all.
+//! snapshot. Runs created after the start of the list come last or not at all.
 
 use matyan_model::{
     entity::{Entity, Experiment, entity_find},
@@ -9,10 +9,10 @@ use matyan_model::{
 use matyan_proto::{backup::v1 as pb, limits};
 use matyan_store::Scan;
 
-use crate::{
-    Deps,
+use crate::server::{
     call::Call,
     convert,
+    deps::Deps,
     error::{Error, Result},
     stream::{Sender, StreamEnd},
 };
@@ -40,7 +40,7 @@ impl Filter {
 }
 
 impl RunListing {
-    pub(super) async fn begin(deps: &Deps, call: &Call, request: pb::ListRunsRequest) -> Result<Self> {
+    pub(super) async fn start(deps: &Deps, call: &Call, request: pb::ListRunsRequest) -> Result<Self> {
         convert::check_limit("run_ids", request.run_ids.len(), limits::RUNS_PER_CALL)?;
         let experiment = match request.experiment {
             name if name.is_empty() => None,

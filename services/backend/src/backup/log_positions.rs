@@ -1,6 +1,6 @@
 //! Log positions at the time of a backup, and their use in the store it is restored into. A
-//! store without positions adopts those of the archive if the log is still the same. In a store with
-//! positions, those of an archive are valid only if both identify the same log. An archive of
+//! store without positions adopts the positions of the archive if the log is still the same. In a
+//! store with positions, the positions of an archive are valid only if both identify the same log. An archive of
 //! selected runs supplies only the log's number and the cursors of its runs, not the positions:
 //! records of other runs before the backup exist nowhere else.
 
@@ -17,9 +17,8 @@ use matyan_proto::{backup::v1 as pb, common::v1 as common};
 use matyan_store::{Batch, Snapshot, Transaction, transact};
 use prost::Message;
 
-use crate::{
-    Deps,
-    deps::position_view,
+use crate::server::{
+    deps::{Deps, position_view},
     error::{Error, Result},
 };
 
@@ -58,9 +57,15 @@ fn applied_view(partition: u32, applied: AppliedPosition) -> pb::Applied {
 }
 
 fn parse_applied(applied: &pb::Applied, identity: [u8; 16]) -> AppliedPosition {
-    let last_record = |offset| LastRecord { offset, appended_us: applied.appended_us, leader_epoch: None };
-    let last = applied.last_offset.map(last_record);
-    let (log, next, begins, identity) = (applied.log, applied.next, applied.begins, Some(identity));
+    let last = applied.last_offset.map(|offset| LastRecord {
+        offset,
+        appended_us: applied.appended_us,
+        leader_epoch: None,
+    });
+    let log = applied.log;
+    let next = applied.next;
+    let begins = applied.begins;
+    let identity = Some(identity);
     AppliedPosition { log, next, last, identity, begins, ..AppliedPosition::default() }
 }
 
@@ -89,7 +94,7 @@ const PARTITIONS: usize = 10_000;
 /// Adopts the positions if the store has none. Returns whether they are valid here, and how
 /// many later records are lost.
 pub(super) async fn adopt_if_fresh(deps: &Deps, cut: &pb::Cut) -> Result<(bool, u64)> {
-    crate::convert::check_limit("cut.applied", cut.applied.len(), PARTITIONS)?;
+    crate::server::convert::check_limit("cut.applied", cut.applied.len(), PARTITIONS)?;
     let info = deps.log.describe(Topic::Ingestion).await?;
     let (taken, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         // A checked read: a worker that starts concurrently writes this key.
@@ -98,9 +103,10 @@ pub(super) async fn adopt_if_fresh(deps: &Deps, cut: &pb::Cut) -> Result<(bool, 
         let known = log_get(snapshot, LogTopic::Ingestion).await?;
         let is_fresh = applied_all(snapshot, LogTopic::Ingestion).await?.is_empty()
             && known.is_none_or(|known| known.number == cut.log);
-        let lost = match is_fresh && may_be_same_log(cut, &info)? {
-            true => write_positions(transaction.batch(), cut, &info)?,
-            false => 0,
+        let lost = if is_fresh && may_be_same_log(cut, &info)? {
+            write_positions(transaction.batch(), cut, &info)?
+        } else {
+            0
         };
         // A batch with mutations means that the positions were adopted just now.
         let holds = lost > 0
@@ -160,6 +166,16 @@ fn write_positions(batch: &mut Batch, cut: &pb::Cut, info: &TopicInfo) -> Result
             applied_put(batch, LogTopic::Ingestion, stored.partition, &unread);
         }
     }
+    // Nothing of the other partitions was applied at the time of the backup, and their first records may be
+    // gone since.
+    for (partition, bounds) in (0..).zip(&info.partitions) {
+        let is_in_cut = cut.applied.iter().any(|applied| applied.partition == partition);
+        if !cut.filtered && !is_in_cut && bounds.first > 0 {
+            lost += bounds.first;
+            let middle = AppliedPosition::from_middle(cut.log, bounds.first, Some(identity));
+            applied_put(batch, LogTopic::Ingestion, partition, &middle);
+        }
+    }
     Ok(lost)
 }
 
@@ -170,7 +186,8 @@ pub(super) async fn numbers(snapshot: &dyn Snapshot, cut: &pb::Cut) -> Result<Op
         let newest = known.map_or(cut.log, |known| known.number);
         return Ok(Some(NumbersThere::Same { newest }));
     }
-    let (identity, numbering) = (identity(cut)?, numbering(cut)?);
+    let identity = identity(cut)?;
+    let numbering = numbering(cut)?;
     let same = known.filter(|known| identity.is_some() && known.identity == identity);
     Ok(same.map(|known| known.numbers_of(numbering)))
 }
@@ -182,7 +199,8 @@ pub(super) fn position(at: common::LogPosition, cut: &pb::Cut, numbers: NumbersT
 }
 
 pub(super) fn cursor(cursor: &pb::Cursor, cut: &pb::Cut, numbers: NumbersThere) -> Option<Cursor> {
-    let (at, item) = (cursor.position?, cursor.item);
+    let at = cursor.position?;
+    let item = cursor.item;
     if at.log > cut.log {
         return None;
     }
@@ -191,8 +209,8 @@ pub(super) fn cursor(cursor: &pb::Cursor, cut: &pb::Cut, numbers: NumbersThere) 
     let current = own.map_or(cut.log, |applied| applied.log);
     let begins = own.and_then(|applied| applied.begins).filter(|_| at.log < current);
     let (log, offset, item) = match (numbers, begins) {
-        // Everything before the lost tail was applied. So nothing is applied again if the partition is
-        // read from its beginning, under its number of today.
+        // Everything before the lost tail was applied. So nothing is applied twice if the partition is
+        // read from its start, under its present number.
         (NumbersThere::Same { newest }, Some(begins)) => (current.min(newest), begins, 0),
         (NumbersThere::Same { newest }, None) => (at.log.min(newest), at.offset, item),
         (NumbersThere::Other { oldest }, _) => {
@@ -218,7 +236,8 @@ mod tests {
         let applied = pb::Applied { partition: 1, log: 4, next: 10, ..pb::Applied::default() };
         let cut = |identity: &'static [u8], filtered| {
             let applied = vec![applied.clone()];
-            let (identity, partitions) = (identity.into(), 2);
+            let identity = identity.into();
+            let partitions = 2;
             pb::Cut { log: 4, identity, partitions, applied, filtered, ..pb::Cut::default() }
         };
         let log = |identity, end| {
@@ -241,7 +260,8 @@ mod tests {
         let kept = pb::Applied { partition: 0, log: 4, next: 2, ..pb::Applied::default() };
         let renumbered =
             pb::Applied { partition: 1, log: 6, next: 30, begins: Some(20), ..pb::Applied::default() };
-        let (identity, numbering) = (vec![7; 16].into(), vec![5; 16].into());
+        let identity = vec![7; 16].into();
+        let numbering = vec![5; 16].into();
         let first_number = Some(4);
         let applied = vec![kept, renumbered];
         pb::Cut { log: 6, identity, partitions: 2, applied, filtered: false, first_number, numbering }
@@ -249,7 +269,8 @@ mod tests {
 
     #[test]
     fn rule_36_a_position_before_a_lost_tail_stays_before_it() {
-        let (same, other) = (NumbersThere::Same { newest: 6 }, NumbersThere::Other { oldest: 1 });
+        let same = NumbersThere::Same { newest: 6 };
+        let other = NumbersThere::Other { oldest: 1 };
         let translated = |partition, log, offset, numbers| {
             let position = Some(common::LogPosition { log, partition, offset });
             let cursor = cursor(&pb::Cursor { position, item: 3 }, &cut_after_losses(), numbers)?;
@@ -286,7 +307,8 @@ mod tests {
         };
         for filtered in [false, true] {
             let cut = pb::Cut { filtered, ..cut_after_losses() };
-            let (mut written, mut expected) = (Batch::default(), Batch::default());
+            let mut written = Batch::default();
+            let mut expected = Batch::default();
             assert_eq!(write_positions(&mut written, &cut, &info).unwrap(), 7);
             log_put(&mut expected, LogTopic::Ingestion, &state);
             adopted_positions_put(&mut expected, digest(&cut));
@@ -299,6 +321,23 @@ mod tests {
                 applied_put(&mut expected, LogTopic::Ingestion, 1, &renumbered);
             }
             assert_eq!(written.mutations, expected.mutations, "filtered: {filtered}");
+        }
+    }
+
+    /// Nothing of a partition was applied before the backup, and its first records are gone. A restore is the
+    /// decision to continue without them.
+    #[test]
+    fn rule_70_a_restored_store_reads_partitions_without_their_first_records() {
+        let bounds = PartitionInfo { first: 9, end: 40 };
+        let info = TopicInfo { identity: [7; 16], partitions: vec![bounds; 3] };
+        for (filtered, lost) in [(false, 7 + 9), (true, 7)] {
+            let cut = pb::Cut { filtered, partitions: 3, ..cut_after_losses() };
+            let mut written = Batch::default();
+            assert_eq!(write_positions(&mut written, &cut, &info).unwrap(), lost);
+            let mut middle = Batch::default();
+            let position = AppliedPosition::from_middle(cut.log, 9, Some([7; 16]));
+            applied_put(&mut middle, LogTopic::Ingestion, 2, &position);
+            assert_eq!(written.mutations.contains(&middle.mutations[0]), !filtered);
         }
     }
 }

@@ -12,7 +12,7 @@ use matyan_model::{
 use matyan_proto::{backup::v1 as pb, limits};
 use matyan_store::{Range, Scan, Snapshot};
 
-use crate::{
+use crate::server::{
     convert::check_limit,
     error::{Error, Result},
 };
@@ -52,8 +52,7 @@ impl OpenParked {
     }
 
     pub(super) fn quarantine_view(&self) -> Option<pb::Quarantine> {
-        let view = |of: &Quarantine| pb::Quarantine { reason: of.reason.clone(), since_us: of.since_us };
-        self.quarantine.as_ref().map(view)
+        self.quarantine.as_ref().map(|of| pb::Quarantine { reason: of.reason.clone(), since_us: of.since_us })
     }
 
     /// The cursor after everything that is in the archive, applied or parked.

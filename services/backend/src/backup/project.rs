@@ -14,10 +14,9 @@ use matyan_proto::backup::v1::{self as pb, entity::Kind, read_project_response::
 use matyan_store::{Range, Snapshot};
 
 use super::log_positions;
-use crate::{
-    Deps,
+use crate::server::{
     call::Call,
-    deps::position_view,
+    deps::{Deps, position_view},
     error::Result,
     stream::{Sender, StreamEnd},
 };
@@ -85,7 +84,7 @@ async fn next_page<E: Entity>(
     Ok(Some(page))
 }
 
-/// Sends the notes, except those of deleted runs and experiments, whose rows await removal.
+/// Sends the notes, except the notes of deleted runs and experiments, whose rows await removal.
 async fn notes(deps: &Deps, call: &Call, sender: &ProjectSender) -> Result<(), StreamEnd> {
     let mut rest = Some(keys::entities(call.project, Note::KIND));
     while let Some(page) = next_page::<Note>(deps, call, &mut rest).await? {
@@ -93,7 +92,8 @@ async fn notes(deps: &Deps, call: &Call, sender: &ProjectSender) -> Result<(), S
             let owner = owner(deps.store.snapshot().await?.as_ref(), call, &note.owner).await?;
             if let Some(owner) = owner {
                 let kind = Some(Kind::Note(pb::Note { content: note.content, owner: Some(owner) }));
-                let (created_us, updated_us) = (note.created_us, note.updated_us);
+                let created_us = note.created_us;
+                let updated_us = note.updated_us;
                 send_content(sender, Content::Entity(pb::Entity { id, created_us, updated_us, kind }))
                     .await?;
             }

@@ -2,8 +2,8 @@
 //! change: document, params, cursor, producers, headers, chunk lists, unfolded blocks, and the
 //! end of objects, lines and log records. The rest is read later from short-lived snapshots:
 //! chunks never change, and rows appended after the recorded bounds are left out. An object or
-//! line within the bounds that is rewritten in the meantime carries its own position, so the
-//! record that rewrote it may safely be applied again.
+//! line within the bounds that is rewritten before it is read carries its own position, so the
+//! record that rewrote it may safely be applied a second time.
 
 use matyan_model::{
     artifact::artifacts_list,
@@ -22,12 +22,14 @@ use matyan_store::{Scan, Snapshot};
 
 use super::{blobs, convert, log_positions, parked::OpenParked};
 use crate::{
-    Deps,
-    call::Call,
-    error::{Error, Result},
-    objects,
-    run_lookup::FoundRun,
-    stream::{Sender, StreamEnd},
+    series::objects,
+    server::{
+        call::Call,
+        deps::Deps,
+        error::{Error, Result},
+        stream::{Sender, StreamEnd},
+    },
+    view::run_lookup::FoundRun,
 };
 
 /// Target size of the content in a message.
@@ -52,7 +54,9 @@ pub(super) struct OpenRun {
 
 pub(super) async fn open(deps: &Deps, call: &Call, run_id: &str) -> Result<OpenRun> {
     let FoundRun { snapshot, number, document } = deps.find_run(call, run_id).await?;
-    let (snapshot, project, id) = (snapshot.as_ref(), call.project, RunId::new(run_id));
+    let snapshot = snapshot.as_ref();
+    let project = call.project;
+    let id = RunId::new(run_id);
     let place = RunRef { project, number };
     let writing = writing_get(snapshot, project, number).await?;
     let mut head = head(snapshot, call, &document.props).await?;
@@ -87,8 +91,7 @@ async fn head(snapshot: &dyn Snapshot, call: &Call, props: &Props) -> Result<pb:
     let mut head = convert::head_view(props);
     if let Some(id) = &props.experiment {
         let experiment: Option<Experiment> = entity_get(snapshot, call.project, id).await?;
-        let link = |experiment: Experiment| pb::Link { id: id.clone(), name: experiment.name };
-        head.experiment = experiment.map(link);
+        head.experiment = experiment.map(|experiment| pb::Link { id: id.clone(), name: experiment.name });
     }
     for id in &props.tags {
         // Links to deleted tags remain until a sweep removes them.
@@ -98,8 +101,7 @@ async fn head(snapshot: &dyn Snapshot, call: &Call, props: &Props) -> Result<pb:
     }
     if let Some(parent) = props.parent {
         let run_id = run_id_get(snapshot, call.project, RunNumber(parent.number)).await?;
-        let parent = |id: RunId| pb::Parent { run_id: id.as_str().to_owned(), step: parent.step };
-        head.parent = run_id.map(parent);
+        head.parent = run_id.map(|id| pb::Parent { run_id: id.as_str().to_owned(), step: parent.step });
     }
     Ok(head)
 }
@@ -180,9 +182,10 @@ impl OpenRun {
 /// be missing.
 async fn check_live(deps: &Deps, place: RunRef, id: &RunId) -> Result<()> {
     let snapshot = deps.store.snapshot().await?;
-    match head_live(snapshot.as_ref(), place.project, id).await? == Some(place.number) {
-        true => Ok(()),
-        false => Err(Error::PositionExpired),
+    if head_live(snapshot.as_ref(), place.project, id).await? == Some(place.number) {
+        Ok(())
+    } else {
+        Err(Error::PositionExpired)
     }
 }
 
@@ -218,7 +221,8 @@ impl MessageBuffer<'_> {
 
     async fn flush(&mut self) -> Result<(), StreamEnd> {
         self.bytes = 0;
-        let (pieces, lost) = (std::mem::take(&mut self.pieces), std::mem::take(&mut self.lost));
+        let pieces = std::mem::take(&mut self.pieces);
+        let lost = std::mem::take(&mut self.lost);
         if !pieces.is_empty() || !lost.is_empty() {
             self.sender.send(pb::ReadRunResponse { pieces, lost, ..Default::default() }).await?;
         }
@@ -297,7 +301,8 @@ impl MessageBuffer<'_> {
     }
 
     async fn parked(&mut self, parked: OpenParked, id: &RunId) -> Result<(), StreamEnd> {
-        let (project, mut number) = (self.place.project, 0);
+        let project = self.place.project;
+        let mut number = 0;
         for range in OpenParked::ranges(project, id) {
             let mut rest = Some(range);
             while let Some(range) = rest {
@@ -321,7 +326,7 @@ fn lost_payload(header: &ObjectHeader, step: i64, blob: &BlobRef) -> pb::LostBlo
 }
 
 /// Replacements of the run's chunks are in newer chunk lists, so the run has to be read from
-/// the beginning.
+/// the start.
 fn expired_error(error: matyan_store::Error) -> Error {
     match error {
         matyan_store::Error::SnapshotTooOld => Error::PositionExpired,

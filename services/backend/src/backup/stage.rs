@@ -12,11 +12,13 @@ use matyan_store::{Batch, Commit, Store, Transaction, transact};
 
 use super::convert;
 use crate::{
-    Deps,
-    call::Call,
-    error::{Error, Result},
-    run_lookup::is_run_id,
-    runs::clear_tombstone,
+    edit::runs::clear_tombstone,
+    server::{
+        call::Call,
+        deps::Deps,
+        error::{Error, Result},
+    },
+    view::run_lookup::is_run_id,
 };
 
 pub(super) fn run_id(text: &str) -> Result<RunId> {
@@ -37,9 +39,10 @@ pub(super) async fn begin(
     if state != pb::RunState::Open {
         return Ok(pb::BeginRunResponse { state: state.into(), position: 0 });
     }
-    let position = match request.dry_run {
-        true => 0,
-        false => Box::pin(stage(deps, call, &id, source, request.created_us)).await?,
+    let position = if request.dry_run {
+        0
+    } else {
+        Box::pin(stage(deps, call, &id, source, request.created_us)).await?
     };
     Ok(pb::BeginRunResponse { state: state.into(), position })
 }
@@ -105,7 +108,7 @@ pub(super) async fn open(deps: &Deps, call: &Call, run_id_text: &str, source: &[
     Ok(open)
 }
 
-/// Fails if the id was taken in the meantime, and then discards the staged data.
+/// Fails if the id was taken during the restore, and then discards the staged data.
 pub(super) async fn check_id_free(
     store: &dyn Store,
     project: Project,

@@ -14,10 +14,10 @@ use super::{
     stage::{self, OpenRestore},
     writer::RunWriter,
 };
-use crate::{
-    Deps,
+use crate::server::{
     call::Call,
     convert::check_limit,
+    deps::Deps,
     error::{Error, Result},
 };
 
@@ -54,10 +54,10 @@ pub(super) async fn write(
 
 /// The next request. A disconnect keeps everything written before.
 async fn receive(requests: &mut Streaming<pb::WriteRunRequest>) -> Result<Option<pb::WriteRunRequest>> {
-    let disconnected = |status: tonic::Status| {
-        Error::InvalidRequest(format!("failed to receive content: {}", status.message()))
-    };
-    requests.message().await.map_err(disconnected)
+    requests
+        .message()
+        .await
+        .map_err(|status| Error::InvalidRequest(format!("failed to receive content: {}", status.message())))
 }
 
 /// A single object, line, record, or parked item may be large; all other messages are limited to a reasonable
@@ -74,17 +74,15 @@ fn check_size(request: &pb::WriteRunRequest) -> Result<()> {
         },
         _ => false,
     };
-    match is_one {
-        true => Ok(()),
-        false => check_limit("pieces", request.encoded_len(), limits::CHUNK_BYTES),
-    }
+    if is_one { Ok(()) } else { check_limit("pieces", request.encoded_len(), limits::CHUNK_BYTES) }
 }
 
 /// Folds the blocks on a blocking thread, because this is CPU-bound.
 pub(super) async fn fold(deps: &Deps, call: &Call, open: &OpenRestore, is_ended: bool) -> Result<()> {
     let place = RunRef { project: call.project, number: open.staged.number };
     let live = open.staged.live(call.project, &open.id);
-    let (store, clock) = (deps.store.clone(), deps.clock.clone());
+    let store = deps.store.clone();
+    let clock = deps.clock.clone();
     let runtime = tokio::runtime::Handle::current();
     let folding = tokio::task::spawn_blocking(move || {
         let now = || clock();

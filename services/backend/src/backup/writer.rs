@@ -29,10 +29,10 @@ use super::{
     convert, parked,
     stage::{self, OpenRestore},
 };
-use crate::{
-    Deps,
+use crate::server::{
     call::Call,
     convert::check_limit,
+    deps::Deps,
     error::{Error, Result},
 };
 
@@ -63,7 +63,8 @@ impl<'c> RunWriter<'c> {
     pub(super) async fn load(deps: &'c Deps, call: &'c Call, open: OpenRestore) -> Result<Self> {
         let snapshot = deps.store.snapshot().await?;
         let writing = writing_get(snapshot.as_ref(), call.project, open.staged.number).await?;
-        let (metrics, objects) = (HashMap::new(), HashMap::new());
+        let metrics = HashMap::new();
+        let objects = HashMap::new();
         Ok(Self { deps, call, open, writing, metrics, objects, unfolded_bytes: 0, unfolded_blocks: 0 })
     }
 
@@ -76,7 +77,8 @@ impl<'c> RunWriter<'c> {
     }
 
     pub(super) fn reset_unfolded(&mut self) {
-        (self.unfolded_bytes, self.unfolded_blocks) = (0, 0);
+        self.unfolded_bytes = 0;
+        self.unfolded_blocks = 0;
     }
 
     fn number(&self) -> RunNumber {
@@ -135,7 +137,8 @@ impl<'c> RunWriter<'c> {
         if value.len() <= INLINE_BYTES {
             return Ok(ObjectValue::Inline(value));
         }
-        let (hash, size) = (blake3::hash(&value), value.len() as u64);
+        let hash = blake3::hash(&value);
+        let size = value.len() as u64;
         let folder = RunFolder::new(&self.call.project_name, self.open.id.as_str())?;
         let reference = folder.payload_reference(&hash);
         let key = BlobKey::in_project(&self.call.project_name, &reference)?;
@@ -150,7 +153,8 @@ impl<'c> RunWriter<'c> {
         content: Content,
         value: Option<ObjectValue>,
     ) -> Result<()> {
-        let (project, number) = (self.call.project, self.number());
+        let project = self.call.project;
+        let number = self.number();
         match (content, value) {
             (Content::Points(points), _) => self.points(message, points).await,
             (Content::Object(object), Some(value)) => self.object(message, object, value).await,
@@ -180,13 +184,12 @@ impl<'c> RunWriter<'c> {
         let at = restored_position(self.number(), item.number, item.record.is_some());
         let parked = parked::parked_item(self.open.id.clone(), at, item)?;
         for mut content in parked_content(self.call.project, &parked) {
-            match parked.item.len() <= limits::CHUNK_BYTES {
-                true => message.batch.mutations.append(&mut content.mutations),
+            if parked.item.len() <= limits::CHUNK_BYTES {
+                message.batch.mutations.append(&mut content.mutations)
+            } else {
                 // Without its row, it has no effect.
-                false => {
-                    self.open.staged.expect(&mut content, self.call.project, &self.open.id);
-                    stage::commit(self.deps, content).await?;
-                }
+                self.open.staged.expect(&mut content, self.call.project, &self.open.id);
+                stage::commit(self.deps, content).await?;
             }
         }
         parked_put(&mut message.batch, self.call.project, &parked);
@@ -220,7 +223,8 @@ impl<'c> RunWriter<'c> {
         if let Some(series) = self.metrics.get(&name) {
             return Ok(*series);
         }
-        let (project, number) = (self.call.project, self.number());
+        let project = self.call.project;
+        let number = self.number();
         let snapshot = message.snapshot.as_ref();
         let series = match metric_series_find(snapshot, project, number, &name.0, &name.1).await? {
             Some(series) => series,
@@ -244,7 +248,8 @@ impl<'c> RunWriter<'c> {
     ) -> Result<()> {
         let context = convert::series(&object.name, &object.context, &object.dtype)?;
         let name = (object.name.clone(), context.digest());
-        let (project, number) = (self.call.project, self.number());
+        let project = self.call.project;
+        let number = self.number();
         self.object_series(message, &name, &context).await?;
         let (series, header) = self.objects.get_mut(&name).ok_or(Error::Broken)?;
         // Archives are in step order; an object that is out of order is looked up.
@@ -256,7 +261,8 @@ impl<'c> RunWriter<'c> {
             ObjectValue::Inline(value) => value.len() as u64,
             ObjectValue::Blob(blob) => blob.size,
         };
-        let (epoch, time_us) = (object.epoch, object.time_us);
+        let epoch = object.epoch;
+        let time_us = object.time_us;
         let row = Object { step: object.step, epoch, time_us, value };
         object_put(&mut message.batch, project, number, *series, &row);
         // Objects of a series are usually adjacent; a repeated name is harmless.
@@ -275,7 +281,8 @@ impl<'c> RunWriter<'c> {
         if self.objects.contains_key(name) {
             return Ok(());
         }
-        let (project, number) = (self.call.project, self.number());
+        let project = self.call.project;
+        let number = self.number();
         let found = object_series_find(message.snapshot.as_ref(), project, number, &name.0, &name.1).await?;
         let found = match found {
             Some(found) => found,
@@ -294,7 +301,9 @@ impl<'c> RunWriter<'c> {
 
     fn line(&mut self, message: &mut MessageBatch, line: &pb::TerminalLine) -> Result<()> {
         check_limit("line.text", line.text.len(), limits::LOG_BYTES)?;
-        let (project, number, sequence) = (self.call.project, self.number(), self.writing.next_line);
+        let project = self.call.project;
+        let number = self.number();
+        let sequence = self.writing.next_line;
         let bytes = terminal_line_put(&mut message.batch, project, number, sequence, line.number, &line.text);
         self.writing.next_line += 1;
         self.writing.bytes += bytes as u64;
@@ -303,7 +312,9 @@ impl<'c> RunWriter<'c> {
 
     async fn record(&mut self, message: &mut MessageBatch, record: pb::LogRecord) -> Result<()> {
         let record = convert::log_record(record)?;
-        let (project, number, digest) = (self.call.project, self.number(), record.digest());
+        let project = self.call.project;
+        let number = self.number();
+        let digest = record.digest();
         let seen = keys::log_record_seen(project, number, &digest);
         if message.records.contains(&digest) || message.snapshot.get(&seen).await?.is_some() {
             return Ok(());
@@ -317,7 +328,8 @@ impl<'c> RunWriter<'c> {
     }
 
     fn finish(&mut self, message: &mut MessageBatch) {
-        let (project, number) = (self.call.project, self.number());
+        let project = self.call.project;
+        let number = self.number();
         // A header is written once per message, no matter how many objects were added.
         for name in std::mem::take(&mut message.changed_headers) {
             if let Some((series, header)) = self.objects.get(&name) {

@@ -1,8 +1,8 @@
 //! Following a log: sends new lines or records until the run is no longer active.
 //!
-//! Lines may be rewritten at their step, and out of order, so steps do not show what is new.
+//! Lines may be rewritten at their step, and out of order, so steps do not show which lines are new.
 //! Therefore the run numbers its writes of lines and keeps the line of each write. A line read
-//! when there had been n writes reflects all writes below n; only a later write sends it again.
+//! when there had been n writes reflects all writes below n; only a later write sends the line once more.
 //! So nothing is missed between the backlog and the new lines, and nothing is sent twice.
 
 use std::{collections::HashMap, ops::Range, time::Duration};
@@ -16,9 +16,9 @@ use matyan_model::{
 use matyan_proto::logs::v1::{LinesResponse, RecordsResponse};
 use matyan_store::Snapshot;
 
-use super::{line, read_records};
-use crate::{
-    Deps,
+use super::records::{RunKey, line, read_records};
+use crate::server::{
+    deps::Deps,
     error::Result,
     stream::{MESSAGE_BYTES, Sender, StreamEnd},
 };
@@ -31,8 +31,6 @@ const SETTLE_TIME: Duration = Duration::from_millis(50);
 
 /// Maximum number of writes covered by one message.
 const WRITES: usize = 1_000;
-
-pub(super) type RunKey = (Project, RunNumber);
 
 /// A range of steps, with the number of writes at the time it was read.
 #[derive(Clone, Copy, Debug)]
@@ -49,8 +47,8 @@ pub(super) struct Follower {
     next: u64,
     last_step: Option<i64>,
     backlog: Vec<BacklogRange>,
-    /// Lines already sent, with the number of writes when they were read, until all those
-    /// writes are processed.
+    /// Lines already sent, with the number of writes when they were read, until all of these writes
+    /// are processed.
     sent: HashMap<i64, u64>,
 }
 
@@ -62,7 +60,8 @@ impl Follower {
         next: u64,
         last_step: Option<i64>,
     ) -> Self {
-        let (backlog, sent) = (Vec::new(), HashMap::new());
+        let backlog = Vec::new();
+        let sent = HashMap::new();
         Self { run_key: (project, number), wanted, next, last_step, backlog, sent }
     }
 
@@ -101,14 +100,15 @@ impl Follower {
         }
     }
 
-    /// The lines of the next writes; advances past those writes.
+    /// The lines of the next writes; advances past these writes.
     async fn new_lines(&mut self, deps: &Deps) -> Result<Vec<matyan_proto::logs::v1::Line>> {
         let (project, number) = self.run_key;
         let snapshot = deps.store.snapshot().await?;
         let snapshot = snapshot.as_ref();
         let writes = writing_get(snapshot, project, number).await?.next_line;
         let listed = lines_written_list(snapshot, project, number, self.next..writes, WRITES).await?;
-        let (mut lines, mut bytes) = (Vec::new(), 0);
+        let mut lines = Vec::new();
+        let mut bytes = 0;
         // No writes are listed if the run was deleted, so all of them are skipped.
         let mut next = if listed.is_empty() { writes.max(self.next + 1) } else { self.next };
         for (write, step) in listed {

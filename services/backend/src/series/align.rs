@@ -13,10 +13,10 @@ use matyan_proto::{
 use matyan_store::Snapshot;
 
 use super::{point_pieces::PointPieces, run_reader::RunReader, select};
-use crate::{
-    Deps,
+use crate::server::{
     call::Call,
     convert,
+    deps::Deps,
     error::{Error, Result},
     stream::{Sender, StreamEnd},
 };
@@ -84,12 +84,10 @@ pub(super) async fn send(
         for requested in selected(&mut reader, &axis, &of.series).await? {
             let Some(aligned) = open_aligned(&mut reader, &axis, &requested).await? else { continue };
             has_sent = true;
-            let count = match request.by_column {
-                true => count(&mut reader, &aligned).await?,
-                false => 0,
-            };
+            let count = if request.by_column { count(&mut reader, &aligned).await? } else { 0 };
             for pass in if request.by_column { &BY_COLUMN[..] } else { &SINGLE_PASS[..] } {
-                let (mut pieces, mut count) = (PointPieces::all(aligned.scan.clone()), Some(count));
+                let mut pieces = PointPieces::all(aligned.scan.clone());
+                let mut count = Some(count);
                 while let Some((points, more)) = reader.next(&mut pieces).await? {
                     let count = count.take().unwrap_or_default();
                     let piece = AlignedSeries { more, count, ..piece(&aligned, &points, *pass) };
@@ -122,11 +120,10 @@ async fn selected(
         axis: *own,
     };
     let Axis::Metric(name) = axis else { return Ok(found.iter().map(own).collect()) };
-    let key = |(_, (_, header)): &(_, select::FoundSeries)| SeriesKey {
-        name: name.clone(),
-        context: header.context.clone(),
-    };
-    let keys: Vec<SeriesKey> = found.iter().map(key).collect();
+    let keys: Vec<SeriesKey> = found
+        .iter()
+        .map(|(_, (_, header))| SeriesKey { name: name.clone(), context: header.context.clone() })
+        .collect();
     let axes = found.iter().map(own).zip(select::find_by_keys(reader, &keys).await?);
     Ok(axes.filter_map(|(requested, axis)| Some(RequestedSeries { axis: axis?.0, ..requested })).collect())
 }
@@ -171,7 +168,8 @@ async fn align_series(
 
 /// Counts the points that have an x value.
 async fn count(reader: &mut RunReader<'_>, series: &AlignedScan) -> Result<u64> {
-    let (mut pieces, mut count) = (PointPieces::all(series.scan.clone()), 0);
+    let mut pieces = PointPieces::all(series.scan.clone());
+    let mut count = 0;
     while let Some((points, _)) = reader.next(&mut pieces).await? {
         count += (0..points.len()).filter(|at| series.x.at(&points, *at).is_some()).count() as u64;
     }

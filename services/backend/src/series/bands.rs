@@ -10,10 +10,10 @@ use super::{
     run_reader::{RunReader, batch_size},
     select::{self, SelectedSeries},
 };
-use crate::{
-    Deps,
+use crate::server::{
     call::Call,
     convert,
+    deps::Deps,
     error::{Error, Result},
     stream::{Sender, StreamEnd},
 };
@@ -42,8 +42,12 @@ pub(super) fn check(request: &BandsRequest) -> Result<()> {
 
 /// The number of series of the group that has most.
 pub(super) fn largest_group(request: &BandsRequest) -> usize {
-    let series = |group: &SeriesGroup| group.runs.iter().map(select::series_count).sum();
-    request.groups.iter().map(series).max().unwrap_or_default()
+    request
+        .groups
+        .iter()
+        .map(|group| group.runs.iter().map(select::series_count).sum())
+        .max()
+        .unwrap_or_default()
 }
 
 pub(super) async fn send(
@@ -185,7 +189,8 @@ impl BandWork {
     fn interpolate(&mut self, line: &[(u32, f64)]) -> usize {
         let mut values = line.len();
         for ends in line.windows(2) {
-            let ((from, first), (to, last)) = (ends[0], ends[1]);
+            let (from, first) = ends[0];
+            let (to, last) = ends[1];
             for (number, bucket) in self.buckets.range_mut(from + 1..to) {
                 let part = f64::from(number - from) / f64::from(to - from);
                 let value = first * (1.0 - part) + last * part;
@@ -197,7 +202,8 @@ impl BandWork {
     }
 
     fn push(&mut self, number: u32, bucket: BandBucket) {
-        let (band, (mean, deviation)) = (&mut self.band, mean_and_deviation(&bucket.values));
+        let (mean, deviation) = mean_and_deviation(&bucket.values);
+        let band = &mut self.band;
         band.index.push(number);
         band.count.push(u32::try_from(bucket.values.len()).unwrap_or(u32::MAX));
         band.mean.push(mean);

@@ -17,7 +17,7 @@ use super::{
     run_reader::RunReader,
     select::{self, SelectedSeries},
 };
-use crate::error::Result;
+use crate::server::error::Result;
 
 /// Buckets read at a time while steps are looked for.
 const FAN_OUT: usize = 256;
@@ -55,11 +55,12 @@ impl<'r> ChartAxis<'r> {
     ) -> Option<Self> {
         let axis = axis?.axis.as_ref()?;
         let range = range.copied().unwrap_or_default();
-        let (start, stop) = (range.start.unwrap_or(f64::NEG_INFINITY), range.stop.unwrap_or(f64::INFINITY));
+        let start = range.start.unwrap_or(f64::NEG_INFINITY);
+        let stop = range.stop.unwrap_or(f64::INFINITY);
         Some(Self { axis, start, stop })
     }
 
-    /// The axis of one series. `view` has the x values; `summary` is that of the series itself.
+    /// The axis of one series. `view` has the x values; `summary` summarizes the series itself.
     pub(super) fn of_series(&self, view: SeriesView, summary: &Summary) -> XValues<'_> {
         XValues { axis: self, view, started_us: summary.first.time_us() }
     }
@@ -116,7 +117,8 @@ impl XValues<'_> {
             if exponent == 0 || next.count == 1 {
                 return Ok(Some(step));
             }
-            (found, steps) = (Some(step), next.steps());
+            found = Some(step);
+            steps = next.steps();
         }
     }
 

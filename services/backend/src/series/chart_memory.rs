@@ -1,6 +1,6 @@
 //! The memory of charts, of all calls together. A chart with many pixels takes megabytes from when it is
-//! read until its client has taken it. Clients may be slow, but one that reads nothing while others wait
-//! loses its chart.
+//! read until its client has taken it. Clients may be slow, but a client that reads nothing while others
+//! wait loses its chart.
 
 use std::{
     pin::{Pin, pin},
@@ -24,7 +24,7 @@ use super::{
     run_reader::batch_size,
     select,
 };
-use crate::{
+use crate::server::{
     error::Error,
     stream::{MESSAGE_BYTES, MESSAGES_IN_FLIGHT, MESSAGES_IN_TRANSPORT, ResponseStream},
 };
@@ -72,7 +72,9 @@ impl ChartMemory {
                 return ChartShare { pieces, in_transport: bytes.in_transport };
             }
             let charts: Vec<_> = self.charts().iter().filter_map(Weak::upgrade).collect();
-            charts.iter().for_each(|chart| chart.drop_unread());
+            for chart in &charts {
+                chart.drop_unread();
+            }
         }
     }
 
@@ -114,7 +116,7 @@ pub(super) struct ChartShare {
 }
 
 impl ChartShare {
-    /// Gives back all but what the transport may hold.
+    /// Gives back all memory except the messages that the transport may hold.
     fn shrink(mut self) -> OwnedSemaphorePermit {
         let kept = pieces(self.in_transport) as usize;
         drop(self.pieces.split(self.pieces.num_permits().saturating_sub(kept)));
@@ -123,7 +125,7 @@ impl ChartShare {
 }
 
 /// The stream of a chart that a client reads.
-pub struct ChartStream<T>(Arc<Mutex<Chart<T>>>);
+pub(crate) struct ChartStream<T>(Arc<Mutex<Chart<T>>>);
 
 enum Chart<T> {
     Held {
@@ -228,7 +230,7 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
-    use crate::stream::Streams;
+    use crate::server::stream::Streams;
 
     fn selection(series: usize) -> RunSelection {
         RunSelection { numbers: vec![0; series], ..RunSelection::default() }
@@ -238,7 +240,8 @@ mod tests {
     fn no_call_needs_more_than_there_is() {
         let columns = [BucketColumn::Mean as i32; 1_000].to_vec();
         for (series, pixels) in [(1, limits::POINTS_PER_SERIES), (limits::SERIES_PER_CALL, 60)] {
-            let (runs, pixels) = (vec![selection(series)], pixels as u32);
+            let runs = vec![selection(series)];
+            let pixels = pixels as u32;
             let bytes = of_buckets(&BucketsRequest {
                 runs: runs.clone(),
                 pixels,
@@ -256,14 +259,15 @@ mod tests {
         }
     }
 
-    /// A call of this many pieces, one of which the transport may hold.
+    /// A call of this many pieces, of which the transport may hold one.
     fn of_pieces(pieces: usize) -> ChartBytes {
         ChartBytes { total: pieces * PIECE_BYTES, in_transport: PIECE_BYTES }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_chart_that_is_not_read_is_dropped_if_others_wait() {
-        let (memory, streams) = (ChartMemory::new(6 * PIECE_BYTES), Streams::default());
+        let memory = ChartMemory::new(6 * PIECE_BYTES);
+        let streams = Streams::default();
         let chart = async |sent: u32| {
             let messages = streams.respond(async move |sender| {
                 sleep(UNREAD_CHECK).await;

@@ -15,11 +15,13 @@ use super::{
     select::{self, SelectedSeries},
 };
 use crate::{
-    Deps,
-    call::Call,
-    convert,
-    error::Result,
-    stream::{MESSAGE_BYTES, Sender, StreamEnd},
+    server::{
+        call::Call,
+        convert,
+        deps::Deps,
+        error::Result,
+        stream::{MESSAGE_BYTES, Sender, StreamEnd},
+    },
     view,
 };
 
@@ -32,7 +34,7 @@ const DEFAULT: [BucketColumn; 5] = [
     BucketColumn::NotFinite,
 ];
 
-/// The requested columns, or the default ones.
+/// The requested columns, or the default columns.
 pub(crate) fn bucket_columns(requested: impl Iterator<Item = BucketColumn>) -> Vec<BucketColumn> {
     let requested: Vec<BucketColumn> = requested.collect();
     if requested.is_empty() { DEFAULT.to_vec() } else { requested }
@@ -47,10 +49,7 @@ pub(crate) async fn send(
     let steps = convert::step_range(request.steps.as_ref());
     let pixels = request.pixels as usize;
     let runs: Vec<_> = request.runs.iter().collect();
-    let grid = match request.shared_grid {
-        true => Grid::over(deps, call, &runs, steps, pixels).await?,
-        false => None,
-    };
+    let grid = if request.shared_grid { Grid::over(deps, call, &runs, steps, pixels).await? } else { None };
     let columns = bucket_columns(request.columns());
     let axis = ChartAxis::new(request.axis.as_ref(), request.x_range.as_ref());
     let options = ChartOptions { pixels, grid, columns, axis };
@@ -66,7 +65,8 @@ pub(crate) async fn send(
                     Err(error) => reader.renew(error)?,
                 }
             };
-            let (mut message, mut bytes) = (BucketsResponse::default(), 0);
+            let mut message = BucketsResponse::default();
+            let mut bytes = 0;
             for chart in charts {
                 bytes += chart.encoded_len();
                 message.series.push(chart);
@@ -167,8 +167,7 @@ fn fill(chart: &mut SeriesBuckets, buckets: &[Summary], column: BucketColumn) {
     let floats = |get: fn(&Summary) -> f64| buckets.iter().map(get).collect();
     let steps = |get: fn(&Summary) -> i64| buckets.iter().map(get).collect();
     let counts = |get: fn(&Summary) -> u64| {
-        let saturated = |bucket| u32::try_from(get(bucket)).unwrap_or(u32::MAX);
-        buckets.iter().map(saturated).collect::<Vec<u32>>()
+        buckets.iter().map(|bucket| u32::try_from(get(bucket)).unwrap_or(u32::MAX)).collect::<Vec<u32>>()
     };
     match column {
         BucketColumn::Unspecified => {}

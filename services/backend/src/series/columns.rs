@@ -53,7 +53,7 @@ impl Column {
     }
 }
 
-/// The requested columns, without those that have no values.
+/// The requested columns, without empty columns.
 pub(crate) fn columnar(points: &Points, columns: PointColumns) -> SeriesPoints {
     let mut columns = full_columns(points, columns);
     for column in [&mut columns.epochs, &mut columns.times_us] {

@@ -13,13 +13,13 @@ use matyan_proto::{
     limits,
 };
 
-use crate::{
-    Deps,
+use crate::server::{
     call::Call,
+    control_record::control_record,
     convert,
-    entities::CreateOnce,
+    create_once::CreateOnce,
+    deps::Deps,
     error::{Error, Result},
-    runs::control_record::control_record,
 };
 
 /// A request to edit a series.

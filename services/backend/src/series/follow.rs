@@ -1,7 +1,7 @@
 //! Following series: sends points as they are applied. A change says only which run it touched, so
-//! what is new is found by step: the points after the last one that was sent. The series is stale if
-//! its summary is not that of the points sent before and the new ones: then earlier points have
-//! changed. A follower keeps that summary for each series, and continues from it after a lost connection.
+//! new points are found by step: they follow the last point that was sent. The series is stale if its
+//! summary differs from the summary of the points sent before and the new points: then earlier points
+//! have changed. A follower keeps that summary for each series, and continues from it after a lost connection.
 
 mod position;
 
@@ -31,12 +31,14 @@ use super::{
     select::{self, SelectedSeries},
 };
 use crate::{
-    Backend, Deps,
-    call::Call,
-    convert,
-    error::{Error, Result},
-    live::{ChangedRun, LiveEvent, LiveEvents},
-    stream::{MESSAGE_BYTES, Sender, StreamEnd},
+    changes::{ChangedRun, LiveEvent, LiveEvents, Watches},
+    server::{
+        call::Call,
+        convert,
+        deps::Deps,
+        error::{Error, Result},
+        stream::{MESSAGE_BYTES, Sender, StreamEnd},
+    },
 };
 use position::{ReadRun, SentSeries};
 
@@ -64,15 +66,19 @@ struct FollowedRun {
     series: Vec<Option<SentSeries>>,
 }
 
-pub(crate) async fn begin(backend: &Backend, call: Call, request: FollowRequest) -> Result<Follow> {
+pub(crate) async fn start(
+    deps: &Arc<Deps>,
+    watches: &Watches,
+    call: Call,
+    request: FollowRequest,
+) -> Result<Follow> {
     select::check(&request.runs)?;
     if request.runs.is_empty() {
         return Err(Error::field("runs", "is empty: name at least one run"));
     }
     let settle = convert::settle_time(request.settle_ms)?;
-    let deps = backend.deps.clone();
     // Before anything is read, so that no change is missed.
-    let events = LiveEvents::from_now(backend, &call, settle).await?;
+    let events = watches.watch_from_now(&call, settle).await?;
     let steps = convert::step_range(request.steps.as_ref());
     let run = |selection: RunSelection| {
         let series = vec![None; select::series_count(&selection)];
@@ -88,7 +94,7 @@ pub(crate) async fn begin(backend: &Backend, call: Call, request: FollowRequest)
         *sent = (!position.is_empty()).then(|| SentSeries::decode(&position)).transpose()?;
     }
     let mut follow = Follow {
-        deps,
+        deps: deps.clone(),
         call,
         columns: request.columns.unwrap_or(DEFAULT_COLUMNS),
         density: request.density,
@@ -101,7 +107,7 @@ pub(crate) async fn begin(backend: &Backend, call: Call, request: FollowRequest)
 }
 
 impl FollowedRun {
-    /// Bytes of the selection and of what was sent.
+    /// Size of the selection and of the state of the sent points.
     fn bytes(&self) -> usize {
         let RunSelection { numbers, keys, .. } = &self.selection;
         // The texts of the selection are at most its encoded size; the rest is in memory in full.
@@ -115,7 +121,7 @@ impl FollowedRun {
 }
 
 impl Follow {
-    /// Takes memory for the request, and for what is remembered.
+    /// Takes memory for the request, and for the remembered state.
     fn account(&mut self) -> Result<()> {
         let runs: usize = self.runs.iter().map(FollowedRun::bytes).sum();
         self.events.remember(runs + self.known.len() * KNOWN_BYTES)
@@ -172,7 +178,7 @@ impl Follow {
         Ok(())
     }
 
-    /// Sends what is new in a run.
+    /// Sends the new points of a run.
     async fn send_news(&mut self, index: usize, sender: &Sender<FollowResponse>) -> Result<(), StreamEnd> {
         let place = u32::try_from(index).unwrap_or(u32::MAX);
         let run = &mut self.runs[index];
@@ -240,7 +246,7 @@ fn position(place: Place, sent: Option<SentSeries>) -> SeriesPosition {
 struct News {
     /// Positions of series to be read again.
     stale: Vec<u32>,
-    /// Series with new points, restricted to those.
+    /// Series with new points, restricted to the new points.
     unsent: Vec<SelectedSeries>,
     /// The state of each series that a follower has after this, by position.
     whole: Vec<(usize, Option<SentSeries>)>,
@@ -259,8 +265,8 @@ impl News {
     }
 }
 
-/// The series that have changed since they were sent. After an edit of the run's series, every one that was
-/// sent is stale.
+/// The series that have changed since they were sent. After an edit of the run's series, every series that
+/// was sent is stale.
 async fn changed(
     reader: &mut RunReader<'_>,
     sent: &[Option<SentSeries>],
@@ -272,7 +278,8 @@ async fn changed(
     let mut news = News::default();
     for (series, view) in selected.iter().zip(opened.views(snapshot, &numbers).await?) {
         let position = series.position as usize;
-        let (before, whole) = (sent[position], view.summary(snapshot).await?);
+        let before = sent[position];
+        let whole = view.summary(snapshot).await?;
         news.whole.push((position, whole.map(|whole| SentSeries::whole(run, whole))));
         let Some(whole) = whole else {
             // A branch has lost all points that it shared.
@@ -287,8 +294,9 @@ async fn changed(
             let mut explained = Some(before.whole);
             let mut added = view.scan(snapshot, before.added(whole.last.step)).await?;
             while let Some(points) = added.next(snapshot).await? {
-                let added = Summary::from_points(&points, 0..points.len());
-                added.iter().for_each(|added| Summary::add(&mut explained, added));
+                if let Some(added) = Summary::from_points(&points, 0..points.len()) {
+                    Summary::add(&mut explained, &added);
+                }
             }
             let is_edited = before.run != run;
             if is_edited || !explained.is_some_and(|explained| is_same(&explained, &whole)) {

@@ -7,7 +7,7 @@ use super::{
     run_reader::{RunReader, batch_size},
     select::{self, SelectedSeries},
 };
-use crate::{Deps, call::Call, error::Result};
+use crate::server::{call::Call, deps::Deps, error::Result};
 
 /// Aligned buckets of 2^exponent steps, numbered from one of them.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +20,7 @@ pub(super) struct Grid {
 }
 
 impl Grid {
-    /// The buckets from that of the first step.
+    /// The buckets from the bucket of the first step on.
     pub(super) fn of_steps(steps: StepRange, exponent: u32) -> Self {
         Self { exponent, first: steps.first >> exponent, steps }
     }

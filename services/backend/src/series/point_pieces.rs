@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use matyan_model::series::{PointScan, Points, SeriesView, StepRange, evenly_spaced};
 use matyan_store::Snapshot;
 
-use crate::error::Result;
+use crate::server::error::Result;
 
 /// Maximum number of points in a piece: about 2 MB.
 const PIECE: usize = 64 * 1024;
@@ -29,7 +29,7 @@ impl PointPieces {
     }
 
     /// All points if there are at most `density` (0: no limit), and otherwise that many at evenly
-    /// spaced positions. The sample may be of any size, as it is never in memory as a whole.
+    /// spaced positions. The sample may be of any size, because it is never in memory as a whole.
     pub(crate) async fn at_density(
         snapshot: &dyn Snapshot,
         series: &SeriesView,

@@ -21,11 +21,13 @@ use super::{
     split_series::{SplitOptions, SplitSeries},
 };
 use crate::{
-    Deps,
-    call::Call,
-    convert,
-    error::Result,
-    stream::{Sender, StreamEnd},
+    server::{
+        call::Call,
+        convert,
+        deps::Deps,
+        error::Result,
+        stream::{Sender, StreamEnd},
+    },
     view,
 };
 
@@ -227,10 +229,8 @@ pub(crate) async fn send_all(
 ) -> Result<(), StreamEnd> {
     let columns = request.columns.unwrap_or(DEFAULT_COLUMNS);
     // A single pass sends all columns together.
-    let passes: Vec<Option<Column>> = match request.by_column {
-        false => vec![None],
-        true => Column::requested(columns).map(Some).collect(),
-    };
+    let passes: Vec<Option<Column>> =
+        if request.by_column { Column::requested(columns).map(Some).collect() } else { vec![None] };
     let mut reader = RunReader::for_run(deps, run);
     for series in selected {
         let place = Some(Place { run: 0, series: series.position });

@@ -6,11 +6,13 @@ use matyan_store::{Error as StoreError, Snapshot};
 
 use super::point_pieces::PointPieces;
 use crate::{
-    Deps,
-    call::Call,
-    error::{Error, Result},
-    run_lookup::FoundRun,
-    stream::{Sender, StreamEnd},
+    server::{
+        call::Call,
+        deps::Deps,
+        error::{Error, Result},
+        stream::{Sender, StreamEnd},
+    },
+    view::run_lookup::FoundRun,
 };
 
 /// Maximum number of points or buckets read before they are sent: a few MB.
@@ -102,9 +104,11 @@ impl<'c> RunReader<'c> {
         }
     }
 
-    /// Sends a message, and drops the snapshot while waiting for a slow client.
+    /// Sends a message, and drops the snapshot while waiting for a slow client. Others have their turn before
+    /// more is read.
     pub(super) async fn send<T>(&mut self, sender: &Sender<T>, message: T) -> Result<(), StreamEnd> {
         self.mark_used();
+        tokio::task::yield_now().await;
         match sender.send_soon(message).await {
             Ok(()) => Ok(()),
             Err(message) => {

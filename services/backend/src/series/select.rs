@@ -11,7 +11,7 @@ use matyan_store::Snapshot;
 use matyan_value::{Context, Value, json};
 
 use super::run_reader::RunReader;
-use crate::{
+use crate::server::{
     convert,
     error::{Error, Result},
 };
@@ -34,12 +34,14 @@ pub(crate) struct SelectedSeries {
 pub(super) type FoundSeries = (SeriesNumber, MetricHeader);
 
 pub(crate) fn check<'r>(runs: impl IntoIterator<Item = &'r RunSelection>) -> Result<()> {
-    let (mut count, mut series) = (0, 0);
+    let mut count = 0;
+    let mut series = 0;
     for run in runs {
         count += 1;
         series += series_count(run);
         if !run.steps.is_empty() && run.steps.len() != series_count(run) {
-            let (steps, series) = (run.steps.len(), series_count(run));
+            let steps = run.steps.len();
+            let series = series_count(run);
             return Err(Error::field(
                 "steps",
                 format!("has {steps} ranges for {series} series: give one for each, or none"),
@@ -54,8 +56,8 @@ pub(super) fn series_count(run: &RunSelection) -> usize {
     run.numbers.len() + run.keys.len()
 }
 
-/// The requested series that exist, in the order of the request. `steps` are requested for those that
-/// have none of their own.
+/// The requested series that exist, in the order of the request. `steps` are requested for series that
+/// have no steps of their own.
 pub(super) async fn series(
     reader: &mut RunReader<'_>,
     selection: &RunSelection,

@@ -14,7 +14,7 @@ use super::{
     columns::{Column, full_columns},
     point_pieces::{AxisReader, PointPieces},
 };
-use crate::error::Result;
+use crate::server::error::Result;
 
 /// The columns to send, and their order.
 #[derive(Clone, Copy)]
@@ -32,10 +32,10 @@ pub(crate) struct SplitSeries {
     /// Reader of the current pass, and the state from which every pass starts.
     reader: PieceReader,
     start: PieceReader,
-    /// The current pass, and those after it.
+    /// The current pass, and the passes after it.
     passes: VecDeque<Pass>,
     counts: Counts,
-    /// Number of values of the column that begins with the next piece.
+    /// Number of values of the column that starts with the next piece.
     next_count: u64,
 }
 
@@ -48,7 +48,7 @@ enum Pass {
     Column(Column),
 }
 
-/// Numbers of points, and of those that have an x value.
+/// Numbers of points, and of points that have an x value.
 #[derive(Clone, Copy, Default)]
 struct Counts {
     points: u64,
@@ -158,7 +158,7 @@ struct PieceReader {
 }
 
 impl PieceReader {
-    /// The next piece; `None` if its x axis is still to be read, as it may need a newer snapshot.
+    /// The next piece; `None` if its x axis is still to be read, because that may need a newer snapshot.
     async fn next(&mut self, snapshot: &dyn Snapshot, columns: PointColumns) -> Result<Option<SeriesPoints>> {
         if self.points.is_none() {
             self.points = Some(self.pieces.next(snapshot).await?.unwrap_or_default());

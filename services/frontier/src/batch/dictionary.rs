@@ -1,5 +1,5 @@
-//! The series that a producer has defined so far. For validation, it is enough to know how many
-//! there are and which of them are bad; names are kept only where JSON envelopes need them.
+//! The series that a producer has defined so far. For validation, it is enough to know their
+//! number, and which are bad; names are kept only where JSON envelopes need them.
 //!
 //! A bad definition keeps its number, because the client counts it too: the log gets an empty
 //! definition in its position, and points that refer to it are rejected. Definitions over the
@@ -128,9 +128,10 @@ impl Dictionary {
             );
             return Problem::new("series", reason);
         }
-        let reason = match (number as usize) < self.len {
-            true => format!("{number} exceeds the limit of {} series per run", limits::SERIES_PER_RUN),
-            false => format!("{number} is not defined: the dictionary has {} entries", self.len),
+        let reason = if (number as usize) < self.len {
+            format!("{number} exceeds the limit of {} series per run", limits::SERIES_PER_RUN)
+        } else {
+            format!("{number} is not defined: the dictionary has {} entries", self.len)
         };
         Problem::new("series", reason)
     }

@@ -8,7 +8,7 @@ use matyan_proto::{
 
 use super::{Problem, values};
 use crate::{
-    convert::{artifact_path_check, content_type_check},
+    field_checks::{artifact_path_check, content_type_check},
     run_id::RunId,
 };
 

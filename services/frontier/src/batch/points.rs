@@ -42,7 +42,8 @@ pub(super) fn check(
 }
 
 fn columns_check(group: &pb::Points) -> Result<(), Problem> {
-    let (items, series) = (group.values.len(), group.series.len());
+    let items = group.values.len();
+    let series = group.series.len();
     if series != items {
         return Err(Problem::new("series", format!("has {series} entries for {items} values")));
     }

@@ -5,7 +5,7 @@ use matyan_proto::ingest::v1 as pb;
 
 use super::Problem;
 
-/// Maximum number of entries, as documented at `PublishResponse.rejections`.
+/// Maximum number of entries; documented at `PublishResponse.rejections`.
 const MAX_ENTRIES: usize = 1_000;
 
 #[derive(Clone, Debug, Default, PartialEq)]

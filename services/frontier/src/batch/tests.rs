@@ -79,7 +79,9 @@ fn list(members: &[Bytes]) -> Bytes {
     let mut encoder = minicbor::Encoder::new(Vec::new());
     encoder.array(members.len() as u64).unwrap();
     let mut encoded = encoder.into_writer();
-    members.iter().for_each(|member| encoded.extend_from_slice(member));
+    for member in members {
+        encoded.extend_from_slice(member);
+    }
     encoded.into()
 }
 
@@ -228,7 +230,7 @@ fn a_bad_definition_keeps_its_number_and_loses_its_points() {
         assert_eq!(checked.batch.points, [points(&[0, 2])]);
         assert_eq!(rejected(checked), [(1, 1, field.to_owned())]);
 
-        // The stream continues: the number stays bad, and the next number is the one
+        // The stream continues: the number stays bad, and the next number is the number
         // that the client expects.
         let next = pb::IngestionBatch {
             series: vec![series("c")],
@@ -268,7 +270,8 @@ fn a_batch_of_rejected_items_still_carries_its_definitions() {
 #[test]
 fn definitions_beyond_the_limit_are_left_out_of_the_log() {
     let mut dictionary = Dictionary::new(&mut vec![pb::SeriesDef::default(); limits::SERIES_PER_RUN - 1]);
-    let (base, limit) = (limits::SERIES_PER_RUN as u32 - 1, limits::SERIES_PER_RUN as u32);
+    let base = limits::SERIES_PER_RUN as u32 - 1;
+    let limit = limits::SERIES_PER_RUN as u32;
     let batch = pb::IngestionBatch {
         series: vec![series("last"), series("too much")],
         series_base: base,

@@ -41,7 +41,7 @@ fn reserved_run_ids_are_refused_by_every_request() {
 fn presign(project: &str, run_id: &str, path: &str) -> Result<UploadTarget> {
     let caller = Caller { project: project.into(), ..Caller::default() };
     let request =
-        pb::PresignRequest { run_id: run_id.into(), artifact_path: path.into(), content_type: String::new() };
+        pb::PresignRequest { run_id: run_id.into(), artifact_path: path.into(), ..Default::default() };
     UploadTarget::parse(&caller, request)
 }
 

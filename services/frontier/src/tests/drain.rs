@@ -29,7 +29,8 @@ async fn everything_that_was_read_is_acknowledged() {
 #[tokio::test]
 async fn idle_streams_end() {
     let env = TestEnv::new().await;
-    let (opened, not_opened) = (env.stream().await, env.client().stream(tokio_stream::pending()).await);
+    let opened = env.stream().await;
+    let not_opened = env.client().stream(tokio_stream::pending()).await;
     let ((), (_, ended), answer) = tokio::join!(env.frontier.drain(), opened.finish(), async {
         not_opened.unwrap().into_inner().message().await
     });

@@ -1,10 +1,10 @@
-//! Tests of the JSON envelopes in the log, compared with what Matyan 0.3 published.
+//! Tests of the JSON envelopes in the log, compared with the envelopes that Matyan 0.3 published.
 
 use std::path::PathBuf;
 
 use bytes::Bytes;
 use matyan_proto::ingest::v1::{self as pb, event::Kind, stream_request::Message};
-use matyan_record::ingestion::RecordFormat;
+use matyan_wire::ingestion::RecordFormat;
 use minicbor::Encoder;
 use prost::Message as _;
 use serde_json::{Map, Value};
@@ -15,7 +15,7 @@ use crate::Settings;
 
 /// Vector files in the repository, and in the directory named by `MATYAN_VECTORS_DIR`.
 fn vector_files(name: &str) -> Vec<PathBuf> {
-    let recorded = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors");
+    let recorded = PathBuf::from("../../tests/vectors");
     #[expect(clippy::disallowed_methods, reason = "this is the only variable that tests read")]
     let others = std::env::var("MATYAN_VECTORS_DIR").ok().map(PathBuf::from);
     let mut files = Vec::new();
@@ -155,7 +155,9 @@ fn put(encoder: &mut Encoder<Vec<u8>>, value: &Value) {
         Value::String(text) => drop(encoder.str(text).unwrap().writer()),
         Value::Array(list) => {
             encoder.array(list.len() as u64).unwrap();
-            list.iter().for_each(|item| put(encoder, item));
+            for item in list {
+                put(encoder, item);
+            }
         }
         Value::Object(map) => {
             encoder.map(map.len() as u64).unwrap();
@@ -175,8 +177,8 @@ fn put_number(encoder: &mut Encoder<Vec<u8>>, text: &str) {
     }
 }
 
-/// Every envelope that the gateway of Matyan 0.3 published is reproduced from what its client
-/// had sent.
+/// Every envelope that the gateway of Matyan 0.3 published is reproduced from the data that its
+/// client had sent.
 #[tokio::test]
 async fn vectors_gateway_edge_cases_are_published_as_before() {
     let mut compared = 0;
@@ -260,7 +262,8 @@ async fn a_stream_whose_names_find_no_room_ends_before_the_batch_is_appended() {
     // The server does not end the stream before its responses are read.
     let sending = tokio::spawn(async move {
         for number in 0..200 {
-            let (sequence, batch) = (u64::from(number) + 1, define(number).encode_to_vec().into());
+            let sequence = u64::from(number) + 1;
+            let batch = define(number).encode_to_vec().into();
             let message = Message::Batch(pb::StreamBatch { sequence, batch, ..Default::default() });
             if requests.send(pb::StreamRequest { message: Some(message) }).await.is_err() {
                 break;
@@ -273,7 +276,7 @@ async fn a_stream_whose_names_find_no_room_ends_before_the_batch_is_appended() {
     assert!((100..200).contains(&durable), "{durable}");
     assert_eq!(env.record_count().await as u64, durable);
 
-    // The rest follows under another producer, whose dictionary begins again.
+    // The rest follows under another producer, whose dictionary starts empty.
     let producer_id = Bytes::from_static(&[8; 16]);
     let mut stream = env.stream_open(pb::StreamOpen { producer_id, ..open_producer(0) }, &[]).await;
     stream.send(1, &points(0, &[&format!("{name}{durable}")], &[0])).await;

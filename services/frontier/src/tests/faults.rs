@@ -14,7 +14,7 @@ use matyan_proto::{
     ingest::v1::{self as pb, stream_request::Message},
     log::v1::LogEntry,
 };
-use matyan_record::ingestion::RecordFormat;
+use matyan_wire::ingestion::RecordFormat;
 use prost::Message as _;
 use tonic::Code;
 
@@ -24,7 +24,7 @@ use crate::Settings;
 /// A hold time within which the log of a busy machine still responds.
 const LONG_ENOUGH: Duration = Duration::from_secs(3);
 
-/// Sequences that a worker would apply: those that continue their producer's sequence.
+/// Sequence numbers that a worker would apply, because they continue the sequence of their producer.
 fn applied(entries: &[LogEntry]) -> Vec<u64> {
     let mut applied = Vec::new();
     for entry in entries {
@@ -192,7 +192,8 @@ async fn a_repeated_batch_in_flight_is_not_appended_again() {
 
 /// Sends batches of the given size in an endless loop, and counts them.
 fn flood(stream: &Stream, bytes: usize) -> (Arc<AtomicUsize>, tokio::task::JoinHandle<()>) {
-    let (sender, sent) = (stream.sender(), Arc::new(AtomicUsize::new(0)));
+    let sender = stream.sender();
+    let sent = Arc::new(AtomicUsize::new(0));
     let count = sent.clone();
     let batch: bytes::Bytes = heavy(bytes).encode_to_vec().into();
     let task = tokio::spawn(async move {
@@ -276,7 +277,9 @@ async fn all_streams_together_are_not_read_beyond_the_total_byte_limit() {
     for stream in &mut streams {
         stream.reached(3).await;
     }
-    tasks.iter().for_each(|task| task.abort());
+    for task in tasks {
+        task.abort();
+    }
 }
 
 /// As envelopes, points take a hundred times as many bytes as the client has sent.
@@ -313,7 +316,8 @@ async fn a_large_batch_as_json_is_held_together_with_others() {
     let env =
         TestEnv::with(Settings { total_bytes, format: RecordFormat::Json, ..Settings::default() }).await;
     env.faults.stop();
-    let (mut small, mut large) = (env.stream().await, env.stream().await);
+    let mut small = env.stream().await;
+    let mut large = env.stream().await;
     small.send(1, &tag("small")).await;
     env.until("matyan_ingest_in_flight_bytes", |bytes| bytes > 0.0).await;
     large.send(1, &heavy(1 << 20)).await;

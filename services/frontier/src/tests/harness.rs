@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use matyan_blob::{Blobs, UrlSigner, fs::FsBlobs};
+use matyan_blob::{Blobs, LimitedBlobs, OpenBucket, UploadLimits, UrlSigner, fs::FsBlobs};
 use matyan_log::{
     Delivery, LogReader, Record, Topic,
     embedded::{EmbeddedLog, Settings as LogSettings},
@@ -23,7 +23,7 @@ use matyan_proto::{
     },
     log::v1::LogEntry,
 };
-use matyan_record::ingestion::RecordFormat;
+use matyan_wire::ingestion::RecordFormat;
 use prometheus::Registry;
 use prost::Message as _;
 use tempfile::TempDir;
@@ -31,7 +31,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status, Streaming};
 
-use crate::{Deps, Frontier, LocalUploads, Metrics, ProjectNames, Settings};
+use crate::{Deps, Frontier, Metrics, ProjectNames, Settings};
 
 pub(super) const NOW_US: i64 = 1_767_323_045_678_901;
 
@@ -77,7 +77,20 @@ impl TestEnv {
         Self::build(settings, true, Faults::scripted(NEVER)).await
     }
 
+    pub(super) async fn with_limits(limits: UploadLimits) -> Self {
+        Self::build_with(Settings::default(), limits, true, Faults::scripted(NEVER)).await
+    }
+
     pub(super) async fn build(settings: Settings, takes_uploads: bool, faults: Faults) -> Self {
+        Self::build_with(settings, UploadLimits::default(), takes_uploads, faults).await
+    }
+
+    async fn build_with(
+        settings: Settings,
+        limits: UploadLimits,
+        takes_uploads: bool,
+        faults: Faults,
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let log =
             Arc::new(EmbeddedLog::open(directory.path().join("log"), LogSettings::default()).await.unwrap());
@@ -96,9 +109,8 @@ impl TestEnv {
         let deps = Deps {
             log: Arc::new(FaultyWriter::new(log.clone(), faults.clone())),
             projects: Some(Arc::new(OneProject(has_team.clone()))),
-            blobs: blobs.clone(),
-            multipart: blobs.clone(),
-            local_uploads: takes_uploads.then(|| LocalUploads { signer, parts: blobs.clone() }),
+            blobs: Arc::new(LimitedBlobs::directory(blobs.clone(), limits)),
+            upload_signer: takes_uploads.then_some(signer),
             clock,
             new_id: Arc::new(move || [next_id.fetch_add(1, Ordering::Relaxed); 16]),
             metrics: Metrics::new(&registry).unwrap(),
@@ -107,23 +119,23 @@ impl TestEnv {
         Self { frontier, faults, log, blobs, now_us, has_team, registry, _directory: directory }
     }
 
-    /// Creates another frontier with this blob store.
+    /// Creates another frontier with this blob store, to which clients upload directly.
     pub(super) fn with_blobs(&self, blobs: Arc<dyn Blobs>) -> Frontier {
-        self.with_blobs_and(blobs, Settings::default())
+        self.with_blobs_and(blobs, UploadLimits::default())
     }
 
-    pub(super) fn with_blobs_and(&self, blobs: Arc<dyn Blobs>, settings: Settings) -> Frontier {
+    pub(super) fn with_blobs_and(&self, blobs: Arc<dyn Blobs>, limits: UploadLimits) -> Frontier {
+        let bucket = OpenBucket { blobs, multipart: self.blobs.clone() };
         let deps = Deps {
             log: self.log.clone(),
             projects: None,
-            blobs,
-            multipart: self.blobs.clone(),
-            local_uploads: None,
+            blobs: Arc::new(LimitedBlobs::cloud(bucket, limits)),
+            upload_signer: None,
             clock: Arc::new(|| NOW_US),
             new_id: Arc::new(|| [0; 16]),
             metrics: Metrics::new(&Registry::new()).unwrap(),
         };
-        Frontier::new(deps, settings)
+        Frontier::new(deps, Settings::default())
     }
 
     pub(super) fn client(&self) -> Client {
@@ -180,7 +192,7 @@ impl TestEnv {
     }
 
     pub(super) async fn record_count(&self) -> usize {
-        use matyan_log::LogWriter as _;
+        use matyan_log::LogInspector as _;
         let info = self.log.describe(Topic::Ingestion).await.unwrap();
         info.partitions.iter().map(|partition| partition.end as usize).sum()
     }

@@ -407,8 +407,10 @@ async fn a_stream_ends_when_its_client_does_not_make_room() {
         assert!(durable >= QUEUED as u64 && durable < WAITING as u64, "{durable}");
         check_end(ended, durable, Code::Aborted, "CLIENT_STALLED", "read responses");
     };
-    let (mut slow, stalled, has_room, ending) =
-        (env.stream().await, env.stream().await, env.stream().await, env.stream().await);
+    let mut slow = env.stream().await;
+    let stalled = env.stream().await;
+    let has_room = env.stream().await;
+    let ending = env.stream().await;
     // One response less is no reason to stop reading.
     send_rejected(&has_room, QUEUED + WAITING - 1).await;
     send_rejected(&stalled, QUEUED + WAITING).await;

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use futures::StreamExt;
-use matyan_blob::{BlobKey, Blobs, layers::FaultBlobs};
+use matyan_blob::{BlobKey, Blobs, UploadLimits, layers::FaultBlobs};
 use matyan_log::layers::Faults;
 use matyan_proto::ingest::v1::{self as pb, upload_request::Message};
 use std::sync::Arc;
@@ -13,10 +13,15 @@ use super::harness::*;
 use crate::Settings;
 
 async fn presign(env: &TestEnv, path: &str) -> pb::PresignResponse {
+    presign_sized(env, path, None).await
+}
+
+async fn presign_sized(env: &TestEnv, path: &str, size: Option<u64>) -> pb::PresignResponse {
     let request = pb::PresignRequest {
         run_id: "run".into(),
         artifact_path: path.into(),
         content_type: "text/plain".into(),
+        size,
     };
     env.client().presign(request).await.unwrap().into_inner()
 }
@@ -51,13 +56,55 @@ async fn content(env: &TestEnv, key: &str) -> Option<String> {
     Some(String::from_utf8(bytes).unwrap())
 }
 
+/// Whether or not the upload announces a length.
+#[tokio::test]
+async fn rule_71_a_url_for_a_size_accepts_no_other() {
+    let env = TestEnv::new().await;
+    let url = presign_sized(&env, "a", Some(5)).await.upload_url;
+    let token = url.split_once('?').unwrap().1.to_owned();
+    let opened = |content_length| {
+        let content_type = "text/plain".into();
+        pb::UploadOpen { key: "run/a".into(), token: token.clone(), content_type, content_length }
+    };
+    for text in ["four", "sixsix", ""] {
+        for content_length in [None, Some(text.len() as u64)] {
+            let messages = vec![Message::Open(opened(content_length)), chunk(text), Message::Done(true)];
+            let status = upload(&env, messages).await.unwrap_err();
+            assert_eq!(status.code(), Code::Aborted, "{text} {content_length:?}: {status:?}");
+            assert_eq!(content(&env, "run/a").await, None);
+        }
+    }
+    let messages = vec![Message::Open(opened(None)), chunk("fives"), Message::Done(true)];
+    assert_eq!(upload(&env, messages).await.unwrap(), 5);
+}
+
+#[tokio::test]
+async fn rule_71_a_url_for_more_than_the_quota_is_not_signed() {
+    let limits = UploadLimits { max_project_bytes: 10, ..UploadLimits::default() };
+    let env = TestEnv::new().await;
+    let frontier = env.with_blobs_and(env.blobs.clone(), limits);
+    let mut client =
+        matyan_proto::ingest::v1::ingest_service_client::IngestServiceClient::new(frontier.ingest_server());
+    let request = |size| pb::PresignRequest {
+        run_id: "run".into(),
+        artifact_path: "a".into(),
+        size,
+        ..Default::default()
+    };
+    let status = client.presign(request(Some(11))).await.unwrap_err();
+    assert!(status.message().contains("`max_project_upload_bytes`"), "{status:?}");
+    for size in [None, Some(10)] {
+        client.presign(request(size)).await.unwrap();
+    }
+}
+
 /// The log and the store may be on the same disk.
 #[tokio::test]
 async fn uploads_leave_space_on_the_disk() {
     let env = TestEnv::new().await;
     let space = env.blobs.disk_space().await.unwrap();
     assert!(0 < space.free && space.free <= space.total, "{space:?}");
-    let wanted = Settings::default().min_free_bytes.min(space.total / 10);
+    let wanted = UploadLimits::default().min_free_bytes.min(space.total / 10);
     for (bytes, is_accepted) in [(1, space.free > wanted + 1), (space.free, false)] {
         let open = pb::UploadOpen { content_length: Some(bytes), ..open(&env, "a.txt").await };
         let messages = vec![Message::Open(open), chunk("x")];
@@ -74,7 +121,7 @@ async fn uploads_leave_space_on_the_disk() {
 
 #[tokio::test]
 async fn uploads_of_a_project_are_limited() {
-    let env = TestEnv::with(Settings { max_project_upload_bytes: 10, ..Settings::default() }).await;
+    let env = TestEnv::with_limits(UploadLimits { max_project_bytes: 10, ..UploadLimits::default() }).await;
     let refused = |answer: Result<u64, Status>| {
         let status = answer.unwrap_err();
         assert_eq!((status.code(), reason(&status).as_str()), (Code::ResourceExhausted, "TOO_LARGE"));
@@ -100,20 +147,21 @@ async fn uploads_of_a_project_are_limited() {
     let status = env.client().begin_upload(begin).await.unwrap_err();
     assert!(status.message().contains("the project has 6 bytes"), "{status:?}");
     assert_eq!(known("b", "1234").await.unwrap(), 4);
-    // A full project gets no more URLs; another one does.
+    // A full project gets no more URLs; another project does.
     let request = |path: &str| pb::PresignRequest {
         run_id: "run".into(),
         artifact_path: path.into(),
         content_type: "text/plain".into(),
+        ..Default::default()
     };
     let status = env.client().presign(request("d")).await.unwrap_err();
     assert!(status.message().contains("`max_project_upload_bytes`"), "{status:?}");
     let mut other = tonic::Request::new(request("d"));
     other.metadata_mut().insert("matyan-project", "team".parse().unwrap());
     env.client().presign(other).await.unwrap();
-    // Another process knows what is stored.
-    let settings = Settings { max_project_upload_bytes: 10, ..Settings::default() };
-    let frontier = env.with_blobs_and(env.blobs.clone(), settings);
+    // Another process knows the stored size.
+    let limits = UploadLimits { max_project_bytes: 10, ..UploadLimits::default() };
+    let frontier = env.with_blobs_and(env.blobs.clone(), limits);
     let status =
         matyan_proto::ingest::v1::ingest_service_client::IngestServiceClient::new(frontier.ingest_server())
             .presign(request("d"))
@@ -180,7 +228,7 @@ async fn an_interrupted_upload_leaves_nothing() {
 
 #[tokio::test]
 async fn the_size_of_uploads_is_limited() {
-    let env = TestEnv::with(Settings { max_upload_bytes: 6, ..Settings::default() }).await;
+    let env = TestEnv::with_limits(UploadLimits { max_bytes: 6, ..UploadLimits::default() }).await;
     let fits = vec![Message::Open(open(&env, "fits").await), chunk("abc"), chunk("def"), Message::Done(true)];
     assert_eq!(upload(&env, fits).await.unwrap(), 6);
     let announced = pb::UploadOpen { content_length: Some(7), ..open(&env, "x").await };
@@ -359,8 +407,7 @@ async fn a_bad_upload_in_parts_is_refused_by_field() {
 
 #[tokio::test]
 async fn an_upload_in_parts_respects_the_limit_in_every_call() {
-    let settings = Settings { max_upload_bytes: SIZE - 1, ..Settings::default() };
-    let env = TestEnv::with(settings).await;
+    let env = TestEnv::with_limits(UploadLimits { max_bytes: SIZE - 1, ..UploadLimits::default() }).await;
     let begin = pb::BeginUploadRequest {
         run_id: "run".into(),
         artifact_path: "large.bin".into(),

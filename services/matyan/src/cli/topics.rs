@@ -25,8 +25,8 @@ pub(crate) enum TopicsCommand {
     Create,
     /// Let the topic for data refuse all records, before the store moves to another topic
     ///
-    /// Brokers refuse them, whichever process sends them. Clients keep what they log until the
-    /// topic accepts records again, or another one has replaced it. docs/kafka.md has the steps.
+    /// Brokers refuse the records of every process. Clients keep their data until the topic accepts
+    /// records again, or another topic has replaced it. docs/operating/kafka.md has the steps.
     Close {
         /// Let the topic accept records again
         #[arg(long)]
@@ -55,14 +55,15 @@ pub(super) fn set_open(kafka: &Settings, is_open: bool) -> Result<(), Error> {
     runtime()?.block_on(topic_set_open(kafka, is_open))?;
     let name = &kafka.topics.ingestion;
     let mut out = io::stdout().lock();
-    match is_open {
-        true => writeln!(out, "open    {name}: it accepts records again"),
-        false => writeln!(
+    let written = if is_open {
+        writeln!(out, "open    {name}: it accepts records again")
+    } else {
+        writeln!(
             out,
             "closed  {name}: wait until `matyan partitions ls` shows `all applied` everywhere, twice, a few seconds apart"
-        ),
-    }
-    .map_err(Error::SetUp)
+        )
+    };
+    written.map_err(Error::SetUp)
 }
 
 #[cfg(feature = "kafka")]

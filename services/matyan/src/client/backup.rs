@@ -31,7 +31,7 @@ type Client = BackupServiceClient<Connection>;
 
 /// Blobs read concurrently: enough to hide the latency of a remote blob store.
 const CONCURRENT_BLOBS: usize = 8;
-/// Maximum attempts at reading a run: a run that is being written to may have to be read again.
+/// Maximum attempts at reading a run: a run that receives data may have to be read several times.
 const ATTEMPTS: usize = 5;
 
 const BACKUP_EXAMPLES: &str = "\
@@ -80,8 +80,8 @@ pub(super) async fn run(flags: BackupFlags) -> Result<(), Error> {
     };
     let mut client = client!(BackupServiceClient, channel);
     let origin = read_origin(&mut client, &flags.client.connection.server).await?;
-    // Before anything is created: a mistyped filter leaves nothing. A regular backup of what is new may
-    // find no run, and that is no mistake.
+    // Before anything is created: a mistyped filter leaves nothing. A regular backup of new runs may
+    // find none, and that is no mistake.
     let runs = list_runs(&mut client, &filters, since_us).await?;
     let is_selected = !filters.runs.is_empty() || filters.experiment.is_some();
     if is_selected && runs.is_empty() {
@@ -97,9 +97,10 @@ pub(super) async fn run(flags: BackupFlags) -> Result<(), Error> {
     let mut skipped = 0_u64;
     for run_id in runs {
         if !archive.has_run(&run_id) {
-            match Box::pin(read_run(&mut client, &archive, &run_id, &progress)).await? {
-                true => archive.mark_run_done(&run_id),
-                false => skipped += 1,
+            if Box::pin(read_run(&mut client, &archive, &run_id, &progress)).await? {
+                archive.mark_run_done(&run_id);
+            } else {
+                skipped += 1;
             }
         }
         progress.increment();
@@ -108,10 +109,8 @@ pub(super) async fn run(flags: BackupFlags) -> Result<(), Error> {
     let is_resumed = archive.is_resumed;
     let (root, contents) = archive.finish(&settings, &entities, &tombstones)?;
     progress.finish();
-    let path = match flags.compress {
-        true => pack(&root).map_err(|source| Error::Unpacked { root, source })?,
-        false => root,
-    };
+    let path =
+        if flags.compress { pack(&root).map_err(|source| Error::Unpacked { root, source })? } else { root };
     print_summary(out, &path, &contents, skipped, is_resumed)?;
     // Lost blobs do not invalidate the archive, but the exit code must show them.
     match contents.lost {
@@ -141,10 +140,12 @@ fn print_summary(
         }));
     }
     let entities: u64 = contents.entities.values().sum();
-    let (runs, blobs, bytes) = (contents.runs, contents.blobs, contents.blob_bytes);
     out.line(format!(
-        "{}: {runs} runs, {entities} entities, {blobs} blobs of {bytes} bytes",
-        path.display()
+        "{}: {} runs, {entities} entities, {} blobs of {} bytes",
+        path.display(),
+        contents.runs,
+        contents.blobs,
+        contents.blob_bytes
     ))?;
     for list in &contents.lost_in {
         out.line(format!("{list} in {} lists lost blobs", path.display()))?;
@@ -157,16 +158,15 @@ fn print_summary(
 
 /// Parses a date, or a date and a time, in UTC unless it has an offset.
 fn since(text: &str) -> Result<i64, Error> {
-    let wrong = || {
+    let moment = OffsetDateTime::parse(text, &Iso8601::DEFAULT)
+        .or_else(|_| PrimitiveDateTime::parse(text, &Iso8601::DEFAULT).map(PrimitiveDateTime::assume_utc))
+        .or_else(|_| time::Date::parse(text, &Iso8601::DEFAULT).map(|date| date.midnight().assume_utc()));
+    let micros = moment.ok().and_then(|moment| i64::try_from(moment.unix_timestamp_nanos() / 1_000).ok());
+    micros.ok_or_else(|| {
         Error::Message(format!(
             "invalid date `{text}`: use a date such as 2026-01-31 or 2026-01-31T12:00:00Z"
         ))
-    };
-    let moment = OffsetDateTime::parse(text, &Iso8601::DEFAULT)
-        .or_else(|_| PrimitiveDateTime::parse(text, &Iso8601::DEFAULT).map(PrimitiveDateTime::assume_utc))
-        .or_else(|_| time::Date::parse(text, &Iso8601::DEFAULT).map(|date| date.midnight().assume_utc()))
-        .map_err(|_| wrong())?;
-    i64::try_from(moment.unix_timestamp_nanos() / 1_000).map_err(|_| wrong())
+    })
 }
 
 /// The origin of the backup. The log positions come first, before any run is read.
@@ -245,7 +245,9 @@ async fn read_run_once(
             run.add(piece)?;
         }
         blobs.extend(message.blobs);
-        message.lost.iter().for_each(|lost| run.record_lost_blob(lost));
+        for lost in &message.lost {
+            run.record_lost_blob(lost);
+        }
     }
     if archive.includes_blobs() {
         read_blobs(client, &mut run, run_id, blobs, progress).await?;
@@ -265,8 +267,9 @@ async fn read_blobs(
     blobs: Vec<Blob>,
     progress: &Progress,
 ) -> Result<(), Failure> {
-    let (directory, paths) = (run.folder(), blobs.into_iter().map(|blob| blob.path).collect());
-    let reads = BTreeSet::iter(&paths).map(|path| {
+    let directory = run.folder();
+    let paths: BTreeSet<String> = blobs.into_iter().map(|blob| blob.path).collect();
+    let reads = paths.iter().map(|path| {
         let request = ReadBlobRequest { run_id: run_id.to_owned(), path: path.clone() };
         read_blob(client.clone(), request, (directory.as_path(), &paths), progress)
     });
@@ -294,8 +297,8 @@ async fn read_blob(
     Ok(file)
 }
 
-/// Maps a missing blob to `OUT_OF_RANGE`: it was listed, so it has been deleted or replaced
-/// since, and its run must be read again.
+/// Maps a missing blob to `OUT_OF_RANGE`: the blob was listed, so it has been deleted or replaced
+/// since then, and its run must be read a second time.
 fn changed_while_read(status: Status) -> Status {
     match status.code() {
         Code::NotFound => Status::out_of_range(format!("changed while it was read: {}", status.message())),
@@ -307,7 +310,9 @@ fn changed_while_read(status: Status) -> Status {
 /// that runs refer to.
 async fn read_project_state(client: &mut Client) -> Result<(Settings, Vec<Entity>, Vec<Tombstone>), Error> {
     let mut messages = client.read_project(ReadProjectRequest {}).await?.into_inner();
-    let (mut settings, mut entities, mut tombstones) = (Settings::default(), Vec::new(), Vec::new());
+    let mut settings = Settings::default();
+    let mut entities = Vec::new();
+    let mut tombstones = Vec::new();
     while let Some(message) = messages.message().await? {
         match message.content {
             Some(Content::Settings(found)) => settings = found,

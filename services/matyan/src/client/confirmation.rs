@@ -6,12 +6,15 @@ use super::{Error, output::Output};
 
 /// Asks whether to delete something permanently. A script must pass --yes instead.
 pub(super) fn confirm(what: &str, out: &mut Output) -> Result<(), Error> {
-    let refused = |why: &str| Err(Error::Message(format!("nothing was deleted: {why}")));
     if !io::stdin().is_terminal() {
-        return refused("pass --yes when there is no terminal");
+        return Err(refused("pass --yes when there is no terminal"));
     }
     out.prompt(&format!("Permanently delete {what}? [y/N] "))?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
-    if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { refused("not confirmed") }
+    if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(refused("not confirmed")) }
+}
+
+fn refused(reason: &str) -> Error {
+    Error::Message(format!("nothing was deleted: {reason}"))
 }

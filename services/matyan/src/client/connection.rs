@@ -1,6 +1,9 @@
-//! Connections to a server, on which every call is in one project.
+//! Connections to a server, on which every call is in one project, with the token of the caller.
 
-use matyan_record::headers::PROJECT;
+use std::fs;
+
+use matyan_access::AccessToken;
+use matyan_wire::headers::PROJECT;
 use tonic::{
     Request, Status,
     metadata::AsciiMetadataValue,
@@ -15,16 +18,22 @@ use super::{
 use crate::endpoint::endpoint;
 
 /// A connection to a server. Cheap to clone.
-pub(super) type Connection = InterceptedService<Channel, InProject>;
+pub(super) type Connection = InterceptedService<Channel, CallMetadata>;
 
-/// Stamps the project on each call.
+/// Stamps the project and the token on each call.
 #[derive(Clone)]
-pub(super) struct InProject(Option<AsciiMetadataValue>);
+pub(super) struct CallMetadata {
+    project: Option<AsciiMetadataValue>,
+    authorization: Option<AsciiMetadataValue>,
+}
 
-impl Interceptor for InProject {
+impl Interceptor for CallMetadata {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(project) = &self.0 {
+        if let Some(project) = &self.project {
             request.metadata_mut().insert(PROJECT, project.clone());
+        }
+        if let Some(authorization) = &self.authorization {
+            request.metadata_mut().insert("authorization", authorization.clone());
         }
         Ok(request)
     }
@@ -34,8 +43,9 @@ impl ClientFlags {
     /// Connects to the server, for calls in the project.
     pub(super) async fn connect(&self) -> Result<Connection, Error> {
         let server = self.connection.server.as_str();
-        let (of_url, of_flag) = (project_of_url(server)?, self.project.as_deref().unwrap_or_default());
-        let project = match (of_url, of_flag) {
+        let from_url = project_of_url(server)?;
+        let from_flag = self.project.as_deref().unwrap_or_default();
+        let project = match (from_url, from_flag) {
             (None, name) | (Some(name), "") => name,
             (Some(name), other) if name == other => name,
             (Some(name), other) => {
@@ -60,24 +70,51 @@ impl ConnectionFlags {
     pub(super) async fn connect_to(&self, project: &str) -> Result<Connection, Error> {
         // Also for calls that are not about a project: a wrong URL is refused by all commands.
         project_of_url(&self.server)?;
-        let invalid = |_| {
+        let name = (!project.is_empty()).then(|| project.parse()).transpose();
+        let project = name.map_err(|_| {
             Error::Message(format!(
                 "no project can be named `{project}`: `matyan projects list` lists the names of all projects"
             ))
+        })?;
+        let authorization = self.authorization()?;
+        let metadata = CallMetadata { project, authorization };
+        Ok(InterceptedService::new(channel(&self.server).await?, metadata))
+    }
+
+    /// The header with the token, if there is one.
+    fn authorization(&self) -> Result<Option<AsciiMetadataValue>, Error> {
+        let text = match (&self.token_file, &self.token) {
+            (Some(path), _) => {
+                fs::read(path).map_err(|source| Error::TokenFile { path: path.clone(), source })?
+            }
+            (None, Some(token)) => token.reveal().to_vec(),
+            (None, None) => return Ok(None),
         };
-        let metadata = (!project.is_empty()).then(|| project.parse()).transpose().map_err(invalid)?;
-        Ok(InterceptedService::new(channel(&self.server).await?, InProject(metadata)))
+        let token = std::str::from_utf8(&text).ok().map(str::trim);
+        if token == Some("") {
+            return Ok(None);
+        }
+        // The text is not repeated: it may be a token with a mistake.
+        let token = token.and_then(AccessToken::parse).ok_or_else(|| {
+            let message = "MATYAN_TOKEN, or the file after --token-file, does not contain a token: a token begins with \
+                           mtk_, and must be copied completely";
+            Error::Message(message.to_owned())
+        })?;
+        let mut value: AsciiMetadataValue =
+            format!("Bearer {}", token.reveal()).parse().expect("a token has letters and digits only");
+        value.set_sensitive(true);
+        Ok(Some(value))
     }
 }
 
-/// The project that the URL of a server ends with. Fails for any other path: calls would ignore it, and work
-/// on the default project.
+/// The project that the URL of a server ends with. Fails for any other path: calls would ignore the path, and
+/// work on the default project.
 pub(super) fn project_of_url(server: &str) -> Result<Option<&str>, Error> {
+    let Some((scheme, address)) = server.split_once("://") else { return Ok(None) };
     // `endpoint` refuses other schemes.
-    let is_http = |scheme: &str| matches!(&*scheme.to_ascii_lowercase(), "http" | "https");
-    let Some((_, address)) = server.split_once("://").filter(|(scheme, _)| is_http(scheme)) else {
+    if !matches!(&*scheme.to_ascii_lowercase(), "http" | "https") {
         return Ok(None);
-    };
+    }
     let Some((_, path)) = address.trim_end_matches('/').split_once('/') else { return Ok(None) };
     match path.strip_prefix("p/").or_else(|| path.rsplit_once("/p/").map(|(_, name)| name)) {
         Some(name) if !name.contains('/') => Ok(Some(name)),

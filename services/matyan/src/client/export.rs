@@ -1,8 +1,9 @@
-//! `matyan export`: writes what a search finds to a file for data tools.
+//! `matyan export`: writes the results of a search to a file for data tools.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, Permissions},
     io::{self, Write},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -17,13 +18,14 @@ use matyan_proto::{
     search::v1::{Query, SearchKind},
 };
 use serde_json::json;
+use tempfile::NamedTempFile;
 use tonic::{Code, Status, Streaming};
 
 use super::{
     Error, Failure, client,
     connection::Connection,
     flags::ClientFlags,
-    output::{Output, cell},
+    output::{Output, notice},
     progress::Progress,
     run_ids,
     runs::query_error,
@@ -129,7 +131,7 @@ struct FileFlags {
     /// Only these runs, by their hashes or the first characters of these, at least four
     #[arg(long, value_name = "RUN,RUN", value_delimiter = ',')]
     runs: Vec<String>,
-    /// Format of the file; by default, that of its name
+    /// Format of the file; by default, the name of the file decides
     #[arg(long, value_enum)]
     format: Option<FileFormat>,
     /// File to create; `-` is the standard output
@@ -146,8 +148,10 @@ enum FileFormat {
     Arrow,
     /// Apache Parquet
     Parquet,
-    /// CSV with a header
+    /// CSV with a header; a text that spreadsheets would compute gets an apostrophe in front
     Csv,
+    /// CSV with every text as it was logged
+    RawCsv,
 }
 
 impl FileFormat {
@@ -165,6 +169,7 @@ impl FileFormat {
             Self::Arrow => Format::Arrow,
             Self::Parquet => Format::Parquet,
             Self::Csv => Format::Csv,
+            Self::RawCsv => Format::RawCsv,
         }
     }
 }
@@ -173,7 +178,7 @@ impl FileFlags {
     fn format(&self) -> Result<Format, Error> {
         let format = self.format.or_else(|| FileFormat::of_name(&self.output)).map(FileFormat::to_api);
         format.ok_or_else(|| {
-            let message = "the format is not known: use --format arrow, parquet or csv, or a file name with that extension";
+            let message = "the format is not known: use --format arrow, parquet, csv or raw-csv, or a file name with the extension of one";
             Error::Message(message.to_owned())
         })
     }
@@ -212,19 +217,22 @@ async fn export(table: &TableCommand, channel: &Connection, json: bool) -> Resul
     let mut service = client!(ExportServiceClient, channel.clone());
     match table {
         TableCommand::Metrics(MetricsTable { names, file }) => {
-            let (query, run_ids, format) =
-                (file.query(), file.run_ids(channel).await?, file.format()?.into());
-            let request = MetricsRequest { query, run_ids, format, names: names.clone(), steps: None };
+            let request = MetricsRequest {
+                query: file.query(),
+                run_ids: file.run_ids(channel).await?,
+                format: file.format()?.into(),
+                names: names.clone(),
+                steps: None,
+            };
             let answer = service.metrics(request).await?.into_inner();
             write_file(file, answer, |it| it.piece, json).await
         }
         TableCommand::Runs(RunsTable { params, no_params, metrics, file }) => {
-            let path = |path: &String| ParamPath { segments: path.split('.').map(str::to_owned).collect() };
             let request = RunsRequest {
                 query: file.query(),
                 run_ids: file.run_ids(channel).await?,
                 format: file.format()?.into(),
-                param_paths: params.iter().map(path).collect(),
+                param_paths: params.iter().map(|path| param_path(path)).collect(),
                 no_params: *no_params,
                 metrics: metrics.iter().map(|metric| series_key(metric)).collect(),
             };
@@ -232,9 +240,12 @@ async fn export(table: &TableCommand, channel: &Connection, json: bool) -> Resul
             write_file(file, answer, |it| it.piece, json).await
         }
         TableCommand::Objects(ObjectsTable { objects, file }) => {
-            let (query, run_ids, format) =
-                (file.query(), file.run_ids(channel).await?, file.format()?.into());
-            let request = ObjectsRequest { query, run_ids, format, r#type: objects.to_api().into() };
+            let request = ObjectsRequest {
+                query: file.query(),
+                run_ids: file.run_ids(channel).await?,
+                format: file.format()?.into(),
+                r#type: objects.to_api().into(),
+            };
             let answer = service.objects(request).await?.into_inner();
             write_file(file, answer, |it| it.piece, json).await
         }
@@ -273,13 +284,16 @@ async fn write_file<M>(
     progress.finish();
     let WrittenFile { rows, bytes } = written?;
     partial.keep()?;
-    let out = &mut Output::new(json);
     let path = flags.output.display();
-    match json {
-        true => out.object(&json!({"file": path.to_string(), "rows": rows, "bytes": bytes}))?,
-        false => out.line(format!("{path}: {rows} rows, {bytes} bytes"))?,
-    }
+    Output::new(json).result(
+        &json!({"file": path.to_string(), "rows": rows, "bytes": bytes}),
+        format!("{path}: {rows} rows, {bytes} bytes"),
+    )?;
     Ok(())
+}
+
+fn param_path(text: &str) -> ParamPath {
+    ParamPath { segments: text.split('.').map(str::to_owned).collect() }
 }
 
 async fn copy<M>(
@@ -292,7 +306,7 @@ async fn copy<M>(
     while let Some(message) = answer.message().await? {
         let Piece { data, rows, progress: search, warnings, done } = piece(message).unwrap_or_default();
         for warning in warnings {
-            progress.suspend(|| eprintln!("matyan: {}", cell(&warning.message)));
+            progress.suspend(|| notice(format!("matyan: {}", warning.message)));
         }
         if let Some(search) = search {
             progress.set(search.checked, search.total);
@@ -304,7 +318,7 @@ async fn copy<M>(
             out.flush()?;
             if rows == 0 {
                 progress.suspend(|| {
-                    eprintln!("matyan: no rows were found: check the query, and the names if any are given")
+                    notice("matyan: no rows were found: check the query, and the names if any are given")
                 });
             }
             return Ok(WrittenFile { rows, bytes });
@@ -313,13 +327,12 @@ async fn copy<M>(
     Err(Status::unavailable("the server ended the export early").into())
 }
 
-/// A file that is removed unless it is kept. It replaces one with the same name only when it is
-/// complete.
+/// A file that is removed unless it is kept. It is created under a name that nobody else can know, so
+/// that it follows no link, and gets its own name only when it is complete.
 struct PartialFile {
-    file: File,
-    partial: PathBuf,
+    file: NamedTempFile,
     path: PathBuf,
-    is_kept: bool,
+    replaces: bool,
 }
 
 impl PartialFile {
@@ -329,34 +342,25 @@ impl PartialFile {
                 format!("{} exists: choose another --output, or use --force to replace it", path.display());
             return Err(Error::Message(message));
         }
-        let mut partial = path.as_os_str().to_owned();
-        partial.push(".part");
-        let partial = PathBuf::from(partial);
-        let file = OpenOptions::new().write(true).create(true).truncate(true).open(&partial);
-        let file = file.map_err(|error| {
+        let directory = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // Readable by others, as far as the umask allows it, unlike other temporary files.
+        let mode = Permissions::from_mode(0o666);
+        let mut name = tempfile::Builder::new();
+        name.prefix(".matyan-").suffix(".part").permissions(mode);
+        let file = name.tempfile_in(directory).map_err(|error| {
+            let directory = directory.display();
             Error::Message(format!(
-                "failed to create {} ({error}): choose another --output",
-                partial.display()
+                "failed to create a file in {directory} ({error}): choose another --output"
             ))
         })?;
-        Ok(Self { file, partial, path: path.to_owned(), is_kept: false })
+        Ok(Self { file, path: path.to_owned(), replaces })
     }
 
-    fn keep(mut self) -> io::Result<()> {
-        self.file.sync_all()?;
-        fs::rename(&self.partial, &self.path)?;
-        self.is_kept = true;
-        Ok(())
-    }
-}
-
-impl Drop for PartialFile {
-    fn drop(&mut self) {
-        if !self.is_kept
-            && let Err(error) = fs::remove_file(&self.partial)
-        {
-            eprintln!("matyan: failed to remove {}: {error}", self.partial.display());
-        }
+    fn keep(self) -> io::Result<()> {
+        self.file.as_file().sync_all()?;
+        let Self { file, path, replaces } = self;
+        let kept = if replaces { file.persist(path) } else { file.persist_noclobber(path) };
+        kept.map(drop).map_err(|error| error.error)
     }
 }
 
@@ -401,5 +405,28 @@ mod tests {
         partial.file.write_all(b"new").unwrap();
         partial.keep().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
+    }
+
+    #[test]
+    fn rule_74_an_export_writes_through_no_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("runs.csv");
+        let other = folder.path().join("other");
+        fs::write(&other, "kept").unwrap();
+        std::os::unix::fs::symlink(&other, folder.path().join("runs.csv.part")).unwrap();
+        let mut partial = PartialFile::create(&path, false).unwrap();
+        partial.file.write_all(b"new").unwrap();
+        partial.keep().unwrap();
+        assert_eq!((fs::read(&path).unwrap(), fs::read(&other).unwrap()), (b"new".into(), b"kept".into()));
+        // As readable as any other file.
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&path), mode(&other));
+
+        // A file that appears meanwhile is not replaced.
+        let raced = folder.path().join("raced.csv");
+        let partial = PartialFile::create(&raced, false).unwrap();
+        fs::write(&raced, "kept").unwrap();
+        assert_eq!(partial.keep().unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&raced).unwrap(), b"kept");
     }
 }

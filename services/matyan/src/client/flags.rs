@@ -1,6 +1,10 @@
 //! Flags that client commands share.
 
+use std::{convert::Infallible, path::PathBuf};
+
 use clap::Args;
+
+use crate::settings::Secret;
 
 /// Flags of every command.
 #[derive(Debug, Args)]
@@ -14,6 +18,13 @@ pub(crate) struct ConnectionFlags {
         default_value = "http://127.0.0.1:53800"
     )]
     pub(super) server: String,
+    /// File with the token of the caller, for a server with access control; by default, the variable MATYAN_TOKEN
+    /// contains the token
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) token_file: Option<PathBuf>,
+    /// Token of the caller. Hidden, because other users of a machine can read its command lines
+    #[arg(long, global = true, env = "MATYAN_TOKEN", hide = true, hide_env_values = true, value_parser = secret)]
+    pub(super) token: Option<Secret>,
     /// Print JSON, one object per line
     #[arg(long, global = true)]
     pub(super) json: bool,
@@ -27,4 +38,9 @@ pub(crate) struct ClientFlags {
     /// Project to work on, by the name that `matyan projects list` shows; by default, the default project
     #[arg(long, global = true, value_name = "NAME", env = "MATYAN_PROJECT")]
     pub(super) project: Option<String>,
+}
+
+/// Reads a secret, whatever it is: an error would print it.
+fn secret(text: &str) -> Result<Secret, Infallible> {
+    Ok(Secret::new(text.trim()))
 }

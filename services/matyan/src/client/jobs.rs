@@ -1,6 +1,6 @@
-//! Maintenance jobs of a server, started manually. Each reports its progress, what it found,
-//! and its result. The server runs them only while a client listens; an interrupted job resumes
-//! when it is started again.
+//! Maintenance jobs of a server, started manually. Each job reports its progress, its findings,
+//! and its result. The server runs a job only while a client listens; an interrupted job resumes
+//! the next time it is started.
 
 use std::io;
 
@@ -30,12 +30,12 @@ trait JobReport {
 
     fn progress(&self) -> JobProgress;
     fn items(&self) -> &[String];
-    /// An additional count of this job, with its name.
-    fn extra_count(&self) -> Option<(&'static str, u64)>;
+    /// Additional counts of this job, with their names.
+    fn extra_counts(&self) -> Vec<(&'static str, u64)>;
 }
 
 macro_rules! job_reports {
-    ($($message:ident: $counted:literal, $kind:expr, $items:expr, $count:expr;)*) => {$(
+    ($($message:ident: $counted:literal, $kind:expr, $items:expr, $counts:expr;)*) => {$(
         impl JobReport for $message {
             const UNIT: &'static str = $counted;
             const ITEMS: Option<(&'static str, &'static str)> = $kind;
@@ -49,20 +49,22 @@ macro_rules! job_reports {
                 items(self)
             }
 
-            fn extra_count(&self) -> Option<(&'static str, u64)> {
-                let count: fn(&Self) -> Option<(&'static str, u64)> = $count;
-                count(self)
+            fn extra_counts(&self) -> Vec<(&'static str, u64)> {
+                let counts: fn(&Self) -> Vec<(&'static str, u64)> = $counts;
+                counts(self)
             }
         }
     )*};
 }
 
 job_reports! {
-    ReindexResponse: "runs", None, |_| &[], |report| Some(("rows", report.rows));
-    FinishStaleResponse: "active runs", Some(("stale ones", "run_id")), |report| &report.run_ids, |_| None;
+    ReindexResponse: "runs", None, |_| &[],
+        |report| vec![("rows", report.rows), ("unchecked_counters", report.unchecked_counters)];
+    FinishStaleResponse: "active runs", Some(("stale runs", "run_id")), |report| &report.run_ids, |_| Vec::new();
     CleanupOrphanBlobsResponse: "runs", Some(("orphaned blobs", "key")), |report| &report.keys,
-        |report| Some(("deleted_bytes", report.deleted_bytes));
-    CleanupTombstonesResponse: "deleted runs", Some(("old tombstones", "run_id")), |report| &report.run_ids, |_| None;
+        |report| vec![("deleted_bytes", report.deleted_bytes)];
+    CleanupTombstonesResponse: "deleted runs", Some(("old tombstones", "run_id")), |report| &report.run_ids,
+        |_| Vec::new();
 }
 
 const JOBS_EXAMPLES: &str = "\
@@ -94,7 +96,7 @@ pub(crate) enum JobsCommand {
     },
     /// Repair the indexes in place, and recount experiments and tags
     Reindex {
-        /// Only count what would be repaired
+        /// Only count the rows to repair
         #[arg(long)]
         dry_run: bool,
     },
@@ -188,17 +190,18 @@ async fn follow<T: JobReport>(
 ) -> Result<(), Error> {
     let mut messages = reports?.into_inner();
     let bar = Progress::new(0, T::UNIT, out.json);
-    let (mut found, mut last) = (0, (JobProgress::default(), None));
+    let mut found = 0;
+    let mut last = (JobProgress::default(), Vec::new());
     while let Some(message) = messages.message().await? {
         // Only the last message has the result.
-        last = (message.progress(), message.extra_count());
+        last = (message.progress(), message.extra_counts());
         bar.set(last.0.done, last.0.total);
         found += message.items().len();
         bar.suspend(|| message.items().iter().try_for_each(|item| print_item::<T>(item, out)))?;
     }
     bar.finish();
-    let (JobProgress { done, failed, .. }, extra_count) = last;
-    print_summary::<T>(job, is_dry, (done, found, failed), extra_count, out)?;
+    let (JobProgress { done, failed, .. }, extra_counts) = last;
+    print_summary::<T>(job, is_dry, (done, found, failed), &extra_counts, out)?;
     match failed {
         0 => Ok(()),
         _ => Err(Error::Message(format!(
@@ -216,7 +219,7 @@ fn print_summary<T: JobReport>(
     job: &str,
     is_dry: bool,
     (done, found, failed): (u64, usize, u64),
-    extra_count: Option<(&str, u64)>,
+    extra_counts: &[(&str, u64)],
     out: &mut Output,
 ) -> io::Result<()> {
     if out.json {
@@ -224,8 +227,8 @@ fn print_summary<T: JobReport>(
         if T::ITEMS.is_some() {
             summary["found"] = found.into();
         }
-        if let Some((name, value)) = extra_count {
-            summary[name] = value.into();
+        for (name, value) in extra_counts {
+            summary[*name] = (*value).into();
         }
         return out.object(&summary);
     }
@@ -233,7 +236,7 @@ fn print_summary<T: JobReport>(
     if let Some((what, _)) = T::ITEMS {
         text += &format!(", found {found} {what}");
     }
-    if let Some((name, value)) = extra_count {
+    for (name, value) in extra_counts {
         text += &format!(", {value} {}", name.replace('_', " "));
     }
     out.line(if is_dry { text + "; dry run, nothing was changed" } else { text })
@@ -256,9 +259,12 @@ fn with_project((job, [name, success, since, holder]): (&Job, [String; 4])) -> [
 }
 
 fn row(Job { name, holder, started_us, last_success_us, .. }: &Job) -> [String; 4] {
-    let at = |time: &Option<i64>| time.map_or_else(|| "-".to_owned(), moment);
     let holder = if holder.is_empty() { "-".to_owned() } else { super::output::cell(holder) };
-    [name.clone(), at(last_success_us), at(started_us), holder]
+    [name.clone(), moment_or_dash(*last_success_us), moment_or_dash(*started_us), holder]
+}
+
+fn moment_or_dash(time_us: Option<i64>) -> String {
+    time_us.map_or_else(|| "-".to_owned(), moment)
 }
 
 fn object(Job { name, holder, started_us, last_success_us, project }: &Job) -> Value {

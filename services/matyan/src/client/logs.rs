@@ -1,4 +1,4 @@
-//! Terminal lines and log records of a run, as stored and as they arrive.
+//! Terminal lines and log records of a run: all stored lines, and new lines as they arrive.
 
 use std::{collections::BTreeMap, error::Error as _, time::Duration};
 
@@ -17,7 +17,7 @@ use super::{
     Error, Failure, client,
     connection::Connection,
     flags::ClientFlags,
-    output::{Output, cell, moment, readable, terminal_text},
+    output::{Output, cell, moment, notice, readable},
     run_error, run_ids,
 };
 
@@ -53,17 +53,14 @@ pub(super) async fn run(flags: LogsFlags) -> Result<(), Error> {
     // An unknown run has an empty log; a misspelled one should not look like a silent one.
     let request = GetRequest { run_id: flags.run.clone(), parts: None };
     client!(RunServiceClient, channel.clone()).get(request).await.map_err(run_error(&flags.run))?;
-    match flags.records {
-        true => records(channel, flags, out).await,
-        false => lines(channel, flags, out).await,
-    }
+    if flags.records { records(channel, flags, out).await } else { lines(channel, flags, out).await }
 }
 
-/// Pause before a followed log is requested again.
+/// Pause between two requests of a followed log.
 const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 
-/// Number of recent lines that are compared when a log is read again. Some may have been rewritten, as those of a
-/// progress bar are.
+/// Number of recent lines that are compared after a lost connection. Some may have been rewritten, like
+/// the lines of a progress bar.
 const KNOWN_LINES: usize = 200;
 
 /// Prints a log until it ends; if it is followed, also after the connection was lost. `print` clears its flag with
@@ -78,9 +75,9 @@ async fn print_until_end(
             Err(Failure::Server(status)) if follow && is_temporary(&status) => {
                 if !std::mem::replace(&mut is_lost, true) {
                     let reason = status.message();
-                    eprintln!(
+                    notice(format!(
                         "matyan: lost the connection ({reason}): trying again until the server answers"
-                    );
+                    ));
                 }
                 sleep(RECONNECT_PAUSE).await;
             }
@@ -98,15 +95,15 @@ fn is_temporary(status: &Status) -> bool {
 /// The most recent lines that were printed.
 #[derive(Default)]
 struct PrintedLines {
-    has_begun: bool,
+    has_started: bool,
     texts: BTreeMap<i64, String>,
 }
 
 impl PrintedLines {
-    /// The steps to request: all that are unknown, and those that may have been rewritten.
+    /// The steps to request: all unknown lines, and the lines that may have been rewritten.
     fn unread(&self) -> Option<StepRange> {
         let first = self.texts.keys().next().copied().unwrap_or(i64::MIN);
-        self.has_begun.then_some(StepRange { start: Some(first), stop: None })
+        self.has_started.then_some(StepRange { start: Some(first), stop: None })
     }
 
     /// Adds a line. Returns false if it is known already.
@@ -126,7 +123,8 @@ async fn lines(channel: Connection, flags: LogsFlags, out: &mut Output) -> Resul
         let request = LinesRequest { run_id: run_id.clone(), steps: printed.unread(), tail, follow };
         let mut messages = client!(LogServiceClient, channel.clone()).lines(request).await?.into_inner();
         while let Some(message) = messages.message().await? {
-            (*is_lost, printed.has_begun) = (false, true);
+            *is_lost = false;
+            printed.has_started = true;
             for line in message.lines.iter().filter(|line| printed.add(line)) {
                 print_line(line, out)?;
             }
@@ -137,10 +135,10 @@ async fn lines(channel: Connection, flags: LogsFlags, out: &mut Output) -> Resul
 }
 
 fn print_line(line: &Line, out: &mut Output) -> std::io::Result<()> {
-    match out.json {
-        true => out.object(&json!({"step": line.step, "text": line.text})),
-        // As it appeared in the terminal, colors included.
-        false => out.line(terminal_text(line.text.trim_end_matches(['\r', '\n']))),
+    if out.json {
+        out.object(&json!({"step": line.step, "text": line.text}))
+    } else {
+        out.terminal_line(line.text.trim_end_matches(['\r', '\n']))
     }
 }
 
@@ -214,7 +212,7 @@ mod tests {
     fn only_unknown_and_rewritten_lines_are_printed() {
         let mut printed = PrintedLines::default();
         assert!(printed.unread().is_none());
-        printed.has_begun = true;
+        printed.has_started = true;
         assert_eq!(printed.unread().unwrap().start, Some(i64::MIN));
         let mut add = |step, text: &str| printed.add(&Line { step, text: text.to_owned() });
         let count = KNOWN_LINES as i64;

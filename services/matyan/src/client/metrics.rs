@@ -61,14 +61,17 @@ pub(super) async fn run(flags: MetricsFlags) -> Result<(), Error> {
     let flags = MetricsFlags { run: run_ids::complete(&channel, flags.run).await?, ..flags };
     let series = series(channel.clone(), &flags).await?;
     let Some(name) = &flags.name else { return list(&series, out) };
-    let shown = match flags.plot {
-        _ if series.is_empty() => 0,
-        true => plot(channel, &flags, &series, out).await?,
-        false => points(channel, &flags, &series, out).await?,
+    let shown = if series.is_empty() {
+        0
+    } else if flags.plot {
+        plot(channel, &flags, &series, out).await?
+    } else {
+        points(channel, &flags, &series, out).await?
     };
     // A misspelled name should not look like a metric without points.
     if shown == 0 {
-        let (name, run) = (cell(name), cell(&flags.run));
+        let name = cell(name);
+        let run = cell(&flags.run);
         let context = if flags.context.is_some() { " with this context" } else { "" };
         return Err(Error::Message(format!(
             "run `{run}` has no metric `{name}`{context}: `matyan metrics {run}` lists its metrics"
@@ -102,8 +105,8 @@ fn list(series: &[SeriesInfo], out: &mut Output) -> Result<(), Error> {
     Ok(out.table(["METRIC", "CONTEXT", "TYPE", "POINTS", "LAST STEP", "LAST"], &rows)?)
 }
 
-/// Selects the series to read. Contexts are resolved by the server, because only it knows which
-/// ones are equal.
+/// Selects the series to read. The server resolves contexts, because only the server knows which
+/// contexts are equal.
 fn selection(flags: &MetricsFlags, series: &[SeriesInfo]) -> RunSelection {
     let run_id = flags.run.clone();
     match (&flags.name, &flags.context) {
@@ -145,7 +148,8 @@ async fn points(
     };
     let mut client = client!(SeriesServiceClient, channel);
     let mut messages = client.sample(request).await.map_err(refused(flags))?.into_inner();
-    let (mut open, mut shown) = (SeriesPoints::default(), 0);
+    let mut open = SeriesPoints::default();
+    let mut shown = 0;
     while let Some(message) = messages.message().await.map_err(refused(flags))? {
         for piece in message.series {
             // A long series is sent in several messages, and only the first one

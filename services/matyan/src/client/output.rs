@@ -1,53 +1,86 @@
-//! Output formats: aligned tables for users, one JSON object per line for programs.
+//! Output formats: aligned tables for users, one JSON object per line for programs. All text of a
+//! command passes through here, because a server may send anything: no control character of it
+//! reaches the terminal.
 
+use std::fmt::Write as _;
 use std::io::{self, Stdout, Write};
 
 use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::Error;
+use crate::plain_text::{Colors, escape, plain_text};
 
 /// Standard output, in the requested format.
-pub(super) struct Output {
-    pub(super) json: bool,
+pub(crate) struct Output {
+    pub(crate) json: bool,
     out: Stdout,
 }
 
 impl Output {
-    pub(super) fn new(json: bool) -> Self {
+    pub(crate) fn new(json: bool) -> Self {
         Self { json, out: io::stdout() }
     }
 
-    pub(super) fn line(&mut self, text: impl AsRef<str>) -> io::Result<()> {
-        writeln!(self.out, "{}", text.as_ref())
+    pub(crate) fn line(&mut self, text: impl AsRef<str>) -> io::Result<()> {
+        writeln!(self.out, "{}", plain_text(text.as_ref()))
     }
 
-    pub(super) fn object(&mut self, value: &Value) -> io::Result<()> {
-        writeln!(self.out, "{value}")
+    /// Prints a line as it appeared in a terminal, with its colors.
+    pub(super) fn terminal_line(&mut self, text: &str) -> io::Result<()> {
+        writeln!(self.out, "{}", terminal_text(text))
+    }
+
+    pub(crate) fn object(&mut self, value: &Value) -> io::Result<()> {
+        writeln!(self.out, "{}", plain_json(value))
+    }
+
+    /// Prints the result of a command: the object for programs, the line for users.
+    pub(super) fn result(&mut self, object: &Value, line: impl AsRef<str>) -> io::Result<()> {
+        if self.json { self.object(object) } else { self.line(line) }
     }
 
     /// Prints rows below their headings. Columns are as wide as their widest cell; the last
-    /// one is not padded.
+    /// column is not padded.
     pub(super) fn table<const N: usize>(
         &mut self,
         headings: [&str; N],
         rows: &[[String; N]],
     ) -> io::Result<()> {
-        let width = |column: usize| {
-            let cells = rows.iter().map(|row| row[column].chars().count());
-            cells.chain([headings[column].len()]).max().unwrap_or_default()
-        };
-        let widths: Vec<usize> = (0..N).map(width).collect();
-        for row in [headings.map(str::to_owned)].iter().chain(rows) {
-            let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        self.cells(headings, rows, &[headings.map(str::to_owned)])
+    }
+
+    /// Prints more rows of a table. Their columns are as wide as their own widest cell.
+    pub(super) fn table_rows<const N: usize>(
+        &mut self,
+        headings: [&str; N],
+        rows: &[[String; N]],
+    ) -> io::Result<()> {
+        self.cells(headings, rows, &[])
+    }
+
+    fn cells<const N: usize>(
+        &mut self,
+        headings: [&str; N],
+        rows: &[[String; N]],
+        first: &[[String; N]],
+    ) -> io::Result<()> {
+        let mut widths = headings.map(|heading| heading.chars().count());
+        for row in rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        for row in first.iter().chain(rows) {
+            let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
             self.line(cells.collect::<Vec<_>>().join("  ").trim_end())?;
         }
         Ok(())
     }
 
-    /// Prints the beginning of a question without a newline, and flushes it.
+    /// Prints a question without a newline, and flushes it.
     pub(super) fn prompt(&mut self, text: &str) -> io::Result<()> {
-        write!(self.out, "{text}")?;
+        write!(self.out, "{}", plain_text(text))?;
         self.out.flush()
     }
 }
@@ -59,47 +92,45 @@ pub(super) fn readable(json: Option<String>, what: &str) -> Result<Value, Error>
     serde_json::from_str(&json.ok_or_else(unreadable)?).map_err(|_| unreadable())
 }
 
-/// Escapes control characters, which would move the cursor or break a row.
-pub(super) fn cell(text: &str) -> String {
-    text.chars()
-        .flat_map(|it| if it.is_control() { it.escape_default().collect() } else { vec![it] })
-        .collect()
+/// Prints a message to standard error, where it is not part of the result.
+pub(super) fn notice(text: impl AsRef<str>) {
+    eprintln!("{}", plain_text(text.as_ref()));
 }
 
-/// A line of a terminal with its colors, but without any other command: those could write the
-/// clipboard, set titles, or hide text.
-pub(super) fn terminal_text(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(character) = rest.chars().next() {
-        if let Some(length) = color_length(rest) {
-            shown.push_str(&rest[..length]);
-            rest = &rest[length..];
-            continue;
-        }
-        rest = &rest[character.len_utf8()..];
-        match character {
-            // Progress bars return to the start of their line.
-            '\t' | '\r' => shown.push(character),
-            _ if character.is_control() || is_direction(character) => {
-                shown.extend(character.escape_default())
-            }
-            _ => shown.push(character),
+/// Escapes control and direction characters: they would move the cursor or break a row.
+pub(super) fn cell(text: &str) -> String {
+    escape(text, Colors::Escaped, |_| false)
+}
+
+/// JSON without the control characters that JSON allows: terminals take some of them for escapes.
+fn plain_json(value: &Value) -> String {
+    let json = value.to_string();
+    if !json.contains(char::is_control) {
+        return json;
+    }
+    let mut plain = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character.is_control() {
+            // Strings alone contain them, and none is above U+009F. Writing to a string cannot fail.
+            let _ = write!(plain, "\\u{:04x}", u32::from(character));
+        } else {
+            plain.push(character);
         }
     }
-    shown
+    plain
 }
 
-/// Length of the color command at the start of the text: `ESC [`, numbers, `m`.
-fn color_length(text: &str) -> Option<usize> {
-    let parameters = text.strip_prefix("\u{1b}[")?;
-    let length = parameters.find(|it: char| !it.is_ascii_digit() && !";:".contains(it))?;
-    parameters[length..].starts_with('m').then_some("\u{1b}[".len() + length + 1)
+/// A line of a terminal with its colors, but without any other command: other commands could
+/// write the clipboard, set titles, or hide text.
+fn terminal_text(text: &str) -> String {
+    // Progress bars return to the start of their line.
+    escape(text, Colors::Kept, |character| matches!(character, '\t' | '\r'))
 }
 
-/// Returns whether a character changes the direction of the text after it.
-fn is_direction(character: char) -> bool {
-    matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+/// The current time in microseconds since the Unix epoch.
+pub(super) fn now_us() -> i64 {
+    let now = OffsetDateTime::from(std::time::SystemTime::now());
+    i64::try_from(now.unix_timestamp_nanos() / 1_000).unwrap_or_default()
 }
 
 /// A time as `2026-01-02 03:04:05`, in UTC.
@@ -192,5 +223,17 @@ mod tests {
     fn moments_and_cells_fit_a_row() {
         assert_eq!(moment(1_767_323_045_678_999), "2026-01-02 03:04:05");
         assert_eq!(cell("a\tb\u{1b}[2J"), "a\\tb\\u{1b}[2J");
+    }
+
+    #[test]
+    fn rule_75_text_of_a_server_has_no_control_characters() {
+        let text = "no run\r\u{1b}[2J\u{1b}[31m\u{9b}1A\u{202e}x\nSee `--help`";
+        let plain = "no run\\r\\u{1b}[2J\\u{1b}[31m\\u{9b}1A\\u{202e}x\nSee `--help`";
+        assert_eq!(plain_text(text), plain);
+        assert_eq!(plain_text(plain), plain);
+        let value = serde_json::json!({"a\u{9b}": "\u{1b}\n\u{7f}\u{85}ä"});
+        let json = plain_json(&value);
+        assert!(!json.contains(char::is_control), "{json:?}");
+        assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), value);
     }
 }

@@ -48,7 +48,7 @@ pub(crate) enum ParkedCommand {
     Runs(ListFlags),
     /// Delete parked items
     Rm {
-        /// Item ids, as shown by `matyan parked ls`
+        /// Item ids that `matyan parked ls` shows
         #[arg(required = true, value_name = "ITEM")]
         items: Vec<String>,
         /// Items that name a project which does not exist
@@ -116,10 +116,7 @@ pub(super) async fn run(flags: ParkedFlags) -> Result<(), Error> {
             let given = items.iter().collect::<HashSet<_>>().len() as u64;
             let request = DeleteParkedItemsRequest { ids: items, unknown_projects };
             let deleted = admin.delete_parked_items(request).await?.into_inner().deleted;
-            match out.json {
-                true => out.object(&json!({"deleted": deleted}))?,
-                false => out.line(format!("{deleted} deleted"))?,
-            }
+            out.result(&json!({"deleted": deleted}), format!("{deleted} deleted"))?;
             if deleted < given {
                 let unknown = given - deleted;
                 let message =
@@ -197,16 +194,18 @@ async fn list(
     limit: u32,
     out: &mut Output,
 ) -> Result<(), Error> {
-    let (mut rows, mut shown) = (Vec::new(), 0);
+    let mut rows = Vec::new();
+    let mut shown = 0;
     loop {
         request.page_size = if limit == 0 { PAGE_SIZE } else { (limit - shown).min(PAGE_SIZE) };
         let page = admin.list_parked_items(request.clone()).await?.into_inner();
         let ListParkedItemsResponse { items, next_page_token, total } = page;
         shown += items.len() as u32;
         for item in &items {
-            match out.json {
-                true => out.object(&object(item))?,
-                false => rows.push(row(item)),
+            if out.json {
+                out.object(&object(item))?;
+            } else {
+                rows.push(row(item));
             }
         }
         request.page_token = next_page_token;

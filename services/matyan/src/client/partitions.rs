@@ -15,7 +15,8 @@ Examples:
   matyan partitions skip 3          when `partitions ls` shows that partition 3 lost records
 
 Workers stop a partition whose records were deleted before they were applied, and one whose log has lost its last
-records, so that no loss goes unnoticed.";
+records, so that no loss goes unnoticed. They also stop at a partition whose first records are gone and of which this
+store has applied nothing: the store may be the wrong one, or need a restore.";
 
 #[derive(Debug, Args)]
 #[command(after_help = PARTITIONS_EXAMPLES)]
@@ -70,7 +71,10 @@ fn lag(partition: &Partition) -> u64 {
 fn row(partition: &Partition) -> [String; 6] {
     let Partition { partition: id, log, first, applied, end, .. } = *partition;
     let state = match (lost(partition), partition.shortened_to, lag(partition)) {
-        (0, Some(to), _) if applied < to => format!("{} to apply; the log lost what followed", to - applied),
+        _ if partition.is_headless => {
+            format!("stopped: begins at {first}, and nothing of it was applied here")
+        }
+        (0, Some(to), _) if applied < to => format!("{} to apply; the log lost later records", to - applied),
         (0, Some(to), _) => format!("stopped: the log lost records {to} to {}", applied.saturating_sub(1)),
         (0, None, 0) => "all applied".to_owned(),
         (0, None, lag) => format!("{lag} to apply"),
@@ -80,7 +84,8 @@ fn row(partition: &Partition) -> [String; 6] {
 }
 
 fn object(partition: &Partition) -> Value {
-    let Partition { partition: id, log, first, applied, end, oldest_unapplied_us, shortened_to } = *partition;
+    let Partition { partition: id, log, first, applied, end, oldest_unapplied_us, shortened_to, is_headless } =
+        *partition;
     json!({
         "partition": id,
         "log": log,
@@ -90,6 +95,7 @@ fn object(partition: &Partition) -> Value {
         "lag": lag(partition),
         "lost": lost(partition),
         "shortened_to": shortened_to,
+        "is_headless": is_headless,
         "oldest_unapplied_us": oldest_unapplied_us,
     })
 }

@@ -60,7 +60,9 @@ impl Plot {
         for column in &shown {
             let dots = [steps.dot(column.first_step as f64), steps.dot(column.last_step as f64)];
             for x in dots[0]..=dots[1] {
-                (values.dot(column.min)..=values.dot(column.max)).for_each(|y| canvas.set(x, y));
+                for y in values.dot(column.min)..=values.dot(column.max) {
+                    canvas.set(x, y);
+                }
             }
             let middle = values.dot(f64::midpoint(column.min, column.max));
             // Connects the middle of neighboring columns.
@@ -73,8 +75,6 @@ impl Plot {
 
     /// Adds axes and labels to the canvas.
     fn frame(self, canvas: &[Vec<u32>], [low, high]: [f64; 2], [first, last]: [i64; 2]) -> Vec<String> {
-        let letters =
-            |line: &Vec<u32>| line.iter().filter_map(|dots| char::from_u32(NO_DOT + dots)).collect();
         let mut lines = Vec::new();
         for (at, line) in canvas.iter().enumerate() {
             let label = match at {
@@ -82,11 +82,12 @@ impl Plot {
                 at if at + 1 == canvas.len() => number(low),
                 _ => String::new(),
             };
-            let text: String = letters(line);
+            let text: String = line.iter().filter_map(|dots| char::from_u32(NO_DOT + dots)).collect();
             lines.push(format!("{label:>MARGIN$}┤{text}"));
         }
         lines.push(format!("{:>MARGIN$}└{}", "", "─".repeat(self.columns)));
-        let (first, last) = (first.to_string(), last.to_string());
+        let first = first.to_string();
+        let last = last.to_string();
         let gap = self.columns.saturating_sub(first.len());
         lines.push(format!("{:>MARGIN$} {first}{last:>gap$}", ""));
         lines
@@ -114,11 +115,13 @@ impl Canvas {
         let steps = from[0].abs_diff(to[0]).max(from[1].abs_diff(to[1]));
         for step in 0..=steps {
             let part = step as f64 / steps.max(1) as f64;
-            let along =
-                |from: usize, to: usize| (from as f64 + (to as f64 - from as f64) * part).round() as usize;
-            self.set(along(from[0], to[0]), along(from[1], to[1]));
+            self.set(between(from[0], to[0], part), between(from[1], to[1], part));
         }
     }
+}
+
+fn between(from: usize, to: usize, part: f64) -> usize {
+    (from as f64 + (to as f64 - from as f64) * part).round() as usize
 }
 
 /// Maps a range of numbers to dots.

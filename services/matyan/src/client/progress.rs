@@ -5,19 +5,19 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-pub(super) struct Progress {
+pub(crate) struct Progress {
     what: String,
     bar: ProgressBar,
     bytes: ProgressBar,
 }
 
 impl Progress {
-    /// A bar over `total` items, labeled with `what`; 0 if the total is not yet known.
-    pub(super) fn new(total: u64, what: &str, is_quiet: bool) -> Self {
+    /// A bar over `total` items, labeled with `what`. A total of 0 is not yet known.
+    pub(crate) fn new(total: u64, what: &str, is_quiet: bool) -> Self {
         let target = if is_quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(None, target);
         bar.enable_steady_tick(Duration::from_millis(200));
-        // This bar only counts; its position is shown in the message of the other one.
+        // This bar only counts; its position is shown in the message of the other bar.
         let progress = Self { what: what.to_owned(), bar, bytes: ProgressBar::hidden() };
         progress.set_total(total);
         progress
@@ -37,7 +37,7 @@ impl Progress {
         self.bar.inc(1);
     }
 
-    pub(super) fn set(&self, done: u64, total: u64) {
+    pub(crate) fn set(&self, done: u64, total: u64) {
         if self.bar.length() != Some(total) {
             self.set_total(total);
         }
@@ -55,7 +55,7 @@ impl Progress {
         self.bar.suspend(write)
     }
 
-    pub(super) fn finish(&self) {
+    pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
     }
 }

@@ -103,21 +103,20 @@ pub(super) async fn run(flags: ProjectsFlags) -> Result<(), Error> {
             let mut project = client!(ProjectServiceClient, flags.client.connect_to(&name).await?);
             let request = UpdateRequest { name: Some(display_name), ..UpdateRequest::default() };
             let renamed = project.update(request).await?.into_inner();
-            match out.json {
-                true => Ok(out.object(&json!({"name": name, "display_name": renamed.name}))?),
-                false => Ok(out.line(format!("{}  is now called {}", cell(&name), cell(&renamed.name)))?),
-            }
+            Ok(out.result(
+                &json!({"name": name, "display_name": renamed.name}),
+                format!("{}  is now called {}", cell(&name), cell(&renamed.name)),
+            )?)
         }
         ProjectsCommand::Delete { name, yes: _ } => {
-            let deleted = projects.delete(DeleteRequest { name }).await?.into_inner().project;
+            // In the project, because that is where an owner has the right.
+            let mut project = client!(ProjectServiceClient, flags.client.connect_to(&name).await?);
+            let deleted = project.delete(DeleteRequest { name }).await?.into_inner().project;
             let deleted = deleted.unwrap_or_default();
-            match out.json {
-                true => Ok(out.object(&object(&deleted))?),
-                false => Ok(out.line(format!(
-                    "{}  deleted; its content is being removed in the background",
-                    cell(&deleted.name)
-                ))?),
-            }
+            Ok(out.result(
+                &object(&deleted),
+                format!("{}  deleted; its content is being removed in the background", cell(&deleted.name)),
+            )?)
         }
         ProjectsCommand::Usage { name } => {
             let names = match name {
@@ -160,12 +159,13 @@ fn print(projects: &[Project], out: &mut Output) -> Result<(), Error> {
     if out.json {
         return Ok(projects.iter().try_for_each(|project| out.object(&object(project)))?);
     }
-    let row = |project: &Project| {
-        let created = project.created_us.map(moment).unwrap_or_default();
-        [shown_name(&project.name), cell(&project.display_name), state(project).to_owned(), created]
-    };
     let rows: Vec<_> = projects.iter().map(row).collect();
     Ok(out.table(["NAME", "DISPLAY NAME", "STATE", "CREATED (UTC)"], &rows)?)
+}
+
+fn row(project: &Project) -> [String; 4] {
+    let created = project.created_us.map(moment).unwrap_or_default();
+    [shown_name(&project.name), cell(&project.display_name), state(project).to_owned(), created]
 }
 
 async fn usage(client: &ConnectionFlags, names: Vec<String>, out: &mut Output) -> Result<(), Error> {
@@ -175,21 +175,22 @@ async fn usage(client: &ConnectionFlags, names: Vec<String>, out: &mut Output) -
         let request = UsageRequest { largest_runs: 0 };
         let total = admin.usage(request).await?.into_inner().total.unwrap_or_default();
         let Usage { runs, series, points, bytes } = total;
-        match out.json {
-            true => out.object(
+        if out.json {
+            out.object(
                 &json!({"name": name, "runs": runs, "series": series, "points": points, "bytes": bytes}),
-            )?,
-            false => rows.push([
+            )?;
+        } else {
+            rows.push([
                 shown_name(&name),
                 runs.to_string(),
                 series.to_string(),
                 points.to_string(),
                 bytes.to_string(),
-            ]),
+            ]);
         }
     }
-    match out.json {
-        true => Ok(()),
-        false => Ok(out.table(["NAME", "RUNS", "SERIES", "POINTS", "BYTES"], &rows)?),
+    if !out.json {
+        out.table(["NAME", "RUNS", "SERIES", "POINTS", "BYTES"], &rows)?;
     }
+    Ok(())
 }

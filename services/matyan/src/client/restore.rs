@@ -23,13 +23,18 @@ use matyan_proto::{
         entity::Kind, note::Owner,
     },
     limits,
+    runs::v1::{GetRequest, RunParts, run_service_client::RunServiceClient},
 };
 use prost::Message;
 use serde_json::json;
 use tonic::{Code, Status};
 
 use super::{
-    Error, Failure, client, connection::Connection, flags::ClientFlags, output::Output, progress::Progress,
+    Error, Failure, client,
+    connection::Connection,
+    flags::ClientFlags,
+    output::{Output, now_us},
+    progress::Progress,
 };
 
 type Client = BackupServiceClient<Connection>;
@@ -38,13 +43,16 @@ type Client = BackupServiceClient<Connection>;
 const CALL_ENTITIES: usize = 1_000;
 const CALL_BYTES: usize = 4 << 20;
 
-/// Counts of what was restored.
+/// Counts of restored items.
 #[derive(Debug, Default)]
 struct RestoreSummary {
     restored: u64,
     /// Runs already restored from the same archive.
     restored_before: u64,
     kept: Vec<String>,
+    /// The kept runs that were created at another time than the run in the archive, so that they are not
+    /// the same run.
+    recreated: Vec<String>,
     entities_made: u64,
     entities_kept: u64,
     tombstones: u64,
@@ -78,11 +86,11 @@ Existing data is left unchanged. An interrupted restore resumes when the same co
 pub(crate) struct RestoreFlags {
     /// Archive to restore: a directory or a `.tar.gz`
     path: PathBuf,
-    /// Check the whole archive and show what would be restored, without changing anything
+    /// Check the whole archive and show the result of restoring it, without changing anything
     #[arg(long)]
     dry_run: bool,
     /// Omit experiments, tags, dashboards, reports and notes; runs keep their links to
-    /// existing ones
+    /// existing entities
     #[arg(long)]
     skip_entities: bool,
     /// Omit the contents of artifacts, images and audio
@@ -98,11 +106,14 @@ pub(super) async fn run(flags: RestoreFlags) -> Result<(), Error> {
     let checking = Progress::new(0, "files", out.json);
     archive.check(flags.dry_run, |checked| checking.set(checked.files, checked.total))?;
     checking.finish();
-    let mut client = client!(BackupServiceClient, flags.client.connect().await?)
-        .max_encoding_message_size(limits::MESSAGE_BYTES);
+    let connection = flags.client.connect().await?;
+    let runs = client!(RunServiceClient, connection.clone());
+    let mut client =
+        client!(BackupServiceClient, connection).max_encoding_message_size(limits::MESSAGE_BYTES);
     let summary = RestoreSummary { blobs_lost: archive.blobs_lost()?, ..RestoreSummary::default() };
-    let mut restore = RestoreSession { archive: &archive, flags: &flags, client: &mut client, summary };
-    let (cut, runs) = (archive.cut()?, archive.parents_first()?);
+    let mut restore = RestoreSession { archive: &archive, flags: &flags, client: &mut client, runs, summary };
+    let cut = archive.cut()?;
+    let runs = archive.parents_first()?;
     let notes = restore.project(cut.as_ref()).await?;
     let progress = Progress::new(runs.len() as u64, "runs", out.json);
     for folder in &runs {
@@ -112,7 +123,11 @@ pub(super) async fn run(flags: RestoreFlags) -> Result<(), Error> {
     restore.notes(notes).await?;
     progress.finish();
     let summary = restore.summary;
-    Ok(print_summary(out, &flags, &summary)?)
+    print_summary(out, &flags, &summary)?;
+    if summary.recreated.is_empty() {
+        return Ok(());
+    }
+    Err(Error::RunsNotRestored { runs: summary.recreated })
 }
 
 fn print_summary(out: &mut Output, flags: &RestoreFlags, summary: &RestoreSummary) -> std::io::Result<()> {
@@ -123,6 +138,7 @@ fn print_summary(out: &mut Output, flags: &RestoreFlags, summary: &RestoreSummar
             "runs_restored": summary.restored,
             "runs_restored_before": summary.restored_before,
             "runs_kept": summary.kept,
+            "runs_recreated": summary.recreated,
             "entities_made": summary.entities_made,
             "entities_kept": summary.entities_kept,
             "tombstones": summary.tombstones,
@@ -135,18 +151,20 @@ fn print_summary(out: &mut Output, flags: &RestoreFlags, summary: &RestoreSummar
             "log_records_lost": positions.records_lost,
         }));
     }
-    let (would, restored, restored_before) =
-        (if flags.dry_run { "would be " } else { "" }, summary.restored, summary.restored_before);
     out.line(format!(
-        "{restored} runs {would}restored with {} blobs; {restored_before} had been restored before",
-        summary.blobs
+        "{} runs {}restored with {} blobs; {} had been restored before",
+        summary.restored,
+        if flags.dry_run { "would be " } else { "" },
+        summary.blobs,
+        summary.restored_before
     ))?;
-    let (made, kept) = (summary.entities_made, summary.entities_kept);
-    out.line(match flags.dry_run {
-        // Only the server knows which of them it has.
-        true => format!("{made} entities would be created, except those that already exist"),
-        false => format!("{made} entities created; {kept} already exist"),
-    })?;
+    let made = summary.entities_made;
+    if flags.dry_run {
+        // Only the server knows which entities it has.
+        out.line(format!("{made} entities would be created, except those that already exist"))?;
+    } else {
+        out.line(format!("{made} entities created; {} already exist", summary.entities_kept))?;
+    }
     if !summary.kept.is_empty() {
         out.line(format!(
             "{} runs already exist and {} left unchanged: {}",
@@ -156,8 +174,10 @@ fn print_summary(out: &mut Output, flags: &RestoreFlags, summary: &RestoreSummar
         ))?;
     }
     if summary.links_lost + summary.notes_lost > 0 {
-        let (links, notes) = (summary.links_lost, summary.notes_lost);
-        out.line(format!("{links} links and {notes} notes refer to runs or entities that exist neither here nor in the archive"))?;
+        out.line(format!(
+            "{} links and {} notes refer to runs or entities that exist neither here nor in the archive",
+            summary.links_lost, summary.notes_lost
+        ))?;
     }
     if summary.blobs_lost > 0 {
         out.line(format!(
@@ -178,11 +198,10 @@ fn print_summary(out: &mut Output, flags: &RestoreFlags, summary: &RestoreSummar
 }
 
 fn log_position_message(positions: Positions) -> String {
-    let message = match positions.filtered {
-        true => {
-            "workers read the log from its start, and skip records that the archive already has for its runs"
-        }
-        false => "the log continues from the backup position",
+    let message = if positions.filtered {
+        "workers read the log from its start, and skip records that the archive already has for its runs"
+    } else {
+        "the log continues from the backup position"
     };
     match positions.records_lost {
         0 => message.to_owned(),
@@ -194,6 +213,7 @@ struct RestoreSession<'a> {
     archive: &'a ArchiveReader,
     flags: &'a RestoreFlags,
     client: &'a mut Client,
+    runs: RunServiceClient<Connection>,
     summary: RestoreSummary,
 }
 
@@ -266,7 +286,7 @@ impl RestoreSession<'_> {
         match begun.state() {
             RunState::Restored => self.summary.restored_before += 1,
             // Existing runs are never overwritten.
-            RunState::Live => self.summary.kept.push(head.run_id),
+            RunState::Live => self.keep(head.run_id, head.created_us).await?,
             RunState::Open | RunState::Unspecified if self.flags.dry_run => {
                 self.summary.restored += 1;
                 self.summary.blobs += self.archive.open_run(folder, with_blobs, begun.position)?.blobs();
@@ -274,16 +294,37 @@ impl RestoreSession<'_> {
             RunState::Open | RunState::Unspecified => {
                 let run = self.archive.open_run(folder, with_blobs, begun.position)?;
                 let run_id = head.run_id.clone();
+                let created_us = head.created_us;
                 match self.write_run_and_finish(run, (head, source, cut.cloned()), progress).await {
                     Ok(()) => self.summary.restored += 1,
                     // The run was created here while it was being restored.
                     Err(Failure::Server(status)) if status.code() == Code::AlreadyExists => {
-                        self.summary.kept.push(run_id);
+                        self.keep(run_id, created_us).await?;
                     }
                     Err(failure) => return Err(failure.into()),
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Counts a run that exists on the server, and finds out whether it is the run of the archive. A
+    /// worker that reads the rest of a log creates runs that have only the records in it.
+    async fn keep(&mut self, run_id: String, created_us: i64) -> Result<(), Error> {
+        let parts = RunParts { props: true, ..RunParts::default() };
+        let request = GetRequest { run_id: run_id.clone(), parts: Some(parts) };
+        match self.runs.get(request).await {
+            Ok(found) => {
+                let found = found.into_inner().run.and_then(|run| run.props).map(|props| props.created_us);
+                if found != Some(created_us) {
+                    self.summary.recreated.push(run_id.clone());
+                }
+            }
+            // The run was deleted in this moment.
+            Err(status) if status.code() == Code::NotFound => {}
+            Err(status) => return Err(status.into()),
+        }
+        self.summary.kept.push(run_id);
         Ok(())
     }
 
@@ -319,8 +360,12 @@ impl RestoreSession<'_> {
             self.summary.objects_lost += run.objects_lost;
             return Ok(());
         };
-        let (run_id, source) = (target.run_id.clone(), target.source.clone());
-        let first = WriteRunRequest { run_id, source, pieces, position };
+        let first = WriteRunRequest {
+            run_id: target.run_id.clone(),
+            source: target.source.clone(),
+            pieces,
+            position,
+        };
         let ended = Arc::new(ReadOutcome::default());
         let sent = self.client.write_run(stream::iter([first]).chain(steps(run, ended.clone()))).await;
         self.summary.objects_lost += ended.objects_lost.load(Ordering::Relaxed);
@@ -334,13 +379,19 @@ impl RestoreSession<'_> {
         file: &Path,
         position: u64,
     ) -> Result<(), Failure> {
-        let failed = |source| matyan_archive::Error::File { path: file.to_owned(), source };
-        let mut opened = File::open(file).map_err(failed)?;
-        let (run_id, source) = (target.run_id.clone(), target.source.clone());
-        let first = WriteBlobRequest { run_id, source, blob: Some(blob), position, ..Default::default() };
+        let mut opened = File::open(file)
+            .map_err(|source| matyan_archive::Error::File { path: file.to_owned(), source })?;
+        let first = WriteBlobRequest {
+            run_id: target.run_id.clone(),
+            source: target.source.clone(),
+            blob: Some(blob),
+            position,
+            ..WriteBlobRequest::default()
+        };
         // If the file becomes unreadable the stream ends early, and the server discards
         // the blob.
-        let (ended, path) = (Arc::new(ReadOutcome::default()), file.to_owned());
+        let ended = Arc::new(ReadOutcome::default());
+        let path = file.to_owned();
         let chunks = std::iter::from_fn({
             let ended = ended.clone();
             move || {
@@ -433,7 +484,8 @@ fn name_experiments(entities: &mut [Entity]) {
 
 /// Splits messages into calls within the limits, with at least one message each.
 fn split_into_calls<M: Message>(messages: Vec<M>) -> Vec<Vec<M>> {
-    let (mut calls, mut bytes): (Vec<Vec<M>>, _) = (Vec::new(), 0);
+    let mut calls: Vec<Vec<M>> = Vec::new();
+    let mut bytes = 0;
     for message in messages {
         let size = message.encoded_len();
         match calls.last_mut() {
@@ -448,11 +500,6 @@ fn split_into_calls<M: Message>(messages: Vec<M>) -> Vec<Vec<M>> {
         }
     }
     calls
-}
-
-fn now_us() -> i64 {
-    let now = time::OffsetDateTime::from(std::time::SystemTime::now());
-    i64::try_from(now.unix_timestamp_nanos() / 1_000).unwrap_or_default()
 }
 
 #[cfg(test)]

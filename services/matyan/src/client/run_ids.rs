@@ -1,4 +1,4 @@
-//! Hashes of runs as users type them: in full, or as the beginning of one.
+//! Hashes of runs as users type them: in full, or as a prefix.
 
 use matyan_proto::search::v1::{
     Query, RunsRequest, Sort, SortField, search_service_client::SearchServiceClient, sort::By,
@@ -7,15 +7,15 @@ use serde_json::json;
 
 use super::{Error, client, connection::Connection};
 
-/// Fewest characters that are taken as the beginning of a hash.
+/// Fewest characters that are taken as the prefix of a hash.
 const FEWEST: usize = 4;
-/// Length of the hashes that clients generate. A longer text cannot be the beginning of one.
+/// Length of the hashes that clients generate. A longer text cannot be a prefix of such a hash.
 const WHOLE: usize = 32;
-/// Maximum number of runs that are listed for an ambiguous beginning.
+/// Maximum number of runs that are listed for an ambiguous prefix.
 const MOST_CANDIDATES: usize = 10;
 
-/// Returns the hashes that begin with the given texts, each one once, in the order given. A text of
-/// which no run is known stays as it is: the call that follows says that the run does not exist.
+/// Returns the hashes that start with the given texts, each hash once, in the order given. If no known
+/// run has a hash with a text, the text stays as it is: the next call reports that the run does not exist.
 pub(super) async fn complete_all(channel: &Connection, given: Vec<String>) -> Result<Vec<String>, Error> {
     let mut run_ids = Vec::with_capacity(given.len());
     for text in given {
@@ -27,7 +27,7 @@ pub(super) async fn complete_all(channel: &Connection, given: Vec<String>) -> Re
     Ok(run_ids)
 }
 
-/// Returns the hash that begins with the given text.
+/// Returns the hash that starts with the given text.
 pub(super) async fn complete(channel: &Connection, given: String) -> Result<String, Error> {
     if !(FEWEST..WHOLE).contains(&given.chars().count()) {
         return Ok(given);
@@ -37,11 +37,12 @@ pub(super) async fn complete(channel: &Connection, given: String) -> Result<Stri
     choose(given, found)
 }
 
-/// Addition to an error about a text that is too short to be the beginning of a hash.
+/// Addition to an error about a text that is too short to be the prefix of a hash.
 pub(super) fn hint(given: &str) -> &'static str {
-    match given.chars().count() < FEWEST {
-        true => ", and the beginning of a hash must have at least four characters",
-        false => "",
+    if given.chars().count() < FEWEST {
+        ", and the prefix of a hash must have at least four characters"
+    } else {
+        ""
     }
 }
 
@@ -64,8 +65,8 @@ pub(super) async fn find(channel: &Connection, query: &str, limit: u32) -> Resul
     Ok(run_ids)
 }
 
-/// A query for the runs whose hashes begin with a text, also archived ones. A literal of JSON is one
-/// of MatyanQL.
+/// A query for the runs whose hashes start with a text, including archived runs. A JSON literal is
+/// also a literal of MatyanQL.
 fn starting_with(text: &str) -> String {
     format!("run.hash.startswith({}) and run.archived in (True, False)", json!(text))
 }

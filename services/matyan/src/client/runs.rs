@@ -23,7 +23,7 @@ use tonic::Code;
 use super::{
     Error, client,
     connection::Connection,
-    output::{Output, cell, duration, moment, number, readable},
+    output::{Output, cell, duration, moment, notice, number, readable},
     run_error, run_ids,
 };
 
@@ -74,10 +74,7 @@ pub(super) async fn run(flags: RunsFlags) -> Result<(), Error> {
 }
 
 fn report(out: &mut Output, run: &str, state: &str, text: &str) -> Result<(), Error> {
-    match out.json {
-        true => out.object(&json!({"run_id": run, "state": state}))?,
-        false => out.line(format!("{run}: {text}"))?,
-    }
+    out.result(&json!({"run_id": run, "state": state}), format!("{run}: {text}"))?;
     Ok(())
 }
 
@@ -119,7 +116,8 @@ async fn list(
         }
         Err(status) => return Err(status.into()),
     };
-    let (mut rows, mut is_complete) = (Vec::new(), false);
+    let mut rows = Vec::new();
+    let mut is_complete = false;
     loop {
         let message = match messages.message().await {
             Ok(Some(message)) => message,
@@ -130,11 +128,14 @@ async fn list(
             Err(status) => return Err(status.into()),
         };
         // On standard error, so that the output can still be parsed.
-        message.warnings.iter().for_each(|warning| eprintln!("warning: {}", warning.message));
+        for warning in &message.warnings {
+            notice(format!("warning: {}", warning.message));
+        }
         for run in &message.runs {
-            match out.json {
-                true => out.object(&run_json(run))?,
-                false => rows.push(row(run)),
+            if out.json {
+                out.object(&run_json(run))?;
+            } else {
+                rows.push(row(run));
             }
         }
         is_complete = message.done;
@@ -142,10 +143,10 @@ async fn list(
     if !out.json {
         out.table(["RUN", "NAME", "EXPERIMENT", "CREATED (UTC)", "TOOK", "STATE", "TAGS"], &rows)?;
     }
-    match is_complete {
-        true => Ok(()),
-        false => Err(Error::Message("the response ended early: try again".to_owned())),
+    if !is_complete {
+        return Err(Error::Message("the response ended early: try again".to_owned()));
     }
+    Ok(())
 }
 
 /// Error for an invalid query, with a marker below the position given in the server's
@@ -168,7 +169,7 @@ pub(super) async fn query_error(
     }
 }
 
-/// The line of the query, with a marker below it that shows what was expected.
+/// The line of the query, with a marker below it that shows the expected text.
 fn error_marker(text: &str, error: &QueryError) -> String {
     let Some(shown) = text.lines().nth((error.line as usize).wrapping_sub(1)) else { return String::new() };
     let blank = " ".repeat((error.column as usize).saturating_sub(1));
@@ -218,6 +219,8 @@ fn run_json(run: &Run) -> Value {
         "end_time": props.ended_us.map(|ended| ended as f64 / 1e6),
         "archived": props.archived,
         "active": props.active,
+        "outcome": props.outcome.as_ref().and_then(|outcome| outcome.kind().name()),
+        "outcome_message": props.outcome.as_ref().map(|outcome| &outcome.message),
         "parent": props.parent.as_ref().map(|it| json!({"run_id": it.run_id, "step": it.step})),
     })
 }
@@ -269,9 +272,8 @@ fn explained_json(answer: &ExplainResponse) -> Value {
 
 /// Fetches the series and artifacts that did not fit in the message of a run.
 async fn complete(run: &mut Run, channel: Connection) -> Result<(), Error> {
-    let run_id = || run.run_id.clone();
     if run.more_series {
-        let request = series::ListRequest { run_id: run_id(), ..Default::default() };
+        let request = series::ListRequest { run_id: run.run_id.clone(), ..series::ListRequest::default() };
         let mut messages = client!(SeriesServiceClient, channel.clone()).list(request).await?.into_inner();
         run.series.clear();
         while let Some(message) = messages.message().await? {
@@ -279,7 +281,7 @@ async fn complete(run: &mut Run, channel: Connection) -> Result<(), Error> {
         }
     }
     if run.more_artifacts {
-        let request = artifacts::ListRequest { run_id: run_id() };
+        let request = artifacts::ListRequest { run_id: run.run_id.clone() };
         let mut messages = client!(ArtifactServiceClient, channel).list(request).await?.into_inner();
         run.artifacts.clear();
         while let Some(message) = messages.message().await? {
@@ -304,7 +306,8 @@ async fn show(channel: Connection, run_id: String, system: bool, out: &mut Outpu
     let answer = client!(RunServiceClient, channel.clone()).get(request).await.map_err(run_error(&run_id))?;
     let mut run = answer.into_inner().run.unwrap_or_default();
     complete(&mut run, channel).await?;
-    let params = readable(json::cbor_text(&run.params, JsonStyle::STRICT).ok(), "the params")?;
+    // JSON has no NaN and no infinities, so they are shown as texts.
+    let params = readable(json::cbor_text(&run.params, JsonStyle::AIM).ok(), "the params")?;
     if out.json {
         let mut shown = run_json(&run);
         shown["params"] = params;
@@ -327,8 +330,11 @@ async fn show(channel: Connection, run_id: String, system: bool, out: &mut Outpu
     }
     if !run.artifacts.is_empty() {
         out.line("")?;
-        let size = |size: Option<u64>| size.map(|it| it.to_string()).unwrap_or_default();
-        let rows: Vec<_> = run.artifacts.iter().map(|it| [cell(&it.path), size(it.size)]).collect();
+        let mut rows = Vec::new();
+        for artifact in &run.artifacts {
+            let size = artifact.size.map(|size| size.to_string()).unwrap_or_default();
+            rows.push([cell(&artifact.path), size]);
+        }
         out.table(["ARTIFACT", "BYTES"], &rows)?;
     }
     Ok(())
@@ -350,6 +356,7 @@ fn show_props(run: &Run, out: &mut Output) -> io::Result<()> {
         ("experiment", props.experiment.as_ref().map(|it| cell(&it.name)).unwrap_or_default()),
         ("tags", cell(&names(&props).join(", "))),
         ("state", state(&props).to_owned()),
+        ("message", props.outcome.as_ref().map(|it| cell(&it.message)).unwrap_or_default()),
         ("created", moment(props.created_us)),
         ("ended", ended.unwrap_or_default()),
     ];
@@ -390,10 +397,17 @@ pub(super) fn series_json(series: &SeriesInfo) -> Value {
     let summary = [("last", series.last), ("first", series.first), ("min", series.min), ("max", series.max)];
     for (name, value) in summary {
         if let Some(value) = value {
-            shown[name] = json!(value);
+            shown[name] = json_number(value);
         }
     }
     shown
+}
+
+/// A number, or the text of one that JSON does not have.
+fn json_number(value: f64) -> Value {
+    let mut text = String::new();
+    json::write_float(&mut text, value, JsonStyle::AIM);
+    serde_json::from_str(&text).expect("the writer writes JSON")
 }
 
 pub(super) fn series_row(series: &SeriesInfo) -> [String; 6] {
@@ -410,7 +424,37 @@ pub(super) fn series_row(series: &SeriesInfo) -> [String; 6] {
 
 #[cfg(test)]
 mod tests {
+    use matyan_proto::common::v1::{Outcome, OutcomeKind};
+
     use super::*;
+
+    #[test]
+    fn numbers_that_json_does_not_have_are_texts() {
+        let series = SeriesInfo {
+            last: Some(f64::NAN),
+            max: Some(f64::INFINITY),
+            min: Some(1.5),
+            ..Default::default()
+        };
+        let shown = series_json(&series);
+        assert_eq!(
+            (&shown["last"], &shown["max"], &shown["min"]),
+            (&json!("NaN"), &json!("inf"), &json!(1.5))
+        );
+    }
+
+    #[test]
+    fn the_outcome_is_shown_with_its_message() {
+        let outcome = Some(Outcome { kind: OutcomeKind::Failed.into(), message: "out of memory".into() });
+        let run = Run { props: Some(Props { outcome, ..Default::default() }), ..Default::default() };
+        let shown = run_json(&run);
+        assert_eq!(
+            (&shown["outcome"], &shown["outcome_message"]),
+            (&json!("failed"), &json!("out of memory"))
+        );
+        let unknown = run_json(&Run::default());
+        assert_eq!((&unknown["outcome"], &unknown["outcome_message"]), (&Value::Null, &Value::Null));
+    }
 
     #[test]
     fn the_position_of_an_error_is_marked() {

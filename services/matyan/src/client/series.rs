@@ -79,7 +79,7 @@ struct SeriesChoice {
 }
 
 impl SeriesChoice {
-    /// The type of the series; any type of objects stands for all of them.
+    /// The type of the series; one type of objects is enough to name all types of objects.
     fn series_type(&self) -> i32 {
         (if self.objects { SeriesType::Texts } else { SeriesType::Metric }).into()
     }
@@ -107,25 +107,41 @@ pub(super) async fn run(flags: SeriesFlags) -> Result<(), Error> {
             let name = to.unwrap_or_else(|| series.name.clone());
             let context = to_context.unwrap_or_else(|| series.context.clone());
             let new_key = Some(SeriesKey { name, context });
-            let (run_id, r#type, key) = (series.run.clone(), series.series_type(), Some(series.key()));
-            client.rename(RenameRequest { run_id, r#type, key, new_key, request_id }).await?;
+            let request = RenameRequest {
+                run_id: series.run.clone(),
+                r#type: series.series_type(),
+                key: Some(series.key()),
+                new_key,
+                request_id,
+            };
+            client.rename(request).await?;
             (series, "renamed")
         }
         SeriesCommand::Rm { series, from: None, until: None, .. } => {
-            let (run_id, r#type, key) = (series.run.clone(), series.series_type(), Some(series.key()));
-            client.delete(DeleteRequest { run_id, r#type, key, request_id }).await?;
+            let request = DeleteRequest {
+                run_id: series.run.clone(),
+                r#type: series.series_type(),
+                key: Some(series.key()),
+                request_id,
+            };
+            client.delete(request).await?;
             (series, "deleted")
         }
         SeriesCommand::Rm { series, from: start, until: stop, .. } => {
-            let (run_id, r#type, key) = (series.run.clone(), series.series_type(), Some(series.key()));
-            let steps = Some(StepRange { start, stop });
-            client.delete_steps(DeleteStepsRequest { run_id, r#type, key, steps, request_id }).await?;
+            let request = DeleteStepsRequest {
+                run_id: series.run.clone(),
+                r#type: series.series_type(),
+                key: Some(series.key()),
+                steps: Some(StepRange { start, stop }),
+                request_id,
+            };
+            client.delete_steps(request).await?;
             (series, "steps deleted")
         }
     };
-    match out.json {
-        true => out.object(&json!({"run_id": series.run, "name": series.name, "status": done}))?,
-        false => out.line(format!("{}  {done}", cell(&series.name)))?,
-    }
+    out.result(
+        &json!({"run_id": series.run, "name": series.name, "status": done}),
+        format!("{}  {done}", cell(&series.name)),
+    )?;
     Ok(())
 }

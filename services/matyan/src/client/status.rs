@@ -5,7 +5,8 @@ use matyan_proto::{
     project::v1::{GetRequest, project_service_client::ProjectServiceClient},
     system::v1::{Check, ReadinessRequest, VersionRequest, system_service_client::SystemServiceClient},
 };
-use serde_json::json;
+use matyan_wire::server_version;
+use serde_json::{Value, json};
 use tonic::Code;
 
 use super::{
@@ -36,18 +37,21 @@ pub(super) async fn run(flags: StatusFlags) -> Result<(), Error> {
     let version = system.version(VersionRequest {}).await?.into_inner();
     let readiness = system.readiness(ReadinessRequest::default()).await?.into_inner();
     if out.json {
-        let check = |it: &Check| json!({"name": it.name, "ok": it.ok, "message": it.message, "required": it.required});
         out.object(&json!({
             "server": server,
             "version": version.version,
             "component": version.component,
-            "client_version": env!("CARGO_PKG_VERSION"),
+            "client_version": server_version::OWN,
+            "advice": server_version::advice(&version.version),
             "ready": readiness.ready,
-            "checks": readiness.checks.iter().map(check).collect::<Vec<_>>(),
+            "checks": readiness.checks.iter().map(check_object).collect::<Vec<_>>(),
         }))?;
     } else {
         out.line(format!("server   {server}"))?;
         out.line(format!("version  {} ({})", version.version, version.component))?;
+        if let Some(advice) = server_version::advice(&version.version) {
+            out.line(format!("         {advice}"))?;
+        }
         out.line(format!("ready    {}", if readiness.ready { "yes" } else { "no" }))?;
         for check in &readiness.checks {
             let state = if check.ok { "ok".to_owned() } else { cell(&check.message) };
@@ -64,4 +68,8 @@ pub(super) async fn run(flags: StatusFlags) -> Result<(), Error> {
         Err(status) if status.code() != Code::Unimplemented => Err(status.into()),
         _ => Ok(()),
     }
+}
+
+fn check_object(check: &Check) -> Value {
+    json!({"name": check.name, "ok": check.ok, "message": check.message, "required": check.required})
 }

@@ -1,5 +1,5 @@
 //! Where large objects are stored. Each cloud provider has its own settings, with the variable
-//! names of Matyan 0.3 or those of the provider's own tools.
+//! names of Matyan 0.3 or of the provider's own tools.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -132,7 +132,7 @@ fn azure(container: &str, lifetime: Duration, reader: &mut Reader) -> azure::Set
     }
 }
 
-/// The bucket named in the URI, or otherwise the one in the variable.
+/// The bucket named in the URI, or otherwise the bucket in the variable.
 fn bucket_name(in_uri: &str, setting: &Setting<String>, what: &str, reader: &mut Reader) -> String {
     if !in_uri.is_empty() {
         return in_uri.to_owned();

@@ -19,7 +19,7 @@ pub(crate) struct Fdb {
     pub(crate) longest_delay: Duration,
 }
 
-/// Reads the settings for a URI that begins with `fdb:`. Violations go to the reader.
+/// Reads the settings for a URI that starts with `fdb:`. Violations go to the reader.
 pub(super) fn read(uri: &str, reader: &mut Reader) -> Fdb {
     let cluster_file = match uri.strip_prefix("fdb://") {
         Some(path) => path.into(),

@@ -14,7 +14,7 @@ use super::{
     },
 };
 
-/// Reads the settings for a URI that begins with `kafka:`. Violations go to the reader.
+/// Reads the settings for a URI that starts with `kafka:`. Violations go to the reader.
 pub(super) fn read(uri: &str, reader: &mut Reader) -> Settings {
     let topics = TopicNames {
         ingestion: reader.read(&table::KAFKA_INGESTION_TOPIC),
@@ -68,14 +68,14 @@ fn brokers(uri: &str, reader: &mut Reader) -> String {
 }
 
 fn check_names(TopicNames { ingestion, control, dead_letters }: &TopicNames, reader: &mut Reader) {
-    let mut differ = |setting: &Setting<String>, topic: &String, others: &[&String]| {
-        if others.contains(&topic) {
-            let problem = format!("another topic is also named `{topic}`; use different names");
-            reader.refuse(setting, problem);
-        }
-    };
-    differ(&table::KAFKA_CONTROL_TOPIC, control, &[ingestion]);
-    differ(&table::KAFKA_DEAD_LETTERS_TOPIC, dead_letters, &[ingestion, control]);
+    check_name(&table::KAFKA_CONTROL_TOPIC, control, &[ingestion.as_str()], reader);
+    check_name(&table::KAFKA_DEAD_LETTERS_TOPIC, dead_letters, &[ingestion.as_str(), control], reader);
+}
+
+fn check_name(setting: &Setting<String>, topic: &str, others: &[&str], reader: &mut Reader) {
+    if others.contains(&topic) {
+        reader.refuse(setting, format!("another topic is also named `{topic}`; use different names"));
+    }
 }
 
 fn security(reader: &mut Reader) -> Security {
@@ -89,7 +89,8 @@ fn security(reader: &mut Reader) -> Security {
         key_file: reader.optional(&KAFKA_KEY_FILE),
     };
     let protocol = security.protocol.as_deref().unwrap_or("PLAINTEXT");
-    let (has_login, has_tls) = (protocol.starts_with("SASL_"), protocol.ends_with("SSL"));
+    let has_login = protocol.starts_with("SASL_");
+    let has_tls = protocol.ends_with("SSL");
     for setting in [&KAFKA_SASL_MECHANISM, &KAFKA_SASL_USERNAME, &KAFKA_SASL_PASSWORD] {
         let problem = match (has_login, reader.is_set(setting)) {
             (true, false) => format!("not set, but required by the protocol {protocol}; set it"),
@@ -108,7 +109,8 @@ fn security(reader: &mut Reader) -> Security {
             reader.refuse(setting, problem);
         }
     }
-    let (has_certificate, has_key) = (reader.is_set(&KAFKA_CERTIFICATE_FILE), reader.is_set(&KAFKA_KEY_FILE));
+    let has_certificate = reader.is_set(&KAFKA_CERTIFICATE_FILE);
+    let has_key = reader.is_set(&KAFKA_KEY_FILE);
     if has_certificate != has_key {
         let lacking = if has_key { &KAFKA_CERTIFICATE_FILE } else { &KAFKA_KEY_FILE };
         reader.refuse(lacking, "not set, but the other one of certificate and key is; set both or neither");

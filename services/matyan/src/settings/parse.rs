@@ -1,5 +1,5 @@
-//! Parsers for each kind of setting. An error says what is wrong with the value, and what would
-//! be valid.
+//! Parsers for each kind of setting. An error names the mistake in the value, and describes valid
+//! values.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -9,7 +9,7 @@ use std::{
 
 use tracing_subscriber::filter::Targets;
 
-use matyan_record::ingestion::RecordFormat;
+use matyan_wire::ingestion::RecordFormat;
 
 use super::secret::Secret;
 
@@ -17,6 +17,13 @@ use super::secret::Secret;
 pub(crate) enum LogFormat {
     Text,
     Json,
+}
+
+/// Whether callers are asked who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AccessMode {
+    On,
+    Off,
 }
 
 /// More connections than a machine has ports.
@@ -55,7 +62,7 @@ pub(super) fn port(text: &str) -> Result<u16, String> {
     text.parse().map_err(|_| "is not a port; use a number from 0 (any free one) to 65535".into())
 }
 
-/// Parses an optional port: 0 or a negative number disables it, as in Matyan 0.3.
+/// Parses an optional port: as in Matyan 0.3, 0 or a negative number disables it.
 pub(super) fn port_or_none(text: &str) -> Result<u16, String> {
     match text.parse::<i64>() {
         Ok(..=0) => Ok(0),
@@ -118,6 +125,14 @@ pub(super) fn message_format(text: &str) -> Result<RecordFormat, String> {
         "protobuf" => Ok(RecordFormat::Protobuf),
         "json" => Ok(RecordFormat::Json),
         _ => Err("is not a message format; use protobuf, or json for workers of Matyan 0.3".into()),
+    }
+}
+
+pub(super) fn access(text: &str) -> Result<AccessMode, String> {
+    match text.to_lowercase().as_str() {
+        "on" => Ok(AccessMode::On),
+        "off" => Ok(AccessMode::Off),
+        _ => Err("is not a mode of access control; use on or off".into()),
     }
 }
 
@@ -190,12 +205,7 @@ pub(super) fn hours_or_never(text: &str) -> Result<Option<Duration>, String> {
 pub(super) fn host_names(text: &str) -> Result<Vec<String>, String> {
     let names: Vec<String> =
         text.split(',').map(|it| it.trim().to_owned()).filter(|it| !it.is_empty()).collect();
-    let is_name = |name: &str| {
-        let name = name.strip_prefix("*.").unwrap_or(name);
-        name.starts_with(|it: char| it.is_ascii_alphanumeric())
-            && name.chars().all(|it| it.is_ascii_alphanumeric() || "-._".contains(it))
-    };
-    match names.iter().find(|name| *name != "*" && !is_name(name)) {
+    match names.iter().find(|name| *name != "*" && !is_host_pattern(name)) {
         Some(wrong) => Err(format!(
             "contains `{wrong}`, which is not a host name; use names without scheme and port, such as \
              matyan.example or *.example"
@@ -204,7 +214,14 @@ pub(super) fn host_names(text: &str) -> Result<Vec<String>, String> {
     }
 }
 
-/// Parses a JSON array, as Matyan 0.3 does, or a comma-separated list.
+/// Whether this is a host name, which may start with `*.`.
+fn is_host_pattern(name: &str) -> bool {
+    let name = name.strip_prefix("*.").unwrap_or(name);
+    name.starts_with(|it: char| it.is_ascii_alphanumeric())
+        && name.chars().all(|it| it.is_ascii_alphanumeric() || "-._".contains(it))
+}
+
+/// Parses a JSON array, like Matyan 0.3, or a comma-separated list.
 pub(super) fn origins(text: &str) -> Result<Vec<String>, String> {
     if text.is_empty() {
         return Ok(Vec::new());
@@ -265,42 +282,45 @@ pub(super) fn uses_aws_chain(text: &str) -> Result<bool, String> {
 /// Parses the address of an emulator. Like Google's own tools, it accepts host and port without
 /// a scheme.
 pub(super) fn emulator(text: &str) -> Result<String, String> {
-    match text.contains("://") {
-        true => web_url(text),
-        false => web_url(&format!("http://{text}")),
-    }
+    if text.contains("://") { web_url(text) } else { web_url(&format!("http://{text}")) }
 }
 
 /// Parses the path under which a proxy exposes the server, or under which the API is found.
 /// Trailing slashes are removed.
 pub(super) fn base_path(text: &str) -> Result<String, String> {
     let path = text.trim_end_matches('/');
-    let is_plain = |segment: &str| !segment.is_empty() && segment.chars().all(is_harmless);
     match path.strip_prefix('/') {
-        Some(rest) if rest.split('/').all(is_plain) => Ok(path.to_owned()),
+        Some(rest) if rest.split('/').all(is_plain_segment) => Ok(path.to_owned()),
         None if path.is_empty() => Ok(String::new()),
         _ => Err("is not a path; use a path such as /matyan".into()),
     }
 }
 
-/// Parses a bearer token for the `Authorization` header.
-pub(super) fn token(text: &str) -> Result<String, String> {
-    match text.chars().all(|it| is_harmless(it) || "+/=".contains(it)) {
-        true => Ok(text.to_owned()),
-        false => Err("is not a bearer token; use only letters, digits and -._~+/=".into()),
-    }
+fn is_plain_segment(segment: &str) -> bool {
+    !segment.is_empty() && segment.chars().all(is_harmless)
 }
 
-/// Parses scheme, host and port of the API. Empty means those of the page.
-pub(super) fn api_host(text: &str) -> Result<String, String> {
-    let is_plain = |host: &str| host.chars().all(|it| is_harmless(it) || "[]:".contains(it));
-    match text.split_once("://") {
-        None if text.is_empty() => Ok(String::new()),
-        Some((_, host)) if web_host(text).is_some() && is_plain(host.trim_end_matches('/')) => {
-            Ok(text.trim_end_matches('/').to_owned())
-        }
-        _ => Err("is not a host; use scheme and host, such as https://matyan.example".into()),
+/// Parses a bearer token for the `Authorization` header.
+pub(super) fn token(text: &str) -> Result<String, String> {
+    if !text.chars().all(|it| is_harmless(it) || "+/=".contains(it)) {
+        return Err("is not a bearer token; use only letters, digits and -._~+/=".into());
     }
+    Ok(text.to_owned())
+}
+
+/// Parses scheme, host and port of the API. The empty text means the address of the page.
+pub(super) fn api_host(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Ok(String::new());
+    }
+    let text = text.trim_end_matches('/');
+    let is_plain = text
+        .split_once("://")
+        .is_some_and(|(_, host)| host.chars().all(|it| is_harmless(it) || "[]:".contains(it)));
+    if !is_plain || web_host(text).is_none() {
+        return Err("is not a host; use scheme and host, such as https://matyan.example".into());
+    }
+    Ok(text.to_owned())
 }
 
 fn is_harmless(character: char) -> bool {
@@ -315,12 +335,7 @@ fn web_host(url: &str) -> Option<&str> {
 
 /// Parses `host:port,host:port`.
 pub(super) fn brokers(text: &str) -> Result<String, String> {
-    let is_broker = |broker: &str| {
-        // At the last colon, because IPv6 addresses contain several.
-        let (host, port) = broker.trim().rsplit_once(':')?;
-        (!host.is_empty() && port.parse::<u16>().ok()? > 0).then_some(())
-    };
-    match text.split(',').find(|broker| is_broker(broker).is_none()) {
+    match text.split(',').find(|broker| !is_broker(broker.trim())) {
         Some(wrong) => {
             Err(format!("contains `{wrong}`, which is not a broker; use host:port, separated by commas"))
         }
@@ -328,16 +343,22 @@ pub(super) fn brokers(text: &str) -> Result<String, String> {
     }
 }
 
+fn is_broker(text: &str) -> bool {
+    // At the last colon, because IPv6 addresses contain several colons.
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
 /// Parses the name of a topic or a consumer group.
 pub(super) fn topic(text: &str) -> Result<String, String> {
     const LONGEST: usize = 249;
-    let is_legal = |character: char| character.is_ascii_alphanumeric() || "._-".contains(character);
-    match text.len() <= LONGEST && text.chars().all(is_legal) && !text.chars().all(|it| it == '.') {
-        true => Ok(text.to_owned()),
-        false => Err(format!(
+    let is_legal = text.chars().all(|it| it.is_ascii_alphanumeric() || "._-".contains(it));
+    if text.len() > LONGEST || !is_legal || text.chars().all(|it| it == '.') {
+        return Err(format!(
             "is not a valid Kafka name; use at most {LONGEST} letters, digits, dots, dashes and underscores"
-        )),
+        ));
     }
+    Ok(text.to_owned())
 }
 
 /// Checks the API version. Only one is supported; the setting exists because Matyan 0.3 had it.

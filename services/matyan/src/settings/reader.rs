@@ -1,4 +1,4 @@
-//! Reads settings one by one, and collects violations, so that all of them are reported
+//! Reads settings one by one, and collects violations, so that all violations are reported
 //! together.
 
 use std::{collections::BTreeMap, fmt};
@@ -63,9 +63,10 @@ impl Reader {
         match (setting.parse)(&found.value) {
             Ok(value) => Some(value),
             Err(problem) => {
-                let shown = match setting.definition.is_secret {
-                    true => "the value".to_owned(),
-                    false => format!("`{}`", found.value),
+                let shown = if setting.definition.is_secret {
+                    "the value".to_owned()
+                } else {
+                    format!("`{}`", found.value)
                 };
                 self.refuse(setting, format!("{shown} (from {}) {problem}", found.origin));
                 None

@@ -8,10 +8,11 @@ pub(crate) enum Program {
     CreateTopics,
     CloseTopic,
     CreateBucket,
+    RecoverAccess,
 }
 
 impl Program {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Server(Role::Up),
         Self::Server(Role::Frontier),
         Self::Server(Role::Backend),
@@ -20,6 +21,7 @@ impl Program {
         Self::CreateTopics,
         Self::CloseTopic,
         Self::CreateBucket,
+        Self::RecoverAccess,
     ];
 
     /// The words after `matyan` that start it.
@@ -33,6 +35,7 @@ impl Program {
             Self::CreateTopics => &["topics", "create"],
             Self::CloseTopic => &["topics", "close"],
             Self::CreateBucket => &["bucket", "create"],
+            Self::RecoverAccess => &["access", "recover"],
         }
     }
 }
@@ -75,7 +78,7 @@ impl Role {
         }
     }
 
-    /// True if its only port is the one for health checks and metrics.
+    /// True if its only port serves health checks and metrics.
     pub(crate) fn is_worker(self) -> bool {
         matches!(self, Self::IngestWorker | Self::ControlWorker)
     }

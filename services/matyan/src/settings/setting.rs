@@ -1,5 +1,5 @@
 //! The definition of a setting: its names, type, default, flag, value in the Helm chart and
-//! help text. [`table`](super::table) has those of all settings.
+//! help text. [`table`](super::table) defines all settings.
 
 use super::role::Program;
 
@@ -18,7 +18,7 @@ pub(super) struct Definition {
     pub(super) variables: &'static [&'static str],
     /// True if the value must never be printed.
     pub(super) is_secret: bool,
-    /// Default of all programs but the one in `exception`. Without any default, the setting
+    /// Default of all programs except the program in `exception`. Without any default, the setting
     /// may be absent.
     pub(super) default: Option<&'static str>,
     /// A program that has its own default.

@@ -89,11 +89,12 @@ impl Sources {
 
     /// Variables that are set but no longer used.
     pub(super) fn unused(&self) -> Vec<&'static str> {
-        let is_set = |name: &&&str| {
-            let value = self.variables.get(**name).or_else(|| self.dotenv.get(**name));
-            value.is_some_and(|value| !value.trim().is_empty())
-        };
-        table::UNUSED.iter().filter(is_set).copied().collect()
+        table::UNUSED.iter().filter(|name| self.is_variable_set(name)).copied().collect()
+    }
+
+    fn is_variable_set(&self, name: &str) -> bool {
+        let value = self.variables.get(name).or_else(|| self.dotenv.get(name));
+        value.is_some_and(|value| !value.trim().is_empty())
     }
 
     fn find_even_blank(&self, setting: &Definition) -> Option<FoundValue> {
@@ -165,7 +166,7 @@ fn file_entry(
     value: &toml::Value,
     violations: &mut Violations,
 ) -> Option<(String, String)> {
-    // A config file must not name another one.
+    // A config file must not name another config file.
     if key == CONFIG.definition.key || !table::ALL.iter().any(|setting| setting.key == key) {
         violations.add(&key, format!("not a valid key in `{path}`; correct or remove it"));
         return None;

@@ -4,7 +4,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use matyan_record::ingestion::RecordFormat;
+use matyan_wire::ingestion::RecordFormat;
 
 use super::{
     blobs::{self, BlobStore},

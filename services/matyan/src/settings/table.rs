@@ -1,13 +1,13 @@
 //! The table of all settings. Reading, flags, help texts, `matyan settings` and the pages of
-//! reference follow from it; `docs/contributing/setting.md` says how to add a row.
+//! reference follow from it; `docs/internals/contributing/setting.md` says how to add a row.
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
-use matyan_record::ingestion::RecordFormat;
 use matyan_store::Prefix;
+use matyan_wire::ingestion::RecordFormat;
 
 use super::{
-    parse::{self, LogFormat},
+    parse::{self, AccessMode, LogFormat},
     role::{Program, Role},
     secret::Secret,
     setting::{Definition, Setting},
@@ -20,6 +20,10 @@ const INGEST_WORKER: Program = Program::Server(Role::IngestWorker);
 const CONTROL_WORKER: Program = Program::Server(Role::ControlWorker);
 const SERVERS: &[Program] = &[UP, FRONTIER, BACKEND, INGEST_WORKER, CONTROL_WORKER];
 
+/// Programs that choose a store.
+const STORE_PROGRAMS: &[Program] =
+    &[UP, FRONTIER, BACKEND, INGEST_WORKER, CONTROL_WORKER, Program::RecoverAccess];
+
 /// The URI of a backend in the data directory.
 pub(super) const EMBEDDED: &str = "embedded:";
 
@@ -30,7 +34,7 @@ const BUCKET: &str = "matyan-artifacts";
 macro_rules! settings {
     ($($(#[doc = $help:literal])+ $name:ident: $type:ty = $setting:expr;)*) => {
         $($(#[doc = $help])+ pub(super) const $name: Setting<$type> = $setting.help(concat!($($help),+));)*
-        /// The definitions of all settings, whose keys are those of a config file.
+        /// The definitions of all settings. Their keys are the keys of a config file.
         pub(super) const ALL: &[Definition] = &[$($name.definition),*];
     };
 }
@@ -77,11 +81,11 @@ settings! {
         .default("false");
     /// Directory of the embedded store, log and blobs
     DATA_DIR: PathBuf = Setting::new("data_dir", &["MATYAN_DATA_DIR"], parse::path)
-        .default("matyan-data").flag("data-dir", "DIR", SERVERS);
+        .default("matyan-data").flag("data-dir", "DIR", STORE_PROGRAMS);
     /// Store for state: `embedded:` or `fdb:///path/to/fdb.cluster`; with `fdb:`,
     /// FDB_CLUSTER_FILE names the file
     STORE: String = Setting::new("store", &["MATYAN_STORE"], parse::text)
-        .default("fdb:").default_of(UP, EMBEDDED).flag("store", "URI", SERVERS);
+        .default("fdb:").default_of(UP, EMBEDDED).flag("store", "URI", STORE_PROGRAMS);
     /// Log between ingestion and store: `embedded:` or `kafka://host:port,host:port`; with
     /// `kafka:`, KAFKA_BOOTSTRAP_SERVERS names the brokers
     LOG: String = Setting::new("log", &["MATYAN_LOG"], parse::text)
@@ -108,6 +112,16 @@ settings! {
     /// PEM file with the key of the certificate; both files are reloaded when they change
     TLS_KEY_FILE: PathBuf = Setting::new("tls_key", &["TLS_KEY_FILE"], parse::path)
         .flag("tls-key", "FILE", SERVERS).chart("tls.existingSecret");
+    /// `on`: callers need a token, and may do what their roles permit; `off`: everyone who can connect may do
+    /// everything
+    ACCESS: AccessMode = Setting::new("access", &["MATYAN_ACCESS"], parse::access)
+        .computed("off, on an address that only this machine can reach").flag("access", "on|off", SERVERS).chart("access");
+    /// Whether a proxy in front of this server serves TLS, so that tokens are never sent unencrypted
+    ACCESS_BEHIND_PROXY: bool = Setting::new("access_behind_proxy", &["MATYAN_ACCESS_BEHIND_PROXY"], parse::boolean)
+        .default("false").flag("access-behind-proxy", "BOOLEAN", &[UP, FRONTIER, BACKEND]);
+    /// File with the token of the first operator, as `matyan access token generate` prints it; without it, a
+    /// token is written to `operator-token` in the data directory
+    OPERATOR_TOKEN_FILE: PathBuf = Setting::new("operator_token_file", &["MATYAN_OPERATOR_TOKEN_FILE"], parse::path);
     /// Send traces over gRPC to the OpenTelemetry collector at this address, such as
     /// http://127.0.0.1:4317
     OTLP_ENDPOINT: String = Setting::new(
@@ -125,8 +139,8 @@ settings! {
     /// respond
     SHUTDOWN_FLUSH_TIMEOUT: Duration = Setting::new("shutdown_flush_timeout", &["SHUTDOWN_FLUSH_TIMEOUT"], parse::seconds)
         .default("5");
-    /// Maximum number of WebSockets per port; one address other than localhost may have three quarters of
-    /// them, and of up to 10,000 other connections
+    /// Maximum number of WebSockets per port; above 10000, which is their own limit, also of other
+    /// connections and of calls; one address other than localhost may have three quarters of each
     MAX_CONNECTIONS: usize = Setting::new("max_connections", &["MATYAN_MAX_CONNECTIONS"], parse::connections)
         .default("10000").chart("frontier.maxConnections");
     /// Maximum time in seconds of a call, except of watches, followed logs, ingestion, transfers of
@@ -151,12 +165,17 @@ settings! {
     /// that end in `.local`, `.localdomain`, `.internal`, `.lan`, `.home.arpa` or `.svc`
     ALLOWED_HOSTS: Vec<String> = Setting::new("allowed_hosts", &["MATYAN_ALLOWED_HOSTS"], parse::host_names)
         .default("").flag("allowed-hosts", "NAMES", SERVERS).chart("allowedHosts");
+    /// Host names under which administration, backups and `/metrics` are refused, such as those of a
+    /// proxy that everyone can reach; in the same form
+    CLOSED_HOSTS: Vec<String> = Setting::new("closed_hosts", &["MATYAN_CLOSED_HOSTS"], parse::host_names)
+        .default("").chart("ingress.admin");
     /// Other browser origins whose pages may use the API, and may show the UI in a frame: a JSON
     /// array, or separated by commas
     CORS_ORIGINS: Vec<String> = Setting::new("cors_origins", &["CORS_ORIGINS"], parse::origins)
         .default("").flag("cors-origins", "ORIGINS", &[UP, FRONTIER, BACKEND]).chart("corsOrigins");
     /// Address of the backend, which a frontier in a process of its own asks whether a project
-    /// exists; without it, such a frontier accepts data for the default project only
+    /// exists and, with access control, who its callers are; without it, such a frontier accepts data for the
+    /// default project only
     BACKEND_URL: String = Setting::new("backend_url", &["MATYAN_BACKEND_URL"], parse::web_url)
         .flag("backend-url", "URL", &[FRONTIER]).chart("backend.service.port");
     /// Whether HTTP requests are counted
@@ -180,8 +199,8 @@ settings! {
     /// from the store when a run continues
     WRITER_CACHE_BYTES: usize = Setting::new("writer_cache_bytes", &["MATYAN_WRITER_CACHE_BYTES"], parse::cache_bytes)
         .default("16777216");
-    /// Key that encrypts blob tokens and signs upload URLs, the same for every backend and
-    /// frontier
+    /// Key that encrypts blob tokens, and signs upload URLs and the questions of frontiers about their
+    /// callers, the same for every backend and frontier
     BLOB_URI_SECRET: Secret = Setting::new("blob_uri_secret", &["BLOB_URI_SECRET"], parse::secret)
         .computed("a key in the data directory").secret().chart("blobUri.secretKey");
 
@@ -330,7 +349,7 @@ settings! {
     AZURE_AUTHORITY_HOST: String = Setting::new("azure_authority_host", &["AZURE_AUTHORITY_HOST"], parse::text);
 }
 
-/// Variables of Matyan 0.3 that are no longer used; `docs/operations/replacing-matyan-0.3.md`
+/// Variables of Matyan 0.3 that are no longer used; `docs/operating/replacing-matyan-0.3.md`
 /// says why.
 pub(super) const UNUSED: &[&str] = &[
     "INGEST_BATCH_SIZE",

@@ -15,16 +15,18 @@ fn map<T: FromIterator<(String, String)>>(pairs: Pairs<'_>) -> T {
 
 fn resolve(role: Role, flags: Pairs<'_>, variables: Pairs<'_>) -> Result<Settings, Violations> {
     let flags: BTreeMap<String, String> = map(flags);
-    Settings::resolve(role, flags, map(variables))
+    // Most tests are about something else, and most roles listen for other machines by default.
+    let variables = [&[("MATYAN_ACCESS", "off")], variables].concat();
+    Settings::resolve(role, flags, map(&variables))
 }
 
-/// Checks that the violations begin with the expected texts, and that there are no others.
+/// Checks that the violations start with the expected texts, and that there are no others.
 fn check_refused(role: Role, flags: Pairs<'_>, variables: Pairs<'_>, expected: &[&str]) {
     let text = resolve(role, flags, variables).expect_err("the settings are invalid").to_string();
     let lines: Vec<_> = text.lines().skip(1).collect();
     assert_eq!(lines.len(), expected.len(), "{text}");
     for (line, expected) in lines.iter().zip(expected) {
-        assert!(line.trim_start().starts_with(expected), "{line}\nshould begin with: {expected}");
+        assert!(line.trim_start().starts_with(expected), "{line}\nshould start with: {expected}");
     }
 }
 
@@ -62,10 +64,56 @@ fn defaults() {
 }
 
 #[test]
+fn rule_63_a_server_in_a_network_needs_a_choice_about_access() {
+    let refused = |role, variables: Pairs<'_>, expected: &str| {
+        let flags = map(&[("log", "embedded:"), ("blobs", "embedded:"), ("store", "embedded:")]);
+        let text = Settings::resolve(role, flags, map(variables)).expect_err("it is not secure").to_string();
+        assert!(text.contains(expected), "{text}");
+    };
+    for (role, variables) in [
+        (Role::Up, &[("MATYAN_HOST", "0.0.0.0")][..]),
+        (Role::Up, &[("HOST", "::")]),
+        (Role::Up, &[("MATYAN_HOST", "10.0.0.1")]),
+        (Role::Backend, &[]),
+        (Role::Frontier, &[]),
+    ] {
+        for advice in ["--access on", "--access off", "--host 127.0.0.1"] {
+            refused(role, variables, advice);
+        }
+    }
+    let on_network = ("MATYAN_HOST", "0.0.0.0");
+    let on = ("MATYAN_ACCESS", "on");
+    refused(Role::Up, &[on_network, on], "MATYAN_ACCESS: `on` without TLS");
+    let local = ("MATYAN_HOST", "127.0.0.1");
+    let backend = ("MATYAN_BACKEND_URL", "http://127.0.0.1:53800");
+    let secret = ("BLOB_URI_SECRET", "shared");
+    refused(Role::Frontier, &[local, on, secret], "MATYAN_BACKEND_URL: not set; with access control");
+    refused(Role::Frontier, &[local, on, backend], "BLOB_URI_SECRET: not set; with access control");
+    refused(Role::Frontier, &[on, backend, secret], "MATYAN_ACCESS: `on` without TLS");
+    refused(Role::Up, &[on, ("MATYAN_UI_API_AUTH_TOKEN", "x")], "MATYAN_UI_API_AUTH_TOKEN: would publish");
+    refused(Role::Up, &[("MATYAN_ACCESS", "maybe")], "is not a mode of access control; use on or off");
+
+    let resolved = |role, variables: Pairs<'_>| {
+        let flags = map(&[("log", "embedded:"), ("blobs", "embedded:"), ("store", "embedded:")]);
+        Settings::resolve(role, flags, map(variables)).unwrap().access.mode
+    };
+    assert_eq!(resolved(Role::Up, &[]), None);
+    assert_eq!(resolved(Role::Up, &[("HOST", "::1")]), None);
+    assert_eq!(resolved(Role::IngestWorker, &[]), None, "a worker serves no data");
+    assert_eq!(resolved(Role::Up, &[on]), Some(AccessMode::On));
+    assert_eq!(resolved(Role::Backend, &[("MATYAN_ACCESS", "off")]), Some(AccessMode::Off));
+    let proxy = ("MATYAN_ACCESS_BEHIND_PROXY", "true");
+    assert_eq!(resolved(Role::Backend, &[on_network, on, proxy]), Some(AccessMode::On));
+    assert_eq!(resolved(Role::Frontier, &[on, backend, secret, proxy]), Some(AccessMode::On));
+}
+
+#[test]
 fn a_server_in_a_network_knows_its_names() {
     let resolved = |variables| resolve(Role::Up, &[], variables).unwrap().edge;
     let local = resolved(&[("MATYAN_ALLOWED_HOSTS", "matyan.example, *.lab.example")]);
     assert_eq!(local.allowed_hosts, ["matyan.example", "*.lab.example"]);
+    assert!(local.closed_hosts.is_empty());
+    assert_eq!(resolved(&[("MATYAN_CLOSED_HOSTS", "matyan.example")]).closed_hosts, ["matyan.example"]);
     assert!(!resolved(&[("HOST", "::1")]).is_on_network);
     let open = resolved(&[("MATYAN_HOST", "0.0.0.0"), ("HOST", "127.0.0.1")]);
     assert!(open.is_on_network);

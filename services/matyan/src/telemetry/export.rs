@@ -59,7 +59,7 @@ where
     layer.with_location(false).with_threads(false).with_filter(ours)
 }
 
-/// True for spans of Matyan crates; those of libraries, including the exporter's own, are not
+/// True for spans of Matyan crates; spans of libraries, including the exporter's own, are not
 /// exported. The span of a connection lasts for days, and only adds context to log lines.
 fn is_exported(metadata: &Metadata<'_>) -> bool {
     let is_ours = metadata.is_span() && metadata.target().starts_with("matyan");
@@ -76,7 +76,7 @@ mod tests {
 
     /// The span of a frame, and the span of its connection.
     fn spans() -> (Span, Span) {
-        let frame = tracing::info_span!(target: matyan_record::trace::TARGET, "frame");
+        let frame = tracing::info_span!(target: matyan_wire::trace::TARGET, "frame");
         (frame, tracing::info_span!("connection"))
     }
 

@@ -12,8 +12,8 @@ use tempfile::NamedTempFile;
 
 const OPEN_TO_NETWORK: &str = "
   OPEN      Other machines can connect, and there is no sign-in: everyone who can reach
-            these ports may read, write and delete everything. Let a firewall or a proxy
-            decide who can, or listen on this machine only: MATYAN_HOST=127.0.0.1";
+            these ports may read, write and delete everything. Start with --access on, let a
+            firewall or a proxy decide who can, or listen here only: MATYAN_HOST=127.0.0.1";
 
 /// The addresses and the data directory of the process.
 #[derive(Debug)]
@@ -27,8 +27,12 @@ pub(crate) struct Announcement<'a> {
     /// True if the browser UI is served; without it, a browser is sent to the list of
     /// routes.
     pub(crate) has_ui: bool,
-    /// True if other machines can connect.
-    pub(crate) is_on_network: bool,
+    /// True if other machines can connect, and no one is asked who it is.
+    pub(crate) is_open: bool,
+    /// True if callers are asked who they are.
+    pub(crate) has_access: bool,
+    /// The file with the token of the first operator, if there is one.
+    pub(crate) token_file: Option<&'a Path>,
 }
 
 impl Announcement<'_> {
@@ -51,7 +55,13 @@ impl Announcement<'_> {
             lines.push(format!("  metrics   {metrics}/metrics"));
         }
         lines.extend(self.data_dir.map(|data_dir| format!("  data      {}", data_dir.display())));
-        if self.is_on_network {
+        if let Some(query) = self.query.filter(|_| self.has_access).map(|address| self.url(address)) {
+            lines.push(format!("  access    on: sign in at {query}/sign-in with a token"));
+        }
+        if let Some(path) = self.token_file {
+            lines.push(format!("  operator  export MATYAN_TOKEN=$(cat '{}')", path.display()));
+        }
+        if self.is_open {
             lines.push(OPEN_TO_NETWORK.to_owned());
         }
         lines.push(String::new());
@@ -110,7 +120,9 @@ mod tests {
             data_dir: Some(Path::new("/srv/matyan")),
             has_tls: false,
             has_ui: false,
-            is_on_network: false,
+            is_open: false,
+            has_access: false,
+            token_file: None,
         };
         let banner = announcement.banner();
         for expected in ["http://127.0.0.1:53800", "Run(repo=\"http://127.0.0.1:53800\")", "/srv/matyan"] {
@@ -118,10 +130,19 @@ mod tests {
         }
         assert!(!banner.contains("ingest"), "{banner}");
         assert!(banner.contains("http://127.0.0.1:53800/docs\n"), "{banner}");
-        assert!(!banner.contains("OPEN"), "{banner}");
-        let open = Announcement { is_on_network: true, ..announcement };
+        assert!(!banner.contains("OPEN") && !banner.contains("sign in"), "{banner}");
+        let open = Announcement { is_open: true, ..announcement };
         assert!(open.banner().contains("everyone who can reach"), "{}", open.banner());
-        let announcement = Announcement { is_on_network: false, ..open };
+        let announcement = Announcement { is_open: false, ..open };
+        let token_file = Some(Path::new("/d/operator-token"));
+        let closed = Announcement { has_access: true, token_file, ..announcement };
+        let banner = closed.banner();
+        assert!(banner.contains("export MATYAN_TOKEN=$(cat '/d/operator-token')\n"), "{banner}");
+        assert!(
+            banner.contains("access    on: sign in at http://127.0.0.1:53800/sign-in with a token\n"),
+            "{banner}"
+        );
+        let announcement = Announcement { has_access: false, token_file: None, ..closed };
         let banner = Announcement { has_ui: true, ..announcement }.banner();
         assert!(banner.contains("browser   http://127.0.0.1:53800/\n"), "{banner}");
 

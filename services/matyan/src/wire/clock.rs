@@ -1,11 +1,12 @@
-//! Real time and randomness, for services that take them as arguments. No crate below this one
-//! reads either directly.
+//! Real time and randomness, for services that take them as arguments. No crate below this
+//! crate reads either directly.
 
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
+use matyan_access::AccessToken;
 use uuid::Uuid;
 
 /// Microseconds since the Unix epoch.
@@ -24,4 +25,9 @@ pub(crate) fn new_id() -> Arc<dyn Fn() -> [u8; 16] + Send + Sync> {
 /// A unique id as text.
 pub(crate) fn new_id_text() -> Arc<dyn Fn() -> String + Send + Sync> {
     Arc::new(|| Uuid::new_v4().to_string())
+}
+
+/// A new access token.
+pub(crate) fn new_token() -> Arc<dyn Fn() -> AccessToken + Send + Sync> {
+    Arc::new(|| AccessToken::generate(&mut rand::rng()))
 }

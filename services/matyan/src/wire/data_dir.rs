@@ -1,4 +1,5 @@
-//! The data directory: used by one process at a time, with a secret that is created once.
+//! The data directory: used by one process at a time, with a secret that is created once. Its files
+//! contain what was logged and the digests of tokens, so a new directory is only for its owner.
 //!
 //! ```text
 //! {data_dir}/lock      locked by the process that uses the directory; contains its process id
@@ -7,8 +8,9 @@
 //! ```
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Write},
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -16,6 +18,13 @@ use rand::Rng;
 use tempfile::NamedTempFile;
 
 use crate::settings::Secret;
+
+/// Mode of a new data directory: only for its owner.
+const PRIVATE: u32 = 0o700;
+/// Mode of its missing parents, before the umask.
+const PLAIN: u32 = 0o777;
+/// Permissions of users who are neither the owner nor in the group.
+const OTHERS: u32 = 0o007;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -42,8 +51,15 @@ pub(crate) struct DataDir {
 impl DataDir {
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let unusable = |what| move |source| Error::Unusable { path: path.to_owned(), what, source };
-        create_dir_synced(path).map_err(unusable("creating it"))?;
+        create_dir_synced(path, PRIVATE).map_err(unusable("creating it"))?;
         let path = path.canonicalize().map_err(unusable("resolving its path"))?;
+        if is_open_to_others(&path).map_err(unusable("reading its permissions"))? {
+            let path = path.display();
+            tracing::warn!(
+                %path,
+                "other users may have access to the data directory: run `chmod o= {path}`"
+            );
+        }
         let lock_path = path.join("lock");
         let mut lock = OpenOptions::new()
             .create(true)
@@ -104,15 +120,20 @@ pub(crate) fn new_secret() -> String {
     hex::encode(rand::rng().random::<[u8; 32]>())
 }
 
+/// Whether users other than the owner and the group may use a directory.
+fn is_open_to_others(path: &Path) -> io::Result<bool> {
+    Ok(fs::metadata(path)?.permissions().mode() & OTHERS != 0)
+}
+
 /// Creates a directory and its missing parents, and syncs each parent from the top, so that a
 /// power loss cannot remove the directory together with its contents.
-fn create_dir_synced(path: &Path) -> io::Result<()> {
+fn create_dir_synced(path: &Path, mode: u32) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    create_dir_synced(parent)?;
-    match fs::create_dir(path) {
+    create_dir_synced(parent, PLAIN)?;
+    match DirBuilder::new().mode(mode).create(path) {
         // Another process may have created it first.
         Err(error) if !path.is_dir() => return Err(error),
         _ => {}
@@ -130,9 +151,35 @@ fn holder(lock: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn rule_73_a_new_data_directory_is_only_for_its_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("made/on/demand");
+        drop(DataDir::open(&path).unwrap());
+        assert_eq!(mode(&path), 0o700);
+        assert!(!is_open_to_others(&path).unwrap());
+        // Its parents are not the server's own.
+        let plain = folder.path().join("plain");
+        fs::create_dir(&plain).unwrap();
+        assert_eq!(mode(path.parent().unwrap()), mode(&plain));
+    }
+
+    #[test]
+    fn rule_73_the_mode_of_an_existing_directory_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        for (given, is_open) in [(0o755, true), (0o701, true), (0o750, false), (0o770, false)] {
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(given)).unwrap();
+            drop(DataDir::open(folder.path()).unwrap());
+            assert_eq!(mode(folder.path()), given);
+            assert_eq!(is_open_to_others(folder.path()).unwrap(), is_open, "{given:o}");
+        }
+    }
 
     #[test]
     fn a_data_directory_is_used_by_one_process_at_a_time() {
@@ -151,8 +198,7 @@ mod tests {
         let secret = DataDir::open(folder.path()).unwrap().secret().unwrap();
         let again = DataDir::open(folder.path()).unwrap().secret().unwrap();
         assert_eq!(secret.reveal(), again.reveal());
-        let mode = fs::metadata(folder.path().join("secret")).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(mode(&folder.path().join("secret")), 0o600);
 
         let other = tempfile::tempdir().unwrap();
         assert_ne!(DataDir::open(other.path()).unwrap().secret().unwrap().reveal(), secret.reveal());

@@ -19,7 +19,7 @@ pub(crate) struct Listeners {
 
 pub(crate) struct Listener {
     pub(crate) socket: TcpListener,
-    /// The bound address: a requested port 0 is replaced by the one that was assigned.
+    /// The bound address: a requested port 0 is replaced by the assigned port.
     pub(crate) address: SocketAddr,
 }
 
@@ -31,7 +31,7 @@ impl Listeners {
         Ok(Self {
             query: bind(role.has_backend(), *host, *port, "--port").await?,
             ingest: bind(role.has_frontier(), *host, *frontier_port, frontier_flag).await?,
-            // Unlike for the other ports, 0 disables this one, as in Matyan 0.3.
+            // Only this port can be disabled: by 0, as in Matyan 0.3.
             metrics: bind(role.is_worker() && *metrics_port > 0, *host, *metrics_port, "--metrics-port")
                 .await?,
         })

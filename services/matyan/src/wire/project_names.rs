@@ -1,5 +1,5 @@
-//! The names of projects: those in the store, or those that a backend reports to a frontier in a
-//! process without a store.
+//! The names of projects: the names in the store or, in a process without a store, the names that a
+//! backend reports to a frontier.
 
 use std::{
     collections::HashMap,
@@ -12,13 +12,15 @@ use async_trait::async_trait;
 use matyan_frontier::ProjectNames;
 use matyan_model::project::project_find;
 use matyan_proto::project::v1::{GetRequest, project_service_client::ProjectServiceClient};
-use matyan_record::headers::PROJECT;
 use matyan_store::Store;
+use matyan_wire::headers::PROJECT;
 use tokio::time::Instant;
 use tonic::{
     Code, Request, Status,
     transport::{Channel, Endpoint},
 };
+
+use super::resolver::{CALL_TIMEOUT, Resolver};
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -34,16 +36,21 @@ impl ProjectNames for StoredProjects {
 
 /// Time for which an answer is used.
 const LIFETIME: Duration = Duration::from_secs(30);
-/// Limit on the time of a call.
-const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum number of answers that are kept. Names come from outside.
 const MAX_ANSWERS: usize = 10_000;
 
 /// Projects of a backend. Answers are used for `LIFETIME`; while the backend is unreachable,
 /// projects that it had continue to be accepted.
 pub(crate) struct RemoteProjects {
-    backend: ProjectServiceClient<Channel>,
+    backend: RemoteBackend,
     answers: Mutex<HashMap<String, Answer>>,
+}
+
+enum RemoteBackend {
+    /// Answers everyone.
+    Open(ProjectServiceClient<Channel>),
+    /// Answers its own processes.
+    Closed(Resolver),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,18 +60,31 @@ struct Answer {
 }
 
 impl RemoteProjects {
-    /// Creates the names without connecting: the backend may start later.
-    pub(crate) fn new(backend: &Endpoint) -> Self {
+    /// The names that a backend without access control has. Does not connect: the backend may start later.
+    pub(crate) fn open(backend: &Endpoint) -> Self {
         let channel = backend.clone().connect_timeout(CALL_TIMEOUT).connect_lazy();
-        Self { backend: ProjectServiceClient::new(channel), answers: Mutex::default() }
+        Self::new(RemoteBackend::Open(ProjectServiceClient::new(channel)))
+    }
+
+    /// The names that a backend with access control has.
+    pub(crate) fn closed(resolver: Resolver) -> Self {
+        Self::new(RemoteBackend::Closed(resolver))
+    }
+
+    fn new(backend: RemoteBackend) -> Self {
+        Self { backend, answers: Mutex::default() }
     }
 
     async fn ask(&self, name: &str) -> Result<bool, Status> {
+        let backend = match &self.backend {
+            RemoteBackend::Open(backend) => backend,
+            RemoteBackend::Closed(resolver) => return resolver.has_project(name).await,
+        };
         let mut request = Request::new(GetRequest::default());
         request.set_timeout(CALL_TIMEOUT);
         let Ok(project) = name.parse() else { return Ok(false) };
         request.metadata_mut().insert(PROJECT, project);
-        match self.backend.clone().get(request).await {
+        match backend.clone().get(request).await {
             Ok(_) => Ok(true),
             Err(status) if status.code() == Code::NotFound => Ok(false),
             Err(status) => Err(status),
@@ -114,7 +134,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_its_backend_a_frontier_accepts_the_projects_that_it_knows() {
-        let names = RemoteProjects::new(&Endpoint::from_static("http://127.0.0.1:1"));
+        let names = RemoteProjects::open(&Endpoint::from_static("http://127.0.0.1:1"));
         let long_ago = Instant::now() - 2 * LIFETIME;
         names.keep("known", Answer { exists: true, at: long_ago });
         names.keep("deleted", Answer { exists: false, at: long_ago });
@@ -129,7 +149,7 @@ mod tests {
 
     #[tokio::test]
     async fn answers_about_many_names_are_forgotten() {
-        let names = RemoteProjects::new(&Endpoint::from_static("http://127.0.0.1:1"));
+        let names = RemoteProjects::open(&Endpoint::from_static("http://127.0.0.1:1"));
         let at = Instant::now();
         names.keep("kept", Answer { exists: true, at });
         for number in 0..2 * MAX_ANSWERS {

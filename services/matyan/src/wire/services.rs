@@ -2,21 +2,27 @@
 //! process the edge calls services directly through the generated servers, without a socket in
 //! between.
 
-use std::{sync::Arc, thread::available_parallelism, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, thread::available_parallelism, time::Duration};
 
 use futures::{FutureExt as _, future::join_all};
-use matyan_backend::{Backend, Evaluation, UriKey};
+use matyan_access::{AccessObserver, CallerCache, ProcessKey};
+use matyan_backend::{AuditLog, Backend, Evaluation, UriKey};
+use matyan_blob::LimitedBlobs;
 use matyan_edge::{Edge, Tls, Transport, Ui};
 use matyan_frontier::{Frontier, ProjectNames};
 use prometheus::{Registry, process_collector::ProcessCollector};
-use tokio::time::timeout;
+use tokio::time::{interval, timeout};
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::server::health_reporter;
 
 use super::{
-    Error, clock, health,
+    Error,
+    access_event_log::{AccessEventEntries, AccessEventLines},
+    clock, health,
     listeners::{Listener, Listeners},
     project_names::{RemoteProjects, StoredProjects},
+    resolver::Resolver,
     substrates::{Store, Substrates},
     tasks::Tasks,
     traced_server::trace_calls,
@@ -38,34 +44,47 @@ pub(crate) struct Services {
 }
 
 impl Services {
-    /// Starts everything. Workers come first, so that what the ports accept can be applied.
+    /// Starts everything. Workers come first, so that they can apply the data that the ports accept.
     pub(crate) async fn start(
         settings: &Settings,
         substrates: &Substrates,
         secret: &Secret,
         listeners: Listeners,
-        (tls, ui): (Option<Tls>, Option<Ui>),
+        (tls, ui, callers): (Option<Tls>, Option<Ui>, Option<CallerCache>),
     ) -> Result<Self, Error> {
         let registry = Registry::new();
         registry.register(Box::new(ProcessCollector::for_self()))?;
         let role = settings.role;
         let workers = Workers::start(settings, substrates, &registry).await?;
-        let frontier = match role.has_frontier() {
-            true => Some(frontier(settings, substrates, &registry).await?),
-            false => None,
-        };
+        let frontier = frontier(settings, substrates, secret, &registry).await?;
         let (reporter, health_server) = health_reporter();
         let in_process =
             |routes: Routes| Transport::new(trace_calls(routes.add_service(health_server.clone()).prepare()));
         let to_frontier = frontier.as_ref().map(|frontier| in_process(frontier_routes(frontier)));
-        let backend = match role.has_backend() {
-            true => Some(backend(settings, substrates, secret, &registry)?),
-            false => None,
-        };
-        let to_backend = backend.clone().map(|backend| in_process(backend.into_routes()));
+        let backend =
+            if role.has_backend() { Some(backend(settings, substrates, secret, &registry)?) } else { None };
+        let backend = backend.map(|backend| {
+            let stopped = workers.stopped_partitions().clone();
+            backend.with_ingestion_problem(Arc::new(move || stopped.problem()))
+        });
+        let audit = backend.as_ref().map(Backend::audit_log);
+        let to_backend = backend.clone().zip(audit.clone()).map(|(backend, audit)| {
+            let routes = backend.into_routes().add_service(health_server.clone()).prepare();
+            Transport::new(trace_calls(audit.observe(routes)))
+        });
 
-        let (mut ports, mut edges, mut services) = (Tasks::default(), Vec::new(), Vec::new());
+        let mut ports = Tasks::default();
+        let mut edges = Vec::new();
+        let mut services = Vec::new();
+        let observer = access_observer(audit, &mut ports);
         services.extend(to_frontier.iter().chain(&to_backend).cloned());
+        if role.has_frontier() || role.has_backend() {
+            let blobs = substrates.limited_blobs.clone();
+            ports.spawn("the sweeper of uploads", |stop| async move {
+                sweep_uploads(&blobs, stop).await;
+                Ok(())
+            });
+        }
         if let Some(tls) = tls.clone() {
             ports.spawn("the certificate watcher", |stop| async move {
                 tls.watch_files(stop).await;
@@ -73,11 +92,16 @@ impl Services {
             });
         }
         let mut edge = settings.edge.clone();
-        open_files::limit_connections(&mut edge);
+        open_files::limit_files(&mut edge);
         let metrics = matyan_edge::Metrics::register(&registry)?;
+        let with_access = |edge: Edge| match &callers {
+            Some(callers) => edge.with_access(callers.clone()).with_access_observer(observer.clone()),
+            None => edge,
+        };
         if let (Some(listener), Some(frontier)) = (listeners.ingest, &to_frontier) {
             let edge =
                 matyan_edge::ingest(edge.clone(), metrics.clone(), frontier.clone(), to_backend.clone());
+            let edge = with_access(edge);
             edges.push(edge.clone());
             start_port(&mut ports, "the ingest side", listener, tls.clone(), edge);
         }
@@ -87,22 +111,24 @@ impl Services {
                 Some(ui) => edge.with_ui(ui),
                 None => edge,
             };
+            let edge = with_access(edge);
             edges.push(edge.clone());
             start_port(&mut ports, "the query side", listener, tls.clone(), edge);
         }
         if let (Some(listener), Some(server)) = (listeners.metrics, workers.system_server(role, substrates)) {
             let worker = in_process(Routes::new(server));
             services.push(worker.clone());
-            let edge = matyan_edge::worker(edge, metrics, worker);
+            let edge = with_access(matyan_edge::worker(edge, metrics, worker));
             edges.push(edge.clone());
             start_port(&mut ports, "the metrics port", listener, tls.clone(), edge);
         }
         // Health must be accurate before the ports are announced.
-        let status = health::status(&services).await;
-        reporter.set_service_status("", status).await;
+        let state = health::health(&services).await;
+        state.log_changes_since(&BTreeMap::new());
+        reporter.set_service_status("", state.status).await;
         let mut health = Tasks::default();
         health.spawn("the health reporter", |stop| async move {
-            health::report(reporter, services, status, stop).await;
+            health::report(reporter, services, state, stop).await;
             Ok(())
         });
         Ok(Self { frontier, backend, health, edges, ports, workers })
@@ -117,14 +143,14 @@ impl Services {
         }
     }
 
-    /// Stops accepting work, acknowledges what was read, and shuts down from the outside
-    /// in. Connections that do not end within `patience` are closed: what they sent was not
+    /// Stops accepting work, acknowledges the data that was read, and shuts down from the outside
+    /// in. Connections that do not end within `patience` are closed: their remaining data was not
     /// acknowledged.
     pub(crate) async fn stop(mut self, patience: Duration) {
         self.health.stop().await;
         let drained = async {
-            // Sockets end first, because what they have read still goes to the
-            // frontier. Frontier streams come next, which would keep their
+            // Sockets end first, because the data that they have read still goes to the
+            // frontier. Frontier streams come next, because they would keep their
             // connections open. After that the ports wait only for short calls.
             join_all(self.edges.iter().map(Edge::drain)).await;
             if let Some(frontier) = &self.frontier {
@@ -146,6 +172,17 @@ impl Services {
     }
 }
 
+/// The observer of sign-ins and denied calls. With an audit log, a task of the ports writes them there.
+fn access_observer(audit: Option<AuditLog>, ports: &mut Tasks) -> Arc<dyn AccessObserver> {
+    let Some(audit) = audit else { return Arc::new(AccessEventLines) };
+    let (entries, writer) = AccessEventEntries::new(audit);
+    ports.spawn("the log of access events", |stop| async move {
+        writer.run(stop).await;
+        Ok(())
+    });
+    entries
+}
+
 fn start_port(ports: &mut Tasks, part: &'static str, listener: Listener, tls: Option<Tls>, edge: Edge) {
     ports.spawn(part, |stop| async move {
         matyan_edge::serve(listener.socket, tls, edge, stop).await;
@@ -153,36 +190,58 @@ fn start_port(ports: &mut Tasks, part: &'static str, listener: Listener, tls: Op
     });
 }
 
+/// Time between two sweeps of uploads in parts.
+const UPLOAD_SWEEP_INTERVAL: Duration = Duration::from_secs(600);
+
+/// Removes uploads in parts that were abandoned, from the start on.
+async fn sweep_uploads(blobs: &LimitedBlobs, stop: CancellationToken) {
+    let mut ticks = interval(UPLOAD_SWEEP_INTERVAL);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        if let Err(error) = blobs.sweep().await {
+            tracing::warn!(%error, "failed to sweep uploads in parts; will retry");
+        }
+    }
+}
+
+/// The frontier of this process, if it has one.
 async fn frontier(
     settings: &Settings,
     substrates: &Substrates,
+    secret: &Secret,
     registry: &Registry,
-) -> Result<Frontier, Error> {
+) -> Result<Option<Frontier>, Error> {
+    if !settings.role.has_frontier() {
+        return Ok(None);
+    }
     let log_number = workers::log_number(substrates).await?;
     let components = matyan_frontier::Deps {
         log: substrates.log.writer(),
-        projects: project_names(settings, substrates)?,
-        blobs: Arc::clone(&substrates.blobs),
-        multipart: substrates.multipart.clone(),
-        local_uploads: substrates.local_uploads.clone(),
+        projects: project_names(settings, substrates, secret)?,
+        blobs: substrates.limited_blobs.clone(),
+        upload_signer: substrates.upload_signer.clone(),
         clock: clock::now_us(),
         new_id: clock::new_id(),
         metrics: matyan_frontier::Metrics::new(registry)?,
     };
     let settings = matyan_frontier::Settings { log_number, ..settings.frontier.clone() };
-    Ok(Frontier::new(components, settings))
+    Ok(Some(Frontier::new(components, settings)))
 }
 
 /// The projects that exist, if this process can know them.
 fn project_names(
     settings: &Settings,
     substrates: &Substrates,
+    secret: &Secret,
 ) -> Result<Option<Arc<dyn ProjectNames>>, Error> {
     if let Some(store) = &substrates.store {
         return Ok(Some(Arc::new(StoredProjects(store.shared()))));
     }
     let Some(backend) = &settings.backend.url else { return Ok(None) };
-    Ok(Some(Arc::new(RemoteProjects::new(&endpoint(backend)?))))
+    let projects = match Resolver::of_process(settings, secret)? {
+        Some(resolver) => RemoteProjects::closed(resolver),
+        None => RemoteProjects::open(&endpoint(backend)?),
+    };
+    Ok(Some(Arc::new(projects)))
 }
 
 fn frontier_routes(frontier: &Frontier) -> Routes {
@@ -201,22 +260,22 @@ fn backend(
         store,
         log: substrates.log.writer(),
         log_format: settings.storage.message_format,
-        blobs: Arc::clone(&substrates.blobs),
+        blobs: substrates.limited_blobs.clone(),
         blob_uri: substrates.blob_uri.clone(),
         uri_key: UriKey::new(secret.reveal()),
+        process_key: ProcessKey::new(secret.reveal()),
         clock: clock::now_us(),
         new_id: clock::new_id_text(),
+        new_token: clock::new_token(),
         params_cache_ttl: settings.backend.params_cache_ttl,
         evaluation: available_parallelism()
             .and_then(|cores| Evaluation::start(cores.get()))
             .map_err(Error::SetUp)?,
         metrics: matyan_backend::Metrics::new(registry)?,
     };
-    let backend = Backend::new(deps);
-    let Some(uploads) = substrates.local_uploads.clone() else { return Ok(backend) };
-    let min_free_bytes = settings.frontier.min_free_bytes;
-    Ok(backend.with_upload_problem(Arc::new(move || {
+    let uploads = substrates.limited_blobs.clone();
+    Ok(Backend::new(deps).with_upload_problem(Arc::new(move || {
         let uploads = uploads.clone();
-        async move { uploads.problem(min_free_bytes).await }.boxed()
+        async move { uploads.problem().await }.boxed()
     })))
 }

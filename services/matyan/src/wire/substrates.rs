@@ -10,8 +10,7 @@ use std::{
     time::Duration,
 };
 
-use matyan_blob::{Blobs, Cloud, MultipartUploads, OpenBucket, UrlSigner, fs::FsBlobs};
-use matyan_frontier::LocalUploads;
+use matyan_blob::{Blobs, Cloud, LimitedBlobs, UrlSigner, fs::FsBlobs};
 use tokio::time::timeout;
 
 use super::{Error, clock};
@@ -26,12 +25,14 @@ pub(crate) struct Substrates {
     pub(crate) log: Log,
     /// None if the process may not access state.
     pub(crate) store: Option<Store>,
+    /// For data that was acknowledged, which no limit of uploads may stop.
     pub(crate) blobs: Arc<dyn Blobs>,
+    /// The same blobs for what clients write.
+    pub(crate) limited_blobs: Arc<LimitedBlobs>,
     /// Prefix of the URIs of artifacts.
     pub(crate) blob_uri: String,
-    pub(crate) multipart: Arc<dyn MultipartUploads>,
     /// None for a cloud, to which clients upload directly.
-    pub(crate) local_uploads: Option<LocalUploads>,
+    pub(crate) upload_signer: Option<UrlSigner>,
 }
 
 impl Substrates {
@@ -49,11 +50,11 @@ impl Substrates {
             Store::open(settings, network, data_path),
             open_blobs(settings, data_path, secret),
         )?;
-        let OpenBlobs { bucket: OpenBucket { blobs, multipart }, uri: blob_uri, local_uploads } = blobs;
-        Ok(Self { log, store, blobs, blob_uri, multipart, local_uploads })
+        let OpenBlobs { blobs, limited_blobs, uri: blob_uri, upload_signer } = blobs;
+        Ok(Self { log, store, blobs, limited_blobs, blob_uri, upload_signer })
     }
 
-    /// Waits until one of them ends unexpectedly, which ends the process. Cancel-safe.
+    /// Waits until a substrate ends unexpectedly, which ends the process. Cancel-safe.
     pub(crate) async fn ended(&self) -> Error {
         let store = async {
             match &self.store {
@@ -61,7 +62,14 @@ impl Substrates {
                 None => std::future::pending().await,
             }
         };
+        let raised = async {
+            match &self.store {
+                Some(store) => store.format_raised().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
+            error = raised => Error::FormatRaised(error),
             () = store => Error::ServiceEnded { service: "the writer thread of the store" },
             () = self.log.ended() => Error::ServiceEnded { service: "the writer thread of the log" },
         }
@@ -78,9 +86,10 @@ impl Substrates {
 }
 
 struct OpenBlobs {
-    bucket: OpenBucket,
+    blobs: Arc<dyn Blobs>,
+    limited_blobs: Arc<LimitedBlobs>,
     uri: String,
-    local_uploads: Option<LocalUploads>,
+    upload_signer: Option<UrlSigner>,
 }
 
 async fn open_blobs(
@@ -94,7 +103,12 @@ async fn open_blobs(
         BlobStore::Cloud(cloud) => {
             create_bucket(settings, cloud).await;
             let bucket = cloud.open(clock::now_us()).await?;
-            return Ok(OpenBlobs { bucket, uri: cloud.uri(), local_uploads: None });
+            return Ok(OpenBlobs {
+                blobs: bucket.blobs.clone(),
+                limited_blobs: Arc::new(LimitedBlobs::cloud(bucket, settings.upload_limits)),
+                uri: cloud.uri(),
+                upload_signer: None,
+            });
         }
     };
     let signer = UrlSigner::new(secret.reveal(), settings.storage.upload_lifetime, clock::now_us());
@@ -106,13 +120,14 @@ async fn open_blobs(
     let blobs = Arc::new(opened.expect("opening neither panics nor is canceled")?);
     // The location of the directory concerns only the operator.
     Ok(OpenBlobs {
-        bucket: OpenBucket { blobs: blobs.clone(), multipart: blobs.clone() },
+        limited_blobs: Arc::new(LimitedBlobs::directory(blobs.clone(), settings.upload_limits)),
+        blobs,
         uri: "blobs:/".to_owned(),
-        local_uploads: Some(LocalUploads { signer, parts: blobs }),
+        upload_signer: Some(signer),
     })
 }
 
-/// Creates a missing bucket of Google or container of Azure, as the frontier of Matyan 0.3 did.
+/// Creates a missing bucket of Google or container of Azure, like the frontier of Matyan 0.3.
 /// Buckets of S3 are created by the operator. On failure the process starts anyway: training
 /// does not depend on blobs.
 async fn create_bucket(settings: &Settings, cloud: &Cloud) {

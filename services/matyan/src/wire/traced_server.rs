@@ -2,7 +2,7 @@
 //! the last response is sent.
 
 use http::{Request, Response};
-use matyan_record::{
+use matyan_wire::{
     headers::{REQUEST_ID, TRACEPARENT},
     trace::{follow, stamp},
 };
@@ -29,17 +29,20 @@ where
         .on_body_chunk(())
         .on_eos(())
         .on_failure(());
-    let body = |response: Response<_>| response.map(Body::new);
-    // Spans of the work that the call causes are children of the call.
-    let stamped = |mut request: Request<Body>| {
-        stamp(request.headers_mut());
-        request
-    };
-    ServiceBuilder::new().map_response(body).layer(spans).map_request(stamped).service(server)
+    ServiceBuilder::new()
+        .map_response(|response: Response<_>| response.map(Body::new))
+        .layer(spans)
+        // Spans of the work that the call causes are children of the call.
+        .map_request(|mut request: Request<Body>| {
+            stamp(request.headers_mut());
+            request
+        })
+        .service(server)
 }
 
 fn span(request: &Request<Body>) -> Span {
-    let (rpc, headers) = (request.uri().path(), request.headers());
+    let rpc = request.uri().path();
+    let headers = request.headers();
     let id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
     let span = tracing::info_span!(target: "matyan_call", parent: None, "call", otel.name = rpc, otel.kind = "server", rpc, id);
     follow(&span, headers.get(TRACEPARENT).map_or(&[], |it| it.as_bytes()));

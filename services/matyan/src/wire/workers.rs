@@ -4,7 +4,9 @@
 use std::{sync::Arc, time::Duration};
 
 use matyan_proto::system::v1::system_service_server::SystemServiceServer;
-use matyan_worker::{ControlWorker, Deps, FoldThread, Heartbeat, IngestionWorker, Metrics, System};
+use matyan_worker::{
+    ControlWorker, Deps, FoldThread, Heartbeat, IngestionWorker, Metrics, StoppedPartitions, System,
+};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -19,10 +21,12 @@ use crate::settings::{Role, Settings};
 /// healthy worker needs. The store is closed afterwards.
 const STOP_TIMEOUT: Duration = Duration::from_secs(8);
 
+#[derive(Default)]
 pub(crate) struct Workers {
     tasks: Tasks,
     fold: Option<(FoldThread, CancellationToken)>,
     heartbeats: Vec<Heartbeat>,
+    stopped: StoppedPartitions,
 }
 
 impl Workers {
@@ -32,7 +36,7 @@ impl Workers {
         registry: &prometheus::Registry,
     ) -> Result<Self, Error> {
         let role = settings.role;
-        let mut workers = Self { tasks: Tasks::default(), fold: None, heartbeats: Vec::new() };
+        let mut workers = Self::default();
         let Some(deps) = deps(substrates).filter(|_| role.has_ingest_worker() || role.has_control_worker())
         else {
             return Ok(workers);
@@ -51,6 +55,7 @@ impl Workers {
                 .await
                 .map_err(|source| Error::Service { service: "the ingestion worker", source })?;
             workers.heartbeats.push(ingestion.heartbeat());
+            workers.stopped = ingestion.stopped_partitions();
             workers.tasks.spawn("the ingestion worker", |stop| ingestion.run(stop));
         }
         if role.has_control_worker() {
@@ -63,6 +68,11 @@ impl Workers {
         Ok(workers)
     }
 
+    /// The partitions that wait for an operator.
+    pub(crate) fn stopped_partitions(&self) -> &StoppedPartitions {
+        &self.stopped
+    }
+
     /// The system service for the port of a process that only runs workers.
     pub(crate) fn system_server(
         &self,
@@ -70,7 +80,7 @@ impl Workers {
         substrates: &Substrates,
     ) -> Option<SystemServiceServer<System>> {
         let component = if role.has_ingest_worker() { "ingest-worker" } else { "control-worker" };
-        let system = System::new(component, deps(substrates)?, self.heartbeats.clone());
+        let system = System::new(component, deps(substrates)?, self.heartbeats.clone(), self.stopped.clone());
         Some(SystemServiceServer::new(system))
     }
 
@@ -89,7 +99,7 @@ impl Workers {
     }
 
     /// Stops the workers, each after its current transaction. The fold thread stops last,
-    /// as ingestion sends it work. A worker that does not stop in time is aborted: its
+    /// because ingestion sends it work. A worker that does not stop in time is aborted: its
     /// current work has not been acknowledged, and will be repeated.
     pub(crate) async fn stop(&mut self) {
         if timeout(STOP_TIMEOUT, self.tasks.stop()).await.is_err() {
@@ -105,8 +115,8 @@ impl Workers {
     }
 }
 
-/// The number by which acknowledged positions identify the log, as the store assigned it. None
-/// in a process without a store, which cannot know it, and for Kafka, where a topic may be
+/// The number by which acknowledged positions identify the log. The store assigned it. None
+/// in a process without a store, which cannot know it, and for Kafka, because a topic may be
 /// recreated while the process runs.
 pub(crate) async fn log_number(substrates: &Substrates) -> Result<Option<u32>, Error> {
     let (Some(store), Log::Embedded(log)) = (&substrates.store, &substrates.log) else { return Ok(None) };

@@ -4,9 +4,9 @@
 use matyan_model::position::LogPosition;
 use tokio::sync::{mpsc, oneshot};
 
-use super::RunKey;
+use super::run_key::RunKey;
 
-/// Handle through which writers ask. Each waits for its answer, so few questions are queued.
+/// Handle through which writers ask. Each writer waits for its answer, so few questions are queued.
 #[derive(Clone)]
 pub(crate) struct Backlogs(mpsc::Sender<BacklogQuestion>);
 
@@ -23,7 +23,7 @@ pub(crate) enum Backlog {
     None,
     /// From this offset on.
     From(u64),
-    /// This worker does not read the partition, or no longer.
+    /// This worker does not read the partition, or does not read it any more.
     Unknown,
 }
 
@@ -34,7 +34,7 @@ impl Backlogs {
     }
 
     /// The records of a run before a position.
-    pub(super) async fn before(&self, run: &RunKey, before: LogPosition) -> Backlog {
+    pub(crate) async fn before(&self, run: &RunKey, before: LogPosition) -> Backlog {
         let (answer, answered) = oneshot::channel();
         match self.0.send(BacklogQuestion { run: run.clone(), before, answer }).await {
             Ok(()) => answered.await.unwrap_or(Backlog::Unknown),
@@ -45,7 +45,7 @@ impl Backlogs {
 
 impl BacklogQuestion {
     pub(crate) fn answer(self, backlog: Backlog) {
-        // A writer that was stopped does not wait for it.
+        // A writer that was stopped does not wait for the answer.
         let _ = self.answer.send(backlog);
     }
 }

@@ -1,6 +1,17 @@
 //! A writer's cache of its run between transactions. It holds only what no other process
 //! writes, and only as long as the cursor is unchanged.
 
+pub(crate) mod cursor;
+pub(crate) mod live_run;
+
+pub(crate) mod document;
+pub(crate) mod logs;
+pub(crate) mod object;
+pub(crate) mod series;
+
+pub(crate) mod dictionary;
+pub(crate) mod producers;
+
 use matyan_model::{
     ids::RunNumber,
     keys,
@@ -9,35 +20,33 @@ use matyan_model::{
 };
 use matyan_store::{Snapshot, Value};
 
-use super::{
-    ApplyFailure, RunKey,
-    cursor::RunCursor,
-    live_run::{Activity, LiveRun, WrittenBlocks},
-    producers::Producers,
-    transaction::RunTransaction,
-};
+use super::{apply_failure::ApplyFailure, run_key::RunKey, transaction::RunTransaction};
 use crate::deps::Deps;
+use cursor::RunCursor;
+use live_run::{Activity, LiveRun, WrittenBlocks};
+use producers::Producers;
 
 #[derive(Default)]
-pub(super) struct RunState {
-    pub(super) cursor: RunCursor,
+pub(crate) struct RunState {
+    pub(crate) cursor: RunCursor,
     live: Option<LiveRun>,
     /// Set if the run was deleted.
     tombstone: Option<Tombstone>,
     /// The stored head, which the next transaction expects.
     head_row: Option<Value>,
-    pub(super) producers: Producers,
+    pub(crate) producers: Producers,
 }
 
 impl RunState {
-    /// Reads the state of a run. Of a run in quarantine, only the cursor is read, unless its parked
-    /// records are being applied.
-    pub(super) async fn load(
+    /// Reads the state of a run. If the run is in quarantine, only the cursor is read, unless the parked
+    /// records of the run are being applied.
+    pub(crate) async fn load(
         snapshot: &dyn Snapshot,
         run: &RunKey,
         is_replaying: bool,
     ) -> Result<Self, ApplyFailure> {
-        let (cursor_key, head_key) = (keys::cursor(run.project, &run.id), keys::head(run.project, &run.id));
+        let cursor_key = keys::cursor(run.project, &run.id);
+        let head_key = keys::head(run.project, &run.id);
         let mut values = snapshot.get_many(&[cursor_key.clone(), head_key.clone()]).await?;
         let head_row = values.pop().flatten();
         let cursor_row = values.pop().flatten();
@@ -59,38 +68,38 @@ impl RunState {
         Ok(state)
     }
 
-    /// Begins a transaction that commits only if this state is still current.
-    pub(super) async fn begin<'a>(
+    /// Starts a transaction that commits only if this state is still current.
+    pub(crate) async fn start_transaction<'a>(
         &self,
         deps: &'a Deps,
         run: &'a RunKey,
         max_items: u32,
     ) -> Result<RunTransaction<'a>, ApplyFailure> {
-        RunTransaction::begin(deps, run, self.cursor.row().clone(), self.head_row.clone(), max_items).await
+        RunTransaction::start(deps, run, self.cursor.row().clone(), self.head_row.clone(), max_items).await
     }
 
-    pub(super) fn is_live(&self) -> bool {
+    pub(crate) fn is_live(&self) -> bool {
         self.live.is_some()
     }
 
-    pub(super) fn live_number(&self) -> Option<RunNumber> {
+    pub(crate) fn live_number(&self) -> Option<RunNumber> {
         self.live.as_ref().map(|live| live.number)
     }
 
-    /// Drops what is known about series, after one of them was edited.
-    pub(super) fn forget_series(&mut self) {
+    /// Drops the cached series, after a series was edited.
+    pub(crate) fn forget_series(&mut self) {
         if let Some(live) = &mut self.live {
             live.forget_series();
         }
         self.producers.unresolve();
     }
 
-    pub(super) fn is_deleted(&self) -> bool {
+    pub(crate) fn is_deleted(&self) -> bool {
         self.tombstone.is_some()
     }
 
     /// Returns the live run, creating it if the id is free.
-    pub(super) async fn live(
+    pub(crate) async fn live(
         &mut self,
         transaction: &mut RunTransaction<'_>,
         received_us: i64,
@@ -107,27 +116,31 @@ impl RunState {
     }
 
     /// Deletes the run, and leaves a tombstone even if there is no run.
-    pub(super) async fn delete(
+    pub(crate) async fn delete(
         &mut self,
         transaction: &mut RunTransaction<'_>,
         deletion: Deletion<'_>,
     ) -> Result<(), ApplyFailure> {
-        let (run, head) = (transaction.run(), self.head());
+        let run = transaction.run();
+        let head = self.head();
         let head = run_delete(transaction.checked(), run.project, &run.id, head.as_ref(), deletion).await?;
         if let Head::Tombstone(tombstone) = head {
-            (self.live, self.tombstone) = (None, Some(tombstone));
+            self.live = None;
+            self.tombstone = Some(tombstone);
             self.producers.unresolve();
         }
         Ok(())
     }
 
     fn head(&self) -> Option<Head> {
-        let live = self.live.as_ref().map(|live| Head::Live(live.number));
-        live.or(self.tombstone.map(Head::Tombstone))
+        match &self.live {
+            Some(live) => Some(Head::Live(live.number)),
+            None => self.tombstone.map(Head::Tombstone),
+        }
     }
 
     /// Completes a transaction, assuming that it will commit.
-    pub(super) fn finish(
+    pub(crate) fn finish(
         &mut self,
         transaction: &mut RunTransaction<'_>,
         activity: &Activity,
@@ -141,7 +154,7 @@ impl RunState {
     }
 
     /// Approximate memory use on the heap.
-    pub(super) fn heap_bytes(&self) -> usize {
+    pub(crate) fn heap_bytes(&self) -> usize {
         self.live.as_ref().map_or(0, LiveRun::bytes) + self.producers.bytes()
     }
 }

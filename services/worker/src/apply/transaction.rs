@@ -4,21 +4,21 @@ use matyan_model::{ids::Project, keys};
 use matyan_store::{Batch, Commit, Mutation, Snapshot, Transaction, Value};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::{ApplyFailure, RunKey};
+use super::{apply_failure::ApplyFailure, run_key::RunKey};
 use crate::deps::Deps;
 
-/// Target size of a transaction, as FoundationDB recommends.
-pub(super) const TRANSACTION_BYTES: usize = 1 << 20;
+/// Target size of a transaction; FoundationDB recommends it.
+pub(crate) const TRANSACTION_BYTES: usize = 1 << 20;
 
 /// Number of transactions that the writers of a process build and commit at once.
 const SLOTS: usize = 64;
 
-/// Bounds the memory of all transactions of a process. One can take a thousand times as much as the records
-/// that cause it: a deletion reads the run's document, and deletes a row for each of its params.
+/// Bounds the memory of all transactions of a process. A transaction can take a thousand times as much memory
+/// as its records: a deletion reads the run's document, and deletes a row for each param.
 pub(crate) struct TransactionSlots(Semaphore);
 
 impl TransactionSlots {
-    pub(super) async fn take(&self) -> SemaphorePermit<'_> {
+    pub(crate) async fn take(&self) -> SemaphorePermit<'_> {
         self.0.acquire().await.expect("the semaphore is never closed")
     }
 }
@@ -30,7 +30,7 @@ impl Default for TransactionSlots {
 }
 
 /// A growing transaction of one run.
-pub(super) struct RunTransaction<'a> {
+pub(crate) struct RunTransaction<'a> {
     deps: &'a Deps,
     run: &'a RunKey,
     transaction: Transaction,
@@ -39,7 +39,7 @@ pub(super) struct RunTransaction<'a> {
     /// Number of items taken so far.
     items: u32,
     max_items: u32,
-    /// Estimated bytes to be written, including those that are added to the batch only at the
+    /// Estimated bytes to be written, including the rows that are added to the batch only at the
     /// end.
     estimate: usize,
     /// Size of the batch so far, by the store's accounting.
@@ -61,9 +61,23 @@ impl BatchBytes {
     }
 }
 
+/// Commits a batch, unless the run was written by another process since its cursor had this row.
+pub(crate) async fn commit_at_cursor(
+    deps: &Deps,
+    run: &RunKey,
+    cursor: &Option<Value>,
+    mut batch: Batch,
+) -> Result<(), ApplyFailure> {
+    batch.expect(keys::cursor(run.project, &run.id), cursor.clone());
+    match deps.store.commit(batch).await? {
+        Commit::Done { .. } => Ok(()),
+        Commit::Conflict => Err(ApplyFailure::Conflict),
+    }
+}
+
 impl<'a> RunTransaction<'a> {
-    /// Begins a transaction that commits only if the run's cursor and head have these values.
-    pub(super) async fn begin(
+    /// Starts a transaction that commits only if the run's cursor and head have these values.
+    pub(crate) async fn start(
         deps: &'a Deps,
         run: &'a RunKey,
         cursor: Option<Value>,
@@ -76,95 +90,99 @@ impl<'a> RunTransaction<'a> {
         let batch = transaction.batch();
         batch.expect(keys::cursor(run.project, &run.id), cursor.clone());
         batch.expect(keys::head(run.project, &run.id), head);
-        let batch_bytes = BatchBytes::default();
-        Ok(Self { deps, run, transaction, cursor, items: 0, max_items, estimate: 0, batch_bytes })
+        Ok(Self {
+            deps,
+            run,
+            transaction,
+            cursor,
+            items: 0,
+            max_items,
+            estimate: 0,
+            batch_bytes: BatchBytes::default(),
+        })
     }
 
-    pub(super) fn run(&self) -> &'a RunKey {
+    pub(crate) fn run(&self) -> &'a RunKey {
         self.run
     }
 
-    pub(super) fn project(&self) -> Project {
+    pub(crate) fn project(&self) -> Project {
         self.run.project
     }
 
-    /// Reads that the commit does not check.
-    pub(super) fn snapshot(&self) -> &dyn Snapshot {
+    /// The snapshot of the transaction, for reads that the commit does not check.
+    pub(crate) fn snapshot(&self) -> &dyn Snapshot {
         self.transaction.unchecked()
     }
 
     /// The underlying transaction. The commit fails if something read through it has changed.
-    pub(super) fn checked(&mut self) -> &mut Transaction {
+    pub(crate) fn checked(&mut self) -> &mut Transaction {
         &mut self.transaction
     }
 
     /// The writes so far.
-    pub(super) fn batch(&mut self) -> &mut Batch {
+    pub(crate) fn batch(&mut self) -> &mut Batch {
         self.transaction.batch()
     }
 
-    pub(super) fn now_us(&self) -> i64 {
+    pub(crate) fn now_us(&self) -> i64 {
         self.deps.now_us()
     }
 
     /// A new id for an entity.
-    pub(super) fn new_id(&self) -> String {
+    pub(crate) fn new_id(&self) -> String {
         self.deps.new_id()
     }
 
     /// Commits writes before this transaction, unless the run was written by another process.
-    pub(super) async fn commit_ahead(&self, mut batch: Batch) -> Result<(), ApplyFailure> {
-        batch.expect(keys::cursor(self.run.project, &self.run.id), self.cursor.clone());
-        match self.deps.store.commit(batch).await? {
-            Commit::Done { .. } => Ok(()),
-            Commit::Conflict => Err(ApplyFailure::Conflict),
-        }
+    pub(crate) async fn commit_ahead(&self, batch: Batch) -> Result<(), ApplyFailure> {
+        commit_at_cursor(self.deps, self.run, &self.cursor, batch).await
     }
 
     /// Counts items as taken.
-    pub(super) fn count_items(&mut self, count: u32) {
+    pub(crate) fn count_items(&mut self, count: u32) {
         self.items += count;
     }
 
-    pub(super) fn has_items(&self) -> bool {
+    pub(crate) fn has_items(&self) -> bool {
         self.items > 0
     }
 
     /// Number of items that may still be taken.
-    pub(super) fn items_left(&self) -> u32 {
+    pub(crate) fn items_left(&self) -> u32 {
         self.max_items - self.items
     }
 
     /// Takes no more items.
-    pub(super) fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.max_items = self.items;
     }
 
-    pub(super) fn is_full(&mut self) -> bool {
+    pub(crate) fn is_full(&mut self) -> bool {
         self.items >= self.max_items || self.bytes() >= TRANSACTION_BYTES
     }
 
     /// Adds to the estimate of the bytes to be written.
-    pub(super) fn add_estimate(&mut self, bytes: usize) {
+    pub(crate) fn add_estimate(&mut self, bytes: usize) {
         self.estimate += bytes;
     }
 
-    pub(super) fn estimate(&self) -> usize {
+    pub(crate) fn estimate(&self) -> usize {
         self.estimate
     }
 
     /// Size of the batch so far.
-    pub(super) fn batch_bytes(&mut self) -> usize {
+    pub(crate) fn batch_bytes(&mut self) -> usize {
         self.batch_bytes.count(self.transaction.batch())
     }
 
     /// Current estimate of the transaction's size. The estimate includes blocks that are packed at
-    /// the end; the batch includes rows that were underestimated. The larger one counts.
-    pub(super) fn bytes(&mut self) -> usize {
+    /// the end; the batch includes rows that were underestimated. The larger number counts.
+    pub(crate) fn bytes(&mut self) -> usize {
         self.estimate.max(self.batch_bytes())
     }
 
-    pub(super) fn into_batch(self) -> Batch {
+    pub(crate) fn into_batch(self) -> Batch {
         self.transaction.into_batch()
     }
 }

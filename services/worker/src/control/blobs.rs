@@ -1,5 +1,5 @@
 //! Deletes the blobs of a deleted run. A blob that cannot be deleted does not stop the others:
-//! failures are counted, and reported after all have been tried.
+//! failures are counted, and reported after all blobs have been tried.
 
 use matyan_blob::{BlobKey, RunFolder};
 use matyan_maintenance::{DeletedRunBlobs, deleted_run_number};
@@ -9,8 +9,8 @@ use matyan_model::{
     run::blobs_deleted_put,
 };
 use matyan_proto::limits;
-use matyan_record::control::DeletedRun;
 use matyan_store::{Transaction, transact};
+use matyan_wire::control::DeletedRun;
 
 use crate::{deps::Deps, error::Error, metrics::BlobMetrics};
 
@@ -25,8 +25,7 @@ pub(crate) async fn delete_run(
         tracing::warn!("skipped a run-deleted event without a run id");
         return Ok(());
     }
-    let is_known = project.len() <= limits::PROJECT_BYTES && deleted.run_id.len() <= limits::RUN_ID_BYTES;
-    if !is_known {
+    if project.len() > limits::PROJECT_BYTES || deleted.run_id.len() > limits::RUN_ID_BYTES {
         tracing::warn!("skipped a run-deleted event whose run id or project is too long");
         return Ok(());
     }
@@ -96,8 +95,8 @@ fn count_deletions(metrics: &BlobMetrics, blobs: usize, left: &[(BlobKey, matyan
     metrics.failures.inc_by(left.len() as u64);
 }
 
-/// Fails if blobs remain, with a temporary error if one of them failed with one, so that the
-/// event is retried.
+/// Fails if blobs remain. The error is temporary if the deletion of any blob failed with a temporary error,
+/// so that the event is retried.
 fn none_left(mut left: Vec<(BlobKey, matyan_blob::Error)>) -> Result<(), Error> {
     let count = left.len();
     left.sort_by_key(|(_, error)| !error.is_temporary());

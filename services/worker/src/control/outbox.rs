@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use matyan_log::{NewRecord, Topic};
 use matyan_model::events::events_list;
-use matyan_record::control;
 use matyan_store::Batch;
+use matyan_wire::control;
 use tokio_util::sync::CancellationToken;
 
 use crate::{deps::Deps, error::Error, heartbeat::Heartbeat};
@@ -43,9 +43,12 @@ pub(crate) async fn publish(deps: &Deps) -> Result<usize, Error> {
     if events.is_empty() {
         return Ok(0);
     }
-    let record = |(value, headers)| NewRecord { key: Bytes::new(), value, headers };
-    let readable = events.iter().filter_map(|(_, event)| event.as_ref());
-    let records = readable.filter_map(|event| control::encode(event).map(record)).collect();
+    let mut records = Vec::new();
+    for event in events.iter().filter_map(|(_, event)| event.as_ref()) {
+        if let Some((value, headers)) = control::encode(event) {
+            records.push(NewRecord { key: Bytes::new(), value, headers });
+        }
+    }
     deps.log_writer.append(Topic::Control, records).await?;
     // Damaged events are cleared as well: sweeps find the runs that they were about. Not synced: if
     // the clear is lost, the events are published twice, which is tolerated.

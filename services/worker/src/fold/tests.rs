@@ -17,7 +17,8 @@ fn fold_task(env: &TestEnv) -> (FoldNotices, FoldTask) {
 /// Whether the heartbeat of the task eventually reports a problem.
 async fn hangs(env: &TestEnv) -> bool {
     let (_notices, task) = fold_task(env);
-    let (heartbeat, stop) = (task.heartbeat.clone(), CancellationToken::new());
+    let heartbeat = task.heartbeat.clone();
+    let stop = CancellationToken::new();
     let folding = tokio::spawn(task.run(stop.clone()));
     tokio::time::pause();
     tokio::time::sleep(Duration::from_secs(400)).await;
@@ -34,17 +35,16 @@ async fn folding_hangs_only_while_the_store_hangs() {
     assert!(hangs(&env).await);
 }
 
-/// An ingestion worker, which folds what it applies.
+/// An ingestion worker that folds the blocks that it writes.
 struct Worker {
     notices: FoldNotices,
     task: FoldTask,
-    stop: CancellationToken,
 }
 
 impl Worker {
     fn new(env: &TestEnv) -> Self {
         let (notices, task) = fold_task(env);
-        Self { notices, task, stop: CancellationToken::new() }
+        Self { notices, task }
     }
 
     async fn apply(&mut self, env: &TestEnv, writer: &mut RunWriter, record: TestRecord) {
@@ -52,14 +52,22 @@ impl Worker {
         let applied = env.apply_with(writer, vec![record]).await;
         self.notices.send(&run, applied.blocks, &UnhandledBlocks::default());
         let notice = self.task.notices.recv().await.unwrap();
-        self.task.handle(notice, &self.stop).await;
+        self.task.handle(notice);
+        self.end_folds().await;
+    }
+
+    async fn end_folds(&mut self) {
+        while !self.task.scheduled.is_empty() {
+            self.task.step_fold().await;
+        }
     }
 
     async fn fold_due_runs(&mut self) -> u64 {
-        self.task.begin_search().await;
+        self.task.start_search().await;
         while self.task.search.is_some() {
-            self.task.search_on(&self.stop).await;
+            self.task.step_search().await;
         }
+        self.end_folds().await;
         self.task.metrics.folds.runs.get()
     }
 }
@@ -78,13 +86,39 @@ async fn blocks(env: &TestEnv, run: &str) -> usize {
     found
 }
 
-/// The second worker sees the run at its start, but gets no notices of what the first one
-/// writes.
+/// A fold that ends counts all blocks in the store. Notices about some of them still wait.
+#[tokio::test]
+async fn a_block_is_counted_once() {
+    let env = TestEnv::new().await;
+    let mut worker = Worker::new(&env);
+    let mut writer = env.writer("run");
+    worker.apply(&env, &mut writer, point(0, "run")).await;
+    let key = *worker.task.pending.keys().next().unwrap();
+    let run = RunKey { project: P, project_name: "".into(), id: RunId::new("run") };
+    for offset in 1..4 {
+        let applied = env.apply_with(&mut writer, vec![point(offset, "run")]).await;
+        worker.notices.send(&run, applied.blocks, &UnhandledBlocks::default());
+    }
+    worker.task.finish_fold(key).await.unwrap();
+    let counted = |worker: &Worker| worker.task.pending[&key].unfolded.blocks;
+    assert_eq!(counted(&worker), 4);
+    for _ in 1..4 {
+        let notice = worker.task.notices.recv().await.unwrap();
+        worker.task.handle(notice);
+    }
+    assert_eq!(counted(&worker), 4);
+    worker.apply(&env, &mut writer, point(4, "run")).await;
+    assert_eq!(counted(&worker), 5);
+}
+
+/// The second worker sees the run at its start, but gets no notices of blocks that the first worker writes.
 #[tokio::test]
 async fn a_run_is_folded_by_its_writer_or_by_any_worker_once_silent() {
     let env = TestEnv::new().await;
-    let (mut one, mut other) = (Worker::new(&env), Worker::new(&env));
-    let (mut writer, mut lost) = (env.writer("live"), env.writer("lost"));
+    let mut one = Worker::new(&env);
+    let mut other = Worker::new(&env);
+    let mut writer = env.writer("live");
+    let mut lost = env.writer("lost");
     one.apply(&env, &mut writer, point(0, "live")).await;
     let minutes = |count: i64| env.now_us.fetch_add(count * 60_000_000, Ordering::Relaxed);
     for offset in 1..20 {
@@ -110,7 +144,8 @@ async fn a_run_is_folded_by_its_writer_or_by_any_worker_once_silent() {
 #[tokio::test]
 async fn a_run_that_was_folded_a_moment_ago_collects_more_blocks() {
     let env = TestEnv::new().await;
-    let (mut worker, mut writer) = (Worker::new(&env), env.writer("r"));
+    let mut worker = Worker::new(&env);
+    let mut writer = env.writer("r");
     let many = |offset: u64| {
         let steps = (0..20_000).map(|at| offset as i64 * 20_000 + at);
         let points: Vec<_> = steps.map(|step| (Some(step), (step as f64).sqrt())).collect();
@@ -142,12 +177,10 @@ async fn rule_17_two_processes_may_fold_the_same_silent_run() {
     env.apply(vec![wide]).await;
     let mut workers = [Worker::new(&env), Worker::new(&env)];
     for worker in &mut workers {
-        let parts = worker.task.list_parts().await.unwrap();
-        for (project, range) in parts {
-            let mut rest = Some(range);
-            while let Some(range) = rest {
-                rest = worker.task.read_list(project, &range, false).await.unwrap();
-            }
+        let unread = worker.task.list_parts().await.unwrap();
+        let mut search = FoldSearch { unread, counts_blocks: false, listed: Vec::new(), unseen: None };
+        while !search.unread.is_empty() || !search.listed.is_empty() {
+            worker.task.read_list(&mut search).await.unwrap();
         }
     }
     env.now_us.fetch_add(SILENT_US + 1, Ordering::Relaxed);
@@ -168,7 +201,8 @@ async fn rule_17_two_processes_may_fold_the_same_silent_run() {
 async fn rule_40_a_run_that_cannot_be_folded_is_put_in_quarantine() {
     let env = TestEnv::new().await;
     let mut worker = Worker::new(&env);
-    let (mut damaged, mut sound) = (env.writer("damaged"), env.writer("sound"));
+    let mut damaged = env.writer("damaged");
+    let mut sound = env.writer("sound");
     worker.apply(&env, &mut damaged, point(0, "damaged")).await;
     worker.apply(&env, &mut sound, point(0, "sound")).await;
     let snapshot = env.store().snapshot().await.unwrap();
@@ -184,14 +218,14 @@ async fn rule_40_a_run_that_cannot_be_folded_is_put_in_quarantine() {
     assert_eq!(worker.fold_due_runs().await, 1);
     assert!(worker.task.pending.is_empty());
     assert_eq!(blocks(&env, "sound").await, 0);
-    let begun = quarantine().await;
-    assert!(begun.is_some());
-    // It is found in the list again, which changes nothing.
+    let started = quarantine().await;
+    assert!(started.is_some());
+    // The list still has the run, which changes nothing.
     for _ in 0..3 {
         env.now_us.fetch_add(SILENT_US + 1, Ordering::Relaxed);
         worker.fold_due_runs().await;
     }
-    assert_eq!(quarantine().await, begun);
+    assert_eq!(quarantine().await, started);
     // Its writer has it in memory.
     let applied = env.apply_with(&mut damaged, vec![point(1, "damaged")]).await;
     assert_eq!((applied.parked, applied.items), (1, 0));
@@ -210,7 +244,9 @@ async fn rule_39_a_run_that_writes_little_does_not_wait_for_the_folds_of_others(
         notices.send(&key, vec![written], run);
     };
     let heavy: Vec<_> = (0..ALL_BYTES / RUN_BYTES).map(|_| UnhandledBlocks::default()).collect();
-    heavy.iter().for_each(|run| send(run, RUN_BYTES - 1));
+    for run in &heavy {
+        send(run, RUN_BYTES - 1);
+    }
     let light = UnhandledBlocks::default();
     send(&light, 1);
     send(&light, 1);
@@ -224,4 +260,93 @@ async fn rule_39_a_run_that_writes_little_does_not_wait_for_the_folds_of_others(
     assert!(!has_room(&light).await);
     drop(received.recv().await);
     assert!(has_room(&heavy[1]).await && has_room(&light).await);
+}
+
+/// Its points would be readable only after the end of the fold before it, which may take many seconds.
+#[tokio::test]
+async fn rule_39_the_folds_of_runs_take_turns() {
+    const SERIES: u32 = 1_500;
+    let env = TestEnv::new().await;
+    let mut worker = Worker::new(&env);
+    let names: Vec<_> = (0..SERIES).map(|series| format!("s{series}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let steps: Vec<_> = (0..500).map(|step| (Some(step), 0.5)).collect();
+    let wide = record(0).run("wide").define(0, &names);
+    let wide = (0..SERIES).fold(wide, |record, series| record.points(series, &steps));
+    let many: Vec<_> = (0..20_000).map(|step| (Some(step), (step as f64).sqrt())).collect();
+    let narrow = record(1).run("narrow").define(0, &["loss"]).points(0, &many);
+    let waiting = [UnhandledBlocks::default(), UnhandledBlocks::default()];
+    for ((run, record), unhandled) in [("wide", wide), ("narrow", narrow)].into_iter().zip(&waiting) {
+        let key = RunKey { project: P, project_name: "".into(), id: RunId::new(run) };
+        let mut applied = env.apply_with(&mut env.writer(run), vec![record]).await;
+        for blocks in &mut applied.blocks {
+            blocks.is_ended = true;
+        }
+        worker.notices.send(&key, applied.blocks, unhandled);
+    }
+    worker.task.handle_waiting_notices();
+    let is_waiting = |at: usize| waiting[at].0.load(Ordering::Relaxed) > 0;
+    // The writers of both wait for their own folds.
+    assert!(is_waiting(0) && is_waiting(1));
+    while is_waiting(1) {
+        worker.task.step_fold().await;
+    }
+    assert!(is_waiting(0), "the fold of the wide run has not ended");
+    assert_eq!(blocks(&env, "narrow").await, 0);
+    worker.end_folds().await;
+    assert!(!is_waiting(0));
+    assert_eq!(blocks(&env, "wide").await, 0);
+}
+
+/// A notice that is handled between two turns of the fold.
+#[tokio::test]
+async fn a_run_that_ends_during_its_fold_is_folded_to_its_end() {
+    let env = TestEnv::new().await;
+    let mut worker = Worker::new(&env);
+    let mut writer = env.writer("r");
+    let key = RunKey { project: P, project_name: "".into(), id: RunId::new("r") };
+    let many: Vec<_> = (0..20_000).map(|step| (Some(step), (step as f64).sqrt())).collect();
+    let mut send = async |worker: &mut Worker, record: TestRecord, is_ended: bool| {
+        let mut applied = env.apply_with(&mut writer, vec![record]).await;
+        for blocks in &mut applied.blocks {
+            blocks.is_ended = is_ended;
+        }
+        worker.notices.send(&key, applied.blocks, &UnhandledBlocks::default());
+        worker.task.handle_waiting_notices();
+    };
+    send(&mut worker, record(0).define(0, &["loss"]).points(0, &many), false).await;
+    let due = worker.task.next_due().unwrap();
+    worker.task.begin_fold(due).await.unwrap();
+    send(&mut worker, record(1).define(0, &["loss"]).points(0, &[(Some(20_000), 0.5)]), true).await;
+    worker.end_folds().await;
+    assert_eq!(blocks(&env, "r").await, 0);
+}
+
+/// Three long folds would otherwise block every other one.
+#[tokio::test]
+async fn rule_39_small_folds_have_places_of_their_own() {
+    let env = TestEnv::new().await;
+    let mut worker = Worker::new(&env);
+    for run in 0..10 {
+        let name = format!("run-{run}");
+        let key = RunKey { project: P, project_name: "".into(), id: RunId::new(&name) };
+        let mut applied = env.apply_with(&mut env.writer(&name), vec![point(0, &name)]).await;
+        for blocks in &mut applied.blocks {
+            blocks.is_ended = true;
+        }
+        worker.notices.send(&key, applied.blocks, &UnhandledBlocks::default());
+        worker.task.handle_waiting_notices();
+    }
+    let is_large = |id: &RunId| ["run-0", "run-1", "run-2", "run-3", "run-4", "run-5"].contains(&id.as_str());
+    for pending in worker.task.pending.values_mut().filter(|pending| is_large(&pending.id)) {
+        pending.unfolded.bytes = SMALL_FOLD_BYTES;
+    }
+    let mut begun = Vec::new();
+    while let Some(key) = worker.task.next_due() {
+        begun.push(worker.task.pending[&key].id.as_str().to_owned());
+        worker.task.begin_fold(key).await.unwrap();
+    }
+    assert_eq!(begun, ["run-0", "run-1", "run-2", "run-6", "run-7", "run-8"]);
+    worker.end_folds().await;
+    assert!(worker.task.pending.is_empty());
 }

@@ -1,9 +1,9 @@
 //! The runs that are, or recently were, being written: each with its queue and its writer. The
-//! least recently used idle ones are evicted when they take too much memory.
+//! least recently used idle runs are evicted when they take too much memory.
 //!
-//! A run's share of the window is bounded, so that one that is slow, or writes more than can be
-//! applied, does not keep records of other runs from being read. What does not fit stays in the
-//! log: the worker reads on, and returns to it (`Partition::seek`) when the run has room again.
+//! A run's share of the window is bounded, so that a run that is slow, or writes more than can be
+//! applied, does not keep records of other runs from being read. Records that do not fit stay in the
+//! log: the worker reads on, and returns to them (`Partition::seek`) when the run has room.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -23,17 +23,17 @@ use crate::{
 const TURN_BYTES: usize = 4 << 20;
 /// Part of the window that one run may use.
 const RUN_SHARE: usize = 4;
-/// Part of the window that a run may have used when the worker returns to its records, so that it takes
-/// many at once. While less than three quarters of the window are used, every run has that much.
+/// Part of the window that a run may have used when the worker returns to its records, so that the worker
+/// takes many at once. While less than three quarters of the window are used, every run has that much.
 const RETURN_SHARE: usize = 8;
-/// Number of runs with records to apply from which no more are read: each takes memory for its documents and
+/// Number of runs with records to apply at which reading stops: each run takes memory for its documents and
 /// its transaction, however small its records are.
 const BUSY_RUNS: usize = 2_048;
-/// Number of runs with records that were left in the log from which no new records are read: each takes
-/// memory, however many there are.
+/// Number of runs with records left in the log at which reading of new records stops: each run takes memory,
+/// however few its records are.
 const DEFERRED_RUNS: usize = 8_192;
-/// Part of the free window that one run may use. So however many runs are stuck, some is left for the
-/// others, and any number of busy ones share nearly all of it.
+/// Part of the free window that one run may use. However many runs are stuck, some of the window is left for
+/// the others, and any number of busy runs share nearly all of it.
 const FREE_SHARE: usize = 2;
 
 pub(super) struct ActiveRuns {
@@ -43,7 +43,7 @@ pub(super) struct ActiveRuns {
     /// Bytes of entries that are taken and not yet applied.
     window: usize,
     max_window: usize,
-    /// Number of runs with such entries.
+    /// Number of runs with entries that are taken and not yet applied.
     busy: usize,
     /// Memory of the runs that are currently not being written.
     idle_bytes: usize,
@@ -73,19 +73,26 @@ struct ActiveRun {
 /// Outcome of offering a record that was read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Admission {
-    /// It is queued. The flag says whether its run was idle, and thus needs a `dispatch`.
+    /// The record is queued. The flag says whether its run was idle, and thus needs a `dispatch`.
     Queued { was_idle: bool },
-    /// It is left in the log, because its run has no room.
+    /// The record is left in the log, because its run has no room.
     Deferred,
-    /// It was taken before.
+    /// The record was taken before.
     Repeated,
 }
 
 impl ActiveRun {
     fn new(writer: RunWriter) -> Self {
-        let (queue, applying, is_woken, blocks) = Default::default();
-        let writer = Some(Box::new(writer));
-        Self { queue, writer, applying, window: 0, bytes: 0, used: 0, is_woken, blocks }
+        Self {
+            queue: VecDeque::new(),
+            writer: Some(Box::new(writer)),
+            applying: None,
+            window: 0,
+            bytes: 0,
+            used: 0,
+            is_woken: false,
+            blocks: UnhandledBlocks::default(),
+        }
     }
 
     /// Subtracts entries that are applied or dropped. Returns 1 if the run has none left, and 0 otherwise.
@@ -114,8 +121,16 @@ pub(super) struct Turn {
 
 impl ActiveRuns {
     pub(super) fn new(max_window: usize, max_idle_bytes: usize) -> Self {
-        let (runs, deferred) = Default::default();
-        Self { runs, deferred, window: 0, max_window, busy: 0, idle_bytes: 0, max_idle_bytes, uses: 0 }
+        Self {
+            runs: HashMap::new(),
+            deferred: DeferredRuns::default(),
+            window: 0,
+            max_window,
+            busy: 0,
+            idle_bytes: 0,
+            max_idle_bytes,
+            uses: 0,
+        }
     }
 
     /// Bytes of entries that are taken and not yet applied.
@@ -129,7 +144,7 @@ impl ActiveRuns {
     }
 
     /// Whether any more new records may be read: their runs may have no room. Records that were left in the
-    /// log are always read again, as otherwise these runs would never become fewer.
+    /// log are always reread, because otherwise the runs that they belong to would never become fewer.
     pub(super) fn may_defer(&self) -> bool {
         self.deferred.len() < DEFERRED_RUNS
     }
@@ -185,12 +200,21 @@ impl ActiveRuns {
     /// The first record of a run before a position that is not applied.
     pub(super) fn first_before(&self, key: &RunKey, position: LogPosition) -> Option<u64> {
         let LogPosition { log, partition, offset } = position;
-        let is_before =
-            |other: &LogPosition| other.partition == partition && (other.log, other.offset) < (log, offset);
-        let taken = self.runs.get(key).and_then(ActiveRun::first).filter(is_before);
-        let left = self.deferred.get(key).filter(|deferral| deferral.partition == partition);
-        let left = left.map(|deferral| deferral.from.offset).filter(|left| *left < offset);
-        [taken.map(|position| position.offset), left].into_iter().flatten().min()
+        let mut first = None;
+        if let Some(taken) = self.runs.get(key).and_then(ActiveRun::first)
+            && taken.partition == partition
+            && (taken.log, taken.offset) < (log, offset)
+        {
+            first = Some(taken.offset);
+        }
+        if let Some(deferral) = self.deferred.get(key)
+            && deferral.partition == partition
+            && deferral.from.offset < offset
+        {
+            let left = deferral.from.offset;
+            first = Some(first.map_or(left, |taken| left.min(taken)));
+        }
+        first
     }
 
     /// The first point of a partition from which records are left in the log.
@@ -204,13 +228,17 @@ impl ActiveRuns {
         if self.deferred.is_empty() {
             return None;
         }
-        let fits =
-            |deferral: &Deferral| self.window == 0 || self.window + deferral.bytes <= 2 * self.max_window;
-        let idle = (self.window < self.max_window / 2 * 3)
-            .then(|| self.deferred.first_ready(partition, Readiness::Idle, fits));
-        let busy = (self.window < self.max_window / 4 * 3)
-            .then(|| self.deferred.first_ready(partition, Readiness::Busy, |_| true));
-        [idle.flatten(), busy.flatten()].into_iter().flatten().min_by_key(|point| point.offset)
+        let mut idle = None;
+        if self.window < self.max_window / 2 * 3 {
+            idle = self.deferred.first_ready(partition, Readiness::Idle, |deferral| {
+                self.window == 0 || self.window + deferral.bytes <= 2 * self.max_window
+            });
+        }
+        let mut busy = None;
+        if self.window < self.max_window / 4 * 3 {
+            busy = self.deferred.first_ready(partition, Readiness::Busy, |_| true);
+        }
+        idle.into_iter().chain(busy).min_by_key(|point| point.offset)
     }
 
     /// Whether records that were left in the log are being taken now.
@@ -218,7 +246,7 @@ impl ActiveRuns {
         self.deferred.is_returning(partition)
     }
 
-    /// Notes that a partition is read from this offset again. Runs without room are not returned to.
+    /// Notes that a partition is reread from this offset. The worker does not return to runs without room.
     pub(super) fn rewind(&mut self, partition: u32, offset: u64) {
         let ready: Vec<(RunKey, Readiness)> =
             self.deferred.ready(partition, offset).map(|(key, readiness)| (key.clone(), readiness)).collect();
@@ -241,17 +269,19 @@ impl ActiveRuns {
         }
     }
 
-    /// Notes that everything in a partition has been read since the last `rewind`, so what was not
-    /// left in the log again is taken.
+    /// Notes that everything in a partition has been read since the last `rewind`, so all records are taken
+    /// that were not left in the log once more.
     pub(super) fn caught_up(&mut self, partition: u32) {
-        if self.deferred.is_returning(partition) {
-            self.deferred.returning(partition).iter().for_each(|key| self.deferred.remove(key));
+        for key in self.deferred.returning(partition) {
+            self.deferred.remove(&key);
         }
     }
 
     /// Notes that a partition is about to be read from a new start.
     pub(super) fn restart(&mut self, partition: u32) {
-        self.deferred.of_partition(partition).iter().for_each(|key| self.deferred.remove(key));
+        for key in self.deferred.of_partition(partition) {
+            self.deferred.remove(&key);
+        }
     }
 
     /// Takes out a run's writer and its first entries; `None` if it has none, or if its writer
@@ -260,7 +290,8 @@ impl ActiveRuns {
         let run = self.runs.get_mut(key).filter(|run| !run.queue.is_empty() || run.is_woken)?;
         let writer = run.writer.take()?;
         run.is_woken = false;
-        let (mut entries, mut bytes) = (Vec::new(), 0);
+        let mut entries = Vec::new();
+        let mut bytes = 0;
         while let Some(entry) = run.queue.front()
             && (entries.is_empty() || bytes + entry.bytes <= TURN_BYTES)
         {
@@ -283,7 +314,7 @@ impl ActiveRuns {
         }
     }
 
-    /// Puts back the writer of a turn that has applied entries of this size, and those that it left.
+    /// Puts back the writer of a turn that has applied entries of this size, and the entries that it left.
     pub(super) fn put_back(
         &mut self,
         key: &RunKey,
@@ -294,10 +325,11 @@ impl ActiveRuns {
         self.window -= applied;
         if let Some(run) = self.runs.get_mut(key) {
             run.applying = None;
-            left.into_iter().rev().for_each(|entry| run.queue.push_front(entry));
+            for entry in left.into_iter().rev() {
+                run.queue.push_front(entry);
+            }
             self.busy -= run.release(applied);
-            let (taken, max) = (run.window, self.max_window);
-            self.deferred.set_readiness(key, |deferral| readiness(taken, max, deferral));
+            self.deferred.set_readiness(key, |deferral| readiness(run.window, self.max_window, deferral));
             run.bytes = writer.bytes();
             self.idle_bytes += run.bytes;
             run.writer = Some(writer);
@@ -316,14 +348,13 @@ impl ActiveRuns {
             self.busy -= run.release(dropped);
             self.window -= dropped;
             if dropped > 0 {
-                let (taken, max) = (run.window, self.max_window);
-                self.deferred.set_readiness(key, |deferral| readiness(taken, max, deferral));
+                self.deferred.set_readiness(key, |deferral| readiness(run.window, self.max_window, deferral));
             }
         }
         self.restart(number);
     }
 
-    /// Evicts the less recently written half of the idle runs if they take too much memory.
+    /// Evicts the least recently written idle runs if they take too much memory, until they take half of it.
     pub(super) fn trim(&mut self) {
         if self.idle_bytes <= self.max_idle_bytes {
             return;
@@ -332,14 +363,22 @@ impl ActiveRuns {
         let deferred = &self.deferred;
         let is_evictable = |key: &RunKey, run: &ActiveRun| run.is_idle() && deferred.get(key).is_none();
         let evictable = self.runs.iter().filter(|(key, run)| is_evictable(key, run));
-        let mut uses: Vec<u64> = evictable.map(|(_, run)| run.used).collect();
-        if uses.is_empty() {
+        let mut uses: Vec<(u64, usize)> = evictable.map(|(_, run)| (run.used, run.bytes)).collect();
+        let mut bytes: usize = uses.iter().map(|(_, bytes)| bytes).sum();
+        if bytes <= self.max_idle_bytes {
             return;
         }
         uses.sort_unstable();
-        let middle = uses[uses.len() / 2];
+        let mut last_evicted = 0;
+        for (used, bytes_of_run) in uses {
+            if bytes <= self.max_idle_bytes / 2 {
+                break;
+            }
+            bytes -= bytes_of_run;
+            last_evicted = used;
+        }
         self.runs.retain(|key, run| {
-            let is_kept = !is_evictable(key, run) || run.used > middle;
+            let is_kept = !is_evictable(key, run) || run.used > last_evicted;
             if !is_kept {
                 self.idle_bytes -= run.bytes;
             }

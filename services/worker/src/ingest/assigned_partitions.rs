@@ -34,13 +34,13 @@ impl AssignedPartitions {
         partitions.find_map(|(number, partition)| Some((*number, partition.seek(*number, runs)?)))
     }
 
-    /// When to call `seek` again, even if nothing else happens.
+    /// Time of the next call of `seek`, even if nothing else happens.
     pub(super) fn next_seek(&self, runs: &ActiveRuns) -> Option<Instant> {
         self.partitions.iter().filter_map(|(number, partition)| partition.next_seek(*number, runs)).min()
     }
 
-    pub(super) fn begin(&mut self, number: u32, start: PartitionStart) {
-        self.progress.begin(number, start.offset);
+    pub(super) fn insert(&mut self, number: u32, start: PartitionStart) {
+        self.progress.insert(number, start.offset);
         self.partitions.insert(number, Partition::new(start));
     }
 
@@ -49,26 +49,26 @@ impl AssignedPartitions {
         self.progress.identity()
     }
 
-    /// Partitions that are read as those of another log than this.
+    /// Partitions that are read as partitions of another log.
     pub(super) fn of_other_logs(&self, identity: [u8; 16]) -> Vec<u32> {
         let others = self.partitions.iter().filter(|(_, partition)| partition.identity() != identity);
         others.map(|(number, _)| *number).collect()
     }
 
-    /// Drops a partition that is no longer readable from its position, and returns where it stopped. What
-    /// was reported for it remains reported. `None` if it was not being read.
+    /// Drops a partition that is no longer readable from its position, and returns where it stopped. The
+    /// position that was reported for it remains reported. `None` if the partition was not being read.
     pub(super) fn drop_unreadable(&mut self, number: u32) -> Option<StopPoint> {
         Some(self.partitions.remove(&number)?.stop(number))
     }
 
-    /// Drops the partitions that have lost their tails and are applied up to there, and returns where they
-    /// end.
+    /// Drops the partitions that have lost their tails and are applied up to the tails, and returns where
+    /// they end.
     pub(super) fn take_ended(&mut self) -> Vec<StopPoint> {
         let ended = self.partitions.extract_if(.., |_, partition| partition.has_ended());
         ended.map(|(number, partition)| partition.stop(number)).collect()
     }
 
-    /// Drops a partition that this worker does not read, and what was reported for it.
+    /// Drops a partition that this worker does not read, with its reported position.
     pub(super) fn forget(&mut self, number: u32) {
         self.partitions.remove(&number);
         self.progress.forget(number);

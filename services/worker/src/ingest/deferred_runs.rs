@@ -1,5 +1,5 @@
-//! The runs of which records were left in the log, sorted so that the next one to return to is found
-//! without looking at all of them.
+//! The runs whose records were left in the log, sorted so that the next run to return to is found without
+//! looking at all runs.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -12,7 +12,7 @@ pub(super) struct Deferral {
     pub(super) partition: u32,
     /// Records of the run before this point are taken.
     pub(super) from: ReadPoint,
-    /// Size of the entry at this point, or of one before it.
+    /// Size of the entry at this point, or of an entry before it.
     pub(super) bytes: usize,
     /// Whether the worker has read past a record of the run without taking it; otherwise it is
     /// returning to the run's records.
@@ -24,7 +24,7 @@ pub(super) struct Deferral {
 pub(super) enum Readiness {
     /// Nothing of the run is taken.
     Idle,
-    /// It has used only a part of its share.
+    /// The run has used only a part of its share.
     Busy,
     Full,
 }
@@ -34,11 +34,11 @@ type Place = (u32, u64, RunKey);
 #[derive(Default)]
 pub(super) struct DeferredRuns {
     deferrals: HashMap<RunKey, (Deferral, Readiness)>,
-    by_offset: BTreeSet<(u32, u64, RunKey)>,
+    by_offset: BTreeSet<Place>,
     /// Runs whose records were passed, and that have room now.
     idle: BTreeSet<Place>,
     busy: BTreeSet<Place>,
-    /// Runs whose records are being read again, by partition.
+    /// Runs whose records are being reread, by partition.
     returning: HashMap<u32, HashSet<RunKey>>,
 }
 
@@ -60,13 +60,14 @@ impl DeferredRuns {
     pub(super) fn set(&mut self, key: &RunKey, deferral: Deferral, readiness: Readiness) {
         self.remove(key);
         let place = (deferral.partition, deferral.from.offset, key.clone());
-        match readiness {
-            _ if !deferral.is_passed => {
-                self.returning.entry(deferral.partition).or_default().insert(key.clone());
+        if deferral.is_passed {
+            match readiness {
+                Readiness::Idle => drop(self.idle.insert(place.clone())),
+                Readiness::Busy => drop(self.busy.insert(place.clone())),
+                Readiness::Full => {}
             }
-            Readiness::Idle => drop(self.idle.insert(place.clone())),
-            Readiness::Busy => drop(self.busy.insert(place.clone())),
-            Readiness::Full => {}
+        } else {
+            self.returning.entry(deferral.partition).or_default().insert(key.clone());
         }
         self.by_offset.insert(place);
         self.deferrals.insert(key.clone(), (deferral, readiness));

@@ -1,22 +1,24 @@
 //! Looks for quarantines that an operator has ended. Usually the run's next record makes its worker apply
-//! what was parked, but a finished run has none.
+//! the parked records, but a finished run has no next record. A counter tells whether there is anything to look for.
 
 use std::{convert::Infallible, time::Duration};
 
 use matyan_model::{
     ids::NamedProject,
     project::projects_list,
-    quarantine::{Quarantine, quarantines_list},
+    quarantine::{Quarantine, quarantine_resumes, quarantines_list},
 };
 use matyan_store::Error;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use crate::{apply::RunKey, deps::Deps};
 
 /// Rows read from one snapshot.
 const PAGE: usize = 1_000;
-/// Interval between looks.
+/// Interval between looks at the counter.
 const INTERVAL: Duration = Duration::from_secs(2);
+/// Interval between searches without a reason: an older program does not count.
+const SEARCH_INTERVAL: Duration = Duration::from_secs(300);
 
 pub(super) struct EndingQuarantine {
     pub(super) run: RunKey,
@@ -25,17 +27,49 @@ pub(super) struct EndingQuarantine {
     pub(super) partition: u32,
 }
 
-/// Sends every quarantine that is ending, again and again until it has ended.
+/// Sends every quarantine that is ending, in each interval until the quarantine has ended.
 pub(super) async fn find(deps: &Deps, found: &mpsc::Sender<EndingQuarantine>) -> Infallible {
+    let mut last = None;
     loop {
         tokio::time::sleep(INTERVAL).await;
-        if let Err(error) = find_once(deps, found).await {
+        if let Err(error) = look(deps, found, &mut last).await {
             tracing::warn!(%error, "failed to look for quarantines that are ending; will retry");
         }
     }
 }
 
-async fn find_once(deps: &Deps, found: &mpsc::Sender<EndingQuarantine>) -> Result<(), Error> {
+/// A search that has found nothing.
+struct EmptySearch {
+    resumes: i64,
+    at: Instant,
+}
+
+impl EmptySearch {
+    fn still_holds(&self, resumes: i64) -> bool {
+        self.resumes == resumes && self.at.elapsed() < SEARCH_INTERVAL
+    }
+}
+
+async fn look(
+    deps: &Deps,
+    found: &mpsc::Sender<EndingQuarantine>,
+    last: &mut Option<EmptySearch>,
+) -> Result<(), Error> {
+    // Read first: what is counted later is searched for later.
+    let resumes = quarantine_resumes(&*deps.store.snapshot().await?).await?;
+    if last.as_ref().is_some_and(|last| last.still_holds(resumes)) {
+        return Ok(());
+    }
+    *last = None;
+    if !search(deps, found).await? {
+        *last = Some(EmptySearch { resumes, at: Instant::now() });
+    }
+    Ok(())
+}
+
+/// Returns whether a quarantine is ending.
+async fn search(deps: &Deps, found: &mpsc::Sender<EndingQuarantine>) -> Result<bool, Error> {
+    let mut is_any_ending = false;
     let projects = projects_list(&*deps.store.snapshot().await?).await?;
     for NamedProject { number: project, name } in projects {
         let mut rest = Some(matyan_model::keys::quarantines(project));
@@ -46,10 +80,25 @@ async fn find_once(deps: &Deps, found: &mpsc::Sender<EndingQuarantine>) -> Resul
             for (id, Quarantine { cursor, .. }) in readable.filter(|(_, row)| row.is_ending) {
                 let run = RunKey { project, project_name: name.as_str().into(), id };
                 let ending = EndingQuarantine { run, partition: cursor.position.partition };
+                is_any_ending = true;
                 // The receiver lives as long as this future.
                 drop(found.send(ending).await);
             }
         }
     }
-    Ok(())
+    Ok(is_any_ending)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_search_without_a_result_holds_until_a_quarantine_is_resumed() {
+        let search = EmptySearch { resumes: 3, at: Instant::now() };
+        assert!(search.still_holds(3));
+        assert!(!search.still_holds(4));
+        tokio::time::advance(SEARCH_INTERVAL).await;
+        assert!(!search.still_holds(3), "an older program may have resumed one");
+    }
 }

@@ -1,13 +1,17 @@
 //! Identifies the log. Offsets are meaningless in a recreated log, so every log has a number, and a
 //! partition is read only after its number is known.
 //!
-//! A log is the same if its identity is. If it then ends before the position that was applied, or has a
+//! A log is the same if its identity is the same. If such a log ends before the applied position, or has a
 //! record of a later leader there, it has lost its tail: offsets are used twice, so the partition is read
-//! up to where the tail began, and not further until an operator decides to continue.
+//! up to the start of the tail, and not further until an operator decides to continue.
+//!
+//! If nothing of a partition was applied and its first records are gone, the store is not the one that has
+//! applied them, or nothing has. The partition is not read until an operator decides, too: runs would be
+//! created from their last records.
 
 use std::collections::BTreeMap;
 
-use matyan_log::{LogWriter, PartitionDescription, PartitionInfo, Topic};
+use matyan_log::{LogInspector, PartitionDescription, PartitionInfo, Topic};
 use matyan_maintenance::lost_tail;
 use matyan_model::{
     keys::{self, LogTopic},
@@ -27,17 +31,19 @@ pub(super) struct PartitionStart {
     pub(super) log: u32,
     pub(super) identity: [u8; 16],
     pub(super) offset: u64,
-    /// The record before it, if it was applied.
+    /// The record before the offset, if it was applied.
     pub(super) before: Option<LastRecord>,
-    /// Where the lost tail of the log began: nothing is read from there on.
+    /// The offset at which the lost tail of the log started: nothing is read from there on.
     pub(super) end: Option<u64>,
-    /// Nothing of the log was applied, and its first records are gone.
+    /// Whether nothing of the partition was applied, and its first records are gone.
+    pub(super) is_headless: bool,
+    /// Whether an operator has decided to read such a partition, and nothing of it was applied yet.
     pub(super) is_middle: bool,
-    /// The log was read from its middle: this is when the first record there was appended.
+    /// Append time of the first record that was read, if the log was read from its middle.
     pub(super) middle_us: Option<i64>,
 }
 
-/// Where a partition stopped because it has lost records.
+/// The point where a partition stopped because it has lost records.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StopPoint {
     pub(super) position: LogPosition,
@@ -46,13 +52,19 @@ pub(super) struct StopPoint {
 }
 
 impl PartitionStart {
-    /// Where the partition stops if it is applied up to an offset.
+    /// The point where the partition stops if it is not read.
+    pub(super) fn stop_at_start(&self, partition: u32) -> StopPoint {
+        // A partition that is continued at its first record has a position after the records before it.
+        self.stop_at(partition, self.offset - u64::from(self.is_headless))
+    }
+
+    /// The point where the partition stops if it is applied up to an offset.
     pub(super) fn stop_at(&self, partition: u32, offset: u64) -> StopPoint {
         StopPoint { position: LogPosition { log: self.log, partition, offset }, identity: self.identity }
     }
 }
 
-/// Rows and start of a partition, by what is stored and the log of today.
+/// Rows and start of a partition, as decided from the stored rows and the log of today.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct PartitionDecision {
     state: LogState,
@@ -63,7 +75,7 @@ struct PartitionDecision {
 
 /// Returns the number of the ingestion log, for a process that accepts data from its start,
 /// possibly before any worker has checked the log.
-pub async fn log_number(store: &dyn Store, log: &dyn LogWriter) -> Result<u32, Error> {
+pub async fn log_number(store: &dyn Store, log: &dyn LogInspector) -> Result<u32, Error> {
     let partitions = log.describe(Topic::Ingestion).await?.partitions.len() as u32;
     let mut number = 0;
     for partition in 0..partitions {
@@ -72,9 +84,9 @@ pub async fn log_number(store: &dyn Store, log: &dyn LogWriter) -> Result<u32, E
     Ok(number)
 }
 
-/// Decides where a partition begins. `noticed` is the offset at which the log has lost its tail, if a
-/// reader noticed that.
-pub(super) async fn begin(
+/// Decides where a partition starts. `noticed` is the offset at which the log has lost its tail, if a reader
+/// noticed the loss.
+pub(super) async fn decide_start(
     deps: &Deps,
     partition: u32,
     noticed: Option<u64>,
@@ -86,16 +98,16 @@ pub(super) async fn begin(
     Ok(decide_and_store(&*deps.store, &*deps.log_writer, partition, lost_tail).await?.start)
 }
 
-/// Repeating it gives the same result, because the decision is stored.
+/// Makes and stores the decision about a partition. The result of a repetition is the same.
 async fn decide_and_store(
     store: &dyn Store,
-    log: &dyn LogWriter,
+    log: &dyn LogInspector,
     partition: u32,
     lost_tail: Option<u64>,
 ) -> Result<PartitionDecision, Error> {
     let (decision, _) = transact(store, async |mut transaction: Transaction| {
-        // Described after the snapshot: the previous owner may still apply records, and
-        // none that the snapshot shows may be past the end.
+        // Described after the snapshot: the previous owner may still apply records, and no record
+        // that the snapshot shows as applied may be past the end.
         let info = log.describe_partition(Topic::Ingestion, partition).await?;
         let snapshot = transaction.unchecked();
         let known = log_get(snapshot, LogTopic::Ingestion).await?;
@@ -129,8 +141,8 @@ async fn decide_and_store(
     Ok(decision)
 }
 
-/// Notes, in a store from before Kafka's topics were known by their ids, that its positions are those
-/// of this log. All at once: a position that is left would look like one in another log.
+/// Notes, in a store from before Kafka's topics were known by their ids, that its positions are positions
+/// of this log. All are noted at once: a position that is left would look like a position in another log.
 async fn identify_positions(
     transaction: &mut Transaction,
     applied: BTreeMap<u32, AppliedPosition>,
@@ -164,30 +176,29 @@ fn decide(
         }
         _ => LogState { number: log, identity: Some(identity), partitions, ..LogState::default() },
     };
-    let is_own = |applied: &AppliedPosition| {
+    let mut applied = applied.filter(|applied| {
         known.is_some() && applied.log == log && applied.identity.is_none_or(|own| own == identity)
-    };
-    let is_known = known.is_some_and(|known| known.identity == Some(identity));
-    // Records of a lost tail may be about to be applied, although none was yet.
-    let unapplied = AppliedPosition { log, next: first, ..AppliedPosition::default() };
-    let applied = applied.filter(is_own).or((lost_tail.is_some() && is_known).then_some(unapplied));
-    let applied = applied.map(|applied| AppliedPosition {
-        identity: Some(identity),
-        // The lowest end that was seen: what was appended since was never applied.
-        shortened_to: [applied.shortened_to, lost_tail, (applied.read_to() > end).then_some(end)]
-            .into_iter()
-            .flatten()
-            .min()
-            .map(|to| to.min(end)),
-        ..applied
     });
+    let is_known = known.is_some_and(|known| known.identity == Some(identity));
+    if applied.is_none() && lost_tail.is_some() && is_known {
+        // Records of a lost tail may be about to be applied, even if no record was applied yet.
+        applied = Some(AppliedPosition { log, next: first, ..AppliedPosition::default() });
+    }
+    if let Some(applied) = &mut applied {
+        applied.identity = Some(identity);
+        let read_past_end = (applied.read_to() > end).then_some(end);
+        // The lowest end that was seen: records that were appended since were never applied.
+        let lowest = [applied.shortened_to, lost_tail, read_past_end].into_iter().flatten().min();
+        applied.shortened_to = lowest.map(|to| to.min(end));
+    }
     let start = PartitionStart {
         log,
         identity,
         offset: applied.map_or(first, |applied| applied.next),
         before: applied.and_then(|applied| applied.last),
         end: applied.and_then(|applied| applied.shortened_to),
-        is_middle: applied.is_none() && first > 0,
+        is_headless: applied.is_none() && first > 0,
+        is_middle: applied.is_some_and(|applied| applied.is_middle),
         middle_us: applied.and_then(|applied| applied.middle_us),
     };
     Ok(PartitionDecision { state, applied, start })

@@ -3,7 +3,7 @@
 //! together; a single record is delivered immediately.
 //!
 //! A wait that is canceled, usually because a writer has finished its turn, starts over by
-//! polling the log, so that the idle writer immediately gets whatever records have arrived.
+//! polling the log, so that the idle writer immediately gets the records that have arrived.
 
 use std::time::Duration;
 
@@ -12,6 +12,11 @@ use matyan_log::{Delivery, Result, Subscription};
 use tokio::time::{Instant, sleep_until};
 
 /// Minimum interval between log polls; bounds read-your-writes latency.
+///
+/// Clients of JSON wait for each acknowledgment, so their frames arrive one by one, and without a
+/// pause each frame would be a transaction of its own. On two cores, the pause improved frames of
+/// 1, 10 and 100 messages from 12k, 100k and 600k points per second to 16k, 135k and 780k, and
+/// 10,000 series from 57 to 85 steps.
 const MIN_POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// Minimum size of a delivery that does not count as a trickle.
 const LARGE_BYTES: usize = 256 << 10;
@@ -58,7 +63,7 @@ mod tests {
 
     use super::*;
 
-    /// A subscription that delivers what is sent to the channel.
+    /// A subscription that delivers the deliveries sent to the channel.
     struct ChannelSubscription(mpsc::UnboundedReceiver<Delivery>);
 
     #[async_trait::async_trait]
@@ -91,7 +96,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn trickling_records_are_taken_together_and_single_ones_immediately() {
         let (sender, subscription) = mpsc::unbounded_channel();
-        let (mut subscription, mut pace) = (ChannelSubscription(subscription), Pace::new());
+        let mut subscription = ChannelSubscription(subscription);
+        let mut pace = Pace::new();
         let start = Instant::now();
         let mut taken = async |subscription: &mut ChannelSubscription| {
             pace.next(subscription).await.unwrap();

@@ -1,8 +1,8 @@
 //! A partition that this worker reads: the records that are not applied, the position up to which
-//! everything is, and which part of it is read next.
+//! everything is applied, and the part of the partition that is read next.
 //!
 //! Records of a run that has no room are left in the log (`ActiveRuns`). The worker then alternates:
-//! it reads new records, and returns to those that it left, so that neither wait for the other.
+//! it reads new records, and returns to the records that it left, so that neither wait for the other.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -22,8 +22,8 @@ pub(super) struct Partition {
     unapplied: BTreeMap<u64, UnappliedRecord>,
     /// The point after the last record read for the first time.
     next: ReadPoint,
-    /// The point up to which is read now; lower than `next` while records that were left in the log
-    /// are read.
+    /// The point up to which the partition is read now; lower than `next` while records that were left in
+    /// the log are read.
     read_to: ReadPoint,
     /// Offset of the last position that was reported.
     reported: u64,
@@ -44,7 +44,7 @@ struct ReadTurn {
 
 struct UnappliedRecord {
     appended_us: i64,
-    /// The record before it.
+    /// The record before this one.
     before: Option<LastRecord>,
 }
 
@@ -52,10 +52,10 @@ struct UnappliedRecord {
 const PART_BYTES: usize = 8 << 20;
 /// Minimum time for reading new records while others that were left in the log could be taken.
 const NEW_RECORDS_TIME: Duration = Duration::from_millis(20);
-/// The same as a multiple of the time until the first of them arrives: seeks discard what was fetched
-/// ahead, so they must be rare where they take long.
+/// Minimum time for reading new records, as a multiple of the time until the first of them arrives: seeks
+/// discard the records that were fetched ahead, so they must be rare where they take long.
 const NEW_RECORDS_LATENCIES: u32 = 8;
-/// Time of waiting for the first of them: longer than a fetch from Kafka takes.
+/// Time of waiting for the first new record: longer than a fetch from Kafka takes.
 const NEW_RECORDS_WAIT: Duration = Duration::from_millis(50);
 /// Longest time from the first to the last record that a producer sends before it waits for answers.
 const PIPELINE_US: i64 = 600_000_000;
@@ -65,16 +65,14 @@ const HOLD_BACK_TIME: Duration = Duration::from_millis(500);
 impl Partition {
     pub(super) fn new(start: PartitionStart) -> Self {
         let point = ReadPoint { offset: start.offset, before: start.before };
-        let turn = ReadTurn { started: Instant::now(), bytes: 0, latency: Duration::ZERO };
-        let unapplied = BTreeMap::new();
         Self {
             start,
-            unapplied,
+            unapplied: BTreeMap::new(),
             next: point,
             read_to: point,
             reported: start.offset,
             reported_read: start.offset,
-            turn,
+            turn: ReadTurn { started: Instant::now(), bytes: 0, latency: Duration::ZERO },
             retry_at: None,
         }
     }
@@ -90,7 +88,7 @@ impl Partition {
     /// Notes that records were delivered.
     pub(super) fn note_read(&mut self, records: &[Record]) {
         if self.turn.bytes == 0 && !records.is_empty() {
-            // Longer, it was a wait for something to be appended.
+            // A longer time was a wait for a record to be appended.
             self.turn.latency = self.turn.started.elapsed().min(NEW_RECORDS_WAIT);
         }
         self.turn.bytes += records.iter().map(|record| record.value.len()).sum::<usize>();
@@ -128,41 +126,41 @@ impl Partition {
         self.retry_at = None;
     }
 
-    /// Leaves the next record and all after it in the log until a later seek. Records that arrive until
+    /// Leaves the next record and all later records in the log until a later seek. Records that arrive until
     /// then are out of order.
     pub(super) fn hold_back(&mut self) {
         self.retry_at = Some(Instant::now() + HOLD_BACK_TIME);
     }
 
-    /// Whether the next records are those that were sought.
+    /// Whether the next records are the records that were sought.
     pub(super) fn is_readable(&self) -> bool {
         self.retry_at.is_none()
     }
 
-    /// When to call `seek` again, even if nothing else happens.
+    /// Time of the next call of `seek`, even if nothing else happens.
     pub(super) fn next_seek(&self, number: u32, runs: &ActiveRuns) -> Option<Instant> {
         let is_waiting = self.read_to.offset >= self.next.offset && runs.first_deferred(number).is_some();
         self.retry_at.or_else(|| is_waiting.then(|| self.turn_at()))
     }
 
-    /// When to stop reading new records.
+    /// Time when reading of new records stops.
     fn turn_at(&self) -> Instant {
         let ReadTurn { started, bytes, latency } = self.turn;
         let time = (NEW_RECORDS_LATENCIES * latency).max(NEW_RECORDS_TIME);
         started + if bytes > 0 { time } else { NEW_RECORDS_WAIT }
     }
 
-    /// Whether a record belongs to what is read.
+    /// Whether a record is before the lost tail, if there is one.
     pub(super) fn contains(&self, record: &Record) -> bool {
         self.start.end.is_none_or(|end| record.offset < end)
     }
 
-    /// Where it stops, applied as far as was last reported.
+    /// The point where the partition stops, if it is applied as far as was last reported.
     pub(super) fn stop(&self, partition: u32) -> StopPoint {
         self.start.stop_at(partition, self.reported)
     }
 
-    /// Whether everything that is read of a log that has lost its tail was applied.
+    /// Whether the log has lost its tail, and everything before the tail was applied.
     pub(super) fn has_ended(&self) -> bool {
         self.start.end.is_some_and(|end| self.reported >= end)
     }
@@ -213,8 +211,8 @@ impl Partition {
         }
     }
 
-    /// The position up to which everything is applied, if it has moved or more was read. `deferred` is the first
-    /// record that was left in the log.
+    /// The position up to which everything is applied, if it has moved or more was read. `deferred` is the
+    /// first record that was left in the log.
     pub(super) fn applied(&mut self, deferred: Option<ReadPoint>) -> Option<AppliedPosition> {
         let unapplied = self
             .unapplied
@@ -226,7 +224,8 @@ impl Partition {
         if next <= self.reported && self.next.offset <= self.reported_read {
             return None;
         }
-        (self.reported, self.reported_read) = (next, self.next.offset);
+        self.reported = next;
+        self.reported_read = self.next.offset;
         let PartitionStart { log, identity, middle_us, .. } = self.start;
         let read = self.next.before.filter(|read| read.offset >= next);
         let identity = Some(identity);

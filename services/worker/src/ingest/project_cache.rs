@@ -1,12 +1,12 @@
-//! The projects that entries name. Each is looked up again after a while, because a project can be
-//! deleted. Until then, its data is still applied; the deletion waits for that.
+//! The projects that entries name. The lookup of a project expires after a while, because the project can
+//! be deleted. Until then, its data is still applied; the deletion waits for the expiry.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use matyan_model::ids::Project;
 use tokio::time::Instant;
 
-/// Time for which a project is not looked up again.
+/// Time for which the lookup of a project is valid.
 const MAX_AGE: Duration = Duration::from_secs(30);
 
 /// Maximum number of names that are remembered: as many as a server may have projects. Other writers of the
@@ -17,7 +17,7 @@ const MAX_NAMES: usize = 10_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum KnownProject {
     Active(Project, Arc<str>),
-    /// The entry is dropped, like those of a deleted run. No other project ever has this name.
+    /// The entry is dropped, like the entries of a deleted run. No other project ever has this name.
     Deleted,
     /// The entry is parked for this reason: the project is damaged, or does not exist.
     Unusable(Arc<str>),

@@ -7,7 +7,7 @@ use matyan_model::position::LastRecord;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ReadPoint {
     pub(super) offset: u64,
-    /// The record before it, if that is known.
+    /// The record before this position, if it is known.
     pub(super) before: Option<LastRecord>,
 }
 
@@ -22,9 +22,9 @@ impl ReadPoint {
 /// A record that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ReadRecord {
-    /// Whether it was not read before.
+    /// Whether the record was not read before.
     pub(super) is_new: bool,
-    /// The points before and after it.
+    /// The points before and after the record.
     pub(super) at: ReadPoint,
     pub(super) end: ReadPoint,
 }

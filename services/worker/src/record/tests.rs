@@ -7,7 +7,7 @@ use matyan_proto::{
     limits,
     log::v1::LogEntry,
 };
-use matyan_record::MessageType;
+use matyan_wire::MessageType;
 
 use super::*;
 

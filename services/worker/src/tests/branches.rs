@@ -41,7 +41,7 @@ impl TestEnv {
 #[tokio::test]
 async fn a_branch_continues_the_series_of_its_parent() {
     let env = TestEnv::with_parent().await;
-    // One record: what follows the creation finds the series of the parent.
+    // One record: items after the creation find the series of the parent.
     let records = vec![
         record(1).branch("p", Some(35)).define(0, &["a"]).points(0, &[(None, 5.0), (None, 6.0)]),
         record(2).define(0, &["c"]).points(0, &[(None, 7.0)]),
@@ -66,7 +66,7 @@ async fn a_branch_continues_the_series_of_its_parent() {
     // Another worker takes over.
     env.apply_with(&mut env.writer("r"), vec![record(3).define(0, &["b"]).points(0, &[(None, 8.0)])]).await;
     assert_eq!(env.points("b").await.last(), Some(&(31, 8.0)));
-    // A branch with points of its own does not get what the parent logs later, even to an earlier step.
+    // A branch with points of its own does not get later points of the parent, even at an earlier step.
     let late = record(4)
         .run("p")
         .define(0, &["a", "d"])
@@ -91,7 +91,7 @@ async fn rule_40_a_branch_of_a_damaged_run_parks_only_what_needs_it() {
         env.store().commit(batch).await.unwrap();
     };
     put(vec![0xff; 9]).await;
-    // The next steps of `a` follow those of the parent; `c` is a series of the branch alone.
+    // The next steps of `a` follow the steps of the parent; `c` is a series of the branch alone.
     let points = record(2).define(0, &["a", "c"]).points(0, &[(None, 5.0)]).points(1, &[(None, 6.0)]);
     env.apply(vec![points]).await;
     let parked = env.parked().await;
@@ -123,7 +123,7 @@ async fn a_branch_shares_everything_without_a_step_and_nothing_after_points_of_i
     assert!(env.read().await.unwrap().props.parent.is_some(), "the parent is shown nevertheless");
 }
 
-/// After a crash, the record that created a branch comes again, and the client may send it again.
+/// After a crash, the record that created a branch is redelivered, and the client may resend it.
 #[tokio::test]
 async fn a_branch_is_created_once() {
     let env = TestEnv::with_parent().await;
@@ -136,7 +136,7 @@ async fn a_branch_is_created_once() {
     let before = branch().await;
     let late = record(2).run("p").define(0, &["late"]).points(0, &at(&[0, 60], 4.0));
     env.apply_with(&mut env.writer("p"), vec![late]).await;
-    // Another worker reads the same record, the producer sends it again, and another one does.
+    // Another worker reads the same record, the producer resends it, and another producer sends it, too.
     let again = record(5).sent(1, 1, 0).branch("p", Some(90));
     let other = record(6).sent(2, 1, 0).branch("p", Some(90));
     for records in [vec![create.clone()], vec![create, again], vec![other]] {
@@ -159,7 +159,10 @@ async fn a_run_leads_to_the_branches_that_share_a_step() {
         env.apply_with(&mut env.writer(id), vec![branch(id, parent, step)]).await;
     }
     let number = async |id: &str| env.read_run(id).await.unwrap().number;
-    let (p, r, s, t) = (number("p").await, number("r").await, number("s").await, number("t").await);
+    let p = number("p").await;
+    let r = number("r").await;
+    let s = number("s").await;
+    let t = number("t").await;
     let sharers = async |of, step| {
         let range = keys::sharers_from(P, of, step);
         let (mut found, rest) =
@@ -217,7 +220,8 @@ async fn changes_say_from_which_step_on_points_have_changed() {
 async fn a_branch_that_cannot_share_is_created_without_shared_points() {
     let env = TestEnv::with_parent().await;
     for depth in 1..=33 {
-        let (own, parent) = (format!("r{depth}"), format!("r{}", depth - 1));
+        let own = format!("r{depth}");
+        let parent = format!("r{}", depth - 1);
         let parent = if depth == 1 { "p" } else { &parent };
         env.apply_with(&mut env.writer(&own), vec![record(depth).run(&own).branch(parent, None)]).await;
     }
@@ -309,7 +313,7 @@ async fn steps_that_a_branch_shares_cannot_be_deleted_in_it() {
     assert_eq!(steps, [0, 10, 20, 30, 40, 50, 70, 80]);
     assert!(env.points("b").await.is_empty(), "the whole series is gone");
     assert_eq!(env.read().await.unwrap().metrics.len(), 1);
-    // Without points of its own the series remains, with what it shares.
+    // Without points of its own, the series remains with the shared points.
     env.apply_with(&mut env.writer("r"), vec![record(5).delete_steps(4, "a", Some(51), None)]).await;
     let steps: Vec<i64> = env.points("a").await.iter().map(|(step, _)| *step).collect();
     assert_eq!(steps, [0, 10, 20, 30, 40, 50]);

@@ -58,7 +58,8 @@ struct RunningControlWorker {
 
 impl TestEnv {
     async fn control(&self) -> RunningControlWorker {
-        let (stop, metrics) = (CancellationToken::new(), Metrics::new(&Registry::new()).unwrap());
+        let stop = CancellationToken::new();
+        let metrics = Metrics::new(&Registry::new()).unwrap();
         let settings =
             ControlSettings { finish_stale: Some(Duration::from_secs(24 * 3_600)), owns_blobs: false };
         let control = ControlWorker::new(self.deps.clone(), settings, metrics.clone()).await.unwrap();
@@ -151,7 +152,8 @@ async fn rule_15_only_the_blobs_of_the_deleted_run_are_deleted() {
 async fn a_control_worker_hangs_only_when_its_work_hangs() {
     const LONG: Duration = Duration::from_secs(400);
     let env = TestEnv::new().await;
-    let (stop, metrics) = (CancellationToken::new(), Metrics::new(&Registry::new()).unwrap());
+    let stop = CancellationToken::new();
+    let metrics = Metrics::new(&Registry::new()).unwrap();
     let control =
         ControlWorker::new(env.deps.clone(), ControlSettings::default(), metrics.clone()).await.unwrap();
     let heartbeats = control.heartbeats();
@@ -188,7 +190,7 @@ async fn rule_15_a_late_event_does_not_touch_a_recreated_run() {
     let control = env.control().await;
     eventually("a mark that the blobs are deleted", || env.blobs_are_deleted()).await;
     control.stop().await;
-    // The topic is reread from its beginning after the run has become live again.
+    // The topic is reread from its first record after the run has become live again.
     assert_eq!(env.clear().await, ClearOutcome::Free);
     env.apply(vec![record(2).create()]).await;
     env.put_blob("r/new").await;
@@ -203,7 +205,7 @@ async fn rule_15_a_late_event_does_not_touch_a_recreated_run() {
     assert!(env.has_blob("r/new").await);
 }
 
-/// The run is created again, and uploads a file, between the check of its tombstone and the listing.
+/// The run is recreated, and uploads a file, between the check of its tombstone and the listing.
 #[tokio::test]
 async fn rule_15_files_of_a_run_that_is_created_during_a_deletion_are_kept() {
     let mut env = TestEnv::new().await;
@@ -404,8 +406,11 @@ async fn rule_40_a_damaged_event_does_not_keep_others() {
     env.apply(vec![record(0).create(), record(1).delete()]).await;
     let control = env.control().await;
     eventually("a mark that the blobs are deleted", || env.blobs_are_deleted()).await;
+    eventually("no event is left", || async {
+        events_list(&*env.store().snapshot().await.unwrap(), 9).await.unwrap().is_empty()
+    })
+    .await;
     control.stop().await;
-    assert!(events_list(&*env.store().snapshot().await.unwrap(), 9).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -461,7 +466,8 @@ async fn rule_41_rounds_of_deleted_runs_leave_no_more_rows_than_one() {
     const RECORDS: u64 = 3 * RUNS;
     let env = TestEnv::new().await;
     let metrics = Metrics::new(&Registry::new()).unwrap();
-    let (jobs, stop) = (env.deps.maintenance(), CancellationToken::new());
+    let jobs = env.deps.maintenance();
+    let stop = CancellationToken::new();
     let mut left = Vec::new();
     for round in 0..ROUNDS {
         for number in 0..RUNS {
@@ -478,7 +484,7 @@ async fn rule_41_rounds_of_deleted_runs_leave_no_more_rows_than_one() {
         worker.stop().await.unwrap();
         while outbox::publish(&env.deps).await.unwrap() > 0 {}
         env.now_us.fetch_add(40 * 24 * 3_600_000_000, Ordering::Relaxed);
-        // The first one deletes the blobs of the runs, the second one what is left of them.
+        // The first sweep deletes the blobs of the runs, and the second one the rest of the runs.
         for _ in 0..2 {
             job_scheduler::sweep_tombstones(&env.deps, &metrics.blobs).await.unwrap();
         }
@@ -579,7 +585,8 @@ async fn rule_15_a_blob_that_cannot_be_deleted_blocks_neither_other_blobs_nor_ot
     }));
     let control = env.control().await;
     let gone = async |run: &str| {
-        let (snapshot, run) = (env.store().snapshot().await.unwrap(), RunId::new(run));
+        let snapshot = env.store().snapshot().await.unwrap();
+        let run = RunId::new(run);
         let head = matyan_model::run::head_get(&*snapshot, P, &run).await.unwrap();
         matches!(head, Some(Head::Tombstone(tombstone)) if tombstone.blobs_deleted)
     };
@@ -643,7 +650,7 @@ async fn only_blobs_of_the_run_that_an_event_names_are_deleted() {
         env.put_blob(key).await;
     }
     let metrics = Metrics::new(&Registry::new()).unwrap();
-    let deleted = |blob_keys: &[&str]| matyan_record::control::DeletedRun {
+    let deleted = |blob_keys: &[&str]| matyan_wire::control::DeletedRun {
         run_id: "r".into(),
         number: Some(tombstone.number.unwrap()),
         blob_keys: blob_keys.iter().map(|key| (*key).to_owned()).collect(),

@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use matyan_blob::{Blobs, UrlSigner, fs::FsBlobs};
 use matyan_log::{
-    Append, LogWriter, NewRecord, Record, Topic, TopicInfo,
+    Append, LogInspector, LogWriter, NewRecord, Record, Topic, TopicInfo,
     embedded::{Deps as LogDeps, EmbeddedLog},
 };
 use matyan_model::ids::{Project, RunId};
@@ -110,14 +110,17 @@ impl TestEnv {
     /// Replaces the log with a different one whose offsets start at 0.
     pub(super) async fn replace_log(&mut self, number: u8) {
         let log = open_log(&self.directory.path().join(format!("log-{number}")), number).await;
-        (self.deps.log_reader, self.deps.log_writer, self.log) = (log.clone(), log.clone(), log);
+        self.deps.log_reader = log.clone();
+        self.deps.log_writer = log.clone();
+        self.log = log;
     }
 
-    /// Replaces the log with an empty one with the same identity, as after a disk that lost
-    /// synced data.
+    /// Replaces the log with an empty log of the same identity, like a disk that lost synced data.
     pub(super) async fn empty_log(&mut self) {
         let log = open_log(&self.directory.path().join("log-emptied"), 0).await;
-        (self.deps.log_reader, self.deps.log_writer, self.log) = (log.clone(), log.clone(), log);
+        self.deps.log_reader = log.clone();
+        self.deps.log_writer = log.clone();
+        self.log = log;
     }
 
     pub(crate) fn store(&self) -> &dyn Store {
@@ -154,15 +157,16 @@ impl TestEnv {
 
     /// Applies entries, in as many turns as the writer needs.
     async fn apply_entries_with(&self, writer: &mut RunWriter, entries: Vec<Entry>) -> ApplyOutcome {
-        let mut applied = writer.apply(entries, &CancellationToken::new()).await;
+        let mut applied = Box::pin(writer.apply(entries, &CancellationToken::new())).await;
         while applied.is_paused {
             let left = std::mem::take(&mut applied.left);
-            let next = writer.apply(left, &CancellationToken::new()).await;
+            let next = Box::pin(writer.apply(left, &CancellationToken::new())).await;
             applied.items += next.items;
             applied.parked += next.parked;
             applied.skipped_records += next.skipped_records;
-            (applied.is_paused, applied.is_complete, applied.left) =
-                (next.is_paused, next.is_complete, next.left);
+            applied.is_paused = next.is_paused;
+            applied.is_complete = next.is_complete;
+            applied.left = next.left;
         }
         assert!(applied.is_complete && applied.left.is_empty());
         applied
@@ -270,7 +274,7 @@ impl TestRecord {
         self
     }
 
-    /// Adds points of a series by its number, as steps (`None` for the next free one) and
+    /// Adds points of a series by its number, as steps (`None` for the next free step) and
     /// values.
     pub(crate) fn points(mut self, series: u32, points: &[(Option<i64>, f64)]) -> Self {
         self.batch.points.push(Points {
@@ -290,7 +294,9 @@ impl TestRecord {
     /// The record as the log returns it.
     pub(crate) fn stored(&self) -> Record {
         let key = Bytes::from(self.entry.run_id.clone());
-        let (offset, value, headers) = (self.offset, self.value(), Vec::new());
+        let offset = self.offset;
+        let value = self.value();
+        let headers = Vec::new();
         Record { offset, key, value, headers, appended_us: 0, leader_epoch: None }
     }
 
@@ -307,12 +313,15 @@ impl TestRecord {
 pub(crate) struct SilentLog;
 
 #[async_trait::async_trait]
+impl LogInspector for SilentLog {
+    async fn describe(&self, _: Topic) -> matyan_log::Result<TopicInfo> {
+        std::future::pending().await
+    }
+}
+
+#[async_trait::async_trait]
 impl LogWriter for SilentLog {
     fn append(&self, _: Topic, _: Vec<NewRecord>) -> Append {
         Box::pin(std::future::pending())
-    }
-
-    async fn describe(&self, _: Topic) -> matyan_log::Result<TopicInfo> {
-        std::future::pending().await
     }
 }

@@ -10,7 +10,8 @@ use std::{
 
 use matyan_blob::{BlobKey, BlobMeta, Blobs, Content, Listing, PresignedUpload};
 use matyan_log::{
-    Append, Delivery, LogReader, LogWriter, NewRecord, StartPoint, Subscription, Topic, TopicInfo,
+    Append, Delivery, LogInspector, LogReader, LogWriter, NewRecord, StartPoint, Subscription, Topic,
+    TopicInfo,
     layers::{Faults as LogFaults, FaultyReader, Rates},
 };
 use matyan_model::{
@@ -26,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::harness::{P, TestEnv, TestRecord, record};
 use crate::{
-    Error, FoldThread, IngestSettings, IngestionWorker, Metrics,
+    Error, FoldThread, IngestSettings, IngestionWorker, Metrics, StoppedPartitions,
     record::tests::{PANIC_WHILE_DECODING, PANIC_WHILE_READING},
 };
 
@@ -40,6 +41,7 @@ pub(super) struct RunningWorker {
     task: JoinHandle<Result<(), Error>>,
     fold: FoldThread,
     pub(super) metrics: Metrics,
+    pub(super) stopped: StoppedPartitions,
 }
 
 impl TestEnv {
@@ -53,8 +55,9 @@ impl TestEnv {
         let (notices, fold) = FoldThread::start(self.deps.clone(), metrics.clone(), stop.clone()).unwrap();
         let ingestion =
             IngestionWorker::new(self.deps.clone(), settings, notices, metrics.clone()).await.unwrap();
+        let stopped = ingestion.stopped_partitions();
         let task = tokio::spawn(ingestion.run(stop.clone()));
-        RunningWorker { stop, task, fold, metrics }
+        RunningWorker { stop, task, fold, metrics, stopped }
     }
 
     /// Waits until the worker has reported this offset of the log as applied.
@@ -212,7 +215,7 @@ async fn rule_30_the_log_is_trimmed_up_to_what_is_durable() {
     env.append([record(0).create(), metric(0..3)]).await;
     env.applied(0, 1).await;
     worker.stop().await.unwrap();
-    let info = LogWriter::describe(&*env.log, Topic::Ingestion).await.unwrap();
+    let info = LogInspector::describe(&*env.log, Topic::Ingestion).await.unwrap();
     assert_eq!(info.partitions[0].first, 2);
 }
 
@@ -225,7 +228,7 @@ async fn rule_30_nothing_is_trimmed_while_the_store_cannot_be_synced() {
     env.applied(0, 0).await;
     env.faults.set_faults(Faults::errors(1, 1.0));
     worker.stop().await.unwrap();
-    let info = LogWriter::describe(&*env.log, Topic::Ingestion).await.unwrap();
+    let info = LogInspector::describe(&*env.log, Topic::Ingestion).await.unwrap();
     assert_eq!(info.partitions[0].first, 0);
 }
 
@@ -261,22 +264,25 @@ async fn rule_42_a_recreated_log_longer_than_the_old_one_is_read_from_its_beginn
     worker.stop().await.unwrap();
 }
 
-/// A log whose identity changes while it is read, as when a topic is recreated.
+/// A log whose identity changes while it is read, like a topic that is recreated.
 pub(super) struct RecreatedLog {
     pub(super) log: Arc<dyn LogWriter>,
     pub(super) is_recreated: AtomicBool,
 }
 
 #[async_trait::async_trait]
-impl LogWriter for RecreatedLog {
-    fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Append {
-        self.log.append(topic, records)
-    }
-
+impl LogInspector for RecreatedLog {
     async fn describe(&self, topic: Topic) -> matyan_log::Result<TopicInfo> {
         let info = self.log.describe(topic).await?;
         let identity = if self.is_recreated.load(Ordering::Relaxed) { [9; 16] } else { info.identity };
         Ok(TopicInfo { identity, ..info })
+    }
+}
+
+#[async_trait::async_trait]
+impl LogWriter for RecreatedLog {
+    fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Append {
+        self.log.append(topic, records)
     }
 }
 
@@ -309,7 +315,7 @@ async fn rule_42_a_log_recreated_while_it_is_read_is_read_from_its_beginning() {
     env.applied(1, 1).await;
     worker.stop().await.unwrap();
 
-    // As by the name of the topic before: its positions are gone, so its records would be applied again.
+    // The topic of before, by its name: its positions are gone, so its records would be applied twice.
     log.is_recreated.store(false, Ordering::Relaxed);
     for _ in 0..2 {
         let refused = crate::log_number(env.store(), &*log).await.unwrap_err();
@@ -336,7 +342,7 @@ async fn rule_01_a_log_has_its_number_before_any_worker_has_read_it() {
     }
 }
 
-/// Neither are the remaining records applied again, nor are new ones at the old offsets skipped.
+/// Neither are the remaining records applied twice, nor are new records at the old offsets skipped.
 #[tokio::test]
 async fn rule_43_a_log_that_lost_its_tail_waits_for_a_decision() {
     let mut env = TestEnv::new().await;
@@ -366,17 +372,20 @@ async fn rule_43_a_log_that_lost_its_tail_waits_for_a_decision() {
 struct CutLog(Arc<dyn LogWriter>);
 
 #[async_trait::async_trait]
-impl LogWriter for CutLog {
-    fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Append {
-        self.0.append(topic, records)
-    }
-
+impl LogInspector for CutLog {
     async fn describe(&self, topic: Topic) -> matyan_log::Result<TopicInfo> {
         self.0.describe(topic).await
     }
 
     async fn lost_tail(&self, _: Topic, _: u32, _: StartPoint) -> matyan_log::Result<Option<u64>> {
         Ok(Some(3))
+    }
+}
+
+#[async_trait::async_trait]
+impl LogWriter for CutLog {
+    fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Append {
+        self.0.append(topic, records)
     }
 }
 
@@ -485,6 +494,8 @@ async fn rule_43_a_log_read_from_its_middle_keeps_pipelined_producers() {
     // Repeats are recognized, and a gap is one.
     env.append([sent(1, 3), sent(1, 6), sent(1, 5)]).await;
     let worker = env.work().await;
+    worker.stops_at_a_loss().await;
+    env.skip_head(3).await;
     env.applied(0, 8).await;
     worker.stop().await.unwrap();
     let read = env.read().await.unwrap();
@@ -511,7 +522,7 @@ async fn runs_are_folded_while_they_are_written() {
     assert!(matyan_model::run::run_id_get(&*snapshot, P, number).await.unwrap() == Some(RunId::new("r")));
 }
 
-/// All silent runs are folded eventually, even those after a run that cannot be folded.
+/// All silent runs are folded eventually, even the runs after a run that cannot be folded.
 #[tokio::test]
 async fn a_run_that_cannot_be_folded_does_not_block_others() {
     let env = TestEnv::new().await;
@@ -544,7 +555,8 @@ async fn a_run_that_cannot_be_folded_does_not_block_others() {
 async fn a_panic_of_the_fold_thread_is_noticed() {
     let mut env = TestEnv::new().await;
     env.deps.clock = Arc::new(|| panic!("the clock panics in this test"));
-    let (stop, metrics) = (CancellationToken::new(), Metrics::new(&Registry::new()).unwrap());
+    let stop = CancellationToken::new();
+    let metrics = Metrics::new(&Registry::new()).unwrap();
     let (_notices, fold) = FoldThread::start(env.deps.clone(), metrics, stop).unwrap();
     super::ends("folding", fold.ended()).await;
     fold.finish().await;
@@ -570,8 +582,13 @@ impl GatedBlobs {
 
 #[async_trait::async_trait]
 impl Blobs for GatedBlobs {
-    async fn presign(&self, key: &BlobKey, content_type: &str) -> matyan_blob::Result<PresignedUpload> {
-        self.inner.presign(key, content_type).await
+    async fn presign(
+        &self,
+        key: &BlobKey,
+        content_type: &str,
+        size: Option<u64>,
+    ) -> matyan_blob::Result<PresignedUpload> {
+        self.inner.presign(key, content_type, size).await
     }
 
     async fn put(
@@ -646,7 +663,7 @@ async fn faults_neither_lose_nor_duplicate_anything() {
     futures::future::join_all((1..=4).map(nothing_is_lost_or_doubled)).await;
 }
 
-/// In the task that reads the log, and in the one that applies the run's records.
+/// In the task that reads the log, and in the task that applies the run's records.
 #[tokio::test]
 async fn rule_40_a_panic_while_decoding_parks_the_record_and_nothing_else() {
     let env = TestEnv::new().await;

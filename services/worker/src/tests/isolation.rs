@@ -39,8 +39,13 @@ impl PlannedBlobs {
 
 #[async_trait::async_trait]
 impl Blobs for PlannedBlobs {
-    async fn presign(&self, key: &BlobKey, content_type: &str) -> matyan_blob::Result<PresignedUpload> {
-        self.inner.presign(key, content_type).await
+    async fn presign(
+        &self,
+        key: &BlobKey,
+        content_type: &str,
+        size: Option<u64>,
+    ) -> matyan_blob::Result<PresignedUpload> {
+        self.inner.presign(key, content_type, size).await
     }
 
     async fn put(
@@ -309,7 +314,8 @@ struct HeldStore {
 impl HeldStore {
     /// Holds the commits of a run from now on.
     fn hold(env: &mut TestEnv, run: &str) -> Arc<Self> {
-        let (inner, cursor) = (env.deps.store.clone(), keys::cursor(P, &RunId::new(run)));
+        let inner = env.deps.store.clone();
+        let cursor = keys::cursor(P, &RunId::new(run));
         let held = Arc::new(Self { inner, cursor, permits: tokio::sync::Semaphore::new(0) });
         env.deps.store = held.clone();
         held

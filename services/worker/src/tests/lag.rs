@@ -11,7 +11,8 @@ use std::{
 
 use async_trait::async_trait;
 use matyan_log::{
-    Append, Delivery, LogReader, LogWriter, NewRecord, StartPoint, Subscription, Topic, TopicInfo,
+    Append, Delivery, LogInspector, LogReader, LogWriter, NewRecord, StartPoint, Subscription, Topic,
+    TopicInfo,
 };
 use prometheus::core::Collector;
 use tokio::sync::Notify;
@@ -93,11 +94,7 @@ struct FailingLog {
 }
 
 #[async_trait]
-impl LogWriter for FailingLog {
-    fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Append {
-        self.inner.append(topic, records)
-    }
-
+impl LogInspector for FailingLog {
     async fn describe(&self, topic: Topic) -> matyan_log::Result<TopicInfo> {
         if self.is_silent.load(Ordering::Relaxed) {
             self.unanswered.fetch_add(1, Ordering::Relaxed);
@@ -111,11 +108,23 @@ impl LogWriter for FailingLog {
     }
 }
 
+#[async_trait]
+impl LogWriter for FailingLog {
+    fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Append {
+        self.inner.append(topic, records)
+    }
+}
+
 /// A worker that queries such a log continuously.
 async fn working() -> (TestEnv, Arc<FailingLog>, RunningWorker) {
     let mut env = TestEnv::new().await;
-    let (is_away, is_silent, panics, unanswered) = Default::default();
-    let log = Arc::new(FailingLog { inner: env.log.clone(), is_away, is_silent, panics, unanswered });
+    let log = Arc::new(FailingLog {
+        inner: env.log.clone(),
+        is_away: Default::default(),
+        is_silent: Default::default(),
+        panics: Default::default(),
+        unanswered: Default::default(),
+    });
     env.deps.log_writer = log.clone();
     let settings = IngestSettings { trim_every: Duration::from_millis(5), ..IngestSettings::default() };
     let worker = env.work_with(settings).await;

@@ -9,17 +9,18 @@ use std::{
 };
 
 use matyan_log::{
-    Append, Delivery, LogReader, LogWriter, NewRecord, StartPoint, Subscription, Topic, TopicInfo,
+    Append, Delivery, LogInspector, LogReader, LogWriter, NewRecord, StartPoint, Subscription, Topic,
+    TopicInfo,
 };
 use matyan_model::{
     keys::LogTopic,
-    position::{AppliedPosition, applied_get, applied_put, log_get, log_put},
+    position::{AppliedPosition, LogState, applied_get, applied_put, log_get, log_put},
 };
 use matyan_store::{Batch, Store};
 
 use super::{
     harness::{TestEnv, TestRecord, record},
-    ingest::RecreatedLog,
+    ingest::{RecreatedLog, RunningWorker},
 };
 use crate::IngestSettings;
 
@@ -50,13 +51,24 @@ impl TestEnv {
         move_position(self.store(), first).await;
     }
 
+    /// The row that it writes for a partition of which nothing was applied, and whose first records are gone.
+    pub(super) async fn skip_head(&self, first: u64) {
+        let known = log_get(&*self.store().snapshot().await.unwrap(), LogTopic::Ingestion).await;
+        let LogState { number: log, identity, .. } = known.unwrap().unwrap();
+        let middle = AppliedPosition::from_middle(log, first, identity);
+        let mut batch = Batch::default();
+        applied_put(&mut batch, LogTopic::Ingestion, 0, &middle);
+        self.store().commit(batch).await.unwrap();
+    }
+
     /// The rows that it writes for a tail that was lost from this offset on.
     async fn skip_lost_tail(&self, end: u64) {
         let known = log_get(&*self.store().snapshot().await.unwrap(), LogTopic::Ingestion).await;
         let state = known.unwrap().unwrap().renumbered([7; 16]);
         let mut batch = Batch::default();
         log_put(&mut batch, LogTopic::Ingestion, &state);
-        let (log, identity) = (state.number, state.identity);
+        let log = state.number;
+        let identity = state.identity;
         let continued =
             AppliedPosition { log, next: end, identity, begins: Some(end), ..AppliedPosition::default() };
         applied_put(&mut batch, LogTopic::Ingestion, 0, &continued);
@@ -71,16 +83,53 @@ async fn rule_03_a_partition_overtaken_by_retention_continues_without_a_restart(
     LogReader::trim(&*env.log, Topic::Ingestion, 0, 3).await.unwrap();
 
     let worker = env.work().await;
-    let (lost, stopped) = (
-        worker.metrics.ingestion.partitions_lost.clone(),
-        worker.metrics.ingestion.partitions_stopped.clone(),
-    );
+    let lost = worker.metrics.ingestion.partitions_lost.clone();
+    let stopped = worker.metrics.ingestion.partitions_stopped.clone();
     super::eventually("an alarm", || async { lost.get() == 1 && stopped.get() == 1.0 }).await;
     assert_eq!(env.points("loss").await.len(), 1, "nothing is applied until an operator decides");
     env.skip_to(3).await;
     env.applied(0, 4).await;
     assert_eq!((env.points("loss").await.len(), lost.get()), (3, 1));
     super::eventually("the alarm ends", || async { stopped.get() == 0.0 }).await;
+    worker.stop().await.unwrap();
+}
+
+impl RunningWorker {
+    /// Waits until the worker has stopped the partition.
+    pub(super) async fn stops_at_a_loss(&self) {
+        let stopped = self.metrics.ingestion.partitions_stopped.clone();
+        super::eventually("the partition is stopped", || async { stopped.get() == 1.0 }).await;
+    }
+}
+
+/// The store is not the one that has applied the first records, or it was lost.
+#[tokio::test]
+async fn rule_70_a_fresh_store_reads_a_log_without_its_first_records_only_on_request() {
+    let env = TestEnv::new().await;
+    env.append([record(0).create(), point(), point()]).await;
+    LogReader::trim(&*env.log, Topic::Ingestion, 0, 2).await.unwrap();
+    for _ in 0..2 {
+        let worker = env.work().await;
+        worker.stops_at_a_loss().await;
+        let problem = worker.stopped.problem().unwrap();
+        assert!(problem.contains("`matyan partitions skip 0`"), "{problem}");
+        assert!(env.read().await.is_none(), "no run is created");
+        // A restart asks again.
+        worker.stop().await.unwrap();
+    }
+    let worker = env.work().await;
+    worker.stops_at_a_loss().await;
+    env.append([point()]).await;
+    env.skip_head(2).await;
+    env.applied(0, 3).await;
+    assert_eq!(env.points("loss").await.len(), 2);
+    super::eventually("the report ends", || async { worker.stopped.problem().is_none() }).await;
+    worker.stop().await.unwrap();
+    // The decision is made once.
+    let worker = env.work().await;
+    env.append([point()]).await;
+    env.applied(0, 4).await;
+    assert_eq!(worker.metrics.ingestion.partitions_lost.get(), 0);
     worker.stop().await.unwrap();
 }
 
@@ -97,6 +146,13 @@ async fn rule_42_a_stopped_partition_is_read_after_its_log_was_recreated() {
     let stopped = worker.metrics.ingestion.partitions_stopped.clone();
     super::eventually("an alarm", || async { stopped.get() == 1.0 }).await;
     log.is_recreated.store(true, Ordering::Relaxed);
+    // The first records of this log are gone, too.
+    super::eventually("the other log is seen", || async {
+        let known = log_get(&*env.store().snapshot().await.unwrap(), LogTopic::Ingestion).await.unwrap();
+        known.is_some_and(|known| known.number == 1)
+    })
+    .await;
+    env.skip_head(3).await;
     env.applied(1, 4).await;
     super::eventually("the alarm ends", || async { stopped.get() == 0.0 }).await;
     assert_eq!(env.points("loss").await.len(), 3);
@@ -184,17 +240,20 @@ struct CutLog {
 }
 
 #[async_trait::async_trait]
-impl LogWriter for CutLog {
-    fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Append {
-        self.log.append(topic, records)
-    }
-
+impl LogInspector for CutLog {
     async fn describe(&self, topic: Topic) -> matyan_log::Result<TopicInfo> {
         self.log.describe(topic).await
     }
 
     async fn lost_tail(&self, _: Topic, _: u32, _: StartPoint) -> matyan_log::Result<Option<u64>> {
         Ok(self.is_cut.load(Ordering::Relaxed).then_some(3))
+    }
+}
+
+#[async_trait::async_trait]
+impl LogWriter for CutLog {
+    fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Append {
+        self.log.append(topic, records)
     }
 }
 
@@ -229,10 +288,12 @@ async fn rule_43_points_without_definitions_are_parked_until_their_producer_repe
     LogReader::trim(&*env.log, Topic::Ingestion, 0, 2).await.unwrap();
     // The numbers of later series are counted from the missing ones.
     env.append([sent(3).points(0, &at(3)), sent(4).define(1, &["accuracy"]).points(1, &at(4))]).await;
-    // A stream that is opened again repeats all definitions.
+    // A stream that is reopened repeats all definitions.
     let repeated = sent(5).define(0, &["loss", "accuracy"]).points(1, &at(5));
     env.append([repeated, sent(6).points(0, &at(6))]).await;
     let worker = env.work().await;
+    worker.stops_at_a_loss().await;
+    env.skip_head(2).await;
     env.applied(0, 5).await;
     assert_eq!(env.points("loss").await, [(6, 6.0)]);
     assert_eq!(env.points("accuracy").await, [(5, 5.0)]);

@@ -5,6 +5,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use matyan_blob::{LimitedBlobs, OpenBucket, UploadLimits};
 use matyan_frontier::{Deps, Frontier, Settings as FrontierSettings};
 use matyan_log::layers::{AppendFault, Faults as LogFaults, FaultyReader, FaultyWriter, Rates};
 use matyan_proto::ingest::v1::{
@@ -106,12 +107,12 @@ fn no_uploads(env: &TestEnv) -> matyan_blob::fs::FsBlobs {
 }
 
 fn frontier(env: &TestEnv, faults: Arc<LogFaults>) -> Frontier {
+    let bucket = OpenBucket { blobs: env.deps.blobs.clone(), multipart: Arc::new(no_uploads(env)) };
     let deps = Deps {
         log: Arc::new(FaultyWriter::new(env.log.clone(), faults)),
         projects: None,
-        blobs: env.deps.blobs.clone(),
-        multipart: Arc::new(no_uploads(env)),
-        local_uploads: None,
+        blobs: Arc::new(LimitedBlobs::cloud(bucket, UploadLimits::default())),
+        upload_signer: None,
         clock: env.deps.clock.clone(),
         new_id: env.deps.random.clone(),
         metrics: matyan_frontier::Metrics::new(&Registry::new()).unwrap(),
@@ -152,7 +153,7 @@ async fn everything_arrives_once(seed: u64) {
     let streams: u32 = clients.iter().map(|client| client.streams).sum();
     assert!(streams > 3, "seed {seed}: no stream failed");
 
-    let info = matyan_log::LogWriter::describe(&*env.log, matyan_log::Topic::Ingestion).await.unwrap();
+    let info = matyan_log::LogInspector::describe(&*env.log, matyan_log::Topic::Ingestion).await.unwrap();
     env.applied(0, info.partitions[0].end - 1).await;
     worker.stop().await.unwrap();
     for run in runs {

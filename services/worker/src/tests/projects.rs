@@ -1,13 +1,11 @@
 //! Tests of projects: records find theirs, and nothing of a deleted project remains.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU32, AtomicUsize, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, AtomicUsize, Ordering},
 };
 
+use async_trait::async_trait;
 use matyan_blob::layers::{BlobCall, BlobFault, FaultBlobs};
 use matyan_maintenance::deleted_run_number;
 use matyan_model::{
@@ -19,12 +17,10 @@ use matyan_model::{
     run::run_find,
 };
 use matyan_proto::ingest::v1::{self as pb, event::Kind};
-use matyan_record::control::DeletedRun;
 use matyan_store::{
-    Batch, Scan, Transaction,
-    layers::{FenceStore, MetricsStore, Outcome, Recorder},
-    transact,
+    Batch, Commit, Key, Scan, Snapshot, Store, Transaction, Value, layers::FenceStore, transact,
 };
+use matyan_wire::control::DeletedRun;
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 
@@ -129,17 +125,29 @@ async fn rule_37_a_project_that_did_not_exist_is_created() {
     worker.stop().await.unwrap();
 }
 
-/// Counts the snapshots of a store.
-#[derive(Default)]
-struct SnapshotCount(AtomicUsize);
+/// A store that counts its snapshots.
+struct CountingStore {
+    inner: Arc<dyn Store>,
+    snapshots: AtomicUsize,
+}
 
-impl Recorder for SnapshotCount {
-    fn commit(&self, _: Outcome, _: Duration) {}
+#[async_trait]
+impl Store for CountingStore {
+    async fn snapshot(&self) -> matyan_store::Result<Box<dyn Snapshot>> {
+        self.snapshots.fetch_add(1, Ordering::Relaxed);
+        self.inner.snapshot().await
+    }
 
-    fn sync(&self, _: Outcome, _: Duration) {}
+    async fn commit(&self, batch: Batch) -> matyan_store::Result<Commit> {
+        self.inner.commit(batch).await
+    }
 
-    fn snapshot(&self, _: Outcome) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+    async fn sync(&self) -> matyan_store::Result<()> {
+        self.inner.sync().await
+    }
+
+    async fn changed(&self, key: &Key, seen: Option<&Value>) -> matyan_store::Result<()> {
+        self.inner.changed(key, seen).await
     }
 }
 
@@ -149,11 +157,11 @@ async fn rule_40_a_deleted_project_is_not_looked_up_for_each_of_its_records() {
     env.create_project("gone").await;
     env.delete_project("gone").await;
     env.append((0..5_000).map(|at| of("gone", artifact(at)))).await;
-    let count = Arc::new(SnapshotCount::default());
-    env.deps.store = Arc::new(MetricsStore::new(env.deps.store.clone(), count.clone()));
+    let store = Arc::new(CountingStore { inner: env.deps.store.clone(), snapshots: AtomicUsize::new(0) });
+    env.deps.store = store.clone();
     let worker = env.work().await;
     env.applied(0, 4_999).await;
-    let snapshots = count.0.load(Ordering::Relaxed);
+    let snapshots = store.snapshots.load(Ordering::Relaxed);
     assert!(snapshots < 2_500, "{snapshots} snapshots");
     assert_eq!(worker.metrics.ingestion.skipped.get(), 5_000);
     worker.stop().await.unwrap();
@@ -184,7 +192,8 @@ async fn rule_40_a_damaged_project_stops_no_others() {
 #[tokio::test]
 async fn rule_48_a_deleted_project_leaves_nothing_behind() {
     let env = TestEnv::new().await;
-    let (gone, kept) = (env.create_project("gone").await, env.create_project("kept").await);
+    let gone = env.create_project("gone").await;
+    let kept = env.create_project("kept").await;
     let worker = env.work().await;
     env.append([of("gone", artifact(0)), of("kept", artifact(1)), of("", artifact(2))]).await;
     env.applied(0, 2).await;
@@ -232,7 +241,8 @@ async fn rule_48_a_deleted_project_leaves_nothing_behind() {
 #[tokio::test]
 async fn rule_49_deletions_touch_only_the_project_that_they_are_about() {
     let env = TestEnv::new().await;
-    let (gone, kept) = (env.create_project("gone").await, env.create_project("kept").await);
+    let gone = env.create_project("gone").await;
+    let kept = env.create_project("kept").await;
     let worker = env.work().await;
     for project in ["gone", "kept", ""] {
         env.append([of(project, artifact(0)), of(project, record(0).delete())]).await;

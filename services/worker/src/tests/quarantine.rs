@@ -66,7 +66,8 @@ async fn rule_40_a_run_with_a_damaged_row_is_put_in_quarantine_and_resumed() {
         records.extend((3..23).map(|offset| numbered("r", offset)));
         for record in &mut records {
             if let Some(sequence) = record.entry.sequence.checked_sub(2) {
-                (record.entry.sequence, record.entry.acknowledged) = (sequence, sequence - 1);
+                record.entry.sequence = sequence;
+                record.entry.acknowledged = sequence - 1;
             }
         }
         let applied = super::ends("parking", env.apply(records)).await;
@@ -94,7 +95,7 @@ async fn rule_40_a_run_with_a_damaged_row_is_put_in_quarantine_and_resumed() {
 
 type Change<'a> = std::pin::Pin<Box<dyn Future<Output = matyan_store::Result<()>> + Send + 'a>>;
 
-/// Commits what a function of the model does in a transaction.
+/// Commits the effects of a function of the model.
 async fn change(env: &TestEnv, change: impl for<'a> Fn(&'a mut Transaction) -> Change<'a>) {
     let changed = transact(env.store(), async |mut transaction: Transaction| {
         change(&mut transaction).await?;
@@ -149,7 +150,7 @@ async fn rule_40_parked_records_of_a_producer_that_was_silent_are_applied() {
     assert!(env.parked().await.is_empty() && !is_quarantined(&env).await);
 }
 
-/// The repair of a run may consist in removing what is damaged.
+/// The repair of a run may consist in removing the damaged rows.
 #[tokio::test]
 async fn rule_40_a_parked_record_that_follows_a_gap_is_kept() {
     let env = TestEnv::new().await;
@@ -184,7 +185,8 @@ async fn rule_40_parked_records_are_applied_in_pages() {
     assert_eq!(env.parked().await.len(), 40);
     assert!(resume(&env, "r").await);
     let mut writer = env.writer("r");
-    let (stop, mut turns) = (CancellationToken::new(), 0);
+    let stop = CancellationToken::new();
+    let mut turns = 0;
     let mut applied = writer.apply(vec![record(50).line(5_000, "last").entry()], &stop).await;
     while applied.is_paused {
         let blocks: usize = applied.items as usize;
@@ -210,7 +212,7 @@ async fn rule_40_an_interrupted_resume_continues() {
     assert!(env.writer("r").apply(Vec::new(), &stop).await.is_paused);
     let left = env.parked().await.len();
     assert!(left > 0 && left < 199, "{left}");
-    // Parked again in the middle, and resumed.
+    // Put back in quarantine in the middle, and resumed.
     park(&env).await;
     env.apply(vec![record(300).line(300, "while parked")]).await;
     assert!(resume(&env, "r").await);
@@ -219,7 +221,7 @@ async fn rule_40_an_interrupted_resume_continues() {
     assert!(env.parked().await.is_empty() && !is_quarantined(&env).await);
 }
 
-/// A record that stayed in the log would keep those of all other runs from being trimmed.
+/// A record that stayed in the log would keep the records of all other runs from being trimmed.
 #[tokio::test]
 async fn rule_40_a_large_quarantine_is_reported_and_takes_more() {
     let mut env = TestEnv::new().await;
@@ -342,7 +344,8 @@ async fn rule_40_a_run_that_was_given_up_stays_so_when_it_is_resumed() {
 
 /// Puts the run in the quarantine that it was in when it was archived, with this number of records.
 async fn restore_parked(env: &TestEnv, count: u32) {
-    let (id, number) = (RunId::new("r"), env.read().await.unwrap().number);
+    let id = RunId::new("r");
+    let number = env.read().await.unwrap().number;
     for restored in 0..count {
         let entry = record(u64::from(restored)).line(i64::from(restored), &"x".repeat(60_000)).entry();
         let at = restored_position(number, restored, true);
@@ -363,7 +366,8 @@ async fn restore_parked(env: &TestEnv, count: u32) {
     }
     let cursor = cursor(env).await;
     change(env, |transaction| {
-        let (id, reason) = (id.clone(), ("archived".to_owned(), 7));
+        let id = id.clone();
+        let reason = ("archived".to_owned(), 7);
         Box::pin(async move { quarantine_restore(transaction, P, &id, number, reason, (cursor, None)).await })
     })
     .await;
@@ -381,11 +385,11 @@ async fn rule_40_restored_records_are_applied_before_those_of_the_log() {
     assert!(env.writer("r").apply(Vec::new(), &stop).await.is_paused);
     let left = env.parked().await.len();
     assert!(left > 2 && left < 202, "{left}");
-    // Parked again in the middle. Offsets of the log are lower than those of what was restored.
+    // Put back in quarantine in the middle. Offsets of the log are lower than offsets of the restored records.
     park(&env).await;
     env.apply(vec![record(5).line(1_005, "while parked")]).await;
     assert_eq!(env.parked().await.len(), left + 1);
-    // The reason is lost, and what was restored is still found.
+    // The reason is lost, and the restored records are still found.
     damage(&env, keys::quarantine(P, &RunId::new("r"))).await;
     park(&env).await;
     assert!(resume(&env, "r").await);
@@ -409,7 +413,7 @@ async fn rule_40_damage_in_shared_rows_parks_only_the_items_that_need_them() {
     assert!(!cursor(&env).await.is_quarantined);
 }
 
-/// A store that refuses to begin quarantines, a number of times.
+/// A store that refuses to start quarantines, a number of times.
 struct NoQuarantines {
     inner: Arc<dyn Store>,
     refusals: AtomicUsize,
@@ -455,7 +459,7 @@ async fn rule_40_a_quarantine_that_cannot_begin_is_retried_with_waits() {
     let entries = vec![record(1).line(1, "parked").entry()];
     let applying = tokio::spawn(async move { writer.apply(entries, &CancellationToken::new()).await });
     super::eventually("three attempts", || async { store.refusals.load(Ordering::Relaxed) < 999_998 }).await;
-    // Without waits, there are thousands meanwhile.
+    // Without waits, there would be thousands of attempts.
     tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     let attempts = 1_000_000 - store.refusals.swap(0, Ordering::Relaxed);
     assert!(attempts < 100, "{attempts} attempts");

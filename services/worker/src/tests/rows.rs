@@ -25,7 +25,8 @@ use super::harness::{P, TestEnv, TestRecord, record};
 /// All rows of a store.
 pub(super) async fn rows(store: &dyn Store) -> Vec<(Key, Value)> {
     let snapshot = store.snapshot().await.unwrap();
-    let (mut range, mut rows) = (Range::prefix(""), Vec::new());
+    let mut range = Range::prefix("");
+    let mut rows = Vec::new();
     loop {
         let page = snapshot.scan(&range, Scan::default()).await.unwrap();
         let Some((last, _)) = page.rows.last().cloned() else { return rows };
@@ -145,8 +146,12 @@ struct CountedStore {
 
 impl CountedStore {
     fn new(env: &TestEnv, key: Key) -> Arc<Self> {
-        let (sets, lookups) = Default::default();
-        Arc::new(Self { inner: env.deps.store.clone(), key, sets, lookups })
+        Arc::new(Self {
+            inner: env.deps.store.clone(),
+            key,
+            sets: AtomicUsize::default(),
+            lookups: Arc::default(),
+        })
     }
 }
 
@@ -179,7 +184,8 @@ impl Snapshot for CountedSnapshot {
 #[async_trait::async_trait]
 impl Store for CountedStore {
     async fn snapshot(&self) -> matyan_store::Result<Box<dyn Snapshot>> {
-        let (inner, lookups) = (self.inner.snapshot().await?, self.lookups.clone());
+        let inner = self.inner.snapshot().await?;
+        let lookups = self.lookups.clone();
         Ok(Box::new(CountedSnapshot { inner, lookups }))
     }
 

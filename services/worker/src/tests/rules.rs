@@ -6,7 +6,7 @@ mod large_and_bad_records;
 use std::sync::{Arc, atomic::Ordering};
 
 use matyan_blob::{BlobKey, BlobMeta, Blobs, Content, Listing, PresignedUpload};
-use matyan_log::{LogWriter, Record, Topic};
+use matyan_log::{LogInspector, Record, Topic};
 use matyan_model::{
     change::changes_list,
     keys::{self, Counter, EntityKind},
@@ -47,7 +47,7 @@ fn auto(offset: u64, count: usize) -> TestRecord {
 async fn rule_01_records_of_a_new_log_are_not_repeats_of_the_old() {
     let env = TestEnv::new().await;
     env.apply(vec![auto(50_000, 2)]).await;
-    // The topic was recreated: offsets start at 0 again.
+    // The topic was recreated: offsets start at 0.
     env.apply(vec![auto(0, 1).log(1), auto(1, 1).log(1)]).await;
     assert_eq!(
         env.apply(vec![auto(60_000, 1), auto(1, 1).log(1)]).await.items,
@@ -78,7 +78,8 @@ async fn rule_04_redelivery_changes_nothing_even_if_the_worker_numbers_steps() {
 #[tokio::test]
 async fn rule_04_a_worker_that_lost_its_partition_cannot_number_steps_from_its_cache() {
     let env = TestEnv::new().await;
-    let (mut zombie, mut heir) = (env.writer("r"), env.writer("r"));
+    let mut zombie = env.writer("r");
+    let mut heir = env.writer("r");
     env.apply_with(&mut zombie, vec![auto(0, 2)]).await;
     env.apply_with(&mut heir, vec![auto(1, 2)]).await;
     // The first writer still holds records, and a cache in which step 2 is next.
@@ -107,7 +108,7 @@ async fn rule_05_resends_and_gaps_of_a_producer_are_dropped() {
     let env = TestEnv::new().await;
     let batch = |offset, sequence, acknowledged| auto(offset, 1).sent(1, sequence, acknowledged);
     env.apply(vec![record(0).define(0, &["loss"]).points(0, &steps(1)).sent(1, 1, 0)]).await;
-    // A gap: the batch before it was never acknowledged, so both are sent again.
+    // A gap: the batch before it was never acknowledged, so both batches are resent.
     let applied = env.apply(vec![batch(1, 3, 0), batch(2, 2, 0), batch(3, 3, 0)]).await;
     assert_eq!(applied.skipped_records, 1);
     // Resent after a broken connection, at different offsets.
@@ -149,11 +150,11 @@ async fn a_dictionary_grows_with_its_producer_and_survives_a_restart() {
 #[tokio::test]
 async fn a_producer_that_returns_defines_what_the_store_has_lost() {
     let env = TestEnv::new().await;
-    // Of what was acknowledged, the store has nothing.
+    // The store has none of the acknowledged batches.
     let returned = |offset, sequence| record(offset).sent(1, sequence, 8).define(0, &["a", "b"]);
     env.apply(vec![returned(0, 9).points(1, &[(Some(0), 1.0)])]).await;
     env.apply(vec![record(1).sent(1, 10, 9).define(2, &["c"]).points(2, &[(Some(0), 2.0)])]).await;
-    // It returns again, and the store has all that it repeats, or a part.
+    // The producer returns once more, and the store has all of the repeated definitions, or a part.
     env.apply(vec![returned(2, 11).points(0, &[(Some(0), 3.0)])]).await;
     let more = record(3).sent(1, 12, 11).define(0, &["a", "b", "c", "d"]);
     env.apply(vec![more.points(2, &[(Some(1), 4.0)]).points(3, &[(Some(0), 5.0)])]).await;
@@ -231,7 +232,7 @@ async fn rule_11_a_recreated_run_shares_nothing_with_the_deleted_one() {
     }
     assert!(run.params.is_empty() && run.lines.is_empty());
     assert_eq!(run.objects[0].1.iter().map(|object| object.step).collect::<Vec<_>>(), [0]);
-    // Records from before the delete are delivered again.
+    // Records from before the delete are redelivered.
     assert_eq!(env.apply(first).await.items, 0);
     assert_eq!(env.points("loss").await.len(), 2);
 }
@@ -255,7 +256,7 @@ async fn rule_25_every_transaction_that_touches_a_run_leaves_a_change() {
     assert_eq!(changes(Some(first[0].stamp)).await.len(), 2, "a repeated record is no change");
 }
 
-/// Otherwise all watchers would start again after each backlog.
+/// Otherwise all watchers would restart after each backlog.
 #[tokio::test]
 async fn rule_25_changes_of_records_that_waited_for_long_are_kept() {
     use matyan_model::change::RETENTION_US;
@@ -330,7 +331,8 @@ async fn rule_35_a_run_may_have_a_parent() {
     env.apply_with(&mut env.writer("parent"), vec![record(0).run("parent").create()]).await;
     let parent = env.read_run("parent").await.unwrap().number;
     let branch = |parent: &str| {
-        let (parent_run_id, parent_step) = (parent.to_owned(), Some(-3));
+        let parent_run_id = parent.to_owned();
+        let parent_step = Some(-3);
         Kind::CreateRun(pb::CreateRun { parent_run_id, parent_step, ..pb::CreateRun::default() })
     };
     env.apply(vec![record(1).event(branch("missing"))]).await;
@@ -377,7 +379,7 @@ async fn rule_38_the_number_of_tags_per_run_is_limited() {
     let snapshot = env.store().snapshot().await.unwrap();
     let created = matyan_model::entity::entity_find(&*snapshot, P, EntityKind::Tag, &beyond).await.unwrap();
     assert_eq!(created, None);
-    // A tag that exists is refused alike, and fits again when another one is gone.
+    // A tag that exists is refused alike, and fits once another tag is gone.
     env.apply(vec![record(2).run("other").create().tag(&beyond)]).await;
     assert_eq!(env.apply(vec![record(3).tag(&beyond)]).await.parked, 1);
     let remove = Kind::RemoveTag(pb::RemoveTag { name: name(0) });

@@ -69,7 +69,8 @@ impl TestEnv {
 
     pub(crate) async fn parked(&self) -> Vec<ParkedItem> {
         let snapshot = self.store().snapshot().await.unwrap();
-        let (mut parked, mut rest) = (Vec::new(), Some(keys::parked(P)));
+        let mut parked = Vec::new();
+        let mut rest = Some(keys::parked(P));
         while let Some(range) = rest {
             let (page, next) = parked_list(&*snapshot, P, &range, 1_000).await.unwrap();
             parked.extend(page);

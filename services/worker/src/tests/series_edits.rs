@@ -207,14 +207,16 @@ fn random(state: &mut u64, below: u64) -> u64 {
     (*state >> 33) % below
 }
 
-/// Edits between points, with a store that fails, workers that are killed, and records that are delivered
-/// again.
+/// Edits between points, with a store that fails, workers that are killed, and redelivered records.
 async fn a_history_is_applied_in_order(seed: u64) {
     let env = TestEnv::new().await;
-    let (mut state, mut naive, mut records) = (seed, Naive::default(), vec![record(0).create()]);
+    let mut state = seed;
+    let mut naive = Naive::default();
+    let mut records = vec![record(0).create()];
     let names = ["a", "b", "c"];
     for offset in 1..60 {
-        let (one, other) = (names[random(&mut state, 3) as usize], names[random(&mut state, 3) as usize]);
+        let one = names[random(&mut state, 3) as usize];
+        let other = names[random(&mut state, 3) as usize];
         let first = random(&mut state, 400) as i64;
         let id = offset as u8;
         records.push(match random(&mut state, 6) {
@@ -232,7 +234,7 @@ async fn a_history_is_applied_in_order(seed: u64) {
             }
             _ => {
                 let points = naive.series.entry(one.to_owned()).or_default();
-                // Steps that the server assigns show whether it knows what was deleted.
+                // Steps that the server assigns show whether it knows the deleted steps.
                 let start = points.last_key_value().map_or(0, |(step, _)| step + 1);
                 let values: Vec<f64> = (0..50).map(|at| (offset * 100 + at) as f64).collect();
                 points.extend((start..).zip(values.iter().copied()));
@@ -243,7 +245,7 @@ async fn a_history_is_applied_in_order(seed: u64) {
     env.faults.set_faults(Faults::seeded(seed, 0.05, std::time::Duration::from_millis(1)));
     let mut done = 0;
     while done < records.len() {
-        // A killed worker: another one begins at some record that was already delivered.
+        // A killed worker: another worker starts at some record that was already delivered.
         let from = done.saturating_sub(random(&mut state, 8) as usize);
         let until = (done + 1 + random(&mut state, 8) as usize).min(records.len());
         env.apply(records[from..until].to_vec()).await;

@@ -1,7 +1,7 @@
 //! Conformance with Matyan 0.3: recorded messages and the resulting state, which must match, or
 //! be an improvement where the file says so.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -18,7 +18,7 @@ use crate::record::Entry;
 
 /// Vector files in the repository, and in the directory named by `MATYAN_VECTORS_DIR`.
 fn files(prefix: &str) -> Vec<PathBuf> {
-    let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors");
+    let recorded = PathBuf::from("../../tests/vectors");
     let folders = std::iter::once(recorded).chain(std::env::var_os("MATYAN_VECTORS_DIR").map(PathBuf::from));
     let files =
         folders.flat_map(|folder| std::fs::read_dir(folder).unwrap()).map(|entry| entry.unwrap().path());
@@ -43,7 +43,8 @@ async fn vectors_ingest_apply() {
 async fn play(case: &Map) -> Vec<String> {
     let env = TestEnv::new().await;
     let run = word(&case["run_id"]);
-    let (mut writer, mut offset) = (env.writer(run), 0);
+    let mut writer = env.writer(run);
+    let mut offset = 0;
     for (at, batch) in list(&case["batches"]).iter().enumerate() {
         let mut entries = Vec::new();
         for message in list(batch) {
@@ -246,7 +247,8 @@ impl Sequence {
     fn logs(name: &str, dtype: &str, rows: Vec<(i64, Value)>) -> Option<Self> {
         let epochs = vec![Value::Null; rows.len()];
         let (steps, values): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
-        let (name, dtype) = (name.to_owned(), dtype.to_owned());
+        let name = name.to_owned();
+        let dtype = dtype.to_owned();
         let last = Value::Float(0.0);
         (!steps.is_empty()).then_some(Self {
             name,
@@ -301,7 +303,8 @@ fn attrs(run: &StoredRun) -> Value {
     let mut attrs = run.params.clone();
     if !run.artifacts.is_empty() {
         let blobs = run.artifacts.iter().map(|(path, artifact)| {
-            let (key, content_type) = (artifact.blob_key.clone(), artifact.content_type.clone());
+            let key = artifact.blob_key.clone();
+            let content_type = artifact.content_type.clone();
             (
                 path.clone(),
                 object([("s3_key", Value::Text(key)), ("content_type", Value::Text(content_type))]),

@@ -57,7 +57,8 @@ impl LogReader for ZombieReader {
     async fn subscribe(&self, topic: Topic) -> Result<Box<dyn Subscription>> {
         let inner = self.inner.subscribe(topic).await?;
         let Zombie { is_asleep, held } = &self.zombie;
-        let (is_asleep, held) = (is_asleep.clone(), held.clone());
+        let is_asleep = is_asleep.clone();
+        let held = held.clone();
         Ok(Box::new(SleepingSubscription { inner, is_asleep, held, deliveries: VecDeque::new() }))
     }
 

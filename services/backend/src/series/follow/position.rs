@@ -9,7 +9,7 @@ use matyan_model::{
     series::{StepRange, Summary},
 };
 
-use crate::error::{Error, Result};
+use crate::server::error::{Error, Result};
 
 const FORMAT: u8 = 1;
 

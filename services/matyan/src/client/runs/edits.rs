@@ -11,7 +11,7 @@ use crate::client::{
     Error, client,
     confirmation::confirm,
     connection::Connection,
-    output::{Output, cell},
+    output::{Output, cell, notice},
     run_ids,
 };
 
@@ -35,7 +35,7 @@ pub(super) async fn remove(
     print_changed(&run_ids, &answer.unknown, &[], "deleted", out)
 }
 
-/// Names the runs that branch from those to delete, on standard error.
+/// Names the runs that branch from the runs to delete, on standard error.
 async fn warn_of_branches(channel: &Connection, run_ids: &[String]) -> Result<(), Error> {
     for parents in run_ids.chunks(ASKED_RUNS) {
         let query =
@@ -50,9 +50,9 @@ async fn warn_of_branches(channel: &Connection, run_ids: &[String]) -> Result<()
         let more = if branches.len() > MOST_BRANCHES as usize { ", and more" } else { "" };
         branches.truncate(MOST_BRANCHES as usize);
         let branches = branches.iter().map(|branch| cell(branch)).collect::<Vec<_>>().join(", ");
-        eprintln!(
+        notice(format!(
             "warning: branches of these runs lose the points that they share with them: {branches}{more}"
-        );
+        ));
     }
     Ok(())
 }
@@ -115,10 +115,7 @@ fn print_changed(
     out: &mut Output,
 ) -> Result<(), Error> {
     for run_id in run_ids.iter().filter(|run_id| !unknown.contains(run_id) && !damaged.contains(run_id)) {
-        match out.json {
-            true => out.object(&json!({"run_id": run_id, "status": done}))?,
-            false => out.line(format!("{}  {done}", cell(run_id)))?,
-        }
+        out.result(&json!({"run_id": run_id, "status": done}), format!("{}  {done}", cell(run_id)))?;
     }
     let mut problems = Vec::new();
     if !unknown.is_empty() {

@@ -49,7 +49,7 @@ pub(crate) enum RunsCommand {
     Show {
         /// Hash of the run, or its first characters, at least four
         run: String,
-        /// Also show what the client reported about its system
+        /// Also show the system that the client reported
         #[arg(long)]
         system: bool,
     },
@@ -71,7 +71,7 @@ pub(crate) enum RunsCommand {
         #[arg(long, default_value = "")]
         reason: String,
     },
-    /// End the quarantine of a run: its parked records are applied in order, then those that follow
+    /// End the quarantine of a run: its parked records are applied in order, then its later records
     Resume {
         /// Hash of the run, or its first characters, at least four
         run: String,

@@ -1,21 +1,26 @@
 //! The page of reference and the Helm chart agree with the table of settings. With
 //! `UPDATE_REFERENCE=1`, the page is rewritten instead.
 
-use std::{collections::BTreeMap, env, fs, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    path::{Path, PathBuf},
+};
 
 use serde_json::Value;
 
 use crate::settings::{role::Program, setting::Definition, table};
 
-const PAGE: &str = "docs/settings.md";
+const PAGE: &str = "docs/operating/settings.md";
 const HEADINGS: &str =
     "| variable | flag | key | default | value of the chart | meaning |\n|---|---|---|---|---|---|\n";
 
 const CHART: &str = "deploy/helm/matyan";
 
-/// Defaults of the chart that differ from those of the settings on purpose: a cluster is for
+/// Defaults of the chart that differ from the defaults of the settings on purpose: a cluster is for
 /// production, and some addresses must be given.
-const CHART_DEFAULTS: [(&str, &str); 8] = [
+const CHART_DEFAULTS: [(&str, &str); 10] = [
+    ("access", "off"),
     ("environment", "production"),
     ("logging.format", "json"),
     ("kafka.bootstrapServers", ""),
@@ -24,10 +29,11 @@ const CHART_DEFAULTS: [(&str, &str); 8] = [
     ("blobs.s3.endpoint", ""),
     ("allowedHosts", "[]"),
     ("corsOrigins", "[]"),
+    ("ingress.admin", "false"),
 ];
 
 fn path(path: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+    Path::new("../..").join(path)
 }
 
 fn text(file: &str) -> String {
@@ -121,8 +127,9 @@ fn the_chart_sets_what_the_table_says() {
             }
         }
     }
-    let is_known = |name: &&String| table::ALL.iter().any(|it| it.variables.contains(&name.as_str()));
-    let unknown = variables.keys().filter(|name| !is_known(name));
+    let unknown = variables
+        .keys()
+        .filter(|name| !table::ALL.iter().any(|setting| setting.variables.contains(&name.as_str())));
     problems.extend(unknown.map(|name| format!("{name}: in a template, but not a setting")));
     check(problems);
 }

@@ -1,5 +1,5 @@
-//! The log of a process, embedded or Apache Kafka, as one value that provides both of its
-//! traits. Startup and shutdown steps that only one of the two needs are here.
+//! The log of a process, embedded or Apache Kafka, as a single value that provides all of its
+//! traits. Startup and shutdown steps that only Kafka or only the embedded log needs are here.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -7,7 +7,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use matyan_log::kafka::KafkaLog;
 use matyan_log::{LogReader, LogWriter, embedded::EmbeddedLog};
 #[cfg(feature = "kafka")]
-use matyan_record::ingestion::RecordFormat;
+use matyan_wire::ingestion::RecordFormat;
 
 use crate::{
     settings::{self, Settings},

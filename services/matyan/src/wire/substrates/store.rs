@@ -1,9 +1,9 @@
-//! The store of a process, embedded or FoundationDB, as one value. Startup and shutdown steps
-//! that only one of the two needs are here, as is the handling of builds without FoundationDB.
+//! The store of a process, embedded or FoundationDB, as a single value. Startup and shutdown steps
+//! that only one of these stores needs are here, and so is the handling of builds without FoundationDB.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use matyan_model::format::format_open;
+use matyan_model::{format::format_open, keys};
 use matyan_store::embedded::EmbeddedStore;
 #[cfg(feature = "fdb")]
 use matyan_store::fdb::{self, FdbStore};
@@ -12,6 +12,9 @@ use crate::{
     settings::{self, Settings},
     wire::Error,
 };
+
+/// Interval between attempts to watch the format while the store is not available.
+const FORMAT_RETRY: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 pub(crate) enum Store {
@@ -55,7 +58,7 @@ impl Network {
 
 impl Store {
     /// Opens the store. None if the process may not access state.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         settings: &Settings,
         #[cfg_attr(not(feature = "fdb"), expect(unused_variables, reason = "only used with FoundationDB"))]
         network: &Network,
@@ -98,7 +101,21 @@ impl Store {
         }
     }
 
-    pub(super) async fn close(&self) -> Result<(), Error> {
+    /// Waits until another process has raised the store to a format that this program cannot read. From
+    /// then on, this process would take new rows for damaged ones, and leave rows out that others need.
+    /// Cancel-safe.
+    pub(super) async fn format_raised(&self) -> matyan_store::Error {
+        let store = self.shared();
+        loop {
+            match until_format_changes(&*store).await {
+                Ok(()) => {}
+                Err(error) if error.is_temporary() => tokio::time::sleep(FORMAT_RETRY).await,
+                Err(error) => return error,
+            }
+        }
+    }
+
+    pub(crate) async fn close(&self) -> Result<(), Error> {
         match self {
             Self::Embedded(store) => store.close().await?,
             #[cfg(feature = "fdb")]
@@ -108,9 +125,44 @@ impl Store {
     }
 }
 
+async fn until_format_changes(store: &dyn matyan_store::Store) -> matyan_store::Result<()> {
+    let key = keys::format();
+    let seen = store.snapshot().await?.get(&key).await?;
+    // After reading the row, so that no change between the two is missed.
+    format_open(store).await?;
+    store.changed(&key, seen.as_ref()).await
+}
+
 #[cfg(feature = "fdb")]
 fn fdb_settings(settings: &settings::Fdb) -> fdb::Settings {
     let settings::Fdb { cluster_file, prefix, attempts, first_delay, longest_delay } = settings.clone();
     let retries = fdb::Retries { attempts, first_delay, longest_delay };
     fdb::Settings { cluster_file, prefix, retries }
+}
+
+#[cfg(test)]
+mod tests {
+    use matyan_store::{Batch, Commit, Store as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn rule_44_a_process_learns_that_its_store_was_raised() {
+        let directory = tempfile::tempdir().unwrap();
+        let embedded = Arc::new(EmbeddedStore::open(directory.path(), Default::default()).await.unwrap());
+        format_open(&*embedded).await.unwrap();
+        let store = Store::Embedded(embedded.clone());
+        let mut raised = Box::pin(store.format_raised());
+        assert!(futures::poll!(&mut raised).is_pending());
+        let key = keys::format();
+        let row = embedded.snapshot().await.unwrap().get(&key).await.unwrap().unwrap();
+        let mut newer = row.to_vec();
+        *newer.last_mut().unwrap() += 2;
+        let mut batch = Batch::default();
+        batch.set(key, newer);
+        assert!(matches!(embedded.commit(batch).await.unwrap(), Commit::Done { .. }));
+        let error = raised.await.to_string();
+        assert!(error.contains("has format") && error.contains("newer"), "{error}");
+        embedded.close().await.unwrap();
+    }
 }

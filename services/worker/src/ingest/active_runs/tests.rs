@@ -22,7 +22,8 @@ fn key(run: &str) -> RunKey {
 impl Runs {
     async fn new(window: usize) -> Self {
         let start = PartitionStart { identity: [1; 16], ..PartitionStart::default() };
-        let (runs, partition) = (ActiveRuns::new(window, 1 << 20), Partition::new(start));
+        let runs = ActiveRuns::new(window, 1 << 20);
+        let partition = Partition::new(start);
         Self { env: TestEnv::new().await, runs, partition, offset: 0 }
     }
 
@@ -46,6 +47,12 @@ impl Runs {
 
     fn is_queued(&mut self, run: &str, bytes: usize) -> bool {
         matches!(self.read(run, bytes), Admission::Queued { .. })
+    }
+
+    fn set_bytes(&mut self, run: &str, bytes: usize) {
+        let run = self.runs.runs.get_mut(&key(run)).unwrap();
+        self.runs.idle_bytes += bytes;
+        self.runs.idle_bytes -= std::mem::replace(&mut run.bytes, bytes);
     }
 
     /// Applies everything that is taken of a run.
@@ -149,7 +156,7 @@ async fn rule_40_a_run_has_records_before_a_position_until_its_own_are_applied()
     assert!(left.is_some_and(|left| 0 < left && left < own), "some are left in the log: {left:?}");
 }
 
-/// Otherwise, the partition would be read from there again and again in vain.
+/// Otherwise, the partition would be reread from that record in vain, without end.
 #[tokio::test]
 async fn rule_40_the_worker_does_not_return_to_a_record_that_does_not_fit() {
     let mut runs = Runs::new(1 << 20).await;
@@ -158,4 +165,24 @@ async fn rule_40_the_worker_does_not_return_to_a_record_that_does_not_fit() {
     assert_eq!(runs.runs.first_deferred(0), None);
     runs.apply("r");
     assert_eq!(runs.runs.first_deferred(0).map(|point| point.offset), Some(1));
+}
+
+/// A run whose records were left in the log is kept, however much memory it takes. Others are not dropped instead.
+#[tokio::test]
+async fn idle_runs_are_kept_next_to_large_ones_that_cannot_be_dropped() {
+    let mut runs = Runs::new(1_000).await;
+    for run in 0..8 {
+        assert!(runs.is_queued(&format!("idle-{run}"), 100));
+        runs.apply(&format!("idle-{run}"));
+    }
+    assert!(runs.is_queued("large", 1_500));
+    assert_eq!(runs.read("deferred", 600), Admission::Deferred);
+    runs.set_bytes("deferred", 5 << 20);
+    runs.runs.trim();
+    let kept = |runs: &Runs| (0..8).filter(|run| runs.runs.has(&key(&format!("idle-{run}")))).count();
+    assert_eq!((kept(&runs), runs.runs.has(&key("deferred"))), (8, true));
+    // One large run is dropped alone, because it was written before the others.
+    runs.set_bytes("idle-0", 1 << 20);
+    runs.runs.trim();
+    assert_eq!((kept(&runs), runs.runs.has(&key("idle-0"))), (7, false));
 }

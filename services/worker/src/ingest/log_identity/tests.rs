@@ -82,8 +82,8 @@ fn rule_43_a_log_is_read_up_to_its_lost_tail() {
     assert_eq!(found(None, OTHER, Some(8)), (3, None));
 }
 
-/// Positions of a store from before Kafka's topics were known by their ids are neither lost nor
-/// applied again.
+/// Positions of a store from before Kafka's topics were known by their ids are not lost, and their records
+/// are not applied a second time.
 #[test]
 fn rule_44_a_store_without_identities_adopts_the_one_of_its_log() {
     check(state(4, Some(ID)), applied(4, 7, None), info(ID, (3, 9)), (4, 4, 7, None));
@@ -92,7 +92,7 @@ fn rule_44_a_store_without_identities_adopts_the_one_of_its_log() {
     // Each partition had its own number.
     check(state(5, None), applied(4, 7, None), info(ID, (3, 9)), (5, 4, 7, None));
     check(state(5, None), None, info(ID, (3, 9)), (5, 5, 3, None));
-    // It may be another log, or the same one that lost its tail: the operator knows.
+    // It may be another log, or the same log without its tail: the operator knows.
     check(state(4, None), applied(4, 7, None), info(ID, (0, 6)), (4, 4, 7, Some(6)));
 }
 

@@ -5,7 +5,8 @@ use bytes::Bytes;
 use super::*;
 
 fn record(offset: u64, value: &'static str) -> Record {
-    let (key, value) = (Bytes::from("k"), Bytes::from(value));
+    let key = Bytes::from("k");
+    let value = Bytes::from(value);
     Record { offset, key, value, headers: Vec::new(), appended_us: 0, leader_epoch: None }
 }
 
@@ -19,6 +20,7 @@ const START: PartitionStart = PartitionStart {
     offset: 0,
     before: None,
     end: None,
+    is_headless: false,
     is_middle: false,
     middle_us: None,
 };
@@ -46,7 +48,8 @@ fn complete(partition: &mut Partition, position: LogPosition) -> Option<(u32, u6
 /// Until then, no record after it may be taken.
 #[tokio::test(start_paused = true)]
 async fn a_record_that_is_held_back_is_read_again() {
-    let (mut partition, mut runs) = (partition(), ActiveRuns::new(1_000, 1_000));
+    let mut partition = partition();
+    let mut runs = ActiveRuns::new(1_000, 1_000);
     assert!(take(&mut partition, 0) && partition.is_new(&record(1, "v")));
     partition.hold_back();
     assert!(!partition.is_readable());

@@ -29,7 +29,8 @@ fn key(run: &str) -> RunKey {
 async fn idle_runs_are_evicted_and_continue() {
     const RUNS: u64 = 40;
     let env = TestEnv::new().await;
-    let (metrics, stop) = (Metrics::new(&prometheus::Registry::new()).unwrap(), CancellationToken::new());
+    let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
+    let stop = CancellationToken::new();
     let (notices, fold) = FoldThread::start(env.deps.clone(), metrics.clone(), stop.clone()).unwrap();
     let settings = IngestSettings { writer_cache_bytes: 10_000, ..IngestSettings::default() };
     let mut pool = WriterPool::new(env.deps.clone(), notices, Backlogs::new().0, &settings, &metrics);
@@ -39,7 +40,7 @@ async fn idle_runs_are_evicted_and_continue() {
         for run in 0..RUNS {
             let record = record(round * RUNS + run).run(&format!("run-{run}")).sent(1, 1 + round, 0);
             let points: Vec<_> = (0..10).map(|at| (Some(round as i64 * 10 + at), 0.5)).collect();
-            // Writers keep the definitions for later records, and read them again after an eviction.
+            // Writers keep the definitions for later records, and reread them after an eviction.
             let record = if round == 0 { record.define(0, &["loss"]) } else { record };
             apply(&mut pool, &mut partition, record.points(0, &points)).await;
         }

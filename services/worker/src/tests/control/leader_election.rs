@@ -32,7 +32,7 @@ async fn only_one_of_two_control_workers_publishes_and_runs_jobs_until_it_ends()
     let before = first.rounds("dead-runs");
     eventually("more rounds of the first", async || first.rounds("dead-runs") > before + 2).await;
     assert_eq!(second.rounds("dead-runs"), 0, "the second waits");
-    let found = || matyan_log::LogWriter::describe(&*env.log, Topic::Control);
+    let found = || matyan_log::LogInspector::describe(&*env.log, Topic::Control);
     eventually("every event", async || found().await.unwrap().partitions[0].end >= 20).await;
     assert_eq!(found().await.unwrap().partitions[0].end, 20, "each event is published once");
 
@@ -77,7 +77,8 @@ async fn a_recreated_control_topic_with_as_many_events_is_read_from_its_beginnin
     let consumed = async |env: &TestEnv, count: u64| {
         let control = env.control().await;
         eventually("the events", async || control.metrics.events.consumed.get() >= count).await;
-        let end = matyan_log::LogWriter::describe(&*env.log, Topic::Control).await.unwrap().partitions[0].end;
+        let end =
+            matyan_log::LogInspector::describe(&*env.log, Topic::Control).await.unwrap().partitions[0].end;
         eventually("the position", async || handled(env).await == end).await;
         let seen = control.metrics.events.consumed.get();
         control.stop().await;

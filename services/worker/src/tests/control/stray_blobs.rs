@@ -74,7 +74,8 @@ async fn rule_16_blobs_of_runs_that_never_came_are_deleted() {
 #[tokio::test]
 async fn rule_16_blobs_of_records_that_wait_for_months_are_kept() {
     let env = TestEnv::new().await;
-    let (metrics, stop) = (Metrics::new(&Registry::new()).unwrap(), CancellationToken::new());
+    let metrics = Metrics::new(&Registry::new()).unwrap();
+    let stop = CancellationToken::new();
     let sweep = async || {
         job_scheduler::delete_stray_blobs(&env.deps, &metrics.blobs, &stop).await.unwrap();
         job_scheduler::delete_orphaned_blobs(&env.deps, &metrics.blobs, &stop).await.unwrap();
@@ -110,7 +111,7 @@ async fn rule_16_a_run_that_comes_during_a_sweep_keeps_its_blobs() {
     let stop = CancellationToken::new();
     job_scheduler::delete_stray_blobs(&env.deps, &metrics.blobs, &stop).await.unwrap();
     env.now_us.store(1_000_000_000 + 40 * 24 * HOUR_US, Ordering::Relaxed);
-    // The last call before the deletion is the one that looks at the blob.
+    // The last call before the deletion looks at the blob.
     let store = env.deps.store.clone();
     env.deps.blobs = Arc::new(FaultBlobs::new(env.deps.blobs.clone(), move |call| {
         if call == BlobCall::Describe {

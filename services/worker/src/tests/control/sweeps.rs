@@ -13,7 +13,7 @@ fn received(mut record: TestRecord, received_us: i64) -> TestRecord {
     record
 }
 
-/// The clock is far ahead when the record arrives; only what the log has delivered counts.
+/// The clock is far ahead when the record arrives; only records that the log has delivered count.
 #[tokio::test]
 async fn a_run_is_finished_when_it_is_silent_but_never_because_a_worker_lags() {
     let env = TestEnv::new().await;
@@ -53,8 +53,7 @@ async fn a_run_is_finished_when_it_is_silent_but_never_because_a_worker_lags() {
     assert_eq!(active().await, ["logs"]);
 }
 
-/// A writer that has cached the run detects that it was finished in the meantime; repeated
-/// records have no effect.
+/// A writer that has cached the run detects that it was finished since; repeated records have no effect.
 #[tokio::test]
 async fn new_data_resumes_a_run_that_was_given_up() {
     let env = TestEnv::new().await;
@@ -168,7 +167,8 @@ async fn rule_16_a_damaged_run_does_not_end_the_round() {
 #[tokio::test]
 async fn rule_16_unreadable_runs_do_not_end_the_round() {
     let mut env = TestEnv::new().await;
-    let (bad, large) = (job_scheduler::MAX_BUCKET_FAILURES + 1, "x".repeat(100_000));
+    let bad = job_scheduler::MAX_BUCKET_FAILURES + 1;
+    let large = "x".repeat(100_000);
     let unreadable = (0..bad).map(|at| record(0).run(&format!("bad{at}")).create().object("o", None, &large));
     let sweepable = |run| record(0).run(run).create();
     env.append([sweepable("first")]).await;
@@ -230,7 +230,8 @@ async fn rule_14_a_sweep_renews_its_lock() {
     now_us.store(100 * 24 * HOUR_US, Ordering::Relaxed);
     let gate = GatedBlobs::closed(env.deps.blobs.clone());
     gate.opened.add_permits(1);
-    let (slow, lists) = (gate.clone(), AtomicU64::new(0));
+    let slow = gate.clone();
+    let lists = AtomicU64::new(0);
     // Each folder takes four minutes, and the last one blocks.
     env.deps.blobs = Arc::new(FaultBlobs::new(gate.clone(), move |call| {
         if call == BlobCall::List {
@@ -279,7 +280,8 @@ async fn producers_of_a_quiet_log_are_swept_and_listed_again() {
     let hour = 3_600_000_000;
     let batch = |sequence: u64, received_us: i64| {
         let mut sent = record(sequence - 1).sent(1, sequence, 0).line(0, "x");
-        (sent.entry.ephemeral_producer, sent.entry.received_us) = (true, received_us);
+        sent.entry.ephemeral_producer = true;
+        sent.entry.received_us = received_us;
         sent
     };
     let marks = async || {
@@ -405,7 +407,8 @@ async fn rule_16_only_orphaned_blobs_are_deleted() {
     let env = TestEnv::new().await;
     let metrics = Metrics::new(&Registry::new()).unwrap();
     let blob_ref = |path: &str| {
-        let (key, path) = (format!("r/{path}"), path.to_owned());
+        let key = format!("r/{path}");
+        let path = path.to_owned();
         Kind::BlobRef(pb::BlobRef { key, path, ..pb::BlobRef::default() })
     };
     let large = format!("{}{}", "x".repeat(100_000), "end");
@@ -571,7 +574,8 @@ async fn rule_37_sweeps_and_deletes_do_not_cross_projects() {
     let logged = |project: &str, offset: u64, paths: &[&str]| {
         let mut logged = record(offset).object("o", None, &large);
         for path in paths {
-            let (key, path) = (format!("r/{path}"), (*path).to_owned());
+            let key = format!("r/{path}");
+            let path = (*path).to_owned();
             logged = logged.event(Kind::BlobRef(pb::BlobRef { key, path, ..pb::BlobRef::default() }));
         }
         logged.entry.project = project.to_owned();

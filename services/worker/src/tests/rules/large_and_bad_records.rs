@@ -153,7 +153,7 @@ async fn rule_07_large_params_of_which_all_indexed_values_change_are_stored() {
     assert_eq!(sums.differing(), [], "the old rows are gone");
 }
 
-/// Each message is within the limit of a message, but together they exceed that of a run.
+/// Each message is within the limit of a message, but together they exceed the limit of a run.
 #[tokio::test]
 async fn rule_08_params_over_the_limit_of_a_run_are_parked() {
     let env = TestEnv::new().await;
@@ -222,11 +222,13 @@ async fn rule_07_a_record_whose_definitions_fill_a_transaction_makes_progress() 
         ids::{ProducerId, RunId},
         producer::{Definition, dictionary_pages, dictionary_put, dictionary_truncate},
     };
-    let (producer, id) = (ProducerId([1; 16]), RunId::new("r"));
+    let producer = ProducerId([1; 16]);
+    let id = RunId::new("r");
     let stored = |names: &[String]| {
         let definitions: Vec<_> =
             names.iter().map(|name| Definition { name: name.clone(), ..Definition::default() }).collect();
-        let (mut batch, mut rest) = (matyan_store::Batch::buffered(), &definitions[..]);
+        let mut batch = matyan_store::Batch::buffered();
+        let mut rest = &definitions[..];
         dictionary_truncate(&mut batch, P, &id, producer, 0);
         for (page, count) in dictionary_pages(0, &definitions) {
             let (own, remaining) = rest.split_at(count);
@@ -296,7 +298,7 @@ fn panicking() -> Arc<BadBlobs> {
 
 #[async_trait::async_trait]
 impl Blobs for BadBlobs {
-    async fn presign(&self, _: &BlobKey, _: &str) -> matyan_blob::Result<PresignedUpload> {
+    async fn presign(&self, _: &BlobKey, _: &str, _: Option<u64>) -> matyan_blob::Result<PresignedUpload> {
         panic!("presign")
     }
 

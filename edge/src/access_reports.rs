@@ -1,0 +1,237 @@
+//! Reports of who signs in, of credentials that are refused, and of denied calls. Anyone can show a wrong credential, as
+//! often as they like, so few refusals of one network are reported, and few of all networks together. Callers with a
+//! token can sign in and be denied calls as often as they like, so few sign-ins and denials of one principal are reported.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::{Extensions, HeaderMap};
+use matyan_access::{AccessEvent, AccessObserver, DeniedCall, SignInAttempt, TokenDigest};
+use tokio::time::Instant;
+
+use crate::peer_network::{PeerAddress, PeerNetwork};
+use crate::request_id;
+
+/// Time for which reports are counted together.
+const PERIOD: Duration = Duration::from_secs(3_600);
+
+/// Maximum number of refusals in a period that are reported for one network.
+const MAX_OF_NETWORK: usize = 10;
+
+/// Maximum number of refusals in a period that are reported.
+const MAX_REFUSALS: usize = 100;
+
+/// Maximum number of sign-ins of one principal in a period that are reported: more than one person needs, or a few who
+/// share a name.
+const MAX_OF_PRINCIPAL: usize = 100;
+
+/// Maximum number of denied calls of one principal in a period that are reported.
+const MAX_DENIALS: usize = 10;
+
+/// A browser that has signed in. An extension of responses.
+#[derive(Clone, Debug)]
+pub(crate) struct SignedIn {
+    pub(crate) principal: String,
+    pub(crate) token: TokenDigest,
+}
+
+/// Cheap to clone; clones count together.
+#[derive(Clone, Default)]
+pub(crate) struct AccessReports {
+    /// `None` if nothing is to be reported.
+    observer: Option<Arc<dyn AccessObserver>>,
+    /// By network; `None` for clients on this machine.
+    refusals: Arc<Mutex<ReportCount<Option<PeerNetwork>>>>,
+    /// By principal.
+    sign_ins: Arc<Mutex<ReportCount<String>>>,
+    /// By principal.
+    denials: Arc<Mutex<ReportCount<String>>>,
+}
+
+impl fmt::Debug for AccessReports {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("AccessReports").finish_non_exhaustive()
+    }
+}
+
+/// The number of reports in the current period, in all and by who has caused them.
+#[derive(Default)]
+struct ReportCount<C> {
+    began: Option<Instant>,
+    of_causes: HashMap<C, usize>,
+    total: usize,
+}
+
+/// The sender of a request, as far as reports name it.
+pub(crate) struct Sender {
+    address: Option<PeerAddress>,
+    network: Option<PeerNetwork>,
+    request_id: String,
+}
+
+impl Sender {
+    pub(crate) fn of(extensions: &Extensions, headers: &HeaderMap) -> Self {
+        let id = headers.get(request_id::HEADER).and_then(|id| id.to_str().ok());
+        Sender {
+            address: extensions.get().copied(),
+            network: extensions.get().copied(),
+            request_id: id.unwrap_or_default().to_owned(),
+        }
+    }
+}
+
+impl AccessReports {
+    pub(crate) fn new(observer: Arc<dyn AccessObserver>) -> Self {
+        AccessReports { observer: Some(observer), ..AccessReports::default() }
+    }
+
+    /// Reports a sign-in, unless there were too many of its principal.
+    pub(crate) fn signed_in(&self, sender: Sender, signed_in: SignedIn) {
+        let SignedIn { principal, token } = signed_in;
+        // There are at most as many principals as the store has.
+        if count(&self.sign_ins, principal.clone(), MAX_OF_PRINCIPAL, usize::MAX) {
+            self.report(sender, principal, token.id(), false);
+        }
+    }
+
+    /// Reports a refused credential, unless there were too many. `token`: its digest, if it has the form of a token.
+    pub(crate) fn refused(&self, sender: Sender, token: Option<TokenDigest>) {
+        if count(&self.refusals, sender.network, MAX_OF_NETWORK, MAX_REFUSALS) {
+            let credential = token.map(|token| token.id()).unwrap_or_default();
+            self.report(sender, String::new(), credential, true);
+        }
+    }
+
+    /// Reports a denied call, unless there were too many of its principal.
+    pub(crate) fn denied(&self, call: DeniedCall) {
+        let Some(observer) = &self.observer else { return };
+        // There are at most as many principals as the store has.
+        if count(&self.denials, call.principal.clone(), MAX_DENIALS, usize::MAX) {
+            observer.observe(AccessEvent::Denial(call));
+        }
+    }
+
+    fn report(&self, sender: Sender, principal: String, credential: String, is_refused: bool) {
+        let Some(observer) = &self.observer else { return };
+        let Sender { address, request_id, .. } = sender;
+        let address = address.map(|PeerAddress(address)| address);
+        let attempt = SignInAttempt { principal, credential, address, request_id, is_refused };
+        observer.observe(AccessEvent::SignIn(attempt));
+    }
+}
+
+/// Counts a report. Returns whether its cause, and all causes together, may still be reported.
+fn count<C: Eq + Hash>(reports: &Mutex<ReportCount<C>>, cause: C, most_of_cause: usize, most: usize) -> bool {
+    let now = Instant::now();
+    let mut reports = reports.lock().unwrap_or_else(PoisonError::into_inner);
+    if reports.began.is_none_or(|began| now - began >= PERIOD) {
+        *reports = ReportCount { began: Some(now), of_causes: HashMap::new(), total: 0 };
+    }
+    if reports.total >= most {
+        return false;
+    }
+    let of_cause = reports.of_causes.entry(cause).or_default();
+    if *of_cause >= most_of_cause {
+        return false;
+    }
+    *of_cause += 1;
+    reports.total += 1;
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Recorder(Mutex<Vec<AccessEvent>>);
+
+    impl AccessObserver for Recorder {
+        fn observe(&self, event: AccessEvent) {
+            self.0.lock().unwrap().push(event);
+        }
+    }
+
+    fn principal(event: &AccessEvent) -> &str {
+        match event {
+            AccessEvent::SignIn(attempt) => &attempt.principal,
+            AccessEvent::Denial(call) => &call.principal,
+        }
+    }
+
+    fn sender(last_byte: u8) -> Sender {
+        let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, last_byte));
+        let network = PeerNetwork::of(address);
+        Sender { address: Some(PeerAddress(address)), network, request_id: "r".to_owned() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rule_80_refused_credentials_fill_no_log() {
+        let recorder = Arc::new(Recorder::default());
+        let reports = AccessReports::new(recorder.clone());
+        let reported = || std::mem::take(&mut *recorder.0.lock().unwrap());
+        for _ in 0..1_000 {
+            reports.refused(sender(1), Some(TokenDigest([1; 32])));
+        }
+        let first = reported();
+        assert_eq!(first.len(), MAX_OF_NETWORK);
+        let expected = SignInAttempt {
+            principal: String::new(),
+            credential: "0101010101010101".to_owned(),
+            address: Some(Ipv4Addr::new(10, 0, 0, 1).into()),
+            request_id: "r".to_owned(),
+            is_refused: true,
+        };
+        assert_eq!(first[0], AccessEvent::SignIn(expected));
+        for last_byte in 2..=255 {
+            reports.refused(sender(last_byte), None);
+        }
+        assert_eq!(reported().len(), MAX_REFUSALS - MAX_OF_NETWORK);
+        // A sign-in is reported however many refusals there were.
+        let signed_in = SignedIn { principal: "ana".to_owned(), token: TokenDigest([2; 32]) };
+        reports.signed_in(sender(1), signed_in);
+        assert_eq!(principal(&reported()[0]), "ana");
+        tokio::time::advance(PERIOD).await;
+        reports.refused(sender(1), None);
+        assert_eq!(reported().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rule_80_one_principal_fills_no_log() {
+        let recorder = Arc::new(Recorder::default());
+        let reports = AccessReports::new(recorder.clone());
+        let sign_in = |principal: &str| {
+            let principal = principal.to_owned();
+            reports.signed_in(sender(1), SignedIn { principal, token: TokenDigest([2; 32]) });
+        };
+        let deny = |principal: &str| {
+            reports.denied(DeniedCall {
+                principal: principal.to_owned(),
+                credential: "0202020202020202".to_owned(),
+                address: None,
+                project: None,
+                rpc: "access.v1.AccessService/GrantEverywhere".to_owned(),
+                request_id: "r".to_owned(),
+            });
+        };
+        let reported = || std::mem::take(&mut *recorder.0.lock().unwrap());
+        let events: [&dyn Fn(&str); 2] = [&sign_in, &deny];
+        for (event, most) in events.into_iter().zip([MAX_OF_PRINCIPAL, MAX_DENIALS]) {
+            for _ in 0..1_000 {
+                event("prometheus");
+            }
+            event("ana");
+            let found = reported();
+            assert_eq!(found.len(), most + 1);
+            assert_eq!(found.last().map(principal), Some("ana"));
+            tokio::time::advance(PERIOD).await;
+            event("prometheus");
+            assert_eq!(reported().len(), 1);
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! A limit on the requests of a port, from their first byte to the end of their response: each holds some
+//! 18 kB, even if its client neither sends nor reads anything. Calls that hold an open blob have a second,
+//! lower limit, because the store, the log and new connections need files as well. Both count by principal, or by
+//! network for clients that have shown no credential. WebSockets have a limit of
+//! their own, and so have questions about the health of the server.
+
+use std::fmt::{self, Display};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::Response;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use matyan_proto::common::v1::Code as ProductCode;
+use tonic::Status;
+
+use crate::error::refusal_status;
+use crate::peer_network::PeerNetwork;
+use crate::settings::Settings;
+use crate::share_limit::{Refusal, ShareLimit, SharePermit};
+
+/// Maximum number of questions about the health of the server at a time, which other requests leave free.
+const MAX_PROBES: usize = 256;
+
+/// Methods whose calls hold an open blob, except for thumbnails, of which few are made at a time.
+const BLOB_METHODS: [&str; 7] = [
+    "/matyan.ingest.v1.IngestService/Upload",
+    "/matyan.backup.v1.BackupService/ReadBlob",
+    "/matyan.backup.v1.BackupService/WriteBlob",
+    "/matyan.artifacts.v1.ArtifactService/Get",
+    "/matyan.artifacts.v1.ArtifactService/Zip",
+    "/matyan.artifacts.v1.ArtifactService/Payload",
+    "/matyan.artifacts.v1.ArtifactService/Blobs",
+];
+
+/// The limits of a port. Clones share their state.
+#[derive(Clone)]
+pub(crate) struct CallLimit {
+    requests: ShareLimit<Client>,
+    probes: ShareLimit<Client>,
+    blob_calls: ShareLimit<Client>,
+}
+
+/// The limits that a request and its calls count for, and the client that they count for.
+#[derive(Clone)]
+pub(crate) struct Payer {
+    limit: CallLimit,
+    client: Option<Client>,
+}
+
+/// The client that requests and calls count for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Client {
+    Network(PeerNetwork),
+    Principal(Arc<str>),
+}
+
+/// Counts a request or a call until it is dropped.
+pub(crate) type Permit = SharePermit<Client>;
+
+tokio::task_local! {
+    static PAYER: Payer;
+}
+
+impl CallLimit {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        CallLimit {
+            requests: ShareLimit::new("calls", settings.max_calls),
+            probes: ShareLimit::new("probes", MAX_PROBES),
+            blob_calls: ShareLimit::new("uploads and downloads", settings.max_blob_calls),
+        }
+    }
+
+    /// The payer of a request from this network.
+    pub(crate) fn payer(&self, network: Option<PeerNetwork>) -> Payer {
+        Payer { limit: self.clone(), client: network.map(Client::Network) }
+    }
+}
+
+impl Display for Client {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Client::Network(network) => network.fmt(formatter),
+            Client::Principal(name) => name.fmt(formatter),
+        }
+    }
+}
+
+impl Payer {
+    /// Returns a permit for the request.
+    pub(crate) fn admit_request(&self, is_probe: bool) -> Result<Permit, Status> {
+        let limit = if is_probe { &self.limit.probes } else { &self.limit.requests };
+        limit.admit(self.client.clone()).map_err(|refusal| refused(refusal, self.client.as_ref(), "calls"))
+    }
+
+    /// The payer once its principal is known. The permit of its request counts for the principal from then on.
+    pub(crate) fn of_principal(self, name: &str, permit: Permit) -> Result<(Self, Permit), Status> {
+        let client = Client::Principal(name.into());
+        let permit = permit.transfer(client.clone());
+        let permit = permit.map_err(|refusal| refused(refusal, Some(&client), "calls"))?;
+        Ok((Payer { client: Some(client), ..self }, permit))
+    }
+
+    /// Does the work of the request.
+    pub(crate) async fn enclose<T>(self, work: impl Future<Output = T>) -> T {
+        PAYER.scope(self, work).await
+    }
+}
+
+/// Returns a permit for a call by the current request; `None` for a method that holds no blob.
+pub(crate) fn admit_call(path: &str) -> Result<Option<Permit>, Status> {
+    if !BLOB_METHODS.contains(&path) {
+        return Ok(None);
+    }
+    let Ok(payer) = PAYER.try_with(Payer::clone) else { return Ok(None) };
+    let permit = payer.limit.blob_calls.admit(payer.client.clone());
+    permit.map(Some).map_err(|refusal| refused(refusal, payer.client.as_ref(), "uploads and downloads"))
+}
+
+fn refused(refusal: Refusal, client: Option<&Client>, what: &str) -> Status {
+    let message = match refusal {
+        Refusal::Full => format!("the server accepts no more {what} at the moment: try again"),
+        Refusal::ClientFull => {
+            let who = match client {
+                Some(Client::Principal(name)) => format!("`{name}`"),
+                Some(Client::Network(_)) | None => "your address".to_owned(),
+            };
+            format!("{who} has as many {what} open as one may have: end some of them, or try again")
+        }
+    };
+    refusal_status(ProductCode::Unavailable, message, &[])
+}
+
+/// Keeps the permit until the response ends.
+pub(crate) fn hold<B: HttpBody>(
+    response: Response<B>,
+    permit: Option<Permit>,
+    wrap: fn(CountedBody<B>) -> B,
+) -> Response<B> {
+    let Some(permit) = permit.filter(|_| !response.body().is_end_stream()) else { return response };
+    response.map(|body| wrap(CountedBody { body, permit: Some(permit) }))
+}
+
+pub(crate) struct CountedBody<B> {
+    body: B,
+    /// `None` after the end.
+    permit: Option<Permit>,
+}
+
+impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for CountedBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if !matches!(frame, Some(Ok(_))) {
+            self.permit = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::methods;
+
+    #[test]
+    fn methods_that_hold_blobs_exist() {
+        for path in BLOB_METHODS {
+            assert!(methods::find(path).is_some(), "there is no method {path}");
+        }
+    }
+}

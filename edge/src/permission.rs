@@ -1,0 +1,102 @@
+//! The permission of one call: granted before the call reaches its service, and checked again for as long
+//! as its response lasts, so that a revoked token ends the calls that were made with it.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::{HeaderMap, Request, Response};
+use http_body::{Body as HttpBody, Frame};
+use matyan_proto::common::v1::Access;
+use tonic::Status;
+use tonic::body::Body;
+
+use crate::methods;
+use crate::scope::Scope;
+
+/// A call that its caller may make.
+pub(crate) struct Permission {
+    /// `None` for a call that needs none.
+    held: Option<(Scope, Access)>,
+}
+
+/// Ends with the reason once a call is no longer permitted.
+pub(crate) type RefusedCall = BoxFuture<'static, Status>;
+
+impl Permission {
+    /// Checks a call, and stamps its scope on it.
+    pub(crate) async fn check(scope: Option<Scope>, request: &mut Request<Body>) -> Result<Self, Status> {
+        let access = methods::access(request.uri().path());
+        let Some(scope) = scope else {
+            // A transport that was not given the scope of its request must not open a closed server.
+            return if access == Some(Access::Public) {
+                Ok(Self { held: None })
+            } else {
+                Err(Status::internal("a call outside of a request"))
+            };
+        };
+        // Unknown methods are the business of the services of an open server.
+        let access = match access {
+            Some(access) => access,
+            None if scope.is_checked() => {
+                scope.check(Access::Caller).await?;
+                return Err(Status::unimplemented(""));
+            }
+            None => Access::Caller,
+        };
+        let caller = match scope.check(access).await {
+            Ok(caller) => caller,
+            Err(denial) => {
+                let path = request.uri().path().to_owned();
+                scope.report_denial(&denial, access, &path).await;
+                return Err(denial);
+            }
+        };
+        scope.stamp(request.headers_mut(), access, caller.as_deref());
+        Ok(Self { held: caller.is_some().then_some((scope, access)) })
+    }
+
+    /// Waits until the permission is lost; `None` if that cannot happen.
+    pub(crate) fn refused(self) -> Option<RefusedCall> {
+        let (scope, access) = self.held?;
+        Some(async move { scope.refused(access).await }.boxed())
+    }
+}
+
+/// Ends the messages of a response when its call is no longer permitted.
+pub(crate) fn limit_permission(response: Response<Body>, refused: RefusedCall) -> Response<Body> {
+    response.map(|body| Body::new(PermittedBody { body: Some(body), refused }))
+}
+
+struct PermittedBody {
+    /// `None` after the end. Dropping it ends the work of the call.
+    body: Option<Body>,
+    refused: RefusedCall,
+}
+
+impl HttpBody for PermittedBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        let Some(body) = &mut this.body else { return Poll::Ready(None) };
+        // Asked first: a stream that always has data must end as well.
+        if let Poll::Ready(status) = this.refused.poll_unpin(context) {
+            this.body = None;
+            let mut trailers = HeaderMap::new();
+            status.add_header(&mut trailers)?;
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+        }
+        Pin::new(body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+}

@@ -1,0 +1,206 @@
+//! A limit on something that a port holds for its clients, such as connections or calls. One client may have
+//! three quarters of it, so that it cannot keep all others out. Who a client is, is up to the caller: an address, so
+//! that a proxy, whose clients all have its address, rarely needs more; or a principal.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fmt::Display;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+/// Minimum time between two log lines about refusals.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Reason why there is no room for one more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// As many are open as may be.
+    Full,
+    /// The client has as many as one client may have.
+    ClientFull,
+}
+
+/// Clones share their state. `C` identifies a client.
+pub(crate) struct ShareLimit<C>(Arc<Shared<C>>);
+
+impl<C> Clone for ShareLimit<C> {
+    fn clone(&self) -> Self {
+        ShareLimit(self.0.clone())
+    }
+}
+
+struct Shared<C> {
+    /// What is limited, in the plural.
+    what: &'static str,
+    room: Arc<Semaphore>,
+    most_of_client: usize,
+    clients: Mutex<Clients<C>>,
+}
+
+struct Clients<C> {
+    open: HashMap<C, usize>,
+    reported: Option<Instant>,
+}
+
+impl<C: Clone + Eq + Hash + Display> ShareLimit<C> {
+    pub(crate) fn new(what: &'static str, most: usize) -> Self {
+        ShareLimit(Arc::new(Shared {
+            what,
+            room: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))),
+            most_of_client: (most - most.div_ceil(4)).max(1),
+            clients: Mutex::new(Clients { open: HashMap::new(), reported: None }),
+        }))
+    }
+
+    /// Returns a permit for one more, which counts for the client, if there is one.
+    pub(crate) fn admit(&self, client: Option<C>) -> Result<SharePermit<C>, Refusal> {
+        let Ok(room) = self.0.room.clone().try_acquire_owned() else {
+            self.0.report(Refusal::Full, client.as_ref());
+            return Err(Refusal::Full);
+        };
+        if let Some(client) = &client {
+            self.0.count(client)?;
+        }
+        Ok(SharePermit { _room: room, shared: self.0.clone(), client })
+    }
+}
+
+impl<C: Clone + Eq + Hash + Display> SharePermit<C> {
+    /// Counts for another client from now on, if it may have one more.
+    pub(crate) fn transfer(mut self, client: C) -> Result<Self, Refusal> {
+        self.shared.count(&client)?;
+        if let Some(before) = self.client.replace(client) {
+            self.shared.release(before);
+        }
+        Ok(self)
+    }
+}
+
+impl<C: Clone + Eq + Hash + Display> Shared<C> {
+    /// Counts one more for a client.
+    fn count(&self, client: &C) -> Result<(), Refusal> {
+        let mut clients = self.clients();
+        let open = clients.open.entry(client.clone()).or_default();
+        if *open < self.most_of_client {
+            *open += 1;
+            return Ok(());
+        }
+        drop(clients);
+        self.report(Refusal::ClientFull, Some(client));
+        Err(Refusal::ClientFull)
+    }
+
+    fn report(&self, refusal: Refusal, client: Option<&C>) {
+        let now = Instant::now();
+        let mut clients = self.clients();
+        if clients.reported.is_some_and(|reported| now - reported < REPORT_INTERVAL) {
+            return;
+        }
+        clients.reported = Some(now);
+        drop(clients);
+        let Shared { what, most_of_client, .. } = *self;
+        let client = client.map(ToString::to_string);
+        match refusal {
+            Refusal::Full => tracing::warn!(what, client, "refused one more; as many are open as allowed"),
+            Refusal::ClientFull => {
+                tracing::warn!(
+                    what,
+                    client,
+                    most_of_client,
+                    "refused one more; its client has as many as allowed"
+                );
+            }
+        }
+    }
+}
+
+impl<C: Eq + Hash> Shared<C> {
+    /// Counts one less for a client.
+    fn release(&self, client: C) {
+        if let Entry::Occupied(mut open) = self.clients().open.entry(client) {
+            *open.get_mut() -= 1;
+            if *open.get() == 0 {
+                open.remove();
+            }
+        }
+    }
+}
+
+impl<C> Shared<C> {
+    fn clients(&self) -> MutexGuard<'_, Clients<C>> {
+        // Every change is complete before anything can panic.
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts for its client until it is dropped.
+pub(crate) struct SharePermit<C: Eq + Hash> {
+    _room: OwnedSemaphorePermit,
+    shared: Arc<Shared<C>>,
+    client: Option<C>,
+}
+
+impl<C: Eq + Hash> Drop for SharePermit<C> {
+    fn drop(&mut self) {
+        if let Some(client) = self.client.take() {
+            self.shared.release(client);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_has_at_most_three_quarters() {
+        let limit = ShareLimit::new("connections", 8);
+        let refusal = |client: char| limit.admit(Some(client)).map(drop);
+        let mut permits: Vec<_> = (0..6).map(|_| limit.admit(Some('a')).ok().unwrap()).collect();
+        assert_eq!(refusal('a'), Err(Refusal::ClientFull));
+        permits.extend((0..2).map(|_| limit.admit(Some('b')).ok().unwrap()));
+        assert_eq!(refusal('c'), Err(Refusal::Full));
+        permits.swap_remove(0);
+        assert_eq!(refusal('a'), Ok(()));
+        assert_eq!(refusal('c'), Ok(()));
+        drop(permits);
+        assert_eq!(limit.0.clients().open, HashMap::new());
+        assert_eq!(limit.0.room.available_permits(), 8);
+    }
+
+    #[test]
+    fn a_permit_counts_for_one_client_at_a_time() {
+        let limit = ShareLimit::new("connections", 4);
+        let own: Vec<_> = (0..3).map(|_| limit.admit(Some('b')).ok().unwrap()).collect();
+        let permit = limit.admit(Some('a')).ok().unwrap();
+        assert_eq!(permit.transfer('b').err(), Some(Refusal::ClientFull));
+        assert_eq!(limit.0.clients().open, HashMap::from([('b', 3)]), "a refused permit is gone");
+        drop(own);
+        let permit = limit.admit(Some('a')).ok().unwrap().transfer('b').ok().unwrap();
+        assert_eq!(limit.0.clients().open, HashMap::from([('b', 1)]));
+        assert_eq!(limit.0.room.available_permits(), 3);
+        let unknown = limit.admit(None).ok().unwrap().transfer('b').ok().unwrap();
+        assert_eq!(limit.0.clients().open, HashMap::from([('b', 2)]));
+        drop((permit, unknown));
+        assert_eq!(limit.0.clients().open, HashMap::new());
+    }
+
+    #[test]
+    fn a_single_one_is_allowed_to_anyone() {
+        let limit = ShareLimit::new("connections", 1);
+        let _permit = limit.admit(Some('a')).ok().unwrap();
+        assert_eq!(limit.admit(Some('a')).err(), Some(Refusal::Full));
+    }
+
+    #[test]
+    fn without_a_client_all_is_allowed() {
+        let limit = ShareLimit::<char>::new("connections", 4);
+        let permits = [(); 4].map(|()| limit.admit(None));
+        assert!(permits.iter().all(Result::is_ok));
+        assert_eq!(limit.admit(None).err(), Some(Refusal::Full));
+    }
+}

@@ -1,0 +1,532 @@
+//! Access control: every rpc, REST operation and socket, by every kind of caller, in projects of its own
+//! and of others. The rpcs come from the descriptors, so that a new one is included by itself.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use axum::body::Body;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use http::{Request, StatusCode};
+use http_body_util::BodyExt;
+use matyan_access::{
+    AccessEvent, AccessObserver, AccessToken, Caller, CallerCache, CallerRights, CallerSource, LookupError,
+    REVOCATION_TIME, Role, TokenDigest, TokenLimits,
+};
+use matyan_edge::{Edge, Metrics, Settings, Transport};
+use matyan_proto::accesses;
+use matyan_proto::common::v1::Access;
+use matyan_proto::runs::v1::WatchResponse;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::Error;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tonic::{Code, Status};
+
+use super::backend::Backend;
+use super::projects::{Calls, Recorder};
+use super::server::Server;
+
+pub(super) const OWN: &str = "speech";
+/// Projects that exist for the services, or not. Their names have the same length, so that answers
+/// about them can be compared.
+const OTHER: &str = "vision";
+const UNKNOWN: &str = "nobody";
+
+/// A caller of the tests, and the roles that it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tester {
+    Anonymous,
+    /// Has a token that no one knows.
+    Stranger,
+    In(&'static str, Role),
+    Operator,
+    Monitor,
+}
+
+const TESTERS: [Tester; 10] = [
+    Tester::Anonymous,
+    Tester::Stranger,
+    Tester::In(OWN, Role::Ingest),
+    Tester::In(OWN, Role::Viewer),
+    Tester::In(OWN, Role::Writer),
+    Tester::In(OWN, Role::Editor),
+    Tester::In(OWN, Role::Owner),
+    Tester::In("elsewhere", Role::Owner),
+    Tester::Operator,
+    Tester::Monitor,
+];
+
+impl Tester {
+    pub(super) fn token(self) -> Option<AccessToken> {
+        let index = TESTERS.iter().position(|it| *it == self).unwrap();
+        (self != Self::Anonymous).then(|| AccessToken::generate(&mut StdRng::seed_from_u64(index as u64)))
+    }
+
+    fn caller(self) -> Option<Caller> {
+        let mut rights = CallerRights::default();
+        match self {
+            Self::Anonymous => return Some(Caller::anonymous(rights)),
+            Self::Stranger => return None,
+            Self::In(project, role) => rights.grant_in(project, role),
+            Self::Operator => rights.grant_everywhere(Role::Operator),
+            Self::Monitor => rights.grant_everywhere(Role::Monitor),
+        }
+        Some(Caller::new("service:test", rights))
+    }
+
+    fn has_role(self, project: &str) -> Option<Role> {
+        match self {
+            Self::In(own, role) if own == project => Some(role),
+            _ => None,
+        }
+    }
+
+    /// The status of a call that needs this right; `None` if it reaches its service. This table repeats the
+    /// rules, so that a change of the rules fails here.
+    fn expected(self, access: Access, project: &str) -> Option<Code> {
+        use Access::{Edit, Ingest, Manage, Operate, Public, Read, Signed};
+        let permits: &[Access] = match self.has_role(project) {
+            None | Some(Role::Monitor) => &[],
+            Some(Role::Ingest) => &[Ingest],
+            Some(Role::Viewer) => &[Read],
+            Some(Role::Writer) => &[Read, Ingest],
+            Some(Role::Editor) => &[Read, Ingest, Edit],
+            Some(Role::Owner | Role::Operator) => &[Read, Ingest, Edit, Manage],
+        };
+        match (self, access) {
+            (Self::Stranger, _) => Some(Code::Unauthenticated),
+            (Self::Operator, _) | (_, Public | Signed) => None,
+            (Self::Anonymous, _) => Some(Code::Unauthenticated),
+            (_, Operate) => Some(Code::PermissionDenied),
+            (_, Access::Caller) if !permits.is_empty() => None,
+            _ if permits.contains(&access) => None,
+            _ if permits.is_empty() => Some(Code::NotFound),
+            _ => Some(Code::PermissionDenied),
+        }
+    }
+}
+
+/// Knows the callers of the tests, until their tokens are revoked.
+#[derive(Clone, Default)]
+pub(super) struct TestCallers(pub(super) Arc<Mutex<CallerState>>);
+
+#[derive(Default)]
+pub(super) struct CallerState {
+    pub(super) is_away: bool,
+    pub(super) is_revoked: bool,
+}
+
+#[async_trait]
+impl CallerSource for TestCallers {
+    async fn find(&self, token: Option<&TokenDigest>) -> Result<Option<Caller>, LookupError> {
+        let state = self.0.lock().unwrap();
+        if state.is_away {
+            return Err("away".into());
+        }
+        let has_token = |it: &Tester| it.token().map(|token| token.digest()).as_ref() == token;
+        let tester = TESTERS.into_iter().find(has_token).filter(|_| !state.is_revoked);
+        Ok(tester.and_then(Tester::caller))
+    }
+}
+
+/// An edge whose services record calls.
+fn closed() -> (Edge, Calls, TestCallers) {
+    closed_with(Settings::default())
+}
+
+pub(super) fn closed_with(settings: Settings) -> (Edge, Calls, TestCallers) {
+    let recorder = Recorder::default();
+    let calls = recorder.calls();
+    let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+    let frontier = Transport::new(recorder.clone());
+    let edge = matyan_edge::query(settings, metrics, Transport::new(recorder), Some(frontier));
+    let callers = TestCallers::default();
+    (edge.with_access(CallerCache::new(callers.clone())), calls, callers)
+}
+
+pub(super) fn grpc_call(path: &str, tester: Tester, project: &str, content_type: &str) -> Request<Body> {
+    let request = Request::post(path).header("content-type", content_type).header("matyan-project", project);
+    // Native gRPC needs it.
+    let request = request.version(http::Version::HTTP_2);
+    with_token(request, tester).body(Body::from(vec![0; 5])).unwrap()
+}
+
+fn with_token(request: http::request::Builder, tester: Tester) -> http::request::Builder {
+    match tester.token() {
+        Some(token) => request.header("authorization", format!("Bearer {}", token.reveal())),
+        None => request,
+    }
+}
+
+/// The status of a response, and all of it as text, with the names of foreign projects replaced.
+async fn read_answer(edge: &Edge, request: Request<Body>) -> (Option<Code>, String) {
+    let response = edge.answer(request).await;
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.unwrap();
+    let trailers = body.trailers().cloned().unwrap_or_default();
+    let status = [&parts.headers, &trailers].into_iter().find_map(Status::from_header_map);
+    let mut text = format!("{}\n", parts.status);
+    for (name, value) in parts.headers.iter().chain(&trailers) {
+        let value = match name.as_str() {
+            "x-request-id" => continue,
+            "grpc-status-details-bin" => {
+                let details = STANDARD_NO_PAD.decode(value.as_bytes()).unwrap();
+                let mut details = String::from_utf8_lossy(&details).replace(OTHER, UNKNOWN).into_bytes();
+                // The entries of a map are in a random order.
+                details.sort_unstable();
+                details
+            }
+            _ => value.as_bytes().to_vec(),
+        };
+        text += &format!("{name}: {}\n", String::from_utf8_lossy(&value));
+    }
+    text += &String::from_utf8_lossy(&body.to_bytes());
+    (status.map(|it| it.code()), text.replace(OTHER, UNKNOWN))
+}
+
+#[tokio::test]
+async fn rule_54_every_rpc_is_permitted_by_its_right_alone() {
+    let (edge, calls, _) = closed();
+    let mut checked = 0;
+    for (path, access) in &accesses::ALL {
+        for tester in TESTERS {
+            let mut answers = BTreeSet::new();
+            for project in [OWN, OTHER, UNKNOWN] {
+                for content_type in ["application/grpc", "application/grpc-web+proto"] {
+                    let (code, text) =
+                        read_answer(&edge, grpc_call(path, tester, project, content_type)).await;
+                    let reached: Vec<_> = calls.lock().unwrap().drain(..).collect();
+                    match tester.expected(*access, project) {
+                        None => assert_eq!(
+                            reached,
+                            [((*path).to_owned(), Some(project.to_owned()))],
+                            "{tester:?} {project} {text}"
+                        ),
+                        Some(expected) => {
+                            let status = format!("grpc-status:{}", expected as i32);
+                            let is_refused =
+                                code == Some(expected) || text.replace(": ", ":").contains(&status);
+                            assert!(is_refused, "{path} {tester:?} {project} {expected:?}: {text}");
+                            assert_eq!(reached, [], "{path} {tester:?} {project}");
+                        }
+                    }
+                    if project != OWN && content_type == "application/grpc" {
+                        answers.insert(text);
+                    }
+                    checked += 1;
+                }
+            }
+            assert_eq!(answers.len(), 1, "{path} {tester:?}: {answers:?}");
+        }
+    }
+    assert_eq!(checked, accesses::ALL.len() * TESTERS.len() * 6);
+}
+
+#[tokio::test]
+async fn methods_that_do_not_exist_reach_no_service() {
+    let (edge, calls, _) = closed();
+    for path in
+        ["/matyan.runs.v1.RunService/Guess", "/matyan.ingest.v1.Guess/Stream", "/grpc.health.v1.Health/Guess"]
+    {
+        for (tester, expected) in
+            [(Tester::Anonymous, Code::Unauthenticated), (Tester::Operator, Code::Unimplemented)]
+        {
+            let (code, text) = read_answer(&edge, grpc_call(path, tester, OWN, "application/grpc")).await;
+            assert_eq!(code, Some(expected), "{path} {text}");
+        }
+    }
+    let reflection = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+    let (code, _) =
+        read_answer(&edge, grpc_call(reflection, Tester::Anonymous, "", "application/grpc")).await;
+    assert_eq!(code, Some(Code::Unauthenticated));
+    assert!(calls.lock().unwrap().is_empty());
+}
+
+/// The operations of the REST API, with a value for each parameter of their paths.
+async fn operations(edge: &Edge) -> Vec<(String, String)> {
+    let request = with_token(Request::get("/openapi.json"), Tester::Operator).body(Body::empty()).unwrap();
+    let description = edge.answer(request).await.into_body().collect().await.unwrap().to_bytes();
+    let description: serde_json::Value = serde_json::from_slice(&description).unwrap();
+    let mut operations = Vec::new();
+    for (path, methods) in description["paths"].as_object().unwrap() {
+        let path: Vec<&str> = path.split('/').map(|it| if it.starts_with('{') { "x" } else { it }).collect();
+        let methods = methods.as_object().unwrap().keys().map(|method| method.to_uppercase());
+        operations.extend(methods.map(|method| (method, path.join("/"))));
+    }
+    operations
+}
+
+#[tokio::test]
+async fn rule_54_few_operations_are_open_to_everyone() {
+    let (edge, calls, _) = closed();
+    let mut open = Vec::new();
+    for (method, path) in operations(&edge).await {
+        for (tester, project) in [
+            (Tester::Anonymous, ""),
+            (Tester::Stranger, ""),
+            (Tester::In("elsewhere", Role::Owner), "/p/vision"),
+        ] {
+            let request = Request::builder().method(method.as_str()).uri(format!("{project}{path}"));
+            let request = with_token(request, tester).body(Body::from("{}")).unwrap();
+            let response = edge.answer(request).await;
+            let status = response.status();
+            let reached = calls.lock().unwrap().drain(..).count();
+            match tester {
+                Tester::Anonymous if status != StatusCode::UNAUTHORIZED => {
+                    open.push(format!("{method} {path}"))
+                }
+                Tester::Anonymous | Tester::Stranger => {
+                    assert_eq!((status, reached), (StatusCode::UNAUTHORIZED, 0), "{method} {path}");
+                    assert_eq!(response.headers()["www-authenticate"], "Bearer");
+                }
+                _ if open.contains(&format!("{method} {path}")) => {}
+                _ => {
+                    let refused = [StatusCode::NOT_FOUND, StatusCode::FORBIDDEN];
+                    assert!(refused.contains(&status) && reached == 0, "{method} {path}: {status} {reached}");
+                }
+            }
+        }
+    }
+    let expected = [
+        "GET /api/v1/rest/version",
+        "GET /api/version",
+        "GET /health/live",
+        "GET /health/ready",
+        "PUT /api/v1/rest/blobs/x",
+    ];
+    let open: BTreeSet<_> = open.iter().map(|it| it.trim_end_matches('/')).collect();
+    assert_eq!(open, BTreeSet::from(expected));
+}
+
+#[tokio::test]
+async fn rule_79_a_monitor_reads_metrics_and_nothing_else() {
+    let (edge, calls, _) = closed();
+    let status = async |path: &str, tester| {
+        let request = with_token(Request::get(path), tester).body(Body::empty()).unwrap();
+        edge.answer(request).await.status()
+    };
+    for (tester, expected) in [
+        (Tester::Monitor, StatusCode::OK),
+        (Tester::Operator, StatusCode::OK),
+        (Tester::In(OWN, Role::Owner), StatusCode::FORBIDDEN),
+        (Tester::Anonymous, StatusCode::UNAUTHORIZED),
+        (Tester::Stranger, StatusCode::UNAUTHORIZED),
+    ] {
+        assert_eq!(status("/metrics/", tester).await, expected, "{tester:?}");
+    }
+    assert_eq!(status("/health/live/", Tester::Monitor).await, StatusCode::OK);
+    calls.lock().unwrap().clear();
+    for (method, path) in operations(&edge).await {
+        let request = Request::builder().method(method.as_str()).uri(&path);
+        let request = with_token(request, Tester::Monitor).body(Body::from("{}")).unwrap();
+        edge.answer(request).await;
+        for (reached, _) in calls.lock().unwrap().drain(..) {
+            let access = accesses::ALL.iter().find(|(path, _)| *path == reached).unwrap().1;
+            let is_open = matches!(access, Access::Public | Access::Signed | Access::Caller);
+            assert!(is_open, "{method} {path} reaches {reached}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn calls_carry_the_caller_and_nothing_that_a_client_claims() {
+    let recorder = Recorder::default();
+    let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+    let edge = matyan_edge::query(Settings::default(), metrics, Transport::new(recorder.clone()), None);
+    let list = "/matyan.project.v1.ProjectService/List";
+    let claimed = |tester| {
+        let mut request = grpc_call(list, tester, "", "application/grpc");
+        for name in [
+            "matyan-caller",
+            "matyan-known-projects",
+            "matyan-credential",
+            "matyan-client-address",
+            "matyan-token-role",
+            "matyan-token-project",
+        ] {
+            request.headers_mut().insert(name, "/claimed".parse().unwrap());
+        }
+        request
+    };
+    let header = |name: &str| {
+        let headers = recorder.last_headers();
+        headers.get(name).map(|it| it.to_str().unwrap().to_owned())
+    };
+    // An open server knows no callers.
+    read_answer(&edge, claimed(Tester::Anonymous)).await;
+    assert_eq!([header("matyan-caller"), header("matyan-known-projects")], [None, None]);
+    assert_eq!([header("matyan-credential"), header("matyan-client-address")], [None, None]);
+    assert_eq!([header("matyan-token-role"), header("matyan-token-project")], [None, None]);
+
+    let edge = edge.with_access(CallerCache::new(TestCallers::default()));
+    read_answer(&edge, claimed(Tester::In(OWN, Role::Viewer))).await;
+    assert_eq!(header("matyan-caller").as_deref(), Some("service:test"));
+    assert_eq!(header("matyan-known-projects").as_deref(), Some("/speech"));
+    assert_eq!(header("authorization"), None);
+    let token = Tester::In(OWN, Role::Viewer).token().unwrap();
+    assert_eq!(header("matyan-credential"), Some(token.digest().id()));
+    assert_eq!(header("matyan-client-address"), None, "it is unknown without a connection");
+    assert_eq!([header("matyan-token-role"), header("matyan-token-project")], [None, None]);
+    read_answer(&edge, claimed(Tester::Operator)).await;
+    assert_eq!(header("matyan-known-projects"), None);
+}
+
+#[derive(Default)]
+struct Events(Mutex<Vec<AccessEvent>>);
+
+impl AccessObserver for Events {
+    fn observe(&self, event: AccessEvent) {
+        self.0.lock().unwrap().push(event);
+    }
+}
+
+#[tokio::test]
+async fn rule_80_denied_management_is_reported_by_whom_and_where() {
+    let (edge, calls, _) = closed();
+    let events = Arc::new(Events::default());
+    let edge = edge.with_access_observer(events.clone());
+    let viewer = Tester::In(OWN, Role::Viewer);
+    let grant = "access.v1.AccessService/Grant";
+    let everywhere = "access.v1.AccessService/GrantEverywhere";
+    for (rpc, tester, project, denied_in) in [
+        (grant, viewer, OWN, Some(Some(OWN))),
+        (everywhere, viewer, OWN, Some(None)),
+        (everywhere, Tester::In(OWN, Role::Owner), "", Some(None)),
+        // It must not learn whether the project exists, and could name any.
+        (grant, viewer, OTHER, None),
+        (grant, Tester::Anonymous, OWN, None),
+        ("runs.v1.RunService/Delete", viewer, OWN, None),
+        ("runs.v1.RunService/Get", Tester::In(OWN, Role::Ingest), OWN, None),
+    ] {
+        let request = grpc_call(&format!("/matyan.{rpc}"), tester, project, "application/grpc");
+        read_answer(&edge, request).await;
+        let reported = std::mem::take(&mut *events.0.lock().unwrap());
+        let Some(project) = denied_in else {
+            assert_eq!(reported, [], "{rpc} {tester:?} {project}");
+            continue;
+        };
+        let [AccessEvent::Denial(call)] = &reported[..] else { panic!("{reported:?}") };
+        assert_eq!((call.rpc.as_str(), call.project.as_deref()), (rpc, project));
+        assert_eq!(call.principal, "service:test");
+        assert_eq!(call.credential, tester.token().unwrap().digest().id());
+        assert!(!call.request_id.is_empty());
+    }
+    assert_eq!(calls.lock().unwrap().len(), 0, "no call reaches its service");
+}
+
+/// Must not be asked.
+struct Unasked;
+
+#[async_trait]
+impl CallerSource for Unasked {
+    async fn find(&self, token: Option<&TokenDigest>) -> Result<Option<Caller>, LookupError> {
+        panic!("a probe needs no caller, but {token:?} was looked up")
+    }
+}
+
+#[tokio::test]
+async fn rule_56_a_probe_without_a_token_looks_up_nobody() {
+    let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+    let transport = Transport::new(Recorder::default());
+    let edge = matyan_edge::query(Settings::default(), metrics, transport, None);
+    let edge = edge.with_access(CallerCache::new(Unasked));
+    let request = Request::get("/health/live/").body(Body::empty()).unwrap();
+    assert_eq!(edge.answer(request).await.status(), StatusCode::OK);
+}
+
+/// Everyone with a token is an operator with a small token.
+struct SmallTokens;
+
+#[async_trait]
+impl CallerSource for SmallTokens {
+    async fn find(&self, _: Option<&TokenDigest>) -> Result<Option<Caller>, LookupError> {
+        let rights: CallerRights = [(None, Role::Operator)].into_iter().collect();
+        let limits = TokenLimits { projects: Some([OWN.to_owned()].into()), role: Some(Role::Viewer) };
+        Ok(Some(Caller::limited("root", &rights, limits)))
+    }
+}
+
+#[tokio::test]
+async fn calls_of_every_caller_carry_the_limits_of_the_token() {
+    let recorder = Recorder::default();
+    let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+    let edge = matyan_edge::query(Settings::default(), metrics, Transport::new(recorder.clone()), None);
+    let edge = edge.with_access(CallerCache::new(SmallTokens));
+    let whoami = "/matyan.access.v1.AccessService/GetCaller";
+    read_answer(&edge, grpc_call(whoami, Tester::Operator, "", "application/grpc")).await;
+    let headers = recorder.last_headers();
+    assert_eq!(
+        (&headers["matyan-token-role"], &headers["matyan-token-project"]),
+        (&"viewer".parse().unwrap(), &"/speech".parse().unwrap())
+    );
+    let get = "/matyan.runs.v1.RunService/Get";
+    read_answer(&edge, grpc_call(get, Tester::Operator, OWN, "application/grpc")).await;
+    assert!(!recorder.last_headers().contains_key("matyan-token-role"));
+}
+
+#[tokio::test]
+async fn a_socket_is_opened_only_for_callers_who_may_send_data() {
+    let server = Server::start_with_access(CallerCache::new(TestCallers::default())).await;
+    let connect = async |project: &str, tester: Tester| {
+        let url = format!("ws://{}/p/{project}/api/v1/ws/runs/r", server.address);
+        let mut request = url.into_client_request().unwrap();
+        if let Some(token) = tester.token() {
+            let value = format!("Bearer {}", token.reveal()).parse().unwrap();
+            request.headers_mut().insert("authorization", value);
+        }
+        match tokio_tungstenite::connect_async(request).await {
+            Ok(_) => 101,
+            Err(Error::Http(response)) => response.status().as_u16(),
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!(connect(OWN, Tester::In(OWN, Role::Ingest)).await, 101);
+    assert_eq!(connect(OWN, Tester::In(OWN, Role::Viewer)).await, 403);
+    assert_eq!(connect(OTHER, Tester::In(OWN, Role::Owner)).await, 404);
+    assert_eq!(connect(OWN, Tester::Anonymous).await, 401);
+    assert_eq!(connect(OWN, Tester::Stranger).await, 401);
+    assert_eq!(connect(OTHER, Tester::Operator).await, 101);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_55_a_revoked_token_ends_its_open_streams_in_time() {
+    let backend = Backend::default();
+    let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+    let edge = matyan_edge::query(Settings::default(), metrics, Transport::new(backend.clone()), None);
+    let callers = TestCallers::default();
+    let edge = edge.with_access(CallerCache::new(callers.clone()));
+    let gone = backend.answers_and_holds("runs.v1.RunService/Watch", [WatchResponse::default()]);
+    let watch = "/matyan.runs.v1.RunService/Watch";
+    let request = grpc_call(watch, Tester::In(OWN, Role::Viewer), OWN, "application/grpc");
+    let mut body = edge.answer(request).await.into_body();
+    assert!(body.frame().await.unwrap().unwrap().is_data());
+    callers.0.lock().unwrap().is_revoked = true;
+    let since = Instant::now();
+    let last = body.frame().await.unwrap().unwrap().into_trailers().unwrap();
+    assert_eq!(last["grpc-status"], (Code::Unauthenticated as i32).to_string());
+    assert!(since.elapsed() <= REVOCATION_TIME, "{:?}", since.elapsed());
+    // The work of the call has ended as well.
+    gone.await.unwrap_err();
+}
+
+#[tokio::test]
+async fn rule_56_while_no_one_knows_a_caller_nothing_is_refused_for_good() {
+    let (edge, calls, callers) = closed();
+    callers.0.lock().unwrap().is_away = true;
+    let owner = Tester::In(OWN, Role::Owner);
+    for tester in [owner, Tester::Anonymous] {
+        let request = with_token(Request::get(format!("/p/{OWN}/api/v1/rest/projects/")), tester);
+        let response = edge.answer(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE, "{tester:?}");
+        // Probes of health must not restart a server because another one is away.
+        let request = with_token(Request::get("/health/live"), tester).body(Body::empty()).unwrap();
+        assert_eq!(edge.answer(request).await.status(), StatusCode::OK);
+    }
+    let watch = "/matyan.runs.v1.RunService/Watch";
+    let (code, _) = read_answer(&edge, grpc_call(watch, owner, OWN, "application/grpc")).await;
+    assert_eq!(code, Some(Code::Unavailable));
+    assert!(calls.lock().unwrap().is_empty());
+}

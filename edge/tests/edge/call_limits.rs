@@ -1,0 +1,183 @@
+//! Limits on the requests of a port, on the requests of one address or principal, and on calls that hold blobs.
+
+use async_trait::async_trait;
+use axum::body::Body;
+use http::Request;
+use matyan_access::{
+    AccessToken, Caller, CallerCache, CallerRights, CallerSource, LookupError, Role, TokenDigest,
+};
+use matyan_edge::{Edge, Metrics, Settings, Transport};
+use matyan_proto::artifacts::v1::GetResponse;
+use matyan_proto::project::v1::ParamsResponse;
+use matyan_proto::runs::v1::WatchResponse;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+use super::backend::Backend;
+
+const WATCH: &str = "runs.v1.RunService/Watch";
+const GET: &str = "artifacts.v1.ArtifactService/Get";
+
+fn edge(backend: &Backend, settings: Settings) -> Edge {
+    let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+    matyan_edge::query(settings, metrics, Transport::new(backend.clone()), None)
+}
+
+/// Starts a call whose response does not end. Returns the response, or the message of a refusal.
+async fn call(edge: &Edge, method: &str) -> Result<http::Response<Body>, String> {
+    send(edge, Request::post(format!("/matyan.{method}"))).await
+}
+
+/// The same call by a principal.
+async fn call_by(edge: &Edge, method: &str, principal: &str) -> Result<http::Response<Body>, String> {
+    let authorization = format!("Bearer {}", token(principal).reveal());
+    send(edge, Request::post(format!("/matyan.{method}")).header("authorization", authorization)).await
+}
+
+async fn send(edge: &Edge, request: http::request::Builder) -> Result<http::Response<Body>, String> {
+    let request = request.version(http::Version::HTTP_2).header("content-type", "application/grpc");
+    let response = edge.answer(request.body(Body::from(vec![0; 5])).unwrap()).await;
+    match response.headers().get("grpc-status") {
+        None => Ok(response),
+        Some(status) => {
+            assert_eq!(status, "14");
+            Err(response.headers()["grpc-message"].to_str().unwrap().to_owned())
+        }
+    }
+}
+
+const PRINCIPALS: [&str; 2] = ["ana", "bo"];
+
+fn token(principal: &str) -> AccessToken {
+    let seed = PRINCIPALS.iter().position(|name| *name == principal).unwrap();
+    AccessToken::generate(&mut StdRng::seed_from_u64(seed as u64))
+}
+
+/// Knows two viewers.
+struct Viewers;
+
+#[async_trait]
+impl CallerSource for Viewers {
+    async fn find(&self, digest: Option<&TokenDigest>) -> Result<Option<Caller>, LookupError> {
+        let rights: CallerRights = [(None, Role::Viewer)].into_iter().collect();
+        let has_token = |name: &&str| Some(&token(name).digest()) == digest;
+        let principal = PRINCIPALS.into_iter().find(has_token);
+        Ok(Some(
+            principal
+                .map_or_else(|| Caller::anonymous(rights.clone()), |name| Caller::new(name, rights.clone())),
+        ))
+    }
+}
+
+#[tokio::test]
+async fn rule_81_a_principal_has_at_most_three_quarters_of_the_calls() {
+    let backend = Backend::default();
+    let edge = edge(&backend, Settings { max_calls: 8, ..Settings::default() });
+    let edge = edge.with_access(CallerCache::new(Viewers));
+    let _gone = backend.answers_and_holds(WATCH, [WatchResponse::default()]);
+    let mut open = Vec::new();
+    for _ in 0..6 {
+        open.push(call_by(&edge, WATCH, "ana").await.unwrap());
+    }
+    let refused = call_by(&edge, WATCH, "ana").await.unwrap_err();
+    assert!(refused.contains("ana") && refused.contains("has%20as%20many%20calls%20open"), "{refused}");
+    // A colleague of the same address is not affected, and neither is everyone else.
+    open.push(call_by(&edge, WATCH, "bo").await.unwrap());
+    open.push(call(&edge, WATCH).await.unwrap());
+    let refused = call_by(&edge, WATCH, "bo").await.unwrap_err();
+    assert!(refused.contains("no%20more%20calls"), "{refused}");
+    open.swap_remove(0);
+    call_by(&edge, WATCH, "ana").await.unwrap();
+}
+
+#[tokio::test]
+async fn rule_81_a_principal_has_at_most_three_quarters_of_the_open_blobs() {
+    let backend = Backend::default();
+    let edge = edge(&backend, Settings { max_blob_calls: 4, ..Settings::default() });
+    let edge = edge.with_access(CallerCache::new(Viewers));
+    let _gone = backend.answers_and_holds(GET, [GetResponse::default()]);
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        open.push(call_by(&edge, GET, "ana").await.unwrap());
+    }
+    let refused = call_by(&edge, GET, "ana").await.unwrap_err();
+    assert!(refused.contains("has%20as%20many%20uploads%20and%20downloads%20open"), "{refused}");
+    open.push(call_by(&edge, GET, "bo").await.unwrap());
+}
+
+#[tokio::test]
+async fn a_call_counts_until_its_response_ends() {
+    let backend = Backend::default();
+    let edge = edge(&backend, Settings { max_calls: 2, ..Settings::default() });
+    let _gone = backend.answers_and_holds(WATCH, [WatchResponse::default()]);
+    let first = call(&edge, WATCH).await.unwrap();
+    let _second = call(&edge, WATCH).await.unwrap();
+    let refused = call(&edge, WATCH).await.unwrap_err();
+    assert!(refused.contains("no%20more%20calls"), "{refused}");
+    // The port itself still works.
+    let live = edge.answer(Request::get("/health/live/").body(Body::empty()).unwrap()).await;
+    assert_eq!(live.status(), 200);
+    drop(first);
+    call(&edge, WATCH).await.unwrap();
+}
+
+#[tokio::test]
+async fn calls_that_hold_blobs_have_a_limit_of_their_own() {
+    let backend = Backend::default();
+    let edge = edge(&backend, Settings { max_blob_calls: 1, ..Settings::default() });
+    let _gone = backend.answers_and_holds(WATCH, [WatchResponse::default()]);
+    let _gone = backend.answers_and_holds(GET, [GetResponse::default()]);
+    let download = call(&edge, GET).await.unwrap();
+    let refused = call(&edge, GET).await.unwrap_err();
+    assert!(refused.contains("no%20more%20uploads%20and%20downloads"), "{refused}");
+    call(&edge, WATCH).await.unwrap();
+    drop(download);
+    call(&edge, GET).await.unwrap();
+}
+
+/// Sends a request whose response does not end, and returns its status.
+async fn status(from: &str, port: u16) -> (TcpStream, String) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
+    let mut stream = socket.connect(([127, 0, 0, 1], port).into()).await.unwrap();
+    let request = b"GET /api/v1/rest/projects/params/ HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut start = [0; 12];
+    stream.read_exact(&mut start).await.unwrap();
+    (stream, String::from_utf8(start.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn one_address_has_at_most_three_quarters_of_the_calls() {
+    let backend = Backend::default();
+    let params = ParamsResponse { params: vec![0xa0].into(), ..Default::default() };
+    let _gone = backend.answers_and_holds("project.v1.ProjectService/Params", [params]);
+    let edge = edge(&backend, Settings { max_calls: 4, ..Settings::default() });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(matyan_edge::serve(listener, None, edge, stop.clone()));
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        let (stream, answered) = status("127.0.0.2", port).await;
+        assert_eq!(answered, "HTTP/1.1 200");
+        open.push(stream);
+    }
+    let (mut refused, answered) = status("127.0.0.2", port).await;
+    assert_eq!(answered, "HTTP/1.1 503");
+    let mut text = vec![0; 1_024];
+    let length = refused.read(&mut text).await.unwrap();
+    let text = String::from_utf8_lossy(&text[..length]);
+    assert!(text.contains("your address has as many calls open"), "{text}");
+    let (other, answered) = status("127.0.0.3", port).await;
+    assert_eq!(answered, "HTTP/1.1 200");
+    drop(open.pop());
+    // The server notices the end of the connection in its own time.
+    while status("127.0.0.2", port).await.1 != "HTTP/1.1 200" {}
+    drop((open, other, refused));
+    stop.cancel();
+    serving.await.unwrap();
+}

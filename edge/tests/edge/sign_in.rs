@@ -1,0 +1,314 @@
+//! Signing in with a browser: from the first page to the last call.
+
+use axum::body::{Body, Bytes};
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::BodyExt;
+use matyan_access::{REVOCATION_TIME, Role};
+use matyan_edge::{Edge, Settings, Ui};
+use tempfile::TempDir;
+use tokio::time::advance;
+
+use super::access::{OWN, TestCallers, Tester, closed_with, grpc_call};
+use super::projects::Calls;
+use super::ui::{NO_FILES, PAGE, bundle, settings};
+
+const VIEWER: Tester = Tester::In(OWN, Role::Viewer);
+const GET_RUN: &str = "/matyan.runs.v1.RunService/Get";
+
+/// Statuses of a call: of the recorder, which implements nothing, and of the edge.
+const REACHED: &str = "12";
+const UNKNOWN_PROJECT: &str = "5";
+const NOT_SIGNED_IN: &str = "16";
+
+/// A browser with one page open.
+struct Browser {
+    edge: Edge,
+    /// The files of its pages.
+    _bundle: TempDir,
+    cookie: Option<String>,
+    /// Headers of all requests.
+    headers: HeaderMap,
+}
+
+#[derive(Debug)]
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+impl Browser {
+    fn open(base_path: &str) -> (Self, Calls, TestCallers) {
+        Self::open_with(Settings::default(), base_path)
+    }
+
+    fn open_with(edge_settings: Settings, base_path: &str) -> (Self, Calls, TestCallers) {
+        let (edge, calls, callers) = closed_with(edge_settings);
+        let folder = bundle();
+        let edge = edge.with_ui(Ui::open(&settings(&folder, base_path), &NO_FILES, &[]).unwrap());
+        (Self { edge, _bundle: folder, cookie: None, headers: HeaderMap::new() }, calls, callers)
+    }
+
+    async fn send(&mut self, mut request: Request<Body>) -> Answer {
+        request.headers_mut().extend(self.headers.clone());
+        if let Some(cookie) = &self.cookie {
+            request.headers_mut().append("cookie", "theme=dark".parse().unwrap());
+            request.headers_mut().append("cookie", format!("x=1; {cookie}").parse().unwrap());
+        }
+        let (parts, body) = self.edge.answer(request).await.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        if let Some(set) = parts.headers.get("set-cookie") {
+            let set = set.to_str().unwrap();
+            let pair = set.split(';').next().unwrap().to_owned();
+            self.cookie = (!pair.ends_with('=')).then_some(pair);
+        }
+        Answer { status: parts.status, headers: parts.headers, body }
+    }
+
+    async fn get(&mut self, path: &str) -> Answer {
+        self.send(Request::get(path).body(Body::empty()).unwrap()).await
+    }
+
+    async fn post(&mut self, path: &str, form: &str) -> Answer {
+        let request = Request::post(path).header("content-type", "application/x-www-form-urlencoded");
+        self.send(request.body(Body::from(form.to_owned())).unwrap()).await
+    }
+
+    async fn sign_in(&mut self, tester: Tester) -> Answer {
+        self.post("/sign-in", &format!("token={}", tester.token().unwrap().reveal())).await
+    }
+
+    /// The status of a call that reads a run.
+    async fn call(&mut self, project: &str) -> String {
+        let request = grpc_call(GET_RUN, Tester::Anonymous, project, "application/grpc-web+proto");
+        let answer = self.send(request).await;
+        answer.header("grpc-status").to_owned()
+    }
+}
+
+#[tokio::test]
+async fn rule_64_a_browser_signs_in_and_returns_to_its_page() {
+    for base_path in ["", "/matyan"] {
+        let (mut browser, calls, _) = Browser::open(base_path);
+        let first = browser.get(&format!("{base_path}/p/speech/runs?q=run.x%20%3E%201&tab=a")).await;
+        assert_eq!(first.status, StatusCode::SEE_OTHER);
+        let expected = format!(
+            "{base_path}/p/speech/sign-in?next={base_path}/p/speech/runs?q=run.x%2520%253E%25201%26tab=a"
+        );
+        assert_eq!(first.header("location"), expected);
+
+        let page = browser.get(first.header("location")).await;
+        assert_eq!((page.status, page.header("cache-control")), (StatusCode::OK, "no-store"));
+        let text = page.text();
+        assert!(text.contains(&format!("action=\"{base_path}/p/speech/sign-in\"")), "{text}");
+        assert!(
+            text.contains(&format!("value=\"{base_path}/p/speech/runs?q=run.x%20%3E%201&amp;tab=a\"")),
+            "{text}"
+        );
+        let policy = page.header("content-security-policy");
+        assert!(
+            policy.contains("form-action 'self'") && policy.contains("script-src 'self' 'sha256-"),
+            "{policy}"
+        );
+
+        let token = VIEWER.token().unwrap();
+        let next = format!("{base_path}/p/speech/runs");
+        let form = format!("next={next}&token=+{}%0A", token.reveal());
+        let signed_in = browser.post(&format!("{base_path}/p/speech/sign-in"), &form).await;
+        assert_eq!((signed_in.status, signed_in.header("location")), (StatusCode::SEE_OTHER, next.as_str()));
+        let path = if base_path.is_empty() { "/" } else { base_path };
+        let cookie =
+            format!("matyan={}; Max-Age=2592000; Path={path}; HttpOnly; SameSite=Lax", token.reveal());
+        assert_eq!(signed_in.header("set-cookie"), cookie);
+
+        assert_eq!(browser.get(&next).await.status, StatusCode::OK);
+        assert_eq!(browser.call("speech").await, REACHED);
+        assert_eq!(browser.call("vision").await, UNKNOWN_PROJECT);
+        assert_eq!(calls.lock().unwrap().drain(..).count(), 1);
+        let page = browser.get(&format!("{base_path}/sign-in")).await.text();
+        assert!(
+            page.contains("You are signed in as <b>service:test</b>") && !page.contains(token.reveal()),
+            "{page}"
+        );
+        assert!(page.contains(&format!("<a href=\"{base_path}/\">Continue to Matyan</a>")), "{page}");
+        let page = browser.get(&format!("{base_path}/p/speech/sign-in")).await.text();
+        let link = format!("<a href=\"{base_path}/p/speech/\">Continue to speech</a>");
+        assert!(page.contains(&link), "{page}");
+
+        let signed_out = browser.post(&format!("{base_path}/sign-out"), "").await;
+        assert_eq!(signed_out.header("location"), format!("{base_path}/sign-in?reason=signed-out"));
+        assert_eq!(signed_out.header("clear-site-data"), "\"cache\"");
+        assert_eq!(browser.cookie, None);
+        assert_eq!(browser.call("speech").await, NOT_SIGNED_IN);
+    }
+}
+
+#[tokio::test]
+async fn a_token_without_a_page_leads_to_the_start_of_the_project() {
+    let (mut browser, _, _) = Browser::open("");
+    let form = format!("token={}", VIEWER.token().unwrap().reveal());
+    assert_eq!(browser.post("/p/speech/sign-in", &form).await.header("location"), "/p/speech/");
+    let (mut browser, _, _) = Browser::open("/ui");
+    // The only project of the caller.
+    assert_eq!(browser.sign_in(VIEWER).await.header("location"), "/ui/p/speech/");
+    assert_eq!(browser.sign_in(Tester::Operator).await.header("location"), "/ui/");
+    assert_eq!(browser.get("/ui/").await.text(), PAGE.replace("\"\"", "\"/ui\""));
+}
+
+#[tokio::test]
+async fn the_page_says_why_a_browser_has_to_sign_in() {
+    let (mut browser, _, _) = Browser::open("");
+    for (query, text) in [
+        ("?reason=ended", "Your token was revoked or has expired"),
+        ("?next=%2Fruns&reason=signed-out", "You are signed out. The token stays valid"),
+    ] {
+        let page = browser.get(&format!("/sign-in{query}")).await.text();
+        assert!(page.contains(text), "{page}");
+    }
+    // Only texts of this server are shown.
+    let page = browser.get("/sign-in?reason=Send+your+password").await.text();
+    assert!(!page.contains("id=\"notice\"") && !page.contains("Send your password"), "{page}");
+}
+
+#[tokio::test]
+async fn rule_64_a_wrong_token_signs_no_one_in() {
+    let (mut browser, _, callers) = Browser::open("");
+    let stranger = Tester::Stranger.token().unwrap();
+    for (form, status, problem) in [
+        (String::new(), StatusCode::BAD_REQUEST, "not a token"),
+        ("token=mtk_x".to_owned(), StatusCode::BAD_REQUEST, "not a token"),
+        (
+            format!("token={}&next=\"><b>", stranger.reveal()),
+            StatusCode::UNAUTHORIZED,
+            "unknown, expired or revoked",
+        ),
+        (format!("token={}", "x".repeat(20_000)), StatusCode::PAYLOAD_TOO_LARGE, "too large"),
+    ] {
+        let answer = browser.post("/sign-in", &form).await;
+        assert_eq!(answer.status, status, "{form}");
+        let text = answer.text();
+        assert!(
+            text.contains(problem) && !text.contains("\"><b>") && !text.contains(stranger.reveal()),
+            "{text}"
+        );
+        assert_eq!(browser.cookie, None);
+    }
+    callers.0.lock().unwrap().is_away = true;
+    let answer = browser.sign_in(VIEWER).await;
+    assert_eq!((answer.status, browser.cookie.is_some()), (StatusCode::SERVICE_UNAVAILABLE, false));
+    let answer = browser.get("/sign-out").await;
+    assert_eq!((answer.status, answer.header("allow")), (StatusCode::METHOD_NOT_ALLOWED, "POST"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_browser_whose_token_has_ended_signs_in_again() {
+    let (mut browser, _, callers) = Browser::open("");
+    browser.sign_in(VIEWER).await;
+    callers.0.lock().unwrap().is_revoked = true;
+    advance(REVOCATION_TIME).await;
+    assert_eq!(browser.get("/p/speech/").await.status, StatusCode::SEE_OTHER);
+    assert_eq!(browser.call("speech").await, NOT_SIGNED_IN);
+    // The files of the page are public, however the session ended.
+    assert_eq!(browser.get("/static-files/static/js/main.js").await.status, StatusCode::OK);
+    callers.0.lock().unwrap().is_away = true;
+    advance(REVOCATION_TIME).await;
+    // The page says that the rights cannot be looked up, and tries again.
+    assert_eq!(browser.get("/p/speech/").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn rule_65_a_cookie_of_http_is_not_one_of_https() {
+    let (mut browser, _, _) = Browser::open("");
+    browser.sign_in(VIEWER).await;
+    browser.headers.insert("x-forwarded-proto", "https".parse().unwrap());
+    assert_eq!(browser.call("speech").await, NOT_SIGNED_IN);
+    let signed_in = browser.sign_in(VIEWER).await;
+    let cookie = signed_in.header("set-cookie");
+    assert!(cookie.starts_with("__Host-matyan=mtk_") && cookie.ends_with("; Secure"), "{cookie}");
+    assert_eq!(browser.call("speech").await, REACHED);
+}
+
+/// The proxy says nothing about the scheme that browsers use.
+#[tokio::test]
+async fn rule_65_behind_a_proxy_for_tls_the_cookie_is_one_of_https() {
+    for (base_path, prefix, path) in [("", "__Host-", "/"), ("/matyan", "__Secure-", "/matyan")] {
+        let allowed_hosts = vec!["tracker.example".to_owned()];
+        let settings = Settings { is_behind_tls_proxy: true, allowed_hosts, ..Settings::default() };
+        let (mut browser, _, _) = Browser::open_with(settings, base_path);
+        browser.headers.insert("host", "tracker.example:8443".parse().unwrap());
+        let signed_in = browser.sign_in(VIEWER).await;
+        let cookie = signed_in.header("set-cookie");
+        let expected = format!("; Max-Age=2592000; Path={path}; HttpOnly; SameSite=Lax; Secure");
+        assert!(cookie.starts_with(&format!("{prefix}matyan-8443=mtk_")), "{cookie}");
+        assert!(cookie.ends_with(&expected), "{cookie}");
+        assert_eq!(browser.call("speech").await, REACHED);
+    }
+}
+
+/// It opens a page, and causes no searches and downloads.
+#[tokio::test]
+async fn rule_65_a_link_of_another_site_does_not_call_the_api() {
+    let (mut browser, calls, _) = Browser::open("");
+    browser.sign_in(VIEWER).await;
+    assert_eq!(browser.get("/p/speech/api/v1/rest/projects/").await.status, StatusCode::NOT_IMPLEMENTED);
+    assert_eq!(calls.lock().unwrap().drain(..).count(), 1);
+    for (name, value) in
+        [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")]
+    {
+        browser.headers.insert(name, value.parse().unwrap());
+    }
+    for path in ["/p/speech/api/v1/rest/projects/", "/p/speech//api/v1/rest/runs/search/run/?q="] {
+        assert_eq!(browser.get(path).await.status, StatusCode::UNAUTHORIZED, "{path}");
+    }
+    assert_eq!(browser.get("/p/speech/").await.status, StatusCode::OK);
+    assert_eq!(calls.lock().unwrap().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_form_that_does_not_arrive_is_refused() {
+    let (mut browser, _, _) = Browser::open("");
+    let body = Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
+    let answer = browser.send(Request::post("/sign-in").body(body).unwrap()).await;
+    assert_eq!(answer.status, StatusCode::REQUEST_TIMEOUT);
+}
+
+/// Shared caches may store what is answered to a cookie.
+#[tokio::test]
+async fn answers_for_one_caller_are_private() {
+    let (mut browser, _, _) = Browser::open("");
+    browser.sign_in(VIEWER).await;
+    let answer = browser.get("/p/speech/api/v1/rest/projects/").await;
+    assert_eq!(answer.header("cache-control"), "private, no-cache");
+    let page = browser.get("/p/speech/").await;
+    assert_eq!(page.header("cross-origin-opener-policy"), "same-origin");
+}
+
+#[tokio::test]
+async fn rule_65_pages_of_others_do_nothing_with_a_cookie() {
+    let (mut browser, calls, _) = Browser::open("");
+    browser.sign_in(VIEWER).await;
+    for (name, value) in
+        [("origin", "http://evil.example"), ("origin", "null"), ("sec-fetch-site", "same-site")]
+    {
+        browser.headers.insert(name, value.parse().unwrap());
+        assert_ne!(browser.call("speech").await, REACHED, "{name} {value}");
+        assert_eq!(browser.post("/sign-out", "").await.status, StatusCode::FORBIDDEN, "{name} {value}");
+        assert_eq!(browser.sign_in(Tester::Operator).await.status, StatusCode::FORBIDDEN, "{name} {value}");
+        browser.headers.clear();
+    }
+    assert_eq!(calls.lock().unwrap().len(), 0);
+    // A token in a header is the one that counts.
+    let stranger = format!("Bearer {}", Tester::Stranger.token().unwrap().reveal());
+    browser.headers.insert("authorization", stranger.parse().unwrap());
+    assert_eq!(browser.get("/p/speech/").await.status, StatusCode::UNAUTHORIZED);
+}

@@ -1,0 +1,226 @@
+//! Access control as operators and owners of projects see it: the roles of principals, and their tokens.
+//! The edge decides whether a caller may make a call, from the same rows; nothing here does.
+
+mod audit;
+mod grants;
+mod resolve;
+mod tokens;
+
+pub(crate) use audit::AuditApi;
+pub(crate) use resolve::ResolveApi;
+
+use matyan_access::Role;
+use matyan_model::access::AccessRefusal;
+use matyan_proto::access::v1::{self as pb, access_service_server::AccessService};
+use tonic::{Request, Response, Status};
+
+use crate::server::{
+    RpcResult, Server,
+    call::{Call, CallerLimits, known_projects},
+    error::{Error, Result},
+};
+use tokens::NewToken;
+
+/// The service of access control.
+pub(crate) struct AccessApi {
+    server: Server,
+}
+
+impl AccessApi {
+    pub(crate) fn new(server: Server) -> Self {
+        Self { server }
+    }
+
+    async fn start<T>(&self, request: Request<T>) -> Result<(Call, T), Status> {
+        start_checked(&self.server, request).await
+    }
+}
+
+/// Starts a call of a caller whose rights the edge has checked.
+async fn start_checked<T>(server: &Server, request: Request<T>) -> Result<(Call, T), Status> {
+    let (call, message) = server.start_call(request).await?;
+    // The edge names the caller if, and only if, access control is on.
+    if call.caller.is_empty() {
+        let reason = "access control is off: start the server with --access on, and use its operator token";
+        return Err(Error::InvalidRequest(reason.to_owned()).into());
+    }
+    Ok((call, message))
+}
+
+impl Error {
+    /// The error for a row about a principal that was not written.
+    fn of_access(refusal: AccessRefusal, principal: &str) -> Self {
+        let too_many = |field, limit| Self::TooLarge { field, size: limit + 1, limit };
+        match refusal {
+            AccessRefusal::TooManyPrincipals { limit } => too_many("principals", limit),
+            AccessRefusal::TooManyGrants { limit } => too_many("grants", limit),
+            AccessRefusal::TooManyCredentials { limit } => too_many("tokens", limit),
+            AccessRefusal::UnknownPrincipal => Self::field(
+                "principal",
+                format!(
+                    "is `{principal}`, which has no role yet: grant one first, with `matyan access grant {principal} ROLE`"
+                ),
+            ),
+            AccessRefusal::LastOperator => Self::field(
+                "principal",
+                format!(
+                    "is `{principal}`, the only operator: make another one first, with `matyan access grant NAME operator \
+                     --everywhere`"
+                ),
+            ),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl AccessService for AccessApi {
+    async fn get_caller(&self, request: Request<pb::GetCallerRequest>) -> RpcResult<pb::GetCallerResponse> {
+        // A token for one project does not show the others.
+        let known = known_projects(request.metadata())?;
+        let CallerLimits { role, project } = CallerLimits::read(request.metadata())?;
+        let (call, _) = self.start(request).await?;
+        let roles = grants::of_principal(&self.server.deps, &call.caller, known.as_ref()).await?;
+        let token_role = role.map_or(pb::Role::Unspecified, Role::to_proto).into();
+        let principal = call.caller;
+        Ok(Response::new(pb::GetCallerResponse { principal, roles, token_role, token_project: project }))
+    }
+
+    async fn list_grants(
+        &self,
+        request: Request<pb::ListGrantsRequest>,
+    ) -> RpcResult<pb::ListGrantsResponse> {
+        let (call, _) = self.start(request).await?;
+        let grants = grants::list(&self.server.deps, Some(&call.project_name)).await?;
+        Ok(Response::new(pb::ListGrantsResponse { grants }))
+    }
+
+    async fn list_all_grants(
+        &self,
+        request: Request<pb::ListAllGrantsRequest>,
+    ) -> RpcResult<pb::ListAllGrantsResponse> {
+        self.start(request).await?;
+        let grants = grants::list(&self.server.deps, None).await?;
+        Ok(Response::new(pb::ListAllGrantsResponse { grants }))
+    }
+
+    async fn grant(&self, request: Request<pb::GrantRequest>) -> RpcResult<pb::GrantResponse> {
+        let (call, request) = self.start(request).await?;
+        let project = Some(call.project_name.clone());
+        let role = request.role();
+        let grant = grants::grant(&self.server.deps, &call, request.principal, project, role).await?;
+        Ok(Response::new(pb::GrantResponse { grant: Some(grant) }))
+    }
+
+    async fn grant_everywhere(
+        &self,
+        request: Request<pb::GrantEverywhereRequest>,
+    ) -> RpcResult<pb::GrantEverywhereResponse> {
+        let (call, request) = self.start(request).await?;
+        let role = request.role();
+        let grant = grants::grant(&self.server.deps, &call, request.principal, None, role).await?;
+        Ok(Response::new(pb::GrantEverywhereResponse { grant: Some(grant) }))
+    }
+
+    async fn revoke(&self, request: Request<pb::RevokeRequest>) -> RpcResult<pb::RevokeResponse> {
+        let (call, request) = self.start(request).await?;
+        grants::revoke(&self.server.deps, &request.principal, Some(&call.project_name)).await?;
+        Ok(Response::new(pb::RevokeResponse {}))
+    }
+
+    async fn revoke_everywhere(
+        &self,
+        request: Request<pb::RevokeEverywhereRequest>,
+    ) -> RpcResult<pb::RevokeEverywhereResponse> {
+        let (_, request) = self.start(request).await?;
+        grants::revoke(&self.server.deps, &request.principal, None).await?;
+        Ok(Response::new(pb::RevokeEverywhereResponse {}))
+    }
+
+    async fn remove_principal(
+        &self,
+        request: Request<pb::RemovePrincipalRequest>,
+    ) -> RpcResult<pb::RemovePrincipalResponse> {
+        let (_, request) = self.start(request).await?;
+        grants::remove_principal(&self.server.deps, &request.principal).await?;
+        Ok(Response::new(pb::RemovePrincipalResponse {}))
+    }
+
+    async fn list_tokens(
+        &self,
+        request: Request<pb::ListTokensRequest>,
+    ) -> RpcResult<pb::ListTokensResponse> {
+        let (call, _) = self.start(request).await?;
+        let tokens = tokens::list(&self.server.deps, Some(&call.project_name)).await?;
+        Ok(Response::new(pb::ListTokensResponse { tokens }))
+    }
+
+    async fn list_all_tokens(
+        &self,
+        request: Request<pb::ListAllTokensRequest>,
+    ) -> RpcResult<pb::ListAllTokensResponse> {
+        self.start(request).await?;
+        let tokens = tokens::list(&self.server.deps, None).await?;
+        Ok(Response::new(pb::ListAllTokensResponse { tokens }))
+    }
+
+    async fn create_token(
+        &self,
+        request: Request<pb::CreateTokenRequest>,
+    ) -> RpcResult<pb::CreateTokenResponse> {
+        let (call, request) = self.start(request).await?;
+        let role = request.role();
+        let pb::CreateTokenRequest { principal, label, lifetime_s, role: _ } = request;
+        let project = Some(call.project_name.clone());
+        let new = NewToken { principal, label, lifetime_s, role, project };
+        let (token, secret) = tokens::create(&self.server.deps, &call, new).await?;
+        Ok(Response::new(pb::CreateTokenResponse { token: Some(token), secret }))
+    }
+
+    async fn create_token_everywhere(
+        &self,
+        request: Request<pb::CreateTokenEverywhereRequest>,
+    ) -> RpcResult<pb::CreateTokenEverywhereResponse> {
+        let (call, request) = self.start(request).await?;
+        let role = request.role();
+        let pb::CreateTokenEverywhereRequest { principal, label, lifetime_s, role: _ } = request;
+        let new = NewToken { principal, label, lifetime_s, role, project: None };
+        let (token, secret) = tokens::create(&self.server.deps, &call, new).await?;
+        Ok(Response::new(pb::CreateTokenEverywhereResponse { token: Some(token), secret }))
+    }
+
+    async fn revoke_token(
+        &self,
+        request: Request<pb::RevokeTokenRequest>,
+    ) -> RpcResult<pb::RevokeTokenResponse> {
+        let (call, request) = self.start(request).await?;
+        let project = Some(call.project_name.as_str());
+        let token = tokens::revoke(&self.server.deps, &request.id, project).await?;
+        Ok(Response::new(pb::RevokeTokenResponse { token: Some(token) }))
+    }
+
+    async fn revoke_any_token(
+        &self,
+        request: Request<pb::RevokeAnyTokenRequest>,
+    ) -> RpcResult<pb::RevokeAnyTokenResponse> {
+        let (_, request) = self.start(request).await?;
+        let token = tokens::revoke(&self.server.deps, &request.id, None).await?;
+        Ok(Response::new(pb::RevokeAnyTokenResponse { token: Some(token) }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_name_the_principal() {
+        let text = |refusal| Error::of_access(refusal, "dd").to_string();
+        let unknown = text(AccessRefusal::UnknownPrincipal);
+        assert!(
+            unknown.contains("`dd`, which has no role yet") && unknown.contains("grant dd ROLE"),
+            "{unknown}"
+        );
+        let last = text(AccessRefusal::LastOperator);
+        assert!(last.contains("`dd`, the only operator"), "{last}");
+    }
+}

@@ -1,0 +1,166 @@
+//! Roles of principals.
+
+use std::collections::BTreeSet;
+
+use matyan_model::access::{
+    ANONYMOUS, Grant, grant_put, grant_remove, grants_list, grants_of, principal_remove,
+};
+use matyan_proto::access::v1::{self as pb, Role};
+use matyan_store::{Transaction, transact};
+
+use crate::server::{
+    audit::audit_resource,
+    call::Call,
+    deps::Deps,
+    error::{Error, Result},
+};
+
+/// Longest name of a principal: an address of mail may have more bytes, but rarely does.
+const PRINCIPAL_BYTES: usize = 64;
+
+pub(super) fn view(grant: Grant) -> pb::PrincipalRole {
+    let Grant { principal, project, role, granted_us, granted_by } = grant;
+    pb::PrincipalRole { principal, role: role.into(), project, granted_us, granted_by }
+}
+
+/// The roles of one principal in the known projects, and in all of them.
+pub(super) async fn of_principal(
+    deps: &Deps,
+    principal: &str,
+    known: Option<&BTreeSet<String>>,
+) -> Result<Vec<pb::PrincipalRole>> {
+    let snapshot = deps.store.snapshot().await?;
+    let granted = grants_of(snapshot.as_ref(), principal).await?;
+    let is_shown = |grant: &Grant| match (&grant.project, known) {
+        (Some(project), Some(known)) => known.contains(project),
+        _ => true,
+    };
+    Ok(granted.into_iter().filter(is_shown).map(view).collect())
+}
+
+/// The roles in one project together with those in all projects; or all roles.
+pub(super) async fn list(deps: &Deps, project: Option<&str>) -> Result<Vec<pb::PrincipalRole>> {
+    let snapshot = deps.store.snapshot().await?;
+    let listed = grants_list(snapshot.as_ref()).await?;
+    let is_shown =
+        |grant: &Grant| project.is_none() || grant.project.is_none() || grant.project.as_deref() == project;
+    Ok(listed.into_iter().filter(is_shown).map(view).collect())
+}
+
+pub(super) async fn grant(
+    deps: &Deps,
+    call: &Call,
+    principal: String,
+    project: Option<String>,
+    role: Role,
+) -> Result<pb::PrincipalRole> {
+    audit_resource(format!("{principal} {}", role.as_str_name().trim_start_matches("ROLE_").to_lowercase()));
+    check_principal(&principal)?;
+    check_role(&principal, project.as_deref(), role)?;
+    let granted_by = call.caller.clone();
+    let grant = Grant { principal, project, role, granted_us: (deps.clock)(), granted_by };
+    let (put, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+        let put = grant_put(&mut transaction, &grant).await?;
+        Ok::<_, Error>((transaction, put))
+    })
+    .await?;
+    put.map_err(|refusal| Error::of_access(refusal, &grant.principal))?;
+    Ok(view(grant))
+}
+
+pub(super) async fn revoke(deps: &Deps, principal: &str, project: Option<&str>) -> Result<()> {
+    audit_resource(principal);
+    check_principal(principal)?;
+    let (was_granted, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+        let was_granted = grant_remove(&mut transaction, principal, project).await?;
+        Ok::<_, Error>((transaction, was_granted))
+    })
+    .await?;
+    if !was_granted.map_err(|refusal| Error::of_access(refusal, principal))? {
+        return Err(Error::not_found("role of the principal", principal));
+    }
+    Ok(())
+}
+
+pub(super) async fn remove_principal(deps: &Deps, principal: &str) -> Result<()> {
+    audit_resource(principal);
+    check_principal(principal)?;
+    let (existed, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+        let existed = principal_remove(&mut transaction, principal).await?;
+        Ok::<_, Error>((transaction, existed))
+    })
+    .await?;
+    if !existed.map_err(|refusal| Error::of_access(refusal, principal))? {
+        return Err(Error::not_found("principal", principal));
+    }
+    Ok(())
+}
+
+/// The name is part of keys, headers and log lines.
+pub(super) fn check_principal(name: &str) -> Result<()> {
+    let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    match name.as_bytes() {
+        [] => Err(Error::field("principal", "is empty: give a name such as `ana` or `ci`")),
+        bytes if bytes.len() > PRINCIPAL_BYTES => {
+            Err(Error::TooLarge { field: "principal", size: bytes.len(), limit: PRINCIPAL_BYTES })
+        }
+        [first, rest @ ..]
+            if is_letter(*first) && rest.iter().all(|byte| is_letter(*byte) || b"-_.@+:".contains(byte)) =>
+        {
+            Ok(())
+        }
+        _ => Err(Error::field(
+            "principal",
+            "may contain lowercase letters, digits, `-`, `_`, `.`, `@`, `+` and `:`, and begins with a letter or a \
+             digit: choose another name",
+        )),
+    }
+}
+
+fn check_role(principal: &str, project: Option<&str>, role: Role) -> Result<()> {
+    let reason = match role {
+        Role::Unspecified => "is missing: use monitor, ingest, viewer, writer, editor, owner or operator",
+        Role::Operator if project.is_some() => {
+            "is `operator`, which is a role in all projects: grant it everywhere, or use `owner`"
+        }
+        Role::Monitor if project.is_some() => {
+            "is `monitor`, which reads the metrics of the whole server: grant it everywhere"
+        }
+        _ if principal == ANONYMOUS && role != Role::Viewer => {
+            "is too large for `anonymous`, which is everyone who can connect: use `viewer`"
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::field("role", reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_principals_fit_into_headers_and_keys() {
+        for name in ["a", "0", "ana", "ana@example.org", "service:ci", "a.b+c_d-e", &"a".repeat(64)] {
+            check_principal(name).unwrap();
+        }
+        for name in ["", "Ana", ":a", "a b", "ä", "a/b", "a\n", "a%2f", &"a".repeat(65)] {
+            check_principal(name).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn rule_62_few_roles_are_limited_to_some_principals() {
+        check_role("ana", None, Role::Operator).unwrap();
+        check_role("ana", Some("speech"), Role::Owner).unwrap();
+        check_role("ana", Some("speech"), Role::Operator).unwrap_err();
+        check_role("ana", Some(""), Role::Operator).unwrap_err();
+        check_role("ana", None, Role::Unspecified).unwrap_err();
+        check_role("prometheus", None, Role::Monitor).unwrap();
+        check_role("prometheus", Some("speech"), Role::Monitor).unwrap_err();
+        check_role(ANONYMOUS, None, Role::Monitor).unwrap_err();
+        check_role(ANONYMOUS, Some("speech"), Role::Viewer).unwrap();
+        for role in [Role::Ingest, Role::Writer, Role::Editor, Role::Owner] {
+            check_role(ANONYMOUS, Some("speech"), role).unwrap_err();
+        }
+    }
+}

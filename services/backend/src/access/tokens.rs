@@ -1,0 +1,140 @@
+//! Tokens of principals. The text of a token is in the response to its creation and nowhere else.
+
+use matyan_model::access::{
+    ANONYMOUS, Credential, CredentialKind, credential_put, credential_remove, credentials_list, grants_of,
+};
+use matyan_proto::{
+    access::v1::{self as pb, Role},
+    limits,
+};
+use matyan_store::{Transaction, transact};
+
+use super::grants::check_principal;
+use crate::server::{
+    audit::audit_resource,
+    call::Call,
+    convert,
+    deps::Deps,
+    error::{Error, Result},
+};
+
+const DAY_S: u64 = 24 * 60 * 60;
+const DEFAULT_LIFETIME_S: u64 = 90 * DAY_S;
+const MAX_LIFETIME_S: u64 = 366 * DAY_S;
+
+/// Digits of an id that are enough to name a token.
+const MIN_ID_DIGITS: usize = 4;
+
+/// A token to be created.
+pub(super) struct NewToken {
+    pub(super) principal: String,
+    pub(super) label: String,
+    /// 0: the default.
+    pub(super) lifetime_s: u64,
+    /// The largest role of the token. Unspecified: all roles of the principal.
+    pub(super) role: Role,
+    /// The only project of the token; `None` for all projects of the principal.
+    pub(super) project: Option<String>,
+}
+
+fn view(credential: Credential) -> pb::TokenInfo {
+    let id = credential.id();
+    let Credential { principal, label, created_us, created_by, expires_us, project, role, .. } = credential;
+    let role = role.unwrap_or(Role::Unspecified).into();
+    pb::TokenInfo { id, principal, label, created_us, created_by, expires_us, project, role }
+}
+
+/// The tokens that are limited to a project, or all tokens, including tokens that expired recently.
+pub(super) async fn list(deps: &Deps, project: Option<&str>) -> Result<Vec<pb::TokenInfo>> {
+    let snapshot = deps.store.snapshot().await?;
+    let listed = credentials_list(snapshot.as_ref()).await?;
+    let now_us = (deps.clock)();
+    let is_shown = |token: &Credential| is_in(token, project) && token.is_listed(now_us);
+    Ok(listed.into_iter().filter(is_shown).map(view).collect())
+}
+
+fn is_in(token: &Credential, project: Option<&str>) -> bool {
+    project.is_none() || token.project.as_deref() == project
+}
+
+/// Refuses a token of a project for a principal that has roles in all projects, except by an operator: an owner
+/// could act under the name of an operator.
+async fn check_principal_of_project(deps: &Deps, call: &Call, principal: &str) -> Result<()> {
+    if principal == call.caller {
+        return Ok(());
+    }
+    let snapshot = deps.store.snapshot().await?;
+    let granted = grants_of(snapshot.as_ref(), principal).await?;
+    let own = grants_of(snapshot.as_ref(), &call.caller).await?;
+    let is_operator = own.iter().any(|grant| grant.role == Role::Operator);
+    if is_operator || granted.iter().all(|grant| grant.project.is_some()) {
+        return Ok(());
+    }
+    let reason = "has a role in all projects: only the principal itself or an operator creates tokens for it";
+    Err(Error::field("principal", reason))
+}
+
+/// Creates a token. Returns it with its text.
+pub(super) async fn create(deps: &Deps, call: &Call, new: NewToken) -> Result<(pb::TokenInfo, String)> {
+    let NewToken { principal, label, lifetime_s, role, project } = new;
+    audit_resource(&principal);
+    check_principal(&principal)?;
+    if principal == ANONYMOUS {
+        return Err(Error::field("principal", "is `anonymous`, which has no token: choose another name"));
+    }
+    if project.is_some() {
+        check_principal_of_project(deps, call, &principal).await?;
+    }
+    let now_us = (deps.clock)();
+    let token = (deps.new_token)();
+    let credential = Credential {
+        digest: token.digest().0,
+        kind: CredentialKind::Token,
+        principal,
+        label: convert::bounded_text("label", &label, limits::NAME_BYTES)?,
+        created_us: now_us,
+        created_by: call.caller.clone(),
+        expires_us: Some(now_us.saturating_add(lifetime_us(lifetime_s)?)),
+        project,
+        role: (role != Role::Unspecified).then_some(role),
+    };
+    let (put, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+        let put = credential_put(&mut transaction, &credential).await?;
+        Ok::<_, Error>((transaction, put))
+    })
+    .await?;
+    put.map_err(|refusal| Error::of_access(refusal, &credential.principal))?;
+    audit_resource(format!("{} token {}", credential.principal, credential.id()));
+    Ok((view(credential), token.reveal().to_owned()))
+}
+
+fn lifetime_us(lifetime_s: u64) -> Result<i64> {
+    let lifetime_s = if lifetime_s == 0 { DEFAULT_LIFETIME_S } else { lifetime_s };
+    if lifetime_s > MAX_LIFETIME_S {
+        return Err(Error::field("lifetime_s", "is more than 366 days: choose a shorter time"));
+    }
+    Ok(i64::try_from(lifetime_s * 1_000_000).unwrap_or(i64::MAX))
+}
+
+/// Revokes the token whose id begins like this.
+pub(super) async fn revoke(deps: &Deps, id: &str, project: Option<&str>) -> Result<pb::TokenInfo> {
+    audit_resource(format!("token {id}"));
+    let not_found = || Error::not_found("token", id);
+    if id.len() < MIN_ID_DIGITS {
+        return Err(Error::field("id", "has fewer than 4 digits: give more of the token's id"));
+    }
+    let (revoked, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+        let listed = credentials_list(transaction.unchecked()).await?;
+        let mut found =
+            listed.into_iter().filter(|token| is_in(token, project) && token.id().starts_with(id));
+        let token = found.next().ok_or_else(not_found)?;
+        if found.next().is_some() {
+            return Err(Error::field("id", "begins the ids of several tokens: give more of its digits"));
+        }
+        credential_remove(&mut transaction, &token);
+        Ok::<_, Error>((transaction, token))
+    })
+    .await?;
+    audit_resource(format!("{} token {}", revoked.principal, revoked.id()));
+    Ok(view(revoked))
+}

@@ -1,0 +1,19 @@
+//! Candidates: runs that may match a query. `scan` reads them page by page, `columns` avoids reading
+//! documents, `load`, `candidate` and `encoded_params` present a document to the query language, and `filter` evaluates
+//! the query.
+
+mod by_created;
+mod candidate;
+mod columns;
+mod encoded_params;
+mod filter;
+mod load;
+mod scan;
+
+pub(crate) use {
+    by_created::RunsByCreated,
+    candidate::{Candidate, Sequence, SequenceHeader},
+    filter::{MatchedRun, QueryFilter},
+    load::CandidateLoader,
+    scan::{MatchPage, RunScanner, always_raised_warning, newest_run},
+};

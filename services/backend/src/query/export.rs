@@ -1,0 +1,119 @@
+//! Exports: the results of a search as a file. The search sends its messages to the same task, which
+//! turns them into rows, turns batches of rows into bytes, and sends the bytes. All work for the
+//! processor runs on the threads of queries.
+
+mod file;
+mod metrics;
+mod objects;
+mod params;
+mod run_selection;
+mod runs;
+
+use std::sync::Arc;
+
+use file::FileExport;
+use matyan_export::TableFormat;
+use matyan_proto::export::v1::{self as pb, export_service_server::ExportService};
+use runs::{RunExport, WholeRuns};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::{Request, Response};
+
+use super::catalog::Catalog;
+use crate::server::{
+    RpcResult, Server,
+    error::{Error, Result},
+    stream::ResponseStream,
+};
+
+/// Exports at the same time: each may take some 15 MB.
+const EXPORTS: usize = 16;
+
+/// The number of exports that are running.
+struct ExportSlots(Arc<Semaphore>);
+
+impl Default for ExportSlots {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(EXPORTS)))
+    }
+}
+
+impl ExportSlots {
+    fn take(&self) -> Result<OwnedSemaphorePermit> {
+        self.0.clone().try_acquire_owned().map_err(|_| Error::Waiting("too many exports are running"))
+    }
+}
+
+/// The service of exports.
+pub(crate) struct ExportApi {
+    server: Server,
+    catalog: Catalog,
+    slots: ExportSlots,
+}
+
+impl ExportApi {
+    pub(crate) fn new(server: Server, catalog: Catalog) -> Self {
+        Self { server, catalog, slots: ExportSlots::default() }
+    }
+}
+
+#[tonic::async_trait]
+impl ExportService for ExportApi {
+    type MetricsStream = ResponseStream<pb::MetricsResponse>;
+    type RunsStream = ResponseStream<pb::RunsResponse>;
+    type ObjectsStream = ResponseStream<pb::ObjectsResponse>;
+
+    async fn metrics(&self, request: Request<pb::MetricsRequest>) -> RpcResult<Self::MetricsStream> {
+        let (call, request) = self.server.start_call(request).await?;
+        let slot = self.slots.take()?;
+        let format = table_format(request.format())?;
+        let (search, sequences) = metrics::search(&self.catalog, call, request).await?;
+        let file = FileExport::new(self.server.deps.clone(), format, metrics::MetricRows::new())?;
+        let wrap = |piece| pb::MetricsResponse { piece: Some(piece) };
+        Ok(Response::new(self.server.respond_with_points(async move |sender| {
+            let _slot = slot;
+            file.send(async move |messages| search.send(sequences, &messages).await, &sender, wrap).await
+        })))
+    }
+
+    async fn runs(&self, request: Request<pb::RunsRequest>) -> RpcResult<Self::RunsStream> {
+        let (call, request) = self.server.start_call(request).await?;
+        let slot = self.slots.take()?;
+        let format = table_format(request.format())?;
+        let export = RunExport::new(&self.catalog, &call, request).await?;
+        let search = export.search(call.again()).await?;
+        let deps = self.server.deps.clone();
+        let wrap = |piece| pb::RunsResponse { piece: Some(piece) };
+        Ok(Response::new(self.server.respond(async move |sender| {
+            let _slot = slot;
+            let rows = export.rows(call, &sender).await?;
+            let file = FileExport::new(deps, format, rows)?;
+            file.send(async move |messages| search.send(WholeRuns, &messages).await, &sender, wrap).await
+        })))
+    }
+
+    async fn objects(&self, request: Request<pb::ObjectsRequest>) -> RpcResult<Self::ObjectsStream> {
+        let (call, request) = self.server.start_call(request).await?;
+        let slot = self.slots.take()?;
+        let format = table_format(request.format())?;
+        let rows = objects::ObjectRows::new(request.r#type());
+        let (search, sequences) = objects::search(&self.catalog, call, request).await?;
+        let file = FileExport::new(self.server.deps.clone(), format, rows)?;
+        let wrap = |piece| pb::ObjectsResponse { piece: Some(piece) };
+        Ok(Response::new(self.server.respond(async move |sender| {
+            let _slot = slot;
+            file.send(async move |messages| search.send(sequences, &messages).await, &sender, wrap).await
+        })))
+    }
+}
+
+fn table_format(format: pb::Format) -> Result<TableFormat> {
+    match format {
+        pb::Format::Arrow => Ok(TableFormat::Arrow),
+        pb::Format::Parquet => Ok(TableFormat::Parquet),
+        pb::Format::Csv => Ok(TableFormat::Csv),
+        pb::Format::RawCsv => Ok(TableFormat::RawCsv),
+        pb::Format::Unspecified => {
+            Err(Error::field("format", "is missing: use arrow, parquet, csv or raw-csv"))
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! Objects as rows: each object of a step is one, with the columns of its type.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use arrow_array::{
+    ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray, UInt32Array,
+    builder::{Float64Builder, StringBuilder, StringDictionaryBuilder, UInt32Builder},
+    types::Int32Type,
+};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use matyan_proto::{
+    common::v1::SeriesType,
+    export::v1::ObjectsRequest,
+    objects::v1::{Object, Step, object::Kind},
+    runs::v1::RunParts,
+    search::v1::{self as search, ObjectsResponse},
+};
+use matyan_value::json::{JsonStyle, cbor_text, write_float};
+
+use super::{
+    file::{BATCH_ROWS, BATCH_TEXT_BYTES, RowsError, SearchStatus, TableRows},
+    metrics::{context_json, repeated_text, time},
+    run_selection::run_numbers,
+};
+use crate::{
+    query::{
+        catalog::Catalog,
+        search::{ObjectSequences, SearchScope, SequenceSearch, search_objects},
+    },
+    server::{
+        call::Call,
+        error::{Error, Result},
+    },
+};
+
+/// The search for the objects of a request.
+pub(super) async fn search(
+    catalog: &Catalog,
+    call: Call,
+    request: ObjectsRequest,
+) -> Result<(SequenceSearch, ObjectSequences)> {
+    let runs = run_numbers(&catalog.deps, &call, &request.run_ids).await?;
+    let request = search::ObjectsRequest {
+        query: request.query,
+        r#type: request.r#type,
+        parts: Some(RunParts { props: true, ..RunParts::default() }),
+        ..search::ObjectsRequest::default()
+    };
+    let (search, sequences) = search_objects(catalog, call, request).await?;
+    Ok((search.within(SearchScope { runs, newest: None }), sequences))
+}
+
+/// An object, and the rest of its row.
+struct ObjectRow {
+    series: Arc<SeriesTexts>,
+    step: i64,
+    epoch: Option<i64>,
+    time_us: Option<i64>,
+    object: Object,
+}
+
+struct SeriesTexts {
+    run: Arc<str>,
+    experiment: Option<Arc<str>>,
+    name: String,
+    context: String,
+}
+
+pub(super) struct ObjectRows {
+    schema: SchemaRef,
+    /// The run that is being read.
+    run: Arc<str>,
+    experiment: Option<Arc<str>>,
+    pending: VecDeque<ObjectRow>,
+    /// A step that was sent without its objects, because they are too large for a message.
+    too_large: Option<i64>,
+    columns: PositionColumns,
+    content: ContentColumns,
+    text_bytes: usize,
+}
+
+/// The position of each object in a batch.
+#[derive(Default)]
+struct PositionColumns {
+    run: StringDictionaryBuilder<Int32Type>,
+    experiment: StringDictionaryBuilder<Int32Type>,
+    name: StringDictionaryBuilder<Int32Type>,
+    context: StringDictionaryBuilder<Int32Type>,
+    steps: Vec<i64>,
+    epochs: Vec<Option<i64>>,
+    times_us: Vec<Option<i64>>,
+    indexes: Vec<u32>,
+}
+
+/// The content of the objects in a batch.
+enum ContentColumns {
+    Images { caption: StringBuilder, size: [UInt32Builder; 2], format: StringBuilder, uri: StringBuilder },
+    Audios { caption: StringBuilder, rate: UInt32Builder, format: StringBuilder, uri: StringBuilder },
+    Texts(StringBuilder),
+    Distributions { bounds: [Float64Builder; 2], weights: StringBuilder },
+    Figures(StringBuilder),
+}
+
+impl ContentColumns {
+    fn new(series_type: SeriesType) -> Self {
+        match series_type {
+            SeriesType::Images => Self::Images {
+                caption: StringBuilder::new(),
+                size: [UInt32Builder::new(), UInt32Builder::new()],
+                format: StringBuilder::new(),
+                uri: StringBuilder::new(),
+            },
+            SeriesType::Audios => Self::Audios {
+                caption: StringBuilder::new(),
+                rate: UInt32Builder::new(),
+                format: StringBuilder::new(),
+                uri: StringBuilder::new(),
+            },
+            SeriesType::Distributions => Self::Distributions {
+                bounds: [Float64Builder::new(), Float64Builder::new()],
+                weights: StringBuilder::new(),
+            },
+            SeriesType::Figures => Self::Figures(StringBuilder::new()),
+            // Others are refused by the search.
+            SeriesType::Texts | SeriesType::Metric | SeriesType::Unspecified => {
+                Self::Texts(StringBuilder::new())
+            }
+        }
+    }
+
+    fn fields(&self) -> Vec<Field> {
+        let text = |name: &str| Field::new(name, DataType::Utf8, false);
+        let natural = |name: &str| Field::new(name, DataType::UInt32, true);
+        let float = |name: &str| Field::new(name, DataType::Float64, false);
+        match self {
+            Self::Images { .. } => {
+                vec![text("caption"), natural("width"), natural("height"), text("format"), text("blob_uri")]
+            }
+            Self::Audios { .. } => vec![text("caption"), natural("rate"), text("format"), text("blob_uri")],
+            Self::Texts(_) => vec![text("text")],
+            Self::Distributions { .. } => vec![float("low"), float("high"), text("weights")],
+            Self::Figures(_) => vec![text("figure")],
+        }
+    }
+
+    /// Adds an object, and returns the size of its texts.
+    fn push(&mut self, kind: Option<Kind>) -> Result<usize> {
+        match (self, kind) {
+            (Self::Images { caption, size, format, uri }, Some(Kind::Image(image))) => {
+                caption.append_value(&image.caption);
+                size[0].append_option(image.width);
+                size[1].append_option(image.height);
+                format.append_value(&image.format);
+                uri.append_value(&image.blob_uri);
+                Ok(image.caption.len() + image.blob_uri.len())
+            }
+            (Self::Audios { caption, rate, format, uri }, Some(Kind::Audio(audio))) => {
+                caption.append_value(&audio.caption);
+                rate.append_option(audio.rate);
+                format.append_value(&audio.format);
+                uri.append_value(&audio.blob_uri);
+                Ok(audio.caption.len() + audio.blob_uri.len())
+            }
+            (Self::Texts(texts), Some(Kind::Text(text))) => {
+                texts.append_value(&text.data);
+                Ok(text.data.len())
+            }
+            (Self::Distributions { bounds, weights }, Some(Kind::Distribution(distribution))) => {
+                bounds[0].append_value(distribution.low);
+                bounds[1].append_value(distribution.high);
+                let json = float_list(&distribution.weights);
+                weights.append_value(&json);
+                Ok(json.len())
+            }
+            (Self::Figures(figures), Some(Kind::Figure(figure))) => {
+                let json = cbor_text(&figure.data, JsonStyle::CANONICAL);
+                let json =
+                    json.map_err(|error| Error::Unwritable(format!("a figure is invalid: {error}")))?;
+                figures.append_value(&json);
+                Ok(json.len())
+            }
+            _ => Err(Error::Unwritable("an object has another type".to_owned())),
+        }
+    }
+
+    fn finish(&mut self) -> Vec<ArrayRef> {
+        match self {
+            Self::Images { caption, size: [width, height], format, uri } => vec![
+                Arc::new(caption.finish()),
+                Arc::new(width.finish()),
+                Arc::new(height.finish()),
+                Arc::new(format.finish()),
+                Arc::new(uri.finish()),
+            ],
+            Self::Audios { caption, rate, format, uri } => vec![
+                Arc::new(caption.finish()),
+                Arc::new(rate.finish()),
+                Arc::new(format.finish()),
+                Arc::new(uri.finish()),
+            ],
+            Self::Texts(texts) | Self::Figures(texts) => vec![Arc::new(texts.finish())],
+            Self::Distributions { bounds: [low, high], weights } => {
+                vec![Arc::new(low.finish()), Arc::new(high.finish()), Arc::new(weights.finish())]
+            }
+        }
+    }
+}
+
+fn float_list(floats: &[f64]) -> String {
+    let mut json = String::from("[");
+    for (at, float) in floats.iter().enumerate() {
+        json.push_str(if at > 0 { "," } else { "" });
+        write_float(&mut json, *float, JsonStyle::CANONICAL);
+    }
+    json.push(']');
+    json
+}
+
+impl ObjectRows {
+    pub(super) fn new(series_type: SeriesType) -> Self {
+        let content = ContentColumns::new(series_type);
+        let mut fields = vec![
+            Field::new("run", repeated_text(), false),
+            Field::new("experiment", repeated_text(), true),
+            Field::new("name", repeated_text(), false),
+            Field::new("context", repeated_text(), false),
+            Field::new("step", DataType::Int64, false),
+            Field::new("epoch", DataType::Int64, true),
+            Field::new("time", time(), true),
+            Field::new("index", DataType::UInt32, false),
+        ];
+        fields.extend(content.fields());
+        Self {
+            schema: Arc::new(Schema::new(fields)),
+            run: "".into(),
+            experiment: None,
+            pending: VecDeque::new(),
+            too_large: None,
+            columns: PositionColumns::default(),
+            content,
+            text_bytes: 0,
+        }
+    }
+
+    fn add_step(&mut self, series: &Arc<SeriesTexts>, step: Step) {
+        let Step { step, epoch, time_us, objects, object_count } = step;
+        if objects.len() < object_count as usize {
+            self.too_large = Some(step);
+        }
+        for object in objects {
+            self.pending.push_back(ObjectRow { series: series.clone(), step, epoch, time_us, object });
+        }
+    }
+
+    fn push(&mut self, row: ObjectRow) -> Result<(), RowsError> {
+        let SeriesTexts { run, experiment, name, context } = &*row.series;
+        let columns = &mut self.columns;
+        columns.run.append(run)?;
+        columns.experiment.append_option(experiment.as_deref());
+        columns.name.append(name)?;
+        columns.context.append(context)?;
+        columns.steps.push(row.step);
+        columns.epochs.push(row.epoch);
+        columns.times_us.push(row.time_us);
+        columns.indexes.push(row.object.index);
+        self.text_bytes += self.content.push(row.object.kind).map_err(RowsError::Failed)?;
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<RecordBatch, RowsError> {
+        self.text_bytes = 0;
+        let mut columns = std::mem::take(&mut self.columns);
+        let mut arrays: Vec<ArrayRef> = vec![
+            Arc::new(columns.run.finish()),
+            Arc::new(columns.experiment.finish()),
+            Arc::new(columns.name.finish()),
+            Arc::new(columns.context.finish()),
+            Arc::new(Int64Array::from(columns.steps)),
+            Arc::new(Int64Array::from(columns.epochs)),
+            Arc::new(TimestampMicrosecondArray::from(columns.times_us).with_timezone("UTC")),
+            Arc::new(UInt32Array::from(columns.indexes)),
+        ];
+        arrays.extend(self.content.finish());
+        Ok(RecordBatch::try_new(self.schema.clone(), arrays)?)
+    }
+}
+
+impl TableRows for ObjectRows {
+    type Message = ObjectsResponse;
+
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn add(&mut self, message: ObjectsResponse) -> SearchStatus {
+        for found in message.runs {
+            let run = found.run.unwrap_or_default();
+            // Only the first message of a run has its properties.
+            if let Some(props) = run.props {
+                self.run = run.run_id.into();
+                self.experiment = props.experiment.map(|experiment| experiment.name.into());
+            }
+            for sequence in found.sequences {
+                let series = Arc::new(SeriesTexts {
+                    run: self.run.clone(),
+                    experiment: self.experiment.clone(),
+                    name: sequence.name,
+                    context: context_json(&sequence.context).to_owned(),
+                });
+                for step in sequence.steps {
+                    self.add_step(&series, step);
+                }
+            }
+        }
+        SearchStatus { progress: message.progress, warnings: message.warnings, done: message.done }
+    }
+
+    fn batch(&mut self) -> Result<Option<RecordBatch>, RowsError> {
+        if let Some(step) = self.too_large {
+            let reason = format!("the objects of step {step} are too large for an export");
+            return Err(RowsError::Failed(Error::Unwritable(reason)));
+        }
+        while let Some(row) = self.pending.pop_front() {
+            self.push(row)?;
+            if self.columns.steps.len() == BATCH_ROWS || self.text_bytes >= BATCH_TEXT_BYTES {
+                return Ok(Some(self.finish()?));
+            }
+        }
+        Ok(None)
+    }
+
+    fn rest(&mut self) -> Result<Option<RecordBatch>, RowsError> {
+        if self.columns.steps.is_empty() { Ok(None) } else { Ok(Some(self.finish()?)) }
+    }
+}

@@ -1,0 +1,9 @@
+//! The plan of a query: its compiled text, and the runs that indexes propose for it.
+
+pub(crate) mod index;
+pub(crate) mod query_text;
+
+pub(crate) use {
+    index::{find_matches, seconds},
+    query_text::{CompiledQuery, compile_query},
+};

@@ -1,0 +1,555 @@
+//! The part of the planner that reads the store: which rows satisfy a probe, how many there
+//! are, and which runs they list. Index rows may belong to deleted or changed runs; the
+//! documents decide.
+
+use std::{borrow::Cow, collections::VecDeque, ops::Bound};
+
+use matyan_model::{
+    entity::entity_find,
+    format::format_has_parents,
+    ids::{Project, RunId, RunNumber},
+    index::{
+        DocumentIndex, MAX_TEXT_BYTES, Scalar, index_has_row, index_page_count, index_runs_page,
+        is_indexed_path, number_bounds, text_bounds,
+    },
+    keys::{self, Counter, EntityKind, SeriesKind},
+    project::project_count,
+    run::{head_live, runs_sample},
+};
+use matyan_ql::{AccessPath, Interval, KeyPath, ParamKeys, Plan, Probe, Proposal, Statistics};
+use matyan_store::{Error as StoreError, Range, Snapshot};
+
+use crate::server::{
+    deps::Deps,
+    error::{Error, Result},
+};
+
+/// Rows counted in the first and second rounds; the first finds a very selective probe quickly.
+const COUNTED: [u64; 2] = [2_000, 10_000];
+/// Rows counted for all probes of a plan together, because a query may have thousands of
+/// probes.
+const COUNTED_IN_ALL: u64 = 200_000;
+/// A scan is cheaper for more than one in this many runs.
+const SCAN_FROM: u64 = 6;
+/// Rows that are read to find all matches of a plan: this many for each run, and some more. Evaluating the
+/// query for every run is cheaper than more.
+const MATCH_ROWS: u64 = 8;
+const MORE_MATCH_ROWS: u64 = 10_000;
+/// Runs above which a list is sorted on the threads of queries.
+const SORTED_HERE: usize = 20_000;
+/// Rows read at a time.
+const PAGE: usize = 10_000;
+/// Maximum length of a key, close to the limit of the store.
+const MAX_KEY_BYTES: usize = 4_096;
+
+/// The rows that satisfy a probe.
+enum ProbeRows {
+    /// Runs known without an index.
+    Runs(Vec<RunNumber>),
+    Ranges(Vec<Range>),
+}
+
+/// Row counts of the probes of a plan.
+pub(crate) struct ProbeCounts<'p> {
+    runs: u64,
+    /// Sorted by the address of the probe, for a binary search: a plan may have a thousand probes, and
+    /// the count of each is looked up.
+    counts: Vec<(&'p Probe, Option<u64>)>,
+}
+
+impl Statistics for ProbeCounts<'_> {
+    fn runs(&self) -> u64 {
+        self.runs
+    }
+
+    fn count(&self, probe: &Probe) -> Option<u64> {
+        let found = self
+            .counts
+            .binary_search_by_key(&std::ptr::from_ref(probe), |(known, _)| std::ptr::from_ref(*known));
+        found.ok().and_then(|index| self.counts[index].1)
+    }
+}
+
+/// Counts the rows of each probe, and continues only while a scan is the best known access and
+/// rows are left to count. If a probe has too many rows to be counted, a sample of the runs tells how many; in a
+/// project where that many are more than a scan is cheaper for, it is taken to propose all runs. So planning
+/// costs the same for any number of runs. If it takes longer than the snapshot lives, the counts so far decide.
+pub(crate) async fn count_probes<'p>(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    plan: &'p Plan,
+) -> Result<ProbeCounts<'p>> {
+    let runs = project_count(snapshot, project, Counter::Runs).await?.max(0).cast_unsigned();
+    let mut counters = Vec::new();
+    for probe in plan.probes() {
+        counters.push(ProbeCounter::new(probe, rows_of(snapshot, project, probe).await?));
+    }
+    for most in COUNTED {
+        let mut left = COUNTED_IN_ALL;
+        // The default filter matches nearly all runs, so it is counted only if nothing
+        // else is selective.
+        for is_broad in [false, true] {
+            for one in counters.iter_mut().filter(|one| one.is_broad() == is_broad) {
+                match one.count_up_to(snapshot, most.min(left)).await {
+                    Err(Error::Store(StoreError::SnapshotTooOld)) => return Ok(estimates(runs, &counters)),
+                    counted => counted?,
+                }
+                left -= one.count.unwrap_or(0).min(left);
+            }
+            if plan.choose(&estimates(runs, &counters)).access != AccessPath::Scan {
+                return Ok(estimates(runs, &counters));
+            }
+        }
+        if counters.iter().all(|one| one.rest.is_empty()) {
+            break;
+        }
+    }
+    if counters.iter().any(|one| one.is_too_large(runs)) {
+        match sample(snapshot, project, runs, &mut counters).await {
+            Ok(()) | Err(Error::Store(StoreError::SnapshotTooOld)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(estimates(runs, &counters))
+}
+
+/// Estimates the rows of the probes that have too many to be counted.
+async fn sample(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    runs: u64,
+    counters: &mut [ProbeCounter<'_>],
+) -> Result<()> {
+    let mut found = vec![0; counters.len()];
+    let mut sampled = 0;
+    let mut too_large = counters.iter().filter(|one| one.is_too_large(runs));
+    let reads_params = too_large.any(|one| matches!(one.probe, Probe::Param { .. }));
+    for (number, document) in runs_sample(snapshot, project).await? {
+        let index = if reads_params {
+            DocumentIndex::of_run(snapshot, project, number, &document).await
+        } else {
+            DocumentIndex::without_params(snapshot, project, number, &document).await
+        };
+        let index = match index {
+            Err(StoreError::Corrupt { .. }) => continue,
+            index => index?,
+        };
+        sampled += 1;
+        for (one, found) in counters.iter().zip(&mut found).filter(|(one, _)| one.is_too_large(runs)) {
+            *found += u64::from(one.has_row_of(snapshot, project, number, &index).await?);
+        }
+        // Large params take a while.
+        tokio::task::yield_now().await;
+    }
+    for (one, found) in counters.iter_mut().zip(found).filter(|(one, _)| one.is_too_large(runs)) {
+        one.sampled = found.saturating_mul(runs).checked_div(sampled);
+    }
+    Ok(())
+}
+
+/// Whether an index has a run that satisfies a probe; true if no index covers it.
+pub(crate) async fn has_runs(snapshot: &dyn Snapshot, project: Project, probe: &Probe) -> Result<bool> {
+    let mut counter = ProbeCounter::new(probe, rows_of(snapshot, project, probe).await?);
+    counter.count_up_to(snapshot, 1).await?;
+    Ok(counter.count != Some(0))
+}
+
+fn estimates<'p>(runs: u64, counters: &[ProbeCounter<'p>]) -> ProbeCounts<'p> {
+    let mut counts: Vec<_> = counters.iter().map(|one| (one.probe, one.estimate(runs))).collect();
+    counts.sort_unstable_by_key(|(probe, _)| std::ptr::from_ref(*probe));
+    ProbeCounts { runs, counts }
+}
+
+/// A probe whose rows are being counted.
+struct ProbeCounter<'p> {
+    probe: &'p Probe,
+    /// Number of rows counted; `None` if no index covers the probe.
+    count: Option<u64>,
+    /// All of its ranges.
+    ranges: Vec<Range>,
+    /// Ranges not counted yet.
+    rest: VecDeque<Range>,
+    /// Number of rows by a sample.
+    sampled: Option<u64>,
+}
+
+impl<'p> ProbeCounter<'p> {
+    fn new(probe: &'p Probe, rows: Option<ProbeRows>) -> Self {
+        let (count, ranges) = match rows {
+            None => (None, Vec::new()),
+            Some(ProbeRows::Runs(runs)) => (Some(runs.len() as u64), Vec::new()),
+            Some(ProbeRows::Ranges(ranges)) => (Some(0), ranges),
+        };
+        Self { probe, count, rest: ranges.clone().into(), ranges, sampled: None }
+    }
+
+    fn is_broad(&self) -> bool {
+        matches!(self.probe, Probe::Archived(false))
+    }
+
+    /// Counts until there are `most` rows.
+    async fn count_up_to(&mut self, snapshot: &dyn Snapshot, most: u64) -> Result<()> {
+        let Some(count) = &mut self.count else { return Ok(()) };
+        while *count < most
+            && let Some(range) = self.rest.pop_front()
+        {
+            let wanted = usize::try_from(most - *count).unwrap_or(PAGE).min(PAGE);
+            let (found, next) = index_page_count(snapshot, &range, wanted).await?;
+            *count += found as u64;
+            if let Some(next) = next {
+                self.rest.push_front(next);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it has more rows than are counted, but may have too few for a scan.
+    fn is_too_large(&self, runs: u64) -> bool {
+        let counted = self.count.is_some_and(|count| count >= COUNTED[1]);
+        counted && !self.rest.is_empty() && runs / SCAN_FROM > COUNTED[1]
+    }
+
+    /// Whether the probe finds a run with these rows.
+    async fn has_row_of(
+        &self,
+        snapshot: &dyn Snapshot,
+        project: Project,
+        number: RunNumber,
+        index: &DocumentIndex,
+    ) -> Result<bool> {
+        let Probe::Sequence(names) = self.probe else {
+            return Ok(self.ranges.iter().any(|range| index.has_row_in(range)));
+        };
+        for kind in [SeriesKind::Metric, SeriesKind::Object] {
+            let low = text(&names.low);
+            let high = text(&names.high);
+            let range = keys::series_names_within(project, number, kind, low, high);
+            if range.start < range.end && index_has_row(snapshot, &range).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn estimate(&self, runs: u64) -> Option<u64> {
+        let uncounted = self.sampled.unwrap_or(runs);
+        self.count.map(|count| if self.rest.is_empty() { count } else { uncounted.max(count) })
+    }
+}
+
+/// The rows of a probe; `None` if no index covers it.
+async fn rows_of(snapshot: &dyn Snapshot, project: Project, probe: &Probe) -> Result<Option<ProbeRows>> {
+    let ranges = |ranges: Vec<Range>| {
+        Some(ProbeRows::Ranges(ranges.into_iter().filter(|it| it.start < it.end).collect()))
+    };
+    let nothing = || Some(ProbeRows::Runs(Vec::new()));
+    Ok(match probe {
+        Probe::Hash(hash) if hash.len() > matyan_proto::limits::RUN_ID_BYTES => nothing(),
+        Probe::Hash(hash) => {
+            let number = head_live(snapshot, project, &RunId::new(&**hash)).await?;
+            Some(ProbeRows::Runs(number.into_iter().collect()))
+        }
+        Probe::Archived(value) => ranges(vec![keys::index_archived_all(project, *value)]),
+        Probe::Active(value) => ranges(vec![keys::index_active_all(project, *value)]),
+        Probe::Experiment(Some(name)) => match entity(snapshot, project, EntityKind::Experiment, name).await?
+        {
+            Some(id) => ranges(vec![keys::index_experiment_all(project, &id)]),
+            None => nothing(),
+        },
+        Probe::Tag(name) => match entity(snapshot, project, EntityKind::Tag, name).await? {
+            Some(id) => ranges(vec![keys::index_tag_all(project, &id)]),
+            None => nothing(),
+        },
+        Probe::CreatedAt(times) => {
+            let (first, end) = microseconds(times);
+            ranges(vec![keys::index_created_between(project, first, end)])
+        }
+        Probe::Param { path, keys } => param(project, path, keys).and_then(|range| ranges(vec![range])),
+        Probe::Sequence(names) => {
+            if text_bytes(names) > MAX_KEY_BYTES {
+                return Ok(None);
+            }
+            let low = text(&names.low);
+            let high = text(&names.high);
+            let of = |kind| keys::index_series_names_within(project, kind, low, high);
+            ranges(vec![of(SeriesKind::Metric), of(SeriesKind::Object)])
+        }
+        Probe::Name(names) => keys::index_names_within(project, text(&names.low), text(&names.high))
+            .and_then(|range| ranges(vec![range])),
+        Probe::EndTime(times) => {
+            let (first, end) = microseconds(times);
+            ranges(vec![keys::index_ended_between(project, first, end)])
+        }
+        Probe::Parent(hash) if hash.len() > matyan_proto::limits::RUN_ID_BYTES => nothing(),
+        Probe::Parent(hash) if format_has_parents(snapshot).await? => {
+            ranges(vec![keys::index_parent_all(project, hash)])
+        }
+        Probe::Parent(_) => None,
+        // No index lists the runs without an experiment.
+        Probe::Experiment(None) => None,
+    })
+}
+
+/// The id of the entity with this name; no name is longer than the limit.
+async fn entity(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    kind: EntityKind,
+    name: &str,
+) -> Result<Option<String>> {
+    if name.len() > matyan_proto::limits::NAME_BYTES {
+        return Ok(None);
+    }
+    Ok(entity_find(snapshot, project, kind, name).await?)
+}
+
+fn text_bytes(texts: &Interval<Box<str>>) -> usize {
+    let bytes = |bound: &Bound<Box<str>>| match bound {
+        Bound::Included(text) | Bound::Excluded(text) => text.len(),
+        Bound::Unbounded => 0,
+    };
+    bytes(&texts.low).max(bytes(&texts.high))
+}
+
+/// The index range of a param probe; `None` if its keys would be longer than the key of any row.
+/// Runs with such values are in the index of partially indexed runs.
+fn param(project: Project, path: &KeyPath, keys: &ParamKeys) -> Option<Range> {
+    if !is_indexed_path(path.keys()) {
+        return None;
+    }
+    let path: Vec<Cow<'_, str>> = path.keys().iter().map(|key| Cow::Borrowed(&**key)).collect();
+    let (low, high) = match keys {
+        ParamKeys::Numbers(numbers) => {
+            let (lowest, highest) = number_bounds();
+            let key = |number: f64| Scalar::Number(number).key();
+            let low = closed(numbers.low.map(key), Bound::Included(lowest));
+            (low, closed(numbers.high.map(key), Bound::Included(highest)))
+        }
+        ParamKeys::Texts(texts) if text_bytes(texts) > MAX_TEXT_BYTES => return None,
+        ParamKeys::Texts(texts) => {
+            let (lowest, above) = text_bounds();
+            let key = |text: &str| Scalar::Text(text).key();
+            let low = closed(text(&texts.low).map(key), Bound::Included(lowest));
+            (low, closed(text(&texts.high).map(key), Bound::Excluded(above)))
+        }
+    };
+    let low = low.as_ref().map(Vec::as_slice);
+    let high = high.as_ref().map(Vec::as_slice);
+    Some(keys::index_param_within(project, &path, low, high))
+}
+
+fn text(bound: &Bound<Box<str>>) -> Bound<&str> {
+    bound.as_ref().map(|text| &**text)
+}
+
+fn closed(bound: Bound<Vec<u8>>, end: Bound<Vec<u8>>) -> Bound<Vec<u8>> {
+    if bound == Bound::Unbounded { end } else { bound }
+}
+
+/// A time in seconds, as in the query language.
+pub(crate) fn seconds(microseconds: i64) -> f64 {
+    microseconds as f64 / 1e6
+}
+
+/// The range of microseconds, without its end, whose value in seconds is in the interval as the
+/// query language compares it.
+fn microseconds(times: &Interval<f64>) -> (i64, i64) {
+    let first = match times.low {
+        Bound::Unbounded => i64::MIN,
+        Bound::Included(low) => first_where(|seconds| seconds >= low),
+        Bound::Excluded(low) => first_where(|seconds| seconds > low),
+    };
+    let end = match times.high {
+        Bound::Unbounded => i64::MAX,
+        Bound::Included(high) => first_where(|seconds| seconds > high),
+        Bound::Excluded(high) => first_where(|seconds| seconds >= high),
+    };
+    (first, end)
+}
+
+/// The first microsecond that satisfies a condition which holds for all later microseconds as well.
+fn first_where(holds: impl Fn(f64) -> bool) -> i64 {
+    let mut below = i128::from(i64::MIN);
+    let mut above = i128::from(i64::MAX);
+    while below < above {
+        let middle = (below + above).div_euclid(2);
+        if holds(seconds(middle as i64)) { above = middle } else { below = middle + 1 }
+    }
+    below as i64
+}
+
+/// The runs proposed by an access path plus the runs that are not fully indexed, ascending; `None` for
+/// every run.
+pub(crate) async fn propose_runs(
+    deps: &Deps,
+    project: Project,
+    access: &AccessPath<'_>,
+) -> Result<Option<Vec<RunNumber>>> {
+    let snapshot = deps.store.snapshot().await?;
+    let mut reader = IndexReader { deps, project, snapshot, rows_left: u64::MAX };
+    let Some(found) = reader.runs(access).await? else { return Ok(None) };
+    let partial = reader.read_ranges(vec![keys::index_partial_all(project)]).await?;
+    Ok(partial.map(|partial| union(&found, &partial)))
+}
+
+/// The matches of a plan as the indexes know them.
+pub(crate) struct IndexedMatches {
+    /// Ascending.
+    pub(crate) matches: Vec<RunNumber>,
+    /// Runs that are not fully indexed, which may match or not.
+    pub(crate) partial: Vec<RunNumber>,
+}
+
+/// The matches of an exact plan, however many they are; `None` if indexes do not know them, or too many
+/// rows would have to be read.
+pub(crate) async fn find_matches(
+    deps: &Deps,
+    project: Project,
+    plan: &Plan,
+) -> Result<Option<IndexedMatches>> {
+    if !plan.exact {
+        return Ok(None);
+    }
+    let snapshot = deps.store.snapshot().await?;
+    let runs = project_count(snapshot.as_ref(), project, Counter::Runs).await?.max(0).cast_unsigned();
+    let rows_left = runs.saturating_mul(MATCH_ROWS).saturating_add(MORE_MATCH_ROWS);
+    let mut reader = IndexReader { deps, project, snapshot, rows_left };
+    let Some(matches) = reader.matches(&plan.runs).await? else { return Ok(None) };
+    let partial = reader.read_ranges(vec![keys::index_partial_all(project)]).await?;
+    Ok(partial.map(|partial| IndexedMatches { matches, partial }))
+}
+
+/// Reads index rows, from a single snapshot for as long as it lives.
+struct IndexReader<'a> {
+    deps: &'a Deps,
+    project: Project,
+    snapshot: Box<dyn Snapshot>,
+    /// Rows that may still be read.
+    rows_left: u64,
+}
+
+impl IndexReader<'_> {
+    async fn runs(&mut self, access: &AccessPath<'_>) -> Result<Option<Vec<RunNumber>>> {
+        Ok(match access {
+            AccessPath::Scan => None,
+            AccessPath::Nothing => Some(Vec::new()),
+            AccessPath::Probe(probe) => match rows_of(self.snapshot.as_ref(), self.project, probe).await? {
+                None => None,
+                Some(ProbeRows::Runs(runs)) => Some(runs),
+                Some(ProbeRows::Ranges(ranges)) => self.read_ranges(ranges).await?,
+            },
+            AccessPath::Intersect(parts) => {
+                let mut all: Option<Vec<RunNumber>> = None;
+                for part in parts.iter() {
+                    if all.as_ref().is_some_and(Vec::is_empty) {
+                        break;
+                    }
+                    // A part without an index proposes every run, and so
+                    // does not narrow the result.
+                    let Some(part) = Box::pin(self.runs(part)).await? else { continue };
+                    all = Some(match all {
+                        Some(all) => intersection(&all, &part),
+                        None => part,
+                    });
+                }
+                all
+            }
+            AccessPath::Union(parts) => {
+                let mut all = Vec::new();
+                for part in parts.iter() {
+                    match Box::pin(self.runs(part)).await? {
+                        Some(part) => all = union(&all, &part),
+                        // A part that proposes every run makes the union
+                        // a scan.
+                        None => return Ok(None),
+                    }
+                }
+                Some(all)
+            }
+        })
+    }
+
+    /// The runs of a proposal; `None` if no index has them.
+    async fn matches(&mut self, proposal: &Proposal) -> Result<Option<Vec<RunNumber>>> {
+        Ok(match proposal {
+            Proposal::Everything => None,
+            Proposal::Nothing => Some(Vec::new()),
+            Proposal::Probe(probe) => self.runs(&AccessPath::Probe(probe)).await?,
+            Proposal::Intersect(parts) | Proposal::Union(parts) => {
+                let is_union = matches!(proposal, Proposal::Union(_));
+                let mut all: Option<Vec<RunNumber>> = None;
+                for part in parts {
+                    let Some(part) = Box::pin(self.matches(part)).await? else { return Ok(None) };
+                    all = Some(match all {
+                        None => part,
+                        Some(all) if is_union => union(&all, &part),
+                        Some(all) => intersection(&all, &part),
+                    });
+                }
+                all
+            }
+        })
+    }
+
+    /// The runs in some ranges, ascending; `None` if they have more rows than may be read.
+    async fn read_ranges(&mut self, ranges: Vec<Range>) -> Result<Option<Vec<RunNumber>>> {
+        let mut numbers = Vec::new();
+        for range in ranges {
+            let mut rest = Some(range);
+            while let Some(range) = rest {
+                let page = match index_runs_page(self.snapshot.as_ref(), &range, PAGE).await {
+                    // Rows only suggest runs, so they may be read from
+                    // several snapshots.
+                    Err(matyan_store::Error::SnapshotTooOld) => {
+                        self.snapshot = self.deps.store.snapshot().await?;
+                        index_runs_page(self.snapshot.as_ref(), &range, PAGE).await?
+                    }
+                    page => page?,
+                };
+                let Some(left) = self.rows_left.checked_sub(page.0.len() as u64) else { return Ok(None) };
+                self.rows_left = left;
+                numbers.extend(page.0);
+                rest = page.1;
+            }
+        }
+        let is_short = numbers.len() <= SORTED_HERE;
+        let sort = move || {
+            numbers.sort_unstable();
+            numbers.dedup();
+            numbers
+        };
+        Ok(Some(if is_short { sort() } else { self.deps.evaluation.run(sort).await? }))
+    }
+}
+
+/// The numbers of either of two ascending lists.
+fn union(a: &[RunNumber], b: &[RunNumber]) -> Vec<RunNumber> {
+    let mut a = a;
+    let mut b = b;
+    let mut all = Vec::with_capacity(a.len().max(b.len()));
+    while let (Some(first), Some(second)) = (a.first(), b.first()) {
+        all.push(*first.min(second));
+        a = &a[usize::from(first <= second)..];
+        b = &b[usize::from(second <= first)..];
+    }
+    all.extend_from_slice(a);
+    all.extend_from_slice(b);
+    all
+}
+
+/// The numbers common to two ascending lists.
+fn intersection(a: &[RunNumber], b: &[RunNumber]) -> Vec<RunNumber> {
+    let (few, many) = if a.len() <= b.len() { (a, b) } else { (b, a) };
+    let mut from = 0;
+    let mut both = Vec::new();
+    for number in few {
+        from += many[from..].partition_point(|other| other < number);
+        if many.get(from) == Some(number) {
+            both.push(*number);
+        }
+    }
+    both
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use matyan_model::run::run_create;
+use matyan_store::{Batch, Key, Page, Scan, Store, Transaction, Version, embedded::EmbeddedStore};
+use matyan_value::Value;
+
+use super::*;
+
+#[test]
+fn sorted_lists_are_merged() {
+    let runs = |numbers: &[u64]| numbers.iter().map(|number| RunNumber(*number)).collect::<Vec<_>>();
+    for (a, b, both, either) in [
+        (&[1, 2, 3][..], &[2, 3, 4][..], &[2, 3][..], &[1, 2, 3, 4][..]),
+        (&[], &[1], &[], &[1]),
+        (&[5], &[1, 2, 5, 9], &[5], &[1, 2, 5, 9]),
+        (&[1, 9], &[2, 3], &[], &[1, 2, 3, 9]),
+    ] {
+        assert_eq!(intersection(&runs(a), &runs(b)), runs(both));
+        assert_eq!(intersection(&runs(b), &runs(a)), runs(both));
+        assert_eq!(union(&runs(a), &runs(b)), runs(either));
+    }
+}
+
+#[test]
+fn counts_are_found_by_the_probes_of_a_plan() {
+    let options = matyan_ql::QueryOptions { endpoint: matyan_ql::Endpoint::Run, offset_minutes: 0, now: 0.0 };
+    let text: Vec<String> = (0..100).map(|tag| format!("'{tag}' in run.tags and run.x > {tag}")).collect();
+    let plan = matyan_ql::compile(&text.join(" or "), options).unwrap().plan();
+    let probes = plan.probes();
+    let counter = |(count, probe)| ProbeCounter { count, ..ProbeCounter::new(probe, None) };
+    let counts = (0..).map(|count: u64| count.checked_sub(3));
+    let counters: Vec<_> = counts.clone().zip(probes.iter().copied()).map(counter).collect();
+    let estimates = estimates(7, &counters);
+    assert!(probes.len() > 200);
+    for (count, probe) in counts.zip(probes) {
+        assert_eq!(estimates.count(probe), count);
+    }
+}
+
+/// The share of the runs that the first probe of a kind is estimated to find.
+fn share(counts: &ProbeCounts<'_>, plan: &Plan, wanted: fn(&Probe) -> bool) -> f64 {
+    let probe = plan.probes().into_iter().find(|probe| wanted(probe)).unwrap();
+    counts.count(probe).unwrap() as f64 / counts.runs() as f64
+}
+
+/// A project of 480,000 runs. The documents of few of them exist, which suffices for a sample: of these, every
+/// fourth is archived, every sixteenth has the name `x` and the param `x`, and every second has lost its params.
+/// The indexes have a part of the rows of all.
+#[tokio::test]
+async fn rule_90_planning_costs_the_same_for_any_number_of_runs() {
+    const PROJECT: Project = Project(1);
+    const RUNS: u64 = 480_000;
+    const DOCUMENTS: u64 = 512;
+    /// A run number is the time of its creation: most runs were created within an hour of two years.
+    const FIRST_US: u64 = 1_700_000_000_000_000;
+    let directory = tempfile::TempDir::new().unwrap();
+    let store = EmbeddedStore::open(directory.path(), Default::default()).await.unwrap();
+    for number in 0..DOCUMENTS {
+        let mut transaction = Transaction::new(store.snapshot().await.unwrap());
+        let id = RunId::new(format!("{:016x}", scattered(number)));
+        let created_us = (FIRST_US + number).cast_signed();
+        let mut run = run_create(&mut transaction, PROJECT, &id, created_us).await.unwrap();
+        run.props.archived = number.is_multiple_of(4);
+        run.props.name = if number % 16 == 1 { "x" } else { "y" }.to_owned();
+        let has_lost_params = number.is_multiple_of(2);
+        let params = run.params(transaction.unchecked()).await.unwrap();
+        if has_lost_params {
+            params.insert("large".to_owned(), Value::Text("x".repeat(20_000)));
+        } else if number % 16 == 1 {
+            params.insert("x".to_owned(), Value::Integer(1));
+        }
+        let number = run.number();
+        run.write(transaction.batch());
+        store.commit(transaction.into_batch()).await.unwrap();
+        if has_lost_params {
+            let mut batch = Batch::default();
+            batch.clear_range(keys::params(PROJECT, number));
+            store.commit(batch).await.unwrap();
+        }
+    }
+    for first in (0..30_000).step_by(10_000) {
+        let mut batch = Batch::default();
+        for number in first..first + 10_000 {
+            let number = RunNumber(FIRST_US + 60_000_000_000_000 + number);
+            batch.set(keys::index_archived(PROJECT, false, number), vec![]);
+            batch.set(keys::index_name(PROJECT, "x", number), vec![]);
+            let one = Scalar::Number(1.0).key();
+            batch.set(keys::index_param(PROJECT, &["x".into()], &one, number), vec![]);
+        }
+        store.commit(batch).await.unwrap();
+    }
+    let mut batch = Batch::default();
+    batch.add(keys::project_counter(PROJECT, Counter::Runs), (RUNS - DOCUMENTS).cast_signed());
+    store.commit(batch).await.unwrap();
+
+    let options = matyan_ql::QueryOptions { endpoint: matyan_ql::Endpoint::Run, offset_minutes: 0, now: 0.0 };
+    let plan = matyan_ql::compile("run.name == 'x'", options).unwrap().plan();
+    let snapshot = CountedSnapshot { inner: store.snapshot().await.unwrap(), rows: AtomicUsize::new(0) };
+    let counts = count_probes(&snapshot, PROJECT, &plan).await.unwrap();
+    let archived = share(&counts, &plan, |probe| matches!(probe, Probe::Archived(false)));
+    assert!((0.6..0.9).contains(&archived), "{archived}: params were read, and runs without them left out");
+    let named = share(&counts, &plan, |probe| matches!(probe, Probe::Name(_)));
+    assert!((0.02..0.15).contains(&named), "{named}");
+    assert!(plan.choose(&counts).access != AccessPath::Scan);
+    let rows = snapshot.rows.into_inner();
+    assert!(rows <= 2 * COUNTED[1] as usize + 500, "{rows} rows");
+
+    let plan = matyan_ql::compile("run.x == 1", options).unwrap().plan();
+    let snapshot = store.snapshot().await.unwrap();
+    let counts = count_probes(snapshot.as_ref(), PROJECT, &plan).await.unwrap();
+    let with_param = share(&counts, &plan, |probe| matches!(probe, Probe::Param { .. }));
+    assert!((0.05..0.3).contains(&with_param), "{with_param} of the runs that have their params");
+}
+
+/// As random as the ids of runs.
+fn scattered(number: u64) -> u64 {
+    let mixed = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed ^ (mixed >> 27)
+}
+
+/// Counts the rows that are read.
+struct CountedSnapshot {
+    inner: Box<dyn Snapshot>,
+    rows: AtomicUsize,
+}
+
+#[async_trait]
+impl Snapshot for CountedSnapshot {
+    async fn get(&self, key: &Key) -> matyan_store::Result<Option<matyan_store::Value>> {
+        self.rows.fetch_add(1, Ordering::Relaxed);
+        self.inner.get(key).await
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> matyan_store::Result<Vec<Option<matyan_store::Value>>> {
+        self.rows.fetch_add(keys.len(), Ordering::Relaxed);
+        self.inner.get_many(keys).await
+    }
+
+    async fn scan(&self, range: &Range, scan: Scan) -> matyan_store::Result<Page> {
+        let page = self.inner.scan(range, scan).await?;
+        self.rows.fetch_add(page.rows.len(), Ordering::Relaxed);
+        Ok(page)
+    }
+
+    fn version(&self) -> Version {
+        self.inner.version()
+    }
+}
+
+#[test]
+fn times_become_microseconds_that_compare_the_same() {
+    let interval = |low, high| Interval { low, high };
+    let second = 1_700_000_000.0;
+    for (times, expected) in [
+        (interval(Bound::Included(second), Bound::Unbounded), (1_700_000_000_000_000, i64::MAX)),
+        (interval(Bound::Excluded(second), Bound::Unbounded), (1_700_000_000_000_001, i64::MAX)),
+        (interval(Bound::Unbounded, Bound::Excluded(0.0)), (i64::MIN, 0)),
+        (interval(Bound::Unbounded, Bound::Included(0.0)), (i64::MIN, 1)),
+        (interval(Bound::Included(f64::INFINITY), Bound::Unbounded), (i64::MAX, i64::MAX)),
+        (interval(Bound::Included(0.000_000_5), Bound::Included(0.000_002_5)), (1, 3)),
+    ] {
+        assert_eq!(microseconds(&times), expected, "{times:?}");
+    }
+}

@@ -1,0 +1,169 @@
+//! The metadata of a call: project, caller, and the log positions that must be applied before
+//! it returns.
+
+use std::collections::BTreeSet;
+
+use matyan_access::Role;
+use matyan_model::{
+    ids::{NamedProject, Project, RunId},
+    position::LogPosition,
+    project::project_find,
+};
+use matyan_wire::headers::{AFTER, CALLER, KNOWN_PROJECTS, PROJECT, TOKEN_PROJECT, TOKEN_ROLE};
+use tokio::sync::OnceCell;
+use tonic::metadata::MetadataMap;
+
+use super::{
+    deps::{Deps, LogEnd},
+    error::{Error, Result},
+};
+
+/// A call whose metadata has been read, and which has waited for the positions it named.
+pub(crate) struct Call {
+    pub(crate) project: Project,
+    /// The name the caller gave; empty for the default project.
+    pub(crate) project_name: String,
+    pub(crate) caller: String,
+    /// The end of the log when the call first missed a run. Determined once, however many runs are
+    /// missing.
+    pub(crate) log_end: OnceCell<LogEnd>,
+}
+
+impl Call {
+    pub(crate) async fn start(deps: &Deps, metadata: &MetadataMap) -> Result<Self> {
+        let project_name = metadata_text(metadata, PROJECT)?.unwrap_or_default().to_owned();
+        let project = project(deps, &project_name).await?;
+        let caller = metadata_text(metadata, CALLER)?.unwrap_or_default().to_owned();
+        for RequiredPosition { position, run } in required_positions(metadata)? {
+            deps.wait_applied(position, run.as_ref().map(|id| (project, id))).await?;
+        }
+        Ok(Self { project, project_name, caller, log_end: OnceCell::new() })
+    }
+
+    /// Fails if the project has been deleted since the call started, for calls that may last for days.
+    pub(crate) async fn check_project(&self, deps: &Deps) -> Result<()> {
+        project(deps, &self.project_name).await?;
+        Ok(())
+    }
+
+    /// The call, for another search.
+    pub(crate) fn again(&self) -> Self {
+        let project_name = self.project_name.clone();
+        let caller = self.caller.clone();
+        Self { project: self.project, project_name, caller, log_end: OnceCell::new() }
+    }
+
+    pub(crate) fn named_project(&self) -> NamedProject {
+        NamedProject { number: self.project, name: self.project_name.clone() }
+    }
+}
+
+fn metadata_text<'m>(metadata: &'m MetadataMap, key: &'static str) -> Result<Option<&'m str>> {
+    metadata
+        .get(key)
+        .map(|value| {
+            value
+                .to_str()
+                .map_err(|_| Error::InvalidRequest(format!("the metadata `{key}` is not ASCII text")))
+        })
+        .transpose()
+}
+
+async fn project(deps: &Deps, name: &str) -> Result<Project> {
+    if name.is_empty() {
+        return Ok(Project::default());
+    }
+    let snapshot = deps.store.snapshot().await?;
+    project_find(snapshot.as_ref(), name).await?.ok_or_else(|| Error::not_found("project", name))
+}
+
+/// The projects that the caller of a call may know of; `None` for all.
+pub(crate) fn known_projects(metadata: &MetadataMap) -> Result<Option<BTreeSet<String>>> {
+    let known = metadata_text(metadata, KNOWN_PROJECTS)?;
+    Ok(known.map(|known| known.split('/').skip(1).map(str::to_owned).collect()))
+}
+
+/// The limits of the caller's token.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct CallerLimits {
+    /// `None`: all roles of the principal.
+    pub(crate) role: Option<Role>,
+    /// `None`: all projects of the principal.
+    pub(crate) project: Option<String>,
+}
+
+impl CallerLimits {
+    /// A limit that this version does not know must not become none.
+    pub(crate) fn read(metadata: &MetadataMap) -> Result<Self> {
+        let role = metadata_text(metadata, TOKEN_ROLE)?.map(role_limit).transpose()?;
+        let project = metadata_text(metadata, TOKEN_PROJECT)?.map(project_limit).transpose()?;
+        Ok(Self { role, project })
+    }
+}
+
+fn role_limit(name: &str) -> Result<Role> {
+    let unknown =
+        || format!("the metadata `{TOKEN_ROLE}` names the role `{name}`, which this version does not know");
+    Role::from_name(name).ok_or_else(|| Error::InvalidRequest(unknown()))
+}
+
+fn project_limit(path: &str) -> Result<String> {
+    let malformed = || format!("the metadata `{TOKEN_PROJECT}` must be `/` and the name of a project");
+    path.strip_prefix('/').map(str::to_owned).ok_or_else(|| Error::InvalidRequest(malformed()))
+}
+
+/// A position that must be applied before a call starts.
+struct RequiredPosition {
+    position: LogPosition,
+    /// The only run whose records must be applied.
+    run: Option<RunId>,
+}
+
+fn required_positions(metadata: &MetadataMap) -> Result<Vec<RequiredPosition>> {
+    let wrong = || {
+        let wanted = "the metadata `matyan-after` must be `log/partition/offset`, three decimal numbers, \
+                      or `log/partition/offset/run`";
+        Error::InvalidRequest(wanted.into())
+    };
+    let parse = |value: &tonic::metadata::AsciiMetadataValue| {
+        let text = value.to_str().map_err(|_| wrong())?;
+        let mut parts = text.splitn(4, '/');
+        let mut next = || parts.next().ok_or_else(wrong);
+        let log = next()?;
+        let partition = next()?;
+        let offset = next()?;
+        let position = LogPosition {
+            log: log.parse().map_err(|_| wrong())?,
+            partition: partition.parse().map_err(|_| wrong())?,
+            offset: offset.parse().map_err(|_| wrong())?,
+        };
+        Ok(RequiredPosition { position, run: parts.next().map(RunId::new) })
+    };
+    metadata.get_all(AFTER).iter().map(parse).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rule_62_a_limit_that_is_not_known_is_refused() {
+        let read = |headers: &[(&'static str, &str)]| {
+            let mut metadata = MetadataMap::new();
+            for (name, value) in headers {
+                metadata.insert(*name, value.parse().unwrap());
+            }
+            CallerLimits::read(&metadata)
+        };
+        assert_eq!(read(&[]).unwrap(), CallerLimits::default());
+        let limits = read(&[(TOKEN_ROLE, "viewer"), (TOKEN_PROJECT, "/speech")]).unwrap();
+        assert_eq!(limits, CallerLimits { role: Some(Role::Viewer), project: Some("speech".to_owned()) });
+        let of_default = read(&[(TOKEN_PROJECT, "/")]).unwrap();
+        assert_eq!(of_default, CallerLimits { role: None, project: Some(String::new()) });
+        for wrong in
+            [(TOKEN_ROLE, "emperor"), (TOKEN_ROLE, ""), (TOKEN_PROJECT, "speech"), (TOKEN_PROJECT, "")]
+        {
+            assert!(matches!(read(&[wrong]), Err(Error::InvalidRequest(_))), "{wrong:?}");
+        }
+    }
+}

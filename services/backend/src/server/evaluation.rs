@@ -1,0 +1,327 @@
+//! The threads that evaluate queries and decode points: few, and of low priority, so that neither
+//! ingestion nor other reads wait for them. Work comes in slices of some milliseconds. Between two slices, other
+//! searches have their turn, and a search whose client has left ends.
+
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, Wake, Waker},
+    thread,
+};
+
+use prometheus::IntCounter;
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, Semaphore, SemaphorePermit, mpsc, oneshot},
+};
+
+use super::error::{Error, Result};
+
+/// Steps of the query language in a slice: about 10 ms. The last run of a slice may add 20 ms.
+pub(crate) const SLICE_STEPS: u64 = 500_000;
+
+/// Verdicts in a slice, for queries that take next to no steps.
+pub(crate) const SLICE_VERDICTS: u64 = 20_000;
+
+/// Slices that wait for a thread. More searches wait before they can add theirs.
+const QUEUED: usize = 64;
+
+/// Pages of documents in memory, over all searches: each has up to 4 MiB, and as much of large params.
+const PAGES: usize = 16;
+
+/// Bytes of params after which a page of documents ends. The params of one run may take 6 MiB.
+pub(crate) const PAGE_PARAMS: usize = 4 << 20;
+
+/// Searches at the same time that hold columns of params: each takes up to 50 MB.
+const COLUMN_SEARCHES: usize = 4;
+
+/// Searches for columns at the same time: each takes up to 64 MiB of merged params in CBOR, decoded.
+const COLUMN_FINDS: usize = 2;
+
+/// Added to the niceness of the threads: with others of the server ready to run, they get a seventieth of a
+/// core. With a tenth, which is 10, acknowledgements next to searches took two to three times as long as alone.
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 19;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// The threads, and the memory of the runs that they evaluate.
+pub struct Evaluation {
+    jobs: mpsc::Sender<Job>,
+    /// The slices that have begun.
+    slices: Option<IntCounter>,
+    pages: Semaphore,
+    columns: Semaphore,
+    column_finds: Semaphore,
+}
+
+impl Evaluation {
+    /// Starts the threads, which end when this value is dropped.
+    pub fn start(threads: usize) -> io::Result<Self> {
+        let (sender, receiver) = mpsc::channel(QUEUED);
+        let receiver = Arc::new(Mutex::new(receiver));
+        for _ in 0..threads.max(1) {
+            let receiver = receiver.clone();
+            thread::Builder::new().name("matyan-query".into()).spawn(move || work(&receiver))?;
+        }
+        Ok(Self {
+            jobs: sender,
+            slices: None,
+            pages: Semaphore::new(PAGES),
+            columns: Semaphore::new(COLUMN_SEARCHES),
+            column_finds: Semaphore::new(COLUMN_FINDS),
+        })
+    }
+
+    /// Counts the slices that start from now on.
+    pub(crate) fn count_slices(&mut self, slices: IntCounter) {
+        self.slices = Some(slices);
+    }
+
+    /// Runs a slice of work. It is skipped if the caller has left before its turn.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
+        self.run_stoppable(|_| work()).await
+    }
+
+    /// Runs a slice of work that can ask whether its caller has left meanwhile, and then ends early.
+    pub(crate) async fn run_stoppable<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn Fn() -> bool) -> T + Send + 'static,
+    ) -> Result<T> {
+        let (sender, receiver) = oneshot::channel();
+        let slices = self.slices.clone();
+        let job = move || {
+            if !sender.is_closed() {
+                if let Some(slices) = &slices {
+                    slices.inc();
+                }
+                let done = catch_unwind(AssertUnwindSafe(|| work(&|| sender.is_closed())));
+                // Fails only if the caller has left.
+                drop(sender.send(done));
+            }
+        };
+        self.jobs.send(Box::new(job)).await.map_err(|_| Error::Stopping)?;
+        match receiver.await {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(panic)) => resume_unwind(panic),
+            Err(_) => Err(Error::Stopping),
+        }
+    }
+
+    /// Runs work that cannot be divided into slices on a thread of its own, of the same priority. The caller
+    /// bounds the number of such threads.
+    pub(crate) async fn run_apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+        let (sender, receiver) = oneshot::channel();
+        let job = move || {
+            lower_priority();
+            let done = catch_unwind(AssertUnwindSafe(work));
+            // Fails only if the caller has left.
+            drop(sender.send(done));
+        };
+        let spawned = thread::Builder::new().name("matyan-image".into()).spawn(job);
+        spawned.map_err(|_| Error::Waiting("the system has no thread for more work"))?;
+        match receiver.await {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(panic)) => resume_unwind(panic),
+            Err(_) => Err(Error::Stopping),
+        }
+    }
+
+    /// Runs a future on the threads: whenever it can go on, until it waits, is a slice of work.
+    pub(crate) async fn drive<T: Send + 'static>(
+        &self,
+        mut future: Pin<Box<impl Future<Output = T> + Send + 'static>>,
+    ) -> Result<T> {
+        let wakes = Arc::new(Wakes(Notify::new()));
+        loop {
+            let waker = Waker::from(wakes.clone());
+            // For timers, and for reads that block.
+            let runtime = Handle::current();
+            let slice = move || {
+                let _entered = runtime.enter();
+                let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
+                (future, polled)
+            };
+            let (rest, polled) = self.run(slice).await?;
+            if let Poll::Ready(done) = polled {
+                return Ok(done);
+            }
+            future = rest;
+            wakes.0.notified().await;
+        }
+    }
+
+    /// Waits for room for another page of documents.
+    pub(crate) async fn page(&self) -> SemaphorePermit<'_> {
+        self.pages.acquire().await.expect("the semaphore is never closed")
+    }
+
+    /// Waits for room for the columns of another search.
+    pub(crate) async fn columns(&self) -> SemaphorePermit<'_> {
+        self.columns.acquire().await.expect("the semaphore is never closed")
+    }
+
+    /// Waits for room for another search for columns.
+    pub(crate) async fn column_find(&self) -> SemaphorePermit<'_> {
+        self.column_finds.acquire().await.expect("the semaphore is never closed")
+    }
+}
+
+/// Remembers that a future can go on.
+struct Wakes(Notify);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.notify_one();
+    }
+}
+
+/// Lowers the priority of the current thread.
+fn lower_priority() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        tracing::warn!(%error, "failed to lower the priority of a thread");
+    }
+}
+
+fn work(jobs: &Mutex<mpsc::Receiver<Job>>) {
+    lower_priority();
+    loop {
+        // One thread waits for the next job, the others for the lock.
+        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
+        match job {
+            Some(job) => job(),
+            None => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc as blocking,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn work_runs_on_the_threads_of_the_pool() {
+        let evaluation = Evaluation::start(2).unwrap();
+        let name = evaluation.run(|| thread::current().name().map(str::to_owned)).await.unwrap();
+        assert_eq!(name.as_deref(), Some("matyan-query"));
+    }
+
+    #[tokio::test]
+    async fn work_of_a_caller_that_left_is_skipped() {
+        let evaluation = Evaluation::start(1).unwrap();
+        let (unblock, blocked) = blocking::channel::<()>();
+        let mut busy = Box::pin(evaluation.run(move || blocked.recv()));
+        // Queued first, so the next one waits.
+        assert!(futures::poll!(&mut busy).is_pending());
+        let (done, ran) = blocking::channel();
+        let mut left = Box::pin(evaluation.run({
+            let done = done.clone();
+            move || done.send("left").unwrap()
+        }));
+        // Queued, and then abandoned.
+        assert!(futures::poll!(&mut left).is_pending());
+        drop(left);
+        unblock.send(()).unwrap();
+        busy.await.unwrap().unwrap();
+        evaluation.run(move || done.send("stayed").unwrap()).await.unwrap();
+        assert_eq!(ran.iter().collect::<Vec<_>>(), ["stayed"]);
+    }
+
+    #[tokio::test]
+    async fn no_slice_of_an_abandoned_search_begins() {
+        let evaluation = Evaluation::start(1).unwrap();
+        let begun = Arc::new(AtomicUsize::new(0));
+        let (started, mut starts) = mpsc::channel(1);
+        let (unblock, blocked) = blocking::channel::<()>();
+        let blocked = Arc::new(Mutex::new(blocked));
+        let search = async {
+            loop {
+                let begun = begun.clone();
+                let started = started.clone();
+                let blocked = blocked.clone();
+                let slice = move || {
+                    begun.fetch_add(1, Ordering::Relaxed);
+                    started.try_send(()).unwrap();
+                    blocked.lock().unwrap().recv().unwrap();
+                };
+                evaluation.run(slice).await.unwrap();
+            }
+        };
+        let mut search = Box::pin(search);
+        for _ in 0..3 {
+            // Its client leaves during the last of these slices.
+            tokio::select! {
+                () = &mut search => unreachable!("it has no end"),
+                started = starts.recv() => started.unwrap(),
+            }
+            unblock.send(()).unwrap();
+        }
+        drop(search);
+        for _ in 0..3 {
+            evaluation.run(|| ()).await.unwrap();
+        }
+        assert_eq!(begun.load(Ordering::Relaxed), 3);
+    }
+
+    #[tokio::test]
+    async fn work_ends_when_its_caller_leaves() {
+        let evaluation = Evaluation::start(1).unwrap();
+        let (started, mut starts) = mpsc::channel(1);
+        let endless = evaluation.run_stoppable(move |is_stopped| {
+            started.blocking_send(()).unwrap();
+            while !is_stopped() {
+                thread::yield_now();
+            }
+        });
+        tokio::select! {
+            _ = endless => unreachable!("it ends only after its caller has left"),
+            start = starts.recv() => start.unwrap(),
+        }
+        // The only thread is free for others.
+        assert_eq!(evaluation.run(|| 1).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_future_is_driven_on_the_threads_of_the_pool() {
+        let evaluation = Evaluation::start(1).unwrap();
+        let (sender, mut receiver) = mpsc::channel(1);
+        let work = async move {
+            let mut threads = Vec::new();
+            while let Some(number) = receiver.recv().await {
+                tokio::task::yield_now().await;
+                tokio::task::spawn_blocking(|| ()).await.unwrap();
+                threads.push((number, thread::current().name().map(str::to_owned)));
+            }
+            threads
+        };
+        let send = async {
+            for number in 0..100 {
+                sender.send(number).await.unwrap();
+            }
+            drop(sender);
+        };
+        let (threads, ()) = tokio::join!(evaluation.drive(Box::pin(work)), send);
+        let on_pool = |number| (number, Some("matyan-query".to_owned()));
+        assert_eq!(threads.unwrap(), (0..100).map(on_pool).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn a_panic_reaches_the_caller_and_the_thread_continues() {
+        let evaluation = Arc::new(Evaluation::start(1).unwrap());
+        let panicking = evaluation.clone();
+        let ended = tokio::spawn(async move { panicking.run::<()>(|| panic!("on purpose")).await });
+        assert!(ended.await.unwrap_err().is_panic());
+        assert_eq!(evaluation.run(|| 1).await.unwrap(), 1);
+    }
+}

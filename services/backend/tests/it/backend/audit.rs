@@ -1,0 +1,222 @@
+//! The audit log: an entry for each call that changes rights or deletes something.
+
+use futures::FutureExt as _;
+use matyan_proto::{
+    access::v1::{
+        AuditEntry, AuditFilter, CreateTokenRequest, GrantRequest, ListAllEntriesRequest, ListEntriesRequest,
+        ListEntriesResponse, RevokeRequest, RevokeTokenRequest, Role,
+        access_service_client::AccessServiceClient, audit_service_client::AuditServiceClient,
+    },
+    backup::v1::{
+        BeginRunRequest, FinishRunRequest, ListRunsRequest, RunHead,
+        backup_service_client::BackupServiceClient,
+    },
+    project::v1::{DeleteRequest as DeleteProject, project_service_client::ProjectServiceClient},
+    runs::v1::{DeleteBatchRequest, DeleteRequest, GetRequest, run_service_client::RunServiceClient},
+};
+use tonic::{Code, Request};
+
+use crate::backend::{
+    harness::{Harness, all},
+    projects::of,
+};
+
+/// A request as an edge with access control passes it on.
+fn from<T>(principal: &str, project: &str, message: T) -> Request<T> {
+    let mut request = of(project, message);
+    for (name, value) in [
+        ("matyan-caller", principal),
+        ("matyan-credential", "0123456789abcdef"),
+        ("matyan-client-address", "10.0.0.7"),
+        ("x-request-id", "request-1"),
+    ] {
+        request.metadata_mut().insert(name, value.parse().unwrap());
+    }
+    request
+}
+
+/// The entries of a project, oldest first.
+async fn entries(harness: &Harness, project: &str) -> Vec<AuditEntry> {
+    let mut audit = AuditServiceClient::new(harness.routes());
+    let request = from("bo", project, ListEntriesRequest::default());
+    let mut entries = audit.list_entries(request).await.unwrap().into_inner().entries;
+    entries.reverse();
+    entries
+}
+
+/// Calls, what they were about, and their outcomes.
+fn shown(entries: &[AuditEntry]) -> Vec<(&str, &str, &str)> {
+    let shown = entries.iter().map(|entry| {
+        let rpc = entry.rpc.rsplit('.').next().unwrap();
+        (rpc, entry.resource.as_str(), entry.outcome.as_str())
+    });
+    shown.collect()
+}
+
+#[tokio::test]
+async fn rule_80_each_change_of_rights_has_an_entry() {
+    let harness = Harness::new().await;
+    harness.create_project("speech").await;
+    let mut access = AccessServiceClient::new(harness.audited());
+    let grant = |role: Role| GrantRequest { principal: "ana".to_owned(), role: role.into() };
+    access.grant(from("bo", "speech", grant(Role::Editor))).await.unwrap();
+    access.grant(from("bo", "speech", grant(Role::Operator))).await.unwrap_err();
+    let new = CreateTokenRequest { principal: "ana".to_owned(), ..CreateTokenRequest::default() };
+    let token = access.create_token(from("bo", "speech", new)).await.unwrap().into_inner();
+    let id = token.token.unwrap().id;
+    access.revoke_token(from("bo", "speech", RevokeTokenRequest { id: id.clone() })).await.unwrap();
+    // People paste tokens where ids belong.
+    let pasted = RevokeTokenRequest { id: token.secret.clone() };
+    access.revoke_token(from("bo", "speech", pasted)).await.unwrap_err();
+    let revoke = RevokeRequest { principal: "cy".to_owned() };
+    assert_eq!(
+        access.revoke(from("bo", "speech", revoke)).await.unwrap_err().code(),
+        Code::NotFound,
+        "the principal has no role"
+    );
+    let entries = entries(&harness, "speech").await;
+    let about = format!("ana token {id}");
+    assert_eq!(
+        shown(&entries),
+        [
+            ("AccessService/Grant", "ana editor", "OK"),
+            ("AccessService/Grant", "ana operator", "INVALID_ARGUMENT"),
+            ("AccessService/CreateToken", about.as_str(), "OK"),
+            ("AccessService/RevokeToken", about.as_str(), "OK"),
+            ("AccessService/RevokeToken", "token mtk_…", "NOT_FOUND"),
+            ("AccessService/Revoke", "cy", "NOT_FOUND"),
+        ]
+    );
+    let AuditEntry { principal, credential, address, project, request_id, .. } = &entries[0];
+    assert_eq!((principal.as_str(), credential.as_str()), ("bo", "0123456789abcdef"));
+    assert_eq!((address.as_str(), request_id.as_str()), ("10.0.0.7", "request-1"));
+    assert_eq!(project.as_deref(), Some("speech"));
+    assert!(!format!("{entries:?}").contains(&token.secret), "an entry contains a token");
+    harness.end().await;
+}
+
+#[tokio::test]
+async fn rule_80_a_call_that_its_client_abandons_has_an_entry() {
+    let harness = Harness::new().await;
+    harness.create_project("speech").await;
+    let mut access = AccessServiceClient::new(harness.audited());
+    let grant = GrantRequest { principal: "ana".to_owned(), role: Role::Editor.into() };
+    // The call begins, and is dropped where it first waits.
+    drop(access.grant(from("bo", "speech", grant)).now_or_never());
+    let mut found = entries(&harness, "speech").await;
+    while found.is_empty() {
+        tokio::task::yield_now().await;
+        found = entries(&harness, "speech").await;
+    }
+    assert_eq!(found.iter().map(|it| it.rpc.as_str()).collect::<Vec<_>>(), ["access.v1.AccessService/Grant"]);
+    harness.end().await;
+}
+
+/// A client need not begin with the calls that the command line begins with.
+#[tokio::test]
+async fn rule_80_parts_of_a_backup_and_of_a_restore_have_entries() {
+    let harness = Harness::new().await;
+    let mut backup = BackupServiceClient::new(harness.audited());
+    let begin = BeginRunRequest {
+        run_id: "r".to_owned(),
+        source: vec![5; 32].into(),
+        created_us: 1,
+        ..BeginRunRequest::default()
+    };
+    backup.begin_run(from("root", "", begin.clone())).await.unwrap();
+    let BeginRunRequest { run_id, source, created_us, .. } = begin;
+    let head = RunHead { run_id: run_id.clone(), created_us, ..RunHead::default() };
+    let end = FinishRunRequest { run_id, source, head: Some(head), cut: None };
+    backup.finish_run(from("root", "", end)).await.unwrap();
+    let some = ListRunsRequest { run_ids: vec!["r".to_owned()], ..ListRunsRequest::default() };
+    for request in [ListRunsRequest::default(), some] {
+        all(backup.list_runs(from("root", "", request)).await.unwrap()).await;
+    }
+    let missing = ListRunsRequest { experiment: "e".to_owned(), ..ListRunsRequest::default() };
+    backup.list_runs(from("root", "", missing)).await.unwrap_err();
+    assert_eq!(
+        shown(&entries(&harness, "").await),
+        [
+            ("BackupService/FinishRun", "r", "OK"),
+            ("BackupService/ListRuns", "", "OK"),
+            ("BackupService/ListRuns", "1 runs: r", "OK"),
+            ("BackupService/ListRuns", "experiment e", "NOT_FOUND"),
+        ]
+    );
+    harness.end().await;
+}
+
+#[tokio::test]
+async fn rule_80_owners_see_their_project_and_operators_all() {
+    let harness = Harness::new().await;
+    for project in ["speech", "vision"] {
+        harness.create_project(project).await;
+    }
+    harness.create(&["r", "s"]).await;
+    let mut runs = RunServiceClient::new(harness.audited());
+    runs.delete(from("ana", "", DeleteRequest { run_id: "r".to_owned() })).await.unwrap();
+    let batch = DeleteBatchRequest { run_ids: vec!["s".to_owned(), "t".to_owned()] };
+    runs.delete_batch(from("ana", "", batch)).await.unwrap();
+    // Reading has no entry, and neither has a call on a server that asks no one.
+    runs.get(from("ana", "", GetRequest { run_id: "s".to_owned(), ..GetRequest::default() }))
+        .await
+        .unwrap_err();
+    runs.delete(of("", DeleteRequest { run_id: "r".to_owned() })).await.unwrap();
+    let mut projects = ProjectServiceClient::new(harness.audited());
+    let name = "vision".to_owned();
+    projects.delete(from("root", "vision", DeleteProject { name })).await.unwrap();
+
+    assert_eq!(
+        shown(&entries(&harness, "").await),
+        [("RunService/Delete", "r", "OK"), ("RunService/DeleteBatch", "2 runs: s t", "OK")]
+    );
+    assert_eq!(entries(&harness, "speech").await, []);
+    // No cursor leads to an entry of another project, or to its time.
+    let cursor = format!("{}/z", i64::MAX);
+    let any = ListEntriesRequest { page_size: 1, cursor, ..ListEntriesRequest::default() };
+    let empty = AuditServiceClient::new(harness.routes()).list_entries(from("bo", "speech", any)).await;
+    assert_eq!(empty.unwrap().into_inner(), ListEntriesResponse::default());
+    let mut audit = AuditServiceClient::new(harness.routes());
+    let list_all = |filter: AuditFilter, page_size, cursor: String| {
+        from("root", "", ListAllEntriesRequest { filter: Some(filter), page_size, cursor })
+    };
+    let all = audit
+        .list_all_entries(list_all(AuditFilter::default(), 0, String::new()))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(all.next_cursor, "");
+    let calls: Vec<_> = shown(&all.entries).into_iter().map(|(rpc, _, _)| rpc.to_owned()).collect();
+    assert_eq!(calls, ["ProjectService/Delete", "RunService/DeleteBatch", "RunService/Delete"]);
+
+    // Page by page, and filtered.
+    let mut cursor = String::new();
+    let mut paged = Vec::new();
+    loop {
+        let page =
+            audit.list_all_entries(list_all(AuditFilter::default(), 1, cursor)).await.unwrap().into_inner();
+        assert!(page.entries.len() <= 1);
+        paged.extend(page.entries);
+        cursor = page.next_cursor;
+        if cursor.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(paged, all.entries);
+    let by_root = AuditFilter { principal: "root".to_owned(), ..AuditFilter::default() };
+    let filtered = audit.list_all_entries(list_all(by_root, 0, String::new())).await.unwrap().into_inner();
+    assert_eq!(filtered.entries.len(), 1);
+    let wrong =
+        audit.list_all_entries(list_all(AuditFilter::default(), 0, "x".to_owned())).await.unwrap_err();
+    assert_eq!(wrong.code(), Code::InvalidArgument);
+    let wrong =
+        audit.list_all_entries(list_all(AuditFilter::default(), 1_001, String::new())).await.unwrap_err();
+    assert_eq!(wrong.code(), Code::ResourceExhausted);
+    let long = format!("5/{}", "a".repeat(20_000));
+    let wrong = audit.list_all_entries(list_all(AuditFilter::default(), 0, long)).await.unwrap_err();
+    assert_eq!(wrong.code(), Code::ResourceExhausted);
+    // No caller has rights on an open server, so no caller reads the log there.
+    let open = audit.list_all_entries(of("", ListAllEntriesRequest::default())).await.unwrap_err();
+    assert_eq!(open.code(), Code::InvalidArgument);
+    harness.end().await;
+}

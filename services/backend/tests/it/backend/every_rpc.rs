@@ -1,0 +1,619 @@
+//! Every rpc of the backend, in two projects with the same run ids and names, and a random canary
+//! in every text: no call touches a key of the other project, or answers with its canary.
+//!
+//! The calls are made from the descriptors, with values chosen by the names of fields, so that a
+//! new rpc is included by itself. It has to succeed, or to be listed with the reason why not.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::{BuildHasher as _, RandomState},
+    io::Cursor,
+};
+
+use bytes::{Buf as _, BufMut as _, Bytes};
+use matyan_model::{keys::project_rows, project::project_find};
+use matyan_proto::{
+    access::v1::Role,
+    admin::v1::{ParkRunRequest, admin_service_client::AdminServiceClient},
+    apps::v1::{self as apps, app_service_client::AppServiceClient},
+    common::v1::{SeriesKey, SeriesType},
+    dashboards::v1::{self as dashboards, dashboard_service_client::DashboardServiceClient},
+    experiments::v1::{self as experiments, experiment_service_client::ExperimentServiceClient},
+    export::v1::Format,
+    ingest::v1::{self as pb, event::Kind},
+    notes::v1::{self as notes, note_service_client::NoteServiceClient},
+    objects::v1::{self as objects, object_service_client::ObjectServiceClient},
+    project::v1::{self as project, project_service_client::ProjectServiceClient},
+    reports::v1::{self as reports, report_service_client::ReportServiceClient},
+    runs::v1::{self as runs, run_service_client::RunServiceClient},
+    search::v1::{SearchKind, SortField},
+    tags::v1::{self as tags, tag_service_client::TagServiceClient},
+};
+use matyan_store::Store as _;
+use prost::Message as _;
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, FieldDescriptor, Kind as FieldKind, MessageDescriptor, MethodDescriptor,
+    Value,
+};
+use tonic::{
+    Code, Request, Status,
+    client::Grpc,
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+};
+
+use crate::backend::{
+    harness::{Harness, all, create, experiment, finish, line, params, tag},
+    projects::{of, upload},
+};
+
+pub(crate) const PROJECTS: [&str; 2] = ["", "other"];
+
+/// Calls about all projects, which show their names.
+const OF_ALL_PROJECTS: [&str; 3] = [
+    "project.v1.ProjectService/List",
+    "project.v1.ProjectService/Create",
+    "project.v1.ProjectService/Delete",
+];
+
+/// Calls that never end: `live_isolation` tests them.
+const ENDLESS: [&str; 4] = [
+    "live.v1.LiveService/Subscribe",
+    "runs.v1.RunService/Watch",
+    "search.v1.SearchService/WatchRuns",
+    "series.v1.SeriesService/Follow",
+];
+
+/// Calls that cannot succeed with a request made from their descriptor, and how they fail.
+const REFUSED: &[(&str, Code)] = &[
+    // Parts of a restore follow each other; their contents are tested with archives.
+    ("backup.v1.BackupService/FinishRun", Code::InvalidArgument),
+    ("backup.v1.BackupService/WriteBlob", Code::InvalidArgument),
+    ("backup.v1.BackupService/WriteRun", Code::FailedPrecondition),
+    // Without an id, which is not known before.
+    ("access.v1.AccessService/RevokeAnyToken", Code::InvalidArgument),
+    ("access.v1.AccessService/RevokeToken", Code::InvalidArgument),
+    // Without the signature of a process: `access` tests them with one.
+    ("access.v1.ResolveService/ResolveCaller", Code::PermissionDenied),
+    ("access.v1.ResolveService/ResolveProject", Code::PermissionDenied),
+    // To the name that it has, and a second time.
+    ("series.v1.SeriesService/Rename", Code::AlreadyExists),
+    ("series.v1.SeriesService/Delete", Code::NotFound),
+];
+
+/// Calls whose answers contain no text of their project: they are about the server, or have numbers,
+/// acknowledgments, or the texts of the request.
+const SHOWS_NOTHING: &[&str] = &[
+    "access.v1.AccessService/CreateToken",
+    "access.v1.AccessService/CreateTokenEverywhere",
+    "access.v1.AccessService/GetCaller",
+    "access.v1.AccessService/Grant",
+    "access.v1.AccessService/GrantEverywhere",
+    "access.v1.AccessService/ListAllGrants",
+    "access.v1.AccessService/ListAllTokens",
+    "access.v1.AccessService/ListGrants",
+    "access.v1.AccessService/ListTokens",
+    "access.v1.AccessService/RemovePrincipal",
+    "access.v1.AccessService/Revoke",
+    "access.v1.AccessService/RevokeAnyToken",
+    "access.v1.AccessService/RevokeEverywhere",
+    "access.v1.AccessService/RevokeToken",
+    "access.v1.AuditService/ListEntries",
+    "access.v1.AuditService/ListAllEntries",
+    "access.v1.ResolveService/ResolveCaller",
+    "access.v1.ResolveService/ResolveProject",
+    "admin.v1.AdminService/CleanupOrphanBlobs",
+    "admin.v1.AdminService/CleanupTombstones",
+    "admin.v1.AdminService/DeleteParkedItems",
+    "admin.v1.AdminService/FinishStale",
+    "admin.v1.AdminService/ListJobs",
+    "admin.v1.AdminService/ListPartitions",
+    "admin.v1.AdminService/ParkRun",
+    "admin.v1.AdminService/Reindex",
+    "admin.v1.AdminService/ResumeRun",
+    "admin.v1.AdminService/SkipLostRecords",
+    "apps.v1.AppService/Create",
+    "apps.v1.AppService/Delete",
+    "artifacts.v1.ArtifactService/Thumbnail",
+    "backup.v1.BackupService/BeginRun",
+    "backup.v1.BackupService/FinishRun",
+    "backup.v1.BackupService/ListRuns",
+    "backup.v1.BackupService/RestoreProject",
+    "backup.v1.BackupService/WriteBlob",
+    "backup.v1.BackupService/WriteRun",
+    "dashboards.v1.DashboardService/Create",
+    "dashboards.v1.DashboardService/Delete",
+    "experiments.v1.ExperimentService/Activity",
+    "experiments.v1.ExperimentService/Create",
+    "experiments.v1.ExperimentService/Delete",
+    "notes.v1.NoteService/Create",
+    "notes.v1.NoteService/Delete",
+    "notes.v1.NoteService/Update",
+    "project.v1.ProjectService/Activity",
+    "project.v1.ProjectService/Create",
+    "project.v1.ProjectService/Delete",
+    "project.v1.ProjectService/SetPinnedSequences",
+    "project.v1.ProjectService/Status",
+    "reports.v1.ReportService/Create",
+    "reports.v1.ReportService/Delete",
+    "reports.v1.ReportService/Update",
+    "runs.v1.RunService/AddTag",
+    "runs.v1.RunService/AddTagBatch",
+    "runs.v1.RunService/ArchiveBatch",
+    "runs.v1.RunService/ClearTombstone",
+    "runs.v1.RunService/Delete",
+    "runs.v1.RunService/DeleteBatch",
+    "runs.v1.RunService/DeleteParams",
+    "runs.v1.RunService/FinishBatch",
+    "runs.v1.RunService/MoveBatch",
+    "runs.v1.RunService/RemoveTag",
+    "runs.v1.RunService/RemoveTagBatch",
+    "runs.v1.RunService/Update",
+    "search.v1.SearchService/Explain",
+    "series.v1.SeriesService/Align",
+    "series.v1.SeriesService/Bands",
+    "series.v1.SeriesService/Buckets",
+    "series.v1.SeriesService/Delete",
+    "series.v1.SeriesService/DeleteSteps",
+    "series.v1.SeriesService/Points",
+    "series.v1.SeriesService/Rename",
+    "series.v1.SeriesService/Sample",
+    "system.v1.SystemService/Limits",
+    "system.v1.SystemService/Readiness",
+    "system.v1.SystemService/Version",
+    "tags.v1.TagService/Create",
+    "tags.v1.TagService/Delete",
+];
+
+/// The beginning of a query, which names of experiments complete.
+const COMPLETED: &str = "run.experiment == '";
+
+/// One project, and what its requests name.
+pub(crate) struct Side {
+    pub(crate) project: &'static str,
+    pub(crate) canary: String,
+    /// Ids of entities, by the name of their service.
+    pub(crate) ids: HashMap<&'static str, String>,
+    blob_uri: String,
+}
+
+/// Messages as they are on the wire.
+#[derive(Clone, Copy, Default)]
+struct RawCodec;
+
+impl Codec for RawCodec {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for RawCodec {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, target: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        target.put(item);
+        Ok(())
+    }
+}
+
+impl Decoder for RawCodec {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, source: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(source.copy_to_bytes(source.remaining())))
+    }
+}
+
+/// The rpcs of the backend by their names: first those that read, then those that write, and at
+/// the end those that delete.
+fn methods() -> Vec<(String, MethodDescriptor)> {
+    let pool = DescriptorPool::decode(matyan_proto::DESCRIPTORS).unwrap();
+    let mut methods = BTreeMap::new();
+    for service in pool.services() {
+        let name = service.full_name().to_owned();
+        let name = name.strip_prefix("matyan.").unwrap();
+        // Served by the frontier, which has a test of its own.
+        if name.starts_with("ingest.") {
+            continue;
+        }
+        for method in service.methods() {
+            let name = format!("{name}/{}", method.name());
+            // NO_SIDE_EFFECTS
+            let reads = method
+                .method_descriptor_proto()
+                .options
+                .as_ref()
+                .is_some_and(|it| it.idempotency_level == Some(1));
+            let rank = match method.name() {
+                _ if reads => 0,
+                // Needs the series, and the series the run.
+                "DeleteSteps" => 1,
+                "Delete" if name.starts_with("series.") => 2,
+                "Delete" | "DeleteBatch" | "CleanupOrphanBlobs" => 3,
+                "CleanupTombstones" | "ClearTombstone" => 4,
+                // Needs the principal.
+                "CreateToken" | "CreateTokenEverywhere" => 2,
+                named if named.starts_with("Delete") || named.starts_with("Remove") => 2,
+                _ => 1,
+            };
+            methods.insert((rank, name), method);
+        }
+    }
+    methods.into_iter().map(|((_, name), method)| (name, method)).collect()
+}
+
+/// A request for what a side has, with the ids of another side.
+fn request(name: &str, method: &MethodDescriptor, ids_of: &Side, round: usize) -> Bytes {
+    let mut message = DynamicMessage::new(method.input());
+    for field in method.input().fields() {
+        let in_oneof = field.containing_oneof();
+        if in_oneof.is_some_and(|it| it.fields().next() != Some(field.clone())) {
+            continue;
+        }
+        if let Some(value) = value(name, &field, ids_of, round) {
+            let value = if field.is_list() { Value::List(vec![value]) } else { value };
+            message.set_field(&field, value);
+        }
+    }
+    message.encode_to_vec().into()
+}
+
+/// A message with one field.
+fn message_with(message: MessageDescriptor, field: &str, value: Value) -> Option<Value> {
+    let mut message = DynamicMessage::new(message);
+    message.set_field_by_name(field, value);
+    Some(Value::Message(message))
+}
+
+/// The value of a field; `None` leaves it out.
+fn value(method: &str, field: &FieldDescriptor, ids_of: &Side, round: usize) -> Option<Value> {
+    let service = method.split('/').next()?;
+    let text = |text: &str| Some(Value::String(text.to_owned()));
+    match (field.kind(), field.name()) {
+        (FieldKind::String, "run_id") if method.ends_with("/ListQuarantinedRuns") => text("parked"),
+        (FieldKind::String, "run_id" | "run_ids" | "id_of_run") => text("r"),
+        (FieldKind::String, "id" | "ids") => text(ids_of.ids.get(service)?),
+        (FieldKind::String, "tag_id") => text(&ids_of.ids["tags.v1.TagService"]),
+        (FieldKind::String, "experiment_id") => text(&ids_of.ids["experiments.v1.ExperimentService"]),
+        (FieldKind::String, "path" | "artifact_path") => text("a.txt"),
+        (FieldKind::String, "uris" | "uri" | "blob_uri") => text(&ids_of.blob_uri),
+        (FieldKind::String, "name") if service == "project.v1.ProjectService" => {
+            text(&format!("new-{round}"))
+        }
+        // Names are unique in their service.
+        (FieldKind::String, "name" | "app_id" | "type" | "code" | "content") => {
+            text(&format!("new {method} {round}"))
+        }
+        (FieldKind::String, "metric") => text("m"),
+        (FieldKind::String, "principal") => text(&format!("p{round}")),
+        (FieldKind::Enum(kind), "role") if kind.name() == "Role" => {
+            Some(Value::EnumNumber(Role::Viewer.into()))
+        }
+        (FieldKind::String, "text") if method.ends_with("/Complete") => text(COMPLETED),
+        (FieldKind::Uint32, "cursor") if method.ends_with("/Complete") => {
+            Some(Value::U32(COMPLETED.len().try_into().unwrap()))
+        }
+        (FieldKind::Bytes, "source") => Some(Value::Bytes(Bytes::from_static(&[1; 32]))),
+        (FieldKind::Message(message), _) if message.name() == "SeriesKey" => {
+            message_with(message, "name", Value::String("m".to_owned()))
+        }
+        (FieldKind::Message(message), _) if message.full_name() == "matyan.notes.v1.Owner" => {
+            message_with(message, "run_id", Value::String("r".to_owned()))
+        }
+        (FieldKind::Message(message), _) if message.name() == "RunParts" => {
+            let mut parts = DynamicMessage::new(message);
+            for part in ["props", "params", "artifacts", "typed_values"] {
+                parts.set_field_by_name(part, Value::Bool(true));
+            }
+            let types = [SeriesType::Metric, SeriesType::Texts].map(|it| Value::EnumNumber(it.into()));
+            parts.set_field_by_name("series_types", Value::List(types.into()));
+            Some(Value::Message(parts))
+        }
+        (FieldKind::Uint64, "idle_s") => Some(Value::U64(1 << 40)),
+        (FieldKind::Uint32, "size") => Some(Value::U32(16)),
+        (FieldKind::Uint32, "largest_runs" | "count" | "buckets" | "density" | "pixels") => {
+            Some(Value::U32(10))
+        }
+        (FieldKind::Message(message), _) if message.name() == "RunSelection" => {
+            let keys = message.get_field_by_name("keys")?;
+            let mut selection = DynamicMessage::new(message);
+            selection.set_field_by_name("run_id", Value::String("r".to_owned()));
+            let key = value(method, &keys, ids_of, round)?;
+            selection.set_field(&keys, Value::List(vec![key]));
+            Some(Value::Message(selection))
+        }
+        (FieldKind::Message(message), _) if message.name() == "GroupBy" => {
+            message_with(message, "field", Value::EnumNumber(SortField::Experiment.into()))
+        }
+        (FieldKind::Message(message), "steps") if method.ends_with("/DeleteSteps") => {
+            message_with(message, "start", Value::I64(5))
+        }
+        (FieldKind::Bool, "force") => Some(Value::Bool(true)),
+        (FieldKind::Enum(kind), _)
+            if kind.name() == "SeriesType" && method.ends_with("SeriesService/List") =>
+        {
+            Some(Value::EnumNumber(SeriesType::Metric.into()))
+        }
+        (FieldKind::Enum(kind), _) if kind.name() == "SeriesType" => {
+            Some(Value::EnumNumber(SeriesType::Texts.into()))
+        }
+        (FieldKind::Enum(kind), _) if kind.name() == "Format" => Some(Value::EnumNumber(Format::Csv.into())),
+        (FieldKind::Enum(kind), _) if kind.name() == "SearchKind" => {
+            Some(Value::EnumNumber(SearchKind::Texts.into()))
+        }
+        _ => None,
+    }
+}
+
+/// Calls an rpc, and returns its messages or its error, and all of its bytes.
+async fn call(
+    harness: &Harness,
+    project: &str,
+    method: &str,
+    message: Bytes,
+) -> (Result<(), Status>, Vec<u8>) {
+    let mut client = Grpc::new(harness.routes()).max_decoding_message_size(64 << 20);
+    client.ready().await.unwrap();
+    let path = format!("/matyan.{method}").parse().unwrap();
+    let mut request = of(project, futures::stream::iter([message]));
+    if method.starts_with("access.") {
+        // As an edge with access control names its caller.
+        request.metadata_mut().insert("matyan-caller", "operator".parse().unwrap());
+    }
+    let mut bytes = Vec::new();
+    let result = async {
+        let mut answers = client.streaming(request, path, RawCodec).await?.into_inner();
+        while let Some(answer) = answers.message().await? {
+            bytes.extend_from_slice(&answer);
+        }
+        Ok::<_, Status>(())
+    };
+    let result = result.await;
+    if let Err(status) = &result {
+        bytes.extend_from_slice(status.message().as_bytes());
+        bytes.extend_from_slice(status.details());
+        bytes.extend_from_slice(format!("{:?}", status.metadata()).as_bytes());
+    }
+    (result, bytes)
+}
+
+fn contains(bytes: &[u8], text: &str) -> bool {
+    contains_bytes(bytes, text.as_bytes())
+}
+
+pub(crate) fn contains_bytes(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+/// The CBOR of a JSON text.
+pub(crate) fn encoded(json: &str) -> Bytes {
+    matyan_value::cbor::encode(&matyan_value::json::parse(json).unwrap()).into()
+}
+
+fn new_canary() -> String {
+    format!("canary{:016x}", RandomState::new().hash_one(0))
+}
+
+/// Fills a project with the same ids and names as the other one, and with its canary.
+pub(crate) async fn fill(harness: &Harness, project: &'static str) -> Side {
+    let canary = new_canary();
+    if !project.is_empty() {
+        harness.create_project(project).await;
+    }
+    log_runs(harness, project, &canary).await;
+    let ids = make_entities(harness, project, &canary).await;
+    let (_, uris) =
+        call(harness, project, "artifacts.v1.ArtifactService/List", Bytes::from_static(b"\x0a\x01r")).await;
+    assert!(contains(&uris, "a.txt"), "{}", uris.escape_ascii());
+    let blob_uri = image_uri(harness, project).await;
+    Side { project, canary, ids, blob_uri }
+}
+
+/// Logs the run `r`, and one whose id is the canary.
+async fn log_runs(harness: &Harness, project: &str, canary: &str) {
+    let artifact = upload(harness, project, "a.txt", canary.as_bytes()).await;
+    let named = upload(harness, project, canary, canary.as_bytes()).await;
+    let text = encoded(&format!(r#"{{"data":"{}"}}"#, canary.repeat(10_000)));
+    let image = image_of(harness, project, canary).await;
+    let events = [
+        create(),
+        params(&format!(r#"{{"p":"{canary}","{canary}":1}}"#)),
+        tag("t"),
+        tag(canary),
+        experiment("e"),
+        line(0, canary),
+        Kind::LogRecord(pb::LogRecord {
+            message: "m".into(),
+            extra_args: encoded(&format!(r#"{{"extra":"{canary}"}}"#)),
+            ..Default::default()
+        }),
+        Kind::SetRunProperty(pb::SetRunProperty {
+            name: Some(canary.to_owned()),
+            description: Some(canary.to_owned()),
+            ..Default::default()
+        }),
+        Kind::BlobRef(pb::BlobRef { path: "a.txt".into(), key: artifact, ..Default::default() }),
+        Kind::BlobRef(pb::BlobRef { path: canary.to_owned(), key: named, ..Default::default() }),
+        image,
+        Kind::LogObject(pb::LogObject {
+            name: "m".into(),
+            dtype: "text".into(),
+            step: Some(0),
+            value: text,
+            ..Default::default()
+        }),
+    ];
+    harness.log_in(project, "r", events).await;
+    let context = format!(r#"{{"of":"{canary}"}}"#);
+    let points: [(&str, &str, &[f64]); 3] =
+        [("m", "", &[1.0, 2.0]), ("m", &context, &[4.0]), (canary, "", &[3.0])];
+    harness.log_points_in(project, "r", &points).await;
+    // Its id is a text as well.
+    harness.log_in(project, canary, [create(), experiment(canary), finish()]).await;
+    // Too long, so that it is parked.
+    harness.log_in(project, "r", [Kind::AddTag(pb::AddTag { name: canary.repeat(1_000) })]).await;
+    harness.applied().await;
+}
+
+/// Describes the project, its tag and its experiment, and makes one of each other entity. Returns
+/// their ids, by service.
+async fn make_entities(harness: &Harness, project: &str, canary: &str) -> HashMap<&'static str, String> {
+    let name = Some(canary.to_owned());
+    let description = Some(canary.to_owned());
+    let info = project::UpdateRequest { name, description, if_updated_us: None };
+    ProjectServiceClient::new(harness.routes()).update(of(project, info)).await.unwrap();
+    let sequences = vec![SeriesKey { name: canary.to_owned(), ..SeriesKey::default() }];
+    let pinned = project::SetPinnedSequencesRequest { sequences, if_updated_us: None };
+    ProjectServiceClient::new(harness.routes()).set_pinned_sequences(of(project, pinned)).await.unwrap();
+    let mut ids = HashMap::new();
+    let listed = all(TagServiceClient::new(harness.routes())
+        .list(of(project, tags::ListRequest::default()))
+        .await
+        .unwrap())
+    .await;
+    let named = |tag: &&tags::Tag| tag.name == "t";
+    let first = listed.iter().flat_map(|page| &page.tags).find(named).unwrap().id.clone();
+    ids.insert("tags.v1.TagService", first);
+    let mut client = ExperimentServiceClient::new(harness.routes());
+    let listed = all(client.list(of(project, experiments::ListRequest::default())).await.unwrap()).await;
+    let first =
+        listed.iter().flat_map(|page| &page.experiments).find(|it| it.name == "e").unwrap().id.clone();
+    ids.insert("experiments.v1.ExperimentService", first);
+    let description = Some(canary.to_owned());
+    let change = tags::UpdateRequest {
+        id: ids["tags.v1.TagService"].clone(),
+        description: description.clone(),
+        ..Default::default()
+    };
+    TagServiceClient::new(harness.routes()).update(of(project, change)).await.unwrap();
+    let id = ids["experiments.v1.ExperimentService"].clone();
+    let change = experiments::UpdateRequest { id, description, ..Default::default() };
+    client.update(of(project, change)).await.unwrap();
+    let state = encoded(&format!(r#"{{"state":"{canary}"}}"#));
+    let request = apps::CreateRequest { r#type: "t".into(), state, ..Default::default() };
+    let made = AppServiceClient::new(harness.routes()).create(of(project, request)).await.unwrap();
+    ids.insert("apps.v1.AppService", made.into_inner().app.unwrap().id);
+    let request = dashboards::CreateRequest {
+        name: canary.to_owned(),
+        description: canary.to_owned(),
+        app_id: ids["apps.v1.AppService"].clone(),
+        ..Default::default()
+    };
+    let made = DashboardServiceClient::new(harness.routes()).create(of(project, request)).await.unwrap();
+    ids.insert("dashboards.v1.DashboardService", made.into_inner().dashboard.unwrap().id);
+    let request =
+        reports::CreateRequest { name: canary.to_owned(), code: canary.to_owned(), ..Default::default() };
+    let made = ReportServiceClient::new(harness.routes()).create(of(project, request)).await.unwrap();
+    ids.insert("reports.v1.ReportService", made.into_inner().report.unwrap().id);
+    let owner = Some(notes::Owner { kind: Some(notes::owner::Kind::RunId("r".into())) });
+    let request = notes::CreateRequest { owner, content: canary.to_owned(), ..Default::default() };
+    let made = NoteServiceClient::new(harness.routes()).create(of(project, request)).await.unwrap();
+    ids.insert("notes.v1.NoteService", made.into_inner().note.unwrap().id);
+    ids
+}
+
+/// An uploaded image with the canary after its last byte.
+async fn image_of(harness: &Harness, project: &str, canary: &str) -> Kind {
+    let mut png = Cursor::new(Vec::new());
+    image::DynamicImage::new_rgb8(20, 20).write_to(&mut png, image::ImageFormat::Png).unwrap();
+    let png = [png.get_ref(), canary.as_bytes()].concat();
+    let key = upload(harness, project, "seq/i.png", &png).await;
+    let value = encoded(&format!(r#"{{"caption":"{canary}","format":"png","s3_key":"{key}"}}"#));
+    let name = "i".to_owned();
+    let dtype = "image".to_owned();
+    Kind::LogObject(pb::LogObject { name, dtype, step: Some(0), value, ..Default::default() })
+}
+
+/// The URI of the only image.
+async fn image_uri(harness: &Harness, project: &str) -> String {
+    let sequences = vec![SeriesKey { name: "i".into(), context: String::new() }];
+    let r#type = SeriesType::Images.into();
+    let request = objects::BatchRequest { run_id: "r".into(), r#type, sequences, ..Default::default() };
+    let found =
+        all(ObjectServiceClient::new(harness.routes()).batch(of(project, request)).await.unwrap()).await;
+    let mut steps = found.into_iter().flat_map(|message| message.sequence.unwrap().steps);
+    match steps.next().unwrap().objects.remove(0).kind {
+        Some(objects::object::Kind::Image(image)) => image.blob_uri,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn rule_49_no_rpc_touches_another_project() {
+    let harness = Harness::new().await;
+    let sides = [fill(&harness, PROJECTS[0]).await, fill(&harness, PROJECTS[1]).await];
+    for Side { project, canary, .. } in &sides {
+        let request = ParkRunRequest { run_id: "parked".into(), reason: canary.clone() };
+        AdminServiceClient::new(harness.routes()).park_run(of(project, request)).await.unwrap();
+    }
+    let mut failures = Vec::new();
+    for (name, method) in methods().iter().filter(|(name, _)| !ENDLESS.contains(&name.as_str())) {
+        for (round, (own, other)) in [(&sides[0], &sides[1]), (&sides[1], &sides[0])].into_iter().enumerate()
+        {
+            let snapshot = harness.store.snapshot().await.unwrap();
+            let number = project_find(snapshot.as_ref(), other.project).await.unwrap().unwrap();
+            drop(snapshot);
+            for (ids_of, is_own) in [(other, false), (own, true)] {
+                if !OF_ALL_PROJECTS.contains(&name.as_str()) {
+                    harness.fence.forbid(vec![project_rows(number)]);
+                }
+                let message = request(name, method, ids_of, 2 * round + usize::from(is_own));
+                let (result, bytes) = call(&harness, own.project, name, message).await;
+                let touched = harness.fence.take_touched();
+                harness.fence.forbid(Vec::new());
+                let at = format!("{name} in `{}` with ids of `{}`", own.project, ids_of.project);
+                if is_own && contains(&bytes, &own.canary) == SHOWS_NOTHING.contains(&name.as_str()) {
+                    failures.push(format!("{at} shows the canary, or not: change its values, or the list"));
+                }
+                if !OF_ALL_PROJECTS.contains(&name.as_str()) {
+                    if let Some(first) = touched.first() {
+                        failures.push(format!("{at} touched {}", first.start.escape_ascii()));
+                    }
+                    if contains(&bytes, &other.canary) {
+                        failures.push(format!("{at} answered with the canary of `{}`", other.project));
+                    }
+                }
+                let expected =
+                    REFUSED.iter().find(|(refused, _)| refused == name).map_or(Code::Ok, |(_, code)| *code);
+                let code = result.as_ref().err().map_or(Code::Ok, Status::code);
+                // The worker may have ended the quarantine already, after the same call with the other ids.
+                let is_done = name.ends_with("/ResumeRun") && code == Code::NotFound;
+                if is_own && code != expected && !is_done {
+                    failures.push(format!(
+                        "{at} ended with {result:?}: choose values for its fields, or list it"
+                    ));
+                }
+            }
+        }
+    }
+    let metrics = prometheus::TextEncoder::new().encode_to_string(&harness.registry.gather()).unwrap();
+    for Side { canary, .. } in &sides {
+        assert!(!metrics.contains(canary), "a metric contains a text of a project");
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    harness.end().await;
+}
+
+/// Guards the test above: a call in the wrong project is noticed.
+#[tokio::test]
+async fn the_fence_notices_a_call_in_another_project() {
+    let harness = Harness::new().await;
+    harness.create(&["r"]).await;
+    harness.fence.forbid(vec![project_rows(matyan_model::ids::Project::default())]);
+    let mut client = RunServiceClient::new(harness.routes());
+    let request = Request::new(runs::GetRequest { run_id: "r".into(), ..Default::default() });
+    client.get(request).await.unwrap_err();
+    assert!(!harness.fence.take_touched().is_empty());
+    harness.fence.forbid(Vec::new());
+    harness.end().await;
+}

@@ -1,0 +1,5 @@
+//! Tests of the backend through its gRPC services.
+
+mod backend;
+#[cfg(test)]
+mod search;

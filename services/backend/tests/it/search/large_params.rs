@@ -1,0 +1,66 @@
+//! Runs whose params are stored in pieces: few of them are in memory at a time, however many there are.
+
+use matyan_proto::{
+    project::v1::{ParamsRequest, project_service_client::ProjectServiceClient},
+    runs::v1::{WatchRequest, run_service_client::RunServiceClient},
+    search::v1::{RunsRequest, Sort, SortField, sort},
+};
+
+use crate::search::{
+    harness::{RunSpec, map, runs_request, spec},
+    observed_store::{LARGE_RUNS, observed},
+};
+
+/// Size of the params of a run.
+const PARAMS: usize = 1 << 20;
+
+/// Maximum size of what is read at a time, with some more.
+const MOST: u64 = 6 << 20;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn few_large_params_are_read_at_a_time() {
+    let (harness, observer) = observed().await;
+    for at in 0..LARGE_RUNS {
+        let params = map(&format!(r#"{{"at":{at},"text":["{}"]}}"#, "x".repeat(PARAMS)));
+        let number = harness.create(&RunSpec { params, ..spec(&format!("r{at}"), at as i64) }).await;
+        assert!(number.0 <= LARGE_RUNS);
+    }
+    let check = |of: &str| {
+        let bytes = observer.take_params_bytes();
+        assert!(bytes >= PARAMS as u64 && bytes < MOST, "{bytes} bytes for {of}");
+    };
+    let text = "run.at % 2 == 0 and len(run.text) == 1";
+    let by_time = Sort { by: Some(sort::By::Field(SortField::Created.into())), ..Sort::default() };
+    for sort in [Vec::new(), vec![by_time]] {
+        observer.take_params_bytes();
+        let list = RunsRequest { sort, ids_only: true, ..runs_request(text) };
+        let mut messages = harness.search().runs(list).await.unwrap().into_inner();
+        let mut found = 0;
+        while let Some(message) = messages.message().await.unwrap() {
+            found += message.run_ids.len() as u64;
+        }
+        assert_eq!(found, LARGE_RUNS / 2);
+        check("a search");
+    }
+
+    let mut project = ProjectServiceClient::new(harness.backend.clone().into_routes());
+    let mut messages = project.params(ParamsRequest::default()).await.unwrap().into_inner();
+    let mut bytes = 0;
+    while let Some(message) = messages.message().await.unwrap() {
+        bytes += message.params.len();
+    }
+    assert!(bytes > PARAMS);
+    check("the merge");
+
+    let mut runs = RunServiceClient::new(harness.backend.clone().into_routes());
+    let request = WatchRequest { query: text.to_owned(), snapshot: true, ..WatchRequest::default() };
+    let mut messages = runs.watch(request).await.unwrap().into_inner();
+    let mut found = 0;
+    while let Some(message) = messages.message().await.unwrap() {
+        found += message.changes.len() as u64;
+        if message.snapshot_done {
+            break;
+        }
+    }
+    assert_eq!(found, LARGE_RUNS / 2);
+}

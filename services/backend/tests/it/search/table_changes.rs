@@ -1,0 +1,281 @@
+//! Sorted lists while runs change in every way, next to a sort of the runs as the test knows them.
+
+use std::collections::BTreeMap;
+
+use matyan_model::{
+    change::change_put,
+    entity::{EntityError, Experiment, entity_put},
+    ids::{RunId, RunNumber, SeriesNumber},
+    keys,
+    run::{Head, head_live},
+    series::{ABSENT, FoldStatus, LiveRow, Point, RunRef, WrittenPoints, fold_run},
+};
+use matyan_proto::{
+    backup::v1::{
+        BeginRunRequest, FinishRunRequest, ReadRunRequest, WriteRunRequest,
+        backup_service_client::BackupServiceClient,
+    },
+    common::v1::SeriesKey,
+    runs::v1::ParamPath,
+    search::v1::{MetricValue, RunsRequest, Sort, SortField, sort::By},
+};
+use matyan_ql::Endpoint;
+use matyan_store::Store;
+use tonic::service::Routes;
+
+use crate::search::{
+    harness::{self, Harness, NOW_US, P, RunSpec, is_object},
+    naive::{NaiveSearch, compare},
+    random::{self, Random},
+};
+
+struct KnownRun {
+    number: RunNumber,
+    spec: RunSpec,
+    next_block: u64,
+}
+
+/// A project whose runs change, and another one that runs are restored from.
+struct Project {
+    harness: Harness,
+    source: Harness,
+    random: Random,
+    runs: BTreeMap<String, KnownRun>,
+    created: u64,
+    /// The names of the experiments, by those that they had first.
+    names: BTreeMap<&'static str, String>,
+}
+
+fn backup(harness: &Harness) -> BackupServiceClient<Routes> {
+    BackupServiceClient::new(harness.backend.clone().into_routes())
+}
+
+impl Project {
+    async fn new(seed: u64) -> Self {
+        let harness = Harness::new().await;
+        let source = Harness::new().await;
+        let names = ["baseline", "sweep", "rare"].map(|name| (name, name.to_owned())).into();
+        let random = Random(seed);
+        let runs = BTreeMap::new();
+        let mut project = Self { harness, source, random, runs, created: 0, names };
+        for _ in 0..60 {
+            project.create().await;
+        }
+        project
+    }
+
+    fn next_spec(&mut self) -> RunSpec {
+        self.created += 1;
+        let mut spec = random::run(&mut self.random, self.created);
+        spec.description = self.random.below(4).to_string();
+        spec.experiment = spec.experiment.map(|name| self.names[name.as_str()].clone());
+        spec
+    }
+
+    fn know(&mut self, number: RunNumber, spec: RunSpec) {
+        self.runs.insert(spec.id.clone(), KnownRun { number, spec, next_block: 1_000 });
+    }
+
+    fn any(&mut self) -> Option<&mut KnownRun> {
+        let at = self.random.below(self.runs.len() as u64);
+        self.runs.values_mut().nth(usize::try_from(at).unwrap())
+    }
+
+    async fn create(&mut self) {
+        let spec = self.next_spec();
+        let number = self.harness.create(&spec).await;
+        self.know(number, spec);
+    }
+
+    async fn change(&mut self) -> &'static str {
+        let kind = self.random.below(8);
+        match kind {
+            0 => {
+                self.create().await;
+                "create"
+            }
+            1 => {
+                self.restore().await;
+                "restore"
+            }
+            2 => {
+                self.rename_experiment().await;
+                "rename"
+            }
+            3 => {
+                if let Some(id) = self.any().map(|run| run.spec.id.clone()) {
+                    self.runs.remove(&id);
+                    self.harness.delete(&id).await;
+                }
+                "delete"
+            }
+            4 | 5 => {
+                let value = self.random.below(600) as f64 / 100.0 - 2.0;
+                let value = if self.random.below(8) == 0 { f64::NAN } else { value };
+                self.log_point(value).await;
+                if kind == 5 {
+                    self.fold().await;
+                }
+                "log"
+            }
+            _ => {
+                let new = self.next_spec();
+                let Some(run) = self.any() else { return "nothing" };
+                let RunSpec { id, created_us, sequences, .. } = run.spec.clone();
+                run.spec = RunSpec { id, created_us, sequences, ..new };
+                let number = run.number;
+                let spec = run.spec.clone();
+                self.harness.change(number, &spec).await;
+                "change"
+            }
+        }
+    }
+
+    /// Appends a point to the last metric series of a run.
+    async fn log_point(&mut self, value: f64) {
+        let Some(run) = self.any() else { return };
+        let series = run.spec.sequences.iter().rposition(|it| !is_object(&it.dtype));
+        let Some(series) = series else { return };
+        let points = &mut run.spec.sequences[series].points;
+        let step = points.last().map_or(0, |(step, _)| step + 1);
+        points.push((step, value));
+        let number = run.number;
+        let sequence = run.next_block;
+        run.next_block += 1;
+        let mut written = WrittenPoints::default();
+        let series = SeriesNumber(u32::try_from(series).unwrap());
+        written.push(series, Point { step, value, epoch: ABSENT, time_us: step });
+        let block = written.blocks().remove(0);
+        self.harness
+            .transact(async |transaction| {
+                let batch = transaction.batch();
+                batch.set(keys::block(P, number, sequence), block.clone());
+                batch.set(keys::unfolded(P, number), Vec::new());
+                change_put(batch, P, number, NOW_US, "");
+                Ok(())
+            })
+            .await;
+    }
+
+    async fn fold(&mut self) {
+        let Some(run) = self.any() else { return };
+        let number = run.number;
+        let id = RunId::new(run.spec.id.clone());
+        let live = LiveRow { key: keys::head(P, &id), value: Head::Live(number).encode() };
+        let run = RunRef { project: P, number };
+        let folded = Box::pin(fold_run(&*self.harness.store, run, &live, false, &|| NOW_US)).await.unwrap();
+        assert_eq!(folded, FoldStatus::Done);
+    }
+
+    async fn rename_experiment(&mut self) {
+        let at = self.random.below(3) as usize;
+        let (first, name) = self.names.iter().nth(at).map(|(first, name)| (*first, name.clone())).unwrap();
+        let id = format!("experiment-{first}");
+        let renamed = format!("{}{first}", self.random.below(100));
+        self.harness
+            .transact(async |transaction| {
+                let put = entity_put::<Experiment, EntityError>(transaction, P, &id, |it| {
+                    it.name.clone_from(&renamed);
+                    Ok(())
+                });
+                put.await.unwrap();
+                Ok(())
+            })
+            .await;
+        for run in self.runs.values_mut().filter(|run| run.spec.experiment.as_ref() == Some(&name)) {
+            run.spec.experiment = Some(renamed.clone());
+        }
+        self.names.insert(first, renamed);
+    }
+
+    /// Creates a run in the other project, and restores it here.
+    async fn restore(&mut self) {
+        let experiment = None;
+        let tags = Vec::new();
+        let spec = RunSpec { experiment, tags, pending_delete: false, ..self.next_spec() };
+        self.source.create(&spec).await;
+        let id = spec.id.clone();
+        let source = vec![5; 32];
+        let mut messages =
+            backup(&self.source).read_run(ReadRunRequest { run_id: id.clone() }).await.unwrap().into_inner();
+        let mut head = None;
+        let mut pieces = Vec::new();
+        while let Some(message) = messages.message().await.unwrap() {
+            head = head.or(message.head);
+            pieces.extend(message.pieces);
+        }
+        let mut client = backup(&self.harness);
+        let created_us = head.as_ref().unwrap().created_us;
+        let begin =
+            BeginRunRequest { run_id: id.clone(), source: source.clone().into(), created_us, dry_run: false };
+        client.begin_run(begin).await.unwrap();
+        let write =
+            WriteRunRequest { run_id: id.clone(), source: source.clone().into(), pieces, position: 1 };
+        client.write_run(futures::stream::iter([write])).await.unwrap();
+        let finish = FinishRunRequest { run_id: id.clone(), source: source.into(), head, cut: None };
+        client.finish_run(finish).await.unwrap();
+        let snapshot = self.harness.store.snapshot().await.unwrap();
+        let number = head_live(&*snapshot, P, &RunId::new(id)).await.unwrap().unwrap();
+        self.know(number, spec);
+    }
+}
+
+fn keys_of_lists() -> Vec<Sort> {
+    let field = |field: SortField| By::Field(field.into());
+    let param =
+        |path: &[&str]| By::Param(ParamPath { segments: path.iter().map(ToString::to_string).collect() });
+    let metric = |context: &str| By::Metric(SeriesKey { name: "loss".into(), context: context.into() });
+    let sort = |by| Sort { by: Some(by), ..Sort::default() };
+    let mut keys: Vec<Sort> = [
+        field(SortField::Created),
+        field(SortField::Duration),
+        field(SortField::Name),
+        field(SortField::RunId),
+        field(SortField::Experiment),
+        field(SortField::Description),
+        field(SortField::Ended),
+        field(SortField::Outcome),
+        field(SortField::Tags),
+        param(&["hparams", "lr"]),
+        param(&["hparams", "seed"]),
+        param(&["top"]),
+        param(&["note"]),
+    ]
+    .map(sort)
+    .into();
+    for value in [MetricValue::Last, MetricValue::First, MetricValue::Min, MetricValue::Max] {
+        let sort = |context| Sort { metric_value: value.into(), ..sort(metric(context)) };
+        keys.extend([sort("{}"), sort(r#"{"subset": "val", "fold": 1}"#)]);
+    }
+    keys
+}
+
+#[tokio::test]
+async fn lists_are_sorted_by_the_values_that_runs_have_now() {
+    for seed in [21, 22] {
+        let mut project = Project::new(seed).await;
+        let keys = keys_of_lists();
+        let mut changes: BTreeMap<&str, u32> = BTreeMap::new();
+        for round in 0..60 {
+            for _ in 0..=project.random.below(3) {
+                *changes.entry(project.change().await).or_default() += 1;
+            }
+            for _ in 0..3 {
+                let mut key = || Sort {
+                    descending: project.random.below(2) == 0,
+                    ..keys[project.random.below(keys.len() as u64) as usize].clone()
+                };
+                let sort = vec![key(), key()];
+                let query = ["", "run.archived in (True, False)", "run.hparams.seed > 5"][round % 3];
+                let specs = project.runs.values().map(|run| &run.spec);
+                let mut expected = NaiveSearch::new(query, Endpoint::Run).runs(specs);
+                expected.sort_by(|a, b| compare(a, b, &sort));
+                let expected: Vec<&str> = expected.iter().map(|run| run.id.as_str()).collect();
+                let list = RunsRequest { sort, ..harness::runs_request(query) };
+                let found = project.harness.runs(list.clone()).await.unwrap();
+                assert_eq!(found.ids(), expected, "seed {seed}, round {round}, {changes:?}: {list:?}");
+            }
+        }
+        assert!(changes.len() == 6 && changes.values().all(|count| *count > 3), "{changes:?}");
+    }
+}

@@ -1,0 +1,339 @@
+//! Access control: the roles of principals in projects, and their tokens.
+
+mod audit;
+mod tokens;
+
+use clap::{Args, Subcommand, ValueEnum};
+use matyan_proto::access::v1::{
+    GetCallerRequest, GetCallerResponse, GrantEverywhereRequest, GrantRequest, ListAllGrantsRequest,
+    ListGrantsRequest, ListTokensRequest, PrincipalRole, RemovePrincipalRequest, RevokeEverywhereRequest,
+    RevokeRequest, RevokeTokenRequest, Role, access_service_client::AccessServiceClient,
+    audit_service_client::AuditServiceClient,
+};
+use serde_json::{Value, json};
+
+use super::{
+    Error, client,
+    confirmation::confirm,
+    connection::{Connection, project_of_url},
+    flags::ClientFlags,
+    output::{Output, cell, moment, notice},
+    projects::shown_name,
+};
+use audit::AuditFlags;
+use tokens::{InviteFlags, TokenCommand};
+
+const ACCESS_EXAMPLES: &str = "\
+Examples:
+  matyan up --access on                                      writes the first operator's token to its data directory
+  export MATYAN_TOKEN=$(cat matyan-data/operator-token)
+  matyan projects create speech
+  matyan access invite ana --role editor --project speech    grants the role, and prints what to send to her
+  matyan access grant ci ingest --project speech
+  matyan access token create ci --project speech --days 365 --label 'build server'
+  matyan access ls --project speech                          who may do what in the project
+  matyan access grant bo operator --everywhere
+  matyan access grant prometheus monitor --everywhere        reads /metrics, and nothing else
+  matyan access remove ana                                   ends all of her roles and tokens
+  matyan access audit --project speech --days 7              who has changed what in the project
+  matyan access audit --everywhere --rpc sign-in --failed
+  matyan access recover --data-dir ./matyan-data             a new operator token, while the server is stopped
+
+Roles: monitor (reads metrics), ingest (sends data), viewer (reads), writer (both), editor (also changes and deletes runs), owner (also grants roles in
+the project), operator (everything, in all projects). A change takes effect within 30 s.";
+
+#[derive(Debug, Args)]
+#[command(after_help = ACCESS_EXAMPLES)]
+pub(crate) struct AccessFlags {
+    #[command(subcommand)]
+    command: AccessCommand,
+    #[command(flatten)]
+    client: ClientFlags,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AccessCommand {
+    /// List who has which role in the project
+    #[command(visible_alias = "list")]
+    Ls {
+        /// List the roles in all projects
+        #[arg(long)]
+        everywhere: bool,
+    },
+    /// Give a principal a role, instead of the role that it has there
+    Grant {
+        /// Name of a person or a service; `anonymous` is everyone who sends no token
+        principal: String,
+        role: RoleName,
+        /// In all projects, also in projects that are created later
+        #[arg(long)]
+        everywhere: bool,
+    },
+    /// Take a role from a principal, with its tokens for the project
+    Revoke {
+        /// Name of the person or the service
+        principal: String,
+        /// The role in all projects, not the role in one
+        #[arg(long)]
+        everywhere: bool,
+        /// Keep its tokens for the project, which work again with a new role
+        #[arg(long)]
+        keep_tokens: bool,
+    },
+    /// Give a principal a role and a token, and print what to send to its owner
+    Invite(InviteFlags),
+    /// Take all roles and tokens from a principal
+    #[command(visible_alias = "rm")]
+    Remove {
+        /// Name of the person or the service
+        principal: String,
+        /// Do not ask for confirmation
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// Show the principal of the token in use, and its roles
+    Whoami,
+    /// Show who has changed roles and tokens, deleted data, read or restored backups, and signed in
+    Audit(AuditFlags),
+    /// Create, list and revoke tokens
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Give the operator a new token, without a server: for a lost one
+    Recover,
+}
+
+/// A role on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RoleName {
+    Monitor,
+    Ingest,
+    Viewer,
+    Writer,
+    Editor,
+    Owner,
+    Operator,
+}
+
+impl RoleName {
+    fn role(self) -> Role {
+        match self {
+            Self::Monitor => Role::Monitor,
+            Self::Ingest => Role::Ingest,
+            Self::Viewer => Role::Viewer,
+            Self::Writer => Role::Writer,
+            Self::Editor => Role::Editor,
+            Self::Owner => Role::Owner,
+            Self::Operator => Role::Operator,
+        }
+    }
+}
+
+impl AccessFlags {
+    /// True for the command that needs no server, but the store.
+    pub(crate) fn is_recovery(&self) -> bool {
+        matches!(self.command, AccessCommand::Recover)
+    }
+}
+
+/// The client of the service.
+type AccessClient = AccessServiceClient<Connection>;
+
+pub(super) async fn run(flags: AccessFlags) -> Result<(), Error> {
+    let out = &mut Output::new(flags.client.connection.json);
+    let AccessFlags { command, client } = flags;
+    if let AccessCommand::Token(TokenCommand::Generate) = command {
+        return tokens::generate(out);
+    }
+    if let AccessCommand::Remove { principal, yes: false } = &command {
+        confirm(&format!("all roles and tokens of {principal}"), out)?;
+    }
+    if let AccessCommand::Whoami = command {
+        return whoami(&client, out).await;
+    }
+    if let AccessCommand::Audit(flags) = command {
+        let audit = &mut client!(AuditServiceClient, client.connect().await?);
+        return audit::run(audit, flags, out).await;
+    }
+    let mut access = client!(AccessServiceClient, client.connect().await?);
+    match command {
+        AccessCommand::Ls { everywhere } => {
+            let grants = if everywhere {
+                access.list_all_grants(ListAllGrantsRequest {}).await?.into_inner().grants
+            } else {
+                access.list_grants(ListGrantsRequest {}).await?.into_inner().grants
+            };
+            print(&grants, out)
+        }
+        AccessCommand::Grant { principal, role, everywhere } => {
+            let granted = grant(&mut access, principal, role, everywhere, out).await?;
+            print(&[granted], out)
+        }
+        AccessCommand::Revoke { principal, everywhere, keep_tokens } => {
+            revoke(&mut access, principal, everywhere, keep_tokens, out).await
+        }
+        AccessCommand::Invite(invite) => tokens::invite(&mut access, invite, &client, out).await,
+        AccessCommand::Remove { principal, yes: _ } => {
+            access.remove_principal(RemovePrincipalRequest { principal: principal.clone() }).await?;
+            let line = format!("{}  has no roles and no tokens any more, within 30 s", cell(&principal));
+            Ok(out.result(&json!({"principal": principal}), line)?)
+        }
+        AccessCommand::Token(command) => tokens::run(&mut access, command, out).await,
+        AccessCommand::Audit(_) => unreachable!("has a client of its own, and is handled before"),
+        AccessCommand::Whoami => {
+            unreachable!("needs no project, and is handled before this connection is made")
+        }
+        AccessCommand::Recover => unreachable!("needs no server, and is handled before a connection is made"),
+    }
+}
+
+/// Shows the principal of the token. Asks outside of any project, because the principal may have no role in it.
+async fn whoami(client: &ClientFlags, out: &mut Output) -> Result<(), Error> {
+    let mut access = client!(AccessServiceClient, client.connection.connect().await?);
+    let caller = access.get_caller(GetCallerRequest {}).await?.into_inner();
+    if out.json {
+        let roles: Vec<_> = caller.roles.iter().map(object).collect();
+        let limit = (caller.token_role() != Role::Unspecified).then(|| role_name(caller.token_role()));
+        let token = json!({"limit": limit, "project": caller.token_project});
+        return Ok(out.object(&json!({"principal": caller.principal, "roles": roles, "token": token}))?);
+    }
+    out.line(format!("{}\n", cell(&caller.principal)))?;
+    print(&caller.roles, out)?;
+    if let Some(limits) = limits_text(&caller) {
+        notice(format!("the token is limited to {limits}"));
+    }
+    let asked = project_of_url(&client.connection.server)?.or(client.project.as_deref()).unwrap_or_default();
+    let is_known = |role: &PrincipalRole| role.project.as_deref().is_none_or(|project| project == asked);
+    let is_asked = !asked.is_empty() || caller.roles.is_empty();
+    if is_asked && !caller.roles.iter().any(is_known) {
+        let principal = cell(&caller.principal);
+        notice(format!(
+            "{principal} has no role in {}: ask an owner or an operator for one",
+            shown_name(asked)
+        ));
+    }
+    Ok(())
+}
+
+/// What a token is limited to, such as `viewer in speech`; `None` for a token without limits.
+fn limits_text(caller: &GetCallerResponse) -> Option<String> {
+    let role = (caller.token_role() != Role::Unspecified).then(|| role_name(caller.token_role()));
+    match (role, caller.token_project.as_deref()) {
+        (None, None) => None,
+        (Some(role), None) => Some(format!("the role {role}")),
+        (None, Some(project)) => Some(format!("the project {}", shown_name(project))),
+        (Some(role), Some(project)) => Some(format!("the role {role} in {}", shown_name(project))),
+    }
+}
+
+/// Grants a role, and names the role that it replaces.
+async fn grant(
+    access: &mut AccessClient,
+    principal: String,
+    role: RoleName,
+    everywhere: bool,
+    out: &Output,
+) -> Result<PrincipalRole, Error> {
+    let held = held_role(access, &principal, everywhere).await?;
+    let role = role.role();
+    if let Some(held) = held.filter(|held| held.role() != role && !out.json) {
+        notice(format!("{} was {}; {} replaces it", cell(&principal), role_text(&held), role_name(role)));
+    }
+    let role = role.into();
+    let granted = if everywhere {
+        access.grant_everywhere(GrantEverywhereRequest { principal, role }).await?.into_inner().grant
+    } else {
+        access.grant(GrantRequest { principal, role }).await?.into_inner().grant
+    };
+    Ok(granted.unwrap_or_default())
+}
+
+/// Takes a role from a principal, and, unless they are kept, its tokens for the project. Tokens for all projects
+/// stay: they carry its other roles.
+async fn revoke(
+    access: &mut AccessClient,
+    principal: String,
+    everywhere: bool,
+    keep_tokens: bool,
+    out: &mut Output,
+) -> Result<(), Error> {
+    let held = held_role(access, &principal, everywhere).await?;
+    let mut revoked = Vec::new();
+    if held.is_some() && !everywhere && !keep_tokens {
+        let tokens = access.list_tokens(ListTokensRequest {}).await?.into_inner().tokens;
+        for token in tokens.into_iter().filter(|token| token.principal == principal) {
+            access.revoke_token(RevokeTokenRequest { id: token.id.clone() }).await?;
+            revoked.push(token.id);
+        }
+    }
+    if everywhere {
+        access.revoke_everywhere(RevokeEverywhereRequest { principal: principal.clone() }).await?;
+    } else {
+        access.revoke(RevokeRequest { principal: principal.clone() }).await?;
+    }
+    let role = held.as_ref().map(role_text).unwrap_or_default();
+    let tokens = match revoked.len() {
+        0 => String::new(),
+        1 => ", with 1 token".to_owned(),
+        count => format!(", with {count} tokens"),
+    };
+    let line = format!("{}  loses the role {role}{tokens}, within 30 s", cell(&principal));
+    Ok(out.result(&json!({"principal": principal, "revoked_tokens": revoked}), line)?)
+}
+
+/// The role that a principal has in the project, or in all of them.
+async fn held_role(
+    access: &mut AccessClient,
+    principal: &str,
+    everywhere: bool,
+) -> Result<Option<PrincipalRole>, Error> {
+    let grants = if everywhere {
+        access.list_all_grants(ListAllGrantsRequest {}).await?.into_inner().grants
+    } else {
+        access.list_grants(ListGrantsRequest {}).await?.into_inner().grants
+    };
+    Ok(grants.into_iter().find(|grant| grant.principal == principal && grant.project.is_none() == everywhere))
+}
+
+/// A role with its project, such as `editor in speech`.
+fn role_text(grant: &PrincipalRole) -> String {
+    let place = grant.project.as_deref().map_or_else(|| "all projects".to_owned(), shown_name);
+    format!("{} in {place}", role_name(grant.role()))
+}
+
+/// The name of a role, as in the command.
+fn role_name(role: Role) -> String {
+    role.as_str_name().trim_start_matches("ROLE_").to_lowercase()
+}
+
+/// The project of a role or a token, for people.
+fn place(project: Option<&str>) -> String {
+    project.map_or_else(|| "(all)".to_owned(), shown_name)
+}
+
+fn object(grant: &PrincipalRole) -> Value {
+    json!({
+        "principal": grant.principal,
+        "role": role_name(grant.role()),
+        "everywhere": grant.project.is_none(),
+        "project": grant.project,
+        "granted": grant.granted_us as f64 / 1e6,
+        "granted_by": grant.granted_by,
+    })
+}
+
+fn print(grants: &[PrincipalRole], out: &mut Output) -> Result<(), Error> {
+    if out.json {
+        return Ok(grants.iter().try_for_each(|grant| out.object(&object(grant)))?);
+    }
+    let row = |grant: &PrincipalRole| {
+        [
+            cell(&grant.principal),
+            role_name(grant.role()),
+            place(grant.project.as_deref()),
+            moment(grant.granted_us),
+            cell(&grant.granted_by),
+        ]
+    };
+    let rows: Vec<_> = grants.iter().map(row).collect();
+    Ok(out.table(["PRINCIPAL", "ROLE", "PROJECT", "GRANTED (UTC)", "BY"], &rows)?)
+}

@@ -1,0 +1,301 @@
+//! Tokens. The text of a new token is the only thing on standard output, so that a shell can store it in a
+//! variable; everything about it is on standard error.
+
+use std::net::IpAddr;
+
+use clap::{Args, Subcommand};
+use matyan_access::AccessToken;
+use matyan_proto::access::v1::{
+    CreateTokenEverywhereRequest, CreateTokenRequest, ListAllTokensRequest, ListTokensRequest,
+    RevokeAnyTokenRequest, RevokeTokenRequest, Role, TokenInfo,
+};
+use serde_json::{Value, json};
+use tonic::transport::Uri;
+
+use super::{AccessClient, RoleName, grant, place, role_name};
+use crate::client::{
+    Error,
+    connection::project_of_url,
+    flags::ClientFlags,
+    output::{Output, cell, moment, notice, now_us},
+    projects::shown_name,
+};
+
+const DAY_S: u64 = 24 * 60 * 60;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Create a token of a principal that has a role
+    Create {
+        /// Name of the person or the service
+        principal: String,
+        #[command(flatten)]
+        token: TokenFlags,
+        /// For all projects of the principal, not for one
+        #[arg(long)]
+        everywhere: bool,
+    },
+    /// List the tokens that are for this project only
+    #[command(visible_alias = "list")]
+    Ls {
+        /// List all tokens
+        #[arg(long)]
+        everywhere: bool,
+    },
+    /// Revoke a token that is for this project only
+    #[command(visible_alias = "rm")]
+    Revoke {
+        /// Its id as `ls` shows it, or the first digits of the id
+        id: String,
+        /// Revoke any token
+        #[arg(long)]
+        everywhere: bool,
+    },
+    /// Print a new token that no server knows yet, for MATYAN_OPERATOR_TOKEN_FILE
+    Generate,
+}
+
+/// Flags of a new token.
+#[derive(Debug, Args)]
+pub(crate) struct TokenFlags {
+    /// Text that says what uses the token, such as the name of a machine
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    label: String,
+    /// Days until the token expires, at most 366
+    #[arg(long, value_name = "DAYS", default_value_t = 90, value_parser = clap::value_parser!(u64).range(1..=366))]
+    days: u64,
+    /// Largest role of the token, if the principal has a larger one
+    #[arg(long, value_name = "ROLE")]
+    limit: Option<RoleName>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InviteFlags {
+    /// Name of the person or the service
+    principal: String,
+    /// Role in the project
+    #[arg(long)]
+    role: RoleName,
+    /// In all projects
+    #[arg(long)]
+    everywhere: bool,
+    #[command(flatten)]
+    token: TokenFlags,
+}
+
+pub(super) async fn run(
+    access: &mut AccessClient,
+    command: TokenCommand,
+    out: &mut Output,
+) -> Result<(), Error> {
+    match command {
+        TokenCommand::Create { principal, token, everywhere } => {
+            let (token, secret) = create(access, principal, token, everywhere).await?;
+            print_new(&token, &secret, out)
+        }
+        TokenCommand::Ls { everywhere } => {
+            let tokens = if everywhere {
+                access.list_all_tokens(ListAllTokensRequest {}).await?.into_inner().tokens
+            } else {
+                access.list_tokens(ListTokensRequest {}).await?.into_inner().tokens
+            };
+            print(&tokens, out)
+        }
+        TokenCommand::Revoke { id, everywhere } => {
+            let revoked = if everywhere {
+                access.revoke_any_token(RevokeAnyTokenRequest { id }).await?.into_inner().token
+            } else {
+                access.revoke_token(RevokeTokenRequest { id }).await?.into_inner().token
+            };
+            let revoked = revoked.unwrap_or_default();
+            let line = format!("{}  revoked; it is refused within 30 s", cell(&revoked.id));
+            Ok(out.result(&object(&revoked), line)?)
+        }
+        TokenCommand::Generate => generate(out),
+    }
+}
+
+/// Prints a token that no server knows.
+pub(super) fn generate(out: &mut Output) -> Result<(), Error> {
+    let token = AccessToken::generate(&mut rand::rng());
+    Ok(out.result(&json!({"secret": token.reveal(), "id": token.digest().id()}), token.reveal())?)
+}
+
+/// Grants a role, creates a token, and prints what its user needs.
+pub(super) async fn invite(
+    access: &mut AccessClient,
+    flags: InviteFlags,
+    client: &ClientFlags,
+    out: &mut Output,
+) -> Result<(), Error> {
+    let InviteFlags { principal, role, everywhere, token } = flags;
+    let granted = grant(access, principal.clone(), role, everywhere, out).await?;
+    let (token, secret) = create(access, principal, token, everywhere).await?;
+    let url = invited_url(&client.connection.server, granted.project.as_deref())?;
+    // A browser shows nothing to a principal that only sends data, or only reads metrics.
+    let reads_nothing =
+        [granted.role(), token.role()].iter().any(|it| matches!(it, Role::Ingest | Role::Monitor));
+    let sign_in = (!reads_nothing).then(|| sign_in_url(&url, &secret));
+    if out.json {
+        let mut object = object(&token);
+        object["granted"] = role_name(granted.role()).into();
+        object["sign_in"] = sign_in.into();
+        object["server"] = url.into();
+        object["secret"] = secret.into();
+        return Ok(out.object(&object)?);
+    }
+    let place = granted
+        .project
+        .as_deref()
+        .map_or_else(|| "all projects".to_owned(), |name| format!("the project {}", shown_name(name)));
+    notice(format!(
+        "{} now has the role {} in {place}. Send these lines over a safe channel; the token is not shown again, and \
+         expires on {}:\n",
+        cell(&granted.principal),
+        role_name(granted.role()),
+        token.expires_us.map(moment).unwrap_or_default()
+    ));
+    if granted.project.as_deref() == Some("") {
+        notice("(for another project: --project NAME)\n");
+    }
+    if is_loopback(&url) {
+        notice(format!(
+            "({url} is of use on this machine only: --server URL names the address for others)\n"
+        ));
+    }
+    let browser = sign_in.map(|link| format!("\n# or in a browser:\n{link}")).unwrap_or_default();
+    Ok(out.line(format!("export MATYAN_BACKEND_URL={url}\nexport MATYAN_TOKEN={secret}{browser}"))?)
+}
+
+/// Whether a URL names the local machine, so that it leads each of its readers to another one.
+fn is_loopback(url: &str) -> bool {
+    let url: Result<Uri, _> = url.parse();
+    let host = url.ok().and_then(|url| url.host().map(str::to_owned)).unwrap_or_default();
+    let address: Result<IpAddr, _> = host.trim_matches(['[', ']']).parse();
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+}
+
+/// The link with which a browser signs in. It does not send what is after `#`; the page there does.
+fn sign_in_url(invited_url: &str, secret: &str) -> String {
+    format!("{invited_url}/sign-in#{secret}")
+}
+
+/// The URL that an invited person uses.
+fn invited_url(server: &str, project: Option<&str>) -> Result<String, Error> {
+    let base = server.trim_end_matches('/');
+    let base = match project_of_url(server)? {
+        Some(name) => base.strip_suffix(&format!("/p/{name}")).unwrap_or(base),
+        None => base,
+    };
+    Ok(match project.unwrap_or_default() {
+        "" => base.to_owned(),
+        name => format!("{base}/p/{name}"),
+    })
+}
+
+async fn create(
+    access: &mut AccessClient,
+    principal: String,
+    flags: TokenFlags,
+    everywhere: bool,
+) -> Result<(TokenInfo, String), Error> {
+    let TokenFlags { label, days, limit } = flags;
+    let role = limit.map_or(Role::Unspecified, RoleName::role).into();
+    let lifetime_s = days * DAY_S;
+    let (token, secret) = if everywhere {
+        let request = CreateTokenEverywhereRequest { principal, label, role, lifetime_s };
+        let created = access.create_token_everywhere(request).await?.into_inner();
+        (created.token, created.secret)
+    } else {
+        let request = CreateTokenRequest { principal, label, role, lifetime_s };
+        let created = access.create_token(request).await?.into_inner();
+        (created.token, created.secret)
+    };
+    Ok((token.unwrap_or_default(), secret))
+}
+
+fn print_new(token: &TokenInfo, secret: &str, out: &mut Output) -> Result<(), Error> {
+    if out.json {
+        let mut object = object(token);
+        object["secret"] = secret.into();
+        return Ok(out.object(&object)?);
+    }
+    out.line(secret)?;
+    let place = token
+        .project
+        .as_deref()
+        .map_or_else(|| "all projects".to_owned(), |name| format!("the project {}", shown_name(name)));
+    notice(format!(
+        "token {} of {} for {place}, until {}; it is not shown again",
+        cell(&token.id),
+        cell(&token.principal),
+        token.expires_us.map(moment).unwrap_or_default()
+    ));
+    Ok(())
+}
+
+fn object(token: &TokenInfo) -> Value {
+    let role = (token.role() != Role::Unspecified).then(|| role_name(token.role()));
+    json!({
+        "id": token.id,
+        "principal": token.principal,
+        "label": token.label,
+        "everywhere": token.project.is_none(),
+        "project": token.project,
+        "limit": role,
+        "created": token.created_us as f64 / 1e6,
+        "created_by": token.created_by,
+        "expires": token.expires_us.map(|us| us as f64 / 1e6),
+    })
+}
+
+fn print(tokens: &[TokenInfo], out: &mut Output) -> Result<(), Error> {
+    if out.json {
+        return Ok(tokens.iter().try_for_each(|token| out.object(&object(token)))?);
+    }
+    let now_us = now_us();
+    let end = |us: i64| if us <= now_us { format!("{} (expired)", moment(us)) } else { moment(us) };
+    let row = |token: &TokenInfo| {
+        let limit = if token.role() == Role::Unspecified { String::new() } else { role_name(token.role()) };
+        [
+            cell(&token.id),
+            cell(&token.principal),
+            place(token.project.as_deref()),
+            limit,
+            token.expires_us.map_or_else(|| "never".to_owned(), end),
+            cell(&token.label),
+        ]
+    };
+    let rows: Vec<_> = tokens.iter().map(row).collect();
+    Ok(out.table(["ID", "PRINCIPAL", "PROJECT", "LIMIT", "EXPIRES (UTC)", "LABEL"], &rows)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_of_this_machine_is_no_address_for_others() {
+        for (url, expected) in [
+            ("http://127.0.0.1:53800/p/speech", true),
+            ("http://LOCALHOST:53800", true),
+            ("http://[::1]:53800", true),
+            ("https://localhost.example/p/speech", false),
+            ("http://10.0.0.7:53800", false),
+        ] {
+            assert_eq!(is_loopback(url), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn an_invitation_has_the_url_of_its_project() {
+        let check = |server: &str, project, expected: &str| {
+            assert_eq!(invited_url(server, project).unwrap(), expected, "{server}");
+        };
+        check("http://host:1/", Some("speech"), "http://host:1/p/speech");
+        check("http://host:1/p/speech", Some("speech"), "http://host:1/p/speech");
+        check("https://host/matyan/p/speech/", None, "https://host/matyan");
+        check("http://host:1/", Some(""), "http://host:1");
+        check("https://host/p/p", Some("p"), "https://host/p/p");
+    }
+}

@@ -1,0 +1,284 @@
+//! Access control of a process: its callers, as the store knows them, and its first operator.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use matyan_access::{
+    AccessToken, Caller, CallerCache, CallerRights, CallerSource, LookupError, Role, TokenDigest, TokenLimits,
+};
+use matyan_model::{
+    access::{
+        ANONYMOUS, Credential, CredentialKind, Grant, access_find, access_is_used, credentials_list,
+        grants_list, grants_of, operator_token_put,
+    },
+    audit::{AuditEntry, AuditPosition, audit_put},
+};
+use matyan_proto::access::v1::Role as StoredRole;
+use matyan_store::{Snapshot, Store, Transaction, transact};
+use tempfile::NamedTempFile;
+
+use super::{clock, resolver::Resolver};
+use crate::settings::{AccessMode, AccessSettings, Role as ServerRole};
+
+/// The name of the first operator.
+const OPERATOR: &str = "operator";
+
+/// The file in the data directory with the token of the first operator.
+const OPERATOR_TOKEN: &str = "operator-token";
+
+type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(
+        "this store has access control, but MATYAN_ACCESS is not set: start with --access on, or open the store to \
+         everyone who can connect with --access off"
+    )]
+    Unset,
+    #[error(
+        "the store has no operator yet, and this process has no data directory for the token of one: set \
+         MATYAN_OPERATOR_TOKEN_FILE to a file with a token that `matyan access token generate` prints"
+    )]
+    NoOperator,
+    #[error("cannot use the operator token in {} ({problem}): write one there that `matyan access token generate` prints", path.display())]
+    TokenFile { path: PathBuf, problem: String },
+    #[error("failed to write the operator token to {}: check the permissions of its directory", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Store(#[from] matyan_store::Error),
+}
+
+/// The callers of a process that asks callers who they are.
+pub(crate) struct Access {
+    pub(crate) callers: CallerCache,
+    /// The file with the token of the first operator, if this process has created it.
+    pub(crate) new_token_file: Option<PathBuf>,
+}
+
+/// Where a process finds its callers.
+pub(crate) enum CallerOrigin<'a> {
+    Store(&'a Arc<dyn Store>),
+    /// A backend. `None` while access control is off.
+    Backend(Option<Resolver>),
+}
+
+/// Opens access control, if it is on. Also makes sure that there is an operator.
+pub(crate) async fn open(
+    settings: &AccessSettings,
+    role: ServerRole,
+    origin: CallerOrigin<'_>,
+    data_dir: Option<&Path>,
+) -> Result<Option<Access>, Error> {
+    let store = match origin {
+        CallerOrigin::Store(store) => store,
+        CallerOrigin::Backend(resolver) => {
+            return Ok(resolver.map(|it| Access { callers: CallerCache::new(it), new_token_file: None }));
+        }
+    };
+    match settings.mode {
+        Some(AccessMode::On) => {}
+        Some(AccessMode::Off) => {
+            if !role.is_worker() && access_is_used(&*store.snapshot().await?).await? {
+                tracing::warn!(
+                    "access control is off: the roles in the store are not enforced, and everyone who can connect may do everything"
+                );
+            }
+            return Ok(None);
+        }
+        None if !role.is_worker() && access_is_used(&*store.snapshot().await?).await? => {
+            return Err(Error::Unset);
+        }
+        None => return Ok(None),
+    }
+    let new_token_file = if role.has_backend() {
+        let clock = clock::now_us();
+        first_operator(store.as_ref(), settings.operator_token_file.as_deref(), data_dir, clock()).await?
+    } else {
+        None
+    };
+    let callers = CallerCache::new(StoredCallers { store: store.clone(), clock: clock::now_us() });
+    Ok(Some(Access { callers, new_token_file }))
+}
+
+/// Makes sure that an operator can get in. Returns the file of a new token.
+async fn first_operator(
+    store: &dyn Store,
+    token_file: Option<&Path>,
+    data_dir: Option<&Path>,
+    now_us: i64,
+) -> Result<Option<PathBuf>, Error> {
+    if let Some(path) = token_file {
+        let token = read_token(path)?;
+        if put_operator_token(store, &token, TokenOrigin::File, now_us).await? {
+            tracing::warn!(target: "audit", token = token.digest().id(), "took the operator's token from a file");
+        }
+        return Ok(None);
+    }
+    if has_operator(&*store.snapshot().await?, now_us).await? {
+        return Ok(None);
+    }
+    let data_dir = data_dir.ok_or(Error::NoOperator)?;
+    let token = (clock::new_token())();
+    let path = write_token(data_dir, &token)?;
+    if put_operator_token(store, &token, TokenOrigin::FirstStart, now_us).await? {
+        return Ok(Some(path));
+    }
+    // Another backend, which has started at the same time, was faster.
+    fs::remove_file(&path).map_err(|source| Error::Write { path, source })?;
+    Ok(None)
+}
+
+/// The file in a data directory with the token of the first operator, if it is there.
+pub(crate) fn token_file(data_dir: &Path) -> Option<PathBuf> {
+    let path = data_dir.join(OPERATOR_TOKEN);
+    path.is_file().then_some(path)
+}
+
+/// A new token of the operator.
+pub(crate) struct Recovery {
+    pub(crate) token: AccessToken,
+    /// The file that it was written to; `None` without a data directory.
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// Gives the operator a new token instead of its earlier one, and writes the new token to the data
+/// directory, if there is one.
+pub(crate) async fn recover(store: &dyn Store, data_dir: Option<&Path>) -> Result<Recovery, Error> {
+    let token = (clock::new_token())();
+    put_operator_token(store, &token, TokenOrigin::Recovery, (clock::now_us())()).await?;
+    let file = data_dir.map(|data_dir| write_token(data_dir, &token)).transpose()?;
+    tracing::warn!(target: "audit", token = token.digest().id(), "gave the operator a new token");
+    Ok(Recovery { token, file })
+}
+
+async fn has_operator(snapshot: &dyn Snapshot, now_us: i64) -> Result<bool, Error> {
+    let grants = grants_list(snapshot).await?;
+    let is_operator = |credential: &Credential| {
+        let is_whole =
+            credential.project.is_none() && credential.role.is_none_or(|it| it == StoredRole::Operator);
+        let has_role = |it: &Grant| it.principal == credential.principal && it.role == StoredRole::Operator;
+        is_whole && !credential.is_expired(now_us) && grants.iter().any(has_role)
+    };
+    Ok(credentials_list(snapshot).await?.iter().any(is_operator))
+}
+
+/// Where a token of the operator comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TokenOrigin {
+    File,
+    /// Only if there is no operator.
+    FirstStart,
+    Recovery,
+}
+
+impl TokenOrigin {
+    /// The name in the audit log.
+    fn name(self) -> &'static str {
+        match self {
+            Self::File => "token-file",
+            Self::FirstStart => "first-start",
+            Self::Recovery => "recover",
+        }
+    }
+}
+
+/// Makes this the only operator token, and grants its principal the role operator. Returns whether it did: not with a token
+/// that is known, and not at a first start if there is an operator. Decided in the transaction, because several backends
+/// may start at once.
+async fn put_operator_token(
+    store: &dyn Store,
+    token: &AccessToken,
+    origin: TokenOrigin,
+    now_us: i64,
+) -> Result<bool, Error> {
+    let id = token.digest().id();
+    let entry = AuditEntry {
+        position: AuditPosition { time_us: now_us, id: id.clone() },
+        principal: OPERATOR.to_owned(),
+        credential: String::new(),
+        address: String::new(),
+        project: None,
+        rpc: origin.name().to_owned(),
+        resource: format!("{OPERATOR} token {id}"),
+        code: 0,
+        request_id: String::new(),
+    };
+    let credential = Credential {
+        digest: token.digest().0,
+        kind: CredentialKind::OperatorToken,
+        principal: OPERATOR.to_owned(),
+        label: "first operator".to_owned(),
+        created_us: now_us,
+        created_by: OPERATOR.to_owned(),
+        expires_us: None,
+        project: None,
+        role: None,
+    };
+    let put = async |mut transaction: Transaction| {
+        let is_needed =
+            origin != TokenOrigin::FirstStart || !has_operator(transaction.unchecked(), now_us).await?;
+        // The put reads all credentials, so another operator token in between is a conflict.
+        let is_put = is_needed && operator_token_put(&mut transaction, &credential).await?;
+        if is_put {
+            audit_put(transaction.batch(), &entry);
+        }
+        Ok::<_, Error>((transaction, is_put))
+    };
+    Ok(transact(store, put).await?.0)
+}
+
+fn read_token(path: &Path) -> Result<AccessToken, Error> {
+    let refused = |problem: String| Error::TokenFile { path: path.to_owned(), problem };
+    let text = fs::read_to_string(path).map_err(|error| refused(error.to_string()))?;
+    AccessToken::parse(text.trim()).ok_or_else(|| refused("it contains no token".to_owned()))
+}
+
+fn write_token(data_dir: &Path, token: &AccessToken) -> Result<PathBuf, Error> {
+    let path = data_dir.join(OPERATOR_TOKEN);
+    let write = || {
+        // A temporary file is readable only by its owner.
+        let mut file = NamedTempFile::new_in(data_dir)?;
+        writeln!(file, "{}", token.reveal())?;
+        file.as_file().sync_all()?;
+        file.persist(&path)?;
+        File::open(data_dir)?.sync_all()
+    };
+    write().map_err(|source| Error::Write { path: path.clone(), source })?;
+    Ok(path)
+}
+
+/// Callers, from the rows of access control in the store.
+struct StoredCallers {
+    store: Arc<dyn Store>,
+    clock: Clock,
+}
+
+#[async_trait]
+impl CallerSource for StoredCallers {
+    async fn find(&self, token: Option<&TokenDigest>) -> Result<Option<Caller>, LookupError> {
+        let snapshot = self.store.snapshot().await?;
+        let Some(digest) = token else {
+            let granted = grants_of(snapshot.as_ref(), ANONYMOUS).await?;
+            return Ok(Some(Caller::anonymous(roles(&granted).collect())));
+        };
+        let found = access_find(snapshot.as_ref(), &digest.0, (self.clock)()).await?;
+        Ok(found.map(|(credential, granted)| {
+            let projects = credential.project.map(|project| [project].into());
+            let limits = TokenLimits { projects, role: credential.role.and_then(Role::from_proto) };
+            let rights: CallerRights = roles(&granted).collect();
+            Caller::limited(credential.principal, &rights, limits)
+        }))
+    }
+}
+
+fn roles(granted: &[Grant]) -> impl Iterator<Item = (Option<&str>, Role)> {
+    granted.iter().filter_map(|grant| Some((grant.project.as_deref(), Role::from_proto(grant.role)?)))
+}
+
+#[cfg(test)]
+mod tests;
