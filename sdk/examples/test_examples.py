@@ -33,7 +33,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 from server import Server, eventually, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs/clients.md").read_text()
+PAGE = (ROOT / "docs/concepts/clients.md").read_text()
 
 PARAMS = {"hparams": {"lr": 0.01, "layers": [64, 64]}}
 LOSSES = [math.exp(-step / 200) for step in range(1000)]

@@ -18,7 +18,7 @@ use crate::{columns::Series, errors, interruption::interrupted, tree};
 /// Log records with their numbers.
 type NumberedRecords<'py> = Vec<(i64, Bound<'py, PyAny>)>;
 
-/// Runs by id, with what was found of them.
+/// Runs by id, with the data that was found of them.
 type FoundRuns<'py> = Vec<(String, Bound<'py, PyAny>)>;
 
 /// Query parameters.
@@ -63,7 +63,7 @@ impl Backend {
         self.client.url()
     }
 
-    /// Makes every later answer include what was stored at a position of the log.
+    /// Makes every later answer include the data that was stored at a position of the log.
     fn include(&self, run_id: &str, position: (u32, u32, u64)) {
         let (log, partition, offset) = position;
         self.client.include(run_id, LogPosition { log, partition, offset });
@@ -91,7 +91,7 @@ impl Backend {
         py.detach(|| self.client.open(request)?.save(&path)).map_err(errors::http)
     }
 
-    /// Searches, and returns pairs of a run id and what was found of the run, with warnings about the
+    /// Searches, and returns pairs of a run id and the data that was found of the run, with warnings about the
     /// query, and the cursor of the next page or None.
     fn search<'py>(
         &self,
@@ -100,8 +100,12 @@ impl Backend {
         query: &str,
         parameters: Parameters,
     ) -> PyResult<(FoundRuns<'py>, Vec<String>, Option<String>)> {
-        let unknown = || PyValueError::new_err(format!("`seq_type`: unknown type of sequence {target:?}"));
-        let search = Search::new(SearchTarget::from_name(target).ok_or_else(unknown)?, query);
+        let search = Search::new(
+            SearchTarget::from_name(target).ok_or_else(|| {
+                PyValueError::new_err(format!("`seq_type`: unknown type of sequence {target:?}"))
+            })?,
+            query,
+        );
         let search = parameters.iter().fold(search, |search, (name, value)| search.parameter(name, value));
         let found = py.detach(|| {
             let mut found = self.client.search(&search)?;
@@ -148,8 +152,9 @@ impl Backend {
 
     /// Returns the contents of blobs by URI.
     fn blobs<'py>(&self, py: Python<'py>, target: &str, uris: Vec<String>) -> PyResult<Bound<'py, PyDict>> {
-        let unknown = || PyValueError::new_err(format!("`seq_type`: unknown type of sequence {target:?}"));
-        let target = SearchTarget::from_name(target).ok_or_else(unknown)?;
+        let target = SearchTarget::from_name(target).ok_or_else(|| {
+            PyValueError::new_err(format!("`seq_type`: unknown type of sequence {target:?}"))
+        })?;
         let found: Result<Vec<_>, _> =
             py.detach(|| self.client.blobs(target, &uris).and_then(|found| found.collect()));
         let blobs = PyDict::new(py);

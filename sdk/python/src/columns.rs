@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use matyan_proto::ABSENT;
 use matyan_sdk::reading::SeriesColumns;
 use pyo3::{
     IntoPyObjectExt,
@@ -11,9 +12,6 @@ use pyo3::{
 };
 
 use crate::arrow::{self, Field, Numbers};
-
-/// The epoch of a point that has none.
-const NO_EPOCH: i64 = i64::MIN;
 
 /// A column of numbers, which cannot be changed.
 ///
@@ -161,13 +159,14 @@ impl Series {
     }
 
     fn __repr__(&self) -> String {
-        let (name, context) = (&self.name, &self.context_json);
+        let name = &self.name;
+        let context = &self.context_json;
         format!("SeriesColumns(name={name:?}, context={context}, length={})", self.values.numbers.len())
     }
 }
 
 impl Series {
-    /// Columns of the table of points: those that the series has. They come from a server, and
+    /// Columns of the table of points that the series has. They come from a server, and
     /// consumers trust that all have the length of the table.
     fn fields(&self) -> PyResult<Vec<Field>> {
         let mut fields =
@@ -197,17 +196,23 @@ impl From<SeriesColumns> for Series {
     fn from(series: SeriesColumns) -> Self {
         let SeriesColumns { name, context, dtype, steps, values, epochs, times_us } = series;
         let length = values.len();
-        let epochs = if epochs.iter().all(|epoch| *epoch == NO_EPOCH) {
+        let epochs = if epochs.iter().all(|epoch| *epoch == ABSENT) {
             None
-        } else if epochs.contains(&NO_EPOCH) {
+        } else if epochs.contains(&ABSENT) {
             // Only a float can say that a point has no epoch.
-            let float = |epoch: &i64| if *epoch == NO_EPOCH { f64::NAN } else { *epoch as f64 };
-            Some(epochs.iter().map(float).collect::<Vec<_>>().into())
+            Some(
+                epochs
+                    .iter()
+                    .map(|epoch| if *epoch == ABSENT { f64::NAN } else { *epoch as f64 })
+                    .collect::<Vec<_>>()
+                    .into(),
+            )
         } else {
             Some(epochs.into())
         };
         let times_us = (times_us.len() == length).then(|| times_us.into());
-        let (steps, values) = (steps.into(), values.into());
+        let steps = steps.into();
+        let values = values.into();
         Self { name, context_json: context, dtype, steps, values, epochs, times_us }
     }
 }

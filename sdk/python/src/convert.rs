@@ -2,6 +2,7 @@
 
 use matyan_value::{Context, Map, Value};
 use pyo3::{
+    exceptions::PyValueError,
     prelude::*,
     sync::PyOnceLock,
     types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString},
@@ -32,8 +33,32 @@ pub(crate) fn context(given: Option<&Bound<'_, PyAny>>) -> PyResult<Context> {
     match given {
         None => Ok(Context::default()),
         Some(given) if given.is_none() => Ok(Context::default()),
+        Some(given) if contains_itself(given, &mut Vec::new()) => {
+            Err(PyValueError::new_err("`context`: it contains itself"))
+        }
         Some(given) => Ok(Context::new(&map("context", given)?)),
     }
+}
+
+/// Reports whether a container is among its own members, at any level that is stored.
+fn contains_itself<'py>(given: &Bound<'py, PyAny>, ancestors: &mut Vec<Bound<'py, PyAny>>) -> bool {
+    let members: Vec<_> = if let Ok(dict) = given.cast::<PyDict>() {
+        dict.values().iter().collect()
+    } else if let Ok(list) = given.cast::<PyList>() {
+        list.iter().collect()
+    } else {
+        return false;
+    };
+    if ancestors.iter().any(|ancestor| ancestor.is(given)) {
+        return true;
+    }
+    if ancestors.len() >= matyan_value::MAX_DEPTH {
+        return false;
+    }
+    ancestors.push(given.clone());
+    let found = members.iter().any(|member| contains_itself(member, ancestors));
+    ancestors.pop();
+    found
 }
 
 /// Returns text in which a lone surrogate is replaced, as UTF-8 has no form for it.

@@ -1,4 +1,4 @@
-//! Capture of what is written to the descriptors 1 and 2: by Python, by C code, and by child
+//! Capture of the text that is written to the descriptors 1 and 2: by Python, by C code, and by child
 //! processes.
 //!
 //! Each descriptor becomes the writing end of a pipe. A thread copies what arrives to where the
@@ -35,7 +35,7 @@ const DRAIN_INTERVAL: Duration = Duration::from_millis(1);
 
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// The process that captures, or 0. A forked child leaves the descriptors alone: what it writes
+/// The process that captures, or 0. A forked child leaves the descriptors alone: the text that it writes
 /// reaches the thread of its parent.
 static OWNER: AtomicU32 = AtomicU32::new(0);
 
@@ -104,7 +104,7 @@ impl RunLines {
     }
 }
 
-/// Begins to pass everything that is written to a run.
+/// Starts to pass everything that is written to a run.
 pub(crate) fn start(lines: &Arc<RunLines>) -> io::Result<()> {
     if OWNER.load(Ordering::Acquire) != 0 && !is_owner() {
         // The runs of the parent store the lines of a forked child.
@@ -120,7 +120,7 @@ pub(crate) fn start(lines: &Arc<RunLines>) -> io::Result<()> {
     Ok(())
 }
 
-/// Ends what `start` began, after everything that was written before.
+/// Ends the capture that `start` started, after all text that was written before.
 pub(crate) fn stop(lines: &Arc<RunLines>) {
     if !is_owner() {
         return;
@@ -140,7 +140,7 @@ pub(crate) fn stop(lines: &Arc<RunLines>) {
     lines.flush();
 }
 
-/// Stores what was written before, with the unfinished lines. In a forked child, the thread of the
+/// Stores the text that was written before, with the unfinished lines. In a forked child, the thread of the
 /// parent may have held the locks.
 pub(crate) fn flush(lines: &RunLines) {
     if !is_owner() {
@@ -174,7 +174,9 @@ impl Capture {
 
     fn drain(&self) {
         let end = Instant::now() + DRAIN_LIMIT;
-        self.streams.iter().for_each(|stream| stream.drain(end));
+        for stream in &self.streams {
+            stream.drain(end);
+        }
     }
 
     fn restore(&self) {
@@ -205,34 +207,39 @@ impl CapturedStream {
     fn spawn(&self, runs: Arc<Mutex<Vec<Arc<RunLines>>>>) -> io::Result<()> {
         let mut original = File::from(self.original.try_clone()?);
         let mut source = File::from(self.reader.try_clone()?);
-        let (copying, number) = (Arc::clone(&self.copying), self.number);
-        let copy = move || {
-            // The thread that holds the interpreter may be waiting for this one to empty the pipe.
-            interruption::mark_background_thread();
-            let mut buffer = vec![0; BUFFER_BYTES];
-            loop {
-                let count = match source.read(&mut buffer) {
-                    Ok(0) => return,
-                    Ok(count) => count,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                    Err(_) => return,
-                };
-                *lock(&copying.is_busy) = true;
-                // A closed terminal does not end the capture.
-                original.write_all(&buffer[..count]).ok();
-                let runs = lock(&runs).clone();
-                runs.iter().for_each(|run| run.write(number, &buffer[..count]));
-                *lock(&copying.is_busy) = false;
-                copying.has_finished.notify_all();
-            }
-        };
-        thread::Builder::new().name("matyan-output".to_owned()).spawn(copy).map(drop)
+        let copying = Arc::clone(&self.copying);
+        let number = self.number;
+        thread::Builder::new()
+            .name("matyan-output".to_owned())
+            .spawn(move || {
+                // The thread that holds the interpreter may be waiting for this one to empty the pipe.
+                interruption::mark_background_thread();
+                let mut buffer = vec![0; BUFFER_BYTES];
+                loop {
+                    let count = match source.read(&mut buffer) {
+                        Ok(0) => return,
+                        Ok(count) => count,
+                        Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                        Err(_) => return,
+                    };
+                    *lock(&copying.is_busy) = true;
+                    // A closed terminal does not end the capture.
+                    original.write_all(&buffer[..count]).ok();
+                    let runs = lock(&runs).clone();
+                    for run in &runs {
+                        run.write(number, &buffer[..count]);
+                    }
+                    *lock(&copying.is_busy) = false;
+                    copying.has_finished.notify_all();
+                }
+            })
+            .map(drop)
     }
 
     /// Waits until everything is copied that was written before, or until a time.
     fn drain(&self, end: Instant) {
         let mut is_busy = lock(&self.copying.is_busy);
-        // The pipe is also empty between a read and its begin of work, so it is looked at twice.
+        // The pipe is also empty between a read and the start of its work, so it is looked at twice.
         let mut looks = 0;
         while looks < 2 && Instant::now() < end {
             let waited = self.copying.has_finished.wait_timeout(is_busy, DRAIN_INTERVAL);

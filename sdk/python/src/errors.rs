@@ -66,7 +66,7 @@ pub(crate) fn http(error: HttpError) -> PyErr {
         HttpError::File { source, .. } => {
             return file(source, error.to_string());
         }
-        HttpError::NotFound { .. } => ("NotFoundError", Some(404), ""),
+        HttpError::NotFound { .. } | HttpError::NoProject { .. } => ("NotFoundError", Some(404), ""),
         HttpError::Refused { status, code, .. } => ("ServerError", Some(*status), code.as_str()),
         HttpError::Unsupported { .. } => ("UnsupportedError", None, ""),
         HttpError::Unreachable { .. } | HttpError::TimedOut { .. } => ("TransportError", None, ""),

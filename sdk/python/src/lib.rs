@@ -12,15 +12,20 @@ mod convert;
 #[cfg(unix)]
 mod descriptors;
 mod errors;
+mod framed_records;
 mod health;
 mod interruption;
 mod line_cutter;
 mod number;
 mod payload;
+mod protobuf_message;
 mod run;
 mod series_cache;
+mod server;
+mod server_version;
 mod spools;
 mod system;
+mod tracked_tensors;
 mod tree;
 
 use pyo3::{
@@ -42,19 +47,29 @@ fn prepare_for_forks(py: Python<'_>) -> PyResult<()> {
 mod _core {
     use pyo3::prelude::*;
 
+    use crate::protobuf_message::ProtobufError;
+
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        crate::prepare_for_forks(module.py())
+        let py = module.py();
+        module.add("ProtobufError", py.get_type::<ProtobufError>())?;
+        module.add("OUTAGE_NOTICE", matyan_sdk::OUTAGE_NOTICE)?;
+        crate::prepare_for_forks(py)
     }
 
     #[pymodule_export]
     use crate::{
         backend::Backend,
         columns::{Column, Series},
+        framed_records::{FramedRecords, leveldb_records, tensorflow_records},
         health::Health,
         line_cutter::LineCutter,
         payload::encode_media,
+        protobuf_message::ProtobufMessage,
         run::CoreRun,
+        server::use_token,
+        server_version::version_advice,
         spools::{SpoolInfo, remove_spool, spools, sync},
+        tracked_tensors::TrackedSeries,
     };
 }

@@ -14,13 +14,13 @@ const MOST_PARTIAL_BYTES: usize = 1 << 20;
 /// A line and its number. A line that has grown is repeated with the same number.
 pub(crate) type NumberedLine = (String, i64);
 
-/// Cuts what is written to streams into numbered lines.
+/// Cuts the text that is written to streams into numbered lines.
 #[pyclass(module = "matyan_client._core")]
 #[derive(Debug, Default)]
 pub(crate) struct LineCutter {
     /// Number of the next line of any stream.
     next: i64,
-    /// Each stream has a line of its own: two threads may pass on what was written in another order.
+    /// Each stream has a line of its own: two threads may pass on text in another order than it was written.
     unfinished: [UnfinishedLine; STREAMS],
 }
 
@@ -104,7 +104,7 @@ impl UnfinishedLine {
     /// Appends to the line. Only the end of it is shown, so only that is kept.
     fn extend(&mut self, data: &[u8]) {
         self.bytes.extend_from_slice(data);
-        // Two parts are kept, as the last one is empty if a carriage return ends the text.
+        // Two parts are kept, because the last one is empty if a carriage return ends the text.
         let returns = self.bytes.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\r');
         let start = returns.map(|(at, _)| at + 1).nth(1).unwrap_or(0);
         let start = start.max(self.bytes.len().saturating_sub(MOST_PARTIAL_BYTES));
@@ -119,7 +119,7 @@ fn take(next: &mut i64) -> i64 {
     number
 }
 
-/// Returns what a terminal finally shows of a line, without cursor movements.
+/// Returns the text that a terminal finally shows of a line, without cursor movements.
 fn visible(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line);
     let text = text.strip_suffix('\r').unwrap_or(&text);

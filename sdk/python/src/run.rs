@@ -31,10 +31,12 @@ use crate::{
     number,
     payload::{self, Media},
     series_cache::{SeriesCache, SeriesKey},
+    server,
     system::{self, PendingParams},
+    tracked_tensors::{self, TrackedSeries, TrackedTensors},
 };
 
-/// Begins as the message of the client of Matyan 0.3.
+/// Starts as the message of the client of Matyan 0.3.
 const CLOSED: &str = "WebSocket transport not initialized: the run is closed; `Run(hash)` continues it";
 
 /// A run of this process, or nothing for a run that is only read.
@@ -50,19 +52,21 @@ struct RunState {
     /// The terminal lines, if descriptors are captured.
     #[cfg(unix)]
     lines: OnceLock<Arc<RunLines>>,
-    /// Whether the run still accepts data although it is closed, as the script has ended.
+    /// Whether the run still accepts data although it is closed, because the script has ended.
     accepts_late: AtomicBool,
     /// Whether `_attend` is called at the next `track`.
     wants_attention: AtomicBool,
     /// Whether `track` waits when the spool is full.
     may_wait: bool,
     cache: SeriesCache,
+    /// The series of tensors, whose values take another way.
+    tensor_cache: SeriesCache,
 }
 
 /// Name, context, and name of the type of the values of a series.
 type SeriesName<'py> = (Bound<'py, PyString>, Option<Bound<'py, PyAny>>, String);
 
-/// Result of `_close`: numbers, the directory of what is not stored, and the exception that ended
+/// Result of `_close`: numbers, the directory of the data that is not stored, and the exception that ended
 /// the wait.
 type Ending = (CloseSummary, Option<PathBuf>, Option<Py<PyAny>>);
 
@@ -87,10 +91,10 @@ impl CoreRun {
         Self { state: OnceLock::new() }
     }
 
-    /// Begins to write, and returns the id of the run and what is wrong with the settings, which is
+    /// Starts to write, and returns the id of the run and the problems of the settings, which are
     /// reported once. Does not wait for a server.
     #[expect(clippy::too_many_arguments, reason = "they have names in Python")]
-    #[pyo3(signature = (run_id, urls, experiment, *, parent=None, force_resume, offline, joins, created_us=None))]
+    #[pyo3(signature = (run_id, urls, experiment, *, parent=None, force_resume, offline, joins, created_us=None, token=None))]
     fn _open(
         &self,
         py: Python<'_>,
@@ -102,6 +106,7 @@ impl CoreRun {
         offline: bool,
         joins: bool,
         created_us: Option<i64>,
+        token: Option<&str>,
     ) -> PyResult<(String, Vec<String>)> {
         static WARNED: AtomicBool = AtomicBool::new(false);
         convert::plain_function(py)?;
@@ -110,7 +115,8 @@ impl CoreRun {
             warnings.clear();
         }
         let (backend_url, gateway_url) = urls;
-        let config = Config { backend_url, gateway_url, ..config };
+        let token = server::token(token)?.or_else(|| config.token.clone());
+        let config = Config { backend_url, gateway_url, token, ..config };
         let interrupted = Some(interrupted as fn() -> bool);
         let parent = parent.map(|(run_id, step)| ParentRun { run_id, step });
         let options = RunOptions {
@@ -137,6 +143,7 @@ impl CoreRun {
             wants_attention: AtomicBool::new(false),
             may_wait,
             cache: SeriesCache::default(),
+            tensor_cache: SeriesCache::default(),
         };
         self.state.set(state).map_err(|_| PyRuntimeError::new_err("the run is already open"))?;
         Ok((run_id, warnings))
@@ -166,7 +173,9 @@ impl CoreRun {
             return track_members(slf, value, step, epoch, context);
         };
         let name = name.cast::<PyString>().map_err(|_| wrong_type("name", "a str", name))?;
-        track_one(slf, state, value, &Point { name, step, epoch, context })
+        let tensors = TrackedTensors::new(slf.py());
+        track_one(slf, state, value, &Point { name, step, epoch, context }, &tensors)?;
+        tensors.track(slf, step, epoch)
     }
 
     /// Tracks a number whose type is given by name.
@@ -184,9 +193,37 @@ impl CoreRun {
     }
 
     /// Takes the step that a point without one would get now. None if the server assigns steps.
-    fn _reserve_step(&self, series: SeriesName<'_>) -> PyResult<Option<i64>> {
+    fn _reserve_step(&self, series: &TrackedSeries) -> PyResult<Option<i64>> {
+        Ok(self.live("track")?.run.reserve_step(&series.series))
+    }
+
+    /// Tracks values that have arrived from a device, each with its series and step.
+    fn _track_arrived(
+        &self,
+        py: Python<'_>,
+        points: Vec<(PyRef<'_, TrackedSeries>, Option<i64>)>,
+        values: Vec<f64>,
+        epoch: Option<i64>,
+        time_us: i64,
+    ) -> PyResult<()> {
         let state = self.live("track")?;
-        Ok(state.run.reserve_step(&*state.series(&series)?))
+        let points: Vec<_> =
+            points.iter().map(|(tracked, step)| (Arc::clone(&tracked.series), *step)).collect();
+        let epochs = epoch.map(|epoch| [epoch]);
+        let times_us = [time_us];
+        let outcome = state.append(py, |run| {
+            points.iter().zip(&values).try_for_each(|((series, step), value)| {
+                let steps = step.map(|step| [step]);
+                let columns = Columns {
+                    values: std::slice::from_ref(value),
+                    steps: steps.as_ref().map(<[_; 1]>::as_slice),
+                    epochs: epochs.as_ref().map(<[_; 1]>::as_slice),
+                    times_us: Some(&times_us),
+                };
+                run.track_many(series, &columns)
+            })
+        });
+        outcome?.map_err(|error| argument(&error))
     }
 
     /// Makes the next `track` of a number call `_attend`.
@@ -211,12 +248,14 @@ impl CoreRun {
         let values = payload::doubles("values", values)?;
         let steps = steps.map(|steps| payload::integers("steps", steps)).transpose()?;
         let epochs = epochs.map(|epochs| payload::integers("epochs", epochs)).transpose()?;
-        let (steps, epochs, times_us) = (steps.as_deref(), epochs.as_deref(), times_us.as_deref());
+        let steps = steps.as_deref();
+        let epochs = epochs.as_deref();
+        let times_us = times_us.as_deref();
         let columns = Columns { values: &values, steps, epochs, times_us };
         state.append(py, |run| run.track_many(&series, &columns))?.map_err(|error| argument(&error))
     }
 
-    /// Tracks objects at the same step: for each of them what is stored with the series, and the
+    /// Tracks objects at the same step: for each of them the map that is stored with the series, and the
     /// payload that is stored as a file. Absent, the time is now.
     #[pyo3(signature = (members, series, step, epoch, time_us=None))]
     fn _track_objects<'py>(
@@ -230,7 +269,8 @@ impl CoreRun {
     ) -> PyResult<()> {
         let state = self.live("track")?;
         let (name, context, dtype) = series;
-        let (name, context) = (convert::text(&name), convert::context(context.as_ref())?);
+        let name = convert::text(&name);
+        let context = convert::context(context.as_ref())?;
         let mut values = Vec::with_capacity(members.len());
         let mut media = Vec::with_capacity(members.len());
         for (value, payload) in &members {
@@ -300,11 +340,12 @@ impl CoreRun {
     }
 
     fn _terminal_line(&self, py: Python<'_>, line: &Bound<'_, PyString>, number: i64) -> PyResult<()> {
-        let (state, line) = (self.live("log")?, convert::text(line));
+        let state = self.live("log")?;
+        let line = convert::text(line);
         state.append(py, |run| run.terminal_line(&line, number))?.map_err(|error| argument(&error))
     }
 
-    /// Begins to store what is written to the descriptors 1 and 2.
+    /// Starts to store the text that is written to the descriptors 1 and 2.
     #[cfg(unix)]
     fn _capture_descriptors(&self) -> PyResult<()> {
         let state = self.live("log")?;
@@ -320,7 +361,7 @@ impl CoreRun {
         }
     }
 
-    /// Stores what was written before, with the unfinished line.
+    /// Stores the text that was written before, with the unfinished line.
     #[cfg(unix)]
     fn _flush_descriptors(&self, py: Python<'_>) {
         if let Some(lines) = self.state.get().and_then(|state| state.lines.get()) {
@@ -358,7 +399,7 @@ impl CoreRun {
     fn _log_artifact(&self, py: Python<'_>, path: PathBuf, name: &str) -> PyResult<()> {
         let state = self.live("log artifacts")?;
         py.detach(|| state.run.log_artifact(Content::File(&path), name, None)).map_err(|error| match error {
-            // In Python, the path is that of the file.
+            // In Python, the path is the path of the file.
             UploadError::Argument(error) if error.argument == "path" => renamed(error, "name"),
             error => upload(error),
         })
@@ -389,7 +430,7 @@ impl CoreRun {
         interruption.map(|()| is_stored)
     }
 
-    /// Marks the run as finished; only the first call counts. The error is that of a failed run, and
+    /// Marks the run as finished; only the first call counts. The error is the error of a failed run, and
     /// the time is given for a run that is imported. The copy of an active run stays active. At the
     /// exit of the script, later exit hooks and other threads may still record.
     #[pyo3(signature = (outcome, error, time_us=None, *, stays_active=false, is_exit=false))]
@@ -421,7 +462,7 @@ impl CoreRun {
         Ok(())
     }
 
-    /// Waits until a finished run is stored. `progress` is called with what is pending, and ends
+    /// Waits until a finished run is stored. `progress` is called with the number of pending items, and ends
     /// the wait by returning false.
     ///
     /// Returns the numbers of values that are not stored yet, of values that were dropped, and of
@@ -442,7 +483,7 @@ impl CoreRun {
         let callback = progress.clone().unbind();
         let (report, interruption) = py.detach(|| {
             let mut interruption = None;
-            let report = state.run.close(limits, |CloseProgress { pending, total }| {
+            let progress = |CloseProgress { pending, total }| {
                 let answer = Python::attach(|py| {
                     py.check_signals()?;
                     callback.call1(py, (pending, total))?.extract(py)
@@ -451,7 +492,12 @@ impl CoreRun {
                     interruption = Some(error);
                     false
                 })
-            });
+            };
+            let report = if state.accepts_late.load(Ordering::Relaxed) {
+                state.run.close_at_exit(limits, progress)
+            } else {
+                state.run.close(limits, progress)
+            };
             (report, interruption)
         });
         let interruption = interruption.map(|error| error.into_value(py).into_any());
@@ -515,6 +561,24 @@ impl RunState {
         }
     }
 
+    /// Makes the series of a point, and remembers it.
+    fn defined_series(
+        &self,
+        cache: &SeriesCache,
+        key: Option<SeriesKey<'_>>,
+        value: &Bound<'_, PyAny>,
+        point: &Point<'_, '_>,
+    ) -> PyResult<Arc<Series>> {
+        let dtype = convert::text(&value.get_type().name()?);
+        let context = convert::context(point.context)?;
+        let series = self.run.series(&convert::text(point.name), &context, &dtype);
+        let series = series.map_err(|error| argument(&error))?;
+        if let Some(key) = key {
+            cache.insert(key, Arc::clone(&series));
+        }
+        Ok(series)
+    }
+
     fn series(&self, (name, context, dtype): &SeriesName<'_>) -> PyResult<Arc<Series>> {
         let context = convert::context(context.as_ref())?;
         self.run.series(&convert::text(name), &context, dtype).map_err(|error| argument(&error))
@@ -539,12 +603,13 @@ fn track_members<'py>(
     };
     // A bad member does not cost the others.
     let mut outcome = Ok(());
+    let tensors = TrackedTensors::new(slf.py());
     for member in members.items()?.iter() {
         let (name, value): (Bound<'py, PyAny>, Bound<'py, PyAny>) = member.extract()?;
         // Code of the previous member may have closed the run.
         let state = slf.get().live("track")?;
         let tracked = match name.cast::<PyString>() {
-            Ok(name) => track_one(slf, state, &value, &Point { name, step, epoch, context })
+            Ok(name) => track_one(slf, state, &value, &Point { name, step, epoch, context }, &tensors)
                 .map_err(|error| of_member(error, name)),
             Err(_) => Err(PyTypeError::new_err(format!(
                 "`value`: the keys of a dict are names of series: expected a str, not {}",
@@ -553,37 +618,56 @@ fn track_members<'py>(
         };
         outcome = outcome.and(tracked);
     }
-    outcome
+    let copied = tensors.track(slf, step, epoch);
+    outcome.and(copied)
 }
 
+/// Tracks a value, or adds it to the tensors of the call.
 fn track_one<'py>(
     slf: &Bound<'py, CoreRun>,
     state: &RunState,
     value: &Bound<'py, PyAny>,
     point: &Point<'_, 'py>,
+    tensors: &TrackedTensors<'py>,
 ) -> PyResult<()> {
     let key = SeriesKey::new(point.name, value.get_type(), point.context);
     // A hit also proves that values of this type are numbers.
     let cached = key.as_ref().and_then(|key| state.cache.get(key));
     let plain = number::plain(value);
-    if cached.is_none() && plain.is_none() && !is_number(value)? {
-        let (name, step, epoch, context) = (point.name, point.step, point.epoch, point.context);
-        slf.call_method1("_track_other", (value, name, step, epoch, context))?;
-        return Ok(());
+    if cached.is_none() && plain.is_none() {
+        match kind_of(state, key.as_ref(), value)? {
+            ValueKind::Number => {}
+            ValueKind::Tensor(cached) => {
+                tracked_tensors::check_single(value)?;
+                let series = match cached {
+                    Some(series) => series,
+                    None => state.defined_series(&state.tensor_cache, key, value, point)?,
+                };
+                if !tracked_tensors::is_on_host(value)? {
+                    return tensors.add(value, series);
+                }
+                let number = number::convertible(value)?;
+                state.track(value.py(), &series, number, point.step, point.epoch)?;
+                return attend(slf, state);
+            }
+            ValueKind::Other => {
+                let Point { name, step, epoch, context } = *point;
+                slf.call_method1("_track_other", (value, name, step, epoch, context))?;
+                return Ok(());
+            }
+        }
     }
     let number = plain.map_or_else(|| number::convertible(value), Ok)?;
     let series = match cached {
         Some(series) => series,
-        None => {
-            let dtype = convert::text(&value.get_type().name()?);
-            let series = state.series(&(point.name.clone(), point.context.cloned(), dtype))?;
-            if let Some(key) = key {
-                state.cache.insert(key, Arc::clone(&series));
-            }
-            series
-        }
+        None => state.defined_series(&state.cache, key, value, point)?,
     };
     state.track(value.py(), &series, number, point.step, point.epoch)?;
+    attend(slf, state)
+}
+
+/// Stores values of devices that have arrived, and reports notices, if that is due.
+fn attend(slf: &Bound<'_, CoreRun>, state: &RunState) -> PyResult<()> {
     if state.wants_attention.load(Ordering::Relaxed) || state.run.has_notices() {
         state.wants_attention.store(false, Ordering::Relaxed);
         slf.call_method0("_attend")?;
@@ -591,13 +675,30 @@ fn track_one<'py>(
     Ok(())
 }
 
-/// Reports whether a value is converted by `float`. Objects have a method `json`. Values that may be
-/// on a device have a method `detach` (tensors) or `copy_to_host_async` (arrays of JAX).
-fn is_number(value: &Bound<'_, PyAny>) -> PyResult<bool> {
+/// The ways in which a value that is no float or int is tracked.
+enum ValueKind {
+    /// By `float`.
+    Number,
+    /// As a tensor or an array that may be on a device, whose series may be known.
+    Tensor(Option<Arc<Series>>),
+    /// As an object or a list of objects. Objects have a method `json`.
+    Other,
+}
+
+fn kind_of(state: &RunState, key: Option<&SeriesKey<'_>>, value: &Bound<'_, PyAny>) -> PyResult<ValueKind> {
+    // A hit proves that values of this type are tensors.
+    if let Some(series) = key.and_then(|key| state.tensor_cache.get(key)) {
+        return Ok(ValueKind::Tensor(Some(series)));
+    }
     let kind = value.get_type();
     let is_container = value.is_instance_of::<PyList>()
         || value.is_instance_of::<PyTuple>()
         || value.cast::<PyMapping>().is_ok();
-    let may_be_on_device = kind.hasattr("detach")? || kind.hasattr("copy_to_host_async")?;
-    Ok(!is_container && !may_be_on_device && !kind.hasattr("json")?)
+    Ok(if is_container || kind.hasattr("json")? {
+        ValueKind::Other
+    } else if tracked_tensors::may_be_on_device(&kind)? {
+        ValueKind::Tensor(None)
+    } else {
+        ValueKind::Number
+    })
 }

@@ -1,7 +1,7 @@
 //! The way from the arguments of `track` to a series, without building its context.
 //!
 //! A training loop passes a new dict on each call, but with equal keys and values. They are hashed
-//! and compared as Python objects, most of which are identical to those of the previous call.
+//! and compared as Python objects, most of which are identical to the objects of the previous call.
 //! Canonical JSON and its SHA-256 are only computed when a series is seen for the first time.
 
 use std::{
@@ -136,7 +136,7 @@ fn mix(hash: u64, value: isize) -> u64 {
     (hash.rotate_left(23) ^ value as u64).wrapping_mul(MULTIPLIER)
 }
 
-/// Takes keys, which are hashes already, as they are.
+/// Uses keys, which are hashes already, without hashing them.
 #[derive(Debug, Default)]
 struct GivenHash(u64);
 

@@ -32,7 +32,7 @@ const GIT_DIFF: &str = "git-diff.patch";
 pub(crate) struct PendingParams(Mutex<Option<(u32, Receiver<()>)>>);
 
 impl PendingParams {
-    /// Begins to gather the description, and sets it as params of the run. On request, the changes
+    /// Starts to gather the description, and sets it as params of the run. On request, the changes
     /// since the last commit become an artifact.
     pub(crate) fn start(&self, run: &Arc<Run>, input: SystemParamsInput, with_git_diff: bool) {
         let Ok(runtime) = matyan_sdk::io_runtime() else { return };
@@ -54,7 +54,8 @@ impl PendingParams {
     /// Waits until the description is tracked, for this time at most, and as long as `keep_waiting`
     /// returns true.
     pub(crate) fn wait(&self, limit: Duration, mut keep_waiting: impl FnMut() -> bool) -> bool {
-        let (start, limit) = (Instant::now(), limit.min(PARAMS_LIMIT));
+        let start = Instant::now();
+        let limit = limit.min(PARAMS_LIMIT);
         let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // A forked child has the receiver, and not the thread.
         while let Some((_, receiver)) = pending.take_if(|(owner, _)| *owner == process::id()) {
@@ -76,7 +77,8 @@ impl PendingParams {
 /// Tracks the load of the machine now and at every interval, until the run is closed or dropped.
 pub(crate) fn track_metrics(run: &Arc<Run>, closed: &Arc<AtomicBool>, interval: Duration) {
     let Ok(runtime) = matyan_sdk::io_runtime() else { return };
-    let (run, closed) = (Arc::downgrade(run), Arc::clone(closed));
+    let run = Arc::downgrade(run);
+    let closed = Arc::clone(closed);
     runtime.spawn(async move {
         let mut sampler = None;
         let mut ticks = time::interval(interval);

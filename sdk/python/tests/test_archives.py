@@ -1,16 +1,20 @@
 """Archives: backup, restore, conversion, and what the server's own commands make of them."""
 
 import gzip
+import io
 import json
 import os
 import subprocess
 import tarfile
+import tempfile
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from matyan_client import Distribution, Figure, Image, Repo, Run, Text, backup, cli, restore
 from matyan_client.archives import open_archive
+from matyan_client.archives import packed as packing
 from matyan_client.convert.tensorboard import convert_tensorboard
 from matyan_client.importing import SourceError
 
@@ -262,16 +266,110 @@ def test_what_is_not_an_archive_is_refused(tmp_path, capsys):
         convert_tensorboard(run, tmp_path / "out")
 
 
+def refusal_of_packed(path):
+    """Returns the refusal, and checks that nothing stays unpacked."""
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(tempfile, "tempdir", folder):
+        with pytest.raises(ValueError) as refused, open_archive(path):
+            pass
+        assert not list(Path(folder).iterdir())
+    return str(refused.value)
+
+
 def test_a_packed_archive_does_not_lead_outside(tmp_path):
     packed = tmp_path / "archive.tar.gz"
-    for name, kind in (("../outside", tarfile.REGTYPE), ("link", tarfile.SYMTYPE)):
+    kinds = [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.GNUTYPE_SPARSE]
+    for name, kind in (("../outside", tarfile.REGTYPE), *(("link", kind) for kind in kinds)):
         with tarfile.open(packed, "w:gz") as archive:
             member = tarfile.TarInfo(name)
             member.type, member.linkname = kind, "/etc/passwd"
             archive.addfile(member)
-        with pytest.raises(ValueError, match="is a link or leads out of it"), open_archive(packed):
-            pass
+        assert "is no plain file or leads out of it" in refusal_of_packed(packed)
     assert not (tmp_path / "outside").exists()
+
+
+@pytest.mark.parametrize("compression", ["", "bz2", "xz"])
+def test_a_packed_archive_is_compressed_with_gzip(tmp_path, compression):
+    packed = tmp_path / "archive.tar.gz"
+    with tarfile.open(packed, f"w:{compression}") as archive:
+        archive.addfile(tarfile.TarInfo("top"))
+    assert "is not an archive" in refusal_of_packed(packed)
+
+
+class Zeros(io.RawIOBase):
+    """Any number of zeros, which compress to a thousandth."""
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        buffer[:] = bytes(len(buffer))
+        return len(buffer)
+
+
+def test_a_packed_archive_that_grows_too_much_is_not_unpacked(tmp_path):
+    packed = tmp_path / "archive.tar.gz"
+    member = tarfile.TarInfo("top/bomb")
+    # The size is refused before the content is read.
+    member.size = 1 << 40
+    packed.write_bytes(gzip.compress(member.tobuf()))
+    assert "makes the archive far larger than its file" in refusal_of_packed(packed)
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_metadata_of_a_packed_archive_is_limited(tmp_path, kind):
+    packed = tmp_path / "archive.tar.gz"
+    with tarfile.open(packed, "w:gz") as archive:
+        large = tarfile.TarInfo("top/large")
+        large.size = 3 << 20
+        archive.addfile(large, Zeros())
+        header = tarfile.TarInfo("name")
+        header.type, header.size = kind, 3 << 20
+        archive.addfile(header, Zeros())
+    assert "too much metadata between two files" in refusal_of_packed(packed)
+
+
+def test_a_packed_archive_has_a_limited_number_of_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(packing, "_MOST_FILES", 2)
+    packed = tmp_path / "archive.tar.gz"
+    with tarfile.open(packed, "w:gz") as archive:
+        for number in range(3):
+            archive.addfile(tarfile.TarInfo(f"top/{number}"))
+    assert "far larger" in refusal_of_packed(packed)
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["runs/r/attrs.json", "runs/r/run.json", "runs/r/blobs", "runs/r", "entities.jsonl", "runs"],
+)
+def test_an_archive_with_a_link_that_leads_outside_is_refused(tmp_path, capsys, place):
+    archive = plain_archive(tmp_path / "archive", {"hash": "r"})
+    (archive / "runs" / "r" / "blobs").mkdir()
+    (archive / "entities.jsonl").write_text("")
+    assert cli.main(["restore-reingest", str(archive), "--dry-run"]) == 0
+    (archive / place).rename(tmp_path / "moved")
+    (archive / place).symlink_to(tmp_path / "moved")
+    assert cli.main(["restore-reingest", str(archive), "--dry-run"]) == 2
+    assert "leads outside of the source" in capsys.readouterr().err
+
+
+def test_a_run_of_an_archive_is_the_run_of_its_folder(tmp_path, capsys):
+    archive = plain_archive(tmp_path / "archive", {"hash": "another"})
+    assert cli.main(["restore-reingest", str(archive), "--dry-run"]) == 1
+    shown = capsys.readouterr().out
+    assert "run.json describes the run 'another', not that of its folder" in shown
+
+
+def plain_archive(directory, described):
+    """Writes an archive of a run `r` without data."""
+    run = directory / "runs" / "r"
+    run.mkdir(parents=True)
+    for name in ("attrs.json", "contexts.json"):
+        (run / name).write_text("{}")
+    (run / "traces.json").write_text("[]")
+    (run / "run.json").write_text(json.dumps(described))
+    manifest = {"format_version": 1, "run_hashes": ["r"]}
+    (directory / "manifest.json").write_text(json.dumps(manifest))
+    return directory
 
 
 def test_an_archive_does_not_lead_outside(stored, own_server, tmp_path):

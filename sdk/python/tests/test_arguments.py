@@ -407,3 +407,11 @@ def test_what_is_no_real_or_whole_number_is_refused(run):
         run.add_tag("x" * 100_000)
     with pytest.raises(ValueError, match="`msg`"):
         run.log_info("x" * 20_000_000)
+
+
+def test_a_context_that_contains_itself_is_refused(run):
+    context = {"a": [{"b": 1}]}
+    run.track(0.5, name="m", context=context)
+    context["a"].append({"again": context})
+    with pytest.raises(ValueError, match="`context`: it contains itself"):
+        run.track(0.5, name="m", context=context)

@@ -189,6 +189,7 @@ def test_sync_names_the_runs_of_other_processes(capsys):
         "left": [],
         "held": [run.hash],
         "elsewhere": [],
+        "other_project": [],
         "unknown": [],
         "messages": [],
     }
@@ -258,6 +259,17 @@ def test_the_status_of_servers(shared_server, other_program, capsys):
     assert lines[3].strip() == "a server answers, but it is not a Matyan server; correct the URL"
 
 
+def test_an_older_server_is_named(shared_server, monkeypatch, capsys):
+    urls = ["--backend-url", shared_server.url, "--frontier-url", shared_server.gateway]
+    assert cli.main(["status", *urls]) == 0
+    assert "older" not in capsys.readouterr().out
+    monkeypatch.setattr(cli.HttpTransport, "read_version", lambda _: {"version": "0.0.1"})
+    assert cli.main(["status", *urls]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("the server is Matyan 0.0.1, older")
+    assert cli.main(["status", "--json", *urls]) == 0
+    assert "older" in json.loads(capsys.readouterr().out)["backend"]["advice"]
+
+
 def test_a_date_that_cannot_be_read_is_named(tmp_path, capsys):
     assert cli.main(["backup", str(tmp_path), "--since", "yesterday"]) == 2
     expected = "`--since`: expected a date such as 2026-01-31, found 'yesterday'\n"
@@ -274,3 +286,38 @@ def test_the_version_is_printed(capsys):
     assert capsys.readouterr().out == line
     module = [sys.executable, "-m", "matyan_client", "--version"]
     assert subprocess.run(module, capture_output=True, text=True, check=True).stdout == line
+
+
+def test_text_of_a_server_reaches_no_terminal(capsys):
+    """Neither a version nor an error of a server moves the cursor, or writes the clipboard."""
+
+    version = {"version": "0.4.0\x1b[2J\x9b1A\u202e", "component": "backend"}
+    error = {"error": {"code": "c", "message": "\x1b]52;c;eA==\x07no"}}
+    answers = [(400, error), (400, error), (400, error), (200, version), (200, version)]
+
+    class Hostile(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            status, answer = answers.pop()
+            body = json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hostile) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        addresses = ["--backend-url", url, "--frontier-url", url]
+        assert cli.main(["status", *addresses]) == 0
+        shown = capsys.readouterr().out
+        assert cli.main(["status", *addresses]) == 1
+        shown += capsys.readouterr().out
+        assert cli.main(["backup", "nowhere", "--backend-url", url, "--experiment", "a"]) == 2
+        shown += capsys.readouterr().err
+        server.shutdown()
+    assert "0.4.0\\x1b[2J\\x9b1A\\u202e" in shown
+    assert "]52;c;eA==" in shown
+    assert [char for char in shown if not char.isprintable() and char != "\n"] == []

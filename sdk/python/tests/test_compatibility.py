@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from matyan_client import Distribution, Figure, Image, Run, Text
+from matyan_client import Distribution, Figure, Image, Run, Text, _aim_calls
 from matyan_client.transport import WsTransport
 
 
@@ -76,9 +76,39 @@ def test_series_are_read_as_scripts_for_aim_do(run):
     assert sorted(found["context"]) == ['{"subset": "val"}', "{}"]
 
 
+def test_calls_of_aim_without_effect_warn_once(run):
+    calls = {
+        "report_progress": lambda: run.report_progress(expect_next_in=60),
+        "report_successful_finish": lambda: run.report_successful_finish(block=False),
+        "set_artifacts_uri": lambda: run.set_artifacts_uri("s3://bucket"),
+    }
+    _aim_calls._warned.clear()
+    for name, call in calls.items():
+        with pytest.warns(RuntimeWarning, match=f"`{name}` has no effect"):
+            call()
+        call()
+
+
+def test_the_properties_and_params_of_a_run_are_one_row(run):
+    pytest.importorskip("pandas")
+    run["hparams"] = {"lr": 0.1, "layers": [1, 2]}
+    run["name"] = "hidden by the property"
+    run.name = "first"
+    run.track(0.5, name="loss")
+    run.flush()
+    (both,) = run.dataframe(include_params=True).to_dict("records")
+    assert (both["hash"], both["name"], both["hparams.lr"]) == (run.hash, "first", 0.1)
+    assert both["hparams.layers"] == "[1, 2]"
+    (props,) = run.dataframe(include_props=True, include_params=False).to_dict("records")
+    assert props["name"] == "first"
+    assert "hparams.lr" not in props
+    (params,) = run.dataframe(include_props=False).to_dict("records")
+    assert params["name"] == "hidden by the property"
+    assert len(run.dataframe()) == 1
+
+
 def test_what_a_run_does_not_have_is_named_with_the_next_step(run):
     for name, hint in (
-        ("report_progress", "leave it out"),
         ("finish", "use `close`"),
         ("__import", r"read the param as `run\['__import'\]`"),
     ):

@@ -5,7 +5,6 @@ import logging
 import math
 import signal
 import sys
-from types import SimpleNamespace
 
 import pytest
 
@@ -42,11 +41,17 @@ class Device:
         return self.is_idle
 
 
-class Library:
+class DeviceModule:
     """The module of one kind of device: events belong to the device that is selected."""
 
     def __init__(self, devices):
         self.current = devices[0]
+        # Events that were made, and how often any was recorded.
+        self.made = 0
+        self.recorded = 0
+
+    def current_device(self):
+        return self.current.index
 
     @contextlib.contextmanager
     def device(self, device):
@@ -55,16 +60,21 @@ class Library:
         self.current = before
 
     def Event(self):  # noqa: N802 - the name in PyTorch
-        return Event(self.current)
+        self.made += 1
+        return Event(self)
 
 
 class Event:
-    def __init__(self, device):
-        self.device = device
+    def __init__(self, module):
+        self.module = module
+        self.device = None
         self.is_recorded = False
 
     def record(self):
+        assert self.device in (None, self.module.current), "an event belongs to one device"
+        self.device = self.module.current
         self.is_recorded = True
+        self.module.recorded += 1
 
     def query(self):
         assert self.is_recorded
@@ -74,32 +84,67 @@ class Event:
         raise AssertionError("neither a limit nor a signal ends this wait")
 
 
+class Library:
+    """The part of a library such as PyTorch that works with tensors."""
+
+    def __init__(self, devices):
+        self.cuda = DeviceModule(devices)
+        self.copies = 0
+        self._without_gradients = False
+
+    @contextlib.contextmanager
+    def no_grad(self):
+        self._without_gradients = True
+        yield
+        self._without_gradients = False
+
+    def stack(self, tensors):
+        assert self._without_gradients
+        assert {tensor.shape for tensor in tensors} == {()}
+        ((device, dtype),) = {(tensor.device, tensor.dtype) for tensor in tensors}
+        assert device is self.cuda.current
+        return DeviceTensor([tensor.value for tensor in tensors], device, dtype)
+
+
 class DeviceTensor:
     """A tensor on a device, which must not be read before the device has computed it."""
 
-    def __init__(self, value, device):
-        self._value = value
+    def __init__(self, value, device, dtype="float32", shape=()):
+        self.value = value
         self.device = device
+        self.dtype = dtype
+        self.shape = shape
+        self.ndim = len(shape)
+        self.requires_grad = True
 
     def numel(self):
-        return 1
+        return math.prod(self.shape)
 
     def detach(self):
         return self
 
+    def reshape(self, shape):
+        return type(self)(self.value, self.device, self.dtype, shape)
+
     def to(self, device, *, non_blocking):
         assert (device, non_blocking) == ("cpu", True)
-        return self
+        sys.modules[__name__.partition(".")[0]].copies += 1
+        # The tensor may change right after the copy was started.
+        return type(self)(self.value, self.device, self.dtype, self.shape)
+
+    def tolist(self):
+        assert self.device.is_idle, "read before the copy was complete"
+        return self.value
 
     def __float__(self):
         assert self.device.is_idle, "read before the copy was complete"
-        return self._value
+        return self.value
 
 
 @pytest.fixture
 def devices(monkeypatch):
     devices = [Device("cuda", 0), Device("cuda", 1)]
-    library = SimpleNamespace(cuda=Library(devices))
+    library = Library(devices)
     monkeypatch.setitem(sys.modules, __name__.partition(".")[0], library)
     return devices
 
@@ -130,6 +175,65 @@ def test_a_tensor_is_read_once_its_own_device_has_computed_it(run, devices):
     second.is_idle = True
     run.flush(0.01)
     assert run.health.pending == before + 2
+
+
+@pytest.fixture
+def library(devices):
+    del devices
+    return sys.modules[__name__.partition(".")[0]]
+
+
+def test_the_tensors_of_a_call_are_copied_together(shared_server, devices, library):
+    device = devices[0]
+    with Run(repo=shared_server.url, capture_terminal_logs=False) as run:
+        for step in range(3):
+            tensors = {
+                f"m{at}": DeviceTensor(step + at / 10, device, shape=(1,) if at % 2 else ())
+                for at in range(10)
+            }
+            run.track(tensors, step=step)
+            for tensor in tensors.values():
+                tensor.value = -1.0
+            assert (library.copies, library.cuda.recorded) == (step + 1, step + 1)
+            device.is_idle = step > 0
+        device.is_idle = True
+        run.flush()
+        # The event of the first call has passed before the third call.
+        assert library.cuda.made == 2
+        for at in range(10):
+            series = run.series(f"m{at}")
+            assert series.steps.tolist() == [0, 1, 2]
+            assert series.values.tolist() == [step + at / 10 for step in range(3)]
+
+
+def test_tensors_of_other_types_and_devices_are_copied_apart(shared_server, devices, library):
+    first, second = devices
+    with Run(repo=shared_server.url, capture_terminal_logs=False) as run:
+        run.track(
+            {
+                "a": DeviceTensor(0.5, first),
+                "b": DeviceTensor(7.0, first, "int64"),
+                "c": DeviceTensor(1.5, second),
+                "d": DeviceTensor(2.5, first),
+                "e": 3.5,
+            }
+        )
+        assert (library.copies, library.cuda.current) == (3, first)
+        first.is_idle = second.is_idle = True
+        run.flush()
+        values = {name: run.series(name).values.tolist() for name in "abcde"}
+    assert values == {"a": [0.5], "b": [7.0], "c": [1.5], "d": [2.5], "e": [3.5]}
+
+
+def test_a_bad_tensor_of_a_dict_costs_no_other(run, devices):
+    device = devices[0]
+    before = run.health.pending
+    tensors = {"a": DeviceTensor(0.5, device), "b": DeviceTensor(0.5, device, shape=(2, 3))}
+    with pytest.raises(ValueError, match=r"member 'b': .* found the shape \(2, 3\)"):
+        run.track({**tensors, "c": DeviceTensor(0.5, device)})
+    device.is_idle = True
+    run.track(1.0, name="other")
+    assert run.health.pending == before + 3
 
 
 def test_device_values_have_the_steps_of_their_calls(shared_server, devices):

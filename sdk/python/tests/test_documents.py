@@ -14,7 +14,9 @@ from matyan_client import cli
 from matyan_client.config import Settings
 
 ROOT = Path(__file__).parents[3]
-PAGES = ["README.md", "docs/sdk.md", "docs/adapters.md", "sdk/python/README.md"]
+SDK = "docs/concepts/sdk.md"
+ADAPTERS = "docs/concepts/adapters.md"
+PAGES = ["README.md", SDK, ADAPTERS, "sdk/python/README.md"]
 PACKAGE = "matyan_client"
 
 
@@ -92,7 +94,7 @@ def settings_in_source():
 
 def documented_settings():
     """Returns the rows of the table of settings: name, default, meaning."""
-    section = text("docs/sdk.md").partition("\n## Settings\n")[2].partition("\n## ")[0]
+    section = text(SDK).partition("\n## Settings\n")[2].partition("\n## ")[0]
     rows = [line.strip("| ").split(" | ") for line in section.splitlines() if "MATYAN_" in line]
     return {row[0].strip("`"): row[1].strip("`") for row in rows if len(row) == 3}
 
@@ -106,7 +108,7 @@ def test_the_table_has_every_setting_with_its_default():
 
 def test_choices_of_settings_are_documented():
     source = text("sdk/rust/src/config.rs").partition("#[cfg(test)]")[0]
-    meanings = dict(re.findall(r"^\| `(MATYAN_\w+)` \| (.*)$", text("docs/sdk.md"), re.MULTILINE))
+    meanings = dict(re.findall(r"^\| `(MATYAN_\w+)` \| (.*)$", text(SDK), re.MULTILINE))
     for name in ("MATYAN_SPOOL_MODE", "MATYAN_SPOOL_FULL"):
         choices = re.search(rf'choice\("{name}", &\[(.*?)\]\)', source)
         assert choices
@@ -134,7 +136,7 @@ def exported(module):
 
 
 def test_the_table_of_adapters_is_complete():
-    lines = re.findall(rf"`from {PACKAGE}\.(\w+) import ([\w, ]+)`", text("docs/adapters.md"))
+    lines = re.findall(rf"`from {PACKAGE}\.(\w+) import ([\w, ]+)`", text(ADAPTERS))
     documented = {module: set(names.split(", ")) for module, names in lines}
     adapters = (ROOT / "sdk/python/python" / PACKAGE / "adapters").glob("[a-z]*.py")
     assert set(documented) == {path.stem for path in adapters}

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -67,7 +68,7 @@ def test_a_lock_that_a_thread_holds_is_free_in_a_forked_child(owner):
 
 def test_values_on_a_device_are_left_to_the_parent():
     queue = _device.DeviceQueue()
-    queue.add(None)
+    queue.add(SimpleNamespace(points=[(None, 0)]))
     child = os.fork()
     if child == 0:
         os._exit(len(queue))

@@ -162,6 +162,17 @@ def test_unknown_bytes_get_the_given_format():
     assert (image.format, image.width, image.size) == ("SVG", None, 6)
 
 
+def test_a_file_that_is_no_image_is_refused(tmp_path):
+    script = tmp_path / "text.py"
+    script.write_text("print(1)")
+    with pytest.raises(ValueError, match=r"text\.py' is not an image.*give `format`"):
+        Image(script)
+    assert Image(script, format="svg").format == "SVG"
+    vectors = tmp_path / "plot.SVG"
+    vectors.write_text("<svg/>")
+    assert Image(str(vectors)).format == "SVG"
+
+
 def test_a_format_can_be_chosen():
     original = pillow.new("RGBA", (4, 4), (255, 0, 0, 0))
     for keyword in ("format", "format_"):

@@ -60,6 +60,21 @@ def test_a_full_spool_is_reported_while_the_script_runs():
     assert "full" not in after
 
 
+def test_the_first_loss_is_printed_without_logging():
+    program = NOTICED.replace("logging.basicConfig", "dict")
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "MATYAN_QUIET": "0", "MATYAN_SPOOL_BYTES": "600000"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    said = [line for line in done.stderr.splitlines() if "is full: further data is dropped" in line]
+    assert len(said) == 1
+    assert said[0].startswith("matyan: ")
+
+
 NOWHERE = """
 from matyan_client import Run
 
@@ -392,3 +407,26 @@ def test_lists_of_objects_at_one_step_do_not_block_each_other(shared_server, tmp
     stored = Run(run_hash, repo=shared_server.url, read_only=True)
     assert [artifact["path"] for artifact in stored.artifacts] == ["last"]
     assert len(stored.get_image_sequence("samples").values[0]) == 7
+
+
+# More runs than descriptors, all of which the script keeps.
+MANY_CLOSED = """
+import resource
+
+from matyan_client import Run
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+runs = []
+for number in range(100):
+    with Run(repo="http://127.0.0.1:1", capture_terminal_logs=False, offline=True) as run:
+        run.track(number, name="loss", step=0)
+    runs.append(run)
+print(sum(run.health.dropped for run in runs), sum(run.health.pending for run in runs))
+"""
+
+
+def test_rule_91_closed_offline_runs_need_no_descriptors(spool):
+    done = run_script(MANY_CLOSED, MATYAN_QUIET="1")
+    # A run, its value and its end.
+    assert done.stdout == "0 300\n", done.stderr
+    assert len(list(spool.glob("*/"))) == 100

@@ -38,8 +38,14 @@ def record(shared_server, changed_tree, monkeypatch):
 
 def test_the_machine_and_changes_are_recorded_by_default(record):
     run = record()
-    assert "git_info" in run["__system_params"]
+    assert {"executable", "arguments", "packages", "git_info"} <= set(run["__system_params"])
     assert b"-lr = 0.1\n+lr = 0.2\n" in run.get_artifact("git-diff.patch")
+
+
+def test_no_variable_of_the_environment_is_recorded(record, monkeypatch):
+    monkeypatch.setenv("BW_SESSION", "c2VjcmV0")
+    monkeypatch.setenv("ANY_NAME", "any value")
+    assert not record()["__system_params"].get("env_variables")
 
 
 @pytest.mark.parametrize("variable", ["WANDB_DISABLE_GIT", "WANDB_DISABLE_CODE"])

@@ -37,7 +37,9 @@ fn main() -> std::io::Result<()> {
             clock_cost()
         )?;
         let start = Instant::now();
-        (0..CALLS).for_each(|step| run.track(&series, 0.5, Some((CALLS + step) as i64), None));
+        for step in 0..CALLS {
+            run.track(&series, 0.5, Some((CALLS + step) as i64), None);
+        }
         let each = start.elapsed().as_nanos() as f64 / CALLS as f64;
         writeln!(output, "track, {name}, calls in a row: {each:.1} ns each")?;
     }
@@ -82,7 +84,9 @@ fn send(url: &str, columns: bool) -> std::io::Result<f64> {
         let columns = Columns { values: &values, ..Columns::default() };
         run.track_many(&series, &columns).map_err(std::io::Error::other)?;
     } else {
-        (0..POINTS).for_each(|step| run.track(&series, step as f64, Some(step as i64), None));
+        for step in 0..POINTS {
+            run.track(&series, step as f64, Some(step as i64), None);
+        }
     }
     if !run.flush(Duration::from_secs(300)) {
         return Err(std::io::Error::other(format!("not everything was stored: {:?}", run.health())));

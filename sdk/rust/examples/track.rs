@@ -1,7 +1,7 @@
 //! Tracks a run: `cargo run -p matyan-sdk --example track`.
 //!
 //! The address of the server is read from `MATYAN_FRONTIER_URL`, by default `http://localhost:53801`. Without a
-//! server, what was tracked stays in the spool, and the next run of this user sends it.
+//! server, the tracked data stays in the spool, and the next run of this user sends it.
 
 #![expect(clippy::print_stdout, reason = "a program for the command line")]
 

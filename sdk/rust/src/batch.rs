@@ -1,12 +1,15 @@
 //! Encoding of batches. The same records always make the same bytes, in every version of this
-//! library: a batch that is sent again must be the one that the server may have.
+//! library: a batch that is sent again must equal the batch that the server may have.
 //!
 //! An `IngestionBatch` is written field by field, as protobuf prescribes: new definitions and their
 //! base, the events as they were appended, then one group of points. Columns that the group can do
 //! without are left out: steps if the server assigns all of them, epochs if there are none.
 
 use bytes::BufMut as _;
-use matyan_proto::ingest::v1::{Event, SeriesDef, event::Kind};
+use matyan_proto::{
+    ABSENT,
+    ingest::v1::{Event, SeriesDef, event::Kind},
+};
 use prost::{
     Message as _,
     encoding::{self, WireType},
@@ -33,8 +36,6 @@ mod points_field {
 
 /// Bytes that a point has at most in practice: a value, a time, a small step and number.
 const POINT_BYTES: usize = 24;
-/// No step, or no epoch.
-const ABSENT: i64 = i64::MIN;
 
 /// Events and points of one batch.
 #[derive(Debug, Default)]

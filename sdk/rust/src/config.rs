@@ -1,23 +1,21 @@
 //! Settings from the environment. A wrong value is reported and replaced by its default: a typo
 //! must not end a training script.
 
-use std::{
-    net::IpAddr,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use object_store_http::Url;
+use crate::{access_token::AccessToken, server_url::is_loopback};
 
 /// Backend URL if none is set.
 const BACKEND_URL: &str = "http://localhost:53800";
 /// Gateway URL if none is set.
 const GATEWAY_URL: &str = "http://localhost:53801";
-/// Prefix of a gateway URL whose batches are sent by gRPC instead of a WebSocket.
-pub(crate) const GRPC_PREFIX: &str = "grpc+";
 /// Most bytes of a spool.
 const SPOOL_BYTES: u64 = 8 << 30;
 /// Least limit on the bytes of a spool: while one small segment is sent, another is filled.
 pub(crate) const LEAST_SPOOL_BYTES: u64 = 512 << 10;
+
+/// Start of every token of a server.
+const TOKEN_START: &str = "mtk_";
 
 /// File system in memory, which outlives processes, but not the machine.
 const MEMORY: &str = "/dev/shm";
@@ -25,9 +23,9 @@ const MEMORY: &str = "/dev/shm";
 /// Way of records to disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpoolMode {
-    /// Segments are mapped, so that what is appended survives the process at once.
+    /// Segments are mapped, so that an appended record survives the process at once.
     Mapped,
-    /// The I/O thread writes what is new every 5 ms, for file systems where mapping is unsafe.
+    /// The I/O thread writes new records every 5 ms, for file systems where mapping is unsafe.
     Written,
 }
 
@@ -50,6 +48,8 @@ pub struct Config {
     /// ingestion. With the feature `grpc`, `grpc+http://` and
     /// `grpc+https://` send batches by gRPC, for networks without WebSockets.
     pub gateway_url: String,
+    /// `MATYAN_TOKEN`: token for a server with access control. It is sent to the two servers above only.
+    pub token: Option<AccessToken>,
     /// Directories for spools, the best first. `MATYAN_SPOOL_DIR` replaces the list.
     pub spool_dirs: Vec<PathBuf>,
     /// Directories for spools while none of the others is usable. Those that other processes left
@@ -71,16 +71,18 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Reads the environment of this process. Returns also what is wrong with it.
+    /// Reads the environment of this process, and uses its token. Also returns its problems.
     pub fn from_process() -> (Self, Vec<String>) {
         #[expect(
             clippy::disallowed_methods,
             reason = "the environment is the only way to configure a script"
         )]
-        Self::from_environment(|name| std::env::var(name).ok())
+        let (config, warnings) = Self::from_environment(|name| std::env::var(name).ok());
+        config.use_token();
+        (config, warnings)
     }
 
-    /// Reads settings by name. Returns also what is wrong with them.
+    /// Reads settings by name. Also returns their problems.
     pub fn from_environment(get: impl Fn(&str) -> Option<String>) -> (Self, Vec<String>) {
         let mut warnings = Vec::new();
         let set = |name: &str| get(name).filter(|value| !value.is_empty());
@@ -108,14 +110,26 @@ impl Config {
                 None
             }
         });
+        let token = set("MATYAN_TOKEN").and_then(|text| {
+            let token = AccessToken::new(&text).filter(|_| text.trim().starts_with(TOKEN_START));
+            if token.is_none() {
+                // The value is not repeated: it may be a token with a mistake.
+                warnings.push(format!(
+                    "MATYAN_TOKEN is not a token, which begins with {TOKEN_START} and has no spaces: it is ignored, and a \
+                     server with access control will refuse the data; set it to a token that was copied completely"
+                ));
+            }
+            token
+        });
         let url = |name: &str| set(name).map(|value| value.trim_end_matches('/').to_owned());
         let backend_url = url("MATYAN_BACKEND_URL");
-        let remote = || backend_url.clone().filter(|url| !is_loopback(url));
-        let gateway_url = url("MATYAN_FRONTIER_URL").or_else(remote);
+        let gateway_url =
+            url("MATYAN_FRONTIER_URL").or_else(|| backend_url.clone().filter(|url| !is_loopback(url)));
         let (spool_dirs, fallback_dirs) = spool_dirs(set);
         let config = Self {
             backend_url: backend_url.unwrap_or_else(|| BACKEND_URL.to_owned()),
             gateway_url: gateway_url.unwrap_or_else(|| GATEWAY_URL.to_owned()),
+            token,
             spool_dirs,
             fallback_dirs,
             spool_mode: spool_mode.map(|at| [SpoolMode::Mapped, SpoolMode::Written][at]),
@@ -124,27 +138,23 @@ impl Config {
         };
         (config, warnings)
     }
-}
 
-/// Whether a server is on this machine.
-fn is_loopback(url: &str) -> bool {
-    let url = Url::parse(url).ok();
-    let host = url.as_ref().and_then(Url::host_str);
-    host.is_some_and(|host| is_loopback_host(host.trim_matches(['[', ']'])))
-}
-
-/// Whether a name or an address, without brackets, is one of this machine.
-pub(crate) fn is_loopback_host(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    /// Sends the token of these settings to their servers from now on.
+    pub(crate) fn use_token(&self) {
+        if let Some(token) = &self.token {
+            token.use_by_default_for(&self.backend_url);
+            token.use_by_default_for(&self.gateway_url);
+        }
+    }
 }
 
 /// Directories for spools, and those for when none of them is usable.
 fn spool_dirs(set: impl Fn(&str) -> Option<String>) -> (Vec<PathBuf>, Vec<PathBuf>) {
-    let home = || set("HOME").map(|home| PathBuf::from(home).join(".local/state"));
-    let windows = || set("LOCALAPPDATA").map(PathBuf::from);
     let state = set("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-    let state = state.or_else(home).or_else(windows).map(|state| state.join("matyan/spool"));
+    let state = state
+        .or_else(|| set("HOME").map(|home| PathBuf::from(home).join(".local/state")))
+        .or_else(|| set("LOCALAPPDATA").map(PathBuf::from))
+        .map(|state| state.join("matyan/spool"));
     let usual = state.into_iter().chain([private_in(&std::env::temp_dir())]);
     let memory = private_in(Path::new(MEMORY));
     match set("MATYAN_SPOOL_DIR") {
@@ -153,7 +163,7 @@ fn spool_dirs(set: impl Fn(&str) -> Option<String>) -> (Vec<PathBuf>, Vec<PathBu
     }
 }
 
-/// A directory of this user next to those of others.
+/// A directory of this user next to directories of others.
 fn private_in(shared: &Path) -> PathBuf {
     #[cfg(unix)]
     let name = format!("matyan-spool-{}", rustix::process::getuid().as_raw());
@@ -211,6 +221,20 @@ mod tests {
                 "MATYAN_SPOOL_BYTES: expected a number of bytes, found `8 GiB`; it is ignored",
             ]
         );
+    }
+
+    #[test]
+    fn a_token_is_not_printed() {
+        let (config, warnings) = read(&[("MATYAN_TOKEN", "mtk_secret")]);
+        assert!(config.token.is_some() && warnings.is_empty());
+        assert!(!format!("{config:?}").contains("secret"));
+        for wrong in ["mtk secret", "secret"] {
+            let (config, warnings) = read(&[("MATYAN_TOKEN", wrong)]);
+            assert_eq!(config.token, None);
+            assert_eq!(warnings.len(), 1, "{warnings:?}");
+            assert!(warnings[0].starts_with("MATYAN_TOKEN is not a token"), "{warnings:?}");
+            assert!(!warnings[0].contains("secret"), "{warnings:?}");
+        }
     }
 
     #[test]

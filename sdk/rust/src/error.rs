@@ -6,7 +6,7 @@
 pub struct ArgumentError {
     /// Name of the argument.
     pub argument: &'static str,
-    /// Valid values, and what was found.
+    /// Valid values, and the value that was found.
     pub reason: String,
 }
 

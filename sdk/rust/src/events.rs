@@ -2,8 +2,7 @@
 
 use matyan_proto::{
     ingest::v1::{
-        AddTag, BlobRef, LogObject, LogParams, LogRecord, LogTerminalLine, RemoveTag, SetRunProperty,
-        event::Kind,
+        AddTag, LogObject, LogParams, LogRecord, LogTerminalLine, RemoveTag, SetRunProperty, event::Kind,
     },
     limits,
 };
@@ -11,7 +10,7 @@ use matyan_value::{Context, Map, Value, cbor};
 
 use crate::{clock, error::ArgumentError, run::Run};
 
-/// Properties of a run; those that are absent stay as they are.
+/// Properties of a run; absent properties stay as they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Properties {
     pub name: Option<String>,
@@ -47,17 +46,6 @@ pub struct Object<'a> {
     pub time_us: Option<i64>,
     /// One map for each object, at least one.
     pub values: &'a [Map],
-}
-
-/// An artifact that is in the blob store already.
-#[derive(Clone, Copy, Debug)]
-pub struct UploadedArtifact<'a> {
-    /// Path within the run.
-    pub path: &'a str,
-    pub content_type: &'a str,
-    pub size: u64,
-    /// BLAKE3.
-    pub content_hash: [u8; 32],
 }
 
 impl Run {
@@ -126,19 +114,6 @@ impl Run {
         let step = self.object_step(object.name, object.context, object.step);
         let object = Object { step, ..object.clone() };
         self.append_kind_at(Kind::LogObject(object.to_event()?), time_us)
-    }
-
-    /// Announces an artifact that has been uploaded.
-    pub fn announce_artifact(&self, artifact: UploadedArtifact<'_>) -> Result<(), ArgumentError> {
-        ArgumentError::check_length("path", artifact.path, limits::ARTIFACT_PATH_BYTES)?;
-        ArgumentError::check_length("content_type", artifact.content_type, limits::CONTENT_TYPE_BYTES)?;
-        self.append_kind(Kind::BlobRef(BlobRef {
-            key: format!("{}/{}", self.id(), artifact.path),
-            path: artifact.path.to_owned(),
-            content_type: artifact.content_type.to_owned(),
-            size: Some(artifact.size),
-            content_hash: artifact.content_hash.to_vec().into(),
-        }))
     }
 }
 

@@ -4,7 +4,7 @@
 //! is needed. A body is a sequence of frames: one byte of flags, the length as 32 bits in network
 //! order, then a message, or the trailers of the call if the highest bit of the flags is set.
 
-use std::marker::PhantomData;
+use std::{collections::HashMap, marker::PhantomData};
 
 use bytes::{Buf, Bytes, BytesMut};
 use matyan_proto::common::v1::{Code, LogPosition};
@@ -39,7 +39,7 @@ const UNIMPLEMENTED: i32 = 12;
 #[derive(Clone, Debug)]
 pub struct RequiredPosition {
     pub position: LogPosition,
-    /// The run whose records have to be included; without it, those of all runs up to the position.
+    /// The run whose records have to be included; without it, the records of all runs up to the position.
     pub run_id: Option<String>,
 }
 
@@ -208,11 +208,12 @@ fn outcome(method: &str, status: &str, message: &str, details: &str) -> Result<(
     let message = percent_decode_str(message).decode_utf8_lossy().into_owned();
     match status {
         OK => return Ok(()),
+        NOT_FOUND if is_about_project(details) => return Err(HttpError::NoProject { message }),
         NOT_FOUND => return Err(HttpError::NotFound { message }),
         UNIMPLEMENTED => return Err(HttpError::Unsupported { call: method.to_owned() }),
         _ => {}
     }
-    let reason = reason(details).unwrap_or_default();
+    let reason = error_info(details).map(|info| info.reason).unwrap_or_default();
     let code = Code::from_str_name(&format!("CODE_{reason}"));
     Err(HttpError::Refused {
         status: code.map_or_else(|| http_status(status), Code::http),
@@ -235,13 +236,17 @@ fn http_status(status: i32) -> u16 {
     }
 }
 
-/// Reason in the `google.rpc.ErrorInfo` of a status.
-fn reason(details: &str) -> Option<String> {
+fn is_about_project(details: &str) -> bool {
+    error_info(details).is_some_and(|info| info.metadata.get("resource").is_some_and(|it| it == "project"))
+}
+
+/// The `google.rpc.ErrorInfo` of a status.
+fn error_info(details: &str) -> Option<ErrorInfo> {
     use base64::{Engine as _, prelude::BASE64_STANDARD_NO_PAD};
     let details = BASE64_STANDARD_NO_PAD.decode(details.trim_end_matches('=')).ok()?;
     let details = StatusDetails::decode(details.as_slice()).ok()?.details;
     let info = details.iter().find(|any| any.type_url.ends_with("/google.rpc.ErrorInfo"))?;
-    ErrorInfo::decode(info.value.as_slice()).ok().map(|info| info.reason)
+    ErrorInfo::decode(info.value.as_slice()).ok()
 }
 
 /// `google.rpc.Status`, the part that is read.
@@ -256,6 +261,8 @@ struct StatusDetails {
 struct ErrorInfo {
     #[prost(string, tag = "1")]
     reason: String,
+    #[prost(map = "string, string", tag = "3")]
+    metadata: HashMap<String, String>,
 }
 
 #[cfg(test)]
@@ -276,12 +283,24 @@ mod tests {
         }
     }
 
+    fn details(reason: &str, metadata: &[(&str, &str)]) -> String {
+        let metadata = metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let value = ErrorInfo { reason: reason.to_owned(), metadata }.encode_to_vec();
+        let any = prost_types::Any { type_url: "type.googleapis.com/google.rpc.ErrorInfo".into(), value };
+        BASE64_STANDARD_NO_PAD.encode(StatusDetails { details: vec![any] }.encode_to_vec())
+    }
+
+    /// A project without rights looks like one that does not exist, so its runs may well exist.
+    #[test]
+    fn a_missing_project_is_not_a_missing_run() {
+        let outcome = |resource| outcome("/s/M", "5", "", &details("NOT_FOUND", &[("resource", resource)]));
+        assert!(matches!(outcome("project"), Err(HttpError::NoProject { .. })));
+        assert!(matches!(outcome("run"), Err(HttpError::NotFound { .. })));
+    }
+
     #[test]
     fn trailers_become_errors_with_the_status_of_their_code() {
-        let info = ErrorInfo { reason: "NOT_YET_APPLIED".into() }.encode_to_vec();
-        let any =
-            prost_types::Any { type_url: "type.googleapis.com/google.rpc.ErrorInfo".into(), value: info };
-        let details = BASE64_STANDARD_NO_PAD.encode(StatusDetails { details: vec![any] }.encode_to_vec());
+        let details = details("NOT_YET_APPLIED", &[]);
         let trailers =
             format!("grpc-status:14\r\ngrpc-message: try%20again\r\nGrpc-Status-Details-Bin: {details}\r\n");
         let [status, message, details] = trailer_values(&trailers);

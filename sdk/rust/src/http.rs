@@ -8,7 +8,11 @@
 mod error;
 mod request;
 
-use std::{fmt, sync::Once, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Once},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use matyan_value::{
@@ -16,20 +20,25 @@ use matyan_value::{
     json::{self, JsonError},
 };
 use object_store_http as reqwest;
+use once_cell::race::OnceBox;
 pub use reqwest::Method;
 use reqwest::{
     StatusCode,
-    header::{CONTENT_TYPE, HeaderMap, LOCATION},
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, LOCATION},
+    redirect,
 };
 
 pub use error::HttpError;
-pub(crate) use error::{malformed, with_sources};
+pub(crate) use error::{malformed, server_message, with_sources};
 pub use request::{RestRequest, segment};
 
+use crate::access_token::authorization;
 use error::{failure, refusal};
 
 /// Longest error body that is read; an error page of a proxy can be of any size.
 const ERROR_BYTES: usize = 64 << 10;
+/// Longest answer that is kept as one text. Servers send what may be longer in pieces.
+const TEXT_BYTES: usize = 256 << 20;
 
 /// Limits on the time that requests take.
 ///
@@ -63,7 +72,7 @@ impl Default for Timeouts {
 ///
 /// ```
 /// # use matyan_sdk::http::JsonText;
-/// let answer = JsonText::from(r#"{"version":"0.1.0"}"#.to_owned());
+/// let answer = JsonText::from(r#"{"version":"0.4.0"}"#.to_owned());
 /// assert!(answer.parse()?.as_map().is_some());
 /// # Ok::<(), matyan_value::json::JsonError>(())
 /// ```
@@ -98,6 +107,8 @@ impl fmt::Display for JsonText {
 #[derive(Clone, Debug)]
 pub struct HttpClient {
     inner: reqwest::Client,
+    /// For uploads, once there is one.
+    uploads: Arc<OnceBox<reqwest::Client>>,
     base: String,
     timeouts: Timeouts,
 }
@@ -117,14 +128,8 @@ impl HttpClient {
         // An error means that the process has already chosen a provider, which is as good.
         TLS.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
         let base = clean_url(url)?;
-        let builder = reqwest::Client::builder()
-            .user_agent(concat!("matyan-sdk/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(timeouts.connect)
-            .tcp_nodelay(true);
-        let inner = builder
-            .build()
-            .map_err(|error| HttpError::Unreachable { url: base.clone(), reason: with_sources(&error) })?;
-        Ok(Self { inner, base, timeouts })
+        let inner = client(&base, timeouts, redirect::Policy::default())?;
+        Ok(Self { inner, uploads: Arc::default(), base, timeouts })
     }
 
     /// URL of the server, without a slash at the end.
@@ -141,12 +146,8 @@ impl HttpClient {
     pub async fn text(&self, request: &RestRequest) -> Result<String, HttpError> {
         let url = self.url(request);
         let answer = async {
-            let mut body = self.open(request).await?;
-            let mut text = Vec::new();
-            while let Some(chunk) = body.chunk().await? {
-                text.extend_from_slice(&chunk);
-            }
-            String::from_utf8(text).map_err(|_| malformed(&url, "text that is not UTF-8"))
+            let body = self.open(request).await?;
+            body.into_text(TEXT_BYTES).await
         };
         let limit = if request.is_slow { self.timeouts.silence } else { self.timeouts.request };
         let late = || HttpError::TimedOut { url: url.clone(), after: limit };
@@ -166,9 +167,9 @@ impl HttpClient {
         tokio::time::timeout(limit, self.open(request)).await.map_err(|_| late())?
     }
 
-    /// Uploads a body of known length to a URL, which may be that of another server, and returns
+    /// Uploads a body of known length to a URL, which may belong to another server, and returns
     /// the headers of the answer. Only a connection without any progress for the limit of silence
-    /// fails as too slow.
+    /// fails as too slow. No redirect is followed: content goes where the gateway wants it, or nowhere.
     pub async fn put(
         &self,
         url: &str,
@@ -176,7 +177,8 @@ impl HttpClient {
         length: u64,
         body: reqwest::Body,
     ) -> Result<HeaderMap, HttpError> {
-        let request = self.inner.put(url).headers(headers).header(reqwest::header::CONTENT_LENGTH, length);
+        let uploads = self.uploads()?;
+        let request = uploads.put(url).headers(headers).header(reqwest::header::CONTENT_LENGTH, length);
         // The query of the URL is a credential.
         let shown = url.split('?').next().unwrap_or_default();
         let response = request.body(body).send().await.map_err(|error| failure(shown, error))?;
@@ -185,6 +187,11 @@ impl HttpClient {
             return Ok(response.headers().clone());
         }
         Ok(success(shown, response).await?.headers().clone())
+    }
+
+    fn uploads(&self) -> Result<&reqwest::Client, HttpError> {
+        let create = || client(&self.base, self.timeouts, redirect::Policy::none()).map(Box::new);
+        self.uploads.get_or_try_init(create)
     }
 
     fn url(&self, request: &RestRequest) -> String {
@@ -197,11 +204,25 @@ impl HttpClient {
         if let Some((content_type, body)) = &request.body {
             outgoing = outgoing.header(CONTENT_TYPE, content_type).body(body.clone());
         }
+        if let Some(authorization) = authorization(&self.base) {
+            outgoing = outgoing.header(AUTHORIZATION, authorization);
+        }
         let response = outgoing.headers(request.headers.clone()).send().await;
         let response = response.map_err(|error| failure(&url, error))?;
         let response = success(&url, response).await?;
         Ok(BodyStream { response, url, silence: self.timeouts.silence })
     }
+}
+
+fn client(base: &str, timeouts: Timeouts, redirects: redirect::Policy) -> Result<reqwest::Client, HttpError> {
+    let builder = reqwest::Client::builder()
+        .user_agent(concat!("matyan-sdk/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(timeouts.connect)
+        .redirect(redirects)
+        .tcp_nodelay(true);
+    builder
+        .build()
+        .map_err(|error| HttpError::Unreachable { url: base.to_owned(), reason: with_sources(&error) })
 }
 
 /// The body of a successful answer, in the pieces in which it arrives.
@@ -219,6 +240,18 @@ impl BodyStream {
             Ok(chunk) => chunk.map_err(|error| failure(&self.url, error)),
             Err(_) => Err(HttpError::TimedOut { url: self.url.clone(), after: self.silence }),
         }
+    }
+
+    /// Returns the whole body as text. A body of more than `most` bytes is an error.
+    async fn into_text(mut self, most: usize) -> Result<String, HttpError> {
+        let mut text = Vec::new();
+        while let Some(chunk) = self.chunk().await? {
+            if text.len() + chunk.len() > most {
+                return Err(malformed(&self.url, format!("a text of more than {most} bytes")));
+            }
+            text.extend_from_slice(&chunk);
+        }
+        String::from_utf8(text).map_err(|_| malformed(&self.url, "text that is not UTF-8"))
     }
 
     /// Headers of the answer.
@@ -267,4 +300,57 @@ async fn success(url: &str, mut response: reqwest::Response) -> Result<reqwest::
         }
     }
     Err(refusal(url, status, &String::from_utf8_lossy(&body)))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// Answers one request, and returns what was sent.
+    async fn answer(listener: TcpListener, answer: String) -> String {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        let mut received = vec![0; 4_096];
+        let length = connection.read(&mut received).await.unwrap();
+        connection.write_all(answer.as_bytes()).await.unwrap();
+        received.truncate(length);
+        String::from_utf8(received).unwrap()
+    }
+
+    #[tokio::test]
+    async fn rule_74_no_upload_follows_a_redirect() {
+        let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let gateway = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", gateway.local_addr().unwrap());
+        let location = format!("http://{}/metadata", elsewhere.local_addr().unwrap());
+        let head = format!(
+            "HTTP/1.1 302 Found\r\nlocation: {location}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        );
+        let client = HttpClient::new(&url, Timeouts::default()).unwrap();
+        let target = format!("{url}/blob?token");
+        let put = client.put(&target, HeaderMap::new(), 1, "x".into());
+        let (sent, outcome) = tokio::join!(answer(gateway, head), put);
+        assert!(sent.starts_with("PUT /blob?token "), "{sent}");
+        assert!(matches!(outcome, Err(HttpError::Refused { status: 302, .. })), "{outcome:?}");
+        // A connection would be there before the answer.
+        assert!(futures::FutureExt::now_or_never(elsewhere.accept()).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_text_has_a_limit() {
+        for (most, is_short) in [(5, true), (4, false)] {
+            let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("http://{}", server.local_addr().unwrap());
+            let client = HttpClient::new(&url, Timeouts::default()).unwrap();
+            let request = RestRequest::get("/text".to_owned());
+            let read = async { client.open(&request).await?.into_text(most).await };
+            let head = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello".to_owned();
+            let (_, text) = tokio::join!(answer(server, head), read);
+            assert_eq!(text.is_ok(), is_short, "{text:?}");
+        }
+    }
 }

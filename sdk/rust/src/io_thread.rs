@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// Shortest time between two searches for spools of other processes, which read directories. The
-/// thread sends data meanwhile, however often it is woken.
+/// thread sends data in between, however often it is woken.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 
 static IO_THREAD: PerProcess<io::Result<IoThread>> = PerProcess::new();
@@ -179,12 +179,13 @@ fn start(spool: &Arc<Spool>, dialer: &Dialer, order: &RunOrder) {
     if !spool.owner().is_offline {
         task::spawn_local(worker::run(spool.clone()));
         let uploading = spool.clone();
-        let uploads = move || worker::pending(&uploading).len();
         let queued = order.add(spool);
-        let (spool, dialer, order) = (spool.clone(), dialer.clone(), order.clone());
+        let spool = spool.clone();
+        let dialer = dialer.clone();
+        let order = order.clone();
         task::spawn_local(async move {
             order.wait_for_turn(&queued, &spool, &dialer).await;
-            sender::task::run(spool, dialer, uploads).await;
+            sender::task::run(spool, dialer, move || worker::pending(&uploading).len()).await;
         });
     }
 }

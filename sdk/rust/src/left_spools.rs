@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Most spools that are sent at the same time: each needs a lock and a connection. Every server has
-/// the same share of them, so that those of one that is away do not keep back others.
+/// the same share of them, so that the spools of a server that is away do not keep back others.
 const MOST_SPOOLS: usize = 200;
 
 /// Interval at which progress is reported.
@@ -128,7 +128,7 @@ fn state(owner: &Owner, path: &Path) -> SpoolState {
     }
 }
 
-/// Sends the spools that are wanted and that no process uses, also those that were made offline, until
+/// Sends the spools that are wanted and that no process uses, including spools that were made offline, until
 /// they are stored or `report` returns false. It is called every 100 ms. What is not sent stays, and
 /// a notice gives the reason for each server.
 pub fn sync(
@@ -148,7 +148,8 @@ pub fn sync(
     let url_of =
         |found: &SpoolInfo| servers.map_or(&found.gateway_url, |servers| &servers.gateway_url).clone();
     let share = share(waiting.iter().map(url_of));
-    let (mut sending, mut done): (Vec<Arc<Spool>>, _) = (Vec::new(), SyncProgress::default());
+    let mut sending: Vec<Arc<Spool>> = Vec::new();
+    let mut done = SyncProgress::default();
     loop {
         sending.retain(|spool| {
             let delivery = spool.progress.delivery();
@@ -235,7 +236,8 @@ fn redirect(path: &Path, servers: &ServerUrls) -> Result<bool, String> {
     let failed = |error| not_opened(path, &error);
     let Some((directory, owner)) = SpoolDirectory::claim(path).map_err(failed)? else { return Ok(false) };
     if cuts::are_acknowledged(path, directory.producer()).map_err(failed)? {
-        let (run, url) = (&owner.run_id, &owner.gateway_url);
+        let run = &owner.run_id;
+        let url = &owner.gateway_url;
         return Err(format!(
             "run {run} is not sent to another server: {url} has stored a part of it, and gets the rest"
         ));
@@ -250,7 +252,8 @@ fn not_opened(path: &Path, error: &io::Error) -> String {
 }
 
 fn report_unreachable(spools: &[Arc<Spool>], notices: &Notices) {
-    let (mut errors, mut refusals) = (BTreeMap::new(), BTreeSet::new());
+    let mut errors = BTreeMap::new();
+    let mut refusals = BTreeSet::new();
     for spool in spools {
         let delivery = spool.progress.delivery();
         let url = &spool.owner().gateway_url;
@@ -270,7 +273,7 @@ fn report_unreachable(spools: &[Arc<Spool>], notices: &Notices) {
     }
 }
 
-/// Adds the spools that are sent, and those that wait, to what is done.
+/// Adds the spools that are sent, and the spools that wait, to the progress.
 fn progress(done: SyncProgress, sending: &[Arc<Spool>], waiting: usize) -> SyncProgress {
     let spools = done.finished + done.failed + sending.len() + waiting;
     let mut progress = SyncProgress { spools, ..done };
@@ -304,7 +307,8 @@ mod tests {
             let spool = Spool::create(&config, owner, numbering, Notices::default(), None).unwrap();
             assert!(spool.append_event(1, 0, &[8; 100]));
             spool.close();
-            let (path, producer) = (spool.path(), spool.producer());
+            let path = spool.path();
+            let producer = spool.producer();
             let mut outbox = Outbox::open(Arc::new(spool)).unwrap();
             outbox.next_frame().unwrap().unwrap();
             outbox.acknowledge(1, None);
@@ -330,7 +334,9 @@ mod tests {
             let owner = Owner::of_this_process("run", "http://old:1", "http://old:2", 1);
             let numbering = Numbering::of_run("http://old:1", "run", RunOrigin::New);
             let spool = Spool::create(&config, owner, numbering, Notices::default(), None).unwrap();
-            (0..10).for_each(|_| assert!(spool.append_event(1, 0, &[8; 100])));
+            for _ in 0..10 {
+                assert!(spool.append_event(1, 0, &[8; 100]));
+            }
             spool.close();
             let path = spool.path();
             let spool = Arc::new(spool);

@@ -16,16 +16,19 @@
 //! ```
 //!
 //! Nothing that tracks waits for the network. One thread of the process sends the spools of all runs
-//! (`spool`, `sender`, `upload`), and takes over those that other processes left (`orphans`).
-//! `reading` asks a server for what is stored.
+//! (`spool`, `sender`, `upload`), and takes over the spools that other processes left (`orphans`).
+//! `reading` asks a server for the stored data.
 
 mod clock;
 mod locks;
 mod numbering;
 mod per_process;
+mod plain_text;
 mod progress;
+mod server_url;
 mod sys;
 
+mod access_token;
 mod config;
 mod error;
 mod notice;
@@ -48,15 +51,17 @@ pub mod http;
 pub mod reading;
 pub mod system;
 
+pub use access_token::{AccessToken, is_sent_in_clear};
 pub use config::{Config, SpoolFull, SpoolMode};
 pub use error::ArgumentError;
-pub use events::{LoggingRecord, Object, Properties, UploadedArtifact};
+pub use events::{LoggingRecord, Object, Properties};
 pub use io_thread::io_runtime;
 pub use left_spools::{
     ServerUrls, SpoolInfo, SpoolState, SyncOptions, SyncProgress, remove_spool, spools, sync,
 };
 pub use matyan_value::{Context, Map, Value};
-pub use notice::{Notice, NoticeLevel};
+pub use matyan_wire::server_version::advice as version_advice;
+pub use notice::{Notice, NoticeLevel, OUTAGE_NOTICE};
 pub use run::{CloseLimits, CloseProgress, CloseReport, Health, Outcome, ParentRun, Run, RunOptions};
 pub use series::Series;
 pub use spool::store::Columns;

@@ -1,4 +1,4 @@
-//! Notices: what the background has to say to the user. The caller's thread fetches and prints
+//! Notices: reports of the background to the user. The caller's thread fetches and prints
 //! them, because the background must not call into the interpreter of a script.
 
 use std::{
@@ -9,10 +9,13 @@ use std::{
     },
 };
 
-use crate::{locks::lock, per_process::PerProcess};
+use crate::{locks::lock, per_process::PerProcess, plain_text::plain_text};
 
 /// Most notices that wait; the oldest are kept, because they name the cause.
 const MOST: usize = 100;
+
+/// Start of the notice that no data is sent, for example because the token is refused. The place of the data follows.
+pub const OUTAGE_NOTICE: &str = "no data is sent, and all of it is kept in ";
 
 /// Severity of a notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,19 +44,20 @@ struct NoticeQueue {
     is_waiting: AtomicBool,
 }
 
-/// The notices of a run, or those of the process if there is none.
+/// The notices of a run, or of the process if there is no run.
 #[derive(Clone)]
 pub(crate) struct Notices(Option<Arc<NoticeQueue>>);
 
 impl Notices {
-    /// Returns those of the process.
+    /// Returns the notices of the process.
     pub(crate) fn of_process() -> Self {
         Self(None)
     }
 
     /// Adds a notice, unless an equal one waits already.
     pub(crate) fn push(&self, level: NoticeLevel, message: impl Into<String>) {
-        let notice = Notice { level, message: message.into() };
+        // Most of them quote a server.
+        let notice = Notice { level, message: plain_text(&message.into()) };
         let notices = self.0.as_deref().unwrap_or(&OF_PROCESS);
         let mut queue = lock(notices.get());
         if queue.len() < MOST && !queue.contains(&notice) {
@@ -69,7 +73,7 @@ impl Notices {
             || OF_PROCESS.is_waiting.load(Ordering::Relaxed)
     }
 
-    /// Takes all notices, the oldest first, and then those of the process.
+    /// Takes all notices, the oldest first, and then the notices of the process.
     pub(crate) fn take(&self) -> Vec<Notice> {
         let mut notices = self.0.as_ref().map(|queue| queue.take()).unwrap_or_default();
         notices.extend(OF_PROCESS.take());

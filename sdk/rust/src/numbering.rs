@@ -106,10 +106,10 @@ impl StepCounter {
     #[inline]
     pub(crate) fn assign(&self, step: Option<i64>) -> i64 {
         match step {
-            None => {
-                let after = |next: i64| Some(next.saturating_add(1));
-                self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, after).unwrap_or_else(|next| next)
-            }
+            None => self
+                .0
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| Some(next.saturating_add(1)))
+                .unwrap_or_else(|next| next),
             Some(step) => {
                 if step >= self.0.load(Ordering::Relaxed) {
                     self.0.fetch_max(step.saturating_add(1), Ordering::Relaxed);
@@ -140,14 +140,16 @@ impl LineNumbers {
         self.0.get(Self::NEXT).fetch_add(lines, Ordering::Relaxed).saturating_add(lines - 1)
     }
 
-    /// Returns what is added to every line, if that is known.
+    /// Returns the number that is added to every line, if it is known.
     pub(crate) fn first(&self) -> Option<i64> {
         Some(self.0.get(Self::FIRST).load(Ordering::Relaxed)).filter(|first| *first != Self::UNKNOWN)
     }
 
-    /// Sets what is added to every line, unless another process has done so. Returns what counts.
+    /// Sets the number that is added to every line, unless another process has done so. Returns the
+    /// number that counts.
     pub(crate) fn set_first(&self, first: i64) -> i64 {
-        let (own, order) = (self.0.get(Self::FIRST), Ordering::Relaxed);
+        let own = self.0.get(Self::FIRST);
+        let order = Ordering::Relaxed;
         own.compare_exchange(Self::UNKNOWN, first, order, order).map_or_else(|known| known, |_| first)
     }
 }

@@ -2,7 +2,7 @@
 //! killed. The process that finds one sends it.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
     sync::{Arc, Weak},
     time::{Duration, Instant},
@@ -83,11 +83,14 @@ impl OrphanScan {
         configs: &[Config],
         is_sent_here: impl Fn(&str) -> bool,
     ) -> Vec<Arc<Spool>> {
-        let is_used = |taken: &TakenSpool| taken.spool.upgrade().is_some_and(|spool| spool.is_usable());
-        self.taken.retain(is_used);
-        let in_config = |config| spools_of(config).into_iter().map(move |path| (config, path));
-        let found: Vec<(&Config, PathBuf)> = configs.iter().flat_map(in_config).collect();
-        self.due.retain(|path, _| found.iter().any(|(_, found)| found == path));
+        self.taken.retain(|taken| taken.spool.upgrade().is_some_and(|spool| spool.is_usable()));
+        let found: Vec<(&Config, PathBuf)> = configs
+            .iter()
+            .flat_map(|config| spools_of(config).into_iter().map(move |path| (config, path)))
+            .collect();
+        // There may be thousands.
+        let existing: HashSet<&PathBuf> = found.iter().map(|(_, path)| path).collect();
+        self.due.retain(|path, _| existing.contains(path));
         let mut spools = Vec::new();
         self.is_limited = false;
         let due = |(config, path): (_, PathBuf)| Some((self.due(&path, &is_sent_here)?, config, path));
@@ -135,12 +138,17 @@ impl OrphanScan {
 /// run.
 pub(crate) fn left_spools(config: &Config, run_id: &str, gateway_url: &str) -> usize {
     let left = spools_of(config);
-    let is_for = |owner: &Owner| owner.gateway_url == gateway_url && !owner.is_offline;
-    left.iter().filter(|path| left_owner(path, run_id).as_ref().is_some_and(is_for)).count()
+    left.iter()
+        .filter(|path| {
+            left_owner(path, run_id)
+                .as_ref()
+                .is_some_and(|owner| owner.gateway_url == gateway_url && !owner.is_offline)
+        })
+        .count()
 }
 
-/// Spools next to those that are sent, by run, so that each is read once however many spools of a run
-/// wait for their turn.
+/// Spools next to the spools that are sent, by run, so that each is read once however many spools of a
+/// run wait for their turn.
 #[derive(Default)]
 pub(crate) struct LeftOwners(HashMap<PathBuf, OwnerListing>);
 
@@ -151,7 +159,7 @@ struct OwnerListing {
 }
 
 impl LeftOwners {
-    /// Returns the owners of spools next to this one that earlier processes of the same run have left,
+    /// Returns the owners of spools next to this spool that earlier processes of the same run have left,
     /// perhaps offline or for another address of the server. Leaves out those in `known`.
     pub(crate) fn earlier(&mut self, spool: &Path, own: &Owner, known: &[PathBuf]) -> Vec<Owner> {
         let root = spool.parent().unwrap_or(spool);
@@ -164,8 +172,12 @@ impl LeftOwners {
         let mut owners = Vec::new();
         paths.retain(|path| {
             let owner = directory::read_owner(path).ok().flatten();
-            let is_earlier = |owner: &Owner| owner.created_us < own.created_us && !known.contains(path);
-            owners.extend(owner.clone().filter(is_over).filter(is_earlier));
+            owners.extend(
+                owner
+                    .clone()
+                    .filter(is_over)
+                    .filter(|owner| owner.created_us < own.created_us && !known.contains(path)),
+            );
             owner.is_some()
         });
         owners

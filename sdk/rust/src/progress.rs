@@ -2,17 +2,39 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Condvar, Mutex},
+    pin::pin,
+    sync::{
+        Condvar, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
+use tokio::{sync::Notify, time};
+
 use crate::{locks::lock, spool::record::Position};
+
+/// Longest pause between attempts to reach a server while a caller waits for it.
+const AWAITED_PAUSE: Duration = Duration::from_millis(500);
 
 /// Achievements of the sender. Written by the I/O thread, read by callers.
 #[derive(Default)]
 pub(crate) struct Progress {
     state: Mutex<Delivery>,
     changed: Condvar,
+    /// Number of callers that wait for delivery.
+    waiters: AtomicUsize,
+    /// Signals another caller that waits.
+    hurry: Notify,
+}
+
+/// A caller that waits for delivery, until this is dropped.
+pub(crate) struct DeliveryWaiter<'a>(&'a Progress);
+
+impl Drop for DeliveryWaiter<'_> {
+    fn drop(&mut self) {
+        self.0.waiters.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// State of the delivery of one spool.
@@ -28,6 +50,8 @@ pub(crate) struct Delivery {
     /// When the connection was lost, or has been missing since.
     pub(crate) disconnected_at: Option<Instant>,
     pub(crate) last_error: Option<String>,
+    /// Whether a notice says that there is no connection.
+    pub(crate) is_outage_reported: bool,
     /// Uploads whose last attempt has failed, by number.
     pub(crate) failed_uploads: BTreeMap<u64, UploadFailure>,
     /// Whether the server was asked if the run exists, or needs no question.
@@ -77,6 +101,24 @@ impl Progress {
         self.changed.notify_all();
     }
 
+    /// Ends the current pauses between attempts, and makes later ones short.
+    pub(crate) fn begin_wait(&self) -> DeliveryWaiter<'_> {
+        self.waiters.fetch_add(1, Ordering::SeqCst);
+        self.hurry.notify_waiters();
+        DeliveryWaiter(self)
+    }
+
+    /// Pauses between two attempts to reach a server, shortly if a caller waits for it.
+    pub(crate) async fn pause(&self, pause: Duration) {
+        let mut hurried = pin!(self.hurry.notified());
+        // Registered before the look at the waiters, so that none is missed.
+        hurried.as_mut().enable();
+        let is_awaited = self.waiters.load(Ordering::SeqCst) > 0;
+        let pause = if is_awaited { pause.min(AWAITED_PAUSE) } else { pause };
+        // Over or not: it is time to try.
+        let _hurried = time::timeout(pause, hurried).await;
+    }
+
     /// Waits until the state satisfies a condition, for at most a time. Returns whether it does.
     pub(crate) fn wait_until(&self, timeout: Duration, condition: impl Fn(&Delivery) -> bool) -> bool {
         let state = lock(&self.state);
@@ -85,5 +127,31 @@ impl Progress {
             // A thread panicked while it held the lock; what it left is still true.
             Err(poisoned) => condition(&poisoned.into_inner().0),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[tokio::test]
+    async fn a_pause_ends_when_a_caller_begins_to_wait() {
+        let progress = Progress::default();
+        let mut pause = pin!(progress.pause(HOUR));
+        assert!(futures::poll!(&mut pause).is_pending());
+        let _waiter = progress.begin_wait();
+        pause.await;
+    }
+
+    #[tokio::test]
+    async fn a_pause_is_short_as_long_as_a_caller_waits() {
+        let progress = Progress::default();
+        let waiter = progress.begin_wait();
+        progress.pause(HOUR).await;
+        drop(waiter);
+        let mut pause = pin!(progress.pause(HOUR));
+        assert!(futures::poll!(&mut pause).is_pending());
     }
 }

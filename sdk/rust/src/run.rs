@@ -44,8 +44,10 @@ use crate::{
 /// Interval at which `close` reports its progress.
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Interval at which `close` looks for what children have left.
-const CHILD_INTERVAL: Duration = Duration::from_millis(20);
+/// Shortest pause before `close` looks again for what children have left.
+const SHORTEST_CHILD_PAUSE: Duration = Duration::from_millis(20);
+/// Longest pause, while nothing is delivered: each look reads the directory of spools.
+const LONGEST_CHILD_PAUSE: Duration = Duration::from_millis(200);
 
 /// Interval at which `flush` looks whether files have been uploaded.
 const UPLOAD_INTERVAL: Duration = Duration::from_millis(20);
@@ -70,8 +72,8 @@ pub struct RunOptions {
     pub parent: Option<ParentRun>,
     /// Whether a finished run is reactivated.
     pub force_resume: bool,
-    /// Whether another process has opened the run. This one then neither begins nor ends it, so
-    /// that what it leaves cannot reactivate a run that has ended.
+    /// Whether another process has opened the run. This process then neither starts nor ends it, so
+    /// that the data that it leaves cannot reactivate a run that has ended.
     pub joins: bool,
     /// Whether data stays in the spool until it is sent explicitly.
     pub offline: bool,
@@ -224,6 +226,7 @@ impl Run {
             (None, Some(_)) => RunOrigin::Branch,
             (None, None) => RunOrigin::New,
         };
+        options.config.use_token();
         let numbering = Numbering::of_run(&options.config.gateway_url, &id, origin);
         let run = Self {
             id,
@@ -308,7 +311,7 @@ impl Run {
                 return Err(ArgumentError::new(name, reason));
             }
         }
-        // If a spool is retired meanwhile, the next one gets only the remaining points.
+        // If the spool is retired in between, the next spool gets only the remaining points.
         let mut next = 0;
         self.use_spool(|spool| spool.track_many(series, columns, &mut next));
         Ok(())
@@ -350,7 +353,8 @@ impl Run {
         owner.is_resumed = !self.is_new();
         owner.first_line = self.numbering.lines.first();
         owner.is_offline = self.options.offline;
-        let (numbering, notices) = (self.numbering.clone(), self.notices.clone());
+        let numbering = self.numbering.clone();
+        let notices = self.notices.clone();
         match Spool::create(config, owner, numbering, notices, self.options.interrupted) {
             Ok(spool) => {
                 let spool = Arc::new(spool);
@@ -375,7 +379,7 @@ impl Run {
             // Rewritten, such as a progress bar.
             Some((last_line, number)) if line <= last_line => return number - (last_line - line),
             Some((last_line, _)) => self.numbering.lines.take(line - last_line),
-            // A forked child continues to count, and another handle of the run begins at 0.
+            // A forked child continues to count, and another handle of the run starts at 0.
             None if is_opener => self.numbering.lines.take(line.max(0) + 1),
             None => self.numbering.lines.take(1),
         };
@@ -402,17 +406,18 @@ impl Run {
     pub fn finish_at(&self, outcome: Option<&Outcome>, time_us: i64) {
         let is_opener = self.generation == fork::generation() && !self.options.joins;
         if is_opener && !self.is_finished.swap(true, Ordering::AcqRel) {
-            let event = |most_text| {
+            let end = |most_text| {
                 let outcome = outcome.map(|outcome| outcome.to_api(most_text));
                 let kind = Some(Kind::FinishRun(FinishRun { outcome }));
                 Event { client_time_us: Some(time_us), kind }.encode_to_vec()
             };
-            let (event, short) = (event(limits::DESCRIPTION_BYTES), event(SHORT_TEXT));
+            let event = end(limits::DESCRIPTION_BYTES);
+            let short = end(SHORT_TEXT);
             self.use_spool(|spool| spool.append_end(clock::now_us(), &event, &short));
         }
     }
 
-    /// Leaves the run active when it is closed, if it is the copy of one that was.
+    /// Leaves the run active when it is closed, if it is the copy of an active run.
     pub fn leave_active(&self) {
         self.is_finished.store(true, Ordering::Release);
     }
@@ -436,6 +441,7 @@ impl Run {
             return false;
         }
         let start = Instant::now();
+        let _waiter = spool.progress.begin_wait();
         let mut uploads = worker::pending(spool);
         let (mut end, _) = spool.end();
         loop {
@@ -447,11 +453,11 @@ impl Run {
             }
             let left = timeout.saturating_sub(start.elapsed());
             let piece = left.min(if uploads.is_empty() { REPORT_INTERVAL } else { UPLOAD_INTERVAL });
-            let is_stored = |delivery: &Delivery| {
+            let is_stored = spool.progress.wait_until(piece, |delivery| {
                 let is_accepted = delivery.stored >= end && delivery.is_existence_known;
                 uploads.is_empty() && (delivery.is_finished || is_accepted)
-            };
-            if spool.progress.wait_until(piece, is_stored) {
+            });
+            if is_stored {
                 return !self.has_lost_more();
             }
             if left.is_zero() || spool.progress.delivery().is_finished || !keep_waiting() {
@@ -462,17 +468,49 @@ impl Run {
 
     /// Finishes the run as planned, unless `finish` was called before, and waits until everything is
     /// stored or a limit is reached, also what child processes have left. `report` is called every
-    /// 100 ms; it returns false to stop waiting. Calling it again waits again.
-    pub fn close(&self, limits: CloseLimits, mut report: impl FnMut(CloseProgress) -> bool) -> CloseReport {
+    /// 100 ms; it returns false to stop waiting. Calling it again waits again. An offline run gives back its
+    /// descriptors.
+    pub fn close(&self, limits: CloseLimits, report: impl FnMut(CloseProgress) -> bool) -> CloseReport {
+        // An offline run waits for nothing but its disk.
+        let interval = if self.options.offline { Duration::ZERO } else { REPORT_INTERVAL };
+        let report = self.close_with(limits, interval, report);
+        // Without the thread, nothing would put it to disk or free the lock.
+        if self.options.offline
+            && let Some(spool) = self.spool()
+            && io_thread::running().is_ok()
+        {
+            spool.leave(limits.unreachable);
+        }
+        report
+    }
+
+    /// The same at the end of a script, whose exit hooks may still track something: an offline run keeps its
+    /// descriptors.
+    pub fn close_at_exit(
+        &self,
+        limits: CloseLimits,
+        report: impl FnMut(CloseProgress) -> bool,
+    ) -> CloseReport {
+        self.close_with(limits, REPORT_INTERVAL, report)
+    }
+
+    fn close_with(
+        &self,
+        limits: CloseLimits,
+        interval: Duration,
+        mut report: impl FnMut(CloseProgress) -> bool,
+    ) -> CloseReport {
         self.finish(Some(&Outcome::Finished));
         let Some(spool) = self.spool() else {
             return CloseReport { dropped: self.dropped.load(Ordering::Relaxed), ..CloseReport::default() };
         };
         spool.close();
         let start = Instant::now();
-        let (mut children, mut children_at) = (ChildData::default(), None);
+        let _waiter = spool.progress.begin_wait();
+        let mut children = ChildData::default();
+        let mut children_at = None;
         loop {
-            let is_stored = spool.progress.wait_until(REPORT_INTERVAL, |delivery| delivery.is_finished);
+            let is_stored = spool.progress.wait_until(interval, |delivery| delivery.is_finished);
             let (_, totals) = spool.end();
             let delivery = spool.progress.delivery();
             let pending = if is_stored { 0 } else { totals.items.saturating_sub(delivery.stored_items) };
@@ -490,7 +528,9 @@ impl Run {
                 is_over |= progress_at.elapsed() >= limits.unreachable;
                 if !is_over {
                     // Nothing signals the delivery of what children have left.
-                    spool.progress.wait_until(CHILD_INTERVAL, |_| false);
+                    let pause = progress_at.elapsed() / 4;
+                    let pause = pause.clamp(SHORTEST_CHILD_PAUSE, LONGEST_CHILD_PAUSE);
+                    spool.progress.wait_until(pause, |_| false);
                 }
             } else {
                 is_over |= is_disconnected(&delivery, limits, start);
@@ -515,8 +555,8 @@ impl Run {
     /// to connect has not failed yet.
     pub fn may_be_reachable(&self) -> bool {
         let delivery = self.spool().map(|spool| spool.progress.delivery());
-        let is_possible = |delivery: Delivery| delivery.is_connected || delivery.last_error.is_none();
-        !self.options.offline && delivery.is_some_and(is_possible)
+        !self.options.offline
+            && delivery.is_some_and(|delivery| delivery.is_connected || delivery.last_error.is_none())
     }
 
     /// Returns the state of the delivery of this process's data.
@@ -552,7 +592,7 @@ impl Run {
         self.notices.is_waiting()
     }
 
-    /// Takes what the background has to report.
+    /// Takes the reports of the background.
     pub fn notices(&self) -> Vec<Notice> {
         self.notices.take()
     }
@@ -583,7 +623,7 @@ impl Drop for Run {
 impl Drop for RunSpool {
     fn drop(&mut self) {
         if let Self::Open(spool) = self {
-            spool.close();
+            spool.release();
         }
     }
 }

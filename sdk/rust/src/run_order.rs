@@ -1,6 +1,6 @@
-//! Order in which the spools of one run are sent. What an earlier script has left comes before what a
-//! later one has tracked: the server numbers points without a step, and replaces values, in the order
-//! of arrival.
+//! Order in which the spools of one run are sent. The spools of an earlier script come before the
+//! spools of a later script: the server numbers points without a step, and replaces values, in the
+//! order of arrival.
 
 use std::{
     cell::{Cell, RefCell},
@@ -19,17 +19,17 @@ use crate::{
     spool::{directory::Owner, store::Spool},
 };
 
-/// Longest time that a spool waits for an earlier one that makes no progress although the server can
+/// Longest time that a spool waits for an earlier spool that makes no progress although the server can
 /// be reached, for example because of a file that cannot be uploaded. Longer than pauses between
 /// attempts to connect.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The same for one that is for another address: it may be that of another server.
+/// The same for a spool with another address, which may belong to another server.
 const OTHER_ADDRESS_PATIENCE: Duration = Duration::from_secs(4);
 /// The same if nothing answers there.
 const DEAD_ADDRESS_PATIENCE: Duration = Duration::from_secs(1);
 /// Interval between two looks at spools of this process.
 const INTERVAL: Duration = Duration::from_millis(20);
-/// The same for those of other processes, which are on disk.
+/// The same for spools of other processes, which are on disk.
 const DISK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The spools that the I/O thread sends.
@@ -40,7 +40,7 @@ pub(crate) struct RunOrder {
     left: Rc<RefCell<LeftOwners>>,
 }
 
-/// A spool among those of its run.
+/// A spool among all spools of its run.
 pub(crate) struct QueuedSpool {
     spool: Weak<Spool>,
     created_us: i64,
@@ -85,7 +85,8 @@ impl RunOrder {
 
     /// Gives a spool its place.
     pub(crate) fn add(&self, spool: &Arc<Spool>) -> Rc<QueuedSpool> {
-        let (created_us, number) = (spool.owner().created_us, spool.number());
+        let created_us = spool.owner().created_us;
+        let number = spool.number();
         let queued = Rc::new(QueuedSpool {
             spool: Arc::downgrade(spool),
             created_us,
@@ -112,9 +113,11 @@ impl RunOrder {
         let mut wait = Wait::begin();
         while let Some(earlier) = self.earlier(queued, spool) {
             if earlier.is_in_turn(owner) || wait.data != earlier.amount() {
-                (wait.data, wait.progress_at) = (earlier.amount(), Instant::now());
+                wait.data = earlier.amount();
+                wait.progress_at = Instant::now();
             }
-            let (patience, is_connected) = (earlier.patience(owner), earlier.is_connected());
+            let patience = earlier.patience(owner);
+            let is_connected = earlier.is_connected();
             if is_connected {
                 wait.reached_at.get_or_insert_with(Instant::now);
             } else if wait.reached_at.is_none() && wait.is_time_to_ask(patience) {
@@ -126,7 +129,8 @@ impl RunOrder {
             // Earlier data gets as much time since the server can be reached.
             if wait.reached_at.is_some_and(|since| since.max(wait.progress_at).elapsed() > patience) {
                 if !is_connected && !is_reachable().await {
-                    (wait.reached_at, wait.asked_at) = (None, Some(Instant::now()));
+                    wait.reached_at = None;
+                    wait.asked_at = Some(Instant::now());
                 } else if !self.refuse(&earlier, owner) {
                     break;
                 }
@@ -186,7 +190,8 @@ impl QueuedSpool {
     }
 
     fn refuse(&self, waiting: &Owner, delivery: &Delivery) {
-        let (gateway_url, stored_items) = (waiting.gateway_url.clone(), delivery.stored_items);
+        let gateway_url = waiting.gateway_url.clone();
+        let stored_items = delivery.stored_items;
         *self.refusal.borrow_mut() = Some(Refusal { gateway_url, stored_items });
     }
 

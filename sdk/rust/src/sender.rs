@@ -12,6 +12,7 @@ pub(crate) mod first_line;
 pub(crate) mod grpc;
 pub(crate) mod json;
 pub(crate) mod link;
+pub(crate) mod older_server;
 pub(crate) mod outbox;
 pub(crate) mod stop_and_wait;
 pub(crate) mod target;

@@ -43,7 +43,7 @@ impl Series {
         &self.dtype
     }
 
-    /// Its numbers in a spool, if that used it last. Numbers of spools begin at 1.
+    /// The series' numbers in the spool that used the series last. Numbers of spools start at 1.
     #[inline]
     pub(crate) fn numbers_in(&self, spool: u32) -> Option<SeriesNumbers> {
         let packed = self.numbers.load(Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! The machine under a run: how busy it is, and what the script was started with.
+//! The machine under a run: its load, and the environment in which the script was started.
 //!
 //! Everything here reads files or asks the operating system, so it belongs on the I/O side, never
 //! on the thread that trains. A part that cannot be read is left out; nothing here fails.

@@ -1,16 +1,18 @@
 //! Uploads of files: artifacts, and the payloads of images and audio.
 //!
-//! A call writes what is to be uploaded next to the spool and returns. The I/O thread encodes it,
+//! A call writes the content to be uploaded next to the spool and returns. The I/O thread encodes it,
 //! uploads it, and only then appends the event that announces it, so that a record never refers to
-//! missing content. All of it survives the process: the next one that owns the spool continues.
+//! missing content. All of it survives the process: the next process that owns the spool continues.
 //! The appended event carries the number of the upload, so that an upload whose files could not be
 //! removed any more is not announced twice.
 
 mod content;
+mod content_file;
 mod manifest;
 
 mod media;
 mod parts;
+mod target;
 mod transfer;
 
 pub(crate) mod worker;
@@ -126,7 +128,7 @@ impl Run {
         ArgumentError::check_length("path", &path, most)?;
         let content_type = match content_type {
             Some(content_type) => content_type.to_owned(),
-            // A path without an extension is described by that of the file, or by the content.
+            // A path without an extension is described by the extension of the file, or by the content.
             None => match media::content_type(&path, &[]) {
                 "application/octet-stream" => guess(content)?,
                 known => known.to_owned(),
@@ -145,7 +147,7 @@ impl Run {
         object: &Object<'_>,
         payloads: &[Option<Payload<'_>>],
     ) -> Result<(), UploadError> {
-        // Uploads may end in any order: the step is that of the call.
+        // Uploads may end in any order, so the step is assigned by the call.
         let step = self.object_step(object.name, object.context, object.step);
         let object = &Object { step, ..object.clone() };
         let place = unique_place()?;
@@ -185,6 +187,7 @@ impl Run {
         let time_us = time_us.unwrap_or_else(clock::now_us);
         let mut outcome = Ok(());
         self.use_spool(|spool| {
+            let Some(_upload) = spool.begin_upload() else { return false };
             let parts: Vec<u64> = (first..last).collect();
             outcome = uploads.iter().zip(first..).try_for_each(|((draft, raw), number)| {
                 if number == last {
@@ -196,12 +199,14 @@ impl Run {
             if outcome.is_ok() {
                 return true;
             }
-            (first..=last).for_each(|number| content::discard(spool, number));
+            for number in first..=last {
+                content::discard(spool, number);
+            }
             // Files of the caller are its own affair.
             if uploads.iter().all(|(_, raw)| raw.is_readable())
                 && let Err(UploadError::File { source, .. }) = std::mem::replace(&mut outcome, Ok(()))
             {
-                // A spool that was removed meanwhile has no directory.
+                // A spool that has been removed since has no directory.
                 if spool.with_writer(|writer| writer.is_retired()) {
                     return false;
                 }
@@ -219,8 +224,8 @@ impl<'a> Payload<'a> {
     /// Returns the content of the file that is stored for this payload.
     pub fn encode(self) -> Result<Vec<u8>, UploadError> {
         let (_, encoding, raw) = self.parts()?;
-        let failed = |error: io::Error| ArgumentError::new("payload", format!("cannot be encoded: {error}"));
-        Ok(media::encoded(encoding, &raw.bytes()?).map_err(failed)?)
+        Ok(media::encoded(encoding, &raw.bytes()?)
+            .map_err(|error| ArgumentError::new("payload", format!("cannot be encoded: {error}")))?)
     }
 
     /// Format, encoding, and content, after a check that they fit together.
@@ -345,7 +350,8 @@ mod tests {
     #[test]
     fn payload_paths_differ_by_context_name_step_and_index() {
         let values = [Map::new()];
-        let (train, none) = (Context::parse(r#"{"subset":"train"}"#).unwrap(), Context::default());
+        let train = Context::parse(r#"{"subset":"train"}"#).unwrap();
+        let none = Context::default();
         let path = |name: &str, context: &Context, step, index| {
             let object =
                 Object { name, context, dtype: "image", step, epoch: None, time_us: None, values: &values };

@@ -1,6 +1,6 @@
 """Experiment tracking for training scripts.
 
-`Run` records what a script does, `Repo` finds and reads runs. The other names are types of values
+`Run` records a training script, `Repo` finds and reads runs. The other names are types of values
 that can be tracked next to numbers.
 """
 

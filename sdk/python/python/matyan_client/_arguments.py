@@ -69,7 +69,7 @@ def run_hash(argument: str, value: Any) -> str:
 
 
 def fork_point(run: Any, step: Any) -> tuple[str, int | None] | None:
-    """Returns the run that another one is forked from, and the last step that they share."""
+    """Returns the run that is forked, and the last step that both runs share."""
     check_integer("fork_step", step)
     if run is None:
         if step is not None:
@@ -120,7 +120,7 @@ def length(argument: str, value: Any) -> int:
 
 
 def path(argument: str, value: Any) -> Path:
-    """Returns a path. Raises `TypeError` for what is none."""
+    """Returns a path. Raises `TypeError` if the value is no path."""
     if not isinstance(value, (str, os.PathLike)) or not isinstance(os.fspath(value), str):
         raise wrong_type(argument, "a str or a path", value)
     if value == "":
@@ -129,7 +129,7 @@ def path(argument: str, value: Any) -> Path:
 
 
 def context(value: Any) -> dict[str, Any]:
-    """Returns a context as plain data. None is an empty one."""
+    """Returns a context as plain data. None is an empty context."""
     plain: Any = {} if value is None else values.plain(value)
     if not isinstance(plain, dict):
         raise wrong_type("context", "a dict", value)

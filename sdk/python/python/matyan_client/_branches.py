@@ -8,7 +8,7 @@ from typing import Any
 from . import errors
 from .transport.http import HttpTransport
 
-# Time that the server has to answer, in seconds. A script does not wait for one that is silent.
+# Time that the server has to answer, in seconds. A script does not wait for a silent server.
 _TIMEOUT = 1.0
 # Time in which a parent may appear that another process has just stored, in seconds.
 _LIMIT = 1.0
@@ -23,7 +23,7 @@ def check(url: str, parent: str, run_hash: str | None) -> None:
     server = HttpTransport(url, timeout=_TIMEOUT)
     try:
         known = None if run_hash is None else _props(server, run_hash)
-        # A script that is started again continues its branch.
+        # A restarted script continues its branch.
         if known is not None and (known.get("parent") or {}).get("run_id") != parent:
             raise ValueError(
                 f"`fork_from`: run {run_hash} exists already, and only a new run can be a branch: "

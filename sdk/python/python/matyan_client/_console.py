@@ -1,7 +1,4 @@
-"""Lines that the SDK prints: one when a run starts, and one when it ends with data left.
-
-The second says what is left, why, and what to do about it.
-"""
+"""Texts that the SDK and its command print: endings of runs, progress, errors and questions."""
 
 from __future__ import annotations
 
@@ -26,6 +23,12 @@ _BAR_DELAY = 1.0
 _UNIT = 1024
 # Names of files that the line at the end has.
 _MOST_NAMES = 3
+# Control characters, which terminals obey, and characters that change the direction of the text.
+_CONTROLS = {
+    code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+    for code in (*range(32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+    if chr(code) not in "\t\n"
+}
 
 
 def ending(
@@ -34,12 +37,15 @@ def ending(
     spool: Path | None,
     reason: str,
     devices: tuple[int, int] = (0, 0),
+    *,
+    server: str | None = None,
 ) -> str:
     """Returns the line at the end of a run: the data that is left, the reason, and the next step.
 
-    It is empty if everything is stored. The numbers are those of values that are left, of values
-    that are lost, and of child processes that have left data. Those of devices are of values that
-    are not computed, and of values that could not be read.
+    It is empty if everything is stored. The numbers count values that are left, values that are
+    lost, and child processes that have left data. The numbers of devices count values that are not
+    computed, and values that could not be read. The server is that of a token which `sync` would
+    not send there without its URL.
     """
     pending, lost, children = numbers
     late, failed = devices
@@ -57,7 +63,7 @@ def ending(
         place = "" if spool is None else f", in {spool}"
         parts.append(
             f"not stored yet: {' and '.join(left)} of run {run_hash}{place}; reason: {reason}; "
-            f"`{_sync_command()}` sends it, with `--repo URL` to another server"
+            f"`{_sync_command(server)}` sends it, with `--repo URL` to another server"
         )
     if lost:
         parts.append(
@@ -76,17 +82,19 @@ def ending(
     return "; ".join(parts)
 
 
-def _sync_command() -> str:
+def _sync_command(server: str | None) -> str:
     """Returns the command that finds the spools of this process, also in another shell."""
     directory = os.environ.get("MATYAN_SPOOL_DIR", "")
-    prefix = (
-        f"MATYAN_SPOOL_DIR={shlex.quote(str(Path(directory).absolute()))} " if directory else ""
-    )
-    return f"{prefix}matyan-client sync"
+    parts = []
+    if server is not None:
+        parts.append(f"MATYAN_BACKEND_URL={shlex.quote(server)}")
+    if directory:
+        parts.append(f"MATYAN_SPOOL_DIR={shlex.quote(str(Path(directory).absolute()))}")
+    return " ".join([*parts, "matyan-client sync"])
 
 
 def add_command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
-    """Adds a command whose own help begins with what the list of commands says about it."""
+    """Adds a command. Its line in the list of commands is also the start of its own help."""
     description = f"{text[0].upper()}{text[1:]}."
     parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=description)
     return parser
@@ -117,8 +125,31 @@ def _files_left(spool: Path) -> list[str]:
     return paths
 
 
+def plain_text(text: str) -> str:
+    """Returns a text without control characters, which a server or a source may have in its texts.
+
+    They are escaped, except for tabs and the ends of lines.
+    """
+    return text.translate(_CONTROLS)
+
+
+def show(line: str) -> None:
+    """Prints a line of the result of a command."""
+    print(plain_text(line), flush=True)
+
+
 def say(line: str) -> None:
     """Prints a line to the error stream, if there is one."""
+    write_line(plain_text(line))
+
+
+def complain(command: str, reason: str) -> None:
+    """Prints why a command fails to the error stream."""
+    print(plain_text(f"matyan-client {command}: {reason}"), file=sys.stderr)
+
+
+def write_line(line: str) -> None:
+    """Prints a line of the script itself to the error stream, if there is one, as it is."""
     with contextlib.suppress(OSError, ValueError):
         if sys.stderr is not None:
             sys.stderr.write(f"{line}\n")
@@ -132,7 +163,7 @@ def uploads_of(run_hash: str) -> set[Path]:
 
 
 class StoredWait:
-    """An update that ends a wait when what was there at its beginning is stored, files included.
+    """An update that ends a wait when everything that was there at its start is stored, with files.
 
     Other threads may still add values and files, which the wait must not follow for ever.
     """
@@ -161,7 +192,7 @@ class StoredWait:
 
 
 class ProgressBar:
-    """Shows what is still to be stored, on a terminal and if that takes long."""
+    """Shows how much is still to be stored, on a terminal and if the wait takes long."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._started = time.monotonic()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import _urls, errors, importing
-from ._console import add_command, counted, say, size
+from . import _core, _urls, errors, importing
+from ._console import add_command, complain, counted, say, show, size
 from .backup import BackupResult, parsed_date, run_backup
 from .config import SETTINGS
 from .convert.tensorboard import convert_tensorboard
@@ -32,7 +31,7 @@ def add_commands(commands: Any) -> None:
     importer.add_argument(
         "--outside-files",
         action="store_true",
-        help="also upload files outside SOURCE that the runs refer to",
+        help="also read files outside SOURCE that the runs refer to",
     )
     importer.add_argument("--dry-run", action="store_true", help="only read and count")
     importer.add_argument("--json", action="store_true", help="print the outcome as JSON")
@@ -77,7 +76,7 @@ def add_commands(commands: Any) -> None:
 def _checked(
     name: str, command: Callable[[argparse.Namespace], int]
 ) -> Callable[[argparse.Namespace], int]:
-    """Returns a command that reports what it cannot read or reach, and exits with status 2."""
+    """Returns a command that reports inputs it cannot read or reach, and exits with status 2."""
 
     def run(options: argparse.Namespace) -> int:
         # The outcome names all runs; a line for each of them would repeat that.
@@ -85,7 +84,7 @@ def _checked(
         try:
             return command(options)
         except (importing.SourceError, errors.ServerError, ValueError, OSError) as error:
-            print(f"matyan-client {name}: {error}", file=sys.stderr)
+            complain(name, str(error))
             return 2
 
     return run
@@ -93,15 +92,13 @@ def _checked(
 
 def _import(options: argparse.Namespace) -> int:
     url = _urls.checked("--repo", options.repo or SETTINGS.backend_url)
-    target = importing.Target(
-        url, options.experiment, options.dry_run, with_outside_files=options.outside_files
+    target = importing.Target(url, options.experiment, options.dry_run)
+    source = importing.open_source(
+        options.kind, Path(options.source), with_outside_files=options.outside_files
     )
-    source = Path(options.source)
-    runs = importing.open_source(options.kind, source)
-    root = importing.root_of(options.kind, source)
-    report = importing.import_runs(options.kind, runs, target, root=root)
+    report = importing.import_runs(options.kind, source.runs, target, source.files)
     if options.json:
-        print(json.dumps(report.described()))
+        show(json.dumps(report.described()))
     else:
         _report_import(report)
     return 0 if report.is_complete else 1
@@ -114,7 +111,7 @@ def _backup(options: argparse.Namespace) -> int:
         parsed_date("--since", options.since)
     problem = _missing(url, runs, options.experiment)
     if problem is not None:
-        print(f"matyan-client backup: {problem}; nothing was written", file=sys.stderr)
+        complain("backup", f"{problem}; nothing was written")
         return 1
     result = run_backup(
         options.output_path,
@@ -130,7 +127,8 @@ def _backup(options: argparse.Namespace) -> int:
 
 
 def _missing(url: str, runs: list[str], experiment: str | None) -> str | None:
-    """Returns the problem with a selection that names what the server does not have."""
+    """Returns the problem with a selection of items that the server does not have."""
+    _core.use_token(url)
     http = HttpTransport(url)
     if experiment is not None:
         known = [str(found["name"]) for found in http.list_experiments()]
@@ -160,7 +158,7 @@ def _restore(options: argparse.Namespace) -> int:
     _report_import(result.report)
     if not options.dry_run:
         created = f"{counted(result.experiments, 'experiment')} and {counted(result.tags, 'tag')}"
-        print(f"created {created}")
+        show(f"created {created}")
     return 0 if result.report.is_complete else 1
 
 
@@ -176,27 +174,27 @@ def _convert(options: argparse.Namespace) -> int:
 
 
 def _report(result: BackupResult) -> None:
-    print(
+    show(
         f"{counted(result.run_count, 'run')}, {counted(result.blob_count, 'file')} "
         f"({size(result.blob_bytes)})"
     )
-    print(result.path)
+    show(str(result.path))
 
 
 def _report_import(report: importing.ImportReport) -> None:
     for outcome in report.runs:
-        print(
+        show(
             f"{outcome.run}  {outcome.state:<9}  {counted(outcome.points, 'point'):>17}  "
             f"{counted(outcome.objects, 'object'):>14}  "
             f"{counted(outcome.artifacts, 'artifact'):>16}  {outcome.label}"
         )
         if outcome.replaced:
-            print(f"  points replaced by later ones with the same step: {outcome.replaced}")
+            show(f"  points replaced by later ones with the same step: {outcome.replaced}")
         for note in outcome.notes:
-            print(f"  {note}")
+            show(f"  {note}")
     states = ", ".join(
         f"{report.count(state)} {state}"
         for state in ("imported", "unchanged", "failed", "counted")
         if report.count(state)
     )
-    print(f"{counted(len(report.runs), 'run')}: {states or 'nothing to import'}")
+    show(f"{counted(len(report.runs), 'run')}: {states or 'nothing to import'}")

@@ -87,7 +87,7 @@ def _outcome_of_script() -> Outcome | None:
     # In an interactive session, the last exception or exit says nothing about the session's end.
     if hasattr(sys, "ps1") or sys.flags.interactive:
         return FINISHED
-    # What the script has caught does not count.
+    # An exception that the script has caught does not count.
     if _script_frame is None or _has_returned(_script_frame):
         return FINISHED
     # The interpreter keeps the exception that ended a script, unless it is a SystemExit.
@@ -104,7 +104,7 @@ class OpenRun(Protocol):
 
 
 _runs: weakref.WeakValueDictionary[int, OpenRun] = weakref.WeakValueDictionary()
-# Reentrant, as a signal handler may close a run while another is opened.
+# Reentrant, because a signal handler may close a run while another run is opened.
 _lock = threading.RLock()
 _is_registered = False
 
@@ -130,13 +130,14 @@ def closed(run: OpenRun) -> None:
 
 def _close_all() -> None:
     with _lock:
-        # Without the iterator of the dict, which fails if a signal handler closes a run meanwhile.
+        # Without the iterator of the dict, which fails if a signal handler closes a run in between.
         runs = [run for reference in _runs.valuerefs() if (run := reference()) is not None]
         _runs.clear()
     outcome = _outcome_of_script()
-    began, is_interrupted = time.monotonic(), False
+    began = time.monotonic()
+    is_interrupted = False
     for run in runs:
-        # The limits are those of the script's end, however many runs it has.
+        # The limits are the limits of the script's end, however many runs it has.
         spent = math.inf if is_interrupted else time.monotonic() - began
         try:
             run._end(outcome, spent=spent, is_exit=True)  # noqa: SLF001 - not for scripts

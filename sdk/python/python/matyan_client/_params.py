@@ -1,4 +1,4 @@
-"""Params of a run as this process sees them: those of the server, with its own writes on top."""
+"""Params of a run as this process sees them: the params of the server, with own writes on top."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def lookup(tree: Any, path: Path) -> Any:
 
 
 class NotLocalError(Exception):
-    """A value that depends on what the server has."""
+    """A value that depends on data of the server."""
 
 
 class ParamsOverlay:
@@ -57,7 +57,7 @@ class ParamsOverlay:
     def __init__(self) -> None:
         # Replaced as a whole, so that it is read without the lock.
         self._writes: list[tuple[Path, Any]] = []
-        # Reentrant, as a signal handler may write within a write.
+        # Reentrant, because a signal handler may write within a write.
         self._lock = threading.RLock()
         _forks.watch(self)
 
@@ -99,7 +99,7 @@ class ParamsOverlay:
         while True:
             writes = self._writes
             kept = [write for write in writes if write[0][: len(path)] != path]
-            # Otherwise a signal handler has written meanwhile.
+            # Otherwise a signal handler has written in between.
             if self._writes is writes:
                 self._writes = [*kept, (path, value)]
                 return
@@ -124,12 +124,13 @@ def _applied(tree: dict[str, Any], writes: list[tuple[Path, Any]]) -> dict[str, 
             if not isinstance(member, dict):
                 if value is _DELETED:
                     break
-                member = node[segment] = {}
+                member = {}
+                node[segment] = member
             node = member
         else:
             if value is _DELETED:
                 node.pop(path[-1], None)
             else:
-                # Later writes may go below this one, which stays as it was recorded.
+                # Later writes may go below this value, which stays as it was recorded.
                 node[path[-1]] = copy.deepcopy(value)
     return tree

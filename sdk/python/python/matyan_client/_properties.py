@@ -1,4 +1,4 @@
-"""Properties of a run: the values of the server, with those that this process has set on top."""
+"""Properties of a run: the values of the server, with the values of this process on top."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class RunProperties(RunReader, Tracker):
     def _check_uploads(self) -> None:
         if self._read_only or self._is_closed:
             state = "read-only" if self._read_only else "closed"
-            # Begins as the message of the client of Matyan 0.3.
+            # Starts like the message of the client of Matyan 0.3.
             raise RuntimeError(
                 f"Artifact upload requires an active WebSocket connection: the run is {state}, "
                 f"open it with {self._writable()}"

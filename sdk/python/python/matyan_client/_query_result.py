@@ -13,14 +13,12 @@ from .run import Run
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .repo import Repo
-
 
 class FoundRun(Run):
     """A run that a query has found, to be read. Iteration yields the series that it selected."""
 
-    def __init__(self, found: dict[str, Any], repo: Repo, kind: str) -> None:
-        super().__init__(found["hash"], repo=repo, read_only=True)
+    def __init__(self, found: dict[str, Any], url: str, kind: str) -> None:
+        super().__init__(found["hash"], repo=url, read_only=True)
         self._found = found
         self._kind = kind
 
@@ -40,13 +38,17 @@ class FoundRun(Run):
                 key = (trace["name"], trace.get("context") or {})
                 yield ObjectSequence(self, self._http, self._kind, key)
 
-    def dataframe(self) -> pd.DataFrame:
-        """Returns what was selected as a data frame of pandas.
+    def dataframe(
+        self, include_props: bool | None = None, include_params: bool | None = None
+    ) -> pd.DataFrame:
+        """Returns the selected series as a data frame of pandas.
 
-        These are all points of the metrics, or all objects, with a row for each of their steps.
+        These are all points of the metrics, or all objects, with a row for each of their steps. The
+        arguments are those of `Run.dataframe`.
         """
-        if self._kind == "runs":
-            return super().dataframe()
+        is_of_run = include_props is not None or include_params is not None
+        if self._kind == "runs" or is_of_run:
+            return super().dataframe(include_props, include_params)
         if self._kind != "metric":
             return _joined([sequence.dataframe() for sequence in self])
         keys = [(trace["name"], json.dumps(trace.get("context") or {})) for trace in self._traces()]
@@ -59,15 +61,15 @@ class FoundRun(Run):
 class QueryResult(list[dict[str, Any]]):
     """Result of a query: a list of dicts, one for each run."""
 
-    def __init__(self, items: list[dict[str, Any]], repo: Repo, kind: str) -> None:
+    def __init__(self, items: list[dict[str, Any]], url: str, kind: str) -> None:
         super().__init__(items)
-        self._repo = repo
+        self._url = url
         self._kind = kind
 
     def iter_runs(self) -> Iterator[FoundRun]:
         """Yields the runs, to be read. Each is iterable: its series that the query selected."""
         for item in self:
-            yield FoundRun(item, self._repo, self._kind)
+            yield FoundRun(item, self._url, self._kind)
 
     def iter(self) -> Iterator[Any]:
         """Yields each series that the query selected, or each run if it was a query for runs."""
@@ -78,7 +80,7 @@ class QueryResult(list[dict[str, Any]]):
                 yield from run
 
     def dataframe(self) -> pd.DataFrame:
-        """Returns what was found as a data frame of pandas.
+        """Returns all results as a data frame of pandas.
 
         These are all points of the metrics, as `Run.dataframe` returns them, or all objects, with a
         row for each of their steps.

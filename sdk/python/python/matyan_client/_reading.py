@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 from . import _arguments, _core, errors
 from ._console import counted
 from ._params import Key, NotLocalError, ParamsOverlay, lookup, path_of
+from ._sequence_data import unfolded
 from ._sequences import Metric, ObjectSequence
 from .transport.http import HttpTransport
 
@@ -22,15 +23,10 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from .repo import Repo
-
 _logger = logging.getLogger("matyan_client")
 
-# Members of runs of Aim that have no counterpart here, and what to do instead.
+# Members of runs of Aim that have no counterpart here, and their replacements.
 _MISSING = {
-    "report_progress": ": leave it out, as the server notices runs that have stopped",
-    "report_successful_finish": ": use `close`",
-    "set_artifacts_uri": ": leave it out, as the server decides where artifacts are stored",
     "artifacts_uri": ": the server decides where artifacts are stored; use `artifacts`",
     "iter_sequence_info_by_type": ": use `collect_sequence_info`",
     "idx_to_ctx": ": contexts are dicts; use `iter_metrics_info`",
@@ -62,7 +58,7 @@ class RunReader:
     _hash: str
     _http: HttpTransport
     _params: ParamsOverlay
-    # Local values of properties, which take precedence over those of the server.
+    # Local values of properties, which take precedence over the values of the server.
     _local: dict[str, Any]
     _is_new: bool
     _read_only: bool
@@ -78,13 +74,6 @@ class RunReader:
     def url(self) -> str:
         """Address of the run's page in the UI of the server."""
         return f"{self._http.url}/runs/{self._hash}"
-
-    @property
-    def repo(self) -> Repo:
-        """The server that the run is read from."""
-        from .repo import Repo  # noqa: PLC0415 - it imports this module
-
-        return Repo(self._http.url)
 
     @property
     def creation_time(self) -> float:
@@ -201,14 +190,15 @@ class RunReader:
     def metrics(self) -> list[Metric]:
         """Returns name, context, and last value of each metric. The points are read when used.
 
-        The last value is None if it is NaN or infinite, as the server answers in JSON.
+        The last value of a server older than the client is None if it is NaN or infinite.
         """
         found = self._info_or_empty().get("traces", {}).get("metric", [])
         return [Metric(overview, self) for overview in found]
 
     def get_metric(self, name: str, context: dict[str, Any] | None = None) -> Metric | None:
         """Returns the entry of `metrics` with this name and context."""
-        name, wanted = _arguments.required_text("name", name), _arguments.context(context)
+        name = _arguments.required_text("name", name)
+        wanted = _arguments.context(context)
         for metric in self.metrics():
             if metric.get("name") == name and metric.get("context", {}) == wanted:
                 return metric
@@ -272,10 +262,10 @@ class RunReader:
     ) -> _core.SeriesColumns | None:
         """Returns all points of a metric, or None if it does not exist.
 
-        `name` and `context` are those that the metric was tracked with. `first_step` and `end_step`
-        restrict it to steps from the first one on, and before the end. The columns of the result
-        are `steps`, `values`, `epochs`, and `times_us` (microseconds since the Unix epoch). The
-        last two are None if no point has an entry. numpy, pandas, polars, and pyarrow read columns
+        `name` and `context` are the arguments of `track`. `first_step` and `end_step` restrict the
+        result to steps from `first_step` on, and before `end_step`. The columns of the result are
+        `steps`, `values`, `epochs`, and `times_us` (microseconds since the Unix epoch). The last
+        two are None if no point has an entry. numpy, pandas, polars, and pyarrow read columns
         without a copy.
         """
         keys = [(_arguments.required_text("name", name), json.dumps(_arguments.context(context)))]
@@ -286,16 +276,36 @@ class RunReader:
             found = self._http.series(self._hash, keys, first_step, end_step)
         return found[0] if found else None
 
-    def dataframe(self) -> pd.DataFrame:
+    def dataframe(
+        self, include_props: bool | None = None, include_params: bool | None = None
+    ) -> pd.DataFrame:
         """Returns all points of all metrics as a data frame of pandas, one row for each point.
 
         Its columns are `run.hash`, `metric.name`, `metric.context` (the JSON of a dict), `step`,
         `value`, `epoch`, and `time` (seconds since the Unix epoch). Epochs and times that are not
         known are NaN.
+
+        With one of the arguments, as in Aim, there is a single row with the hash, the properties
+        and the params of the run. An argument that is left out counts as True then.
         """
+        if include_props is not None or include_params is not None:
+            return self._facts_frame(include_props is not False, include_params is not False)
         self._wait_for_own_writes()
         with self._naming_run():
             return series_frame(self._hash, self._http.series(self._hash, []))
+
+    def _facts_frame(self, include_props: bool, include_params: bool) -> pd.DataFrame:
+        import pandas as pd  # noqa: PLC0415 - optional
+
+        facts: dict[str, Any] = {"hash": self._hash}
+        params = self[...] if include_params else {}
+        for described in (self.props if include_props else {}, params):
+            for name, value in described.items():
+                for path, leaf in unfolded(name, value).items():
+                    # A property hides a param of its name, as in Aim.
+                    facts.setdefault(path, leaf)
+        frame: pd.DataFrame = pd.DataFrame([facts])
+        return frame
 
     def get_terminal_logs(self) -> list[str]:
         """Returns all terminal lines."""
@@ -343,7 +353,8 @@ class RunReader:
     def _object_sequence(
         self, kind: str, name: str, context: dict[str, Any] | None
     ) -> ObjectSequence | None:
-        name, wanted = _arguments.required_text("name", name), _arguments.context(context)
+        name = _arguments.required_text("name", name)
+        wanted = _arguments.context(context)
         for found in self.collect_sequence_info(kind).get(kind, []):
             if found.get("name") == name and (found.get("context") or {}) == wanted:
                 return ObjectSequence(self, self._http, kind, (name, wanted))
@@ -351,7 +362,7 @@ class RunReader:
 
     @contextlib.contextmanager
     def _naming_artifact(self, name: str) -> Iterator[None]:
-        """Adds the name to the error for an artifact that does not exist, with those that do."""
+        """Adds the names of the missing artifact and of existing artifacts to an error."""
         try:
             yield
         except errors.NotFoundError as error:
@@ -376,7 +387,7 @@ class RunReader:
 
     @contextlib.contextmanager
     def _naming_run(self) -> Iterator[None]:
-        """Adds the run to the error for one that does not exist."""
+        """Adds the run to the error for a run that does not exist."""
         try:
             yield
         except errors.NotFoundError as error:
@@ -412,7 +423,7 @@ class RunReader:
             return {}
 
     def _wait_for_own_writes(self) -> None:
-        """Makes the next answer of the server include what this process has written."""
+        """Makes the next answer of the server include the writes of this process."""
 
 
 def series_frame(run_hash: str, found: Iterable[_core.SeriesColumns]) -> pd.DataFrame:
@@ -463,7 +474,7 @@ def _unpack(archive: zipfile.ZipFile, target: Path) -> list[Path]:
         except OSError as error:
             failed.append((name, error))
     if failed:
-        # One may be called as the folder of another one.
+        # A file may have the name of the folder of another file.
         name, reason = failed[0]
         raise OSError(
             f"cannot save the artifact {name!r} in {target}: {reason}; `download_artifact` saves "

@@ -42,7 +42,7 @@ class SequenceData:
         return self._piece(slice(bisect_left(self._steps, start), bisect_left(self._steps, stop)))
 
     def sample(self, k: int) -> SequenceData:
-        """Returns about `k` points at regular distances, and the last one."""
+        """Returns about `k` points at regular distances, and the last point."""
         count = len(self._steps)
         if k <= 0 or count <= k:
             return self

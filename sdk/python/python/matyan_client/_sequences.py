@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ._sequence_data import COLUMNS, SequenceData, metric_frame, unfolded
 from ._stored_objects import stored_steps
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from . import _core
-    from ._reading import RunReader
 
 _OBJECTS: dict[str, Callable[[dict[str, Any], Any], Any]] = {
     "images": lambda stored, file: Image(file.data, caption=stored.get("caption") or ""),
@@ -29,6 +28,19 @@ _OBJECTS: dict[str, Callable[[dict[str, Any], Any], Any]] = {
     "figures": lambda stored, _: Figure(stored["data"]),
     "distributions": lambda stored, _: Distribution(hist=stored["data"], bin_range=stored["range"]),
 }
+
+
+class SeriesReader(Protocol):
+    """The part of a run that its series need."""
+
+    @property
+    def hash(self) -> str:
+        """Hash of the run."""
+
+    def series(
+        self, name: str, context: dict[str, Any] | None = None
+    ) -> _core.SeriesColumns | None:
+        """Returns all points of a metric, or None if it does not exist."""
 
 
 class ColumnView(Sequence[Any]):
@@ -117,7 +129,7 @@ class Metric(dict[str, Any]):
     The points are read when they are first used.
     """
 
-    def __init__(self, overview: dict[str, Any], run: RunReader) -> None:
+    def __init__(self, overview: dict[str, Any], run: SeriesReader) -> None:
         super().__init__(overview)
         self._run = run
         self._series: _core.SeriesColumns | None = None
@@ -182,7 +194,7 @@ class Metric(dict[str, Any]):
         include_run: bool = False,
         only_last: bool = False,
     ) -> pd.DataFrame:
-        """Returns all points as a data frame of pandas, or only the last one.
+        """Returns all points as a data frame of pandas, or only the last point.
 
         Its columns are `idx`, `step`, `value`, `epoch`, and `time`, a time of the local zone. On
         request it has the name, a column for each member of the context, and the hash and the
@@ -224,10 +236,12 @@ class ObjectSequence:
     """
 
     def __init__(
-        self, run: RunReader, http: HttpTransport, kind: str, key: tuple[str, dict[str, Any]]
+        self, run: SeriesReader, http: HttpTransport, kind: str, key: tuple[str, dict[str, Any]]
     ) -> None:
-        self.run = run
-        self.name, self.context = key[0], Context(key[1])
+        # Scripts use all members of a run here.
+        self.run: Any = run
+        self.name = key[0]
+        self.context = Context(key[1])
         self._http = http
         self._kind = kind
         self._loaded: _Loaded | None = None
@@ -304,7 +318,7 @@ class ObjectSequence:
 
 
 def _known_epoch(epoch: float) -> int | None:
-    # A point without an epoch, among others that have one.
+    # A point without an epoch, among other points that have an epoch.
     return None if math.isnan(epoch) else int(epoch)
 
 

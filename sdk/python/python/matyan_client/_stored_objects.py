@@ -35,7 +35,9 @@ def stored_steps(http: HttpTransport, run_hash: str, kind: str, name: str) -> It
     found = http.search_sequence(kind, query, record_density=_ALL, index_density=_ALL)
     for trace in found[0]["traces"].values() if found else ():
         context = _plain(trace.get("context") or {})
-        steps, times, epochs = trace["iters"], trace["timestamps"], trace["epochs"]
+        steps = trace["iters"]
+        times = trace["timestamps"]
+        epochs = trace["epochs"]
         for at, value in trace["values"].items():
             # Sequences that never have several objects at a step come without a list.
             members = [value] if kind in ("distributions", "figures") else list(value.values())

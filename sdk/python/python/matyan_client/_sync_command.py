@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Any, NamedTuple
 
-from . import _console, _core, _urls, errors
+from . import _console, _core, _sync_servers, _urls, errors
 from .config import SETTINGS
 from .transport.http import HttpTransport
 
@@ -20,7 +20,7 @@ _UNREACHABLE_LIMIT = 10.0
 _PROGRESS_INTERVAL = 5.0
 # Time that a server has to say whether it has a run, in seconds.
 _LOOKUP_TIMEOUT = 5.0
-# Runs that are named one by one.
+# At most this many runs are named one by one.
 _MOST_RUNS = 20
 
 
@@ -38,6 +38,11 @@ def add_command(commands: Any) -> None:
         "--repo",
         metavar="URL",
         help="send the data to this server, in place of the one that it was recorded for",
+    )
+    sync.add_argument(
+        "--other-projects",
+        action="store_true",
+        help="with --repo, also send runs that were recorded for another project",
     )
     sync.add_argument(
         "--frontier-url", metavar="URL", help="URL that data is sent to, if it is not --repo"
@@ -60,6 +65,8 @@ class SyncOutcome(NamedTuple):
     held: list[str]
     # Runs whose spools other machines have made, and that are not sent.
     elsewhere: list[str]
+    # Runs that are not sent, because they were recorded for a project other than that of `--repo`.
+    other_project: list[str]
     # Runs that were named, of which there is no spool, and that the server does not have.
     unknown: list[str]
     messages: list[str]
@@ -118,7 +125,8 @@ class SyncReporter:
         self._left = batch.runs()
         self._finished = 0
         self._stored = 0
-        self._connected = self._reported = time.monotonic()
+        self._connected = time.monotonic()
+        self._reported = self._connected
         self.is_unreachable = False
         # Whether the server answers, and refuses files.
         self.is_refused = False
@@ -183,61 +191,89 @@ def _sync(options: argparse.Namespace) -> int:
         # Only runs that are named are looked for there.
         server = urls[0] if urls else SETTINGS.backend_url if runs else ""
     except ValueError as error:
-        _complain(str(error))
+        _console.complain("sync", str(error))
         return 2
     if urls is not None:
-        # Spools keep the address from now on, so it must not be another wrong one.
+        for url in urls:
+            _core.use_token(url)
+        # Spools keep the address from now on, so it must not be wrong, too.
         try:
             HttpTransport(urls[0], timeout=_LOOKUP_TIMEOUT).read_version()
         except errors.ServerError as error:
-            _complain(f"nothing is sent, because `--repo` does not answer as a server: {error}")
-            return 1
+            # A server that refuses the token has answered; `refusals` finds the reason.
+            if error.status != _sync_servers.UNAUTHENTICATED:
+                _console.complain(
+                    "sync",
+                    f"nothing is sent, because `--repo` does not answer as a server: {error}",
+                )
+                return 1
     while True:
         found = [spool for spool in _core.spools() if runs is None or spool.run_id in runs]
         states = {"left", "offline", "elsewhere"} if options.elsewhere else {"left", "offline"}
-        batch = Batch(found, states, None if urls is None else urls[1])
+        free = [spool for spool in found if spool.state in states]
+        others: dict[str, str] = {}
+        if urls is not None and runs is None and not options.other_projects:
+            others = _sync_servers.other_projects(free, urls[1])
+            free = [spool for spool in free if spool.run_id not in others]
+        refused = _sync_servers.ServerRefusals({}, [])
+        # The core waits for a server that is watched. Spools get no other address before its server
+        # accepts them.
+        if urls is not None or not options.watch:
+            refused = _sync_servers.refusals(free, None if urls is None else urls[1])
+        batch = Batch(
+            [spool for spool in found if spool.run_id not in {*others, *refused.spools}],
+            states,
+            None if urls is None else urls[1],
+        )
         is_shown = not options.json and sys.stderr is not None
         reporter = SyncReporter(batch, is_shown=is_shown, waits=options.watch)
         reporter.begin()
         spools, finished, stored, notices, interruption = _core.sync(
-            options.elsewhere, reporter, runs, urls
+            options.elsewhere, reporter, set(batch.runs()), urls
         )
         reporter.end()
         left = {} if finished == batch.count() else batch.left()
+        left.update(refused.spools)
         is_over = not options.watch and interruption is None
         named = runs if runs is not None and is_over else set()
         outcome = SyncOutcome(
-            spools,
+            spools + sum(map(len, refused.spools.values())),
             finished,
             stored,
             sent=[run for run in batch.runs() if run not in left],
             left=list(left),
             held=_runs_in(found, "in use"),
             elsewhere=[] if options.elsewhere else _runs_in(found, "elsewhere"),
+            other_project=sorted(others),
             unknown=_unknown(named - {spool.run_id for spool in found}, server),
-            messages=[message for _, message in notices],
+            messages=refused.reasons + [message for _, message in notices],
         )
-        if spools or not options.watch:
+        if outcome.spools or not options.watch:
             _report(options.json, left, outcome)
         if interruption is not None:
             raise interruption
+        if options.watch and refused.reasons:
+            return 1
         if not options.watch:
             if reporter.is_unreachable and reporter.is_refused:
-                _complain(
+                _console.complain(
+                    "sync",
                     "the server has refused files, for the reason that it gave; they stay in the "
                     "spool: run `matyan-client sync` again when it accepts them, or use `--watch` "
-                    "to wait for that"
+                    "to wait for that",
                 )
             elif reporter.is_unreachable:
-                _complain(
+                _console.complain(
+                    "sync",
                     f"no server was reached for {_UNREACHABLE_LIMIT:g} seconds; what is left stays "
                     "in the spool: start the server, then run `matyan-client sync` again, or use "
                     "`--watch` to wait for it; if the URL is wrong, `--repo URL` sends the data to "
-                    "another server"
+                    "another server",
                 )
             is_whole = all(level < logging.ERROR for level, _ in notices)
             are_sent = named.isdisjoint(outcome.held)
-            return 0 if not left and is_whole and are_sent and not outcome.unknown else 1
+            is_all = not left and not others and not outcome.unknown
+            return 0 if is_all and is_whole and are_sent else 1
         time.sleep(_WATCH_INTERVAL)
 
 
@@ -258,7 +294,7 @@ def _runs_in(spools: list[_core.SpoolInfo], state: str) -> list[str]:
 
 
 def _unknown(runs: set[str], url: str) -> list[str]:
-    """Returns those runs without a spool that the server does not have either, and names all."""
+    """Prints a line for each run, and returns the runs that the server may not have."""
     if not runs:
         return []
     unknown = []
@@ -273,9 +309,10 @@ def _unknown(runs: set[str], url: str) -> list[str]:
                 if isinstance(error, errors.NotFoundError)
                 else f"it is not known whether the server has it: {error}"
             )
-            _complain(
+            _console.complain(
+                "sync",
                 f"there is no spool of run {run}, and {reason}; check the hash: "
-                "`matyan-client spool ls` lists all spools"
+                "`matyan-client spool ls` lists all spools",
             )
         else:
             _console.say(f"run {run}: nothing is left to send, and the server at {url} has the run")
@@ -285,7 +322,7 @@ def _unknown(runs: set[str], url: str) -> list[str]:
 def _report(as_json: bool, left: dict[str, list[str]], outcome: SyncOutcome) -> None:
     if as_json:
         # With `--watch`, a reader of a pipe waits for each line.
-        print(json.dumps(outcome._asdict()), flush=True)
+        _console.show(json.dumps(outcome._asdict()))
         return
     for message in outcome.messages:
         _console.say(message)
@@ -303,17 +340,17 @@ def _report(as_json: bool, left: dict[str, list[str]], outcome: SyncOutcome) -> 
             f"left to other machines: the data of runs {', '.join(outcome.elsewhere)}; "
             "`--elsewhere` sends it"
         )
+    if outcome.other_project:
+        _console.say(
+            f"recorded for another project: the data of runs {', '.join(outcome.other_project)}; "
+            "name the runs that `--repo` shall get, or add `--other-projects` for all of them"
+        )
     if not outcome.spools:
-        print("nothing to send")
+        _console.show("nothing to send")
         return
     runs = len(outcome.sent) + len(outcome.left)
-    print(
+    _console.show(
         f"{len(outcome.sent)} of {_console.counted(runs, 'run')} sent "
         f"({outcome.finished} of {_console.counted(outcome.spools, 'spool')}), "
-        f"{_console.counted(outcome.stored, 'value')} stored",
-        flush=True,
+        f"{_console.counted(outcome.stored, 'value')} stored"
     )
-
-
-def _complain(reason: str) -> None:
-    print(f"matyan-client sync: {reason}", file=sys.stderr)

@@ -23,21 +23,20 @@ class ScriptFacts(TypedDict):
     git_diff: bool
 
 
-def script_facts() -> ScriptFacts:
-    """Returns how the script was started. Secrets are left out of what is made of it."""
+def script_facts(*, with_environment: bool = True) -> ScriptFacts:
+    """Returns how the script was started. The core leaves out secrets of the environment."""
     try:
         directory = os.getcwd()  # noqa: PTH109 - a text is needed
     except FileNotFoundError:
         directory = ""
+    variables = os.environ.items() if with_environment else ()
     return {
         "executable": values.text(sys.executable or ""),
         "arguments": [values.text(str(argument)) for argument in sys.argv],
         # An empty path means the working directory.
         "module_paths": [values.text(path) for path in sys.path if isinstance(path, str) and path],
         "directory": values.text(directory),
-        "environment": [
-            (values.text(name), values.text(value)) for name, value in os.environ.items()
-        ],
+        "environment": [(values.text(name), values.text(value)) for name, value in variables],
         "git_diff": config.SETTINGS.git_diff,
     }
 

@@ -19,7 +19,7 @@ class ObjectTypes:
         self._types: dict[tuple[str, str], str] = {}
 
     def check(self, name: str, context: Any, dtype: str) -> None:
-        """Raises `TypeError` for another type than that of the series before."""
+        """Raises `TypeError` if the type differs from the earlier type of the series."""
         if len(self._types) >= _MOST_SERIES:
             self._types.clear()
         key = (name, json.dumps(values.plain(context or {}), sort_keys=True))
@@ -42,7 +42,7 @@ def is_list_of_objects(value: Any) -> bool:
 
 
 def described(objects: Sequence[Any]) -> tuple[str, list[tuple[dict[str, Any], Any]]]:
-    """Returns the type of objects, and what is stored of each with its payload or None."""
+    """Returns the type of objects, and the stored form of each with its payload or None."""
     members = [_stored(value) for value in objects]
     types = {
         str(stored.get("type", type(value).__name__))

@@ -1,4 +1,4 @@
-"""Tracking of what is not simply a number: objects, lists of them, and values of devices."""
+"""Tracking of values that are not plain numbers: objects, lists of them, and values of devices."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from . import _core, _device, _tracked_objects, values
+from . import _core, _device, _tracked_objects
 from ._health import Health
 
 _logger = logging.getLogger("matyan_client")
@@ -37,7 +37,7 @@ class Tracker(_core.Run):
     def _track_other(
         self, value: Any, name: str, step: int | None, epoch: int | None, context: Any
     ) -> None:
-        """Tracks what is not simply a number: objects, lists of them, and tensors."""
+        """Tracks a value that is no number: an object, or a list of objects."""
         self._drain_devices()
         if _tracked_objects.is_object(value):
             self._track_object_list([value], name, step, epoch, context)
@@ -47,42 +47,33 @@ class Tracker(_core.Run):
             and all(map(_tracked_objects.is_object, value))
         ):
             self._track_object_list(value, name, step, epoch, context)
-        elif hasattr(value, "detach"):
-            if value.numel() != 1:
-                raise ValueError(
-                    f"`value`: expected one element, found the shape {tuple(value.shape)}"
-                )
-            self._track_tensor(value, name, step, epoch, context)
-        elif hasattr(value, "copy_to_host_async"):
-            if value.size != 1:
-                raise TypeError(f"`value`: expected one element, found the shape {value.shape}")
-            self._track_tensor(value, name, step, epoch, context)
         else:
             hint = _hint(value)
             raise TypeError(f"`value`: cannot track {type(value).__name__} as {name!r}{hint}")
 
-    def _track_tensor(
-        self, tensor: Any, name: str, step: int | None, epoch: int | None, context: Any
+    def _track_tensors(
+        self,
+        members: list[tuple[Any, _core.TrackedSeries]],
+        step: int | None,
+        epoch: int | None,
     ) -> None:
-        """Tracks a tensor or an array of JAX with one element, without waiting for its device."""
-        series = (name, context, type(tensor).__name__)
-        if not _device.is_on_device(tensor):
-            self._track_number(float(tensor), series, step, epoch)
-            return
-        # Without values, so that a wrong name or context is refused while the caller is here.
-        self._track_columns(series, b"", None, None, None)
-        # The caller may change the context before the value arrives.
-        series = (name, values.plain(context), type(tensor).__name__)
+        """Tracks tensors and arrays of JAX with one element, without waiting for their devices."""
+        self._drain_devices()
         time_us = time.time_ns() // 1000
-        while len(self._devices) >= _device.MOST_PENDING:
+        while self._devices.is_full():
             time.sleep(_device.POLL_INTERVAL)
             self._drain_devices()
-        copy, event = _device.start_copy(tensor)
-        if step is None:
-            # A point that is tracked before the value arrives gets a later step.
-            step = self._reserve_step(series)
-        self._devices.add(_device.PendingValue(copy, event, series, step, epoch, time_us))
-        self._request_attention()
+        values = [value for value, _ in members]
+        for copied in _device.start_copies(values, self._devices.events):
+            points = [(members[place][1], step) for place in copied.places]
+            if copied.event is None:
+                self._track_arrived(points, copied.numbers(), epoch, time_us)
+                continue
+            if step is None:
+                # A point that is tracked before the value arrives gets a later step.
+                points = [(series, self._reserve_step(series)) for series, _ in points]
+            self._devices.add(_device.PendingValues(copied, points, epoch, time_us))
+            self._request_attention()
 
     def _track_object_list(
         self,
@@ -99,7 +90,7 @@ class Tracker(_core.Run):
         self._track_objects(members, (name, context, dtype), step, epoch, time_us)
 
     def _drain_devices(self, *, in_order: bool = True) -> None:
-        """Stores the device values that have arrived, or only the first ones up to another."""
+        """Stores the device values that have arrived; in order, only up to a missing value."""
         self._devices.settle(self._store_arrived, self._report_failure, in_order=in_order)
 
     def _wait_for_devices(self, limit: float) -> bool:
@@ -107,32 +98,27 @@ class Tracker(_core.Run):
 
         Returns whether all of them have arrived within the limit in seconds.
         """
-        newest, end = self._devices.newest(), time.monotonic() + limit
+        newest = self._devices.newest()
+        end = time.monotonic() + limit
         self._drain_devices()
         while newest in self._devices and time.monotonic() < end:
             time.sleep(_device.POLL_INTERVAL)
             self._drain_devices()
         if newest in self._devices:
-            # Values of one device wait no longer for those of another.
+            # Values of one device do not wait for values of another device.
             self._drain_devices(in_order=False)
-            return not len(self._devices)
+            return not self._devices
         return True
 
-    def _store_arrived(self, pending: _device.PendingValue, value: float) -> None:
-        """Stores a value of a device with the step and the time of its call."""
-        self._track_columns(
-            pending.series,
-            [value],
-            None if pending.step is None else [pending.step],
-            None if pending.epoch is None else [pending.epoch],
-            [pending.time_us],
-        )
+    def _store_arrived(self, pending: _device.PendingValues, numbers: list[float]) -> None:
+        """Stores values of a device with the steps and the time of their call."""
+        self._track_arrived(pending.points, numbers, pending.epoch, pending.time_us)
 
-    def _report_failure(self, pending: _device.PendingValue, error: Exception) -> None:
+    def _report_failure(self, pending: _device.PendingValues, error: Exception) -> None:
         _logger.error(
             "run %s: failed to store a value of %r from a device; more failures are only counted",
             self._hash,
-            pending.series[0],
+            pending.points[0][0].name,
             exc_info=error,
         )
 

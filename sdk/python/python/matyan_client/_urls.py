@@ -10,6 +10,7 @@ from . import _arguments
 
 _EXAMPLE = "http://localhost:53800"
 _DEFAULT_PORT = 53800
+_SCHEME_PORTS = {"http": 80, "https": 443}
 
 _CREDENTIALS = re.compile(r"//[^/?#]*@")
 _PROJECT = re.compile(r"/p/([^/]*)/*$")
@@ -38,7 +39,7 @@ def is_default(url: str) -> bool:
 
 
 def is_loopback_address(host: str) -> bool:
-    """Reports whether a text is an address, and one of this machine."""
+    """Reports whether a text is an address of this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -50,13 +51,26 @@ def shown(url: str) -> str:
     return _CREDENTIALS.sub("//", url)
 
 
+def origin(url: str) -> tuple[str, str | None, int | None]:
+    """Returns the scheme, the host and the port of the URL of a server."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or _SCHEME_PORTS.get(parts.scheme)
+
+
+def project(url: str) -> str:
+    """Returns the name of the project in the URL of a server, or no text for the default one."""
+    found = _PROJECT.search(urlsplit(url).path)
+    return found[1] if found else ""
+
+
 def _problem(url: str) -> str | None:
     try:
         parts = urlsplit(url)
         # Reading it raises an exception if it is no number.
         has_port = parts.port is None or parts.port > 0
     except ValueError:
-        has_port, parts = False, urlsplit("")
+        has_port = False
+        parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname or not has_port:
         return f"is not the URL of a server, such as {_EXAMPLE}"
     if "@" in parts.netloc:

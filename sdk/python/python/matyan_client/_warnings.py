@@ -26,9 +26,11 @@ def warn_user(message: str, error: BaseException | None = None) -> None:
 def level_of_caller() -> int:
     """Returns the `stacklevel` of the first frame outside the package, from where it is called."""
     # `skip_file_prefixes` exists since Python 3.12.
-    frame, level = sys._getframe(1), 1  # noqa: SLF001 - `inspect` would slow down the import
+    frame = sys._getframe(1)  # noqa: SLF001 - `inspect` would slow down the import
+    level = 1
     while frame.f_code.co_filename.startswith(_PACKAGE) and frame.f_back is not None:
-        frame, level = frame.f_back, level + 1
+        frame = frame.f_back
+        level += 1
     return level
 
 

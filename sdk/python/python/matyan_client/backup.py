@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from . import _core
 from .archives import ArchiveWriter, stored_runs
 from .config import SETTINGS
 from .transport.http import HttpTransport
@@ -34,11 +35,13 @@ def run_backup(
     """Writes runs into an archive below a directory.
 
     Without a selection, these are all runs, also archived ones. `since` is a date in ISO form.
-    Nothing is sampled. What belongs to no run, except for experiments and tags, and what only the
-    server knows is in archives of `matyan backup`, which also continues after an interruption.
+    Nothing is sampled. Data outside of runs, except for experiments and tags, and data that only
+    the server knows are in archives of `matyan backup`, which also continues after an interruption.
     """
     query = _query(runs, experiment, since)
-    http = HttpTransport(backend_url or SETTINGS.backend_url)
+    url = backend_url or SETTINGS.backend_url
+    _core.use_token(url)
+    http = HttpTransport(url)
     filters = {
         "runs": list(runs) or None,
         "experiment": experiment,

@@ -71,9 +71,10 @@ def _status(options: argparse.Namespace) -> int:
             ),
         }
     except ValueError as error:
-        _complain("status", str(error))
+        _console.complain("status", str(error))
         return 2
     found = {component: (*_version_at(url), url) for component, url in urls.items()}
+    advice = {number: _core.version_advice(number) for number, _, _ in found.values()}
     status = 0 if all(reason is None for _, reason, _ in found.values()) else 1
     if options.json:
         described: dict[str, Any] = {
@@ -82,18 +83,21 @@ def _status(options: argparse.Namespace) -> int:
                 "ok": reason is None,
                 "version": number,
                 "reason": reason,
+                "advice": advice[number],
             }
             for component, (number, reason, url) in found.items()
         }
-        _say(json.dumps({**described, "client": {"version": _client_version()}}))
+        _console.show(json.dumps({**described, "client": {"version": _client_version()}}))
         return status
-    _say("Matyan components")
+    _console.show("Matyan components")
     for component, (number, reason, url) in found.items():
         state = "OK" if reason is None else "unreachable"
-        _say(f"  {component:<10} {state:<12} {number:<10} {url}")
+        _console.show(f"  {component:<10} {state:<12} {number:<10} {url}")
         if reason is not None:
-            _say(f"  {'':<10} {reason}")
-    _say(f"  {'Client':<10} {'(local)':<12} {_client_version()}")
+            _console.show(f"  {'':<10} {reason}")
+    _console.show(f"  {'Client':<10} {'(local)':<12} {_client_version()}")
+    for text in filter(None, advice.values()):
+        _console.show(text)
     return status
 
 
@@ -114,17 +118,17 @@ def _version_at(url: str) -> tuple[str, str | None]:
 def _list_spools(options: argparse.Namespace) -> int:
     spools = sorted(_core.spools(), key=lambda spool: spool.created_us)
     if options.json:
-        _say(json.dumps([_described(spool) for spool in spools]))
+        _console.show(json.dumps([_described(spool) for spool in spools]))
         return 0
     if not spools:
         _console.say("there are no spools: nothing is left to send")
         return 0
     width = max(len(spool.run_id) for spool in spools)
     heading = f"{'STATE':<9}  {'SIZE':>10}  {'FILES':>5}  {'CREATED':<19}  SERVER, SPOOL"
-    _say(f"{'RUN':<{width}}  {heading}")
+    _console.show(f"{'RUN':<{width}}  {heading}")
     for spool in spools:
         created = datetime.datetime.fromtimestamp(spool.created_us / 1e6).astimezone()
-        _say(
+        _console.show(
             f"{spool.run_id:<{width}}  {spool.state:<9}  {_console.size(spool.bytes):>10}  "
             f"{spool.uploads:>5}  {created:%Y-%m-%d %H:%M:%S}  {spool.gateway_url}, {spool.path}"
         )
@@ -135,7 +139,7 @@ def _remove_spools(options: argparse.Namespace) -> int:
     wanted = set(options.runs)
     spools = [spool for spool in _core.spools() if spool.run_id in wanted]
     for run in sorted(wanted - {spool.run_id for spool in spools}):
-        _complain(
+        _console.complain(
             "spool rm", f"there is no spool of run {run}; `matyan-client spool ls` lists all spools"
         )
     status = 0 if wanted == {spool.run_id for spool in spools} else 1
@@ -145,16 +149,16 @@ def _remove_spools(options: argparse.Namespace) -> int:
         if not options.yes and not _confirms(f"permanently remove {size} of run {spool.run_id}?"):
             status = 1
         elif _core.remove_spool(spool.path):
-            _say(f"removed {spool.path}")
+            _console.show(f"removed {spool.path}")
         else:
-            _complain("spool rm", f"run {spool.run_id} is in use: end its script first")
+            _console.complain("spool rm", f"run {spool.run_id} is in use: end its script first")
             status = 1
     return status
 
 
 def _confirms(question: str) -> bool:
     if not sys.stdin.isatty():
-        _complain("spool rm", f"{question} Run the command again with --yes")
+        _console.complain("spool rm", f"{question} Run the command again with --yes")
         return False
     return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
 
@@ -176,14 +180,6 @@ def _client_version() -> str:
         return importlib.metadata.version("matyan-client")
     except importlib.metadata.PackageNotFoundError:
         return "unknown"
-
-
-def _complain(command: str, reason: str) -> None:
-    print(f"matyan-client {command}: {reason}", file=sys.stderr)
-
-
-def _say(line: str) -> None:
-    print(line)
 
 
 if __name__ == "__main__":

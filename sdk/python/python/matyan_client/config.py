@@ -30,7 +30,7 @@ class _Setting(NamedTuple):
 
 
 class _ServerSetting(NamedTuple):
-    """Variable with the URL of a server. A wrong one is an error: no other server was meant."""
+    """Variable with the URL of a server. A wrong URL is an error: no other server was meant."""
 
     default: str
 
@@ -91,12 +91,22 @@ class Settings:
         setattr(self, name, value)
         return value
 
+    def is_server(self, url: str) -> bool:
+        """Reports whether a URL is of a server of these settings, which gets `MATYAN_TOKEN`."""
+        try:
+            servers = self.backend_url, self.frontier_url
+        except ValueError:
+            # A variable that is no URL names no server.
+            return False
+        return _urls.origin(url) in map(_urls.origin, servers)
+
     def take_warnings(self) -> list[str]:
-        """Reads all variables but the URLs, and returns what is wrong with them, once."""
+        """Reads all variables but the URLs, and returns warnings about wrong values, once."""
         for name, setting in self._KNOWN.items():
             if isinstance(setting, _Setting):
                 getattr(self, name)
-        warnings, self._warnings = self._warnings, []
+        warnings = self._warnings
+        self._warnings = []
         return warnings
 
     def _read(self, variable: str, setting: _Setting | _ServerSetting) -> Any:

@@ -40,7 +40,7 @@ class QueryError(ServerError, ValueError):
 class ParamsUnavailableError(ServerError, KeyError):
     """Params that cannot be read because no server was reached.
 
-    It is a `KeyError`, because scripts for Matyan 0.3 expect one.
+    It is a `KeyError`, because scripts for Matyan 0.3 expect a `KeyError`.
     """
 
     __str__ = Exception.__str__

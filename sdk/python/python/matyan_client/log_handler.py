@@ -41,7 +41,7 @@ class RunLogHandler(logging.Handler):
         self._run = run
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Stores one record. Records of the SDK itself are left out."""
+        """Stores a record. Records of the SDK itself are left out."""
         if record.name.partition(".")[0] == "matyan_client":
             return
         try:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from . import _arguments, _urls, errors
+from . import _arguments, _core, _urls, errors
 from ._query_result import QueryResult
 from .config import SETTINGS
 from .run import Run
@@ -25,7 +25,8 @@ _PAGE_LIMIT = 50
 class Repo:
     """The runs of a server. Without a URL, `MATYAN_BACKEND_URL` is used.
 
-    No connection is opened before it is needed.
+    No connection is opened before it is needed. `token` is for a server with access control, in
+    place of the variable `MATYAN_TOKEN`; it is sent to this server only.
 
     Usage::
 
@@ -34,9 +35,11 @@ class Repo:
             print(run.hash, run.name)
     """
 
-    def __init__(self, url: str | None = None) -> None:
+    def __init__(self, url: str | None = None, token: str | None = None) -> None:
         _arguments.check_text("url", url)
         self._url = _urls.checked("url", url or SETTINGS.backend_url)
+        _arguments.check_text("token", token)
+        _core.use_token(self._url, token)
         self._http = HttpTransport(self._url)
 
     @classmethod
@@ -147,7 +150,7 @@ class Repo:
     ) -> QueryResult | Iterator[list[dict[str, Any]]]:
         """Returns the runs that match a query, or with `paginated` an iterator of pages of them.
 
-        `offset` is the hash of a run to begin after, `limit` the length of a page.
+        `offset` is the hash of the run before the first result, `limit` the length of a page.
         `report_mode` exists in Aim, and has no effect here and in the other queries.
         """
         del report_mode
@@ -155,7 +158,7 @@ class Repo:
         _arguments.check_text("offset", offset)
         if _arguments.flag("paginated", paginated):
             return self._pages(query, offset, _arguments.length("limit", limit))
-        return QueryResult(self._http.search_runs(query, offset=offset), self, "runs")
+        return QueryResult(self._http.search_runs(query, offset=offset), self._url, "runs")
 
     def query_metrics(self, query: str = "", report_mode: Any = None) -> QueryResult:
         """Returns runs with the metrics that match a query, sampled to 50 points.
@@ -201,7 +204,7 @@ class Repo:
         return True
 
     def delete_runs(self, run_hashes: list[str]) -> tuple[bool, list[str]]:
-        """Deletes runs. Returns whether all were deleted, and those that do not exist."""
+        """Deletes runs. Returns whether all were deleted, and the hashes that do not exist."""
         wanted = _arguments.texts("run_hashes", run_hashes)
         failed = [run_hash for run_hash in wanted if not self.delete_run(run_hash)]
         return not failed, failed
@@ -226,7 +229,7 @@ class Repo:
         collected: dict[str, dict[str, list[dict[str, Any]]]] = {}
         for run in self.iter_runs():
             traces: dict[str, list[dict[str, Any]]] = {}
-            # It may have been deleted meanwhile.
+            # The run may have been deleted since it was listed.
             with contextlib.suppress(errors.RunNotFoundError):
                 traces = run.collect_sequence_info(types)
             found = {kind: traces[kind] for kind in types if kind in traces}
@@ -238,7 +241,7 @@ class Repo:
         """Returns the params of each run."""
         collected: dict[str, dict[str, Any]] = {}
         for run in self.iter_runs():
-            # It may have been deleted meanwhile.
+            # The run may have been deleted since it was listed.
             with contextlib.suppress(errors.RunNotFoundError):
                 collected[run.hash] = run[...]
         return collected
@@ -273,7 +276,7 @@ class Repo:
 
     def _query(self, kind: str, query: str) -> QueryResult:
         _arguments.required_text("query", query)
-        return QueryResult(self._http.search_sequence(kind, query), self, kind)
+        return QueryResult(self._http.search_sequence(kind, query), self._url, kind)
 
     def _pages(self, query: str, offset: str | None, limit: int) -> Iterator[list[dict[str, Any]]]:
         cursor = ""
@@ -282,9 +285,10 @@ class Repo:
             if page:
                 yield page
             if next_cursor:
-                offset, cursor = None, next_cursor
+                offset = None
+                cursor = next_cursor
             elif next_cursor is None and len(page) >= limit:
-                # A server without cursors: its next page begins after a run.
+                # A server without cursors: its next page starts after a run.
                 offset = page[-1]["hash"]
             else:
                 return

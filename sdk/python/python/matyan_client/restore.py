@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from . import _urls
+from . import _core, _urls
 from .archives import archived_runs, open_archive
 from .archives.reading import entities
 from .config import SETTINGS
-from .importing import ImportReport, Target, import_runs
+from .importing import ImportReport, SourceFiles, Target, import_runs
 from .transport.http import HttpTransport
 
 
@@ -33,16 +33,19 @@ def restore_reingest(
     """Replays an archive: a directory or a `.tar.gz` file.
 
     Runs keep their hashes, times, and steps. A run that is stored completely is skipped when the
-    call is repeated. Only `matyan restore` restores what ingestion cannot express.
+    call is repeated. Only `matyan restore` restores data that ingestion cannot express.
     """
     url = _urls.checked("backend_url", backend_url or SETTINGS.backend_url)
+    _core.use_token(url)
     with open_archive(Path(backup_path)) as root:
         runs = archived_runs(root, blobs=not skip_blobs)
         target = Target(url, None, dry_run, frontier_url)
-        experiments = tags = 0
+        experiments = 0
+        tags = 0
         if not skip_entities and not dry_run:
             experiments, tags = _restore_entities(root, HttpTransport(url))
-        return RestoreResult(import_runs("archive", runs, target, root=root), experiments, tags)
+        report = import_runs("archive", runs, target, SourceFiles(root.resolve()))
+        return RestoreResult(report, experiments, tags)
 
 
 def _restore_entities(root: Path, http: HttpTransport) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""A run: what one training script records."""
+"""A run: the record of one training script."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from . import (
     _arguments,
     _branches,
     _console,
+    _core,
     _device,
     _lifecycle,
     _system,
@@ -22,6 +23,7 @@ from . import (
     terminal,
     values,
 )
+from ._aim_calls import AimCalls
 from ._params import Key, ParamsOverlay, nested, path_of
 from ._properties import RunProperties
 from ._warnings import is_shown, warn_user
@@ -45,7 +47,7 @@ _DEVICES_LIMIT = 20.0
 _OWN_WRITES_LIMIT = 5.0
 
 
-class Run(RunProperties):
+class Run(RunProperties, AimCalls):
     """A run that is written by this process, or a run that is only read.
 
     Without a hash a new run is created, which takes no time and no server: everything that is
@@ -55,8 +57,10 @@ class Run(RunProperties):
 
     `log_system_params` describes the machine, the packages, and the git revision in the params
     `__system_params`, and uploads the changes since the last commit as the artifact
-    `git-diff.patch`. `system_tracking_interval` tracks the load of the machine every so many
-    seconds (0.1 to 86400). With `offline`, nothing is sent until `matyan-client sync`.
+    `git-diff.patch`. `system_tracking_interval` is the number of seconds (0.1 to 86400) between two
+    measurements of the load of the machine. With `offline`, nothing is sent until `matyan-client
+    sync`. `token` is for a server with access control, in place of the variable `MATYAN_TOKEN`; it
+    is sent to this server only.
 
     Usage::
 
@@ -66,7 +70,7 @@ class Run(RunProperties):
                 run.track(loss, name="loss", step=step, context={"subset": "train"})
     """
 
-    # A copy in another process prints nothing, and neither begins nor ends the run.
+    # A copy in another process prints nothing, and neither starts nor ends the run.
     _is_copy = False
     # An imported run keeps the time of its creation, in microseconds since the Unix epoch.
     _created_us: int | None = None
@@ -86,6 +90,7 @@ class Run(RunProperties):
         offline: bool = False,
         fork_from: str | None = None,
         fork_step: SupportsIndex | None = None,
+        token: str | None = None,
     ) -> None:
         _arguments.check_text("experiment", experiment)
         parent = _arguments.fork_point(fork_from, fork_step)
@@ -107,6 +112,10 @@ class Run(RunProperties):
         self._backend_url = _urls.checked("repo", url or SETTINGS.backend_url)
         gateway_url = frontier_url or url or SETTINGS.frontier_url
         self._gateway_url = _urls.checked("frontier_url", gateway_url)
+        _arguments.check_text("token", token)
+        self._has_token = bool(token or os.environ.get("MATYAN_TOKEN", "").strip())
+        for server in (self._backend_url, self._gateway_url):
+            _core.use_token(server, token)
         self._http = HttpTransport(self._backend_url)
         self._is_new = run_hash is None and not self._read_only
         self._created = time.time()
@@ -118,6 +127,7 @@ class Run(RunProperties):
         self._local: dict[str, Any] = {}
         self._object_types = _tracked_objects.ObjectTypes()
         self._devices = _device.DeviceQueue()
+        self._has_lost = False
         # Values of devices that were lost before the last `flush`.
         self._flushed_failures = 0
         self._capture: terminal.StreamCapture | terminal.DescriptorCapture | None = None
@@ -141,6 +151,7 @@ class Run(RunProperties):
             offline=self._is_offline,
             joins=self._is_copy,
             created_us=self._created_us,
+            token=token,
         )
         for warning in [*SETTINGS.take_warnings(), *warnings]:
             _logger.warning("%s", warning)
@@ -161,6 +172,13 @@ class Run(RunProperties):
         self._announce(f"run {self._hash} {self.url}")
         self._capture = terminal.capture(self, capture_terminal_logs)
         _lifecycle.opened(self)
+
+    @property
+    def repo(self) -> Repo:
+        """The server that the run is read from."""
+        from .repo import Repo  # noqa: PLC0415 - a `Repo` returns runs, so it imports this module
+
+        return Repo(self._http.url)
 
     def __setitem__(self, key: Key, val: Any) -> None:
         """Sets params. Every value is accepted, see `matyan_client.values.plain`."""
@@ -185,7 +203,7 @@ class Run(RunProperties):
         self._delete(path_of(key))
 
     def set(self, key: Key, val: Any, strict: bool = True) -> None:
-        """Sets params, as `run[key] = val` does. `strict` exists in Aim, and has no effect."""
+        """Sets params, like `run[key] = val`. `strict` exists in Aim, and has no effect."""
         del strict
         self[key] = val
 
@@ -209,6 +227,13 @@ class Run(RunProperties):
         steps = _arguments.column("steps", steps, "i8")
         epochs = _arguments.column("epochs", epochs, "i8", is_rounded=True)
         self._track_columns((name, context, "float"), numbers, steps, epochs, None)
+        self._report_notices()
+
+    def _track_other(
+        self, value: Any, name: str, step: int | None, epoch: int | None, context: Any
+    ) -> None:
+        super()._track_other(value, name, step, epoch, context)
+        self._report_notices()
 
     def add_tag(self, value: str) -> None:
         """Adds a tag, which is created if it does not exist."""
@@ -219,7 +244,7 @@ class Run(RunProperties):
             self._add_tag(value)
 
     def remove_tag(self, tag_name: str) -> None:
-        """Removes a tag; one that the run does not have is ignored."""
+        """Removes a tag; a tag that the run does not have is ignored."""
         tag_name = _arguments.required_name("tag_name", tag_name)
         if self._read_only:
             self._ignore("tags are not changed")
@@ -291,8 +316,8 @@ class Run(RunProperties):
         """Waits until everything that this process has tracked is stored by the server.
 
         Returns False if that takes longer than `timeout` seconds, by default 30, whether or not a
-        server can be reached; also if values were lost since the last call, as they could not be
-        read from their device.
+        server can be reached; also if values were lost since the last call, because they could not
+        be read from their device.
         """
         _arguments.check_seconds("timeout", timeout)
         if timeout is not None and not timeout >= 0:
@@ -306,7 +331,8 @@ class Run(RunProperties):
                 self._hash,
                 len(self._devices),
             )
-        failures, self._flushed_failures = self._flushed_failures, self._devices.failed
+        failures = self._flushed_failures
+        self._flushed_failures = self._devices.failed
         is_complete = is_complete and self._flushed_failures <= failures
         if self._capture is not None:
             self._capture.flush()
@@ -319,7 +345,7 @@ class Run(RunProperties):
         """Finishes the run as planned, and waits until everything is stored.
 
         The wait ends after 30 seconds, or after 3 while no server can be reached. Ctrl-C ends it as
-        well, and raises `KeyboardInterrupt` when the run is closed. What is left stays in the
+        well, and raises `KeyboardInterrupt` when the run is closed. Data that is left stays in the
         spool until `matyan-client sync` or a later script of the same user sends it. Values that a
         device has not computed after 20 seconds are lost, and their number is printed.
         """
@@ -336,9 +362,9 @@ class Run(RunProperties):
     ) -> None:
         """Closes the run with an outcome if it is known, and waits until everything is stored.
 
-        The limits are shorter by the seconds that are `spent`. The time is that of the end of an
-        imported run; the copy of a run that has not ended stays active. At the exit of a script,
-        the run still accepts what later exit hooks and other threads record.
+        The limits are shorter by the seconds that are `spent`. The time is the time of the end of
+        an imported run; the copy of a run that has not ended stays active. At the exit of a script,
+        the run still accepts the records of later exit hooks and other threads.
         """
         if self._is_closed:
             return
@@ -349,17 +375,20 @@ class Run(RunProperties):
             return
         began = time.monotonic()
         interruption: BaseException | None = None
-        capture, self._capture = self._capture, None
+        capture = self._capture
+        self._capture = None
         try:
             if capture is not None:
                 capture.stop()
             self._wait_for_devices(_DEVICES_LIMIT - spent)
         except BaseException as raised:  # noqa: BLE001 - raised again, by Ctrl-C for example
-            # The run ends nevertheless, and what is left is named.
-            interruption, spent = raised, math.inf
+            # The run ends nevertheless, and the ending names the data that is left.
+            interruption = raised
+            spent = math.inf
         kind, error = (None, "") if outcome is None else outcome
         self._finish(kind, error, time_us, stays_active=stays_active, is_exit=is_exit)
-        failed, late = self._devices.failed, self._devices.abandon()
+        failed = self._devices.failed
+        late = self._devices.abandon()
         spent += time.monotonic() - began
         reachable = max(0.0, _REACHABLE_LIMIT - spent)
         unreachable = max(0.0, _UNREACHABLE_LIMIT - spent)
@@ -371,11 +400,19 @@ class Run(RunProperties):
         bar.clear()
         self._note_position()
         self._report_notices()
-        # What is left are values, files, or both.
+        # Values, files, or both may be left.
         self._is_stored = spool is None
         waited = time.monotonic() - began
         reason = self.health.last_error or self._reason(interruption, wait.is_enough, waited)
-        ending = _console.ending(self._hash, numbers, spool, reason, (late, failed))
+        is_known = not self._has_token or SETTINGS.is_server(self._gateway_url)
+        ending = _console.ending(
+            self._hash,
+            numbers,
+            spool,
+            reason,
+            (late, failed),
+            server=None if is_known else self._backend_url,
+        )
         if ending:
             self._announce(ending)
         if interruption is not None:
@@ -426,7 +463,7 @@ class Run(RunProperties):
 
     def _delete(self, path: tuple[str, ...]) -> None:
         self._check_writable("delete params of")
-        # The server may only delete what was written before.
+        # The server may only delete params that were written before.
         self._wait_for_own_writes()
         self._http.delete_params(self._hash, [list(path)])
         self._params.delete(path)
@@ -441,7 +478,7 @@ class Run(RunProperties):
             self._note_position()
 
     def _note_position(self) -> None:
-        """Makes this process see what it has stored."""
+        """Makes this process see its own stored writes."""
         position = self._last_position()
         if position is not None:
             HttpTransport.include(self._backend_url, self._hash, position)
@@ -450,7 +487,7 @@ class Run(RunProperties):
         """Stores device values that have arrived, and reports notices; the core asks for it."""
         self._drain_devices()
         self._report_notices()
-        if len(self._devices):
+        if self._devices:
             self._request_attention()
 
     def _flush_artifacts(self, path: str | os.PathLike[str]) -> None:
@@ -485,9 +522,14 @@ class Run(RunProperties):
         self._terminal_line(line, number)
 
     def _report_notices(self, *, aloud: bool = False) -> None:
-        for level, message in self._notices():
+        notices = self._notices()
+        # A script without logging learns of the first loss, and of each outage.
+        is_first_loss = bool(notices) and not self._has_lost and self.health.dropped > 0
+        self._has_lost = self._has_lost or is_first_loss
+        for level, message in notices:
             _logger.log(level, "run %s: %s", self._hash, message)
-            if aloud and not is_shown(level):
+            is_aloud = aloud or is_first_loss or message.startswith(_core.OUTAGE_NOTICE)
+            if is_aloud and not is_shown(level):
                 self._announce(message)
 
 

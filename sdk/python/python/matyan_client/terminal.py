@@ -1,9 +1,9 @@
-"""Capture of what the process writes to `sys.stdout` and `sys.stderr`, or to descriptors.
+"""Capture of the output of the process: `sys.stdout` and `sys.stderr`, or descriptors.
 
-Descriptors are captured by the core, which also sees what C code and child processes write.
-The `write` methods of the streams are replaced while at least one run captures them. Each run cuts
-what was written into lines with a `LineCutter` of its own. There is no thread: a finished line is
-handed over within the call that finishes it, an unfinished one with a later write or at a flush.
+Descriptors are captured by the core, which also sees the output of C code and child processes. The
+`write` methods of the streams are replaced while at least one run captures them. Each run cuts the
+output into lines with a `LineCutter` of its own. There is no thread: a finished line is handed over
+within the call that finishes it, an unfinished line with a later write or at a flush.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class LineCutter:
     def __init__(self, sink: LineSink, first_line: int = 0) -> None:
         self._sink = sink
         self._lines = _core.LineCutter(first_line)
-        # Reentrant, as a signal handler may print within `write`.
+        # Reentrant, because a signal handler may print within `write`.
         self._lock = threading.RLock()
         _forks.watch(self)
 
@@ -73,7 +73,7 @@ class CapturingRun(Protocol):
 
 
 class StreamCapture:
-    """Stores what is written to the streams of Python with a run, which is held weakly."""
+    """Stores the output of the streams of Python with a run, which is held weakly."""
 
     def __init__(self, run: CapturingRun) -> None:
         self._cutter = LineCutter(weak_sink(run._append_terminal_line))  # noqa: SLF001
@@ -89,7 +89,7 @@ class StreamCapture:
 
 
 class DescriptorCapture:
-    """Stores what is written to the descriptors 1 and 2 with a run, which is held weakly."""
+    """Stores the output of the descriptors 1 and 2 with a run, which is held weakly."""
 
     def __init__(self, run: CapturingRun) -> None:
         self._run = weakref.ref(run)
@@ -97,7 +97,7 @@ class DescriptorCapture:
         run._capture_descriptors()  # noqa: SLF001 - a class of the same package
 
     def flush(self) -> None:
-        """Stores what was written before, with the unfinished line."""
+        """Stores all output until now, with the unfinished line."""
         run = self._run()
         flush_buffers()
         if run is not None:
@@ -122,14 +122,14 @@ def check_kind(kind: object) -> None:
 
 
 def capture(run: CapturingRun, kind: object) -> StreamCapture | DescriptorCapture | None:
-    """Begins to capture for a run: streams, or descriptors if the kind is `fd`."""
+    """Starts to capture for a run: streams, or descriptors if the kind is `fd`."""
     if not kind:
         return None
     return DescriptorCapture(run) if kind == "fd" else StreamCapture(run)
 
 
 def flush_buffers() -> None:
-    """Writes what Python and C keep in buffers."""
+    """Writes the buffers of Python and C."""
     import ctypes  # noqa: PLC0415 - only for descriptors
 
     for stream in (sys.stdout, sys.stderr):
@@ -152,7 +152,7 @@ class _CapturedStream:
 
     def _write(self, data: str) -> int:
         if getattr(_writer, "data", None) is data:
-            # Something else has wrapped this method before it was replaced again.
+            # Other code has wrapped this method before it was restored.
             return self.original(data)
         _writer.data = data
         try:
@@ -184,7 +184,7 @@ _writer = threading.local()
 
 
 def start(cutter: LineCutter) -> None:
-    """Begins to pass everything written to `cutter`. It is held weakly."""
+    """Starts to pass everything written to `cutter`. It is held weakly."""
     global _cutters  # noqa: PLW0603 - belongs to the module
     with _lock:
         _cutters = (*_alive_without(cutter), weakref.ref(cutter))
@@ -207,7 +207,7 @@ def _capture() -> None:
 
 
 def _watch_cells() -> None:
-    """Makes a notebook call `_capture_cell` when a cell begins."""
+    """Makes a notebook call `_capture_cell` when a cell starts."""
     notebook = sys.modules.get("IPython")
     shell = notebook.get_ipython() if notebook is not None else None
     if shell is not None and _capture_cell not in shell.events.callbacks["pre_run_cell"]:
@@ -215,7 +215,7 @@ def _watch_cells() -> None:
 
 
 def _capture_cell(*_: object) -> None:
-    """Captures again: IPython replaces the methods for each cell, and restores its own after it."""
+    """Resumes the capture: IPython replaces the methods for each cell, and restores them later."""
     with _lock:
         _streams[:] = [stream for stream in _streams if stream.is_in_place()]
         if any(known() is not None for known in _cutters):
@@ -223,7 +223,7 @@ def _capture_cell(*_: object) -> None:
 
 
 def stop(cutter: LineCutter) -> None:
-    """Ends what `start` began, and hands over the unfinished line."""
+    """Ends the capture of `start`, and hands over the unfinished line."""
     global _cutters  # noqa: PLW0603 - belongs to the module
     with _lock:
         _cutters = _alive_without(cutter)

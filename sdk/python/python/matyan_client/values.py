@@ -1,4 +1,4 @@
-"""Conversion of arbitrary Python values to plain ones.
+"""Conversion of arbitrary Python values to plain values.
 
 Params and contexts are converted when they are passed in, on the caller's thread: a value that
 cannot be stored as it is becomes text, so that nothing can fail later, in the background.
@@ -54,7 +54,7 @@ def plain(value: object) -> JsonValue:
 
 
 def text(value: str) -> str:
-    """Returns `value` with each lone surrogate replaced by U+FFFD, as UTF-8 cannot express it."""
+    """Returns `value` with U+FFFD for each lone surrogate, which UTF-8 cannot express."""
     if value.isascii():
         return str(value)
     # A pair of surrogates is joined to the character that it stands for.
@@ -121,7 +121,7 @@ def _plain_object(value: Any, depth: int) -> JsonValue:
         return text(f"{value.__module__}.{value.__qualname__}")
     kind: Any = type(value)
     if kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__:
-        # The same holds for objects. Attributes of a settings object are what is meant.
+        # The same holds for objects. The attributes of a settings object are its content.
         attributes = getattr(value, "__dict__", None)
         if attributes:
             return _plain(dict(attributes), depth + 1)
@@ -131,7 +131,7 @@ def _plain_object(value: Any, depth: int) -> JsonValue:
 
 
 def _base_scalar(value: bool | float | str) -> bool | int | float | str:
-    """Returns a value of a subclass of int, float, or str as one of the base class."""
+    """Returns a value of a subclass of int, float, or str as a value of the base class."""
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, int):

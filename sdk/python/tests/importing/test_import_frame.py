@@ -13,6 +13,7 @@ from matyan_client.importing import (
     Artifact,
     ImportedRun,
     Points,
+    SourceFiles,
     Target,
     TrackedObject,
     frame,
@@ -77,7 +78,7 @@ def test_the_next_run_of_a_source_is_read_after_an_error(shared_server):
     assert report.runs[0].notes == ["line 7 has no value"]
 
 
-def test_any_damage_is_a_failure_of_its_run_only(shared_server, tmp_path):
+def test_any_damage_is_a_failure_of_its_run_only(shared_server):
     def damaged():
         yield points("m", 1)
         raise struct.error("unpack requires 8 bytes")
@@ -90,7 +91,7 @@ def test_any_damage_is_a_failure_of_its_run_only(shared_server, tmp_path):
         imported("damaged", damaged),
         imported("whole again", lambda: iter([points("m", 2)])),
     ]
-    report = import_runs("test", runs, Target(shared_server.url), root=tmp_path)
+    report = import_runs("test", runs, Target(shared_server.url))
     assert [outcome.state for outcome in report.runs] == ["failed", "failed", "imported"]
     assert [outcome.notes for outcome in report.runs[:2]] == [
         ["cannot be read: KeyError: 'name'"],
@@ -123,8 +124,8 @@ def test_only_files_below_the_source_are_uploaded(shared_server, tmp_path):
 
     for allowed, count in ((False, 1), (True, 4)):
         run = imported(f"outside files {allowed}", items)
-        target = Target(shared_server.url, with_outside_files=allowed)
-        (outcome,) = import_runs("test", [run], target, root=source).runs
+        files = SourceFiles(source, is_trusted=allowed)
+        (outcome,) = import_runs("test", [run], Target(shared_server.url), files).runs
         assert (outcome.state, outcome.artifacts) == ("imported", count)
         notes = ["left out: 3 files outside of the source; `--outside-files` uploads them"]
         assert outcome.notes == ([] if allowed else notes)

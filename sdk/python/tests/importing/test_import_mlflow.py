@@ -106,6 +106,13 @@ def test_only_literals_that_keep_their_text_are_values():
         assert literals.literal(text) == text
 
 
+def test_a_text_of_any_length_stays_text():
+    text = str([1] * 30_000)
+    assert len(text) > 64 * 1024
+    assert literals.literal(text) == text
+    assert flat_yaml.flat_yaml(f'a: "{text}"') == {"a": text}
+
+
 def test_flat_yaml():
     text = (
         "a: plain\nb: 'it''s'\nc: \"tab\\there, \\xE4\"\nlong: first\n  second\n"

@@ -12,7 +12,8 @@ import pytest
 from imported import FIXTURES, import_source, last_of_each_step, objects, points, run_import
 
 from matyan_client import Repo, Run, cli
-from matyan_client.importing import histograms, tfrecord
+from matyan_client._core import ProtobufError, ProtobufMessage, tensorflow_records
+from matyan_client.importing import histograms, tensors
 
 LOGS = FIXTURES / "tensorboard" / "logs"
 EXPECTED = json.loads((FIXTURES / "tensorboard" / "expected.json").read_text())
@@ -173,7 +174,7 @@ def test_damage_costs_only_what_is_damaged(tmp_path):
     def read(damaged):
         file.write_bytes(damaged)
         notes = []
-        return len(list(tfrecord.records(file, notes.append))), notes
+        return len(list(tensorflow_records(file, notes.append))), notes
 
     whole, notes = read(content)
     assert notes == []
@@ -190,10 +191,18 @@ def test_damage_costs_only_what_is_damaged(tmp_path):
     assert (count, "the rest was not read" in note) == (1, True)
 
 
-def test_checksums():
+def test_checksums(tmp_path):
+    def masked(crc):
+        return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282_EAD8) & 0xFFFF_FFFF)
+
+    file = tmp_path / "events"
+    header = struct.pack("<Q", 32) + masked(0x8128_D713)
     # From RFC 3720, B.4.
-    assert tfrecord.crc32c(bytes(32)) == 0x8A91_36AA
-    assert tfrecord.crc32c(bytes(range(32))) == 0x46DD_794E
+    for content, crc in ((bytes(32), 0x8A91_36AA), (bytes(range(32)), 0x46DD_794E)):
+        file.write_bytes(header + content + masked(crc))
+        notes = []
+        assert list(tensorflow_records(file, notes.append)) == [content]
+        assert notes == []
 
 
 def test_bins_of_any_width_keep_their_weight():
@@ -225,3 +234,18 @@ def test_logs_of_the_real_packages(shared_server, tmp_path, capsys):
             (name, "{}"): last_of_each_step(found)
             for name, found in expected[label]["scalars"].items()
         }
+
+
+def tensor(sides):
+    """Returns a tensor of floats with one element, which stands for all of them."""
+    shape = b"".join(b"\x12" + bytes([len(side) + 1]) + b"\x08" + side for side in sides)
+    return ProtobufMessage(
+        b"\x08\x01\x12" + bytes([len(shape)]) + shape + b"\x2a\x04" + struct.pack("<f", 0.5)
+    )
+
+
+def test_the_shape_of_a_tensor_is_not_trusted():
+    assert tensors.decoded(tensor([b"\x02", b"\x03"])).numbers == [0.5] * 6
+    # 2^20 and 2^20.
+    with pytest.raises(ProtobufError, match="more than 16000000 elements"):
+        tensors.decoded(tensor([b"\x80\x80\x40", b"\x80\x80\x40"]))

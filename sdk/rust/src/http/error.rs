@@ -6,6 +6,8 @@ use matyan_value::{Value, json};
 use object_store_http as reqwest;
 use reqwest::StatusCode;
 
+use crate::plain_text::plain_text;
+
 /// Longest piece of an unknown error body that is quoted in a message.
 const QUOTED_BYTES: usize = 300;
 
@@ -29,6 +31,12 @@ pub enum HttpError {
     /// The run, experiment, artifact, or other resource does not exist.
     #[error("not found: {message}")]
     NotFound {
+        /// Text from the server.
+        message: String,
+    },
+    /// The project does not exist, or the caller has no right in it: the answers are the same.
+    #[error("not found: {message}")]
+    NoProject {
         /// Text from the server.
         message: String,
     },
@@ -66,7 +74,7 @@ pub enum HttpError {
         /// Description of the problem.
         reason: String,
     },
-    /// The server does not have this call, as it is older than this client.
+    /// The server does not have this call, because it is older than this client.
     #[error("the server does not support {call}")]
     Unsupported {
         /// Name of the call.
@@ -106,11 +114,19 @@ pub(crate) fn malformed(url: &str, reason: impl fmt::Display) -> HttpError {
 
 pub(super) fn refusal(url: &str, status: StatusCode, body: &str) -> HttpError {
     let (code, message) = envelope(body).unwrap_or_else(|| (String::new(), shortened(status, body)));
+    let message = plain_text(&message);
     match status {
         StatusCode::NOT_FOUND => HttpError::NotFound { message: format!("{message} ({url})") },
         StatusCode::NOT_IMPLEMENTED => HttpError::Unsupported { call: url.to_owned() },
         _ => HttpError::Refused { status: status.as_u16(), code, message },
     }
+}
+
+/// The message in an error body of a server, as one line.
+pub(crate) fn server_message(body: &str) -> Option<String> {
+    let (_, message) = envelope(body)?;
+    let line: String = message.chars().filter(|character| !character.is_control()).collect();
+    Some(line[..line.floor_char_boundary(QUOTED_BYTES)].to_owned())
 }
 
 /// Code and message of an error body: those of the envelope, or the `detail` of an older server.
@@ -186,6 +202,8 @@ mod tests {
         check(r#"{"error":{"code":"bad_request","message":"no"},"detail":"no"}"#, "bad_request|no");
         check(r#"{"detail":"Not Found"}"#, "|Not Found");
         check(r#"{"detail":[{"msg":"x"}]}"#, r#"|[{"msg": "x"}]"#);
+        check(r#"{"error":{"code":"c","message":"\u001b[2Jno"}}"#, "c|\\u{1b}[2Jno");
+        check("\u{1b}]0;title\u{7}", "|\\u{1b}]0;title\\u{7}");
         check("<html>", "|Bad Request");
         check("", "|Bad Request");
         check(&"é".repeat(1000), &format!("|{}", "é".repeat(150)));

@@ -25,15 +25,21 @@ pub struct RestRequest {
     pub(super) query: String,
     pub(super) body: Option<(HeaderValue, Bytes)>,
     pub(super) headers: HeaderMap,
-    /// The answer takes the server long, as it reads a lot of data.
+    /// The answer takes the server long, because it reads a lot of data.
     pub(super) is_slow: bool,
 }
 
 impl RestRequest {
-    /// A request without a body. The path begins with `/` and is escaped already; see `segment`.
+    /// A request without a body. The path starts with `/` and is escaped already; see `segment`.
     pub fn new(method: Method, path: impl Into<String>) -> Self {
-        let (query, body, headers) = Default::default();
-        Self { method, path: path.into(), query, body, headers, is_slow: false }
+        Self {
+            method,
+            path: path.into(),
+            query: String::new(),
+            body: None,
+            headers: HeaderMap::new(),
+            is_slow: false,
+        }
     }
 
     /// A request that reads.

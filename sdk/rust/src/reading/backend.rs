@@ -1,4 +1,4 @@
-//! The blocking client of a backend, and its guarantee that a reader sees what it has written.
+//! The blocking client of a backend, and its guarantee that a reader sees its own writes.
 
 use std::{
     collections::BTreeMap,
@@ -86,7 +86,7 @@ impl UnappliedOffsets {
         }
     }
 
-    /// Forgets what was waited for.
+    /// Forgets the positions that answers had to include.
     fn exclude(&mut self, waited: &Self) {
         self.runs.retain(|run, offset| waited.runs.get(run).is_none_or(|waited| waited < offset));
         self.others.take_if(|others| waited.others.as_ref().is_some_and(|waited| *waited >= *others));
@@ -114,8 +114,8 @@ impl BackendClient {
         &self.base
     }
 
-    /// Makes every later answer include what was acknowledged at this position. A backend without
-    /// gRPC does not know positions, and answers with what it has.
+    /// Makes every later answer include the data that was acknowledged at this position. A backend without
+    /// gRPC does not know positions, and answers with the data that it has.
     pub fn include(&self, run_id: &str, position: LogPosition) {
         let LogPosition { log, partition, offset } = position;
         let mut unapplied = lock(self.unapplied.get_or_make(|_| true, Mutex::default));
@@ -147,7 +147,7 @@ impl BackendClient {
         self.run(async move { grpc_web::unary(&client, method, &request, &[]).await })
     }
 
-    /// Runs a task on the I/O thread, and returns what it sends.
+    /// Runs a task on the I/O thread, and returns the value that the task sends.
     pub(super) fn stream<T: Send + 'static, F>(
         &self,
         produce: impl FnOnce(HttpClient, StreamSink<T>) -> F,
@@ -221,8 +221,11 @@ async fn applied(
         let call =
             grpc_web::unary::<GetResponse>(client, "/matyan.runs.v1.RunService/Get", &request, positions);
         return match call.await {
-            // A deleted run has been applied as well, and an older backend knows no positions.
-            Ok(_) | Err(HttpError::NotFound { .. } | HttpError::Unsupported { .. }) => Ok(()),
+            // A deleted run or project has been applied as well, and an older backend knows no positions.
+            Ok(_)
+            | Err(HttpError::NotFound { .. } | HttpError::NoProject { .. } | HttpError::Unsupported { .. }) => {
+                Ok(())
+            }
             Err(HttpError::Refused { code, .. })
                 if code == "NOT_YET_APPLIED" && started.elapsed() < APPLY_LIMIT =>
             {

@@ -65,7 +65,7 @@ pub struct SeriesSelection {
     pub run_id: String,
     /// Names and contexts (JSON text). Empty: every metric of the run.
     pub keys: Vec<(String, String)>,
-    /// First step; `None`: from the beginning.
+    /// First step; `None`: from the start.
     pub first_step: Option<i64>,
     /// One past the last step; `None`: to the end.
     pub end_step: Option<i64>,
@@ -204,7 +204,8 @@ async fn read_points(
 fn append(columns: &mut SeriesColumns, points: SeriesPoints) {
     // Only the first piece of a series describes it.
     if let Some(info) = points.info {
-        (columns.name, columns.dtype) = (info.name, info.dtype);
+        columns.name = info.name;
+        columns.dtype = info.dtype;
         columns.context = if info.context.is_empty() { "{}".to_owned() } else { info.context };
         if points.more {
             let expected = info.count.min(RESERVED_POINTS) as usize;
@@ -232,12 +233,15 @@ async fn read_json(
         wanted.push_back((name, context));
     }
     if !selection.keys.is_empty() {
-        let canonical = |(name, context): &(String, String)| {
-            let context =
-                Context::parse(context).map(|it| stored_form(&it)).unwrap_or_else(|_| context.clone());
-            (name.clone(), context)
-        };
-        wanted = selection.keys.iter().map(canonical).collect();
+        wanted = selection
+            .keys
+            .iter()
+            .map(|(name, context)| {
+                let context =
+                    Context::parse(context).map(|it| stored_form(&it)).unwrap_or_else(|_| context.clone());
+                (name.clone(), context)
+            })
+            .collect();
     }
     let path = format!("/api/v1/rest/runs/{}/metric/get-batch/", segment(&selection.run_id));
     for (name, context) in wanted {
@@ -260,7 +264,8 @@ async fn read_json(
             let (steps, values) =
                 json_columns(series).ok_or_else(|| unexpected("a series without columns"))?;
             let dtype = dtypes.get(&(name.clone(), context.clone())).cloned().unwrap_or_default();
-            let (name, context) = (name.clone(), context.clone());
+            let name = name.clone();
+            let context = context.clone();
             sink.send(SeriesColumns { name, context, dtype, steps, values, ..SeriesColumns::default() })
                 .await?;
         }
@@ -307,17 +312,21 @@ fn json_columns(mut series: Map) -> Option<(Vec<i64>, Vec<f64>)> {
     else {
         return None;
     };
-    let step = |value: Value| match value {
-        Value::Integer(step) => Some(step),
-        _ => None,
-    };
-    let number = |value: Value| match value {
-        Value::Float(value) => value,
-        Value::Integer(value) => value as f64,
-        _ => f64::NAN,
-    };
-    let steps: Vec<i64> = steps.into_iter().map(step).collect::<Option<_>>()?;
-    let values: Vec<f64> = values.into_iter().map(number).collect();
+    let steps: Vec<i64> = steps
+        .into_iter()
+        .map(|value| match value {
+            Value::Integer(step) => Some(step),
+            _ => None,
+        })
+        .collect::<Option<_>>()?;
+    let values: Vec<f64> = values
+        .into_iter()
+        .map(|value| match value {
+            Value::Float(value) => value,
+            Value::Integer(value) => value as f64,
+            _ => f64::NAN,
+        })
+        .collect();
     (steps.len() == values.len()).then_some((steps, values))
 }
 

@@ -1,13 +1,14 @@
 //! Calls about everything but the data of runs: the server, experiments, tags, and artifacts.
 
+#[cfg(unix)]
+use std::os::unix::fs::PermissionsExt;
 use std::{
-    fs::{self, File},
-    io::Write as _,
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    io::{self, Write as _},
+    path::Path,
 };
 
 use object_store_http::Method;
+use tempfile::NamedTempFile;
 
 use super::{
     backend::{BackendClient, text_members},
@@ -60,13 +61,13 @@ impl BackendClient {
         self.send(RestRequest::json(Method::POST, format!("{REST}/tags/"), members))
     }
 
-    /// Content of an artifact, as it arrives.
+    /// Content of an artifact, read while it arrives.
     pub fn artifact(&self, run_id: &str, path: &str) -> Result<BlockingBody, HttpError> {
         let run = segment(run_id);
         self.open(RestRequest::get(format!("{REST}/runs/{run}/artifacts/download/")).query("path", path))
     }
 
-    /// All artifacts of a run as a ZIP file, as it arrives.
+    /// All artifacts of a run as a ZIP file, read while it arrives.
     pub fn artifacts_zip(&self, run_id: &str) -> Result<BlockingBody, HttpError> {
         self.open(RestRequest::get(format!("{REST}/runs/{}/artifacts/download-all/", segment(run_id))))
     }
@@ -92,36 +93,54 @@ impl BlockingBody {
     /// # }
     /// ```
     pub fn save(self, path: &Path) -> Result<u64, HttpError> {
-        let partial = partial_path(path);
         let failed = |source| HttpError::File { path: path.to_owned(), source };
-        let saved = self.write(&partial, path).and_then(|length| {
-            fs::rename(&partial, path).map_err(failed)?;
-            Ok(length)
-        });
-        if saved.is_err() {
-            // It may not exist, and the first error is the one to report.
-            drop(fs::remove_file(&partial));
-        }
-        saved
-    }
-
-    fn write(self, partial: &Path, path: &Path) -> Result<u64, HttpError> {
-        let failed = |source| HttpError::File { path: path.to_owned(), source };
-        let mut file = File::create(partial).map_err(failed)?;
+        let mut partial = partial_file(path).map_err(failed)?;
         let mut length = 0;
         for piece in self {
             let piece = piece?;
-            file.write_all(&piece).map_err(failed)?;
+            partial.write_all(&piece).map_err(failed)?;
             length += piece.len() as u64;
         }
+        partial.persist(path).map_err(|error| failed(error.error))?;
         Ok(length)
     }
 }
 
-/// A name that no other download of this machine uses.
-fn partial_path(path: &Path) -> PathBuf {
-    static DOWNLOADS: AtomicU64 = AtomicU64::new(0);
-    let number = DOWNLOADS.fetch_add(1, Ordering::Relaxed);
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.{}-{number}.part", std::process::id()))
+/// Creates a file next to `path` under a name that nobody else can know, so that it follows no link. It
+/// is removed unless it is renamed.
+fn partial_file(path: &Path) -> io::Result<NamedTempFile> {
+    let directory = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut name = tempfile::Builder::new();
+    name.prefix(".matyan-").suffix(".part");
+    // Readable by others, as far as the umask allows it, unlike other temporary files.
+    #[cfg(unix)]
+    name.permissions(PermissionsExt::from_mode(0o666));
+    name.tempfile_in(directory)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn rule_74_a_download_writes_through_no_link() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("model.pt");
+        let other = directory.path().join("other");
+        fs::write(&other, "kept").unwrap();
+        // Names that a process could be known to use.
+        for number in 0..10 {
+            let name = format!(".model.pt.{}-{number}.part", std::process::id());
+            std::os::unix::fs::symlink(&other, directory.path().join(name)).unwrap();
+        }
+        let mut partial = partial_file(&path).unwrap();
+        partial.write_all(b"new").unwrap();
+        assert!(!path.exists());
+        partial.persist(&path).unwrap();
+        assert_eq!((fs::read(&path).unwrap(), fs::read(&other).unwrap()), (b"new".into(), b"kept".into()));
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&path), mode(&other), "as readable as any other file");
+    }
 }

@@ -43,7 +43,7 @@ pub enum SearchTarget {
 }
 
 impl SearchTarget {
-    /// The name in URLs, which is also that of the buckets of run info, except for runs.
+    /// The name in URLs, which is also the name of the buckets of run info, except for runs.
     ///
     /// ```
     /// # use matyan_sdk::reading::SearchTarget;
@@ -110,14 +110,14 @@ impl Search {
         self.parameter("limit", &limit.to_string())
     }
 
-    /// Begins after the run with this id. Only for runs.
+    /// Starts after the run with this id. Only for runs.
     #[must_use]
     pub fn after(self, run_id: &str) -> Self {
         self.parameter("offset", run_id)
     }
 
-    /// Begins where the previous page ended, with its `next_cursor`. The first page, which needs an
-    /// empty one to have a `next_cursor`, may begin after a run. Only for runs.
+    /// Starts where the previous page ended, with its `next_cursor`. The first page, which needs an
+    /// empty one to have a `next_cursor`, may start after a run. Only for runs.
     #[must_use]
     pub fn cursor(mut self, cursor: &str) -> Self {
         if !cursor.is_empty() {
@@ -281,7 +281,7 @@ impl Iterator for LogRecords {
     }
 }
 
-/// Pages of a search for runs. They continue by cursor, whatever happens to the runs meanwhile; with a
+/// Pages of a search for runs. They continue by cursor, whatever happens to the runs in between; with a
 /// server that has no cursors, after the last run of a page, until one is short.
 pub struct RunPages<'a> {
     backend: &'a BackendClient,
@@ -478,7 +478,7 @@ impl BackendClient {
     }
 }
 
-/// Groups the members of an object batch: every trace begins with its `name`.
+/// Groups the members of an object batch: every trace starts with its `name`.
 fn traces_of(mut trees: TreeIterator) -> impl Iterator<Item = Result<Tree, HttpError>> + Send {
     let mut members: VecDeque<(Key, Tree)> = VecDeque::new();
     let mut is_complete = false;

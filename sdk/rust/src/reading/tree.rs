@@ -92,7 +92,7 @@ impl From<Leaf> for Tree {
     }
 }
 
-/// Folds the entries of a body into trees. A repeated top-level key begins another tree.
+/// Folds the entries of a body into trees. A repeated top-level key starts another tree.
 ///
 /// ```
 /// use matyan_sdk::reading::{Key, Tree, TreeFolder};
@@ -196,7 +196,7 @@ mod tests {
     }
 
     fn vectors(name: &str) -> Json {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors").join(name);
+        let path = Path::new("../../tests/vectors").join(name);
         serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
     }
 

@@ -155,7 +155,7 @@ fn part(received: &[u8], start: usize, longest: usize) -> Result<Option<&[u8]>, 
 fn decode_path(mut path: &[u8]) -> Result<Vec<Key>, TreeError> {
     let mut keys = Vec::new();
     while let Some(&first) = path.first() {
-        // No text key begins with this byte, so it begins an integer key.
+        // No text key starts with this byte, so it starts an integer key.
         if first == KEY_END {
             let (index, rest) = path[1..].split_first_chunk::<8>().ok_or(TreeError::Path)?;
             path = rest.strip_prefix(&[KEY_END]).ok_or(TreeError::Path)?;

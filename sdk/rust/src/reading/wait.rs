@@ -92,8 +92,8 @@ impl<T> StreamSink<T> {
     }
 }
 
-/// Starts a task on the I/O thread, and returns what it sends. An error that it returns is the last
-/// item.
+/// Starts a task on the I/O thread, and returns the values that the task sends. If the task fails, its
+/// error is the last item.
 pub(super) fn stream<T: Send + 'static, F>(
     runtime: &Handle,
     interrupted: InterruptCheck,
@@ -144,7 +144,8 @@ impl BlockingBody {
         request: RestRequest,
     ) -> Result<Self, HttpError> {
         let body = run(runtime, interrupted, async move { client.stream(&request).await })?;
-        let (url, headers) = (body.url().to_owned(), body.headers().clone());
+        let url = body.url().to_owned();
+        let headers = body.headers().clone();
         Ok(Self { pieces: stream(runtime, interrupted, |sink| forward(body, sink)), url, headers })
     }
 

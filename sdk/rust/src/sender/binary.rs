@@ -1,4 +1,4 @@
-//! The binary subprotocol of the WebSocket, as `docs/websocket.md` describes it.
+//! The binary subprotocol of the WebSocket, as `docs/concepts/websocket.md` describes it.
 
 use bytes::Bytes;
 use futures::{
@@ -68,8 +68,11 @@ fn lost(error: &tungstenite::Error) -> LinkEnd {
 fn close_reason(frame: Option<&CloseFrame>) -> LinkEnd {
     let Some(frame) = frame else { return LinkEnd::Lost("the server closed the connection".to_owned()) };
     let reason = format!("the server closed the connection ({}): {}", u16::from(frame.code), frame.reason);
-    if frame.code == CloseCode::Policy && frame.reason.starts_with("OUT_OF_SEQUENCE") {
+    let is_refused = |code: &str| frame.code == CloseCode::Policy && frame.reason.starts_with(code);
+    if is_refused("OUT_OF_SEQUENCE") {
         LinkEnd::Refused(reason)
+    } else if ["NOT_FOUND", "UNAUTHENTICATED", "PERMISSION_DENIED"].into_iter().any(is_refused) {
+        LinkEnd::NeedsCorrection(reason)
     } else {
         LinkEnd::Lost(reason)
     }

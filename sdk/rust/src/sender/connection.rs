@@ -14,7 +14,7 @@ pub(crate) enum Connection {
     /// The server does not know the binary subprotocol, as Matyan 0.3.
     Json(Socket),
     #[cfg(feature = "grpc")]
-    Grpc(tonic::transport::Channel),
+    Grpc(grpc::Gateway),
 }
 
 /// Connects to the gateway to send batches of a run.

@@ -62,7 +62,8 @@ pub(crate) async fn check_at_end(spool: &Spool) {
 async fn check(spool: &Spool) {
     let Delivery { log_position, is_run_deleted, .. } = spool.progress.delivery();
     let Some((log, partition, offset)) = log_position.filter(|_| !is_run_deleted) else { return };
-    let (run_id, url) = (&spool.owner().run_id, &spool.owner().backend_url);
+    let run_id = &spool.owner().run_id;
+    let url = &spool.owner().backend_url;
     let question = async {
         let client = HttpClient::new(url, Timeouts::default())?;
         let request = GetRequest { run_id: run_id.clone(), parts: None };
@@ -121,7 +122,8 @@ mod tests {
             for stored_items in 1.. {
                 time::sleep(INTERVAL).await;
                 spool.progress.update(|delivery| {
-                    (delivery.stored_items, delivery.log_position) = (stored_items, Some((1, 0, 1)));
+                    delivery.stored_items = stored_items;
+                    delivery.log_position = Some((1, 0, 1));
                 });
             }
         };

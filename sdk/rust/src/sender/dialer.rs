@@ -61,11 +61,10 @@ impl Dialer {
             let name = ServerName::try_from(target.host.clone());
             let name = name.map_err(|_| target.invalid("the host is invalid"))?;
             let stream = self.tls(application_protocol)?.connect(name, tcp).await;
-            let failed = |error: std::io::Error| ConnectError::Tcp {
+            Ok(Box::new(stream.map_err(|error| ConnectError::Tcp {
                 address: target.address(),
                 reason: with_sources(&error),
-            };
-            Ok(Box::new(stream.map_err(failed)?))
+            })?))
         };
         time::timeout(STEP_TIMEOUT, opening).await.map_err(|_| target.timeout())?
     }
@@ -75,22 +74,25 @@ impl Dialer {
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
         connector.set_nodelay(true);
-        // Divided among the addresses of the host: one that does not answer leaves time for others.
+        // Divided among the addresses of the host: an address that does not answer leaves time for others.
         connector.set_connect_timeout(Some(STEP_TIMEOUT));
         let uri = target.uri()?;
         let stream = match self.proxy(target)? {
-            None => {
-                let failed = |error| ConnectError::Tcp { address, reason: with_sources(&error) };
-                connector.oneshot(uri).await.map_err(failed)?
-            }
+            None => connector
+                .oneshot(uri)
+                .await
+                .map_err(|error| ConnectError::Tcp { address, reason: with_sources(&error) })?,
             Some(proxy) => {
                 let mut tunnel = Tunnel::new(proxy.uri().clone(), connector);
                 if let Some(credentials) = proxy.basic_auth() {
                     tunnel = tunnel.with_auth(credentials.clone());
                 }
                 let proxy = proxy.uri().to_string();
-                let failed = |error| ConnectError::Proxy { address, proxy, reason: with_sources(&error) };
-                tunnel.oneshot(uri).await.map_err(failed)?
+                tunnel.oneshot(uri).await.map_err(|error| ConnectError::Proxy {
+                    address,
+                    proxy,
+                    reason: with_sources(&error),
+                })?
             }
         };
         Ok(stream.into_inner())

@@ -35,7 +35,7 @@ const EXAMINATION: Duration = Duration::from_secs(5);
 const END_INTERVAL: Duration = Duration::from_millis(50);
 /// Silence after which a connection that owes acknowledgements is given up.
 const SILENCE: Duration = Duration::from_secs(20);
-/// The same for one that owes nothing, or so much that the server does not read pings: it pings
+/// The same for a connection that owes nothing, or so much that the server does not read pings: it pings
 /// every 20 s itself, and holds a batch for up to 40 s while it cannot store it.
 const LONG_SILENCE: Duration = Duration::from_secs(65);
 /// Unacknowledged bytes up to which the server certainly reads pings.
@@ -95,7 +95,8 @@ fn open_message(outbox: &Outbox) -> StreamRequest {
 }
 
 fn batch_message(frame: &Frame) -> StreamRequest {
-    let (sequence, batch) = (frame.cut.sequence, frame.batch.clone());
+    let sequence = frame.cut.sequence;
+    let batch = frame.batch.clone();
     let batch = StreamBatch { sequence, batch, traceparent: String::new() };
     StreamRequest { message: Some(Message::Batch(batch)) }
 }

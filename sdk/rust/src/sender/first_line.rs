@@ -1,5 +1,5 @@
 //! The number of the first terminal line of a run that existed before. Scripts count lines from 0,
-//! so those of a resumed run would replace the earlier ones.
+//! so the lines of a resumed run would replace the earlier lines.
 
 use std::{
     collections::HashMap,
@@ -38,7 +38,7 @@ pub(crate) async fn learn(spool: Arc<Spool>) {
     spool.set_first_line(first_free(&spool).await);
 }
 
-/// Remembers the position of what was stored for a run.
+/// Remembers the position of the data that was stored for a run.
 pub(crate) fn remember(owner: &Owner, position: LogPosition) {
     let mut stored = lock(STORED.get_or_make(|_| true, Mutex::default));
     let key = key(owner);
@@ -55,7 +55,8 @@ fn key(owner: &Owner) -> (String, String) {
 /// can be reached, it is a number that no earlier line can have: the time in seconds.
 async fn first_free(spool: &Spool) -> i64 {
     let owner = spool.owner();
-    let (mut connected_at, mut backoff) = (None, Backoff::default());
+    let mut connected_at = None;
+    let mut backoff = Backoff::default();
     let unused = owner.created_us / 1_000_000;
     loop {
         match ask(owner).await {

@@ -11,11 +11,13 @@ use hyper_util::rt::TokioIo;
 use matyan_proto::ingest::v1::{StreamRequest, StreamResponse, ingest_service_client::IngestServiceClient};
 use tokio::{sync::mpsc, time};
 use tonic::{
-    Code, Status, Streaming,
+    Code, Request, Status, Streaming,
+    metadata::AsciiMetadataValue,
     transport::{Channel, Endpoint},
 };
 
 use crate::{
+    access_token::authorization,
     http::with_sources,
     sender::{
         dialer::{Dialer, STEP_TIMEOUT},
@@ -31,22 +33,33 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Requests that wait for flow control. The outbox limits how much is in flight.
 const QUEUED_REQUESTS: usize = 1;
 
+/// A gateway that is reached by HTTP/2.
+pub(crate) struct Gateway {
+    channel: Channel,
+    /// The token for this gateway.
+    authorization: Option<AsciiMetadataValue>,
+}
+
 /// Connects with HTTP/2.
-pub(crate) async fn connect(target: &Target, dialer: &Dialer) -> Result<Channel, ConnectError> {
+pub(crate) async fn connect(target: &Target, dialer: &Dialer) -> Result<Gateway, ConnectError> {
+    let authorization = authorization(&target.uri()?.to_string());
+    let authorization = authorization.and_then(|value| AsciiMetadataValue::try_from(value.as_bytes()).ok());
     // The connector below knows where to connect, and does TLS itself, so the endpoint must not.
     let endpoint = Endpoint::from_static("http://gateway")
         .origin(target.uri()?)
         .http2_keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
         .keep_alive_while_idle(true);
-    let (to, dialer) = (target.clone(), dialer.clone());
+    let to = target.clone();
+    let dialer = dialer.clone();
     let connector = tower::service_fn(move |_| {
-        let (to, dialer) = (to.clone(), dialer.clone());
+        let to = to.clone();
+        let dialer = dialer.clone();
         async move { dialer.open(&to, Some(b"h2")).await.map(TokioIo::new) }
     });
     let connecting = endpoint.connect_with_connector(connector);
     match time::timeout(STEP_TIMEOUT, connecting).await {
-        Ok(Ok(channel)) => Ok(channel),
+        Ok(Ok(channel)) => Ok(Gateway { channel, authorization }),
         Ok(Err(error)) => Err(ConnectError::Grpc { address: target.address(), reason: with_sources(&error) }),
         Err(_) => Err(target.timeout()),
     }
@@ -55,19 +68,23 @@ pub(crate) async fn connect(target: &Target, dialer: &Dialer) -> Result<Channel,
 /// Requests of one call.
 pub(crate) struct GrpcRequests(Option<mpsc::Sender<StreamRequest>>);
 
-/// Responses of one call, which the server begins to send when it likes.
+/// Responses of one call, which the server starts to send when it likes.
 pub(crate) enum GrpcResponses {
     Opening(LocalBoxFuture<'static, Result<Streaming<StreamResponse>, Status>>),
     Open(Box<Streaming<StreamResponse>>),
 }
 
 /// Both directions of a new call.
-pub(crate) fn open(channel: Channel) -> (GrpcRequests, GrpcResponses) {
+pub(crate) fn open(gateway: Gateway) -> (GrpcRequests, GrpcResponses) {
     let (sender, mut receiver) = mpsc::channel(QUEUED_REQUESTS);
     let requests = stream::poll_fn(move |context| receiver.poll_recv(context));
     let call = async move {
-        let mut client = IngestServiceClient::new(channel);
-        client.stream(requests).await.map(tonic::Response::into_inner)
+        let mut client = IngestServiceClient::new(gateway.channel);
+        let mut request = Request::new(requests);
+        if let Some(authorization) = gateway.authorization {
+            request.metadata_mut().insert("authorization", authorization);
+        }
+        client.stream(request).await.map(tonic::Response::into_inner)
     };
     (GrpcRequests(Some(sender)), GrpcResponses::Opening(call.boxed_local()))
 }
@@ -112,8 +129,12 @@ impl ResponseStream for GrpcResponses {
 
 fn end(status: &Status) -> LinkEnd {
     let reason = format!("the server ended the stream ({:?}): {}", status.code(), status.message());
-    // The only precondition of this method is the sequence.
-    if status.code() == Code::FailedPrecondition { LinkEnd::Refused(reason) } else { LinkEnd::Lost(reason) }
+    match status.code() {
+        // The only precondition of this method is the sequence.
+        Code::FailedPrecondition => LinkEnd::Refused(reason),
+        Code::NotFound | Code::Unauthenticated | Code::PermissionDenied => LinkEnd::NeedsCorrection(reason),
+        _ => LinkEnd::Lost(reason),
+    }
 }
 
 #[cfg(test)]

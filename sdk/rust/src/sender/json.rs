@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use futures::{Sink, SinkExt, Stream, StreamExt};
 use matyan_proto::ingest::v1::{IngestionBatch, Rejection, SeriesDef};
-use matyan_value::{Value, json};
+use matyan_wire::client_json::ack::{Ack, RefusedItem, refused_items};
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use frame::{FrameWriter, JsonFrame};
@@ -48,13 +48,6 @@ pub(crate) enum SessionError {
     Unexpected(String),
 }
 
-/// Answer of the server to one frame.
-#[derive(Debug, PartialEq, Eq)]
-enum Ack {
-    Stored,
-    Refused(String),
-}
-
 /// An open connection that speaks JSON.
 pub(crate) struct JsonSession<S> {
     socket: S,
@@ -71,7 +64,7 @@ where
     }
 
     /// Sends a batch and waits until it is stored. Returns the items that can never be accepted,
-    /// numbered as in the batch. `dictionary` holds all definitions up to and including those of the
+    /// numbered as in the batch. `dictionary` holds all definitions up to and including the definitions of the
     /// batch.
     pub(crate) async fn deliver(
         &mut self,
@@ -95,8 +88,7 @@ where
     ) -> Result<(), SessionError> {
         let Ack::Refused(error) = self.exchange(&frame.text()).await? else { return Ok(()) };
         if let Some(refused) = refused_items(&error) {
-            let named = refused.into_iter().map(|refusal| refusal.rejection(frame));
-            rejections.extend(named);
+            rejections.extend(refused.into_iter().map(|item| refusal(item, frame)));
             return Ok(());
         }
         if !error.contains(VALIDATOR) {
@@ -165,67 +157,19 @@ fn lost(error: tungstenite::Error) -> SessionError {
 }
 
 fn parse_ack(text: &str) -> Result<Ack, SessionError> {
-    let unexpected = || SessionError::Unexpected(text[..text.floor_char_boundary(200)].to_owned());
-    let Ok(Value::Map(mut ack)) = json::parse(text) else { return Err(unexpected()) };
-    match (ack.remove("status"), ack.remove("error")) {
-        (Some(Value::Text(status)), _) if status == "ok" => Ok(Ack::Stored),
-        (Some(Value::Text(_)), Some(Value::Text(error))) => Ok(Ack::Refused(error)),
-        (Some(Value::Text(_)), _) => Ok(Ack::Refused(String::new())),
-        _ => Err(unexpected()),
-    }
+    let start = &text[..text.floor_char_boundary(200)];
+    Ack::parse(text).ok_or_else(|| SessionError::Unexpected(start.to_owned()))
 }
 
 fn rejection(item: u32, count: u32, field: &str, reason: &str) -> Rejection {
     Rejection { item, count, field: field.to_owned(), reason: reason.to_owned() }
 }
 
-/// One item, or a number of further items, that an error ack names.
-#[derive(Debug, PartialEq, Eq)]
-struct RefusedItem<'a> {
-    /// Index in the frame; `None` for items that are only counted.
-    index: Option<usize>,
-    count: u32,
-    field: &'a str,
-    reason: &'a str,
-}
-
-impl RefusedItem<'_> {
-    fn rejection(&self, frame: &JsonFrame) -> Rejection {
-        // Items that are only counted are taken to be the last ones, as they are listed in order.
-        let last = frame.len().saturating_sub(self.count as usize);
-        let item = frame.item_number(self.index.unwrap_or(last));
-        rejection(item, self.count, self.field, self.reason)
-    }
-}
-
-/// Reads the error of our servers, `item 3: value: expected a number; item 7: …; and 5 more`.
-/// `None` if it is another text.
-fn refused_items(error: &str) -> Option<Vec<RefusedItem<'_>>> {
-    let mut rest = error.strip_prefix("item ")?;
-    let mut items = Vec::new();
-    loop {
-        let (item, next) = match rest.split_once("; item ") {
-            Some((item, next)) => (item, Some(next)),
-            None => (rest, None),
-        };
-        let (item, more) = match (next, item.rsplit_once("; and ")) {
-            (None, Some((item, more))) if more.ends_with(" more") => (item, more.strip_suffix(" more")),
-            _ => (item, None),
-        };
-        let (index, text) = item.split_once(": ")?;
-        // The rule about the whole item has no field.
-        let is_field = |field: &&str| field.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase());
-        let named = text.split_once(": ").filter(|(field, _)| is_field(field));
-        let (field, reason) = named.unwrap_or(("", text));
-        items.push(RefusedItem { index: Some(index.parse().ok()?), count: 1, field, reason });
-        if let Some(count) = more.and_then(|count| count.parse().ok()) {
-            items.push(RefusedItem { index: None, count, field: "", reason: "not listed by the server" });
-        }
-        match next {
-            Some(next) => rest = next,
-            None => return Some(items),
-        }
-    }
+fn refusal(item: RefusedItem<'_>, frame: &JsonFrame) -> Rejection {
+    // Items that are only counted are taken to be the last ones, because they are listed in order.
+    let last = frame.len().saturating_sub(item.count as usize);
+    let number = frame.item_number(item.index.unwrap_or(last));
+    rejection(number, item.count, item.field, item.reason)
 }
 
 #[cfg(test)]

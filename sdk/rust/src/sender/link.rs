@@ -8,8 +8,11 @@ use matyan_proto::ingest::v1::{StreamRequest, StreamResponse};
 pub(crate) enum LinkEnd {
     /// The spool is closed, and all of it is stored.
     Finished,
-    /// The network or the server failed; what was not acknowledged is sent again.
+    /// The network or the server failed; unacknowledged batches are sent again.
     Lost(String),
+    /// The server does not have the project, or refuses the token: a person has to correct the URL, the token,
+    /// or the server.
+    NeedsCorrection(String),
     /// The server refuses to continue the sequence of this producer.
     Refused(String),
     /// The journal of cuts cannot be written.

@@ -1,5 +1,5 @@
 //! The batches of a spool on their way to the server: which are cut, sent and acknowledged. No
-//! network here: `exchange` takes batches from an outbox and reports what the server stored.
+//! network here: `exchange` takes batches from an outbox and reports the batches that the server stored.
 
 use std::{collections::VecDeque, io, sync::Arc};
 
@@ -64,21 +64,50 @@ pub(crate) struct Outbox {
 impl Outbox {
     /// Continues where the last owner of the spool stopped.
     pub(crate) fn open(spool: Arc<Spool>) -> io::Result<Self> {
-        let (path, producer) = (spool.path(), spool.producer());
-        if let Some(recorded) = Cuts::open(&path, producer, journal_mode(&spool))? {
-            return Self::new(spool, producer, recorded);
+        let path = spool.path();
+        let producer = spool.producer();
+        let Some(recorded) = Cuts::open(&path, producer, journal_mode(&spool))? else {
+            let message = format!(
+                "the journal in {} is damaged or missing: some data may be sent twice",
+                path.display()
+            );
+            spool.notices.push(NoticeLevel::Error, message);
+            let start = directory::segments(&path)?.first().map_or(1, |(number, _)| *number);
+            spool.with_writer(|writer| writer.directory_mut().replace_producer())?;
+            return Self::start(spool, Mark::at_segment(start));
+        };
+        // The process that made the spool knows its journal wherever the boot is unknown.
+        let is_current = recorded.is_of_this_boot || spool.owner().is_own();
+        let is_blank = recorded.is_blank();
+        let mut outbox = Self::new(spool, producer, recorded)?;
+        if !is_current {
+            outbox.distrust_journal(is_blank)?;
         }
-        let message =
-            format!("the journal in {} is damaged or missing: some data may be sent twice", path.display());
-        spool.notices.push(NoticeLevel::Error, message);
-        let start = directory::segments(&path)?.first().map_or(1, |(number, _)| *number);
-        spool.with_writer(|writer| writer.directory_mut().replace_producer())?;
-        Self::start(spool, Mark::at_segment(start))
+        Ok(outbox)
+    }
+
+    /// Sends everything after the last known acknowledgement as a new producer. A power failure may have
+    /// left an older journal next to newer records. Other batches would then get sequences that the server
+    /// has seen, and it would drop them as repeats.
+    fn distrust_journal(&mut self, is_blank: bool) -> io::Result<()> {
+        self.replace_producer()?;
+        // A blank journal is that of an offline run, or of the first seconds of a run.
+        if !is_blank {
+            let path = self.spool.path();
+            let message = format!(
+                "{} was written before this machine was last started: some data may be sent twice, and after a power \
+                 failure the last data may be missing",
+                path.display()
+            );
+            self.spool.notices.push(NoticeLevel::Warning, message);
+        }
+        Ok(())
     }
 
     /// Starts a journal at a position.
     fn start(spool: Arc<Spool>, start: Mark) -> io::Result<Self> {
-        let (path, producer) = (spool.path(), spool.producer());
+        let path = spool.path();
+        let producer = spool.producer();
         Cuts::create(&path, producer, start.position)?;
         let recorded = Cuts::open(&path, producer, journal_mode(&spool))?;
         let recorded = recorded.ok_or_else(|| io::Error::other("a new journal cannot be read"))?;
@@ -86,7 +115,7 @@ impl Outbox {
     }
 
     fn new(spool: Arc<Spool>, producer: ProducerId, recorded: RecordedCuts) -> io::Result<Self> {
-        let RecordedCuts { cuts, start, unacknowledged, first_line } = recorded;
+        let RecordedCuts { cuts, start, unacknowledged, first_line, .. } = recorded;
         Ok(Self {
             reader: SpoolReader::new(spool.clone(), start.position)?,
             restart: None,
@@ -133,7 +162,7 @@ impl Outbox {
         self.spool.dictionary.range(0, cut.end.series)
     }
 
-    /// Forgets what was sent on the last connection.
+    /// Forgets the batches that were sent on the last connection.
     pub(crate) fn reconnect(&mut self) {
         self.sent = 0;
     }
@@ -218,7 +247,7 @@ impl Outbox {
     }
 
     /// Reads records. After an error, all of them are read again, because a batch with only some of
-    /// them would not be the one that the server may have.
+    /// them would differ from the batch that the server may have.
     fn fill(&mut self, batch: &mut BatchEncoder, end: BatchEnd, first_line: Option<i64>) -> io::Result<()> {
         let position = self.reader.position();
         let filled = self.reader.fill(batch, end, first_line);
@@ -236,7 +265,7 @@ impl Outbox {
         // Records may refer to any definition, so they follow when all have been sent.
         if series == all {
             self.fill(&mut batch, BatchEnd::Bytes(BATCH_BYTES), self.first_line)?;
-            // A record may refer to a definition that was added meanwhile.
+            // A record may refer to a definition that has been added since.
             end = Mark { position: self.reader.position(), series: self.spool.dictionary.len() };
             if batch.items() == 0 {
                 return Ok(None);
@@ -274,6 +303,7 @@ impl Outbox {
         self.spool.progress.update(|delivery| {
             delivery.stored_items += items;
             delivery.log_position = log_position.or(delivery.log_position);
+            delivery.is_outage_reported = false;
             // The server takes data again; that the run was deleted stays true.
             if !delivery.is_run_deleted {
                 delivery.last_error = None;

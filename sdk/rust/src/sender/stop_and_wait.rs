@@ -66,9 +66,10 @@ async fn deliver(
     Ok(())
 }
 
-/// Waits until there may be something to send, and answers pings meanwhile.
+/// Waits until there may be something to send, and answers pings while it waits.
 async fn wait(session: &mut JsonSession<Socket>, outbox: &Outbox) -> Result<(), String> {
-    let (spool, read) = (outbox.spool().clone(), outbox.read_position());
+    let spool = outbox.spool().clone();
+    let read = outbox.read_position();
     let longest = if spool.with_writer(|writer| writer.sleep_sender(read)) { EXAMINATION } else { PACE };
     tokio::select! {
         () = spool.sender_wake.notified() => Ok(()),

@@ -1,8 +1,14 @@
 //! Addresses of the gateway, and the reasons why it cannot be reached.
 
-use tokio_tungstenite::tungstenite::{self, http::Uri};
+use tokio_tungstenite::tungstenite::{
+    self,
+    http::{StatusCode, Uri},
+};
 
-use crate::config::{self, GRPC_PREFIX};
+use crate::{
+    http::server_message,
+    server_url::{GRPC_PREFIX, is_loopback_host},
+};
 
 /// The reason why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -17,22 +23,46 @@ pub(crate) enum ConnectError {
     Tls(#[from] rustls::Error),
     #[error("{address} does not answer in time")]
     Timeout { address: String },
-    #[error("{address} refuses the connection with status {status}{}", hint(*status))]
-    Refusal { address: String, status: u16 },
+    #[error("{address} refuses the connection with status {status}: {message}")]
+    Refusal { address: String, status: u16, message: String },
     #[error("the gateway does not answer to the name {host}: add it to MATYAN_ALLOWED_HOSTS of the server")]
     HostName { host: String },
-    #[error("the WebSocket handshake failed: {0}{OTHER_PROGRAM}")]
+    #[error("the WebSocket handshake failed: {0}; {OTHER_PROGRAM}")]
     Handshake(Box<tungstenite::Error>),
     #[cfg(feature = "grpc")]
     #[error("failed to connect to {address} by gRPC: {reason}")]
     Grpc { address: String, reason: String },
 }
 
-const OTHER_PROGRAM: &str = "; the URL may be that of another program";
+const OTHER_PROGRAM: &str = "the URL may be that of another program";
 
-/// Next step for statuses that our servers do not answer.
-fn hint(status: u16) -> &'static str {
-    if status < 400 || status == 404 || status == 405 { OTHER_PROGRAM } else { "" }
+/// The next step after a status that waiting hardly helps.
+fn correction(status: u16) -> Option<&'static str> {
+    match status {
+        401 | 403 => Some("set MATYAN_TOKEN to a token that may send data to this project"),
+        ..=399 | 404 | 405 => Some(OTHER_PROGRAM),
+        _ => None,
+    }
+}
+
+impl ConnectError {
+    /// The refusal of a handshake. A server of Matyan says in the body what is wrong.
+    pub(crate) fn refusal(address: String, status: StatusCode, body: &[u8]) -> Self {
+        let message = server_message(&String::from_utf8_lossy(body));
+        let message = message.or_else(|| correction(status.as_u16()).map(str::to_owned));
+        let message =
+            message.unwrap_or_else(|| status.canonical_reason().unwrap_or("an unknown status").to_owned());
+        Self::Refusal { address, status: status.as_u16(), message }
+    }
+
+    /// Whether a person has to correct the URL or the settings of the server. Waiting hardly helps.
+    pub(crate) fn needs_correction(&self) -> bool {
+        match self {
+            Self::Url { .. } | Self::HostName { .. } => true,
+            Self::Refusal { status, .. } => correction(*status).is_some(),
+            _ => false,
+        }
+    }
 }
 
 /// The parts of the URL of a gateway.
@@ -97,7 +127,7 @@ impl Target {
 
     /// Whether the gateway runs on this machine, which a proxy cannot reach.
     pub(crate) fn is_here(&self) -> bool {
-        config::is_loopback_host(&self.host)
+        is_loopback_host(&self.host)
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::{task, time};
 #[cfg(feature = "grpc")]
 use crate::sender::grpc;
 use crate::{
-    notice::NoticeLevel,
+    notice::{NoticeLevel, OUTAGE_NOTICE},
     sender::{
         backoff::Backoff,
         binary,
@@ -26,6 +26,8 @@ use crate::{
     upload::worker,
 };
 
+/// Time without a connection after which a notice says so.
+const REPORTED_OUTAGE: Duration = Duration::from_secs(30);
 /// Interval between attempts to read or write files that fail.
 const FILE_RETRY: Duration = Duration::from_secs(1);
 
@@ -99,7 +101,8 @@ async fn attempt(
         Ok(connection) => connection,
         Err(error) => {
             fail(spool, &error.to_string());
-            return time::sleep(backoff.next_pause()).await;
+            report_outage(spool, &error.to_string(), error.needs_correction());
+            return spool.progress.pause(backoff.next_pause()).await;
         }
     };
     spool.progress.update(|delivery| {
@@ -110,7 +113,7 @@ async fn attempt(
         Connection::Binary(socket) => exchange::run(binary::split(socket), outbox, uploads).await,
         Connection::Json(socket) => stop_and_wait::run(socket, outbox, uploads).await,
         #[cfg(feature = "grpc")]
-        Connection::Grpc(channel) => exchange::run(grpc::open(channel), outbox, uploads).await,
+        Connection::Grpc(gateway) => exchange::run(grpc::open(gateway), outbox, uploads).await,
     };
     if progressed {
         backoff.reset();
@@ -118,6 +121,10 @@ async fn attempt(
     match end {
         LinkEnd::Finished => return,
         LinkEnd::Lost(reason) | LinkEnd::Journal(reason) => fail(spool, &reason),
+        LinkEnd::NeedsCorrection(reason) => {
+            fail(spool, &reason);
+            report_outage(spool, &reason, true);
+        }
         LinkEnd::Refused(reason) => {
             let message = format!("{reason}; continuing as a new producer, some data may be stored twice");
             spool.notices.push(NoticeLevel::Error, message);
@@ -127,7 +134,7 @@ async fn attempt(
             }
         }
     }
-    time::sleep(backoff.next_pause()).await;
+    spool.progress.pause(backoff.next_pause()).await;
 }
 
 fn fail(spool: &Spool, reason: &str) {
@@ -136,4 +143,20 @@ fn fail(spool: &Spool, reason: &str) {
         delivery.disconnected_at.get_or_insert_with(Instant::now);
         delivery.last_error = Some(reason.to_owned());
     });
+}
+
+/// Reports once that the server cannot be reached: at once if that needs a correction, and otherwise
+/// when it has been so for a while.
+fn report_outage(spool: &Spool, reason: &str, needs_correction: bool) {
+    let mut is_due = false;
+    spool.progress.update(|delivery| {
+        let is_long = delivery.disconnected_at.is_some_and(|since| since.elapsed() >= REPORTED_OUTAGE);
+        is_due = !delivery.is_outage_reported && (is_long || needs_correction);
+        delivery.is_outage_reported |= is_due;
+    });
+    if is_due {
+        let path = spool.path();
+        let message = format!("{OUTAGE_NOTICE}{}: {reason}", path.display());
+        spool.notices.push(NoticeLevel::Warning, message);
+    }
 }

@@ -9,15 +9,20 @@ use tokio_tungstenite::{
         client::IntoClientRequest as _,
         error::{ProtocolError, SubProtocolError},
         handshake::client::Request,
-        http::{HeaderValue, StatusCode, header::SEC_WEBSOCKET_PROTOCOL},
+        http::{
+            HeaderValue, StatusCode,
+            header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL},
+        },
         protocol::WebSocketConfig,
     },
 };
 
 use crate::{
+    access_token::authorization,
     http,
     sender::{
         dialer::{ByteStream, Dialer, STEP_TIMEOUT},
+        older_server,
         target::{ConnectError, Target},
     },
 };
@@ -66,10 +71,16 @@ async fn handshake(
     let config = WebSocketConfig::default().max_message_size(Some(MOST_FRAME_BYTES));
     let handshake = client_async_with_config(request, stream, Some(config));
     match time::timeout(STEP_TIMEOUT, handshake).await.map_err(|_| target.timeout())? {
-        Ok((socket, _)) => Ok(socket),
+        Ok((socket, answer)) => {
+            older_server::report(answer.headers());
+            Ok(socket)
+        }
         Err(tungstenite::Error::Http(response)) => Err(match response.status() {
             StatusCode::MISDIRECTED_REQUEST => ConnectError::HostName { host: target.host.clone() },
-            status => ConnectError::Refusal { address: target.address(), status: status.as_u16() },
+            status => {
+                let body = response.body().as_deref().unwrap_or_default();
+                ConnectError::refusal(target.address(), status, body)
+            }
         }),
         Err(error) => Err(ConnectError::Handshake(Box::new(error))),
     }
@@ -78,7 +89,11 @@ async fn handshake(
 fn request(target: &Target, run_id: &str, is_binary: bool) -> Result<Request, ConnectError> {
     let scheme = if target.is_secure { "wss" } else { "ws" };
     let url = format!("{scheme}://{}/api/v1/ws/runs/{}", target.base, http::segment(run_id));
-    let mut request = url.into_client_request().map_err(|error| ConnectError::Handshake(Box::new(error)))?;
+    let mut request =
+        url.as_str().into_client_request().map_err(|error| ConnectError::Handshake(Box::new(error)))?;
+    if let Some(authorization) = authorization(&url) {
+        request.headers_mut().insert(AUTHORIZATION, authorization);
+    }
     if is_binary {
         let subprotocol = HeaderValue::from_static(BINARY_SUBPROTOCOL);
         request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);

@@ -5,6 +5,10 @@
 //! exactly the batches that the server may already have, and the server recognizes them by producer
 //! and sequence.
 //!
+//! That only holds as long as the kernel keeps what was written. After a power failure the journal may
+//! be older than the batches that were sent, so it names the boot in which it was started, and a journal
+//! of another boot is not continued: its producer is replaced.
+//!
 //! The file `cuts` has a fixed size that is reserved when the spool is created, so that a full disk
 //! cannot prevent sending, which frees space. It is a header of 64 bytes and a ring of slots of 64
 //! bytes; the cut with sequence n is in slot n modulo 256. Far fewer batches are unacknowledged at any time.
@@ -14,8 +18,9 @@
 //! | 4 | `MTYC` |
 //! | 4 | format, 1 |
 //! | 16 | producer id |
-//! | 4, 4 | segment and offset at which the first batch begins |
-//! | 20 | zeros |
+//! | 4, 4 | segment and offset at which the first batch starts |
+//! | 16 | boot in which the journal was started, zeros if it is unknown |
+//! | 4 | zeros |
 //! | 4 | CRC32C of the above |
 //! | 8 | the last acknowledged sequence, which is overwritten in place |
 //!
@@ -41,7 +46,7 @@ use crate::{
         producer::ProducerId,
         record::{HEADER_BYTES, Position},
     },
-    sys::{files, region::FileMapping},
+    sys::{files, process, region::FileMapping},
 };
 
 /// Name of the file.
@@ -93,6 +98,8 @@ enum JournalFile {
 /// Content of a journal that was found.
 pub(crate) struct RecordedCuts {
     pub(crate) cuts: Cuts,
+    /// Whether the machine is known not to have been started again since the journal was.
+    pub(crate) is_of_this_boot: bool,
     /// Everything before is acknowledged.
     pub(crate) start: Mark,
     /// Cuts that are not acknowledged, in order and without gaps.
@@ -101,16 +108,23 @@ pub(crate) struct RecordedCuts {
     pub(crate) first_line: Option<i64>,
 }
 
+impl RecordedCuts {
+    /// Whether no batch was cut, as far as the journal knows.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.cuts.acknowledged() == 0 && self.unacknowledged.is_empty()
+    }
+}
+
 impl Mark {
-    /// The beginning of a spool whose first segment has this number.
+    /// The start of a spool whose first segment has this number.
     pub(crate) fn at_segment(segment: u32) -> Self {
         Self { position: Position { segment, offset: HEADER_BYTES as u32 }, series: 0 }
     }
 }
 
 impl Cuts {
-    /// Starts a journal for a producer that has sent nothing. Without one, nothing may be sent: the next
-    /// process would begin again with the first sequence, and the server would take its batches for
+    /// Starts a journal for a producer that has sent nothing. Without a journal, nothing may be sent: the
+    /// next process would start with the first sequence, and the server would take its batches for
     /// repeats.
     pub(crate) fn create(directory: &Path, producer: ProducerId, start: Position) -> io::Result<()> {
         let new = directory.join(NEW_FILE);
@@ -121,12 +135,13 @@ impl Cuts {
         image[8..24].copy_from_slice(&producer.bytes());
         image[24..28].copy_from_slice(&start.segment.to_le_bytes());
         image[28..32].copy_from_slice(&start.offset.to_le_bytes());
+        image[32..48].copy_from_slice(&process::boot().unwrap_or_default());
         let crc = crc32c::crc32c(&image[..52]);
         image[52..56].copy_from_slice(&crc.to_le_bytes());
         // Where space cannot be reserved, writing does it.
         files::reserve(&file, image.len() as u64).ok();
         files::write_at(&file, &image, 0)?;
-        // The journal replaces that of an earlier producer in one step.
+        // The journal replaces the journal of an earlier producer in one step.
         std::fs::rename(new, path(directory))
     }
 
@@ -151,6 +166,7 @@ impl Cuts {
         if !is_valid {
             return Ok(None);
         }
+        let is_of_this_boot = process::boot().is_some_and(|boot| header[32..48] == boot);
         let acknowledged = u64_at(header, ACKNOWLEDGED as usize);
         let slot = |sequence: u64| {
             let offset = ENTRY_BYTES * (1 + (sequence % SLOTS) as usize);
@@ -173,7 +189,7 @@ impl Cuts {
             SpoolMode::Written => JournalFile::Open(file),
         };
         let cuts = Self { file, acknowledged };
-        Ok(Some(RecordedCuts { cuts, start, unacknowledged, first_line }))
+        Ok(Some(RecordedCuts { cuts, is_of_this_boot, start, unacknowledged, first_line }))
     }
 
     /// The last sequence that is acknowledged.
@@ -202,7 +218,7 @@ impl JournalFile {
     }
 }
 
-/// Whether a server has confirmed a part of what is recorded in a directory. It may have done so if the
+/// Whether a server has confirmed a part of the data in a directory. It may have done so if the
 /// journal is damaged or missing.
 pub(crate) fn are_acknowledged(directory: &Path, producer: ProducerId) -> io::Result<bool> {
     let found = Cuts::open(directory, producer, SpoolMode::Written)?;
@@ -321,6 +337,24 @@ mod tests {
         let mut cuts = journal(&directory, 2);
         cuts.file.write_at(&write_cut(&cut(3))[..32], ENTRY_BYTES as u64 * 4).unwrap();
         assert_eq!(open(&directory).unwrap().unacknowledged, [cut(1), cut(2)]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_journal_knows_whether_the_machine_was_started_again() {
+        let directory = TempDir::new().unwrap();
+        drop(journal(&directory, 1));
+        assert!(open(&directory).unwrap().is_of_this_boot);
+        let mut image = std::fs::read(path(directory.path())).unwrap();
+        for boot in [[0; 16], [7; 16]] {
+            image[32..48].copy_from_slice(&boot);
+            let crc = crc32c::crc32c(&image[..52]);
+            image[52..56].copy_from_slice(&crc.to_le_bytes());
+            std::fs::write(path(directory.path()), &image).unwrap();
+            let found = open(&directory).unwrap();
+            assert!(!found.is_of_this_boot);
+            assert_eq!(found.unacknowledged, [cut(1)]);
+        }
     }
 
     #[test]

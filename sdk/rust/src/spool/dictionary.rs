@@ -2,7 +2,7 @@
 //!
 //! The file `series` is a sequence of entries: length of the definition (4), CRC32C of it (4), the
 //! encoded `SeriesDef`. An entry is written before the first record that refers to it, so a
-//! torn entry at the end is one that nothing refers to. Entries are counted, so one that is damaged
+//! torn entry at the end is one to which nothing refers. Entries are counted, so a damaged entry
 //! keeps its number, under a name that says so.
 
 use std::{
@@ -69,7 +69,8 @@ impl Dictionary {
             Err(error) => return Err(error),
         };
         let mut rest = bytes.as_slice();
-        let (mut entries, mut damaged) = (Vec::new(), Vec::new());
+        let mut entries = Vec::new();
+        let mut damaged = Vec::new();
         while let Some(definition) = read_entry(&mut rest) {
             let number = entries.len() as u32;
             entries.push(definition.unwrap_or_else(|| {
@@ -126,11 +127,13 @@ impl Dictionary {
         let all = definitions.entries.len() as u32;
         let mut bytes = 0;
         let rest = definitions.entries.get(from as usize..).unwrap_or_default();
-        let is_beyond = |entry: &SeriesDef| {
-            bytes += entry.encoded_len();
-            bytes > most_bytes
-        };
-        let end = rest.iter().position(is_beyond).map_or(all, |at| from + at.max(1) as u32);
+        let end = rest
+            .iter()
+            .position(|entry| {
+                bytes += entry.encoded_len();
+                bytes > most_bytes
+            })
+            .map_or(all, |at| from + at.max(1) as u32);
         (all, end)
     }
 
@@ -144,7 +147,8 @@ impl Dictionary {
 
 impl Definitions {
     fn new(entries: Vec<SeriesDef>) -> Self {
-        let (numbers, counters) = (HashMap::new(), HashMap::new());
+        let numbers = HashMap::new();
+        let counters = HashMap::new();
         let mut definitions =
             Self { entries: Vec::new(), numbers, counters, bytes: 0, unwritten: Vec::new() };
         for entry in entries {

@@ -22,7 +22,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::GRPC_PREFIX,
+    server_url::GRPC_PREFIX,
     spool::{
         cuts::{self, Mark},
         producer::ProducerId,
@@ -79,7 +79,8 @@ pub(crate) struct OwnerProcess {
 pub(crate) struct SpoolDirectory {
     path: PathBuf,
     producer: ProducerId,
-    _lock: ProcessLocal,
+    /// Absent once the spool is left to a later process.
+    lock: Option<ProcessLocal>,
 }
 
 impl Owner {
@@ -124,7 +125,7 @@ impl Owner {
     }
 
     /// Whether the process ran on another machine, where it may still run. Containers have names of
-    /// their own, but the kernel, and with it the locks, is that of their machine.
+    /// their own, but share the kernel, and with it the locks, of their machine.
     pub(crate) fn is_elsewhere(&self) -> bool {
         let is_same_kernel = !self.process.boot_id.is_empty() && self.process.boot_id == process::boot_id();
         self.process.host != process::host() && !is_same_kernel
@@ -154,7 +155,7 @@ impl SpoolDirectory {
         files::create_private_directory(root)?;
         check_privacy(root)?;
         match Self::create_files(&path, producer, owner) {
-            Ok(lock) => Ok(Self { path, producer, _lock: lock }),
+            Ok(lock) => Ok(Self { path, producer, lock: Some(lock) }),
             Err(error) => {
                 // Without an owner, nothing else would remove it. Listing it needs a descriptor, and
                 // there may be none.
@@ -188,7 +189,8 @@ impl SpoolDirectory {
         }
         let Some(lock) = take_lock(path)? else { return Ok(None) };
         // Its last owner may have removed it, or changed its name, before the lock was free.
-        Ok(read_owner(path)?.map(|owner| (Self { path: path.to_owned(), producer, _lock: lock }, owner)))
+        let lock = Some(lock);
+        Ok(read_owner(path)?.map(|owner| (Self { path: path.to_owned(), producer, lock }, owner)))
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -203,6 +205,11 @@ impl SpoolDirectory {
         uploads(&self.path)
     }
 
+    /// Leaves the spool to a later process.
+    pub(crate) fn unlock(&mut self) {
+        self.lock = None;
+    }
+
     /// Describes the owner differently.
     pub(crate) fn set_owner(&self, owner: &Owner) -> io::Result<()> {
         write_owner(&self.path, owner)
@@ -213,7 +220,8 @@ impl SpoolDirectory {
         let producer = ProducerId::random()?;
         let path = self.path.with_file_name(producer.name());
         fs::rename(&self.path, &path)?;
-        (self.path, self.producer) = (path, producer);
+        self.path = path;
+        self.producer = producer;
         Ok(())
     }
 
@@ -225,8 +233,8 @@ impl SpoolDirectory {
     }
 }
 
-/// Paths of all spools of a root. Leaves out what another user has put there, as its content
-/// decides which files are sent, and to which server.
+/// Paths of all spools of a root. Leaves out directories that another user has put there, because
+/// their content decides which files are sent, and to which server.
 pub(crate) fn list(root: &Path) -> Vec<PathBuf> {
     if check_privacy(root).is_err() {
         return Vec::new();
@@ -351,7 +359,7 @@ fn check_privacy(root: &Path) -> io::Result<()> {
     if metadata.mode() & OTHERS_WRITE != 0 && metadata.mode() & STICKY == 0 {
         return refuse("can be changed by other users");
     }
-    // In a directory such as /tmp, the root itself could be that of another user, or lead there.
+    // In a directory such as /tmp, the root itself could belong to another user, or lead there.
     // A relative path of one component is in the working directory.
     let here =
         |parent: &Path| if parent.as_os_str().is_empty() { Path::new(".").into() } else { parent.to_owned() };
@@ -363,7 +371,7 @@ fn check_privacy(root: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether only this user can have written what is in a directory.
+/// Whether only this user can have written the content of a directory.
 #[cfg(unix)]
 fn is_private(directory: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;

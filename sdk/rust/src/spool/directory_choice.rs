@@ -49,7 +49,8 @@ pub(super) fn create(
 }
 
 fn report_fallback(root: &Path, failures: &[String], notices: &Notices) {
-    let (failures, root) = (failures.join("; "), root.display());
+    let failures = failures.join("; ");
+    let root = root.display();
     let message = format!(
         "data is kept in {root} until it is sent, because no other directory is usable: {failures}. If something \
          is left, send it by `MATYAN_SPOOL_DIR={root} matyan-client sync`"

@@ -1,5 +1,5 @@
 //! Housekeeping of a spool on the I/O thread: it prepares segments before they are needed, copies
-//! those that are not mapped to their files, and recycles those that are stored.
+//! segments that are not mapped to their files, and recycles segments that are stored.
 
 use std::{
     io,
@@ -29,9 +29,12 @@ const COPY_INTERVAL: Duration = Duration::from_millis(5);
 /// Interval at which files are marked as used.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// Keeps house until the spool is removed.
+/// Keeps house until the spool is removed, or is left to a later process: then everything is on disk, and
+/// the lock is free.
 pub(crate) async fn run(spool: Arc<Spool>) {
-    while spool.is_usable() {
+    while spool.is_usable() || spool.is_left() {
+        // Before the look at what is unwritten, because nothing is appended after it.
+        let is_left = spool.is_left();
         let unwritten = spool.with_writer(|writer| writer.unwritten());
         if copy(&spool, &unwritten) {
             prepare_spare(&spool);
@@ -43,6 +46,9 @@ pub(crate) async fn run(spool: Arc<Spool>) {
         }
         // Unmapping takes long, so it happens here, and without the lock.
         drop(spool.with_writer(|writer| writer.take_safe_memory()));
+        if is_left && unwritten.is_empty() && !spool.has_begun_uploads() {
+            return spool.unlock();
+        }
         if !unwritten.is_empty() {
             time::sleep(COPY_INTERVAL).await;
         } else if spool.with_writer(|writer| writer.sleep_maintenance()) {
@@ -52,7 +58,7 @@ pub(crate) async fn run(spool: Arc<Spool>) {
 }
 
 /// Shows that the files of a spool are in use, as long as they are: machines may delete old files of
-/// temporary directories. A spool that is removed meanwhile is not kept, as it holds a descriptor.
+/// temporary directories. A spool that is removed in between is not kept, because it holds a descriptor.
 pub(crate) async fn renew(spool: Weak<Spool>) {
     loop {
         time::sleep(RENEWAL_INTERVAL).await;
@@ -91,7 +97,7 @@ fn prepare_spare(spool: &Spool) {
     }
 }
 
-/// Number of the spare segment that should be prepared, and what it is made with.
+/// Number of the spare segment that should be prepared, and the means to make it.
 fn wanted_spare(spool: &Spool) -> Option<(u32, PathBuf, ProducerId)> {
     if !spool.with_writer(|writer| writer.needs_spare()) {
         return None;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-/// Random identity of a producer, by which the server recognizes what is sent again.
+/// Random identity of a producer, by which the server recognizes batches that are sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ProducerId([u8; 16]);
 

@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// Most events in a batch, well below what the server accepts.
+/// Most events in a batch, well below the limit of the server.
 const MOST_EVENTS: u32 = 50_000;
 
 /// Where a batch ends.
@@ -37,7 +37,7 @@ pub(crate) struct SpoolReader {
 }
 
 impl SpoolReader {
-    /// Starts at a position, which is the beginning of a record.
+    /// Starts at a position, which is the start of a record.
     pub(crate) fn new(spool: Arc<Spool>, position: Position) -> io::Result<Self> {
         let mut reader =
             Self { spool, position, time_base: 0, segment: None, is_before_line: false, read: Vec::new() };
@@ -105,6 +105,9 @@ impl SpoolReader {
             }
             let rest = bytes.get(self.position.offset as usize..).unwrap_or_default();
             match record::read(self.position, rest) {
+                Ok(None) if record::is_followed(self.position, rest) => {
+                    self.skip_damage(segment, "a part of it was never written to disk");
+                }
                 Ok(None) => return false,
                 Ok(Some((Record::Event { event, .. }, _)))
                     if first_line.is_none() && batch::is_terminal_line(event) =>
@@ -117,11 +120,16 @@ impl SpoolReader {
                     self.position.offset += len as u32;
                 }
                 Err(record::DamagedRecord) => {
-                    self.spool.report_damage(segment.number(), "the checksum of a record is wrong");
-                    self.position.offset = u32::try_from(segment.len()).unwrap_or(u32::MAX);
+                    self.skip_damage(segment, "the checksum of a record is wrong");
                 }
             }
         }
+    }
+
+    /// Gives up the rest of a segment: times in it may count from a record that is lost.
+    fn skip_damage(&mut self, segment: &Segment, reason: &str) {
+        self.spool.report_damage(segment.number(), reason);
+        self.position.offset = u32::try_from(segment.len()).unwrap_or(u32::MAX);
     }
 
     #[inline]

@@ -1,6 +1,6 @@
 //! Records of a segment: the format of everything that a script tracks, until it is stored.
 //!
-//! Integers are little-endian. A record begins at a multiple of eight bytes, and its length is one:
+//! Integers are little-endian. A record starts at a multiple of eight bytes, and its length is one:
 //!
 //! | bytes | |
 //! |---|---|
@@ -9,9 +9,10 @@
 //! | n | payload |
 //! | 0 to 7 | zeros |
 //!
-//! The head is stored last. A head of zero is the end of the segment. The position is the number of
-//! the segment and the offset of the record, so that a record of an earlier use of the file is
-//! never taken for one of this use. Payloads by kind:
+//! The head is stored last. A head of zero is the end of the segment, unless a page was lost: then
+//! complete records follow somewhere. The position is the number of the segment and the offset of
+//! the record, so that a record of an earlier use of the file is never taken for one of this use.
+//! Payloads by kind:
 //!
 //! | kind | name | payload |
 //! |---|---|---|
@@ -31,15 +32,21 @@ use prost::Message as _;
 use crate::error::ArgumentError;
 
 /// Bytes before the payload.
-pub(crate) const HEAD_BYTES: usize = 8;
-/// Bytes of a position, as it goes into the checksum.
+const HEAD_BYTES: usize = 8;
+/// Bytes of a position in the input of the checksum.
 const POSITION_BYTES: usize = 8;
 /// Largest event: the server accepts batches of 16 MiB, in which definitions need room too.
 const MOST_EVENT_BYTES: usize = 15 << 20;
 /// Bytes of an event's payload before the event.
 const UPLOAD_BYTES: usize = 8;
+/// Bytes of a point's payload without an epoch.
+const POINT_BYTES: usize = 24;
 /// Most bytes that the record of an event has besides the event.
 pub(crate) const EVENT_OVERHEAD: usize = HEAD_BYTES + UPLOAD_BYTES + 7;
+
+/// Most bytes that a search for a record checks, a fraction of a second: what looks like the length of an event may
+/// be anything.
+const SEARCH_BYTES: usize = 256 << 20;
 
 /// Kinds of records; numbers are never used again.
 mod kind {
@@ -88,7 +95,7 @@ pub(crate) enum Record<'a> {
     Drop(u64),
 }
 
-/// A record whose bytes are not what was appended.
+/// A record whose bytes differ from the appended bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DamagedRecord;
 
@@ -232,6 +239,37 @@ pub(crate) fn read(position: Position, bytes: &[u8]) -> Result<Option<(Record<'_
         _ => return Err(DamagedRecord),
     };
     Ok(Some((record, end.next_multiple_of(8))))
+}
+
+/// Whether a complete record starts anywhere after a position where the segment seems to end, given the bytes
+/// from there on. A search that would take too long ends as if it had found a record.
+pub(crate) fn is_followed(position: Position, bytes: &[u8]) -> bool {
+    let mut checked = 0;
+    for offset in (0..bytes.len()).step_by(8) {
+        let rest = &bytes[offset..];
+        let Some(len) = plausible_len(rest) else { continue };
+        checked += len;
+        let at = Position { offset: position.offset + offset as u32, ..position };
+        if checked > SEARCH_BYTES || matches!(read(at, rest), Ok(Some(_))) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Length without padding of a record that starts here, if `read` knows its head.
+fn plausible_len(bytes: &[u8]) -> Option<usize> {
+    let head = u32::from_le_bytes(*bytes.first_chunk()?);
+    let payload = (head >> 8) as usize;
+    let is_plausible = match (head & 0xff) as u8 {
+        kind::POINT => payload == POINT_BYTES,
+        kind::POINT_WITH_EPOCH => payload == POINT_BYTES + 8,
+        kind::TIME | kind::DROP => payload == 8,
+        kind::EVENT => payload >= UPLOAD_BYTES,
+        _ => false,
+    };
+    let len = HEAD_BYTES + payload;
+    (is_plausible && len <= bytes.len()).then_some(len)
 }
 
 fn read_point(payload: &[u8], epoch: Option<i64>) -> Result<Point, DamagedRecord> {

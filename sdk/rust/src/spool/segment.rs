@@ -1,8 +1,8 @@
 //! Segments: the files that records are appended to.
 //!
-//! A segment is `NNNNNNNN.seg`. The first has 256 KiB, later ones 4 MiB, and one with a larger event
-//! has room for that. Numbers increase, and may leave
-//! gaps. It begins with a header of 64 bytes:
+//! A segment is `NNNNNNNN.seg`. The first segment has 256 KiB, later segments have 4 MiB, and a
+//! segment with a larger event has room for that event. Numbers increase, and may leave gaps. A
+//! segment starts with a header of 64 bytes:
 //!
 //! | bytes | |
 //! |---|---|
@@ -47,6 +47,15 @@ pub(crate) const SEGMENT_BYTES: usize = 4 << 20;
 const MAGIC: &[u8; 4] = b"MTYS";
 const FORMAT: u32 = 1;
 
+/// The file of a segment that was opened.
+pub(crate) enum OpenedSegment {
+    Valid(Segment),
+    /// It has no header and no record: its process was killed while it prepared the file.
+    Blank,
+    /// It has no valid header, so its records cannot be trusted.
+    Damaged,
+}
+
 /// A segment that can be read.
 pub(crate) struct Segment {
     number: u32,
@@ -63,17 +72,21 @@ pub(crate) struct SegmentWriter {
 }
 
 impl Segment {
-    /// Opens a segment that was closed, or that another process left. Returns `None` if it has no
-    /// valid header: its records cannot be trusted.
-    pub(crate) fn open(directory: &Path, number: u32, mode: SpoolMode) -> io::Result<Option<Self>> {
+    /// Opens a segment that was closed, or that another process left.
+    pub(crate) fn open(directory: &Path, number: u32, mode: SpoolMode) -> io::Result<OpenedSegment> {
         let path = directory::segment_path(directory, number);
         let region = match mode {
             SpoolMode::Mapped => Region::map_for_reading(&File::open(path)?)?,
             SpoolMode::Written => Region::copy(&fs::read(path)?)?,
         };
-        let is_valid = is_header(region.bytes(), number);
+        if is_blank(region.bytes()) {
+            return Ok(OpenedSegment::Blank);
+        }
+        if !is_header(region.bytes(), number) {
+            return Ok(OpenedSegment::Damaged);
+        }
         let copied = AtomicUsize::new(region.len());
-        Ok(is_valid.then(|| Self { number, region: Arc::new(region), file: None, copied }))
+        Ok(OpenedSegment::Valid(Self { number, region: Arc::new(region), file: None, copied }))
     }
 
     pub(crate) fn number(&self) -> u32 {
@@ -89,7 +102,7 @@ impl Segment {
         self.region.len()
     }
 
-    /// Copies what is new to the file, up to an offset. Does nothing for a mapped segment.
+    /// Copies new records to the file, up to an offset. Does nothing for a mapped segment.
     pub(crate) fn copy_to_file(&self, end: usize) -> io::Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
         let copied = self.copied.load(Ordering::Relaxed);
@@ -225,6 +238,13 @@ fn header(number: u32, producer: ProducerId) -> [u8; HEADER_BYTES] {
     header
 }
 
+/// Whether the header is missing, whose first bytes are stored last, and all that would follow it is zero. Records
+/// may be left of a segment whose first page is lost.
+fn is_blank(bytes: &[u8]) -> bool {
+    let is_zero = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
+    is_zero(&bytes[..bytes.len().min(MAGIC.len())]) && is_zero(bytes.get(HEADER_BYTES..).unwrap_or_default())
+}
+
 fn is_header(bytes: &[u8], number: u32) -> bool {
     let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else { return false };
     let crc = crc32c::crc32c(&header[..HEADER_BYTES - 4]);
@@ -241,6 +261,13 @@ mod tests {
     use super::*;
     use crate::spool::record;
 
+    fn open(directory: &TempDir, number: u32, mode: SpoolMode) -> Segment {
+        match Segment::open(directory.path(), number, mode).unwrap() {
+            OpenedSegment::Valid(segment) => segment,
+            OpenedSegment::Blank | OpenedSegment::Damaged => panic!("segment {number} is not valid"),
+        }
+    }
+
     fn create(directory: &TempDir, mode: SpoolMode) -> SegmentWriter {
         SegmentWriter::create(directory.path(), 5, ProducerId::new([1; 16]), SEGMENT_BYTES, mode).unwrap()
     }
@@ -251,7 +278,7 @@ mod tests {
         let mut writer = create(&directory, SpoolMode::Mapped);
         let record = record::time(writer.end(), 1);
         assert!(writer.append(record.bytes()));
-        let found = Segment::open(directory.path(), 5, SpoolMode::Mapped).unwrap().unwrap();
+        let found = open(&directory, 5, SpoolMode::Mapped);
         assert_eq!(found.bytes()[HEADER_BYTES..][..16], *record.bytes());
         assert_eq!(found.bytes()[HEADER_BYTES + 16..][..8], [0; 8]);
     }
@@ -265,7 +292,7 @@ mod tests {
         let end = writer.segment().bytes().len();
         writer.segment().copy_to_file(end).unwrap();
         assert!(writer.segment().is_copied());
-        let found = Segment::open(directory.path(), 5, SpoolMode::Written).unwrap().unwrap();
+        let found = open(&directory, 5, SpoolMode::Written);
         assert_eq!(found.bytes(), writer.segment().bytes());
     }
 
@@ -284,7 +311,7 @@ mod tests {
         let writer = Segment::recycle(segment, directory.path(), 6, producer).unwrap().unwrap();
         assert_eq!(writer.end(), Position { segment: 6, offset: 64 });
         assert!(!directory::segment_path(directory.path(), 5).exists());
-        let found = Segment::open(directory.path(), 6, SpoolMode::Mapped).unwrap().unwrap();
+        let found = open(&directory, 6, SpoolMode::Mapped);
         assert!(found.bytes()[HEADER_BYTES..].iter().all(|byte| *byte == 0));
     }
 
@@ -294,6 +321,7 @@ mod tests {
         drop(create(&directory, SpoolMode::Mapped));
         let path = |number| directory::segment_path(directory.path(), number);
         fs::rename(path(5), path(6)).unwrap();
-        assert!(Segment::open(directory.path(), 6, SpoolMode::Mapped).unwrap().is_none());
+        let opened = Segment::open(directory.path(), 6, SpoolMode::Mapped).unwrap();
+        assert!(matches!(opened, OpenedSegment::Damaged));
     }
 }

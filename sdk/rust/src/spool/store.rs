@@ -1,16 +1,17 @@
-//! A spool as its users see it: callers append, the I/O thread reads, keeps house and says what is
-//! stored.
+//! A spool as its users see it: callers append, and the I/O thread reads, keeps house and reports
+//! the data that is stored.
 
 use std::{
     io,
     path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, OnceLock,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
+use matyan_proto::ABSENT;
 use tokio::sync::Notify;
 
 use crate::{
@@ -26,16 +27,14 @@ use crate::{
         directory::{self, Owner, SpoolDirectory},
         directory_choice::{self, NoDirectory},
         producer::ProducerId,
-        record::{self, Position},
-        segment::Segment,
+        record::Position,
+        segment::{OpenedSegment, Segment},
         upload_space::UploadSpace,
         writer::{AppendResult, Sleepers, SpoolLimits, Totals, TrackedPoint, Writer},
     },
     sys::files,
 };
 
-/// Entry of a column of epochs for a point without one.
-const NO_EPOCH: i64 = i64::MIN;
 /// Points that are appended under one lock.
 const POINTS_PER_LOCK: usize = 1_000;
 /// Interval at which a caller that waits for space looks again.
@@ -59,14 +58,30 @@ pub(crate) struct Spool {
     pub(crate) notices: Notices,
     /// No caller holds it, so it is removed once it is stored.
     is_closed: AtomicBool,
-    /// Cleared when it has been stored and removed.
+    /// Nothing can be appended any more.
+    is_released: AtomicBool,
+    /// Cleared when it has been stored and removed, or is left to a later process.
     is_usable: AtomicBool,
+    /// It is left to a later process, with everything on disk.
+    is_unlocked: AtomicBool,
+    /// Uploads whose files callers are writing.
+    begun_uploads: AtomicUsize,
+}
+
+/// The right to write the files of an upload, during which the spool is not left to a later process.
+pub(crate) struct BegunUpload<'a>(&'a Spool);
+
+impl Drop for BegunUpload<'_> {
+    fn drop(&mut self) {
+        self.0.begun_uploads.fetch_sub(1, Ordering::AcqRel);
+        self.0.maintenance_wake.notify_one();
+    }
 }
 
 /// Numbers of a run that its spools share.
 #[derive(Default)]
 struct SpoolNumbers {
-    /// Absent if a process of another origin has tracked what is in the spool.
+    /// Absent if a process of another origin has tracked the data in the spool.
     numbering: Option<Arc<Numbering>>,
     /// Number that is added to terminal lines, if the server was asked.
     first_line: OnceLock<i64>,
@@ -122,7 +137,7 @@ impl Spool {
         let (dictionary, damaged) = Dictionary::open(directory.path())?;
         report_damaged_series(directory.path(), &damaged, &notices);
         let limits = limits(config, directory.path());
-        // Its lines are numbered as those of this process.
+        // Its lines are numbered like the lines of this process.
         let is_known = owner.is_forked_child();
         let numbering = is_known.then(|| Numbering::find(&owner.gateway_url, &owner.run_id)).flatten();
         let writer = Writer::new(directory, limits, &existing);
@@ -147,7 +162,10 @@ impl Spool {
             progress: Progress::default(),
             notices,
             is_closed: AtomicBool::new(false),
+            is_released: AtomicBool::new(false),
             is_usable: AtomicBool::new(true),
+            is_unlocked: AtomicBool::new(false),
+            begun_uploads: AtomicUsize::new(0),
         }
     }
 
@@ -155,17 +173,18 @@ impl Spool {
         &self.owner
     }
 
-    /// Number of this spool among those of this process.
+    /// Number of this spool among all spools of this process.
     pub(crate) fn number(&self) -> u32 {
         self.number
     }
 
     /// Number that is added to terminal lines, if it is known without the server.
     pub(crate) fn first_line(&self) -> Option<i64> {
-        let learned = || self.numbers.first_line.get().copied();
-        let numbered = || self.numbers.numbering.as_ref()?.lines.first();
         let of_new_run = (!self.owner.is_resumed).then_some(0);
-        of_new_run.or(self.owner.first_line).or_else(learned).or_else(numbered)
+        of_new_run
+            .or(self.owner.first_line)
+            .or_else(|| self.numbers.first_line.get().copied())
+            .or_else(|| self.numbers.numbering.as_ref()?.lines.first())
     }
 
     /// Sets the number that is added to terminal lines, unless another process of this run has done
@@ -185,13 +204,58 @@ impl Spool {
     /// Whether records can still be appended.
     #[inline]
     pub(crate) fn is_usable(&self) -> bool {
-        self.is_usable.load(Ordering::Relaxed)
+        self.is_usable.load(Ordering::Acquire)
     }
 
     /// Lets the sender remove the spool once everything is stored.
     pub(crate) fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
         self.sender_wake.notify_one();
+    }
+
+    /// Closes the spool of a run that is gone. One that is not sent needs no lock then.
+    pub(crate) fn release(&self) {
+        self.close();
+        self.is_released.store(true, Ordering::Release);
+        self.maintenance_wake.notify_one();
+    }
+
+    /// Leaves a spool that is not sent to a later process. What is tracked from now on needs another spool.
+    /// Waits until everything is on disk, no upload is being written and the lock is free, for at most a time.
+    pub(crate) fn leave(&self, timeout: Duration) {
+        self.with_writer(Writer::leave);
+        // Before the spool is unusable: the maintenance ends with a spool that is neither usable nor left.
+        self.release();
+        self.is_usable.store(false, Ordering::Release);
+        self.progress.wait_until(timeout, |_| self.is_unlocked.load(Ordering::Acquire));
+    }
+
+    /// Frees the lock of a spool that is left.
+    pub(crate) fn unlock(&self) {
+        self.with_writer(|writer| writer.directory_mut().unlock());
+        self.is_unlocked.store(true, Ordering::Release);
+        self.progress.update(|_| ());
+    }
+
+    /// Whether nothing is appended any more, and nothing is sent.
+    pub(crate) fn is_left(&self) -> bool {
+        self.owner.is_offline && self.is_released.load(Ordering::Acquire)
+    }
+
+    /// Lets a caller write the files of an upload. Returns `None` if the spool takes nothing any more.
+    pub(crate) fn begin_upload(&self) -> Option<BegunUpload<'_>> {
+        // With the lock, so that none begins after the spool is left.
+        self.with_writer(|writer| {
+            if writer.is_retired() {
+                return None;
+            }
+            self.begun_uploads.fetch_add(1, Ordering::AcqRel);
+            Some(BegunUpload(self))
+        })
+    }
+
+    pub(crate) fn has_begun_uploads(&self) -> bool {
+        self.begun_uploads.load(Ordering::Acquire) > 0
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -206,7 +270,7 @@ impl Spool {
         self.append(|writer| writer.append_point(&point))
     }
 
-    /// Appends the points of columns from `next` on, and moves `next` past those that are handled.
+    /// Appends the points of columns from `next` on, and moves `next` past the handled points.
     /// Returns false if the spool is not used any more.
     pub(crate) fn track_many(&self, series: &Series, columns: &Columns<'_>, next: &mut usize) -> bool {
         let Some(numbers) = self.numbers(series) else { return true };
@@ -221,7 +285,7 @@ impl Spool {
                         series: numbers,
                         value: columns.values[*next],
                         step: entry(columns.steps, *next),
-                        epoch: entry(columns.epochs, *next).filter(|epoch| *epoch != NO_EPOCH),
+                        epoch: entry(columns.epochs, *next).filter(|epoch| *epoch != ABSENT),
                         time_us: entry(columns.times_us, *next).unwrap_or(now),
                     };
                     match writer.append_point(&point) {
@@ -235,9 +299,9 @@ impl Spool {
                 return false;
             }
             if *next < end {
-                // A wait for space has been interrupted, and would be again.
+                // A wait for space has been interrupted, and the next wait would be interrupted too.
                 let dropped = if self.full.waits { all } else { end };
-                // One is counted by `append`.
+                // One point is counted by `append`.
                 lock(&self.writer).count_dropped((dropped - *next - 1) as u64);
                 *next = dropped;
             }
@@ -292,14 +356,15 @@ impl Spool {
         result != AppendResult::Retired
     }
 
-    /// Waits for space if that is wanted. Counts what is dropped in the end.
+    /// Waits for space if that is wanted. Counts the records that are dropped in the end.
     #[cold]
     fn append_when_full<'a>(
         &'a self,
         mut writer: MutexGuard<'a, Writer>,
         mut append: impl FnMut(&mut Writer) -> AppendResult,
     ) -> (MutexGuard<'a, Writer>, AppendResult) {
-        let (mut result, mut is_interrupted) = (AppendResult::Full, false);
+        let mut result = AppendResult::Full;
+        let mut is_interrupted = false;
         while result == AppendResult::Full && self.full.waits && !is_interrupted {
             // Only the sender makes space.
             self.wake(writer.take_sleepers());
@@ -386,8 +451,9 @@ impl Spool {
 
     #[cold]
     fn define(&self, series: &Series) -> Option<SeriesNumbers> {
-        let (name, context) = (series.name(), series.context().stored());
-        // With the lock, as the directory may change its name.
+        let name = series.name();
+        let context = series.context().stored();
+        // With the lock, because the directory may change its name.
         let mut writer = lock(&self.writer);
         let is_written_later = writer.limits().mode == SpoolMode::Written;
         let directory = (!is_written_later).then(|| writer.directory().path());
@@ -458,10 +524,9 @@ impl Spool {
                 return Ok(memory);
             }
             match Segment::open(&path, found, mode) {
-                Ok(Some(segment)) => return Ok(Some(Arc::new(segment))),
-                // Its process was killed while it prepared the file.
-                Ok(None) if is_blank(&path, found) => {}
-                Ok(None) => self.report_damage(found, "its header is invalid"),
+                Ok(OpenedSegment::Valid(segment)) => return Ok(Some(Arc::new(segment))),
+                Ok(OpenedSegment::Blank) => {}
+                Ok(OpenedSegment::Damaged) => self.report_damage(found, "its header is invalid"),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     self.report_damage(found, "it is missing");
                 }
@@ -523,12 +588,6 @@ fn limits(config: &Config, directory: &Path) -> SpoolLimits {
     let by_file_system = if files::is_on_network(directory) { SpoolMode::Written } else { SpoolMode::Mapped };
     let mode = config.spool_mode.unwrap_or(by_file_system);
     SpoolLimits { mode, bytes: config.spool_bytes.max(LEAST_SPOOL_BYTES) }
-}
-
-/// Whether a segment has no header yet.
-fn is_blank(directory: &Path, number: u32) -> bool {
-    let start = std::fs::read(directory::segment_path(directory, number));
-    start.is_ok_and(|bytes| bytes.iter().take(record::HEAD_BYTES).all(|byte| *byte == 0))
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! Files of a spool that wait for their upload: a bound on their bytes, and the number of those that
+//! Files of a spool that wait for their upload: a bound on their bytes, and the number of files that
 //! were lost.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Space that files use, next to that of the records.
+/// Space that files use, in addition to the space of the records.
 #[derive(Debug, Default)]
 pub(crate) struct UploadSpace {
     used: AtomicU64,
@@ -18,19 +18,21 @@ impl UploadSpace {
     /// Takes space for a file, given the limit and the free space of the file system. Returns false
     /// if there is none. Without other files, one may exceed the limit: it would wait for ever.
     pub(crate) fn take(&self, bytes: u64, limit: u64, free: u64) -> bool {
-        let take = |used: u64| {
-            let wanted = used.saturating_add(bytes);
-            let is_within_limit = used == 0 || wanted <= limit;
-            (is_within_limit && wanted <= free.saturating_add(used) / 5 * 4).then_some(wanted)
-        };
-        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+        self.used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                let wanted = used.saturating_add(bytes);
+                let is_within_limit = used == 0 || wanted <= limit;
+                (is_within_limit && wanted <= free.saturating_add(used) / 5 * 4).then_some(wanted)
+            })
+            .is_ok()
     }
 
     /// Gives space back, when a file has been removed.
     pub(crate) fn give_back(&self, bytes: u64) {
-        let give_back = |used: u64| Some(used.saturating_sub(bytes));
         // It is never refused.
-        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, give_back).ok();
+        self.used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| Some(used.saturating_sub(bytes)))
+            .ok();
     }
 
     /// Counts a file that can never arrive.

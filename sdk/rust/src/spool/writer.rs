@@ -3,6 +3,8 @@
 
 use std::{collections::VecDeque, mem, sync::Arc};
 
+use matyan_proto::ABSENT;
+
 use crate::{
     config::SpoolMode,
     numbering::StepCounter,
@@ -112,14 +114,16 @@ pub(crate) struct Writer {
 impl Writer {
     /// Starts after the segments that exist.
     pub(crate) fn new(directory: SpoolDirectory, limits: SpoolLimits, existing: &[(u32, u64)]) -> Self {
-        let held = |&(number, bytes): &(u32, u64)| HeldSegment { number, bytes, memory: None };
         Self {
             directory,
             limits,
             current: None,
             spare: None,
             last_number: existing.last().map_or(0, |(number, _)| *number),
-            segments: existing.iter().map(held).collect(),
+            segments: existing
+                .iter()
+                .map(|&(number, bytes)| HeldSegment { number, bytes, memory: None })
+                .collect(),
             time_base: 0,
             counters: Vec::new(),
             totals: Totals::default(),
@@ -145,7 +149,7 @@ impl Writer {
         self.totals
     }
 
-    /// Position after the last record. Without a current segment, that of a full one.
+    /// Position after the last record. Without a current segment, the end of a full segment.
     pub(crate) fn end(&self) -> Position {
         let last = self.segments.back().map_or(0, |held| held.number);
         self.current.as_ref().map_or(Position { segment: last, offset: u32::MAX }, SegmentWriter::end)
@@ -258,7 +262,7 @@ impl Writer {
     fn assign_step(&self, counter: u32, step: Option<i64>) -> i64 {
         match self.counters.get(counter as usize) {
             Some(Some(counter)) => counter.assign(step),
-            _ => step.unwrap_or(i64::MIN),
+            _ => step.unwrap_or(ABSENT),
         }
     }
 
@@ -311,7 +315,8 @@ impl Writer {
             std::fs::remove_file(path).ok();
         }
         let number = self.take_number()?;
-        let (path, producer) = (self.directory.path(), self.directory.producer());
+        let path = self.directory.path();
+        let producer = self.directory.producer();
         SegmentWriter::create(path, number, producer, size, self.limits.mode).ok()
     }
 
@@ -350,7 +355,7 @@ impl Writer {
 
 /// For the I/O thread.
 impl Writer {
-    /// Marks the sender as asleep, unless there are records after those that it has read.
+    /// Marks the sender as asleep, unless there are records that it has not read.
     pub(crate) fn sleep_sender(&mut self, read: Position) -> bool {
         self.sleepers.sender = !self.has_records_after(read);
         self.sleepers.sender
@@ -378,9 +383,17 @@ impl Writer {
     pub(crate) fn retire(&mut self, stored: Position) -> bool {
         self.is_retired |= !self.has_records_after(stored);
         if self.is_retired {
-            (self.current, self.spare) = (None, None);
+            self.current = None;
+            self.spare = None;
         }
         self.is_retired
+    }
+
+    /// Takes nothing any more, and keeps what is not on disk yet.
+    pub(crate) fn leave(&mut self) {
+        self.is_retired = true;
+        self.current = None;
+        self.spare = None;
     }
 
     /// The first segment with this number or a higher one, with its memory if that is not on disk.

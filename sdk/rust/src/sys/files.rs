@@ -9,7 +9,7 @@ pub(crate) fn reserve(file: &File, len: u64) -> io::Result<()> {
     Ok(rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, len)?)
 }
 
-/// Other systems have no such call, or one that does not zero; segments are written there.
+/// Other systems have no such call, or a call that does not zero; segments are written there.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(crate) fn reserve(_: &File, _: u64) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())

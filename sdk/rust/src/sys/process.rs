@@ -6,6 +6,11 @@ pub(crate) fn boot_id() -> String {
     text.trim().to_owned()
 }
 
+/// The same as bytes. Absent where it is unknown.
+pub(crate) fn boot() -> Option<[u8; 16]> {
+    hex::decode(boot_id().replace('-', "")).ok()?.try_into().ok()
+}
+
 /// Name of this machine. Empty where it is unknown.
 pub(crate) fn host() -> String {
     let text = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();

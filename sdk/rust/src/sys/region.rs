@@ -99,7 +99,7 @@ impl Region {
 }
 
 impl RegionWriter {
-    /// Starts to write at the beginning of zeroed memory. Returns `None` if it is read-only, or
+    /// Starts to write at the start of zeroed memory. Returns `None` if it is read-only, or
     /// has a reader or writer already.
     pub(crate) fn new(mut region: Arc<Region>) -> Option<Self> {
         let memory = Arc::get_mut(&mut region).filter(|memory| memory.is_writable)?;
@@ -129,7 +129,7 @@ impl RegionWriter {
             return false;
         }
         // SAFETY: the bytes from `end` on fit into the memory, are not published, and belong to
-        // this writer, which is the only one. `end` is a multiple of eight and a mapping begins
+        // this writer, which is the only one. `end` is a multiple of eight and a mapping starts
         // at a page, so the head is aligned.
         unsafe {
             let target = self.region.memory.as_mut_ptr().add(self.end);

@@ -50,7 +50,8 @@ impl<const N: usize> Drop for SharedNumbers<N> {
 
 #[cfg(unix)]
 fn map<T>() -> Option<NonNull<T>> {
-    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
     // SAFETY: the system chooses an address that is not in use.
     let memory = unsafe { libc::mmap(std::ptr::null_mut(), size_of::<T>(), protection, flags, -1, 0) };
     if memory == libc::MAP_FAILED { None } else { NonNull::new(memory.cast()) }

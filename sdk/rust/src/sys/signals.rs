@@ -1,4 +1,4 @@
-//! Signals of the I/O thread: none, so that those of the script interrupt the script.
+//! Signals of the I/O thread: none, so that signals for the script interrupt the script.
 
 #![expect(unsafe_code, reason = "the mask of a thread is set through libc")]
 

@@ -3,7 +3,7 @@
 use matyan_value::{Map, Value};
 
 /// A variable with one of these in its name is left out.
-const SECRET_NAMES: [&str; 14] = [
+const SECRET_NAMES: [&str; 16] = [
     "secret",
     "key",
     "token",
@@ -14,23 +14,59 @@ const SECRET_NAMES: [&str; 14] = [
     "private",
     "dsn",
     "cookie",
-    "webhook",
+    "session",
+    "bearer",
+    "hook",
     "connection_string",
     "conn_str",
     "signature",
 ];
 
 /// The same as whole words of a name, because they are parts of others: such as `PATH`.
-const SECRET_WORDS: [&str; 7] = ["pw", "pat", "cred", "creds", "jwt", "conn", "otp"];
+const SECRET_WORDS: [&str; 9] = ["pw", "pat", "cred", "creds", "cert", "certs", "jwt", "conn", "otp"];
 
 /// Beginnings of the tokens of well-known services, whatever the name of the variable.
-const SECRET_BEGINNINGS: [&str; 11] =
-    ["ghp_", "gho_", "ghs_", "github_pat_", "glpat-", "hf_", "sk-", "xoxb-", "xoxp-", "AKIA", "eyJ"];
+const SECRET_BEGINNINGS: [&str; 34] = [
+    "mtk_",
+    "ghp_",
+    "gho_",
+    "ghu_",
+    "ghs_",
+    "ghr_",
+    "github_pat_",
+    "glpat-",
+    "hf_",
+    "npm_",
+    "pypi-",
+    "dckr_pat_",
+    "sk-",
+    "sk_live_",
+    "sk_test_",
+    "rk_live_",
+    "nvapi-",
+    "gsk_",
+    "r8_",
+    "xoxa-",
+    "xoxb-",
+    "xoxp-",
+    "xapp-",
+    "AKIA",
+    "ASIA",
+    "AIza",
+    "ya29.",
+    "dop_v1_",
+    "hvs.",
+    "tskey-",
+    "lin_api_",
+    "SG.",
+    "AGE-SECRET-KEY-",
+    "eyJ",
+];
 /// Least length of such a token.
 const LEAST_TOKEN: usize = 16;
 
-/// Parts of values that contain passwords.
-const SECRET_PARTS: [&str; 2] = ["password=", "pwd="];
+/// Parts of values that contain passwords, keys, and headers with tokens, in lower case.
+const SECRET_PARTS: [&str; 4] = ["password=", "pwd=", "bearer ", "-----begin"];
 
 /// Parameters of URLs with one of these in their name are replaced.
 const SECRET_PARAMETERS: [&str; 5] = ["sig", "token", "key", "password", "secret"];
@@ -118,8 +154,8 @@ fn without_users(text: &str) -> String {
     while let Some(scheme) = rest.find("://") {
         let (before, after) = rest.split_at(scheme + 3);
         result.push_str(before);
-        let ends_authority = |char: char| "/?#".contains(char) || char.is_whitespace();
-        let authority = after.find(ends_authority).unwrap_or(after.len());
+        let authority =
+            after.find(|char: char| "/?#".contains(char) || char.is_whitespace()).unwrap_or(after.len());
         rest = match after[..authority].rfind('@') {
             Some(at) => {
                 result.push_str(MASK);
@@ -150,13 +186,44 @@ mod tests {
             ("DB_PW", "x"),
             ("GH_PAT", "x"),
             ("AZ_CREDS", "x"),
-            ("SESSION", "ghp_0123456789abcdef"),
+            ("ANY", "ghp_0123456789abcdef"),
             ("DATABASE", "host=x Password=y"),
+            ("BW_SESSION", "x"),
+            ("OP_SESSION_x", "x"),
+            ("SLACK_HOOK_URL", "x"),
+            ("X_BEARER", "x"),
+            ("TLS_CERT", "x"),
+            ("HEADER", "Authorization: Bearer x"),
+            ("PEM", "\n-----BEGIN RSA PRIVATE KEY-----\nx"),
             ("PWD", "/home/me"),
             ("PATH", "/bin"),
+            ("CERTAINTY", "0.5"),
         ];
         let public = public_variables(variables.map(|(name, value)| (name.to_owned(), value.to_owned())));
-        assert_eq!(public.keys().collect::<Vec<_>>(), ["PATH", "PWD"]);
+        assert_eq!(public.keys().collect::<Vec<_>>(), ["CERTAINTY", "PATH", "PWD"]);
+    }
+
+    #[test]
+    fn tokens_are_known_by_their_beginnings() {
+        for beginning in [
+            "npm_",
+            "pypi-",
+            "AIza",
+            "ya29.",
+            "ASIA",
+            "sk_live_",
+            "dop_v1_",
+            "ghu_",
+            "dckr_pat_",
+            "hvs.",
+            "SG.",
+        ] {
+            let value = format!("{beginning}0123456789abcdef");
+            assert!(public_variables([("ANY".to_owned(), value.clone())]).is_empty(), "{value}");
+            assert_eq!(public_arguments(&[value]), [MASK]);
+        }
+        // Too short for a token: the name of a region.
+        assert_eq!(public_variables([("REGION".to_owned(), "ASIA".to_owned())]).len(), 1);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The revision that a script runs at, and what was changed since. By the `git` program, so that
+//! The revision at which a script runs, and the changes since. The `git` program reads them, so that
 //! every repository format and configuration that the user has works.
 
 use std::{
@@ -48,9 +48,10 @@ pub fn diff(directory: &Path) -> Option<Vec<u8>> {
 
 /// A line without the credentials of its URLs. Other lines keep their bytes, whatever the encoding.
 fn masked(line: &[u8]) -> Vec<u8> {
-    match line.windows(3).any(|part| part == b"://") {
-        true => without_credentials(&String::from_utf8_lossy(line)).into_bytes(),
-        false => line.to_vec(),
+    if line.windows(3).any(|part| part == b"://") {
+        without_credentials(&String::from_utf8_lossy(line)).into_bytes()
+    } else {
+        line.to_vec()
     }
 }
 

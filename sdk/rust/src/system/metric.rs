@@ -5,7 +5,7 @@ use matyan_value::Context;
 /// One value of one resource.
 #[derive(Clone, Debug)]
 pub struct SystemMetric {
-    /// Name of the series, which begins with `__system__`.
+    /// Name of the series, which starts with `__system__`.
     pub name: &'static str,
     /// Empty, or the index of a GPU.
     pub context: Context,

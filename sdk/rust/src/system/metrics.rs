@@ -1,5 +1,5 @@
 //! Resource metrics, with the names and contexts that existing dashboards expect. Percentages of
-//! the machine are those of the container where it has limits of its own.
+//! the machine are percentages of the container where it has limits of its own.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ impl Default for MetricsSampler {
 }
 
 impl MetricsSampler {
-    /// Opens the sources; those that this machine lacks stay silent.
+    /// Opens the sources; sources that this machine lacks stay silent.
     pub fn new() -> Self {
         Self {
             usage: Usage::open(),
@@ -103,7 +103,8 @@ impl Usage {
 
 fn sample_networks(networks: &mut Networks, metrics: &mut Vec<SystemMetric>, since: Option<Duration>) {
     networks.refresh(true);
-    let (mut received, mut sent) = (0, 0);
+    let mut received = 0;
+    let mut sent = 0;
     for (_, network) in networks.iter().filter(|(name, _)| *name != "lo" && *name != "lo0") {
         received += network.received();
         sent += network.transmitted();

@@ -37,7 +37,8 @@ fn metadata_file(path: &Path) -> Option<PathBuf> {
 
 fn read_header(file: &Path) -> Option<(String, String)> {
     let lines = BufReader::new(File::open(file).ok()?).lines().take(HEADER_LINES);
-    let (mut name, mut version) = (None, None);
+    let mut name = None;
+    let mut version = None;
     for line in lines.map_while(Result::ok) {
         match line.split_once(": ") {
             Some(("Name", value)) => name = Some(value.trim().to_owned()),
@@ -57,7 +58,8 @@ mod tests {
 
     #[test]
     fn the_first_of_two_versions_counts() {
-        let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let first = tempfile::tempdir().unwrap();
+        let second = tempfile::tempdir().unwrap();
         let add = |directory: &Path, folder: &str, file: &str, text: &str| {
             fs::create_dir_all(directory.join(folder)).unwrap();
             fs::write(directory.join(folder).join(file), text).unwrap();

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     Content, UploadError,
-    manifest::{self, Announcement, Encoding, Manifest, Source, data_path},
+    manifest::{self, Announcement, DataDigest, Encoding, Manifest, Source, data_path},
 };
 use crate::{notice::NoticeLevel, spool::store::Spool, sys::files};
 
@@ -35,18 +35,29 @@ impl Draft {
         (time_us, parts): (i64, Vec<u64>),
     ) -> Result<(), UploadError> {
         let directory = spool.uploads();
-        let source = raw.store(spool, &data_path(&directory, number))?;
-        let (path, content_type) = (self.path.clone(), self.content_type.clone());
+        let StoredContent { source, data } = raw.store(spool, &data_path(&directory, number))?;
+        let path = self.path.clone();
+        let content_type = self.content_type.clone();
         let announcement = announcement.clone();
         let mut manifest = Manifest::new(path, content_type, source, self.encoding, announcement, time_us);
+        manifest.data = data;
         manifest.parts = parts;
-        // With the lock, as the spool is only removed if there are no manifests.
-        let written = spool.with_writer(|writer| match writer.is_retired() {
-            true => Err(io::ErrorKind::NotFound.into()),
-            false => manifest.write(&directory, number),
+        // With the lock, because the spool is only removed if there are no manifests.
+        let written = spool.with_writer(|writer| {
+            if writer.is_retired() {
+                Err(io::ErrorKind::NotFound.into())
+            } else {
+                manifest.write(&directory, number)
+            }
         });
         written.map_err(|source| UploadError::File { path: directory, source })
     }
+}
+
+/// Where the content of an upload is, with the digest of content in the spool.
+struct StoredContent {
+    source: Source,
+    data: Option<DataDigest>,
 }
 
 /// Content before encoding.
@@ -57,14 +68,14 @@ pub(super) enum RawContent<'a> {
 }
 
 impl RawContent<'_> {
-    /// Whether it is not a file, or one that can be read once there is a descriptor for it.
+    /// Whether the content is not a file, or a file that can be read once there is a descriptor for it.
     pub(super) fn is_readable(&self) -> bool {
         let Self::Whole(Content::File(path)) = self else { return true };
         path.is_file() && File::open(path).err().is_none_or(|error| files::is_lack_of_descriptors(&error))
     }
 
     /// Puts the content where it stays until it is uploaded.
-    fn store(&self, spool: &Spool, data: &Path) -> Result<Source, UploadError> {
+    fn store(&self, spool: &Spool, data: &Path) -> Result<StoredContent, UploadError> {
         let failed = |source| UploadError::File { path: data.to_owned(), source };
         if let Self::Whole(Content::File(path)) = self {
             return store_file(spool, path, data);
@@ -74,23 +85,23 @@ impl RawContent<'_> {
             return Err(failed(io::ErrorKind::QuotaExceeded.into()));
         }
         let length = bytes.len() as u64;
-        store_data(spool, data, length, || fs::write(data, &bytes).map(|()| length)).map_err(failed)
+        store_data(spool, data, length, || fs::write(data, &bytes).map(|()| DataDigest::of(&bytes)))
+            .map_err(failed)
     }
 
     pub(super) fn bytes(&self) -> Result<Cow<'_, [u8]>, UploadError> {
         match self {
             Self::Whole(Content::Bytes(bytes)) => Ok(Cow::Borrowed(bytes)),
-            Self::Whole(Content::File(path)) => {
-                let failed = |source| UploadError::File { path: path.to_path_buf(), source };
-                fs::read(path).map(Cow::Owned).map_err(failed)
-            }
+            Self::Whole(Content::File(path)) => fs::read(path)
+                .map(Cow::Owned)
+                .map_err(|source| UploadError::File { path: path.to_path_buf(), source }),
             Self::I16(samples) => Ok(samples.iter().flat_map(|sample| sample.to_le_bytes()).collect()),
             Self::F32(samples) => Ok(samples.iter().flat_map(|sample| sample.to_le_bytes()).collect()),
         }
     }
 }
 
-/// Removes what a failed call has written, as far as it exists.
+/// Removes the files that a failed call has written, as far as they exist.
 pub(super) fn discard(spool: &Spool, number: u64) {
     let directory = spool.uploads();
     let bytes = manifest::data_bytes(&directory, number);
@@ -103,16 +114,16 @@ fn store_data(
     spool: &Spool,
     data: &Path,
     bytes: u64,
-    write: impl FnOnce() -> io::Result<u64>,
-) -> io::Result<Source> {
+    write: impl FnOnce() -> io::Result<DataDigest>,
+) -> io::Result<StoredContent> {
     match write() {
-        Ok(written) => {
+        Ok(digest) => {
             // A file may shrink while it is copied.
-            spool.give_back_upload_space(bytes.saturating_sub(written));
-            Ok(Source::Data)
+            spool.give_back_upload_space(bytes.saturating_sub(digest.size));
+            Ok(StoredContent { source: Source::Data, data: Some(digest) })
         }
         Err(error) => {
-            // A directory that was removed meanwhile has no file.
+            // A directory that has been removed since has no file.
             fs::remove_file(data).ok();
             spool.give_back_upload_space(bytes);
             Err(error)
@@ -120,7 +131,7 @@ fn store_data(
     }
 }
 
-fn store_file(spool: &Spool, path: &Path, data: &Path) -> Result<Source, UploadError> {
+fn store_file(spool: &Spool, path: &Path, data: &Path) -> Result<StoredContent, UploadError> {
     let failed = |source| UploadError::File { path: path.to_owned(), source };
     let metadata = fs::metadata(path).map_err(failed)?;
     if !metadata.is_file() {
@@ -144,7 +155,8 @@ fn store_file(spool: &Spool, path: &Path, data: &Path) -> Result<Source, UploadE
         // It must be readable now, because the call cannot be corrected later.
         File::open(path).map_err(failed)?;
         let modified_us = manifest::modified_us(path);
-        return Ok(Source::File { path: absolute, size: metadata.len(), modified_us });
+        let source = Source::File { path: absolute, size: metadata.len(), modified_us };
+        return Ok(StoredContent { source, data: None });
     }
-    store_data(spool, data, metadata.len(), || fs::copy(path, data)).map_err(failed)
+    store_data(spool, data, metadata.len(), || DataDigest::copying(path, data)).map_err(failed)
 }

@@ -9,7 +9,8 @@
 //! | `N.failed` | exists if an upload has failed that a later one would announce, until that one ends |
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
     time::UNIX_EPOCH,
 };
@@ -22,6 +23,9 @@ const FORMAT: u32 = 1;
 
 const MANIFEST_SUFFIX: &str = ".json";
 
+/// Size of the pieces in which a file is copied.
+const PIECE_BYTES: usize = 256 << 10;
+
 /// Everything needed to upload a file and to announce it, in any process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Manifest {
@@ -30,11 +34,14 @@ pub(super) struct Manifest {
     pub(super) path: String,
     pub(super) content_type: String,
     pub(super) source: Source,
+    /// Digest of `N.data`. Absent for a file of the user, and in manifests of older versions.
+    #[serde(default)]
+    pub(super) data: Option<DataDigest>,
     pub(super) encoding: Encoding,
     pub(super) announcement: Announcement,
     /// Time of the event in microseconds since the Unix epoch.
     pub(super) time_us: i64,
-    /// Uploads that the event has to wait for, as it describes their content too.
+    /// Uploads that the event has to wait for, because it describes their content too.
     #[serde(default)]
     pub(super) parts: Vec<u64>,
 }
@@ -53,6 +60,53 @@ pub(super) enum Source {
         #[serde(default)]
         modified_us: Option<i64>,
     },
+}
+
+/// Size and hash of content in the spool. Neither the content nor the manifest is synced, so after a power
+/// failure there may be a manifest whose content is short or empty.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct DataDigest {
+    pub(super) size: u64,
+    /// BLAKE3, in hexadecimal.
+    blake3: String,
+}
+
+impl DataDigest {
+    pub(super) fn of(content: &[u8]) -> Self {
+        Self { size: content.len() as u64, blake3: blake3::hash(content).to_hex().to_string() }
+    }
+
+    /// Copies a file to a new one, and returns the digest of the copy.
+    pub(super) fn copying(from: &Path, to: &Path) -> io::Result<Self> {
+        let mut copied = blake3::Hasher::new();
+        let mut source = File::open(from)?;
+        let mut target = File::create(to)?;
+        let mut piece = vec![0; PIECE_BYTES];
+        loop {
+            let length = source.read(&mut piece)?;
+            if length == 0 {
+                return Ok(Self { size: copied.count(), blake3: copied.finalize().to_hex().to_string() });
+            }
+            copied.update(&piece[..length]);
+            target.write_all(&piece[..length])?;
+        }
+    }
+
+    /// Checks that a file has the content. If it has not, the error has the kind `InvalidData`.
+    pub(super) fn check(&self, path: &Path) -> io::Result<()> {
+        let mut found = blake3::Hasher::new();
+        found.update_reader(File::open(path)?)?;
+        let size = found.count();
+        let reason = if size != self.size {
+            format!("its copy in the spool has {size} of {} bytes", self.size)
+        } else if found.finalize().to_hex().as_str() != self.blake3 {
+            "its copy in the spool has other content than at the call".to_owned()
+        } else {
+            return Ok(());
+        };
+        let reason = format!("{reason}, as after a power failure");
+        Err(io::Error::new(io::ErrorKind::InvalidData, reason))
+    }
 }
 
 /// Conversion of the content before it is uploaded.
@@ -109,8 +163,17 @@ impl Manifest {
         announcement: Announcement,
         time_us: i64,
     ) -> Self {
-        let parts = Vec::new();
-        Self { format: FORMAT, path, content_type, source, encoding, announcement, time_us, parts }
+        Self {
+            format: FORMAT,
+            path,
+            content_type,
+            source,
+            data: None,
+            encoding,
+            announcement,
+            time_us,
+            parts: Vec::new(),
+        }
     }
 
     /// Reports whether any of the uploads that the event waits for exists.
@@ -210,7 +273,7 @@ fn remove_if_present(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes what a failed call has written, as far as it exists.
+/// Removes the files that a failed call has written, as far as they exist.
 pub(super) fn discard(directory: &Path, number: u64) {
     for path in [manifest_path, new_path, data_path] {
         fs::remove_file(path(directory, number)).ok();
@@ -231,6 +294,33 @@ pub(super) fn remove(directory: &Path, number: u64) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_manifest_of_an_older_version_has_no_digest() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        let older = r#"{"format":1,"path":"p","content_type":"c","source":"data","encoding":"identity",
+            "announcement":"artifact","time_us":5,"parts":[]}"#;
+        fs::write(manifest_path(directory, 7), older).unwrap();
+        let manifest = Manifest::read(directory, 7).unwrap().unwrap();
+        assert_eq!((manifest.source, manifest.data), (Source::Data, None));
+    }
+
+    #[test]
+    fn a_digest_knows_its_content() {
+        let directory = tempfile::tempdir().unwrap();
+        let from = directory.path().join("from");
+        let to = directory.path().join("to");
+        let content: Vec<u8> = (0..PIECE_BYTES + 9).map(|at| (at * 7 % 251) as u8).collect();
+        fs::write(&from, &content).unwrap();
+        let digest = DataDigest::copying(&from, &to).unwrap();
+        assert_eq!(digest, DataDigest::of(&content));
+        digest.check(&to).unwrap();
+        for damaged in [Vec::new(), content[1..].to_vec(), vec![0; content.len()]] {
+            fs::write(&to, damaged).unwrap();
+            assert_eq!(digest.check(&to).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        }
+    }
 
     fn manifest() -> Manifest {
         let source = Source::File { path: "/a b".into(), size: 3, modified_us: Some(9) };

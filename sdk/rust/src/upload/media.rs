@@ -74,14 +74,19 @@ pub(super) fn content_type(name: &str, start: &[u8]) -> &'static str {
     let extension = Path::new(name).extension().and_then(|it| it.to_str()).unwrap_or_default();
     let extension = extension.to_ascii_lowercase();
     let by_name = BY_EXTENSION.iter().find(|(known, _)| *known == extension);
-    let by_start = || match start {
-        [b'R', b'I', b'F', b'F', _, _, _, _, kind @ ..] if kind.starts_with(b"WAVE") => Some("audio/wav"),
-        [b'R', b'I', b'F', b'F', _, _, _, _, kind @ ..] if kind.starts_with(b"WEBP") => Some("image/webp"),
-        _ => {
-            BY_START.iter().find(|(known, _)| start.starts_with(known)).map(|(_, content_type)| *content_type)
-        }
-    };
-    by_name.map(|(_, content_type)| *content_type).or_else(by_start).unwrap_or(UNKNOWN)
+    by_name
+        .map(|(_, content_type)| *content_type)
+        .or_else(|| match start {
+            [b'R', b'I', b'F', b'F', _, _, _, _, kind @ ..] if kind.starts_with(b"WAVE") => Some("audio/wav"),
+            [b'R', b'I', b'F', b'F', _, _, _, _, kind @ ..] if kind.starts_with(b"WEBP") => {
+                Some("image/webp")
+            }
+            _ => BY_START
+                .iter()
+                .find(|(known, _)| start.starts_with(known))
+                .map(|(_, content_type)| *content_type),
+        })
+        .unwrap_or(UNKNOWN)
 }
 
 /// Encodes the content of one file into another.
@@ -171,7 +176,8 @@ mod tests {
 
     fn encoded(encoding: Encoding, raw: &[u8]) -> Vec<u8> {
         let directory = tempfile::tempdir().unwrap();
-        let (source, target) = (directory.path().join("a"), directory.path().join("b"));
+        let source = directory.path().join("a");
+        let target = directory.path().join("b");
         fs::write(&source, raw).unwrap();
         encode_file(encoding, &source, &target).unwrap();
         let bytes = fs::read(target).unwrap();

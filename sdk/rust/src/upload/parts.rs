@@ -2,12 +2,13 @@
 //! next to the manifest, so that the same process or the next one continues after an interruption.
 //!
 //! Parts are aligned to powers of two, so that the BLAKE3 hash of the whole file follows from
-//! values of its parts, whichever process read them.
+//! values of its parts, whichever process read them. An upload is only completed if the file has not
+//! changed since its first part was read.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    time::{Duration, UNIX_EPOCH},
+    time::Duration,
 };
 
 use blake3::hazmat::{
@@ -21,8 +22,10 @@ use matyan_value::{
 use object_store_http::{Method, header::ETAG};
 use serde::{Deserialize, Serialize};
 
-use super::transfer::{
-    Artifact, FilePiece, UploadTarget, UploadedContent, member_text, parse_headers, put_file,
+use super::{
+    content_file::{FileVersion, TransferError},
+    target::UploadTarget,
+    transfer::{Artifact, FilePiece, UploadedContent, member_text, put_file},
 };
 use crate::http::{HttpClient, HttpError, RestRequest, malformed};
 
@@ -53,8 +56,8 @@ pub(super) async fn upload(
     gateway: &HttpClient,
     artifact: &Artifact<'_>,
     record: &Path,
-) -> Result<Option<UploadedContent>, HttpError> {
-    let version = FileVersion::of(artifact.file)?;
+) -> Result<Option<UploadedContent>, TransferError> {
+    let version = artifact.version;
     if version.size < MIN_BYTES {
         return Ok(None);
     }
@@ -71,37 +74,23 @@ pub(super) async fn upload(
     };
     match upload.run(&mut progress).await {
         Err(error) if !error.is_temporary() => {
-            let failed = |source| HttpError::File { path: record.to_owned(), source };
-            fs::remove_file(record).map_err(failed)?;
+            fs::remove_file(record).map_err(|source| HttpError::File { path: record.to_owned(), source })?;
             upload.abort(&progress).await;
             // The store has discarded the upload or parts of it. The caller tries again, from the
-            // beginning.
+            // start.
             Err(match error {
-                HttpError::NotFound { message } => malformed(COMPLETE, message),
-                HttpError::Refused { code, message, .. } if code.eq_ignore_ascii_case(INCOMPLETE) => {
-                    malformed(COMPLETE, message)
+                TransferError::Request(HttpError::NotFound { message }) => {
+                    malformed(COMPLETE, message).into()
+                }
+                TransferError::Request(HttpError::Refused { code, message, .. })
+                    if code.eq_ignore_ascii_case(INCOMPLETE) =>
+                {
+                    malformed(COMPLETE, message).into()
                 }
                 error => error,
             })
         }
         outcome => outcome.map(Some),
-    }
-}
-
-/// Size and time of the last change of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct FileVersion {
-    size: u64,
-    modified_ns: u64,
-}
-
-impl FileVersion {
-    fn of(path: &Path) -> Result<Self, HttpError> {
-        let failed = |source| HttpError::File { path: path.to_owned(), source };
-        let metadata = fs::metadata(path).map_err(failed)?;
-        let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        let modified_ns = modified.and_then(|time| u64::try_from(time.as_nanos()).ok()).unwrap_or(0);
-        Ok(Self { size: metadata.len(), modified_ns })
     }
 }
 
@@ -213,10 +202,11 @@ impl PartedUpload<'_> {
         Ok(Some(progress))
     }
 
-    /// Sends what is missing, and completes the upload.
-    async fn run(&self, progress: &mut Progress) -> Result<UploadedContent, HttpError> {
+    /// Sends the missing parts, and completes the upload.
+    async fn run(&self, progress: &mut Progress) -> Result<UploadedContent, TransferError> {
         let parallel = if progress.is_sequential { 1 } else { PARALLEL };
-        let (id, missing) = (progress.upload_id.clone(), progress.missing());
+        let id = progress.upload_id.clone();
+        let missing = progress.missing();
         let pieces: Vec<_> = missing.into_iter().map(|index| (index, progress.piece(index))).collect();
         let sending = pieces.into_iter().map(|(index, piece)| {
             let id = id.as_str();
@@ -233,7 +223,7 @@ impl PartedUpload<'_> {
     }
 
     /// Sends one part, with some attempts.
-    async fn send(&self, id: &str, index: usize, piece: FilePiece) -> Result<SentPart, HttpError> {
+    async fn send(&self, id: &str, index: usize, piece: FilePiece) -> Result<SentPart, TransferError> {
         let mut attempt = 1;
         loop {
             match self.send_once(id, index, piece).await {
@@ -246,21 +236,19 @@ impl PartedUpload<'_> {
         }
     }
 
-    async fn send_once(&self, id: &str, index: usize, piece: FilePiece) -> Result<SentPart, HttpError> {
+    async fn send_once(&self, id: &str, index: usize, piece: FilePiece) -> Result<SentPart, TransferError> {
         let number = Value::Integer(i64::try_from(index + 1).unwrap_or(i64::MAX));
         let answer = self.call(PART, Some(id), [("part_number", number)]).await?;
-        let unexpected = || malformed(PART, "an answer without a usable `upload_url`");
-        let url = member_text(&answer, "upload_url").ok_or_else(unexpected)?;
-        let headers = parse_headers(answer.get("headers")).ok_or_else(unexpected)?;
+        let target = UploadTarget::read(self.gateway, PART, &answer).await?;
         let mut hasher = blake3::Hasher::new();
         hasher.set_input_offset(piece.offset);
-        let target = UploadTarget { url, headers };
         let (headers, hasher) = put_file(self.gateway, target, self.artifact.file, piece, hasher).await?;
         let etag = headers.get(ETAG).and_then(|etag| etag.to_str().ok()).unwrap_or_default();
         Ok(SentPart { etag: etag.to_owned(), hash: hex::encode(hasher.finalize_non_root()) })
     }
 
-    async fn complete(&self, progress: &Progress) -> Result<UploadedContent, HttpError> {
+    async fn complete(&self, progress: &Progress) -> Result<UploadedContent, TransferError> {
+        self.artifact.check_unchanged()?;
         let etags = progress.parts.iter().flatten().map(|part| Value::Text(part.etag.clone())).collect();
         self.call(COMPLETE, Some(&progress.upload_id), [("etags", Value::List(etags))]).await?;
         let hash =
@@ -274,8 +262,9 @@ impl PartedUpload<'_> {
     }
 
     fn save(&self, progress: &Progress) -> Result<(), HttpError> {
-        let failed = |source| HttpError::File { path: PathBuf::from(self.record), source };
-        progress.write(self.record).map_err(failed)
+        progress
+            .write(self.record)
+            .map_err(|source| HttpError::File { path: PathBuf::from(self.record), source })
     }
 
     /// Sends a request that describes the upload.

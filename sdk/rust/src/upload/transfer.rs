@@ -3,10 +3,9 @@
 
 use std::{
     io,
-    path::Path,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -17,13 +16,17 @@ use matyan_value::{
 };
 use object_store_http::{
     Body, Method,
-    header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
+    header::{CONTENT_TYPE, HeaderMap, HeaderValue},
 };
 use tokio::{
     fs::File,
     io::{AsyncReadExt as _, AsyncSeekExt as _},
 };
 
+use super::{
+    content_file::{ContentFile, FileVersion, TransferError},
+    target::UploadTarget,
+};
 use crate::{
     http::{HttpClient, HttpError, RestRequest, malformed},
     locks::lock,
@@ -34,7 +37,7 @@ const PRESIGN: &str = "/api/v1/rest/artifacts/presign";
 /// Size of the pieces in which a file is read and sent.
 const PIECE_BYTES: usize = 256 << 10;
 
-/// Size and hash of what was uploaded.
+/// Size and hash of the uploaded content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct UploadedContent {
     pub(super) size: u64,
@@ -47,7 +50,9 @@ pub(super) struct Artifact<'a> {
     pub(super) run_id: &'a str,
     pub(super) path: &'a str,
     pub(super) content_type: &'a str,
-    pub(super) file: &'a Path,
+    pub(super) file: &'a ContentFile,
+    /// Version of the file that is uploaded.
+    pub(super) version: FileVersion,
 }
 
 impl Artifact<'_> {
@@ -57,12 +62,11 @@ impl Artifact<'_> {
             [("run_id", self.run_id), ("artifact_path", self.path), ("content_type", self.content_type)];
         members.into_iter().map(|(key, text)| (key.to_owned(), Value::Text(text.to_owned()))).collect()
     }
-}
 
-/// Where and how the gateway wants content.
-pub(super) struct UploadTarget {
-    pub(super) url: String,
-    pub(super) headers: HeaderMap,
+    /// Fails if the file is not the version any more that is uploaded.
+    pub(super) fn check_unchanged(&self) -> Result<(), TransferError> {
+        if self.file.version()? == self.version { Ok(()) } else { Err(TransferError::FileChanged) }
+    }
 }
 
 /// A range of a file.
@@ -76,25 +80,29 @@ pub(super) struct FilePiece {
 pub(super) async fn upload(
     gateway: &HttpClient,
     artifact: &Artifact<'_>,
-) -> Result<UploadedContent, HttpError> {
+) -> Result<UploadedContent, TransferError> {
     let target = presign(gateway, artifact).await?;
-    let failed = |source| HttpError::File { path: artifact.file.to_owned(), source };
-    let length = tokio::fs::metadata(artifact.file).await.map_err(failed)?.len();
-    let whole = FilePiece { offset: 0, length };
+    let size = artifact.version.size;
+    let whole = FilePiece { offset: 0, length: size };
     let (_, hasher) = put_file(gateway, target, artifact.file, whole, blake3::Hasher::new()).await?;
-    Ok(UploadedContent { size: length, hash: *hasher.finalize().as_bytes() })
+    artifact.check_unchanged()?;
+    Ok(UploadedContent { size, hash: *hasher.finalize().as_bytes() })
 }
 
 async fn presign(gateway: &HttpClient, artifact: &Artifact<'_>) -> Result<UploadTarget, HttpError> {
-    let body = json::map_text(&artifact.members(), JsonStyle::STRICT);
+    let mut members = artifact.members();
+    let size = i64::try_from(artifact.version.size).unwrap_or(i64::MAX);
+    members.insert("size".to_owned(), Value::Integer(size));
+    let body = json::map_text(&members, JsonStyle::STRICT);
     let answer = gateway.json(&RestRequest::json(Method::POST, PRESIGN, body)).await?;
-    let unexpected = || malformed(PRESIGN, "an answer without a usable `upload_url`");
-    let Ok(Value::Map(answer)) = answer.parse() else { return Err(unexpected()) };
-    let url = member_text(&answer, "upload_url").ok_or_else(unexpected)?;
-    let mut headers = parse_headers(answer.get("headers")).ok_or_else(unexpected)?;
-    let content_type = HeaderValue::from_str(artifact.content_type).map_err(|_| unexpected())?;
-    headers.entry(CONTENT_TYPE).or_insert(content_type);
-    Ok(UploadTarget { url, headers })
+    let Ok(Value::Map(answer)) = answer.parse() else {
+        return Err(malformed(PRESIGN, "an answer that is not a JSON object"));
+    };
+    let mut target = UploadTarget::read(gateway, PRESIGN, &answer).await?;
+    let content_type = HeaderValue::from_str(artifact.content_type);
+    let content_type = content_type.map_err(|_| malformed(PRESIGN, "a type of content that is no header"))?;
+    target.headers.entry(CONTENT_TYPE).or_insert(content_type);
+    Ok(target)
 }
 
 pub(super) fn member_text(answer: &Map, name: &str) -> Option<String> {
@@ -104,48 +112,45 @@ pub(super) fn member_text(answer: &Map, name: &str) -> Option<String> {
     }
 }
 
-/// Reads the headers that an upload needs, if any. `None` if they are not valid.
-pub(super) fn parse_headers(value: Option<&Value>) -> Option<HeaderMap> {
-    let mut headers = HeaderMap::new();
-    let Some(Value::Map(members)) = value else { return Some(headers) };
-    for (name, value) in members {
-        let Value::Text(value) = value else { return None };
-        let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-        headers.insert(name, HeaderValue::from_str(value).ok()?);
-    }
-    Some(headers)
-}
-
 /// Sends a piece of a file, and returns the headers of the answer and the hasher of the content.
 pub(super) async fn put_file(
     client: &HttpClient,
     target: UploadTarget,
-    path: &Path,
+    content: &ContentFile,
     piece: FilePiece,
     hasher: blake3::Hasher,
-) -> Result<(HeaderMap, blake3::Hasher), HttpError> {
-    let failed = |source| HttpError::File { path: path.to_owned(), source };
-    let mut file = File::open(path).await.map_err(failed)?;
+) -> Result<(HeaderMap, blake3::Hasher), TransferError> {
+    let failed = |source| content.failed(source);
+    let mut file = File::open(content.path()).await.map_err(failed)?;
     file.seek(io::SeekFrom::Start(piece.offset)).await.map_err(failed)?;
-    let sent = Arc::new(SentContent { hasher: Mutex::new(hasher), pieces: AtomicU64::new(0) });
+    let sent = Arc::new(SentContent {
+        hasher: Mutex::new(hasher),
+        pieces: AtomicU64::new(0),
+        is_short: AtomicBool::new(false),
+    });
     let body = Body::wrap_stream(pieces(file, piece.length, sent.clone()));
     let put = client.put(&target.url, target.headers, piece.length, body);
-    let headers = tokio::select! {
-        outcome = put => outcome?,
+    let outcome = tokio::select! {
+        outcome = put => outcome,
         () = sent.stalled(client) => {
             // The query of the URL is a credential.
             let url = target.url.split('?').next().unwrap_or_default().to_owned();
-            return Err(HttpError::TimedOut { url, after: client.timeouts().silence });
+            Err(HttpError::TimedOut { url, after: client.timeouts().silence })
         }
     };
+    if sent.is_short.load(Ordering::Relaxed) {
+        return Err(TransferError::FileChanged);
+    }
     let hasher = lock(&sent.hasher).clone();
-    Ok((headers, hasher))
+    Ok((outcome?, hasher))
 }
 
 /// Bytes that have been handed to the connection.
 struct SentContent {
     hasher: Mutex<blake3::Hasher>,
     pieces: AtomicU64,
+    /// Whether the file ended before its announced size.
+    is_short: AtomicBool,
 }
 
 impl SentContent {
@@ -168,8 +173,8 @@ impl SentContent {
     }
 }
 
-/// The announced number of bytes of a file. A file that has become shorter is an error; what was
-/// appended to it is not sent.
+/// The announced number of bytes of a file. A file that has become shorter is an error; bytes that
+/// were appended since are not sent.
 fn pieces(
     file: File,
     size: u64,
@@ -184,6 +189,7 @@ fn pieces(
             let mut piece = Vec::with_capacity(PIECE_BYTES.min(left as usize));
             (&mut file).take(PIECE_BYTES as u64).read_to_end(&mut piece).await?;
             if piece.is_empty() {
+                sent.is_short.store(true, Ordering::Relaxed);
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file has become shorter"));
             }
             sent.add(&piece);

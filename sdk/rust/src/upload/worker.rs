@@ -24,6 +24,7 @@ use crate::{
     spool::{reader, store::Spool, writer::AppendResult},
     sys::{fork, process},
     upload::{
+        content_file::{ContentFile, FileVersion, TransferError},
         manifest::{self, Announcement, Encoding, Manifest, Source, data_path, encoded_path, parts_path},
         media, parts,
         transfer::{self, Artifact, UploadedContent},
@@ -35,6 +36,9 @@ const PARALLEL: usize = 4;
 
 /// Interval at which a worker looks for uploads without being woken.
 const LOOK_UP: Duration = Duration::from_secs(1);
+
+/// Times that an upload begins again because its file was changed while it was read.
+const MOST_RESTARTS: u32 = 3;
 
 /// Time after which an appended event is on disk in every mode of the spool.
 const WRITTEN: Duration = Duration::from_millis(50);
@@ -67,7 +71,8 @@ pub(crate) fn pending_in(uploads: &Path) -> Vec<u64> {
 /// Uploads the files of a spool until it is closed and none is left.
 pub(crate) async fn run(spool: Arc<Spool>) {
     let announced = announced(&spool).await;
-    let (waiting, started) = (BTreeMap::new(), HashMap::new());
+    let waiting = BTreeMap::new();
+    let started = HashMap::new();
     let mut worker = Worker { spool, gateway: None, waiting, started, announced };
     let mut uploading: FuturesUnordered<LocalBoxFuture<'static, (Upload, bool)>> = FuturesUnordered::new();
     let mut settling: FuturesUnordered<LocalBoxFuture<'static, (u64, bool)>> = FuturesUnordered::new();
@@ -106,7 +111,7 @@ pub(crate) async fn run(spool: Arc<Spool>) {
             }
             () = &mut woken => {
                 woken.set(submitted().notified());
-                // Otherwise they are found when those that wait have started.
+                // Otherwise they are found when the waiting uploads have started.
                 if uploading.len() < PARALLEL {
                     worker.look();
                 }
@@ -116,7 +121,7 @@ pub(crate) async fn run(spool: Arc<Spool>) {
     }
 }
 
-/// Reads what the process that left a spool has announced.
+/// Reads the uploads that the process that left a spool has announced.
 async fn announced(spool: &Arc<Spool>) -> HashSet<u64> {
     let owner = &spool.owner().process;
     // In containers, one process after another has the same id.
@@ -141,7 +146,7 @@ struct Worker {
     spool: Arc<Spool>,
     /// Made for the first upload.
     gateway: Option<HttpClient>,
-    /// Uploads that have not started, in the order of the calls, with what is known of them.
+    /// Uploads that have not started, in the order of the calls, with everything known of them.
     waiting: BTreeMap<u64, Option<WaitingUpload>>,
     /// Uploads that have started and still exist, with their paths.
     started: HashMap<u64, String>,
@@ -205,7 +210,7 @@ impl Worker {
             // The process that announced it was killed before it could remove the files.
             let is_over = is_announced || upload.announce().await;
             if !is_over {
-                // The next attempt finds what prevented this one again.
+                // The next attempt finds the same obstacle.
                 time::sleep(LOOK_UP).await;
             }
             (upload, is_over)
@@ -307,32 +312,26 @@ impl Upload {
     async fn upload(&self, manifest: &Manifest) -> Result<UploadedContent, String> {
         let mut backoff = Backoff::default();
         let mut is_reported = false;
-        let run_id = &self.spool.owner().run_id;
+        let mut restarts = 0;
+        let mut is_checked = false;
         loop {
-            let (path, content_type) = (&manifest.path, &manifest.content_type);
+            let path = &manifest.path;
             let directory = self.directory();
-            let outcome = async {
-                let file = self.content(manifest).await;
-                let failed = |source| HttpError::File { path: self.directory(), source };
-                let file = file.map_err(failed)?;
-                let artifact = Artifact { run_id, path, content_type, file: &file };
-                let record = parts_path(&directory, self.number);
-                match parts::upload(&self.gateway, &artifact, &record).await? {
-                    Some(content) => Ok(content),
-                    None => transfer::upload(&self.gateway, &artifact).await,
-                }
-            };
-            let error = match outcome.await {
-                Ok(content) => {
-                    self.note_change(manifest, content);
+            let error = match self.attempt(manifest, &directory, &mut is_checked).await {
+                Ok((content, version)) => {
+                    self.note_change(manifest, version);
                     return Ok(content);
                 }
-                Err(error) => error,
+                // The files are elsewhere now.
+                Err(_) if directory != self.directory() => continue,
+                Err(TransferError::FileChanged) if restarts < MOST_RESTARTS => {
+                    restarts += 1;
+                    self.spool.progress.pause(backoff.next_pause()).await;
+                    continue;
+                }
+                Err(TransferError::FileChanged) => return Err(always_changed(&manifest.source)),
+                Err(TransferError::Request(error)) => error,
             };
-            // The files are elsewhere now.
-            if directory != self.directory() {
-                continue;
-            }
             if is_final(&error) {
                 return Err(with_source(&error));
             }
@@ -343,8 +342,39 @@ impl Upload {
                 let reason = with_source(&error);
                 self.report(NoticeLevel::Warning, &format!("failed to upload {path}: {reason}; will retry"));
             }
-            time::sleep(backoff.next_pause()).await;
+            self.spool.progress.pause(backoff.next_pause()).await;
         }
+    }
+
+    /// Uploads once, and returns the content with the version of the file that has it. The first attempt
+    /// checks content in the spool.
+    async fn attempt(
+        &self,
+        manifest: &Manifest,
+        directory: &Path,
+        is_checked: &mut bool,
+    ) -> Result<(UploadedContent, FileVersion), TransferError> {
+        let failed = |source| HttpError::File { path: self.directory(), source };
+        if let Some(digest) = manifest.data.clone().filter(|_| !*is_checked) {
+            let data = data_path(directory, self.number);
+            blocking(move || digest.check(&data)).await.flatten().map_err(failed)?;
+            *is_checked = true;
+        }
+        let file = self.content(manifest).await.map_err(failed)?;
+        let version = file.version()?;
+        let artifact = Artifact {
+            run_id: &self.spool.owner().run_id,
+            path: &manifest.path,
+            content_type: &manifest.content_type,
+            file: &file,
+            version,
+        };
+        let record = parts_path(directory, self.number);
+        let content = match parts::upload(&self.gateway, &artifact, &record).await? {
+            Some(content) => content,
+            None => transfer::upload(&self.gateway, &artifact).await?,
+        };
+        Ok((content, version))
     }
 
     /// Notes why the last attempt has failed, for the health of the run and for `sync`.
@@ -355,30 +385,34 @@ impl Upload {
         self.spool.progress.update(|delivery| drop(delivery.failed_uploads.insert(self.number, failure)));
     }
 
-    fn note_change(&self, manifest: &Manifest, content: UploadedContent) {
+    /// Reports a file that is not the file of the call any more. What is stored is one version of it.
+    fn note_change(&self, manifest: &Manifest, version: FileVersion) {
         if let Source::File { path, size, modified_us } = &manifest.source
-            && (*size != content.size || *modified_us != manifest::modified_us(path))
+            && (*size != version.size || modified_us.is_some_and(|time| time != version.modified_us()))
         {
-            let message =
-                format!("{} was changed before it was uploaded; its new content is stored", path.display());
+            let message = format!(
+                "{} was changed after the call: the content that it had when it was uploaded is stored",
+                path.display()
+            );
             self.report(NoticeLevel::Warning, &message);
         }
     }
 
-    /// Path of the content, which is encoded first if necessary.
-    async fn content(&self, manifest: &Manifest) -> io::Result<PathBuf> {
+    /// The file with the content, which is encoded first if necessary.
+    async fn content(&self, manifest: &Manifest) -> io::Result<ContentFile> {
         let directory = self.directory();
         let source = match &manifest.source {
-            Source::Data => data_path(&directory, self.number),
-            Source::File { path, .. } => path.clone(),
+            Source::Data => ContentFile::of_spool(data_path(&directory, self.number)),
+            Source::File { path, .. } => ContentFile::of_user(path.clone()),
         };
         if manifest.encoding == Encoding::Identity {
             return Ok(source);
         }
         let target = encoded_path(&directory, self.number);
-        let (encoding, encoded) = (manifest.encoding, target.clone());
-        blocking(move || media::encode_file(encoding, &source, &encoded)).await??;
-        Ok(target)
+        let encoding = manifest.encoding;
+        let encoded = target.clone();
+        blocking(move || media::encode_file(encoding, source.path(), &encoded)).await??;
+        Ok(ContentFile::of_spool(target))
     }
 
     /// Appends the event, as soon as the spool has space for it.
@@ -423,6 +457,19 @@ fn is_final(error: &HttpError) -> bool {
         HttpError::Refused { status: 400 | 413 | 422, code, .. } => !code.is_empty(),
         _ => false,
     }
+}
+
+/// The reason why a file is given up that was changed during each attempt to upload it.
+fn always_changed(source: &Source) -> String {
+    let name = match source {
+        Source::File { path, .. } => path.display().to_string(),
+        Source::Data => "its copy in the spool".to_owned(),
+    };
+    let attempts = MOST_RESTARTS + 1;
+    format!(
+        "{name} was written to during each of {attempts} attempts to upload it; log a file that is not \
+         written to until it is uploaded, such as a copy"
+    )
 }
 
 fn event(manifest: &Manifest, content: UploadedContent, run_id: &str) -> Option<Kind> {

@@ -55,7 +55,8 @@ class RunSession:
 
     def close(self) -> None:
         with self._lock:
-            run, self.run = self.run, None
+            run = self.run
+            self.run = None
         # The lock is released first, because closing waits until the data is stored.
         if run is not None:
             run.close()
@@ -149,7 +150,7 @@ class RunAdapter:
             self._failures.record(f"track {name!r}", error)
 
     def _set_params(self, params: Mapping[Any, Any], prefix: str = "") -> None:
-        """Sets each entry as a param of its own, so that one bad value costs only itself."""
+        """Sets each entry as a param of its own, so that a bad value costs no other value."""
         for key, value in params.items():
             self._set_param(f"{prefix}{key}" if prefix else key, value)
 
@@ -161,7 +162,7 @@ class RunAdapter:
 
 
 class CallbackAdapter(RunAdapter):
-    """Base of the adapters whose only arguments are those of the run."""
+    """Base of the adapters that have no arguments but the arguments of the run."""
 
     def __init__(
         self,

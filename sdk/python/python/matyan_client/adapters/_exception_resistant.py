@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class FailureCounter:
-    """Number of failures of one adapter; the first is logged with its traceback."""
+    """Number of failures of one adapter; the first failure is logged with its traceback."""
 
     def __init__(self) -> None:
         self.count = 0

@@ -28,9 +28,11 @@ class KerasEpochAdapter(CallbackAdapter):
             return
         for key, value in logs.items():
             if key.startswith(VALIDATION_PREFIX):
-                name, subset = key[len(VALIDATION_PREFIX) :], "val"
+                name = key[len(VALIDATION_PREFIX) :]
+                subset = "val"
             else:
-                name, subset = key, "train"
+                name = key
+                subset = "train"
             self._track(value, name, epoch=epoch, context={"subset": subset})
         rate = learning_rate(getattr(self.model, "optimizer", None))
         if rate is not None:

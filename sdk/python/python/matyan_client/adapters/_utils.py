@@ -42,7 +42,7 @@ def is_number(value: object) -> bool:
 
 
 def whole_epoch(epoch: Any) -> int | None:
-    """Returns the epoch that a fractional epoch belongs to, as series store whole epochs."""
+    """Returns the epoch of a fractional epoch, because series store whole epochs."""
     if epoch is None or not is_number(epoch) or not math.isfinite(float(epoch)):
         return None
     return math.floor(float(epoch))

@@ -23,8 +23,8 @@ class MatyanLogger(RunAdapter):
     """Logger for `model.fit(..., log_cout=MatyanLogger(...))`.
 
     The metric is named by `loss_function`, its step is the iteration, and its context says whether
-    the value is that of the training data, of the test data, or the best so far. Everything that
-    CatBoost writes is passed on to `log_cout`.
+    the value belongs to the training data or the test data, or is the best so far. All output of
+    CatBoost is passed on to `log_cout`.
     """
 
     def __init__(

@@ -42,7 +42,7 @@ class MatyanCallback(NamedCallbackAdapter, Callback):
             return
         context = {"subset": "train" if self.training else "val"}
         step = self.train_iter
-        # The tensor is passed on, as `loss.item()` would wait for the device.
+        # The tensor is passed on, because `loss.item()` would wait for the device.
         self._track(self.loss.detach(), "train_loss", step=step, context=context)
         for group, hypers in enumerate(self.opt.hypers):
             for name, value in hypers.items():
@@ -89,7 +89,8 @@ class MatyanCallback(NamedCallbackAdapter, Callback):
 
     def _add_input_shape(self, configuration: dict[Any, Any]) -> None:
         with contextlib.suppress(Exception):
-            count = configuration["n_inp"] = self.dls.train.n_inp
+            count = self.dls.train.n_inp
+            configuration["n_inp"] = count
             for index, item in enumerate(self.dls.valid.one_batch()[:count], start=1):
                 for dimension, size in enumerate(detuplify(item).shape, start=1):
                     configuration[f"input {index} dim {dimension}"] = size

@@ -103,7 +103,8 @@ def parse_log_key(key: str, common: str) -> tuple[str, dict[str, str]]:
     for subset in SUBSETS:
         prefix = f"{subset}_"
         if key.startswith(prefix):
-            name, context = key.removeprefix(prefix), {"subset": subset}
+            name = key.removeprefix(prefix)
+            context = {"subset": subset}
             dataset = common.removeprefix(prefix)
             if common.startswith(prefix) and dataset and name.startswith(f"{dataset}_"):
                 return name.removeprefix(f"{dataset}_"), {**context, "sub_dataset": dataset}

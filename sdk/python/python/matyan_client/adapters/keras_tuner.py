@@ -56,7 +56,8 @@ class MatyanCallback(RunAdapter, Callback):
             return
         session = self._sessions.get(trial.trial_id)
         if session is None:
-            session = self._sessions[trial.trial_id] = RunSession(self._session.options)
+            session = RunSession(self._session.options)
+            self._sessions[trial.trial_id] = session
             self._session = session
             self._set_param("trial_id", trial.trial_id)
         self._session = session

@@ -85,7 +85,7 @@ class MatyanLoggingHandler(
         """Leaves the run open for a further call of `fit`."""
 
     def epoch_begin(self, estimator: Any, *args: Any, **kwargs: Any) -> None:
-        """Does nothing, as metrics are tracked at the end of an epoch."""
+        """Does nothing, because metrics are tracked at the end of an epoch."""
 
     def epoch_end(self, estimator: Any, *args: Any, **kwargs: Any) -> None:
         self._track_metrics()
@@ -93,7 +93,7 @@ class MatyanLoggingHandler(
         self.batch_index = 0
 
     def batch_begin(self, estimator: Any, *args: Any, **kwargs: Any) -> None:
-        """Does nothing, as metrics are tracked at the end of a batch."""
+        """Does nothing, because metrics are tracked at the end of a batch."""
 
     def batch_end(self, estimator: Any, *args: Any, **kwargs: Any) -> None:
         if isinstance(self.log_interval, int) and self.batch_index % self.log_interval == 0:

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class TrialSessions:
-    """One session for each thread, as Optuna may run trials and their callbacks in several."""
+    """A session for each thread, because Optuna may run trials and their callbacks in several."""
 
     def __init__(self, options: RunOptions) -> None:
         self._options = options
@@ -30,7 +30,8 @@ class TrialSessions:
     def current(self) -> RunSession:
         session: RunSession | None = getattr(self._local, "session", None)
         if session is None:
-            session = self._local.session = RunSession(self._options)
+            session = RunSession(self._options)
+            self._local.session = session
         return session
 
     def finish(self) -> None:
@@ -49,8 +50,9 @@ class MatyanCallback(RunAdapter):
     """Callback for `study.optimize(callbacks=[...])`.
 
     By default, the params and values of all trials are metrics of one run, and the step is the
-    number of the trial. A param that is not a number (a categorical one) becomes a run param:
-    `hparams.<name>` holds the value of the latest trial, `trials.<number>.<name>` those of all.
+    number of the trial. A param that is not a number (a categorical param) becomes a run param:
+    `hparams.<name>` holds the value of the latest trial, `trials.<number>.<name>` the values of all
+    trials.
 
     With `as_multirun`, each trial is a run with the name `trial-<number>`, and params and values
     are run params. Trials that run in several threads have separate runs.
@@ -100,7 +102,7 @@ class MatyanCallback(RunAdapter):
             self._track_trial(trial, metrics)
 
     def track_in_aim(self) -> Callable[[Callable[[Trial], T]], Callable[[Trial], T]]:
-        """Decorator of an objective that uses `experiment`: its run begins with the trial."""
+        """Decorator of an objective that uses `experiment`: its run starts with the trial."""
 
         def decorate(objective: Callable[[Trial], T]) -> Callable[[Trial], T]:
             @functools.wraps(objective)
@@ -115,7 +117,7 @@ class MatyanCallback(RunAdapter):
 
     @guarded
     def close(self) -> None:
-        """Closes the run; with `as_multirun`, the next trial of this thread has a new one."""
+        """Closes the run; with `as_multirun`, the next trial of this thread has a new run."""
         if self._as_multirun:
             self._trials.finish()
         else:

@@ -21,7 +21,7 @@ class MatyanCallback(NamedCallbackAdapter, Callback):
     """Callback for `model.fit(callbacks=[...])`.
 
     The logs of each training batch have the context `{"subset": "train"}` and the batch as step,
-    those of an evaluation `{"subset": "valid"}`. An entry with several values is tracked as
+    the logs of an evaluation `{"subset": "valid"}`. An entry with several values is tracked as
     `<name>_<index>`.
     """
 

@@ -19,7 +19,7 @@ PARAMETERS = {"weight": "weights", "bias": "biases"}
 
 @exception_resistant()
 def track_params_dists(model: Any, run: Run) -> None:
-    """Tracks a distribution of the weights and one of the biases of every layer."""
+    """Tracks a distribution of the weights and a distribution of the biases of every layer."""
     _track_layers(model, run, attribute="data", kind="data")
 
 

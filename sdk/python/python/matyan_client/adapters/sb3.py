@@ -56,14 +56,14 @@ class MatyanOutputFormat(KVWriter):
             self.matyan_callback.track_scalar(value, name, step, context)
 
     def close(self) -> None:
-        """Leaves the run open, as it belongs to the callback."""
+        """Leaves the run open, because it belongs to the callback."""
 
 
 class MatyanCallback(RunAdapter, BaseCallback):
     """Callback for `model.learn(callback=...)`.
 
-    The attributes of the model become params. What the model's logger records is tracked, in
-    addition to the outputs that the logger has already.
+    The attributes of the model become params. The records of the model's logger are tracked, in
+    addition to the existing outputs of the logger.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class MatyanCallback(RunAdapter, BaseCallback):
             params[name] = value if isinstance(value, (bool, int, float, str)) else str(value)
         self.setup(params)
         outputs = self.model.logger.output_formats
-        # Each call of `learn` may bring a new logger, or keep the one that was extended before.
+        # Each call of `learn` may bring a new logger, or keep the logger that was extended before.
         outputs[:] = [output for output in outputs if not isinstance(output, MatyanOutputFormat)]
         outputs.append(MatyanOutputFormat(self))
 

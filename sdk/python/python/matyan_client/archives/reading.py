@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
-import tarfile
 import tempfile
-import zlib
 from array import array
 from collections.abc import Iterator
 from functools import partial
@@ -30,9 +27,11 @@ from matyan_client.importing.model import (
     attempted,
     digest,
 )
+from matyan_client.importing.source_files import SourceFiles
 from matyan_client.objects._media import Encoded
 
 from . import layout
+from .packed import unpack
 
 
 @contextlib.contextmanager
@@ -45,40 +44,12 @@ def open_archive(path: Path) -> Iterator[Path]:
         yield path
         return
     with tempfile.TemporaryDirectory(prefix="matyan-restore-") as directory:
-        try:
-            with tarfile.open(path) as archive:
-                _unpack(archive, Path(directory))
-        except (tarfile.TarError, EOFError, zlib.error) as error:
-            raise ValueError(
-                f"{str(path)!r} is not an archive, or only a part of one: {error}"
-            ) from None
+        unpack(path, Path(directory))
         roots = [found.parent for found in Path(directory).glob(f"*/{layout.MANIFEST}")]
         if len(roots) != 1:
             raise ValueError(f"{str(path)!r} is not an archive: it has no {layout.MANIFEST}")
         _check(roots[0])
         yield roots[0]
-
-
-def _unpack(archive: tarfile.TarFile, directory: Path) -> None:
-    """Unpacks directories and files, and nothing outside of the directory.
-
-    The filter `data` of `tarfile` does that, but early versions of Python 3.10 and 3.11 lack it.
-    """
-    root = directory.resolve()
-    for member in archive:
-        target = (root / member.name).resolve()
-        if not target.is_relative_to(root) or not (member.isdir() or member.isfile()):
-            raise ValueError(
-                f"the archive contains {member.name!r}, which is a link or leads out of it"
-            )
-        if member.isdir():
-            target.mkdir(parents=True, exist_ok=True)
-            continue
-        content = archive.extractfile(member)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if content is not None:
-            with content, target.open("xb") as file:
-                shutil.copyfileobj(content, file)
 
 
 def archived_runs(root: Path, *, blobs: bool = True) -> list[ImportedRun]:
@@ -100,6 +71,7 @@ def entities(root: Path) -> Iterator[dict[str, Any]]:
 
 
 def _check(root: Path) -> None:
+    SourceFiles(root.resolve()).require_inside(root)
     if not (root / layout.MANIFEST).is_file():
         raise ValueError(f"{str(root)!r} is not an archive: it has no {layout.MANIFEST}")
     manifest = _object(root / layout.MANIFEST)
@@ -122,6 +94,9 @@ def _check(root: Path) -> None:
 
 def _run(folder: Path, experiments: dict[Any, Any], blobs: bool) -> ImportedRun:
     described = _object(folder / "run.json")
+    run_hash = described.get("hash") or folder.name
+    if layout.run_folder(run_hash) != folder.name:
+        raise SourceError(f"run.json describes the run {run_hash!r}, not that of its folder")
     params = _object(folder / "attrs.json")
     artifacts = params.pop("__blobs__", None) or {}
     experiment = described.get("experiment_name") or experiments.get(described.get("experiment_id"))
@@ -141,7 +116,7 @@ def _run(folder: Path, experiments: dict[Any, Any], blobs: bool) -> ImportedRun:
     )
     size = (folder / layout.SEQUENCES).stat().st_size if _has_sequences(folder) else 0
     return ImportedRun(
-        run_hash=described.get("hash") or folder.name,
+        run_hash=run_hash,
         label=facts.name or folder.name,
         fingerprint=digest(facts, artifacts, size, blobs),
         items=partial(_items, folder, artifacts, facts, blobs),

@@ -22,7 +22,7 @@ def convert_tensorboard(
     `workers` exists in Matyan 0.3, and has no effect.
     """
     del workers
-    runs = open_source("tensorboard", Path(input_dir))
+    runs = open_source("tensorboard", Path(input_dir)).runs
     filters = {"source": "tensorboard", "input": str(input_dir)}
     writer = ArchiveWriter(Path(output_path), "matyan-tb-import", filters=filters, blobs=True)
     with writer:

@@ -1,14 +1,15 @@
 """Importers of runs that other trackers have recorded.
 
 A source reads one format and yields runs; the frame writes them to a server. The hash of a run is
-derived from its source, and a run is recorded as imported once the server has stored all of it.
-An import can therefore be repeated and interrupted: finished runs are skipped, and unfinished ones
-are written again with the same steps, which replaces what is stored.
+derived from its source, and a run is recorded as imported once the server has stored all of it. An
+import can therefore be repeated and interrupted: finished runs are skipped, and unfinished runs are
+rewritten with the same steps, which replaces the stored data.
 """
 
 from .frame import ImportReport, RunOutcome, Target, import_runs
 from .model import Artifact, ImportedRun, Points, RunFacts, SourceError, TrackedObject
-from .sources import SOURCES, open_source, root_of
+from .source_files import SourceFiles
+from .sources import SOURCES, Source, open_source
 
 __all__ = [
     "SOURCES",
@@ -18,10 +19,11 @@ __all__ = [
     "Points",
     "RunFacts",
     "RunOutcome",
+    "Source",
     "SourceError",
+    "SourceFiles",
     "Target",
     "TrackedObject",
     "import_runs",
     "open_source",
-    "root_of",
 ]

@@ -30,12 +30,13 @@ from .model import (
     attempted,
     digest,
 )
+from .source_files import SourceFiles
 
 _DEFAULT_NAME = "Run: "
 
 
 class _Trace(NamedTuple):
-    """A series, as the metadata of a run describes it."""
+    """A series, described by the metadata of a run."""
 
     name: str
     context_id: int
@@ -44,7 +45,7 @@ class _Trace(NamedTuple):
     last_step: int | None
 
 
-def runs(source: Path) -> list[ImportedRun]:
+def runs(source: Path, files: SourceFiles) -> list[ImportedRun]:
     """Returns the runs of a repository."""
     try:
         import aim  # noqa: PLC0415 - optional
@@ -55,6 +56,8 @@ def runs(source: Path) -> list[ImportedRun]:
     root = source.parent if source.name == ".aim" else source
     if not (root / ".aim").is_dir():
         raise SourceError(f"{str(source)!r} has no directory `.aim`")
+    # Aim reads the databases by itself.
+    files.require_inside(root / ".aim")
     repo = aim.Repo(str(root))
     hashes = sorted(repo.list_all_runs())
     return [attempted(run_hash, partial(_run, aim, repo, run_hash)) for run_hash in hashes]
@@ -155,7 +158,9 @@ def _series(trace: _Trace, columns: Any, facts: RunFacts) -> Iterator[Item]:
             epochs=_epochs([epochs.get(key) for key in numbers]),
         )
     for key in keys:
-        value, step, time = values[key], steps.get(key, key), times.get(key)
+        value = values[key]
+        step = steps.get(key, key)
+        time = times.get(key)
         if isinstance(value, (list, tuple)):
             yield from _object_list(trace, (step, time), list(value), facts)
         elif not isinstance(value, (bool, int, float)):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ast
+from .literals import evaluated
 
 
 def flat_yaml(text: str) -> dict[str, str]:
-    """Returns the scalars of a file as text. Long ones continue on indented lines."""
+    """Returns the scalars of a file as text. Long scalars continue on indented lines."""
     lines: list[str] = []
     for line in text.splitlines():
         if line.startswith((" ", "\t")) and lines:
@@ -26,8 +26,8 @@ def _scalar(text: str) -> str:
         return text[1:-1].replace("''", "'")
     if len(text) >= 2 and text[0] == text[-1] == '"':
         try:
-            # The escapes of YAML that PyYAML writes are those of Python.
-            return str(ast.literal_eval(text))
-        except (ValueError, SyntaxError):
+            # The escapes of YAML that PyYAML writes are the escapes of Python.
+            return str(evaluated(text))
+        except ValueError:
             return text[1:-1]
     return "" if text in ("null", "~") else text

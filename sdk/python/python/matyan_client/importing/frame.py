@@ -15,7 +15,6 @@ import time
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from matyan_client import _core, errors
@@ -37,6 +36,7 @@ from .model import (
     described_item,
 )
 from .progress import PATIENCE, LeftoverProgress, ProgressLine
+from .source_files import SourceFiles
 
 _logger = logging.getLogger("matyan_client")
 
@@ -45,6 +45,7 @@ RECORD_KEY = "__import"
 # More than this is not left to the background: the spool of an import stays small.
 _MOST_PENDING = 500_000
 _FLUSH_PIECE = 1.0
+_NO_FILES = SourceFiles()
 _DELETED = "the run was deleted on the server, and stays deleted"
 # States of sources, by the outcome that they mean.
 _FINISHED = frozenset({"finished", "completed", "complete", "success"})
@@ -61,8 +62,6 @@ class Target:
     is_dry_run: bool = False
     # Where data is sent, unless that is the same URL.
     frontier_url: str | None = None
-    # Whether files are uploaded that a source refers to, but that are not below it.
-    with_outside_files: bool = False
 
 
 @dataclass(slots=True)
@@ -70,7 +69,7 @@ class RunOutcome:
     """Outcome of one run, with counts of the data that was read.
 
     The state is `imported`, `unchanged`, `failed`, or `counted` in a dry run. `replaced` counts
-    points whose step occurs again later in their series: a series stores one point for each step.
+    points whose step occurs later in their series, too: a series stores one point for each step.
     """
 
     run: str
@@ -118,12 +117,11 @@ class ImportReport:
 
 
 def import_runs(
-    source: str, runs: Iterable[ImportedRun], target: Target, *, root: Path | None = None
+    source: str, runs: Iterable[ImportedRun], target: Target, files: SourceFiles = _NO_FILES
 ) -> ImportReport:
     """Imports runs one after the other. A run that fails does not stop the others.
 
-    Files outside of the root, such as targets of links, are left out unless the target allows them:
-    a source from another person must not choose which files are uploaded.
+    Artifacts are uploaded only if they are files of the source.
     """
     report = ImportReport(source)
     listed = list(runs)
@@ -138,8 +136,7 @@ def import_runs(
             report.runs.append(outcome)
             progress.start_run(number)
             try:
-                guard = _FileGuard(None if target.with_outside_files else root)
-                _RunImport(source, imported, target, outcome, progress, guard).proceed(backend)
+                _RunImport(source, imported, target, outcome, progress, files).proceed(backend)
             except Exception as error:  # noqa: BLE001 - damage makes readers raise anything
                 outcome.state = "failed"
                 outcome.notes.append(described_error(error))
@@ -165,16 +162,16 @@ class _RunImport:
         target: Target,
         outcome: RunOutcome,
         progress: ProgressLine,
-        guard: _FileGuard,
+        files: SourceFiles,
     ) -> None:
         self._source = source
-        self._guard = guard
+        self._files = files
         self._imported = imported
         self._target = target
         self._outcome = outcome
         self._progress = progress
         self._series: dict[tuple[str, str], _SeenSteps] = {}
-        # What earlier imports of the run have stored. Unlike points, it would not be replaced.
+        # Data that earlier imports of the run have stored. Unlike points, it would not be replaced.
         self._stored_lines = 0
         self._stored_records = 0
 
@@ -222,12 +219,15 @@ class _RunImport:
             raise errors.ServerError(_DELETED)
 
     def _allowed(self, items: Iterator[Item]) -> Iterator[Item]:
+        refused = 0
         for item in items:
-            if not isinstance(item, Artifact) or self._guard.allows(item.file):
+            if not isinstance(item, Artifact) or self._files.contains(item.file):
                 yield item
-        if self._guard.refused:
+            else:
+                refused += 1
+        if refused:
             self._outcome.notes.append(
-                f"left out: {counted(self._guard.refused, 'file')} outside of the source; "
+                f"left out: {counted(refused, 'file')} outside of the source; "
                 "`--outside-files` uploads them"
             )
 
@@ -263,7 +263,7 @@ class _RunImport:
 
     def _write_item(self, run: Run, item: Item) -> None:
         if isinstance(item, TerminalLine):
-            # The lines of a continued run are numbered after those that are stored.
+            # The lines of a continued run are numbered after the stored lines.
             number = item.number - self._stored_lines
             if number >= 0:
                 run._append_terminal_line(item.text, number)  # noqa: SLF001 - the same package
@@ -280,7 +280,7 @@ class _RunImport:
     def _write_facts(self, run: Run, *, is_first: bool) -> None:
         facts = self._imported.facts
         for key, value in facts.params.items():
-            # One by one, so that a dot in a name does not divide it.
+            # Keys are set separately, so that a dot in a name does not divide it.
             run[(key,)] = value
         for tag in facts.tags:
             run.add_tag(tag)
@@ -343,23 +343,8 @@ class _RunImport:
         self._outcome.params = _leaves(self._imported.facts.params)
 
 
-class _FileGuard:
-    """Keeps files out of an import that are not below the root of its source."""
-
-    def __init__(self, root: Path | None) -> None:
-        # None: every file is allowed.
-        self._root = None if root is None else root.resolve()
-        self.refused = 0
-
-    def allows(self, file: Path) -> bool:
-        """Reports whether a file may be uploaded, and counts those that may not."""
-        is_allowed = self._root is None or file.resolve().is_relative_to(self._root)
-        self.refused += not is_allowed
-        return is_allowed
-
-
 class _SeenSteps:
-    """Steps of a series, to count those that occur more than once."""
+    """Steps of a series, to count the steps that occur more than once."""
 
     def __init__(self) -> None:
         # Regular steps take no memory. Others are kept as they are.
@@ -407,7 +392,7 @@ def _regular(steps: array[int]) -> range | None:
 
 
 class _NoticeHandler(logging.Handler):
-    """Keeps what the SDK reports about a run, for the outcome."""
+    """Keeps the reports of the SDK about a run, for the outcome."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -456,7 +441,7 @@ def _microseconds(seconds: float) -> int:
 
 
 def _outcome(facts: RunFacts) -> Outcome | None:
-    """Returns the outcome of a run by what its source calls its state."""
+    """Returns the outcome of a run for the state that its source names."""
     state = facts.state
     if state in _FINISHED:
         return FINISHED
@@ -466,7 +451,7 @@ def _outcome(facts: RunFacts) -> Outcome | None:
 
 
 def _send_leftovers(runs: list[ImportedRun]) -> None:
-    """Sends what an interrupted import of the same runs has left in its spools."""
+    """Sends the data that an interrupted import of the same runs has left in its spools."""
     hashes = {imported.run_hash for imported in runs}
     if not any(spool.state == "left" and spool.run_id in hashes for spool in _core.spools()):
         return
@@ -492,7 +477,7 @@ def _stored_texts(backend: HttpTransport, run_hash: str) -> tuple[int, int]:
 
 
 def _stored_record(backend: HttpTransport, run_hash: str) -> dict[str, Any] | None:
-    """Returns the record of an import that is complete, if there is one."""
+    """Returns the record of an import that is complete, if the run has it."""
     try:
         record = backend.get_run_info(run_hash).get("params", {}).get(RECORD_KEY)
     except errors.NotFoundError:

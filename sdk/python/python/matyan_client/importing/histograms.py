@@ -14,7 +14,8 @@ def distribution(bins: list[Bin]) -> Distribution:
     Bins of equal width stay as they are. Weights of others are divided in proportion to the
     overlap with each new bin, so that their sum stays.
     """
-    low, high = bins[0][0], bins[-1][1]
+    low = bins[0][0]
+    high = bins[-1][1]
     weights = [weight for _, _, weight in bins]
     if high <= low:
         return Distribution.from_histogram([sum(weights)], (low - 0.5, low + 0.5))

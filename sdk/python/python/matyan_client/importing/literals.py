@@ -5,6 +5,19 @@ from __future__ import annotations
 import ast
 from typing import Any
 
+# A longer text is no literal that anyone meant as a param, and Python needs far more memory for it.
+_MOST_TEXT = 64 * 1024
+
+
+def evaluated(text: str) -> Any:
+    """Returns the value of a text that is a literal of Python; otherwise, raises a `ValueError`."""
+    if len(text) > _MOST_TEXT:
+        raise ValueError(f"{len(text)} characters; a literal has at most {_MOST_TEXT}")
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, MemoryError, RecursionError) as error:
+        raise ValueError(str(error)) from None
+
 
 def literal(text: str) -> Any:
     """Returns the value that Python writes as `text`, or the text if there is none.
@@ -13,8 +26,8 @@ def literal(text: str) -> Any:
     information is lost.
     """
     try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        value = evaluated(text)
+    except ValueError:
         return text
     is_plain = isinstance(value, (bool, int, float, list, tuple, dict)) or value is None
     return value if is_plain and str(value) == text else text

@@ -27,31 +27,34 @@ from .model import (
     derived_hash,
     digest,
 )
+from .source_files import SourceFiles
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _NOTE = "mlflow.note.content"
+# Schemes of URIs that name a directory on this machine.
+_LOCAL = ("", "file")
 
 
-def runs(source: Path) -> list[ImportedRun]:
+def runs(source: Path, files: SourceFiles) -> list[ImportedRun]:
     """Returns the runs of a file store or of an SQLite file."""
     if source.is_file():
-        stored = mlflow_sqlite.stored_runs(source)
+        stored = mlflow_sqlite.stored_runs(files.inside(source))
     elif mlflow_files.is_store(source):
-        stored = mlflow_files.stored_runs(source)
+        stored = mlflow_files.stored_runs(source, files)
     elif (source / "mlflow.db").is_file():
-        stored = mlflow_sqlite.stored_runs(source / "mlflow.db")
+        stored = mlflow_sqlite.stored_runs(files.inside(source / "mlflow.db"))
     elif mlflow_files.is_store(source / "mlruns"):
-        stored = mlflow_files.stored_runs(source / "mlruns")
+        stored = mlflow_files.stored_runs(source / "mlruns", files)
     else:
         found = "a directory without runs of MLflow" if source.is_dir() else "no file or directory"
         raise SourceError(
             f"{str(source)!r} is {found}: name the directory `mlruns` of a file store, or the "
             "SQLite file of a server, such as `mlflow.db`"
         )
-    return [attempted(label, partial(_imported, read)) for label, read in stored]
+    return [attempted(label, partial(_imported, read, files)) for label, read in stored]
 
 
-def _imported(read: Callable[[], StoredRun]) -> ImportedRun:
+def _imported(read: Callable[[], StoredRun], files: SourceFiles) -> ImportedRun:
     run = read()
     params: dict[str, object] = {}
     if run.params:
@@ -66,9 +69,11 @@ def _imported(read: Callable[[], StoredRun]) -> ImportedRun:
         ended=_seconds(run.end_ms),
         state=run.status.lower() or None,
     )
-    directory = _artifact_directory(run)
-    files = sorted(file for file in directory.rglob("*") if file.is_file()) if directory else []
-    sizes = [(file.as_posix(), file.stat().st_size) for file in files]
+    places = _artifact_places(run)
+    own = (place for place in places if files.contains(place) and place.is_dir())
+    directory = next(own, None)
+    artifacts = [] if directory is None else files.below(directory)
+    sizes = [(file.as_posix(), file.stat().st_size) for file in artifacts]
 
     def items() -> Iterator[Item]:
         for metric in run.metrics():
@@ -76,10 +81,10 @@ def _imported(read: Callable[[], StoredRun]) -> ImportedRun:
                 facts.notes.append(f"{metric.name}: without steps, numbered by time")
             yield metric.columns()
         if directory is None:
-            facts.notes.append(f"artifacts at {run.artifact_uri} were not imported")
-        else:
-            for file in files:
-                yield Artifact(file, file.relative_to(directory).as_posix())
+            facts.notes.extend(_reasons_for_absence(run, places))
+            return
+        for file in artifacts:
+            yield Artifact(file, file.relative_to(directory).as_posix())
 
     is_id = _RUN_ID.fullmatch(run.run_id)
     return ImportedRun(
@@ -91,17 +96,22 @@ def _imported(read: Callable[[], StoredRun]) -> ImportedRun:
     )
 
 
-def _artifact_directory(run: StoredRun) -> Path | None:
-    """Returns the directory with the artifacts, or None if they are elsewhere."""
+def _artifact_places(run: StoredRun) -> list[Path]:
+    """Returns the directories on this machine that may have the artifacts, the likeliest first."""
     uri = urlsplit(run.artifact_uri)
-    candidates = list(run.artifact_directories)
-    if uri.scheme in ("", "file"):
-        candidates.insert(0, Path(unquote(uri.path)))
-    for candidate in candidates:
-        if candidate.is_dir():
-            return candidate
-    # A run without artifacts has no directory.
-    return candidates[0] if uri.scheme in ("", "file", "mlflow-artifacts") else None
+    named = [Path(unquote(uri.path))] if uri.scheme in _LOCAL else []
+    return [*named, *run.artifact_directories]
+
+
+def _reasons_for_absence(run: StoredRun, places: list[Path]) -> Iterator[str]:
+    """Yields why the source has no directory with artifacts, unless the run has none."""
+    if any(place.is_dir() for place in places):
+        yield (
+            f"left out: artifacts at {run.artifact_uri}, outside of the source; "
+            "`--outside-files` uploads them"
+        )
+    elif urlsplit(run.artifact_uri).scheme not in (*_LOCAL, "mlflow-artifacts"):
+        yield f"artifacts at {run.artifact_uri} were not imported"
 
 
 def _seconds(milliseconds: int | None) -> float | None:

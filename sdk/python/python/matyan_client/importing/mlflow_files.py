@@ -9,6 +9,7 @@ from pathlib import Path
 from .flat_yaml import flat_yaml
 from .mlflow_store import Metric, ReadableRun, StoredRun
 from .model import digest
+from .source_files import SourceFiles
 
 _META = "meta.yaml"
 _STATUS = {"1": "running", "2": "scheduled", "3": "finished", "4": "failed", "5": "killed"}
@@ -19,18 +20,19 @@ def is_store(directory: Path) -> bool:
     return next(directory.glob(f"*/{_META}"), None) is not None
 
 
-def stored_runs(store: Path) -> list[ReadableRun]:
+def stored_runs(store: Path, files: SourceFiles) -> list[ReadableRun]:
     """Returns the runs that are not in the trash."""
     runs: list[ReadableRun] = []
     for meta in sorted(store.glob(f"*/{_META}")):
-        experiment = _fields(meta) or {}
+        experiment = _fields(files.inside(meta)) or {}
         if experiment.get("lifecycle_stage") == "deleted":
             continue
         for run_meta in sorted(meta.parent.glob(f"*/{_META}")):
-            fields = _fields(run_meta)
+            # Reading the run fails, and says why, if this leads outside.
+            fields = _fields(run_meta) if files.contains(run_meta) else None
             is_run = fields is None or "run_id" in fields
             if is_run and (fields or {}).get("lifecycle_stage") != "deleted":
-                read = partial(_run, run_meta, experiment.get("name", ""))
+                read = partial(_run, run_meta, experiment.get("name", ""), files)
                 runs.append((str(run_meta.parent), read))
     return runs
 
@@ -43,9 +45,10 @@ def _fields(meta: Path) -> dict[str, str] | None:
         return None
 
 
-def _run(meta: Path, experiment: str) -> StoredRun:
-    fields, directory = flat_yaml(meta.read_text("utf-8")), meta.parent
-    files = _files(directory / "metrics")
+def _run(meta: Path, experiment: str, files: SourceFiles) -> StoredRun:
+    fields = flat_yaml(files.inside(meta).read_text("utf-8"))
+    directory = meta.parent
+    metrics = _named_files(directory / "metrics", files)
     status = fields.get("status", "")
     return StoredRun(
         run_id=fields["run_id"],
@@ -54,21 +57,24 @@ def _run(meta: Path, experiment: str) -> StoredRun:
         status=_STATUS.get(status, status),
         start_ms=_milliseconds(fields.get("start_time")),
         end_ms=_milliseconds(fields.get("end_time")),
-        params={name: file.read_bytes().decode() for name, file in _files(directory / "params")},
-        tags={name: file.read_bytes().decode() for name, file in _files(directory / "tags")},
+        params=_texts(directory / "params", files),
+        tags=_texts(directory / "tags", files),
         artifact_uri=fields.get("artifact_uri", ""),
         artifact_directories=[directory / "artifacts"],
-        metrics_fingerprint=digest([(name, file.stat().st_size) for name, file in files]),
-        metrics=partial(_metrics, files),
+        metrics_fingerprint=digest([(name, file.stat().st_size) for name, file in metrics]),
+        metrics=partial(_metrics, metrics),
     )
 
 
-def _files(directory: Path) -> list[tuple[str, Path]]:
+def _texts(directory: Path, files: SourceFiles) -> dict[str, str]:
+    return {name: file.read_bytes().decode() for name, file in _named_files(directory, files)}
+
+
+def _named_files(directory: Path, files: SourceFiles) -> list[tuple[str, Path]]:
     """Returns files with their names, which may contain slashes."""
     return [
-        (file.relative_to(directory).as_posix(), file)
-        for file in sorted(directory.rglob("*"))
-        if file.is_file()
+        (file.relative_to(directory).as_posix(), files.inside(file))
+        for file in files.below(directory)
     ]
 
 

@@ -46,7 +46,7 @@ class Metric:
 
     @property
     def is_without_steps(self) -> bool:
-        """Whether the points have one step in common, as those logged without a step do."""
+        """Whether all points have the same step, like points that were logged without a step."""
         return len(self._points) > 1 and len({step for _, step, _ in self._points}) == 1
 
     def columns(self) -> Points:

@@ -14,7 +14,7 @@ from matyan_client._console import counted
 
 # Points of a series are handed over in pieces of this size, so that memory stays bounded.
 CHUNK_POINTS = 65_536
-# The epoch of a point without one, among others that have one.
+# The epoch of a point without an epoch, among other points that have an epoch.
 NO_EPOCH = -(2**63)
 
 
@@ -124,7 +124,7 @@ class ImportedRun:
 
 
 def attempted(label: str, read: Callable[[], ImportedRun]) -> ImportedRun:
-    """Returns what `read` returns, or a run that fails with the reason why it cannot be read.
+    """Returns the result of `read`, or a run that fails with the reason why it cannot be read.
 
     A damaged run must not stop the import of the others.
     """
@@ -164,7 +164,7 @@ def digest(*parts: object) -> str:
 
 
 def described_item(item: Item) -> str:
-    """Returns what a message calls an item."""
+    """Returns the description of an item in messages."""
     if isinstance(item, Points):
         return f"{counted(len(item.values), 'point')} of {item.name!r}"
     if isinstance(item, TrackedObject):
@@ -182,11 +182,12 @@ class PointBuffer:
         """Appends a point. Returns a piece of the series when it is complete."""
         points = self._open.get(name)
         if points is None:
-            points = self._open[name] = Points(name)
+            points = Points(name)
+            self._open[name] = points
         points.add(value, step, time)
         return self._open.pop(name) if len(points.values) >= CHUNK_POINTS else None
 
     def rest(self) -> Iterator[Points]:
-        """Yields what is left, and empties the buffer."""
+        """Yields the remaining points, and empties the buffer."""
         while self._open:
             yield self._open.popitem()[1]

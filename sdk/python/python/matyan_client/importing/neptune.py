@@ -1,8 +1,8 @@
 """Runs of Neptune, from the Parquet files that its exporter writes.
 
-The source is the directory of the export, with `data` and `files`, or that of the data alone. Paths
-of attributes become nested params. Neptune counts steps in millionths; if a run has steps that are
-not whole, all of its steps are multiplied by the same power of ten.
+The source is the directory of the export, with `data` and `files`, or the directory of the data
+alone. Paths of attributes become nested params. Neptune counts steps in millionths; if a run has
+steps that are not whole, all of its steps are multiplied by the same power of ten.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from .model import (
     derived_hash,
     files_fingerprint,
 )
+from .source_files import SourceFiles
 from .trees import set_nested
 
 _PART = re.compile(r"(.*)_part_(\d+)\.parquet")
@@ -47,7 +48,7 @@ _IMAGES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp"})
 _MOST_DIGITS = 6
 
 
-def runs(source: Path) -> list[ImportedRun]:
+def runs(source: Path, files: SourceFiles) -> list[ImportedRun]:
     """Returns the runs of an export."""
     try:
         import pyarrow.parquet  # noqa: F401, PLC0415 - optional
@@ -63,16 +64,19 @@ def runs(source: Path) -> list[ImportedRun]:
             parts.setdefault(file.with_name(match[1]), []).append(part)
     roots = [source / "files", source.parent / "files", source]
     return [
-        attempted(str(run), partial(_run, [file for _, file in sorted(numbered)], roots))
+        attempted(str(run), partial(_run, [file for _, file in sorted(numbered)], roots, files))
         for run, numbered in sorted(parts.items())
     ]
 
 
-def _run(parts: list[Path], roots: list[Path]) -> ImportedRun:
+def _run(parts: list[Path], roots: list[Path], files: SourceFiles) -> ImportedRun:
+    for part in parts:
+        files.inside(part)
     first = next(_rows(parts[:1], ["project_id", "run_id"]), None)
     if first is None:
         raise SourceError(f"{str(parts[0])!r} has no rows")
-    project, run_id = str(first["project_id"]), str(first["run_id"])
+    project = str(first["project_id"])
+    run_id = str(first["run_id"])
     # Paths of files are relative to one of these.
     below = [root / parts[0].parent.name for root in roots]
     facts = RunFacts(name=run_id, experiment=project)
@@ -80,12 +84,12 @@ def _run(parts: list[Path], roots: list[Path]) -> ImportedRun:
         run_hash=derived_hash("neptune", project, run_id),
         label=f"{project}/{run_id}",
         fingerprint=files_fingerprint(parts),
-        items=partial(_items, parts, [*roots, *below], facts),
+        items=partial(_items, parts, _AttachedFiles([*roots, *below], files), facts),
         facts=facts,
     )
 
 
-def _items(parts: list[Path], roots: list[Path], facts: RunFacts) -> Iterator[Item]:
+def _items(parts: list[Path], attached: _AttachedFiles, facts: RunFacts) -> Iterator[Item]:
     scale = 10 ** _most_digits(parts)
     facts.created = _creation_time(parts)
     if scale > 1:
@@ -93,7 +97,8 @@ def _items(parts: list[Path], roots: list[Path], facts: RunFacts) -> Iterator[It
     points = PointBuffer()
     skipped: Counter[tuple[str, str]] = Counter()
     for row in _rows(parts, None):
-        kind, path = row["attribute_type"], row["attribute_path"]
+        kind = row["attribute_type"]
+        path = row["attribute_path"]
         if kind in _PARAMS:
             set_nested(facts.params, path.split("/"), _plain(row[_PARAMS[kind]]))
             continue
@@ -110,11 +115,11 @@ def _items(parts: list[Path], roots: list[Path], facts: RunFacts) -> Iterator[It
         elif kind == "histogram_series" and row["histogram_value"]:
             yield from _histogram(path, row["histogram_value"], (step, seconds))
         elif kind in ("file", "file_series") and row["file_value"]:
-            place = _located(roots, row["file_value"]["path"])
+            place = attached.located(row["file_value"]["path"])
             if place is None:
                 skipped["file", "not in the export"] += 1
             else:
-                yield from _files(path, place, None if kind == "file" else (step, seconds))
+                yield from attached.items(path, place, None if kind == "file" else (step, seconds))
         else:
             skipped["value", f"of the type {kind}"] += 1
     yield from points.rest()
@@ -160,7 +165,8 @@ def _histogram(
     path: str, histogram: dict[str, Any], moment: tuple[int, float | None]
 ) -> Iterator[Item]:
     step, seconds = moment
-    edges, weights = histogram["edges"], histogram["values"]
+    edges = histogram["edges"]
+    weights = histogram["values"]
     bins = [
         (float(low), float(high), float(weight))
         for low, high, weight in zip(edges, edges[1:], weights, strict=False)
@@ -169,30 +175,38 @@ def _histogram(
         yield TrackedObject(distribution(bins), path, step, time=seconds)
 
 
-def _located(roots: list[Path], path: str) -> Path | None:
-    """Returns a file or directory of the export, which must be below one of the roots."""
-    for root in roots:
-        place = root / path
-        if place.exists() and place.resolve().is_relative_to(root.resolve()):
-            return place
-    return None
+class _AttachedFiles:
+    """The files that the values of runs refer to."""
 
+    def __init__(self, roots: list[Path], files: SourceFiles) -> None:
+        self._roots = roots
+        self._files = files
 
-def _files(path: str, place: Path, moment: tuple[int, float | None] | None) -> Iterator[Item]:
-    if place.is_dir():
-        for file in sorted(place.rglob("*")):
-            if file.is_file():
+    def located(self, path: str) -> Path | None:
+        """Returns a file or directory of the export, at a path that is relative to a root."""
+        for root in self._roots:
+            place = root / path
+            if self._files.contains(place) and place.exists():
+                return place
+        return None
+
+    def items(
+        self, path: str, place: Path, moment: tuple[int, float | None] | None
+    ) -> Iterator[Item]:
+        """Yields what an attribute refers to. Without a moment, it is not part of a series."""
+        if place.is_dir():
+            for file in self._files.below(place):
                 yield Artifact(file, f"{path}/{file.relative_to(place).as_posix()}")
-    elif moment is None:
-        yield Artifact(place, path)
-    elif place.suffix.lower() in _IMAGES:
-        yield TrackedObject(Image(place.read_bytes()), path, moment[0], time=moment[1])
-    else:
-        yield Artifact(place, f"{path}/{moment[0]}{place.suffix}")
+        elif moment is None:
+            yield Artifact(place, path)
+        elif place.suffix.lower() in _IMAGES:
+            yield TrackedObject(Image(place.read_bytes()), path, moment[0], time=moment[1])
+        else:
+            yield Artifact(place, f"{path}/{moment[0]}{place.suffix}")
 
 
 def _apply_system_attributes(facts: RunFacts) -> None:
-    """Sets what Neptune keeps in attributes below `sys`."""
+    """Sets the attributes that Neptune keeps below `sys`."""
     system = facts.params.get("sys", {})
     facts.name = system.get("name") or facts.name
     facts.description = system.get("description") or None

@@ -39,7 +39,8 @@ class LeftoverProgress:
         del connected, refused
         now = time.monotonic()
         if stored > self._stored:
-            self._stored, self._progress_at = stored, now
+            self._stored = stored
+            self._progress_at = now
         values = counted(stored, "value")
         self._line.show(f"sending data that an earlier import left: {values} stored")
         self.is_stuck = finished < spools and now - self._progress_at > PATIENCE

@@ -7,7 +7,6 @@ change when the logs are moved.
 
 from __future__ import annotations
 
-import ast
 import itertools
 from collections import Counter
 from collections.abc import Iterator
@@ -16,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from matyan_client._console import counted
+from matyan_client._core import ProtobufError, ProtobufMessage, tensorflow_records
 from matyan_client.objects import Audio, Image, Text
 
 from . import tensors
 from .histograms import distribution
+from .literals import evaluated
 from .model import (
     ImportedRun,
     Item,
@@ -31,8 +32,7 @@ from .model import (
     derived_hash,
     files_fingerprint,
 )
-from .protobuf import Message, ProtobufError
-from .tfrecord import records
+from .source_files import SourceFiles
 from .trees import set_nested
 
 _PATTERN = "*tfevents*"
@@ -41,21 +41,21 @@ _STATES = {1: "finished", 2: "failed", 3: "running"}
 _WITHOUT_SERIES = frozenset({"graphs", "graph_run_metadata", "graph_keras_model", "custom_scalars"})
 
 
-def runs(source: Path) -> list[ImportedRun]:
+def runs(source: Path, files: SourceFiles) -> list[ImportedRun]:
     """Returns a run for each directory with event files."""
     directories: dict[Path, list[Path]] = {}
-    files = [source] if source.is_file() else sorted(source.rglob(_PATTERN))
-    for file in files:
+    found = [source] if source.is_file() else sorted(source.rglob(_PATTERN))
+    for file in found:
         if file.is_file():
             directories.setdefault(file.parent, []).append(file)
     root = source.parent if source.is_file() else source
     return [
-        attempted(str(directory), partial(_run, root, directory, files))
-        for directory, files in sorted(directories.items())
+        attempted(str(directory), partial(_run, root, directory, event_files, files))
+        for directory, event_files in sorted(directories.items())
     ]
 
 
-def _run(root: Path, directory: Path, files: list[Path]) -> ImportedRun:
+def _run(root: Path, directory: Path, event_files: list[Path], files: SourceFiles) -> ImportedRun:
     label = directory.relative_to(root).as_posix()
     if label == ".":
         label = root.resolve().name
@@ -63,11 +63,11 @@ def _run(root: Path, directory: Path, files: list[Path]) -> ImportedRun:
     else:
         path = label
     facts = RunFacts(name=label, description="Imported from TensorBoard")
-    reader = _RunReader(files, facts)
+    reader = _RunReader([files.inside(file) for file in event_files], facts)
     return ImportedRun(
-        run_hash=derived_hash("tensorboard", path, files[0].name),
+        run_hash=derived_hash("tensorboard", path, event_files[0].name),
         label=label,
-        fingerprint=files_fingerprint(files),
+        fingerprint=files_fingerprint(event_files),
         items=reader.items,
         facts=facts,
     )
@@ -88,10 +88,10 @@ class _RunReader:
         """Yields points and objects in the order of the files."""
         count = 0
         for file in self._files:
-            for record in records(file, self._facts.notes.append):
+            for record in tensorflow_records(file, self._facts.notes.append):
                 count += 1
                 try:
-                    yield from self._event(Message(record))
+                    yield from self._event(ProtobufMessage(record))
                 except ProtobufError as error:
                     self._facts.notes.append(f"{file.name}: left out an event: {error}")
         if not count and any(file.stat().st_size for file in self._files):
@@ -101,16 +101,18 @@ class _RunReader:
         for plugin, count in sorted(self._skipped.items()):
             self._facts.notes.append(f"left out: {counted(count, 'value')} of {plugin}")
 
-    def _event(self, event: Message) -> Iterator[Item]:
-        wall_time, step = event.double(1), event.integer(2)
+    def _event(self, event: ProtobufMessage) -> Iterator[Item]:
+        wall_time = event.double(1)
+        step = event.integer(2)
         if wall_time > 0:
-            created, ended = self._facts.created, self._facts.ended
+            created = self._facts.created
+            ended = self._facts.ended
             self._facts.created = wall_time if created is None else min(created, wall_time)
             self._facts.ended = wall_time if ended is None else max(ended, wall_time)
         for value in event.message(5).messages(1):
             yield from self._value(value, step, wall_time)
 
-    def _value(self, value: Message, step: int, wall_time: float) -> Iterator[Item]:
+    def _value(self, value: ProtobufMessage, step: int, wall_time: float) -> Iterator[Item]:
         tag = value.text(1) or value.text(7)
         if 2 in value:
             yield from self._number(tag, value.single(2), step, wall_time)
@@ -132,7 +134,7 @@ class _RunReader:
             self._skipped[plugin or "an unknown kind"] += 1
 
     def _tensor(
-        self, tag: str, plugin: str, proto: Message, step: int, wall_time: float
+        self, tag: str, plugin: str, proto: ProtobufMessage, step: int, wall_time: float
     ) -> Iterator[Item]:
         if plugin in _WITHOUT_SERIES:
             return
@@ -175,9 +177,10 @@ class _RunReader:
             self._skipped[plugin] += 1
 
     def _histogram(
-        self, tag: str, histogram: Message, step: int, wall_time: float
+        self, tag: str, histogram: ProtobufMessage, step: int, wall_time: float
     ) -> Iterator[Item]:
-        limits, weights = histogram.floats(6, "d"), histogram.floats(7, "d")
+        limits = histogram.doubles(6)
+        weights = histogram.doubles(7)
         lows = [histogram.double(1), *limits]
         # The outermost bins are open; the smallest and largest sample close them.
         largest = histogram.double(2)
@@ -201,8 +204,9 @@ class _RunReader:
         if piece is not None:
             yield piece
 
-    def _hparams(self, data: Message) -> None:
-        start, end = data.message(3), data.message(4)
+    def _hparams(self, data: ProtobufMessage) -> None:
+        start = data.message(3)
+        end = data.message(4)
         hparams: dict[str, Any] = self._facts.params.setdefault("hparams", {})
         for entry in start.messages(1):
             set_nested(hparams, entry.text(1).split("/"), _parsed(_struct_value(entry.message(2))))
@@ -214,11 +218,11 @@ class _RunReader:
             self._facts.state = _STATES.get(end.integer(1))
 
 
-def _audio(audio: Message) -> Audio:
+def _audio(audio: ProtobufMessage) -> Audio:
     return Audio(audio.content(4), rate=round(audio.single(1)) or None)
 
 
-def _struct_value(value: Message) -> Any:
+def _struct_value(value: ProtobufMessage) -> Any:
     """Returns a `google.protobuf.Value` as plain data."""
     if 2 in value:
         number = value.double(2)
@@ -240,7 +244,7 @@ def _parsed(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        literal = ast.literal_eval(value)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        literal = evaluated(value)
+    except ValueError:
         return value
     return literal if isinstance(literal, (list, tuple, dict, bool, int, float)) else value

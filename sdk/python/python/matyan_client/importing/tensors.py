@@ -6,7 +6,7 @@ import math
 import struct
 from dataclasses import dataclass, field
 
-from .protobuf import Message
+from matyan_client._core import ProtobufError, ProtobufMessage
 
 _STRING, _HALF, _BFLOAT16, _BOOL = 7, 19, 14, 10
 
@@ -29,6 +29,9 @@ _LAYOUTS = {
 # Fields for single elements, by type. Small integers share one.
 _INTEGER_FIELDS = {3: 7, 4: 7, 5: 7, 6: 7, 17: 7, 9: 10, _BOOL: 11, 22: 16, 23: 17}
 
+# The shape is a claim of the file, which may be far larger than the file itself.
+_MOST_ELEMENTS = 16_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
@@ -39,7 +42,7 @@ class Tensor:
     texts: list[bytes] | None = None
 
 
-def decoded(proto: Message) -> Tensor | None:
+def decoded(proto: ProtobufMessage) -> Tensor | None:
     """Returns a `TensorProto`, or None for complex numbers and types without numbers."""
     kind = proto.integer(1)
     shape = [dimension.integer(1) for dimension in proto.message(2).messages(2)]
@@ -47,10 +50,13 @@ def decoded(proto: Message) -> Tensor | None:
         return Tensor(shape, texts=proto.contents(8))
     if kind not in _LAYOUTS:
         return None
-    content = proto.content(4)
-    numbers = _from_content(kind, content) if content else _from_fields(kind, proto)
     # A single element stands for all of them, and so does the last one of too few.
     count = math.prod(shape)
+    content = proto.content(4)
+    given = len(content) // struct.calcsize(_LAYOUTS[kind])
+    if max(count, given) > _MOST_ELEMENTS:
+        raise ProtobufError(f"a tensor of more than {_MOST_ELEMENTS} elements")
+    numbers = _from_content(kind, content) if content else _from_fields(kind, proto)
     if numbers and len(numbers) < count:
         numbers.extend([numbers[-1]] * (count - len(numbers)))
     return Tensor(shape, numbers)
@@ -63,11 +69,11 @@ def _from_content(kind: int, content: bytes) -> list[float]:
     return [_widened(number) if kind == _BFLOAT16 else float(number) for number in numbers]
 
 
-def _from_fields(kind: int, proto: Message) -> list[float]:
+def _from_fields(kind: int, proto: ProtobufMessage) -> list[float]:
     if kind == 1:
-        return list(proto.floats(5, "f"))
+        return proto.singles(5)
     if kind == 2:
-        return list(proto.floats(6, "d"))
+        return proto.doubles(6)
     if kind == _HALF:
         # Bits of the numbers.
         return [struct.unpack("<e", struct.pack("<H", bits))[0] for bits in proto.integers(13)]

@@ -1,6 +1,6 @@
 """Runs of W&B from the directory `wandb`: `offline-run-*/run-*.wandb` and the files of each run.
 
-The result is what a script gets that imports `matyan_client.wandb`: the project is the experiment,
+The result is the run of a script that imports `matyan_client.wandb`: the project is the experiment,
 the config is in the params `hparams`, and the summary in `summary`. Directories of the same run,
 which was resumed, become one run.
 """
@@ -17,59 +17,66 @@ from pathlib import Path
 from typing import Any
 
 from matyan_client._console import counted
+from matyan_client._core import ProtobufError, ProtobufMessage, leveldb_records
 from matyan_client.objects import Audio, Figure, Image, Text
 from matyan_client.terminal import LineCutter
 
 from .histograms import distribution
-from .leveldb_log import records
 from .model import (
     Artifact,
     ImportedRun,
     Item,
     PointBuffer,
     RunFacts,
+    SourceError,
     TerminalLine,
     TrackedObject,
     attempted,
     derived_hash,
     files_fingerprint,
 )
-from .protobuf import Message, ProtobufError
+from .source_files import SourceFiles
 
 # Fields of `Record` in wandb_internal.proto.
-_HISTORY, _SUMMARY, _CONFIG, _STATS, _ARTIFACT = 2, 3, 5, 7, 8
-_OUTPUT, _RUN, _EXIT = 13, 17, 18
+_HISTORY = 2
+_SUMMARY = 3
+_CONFIG = 5
+_STATS = 7
+_ARTIFACT = 8
+_OUTPUT = 13
+_RUN = 17
+_EXIT = 18
 
 # Series of the load of the machine, as the SDK names its own.
 _SYSTEM_PREFIX = "__system__"
 
 
-def runs(source: Path) -> list[ImportedRun]:
+def runs(source: Path, files: SourceFiles) -> list[ImportedRun]:
     """Returns a run for each id that has files of W&B below a directory."""
     found = [source] if source.is_file() else source.rglob("run-*.wandb")
-    # `latest-run` is a link to one of the others.
-    files = sorted({file.resolve() for file in found})
+    # `latest-run` is a link to another directory.
+    logs = sorted({file.resolve() for file in found})
     by_identity: dict[tuple[str, ...], list[Path]] = {}
-    for file in files:
-        by_identity.setdefault(_identity_or_name(file), []).append(file)
+    for log in logs:
+        by_identity.setdefault(_identity_or_name(log, files), []).append(log)
     return [
-        attempted("/".join(identity), partial(_run, identity, files))
-        for identity, files in by_identity.items()
+        attempted("/".join(identity), partial(_run, identity, logs, files))
+        for identity, logs in by_identity.items()
     ]
 
 
-def _identity_or_name(file: Path) -> tuple[str, ...]:
-    """Returns the identity of the run of a file, or its name if the file is damaged."""
+def _identity_or_name(log: Path, files: SourceFiles) -> tuple[str, ...]:
+    """Returns the identity of the run of a file, or its name if the file cannot be read."""
     try:
-        return _identity(file)
-    except (ProtobufError, OSError, ValueError):
-        return "", "", file.stem.removeprefix("run-")
+        return _identity(files.inside(log))
+    except (ProtobufError, OSError, ValueError, SourceError):
+        return "", "", log.stem.removeprefix("run-")
 
 
 def _identity(file: Path) -> tuple[str, ...]:
     """Returns entity, project, and id of the run of a file."""
-    for record in records(file, lambda _: None):
-        message = Message(record)
+    for record in leveldb_records(file, lambda _: None):
+        message = ProtobufMessage(record)
         if _RUN in message:
             run = message.message(_RUN)
             return run.text(2), run.text(3), run.text(1)
@@ -77,28 +84,25 @@ def _identity(file: Path) -> tuple[str, ...]:
     return "", "", file.stem.removeprefix("run-")
 
 
-def _run(identity: tuple[str, ...], files: list[Path]) -> ImportedRun:
+def _run(identity: tuple[str, ...], logs: list[Path], files: SourceFiles) -> ImportedRun:
     facts = RunFacts(name=identity[-1])
-    reader = _RunReader(files, facts)
-    attached = [file for directory in reader.directories for file in _files(directory)]
+    reader = _RunReader([files.inside(log) for log in logs], facts, files)
+    attached = [file for directory in reader.directories for file in files.below(directory)]
     return ImportedRun(
         run_hash=derived_hash("wandb", *identity),
         label="/".join(part for part in identity if part),
-        fingerprint=files_fingerprint([*files, *attached]),
+        fingerprint=files_fingerprint([*logs, *attached]),
         items=reader.items,
         facts=facts,
     )
 
 
-def _files(directory: Path) -> list[Path]:
-    return sorted(file for file in directory.rglob("*") if file.is_file())
-
-
 class _RunReader:
     """Reads the files of one run."""
 
-    def __init__(self, files: list[Path], facts: RunFacts) -> None:
-        self.directories = [file.parent / "files" for file in files]
+    def __init__(self, logs: list[Path], facts: RunFacts, files: SourceFiles) -> None:
+        self.directories = [log.parent / "files" for log in logs]
+        self._logs = logs
         self._files = files
         self._facts = facts
         self._points = PointBuffer()
@@ -114,22 +118,22 @@ class _RunReader:
 
     def items(self) -> Iterator[Item]:
         """Yields points and objects in the order of the files, and then the files of the run."""
-        for file, directory in zip(self._files, self.directories, strict=True):
-            for record in records(file, self._facts.notes.append):
+        for log, directory in zip(self._logs, self.directories, strict=True):
+            for record in leveldb_records(log, self._facts.notes.append):
                 try:
-                    yield from self._record(Message(record), directory)
+                    yield from self._record(ProtobufMessage(record), directory)
                 except (ProtobufError, json.JSONDecodeError) as error:
-                    self._facts.notes.append(f"{file.name}: left out a record: {error}")
+                    self._facts.notes.append(f"{log.name}: left out a record: {error}")
         yield from self._points.rest()
         self._cutter.flush()
         yield from self._printed()
         for directory in self.directories:
-            for file in _files(directory):
+            for file in self._files.below(directory):
                 if file not in self._shown:
                     yield Artifact(file, file.relative_to(directory).as_posix())
         self._complete_facts()
 
-    def _record(self, record: Message, directory: Path) -> Iterator[Item]:
+    def _record(self, record: ProtobufMessage, directory: Path) -> Iterator[Item]:
         if _HISTORY in record:
             yield from self._row(record.message(_HISTORY), directory)
         elif _STATS in record:
@@ -149,7 +153,7 @@ class _RunReader:
             exit_code = record.message(_EXIT).integer(1)
             self._facts.state = "failed" if exit_code else "finished"
 
-    def _description(self, run: Message) -> None:
+    def _description(self, run: ProtobufMessage) -> None:
         facts = self._facts
         facts.name = run.text(8) or facts.name
         facts.description = run.text(9) or facts.description
@@ -163,7 +167,7 @@ class _RunReader:
         described = {name: run.text(number) for name, number in names.items()}
         facts.params["wandb"] = {name: text for name, text in described.items() if text}
 
-    def _row(self, row: Message, directory: Path) -> Iterator[Item]:
+    def _row(self, row: ProtobufMessage, directory: Path) -> Iterator[Item]:
         values: dict[str, Any] = {}
         for item in row.messages(1):
             _set(values, _path(item), _json(item))
@@ -175,7 +179,7 @@ class _RunReader:
             time = (self._facts.created or 0.0) + float(values.get("_runtime", 0.0))
         self._facts.ended = max(time, self._facts.ended or time)
         for name, value in _leaves(values, ""):
-            # The names of W&B's own columns begin with an underscore.
+            # The names of W&B's own columns start with an underscore.
             if not name.startswith("_"):
                 yield from self._value(name, value, step, time, directory)
 
@@ -203,7 +207,7 @@ class _RunReader:
         moment: tuple[int, float],
         directory: Path,
     ) -> Iterator[Item]:
-        """Yields images, and recordings, as one item, as `track` stores a list of them."""
+        """Yields images, and recordings, as one item, because `track` stores a list of them."""
         together: dict[type, list[Any]] = {}
         for index, member in enumerate(members):
             for item in self._media(name, member, moment, directory):
@@ -245,13 +249,13 @@ class _RunReader:
     def _media_file(self, directory: Path, path: str) -> Path | None:
         """Returns a file of the run that an object is made of."""
         file = directory / path
-        if not file.resolve().is_relative_to(directory.resolve()) or not file.is_file():
+        if not self._files.contains(file) or not file.is_file():
             self._missing["media"] += 1
             return None
         self._shown.add(file)
         return file
 
-    def _stats(self, stats: Message) -> Iterator[Item]:
+    def _stats(self, stats: ProtobufMessage) -> Iterator[Item]:
         time = _timestamp(stats.message(2))
         for item in stats.messages(3):
             value = _json(item)
@@ -262,7 +266,7 @@ class _RunReader:
                 if piece is not None:
                     yield piece
 
-    def _artifact(self, artifact: Message) -> Iterator[Item]:
+    def _artifact(self, artifact: ProtobufMessage) -> Iterator[Item]:
         # The tables of the history, which are among the files of the run as well.
         if artifact.text(4) == "run_table":
             return
@@ -275,7 +279,8 @@ class _RunReader:
                 self._missing["artifacts"] += 1
 
     def _printed(self) -> Iterator[TerminalLine]:
-        lines, self._lines = self._lines, []
+        lines = self._lines
+        self._lines = []
         yield from lines
 
     def _complete_facts(self) -> None:
@@ -306,7 +311,9 @@ def _histogram_bins(value: dict[str, Any]) -> list[tuple[float, float, float]]:
     bounds = value.get("bins")
     packed = value.get("packedBins")
     if bounds is None and packed:
-        bounds = [packed["min"] + packed["size"] * index for index in range(packed["count"] + 1)]
+        # Bins without weights are left out below, however many the source claims.
+        count = min(packed["count"], len(weights))
+        bounds = [packed["min"] + packed["size"] * index for index in range(count + 1)]
     return [
         (float(low), float(high), float(weight))
         for low, high, weight in zip(bounds or [], (bounds or [])[1:], weights, strict=False)
@@ -317,7 +324,7 @@ def _is_media(value: Any) -> bool:
     return isinstance(value, dict) and "_type" in value
 
 
-def _update(tree: dict[str, Any], record: Message) -> None:
+def _update(tree: dict[str, Any], record: ProtobufMessage) -> None:
     """Applies the changes of a config or summary."""
     for item in record.messages(1):
         _set(tree, _path(item), _json(item))
@@ -330,12 +337,12 @@ def _update(tree: dict[str, Any], record: Message) -> None:
             node.pop(path[-1], None)
 
 
-def _path(item: Message) -> list[str]:
+def _path(item: ProtobufMessage) -> list[str]:
     """Returns the key of an item, which has segments if it is nested."""
     return [key.decode("utf-8", "replace") for key in item.contents(2)] or [item.text(1)]
 
 
-def _json(item: Message) -> Any:
+def _json(item: ProtobufMessage) -> Any:
     return json.loads(item.content(16) or b"null")
 
 
@@ -343,7 +350,8 @@ def _set(tree: dict[str, Any], path: list[str], value: Any) -> None:
     for segment in path[:-1]:
         below = tree.get(segment)
         if not isinstance(below, dict):
-            below = tree[segment] = {}
+            below = {}
+            tree[segment] = below
         tree = below
     tree[path[-1]] = value
 
@@ -358,7 +366,7 @@ def _leaves(tree: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def _without_internals(tree: dict[str, Any]) -> dict[str, Any]:
-    """Returns a config or summary without what W&B adds, and without media."""
+    """Returns a config or summary without the entries that W&B adds, and without media."""
     return {
         key: value
         for key, value in tree.items()
@@ -366,5 +374,5 @@ def _without_internals(tree: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _timestamp(message: Message) -> float:
+def _timestamp(message: ProtobufMessage) -> float:
     return message.integer(1) + message.integer(2) / 1e9

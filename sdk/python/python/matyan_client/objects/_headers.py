@@ -34,7 +34,7 @@ def audio_format(data: bytes) -> str | None:
         return "flac"
     if data[:4] == b"OggS":
         return "ogg"
-    # An ID3 tag, or the 11 set bits with which each MPEG frame begins.
+    # An ID3 tag, or the 11 set bits at the start of each MPEG frame.
     if data[:3] == b"ID3" or (len(data) > 1 and data[0] == 0xFF and data[1] & 0xE6 == 0xE2):
         return "mp3"
     return None
@@ -48,7 +48,7 @@ def _image_header(data: bytes) -> ImageHeader | None:
     if data[:6] in (b"GIF87a", b"GIF89a"):
         return ImageHeader("GIF", _little(data, 6, 2), _little(data, 8, 2))
     if data[:2] == b"BM":
-        # A negative height means that the rows begin at the top.
+        # A negative height means that the rows start at the top.
         height = int.from_bytes(data[22:26], "little", signed=True)
         return ImageHeader("BMP", _little(data, 18, 4), abs(height))
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
@@ -76,14 +76,18 @@ def _jpeg_header(data: bytes) -> ImageHeader:
 def _webp_header(data: bytes) -> ImageHeader:
     kind = data[12:16]
     if kind == b"VP8 ":
-        width, height = _little(data, 26, 2) & 0x3FFF, _little(data, 28, 2) & 0x3FFF
+        width = _little(data, 26, 2) & 0x3FFF
+        height = _little(data, 28, 2) & 0x3FFF
     elif kind == b"VP8L":
         bits = _little(data, 21, 4)
-        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+        width = (bits & 0x3FFF) + 1
+        height = (bits >> 14 & 0x3FFF) + 1
     elif kind == b"VP8X":
-        width, height = _little(data, 24, 3) + 1, _little(data, 27, 3) + 1
+        width = _little(data, 24, 3) + 1
+        height = _little(data, 27, 3) + 1
     else:
-        width, height = 0, 0
+        width = 0
+        height = 0
     return ImageHeader("WEBP", width, height)
 
 

@@ -35,7 +35,7 @@ class Encoded(NamedTuple):
 
     @property
     def content_type(self) -> str:
-        """Media type for the format, or the general one for a format that is unknown."""
+        """Media type for the format, or the general media type if the format is unknown."""
         return CONTENT_TYPES.get(self.format.lower(), "application/octet-stream")
 
 

@@ -31,7 +31,7 @@ class Audio:
     """A recording.
 
     Accepts the bytes, the path, or a binary stream of a file, which are stored unchanged, and
-    arrays and tensors of samples. Arrays have the shape (frames,) or (frames, channels), those of
+    arrays and tensors of samples. Arrays have the shape (frames,) or (frames, channels), tensors of
     torch (channels, frames). They are stored as WAV with 16 bits, scaled to the largest sample
     unless they already have 16 bits.
 
@@ -117,7 +117,7 @@ class Audio:
         return {"format": self.format, "caption": self._caption, "rate": self._rate}
 
     def _payload(self) -> tuple[dict[str, object], Media]:
-        """Returns what is stored with the series, and what is stored as a file."""
+        """Returns the values to store with the series, and the content to store as a file."""
         return {"type": "audio", **self._attributes()}, self._media
 
     def __repr__(self) -> str:
@@ -154,7 +154,7 @@ def _samples(data: Any, rate: int) -> Samples:
 
 
 def _scaled(array: NDArray[Any]) -> NDArray[np.int16]:
-    """Returns samples such that the loudest one has the largest value."""
+    """Returns samples such that the loudest sample has the largest value."""
     import numpy as np  # noqa: PLC0415 - optional, and slow to import
 
     parts = [array[start : start + _FRAMES] for start in range(0, len(array), _FRAMES)]
@@ -167,7 +167,7 @@ def _scaled(array: NDArray[Any]) -> NDArray[np.int16]:
 
 
 def _finite(array: NDArray[Any]) -> NDArray[np.float64]:
-    """Returns a copy of samples in which those that are no number are silent."""
+    """Returns a copy of samples in which samples that are no number are silent."""
     import numpy as np  # noqa: PLC0415 - optional, and slow to import
 
     floats = array.astype(np.float64)

@@ -73,7 +73,7 @@ class Distribution:
 
     @property
     def range(self) -> tuple[float, float]:
-        """Lower bound of the first bin, and upper bound of the last one."""
+        """Lower bound of the first bin, and upper bound of the last bin."""
         return self._range
 
     @property
@@ -83,7 +83,7 @@ class Distribution:
 
     @property
     def ranges(self) -> list[float]:
-        """Bounds of the bins, one more than there are bins."""
+        """Bounds of the bins, one more bound than there are bins."""
         low, high = self._range
         width = (high - low) / max(1, self.bin_count)
         return [*(low + width * index for index in range(self.bin_count)), high]
@@ -135,7 +135,8 @@ def _histogram_of_list(
     if _is_one_bin(low, high):
         return [len(samples)], (low, high)
     if low == high:
-        low, high = low - 0.5, high + 0.5
+        low = low - 0.5
+        high = high + 0.5
     counts: list[float | int] = [0] * bin_count
     scale = bin_count / (high - low)
     for sample in samples:

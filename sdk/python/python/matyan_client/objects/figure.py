@@ -13,7 +13,7 @@ from matyan_client import values
 if TYPE_CHECKING:
     import plotly.graph_objects
 
-# Type codes of plotly's packed arrays, and those of `array`.
+# Type codes of plotly's packed arrays, and the type codes of `array`.
 _ELEMENT_CODES: dict[str, Literal["b", "B", "h", "H", "i", "I", "f", "d"]] = {
     "i1": "b",
     "u1": "B",
@@ -27,7 +27,7 @@ _ELEMENT_CODES: dict[str, Literal["b", "B", "h", "H", "i", "I", "f", "d"]] = {
 
 
 class Figure:
-    """A figure of plotly or matplotlib, or the dict of one.
+    """A figure of plotly or matplotlib, or the dict of a figure.
 
     Figures of matplotlib are converted by plotly, which must be installed for it. `Image` stores
     them as they look.
@@ -56,7 +56,7 @@ class Figure:
         return self._data
 
     def to_plotly_figure(self) -> plotly.graph_objects.Figure:
-        """Returns the figure as one of plotly."""
+        """Returns the figure as a figure of plotly."""
         import plotly.graph_objects  # noqa: PLC0415 - optional, and slow to import
 
         return plotly.graph_objects.Figure(self._data)

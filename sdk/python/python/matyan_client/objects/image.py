@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from matyan_client import values
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MAX_CHANNELS = 4
+# Of image files without a header that this module knows.
+_OTHER_SUFFIXES = frozenset({"svg", "avif", "heic", "heif", "ico", "jp2", "jxl", "exr", "tga"})
 _MODES = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
 
 
@@ -55,14 +58,15 @@ class Image:
         if isinstance(image, (bytes, bytearray, memoryview)):
             self._media: Media = self._from_bytes(bytes(image), wanted)
         elif isinstance(image, (str, os.PathLike)):
-            self._media = self._from_bytes(file_content("image", image), wanted)
+            self._media = self._from_file(image, wanted)
         elif hasattr(image, "getbands"):
             self._media = self._from_pillow(image, wanted, quality, optimize)
         elif hasattr(image, "savefig"):
             self._media = self._from_matplotlib(image, wanted)
         elif values.is_array(image):
             pixels = _pixels(image)
-            self._width, self._height = pixels.width, pixels.height
+            self._width = pixels.width
+            self._height = pixels.height
             self._media = pixels
             if not _is_png(wanted):
                 self._media = self._from_pillow(_pillow(pixels), wanted, quality, optimize)
@@ -125,11 +129,12 @@ class Image:
         }
 
     def _payload(self) -> tuple[dict[str, object], Media]:
-        """Returns what is stored with the series, and what is stored as a file."""
+        """Returns the values to store with the series, and the content to store as a file."""
         return {"type": "image", **self._attributes()}, self._media
 
     def _encoded(self) -> Encoded:
-        # The result replaces the pixels: a caller that needed the bytes once will need them again.
+        # The result replaces the pixels: a caller that needed the bytes once will need them later,
+        # too.
         media = encoded(self._media)
         self._media = media
         return media
@@ -138,8 +143,21 @@ class Image:
         header = _headers.image_header(data)
         if header is None:
             return Encoded(data, _format_name(wanted))
-        self._width, self._height = header.width, header.height
+        self._width = header.width
+        self._height = header.height
         return Encoded(data, header.format)
+
+    def _from_file(self, path: str | os.PathLike[str], wanted: str | None) -> Encoded:
+        data = file_content("image", path)
+        suffix = Path(path).suffix.lstrip(".").lower()
+        if wanted is None and _headers.image_header(data) is None:
+            if suffix not in _OTHER_SUFFIXES:
+                raise ValueError(
+                    f"`image`: {os.fspath(path)!r} is not an image in PNG, JPEG, GIF, BMP, WebP, "
+                    "or TIFF; give `format` to store a file in another format"
+                )
+            wanted = suffix
+        return self._from_bytes(data, wanted)
 
     def _from_pillow(
         self, image: PIL.Image.Image, wanted: str | None, quality: int, optimize: bool
@@ -158,7 +176,8 @@ class Image:
         return Encoded(buffer.getvalue(), name)
 
     def _from_matplotlib(self, figure: Any, wanted: str | None) -> Encoded:
-        name, known = _format_name(wanted).lower(), figure.canvas.get_supported_filetypes()
+        name = _format_name(wanted).lower()
+        known = figure.canvas.get_supported_filetypes()
         if name not in known:
             raise ValueError(f"`format`: matplotlib writes no {name!r}, but {', '.join(known)}")
         buffer = io.BytesIO()
@@ -191,7 +210,8 @@ def _pixels(image: Any) -> Pixels:
     if array.ndim == 2:
         array = array[:, :, np.newaxis]
     elif array.ndim == 3:
-        first, last = array.shape[0] <= _MAX_CHANNELS, array.shape[2] <= _MAX_CHANNELS
+        first = array.shape[0] <= _MAX_CHANNELS
+        last = array.shape[2] <= _MAX_CHANNELS
         if first and (_arrays.is_torch(image) or not last):
             array = np.moveaxis(array, 0, 2)
     else:
@@ -255,7 +275,7 @@ def _without_palette(image: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def _without_alpha(image: PIL.Image.Image) -> PIL.Image.Image:
-    """Returns the image on a white ground, as JPEG has no transparency."""
+    """Returns the image on a white ground, because JPEG has no transparency."""
     if image.mode in ("L", "RGB", "CMYK"):
         return image
     if "A" not in image.getbands() and "transparency" not in image.info:

@@ -21,7 +21,7 @@ _REST = "/api/v1/rest"
 
 # Limit of a small read, in seconds.
 _SMALL_LIMIT = 10.0
-# Time in which a server that was silent is not asked again for a small read, in seconds.
+# Time in which small reads do not ask a silent server, in seconds.
 _SILENCE = 5.0
 
 # Lines or records that are read at a time.
@@ -34,7 +34,7 @@ class HttpTransport:
     Calls that fail raise an exception of `matyan_client.errors`.
     """
 
-    # Positions in the logs of servers, by URL and run: what runs of this process have stored.
+    # Positions in the logs of servers, by URL and run: the stored writes of runs of this process.
     _stored: ClassVar[dict[str, dict[str, _Position]]] = {}
 
     def __init__(self, base_url: str, timeout: float = 30.0) -> None:
@@ -53,7 +53,7 @@ class HttpTransport:
 
     @property
     def _backend(self) -> _core.Backend:
-        """The client, which waits for what runs of this process have stored."""
+        """The client, which waits for the stored writes of runs of this process."""
         for run_hash, position in tuple(self._stored.get(self._client.url, {}).items()):
             if self._included.get(run_hash) != position:
                 self._included[run_hash] = position
@@ -62,7 +62,7 @@ class HttpTransport:
 
     @property
     def is_silent(self) -> bool:
-        """Whether small reads are refused, as the server has just not answered one."""
+        """Whether small reads are refused, because the server has just failed to answer one."""
         if self._small is not None:
             return self._small.is_silent
         return self._silence is not None and time.monotonic() < self._silence[0]
@@ -118,7 +118,10 @@ class HttpTransport:
         if self._silence is not None and self.is_silent:
             raise errors.TransportError(str(self._silence[1]))
         try:
-            info: dict[str, Any] = self.get(_run_path(run_hash, "info/"), sequence=list(sequence))
+            # Older servers ignore the parameter, and answer with null.
+            info: dict[str, Any] = self.get(
+                _run_path(run_hash, "info/"), sequence=list(sequence), bare_numbers=True
+            )
         except errors.TransportError as error:
             end = time.monotonic()
             if end - began >= self._timeout:
@@ -137,12 +140,12 @@ class HttpTransport:
         return answer
 
     def delete_runs_batch(self, run_hashes: list[str]) -> dict[str, Any]:
-        """Deletes runs; unknown ones are ignored."""
+        """Deletes runs; unknown runs are ignored."""
         call = _call("POST", f"{_REST}/runs/delete-batch/", body=run_hashes)
         return _decoded(self._backend.send(call), dict)
 
     def clear_run_tombstone(self, run_hash: str) -> None:
-        """Allows the hash of a deleted run to be used again."""
+        """Makes the hash of a deleted run usable for a new run."""
         self.post_no_content(_run_path(run_hash, "clear-tombstone/"))
 
     def delete_params(self, run_hash: str, paths: list[list[str]]) -> None:
@@ -200,7 +203,7 @@ class HttpTransport:
         return _decoded(self._backend.send(call), list)
 
     def get_blob_batch(self, seq_type: str, blob_uris: list[str]) -> dict[str, bytes]:
-        """Returns the contents of images or audios by URI. Unknown ones are left out."""
+        """Returns the contents of images or audios by URI. Unknown URIs are left out."""
         return self._backend.blobs(seq_type, blob_uris) if blob_uris else {}
 
     def search_runs(
@@ -213,7 +216,7 @@ class HttpTransport:
     def search_page(
         self, query: str, limit: int, offset: str | None, cursor: str
     ) -> tuple[list[dict[str, Any]], str | None]:
-        """Returns a page of runs, and the cursor of the next one, which is empty after the last.
+        """Returns a page of runs, and the cursor of the next page, which is empty at the end.
 
         The cursor is None if the server has no cursors.
         """
@@ -292,7 +295,7 @@ class HttpTransport:
     ) -> dict[str, Any]:
         """Returns a URL to which an artifact can be uploaded."""
         body = {"run_id": run_id, "artifact_path": artifact_path, "content_type": content_type}
-        gateway = HttpTransport(frontier_url)
+        gateway = HttpTransport(frontier_url, self._timeout)
         return _checked(gateway.post(f"{_REST}/artifacts/presign", json=body), dict)
 
     def _json(

@@ -13,8 +13,8 @@ _UNREACHABLE_LIMIT = 3.0
 class WsTransport:
     """Sends data of one run to a gateway. `Run` is the usual way to do that.
 
-    The run begins with the transport, and ends with it. Nothing waits for the server: what cannot
-    be sent is kept in a spool, as that of a `Run` is.
+    The run starts with the transport, and ends with it. Nothing waits for the server: data that
+    cannot be sent is kept in a spool, like the data of a `Run`.
     """
 
     def __init__(self, frontier_url: str, run_id: str) -> None:
@@ -23,7 +23,7 @@ class WsTransport:
         self._run._open(  # noqa: SLF001 - the same package
             run_id, (self._url, self._url), None, force_resume=False, offline=False, joins=False
         )
-        # The beginning of the run.
+        # The start of the run.
         self._messages = 1
         self._is_closed = False
 
@@ -45,7 +45,7 @@ class WsTransport:
         return {"sent": sent, "dropped": health.dropped, "pending": health.pending}
 
     def send_create_run(self, *, force_resume: bool = False) -> None:
-        """Does nothing: the run has begun with the transport."""
+        """Does nothing: the run has started with the transport."""
 
     def send_log_metric(
         self,

@@ -4,7 +4,7 @@ Scripts keep their calls. The project is the experiment, `notes` the description
 metrics stay as they are. In queries, the config is `run.hparams`, so `run.hparams.lr > 0.1`, the
 summary is `run.summary`, and group, job type, id, and entity are in `run.wandb`. Images, audio,
 histograms, and figures are objects of Matyan; tables, pages, and other media are files among the
-artifacts. What has no counterpart is reported once and never stops a training.
+artifacts. A call without a counterpart is reported once and never stops a training.
 
 The server and the spool are those of `matyan_client.Run`. Of W&B's environment variables, those
 for project, entity, name, notes, tags, run id, group, job type, mode, resume, directory, code, and

@@ -80,7 +80,7 @@ class Artifact:
                 self.add_file(str(file), posixpath.join(name or "", relative), policy=policy)
 
     def add_reference(self, uri: Any, name: str | None = None, **_keywords: Any) -> None:
-        """Records an address. What is stored there is neither read nor checked."""
+        """Records an address. Its content is neither read nor checked."""
         self._references[name or posixpath.basename(str(uri)) or str(uri)] = str(uri)
 
     def add(self, obj: Any, name: str, overwrite: bool = False) -> None:
@@ -114,7 +114,7 @@ class Artifact:
         return self
 
     def described(self) -> dict[str, Any]:
-        """Returns what the params of the run say about the artifact."""
+        """Returns the entry of the artifact in the params of the run."""
         return {
             "type": self.type,
             "description": self.description,

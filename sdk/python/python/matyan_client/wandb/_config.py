@@ -103,7 +103,7 @@ class Config:
         """Exists in W&B, and has no effect: every change is recorded when it is made."""
 
     def restore(self, stored: Mapping[str, Any]) -> None:
-        """Takes over the values of an earlier process, where this one has none."""
+        """Takes over the values of an earlier process for keys that this process has not set."""
         for key, value in stored.items():
             self._items.setdefault(key, value)
 
@@ -111,7 +111,8 @@ class Config:
         may_change = _is_notebook() if allow_val_change is None else allow_val_change
         accepted = {}
         for name, original in given.items():
-            key, value = name.strip("-"), values.plain(original)
+            key = name.strip("-")
+            value = values.plain(original)
             if key in self._locked:
                 warn_once(f"wandb.config: the value {key!r} is locked, so its change is ignored")
                 continue
@@ -129,7 +130,7 @@ class Config:
 
 
 def parsed(given: Any) -> dict[str, Any]:
-    """Returns what `init` and `update` accept as a config, as a dict."""
+    """Returns a config, in any form that `init` and `update` accept, as a dict."""
     if given is None:
         return {}
     if isinstance(given, Config):

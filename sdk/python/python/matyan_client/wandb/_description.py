@@ -59,7 +59,8 @@ class RunDescription:
 
     @tags.setter
     def tags(self, value: Sequence[str]) -> None:
-        old, new = self._options.tags, tuple(dict.fromkeys(map(str, value)))
+        old = self._options.tags
+        new = tuple(dict.fromkeys(map(str, value)))
         self._options.tags = new
         if self.matyan_run is not None:
             for tag in new:
@@ -121,7 +122,7 @@ class RunDescription:
 
     @property
     def sweep_id(self) -> None:
-        """None, as there are no sweeps."""
+        """None, because there are no sweeps."""
         return
 
     @property
@@ -151,8 +152,9 @@ class RunDescription:
         return self.url
 
     def describe(self) -> None:
-        """Records the properties of the run, when it begins."""
-        target, options = self.matyan_run, self._options
+        """Records the properties of the run, when it starts."""
+        target = self.matyan_run
+        options = self._options
         if target is None:
             return
         if options.name:

@@ -63,7 +63,7 @@ class RunFiles:
         return artifact
 
     def complete(self) -> None:
-        """Stores what is stored at the end."""
+        """Stores the saved files that have changed, and the files of the run's directory."""
         for name, (path, stored) in self._saved.items():
             if path.is_file() and path.stat().st_mtime != stored:
                 self._store(path, name)

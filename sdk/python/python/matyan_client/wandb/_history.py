@@ -18,6 +18,7 @@ from ._metrics import MetricTable
 from ._notices import warn_once
 from ._summary import SummaryStore
 from ._target import Moment, Staging, flattened
+from ._values import log_value
 
 
 class History:
@@ -84,7 +85,7 @@ class History:
         self._is_open = True
         if ("epoch",) in values:
             self._step_values["epoch"] = values[("epoch",)]
-        # Points carry an epoch besides their step, and `epoch` is what scripts call it.
+        # Points carry an epoch besides their step, which scripts call `epoch`.
         epoch = values.get(("epoch",), self._row.get(("epoch",)))
         moment = self.moment(whole_epoch(epoch) if isinstance(epoch, (int, float)) else None)
         for path, value in values.items():
@@ -93,7 +94,7 @@ class History:
     def _add_value(self, moment: Moment, path: tuple[str, ...], value: Any) -> None:
         name = ".".join(path)
         try:
-            shown = moment.log(name, value)
+            shown = log_value(moment, name, value)
         except Exception as error:  # noqa: BLE001 - one value must not cost the others
             warn_once(f"wandb.log: failed to store {name!r}; training continues", error)
             return

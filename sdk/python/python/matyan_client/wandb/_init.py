@@ -8,6 +8,7 @@ import os
 from typing import Any
 
 from matyan_client import Run as MatyanRun
+from matyan_client import _system
 from matyan_client import errors as matyan_errors
 from matyan_client.config import SETTINGS
 
@@ -60,11 +61,11 @@ def init(
     settings: Any = None,
     **keywords: Any,
 ) -> Run:
-    """Begins a run, or returns the one that has begun, depending on `reinit`.
+    """Starts a run, or returns the run that has started, depending on `reinit`.
 
-    The run needs no server: what it stores is sent when there is one. With an `id`, the hash of
-    the run follows from entity, project, and id, so that a later process with the same ones
-    continues it; with `resume`, also its steps, config, and summary.
+    The run needs no server: its data is sent when there is a server. With an `id`, the hash of the
+    run follows from entity, project, and id, so that a later process with the same three continues
+    it; with `resume`, also its steps, config, and summary.
     """
     del force, allow_val_change
     given = {
@@ -80,7 +81,7 @@ def init(
         "mode": mode,
         "resume": resume,
     }
-    # Switching off what does not exist needs no warning.
+    # Switching off a feature that does not exist needs no warning.
     unknown = {key: item for key, item in keywords.items() if item}
     ignore_unknown("init", {key: unknown[key] for key in unknown if key not in _WITHOUT_EFFECT})
     own_settings = Settings()
@@ -134,9 +135,12 @@ def _begin(options: Options) -> Run:
         experiment=options.project,
         offline=options.mode == "offline",
         system_tracking_interval=None if is_quiet else _SYSTEM_INTERVAL,
-        log_system_params=not settings.x_disable_meta,
         capture_terminal_logs=settings.console != "off",
     )
+    if not settings.x_disable_meta:
+        # As with W&B, whose scripts have not asked for their environment to be stored.
+        facts = _system.script_facts(with_environment=False)
+        target._log_system_params(**facts)  # noqa: SLF001 - a class of the same package
     run = Run(options, target, options.run_id or target.hash)
     if stored is not None:
         run.continue_from(*stored)

@@ -44,7 +44,7 @@ class Media:
         raise NotImplementedError
 
     def log_parts_to(self, moment: Moment, name: str, context: dict[str, Any]) -> None:
-        """Stores what belongs to the value in series of its own."""
+        """Stores the parts of the value that have series of their own."""
 
 
 class _Tracked(Media):
@@ -101,7 +101,8 @@ class Image(_Tracked):
         if not isinstance(data_or_path, objects.Image):
             data_or_path = objects.Image(data_or_path, caption or "", file_type)
         self.image: objects.Image = data_or_path
-        self.listed = self._object = self.image
+        self.listed = self.image
+        self._object = self.image
         self._boxes = {str(layer): values.plain(box) for layer, box in (boxes or {}).items()}
         self._masks = dict(masks or {})
 
@@ -150,10 +151,12 @@ class Histogram(_Tracked):
             counts, edges = (list(map(float, part)) for part in np_histogram[:2])
             _check_widths(edges)
             self._object = objects.Distribution.from_histogram(counts, (edges[0], edges[-1]))
-            self.histogram, self.bins = counts, edges
+            self.histogram = counts
+            self.bins = edges
             return
         self._object = objects.Distribution(sequence, num_bins)
-        self.histogram, self.bins = self._object.weights, self._object.ranges
+        self.histogram = self._object.weights
+        self.bins = self._object.ranges
 
 
 class Plotly(_Tracked):
@@ -176,7 +179,8 @@ class Video(Media):
     ) -> None:
         ignore_unknown("Video", keywords)
         if values.is_array(data_or_path):
-            data, suffix = _animation(data_or_path, fps or 4), "gif"
+            data = _animation(data_or_path, fps or 4)
+            suffix = "gif"
         else:
             data, suffix = _content(data_or_path, format or "gif")
         self._media: Media = _VideoFile(data, suffix)
@@ -191,13 +195,15 @@ class _VideoFile(_File):
     _folder = "videos"
 
     def __init__(self, data: bytes, suffix: str) -> None:
-        self._data, self._suffix = data, f".{suffix}"
+        self._data = data
+        self._suffix = f".{suffix}"
 
 
 class Html(_File):
     """A page, from a path that ends with `.html`, a text, or a stream."""
 
-    _folder, _suffix = "html", ".html"
+    _folder = "html"
+    _suffix = ".html"
 
     def __init__(
         self, data: Any, inject: bool = True, data_is_not_path: bool = False, **keywords: Any
@@ -228,7 +234,8 @@ class Object3D(_File):
             if values.is_array(data_or_path):
                 # All points, also of clouds that would be too large for params.
                 listed = data_or_path.tolist()
-            self._data, self._suffix = json.dumps(listed).encode(), ".pts.json"
+            self._data = json.dumps(listed).encode()
+            self._suffix = ".pts.json"
             return
         self._data, suffix = _content(data_or_path, file_type or "pts.json")
         self._suffix = f".{suffix}"
@@ -254,7 +261,7 @@ class Table(Media):
         dataframe: Any = None,
         **keywords: Any,
     ) -> None:
-        # Types of columns are those of their values here.
+        # Types of columns are the types of their values here.
         for name in ("dtype", "optional", "allow_mixed_types", "log_mode"):
             keywords.pop(name, None)
         ignore_unknown("Table", keywords)
@@ -279,7 +286,7 @@ class Table(Media):
         self.data.append(list(data))
 
     def add_row(self, *row: Any) -> None:
-        """Adds a row, as `add_data` does."""
+        """Adds a row, like `add_data`."""
         self.add_data(*row)
 
     def add_column(self, name: str, data: Sequence[Any], optional: bool = False) -> None:
@@ -351,7 +358,8 @@ def _content(source: Any, default_format: str) -> tuple[bytes, str]:
         data = source.read()
         name = str(getattr(source, "name", ""))
     else:
-        data, name = Path(source).read_bytes(), str(source)
+        data = Path(source).read_bytes()
+        name = str(source)
     suffix = "".join(
         Path(name).suffixes[-2:] if name.endswith(".pts.json") else [Path(name).suffix]
     )

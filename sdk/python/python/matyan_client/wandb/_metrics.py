@@ -68,10 +68,12 @@ class MetricTable:
         self._aggregates: dict[str, _Aggregate] = {}
 
     def define(self, metric: Metric, *, overwrite: bool) -> Metric:
-        """Adds a definition, which completes or replaces an earlier one of the name."""
-        table, name = self._exact, metric.name
+        """Adds a definition, which completes or replaces an earlier definition of the name."""
+        table = self._exact
+        name = metric.name
         if name.endswith("*"):
-            table, name = self._prefixes, name[:-1]
+            table = self._prefixes
+            name = name[:-1]
         earlier = table.get(name)
         if earlier is not None and not overwrite:
             metric = Metric(
@@ -97,7 +99,7 @@ class MetricTable:
         return self._prefixes[max(matching, key=len)] if matching else None
 
     def summarized(self, name: str, value: Any) -> Any:
-        """Returns what the summary shows for a metric after a row, or None for nothing."""
+        """Returns the summary of a metric after a row, or None if there is none."""
         metric = self.find(name)
         if metric is None or not metric.summary:
             return value
@@ -133,6 +135,6 @@ def _number(value: Any) -> float | None:
     if isinstance(value, (int, float)):
         return value
     if hasattr(value, "detach") and hasattr(value, "item"):
-        # The script asked for an aggregate, so this waits for the device, as W&B does.
+        # The script asked for an aggregate, so this waits for the device, like W&B.
         return float(value.item())
     return None

@@ -20,7 +20,7 @@ def warn_once(message: str, error: BaseException | None = None, *, key: str | No
 
 
 def after_fork() -> None:
-    """Replaces the lock in a forked child, as a thread of the parent may have held it."""
+    """Replaces the lock in a forked child, because a thread of the parent may have held it."""
     global _lock  # noqa: PLW0603 - once per process
     _lock = threading.RLock()
 
@@ -50,7 +50,7 @@ def _print(prefix: str, string: str, newline: bool, repeat: bool) -> None:
     del newline
     if repeat or _is_first(f"{prefix}{string}"):
         for line in str(string).split("\n"):
-            _console.say(f"{prefix}{line}")
+            _console.write_line(f"{prefix}{line}")
 
 
 def _is_first(key: str) -> bool:

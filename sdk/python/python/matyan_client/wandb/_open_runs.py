@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from . import _notices
+from ._run import Run
 
-if TYPE_CHECKING:
-    from ._run import Run
-
+# The runs that have ended stay here until the next run starts.
 _runs: list[Run] = []
 
 
 def add(run: Run) -> None:
-    """Adds a run that begins."""
-    _runs.append(run)
-
-
-def remove(run: Run) -> None:
-    """Removes a run that ends."""
-    if run in _runs:
-        _runs.remove(run)
+    """Adds a run that starts."""
+    _runs[:] = [*listed(), run]
 
 
 def listed() -> list[Run]:
-    """Returns the runs in the order of their beginning."""
-    return list(_runs)
+    """Returns the runs in the order of their start."""
+    return [run for run in _runs if not run._is_finished]  # noqa: SLF001 - same package
 
 
 def _after_fork() -> None:
     _notices.after_fork()
-    for run in _runs:
+    for run in listed():
         run.after_fork()
 
 

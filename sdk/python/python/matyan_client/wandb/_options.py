@@ -14,7 +14,7 @@ _TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
 
 
 class Settings:
-    """Settings by name. Those without a counterpart are kept, and have no effect."""
+    """Settings by name. Settings without a counterpart are kept, and have no effect."""
 
     def __init__(self, **given: Any) -> None:
         vars(self).update(given)

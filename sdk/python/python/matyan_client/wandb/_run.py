@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from matyan_client import Run as MatyanRun
 
-from . import _open_runs
 from ._artifact import Artifact
 from ._config import Config
 from ._description import RunDescription
@@ -65,8 +64,8 @@ class Run(RunDescription):
     """A run with the methods of W&B, which stores in a run of Matyan, `matyan_run`.
 
     The project is the experiment; the config is stored in the params `hparams`, the summary in
-    `summary`, and what else W&B knows of a run in `wandb`. With mode "disabled" there is no run of
-    Matyan: config and summary work, and nothing is stored.
+    `summary`, and other facts that W&B keeps of a run in `wandb`. With mode "disabled" there is no
+    run of Matyan: config and summary work, and nothing is stored.
     """
 
     def __init__(self, options: Options, target: MatyanRun | None, run_id: str) -> None:
@@ -97,7 +96,7 @@ class Run(RunDescription):
     ) -> None:
         """Stores values in the row of a step.
 
-        Without `step` and `commit`, the row is complete and the next call begins a new one. With
+        Without `step` and `commit`, the row is complete and the next call starts a new row. With
         `commit=False`, or with `step` alone, later calls add to the row. A step that is over is
         ignored. Nested dicts become names that are joined by dots.
         """
@@ -125,11 +124,11 @@ class Run(RunDescription):
         overwrite: bool | None = None,
         **keywords: Any,
     ) -> Metric:
-        """Defines a metric, or with `*` at the end of the name, all that begin with it.
+        """Defines a metric, or all metrics whose name starts with `name` if that ends with `*`.
 
-        `summary` names aggregates for the summary: min, max, mean, last, first, best, or none.
-        They leave out NaN. A value that is not a number is shown as it is, where W&B shows 0.
-        `step_metric` is another metric whose value every row with this one shall have.
+        `summary` names aggregates for the summary: min, max, mean, last, first, best, or none. They
+        leave out NaN. A value that is not a number is shown as it is, where W&B shows 0.
+        `step_metric` is another metric, whose value every row with this metric shall have.
         """
         ignore_unknown("define_metric", keywords)
         step_name = step_metric.name if isinstance(step_metric, Metric) else step_metric
@@ -174,7 +173,7 @@ class Run(RunDescription):
         self.log_artifact(path, name, "model", aliases)
 
     def use_artifact(self, artifact_or_name: Any, *_arguments: Any, **_keywords: Any) -> Artifact:
-        """Returns an artifact of this process. Those of other runs are read through `Repo`."""
+        """Returns an artifact of this process. Artifacts of other runs are read through `Repo`."""
         if isinstance(artifact_or_name, Artifact):
             return artifact_or_name
         raise CommError(
@@ -284,7 +283,7 @@ class Run(RunDescription):
         self._end(error)
 
     def complete(self) -> None:
-        """Records what is recorded at the end, while the run continues."""
+        """Records the facts of the end, while the run continues."""
         if self._history is not None and not self._is_finished:
             self._history.complete()
             self._summary.complete()
@@ -293,7 +292,8 @@ class Run(RunDescription):
     def continue_from(self, params: Mapping[str, Any], next_step: int | None) -> None:
         """Continues the run of an earlier process, from its params and steps."""
         self.resumed = True
-        config, summary = params.get("hparams"), params.get("summary")
+        config = params.get("hparams")
+        summary = params.get("summary")
         self._config.restore(config if isinstance(config, Mapping) else {})
         self._summary.restore(summary if isinstance(summary, Mapping) else {})
         if self._history is not None:
@@ -305,7 +305,7 @@ class Run(RunDescription):
         return None if self.matyan_run is None else self.matyan_run.health
 
     def mark_preempting(self) -> None:
-        """Exists in W&B, and has no effect: what was logged survives the process anyway."""
+        """Exists in W&B, and has no effect: logged data survives the process anyway."""
 
     def display(self, *_arguments: Any, **_keywords: Any) -> bool:
         """Prints where the run is shown."""
@@ -333,7 +333,7 @@ class Run(RunDescription):
         )
 
     def after_fork(self) -> None:
-        """Replaces the locks in a forked child, as a thread of the parent may have held them."""
+        """Replaces the locks in a forked child: a thread of the parent may have held them."""
         self._summary.after_fork()
         if self._history is not None:
             self._history.after_fork()
@@ -346,7 +346,6 @@ class Run(RunDescription):
         except Exception as failure:  # noqa: BLE001 - the run must be closed
             warn_once("wandb.finish: failed to record the end of the run", failure)
         self._is_finished = True
-        _open_runs.remove(self)
         target = self.matyan_run
         if target is not None:
             if self._watch is not None:

@@ -83,7 +83,7 @@ class SummaryView:
             return default
 
     def update(self, d: Mapping[str, Any]) -> None:
-        """Sets values, which replace what was computed for their names until the next row."""
+        """Sets values, which replace the computed values of their names until the next row."""
         self._root.set(self._path, d)
 
     def as_dict(self) -> dict[str, Any]:
@@ -125,7 +125,7 @@ class SummaryStore:
             self.record()
 
     def remove(self, path: tuple[str, ...], key: str) -> None:
-        """Removes a value. One that does not exist is ignored, as in W&B."""
+        """Removes a value. A name without a value is ignored, as in W&B."""
         with self._lock:
             node = self._items
             for parent in path:
@@ -154,7 +154,7 @@ class SummaryStore:
                 self.record()
 
     def complete(self) -> None:
-        """Records what was computed since the last time."""
+        """Records the values that were computed since the last call."""
         with self._lock:
             if self._is_changed:
                 self.record()
@@ -184,6 +184,7 @@ def _put(items: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     for key in path[:-1]:
         node = items.get(key)
         if not isinstance(node, dict):
-            node = items[key] = {}
+            node = {}
+            items[key] = node
         items = node
     items[path[-1]] = value

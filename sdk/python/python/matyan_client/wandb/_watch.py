@@ -27,7 +27,7 @@ class Watch:
         self._handles: list[tuple[Any, Any]] = []
 
     def add(self, model: Any, log: str | None) -> None:
-        """Begins to watch a model."""
+        """Starts to watch a model."""
         if log in ("gradients", "all"):
             for name, layer in pytorch._leaf_layers(model):  # noqa: SLF001 - same package
                 for parameter, label in pytorch.PARAMETERS.items():

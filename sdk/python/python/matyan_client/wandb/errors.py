@@ -10,7 +10,7 @@ class Error(Exception):
 
 
 class UsageError(Error):
-    """A call with arguments that contradict each other or what is stored."""
+    """A call with arguments that contradict each other or the stored data."""
 
 
 class CommError(Error):

@@ -98,7 +98,8 @@ def confusion_matrix(
     _ignore("confusion_matrix", keywords)
     if probs is not None:
         preds = [row.index(max(row)) for row in _list(probs)]
-    actual, predicted = _list(y_true), _list(preds)
+    actual = _list(y_true)
+    predicted = _list(preds)
     if class_names is None:
         labels = sorted({*actual, *predicted})
         names = [f"Class_{number + 1}" for number in range(len(labels))]
@@ -181,7 +182,8 @@ _Points = list[tuple[float, float]]
 
 def _curves(given: tuple[Any, ...], title: str, axes: tuple[str, str], curve: Any) -> Media:
     y_true, y_probas, labels, classes_to_plot = given
-    actual, scores = _list(y_true), _list(y_probas)
+    actual = _list(y_true)
+    scores = _list(y_probas)
     table = Table(["class", *axes])
     traces = []
     for number, label in enumerate(sorted(set(actual))):
@@ -196,16 +198,20 @@ def _curves(given: tuple[Any, ...], title: str, axes: tuple[str, str], curve: An
         points = curve(_hits(ranked), positives, len(ranked) - positives)
         for x, y in points:
             table.add_data(name, x, y)
-        xs, ys = [x for x, _ in points], [y for _, y in points]
+        xs = [x for x, _ in points]
+        ys = [y for _, y in points]
         traces.append({"type": "scatter", "mode": "lines", "name": name, "x": xs, "y": ys})
     return _chart(table, title, traces, *axes)
 
 
 def _hits(ranked: list[tuple[float, bool]]) -> list[tuple[int, int]]:
     """Returns true and false positives at each threshold, from the highest to the lowest."""
-    hits, right, wrong = [], 0, 0
+    hits = []
+    right = 0
+    wrong = 0
     for index, (score, is_hit) in enumerate(ranked):
-        right, wrong = right + is_hit, wrong + (not is_hit)
+        right += is_hit
+        wrong += not is_hit
         if index + 1 == len(ranked) or ranked[index + 1][0] != score:
             hits.append((right, wrong))
     return hits
@@ -213,7 +219,8 @@ def _hits(ranked: list[tuple[float, bool]]) -> list[tuple[int, int]]:
 
 def _lines(table: Table, x: str, y: str) -> dict[str, Any]:
     pairs = sorted(zip(table.get_column(x), table.get_column(y), strict=True), key=_position)
-    xs, ys = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    xs = [pair[0] for pair in pairs]
+    ys = [pair[1] for pair in pairs]
     return {"type": "scatter", "mode": "lines", "x": xs, "y": ys}
 
 
@@ -229,7 +236,7 @@ def _chart(table: Table, title: str, traces: list[dict[str, Any]], x: str, y: st
         return table
     axes = {"xaxis": {"title": {"text": x}}, "yaxis": {"title": {"text": y}}}
     layout = {"title": {"text": title}, **axes}
-    # The library checks the traces, so that a wrong one fails here and not in the browser.
+    # The library checks the traces, so that a wrong trace fails here and not in the browser.
     plotly.graph_objects.Figure(values.plain({"data": traces, "layout": layout}))
     return Plotly(Figure({"data": traces, "layout": layout}))
 

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use super::*;
 
 fn vectors(name: &str) -> Json {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors").join(name);
+    let path = Path::new("../../tests/vectors").join(name);
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
@@ -85,8 +85,14 @@ fn recorded_trees_decode_in_pieces_of_every_size() {
                 assert_same(&decode_in_pieces(&body, piece).unwrap(), &whole, &case["name"]);
             }
             if let Some(entries) = case["entries"].as_array() {
-                let entry = |it: &Json| TreeEntry { path: keys(&it[0]), leaf: leaf(&it[1]) };
-                assert_same(&whole, &entries.iter().map(entry).collect::<Vec<_>>(), &case["name"]);
+                assert_same(
+                    &whole,
+                    &entries
+                        .iter()
+                        .map(|it| TreeEntry { path: keys(&it[0]), leaf: leaf(&it[1]) })
+                        .collect::<Vec<_>>(),
+                    &case["name"],
+                );
             }
             checked += 1;
         }

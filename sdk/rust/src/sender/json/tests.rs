@@ -188,27 +188,6 @@ fn items_that_json_cannot_say_are_rejected_alone() {
     assert_eq!(named, [(0, "value"), (1, "client_time_us"), (3, "series")]);
 }
 
-#[test]
-fn the_errors_of_our_servers_name_their_items() {
-    let check = |error: &str, expected: &[(Option<usize>, u32, &str, &str)]| {
-        let found = refused_items(error).unwrap();
-        let found: Vec<_> = found.iter().map(|it| (it.index, it.count, it.field, it.reason)).collect();
-        assert_eq!(found, expected, "{error}");
-    };
-    check("item 3: value: expected a number", &[(Some(3), 1, "value", "expected a number")]);
-    check(
-        "item 1: not an object; item 7: step: required, but missing; and 5 more",
-        &[
-            (Some(1), 1, "", "not an object"),
-            (Some(7), 1, "step", "required, but missing"),
-            (None, 5, "", "not listed by the server"),
-        ],
-    );
-    for other in ["", "not stored within 40 s: away", "1 validation error for LogMetric", "item x: y"] {
-        assert_eq!(refused_items(other), None, "{other}");
-    }
-}
-
 /// Reaction of the scripted server to one frame.
 enum Reaction {
     Answer(String),
@@ -291,7 +270,7 @@ async fn items_that_our_server_names_are_reported_by_their_numbers_in_the_batch(
     let error = refusal("item 1: value: expected a number; item 4: step: reserved");
     let mut batch = of_points(points(120));
     batch.events.push(event(Kind::AddTag(AddTag { name: "t".into() })));
-    // The second frame begins with item 100.
+    // The second frame starts with item 100.
     let (_, outcome) = deliver(&listen().await, answers([OK, &error]), &batch).await;
     let found: Vec<_> = outcome.unwrap().into_iter().map(|it| (it.item, it.field, it.reason)).collect();
     let expected = [(101, "value", "expected a number"), (104, "step", "reserved")];
@@ -307,8 +286,13 @@ async fn after_an_error_of_matyan_03_every_other_item_is_stored() {
     let rejections = outcome.unwrap();
     assert_eq!(rejections.iter().map(|it| it.item).collect::<Vec<_>>(), [1]);
     assert!(rejections[0].reason.contains("valid number"));
-    let steps = |frame: &String| serde_json::from_str::<Json>(frame).unwrap()["step"].as_i64();
-    assert_eq!(received[1..].iter().map(steps).collect::<Vec<_>>(), [Some(0), Some(1), Some(2)]);
+    assert_eq!(
+        received[1..]
+            .iter()
+            .map(|frame| serde_json::from_str::<Json>(frame).unwrap()["step"].as_i64())
+            .collect::<Vec<_>>(),
+        [Some(0), Some(1), Some(2)]
+    );
 }
 
 #[tokio::test]

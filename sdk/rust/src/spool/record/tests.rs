@@ -42,6 +42,46 @@ fn a_length_beyond_the_segment_is_damaged() {
     assert_eq!(read(POSITION, &record[..64]), Err(DamagedRecord));
 }
 
+/// Complete records at the position that is so many bytes further on, as the search is given them.
+fn records_at(gap: usize) -> Vec<Vec<u8>> {
+    let at = Position { offset: POSITION.offset + gap as u32, ..POSITION };
+    vec![
+        point(at, &sample()).bytes().to_vec(),
+        point_with_epoch(at, &sample(), 1).bytes().to_vec(),
+        time(at, 5).bytes().to_vec(),
+        drop(at, 5).bytes().to_vec(),
+        event(at, 0, &[]),
+        event(at, 9, &[7; 5_000]),
+    ]
+}
+
+#[test]
+fn a_record_is_found_after_lost_ones() {
+    for gap in [8, 64, 4_096, 100_000] {
+        for record in records_at(gap) {
+            let mut bytes = vec![0; gap];
+            assert!(!is_followed(POSITION, &bytes));
+            bytes.extend(&record);
+            bytes.resize(200_000, 0);
+            assert!(is_followed(POSITION, &bytes), "{record:?} after {gap} bytes");
+            let elsewhere = Position { segment: 8, ..POSITION };
+            assert!(!is_followed(elsewhere, &bytes), "it is of an earlier use of the file");
+            // An append that had not ended: the head is stored last.
+            bytes[gap..gap + 4].fill(0);
+            assert!(!is_followed(POSITION, &bytes), "{record:?} after {gap} bytes");
+        }
+    }
+}
+
+/// Everything in it could be the head of a long event.
+#[test]
+fn a_search_that_would_take_too_long_counts_as_damage() {
+    let head = u64::from(u32::from_le_bytes(head(kind::EVENT, 2 << 20)));
+    let bytes: Vec<u8> = std::iter::repeat_n(head.to_le_bytes(), 512 << 10).flatten().collect();
+    assert!(is_followed(POSITION, &bytes));
+    assert!(!is_followed(POSITION, &bytes[..1 << 20]), "none of them fits");
+}
+
 fn any_record() -> impl Strategy<Value = (Vec<u8>, Option<Point>, Vec<u8>)> {
     let points = (any::<u32>(), any::<u64>(), any::<i64>(), any::<u32>(), any::<Option<i64>>());
     let points = points.prop_map(|(series, value, step, time, epoch)| {

@@ -1,4 +1,4 @@
-use std::fs;
+use std::{fs, ops::Range, pin::pin};
 
 use matyan_proto::ingest::v1::IngestionBatch;
 use matyan_value::Context;
@@ -10,7 +10,11 @@ use crate::{
     batch::BatchEncoder,
     numbering::RunOrigin,
     sender::outbox::Outbox,
-    spool::reader::{BatchEnd, SpoolReader},
+    spool::{
+        maintenance,
+        reader::{BatchEnd, SpoolReader},
+        record,
+    },
 };
 
 fn config(root: &TempDir) -> Config {
@@ -26,18 +30,23 @@ fn new_spool(config: &Config, owner: Owner) -> Spool {
 fn left_spool(root: &TempDir, events: usize) -> PathBuf {
     let owner = Owner::of_this_process("run", "http://g", "http://b", 1);
     let spool = new_spool(&config(root), owner);
-    (0..events).for_each(|_| assert!(spool.append_event(1, 0, &[8; 100])));
+    for _ in 0..events {
+        assert!(spool.append_event(1, 0, &[8; 100]));
+    }
     spool.path()
 }
 
-/// Number of events, whether that is all, and what was reported.
+/// Number of events, whether these are all events, and the notices.
 fn read(root: &TempDir, path: &Path) -> (u32, bool, usize) {
     // A process that another test is starting holds all locks until it executes its program.
-    let claim = |_| {
-        std::thread::park_timeout(std::time::Duration::from_millis(1));
-        Spool::claim(path, &config(root), Notices::default()).unwrap()
-    };
-    let spool = Arc::new(std::iter::repeat(()).find_map(claim).expect("it is tried without end"));
+    let spool = Arc::new(
+        std::iter::repeat(())
+            .find_map(|_| {
+                std::thread::park_timeout(std::time::Duration::from_millis(1));
+                Spool::claim(path, &config(root), Notices::default()).unwrap()
+            })
+            .expect("it is tried without end"),
+    );
     let mut reader = SpoolReader::new(spool.clone(), Position { segment: 1, offset: 64 }).unwrap();
     let mut batch = BatchEncoder::default();
     reader.fill(&mut batch, BatchEnd::Bytes(usize::MAX), Some(0)).unwrap();
@@ -72,12 +81,51 @@ fn a_segment_with_a_damaged_header_is_reported_and_skipped() {
     assert_eq!(reports, 1);
 }
 
+/// Zeroes a part of the first segment, as if it had not been written before a power failure.
+fn lose(spool: &Path, part: Range<usize>) {
+    let path = directory::segment_path(spool, 1);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[part].fill(0);
+    fs::write(path, bytes).unwrap();
+}
+
+/// Offset of an event of `left_spool` in the first segment, which starts with a time record of 16 bytes.
+fn offset_of(event: usize) -> usize {
+    record::HEADER_BYTES + 16 + event * record::event_len(&[8; 100])
+}
+
+#[test]
+fn rule_93_records_after_a_lost_page_are_reported() {
+    let root = TempDir::new().unwrap();
+    for (lost, expected) in [
+        (offset_of(10)..offset_of(20), (10, true, 1)),
+        (offset_of(0)..offset_of(99), (0, true, 1)),
+        (0..offset_of(0), (0, true, 1)),
+        (0..4_096, (0, true, 1)),
+        // Nothing is left that would tell.
+        (offset_of(90)..offset_of(100), (90, true, 0)),
+        // An append that had not ended.
+        (offset_of(99)..offset_of(99) + 4, (99, true, 0)),
+    ] {
+        let path = left_spool(&root, 100);
+        lose(&path, lost.clone());
+        assert_eq!(read(&root, &path), expected, "{lost:?}");
+    }
+    let path = left_spool(&root, 4_000);
+    lose(&path, offset_of(10)..offset_of(20));
+    let (found, is_all, reports) = read(&root, &path);
+    assert!((1_000..3_000).contains(&found), "{found} events: the next segment is read");
+    assert!(is_all);
+    assert_eq!(reports, 1);
+}
+
 /// Too many open files are such a failure; here a directory has the name of the segment.
 #[test]
 fn a_segment_that_cannot_be_opened_for_a_moment_is_not_given_up() {
     let root = TempDir::new().unwrap();
     let path = left_spool(&root, 10);
-    let (segment, aside) = (directory::segment_path(&path, 1), path.join("aside"));
+    let segment = directory::segment_path(&path, 1);
+    let aside = path.join("aside");
     fs::rename(&segment, &aside).unwrap();
     fs::create_dir(&segment).unwrap();
     let spool = Arc::new(Spool::claim(&path, &config(&root), Notices::default()).unwrap().unwrap());
@@ -114,7 +162,8 @@ fn columns_continue_in_the_next_spool() {
     let series = Series::new("loss", Context::default(), "float").unwrap();
     let values: Vec<f64> = (0..10).map(f64::from).collect();
     let columns = Columns { values: &values, ..Columns::default() };
-    let (first, second) = (new_spool(&config(&root), owner()), new_spool(&config(&root), owner()));
+    let first = new_spool(&config(&root), owner());
+    let second = new_spool(&config(&root), owner());
     let mut next = 4;
     first.with_writer(|writer| assert!(writer.retire(writer.end())));
     assert!(!first.track_many(&series, &columns, &mut next));
@@ -146,4 +195,28 @@ fn a_clock_that_jumps_keeps_the_order_and_every_time() {
     let batch = IngestionBatch::decode(&*batch.encode(0, &[])).unwrap();
     assert!(batch.points[0].steps.iter().copied().eq(0..200));
     assert_eq!(batch.points[0].times_us, times);
+}
+
+/// Its files would be put into, or removed from, a spool that another process has taken over.
+#[tokio::test]
+async fn a_spool_is_not_left_while_an_upload_is_put_into_it() {
+    let root = TempDir::new().unwrap();
+    let owner = Owner { is_offline: true, ..Owner::of_this_process("run", "http://g", "http://b", 1) };
+    let spool = Arc::new(new_spool(&config(&root), owner));
+    let upload = spool.begin_upload().unwrap();
+    let left = spool.clone();
+    let leaving = std::thread::spawn(move || left.leave(Duration::from_secs(60)));
+    while !spool.is_left() {
+        tokio::task::yield_now().await;
+    }
+    let mut keeping = pin!(maintenance::run(spool.clone()));
+    for _ in 0..10 {
+        assert!(futures::poll!(&mut keeping).is_pending());
+        tokio::task::yield_now().await;
+    }
+    assert!(spool.begin_upload().is_none());
+    drop(upload);
+    keeping.await;
+    leaving.join().unwrap();
+    assert!(spool.is_unlocked.load(Ordering::Acquire));
 }

@@ -9,7 +9,7 @@ use std::{
 use matyan_sdk::{CloseLimits, Config, Run, RunOptions, SyncOptions};
 use matyan_tests::Server;
 
-use crate::{
+use crate::delivery::{
     child::Script,
     proxy::Proxy,
     scene::{PATIENT, SpoolRoot, blocking, expect_count, keep_notices, props, series},
@@ -23,8 +23,9 @@ const HANDLES: usize = 400;
 const POINTS: usize = 5;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_waits_for_a_server_is_stored_in_the_order_of_the_handles() {
-    let (proxy, root) = (Proxy::start().await, SpoolRoot::new());
+async fn rule_93_what_waits_for_a_server_is_stored_in_the_order_of_the_handles() {
+    let proxy = Proxy::start().await;
+    let root = SpoolRoot::new();
     let options = RunOptions { run_id: Some("continued".to_owned()), ..root.options(&proxy.url) };
     for part in 0..PARTS {
         let run = Run::new(options.clone()).unwrap();
@@ -41,8 +42,9 @@ async fn what_waits_for_a_server_is_stored_in_the_order_of_the_handles() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sync_stores_scripts_in_the_order_in_which_they_ran() {
-    let (server, root) = (Server::up().await, SpoolRoot::new());
+async fn rule_93_sync_stores_scripts_in_the_order_in_which_they_ran() {
+    let server = Server::up().await;
+    let root = SpoolRoot::new();
     let directory = SpoolRoot::new();
     let output = directory.path().join("count");
     fs::write(&output, "0").unwrap();
@@ -58,7 +60,8 @@ async fn sync_stores_scripts_in_the_order_in_which_they_ran() {
 }
 
 async fn run_offline(root: &SpoolRoot, server: &Server, name: &str, output: &Path) {
-    let (gateway_url, backend_url) = (server.ingest.as_str(), server.query.as_str());
+    let gateway_url = server.ingest.as_str();
+    let backend_url = server.query.as_str();
     let mut child = Script { name, gateway_url, backend_url, run_id: "continued", output }.start(root);
     let status = blocking(move || child.wait()).await.expect("a child can be waited for");
     assert!(status.success(), "{status}");
@@ -77,7 +80,8 @@ pub(crate) fn continue_counting(run: &Run, count: &Path) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_keeps_the_time_at_which_it_was_recorded() {
     let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
-    let (proxy, root) = (Proxy::start().await, SpoolRoot::new());
+    let proxy = Proxy::start().await;
+    let root = SpoolRoot::new();
     let began = now();
     let run = root.run(&proxy.url);
     let id = run.id().to_owned();
@@ -97,7 +101,8 @@ async fn a_run_keeps_the_time_at_which_it_was_recorded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_earlier_spool_that_cannot_be_stored_does_not_stop_the_run() {
-    let (server, root) = (Server::up().await, SpoolRoot::new());
+    let server = Server::up().await;
+    let root = SpoolRoot::new();
     // They are for servers that do not exist any more.
     let gone = RunOptions { run_id: Some("moved".to_owned()), ..root.options("http://127.0.0.1:1") };
     for port in 1..=PARTS {
@@ -121,8 +126,9 @@ async fn an_earlier_spool_that_cannot_be_stored_does_not_stop_the_run() {
 
 /// Every waiting spool knows the others of its run without reading them again and again.
 #[tokio::test(flavor = "multi_thread")]
-async fn hundreds_of_handles_of_a_run_are_stored_in_their_order() {
-    let (server, root) = (Server::up().await, SpoolRoot::new());
+async fn rule_93_hundreds_of_handles_of_a_run_are_stored_in_their_order() {
+    let server = Server::up().await;
+    let root = SpoolRoot::new();
     let directory = SpoolRoot::new();
     let output = directory.path().join("count");
     fs::write(&output, "0").unwrap();
@@ -138,7 +144,8 @@ async fn hundreds_of_handles_of_a_run_are_stored_in_their_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn spools_of_a_server_that_is_away_do_not_keep_back_those_of_another() {
-    let (server, root) = (Server::up().await, SpoolRoot::new());
+    let server = Server::up().await;
+    let root = SpoolRoot::new();
     let directory = SpoolRoot::new();
     let output = directory.path().join("count");
     fs::write(&output, "0").unwrap();
@@ -167,7 +174,8 @@ async fn spools_of_a_server_that_is_away_do_not_keep_back_those_of_another() {
 /// Continues the run by many handles.
 pub(crate) fn continue_by_handles(run: &Run, count: &Path) {
     for _ in 0..HANDLES {
-        let (run_id, config) = (Some(run.id().to_owned()), run.config().clone());
+        let run_id = Some(run.id().to_owned());
+        let config = run.config().clone();
         let options = RunOptions { run_id, config, offline: true, ..RunOptions::default() };
         continue_counting(&Run::new(options).expect("the options are valid"), count);
     }

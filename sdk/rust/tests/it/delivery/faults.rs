@@ -14,11 +14,13 @@ use matyan_sdk::{CloseLimits, Run};
 use matyan_tests::{Reader, Server, eventually};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::{
+use crate::delivery::{
     child::Script,
     proxy::{Fault, Proxy, start_tunnels},
     recorder::Recorder,
-    scene::{GUARD, PATIENT, SlowestCall, SpoolRoot, blocking, expect_count, series, take_notices},
+    scene::{
+        GUARD, PATIENT, SlowestCall, SpoolRoot, blocking, expect_count, series, take_notices, taken_notices,
+    },
 };
 
 /// Points of a script that tracks without a server.
@@ -26,7 +28,8 @@ const OUTAGE_POINTS: u32 = 2_000_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_without_a_server_keeps_everything() {
-    let (proxy, root) = (Proxy::start().await, SpoolRoot::new());
+    let proxy = Proxy::start().await;
+    let root = SpoolRoot::new();
     let run = Arc::new(root.run(&proxy.url));
     let loss = series(&run, "loss");
     let calls = SlowestCall::new("without a server");
@@ -38,7 +41,7 @@ async fn a_run_without_a_server_keeps_everything() {
     // It returns although nothing can be sent.
     let report = blocking(move || closing.close(CloseLimits::default(), |_| true)).await;
     assert!(!run.health().connected);
-    // The points, the beginning and the end of the run.
+    // The points, the start and the end of the run.
     assert_eq!(report.pending, 200_002);
     assert_eq!(report.spool, root.spools().into_iter().next());
     assert!(run.health().last_error.is_some());
@@ -50,7 +53,7 @@ async fn a_run_without_a_server_keeps_everything() {
 }
 
 /// Tracks without a server, then waits until everything is stored. Records how far the memory rises
-/// above that at the beginning, in bytes.
+/// above its size at the start, in bytes.
 pub(crate) fn outlast_an_outage(run: &Run, output: &Path) {
     let loss = series(run, "loss");
     let before = own_memory();
@@ -73,9 +76,13 @@ pub(crate) fn outlast_an_outage(run: &Run, output: &Path) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_does_not_grow_with_what_waits_for_the_server() {
-    let (proxy, root, results) = (Proxy::start().await, SpoolRoot::new(), SpoolRoot::new());
-    let (server, output) = (Server::up().await, results.path().join("memory"));
-    let (gateway_url, backend_url) = (proxy.url.as_str(), server.query.as_str());
+    let proxy = Proxy::start().await;
+    let root = SpoolRoot::new();
+    let results = SpoolRoot::new();
+    let server = Server::up().await;
+    let output = results.path().join("memory");
+    let gateway_url = proxy.url.as_str();
+    let backend_url = server.query.as_str();
     let script = Script { name: "outage", gateway_url, backend_url, run_id: "outage", output: &output };
     let mut child = script.start(&root);
     eventually("the script has tracked everything", async || {
@@ -94,8 +101,10 @@ async fn memory_does_not_grow_with_what_waits_for_the_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_killed_again_and_again_gets_everything_once() {
-    let (proxy, root, mut server) = (Proxy::start().await, SpoolRoot::new(), Server::up().await);
+async fn rule_93_a_server_that_is_killed_again_and_again_gets_everything_once() {
+    let proxy = Proxy::start().await;
+    let root = SpoolRoot::new();
+    let mut server = Server::up().await;
     proxy.set_target(&server.ingest);
     let run = root.run(&proxy.url);
     let id = run.id().to_owned();
@@ -112,11 +121,14 @@ async fn a_server_that_is_killed_again_and_again_gets_everything_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_away_for_a_minute_gets_everything_once() {
-    let (proxy, root, mut server) = (Proxy::start().await, SpoolRoot::new(), Server::up().await);
+async fn rule_93_a_server_that_is_away_for_a_minute_gets_everything_once() {
+    let proxy = Proxy::start().await;
+    let root = SpoolRoot::new();
+    let mut server = Server::up().await;
     proxy.set_target(&server.ingest);
     let run = root.run(&proxy.url);
-    let (id, loss) = (run.id().to_owned(), series(&run, "loss"));
+    let id = run.id().to_owned();
+    let loss = series(&run, "loss");
     let (stop, stopped) = mpsc::channel::<()>();
     let tracking = std::thread::spawn(move || {
         let mut count = 0;
@@ -141,10 +153,13 @@ async fn a_server_that_is_away_for_a_minute_gets_everything_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_lost_its_data_stores_what_follows() {
-    let (proxy, root, mut server) = (Proxy::start().await, SpoolRoot::new(), Server::up().await);
+    let proxy = Proxy::start().await;
+    let root = SpoolRoot::new();
+    let mut server = Server::up().await;
     proxy.set_target(&server.ingest);
     let run = Arc::new(root.run(&proxy.url));
-    let (id, loss) = (run.id().to_owned(), series(&run, "loss"));
+    let id = run.id().to_owned();
+    let loss = series(&run, "loss");
     run.track(&loss, 0.0, None, None);
     let flushing = run.clone();
     assert!(blocking(move || flushing.flush(GUARD)).await);
@@ -169,18 +184,20 @@ async fn a_server_that_lost_its_data_stores_what_follows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_network_that_fails_in_every_way_delivers_everything_once() {
+async fn rule_93_a_network_that_fails_in_every_way_delivers_everything_once() {
     deliver_through_faults("").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_network_that_fails_in_every_way_delivers_everything_once_by_grpc() {
+async fn rule_93_a_network_that_fails_in_every_way_delivers_everything_once_by_grpc() {
     deliver_through_faults("grpc+").await;
 }
 
 /// `prefix` is the one of the gateway's URL.
 async fn deliver_through_faults(prefix: &str) {
-    let (proxy, root, server) = (Proxy::start().await, SpoolRoot::new(), Server::up().await);
+    let proxy = Proxy::start().await;
+    let root = SpoolRoot::new();
+    let server = Server::up().await;
     proxy.set_target(&server.ingest);
     let run = root.run(&format!("{prefix}{}", proxy.url));
     let id = run.id().to_owned();
@@ -219,7 +236,7 @@ async fn a_gateway_that_only_a_proxy_can_reach_is_reached_through_it() {
             script.start_with(&root, &[("http_proxy", proxy_url.as_str()), ("no_proxy", "127.0.0.1")]);
         let status = blocking(move || child.wait()).await.expect("a child can be waited for");
         assert!(status.success(), "{status}");
-        expect_count(&server.query, run_id, "loss", crate::processes::POINTS).await;
+        expect_count(&server.query, run_id, "loss", super::processes::POINTS).await;
     }
     let destinations = destinations.lock().expect("nothing panics with the lock").clone();
     assert!(destinations.len() >= 2, "{destinations:?}");
@@ -228,7 +245,8 @@ async fn a_gateway_that_only_a_proxy_can_reach_is_reached_through_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_producer_is_replaced() {
-    let (recorder, root) = (Recorder::start().await, SpoolRoot::new());
+    let recorder = Recorder::start().await;
+    let root = SpoolRoot::new();
     recorder.refuse_first_producer();
     recorder.acknowledge_all();
     let run = root.run(&recorder.url);
@@ -251,11 +269,30 @@ async fn a_refused_producer_is_replaced() {
     assert!(recorder.steps(&recorder.last_producer()).into_iter().eq(0..1_000));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_server_is_reported_once() {
+    let root = SpoolRoot::new();
+    let count_reports = async |recorder: Recorder| {
+        recorder.acknowledge_all();
+        let run = Arc::new(root.run(&recorder.url));
+        run.track(&series(&run, "loss"), 0.0, None, None);
+        let flushing = run.clone();
+        assert!(blocking(move || flushing.flush(GUARD)).await, "{:?}", run.health());
+        let notices = taken_notices(&run);
+        notices.iter().filter(|notice| notice.message.contains("older than this client")).count()
+    };
+    assert_eq!(count_reports(Recorder::start().await).await, 0);
+    let older = Recorder::of_version("0.0.1").await;
+    assert_eq!(count_reports(older.clone()).await, 1);
+    assert_eq!(count_reports(older).await, 1);
+}
+
 /// A backend that accepts connections and never answers: whether a resumed run had lines before
 /// stays unknown.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_terminal_lines_wait_for_the_backend() {
-    let (recorder, root) = (Recorder::start().await, SpoolRoot::new());
+    let recorder = Recorder::start().await;
+    let root = SpoolRoot::new();
     recorder.acknowledge_all();
     let backend = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut options = root.options(&recorder.url);
@@ -288,7 +325,8 @@ async fn only_terminal_lines_wait_for_the_backend() {
 /// A proxy that refuses the request for the number of lines must not make them replace others.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backend_that_refuses_leaves_earlier_lines_alone() {
-    let (recorder, root) = (Recorder::start().await, SpoolRoot::new());
+    let recorder = Recorder::start().await;
+    let root = SpoolRoot::new();
     recorder.acknowledge_all();
     let backend = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut options = root.options(&recorder.url);
@@ -319,7 +357,7 @@ async fn a_backend_that_refuses_leaves_earlier_lines_alone() {
     );
 }
 
-/// Memory of this process that is not that of mapped files, in bytes.
+/// Memory of this process without mapped files, in bytes.
 fn own_memory() -> usize {
     let status = fs::read_to_string("/proc/self/status").expect("this is Linux");
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("the kernel reports it");
@@ -336,4 +374,18 @@ fn track_slowly(run: &Run, points: u32) {
             std::thread::park_timeout(Duration::from_millis(1));
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_project_is_reported_at_once() {
+    let server = Server::up().await;
+    let root = SpoolRoot::new();
+    let run = root.run(&format!("{}/p/absent", server.ingest));
+    run.track(&series(&run, "loss"), 0.5, Some(0), None);
+    let notice = eventually("the refusal is reported", async || {
+        take_notices(&run).pop().ok_or_else(|| format!("{:?}", run.health()))
+    })
+    .await;
+    assert!(notice.message.contains("the project `absent` does not exist"), "{notice:?}");
+    assert!(notice.message.contains("kept in"), "{notice:?}");
 }

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use matyan_sdk::{Run, RunOptions, ServerUrls, SpoolState, SyncOptions};
+use matyan_sdk::{Run, RunOptions, ServerUrls, SpoolMode, SpoolState, SyncOptions};
 use matyan_tests::{Reader, Server, eventually};
 
-use crate::{
+use crate::delivery::{
     child::Script,
     scene::{PATIENT, SlowestCall, SpoolRoot, blocking, expect_count, keep_notices, series},
 };
@@ -31,7 +31,8 @@ pub(crate) fn share(run: &Run, output: &Path) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn eight_processes_share_a_run() {
-    let (server, root) = (Server::up().await, SpoolRoot::new());
+    let server = Server::up().await;
+    let root = SpoolRoot::new();
     let outputs: Vec<_> = (0..PROCESSES).map(|at| root.path().join(format!("series-{at}"))).collect();
     let children: Vec<_> = outputs
         .iter()
@@ -60,7 +61,8 @@ async fn eight_processes_share_a_run() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_offline_run_is_sent_by_sync_only() {
-    let (server, root) = (Server::up().await, SpoolRoot::new());
+    let server = Server::up().await;
+    let root = SpoolRoot::new();
     track_offline(&root, &server.query, &server.ingest).await;
     let config = root.config(&server.ingest);
     let found = matyan_sdk::spools(&config);
@@ -70,7 +72,7 @@ async fn an_offline_run_is_sent_by_sync_only() {
         blocking(move || matyan_sdk::sync(&config, &SyncOptions::default(), |_| true, |_| true)).await;
     keep_notices(&notices);
     assert_eq!((progress.spools, progress.finished), (1, 1), "{notices:?}");
-    // The points, the beginning and the end of the run.
+    // The points, the start and the end of the run.
     assert_eq!(progress.stored, POINTS as u64 + 2);
     root.wait_until_empty().await;
     expect_count(&server.query, "offline", "series-0", POINTS).await;
@@ -78,7 +80,8 @@ async fn an_offline_run_is_sent_by_sync_only() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_spool_for_a_wrong_address_is_sent_to_another_one() {
-    let (server, root) = (Server::up().await, SpoolRoot::new());
+    let server = Server::up().await;
+    let root = SpoolRoot::new();
     track_offline(&root, "http://127.0.0.1:1", "http://127.0.0.1:1").await;
     let config = root.config(&server.ingest);
     let servers = ServerUrls { backend_url: server.query.clone(), gateway_url: server.ingest.clone() };
@@ -105,7 +108,8 @@ async fn track_offline(root: &SpoolRoot, backend_url: &str, gateway_url: &str) {
 pub(crate) fn fork_while_tracking(run: &Run, output: &Path) {
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    let (loss, forked) = (series(run, "loss"), series(run, "forked"));
+    let loss = series(run, "loss");
+    let forked = series(run, "forked");
     let is_done = AtomicBool::new(false);
     let calls = SlowestCall::new("forks");
     std::thread::scope(|scope| {
@@ -180,8 +184,9 @@ pub(crate) fn print_in_children(run: &Run, output: &Path) {
 
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
-async fn lines_of_forked_children_are_stored_once_when_the_run_is_closed() {
-    let (server, root) = (Server::up().await, SpoolRoot::new());
+async fn rule_93_lines_of_forked_children_are_stored_once_when_the_run_is_closed() {
+    let server = Server::up().await;
+    let root = SpoolRoot::new();
     let output = root.path().with_extension("lines");
     let script = Script {
         name: "lines",
@@ -214,12 +219,93 @@ async fn lines_of_forked_children_are_stored_once_when_the_run_is_closed() {
     std::fs::remove_file(output).expect("the file exists");
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offline_run_that_is_gone_needs_no_descriptor() {
+    for mode in [SpoolMode::Mapped, SpoolMode::Written] {
+        let root = SpoolRoot::new();
+        let count = || std::fs::read_dir("/proc/self/fd").expect("it can be read").count();
+        let offline = || {
+            let mut options = RunOptions { offline: true, ..root.options("http://127.0.0.1:1") };
+            options.config.spool_mode = Some(mode);
+            let run = Run::new(options).expect("the options are valid");
+            run.track(&series(&run, "loss"), 0.5, Some(0), None);
+            run
+        };
+        let kept = offline();
+        let before = count();
+        for _ in 0..50 {
+            offline().close(PATIENT, |_| true);
+        }
+        eventually("the descriptors are free", async || match count() {
+            open if open <= before => Ok(()),
+            open => Err(open - before),
+        })
+        .await;
+        // The run that is left can still be tracked, and all are on disk.
+        kept.track(&series(&kept, "loss"), 0.5, Some(1), None);
+        assert_eq!(kept.health().dropped, 0);
+        assert_eq!(root.spools().len(), 51);
+    }
+}
+
+/// Number of descriptors of files in a directory. Tests that run at the same time have others.
+#[cfg(target_os = "linux")]
+fn descriptors_in(directory: &Path) -> usize {
+    let directory = directory.canonicalize().expect("it exists");
+    let descriptors = std::fs::read_dir("/proc/self/fd").expect("it can be read").filter_map(Result::ok);
+    let files = descriptors.filter_map(|descriptor| std::fs::read_link(descriptor.path()).ok());
+    files.filter(|file| file.starts_with(&directory)).count()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_91_a_closed_offline_run_needs_no_descriptor() {
+    const CLOSED: usize = 50;
+    for mode in [SpoolMode::Mapped, SpoolMode::Written] {
+        let root = SpoolRoot::new();
+        let count = || descriptors_in(root.path());
+        // The thread that looks for left spools opens their files for moments.
+        let none_is_open = async || {
+            eventually("no descriptor is open", async || match count() {
+                0 => Ok(()),
+                open => Err(open),
+            })
+            .await;
+        };
+        let track = |run: &Run| run.track(&series(run, "loss"), 0.5, None, None);
+        let offline = || {
+            let mut options = RunOptions { offline: true, ..root.options("http://127.0.0.1:1") };
+            options.config.spool_mode = Some(mode);
+            let run = Run::new(options).expect("the options are valid");
+            track(&run);
+            run
+        };
+        let mut closed = Vec::new();
+        for _ in 0..CLOSED {
+            let run = offline();
+            assert!(count() > 0, "an open run has its lock");
+            let report = run.close(PATIENT, |_| true);
+            // A run, its value and its end.
+            assert_eq!((report.pending, report.dropped), (3, 0));
+            closed.push(run);
+        }
+        none_is_open().await;
+        // What is tracked later is in another spool.
+        track(&closed[0]);
+        assert_eq!(closed[0].health().dropped, 0);
+        assert_eq!(root.spools().len(), CLOSED + 1);
+        assert_eq!(closed[0].close(PATIENT, |_| true).dropped, 0);
+        none_is_open().await;
+    }
+}
+
 /// Opens more runs than there are descriptors for.
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "the limit is set through libc")]
 pub(crate) fn open_many_runs(first: &Run, output: &Path) {
     let count = || std::fs::read_dir("/proc/self/fd").expect("it can be read").count();
-    assert!(first.flush(crate::scene::GUARD));
+    assert!(first.flush(crate::delivery::scene::GUARD));
     let before = count();
     let open = || {
         let options = RunOptions { config: first.config().clone(), ..RunOptions::default() };
@@ -228,7 +314,7 @@ pub(crate) fn open_many_runs(first: &Run, output: &Path) {
         run
     };
     let mut runs: Vec<_> = (0..RUNS).map(|_| open()).collect();
-    assert!(runs.iter().all(|run| run.flush(crate::scene::GUARD)));
+    assert!(runs.iter().all(|run| run.flush(crate::delivery::scene::GUARD)));
     let each = (count() - before) as f64 / RUNS as f64;
     let limit = libc::rlimit { rlim_cur: count() as u64 + 8, rlim_max: count() as u64 + 8 };
     // SAFETY: the pointer is valid.
@@ -256,7 +342,8 @@ pub(crate) fn open_many_runs(first: &Run, output: &Path) {
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn an_open_run_needs_two_descriptors_and_none_left_is_no_error() {
-    let (server, root) = (Server::up().await, SpoolRoot::new());
+    let server = Server::up().await;
+    let root = SpoolRoot::new();
     let output = root.path().with_extension("descriptors");
     let script = Script {
         name: "descriptors",
@@ -277,8 +364,9 @@ async fn an_open_run_needs_two_descriptors_and_none_left_is_no_error() {
 
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_forks_while_threads_track_lose_nothing() {
-    let (server, root) = (Server::up().await, SpoolRoot::new());
+async fn rule_93_a_thousand_forks_while_threads_track_lose_nothing() {
+    let server = Server::up().await;
+    let root = SpoolRoot::new();
     let output = root.path().with_extension("forks");
     let script = Script {
         name: "fork",

@@ -8,13 +8,14 @@ use matyan_sdk::{
 };
 use matyan_tests::{Reader, Server};
 
-use crate::scene::{
+use crate::delivery::scene::{
     GUARD, PATIENT, SlowestCall, SpoolRoot, blocking, expect_count, props, series, take_notices,
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn points_get_steps_in_order_and_the_spool_is_removed() {
-    let (server, root) = (Server::up().await, SpoolRoot::new());
+    let server = Server::up().await;
+    let root = SpoolRoot::new();
     let run = Arc::new(root.run(&server.ingest));
     let loss = series(&run, "loss");
     for step in 0..10_000 {
@@ -36,7 +37,8 @@ async fn points_get_steps_in_order_and_the_spool_is_removed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn columns_are_stored_as_they_are() {
-    let (server, root) = (Server::up().await, SpoolRoot::new());
+    let server = Server::up().await;
+    let root = SpoolRoot::new();
     let run = root.run(&server.ingest);
     let values = [0.5, f64::NAN, f64::INFINITY, -0.0];
     let columns = Columns {
@@ -75,7 +77,8 @@ async fn columns_are_stored_as_they_are() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_arrive_in_order() {
-    let (server, root) = (Server::up().await, SpoolRoot::new());
+    let server = Server::up().await;
+    let root = SpoolRoot::new();
     let run = root.run(&server.ingest);
     run.set_params(&Map::from([("lr".to_owned(), Value::Float(0.1))])).unwrap();
     run.set_properties(Properties { name: Some("first".to_owned()), ..Properties::default() }).unwrap();
@@ -112,7 +115,8 @@ async fn events_arrive_in_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_larger_than_a_segment_is_stored() {
-    let (server, root) = (Server::up().await, SpoolRoot::new());
+    let server = Server::up().await;
+    let root = SpoolRoot::new();
     let run = root.run(&server.ingest);
     let loss = series(&run, "loss");
     run.track(&loss, 0.0, None, None);
@@ -128,7 +132,8 @@ async fn an_event_larger_than_a_segment_is_stored() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_threads_share_a_series() {
-    let (server, root) = (Server::up().await, SpoolRoot::new());
+    let server = Server::up().await;
+    let root = SpoolRoot::new();
     let run = root.run(&server.ingest);
     let loss = series(&run, "loss");
     let calls = SlowestCall::new("1,000 threads");
@@ -152,7 +157,8 @@ async fn many_threads_share_a_series() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn handles_of_one_run_share_steps_and_lines() {
-    let (server, root) = (Server::up().await, SpoolRoot::new());
+    let server = Server::up().await;
+    let root = SpoolRoot::new();
     let first = root.run(&server.ingest);
     let id = first.id().to_owned();
     let again = matyan_sdk::RunOptions { run_id: Some(id.clone()), ..root.options(&server.ingest) };
@@ -178,7 +184,8 @@ async fn handles_of_one_run_share_steps_and_lines() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_of_a_run_neither_continues_nor_ends_it() {
-    let (server, root) = (Server::up().await, SpoolRoot::new());
+    let server = Server::up().await;
+    let root = SpoolRoot::new();
     let run = Arc::new(root.run(&server.ingest));
     let id = run.id().to_owned();
     let joining =
@@ -202,7 +209,8 @@ async fn a_copy_of_a_run_neither_continues_nor_ends_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn data_of_a_run_that_was_deleted_is_reported_as_lost() {
-    let (server, root) = (Server::up().await, SpoolRoot::new());
+    let server = Server::up().await;
+    let root = SpoolRoot::new();
     let config = matyan_sdk::Config { backend_url: server.query.clone(), ..root.config(&server.ingest) };
     let close = async |options: matyan_sdk::RunOptions| {
         let run = Arc::new(Run::new(options).unwrap());
@@ -228,7 +236,8 @@ async fn data_of_a_run_that_was_deleted_is_reported_as_lost() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_tracked_after_the_end_is_stored_too() {
-    let (server, root) = (Server::up().await, SpoolRoot::new());
+    let server = Server::up().await;
+    let root = SpoolRoot::new();
     let run = Arc::new(root.run(&server.ingest));
     let loss = series(&run, "loss");
     run.track(&loss, 0.0, None, None);
@@ -256,7 +265,8 @@ fn invalid_arguments_are_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_resumed_run_continues_steps_and_lines() {
-    let (server, root) = (Server::up().await, SpoolRoot::new());
+    let server = Server::up().await;
+    let root = SpoolRoot::new();
     let options = matyan_sdk::RunOptions {
         config: matyan_sdk::Config { backend_url: server.query.clone(), ..root.config(&server.ingest) },
         ..matyan_sdk::RunOptions::default()

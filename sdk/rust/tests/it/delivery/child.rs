@@ -5,16 +5,17 @@ use std::{
     env,
     path::Path,
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use matyan_sdk::{Run, RunOptions};
 
-use crate::scene::SpoolRoot;
+use crate::delivery::scene::SpoolRoot;
 
 /// Description of a script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Script<'a> {
-    /// One of those that `a_script` knows.
+    /// A mode that `a_script` knows.
     pub(crate) name: &'a str,
     pub(crate) gateway_url: &'a str,
     /// Base of the reading side, which is asked for the lines that the run has.
@@ -25,7 +26,7 @@ pub(crate) struct Script<'a> {
 }
 
 /// Arguments that run `a_script` only.
-const ARGUMENTS: [&str; 4] = ["--exact", "child::a_script", "--nocapture", "--test-threads=1"];
+const ARGUMENTS: [&str; 4] = ["--exact", "delivery::child::a_script", "--nocapture", "--test-threads=1"];
 
 impl Script<'_> {
     pub(crate) fn start(&self, root: &SpoolRoot) -> Child {
@@ -82,19 +83,23 @@ fn a_script() {
     let run = Run::new(options).expect("the options are valid");
     let output = setting("MATYAN_TEST_OUTPUT").expect("the parent names a file");
     match script.as_str() {
-        "print" => crate::kill::print_and_abort(&run),
-        "count" => crate::kill::count_forever(&run, Path::new(&output)),
-        "outage" => crate::faults::outlast_an_outage(&run, Path::new(&output)),
-        "fill" => crate::space::fill(&run, Path::new(&output)),
-        "continue offline" => crate::order::continue_counting(&run, Path::new(&output)),
-        "handles offline" => crate::order::continue_by_handles(&run, Path::new(&output)),
-        "share" | "offline" => crate::processes::share(&run, Path::new(&output)),
+        "print" => super::kill::print_and_abort(&run),
+        "count" => super::kill::count_forever(&run, Path::new(&output), |_| Duration::ZERO),
+        "count slowly" => super::kill::count_forever(&run, Path::new(&output), |_| Duration::from_millis(1)),
+        "count in a rush" => {
+            super::kill::count_forever(&run, Path::new(&output), super::power_failure::pause_of_rush);
+        }
+        "outage" => super::faults::outlast_an_outage(&run, Path::new(&output)),
+        "fill" => super::space::fill(&run, Path::new(&output)),
+        "continue offline" => super::order::continue_counting(&run, Path::new(&output)),
+        "handles offline" => super::order::continue_by_handles(&run, Path::new(&output)),
+        "share" | "offline" => super::processes::share(&run, Path::new(&output)),
         #[cfg(unix)]
-        "fork" => crate::processes::fork_while_tracking(&run, Path::new(&output)),
+        "fork" => super::processes::fork_while_tracking(&run, Path::new(&output)),
         #[cfg(unix)]
-        "lines" => crate::processes::print_in_children(&run, Path::new(&output)),
+        "lines" => super::processes::print_in_children(&run, Path::new(&output)),
         #[cfg(target_os = "linux")]
-        "descriptors" => crate::processes::open_many_runs(&run, Path::new(&output)),
+        "descriptors" => super::processes::open_many_runs(&run, Path::new(&output)),
         other => panic!("no script is called {other}"),
     }
 }

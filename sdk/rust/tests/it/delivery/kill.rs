@@ -5,7 +5,7 @@ use std::{fs::File, os::unix::fs::FileExt as _, path::Path, time::Duration};
 use matyan_sdk::Run;
 use matyan_tests::{Reader, Server, eventually};
 
-use crate::{
+use crate::delivery::{
     child::Script,
     recorder::Recorder,
     scene::{SpoolRoot, series, taken_notices},
@@ -15,14 +15,21 @@ use crate::{
 const KILLS: u32 = 12;
 /// Terminal lines of each script.
 const LINES: i64 = 20;
+/// Offset of the payload of a segment's first record: the header has 64 bytes, and the record's head 8.
+const FIRST_PAYLOAD: u64 = 64 + 8;
 
-/// Tracks forever, and records the number of calls that have returned in a file.
-pub(crate) fn count_forever(run: &Run, output: &Path) {
+/// Tracks forever with a pause after each call, and records the number of calls that have returned in a
+/// file.
+pub(crate) fn count_forever(run: &Run, output: &Path, pause: impl Fn(u64) -> Duration) {
     let loss = series(run, "loss");
     let file = File::create(output).expect("the file can be created");
     for step in 0_u64.. {
         run.track(&loss, step as f64, Some(step as i64), None);
         file.write_all_at(&(step + 1).to_le_bytes(), 0).expect("the file can be written");
+        let pause = pause(step);
+        if !pause.is_zero() {
+            std::thread::park_timeout(pause);
+        }
     }
 }
 
@@ -39,12 +46,13 @@ pub(crate) fn print_and_abort(run: &Run) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lines_of_a_killed_script_come_before_those_of_the_next() {
-    let (server, root) = (Server::up().await, SpoolRoot::new());
+async fn rule_93_lines_of_a_killed_script_come_before_those_of_the_next() {
+    let server = Server::up().await;
+    let root = SpoolRoot::new();
     let output = root.path().with_extension("none");
     let script = Script {
         name: "print",
-        // The next script sends them: the addresses are those of its server.
+        // The next script sends them: the addresses belong to its server.
         gateway_url: &server.ingest,
         backend_url: &server.query,
         run_id: "printed",
@@ -53,7 +61,8 @@ async fn lines_of_a_killed_script_come_before_those_of_the_next() {
     let mut child = script.start(&root);
     assert!(child.wait().expect("a child can be waited for").success());
     let mut options = root.options(&server.ingest);
-    (options.run_id, options.config.backend_url) = (Some("printed".to_owned()), server.query.clone());
+    options.run_id = Some("printed".to_owned());
+    options.config.backend_url = server.query.clone();
     let run = Run::new(options).unwrap();
     for line in 0..LINES {
         run.terminal_line(&format!("second {line}"), line).unwrap();
@@ -74,18 +83,19 @@ async fn lines_of_a_killed_script_come_before_those_of_the_next() {
     .await;
 }
 
-fn counted(output: &Path) -> usize {
+/// Number of calls that a script says have returned.
+pub(crate) fn counted(output: &Path) -> usize {
     let bytes = std::fs::read(output).unwrap_or_default();
     bytes.first_chunk().map_or(0, |count| u64::from_le_bytes(*count) as usize)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_tracked_before_sigkill_is_stored_once() {
+async fn rule_93_what_was_tracked_before_sigkill_is_stored_once() {
     kill_scripts(KILLS, "mapped", Duration::ZERO).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_written_spool_has_what_was_tracked_shortly_before_sigkill() {
+async fn rule_93_a_written_spool_has_what_was_tracked_shortly_before_sigkill() {
     // Records are written every 5 ms, if the machine has time.
     kill_scripts(KILLS / 3, "written", Duration::from_millis(500)).await;
 }
@@ -93,12 +103,14 @@ async fn a_written_spool_has_what_was_tracked_shortly_before_sigkill() {
 /// Kills scripts, and checks that the points are stored, once and in order, which they had tracked
 /// this long before.
 async fn kill_scripts(kills: u32, mode: &str, before_end: Duration) {
-    let (server, root) = (Server::up().await, SpoolRoot::new());
+    let server = Server::up().await;
+    let root = SpoolRoot::new();
     // This run only makes the process look for spools that others left.
     let parent = root.run(&server.ingest);
     let mut expected = Vec::new();
     for round in 0..kills {
-        let (id, output) = (format!("killed-{round}"), root.path().with_extension(format!("{round}.count")));
+        let id = format!("killed-{round}");
+        let output = root.path().with_extension(format!("{round}.count"));
         let script = Script {
             name: "count",
             gateway_url: &server.ingest,
@@ -133,8 +145,9 @@ async fn kill_scripts(kills: u32, mode: &str, before_end: Duration) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn damage_of_a_spool_that_another_process_left_is_reported() {
-    let (server, root) = (Server::up().await, SpoolRoot::new());
+async fn rule_93_damage_of_a_spool_that_another_process_left_is_reported() {
+    let server = Server::up().await;
+    let root = SpoolRoot::new();
     let output = root.path().with_extension("damaged.count");
     let absent = "http://127.0.0.1:1";
     let script = Script {
@@ -150,7 +163,8 @@ async fn damage_of_a_spool_that_another_process_left_is_reported() {
     child.wait().expect("a killed child can be waited for");
     let segment = root.spools()[0].join("00000001.seg");
     let file = File::options().write(true).open(&segment).expect("the segment exists");
-    file.write_all_at(&[0xff; 8], 256).expect("the file can be written");
+    // Without a connection, nothing after the first batch is read.
+    file.write_all_at(&[0xff; 8], FIRST_PAYLOAD).expect("the file can be written");
     let run = root.run(&server.ingest);
     eventually("the damage is reported", async || {
         let notices = taken_notices(&run);
@@ -162,8 +176,9 @@ async fn damage_of_a_spool_that_another_process_left_is_reported() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_process_sends_the_same_bytes() {
-    let (recorder, root) = (Recorder::start().await, SpoolRoot::new());
+async fn rule_93_another_process_sends_the_same_bytes() {
+    let recorder = Recorder::start().await;
+    let root = SpoolRoot::new();
     let output = root.path().with_extension("count");
     let script = Script {
         name: "count",

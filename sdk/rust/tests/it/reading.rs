@@ -49,7 +49,7 @@ fn parsed(text: &matyan_sdk::http::JsonText) -> Json {
     serde_json::from_str(text.as_str()).unwrap()
 }
 
-/// Repeats until the worker has applied what was written through JSON, which has no positions.
+/// Repeats until the worker has applied the data that was written through JSON, which has no positions.
 fn eventually<T>(what: &str, attempt: impl Fn() -> Result<T, String>) -> T {
     matyan_tests::eventually_blocking(what, attempt)
 }
@@ -344,7 +344,8 @@ fn backend_without_grpc() -> String {
             let mut stream = BufReader::new(stream.unwrap());
             std::thread::spawn(move || {
                 loop {
-                    let (mut first, mut length) = (String::new(), 0);
+                    let mut first = String::new();
+                    let mut length = 0;
                     if stream.read_line(&mut first).unwrap_or(0) == 0 {
                         return;
                     }

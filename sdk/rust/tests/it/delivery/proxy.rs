@@ -106,8 +106,8 @@ async fn accept(
         let faults = faults.clone();
         tokio::spawn(async move {
             let Ok(server) = TcpStream::connect(target).await else { return };
-            let ((from_client, to_client), (from_server, to_server)) =
-                (client.into_split(), server.into_split());
+            let (from_client, to_client) = client.into_split();
+            let (from_server, to_server) = server.into_split();
             let upwards = pass(from_client, to_server, faults.clone(), false);
             let downwards = pass(from_server, to_client, faults, true);
             tokio::join!(upwards, downwards);

@@ -1,6 +1,8 @@
-//! Uploads to a real server: through faults, and across the end of the process that began them.
+//! Uploads to a real server: through faults, and across the end of the process that started them.
 
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking, and the lint also applies to helpers")]
+
+mod changing_files;
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -75,7 +77,9 @@ fn content(length: usize) -> Vec<u8> {
 
 #[test]
 fn artifacts_of_every_size_arrive_with_their_type_and_hash() {
-    let (server, spools, files) = (server(), TempDir::new().unwrap(), TempDir::new().unwrap());
+    let server = server();
+    let spools = TempDir::new().unwrap();
+    let files = TempDir::new().unwrap();
     let run = Run::new(options(&server.ingest, spools.path())).unwrap();
     // The largest one is uploaded from its own place.
     let sizes = [0, 1, 300_000, 20 << 20];
@@ -87,7 +91,7 @@ fn artifacts_of_every_size_arrive_with_their_type_and_hash() {
     let small = files.path().join("config.yaml");
     std::fs::write(&small, "a: 1").unwrap();
     run.log_artifact(Content::File(&small), "run-config", None).unwrap();
-    // The content is that of the file at the time of the call.
+    // The content is the content of the file at the time of the call.
     std::fs::write(&small, "changed").unwrap();
     close(&run);
     let backend = backend(&server);
@@ -101,7 +105,8 @@ fn artifacts_of_every_size_arrive_with_their_type_and_hash() {
 
 #[test]
 fn files_are_uploaded_next_to_points_that_are_sent_by_grpc() {
-    let (server, spools) = (server(), TempDir::new().unwrap());
+    let server = server();
+    let spools = TempDir::new().unwrap();
     let run = Run::new(options(&format!("grpc+{}", server.ingest), spools.path())).unwrap();
     let loss = run.series("loss", &Context::default(), "float").unwrap();
     run.track(&loss, 0.5, None, None);
@@ -131,7 +136,8 @@ fn object<'a>(name: &'a str, context: &'a Context, dtype: &'a str, values: &'a [
 
 #[test]
 fn objects_appear_with_their_payloads() {
-    let (server, spools) = (server(), TempDir::new().unwrap());
+    let server = server();
+    let spools = TempDir::new().unwrap();
     let run = Run::new(options(&server.ingest, spools.path())).unwrap();
     let contexts = [r#"{"subset":"train"}"#, r#"{"subset":"val"}"#].map(|text| Context::parse(text).unwrap());
     let pixels: Vec<u8> = content(4 * 3 * 3);
@@ -200,10 +206,11 @@ fn objects_appear_with_their_payloads() {
 
 #[test]
 fn a_list_of_objects_appears_with_all_of_its_payloads() {
-    let (server, spools) = (server(), TempDir::new().unwrap());
+    let server = server();
+    let spools = TempDir::new().unwrap();
     let run = Run::new(options(&server.ingest, spools.path())).unwrap();
     let context = Context::default();
-    // More than are uploaded at the same time, and one without a payload.
+    // More objects than are uploaded at the same time, and an object without a payload.
     let values: Vec<Map> =
         (0..9).map(|number| Map::from([("caption".to_owned(), Value::Text(format!("{number}")))])).collect();
     let pixels: Vec<Vec<u8>> = (0..9).map(|number| vec![number; 3]).collect();
@@ -255,7 +262,8 @@ fn faulty_proxy(target: SocketAddr, faults: usize, bytes: usize) -> (String, Arc
             let number = counter.fetch_add(1, Ordering::Relaxed);
             let Ok(server) = TcpStream::connect(target) else { return };
             let limit = if number < faults { bytes } else { usize::MAX };
-            let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            let from = client.try_clone().unwrap();
+            let to = server.try_clone().unwrap();
             thread::spawn(move || copy(from, to, limit));
             thread::spawn(move || copy(server, client, usize::MAX));
         }
@@ -282,7 +290,8 @@ fn copy(mut from: TcpStream, mut to: TcpStream, mut limit: usize) {
 
 #[test]
 fn a_broken_network_costs_only_time() {
-    let (server, spools) = (server(), TempDir::new().unwrap());
+    let server = server();
+    let spools = TempDir::new().unwrap();
     let target = server.ingest.strip_prefix("http://").unwrap().parse().unwrap();
     let (gateway, connections) = faulty_proxy(target, 6, 100_000);
     let run = Run::new(options(&gateway, spools.path())).unwrap();
@@ -298,8 +307,10 @@ fn a_broken_network_costs_only_time() {
 }
 
 #[test]
-fn a_large_file_is_sent_in_parts_and_continues_after_interruptions() {
-    let (server, spools, files) = (server(), TempDir::new().unwrap(), TempDir::new().unwrap());
+fn rule_93_a_large_file_is_sent_in_parts_and_continues_after_interruptions() {
+    let server = server();
+    let spools = TempDir::new().unwrap();
+    let files = TempDir::new().unwrap();
     let target = server.ingest.strip_prefix("http://").unwrap().parse().unwrap();
     // Too few bytes for a part, so none of these connections carries one.
     let (gateway, connections) = faulty_proxy(target, 4, 20 << 20);
@@ -326,7 +337,8 @@ fn relay() -> (String, Arc<Mutex<String>>) {
             let Ok(client) = client else { return };
             let target: String = current.lock().unwrap().trim_start_matches("http://").to_owned();
             let Ok(server) = TcpStream::connect(target) else { continue };
-            let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            let from = client.try_clone().unwrap();
+            let to = server.try_clone().unwrap();
             thread::spawn(move || copy(from, to, usize::MAX));
             thread::spawn(move || copy(server, client, usize::MAX));
         }
@@ -336,7 +348,8 @@ fn relay() -> (String, Arc<Mutex<String>>) {
 
 #[test]
 fn uploads_wait_for_an_absent_server() {
-    let (mut server, spools) = (server(), TempDir::new().unwrap());
+    let mut server = server();
+    let spools = TempDir::new().unwrap();
     let (gateway, address) = relay();
     server.kill();
     let run = Run::new(options(&gateway, spools.path())).unwrap();
@@ -355,7 +368,9 @@ const REFERRED_BYTES: usize = (16 << 20) + 1;
 
 #[test]
 fn a_file_that_changes_before_it_is_uploaded_is_reported() {
-    let (server, spools, files) = (server(), TempDir::new().unwrap(), TempDir::new().unwrap());
+    let server = server();
+    let spools = TempDir::new().unwrap();
+    let files = TempDir::new().unwrap();
     let (gateway, address) = relay();
     let file = files.path().join("model.bin");
     std::fs::write(&file, content(REFERRED_BYTES)).unwrap();
@@ -366,13 +381,15 @@ fn a_file_that_changes_before_it_is_uploaded_is_reported() {
     *address.lock().unwrap() = server.ingest.clone();
     close(&run);
     let notices = run.notices();
-    let is_named = |message: &str| message.contains("model.bin was changed before it was uploaded");
+    let is_named = |message: &str| message.contains("model.bin was changed after the call");
     assert!(notices.iter().any(|notice| is_named(&notice.message)), "{notices:?}");
 }
 
 #[test]
 fn a_file_that_disappears_before_it_is_uploaded_is_reported_and_counted() {
-    let (server, spools, files) = (server(), TempDir::new().unwrap(), TempDir::new().unwrap());
+    let server = server();
+    let spools = TempDir::new().unwrap();
+    let files = TempDir::new().unwrap();
     let (gateway, address) = relay();
     let file = files.path().join("model.bin");
     std::fs::write(&file, content(REFERRED_BYTES)).unwrap();
@@ -389,7 +406,9 @@ fn a_file_that_disappears_before_it_is_uploaded_is_reported_and_counted() {
 
 #[test]
 fn files_that_wait_are_bounded_like_records() {
-    let (server, spools, files) = (server(), TempDir::new().unwrap(), TempDir::new().unwrap());
+    let server = server();
+    let spools = TempDir::new().unwrap();
+    let files = TempDir::new().unwrap();
     let (gateway, address) = relay();
     let file = files.path().join("table.csv");
     std::fs::write(&file, content(300_000)).unwrap();
@@ -421,12 +440,15 @@ fn files_that_wait_are_bounded_like_records() {
 
 #[test]
 fn a_list_of_which_a_file_is_missing_is_not_shown() {
-    let (server, spools, files) = (server(), TempDir::new().unwrap(), TempDir::new().unwrap());
+    let server = server();
+    let spools = TempDir::new().unwrap();
+    let files = TempDir::new().unwrap();
     let (gateway, address) = relay();
     let file = files.path().join("clip.wav");
     std::fs::write(&file, content(REFERRED_BYTES)).unwrap();
     let run = Run::new(options(&gateway, spools.path())).unwrap();
-    let (context, values) = (Context::default(), [Map::new(), Map::new()]);
+    let context = Context::default();
+    let values = [Map::new(), Map::new()];
     let payloads = [Content::File(&file), Content::Bytes(b"small")]
         .map(|content| Some(Payload::Encoded { content, format: "wav" }));
     run.log_payloads(&object("broken", &context, "audio", &values), &payloads).unwrap();
@@ -451,7 +473,8 @@ fn a_list_of_which_a_file_is_missing_is_not_shown() {
 
 #[test]
 fn objects_without_steps_are_numbered_by_their_calls() {
-    let (server, spools) = (server(), TempDir::new().unwrap());
+    let server = server();
+    let spools = TempDir::new().unwrap();
     let run = Run::new(options(&server.ingest, spools.path())).unwrap();
     let context = Context::default();
     // The first one takes longest to encode and to upload.
@@ -489,7 +512,8 @@ fn objects_that_no_server_accepts_are_refused_at_the_call() {
     let spools = TempDir::new().unwrap();
     let options = RunOptions { offline: true, ..options("http://127.0.0.1:9", spools.path()) };
     let run = Run::new(options).unwrap();
-    let (context, caption) = (Context::default(), Value::Text("x".repeat(16 << 20)));
+    let context = Context::default();
+    let caption = Value::Text("x".repeat(16 << 20));
     let values = [Map::from([("caption".to_owned(), caption)])];
     let payload = Payload::Encoded { content: Content::Bytes(b"x"), format: "png" };
     let refused = run.log_payloads(&object("img", &context, "image", &values), &[Some(payload)]);
@@ -508,7 +532,8 @@ fn script(gateway: &str, backend: &str, spools: &str, run_id: &str) -> ! {
     let mut options = RunOptions { run_id: Some(run_id.to_owned()), ..options(gateway, spools.as_ref()) };
     options.config.backend_url = backend.to_owned();
     let run = Run::new(options).unwrap();
-    let (context, values) = (Context::default(), [Map::new()]);
+    let context = Context::default();
+    let values = [Map::new()];
     for number in 0..FILES {
         run.log_artifact(Content::Bytes(&content(200_000 + number)), &format!("f/{number}"), None).unwrap();
         let object = object("img", &context, "image", &values);
@@ -522,7 +547,7 @@ fn script(gateway: &str, backend: &str, spools: &str, run_id: &str) -> ! {
 }
 
 #[test]
-fn a_killed_script_loses_no_upload_and_announces_none_twice() {
+fn rule_93_a_killed_script_loses_no_upload_and_announces_none_twice() {
     #[expect(clippy::disallowed_methods, reason = "the script is this program with another setting")]
     if let Ok(setup) = std::env::var(SCRIPT) {
         let [gateway, backend, spools, run_id] = setup.split('|').collect::<Vec<_>>()[..] else {
@@ -530,8 +555,9 @@ fn a_killed_script_loses_no_upload_and_announces_none_twice() {
         };
         script(gateway, backend, spools, run_id);
     }
-    let (server, spools) = (server(), TempDir::new().unwrap());
-    let name = "a_killed_script_loses_no_upload_and_announces_none_twice";
+    let server = server();
+    let spools = TempDir::new().unwrap();
+    let name = "uploads::rule_93_a_killed_script_loses_no_upload_and_announces_none_twice";
     let runs: Vec<String> = (0..10).map(|number| format!("run-{number}")).collect();
     for (number, run_id) in runs.iter().enumerate() {
         let mut child = Command::new(std::env::current_exe().unwrap())
@@ -577,7 +603,8 @@ fn a_killed_script_loses_no_upload_and_announces_none_twice() {
 
 #[test]
 fn an_upload_that_the_server_refuses_is_reported_and_holds_nothing_up() {
-    let (server, spools) = (server(), TempDir::new().unwrap());
+    let server = server();
+    let spools = TempDir::new().unwrap();
     let run = Run::new(options(&server.ingest, spools.path())).unwrap();
     run.log_artifact(Content::Bytes(b"x"), "a.txt", Some("not\u{7}valid")).unwrap();
     run.log_artifact(Content::Bytes(b"y"), "b.txt", None).unwrap();

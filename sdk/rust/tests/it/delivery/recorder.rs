@@ -1,5 +1,5 @@
 //! A server that records frames, and acknowledges only what the test says. It is not Matyan: it
-//! stores nothing, so it shows exactly what was sent.
+//! stores nothing, so it shows exactly the frames that were sent.
 
 use std::{
     collections::BTreeMap,
@@ -43,10 +43,16 @@ pub(crate) struct Recorder {
     connections: Arc<Mutex<Vec<Connection>>>,
     acknowledges: Arc<AtomicBool>,
     refuses_first: Arc<AtomicBool>,
+    version: &'static str,
 }
 
 impl Recorder {
     pub(crate) async fn start() -> Self {
+        Self::of_version(env!("CARGO_PKG_VERSION")).await
+    }
+
+    /// Starts a server that says it has this version.
+    pub(crate) async fn of_version(version: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let url = format!("http://{}", listener.local_addr().expect("it is bound"));
         let recorder = Self {
@@ -54,6 +60,7 @@ impl Recorder {
             connections: Arc::default(),
             acknowledges: Arc::default(),
             refuses_first: Arc::default(),
+            version,
         };
         let server = recorder.clone();
         tokio::spawn(async move {
@@ -155,14 +162,16 @@ impl Recorder {
     }
 }
 
-#[expect(clippy::result_large_err, reason = "the type is prescribed by the WebSocket library")]
-fn choose_subprotocol(_: &Handshake, mut response: Response) -> Result<Response, ErrorResponse> {
-    response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("matyan.v1.binary"));
-    Ok(response)
-}
-
 async fn record(stream: TcpStream, server: Recorder) {
-    let Ok(mut socket) = accept_hdr_async(stream, choose_subprotocol).await else { return };
+    let version = HeaderValue::from_static(server.version);
+    #[expect(clippy::result_large_err, reason = "the type is prescribed by the WebSocket library")]
+    let answer = move |_: &Handshake, mut response: Response| -> Result<Response, ErrorResponse> {
+        let headers = response.headers_mut();
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("matyan.v1.binary"));
+        headers.insert("matyan-version", version);
+        Ok(response)
+    };
+    let Ok(mut socket) = accept_hdr_async(stream, answer).await else { return };
     // One that only tries whether the server can be reached opens nothing.
     let mut at = usize::MAX;
     let mut batches = 0;

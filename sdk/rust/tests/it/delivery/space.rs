@@ -14,7 +14,7 @@ use std::{
 use matyan_sdk::{Columns, Config, Content, Outcome, Run, RunOptions, SpoolFull, SpoolMode};
 use matyan_tests::{Reader, Server, eventually};
 
-use crate::{
+use crate::delivery::{
     child::Script,
     proxy::Proxy,
     scene::{GUARD, PATIENT, SlowestCall, SpoolRoot, blocking, expect_count, props, series, take_notices},
@@ -27,8 +27,9 @@ const SEGMENT: u64 = 4 << 20;
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_spool_drops_what_is_new_and_says_so() {
-    let (proxy, root) = (Proxy::start().await, SpoolRoot::new());
+async fn rule_93_a_full_spool_drops_what_is_new_and_says_so() {
+    let proxy = Proxy::start().await;
+    let root = SpoolRoot::new();
     let config = Config { spool_bytes: 2 * SEGMENT, ..root.config(&proxy.url) };
     let run = Run::new(RunOptions { config, ..RunOptions::default() }).unwrap();
     let loss = series(&run, "loss");
@@ -71,9 +72,12 @@ pub(crate) fn fill(run: &Run, output: &Path) {
 /// that were dropped.
 #[cfg(target_os = "linux")]
 async fn fill_small_disk(server: &Server, run_id: &str, used: &str) -> usize {
-    let (proxy, root, results) = (Proxy::start().await, SpoolRoot::new(), SpoolRoot::new());
+    let proxy = Proxy::start().await;
+    let root = SpoolRoot::new();
+    let results = SpoolRoot::new();
     let output = results.path().join("dropped");
-    let (gateway_url, backend_url) = (proxy.url.as_str(), server.query.as_str());
+    let gateway_url = proxy.url.as_str();
+    let backend_url = server.query.as_str();
     let script = Script { name: "fill", gateway_url, backend_url, run_id, output: &output };
     let mut child = script.start_on_small_disk(&root, used);
     eventually("the script has tracked everything", async || {
@@ -93,19 +97,22 @@ async fn a_full_disk_costs_what_it_cannot_hold_and_nothing_else() {
     let dropped = fill_small_disk(&server, "small", "0").await;
     assert!((1..400_000).contains(&dropped), "{dropped} points were dropped");
     expect_count(&server.query, "small", "loss", 400_000 - dropped).await;
-    // Not even the first segment fits. The beginning and the end of the run count too.
+    // Not even the first segment fits. The start and the end of the run count too.
     assert_eq!(fill_small_disk(&server, "full", "6291456").await, 400_002);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_spool_blocks_if_asked_to() {
-    let (proxy, root) = (Proxy::start().await, SpoolRoot::new());
+    let proxy = Proxy::start().await;
+    let root = SpoolRoot::new();
     let config = Config { spool_bytes: 2 * SEGMENT, spool_full: SpoolFull::Block, ..root.config(&proxy.url) };
     let run = Run::new(RunOptions { config, ..RunOptions::default() }).unwrap();
     let id = run.id().to_owned();
     let tracking = std::thread::spawn(move || {
         let loss = series(&run, "loss");
-        (0..600_000).for_each(|step| run.track(&loss, f64::from(step), None, None));
+        for step in 0..600_000 {
+            run.track(&loss, f64::from(step), None, None);
+        }
         run.health().dropped
     });
     tokio::time::sleep(Duration::from_millis(1_500)).await;
@@ -120,17 +127,22 @@ async fn a_full_spool_blocks_if_asked_to() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_spool_of_any_size_blocks_only_until_something_is_stored() {
-    let (server, root) = (Server::up().await, SpoolRoot::new());
+    let server = Server::up().await;
+    let root = SpoolRoot::new();
     for spool_bytes in [1, 1_000_000, SEGMENT, SEGMENT + 1] {
         let config = Config { spool_bytes, spool_full: SpoolFull::Block, ..root.config(&server.ingest) };
         let run = Run::new(RunOptions { config, ..RunOptions::default() }).unwrap();
         let id = run.id().to_owned();
         let tracking = blocking(move || {
             let loss = series(&run, "loss");
-            (0..150_000).for_each(|step| run.track(&loss, f64::from(step), None, None));
+            for step in 0..150_000 {
+                run.track(&loss, f64::from(step), None, None);
+            }
             // Larger than the spool.
             run.terminal_line(&"x".repeat(5 << 20), 0).unwrap();
-            (150_000..200_000).for_each(|step| run.track(&loss, f64::from(step), None, None));
+            for step in 150_000..200_000 {
+                run.track(&loss, f64::from(step), None, None);
+            }
             run.health().dropped
         });
         let dropped = tokio::time::timeout(GUARD, tracking).await.expect("tracking makes progress");
@@ -144,7 +156,8 @@ async fn a_spool_of_any_size_blocks_only_until_something_is_stored() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wait_for_space_can_be_interrupted() {
-    let (proxy, root) = (Proxy::start().await, SpoolRoot::new());
+    let proxy = Proxy::start().await;
+    let root = SpoolRoot::new();
     let config = Config { spool_bytes: 1_000_000, spool_full: SpoolFull::Block, ..root.config(&proxy.url) };
     let interrupted = Some((|| INTERRUPTED.load(Ordering::Relaxed)) as fn() -> bool);
     let run = Run::new(RunOptions { config, interrupted, ..RunOptions::default() }).unwrap();
@@ -168,7 +181,8 @@ async fn a_wait_for_space_can_be_interrupted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_wait_gives_up_the_rest_of_a_column() {
-    let (proxy, root) = (Proxy::start().await, SpoolRoot::new());
+    let proxy = Proxy::start().await;
+    let root = SpoolRoot::new();
     let config = Config { spool_bytes: 1_000_000, spool_full: SpoolFull::Block, ..root.config(&proxy.url) };
     let interrupted = Some((|| true) as fn() -> bool);
     let run = Run::new(RunOptions { config, interrupted, ..RunOptions::default() }).unwrap();
@@ -179,19 +193,24 @@ async fn an_interrupted_wait_gives_up_the_rest_of_a_column() {
         run.health()
     });
     let health = tokio::time::timeout(GUARD, tracking).await.expect("it does not wait for each part");
-    // The beginning of the run is pending, too.
+    // The start of the run is pending, too.
     assert_eq!(health.pending + health.dropped, 1_000_001);
     assert!(health.dropped > 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_spool_has_space_for_the_end_of_the_run() {
-    let (proxy, root) = (Proxy::start().await, SpoolRoot::new());
+async fn rule_93_a_full_spool_has_space_for_the_end_of_the_run() {
+    let proxy = Proxy::start().await;
+    let root = SpoolRoot::new();
     let config = Config { spool_bytes: 1_000_000, ..root.config(&proxy.url) };
     let run = Run::new(RunOptions { config, ..RunOptions::default() }).unwrap();
     let loss = series(&run, "loss");
-    (0..100_000).for_each(|step| run.track(&loss, f64::from(step), None, None));
-    (0..2_000).for_each(|line| run.terminal_line("a shorter record", line).unwrap());
+    for step in 0..100_000 {
+        run.track(&loss, f64::from(step), None, None);
+    }
+    for line in 0..2_000 {
+        run.terminal_line("a shorter record", line).unwrap();
+    }
     assert!(run.health().dropped > 0);
     run.finish(Some(&Outcome::Failed("ValueError: ".to_owned() + &"x".repeat(60_000))));
     let id = run.id().to_owned();
@@ -214,9 +233,11 @@ fn a_run_without_a_directory_says_what_is_lost() {
     let config = Config { spool_dirs, fallback_dirs: Vec::new(), ..root.config("http://127.0.0.1:1") };
     let run = Run::new(RunOptions { config, ..RunOptions::default() }).unwrap();
     let loss = series(&run, "loss");
-    (0..10).for_each(|step| run.track(&loss, f64::from(step), None, None));
+    for step in 0..10 {
+        run.track(&loss, f64::from(step), None, None);
+    }
     assert!(!run.flush(Duration::from_millis(1)));
-    // The points and the beginning of the run.
+    // The points and the start of the run.
     assert_eq!(run.health().dropped, 11);
     let notices = take_notices(&run);
     let named: Vec<_> = notices.iter().filter(|notice| notice.message.contains("file/a: ")).collect();
@@ -231,7 +252,8 @@ fn a_run_without_a_directory_says_what_is_lost() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_without_its_directory_uses_another_one() {
-    let (server, root) = (Server::up().await, SpoolRoot::new());
+    let server = Server::up().await;
+    let root = SpoolRoot::new();
     let file = root.path().join("file");
     fs::write(&file, "").unwrap();
     let fallback = SpoolRoot::new();
@@ -242,7 +264,9 @@ async fn a_run_without_its_directory_uses_another_one() {
     };
     let run = Run::new(RunOptions { config, ..RunOptions::default() }).unwrap();
     let loss = series(&run, "loss");
-    (0..10).for_each(|step| run.track(&loss, f64::from(step), None, None));
+    for step in 0..10 {
+        run.track(&loss, f64::from(step), None, None);
+    }
     let notices = take_notices(&run);
     let expected = format!("MATYAN_SPOOL_DIR={} matyan-client sync", fallback.path().display());
     assert!(notices.iter().any(|notice| notice.message.contains(&expected)), "{notices:?}");
@@ -253,7 +277,7 @@ async fn a_run_without_its_directory_uses_another_one() {
 }
 
 #[test]
-fn a_file_that_the_spool_cannot_take_is_dropped_and_counted() {
+fn rule_93_a_file_that_the_spool_cannot_take_is_dropped_and_counted() {
     let root = SpoolRoot::new();
     let run = root.run("http://127.0.0.1:1");
     run.log_artifact(Content::Bytes(b"a"), "a", None).unwrap();
@@ -276,7 +300,8 @@ fn a_file_that_the_spool_cannot_take_is_dropped_and_counted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn written_segments_deliver_the_same() {
-    let (server, root) = (Server::up().await, SpoolRoot::new());
+    let server = Server::up().await;
+    let root = SpoolRoot::new();
     let config = Config { spool_mode: Some(SpoolMode::Written), ..root.config(&server.ingest) };
     let run = Run::new(RunOptions { config, ..RunOptions::default() }).unwrap();
     let loss = series(&run, "loss");
@@ -286,7 +311,8 @@ async fn written_segments_deliver_the_same() {
             std::thread::park_timeout(Duration::from_millis(1));
         }
     }
-    let (id, dropped) = (run.id().to_owned(), run.health().dropped);
+    let id = run.id().to_owned();
+    let dropped = run.health().dropped;
     drop(run);
     root.wait_until_empty().await;
     assert_eq!(dropped, 0);
@@ -294,8 +320,9 @@ async fn written_segments_deliver_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_segment_costs_its_rest_and_nothing_else() {
-    let (proxy, root) = (Proxy::start().await, SpoolRoot::new());
+async fn rule_93_a_damaged_segment_costs_its_rest_and_nothing_else() {
+    let proxy = Proxy::start().await;
+    let root = SpoolRoot::new();
     let run = Arc::new(root.run(&proxy.url));
     let loss = series(&run, "loss");
     // More than two segments.

@@ -6,6 +6,7 @@ mod faults;
 mod kill;
 mod order;
 mod plain;
+mod power_failure;
 mod processes;
 mod proxy;
 mod recorder;
