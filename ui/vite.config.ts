@@ -59,11 +59,14 @@ export default defineConfig({
   server: {
     host: '127.0.0.1',
     proxy: {
-      '^/(matyan\\.|api/)': {
+      '^/(matyan\\.|api/|sign-(in|out))': {
         target: SERVER,
         // The headers of a stream arrive long before its first message; Node.js would keep them until then.
         configure: proxy =>
-          void proxy.on('proxyRes', (_, __, response) => void setImmediate(() => response.flushHeaders())),
+          void proxy.on(
+            'proxyRes',
+            (_, __, response) => void setImmediate(() => response.flushHeaders()),
+          ),
       },
     },
   },

@@ -6,7 +6,9 @@ import { CHROMIUM } from './tests/chromium.ts';
 if (!CHROMIUM) {
   if (process.env.REQUIRE?.split(',').includes('browser'))
     throw new Error('REQUIRE=browser, but Chromium is not on the PATH');
-  console.warn('Chromium is not on the PATH: tests in the browser are skipped; `apt-get install chromium`');
+  console.warn(
+    'Chromium is not on the PATH: tests in the browser are skipped; `apt-get install chromium`',
+  );
 }
 
 export default defineConfig({
@@ -28,8 +30,10 @@ export default defineConfig({
         test: {
           name: 'browser',
           include: CHROMIUM ? ['tests/**/*.test.ts'] : ['tests/size.test.ts'],
-          // The machine has one browser; files share it in turn.
-          fileParallelism: false,
+          // Each file starts a browser, which mostly waits for its server.
+          maxWorkers: 2,
+          // `make test` names the tests that needed a second try.
+          retry: 1,
           testTimeout: 180_000,
           hookTimeout: 120_000,
         },

@@ -55,7 +55,11 @@ test('a point that is tracked is shown in many tabs', async () => {
     const context = await browser.newContext({ viewport: { width: 900, height: 700 } });
     const tabs: Visit[] = [];
     for (let tab = 0; tab < TABS; tab++) {
-      const open = await Visit.inContext(await context.newPage(), server, `/runs/${runId(0)}?m=loss`);
+      const open = await Visit.inContext(
+        await context.newPage(),
+        server,
+        `/runs/${runId(0)}?m=loss`,
+      );
       await open.page.waitForSelector('.stream:has-text("Live")');
       tabs.push(open);
     }
@@ -66,13 +70,19 @@ test('a point that is tracked is shown in many tabs', async () => {
       const start = performance.now();
       await writer.publish(0, { series: [{ name: 'loss' }], points });
       await Promise.all(
-        tabs.map(({ page }) => page.waitForSelector(`.legend b:text-is("${value}")`, { state: 'attached' })),
+        tabs.map(({ page }) =>
+          page.waitForSelector(`.legend b:text-is("${value}")`, { state: 'attached' }),
+        ),
       );
       times.push(performance.now() - start);
     }
     expect(tabs.flatMap(({ errors }) => errors)).toEqual([]);
     const sorted = times.toSorted((a, b) => a - b);
-    const row: Row = [`${POINTS} points, in ${TABS} tabs`, sorted[POINTS >> 1] ?? NaN, sorted.at(-1) ?? NaN];
+    const row: Row = [
+      `${POINTS} points, in ${TABS} tabs`,
+      sorted[POINTS >> 1] ?? NaN,
+      sorted.at(-1) ?? NaN,
+    ];
     console.info(
       `\nFrom the call of the client to the last tab, in milliseconds:\n${table(['', 'median', 'longest'], [row])}`,
     );
@@ -100,7 +110,10 @@ test('nothing grows while a reader follows live runs', { timeout: TIMEOUT_MS }, 
       round => [`/runs/${runId(round % RUNS)}?tab=params`, '[role=rowheader]'],
       () => ['/params', '.parallel svg'],
       () => ['/media', 'main h2'],
-      round => [`/compare?tab=charts&runs=${runId(round % RUNS)},${runId((round + 1) % RUNS)}`, 'section h2'],
+      round => [
+        `/compare?tab=charts&runs=${runId(round % RUNS)},${runId((round + 1) % RUNS)}`,
+        'section h2',
+      ],
     ];
     const tour = async (changes: number, pauseMs: number): Promise<void> => {
       for (let change = 0; change < changes; change++) {
@@ -114,7 +127,10 @@ test('nothing grows while a reader follows live runs', { timeout: TIMEOUT_MS }, 
     const tracking = track(writer, ended.signal);
     await tour(3 * PAGES.length, SHORT_PAUSE_MS);
     const port = new URL(server.addresses.query).port;
-    const measured = async () => ({ ...(await usage(session)), connections: await connections(port) });
+    const measured = async () => ({
+      ...(await usage(session)),
+      connections: await connections(port),
+    });
     const before = await measured();
     const start = performance.now();
     await tour(CHANGES, PAUSE_MS);

@@ -45,7 +45,9 @@ export function runBatch(number: number, isActive = false): Batch {
       { kind: { case: 'createRun', value: {} } },
       { kind: { case: 'setRunProperty', value } },
       { kind: { case: 'logParams', value: { value: encodeCbor(params) } } },
-      ...(number % 50 === 0 ? [{ kind: { case: 'addTag' as const, value: { name: 'best' } } }] : []),
+      ...(number % 50 === 0
+        ? [{ kind: { case: 'addTag' as const, value: { name: 'best' } } }]
+        : []),
       ...(isActive ? [] : [{ kind: finish }]),
     ],
     points: [0, 1].map(series => ({

@@ -28,7 +28,12 @@ async function writeOdd(writer: Writer): Promise<void> {
     events: [
       { kind: { case: 'createRun', value: {} } },
       { kind: { case: 'setRunProperty', value: { name: ODD_TEXT, experiment: ODD_TEXT } } },
-      { kind: { case: 'logParams', value: { value: encodeCbor({ [ODD_TEXT]: { [ODD_TEXT]: ODD_TEXT } }) } } },
+      {
+        kind: {
+          case: 'logParams',
+          value: { value: encodeCbor({ [ODD_TEXT]: { [ODD_TEXT]: ODD_TEXT } }) },
+        },
+      },
       { kind: { case: 'addTag', value: { name: ODD_TEXT } } },
       { kind: { case: 'blobRef', value: { key: `${run}/${path}`, path, size: 10n } } },
     ],
@@ -48,7 +53,9 @@ async function write(writer: Writer): Promise<void> {
 async function drawn(page: Page): Promise<void> {
   await page.waitForFunction(() => {
     const charts = [...document.querySelectorAll<HTMLCanvasElement>('canvas.base')];
-    return charts.length > 0 && charts.every(({ dataset }) => dataset.draws && dataset.series !== '0');
+    return (
+      charts.length > 0 && charts.every(({ dataset }) => dataset.draws && dataset.series !== '0')
+    );
   });
 }
 

@@ -42,7 +42,10 @@ async function charts(page: Page): Promise<Row[]> {
         given,
       );
       const before = await memory(session);
-      await page.evaluate(all => (globalThis as unknown as { bench: Bench }).bench.leave(...all), given);
+      await page.evaluate(
+        all => (globalThis as unknown as { bench: Bench }).bench.leave(...all),
+        given,
+      );
       const bytes = (await memory(session)) - before;
       await page.evaluate(() => (globalThis as unknown as { bench: Bench }).bench.leave());
       rows.push([`${library} ${count} × ${points}`, ...draw, zoom[1], hover[1], bytes / 1e6]);
@@ -63,7 +66,9 @@ test('renderer', async () => {
     await page.goto(`${vite.resolvedUrls?.local[0]}bench/plot.html`);
     await page.waitForFunction(() => 'bench' in globalThis);
     const drawn = await charts(page);
-    const decoded = await page.evaluate(() => (globalThis as unknown as { bench: Bench }).bench.decoding());
+    const decoded = await page.evaluate(() =>
+      (globalThis as unknown as { bench: Bench }).bench.decoding(),
+    );
     const rows = Object.entries(decoded).map(([name, times]): Row => [name, ...times]);
     console.info(
       [

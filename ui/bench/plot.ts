@@ -8,7 +8,13 @@ import { readSeriesBuckets } from '../src/api/columns.ts';
 import type { SeriesData } from '../src/api/series_data.ts';
 import { SeriesBucketsSchema } from '../src/gen/matyan/series/v1/series_pb.ts';
 import { CanvasSurface } from '../src/plot/canvas_surface.ts';
-import { drawChart, drawHover, layoutChart, nearPoints, type ChartModel } from '../src/plot/chart.ts';
+import {
+  drawChart,
+  drawHover,
+  layoutChart,
+  nearPoints,
+  type ChartModel,
+} from '../src/plot/chart.ts';
 import type { ChartSeries } from '../src/plot/lines.ts';
 import { PALETTE } from '../src/plot/palette.ts';
 
@@ -56,7 +62,8 @@ function lines(count: number, points: number): ChartSeries[] {
 
 /** Reading a pixel waits until everything before it has been drawn. */
 function finishAll(): void {
-  for (const canvas of stage.querySelectorAll('canvas')) canvas.getContext('2d')?.getImageData(0, 0, 1, 1);
+  for (const canvas of stage.querySelectorAll('canvas'))
+    canvas.getContext('2d')?.getImageData(0, 0, 1, 1);
 }
 
 /** A chart of some lines, with the three things that readers do with it. */
@@ -131,7 +138,11 @@ function uplot(count: number, points: number): BenchChart {
     scales: { x: { time: false } },
     series: [
       {},
-      ...Array.from({ length: count }, (_, at) => ({ stroke: color(at), width: 1, points: { show: false } })),
+      ...Array.from({ length: count }, (_, at) => ({
+        stroke: color(at),
+        width: 1,
+        points: { show: false },
+      })),
     ],
   };
   let plot: uPlot | undefined;
@@ -181,11 +192,16 @@ function eChartsChart(count: number, points: number): BenchChart {
       flush();
     },
     zoom(turn) {
-      chart?.dispatchAction({ type: 'dataZoom', startValue: points / 4, endValue: points / 2 + (turn % 2) });
+      chart?.dispatchAction({
+        type: 'dataZoom',
+        startValue: points / 4,
+        endValue: points / 2 + (turn % 2),
+      });
       flush();
     },
     hover(step) {
-      const [left = 0] = (chart?.convertToPixel({ seriesIndex: 0 }, [step, 0]) as number[] | undefined) ?? [];
+      const [left = 0] =
+        (chart?.convertToPixel({ seriesIndex: 0 }, [step, 0]) as number[] | undefined) ?? [];
       chart?.dispatchAction({ type: 'showTip', x: left, y: 200 });
       flush();
     },
@@ -264,7 +280,9 @@ function encoded(hasTimes: boolean): Uint8Array[] {
       max: Array.from(own, value => value + 0.1),
       last: [...own],
       lastStep: steps,
-      ...(hasTimes && { lastTimeUs: steps.map(step => 1_790_000_000_000_000n + step * 1_000_003n) }),
+      ...(hasTimes && {
+        lastTimeUs: steps.map(step => 1_790_000_000_000_000n + step * 1_000_003n),
+      }),
     };
     return toBinary(SeriesBucketsSchema, create(SeriesBucketsSchema, init));
   });
@@ -276,7 +294,9 @@ export async function decoding(): Promise<Record<string, Times>> {
   return {
     matyan: await time(() => steps.forEach(message => readSeriesBuckets(message))),
     'matyan, with times': await time(() => times.forEach(message => readSeriesBuckets(message))),
-    'generated code': await time(() => steps.forEach(message => fromBinary(SeriesBucketsSchema, message))),
+    'generated code': await time(() =>
+      steps.forEach(message => fromBinary(SeriesBucketsSchema, message)),
+    ),
   };
 }
 

@@ -33,7 +33,10 @@ async function scroll(page: Page, pixels: number): Promise<number[]> {
 }
 
 function frames(name: string, durations: readonly number[]): Row {
-  const dropped = durations.reduce((sum, ms) => sum + Math.max(0, Math.round((ms * 60) / 1000) - 1), 0);
+  const dropped = durations.reduce(
+    (sum, ms) => sum + Math.max(0, Math.round((ms * 60) / 1000) - 1),
+    0,
+  );
   return [name, durations.length, dropped, Math.max(...durations)];
 }
 
@@ -61,7 +64,9 @@ async function jumps(page: Page): Promise<Row> {
     await page.locator(SCROLLER).evaluate((scroller, place) => {
       scroller.scrollTop = place * scroller.scrollHeight;
     }, place);
-    await page.evaluate(() => new Promise(resolve => requestAnimationFrame(() => resolve(undefined))));
+    await page.evaluate(
+      () => new Promise(resolve => requestAnimationFrame(() => resolve(undefined))),
+    );
     await filled(page);
     times.push(performance.now() - start);
   }
@@ -72,10 +77,13 @@ async function jumps(page: Page): Promise<Row> {
 test('a table of many runs', async () => {
   const [server, browser] = await Promise.all([Server.start(), launch()]);
   try {
-    const written = await timed(`write ${RUNS} runs, and find them`, () => new Writer(server).runs(RUNS));
+    const written = await timed(`write ${RUNS} runs, and find them`, () =>
+      new Writer(server).runs(RUNS),
+    );
     const visit = await Visit.open(browser, server, '/');
     const { page } = visit;
-    const heading = (text: string) => page.locator('[role=columnheader]', { hasText: text }).first();
+    const heading = (text: string) =>
+      page.locator('[role=columnheader]', { hasText: text }).first();
     const times: Row[] = [written];
     times.push(
       await timed('open the table', async () => {
@@ -97,7 +105,9 @@ test('a table of many runs', async () => {
         await page.getByRole('button', { name: /^Compare \d/ }).waitFor();
       }),
     );
-    expect(await page.getByRole('button', { name: /^Compare \d/ }).textContent()).toMatch(/100.000|\d+/);
+    expect(await page.getByRole('button', { name: /^Compare \d/ }).textContent()).toMatch(
+      /100.000|\d+/,
+    );
     await page.getByRole('button', { name: 'Clear' }).click();
     for (const text of ['loss', 'Name', 'lr']) {
       times.push(
@@ -110,7 +120,7 @@ test('a table of many runs', async () => {
     }
     times.push(
       await timed('group by optimizer', async () => {
-        await page.goto(`${visit.base}/runs?group=param%3Ahparams.optimizer`);
+        await page.goto(`${visit.base}/runs?by=param%3Ahparams.optimizer`);
         await page.getByRole('button', { expanded: false }).filter({ hasText: 'adam' }).waitFor();
       }),
     );

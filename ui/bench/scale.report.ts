@@ -22,7 +22,8 @@ async function drawn(page: Page, count = 1): Promise<void> {
   await page.waitForFunction(count => {
     const charts = [...document.querySelectorAll<HTMLCanvasElement>('canvas.base')];
     return (
-      charts.length >= count && charts.every(({ dataset }) => dataset.draws && Number(dataset.series) > 0)
+      charts.length >= count &&
+      charts.every(({ dataset }) => dataset.draws && Number(dataset.series) > 0)
     );
   }, count);
 }
@@ -63,7 +64,10 @@ test('large runs', async () => {
     );
     const spikes: Row[] = [];
     for (let width = POINTS; width >= 10; width /= 8) {
-      const [from, to] = [Math.max(0, SPIKE - 0.4 * width), Math.min(POINTS - 1, SPIKE + 0.6 * width)];
+      const [from, to] = [
+        Math.max(0, SPIKE - 0.4 * width),
+        Math.min(POINTS - 1, SPIKE + 0.6 * width),
+      ];
       const began = performance.now();
       await page.goto(`${long}&from=${Math.floor(from)}&to=${Math.ceil(to)}`);
       await drawn(page);
@@ -75,17 +79,23 @@ test('large runs', async () => {
     const open = async (name: string, path: string, ready: () => Promise<void>): Promise<void> =>
       void rows.push(await opened(session, name, page, base + path, ready));
     const filled = async (): Promise<void> =>
-      void (await page.waitForFunction(() => document.querySelectorAll('.table .window .row a').length > 9));
+      void (await page.waitForFunction(
+        () => document.querySelectorAll('.table .window .row a').length > 9,
+      ));
     await open('table of runs', '/runs', filled);
     await open('a run of 10,000 series', `/runs/${runId(WIDE)}`, () => drawn(page));
     await visit.shot('scale-wide');
     await open('50 runs of 1,000 series', '/metrics?q=run.name != "run 51"', () => drawn(page));
     await visit.shot('scale-runs');
     await page.setViewportSize({ width: 1_400, height: 5_400 });
-    await open(`${CHARTS} charts of a run`, `/runs/${runId(0)}?m=layer`, () => drawn(page, CHARTS - 4));
+    await open(`${CHARTS} charts of a run`, `/runs/${runId(0)}?m=layer`, () =>
+      drawn(page, CHARTS - 4),
+    );
     // Two in a row instead of three.
     await page.setViewportSize({ width: 1_400, height: 7_000 });
-    await open(`${CHARTS} charts of ${RUNS} runs`, '/metrics?m=layer', () => drawn(page, CHARTS - 4));
+    await open(`${CHARTS} charts of ${RUNS} runs`, '/metrics?m=layer', () =>
+      drawn(page, CHARTS - 4),
+    );
     await visit.close();
     console.info(
       [

@@ -37,7 +37,11 @@ const AIMS: Pages = {
   name: 'Aim',
   folder: BUNDLE,
   table: ['/runs', '.RunsTable .Table__cell a[href*="/runs/"]', 10],
-  charts: [`/runs/${runId(CHARTED)}/metrics`, '.RunDetailMetricsTab__container .LineChart path.Line', CHARTS],
+  charts: [
+    `/runs/${runId(CHARTED)}/metrics`,
+    '.RunDetailMetricsTab__container .LineChart path.Line',
+    CHARTS,
+  ],
 };
 
 async function writeCharted(writer: Writer): Promise<void> {

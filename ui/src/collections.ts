@@ -9,7 +9,7 @@ export function groupBy<K, T>(all: readonly T[], keyOf: (one: T) => K): Map<K, T
   return groups;
 }
 
-/** All without one of them, or with it at the end. */
+/** The members without `member`, or with `member` at the end if they lack it. */
 export function toggled<T>(all: Iterable<T>, one: T): Set<T> {
   const next = new Set(all);
   if (!next.delete(one)) next.add(one);
@@ -19,7 +19,7 @@ export function toggled<T>(all: Iterable<T>, one: T): Set<T> {
 /** Compares names by their letters, and numbers in them by value. */
 export const byName = new Intl.Collator('en', { numeric: true }).compare;
 
-/** Whether a text has the one that a reader looks for, whatever its case. */
+/** Whether a text contains the text that a reader searches for, in any case. */
 export function hasText(text: string, wanted: string): boolean {
   return text.toLowerCase().includes(wanted.trim().toLowerCase());
 }

@@ -1,4 +1,6 @@
 /** Dashboards, as a person creates, arranges and shares them. */
+import { setTimeout as sleep } from 'node:timers/promises';
+
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
 import { eventually, findings, Site, type Visit } from './harness.ts';
@@ -22,65 +24,85 @@ async function addPanel({ page }: Visit, kind: string, metric: string): Promise<
   await dialog.getByRole('combobox', { name: 'Show' }).selectOption(kind);
   if (kind === 'chart') await dialog.getByRole('combobox', { name: 'Metric' }).fill(metric);
   // Saved at once, before the pause after typing is over.
-  await dialog.getByRole('textbox', { name: 'Filter runs by a query' }).fill('run.hparams.batch_size');
+  await dialog
+    .getByRole('textbox', { name: 'Filter runs by a query' })
+    .fill('run.hparams.batch_size');
   await dialog.getByRole('button', { name: 'Save', exact: true }).click();
   await dialog.waitFor({ state: 'hidden' });
 }
 
-test.each(['light', 'dark'] as const)('a dashboard is created, arranged and kept, %s', async theme => {
-  await site.visit(
-    '/dashboards',
-    async visit => {
-      const { page } = visit;
-      let stored = 0;
-      page.on('response', response => (stored += Number(response.url().endsWith('AppService/Update'))));
-      await page.getByRole('button', { name: 'New dashboard' }).click();
-      await page.getByRole('heading', { name: 'An empty dashboard' }).waitFor();
-      await page.getByRole('textbox', { name: 'Name of the dashboard' }).waitFor();
-      await page.keyboard.type('Losses');
-      await page.keyboard.press('Enter');
-      await page.getByRole('button', { name: 'Name of the dashboard: Losses' }).waitFor();
-      await addPanel(visit, 'chart', 'loss');
-      await addPanel(visit, 'chart', 'accuracy');
-      await addPanel(visit, 'runs', '');
-      await page.waitForSelector('.panels table a');
-      await eventually('both charts are drawn', () =>
-        page
-          .locator('canvas.base')
-          .evaluateAll(all => all.filter(one => Number(one.dataset.series ?? 0) > 0).length === 2),
-      );
-      expect(await panels(visit)).toEqual(['loss', 'accuracy', 'Runs']);
-      expect(new Set(await page.locator('.panels .grip .clip').allTextContents())).toEqual(
-        new Set(['run.hparams.batch_size']),
-      );
-      // By pointer, then by keyboard.
-      await page.locator('.panels .grip').nth(2).dragTo(page.locator('.panels > li').first());
-      await eventually(
-        'the table is first',
-        async () => (await panels(visit)).join() === 'Runs,loss,accuracy',
-      );
-      await page.locator('.panels .grip .opener').first().press('Enter');
-      await page.locator('[role=menu] :focus').waitFor();
-      await page.getByRole('menuitem', { name: 'Wider' }).press('Enter');
-      await page.locator('.panels .grip .opener').last().press('Enter');
-      await page.locator('[role=menu] :focus').waitFor();
-      await page.getByRole('menuitem', { name: 'Move left' }).press('Enter');
-      await eventually('it moved', async () => (await panels(visit)).join() === 'Runs,accuracy,loss');
-      await visit.shot(`dashboard-${theme}`);
-      expect(await findings(page)).toEqual([]);
-      // Three panels, and three changes of their order and sizes.
-      await eventually('everything is stored', () => stored === 6);
-      await page.reload();
-      await page.waitForSelector('.panels table a');
-      expect(await panels(visit)).toEqual(['Runs', 'accuracy', 'loss']);
-      expect(await page.locator('.panels > li').first().getAttribute('style')).toContain('span 4');
-      await page.getByRole('button', { name: 'Delete the dashboard' }).click();
-      await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click();
-      await page.waitForURL(/\/dashboards$/);
-    },
-    { theme },
-  );
-});
+test.each(['light', 'dark'] as const)(
+  'a dashboard is created, arranged and kept, %s',
+  async theme => {
+    await site.visit(
+      '/dashboards',
+      async visit => {
+        const { page } = visit;
+        let stored = 0;
+        page.on(
+          'response',
+          response => (stored += Number(response.url().endsWith('AppService/Update'))),
+        );
+        // A change is made while the change before it is being stored.
+        await page.route('**/*AppService/Update', async route => {
+          await sleep(1_000);
+          await route.continue();
+        });
+        await page.getByRole('button', { name: 'New dashboard' }).click();
+        await page.getByRole('heading', { name: 'An empty dashboard' }).waitFor();
+        await page.getByRole('textbox', { name: 'Name of the dashboard' }).waitFor();
+        await page.keyboard.type('Losses');
+        await page.keyboard.press('Enter');
+        await page.getByRole('button', { name: 'Name of the dashboard: Losses' }).waitFor();
+        await addPanel(visit, 'chart', 'loss');
+        await addPanel(visit, 'chart', 'accuracy');
+        await addPanel(visit, 'runs', '');
+        await page.waitForSelector('.panels table a');
+        await eventually('both charts are drawn', () =>
+          page
+            .locator('canvas.base')
+            .evaluateAll(
+              all => all.filter(one => Number(one.dataset.series ?? 0) > 0).length === 2,
+            ),
+        );
+        expect(await panels(visit)).toEqual(['loss', 'accuracy', 'Runs']);
+        expect(new Set(await page.locator('.panels .grip .clip').allTextContents())).toEqual(
+          new Set(['run.hparams.batch_size']),
+        );
+        // By pointer, then by keyboard.
+        await page.locator('.panels .grip').nth(2).dragTo(page.locator('.panels > li').first());
+        await eventually(
+          'the table is first',
+          async () => (await panels(visit)).join() === 'Runs,loss,accuracy',
+        );
+        await page.locator('.panels .grip .opener').first().press('Enter');
+        await page.locator('[role=menu] :focus').waitFor();
+        await page.getByRole('menuitem', { name: 'Wider' }).press('Enter');
+        await page.locator('.panels .grip .opener').last().press('Enter');
+        await page.locator('[role=menu] :focus').waitFor();
+        await page.getByRole('menuitem', { name: 'Move left' }).press('Enter');
+        await eventually(
+          'it moved',
+          async () => (await panels(visit)).join() === 'Runs,accuracy,loss',
+        );
+        await visit.shot(`dashboard-${theme}`);
+        expect(await findings(page)).toEqual([]);
+        // Three panels, and three changes of their order and sizes.
+        await eventually('everything is stored', () => stored === 6);
+        await page.reload();
+        await page.waitForSelector('.panels table a');
+        expect(await panels(visit)).toEqual(['Runs', 'accuracy', 'loss']);
+        expect(await page.locator('.panels > li').first().getAttribute('style')).toContain(
+          'span 4',
+        );
+        await page.getByRole('button', { name: 'Delete the dashboard' }).click();
+        await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click();
+        await page.waitForURL(/\/dashboards$/);
+      },
+      { theme },
+    );
+  },
+);
 
 test('what failed is named, and what does not exist leads to the others', async () => {
   for (const [kind, service] of [

@@ -47,7 +47,10 @@ test('an experiment is edited by keyboard', async () => {
 });
 
 test('numbers of runs follow runs that are created, moved, tagged and deleted', async () => {
-  const runs = createClient(RunService, createGrpcWebTransport({ baseUrl: site.server.addresses.query }));
+  const runs = createClient(
+    RunService,
+    createGrpcWebTransport({ baseUrl: site.server.addresses.query }),
+  );
   await site.visit('/experiments', async visit => {
     const { page } = visit;
     await page.waitForSelector('.stream:has-text("Live")');

@@ -11,7 +11,9 @@ afterAll(() => site?.close());
 /** The frame of a figure, once it is drawn. */
 async function drawn(page: Page, name: string): Promise<Frame> {
   await page.locator(`.figure[data-drawn]:has(iframe[title^="${name}"])`).waitFor();
-  const frame = await (await page.locator(`iframe[title^="${name}"]`).elementHandle())?.contentFrame();
+  const frame = await (
+    await page.locator(`iframe[title^="${name}"]`).elementHandle()
+  )?.contentFrame();
   return frame!;
 }
 
@@ -19,38 +21,41 @@ function titleIn(frame: Frame): Promise<string | null> {
   return frame.locator('.gtitle').textContent();
 }
 
-test.each(['light', 'dark'] as const)('figures are drawn in the colors of the page, %s', async theme => {
-  await site.visit(
-    '/media?kind=figures',
-    async visit => {
-      const { page } = visit;
-      const confusion = await drawn(page, 'confusion');
-      await drawn(page, 'roc');
-      expect(await titleIn(confusion)).toBe('Confusion, step 40');
-      const colors = (): Promise<string[]> =>
-        confusion.evaluate(() => [
-          document.querySelector<SVGElement>('.main-svg')?.style.background ?? '',
-          getComputedStyle(document.querySelector('.gtitle')!).fill,
-        ]);
-      const card = (): Promise<string> =>
-        page
-          .locator('.figure')
-          .first()
-          .evaluate(figure => getComputedStyle(figure).backgroundColor);
-      expect((await colors())[0]).toBe(await card());
-      await visit.shot(`figures-${theme}`);
-      expect(await findings(page)).toEqual([]);
-      // Another theme draws it again.
-      const before = await colors();
-      await page.keyboard.press('t');
-      await eventually('the figure follows the theme', async () => {
-        const [background, text] = await colors();
-        return background !== before[0] && text !== before[1] && background === (await card());
-      });
-    },
-    { theme },
-  );
-});
+test.each(['light', 'dark'] as const)(
+  'figures are drawn in the colors of the page, %s',
+  async theme => {
+    await site.visit(
+      '/media?kind=figures',
+      async visit => {
+        const { page } = visit;
+        const confusion = await drawn(page, 'confusion');
+        await drawn(page, 'roc');
+        expect(await titleIn(confusion)).toBe('Confusion, step 40');
+        const colors = (): Promise<string[]> =>
+          confusion.evaluate(() => [
+            document.querySelector<SVGElement>('.main-svg')?.style.background ?? '',
+            getComputedStyle(document.querySelector('.gtitle')!).fill,
+          ]);
+        const card = (): Promise<string> =>
+          page
+            .locator('.figure')
+            .first()
+            .evaluate(figure => getComputedStyle(figure).backgroundColor);
+        expect((await colors())[0]).toBe(await card());
+        await visit.shot(`figures-${theme}`);
+        expect(await findings(page)).toEqual([]);
+        // Another theme draws it again.
+        const before = await colors();
+        await page.keyboard.press('t');
+        await eventually('the figure follows the theme', async () => {
+          const [background, text] = await colors();
+          return background !== before[0] && text !== before[1] && background === (await card());
+        });
+      },
+      { theme },
+    );
+  },
+);
 
 test('a slider moves figures through their steps, and their size is that of the card', async () => {
   await site.visit(`/runs/${site.runs.studio}?tab=media&kind=figures`, async visit => {
@@ -59,9 +64,14 @@ test('a slider moves figures through their steps, and their size is that of the 
     await page.focus('.steps input');
     await page.keyboard.press('Home');
     await page.waitForURL(/at=0/);
-    await eventually('the first step', async () => (await titleIn(confusion)) === 'Confusion, step 0');
+    await eventually(
+      'the first step',
+      async () => (await titleIn(confusion)) === 'Confusion, step 0',
+    );
     const width = (): Promise<number> =>
-      confusion.evaluate(() => document.querySelector('.main-svg')?.getBoundingClientRect().width ?? 0);
+      confusion.evaluate(
+        () => document.querySelector('.main-svg')?.getBoundingClientRect().width ?? 0,
+      );
     const before = await width();
     // The figure itself wants 300 by 900 pixels.
     expect(before).toBeGreaterThan(400);
@@ -84,7 +94,10 @@ async function reveal(page: Page, text: string): Promise<void> {
       await new Promise(requestAnimationFrame);
     }, by);
   await scroll(-1e6);
-  await eventually(`${text} is near the view`, async () => (await object.count()) > 0 || scroll(150));
+  await eventually(
+    `${text} is near the view`,
+    async () => (await object.count()) > 0 || scroll(150),
+  );
   await object.first().scrollIntoViewIfNeeded();
 }
 
@@ -118,7 +131,9 @@ test('a hostile figure has no way out of its frame, and a broken one says what i
       page.locator(`.figure:has(iframe[title^="${name}"]) [role=alert]`);
     await page.locator('.object').first().waitFor();
     await reveal(page, 'broken');
-    expect(await failed('broken').textContent()).toContain('it has no list of traces called “data”');
+    expect(await failed('broken').textContent()).toContain(
+      'it has no list of traces called “data”',
+    );
     await reveal(page, 'sites');
     // Its outlines are elsewhere; that they are asked for would be an error of the page.
     expect(await failed('sites').textContent()).toContain('Log the map as an image instead');
@@ -131,7 +146,9 @@ test('a hostile figure has no way out of its frame, and a broken one says what i
     expect(await titleIn(frame)).toContain('hostile title');
     expect(await frame.evaluate(() => document.querySelectorAll('script').length)).toBe(2);
     expect(
-      await frame.evaluate(() => document.querySelectorAll('#plot :is(img, script, [onerror])').length),
+      await frame.evaluate(
+        () => document.querySelectorAll('#plot :is(img, script, [onerror])').length,
+      ),
     ).toBe(0);
     const hrefs = await frame.evaluate(() =>
       [...document.querySelectorAll('a')].map(
@@ -165,9 +182,9 @@ test('a hostile figure has no way out of its frame, and a broken one says what i
       return failed;
     });
     expect(attempts).toEqual(['read', 'send', 'leave']);
-    expect(await page.evaluate(() => (globalThis as unknown as { got: unknown[] }).got)).not.toContain(
-      'hacked',
-    );
+    expect(
+      await page.evaluate(() => (globalThis as unknown as { got: unknown[] }).got),
+    ).not.toContain('hacked');
     expect(await page.title()).toBe('studio · Matyan');
     expect(requests.filter(url => url.includes('stolen'))).toEqual([]);
     // The attempts above are what the console reports.

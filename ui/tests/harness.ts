@@ -19,6 +19,7 @@ import { chromium, type Browser, type CDPSession, type Page, type Request } from
 
 import { IngestionBatchSchema, type EventSchema } from '../src/gen/matyan/ingest/v1/batch_pb.ts';
 import { IngestService } from '../src/gen/matyan/ingest/v1/ingest_pb.ts';
+import { SearchService } from '../src/gen/matyan/search/v1/search_pb.ts';
 import { CHROMIUM } from './chromium.ts';
 
 const ROOT = join(import.meta.dirname, '..');
@@ -72,27 +73,35 @@ export class Server {
   private constructor(
     folder: string,
     readonly isEmbedded: boolean,
+    readonly hasAccess: boolean,
   ) {
     this.#folder = folder;
   }
 
-  /** Serves the build in `dist`, or the one that is embedded in the binary. */
-  static async start({ isEmbedded = false } = {}): Promise<Server> {
-    const server = new Server(await mkdtemp(join(tmpdir(), 'matyan-ui-')), isEmbedded);
+  /**
+   * Serves the build in `dist`, or the one that is embedded in the binary; with access control, to principals with a
+   * token only.
+   */
+  static async start({ isEmbedded = false, hasAccess = false } = {}): Promise<Server> {
+    const folder = await mkdtemp(join(tmpdir(), 'matyan-ui-'));
+    const server = new Server(folder, isEmbedded, hasAccess);
     await server.run('0', '0');
     return server;
   }
 
   /** Starts the process, again on the same ports after a stop. */
-  async run(port = portOf(this.addresses.query), ingestPort = portOf(this.addresses.ingest)): Promise<void> {
+  async run(
+    port = portOf(this.addresses.query),
+    ingestPort = portOf(this.addresses.ingest),
+  ): Promise<void> {
     const ready = join(this.#folder, 'ready.json');
     await rm(ready, { force: true });
     const binary = process.env.MATYAN_BIN;
     if (!binary) throw new Error('MATYAN_BIN is not set: name the server binary');
-    const data = join(this.#folder, 'data');
-    const args = ['up', '--port', port, '--frontier-port', ingestPort, '--data-dir', data];
+    const args = ['up', '--port', port, '--frontier-port', ingestPort, '--data-dir', this.#data];
     args.push('--ready-file', ready, '--log-level', 'warn');
     if (!this.isEmbedded) args.push('--ui-dir', this.ui);
+    if (this.hasAccess) args.push('--access', 'on');
     this.#process = spawn(binary, args, { stdio: 'pipe' });
     let output = '';
     for (const stream of [this.#process.stdout, this.#process.stderr])
@@ -103,6 +112,15 @@ export class Server {
       return existsSync(ready);
     });
     this.addresses = JSON.parse(await readFile(ready, 'utf8')) as Addresses;
+  }
+
+  get #data(): string {
+    return join(this.#folder, 'data');
+  }
+
+  /** The token of the first operator of a server with access control. */
+  async operatorToken(): Promise<string> {
+    return (await readFile(join(this.#data, 'operator-token'), 'utf8')).trim();
   }
 
   async stop(): Promise<void> {
@@ -123,9 +141,14 @@ function portOf(url: string): string {
   return new URL(url).port;
 }
 
-function track(child: ChildProcessWithoutNullStreams): { exited: () => boolean; ended: Promise<void> } {
+function track(child: ChildProcessWithoutNullStreams): {
+  exited: () => boolean;
+  ended: Promise<void>;
+} {
   const exited = (): boolean => child.exitCode !== null || child.signalCode !== null;
-  const ended = new Promise<void>(resolve => (exited() ? resolve() : child.once('exit', () => resolve())));
+  const ended = new Promise<void>(resolve =>
+    exited() ? resolve() : child.once('exit', () => resolve()),
+  );
   return { exited, ended };
 }
 
@@ -137,9 +160,21 @@ export async function publish(
   metrics: Pick<MessageInitShape<typeof IngestionBatchSchema>, 'series' | 'points'> = {},
 ): Promise<void> {
   const client = createClient(IngestService, createGrpcWebTransport({ baseUrl: addresses.ingest }));
-  const batch = toBinary(IngestionBatchSchema, create(IngestionBatchSchema, { events, ...metrics }));
+  const batch = toBinary(
+    IngestionBatchSchema,
+    create(IngestionBatchSchema, { events, ...metrics }),
+  );
   const { rejectedItems } = await client.publish({ runId, batch });
   if (rejectedItems > 0) throw new Error('the server rejected events');
+}
+
+/** The number of runs that match a query now: what was published is applied a moment later. */
+export async function matchCount({ addresses }: Server, text: string): Promise<number> {
+  const client = createClient(SearchService, createGrpcWebTransport({ baseUrl: addresses.query }));
+  let count = 0;
+  const request = { query: { text }, idsOnly: true, limit: 1, count: true };
+  for await (const { matchCount } of client.runs(request)) count = Number(matchCount ?? 0);
+  return count;
 }
 
 /** The runs of `project.py`. */
@@ -175,7 +210,10 @@ export class Project {
   }
 
   static async log(server: Pick<Server, 'addresses'>): Promise<[Project, ProjectRuns]> {
-    const project = new Project(server.addresses, await mkdtemp(join(tmpdir(), 'matyan-ui-spools-')));
+    const project = new Project(
+      server.addresses,
+      await mkdtemp(join(tmpdir(), 'matyan-ui-spools-')),
+    );
     return [project, JSON.parse(await project.#line()) as ProjectRuns];
   }
 
@@ -280,9 +318,11 @@ export class Visit {
     const visit = new Visit(page, base);
     if (server.isEmbedded) return visit.#open(path);
     await page.route(
-      url => url.origin === base && !/^(\/p\/[^/]+)?\/(matyan\.|static-files\/|api\/)/.test(url.pathname),
+      url =>
+        url.origin === base &&
+        !/^(\/p\/[^/]+)?\/(matyan\.|static-files\/|api\/|sign-(in|out)$)/.test(url.pathname),
       async route => {
-        const response = await route.fetch();
+        const response = await route.fetch({ maxRedirects: 0 });
         await route.fulfill({
           response,
           headers: { ...response.headers(), 'content-security-policy': POLICY },
@@ -299,7 +339,11 @@ export class Visit {
   }
 
   /** What was sent to a method. Other calls may come and go, so tests count those that they are about. */
-  requests<I extends DescMessage>({ parent, name, input }: DescMethod & { input: I }): MessageShape<I>[] {
+  requests<I extends DescMessage>({
+    parent,
+    name,
+    input,
+  }: DescMethod & { input: I }): MessageShape<I>[] {
     return this.#requests
       .filter(request => request.url().endsWith(`/${parent.typeName}/${name}`))
       .map(request => fromBinary(input, request.postDataBuffer()!.subarray(FRAME_HEAD_BYTES)));
@@ -357,6 +401,28 @@ export async function go(page: Page, path: string, ready: string): Promise<void>
   await page.locator(ready).first().waitFor();
 }
 
+/** Waits until the chart of a metric is drawn with some lines, and returns their number. */
+export async function drawn(page: Page, name: string): Promise<number> {
+  const canvas = page.locator(`section[aria-label="${name}"] canvas.base`);
+  return eventually(
+    `${name} is drawn`,
+    async () => Number(await canvas.getAttribute('data-series')) || 0,
+  );
+}
+
+/** Waits until every chart in view has been drawn with its series. */
+export async function allDrawn(page: Page): Promise<void> {
+  await eventually('charts are drawn', () =>
+    page.evaluate(() => {
+      const charts = [...document.querySelectorAll<HTMLCanvasElement>('canvas.base')];
+      return (
+        charts.length > 0 &&
+        charts.every(chart => Number(chart.dataset.draws) >= 1 && chart.dataset.series !== '0')
+      );
+    }),
+  );
+}
+
 /** Presses the tab key until an element of a selector has the focus. */
 export async function tabTo(page: Page, selector: string): Promise<void> {
   const stops: string[] = [];
@@ -384,7 +450,9 @@ export async function layoutShifts(page: Page): Promise<string[]> {
             for (const { node, previousRect: from, currentRect: to } of entry.sources)
               moves.push(
                 `${node instanceof Element ? (node.cloneNode() as Element).outerHTML : (node?.textContent ?? 'gone')}: ` +
-                  [from, to].map(({ x, y, width, height }) => [x, y, width, height].join()).join(' to '),
+                  [from, to]
+                    .map(({ x, y, width, height }) => [x, y, width, height].join())
+                    .join(' to '),
               );
         });
         observer.observe({ type: 'layout-shift', buffered: true });
@@ -417,7 +485,8 @@ export async function held(page: Page, method: string): Promise<() => Promise<vo
 export async function untilNotified(page: Page, make: () => Promise<unknown>): Promise<void> {
   await page.evaluate(() => {
     const notified = new Promise<void>(done => {
-      new BroadcastChannel('matyan-live /').onmessage = ({ data }) => data.kind === 'changes' && done();
+      new BroadcastChannel('matyan-live /').onmessage = ({ data }) =>
+        data.kind === 'changes' && done();
     });
     Object.assign(globalThis, { notified });
   });
@@ -428,8 +497,12 @@ export async function untilNotified(page: Page, make: () => Promise<unknown>): P
 /** What axe finds on the page. */
 export async function findings(page: Page): Promise<string[]> {
   await page.evaluate(axe.source);
-  const result = await page.evaluate(() => (globalThis as unknown as { axe: typeof axe }).axe.run());
-  return result.violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' | ')}`);
+  const result = await page.evaluate(() =>
+    (globalThis as unknown as { axe: typeof axe }).axe.run(),
+  );
+  return result.violations.map(
+    ({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' | ')}`,
+  );
 }
 
 /** A browser, and a server with the project. */
@@ -449,7 +522,11 @@ export class Site {
   }
 
   /** Opens a page, and fails if anything went wrong on it. */
-  async visit<T>(path: string, use: (visit: Visit) => Promise<T>, options?: VisitOptions): Promise<T> {
+  async visit<T>(
+    path: string,
+    use: (visit: Visit) => Promise<T>,
+    options?: VisitOptions,
+  ): Promise<T> {
     const open = await Visit.open(this.browser, this.server, path, options);
     this.#visits += 1;
     const result = await use(open).catch(async (error: unknown) => {
@@ -466,4 +543,28 @@ export class Site {
     await this.browser.close();
     await this.server.remove();
   }
+}
+
+/** Saves a chart as a file. The picture has no title, so that only the chart is in it. */
+export async function savedChart(
+  page: Page,
+  name: string,
+  kind: 'PNG' | 'SVG' | 'CSV',
+  hasNames = false,
+): Promise<Buffer> {
+  await page.click(`button[aria-label="Actions for ${name}"]`);
+  const title = kind === 'CSV' ? 'Download all points (CSV)' : 'Save as a picture';
+  const dialog = page.getByRole('dialog', { name: `Picture of ${name}` });
+  const waiting = page.waitForEvent('download');
+  await page.locator(`[role=menuitem]:has-text("${title}"):visible`).click();
+  if (kind !== 'CSV') {
+    await dialog.getByRole('checkbox', { name: 'Title and legend' }).setChecked(hasNames);
+    await dialog.getByRole('button', { name: kind, exact: true }).click();
+  }
+  const content = await readFile(await (await waiting).path());
+  if (kind !== 'CSV') {
+    await page.keyboard.press('Escape');
+    await dialog.waitFor({ state: 'detached' });
+  }
+  return content;
 }

@@ -96,7 +96,10 @@ test('pages that are only passed are aborted', async () => {
     }
   });
   await page.evaluate(() => (globalThis as unknown as Rows).release());
-  await eventually('rows are shown', async () => (await page.locator('.row:text-is("…")').count()) === 0);
+  await eventually(
+    'rows are shown',
+    async () => (await page.locator('.row:text-is("…")').count()) === 0,
+  );
   const { started, aborted } = await page.evaluate(() => (globalThis as unknown as Rows).log);
   expect(aborted).toBeGreaterThan(20);
   expect(started - aborted).toBeLessThan(60);

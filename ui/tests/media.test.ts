@@ -3,7 +3,7 @@ import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 import { encodeCbor } from '../src/api/cbor_writer.ts';
-import { eventually, findings, go, Project, publish, Server, Site, tabTo, Visit } from './harness.ts';
+import { eventually, findings, go, publish, Site, tabTo, Visit } from './harness.ts';
 
 let site: Site;
 beforeAll(async () => void (site = await Site.open()));
@@ -47,7 +47,9 @@ async function colors(page: Page): Promise<number[]> {
   return page.locator('canvas[data-drawn]').evaluateAll(all =>
     all.map(canvas => {
       const { width, height } = canvas as HTMLCanvasElement;
-      const { data } = (canvas as HTMLCanvasElement).getContext('2d')!.getImageData(0, 0, width, height);
+      const { data } = (canvas as HTMLCanvasElement)
+        .getContext('2d')!
+        .getImageData(0, 0, width, height);
       return data.reduce((sum, value) => sum + value, 0);
     }),
   );
@@ -57,7 +59,8 @@ test('audio is read when it is played, and sought', async () => {
   await site.visit('/media?kind=audio', async ({ page }) => {
     const audio = page.locator('audio').first();
     await audio.waitFor();
-    const state = (): Promise<number> => audio.evaluate(one => (one as HTMLAudioElement).readyState);
+    const state = (): Promise<number> =>
+      audio.evaluate(one => (one as HTMLAudioElement).readyState);
     expect(await state()).toBe(0);
     await audio.evaluate(one => {
       (one as HTMLAudioElement).preload = 'auto';
@@ -66,7 +69,9 @@ test('audio is read when it is played, and sought', async () => {
     await eventually('all of it can be played', async () => (await state()) === 4);
     const sought = await audio.evaluate(async one => {
       const player = one as HTMLAudioElement;
-      const ended = new Promise(resolve => player.addEventListener('seeked', resolve, { once: true }));
+      const ended = new Promise(resolve =>
+        player.addEventListener('seeked', resolve, { once: true }),
+      );
       player.currentTime = player.duration / 2;
       await ended;
       return player.currentTime / player.duration;
@@ -109,21 +114,6 @@ test('an active run and its last value are on the home page as they change', asy
     await page.waitForSelector('section[aria-label="Active runs"] b:text-is("0.125")');
     await visit.shot('home-live');
   });
-});
-
-test('an empty project shows what to paste, and opens the run with its first point', async () => {
-  const server = await Server.start();
-  const visit = await Visit.open(site.browser, server, '/');
-  await visit.page.waitForSelector('pre');
-  expect(await visit.page.textContent('pre')).toContain(`repo="${server.addresses.query}"`);
-  expect((await visit.page.textContent('pre'))?.trim().split('\n').length).toBe(10);
-  expect(await findings(visit.page)).toEqual([]);
-  await visit.shot('home-empty');
-  const [project] = await Promise.all([Project.log(server), visit.page.waitForURL(/\/runs\/\w+/)]);
-  await visit.page.waitForSelector('section h2');
-  await visit.close();
-  await project[0].end();
-  await server.remove();
 });
 
 test.each(['light', 'dark'] as const)('distributions are shown over all steps, %s', async theme => {
@@ -180,7 +170,9 @@ test.each(['light', 'dark'] as const)(
           async () => (await dialog.locator('canvas[data-drawn]').count()) === 2,
         );
         const transforms = (): Promise<(string | null)[]> =>
-          dialog.locator('.image').evaluateAll(all => all.map(one => (one as HTMLElement).style.transform));
+          dialog
+            .locator('.image')
+            .evaluateAll(all => all.map(one => (one as HTMLElement).style.transform));
         await dialog.getByRole('application').first().focus();
         for (const key of ['+', '+', '+', 'ArrowLeft']) await page.keyboard.press(key);
         const [one, other] = await transforms();
@@ -212,7 +204,9 @@ test.each(['light', 'dark'] as const)(
         await touch('touchEnd');
         await eventually('both are three times as large', async () => {
           const [left, right] = await transforms();
-          return left === right && Math.abs(Number(/scale\((.*)\)/.exec(left ?? '')?.[1]) - 3) < 0.05;
+          return (
+            left === right && Math.abs(Number(/scale\((.*)\)/.exec(left ?? '')?.[1]) - 3) < 0.05
+          );
         });
         expect(await findings(page)).toEqual([]);
         await page.keyboard.press('Escape');
@@ -307,7 +301,10 @@ test('an image that could not be read is read again on request', async () => {
 /** Logs 3 texts at each of many steps, or many at one step. */
 async function logTexts(id: string, steps: number, each: number): Promise<void> {
   const objects = Array.from({ length: steps }, (_, step) => {
-    const texts = Array.from({ length: each }, (_, at) => ({ type: 'text', data: `text ${step} ${at}` }));
+    const texts = Array.from({ length: each }, (_, at) => ({
+      type: 'text',
+      data: `text ${step} ${at}`,
+    }));
     const value = { name: 'many', dtype: 'text', step: BigInt(step), value: encodeCbor(texts) };
     return { kind: { case: 'logObject' as const, value } };
   });
@@ -373,7 +370,9 @@ test('more than the newest runs with media are shown on request', async () => {
   await site.visit(`/media?kind=texts&q=${q}`, async visit => {
     const { page } = visit;
     const status = page.locator('[role=toolbar] [role=status]');
-    await eventually('twelve runs', async () => (await status.textContent())?.includes('the newest 12 runs'));
+    await eventually('twelve runs', async () =>
+      (await status.textContent())?.includes('the newest 12 runs'),
+    );
     for (const most of [24, 48]) {
       await page.getByRole('button', { name: 'Show more runs' }).click();
       await page.waitForURL(new RegExp(`most=${most}`));

@@ -24,7 +24,13 @@ afterAll(() => site?.close());
 async function createDashboard(): Promise<string> {
   const transport = createGrpcWebTransport({ baseUrl: site.server.addresses.query });
   const panels = Array.from({ length: PANELS }, (_, at) => ({
-    ...{ kind: at % 4 === 3 ? 'runs' : 'chart', metric: 'loss', query: queryOf(at), by: '', width: 6 },
+    ...{
+      kind: at % 4 === 3 ? 'runs' : 'chart',
+      metric: 'loss',
+      query: queryOf(at),
+      by: '',
+      width: 6,
+    },
   }));
   const state = encodeCbor({ panels });
   const { app } = await createClient(AppService, transport).create({ type: 'dashboard', state });
@@ -80,7 +86,9 @@ test.each([
     await site.visit(await create(), async visit => {
       const { page } = visit;
       await eventually('charts are drawn', () =>
-        page.locator('canvas.base').evaluateAll(all => all.some(one => Number(one.dataset.series) > 0)),
+        page
+          .locator('canvas.base')
+          .evaluateAll(all => all.some(one => Number(one.dataset.series) > 0)),
       );
       await page.keyboard.press('?');
       await page.keyboard.type('chart in focus');
@@ -112,17 +120,24 @@ test.each([
 
       // What leaves the view is aborted, and does not keep others waiting.
       let aborted = 0;
-      page.on('requestfailed', request => (aborted += Number(request.url().endsWith('SearchService/Runs'))));
+      page.on(
+        'requestfailed',
+        request => (aborted += Number(request.url().endsWith('SearchService/Runs'))),
+      );
       const release = await held(page, 'SearchService/Runs');
       await scrollTo(page, 0.25);
-      await eventually('reads have begun', () => panelsRead(visit).some(panel => panel > 5 && panel < 11));
+      await eventually('reads have begun', () =>
+        panelsRead(visit).some(panel => panel > 5 && panel < 11),
+      );
       await scrollTo(page, 1);
       await eventually('the last panel is read', () => panelsRead(visit).includes(PANELS - 1));
       await eventually('the others are aborted', () => aborted >= 3);
       await release();
       await visit.quiet();
       await eventually('the charts at the end are drawn', () =>
-        page.locator('canvas.base').evaluateAll(all => all.every(one => Number(one.dataset.series) > 0)),
+        page
+          .locator('canvas.base')
+          .evaluateAll(all => all.every(one => Number(one.dataset.series) > 0)),
       );
       expect(panelsRead(visit)).not.toContain(20);
     });

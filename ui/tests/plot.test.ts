@@ -61,5 +61,7 @@ test('a hairline is one device pixel', async () => {
 });
 
 test('a PNG has twice the pixels of the screen', async () => {
-  expect(await page.evaluate(() => probe.pngSize({ points: 1_000, spikeAt: 5 }))).toEqual([1600, 600]);
+  expect(await page.evaluate(() => probe.pngSize({ points: 1_000, spikeAt: 5 }))).toEqual([
+    1600, 600,
+  ]);
 });

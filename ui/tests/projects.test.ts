@@ -2,7 +2,15 @@
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
-import { eventually, findings, launch, Project, Server, Visit, type VisitOptions } from './harness.ts';
+import {
+  eventually,
+  findings,
+  launch,
+  Project,
+  Server,
+  Visit,
+  type VisitOptions,
+} from './harness.ts';
 
 let browser: Browser;
 let server: Server;
@@ -45,7 +53,9 @@ test('the first project is created from the palette, and the switcher appears', 
     await dialog.getByRole('button', { name: 'Create' }).click();
     await page.waitForURL(/\/p\/speech\/$/);
     // What an empty project shows logs to it.
-    expect(await page.locator('pre').textContent()).toContain(`repo="${server.addresses.query}/p/speech"`);
+    expect(await page.getByRole('group', { name: 'Text' }).textContent()).toContain(
+      `repo="${server.addresses.query}/p/speech"`,
+    );
     await page.getByRole('button', { name: /^Project / }).click();
     await page.getByRole('menuitemradio', { name: 'My project' }).click();
     await page.waitForURL(url => url.pathname === '/');
@@ -66,37 +76,43 @@ test('a name that was given says so, and nothing is created', async () => {
   });
 });
 
-test.each(['light', 'dark'] as const)('a project is described, and shows its size, %s', async theme => {
-  const { query, ingest } = server.addresses;
-  const addresses = { query: `${query}/p/speech`, ingest: `${ingest}/p/speech` };
-  if (theme === 'light') {
-    const [project] = await Project.log({ addresses });
-    await project.end();
-  }
-  await visit(
-    '/p/speech/project',
-    async one => {
-      const { page } = one;
-      await page.getByText('studio').first().waitFor();
-      await page.getByRole('button', { name: /^Description of the project/ }).click();
-      await page.getByLabel('Description of the project').fill(`Everything about speech, ${theme}.`);
-      await page.keyboard.press('Control+Enter');
-      await page.getByText(`Everything about speech, ${theme}.`).first().waitFor();
-      await page.getByRole('button', { name: /^Name of the project/ }).click();
-      await page.keyboard.type(`Speech ${theme}`);
-      await page.keyboard.press('Enter');
-      await page
-        .getByRole('button', { name: /^Project / })
-        .getByText(`Speech ${theme}`)
-        .waitFor();
-      await one.shot(`project-${theme}`);
-      expect(await findings(page)).toEqual([]);
-      await page.getByRole('button', { name: /^Project / }).click();
-      await one.shot(`project-switcher-${theme}`);
-    },
-    { theme },
-  );
-});
+test.each(['light', 'dark'] as const)(
+  'a project is described, and shows its size, %s',
+  async theme => {
+    const { query, ingest } = server.addresses;
+    const addresses = { query: `${query}/p/speech`, ingest: `${ingest}/p/speech` };
+    if (theme === 'light') {
+      const [project] = await Project.log({ addresses });
+      await project.end();
+    }
+    await visit(
+      '/p/speech/project',
+      async one => {
+        const { page } = one;
+        await page.getByText('studio').first().waitFor();
+        await page.getByText(/^Matyan \d+\.\d+\.\d+$/).waitFor();
+        await page.getByRole('button', { name: /^Description of the project/ }).click();
+        await page
+          .getByLabel('Description of the project')
+          .fill(`Everything about speech, ${theme}.`);
+        await page.keyboard.press('Control+Enter');
+        await page.getByText(`Everything about speech, ${theme}.`).first().waitFor();
+        await page.getByRole('button', { name: /^Name of the project/ }).click();
+        await page.keyboard.type(`Speech ${theme}`);
+        await page.keyboard.press('Enter');
+        await page
+          .getByRole('button', { name: /^Project / })
+          .getByText(`Speech ${theme}`)
+          .waitFor();
+        await one.shot(`project-${theme}`);
+        expect(await findings(page)).toEqual([]);
+        await page.getByRole('button', { name: /^Project / }).click();
+        await one.shot(`project-switcher-${theme}`);
+      },
+      { theme },
+    );
+  },
+);
 
 test('each project has its own runs, its own stream of changes, and links within itself', async () => {
   const { query, ingest } = server.addresses;
@@ -112,9 +128,9 @@ test('each project has its own runs, its own stream of changes, and links within
       'the stream is open',
       async () => (await page.textContent('.stream'))?.trim() === 'Live',
     );
-  expect([own, other].map(({ calls }) => calls.filter(call => call === 'RunService/Watch').length)).toEqual([
-    1, 1,
-  ]);
+  expect(
+    [own, other].map(({ calls }) => calls.filter(call => call === 'RunService/Watch').length),
+  ).toEqual([1, 1]);
   // An active run is shown in its project only.
   const [project] = await Project.log({ addresses });
   await project.track(0.125);
@@ -125,24 +141,30 @@ test('each project has its own runs, its own stream of changes, and links within
   await context.close();
 });
 
-test.each(['light', 'dark'] as const)('an unknown project lists those that there are, %s', async theme => {
-  await visit(
-    '/p/speach/runs',
-    async one => {
-      const { page, errors } = one;
-      await page.getByText('There is no project called “speach”').waitFor();
-      await page.getByRole('link', { name: /^Speech/ }).waitFor();
-      await eventually('the server is not said to be away', async () => !(await page.textContent('.stream')));
-      await one.shot(`project-unknown-${theme}`);
-      expect(await findings(page)).toEqual([]);
-      await page.getByRole('link', { name: 'My project' }).click();
-      await page.waitForURL(url => url.pathname === '/');
-      // The page of runs had been asked for.
-      errors.splice(0);
-    },
-    { theme },
-  );
-});
+test.each(['light', 'dark'] as const)(
+  'an unknown project lists those that there are, %s',
+  async theme => {
+    await visit(
+      '/p/speach/runs',
+      async one => {
+        const { page, errors } = one;
+        await page.getByText('There is no project called “speach”').waitFor();
+        await page.getByRole('link', { name: /^Speech/ }).waitFor();
+        await eventually(
+          'the server is not said to be away',
+          async () => !(await page.textContent('.stream')),
+        );
+        await one.shot(`project-unknown-${theme}`);
+        expect(await findings(page)).toEqual([]);
+        await page.getByRole('link', { name: 'My project' }).click();
+        await page.waitForURL(url => url.pathname === '/');
+        // The page of runs had been asked for.
+        errors.splice(0);
+      },
+      { theme },
+    );
+  },
+);
 
 test('a project is deleted after its name is typed', async () => {
   const other = await Visit.open(browser, server, '/p/speech/runs');

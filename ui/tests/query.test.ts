@@ -83,7 +83,10 @@ test('a name that is being typed is not searched before its completions are know
     await page.keyboard.insertText('run.hparams.optim');
     await explained;
     await complete();
-    await eventually('the param is found', async () => (await options(page)).join() === 'optimizer');
+    await eventually(
+      'the param is found',
+      async () => (await options(page)).join() === 'optimizer',
+    );
     expect(new URL(page.url()).searchParams.has('q')).toBe(false);
     await page.keyboard.type('izer == "adam"');
     await page.waitForURL(/q=run.hparams.optimizer/);
@@ -94,7 +97,10 @@ test('a query is written and searched while nothing can be completed', async () 
   await site.visit('/runs', async ({ page }) => {
     await page.waitForSelector('[role=row] a');
     await page.route('**/Complete', route =>
-      route.fulfill({ contentType: 'application/grpc-web+proto', headers: { 'grpc-status': '13' } }),
+      route.fulfill({
+        contentType: 'application/grpc-web+proto',
+        headers: { 'grpc-status': '13' },
+      }),
     );
     await page.keyboard.press('/');
     const failed = page.waitForResponse(/Complete$/);
@@ -143,7 +149,9 @@ test.each(['light', 'dark'] as const)('a query is completed by keyboard, %s', as
       await page.keyboard.press('Tab');
       await holds(page, 'run.hparams.optimizer');
       await page.keyboard.type(' == ');
-      await eventually('its values are found', async () => (await options(page)).includes('"adam"'));
+      await eventually('its values are found', async () =>
+        (await options(page)).includes('"adam"'),
+      );
       await visit.shot(`query-values-${theme}`);
       expect(await findings(page)).toEqual([]);
       await page.keyboard.type('"li');
@@ -179,7 +187,9 @@ test('a completion is undone like what is typed', async () => {
 });
 
 /** The boxes of the text, of the copy behind it and of what is underlined there; `isSame`: both scroll alike. */
-function boxes(page: Page): Promise<Record<'text' | 'copy' | 'mark', DOMRect> & { isSame: boolean }> {
+function boxes(
+  page: Page,
+): Promise<Record<'text' | 'copy' | 'mark', DOMRect> & { isSame: boolean }> {
   return page.evaluate(selector => {
     const text = document.querySelector(selector) as HTMLElement;
     const copy = document.querySelector('.mirror') as HTMLElement;
@@ -349,7 +359,10 @@ test('objects are found by their names on the page of media', async () => {
     await eventually('the name is a member', async () => (await options(page)).includes('name'));
     await page.keyboard.press('Tab');
     await page.keyboard.type(' == "rec');
-    await eventually('images are named', async () => (await options(page)).join() === '"reconstructions"');
+    await eventually(
+      'images are named',
+      async () => (await options(page)).join() === '"reconstructions"',
+    );
     await page.keyboard.press('Tab');
     await page.waitForURL(url => url.searchParams.get('q') === 'images.name == "reconstructions"');
     expect(await page.locator('.query [role=status]').textContent()).toBe('');
@@ -370,11 +383,15 @@ test('a query with a name that no run has says so, also when it was typed', asyn
     await site.visit(`/${path}?q=${encodeURIComponent(text)}`, async ({ page }) => {
       // Without the focus it covers nothing.
       await page.waitForSelector('.query .warn[title*="no run has the param run.tgs"]');
-      expect(await page.locator('.below').evaluate(one => getComputedStyle(one).clipPath)).not.toBe('none');
+      expect(await page.locator('.below').evaluate(one => getComputedStyle(one).clipPath)).not.toBe(
+        'none',
+      );
       await page.focus(FIELD);
       await page.keyboard.press('Escape');
       await page.waitForSelector(warned);
-      expect(await page.locator('.below').evaluate(one => getComputedStyle(one).clipPath)).toBe('none');
+      expect(await page.locator('.below').evaluate(one => getComputedStyle(one).clipPath)).toBe(
+        'none',
+      );
     });
   }
 });
@@ -422,3 +439,104 @@ test('the cost of a query is next to it, with the plan', async () => {
     await says('checks every run');
   });
 });
+
+test('words find runs by their names, tags, experiments and hashes', async () => {
+  const { hashes } = site.runs;
+  const cases = [
+    ['VIT trial', 15],
+    ['needs', 9],
+    ['"small / trial"', 15],
+    ['VIT trial and not run.active', 15],
+    ['distilled', 22],
+    [hashes[3]!.slice(2, 16), 1],
+  ] as const;
+  await site.visit('/runs', async visit => {
+    const { page } = visit;
+    const field = page.getByLabel('Filter runs by a query');
+    for (const [words, count] of cases) {
+      await field.fill(words);
+      await field.press('Enter');
+      await page
+        .locator('header [role=status]', { hasText: new RegExp(`^\\s*${count}\\s*$`) })
+        .waitFor();
+      expect(new URL(page.url()).searchParams.get('q')).toBe(words);
+    }
+    await visit.shot('query-words');
+    expect(await findings(page)).toEqual([]);
+    await page.getByRole('link', { name: 'Metrics', exact: true }).click();
+    await page.getByRole('heading', { name: 'Metrics' }).waitFor();
+    expect(await page.getByLabel('Filter runs by a query').inputValue()).toBe(
+      hashes[3]!.slice(2, 16),
+    );
+  });
+});
+
+test.each(['light', 'dark'] as const)(
+  'mistyped names are corrected by a click, %s',
+  async theme => {
+    const cases = [
+      ['loss < 1', 'run.metrics["loss"].last < 1'],
+      ['run.hparam.lr < 0.001', 'run.hparams.lr < 0.001'],
+    ] as const;
+    await site.visit(
+      '/runs',
+      async visit => {
+        const { page } = visit;
+        await page.waitForSelector('[role=row] a');
+        for (const [written, meant] of cases) {
+          await page.fill(FIELD, written);
+          await page.keyboard.press('Escape');
+          const repair = page.getByRole('button', { name: meant });
+          await repair.waitFor();
+          await visit.shot(`query-repair-${theme}`);
+          expect(await findings(page)).toEqual([]);
+          await repair.click();
+          await page.waitForURL(url => url.searchParams.get('q') === meant);
+          await holds(page, meant);
+        }
+      },
+      { theme },
+    );
+  },
+);
+
+test.each(['light', 'dark'] as const)(
+  'a condition is chosen instead of written, %s',
+  async theme => {
+    await site.visit(
+      '/runs?q=vit',
+      async visit => {
+        const { page } = visit;
+        await page.waitForSelector('[role=row] a');
+        // By keyboard.
+        await page.keyboard.press('f');
+        const dialog = page.getByRole('dialog', { name: 'Add a condition' });
+        // The code of the dialog is loaded now. Until it is there, the page takes the keys.
+        await dialog.locator('input:focus').waitFor();
+        await page.keyboard.type('hparams.lr');
+        await dialog.locator('figure rect').first().waitFor();
+        await dialog.getByRole('combobox', { name: 'Operator' }).selectOption('<');
+        await dialog.getByRole('textbox', { name: 'Value' }).fill('0.01');
+        await dialog.getByText(/runs? match/).waitFor();
+        await visit.shot(`query-builder-${theme}`);
+        expect(await findings(page)).toEqual([]);
+        await page.keyboard.press('Enter');
+        await page.waitForURL(url => url.searchParams.get('q') === 'vit and run.hparams.lr < 0.01');
+        // By mouse, with the values that runs have.
+        await page.getByRole('button', { name: 'Add a condition to the query' }).click();
+        await dialog
+          .getByRole('combobox', { name: 'Param, metric or property' })
+          .fill('hparams.optimizer');
+        await dialog.getByRole('button', { name: /^adam/ }).click();
+        await dialog.getByText('run.hparams.optimizer == "adam"').waitFor();
+        await visit.shot(`query-builder-values-${theme}`);
+        expect(await findings(page)).toEqual([]);
+        await dialog.getByRole('button', { name: 'Add', exact: true }).click();
+        await page.waitForURL(url =>
+          (url.searchParams.get('q') ?? '').endsWith('run.hparams.optimizer == "adam"'),
+        );
+      },
+      { theme },
+    );
+  },
+);

@@ -35,83 +35,21 @@ describe('every tab', () => {
     ['overview', 'dl code'],
   ];
   for (const theme of ['light', 'dark'] as const) {
-    test.each(tabs)(`%s opens without errors and without findings, ${theme}`, async (tab, ready) => {
-      await site.visit(
-        studio(tab),
-        async visit => {
-          await visit.page.waitForSelector(ready);
-          await visit.shot(`run-${tab.replace(/\W+/g, '-')}-${theme}`);
-          expect(await findings(visit.page)).toEqual([]);
-        },
-        { theme },
-      );
-    });
+    test.each(tabs)(
+      `%s opens without errors and without findings, ${theme}`,
+      async (tab, ready) => {
+        await site.visit(
+          studio(tab),
+          async visit => {
+            await visit.page.waitForSelector(ready);
+            await visit.shot(`run-${tab.replace(/\W+/g, '-')}-${theme}`);
+            expect(await findings(visit.page)).toEqual([]);
+          },
+          { theme },
+        );
+      },
+    );
   }
-});
-
-test('the terminal has every line, finds text, and reads only what is in view', async () => {
-  await site.visit(studio('terminal'), async visit => {
-    const { page } = visit;
-    // It follows the end.
-    await page.waitForSelector('.printed:has-text("epoch 29 batch 99")');
-    expect(await page.locator('.printed').count()).toBeLessThan(100);
-    expect(visit.calls.filter(call => call === 'LogService/Lines').length).toBeLessThan(5);
-    await page.fill('input[aria-label="Search lines"]', 'epoch 3 batch 12:');
-    await page.waitForSelector('.current:has-text("epoch 3 batch 12")');
-    expect(await page.textContent('[role=toolbar] [role=status]')).toContain('1 of 1');
-    expect(await page.isChecked('[role=toolbar] [type=checkbox]')).toBe(false);
-    expect(await page.locator('.printed b, .printed i').count()).toBe(0);
-  });
-});
-
-test('all lines of a long terminal are searched on request, and the search can be stopped', async () => {
-  const [id, count] = ['feed'.repeat(6), 65_000];
-  const line = (step: number): string => (step === 5 ? 'the needle' : `line ${step} of hay`);
-  for (let first = 0; first < count; first += 5_000) {
-    const lines = Array.from({ length: 5_000 }, (_, at) => first + at).map(step => {
-      return { kind: { case: 'logTerminalLine' as const, value: { line: line(step), step: BigInt(step) } } };
-    });
-    await publish(site.server, id, [{ kind: { case: 'createRun', value: {} } }, ...lines]);
-  }
-  await site.visit(`/runs/${id}?tab=terminal`, async visit => {
-    const { page } = visit;
-    await page.getByText('65 000 lines').waitFor();
-    const status = page.locator('[role=toolbar] [role=status]');
-    const says = (text: string): Promise<boolean> =>
-      eventually(text, async () => (await status.textContent())?.trim().replace(/\s+/g, ' ') === text);
-    const search = page.getByRole('button', { name: 'Search all lines' });
-    await page.fill('input[aria-label="Search lines"]', 'NEEDLE');
-    await says('No match in the newest 20 000 lines');
-    await visit.shot('terminal-search');
-    expect(await findings(page)).toEqual([]);
-    const lines = await held(page, 'LogService/Lines');
-    await search.click();
-    await page.getByRole('button', { name: 'Stop' }).click();
-    await lines();
-    await says('No match in the newest 40 000 lines');
-    await search.click();
-    await says('1 of 1');
-    await page.waitForSelector('.current:has-text("the needle")');
-    // It ends with more matches than anybody looks at.
-    await page.fill('input[aria-label="Search lines"]', 'hay');
-    await says('1 of 20 000 in the newest 20 000 lines');
-    expect(await search.count()).toBe(0);
-    // Lines that come later are searched, also if they are too many to be read one by one.
-    await page.fill('input[aria-label="Search lines"]', 'NEEDLE');
-    await says('No match in the newest 20 000 lines');
-    const more = (first: number, count: number): Promise<void> => {
-      const lines = Array.from({ length: count }, (_, at) => first + at).map(step => {
-        const text = step % 5_000 === 4_000 ? 'a late needle' : line(step);
-        return { kind: { case: 'logTerminalLine' as const, value: { line: text, step: BigInt(step) } } };
-      });
-      return publish(site.server, id, lines);
-    };
-    await more(count, 5_000);
-    await page.getByText('70 000 lines').waitFor();
-    await says('1 of 1 in the newest 25 000 lines');
-    await more(74_000, 1);
-    await says('1 of 2 in the newest 29 001 lines');
-  });
 });
 
 test('a name that is changed back elsewhere is shown', async () => {
@@ -173,16 +111,6 @@ test('a chart that is touched while the page is scrolled is not left hovered', a
   );
 });
 
-test('a followed terminal shows a new line', async () => {
-  await site.visit(`/runs/${site.runs.live}?tab=terminal`, async ({ page }) => {
-    await page.waitForSelector('[role=tablist]');
-    for (const value of [1, 2, 3]) await site.project.track(value);
-    await page.waitForSelector('.printed:has-text("point 3")');
-    await site.project.track(4);
-    await page.waitForSelector('.printed:has-text("point 4")');
-  });
-});
-
 test('series that are renamed, cut and deleted are so on open pages', async () => {
   const id = site.runs.hashes[9];
   await site.visit(`/runs/${id}?m=r`, async ({ page, base }) => {
@@ -218,7 +146,13 @@ test('only what has changed is read again, and points that are logged before oth
   const log = (series: number, steps: number[], value: number): Promise<void> =>
     publish(site.server, id, [], {
       series: [{ name: 'first' }, { name: 'second' }],
-      points: [{ series: steps.map(() => series), steps: steps.map(BigInt), values: steps.map(() => value) }],
+      points: [
+        {
+          series: steps.map(() => series),
+          steps: steps.map(BigInt),
+          values: steps.map(() => value),
+        },
+      ],
     });
   await publish(site.server, id, [{ kind: { case: 'createRun', value: {} } }]);
   for (const series of [0, 1]) await log(series, [...Array(100).keys()], 0);
@@ -248,7 +182,9 @@ test('only what has changed is read again, and points that are logged before oth
     await shows('0.5');
     await visit.quiet();
     const read = reads().slice(readsBefore);
-    expect(new Set(read.flatMap(({ runs }) => runs.flatMap(({ numbers }) => numbers)))).toEqual(new Set([0]));
+    expect(new Set(read.flatMap(({ runs }) => runs.flatMap(({ numbers }) => numbers)))).toEqual(
+      new Set([0]),
+    );
     expect(lists()).toBe(listsBefore);
     expect(await isHigh()).toBe(false);
     await log(0, [50], 7);
@@ -272,11 +208,26 @@ test('charts that come into view are read by one call, and one that fails breaks
       await (isBad ? route.fulfill({ status: 503 }) : route.continue());
     });
     await go(page, `/runs/${id}`, 'canvas.base');
-    await eventually('all others are drawn', async () => (await drawn.count()) === names.length - 1);
+    await eventually(
+      'all others are drawn',
+      async () => (await drawn.count()) === names.length - 1,
+    );
+    // It says so in its place, and the message has the same retry.
+    const failed = page.locator('section[aria-label=metric3] .waiting');
+    await failed.getByText('Could not be read').waitFor();
+    await page.locator('.toast button:has-text("Retry")').waitFor();
+    expect(await page.getByText('Could not be read').count()).toBe(1);
+    expect(await findings(page)).toEqual([]);
     await page.unroute('**/*.SeriesService/Buckets');
-    await page.locator('.toast button:has-text("Retry")').click();
-    await eventually('so is the one that failed', async () => (await drawn.count()) === names.length);
-    const read = visit.requests(SeriesService.method.buckets).map(one => one.runs[0]!.numbers.length);
+    await failed.getByRole('button', { name: 'Retry' }).click();
+    await failed.waitFor({ state: 'detached' });
+    await eventually(
+      'so is the one that failed',
+      async () => (await drawn.count()) === names.length,
+    );
+    const read = visit
+      .requests(SeriesService.method.buckets)
+      .map(one => one.runs[0]!.numbers.length);
     // The first one joined all of them.
     expect(read).toEqual([names.length, ...names.map(() => 1), 1]);
     expect(visit.errors.splice(0).every(text => /503/.test(text))).toBe(true);
@@ -304,68 +255,6 @@ test('a failure moves nothing on the page of a run', async () => {
     await page.click('[role=alert] button:has-text("Retry")');
     await page.waitForSelector('[role=alert]', { state: 'detached' });
     expect(errors.splice(0).every(text => text.includes('503'))).toBe(true);
-  });
-});
-
-test('log records are filtered by level, and the filter is in the URL', async () => {
-  await site.visit(studio('logs'), async ({ page }) => {
-    await page.waitForSelector('.message button');
-    await page.selectOption('select', 'error');
-    await page.waitForURL(/level=error/);
-    expect(await page.textContent('[role=status]:has-text(" of ")')).toContain('40 of 200');
-    expect(new Set(await page.locator('.window [role=cell]:nth-child(2)').allTextContents())).toEqual(
-      new Set(['error']),
-    );
-    await page.click('.message button >> nth=0');
-    await page.waitForSelector('pre:has-text("batch")');
-    await page.fill('input[type=search]', 'record 199:');
-    await eventually('one record is left', async () => (await page.locator('.message').count()) === 1);
-  });
-});
-
-test('log records are opened and closed by keyboard', async () => {
-  await site.visit(studio('logs'), async ({ page }) => {
-    await page.waitForSelector('.message button');
-    await tabTo(page, '[aria-label="Search messages"]');
-    await page.keyboard.type('record 19');
-    await eventually('some are left', async () => (await page.locator('.message').count()) === 11);
-    await tabTo(page, '.message button');
-    await page.keyboard.press('Tab');
-    await page.keyboard.press('Enter');
-    const detail = page.getByRole('region', { name: /^Record/ });
-    await detail.locator('pre:has-text("record 190")').waitFor();
-    await tabTo(page, 'section [aria-label="Close"]');
-    await page.keyboard.press('Enter');
-    await detail.waitFor({ state: 'detached' });
-  });
-});
-
-test('the terminal is searched and scrolled by keyboard', async () => {
-  await site.visit(studio('terminal'), async ({ page }) => {
-    await page.waitForSelector('.printed:has-text("epoch 29 batch 99")');
-    await page.keyboard.press('s');
-    await page.keyboard.type('batch 42:');
-    const current = page.locator('.current');
-    const shows = (epoch: number): Promise<void> =>
-      current.filter({ hasText: `epoch ${epoch} batch 42:` }).waitFor();
-    const status = page.locator('[role=toolbar] [role=status]');
-    await eventually('they are counted', async () => (await status.textContent())?.includes('of 30'));
-    // From the lines in view on: after the last one comes the first.
-    await current.filter({ hasText: 'batch 42:' }).waitFor();
-    const first = Number(/epoch (\d+)/.exec((await current.textContent())!)![1]);
-    const next = (by: number): number => (first + by + 30) % 30;
-    await page.keyboard.press('Enter');
-    await shows(next(1));
-    await page.keyboard.press('Shift+Enter');
-    await shows(next(0));
-    await tabTo(page, '[aria-label="Previous match"]');
-    await page.keyboard.press('Enter');
-    await shows(next(-1));
-    await page.keyboard.press('n');
-    await shows(next(0));
-    await tabTo(page, '[aria-label="Lines of the terminal"]');
-    await page.keyboard.press('Home');
-    await page.waitForSelector('.printed:has-text("epoch 0 batch 0:")');
   });
 });
 
@@ -464,7 +353,9 @@ test.each(['tag', 'experiment'])('a %s is changed and deleted in its list', asyn
     const row = page.locator(`[role=row]:has-text("new ${kind}"):has-text("of a test")`);
     await row.waitFor();
     const dots = row.locator('.dot');
-    const colors = await dots.evaluateAll(all => all.map(dot => getComputedStyle(dot).backgroundColor));
+    const colors = await dots.evaluateAll(all =>
+      all.map(dot => getComputedStyle(dot).backgroundColor),
+    );
     expect(colors).toEqual(kind === 'tag' ? ['rgb(18, 52, 86)'] : []);
     await page.click(`button[aria-label="Edit new ${kind}"]`);
     await dialog.getByRole('button', { name: 'Delete…' }).click();
@@ -516,7 +407,10 @@ test('notes are added, changed and deleted, and no change of somebody else is lo
     await page.keyboard.press('Escape');
     await write(/^Note: Worse/, '');
     await write(/^Note: From/, '');
-    await eventually('one note is left', async () => (await notes.locator('.markdown').count()) === 1);
+    await eventually(
+      'one note is left',
+      async () => (await notes.locator('.markdown').count()) === 1,
+    );
     expect(await notes.textContent()).toContain('second');
   });
 });
@@ -585,42 +479,50 @@ test('a run is deleted after a confirmation only', async () => {
   });
 });
 
-test.each(['light', 'dark'] as const)('params are shown next to those of another run, %s', async theme => {
-  await site.visit(
-    `/runs/${site.runs.hashes[5]}?tab=params`,
-    async visit => {
-      const { page } = visit;
-      await page.waitForSelector('[role=rowheader]');
-      const field = page.getByRole('combobox', { name: 'Show the difference to a run, by its name' });
-      await field.fill('sweep 07');
-      // Not one of the list before anything was typed.
-      const option = page.locator(`datalist option[value="${site.runs.hashes[7]}"]:only-child`);
-      await option.waitFor({ state: 'attached' });
-      await field.fill(site.runs.hashes[7]!);
-      // No run has that name.
-      await page.locator('datalist option').first().waitFor({ state: 'detached' });
-      await page.keyboard.press('Enter');
-      await page.waitForURL(/diff=/);
-      await page.getByRole('columnheader', { name: 'resnet50 sweep 07' }).waitFor();
-      const rows = (): Promise<number> => page.locator('[role=row]:not(.head)').count();
-      const different = await rows();
-      await visit.shot(`run-params-diff-${theme}`);
-      expect(await findings(page)).toEqual([]);
-      await page.getByRole('checkbox', { name: 'Only differences' }).uncheck();
-      await eventually('equal values are shown', async () => (await rows()) > different);
-      expect(await page.locator('.row.chosen').count()).toBeGreaterThan(0);
-      await page.getByRole('button', { name: 'Clear' }).press('Enter');
-      await eventually('the column is gone', async () => (await page.locator('.row.chosen').count()) === 0);
-      await field.fill('weep 09');
-      await field.press('Enter');
-      await page.waitForURL(/diff=/);
-      await field.fill('no such name');
-      await field.press('Enter');
-      await page.getByText('No other run has “no such name” in the name.').waitFor();
-    },
-    { theme },
-  );
-});
+test.each(['light', 'dark'] as const)(
+  'params are shown next to those of another run, %s',
+  async theme => {
+    await site.visit(
+      `/runs/${site.runs.hashes[5]}?tab=params`,
+      async visit => {
+        const { page } = visit;
+        await page.waitForSelector('[role=rowheader]');
+        const field = page.getByRole('combobox', {
+          name: 'Show the difference to a run, by its name',
+        });
+        await field.fill('sweep 07');
+        // Not one of the list before anything was typed.
+        const option = page.locator(`datalist option[value="${site.runs.hashes[7]}"]:only-child`);
+        await option.waitFor({ state: 'attached' });
+        await field.fill(site.runs.hashes[7]!);
+        // No run has that name.
+        await page.locator('datalist option').first().waitFor({ state: 'detached' });
+        await page.keyboard.press('Enter');
+        await page.waitForURL(/diff=/);
+        await page.getByRole('columnheader', { name: 'resnet50 sweep 07' }).waitFor();
+        const rows = (): Promise<number> => page.locator('[role=row]:not(.head)').count();
+        const different = await rows();
+        await visit.shot(`run-params-diff-${theme}`);
+        expect(await findings(page)).toEqual([]);
+        await page.getByRole('checkbox', { name: 'Only differences' }).uncheck();
+        await eventually('equal values are shown', async () => (await rows()) > different);
+        expect(await page.locator('.row.chosen').count()).toBeGreaterThan(0);
+        await page.getByRole('button', { name: 'Clear' }).press('Enter');
+        await eventually(
+          'the column is gone',
+          async () => (await page.locator('.row.chosen').count()) === 0,
+        );
+        await field.fill('weep 09');
+        await field.press('Enter');
+        await page.waitForURL(/diff=/);
+        await field.fill('no such name');
+        await field.press('Enter');
+        await page.getByText('No other run has “no such name” in the name.').waitFor();
+      },
+      { theme },
+    );
+  },
+);
 
 test('a long text is shown as a whole, in place', async () => {
   await site.visit(`/runs/${site.runs.studio}?tab=params`, async ({ page }) => {

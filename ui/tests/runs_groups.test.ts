@@ -3,7 +3,7 @@ import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
 import { SearchService } from '../src/gen/matyan/search/v1/search_pb.ts';
-import { eventually, findings, held, publish, Site, type Visit } from './harness.ts';
+import { eventually, findings, held, matchCount, publish, Site, type Visit } from './harness.ts';
 
 let site: Site;
 beforeAll(async () => void (site = await Site.open()));
@@ -37,7 +37,12 @@ async function createRuns(): Promise<void> {
   const write = (number: number): Promise<void> =>
     publish(site.server, `many${String(number).padStart(20, '0')}`, [
       { kind: { case: 'createRun', value: {} } },
-      { kind: { case: 'setRunProperty', value: { name: `many ${String(number).padStart(4, '0')}` } } },
+      {
+        kind: {
+          case: 'setRunProperty',
+          value: { name: `many ${String(number).padStart(4, '0')}` },
+        },
+      },
       { kind: { case: 'finishRun', value: {} } },
     ]);
   for (let first = 0; first < MANY_RUNS; first += AT_A_TIME)
@@ -89,7 +94,9 @@ test('a long table loads what is seen, with at most three reads at a time', asyn
     await scroller.evaluate(element => (element.scrollTop = 1_500 * 34));
     await page.waitForSelector('.window .name a:text-is("many 1510")');
     // Rows are where they belong, and not only somewhere in view.
-    const index = await page.locator('[role=row]:has(a:text-is("many 1510"))').getAttribute('aria-rowindex');
+    const index = await page
+      .locator('[role=row]:has(a:text-is("many 1510"))')
+      .getAttribute('aria-rowindex');
     expect(index).toBe('1512');
     const { most, aborted } = await page.evaluate(
       () => (globalThis as unknown as { reads: { most: number; aborted: number } }).reads,
@@ -118,7 +125,8 @@ test('all runs and ranges are selected without loading them', async () => {
     await eventually(
       'the range is selected',
       async () =>
-        (await page.textContent('.notice button:has-text("Compare")'))?.replace(/\D/g, '') === '1000',
+        (await page.textContent('.notice button:has-text("Compare")'))?.replace(/\D/g, '') ===
+        '1000',
     );
   });
 });
@@ -134,12 +142,15 @@ test('columns are sorted by several keys, by the server', async () => {
     const titles = await page.locator('[role=columnheader]').allTextContents();
     const column = async (title: string): Promise<string[]> => {
       const at = titles.findIndex(text => text.includes(title));
-      return (await page.locator(`.window [role=cell]:nth-child(${at + 1})`).allTextContents()).map(text =>
-        text.trim(),
+      return (await page.locator(`.window [role=cell]:nth-child(${at + 1})`).allTextContents()).map(
+        text => text.trim(),
       );
     };
     await eventually('both are sorted', async () => {
-      const [optimizers, sizes] = [await column('optimizer'), (await column('batch_size')).map(Number)];
+      const [optimizers, sizes] = [
+        await column('optimizer'),
+        (await column('batch_size')).map(Number),
+      ];
       const keys = optimizers.map((optimizer, at) => [optimizer, sizes[at] ?? 0] as const);
       const sorted = [...keys].sort(([a, x], [b, y]) => (a === b ? y - x : a < b ? 1 : -1));
       return keys.length > 10 && JSON.stringify(keys) === JSON.stringify(sorted);
@@ -170,8 +181,8 @@ test('runs are sorted and grouped by their status', async () => {
     await page.waitForSelector('[role=columnheader][aria-sort=ascending]:has-text("Status")');
     await choose(page, 'Status', 'Group by it');
     await page.waitForSelector('.window button[aria-expanded]');
-    const groups = (await page.locator('.window button[aria-expanded] b').allTextContents()).map(text =>
-      text.trim(),
+    const groups = (await page.locator('.window button[aria-expanded] b').allTextContents()).map(
+      text => text.trim(),
     );
     expect(groups).toEqual([...groups].sort());
     expect(groups).toContain('finished');
@@ -213,18 +224,27 @@ test.each(['light', 'dark'] as const)('runs are grouped, and the URL has it, %s'
 test('a group shows the mean of its runs, and the lowest and the highest', async () => {
   const columns = encodeURIComponent('metric:loss {"subset":"val"}');
   await site.visit(
-    `/runs?q=${SWEEP}&columns=${columns}&group=param%3Ahparams.optimizer`,
+    `/runs?q=${SWEEP}&columns=${columns}&by=param%3Ahparams.optimizer`,
     async ({ page }) => {
       const heading = page.locator('.window button[aria-expanded]').first();
       await heading.click();
       const count = Number(await page.locator('.heading .digits').first().textContent());
+      const swatches = page.locator('.heading svg rect[style]');
+      const colors = await swatches.evaluateAll(all => all.map(one => getComputedStyle(one).fill));
+      expect(new Set(colors).size).toBe(3);
       await eventually('its runs are shown', async () => (await shown(page)).length === count);
       const runs = page.locator('.window [role=row]:has(.name) > [role=cell]:last-child');
       const values = await eventually('their values are shown', async () => {
-        const all = (await runs.allTextContents()).map(text => (text.trim() === '' ? NaN : Number(text)));
+        const all = (await runs.allTextContents()).map(text =>
+          text.trim() === '' ? NaN : Number(text),
+        );
         return all.length === count && !all.some(Number.isNaN) ? all : undefined;
       });
-      const group = page.locator('.window [role=row]:has(.heading)').first().locator('[role=cell]').last();
+      const group = page
+        .locator('.window [role=row]:has(.heading)')
+        .first()
+        .locator('[role=cell]')
+        .last();
       const range = (await group.locator('small').textContent())!;
       const mean = Number((await group.textContent())!.replace(range, ''));
       const [low = NaN, high = NaN] = range.split('…').map(Number);
@@ -255,7 +275,10 @@ test('a table is searched once, and not again by changes of other fields of the 
 test('a run on top that was deleted is left out', async () => {
   const [known] = site.runs.hashes;
   await site.visit(`/runs?pins=${known},${'0'.repeat(24)}`, async ({ page, calls }) => {
-    await eventually('one is on top', async () => (await page.locator('.header .pin').count()) === 1);
+    await eventually(
+      'one is on top',
+      async () => (await page.locator('.header .pin').count()) === 1,
+    );
     expect(calls).toContain('RunService/BatchGet');
   });
 });
@@ -288,7 +311,10 @@ test('all runs of a query are changed, a page of ids at a time, but those whose 
     await page.waitForSelector('button:has-text("Compare 2")');
     await page.click('button[aria-label="Actions for the selected runs"]');
     await page.click('[role=menuitem]:text-is("Archive")');
-    await eventually('only that run is left', async () => (await shown(page)).join() === 'many 0002');
+    await eventually(
+      'only that run is left',
+      async () => (await shown(page)).join() === 'many 0002',
+    );
     const archived = encodeURIComponent('"many" in run.name and run.archived == True');
     await page.goto(`${visit.base}/runs?q=${archived}&sort=name`);
     await eventually('all others are archived', async () => {
@@ -320,5 +346,46 @@ test('a range over rows that were not read is refused once they have moved', asy
       .click({ modifiers: ['Shift'] });
     await page.getByText('The rows have moved, because runs came or left.').waitFor();
     await page.getByText('1 selected').waitFor();
+  });
+});
+
+test('an order that a running run has changed says so, and is sorted again by a click', async () => {
+  const log = (
+    number: number,
+    step: number,
+    value: number,
+    events: Parameters<typeof publish>[2],
+  ) =>
+    publish(site.server, `0rde${String(number).padStart(20, '0')}`, events, {
+      series: [{ name: 'cost' }],
+      points: [{ series: [0], steps: [BigInt(step)], values: [value] }],
+    });
+  for (let number = 0; number < 4; number++)
+    await log(number, 0, number + 1, [
+      { kind: { case: 'createRun', value: {} } },
+      { kind: { case: 'setRunProperty', value: { name: `unordered ${number}` } } },
+    ]);
+  // The table adds no run by itself.
+  const applied = '"unordered" in run.name and run.metrics["cost"].last > 0';
+  await eventually(
+    'all runs are applied',
+    async () => (await matchCount(site.server, applied)) === 4,
+  );
+  await site.visit('/runs?q=unordered&sort=metric:cost&columns=metric:cost', async visit => {
+    const { page } = visit;
+    const again = page.getByRole('button', { name: 'Order changed · Sort again' });
+    await eventually('the lowest first', async () => (await shown(page))[0] === 'unordered 0');
+    expect(await again.count()).toBe(0);
+    await log(3, 1, 0.5, []);
+    await again.waitFor();
+    expect((await shown(page))[0]).toBe('unordered 0');
+    await visit.shot('runs-order-changed');
+    expect(await findings(page)).toEqual([]);
+    await again.click();
+    await eventually(
+      'the run that is lowest now',
+      async () => (await shown(page))[0] === 'unordered 3',
+    );
+    await again.waitFor({ state: 'detached' });
   });
 });

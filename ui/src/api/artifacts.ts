@@ -7,7 +7,10 @@ import { client, gathered, limited, queued, rootPath } from './transport.ts';
 
 export function readArtifacts(runId: string, signal?: AbortSignal): Promise<Artifact[]> {
   return queued('ArtifactService.List', Urgency.Visible, signal, () =>
-    gathered(client(ArtifactService).list({ runId }, limited(signal)), ({ artifacts }) => artifacts),
+    gathered(
+      client(ArtifactService).list({ runId }, limited(signal)),
+      ({ artifacts }) => artifacts,
+    ),
   );
 }
 
@@ -19,12 +22,20 @@ export function readArtifact(
   signal?: AbortSignal,
 ): Promise<Uint8Array<ArrayBuffer>> {
   return queued('ArtifactService.Get', Urgency.Visible, signal, async () => {
-    const pieces = client(ArtifactService).get({ runId, path, length: BigInt(length) }, limited(signal));
-    return joined(await gathered(pieces, ({ message }) => (message.case === 'chunk' ? [message.value] : [])));
+    const pieces = client(ArtifactService).get(
+      { runId, path, length: BigInt(length) },
+      limited(signal),
+    );
+    return joined(
+      await gathered(pieces, ({ message }) => (message.case === 'chunk' ? [message.value] : [])),
+    );
   });
 }
 
-/** URL of a file for the browser to save, or of all files as a ZIP archive, which may be larger than the memory of a page. */
+/**
+ * URL of a file for the browser to save, or of all files as a ZIP archive, which may be larger than
+ * the memory of a page.
+ */
 export function downloadUrl(runId: string, path?: string): string {
   const url = `${rootPath}api/v1/rest/runs/${encodeURIComponent(runId)}/artifacts/download`;
   return path === undefined ? `${url}-all` : `${url}?path=${encodeURIComponent(path)}`;

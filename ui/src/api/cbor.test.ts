@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 
-import { decodeCbor, decodeMap } from './cbor.ts';
+import { decodeCbor, decodeMap, tryDecodeMap } from './cbor.ts';
 
 function check(hex: string, expected: unknown): void {
   const bytes = Uint8Array.from(hex.match(/../g) ?? [], byte => parseInt(byte, 16));
@@ -45,7 +45,9 @@ test('the examples of RFC 8949', () => {
 });
 
 test('dangerous keys are ordinary keys', () => {
-  const value = decodeMap(Uint8Array.from([0xa1, 0x69, ...new TextEncoder().encode('__proto__'), 1]));
+  const value = decodeMap(
+    Uint8Array.from([0xa1, 0x69, ...new TextEncoder().encode('__proto__'), 1]),
+  );
   expect(Object.keys(value)).toEqual(['__proto__']);
   expect(Object.getPrototypeOf(value)).toBe(Object.prototype);
 });
@@ -53,5 +55,8 @@ test('dangerous keys are ordinary keys', () => {
 test('damaged values are rejected', () => {
   for (const bytes of [[0x61], [0x82, 1], [0x1a, 0, 0], [0, 0], [0x1c]]) {
     expect(() => decodeCbor(Uint8Array.from(bytes))).toThrow('CBOR');
+    expect(tryDecodeMap(Uint8Array.from(bytes))).toBeUndefined();
   }
+  expect(tryDecodeMap(Uint8Array.of(0xa1, 0x61, 0x61, 1))).toEqual({ a: 1 });
+  expect(tryDecodeMap(Uint8Array.of())).toEqual({});
 });

@@ -1,16 +1,38 @@
-/** Reads CBOR (RFC 8949), the form of params. Integers beyond 2^53 become BigInt, so that they stay exact. */
+/**
+ * Reads CBOR (RFC 8949), the form of params. Integers beyond 2^53 become BigInt, so that they stay
+ * exact.
+ */
 export type CborValue =
-  null | boolean | number | bigint | string | Uint8Array | CborValue[] | { [key: string]: CborValue };
+  | null
+  | boolean
+  | number
+  | bigint
+  | string
+  | Uint8Array
+  | CborValue[]
+  | { [key: string]: CborValue };
 
-/** A map from a decoded value; anything else becomes an empty one. */
+/** Returns a decoded map; any other value becomes an empty map. */
 export function decodeMap(bytes: Uint8Array): { [key: string]: CborValue } {
   const value = bytes.length === 0 ? {} : decodeCbor(bytes);
   return isMap(value) ? value : {};
 }
 
+/** Like `decodeMap`, for one of several states: undefined if its bytes are damaged. */
+export function tryDecodeMap(bytes: Uint8Array): { [key: string]: CborValue } | undefined {
+  try {
+    return decodeMap(bytes);
+  } catch {
+    return undefined;
+  }
+}
+
 export function isMap(value: CborValue | undefined): value is { [key: string]: CborValue } {
   return (
-    typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof Uint8Array)
+    typeof value === 'object' &&
+    value !== null &&
+    !Array.isArray(value) &&
+    !(value instanceof Uint8Array)
   );
 }
 
@@ -58,7 +80,8 @@ class CborReader {
     if (info < 24) return info;
     if (info === 31) return INDEFINITE;
     const size = 1 << (info - 24);
-    if (info > 27 || this.at + size > this.bytes.length) throw new Error('CBOR: the value is cut off');
+    if (info > 27 || this.at + size > this.bytes.length)
+      throw new Error('CBOR: the value is cut off');
     const at = this.at;
     this.at += size;
     if (size === 1) return this.#view.getUint8(at);
@@ -130,5 +153,7 @@ function half(bits: number): number {
   const fraction = bits & 1023;
   const sign = bits & 0x8000 ? -1 : 1;
   if (exponent === 31) return fraction ? NaN : sign * Infinity;
-  return sign * (exponent === 0 ? fraction * 2 ** -24 : (1 + fraction / 1024) * 2 ** (exponent - 15));
+  return (
+    sign * (exponent === 0 ? fraction * 2 ** -24 : (1 + fraction / 1024) * 2 ** (exponent - 15))
+  );
 }

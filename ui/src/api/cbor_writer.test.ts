@@ -23,6 +23,10 @@ test('values are written as the examples of RFC 8949', () => {
 });
 
 test('what is written is read', () => {
-  const value = { q: 'x'.repeat(300), list: [-7, 2 ** 40, 0.1, '🦊'], deep: { none: {}, all: [[]] } };
+  const value = {
+    q: 'x'.repeat(300),
+    list: [-7, 2 ** 40, 0.1, '🦊'],
+    deep: { none: {}, all: [[]] },
+  };
   expect(decodeCbor(encodeCbor(value))).toEqual(value);
 });

@@ -1,4 +1,7 @@
-/** Writes CBOR (RFC 8949): what the states of pages have that the server keeps. `cbor.ts` reads all of CBOR. */
+/**
+ * Writes CBOR (RFC 8949), limited to the types in the states of pages that the server keeps.
+ * `cbor.ts` reads all of CBOR.
+ */
 import { joined } from './bytes.ts';
 
 export type CborState = string | number | CborState[] | { [key: string]: CborState };

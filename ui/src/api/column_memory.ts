@@ -1,6 +1,7 @@
 /**
- * Memory for columns. A browser takes some 5 µs to allocate an `ArrayBuffer`, however small: more than to fill it. So
- * many columns share one. It is freed with the last of them; columns of a chart are read, kept and dropped together.
+ * Memory for columns. A browser takes some 5 µs to allocate an `ArrayBuffer`, however small, which
+ * is longer than filling it takes. So columns share a buffer, which is freed with its last column;
+ * the columns of a chart are read, kept and dropped together.
  */
 
 /** The columns of about three series of 500 buckets. */
@@ -34,7 +35,10 @@ export function newUints(length: number): Uint32Array {
 
 let scratch = new Float64Array(4096);
 
-/** Room for numbers until the next call, for those whose count is known at their end only. It is not zeroed. */
+/**
+ * Room for numbers until the next call, for columns whose length is known at their end only. The
+ * room is not zeroed.
+ */
 export function scratchFor(length: number): Float64Array {
   if (scratch.length < length) scratch = new Float64Array(2 * length);
   return scratch;

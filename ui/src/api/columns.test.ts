@@ -11,7 +11,8 @@ import { readSeriesBuckets, readSeriesPoints, type BucketColumns } from './colum
 
 /** The result of generated code, in the form of our reader. */
 function expected(buckets: SeriesBuckets): BucketColumns {
-  const doubles = (values: readonly (number | bigint)[]): Float64Array => Float64Array.from(values, Number);
+  const doubles = (values: readonly (number | bigint)[]): Float64Array =>
+    Float64Array.from(values, Number);
   return {
     run: buckets.place?.run ?? 0,
     series: buckets.place?.series ?? 0,
@@ -80,11 +81,15 @@ test('steps and times are exact up to 2^53', () => {
 
 test('random columns agree with generated code', () => {
   let state = 7;
-  const random = (): number => (state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0) / 2 ** 32;
+  const random = (): number => {
+    state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0;
+    return state / 2 ** 32;
+  };
   for (let round = 0; round < 200; round++) {
     const length = Math.floor(random() * 40);
     const some = <T>(value: () => T): T[] => Array.from({ length }, value);
-    const step = (): bigint => BigInt(Math.floor((random() - 0.5) * 2 ** Math.floor(random() * 53)));
+    const step = (): bigint =>
+      BigInt(Math.floor((random() - 0.5) * 2 ** Math.floor(random() * 53)));
     const uint = (): number => Math.floor(random() * 2 ** Math.floor(random() * 32));
     check({
       index: some(uint),

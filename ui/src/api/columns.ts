@@ -1,7 +1,7 @@
 /**
- * Reads series straight from the wire into typed arrays. Packed doubles are memory in the byte order of every browser's
- * machine, so a column is one copy. Generated code takes ten times as long: it pushes each value to an array, and makes
- * a BigInt of each step. A test compares both.
+ * Reads series straight from the wire into typed arrays. Packed doubles are memory in the byte
+ * order of every browser's machine, so reading a column is one copy. Generated code takes ten times
+ * as long: it pushes each value to an array, and makes a BigInt of each step. A test compares both.
  */
 import { BinaryReader, WireType } from '@bufbuild/protobuf/wire';
 
@@ -12,7 +12,10 @@ interface SeriesColumns {
   series: number;
 }
 
-/** One series of a `BucketsResponse`. Columns that were not requested are empty, and what no page shows is skipped. */
+/**
+ * One series of a `BucketsResponse`. Columns that were not requested are empty, and fields that no
+ * page shows are skipped.
+ */
 export interface BucketColumns extends SeriesColumns {
   /** Steps per bucket. */
   width: number;
@@ -27,7 +30,7 @@ export interface BucketColumns extends SeriesColumns {
   negativeInfinity: Uint32Array;
 }
 
-/** One `SeriesPoints`, or a piece of it. Columns that were not requested are empty. */
+/** One `SeriesPoints`, or a piece of one. Columns that were not requested are empty. */
 export interface PointColumns extends SeriesColumns {
   /** Steps, epochs and times are exact up to 2^53. */
   steps: Float64Array;
@@ -71,7 +74,9 @@ const NO_POINTS = { ...NO_SERIES, ...emptyColumns(POINT_COLUMNS) } as PointColum
 
 function emptyColumns(table: Record<number, Column>): object {
   const columns = Object.values(table);
-  return Object.fromEntries(columns.map(([name, read]) => [name, read === readUints ? UINTS : DOUBLES]));
+  return Object.fromEntries(
+    columns.map(([name, read]) => [name, read === readUints ? UINTS : DOUBLES]),
+  );
 }
 
 export function readSeriesBuckets(bytes: Uint8Array): BucketColumns {
@@ -82,7 +87,11 @@ export function readSeriesPoints(bytes: Uint8Array): PointColumns {
   return readColumns(bytes, { ...NO_POINTS }, POINT_COLUMNS);
 }
 
-function readColumns<T extends SeriesColumns>(bytes: Uint8Array, into: T, table: Record<number, Column>): T {
+function readColumns<T extends SeriesColumns>(
+  bytes: Uint8Array,
+  into: T,
+  table: Record<number, Column>,
+): T {
   const columns = into as unknown as Record<string, Numbers>;
   const reader = new BinaryReader(bytes);
   while (reader.pos < reader.len) {
@@ -90,8 +99,10 @@ function readColumns<T extends SeriesColumns>(bytes: Uint8Array, into: T, table:
     const column = table[field];
     if (column) {
       const [name, read] = column;
-      // Senders may pack a column in pieces, or not at all: both are valid, though our server does neither.
-      const packed = wireType === WireType.LengthDelimited ? reader.bytes() : reader.skip(wireType, field);
+      // Senders may pack a column in pieces, or not at all: both are valid, though our server does
+      // neither.
+      const packed =
+        wireType === WireType.LengthDelimited ? reader.bytes() : reader.skip(wireType, field);
       columns[name] = joined(columns[name] as Numbers, read(packed));
     } else if (field === 1) readPlace(new BinaryReader(reader.bytes()), into);
     else if (field === BUCKET_WIDTH) Object.assign(into, { width: Number(reader.uint64()) });
@@ -126,7 +137,10 @@ function readDoubles(bytes: Uint8Array): Float64Array {
   return values;
 }
 
-/** Reads varints, which last until the next call: integers of up to four bytes, and 53 bits of longer ones. */
+/**
+ * Reads varints into room that lasts until the next call: integers of up to four bytes, and 53 bits
+ * of longer integers.
+ */
 function readVarints(bytes: Uint8Array, isZigzag: boolean): Float64Array {
   const found = scratchFor(bytes.length);
   let count = 0;
@@ -137,7 +151,7 @@ function readVarints(bytes: Uint8Array, isZigzag: boolean): Float64Array {
       byte = bytes[at++] as number;
       low |= (byte & 0x7f) << shift;
     }
-    // The lowest bit is the sign of zigzag, and 27 others are there.
+    // The lowest bit is the sign of a zigzag integer, so 27 other bits have been read.
     let value = low >>> 1;
     for (let scale = 2 ** 27; byte >= 0x80; scale *= 128) {
       byte = bytes[at++] as number;

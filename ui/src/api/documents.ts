@@ -1,4 +1,7 @@
-/** Dashboards and reports. The panels of a dashboard are an app of the type `dashboard`; a report is a text. */
+/**
+ * Dashboards and reports. The panels of a dashboard are an app of the type `dashboard`; a report is
+ * a text.
+ */
 import { AppService } from '../gen/matyan/apps/v1/apps_pb.ts';
 import { DashboardService } from '../gen/matyan/dashboards/v1/dashboards_pb.ts';
 import { ReportService } from '../gen/matyan/reports/v1/reports_pb.ts';
@@ -10,18 +13,23 @@ export type DocumentKind = 'dashboards' | 'reports';
 
 export interface OpenDocument {
   name: string;
-  /** Time of the last change, so that no later one is overwritten. */
+  /** Time of the last change, so that no later change is overwritten. */
   updatedUs: bigint;
-  /** Of a report: Markdown. */
+  /** The Markdown of a report. */
   code: string;
-  /** Of a dashboard: the app with its panels, and their state; undefined if another program saved it. */
+  /**
+   * The app of a dashboard, which has its panels, and the state of the app; undefined if another
+   * program saved the app.
+   */
   appId: string;
   state: { [key: string]: CborValue } | undefined;
   appUpdatedUs: bigint;
 }
 
 const TYPE = 'dashboard';
-const [reports, dashboards, apps] = [ReportService.method, DashboardService.method, AppService.method];
+const reports = ReportService.method;
+const dashboards = DashboardService.method;
+const apps = AppService.method;
 
 export async function readDocument(
   kind: DocumentKind,
@@ -42,13 +50,20 @@ export async function readDocument(
   return { ...none, name, updatedUs, appId, state, appUpdatedUs: app?.updatedUs ?? 0n };
 }
 
-export async function createDocument(kind: DocumentKind, name: string, code: string): Promise<string> {
+export async function createDocument(
+  kind: DocumentKind,
+  name: string,
+  code: string,
+): Promise<string> {
   if (kind === 'reports') return (await unary(reports.create, { name, code })).report?.id ?? '';
   const { app } = await unary(apps.create, { type: TYPE, state: encodeCbor({ panels: [] }) });
   return (await unary(dashboards.create, { name, appId: app?.id ?? '' })).dashboard?.id ?? '';
 }
 
-/** Fails if somebody else has changed it since. Returns what has changed. */
+/**
+ * Fails if the document has changed since it was read. Returns the fields that the save has
+ * changed.
+ */
 export async function updateDocument(
   kind: DocumentKind,
   id: string,

@@ -42,7 +42,11 @@ export async function readEpochs(
 async function sampleEpochs(all: readonly EpochLoad[], signal: AbortSignal): Promise<void> {
   const wanted = all.flatMap(one => [...one.missing.keys()].map(index => ({ ...one, index })));
   const { runs, places } = byRun(wanted.map(({ refs, index }) => refs[index] as SeriesRef));
-  const request = create(SampleRequestSchema, { runs, density: DENSITY, columns: { epochs: true } });
+  const request = create(SampleRequestSchema, {
+    runs,
+    density: DENSITY,
+    columns: { epochs: true },
+  });
   for await (const bytes of rawMessages(SeriesService.method.sample, request, limited(signal))) {
     const { run, series, steps, epochs } = readSeriesPoints(bytes);
     const isKnown = (_: number, at: number): boolean => (epochs[at] ?? NO_EPOCH) !== NO_EPOCH;

@@ -11,10 +11,19 @@ function withInfo(
   metadata: Record<string, string>,
 ): ConnectError {
   const writer = new BinaryWriter();
-  writer.tag(1, WireType.LengthDelimited).string(reason).tag(2, WireType.LengthDelimited).string('matyan');
+  writer
+    .tag(1, WireType.LengthDelimited)
+    .string(reason)
+    .tag(2, WireType.LengthDelimited)
+    .string('matyan');
   for (const [key, value] of Object.entries(metadata)) {
     writer.tag(3, WireType.LengthDelimited).fork();
-    writer.tag(1, WireType.LengthDelimited).string(key).tag(2, WireType.LengthDelimited).string(value).join();
+    writer
+      .tag(1, WireType.LengthDelimited)
+      .string(key)
+      .tag(2, WireType.LengthDelimited)
+      .string(value)
+      .join();
   }
   const error = new ConnectError(message, code);
   error.details = [{ type: 'google.rpc.ErrorInfo', value: writer.finish() }];
@@ -22,7 +31,10 @@ function withInfo(
 }
 
 test('an error says what, where and what to do', () => {
-  const error = withInfo(Code.NotFound, 'run `x` does not exist', 'NOT_FOUND', { resource: 'run', id: 'x' });
+  const error = withInfo(Code.NotFound, 'run `x` does not exist', 'NOT_FOUND', {
+    resource: 'run',
+    id: 'x',
+  });
   expect(apiError(error, 'RunService.Get')).toMatchObject({
     message: 'Run `x` does not exist.',
     where: 'RunService.Get',
@@ -58,10 +70,8 @@ test('an error keeps its first form', () => {
 
 test('aborts are recognized in every form', () => {
   const aborted = new DOMException('gone', 'AbortError');
-  expect([aborted, new ConnectError('gone', Code.Canceled), apiError(aborted, 'x')].map(isAbort)).toEqual([
-    true,
-    true,
-    true,
-  ]);
+  expect(
+    [aborted, new ConnectError('gone', Code.Canceled), apiError(aborted, 'x')].map(isAbort),
+  ).toEqual([true, true, true]);
   expect(isAbort(new ConnectError('no', Code.Internal))).toBe(false);
 });

@@ -1,4 +1,7 @@
-/** The one form of error in the UI: what happened, where, whether a retry may help, and the name of the `Code` of the API. */
+/**
+ * The only form of error in the UI: a message, a place, whether a retry may help, and the name of
+ * the `Code` of the API.
+ */
 import { Code, ConnectError } from '@connectrpc/connect';
 
 import { fieldsOf } from './bytes.ts';
@@ -27,7 +30,10 @@ export class ApiError extends Error {
   }
 }
 
-/** Hints by the reason that the server names. Whatever is missing here is described by its gRPC status. */
+/**
+ * Hints by the reason that the server names. An error with any other reason is described by its
+ * gRPC status.
+ */
 const HINTS: Record<string, [hint: string, canRetry: boolean]> = {
   INVALID_FIELD: ['Correct the field and try again.', false],
   INVALID_QUERY: ['Correct the query.', false],
@@ -42,21 +48,28 @@ const HINTS: Record<string, [hint: string, canRetry: boolean]> = {
 };
 
 const HINTS_BY_STATUS: Partial<Record<Code, [hint: string, canRetry: boolean]>> = {
-  [Code.Unauthenticated]: ['Log in again.', false],
-  [Code.PermissionDenied]: ['Ask for access, or log in as someone else.', false],
-  [Code.Unimplemented]: ['The server is older than this page. Reload it, or upgrade the server.', false],
+  [Code.Unauthenticated]: ['Sign in, and try again.', false],
+  [Code.PermissionDenied]: ['Ask for a role that allows it, or sign in as someone else.', false],
+  [Code.Unimplemented]: [
+    'The server is older than this page. Reload it, or upgrade the server.',
+    false,
+  ],
   [Code.DeadlineExceeded]: ['The server took too long. Try again, or ask for less.', true],
 };
 
 const UNREACHABLE = 'Check that the server is running and that the network works.';
 
-/** Describes an error. `where` names the place of one that is not a failed call; calls are named. */
+/**
+ * Describes an error. `where` names the place of an error that no call returned; an error of a call
+ * names its method.
+ */
 export function apiError(error: unknown, where = 'This page'): ApiError {
   if (error instanceof ApiError) return error;
   const failure = ConnectError.from(error);
   const { reason, metadata } = errorInfo(failure);
   const known = HINTS[reason] ?? HINTS_BY_STATUS[failure.code];
-  // Browsers report every failure of the network as a `TypeError`, and Vite those of styles by this text.
+  // Browsers report every failure of the network as a `TypeError`; Vite reports styles that failed
+  // to load by this text.
   const isNetwork =
     failure.code === Code.Unknown &&
     (failure.cause instanceof TypeError || failure.rawMessage.startsWith('Unable to preload CSS'));
@@ -66,7 +79,16 @@ export function apiError(error: unknown, where = 'This page'): ApiError {
   return new ApiError(message, where, hint, canRetry, reason, position(metadata), error);
 }
 
-/** Returns whether a call ended because its result is no longer wanted, which is no error for the reader. */
+/** The gRPC status of a failed call; undefined for an error that no call returned. */
+export function statusOf(error: unknown): Code | undefined {
+  if (error instanceof ApiError) return statusOf(error.cause);
+  return error instanceof ConnectError ? error.code : undefined;
+}
+
+/**
+ * Returns whether a call ended because its result is no longer wanted, which is no error for the
+ * reader.
+ */
 export function isAbort(error: unknown): boolean {
   if (error instanceof ApiError) return isAbort(error.cause);
   if (error instanceof ConnectError && error.code === Code.Canceled) return true;
@@ -81,12 +103,20 @@ function sentence(text: string): string {
 }
 
 function position(metadata: Record<string, string>): QueryPosition | undefined {
-  const [line, column, endColumn] = ['line', 'column', 'end_column'].map(name => Number(metadata[name]));
+  const [line, column, endColumn] = ['line', 'column', 'end_column'].map(name =>
+    Number(metadata[name]),
+  );
   return line && column ? { line, column, endColumn: endColumn || column + 1 } : undefined;
 }
 
-/** Reads `google.rpc.ErrorInfo`, if there is one: reason (1), domain (2), and metadata (3), a map of texts. */
-function errorInfo({ details }: ConnectError): { reason: string; metadata: Record<string, string> } {
+/**
+ * Reads `google.rpc.ErrorInfo` if the details have it: reason (1), domain (2), and metadata (3), a
+ * map of texts.
+ */
+function errorInfo({ details }: ConnectError): {
+  reason: string;
+  metadata: Record<string, string>;
+} {
   const info = { reason: '', metadata: {} as Record<string, string> };
   const text = new TextDecoder();
   for (const detail of details) {

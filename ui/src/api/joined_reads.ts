@@ -14,20 +14,23 @@ interface JoinedRead<Load> {
   end: Promise<void>;
 }
 
-/** One that has as many takes no more: those above in the page would wait for those below. */
+/**
+ * A read with this many series takes no more loads. The upper charts of a page would otherwise wait
+ * for the lower ones.
+ */
 const MAX_JOINED_SERIES = 50;
 
 export class JoinedReads<Load extends JoinedLoad> {
-  /** Those that have not begun, by what all of their loads have in common. */
+  /** Reads that have not started, keyed by the urgency and the kind of their loads. */
   readonly #open = new Map<string, JoinedRead<Load>>();
 
-  /** `call` reads what is missing of all, and removes from it what has arrived. */
+  /** `call` reads the missing series of all loads, and removes each series that has arrived. */
   constructor(
     readonly where: string,
     readonly call: (all: readonly Load[], signal: AbortSignal) => Promise<void>,
   ) {}
 
-  /** Only loads of one `kind` have a call in common. */
+  /** Joins loads of one `kind` only. */
   async read(load: Load, kind = ''): Promise<void> {
     const key = `${load.urgency} ${kind}`;
     const known = this.#open.get(key);
@@ -54,11 +57,13 @@ export class JoinedReads<Load extends JoinedLoad> {
     return { all, end };
   }
 
-  /** Ends early once nobody wants it. */
+  /** Ends early once all loads are aborted. */
   async #begin(all: readonly Load[]): Promise<void> {
     const control = new AbortController();
     const wanted = (): Load[] => all.filter(({ signal }) => !signal.aborted);
-    const leave = (): void => void (wanted().length > 0 || control.abort());
+    const leave = (): void => {
+      if (wanted().length === 0) control.abort();
+    };
     for (const { signal } of all) signal.addEventListener('abort', leave, { once: true });
     leave();
     const { urgency } = all[0] as Load;

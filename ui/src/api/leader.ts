@@ -1,6 +1,7 @@
 /**
- * Elects one tab of a browser. Web Locks do it without any traffic, but exist only on secure origins. A server in the
- * local network is often opened over plain HTTP: there, the tabs take turns in renewing a lease in the local storage.
+ * Elects one tab of a browser. Web Locks elect a tab without any traffic, but exist only on secure
+ * origins. A server in the local network is often opened over plain HTTP: there, the tabs take
+ * turns in renewing a lease in the local storage.
  */
 
 const LEASE_MS = 6_000;
@@ -10,7 +11,7 @@ const RENEWAL_MS = 2_000;
 export function elect(name: string, lead: (signal: AbortSignal) => Promise<void>): void {
   const closed = new AbortController();
   globalThis.addEventListener('pagehide', () => closed.abort());
-  // A page that comes back from the back-forward cache takes part again.
+  // A page that comes back from the back-forward cache rejoins the election.
   globalThis.addEventListener('pageshow', event => {
     if ((event as PageTransitionEvent).persisted) elect(name, lead);
   });
@@ -24,7 +25,11 @@ export function elect(name: string, lead: (signal: AbortSignal) => Promise<void>
   } else holdLease(new Lease(localStorage, name), closed.signal, lead);
 }
 
-function holdLease(lease: Lease, closed: AbortSignal, lead: (signal: AbortSignal) => Promise<void>): void {
+function holdLease(
+  lease: Lease,
+  closed: AbortSignal,
+  lead: (signal: AbortSignal) => Promise<void>,
+): void {
   let term: AbortController | undefined;
   const renew = (): void => {
     if (!lease.renew(Date.now())) {
@@ -44,7 +49,10 @@ function holdLease(lease: Lease, closed: AbortSignal, lead: (signal: AbortSignal
   renew();
 }
 
-/** A lease that one tab holds at a time. Two tabs that start in the same instant may both hold it until it is renewed. */
+/**
+ * A lease that one tab holds at a time. If two tabs start in the same instant, both may hold the
+ * lease until it is renewed.
+ */
 export class Lease {
   readonly #owner = Math.random().toString(36).slice(2);
 
@@ -62,6 +70,7 @@ export class Lease {
   }
 
   release(): void {
-    if (this.storage.getItem(this.name)?.startsWith(`${this.#owner} `)) this.storage.removeItem(this.name);
+    if (this.storage.getItem(this.name)?.startsWith(`${this.#owner} `))
+      this.storage.removeItem(this.name);
   }
 }

@@ -21,8 +21,9 @@ class Browser {
         for (const { own: other, receive } of this.#receivers)
           if (other !== own) receive({ data: message } as MessageEvent);
       },
-      addEventListener: ((_: string, receive: (event: MessageEvent) => void) =>
-        void this.#receivers.push({ own, receive })) as never,
+      addEventListener: ((_: string, receive: (event: MessageEvent) => void) => {
+        this.#receivers.push({ own, receive });
+      }) as never,
     };
     const live = new LiveRuns(() => ({
       channel,
@@ -38,7 +39,7 @@ class Browser {
     return { live, seen };
   }
 
-  /** Closes the tab that leads; the next one takes over. */
+  /** Closes the leading tab; the next tab takes over. */
   closeLeader(): void {
     this.#leading.abort();
     this.#leading = new AbortController();
@@ -46,7 +47,11 @@ class Browser {
     void this.#waiting[0]?.(this.#leading.signal);
   }
 
-  async *#watch(resume: Uint8Array, signal: AbortSignal, onOpen: () => void): AsyncGenerator<WatchResponse> {
+  async *#watch(
+    resume: Uint8Array,
+    signal: AbortSignal,
+    onOpen: () => void,
+  ): AsyncGenerator<WatchResponse> {
     this.opened.push(resume);
     onOpen();
     while (!signal.aborted) {
@@ -63,15 +68,21 @@ class Browser {
 const settled = (): Promise<void> => new Promise(resolve => setTimeout(resolve));
 
 function response(runId: string, resume: number): WatchResponse {
-  return create(WatchResponseSchema, { changes: [{ runId, data: true }], resume: Uint8Array.of(resume) });
+  return create(WatchResponseSchema, {
+    changes: [{ runId, data: true }],
+    resume: Uint8Array.of(resume),
+  });
 }
 
 const changed = (seen: LiveMessage[]): string[] =>
-  seen.flatMap(message => (message.kind === 'changes' ? message.changes.map(({ runId }) => runId) : []));
+  seen.flatMap(message =>
+    message.kind === 'changes' ? message.changes.map(({ runId }) => runId) : [],
+  );
 
 test('one stream serves all tabs, and survives the tab that reads it', async () => {
   const browser = new Browser();
-  const [first, second] = [browser.tab(), browser.tab()];
+  const first = browser.tab();
+  const second = browser.tab();
   await settled();
   browser.send(response('a', 1));
   await settled();
@@ -110,7 +121,7 @@ test('an expired position makes pages read everything again', async () => {
   await settled();
   browser.send(new ConnectError('expired', Code.OutOfRange));
   await settled();
-  // Not before the next stream has begun: changes between would be missed.
+  // The reset waits for the start of the next stream: changes before the start would be missed.
   expect(seen.slice(2)).toEqual([
     { kind: 'state', state: 'lost' },
     { kind: 'reset' },
@@ -140,8 +151,14 @@ test('a lease belongs to one tab until it expires or is released', () => {
     setItem: (key: string, value: string) => void items.set(key, value),
     removeItem: (key: string) => void items.delete(key),
   };
-  const [a, b] = [new Lease(storage, 'x'), new Lease(storage, 'x')];
-  expect([a.renew(0), b.renew(1_000), a.renew(2_000), b.renew(7_000)]).toEqual([true, false, true, false]);
+  const a = new Lease(storage, 'x');
+  const b = new Lease(storage, 'x');
+  expect([a.renew(0), b.renew(1_000), a.renew(2_000), b.renew(7_000)]).toEqual([
+    true,
+    false,
+    true,
+    false,
+  ]);
   expect(b.renew(8_001)).toBe(true);
   a.release();
   expect(a.renew(9_000)).toBe(false);

@@ -1,6 +1,7 @@
 /**
- * Changes of runs as they happen. A browser opens six connections per host, so all its tabs share one stream: one tab
- * reads it and sends what arrives to the others. When that tab is closed another continues from the same position.
+ * Changes of runs as they happen. A browser opens six connections per host, so all its tabs share
+ * one stream: one tab reads the stream and sends its messages to the others. When that tab is
+ * closed, another tab continues from the same position.
  */
 import { Code, ConnectError } from '@connectrpc/connect';
 
@@ -13,18 +14,25 @@ export type LiveState = 'connecting' | 'live' | 'lost';
 export type LiveMessage =
   | { kind: 'changes'; changes: RunChange[]; resume: Uint8Array }
   | { kind: 'state'; state: LiveState }
-  /** Changes were missed: everything must be read again. */
+  /** Changes were missed, so pages must read everything. */
   | { kind: 'reset' }
   /** A new tab asks for the state. */
   | { kind: 'hello' };
 
-/** The parts of a browser and a server that this needs, replaced in tests. */
+/** The parts of a browser and a server that `LiveRuns` needs, replaced in tests. */
 export interface LiveDeps {
   channel: Pick<BroadcastChannel, 'postMessage' | 'addEventListener'>;
-  /** Calls `lead` once this tab is the one that reads. */
+  /** Calls `lead` once this tab is elected to read. */
   elect: (lead: (signal: AbortSignal) => Promise<void>) => void;
-  /** Streams changes. Calls `onOpen` when the server has accepted the call, long before the first change. */
-  watch: (resume: Uint8Array, signal: AbortSignal, onOpen: () => void) => AsyncIterable<WatchResponse>;
+  /**
+   * Streams changes. Calls `onOpen` when the server has accepted the call, long before the first
+   * change.
+   */
+  watch: (
+    resume: Uint8Array,
+    signal: AbortSignal,
+    onOpen: () => void,
+  ) => AsyncIterable<WatchResponse>;
   wait: (ms: number, signal: AbortSignal) => Promise<void>;
 }
 
@@ -84,7 +92,7 @@ export class LiveRuns {
       try {
         const onOpen = (): void => {
           retryMs = FIRST_RETRY_MS;
-          // Changes between the stream before and this one are not known.
+          // Changes between the previous stream and this stream are not known.
           if (this.#wasLive && this.#resume.length === 0) this.#send({ kind: 'reset' }, deps);
           this.#send({ kind: 'state', state: 'live' }, deps);
         };

@@ -1,4 +1,7 @@
-/** Terminal lines and log records, in pieces. Followed logs are read from the last step on when the run has changed. */
+/**
+ * Terminal lines and log records, in pieces. Followed logs are read from the last step on when the
+ * run has changed.
+ */
 import { LogService } from '../gen/matyan/logs/v1/logs_pb.ts';
 import type { Urgency } from './read_queue.ts';
 import { client, gathered, limited, queued } from './transport.ts';
@@ -22,10 +25,18 @@ export function readLines(runId: string, range: LogRange, urgency: Urgency, sign
 }
 
 /** `count` is the number of records in the whole log. */
-export function readRecords(runId: string, range: LogRange, urgency: Urgency, signal?: AbortSignal) {
+export function readRecords(
+  runId: string,
+  range: LogRange,
+  urgency: Urgency,
+  signal?: AbortSignal,
+) {
   return queued('LogService.Records', urgency, signal, async () => {
     const stream = client(LogService).records(request(runId, range), limited(signal));
     const pieces = await gathered(stream, one => [one]);
-    return { records: pieces.flatMap(({ records }) => records), count: Number(pieces.at(-1)?.count ?? 0) };
+    return {
+      records: pieces.flatMap(({ records }) => records),
+      count: Number(pieces.at(-1)?.count ?? 0),
+    };
   });
 }

@@ -1,8 +1,12 @@
 import { afterEach, expect, test, vi } from 'vitest';
 
 import { readPayload } from './media.ts';
+import { signIn } from './sign_in.ts';
 
-afterEach(() => vi.unstubAllGlobals());
+afterEach(() => {
+  vi.unstubAllGlobals();
+  vi.restoreAllMocks();
+});
 
 /** Answers with the path and the status of the first rule that is part of the path. */
 function serve(rules: Record<string, number>): string[] {
@@ -10,7 +14,9 @@ function serve(rules: Record<string, number>): string[] {
   vi.stubGlobal('fetch', async (path: string) => {
     asked.push(path);
     const status = Object.entries(rules).find(([part]) => path.includes(part))?.[1] ?? 200;
-    return new Response(status === 200 ? path : JSON.stringify({ message: `it is ${status}` }), { status });
+    return new Response(status === 200 ? path : JSON.stringify({ message: `it is ${status}` }), {
+      status,
+    });
   });
   return asked;
 }
@@ -36,10 +42,15 @@ test('a missing payload has no bytes, and a server that is busy is not asked for
 });
 
 test.each([401, 403, 421, 429])('a payload that is refused with %i says why', async status => {
+  const onRefused = vi.spyOn(signIn, 'onRefused');
   for (const thumbnail of [status, 415]) {
     serve({ thumbnail, payloads: status });
-    await expect(read(256)).rejects.toMatchObject({ message: `It is ${status}.`, where: 'The payload' });
+    await expect(read(256)).rejects.toMatchObject({
+      message: `It is ${status}.`,
+      where: 'The payload',
+    });
   }
+  expect(onRefused.mock.calls.length > 0).toBe(status === 401);
   serve({ payloads: 413 });
   await expect(read()).rejects.toMatchObject({ message: 'It is 413.' });
 });

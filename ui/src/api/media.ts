@@ -1,12 +1,17 @@
-/** Images, audio, texts, distributions and figures of runs. Payloads are read one by one, so that the browser caches them. */
+/**
+ * Images, audio, texts, distributions and figures of runs. Payloads are read one by one, so that
+ * the browser caches them.
+ */
 import { Code, ConnectError } from '@connectrpc/connect';
 
 import { SeriesType } from '../gen/matyan/common/v1/common_pb.ts';
 import type { Step } from '../gen/matyan/objects/v1/objects_pb.ts';
 import { SearchService, type Warning } from '../gen/matyan/search/v1/search_pb.ts';
 import { Urgency } from './read_queue.ts';
+import { queryOf } from './runs.ts';
 import { stepRange } from './series.ts';
-import { client, limited, queued, rootPath } from './transport.ts';
+import { signIn } from './sign_in.ts';
+import { client, limited, queued, rootPath, serverPath } from './transport.ts';
 
 export interface MediaSequence {
   id: string;
@@ -31,7 +36,9 @@ export interface MediaPart {
   whole: boolean;
 }
 
-/** Steps of a slider; a longer sequence is thinned evenly. Figures are read with all of their data. */
+/**
+ * Steps of a slider; a longer sequence is thinned evenly. Figures are read with all of their data.
+ */
 export function maxSteps(type: SeriesType): number {
   return type === SeriesType.FIGURES ? 20 : 50;
 }
@@ -51,7 +58,7 @@ export function findMedia(
     const warnings: Warning[] = [];
     let hasMoreRuns = false;
     const request = {
-      query: { text, timezoneOffsetMin: new Date().getTimezoneOffset() },
+      query: queryOf(text),
       type,
       selection: {
         recordRange: stepRange({ from: since, to: until }),
@@ -73,7 +80,14 @@ export function findMedia(
           const known = all.get(id);
           if (known) known.steps.push(...steps);
           else
-            all.set(id, { id, runId, runName: names.get(runId) ?? runId, name, context, steps: [...steps] });
+            all.set(id, {
+              id,
+              runId,
+              runName: names.get(runId) ?? runId,
+              name,
+              context,
+              steps: [...steps],
+            });
         }
       }
     }
@@ -81,16 +95,24 @@ export function findMedia(
   });
 }
 
+const UNAUTHENTICATED = 401;
 const MISSING = 404;
 /** Some formats cannot be reduced, and some images are too large for it. */
 const IRREDUCIBLE = [400, MISSING, 413, 415, 422];
-const CODES: { [status: number]: Code } = { 401: Code.Unauthenticated, 403: Code.PermissionDenied };
+const CODES: { [status: number]: Code } = {
+  [UNAUTHENTICATED]: Code.Unauthenticated,
+  403: Code.PermissionDenied,
+};
 
-/** Reads with the text of the server in a failure, other than those with one of the `allowed` statuses. */
+/**
+ * Fetches a path. An error of the server has the server's text, unless its status is one of
+ * `allowed`.
+ */
 async function get(path: string, signal: AbortSignal, allowed: number[]): Promise<Response> {
   const response = await fetch(path, { signal });
   const { ok, status } = response;
   if (ok || allowed.includes(status)) return response;
+  if (status === UNAUTHENTICATED) signIn.onRefused(serverPath);
   const { message } = (await response.json().catch(() => ({}))) as { message?: string };
   throw new ConnectError(message || `the server answered ${status}`, CODES[status] ?? Code.Unknown);
 }
@@ -99,7 +121,10 @@ export function payloadUrl(uri: string): string {
   return `${rootPath}api/v1/rest/payloads/${encodeURIComponent(uri)}`;
 }
 
-/** The payload of an object, or its image in at most `pixels`, from the browser's cache if it is there. */
+/**
+ * The payload of an object, or its image in at most `pixels`, from the browser's cache if it is
+ * there.
+ */
 export function readPayload(
   uri: string,
   pixels: number | undefined,

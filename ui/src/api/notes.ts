@@ -8,13 +8,24 @@ const ownerOf = (value: string) => ({ kind: { case: 'runId' as const, value } })
 
 export function readNotes(runId: string, signal?: AbortSignal): Promise<Note[]> {
   return queued('NoteService.List', Urgency.Visible, signal, () =>
-    gathered(client(NoteService).list({ owner: ownerOf(runId) }, limited(signal)), ({ notes }) => notes),
+    gathered(
+      client(NoteService).list({ owner: ownerOf(runId) }, limited(signal)),
+      ({ notes }) => notes,
+    ),
   );
 }
 
-/** Creates a note, or changes one that still has the text of `before`. One without a text is deleted. */
-export async function saveNote(runId: string, content: string, before: string, note?: Note): Promise<void> {
-  const [owner, id] = [ownerOf(runId), note?.id];
+/**
+ * Creates a note, or changes a note whose text is still `before`. A note without a text is deleted.
+ */
+export async function saveNote(
+  runId: string,
+  content: string,
+  before: string,
+  note?: Note,
+): Promise<void> {
+  const owner = ownerOf(runId);
+  const id = note?.id;
   // No note has time 0, so the server refuses to overwrite a text that the author has not seen.
   const ifUpdatedUs = note?.content === before ? note.updatedUs : 0n;
   if (!note) await unary(method.create, { owner, content });

@@ -1,4 +1,7 @@
-/** Every logged point of some series as CSV, exact to the bit: numbers are written so that they read back as the same. */
+/**
+ * Every logged point of some series as CSV, exact to the bit: numbers are written so that they read
+ * back as the same.
+ */
 import { create } from '@bufbuild/protobuf';
 
 import type { SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
@@ -17,7 +20,7 @@ export interface RunSeries {
   info: SeriesInfo;
 }
 
-/** Without a deadline: a series of ten million points takes as long as it takes. */
+/** The call has no deadline, because a series may have ten million points. */
 export function readCsv(all: readonly RunSeries[], signal?: AbortSignal): Promise<Blob> {
   return queued('SeriesService.Points', Urgency.Visible, signal, async () => {
     const pieces: string[] = [HEADER];
@@ -29,7 +32,9 @@ export function readCsv(all: readonly RunSeries[], signal?: AbortSignal): Promis
       for await (const bytes of rawMessages(SeriesService.method.points, request, { signal })) {
         const points = readSeriesPoints(bytes);
         const info = series[points.series]?.info;
-        pieces.push(csvLines([runId, info?.name ?? '', info?.context ?? ''].map(csvText).join(','), points));
+        pieces.push(
+          csvLines([runId, info?.name ?? '', info?.context ?? ''].map(csvText).join(','), points),
+        );
       }
     }
     return new Blob(pieces, { type: 'text/csv' });
@@ -40,7 +45,9 @@ function csvLines(prefix: string, { steps, epochs, times, values }: PointColumns
   let lines = '';
   for (let at = 0; at < steps.length; at++) {
     const epoch = epochs[at] ?? NO_EPOCH;
-    lines += `${prefix},${steps[at]},${epoch === NO_EPOCH ? '' : epoch},${times[at] ?? ''},${csvNumber(values[at])}\n`;
+    const epochText = epoch === NO_EPOCH ? '' : epoch;
+    const time = times[at] ?? '';
+    lines += `${prefix},${steps[at]},${epochText},${time},${csvNumber(values[at])}\n`;
   }
   return lines;
 }

@@ -1,4 +1,7 @@
-/** Contents of the project: the names that columns and queries can use, and the lists of its entities. */
+/**
+ * Contents of the project: the names that columns and queries can use, and the lists of its
+ * entities.
+ */
 import type { CallOptions } from '@connectrpc/connect';
 
 import { SeriesType } from '../gen/matyan/common/v1/common_pb.ts';
@@ -19,7 +22,12 @@ import { client, gathered, limited, queued, unary } from './transport.ts';
 export const MAX_COLUMNS = 60;
 
 /** Finds params, and series of some types, that have all words of a text in their path or name. */
-export function findColumns(text: string, types: SeriesType[], limit: number, signal?: AbortSignal) {
+export function findColumns(
+  text: string,
+  types: SeriesType[],
+  limit: number,
+  signal?: AbortSignal,
+) {
   return unary(ProjectService.method.findColumns, { text, types, limit }, signal);
 }
 
@@ -37,9 +45,11 @@ export interface Entity {
 export type EntityKind = 'experiments' | 'tags' | 'dashboards' | 'reports';
 
 const LISTS: Record<EntityKind, (options: CallOptions) => Promise<Entity[]>> = {
-  experiments: options => gathered(client(ExperimentService).list({}, options), page => page.experiments),
+  experiments: options =>
+    gathered(client(ExperimentService).list({}, options), page => page.experiments),
   tags: options => gathered(client(TagService).list({}, options), page => page.tags),
-  dashboards: options => gathered(client(DashboardService).list({}, options), page => page.dashboards),
+  dashboards: options =>
+    gathered(client(DashboardService).list({}, options), page => page.dashboards),
   reports: options => gathered(client(ReportService).list({}, options), page => page.reports),
 };
 
@@ -47,7 +57,7 @@ export function readEntities(kind: EntityKind, signal?: AbortSignal): Promise<En
   return queued(`The list of ${kind}`, Urgency.Visible, signal, () => LISTS[kind](limited(signal)));
 }
 
-/** Changes an experiment or a tag, unless somebody else has changed it since it was read. */
+/** Changes an experiment or a tag. Fails if another reader has changed it since it was read. */
 export async function updateEntity(kind: EntityKind, entity: Entity): Promise<void> {
   const { id, name, description, color, archived, updatedUs } = entity;
   const change = { id, name, description, archived, ifUpdatedUs: updatedUs };
@@ -65,32 +75,78 @@ export interface ProjectActivity {
   counts: ActivityResponse;
   active: Run[];
   recent: Run[];
+  /** Whether a run has a point or an object, other than readings of its machine. */
+  hasPoints: boolean;
 }
 
 const SHOWN_METRICS = 6;
 const MAX_ACTIVE = 20;
 const MAX_RECENT = 8;
 
-/** Counts, active runs and the newest ones, with the last values of the project's most important metrics. */
+/**
+ * Counts, active runs and the newest runs, with the last values of the project's most important
+ * metrics.
+ */
 export async function readActivity(signal?: AbortSignal): Promise<ProjectActivity> {
   const activity = await queued('ProjectService.Activity', Urgency.Visible, signal, async () => {
     const options = limited(signal);
     const project = client(ProjectService);
-    const counts = await project.activity({ timezoneOffsetMin: new Date().getTimezoneOffset() }, options);
-    const seriesNames = counts.runCount > 0 ? await firstMetrics(options) : [];
+    const counts = await project.activity(
+      { timezoneOffsetMin: new Date().getTimezoneOffset() },
+      options,
+    );
+    const hasRuns = counts.runCount + counts.archivedRunCount > 0;
+    const seriesNames = hasRuns ? await firstMetrics(options) : [];
     const seriesTypes = seriesNames.length > 0 ? [SeriesType.METRIC] : [];
     const parts = { props: true, seriesTypes, seriesNames };
     const list = async (filter: { active?: boolean }, pageSize: number): Promise<Run[]> =>
-      (await client(RunService).list({ ...filter, archived: false, parts, pageSize }, options)).runs;
-    return { counts, active: await list({ active: true }, MAX_ACTIVE), recent: await list({}, MAX_RECENT) };
+      (await client(RunService).list({ ...filter, archived: false, parts, pageSize }, options))
+        .runs;
+    return {
+      counts,
+      active: await list({ active: true }, MAX_ACTIVE),
+      recent: await list({}, MAX_RECENT),
+      hasPoints: seriesNames.length > 0 || (hasRuns && (await hasObjects(options))),
+    };
   });
   // Runs without these metrics show others.
-  const others = [...activity.active, ...activity.recent].filter(({ series }) => series.length === 0);
+  const others = [...activity.active, ...activity.recent].filter(
+    ({ series }) => series.length === 0,
+  );
   const parts = { seriesTypes: [SeriesType.METRIC], seriesLimit: MAX_COLUMNS };
   const ids = new Set(others.map(({ runId }) => runId));
   const found = await readRuns([...ids], parts, Urgency.Visible, signal);
   for (const run of others) run.series = found.get(run.runId)?.series ?? [];
-  return activity;
+  // The names of a project follow its first points.
+  return { ...activity, hasPoints: activity.hasPoints || others.some(hasOwnSeries) };
+}
+
+function hasOwnSeries({ series }: Run): boolean {
+  return series.some(({ name }) => !name.startsWith(SYSTEM_PREFIX));
+}
+
+/** The first of the runs with a point or an object, other than readings of its machine. */
+export async function firstWithPoints(
+  runIds: string[],
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const parts = { seriesTypes: [SeriesType.METRIC, ...OBJECTS], seriesLimit: MAX_COLUMNS };
+  const found = await readRuns(runIds, parts, Urgency.Visible, signal);
+  return [...found.values()].find(hasOwnSeries)?.runId;
+}
+
+const OBJECTS = [
+  SeriesType.IMAGES,
+  SeriesType.AUDIOS,
+  SeriesType.TEXTS,
+  SeriesType.DISTRIBUTIONS,
+  SeriesType.FIGURES,
+];
+
+/** Whether the project has media, such as images. Only projects without metrics need to ask. */
+async function hasObjects(options: CallOptions): Promise<boolean> {
+  const request = { types: OBJECTS, excludeParams: true, limit: 1 };
+  return (await client(ProjectService).findColumns(request, options)).seriesCount > 0n;
 }
 
 /** They are read once: the names of a project may be many. */
@@ -100,7 +156,9 @@ async function firstMetrics(options: CallOptions): Promise<string[]> {
   if (shownMetrics.length > 0) return [...shownMetrics];
   const request = { types: [SeriesType.METRIC], excludeParams: true, limit: 1_000 };
   const { series } = await client(ProjectService).findColumns(request, options);
-  const names = new Set(series.map(({ name }) => name).filter(name => !name.startsWith(SYSTEM_PREFIX)));
+  const names = new Set(
+    series.map(({ name }) => name).filter(name => !name.startsWith(SYSTEM_PREFIX)),
+  );
   shownMetrics = [...names].sort((a, b) => importance(b) - importance(a)).slice(0, SHOWN_METRICS);
   return [...shownMetrics];
 }

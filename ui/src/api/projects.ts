@@ -1,9 +1,10 @@
-/** The projects of the server, and the size of the one of this page. */
+/** The projects of the server, and the size of the project of this page. */
 import { AdminService, type UsageResponse } from '../gen/matyan/admin/v1/admin_pb.ts';
 import { ProjectService, type Project } from '../gen/matyan/project/v1/project_pb.ts';
+import { SystemService } from '../gen/matyan/system/v1/system_pb.ts';
 import { serverTransport as server, unary } from './transport.ts';
 
-// Calls about other projects are made in the default one, which always exists.
+// Calls about other projects are made in the default project, which always exists.
 const { method } = ProjectService;
 
 export async function readProjects(): Promise<Project[]> {
@@ -26,4 +27,8 @@ export function updateProject(change: { name?: string; description?: string }): 
 
 export function readUsage(largestRuns: number, signal: AbortSignal): Promise<UsageResponse> {
   return unary(AdminService.method.usage, { largestRuns }, signal);
+}
+
+export async function readServerVersion(signal: AbortSignal): Promise<string> {
+  return (await unary(SystemService.method.version, {}, signal, server)).version;
 }

@@ -1,4 +1,7 @@
-/** Streams of messages that are not decoded: an empty message has all of their fields as unknown ones, which are bytes. */
+/**
+ * Streams of messages that are not decoded: an empty message keeps all fields of a response as
+ * unknown fields, which are bytes.
+ */
 import type { DescMessage, DescMethodServerStreaming, MessageShape } from '@bufbuild/protobuf';
 import { BinaryReader } from '@bufbuild/protobuf/wire';
 import { EmptySchema } from '@bufbuild/protobuf/wkt';
@@ -18,6 +21,7 @@ export async function* rawMessages<I extends DescMessage>(
   })();
   const response = await transport.stream(raw, signal, timeoutMs, undefined, input);
   for await (const message of response.message) {
-    for (const { no, data } of message.$unknown ?? []) if (no === 1) yield new BinaryReader(data).bytes();
+    for (const { no, data } of message.$unknown ?? [])
+      if (no === 1) yield new BinaryReader(data).bytes();
   }
 }

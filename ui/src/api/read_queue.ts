@@ -1,13 +1,14 @@
 /**
- * At most three reads at a time. Browsers open six HTTP/1.1 connections per host over all tabs, so a page that asked
- * for everything at the same time would delay the other tabs, and its own visible charts by those that are hidden.
+ * At most three reads at a time. Browsers open six HTTP/1.1 connections per host over all tabs, so
+ * a page that requested everything at the same time would delay the other tabs, and hidden charts
+ * would delay visible ones.
  */
 
 /** Lower numbers are read first. Reads of the same urgency keep their order. */
 export const enum Urgency {
-  /** In view, or the direct result of what the reader just did. */
+  /** The result is in view, or the reader has just asked for it. */
   Visible = 0,
-  /** Newer values of what is in view. */
+  /** Newer values of something in view. */
   Refresh = 1,
 }
 
@@ -22,7 +23,10 @@ export class ReadQueue {
 
   constructor(readonly limit = 3) {}
 
-  /** Runs `read` when its turn comes. An abort before that removes it from the queue; later, it is up to `read`. */
+  /**
+   * Runs `read` when its turn comes. An abort before that turn removes the read from the queue; a
+   * later abort is up to `read`.
+   */
   run<T>(urgency: Urgency, signal: AbortSignal | undefined, read: () => Promise<T>): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       if (signal?.aborted) return reject(signal?.reason);
@@ -47,7 +51,7 @@ export class ReadQueue {
       };
       signal?.addEventListener('abort', onAbort, { once: true });
       this.#waiting.push(entry);
-      // Of the reads that are wanted at the same moment, the most urgent ones begin.
+      // If several reads are requested at the same moment, the most urgent reads start.
       queueMicrotask(() => this.#next());
     });
   }

@@ -2,9 +2,14 @@
 import type { DescMessage, DescMethodUnary, MessageInitShape } from '@bufbuild/protobuf';
 
 import { RunService } from '../gen/matyan/runs/v1/runs_pb.ts';
+import { Urgency } from './read_queue.ts';
+import { readRuns } from './runs.ts';
 import { unary } from './transport.ts';
 
-/** Half of `Limits.runs_per_call`: the server changes about a hundred runs at a time, and has a minute for all. */
+/**
+ * Half of `Limits.runs_per_call`: the server changes about a hundred runs at a time, and has a
+ * minute for all.
+ */
 const RUNS_PER_CALL = 5_000;
 
 /** Ids of runs, in pages that may be read while the runs before them are changed. */
@@ -17,14 +22,18 @@ export interface RunEdit {
 
 const { method } = RunService;
 
+/** Pages that are small enough for a call. */
+async function* callPages(pages: RunPages): AsyncGenerator<string[]> {
+  for await (const ids of pages)
+    for (let at = 0; at < ids.length; at += RUNS_PER_CALL) yield ids.slice(at, at + RUNS_PER_CALL);
+}
+
 async function batches<I extends DescMessage>(
   method: DescMethodUnary<I, DescMessage>,
   pages: RunPages,
   change: (runIds: string[]) => MessageInitShape<I>,
 ): Promise<void> {
-  for await (const ids of pages)
-    for (let at = 0; at < ids.length; at += RUNS_PER_CALL)
-      await unary(method, change(ids.slice(at, at + RUNS_PER_CALL)));
+  for await (const ids of callPages(pages)) await unary(method, change(ids));
 }
 
 export async function updateRun(runId: string, change: RunEdit): Promise<void> {
@@ -48,6 +57,14 @@ export function moveRuns(pages: RunPages, value: string): Promise<void> {
     ? { case: 'experimentName' as const, value }
     : { case: 'noExperiment' as const, value: true };
   return batches(method.moveBatch, pages, runIds => ({ runIds, experiment }));
+}
+
+/** The ids of the runs that are archived, or that are not. */
+export async function* whereArchived(pages: RunPages, archived: boolean): AsyncGenerator<string[]> {
+  for await (const ids of callPages(pages)) {
+    const runs = await readRuns(ids, { props: true }, Urgency.Visible);
+    yield ids.filter(id => runs.get(id)?.props?.archived === archived);
+  }
 }
 
 export function archiveRuns(pages: RunPages, archived: boolean): Promise<void> {

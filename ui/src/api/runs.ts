@@ -1,4 +1,7 @@
-/** Searches for runs, from the server's table of the project: by position, sorted, counted and grouped there. */
+/**
+ * Searches for runs, from the server's table of the project: by position, sorted, counted and
+ * grouped there.
+ */
 import type { MessageInitShape } from '@bufbuild/protobuf';
 
 import { SeriesType } from '../gen/matyan/common/v1/common_pb.ts';
@@ -14,6 +17,7 @@ import {
   type Warning,
 } from '../gen/matyan/search/v1/search_pb.ts';
 import { SeriesService } from '../gen/matyan/series/v1/series_pb.ts';
+import { expressionOf } from '../query/conditions.ts';
 import { Urgency } from './read_queue.ts';
 import { client, gathered, limited, queued, unary } from './transport.ts';
 
@@ -28,12 +32,13 @@ export interface FoundRuns {
   /** Number of matches, if the request wants it. */
   count: number;
   warnings: Warning[];
-  /** Where the next page of a request with a limit begins; empty: nowhere. */
+  /** Start of the next page of a request with a limit; empty: there is no next page. */
   nextCursor: string;
 }
 
-function queryOf(text: string): Pick<Query, 'text' | 'timezoneOffsetMin'> {
-  return { text, timezoneOffsetMin: new Date().getTimezoneOffset() };
+/** The message of a query in the form that the reader wrote. */
+export function queryOf(text: string): Pick<Query, 'text' | 'timezoneOffsetMin'> {
+  return { text: expressionOf(text), timezoneOffsetMin: new Date().getTimezoneOffset() };
 }
 
 /** A run with very many series comes in several pieces. */
@@ -55,7 +60,10 @@ export function findRuns(
   return queued('SearchService.Runs', urgency, signal, async () => {
     const runs = new Map<string, Run>();
     const found: Omit<FoundRuns, 'runs'> = { ids: [], count: 0, warnings: [], nextCursor: '' };
-    const search = client(SearchService).runs({ ...request, query: queryOf(text) }, limited(signal));
+    const search = client(SearchService).runs(
+      { ...request, query: queryOf(text) },
+      limited(signal),
+    );
     for await (const response of search) {
       collect(runs, response.runs);
       for (const id of response.runIds) found.ids.push(id);
@@ -67,26 +75,47 @@ export function findRuns(
   });
 }
 
+/** Runs of a part of a sample, and the number of parts. */
 const SAMPLE_RUNS = 12;
+const SAMPLE_PARTS = 4;
 /** Runs with more metrics are left out; if all have, a few of them are read. */
 const MANY_METRICS = 1_000;
 const FEW_RUNS = 2;
 
-/** The newest runs with their params and metrics, to choose columns from. */
+/**
+ * Runs with their params and metrics, to choose columns from: the newest runs, and others evenly
+ * from all that match, so that the shares of runs with a value are about those of all runs.
+ */
 export async function sampleRuns(text: string, signal: AbortSignal): Promise<Run[]> {
   const parts = { params: true, seriesTypes: [SeriesType.METRIC], seriesLimit: MANY_METRICS };
-  const { runs } = await findRuns(text, { limit: SAMPLE_RUNS, parts }, signal);
+  const read = (request: RunsRequest): Promise<FoundRuns> =>
+    findRuns(text, { limit: SAMPLE_RUNS, parts, ...request }, signal);
+  const newest = await read({ count: true });
+  const distance = Math.max(SAMPLE_RUNS, Math.floor(newest.count / SAMPLE_PARTS));
+  const positions = Array.from({ length: SAMPLE_PARTS - 1 }, (_, at) => (at + 1) * distance);
+  const others = await Promise.all(
+    positions
+      .filter(position => position < newest.count)
+      .map(position => read({ position: BigInt(position) })),
+  );
+  const runs = [newest, ...others].flatMap(({ runs }) => runs);
   const usual = runs.filter(({ seriesCount }) => seriesCount <= MANY_METRICS);
   if (usual.length > 0 || runs.length === 0) return usual;
-  return (await findRuns(text, { limit: FEW_RUNS, parts: { ...parts, seriesLimit: 0 } }, signal)).runs;
+  return (await findRuns(text, { limit: FEW_RUNS, parts: { ...parts, seriesLimit: 0 } }, signal))
+    .runs;
 }
 
 export function findGroups(text: string, request: GroupsRequest, signal?: AbortSignal) {
   return unary(SearchService.method.groups, { ...request, query: queryOf(text) }, signal);
 }
 
-/** Reads runs by id; those that were deleted are missing from the result. */
-export function readRuns(runIds: string[], parts: RunParts, urgency: Urgency, signal?: AbortSignal) {
+/** Reads runs by id; deleted runs are missing from the result. */
+export function readRuns(
+  runIds: string[],
+  parts: RunParts,
+  urgency: Urgency,
+  signal?: AbortSignal,
+) {
   if (runIds.length === 0) return Promise.resolve(new Map<string, Run>());
   return queued('RunService.BatchGet', urgency, signal, async () => {
     const found = new Map<string, Run>();
@@ -96,7 +125,7 @@ export function readRuns(runIds: string[], parts: RunParts, urgency: Urgency, si
   });
 }
 
-/** What was found, with newer data of some of the runs; those that were deleted leave. */
+/** Returns `known` with newer data of the changed runs, and without deleted runs. */
 export async function rereadRuns<T extends Pick<FoundRuns, 'runs'>>(
   found: T,
   ids: ReadonlySet<string>,
@@ -104,7 +133,9 @@ export async function rereadRuns<T extends Pick<FoundRuns, 'runs'>>(
   signal: AbortSignal,
 ): Promise<T> {
   const newer = await readRuns([...ids], parts, Urgency.Refresh, signal);
-  const runs = found.runs.flatMap(run => (ids.has(run.runId) ? (newer.get(run.runId) ?? []) : [run]));
+  const runs = found.runs.flatMap(run =>
+    ids.has(run.runId) ? (newer.get(run.runId) ?? []) : [run],
+  );
   return { ...found, runs };
 }
 
@@ -121,18 +152,27 @@ export function readMetrics(runId: string, signal?: AbortSignal): Promise<Series
   );
 }
 
-export function explainQuery(kind: SearchKind, text: string, signal?: AbortSignal): Promise<ExplainResponse> {
+export function explainQuery(
+  kind: SearchKind,
+  text: string,
+  signal?: AbortSignal,
+): Promise<ExplainResponse> {
   return unary(SearchService.method.explain, { kind, query: queryOf(text) }, signal);
 }
 
-/** Proposes what may come after so many characters of a query. */
-export function completeQuery(kind: SearchKind, text: string, cursor: number, signal?: AbortSignal) {
+/** Proposes continuations of a query after its first `cursor` characters. */
+export function completeQuery(
+  kind: SearchKind,
+  text: string,
+  cursor: number,
+  signal?: AbortSignal,
+) {
   return unary(SearchService.method.complete, { kind, text, cursor }, signal);
 }
 
 const MAX_BY_NAME = 12;
 
-/** Newest runs whose name contains a text, whatever its case. */
+/** Newest runs whose name contains a text, in any case. */
 export async function findRunsByName(text: string, signal?: AbortSignal): Promise<Run[]> {
   const query = `${JSON.stringify(text.toLowerCase())} in run.name.lower()`;
   return (await findRuns(query, { parts: { props: true }, limit: MAX_BY_NAME }, signal)).runs;

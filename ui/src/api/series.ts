@@ -1,8 +1,12 @@
-/** Reads series for charts: what the cache has is shown immediately, what is missing as it arrives. */
+/** Reads series for charts: cached data is shown immediately, missing data as it arrives. */
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 
 import type { StepRangeSchema } from '../gen/matyan/common/v1/common_pb.ts';
-import { BucketColumn, BucketsRequestSchema, SeriesService } from '../gen/matyan/series/v1/series_pb.ts';
+import {
+  BucketColumn,
+  BucketsRequestSchema,
+  SeriesService,
+} from '../gen/matyan/series/v1/series_pb.ts';
 import { groupBy } from '../collections.ts';
 import { readSeriesBuckets } from './columns.ts';
 import { JoinedReads } from './joined_reads.ts';
@@ -32,10 +36,10 @@ interface SeriesLoad {
 
 type Ends = Pick<StepView, 'from' | 'to'>;
 
-/** Steps of a series to read: those of the view, or the tail of an entry that is stale. */
+/** Steps of a series to read: the steps of the view, or the tail of a stale entry. */
 interface Part extends Ends {
   entry?: CacheEntry;
-  /** The entry has changed during the read, and does not have what was read. */
+  /** The entry has changed during the read, and lacks the data of the read. */
   isLost?: boolean;
 }
 
@@ -47,7 +51,10 @@ interface PartialLoad extends SeriesLoad {
 
 const bucketReads = new JoinedReads<PartialLoad>('SeriesService.Buckets', readBuckets);
 
-/** Shows what is in the cache, maybe in less detail, then what arrives. Resolves when everything is up to date. */
+/**
+ * Shows the cached data, maybe in less detail, then the data that arrives. Resolves when everything
+ * is up to date.
+ */
 export async function loadSeries(load: SeriesLoad, view: StepView): Promise<void> {
   const { refs, show } = load;
   const missing = new Map<number, Part>();
@@ -57,7 +64,10 @@ export async function loadSeries(load: SeriesLoad, view: StepView): Promise<void
     if (hit?.isFineEnough && !hit.entry.isStale) continue;
     // An empty series has no tail: it is read as if it were missing.
     const from = hit?.isFineEnough ? tailStart(hit.entry.data) : undefined;
-    missing.set(index, hit && from !== undefined ? { from, to: hit.entry.view.to, entry: hit.entry } : view);
+    missing.set(
+      index,
+      hit && from !== undefined ? { from, to: hit.entry.view.to, entry: hit.entry } : view,
+    );
   }
   if (missing.size === 0) return;
   const parts = [...missing.values()];
@@ -66,10 +76,12 @@ export async function loadSeries(load: SeriesLoad, view: StepView): Promise<void
 }
 
 async function readBuckets(all: readonly PartialLoad[], signal: AbortSignal): Promise<void> {
-  const wanted = all.flatMap(one => [...one.missing].map(([index, part]) => ({ ...one, index, part })));
+  const wanted = all.flatMap(one =>
+    [...one.missing].map(([index, part]) => ({ ...one, index, part })),
+  );
   const refs = wanted.map(one => one.refs[one.index] as SeriesRef);
   const { runs, places } = byRun(refs);
-  // Tails have the detail of what they are appended to.
+  // A tail has the detail of the entry to which it is appended.
   const views = wanted.map(({ view, part }) => part.entry?.view ?? view);
   const request = create(BucketsRequestSchema, {
     runs: runs.map((run, at) => ({
@@ -77,14 +89,17 @@ async function readBuckets(all: readonly PartialLoad[], signal: AbortSignal): Pr
       steps: places[at]?.map(place => stepRange(wanted[place]?.part)) ?? [],
     })),
     pixels: Math.max(1, ...views.map(({ pixels }) => Math.round(pixels))),
-    columns: views.some(({ hasTimes }) => hasTimes) ? [...COLUMNS, BucketColumn.LAST_TIME] : COLUMNS,
+    columns: views.some(({ hasTimes }) => hasTimes)
+      ? [...COLUMNS, BucketColumn.LAST_TIME]
+      : COLUMNS,
   });
   // A change that arrives during the read makes the result stale.
   const { changes } = seriesCache;
   for await (const bytes of rawMessages(SeriesService.method.buckets, request, limited(signal))) {
     const columns = readSeriesBuckets(bytes);
     const at = places[columns.run]?.[columns.series] ?? NaN;
-    const [ref, one] = [refs[at], wanted[at]];
+    const ref = refs[at];
+    const one = wanted[at];
     if (!ref || !one) continue;
     const { part, index, view } = one;
     const data = seriesData(columns);
@@ -95,7 +110,7 @@ async function readBuckets(all: readonly PartialLoad[], signal: AbortSignal): Pr
   }
 }
 
-/** Series grouped by run, as the API wants them, with the indexes of those of each run. */
+/** Series grouped by run, as the API wants them, with the indexes of the series of each run. */
 export function byRun(refs: readonly SeriesRef[]): {
   runs: { runId: string; numbers: number[] }[];
   places: number[][];

@@ -1,12 +1,24 @@
 import { expect, test } from 'vitest';
 
 import { SeriesCache } from './series_cache.ts';
-import { byteSize, coarsen, EMPTY_SERIES, extend, tailStart, type SeriesData } from './series_data.ts';
+import {
+  byteSize,
+  coarsen,
+  EMPTY_SERIES,
+  extend,
+  tailStart,
+  type SeriesData,
+} from './series_data.ts';
 
 const REF = { runId: 'run', number: 1 };
 
 /** Buckets of a series whose value at each step is given by `value`. */
-function series(from: number, to: number, width: number, value = (step: number): number => step): SeriesData {
+function series(
+  from: number,
+  to: number,
+  width: number,
+  value = (step: number): number => step,
+): SeriesData {
   const firsts: number[] = [];
   for (let step = Math.floor(from / width) * width; step <= to; step += width) firsts.push(step);
   const inside = firsts.map(first =>
@@ -28,8 +40,12 @@ function series(from: number, to: number, width: number, value = (step: number):
   };
 }
 
-/** Progress of series beyond what was read of them. */
-function progress(...numbers: number[]): { numbers: number[]; firstSteps: bigint[]; lastSteps: bigint[] } {
+/** Progress of series beyond the steps that were read. */
+function progress(...numbers: number[]): {
+  numbers: number[];
+  firstSteps: bigint[];
+  lastSteps: bigint[];
+} {
   const steps = numbers.map(() => 1_000n);
   return { numbers, firstSteps: steps, lastSteps: steps };
 }
@@ -41,14 +57,18 @@ test('a tail replaces the last bucket', () => {
     ...extend(series(0, 15, 8), 16, series(16, 30, 1)),
   });
   const joined = extend(series(0, 21, 8), start, series(start, 30, 1));
-  expect([...joined.steps]).toEqual([7, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30]);
+  expect([...joined.steps]).toEqual([
+    7, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30,
+  ]);
   expect(joined.width).toBe(8);
 });
 
 test('a series without times has none after it grew', () => {
   const without = (data: SeriesData): SeriesData => ({ ...data, times: new Float64Array(0) });
   const joined = extend(without(series(0, 21, 8)), 16, without(series(16, 30, 1)));
-  expect([joined.steps.length, joined.times.length, coarsen(joined, 4).times.length]).toEqual([17, 0, 0]);
+  expect([joined.steps.length, joined.times.length, coarsen(joined, 4).times.length]).toEqual([
+    17, 0, 0,
+  ]);
 });
 
 test('negative steps are aligned downward', () => {
@@ -57,7 +77,8 @@ test('negative steps are aligned downward', () => {
 });
 
 test('merged buckets keep every extreme', () => {
-  const spike = (step: number): number => (step === 54_321 ? 100 : step === 1_000 ? -100 : Math.sin(step));
+  const spike = (step: number): number =>
+    step === 54_321 ? 100 : step === 1_000 ? -100 : Math.sin(step);
   const merged = coarsen(series(0, 99_999, 4, spike), 500);
   expect(merged.steps.length).toBeLessThanOrEqual(500);
   expect(Math.max(...merged.max)).toBe(100);
@@ -136,12 +157,12 @@ test('a series with replaced points is read again as a whole', () => {
   const view = { pixels: 100 };
   const entry = cache.store(REF, view, series(0, 99, 1), cache.changes);
   const changes = cache.changes;
-  // The last bucket is read again anyway.
+  // The last bucket is read in any case.
   cache.markChanged('run', 0n, { numbers: [REF.number], firstSteps: [99n], lastSteps: [120n] });
   expect(cache.lookup(REF, view)?.entry.isStale).toBe(true);
   cache.markChanged('run', 0n, { numbers: [REF.number], firstSteps: [50n], lastSteps: [150n] });
   expect(cache.lookup(REF, view)).toBeUndefined();
-  // A read that began before has the old points, too.
+  // A read that started before the change has the old points, too.
   cache.extend(entry, 99, series(99, 120, 1), changes);
   expect(cache.lookup(REF, view)).toBeUndefined();
   cache.store(REF, view, series(0, 120, 1), changes);
@@ -180,17 +201,17 @@ test('two charts that read the same tail lose no point', () => {
   cache.markChanged('run');
   const start = tailStart(entry.data) as number;
   const before = cache.changes;
-  // The first tail makes the buckets wider, so that the second one begins inside of one.
+  // The first tail makes the buckets wider, so that the second tail starts inside a bucket.
   expect(cache.extend(entry, start, series(start, 1_210, 1), before)).toBe(true);
   expect([entry.data.width, start % 4]).toEqual([4, 3]);
   cache.markChanged('run');
   expect(cache.extend(entry, start, series(start, 1_220, 1), cache.changes)).toBe(false);
   expect([entry.data, entry.isStale]).toEqual([series(0, 1_210, 4), true]);
-  // It is read again from the start of its last bucket.
+  // The next read starts at the start of the last bucket.
   const next = tailStart(entry.data) as number;
   expect(cache.extend(entry, next, series(next, 1_220, 1), cache.changes)).toBe(true);
   expect(entry.data).toEqual(extend(series(0, 1_207, 4), 1_208, series(1_208, 1_220, 1)));
-  // The same tail as that of the first chart has nothing new.
+  // The tail that the first chart has read has nothing new.
   expect(cache.extend(entry, start, series(start, 1_220, 1), cache.changes)).toBe(true);
   expect(entry.isStale).toBe(false);
 });
@@ -202,11 +223,9 @@ test('the series that was used longest ago leaves first', () => {
   for (const number of [1, 2]) cache.store(ref(number), { pixels: 100 }, series(0, 99, 1), 0);
   cache.lookup(ref(1), { pixels: 100 });
   cache.store(ref(3), { pixels: 100 }, series(0, 99, 1), 0);
-  expect([1, 2, 3].map(number => cache.lookup(ref(number), { pixels: 100 }) !== undefined)).toEqual([
-    true,
-    false,
-    true,
-  ]);
+  expect([1, 2, 3].map(number => cache.lookup(ref(number), { pixels: 100 }) !== undefined)).toEqual(
+    [true, false, true],
+  );
   expect(cache.bytes).toBe(2 * size);
 });
 
@@ -227,7 +246,7 @@ test('what was read before an edit of the series is read again from the start', 
   cache.markChanged('run');
   expect(cache.lookup(REF, view)?.entry.isStale).toBe(true);
   cache.markChanged('run', 1n);
-  // A read that began before the edit is no better.
+  // A read that started before the edit has the old points, too.
   cache.store(REF, view, series(0, 99, 1), cache.changes - 1);
   expect(cache.lookup(REF, view)).toBeUndefined();
   cache.store(REF, view, series(0, 49, 1), cache.changes);

@@ -1,7 +1,8 @@
 /**
- * Buckets that were read, by series and by level of detail. An entry covers a range of steps at one resolution. When
- * a series changes its entries become stale: they are still drawn, and extended from their last bucket on. If points
- * are logged before it, they are read again as a whole.
+ * Buckets that were read, by series and by level of detail. An entry covers a range of steps at one
+ * resolution. When a series changes, its entries become stale: they are still drawn, and extended
+ * from their last bucket on. If points are logged before the last bucket, the whole entry is read
+ * from the start.
  */
 import type { Message } from '@bufbuild/protobuf';
 
@@ -48,7 +49,7 @@ export interface CacheHit {
 /** Charts of about 5,000 series of 500 buckets. */
 const DEFAULT_BYTES = 128 * 1024 * 1024;
 
-/** Views of one series, such as parts that were zoomed to. */
+/** Views of one series, such as parts that the reader zoomed to. */
 const MAX_LEVELS = 8;
 
 /** Changes that a read may miss while it runs. */
@@ -70,13 +71,16 @@ export class SeriesCache {
     return this.#bytes;
   }
 
-  /** Notes new points of a run, in all or some of its series. Returns whether series were edited since: `edits` counts that. */
+  /**
+   * Notes new points of a run, in all or some of its series. Returns whether series were edited
+   * since the last note, which `edits` counts.
+   */
   markChanged(runId: string, edits = 0n, progress?: Omit<MetricProgress, keyof Message>): boolean {
     const isEdited = edits !== (this.#edits.get(runId) ?? 0n);
     if (isEdited) this.#edits.set(runId, edits);
     const firsts =
       progress && new Map(progress.numbers.map((number, at) => [number, progress.firstSteps[at]]));
-    // Without `progress`, new points are assumed to follow those that were read.
+    // Without `progress`, new points are assumed to follow the points that were read.
     const firstOf = (number: number): number | undefined => {
       if (isEdited || !firsts) return isEdited ? -Infinity : Infinity;
       return firsts.has(number) ? Number(firsts.get(number)) : undefined;
@@ -85,12 +89,15 @@ export class SeriesCache {
     return isEdited;
   }
 
-  /** Changes were missed: what was read before may no longer be true. */
+  /** Drops all entries after changes were missed. */
   reset(): void {
     this.#add({ at: this.changes + 1, firstOf: () => -Infinity });
   }
 
-  /** Finds the entry that suits `view` best: of those that cover it the coarsest that is fine enough. */
+  /**
+   * Finds the coarsest entry that covers `view` in sufficient detail; without such an entry, the
+   * finest that covers it.
+   */
   lookup(ref: SeriesRef, view: StepView): CacheHit | undefined {
     const key = keyOf(ref);
     const entries = this.#entries.get(key);
@@ -100,19 +107,25 @@ export class SeriesCache {
     let best: CacheHit | undefined;
     for (const entry of entries.filter(one => covers(one.view, view))) {
       const isFineEnough = entry.data.width <= neededWidth(entry.data, view);
-      const isBetter = !best || (isFineEnough === best.isFineEnough ? isCloser(entry, best) : isFineEnough);
+      const isBetter =
+        !best || (isFineEnough === best.isFineEnough ? isCloser(entry, best) : isFineEnough);
       if (isBetter) best = { entry, isFineEnough };
     }
     return best;
   }
 
-  /** Stores what was read for `view`; `changes` is from before the read began. */
+  /**
+   * Stores the data of a read for `view`; `changes` is the number of changes at the start of the
+   * read.
+   */
   store(ref: SeriesRef, view: StepView, data: SeriesData, changes: number): CacheEntry {
     const key = keyOf(ref);
     const known = this.#entries.get(key) ?? [];
     const others = known.filter(one => !isSameView(one.view, view));
     const kept = others.slice(-MAX_LEVELS + 1);
-    for (const one of known) if (!kept.includes(one)) this.#bytes -= byteSize(one.data);
+    for (const one of known) {
+      if (!kept.includes(one)) this.#bytes -= byteSize(one.data);
+    }
     const entry: CacheEntry = { ref, view, data, isStale: false };
     this.#entries.delete(key);
     this.#entries.set(key, [...kept, entry]);
@@ -122,15 +135,20 @@ export class SeriesCache {
     return entry;
   }
 
-  /** Appends what was read from step `start` on, and merges buckets if there are too many. Returns whether it is up to date. */
+  /**
+   * Appends data that was read from step `start` on, and merges buckets if there are too many.
+   * Returns whether the entry is up to date.
+   */
   extend(entry: CacheEntry, start: number, tail: SeriesData, changes: number): boolean {
-    // Another tail has merged the buckets around it, of which the first half would be lost.
+    // Another tail has merged the buckets around `start`. The first half of the merged bucket would
+    // be lost.
     if (start % entry.data.width !== 0) return !entry.isStale;
     const key = keyOf(entry.ref);
     const before = byteSize(entry.data);
     entry.data = extend(entry.data, start, tail);
-    if (entry.data.steps.length > 2 * entry.view.pixels) entry.data = coarsen(entry.data, entry.view.pixels);
-    // Meanwhile it may have left.
+    if (entry.data.steps.length > 2 * entry.view.pixels)
+      entry.data = coarsen(entry.data, entry.view.pixels);
+    // The entry may have left the cache during the read.
     if (!this.#entries.get(key)?.includes(entry)) return true;
     this.#bytes += byteSize(entry.data) - before;
     entry.isStale = false;
@@ -147,11 +165,13 @@ export class SeriesCache {
       for (const entry of [...entries]) this.#apply(change, entry);
   }
 
-  /** Applies the changes since a read began. */
+  /** Applies the changes since a read started. */
   #catchUp(entry: CacheEntry, changes: number): void {
     const isMissed = changes + 1 < (this.#recent[0]?.at ?? 0);
     if (isMissed) this.#apply({ at: changes, firstOf: () => -Infinity }, entry);
-    for (const change of this.#recent) if (change.at > changes) this.#apply(change, entry);
+    for (const change of this.#recent) {
+      if (change.at > changes) this.#apply(change, entry);
+    }
   }
 
   /** An entry with replaced points leaves. Others are extended. */
@@ -192,7 +212,10 @@ function isSameView(a: StepView, b: StepView): boolean {
   return a.from === b.from && a.to === b.to && a.pixels === b.pixels && a.hasTimes === b.hasTimes;
 }
 
-/** Widest bucket that the view tolerates: two per pixel at worst, as the server returns between one and two. */
+/**
+ * Widest bucket that the view tolerates. The server returns one to two buckets per pixel, so two
+ * pixels may share a bucket.
+ */
 function neededWidth(data: SeriesData, view: StepView): number {
   const from = view.from ?? data.steps[0] ?? 0;
   const to = Math.min(view.to ?? Infinity, data.steps.at(-1) ?? 0);

@@ -1,7 +1,8 @@
 /**
- * A series as a chart draws it: one entry per bucket of steps, in columns. Buckets of one series may differ in width,
- * because points that arrive later are appended at their own resolution. Minimum and maximum always cover every
- * point, also after buckets were merged, so that no spike is lost.
+ * A series as a chart draws it: one entry per bucket of steps, in columns. Buckets of one series
+ * may differ in width, because points that arrive later are appended at their own resolution.
+ * Minimum and maximum always cover every point, also after buckets were merged, so that no spike is
+ * lost.
  */
 import { sharedZeros } from './column_memory.ts';
 import type { BucketColumns } from './columns.ts';
@@ -11,7 +12,10 @@ export interface SeriesData {
   width: number;
   /** Last step of each bucket, ascending. */
   steps: Float64Array;
-  /** Time of the last step, in microseconds since the Unix epoch; no values if the view has no times. */
+  /**
+   * Time of the last step, in microseconds since the Unix epoch; no values if the view has no
+   * times.
+   */
   times: Float64Array;
   min: Float64Array;
   max: Float64Array;
@@ -69,7 +73,7 @@ export function lowerBound(steps: Float64Array, step: number): number {
   return low;
 }
 
-/** First step to read again of a grown series: the start of its last bucket. Undefined for an empty series. */
+/** Start of the last bucket, from which a grown series is read; undefined for an empty series. */
 export function tailStart(data: SeriesData): number | undefined {
   const last = data.steps.at(-1);
   return last === undefined ? undefined : Math.floor(last / data.width) * data.width;
@@ -99,7 +103,8 @@ export function coarsen(data: SeriesData, limit: number): SeriesData {
     const own = Math.floor((data.steps[at] as number) / width);
     if (own !== bucket) {
       bucket = own;
-      merged.min[count] = merged.max[count] = NaN;
+      merged.min[count] = NaN;
+      merged.max[count] = NaN;
       count += 1;
     }
     const into = count - 1;

@@ -1,6 +1,6 @@
-/** Texts that the server keeps for everybody of the project, each as the state of an app. */
+/** Texts that the server keeps for all readers of the project, each as the state of an app. */
 import { AppService } from '../gen/matyan/apps/v1/apps_pb.ts';
-import { decodeMap } from './cbor.ts';
+import { decodeMap, tryDecodeMap, type CborValue } from './cbor.ts';
 import { encodeCbor } from './cbor_writer.ts';
 import { Urgency } from './read_queue.ts';
 import { client, gathered, limited, queued, unary } from './transport.ts';
@@ -13,8 +13,7 @@ export interface SavedText {
   text: string;
 }
 
-function textOf(state: Uint8Array = new Uint8Array()): string {
-  const { text } = decodeMap(state);
+function textOf({ text }: { text?: CborValue } = {}): string {
   return typeof text === 'string' ? text : '';
 }
 
@@ -22,13 +21,17 @@ function textOf(state: Uint8Array = new Uint8Array()): string {
 export function readTexts(type: TextType, signal?: AbortSignal): Promise<SavedText[]> {
   return queued('AppService.List', Urgency.Visible, signal, async () => {
     const apps = await gathered(client(AppService).list({}, limited(signal)), page => page.apps);
-    const texts = apps.filter(app => app.type === type).map(({ id, state }) => ({ id, text: textOf(state) }));
+    const texts = apps
+      .filter(app => app.type === type)
+      // A damaged state hides no others.
+      .map(({ id, state }) => ({ id, text: textOf(tryDecodeMap(state)) }));
     return texts.filter(({ text }) => text !== '').reverse();
   });
 }
 
 export async function readText(id: string): Promise<string> {
-  return textOf((await unary(AppService.method.get, { id })).app?.state);
+  const { app } = await unary(AppService.method.get, { id });
+  return textOf(app && decodeMap(app.state));
 }
 
 export async function saveText(type: TextType, text: string): Promise<SavedText> {
@@ -36,13 +39,19 @@ export async function saveText(type: TextType, text: string): Promise<SavedText>
   return { id: app?.id ?? '', text };
 }
 
-/** The state of a page, which is removed when so many newer ones are saved: nobody cleans them up by hand. */
+/**
+ * The oldest states of pages are removed when there are too many: no reader cleans them up by hand.
+ */
 const KEPT_VIEWS = 200;
 
+/** Saves the state of a page, unless it is saved already. Returns its id. */
 export async function saveView(text: string): Promise<string> {
+  const views = await readTexts('view');
+  const known = views.find(view => view.text === text);
+  if (known) return known.id;
   const { id } = await saveText('view', text);
-  const old = (await readTexts('view')).slice(KEPT_VIEWS);
-  // Another tab may have removed one already; what remains is removed with the next view.
+  const old = views.slice(KEPT_VIEWS - 1);
+  // Another tab may have removed one of the states; the next view removes the rest.
   await Promise.allSettled(old.map(({ id }) => removeText(id)));
   return id;
 }

@@ -1,25 +1,70 @@
-/** Clients of the server that this page came from. gRPC-web carries everything but the payloads of `media.ts`. */
-import type { DescMessage, DescMethodUnary, DescService, MessageInitShape } from '@bufbuild/protobuf';
+/**
+ * Clients of the server that this page came from. gRPC-web carries everything but the payloads of
+ * `media.ts`.
+ */
+import type {
+  DescMessage,
+  DescMethodUnary,
+  DescService,
+  MessageInitShape,
+} from '@bufbuild/protobuf';
 import type { MessageShape } from '@bufbuild/protobuf';
-import { createClient, type CallOptions, type Client, type Transport } from '@connectrpc/connect';
+import {
+  Code,
+  ConnectError,
+  createClient,
+  type CallOptions,
+  type Client,
+  type Interceptor,
+  type Transport,
+} from '@connectrpc/connect';
 import { createGrpcWebTransport } from '@connectrpc/connect-web';
 
 import { apiError } from './errors.ts';
 import { reads, Urgency } from './read_queue.ts';
+import { signIn } from './sign_in.ts';
 
-/** Path under which the server is exposed, with a trailing slash. The index page names it in its base element. */
+/**
+ * Path under which the server is exposed, with a trailing slash. The index page names it in its
+ * base element.
+ */
 export const rootPath: string = (() => {
   const base = globalThis.document?.querySelector('base');
   return base ? new URL('..', base.href).pathname : '/';
 })();
 
-/** Name of the project of these pages; empty for the default one. */
+/** Name of the project of this page; empty for the default project. */
 export const projectName: string = decodeURIComponent(/\/p\/([^/]+)\/$/.exec(rootPath)?.[1] ?? '');
 
 export const serverPath = rootPath.replace(/\/p\/[^/]+\/$/, '/');
 
 /** Nothing that a reader waits for takes longer. Streams that follow something have no deadline. */
 const DEADLINE_MS = 60_000;
+
+/** Leads to the sign-in page when a call fails because no one is signed in. */
+const signInInterceptor: Interceptor = next => async request => {
+  try {
+    const response = await next(request);
+    return response.stream ? { ...response, message: watched(response.message) } : response;
+  } catch (error) {
+    throw leaveIfSignedOut(error);
+  }
+};
+
+/** A stream also ends when the token of its reader is revoked. */
+async function* watched<M>(messages: AsyncIterable<M>): AsyncGenerator<M> {
+  try {
+    yield* messages;
+  } catch (error) {
+    throw leaveIfSignedOut(error);
+  }
+}
+
+function leaveIfSignedOut(error: unknown): unknown {
+  if (error instanceof ConnectError && error.code === Code.Unauthenticated)
+    signIn.onRefused(serverPath);
+  return error;
+}
 
 export const transport = transportTo(rootPath);
 export const serverTransport = transportTo(serverPath);
@@ -29,6 +74,7 @@ function transportTo(path: string): Transport {
     baseUrl: `${globalThis.location?.origin ?? 'http://127.0.0.1:53800'}${path}`.replace(/\/$/, ''),
     // The fetch API of the page, looked up for each call, so that tests can observe it.
     fetch: (input, init) => globalThis.fetch(input, init),
+    interceptors: [signInInterceptor],
   });
 }
 
@@ -36,7 +82,9 @@ export function client<S extends DescService>(service: S, to = transport): Clien
   return createClient(service, to);
 }
 
-/** Options of a call that must end: a deadline, and the signal of the place that shows its result. */
+/**
+ * Options of a call that must end: a deadline, and the signal of the place that shows its result.
+ */
 export function limited(signal?: AbortSignal): CallOptions {
   return { signal, timeoutMs: DEADLINE_MS };
 }
@@ -47,7 +95,9 @@ export function queued<T>(
   signal: AbortSignal | undefined,
   run: () => Promise<T>,
 ): Promise<T> {
-  return reads.run(urgency, signal, () => run().catch(error => Promise.reject(apiError(error, where))));
+  return reads.run(urgency, signal, () =>
+    run().catch(error => Promise.reject(apiError(error, where))),
+  );
 }
 
 export function unary<I extends DescMessage, O extends DescMessage>(

@@ -1,10 +1,18 @@
 /**
- * Draws a logged figure with Plotly, in a frame that has an origin of its own and no rights. The build writes it and
- * Plotly into one page, so it imports nothing. The page that shows the frame sends the figure through a port.
+ * Draws a logged figure with Plotly, in a frame that has an origin of its own and no rights. The
+ * build writes this file and Plotly into one page, so the file imports nothing. The page that shows
+ * the frame sends the figure through a port.
  */
 interface FigureRequest {
   figure: unknown;
-  theme: { isDark: boolean; surface: string; text: string; grid: string; frame: string; colors: string[] };
+  theme: {
+    isDark: boolean;
+    surface: string;
+    text: string;
+    grid: string;
+    frame: string;
+    colors: string[];
+  };
 }
 
 type Theme = FigureRequest['theme'];
@@ -26,7 +34,7 @@ let port: MessagePort | undefined;
 
 Plotly.setPlotConfig({ logging: 0 });
 addEventListener('message', ({ source, ports }) => {
-  // Once only: whatever else sends a message is not the page that has the port.
+  // Only the first message counts: a later sender is not the page that has the port.
   if (source !== parent || port || !ports[0]) return;
   port = ports[0];
   port.onmessage = ({ data }: MessageEvent<FigureRequest>) => void draw(data);
@@ -34,7 +42,11 @@ addEventListener('message', ({ source, ports }) => {
 addEventListener('error', ({ message }) => fail(message));
 addEventListener('unhandledrejection', ({ reason }) => fail(reason));
 // A link would replace the figure by another page.
-addEventListener('click', event => (event.target as Element).closest('a') && event.preventDefault(), true);
+addEventListener(
+  'click',
+  event => (event.target as Element).closest('a') && event.preventDefault(),
+  true,
+);
 parent.postMessage('ready', '*');
 
 async function draw({ figure, theme }: FigureRequest): Promise<void> {
@@ -43,10 +55,16 @@ async function draw({ figure, theme }: FigureRequest): Promise<void> {
     if (!Array.isArray(data)) throw new Error('it has no list of traces called “data”');
     if (data.some(trace => MAPS.test(String(fields(trace).type))))
       throw new Error(
-        'it has a map, whose outlines and tiles come from the internet, which a figure may not reach here. Log the map as an image instead',
+        'it has a map, whose outlines and tiles come from the internet, which a figure may not ' +
+          'reach here. Log the map as an image instead',
       );
     document.documentElement.style.colorScheme = theme.isDark ? 'dark' : 'light';
-    await Plotly.react(plot, { data, layout: themed(fields(layout), theme), frames, config: CONFIG });
+    await Plotly.react(plot, {
+      data,
+      layout: themed(fields(layout), theme),
+      frames,
+      config: CONFIG,
+    });
     port?.postMessage({ isDrawn: true });
   } catch (error) {
     fail(error);
@@ -58,7 +76,9 @@ function fail(error: unknown): void {
 }
 
 function fields(value: unknown): Fields {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Fields) : {};
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+    ? (value as Fields)
+    : {};
 }
 
 /** As large as the frame, and in the colors of the page, unless the figure has its own. */
@@ -75,7 +95,10 @@ function themed(layout: Fields, theme: Theme): Fields {
   };
   const withAxes = (part: unknown): Fields => {
     const known = fields(part);
-    const axes = AXES.map(name => [name, { ...fields(known[name]), ...line, backgroundcolor: undefined }]);
+    const axes = AXES.map(name => [
+      name,
+      { ...fields(known[name]), ...line, backgroundcolor: undefined },
+    ]);
     return { ...known, ...Object.fromEntries(axes), bgcolor: theme.surface };
   };
   return {
@@ -85,12 +108,18 @@ function themed(layout: Fields, theme: Theme): Fields {
       data: { ...fields(template.data), table: [tableColors(theme)] },
       layout: {
         ...withAxes(own),
-        ...Object.fromEntries(['scene', 'polar', 'ternary'].map(name => [name, withAxes(own[name])])),
+        ...Object.fromEntries(
+          ['scene', 'polar', 'ternary'].map(name => [name, withAxes(own[name])]),
+        ),
         colorway: own.colorway ?? theme.colors,
         margin: { l: 60, r: 24, t: 48, b: 60, ...fields(own.margin) },
         title: { ...fields(own.title), font: { size: 15 } },
         font: { ...fields(own.font), color: theme.text, family: 'system-ui, sans-serif', size: 12 },
-        hoverlabel: { bgcolor: theme.surface, bordercolor: theme.frame, font: { color: theme.text } },
+        hoverlabel: {
+          bgcolor: theme.surface,
+          bordercolor: theme.frame,
+          font: { color: theme.text },
+        },
         paper_bgcolor: theme.surface,
         plot_bgcolor: theme.surface,
         bgcolor: undefined,

@@ -26,7 +26,9 @@ test('extended colors', () => {
   expect(color('5;208')).toBe('rgb(255 135 0)');
   expect(color('5;232')).toBe('rgb(8 8 8)');
   expect(color('2;1;2;300')).toBe('rgb(1 2 255)');
-  expect(ansiSpans('\x1b[38;5;208;1mx')).toEqual([{ text: 'x', color: 'rgb(255 135 0)', bold: true }]);
+  expect(ansiSpans('\x1b[38;5;208;1mx')).toEqual([
+    { text: 'x', color: 'rgb(255 135 0)', bold: true },
+  ]);
 });
 
 test('all other sequences are dropped, and markup stays text', () => {

@@ -1,4 +1,7 @@
-/** Lines of a terminal as spans of text, colors and styles. Other sequences are dropped, and nothing becomes markup. */
+/**
+ * Lines of a terminal as spans of text, colors and styles. Other sequences are dropped, and nothing
+ * becomes markup.
+ */
 
 /** A color of the terminal's palette of 16, or a CSS color. */
 export type AnsiColor = number | string;
@@ -15,13 +18,16 @@ export interface AnsiSpan {
 
 type Style = Omit<AnsiSpan, 'text'>;
 
-/** Sequences with parameters, titles and links that end with BEL or ST, and those of two characters. */
+/**
+ * Sequences with parameters, titles and links that end with BEL or ST, and sequences of two
+ * characters.
+ */
 const SEQUENCE = /\x1b(?:\[([\d;:]*)[ -/]*([@-~])|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])/g;
 /** Characters without a shape, but for the tabulator. */
 const CONTROL = /[\0-\x08\x0a-\x1f\x7f]/g;
 
 export function ansiSpans(line: string): AnsiSpan[] {
-  // A line that was written over shows what was written last.
+  // A line that was overwritten shows its last text.
   const shown = line.replace(/[\r\n]+$/, '').replace(/^.*\r/s, '');
   const spans: AnsiSpan[] = [];
   let style: Style = {};
@@ -74,7 +80,9 @@ function withCode(style: Style, code: number): Style {
   if (on) return { ...style, [on]: true };
   const off = OFF[code];
   if (off)
-    return Object.fromEntries(Object.entries(style).filter(([name]) => !off.includes(name as keyof Style)));
+    return Object.fromEntries(
+      Object.entries(style).filter(([name]) => !off.includes(name as keyof Style)),
+    );
   const first = [30, 40, 90, 100].find(first => code >= first && code < first + 8);
   if (first === undefined) return style;
   // The bright half of the palette has codes of its own.
@@ -82,13 +90,16 @@ function withCode(style: Style, code: number): Style {
   return { ...style, [first % 60 === 30 ? 'color' : 'background']: color };
 }
 
-/** `5;N` from the palette of 256, `2;R;G;B`; also returns the number of codes that it took. */
+/**
+ * `5;N` from the palette of 256, `2;R;G;B`; also returns the number of codes that the color took.
+ */
 function extended(codes: readonly number[]): [color: AnsiColor | undefined, used: number] {
   const [kind, a = 0, b = 0, c = 0] = codes;
   if (kind === 2) return [rgb(a, b, c), 4];
   if (kind !== 5) return [undefined, 1];
   if (a < 16) return [a, 2];
-  if (a >= 232) return [rgb(...([8, 8, 8].map(low => low + (a - 232) * 10) as [number, number, number])), 2];
+  if (a >= 232)
+    return [rgb(...([8, 8, 8].map(low => low + (a - 232) * 10) as [number, number, number])), 2];
   const level = (step: number): number => (step === 0 ? 0 : 55 + step * 40);
   const cube = a - 16;
   return [rgb(level(Math.floor(cube / 36)), level(Math.floor(cube / 6) % 6), level(cube % 6)), 2];

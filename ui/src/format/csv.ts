@@ -9,6 +9,7 @@ export function csvNumber(value: number | undefined): string {
 
 export function csvText(text: string): string {
   // A leading sign of a formula would be executed by spreadsheets.
-  const safe = /^[=+@\t\r-]/.test(text) && Number.isNaN(Number(text)) && text !== '-inf' ? `'${text}` : text;
+  const safe =
+    /^[=+@\t\r-]/.test(text) && Number.isNaN(Number(text)) && text !== '-inf' ? `'${text}` : text;
   return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }

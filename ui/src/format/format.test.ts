@@ -1,11 +1,12 @@
 import { expect, test } from 'vitest';
 
-import { aligned, bytes, exact, percentChange, readable, tickLabels } from './number.ts';
+import { aligned, bytes, exact, logged, percentChange, readable, tickLabels } from './number.ts';
 import { duration, relativeTime } from './time.ts';
 import { exactValue } from './value.ts';
 
 test('numbers are readable', () => {
-  const check = (value: number | bigint, expected: string): void => expect(readable(value)).toBe(expected);
+  const check = (value: number | bigint, expected: string): void =>
+    expect(readable(value)).toBe(expected);
   check(0, '0');
   check(0.1 + 0.2, '0.3');
   check(1 / 3, '0.33333');
@@ -43,7 +44,10 @@ test('labels of neighboring ticks differ', () => {
   expect(tickLabels([0.1, 0.2, 0.3])).toEqual(['0.1', '0.2', '0.3']);
   expect(tickLabels([0, 2e-7, 4e-7])).toEqual(['0', '2e−7', '4e−7']);
   expect(tickLabels([1.00001, 1.00002])).toEqual(['1.00001', '1.00002']);
-  expect(tickLabels([20_000_045, 20_000_050])).toEqual(['20\u202f000\u202f045', '20\u202f000\u202f050']);
+  expect(tickLabels([20_000_045, 20_000_050])).toEqual([
+    '20\u202f000\u202f045',
+    '20\u202f000\u202f050',
+  ]);
   expect(tickLabels([0, 5e6, 1e7])).toEqual(['0', '5\u202f000\u202f000', '10\u202f000\u202f000']);
   expect(tickLabels([1e11, 2e11])).toEqual(['1e11', '2e11']);
 });
@@ -60,7 +64,8 @@ test('durations have two units', () => {
 
 test('ages', () => {
   const now = Date.UTC(2026, 10, 22, 12);
-  const check = (ago: number, expected: string): void => expect(relativeTime(now - ago, now)).toBe(expected);
+  const check = (ago: number, expected: string): void =>
+    expect(relativeTime(now - ago, now)).toBe(expected);
   check(1_000, 'just now');
   check(-1_000, 'just now');
   check(300_000, '5 min ago');
@@ -105,4 +110,16 @@ test('differences in per cent', () => {
     '',
     '+1e8 %',
   ]);
+});
+
+test('params are numbers as programs write them', () => {
+  const check = (value: number | bigint, text: string): void => expect(logged(value)).toBe(text);
+  check(840_117, '840117');
+  check(4096, '4096');
+  check(2n ** 80n, '1208925819614629174706176');
+  check(0.000483, '0.000483');
+  check(7.11e-5, '0.0000711');
+  check(-2.5e-9, '-2.5e-9');
+  check(0.1 + 0.2, '0.3');
+  check(NaN, 'NaN');
 });

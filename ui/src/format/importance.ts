@@ -1,4 +1,7 @@
-/** What the name of a metric says about its meaning: results come before everything else, held-out data before training. */
+/**
+ * The importance of a metric, guessed from its name: results come before everything else, held-out
+ * data before training.
+ */
 
 const LOSSES = /(^|_)(loss|error|err|perplexity|ppl|wer|cer|r?mse|mae|fid|nll|regret)(_|$)/;
 const SCORES =
@@ -6,7 +9,7 @@ const SCORES =
 const HELD_OUT = /(^|_)(val|valid|validation|test|eval|evaluation|dev)(_|$)/;
 
 /** `valLoss` and `val/loss@5` as `val_loss` and `val_loss_5`. */
-function words(text: string): string {
+export function wordsOf(text: string): string {
   return text
     .replace(/([a-z])([A-Z])/g, '$1_$2')
     .toLowerCase()
@@ -15,12 +18,14 @@ function words(text: string): string {
 
 /** Whether lower values of a metric are better; undefined if its name does not say. */
 export function isLowerBetter(name: string): boolean | undefined {
-  const text = words(name);
+  const text = wordsOf(name);
   return LOSSES.test(text) || (SCORES.test(text) ? false : undefined);
 }
 
 /** The most important metric first. */
-export function byImportance<T extends { name: string; context: string }>(series: readonly T[]): T[] {
+export function byImportance<T extends { name: string; context: string }>(
+  series: readonly T[],
+): T[] {
   const rank = ({ name, context }: T): number => importance(name, context);
   return series.toSorted((a, b) => rank(b) - rank(a));
 }
@@ -29,5 +34,5 @@ export function byImportance<T extends { name: string; context: string }>(series
 export function importance(name: string, context = ''): number {
   const isNested = name.includes('/') ? 0 : 1;
   if (isLowerBetter(name) === undefined) return isNested;
-  return HELD_OUT.test(words(`${name} ${context}`)) ? 3 : 2;
+  return HELD_OUT.test(wordsOf(`${name} ${context}`)) ? 3 : 2;
 }

@@ -4,7 +4,10 @@ const SIGNIFICANT_DIGITS = 5;
 const SMALLEST_PLAIN = 1e-4;
 const LARGEST_PLAIN = 1e7;
 
-/** Integers as they are; others of `digits` significant digits, the very small and large with an exponent and one less. */
+/**
+ * Formats a number: integers in full, other numbers with `digits` significant digits, very small
+ * and large numbers with an exponent and one digit less.
+ */
 export function readable(value: number | bigint, digits = SIGNIFICANT_DIGITS): string {
   if (typeof value === 'bigint') return grouped(value.toString());
   if (!Number.isFinite(value)) return exact(value);
@@ -12,7 +15,22 @@ export function readable(value: number | bigint, digits = SIGNIFICANT_DIGITS): s
   return rounded(value, isPlain(value) ? digits : digits - 1);
 }
 
-/** The same in a column of numbers of about one size: zeros at the end stay, so that decimal points line up. */
+const LOGGED_DIGITS = 6;
+
+/**
+ * Formats a param as a program would write it: an id has no separators, and Python reads what is
+ * copied from the page.
+ */
+export function logged(value: number | bigint): string {
+  if (typeof value === 'bigint' || !Number.isFinite(value) || Number.isSafeInteger(value))
+    return exact(value);
+  return String(Number(value.toPrecision(LOGGED_DIGITS)));
+}
+
+/**
+ * Formats a number for a column of numbers of similar size: zeros at the end stay, so that decimal
+ * points line up.
+ */
 export function aligned(value: number | bigint): string {
   const isFraction = typeof value === 'number' && isPlain(value) && !Number.isInteger(value);
   return isFraction && Math.abs(value) < 1e4
@@ -44,7 +62,8 @@ export function percentChange(value: number, base: number): string {
   const percent = (100 * (value - base)) / Math.abs(base);
   if (!Number.isFinite(percent)) return '';
   const size = Math.abs(percent);
-  const text = size >= 1000 ? rounded(Math.round(size), SIGNIFICANT_DIGITS) : size.toFixed(size < 10 ? 1 : 0);
+  const text =
+    size >= 1000 ? rounded(Math.round(size), SIGNIFICANT_DIGITS) : size.toFixed(size < 10 ? 1 : 0);
   return `${percent > 0 ? '+' : percent < 0 ? '−' : '±'}${text} %`;
 }
 

@@ -6,9 +6,16 @@ export const HOUR = 60 * MINUTE;
 export const DAY = 24 * HOUR;
 
 const THIS_YEAR = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short' });
-const OTHER_YEAR = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short', year: 'numeric' });
+const OTHER_YEAR = new Intl.DateTimeFormat(undefined, {
+  day: 'numeric',
+  month: 'short',
+  year: 'numeric',
+});
 
-export const fullTime = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'long' }).format;
+export const fullTime = new Intl.DateTimeFormat(undefined, {
+  dateStyle: 'medium',
+  timeStyle: 'long',
+}).format;
 export const clockTime = new Intl.DateTimeFormat(undefined, { timeStyle: 'medium' }).format;
 
 export function milliseconds(us: bigint): number {
@@ -36,8 +43,10 @@ export function duration(ms: number): string {
   if (ms < SECOND) return `${Math.max(0, Math.round(ms))} ms`;
   if (ms < 10 * SECOND) return `${(ms / SECOND).toFixed(1)} s`;
   if (ms < MINUTE) return `${Math.floor(ms / SECOND)} s`;
-  const pair = (large: number, largeUnit: string, small: number, smallUnit: string): string =>
-    `${Math.floor(ms / large)} ${largeUnit} ${String(Math.floor((ms % large) / small)).padStart(2, '0')} ${smallUnit}`;
+  const pair = (large: number, largeUnit: string, small: number, smallUnit: string): string => {
+    const rest = String(Math.floor((ms % large) / small)).padStart(2, '0');
+    return `${Math.floor(ms / large)} ${largeUnit} ${rest} ${smallUnit}`;
+  };
   if (ms < HOUR) return pair(MINUTE, 'min', SECOND, 's');
   return ms < DAY ? pair(HOUR, 'h', MINUTE, 'min') : pair(DAY, 'd', HOUR, 'h');
 }

@@ -32,16 +32,23 @@ test('columns survive their text', () => {
   check({ kind: 'param', segments: ['hparams', 'lr'] }, 'lr');
   check({ kind: 'param', segments: ['a.b', 'c\\d', 'e'] }, 'e');
   check({ kind: 'metric', name: 'loss', context: '' }, 'loss');
-  check({ kind: 'metric', name: 'loss', context: '{"subset":"val"}', value: 'min' }, 'loss val min');
+  check(
+    { kind: 'metric', name: 'loss', context: '{"subset":"val"}', value: 'min' },
+    'loss val min',
+  );
   check({ kind: 'metric', name: 'loss', context: '', value: 'curve' }, 'loss curve');
   check({ kind: 'metric', name: 'a {odd} name', context: '{"subset":"val"}' }, 'a {odd} name val');
-  check({ kind: 'metric', name: 'loss', context: '{"fold":1,"subset":"val"}' }, 'loss fold=1 subset=val');
+  check(
+    { kind: 'metric', name: 'loss', context: '{"fold":1,"subset":"val"}' },
+    'loss fold=1 subset=val',
+  );
   expect(parseColumn('other')).toBeUndefined();
 });
 
 test('orders', () => {
   const newest = { by: { case: 'field', value: SortField.CREATED }, descending: true };
-  // Without an order, runs would be in that of their arrival, not in that of the times in the table.
+  // Without an order, the server returns runs in the order of their arrival instead of the times in
+  // the table.
   expect(sortFor(['-created'])).toEqual([newest]);
   const loss = { case: 'metric', value: { name: 'loss', context: '{"a":1}' } };
   expect(sortFor(['name', '-metric:loss {"a":1}', 'min:loss {"a":1}'])).toEqual([
@@ -65,7 +72,9 @@ test('orders', () => {
 });
 
 test('groups are in the order of the table, and aggregate the shown metrics', () => {
-  const columns = ['experiment', 'metric:a', 'max:b', 'param:lr'].flatMap(text => parseColumn(text) ?? []);
+  const columns = ['experiment', 'metric:a', 'max:b', 'param:lr'].flatMap(
+    text => parseColumn(text) ?? [],
+  );
   const by = ['experiment', 'param:lr'];
   expect(aggregated(columns, '-created')).toEqual(['metric:a', 'max:b']);
   expect(groupsFor(by, ['metric:a', 'max:b'], '-created')).toEqual({
@@ -82,8 +91,14 @@ test('groups are in the order of the table, and aggregate the shown metrics', ()
   });
   const sorted = aggregated(columns, '-max:b');
   expect(sorted).toEqual(['max:b', 'metric:a']);
-  expect(groupsFor(by, sorted, '-max:b')).toMatchObject({ order: GroupOrder.MEAN, descending: true });
-  expect(groupsFor(by, sorted, '-experiment')).toMatchObject({ order: GroupOrder.VALUES, descending: true });
+  expect(groupsFor(by, sorted, '-max:b')).toMatchObject({
+    order: GroupOrder.MEAN,
+    descending: true,
+  });
+  expect(groupsFor(by, sorted, '-experiment')).toMatchObject({
+    order: GroupOrder.VALUES,
+    descending: true,
+  });
 });
 
 test('default columns are those that most runs have', () => {
@@ -118,7 +133,9 @@ test('metrics are grouped by name, results first, in natural order, the machine 
 
 test('runs keep their color over all charts, and contexts their dashes', () => {
   const series = [info('loss', '{"s":"train"}'), info('loss', '{"s":"val"}'), info('lr')];
-  const runs = ['a', 'b'].map(runId => create(RunSchema, { runId, series, props: { name: `run ${runId}` } }));
+  const runs = ['a', 'b'].map(runId =>
+    create(RunSchema, { runId, series, props: { name: `run ${runId}` } }),
+  );
   const [loss, lr] = projectCharts(runs);
   expect(loss?.lines.map(({ label }) => label)).toEqual([
     'run a train',
@@ -146,7 +163,7 @@ test('a column decides the color of runs, another one their dashes, and a third 
   ]);
   const lines = groups.map(({ lines }) => lines[1]);
   expect(new Set(lines.map(line => line?.color)).size).toBe(2);
-  // Numbers in order, so that the shapes are those of the legend.
+  // The numbers of the shapes in the legend, in order.
   expect(lines.map(line => line?.dash)).toEqual([DASHES[0], DASHES[1], DASHES[3], DASHES[2]]);
 });
 
@@ -162,7 +179,9 @@ test('a comparison has a row for each value, and knows which are equal', () => {
       ],
     }),
   );
-  expect(compareRows(runs).map(({ title, values, isEqual }) => [title, ...values, isEqual])).toEqual([
+  expect(
+    compareRows(runs).map(({ title, values, isEqual }) => [title, ...values, isEqual]),
+  ).toEqual([
     ['loss val', NaN, NaN, true],
     ['lr', 1, 1, true],
     ['m.a', 'x', 1, false],
@@ -190,7 +209,10 @@ test('rows of a comparison with equal titles are not mixed up', () => {
 test('the best of different values is known if the name of the metric says it', () => {
   const names = ['loss', 'accuracy', 'lr', '__system__loss'];
   const runs = [1, 3, NaN].map(last =>
-    create(RunSchema, { series: names.map(name => ({ name, last })), params: new Uint8Array([0xa0]) }),
+    create(RunSchema, {
+      series: names.map(name => ({ name, last })),
+      params: new Uint8Array([0xa0]),
+    }),
   );
   expect(compareRows(runs).map(({ title, best }) => [title, best])).toEqual([
     ['loss', 1],
@@ -211,7 +233,10 @@ test('a row of a comparison orders its runs: the best value first, and none last
 test('charts are in sections by the first part of their names', () => {
   const names = ['grad/layer0', 'loss', 'val/loss', 'grad/norm', '__system__cpu', 'lr'];
   const groups = runCharts(create(RunSchema, { series: names.map(name => info(name)) }));
-  const sections = chartSections(groups).map(({ title, groups }) => [title, groups.map(({ name }) => name)]);
+  const sections = chartSections(groups).map(({ title, groups }) => [
+    title,
+    groups.map(({ name }) => name),
+  ]);
   expect(sections).toEqual([
     ['', ['loss', 'lr']],
     ['val', ['val/loss']],
@@ -222,7 +247,10 @@ test('charts are in sections by the first part of their names', () => {
 
 test('the columns that are chosen first are results, and params that differ', () => {
   const series = ['grad/layer0', 'lr', 'loss'].map(name => info(name));
-  const runs = [1, 2].map(lr => ({ params: { hparams: { deep: { a: lr }, epochs: 9, lr } }, series }));
+  const runs = [1, 2].map(lr => ({
+    params: { hparams: { deep: { a: lr }, epochs: 9, lr } },
+    series,
+  }));
   expect(defaultColumns(runs).map(columnText)).toEqual([
     'metric:loss',
     'metric:lr',
@@ -234,11 +262,9 @@ test('the columns that are chosen first are results, and params that differ', ()
 });
 
 test('losses are sorted from the lowest, other numbers from the highest', () => {
-  expect(['metric:loss', 'metric:accuracy', 'name'].map(text => nextSort([], text, false))).toEqual([
-    ['metric:loss'],
-    ['-metric:accuracy'],
-    ['name'],
-  ]);
+  expect(['metric:loss', 'metric:accuracy', 'name'].map(text => nextSort([], text, false))).toEqual(
+    [['metric:loss'], ['-metric:accuracy'], ['name']],
+  );
 });
 
 test('numbers in CSV read back as the same', () => {
@@ -253,7 +279,9 @@ test('numbers in CSV read back as the same', () => {
 });
 
 test('pinned columns come first, and widths survive their text', () => {
-  const columns = ['created', 'param:a=1', 'metric:loss'].map(text => parseColumn(text) as DataColumn);
+  const columns = ['created', 'param:a=1', 'metric:loss'].map(
+    text => parseColumn(text) as DataColumn,
+  );
   const widths = withWidth(withWidth(['created=200'], 'param:a=1', 90), 'created', 3);
   const placed = placeColumns(columns, widths, ['metric:loss'], 44);
   expect(placed.map(({ text, width, left }) => [text, width, left])).toEqual([

@@ -1,11 +1,25 @@
 import { archiveRuns, type RunPages } from '../api/run_edits.ts';
 import { toaster } from '../state/toasts.svelte.ts';
 
+/** The runs of a query are others once they are archived, so an undo needs their ids. */
+async function* recorded(pages: RunPages, ids: Set<string>): AsyncGenerator<string[]> {
+  for await (const page of pages) {
+    for (const id of page) ids.add(id);
+    yield page;
+  }
+}
+
+/** `pages` has only runs that are not in that state yet: an undo changes all of them back. */
 export function archive(pages: () => RunPages, isArchived: boolean, ondone = (): void => {}): void {
+  // A retry finds only the runs that are left, and an undo is about all of them.
+  const ids = new Set<string>();
   toaster.during(async () => {
-    await archiveRuns(pages(), isArchived);
+    await archiveRuns(recorded(pages(), ids), isArchived);
     const archived = 'Archived. Queries with run.archived == True find it.';
-    toaster.info(isArchived ? archived : 'Back in lists and searches.');
+    toaster.info(isArchived ? archived : 'Back in lists and searches.', async () => {
+      await archiveRuns([[...ids]], !isArchived);
+      ondone();
+    });
     ondone();
   });
 }

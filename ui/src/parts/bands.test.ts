@@ -14,7 +14,8 @@ function member(x: number[], values: number[], more: Partial<SeriesData> = {}): 
   };
 }
 
-const rounded = (values: Float64Array): number[] => Array.from(values, value => Number(value.toFixed(6)));
+const rounded = (values: Float64Array): number[] =>
+  Array.from(values, value => Number(value.toFixed(6)));
 
 test('bands of lines with the same steps are those of numpy', () => {
   const all = [member([0, 1], [1, 10]), member([0, 1], [2, 20]), member([0, 1], [6, 60])];

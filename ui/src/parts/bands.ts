@@ -1,4 +1,7 @@
-/** Several lines as one: its center and a band. Between its points a line counts with the value between them. */
+/**
+ * Several lines as one: their center and a band. Between its points, a line counts with an
+ * interpolated value.
+ */
 import { isAscending } from '../plot/lines.ts';
 import { EMPTY_SERIES, type SeriesData } from '../api/series_data.ts';
 
@@ -34,9 +37,10 @@ export function band(members: readonly Member[], center: Center, kind: BandKind)
     counts: new Uint32Array(x.length),
   };
   const readers = own.map(member => new Reader(member));
-  const [values, lows, highs]: [number[], number[], number[]] = [[], [], []];
   for (const [at, place] of x.entries()) {
-    values.length = lows.length = highs.length = 0;
+    const values: number[] = [];
+    const lows: number[] = [];
+    const highs: number[] = [];
     for (const reader of readers) {
       const value = reader.moveTo(place);
       if (Number.isNaN(value)) continue;
@@ -54,7 +58,10 @@ export function band(members: readonly Member[], center: Center, kind: BandKind)
   return result;
 }
 
-/** The center as a series, whose steps are its places. Its width says whether the lines were thinned. */
+/**
+ * The center as a series, whose steps are its places. Its width says whether the lines were
+ * thinned.
+ */
 export function bandData({ x, center }: Band, members: readonly Member[]): SeriesData {
   const width = Math.max(1, ...members.map(({ data }) => data.width));
   return { ...EMPTY_SERIES, width, steps: x, times: x, min: center, max: center, last: center };
@@ -67,14 +74,19 @@ function sorted(member: Member): Member {
   const order = Array.from(x.keys())
     .filter(at => !Number.isNaN(x[at]))
     .sort((a, b) => (x[a] as number) - (x[b] as number));
-  const pick = (column: Float64Array): Float64Array => Float64Array.from(order, at => column[at] as number);
-  return { x: pick(x), data: { ...data, min: pick(data.min), max: pick(data.max), last: pick(data.last) } };
+  const pick = (column: Float64Array): Float64Array =>
+    Float64Array.from(order, at => column[at] as number);
+  return {
+    x: pick(x),
+    data: { ...data, min: pick(data.min), max: pick(data.max), last: pick(data.last) },
+  };
 }
 
-/** All places of all lines, or evenly spread ones if they are too many. */
+/** All places of all lines, or evenly spread places if there are too many. */
 function places(members: readonly Member[]): Float64Array {
   const all = new Set<number>();
-  let [low, high] = [Infinity, -Infinity];
+  let low = Infinity;
+  let high = -Infinity;
   for (const { x } of members) {
     if (x.length === 0) continue;
     low = Math.min(low, x[0] as number);
@@ -82,7 +94,10 @@ function places(members: readonly Member[]): Float64Array {
     if (all.size <= MAX_PLACES) for (const place of x) all.add(place);
   }
   if (all.size <= MAX_PLACES) return Float64Array.from(all).sort();
-  return Float64Array.from({ length: MAX_PLACES }, (_, at) => low + ((high - low) * at) / (MAX_PLACES - 1));
+  return Float64Array.from(
+    { length: MAX_PLACES },
+    (_, at) => low + ((high - low) * at) / (MAX_PLACES - 1),
+  );
 }
 
 class Reader {
@@ -97,7 +112,8 @@ class Reader {
 
   moveTo(place: number): number {
     const { x, data } = this.member;
-    [this.low, this.high] = [Infinity, -Infinity];
+    this.low = Infinity;
+    this.high = -Infinity;
     while (this.#at < x.length && (x[this.#at] as number) <= place) {
       if (Number.isFinite(data.last[this.#at])) this.#before = this.#at;
       this.#include(data.min[this.#at] as number, data.max[this.#at] as number);
@@ -150,14 +166,16 @@ function median(values: readonly number[]): number {
   return order.length % 2 === 1 ? upper : ((order[middle - 1] ?? NaN) + upper) / 2;
 }
 
-/** Student's t for 95 %, by degrees of freedom from 1; further ones are interpolated. */
+/** Student's t for 95 %, by degrees of freedom from 1; values beyond the table are interpolated. */
 const QUANTILES = [
-  12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.16, 2.145, 2.131,
-  2.12, 2.11, 2.101, 2.093, 2.086, 2.08, 2.074, 2.069, 2.064, 2.06, 2.056, 2.052, 2.048, 2.045, 2.042,
+  12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.16, 2.145,
+  2.131, 2.12, 2.11, 2.101, 2.093, 2.086, 2.08, 2.074, 2.069, 2.064, 2.06, 2.056, 2.052, 2.048,
+  2.045, 2.042,
 ];
 const NORMAL = 1.96;
 
 function quantile(freedom: number): number {
-  // The distance to the normal distribution is nearly proportional to the inverse of the degrees of freedom.
+  // The distance to the normal distribution is nearly proportional to the inverse of the degrees of
+  // freedom.
   return QUANTILES[freedom - 1] ?? NORMAL + 2.4 / freedom;
 }

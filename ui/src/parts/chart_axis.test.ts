@@ -13,7 +13,9 @@ const values = (all: [step: number, value: number][]) => ({
 
 test('places on the axis are steps, times, epochs or values of another metric', () => {
   expect(positions('step', data, 0, undefined)).toBe(steps);
-  expect([...positions('time', data, 50_000, undefined)]).toEqual([100_000, 105_000, 110_000, 115_000]);
+  expect([...positions('time', data, 50_000, undefined)]).toEqual([
+    100_000, 105_000, 110_000, 115_000,
+  ]);
   expect([...positions('relative', data, 100_000, undefined)]).toEqual([0, 5_000, 10_000, 15_000]);
   const epochs = values([
     [0, 1],
@@ -43,8 +45,13 @@ test('a part of the steps has the next points on both sides, and as much detail'
   const zoom = { low: 100.2, high: 299.9 };
   expect(stepsAround(zoom, lines(1_000, 999), 400)).toEqual({ from: 99, to: 301, pixels: 404 });
   expect(stepsAround(zoom, lines(101, 5_000), 400)).toEqual({ from: 36, to: 364, pixels: 656 });
-  // Never more than the part itself; one point or none has no distance to the next.
+  // The detail is never finer than the part itself; a series with at most one point has no distance
+  // to the next.
   expect(stepsAround(zoom, lines(11, 5_000), 400)).toEqual({ from: -100, to: 500, pixels: 1_200 });
   for (const count of [0, 1])
-    expect(stepsAround({ low: 5, high: 5 }, lines(count, 0), 400)).toEqual({ from: 4, to: 6, pixels: 1_200 });
+    expect(stepsAround({ low: 5, high: 5 }, lines(count, 0), 400)).toEqual({
+      from: 4,
+      to: 6,
+      pixels: 1_200,
+    });
 });

@@ -19,7 +19,10 @@ export function isTimeAxis(axis: XAxis): boolean {
   return axis === 'relative' || axis === 'time';
 }
 
-/** `values` are those of an epoch or another metric; without any the series has no place on such an axis. */
+/**
+ * `values` are the values of an epoch or another metric; without values the series has no place on
+ * such an axis.
+ */
 export function positions(
   axis: XAxis,
   { steps, times }: SeriesData,
@@ -35,11 +38,16 @@ export function positions(
   return steps.map(step => epochAt(epochs, step));
 }
 
-/** An epoch lasts from its first step until the next one begins; points are at their share of its steps. */
+/**
+ * An epoch lasts from its first step until the next epoch starts; points are at their share of its
+ * steps.
+ */
 function epochAt({ steps, values }: StepValues, step: number): number {
   const at = Math.max(0, lowerBound(steps, step + 1) - 1);
-  const [before = NaN, start = NaN, end] = [steps[at - 1], steps[at], steps[at + 1]];
-  // The last epoch has no known end yet, so it gets the length of the one before it.
+  const before = steps[at - 1] ?? NaN;
+  const start = steps[at] ?? NaN;
+  const end = steps[at + 1];
+  // The last epoch has no known end yet, so it gets the length of the epoch before.
   const length = end === undefined ? start - before : end - start;
   const share = length > 0 ? Math.min(Math.max((step - start) / length, 0), 1) : 0;
   return (values[at] as number) + share;
@@ -49,34 +57,46 @@ function epochAt({ steps, values }: StepValues, step: number): number {
 function valueAt({ steps, values }: StepValues, step: number): number {
   const at = lowerBound(steps, step);
   if (at >= steps.length) return NaN;
-  const [right, high] = [steps[at] as number, values[at] as number];
+  const right = steps[at] as number;
+  const high = values[at] as number;
   if (right === step) return high;
   if (at === 0) return NaN;
-  const [left, low] = [steps[at - 1] as number, values[at - 1] as number];
+  const left = steps[at - 1] as number;
+  const low = values[at - 1] as number;
   return low + ((high - low) * (step - left)) / (right - left);
 }
 
 /**
- * A part of the steps that is zoomed to, and the next points on both sides, so that lines reach the frame. The detail
- * of the part stays the same.
+ * * A part of the steps that is zoomed to, and the next points on both sides, so that lines reach
+ * the frame. The detail of the part stays the same.
  */
 export function stepsAround(zoom: Extent, all: readonly SeriesInfo[], pixels: number): StepView {
-  const gaps = all.map(one => Number(one.lastStep - one.firstStep) / Math.max(1, Number(one.count) - 1));
-  const [from, to] = [Math.floor(zoom.low), Math.ceil(zoom.high)];
+  const gaps = all.map(
+    one => Number(one.lastStep - one.firstStep) / Math.max(1, Number(one.count) - 1),
+  );
+  const from = Math.floor(zoom.low);
+  const to = Math.ceil(zoom.high);
   const own = Math.max(1, to - from);
   // A power of two mostly stays while series grow. More than the part itself would cost too much.
   const beside = Math.min(own, 2 ** Math.ceil(Math.log2(Math.max(1, ...gaps))));
-  return { from: from - beside, to: to + beside, pixels: Math.round(pixels * (1 + (2 * beside) / own)) };
+  return {
+    from: from - beside,
+    to: to + beside,
+    pixels: Math.round(pixels * (1 + (2 * beside) / own)),
+  };
 }
 
-/** Steps of a part that is zoomed to, for more detail, from `lines` without a zoom; undefined if an axis goes back. */
+/**
+ * Steps of a part that is zoomed to, for more detail, from `lines` without a zoom; undefined if an
+ * axis goes back.
+ */
 export function stepsIn(
   { low, high }: Extent,
   lines: readonly { x: Float64Array; data: SeriesData }[],
 ): { from: number; to: number } | undefined {
   const range = { from: Infinity, to: -Infinity };
   for (const { x, data } of lines) {
-    // Without times, as after another axis was chosen, there is nothing to search.
+    // Without times, for example after the reader chose another axis, there is nothing to search.
     if (x.length === 0) continue;
     if (!isAscending(x)) return undefined;
     const first = Math.max(0, lowerBound(x, low) - 1);

@@ -1,14 +1,14 @@
-/** Metrics as charts: one for each name, with a line for each run and context. */
+/** Metrics as charts: one chart for each name, with a line for each run and context. */
 import { contextTitle, plainContext, SYSTEM_PREFIX } from '../format/context.ts';
 import { importance } from '../format/importance.ts';
 import type { Run, SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
 import { milliseconds } from '../format/time.ts';
 import { byName, groupBy, hasText } from '../collections.ts';
-import { DASHES, indexColor, PALETTE, runColors, type PaletteColor } from '../plot/palette.ts';
+import { DASHES, indexColor, PALETTE, placeColors, type PaletteColor } from '../plot/palette.ts';
 
 export interface ChartLine {
   runId: string;
-  /** The run, if the charts have those of several. */
+  /** The run, if the charts have the lines of several runs. */
   owner?: string | undefined;
   info: SeriesInfo;
   label: string;
@@ -18,7 +18,10 @@ export interface ChartLine {
   startMs: number;
   /** Number of the series that is the x axis, if another metric is. */
   axis?: number | undefined;
-  /** Title of the group whose color the line has, and of the one whose dashes it has. */
+  /**
+   * Title of the group that gives the line its color, and of the group that gives the line its
+   * dashes.
+   */
   group?: string | undefined;
   stroke?: string | undefined;
   forks: readonly Fork[];
@@ -30,7 +33,10 @@ export interface Fork {
   text: string;
 }
 
-/** Where a run leaves its parent, and where branches leave the run; `all` has the run and what it is related to. */
+/**
+ * The steps where a run leaves its parent, and where branches leave the run; `all` has the run and
+ * its relatives.
+ */
 export function forksOf(runId: string, all: readonly Run[]): Fork[] {
   const nameOf = (id: string): string => all.find(one => one.runId === id)?.props?.name || id;
   return all.flatMap(one => {
@@ -44,12 +50,14 @@ export function forksOf(runId: string, all: readonly Run[]): Fork[] {
 type TitleOf = ((run: Run) => string) | undefined;
 
 export interface ChartOptions {
+  /** The colors of the runs; absent: the runs have no colors on other pages. */
+  colors?: RunColors;
   axis?: string;
-  /** What decides the color of a run; undefined: the run itself. */
+  /** Returns the group that gives a run its color; undefined: the run itself. */
   groupOf?: TitleOf;
-  /** What decides its dashes; undefined: the context. */
+  /** Returns the group that gives a run its dashes; undefined: the context. */
   strokeOf?: TitleOf;
-  /** What decides its chart next to the name of the metric. */
+  /** Returns the group that selects the chart of a run, in addition to the name of the metric. */
   chartOf?: TitleOf;
 }
 
@@ -58,37 +66,67 @@ export interface ChartGroup {
   lines: ChartLine[];
 }
 
-/** The series of a metric in the context of another one, or without a context. */
+/** The series of a metric in the context of another series, or without a context. */
 function axisNumber(all: readonly SeriesInfo[], { context }: SeriesInfo, name: string | undefined) {
   const own = name ? all.filter(one => one.name === name) : [];
-  return (own.find(one => one.context === context) ?? own.find(one => plainContext(one.context) === ''))
-    ?.number;
+  return (
+    own.find(one => one.context === context) ?? own.find(one => plainContext(one.context) === '')
+  )?.number;
 }
 
 function titlesOf(runs: readonly Run[], of: TitleOf): string[] {
   return of ? [...new Set(runs.map(of))].sort(byName) : [];
 }
 
-/** The colors of the lines of each run: its own, the oldest run first, or that of its group. */
-export function lineColors(runs: readonly Run[], groupOf?: TitleOf): ReadonlyMap<string, PaletteColor> {
-  const groups = titlesOf(runs, groupOf);
-  if (groupOf) return new Map(runs.map(run => [run.runId, indexColor(groups.indexOf(groupOf(run)))]));
-  const age = ({ props }: Run): number => Number(props?.createdUs ?? 0n);
-  const oldest = runs.toSorted((a, b) => age(a) - age(b) || (a.runId < b.runId ? -1 : 1));
-  return runColors(oldest.map(({ runId }) => runId));
+/** The color of each group of some titles, which is that of its lines. */
+export function groupColors(titles: readonly string[]): ReadonlyMap<string, PaletteColor> {
+  const all = [...new Set(titles)].sort(byName);
+  return new Map(all.map((title, at) => [title, indexColor(at)]));
 }
 
-/** The charts of several runs. Colors are those of runs or groups; dashes tell contexts apart, or groups of runs. */
+type RunColors = ReadonlyMap<string, PaletteColor>;
+
+/** The colors of runs that are shown together in charts without a workspace. */
+function separateColors(runIds: readonly string[]): RunColors {
+  const places = placeColors(runIds, new Map(), new Map());
+  return new Map([...places].map(([id, place]) => [id, indexColor(place)]));
+}
+
+/**
+ * The colors of the lines of each run: its own color, which `colorsOf` finds for the oldest run
+ * first, or the color of its group.
+ */
+export function lineColors(
+  runs: readonly Run[],
+  groupOf?: TitleOf,
+  colorsOf: (runIds: readonly string[]) => RunColors = separateColors,
+): RunColors {
+  if (groupOf) {
+    const colors = groupColors(runs.map(groupOf));
+    return new Map(runs.map(run => [run.runId, colors.get(groupOf(run)) as PaletteColor]));
+  }
+  const age = ({ props }: Run): number => Number(props?.createdUs ?? 0n);
+  const oldest = runs.toSorted((a, b) => age(a) - age(b) || (a.runId < b.runId ? -1 : 1));
+  return colorsOf(oldest.map(({ runId }) => runId));
+}
+
+/**
+ * The charts of several runs. Colors distinguish runs or groups; dashes distinguish contexts, or
+ * groups of runs.
+ */
 export function projectCharts(
   runs: readonly Run[],
-  { axis, groupOf, strokeOf, chartOf }: ChartOptions = {},
+  { colors: given, axis, groupOf, strokeOf, chartOf }: ChartOptions = {},
 ): ChartGroup[] {
   const contexts = new Map<string, string[]>();
-  const [colors, strokes] = [lineColors(runs, groupOf), titlesOf(runs, strokeOf)];
+  const colors = given ?? lineColors(runs, groupOf);
+  const strokes = titlesOf(runs, strokeOf);
   const charts = new Map<string, ChartLine[]>();
   for (const run of runs) {
     const { runId, props, series } = run;
-    const [group, stroke, chart] = [groupOf?.(run), strokeOf?.(run), chartOf?.(run)];
+    const group = groupOf?.(run);
+    const stroke = strokeOf?.(run);
+    const chart = chartOf?.(run);
     for (const info of series) {
       const known = contexts.get(info.name) ?? [];
       if (!known.includes(info.context)) contexts.set(info.name, [...known, info.context]);
@@ -116,8 +154,17 @@ export function projectCharts(
   return inOrder([...charts].map(([name, lines]) => ({ name, lines })));
 }
 
-/** The charts of one run, which has a family of its parent and its branches. Each context has its own color. */
-export function runCharts(run: Run, family: readonly Run[] = [], axis = ''): ChartGroup[] {
+/**
+ * The charts of a run and its family, which has the parent and the branches. The first context has
+ * the color of the run, and every other context a color of its own.
+ */
+export function runCharts(
+  run: Run,
+  family: readonly Run[] = [],
+  axis = '',
+  color = indexColor(0),
+): ChartGroup[] {
+  const colors = [color, ...PALETTE.filter(other => other !== color)];
   const forks = forksOf(run.runId, [run, ...family]);
   return projectCharts([run], { axis }).map(({ name, lines }) => ({
     name,
@@ -125,7 +172,7 @@ export function runCharts(run: Run, family: readonly Run[] = [], axis = ''): Cha
       ...line,
       owner: undefined,
       label: contextTitle(line.info.context) || name,
-      color: indexColor(at),
+      color: colors[at % colors.length] as PaletteColor,
       dash: DASHES[Math.floor(at / PALETTE.length) % DASHES.length] ?? [],
       forks,
     })),
@@ -142,13 +189,14 @@ export function titleOf(...parts: (string | undefined)[]): string {
 
 /** Results first, then by name, numbers in names by value; metrics of the machine come last. */
 function inOrder(groups: ChartGroup[]): ChartGroup[] {
-  const rank = ({ name }: ChartGroup): number => (name.startsWith(SYSTEM_PREFIX) ? -1 : importance(name));
+  const rank = ({ name }: ChartGroup): number =>
+    name.startsWith(SYSTEM_PREFIX) ? -1 : importance(name);
   return groups.sort((a, b) => rank(b) - rank(a) || byName(a.name, b.name));
 }
 
-/** Charts whose names begin with the same part, such as `grad/`. */
+/** Charts whose names have the same first part, such as `grad/`. */
 export interface ChartSection {
-  /** Empty for names of one part. */
+  /** The first part; empty for names of one part. */
   title: string;
   groups: ChartGroup[];
 }
@@ -161,7 +209,9 @@ export function chartSections(groups: readonly ChartGroup[]): ChartSection[] {
   return sections.sort((a, b) => Number(a.title !== '') - Number(b.title !== ''));
 }
 
-/** Names that contain the text, or match it as a regular expression if it is written as `/text/`. */
+/**
+ * Names that contain the text, or match it as a regular expression if it is written as `/text/`.
+ */
 export function filterGroups(groups: readonly ChartGroup[], text: string): ChartGroup[] {
   const wanted = text.trim();
   if (wanted === '') return [...groups];

@@ -1,4 +1,7 @@
-/** Reads what a chart draws: the buckets of its lines, and the values of its x axis if those are not steps or times. */
+/**
+ * Reads the data of a chart: the buckets of its lines, and the values of its x axis unless they are
+ * steps or times.
+ */
 import type { StepValues } from '../api/epochs.ts';
 import type { Urgency } from '../api/read_queue.ts';
 import { loadSeries } from '../api/series.ts';
@@ -23,14 +26,22 @@ export interface ChartLoad {
 export async function loadChart(load: ChartLoad, view: Omit<StepView, 'hasTimes'>): Promise<void> {
   const { lines, axis, urgency, signal, onSeries } = load;
   const refs = lines.map(({ runId, info }) => ({ runId, number: info.number }));
-  const show = (at: number, data: SeriesData): void => onSeries(lineId(lines[at] as ChartLine), data);
+  const show = (at: number, data: SeriesData): void =>
+    onSeries(lineId(lines[at] as ChartLine), data);
   await Promise.all([
     loadSeries({ refs, urgency, signal, show }, { ...view, hasTimes: isTimeAxis(axis) }),
-    axis === 'epoch' ? loadEpochs(load, refs) : axis === 'metric' ? loadAxis(load, view) : undefined,
+    axis === 'epoch'
+      ? loadEpochs(load, refs)
+      : axis === 'metric'
+        ? loadAxis(load, view)
+        : undefined,
   ]);
 }
 
-async function loadEpochs({ lines, urgency, signal, onAxis }: ChartLoad, refs: SeriesRef[]): Promise<void> {
+async function loadEpochs(
+  { lines, urgency, signal, onAxis }: ChartLoad,
+  refs: SeriesRef[],
+): Promise<void> {
   const { readEpochs } = await import('../api/epochs.ts');
   const all = await readEpochs(refs, urgency, signal);
   all.forEach((values, at) => onAxis(lineId(lines[at] as ChartLine), values));

@@ -26,7 +26,12 @@ const read = (series: ChartData['series']): ChartData => ({ series, axis: new Ma
 const settings = (query: string): ChartsState => decode(schemas.metrics, query);
 
 test('runs of a group are one line with a band; its runs are drawn where the band hides them', () => {
-  const lines = [line('a', 'adam'), line('b', 'adam'), line('c', ''), line('d', 'adam', '{"subset":"val"}')];
+  const lines = [
+    line('a', 'adam'),
+    line('b', 'adam'),
+    line('c', ''),
+    line('d', 'adam', '{"subset":"val"}'),
+  ];
   const all = new Map(lines.map((one, at) => [lineId(one), data([at, 10 * at])]));
   const found = chartSeries(lines, read(all), settings(''), false);
   expect(found.map(({ label }) => label)).toEqual(['adam (2)', 'none (1)', 'adam val (1)']);
@@ -86,7 +91,9 @@ test('a branch leaves its parent at its step, on every axis', () => {
   const places = (query: string): (number | undefined)[] =>
     [0, 1, 2, 9].map(step => {
       const lines = [{ ...line('b'), forks: [{ step, text: '' }] }];
-      const axis = new Map([['1/b', { steps: Float64Array.of(0, 2), values: Float64Array.of(10, 30) }]]);
+      const axis = new Map([
+        ['1/b', { steps: Float64Array.of(0, 2), values: Float64Array.of(10, 30) }],
+      ]);
       return chartSeries(lines, { series: all, axis }, settings(query), false)[0]?.forks?.[0]?.x;
     });
   expect(places('')).toEqual([0, 1, 2, 9]);
@@ -97,7 +104,10 @@ test('a branch leaves its parent at its step, on every axis', () => {
 /** Noise with a standard deviation of 1 around a slow wave, a point a second. */
 function noisy(seed: number, length = 100_000): SeriesData {
   let state = seed;
-  const dice = (): number => (state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0) / 2 ** 32;
+  const dice = (): number => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return state / 2 ** 32;
+  };
   const noise = (): number => Array.from({ length: 12 }, dice).reduce((sum, one) => sum + one, -6);
   const own = data(Array.from({ length }, (_, at) => Math.sin(at / 20_000) + noise()));
   const none = new Uint32Array(length);
@@ -114,13 +124,15 @@ function part(all: SeriesData, from: number, to: number): SeriesData {
 }
 
 /**
- * The largest difference between two smoothed lines near the same places. Near the start of a series, few points
- * have been averaged.
+ * * The largest difference between two smoothed lines near the same places. Near the start of a
+ * series, few points have been averaged.
  */
 function apart(one: ChartSeries, other: ChartSeries, start: number): number {
   const differences = Array.from(one.x.entries(), ([at, place]) => {
     const next = lowerBound(other.x, place);
-    return place >= start && next < other.x.length ? Math.abs(one.smooth![at]! - other.smooth![next]!) : 0;
+    return place >= start && next < other.x.length
+      ? Math.abs(one.smooth![at]! - other.smooth![next]!)
+      : 0;
   });
   return Math.max(...differences);
 }
@@ -136,7 +148,9 @@ test.each([
 ])('smoothing of %s is the same at every width and zoom', (_, group, weight, more) => {
   const lines = [line('a', group), line('b', group)];
   const thinned = (buckets: number, from = 0, to = 100_000): ChartData =>
-    read(new Map(lines.map((one, at) => [lineId(one), coarsen(part(NOISE[at]!, from, to), buckets)])));
+    read(
+      new Map(lines.map((one, at) => [lineId(one), coarsen(part(NOISE[at]!, from, to), buckets)])),
+    );
   const wanted = settings(`?smooth=${weight}${more}`);
   const drawn = (own: ChartData, whole?: ChartData): ChartSeries =>
     chartSeries(lines, own, wanted, false, whole)[0]!;
@@ -147,7 +161,7 @@ test.each([
   for (const to of [50_900, 80_000]) {
     const zoomed = thinned(1_000, 50_000, to);
     expect(apart(drawn(zoomed, wide), all, 0)).toBeLessThan(0.4);
-    // Without the whole, it starts from the noise of one point.
+    // Without the whole, the smoothed line starts from the noise of one point.
     expect(apart(drawn(zoomed), all, 0)).toBeGreaterThan(0.5);
   }
 });
@@ -158,7 +172,10 @@ test('smoothing counts steps, and values of groups without steps', () => {
   const own = data(Array.from({ length: 300 }, (_, at) => at % 2));
   const all = read(new Map(lines.map(one => [lineId(one), own])));
   const axis = new Map(
-    lines.map(one => [lineId(one), { steps: own.steps, values: own.steps.map(step => step / 1_000) }]),
+    lines.map(one => [
+      lineId(one),
+      { steps: own.steps, values: own.steps.map(step => step / 1_000) },
+    ]),
   );
   const smooth = (query: string, axis: ChartData['axis']): number[] => [
     ...chartSeries(lines, { ...all, axis }, settings(query), false)[0]!.smooth!,

@@ -1,4 +1,7 @@
-/** Lines as the renderer draws them: one for each series, or one for each group of runs with a band around it. */
+/**
+ * Lines as the renderer draws them: one line for each series, or one for each group of runs with a
+ * band around it.
+ */
 import type { StepValues } from '../api/epochs.ts';
 import { EMPTY_SERIES, lowerBound, type SeriesData } from '../api/series_data.ts';
 import { contextTitle } from '../format/context.ts';
@@ -11,7 +14,7 @@ import { groupOwner, titleOf, type ChartLine } from './chart_groups.ts';
 
 type ById<T> = ReadonlyMap<string, T>;
 
-/** What was read for a chart, by the ids of its lines. */
+/** The data that was read for a chart, by the ids of its lines. */
 export interface ChartData {
   series: ById<SeriesData>;
   /** Values of the x axis, if that is an epoch or another metric. */
@@ -35,7 +38,9 @@ export function chartSeries(
   const all = whole === data ? shown : rawSeries(lines, whole, settings, isDark);
   const wholeOf = new Map(all.map(one => [one.id, one.data]));
   return shown.map(one =>
-    one.isMember ? one : { ...one, smooth: smoothed(one.data, settings.smooth, wholeOf.get(one.id)) },
+    one.isMember
+      ? one
+      : { ...one, smooth: smoothed(one.data, settings.smooth, wholeOf.get(one.id)) },
   );
 }
 
@@ -76,7 +81,8 @@ function grouped(
   own: readonly ChartSeries[],
   settings: ChartsState,
 ): ChartSeries[] {
-  const key = (at: number): string => `${lines[at]?.group} ${lines[at]?.stroke} ${lines[at]?.info.context}`;
+  const key = (at: number): string =>
+    `${lines[at]?.group} ${lines[at]?.stroke} ${lines[at]?.info.context}`;
   const centers = [...groupBy([...lines.keys()], key)].map(([id, places]): ChartSeries => {
     const first = places[0] as number;
     const { group, stroke, info, dash } = lines[first] as ChartLine;
@@ -84,11 +90,12 @@ function grouped(
     const center = settings.center === 'median' ? 'median' : 'mean';
     const found = band(members, center, settings.band === 'none' ? 'extremes' : settings.band);
     const runs = new Set(places.map(at => lines[at]?.runId));
+    const title = `${group || 'none'} ${contextTitle(info.context)}`.trimEnd();
     return {
       id,
       owner: groupOwner(group, stroke),
       members: runs,
-      label: `${titleOf(`${group || 'none'} ${contextTitle(info.context)}`.trimEnd(), stroke)} (${runs.size})`,
+      label: `${titleOf(title, stroke)} (${runs.size})`,
       color: (own[first] as ChartSeries).color,
       dash,
       data: bandData(found, members),
@@ -96,7 +103,8 @@ function grouped(
       ...(settings.band !== 'none' && { area: { low: found.low, high: found.high } }),
     };
   });
-  // A band from the lowest to the highest value shows every spike; others need the lines themselves for that.
+  // A band from the lowest to the highest value shows every spike; others need the lines themselves
+  // for that.
   const isComplete = settings.band === 'extremes';
   return [...(isComplete ? [] : own.map(series => ({ ...series, isMember: true }))), ...centers];
 }

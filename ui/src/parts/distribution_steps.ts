@@ -13,12 +13,17 @@ export interface DistributionSteps {
 const BINS = 64;
 
 /** Each weight is spread evenly over its own bin. Steps without a distribution are left out. */
-export function distributionSteps(all: readonly Step[], bins = BINS): DistributionSteps | undefined {
+export function distributionSteps(
+  all: readonly Step[],
+  bins = BINS,
+): DistributionSteps | undefined {
   const found = all.flatMap(({ step, objects }) => {
     const kind = objects[0]?.kind;
     if (kind?.case !== 'distribution' || kind.value.weights.length === 0) return [];
     const { low, high } = kind.value;
-    return Number.isFinite(low) && Number.isFinite(high) ? [{ step: Number(step), ...kind.value }] : [];
+    return Number.isFinite(low) && Number.isFinite(high)
+      ? [{ step: Number(step), ...kind.value }]
+      : [];
   });
   if (found.length === 0) return undefined;
   const low = Math.min(...found.map(one => one.low));

@@ -1,10 +1,13 @@
 type Report = (isNear: boolean, isVisible: boolean) => void;
 
 /**
- * Returns a maker of attachments: each calls its `report` when its element comes into view, or nearer to it than
- * `marginPx`, and when it leaves. What the elements of one maker report at the same moment is one change of the page.
+ * Returns a maker of attachments. Each attachment calls its `report` when its element comes into
+ * view, or nearer to the view than `marginPx`, and when the element leaves. Reports of elements of
+ * one maker at the same moment are one change of the page.
  */
-export function viewObserver(marginPx = 0): (report: Report) => (element: HTMLElement) => () => void {
+export function viewObserver(
+  marginPx = 0,
+): (report: Report) => (element: HTMLElement) => () => void {
   const reports = new Map<Element, Report>();
   const observer = new IntersectionObserver(
     entries => {

@@ -32,7 +32,9 @@ test('some rows are taller than others', () => {
   expect(list.fullHeight).toBe(40 * 30 + 4 * 20);
   expect(list.rowsAt(0)).toEqual({ first: 0, end: 12, shift: 0 });
   expect(list.rowsAt(700)).toEqual({ first: 12, end: 34, shift: 400 - 700 });
-  expect([list.revealing(10, 0), list.revealing(39, 0), list.revealing(0, 700)]).toEqual([270, 1_180, 0]);
+  expect([list.revealing(10, 0), list.revealing(39, 0), list.revealing(0, 700)]).toEqual([
+    270, 1_180, 0,
+  ]);
 });
 
 test('a visible row does not move the view', () => {

@@ -1,7 +1,7 @@
 /**
- * The window of a list, whose rows usually have one height. Browsers limit the height of an element, so very long
- * lists have a scroll bar for fewer pixels than they have: dragging it then moves faster, while the wheel still moves
- * row by row.
+ * * The window of a list, whose rows usually have one height. Browsers limit the height of an
+ * element, so very long lists have a scroll bar for fewer pixels than they have: dragging it then
+ * moves faster, while the wheel still moves row by row.
  */
 
 /** Well below the limits of all browsers, of which the lowest is about 17 million. */
@@ -11,18 +11,17 @@ export const MAX_HEIGHT_PX = 10_000_000;
 const MARGIN_PX = 280;
 
 export class ListWindow {
-  /** The top of each row and the bottom of the last one, if heights differ. */
+  /** The top of each row and the bottom of the last row, if heights differ. */
   readonly #tops: number[] | undefined;
 
   constructor(
     readonly count: number,
     readonly rowHeight: number,
     readonly viewHeight: number,
-    /** Those of the rows, if they differ; none is lower than `rowHeight`. */
+    /** Heights of the rows, if they differ; no row is lower than `rowHeight`. */
     heights?: readonly number[],
   ) {
-    let top = 0;
-    this.#tops = heights && [0, ...heights.map(height => (top += height))];
+    this.#tops = heights && topsOf(heights);
   }
 
   get fullHeight(): number {
@@ -64,7 +63,9 @@ export class ListWindow {
 
   /** The offset nearest to `offset` at which a row is in view. */
   revealing(row: number, offset: number): number {
-    return this.clamp(Math.min(this.#top(row), Math.max(offset, this.#top(row + 1) - this.viewHeight)));
+    return this.clamp(
+      Math.min(this.#top(row), Math.max(offset, this.#top(row + 1) - this.viewHeight)),
+    );
   }
 
   #top(row: number): number {
@@ -78,4 +79,14 @@ export class ListWindow {
   get #scale(): number {
     return (this.fullHeight - this.viewHeight) / (MAX_HEIGHT_PX - this.viewHeight);
   }
+}
+
+function topsOf(heights: readonly number[]): number[] {
+  const tops = [0];
+  let top = 0;
+  for (const height of heights) {
+    top += height;
+    tops.push(top);
+  }
+  return tops;
 }

@@ -19,7 +19,10 @@ export const CHART_KEYS = {
 };
 
 /** Entries of the list of all keys, from which they act on the first such control of the page. */
-export function localKeys(selector: string, titles: Record<string, string>): Omit<Command, 'group'>[] {
+export function localKeys(
+  selector: string,
+  titles: Record<string, string>,
+): Omit<Command, 'group'>[] {
   return Object.entries(titles).map(([key, title]) => ({
     keys: key,
     title,

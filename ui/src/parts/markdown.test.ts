@@ -58,7 +58,12 @@ test('parts of a line are marked, and everything else is text', () => {
 });
 
 test('a link runs nothing', () => {
-  for (const address of ['javascript:alert(1)', 'data:text/html,x', '//example.com', 'JAVASCRIPT:x'])
+  for (const address of [
+    'javascript:alert(1)',
+    'data:text/html,x',
+    '//example.com',
+    'JAVASCRIPT:x',
+  ])
     expect(parseInlines(`[x](${address})`).some(({ kind }) => kind === 'link')).toBe(false);
   expect(parseInlines('[x](/runs)')).toEqual([{ kind: 'link', text: 'x', href: '/runs' }]);
 });

@@ -1,8 +1,11 @@
-/** Reads Markdown: headings, paragraphs, lists, quotes, tables, code and links. All else is text, and so is HTML. */
+/**
+ * Reads Markdown: headings, paragraphs, lists, quotes, tables, code and links. All else is text,
+ * and so is HTML.
+ */
 export interface Inline {
   kind: 'text' | 'strong' | 'emphasis' | 'code' | 'link';
   text: string;
-  /** Of a link: to a page, or to another site over HTTP. */
+  /** Target of a link: a page, or another site over HTTP. */
   href?: string;
 }
 
@@ -17,14 +20,14 @@ export type Block =
 
 const ITEM = /^\s*(?:[-*+]|(\d+)[.)])\s+/;
 const FENCE = /^\s*```\s*(\S*)/;
-/** Begins another block than a paragraph. */
+/** The start of a block other than a paragraph. */
 const BEGIN = /^(#{1,6}\s|>|\s*```|\s*([-*+]|\d+[.)])\s|\||\s*([-*_])(\s*\3){2,}\s*$)/;
 
 export function parseMarkdown(text: string): Block[] {
   const lines = text.replace(/\r\n?/g, '\n').split('\n');
   const blocks: Block[] = [];
   let at = 0;
-  /** The last line and those after it that belong to it. */
+  /** The last line and the lines after it that belong to it. */
   const take = (belongs: (line: string) => boolean): string[] => {
     const first = at - 1;
     while (at < lines.length && belongs(lines[at] as string)) at += 1;
@@ -56,7 +59,10 @@ export function parseMarkdown(text: string): Block[] {
     } else if (line.startsWith('|')) {
       const rows = take(own => own.startsWith('|')).filter(own => !/^\|[\s:|-]+$/.test(own));
       const cells = rows.map(row => row.replace(/^\||\|\s*$/g, '').split('|'));
-      blocks.push({ kind: 'table', rows: cells.map(row => row.map(cell => parseInlines(cell.trim()))) });
+      blocks.push({
+        kind: 'table',
+        rows: cells.map(row => row.map(cell => parseInlines(cell.trim()))),
+      });
     } else {
       const lines = take(own => own.trim() !== '' && !BEGIN.test(own));
       blocks.push({ kind: 'paragraph', inlines: parseInlines(lines.join('\n')) });

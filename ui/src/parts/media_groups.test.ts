@@ -10,7 +10,8 @@ function sequence(runId: string, steps: number[]): MediaSequence {
   const all = steps.map(step => create(StepSchema, { step: BigInt(step), objects }));
   return { id: runId, runId, runName: `run ${runId}`, name: 'images', context: '{}', steps: all };
 }
-const [a, b] = [sequence('a', [0, 10, 20]), sequence('b', [0, 10])];
+const a = sequence('a', [0, 10, 20]);
+const b = sequence('b', [0, 10]);
 
 test('a sequence shows its last step before the slider, and nothing before its first', () => {
   const at = (step: number | undefined): number[] =>
@@ -22,7 +23,10 @@ test('a sequence shows its last step before the slider, and nothing before its f
 });
 
 test('cards are grouped in rows', () => {
-  const rows = (grouping: 'run' | 'step' | 'index' | 'context', perRow: number): [string, number][] =>
+  const rows = (
+    grouping: 'run' | 'step' | 'index' | 'context',
+    perRow: number,
+  ): [string, number][] =>
     mediaRows(
       mediaCards([a, b], grouping, () => undefined),
       grouping,

@@ -13,7 +13,7 @@ export interface MediaCard {
 }
 
 export interface MediaRow {
-  /** Empty in the rows after the first one of a group. */
+  /** Empty in all rows of a group but the first row. */
   title: string;
   cards: MediaCard[];
 }
@@ -24,8 +24,9 @@ export function allSteps(sequences: readonly MediaSequence[]): number[] {
 }
 
 /**
- * The objects of each sequence at a step. One that has nothing there shows its last step before it, so a run that has
- * ended keeps its last item; without a step every sequence shows its last one. Grouped by step, all steps are shown.
+ * The objects of each sequence at a step. A sequence without objects at the step shows its last
+ * step before it, so a run that has ended keeps its last item; without a step every sequence shows
+ * its last step. Grouped by step, all steps are shown.
  */
 export function mediaCards(
   sequences: readonly MediaSequence[],
@@ -54,7 +55,11 @@ const TITLES: Record<MediaGrouping, (card: MediaCard) => string> = {
   context: ({ sequence }) => metricTitle(sequence.name, sequence.context),
 };
 
-export function mediaRows(cards: readonly MediaCard[], grouping: MediaGrouping, perRow: number): MediaRow[] {
+export function mediaRows(
+  cards: readonly MediaCard[],
+  grouping: MediaGrouping,
+  perRow: number,
+): MediaRow[] {
   const key = (card: MediaCard): string =>
     grouping === 'run' ? card.sequence.runId : TITLES[grouping](card);
   const groups = [...groupBy(cards, key).values()];

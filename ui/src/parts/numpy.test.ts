@@ -1,4 +1,4 @@
-/** What charts compute, compared with numpy: `numpy_values.py` writes the values. */
+/** The computations of charts, compared with numpy: `numpy_values.py` writes the values. */
 import { describe, expect, test } from 'vitest';
 
 import { EMPTY_SERIES } from '../api/series_data.ts';
@@ -29,7 +29,8 @@ function same(found: Float64Array, expected: Values, tolerance = 1e-12): void {
   for (const [at, value] of numbers(expected).entries()) {
     const own = found[at] as number;
     if (Number.isNaN(value)) expect(own).toBeNaN();
-    else expect(Math.abs(own - value)).toBeLessThanOrEqual(tolerance * Math.max(1, Math.abs(value)));
+    else
+      expect(Math.abs(own - value)).toBeLessThanOrEqual(tolerance * Math.max(1, Math.abs(value)));
   }
 }
 
@@ -81,9 +82,13 @@ test('correlations and the trend', () => {
       categories: [],
       values: own,
       axis: new Axis(extent, 0, 1, false),
+      outliers: new Int8Array(own.length),
+      canBeLog: false,
+      isLimited: false,
     };
   };
-  const [x, y] = [axis(a), axis(b)];
+  const x = axis(a);
+  const y = axis(b);
   const found = trend(x, y, dots(x, y, a.map(String)))!;
   const [rise, run] = [1, 0].map(at => {
     const of = [x, y][at]!.axis;

@@ -1,11 +1,14 @@
-/** Rows of a long list by random access: pages around the view are loaded, and those far away are forgotten. */
+/**
+ * Rows of a long list by random access: pages around the view are loaded, and distant pages are
+ * forgotten.
+ */
 import { isAbort } from '../api/errors.ts';
 
 interface LoadedPage<T> {
   rows: T[] | undefined;
   control: AbortController;
   isReading: boolean;
-  /** It is read again when it is shown next; its rows stay until then. */
+  /** The page is reread when it is shown next; its rows stay until then. */
   isStale: boolean;
   count: number;
 }
@@ -28,11 +31,13 @@ export class RowPages<T> {
     return this.#pages.get(Math.floor(index / PAGE_ROWS))?.rows?.[index % PAGE_ROWS];
   }
 
-  /** Loads the pages of the rows in view, and aborts those that left it before they arrived. */
+  /** Loads the pages of the rows in view, and aborts the reads of pages that left the view. */
   show(first: number, end: number, count: number): void {
-    const [from, to] = [Math.floor(first / PAGE_ROWS), Math.floor((end - 1) / PAGE_ROWS)];
+    const from = Math.floor(first / PAGE_ROWS);
+    const to = Math.floor((end - 1) / PAGE_ROWS);
     for (const [number, page] of this.#pages) {
-      if ((number < from || number > to || end <= first) && page.isReading) this.#drop(number, page);
+      if ((number < from || number > to || end <= first) && page.isReading)
+        this.#drop(number, page);
     }
     if (end <= first) return;
     for (let number = from; number <= to; number++) {
@@ -54,7 +59,10 @@ export class RowPages<T> {
     this.#version += 1;
   }
 
-  /** Replaces a row, or adds it at the end. A page that is being read may miss it, so that read starts again. */
+  /**
+   * Replaces a row, or adds it at the end. A page that is being read may miss the row, so the read
+   * restarts.
+   */
   set(index: number, row: T): void {
     const number = Math.floor(index / PAGE_ROWS);
     const page = this.#pages.get(number);
@@ -67,16 +75,18 @@ export class RowPages<T> {
     }
   }
 
-  /** Replaces the first page, and has the others read again when they are shown next. */
+  /** Replaces the first page, and makes the other pages reread when they are shown next. */
   begin(rows: readonly T[], count: number): void {
-    for (const [number, page] of this.#pages) if (page.isReading) this.#drop(number, page);
+    for (const [number, page] of this.#pages) {
+      if (page.isReading) this.#drop(number, page);
+    }
     this.expire();
     const control = new AbortController();
     this.#pages.set(0, { rows: [...rows], control, isReading: false, isStale: false, count });
     this.#version += 1;
   }
 
-  /** Has all pages read again when they are shown next. */
+  /** Makes all pages reread when they are shown next. */
   expire(): void {
     for (const page of this.#pages.values()) page.isStale = !page.isReading;
   }
@@ -92,11 +102,13 @@ export class RowPages<T> {
     const page: LoadedPage<T> = { rows, control, isReading: true, isStale: false, count };
     this.#pages.delete(number);
     this.#pages.set(number, page);
-    const [first, end] = [number * PAGE_ROWS, Math.min((number + 1) * PAGE_ROWS, count)];
+    const first = number * PAGE_ROWS;
+    const end = Math.min((number + 1) * PAGE_ROWS, count);
     try {
       const rows = await this.load(first, end, control.signal);
       if (this.#pages.get(number) !== page) return;
-      [page.rows, page.isReading] = [[...rows], false];
+      page.rows = [...rows];
+      page.isReading = false;
       this.#version += 1;
     } catch (error) {
       if (this.#pages.get(number) === page) this.#pages.delete(number);

@@ -3,7 +3,10 @@ import { tickLabels } from '../format/number.ts';
 import { DAY, duration, HOUR, MINUTE, SECOND } from '../format/time.ts';
 import { linearTicks, logTicks } from './ticks.ts';
 
-/** Meaning of the values: a number, a whole number, milliseconds of a duration, or milliseconds since 1970. */
+/**
+ * Meaning of the values: a number, a whole number, milliseconds of a duration, or milliseconds
+ * since 1970.
+ */
 export type AxisKind = 'number' | 'step' | 'duration' | 'time';
 
 export interface Extent {
@@ -33,7 +36,7 @@ export class Axis {
     this.#offset = from - low * this.#slope;
   }
 
-  /** NaN for values that have no place on the axis, as zero on a logarithmic one. */
+  /** NaN for values that have no place on the axis, such as zero on a logarithmic axis. */
   toPixel(value: number): number {
     return this.#inner(value) * this.#slope + this.#offset;
   }
@@ -84,7 +87,7 @@ const TIME_FORMATS: [gap: number, format: Intl.DateTimeFormat][] = [
   [0, new Intl.DateTimeFormat(undefined, { second: 'numeric', fractionalSecondDigits: 3 })],
 ];
 
-/** Round times of the reader's zone at the beginning of the range. */
+/** Round times of the reader's zone at the start of the range. */
 function timeTicks(low: number, high: number, count: number): Tick[] {
   const gap = TIME_GAPS.find(gap => (high - low) / gap <= count) ?? (high - low) / count;
   const zone = new Date(low).getTimezoneOffset() * MINUTE;

@@ -1,5 +1,8 @@
-/** Draws on a canvas, in device pixels: a transformed context would leave the fast path for lines of one pixel. */
-import { FONT_FAMILY, FONT_PX, HAIRLINE } from './surface.ts';
+/**
+ * Draws on a canvas, in device pixels: a transformed context would leave the fast path for lines of
+ * one pixel.
+ */
+import { FONT_FAMILY, FONT_PX, HAIRLINE, TITLE_PX } from './surface.ts';
 import type { Stroke, Surface, TextStyle } from './surface.ts';
 
 type Context = CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D;
@@ -51,7 +54,8 @@ export class CanvasSurface implements Surface {
 
   segment(x1: number, y1: number, x2: number, y2: number, stroke: Stroke): void {
     const { context, ratio } = this;
-    // The center of a device pixel: a hairline between two pixels would be drawn as two, half as dark.
+    // The center of a device pixel: a hairline between two pixels would be drawn as two, half as
+    // dark.
     const snap = (value: number): number => Math.floor(value * ratio) + 0.5;
     context.beginPath();
     context.moveTo(snap(x1), snap(y1));
@@ -73,9 +77,10 @@ export class CanvasSurface implements Surface {
     this.#fill(color, 1);
   }
 
-  text(x: number, y: number, text: string, { color, align, baseline }: TextStyle): void {
+  text(x: number, y: number, text: string, style: TextStyle): void {
     const { context, ratio } = this;
-    context.font = `${FONT_PX * ratio}px ${FONT_FAMILY}`;
+    const { color, align, baseline, isTitle = false } = style;
+    context.font = `${isTitle ? '600 ' : ''}${(isTitle ? TITLE_PX : FONT_PX) * ratio}px ${FONT_FAMILY}`;
     context.fillStyle = color;
     context.textAlign = align;
     context.textBaseline = baseline;

@@ -1,4 +1,7 @@
-/** A chart as a function of its data: layout, axes and lines, on any surface. Nothing here knows about the page. */
+/**
+ * A chart as a function of its data: layout, axes and lines, on any surface. Nothing here knows
+ * about the page.
+ */
 import { lowerBound } from '../api/series_data.ts';
 import { Axis, padded, type AxisKind, type Extent, type Tick } from './axis.ts';
 import { xExtent, yExtent } from './extents.ts';
@@ -48,21 +51,38 @@ const RIGHT = 10;
 const BOTTOM = 22;
 const LABEL_GAP = 6;
 /** Average width of a character of a label. */
-const CHARACTER_PX = 6.2;
+export const CHARACTER_PX = 6.2;
 const X_TICK_PX = 80;
 const Y_TICK_PX = 36;
 
-export function layoutChart(model: ChartModel, width: number, height: number): Layout {
-  const bottom = Math.max(height - BOTTOM, TOP + 1);
+/** Room above and below a chart, for the names of its picture. */
+export interface Margins {
+  above: number;
+  below: number;
+}
+
+const NO_MARGINS: Margins = { above: 0, below: 0 };
+
+export function layoutChart(
+  model: ChartModel,
+  width: number,
+  height: number,
+  margins = NO_MARGINS,
+): Layout {
+  const top = TOP + margins.above;
+  const bottom = Math.max(height - BOTTOM - margins.below, top + 1);
   const xAll = model.zoom ?? widened(xExtent(model.series, model.isLogX), model.isLogX);
   const inView = new Axis(xAll, 0, 1, model.isLogX);
-  const yAll = padded(yExtent(model.series, inView, model.isLogY, model.withoutOutliers), model.isLogY);
-  const y = new Axis(chosen(yAll, model), bottom, TOP, model.isLogY);
-  const yTicks = y.ticks(Math.max(2, Math.floor((bottom - TOP) / Y_TICK_PX)));
+  const yAll = padded(
+    yExtent(model.series, inView, model.isLogY, model.withoutOutliers),
+    model.isLogY,
+  );
+  const y = new Axis(chosen(yAll, model), bottom, top, model.isLogY);
+  const yTicks = y.ticks(Math.max(2, Math.floor((bottom - top) / Y_TICK_PX)));
   const longest = Math.max(0, ...yTicks.map(({ label }) => label.length));
   const frame = {
     left: Math.ceil(longest * CHARACTER_PX) + 2 * LABEL_GAP,
-    top: TOP,
+    top,
     right: width - RIGHT,
     bottom,
   };
@@ -73,13 +93,17 @@ export function layoutChart(model: ChartModel, width: number, height: number): L
 
 /** With the ends that the reader chose, unless no axis has them. */
 function chosen(all: Extent, { yEnds, isLogY }: ChartModel): Extent {
-  const { low, high } = { low: yEnds?.low ?? all.low, high: yEnds?.high ?? all.high };
+  const low = yEnds?.low ?? all.low;
+  const high = yEnds?.high ?? all.high;
   return low < high && !(isLogY && low <= 0) ? { low, high } : all;
 }
 
-/** Lines reach the sides of the frame; only an empty or single value gets air, but not before step 0. */
+/**
+ * Lines reach the sides of the frame; only an empty or single value gets air, but not before step
+ * 0.
+ */
 function widened({ low, high }: Extent, isLog: boolean): Extent {
-  // Step 0 has no place on a logarithmic axis, so it begins at the next one.
+  // Step 0 has no place on a logarithmic axis, so the axis starts at the next step.
   if (isLog && low <= 0 && high > 0) return { low: Math.min(1, high / 10), high };
   if (low < high) return { low, high };
   const wide = padded({ low, high }, isLog);
@@ -92,15 +116,21 @@ export function drawChart(surface: Surface, model: ChartModel, layout: Layout): 
   const width = lineWidth(model.series.filter(({ isMember }) => !isMember).length);
   // Without a line, nothing leaves the frame but dots at its edge.
   const air = model.series.some(({ x }) => x.length > 1) ? 0 : LONE_PX + width;
-  const [wide, high] = [frame.right - frame.left + 2 * air, frame.bottom - frame.top + 2 * air];
+  const wide = frame.right - frame.left + 2 * air;
+  const high = frame.bottom - frame.top + 2 * air;
   surface.clipped(frame.left - air, frame.top - air, wide, high, () => {
-    for (const series of model.series) if (width !== HAIRLINE || series.area) drawBand(surface, series, x, y);
+    for (const series of model.series)
+      if (width !== HAIRLINE || series.area) drawBand(surface, series, x, y);
     for (const series of model.series) drawSeries(surface, series, x, y, width);
   });
   for (const series of model.series) drawMarks(surface, series, x, y);
 }
 
-function drawAxes(surface: Surface, theme: ChartTheme, { frame, x, y, xTicks, yTicks }: Layout): void {
+function drawAxes(
+  surface: Surface,
+  theme: ChartTheme,
+  { frame, x, y, xTicks, yTicks }: Layout,
+): void {
   const grid = { color: theme.grid, width: HAIRLINE };
   for (const { value, label } of yTicks) {
     const at = y.toPixel(value);
@@ -113,7 +143,10 @@ function drawAxes(surface: Surface, theme: ChartTheme, { frame, x, y, xTicks, yT
   }
   for (const { value, label } of xTicks) {
     const at = x.toPixel(value);
-    surface.segment(at, frame.bottom, at, frame.bottom + 3, { color: theme.frame, width: HAIRLINE });
+    surface.segment(at, frame.bottom, at, frame.bottom + 3, {
+      color: theme.frame,
+      width: HAIRLINE,
+    });
     // A label at the side would be cut off.
     const half = (label.length * CHARACTER_PX) / 2;
     const align = at + half > surface.width ? 'right' : 'center';
@@ -134,8 +167,15 @@ export interface NearPoint {
   distance: number;
 }
 
-/** The bucket of each series that is nearest to `value` on the x axis, nearest to the pointer first. */
-export function nearPoints(model: ChartModel, layout: Layout, value: number, pointerY?: number): NearPoint[] {
+/**
+ * The bucket of each series that is nearest to `value` on the x axis, nearest to the pointer first.
+ */
+export function nearPoints(
+  model: ChartModel,
+  layout: Layout,
+  value: number,
+  pointerY?: number,
+): NearPoint[] {
   const points: NearPoint[] = [];
   for (const series of model.series) {
     if (series.isMember) continue;
@@ -145,8 +185,15 @@ export function nearPoints(model: ChartModel, layout: Layout, value: number, poi
     const x = layout.x.toPixel(series.x[index] as number);
     const y = layout.y.toPixel(shown);
     // A series that ended long before the pointer has nothing to say about it.
-    if (Math.abs(x - layout.x.toPixel(value)) > MAX_DISTANCE_PX && isOutside(series.x, value)) continue;
-    points.push({ series, index, x, y, distance: pointerY === undefined ? 0 : Math.abs(y - pointerY) });
+    if (Math.abs(x - layout.x.toPixel(value)) > MAX_DISTANCE_PX && isOutside(series.x, value))
+      continue;
+    points.push({
+      series,
+      index,
+      x,
+      y,
+      distance: pointerY === undefined ? 0 : Math.abs(y - pointerY),
+    });
   }
   return points.sort((a, b) =>
     Number.isNaN(a.distance) ? 1 : Number.isNaN(b.distance) ? -1 : a.distance - b.distance,
@@ -167,7 +214,8 @@ function nearestIndex(x: Float64Array, value: number): number | undefined {
     for (const [at, place] of x.entries()) {
       // Places that are no numbers are never the nearest.
       if (!(Math.abs(place - value) < distance)) continue;
-      [best, distance] = [at, Math.abs(place - value)];
+      best = at;
+      distance = Math.abs(place - value);
     }
     return best;
   }
@@ -176,7 +224,10 @@ function nearestIndex(x: Float64Array, value: number): number | undefined {
   return isBefore ? after - 1 : after;
 }
 
-/** Draws what follows the pointer, on a surface above the chart: the chart itself is not drawn again. */
+/**
+ * Draws the marks that follow the pointer, on a surface above the chart: the chart itself is not
+ * redrawn.
+ */
 export function drawHover(
   surface: Surface,
   model: ChartModel,

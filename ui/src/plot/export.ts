@@ -1,13 +1,110 @@
-/** Files of a chart: SVG, and PNG at twice the size of the screen. */
+/**
+ * Pictures of a chart for papers and slides: SVG, and PNG at twice the size of the screen. Whoever
+ * sees only the picture can name its lines.
+ */
+import { characters } from '../format/characters.ts';
 import { CanvasSurface } from './canvas_surface.ts';
-import { drawChart, layoutChart, type ChartModel } from './chart.ts';
+import { CHARACTER_PX, drawChart, layoutChart, type ChartModel } from './chart.ts';
+import { lineWidth, type ChartSeries } from './lines.ts';
+import type { Surface } from './surface.ts';
 import { SvgSurface } from './svg_surface.ts';
 
-const PNG_RATIO = 2;
+export interface PictureOptions {
+  /** A color; absent: the picture is transparent. */
+  background?: string | undefined;
+  /** Absent: the picture has neither a title nor a legend. */
+  names?: { title: string; xTitle: string } | undefined;
+}
 
-export function chartSvg(model: ChartModel, width: number, height: number): string {
+const PNG_RATIO = 2;
+const EDGE_PX = 12;
+const TITLE_ROW_PX = 24;
+const LEGEND_ROW_PX = 17;
+const SWATCH_PX = 18;
+const GAP_PX = 14;
+/** More lines would leave no room for the chart. */
+const MAX_NAMED = 30;
+const X_TITLE_PX = 18;
+
+interface LegendEntry {
+  series?: ChartSeries;
+  text: string;
+  x: number;
+  row: number;
+}
+
+/** A text with its ends: names of runs differ at the end as often as at the start. */
+export function cutInside(text: string, most: number): string {
+  const all = characters(text);
+  if (all.length <= most) return text;
+  const start = Math.ceil((most - 1) / 2);
+  const end = all.length - (most - 1 - start);
+  return `${all.slice(0, start).join('')}…${all.slice(end).join('')}`;
+}
+
+/** Places the names of the lines in rows from left to right. */
+function legendOf(model: ChartModel, width: number): LegendEntry[] {
+  const lines = model.series.filter(({ isMember }) => !isMember);
+  const most = Math.max(8, Math.floor((width - 2 * EDGE_PX - SWATCH_PX) / CHARACTER_PX));
+  const rest = lines.length - MAX_NAMED;
+  const entries: { series?: ChartSeries; text: string }[] = lines
+    .slice(0, MAX_NAMED)
+    .map(series => ({ series, text: cutInside(series.label, most) }));
+  if (rest > 0) entries.push({ text: `and ${rest} more` });
+  let x = EDGE_PX;
+  let row = 0;
+  return entries.map(entry => {
+    const own = (entry.series ? SWATCH_PX : 0) + entry.text.length * CHARACTER_PX;
+    if (x > EDGE_PX && x + own > width - EDGE_PX) {
+      x = EDGE_PX;
+      row += 1;
+    }
+    const placed = { ...entry, x, row };
+    x += own + GAP_PX;
+    return placed;
+  });
+}
+
+export function drawPicture(
+  surface: Surface,
+  model: ChartModel,
+  { background, names }: PictureOptions = {},
+): void {
+  const { width, height } = surface;
+  const { text: color } = model.theme;
+  if (background)
+    surface.area(Float64Array.of(0, 0, width, 0, width, height, 0, height), 4, background, 1);
+  const legend = names ? legendOf(model, width) : [];
+  const rows = legend.length > 0 ? (legend.at(-1)?.row ?? 0) + 1 : 0;
+  const above = names ? EDGE_PX + TITLE_ROW_PX + rows * LEGEND_ROW_PX : 0;
+  const layout = layoutChart(model, width, height, { above, below: names ? X_TITLE_PX : 0 });
+  drawChart(surface, model, layout);
+  if (!names) return;
+  const start = { color, align: 'left', baseline: 'middle' } as const;
+  const title = EDGE_PX + TITLE_ROW_PX / 2 - 2;
+  surface.text(EDGE_PX, title, names.title, { ...start, isTitle: true });
+  const stroke = Math.max(lineWidth(model.series.length), 1.5);
+  for (const { series, text, x, row } of legend) {
+    const y = EDGE_PX + TITLE_ROW_PX + (row + 0.5) * LEGEND_ROW_PX;
+    if (series) {
+      const { color, dash } = series;
+      surface.segment(x, y, x + SWATCH_PX - 5, y, { color, width: stroke, ...(dash && { dash }) });
+    }
+    surface.text(x + (series ? SWATCH_PX : 0), y, text, start);
+  }
+  const middle = (layout.frame.left + layout.frame.right) / 2;
+  const end = { color, align: 'center', baseline: 'bottom' } as const;
+  surface.text(middle, height - 4, names.xTitle, end);
+}
+
+export function chartSvg(
+  model: ChartModel,
+  width: number,
+  height: number,
+  options: PictureOptions = {},
+): string {
   const surface = new SvgSurface(width, height);
-  drawChart(surface, model, layoutChart(model, width, height));
+  drawPicture(surface, model, options);
   return surface.toString();
 }
 
@@ -15,13 +112,11 @@ export function chartPng(
   model: ChartModel,
   width: number,
   height: number,
-  background: string,
+  options: PictureOptions = {},
 ): Promise<Blob> {
   const canvas = new OffscreenCanvas(width * PNG_RATIO, height * PNG_RATIO);
   const context = canvas.getContext('2d');
   if (!context) throw new Error('the browser has no canvas');
-  const surface = new CanvasSurface(context, PNG_RATIO);
-  surface.rect(0, 0, width, height, background, 1);
-  drawChart(surface, model, layoutChart(model, width, height));
+  drawPicture(new CanvasSurface(context, PNG_RATIO), model, options);
   return canvas.convertToBlob({ type: 'image/png' });
 }

@@ -1,4 +1,4 @@
-/** What the pointer is over: the place in any chart, which all charts on a page show, and the owner of a line. */
+/** The hovered place, which all charts on a page show, and the owner of the hovered line. */
 export interface HoverPlace {
   value: number;
   /** Charts with another x axis do not follow. */
@@ -10,10 +10,14 @@ class Hover {
   place = $state.raw<HoverPlace>();
   /** Lines of this run or group are highlighted in all charts, and so are its rows in a list. */
   owner = $state<string>();
+  /** A list chose the owner, so other lines step back. */
+  isChosen = $state(false);
 
-  /** Ends the hover of one chart; another may have begun in the meantime. */
+  /** Ends the hover of a chart, unless the hover of another chart has started. */
   leave(source: symbol): void {
-    if (this.place?.source === source) this.place = this.owner = undefined;
+    if (this.place?.source !== source) return;
+    this.place = undefined;
+    this.owner = undefined;
   }
 }
 

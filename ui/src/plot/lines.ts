@@ -1,6 +1,7 @@
 /**
- * Lines from buckets. At most two points are drawn per column of device pixels, the minimum and the maximum of all
- * points in it, so no setting can hide a spike: smoothing is drawn on top of the raw line, never instead of it.
+ * * Lines from buckets. At most two points are drawn per column of device pixels, the minimum and
+ * the maximum of all points in it, so no setting can hide a spike: smoothing is drawn on top of the
+ * raw line, never instead of it.
  */
 import { scratchFor } from '../api/column_memory.ts';
 import { lowerBound, type SeriesData } from '../api/series_data.ts';
@@ -16,7 +17,7 @@ export interface ChartSeries {
   x: Float64Array;
   smooth?: Float64Array;
   area?: { low: Float64Array; high: Float64Array };
-  /** Lines in other charts may have the same one: a run or a group. */
+  /** The run or the group of the line, which may also have lines in other charts. */
   owner?: string | undefined;
   /** Owners of the lines of a group. */
   members?: ReadonlySet<string | undefined>;
@@ -26,15 +27,17 @@ export interface ChartSeries {
   forks?: readonly { x: number; text: string }[];
 }
 
-/** Up to this many series are drawn with wide lines; more would take ten times as long as hairlines. */
+/**
+ * Up to this many series are drawn with wide lines; more would take ten times as long as hairlines.
+ */
 const MAX_WIDE = 12;
 const WIDE_PX = 1.5;
 export const HIGHLIGHT_PX = 2.5;
-/** Opacity of raw lines under smoothed ones, for a few and for many. */
+/** Opacity of raw lines under smoothed lines, for a few lines and for many. */
 const RAW_ALPHA = 0.35;
 const DENSE_RAW_ALPHA = 0.2;
 const BAND_ALPHA = 0.18;
-/** Of the bands of groups, which overlap. */
+/** Opacity of the bands of groups, which overlap. */
 const GROUP_ALPHA = 0.13;
 const MEMBER_ALPHA = 0.22;
 const MARK_PX = 4;
@@ -43,7 +46,7 @@ const CROSS = [-3, -3, 3, 3, NaN, NaN, -3, 3, 3, -3];
 const UP = [0, -4, 4, 3.2, -4, 3.2];
 const DOWN = UP.map(part => -part);
 const FORK_DASH = [3, 3];
-/** Points of a series that is smoothed point by point, and parts of a longer one. */
+/** Points of a series that is smoothed point by point, and number of parts of a longer series. */
 const SMOOTH_UNITS = 200;
 /** Radius of a point without neighbors, next to half of the width of its line. */
 export const LONE_PX = 2.25;
@@ -64,7 +67,7 @@ export function isAscending(x: Float64Array): boolean {
   return known;
 }
 
-/** The buckets in view, and the next one on each side, so that the line reaches the frame. */
+/** The buckets in view, and the next bucket on each side, so that the line reaches the frame. */
 export function visible({ x }: ChartSeries, axis: Axis): [first: number, end: number] {
   if (!isAscending(x)) return [0, x.length];
   const first = Math.max(0, lowerBound(x, axis.extent.low) - 1);
@@ -74,7 +77,9 @@ export function visible({ x }: ChartSeries, axis: Axis): [first: number, end: nu
 /** Pixels, x and y in turn, and the number of points. */
 type Points = [pixels: Float64Array, count: number];
 
-/** Writes the line of minimum and maximum per column of device pixels; returns the number of points. */
+/**
+ * Writes the line of minimum and maximum per column of device pixels; returns the number of points.
+ */
 export function tracePoints(series: ChartSeries, x: Axis, y: Axis, ratio: number): Points {
   const [first, end] = visible(series, x);
   const points = scratchFor(4 * (end - first) + 4);
@@ -110,7 +115,10 @@ export function tracePoints(series: ChartSeries, x: Axis, y: Axis, ratio: number
       high = Math.min(high, top);
     } else {
       flush();
-      [column, at, low, high] = [own, px, bottom, top];
+      column = own;
+      at = px;
+      low = bottom;
+      high = top;
     }
   }
   flush();
@@ -127,13 +135,20 @@ function smoothPoints(series: ChartSeries, smooth: Float64Array, x: Axis, y: Axi
   return [points, end - first];
 }
 
-export function drawSeries(surface: Surface, series: ChartSeries, x: Axis, y: Axis, width: number): void {
+export function drawSeries(
+  surface: Surface,
+  series: ChartSeries,
+  x: Axis,
+  y: Axis,
+  width: number,
+): void {
   const { color, dash, smooth, isMember } = series;
   const raw = tracePoints(series, x, y, surface.ratio);
   if (isMember) return surface.polyline(...raw, { color, width: HAIRLINE, alpha: MEMBER_ALPHA });
   for (const { x: place } of series.forks ?? []) {
     const at = x.toPixel(place);
-    if (Number.isFinite(at)) surface.segment(at, y.to, at, y.from, { color, width: 1, dash: FORK_DASH });
+    if (Number.isFinite(at))
+      surface.segment(at, y.to, at, y.from, { color, width: 1, dash: FORK_DASH });
   }
   const style = { color, width, ...(dash && { dash }) };
   const alpha = width === HAIRLINE ? DENSE_RAW_ALPHA : RAW_ALPHA;
@@ -144,7 +159,13 @@ export function drawSeries(surface: Surface, series: ChartSeries, x: Axis, y: Ax
 }
 
 /** Points in view without a neighbor, which no line shows. */
-function drawDots(surface: Surface, [points, count]: Points, x: Axis, color: string, size: number): void {
+function drawDots(
+  surface: Surface,
+  [points, count]: Points,
+  x: Axis,
+  color: string,
+  size: number,
+): void {
   const isGap = (at: number): boolean =>
     at < 0 || at >= count || Number.isNaN(points[2 * at]) || Number.isNaN(points[2 * at + 1]);
   for (let at = 0; at < count; at++) {
@@ -162,9 +183,11 @@ export function drawBand(surface: Surface, series: ChartSeries, x: Axis, y: Axis
   const points = scratchFor(4 * (end - first));
   let count = 0;
   const side = (values: Float64Array, index: number): void => {
-    const [px, py] = [x.toPixel(series.x[index] as number), y.toPixel(values[index] as number)];
+    const px = x.toPixel(series.x[index] as number);
+    const py = y.toPixel(values[index] as number);
     if (Number.isNaN(py)) return;
-    [points[2 * count], points[2 * count + 1]] = [px, py];
+    points[2 * count] = px;
+    points[2 * count + 1] = py;
     count += 1;
   };
   for (let index = first; index < end; index++) side(high, index);
@@ -191,15 +214,16 @@ export function drawMarks(surface: Surface, series: ChartSeries, x: Axis, y: Axi
 type Smoothable = Pick<SeriesData, 'width' | 'steps' | 'last'>;
 
 /**
- * Exponential moving average with the bias of its start removed. `weight`, 0 to 1, is that of the past: per point, and
- * per 1/200 of the steps of a longer series, so that it means the same at every width. `whole` is the series without a
- * zoom: its part before `data` is averaged too, and its steps count.
+ * Exponential moving average with the bias of its start removed. `weight`, 0 to 1, is the weight of
+ * the past: per point, or per 1/200 of the steps of a longer series, so that a weight means the
+ * same at every width. `whole` is the series without a zoom: its part before `data` is averaged
+ * too, and its steps count.
  */
 export function smoothed(data: Smoothable, weight: number, whole: Smoothable = data): Float64Array {
   const [first = NaN, second = NaN] = whole.steps;
   const isShort = whole.width === 1 && whole.steps.length <= SMOOTH_UNITS;
   const unit = isShort ? 0 : ((whole.steps.at(-1) ?? NaN) - first) / SMOOTH_UNITS;
-  // The first entry counts as much as the second one.
+  // The first entry counts as much as the second entry.
   let before = 2 * first - second;
   let average = 0;
   let total = 0;

@@ -1,4 +1,7 @@
-/** How well the colors of lines differ, for people with and without color-blindness, on both backgrounds. */
+/**
+ * How well the colors of lines differ, for people with and without color-blindness, on both
+ * backgrounds.
+ */
 import { expect, test } from 'vitest';
 
 import styles from '../styles.css?raw';
@@ -6,12 +9,21 @@ import { PALETTE } from './palette.ts';
 
 type Triple = readonly [number, number, number];
 
-/** Linear RGB as people see it who miss one kind of cones. Machado, Oliveira and Fernandes 2009, severity 1. */
+/**
+ * Linear RGB as seen by people who lack one kind of cones. Machado, Oliveira and Fernandes 2009,
+ * severity 1.
+ */
 const VISIONS = {
   usual: [1, 0, 0, 0, 1, 0, 0, 0, 1],
-  protanopia: [0.152286, 1.052583, -0.204868, 0.114503, 0.786281, 0.099216, -0.003882, -0.048116, 1.051998],
-  deuteranopia: [0.367322, 0.860646, -0.227968, 0.280085, 0.672501, 0.047413, -0.01182, 0.04294, 0.968881],
-  tritanopia: [1.255528, -0.076749, -0.178779, -0.078411, 0.930809, 0.147602, 0.004733, 0.691367, 0.3039],
+  protanopia: [
+    0.152286, 1.052583, -0.204868, 0.114503, 0.786281, 0.099216, -0.003882, -0.048116, 1.051998,
+  ],
+  deuteranopia: [
+    0.367322, 0.860646, -0.227968, 0.280085, 0.672501, 0.047413, -0.01182, 0.04294, 0.968881,
+  ],
+  tritanopia: [
+    1.255528, -0.076749, -0.178779, -0.078411, 0.930809, 0.147602, 0.004733, 0.691367, 0.3039,
+  ],
 };
 
 function linear(hex: string): Triple {
@@ -34,30 +46,41 @@ function lab(color: Triple): Triple {
   const inside = color.map(part => Math.min(1, Math.max(0, part))) as unknown as Triple;
   const toXyz = [0.4124, 0.3576, 0.1805, 0.2126, 0.7152, 0.0722, 0.0193, 0.1192, 0.9505];
   const [x, y, z] = times(toXyz, inside);
-  const root = (value: number): number => (value > 0.008856 ? Math.cbrt(value) : 7.787 * value + 16 / 116);
-  const [fx, fy, fz] = [root(x / 0.95047), root(y), root(z / 1.08883)];
+  const root = (value: number): number =>
+    value > 0.008856 ? Math.cbrt(value) : 7.787 * value + 16 / 116;
+  const fx = root(x / 0.95047);
+  const fy = root(y);
+  const fz = root(z / 1.08883);
   return [116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)];
 }
 
-/** Colors of the lowest distance here are told apart in thin lines, too. Few people miss the cones for blue. */
-const [LEAST, LEAST_OF_TRITANOPIA] = [10, 7];
+/** Colors with this distance differ visibly even in thin lines. */
+const LEAST = 10;
+/** Few people miss the cones for blue. */
+const LEAST_OF_TRITANOPIA = 7;
 const DEGREE = Math.PI / 180;
 
 /** CIEDE2000: 1 is a difference that is just seen between two areas next to each other. */
 function distance([l1, a1, b1]: Triple, [l2, a2, b2]: Triple): number {
   const steep = (chroma: number): number => Math.sqrt(chroma ** 7 / (chroma ** 7 + 25 ** 7));
   const shift = 1.5 - steep((Math.hypot(a1, b1) + Math.hypot(a2, b2)) / 2) / 2;
-  const [c1, c2] = [Math.hypot(a1 * shift, b1), Math.hypot(a2 * shift, b2)];
+  const c1 = Math.hypot(a1 * shift, b1);
+  const c2 = Math.hypot(a2 * shift, b2);
   const hue = (a: number, b: number): number => (Math.atan2(b, a * shift) / DEGREE + 360) % 360;
-  const [h1, h2] = [hue(a1, b1), hue(a2, b2)];
+  const h1 = hue(a1, b1);
+  const h2 = hue(a2, b2);
   const isAcross = Math.abs(h1 - h2) > 180;
   const turn = h2 - h1 + (isAcross ? (h2 < h1 ? 360 : -360) : 0);
-  const [l, c, h] = [(l1 + l2) / 2, (c1 + c2) / 2, (h1 + h2 + (isAcross ? 360 : 0)) / 2];
+  const l = (l1 + l2) / 2;
+  const c = (c1 + c2) / 2;
+  const h = (h1 + h2 + (isAcross ? 360 : 0)) / 2;
   const cos = (factor: number, offset: number): number => Math.cos((factor * h + offset) * DEGREE);
-  const hueWeight = 1 - 0.17 * cos(1, -30) + 0.24 * cos(2, 0) + 0.32 * cos(3, 6) - 0.2 * cos(4, -63);
+  const hueWeight =
+    1 - 0.17 * cos(1, -30) + 0.24 * cos(2, 0) + 0.32 * cos(3, 6) - 0.2 * cos(4, -63);
   const byLightness = (l2 - l1) / (1 + (0.015 * (l - 50) ** 2) / Math.sqrt(20 + (l - 50) ** 2));
   const byChroma = (c2 - c1) / (1 + 0.045 * c);
-  const byHue = (2 * Math.sqrt(c1 * c2) * Math.sin((turn / 2) * DEGREE)) / (1 + 0.015 * c * hueWeight);
+  const byHue =
+    (2 * Math.sqrt(c1 * c2) * Math.sin((turn / 2) * DEGREE)) / (1 + 0.015 * c * hueWeight);
   const rotation = -2 * steep(c) * Math.sin(60 * DEGREE * Math.exp(-(((h - 275) / 25) ** 2)));
   return Math.sqrt(byLightness ** 2 + byChroma ** 2 + byHue ** 2 + rotation * byChroma * byHue);
 }
@@ -65,7 +88,9 @@ function distance([l1, a1, b1]: Triple, [l2, a2, b2]: Triple): number {
 /** The lowest distance of two colors for a vision. */
 function nearest(colors: readonly string[], vision: keyof typeof VISIONS): number {
   const seen = colors.map(color => lab(times(VISIONS[vision], linear(color))));
-  return Math.min(...seen.flatMap((one, at) => seen.slice(at + 1).map(other => distance(one, other))));
+  return Math.min(
+    ...seen.flatMap((one, at) => seen.slice(at + 1).map(other => distance(one, other))),
+  );
 }
 
 function contrast(one: string, other: string): number {
@@ -76,7 +101,7 @@ function contrast(one: string, other: string): number {
 }
 
 test('the distance is that of the published examples', () => {
-  // Of Sharma, Wu and Dalal 2005.
+  // From Sharma, Wu and Dalal 2005.
   const pairs: [one: Triple, other: Triple, expected: number][] = [
     [[50, 2.6772, -79.7751], [50, 0, -82.7485], 2.0425],
     [[50, -1, 2], [50, 0, 0], 2.3669],
@@ -97,12 +122,16 @@ test.each(['light', 'dark'] as const)('people tell the colors of lines apart, %s
   expect(nearest(colors, 'tritanopia')).toBeGreaterThan(LEAST_OF_TRITANOPIA);
 });
 
-test.each(['light', 'dark'] as const)('the colors of lines stand out from the background, %s', theme => {
-  const background = (name: string): string => {
-    const [, light = '', dark = ''] =
-      new RegExp(`--${name}: light-dark\\((#\\w{6}), (#\\w{6})\\)`).exec(styles) ?? [];
-    return theme === 'light' ? light : dark;
-  };
-  for (const name of ['surface', 'surface-raised', 'page'])
-    for (const color of PALETTE) expect(contrast(color[theme], background(name))).toBeGreaterThan(3);
-});
+test.each(['light', 'dark'] as const)(
+  'the colors of lines stand out from the background, %s',
+  theme => {
+    const background = (name: string): string => {
+      const [, light = '', dark = ''] =
+        new RegExp(`--${name}: light-dark\\((#\\w{6}), (#\\w{6})\\)`).exec(styles) ?? [];
+      return theme === 'light' ? light : dark;
+    };
+    for (const name of ['surface', 'surface-raised', 'page'])
+      for (const color of PALETTE)
+        expect(contrast(color[theme], background(name))).toBeGreaterThan(3);
+  },
+);

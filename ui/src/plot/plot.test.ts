@@ -3,10 +3,10 @@ import { expect, test } from 'vitest';
 import { EMPTY_SERIES, type SeriesData } from '../api/series_data.ts';
 import { Axis, padded, type AxisKind } from './axis.ts';
 import { layoutChart, nearPoints, type ChartModel } from './chart.ts';
-import { chartSvg } from './export.ts';
+import { chartSvg, cutInside } from './export.ts';
 import { xExtent, yExtent } from './extents.ts';
 import { smoothed, tracePoints, type ChartSeries } from './lines.ts';
-import { hash, PALETTE, runColor, runColors } from './palette.ts';
+import { ownPlace, PALETTE, placeColors } from './palette.ts';
 
 function line(values: number[], more: Partial<SeriesData> = {}): ChartSeries {
   const last = Float64Array.from(values);
@@ -60,9 +60,9 @@ test('ticks are round', () => {
 test('ticks of times are round in the zone of the reader', () => {
   const midnight = new Date(2026, 10, 22).getTime();
   const check = (low: number, high: number, count: number, expected: number[]): void =>
-    expect(new Axis({ low, high }, 0, 100, false, 'time').ticks(count).map(({ value }) => value)).toEqual(
-      expected,
-    );
+    expect(
+      new Axis({ low, high }, 0, 100, false, 'time').ticks(count).map(({ value }) => value),
+    ).toEqual(expected);
   const hour = 3_600_000;
   check(
     midnight - hour,
@@ -102,7 +102,10 @@ test('a line has at most two points per device pixel, and keeps every extreme', 
   const y = new Axis({ low: -60, high: 60 }, 0, 120, false);
   const [points, count] = tracePoints(series, x, y, 2);
   expect(count).toBeLessThanOrEqual(2 * 1_001);
-  expect(Math.max(...points.subarray(0, 2 * count).filter((_, at) => at % 2 === 1))).toBeCloseTo(110, 6);
+  expect(Math.max(...points.subarray(0, 2 * count).filter((_, at) => at % 2 === 1))).toBeCloseTo(
+    110,
+    6,
+  );
 });
 
 test('gaps stay gaps', () => {
@@ -112,16 +115,15 @@ test('gaps stay gaps', () => {
     new Axis({ low: 0, high: 2 }, 0, 2, false),
     1,
   );
-  expect([...points.subarray(1, 2 * count)].filter((_, at) => at % 2 === 0).map(Number.isNaN)).toEqual([
-    false,
-    true,
-    true,
-    false,
-  ]);
+  expect(
+    [...points.subarray(1, 2 * count)].filter((_, at) => at % 2 === 0).map(Number.isNaN),
+  ).toEqual([false, true, true, false]);
 });
 
 test('smoothing has no bias at its start, and skips what is not finite', () => {
-  const own = (values: number[], weight: number): number[] => [...smoothed(line(values).data, weight)];
+  const own = (values: number[], weight: number): number[] => [
+    ...smoothed(line(values).data, weight),
+  ];
   expect(own([2, 2, 2], 0.9).map(value => Number(value.toFixed(12)))).toEqual([2, 2, 2]);
   const [first, gap, third] = own([1, NaN, 3], 0.5);
   expect([first, gap]).toEqual([1, NaN]);
@@ -140,7 +142,8 @@ test('an x axis that goes back loses no point', () => {
 });
 
 test('the nearest points come first', () => {
-  const [low, high] = [line([0, 0, 0]), { ...line([10, 10, 10]), id: 'b' }];
+  const low = line([0, 0, 0]);
+  const high = { ...line([10, 10, 10]), id: 'b' };
   const chart = model([low, high]);
   const layout = layoutChart(chart, 400, 200);
   const near = nearPoints(chart, layout, 1.2, layout.y.toPixel(9));
@@ -152,16 +155,51 @@ test('the nearest points come first', () => {
 });
 
 test('SVG has the same lines, escaped', () => {
-  const svg = chartSvg(model([line([1, NaN, 3]), { ...line([1, 2, 3]), color: '"><script>' }]), 400, 200);
+  const svg = chartSvg(
+    model([line([1, NaN, 3]), { ...line([1, 2, 3]), color: '"><script>' }]),
+    400,
+    200,
+  );
   expect(svg).toMatch(/^<svg xmlns.*<\/svg>$/);
   expect(svg).not.toContain('<script>');
   expect(svg.match(/<path /g)?.length).toBeGreaterThan(4);
 });
 
+test('a picture names its lines, its metric and its x axis, and has room for all of them', () => {
+  const all = Array.from({ length: 40 }, (_, at) => ({
+    ...line([1, 2, 3]),
+    id: `${at}`,
+    label: `a run with a long name ${at}`,
+  }));
+  const names = { title: 'val/loss', xTitle: 'step' };
+  const svg = chartSvg(model(all), 600, 400, { background: '#ffffff', names });
+  const texts = [...svg.matchAll(/<text [^>]*y="([\d.]+)"[^>]*>([^<]*)</g)].map(
+    ([, y, text]) => [Number(y), text] as const,
+  );
+  const place = (wanted: string): number => texts.find(([, text]) => text === wanted)?.[0] ?? NaN;
+  expect(svg).toContain('<polygon points="0,0 600,0 600,400 0,400" fill="#ffffff"/>');
+  expect(place('val/loss')).toBeLessThan(place('a run with a long name 0'));
+  expect(place('a run with a long name 29')).toBeLessThan(place('and 10 more') + 1);
+  expect(texts.map(([, text]) => text)).not.toContain('a run with a long name 30');
+  expect(place('step')).toBeGreaterThan(390);
+  // The chart begins below the legend.
+  const clip = /<clipPath[^>]*><rect x="[\d.]+" y="([\d.]+)"/.exec(svg)?.[1];
+  expect(Number(clip)).toBeGreaterThan(place('and 10 more'));
+  expect(chartSvg(model(all), 600, 400)).not.toContain('a run with');
+  expect(cutInside('llama3-8b-sft-sweep-gentle-valley-10', 16)).toBe('llama3-8…lley-10');
+  expect(cutInside('🦙🦙🦙 👩🏽‍🚀👩🏽‍🚀', 4)).toBe('🦙🦙…👩🏽‍🚀');
+  expect(cutInside('🦙🦙🦙👩🏽‍🚀', 4)).toBe('🦙🦙🦙👩🏽‍🚀');
+  const odd = { ...line([1]), id: 'odd', label: 'a\0 <b> & "c"\x1b' };
+  expect(chartSvg(model([odd]), 600, 400, { names })).toContain(
+    '>a &#60;b&#62; &#38; &#34;c&#34;</text>',
+  );
+});
+
 test('values that are not finite are marked at the edges: a cross, and a triangle up or down', () => {
   const values = [1, NaN, Infinity, -Infinity, 3];
   const marks = values.map(value => Number.isNaN(value));
-  const counts = (at: number): Uint32Array => Uint32Array.from(values, (_, own) => Number(own === at));
+  const counts = (at: number): Uint32Array =>
+    Uint32Array.from(values, (_, own) => Number(own === at));
   const more = {
     nan: Uint32Array.from(marks, Number),
     positiveInfinity: counts(2),
@@ -171,8 +209,8 @@ test('values that are not finite are marked at the edges: a cross, and a triangl
   const { x, frame } = layoutChart(chart, 400, 200);
   const svg = chartSvg(chart, 400, 200);
   const numbers = (text = ''): number[] => (text.match(/-?[\d.]+/g) ?? []).map(Number);
-  const polygons = [...svg.matchAll(/<polygon points="([^"]*)" fill="#123456"\/>/g)].map(([, text]) =>
-    numbers(text),
+  const polygons = [...svg.matchAll(/<polygon points="([^"]*)" fill="#123456"\/>/g)].map(
+    ([, text]) => numbers(text),
   );
   const middle = (points: number[] = []): number => (points[0] ?? NaN) as number;
   expect(polygons.map(points => Math.round(middle(points)))).toEqual(
@@ -204,6 +242,13 @@ test('a smoothed line is above the raw one, which is lighter', () => {
   expect(paths({ ...raw, smooth: smoothed(raw.data, 0.5) })).toEqual(['0.35', undefined]);
 });
 
+test('a smoothed line is always part of the chart', () => {
+  const smooth = Float64Array.of(9, 9, 8, 8);
+  const { y } = layoutChart(model([{ ...line([1, 2, 1, 2]), smooth }]), 300, 200);
+  expect(y.extent.low).toBeLessThan(1);
+  expect(y.extent.high).toBeGreaterThan(9);
+});
+
 test('charts without points have a layout', () => {
   const empty = { ...line([]), data: EMPTY_SERIES };
   for (const chart of [model([]), model([empty]), model([empty], { isLogX: true, isLogY: true })]) {
@@ -213,8 +258,12 @@ test('charts without points have a layout', () => {
 });
 
 test('the y axis has the ends that were chosen, unless no axis has them', () => {
-  const ends = (yEnds: { low?: number; high?: number }, isLogY = false): [low: number, high: number] => {
-    const { low, high } = layoutChart(model([line([1, 2, 3])], { yEnds, isLogY }), 300, 150).y.extent;
+  const ends = (
+    yEnds: { low?: number; high?: number },
+    isLogY = false,
+  ): [low: number, high: number] => {
+    const { low, high } = layoutChart(model([line([1, 2, 3])], { yEnds, isLogY }), 300, 150).y
+      .extent;
     return [low, high];
   };
   const usual = ends({});
@@ -224,23 +273,50 @@ test('the y axis has the ends that were chosen, unless no axis has them', () => 
   expect(ends({ low: 0 }, true)).toEqual(ends({}, true));
 });
 
+const NONE: ReadonlyMap<string, number> = new Map();
+const RUNS = Array.from({ length: PALETTE.length }, (_, at) => `run ${at}`);
+
 test('the color of a run is stable, and colors are used evenly', () => {
-  expect(runColor('269e0d37f2a74de452e6b438')).toBe(runColor('269e0d37f2a74de452e6b438'));
-  const counts = new Array<number>(PALETTE.length).fill(0);
-  for (let run = 0; run < 12_000; run++) counts[hash(`run ${run}`) % PALETTE.length]! += 1;
-  expect(Math.min(...counts)).toBeGreaterThan((0.9 * 12_000) / PALETTE.length);
+  expect(ownPlace('269e0d37f2a74de452e6b438')).toBe(ownPlace('269e0d37f2a74de452e6b438'));
+  const counts = new Map<number, number>();
+  for (let run = 0; run < 12_000; run++) {
+    const place = ownPlace(`run ${run}`);
+    counts.set(place, (counts.get(place) ?? 0) + 1);
+  }
+  expect(Math.min(...counts.values())).toBeGreaterThan((0.9 * 12_000) / counts.size);
 });
 
 test('runs that are shown together have different colors, their own if possible', () => {
-  const ids = Array.from({ length: PALETTE.length }, (_, at) => `run ${at}`);
-  const colors = runColors(ids);
-  expect(new Set(colors.values()).size).toBe(PALETTE.length);
-  const own = ids.filter(id => colors.get(id) === runColor(id));
-  // The first one of those that would share a color keeps it.
-  expect(own).toEqual(ids.filter((id, at) => !ids.slice(0, at).map(runColor).includes(runColor(id))));
-  expect(own.length).toBeLessThan(ids.length);
-  const more = runColors([...ids, ...ids.map(id => `another ${id}`)]);
-  for (const color of PALETTE) expect([...more.values()].filter(one => one === color)).toHaveLength(2);
+  const places = placeColors(RUNS, NONE, NONE);
+  expect(new Set(places.values()).size).toBe(PALETTE.length);
+  const own = RUNS.filter(id => places.get(id) === ownPlace(id));
+  // The first of the runs that would share a color keeps the color.
+  expect(own).toEqual(
+    RUNS.filter((id, at) => !RUNS.slice(0, at).map(ownPlace).includes(ownPlace(id))),
+  );
+  expect(own.length).toBeLessThan(RUNS.length);
+  const more = placeColors([...RUNS, ...RUNS.map(id => `another ${id}`)], NONE, NONE);
+  for (const place of PALETTE.keys())
+    expect([...more.values()].filter(one => one === place)).toHaveLength(2);
+});
+
+test('a run keeps its color when others are hidden or come', () => {
+  const before = placeColors(RUNS, NONE, NONE);
+  const fewer = RUNS.filter((_, at) => at % 3 > 0);
+  const after = placeColors(fewer, before, NONE);
+  expect([...after]).toEqual([...before].filter(([id]) => fewer.includes(id)));
+  const more = placeColors([...fewer, 'new run'], before, NONE);
+  expect(fewer.map(id => more.get(id))).toEqual(fewer.map(id => before.get(id)));
+});
+
+test('few of many runs have different colors, and the chosen one', () => {
+  const many = Array.from({ length: 45 }, (_, at) => `run ${at}`);
+  const known = placeColors(many, NONE, NONE);
+  const shared = many.filter(id => known.get(id) === known.get('run 0'));
+  expect(shared.length).toBeGreaterThan(1);
+  const places = placeColors(shared, known, new Map([[shared[1]!, 11]]));
+  expect(new Set(places.values()).size).toBe(shared.length);
+  expect(places.get(shared[1]!)).toBe(11);
 });
 
 test('outliers are left out on request only, and only if they are far away', () => {
@@ -262,7 +338,10 @@ test('the band of a group is part of the extent, and its lines are not near the 
     { ...line([1, 2, 3]), isMember: true },
     { ...center, area },
   ];
-  expect(yExtent(all, new Axis({ low: 0, high: 2 }, 0, 100, false), false)).toEqual({ low: 0, high: 3 });
+  expect(yExtent(all, new Axis({ low: 0, high: 2 }, 0, 100, false), false)).toEqual({
+    low: 0,
+    high: 3,
+  });
   const one = model(all);
   expect(nearPoints(one, layoutChart(one, 200, 100), 1).length).toBe(1);
   expect(chartSvg(one, 200, 100)).toContain('<polygon');

@@ -1,4 +1,7 @@
-/** The drawing calls of a chart, in CSS pixels. The canvas and the SVG backend implement them, so exports are exact. */
+/**
+ * The drawing calls of a chart, in CSS pixels. The canvas and the SVG backend implement them, so
+ * exports are exact.
+ */
 export interface Stroke {
   color: string;
   /** In CSS pixels; `HAIRLINE`: one device pixel. */
@@ -14,6 +17,8 @@ export interface TextStyle {
   color: string;
   align: 'left' | 'center' | 'right';
   baseline: 'top' | 'middle' | 'bottom';
+  /** Larger, and bold. */
+  isTitle?: boolean;
 }
 
 export interface Surface {
@@ -30,4 +35,5 @@ export interface Surface {
 }
 
 export const FONT_PX = 11;
+export const TITLE_PX = 14;
 export const FONT_FAMILY = 'system-ui, sans-serif';

@@ -1,5 +1,5 @@
 /** Writes the same drawing calls as SVG, for papers and slides. */
-import { FONT_FAMILY, FONT_PX, HAIRLINE } from './surface.ts';
+import { FONT_FAMILY, FONT_PX, HAIRLINE, TITLE_PX } from './surface.ts';
 import type { Stroke, Surface, TextStyle } from './surface.ts';
 
 export class SvgSurface implements Surface {
@@ -16,7 +16,8 @@ export class SvgSurface implements Surface {
     let path = '';
     let isGap = true;
     for (let at = 0; at < count; at++) {
-      const [x, y] = [points[2 * at] as number, points[2 * at + 1] as number];
+      const x = points[2 * at] as number;
+      const y = points[2 * at + 1] as number;
       if (Number.isNaN(x) || Number.isNaN(y)) isGap = true;
       else {
         path += isGap ? `M${short(x)} ${short(y)}h0` : `L${short(x)} ${short(y)}`;
@@ -38,14 +39,18 @@ export class SvgSurface implements Surface {
   }
 
   dot(x: number, y: number, radius: number, color: string): void {
-    this.#body.push(`<circle cx="${short(x)}" cy="${short(y)}" r="${short(radius)}"${fill(color, 1)}/>`);
+    this.#body.push(
+      `<circle cx="${short(x)}" cy="${short(y)}" r="${short(radius)}"${fill(color, 1)}/>`,
+    );
   }
 
-  text(x: number, y: number, text: string, { color, align, baseline }: TextStyle): void {
+  text(x: number, y: number, text: string, style: TextStyle): void {
+    const { color, align, baseline, isTitle = false } = style;
     const anchor = { left: 'start', center: 'middle', right: 'end' }[align];
     const shift = { top: 'hanging', middle: 'central', bottom: 'auto' }[baseline];
     const place = `x="${short(x)}" y="${short(y)}" text-anchor="${anchor}" dominant-baseline="${shift}"`;
-    this.#body.push(`<text ${place} fill="${escaped(color)}">${escaped(text)}</text>`);
+    const look = isTitle ? ` font-size="${TITLE_PX}" font-weight="600"` : '';
+    this.#body.push(`<text ${place}${look} fill="${escaped(color)}">${escaped(text)}</text>`);
   }
 
   clipped(x: number, y: number, width: number, height: number, draw: () => void): void {
@@ -85,6 +90,9 @@ function short(value: number): string {
   return String(Math.round(value * 100) / 100);
 }
 
+/** XML has no control characters, not even escaped ones, but names of runs may. */
 function escaped(text: string): string {
-  return text.replace(/[<>&"]/g, sign => `&#${sign.charCodeAt(0)};`);
+  return text
+    .replace(/[^\P{Cc}\t\n\r]/gu, '')
+    .replace(/[<>&"]/g, sign => `&#${sign.charCodeAt(0)};`);
 }

@@ -1,4 +1,7 @@
-/** Colors of a chart, from the page: a canvas and a frame know neither its variables nor `light-dark()`. */
+/**
+ * Colors of a chart, from the page: a canvas and a frame know neither its variables nor
+ * `light-dark()`.
+ */
 export interface ChartTheme {
   text: string;
   grid: string;

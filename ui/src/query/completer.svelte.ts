@@ -1,4 +1,7 @@
-/** The list under a query field: completions at the cursor, or saved and recent queries while the field is empty. */
+/**
+ * The list under a query field: completions at the cursor, or saved and recent queries while the
+ * field is empty.
+ */
 import { completeQuery } from '../api/runs.ts';
 import { readTexts, removeText, saveText, type SavedText } from '../api/texts.ts';
 import type { SearchKind } from '../gen/matyan/search/v1/search_pb.ts';
@@ -8,7 +11,7 @@ import { recent } from './recent.svelte.ts';
 export interface Option {
   text: string;
   detail: string;
-  /** The part of the query that it replaces, and where the cursor is afterwards. */
+  /** The part of the query that the option replaces, and the place of the cursor afterwards. */
   from: number;
   to: number;
   isOpen: boolean;
@@ -22,7 +25,7 @@ export class Completer {
   /** Index of the option that Enter takes; −1: none. */
   active = $state(-1);
   saved = $state.raw<readonly SavedText[]>([]);
-  /** The last option was clicked: what can follow a whole query is offered too. */
+  /** The last option was clicked, so continuations of a whole query are offered too. */
   isPicking = false;
   /** The list that is being read; there is one at a time. */
   #reading = new AbortController();
@@ -33,7 +36,7 @@ export class Completer {
     return this.options.length > 0;
   }
 
-  /** Whether a name in the text is only the beginning of what is proposed. */
+  /** Whether a name in the text is only the start of a proposal. */
   hasBegun(text: string): boolean {
     const isMore = ({ text: own, detail, from, to }: Option): boolean =>
       detail !== 'value' && from < to && own !== text.slice(from, to);
@@ -42,7 +45,8 @@ export class Completer {
 
   async update(text: string, caret: number, kind: SearchKind): Promise<void> {
     this.#reading.abort();
-    const { signal } = (this.#reading = new AbortController());
+    this.#reading = new AbortController();
+    const { signal } = this.#reading;
     try {
       await new Promise(resolve => setTimeout(resolve, TYPING_MS));
       signal.throwIfAborted();
@@ -50,17 +54,23 @@ export class Completer {
       const isWhole = found.length === 0 && caret === text.length;
       const more = this.isPicking && isWhole ? continuations(text) : [];
       const next = more.map(word => ({ ...whole(` ${word} `, 'continues', caret), from: caret }));
-      const options = text.trim() === '' ? [...(await this.#queries(text)), ...found] : [...found, ...next];
-      if (!signal.aborted) [this.options, this.active, this.#proposedFor] = [options, -1, text];
+      const options =
+        text.trim() === '' ? [...(await this.#queries(text)), ...found] : [...found, ...next];
+      if (!signal.aborted) {
+        this.options = options;
+        this.active = -1;
+        this.#proposedFor = text;
+      }
     } catch {
-      // The query can still be written; the search reports what is wrong with the server.
+      // The query can still be written; the search reports the failure of the server.
       if (!signal.aborted) this.close();
     }
   }
 
   close(): void {
     this.#reading.abort();
-    [this.options, this.active] = [[], -1];
+    this.options = [];
+    this.active = -1;
   }
 
   move(by: number): void {

@@ -1,7 +1,14 @@
 import { expect, test } from 'vitest';
 
 import { OutcomeKind } from '../gen/matyan/common/v1/common_pb.ts';
-import { conditionsOf, continuations, paramCondition, statusCondition, withCondition } from './conditions.ts';
+import {
+  conditionsOf,
+  continuations,
+  expressionOf,
+  paramCondition,
+  statusCondition,
+  withCondition,
+} from './conditions.ts';
 
 test('a value is compared, and a condition is joined with another one', () => {
   expect(continuations('run.a == 1 and run.hparams.lr')).toContain('<');
@@ -21,7 +28,9 @@ test('a query is a list of conditions, if all of them have to hold', () => {
     '(x and y)',
     '[p and q]',
   ]);
-  expect(conditionsOf('run.a == 1 and run.b == 2 or run.c')).toEqual(['run.a == 1 and run.b == 2 or run.c']);
+  expect(conditionsOf('run.a == 1 and run.b == 2 or run.c')).toEqual([
+    'run.a == 1 and run.b == 2 or run.c',
+  ]);
   expect(conditionsOf('run.brand == 1 # and run.b')).toEqual(['run.brand == 1']);
   expect(conditionsOf('run.name == "open and')).toEqual(['run.name == "open and']);
 });
@@ -31,6 +40,17 @@ test('a condition is added once, and keeps the meaning of the others', () => {
   expect(withCondition('run.a', 'run.b == "or"')).toBe('run.a and (run.b == "or")');
   expect(withCondition('run.a or run.b', 'run.c')).toBe('(run.a or run.b) and run.c');
   expect(withCondition('(run.a or run.b) and run.c', 'run.c')).toBe('(run.a or run.b) and run.c');
+});
+
+test('words stay readable next to a condition, and are searched as words', () => {
+  const joined = withCondition('brave falcon', 'run.hparams.lr == 0.01');
+  expect(joined).toBe('brave falcon and run.hparams.lr == 0.01');
+  expect(conditionsOf(joined)).toEqual(['brave falcon', 'run.hparams.lr == 0.01']);
+  expect(expressionOf(joined)).toBe(`${expressionOf('brave falcon')} and run.hparams.lr == 0.01`);
+  expect(withCondition('run#7', 'run.active')).toBe('"run#7" and run.active');
+  expect(expressionOf('"run#7" and run.active')).toBe(`${expressionOf('run#7')} and run.active`);
+  for (const same of ['run.active', 'run.a or run.b', '', 'run.a and True'])
+    expect(expressionOf(same)).toBe(same);
 });
 
 test('values are written as the query language wants them', () => {
@@ -45,5 +65,7 @@ test('values are written as the query language wants them', () => {
     expect(paramCondition(['x'], none)).toBeUndefined();
   expect(statusCondition({ active: true })).toBe('run.active');
   const outcome = { kind: OutcomeKind.FAILED, message: '' };
-  expect(statusCondition({ active: false, outcome: outcome as never })).toBe('run.outcome == "failed"');
+  expect(statusCondition({ active: false, outcome: outcome as never })).toBe(
+    'run.outcome == "failed"',
+  );
 });

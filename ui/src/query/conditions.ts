@@ -2,14 +2,16 @@
 import type { CborValue } from '../api/cbor.ts';
 import type { Props } from '../gen/matyan/runs/v1/run_pb.ts';
 import { OutcomeKind } from '../gen/matyan/common/v1/common_pb.ts';
+import { isWords, wordsCondition, wordsExpression } from './words.ts';
 
 /** Texts, brackets, words and comments; everything else is copied as it is. */
 const TOKEN = /"(?:[^"\\]|\\.)*"?|'(?:[^'\\]|\\.)*'?|#.*|\w+|[\s\S]/g;
-/** Bind less than `and`. */
+/** Operators that bind less than `and`. */
 const LOOSE = /\b(or|if|else|lambda)\b/;
 
-/** The parts of a query that all have to hold; the whole query if it is no such list. */
+/** The conditions of a query that all have to hold; the whole query if it is no such list. */
 export function conditionsOf(query: string): string[] {
+  if (isWords(query)) return [query.trim()];
   const parts = [''];
   let depth = 0;
   for (const [token] of query.matchAll(TOKEN)) {
@@ -24,10 +26,24 @@ export function conditionsOf(query: string): string[] {
 
 export function joinConditions(conditions: readonly string[]): string {
   if (conditions.length < 2) return conditions.join('');
-  return conditions.map(one => (LOOSE.test(one) && !/^\(.*\)$/s.test(one) ? `(${one})` : one)).join(' and ');
+  return conditions.map(one => (isWords(one) ? wordsCondition(one) : closed(one))).join(' and ');
 }
 
-/** What can follow a query that is whole: a value is compared, and a condition is joined with another one. */
+function closed(condition: string): string {
+  return LOOSE.test(condition) && !/^\(.*\)$/s.test(condition) ? `(${condition})` : condition;
+}
+
+/** The query as the server evaluates it, with expressions in place of words. */
+export function expressionOf(query: string): string {
+  const conditions = conditionsOf(query);
+  if (!conditions.some(isWords)) return query;
+  return conditions.map(one => (isWords(one) ? wordsExpression(one) : closed(one))).join(' and ');
+}
+
+/**
+ * Continuations of a query that is whole: an operator after a value, or another condition after a
+ * condition.
+ */
 export function continuations(query: string): string[] {
   const isCompared = /[=<>]|\bin\b/.test(conditionsOf(query).at(-1) ?? '');
   return isCompared ? ['and'] : ['==', '!=', '<', '<=', '>', '>=', 'and'];
@@ -39,28 +55,55 @@ export function withCondition(query: string, condition: string): string {
 }
 
 const PROPERTIES =
-  'hash name description experiment created_at creation_time end_time finalized_at duration active archived ' +
-  'is_archived outcome parent tags metrics get';
-/** Of objects: an attribute would find them instead of a key. */
+  'hash name description experiment created_at creation_time end_time finalized_at duration ' +
+  'active archived is_archived outcome parent tags metrics get';
+/** Attributes of objects, which a query would find instead of a key. */
 const METHODS = 'contains copy count get index items keys union values';
 const KEYWORDS =
-  'False None True and as assert async await break class continue def del elif else except finally for from global if ' +
-  'import in is lambda nonlocal not or pass raise return try while with yield';
+  'False None True and as assert async await break class continue def del elif else except ' +
+  'finally for from global if import in is lambda nonlocal not or pass raise return try while ' +
+  'with yield';
 
 function isAttribute(name: string, depth: number): boolean {
   const taken = `${KEYWORDS} ${depth === 0 ? PROPERTIES : METHODS}`.split(' ');
   return /^[A-Za-z]\w*$/.test(name) && !taken.includes(name);
 }
 
-/** The param as a query has it: `run.hparams.lr`, or `run["learning rate"]` where an attribute is impossible. */
-function paramText(segments: readonly string[]): string {
+/**
+ * The param as a query has it: `run.hparams.lr`, or `run["learning rate"]` where an attribute is
+ * impossible.
+ */
+export function paramText(segments: readonly string[]): string {
   const write = (name: string, at: number): string =>
     isAttribute(name, at) ? `.${name}` : `[${JSON.stringify(name)}]`;
   return `run${segments.map(write).join('')}`;
 }
 
+/** Whether a run has a property of this name, which is no param. */
+export function isProperty(name: string): boolean {
+  return PROPERTIES.split(' ').includes(name);
+}
+
+/** The series of a metric: `run.metrics["loss"]`, or with a context that is a map in JSON. */
+export function metricText(name: string, context: string): string {
+  const entries = contextEntries(context).map(
+    ([key, value]) => `${JSON.stringify(key)}: ${literal(value) ?? 'None'}`,
+  );
+  const own = entries.length > 0 ? `, {${entries.join(', ')}}` : '';
+  return `run.metrics[${JSON.stringify(name)}${own}]`;
+}
+
+function contextEntries(context: string): [string, CborValue][] {
+  try {
+    return Object.entries(JSON.parse(context || '{}') as Record<string, CborValue>);
+  } catch {
+    // NaN is allowed in contexts, but not in JSON. The name finds the run, too.
+    return [];
+  }
+}
+
 /** A value as a query has it; undefined if it has no literal. */
-function literal(value: CborValue | undefined): string | undefined {
+export function literal(value: CborValue | undefined): string | undefined {
   if (value === null) return 'None';
   if (typeof value === 'boolean') return value ? 'True' : 'False';
   if (typeof value === 'bigint' || Number.isFinite(value)) return String(value);

@@ -16,7 +16,7 @@ test('an error has its part of the query', () => {
   const at = (line: number, column: number, endColumn: number): string[] =>
     partsAround('run.a and\n"🦊" == run.b', { line, column, endColumn });
   expect(at(1, 5, 6)).toEqual(['run.', 'a', ' and\n"🦊" == run.b']);
-  // A character of two units of UTF-16 is one of the server's.
+  // A character of two units of UTF-16 counts as one character for the server.
   expect(at(2, 8, 11)).toEqual(['run.a and\n"🦊" == ', 'run', '.b']);
   expect(at(2, 99, 99)).toEqual(['run.a and\n"🦊" == run.b', ' ', '']);
 });

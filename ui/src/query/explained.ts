@@ -1,4 +1,6 @@
-/** What the server says about a query before it is searched: where it is wrong, and what it costs. */
+/**
+ * The server's explanation of a query before the search: the position of an error, and the cost.
+ */
 import type { QueryPosition } from '../api/errors.ts';
 import { readable } from '../format/number.ts';
 import type { ExplainResponse } from '../gen/matyan/search/v1/search_pb.ts';
@@ -18,7 +20,10 @@ export function partsAround(text: string, error?: QueryPosition): [string, strin
 const MOST_CANDIDATES = 10_000n;
 
 /** How many runs a search has to check. */
-export function costOf({ fullScan, candidates }: Pick<ExplainResponse, 'fullScan' | 'candidates'>): string {
+export function costOf({
+  fullScan,
+  candidates,
+}: Pick<ExplainResponse, 'fullScan' | 'candidates'>): string {
   if (fullScan) return 'checks every run';
   const more = candidates < MOST_CANDIDATES ? '' : ' or more';
   return `checks ${readable(Number(candidates))}${more} ${candidates === 1n ? 'run' : 'runs'}`;

@@ -16,7 +16,12 @@ test('actions wait for the last list, in their order', async () => {
   const [second, completeSecond] = openList();
   pending.read(first);
   pending.add(() => done.push('a'));
-  const end = new Promise<void>(resolve => pending.add(() => (done.push('b'), resolve())));
+  const end = new Promise<void>(resolve => {
+    pending.add(() => {
+      done.push('b');
+      resolve();
+    });
+  });
   pending.read(second);
   completeFirst();
   await first;

@@ -9,7 +9,7 @@ export class PendingList {
     return this.#reading !== undefined;
   }
 
-  /** Whether an action waits: what comes after it has to wait too. */
+  /** Whether an action waits: later actions have to wait too. */
   get hasWaiting(): boolean {
     return this.#waiting > 0;
   }

@@ -25,7 +25,9 @@ export const recent = new Recent();
 function read(): string[] {
   try {
     const stored: unknown = JSON.parse(localStorage.getItem(KEY) ?? '[]');
-    return Array.isArray(stored) ? stored.filter(one => typeof one === 'string').slice(0, MAX_RECENT) : [];
+    return Array.isArray(stored)
+      ? stored.filter(one => typeof one === 'string').slice(0, MAX_RECENT)
+      : [];
   } catch {
     return [];
   }

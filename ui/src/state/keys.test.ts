@@ -15,7 +15,13 @@ test('keys run the binding that was registered last, in pairs and alone', () => 
     keyboard.register([{ keys, title: name, group: '', run: () => ran.push(name) }]);
   const undo = [bind('g r'), bind('r'), bind('?')];
   const page = bind('r', 'of the page');
-  const local = { keys: 'r', title: 'of a chart', group: '', isLocal: true, run: () => ran.push('local') };
+  const local = {
+    keys: 'r',
+    title: 'of a chart',
+    group: '',
+    isLocal: true,
+    run: () => ran.push('local'),
+  };
   undo.push(keyboard.register([local]));
   press('r', 0);
   page();
@@ -45,13 +51,24 @@ test('names and caps of keys', () => {
 });
 
 test('commands are found by all words, titles first', () => {
-  const command = (title: string, group: string): { title: string; group: string; run: () => void } => ({
+  const command = (
+    title: string,
+    group: string,
+  ): { title: string; group: string; run: () => void } => ({
     title,
     group,
     run: () => {},
   });
-  const all = [command('Go to runs', 'Pages'), command('Runs of today', 'Pages'), command('Log y', 'Run')];
+  const all = [
+    command('Go to runs', 'Pages'),
+    command('Runs of today', 'Pages'),
+    command('Log y', 'Run'),
+  ];
   expect(matching(all, 'runs').map(({ title }) => title)).toEqual(['Runs of today', 'Go to runs']);
-  expect(matching(all, '').map(({ title }) => title)).toEqual(['Log y', 'Go to runs', 'Runs of today']);
+  expect(matching(all, '').map(({ title }) => title)).toEqual([
+    'Log y',
+    'Go to runs',
+    'Runs of today',
+  ]);
   expect(matching(all, 'pages go').map(({ title }) => title)).toEqual(['Go to runs']);
 });

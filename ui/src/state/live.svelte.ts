@@ -1,4 +1,7 @@
-/** Live changes for pages, after the cache is marked as stale. A hidden tab reads nothing: it gets all when it is shown. */
+/**
+ * Live changes for pages, after the cache is marked as stale. A hidden tab reads nothing: it gets
+ * all when it is shown.
+ */
 import { untrack } from 'svelte';
 
 import { liveRuns, type LiveMessage, type LiveState } from '../api/live.ts';
@@ -9,20 +12,20 @@ import type { Reading } from './reading.svelte.ts';
 
 export interface LiveListener {
   onchanges: (changes: readonly RunChange[]) => void;
-  /** Changes were missed: read everything again. */
+  /** Changes were missed, so everything must be read. */
   onreset: () => void;
 }
 
 let state = $state<LiveState>('connecting');
 const listeners = new Set<LiveListener>();
-/** The changes of each run since the tab was hidden, as one. */
+/** The changes of each run since the tab was hidden, combined into one. */
 const pending = new Map<string, RunChange>();
 
 export const live = {
   get state(): LiveState {
     return state;
   },
-  /** Returns a function that ends it, as effects want it. */
+  /** Returns a function that ends the calls, as effects want it. */
   listen(listener: LiveListener): () => void {
     listeners.add(listener);
     return () => listeners.delete(listener);
@@ -34,12 +37,14 @@ export const live = {
   },
 };
 
-/** Calls `retry` whenever the server is back after an outage. Call it while a component is set up. */
+/**
+ * Calls `retry` whenever the server is back after an outage. Call it while a component is set up.
+ */
 export function onReturn(retry: () => void): void {
   let wasLost = false;
   $effect(() => {
     if (state === 'live' && wasLost) untrack(retry);
-    // Without an outage, what failed is likely to fail again.
+    // Without an outage, a retry is likely to fail, too.
     wasLost = state === 'lost';
   });
 }
@@ -49,26 +54,30 @@ export function concerns({ parts }: RunChange, ...wanted: (RunPart | undefined)[
   return parts.length === 0 || parts.some(part => wanted.includes(part));
 }
 
-/** Whether a run may have other metrics than `known`, instead of more points of those. */
+/** Whether a run may have other metrics than `known`, instead of more points of `known` metrics. */
 export function hasOthers({ progress }: RunChange, known: readonly SeriesInfo[]): boolean {
   if (!progress) return true;
   const numbers = new Set(known.map(({ number }) => number));
   return progress.numbers.some(number => !numbers.has(number));
 }
 
-/** What queries for runs depend on. */
+/** The parts of a run on which queries for runs depend. */
 export const QUERIED = [RunPart.PROPERTIES, RunPart.PARAMS, RunPart.METRICS];
 
-/** Whether more points may change what a query finds. Nothing else in it has values of metrics. */
+/**
+ * Whether more points may change the result of a query. Only metrics in a query have values that
+ * points change.
+ */
 export function isOfMetrics(query: string): boolean {
   return query.includes('metric');
 }
 
 /**
- * Reads what a query finds again when a run changes: another one may match from now on, or one of `shown` no longer.
- * If the change cannot do that, only the run is read again, by the patch of the reading: more points do not change what
- * most queries find, and without a query `shown` are all that can be found. A reading without a patch shows no values.
- * Returns how often runs that are shown got more points. Call it while a component is set up.
+ * Rereads the result of a query when a run changes, because the run may start or cease to match. If
+ * the change cannot do that, the patch of the reading rereads only the run: more points do not
+ * change the results of most queries, and without a query `shown` are all runs that can be found. A
+ * reading without a patch shows no values. Returns how often runs that are shown got more points.
+ * Call it while a component is set up.
  */
 export function follow<T>(
   reading: Reading<T>,
@@ -83,10 +92,13 @@ export function follow<T>(
     const text = query();
     for (const change of changes) {
       const run = runs.get(change.runId);
-      const isPoints = !isOfMetrics(text ?? '') && !concerns(change, RunPart.PROPERTIES, RunPart.PARAMS);
+      const isPoints =
+        !isOfMetrics(text ?? '') && !concerns(change, RunPart.PROPERTIES, RunPart.PARAMS);
       const mayMove = text !== undefined && !isPoints;
       if (run && !mayMove && reading.options.patch) reading.refreshPart(change.runId);
-      else if (run ? mayMove || hasOthers(change, run.series) : mayMove && change.change.case === 'run')
+      else if (
+        run ? mayMove || hasOthers(change, run.series) : mayMove && change.change.case === 'run'
+      )
         reading.refresh();
     }
   };

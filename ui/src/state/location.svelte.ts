@@ -1,11 +1,12 @@
 /**
- * The page that is open, from the URL and into it. A change of state is an entry of the history: back undoes it. A state that
- * is too long for an address is kept by the server, and its URL has only the id; the entry of the history has the state.
+ * The page that is open, from the URL and into it. A change of state is an entry of the history:
+ * back undoes it. A state that is too long for an address is kept by the server, and its URL has
+ * only the id; the entry of the history has the state.
  */
 import { readText, saveView } from '../api/texts.ts';
 import { rootPath } from '../api/transport.ts';
 import { toaster } from './toasts.svelte.ts';
-import { MOVED, routes, schemas, type Route } from './routes.ts';
+import { MOVED, routes, schemas, scope, type Route, type Scope } from './routes.ts';
 import { decode, encode, fillPath, matchPath, type Schema, type State } from './url.ts';
 
 export interface OpenPage {
@@ -19,7 +20,7 @@ const HOME = '/home';
 const SAVED = 'saved';
 /** Proxies and chats break much longer addresses. */
 const LONGEST_QUERY = 4_000;
-/** Pause after which a long state is saved, so that not every key that is typed makes one. */
+/** Pause after which a long state is saved, so that typing does not save a state for every key. */
 const SETTLE_MS = 1_000;
 
 class Page {
@@ -35,28 +36,43 @@ export function pageState<S extends Schema>(schema: S): State<S> {
   return decode(schema, page.open?.query ?? '');
 }
 
-/** Changes fields of the state of the open page. Changes in quick succession, as while typing, are one step back. */
+/**
+ * Changes fields of the state of the open page. Quick changes in a row, such as typing, are one
+ * step back.
+ */
 export function change<S extends Schema>(
   schema: S,
   patch: Partial<State<S>>,
   options = { replace: false },
 ): void {
-  const state = { ...pageState(schema), ...patch };
-  navigate(location.pathname + encode(schema, state), options);
+  const whole = { ...scope, ...schema };
+  const state = { ...pageState(whole), ...patch };
+  navigate(location.pathname + encode(whole, state), options);
 }
 
+/** Changes the scope, and keeps the other fields of the open page. */
+export function changeScope(patch: Partial<Scope>): void {
+  const others = new URLSearchParams(page.open?.query);
+  for (const name of Object.keys(scope)) others.delete(name);
+  const query = encode(scope, { ...pageState(scope), ...patch });
+  const rest = others.toString();
+  navigate(location.pathname + query + (rest && `${query ? '&' : '?'}${rest}`));
+}
+
+/** The address of a page with the scope of the open page, as far as `state` has no other. */
 export function href<S extends Schema>(
   name: string,
   params: Record<string, string> = {},
   schema?: S,
   state: Partial<State<S>> = {},
 ): string {
+  const whole = { ...scope, ...schema };
+  return pathTo(name, params) + encode(whole, { ...pageState(scope), ...state });
+}
+
+function pathTo(name: string, params: Record<string, string> = {}): string {
   const route = routes.find(route => route.name === name);
-  return (
-    rootPath.replace(/\/$/, '') +
-    fillPath(route?.path ?? HOME, params) +
-    (schema ? encode(schema, state) : '')
-  );
+  return rootPath.replace(/\/$/, '') + fillPath(route?.path ?? HOME, params);
 }
 
 export function navigate(url: string, { replace } = { replace: false }): void {
@@ -71,7 +87,7 @@ export function navigate(url: string, { replace } = { replace: false }): void {
 }
 
 function pathOf(open: OpenPage | undefined): string {
-  return open ? href(open.route.name, open.params) : location.pathname;
+  return open ? pathTo(open.route.name, open.params) : location.pathname;
 }
 
 function mayLeave(url: string): boolean {
@@ -91,7 +107,7 @@ async function shorten(): Promise<void> {
     const isSame = pathname === location.pathname && search === location.search;
     if (isSame) history.replaceState({ query: search }, '', `${pathname}?${SAVED}=${id}`);
   } catch {
-    // The long address works too, and the next change tries again.
+    // The long address works too, and the next change retries.
   }
 }
 
@@ -102,9 +118,12 @@ function isShortened(): boolean {
 /** Reads the state of a URL that has only its id. Called once before the first page, too. */
 export async function restore(): Promise<void> {
   if (!isShortened()) return;
+  const { href } = location;
   try {
     const query = await readText(new URLSearchParams(location.search).get(SAVED) ?? '');
-    history.replaceState({ query }, '', location.href);
+    // Another page may be open by now.
+    if (location.href !== href) return;
+    history.replaceState({ query }, '', href);
   } catch (error) {
     toaster.error(error, () => void restore());
   }
@@ -117,29 +136,42 @@ export function reopen(): void {
   else history.pushState(null, '', pathOf(page.open) + (page.open?.query ?? ''));
 }
 
-/** Opens a link of this page without loading it again. */
+/** Opens a link of this page without reloading the document. */
 export function followLink(event: MouseEvent): void {
   const link = (event.target as Element | null)?.closest?.('a');
-  const isPlain = event.button === 0 && !(event.metaKey || event.ctrlKey || event.shiftKey || event.altKey);
-  if (!link || !isPlain || event.defaultPrevented || link.target || link.hasAttribute('download')) return;
+  const isPlain =
+    event.button === 0 && !(event.metaKey || event.ctrlKey || event.shiftKey || event.altKey);
+  if (!link || !isPlain || event.defaultPrevented || link.target || link.hasAttribute('download'))
+    return;
   const url = new URL(link.href);
   const path = url.pathname.startsWith(rootPath) ? url.pathname.slice(rootPath.length) : undefined;
-  // Other projects are other documents.
-  if (url.origin !== location.origin || path === undefined || path.startsWith('p/')) return;
+  // Other projects, and the sign-in page, are other documents.
+  if (url.origin !== location.origin || path === undefined || /^(p\/|sign-in$)/.test(path)) return;
   event.preventDefault();
   navigate(url.pathname + url.search);
+}
+
+/** The query of a table of runs from before its groups had the name `by`: readers bookmarked some. */
+function withGroups(query: string): string {
+  const fields = new URLSearchParams(query);
+  const groups = fields.get('group');
+  if (!groups || fields.has('by')) return query;
+  fields.delete('group');
+  fields.set('by', groups);
+  return `?${fields}`;
 }
 
 function read(): OpenPage | undefined {
   const path = `/${location.pathname.slice(rootPath.length)}`;
   const kind = MOVED[path.split('/')[1] ?? ''];
   if (kind) {
-    history.replaceState(null, '', href('media', {}, schemas.media, { kind }));
+    history.replaceState(null, '', pathTo('media') + encode(schemas.media, { kind }));
     return read();
   }
   for (const route of routes) {
     const params = matchPath(route.path, path === '/' ? HOME : path);
-    if (params) return { route, params, query: history.state?.query ?? location.search };
+    const query = history.state?.query ?? location.search;
+    if (params) return { route, params, query: route.name === 'runs' ? withGroups(query) : query };
   }
   return undefined;
 }

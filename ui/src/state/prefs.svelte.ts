@@ -1,4 +1,7 @@
-/** Choices of a reader for this browser, kept in its local storage. Everything about a page is in its URL instead. */
+/**
+ * Choices of a reader for this browser, kept in its local storage. Everything about a page is in
+ * its URL instead.
+ */
 export type Theme = 'system' | 'light' | 'dark';
 
 const KEY = 'matyan-prefs';

@@ -1,10 +1,12 @@
-/** The projects of the server. Each has pages of its own, so another project is another document. */
+/**
+ * The projects of the server. Each has pages of its own, so another project is another document.
+ */
 import { readProjects } from '../api/projects.ts';
 import { projectName, serverPath } from '../api/transport.ts';
 import { ProjectState, type Project } from '../gen/matyan/project/v1/project_pb.ts';
 
 class Projects {
-  /** Those that can be opened; undefined until they are read. */
+  /** Projects that can be opened; undefined until they are read. */
   all = $state.raw<readonly Project[]>();
   current = $derived(this.all?.find(({ name }) => name === projectName));
   /** Whether these are pages of a project that does not exist, or not any more. */

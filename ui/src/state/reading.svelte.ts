@@ -1,23 +1,23 @@
 /** A value from the server that a component shows, with the failure of its last attempt. */
 import { isAbort } from '../api/errors.ts';
 
-/** Whatever takes long to read is read again more rarely. */
+/** Results that take long to read are reread more rarely. */
 const PAUSE_FACTOR = 10;
 
 interface ReadingOptions<T> {
   /** Least time between the end of a read and a refresh. */
   pauseMs?: number;
-  /** A change of what it returns is a refresh. */
+  /** A change of the returned value is a refresh. */
   version?: () => unknown;
   /** The pause of a refresh, in durations of the read before it. */
   pauseFactor?: number;
-  /** Reads parts of `value` again, such as some of its runs, and returns it with them. */
+  /** Rereads parts of `value`, such as some of its runs, and returns it with them. */
   patch?: (value: T, ids: ReadonlySet<string>, signal: AbortSignal) => Promise<T>;
 }
 
 /**
- * Reads once, and again when state changes that `read` uses before it waits. The old value stays until the new one is
- * there. Create it while a component is set up; it ends with the component.
+ * Reads once, and rereads when state changes that `read` uses before it waits. The old value stays
+ * until the new value arrives. Create it while a component is set up; it ends with the component.
  */
 export class Reading<T> {
   value = $state.raw<T>();
@@ -28,7 +28,7 @@ export class Reading<T> {
   #nextAt = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #signal = new AbortController().signal;
-  /** Parts to read again. */
+  /** Parts to reread. */
   #ids = new Set<string>();
 
   constructor(
@@ -39,7 +39,8 @@ export class Reading<T> {
     $effect(() => {
       void this.#attempt;
       const control = new AbortController();
-      [this.#signal, this.#ids] = [control.signal, new Set()];
+      this.#signal = control.signal;
+      this.#ids = new Set();
       void this.#read(read(control.signal), control.signal);
       return () => {
         control.abort();
@@ -54,15 +55,17 @@ export class Reading<T> {
     });
   }
 
-  retry = (): void => void (this.#attempt += 1);
+  retry = (): void => {
+    this.#attempt += 1;
+  };
 
-  /** Reads again after a pause, and not before the current attempt has ended. */
+  /** Rereads after a pause, and not before the current attempt has ended. */
   refresh = (): void => {
     this.#isStale = true;
     this.#schedule();
   };
 
-  /** A refresh of one part, if `options` say how. */
+  /** Rereads one part, if `options` have a patch. */
   refreshPart = (id: string): void => {
     this.#ids.add(id);
     this.#schedule();
@@ -80,11 +83,13 @@ export class Reading<T> {
 
   async #read(result: Promise<T>, signal: AbortSignal): Promise<void> {
     const start = Date.now();
-    [this.#isReading, this.#isStale] = [true, false];
+    this.#isReading = true;
+    this.#isStale = false;
     try {
       const value = await result;
       if (signal.aborted) return;
-      [this.value, this.failure] = [value, undefined];
+      this.value = value;
+      this.failure = undefined;
     } catch (error) {
       if (signal.aborted) return;
       if (!isAbort(error)) this.failure = error;

@@ -1,6 +1,4 @@
-/** All pages: their paths, the state in their URLs, and their code, which is loaded when a page is opened first. */
-import type { Component } from 'svelte';
-
+/** All pages: their paths, and the state in their URLs. `pages.ts` loads their code. */
 import { choice, field, flag, list, number, text, type Schema, type State } from './url.ts';
 
 const X_AXES = ['step', 'relative', 'time', 'epoch', 'metric'] as const;
@@ -20,32 +18,56 @@ export const RUN_TABS = [
 ] as const;
 /** Numbers of runs whose charts are shown. */
 export const RUN_LIMITS = ['50', '200', '1000'] as const;
+/** Orders of the list of runs next to charts. */
+export const RUN_ORDERS = ['newest', 'name', 'lowest', 'highest'] as const;
+/** Chosen runs that are compared: more columns would not be compared by eye. */
+export const MAX_COMPARED = 100;
 /** The lowest level of log records to show. */
 export const LOG_LEVELS = ['all', 'info', 'warning', 'error'] as const;
 
-const query = field(text, '');
+/**
+ * What belongs to the workspace instead of a page: the runs that are looked at, and how they look.
+ * Links carry it from page to page.
+ */
+export const scope = {
+  /** Id of the view that is open; empty: none. */
+  named: field(text, ''),
+  q: field(text, ''),
+  /** Ids of runs that charts leave out; or, if there are any, of the only runs that charts show. */
+  hide: field(list, [] as string[]),
+  only: field(list, [] as string[]),
+  /** Colors that the reader chose, such as `run=3`, by their place in the palette. */
+  colors: field(list, [] as string[]),
+  /** Id of the run to which the others are compared. */
+  baseline: field(text, ''),
+  /** Columns by which runs are grouped; the first gives lines their colors. */
+  by: field(list, [] as string[]),
+} satisfies Schema;
+
+export type Scope = State<typeof scope>;
 
 const charts = {
   m: field(text, ''),
   x: field(choice(...X_AXES), 'step'),
   /** The metric that is the x axis, if `x` says so. */
   xm: field(text, ''),
-  /** Weight of the past in the smoothed line: per point, or per 1/200 of the steps of a long series. */
+  /**
+   * Weight of the past in the smoothed line: per point, or per 1/200 of the steps of a long series.
+   */
   smooth: field(number, 0),
   logx: field(flag, false),
   logy: field(flag, false),
   /** The y axis ignores values far from all others. */
   calm: field(flag, false),
-  /** Columns, such as `experiment` or `param:lr`, that decide the color, the dashes and the chart of a run. */
-  by: field(text, ''),
+  /** Columns, such as `experiment` or `param:lr`, that decide the dashes and the chart of a run. */
   stroke: field(text, ''),
   chart: field(text, ''),
-  /** The runs of one color are one line with a band, or a line each. */
+  /** Whether the runs of one color are one line with a band, or a line each. */
   center: field(choice('mean', 'median', 'each'), 'mean'),
   band: field(choice('extremes', 'deviation', 'confidence', 'none'), 'extremes'),
   from: field<number | undefined>(number, undefined),
   to: field<number | undefined>(number, undefined),
-  /** Ends of the y axis; absent: those of the data. */
+  /** Ends of the y axis; absent: the ends of the data. */
   low: field<number | undefined>(number, undefined),
   high: field<number | undefined>(number, undefined),
   /** Titles of sections of charts that are closed. */
@@ -58,7 +80,7 @@ export type MediaGrouping = (typeof GROUPINGS)[number];
 const media = {
   kind: field(choice('images', 'audio', 'texts', 'distributions', 'figures'), 'images'),
   group: field(choice(...GROUPINGS), 'run'),
-  /** Step of the slider; absent: the last one. */
+  /** Step of the slider; absent: the last step. */
   at: field<number | undefined>(number, undefined),
   each: field(flag, false),
   /** The steps to show, if not all of them, and whether all objects of each are shown. */
@@ -68,9 +90,9 @@ const media = {
   /** Number of the newest runs with objects. More rows are not compared by eye. */
   most: field(number, 12),
   size: field(number, 160),
-  /** How distributions are shown: one step, or all of them. */
+  /** Distributions show one step, or all of them. */
   shape: field(choice('bars', 'heat', 'ridges'), 'bars'),
-  /** Ids of the image that is shown large, and of the one next to it. */
+  /** Ids of the image that is shown large, and of the image next to it. */
   img: field(text, ''),
   vs: field(text, ''),
   ab: field(choice('side', 'slider'), 'side'),
@@ -78,27 +100,28 @@ const media = {
 
 export type MediaState = State<typeof media>;
 
-export type ChartsState = State<typeof charts>;
+export type ChartsState = State<typeof charts> & Pick<Scope, 'by'>;
 
 export const schemas = {
   runs: {
-    q: query,
-    /** Columns, with a minus for descending order; the most significant one first. */
+    ...scope,
+    /** Columns, with a minus for descending order; the most significant column first. */
     sort: field(list, ['-created']),
-    /** Columns by which runs are grouped, and the tokens of the groups that are open. */
-    group: field(list, [] as string[]),
+    /** Tokens of the groups that are open. */
     open: field(list, [] as string[]),
-    /** Columns after the name, such as `created`, `param:hparams.lr` and `metric:loss`; empty: chosen from the data. */
+    /**
+     * Columns after the name, such as `created`, `param:hparams.lr` and `metric:loss`; empty:
+     * chosen from the data.
+     */
     columns: field(list, [] as string[]),
     left: field(list, [] as string[]),
     /** Widths in pixels, such as `created=120`. */
     widths: field(list, [] as string[]),
     differ: field(flag, false),
     pins: field(list, [] as string[]),
-    /** Id of the run that the others are compared with. */
-    baseline: field(text, ''),
   },
   run: {
+    ...scope,
     tab: field(choice(...RUN_TABS), 'metrics'),
     level: field(choice(...LOG_LEVELS), 'all'),
     diff: field(text, ''),
@@ -107,74 +130,105 @@ export const schemas = {
     ...media,
   },
   metrics: {
-    q: query,
+    ...scope,
     /** Number of the newest runs that are shown. */
     limit: field(choice(...RUN_LIMITS), '50'),
     list: field(flag, true),
+    /** The metric whose last value the list of runs shows; empty: the most important metric. */
+    value: field(text, ''),
+    /** The order of the list of runs. */
+    order: field(choice(...RUN_ORDERS), 'newest'),
     ...charts,
   },
-  media: { q: query, ...media },
+  media: { ...scope, ...media },
   params: {
-    q: query,
-    /** The metric that gives lines their color; empty: the first one. */
+    ...scope,
+    /** The metric that gives lines their color; empty: the first metric. */
     metric: field(text, ''),
     /** Columns, as in the table of runs; empty: chosen from the data. */
     axes: field(list, [] as string[]),
     /** Ranges of axes, such as `param:lr=0.001..0.1`. */
     brush: field(list, [] as string[]),
+    /** Ends of axes, as ranges; and axes that are logarithmic or linear, such as `param:lr=log`. */
+    limits: field(list, [] as string[]),
+    scales: field(list, [] as string[]),
     view: field(choice('parallel', 'scatter'), 'parallel'),
-    /** Columns of the scatter plot; empty: what the metric depends on most, and the metric. */
+    /** Whether the axes of metrics reach to outliers, and whether they are logarithmic. */
+    outliers: field(flag, false),
+    log: field(flag, false),
+    /**
+     * Columns of the scatter plot; empty: the strongest dependence of the metric, and the metric.
+     */
     sx: field(text, ''),
     sy: field(text, ''),
   },
   compare: {
     tab: field(choice('values', 'charts'), 'values'),
-    /** Ids of runs; empty: the newest ones of the query. */
+    ...scope,
+    /** Ids of the compared runs; empty: the newest runs of the query. */
     runs: field(list, [] as string[]),
-    q: query,
     all: field(flag, false),
-    /** Id of the row whose best value comes first; empty: runs have the order in which they were chosen or found. */
+    /**
+     * Id of the row whose best value comes first; empty: runs have the order in which they were
+     * chosen or found.
+     */
     sort: field(text, ''),
     ...charts,
   },
-  list: { q: query },
+  list: { find: field(text, '') },
   document: { edit: field(flag, false) },
 } satisfies Record<string, Schema>;
 
+export type PageName =
+  | 'home'
+  | 'runs'
+  | 'metrics'
+  | 'params'
+  | 'media'
+  | 'compare'
+  | 'experiments'
+  | 'tags'
+  | 'dashboards'
+  | 'reports'
+  | 'dashboard'
+  | 'report'
+  | 'project'
+  | 'access'
+  | 'run';
+
 export interface Route {
-  name: string;
+  name: PageName;
   title: string;
   path: string;
-  load: () => Promise<{ default: Component }>;
   /** Key that opens the page after `g`; empty: none. */
   key: string;
 }
 
-type Load = Route['load'];
-
-const entities: Load = () => import('../pages/Entities.svelte');
-
-function route(name: string, title: string, key: string, load: Load, path = `/${name}`): Route {
-  return { name, title, path, load, key };
+function route(name: PageName, title: string, key: string, path = `/${name}`): Route {
+  return { name, title, path, key };
 }
 
 /** In the order of the navigation; pages without a key are not part of it. */
 export const routes: readonly Route[] = [
-  route('home', 'Home', 'h', () => import('../pages/Home.svelte')),
-  route('runs', 'Runs', 'r', () => import('../pages/Runs.svelte')),
-  route('metrics', 'Metrics', 'm', () => import('../pages/Metrics.svelte')),
-  route('params', 'Params', 'p', () => import('../pages/ParamsExplorer.svelte')),
-  route('media', 'Media', 'i', () => import('../pages/Media.svelte')),
-  route('compare', 'Compare', 'c', () => import('../pages/Compare.svelte')),
-  route('experiments', 'Experiments', 'e', entities),
-  route('tags', 'Tags', 't', entities),
-  route('dashboards', 'Dashboards', 'd', entities),
-  route('reports', 'Reports', 'o', entities),
-  route('dashboard', 'Dashboard', '', () => import('../pages/Dashboard.svelte'), '/dashboards/:document'),
-  route('report', 'Report', '', () => import('../pages/Report.svelte'), '/reports/:document'),
-  route('project', 'Project', '', () => import('../pages/Project.svelte')),
-  route('run', 'Run', '', () => import('../pages/Run.svelte'), '/runs/:run'),
+  route('home', 'Home', 'h'),
+  route('runs', 'Runs', 'r'),
+  route('metrics', 'Metrics', 'm'),
+  route('params', 'Params', 'p'),
+  route('media', 'Media', 'i'),
+  route('compare', 'Compare', 'c'),
+  route('experiments', 'Experiments', 'e'),
+  route('tags', 'Tags', 't'),
+  route('dashboards', 'Dashboards', 'd'),
+  route('reports', 'Reports', 'o'),
+  route('dashboard', 'Dashboard', '', '/dashboards/:document'),
+  route('report', 'Report', '', '/reports/:document'),
+  route('project', 'Project', ''),
+  route('access', 'Access', ''),
+  route('run', 'Run', '', '/runs/:run'),
 ];
+
+/** Pages whose state is a part of named views. */
+export const VIEW_PAGES: readonly PageName[] = ['runs', 'metrics', 'params', 'media', 'compare'];
 
 /** Pages of Aim, which users have bookmarked, and the kind of media that shows the same. */
 export const MOVED: { [page: string]: MediaState['kind'] } = {

@@ -1,4 +1,7 @@
-/** Short messages in the corner. Errors stay until they are closed or retried; others leave after some seconds. */
+/**
+ * Short messages in the corner. Errors stay until they are closed or retried; others leave after
+ * some seconds.
+ */
 import { apiError, isAbort } from '../api/errors.ts';
 
 export interface Toast {
@@ -7,11 +10,14 @@ export interface Toast {
   message: string;
   detail?: string;
   retry?: () => void;
+  undo?: () => void;
   /** Nothing is changed by a retry, so it needs no click after an outage. */
   isRead?: boolean;
 }
 
 const INFO_MS = 5_000;
+/** Time to notice a mistake. */
+const UNDO_MS = 15_000;
 /** More would cover the page. */
 const MAX_TOASTS = 4;
 
@@ -19,12 +25,19 @@ let toasts = $state.raw<readonly Toast[]>([]);
 let lastId = 0;
 
 export const toaster = {
+  /** Whether the reader is at the messages, with the pointer or the keyboard: they stay then. */
+  isHeld: (): boolean => false,
   get toasts(): readonly Toast[] {
     return toasts;
   },
-  info(message: string): void {
-    const id = add({ kind: 'info', message });
-    setTimeout(() => toaster.close(id), INFO_MS);
+  /** `undo` takes back what the message says. */
+  info(message: string, undo?: () => Promise<unknown>): void {
+    const id = add({
+      kind: 'info',
+      message,
+      ...(undo && { undo: () => toaster.during(undo, 'Undo') }),
+    });
+    expire(id, undo ? UNDO_MS : INFO_MS);
   },
   error(error: unknown, retry?: () => void, where?: string, isRead = true): void {
     if (isAbort(error)) return;
@@ -49,6 +62,10 @@ export function copyText(text: string, message: string): void {
     await navigator.clipboard.writeText(text);
     toaster.info(message);
   }, 'Copying');
+}
+
+function expire(id: number, ms: number): void {
+  setTimeout(() => (toaster.isHeld() ? expire(id, INFO_MS) : toaster.close(id)), ms);
 }
 
 function add(toast: Omit<Toast, 'id'>): number {

@@ -1,6 +1,17 @@
 import { expect, test } from 'vitest';
 
-import { choice, decode, encode, field, fillPath, flag, list, matchPath, number, text } from './url.ts';
+import {
+  choice,
+  decode,
+  encode,
+  field,
+  fillPath,
+  flag,
+  list,
+  matchPath,
+  number,
+  text,
+} from './url.ts';
 
 const schema = {
   q: field(text, ''),
@@ -29,7 +40,9 @@ test('fields with their default are left out', () => {
 });
 
 test('unknown and invalid fields are dropped', () => {
-  expect(decode(schema, '?size=abc&isLog=maybe&axis=z&other=1&from=&columns=a%5C')).toEqual(defaults);
+  expect(decode(schema, '?size=abc&isLog=maybe&axis=z&other=1&from=&columns=a%5C')).toEqual(
+    defaults,
+  );
 });
 
 test('paths match by segments', () => {

@@ -1,7 +1,7 @@
 /**
- * The state of a page in its URL, typed. A schema names the fields of a page, with a codec and a default for each.
- * Fields with their default are left out, unknown ones are dropped, and invalid ones become their default, so that
- * every URL opens a page and every state has exactly one URL.
+ * The state of a page in its URL, typed. A schema names the fields of a page, with a codec and a
+ * default for each. Fields with their default are left out, unknown fields are dropped, and invalid
+ * fields become their default, so that every URL opens a page and every state has exactly one URL.
  */
 export interface Codec<T> {
   /** Returns undefined for invalid text. */
@@ -60,7 +60,9 @@ export function decode<S extends Schema>(schema: S, query: string): State<S> {
   return Object.fromEntries(fields) as State<S>;
 }
 
-/** Returns the query part of a URL, with its question mark; empty if every field has its default. */
+/**
+ * Returns the query part of a URL, with its question mark; empty if every field has its default.
+ */
 export function encode<S extends Schema>(schema: S, state: Partial<State<S>>): string {
   const params = new URLSearchParams();
   for (const [name, { codec, fallback }] of Object.entries(schema)) {

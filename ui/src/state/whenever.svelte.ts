@@ -1,6 +1,9 @@
 import { untrack } from 'svelte';
 
-/** Runs something now and whenever `watch` changes, and aborts its signal before. Call it while a component is set up. */
+/**
+ * Runs something now and whenever `watch` changes, and aborts its signal before. Call it while a
+ * component is set up.
+ */
 export function whenever(watch: () => unknown, run: (signal: AbortSignal) => unknown): void {
   $effect(() => {
     watch();

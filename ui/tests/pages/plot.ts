@@ -14,7 +14,10 @@ function thinned(points: number, buckets: number, value: (step: number) => numbe
   for (let step = 0; step < points; step++) [steps[step], values[step]] = [step, value(step)];
   const zeros = new Uint32Array(points);
   const data = { width: 1, steps, times: steps, min: values, max: values, last: values };
-  return coarsen({ ...data, nan: zeros, positiveInfinity: zeros, negativeInfinity: zeros }, buckets);
+  return coarsen(
+    { ...data, nan: zeros, positiveInfinity: zeros, negativeInfinity: zeros },
+    buckets,
+  );
 }
 
 function line(data: SeriesData, color: string, smoothing = 0): ChartSeries {
@@ -58,7 +61,9 @@ function modelOf({ points, spikeAt, smoothing = 0, others = 0, zoom }: Scene): C
 function spikeRedness(scene: Scene): { redness: number; x: number; expected: number } {
   const ratio = scene.ratio ?? 1;
   const canvas = new OffscreenCanvas(WIDTH * ratio, HEIGHT * ratio);
-  const context = canvas.getContext('2d', { willReadFrequently: true }) as OffscreenCanvasRenderingContext2D;
+  const context = canvas.getContext('2d', {
+    willReadFrequently: true,
+  }) as OffscreenCanvasRenderingContext2D;
   context.fillStyle = '#fff';
   context.fillRect(0, 0, canvas.width, canvas.height);
   const model = modelOf(scene);
@@ -68,13 +73,16 @@ function spikeRedness(scene: Scene): { redness: number; x: number; expected: num
   const best = { redness: 0, x: 0, expected: layout.x.toPixel(scene.spikeAt) };
   for (let at = 0; at < data.length; at += 4) {
     const redness = (data[at] as number) - (data[at + 1] as number);
-    if (redness > best.redness) [best.redness, best.x] = [redness, ((at / 4) % canvas.width) / ratio];
+    if (redness > best.redness)
+      [best.redness, best.x] = [redness, ((at / 4) % canvas.width) / ratio];
   }
   return best;
 }
 
 async function pngSize(scene: Scene): Promise<[width: number, height: number]> {
-  const image = await createImageBitmap(await chartPng(modelOf(scene), WIDTH, HEIGHT, '#fff'));
+  const image = await createImageBitmap(
+    await chartPng(modelOf(scene), WIDTH, HEIGHT, { background: '#fff' }),
+  );
   return [image.width, image.height];
 }
 
@@ -87,5 +95,9 @@ function hairline(ratio: number): { rows: number } {
   return { rows: data.filter((alpha, at) => at % 4 === 3 && alpha > 0).length };
 }
 
-export type Probe = { spikeRedness: typeof spikeRedness; pngSize: typeof pngSize; hairline: typeof hairline };
+export type Probe = {
+  spikeRedness: typeof spikeRedness;
+  pngSize: typeof pngSize;
+  hairline: typeof hairline;
+};
 Object.assign(globalThis, { probe: { spikeRedness, pngSize, hairline } satisfies Probe });

@@ -7,7 +7,7 @@ import { comparable, isNumber, plainText } from '../../format/value.ts';
 import type { Run } from '../../gen/matyan/runs/v1/run_pb.ts';
 import { paramRows } from '../run/param_rows.ts';
 
-/** Runs of a query that are compared; ids in the URL may be more. */
+/** Runs of a query that are compared. */
 export const MAX_FOUND = 50;
 
 export interface CompareRow {
@@ -16,7 +16,7 @@ export interface CompareRow {
   title: string;
   /** Name of a metric. */
   name?: string;
-  /** One for each run; undefined: the run has none. */
+  /** A value for each run; undefined: the run has none. */
   values: (CborValue | undefined)[];
   isEqual: boolean;
   /** Whether lower values are better; undefined if the name of the metric does not say. */
@@ -30,13 +30,23 @@ interface Cell extends Pick<CompareRow, 'id' | 'title' | 'name'> {
   value: CborValue | undefined;
 }
 
+/** Ids of params that readers chose for the run, and compare first. */
+const HYPERPARAMS = 'param:["hparams"';
+
 /** Results, params, other metrics, and then the load of the machine. */
 export function compareRows(runs: readonly Run[]): CompareRow[] {
   const params = table(runs, run =>
     paramRows(decodeMap(run.params))
       .filter(({ isGroup }) => !isGroup)
-      .map(({ path, segments, value }) => ({ id: `param:${JSON.stringify(segments)}`, title: path, value })),
+      .map(({ path, segments, value }) => ({
+        id: `param:${JSON.stringify(segments)}`,
+        title: path,
+        value,
+      })),
   );
+  // Sorting is stable: other params keep their order.
+  const isTuned = ({ id }: CompareRow): number => (id.startsWith(HYPERPARAMS) ? 1 : 0);
+  params.sort((a, b) => isTuned(b) - isTuned(a));
   const metrics = table(runs, ({ series }) =>
     series.map(({ name, context, last: value }) => {
       const id = `metric:${name} ${plainContext(context)}`;
@@ -51,25 +61,36 @@ export function compareRows(runs: readonly Run[]): CompareRow[] {
   const isSystem = ({ name }: CompareRow): boolean => name?.startsWith(SYSTEM_PREFIX) ?? false;
   const own = metrics.filter(row => !isSystem(row));
   const results = own.filter(({ isLower }) => isLower !== undefined);
-  return [...results, ...params, ...own.filter(row => !results.includes(row)), ...metrics.filter(isSystem)];
+  return [
+    ...results,
+    ...params,
+    ...own.filter(row => !results.includes(row)),
+    ...metrics.filter(isSystem),
+  ];
 }
 
 function compared({ value: _, ...cell }: Cell, values: CompareRow['values']): CompareRow {
   const [first, ...others] = values.map(comparable);
   const isEqual = others.every(other => other === first);
-  const numbers = values.filter(value => typeof value === 'number' && !Number.isNaN(value)) as number[];
+  const numbers = values.filter(
+    value => typeof value === 'number' && !Number.isNaN(value),
+  ) as number[];
   const isLower = isLowerBetter(cell.name ?? '');
   const hasBest = !isEqual && isLower !== undefined && numbers.length > 1;
   const best = isLower ? Math.min(...numbers) : Math.max(...numbers);
   return { ...cell, values, isEqual, isLower, ...(hasBest && { best }) };
 }
 
-/** Indexes of the runs in the order of a row: the best number or the first text first, runs without a value last. */
+/**
+ * Indexes of the runs in the order of a row: the best number or the first text first, runs without
+ * a value last.
+ */
 export function bestFirst({ values, isLower }: CompareRow): number[] {
   const kind = (value: CborValue | undefined): number =>
     value === undefined || Number.isNaN(value) ? 2 : isNumber(value) ? 0 : 1;
   return [...values.keys()].sort((left, right) => {
-    const [a, b] = [values[left], values[right]];
+    const a = values[left];
+    const b = values[right];
     if (kind(a) !== kind(b)) return kind(a) - kind(b);
     if (!isNumber(a) || !isNumber(b)) return plainText(a).localeCompare(plainText(b));
     return (Number(a) - Number(b)) * (isLower ? 1 : -1);

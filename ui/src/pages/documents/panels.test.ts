@@ -3,10 +3,20 @@ import { expect, test } from 'vitest';
 import { moved, NEW_PANEL, panelFrom, parsePanel } from './panels.ts';
 
 test('panels are read back; what is unknown or missing is that of a new one', () => {
-  const panel = { kind: 'runs' as const, metric: 'loss', query: 'run.active', by: 'param:lr', width: 6 };
+  const panel = {
+    kind: 'runs' as const,
+    metric: 'loss',
+    query: 'run.active',
+    by: 'param:lr',
+    width: 6,
+  };
   expect(panelFrom({ ...panel })).toEqual(panel);
   expect(panelFrom(null)).toEqual({ ...NEW_PANEL, metric: '' });
-  expect(panelFrom({ kind: 'video', width: 99, metric: 7 })).toEqual({ ...NEW_PANEL, metric: '', width: 6 });
+  expect(panelFrom({ kind: 'video', width: 99, metric: 7 })).toEqual({
+    ...NEW_PANEL,
+    metric: '',
+    width: 6,
+  });
   expect(panelFrom({ width: -3 }).width).toBe(1);
 });
 

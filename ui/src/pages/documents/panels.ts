@@ -1,4 +1,7 @@
-/** Panels of dashboards and reports: a chart of one metric, or a table of runs, for the newest runs of a query. */
+/**
+ * Panels of dashboards and reports: a chart of one metric, or a table of runs, for the newest runs
+ * of a query.
+ */
 import { isMap, type CborValue } from '../../api/cbor.ts';
 
 export type Panel = {
@@ -13,7 +16,7 @@ export type Panel = {
 export const COLUMNS = 6;
 export const NEW_PANEL: Panel = { kind: 'chart', metric: 'loss', query: '', by: '', width: 3 };
 
-/** What is unknown or missing is that of a new panel. */
+/** Reads a panel. Fields that are unknown or missing get the values of a new panel. */
 export function panelFrom(value: CborValue | undefined): Panel {
   const stored = isMap(value) ? value : {};
   const text = (name: string): string => (typeof stored[name] === 'string' ? stored[name] : '');
@@ -36,5 +39,7 @@ export function parsePanel(kind: string, text: string): Panel {
 export function moved<T>(all: readonly T[], from: number, to: number): T[] {
   const others = all.filter((_, at) => at !== from);
   const one = all[from];
-  return one === undefined ? [...all] : others.toSpliced(Math.min(Math.max(to, 0), others.length), 0, one);
+  return one === undefined
+    ? [...all]
+    : others.toSpliced(Math.min(Math.max(to, 0), others.length), 0, one);
 }

@@ -9,7 +9,11 @@ test('hours become days, and the last week ends today', () => {
     localS: BigInt(Date.UTC(2026, 10, day, at) / 1000),
     runs,
   });
-  const weeks = dayColumns([hour(18, 0, 2), hour(18, 23, 3), hour(16, 5, 1), hour(15, 5, 7)], now, 0);
+  const weeks = dayColumns(
+    [hour(18, 0, 2), hour(18, 23, 3), hour(16, 5, 1), hour(15, 5, 7)],
+    now,
+    0,
+  );
   expect(weeks.at(-1)?.map(({ runs }) => runs)).toEqual([1, 0, 5]);
   expect(weeks.at(-2)?.map(({ runs }) => runs)).toEqual([0, 0, 0, 0, 0, 0, 7]);
   // Thirteen hours to the east it is already Thursday.

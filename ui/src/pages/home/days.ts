@@ -9,7 +9,7 @@ export interface ActivityDay {
 
 const DAY_S = 86_400;
 const WEEKS = 52;
-/** 1970 began on a Thursday; weeks begin on Monday. */
+/** 1970 started on a Thursday; weeks start on Monday. */
 const FIRST_WEEKDAY = 3;
 const TITLE = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeZone: 'UTC' });
 const MONTH = new Intl.DateTimeFormat(undefined, { month: 'short', timeZone: 'UTC' });

@@ -1,4 +1,7 @@
-/** The runs of a query with what their axes show. Columns that the reader did not choose come from the newest runs. */
+/**
+ * The runs of a query with the values of their axes. Columns that the reader did not choose come
+ * from the newest runs.
+ */
 import { decodeMap } from '../../api/cbor.ts';
 import { findRuns, rereadRuns, sampleRuns, type FoundRuns, type RunParts } from '../../api/runs.ts';
 import { SeriesType } from '../../gen/matyan/common/v1/common_pb.ts';
@@ -9,8 +12,8 @@ export const MAX_RUNS = 1_000;
 export type Project = Awaited<ReturnType<typeof readProject>>;
 
 /**
- * `metrics` are those that can be chosen; values of metrics called `names` are read too. Of `known` runs with the same
- * values, only `changed` ones are read.
+ * `metrics` are the metrics that can be chosen; values of metrics called `names` are read too. Of
+ * `known` runs with the same values, only `changed` runs are read.
  */
 export async function readProject(
   query: string,
@@ -27,13 +30,17 @@ export async function readProject(
   const axes = [...params, ...(metric ? [metric] : [])];
   const seriesNames = [...names, ...(metric?.kind === 'metric' ? [metric.name] : [])];
   const parts: RunParts = { props: true, params: true };
-  if (seriesNames.length > 0) Object.assign(parts, { seriesTypes: [SeriesType.METRIC], seriesNames });
+  if (seriesNames.length > 0)
+    Object.assign(parts, { seriesTypes: [SeriesType.METRIC], seriesNames });
   const { runs, warnings } =
     known && known.seriesNames.join('\n') === seriesNames.join('\n')
       ? await rereadRuns(known, changed, parts, signal)
       : await findRuns(query, { parts, limit: MAX_RUNS }, signal);
   const rows = runs.map(run => ({ run, params: decodeMap(run.params) }));
-  const all = [...sample.flatMap(({ series }) => metricColumns(series)), ...(metric ? [metric] : [])];
+  const all = [
+    ...sample.flatMap(({ series }) => metricColumns(series)),
+    ...(metric ? [metric] : []),
+  ];
   const metrics = [...new Map(all.map(column => [columnText(column), column])).values()];
   return { runs, warnings, rows, axes, metric, metrics, seriesNames };
 }

@@ -19,12 +19,18 @@ test('paths become a tree', () => {
     ['a.txt', 0, 5],
     ['b.txt', 0, 5],
   ]);
-  expect(treeRows(artifacts, new Set(['a/'])).map(({ path }) => path)).toEqual(['a/', 'a.txt', 'b.txt']);
+  expect(treeRows(artifacts, new Set(['a/'])).map(({ path }) => path)).toEqual([
+    'a/',
+    'a.txt',
+    'b.txt',
+  ]);
 });
 
 test('a size is unknown if that of one file is', () => {
   const unknown = create(ArtifactSchema, { path: 'a/c/y' });
-  expect(treeRows([...artifacts, unknown], new Set()).map(({ path, size }) => [path, size])).toEqual([
+  expect(
+    treeRows([...artifacts, unknown], new Set()).map(({ path, size }) => [path, size]),
+  ).toEqual([
     ['a/', undefined],
     ['a/c/', undefined],
     ['a/c/x', 5],

@@ -10,14 +10,18 @@ export interface TreeRow {
   size: number | undefined;
 }
 
-/** Bytes of all files together; undefined if that of one is unknown. */
+/** Bytes of all files together; undefined if the size of one file is unknown. */
 export function totalSize(all: readonly Artifact[]): number | undefined {
   if (all.some(({ size }) => size === undefined)) return undefined;
   return all.reduce((sum, { size }) => sum + Number(size), 0);
 }
 
 /** Folders first, then files, both by name; the content of closed folders is left out. */
-export function treeRows(all: readonly Artifact[], closed: ReadonlySet<string>, prefix = ''): TreeRow[] {
+export function treeRows(
+  all: readonly Artifact[],
+  closed: ReadonlySet<string>,
+  prefix = '',
+): TreeRow[] {
   const depth = prefix.split('/').length - 1;
   const folders = new Map<string, Artifact[]>();
   const files: TreeRow[] = [];
@@ -57,7 +61,7 @@ export function isImagePath(path: string): boolean {
   return KINDS[0]?.[0].test(path) ?? false;
 }
 
-/** Indented JSON; text that is no JSON, or only the begin of it, stays as it is. */
+/** Indented JSON; text that is no JSON, or only the start of JSON, stays as it is. */
 export function indentedJson(text: string): string {
   try {
     return JSON.stringify(JSON.parse(text), undefined, 2);

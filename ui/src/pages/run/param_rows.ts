@@ -1,4 +1,4 @@
-/** Params as rows of a tree, next to those of another run. */
+/** Params as rows of a tree, next to the params of another run. */
 import { isMap, type CborValue } from '../../api/cbor.ts';
 import { comparable } from '../../format/value.ts';
 
@@ -16,11 +16,16 @@ export interface ParamRow {
   isDifferent: boolean;
 }
 
-export function paramRows(params: Params, other: Params = params, above: readonly string[] = []): ParamRow[] {
+export function paramRows(
+  params: Params,
+  other: Params = params,
+  above: readonly string[] = [],
+): ParamRow[] {
   const names = [...new Set([...Object.keys(params), ...Object.keys(other)])];
   return names.flatMap(name => {
     const segments = [...above, name];
-    const [own, others] = [params[name], other[name]];
+    const own = params[name];
+    const others = other[name];
     const isGroup = isFilled(own) || isFilled(others);
     const row = {
       path: segments.join('.'),

@@ -1,4 +1,4 @@
-/** Log records of a run: the newest ones, earlier ones on request, and those that are added. */
+/** Log records of a run: the newest records, earlier records on request, and added records. */
 import { decodeCbor, type CborValue } from '../../api/cbor.ts';
 import { readRecords, type LogRange } from '../../api/logs.ts';
 import { Urgency } from '../../api/read_queue.ts';
@@ -28,7 +28,11 @@ export class RecordLog {
 
   update(signal: AbortSignal): Promise<void> {
     const last = this.rows?.at(-1)?.step;
-    return this.#read(last === undefined ? { tail: PIECE } : { start: last + 1 }, Urgency.Refresh, signal);
+    return this.#read(
+      last === undefined ? { tail: PIECE } : { start: last + 1 },
+      Urgency.Refresh,
+      signal,
+    );
   }
 
   readEarlier(): Promise<void> {

@@ -1,4 +1,7 @@
-/** The terminal of a run: lines around the view by random access, newer ones as they come, and a search in pieces. */
+/**
+ * The terminal of a run: lines around the view by random access, newer lines as they come, and a
+ * search in pieces.
+ */
 import { readLines, type LogRange } from '../../api/logs.ts';
 import { Urgency } from '../../api/read_queue.ts';
 import type { Line } from '../../gen/matyan/logs/v1/logs_pb.ts';
@@ -6,9 +9,9 @@ import { ansiSpans, ansiText, type AnsiSpan } from '../../format/ansi.ts';
 import { RowPages } from '../../parts/row_pages.svelte.ts';
 import { toaster } from '../../state/toasts.svelte.ts';
 
-/** Lines are searched in the browser, so many at a time; those of the newest piece are kept for it. */
+/** The browser searches this number of lines at a time, and keeps the lines of the newest piece. */
 const PIECE_LINES = 20_000;
-/** After a longer pause it is cheaper to read what is in view again. */
+/** After a longer pause it is cheaper to read all lines in view. */
 const MAX_TAIL = 2_000;
 /** A longer line is cut: it would block the page while it is drawn. */
 const MAX_LINE_CHARS = 5_000;
@@ -23,11 +26,16 @@ export class TerminalLog {
   /** Number of lines; their steps are their numbers. Undefined before the first answer. */
   count = $state<number>();
   readonly pages: RowPages<AnsiSpan[]>;
-  /** Text of the newest lines, in lower case, by step. Undefined: they are read for the next search. */
+  /**
+   * Text of the newest lines, in lower case, by step. Undefined: they are read for the next search.
+   */
   #newest: Map<number, string> | undefined;
 
   constructor(readonly runId: string) {
-    this.pages = new RowPages((first, end, signal) => this.#read(first, end, signal), toaster.error);
+    this.pages = new RowPages(
+      (first, end, signal) => this.#read(first, end, signal),
+      toaster.error,
+    );
   }
 
   async update(signal: AbortSignal): Promise<void> {
@@ -44,7 +52,7 @@ export class TerminalLog {
     this.count = Math.max(known, lastStep + 1);
   }
 
-  /** Finds steps of lines that contain a text, whatever its case, among the newest lines. */
+  /** Finds steps of lines that contain a text, in any case, among the newest lines. */
   async search(text: string, signal: AbortSignal): Promise<FoundLines> {
     this.#newest ??= await this.#readTexts({ tail: PIECE_LINES }, signal);
     const [first = 0] = this.#newest.keys();
@@ -64,10 +72,15 @@ export class TerminalLog {
   }
 
   async #read(first: number, end: number, signal: AbortSignal): Promise<AnsiSpan[][]> {
-    const { lines } = await readLines(this.runId, { start: first, stop: end }, Urgency.Visible, signal);
+    const { lines } = await readLines(
+      this.runId,
+      { start: first, stop: end },
+      Urgency.Visible,
+      signal,
+    );
     const rows: AnsiSpan[][] = [];
     for (const { step, text } of lines) rows[Number(step) - first] = spans(text);
-    // A line that was never logged is an empty one.
+    // A line that was never logged is empty.
     return Array.from({ length: end - first }, (_, at) => rows[at] ?? []);
   }
 }

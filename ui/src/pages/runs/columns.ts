@@ -1,4 +1,7 @@
-/** Columns of the runs table: properties, params, and values of metrics. Their text form is in the URL. */
+/**
+ * Columns of the runs table: properties, params, and values of metrics. Their text form is in the
+ * URL.
+ */
 import { decodeMap, isMap, type CborValue } from '../../api/cbor.ts';
 import { OutcomeKind } from '../../gen/matyan/common/v1/common_pb.ts';
 import { csvNumber, csvText } from '../../format/csv.ts';
@@ -16,14 +19,21 @@ const PROPS = {
   status: ['Status', 104, statusOf],
   experiment: ['Experiment', 124, ({ experiment }) => experiment?.name],
   created: ['Created', 98, ({ createdUs }) => new Date(milliseconds(createdUs)).toISOString()],
-  duration: ['Duration', 116, ({ durationUs: us }) => (us === undefined ? us : milliseconds(us) / 1000)],
+  duration: [
+    'Duration',
+    116,
+    ({ durationUs: us }) => (us === undefined ? us : milliseconds(us) / 1000),
+  ],
   tags: ['Tags', 180, ({ tags }) => tags.map(({ name }) => name).join(' ')],
-} satisfies Record<string, [title: string, width: number, value: (props: Props) => CborValue | undefined]>;
+} satisfies Record<
+  string,
+  [title: string, width: number, value: (props: Props) => CborValue | undefined]
+>;
 type PropName = keyof typeof PROPS;
-/** Those that come after the results. */
+/** Properties that come after the results. */
 const LATE: readonly PropName[] = ['duration', 'tags'];
 const DATA_PX = 108;
-/** Next to the values. */
+/** Properties next to the values. */
 const DIFFERENCE_PX = 56;
 const MIN_PX = 48;
 
@@ -32,7 +42,10 @@ export type DataColumn =
   | { kind: 'param'; segments: string[] }
   | { kind: 'metric'; name: string; context: string; value?: MetricPart };
 
-/** What texts of metric columns begin with, and what they show. A curve is sorted and exported by its last value. */
+/**
+ * Prefixes of the texts of metric columns, and the values that the columns show. A curve is sorted
+ * and exported by its last value.
+ */
 export const METRIC_PARTS = {
   metric: 'last value',
   min: 'lowest value',
@@ -61,7 +74,10 @@ export interface PlacedColumn {
   left?: string;
 }
 
-/** The names, pinned columns and the others, the first at `left`. Widths that the reader chose are like `created=120`. */
+/**
+ * The names, pinned columns and the others, the first at `left`. Widths that the reader chose are
+ * like `created=120`.
+ */
 export function placeColumns(
   columns: readonly DataColumn[],
   widths: readonly string[],
@@ -69,8 +85,11 @@ export function placeColumns(
   left: number,
   hasDifferences = false,
 ): PlacedColumn[] {
-  const chosen = new Map(widths.map(text => [text.replace(/=\d+$/, ''), Number(/=(\d+)$/.exec(text)?.[1])]));
-  const widthOf = (text: string, usual: number): number => Math.max(MIN_PX, chosen.get(text) || usual);
+  const chosen = new Map(
+    widths.map(text => [text.replace(/=\d+$/, ''), Number(/=(\d+)$/.exec(text)?.[1])]),
+  );
+  const widthOf = (text: string, usual: number): number =>
+    Math.max(MIN_PX, chosen.get(text) || usual);
   const placed = columns.map((column): PlacedColumn => {
     const text = columnText(column);
     const dataPx = DATA_PX + (hasDifferences ? DIFFERENCE_PX : 0);
@@ -86,13 +105,16 @@ export function placeColumns(
   return [...first, ...placed.filter(({ text }) => !pinned.includes(text))];
 }
 
-/** The widths with another one for a column. */
+/** The widths with a new width for one column. */
 export function withWidth(widths: readonly string[], column: string, width: number): string[] {
   const others = widths.filter(text => text.replace(/=\d+$/, '') !== column);
   return [...others, `${column}=${Math.max(MIN_PX, width)}`];
 }
 
-/** `param:hparams.lr`, `metric:loss {"subset":"val"}` or `min:loss`; backslashes protect what would end a name. */
+/**
+ * Reads `param:hparams.lr`, `metric:loss {"subset":"val"}` or `min:loss`. Backslashes protect
+ * characters that would end a name.
+ */
 export function columnText(column: DataColumn): string {
   if (column.kind === 'prop') return column.name;
   if (column.kind === 'param') {
@@ -116,7 +138,10 @@ export function parseColumn(text: string): DataColumn | undefined {
   return value === 'metric' ? own : { ...own, value: value as MetricPart };
 }
 
-/** The heading of a column: the last segment of a param, the name of a metric with the values of its context. */
+/**
+ * The heading of a column: the last segment of a param, the name of a metric with the values of its
+ * context.
+ */
 export function columnTitle(column: DataColumn): string {
   if (column.kind === 'prop') return PROPS[column.name][0];
   if (column.kind === 'param') return column.segments.at(-1) ?? '';
@@ -127,8 +152,10 @@ export function isGroupable(text: string): boolean {
   return ['experiment', 'status'].includes(text) || text.startsWith('param:');
 }
 
-/** What charts can be grouped by: the text and title of each column. */
-export function groupings(params: readonly { segments: string[] }[] = []): [text: string, title: string][] {
+/** Columns by which charts can be grouped: the text and title of each column. */
+export function groupings(
+  params: readonly { segments: string[] }[] = [],
+): [text: string, title: string][] {
   return [
     ['experiment', 'Experiment'],
     ['status', 'Status'],
@@ -165,7 +192,10 @@ export function groupText(run: Run, column: DataColumn): string {
 }
 
 /** Runs as a table of separated values, exact to the bit. */
-export function runsCsv(rows: readonly { run: Run; params: CborValue }[], columns: readonly DataColumn[]) {
+export function runsCsv(
+  rows: readonly { run: Run; params: CborValue }[],
+  columns: readonly DataColumn[],
+) {
   const line = (cells: string[]): string => `${cells.map(csvText).join(',')}\n`;
   const lines = rows.map(row =>
     line([
@@ -190,10 +220,13 @@ export function paramAt(params: CborValue, segments: readonly string[]): CborVal
 
 const MAX_PARAMS = 4;
 const MAX_METRICS = 4;
-/** Params of this group come first, as people compare them most. */
+/** Params of this group come first, because people compare them most. */
 const HYPERPARAMETERS = 'hparams';
 
-/** Columns for a project that the reader has not chosen any for: what most of some runs have. */
+/**
+ * Columns for a project for which the reader has not chosen any: the columns that most of some runs
+ * have.
+ */
 export function defaultColumns(
   runs: readonly { params: CborValue; series: readonly SeriesInfo[] }[],
 ): DataColumn[] {
@@ -209,26 +242,35 @@ export function defaultColumns(
   const chosen = [...counts].flatMap(([text, count]) => {
     const column = parseColumn(text);
     const isCommon = 2 * count >= most ? 1 : 0;
-    return column ? [{ column, rank: [isCommon, isVaried(runs, column), interest(column), count] }] : [];
+    return column
+      ? [{ column, rank: [isCommon, isVaried(runs, column), interest(column), count] }]
+      : [];
   });
   // Sorting is stable: columns of one rank keep the order in which they were logged.
-  chosen.sort(({ rank: a }, { rank: b }) => b.map((own, at) => own - (a[at] ?? 0)).find(by => by !== 0) ?? 0);
+  chosen.sort(
+    ({ rank: a }, { rank: b }) => b.map((own, at) => own - (a[at] ?? 0)).find(by => by !== 0) ?? 0,
+  );
   const first = (kind: string, count: number): DataColumn[] =>
     chosen.flatMap(({ column }) => (column.kind === kind ? [column] : [])).slice(0, count);
   return [...first('metric', MAX_METRICS), ...first('param', MAX_PARAMS)];
 }
 
-/** All properties and some data: results come right after what says which run it is. */
+/** All properties and some data. Results come right after the properties that identify a run. */
 export function usualColumns(runs: Parameters<typeof defaultColumns>[0]): DataColumn[] {
   const data = defaultColumns(runs);
   const isResult = ({ kind }: DataColumn): boolean => kind === 'metric';
-  const isLate = (column: DataColumn): boolean => column.kind === 'prop' && LATE.includes(column.name);
-  const [results, params] = [data.filter(isResult), data.filter(column => !isResult(column))];
+  const isLate = (column: DataColumn): boolean =>
+    column.kind === 'prop' && LATE.includes(column.name);
+  const results = data.filter(isResult);
+  const params = data.filter(column => !isResult(column));
   const early = PROP_COLUMNS.filter(column => !isLate(column));
   return [...early, ...results, ...PROP_COLUMNS.filter(isLate), ...params];
 }
 
-/** Whether a param differs, so that it may explain anything; of a single run all do. */
+/**
+ * Whether the values of a param differ, so that they may explain a result; the params of a single
+ * run all count.
+ */
 function isVaried(runs: Parameters<typeof defaultColumns>[0], column: DataColumn): number {
   if (column.kind !== 'param' || runs.length < 2) return 1;
   const values = runs.flatMap(({ params }) => paramAt(params, column.segments) ?? []);

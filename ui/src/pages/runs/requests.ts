@@ -1,4 +1,4 @@
-/** What the columns of the runs table ask of the server: parts of runs, their order, and groups with aggregates. */
+/** The requests of the runs table: parts of runs, their order, and groups with aggregates. */
 import type { GroupsRequest, RunParts, RunsRequest } from '../../api/runs.ts';
 import { isLowerBetter } from '../../format/importance.ts';
 import { SeriesType } from '../../gen/matyan/common/v1/common_pb.ts';
@@ -8,7 +8,10 @@ import { columnText, parseColumn, type DataColumn } from './columns.ts';
 /** Properties that two runs never share, so that the server does not group by them. */
 const UNIQUE = ['created', 'duration'];
 
-/** A request whose number of groups is that of the values of a column; undefined: every run has its own. */
+/**
+ * A request for groups with one group for each value of a column; undefined: every run has its own
+ * value.
+ */
 export function valuesFor(column: DataColumn): GroupsRequest | undefined {
   const text = columnText(column);
   if (UNIQUE.includes(text)) return undefined;
@@ -39,7 +42,9 @@ export function partsFor(columns: readonly DataColumn[]): RunParts {
   };
 }
 
-/** The values of a column for the server; undefined if it has none to sort, group or aggregate by. */
+/**
+ * The values of a column for the server; undefined if it has none to sort, group or aggregate by.
+ */
 function serverValue(text: string) {
   const field = FIXED_SORTS[text];
   if (field !== undefined) return { by: { case: 'field' as const, value: field } };
@@ -52,7 +57,7 @@ function serverValue(text: string) {
   return { by: { case: 'metric' as const, value: { name, context } }, metricValue };
 }
 
-/** The order of texts such as `-created` or `metric:loss`, the most significant one first. */
+/** The order of texts such as `-created` or `metric:loss`, the most significant text first. */
 export function sortFor(texts: readonly string[]): NonNullable<RunsRequest['sort']> {
   return texts.flatMap(text => {
     const value = serverValue(text.replace(/^-/, ''));
@@ -60,11 +65,16 @@ export function sortFor(texts: readonly string[]): NonNullable<RunsRequest['sort
   });
 }
 
-/** Names begin with the first, losses with the lowest, and other numbers with the highest. An added key is removed by the third click. */
+/**
+ * Sorts names from the start of the alphabet, losses from the lowest value, and other numbers from
+ * the highest. The third click removes an added key.
+ */
 export function nextSort(sort: readonly string[], text: string, isAdded: boolean): string[] {
   const column = parseColumn(text);
   const isRising =
-    column?.kind === 'metric' ? isLowerBetter(column.name) : ['name', 'experiment', 'status'].includes(text);
+    column?.kind === 'metric'
+      ? isLowerBetter(column.name)
+      : ['name', 'experiment', 'status'].includes(text);
   const [first, second] = isRising ? [text, `-${text}`] : [`-${text}`, text];
   // The usual order has no ties to resolve.
   if (!isAdded || sort.join() === '-created') return [sort.join() === first ? second : first];
@@ -76,15 +86,25 @@ export function nextSort(sort: readonly string[], text: string, isAdded: boolean
 export const MAX_GROUPINGS = 3;
 const MAX_AGGREGATES = 16;
 
-/** The metric columns to aggregate over groups; first the one that the table is sorted by. */
+/**
+ * The metric columns to aggregate over groups, starting with the column by which the table is
+ * sorted.
+ */
 export function aggregated(columns: readonly DataColumn[], sort: string): string[] {
   const texts = columns.filter(({ kind }) => kind === 'metric').map(columnText);
   const first = texts.filter(text => text === sort.replace(/^-/, ''));
   return [...new Set([...first, ...texts])].slice(0, MAX_AGGREGATES);
 }
 
-/** Groups by some columns, in the order of a column, which can be the first aggregate or the first of `by`. */
-export function groupsFor(by: readonly string[], aggregates: readonly string[], sort: string): GroupsRequest {
+/**
+ * Groups by some columns, in the order of a column, which can be the first aggregate or the first
+ * of `by`.
+ */
+export function groupsFor(
+  by: readonly string[],
+  aggregates: readonly string[],
+  sort: string,
+): GroupsRequest {
   const text = sort.replace(/^-/, '');
   const isByMetric = aggregates[0] === text;
   return {

@@ -1,12 +1,20 @@
-/** The rows of the runs table as one list: all runs, or the heading of each group and the runs of those that are open. */
+/**
+ * The rows of the runs table as one list: all runs, or the heading of each group and the runs of
+ * open groups.
+ */
 import type { AggregateValue, Group } from '../../gen/matyan/search/v1/search_pb.ts';
 import { RowPages } from '../../parts/row_pages.svelte.ts';
-import type { RunRow, TableSearch } from './table.svelte.ts';
+import type { RunRow, TableSearch } from './search.ts';
 
 type Row = RunRow | undefined;
-type Load = (section: Section, first: number, end: number, signal: AbortSignal) => Promise<readonly Row[]>;
+type Load = (
+  section: Section,
+  first: number,
+  end: number,
+  signal: AbortSignal,
+) => Promise<readonly Row[]>;
 
-/** All runs of a search, or those of a group. */
+/** All runs of a search, or the runs of a group. */
 export class Section {
   readonly pages: RowPages<Row>;
   count = $state(0);
@@ -26,11 +34,12 @@ export class Section {
     return this.group?.token ?? '';
   }
 
-  /** Takes over a newer heading. Runs are read again if their number has changed. */
+  /** Takes over a newer heading. Runs are reread if their number has changed. */
   update(group: Group, columns: readonly string[]): void {
     const count = Number(group.runCount);
     if (count !== this.count) this.pages.expire();
-    [this.group, this.count] = [group, count];
+    this.group = group;
+    this.count = count;
     this.aggregates = new Map(group.aggregates.map((one, at) => [columns[at] ?? '', one]));
   }
 }
@@ -63,7 +72,8 @@ export class TableRows {
   }
 
   at(row: number): Place | undefined {
-    let [low, high] = [0, this.sections.length];
+    let low = 0;
+    let high = this.sections.length;
     while (high - low > 1) {
       const middle = (low + high) >> 1;
       if ((this.#starts[middle] as number) <= row) low = middle;
@@ -80,7 +90,7 @@ export class TableRows {
     return place && place.index >= 0 ? place.section.pages.row(place.index) : undefined;
   }
 
-  /** Loads the runs in view, and aborts the reads of those that have left it. */
+  /** Loads the runs in view, and aborts the reads of runs that have left the view. */
   show(first: number, end: number): void {
     for (const [at, section] of this.sections.entries()) {
       const start = (this.#starts[at] as number) + (section.group ? 1 : 0);

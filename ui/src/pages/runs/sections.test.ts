@@ -7,7 +7,12 @@ import { Section, TableRows } from './sections.svelte.ts';
 const search = { query: '', sort: [], columns: [], by: ['param:lr'], differ: false };
 
 function section(count: number, token = '', loads: string[] = []): Section {
-  const load = async (own: Section, first: number, end: number, signal: AbortSignal): Promise<never[]> => {
+  const load = async (
+    own: Section,
+    first: number,
+    end: number,
+    signal: AbortSignal,
+  ): Promise<never[]> => {
     loads.push(`${own.token} ${first} ${end}`);
     signal.addEventListener('abort', () => loads.push(`${own.token} ${first} aborted`));
     return new Promise(() => {});
@@ -31,7 +36,9 @@ test('a table without groups has the rows of its runs', () => {
 });
 
 test('groups are headings, with their runs if they are open', () => {
-  const [a, b, c] = [section(2, 'a'), section(3, 'b'), section(1, 'c')];
+  const a = section(2, 'a');
+  const b = section(3, 'b');
+  const c = section(1, 'c');
   const rows = new TableRows([a, b, c], new Set(['b', 'gone']));
   expect(rows.count).toBe(6);
   const places = Array.from({ length: rows.count }, (_, row) => rows.at(row));
@@ -47,7 +54,9 @@ test('groups are headings, with their runs if they are open', () => {
 
 test('only runs in view are loaded, and what left it is aborted', () => {
   const loads: string[] = [];
-  const [a, b, c] = [section(1_000, 'a', loads), section(1_000, 'b', loads), section(10, 'c', loads)];
+  const a = section(1_000, 'a', loads);
+  const b = section(1_000, 'b', loads);
+  const c = section(10, 'c', loads);
   const rows = new TableRows([a, b, c], new Set(['a', 'b']));
   rows.show(990, 1_010);
   expect(loads).toEqual(['a 960 1000', 'b 0 64']);

@@ -1,4 +1,7 @@
-/** The runs with a checked box: some ids, or all that a search found but some ids, which are read in pages when needed. */
+/**
+ * The runs with a checked box: some ids, or all that a search found but some ids, which are read in
+ * pages when needed.
+ */
 import { findRuns } from '../../api/runs.ts';
 import { sortFor } from './requests.ts';
 
@@ -7,30 +10,39 @@ interface FoundIds {
   query: string;
   sort: readonly string[];
   ids: string[];
-  /** Where the next page begins; empty: nowhere. */
+  /** Start of the next page; empty: there is no next page. */
   cursor: string;
   count: number;
 }
 
-/** As many as one call changes. */
+/** The number of runs that one call changes. */
 const PAGE_IDS = 5_000;
 
 export class Selection {
   static readonly none = new Selection(new Set());
 
   private constructor(
-    /** Those that are selected, or those of `found` that are not. */
+    /** The selected runs, or the runs of `found` that are not selected. */
     private readonly named: ReadonlySet<string>,
     readonly found?: FoundIds,
   ) {}
+
+  static of(ids: readonly string[]): Selection {
+    return new Selection(new Set(ids));
+  }
 
   static async all(query: string, sort: readonly string[]): Promise<Selection> {
     return new Selection(new Set(), await readPage(query, sort, ''));
   }
 
-  /** The query that finds these runs and no others, if one does. */
+  /** The query that finds these runs and no others, if there is one. */
   get query(): string | undefined {
     return this.named.size === 0 ? this.found?.query : undefined;
+  }
+
+  /** The selected runs, unless they are those of a search. */
+  get ids(): string[] {
+    return this.found ? [] : [...this.named];
   }
 
   get count(): number {
@@ -50,7 +62,7 @@ export class Selection {
     return new Selection(named, this.found);
   }
 
-  /** All ids, a page at a time; those of a search in its order. */
+  /** All ids, a page at a time; the ids of a search in its order. */
   async *pages(): AsyncGenerator<string[]> {
     if (!this.found) return yield [...this.named];
     let { query, sort, ids, cursor } = this.found;

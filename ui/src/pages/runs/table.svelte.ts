@@ -1,37 +1,24 @@
-/** The runs table: what a search finds, by position in the server's table, and the rows that stay on top. */
-import { decodeMap, type CborValue } from '../../api/cbor.ts';
+/**
+ * The runs table: the runs of a search, by position in the server's table, and the rows that stay
+ * on top.
+ */
+import { decodeMap } from '../../api/cbor.ts';
 import { isAbort } from '../../api/errors.ts';
 import { Urgency } from '../../api/read_queue.ts';
 import { findGroups, findRuns, readRuns, sampleRuns } from '../../api/runs.ts';
-import type { Run } from '../../gen/matyan/runs/v1/run_pb.ts';
 import type { RunChange } from '../../gen/matyan/runs/v1/runs_pb.ts';
 import type { GroupsResponse, Warning } from '../../gen/matyan/search/v1/search_pb.ts';
 import { PAGE_ROWS } from '../../parts/row_pages.svelte.ts';
 import { toaster } from '../../state/toasts.svelte.ts';
 import { columnText, usualColumns, type DataColumn } from './columns.ts';
 import { aggregated, groupsFor, partsFor, sortFor, valuesFor } from './requests.ts';
+import { listKey, rowOf, type RunRow, type TableSearch } from './search.ts';
 import { Section, TableRows } from './sections.svelte.ts';
 import { Selection } from './selection.ts';
 
-export interface RunRow {
-  run: Run;
-  params: { [key: string]: CborValue };
-}
-
-export interface TableSearch {
-  query: string;
-  /** Texts of columns, with a minus for descending order; the most significant one first. */
-  sort: string[];
-  /** Columns from the URL; empty: chosen from the first runs. */
-  columns: DataColumn[];
-  by: string[];
-  /** Finds the columns whose values differ. */
-  differ: boolean;
-}
-
-/** As many as the server sends. */
+/** The number of groups that the server sends. */
 const GROUPS_AT_A_TIME = 1_000;
-/** Values of active runs are read again at most this often. */
+/** Least time between two reads of the values of active runs. */
 const REFRESH_MS = 1_000;
 
 export class RunsTable {
@@ -41,19 +28,22 @@ export class RunsTable {
   columns = $state.raw<readonly DataColumn[]>([]);
   warnings = $state.raw<readonly Warning[]>([]);
   failure = $state.raw<unknown>();
-  /** A search runs; the rows of the last one are still shown. */
+  /** A search runs; the rows of the previous search are still shown. */
   isSearching = $state(true);
   newRuns = $state(0);
-  /** Texts of the columns that had different values when the search ran; none: it did not look for them. */
+  /**
+   * Texts of the columns that had different values when the search ran; none: the search did not
+   * compare values.
+   */
   differing = $state.raw<ReadonlySet<string>>(new Set());
-  /** Rows that stay on top, whatever the search finds. Those that were deleted are undefined. */
+  /** Rows that stay on top in every search. Deleted runs are undefined. */
   pinned = $state.raw<ReadonlyMap<string, RunRow | undefined>>(new Map());
 
   #wanted: TableSearch = { query: '', sort: [], columns: [], by: [], differ: false };
   #signal: AbortSignal | undefined;
   /** The columns of a URL without any. */
-  #usual: readonly DataColumn[] = [];
-  /** Where more groups begin; empty: nowhere. */
+  #usual: { query: string; columns: readonly DataColumn[] } | undefined;
+  /** Start of the groups that were not read; empty: all groups were read. */
   #nextGroups = '';
   #view: [rows: TableRows, first: number, end: number] = [new TableRows([], new Set()), 0, 0];
   #changed = new Set<string>();
@@ -64,12 +54,18 @@ export class RunsTable {
   async search(wanted: TableSearch, signal: AbortSignal): Promise<void> {
     this.isSearching = true;
     try {
-      const columns = wanted.columns.length > 0 ? wanted.columns : await this.#chooseColumns(wanted, signal);
-      // The rows of the same list stay until newer ones arrive.
+      const columns =
+        wanted.columns.length > 0 ? wanted.columns : await this.#chooseColumns(wanted, signal);
+      // The rows of the same list stay until newer rows arrive.
       const known = listKey(wanted) === listKey(this.#wanted) ? this.sections : [];
       const found = await this.#find(wanted, columns, known, signal);
-      for (const section of this.sections) if (!found.includes(section)) section.pages.clear();
-      [this.#wanted, this.#signal, this.sections, this.failure] = [wanted, signal, found, undefined];
+      for (const section of this.sections) {
+        if (!found.includes(section)) section.pages.clear();
+      }
+      this.#wanted = wanted;
+      this.#signal = signal;
+      this.sections = found;
+      this.failure = undefined;
     } catch (error) {
       if (isAbort(error)) return;
       this.failure = error;
@@ -83,25 +79,46 @@ export class RunsTable {
     known: readonly Section[],
     signal: AbortSignal,
   ): Promise<Section[]> {
-    const differing = new Set(wanted.differ ? await differingIn(wanted.query, columns, signal) : []);
+    const differing = new Set(
+      wanted.differ ? await differingIn(wanted.query, columns, signal) : [],
+    );
     if (wanted.by.length > 0) {
-      const { sections, nextCursor, warnings } = await this.#readGroups(wanted, columns, known, signal);
+      const { sections, nextCursor, warnings } = await this.#readGroups(
+        wanted,
+        columns,
+        known,
+        signal,
+      );
       this.#begin(columns, warnings, differing);
       for (const { pages } of sections) pages.expire();
       this.#nextGroups = nextCursor;
       return sections;
     }
-    const request = { sort: sortFor(wanted.sort), limit: PAGE_ROWS, count: true, parts: partsFor(columns) };
+    const request = {
+      sort: sortFor(wanted.sort),
+      limit: PAGE_ROWS,
+      count: true,
+      parts: partsFor(columns),
+    };
     const { runs, count, warnings } = await findRuns(wanted.query, request, signal);
     this.#begin(columns, warnings, differing);
     const section = known[0] ?? this.#newSection(wanted);
     section.pages.begin(runs.map(rowOf), count);
-    [section.count, this.count, this.#nextGroups] = [count, count, ''];
+    section.count = count;
+    this.count = count;
+    this.#nextGroups = '';
     return [section];
   }
 
-  #begin(columns: readonly DataColumn[], warnings: readonly Warning[], differing: Set<string>): void {
-    [this.columns, this.warnings, this.differing, this.newRuns] = [columns, warnings, differing, 0];
+  #begin(
+    columns: readonly DataColumn[],
+    warnings: readonly Warning[],
+    differing: Set<string>,
+  ): void {
+    this.columns = columns;
+    this.warnings = warnings;
+    this.differing = differing;
+    this.newRuns = 0;
   }
 
   async #readGroups(
@@ -115,7 +132,8 @@ export class RunsTable {
     const texts = aggregated(columns, sort);
     const request = { ...groupsFor(wanted.by, texts, sort), limit: GROUPS_AT_A_TIME, cursor };
     const found = await findGroups(wanted.query, request, signal);
-    [this.count, this.groupCount] = [Number(found.runCount), Number(found.groupCount)];
+    this.count = Number(found.runCount);
+    this.groupCount = Number(found.groupCount);
     const byToken = new Map(known.map(section => [section.token, section]));
     const sections = found.groups.map(group => {
       const section = byToken.get(group.token) ?? this.#newSection(wanted);
@@ -129,14 +147,20 @@ export class RunsTable {
     return new Section(wanted, (...page) => this.#readPage(...page), toaster.error);
   }
 
-  async #readPage(section: Section, first: number, end: number, signal: AbortSignal): Promise<RunRow[]> {
+  async #readPage(
+    section: Section,
+    first: number,
+    end: number,
+    signal: AbortSignal,
+  ): Promise<RunRow[]> {
     const { query, sort } = section.search;
     const page = { group: section.token, position: BigInt(first), limit: end - first, count: true };
     const request = { ...page, sort: sortFor(sort), parts: partsFor(this.columns) };
     const { runs, count } = await findRuns(query, request, signal);
     if (count !== section.count) {
       // Runs were added or removed, so others have moved.
-      [this.count, this.newRuns] = [this.count + count - section.count, 0];
+      this.count = this.count + count - section.count;
+      this.newRuns = 0;
       section.count = count;
       section.pages.expire();
       this.#scheduleRefresh();
@@ -157,7 +181,8 @@ export class RunsTable {
     try {
       const more = await this.#readGroups(wanted, this.columns, [], this.#signal, cursor);
       if (wanted !== this.#wanted) return;
-      [this.sections, this.#nextGroups] = [[...this.sections, ...more.sections], more.nextCursor];
+      this.sections = [...this.sections, ...more.sections];
+      this.#nextGroups = more.nextCursor;
     } catch (error) {
       toaster.error(error, () => void this.#addGroups(cursor));
     }
@@ -167,9 +192,15 @@ export class RunsTable {
     return Selection.all(this.#wanted.query, this.#wanted.sort);
   }
 
-  /** Ids of rows as they are shown. Where some have not been read, runs that came or left meanwhile are an error. */
+  /**
+   * Ids of rows as they are shown. Fails if a row has not been read, and runs came or left since
+   * the others were read.
+   */
   async ids(section: Section, first: number, limit: number): Promise<string[]> {
-    const shown = Array.from({ length: limit }, (_, at) => section.pages.row(first + at)?.run.runId);
+    const shown = Array.from(
+      { length: limit },
+      (_, at) => section.pages.row(first + at)?.run.runId,
+    );
     if (!shown.includes(undefined)) return shown as string[];
     const { query, sort } = section.search;
     const part = { group: section.token, position: BigInt(first), limit, count: true };
@@ -191,7 +222,7 @@ export class RunsTable {
     }
   }
 
-  /** Takes over what the stream says, and reads the values of changed runs in view again. */
+  /** Takes over the changes of the stream, and rereads the values of changed runs in view. */
   onchanges(changes: readonly RunChange[]): void {
     const byId = new Map(changes.map(change => [change.runId, change]));
     const rest = new Set(byId.keys());
@@ -223,8 +254,13 @@ export class RunsTable {
   async #refresh(): Promise<void> {
     this.#refreshTimer = undefined;
     const [rows, first, end] = this.#view;
-    const shown = Array.from({ length: end - first }, (_, at) => rows.run(first + at)?.run.runId ?? '');
-    const ids = [...new Set([...shown, ...this.pinned.keys()])].filter(id => this.#changed.delete(id));
+    const shown = Array.from(
+      { length: end - first },
+      (_, at) => rows.run(first + at)?.run.runId ?? '',
+    );
+    const ids = [...new Set([...shown, ...this.pinned.keys()])].filter(id =>
+      this.#changed.delete(id),
+    );
     const isCountStale = this.#isCountStale;
     this.#isCountStale = false;
     try {
@@ -234,7 +270,7 @@ export class RunsTable {
       this.pinned = new Map([...this.pinned].map(([id, row]) => [id, newer.get(id) ?? row]));
       if (isCountStale || this.#wanted.by.length > 0) await this.#recount();
     } catch {
-      // The connection is lost, as the foot of the page says, or a new search has begun.
+      // The connection is lost, which the foot of the page shows, or a new search has started.
       for (const id of ids) this.#changed.add(id);
       this.#isCountStale ||= isCountStale;
       this.#scheduleRefresh(5 * REFRESH_MS);
@@ -242,13 +278,19 @@ export class RunsTable {
     this.#view[0].show(this.#view[1], this.#view[2]);
   }
 
-  /** Compares the number of rows with that of matches. Rows do not move before the reader wants it. */
+  /**
+   * Compares the number of rows with the number of matches. Rows do not move before the reader
+   * wants it.
+   */
   async #recount(): Promise<void> {
-    const [wanted, sections] = [this.#wanted, this.sections];
+    const wanted = this.#wanted;
+    const sections = this.sections;
     const isGrouped = wanted.by.length > 0;
     if (isGrouped) await this.#readGroups(wanted, this.columns, sections, this.#signal);
     const request = { limit: 1, idsOnly: true, count: true };
-    const { count } = isGrouped ? this : await findRuns(wanted.query, request, this.#signal, Urgency.Refresh);
+    const { count } = isGrouped
+      ? this
+      : await findRuns(wanted.query, request, this.#signal, Urgency.Refresh);
     if (wanted !== this.#wanted) return;
     const added = count - sections.reduce((sum, { count }) => sum + count, 0);
     this.newRuns = this.#nextGroups === '' ? Math.max(0, added) : 0;
@@ -259,7 +301,7 @@ export class RunsTable {
     for (const { pages } of this.sections) pages.update(row => row && change(row));
   }
 
-  /** Reads runs by id; those that were deleted are undefined. */
+  /** Reads runs by id; deleted runs are undefined. */
   async read(
     ids: readonly string[],
     urgency: Urgency,
@@ -272,12 +314,18 @@ export class RunsTable {
     });
   }
 
-  async #chooseColumns({ query }: TableSearch, signal: AbortSignal): Promise<readonly DataColumn[]> {
-    if (this.#usual.length === 0) {
+  async #chooseColumns(
+    { query }: TableSearch,
+    signal: AbortSignal,
+  ): Promise<readonly DataColumn[]> {
+    if (this.#usual?.query !== query) {
       const runs = await sampleRuns(query, signal);
-      this.#usual = usualColumns(runs.map(({ params, series }) => ({ params: decodeMap(params), series })));
+      const columns = usualColumns(
+        runs.map(({ params, series }) => ({ params: decodeMap(params), series })),
+      );
+      this.#usual = { query, columns };
     }
-    return this.#usual;
+    return this.#usual.columns;
   }
 }
 
@@ -290,18 +338,10 @@ async function differingIn(
   const differs = async (column: DataColumn): Promise<string[]> => {
     const request = valuesFor(column);
     const found = request && (await findGroups(query, request, signal));
-    // Lists are not compared there: their runs are one group without a value.
-    const isUnknown = column.kind === 'param' && found?.groups[0]?.values[0]?.value.case === undefined;
+    // The server does not compare lists: their runs are one group without a value.
+    const isUnknown =
+      column.kind === 'param' && found?.groups[0]?.values[0]?.value.case === undefined;
     return !found || isUnknown || found.groupCount > 1n ? [columnText(column)] : [];
   };
   return (await Promise.all(columns.map(differs))).flat();
-}
-
-function rowOf(run: Run): RunRow {
-  return { run, params: decodeMap(run.params) };
-}
-
-/** Searches with the same key have the same rows. */
-function listKey({ query, sort, by }: TableSearch): string {
-  return JSON.stringify([query, sort, by]);
 }

@@ -1,0 +1,115 @@
+/** Who is signed in, and the roles and tokens of the project of this page. */
+import { AccessService, Role, type PrincipalRole } from '../gen/matyan/access/v1/access_pb.ts';
+import type { TokenInfo } from '../gen/matyan/access/v1/access_pb.ts';
+import { Urgency } from './read_queue.ts';
+import type { GrantedRole, RoleName, TokenLimits } from './rights.ts';
+import { client, limited, queued, serverTransport, unary } from './transport.ts';
+
+const { method } = AccessService;
+
+const NUMBERS: Record<RoleName, Role> = {
+  monitor: Role.MONITOR,
+  ingest: Role.INGEST,
+  viewer: Role.VIEWER,
+  writer: Role.WRITER,
+  editor: Role.EDITOR,
+  owner: Role.OWNER,
+  operator: Role.OPERATOR,
+};
+const NAMES = new Map(Object.entries(NUMBERS).map(([name, role]) => [role, name as RoleName]));
+
+export interface CallerInfo {
+  principal: string;
+  roles: GrantedRole[];
+  /** What the token of the caller leaves of these roles. */
+  limits: TokenLimits;
+}
+
+export interface AccessToken {
+  id: string;
+  principal: string;
+  label: string;
+  createdUs: bigint;
+  createdBy: string;
+  /** Undefined: it never expires. */
+  expiresUs: bigint | undefined;
+  /** The role that it is limited to; undefined: all roles of its principal. */
+  limit: RoleName | undefined;
+}
+
+/** A new token, and its secret, which nothing returns again. */
+export interface CreatedToken {
+  token: AccessToken;
+  secret: string;
+}
+
+export interface NewToken {
+  principal: string;
+  label: string;
+  limit: RoleName | undefined;
+  days: number;
+}
+
+const DAY_S = 24n * 60n * 60n;
+
+/** Roles that a newer server may add are left out. */
+function known(roles: readonly PrincipalRole[]): GrantedRole[] {
+  return roles.flatMap(({ role, principal, project, grantedUs, grantedBy }) => {
+    const name = NAMES.get(role);
+    return name ? [{ role: name, principal, project, grantedUs, grantedBy }] : [];
+  });
+}
+
+function tokenOf({ role, ...token }: TokenInfo): AccessToken {
+  const { id, principal, label, createdUs, createdBy, expiresUs } = token;
+  return { id, principal, label, createdUs, createdBy, expiresUs, limit: NAMES.get(role) };
+}
+
+/** Reads the caller, after the content of the page. */
+export function readCaller(): Promise<CallerInfo> {
+  return queued('AccessService.GetCaller', Urgency.Refresh, undefined, async () => {
+    const { principal, roles, tokenRole, tokenProject } = await client(
+      AccessService,
+      serverTransport,
+    ).getCaller({}, limited());
+    const limits = { role: NAMES.get(tokenRole), project: tokenProject };
+    return { principal, roles: known(roles), limits };
+  });
+}
+
+/** The roles in the project, and the roles in all projects. */
+export async function readGrants(signal: AbortSignal): Promise<GrantedRole[]> {
+  return known((await unary(method.listGrants, {}, signal)).grants);
+}
+
+/** Gives a principal a role in the project, instead of its role there. */
+export function grantRole(principal: string, role: RoleName): Promise<unknown> {
+  return unary(method.grant, { principal, role: NUMBERS[role] });
+}
+
+export function revokeRole(principal: string): Promise<unknown> {
+  return unary(method.revoke, { principal });
+}
+
+/** The tokens that are limited to the project. */
+export async function readTokens(signal: AbortSignal): Promise<AccessToken[]> {
+  return (await unary(method.listTokens, {}, signal)).tokens.map(tokenOf);
+}
+
+/** Creates a token that is limited to the project. Nothing returns its secret again. */
+export async function createToken({
+  principal,
+  label,
+  limit,
+  days,
+}: NewToken): Promise<CreatedToken> {
+  const role = limit ? NUMBERS[limit] : Role.UNSPECIFIED;
+  const lifetimeS = BigInt(days) * DAY_S;
+  const created = await unary(method.createToken, { principal, label, role, lifetimeS });
+  if (!created.token) throw new Error('the server has returned no token');
+  return { token: tokenOf(created.token), secret: created.secret };
+}
+
+export function revokeToken(id: string): Promise<unknown> {
+  return unary(method.revokeToken, { id });
+}

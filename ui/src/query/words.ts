@@ -1,0 +1,43 @@
+/**
+ * Words in place of an expression, which find runs by their names, tags, experiments and hashes. The
+ * address of a page and its query field have the words; the server gets the expression.
+ */
+
+/** A phrase in quotes, or a word. */
+const TERM = /"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'(?=\s|$)|\S+/g;
+/** Objects of queries, such as `run.name`, but not in a name such as `my-run.v2`. */
+const OBJECT = /(?<![\w.]|[\w.][-/#])(run|metric|images|audios|texts|distributions|figures)\s*[.[]/;
+/** What only expressions have, even if they are not complete. */
+const OPERATOR = /[<>]|[=!]=|["')\]]\s*(not\s+)?in\b|^\s*(run|True|False|None)\s*$|^\s*not\b/;
+
+/** Whether a query is words: it refers to nothing, and compares nothing. */
+export function isWords(query: string): boolean {
+  if (query.trim() === '') return false;
+  const code = query.replace(/"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'/g, '""');
+  return !OBJECT.test(code) && !OPERATOR.test(code);
+}
+
+function termsOf(words: string): string[] {
+  const terms = words.match(TERM) ?? [];
+  return terms
+    .map(term => (/^(["']).+\1$/s.test(term) ? term.slice(1, -1).replace(/\\(.)/g, '$1') : term))
+    .filter(Boolean);
+}
+
+/** Finds runs in which a name, tag, experiment or hash has each of the words. */
+export function wordsExpression(words: string): string {
+  const finds = (term: string): string =>
+    `any(${JSON.stringify(term.toLowerCase())} in text.lower() for text in ` +
+    '[run.name or "", run.experiment or "", run.hash, *run.tags])';
+  return termsOf(words).map(finds).join(' and ') || 'True';
+}
+
+/** The words as a condition next to others, with quotes around what an expression would be. */
+export function wordsCondition(words: string): string {
+  const isPlain = /^[\w\s./:@-]+$/.test(words) && !/\b(and|or|not|in|if|else|lambda)\b/.test(words);
+  return isPlain
+    ? words
+    : termsOf(words)
+        .map(term => JSON.stringify(term))
+        .join(' ');
+}

@@ -1,0 +1,143 @@
+/**
+ * The workspace: which runs are looked at and how they look, the same on all pages. Its state is in
+ * the URL of every page, except for the colors that runs got by themselves: a run keeps its color
+ * for as long as the tab is open, whatever is shown next to it later.
+ */
+import { projectName } from '../api/transport.ts';
+import { toggled } from '../collections.ts';
+import { indexColor, ownPlace, PALETTE, placeColors, type PaletteColor } from '../plot/palette.ts';
+import { changeScope, page, pageState } from './location.svelte.ts';
+import { scope, type Scope } from './routes.ts';
+import { toaster } from './toasts.svelte.ts';
+import { list } from './url.ts';
+
+const KEY = `matyan-colors ${projectName}`.trimEnd();
+/** Longer charts repeat colors anyway. */
+const MAX_KNOWN = 1_000;
+/** Runs that are named in the URL, which has to stay short. */
+const MAX_NAMED = 80;
+const MAX_CHOSEN = 40;
+/** In place of an id, if no run is shown. */
+const NOBODY = 'none';
+
+/** Places in the palette that runs got, by their ids. */
+let known = readPlaces();
+
+/** Texts of the URL instead of lists, which would be others after every change of the URL. */
+const fields = $derived(new URLSearchParams(page.open?.query));
+const hideText = $derived(fields.get('hide') ?? '');
+const onlyText = $derived(fields.get('only') ?? '');
+const colorsText = $derived(fields.get('colors') ?? '');
+
+const idsOf = (text: string): string[] => list.read(text) ?? [];
+const hasHidden = $derived(hideText !== '' || onlyText !== '');
+const isVisible = $derived.by(() => {
+  const only = new Set(idsOf(onlyText));
+  if (only.size > 0) return (runId: string) => only.has(runId);
+  const hide = new Set(idsOf(hideText));
+  return (runId: string) => !hide.has(runId);
+});
+const chosen = $derived(new Map(idsOf(colorsText).flatMap(parseChoice)));
+
+export const workspace = {
+  get scope(): Scope {
+    return pageState(scope);
+  },
+
+  /** Returns a test for runs that charts show. */
+  get isVisible(): (runId: string) => boolean {
+    return isVisible;
+  },
+
+  get hasHidden(): boolean {
+    return hasHidden;
+  },
+
+  /** Ids of the runs that are shown without all others; undefined: other runs are shown too. */
+  get only(): readonly string[] | undefined {
+    return onlyText === '' ? undefined : idsOf(onlyText).filter(id => id !== NOBODY);
+  },
+
+  get hide(): readonly string[] {
+    return idsOf(hideText);
+  },
+
+  /** The members whose runs are shown; `all` itself if no run is hidden. */
+  shown<T>(all: readonly T[], idOf: (one: T) => string): readonly T[] {
+    return hasHidden ? all.filter(one => isVisible(idOf(one))) : all;
+  },
+
+  toggleVisible(runId: string): void {
+    const { only, hide } = workspace;
+    const named = [...toggled(only ?? hide, runId)];
+    const isLonger = named.length > (only ?? hide).length;
+    if (isLonger && named.length > MAX_NAMED)
+      toaster.info(`At most ${MAX_NAMED} runs are hidden or shown one by one. A query finds more.`);
+    else if (only) changeScope({ only: named.length > 0 ? named : [NOBODY] });
+    else changeScope({ hide: named });
+  },
+
+  /** Shows no other run, or all runs if no other is shown. */
+  showOnly(runId: string): void {
+    const { only } = workspace;
+    const isAlone = only?.length === 1 && only[0] === runId;
+    changeScope({ only: isAlone ? [] : [runId], hide: [] });
+  },
+
+  showAll(): void {
+    changeScope({ hide: [], only: [] });
+  },
+
+  /** Gives a run a color of the palette; undefined: its color is found again. */
+  choose(runId: string, place: number | undefined): void {
+    const others = workspace.scope.colors.filter(text => !text.startsWith(`${runId}=`));
+    const added = place === undefined ? [] : [`${runId}=${place}`];
+    changeScope({ colors: [...others, ...added].slice(-MAX_CHOSEN) });
+  },
+
+  get chosen(): ReadonlyMap<string, number> {
+    return chosen;
+  },
+
+  /** The color of a run that is shown by itself. */
+  colorOf(runId: string): PaletteColor {
+    return indexColor(chosen.get(runId) ?? known.get(runId) ?? ownPlace(runId));
+  },
+
+  /** The colors of runs that are shown together, the first run first. */
+  colorsOf(runIds: readonly string[]): ReadonlyMap<string, PaletteColor> {
+    const places = placeColors(runIds, known, chosen);
+    remember([...places].filter(([id]) => !chosen.has(id)));
+    return new Map([...places].map(([id, place]) => [id, indexColor(place)]));
+  },
+};
+
+function parseChoice(text: string): [string, number][] {
+  const [, id, place] = /^(.+)=(\d+)$/.exec(text) ?? [];
+  return id && isPlace(Number(place)) ? [[id, Number(place)]] : [];
+}
+
+function isPlace(place: unknown): place is number {
+  return Number.isInteger(place) && PALETTE[place as number] !== undefined;
+}
+
+function remember(places: readonly (readonly [string, number])[]): void {
+  if (places.every(([id, place]) => known.get(id) === place)) return;
+  known = new Map([...[...known, ...places].slice(-MAX_KNOWN)]);
+  try {
+    sessionStorage.setItem(KEY, JSON.stringify([...known]));
+  } catch {
+    // A full or forbidden storage must not break the page; the colors last until it is left.
+  }
+}
+
+function readPlaces(): Map<string, number> {
+  try {
+    const stored: unknown = JSON.parse(sessionStorage.getItem(KEY) ?? '[]');
+    const isKnown = (one: unknown): one is [string, number] =>
+      Array.isArray(one) && typeof one[0] === 'string' && isPlace(one[1]);
+    return new Map(Array.isArray(stored) ? stored.filter(isKnown) : []);
+  } catch {
+    return new Map();
+  }
+}

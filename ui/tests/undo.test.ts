@@ -1,0 +1,74 @@
+/** What was changed by a click is taken back by a click. */
+import type { Page } from 'playwright-core';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+
+import { eventually, findings, Site } from './harness.ts';
+
+let site: Site;
+
+beforeAll(async () => {
+  site = await Site.open();
+});
+afterAll(() => site?.close());
+
+test.each(['light', 'dark'] as const)('archived runs come back, %s', async theme => {
+  await site.visit(
+    '/runs?q=vit',
+    async visit => {
+      const { page } = visit;
+      const count = async (): Promise<number> =>
+        Number(await page.locator('.page-head > [role=status]').first().textContent());
+      await page.locator('.table .row:not(.head) a').first().waitFor();
+      const all = await count();
+      await page.getByRole('checkbox', { name: 'Select all runs' }).check();
+      await page.getByRole('button', { name: 'Actions for the selected runs' }).click();
+      await page.getByRole('menuitem', { name: 'Archive', exact: true }).click();
+      const undo = page.getByRole('button', { name: 'Undo' });
+      // The message stays for as long as the pointer is on it.
+      await undo.hover();
+      await visit.shot(`undo-archive-${theme}`);
+      expect(await findings(page)).toEqual([]);
+      await eventually('they are gone', async () => (await count()) === 0);
+      await undo.click();
+      await eventually('they are back', async () => (await count()) === all);
+    },
+    { theme },
+  );
+});
+
+test('a removed tag comes back, by keyboard', async () => {
+  await site.visit(`/runs/${site.runs.hashes[0]}`, async ({ page }) => {
+    const remove = page.getByRole('button', { name: /Remove the tag best/ });
+    await remove.press('Enter');
+    await remove.waitFor({ state: 'detached' });
+    await page.getByRole('button', { name: 'Undo' }).press('Enter');
+    await remove.waitFor();
+  });
+});
+
+test('an undo leaves runs in the archive that were there before', async () => {
+  const all = encodeURIComponent('"vit" in run.name and run.archived in (True, False)');
+  const archived = encodeURIComponent('"vit" in run.name and run.archived == True');
+  const archive = async (page: Page): Promise<void> => {
+    await page.getByRole('button', { name: 'Actions for the selected runs' }).click();
+    await page.getByRole('menuitem', { name: 'Archive', exact: true }).click();
+    await page.getByRole('button', { name: 'Undo' }).waitFor();
+  };
+  await site.visit(`/runs?q=${all}&sort=name`, async ({ page }) => {
+    await page.locator('.window [role=row] input').first().click();
+    await archive(page);
+  });
+  await site.visit(`/runs?q=${all}&sort=name`, async ({ page }) => {
+    await page.getByRole('checkbox', { name: 'Select all runs' }).check();
+    await archive(page);
+    await page.getByRole('button', { name: 'Undo' }).click();
+    await site.visit(`/runs?q=${archived}`, async other => {
+      const rows = other.page.locator('.window .name a');
+      await eventually('only the first is left', async () => {
+        await other.page.reload();
+        await rows.first().waitFor();
+        return (await rows.count()) === 1;
+      });
+    });
+  });
+});
