@@ -11,7 +11,7 @@ import uuid
 import httpx
 import numpy
 import pytest
-from conftest import CHROMIUM, GUARD_MS, elsewhere
+from conftest import CHROMIUM, GUARD_MS, INTERNET, elsewhere
 from matyan_client import Figure, Image, Run, Text
 from playwright.sync_api import expect
 from server import Server, eventually
@@ -183,7 +183,7 @@ def test_markup_in_runs_stays_text(chromium, site):
     context = chromium.new_context(bypass_csp=True, viewport={"width": 1400, "height": 2000})
     context.set_default_timeout(GUARD_MS)
     context.add_init_script("localStorage.setItem('communityPopupSeen', 'true')")
-    context.route(lambda url: not url.startswith("http://127.0.0.1:"), elsewhere)
+    context.route(INTERNET, elsewhere)
     page = context.new_page()
     page.goto(site.query)
     body = page.locator("body")

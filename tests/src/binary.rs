@@ -1,6 +1,5 @@
 //! A client of the binary WebSocket subprotocol: numbered batches, cumulative acknowledgements,
-//! and everything that is not acknowledged is sent again after a disconnect. The numbers make
-//! resending safe.
+//! and unacknowledged batches are resent after a disconnect. The numbers make resending safe.
 
 use std::collections::VecDeque;
 
@@ -61,7 +60,7 @@ impl BinaryWriter {
         u32::try_from(self.dictionary.len() - 1).expect("few series")
     }
 
-    /// Connects, opens the stream again, and resends everything that is not acknowledged.
+    /// Connects, reopens the stream, and resends every batch that is not acknowledged.
     pub async fn connect(&mut self, base: &str) -> Result<(), String> {
         self.socket = None;
         let mut request = url(base, &self.run_id).into_client_request().map_err(|e| e.to_string())?;
@@ -76,14 +75,14 @@ impl BinaryWriter {
             ..StreamOpen::default()
         };
         self.write(stream_request::Message::Open(open)).await?;
-        // The server ignores the ones it has already stored, by their sequence numbers.
+        // The server ignores the batches that it has already stored, by their sequence numbers.
         for batch in self.unacknowledged.clone() {
             self.write(stream_request::Message::Batch(batch)).await?;
         }
         Ok(())
     }
 
-    /// The dictionary without the definitions in batches that are sent again.
+    /// The dictionary without the definitions in batches that are resent.
     fn known_series(&self) -> IngestionBatch {
         let defined_again = self.unacknowledged.iter().map(|batch| {
             let batch = IngestionBatch::decode(batch.batch.clone()).expect("this writer encoded it");
@@ -93,8 +92,8 @@ impl BinaryWriter {
         IngestionBatch { series: self.dictionary[..known].to_vec(), ..IngestionBatch::default() }
     }
 
-    /// Sends a batch without waiting. After an error it is kept, and sent again by the next
-    /// `connect`.
+    /// Sends a batch without waiting. After an error it is kept, and the next `connect` resends
+    /// it.
     pub async fn send(&mut self, batch: &IngestionBatch) -> Result<(), String> {
         self.sequence += 1;
         let batch = StreamBatch {

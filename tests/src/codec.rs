@@ -39,11 +39,14 @@ impl Key {
 impl Entry {
     /// The path in readable form: `aaaa/traces/0/name`.
     pub fn path_text(&self) -> String {
-        let step = |key: &Key| match key {
-            Key::Text(text) => text.clone(),
-            Key::Integer(integer) => integer.to_string(),
-        };
-        self.path.iter().map(step).collect::<Vec<_>>().join("/")
+        let mut steps = Vec::with_capacity(self.path.len());
+        for key in &self.path {
+            steps.push(match key {
+                Key::Text(text) => text.clone(),
+                Key::Integer(integer) => integer.to_string(),
+            });
+        }
+        steps.join("/")
     }
 
     pub fn top(&self) -> &str {

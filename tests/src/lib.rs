@@ -1,6 +1,6 @@
-//! The harness of the whole-system tests: a real server process, and clients that talk to it as
-//! users do. It depends on no crate of the server except the generated API, so a test sees what
-//! a user sees.
+//! The harness of the whole-system tests: a real server process, and clients that talk to it like
+//! users. It depends on no crate of the server except the generated API, so a test sees the same
+//! system as a user.
 
 pub mod binary;
 pub mod codec;

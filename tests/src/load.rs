@@ -1,9 +1,9 @@
-//! Writers that send continuously, and a comparison of what was acknowledged to them with what
-//! is stored: for tests that disturb the server in the meantime.
+//! Writers that send continuously, and a comparison of the frames that were acknowledged to them with
+//! the stored data: for tests that disturb the server in the meantime.
 //!
-//! Half of the writers behave like the published client: no ids, and nothing is sent again. A
+//! Half of the writers behave like the published client: no ids, and nothing is resent. A
 //! frame without an acknowledgment may be stored or not, but never in part. The other half use
-//! the binary protocol and resend: everything they sent is stored exactly once.
+//! the binary protocol and resend: all their data is stored exactly once.
 
 use std::{
     sync::{
@@ -85,7 +85,7 @@ pub struct LoadSummary {
     pub unknown: usize,
     /// Refused or unknown frames that were applied.
     pub applied_without_ack: usize,
-    /// Binary batches, all of which were eventually acknowledged.
+    /// Binary batches. All were eventually acknowledged.
     pub batches: i64,
 }
 
@@ -248,8 +248,8 @@ async fn write_binary(state: Arc<LoadState>, run_id: String) -> i64 {
 
 fn binary_batch(writer: &mut BinaryWriter, number: i64) -> IngestionBatch {
     let mut batch = IngestionBatch::default();
-    let (explicit, automatic) =
-        (writer.series(&mut batch, "explicit"), writer.series(&mut batch, "automatic"));
+    let explicit = writer.series(&mut batch, "explicit");
+    let automatic = writer.series(&mut batch, "automatic");
     #[expect(clippy::cast_precision_loss, reason = "batch numbers are small")]
     let value = number as f64;
     let points = Points { values: vec![value; 2], ..Points::default() };

@@ -1,5 +1,5 @@
-//! A line of a run with its acknowledged position, and what a reader sees that presents this
-//! position.
+//! A line of a run with its acknowledged position, and the lines that a reader with this position
+//! sees.
 
 use matyan_proto::{
     common::v1::LogPosition,

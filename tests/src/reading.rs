@@ -1,4 +1,4 @@
-//! Reads back exactly what was written, through the gRPC API.
+//! Reads back the written data exactly, through the gRPC API.
 
 use matyan_proto::{
     common::v1::{SeriesKey, StepRange},
@@ -51,7 +51,6 @@ impl Reader {
         let mut points = Vec::new();
         while let Some(piece) = pieces.message().await? {
             let piece = piece.points.unwrap_or_default();
-            let optional = |column: &[i64], at: usize| column.get(at).copied().filter(|value| *value != NONE);
             points.extend(piece.steps.iter().enumerate().map(|(at, step)| Point {
                 step: *step,
                 value: piece.values[at],
@@ -79,7 +78,7 @@ impl Reader {
         Ok(count)
     }
 
-    /// Buckets of a series, as for a chart that is `pixels` wide.
+    /// Buckets of a series, for a chart that is `pixels` wide.
     pub async fn chart(
         &self,
         run_id: &str,
@@ -120,6 +119,11 @@ impl Reader {
         }
         Ok(messages)
     }
+}
+
+/// Returns the value of an optional column; `None` if it is absent.
+fn optional(column: &[i64], at: usize) -> Option<i64> {
+    column.get(at).copied().filter(|value| *value != NONE)
 }
 
 fn everything() -> StepRange {

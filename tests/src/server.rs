@@ -18,7 +18,7 @@ pub struct Server {
     /// Inside the directory, unless the test provides one.
     data_dir: PathBuf,
     flags: Vec<String>,
-    /// Limit on open files for the process, if it differs from that of the test.
+    /// Limit on open files for the process, if it differs from the limit of the test.
     open_files: Option<String>,
     process: Option<Child>,
     /// `http://127.0.0.1:port` of the query side.
@@ -41,7 +41,7 @@ impl Drop for Directory {
     }
 }
 
-/// Path of the binary under test: `MATYAN_BIN`, or the one that cargo built next to this test.
+/// Path of the binary under test: `MATYAN_BIN`, or the binary that cargo built next to this test.
 pub fn binary() -> PathBuf {
     #[expect(clippy::disallowed_methods, reason = "the harness is a separate program with one setting")]
     let named = std::env::var("MATYAN_BIN");
@@ -87,8 +87,15 @@ impl Server {
         let data_dir = data_dir.map_or_else(|| directory.path().join("data"), Path::to_owned);
         let flags = flags.iter().map(ToString::to_string).collect();
         let directory = Directory(Some(directory));
-        let (query, ingest) = Default::default();
-        let mut server = Self { directory, data_dir, flags, open_files: None, process: None, query, ingest };
+        let mut server = Self {
+            directory,
+            data_dir,
+            flags,
+            open_files: None,
+            process: None,
+            query: String::new(),
+            ingest: String::new(),
+        };
         server.start().await;
         server
     }
@@ -173,7 +180,8 @@ impl Server {
         })
         .await;
         let address = |name: &str| addresses[name].as_str().expect("an address is text").to_owned();
-        (self.query, self.ingest) = (address("query"), address("ingest"));
+        self.query = address("query");
+        self.ingest = address("ingest");
     }
 
     /// Panics with the server's log if the server has exited.

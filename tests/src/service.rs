@@ -23,8 +23,14 @@ pub struct Service {
 impl Service {
     /// A service that has not been started yet. Its files are stored in the folder.
     pub fn new(role: &'static str, folder: &Path) -> Self {
-        let (flags, variables) = Default::default();
-        Self { role, folder: folder.to_owned(), flags, variables, process: None, addresses: Value::Null }
+        Self {
+            role,
+            folder: folder.to_owned(),
+            flags: Vec::new(),
+            variables: Vec::new(),
+            process: None,
+            addresses: Value::Null,
+        }
     }
 
     pub fn flag(mut self, flag: &str, value: impl AsRef<str>) -> Self {
@@ -64,10 +70,11 @@ impl Service {
         let mut command = Command::new(binary());
         command.arg(self.role).args(&self.flags).arg("--ready-file").arg(self.file("ready"));
         command.args(["--host", "127.0.0.1"]);
-        match self.role.ends_with("-worker") {
-            true => command.arg("--metrics-port").arg(free_port().to_string()),
-            false => command.args(["--port", "0"]),
-        };
+        if self.role.ends_with("-worker") {
+            command.arg("--metrics-port").arg(free_port().to_string());
+        } else {
+            command.args(["--port", "0"]);
+        }
         if self.role == "up" {
             command.args(["--frontier-port", "0"]);
         }
@@ -183,7 +190,7 @@ impl Service {
     }
 }
 
-/// A free port. A worker needs an explicit one, because its port 0 means none.
+/// A free port. A worker needs an explicit port, because its port 0 means none.
 fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
     listener.local_addr().expect("the listener is bound").port()

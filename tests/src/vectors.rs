@@ -1,18 +1,21 @@
 //! Finds recorded data: matching files in `tests/vectors`, and in the directory
 //! `MATYAN_VECTORS_DIR`, which allows more cases without code.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Paths and contents of all files with this prefix and extension. Panics if there are none.
 pub fn files(prefix: &str, extension: &str) -> Vec<(PathBuf, String)> {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors");
+    // Tests run in the directory of their crate, and programs usually in the root. A path from compile time
+    // may be that of another checkout with the same target directory.
+    let places = ["vectors", "../vectors", "tests/vectors"];
+    let own = places.into_iter().map(PathBuf::from).find(|path| path.is_dir());
     #[expect(
         clippy::disallowed_methods,
         reason = "the directory of additional vectors is the only setting of these tests"
     )]
     let more = std::env::var("MATYAN_VECTORS_DIR").ok().map(PathBuf::from);
     let mut found = Vec::new();
-    for folder in std::iter::once(own).chain(more) {
+    for folder in own.into_iter().chain(more) {
         let entries =
             std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
         found.extend(entries.map(|entry| entry.expect("the folder can be listed").path()).filter(|path| {

@@ -62,6 +62,7 @@ scenes! {
         topics::rule_01_a_recreated_topic_is_read_from_its_start,
         topics::rule_01_a_topic_is_recreated_under_a_running_system,
         topics::rule_02_a_changed_partition_count_is_refused,
+        topics::rule_02_no_process_creates_a_topic_by_asking_for_it,
         topics::rule_03_only_the_partition_overtaken_by_retention_stops,
         topics::rule_08_poison_records_and_a_missing_dead_letter_topic,
         control::rule_15_control_events_are_published_as_documented,

@@ -29,7 +29,8 @@ pub(crate) async fn rows(table: &mut Table, scale: usize) {
         if !rows.iter().any(|row| table.wants(row)) {
             continue;
         }
-        let (mut live, mut finished) = (Vec::new(), Vec::new());
+        let mut live = Vec::new();
+        let mut finished = Vec::new();
         for _ in 0..table.runs() {
             let figures = of_project(millions * 1_000_000 / scale).await;
             live.push(figures[0]);
@@ -67,18 +68,20 @@ async fn of_project(points: usize) -> [f64; 2] {
 
 /// The size of a directory once it does not change any more.
 pub(crate) async fn settled(directory: &Path) -> u64 {
-    let (mut size, mut since) = (size_of(directory), Instant::now());
+    let mut size = size_of(directory);
+    let mut since = Instant::now();
     while since.elapsed() < SETTLED {
         tokio::time::sleep(Duration::from_millis(500)).await;
         let now = size_of(directory);
         if now != size {
-            (size, since) = (now, Instant::now());
+            size = now;
+            since = Instant::now();
         }
     }
     size
 }
 
-/// Bytes that the files below a directory occupy. Files that vanish meanwhile do not count.
+/// Bytes that the files below a directory occupy. Files that vanish during the count do not count.
 pub(crate) fn size_of(directory: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
     entries

@@ -1,6 +1,6 @@
 //! The system over Apache Kafka, with a real broker on the same machine: a separate frontier
 //! accepts frames, and workers apply them. Workers that share an embedded store must share a
-//! process, so the workers of the first rows run in this one.
+//! process, so the workers of the first rows run in this process.
 
 use std::{
     sync::{
@@ -209,7 +209,8 @@ async fn caught_up(mut scene: Scene, pause: Duration) -> (f64, f64) {
     scene.up.start().await;
     scene.frontier.start().await;
     let reader = scene.reader().await;
-    let (stop, sent) = (CancellationToken::new(), Arc::new(AtomicU64::new(0)));
+    let stop = CancellationToken::new();
+    let sent = Arc::new(AtomicU64::new(0));
     let texts = Arc::new(load::json_frames(10_000, PER_FRAME, 4));
     let sending: JoinSet<()> = writers(&scene)
         .await

@@ -19,7 +19,7 @@ use crate::{
 
 const CONNECTIONS: usize = 8;
 
-/// An acknowledgement waits for at most two syncs: the one in progress and its own.
+/// An acknowledgement waits for at most two syncs: the sync in progress and its own.
 pub(crate) async fn rows(table: &mut Table, machine: &Machine, scale: usize) {
     let quiet_budget = f64::max(3.0, 2.0 * machine.sync_p99 + 1.0);
     let work = "acknowledgement p99 at 10k points/s (JSON, 8 connections, 10 messages a frame)";
@@ -54,7 +54,8 @@ pub(crate) async fn light_acks(server: &Server, frames: usize) -> f64 {
     let texts = Arc::new(load::json_frames(frames, PER_FRAME, 4));
     let pause = Duration::from_secs_f64((CONNECTIONS * PER_FRAME) as f64 / 10e3);
     let tasks = (0..CONNECTIONS).map(|connection| {
-        let (texts, base) = (texts.clone(), server.ingest.clone());
+        let texts = texts.clone();
+        let base = server.ingest.clone();
         tokio::spawn(async move {
             let mut writer =
                 JsonWriter::connect(&base, &format!("light-{connection}")).await.expect("listening");
@@ -78,7 +79,8 @@ async fn heavy_load(batches: usize) -> f64 {
     let load = Arc::new(load::binary_batches(batches, POINTS, 4));
     let pause = Duration::from_secs_f64((CONNECTIONS * POINTS) as f64 / 3e6);
     let tasks = (0..CONNECTIONS).map(|connection| {
-        let (load, base) = (load.clone(), server.ingest.clone());
+        let load = load.clone();
+        let base = server.ingest.clone();
         tokio::spawn(async move {
             let mut writer = BinaryWriter::new(&format!("heavy-{connection}"));
             writer.connect(&base).await.expect("listening");

@@ -3,7 +3,7 @@
 
 use matyan_proto::ingest::v1::{IngestionBatch, Points, SeriesDef};
 
-/// A value like those of a training run: a falling curve with noise, originally float32.
+/// A value such as a training run logs: a falling curve with noise, originally float32.
 pub(crate) fn curve(step: i64) -> f64 {
     let at = step as f64;
     let noise = ((step.wrapping_mul(2_654_435_761) & 0xffff) as f64 / 65_536.0 - 0.5) * 0.1;
@@ -18,7 +18,8 @@ pub(crate) fn time_us(step: i64) -> i64 {
 /// The text of one documented metric message.
 fn message(name: &str, step: i64) -> String {
     let time = time_us(step);
-    let (seconds, micros) = (time / 1_000_000 % 60, time % 1_000_000);
+    let seconds = time / 1_000_000 % 60;
+    let micros = time % 1_000_000;
     format!(
         "{{\"type\": \"log_metric\", \"run_id\": \"0123456789abcdef0123456789abcdef\", \"name\": \"{name}\", \
          \"value\": {:?}, \"step\": {step}, \"epoch\": {}, \"context\": {{\"subset\": \"train\"}}, \"dtype\": \"float\", \
@@ -50,11 +51,12 @@ pub(crate) fn json_frames(frames: usize, per_frame: usize, series: usize) -> Vec
 /// series.
 pub(crate) fn binary_batches(batches: usize, points: usize, series: usize) -> Vec<IngestionBatch> {
     let steps = points / series;
-    let batch = |at: usize| IngestionBatch {
-        series: definitions(at, series),
-        ..binary_batch(i64::try_from(at * steps).expect("few points"), steps, series)
-    };
-    (0..batches).map(batch).collect()
+    let mut made = Vec::with_capacity(batches);
+    for at in 0..batches {
+        let first = i64::try_from(at * steps).expect("few points");
+        made.push(IngestionBatch { series: definitions(at, series), ..binary_batch(first, steps, series) });
+    }
+    made
 }
 
 /// A columnar batch of `steps` points of each of `series` metrics, from a step on.

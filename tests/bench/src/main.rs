@@ -57,10 +57,10 @@ enum Command {
         points: u32,
         #[arg(long, default_value_t = 1)]
         seed: u64,
-        /// An empty directory, or one that this command created
+        /// A directory that is empty, or that this command created
         directory: PathBuf,
     },
-    /// Print what a project takes at each doubling of its points and of its runs
+    /// Print the cost of a project at each doubling of its points and of its runs
     Scale(scale::Options),
 }
 

@@ -33,7 +33,7 @@ pub(crate) async fn rows(table: &mut Table, scale: usize) {
     if !rows.iter().flatten().any(|row| table.wants(row)) {
         return;
     }
-    let mut figures: [[Vec<f64>; 2]; 2] = Default::default();
+    let mut figures: [[Vec<f64>; 2]; 2] = [[Vec::new(), Vec::new()], [Vec::new(), Vec::new()]];
     for _ in 0..table.runs() {
         for (place, delays) in [alone(points).await, next_to_a_wide_run(points).await].iter().enumerate() {
             figures[0][place].push(delays[delays.len() / 2]);

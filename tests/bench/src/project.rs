@@ -2,8 +2,8 @@
 //! has open. They are generated from a seed, so that every machine measures the same runs, and
 //! cached, because creating 100,000 runs takes minutes.
 //!
-//! The file `made` marks a complete project, and is written last. A directory without it is
-//! generated again.
+//! The file `made` marks a complete project, and is written last. The project in a directory without this
+//! file is generated from the start.
 
 mod runs;
 mod write;
@@ -24,8 +24,8 @@ pub(crate) struct Content {
     pub(crate) seed: u64,
 }
 
-/// Incremented with every change to the rows of a project: to what `runs` generates, or to the
-/// formats of the model.
+/// Incremented with every change to the rows of a project: to the values that `runs` generates, or to
+/// the formats of the model.
 const FORMAT: u32 = 3;
 /// Marker files for a project that is being generated, and for a complete one.
 const MAKING: &str = "making";
@@ -80,18 +80,22 @@ pub(crate) async fn cached(content: Content) -> PathBuf {
 
 /// Generates the project in a directory that is empty or contains an older project.
 pub(crate) async fn generate(content: Content, directory: &Path) {
-    let (making, made) = (directory.join(MAKING), directory.join(MADE));
+    let making = directory.join(MAKING);
+    let made = directory.join(MADE);
     match std::fs::read_to_string(&made) {
         Ok(text) if text == content.describe() => return,
         Ok(_) => clear(directory),
-        Err(error) if error.kind() == ErrorKind::NotFound => match making.exists() {
-            true => clear(directory),
-            false => assert!(
-                is_empty(directory),
-                "{} contains other files: choose another directory",
-                directory.display()
-            ),
-        },
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            if making.exists() {
+                clear(directory);
+            } else {
+                assert!(
+                    is_empty(directory),
+                    "{} contains other files: choose another directory",
+                    directory.display()
+                );
+            }
+        }
         Err(error) => panic!("failed to read {}: {error}", made.display()),
     }
     std::fs::create_dir_all(directory).expect("the directory can be created");

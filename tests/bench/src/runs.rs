@@ -1,4 +1,4 @@
-//! Runs of 200 params each: how fast they are created, and what one takes in the store.
+//! Runs of 200 params each: how fast they are created, and how many bytes a run takes in the store.
 
 use std::{
     ops::Range,
@@ -39,10 +39,12 @@ pub(crate) async fn rows(table: &mut Table, scale: u64) {
     if ![created, total].into_iter().chain(parts.iter().map(String::as_str)).any(|row| table.wants(row)) {
         return;
     }
-    let mut figures: [Vec<f64>; 4] = Default::default();
+    let mut figures: [Vec<f64>; 4] = [const { Vec::new() }; 4];
     for _ in 0..table.runs() {
         let measured = create(9_000 / scale).await;
-        figures.iter_mut().zip(measured).for_each(|(figures, figure)| figures.push(figure));
+        for (figures, figure) in figures.iter_mut().zip(measured) {
+            figures.push(figure);
+        }
     }
     let [rate, bytes, documents, indexes] = figures;
     table.print(created, Budget::AtLeast(3e3), Unit::PerSecond("runs"), rate);
@@ -80,7 +82,8 @@ pub(crate) async fn publish(server: &Server, requests: Arc<Vec<PublishRequest>>)
     }
     let tasks: Vec<_> = (0..CONNECTIONS as usize * OUTSTANDING)
         .map(|task| {
-            let (channel, requests) = (channels[task / OUTSTANDING].clone(), requests.clone());
+            let channel = channels[task / OUTSTANDING].clone();
+            let requests = requests.clone();
             tokio::spawn(async move {
                 let mut client = IngestServiceClient::new(channel);
                 for request in requests.iter().skip(task).step_by(CONNECTIONS as usize * OUTSTANDING) {
@@ -95,8 +98,8 @@ pub(crate) async fn publish(server: &Server, requests: Arc<Vec<PublishRequest>>)
     }
 }
 
-/// Creates runs. Returns their number per second, and the bytes of each: all of them, those of
-/// its document, and those of its index rows.
+/// Creates runs. Returns their number per second, and the bytes of a run: all bytes, the bytes of its
+/// document, and the bytes of its index rows.
 async fn create(runs: u64) -> [f64; 4] {
     let content = Content::of_runs(runs);
     let mut server = Server::up().await;
@@ -139,7 +142,7 @@ pub(crate) async fn until_found(server: &Server, runs: u64) {
             other => Err(format!("{other:?} of {runs}")),
         })
         .await;
-        // Counting follows the changes, so it would take time from what is measured.
+        // Counting follows the changes, so it would take time from the measured work.
         tokio::time::sleep(COUNT_PAUSE).await;
     }
 }

@@ -1,5 +1,5 @@
-//! Growth of a project: what a server takes at each doubling of its points and of its runs, as
-//! Markdown tables and a plot. Each doubling continues with the server of the one before.
+//! Growth of a project: the cost of a server at each doubling of its points and of its runs, as
+//! Markdown tables and a plot. Each doubling continues with the server of the previous doubling.
 
 mod plot;
 mod points;
@@ -71,7 +71,7 @@ impl Growth {
         Self { of, columns, rows: Vec::new() }
     }
 
-    /// Adds the figures of a size, one for each column, and prints them.
+    /// Adds the figures of a size, a figure for each column, and prints them.
     fn add(&mut self, size: u64, figures: Vec<f64>) {
         assert_eq!(figures.len(), self.columns.len(), "a figure for each column");
         let cells = figures.iter().map(|figure| significant(*figure));
@@ -100,7 +100,7 @@ fn count(number: u64) -> String {
     groups.join(",")
 }
 
-/// Sets the peak of the server's memory to what it has now.
+/// Resets the peak of the server's memory to its current size.
 fn reset_peak(server: &Server) {
     std::fs::write(format!("/proc/{}/clear_refs", server.pid()), "5").expect("the process is our own");
 }

@@ -1,6 +1,6 @@
 //! Searches of 1,000, 10,000 and 100,000 runs on a warm server: time to the first and to the
 //! last row, the same over REST, and the cost of a project's front page. Results are counted,
-//! as a search that finds too little would seem fast.
+//! because a search that finds too little would seem fast.
 
 pub(crate) mod expensive;
 pub(crate) mod loaded;
@@ -86,7 +86,7 @@ fn columns() -> RunParts {
     RunParts { props: true, param_paths, ..RunParts::default() }
 }
 
-/// The budget of a search in the largest project; there is none in smaller ones.
+/// The budget of a search in the largest project; smaller projects have no budget.
 fn budget(runs: u64, milliseconds: f64) -> Budget {
     if runs == 100_000 { Budget::AtMost(milliseconds) } else { Budget::None }
 }
@@ -243,7 +243,9 @@ async fn measured<T>(table: &Table, rows: &[&str], mut measure: impl AsyncFnMut(
 async fn search(client: &mut Client, case: &Case) -> Timing {
     let start = Instant::now();
     let mut messages = client.runs(case.request.clone()).await.expect("the stream starts").into_inner();
-    let (mut found, mut first, mut done) = (0, None, false);
+    let mut found = 0;
+    let mut first = None;
+    let mut done = false;
     while let Some(message) = messages.message().await.expect("the stream continues") {
         if !message.runs.is_empty() {
             first.get_or_insert_with(|| milliseconds(start));
@@ -285,7 +287,9 @@ async fn rest(table: &mut Table, prefix: &str, server: &Server, runs: u64) {
         };
         let (times, bodies): (_, Vec<_>) = answers.into_iter().unzip();
         if is_search {
-            bodies.iter().for_each(|body| assert_eq!(runs_of(body), 1_000, "{work}"));
+            for body in &bodies {
+                assert_eq!(runs_of(body), 1_000, "{work}");
+            }
         }
         table.print(&work, budget, Unit::Milliseconds, times);
     }

@@ -1,4 +1,4 @@
-//! Storage cost of a point: step, value, time and its share of the pyramid, as folded series
+//! Storage cost of a point: step, value, time and its share of the pyramid, in the form in which folded series
 //! are stored. Measured below the server: keys and values as passed to the storage engine,
 //! before its own compression and without replaced chunks.
 

@@ -1,4 +1,4 @@
-//! Memory of maintenance: what each job needs in addition to the idle server, in projects with
+//! Memory of maintenance: the memory that each job needs in addition to the idle server, in projects with
 //! many runs, many texts and many artifacts. The server has read the project before, so that the cache of
 //! the store, which has a fixed size and serves all reads, is full.
 
@@ -13,7 +13,7 @@ use futures::{StreamExt, stream};
 use matyan_blob::{BlobKey, Blobs, UrlSigner, fs::FsBlobs};
 use matyan_proto::{
     admin::v1::{
-        CleanupOrphanBlobsRequest, FinishStaleRequest, ListPartitionsRequest, Partition, ReindexRequest,
+        CleanupOrphanBlobsRequest, FinishStaleRequest, ListPartitionsRequest, ReindexRequest,
         admin_service_client::AdminServiceClient,
     },
     ingest::v1::{BlobRef, Event, IngestionBatch, LogObject, event::Kind},
@@ -39,7 +39,7 @@ const BUDGET: Budget = Budget::AtMost(32.0);
 const JOBS: [&str; 4] = ["reindex", "stale runs", "orphaned blobs", "tombstones"];
 const PROJECTS: [&str; 3] = ["100,000 runs", "a million texts", "100,000 artifacts"];
 
-/// Indexes of runs that are added to a project: those that remain active, and those that are deleted
+/// Indexes of runs that are added to a project: runs that remain active, and runs that are deleted
 /// before each measurement.
 const ACTIVE: u64 = 1_000_000;
 const DELETED: u64 = 2_000_000;
@@ -47,7 +47,7 @@ const DELETED: u64 = 2_000_000;
 const ADDED: u64 = 10_000;
 /// Number of blobs without a reference that are added before each measurement.
 const ORPHANS: u64 = 1_000;
-/// Age of all blobs. Younger ones than 31 days are not considered.
+/// Age of all blobs. Blobs younger than 31 days are not considered.
 const BLOB_AGE: Duration = Duration::from_hours(32 * 24);
 /// Blobs that are written at the same time.
 const UPLOADS: usize = 32;
@@ -85,7 +85,7 @@ pub(crate) async fn rows(table: &mut Table, scale: u64) {
     }
 }
 
-/// Peak megabytes while work is done, above those before it.
+/// Peak megabytes while work is done, beyond the megabytes before it.
 async fn memory_of(server: &Server, work: impl Future<Output = ()>) -> f64 {
     let idle = idle_memory(server).await;
     // Resets the peak to the current size.
@@ -156,7 +156,7 @@ impl Project {
                 assert!(read >= Some(self.ids.len() as u64), "all runs are read");
             }
             "stale runs" => {
-                // All active runs are read, and none is finished, so the next measurement finds them again.
+                // All active runs are read, and none is finished, so the next measurement finds all of them.
                 let never = FinishStaleRequest { idle_s: u32::MAX.into(), ..FinishStaleRequest::default() };
                 let pages = pages(client.finish_stale(never).await).await;
                 let read = pages.last().and_then(|page| page.progress).map(|progress| progress.done);
@@ -207,7 +207,8 @@ pub(crate) async fn admin(server: &Server) -> AdminServiceClient<Channel> {
 
 /// All messages of a job.
 async fn pages<M>(started: Result<tonic::Response<Streaming<M>>, tonic::Status>) -> Vec<M> {
-    let (mut messages, mut pages) = (started.expect("the job starts").into_inner(), Vec::new());
+    let mut messages = started.expect("the job starts").into_inner();
+    let mut pages = Vec::new();
     while let Some(page) = messages.message().await.expect("the job continues") {
         pages.push(page);
     }
@@ -252,14 +253,15 @@ async fn with_texts(texts: u64) -> Server {
 
 /// A server with one run of many small artifacts.
 async fn with_artifacts(artifacts: u64) -> Server {
-    let (server, run) = (Server::up().await, run_id(0));
+    let server = Server::up().await;
+    let run = run_id(0);
     write_blobs(&server, (0..artifacts).map(|at| format!("{run}/{}", path(at)))).await;
-    let event = |at: u64| {
+    let mut events = Vec::new();
+    for at in 0..artifacts {
         let path = path(at);
         let blob = BlobRef { key: format!("{run}/{path}"), path, ..BlobRef::default() };
-        Event { kind: Some(Kind::BlobRef(blob)), ..Event::default() }
-    };
-    let events: Vec<_> = (0..artifacts).map(event).collect();
+        events.push(Event { kind: Some(Kind::BlobRef(blob)), ..Event::default() });
+    }
     let batches = events
         .chunks(1_000)
         .map(|events| IngestionBatch { events: events.into(), ..IngestionBatch::default() });
@@ -285,8 +287,10 @@ pub(crate) async fn until_applied(server: &Server) {
     eventually("everything is applied", async || {
         let partitions = admin.list_partitions(ListPartitionsRequest::default()).await;
         let partitions = partitions.map_err(|error| error.to_string())?.into_inner().partitions;
-        let is_late = |it: &&Partition| it.applied < it.end;
-        partitions.iter().find(is_late).map_or(Ok(()), |late| Err(format!("{late:?}")))
+        match partitions.iter().find(|partition| partition.applied < partition.end) {
+            Some(late) => Err(format!("{late:?}")),
+            None => Ok(()),
+        }
     })
     .await;
 }

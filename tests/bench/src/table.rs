@@ -66,7 +66,7 @@ impl Table {
         println!("{work:<74} not measured: {reason}");
     }
 
-    /// Prints figures that were measured together with those of other rows.
+    /// Prints figures that were measured together with the figures of other rows.
     pub(crate) fn print(&mut self, work: &str, budget: Budget, unit: Unit, mut figures: Vec<f64>) {
         // The median ignores outliers of a noisy machine.
         figures.sort_by(f64::total_cmp);

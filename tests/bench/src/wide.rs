@@ -45,7 +45,8 @@ async fn json(steps: usize) -> f64 {
     let start = Instant::now();
     let tasks: Vec<_> = (0..CONNECTIONS)
         .map(|connection| {
-            let (texts, base) = (texts.clone(), server.ingest.clone());
+            let texts = texts.clone();
+            let base = server.ingest.clone();
             tokio::spawn(async move {
                 let mut writer =
                     JsonWriter::connect(&base, &format!("bench-{connection}")).await.expect("listening");

@@ -28,7 +28,8 @@ const SUMS: &[u8] = b"/checksums.sha256";
 pub(crate) fn read(text: &[u8]) {
     let folder = tempfile::tempdir().expect("a directory can be created");
     // Two directories deeper, so that files that escape from it are detected.
-    let (above, beside) = (folder.path().join("a"), folder.path().join("a/b"));
+    let above = folder.path().join("a");
+    let beside = folder.path().join("a/b");
     fs::create_dir_all(&beside).expect("directories can be created");
     let packed = beside.join("archive.tar.gz");
     pack(text, &packed);
@@ -94,7 +95,8 @@ fn with_checksums(root: &[u8], list: &[u8], files: &[(&[u8], &[u8])]) -> Vec<u8>
 }
 
 fn split(text: &[u8]) -> Vec<&[u8]> {
-    let (mut sections, mut rest) = (Vec::new(), text);
+    let mut sections = Vec::new();
+    let mut rest = text;
     while let Some(at) = rest.windows(FILE.len()).rposition(|window| window == FILE) {
         sections.push(&rest[at + FILE.len()..]);
         rest = &rest[..at];
@@ -107,7 +109,8 @@ fn split(text: &[u8]) -> Vec<&[u8]> {
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let folder = tempfile::tempdir().expect("a directory can be created");
     let root = write_archive(folder.path()).expect("the archive is written");
-    let (mut summed, mut plain) = (Vec::new(), Vec::new());
+    let mut summed = Vec::new();
+    let mut plain = Vec::new();
     gather(&root, Path::new("top"), &mut |name, content| {
         let section = [FILE, name.as_bytes(), b"\n", content].concat();
         if !name.ends_with("checksums.sha256") {
@@ -123,12 +126,11 @@ fn gather(folder: &Path, name: &Path, add: &mut impl FnMut(&str, &[u8])) {
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {
         let name = name.join(entry.file_name());
-        match entry.path().is_dir() {
-            true => gather(&entry.path(), &name, add),
-            false => {
-                let content = fs::read(entry.path()).expect("the file was just written");
-                add(name.to_str().expect("generated names are text"), &content);
-            }
+        if entry.path().is_dir() {
+            gather(&entry.path(), &name, add);
+        } else {
+            let content = fs::read(entry.path()).expect("the file was just written");
+            add(name.to_str().expect("generated names are text"), &content);
         }
     }
 }
@@ -164,7 +166,8 @@ fn contents() -> Vec<Content> {
         let value = matyan_value::json::parse(text).expect("the literal is JSON");
         matyan_value::cbor::encode(&value).into()
     };
-    let (name, context) = ("loss".to_owned(), r#"{"subset":"train"}"#.to_owned());
+    let name = "loss".to_owned();
+    let context = r#"{"subset":"train"}"#.to_owned();
     vec![
         Content::Points(pb::Points {
             name,

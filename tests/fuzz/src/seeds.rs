@@ -48,7 +48,8 @@ fn frames() -> Vec<Vec<u8>> {
     }
     frames.extend(odd_frames());
     // Keys that are overwritten many times, before a long value that is kept.
-    let (repeats, rest) = (r#""a":1,"#.repeat(1_000), "x".repeat(10_000));
+    let repeats = r#""a":1,"#.repeat(1_000);
+    let rest = "x".repeat(10_000);
     frames.push(format!(r#"{{"type":"log_hparams","value":{{{repeats}"b":"{rest}"}}}}"#).into_bytes());
     frames
 }
@@ -96,11 +97,14 @@ fn bodies() -> Vec<Vec<u8>> {
         let recording: Value = serde_json::from_str(&text).expect("a vector file is JSON");
         for case in recording["cases"].as_array().into_iter().flatten() {
             let digits = case["encoded_hex"].as_str().unwrap_or_default().as_bytes();
-            let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
             bodies.push(digits.chunks(2).filter_map(byte).collect());
         }
     }
     bodies
+}
+
+fn byte(pair: &[u8]) -> Option<u8> {
+    u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()
 }
 
 fn batch() -> IngestionBatch {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use matyan_blob::{BlobKey, UrlSigner};
 use matyan_model::series::Block;
 use matyan_proto::log::v1::LogEntry;
-use matyan_ql::{Datum, Endpoint, KeyPath, QueryLimits, QueryOptions, RunView, SequenceView};
+use matyan_ql::{Datum, Endpoint, KeyPath, ParamRead, QueryLimits, QueryOptions, RunView, SequenceView};
 use matyan_value::{
     Context, cbor,
     json::{self, JsonStyle},
@@ -33,9 +33,9 @@ pub const TARGETS: &[Target] = &[
 ];
 
 /// A JSON frame of the published client. Every item is either accepted or named among the
-/// rejected ones.
+/// rejected items.
 fn websocket_frame(bytes: &[u8]) {
-    let Ok(frame) = matyan_edge::ws::json::decode_frame(bytes) else { return };
+    let Ok(frame) = matyan_wire::client_json::decode_frame(bytes) else { return };
     assert_eq!(frame.events.len(), frame.event_items.len());
     let mut items: Vec<u32> = frame.metrics.iter().map(|metric| metric.item).collect();
     items.extend(&frame.event_items);
@@ -46,11 +46,11 @@ fn websocket_frame(bytes: &[u8]) {
     assert_eq!(items.len(), all, "an item was handled twice");
 }
 
-/// A protobuf batch: what remains after its check passes the check again, unchanged.
+/// A protobuf batch: the rest that its check accepts passes a second check unchanged.
 fn batch(bytes: &[u8]) {
     let Some(left) = matyan_frontier::batch_check("run", Bytes::copy_from_slice(bytes)) else { return };
     let again = matyan_frontier::batch_check("run", left.clone());
-    assert_eq!(again, Some(left), "checking a checked batch again changed it");
+    assert_eq!(again, Some(left), "checking a checked batch changed it");
 }
 
 /// A streamed response body.
@@ -84,7 +84,7 @@ fn cbor_value(bytes: &[u8]) {
     let _found_or_not = cbor::find(bytes, &["hparams", "lr"]);
 }
 
-/// A blob token: only those that the signer made are accepted.
+/// A blob token: only tokens that the signer made are accepted.
 fn signed_url(bytes: &[u8]) {
     let signer = UrlSigner::new(b"secret", Duration::from_secs(60), Arc::new(|| 0));
     let Ok(token) = std::str::from_utf8(bytes) else { return };
@@ -157,8 +157,8 @@ impl RunView for FuzzedRun {
     fn tags(&self) -> Vec<&str> {
         vec!["cv", "nlp"]
     }
-    fn param(&self, path: &KeyPath) -> Option<Datum<'_>> {
-        Some(match path.to_string().len() % 8 {
+    fn param(&self, path: &KeyPath, _: usize) -> ParamRead<'_> {
+        let datum = match path.to_string().len() % 8 {
             0 => Datum::Float(-0.0),
             1 => Datum::Int(i64::MIN),
             2 => Datum::BigInt { negative: true, magnitude: vec![0xff; 20].into() },
@@ -166,15 +166,16 @@ impl RunView for FuzzedRun {
             4 => Datum::List(vec![Datum::None, Datum::Bool(true), Datum::Float(f64::NAN)]),
             5 => Datum::Object(vec![("lr".into(), Datum::Float(0.1)), ("get".into(), Datum::None)]),
             6 => Datum::Bytes(vec![0, 255].into()),
-            _ => return None,
-        })
+            _ => return None.into(),
+        };
+        Some(datum).into()
     }
     fn sequences(&self, _name: &str) -> Vec<&dyn SequenceView> {
         Vec::new()
     }
 }
 
-/// A stored block. Errors are valid results for damaged ones.
+/// A stored block. Errors are valid results for damaged blocks.
 fn block(bytes: &[u8]) {
     let Ok(block) = Block::open(bytes) else { return };
     for index in 0..block.series_count() {

@@ -67,7 +67,9 @@ fn mutate(random: &mut StdRng, seeds: &[Vec<u8>]) -> Vec<u8> {
 fn run(name: &str) {
     let target = TARGETS.iter().find(|target| target.name == name).expect("the target is in the list");
     let seeds = seeds(name);
-    seeds.iter().for_each(|seed| (target.run)(seed));
+    for seed in &seeds {
+        (target.run)(seed);
+    }
     let seed: u64 = rand::rng().random();
     let mut random = StdRng::seed_from_u64(seed);
     let end = Instant::now() + Duration::from_secs_f64(seconds());

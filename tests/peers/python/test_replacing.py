@@ -1,4 +1,4 @@
-"""Replaces a running Matyan 0.3 as described in docs/operations/replacing-matyan-0.3.md: data before the backup position comes from the
+"""Replaces a running Matyan 0.3 as described in docs/operating/replacing-matyan-0.3.md: data before the backup position comes from the
 archive, data after it from the log, and nothing from both. This server replaces the old one in the test, with an archive reduced to what the
 old one writes. The server assigns the steps, so that anything applied twice is detected."""
 

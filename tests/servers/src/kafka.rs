@@ -29,11 +29,11 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
 const SETTINGS: &str = "server.properties";
 
-/// Number of attempts to start when another process takes one of the ports.
+/// Number of attempts to start when another process takes a port of the broker.
 const STARTS: usize = 3;
 
 /// Session timeout of a broker, and the time for which it tries to register: a killed broker
-/// can register again only when its session has expired.
+/// can register a second time only when its session has expired.
 const SESSION: Duration = Duration::from_secs(9);
 const REGISTRATION: Duration = Duration::from_secs(170);
 
@@ -59,7 +59,8 @@ fn jars() -> Result<PathBuf, String> {
 impl Broker {
     /// Starts a broker. Blocks until it responds.
     pub fn start() -> Self {
-        let (process, ports) = (Process::new(), Ports::free());
+        let process = Process::new();
+        let ports = Ports::free();
         let directory = process.directory();
         security::make_certificates(directory);
         let settings = directory.join(SETTINGS);
@@ -85,7 +86,7 @@ impl Broker {
         panic!("the ports of the broker stay in use");
     }
 
-    /// Checks that the broker responds. Uses a new client each time, because one that was
+    /// Checks that the broker responds. Uses a new client each time, because a client that was
     /// given an empty list of brokers may stop looking.
     fn probe(&self) -> Result<(), String> {
         let client: BaseConsumer = ClientConfig::new()
@@ -124,20 +125,22 @@ impl Broker {
         self.process.resume();
     }
 
-    /// Removes the last batch of a partition from the disk of the killed broker, as an unclean election
-    /// does.
+    /// Removes the last batch of a partition from the disk of the killed broker, like an unclean
+    /// election.
     pub fn forget_last_batch(&self, topic: &str, partition: u32) {
         const HEAD_BYTES: usize = 12;
         let folder = self.process.directory().join("data").join(format!("{topic}-{partition}"));
         let path = folder.join("00000000000000000000.log");
         let content = fs::read(&path).expect("the partition has one segment");
-        let (mut last, mut next) = (0, 0);
+        let mut last = 0;
+        let mut next = 0;
         while let Some(length) = content.get(next + 8..next + HEAD_BYTES) {
             let length = u32::from_be_bytes(length.try_into().expect("four bytes"));
             if length == 0 {
                 break;
             }
-            (last, next) = (next, next + HEAD_BYTES + length as usize);
+            last = next;
+            next += HEAD_BYTES + length as usize;
         }
         fs::write(&path, &content[..last]).expect("the segment is writable");
     }
@@ -163,7 +166,7 @@ const FIRST_PORT: u16 = 1_024;
 /// Start of the ephemeral port range where the system does not report it.
 const FIRST_EPHEMERAL: u16 = 32_768;
 
-/// Ports below the ephemeral range: a killed broker finds its ports free again, because the
+/// Ports below the ephemeral range: a restarted broker finds its ports free, because the
 /// system does not assign them.
 fn ports() -> Range<u16> {
     let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
@@ -175,11 +178,12 @@ fn ports() -> Range<u16> {
 }
 
 impl Ports {
-    /// True if another process uses one of the ports while the broker is not running.
+    /// True if another process uses a port of the broker while the broker is not running.
     fn are_taken(self) -> bool {
         let Self { plain, login, certified, controller } = self;
-        let is_taken = |port| TcpListener::bind(("127.0.0.1", port)).is_err();
-        [plain, login, certified, controller].into_iter().any(is_taken)
+        [plain, login, certified, controller]
+            .into_iter()
+            .any(|port| TcpListener::bind(("127.0.0.1", port)).is_err())
     }
 
     fn free() -> Self {
@@ -204,7 +208,8 @@ fn properties(directory: &Path, Ports { plain, login, certified, controller }: P
         format!("PLAINTEXT://127.0.0.1:{plain},SASL_SSL://127.0.0.1:{login},SSL://127.0.0.1:{certified}");
     let security = security::properties(directory);
     let directory = directory.display();
-    let (session, registration) = (SESSION.as_millis(), REGISTRATION.as_millis());
+    let session = SESSION.as_millis();
+    let registration = REGISTRATION.as_millis();
     format!(
         "process.roles=broker,controller\n\
          node.id=1\n\
@@ -219,7 +224,6 @@ fn properties(directory: &Path, Ports { plain, login, certified, controller }: P
          offsets.topic.num.partitions=1\n\
          transaction.state.log.replication.factor=1\n\
          transaction.state.log.min.isr=1\n\
-         auto.create.topics.enable=false\n\
          group.initial.rebalance.delay.ms=0\n\
          broker.heartbeat.interval.ms=500\n\
          broker.session.timeout.ms={session}\n\

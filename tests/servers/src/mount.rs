@@ -14,7 +14,7 @@ pub const NAME: &str = "mount";
 pub struct SmallDisk(TempDir);
 
 impl SmallDisk {
-    /// Mounts one of this size; fails with the reason if that is not possible here. Panics if it is required.
+    /// Mounts a disk of this size; fails with the reason if that is not possible here. Panics if it is required.
     pub fn mount(bytes: u64) -> Result<Self, String> {
         match Self::try_mount(bytes) {
             Ok(disk) => Ok(disk),
@@ -28,13 +28,11 @@ impl SmallDisk {
         let mount =
             Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path()).output();
         let output = mount.map_err(|error| format!("needs to mount a tmpfs: {error}"))?;
-        match output.status.success() {
-            true => Ok(Self(folder)),
-            false => {
-                let reason = String::from_utf8_lossy(&output.stderr);
-                Err(format!("needs to mount a tmpfs: {}", reason.lines().next().unwrap_or_default()))
-            }
+        if !output.status.success() {
+            let reason = String::from_utf8_lossy(&output.stderr);
+            return Err(format!("needs to mount a tmpfs: {}", reason.lines().next().unwrap_or_default()));
         }
+        Ok(Self(folder))
     }
 
     pub fn path(&self) -> &Path {

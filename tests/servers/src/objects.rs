@@ -31,11 +31,14 @@ pub struct Server {
 impl Server {
     /// Starts a server. Blocks until it responds.
     pub fn start(kind: Kind) -> Self {
-        let (mut process, port) = (Process::new(), free_port());
+        let mut process = Process::new();
+        let port = free_port();
         let installed = kind.installed().unwrap_or_else(|reason| panic!("no server: {reason}"));
         process.start(&kind.command(&installed, process.directory(), port));
-        let ask = || TcpStream::connect(("127.0.0.1", port)).map(drop).map_err(|error| error.to_string());
-        assert!(process.await_answer(ask), "the server has exited");
+        let has_answered = process.await_answer(|| {
+            TcpStream::connect(("127.0.0.1", port)).map(drop).map_err(|error| error.to_string())
+        });
+        assert!(has_answered, "the server has exited");
         Self { port, _process: process }
     }
 

@@ -132,7 +132,9 @@ impl Drop for Process {
             let log = String::from_utf8_lossy(&log);
             let skipped = log.lines().count().saturating_sub(SHOWN_LINES);
             eprintln!("end of the server's log:");
-            log.lines().skip(skipped).for_each(|line| eprintln!("{line}"));
+            for line in log.lines().skip(skipped) {
+                eprintln!("{line}");
+            }
         }
         // A running server is ended by its guard, which also removes the directory.
         match self.running.take() {

@@ -1,4 +1,4 @@
-//! Requirements of tests: those that are available, and those that must be.
+//! Requirements of tests: the available requirements, and the requirements that must be available.
 
 use std::path::PathBuf;
 

@@ -1,5 +1,5 @@
 //! The program that starts a broker for tests in other languages. A program that a test runs is
-//! built with the tests, which is how those other tests find it.
+//! built with the tests, so that tests in other languages find it.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},

@@ -8,7 +8,7 @@ use rdkafka::{
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     message::{Header, Headers, OwnedHeaders, OwnedMessage},
-    producer::{FutureProducer, FutureRecord},
+    producer::{FutureProducer, FutureRecord, Producer},
 };
 
 use crate::{eventually, eventually_blocking};
@@ -44,6 +44,21 @@ impl Admin {
         let deleted = self.client.delete_topics(&[topic], &AdminOptions::new()).await;
         expect_success(deleted.expect("the broker answers"));
         self.has_partitions(topic, 0).await;
+    }
+
+    /// Asks for a topic as a client with Kafka's defaults does, so that the broker creates it.
+    pub async fn create_by_asking(&self, topic: &str) {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.servers);
+        let client: FutureProducer = config.create().expect("a producer is created");
+        eventually(&format!("{topic} is created by the broker"), async || {
+            let metadata = client.client().fetch_metadata(Some(topic), WAIT).expect("the broker answers");
+            match metadata.topics().first().map(|found| found.partitions().len()) {
+                Some(1) => Ok(()),
+                found => Err(found),
+            }
+        })
+        .await;
     }
 
     pub async fn grow(&self, topic: &str, partitions: usize) {
@@ -95,9 +110,9 @@ impl Admin {
     pub async fn set(&self, topic: &str, key: &str, value: &str) {
         let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(key, value);
         let altered = self.client.alter_configs([&change], &AdminOptions::new()).await;
-        altered.expect("the broker answers").into_iter().for_each(|one| {
+        for one in altered.expect("the broker answers") {
             one.expect("the setting is changed");
-        });
+        }
         eventually(&format!("{key} of {topic} is {value}"), async || match self.setting(topic, key).await {
             Some(found) if found == value => Ok(()),
             found => Err(found),
@@ -112,7 +127,7 @@ impl Admin {
         described.get(key)?.value.clone()
     }
 
-    /// Deletes records before an offset, as retention does.
+    /// Deletes records before an offset, like retention.
     pub async fn forget(&self, topic: &str, partition: i32, before: i64) {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, partition, Offset::Offset(before)).expect("the offset is valid");
@@ -124,12 +139,14 @@ impl Admin {
         self.client.inner().fetch_watermarks(topic, partition, WAIT).expect("the broker answers")
     }
 
-    /// Writes a record directly, as any program could. Returns its partition and offset.
+    /// Writes a record directly, like any program with access to the broker. Returns its partition and
+    /// offset.
     pub async fn write(&self, topic: &str, key: &[u8], value: &[u8], headers: &[(&str, &str)]) -> (i32, i64) {
-        let insert =
-            |all: OwnedHeaders, (key, value): &(&str, &str)| all.insert(Header { key, value: Some(*value) });
-        let headers = headers.iter().fold(OwnedHeaders::new(), insert);
-        let record = FutureRecord::to(topic).key(key).payload(value).headers(headers);
+        let mut owned = OwnedHeaders::new();
+        for (key, value) in headers {
+            owned = owned.insert(Header { key, value: Some(*value) });
+        }
+        let record = FutureRecord::to(topic).key(key).payload(value).headers(owned);
         let delivered = self
             .producer
             .send(record, WAIT)
@@ -143,7 +160,9 @@ impl Admin {
     pub fn read(&self, topic: &str) -> Vec<OwnedMessage> {
         let consumer: BaseConsumer =
             config(&self.servers).set("group.id", "tests").create().expect("a consumer is created");
-        let (mut list, mut missing, mut ends) = (TopicPartitionList::new(), 0, Vec::new());
+        let mut list = TopicPartitionList::new();
+        let mut missing = 0;
+        let mut ends = Vec::new();
         for partition in 0..self.partitions(topic) as i32 {
             let (first, end) = self.bounds(topic, partition);
             missing += end - first;
@@ -197,6 +216,8 @@ fn config(servers: &str) -> ClientConfig {
     config
         .set("bootstrap.servers", servers)
         .set("partitioner", "murmur2_random")
+        // A question whether a topic exists must not create it.
+        .set("allow.auto.create.topics", "false")
         .set("message.max.bytes", "20000000");
     config
 }

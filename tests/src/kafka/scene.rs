@@ -1,4 +1,4 @@
-//! The whole system over Kafka, as run on a small number of machines: a separate `matyan
+//! The whole system over Kafka, in the form for a small number of machines: a separate `matyan
 //! frontier`, and `matyan up` with its embedded store, which applies the log; or all services
 //! in separate processes, over FoundationDB. Each scene has its own topics on a broker that may
 //! be shared.
@@ -222,7 +222,7 @@ impl Scene {
         .await;
     }
 
-    /// Waits until every record in the log is applied. Nothing may be appended meanwhile.
+    /// Waits until every record in the log is applied. Nothing may be appended until then.
     pub async fn wait_until_drained(&self) {
         eventually("every record is applied", async || {
             let mut command = Command::new(binary());
@@ -237,7 +237,7 @@ impl Scene {
         .await;
     }
 
-    /// Runs `partitions skip`, and returns what it prints.
+    /// Runs `partitions skip`, and returns its output.
     pub fn skip_partition(&self, partition: u32) -> String {
         let skipped = Command::new(binary())
             .args(["partitions", "skip", &partition.to_string()])

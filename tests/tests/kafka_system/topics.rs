@@ -82,6 +82,39 @@ pub(crate) async fn topics_are_created_once_and_checked_at_every_start(broker: &
     scene.stop().await;
 }
 
+/// A broker with Kafka's defaults creates a topic, with one partition, when a client asks for it.
+pub(crate) async fn rule_02_no_process_creates_a_topic_by_asking_for_it(broker: &Broker) {
+    let mut scene = Scene::prepare(broker, "asked", 2, "protobuf");
+    scene.admin.delete(&scene.ingestion).await;
+    for service in [&mut scene.frontier, &mut scene.up] {
+        assert!(!service.run_to_exit().await.success());
+        let output = service.log();
+        assert!(output.contains("topic `asked-ingestion` is missing"), "{output}");
+    }
+    let created = scene.create_topics();
+    let output = String::from_utf8_lossy(&created.stdout).into_owned();
+    assert!(
+        created.status.success() && output.contains("created  asked-ingestion  2 partitions\n"),
+        "{output}"
+    );
+
+    scene.admin.delete(&scene.ingestion).await;
+    scene.admin.create_by_asking(&scene.ingestion).await;
+    let refused = scene.create_topics();
+    let output = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success()
+            && output.contains("topic `asked-ingestion` is empty and has 1 partitions instead of 2"),
+        "{output}"
+    );
+    scene.admin.delete(&scene.ingestion).await;
+    assert!(scene.create_topics().status.success());
+    start(&mut scene).await;
+    write(&scene, "run", 0..3).await;
+    check(&scene, "run", 0..3).await;
+    scene.stop().await;
+}
+
 pub(crate) async fn rule_01_a_recreated_topic_is_read_from_its_start(broker: &Broker) {
     let mut scene = Scene::start(broker, "recreated", 2).await;
     for run in ["a", "b", "c", "d"] {

@@ -77,9 +77,10 @@ impl Tree {
             let pattern: Vec<&str> = pattern.trim_end_matches('/').split('/').collect();
             self.paths.iter().any(|path| {
                 let segments: Vec<&str> = path.split('/').collect();
-                match is_name {
-                    true => segments.last().is_some_and(|name| matches_segment(pattern[0], name)),
-                    false => starts_with(&segments, &pattern),
+                if is_name {
+                    segments.last().is_some_and(|name| matches_segment(pattern[0], name))
+                } else {
+                    starts_with(&segments, &pattern)
                 }
             })
         })

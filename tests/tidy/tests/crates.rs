@@ -11,7 +11,8 @@ use serde_json::Value;
 const MAY_KNOW: &[(&str, &[&str])] = &[
     ("matyan-proto", &[]),
     ("matyan-value", &["matyan-proto"]),
-    ("matyan-record", &["matyan-proto", "matyan-value"]),
+    ("matyan-wire", &["matyan-proto", "matyan-value"]),
+    ("matyan-access", &["matyan-proto"]),
     // For the conformance suite, which other crates run too.
     ("matyan-store", &["matyan-servers"]),
     ("matyan-log", &[]),
@@ -19,15 +20,16 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("matyan-ql", &[]),
     ("matyan-model", &["matyan-proto", "matyan-value", "matyan-store"]),
     ("matyan-export", &["matyan-value"]),
-    ("matyan-archive", &["matyan-proto", "matyan-value", "matyan-model"]),
+    ("matyan-archive", &["matyan-proto", "matyan-value", "matyan-wire"]),
     ("matyan-maintenance", &["matyan-value", "matyan-store", "matyan-log", "matyan-blob", "matyan-model"]),
-    ("matyan-frontier", &["matyan-proto", "matyan-value", "matyan-log", "matyan-blob", "matyan-record"]),
+    ("matyan-frontier", &["matyan-proto", "matyan-value", "matyan-log", "matyan-blob", "matyan-wire"]),
     (
         "matyan-backend",
         &[
+            "matyan-access",
             "matyan-proto",
             "matyan-value",
-            "matyan-record",
+            "matyan-wire",
             "matyan-store",
             "matyan-log",
             "matyan-blob",
@@ -46,13 +48,13 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "matyan-log",
             "matyan-blob",
             "matyan-model",
-            "matyan-record",
+            "matyan-wire",
             "matyan-maintenance",
         ],
     ),
-    ("matyan-edge", &["matyan-proto", "matyan-value", "matyan-record"]),
+    ("matyan-edge", &["matyan-proto", "matyan-value", "matyan-wire", "matyan-access"]),
     // It shares formats with the server and nothing more.
-    ("matyan-sdk", &["matyan-proto", "matyan-value"]),
+    ("matyan-sdk", &["matyan-proto", "matyan-value", "matyan-wire"]),
     ("matyan-client-python", &["matyan-proto", "matyan-sdk", "matyan-value"]),
     ("matyan-servers", &[]),
     ("matyan-tests", &["matyan-proto", "matyan-servers"]),
@@ -83,6 +85,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "matyan-edge",
             "matyan-ql",
             "matyan-tests",
+            "matyan-wire",
         ],
     ),
 ];
@@ -111,7 +114,7 @@ const DOES_IO: &[(&str, &[&str])] = &[
 const NO_IO_AT_ALL: &[(&str, &[&str])] = &[
     ("matyan-ql", &["tokio", "tonic", "tracing"]),
     ("matyan-value", &["tokio", "tonic", "tracing"]),
-    ("matyan-record", &["tokio", "tonic"]),
+    ("matyan-wire", &["tokio", "tonic"]),
     ("matyan-model", &["tokio", "tonic"]),
 ];
 
@@ -119,7 +122,7 @@ const NO_IO_AT_ALL: &[(&str, &[&str])] = &[
 const MAY_NOT_NAME: &[(&str, &[&str])] = &[
     ("libs/ql/src", &["std::fs", "std::net", "std::process", "std::time::SystemTime"]),
     ("libs/value/src", &["std::fs", "std::net", "std::process", "std::time::SystemTime"]),
-    ("libs/record/src", &["std::fs", "std::net", "std::process", "std::time::SystemTime"]),
+    ("libs/wire/src", &["std::fs", "std::net", "std::process", "std::time::SystemTime"]),
     ("libs/model/src", &["std::fs", "std::net", "std::process", "std::time::SystemTime"]),
     // They may write to the log, and not read it.
     ("services/frontier/src", &["LogReader", "Subscription"]),
@@ -130,8 +133,8 @@ const MAY_NOT_NAME: &[(&str, &[&str])] = &[
 /// Features that exist for tests. They make a crate fail, or open its internals.
 const TEST_FEATURES: &[&str] = &["conformance", "faults", "fuzzing"];
 
-/// Maximum number of lines of code in a file, tests not counted.
-const MAX_LINES: usize = 500;
+/// Maximum number of lines of code in a file, tests not counted. It is an alarm, not a target.
+const MAX_LINES: usize = 700;
 
 /// The packages of the workspace, as cargo describes them.
 fn packages() -> BTreeMap<String, Value> {
@@ -169,10 +172,13 @@ fn enabled_features(packages: &BTreeMap<String, Value>, root: &str) -> BTreeSet<
             continue;
         }
         let implied = found["features"].get(of).map(list).unwrap_or_default();
-        pending.extend(implied.iter().map(text).map(|implied| match implied.contains('/') {
-            true => implied,
-            false => format!("{package}/{implied}"),
-        }));
+        for implied in implied.iter().map(text) {
+            if implied.contains('/') {
+                pending.push(implied);
+            } else {
+                pending.push(format!("{package}/{implied}"));
+            }
+        }
         for dependency in dependencies(found) {
             let name = name(dependency);
             pending.push(format!("{name}/default"));
@@ -228,21 +234,6 @@ fn the_product_enables_no_features_of_tests() {
 }
 
 #[test]
-fn a_forbidden_dependency_is_reported() {
-    for (package, dependency) in [
-        ("matyan-edge", "matyan-store"),
-        ("matyan-frontier", "matyan-model"),
-        ("matyan-ql", "matyan-proto"),
-        ("matyan-ql", "tokio"),
-        ("matyan-backend", "fjall"),
-        ("matyan-new", "matyan-store"),
-    ] {
-        assert!(forbidden(package, dependency), "{package} → {dependency}");
-    }
-    assert!(!forbidden("matyan", "matyan-store") && !forbidden("matyan-edge", "matyan-proto"));
-}
-
-#[test]
 fn sources_do_not_name_what_their_crate_may_not_do() {
     let mut problems = Vec::new();
     for file in Repository::own().product_files() {
@@ -263,7 +254,7 @@ fn check_files(is_wrong: fn(&SourceFile) -> bool, problem: &str) {
 #[test]
 fn every_file_has_a_header() {
     let is_wrong = |file: &SourceFile| !file.path.ends_with("/tests.rs") && !file.text.starts_with("//! ");
-    check_files(is_wrong, "does not begin with a `//!` header");
+    check_files(is_wrong, "does not start with a `//!` header");
 }
 
 #[test]
@@ -289,6 +280,28 @@ fn versions_are_only_in_the_root_manifest() {
     check(problems);
 }
 
+#[test]
+fn packages_and_charts_have_the_version_of_the_root_manifest() {
+    let version = env!("CARGO_PKG_VERSION");
+    let mut problems = Vec::new();
+    for (path, line) in [
+        // maturin takes the version from the crate.
+        ("services/matyan/pyproject.toml", r#"dynamic = ["version"]"#.to_owned()),
+        ("sdk/python/pyproject.toml", r#"dynamic = ["version"]"#.to_owned()),
+        ("services/matyan/pyproject.toml", format!(r#"dependencies = ["matyan-client=={version}"]"#)),
+        ("deploy/helm/matyan/Chart.yaml", format!("version: {version}")),
+        ("deploy/helm/matyan/Chart.yaml", format!(r#"appVersion: "{version}""#)),
+    ] {
+        if !Repository::own().text(path).lines().any(|found| found == line) {
+            problems.push(format!("{path} must have the line `{line}`, as the version is {version}"));
+        }
+    }
+    let packages = packages();
+    let others = packages.values().filter(|package| package["version"] != version);
+    problems.extend(others.map(|package| format!("{} must write `version.workspace = true`", name(package))));
+    check(problems);
+}
+
 fn own_versions(manifest: &str) -> impl Iterator<Item = &str> {
     let is_dependencies =
         |section: &&str| section.split(']').next().is_some_and(|name| name.ends_with("dependencies"));
@@ -297,10 +310,4 @@ fn own_versions(manifest: &str) -> impl Iterator<Item = &str> {
     lines
         .filter(|line| !line.contains("path = "))
         .filter(|line| line.contains("version = \"") || line.contains(" = \""))
-}
-
-#[test]
-fn a_version_in_a_crate_is_reported() {
-    let manifest = "[package]\nname = \"a\"\n\n[dev-dependencies]\nb = \"1\"\nc = { version = \"2\" }\nd.workspace = true\n";
-    assert_eq!(own_versions(manifest).collect::<Vec<_>>(), ["b = \"1\"", "c = { version = \"2\" }"]);
 }

@@ -1,16 +1,16 @@
 //! Everything that documents name exists: paths, links with their anchors, types and functions in the checklists, and
 //! the words of the glossary.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use matyan_tidy::{
     documents::{self, Tree, anchors, code_spans, identifier_words, links, resolve},
-    prose,
     source::{Repository, SourceFile},
 };
-use proc_macro2::{TokenStream, TokenTree};
 
-const GLOSSARY: &str = "docs/glossary.md";
+const GLOSSARY: &str = "docs/internals/glossary.md";
+const ARCHITECTURE: &str = "docs/internals/architecture.md";
+const CHECKLISTS: &str = "docs/internals/contributing/";
 
 fn documents() -> Vec<SourceFile> {
     let mut files = Repository::own().files(&[".md"]);
@@ -35,18 +35,6 @@ fn path_problems(document: &SourceFile, tree: &Tree) -> Vec<String> {
 fn paths_exist() {
     let tree = Tree::new(Repository::own().paths());
     check(documents().iter().flat_map(|document| path_problems(document, &tree)).collect());
-}
-
-#[test]
-fn wrong_paths_are_reported() {
-    let tree = Tree::new(Repository::own().paths());
-    let text = "See `libs/store/src/lib.rs`, `worker/src/lib.rs`,\n`libs/{store,trace}/` and `services/*/src/lib.rs`.\n";
-    let document = SourceFile { path: "a.md".to_owned(), text: text.to_owned() };
-    let expected = [
-        "a.md:1: the path `worker/src/lib.rs` does not exist",
-        "a.md:2: the path `libs/{store,trace}/` does not exist",
-    ];
-    assert_eq!(path_problems(&document, &tree), expected);
 }
 
 #[test]
@@ -101,19 +89,9 @@ fn identifiers() -> BTreeSet<String> {
 fn names_in_checklists_exist() {
     let (tree, known) = (Tree::new(Repository::own().paths()), identifiers());
     let mut pages = documents();
-    pages.retain(|page| page.path.starts_with("docs/contributing/") || page.path == "docs/architecture.md");
+    pages.retain(|page| page.path.starts_with(CHECKLISTS) || page.path == ARCHITECTURE);
     assert!(pages.len() > 5, "only {} pages were found", pages.len());
     check(pages.iter().flat_map(|page| name_problems(page, &tree, &known)).collect());
-}
-
-#[test]
-fn unknown_names_are_reported() {
-    let (tree, known) = (Tree::new(Repository::own().paths()), identifiers());
-    let text =
-        "`LogWriter`, `LogEraser`, `TagService.ListRuns`\n`Batch::bytes`, `log_erase`, `up`, `Cargo.toml`\n";
-    let document = SourceFile { path: "a.md".to_owned(), text: text.to_owned() };
-    let expected = ["a.md:1: `LogEraser` is not in the source", "a.md:2: `log_erase` is not in the source"];
-    assert_eq!(name_problems(&document, &tree, &known), expected);
 }
 
 /// The words of the product's source, in order, each after a space.
@@ -147,44 +125,4 @@ fn words_of_the_glossary_are_used() {
     };
     let unused = words.iter().filter(|(word, _)| !is_used(word));
     check(unused.map(|(word, _)| format!("{GLOSSARY}: `{word}` is not used in the source")).collect());
-}
-
-/// The identifiers in a file, without comments and literals.
-fn code_identifiers(file: &SourceFile) -> Vec<String> {
-    fn collect(tokens: TokenStream, found: &mut Vec<String>) {
-        for token in tokens {
-            match token {
-                TokenTree::Group(group) => collect(group.stream(), found),
-                TokenTree::Ident(name) => found.push(name.to_string()),
-                TokenTree::Punct(_) | TokenTree::Literal(_) => {}
-            }
-        }
-    }
-    let mut found = Vec::new();
-    let tokens = file.product_text().parse().unwrap_or_else(|error| panic!("{}: {error}", file.path));
-    collect(tokens, &mut found);
-    found
-}
-
-#[test]
-fn retired_words_are_not_used() {
-    let retired: BTreeMap<_, _> =
-        documents::rows(&Repository::own().text(GLOSSARY), "| retired | use |").into_iter().collect();
-    assert!(retired.len() > 5, "the glossary has only {} retired words", retired.len());
-    let mut problems = Vec::new();
-    let mut look = |path: &str, text: &str| {
-        for word in identifier_words(text) {
-            if let Some(better) = retired.get(&word) {
-                problems.push(format!("{path}: `{word}` in `{}`: use {better}", text.trim()));
-            }
-        }
-    };
-    for file in Repository::own().product_files() {
-        code_identifiers(&file).iter().for_each(|name| look(&file.path, name));
-        prose::passages(&file).iter().for_each(|passage| look(&file.path, &passage.text));
-    }
-    for document in documents().iter().filter(|document| document.path != GLOSSARY) {
-        prose::passages(document).iter().for_each(|passage| look(&document.path, &passage.text));
-    }
-    check(problems);
 }

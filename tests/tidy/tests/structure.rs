@@ -1,81 +1,101 @@
-//! Objects stay small and files form no circles.
+//! Files form no circles, constants have one home, and loops hold no snapshots.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use matyan_tidy::{
-    imports,
-    items::items,
+    circles::Circle,
+    imports::{python, rust, typescript},
     source::{Repository, SourceFile},
 };
 
-/// Most fields of a struct.
-const MAX_FIELDS: usize = 12;
-/// Most files with inherent methods of one type.
-const MAX_IMPL_FILES: usize = 3;
+/// Circles that are still to be broken, by their first files in alphabetical order. No others may appear.
+const KNOWN_CIRCLES: &[&str] = &[
+    "libs/blob/src/key.rs",
+    "libs/model/src/keys/system.rs",
+    "libs/store/src/batch.rs",
+    "libs/wire/src/json_event/series_edit.rs",
+    "sdk/python/python/matyan_client/_query_result.py",
+    "services/frontier/src/ingestion.rs",
+];
 
-/// Structs that may have more fields, with the reason.
-const MANY_FIELDS: &[(&str, &str, &str)] =
-    &[("libs/model/src/run.rs", "Props", "the stored document of a run: its fields are its format")];
+/// Number of crates in which a constant must not have the same name and value.
+const TOO_MANY_CRATES: usize = 3;
 
-/// Types that may have methods in more files, with the reason.
-const MANY_IMPL_FILES: &[(&str, &str, &str)] = &[];
-
-/// Circles that are still to be broken. No others may appear.
-const KNOWN_CIRCLES: &[&[&str]] = &[];
+/// Constants that may be in more crates, with the reason.
+const REPEATED_CONSTANTS: &[(&str, &str)] = &[
+    ("FORMAT", "every layout has a version of its own"),
+    ("LENGTH_BYTES", "every layout has lengths of its own"),
+    // Still to be defined once.
+    ("DOMAIN", "it belongs in matyan-proto"),
+];
 
 fn check(problems: Vec<String>) {
     assert!(problems.is_empty(), "\n{}", problems.join("\n"));
 }
 
-/// The problems that no exception covers, and the exceptions that cover no problem.
-fn uncovered(
-    found: &BTreeMap<(String, String), usize>,
-    exceptions: &[(&str, &str, &str)],
-    what: &str,
-) -> Vec<String> {
-    let excepted: BTreeSet<_> =
-        exceptions.iter().map(|(place, name, _)| ((*place).to_owned(), (*name).to_owned())).collect();
-    let new = found.iter().filter(|(key, _)| !excepted.contains(key));
-    let new = new.map(|((place, name), count)| format!("{place}: {name} has {count} {what}"));
-    let stale = excepted.iter().filter(|key| !found.contains_key(key));
-    new.chain(stale.map(|(place, name)| format!("{place}: the exception for {name} is no longer needed")))
-        .collect()
-}
-
-#[test]
-fn structs_have_few_fields() {
-    let mut large = BTreeMap::new();
-    for file in Repository::own().product_files() {
-        let types = items(&file).types.into_iter().filter(|item| item.fields > MAX_FIELDS);
-        large.extend(types.map(|item| ((file.path.clone(), item.name), item.fields)));
-    }
-    check(uncovered(&large, MANY_FIELDS, "fields"));
-}
-
-#[test]
-fn methods_of_a_type_are_in_few_files() {
-    let mut files: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
-    for file in Repository::own().product_files() {
-        let Some((folder, _)) = file.path.split_once("/src/") else { continue };
-        for name in items(&file).inherent_impls {
-            files.entry((folder.to_owned(), name)).or_default().insert(file.path.clone());
+/// The circles of every language, by their first files.
+fn circles() -> BTreeMap<String, Circle> {
+    let repository = Repository::own();
+    let [inward, outward] = rust::imports(&repository.product_files());
+    let python = python::imports(&repository.files(&[".py", ".pyi"]), "sdk/python/python");
+    let typescript = typescript::imports(&repository.files(&[".ts", ".svelte"]), "ui/src");
+    let mut circles: Vec<Circle> = Vec::new();
+    for (imports, least) in [(inward, 2_000), (outward, 2_000), (python, 200), (typescript, 400)] {
+        assert!(imports.count() > least, "only {} imports were found", imports.count());
+        for circle in imports.circles() {
+            if !circles.iter().any(|known| known.files.is_superset(&circle.files)) {
+                circles.push(circle);
+            }
         }
     }
-    let counts = files.into_iter().map(|(key, files)| (key, files.len()));
-    let many: BTreeMap<_, _> = counts.filter(|(_, count)| *count > MAX_IMPL_FILES).collect();
-    check(uncovered(&many, MANY_IMPL_FILES, "files with methods"));
+    circles.into_iter().map(|circle| (circle.first().to_owned(), circle)).collect()
 }
 
 #[test]
 fn files_form_no_circles() {
-    let files = Repository::own().product_files();
-    let files: Vec<&SourceFile> = files.iter().collect();
-    let circles = imports::circles(&files);
-    let new = circles.iter().filter(|circle| !KNOWN_CIRCLES.iter().any(|known| circle == known));
-    let new = new.map(|circle| format!("circle: {}", circle.join(", ")));
-    let broken = KNOWN_CIRCLES.iter().filter(|known| !circles.iter().any(|circle| circle == *known));
-    let broken = broken.map(|known| format!("no longer a circle: {}", known.join(", ")));
+    let circles = circles();
+    let new = circles.iter().filter(|(first, _)| !KNOWN_CIRCLES.contains(&first.as_str()));
+    let broken = KNOWN_CIRCLES.iter().filter(|first| !circles.contains_key(**first));
+    let new = new.map(|(first, circle)| format!("{first}: {circle}"));
+    let broken = broken.map(|first| format!("{first}: remove it from the known circles"));
     check(new.chain(broken).collect());
+}
+
+/// The names and values of the constants in a file.
+fn constants(file: &SourceFile) -> Vec<(String, String)> {
+    let mut constants = Vec::new();
+    for declaration in file.product_text().split("const ").skip(1) {
+        let declaration = declaration.split(';').next().unwrap_or_default();
+        if let Some((name, typed)) = declaration.split_once(": ")
+            && let Some((_, value)) = typed.split_once(" = ")
+            && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+        {
+            constants.push((name.to_owned(), value.to_owned()));
+        }
+    }
+    constants
+}
+
+#[test]
+fn equal_constants_are_in_few_crates() {
+    let mut crates: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
+    for file in Repository::own().product_files() {
+        let Some((folder, _)) = file.path.split_once("/src/") else { continue };
+        for constant in constants(&file) {
+            crates.entry(constant).or_default().insert(folder.to_owned());
+        }
+    }
+    assert!(crates.len() > 300, "only {} constants were found", crates.len());
+    crates.retain(|_, folders| folders.len() >= TOO_MANY_CRATES);
+    let is_excepted = |name: &String| REPEATED_CONSTANTS.iter().any(|(known, _)| known == name);
+    let new = crates.iter().filter(|((name, _), _)| !is_excepted(name));
+    let new = new.map(|((name, value), folders)| {
+        let folders: Vec<&str> = folders.iter().map(String::as_str).collect();
+        format!("{name} = {value} is defined in {}: define it in a crate that they know", folders.join(", "))
+    });
+    let stale = REPEATED_CONSTANTS.iter().filter(|(known, _)| !crates.keys().any(|(name, _)| name == known));
+    let stale = stale.map(|(name, _)| format!("{name}: remove it from the repeated constants"));
+    check(new.chain(stale).collect());
 }
 
 /// A snapshot in the head of a loop lives as long as the loop, and the store keeps all versions since the oldest
@@ -90,7 +110,7 @@ fn loops_hold_no_snapshot_of_their_heads() {
     check(held);
 }
 
-/// The lines where loops begin that take a snapshot in their heads.
+/// The lines where loops start that take a snapshot in their heads.
 fn loops_with_snapshots(text: &str) -> Vec<usize> {
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     let has_snapshot = |at: &usize| {
@@ -100,19 +120,4 @@ fn loops_with_snapshots(text: &str) -> Vec<usize> {
     };
     let loops = (0..lines.len()).filter(|at| lines[*at].starts_with("for "));
     loops.filter(has_snapshot).map(|at| at + 1).collect()
-}
-
-#[test]
-fn a_loop_with_a_snapshot_in_its_head_is_reported() {
-    let text = "for row in list(&*store.snapshot().await?).await? {\n    read(row);\n}\n\
-                let snapshot = store.snapshot().await?;\nfor row in list(&*snapshot).await? {\n}\n\
-                for row in\n    list(&*store.snapshot().await?).await?\n{\n}\n";
-    assert_eq!(loops_with_snapshots(text), [1, 7]);
-}
-
-#[test]
-fn a_large_struct_and_a_stale_exception_are_reported() {
-    let found = BTreeMap::from([(("a.rs".to_owned(), "Large".to_owned()), 13)]);
-    let problems = uncovered(&found, &[("b.rs", "Small", "it was larger")], "fields");
-    assert_eq!(problems, ["a.rs: Large has 13 fields", "b.rs: the exception for Small is no longer needed"]);
 }

@@ -1,4 +1,4 @@
-//! The plot of the tables: for each growth a row of charts, one for each unit, with logarithmic
+//! The plot of the tables: for each growth a row of charts, a chart for each unit, with logarithmic
 //! axes.
 
 use plotters::{
@@ -106,7 +106,7 @@ fn draw(area: &Area<'_>, growth: &Growth, unit: &str) {
         .expect("text can be written");
 }
 
-/// The least and the greatest figure; logarithms need positive ones.
+/// The least and the greatest figure; logarithms need positive figures.
 fn bounds(figures: impl Iterator<Item = f64>) -> (f64, f64) {
     figures
         .fold((f64::INFINITY, 1e-3), |(least, most), figure| (least.min(figure.max(1e-3)), most.max(figure)))

@@ -41,7 +41,8 @@ const PIXELS: u32 = 1_000;
 pub(super) async fn grow(sizes: &[u64]) -> Growth {
     let mut growth = Growth::new("points", &COLUMNS);
     let mut server = Server::up().await;
-    let (mut written, mut long) = (0, 0);
+    let mut written = 0;
+    let mut long = 0;
     for &size in sizes {
         reset_peak(&server);
         let more = size - written;
@@ -59,7 +60,7 @@ pub(super) async fn grow(sizes: &[u64]) -> Growth {
         let mut charts = Charts::connect(&server).await;
         let first = charts.milliseconds(0..long).await;
         let mut zooms = Vec::new();
-        // Ranges that begin and end within buckets, as nearly all that people choose.
+        // Ranges that start and end within buckets, like nearly all ranges that people choose.
         for tenth in 0..9 {
             let start = long * tenth / 10 + 12_347 % (long / 10);
             zooms.push(charts.milliseconds(start..start + long / 10).await);

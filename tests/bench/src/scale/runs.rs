@@ -82,7 +82,8 @@ async fn create(server: &Server, from: u64, to: u64) {
     for _ in 0..CONNECTIONS {
         let channel = connect(&server.ingest).await;
         for _ in 0..OUTSTANDING {
-            let (first, channel) = (from + writers.len() as u64, channel.clone());
+            let first = from + writers.len() as u64;
+            let channel = channel.clone();
             writers.spawn(async move {
                 let mut client = IngestServiceClient::new(channel);
                 for index in (first..to).step_by((CONNECTIONS * OUTSTANDING) as usize) {
@@ -116,8 +117,11 @@ fn run(index: u64) -> PublishRequest {
 }
 
 fn params(index: u64) -> Map {
-    let float = |at: usize| (index as f64 * (at + 1) as f64 * 0.618).fract();
-    let mut hparams: Map = (0..FLOATS).map(|at| (format!("rate_{at:02}"), Value::Float(float(at)))).collect();
+    let mut hparams = Map::new();
+    for at in 0..FLOATS {
+        let float = (index as f64 * (at + 1) as f64 * 0.618).fract();
+        hparams.insert(format!("rate_{at:02}"), Value::Float(float));
+    }
     let others = [
         ("seed", Value::Integer(index.cast_signed())),
         ("shard", Value::Integer((index / SHARD).cast_signed())),

@@ -35,7 +35,9 @@ pub(crate) async fn rows(table: &mut Table, scale: u64) {
     project::generate(Content::of_runs(RUNS / scale), directory.path()).await;
     let server = Server::up_on(directory.path()).await;
     let frames = 1_000 / usize::try_from(scale).expect("a small number");
-    let (mut quiet, mut loaded, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let mut quiet = Vec::new();
+    let mut loaded = Vec::new();
+    let mut ratios = Vec::new();
     for _ in 0..table.runs() {
         let alone = latency::light_acks(&server, frames).await;
         let searches = Searches::start(&server).await;
@@ -55,13 +57,14 @@ pub(crate) async fn rows(table: &mut Table, scale: u64) {
 struct Searches(JoinSet<()>);
 
 impl Searches {
-    /// Begins to search, and waits until the server evaluates queries.
+    /// Starts to search, and waits until the server evaluates queries.
     async fn start(server: &Server) -> Self {
         let started = Arc::new(AtomicUsize::new(0));
         let before = server.processor_time();
         let mut tasks = JoinSet::new();
         for _ in 0..CLIENTS {
-            let (mut client, started) = (connect(server).await, started.clone());
+            let mut client = connect(server).await;
+            let started = started.clone();
             tasks.spawn(async move {
                 loop {
                     let query = Query { text: QUERY.to_owned(), ..Query::default() };
@@ -89,7 +92,7 @@ impl Searches {
         Self(tasks)
     }
 
-    /// Ends the searches, and fails if one of them did.
+    /// Stops the searches, and fails if a search has ended by itself.
     async fn stop(mut self) {
         assert!(self.0.try_join_next().is_none(), "a search ends only when it is stopped");
         self.0.shutdown().await;

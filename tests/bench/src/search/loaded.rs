@@ -25,7 +25,7 @@ use crate::{
 const RUNS: u64 = 10_000;
 const WRITERS: usize = 8;
 const PER_FRAME: usize = 10;
-/// Points per second of all writers together, as in the row on acknowledgement latency at a
+/// Points per second of all writers together: the rate of the row on acknowledgement latency at a
 /// light load.
 const POINTS: f64 = 10e3;
 /// Searches per figure.
@@ -45,7 +45,9 @@ pub(crate) async fn rows(table: &mut Table, scale: u64) {
     let server = Server::up_on(directory.path()).await;
     let mut client = connect(&server).await;
     for case in super::cases(RUNS / scale).into_iter().take(2) {
-        let (mut quiet, mut loaded, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        let mut quiet = Vec::new();
+        let mut loaded = Vec::new();
+        let mut ratios = Vec::new();
         median(&mut client, &case).await;
         for _ in 0..table.runs() {
             let before = median(&mut client, &case).await;
@@ -84,7 +86,8 @@ impl Writers {
         let texts = Arc::new(load::json_frames(1_000, PER_FRAME, 4));
         let mut tasks = JoinSet::new();
         for number in 0..WRITERS {
-            let (texts, stop) = (texts.clone(), stop.clone());
+            let texts = texts.clone();
+            let stop = stop.clone();
             let mut writer =
                 JsonWriter::connect(&server.ingest, &format!("writer-{number}")).await.expect("listening");
             tasks.spawn(async move {

@@ -1,5 +1,5 @@
 //! Two brokers, and a controller in a process of its own: each broker may be killed. A topic with two
-//! replicas is then continued by the other one, even if that lacks its last records.
+//! replicas is then continued by the other broker, even if that broker lacks its last records.
 
 use std::fs;
 
@@ -38,7 +38,6 @@ impl BrokerPair {
                  offsets.topic.replication.factor=2\n\
                  offsets.topic.num.partitions=1\n\
                  group.initial.rebalance.delay.ms=0\n\
-                 auto.create.topics.enable=false\n\
                  broker.heartbeat.interval.ms=500\n\
                  initial.broker.registration.timeout.ms={}\n",
                 pair.id(broker),
@@ -69,7 +68,8 @@ impl BrokerPair {
 
     /// Starts a broker with the data that it has on disk. Blocks until it responds.
     pub fn restart(&mut self, broker: usize) {
-        let (process, port) = (&mut self.brokers[broker], self.ports[broker]);
+        let process = &mut self.brokers[broker];
+        let port = self.ports[broker];
         process.start(&server(process));
         let client: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", format!("127.0.0.1:{port}"))

@@ -10,7 +10,7 @@ const USER: &str = "user";
 const PASSWORD: &str = "password";
 
 const AUTHORITY: &str = "authority.pem";
-/// Key and certificate in one file, as the broker expects them.
+/// Key and certificate in a single file, which is the form that the broker expects.
 const BROKER: &str = "broker.pem";
 const CLIENT_CERTIFICATE: &str = "client.crt";
 const CLIENT_KEY: &str = "client.key";
@@ -44,7 +44,7 @@ impl BrokerAccess {
             .with("KAFKA_KEY_FILE", text(&directory.join(CLIENT_KEY)))
     }
 
-    /// Replaces or adds one of the variables.
+    /// Replaces or adds a variable.
     #[must_use]
     pub fn with(self, name: &'static str, value: impl Into<String>) -> Self {
         let mut access = self.without(name);
@@ -52,7 +52,7 @@ impl BrokerAccess {
         access
     }
 
-    /// Removes one of the variables.
+    /// Removes a variable.
     #[must_use]
     pub fn without(mut self, name: &str) -> Self {
         self.variables.retain(|(own, _)| *own != name);
@@ -119,7 +119,7 @@ pub(super) fn properties(directory: &Path) -> String {
 
 /// Arguments that create the user, for the tool that formats a broker's disk.
 pub(super) fn users() -> [String; 4] {
-    let add = |mechanism| format!("{mechanism}=[name={USER},password={PASSWORD}]");
-    let option = || "--add-scram".to_owned();
-    [option(), add("SCRAM-SHA-256"), option(), add("SCRAM-SHA-512")]
+    let option = "--add-scram";
+    let user = format!("=[name={USER},password={PASSWORD}]");
+    [option.to_owned(), format!("SCRAM-SHA-256{user}"), option.to_owned(), format!("SCRAM-SHA-512{user}")]
 }

@@ -39,7 +39,7 @@ fn files_agree_on_versions() {
     assert_same_version(&[("Makefile", "\nUI_VERSION := "), ("tests/locks/aim-ui.txt", "aim-ui==")]);
     assert_same_version(&[
         ("Makefile", "\nBUF_VERSION := "),
-        ("docs/clients.md", "@bufbuild/buf@"),
+        ("docs/concepts/clients.md", "@bufbuild/buf@"),
         ("tests/locks/buf/package.json", "@bufbuild/buf\": \""),
     ]);
     assert_same_version(&[("Makefile", "\nKAFKA_VERSION := "), (COMPOSE, "KAFKA_VERSION:-")]);

@@ -558,6 +558,8 @@ async fn jobs_are_started_and_listed() {
     for job in ["reindex", "cleanup-orphan-blobs", "cleanup-tombstones"] {
         let sum = json_lines_of(&server, &["jobs", job]).pop().expect("every job prints a summary");
         assert_eq!((&sum["job"], &sum["failed"]), (&json!(job), &json!(0)), "{sum}");
+        let unchecked = if job == "reindex" { json!(0) } else { Value::Null };
+        assert_eq!(sum["unchecked_counters"], unchecked, "{sum}");
     }
     let listed = json_lines_of(&server, &["jobs", "ls"]);
     for job in ["finish-stale", "reindex", "cleanup-orphan-blobs", "cleanup-tombstones"] {

@@ -72,3 +72,26 @@ fn the_alerts_have_one_value_for_the_retention() {
     assert!(text(&format!("{CHART}/templates/monitoring.yaml")).contains(&format!("replace \"{half}\"")));
     assert!(text(&format!("{CHART}/values.yaml")).contains("\n  retentionHours: 168\n"));
 }
+
+/// Frontiers and workers, of which some are reached from the internet, do not need it.
+#[test]
+fn the_token_of_the_operator_is_mounted_in_backends_only() {
+    for file in ["README.md", "ci/everything.yaml"] {
+        let text = text(&format!("{CHART}/{file}"));
+        let mut key = "";
+        let mut found = 0;
+        for line in text.lines().skip_while(|line| file == "README.md" && *line != "access: \"on\"") {
+            if !line.starts_with([' ', '#']) {
+                key = line;
+            }
+            if ["MATYAN_OPERATOR_TOKEN_FILE", "matyan-operator", "/etc/matyan/operator"]
+                .iter()
+                .any(|part| line.contains(part))
+            {
+                assert_eq!(key, "backend:", "{file}: {line}");
+                found += 1;
+            }
+        }
+        assert_eq!(found, 3, "{file}");
+    }
+}

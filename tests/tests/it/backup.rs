@@ -107,9 +107,10 @@ fn copy(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &target),
-            false => assert!(fs::copy(entry.path(), target).is_ok()),
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            assert!(fs::copy(entry.path(), target).is_ok());
         }
     }
 }
@@ -410,6 +411,27 @@ async fn a_run_deleted_during_a_backup_is_skipped() {
     let empty = Server::up().await;
     let restored = json_of(&empty.query, &["restore", report["archive"].as_str().unwrap()]).await;
     assert_eq!(restored["runs_restored"], 1);
+}
+
+/// A worker that reads the rest of a log creates runs that have only the records in it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_53_runs_that_are_others_than_those_of_the_archive_are_named() {
+    let source = Server::up().await;
+    log_run(&source, "whole", 20).await;
+    log_run(&source, "half", 20).await;
+    let folder = TempDir::new().unwrap();
+    let archive = backup(&source.query, folder.path()).await;
+    let restore = ["restore", archive.to_str().unwrap()];
+    // In the store that the archive is from, all runs are the same.
+    let report = json_of(&source.query, &restore).await;
+    assert_eq!((&report["runs_restored"], &report["runs_recreated"]), (&json!(0), &json!([])), "{report}");
+    let target = Server::up().await;
+    log_run(&target, "half", 3).await;
+    let output = command(&target.query, &restore).await;
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["runs_restored"], &report["runs_recreated"]), (&json!(1), &json!(["half"])));
+    assert!(text(&output.stderr).contains("half"), "{}", text(&output.stderr));
 }
 
 /// Removes the file of a blob from the embedded blob store. Exactly one path must contain `ending`.

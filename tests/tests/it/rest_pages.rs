@@ -157,12 +157,11 @@ async fn walk(project: &mut Project, list: &List, context: &str) {
             && let Some(at) = project.runs.iter().position(|run| Some(run) == read.last())
         {
             let id = project.runs[at].clone();
-            match project.random.random_bool(0.5) {
-                true => project.put(&id, json!({"archived": true})).await,
-                false => {
-                    sent(project.http.delete(project.url(&format!("/runs/{id}/")))).await;
-                    project.runs.remove(at);
-                }
+            if project.random.random_bool(0.5) {
+                project.put(&id, json!({"archived": true})).await;
+            } else {
+                sent(project.http.delete(project.url(&format!("/runs/{id}/")))).await;
+                project.runs.remove(at);
             }
             moved.push(id);
         }

@@ -1,7 +1,6 @@
 //! A data directory written by an older version opens in this one, and every answer about it is
 //! the same.
 
-#[path = "old_store/generator.rs"]
 mod generator;
 
 use std::{
@@ -17,7 +16,7 @@ use matyan_tests::{
 use serde_json::Value;
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
+    Path::new("fixtures").join(name)
 }
 
 fn unpack(file: &Path, into: &Path) {

@@ -123,6 +123,18 @@ fn variables_of_compose_are_in_its_example() {
     check(problems);
 }
 
+/// With access control, a scrape without a token fails.
+#[test]
+fn prometheus_of_compose_sends_the_token_that_is_mounted() {
+    let configuration = text("deploy/compose/prometheus.yaml");
+    let jobs = configuration.matches("job_name: ").count();
+    let file = "/etc/prometheus/matyan-token";
+    let sent = configuration.matches(&format!("authorization: {{credentials_file: {file}}}")).count();
+    assert_eq!(sent, jobs, "every job needs a token");
+    let compose = text("deploy/compose/compose.yaml");
+    assert!(compose.contains(&format!("${{MATYAN_MONITOR_TOKEN_FILE:-/dev/null}}:{file}:ro")));
+}
+
 /// Names of crates, which look like metrics in log filters.
 fn crates() -> BTreeSet<String> {
     let manifest = text("Cargo.toml");

@@ -1,0 +1,174 @@
+"""Runs the stages of `make test`, and prints how long each took, the processor time of its
+processes, and how many cases it had.
+
+It also names the flaky tests: those that failed at first, and passed at another try. Each has a
+cause, in the test or in what it tests, that somebody has to find.
+
+A stage is a target of the Makefile. Phases follow each other; up to three stages of a phase run at
+the same time, and start in the order in which they are listed. Most stages wait more than they
+compute: for brokers, servers, browsers and clocks. After a failure the phase is completed, but no
+other phase starts.
+
+Temporary files are kept in memory where there is enough of it: on a disk, the servers of all stages
+wait for each other's syncs.
+
+Usage: stages.py [STAGE ...], which runs only the named stages, one after the other.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PHASES = [
+    ["check", "downloads"],
+    ["build"],
+    # The slowest first, so that none of them runs alone at the end.
+    ["ui-test", "unit", "brokers", "system", "lint", "sdk", "examples", "browser", "sdk-installed", "fdb"],
+]
+
+STAGES_AT_ONCE = 3
+
+# A file system in memory, the free space that the tests need there, and the free memory that the
+# machine needs for these files and for the tests.
+MEMORY_FILES = Path("/dev/shm")
+MEMORY_FILES_BYTES = 6 << 30
+MEMORY_BYTES = 14 << 30
+
+# The last lines of nextest, libtest, pytest and vitest.
+SUMMARIES = re.compile(
+    r"^ *Summary \[.*\] \d+ tests? run: .*$"
+    r"|^test result: .*$"
+    r"|^(?:=+ )?\d+ (?:passed|failed|skipped)\b.* in [\d.]+s.*$"
+    r"|^ *Tests +\d+ (?:passed|failed|skipped).*$",
+    re.MULTILINE,
+)
+COUNTS = re.compile(r"(\d+) (passed|failed|skipped|ignored)")
+# A test that failed at first, and passed at another try, as nextest, vitest and pytest report it.
+FLAKY = re.compile(
+    r"^ *FLAKY \d+/\d+ \[.*?\] +(?:\( *\d+/\d+\) +)?(.+)$"
+    r"|^ *✓ (.+?)(?: \d+ms)? \(retry x\d+\)"
+    r"|^RERUN (.+)$",
+    re.MULTILINE,
+)
+COLORS = re.compile(r"\x1b\[[\d;]*m")
+
+
+@dataclass
+class Stage:
+    name: str
+    seconds: float = 0.0
+    # Without that of programs that a test starts and nothing waits for.
+    processor_seconds: float = 0.0
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    flaky: list[str] = field(default_factory=list)
+    is_ok: bool = False
+
+    def count(self, output: str) -> None:
+        names = (next(filter(None, groups)).strip() for groups in FLAKY.findall(output))
+        self.flaky = list(dict.fromkeys(names))
+        for line in SUMMARIES.findall(output):
+            for number, outcome in COUNTS.findall(line):
+                counter = "skipped" if outcome == "ignored" else outcome
+                setattr(self, counter, getattr(self, counter) + int(number))
+
+
+class Report:
+    """The stages that have run, and their output, which is printed when a stage ends."""
+
+    def __init__(self, logs: Path) -> None:
+        self.logs = logs
+        self.stages: list[Stage] = []
+        self.lock = threading.Lock()
+        logs.mkdir(parents=True, exist_ok=True)
+
+    def run(self, name: str) -> bool:
+        stage = Stage(name)
+        log = self.logs / f"{name}.log"
+        start = time.monotonic()
+        with log.open("wb") as output:
+            command = [os.environ.get("MAKE", "make"), "--no-print-directory", name]
+            if any(earlier.name == "build" for earlier in self.stages):
+                command.append("BUILT=1")
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+            _, status, usage = os.wait4(process.pid, 0)
+        stage.seconds = time.monotonic() - start
+        stage.processor_seconds = usage.ru_utime + usage.ru_stime
+        process.returncode = os.waitstatus_to_exitcode(status)
+        stage.is_ok = process.returncode == 0
+        text = COLORS.sub("", log.read_text(errors="replace"))
+        stage.count(text)
+        if not stage.is_ok and stage.failed == 0:
+            stage.failed = 1
+        with self.lock:
+            self.stages.append(stage)
+            verdict = "passed" if stage.is_ok else f"FAILED, also in {log}"
+            print(f"--- {name}\n{text.rstrip()}\n--- {name} {verdict} ({stage.seconds:.0f} s)\n", flush=True)
+        return stage.is_ok
+
+    def run_phase(self, names: list[str], at_once: int = STAGES_AT_ONCE) -> bool:
+        with ThreadPoolExecutor(at_once) as executor:
+            return all(list(executor.map(self.run, names)))
+
+    def print_table(self, seconds: float) -> None:
+        print(f"{'stage':<16}{'seconds':>9}{'cpu':>7}{'passed':>9}{'failed':>9}{'skipped':>9}")
+        for stage in self.stages:
+            mark = "" if stage.is_ok else "  FAILED"
+            times = f"{stage.seconds:>9.0f}{stage.processor_seconds:>7.0f}"
+            print(f"{stage.name:<16}{times}{stage.passed:>9}{stage.failed:>9}{stage.skipped:>9}{mark}")
+        print(f"{'all':<16}{seconds:>9.0f}\n")
+        outcomes = ("passed", "failed", "skipped")
+        total = {outcome: sum(getattr(stage, outcome) for stage in self.stages) for outcome in outcomes}
+        print(", ".join(f"{number} {outcome}" for outcome, number in total.items()))
+        flaky = [f"  {stage.name}: {name}" for stage in self.stages for name in stage.flaky]
+        if flaky:
+            print("\nFailed at first, and passed at another try; find out why:", *flaky, sep="\n")
+
+
+def has_memory_for_files() -> bool:
+    """Whether the temporary files of tests fit in memory, next to the tests."""
+    if "TMPDIR" in os.environ or not MEMORY_FILES.is_dir():
+        return False
+    available = re.search(r"^MemAvailable: +(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    is_roomy = available is not None and int(available[1]) << 10 >= MEMORY_BYTES
+    return is_roomy and shutil.disk_usage(MEMORY_FILES).free >= MEMORY_FILES_BYTES
+
+
+def main() -> int:
+    cache = Path(os.environ.get("CACHE") or Path.home() / ".cache" / "matyan")
+    report = Report(cache / "stages")
+    folder = tempfile.mkdtemp(prefix="matyan-tests-", dir=MEMORY_FILES) if has_memory_for_files() else None
+    if folder is not None:
+        os.environ["TMPDIR"] = folder
+    start = time.monotonic()
+    if sys.argv[1:]:
+        is_ok = report.run_phase(sys.argv[1:], at_once=1)
+    else:
+        is_ok = all(report.run_phase(names) for names in PHASES)
+    report.print_table(time.monotonic() - start)
+    if folder is not None:
+        remove_or_keep(Path(folder), is_ok)
+    return 0 if is_ok else 1
+
+
+def remove_or_keep(folder: Path, is_ok: bool) -> None:
+    """Removes the temporary files, unless a test has failed that may have left some to be read."""
+    if not is_ok and any(folder.iterdir()):
+        print(f"Temporary files are kept in {folder}, which is in memory: remove it when you have read them.")
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

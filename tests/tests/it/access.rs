@@ -1,0 +1,351 @@
+//! Access control from nothing to a colleague with a token, by the real program and its commands.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use matyan_tests::{Server, eventually, server::binary};
+use reqwest::StatusCode;
+use serde_json::Value;
+
+/// `matyan` with the given arguments for the given server, as the owner of a token.
+fn command(server: &Server, token: Option<&str>, words: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    command.args(words).env_clear().env("MATYAN_BACKEND_URL", &server.query).stdin(Stdio::null());
+    command.envs(token.map(|token| ("MATYAN_TOKEN", token)));
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("the output is UTF-8")
+}
+
+fn run(command: &mut Command) -> Result<String, String> {
+    let Output { status, stdout, stderr } = command.output().expect("the binary starts");
+    if status.success() { Ok(text(&stdout)) } else { Err(text(&stderr)) }
+}
+
+fn stdout_of(server: &Server, token: &str, words: &[&str]) -> String {
+    run(&mut command(server, Some(token), words)).unwrap_or_else(|error| panic!("{words:?}: {error}"))
+}
+
+fn error_of(server: &Server, token: Option<&str>, words: &[&str]) -> String {
+    run(&mut command(server, token, words)).expect_err("the command is refused")
+}
+
+fn token_file(data_dir: &Path) -> PathBuf {
+    data_dir.join("operator-token")
+}
+
+fn operator_token(data_dir: &Path) -> String {
+    fs::read_to_string(token_file(data_dir)).expect("the file exists").trim().to_owned()
+}
+
+async fn status(server: &Server, path: &str, token: Option<&str>) -> StatusCode {
+    let mut request = reqwest::Client::new().get(format!("{}{path}", server.query));
+    if let Some(token) = token {
+        request = request.bearer_auth(token);
+    }
+    request.send().await.expect("the server answers").status()
+}
+
+const RUNS: &str = "/api/v1/rest/runs/search/run/?q=&report_progress=false";
+
+#[tokio::test]
+async fn rule_61_a_closed_server_starts_with_an_operator_and_nobody_else() {
+    let server = Server::up_with(&["--access", "on"]).await;
+    let token = operator_token(&server.data_dir());
+    let mode = fs::metadata(token_file(&server.data_dir())).expect("the file exists").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    assert_eq!(status(&server, RUNS, None).await, StatusCode::UNAUTHORIZED);
+    assert_eq!(status(&server, RUNS, Some(&token)).await, StatusCode::OK);
+    assert_eq!(status(&server, "/health/ready/", None).await, StatusCode::OK, "probes need no token");
+    let log = server.log();
+    assert!(!log.contains(&token), "the log contains the token");
+    assert!(log.contains("operator-token"), "{log}");
+}
+
+#[tokio::test]
+async fn rule_62_a_colleague_gets_a_role_in_one_project_and_loses_it() {
+    let server = Server::up_with(&["--access", "on"]).await;
+    let operator = operator_token(&server.data_dir());
+    for project in ["speech", "vision"] {
+        stdout_of(&server, &operator, &["projects", "create", project]);
+    }
+    let words = ["access", "invite", "ana", "--role", "editor", "--project", "speech"];
+    let invitation = stdout_of(&server, &operator, &words);
+    let mut lines = invitation.lines();
+    let expected = format!("export MATYAN_BACKEND_URL={}/p/speech", server.query);
+    assert_eq!(lines.next(), Some(expected.as_str()));
+    let ana = lines.next().and_then(|line| line.strip_prefix("export MATYAN_TOKEN=")).expect("a token");
+    let link = format!("{}/p/speech/sign-in#{ana}", server.query);
+    assert_eq!(lines.last(), Some(link.as_str()));
+
+    stdout_of(&server, ana, &["runs", "ls", "--project", "speech"]);
+    let whoami = stdout_of(&server, ana, &["access", "whoami", "--json"]);
+    let whoami: Value = serde_json::from_str(&whoami).expect("one object");
+    let elsewhere = command(&server, Some(ana), &["access", "whoami", "--project", "vision"]).output();
+    let elsewhere = elsewhere.expect("the binary starts");
+    assert!(text(&elsewhere.stdout).starts_with("ana\n"), "{elsewhere:?}");
+    assert!(text(&elsewhere.stderr).contains("ana has no role in vision"), "{elsewhere:?}");
+    assert_eq!((&whoami["principal"], &whoami["roles"][0]["role"]), (&"ana".into(), &"editor".into()));
+    let listed = stdout_of(&server, ana, &["projects", "list", "--json"]);
+    assert!(listed.contains("speech") && !listed.contains("vision"), "{listed}");
+
+    // Errors say what is missing, and who can help.
+    let error = error_of(&server, Some(ana), &["runs", "ls", "--project", "vision"]);
+    assert!(error.contains("no project `vision`, or you have no role in it"), "{error}");
+    assert_eq!(error.matches("matyan projects").count(), 1, "{error}");
+    let error = error_of(&server, Some(ana), &["access", "ls", "--project", "speech"]);
+    assert!(
+        error.contains("the role owner in the project `speech`, which `ana` does not have")
+            && error.contains("ask an owner or an operator"),
+        "{error}"
+    );
+    let error = error_of(&server, None, &["runs", "ls", "--project", "speech"]);
+    assert!(error.contains("MATYAN_TOKEN"), "{error}");
+    let error = error_of(&server, Some("mtk_mistyped"), &["runs", "ls"]);
+    assert!(error.contains("does not contain a token") && !error.contains("mtk_mistyped"), "{error}");
+    let error =
+        error_of(&server, Some(&operator), &["access", "grant", "ana", "operator", "--project", "speech"]);
+    assert!(error.contains("grant it everywhere"), "{error}");
+
+    let tokens = stdout_of(&server, &operator, &["access", "token", "ls", "--project", "speech", "--json"]);
+    let listed: Value = serde_json::from_str(&tokens).expect("one token");
+    assert_eq!(listed["principal"], "ana");
+    assert!(!tokens.contains(ana), "a list shows a secret");
+    let id = listed["id"].as_str().expect("text");
+    let error = error_of(&server, Some(&operator), &["access", "token", "revoke", id, "--project", "vision"]);
+    assert!(error.contains("there is no token"), "{error}");
+    stdout_of(&server, &operator, &["access", "token", "revoke", id, "--project", "speech"]);
+    eventually("the revoked token is refused", async || {
+        match status(&server, "/p/speech/api/v1/rest/projects/", Some(ana)).await {
+            StatusCode::UNAUTHORIZED => Ok(()),
+            other => Err(other.to_string()),
+        }
+    })
+    .await;
+    assert!(!server.log().contains(ana), "the log contains a token");
+}
+
+#[tokio::test]
+async fn an_invitation_names_what_it_lacks() {
+    let server = Server::up_with(&["--access", "on"]).await;
+    let operator = operator_token(&server.data_dir());
+    // A browser would show nothing to the principal.
+    let words = ["access", "invite", "ci", "--role", "ingest"];
+    let invitation = stdout_of(&server, &operator, &words);
+    assert_eq!(invitation.lines().count(), 2, "{invitation}");
+    let output = command(&server, Some(&operator), &["access", "invite", "cy", "--role", "viewer"]).output();
+    let said = text(&output.expect("the binary starts").stderr);
+    assert!(said.contains("the project (default)") && said.contains("--project NAME"), "{said}");
+    assert!(said.contains("of use on this machine only: --server URL"), "{said}");
+}
+
+#[tokio::test]
+async fn a_revoked_role_takes_its_tokens_and_a_new_role_names_the_earlier_one() {
+    let server = Server::up_with(&["--access", "on"]).await;
+    let operator = operator_token(&server.data_dir());
+    for project in ["speech", "vision"] {
+        stdout_of(&server, &operator, &["projects", "create", project]);
+        stdout_of(&server, &operator, &["access", "invite", "ana", "--role", "editor", "--project", project]);
+    }
+    let output =
+        command(&server, Some(&operator), &["access", "grant", "ana", "viewer", "--project", "speech"])
+            .output()
+            .expect("the binary starts");
+    assert!(text(&output.stderr).contains("ana was editor in speech; viewer replaces it"), "{output:?}");
+    let tokens = |project| {
+        stdout_of(&server, &operator, &["access", "token", "ls", "--json", "--project", project])
+            .lines()
+            .count()
+    };
+    assert_eq!((tokens("speech"), tokens("vision")), (1, 1));
+    let words = ["access", "revoke", "ana", "--project", "speech"];
+    let revoked = stdout_of(&server, &operator, &words);
+    assert_eq!(revoked.trim(), "ana  loses the role viewer in speech, with 1 token, within 30 s");
+    assert_eq!((tokens("speech"), tokens("vision")), (0, 1));
+    let words = ["access", "revoke", "ana", "--keep-tokens", "--project", "vision"];
+    stdout_of(&server, &operator, &words);
+    assert_eq!(tokens("vision"), 1);
+}
+
+#[tokio::test]
+async fn an_owner_gives_others_roles_and_tokens_in_the_own_project_only() {
+    let server = Server::up_with(&["--access", "on"]).await;
+    let operator = operator_token(&server.data_dir());
+    for project in ["speech", "vision"] {
+        stdout_of(&server, &operator, &["projects", "create", project]);
+    }
+    stdout_of(&server, &operator, &["access", "grant", "bo", "owner", "--project", "speech"]);
+    let bo = stdout_of(&server, &operator, &["access", "token", "create", "bo", "--project", "speech"]);
+    let bo = bo.trim();
+    // Nobody acts under the name of an operator.
+    stdout_of(&server, bo, &["access", "grant", "operator", "ingest", "--project", "speech"]);
+    let words = ["access", "token", "create", "operator", "--project", "speech", "--limit", "operator"];
+    let error = error_of(&server, Some(bo), &words);
+    assert!(error.contains("has a role in all projects"), "{error}");
+    // A token that an owner creates is one for the project of the owner.
+    stdout_of(&server, bo, &["access", "grant", "cy", "owner", "--project", "speech"]);
+    let limited = stdout_of(&server, bo, &["access", "token", "create", "cy", "--project", "speech"]);
+    let limited = limited.trim();
+    let words = ["access", "token", "create", "cy", "--project", "speech", "--limit", "viewer"];
+    let small = stdout_of(&server, &operator, &words);
+    let whoami = stdout_of(&server, small.trim(), &["access", "whoami", "--json"]);
+    let whoami: Value = serde_json::from_str(&whoami).expect("one object");
+    assert_eq!(whoami["token"], serde_json::json!({"limit": "viewer", "project": "speech"}), "{whoami}");
+    assert_eq!(whoami["roles"][0]["role"], "owner", "{whoami}");
+    stdout_of(&server, &operator, &["access", "grant", "cy", "viewer", "--project", "vision"]);
+    let whoami = stdout_of(&server, limited, &["access", "whoami", "--project", "speech"]);
+    assert!(whoami.contains("speech") && !whoami.contains("vision"), "{whoami}");
+    stdout_of(&server, limited, &["runs", "ls", "--project", "speech"]);
+    for words in [
+        &["runs", "ls", "--project", "vision"][..],
+        &["projects", "create", "more"],
+        &["access", "ls", "--everywhere", "--project", "speech"],
+        &["access", "token", "create", "operator", "--everywhere", "--project", "speech"],
+        &["access", "grant", "bo", "operator", "--everywhere", "--project", "speech"],
+    ] {
+        for token in [bo, limited] {
+            error_of(&server, Some(token), words);
+        }
+    }
+    let error = error_of(&server, Some(bo), &["access", "grant", "bo", "owner", "--project", "vision"]);
+    assert!(error.contains("no project `vision`"), "{error}");
+}
+
+#[tokio::test]
+async fn a_lost_operator_token_is_replaced_without_a_server() {
+    let mut server = Server::up_with(&["--access", "on"]).await;
+    let data_dir = server.data_dir();
+    let lost = operator_token(&data_dir);
+    let recover = || {
+        let mut command = Command::new(binary());
+        run(command.args(["access", "recover", "--data-dir"]).arg(&data_dir).env_clear())
+    };
+    let error = recover().expect_err("the server is running");
+    assert!(error.contains("in use by process") && error.contains("stop the server first"), "{error}");
+    assert!(!error.contains("--store"), "{error}");
+    assert!(server.terminate().await.success());
+    let token = recover().expect("the server is stopped");
+    let token = token.trim();
+    assert_eq!(operator_token(&data_dir), token);
+    server.start().await;
+    assert_eq!(status(&server, RUNS, Some(&lost)).await, StatusCode::UNAUTHORIZED);
+    assert_eq!(status(&server, RUNS, Some(token)).await, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn rule_61_a_closed_store_is_not_opened_by_leaving_out_a_flag() {
+    let mut server = Server::up_with(&["--access", "on"]).await;
+    assert!(server.terminate().await.success());
+    let start = |words: &[&str]| {
+        let mut command = Command::new(binary());
+        command.args(["up", "--port", "0", "--frontier-port", "0", "--data-dir"]).arg(server.data_dir());
+        run(command.args(words).env_clear().stdin(Stdio::null()))
+    };
+    let error = start(&[]).expect_err("the store is closed");
+    assert!(error.contains("--access on") && error.contains("--access off"), "{error}");
+    let error = start(&["--access", "on", "--host", "0.0.0.0"]).expect_err("tokens would not be encrypted");
+    assert!(error.contains("--tls-cert") && error.contains("--access-behind-proxy"), "{error}");
+}
+
+#[tokio::test]
+async fn rule_62_an_open_server_grants_nothing() {
+    let server = Server::up().await;
+    for words in [&["access", "grant", "ana", "operator", "--everywhere"][..], &["access", "whoami"]] {
+        let error = error_of(&server, None, words);
+        assert!(error.contains("access control is off: start the server with --access on"), "{error}");
+    }
+    let generated =
+        run(&mut command(&server, None, &["access", "token", "generate"])).expect("needs no server");
+    assert!(generated.starts_with("mtk_"), "{generated}");
+}
+
+/// The entries that a principal sees, oldest first: call, what it was about, outcome and principal.
+fn audit(server: &Server, token: &str, words: &[&str]) -> Vec<[String; 4]> {
+    let listed =
+        stdout_of(server, token, &[&["access", "audit", "--json", "--limit", "0"][..], words].concat());
+    let entries = listed.lines().map(|line| {
+        let entry: Value = serde_json::from_str(line).expect("one object");
+        ["rpc", "resource", "outcome", "principal"].map(|name| entry[name].as_str().expect("text").to_owned())
+    });
+    let mut entries: Vec<_> = entries.collect();
+    entries.reverse();
+    entries
+}
+
+#[tokio::test]
+async fn rule_80_the_audit_log_says_who_signed_in_and_who_changed_rights() {
+    let server = Server::up_with(&["--access", "on"]).await;
+    let operator = operator_token(&server.data_dir());
+    for project in ["speech", "vision"] {
+        stdout_of(&server, &operator, &["projects", "create", project]);
+    }
+    let bo =
+        stdout_of(&server, &operator, &["access", "invite", "bo", "--role", "owner", "--project", "speech"]);
+    let bo =
+        bo.lines().find_map(|line| line.strip_prefix("export MATYAN_TOKEN=")).expect("a token").to_owned();
+    stdout_of(&server, &bo, &["access", "grant", "cy", "viewer", "--project", "speech"]);
+    stdout_of(&server, &operator, &["access", "grant", "cy", "viewer", "--project", "vision"]);
+
+    // One browser signs in, and another one tries a token that no one has.
+    let unknown = stdout_of(&server, &operator, &["access", "token", "generate"]).trim().to_owned();
+    let browser =
+        reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client");
+    for (token, expected) in [(&bo, StatusCode::SEE_OTHER), (&unknown, StatusCode::UNAUTHORIZED)] {
+        let form = browser
+            .post(format!("{}/sign-in", server.query))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(format!("token={token}"));
+        assert_eq!(form.send().await.expect("the server answers").status(), expected);
+    }
+    assert_eq!(status(&server, RUNS, Some(&unknown)).await, StatusCode::UNAUTHORIZED);
+
+    // An owner sees the own project only.
+    let seen = audit(&server, &bo, &["--project", "speech"]);
+    let expected = [
+        ["access.v1.AccessService/Grant", "bo owner", "OK", "operator"],
+        ["access.v1.AccessService/CreateToken", seen[1][1].as_str(), "OK", "operator"],
+        ["access.v1.AccessService/Grant", "cy viewer", "OK", "bo"],
+    ];
+    assert_eq!(seen, expected.map(|row| row.map(str::to_owned)));
+    assert!(seen[1][1].starts_with("bo token "), "{seen:?}");
+    for words in [&["--project", "vision"][..], &["--everywhere", "--project", "speech"]] {
+        error_of(&server, Some(&bo), &[&["access", "audit"][..], words].concat());
+    }
+
+    // Calls that need another role are written a moment later: this one, and that for the whole audit log.
+    error_of(&server, Some(&bo), &["access", "ls", "--everywhere"]);
+    let denied = ["access.v1.AuditService/ListAllEntries", "access.v1.AccessService/ListAllGrants"];
+    let denied = denied.map(|rpc| [rpc, "", "PERMISSION_DENIED", "bo"].map(str::to_owned));
+    eventually("the denied calls are in the audit log", async || {
+        let found = audit(&server, &operator, &["--everywhere", "--failed", "--principal", "bo"]);
+        if found == denied { Ok(()) } else { Err(found) }
+    })
+    .await;
+
+    // Sign-ins are written a moment later.
+    eventually("sign-ins are in the audit log", async || {
+        let signed_in = audit(&server, &operator, &["--everywhere", "--rpc", "sign-in"]);
+        let found: Vec<_> =
+            signed_in.iter().map(|[_, _, outcome, who]| (outcome.as_str(), who.as_str())).collect();
+        if found == [("OK", "bo"), ("UNAUTHENTICATED", ""), ("UNAUTHENTICATED", "")] {
+            Ok(())
+        } else {
+            Err(signed_in)
+        }
+    })
+    .await;
+    let failed = audit(&server, &operator, &["--everywhere", "--failed", "--principal", ""]);
+    assert_eq!(failed.len(), 4, "{failed:?}");
+    let everything = stdout_of(&server, &operator, &["access", "audit", "--everywhere", "--limit", "0"]);
+    let everything = everything + &server.log();
+    for token in [&operator, &bo, &unknown] {
+        assert!(!everything.contains(token.as_str()), "a token is in the audit log");
+    }
+}

@@ -1,0 +1,232 @@
+//! Access control in two processes: a frontier, which has no store, asks its backend who its callers are.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use matyan_tests::{
+    Service, eventually,
+    json::{Ack, JsonWriter, create_run, metric, url},
+    server::binary,
+};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio_tungstenite::tungstenite::{Error, client::IntoClientRequest as _};
+
+/// The secret that the processes of one deployment share.
+const SECRET: &str = "shared by both";
+
+/// A backend and a frontier with access control, and the token of the operator.
+struct Deployment {
+    backend: Service,
+    frontier: Service,
+    operator: String,
+    _folders: [TempDir; 2],
+}
+
+impl Deployment {
+    /// Starts both processes; the frontier has this secret.
+    async fn start(frontier_secret: &str) -> Self {
+        let folders = [(); 2].map(|()| tempfile::tempdir().expect("the temporary directory is writable"));
+        let [of_backend, of_frontier] = &folders;
+        let mut backend = closed("backend", of_backend.path())
+            .flag("store", "embedded:")
+            .variable("BLOB_URI_SECRET", SECRET);
+        backend.start().await;
+        let mut frontier = closed("frontier", of_frontier.path())
+            .flag("backend-url", backend.address("query"))
+            .variable("BLOB_URI_SECRET", frontier_secret);
+        frontier.start().await;
+        let operator = fs::read_to_string(of_backend.path().join("data/operator-token")).expect("a token");
+        let operator = operator.trim().to_owned();
+        let deployment = Self { backend, frontier, operator, _folders: folders };
+        for project in ["speech", "vision"] {
+            deployment.run(&["projects", "create", project]);
+        }
+        deployment
+    }
+
+    /// Runs `matyan` as the operator, at the backend.
+    fn run(&self, words: &[&str]) -> String {
+        let output = Command::new(binary())
+            .args(words)
+            .env_clear()
+            .env("MATYAN_BACKEND_URL", self.backend.address("query"))
+            .env("MATYAN_TOKEN", &self.operator)
+            .stdin(Stdio::null())
+            .output()
+            .expect("the binary starts");
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("the output is UTF-8").trim().to_owned()
+    }
+
+    /// A token of a principal with this role in one project.
+    fn invite(&self, principal: &str, role: &str, project: &str) -> String {
+        self.run(&["access", "grant", principal, role, "--project", project]);
+        self.run(&["access", "token", "create", principal, "--project", project])
+    }
+
+    /// A socket to the frontier, or the status with which it is refused.
+    async fn connect(&self, project: &str, token: Option<&str>) -> Result<JsonWriter, u16> {
+        let base = format!("{}/p/{project}", self.frontier.address("ingest"));
+        let mut request = url(&base, "run").into_client_request().expect("the address is one");
+        if let Some(token) = token {
+            let value = format!("Bearer {token}").parse().expect("a token is ASCII");
+            request.headers_mut().insert("authorization", value);
+        }
+        match tokio_tungstenite::connect_async(request).await {
+            Ok((socket, _)) => Ok(JsonWriter { socket }),
+            Err(Error::Http(response)) => Err(response.status().as_u16()),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// The status of a connection, or 200 if data was acknowledged.
+    async fn send(&self, project: &str, token: Option<&str>) -> u16 {
+        match self.connect(project, token).await {
+            Ok(mut writer) => {
+                assert_eq!(writer.send(&json!([create_run()])).await, Ok(Ack::Ok));
+                200
+            }
+            Err(status) => status,
+        }
+    }
+}
+
+/// A process that asks its callers who they are.
+fn closed(role: &'static str, folder: &Path) -> Service {
+    process(role, folder).flag("access", "on")
+}
+
+fn process(role: &'static str, folder: &Path) -> Service {
+    let data_dir = folder.join("data");
+    Service::new(role, folder)
+        .flag("log", "embedded:")
+        .flag("blobs", "embedded:")
+        .flag("data-dir", data_dir.to_str().expect("the path is text"))
+}
+
+#[tokio::test]
+async fn rule_78_a_frontier_admits_whom_its_backend_knows() {
+    let deployment = Deployment::start(SECRET).await;
+    let ana = deployment.invite("ana", "ingest", "speech");
+    let bo = deployment.invite("bo", "viewer", "speech");
+    assert_eq!(deployment.send("speech", Some(&ana)).await, 200);
+    // Other projects do not exist for it, whether they do or not.
+    assert_eq!(deployment.send("vision", Some(&ana)).await, 404);
+    assert_eq!(deployment.send("nobody", Some(&ana)).await, 404);
+    assert_eq!(deployment.send("speech", Some(&bo)).await, 403);
+    assert_eq!(deployment.send("speech", None).await, 401);
+    let unknown = deployment.run(&["access", "token", "generate"]);
+    assert_eq!(deployment.send("speech", Some(&unknown)).await, 401);
+    assert_eq!(deployment.send("vision", Some(&deployment.operator)).await, 200);
+    // An operator may do everything, but not in a project that does not exist.
+    if let Ok(mut writer) = deployment.connect("nobody", Some(&deployment.operator)).await {
+        assert_ne!(writer.send(&json!([create_run()])).await, Ok(Ack::Ok));
+    }
+    let logs = [deployment.backend.log(), deployment.frontier.log()].concat();
+    for token in [&ana, &bo, &unknown, &deployment.operator] {
+        assert!(!logs.contains(token.as_str()), "a log contains a token");
+    }
+}
+
+#[tokio::test]
+async fn rule_55_a_revoked_token_ends_at_a_frontier_of_its_own() {
+    let deployment = Deployment::start(SECRET).await;
+    let ana = deployment.invite("ana", "ingest", "speech");
+    let mut writer = deployment.connect("speech", Some(&ana)).await.expect("it is admitted");
+    assert_eq!(writer.send(&json!([create_run()])).await, Ok(Ack::Ok));
+    let id = deployment.run(&["access", "token", "ls", "--project", "speech", "--json"]);
+    let id: serde_json::Value = serde_json::from_str(&id).expect("one token");
+    deployment.run(&["access", "token", "revoke", id["id"].as_str().expect("text"), "--project", "speech"]);
+    eventually("the revoked token is refused", async || match deployment.send("speech", Some(&ana)).await {
+        401 => Ok(()),
+        other => Err(other),
+    })
+    .await;
+    // So is the socket that was opened with it.
+    eventually("the open socket ends", async || {
+        match writer.send(&json!([metric("loss", 0.5, None)])).await {
+            Ok(Ack::Ok) => Err("data was acknowledged"),
+            _ => Ok(()),
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rule_56_without_its_backend_a_frontier_takes_the_data_of_known_callers() {
+    let mut deployment = Deployment::start(SECRET).await;
+    let ana = deployment.invite("ana", "ingest", "speech");
+    let bo = deployment.invite("bo", "ingest", "speech");
+    let mut writer = deployment.connect("speech", Some(&ana)).await.expect("it is admitted");
+    assert_eq!(writer.send(&json!([create_run()])).await, Ok(Ack::Ok));
+    deployment.backend.kill();
+    // No one knows `bo` here, so it is asked to come again rather than to sign in.
+    assert_eq!(deployment.send("speech", Some(&bo)).await, 503);
+    assert_eq!(deployment.send("speech", None).await, 503);
+    for _ in 0..3 {
+        assert_eq!(writer.send(&json!([metric("loss", 0.5, None)])).await, Ok(Ack::Ok));
+        assert_eq!(deployment.send("speech", Some(&ana)).await, 200);
+    }
+    // Wait until nothing is left of the last answer: only the outage keeps the caller.
+    eventually("the answer of the backend is too old", async || {
+        let log = deployment.frontier.log();
+        assert_eq!(deployment.send("speech", Some(&ana)).await, 200);
+        // An open socket that is never read would miss the pings of the frontier.
+        assert_eq!(writer.send(&json!([metric("loss", 0.5, None)])).await, Ok(Ack::Ok));
+        if log.matches("failed to look up a caller").count() > 2 { Ok(()) } else { Err(log.len()) }
+    })
+    .await;
+    assert_eq!(writer.send(&json!([metric("loss", 0.25, None)])).await, Ok(Ack::Ok));
+}
+
+#[tokio::test]
+async fn rule_78_a_frontier_with_another_secret_learns_nothing() {
+    let deployment = Deployment::start("of another deployment").await;
+    let ana = deployment.invite("ana", "ingest", "speech");
+    for token in [Some(ana.as_str()), Some(deployment.operator.as_str()), None] {
+        assert_eq!(deployment.send("speech", token).await, 503);
+    }
+    let log = deployment.frontier.log();
+    assert!(log.contains("same BLOB_URI_SECRET"), "{log}");
+}
+
+#[tokio::test]
+async fn rule_78_a_frontier_for_everyone_refuses_a_backend_that_wants_tokens() {
+    let deployment = Deployment::start(SECRET).await;
+    // Not even a project that everyone may read makes the backend an open one.
+    deployment.run(&["access", "grant", "anonymous", "viewer"]);
+    let folder = tempfile::tempdir().expect("the temporary directory is writable");
+    let mut open = process("frontier", folder.path())
+        .flag("access", "off")
+        .flag("backend-url", deployment.backend.address("query"));
+    assert!(!open.run_to_exit().await.success());
+    let refusals = |open: &Service| open.log().matches("asks its callers for a token").count();
+    let of_start = refusals(&open);
+    assert_ne!(of_start, 0, "{}", open.log());
+    // Its start does not depend on a backend that answers, and it ends when the backend does.
+    deployment.backend.suspend();
+    open.start().await;
+    assert_eq!(refusals(&open), of_start);
+    deployment.backend.resume();
+    assert!(!open.wait_for_exit().await.success());
+    assert_ne!(refusals(&open), of_start, "{}", open.log());
+}
+
+#[tokio::test]
+async fn a_frontier_for_everyone_serves_an_open_backend() {
+    let folders = [(); 2].map(|()| tempfile::tempdir().expect("the temporary directory is writable"));
+    let [of_backend, of_frontier] = &folders;
+    let mut backend = process("backend", of_backend.path()).flag("store", "embedded:").flag("access", "off");
+    backend.start().await;
+    let mut frontier = process("frontier", of_frontier.path())
+        .flag("access", "off")
+        .flag("backend-url", backend.address("query"));
+    frontier.start().await;
+    let mut writer =
+        JsonWriter::connect(frontier.address("ingest"), "run").await.expect("everyone is admitted");
+    assert_eq!(writer.send(&json!([create_run()])).await, Ok(Ack::Ok));
+}
