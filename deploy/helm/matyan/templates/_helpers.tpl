@@ -75,6 +75,10 @@ capabilities: {drop: [ALL]}
 {{- if not .Values.blobUri.existingSecret -}}
 {{- fail "blobUri.existingSecret: set the name of a secret with a random string" -}}
 {{- end -}}
+{{- $on := eq .Values.access "on" -}}
+{{- if and $on .Values.tls.existingSecret (not (hasKey .Values.frontier.settings "MATYAN_BACKEND_URL")) -}}
+{{- fail "frontier.settings.MATYAN_BACKEND_URL: with access control and TLS, set an https address of the backends that their certificate contains" -}}
+{{- end -}}
 {{- $blobs := .Values.blobs -}}
 {{- if and (eq $blobs.type "s3") (not $blobs.s3.endpoint) -}}
 {{- fail "blobs.s3.endpoint: set the address of the S3 server" -}}

@@ -3,6 +3,7 @@ would format large ones as 1e+06, so they are converted to integers. */}}
 
 {{- define "matyan.settings.common" -}}
 - {name: MATYAN_ENVIRONMENT, value: {{ .Values.environment | quote }}}
+- {name: MATYAN_ACCESS, value: {{ .Values.access | quote }}}
 - {name: LOG_LEVEL, value: {{ .Values.logging.level | quote }}}
 - {name: LOG_FORMAT, value: {{ .Values.logging.format | quote }}}
 {{- range $name, $value := .Values.settings }}
@@ -101,12 +102,18 @@ would format large ones as 1e+06, so they are converted to integers. */}}
 {{- end }}
 {{- if eq .role "backend" }}
 - {name: MATYAN_UI_BASE_PATH, value: {{ $values.ui.basePath | quote }}}
+{{- end }}
+{{- /* A frontier signs its questions about callers with it. */}}
+{{- if or (eq .role "backend") (and (eq .role "frontier") (eq $values.access "on")) }}
 - name: BLOB_URI_SECRET
   valueFrom: {secretKeyRef: {name: {{ $values.blobUri.existingSecret }}, key: {{ $values.blobUri.secretKey }}}}
 {{- end }}
-{{- if and (has .role (list "frontier" "backend")) (or $values.allowedHosts $values.ingress.enabled) }}
 {{- $hosts := compact (list $values.ingress.host $values.ingress.ingestion.host $values.ingress.grpc.host) }}
+{{- if and (has .role (list "frontier" "backend")) (or $values.allowedHosts $values.ingress.enabled) }}
 - {name: MATYAN_ALLOWED_HOSTS, value: {{ concat $values.allowedHosts (ternary $hosts (list) $values.ingress.enabled) | uniq | join "," | quote }}}
+{{- end }}
+{{- if and (has .role (list "frontier" "backend")) $values.ingress.enabled (not $values.ingress.admin) }}
+- {name: MATYAN_CLOSED_HOSTS, value: {{ $hosts | uniq | join "," | quote }}}
 {{- end }}
 {{- if and (has .role (list "frontier" "backend")) $values.corsOrigins }}
 - {name: CORS_ORIGINS, value: {{ $values.corsOrigins | toJson | squote }}}
@@ -146,6 +153,9 @@ would format large ones as 1e+06, so they are converted to integers. */}}
 {{- with $values.extraVolumes }}
 {{ toYaml . }}
 {{- end }}
+{{- with dig "extraVolumes" list (default dict .values) }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}
 
 {{- define "matyan.mounts" -}}
@@ -164,6 +174,9 @@ would format large ones as 1e+06, so they are converted to integers. */}}
 - {name: tls, mountPath: /etc/matyan/tls, readOnly: true}
 {{- end }}
 {{- with $values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- with dig "extraVolumeMounts" list (default dict .values) }}
 {{ toYaml . }}
 {{- end }}
 {{- end -}}
