@@ -351,7 +351,7 @@ brokers: build kafka clouds
 # The client's own logger is disabled, as it would continue to write after pytest has closed the
 # output.
 system: build kafka clouds $(PEERS_STAMP)
-	LOGURU_AUTOINIT=0 $(CLOUDS) MATYAN_BIN=$(DEBUG_BIN) $(VENV)/bin/python -m pytest -q -rsR --reruns 1 -p no:cacheprovider $(PEERS)
+	LOGURU_AUTOINIT=0 $(CLOUDS) MATYAN_BIN=$(DEBUG_BIN) $(VENV)/bin/python -m pytest -q -rfEsR --reruns 1 -p no:cacheprovider $(PEERS)
 
 # The Python package in an environment without the published client.
 SDK := sdk/python
@@ -414,7 +414,7 @@ $(PUBLISHED):
 adapters-%: build $(PUBLISHED)
 	test -d $(call ADAPTER_ENV,$*) || $(MAKE) --no-print-directory $(call ADAPTER_ENV,$*) GROUP=$*
 	cd $(SDK) && KERAS_BACKEND=$(if $(filter torch,$*),torch,tensorflow) MATYAN_BIN=$(DEBUG_BIN) MATYAN_PUBLISHED=$(PUBLISHED) \
-		PYTHONPATH=$(SDK_PACKAGES) $(call ADAPTER_ENV,$*)/bin/python -m pytest -rs -p no:cacheprovider $(ADAPTER_TESTS)
+		PYTHONPATH=$(SDK_PACKAGES) $(call ADAPTER_ENV,$*)/bin/python -m pytest -rfEs -p no:cacheprovider $(ADAPTER_TESTS)
 
 $(CACHE)/adapters-$(GROUP)-%:
 	rm -rf $@.part && python3 -m venv $@.part
@@ -430,7 +430,7 @@ IMPORTERS_EXCLUDES := aim-ui
 
 importers: build $(IMPORTERS_ENV) ## Compare imports, and scripts of W&B, with the packages themselves
 	cd $(SDK) && MATYAN_BIN=$(DEBUG_BIN) PYTHONPATH=$(SDK_PACKAGES) \
-		$(IMPORTERS_ENV)/bin/python -m pytest -rs -p no:cacheprovider tests/importing tests/test_wandb_parity.py \
+		$(IMPORTERS_ENV)/bin/python -m pytest -rfEs -p no:cacheprovider tests/importing tests/test_wandb_parity.py \
 		tests/test_aim_parity.py
 
 $(IMPORTERS_ENV):
@@ -445,7 +445,7 @@ RUST_EXAMPLES := $(CARGO_TARGET_DIR)/debug/examples
 
 examples: build chromium $(BUF) $(PEERS_STAMP) ## Run the example clients of the languages that are installed
 	PATH=$(dir $(BUF)):$$PATH PYTHONPATH=$(PEERS) MATYAN_BIN=$(DEBUG_BIN) MATYAN_RUST_EXAMPLES=$(RUST_EXAMPLES) \
-		$(VENV)/bin/python -m pytest -q -rs -p no:cacheprovider sdk/examples
+		$(VENV)/bin/python -m pytest -q -rfEsR --reruns 1 -p no:cacheprovider sdk/examples
 
 # The web UI of ui/, which builds of the program embed.
 UI_STAMP := ui/node_modules/installed-$(call sum,ui/package-lock.json)
@@ -491,7 +491,7 @@ picture: build chromium ui-build $(SDK_STAMP) ## Renew the picture of the README
 # and failed requests fail immediately.
 browser: build chromium $(PEERS_STAMP) $(UI_DIR) $(PYODIDE) ## Test the UI of Aim
 	LOGURU_AUTOINIT=0 PYTHONPATH=$(PEERS) MATYAN_BIN=$(DEBUG_BIN) MATYAN_UI_BUNDLE=$(UI_DIR) MATYAN_PYODIDE=$(PYODIDE) \
-		MATYAN_SCREENSHOTS=$(CACHE)/screenshots $(VENV)/bin/python -m pytest -q -rsR --reruns 2 --only-rerun '^TimeoutError: ' \
+		MATYAN_SCREENSHOTS=$(CACHE)/screenshots $(VENV)/bin/python -m pytest -q -rfEsR --reruns 2 --only-rerun '^TimeoutError: ' \
 		--only-rerun '^AssertionError: Locator expected' \
 		-p no:cacheprovider tests/browser
 
@@ -579,7 +579,7 @@ ifneq ($(and $(FDBSERVER),$(FDBCLI),$(FDB_LIB)),)
 	$(FDB_RUN) cargo build --quiet --workspace --features $(FDB_FEATURES)
 	@$(MAKE) --no-print-directory kafka $(PEERS_STAMP)
 	$(FDB_RUN) MATYAN_BIN=$(DEBUG_BIN) cargo test --quiet --workspace --features $(FDB_FEATURES) --test kafka_system -- foundationdb_
-	$(FDB_RUN) LOGURU_AUTOINIT=0 MATYAN_BIN=$(DEBUG_BIN) $(VENV)/bin/python -m pytest -q -rs -p no:cacheprovider -k foundationdb $(PEERS)
+	$(FDB_RUN) LOGURU_AUTOINIT=0 MATYAN_BIN=$(DEBUG_BIN) $(VENV)/bin/python -m pytest -q -rfEs -p no:cacheprovider -k foundationdb $(PEERS)
 else
 	@echo 'make fdb: SKIPPED: fdbserver, fdbcli and libfdb_c.so are required in $(FDB_DIR) or installed; REQUIRE=fdb makes this a failure'
 	@case ",$$REQUIRE," in *,fdb,*) exit 1;; esac

@@ -1,8 +1,8 @@
 """Runs the stages of `make test`, and prints how long each took, the processor time of its
 processes, and how many cases it had.
 
-It also names the flaky tests: those that failed at first, and passed at another try. Each has a
-cause, in the test or in what it tests, that somebody has to find.
+At its end it names the tests that failed, and the flaky tests: those that failed at first, and
+passed at another try. Each has a cause, in the test or in what it tests, that somebody has to find.
 
 A stage is a target of the Makefile. Phases follow each other; up to three stages of a phase run at
 the same time, and start in the order in which they are listed. Most stages wait more than they
@@ -55,9 +55,17 @@ SUMMARIES = re.compile(
 COUNTS = re.compile(r"(\d+) (passed|failed|skipped|ignored)")
 # A test that failed at first, and passed at another try, as nextest, vitest and pytest report it.
 FLAKY = re.compile(
-    r"^ *FLAKY \d+/\d+ \[.*?\] +(?:\( *\d+/\d+\) +)?(.+)$"
+    r"^ *FLAKY \d+/\d+ \[.*?\] +(?:\([^)]*\) +)?(.+)$"
     r"|^ *✓ (.+?)(?: \d+ms)? \(retry x\d+\)"
     r"|^RERUN (.+)$",
+    re.MULTILINE,
+)
+# A test that failed at each try. What a failed test has printed follows it, and is indented.
+FAILED = re.compile(
+    r"^ *(?:TRY [2-9] )?(?:FAIL|TIMEOUT|TMT|ABORT|SIG[A-Z]+) \[.*?\] +(?:\([^)]*\) +)?(.+)$"
+    r"|^test (\S.*) \.\.\. FAILED$"
+    r"|^ FAIL  (\S.*)$"
+    r"|^(?:FAILED|ERROR) (\S+::\S+)(?: - .*)?$",
     re.MULTILINE,
 )
 COLORS = re.compile(r"\x1b\[[\d;]*m")
@@ -72,12 +80,13 @@ class Stage:
     passed: int = 0
     failed: int = 0
     skipped: int = 0
+    failures: list[str] = field(default_factory=list)
     flaky: list[str] = field(default_factory=list)
     is_ok: bool = False
 
     def count(self, output: str) -> None:
-        names = (next(filter(None, groups)).strip() for groups in FLAKY.findall(output))
-        self.flaky = list(dict.fromkeys(names))
+        self.failures = names_of_tests(FAILED, output)
+        self.flaky = names_of_tests(FLAKY, output)
         for line in SUMMARIES.findall(output):
             for number, outcome in COUNTS.findall(line):
                 counter = "skipped" if outcome == "ignored" else outcome
@@ -131,9 +140,18 @@ class Report:
         outcomes = ("passed", "failed", "skipped")
         total = {outcome: sum(getattr(stage, outcome) for stage in self.stages) for outcome in outcomes}
         print(", ".join(f"{number} {outcome}" for outcome, number in total.items()))
+        failures = [f"  {stage.name}: {name}" for stage in self.stages for name in stage.failures]
+        if failures:
+            print("\nFailed:", *failures, sep="\n")
         flaky = [f"  {stage.name}: {name}" for stage in self.stages for name in stage.flaky]
         if flaky:
             print("\nFailed at first, and passed at another try; find out why:", *flaky, sep="\n")
+
+
+def names_of_tests(pattern: re.Pattern[str], output: str) -> list[str]:
+    """The tests whose lines match, each once. Exactly one group of the pattern has the name."""
+    names = (" ".join(next(filter(None, groups)).split()) for groups in pattern.findall(output))
+    return list(dict.fromkeys(names))
 
 
 def has_memory_for_files() -> bool:
