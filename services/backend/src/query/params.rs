@@ -431,17 +431,18 @@ impl ParamsMerge {
         document: &Document,
     ) -> Result<Bytes> {
         let params = params_get_bytes(snapshot, self.project, number, document).await?;
+        // A run may have more series than can be read from one snapshot.
+        let mut newer: Option<Box<dyn Snapshot>> = None;
         let range = keys::series_names(self.project, number, SeriesKind::Metric);
         let mut rest = self.metrics(snapshot, number, &range).await?;
-        // A run may have more series than can be read from one snapshot.
         while let Some(range) = rest.filter(|_| !self.budget.is_truncated) {
-            let snapshot = deps.store.snapshot().await?;
+            let snapshot = newer.insert(deps.store.snapshot().await?);
             rest = self.metrics(snapshot.as_ref(), number, &range).await?;
         }
         let range = keys::object_headers(self.project, number);
-        let mut rest = self.objects(snapshot, &range).await?;
+        let mut rest = self.objects(newer.as_deref().unwrap_or(snapshot), &range).await?;
         while let Some(range) = rest.filter(|_| !self.budget.is_truncated) {
-            let snapshot = deps.store.snapshot().await?;
+            let snapshot = newer.insert(deps.store.snapshot().await?);
             rest = self.objects(snapshot.as_ref(), &range).await?;
         }
         Ok(params)
