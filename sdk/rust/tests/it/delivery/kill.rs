@@ -1,6 +1,11 @@
 //! Scripts that are killed: every call that returned counts, once.
 
-use std::{fs::File, os::unix::fs::FileExt as _, path::Path, time::Duration};
+use std::{
+    fs::File,
+    os::unix::fs::FileExt as _,
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 use matyan_sdk::Run;
 use matyan_tests::{Reader, Server, eventually};
@@ -91,18 +96,39 @@ pub(crate) fn counted(output: &Path) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rule_93_what_was_tracked_before_sigkill_is_stored_once() {
-    kill_scripts(KILLS, "mapped", Duration::ZERO).await;
+    kill_scripts(KILLS, "mapped").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rule_93_a_written_spool_has_what_was_tracked_shortly_before_sigkill() {
-    // Records are written every 5 ms, if the machine has time.
-    kill_scripts(KILLS / 3, "written", Duration::from_millis(500)).await;
+    kill_scripts(KILLS / 3, "written").await;
 }
 
-/// Kills scripts, and checks that the points are stored, once and in order, which they had tracked
-/// this long before.
-async fn kill_scripts(kills: u32, mode: &str, before_end: Duration) {
+/// Time of the last write to a segment below a directory of spools.
+fn last_copy(root: &SpoolRoot) -> Option<SystemTime> {
+    let files = root.spools().into_iter().filter_map(|spool| spool.read_dir().ok()).flatten().flatten();
+    let segments = files.filter(|file| file.path().extension().is_some_and(|extension| extension == "seg"));
+    // A segment that is stored disappears.
+    segments.filter_map(|segment| segment.metadata().ok()?.modified().ok()).max()
+}
+
+/// Waits until a written spool has copied everything that was tracked before. A copy that has begun
+/// earlier writes to two files at most, the last segments.
+async fn copied(root: &SpoolRoot) {
+    for _ in 0..3 {
+        let before = last_copy(root);
+        eventually("the spool is copied to its file", async || {
+            let last = last_copy(root);
+            if last > before { Ok(()) } else { Err(last) }
+        })
+        .await;
+    }
+}
+
+/// Kills scripts, and checks that the points are stored, once and in order, which they had tracked before
+/// the kill, or before the spool was copied to its file.
+async fn kill_scripts(kills: u32, mode: &str) {
+    let is_written = mode == "written";
     let server = Server::up().await;
     let root = SpoolRoot::new();
     // This run only makes the process look for spools that others left.
@@ -121,12 +147,14 @@ async fn kill_scripts(kills: u32, mode: &str, before_end: Duration) {
         let mut child = script.start_with(&root, &[("MATYAN_SPOOL_MODE", mode)]);
         eventually("the script tracks", async || if counted(&output) > 0 { Ok(()) } else { Err(()) }).await;
         tokio::time::sleep(Duration::from_millis(u64::from(round * 37 % 400))).await;
-        let kept = counted(&output);
-        tokio::time::sleep(before_end).await;
+        let counted_before = counted(&output);
+        if is_written {
+            copied(&root).await;
+        }
         child.kill().expect("a child can be killed");
         child.wait().expect("a killed child can be waited for");
         let all = counted(&output);
-        expected.push((id, if before_end.is_zero() { all } else { kept }, all));
+        expected.push((id, if is_written { counted_before } else { all }, all));
         std::fs::remove_file(output).expect("the file exists");
     }
     drop(parent);

@@ -25,6 +25,8 @@ const SEGMENT: u64 = 4 << 20;
 
 /// Whether the script of a test was interrupted.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+/// Whether a call of that script has waited.
+static WAITED: AtomicBool = AtomicBool::new(false);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rule_93_a_full_spool_drops_what_is_new_and_says_so() {
@@ -159,8 +161,12 @@ async fn a_wait_for_space_can_be_interrupted() {
     let proxy = Proxy::start().await;
     let root = SpoolRoot::new();
     let config = Config { spool_bytes: 1_000_000, spool_full: SpoolFull::Block, ..root.config(&proxy.url) };
-    let interrupted = Some((|| INTERRUPTED.load(Ordering::Relaxed)) as fn() -> bool);
-    let run = Run::new(RunOptions { config, interrupted, ..RunOptions::default() }).unwrap();
+    let interrupted: fn() -> bool = || {
+        WAITED.store(true, Ordering::Relaxed);
+        INTERRUPTED.load(Ordering::Relaxed)
+    };
+    let options = RunOptions { config, interrupted: Some(interrupted), ..RunOptions::default() };
+    let run = Run::new(options).unwrap();
     let tracking = std::thread::spawn(move || {
         let loss = series(&run, "loss");
         for step in 0.. {
@@ -171,7 +177,8 @@ async fn a_wait_for_space_can_be_interrupted() {
         }
         0
     });
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    let waited = async || if WAITED.load(Ordering::Relaxed) { Ok(()) } else { Err(()) };
+    eventually("a call waits for space", waited).await;
     assert!(!tracking.is_finished(), "there is no server");
     INTERRUPTED.store(true, Ordering::Relaxed);
     let ended = blocking(move || tracking.join().expect("tracking does not panic"));
