@@ -261,7 +261,8 @@ def test_the_client_for_browsers_writes_and_reads(server, example):
     assert "the last of clicks is 1" in finished.stdout
 
 
-CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
+CHROMIUMS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, CHROMIUMS)), None)
 
 
 @contextmanager

@@ -22,7 +22,8 @@ from playwright.sync_api import expect, sync_playwright
 from project import log_project
 from server import Server, eventually
 
-CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
+CHROMIUMS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, CHROMIUMS)), None)
 
 GUARD_MS = 60_000
 """Keeps a broken page from hanging; no passing test waits for it."""
