@@ -18,8 +18,8 @@ pub struct Server {
     /// Inside the directory, unless the test provides one.
     data_dir: PathBuf,
     flags: Vec<String>,
-    /// Limit on open files for the process, if it differs from the limit of the test.
-    open_files: Option<String>,
+    /// A command that executes the server, which is given to it as arguments. Empty if there is none.
+    wrapper: Vec<String>,
     process: Option<Child>,
     /// `http://127.0.0.1:port` of the query side.
     pub query: String,
@@ -65,24 +65,26 @@ impl Server {
     }
 
     pub async fn up_with(flags: &[&str]) -> Self {
-        Self::new(flags, None).await
+        Self::new(flags, None, &[]).await
     }
 
     /// Starts with the given data directory.
     pub async fn up_on(data_dir: &Path) -> Self {
-        Self::new(&[], Some(data_dir)).await
+        Self::new(&[], Some(data_dir), &[]).await
     }
 
     /// Starts with a low soft limit on open files, which the server may raise.
     pub async fn up_with_few_files(most: &str) -> Self {
-        let mut server = Self::new(&[], None).await;
-        server.kill();
-        server.open_files = Some(most.to_owned());
-        server.start().await;
-        server
+        Self::new(&[], None, &["sh", "-c", "ulimit -S -n \"$0\" && exec \"$@\"", most]).await
     }
 
-    async fn new(flags: &[&str], data_dir: Option<&Path>) -> Self {
+    /// Starts with the given data directory, executed by another command. The process of the command must
+    /// become that of the server.
+    pub async fn up_inside(wrapper: &[&str], data_dir: &Path) -> Self {
+        Self::new(&[], Some(data_dir), wrapper).await
+    }
+
+    async fn new(flags: &[&str], data_dir: Option<&Path>, wrapper: &[&str]) -> Self {
         let directory = TempDir::new().expect("the temporary directory is writable");
         let data_dir = data_dir.map_or_else(|| directory.path().join("data"), Path::to_owned);
         let flags = flags.iter().map(ToString::to_string).collect();
@@ -91,7 +93,7 @@ impl Server {
             directory,
             data_dir,
             flags,
-            open_files: None,
+            wrapper: wrapper.iter().map(ToString::to_string).collect(),
             process: None,
             query: String::new(),
             ingest: String::new(),
@@ -145,11 +147,11 @@ impl Server {
     }
 
     pub fn command(&self) -> Command {
-        let mut command = match &self.open_files {
-            None => Command::new(binary()),
-            Some(most) => {
-                let mut command = Command::new("sh");
-                command.args(["-c", "ulimit -S -n \"$0\" && exec \"$@\"", most]).arg(binary());
+        let mut command = match &*self.wrapper {
+            [] => Command::new(binary()),
+            [program, arguments @ ..] => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(binary());
                 command
             }
         };

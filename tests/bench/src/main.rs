@@ -14,6 +14,7 @@ mod latency;
 mod load;
 mod machine;
 mod neighbor;
+mod pressure;
 mod process;
 mod project;
 mod runs;
@@ -92,6 +93,7 @@ async fn main() {
     search::loaded::rows(&mut table, scale as u64).await;
     search::expensive::rows(&mut table, scale as u64).await;
     search::slow_reader(&mut table, scale as u64).await;
+    pressure::rows(&mut table, scale).await;
     process::rows(&mut table, scale).await;
     sweeps::rows(&mut table, scale as u64).await;
     kafka::rows(&mut table, scale).await;

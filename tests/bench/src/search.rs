@@ -24,10 +24,10 @@ use crate::{
     table::{Budget, Table, Unit},
 };
 
-type Client = SearchServiceClient<Channel>;
+pub(crate) type Client = SearchServiceClient<Channel>;
 
 /// Matches every run: archived runs are only included when the query mentions `archived`.
-const ALL: &str = "run.archived in (True, False)";
+pub(crate) const ALL: &str = "run.archived in (True, False)";
 
 /// A search, and the number of runs that it must find.
 struct Case {
@@ -80,7 +80,7 @@ pub(crate) async fn connect(server: &Server) -> Client {
 }
 
 /// The columns of a table of runs: props and three params.
-fn columns() -> RunParts {
+pub(crate) fn columns() -> RunParts {
     let path = |group: &str, name: &str| ParamPath { segments: vec![group.to_owned(), name.to_owned()] };
     let param_paths = vec![path("hparams", "seed"), path("hparams", "lr"), path("model", "units_07")];
     RunParts { props: true, param_paths, ..RunParts::default() }

@@ -22,7 +22,7 @@ const RUNS: u64 = 10_000;
 const CLIENTS: usize = 20;
 
 /// Takes most of the steps that a query may take for one run.
-const QUERY: &str = "any(run.hparams.seed * i + k < 0 for i in range(1000) for k in range(90))";
+pub(crate) const QUERY: &str = "any(run.hparams.seed * i + k < 0 for i in range(1000) for k in range(90))";
 
 pub(crate) async fn rows(table: &mut Table, scale: u64) {
     let work = |how: &str| format!("acknowledgement p99 at 10k points/s, {how}");

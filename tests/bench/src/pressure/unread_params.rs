@@ -1,0 +1,89 @@
+//! Two hundred requests for the merged params of a project, whose answers nobody reads.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use matyan_tests::{Server, eventually};
+use serde_json::{Map, Value, json};
+use tokio::{io::AsyncWriteExt, task::JoinSet, time::timeout};
+
+use super::{
+    clients::{Clients, authority, connect, http_client},
+    queries::create_run_with,
+};
+
+const CALLS: usize = 200;
+
+/// Runs that have params of their own, and their number in each run. The answer has about 12 MB.
+const RUNS: usize = 50;
+const PARAMS: usize = 2_000;
+const NAME_BYTES: usize = 100;
+
+/// Lower bound for the answer, without which the row would measure nothing.
+const ANSWER_BYTES: usize = 8 << 20;
+
+const PATH: &str = "/api/v1/rest/projects/params/";
+
+/// Receive buffer of a client, so that the system holds little of an answer.
+const RECEIVE_BYTES: u32 = 4_096;
+
+/// Time after which a client asks once more. The server may have given up the answer before.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Time between an attempt that failed and the next.
+const PAUSE: Duration = Duration::from_secs(1);
+
+pub(super) async fn start(server: &Server) -> Clients {
+    for number in 0..RUNS {
+        create_run_with(server, &format!("params-{number}"), &params(number)).await;
+    }
+    let url = format!("{}{PATH}", server.query);
+    let client = http_client();
+    eventually("the merged params are large", async || {
+        let answer = client.get(&url).send().await.map_err(|error| error.to_string())?;
+        let body = answer.bytes().await.map_err(|error| error.to_string())?;
+        if body.len() >= ANSWER_BYTES { Ok(()) } else { Err(format!("{} bytes", body.len())) }
+    })
+    .await;
+    let answered = Arc::new(AtomicUsize::new(0));
+    let mut tasks = JoinSet::new();
+    for _ in 0..CALLS {
+        tasks.spawn(ask_repeatedly(server.query.clone(), answered.clone()));
+    }
+    // The others may wait until the server has memory for them.
+    eventually("an answer begins", async || match answered.load(Ordering::Relaxed) {
+        0 => Err("none has begun"),
+        _ => Ok(()),
+    })
+    .await;
+    Clients::new(tasks)
+}
+
+/// Params with names that no other run has.
+fn params(run: usize) -> Value {
+    let names = (0..PARAMS).map(|number| format!("{run:03}_{number:05}_{}", "x".repeat(NAME_BYTES)));
+    let params: Map<String, Value> = names.map(|name| (name, json!(run))).collect();
+    Value::Object(params)
+}
+
+/// Asks, lets the answer wait, and begins again.
+async fn ask_repeatedly(base: String, answered: Arc<AtomicUsize>) {
+    let request = format!("GET {PATH} HTTP/1.1\r\nhost: {}\r\n\r\n", authority(&base));
+    loop {
+        // A server without room for the connection may refuse or end it.
+        if let Ok(mut socket) = connect(&base, Some(RECEIVE_BYTES)).await
+            && socket.write_all(request.as_bytes()).await.is_ok()
+            && timeout(PATIENCE, socket.readable()).await.is_ok()
+        {
+            answered.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(PATIENCE).await;
+        } else {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
