@@ -1,10 +1,11 @@
 //! Reads at one version.
 //!
-//! Point reads run inline. A scan starts on the caller's thread, where most scans also end, and
-//! moves to a blocking thread if it turns out to be long.
+//! A point read runs inline. Several start on the caller's thread, and move to a blocking thread once a read
+//! has taken so long that it was not from the cache. A scan starts on the caller's thread, where most scans
+//! also end, and moves to a blocking thread if it turns out to be long.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
@@ -18,6 +19,8 @@ const INLINE: ReadBudget = ReadBudget { rows: 64, bytes: 32 << 10 };
 const UNLIMITED: ReadBudget = ReadBudget { rows: usize::MAX, bytes: usize::MAX };
 /// Number of point reads, at 3 µs each, that may run on an async thread.
 const INLINE_KEYS: usize = 64;
+/// A point read that takes longer has waited for the disk, and the next ones may have to, for 10 ms each.
+const CACHED_READ: Duration = Duration::from_micros(200);
 
 #[derive(Clone)]
 pub(super) struct EmbeddedSnapshot {
@@ -42,8 +45,19 @@ impl EmbeddedSnapshot {
         self.shared.read(&self.published, |engine| engine.get(&self.published.snapshot, key))
     }
 
-    fn get_all(&self, keys: &[Key]) -> Result<Vec<Option<Value>>> {
-        keys.iter().map(|key| self.get_checked(key)).collect()
+    /// Reads the first of these keys inline, until a read has waited for the disk.
+    fn get_first(&self, keys: &[Key]) -> Result<Vec<Option<Value>>> {
+        let mut values = Vec::with_capacity(keys.len());
+        let mut begun = (self.shared.clock)();
+        for key in keys {
+            values.push(self.get_checked(key)?);
+            let now = (self.shared.clock)();
+            if now.saturating_duration_since(begun) > CACHED_READ {
+                break;
+            }
+            begun = now;
+        }
+        Ok(values)
     }
 
     fn fill(&self, range: &Range, page: &mut PageBuilder, budget: ReadBudget) -> Result<bool> {
@@ -61,12 +75,19 @@ impl Snapshot for EmbeddedSnapshot {
 
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>> {
         keys.iter().try_for_each(|key| validate_key(key))?;
-        if keys.len() <= INLINE_KEYS {
-            return self.get_all(keys);
+        let mut values = if keys.len() <= INLINE_KEYS { self.get_first(keys)? } else { Vec::new() };
+        if values.len() == keys.len() {
+            return Ok(values);
         }
         let snapshot = self.clone();
-        let keys = keys.to_vec();
-        run_blocking(move || snapshot.get_all(&keys)).await
+        let rest = keys[values.len()..].to_vec();
+        run_blocking(move || {
+            for key in &rest {
+                values.push(snapshot.get_checked(key)?);
+            }
+            Ok(values)
+        })
+        .await
     }
 
     async fn scan(&self, range: &Range, scan: Scan) -> Result<Page> {

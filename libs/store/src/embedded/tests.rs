@@ -1,7 +1,7 @@
 mod lossy_files;
 mod power_failure;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -120,6 +120,45 @@ async fn an_engine_with_commits_is_never_recreated() {
     std::fs::write(unfinished.path().join("engine.new"), "").unwrap();
     open(unfinished.path()).await.close().await.unwrap();
     assert!(!unfinished.path().join("engine.new").exists());
+}
+
+/// The clock is asked once before the reads, and twice for each read. On the thread of the caller it passes a
+/// millisecond each time, as if every read were from the disk.
+#[tokio::test]
+async fn point_reads_leave_the_thread_of_the_caller_once_they_wait_for_the_disk() {
+    const KEYS: u32 = 10;
+    let directory = tempfile::tempdir().unwrap();
+    let begin = Instant::now();
+    let asked = Arc::new(AtomicU32::new(0));
+    let is_slow = Arc::new(AtomicBool::new(false));
+    let own_thread = std::thread::current().id();
+    let clock: Clock = {
+        let asked = asked.clone();
+        let is_slow = is_slow.clone();
+        Arc::new(move || {
+            if std::thread::current().id() == own_thread {
+                asked.fetch_add(1, Ordering::Relaxed);
+            }
+            let passed = if is_slow.load(Ordering::Relaxed) { asked.load(Ordering::Relaxed) } else { 0 };
+            begin + Duration::from_millis(passed.into())
+        })
+    };
+    let store = EmbeddedStore::open_with_clock(directory.path(), Settings::default(), clock).await.unwrap();
+    let keys: Vec<Key> = (0..KEYS).map(|number| Key::from(number.to_be_bytes().to_vec())).collect();
+    let mut batch = Batch::default();
+    for key in &keys {
+        batch.set(key.clone(), key.to_vec());
+    }
+    done(store.commit(batch).await.unwrap());
+    let snapshot = store.snapshot().await.unwrap();
+    for (slow, expected) in [(false, 1 + 2 * KEYS), (true, 3)] {
+        is_slow.store(slow, Ordering::Relaxed);
+        asked.store(0, Ordering::Relaxed);
+        let values = snapshot.get_many(&keys).await.unwrap();
+        assert_eq!(asked.load(Ordering::Relaxed), expected, "slow: {slow}");
+        assert!(values.iter().zip(&keys).all(|(value, key)| value.as_deref() == Some(&key[..])));
+    }
+    store.close().await.unwrap();
 }
 
 #[tokio::test]
