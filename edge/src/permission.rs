@@ -9,6 +9,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response};
 use http_body::{Body as HttpBody, Frame};
+use matyan_access::is_audited;
 use matyan_proto::common::v1::Access;
 use tonic::Status;
 use tonic::body::Body;
@@ -54,7 +55,11 @@ impl Permission {
                 return Err(denial);
             }
         };
+        let is_audited = caller.is_some() && is_audited(request.uri().path());
         scope.stamp(request.headers_mut(), access, caller.as_deref());
+        if is_audited {
+            scope.stamp_origin(request.headers_mut());
+        }
         Ok(Self { held: caller.is_some().then_some((scope, access)) })
     }
 

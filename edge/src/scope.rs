@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, header};
-use matyan_access::{Caller, DeniedCall, TokenLimits};
+use matyan_access::{Caller, DeniedCall, TokenLimits, is_about_instance, rpc_name};
 use matyan_proto::common::v1::Access;
 use matyan_wire::headers::{CALLER, CLIENT_ADDRESS, CREDENTIAL, KNOWN_PROJECTS, TOKEN_PROJECT, TOKEN_ROLE};
 use percent_encoding::{CONTROLS, utf8_percent_encode};
@@ -73,8 +73,8 @@ impl Scope {
             principal: caller.name().to_owned(),
             credential: self.caller.token().map(|token| token.id()).unwrap_or_default(),
             address: self.address.map(|PeerAddress(address)| address),
-            project: (access == Access::Manage).then(|| self.project_name().to_owned()),
-            rpc: path.strip_prefix("/matyan.").unwrap_or(path).to_owned(),
+            project: (!is_about_instance(path)).then(|| self.project_name().to_owned()),
+            rpc: rpc_name(path).to_owned(),
             request_id: request_id::current(),
         });
     }
@@ -108,15 +108,19 @@ impl Scope {
         }
         if let Some(caller) = caller {
             headers.insert(CALLER, ascii(caller.name()));
-            if let Some(token) = self.caller.token() {
-                headers.insert(CREDENTIAL, ascii(&token.id()));
-            }
-            if let Some(PeerAddress(address)) = self.address {
-                headers.insert(CLIENT_ADDRESS, ascii(&address.to_string()));
-            }
             if access == Access::Caller {
                 stamp_limits(headers, caller);
             }
+        }
+    }
+
+    /// Stamps the token and the address of the caller, for the audit log.
+    pub(crate) fn stamp_origin(&self, headers: &mut HeaderMap) {
+        if let Some(token) = self.caller.token() {
+            headers.insert(CREDENTIAL, ascii(&token.id()));
+        }
+        if let Some(PeerAddress(address)) = self.address {
+            headers.insert(CLIENT_ADDRESS, ascii(&address.to_string()));
         }
     }
 }

@@ -337,8 +337,8 @@ async fn calls_carry_the_caller_and_nothing_that_a_client_claims() {
     let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
     let edge = matyan_edge::query(Settings::default(), metrics, Transport::new(recorder.clone()), None);
     let list = "/matyan.project.v1.ProjectService/List";
-    let claimed = |tester| {
-        let mut request = grpc_call(list, tester, "", "application/grpc");
+    let claimed_in = |path, tester, project| {
+        let mut request = grpc_call(path, tester, project, "application/grpc");
         for name in [
             "matyan-caller",
             "matyan-known-projects",
@@ -351,6 +351,7 @@ async fn calls_carry_the_caller_and_nothing_that_a_client_claims() {
         }
         request
     };
+    let claimed = |tester| claimed_in(list, tester, "");
     let header = |name: &str| {
         let headers = recorder.last_headers();
         headers.get(name).map(|it| it.to_str().unwrap().to_owned())
@@ -366,10 +367,12 @@ async fn calls_carry_the_caller_and_nothing_that_a_client_claims() {
     assert_eq!(header("matyan-caller").as_deref(), Some("service:test"));
     assert_eq!(header("matyan-known-projects").as_deref(), Some("/speech"));
     assert_eq!(header("authorization"), None);
-    let token = Tester::In(OWN, Role::Viewer).token().unwrap();
-    assert_eq!(header("matyan-credential"), Some(token.digest().id()));
-    assert_eq!(header("matyan-client-address"), None, "it is unknown without a connection");
+    assert_eq!(header("matyan-credential"), None, "only entries of the audit log name it");
     assert_eq!([header("matyan-token-role"), header("matyan-token-project")], [None, None]);
+    let owner = Tester::In(OWN, Role::Owner);
+    read_answer(&edge, claimed_in("/matyan.access.v1.AccessService/Grant", owner, OWN)).await;
+    assert_eq!(header("matyan-credential"), Some(owner.token().unwrap().digest().id()));
+    assert_eq!(header("matyan-client-address"), None, "it is unknown without a connection");
     read_answer(&edge, claimed(Tester::Operator)).await;
     assert_eq!(header("matyan-known-projects"), None);
 }
@@ -395,6 +398,8 @@ async fn rule_80_denied_management_is_reported_by_whom_and_where() {
         (grant, viewer, OWN, Some(Some(OWN))),
         (everywhere, viewer, OWN, Some(None)),
         (everywhere, Tester::In(OWN, Role::Owner), "", Some(None)),
+        // A backup needs an operator, but is about a project.
+        ("backup.v1.BackupService/ReadProject", viewer, OWN, Some(Some(OWN))),
         // It must not learn whether the project exists, and could name any.
         (grant, viewer, OTHER, None),
         (grant, Tester::Anonymous, OWN, None),

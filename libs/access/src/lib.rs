@@ -29,7 +29,10 @@ mod process_key;
 
 mod access_event;
 
+mod audited_call;
+
 pub use access_event::{AccessEvent, AccessObserver, DeniedCall, SignInAttempt};
+pub use audited_call::{is_about_instance, is_audited, rpc_name};
 pub use caller::{Caller, CallerRights, Denial, TokenLimits};
 pub use caller_cache::{
     CallerCache, CallerSource, LIFETIME, LookupError, MAX_OUTAGE, RECHECK_INTERVAL, REVOCATION_TIME,

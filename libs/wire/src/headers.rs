@@ -12,7 +12,7 @@ pub const PROJECT: &str = "matyan-project";
 pub const CALLER: &str = "matyan-caller";
 /// The projects that the caller may know of, each after a slash; absent if it may know of all. In calls.
 pub const KNOWN_PROJECTS: &str = "matyan-known-projects";
-/// Id of the caller's token; absent if there is none. In calls.
+/// Id of the caller's token; absent if there is none. In calls with an entry in the audit log.
 pub const CREDENTIAL: &str = "matyan-credential";
 /// The largest role of the caller's token; absent if it has all roles of its principal. In calls that every caller may
 /// make.
@@ -20,7 +20,8 @@ pub const TOKEN_ROLE: &str = "matyan-token-role";
 /// The only project of the caller's token, after a slash; absent if the token is for all projects. In calls that every
 /// caller may make.
 pub const TOKEN_PROJECT: &str = "matyan-token-project";
-/// Address of the caller, or of the proxy in front of the server. In calls of known callers.
+/// Address of the caller, or of the proxy in front of the server. In calls of known callers with an entry in the audit
+/// log.
 pub const CLIENT_ADDRESS: &str = "matyan-client-address";
 /// Log positions that the response must include. In calls.
 pub const AFTER: &str = "matyan-after";

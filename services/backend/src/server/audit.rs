@@ -9,9 +9,9 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use matyan_access::AccessToken;
+use matyan_access::{AccessToken, is_about_instance, is_audited, rpc_name};
 use matyan_model::audit::{AuditEntry, AuditPosition, audit_put};
-use matyan_proto::{accesses, common::v1::Access, status_name};
+use matyan_proto::status_name;
 use matyan_store::Batch;
 use matyan_wire::headers::{CALLER, CLIENT_ADDRESS, CREDENTIAL, PROJECT, REQUEST_ID};
 use parking_lot::Mutex;
@@ -26,46 +26,7 @@ use tonic::{
 };
 use tracing::Instrument as _;
 
-use super::{deps::Deps, stream::Streams};
-
-/// The package of every service of this product.
-const PACKAGE: &str = "/matyan.";
-
-/// The service of backups.
-const BACKUP: &str = "/matyan.backup.v1.BackupService/";
-
-/// Calls with an entry: everything with side effects for which a caller must manage a project or operate the instance,
-/// deletions of runs, and the two calls with which a backup begins. Sorted.
-const AUDITED: [&str; 25] = [
-    "access.v1.AccessService/CreateToken",
-    "access.v1.AccessService/CreateTokenEverywhere",
-    "access.v1.AccessService/Grant",
-    "access.v1.AccessService/GrantEverywhere",
-    "access.v1.AccessService/RemovePrincipal",
-    "access.v1.AccessService/Revoke",
-    "access.v1.AccessService/RevokeAnyToken",
-    "access.v1.AccessService/RevokeEverywhere",
-    "access.v1.AccessService/RevokeToken",
-    "admin.v1.AdminService/CleanupOrphanBlobs",
-    "admin.v1.AdminService/CleanupTombstones",
-    "admin.v1.AdminService/DeleteParkedItems",
-    "admin.v1.AdminService/FinishStale",
-    "admin.v1.AdminService/ParkRun",
-    "admin.v1.AdminService/Reindex",
-    "admin.v1.AdminService/ResumeRun",
-    "admin.v1.AdminService/SkipLostRecords",
-    "backup.v1.BackupService/FinishRun",
-    "backup.v1.BackupService/ListRuns",
-    "backup.v1.BackupService/ReadProject",
-    "backup.v1.BackupService/RestoreProject",
-    "project.v1.ProjectService/Create",
-    "project.v1.ProjectService/Delete",
-    "project.v1.ProjectService/Update",
-    "runs.v1.RunService/ClearTombstone",
-];
-
-/// The same for calls that an editor may make.
-const AUDITED_DELETIONS: [&str; 2] = ["runs.v1.RunService/Delete", "runs.v1.RunService/DeleteBatch"];
+use super::{deps::Deps, error::truncated, stream::Streams};
 
 /// Longest text of what a call is about. A batch may name thousands of runs.
 const RESOURCE_BYTES: usize = 1_024;
@@ -81,17 +42,9 @@ tokio::task_local! {
 /// Says what the current call is about, for its entry in the audit log, if it has one. The text may be from the client,
 /// and be refused afterwards.
 pub(crate) fn audit_resource(resource: impl Display) {
-    let masked = || bounded(AccessToken::masked(&resource.to_string()), RESOURCE_BYTES);
+    let masked = || truncated(AccessToken::masked(&resource.to_string()), RESOURCE_BYTES);
     // Calls without an entry have none.
     let _ = RESOURCE.try_with(|noted| *noted.lock() = masked());
-}
-
-fn bounded(mut text: String, limit: usize) -> String {
-    if text.len() > limit {
-        text.truncate(text.floor_char_boundary(limit));
-        text.push('…');
-    }
-    text
 }
 
 /// Writes the audit log. Cheap to clone.
@@ -187,20 +140,18 @@ impl OpenCall {
     /// `None` for a call without an entry.
     fn begin(log: &AuditLog, request: &Request<Body>) -> Option<Self> {
         let path = request.uri().path();
-        let rpc = path.strip_prefix(PACKAGE)?;
-        let is_audited = AUDITED.binary_search(&rpc).is_ok() || AUDITED_DELETIONS.contains(&rpc);
         let headers = request.headers();
         // The edge names the caller if, and only if, access control is on.
-        if !is_audited || !headers.contains_key(CALLER) {
+        if !is_audited(path) || !headers.contains_key(CALLER) {
             return None;
         }
-        let project = (!is_of_instance(path)).then(|| text(headers, PROJECT));
+        let project = (!is_about_instance(path)).then(|| text(headers, PROJECT));
         let event = AuditEvent {
             principal: text(headers, CALLER),
             credential: text(headers, CREDENTIAL),
             address: text(headers, CLIENT_ADDRESS),
             project,
-            rpc: rpc.to_owned(),
+            rpc: rpc_name(path).to_owned(),
             resource: String::new(),
             request_id: text(headers, REQUEST_ID),
         };
@@ -252,78 +203,7 @@ impl Drop for OpenCall {
     }
 }
 
-/// Whether a call is about no project in particular. A backup needs an operator, but is about a project.
-fn is_of_instance(path: &str) -> bool {
-    let found = accesses::ALL.binary_search_by_key(&path, |(path, _)| path);
-    found.is_ok_and(|found| accesses::ALL[found].1 == Access::Operate) && !path.starts_with(BACKUP)
-}
-
 fn text(headers: &HeaderMap, name: &str) -> String {
     let value = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    bounded(value.to_owned(), HEADER_BYTES)
-}
-
-#[cfg(test)]
-mod tests {
-    use matyan_proto::DESCRIPTORS;
-    use prost_reflect::DescriptorPool;
-
-    use super::*;
-
-    /// Calls of operators that have no entry, and why.
-    const NOT_AUDITED: [&str; 3] = [
-        // Parts of the restore of a run, which is invisible before `FinishRun`. There may be thousands for one run.
-        "backup.v1.BackupService/BeginRun",
-        "backup.v1.BackupService/WriteBlob",
-        "backup.v1.BackupService/WriteRun",
-    ];
-
-    /// Calls that change nothing and have an entry. `ReadRun` and `ReadBlob` have none: there are thousands in a backup,
-    /// and what they read is what the other services return to everyone who may read the project.
-    const AUDITED_READS: [&str; 2] =
-        ["backup.v1.BackupService/ListRuns", "backup.v1.BackupService/ReadProject"];
-
-    #[test]
-    fn rule_80_no_call_that_manages_or_operates_is_left_out() {
-        let pool = DescriptorPool::decode(DESCRIPTORS).unwrap();
-        let mut expected = Vec::new();
-        for (path, access) in &accesses::ALL {
-            let rpc = path.strip_prefix(PACKAGE).unwrap();
-            let (service, method) = rpc.split_once('/').unwrap();
-            let service = pool.get_service_by_name(&format!("matyan.{service}")).unwrap();
-            let method = service.methods().find(|it| it.name() == method).unwrap();
-            let options = method.method_descriptor_proto().options.clone().unwrap();
-            // NO_SIDE_EFFECTS
-            let reads = options.idempotency_level == Some(1);
-            let is_kept = matches!(access, Access::Manage | Access::Operate) && !reads;
-            if is_kept && !NOT_AUDITED.contains(&rpc) || AUDITED_READS.contains(&rpc) {
-                expected.push(rpc);
-            }
-        }
-        assert_eq!(AUDITED.to_vec(), expected);
-        assert!(AUDITED.is_sorted());
-        for rpc in AUDITED_DELETIONS {
-            assert!(accesses::ALL.iter().any(|(path, _)| *path == format!("{PACKAGE}{rpc}")), "{rpc}");
-        }
-    }
-
-    #[test]
-    fn calls_of_operators_are_about_no_project_except_backups() {
-        for (rpc, expected) in [
-            ("access.v1.AccessService/GrantEverywhere", true),
-            ("project.v1.ProjectService/Create", true),
-            ("access.v1.AccessService/Grant", false),
-            ("backup.v1.BackupService/ReadProject", false),
-            ("backup.v1.BackupService/RestoreProject", false),
-        ] {
-            assert!(AUDITED.contains(&rpc), "{rpc}");
-            assert_eq!(is_of_instance(&format!("{PACKAGE}{rpc}")), expected, "{rpc}");
-        }
-    }
-
-    #[test]
-    fn texts_of_entries_are_bounded() {
-        assert_eq!(bounded("ä".repeat(10), 4), "ää…");
-        assert_eq!(bounded("short".to_owned(), 5), "short");
-    }
+    truncated(value.to_owned(), HEADER_BYTES)
 }

@@ -263,9 +263,11 @@ impl From<Error> for Status {
             tracing::warn!(error = &error as &dyn std::error::Error, "call failed");
         }
         let reason = code.as_str_name().trim_start_matches("CODE_");
-        let metadata = error.metadata().into_iter().map(|(key, value)| (key, truncated(value)));
+        let metadata =
+            error.metadata().into_iter().map(|(key, value)| (key, truncated(value, MAX_REPEATED_BYTES)));
         let details = ErrorDetails::with_error_info(reason, DOMAIN, metadata.collect::<HashMap<_, _>>());
-        Self::with_error_details(tonic::Code::from_i32(code.grpc()), truncated(error.to_string()), details)
+        let message = truncated(error.to_string(), MAX_REPEATED_BYTES);
+        Self::with_error_details(tonic::Code::from_i32(code.grpc()), message, details)
     }
 }
 
@@ -274,9 +276,10 @@ fn text_of_time(us: i64) -> String {
     UtcTime::from_us(us).map_or_else(|| format!("{us} µs"), UtcTime::micros)
 }
 
-fn truncated(mut text: String) -> String {
-    if text.len() > MAX_REPEATED_BYTES {
-        text.truncate(text.floor_char_boundary(MAX_REPEATED_BYTES));
+/// The beginning of a text, of at most this many bytes, and `…` if that is not all of it.
+pub(super) fn truncated(mut text: String, limit: usize) -> String {
+    if text.len() > limit {
+        text.truncate(text.floor_char_boundary(limit));
         text.push('…');
     }
     text
@@ -285,6 +288,13 @@ fn truncated(mut text: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_texts_are_truncated_between_characters() {
+        assert_eq!(truncated("ä".repeat(10), 4), "ää…");
+        assert_eq!(truncated("ä".repeat(10), 5), "ää…");
+        assert_eq!(truncated("short".to_owned(), 5), "short");
+    }
 
     /// A request may respect every limit and still exceed the size of a transaction.
     #[test]
