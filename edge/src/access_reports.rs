@@ -38,17 +38,18 @@ pub(crate) struct SignedIn {
     pub(crate) token: TokenDigest,
 }
 
-/// Cheap to clone; clones count together.
+/// Cheap to clone; clones count together. `None` if nothing is to be reported.
 #[derive(Clone, Default)]
-pub(crate) struct AccessReports {
-    /// `None` if nothing is to be reported.
-    observer: Option<Arc<dyn AccessObserver>>,
+pub(crate) struct AccessReports(Option<Arc<CountedReports>>);
+
+struct CountedReports {
+    observer: Arc<dyn AccessObserver>,
     /// By network; `None` for clients on this machine.
-    refusals: Arc<Mutex<ReportCount<Option<PeerNetwork>>>>,
+    refusals: Mutex<ReportCount<Option<PeerNetwork>>>,
     /// By principal.
-    sign_ins: Arc<Mutex<ReportCount<String>>>,
+    sign_ins: Mutex<ReportCount<String>>,
     /// By principal.
-    denials: Arc<Mutex<ReportCount<String>>>,
+    denials: Mutex<ReportCount<String>>,
 }
 
 impl fmt::Debug for AccessReports {
@@ -85,41 +86,49 @@ impl Sender {
 
 impl AccessReports {
     pub(crate) fn new(observer: Arc<dyn AccessObserver>) -> Self {
-        AccessReports { observer: Some(observer), ..AccessReports::default() }
+        AccessReports(Some(Arc::new(CountedReports {
+            observer,
+            refusals: Mutex::default(),
+            sign_ins: Mutex::default(),
+            denials: Mutex::default(),
+        })))
     }
 
     /// Reports a sign-in, unless there were too many of its principal.
     pub(crate) fn signed_in(&self, sender: Sender, signed_in: SignedIn) {
+        let Some(reports) = &self.0 else { return };
         let SignedIn { principal, token } = signed_in;
         // There are at most as many principals as the store has.
-        if count(&self.sign_ins, principal.clone(), MAX_OF_PRINCIPAL, usize::MAX) {
-            self.report(sender, principal, token.id(), false);
+        if count(&reports.sign_ins, principal.clone(), MAX_OF_PRINCIPAL, usize::MAX) {
+            reports.report(sender, principal, token.id(), false);
         }
     }
 
     /// Reports a refused credential, unless there were too many. `token`: its digest, if it has the form of a token.
     pub(crate) fn refused(&self, sender: Sender, token: Option<TokenDigest>) {
-        if count(&self.refusals, sender.network, MAX_OF_NETWORK, MAX_REFUSALS) {
+        let Some(reports) = &self.0 else { return };
+        if count(&reports.refusals, sender.network, MAX_OF_NETWORK, MAX_REFUSALS) {
             let credential = token.map(|token| token.id()).unwrap_or_default();
-            self.report(sender, String::new(), credential, true);
+            reports.report(sender, String::new(), credential, true);
         }
     }
 
     /// Reports a denied call, unless there were too many of its principal.
     pub(crate) fn denied(&self, call: DeniedCall) {
-        let Some(observer) = &self.observer else { return };
+        let Some(reports) = &self.0 else { return };
         // There are at most as many principals as the store has.
-        if count(&self.denials, call.principal.clone(), MAX_DENIALS, usize::MAX) {
-            observer.observe(AccessEvent::Denial(call));
+        if count(&reports.denials, call.principal.clone(), MAX_DENIALS, usize::MAX) {
+            reports.observer.observe(AccessEvent::Denial(call));
         }
     }
+}
 
+impl CountedReports {
     fn report(&self, sender: Sender, principal: String, credential: String, is_refused: bool) {
-        let Some(observer) = &self.observer else { return };
         let Sender { address, request_id, .. } = sender;
         let address = address.map(|PeerAddress(address)| address);
         let attempt = SignInAttempt { principal, credential, address, request_id, is_refused };
-        observer.observe(AccessEvent::SignIn(attempt));
+        self.observer.observe(AccessEvent::SignIn(attempt));
     }
 }
 

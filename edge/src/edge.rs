@@ -197,8 +197,7 @@ impl Edge {
         let Admission { kind, limits, caller, payer, permit } = admission;
         let token = caller.token();
         match caller.authenticate().await {
-            Ok(caller) => {
-                let principal = caller.signed_in().await;
+            Ok((caller, principal)) => {
                 let (payer, permit) = match (principal, permit) {
                     (Some(principal), Some(permit)) if kind == RequestKind::Call => {
                         let (payer, permit) = payer.of_principal(principal.name(), permit)?;

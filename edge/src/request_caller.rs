@@ -46,21 +46,23 @@ impl RequestCaller {
     }
 
     /// Refuses a wrong credential, even where none is needed: its sender believes that it has rights. A browser
-    /// whose token has ended is not signed in.
-    pub(crate) async fn authenticate(mut self) -> ApiResult<Self> {
-        if let Self::Checked { token: Some(_), .. } = &self {
-            let found = self.find().await;
-            // Any other failure also fails the check of a call that needs a right.
-            if let Err(status) = found
-                && status.code() == Code::Unauthenticated
-            {
-                match &mut self {
-                    Self::Checked { token, is_from_cookie: true, .. } => *token = None,
-                    _ => return Err(status.into()),
-                }
-            }
+    /// whose token has ended is not signed in. Also returns the principal that has signed in or sent a token, if it
+    /// can be looked up.
+    pub(crate) async fn authenticate(mut self) -> ApiResult<(Self, Option<Arc<Caller>>)> {
+        if self.token().is_none() {
+            return Ok((self, None));
         }
-        Ok(self)
+        let found = self.find().await;
+        match found {
+            Ok(caller) => return Ok((self, caller.filter(|caller| !caller.is_anonymous()))),
+            Err(status) if status.code() == Code::Unauthenticated => match &mut self {
+                Self::Checked { token, is_from_cookie: true, .. } => *token = None,
+                _ => return Err(status.into()),
+            },
+            // Any other failure also fails the check of a call that needs a right.
+            Err(_) => {}
+        }
+        Ok((self, None))
     }
 
     /// The principal that has signed in or sent a token, if it can be looked up. A request without a

@@ -72,24 +72,27 @@ impl<C: Clone + Eq + Hash + Display> ShareLimit<C> {
 impl<C: Clone + Eq + Hash + Display> SharePermit<C> {
     /// Counts for another client from now on, if it may have one more.
     pub(crate) fn transfer(mut self, client: C) -> Result<Self, Refusal> {
-        self.shared.count(&client)?;
-        if let Some(before) = self.client.replace(client) {
-            self.shared.release(before);
+        let mut clients = self.shared.clients();
+        let is_counted = clients.count(&client, self.shared.most_of_client);
+        if is_counted && let Some(before) = self.client.replace(client.clone()) {
+            clients.release(before);
         }
-        Ok(self)
+        // Both reporting a refusal and dropping the permit lock them again.
+        drop(clients);
+        if is_counted {
+            return Ok(self);
+        }
+        self.shared.report(Refusal::ClientFull, Some(&client));
+        Err(Refusal::ClientFull)
     }
 }
 
 impl<C: Clone + Eq + Hash + Display> Shared<C> {
     /// Counts one more for a client.
     fn count(&self, client: &C) -> Result<(), Refusal> {
-        let mut clients = self.clients();
-        let open = clients.open.entry(client.clone()).or_default();
-        if *open < self.most_of_client {
-            *open += 1;
+        if self.clients().count(client, self.most_of_client) {
             return Ok(());
         }
-        drop(clients);
         self.report(Refusal::ClientFull, Some(client));
         Err(Refusal::ClientFull)
     }
@@ -118,10 +121,22 @@ impl<C: Clone + Eq + Hash + Display> Shared<C> {
     }
 }
 
-impl<C: Eq + Hash> Shared<C> {
+impl<C: Clone + Eq + Hash> Clients<C> {
+    /// Counts one more for a client. False if it has as many as it may.
+    fn count(&mut self, client: &C, most: usize) -> bool {
+        let open = self.open.entry(client.clone()).or_default();
+        if *open >= most {
+            return false;
+        }
+        *open += 1;
+        true
+    }
+}
+
+impl<C: Eq + Hash> Clients<C> {
     /// Counts one less for a client.
-    fn release(&self, client: C) {
-        if let Entry::Occupied(mut open) = self.clients().open.entry(client) {
+    fn release(&mut self, client: C) {
+        if let Entry::Occupied(mut open) = self.open.entry(client) {
             *open.get_mut() -= 1;
             if *open.get() == 0 {
                 open.remove();
@@ -147,7 +162,7 @@ pub(crate) struct SharePermit<C: Eq + Hash> {
 impl<C: Eq + Hash> Drop for SharePermit<C> {
     fn drop(&mut self) {
         if let Some(client) = self.client.take() {
-            self.shared.release(client);
+            self.shared.clients().release(client);
         }
     }
 }
