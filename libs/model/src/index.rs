@@ -200,6 +200,20 @@ impl DocumentIndex {
     pub fn has_row_in(&self, range: &Range) -> bool {
         self.0.range::<Key, _>(&range.start..&range.end).next().is_some()
     }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Size of the keys of all rows.
+    pub fn key_bytes(&self) -> usize {
+        self.0.keys().map(Key::len).sum()
+    }
 }
 
 /// Whether the index of a range has any row.

@@ -133,6 +133,7 @@ async fn main() -> Result<()> {
         new_id: Arc::new(String::new),
         new_token: Arc::new(|| matyan_access::AccessToken::generate(&mut rand::rng())),
         params_cache_ttl: Duration::from_secs(30),
+        run_samples: matyan_backend::RunSamples::default(),
         evaluation: matyan_backend::Evaluation::start(2)?,
         metrics: Metrics::new(&prometheus::Registry::new())?,
     });

@@ -41,6 +41,7 @@ pub use server::{
     deps::{Clock, Deps},
     evaluation::Evaluation,
     metrics::Metrics,
+    run_samples::RunSamples,
     uri_key::UriKey,
 };
 pub use services::Backend;

@@ -10,6 +10,7 @@ pub(crate) mod error;
 pub(crate) mod evaluation;
 pub(crate) mod left_out_runs;
 pub(crate) mod metrics;
+pub(crate) mod run_samples;
 pub(crate) mod stream;
 pub(crate) mod text_position;
 pub(crate) mod uri_key;

@@ -21,6 +21,7 @@ use super::{
     error::{Error, Result},
     evaluation::Evaluation,
     metrics::Metrics,
+    run_samples::RunSamples,
     uri_key::UriKey,
 };
 
@@ -45,6 +46,8 @@ pub struct Deps {
     pub new_token: Arc<dyn Fn() -> AccessToken + Send + Sync>,
     /// Lifetime of cached params of a project.
     pub params_cache_ttl: Duration,
+    /// Samples of projects, for the planner.
+    pub run_samples: RunSamples,
     pub evaluation: Evaluation,
     pub metrics: Metrics,
 }

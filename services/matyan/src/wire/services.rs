@@ -268,6 +268,7 @@ fn backend(
         new_id: clock::new_id_text(),
         new_token: clock::new_token(),
         params_cache_ttl: settings.backend.params_cache_ttl,
+        run_samples: matyan_backend::RunSamples::default(),
         evaluation: available_parallelism()
             .and_then(|cores| Evaluation::start(cores.get()))
             .map_err(Error::SetUp)?,

@@ -91,7 +91,7 @@ impl RunScanner {
     pub(crate) async fn new(deps: Arc<Deps>, project: Project, compiled: &CompiledQuery) -> Result<Self> {
         let plan = &compiled.plan;
         let snapshot = deps.store.snapshot().await?;
-        let counts = index::count_probes(snapshot.as_ref(), project, plan).await?;
+        let counts = index::count_probes(snapshot.as_ref(), project, plan, &deps.run_samples).await?;
         drop(snapshot);
         let choice = plan.choose(&counts);
         let (rest, total) = match index::propose_runs(&deps, project, &choice.access).await? {

@@ -14,7 +14,7 @@ use matyan_model::{
     },
     keys::{self, Counter, EntityKind, SeriesKind},
     project::project_count,
-    run::{head_live, runs_sample},
+    run::head_live,
 };
 use matyan_ql::{AccessPath, Interval, KeyPath, ParamKeys, Plan, Probe, Proposal, Statistics};
 use matyan_store::{Error as StoreError, Range, Snapshot};
@@ -22,6 +22,7 @@ use matyan_store::{Error as StoreError, Range, Snapshot};
 use crate::server::{
     deps::Deps,
     error::{Error, Result},
+    run_samples::RunSamples,
 };
 
 /// Rows counted in the first and second rounds; the first finds a very selective probe quickly.
@@ -78,6 +79,7 @@ pub(crate) async fn count_probes<'p>(
     snapshot: &dyn Snapshot,
     project: Project,
     plan: &'p Plan,
+    samples: &RunSamples,
 ) -> Result<ProbeCounts<'p>> {
     let runs = project_count(snapshot, project, Counter::Runs).await?.max(0).cast_unsigned();
     let mut counters = Vec::new();
@@ -105,7 +107,7 @@ pub(crate) async fn count_probes<'p>(
         }
     }
     if counters.iter().any(|one| one.is_too_large(runs)) {
-        match sample(snapshot, project, runs, &mut counters).await {
+        match sample(snapshot, project, runs, samples, &mut counters).await {
             Ok(()) | Err(Error::Store(StoreError::SnapshotTooOld)) => {}
             Err(error) => return Err(error),
         }
@@ -118,31 +120,20 @@ async fn sample(
     snapshot: &dyn Snapshot,
     project: Project,
     runs: u64,
+    samples: &RunSamples,
     counters: &mut [ProbeCounter<'_>],
 ) -> Result<()> {
-    let mut found = vec![0; counters.len()];
-    let mut sampled = 0;
     let mut too_large = counters.iter().filter(|one| one.is_too_large(runs));
-    let reads_params = too_large.any(|one| matches!(one.probe, Probe::Param { .. }));
-    for (number, document) in runs_sample(snapshot, project).await? {
-        let index = if reads_params {
-            DocumentIndex::of_run(snapshot, project, number, &document).await
-        } else {
-            DocumentIndex::without_params(snapshot, project, number, &document).await
-        };
-        let index = match index {
-            Err(StoreError::Corrupt { .. }) => continue,
-            index => index?,
-        };
-        sampled += 1;
-        for (one, found) in counters.iter().zip(&mut found).filter(|(one, _)| one.is_too_large(runs)) {
-            *found += u64::from(one.has_row_of(snapshot, project, number, &index).await?);
+    let needs_params = too_large.any(|one| matches!(one.probe, Probe::Param { .. }));
+    let sampled = samples.get(snapshot, project, needs_params).await?;
+    for one in counters.iter_mut().filter(|one| one.is_too_large(runs)) {
+        let mut found = 0_u64;
+        for run in &*sampled {
+            found += u64::from(one.has_row_of(snapshot, project, run.number, &run.index).await?);
         }
-        // Large params take a while.
+        one.sampled = found.saturating_mul(runs).checked_div(sampled.len() as u64);
+        // A query may have thousands of probes.
         tokio::task::yield_now().await;
-    }
-    for (one, found) in counters.iter_mut().zip(found).filter(|(one, _)| one.is_too_large(runs)) {
-        one.sampled = found.saturating_mul(runs).checked_div(sampled);
     }
     Ok(())
 }

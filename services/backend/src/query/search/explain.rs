@@ -39,7 +39,7 @@ pub(super) async fn explain(deps: &Deps, call: &Call, request: ExplainRequest) -
     };
     let plan = compiled.plan;
     let snapshot = deps.store.snapshot().await?;
-    let counts = index::count_probes(snapshot.as_ref(), call.project, &plan).await?;
+    let counts = index::count_probes(snapshot.as_ref(), call.project, &plan, &deps.run_samples).await?;
     drop(snapshot);
     let choice = plan.choose(&counts);
     let proposed = index::propose_runs(deps, call.project, &choice.access).await?;

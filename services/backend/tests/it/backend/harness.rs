@@ -240,6 +240,7 @@ impl Harness {
             new_id: Arc::new(new_id),
             new_token: Arc::new(|| matyan_access::AccessToken::generate(&mut rand::rng())),
             params_cache_ttl: Duration::from_secs(30),
+            run_samples: matyan_backend::RunSamples::default(),
             evaluation: matyan_backend::Evaluation::start(2).unwrap(),
             metrics: matyan_backend::Metrics::new(&registry).unwrap(),
         });

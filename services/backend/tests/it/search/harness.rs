@@ -154,6 +154,7 @@ impl Harness {
             new_id: Arc::new(|| "00000000-0000-4000-8000-000000000000".into()),
             new_token: Arc::new(|| matyan_access::AccessToken::generate(&mut rand::rng())),
             params_cache_ttl: Duration::from_secs(30),
+            run_samples: matyan_backend::RunSamples::default(),
             evaluation: matyan_backend::Evaluation::start(2).unwrap(),
             metrics: Metrics::new(&registry).unwrap(),
         };

@@ -77,6 +77,7 @@ impl TestSystem {
             new_id: clock::new_id_text(),
             new_token: clock::new_token(),
             params_cache_ttl: Duration::ZERO,
+            run_samples: matyan_backend::RunSamples::default(),
             evaluation: matyan_backend::Evaluation::start(2).unwrap(),
             metrics: matyan_backend::Metrics::new(&Registry::new()).unwrap(),
         });
