@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use http::uri::Authority;
 use http::{HeaderMap, Request, StatusCode, header};
+use matyan_wire::loopback::is_loopback_host;
 
 use crate::error::ApiError;
 use crate::settings::Settings;
@@ -77,8 +78,9 @@ fn is_allowed(settings: &Settings, authority: &str) -> bool {
         || (settings.is_on_network && is_local_name(&name))
 }
 
+/// No one can register these names for another machine.
 fn is_loopback_name(name: &str) -> bool {
-    name == "localhost" || name.ends_with(".localhost")
+    is_loopback_host(name) || name.ends_with(".localhost")
 }
 
 /// Names without a dot, such as names of containers, and names that cannot be registered:

@@ -1,5 +1,5 @@
-//! Formats on which two processes must agree: the columns and JSON messages of clients, and the
-//! records of the log.
+//! Formats on which two processes must agree: the columns and JSON messages of clients, the
+//! records of the log, and which hosts are this machine.
 //!
 //! No other crate writes or reads these formats. This crate performs no I/O: it handles messages and
 //! the keys, values, and headers of records, but never a connection or a log.
@@ -15,6 +15,7 @@ pub mod dead_letter;
 pub mod headers;
 pub mod ingestion;
 pub mod legacy_json;
+pub mod loopback;
 pub mod server_version;
 
 pub mod trace;

@@ -1,7 +1,6 @@
 //! What the URL of a server says.
 
-use std::net::IpAddr;
-
+use matyan_wire::loopback::is_loopback_host;
 use object_store_http::Url;
 
 /// Prefix of a gateway URL whose batches are sent by gRPC instead of a WebSocket.
@@ -11,11 +10,5 @@ pub(crate) const GRPC_PREFIX: &str = "grpc+";
 pub(crate) fn is_loopback(url: &str) -> bool {
     let url = Url::parse(url).ok();
     let host = url.as_ref().and_then(Url::host_str);
-    host.is_some_and(|host| is_loopback_host(host.trim_matches(['[', ']'])))
-}
-
-/// Whether a name or an address, without brackets, is one of this machine.
-pub(crate) fn is_loopback_host(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    host.is_some_and(is_loopback_host)
 }

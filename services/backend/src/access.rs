@@ -9,14 +9,14 @@ mod tokens;
 pub(crate) use audit::AuditApi;
 pub(crate) use resolve::ResolveApi;
 
-use matyan_access::Role;
+use matyan_access::{Role, TokenLimits};
 use matyan_model::access::AccessRefusal;
 use matyan_proto::access::v1::{self as pb, access_service_server::AccessService};
 use tonic::{Request, Response, Status};
 
 use crate::server::{
     RpcResult, Server,
-    call::{Call, CallerLimits, known_projects},
+    call::{Call, known_projects, token_limits},
     error::{Error, Result},
 };
 use tokens::NewToken;
@@ -77,12 +77,14 @@ impl AccessService for AccessApi {
     async fn get_caller(&self, request: Request<pb::GetCallerRequest>) -> RpcResult<pb::GetCallerResponse> {
         // A token for one project does not show the others.
         let known = known_projects(request.metadata())?;
-        let CallerLimits { role, project } = CallerLimits::read(request.metadata())?;
+        let TokenLimits { role, projects } = token_limits(request.metadata())?;
         let (call, _) = self.start(request).await?;
         let roles = grants::of_principal(&self.server.deps, &call.caller, known.as_ref()).await?;
         let token_role = role.map_or(pb::Role::Unspecified, Role::to_proto).into();
+        // A token is for one project, or for all.
+        let token_project = projects.and_then(|projects| projects.into_iter().next());
         let principal = call.caller;
-        Ok(Response::new(pb::GetCallerResponse { principal, roles, token_role, token_project: project }))
+        Ok(Response::new(pb::GetCallerResponse { principal, roles, token_role, token_project }))
     }
 
     async fn list_grants(

@@ -19,7 +19,11 @@ mod writer;
 use matyan_proto::backup::v1::{self as pb, backup_service_server::BackupService};
 use tonic::{Request, Response, Streaming};
 
-use crate::server::{RpcResult, Server, audit::audit_resource, stream::ResponseStream};
+use crate::server::{
+    RpcResult, Server,
+    audit::{RunList, audit_resource},
+    stream::ResponseStream,
+};
 
 /// The service of backups.
 pub(crate) struct BackupApi {
@@ -32,12 +36,12 @@ impl BackupApi {
     }
 }
 
-/// The runs that a listing is about, for the audit log; empty: all.
-fn listed_runs(request: &pb::ListRunsRequest) -> String {
+/// Says which runs a listing is about, unless it is about all.
+fn audit_listed_runs(request: &pb::ListRunsRequest) {
     match (request.run_ids.as_slice(), request.experiment.as_str()) {
-        ([], "") => String::new(),
-        ([], experiment) => format!("experiment {experiment}"),
-        (run_ids, _) => format!("{} runs: {}", run_ids.len(), run_ids.join(" ")),
+        ([], "") => {}
+        ([], experiment) => audit_resource(format_args!("experiment {experiment}")),
+        (run_ids, _) => audit_resource(RunList(run_ids)),
     }
 }
 
@@ -59,7 +63,7 @@ impl BackupService for BackupApi {
 
     async fn list_runs(&self, request: Request<pb::ListRunsRequest>) -> RpcResult<Self::ListRunsStream> {
         let (call, request) = self.server.start_call(request).await?;
-        audit_resource(listed_runs(&request));
+        audit_listed_runs(&request);
         let listing = list::RunListing::start(&self.server.deps, &call, request).await?;
         let deps = self.server.deps.clone();
         Ok(Response::new(self.server.respond(async move |sender| listing.send(&deps, &call, &sender).await)))

@@ -1,14 +1,12 @@
 //! Addresses of the gateway, and the reasons why it cannot be reached.
 
+use matyan_wire::loopback::is_loopback_host;
 use tokio_tungstenite::tungstenite::{
     self,
     http::{StatusCode, Uri},
 };
 
-use crate::{
-    http::server_message,
-    server_url::{GRPC_PREFIX, is_loopback_host},
-};
+use crate::{http::server_message, server_url::GRPC_PREFIX};
 
 /// The reason why there is no connection.
 #[derive(Debug, thiserror::Error)]

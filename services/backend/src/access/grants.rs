@@ -18,6 +18,11 @@ use crate::server::{
 /// Longest name of a principal: an address of mail may have more bytes, but rarely does.
 const PRINCIPAL_BYTES: usize = 64;
 
+/// The name of a role, as in commands.
+fn role_name(role: Role) -> &'static str {
+    matyan_access::Role::from_proto(role).map_or("unspecified", matyan_access::Role::name)
+}
+
 pub(super) fn view(grant: Grant) -> pb::PrincipalRole {
     let Grant { principal, project, role, granted_us, granted_by } = grant;
     pb::PrincipalRole { principal, role: role.into(), project, granted_us, granted_by }
@@ -54,7 +59,7 @@ pub(super) async fn grant(
     project: Option<String>,
     role: Role,
 ) -> Result<pb::PrincipalRole> {
-    audit_resource(format!("{principal} {}", role.as_str_name().trim_start_matches("ROLE_").to_lowercase()));
+    audit_resource(format_args!("{principal} {}", role_name(role)));
     check_principal(&principal)?;
     check_role(&principal, project.as_deref(), role)?;
     let granted_by = call.caller.clone();

@@ -104,7 +104,7 @@ pub(super) async fn create(deps: &Deps, call: &Call, new: NewToken) -> Result<(p
     })
     .await?;
     put.map_err(|refusal| Error::of_access(refusal, &credential.principal))?;
-    audit_resource(format!("{} token {}", credential.principal, credential.id()));
+    audit_resource(format_args!("{} token {}", credential.principal, credential.id()));
     Ok((view(credential), token.reveal().to_owned()))
 }
 
@@ -118,7 +118,7 @@ fn lifetime_us(lifetime_s: u64) -> Result<i64> {
 
 /// Revokes the token whose id begins like this.
 pub(super) async fn revoke(deps: &Deps, id: &str, project: Option<&str>) -> Result<pb::TokenInfo> {
-    audit_resource(format!("token {id}"));
+    audit_resource(format_args!("token {id}"));
     let not_found = || Error::not_found("token", id);
     if id.len() < MIN_ID_DIGITS {
         return Err(Error::field("id", "has fewer than 4 digits: give more of the token's id"));
@@ -135,6 +135,6 @@ pub(super) async fn revoke(deps: &Deps, id: &str, project: Option<&str>) -> Resu
         Ok::<_, Error>((transaction, token))
     })
     .await?;
-    audit_resource(format!("{} token {}", revoked.principal, revoked.id()));
+    audit_resource(format_args!("{} token {}", revoked.principal, revoked.id()));
     Ok(view(revoked))
 }

@@ -19,7 +19,12 @@ use tonic::{Request, Response};
 use self::change::SkippedRuns;
 use crate::{
     changes::Watches,
-    server::{RpcResult, Server, audit::audit_resource, convert, stream::ResponseStream},
+    server::{
+        RpcResult, Server,
+        audit::{RunList, audit_resource},
+        convert,
+        stream::ResponseStream,
+    },
     view::{EntityNames, first_piece, run_view},
 };
 
@@ -95,7 +100,7 @@ impl RunService for RunApi {
         let (call, request) = self.server.start_call(request).await?;
         let run_ids = request.run_ids;
         convert::check_limit("run_ids", run_ids.len(), limits::RUNS_PER_CALL)?;
-        audit_resource(format!("{} runs: {}", run_ids.len(), run_ids.join(" ")));
+        audit_resource(RunList(&run_ids));
         Ok(Response::new(delete::delete_batch(&self.server.deps, &call, run_ids).await?))
     }
 

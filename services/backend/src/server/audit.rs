@@ -3,7 +3,7 @@
 //! known, and nothing is logged.
 
 use std::{
-    fmt::Display,
+    fmt::{self, Display},
     sync::Arc,
     task::{Context, Poll},
 };
@@ -39,8 +39,18 @@ tokio::task_local! {
     static RESOURCE: Arc<Mutex<String>>;
 }
 
-/// Says what the current call is about, for its entry in the audit log, if it has one. The text may be from the client,
-/// and be refused afterwards.
+/// Runs that a call is about.
+pub(crate) struct RunList<'r>(pub(crate) &'r [String]);
+
+impl Display for RunList<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} runs:", self.0.len())?;
+        self.0.iter().try_for_each(|run_id| write!(formatter, " {run_id}"))
+    }
+}
+
+/// Says what the current call is about, for its entry in the audit log. Only a call that has an entry makes the text. It
+/// may be from the client, and be refused afterwards.
 pub(crate) fn audit_resource(resource: impl Display) {
     let masked = || truncated(AccessToken::masked(&resource.to_string()), RESOURCE_BYTES);
     // Calls without an entry have none.

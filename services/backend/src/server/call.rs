@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use matyan_access::Role;
+use matyan_access::{Role, TokenLimits};
 use matyan_model::{
     ids::{NamedProject, Project, RunId},
     position::LogPosition,
@@ -83,22 +83,11 @@ pub(crate) fn known_projects(metadata: &MetadataMap) -> Result<Option<BTreeSet<S
     Ok(known.map(|known| known.split('/').skip(1).map(str::to_owned).collect()))
 }
 
-/// The limits of the caller's token.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct CallerLimits {
-    /// `None`: all roles of the principal.
-    pub(crate) role: Option<Role>,
-    /// `None`: all projects of the principal.
-    pub(crate) project: Option<String>,
-}
-
-impl CallerLimits {
-    /// A limit that this version does not know must not become none.
-    pub(crate) fn read(metadata: &MetadataMap) -> Result<Self> {
-        let role = metadata_text(metadata, TOKEN_ROLE)?.map(role_limit).transpose()?;
-        let project = metadata_text(metadata, TOKEN_PROJECT)?.map(project_limit).transpose()?;
-        Ok(Self { role, project })
-    }
+/// The limits of the caller's token. A limit that this version does not know must not become none.
+pub(crate) fn token_limits(metadata: &MetadataMap) -> Result<TokenLimits> {
+    let role = metadata_text(metadata, TOKEN_ROLE)?.map(role_limit).transpose()?;
+    let projects = metadata_text(metadata, TOKEN_PROJECT)?.map(project_limit).transpose()?;
+    Ok(TokenLimits { projects, role })
 }
 
 fn role_limit(name: &str) -> Result<Role> {
@@ -107,9 +96,11 @@ fn role_limit(name: &str) -> Result<Role> {
     Role::from_name(name).ok_or_else(|| Error::InvalidRequest(unknown()))
 }
 
-fn project_limit(path: &str) -> Result<String> {
+fn project_limit(path: &str) -> Result<BTreeSet<String>> {
     let malformed = || format!("the metadata `{TOKEN_PROJECT}` must be `/` and the name of a project");
-    path.strip_prefix('/').map(str::to_owned).ok_or_else(|| Error::InvalidRequest(malformed()))
+    let project = path.strip_prefix('/').filter(|name| !name.contains('/'));
+    let project = project.ok_or_else(|| Error::InvalidRequest(malformed()))?;
+    Ok([project.to_owned()].into())
 }
 
 /// A position that must be applied before a call starts.
@@ -153,16 +144,21 @@ mod tests {
             for (name, value) in headers {
                 metadata.insert(*name, value.parse().unwrap());
             }
-            CallerLimits::read(&metadata)
+            token_limits(&metadata)
         };
-        assert_eq!(read(&[]).unwrap(), CallerLimits::default());
+        assert_eq!(read(&[]).unwrap(), TokenLimits::default());
         let limits = read(&[(TOKEN_ROLE, "viewer"), (TOKEN_PROJECT, "/speech")]).unwrap();
-        assert_eq!(limits, CallerLimits { role: Some(Role::Viewer), project: Some("speech".to_owned()) });
+        let projects = |name: &str| Some([name.to_owned()].into());
+        assert_eq!(limits, TokenLimits { projects: projects("speech"), role: Some(Role::Viewer) });
         let of_default = read(&[(TOKEN_PROJECT, "/")]).unwrap();
-        assert_eq!(of_default, CallerLimits { role: None, project: Some(String::new()) });
-        for wrong in
-            [(TOKEN_ROLE, "emperor"), (TOKEN_ROLE, ""), (TOKEN_PROJECT, "speech"), (TOKEN_PROJECT, "")]
-        {
+        assert_eq!(of_default, TokenLimits { projects: projects(""), role: None });
+        for wrong in [
+            (TOKEN_ROLE, "emperor"),
+            (TOKEN_ROLE, ""),
+            (TOKEN_PROJECT, "speech"),
+            (TOKEN_PROJECT, ""),
+            (TOKEN_PROJECT, "/a/b"),
+        ] {
             assert!(matches!(read(&[wrong]), Err(Error::InvalidRequest(_))), "{wrong:?}");
         }
     }

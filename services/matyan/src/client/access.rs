@@ -53,6 +53,21 @@ pub(crate) struct AccessFlags {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AccessCommand {
+    #[command(flatten)]
+    Roles(RoleCommand),
+    /// Show the principal of the token in use, and its roles
+    Whoami,
+    /// Show who has changed roles and tokens, deleted data, read or restored backups, and signed in
+    Audit(AuditFlags),
+    /// Create, list and revoke tokens
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Give the operator a new token, without a server: for a lost one
+    Recover,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RoleCommand {
     /// List who has which role in the project
     #[command(visible_alias = "list")]
     Ls {
@@ -91,15 +106,6 @@ pub(crate) enum AccessCommand {
         #[arg(long, short)]
         yes: bool,
     },
-    /// Show the principal of the token in use, and its roles
-    Whoami,
-    /// Show who has changed roles and tokens, deleted data, read or restored backups, and signed in
-    Audit(AuditFlags),
-    /// Create, list and revoke tokens
-    #[command(subcommand)]
-    Token(TokenCommand),
-    /// Give the operator a new token, without a server: for a lost one
-    Recover,
 }
 
 /// A role on the command line.
@@ -141,22 +147,29 @@ type AccessClient = AccessServiceClient<Connection>;
 pub(super) async fn run(flags: AccessFlags) -> Result<(), Error> {
     let out = &mut Output::new(flags.client.connection.json);
     let AccessFlags { command, client } = flags;
-    if let AccessCommand::Token(TokenCommand::Generate) = command {
-        return tokens::generate(out);
+    match command {
+        AccessCommand::Roles(command) => run_on_roles(command, &client, out).await,
+        AccessCommand::Whoami => whoami(&client, out).await,
+        AccessCommand::Audit(flags) => {
+            let audit = &mut client!(AuditServiceClient, client.connect().await?);
+            audit::run(audit, flags, out).await
+        }
+        AccessCommand::Token(TokenCommand::Generate) => tokens::generate(out),
+        AccessCommand::Token(command) => {
+            let access = &mut client!(AccessServiceClient, client.connect().await?);
+            tokens::run(access, command, out).await
+        }
+        AccessCommand::Recover => unreachable!("needs no server, and is handled before a connection is made"),
     }
-    if let AccessCommand::Remove { principal, yes: false } = &command {
+}
+
+async fn run_on_roles(command: RoleCommand, client: &ClientFlags, out: &mut Output) -> Result<(), Error> {
+    if let RoleCommand::Remove { principal, yes: false } = &command {
         confirm(&format!("all roles and tokens of {principal}"), out)?;
-    }
-    if let AccessCommand::Whoami = command {
-        return whoami(&client, out).await;
-    }
-    if let AccessCommand::Audit(flags) = command {
-        let audit = &mut client!(AuditServiceClient, client.connect().await?);
-        return audit::run(audit, flags, out).await;
     }
     let mut access = client!(AccessServiceClient, client.connect().await?);
     match command {
-        AccessCommand::Ls { everywhere } => {
+        RoleCommand::Ls { everywhere } => {
             let grants = if everywhere {
                 access.list_all_grants(ListAllGrantsRequest {}).await?.into_inner().grants
             } else {
@@ -164,25 +177,19 @@ pub(super) async fn run(flags: AccessFlags) -> Result<(), Error> {
             };
             print(&grants, out)
         }
-        AccessCommand::Grant { principal, role, everywhere } => {
+        RoleCommand::Grant { principal, role, everywhere } => {
             let granted = grant(&mut access, principal, role, everywhere, out).await?;
             print(&[granted], out)
         }
-        AccessCommand::Revoke { principal, everywhere, keep_tokens } => {
+        RoleCommand::Revoke { principal, everywhere, keep_tokens } => {
             revoke(&mut access, principal, everywhere, keep_tokens, out).await
         }
-        AccessCommand::Invite(invite) => tokens::invite(&mut access, invite, &client, out).await,
-        AccessCommand::Remove { principal, yes: _ } => {
+        RoleCommand::Invite(invite) => tokens::invite(&mut access, invite, client, out).await,
+        RoleCommand::Remove { principal, yes: _ } => {
             access.remove_principal(RemovePrincipalRequest { principal: principal.clone() }).await?;
             let line = format!("{}  has no roles and no tokens any more, within 30 s", cell(&principal));
             Ok(out.result(&json!({"principal": principal}), line)?)
         }
-        AccessCommand::Token(command) => tokens::run(&mut access, command, out).await,
-        AccessCommand::Audit(_) => unreachable!("has a client of its own, and is handled before"),
-        AccessCommand::Whoami => {
-            unreachable!("needs no project, and is handled before this connection is made")
-        }
-        AccessCommand::Recover => unreachable!("needs no server, and is handled before a connection is made"),
     }
 }
 
@@ -301,8 +308,8 @@ fn role_text(grant: &PrincipalRole) -> String {
 }
 
 /// The name of a role, as in the command.
-fn role_name(role: Role) -> String {
-    role.as_str_name().trim_start_matches("ROLE_").to_lowercase()
+fn role_name(role: Role) -> &'static str {
+    matyan_access::Role::from_proto(role).map_or("unspecified", matyan_access::Role::name)
 }
 
 /// The project of a role or a token, for people.
@@ -328,7 +335,7 @@ fn print(grants: &[PrincipalRole], out: &mut Output) -> Result<(), Error> {
     let row = |grant: &PrincipalRole| {
         [
             cell(&grant.principal),
-            role_name(grant.role()),
+            role_name(grant.role()).to_owned(),
             place(grant.project.as_deref()),
             moment(grant.granted_us),
             cell(&grant.granted_by),

@@ -1,14 +1,13 @@
 //! Tokens. The text of a new token is the only thing on standard output, so that a shell can store it in a
 //! variable; everything about it is on standard error.
 
-use std::net::IpAddr;
-
 use clap::{Args, Subcommand};
 use matyan_access::AccessToken;
 use matyan_proto::access::v1::{
     CreateTokenEverywhereRequest, CreateTokenRequest, ListAllTokensRequest, ListTokensRequest,
     RevokeAnyTokenRequest, RevokeTokenRequest, Role, TokenInfo,
 };
+use matyan_wire::loopback::is_loopback_host;
 use serde_json::{Value, json};
 use tonic::transport::Uri;
 
@@ -170,9 +169,7 @@ pub(super) async fn invite(
 /// Whether a URL names the local machine, so that it leads each of its readers to another one.
 fn is_loopback(url: &str) -> bool {
     let url: Result<Uri, _> = url.parse();
-    let host = url.ok().and_then(|url| url.host().map(str::to_owned)).unwrap_or_default();
-    let address: Result<IpAddr, _> = host.trim_matches(['[', ']']).parse();
-    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+    url.is_ok_and(|url| url.host().is_some_and(is_loopback_host))
 }
 
 /// The link with which a browser signs in. It does not send what is after `#`; the page there does.
@@ -256,12 +253,12 @@ fn print(tokens: &[TokenInfo], out: &mut Output) -> Result<(), Error> {
     let now_us = now_us();
     let end = |us: i64| if us <= now_us { format!("{} (expired)", moment(us)) } else { moment(us) };
     let row = |token: &TokenInfo| {
-        let limit = if token.role() == Role::Unspecified { String::new() } else { role_name(token.role()) };
+        let limit = if token.role() == Role::Unspecified { "" } else { role_name(token.role()) };
         [
             cell(&token.id),
             cell(&token.principal),
             place(token.project.as_deref()),
-            limit,
+            limit.to_owned(),
             token.expires_us.map_or_else(|| "never".to_owned(), end),
             cell(&token.label),
         ]
