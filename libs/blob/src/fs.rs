@@ -285,6 +285,13 @@ impl FsBlobs {
     }
 }
 
+/// Reads the description at the end of a file that is being uploaded in parts: its key, and the size of its
+/// parts. `None` if there is none.
+#[cfg(feature = "fuzzing")]
+pub fn upload_description(file: &File) -> io::Result<Option<(BlobKey, u64)>> {
+    multipart::described(file)
+}
+
 #[async_trait]
 impl MultipartUploads for FsBlobs {
     fn is_sequential(&self) -> bool {

@@ -11,6 +11,8 @@ mod directory_lock;
 mod effects;
 mod engine;
 mod evaluation;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod inspection;
 mod journal;
 mod manifest;

@@ -96,6 +96,12 @@ pub fn batch_check(run_id: &str, batch: bytes::Bytes) -> Option<bytes::Bytes> {
     Some(checked.ok()?.bytes)
 }
 
+/// Returns the upload in parts that a client describes in the default project, if the services accept it.
+#[cfg(feature = "fuzzing")]
+pub fn upload_check(upload: matyan_proto::ingest::v1::PartedUpload) -> Option<matyan_blob::MultipartUpload> {
+    convert::parted_upload(&convert::Caller::default(), Some(upload)).ok()
+}
+
 impl Frontier {
     pub fn new(deps: Deps, settings: Settings) -> Self {
         let Deps { log, projects, blobs, upload_signer: signer, clock, new_id, metrics } = deps;

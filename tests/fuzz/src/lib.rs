@@ -7,6 +7,7 @@
 
 mod archive;
 mod seeds;
+mod stored_files;
 mod targets;
 
 pub use seeds::seeds;

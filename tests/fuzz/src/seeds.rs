@@ -1,16 +1,19 @@
 //! Seeds for mutation: recorded frames and contexts, and data derived from them.
 
+use matyan_blob::MAX_UPLOAD_BYTES;
 use matyan_model::{
     ids::SeriesNumber,
     series::{ABSENT, Point, WrittenPoints},
 };
 use matyan_proto::{
-    ingest::v1::{Event, IngestionBatch, LogRecord, Points, SeriesDef, event::Kind},
+    ingest::v1::{Event, IngestionBatch, LogRecord, PartedUpload, Points, SeriesDef, event::Kind},
     log::v1::LogEntry,
 };
 use matyan_tests::vectors;
 use prost::Message;
 use serde_json::Value;
+
+use crate::stored_files;
 
 /// Seeds of a target; never empty.
 pub fn seeds(target: &str) -> Vec<Vec<u8>> {
@@ -35,8 +38,35 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "block" => blocks(),
         "query" => queries(),
         "archive" => crate::archive::seeds(),
-        _ => vec![b"expires=60&signature=00".to_vec(), b"run/seq/images/1.png".to_vec()],
+        "multipart_upload" => multipart_uploads(),
+        "unfinished_upload" => stored_files::unfinished_uploads(),
+        "store_journal" => stored_files::journals(),
+        "store_manifest" => stored_files::manifests(),
+        _ => signed_urls(),
     }
+}
+
+fn signed_urls() -> Vec<Vec<u8>> {
+    let signature = "0".repeat(64);
+    let tokens = [
+        format!("expires=60&signature={signature}"),
+        format!("length=5&expires=60&signature={signature}"),
+        format!("upload=0a1b&offset=0&length=5&expires=60&signature={signature}"),
+        "run/seq/images/1.png".to_owned(),
+    ];
+    tokens.map(String::into_bytes).into()
+}
+
+fn multipart_uploads() -> Vec<Vec<u8>> {
+    let upload = |run_id: &str, size| PartedUpload {
+        upload_id: "0a1b".into(),
+        run_id: run_id.into(),
+        artifact_path: "checkpoints/last.pt".into(),
+        content_type: "application/octet-stream".into(),
+        size,
+    };
+    let uploads = [upload("run", 1), upload(".projects", 100 << 20), upload("run", MAX_UPLOAD_BYTES)];
+    uploads.map(|upload| upload.encode_to_vec()).into()
 }
 
 fn frames() -> Vec<Vec<u8>> {

@@ -4,9 +4,9 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use matyan_blob::{BlobKey, UrlSigner};
+use matyan_blob::{BlobKey, RunFolder, UrlSigner};
 use matyan_model::series::Block;
-use matyan_proto::log::v1::LogEntry;
+use matyan_proto::{ingest::v1::PartedUpload, log::v1::LogEntry};
 use matyan_ql::{Datum, Endpoint, KeyPath, ParamRead, QueryLimits, QueryOptions, RunView, SequenceView};
 use matyan_value::{
     Context, cbor,
@@ -30,6 +30,10 @@ pub const TARGETS: &[Target] = &[
     Target { name: "block", run: block },
     Target { name: "query", run: query },
     Target { name: "archive", run: crate::archive::read },
+    Target { name: "multipart_upload", run: multipart_upload },
+    Target { name: "unfinished_upload", run: crate::stored_files::unfinished_upload },
+    Target { name: "store_journal", run: crate::stored_files::store_journal },
+    Target { name: "store_manifest", run: crate::stored_files::store_manifest },
 ];
 
 /// A JSON frame of the published client. Every item is either accepted or named among the
@@ -99,6 +103,22 @@ fn log_entry(bytes: &[u8]) {
     if let Ok(entry) = LogEntry::decode(bytes) {
         batch(&entry.batch);
     }
+}
+
+/// An upload in parts, as its client describes it in every request: an accepted one is in the folder of its run, and
+/// its parts begin and end with it.
+fn multipart_upload(bytes: &[u8]) {
+    let Ok(described) = PartedUpload::decode(bytes) else { return };
+    let run_id = described.run_id.clone();
+    let size = described.size;
+    let Some(upload) = matyan_frontier::upload_check(described) else { return };
+    let folder = RunFolder::new("", &run_id).expect("the default project has a folder for every run");
+    assert!(folder.reference_of(&upload.key).is_some(), "{} is outside of {}", upload.key, folder.prefix());
+    let count = upload.part_count();
+    let last = upload.part(count).expect("an upload has a last part");
+    assert_eq!(upload.part(1).map(|first| first.offset), Some(0));
+    assert_eq!(last.offset + last.length, size);
+    assert_eq!([0, count + 1].map(|number| upload.part(number)), [None; 2]);
 }
 
 /// A query: it is rejected with a position inside the text, or has a plan and ends within its

@@ -134,3 +134,23 @@ fn query() {
 fn archive() {
     run("archive");
 }
+
+#[test]
+fn multipart_upload() {
+    run("multipart_upload");
+}
+
+#[test]
+fn unfinished_upload() {
+    run("unfinished_upload");
+}
+
+#[test]
+fn store_journal() {
+    run("store_journal");
+}
+
+#[test]
+fn store_manifest() {
+    run("store_manifest");
+}

@@ -84,6 +84,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "matyan-frontier",
             "matyan-edge",
             "matyan-ql",
+            "matyan-store",
             "matyan-tests",
             "matyan-wire",
         ],

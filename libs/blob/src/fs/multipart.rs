@@ -76,7 +76,7 @@ fn description(key: &BlobKey, size: u64) -> Vec<u8> {
 
 /// Reads the key and the size of an upload; `None` if an older version began it, or if it is being
 /// completed.
-fn described(file: &File) -> io::Result<Option<(BlobKey, u64)>> {
+pub(super) fn described(file: &File) -> io::Result<Option<(BlobKey, u64)>> {
     let file_size = file.metadata()?.len();
     let Some(fixed_at) = file_size.checked_sub(FIXED as u64) else { return Ok(None) };
     let mut fixed = [0; FIXED];

@@ -82,8 +82,14 @@ impl Manifest {
             let (_, rest) = content.split_at_checked(usize::try_from(entry.pos()).ok()?)?;
             rest.get(..usize::try_from(entry.len()).ok()?)
         };
+        Self::of_sections(keyspace, section(b"tables")?, section(b"blob_files")?)
+    }
+
+    /// Parses the sections of the manifest of the keyspace in a directory.
+    pub(super) fn of_sections(keyspace: &Path, tables: &[u8], blob_files: &[u8]) -> Option<Self> {
+        let mut tables = tables;
+        let mut blob_files = blob_files;
         let mut manifest = Self::default();
-        let mut tables = section(b"tables")?;
         for _level in 0..tables.try_get_u8().ok()? {
             for _run in 0..tables.try_get_u8().ok()? {
                 for _table in 0..tables.try_get_u32_le().ok()? {
@@ -93,7 +99,6 @@ impl Manifest {
                 }
             }
         }
-        let mut blob_files = section(b"blob_files")?;
         for _file in 0..blob_files.try_get_u32_le().ok()? {
             manifest.blob_files.push(parse_file(&mut blob_files, &keyspace.join("blobs"))?);
         }
