@@ -648,7 +648,8 @@ $(BENCH_STAMP):
 # optimization is not, as it only takes time here.
 FUZZ_SECONDS ?= 600
 FUZZ_JOBS ?= 2
-FUZZ_TARGETS := websocket_frame batch stream_codec json cbor signed_url log_entry block query archive
+FUZZ_TARGETS := websocket_frame batch stream_codec json cbor signed_url log_entry block query archive multipart_upload \
+	unfinished_upload store_journal store_manifest
 FUZZ_DIR := $(CACHE)/fuzz
 FUZZ_TARGET_DIR := $(CACHE)/fuzz-target
 FUZZ_FLAGS := -Ccodegen-units=1 -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \

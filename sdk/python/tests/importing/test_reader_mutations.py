@@ -1,0 +1,168 @@
+"""Damaged sources: every reader reads a source or says why it cannot, whatever its files contain.
+
+Files and records of the fixtures are changed at random, for one second for each format, or as long
+as `MATYAN_FUZZ_SECONDS` says. The duration decides how much is tried, never whether a test passes.
+A reader may raise any exception for a damaged run, which the import reports; what it must not do is
+end the process, as a panic of the Rust core does, or read a file outside of its source.
+"""
+
+import contextlib
+import os
+import random
+import shutil
+import sqlite3
+import sys
+import time
+
+import pytest
+from imported import FIXTURES
+
+from matyan_client.importing import SourceError, open_source, tensorboard, wandb
+from matyan_client.importing.model import Artifact
+
+TOKENS = (
+    b"\0",
+    b"\xff\xff\xff\xff\x0f",
+    b"NaN",
+    b"-Infinity",
+    b"1e400",
+    b"null",
+    b"{}",
+    b"[[[[[[[[",
+    b'"',
+    b"'",
+    b"\\ud800",
+    b"../../",
+    b"file:///etc/",
+    b": ",
+    b"\n",
+    b"18446744073709551616",
+)
+
+
+def seconds():
+    return float(os.environ.get("MATYAN_FUZZ_SECONDS", "1"))
+
+
+def mutated(rng, content):
+    """Returns bytes with a few changes."""
+    content = bytearray(content)
+    for _ in range(rng.randrange(1, 6)):
+        at = rng.randrange(len(content) + 1)
+        end = min(len(content), at + rng.randrange(1, 64))
+        change = rng.randrange(5)
+        if change == 0 and at < len(content):
+            content[at] ^= 1 << rng.randrange(8)
+        elif change == 1:
+            del content[at:end]
+        elif change == 2:
+            content[at:at] = rng.choice(TOKENS)
+        elif change == 3:
+            content[at:at] = content[at:end]
+        elif change == 4 and rng.randrange(8) == 0:
+            del content[at:]
+    return bytes(content)
+
+
+def read_all(kind, source):
+    """Reads all data of all runs of a source. Returns the number of items that were read."""
+    try:
+        opened = open_source(kind, source)
+    except SourceError:
+        return 0
+    count = 0
+    for run in opened.runs:
+        # As the import does, which reports the run and continues with the next one.
+        with contextlib.suppress(Exception):
+            for item in run.items():
+                count += 1
+                if kind != "wandb" and isinstance(item, Artifact):
+                    assert_inside(opened.files, item.file)
+    return count
+
+
+def assert_inside(files, file):
+    if not files.contains(file):
+        # Not suppressed with the errors of readers.
+        raise SystemExit(f"{file} is outside of the source")
+
+
+def mutate_and_read(kind, source):
+    """Changes one file at a time, and reads the source. Returns the number of attempts."""
+    seed = random.SystemRandom().getrandbits(64)
+    rng = random.Random(seed)
+    found = [source] if source.is_file() else sorted(source.rglob("*"))
+    originals = {file: file.read_bytes() for file in found if file.is_file()}
+    assert read_all(kind, source) > 0, "the source is readable as it is"
+    end = time.monotonic() + seconds()
+    attempts = 0
+    while time.monotonic() < end:
+        file = rng.choice(list(originals))
+        changed = mutated(rng, originals[file])
+        file.write_bytes(changed)
+        try:
+            read_all(kind, source)
+        except BaseException:
+            print(f"{kind}: {file.name} with seed {seed}: {changed!r}", file=sys.stderr)
+            raise
+        finally:
+            file.write_bytes(originals[file])
+        attempts += 1
+    return attempts
+
+
+def copied(name, tmp_path):
+    target = tmp_path / name
+    shutil.copytree(FIXTURES / name, target)
+    return target
+
+
+def test_damaged_event_files_of_tensorboard(tmp_path):
+    assert mutate_and_read("tensorboard", copied("tensorboard", tmp_path) / "logs")
+
+
+def test_damaged_files_of_wandb(tmp_path):
+    assert mutate_and_read("wandb", copied("wandb", tmp_path) / "wandb")
+
+
+def test_damaged_files_of_mlflow(tmp_path):
+    assert mutate_and_read("mlflow", copied("mlflow", tmp_path) / "store")
+
+
+def test_damaged_database_of_mlflow(tmp_path):
+    source = tmp_path / "mlflow.db"
+    with contextlib.closing(sqlite3.connect(source)) as database:
+        database.executescript((FIXTURES / "mlflow" / "mlflow.sql").read_text())
+    assert mutate_and_read("mlflow", source)
+
+
+@pytest.mark.parametrize(
+    ("kind", "module", "reader", "folder"),
+    [
+        ("tensorboard", tensorboard, "tensorflow_records", "logs"),
+        ("wandb", wandb, "leveldb_records", "wandb"),
+    ],
+)
+def test_damaged_records_with_right_checksums(tmp_path, monkeypatch, kind, module, reader, folder):
+    """The checksums of records hide most changes of a file from what reads their content."""
+    source = copied(kind, tmp_path) / folder
+    seed = random.SystemRandom().getrandbits(64)
+    rng = random.Random(seed)
+    records = getattr(module, reader)
+    shown = []
+
+    def changed_records(file, report):
+        for record in records(file, report):
+            changed = mutated(rng, record) if rng.randrange(4) == 0 else record
+            shown[:] = [changed]
+            yield changed
+
+    assert read_all(kind, source) > 0
+    monkeypatch.setattr(module, reader, changed_records)
+    end = time.monotonic() + seconds()
+    while time.monotonic() < end:
+        try:
+            read_all(kind, source)
+        except BaseException:
+            print(f"{kind}: record with seed {seed}: {shown!r}", file=sys.stderr)
+            raise
