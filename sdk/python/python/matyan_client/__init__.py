@@ -4,13 +4,30 @@
 that can be tracked next to numbers.
 """
 
-import logging as _logging
+from __future__ import annotations
 
-from .objects import Audio, Distribution, Figure, Image, Text
-from .repo import Repo
+import logging as _logging
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
 from .run import Run
 
 __all__ = ["Audio", "Distribution", "Figure", "Image", "Repo", "Run", "Text"]
 
 # Without a handler of the script, nothing is printed.
 _logging.getLogger(__name__).addHandler(_logging.NullHandler())
+
+if _TYPE_CHECKING:
+    from .objects import Audio, Distribution, Figure, Image, Text
+    from .repo import Repo
+else:
+    # The other names are imported when they are used: many scripts only record numbers.
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = "repo" if name == "Repo" else "objects"
+        found = getattr(__import__(f"{__name__}.{module}", fromlist=[name]), name)
+        globals()[name] = found
+        return found
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

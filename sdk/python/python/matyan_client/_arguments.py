@@ -7,11 +7,13 @@ import operator
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import values
 from .objects import _arrays
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # Names of the scalar that arrays of flags have in numpy 1 and 2.
 _NUMPY_FLAGS = ("bool_", "bool")
@@ -121,6 +123,8 @@ def length(argument: str, value: Any) -> int:
 
 def path(argument: str, value: Any) -> Path:
     """Returns a path. Raises `TypeError` if the value is no path."""
+    from pathlib import Path  # noqa: PLC0415 - few scripts need it, and it is slow to import
+
     if not isinstance(value, (str, os.PathLike)) or not isinstance(os.fspath(value), str):
         raise wrong_type(argument, "a str or a path", value)
     if value == "":

@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shlex
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import _core
 
 if TYPE_CHECKING:
     import argparse
+    from pathlib import Path
 
 _BAR_WIDTH = 24
 # A close that takes no longer shows nothing.
@@ -84,6 +83,9 @@ def ending(
 
 def _sync_command(server: str | None) -> str:
     """Returns the command that finds the spools of this process, also in another shell."""
+    import shlex  # noqa: PLC0415 - only if something is left
+    from pathlib import Path  # noqa: PLC0415 - the same
+
     directory = os.environ.get("MATYAN_SPOOL_DIR", "")
     parts = []
     if server is not None:

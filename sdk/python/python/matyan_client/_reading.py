@@ -8,7 +8,6 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from . import _arguments, _core, errors
@@ -20,6 +19,7 @@ from .transport.http import HttpTransport
 
 if TYPE_CHECKING:
     import zipfile
+    from pathlib import Path
 
     import pandas as pd
 
@@ -338,6 +338,7 @@ class RunReader:
         """Saves all artifacts in a directory, and returns their paths."""
         import tempfile  # noqa: PLC0415 - rarely needed
         import zipfile  # noqa: PLC0415 - rarely needed
+        from pathlib import Path  # noqa: PLC0415 - rarely needed
 
         target = _arguments.path("dest_dir", dest_dir)
         self._wait_for_own_writes()

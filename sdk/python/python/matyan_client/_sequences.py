@@ -7,9 +7,9 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from . import objects
 from ._sequence_data import COLUMNS, SequenceData, metric_frame, unfolded
 from ._stored_objects import stored_steps
-from .objects import Audio, Distribution, Figure, Image, Text
 from .transport.http import HttpTransport
 
 if TYPE_CHECKING:
@@ -20,13 +20,15 @@ if TYPE_CHECKING:
     from . import _core
 
 _OBJECTS: dict[str, Callable[[dict[str, Any], Any], Any]] = {
-    "images": lambda stored, file: Image(file.data, caption=stored.get("caption") or ""),
-    "audios": lambda stored, file: Audio(
+    "images": lambda stored, file: objects.Image(file.data, caption=stored.get("caption") or ""),
+    "audios": lambda stored, file: objects.Audio(
         file.data, file.format, stored.get("caption") or "", stored.get("rate")
     ),
-    "texts": lambda stored, _: Text(stored["data"]),
-    "figures": lambda stored, _: Figure(stored["data"]),
-    "distributions": lambda stored, _: Distribution(hist=stored["data"], bin_range=stored["range"]),
+    "texts": lambda stored, _: objects.Text(stored["data"]),
+    "figures": lambda stored, _: objects.Figure(stored["data"]),
+    "distributions": lambda stored, _: objects.Distribution(
+        hist=stored["data"], bin_range=stored["range"]
+    ),
 }
 
 

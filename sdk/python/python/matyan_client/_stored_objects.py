@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .objects._media import Encoded
 from .transport.http import HttpTransport
+
+if TYPE_CHECKING:
+    from .objects._media import Encoded
 
 # More than any series has: nothing is sampled.
 _ALL = 2**31 - 1
@@ -69,6 +71,8 @@ def _plain(value: Any) -> Any:
 
 
 def _files(http: HttpTransport, kind: str, members: list[dict[str, Any]]) -> list[Encoded | None]:
+    from .objects._media import Encoded  # noqa: PLC0415 - only for runs that are read
+
     files: list[Encoded | None] = []
     for start in range(0, len(members), _BLOB_BATCH):
         piece = members[start : start + _BLOB_BATCH]

@@ -1,9 +1,25 @@
 """Objects that `Run.track` accepts next to numbers."""
 
-from .audio import Audio
-from .distribution import Distribution
-from .figure import Figure
-from .image import Image
-from .text import Text
+from __future__ import annotations
+
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 __all__ = ["Audio", "Distribution", "Figure", "Image", "Text"]
+
+if _TYPE_CHECKING:
+    from .audio import Audio
+    from .distribution import Distribution
+    from .figure import Figure
+    from .image import Image
+    from .text import Text
+else:
+    # A type is imported when it is used, from the module with its name in lower case.
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = getattr(__import__(f"{__name__}.{name.lower()}", fromlist=[name]), name)
+        globals()[name] = found
+        return found
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
