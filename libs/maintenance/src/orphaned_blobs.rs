@@ -5,6 +5,9 @@
 //! weeks. So a blob is deleted only if it was written a month before the oldest record that is not yet
 //! applied. Folders of unknown runs are left alone, because the bucket may be shared (where it is not:
 //! `stray_blobs`); folders of deleted runs belong to the control worker.
+//!
+//! A listing of a folder in a bucket costs money, and most runs of a large project have ended long ago. Daily
+//! searches therefore take turns with these: each lists a part of their folders.
 
 mod references;
 
@@ -13,7 +16,7 @@ use matyan_model::{
     ids::{NamedProject, Project, RunId, RunNumber},
     keys,
     lock::{Job, job_cursor_get, job_cursor_put},
-    run::{head_live, runs_list},
+    run::{Document, head_live, runs_list},
 };
 use matyan_store::{Batch, Scan, Store};
 
@@ -25,6 +28,13 @@ use crate::{
 
 /// Longest time between an upload and the arrival of a reference to it, with a day for the upload.
 pub(crate) const KEPT_US: i64 = LONGEST_SPOOL_US + 24 * 3_600_000_000;
+
+/// Daily searches after which each run that has ended long ago was listed.
+const TURNS: u64 = 16;
+/// Bits of a hash that choose one of them.
+const TURN_BITS: u32 = TURNS.ilog2();
+
+const DAY_US: i64 = 24 * 3_600_000_000;
 
 /// The time before which a blob must have been written to be deleted.
 pub(crate) async fn kept_since_us(deps: Deps<'_>) -> Result<i64, Error> {
@@ -43,6 +53,8 @@ pub struct OrphanedBlobs<'d> {
     before_us: i64,
     pages: ProjectPages,
     is_dry: bool,
+    /// The runs that have ended long ago and are listed; `None` for all of them.
+    turn: Option<u64>,
     max_failures: Option<u32>,
     /// Number of consecutive runs with failures of the bucket.
     failures: u32,
@@ -59,6 +71,7 @@ impl<'d> OrphanedBlobs<'d> {
             before_us: kept_since_us(deps).await?,
             pages: ProjectPages::new(projects, keys::documents),
             is_dry: false,
+            turn: None,
             max_failures: None,
             failures: 0,
             pace: Pace::default(),
@@ -70,6 +83,13 @@ impl<'d> OrphanedBlobs<'d> {
     #[must_use]
     pub fn dry(self, is_dry: bool) -> Self {
         Self { is_dry, ..self }
+    }
+
+    /// Lists runs that have ended long ago on one of several days only: on this day, a part of them.
+    #[must_use]
+    pub fn in_turns(self, now_us: i64) -> Self {
+        let day = now_us.div_euclid(DAY_US).cast_unsigned();
+        Self { turn: Some(day % TURNS), ..self }
     }
 
     /// Fails after bucket errors in this many consecutive runs; the bucket is then
@@ -107,6 +127,9 @@ impl<'d> OrphanedBlobs<'d> {
         let count = page.runs.len() as u64;
         let last = page.runs.last().map(|(number, _)| (project.number, *number));
         for (number, document) in page.runs {
+            if !self.is_listed(number, &document) {
+                continue;
+            }
             if let Some(lock) = &mut lock {
                 lock.renew().await?;
             }
@@ -135,6 +158,18 @@ impl<'d> OrphanedBlobs<'d> {
             self.note(last).await?;
         }
         Ok(Some(count))
+    }
+
+    /// Whether the folder of a run is listed. A client that is away may still send files to a run that has ended,
+    /// but rarely does so later than its blobs are kept.
+    fn is_listed(&self, number: RunNumber, document: &Document) -> bool {
+        let Some(turn) = self.turn else { return true };
+        let long_ago_us = self.before_us.saturating_sub(KEPT_US);
+        let has_ended = !document.props.active;
+        let is_old = has_ended && document.props.finalized_us.is_some_and(|ended_us| ended_us < long_ago_us);
+        // Numbers are times, which are often multiples of a second.
+        let hash = number.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        !is_old || hash >> (u64::BITS - TURN_BITS) == turn
     }
 
     /// Notes the last run that is examined, or that all are.

@@ -270,7 +270,8 @@ pub(crate) async fn delete_orphaned_blobs(
 ) -> Result<(), Error> {
     let deps = deps.maintenance();
     let orphaned_blobs = OrphanedBlobs::new(deps, deps.projects().await?).await?;
-    let mut orphaned_blobs = orphaned_blobs.max_failures(MAX_BUCKET_FAILURES).resume().await?;
+    let orphaned_blobs = orphaned_blobs.in_turns((deps.clock)()).max_failures(MAX_BUCKET_FAILURES);
+    let mut orphaned_blobs = orphaned_blobs.resume().await?;
     let mut observe = count_unreferenced(metrics);
     while !stop.is_cancelled() && orphaned_blobs.next_page(None, &mut observe).await?.is_some() {}
     Ok(())

@@ -464,6 +464,42 @@ async fn rule_16_only_orphaned_blobs_are_deleted() {
     assert!(env.has_blob("r/third orphan").await);
 }
 
+/// In 16 daily rounds, the folder of a run that ended long ago is listed once, and that of an active run in each.
+#[tokio::test]
+async fn rule_16_runs_that_ended_long_ago_take_turns() {
+    const ENDED: u64 = 8;
+    const TURNS: u64 = 16;
+    let mut env = TestEnv::new().await;
+    let finish = || Kind::FinishRun(pb::FinishRun::default());
+    for number in 0..ENDED {
+        let run = format!("ended{number}");
+        env.append([record(0).run(&run).create().event(finish())]).await;
+        env.put_blob(&format!("{run}/orphan")).await;
+    }
+    env.append([record(0).run("active").create()]).await;
+    let worker = env.work().await;
+    env.applied(0, ENDED).await;
+    worker.stop().await.unwrap();
+    assert!(!env.read_run("ended0").await.unwrap().props.active);
+    let inner = env.deps.blobs.clone();
+    let lists = Arc::new(AtomicU64::new(0));
+    let counted = lists.clone();
+    env.deps.blobs = Arc::new(FaultBlobs::new(inner.clone(), move |call| {
+        counted.fetch_add((call == BlobCall::List).into(), Ordering::Relaxed);
+        BlobFault::None
+    }));
+    let metrics = Metrics::new(&Registry::new()).unwrap();
+    env.now_us.store(1_000_000_000 + 100 * 24 * HOUR_US, Ordering::Relaxed);
+    for _day in 0..TURNS {
+        job_scheduler::delete_orphaned_blobs(&env.deps, &metrics.blobs, &CancellationToken::new())
+            .await
+            .unwrap();
+        env.now_us.fetch_add(24 * HOUR_US, Ordering::Relaxed);
+    }
+    assert_eq!(lists.load(Ordering::Relaxed), ENDED + TURNS);
+    assert!(inner.list("", None).await.unwrap().blobs.is_empty());
+}
+
 /// The references of an unreadable value are unknown.
 #[tokio::test]
 async fn rule_16_a_run_with_an_unreadable_value_keeps_its_blobs() {
