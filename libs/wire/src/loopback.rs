@@ -1,7 +1,7 @@
 //! Hosts that are this machine, whoever reads their names. Clients and servers treat them alike: a token may be sent
 //! to them without TLS, and an address with such a host is of no use to others.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 /// Whether the host of a URL, with or without brackets, is this machine.
 ///

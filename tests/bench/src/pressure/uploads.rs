@@ -113,7 +113,7 @@ pub(super) async fn to_slow_blobs(server: &Server) -> Clients {
         tasks.spawn(async move {
             loop {
                 begun.fetch_add(1, Ordering::Relaxed);
-                let put = client.put(url.clone()).body(vec![7; BLOB_BYTES]);
+                let put = client.put(url.clone()).body(vec![7_u8; BLOB_BYTES]);
                 let status = put.send().await.expect("the server answers").status();
                 let is_refused = status == StatusCode::SERVICE_UNAVAILABLE;
                 assert!(status.is_success() || is_refused, "{status}");
