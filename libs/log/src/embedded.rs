@@ -20,6 +20,8 @@
 mod appender;
 mod committer;
 mod disk;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod import;
 mod partition;
 mod queue;

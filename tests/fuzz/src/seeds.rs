@@ -40,6 +40,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "archive" => crate::archive::seeds(),
         "multipart_upload" => multipart_uploads(),
         "unfinished_upload" => stored_files::unfinished_uploads(),
+        "log_segment" => stored_files::segments(),
         "store_journal" => stored_files::journals(),
         "store_manifest" => stored_files::manifests(),
         _ => signed_urls(),

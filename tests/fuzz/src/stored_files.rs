@@ -1,10 +1,15 @@
-//! Files that the server has written itself, and which a damaged disk may have changed: journals and manifests of
-//! the store, and unfinished uploads.
+//! Files that the server has written itself, and which a damaged disk may have changed: segments of the log,
+//! journals and manifests of the store, and unfinished uploads.
 
-use std::io::Write;
+use std::{io::Write, sync::LazyLock};
 
 use bytes::BufMut;
+use matyan_log::{
+    NewRecord,
+    embedded::fuzzing::{encoded_records, read_segment},
+};
 use matyan_store::embedded::fuzzing::{JournalPart, journal_parts, listed_files};
+use tempfile::TempDir;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Bytes after the key in the description of an unfinished upload.
@@ -12,6 +17,25 @@ const DESCRIPTION_BYTES: usize = 8 + 2 + 5;
 
 /// The largest number of items of a batch that is made from arbitrary bytes.
 const WRAPPED_ITEMS: u32 = 8;
+
+/// The directory of the segment, which every input replaces.
+static SEGMENTS: LazyLock<TempDir> =
+    LazyLock::new(|| TempDir::new().expect("the temporary directory is writable"));
+
+/// A segment of the log: what is read after a crash are records that were written, in their order.
+pub(crate) fn log_segment(bytes: &[u8]) {
+    let read = read_segment(SEGMENTS.path(), bytes).expect("the segment can be written and read");
+    let Some(records) = read else { return };
+    assert!(records.is_sorted_by(|one, next| one.offset < next.offset), "{records:?}");
+    for record in records {
+        assert_eq!(record.value, value(record.offset));
+    }
+}
+
+/// The value of every record at an offset.
+fn value(offset: u64) -> String {
+    format!("value {offset}")
+}
 
 /// A journal: batches and unreadable bytes cover it from its start, the batches in the order of their commits. The
 /// bytes are also read as the content of a batch, whose checksum is right, so that mutations reach the items.
@@ -77,6 +101,19 @@ fn put_item(content: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     }
     content.put_slice(key);
     content.put_slice(value);
+}
+
+pub(crate) fn segments() -> Vec<Vec<u8>> {
+    let record = |offset: u64| {
+        let headers = vec![("content-type".to_owned(), "application/json".into())];
+        NewRecord { key: "run".into(), value: value(offset).into(), headers }
+    };
+    let records: Vec<NewRecord> = (0..5).map(record).collect();
+    vec![
+        encoded_records(&records),
+        encoded_records(&records[..1]),
+        [encoded_records(&records), vec![0; 512]].concat(),
+    ]
 }
 
 pub(crate) fn journals() -> Vec<Vec<u8>> {

@@ -32,6 +32,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "archive", run: crate::archive::read },
     Target { name: "multipart_upload", run: multipart_upload },
     Target { name: "unfinished_upload", run: crate::stored_files::unfinished_upload },
+    Target { name: "log_segment", run: crate::stored_files::log_segment },
     Target { name: "store_journal", run: crate::stored_files::store_journal },
     Target { name: "store_manifest", run: crate::stored_files::store_manifest },
 ];

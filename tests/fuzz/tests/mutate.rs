@@ -146,6 +146,11 @@ fn unfinished_upload() {
 }
 
 #[test]
+fn log_segment() {
+    run("log_segment");
+}
+
+#[test]
 fn store_journal() {
     run("store_journal");
 }

@@ -80,6 +80,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "matyan-value",
             "matyan-archive",
             "matyan-blob",
+            "matyan-log",
             "matyan-model",
             "matyan-frontier",
             "matyan-edge",
