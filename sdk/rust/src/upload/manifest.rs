@@ -293,6 +293,8 @@ pub(super) fn remove(directory: &Path, number: u64) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{prelude::*, sample::Index};
+
     use super::*;
 
     #[test]
@@ -319,6 +321,26 @@ mod tests {
         for damaged in [Vec::new(), content[1..].to_vec(), vec![0; content.len()]] {
             fs::write(&to, damaged).unwrap();
             assert_eq!(digest.check(&to).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_damaged_manifest_is_read_or_refused_for_good(at: Index, byte: u8, length: Index) {
+            let directory = tempfile::tempdir().unwrap();
+            let mut content = serde_json::to_vec(&manifest()).unwrap();
+            let at = at.index(content.len());
+            content[at] = byte;
+            content.truncate(length.index(content.len() + 1));
+            fs::write(manifest_path(directory.path(), 7), &content).unwrap();
+            match Manifest::read(directory.path(), 7) {
+                Ok(read) => {
+                    let read = read.expect("the file exists");
+                    read.write(directory.path(), 8).unwrap();
+                    prop_assert_eq!(Manifest::read(directory.path(), 8).unwrap(), Some(read));
+                }
+                Err(error) => prop_assert_eq!(error.kind(), io::ErrorKind::InvalidData),
+            }
         }
     }
 
