@@ -29,11 +29,11 @@ mod process_key;
 
 mod access_event;
 
-pub use access_event::{AccessEvent, AccessObserver, DeniedCall, SignInAttempt};
+pub use access_event::{AccessEvent, AccessObserver, DeniedCall, SignInAttempt, SignOut};
 pub use caller::{Caller, CallerRights, Denial, TokenLimits};
 pub use caller_cache::{
     CallerCache, CallerSource, LIFETIME, LookupError, MAX_OUTAGE, RECHECK_INTERVAL, REVOCATION_TIME,
 };
 pub use process_key::{ProcessKey, Question};
 pub use right::{Right, RightSet, Role};
-pub use token::{AccessToken, TokenDigest};
+pub use token::{AccessToken, BrowserSecret, SecretKind, TokenDigest};

@@ -222,6 +222,11 @@ impl Credential {
         hex(&self.digest[..8])
     }
 
+    /// Whether it is a token, rather than a session, a link or a sign-in.
+    pub fn is_token(&self) -> bool {
+        self.kind.is_token()
+    }
+
     /// Whether owners see the credential among the tokens: while it is valid, and for some time after its end.
     pub fn is_listed(&self, now_us: i64) -> bool {
         self.kind.is_token() && !self.is_expired(now_us.saturating_sub(LISTED_AFTER_END_US))

@@ -239,6 +239,8 @@ impl Harness {
             clock: clock.clone(),
             new_id: Arc::new(new_id),
             new_token: Arc::new(|| matyan_access::AccessToken::generate(&mut rand::rng())),
+            new_secret: Arc::new(|kind| matyan_access::BrowserSecret::generate(kind, &mut rand::rng())),
+            providers: Arc::default(),
             params_cache_ttl: Duration::from_secs(30),
             evaluation: matyan_backend::Evaluation::start(2).unwrap(),
             metrics: matyan_backend::Metrics::new(&registry).unwrap(),
