@@ -15,14 +15,14 @@ use tokio::time::{Instant, sleep};
 use tonic::{Code, Status};
 
 use crate::error::{ApiError, ApiResult, refusal_status};
-use crate::token_cookie::read_cookie;
+use crate::session_cookie::read_session;
 
 /// The principal behind a request.
 #[derive(Clone, Debug)]
 pub(crate) enum RequestCaller {
     /// Access control is off: anyone may do everything.
     Unchecked,
-    /// The caller with this token, or the anonymous one.
+    /// The caller with this token or session, or the anonymous one.
     Checked { callers: CallerCache, token: Option<TokenDigest>, is_from_cookie: bool },
 }
 
@@ -35,18 +35,18 @@ impl RequestCaller {
     ) -> ApiResult<Self> {
         let Some(callers) = callers.cloned() else { return Ok(Self::Unchecked) };
         let headers = request.headers();
-        let of_header = read_token(headers)?;
+        let of_header = read_token(headers)?.map(|token| token.digest());
         let of_cookie = match of_header {
             Some(_) => None,
-            None => read_cookie(request, base_path),
+            None => read_session(request, base_path).map(|session| session.digest()),
         };
         let is_from_cookie = of_cookie.is_some();
-        let token = of_header.or(of_cookie).map(|token| token.digest());
+        let token = of_header.or(of_cookie);
         Ok(Self::Checked { callers, token, is_from_cookie })
     }
 
     /// Refuses a wrong credential, even where none is needed: its sender believes that it has rights. A browser
-    /// whose token has ended is not signed in.
+    /// whose session has ended is not signed in.
     pub(crate) async fn authenticate(mut self) -> ApiResult<Self> {
         if let Self::Checked { token: Some(_), .. } = &self {
             let found = self.find().await;
@@ -101,7 +101,7 @@ impl RequestCaller {
         }
     }
 
-    /// The digest of the token that the request shows.
+    /// The digest of the token or the session that the request shows.
     pub(crate) fn token(&self) -> Option<TokenDigest> {
         match self {
             Self::Unchecked => None,

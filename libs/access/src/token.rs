@@ -107,6 +107,13 @@ impl BrowserSecret {
         is_secret(kind.prefix(), text).then(|| Self(text.to_owned()))
     }
 
+    /// The secret of this kind in a text, such as a link; `None` if there is none.
+    pub fn find(kind: SecretKind, text: &str) -> Option<Self> {
+        let begin = text.find(kind.prefix())?;
+        let secret = text[begin..].split(|it: char| !is_of_token(it)).next()?;
+        Self::parse(kind, secret)
+    }
+
     /// The secret, for the browser.
     pub fn reveal(&self) -> &str {
         &self.0
