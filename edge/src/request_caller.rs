@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, Request, header};
 use matyan_access::{
-    AccessToken, Caller, CallerCache, Denial, MAX_OUTAGE, RECHECK_INTERVAL, Right, TokenDigest,
+    AccessToken, Caller, CallerCache, Denial, MAX_OUTAGE, RECHECK_INTERVAL, Right, Role, TokenDigest,
 };
 use matyan_proto::common::v1::{Access, Code as ProductCode};
 use tokio::time::{Instant, sleep};
@@ -199,16 +199,19 @@ fn missing_right(right: Right, caller: &Caller, project: &str) -> Status {
             format!("this needs the role {role}, which `{caller}` does not have: ask an operator")
         }
         // The least role would take the right to read from a viewer.
-        Right::Ingest => needed_role("ingest or writer", caller, project),
-        Right::Read | Right::Edit | Right::Manage => needed_role(role, caller, project),
+        Right::Ingest => needed_role("ingest or writer", Role::Writer.name(), caller, project),
+        Right::Read | Right::Edit | Right::Manage => needed_role(role, role, caller, project),
     };
     refusal_status(ProductCode::PermissionDenied, &message, &[])
 }
 
-fn needed_role(role: &str, caller: &str, project: &str) -> String {
+/// Names the roles that are enough, and the command that grants one of them.
+fn needed_role(enough: &str, role: &str, caller: &str, project: &str) -> String {
+    let flag = if project.is_empty() { String::new() } else { format!(" --project {project}") };
     let project = shown_project(project);
     format!(
-        "this needs the role {role} in {project}, which `{caller}` does not have: ask an owner or an operator"
+        "this needs the role {enough} in {project}, which `{caller}` does not have: ask an owner or an operator, who \
+         can run `matyan access grant {caller} {role}{flag}`"
     )
 }
 
@@ -221,7 +224,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use async_trait::async_trait;
-    use matyan_access::{CallerRights, CallerSource, LookupError, Role};
+    use matyan_access::{CallerRights, CallerSource, LookupError};
     use rand::SeedableRng;
     use rand::rngs::StdRng;
 
@@ -271,9 +274,12 @@ mod tests {
         let missing = |right, project| message(Denial::MissingRight(right), project);
         assert_eq!(
             missing(Right::Manage, "speech"),
-            "this needs the role owner in the project `speech`, which `ana` does not have: ask an owner or an operator"
+            "this needs the role owner in the project `speech`, which `ana` does not have: ask an owner or an operator, who \
+             can run `matyan access grant ana owner --project speech`"
         );
-        assert!(missing(Right::Ingest, "").contains("the role ingest or writer in the default project"));
+        let ingest = missing(Right::Ingest, "");
+        assert!(ingest.contains("the role ingest or writer in the default project"), "{ingest}");
+        assert!(ingest.ends_with("`matyan access grant ana writer`"), "{ingest}");
         assert!(missing(Right::Read, "speech").contains("the role viewer in"));
         let operate = missing(Right::Operate, "speech");
         assert!(operate.contains("the role operator") && operate.ends_with("ask an operator"), "{operate}");

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use http::Uri;
 
 /// Whether an address may be used: over https, or over http if it is on this machine.
-pub(crate) fn is_trustworthy(address: &str) -> bool {
+pub fn is_trustworthy(address: &str) -> bool {
     let Ok(uri) = address.parse::<Uri>() else { return false };
     match (uri.scheme_str(), uri.host()) {
         (Some("https"), Some(host)) => !host.is_empty(),

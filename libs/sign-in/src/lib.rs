@@ -33,6 +33,7 @@ mod role_table;
 
 mod providers;
 
+pub use address::is_trustworthy;
 pub use error::{SetUpError, SignInError};
 pub use github::GitHubSettings;
 pub use id_token::TokenProblem;
