@@ -423,7 +423,7 @@ async fn rule_83_an_invitation_is_a_link_that_signs_one_browser_in() {
     .await;
     let everything = stdout_of(&server, &operator, &["access", "audit", "--everywhere", "--limit", "0"]);
     let everything = everything + &server.log();
-    for secret in [secret.as_str(), cookie.trim_start_matches(|letter| letter != '=')] {
+    for secret in [secret.as_str(), cookie.split_once('=').expect("a value").1] {
         assert!(!everything.contains(secret), "a secret is in a log");
     }
 }
