@@ -320,7 +320,7 @@ export class Visit {
     await page.route(
       url =>
         url.origin === base &&
-        !/^(\/p\/[^/]+)?\/(matyan\.|static-files\/|api\/|sign-(in|out)$)/.test(url.pathname),
+        !/^(\/p\/[^/]+)?\/(matyan\.|static-files\/|api\/|sign-(in|out)(\/|$))/.test(url.pathname),
       async route => {
         const response = await route.fetch({ maxRedirects: 0 });
         await route.fulfill({
