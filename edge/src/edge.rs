@@ -316,7 +316,7 @@ impl Edge {
                 self.reports.signed_in(sender, signed_in.clone());
             } else if let Some(signed_out) = response.extensions().get::<SignedOut>() {
                 self.reports.signed_out(sender, signed_out.clone());
-            } else if response.status() == StatusCode::UNAUTHORIZED {
+            } else if matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
                 self.reports.refused(sender, None);
             }
             return response;
