@@ -84,6 +84,9 @@ impl<'a> SignIn<'a> {
     }
 
     pub(crate) async fn answer(&self, request: Request<Body>) -> Response {
+        // A body cannot be shared between threads, so it is kept apart from what waits for calls.
+        let (parts, body) = request.into_parts();
+        let request = Request::from_parts(parts, ());
         let path = request.uri().path().to_owned();
         let is_reading = matches!(*request.method(), Method::GET | Method::HEAD);
         let is_writing = *request.method() == Method::POST;
@@ -91,7 +94,7 @@ impl<'a> SignIn<'a> {
             // No one has to sign in. The fragment of a link would be a part of the next address.
             (None, _) => redirect(&format!("{}#", self.place.destination(&next_of(query(&request)))), &[]),
             (Some(_), SIGN_IN) if is_reading => self.first_page(&request).await,
-            (Some(callers), SIGN_IN) if is_writing => self.sign_in(callers, request).await,
+            (Some(callers), SIGN_IN) if is_writing => self.sign_in(callers, &request, body).await,
             (Some(_), SIGN_OUT) if is_writing => self.sign_out(&request).await,
             (Some(_), CALLBACK) if *request.method() == Method::GET => self.finish(&request).await,
             (Some(_), SIGN_IN) => not_allowed("GET, POST"),
@@ -113,7 +116,7 @@ impl<'a> SignIn<'a> {
         response
     }
 
-    async fn first_page(&self, request: &Request<Body>) -> Response {
+    async fn first_page(&self, request: &Request<()>) -> Response {
         let message = reason_of(query(request));
         self.page(StatusCode::OK, message, &next_of(query(request))).await
     }
@@ -123,10 +126,10 @@ impl<'a> SignIn<'a> {
     }
 
     /// Signs in with what the form contains: a token, or the secret of a one-time link.
-    async fn sign_in(&self, callers: &CallerCache, request: Request<Body>) -> Response {
-        let cookie = BrowserCookie::session(&request, self.place.base_path());
-        let hosts = host_names(&request);
-        let form = match read_form(request.into_body()).await {
+    async fn sign_in(&self, callers: &CallerCache, request: &Request<()>, body: Body) -> Response {
+        let cookie = BrowserCookie::session(request, self.place.base_path());
+        let hosts = host_names(request);
+        let form = match read_form(body).await {
             Ok(form) => form,
             Err((status, message)) => return self.page(status, &message, "").await,
         };
@@ -171,7 +174,7 @@ impl<'a> SignIn<'a> {
     }
 
     /// Sends a browser to a provider. Pages of others cannot make it go there.
-    async fn begin(&self, provider: String, request: &Request<Body>) -> Response {
+    async fn begin(&self, provider: String, request: &Request<()>) -> Response {
         let next = next_of(query(request));
         let Some(authority) = browser_authority(request).filter(|_| !is_of_another_site(request)) else {
             return redirect(&format!("{}?next={}", self.place.path(SIGN_IN), parameter_value(&next)), &[]);
@@ -195,7 +198,7 @@ impl<'a> SignIn<'a> {
     }
 
     /// Takes a browser back from a provider.
-    async fn finish(&self, request: &Request<Body>) -> Response {
+    async fn finish(&self, request: &Request<()>) -> Response {
         let answer = |name: &str| parameter(query(request), name);
         let own = BrowserCookie::sign_in(request, self.place.base_path());
         let finish = FinishSignInRequest {
@@ -242,7 +245,7 @@ impl<'a> SignIn<'a> {
         response
     }
 
-    async fn sign_out(&self, request: &Request<Body>) -> Response {
+    async fn sign_out(&self, request: &Request<()>) -> Response {
         let forgotten = BrowserCookie::session(request, self.place.base_path()).removed();
         let session = read_session(request, self.place.base_path()).map(|session| session.digest());
         let target = format!("{}?reason={SIGN_OUT_REASON}", self.place.path(SIGN_IN));
@@ -327,7 +330,7 @@ fn sentence(text: &str) -> String {
     first.chain(letters).chain(['.']).collect()
 }
 
-fn query(request: &Request<Body>) -> &[u8] {
+fn query(request: &Request<()>) -> &[u8] {
     request.uri().query().unwrap_or_default().as_bytes()
 }
 

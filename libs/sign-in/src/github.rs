@@ -117,8 +117,9 @@ impl GitHub {
         let answer: AccessToken = self.http.post(&url, &parameters, Credentials::None).await?;
         answer.access_token.filter(|token| !token.is_empty()).ok_or_else(|| {
             // GitHub answers to a wrong code with status 200.
-            let shown = answer.error.unwrap_or_default().chars().filter(|it| !it.is_control()).take(200);
-            let reason = format!(": {}", shown.collect::<String>());
+            let error = answer.error.unwrap_or_default();
+            let shown: String = error.chars().filter(|it| !it.is_control()).take(200).collect();
+            let reason = format!(": {shown}");
             SignInError::Refused { url: url.clone(), status: StatusCode::OK.as_u16(), reason }
         })
     }
