@@ -152,7 +152,7 @@ impl SignInApi {
             let taken = credential_take(&mut transaction, &state.digest().0, now_us).await?;
             match taken.map(|credential| credential.kind) {
                 Some(CredentialKind::SignIn(sign_in)) if sign_in.browser == browser.digest().0 => {
-                    Ok((transaction, sign_in))
+                    Ok::<_, Error>((transaction, sign_in))
                 }
                 _ => Err(failed(FOREIGN_ANSWER)),
             }
@@ -193,7 +193,7 @@ impl SignInApi {
             let session = session.in_place_of(&taken);
             let put = credential_put(&mut transaction, &session).await?;
             put.map_err(|refusal| Error::of_access(refusal, &session.principal))?;
-            Ok((transaction, session.principal))
+            Ok::<_, Error>((transaction, session.principal))
         })
         .await?;
         Ok(session.started(principal))

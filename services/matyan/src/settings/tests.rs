@@ -144,7 +144,7 @@ fn rule_85_providers_need_access_control_and_all_of_their_settings() {
         (&[on, ("MATYAN_OIDC_ROLES", "a = viewer@b")], "MATYAN_OIDC_ISSUER: not set"),
         (&[on, github], "MATYAN_GITHUB_CLIENT_SECRET_FILE: not set"),
         (&[on, github, ("MATYAN_GITHUB_CLIENT_SECRET_FILE", "/nothing/here")], "cannot be read"),
-        (&[on, github, ("MATYAN_GITHUB_CLIENT_SECRET_FILE", &empty)], "is an empty file"),
+        (&[on, github, ("MATYAN_GITHUB_CLIENT_SECRET_FILE", empty.as_str())], "is an empty file"),
         (&[on, client, ("MATYAN_OIDC_ISSUER", "http://id.example")], "is not the address of a provider"),
         (&[on, ("MATYAN_GITHUB_ROLES", "org = admin@speech")], "gives the unknown role `admin`"),
     ] {
