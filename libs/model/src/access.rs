@@ -47,6 +47,15 @@ pub async fn access_find(
     Ok(Some((credential, grants)))
 }
 
+/// The roles of everyone who shows no credential.
+pub async fn anonymous_grants(snapshot: &dyn Snapshot) -> Result<Vec<Grant>> {
+    if principal_is_active(snapshot, ANONYMOUS).await? {
+        grants_of(snapshot, ANONYMOUS).await
+    } else {
+        Ok(Vec::new())
+    }
+}
+
 /// Notes that a browser has left to sign in with a provider.
 pub async fn sign_in_put(transaction: &mut Transaction, sign_in: &Credential) -> Result<()> {
     // The oldest one makes room, so nothing is refused.

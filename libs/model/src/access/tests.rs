@@ -323,6 +323,17 @@ async fn rule_84_a_disabled_principal_has_no_credentials_and_gets_none() {
 }
 
 #[tokio::test]
+async fn rule_84_everyone_without_a_credential_can_be_disabled_as_well() {
+    let store = TestStore::open().await;
+    put(&store, grant(ANONYMOUS, Some("demo"), Role::Viewer)).await;
+    let granted = async || anonymous_grants(&*store.snapshot().await.unwrap()).await.unwrap().len();
+    assert_eq!(granted().await, 1);
+    let disable = store.run(async |transaction| principal_disable(transaction, ANONYMOUS).await);
+    assert_eq!(disable.await.unwrap(), Ok(true));
+    assert_eq!(granted().await, 0);
+}
+
+#[tokio::test]
 async fn rule_83_a_link_is_no_token_and_is_taken_once() {
     let store = TestStore::open().await;
     put(&store, grant("ana", None, Role::Viewer)).await;

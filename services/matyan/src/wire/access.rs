@@ -14,8 +14,8 @@ use matyan_access::{
 };
 use matyan_model::{
     access::{
-        ANONYMOUS, Credential, CredentialKind, Grant, Link, access_find, access_is_used, credential_put,
-        credentials_list, grants_list, grants_of, operator_token_put, session_renew,
+        Credential, CredentialKind, Grant, Link, access_find, access_is_used, anonymous_grants,
+        credential_put, credentials_list, grants_list, operator_token_put, session_renew,
     },
     audit::{AuditEntry, AuditPosition, audit_put},
 };
@@ -307,7 +307,7 @@ impl CallerSource for StoredCallers {
     async fn find(&self, token: Option<&TokenDigest>) -> Result<Option<Caller>, LookupError> {
         let snapshot = self.store.snapshot().await?;
         let Some(digest) = token else {
-            let granted = grants_of(snapshot.as_ref(), ANONYMOUS).await?;
+            let granted = anonymous_grants(snapshot.as_ref()).await?;
             return Ok(Some(Caller::anonymous(roles(&granted).collect())));
         };
         let now_us = (self.clock)();
