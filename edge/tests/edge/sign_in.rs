@@ -416,6 +416,7 @@ async fn rule_85_a_browser_signs_in_with_a_provider_and_returns_to_its_page() {
 #[tokio::test]
 async fn rule_85_nobody_is_signed_in_to_the_account_of_another() {
     let (mut browser, _, callers) = Browser::open("");
+    browser.headers.insert("host", "localhost".parse().unwrap());
     browser.get("/sign-in/with/github").await;
     // Someone else's answer, in a browser that has not begun, or has begun another sign-in.
     let other = browser.cookies.insert("matyan-sign-in".to_owned(), "mtb_other".to_owned());
