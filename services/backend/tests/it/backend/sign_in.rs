@@ -2,8 +2,9 @@
 
 use matyan_access::{AccessToken, BrowserSecret, ProcessKey, Question, SecretKind, TokenDigest};
 use matyan_proto::access::v1::{
-    CreateLinkRequest, CreateTokenRequest, EndSessionRequest, GrantRequest, OpenLinkRequest,
-    ResolveCallerRequest, ResolvedCaller, RevokeTokenRequest, Role, StartSessionRequest, StartedSession,
+    BeginSignInRequest, CreateLinkRequest, CreateTokenRequest, EndSessionRequest, FinishSignInRequest,
+    GrantRequest, ListProvidersRequest, OpenLinkRequest, ResolveCallerRequest, ResolvedCaller,
+    RevokeTokenRequest, Role, StartSessionRequest, StartedSession,
     access_service_client::AccessServiceClient, resolve_service_client::ResolveServiceClient,
     sign_in_service_client::SignInServiceClient,
 };
@@ -111,5 +112,84 @@ async fn rule_82_a_session_ends_with_its_token_and_with_a_changed_role() {
     let id = created.token.unwrap().id;
     access.revoke_token(of_operator("speech", RevokeTokenRequest { id })).await.unwrap();
     assert_eq!(resolve(&harness, digest(&second)).await, None, "the token was revoked");
+    harness.end().await;
+}
+
+#[tokio::test]
+async fn rule_82_a_session_that_nobody_uses_ends_after_12_hours() {
+    let harness = Harness::new().await;
+    harness.create_project("speech").await;
+    grant(&harness, Role::Owner).await;
+    let link = create_link(&harness, "").await;
+    let session = open_link(&harness, &link, "any.example").await.unwrap();
+    harness.advance_clock(12 * 3_600 - 60);
+    assert!(resolve(&harness, digest(&session)).await.is_some());
+    harness.advance_clock(120);
+    assert_eq!(resolve(&harness, digest(&session)).await, None);
+    // A link that nobody opens ends sooner.
+    let link = create_link(&harness, "").await;
+    harness.advance_clock(15 * 60 + 1);
+    let late = open_link(&harness, &link, "any.example").await.unwrap_err();
+    assert_eq!(late.code(), Code::Unauthenticated);
+    harness.end().await;
+}
+
+/// Begins to sign in with a provider that does not answer. Returns the state and the secret of the browser.
+async fn begin(harness: &Harness) -> (String, String) {
+    let request = BeginSignInRequest {
+        provider: "github".to_owned(),
+        redirect_uri: "http://here/sign-in/callback".to_owned(),
+        next: "/runs".to_owned(),
+    };
+    let mut sign_in = SignInServiceClient::new(harness.routes());
+    let begun = sign_in.begin_sign_in(request).await.unwrap().into_inner();
+    let (_, rest) = begun.url.split_once("state=").unwrap();
+    let state = rest.split('&').next().unwrap();
+    assert!(BrowserSecret::parse(SecretKind::State, state).is_some(), "{}", begun.url);
+    assert!(
+        begun.url.starts_with("http://127.0.0.1:1/login/oauth/authorize?client_id=Iv1&"),
+        "{}",
+        begun.url
+    );
+    (state.to_owned(), begun.browser_secret)
+}
+
+async fn finish(harness: &Harness, state: &str, browser_secret: &str) -> Code {
+    let request = FinishSignInRequest {
+        state: state.to_owned(),
+        code: "c".to_owned(),
+        issuer: String::new(),
+        browser_secret: browser_secret.to_owned(),
+    };
+    SignInServiceClient::new(harness.routes()).finish_sign_in(request).await.unwrap_err().code()
+}
+
+#[tokio::test]
+async fn rule_85_the_answer_of_a_provider_is_taken_once_and_from_its_browser() {
+    let harness = Harness::new().await;
+    let mut sign_in = SignInServiceClient::new(harness.routes());
+    let listed = sign_in.list_providers(ListProvidersRequest {}).await.unwrap().into_inner().providers;
+    assert_eq!(
+        listed.iter().map(|it| (it.id.as_str(), it.title.as_str())).collect::<Vec<_>>(),
+        [("github", "GitHub")]
+    );
+
+    let (state, browser) = begin(&harness).await;
+    let (other_state, other_browser) = begin(&harness).await;
+    assert_ne!((&state, &browser), (&other_state, &other_browser));
+    for (state, browser) in
+        [(&state, &other_browser), (&other_state, &browser), (&state, &String::new()), (&browser, &state)]
+    {
+        assert_eq!(finish(&harness, state, browser).await, Code::Unauthenticated);
+    }
+    // The provider is asked, and does not answer.
+    assert_eq!(finish(&harness, &state, &browser).await, Code::Unavailable);
+    assert_eq!(finish(&harness, &state, &browser).await, Code::Unauthenticated, "it was taken");
+    harness.advance_clock(10 * 60 + 1);
+    assert_eq!(
+        finish(&harness, &other_state, &other_browser).await,
+        Code::Unauthenticated,
+        "it took too long"
+    );
     harness.end().await;
 }
