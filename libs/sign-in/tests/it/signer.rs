@@ -15,14 +15,14 @@ use serde_json::{Value, json};
 const RSA_KEY: &[u8] = include_bytes!("rsa_key.pk8");
 
 pub(crate) enum Signer {
-    Rs256(RsaKeyPair),
+    Rs256(Box<RsaKeyPair>),
     Es256(EcdsaKeyPair),
     EdDsa(Ed25519KeyPair),
 }
 
 impl Signer {
     pub(crate) fn rs256() -> Self {
-        Self::Rs256(RsaKeyPair::from_pkcs8(RSA_KEY).unwrap())
+        Self::Rs256(Box::new(RsaKeyPair::from_pkcs8(RSA_KEY).unwrap()))
     }
 
     pub(crate) fn es256() -> Self {
