@@ -26,7 +26,7 @@ pub enum SignInError {
     Malformed { url: String, reason: String },
     #[error("the issuer of the answer is `{found}`, and not `{expected}`")]
     WrongIssuer { expected: String, found: String },
-    #[error("the ID token is refused: {0}")]
+    #[error("the ID token is refused")]
     Token(#[from] TokenProblem),
 }
 

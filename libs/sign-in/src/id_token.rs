@@ -42,7 +42,7 @@ pub enum TokenProblem {
     NotYetValid,
     #[error("it answers another request")]
     Nonce,
-    #[error("it names no subject of at most {SUBJECT_BYTES} bytes")]
+    #[error("it names no subject of at most {limit} bytes", limit = SUBJECT_BYTES)]
     Subject,
 }
 
