@@ -56,6 +56,10 @@ AZURITE_VERSION := 3.37.0
 AZURITE := $(CACHE)/azurite-$(AZURITE_VERSION)/node_modules/azurite/dist/src/blob/main.js
 CLOUDS := MATYAN_S3PROXY=$(S3PROXY) MATYAN_FAKE_GCS_SERVER=$(FAKE_GCS) MATYAN_AZURITE=$(AZURITE)
 
+# A real provider of OpenID Connect, started by the tests in the browser.
+OIDC_PROVIDER_VERSION := 9.13.3
+OIDC_PROVIDER := $(CACHE)/oidc-provider-$(OIDC_PROVIDER_VERSION)/node_modules/oidc-provider
+
 # A real broker for tests over Apache Kafka, started by the tests; needs Java 17. Each list of
 # dependencies has its own directory.
 KAFKA_VERSION := 4.1.0
@@ -299,7 +303,7 @@ endif
 
 # What the stages after the build download or install, except for the tools of `make check`, which
 # runs at the same time.
-downloads: kafka clouds chromium $(NEXTEST) $(MATURIN) $(PEERS_STAMP) $(UI_DIR) $(PYODIDE) $(LIBCLANG)
+downloads: kafka clouds chromium $(NEXTEST) $(MATURIN) $(PEERS_STAMP) $(UI_DIR) $(PYODIDE) $(OIDC_PROVIDER) $(LIBCLANG)
 
 # Without Chromium the tests in the browser are skipped, with a message; REQUIRE=browser makes that a
 # failure.
@@ -323,6 +327,9 @@ $(FAKE_GCS):
 
 $(AZURITE):
 	$(call npm-install,azurite,$(AZURITE_VERSION))
+
+$(OIDC_PROVIDER):
+	$(call npm-install,oidc-provider,$(OIDC_PROVIDER_VERSION))
 
 # Without a broker its tests are shown as ignored, with the reason; REQUIRE=kafka makes that a
 # failure.
@@ -474,9 +481,9 @@ ui-check: $(UI_STAMP) $(BUF)
 	$(UI_NPM) format:check
 	$(UI_NPM) check
 
-ui-test: build chromium ui-build $(SDK_STAMP) $(PEERS_STAMP) ## Test the web UI
+ui-test: build chromium ui-build $(SDK_STAMP) $(PEERS_STAMP) $(OIDC_PROVIDER) ## Test the web UI
 	$(UI_NPM) test
-	cd ui && MATYAN_BIN=$(DEBUG_BIN) MATYAN_SDK_PYTHON=$(SDK_VENV)/bin/python PYTHONPATH=$(SDK_PACKAGES) \
+	cd ui && MATYAN_BIN=$(DEBUG_BIN) MATYAN_OIDC_PROVIDER=$(OIDC_PROVIDER) MATYAN_SDK_PYTHON=$(SDK_VENV)/bin/python PYTHONPATH=$(SDK_PACKAGES) \
 		MATYAN_PUBLISHED_PYTHON=$(VENV)/bin/python MATYAN_SCREENSHOTS=$(CACHE)/screenshots npm run --silent test:browser
 
 .PHONY: picture
@@ -542,6 +549,7 @@ locks: $(UV) ## Renew the hashes of the packages that tests download
 	$(call npm-relock,buf,@bufbuild/buf,$(BUF_VERSION))
 	$(call npm-relock,pyodide,pyodide,$(PYODIDE_VERSION))
 	$(call npm-relock,azurite,azurite,$(AZURITE_VERSION))
+	$(call npm-relock,oidc-provider,oidc-provider,$(OIDC_PROVIDER_VERSION))
 	$(call go-relock,helm,helm.sh/helm/v3,$(HELM_VERSION),/cmd/helm)
 	$(call go-relock,actionlint,github.com/rhysd/actionlint,$(ACTIONLINT_VERSION),/cmd/actionlint)
 	$(call go-relock,compose-go,github.com/compose-spec/compose-go/v2,$(COMPOSE_VERSION),/cmd)

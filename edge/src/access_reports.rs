@@ -1,4 +1,4 @@
-//! Reports of who signs in, of credentials that are refused, and of denied calls. Anyone can show a wrong credential, as
+//! Reports of who signs in and out, of credentials that are refused, and of denied calls. Anyone can show a wrong credential, as
 //! often as they like, so few refusals of one network are reported, and few of all networks together. Callers with a
 //! token can sign in and be denied calls as often as they like, so few sign-ins and denials of one principal are reported.
 
@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{Extensions, HeaderMap};
-use matyan_access::{AccessEvent, AccessObserver, DeniedCall, SignInAttempt, TokenDigest};
+use matyan_access::{AccessEvent, AccessObserver, DeniedCall, SignInAttempt, SignOut, TokenDigest};
 use tokio::time::Instant;
 
 use crate::peer_network::{PeerAddress, PeerNetwork};
@@ -35,7 +35,14 @@ const MAX_DENIALS: usize = 10;
 #[derive(Clone, Debug)]
 pub(crate) struct SignedIn {
     pub(crate) principal: String,
-    pub(crate) token: TokenDigest,
+    pub(crate) session: TokenDigest,
+}
+
+/// A browser that has signed out. An extension of responses.
+#[derive(Clone, Debug)]
+pub(crate) struct SignedOut {
+    pub(crate) principal: String,
+    pub(crate) session: TokenDigest,
 }
 
 /// Cheap to clone; clones count together. `None` if nothing is to be reported.
@@ -48,6 +55,8 @@ struct CountedReports {
     refusals: Mutex<ReportCount<Option<PeerNetwork>>>,
     /// By principal.
     sign_ins: Mutex<ReportCount<String>>,
+    /// By principal.
+    sign_outs: Mutex<ReportCount<String>>,
     /// By principal.
     denials: Mutex<ReportCount<String>>,
 }
@@ -90,6 +99,7 @@ impl AccessReports {
             observer,
             refusals: Mutex::default(),
             sign_ins: Mutex::default(),
+            sign_outs: Mutex::default(),
             denials: Mutex::default(),
         })))
     }
@@ -97,10 +107,27 @@ impl AccessReports {
     /// Reports a sign-in, unless there were too many of its principal.
     pub(crate) fn signed_in(&self, sender: Sender, signed_in: SignedIn) {
         let Some(reports) = &self.0 else { return };
-        let SignedIn { principal, token } = signed_in;
+        let SignedIn { principal, session } = signed_in;
         // There are at most as many principals as the store has.
         if count(&reports.sign_ins, principal.clone(), MAX_OF_PRINCIPAL, usize::MAX) {
-            reports.report(sender, principal, token.id(), false);
+            reports.report(sender, principal, session.id(), false);
+        }
+    }
+
+    /// Reports a sign-out, unless there were too many of its principal.
+    pub(crate) fn signed_out(&self, sender: Sender, signed_out: SignedOut) {
+        let Some(reports) = &self.0 else { return };
+        let SignedOut { principal, session } = signed_out;
+        if count(&reports.sign_outs, principal.clone(), MAX_OF_PRINCIPAL, usize::MAX) {
+            let Sender { address, request_id, .. } = sender;
+            let address = address.map(|PeerAddress(address)| address);
+            let credential = session.id();
+            reports.observer.observe(AccessEvent::SignOut(SignOut {
+                principal,
+                credential,
+                address,
+                request_id,
+            }));
         }
     }
 
@@ -169,6 +196,7 @@ mod tests {
     fn principal(event: &AccessEvent) -> &str {
         match event {
             AccessEvent::SignIn(attempt) => &attempt.principal,
+            AccessEvent::SignOut(sign_out) => &sign_out.principal,
             AccessEvent::Denial(call) => &call.principal,
         }
     }
@@ -202,7 +230,7 @@ mod tests {
         }
         assert_eq!(reported().len(), MAX_REFUSALS - MAX_OF_NETWORK);
         // A sign-in is reported however many refusals there were.
-        let signed_in = SignedIn { principal: "ana".to_owned(), token: TokenDigest([2; 32]) };
+        let signed_in = SignedIn { principal: "ana".to_owned(), session: TokenDigest([2; 32]) };
         reports.signed_in(sender(1), signed_in);
         assert_eq!(principal(&reported()[0]), "ana");
         tokio::time::advance(PERIOD).await;
@@ -216,7 +244,7 @@ mod tests {
         let reports = AccessReports::new(recorder.clone());
         let sign_in = |principal: &str| {
             let principal = principal.to_owned();
-            reports.signed_in(sender(1), SignedIn { principal, token: TokenDigest([2; 32]) });
+            reports.signed_in(sender(1), SignedIn { principal, session: TokenDigest([2; 32]) });
         };
         let deny = |principal: &str| {
             reports.denied(DeniedCall {
@@ -229,8 +257,12 @@ mod tests {
             });
         };
         let reported = || std::mem::take(&mut *recorder.0.lock().unwrap());
-        let events: [&dyn Fn(&str); 2] = [&sign_in, &deny];
-        for (event, most) in events.into_iter().zip([MAX_OF_PRINCIPAL, MAX_DENIALS]) {
+        let sign_out = |principal: &str| {
+            let principal = principal.to_owned();
+            reports.signed_out(sender(1), SignedOut { principal, session: TokenDigest([2; 32]) });
+        };
+        let events: [&dyn Fn(&str); 3] = [&sign_in, &sign_out, &deny];
+        for (event, most) in events.into_iter().zip([MAX_OF_PRINCIPAL, MAX_OF_PRINCIPAL, MAX_DENIALS]) {
             for _ in 0..1_000 {
                 event("prometheus");
             }

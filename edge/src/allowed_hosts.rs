@@ -19,6 +19,9 @@ const FORWARDED_HOST: &str = "x-forwarded-host";
 /// Endings of names that exist only in local networks: no one can register them.
 const LOCAL_ENDINGS: [&str; 6] = [".local", ".localdomain", ".internal", ".lan", ".home.arpa", ".svc"];
 
+/// Maximum number of names of a request that are looked at.
+const MAX_NAMES: usize = 8;
+
 /// Maximum length of the name in the error.
 const SHOWN_CHARACTERS: usize = 100;
 
@@ -48,6 +51,22 @@ fn named_hosts(headers: &HeaderMap) -> impl Iterator<Item = Option<&str>> {
     // The first name is from the browser, others are from proxies.
     let forwarded = forwarded.map(|it| it.to_str().ok()?.split(',').next().map(str::trim));
     hosts.chain(forwarded)
+}
+
+/// The names that a request came under, without ports.
+pub(crate) fn host_names<B>(request: &Request<B>) -> Vec<String> {
+    let authority = request.uri().authority().map(|it| Some(it.as_str()));
+    let names = named_hosts(request.headers()).chain(authority).flatten();
+    names.filter_map(host_name).take(MAX_NAMES).collect()
+}
+
+/// The host and the port in the address that a browser shows: what a proxy says, or what the request says.
+pub(crate) fn browser_authority<B>(request: &Request<B>) -> Option<Authority> {
+    let text = |name: &str| request.headers().get(name)?.to_str().ok();
+    let forwarded = text(FORWARDED_HOST).and_then(|it| it.split(',').next()).map(str::trim);
+    let authority = request.uri().authority().map(Authority::as_str);
+    let named = [forwarded, authority, text(header::HOST.as_str())].into_iter().flatten();
+    named.filter(|it| !it.is_empty()).find_map(|it| it.parse().ok())
 }
 
 /// Whether any of the names that a request came under matches a pattern.

@@ -15,7 +15,7 @@ use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 use tower::ServiceExt;
 
-use crate::access_reports::{AccessReports, Sender, SignedIn};
+use crate::access_reports::{AccessReports, Sender, SignedIn, SignedOut};
 use crate::allowed_hosts::check_host;
 use crate::body_budget::{self, BodyShare, CallShare, ConnectionBudget, Messages};
 use crate::call_limit::{self, Payer, Permit};
@@ -302,14 +302,20 @@ impl Edge {
 
     async fn route(&self, request: Request<Body>) -> Response {
         if self.ui.is_some()
-            && let Some(sign_in) =
-                SignIn::for_path(request.uri().path(), self.callers.as_ref(), self.base_path())
+            && let Some(sign_in) = SignIn::for_path(
+                request.uri().path(),
+                &self.services,
+                self.callers.as_ref(),
+                self.base_path(),
+            )
         {
             let sender = Sender::of(request.extensions(), request.headers());
-            let response = sign_in.answer(request).await;
+            let response = Box::pin(sign_in.answer(request)).await;
             if let Some(signed_in) = response.extensions().get::<SignedIn>() {
                 self.reports.signed_in(sender, signed_in.clone());
-            } else if response.status() == StatusCode::UNAUTHORIZED {
+            } else if let Some(signed_out) = response.extensions().get::<SignedOut>() {
+                self.reports.signed_out(sender, signed_out.clone());
+            } else if matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
                 self.reports.refused(sender, None);
             }
             return response;

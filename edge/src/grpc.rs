@@ -23,6 +23,9 @@ use crate::methods;
 use crate::scope::Scope;
 use crate::transport::Transport;
 
+/// Start of the paths of the calls that only the pages of this server make.
+const SIGN_IN_PREFIX: &str = "/matyan.access.v1.SignInService/";
+
 /// Returns whether a request is gRPC or gRPC-web.
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     let content_type = headers.get(header::CONTENT_TYPE).map(|it| it.as_bytes());
@@ -112,7 +115,9 @@ impl Grpc {
     }
 
     fn transport(&self, path: &str) -> Option<&Transport> {
-        if path.starts_with("/matyan.ingest.") {
+        if path.starts_with(SIGN_IN_PREFIX) {
+            None
+        } else if path.starts_with("/matyan.ingest.") {
             self.frontier.as_ref()
         } else if path.starts_with("/matyan.system.") || path.starts_with("/grpc.health.") {
             Some(&self.own)

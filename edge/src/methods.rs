@@ -92,6 +92,13 @@ mod tests {
         let expected = [
             "matyan.access.v1.ResolveService/ResolveCaller",
             "matyan.access.v1.ResolveService/ResolveProject",
+            // The pages for signing in make these calls, and nobody else reaches them.
+            "matyan.access.v1.SignInService/BeginSignIn",
+            "matyan.access.v1.SignInService/EndSession",
+            "matyan.access.v1.SignInService/FinishSignIn",
+            "matyan.access.v1.SignInService/ListProviders",
+            "matyan.access.v1.SignInService/OpenLink",
+            "matyan.access.v1.SignInService/StartSession",
             "matyan.ingest.v1.IngestService/Upload",
         ];
         assert_eq!(signed.collect::<BTreeSet<_>>(), BTreeSet::from(expected));

@@ -8,21 +8,21 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, Request, header};
 use matyan_access::{
-    AccessToken, Caller, CallerCache, Denial, MAX_OUTAGE, RECHECK_INTERVAL, Right, TokenDigest,
+    AccessToken, Caller, CallerCache, Denial, MAX_OUTAGE, RECHECK_INTERVAL, Right, Role, TokenDigest,
 };
 use matyan_proto::common::v1::{Access, Code as ProductCode};
 use tokio::time::{Instant, sleep};
 use tonic::{Code, Status};
 
 use crate::error::{ApiError, ApiResult, refusal_status};
-use crate::token_cookie::read_cookie;
+use crate::session_cookie::read_session;
 
 /// The principal behind a request.
 #[derive(Clone, Debug)]
 pub(crate) enum RequestCaller {
     /// Access control is off: anyone may do everything.
     Unchecked,
-    /// The caller with this token, or the anonymous one.
+    /// The caller with this token or session, or the anonymous one.
     Checked { callers: CallerCache, token: Option<TokenDigest>, is_from_cookie: bool },
 }
 
@@ -35,18 +35,18 @@ impl RequestCaller {
     ) -> ApiResult<Self> {
         let Some(callers) = callers.cloned() else { return Ok(Self::Unchecked) };
         let headers = request.headers();
-        let of_header = read_token(headers)?;
+        let of_header = read_token(headers)?.map(|token| token.digest());
         let of_cookie = match of_header {
             Some(_) => None,
-            None => read_cookie(request, base_path),
+            None => read_session(request, base_path).map(|session| session.digest()),
         };
         let is_from_cookie = of_cookie.is_some();
-        let token = of_header.or(of_cookie).map(|token| token.digest());
+        let token = of_header.or(of_cookie);
         Ok(Self::Checked { callers, token, is_from_cookie })
     }
 
     /// Refuses a wrong credential, even where none is needed: its sender believes that it has rights. A browser
-    /// whose token has ended is not signed in. Also returns the principal that has signed in or sent a token, if it
+    /// whose session has ended is not signed in. Also returns the principal that has signed in or sent a token, if it
     /// can be looked up.
     pub(crate) async fn authenticate(mut self) -> ApiResult<(Self, Option<Arc<Caller>>)> {
         if self.token().is_none() {
@@ -103,7 +103,7 @@ impl RequestCaller {
         }
     }
 
-    /// The digest of the token that the request shows.
+    /// The digest of the token or the session that the request shows.
     pub(crate) fn token(&self) -> Option<TokenDigest> {
         match self {
             Self::Unchecked => None,
@@ -201,16 +201,19 @@ fn missing_right(right: Right, caller: &Caller, project: &str) -> Status {
             format!("this needs the role {role}, which `{caller}` does not have: ask an operator")
         }
         // The least role would take the right to read from a viewer.
-        Right::Ingest => needed_role("ingest or writer", caller, project),
-        Right::Read | Right::Edit | Right::Manage => needed_role(role, caller, project),
+        Right::Ingest => needed_role("ingest or writer", Role::Writer.name(), caller, project),
+        Right::Read | Right::Edit | Right::Manage => needed_role(role, role, caller, project),
     };
     refusal_status(ProductCode::PermissionDenied, &message, &[])
 }
 
-fn needed_role(role: &str, caller: &str, project: &str) -> String {
+/// Names the roles that are enough, and the command that grants one of them.
+fn needed_role(enough: &str, role: &str, caller: &str, project: &str) -> String {
+    let flag = if project.is_empty() { String::new() } else { format!(" --project {project}") };
     let project = shown_project(project);
     format!(
-        "this needs the role {role} in {project}, which `{caller}` does not have: ask an owner or an operator"
+        "this needs the role {enough} in {project}, which `{caller}` does not have: ask an owner or an operator, who \
+         can run `matyan access grant {caller} {role}{flag}`"
     )
 }
 
@@ -223,7 +226,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use async_trait::async_trait;
-    use matyan_access::{CallerRights, CallerSource, LookupError, Role};
+    use matyan_access::{CallerRights, CallerSource, LookupError};
     use rand::SeedableRng;
     use rand::rngs::StdRng;
 
@@ -273,9 +276,12 @@ mod tests {
         let missing = |right, project| message(Denial::MissingRight(right), project);
         assert_eq!(
             missing(Right::Manage, "speech"),
-            "this needs the role owner in the project `speech`, which `ana` does not have: ask an owner or an operator"
+            "this needs the role owner in the project `speech`, which `ana` does not have: ask an owner or an operator, who \
+             can run `matyan access grant ana owner --project speech`"
         );
-        assert!(missing(Right::Ingest, "").contains("the role ingest or writer in the default project"));
+        let ingest = missing(Right::Ingest, "");
+        assert!(ingest.contains("the role ingest or writer in the default project"), "{ingest}");
+        assert!(ingest.ends_with("`matyan access grant ana writer`"), "{ingest}");
         assert!(missing(Right::Read, "speech").contains("the role viewer in"));
         let operate = missing(Right::Operate, "speech");
         assert!(operate.contains("the role operator") && operate.ends_with("ask an operator"), "{operate}");

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use matyan_proto::access::v1::audit_service_client::AuditServiceClient;
+use matyan_proto::access::v1::sign_in_service_client::SignInServiceClient;
 use matyan_proto::admin::v1::admin_service_client::AdminServiceClient;
 use matyan_proto::apps::v1::app_service_client::AppServiceClient;
 use matyan_proto::artifacts::v1::artifact_service_client::ArtifactServiceClient;
@@ -120,6 +121,10 @@ impl Backend {
 
     pub(crate) fn series(&self) -> SeriesServiceClient<Transport> {
         client!(SeriesServiceClient<Transport>, self.0.in_scope(Scope::current()))
+    }
+
+    pub(crate) fn sign_in(&self) -> SignInServiceClient<Transport> {
+        client!(SignInServiceClient<Transport>, self.0.in_scope(Scope::current()))
     }
 
     pub(crate) fn tags(&self) -> TagServiceClient<Transport> {

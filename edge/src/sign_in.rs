@@ -1,36 +1,41 @@
-//! Signing in with a browser. A page takes a token, and a cookie keeps it, which no script can read. From
-//! then on the browser is a caller with this token, until the token ends or the user signs out. The page needs
-//! no UI: it is the same for every bundle.
+//! Signing in with a browser: with a token, a one-time link, or a provider. A cookie keeps the secret of the session
+//! that the backend starts, which no script can read. From then on the browser is a caller with this session, until
+//! the session ends.
+
+mod page;
 
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
-use matyan_access::{AccessToken, Caller, CallerCache};
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use matyan_access::{AccessToken, BrowserSecret, Caller, CallerCache, SecretKind};
+use matyan_proto::access::v1::{
+    BeginSignInRequest, EndSessionRequest, FinishSignInRequest, OpenLinkRequest, StartSessionRequest,
+    StartedSession,
+};
 use tokio::time::timeout;
+use tonic::{Code, Status};
 
-use crate::access_reports::SignedIn;
+use crate::access_reports::{SignedIn, SignedOut};
+use crate::allowed_hosts::{browser_authority, host_names};
+use crate::cors::is_of_another_site;
 use crate::error::ApiError;
-use crate::html;
-use crate::project::PREFIX;
 use crate::rest::table::PathTemplate;
 use crate::scope::Scope;
-use crate::security_headers::{OPENER_OWN, OPENER_POLICY, PagePermissions, page_policy};
-use crate::token_cookie::TokenCookie;
-
-const SIGN_IN: &str = "/sign-in";
-const SIGN_OUT: &str = "/sign-out";
+use crate::services::Services;
+use crate::session_cookie::{BrowserCookie, read_session};
+use crate::tls::is_https_page;
+use page::{CALLBACK, Notice, PROVIDER, Place, SIGN_IN, SIGN_OUT, parameter_value, redirect, set_cookies};
 
 /// Values of the parameter `reason`, by which a browser comes to the page for signing in. The first one is
 /// sent by the UI.
 const END_REASON: &str = "ended";
 const SIGN_OUT_REASON: &str = "signed-out";
 
-/// Time after which a browser forgets the token, if the token has no earlier end.
-const COOKIE_SECONDS: u32 = 30 * 24 * 3_600;
+/// Time for which a browser keeps the secret of a sign-in with a provider. The server forgets the sign-in as soon.
+const SIGN_IN_SECONDS: u64 = 600;
 
 /// Time in which the form has to arrive. Its sender has shown no credential.
 const FORM_TIME: Duration = Duration::from_secs(10);
@@ -38,98 +43,235 @@ const FORM_TIME: Duration = Duration::from_secs(10);
 /// Maximum size of the form: a token, and a path.
 const FORM_BYTES: usize = 16 << 10;
 
-/// Characters of a path that cannot be in a parameter of another URL.
-const PARAMETER: &AsciiSet =
-    &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'&').add(b'+').add(b'<').add(b'>');
-
-const PAGE: &str = include_str!("sign_in/page.html");
-
-const NO_TOKEN: &str = "This is not a token: a token begins with mtk_, and must be copied completely.";
+const NO_TOKEN: &str =
+    "This is neither a token nor a link: a token begins with mtk_, and must be copied completely.";
 const WRONG_TOKEN: &str =
     "This token is unknown, expired or revoked: ask an owner of the project for a new one.";
-const ENDED: &str = "Your token was revoked or has expired: sign in with another one.";
-const SIGNED_OUT: &str = "You are signed out. The token stays valid: revoke it if someone else may have it.";
+const ENDED: &str = "Your session has ended, or its token was revoked: sign in again.";
+const SIGNED_OUT: &str = "You are signed out.";
+const SESSION_LEFT: &str = "This browser is signed out. The server could not be told, and ends the session 12 hours after its \
+                            last use.";
 const LOOKUP_UNAVAILABLE: &str = "The token cannot be looked up at the moment: try again.";
+const UNAVAILABLE: &str = "Signing in is not possible at the moment: try again.";
+const CANCELED: &str = "The provider has signed nobody in: sign in again.";
 const TOO_SLOW: &str = "The form did not arrive in time: try again.";
 const TOO_LARGE: &str = "The form is too large: paste the token alone.";
 
 /// The pages for signing in and out.
 pub(crate) struct SignIn<'a> {
+    services: &'a Services,
     /// `None`: anyone may do everything.
     callers: Option<&'a CallerCache>,
-    base_path: &'a str,
-    /// Path below which the pages are, without a trailing slash: the path of the server and of the project.
-    root: String,
+    place: Place<'a>,
 }
 
+/// A response in place of the one that was asked for.
+type Refusal = (StatusCode, String);
+
 impl<'a> SignIn<'a> {
-    /// `None` if the path is neither page.
-    pub(crate) fn for_path(path: &str, callers: Option<&'a CallerCache>, base_path: &'a str) -> Option<Self> {
-        matches!(path, SIGN_IN | SIGN_OUT).then(|| Self {
-            callers,
-            base_path,
-            root: root(base_path, Scope::current().project_name()),
+    /// `None` if the path is no page for signing in or out.
+    pub(crate) fn for_path(
+        path: &str,
+        services: &'a Services,
+        callers: Option<&'a CallerCache>,
+        base_path: &'a str,
+    ) -> Option<Self> {
+        let is_own = matches!(path, SIGN_IN | SIGN_OUT | CALLBACK) || path.starts_with(PROVIDER);
+        is_own.then(|| {
+            let place = Place::new(base_path, Scope::current().project_name());
+            Self { services, callers, place }
         })
     }
 
     pub(crate) async fn answer(&self, request: Request<Body>) -> Response {
-        let is_sign_in = request.uri().path() == SIGN_IN;
-        let next = next_of(request.uri().query().unwrap_or_default().as_bytes());
-        let mut response = match (self.callers, request.method()) {
+        // A body cannot be shared between threads, so it is kept apart from what waits for calls.
+        let (parts, body) = request.into_parts();
+        let request = Request::from_parts(parts, ());
+        let path = request.uri().path().to_owned();
+        let is_reading = matches!(*request.method(), Method::GET | Method::HEAD);
+        let is_writing = *request.method() == Method::POST;
+        let mut response = match (self.callers, path.as_str()) {
             // No one has to sign in. The fragment of a link would be a part of the next address.
-            (None, _) => redirect(&format!("{}#", self.destination(next)), None),
-            (Some(_), &Method::GET | &Method::HEAD) if is_sign_in => {
-                let reason = reason_of(request.uri().query().unwrap_or_default().as_bytes());
-                self.page(StatusCode::OK, reason, &next).await
+            (None, _) => redirect(&format!("{}#", self.place.destination(&next_of(query(&request)))), &[]),
+            (Some(_), SIGN_IN) if is_reading => self.first_page(&request).await,
+            (Some(callers), SIGN_IN) if is_writing => self.sign_in(callers, &request, body).await,
+            (Some(_), SIGN_OUT) if is_writing => self.sign_out(&request).await,
+            (Some(_), CALLBACK) if *request.method() == Method::GET => self.finish(&request).await,
+            (Some(_), SIGN_IN) => not_allowed("GET, POST"),
+            (Some(_), SIGN_OUT) => not_allowed("POST"),
+            (Some(_), CALLBACK) => not_allowed("GET"),
+            (Some(_), path) if *request.method() == Method::GET => {
+                let provider = path.strip_prefix(PROVIDER).unwrap_or_default().to_owned();
+                self.begin(provider, &request).await
             }
-            (Some(callers), &Method::POST) if is_sign_in => self.sign_in(callers, request).await,
-            (Some(_), &Method::POST) => self.sign_out(&request),
-            (Some(_), _) => {
-                let methods = if is_sign_in { "GET, POST" } else { "POST" };
-                ApiError::method_not_allowed(methods.to_owned()).into_response()
-            }
+            (Some(_), _) => not_allowed("GET"),
         };
-        let template = if is_sign_in { "/sign-in/" } else { "/sign-out/" };
+        let template = match path.as_str() {
+            SIGN_IN => "/sign-in/",
+            SIGN_OUT => "/sign-out/",
+            CALLBACK => "/sign-in/callback/",
+            _ => "/sign-in/with/{id}/",
+        };
         response.extensions_mut().insert(PathTemplate(template.into()));
         response
     }
 
-    /// The next page: the page that the browser asked for, or the start of the project.
-    fn destination(&self, next: String) -> String {
-        if next.is_empty() { format!("{}/", self.root) } else { next }
+    async fn first_page(&self, request: &Request<()>) -> Response {
+        let message = reason_of(query(request));
+        self.page(StatusCode::OK, message, &next_of(query(request))).await
     }
 
-    async fn sign_in(&self, callers: &CallerCache, request: Request<Body>) -> Response {
-        let cookie = TokenCookie::of(&request, self.base_path);
-        let form = timeout(FORM_TIME, Limited::new(request.into_body(), FORM_BYTES).collect()).await;
-        let form = match form {
-            Ok(Ok(form)) => form.to_bytes(),
-            Ok(Err(_)) => return self.page(StatusCode::PAYLOAD_TOO_LARGE, TOO_LARGE, "").await,
-            Err(_) => return self.page(StatusCode::REQUEST_TIMEOUT, TOO_SLOW, "").await,
+    async fn page(&self, status: StatusCode, message: &str, next: &str) -> Response {
+        self.place.sign_in_page(self.services, Notice { status, message, next }).await
+    }
+
+    /// Signs in with what the form contains: a token, or the secret of a one-time link.
+    async fn sign_in(&self, callers: &CallerCache, request: &Request<()>, body: Body) -> Response {
+        let cookie = BrowserCookie::session(request, self.place.base_path());
+        let hosts = host_names(request);
+        let form = match read_form(body).await {
+            Ok(form) => form,
+            Err((status, message)) => return self.page(status, &message, "").await,
         };
         let next = next_of(&form);
-        let Some(token) = AccessToken::find(&parameter(&form, "token")) else {
-            return self.page(StatusCode::BAD_REQUEST, NO_TOKEN, &next).await;
+        let text = parameter(&form, "token");
+        let started = match (AccessToken::find(&text), BrowserSecret::find(SecretKind::Link, &text)) {
+            (Some(token), _) => self.start_session(callers, &token, &next).await,
+            (None, Some(link)) => self.open_link(&link, hosts).await.map(|session| (session, next.clone())),
+            (None, None) => Err((StatusCode::BAD_REQUEST, NO_TOKEN.to_owned())),
         };
-        let digest = token.digest();
-        match callers.find(Some(&digest)).await {
-            Ok(Some(caller)) => {
-                let next = if next.is_empty() { self.only_project(&caller) } else { next };
-                let mut response =
-                    redirect(&self.destination(next), Some(&cookie.set(token.reveal(), COOKIE_SECONDS)));
-                let principal = caller.name().to_owned();
-                response.extensions_mut().insert(SignedIn { principal, token: digest });
-                response
-            }
-            Ok(None) => self.page(StatusCode::UNAUTHORIZED, WRONG_TOKEN, &next).await,
-            Err(_) => self.page(StatusCode::SERVICE_UNAVAILABLE, LOOKUP_UNAVAILABLE, &next).await,
+        match started {
+            Ok((session, next)) => self.signed_in(session, &next, &cookie, Vec::new()),
+            Err((status, message)) => self.page(status, &message, &next).await,
         }
     }
 
-    fn sign_out(&self, request: &Request<Body>) -> Response {
-        let forgotten = TokenCookie::of(request, self.base_path).set("", 0);
-        let mut response =
-            redirect(&format!("{}{SIGN_IN}?reason={SIGN_OUT_REASON}", self.root), Some(&forgotten));
+    /// Starts a session with a token. Returns it with the page that follows.
+    async fn start_session(
+        &self,
+        callers: &CallerCache,
+        token: &AccessToken,
+        next: &str,
+    ) -> Result<(StartedSession, String), Refusal> {
+        let digest = token.digest();
+        let caller = match callers.find(Some(&digest)).await {
+            Ok(Some(caller)) => caller,
+            Ok(None) => return Err((StatusCode::UNAUTHORIZED, WRONG_TOKEN.to_owned())),
+            Err(_) => return Err((StatusCode::SERVICE_UNAVAILABLE, LOOKUP_UNAVAILABLE.to_owned())),
+        };
+        let request = StartSessionRequest { token_digest: digest.0.to_vec().into() };
+        let mut backend = self.services.backend().sign_in();
+        let started = Box::pin(backend.start_session(request)).await.map_err(|status| refusal(&status))?;
+        let next = if next.is_empty() { self.only_project(&caller) } else { next.to_owned() };
+        Ok((started.into_inner().session.unwrap_or_default(), next))
+    }
+
+    async fn open_link(&self, link: &BrowserSecret, hosts: Vec<String>) -> Result<StartedSession, Refusal> {
+        let request = OpenLinkRequest { secret: link.reveal().to_owned(), hosts };
+        let mut backend = self.services.backend().sign_in();
+        let opened = Box::pin(backend.open_link(request)).await.map_err(|status| refusal(&status))?;
+        Ok(opened.into_inner().session.unwrap_or_default())
+    }
+
+    /// Sends a browser to a provider. Pages of others cannot make it go there.
+    async fn begin(&self, provider: String, request: &Request<()>) -> Response {
+        let next = next_of(query(request));
+        let Some(authority) = browser_authority(request).filter(|_| !is_of_another_site(request)) else {
+            return redirect(&format!("{}?next={}", self.place.path(SIGN_IN), parameter_value(&next)), &[]);
+        };
+        let is_https = is_https_page(request.headers(), request.extensions());
+        let scheme = if is_https { "https" } else { "http" };
+        let redirect_uri = format!("{scheme}://{authority}{}{CALLBACK}", self.place.base_path());
+        let begin = BeginSignInRequest { provider, redirect_uri, next: next.clone() };
+        let mut backend = self.services.backend().sign_in();
+        match Box::pin(backend.begin_sign_in(begin)).await {
+            Ok(begun) => {
+                let begun = begun.into_inner();
+                let cookie = BrowserCookie::sign_in(request, self.place.base_path());
+                redirect(&begun.url, &[cookie.set(&begun.browser_secret, SIGN_IN_SECONDS)])
+            }
+            Err(status) => {
+                let (status, message) = refusal(&status);
+                self.page(status, &message, &next).await
+            }
+        }
+    }
+
+    /// Takes a browser back from a provider.
+    async fn finish(&self, request: &Request<()>) -> Response {
+        let answer = |name: &str| parameter(query(request), name);
+        let own = BrowserCookie::sign_in(request, self.place.base_path());
+        let finish = FinishSignInRequest {
+            state: answer("state"),
+            code: answer("code"),
+            issuer: answer("iss"),
+            browser_secret: own.values(request).next().unwrap_or_default().to_owned(),
+        };
+        if finish.code.is_empty() {
+            return self.page(StatusCode::BAD_REQUEST, CANCELED, "").await;
+        }
+        let mut backend = self.services.backend().sign_in();
+        match Box::pin(backend.finish_sign_in(finish)).await {
+            Ok(finished) => {
+                let finished = finished.into_inner();
+                let cookie = BrowserCookie::session(request, self.place.base_path());
+                let session = finished.session.unwrap_or_default();
+                // It was checked when the sign-in began, and is stored since.
+                self.signed_in(session, &own_path(finished.next), &cookie, vec![own.removed()])
+            }
+            Err(status) => {
+                let (status, message) = refusal(&status);
+                let mut response = self.page(status, &message, "").await;
+                set_cookies(&mut response, &[own.removed()]);
+                response
+            }
+        }
+    }
+
+    /// Gives a browser the secret of its session, and sends it to the next page.
+    fn signed_in(
+        &self,
+        session: StartedSession,
+        next: &str,
+        cookie: &BrowserCookie,
+        mut cookies: Vec<String>,
+    ) -> Response {
+        let StartedSession { principal, secret, lifetime_s } = session;
+        cookies.push(cookie.set(&secret, lifetime_s));
+        let mut response = redirect(&self.place.destination(next), &cookies);
+        if let Some(secret) = BrowserSecret::parse(SecretKind::Session, &secret) {
+            response.extensions_mut().insert(SignedIn { principal, session: secret.digest() });
+        }
+        response
+    }
+
+    async fn sign_out(&self, request: &Request<()>) -> Response {
+        let forgotten = BrowserCookie::session(request, self.place.base_path()).removed();
+        let session = read_session(request, self.place.base_path()).map(|session| session.digest());
+        let target = format!("{}?reason={SIGN_OUT_REASON}", self.place.path(SIGN_IN));
+        let mut response = match session {
+            None => redirect(&target, &[forgotten]),
+            Some(session) => {
+                let request = EndSessionRequest { session_digest: session.0.to_vec().into() };
+                let mut backend = self.services.backend().sign_in();
+                match Box::pin(backend.end_session(request)).await {
+                    Ok(ended) => {
+                        let mut response = redirect(&target, &[forgotten]);
+                        let principal = ended.into_inner().principal;
+                        if !principal.is_empty() {
+                            response.extensions_mut().insert(SignedOut { principal, session });
+                        }
+                        response
+                    }
+                    Err(status) => {
+                        tracing::warn!(%status, "failed to end a session");
+                        let mut response = self.page(StatusCode::SERVICE_UNAVAILABLE, SESSION_LEFT, "").await;
+                        set_cookies(&mut response, &[forgotten]);
+                        response
+                    }
+                }
+            }
+        };
         // Browsers cache media of runs for some minutes.
         response.headers_mut().insert("clear-site-data", HeaderValue::from_static("\"cache\""));
         response
@@ -140,92 +282,69 @@ impl<'a> SignIn<'a> {
     fn only_project(&self, caller: &Caller) -> String {
         let mut known = caller.known_projects().into_iter().flatten();
         match (known.next(), known.next()) {
-            (Some(project), None) if self.root == self.base_path => {
-                format!("{}/", root(self.base_path, project))
+            (Some(project), None) if self.place.is_server() => {
+                Place::new(self.place.base_path(), project).path("/")
             }
             _ => String::new(),
         }
-    }
-
-    /// The name of the page that follows.
-    fn place(&self) -> &str {
-        let project = self.root.strip_prefix(self.base_path).and_then(|path| path.strip_prefix(PREFIX));
-        project.unwrap_or("Matyan")
-    }
-
-    async fn page(&self, status: StatusCode, message: &str, next: &str) -> Response {
-        let signed_in = Scope::current().signed_in().await;
-        let signed_in = match &signed_in {
-            None => String::new(),
-            Some(caller) => format!(
-                "<form class=\"who\" method=\"post\" action=\"{}{SIGN_OUT}\"><p>You are signed in as <b>{}</b>. \
-                 <a href=\"{}\">Continue to {}</a></p><button>Sign out</button></form>",
-                escaped(&self.root),
-                escaped(caller.name()),
-                escaped(&self.destination(next.to_owned())),
-                escaped(self.place())
-            ),
-        };
-        let kind = if status == StatusCode::OK { "notice\" role=\"status" } else { "problem\" role=\"alert" };
-        let message = match message {
-            "" => String::new(),
-            message => format!("<p id=\"{kind}\">{}</p>", escaped(message)),
-        };
-        let page = PAGE
-            .replace("{{action}}", &format!("{}{SIGN_IN}", escaped(&self.root)))
-            .replace("{{next}}", &escaped(next))
-            .replace("{{message}}", &message)
-            .replace("{{signed_in}}", &signed_in);
-        let policy = page_policy(&page, PagePermissions::default());
-        let mut response = Response::new(Body::from(page));
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
-        headers.insert(OPENER_POLICY, OPENER_OWN);
-        response
     }
 }
 
 /// Sends a browser to the page for signing in, and back to a page of a project afterwards.
 pub(crate) fn redirect_to_sign_in(base_path: &str, project: &str, path_and_query: &str) -> Response {
-    let root = root(base_path, project);
-    let next = format!("{root}{path_and_query}");
-    let next = utf8_percent_encode(&next, PARAMETER);
-    redirect(&format!("{root}{SIGN_IN}?next={next}"), None)
+    let place = Place::new(base_path, project);
+    let next = parameter_value(&place.path(path_and_query));
+    redirect(&format!("{}?next={next}", place.path(SIGN_IN)), &[])
 }
 
-fn root(base_path: &str, project: &str) -> String {
-    match project {
-        "" => base_path.to_owned(),
-        project => format!("{base_path}{PREFIX}{project}"),
+fn not_allowed(methods: &str) -> Response {
+    ApiError::method_not_allowed(methods.to_owned()).into_response()
+}
+
+async fn read_form(body: Body) -> Result<Bytes, Refusal> {
+    match timeout(FORM_TIME, Limited::new(body, FORM_BYTES).collect()).await {
+        Ok(Ok(form)) => Ok(form.to_bytes()),
+        Ok(Err(_)) => Err((StatusCode::PAYLOAD_TOO_LARGE, TOO_LARGE.to_owned())),
+        Err(_) => Err((StatusCode::REQUEST_TIMEOUT, TOO_SLOW.to_owned())),
     }
 }
 
-fn redirect(target: &str, cookie: Option<&str>) -> Response {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::SEE_OTHER;
-    let headers = response.headers_mut();
-    let target = HeaderValue::from_str(target).unwrap_or(HeaderValue::from_static("/"));
-    headers.insert(header::LOCATION, target);
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Some(cookie) = cookie {
-        let mut cookie = HeaderValue::from_str(cookie).expect("a token is ASCII");
-        cookie.set_sensitive(true);
-        headers.insert(header::SET_COOKIE, cookie);
+/// The answer to a call that has started no session. The texts of the backend are for whoever signs in.
+fn refusal(status: &Status) -> Refusal {
+    match status.code() {
+        Code::Unauthenticated => (StatusCode::UNAUTHORIZED, sentence(status.message())),
+        Code::PermissionDenied => (StatusCode::FORBIDDEN, sentence(status.message())),
+        Code::NotFound => (StatusCode::NOT_FOUND, sentence(status.message())),
+        Code::InvalidArgument => (StatusCode::BAD_REQUEST, sentence(status.message())),
+        code => {
+            tracing::warn!(?code, message = status.message(), "failed to sign a browser in");
+            (StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE.to_owned())
+        }
     }
-    response
 }
 
-/// The page of this server that the browser asked for before signing in; empty if it asked for none. A path that
-/// begins with two slashes would name another server.
+/// A text of the API as a sentence.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().into_iter().flat_map(char::to_uppercase);
+    first.chain(letters).chain(['.']).collect()
+}
+
+fn query(request: &Request<()>) -> &[u8] {
+    request.uri().query().unwrap_or_default().as_bytes()
+}
+
+/// The page of this server that the browser asked for before signing in; empty if it asked for none.
 fn next_of(form: &[u8]) -> String {
-    let next = parameter(form, "next");
-    let is_own = next.starts_with('/')
-        && !next[1..].starts_with(['/', '\\'])
-        && next.bytes().all(|byte| byte.is_ascii_graphic());
-    if is_own { next } else { String::new() }
+    own_path(parameter(form, "next"))
+}
+
+/// A path of this server; empty if it is none. A path that begins with two slashes would name another server.
+fn own_path(path: String) -> String {
+    let is_own = path.starts_with('/')
+        && !path[1..].starts_with(['/', '\\'])
+        && path.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_own { path } else { String::new() }
 }
 
 /// The text for the reason by which a browser has come to the page; empty if it names none of them.
@@ -243,11 +362,6 @@ fn parameter(form: &[u8], name: &str) -> String {
         .find(|(key, _)| key == name)
         .map(|(_, value)| value.into_owned())
         .unwrap_or_default()
-}
-
-/// Text as a part of the page. Braces are escaped too: they mark placeholders of the page.
-fn escaped(text: &str) -> String {
-    html::escape(text).replace('{', "&#123;")
 }
 
 #[cfg(test)]
@@ -276,5 +390,13 @@ mod tests {
         for foreign in foreign {
             assert_eq!(next(foreign), "", "{foreign}");
         }
+    }
+
+    #[test]
+    fn texts_of_the_api_are_sentences() {
+        assert_eq!(
+            sentence("this link was used: ask for a new one"),
+            "This link was used: ask for a new one."
+        );
     }
 }

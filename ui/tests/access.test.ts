@@ -139,13 +139,13 @@ test('a page whose token is revoked stays open, leads to the sign-in page, and b
     const { tokens } = await api(AccessService, operator).listTokens({});
     const { id } = tokens.find(({ principal }) => principal === 'temp')!;
     await api(AccessService, operator).revokeToken({ id });
-    const banner = page.getByRole('alert').filter({ hasText: 'revoked or has expired' });
+    const banner = page.getByRole('alert').filter({ hasText: 'Your session has ended' });
     await banner.waitFor({ timeout: CHANGE_MS });
     expect(new URL(page.url()).pathname).toBe('/p/speech/experiments');
     expect(await findings(page)).toEqual([]);
     await banner.getByRole('link', { name: 'sign in' }).click();
     await page.waitForURL(/\/sign-in\?next=%2Fp%2Fspeech%2Fexperiments&reason=ended$/);
-    await page.getByText('Your token was revoked or has expired').waitFor();
+    await page.getByText('Your session has ended, or its token was revoked').waitFor();
     await signIn(page, viewer);
     await page.waitForURL(/\/p\/speech\/experiments$/);
     await account(page).getByText('vera').waitFor();
@@ -232,12 +232,11 @@ test('an owner invites someone, whose token works, is shown once and is revoked 
     expect(
       await dialog.getByRole('group', { name: 'Lines for a shell' }).locator('pre').textContent(),
     ).toBe(`export MATYAN_BACKEND_URL=${query}/p/speech\nexport MATYAN_TOKEN=${secret}`);
-    expect(
-      await dialog
-        .getByRole('group', { name: /^Sign-in link/ })
-        .locator('pre')
-        .textContent(),
-    ).toBe(`${query}/p/speech/sign-in#${secret}`);
+    const link = (await dialog
+      .getByRole('group', { name: /^Sign-in link/ })
+      .locator('pre')
+      .textContent())!;
+    expect(link).toContain(`${query}/p/speech/sign-in#mtl_`);
     await dialog.getByText(/is of use on this machine only/).waitFor();
     await page.context().grantPermissions(['clipboard-read', 'clipboard-write']);
     await dialog.getByRole('button', { name: 'Copy: Token' }).click();
@@ -273,6 +272,48 @@ test('an owner invites someone, whose token works, is shown once and is revoked 
       CHANGE_MS,
     );
   });
+});
+
+test('a link signs a browser in once, after a click, and signing out ends the session', async () => {
+  const access = api(AccessService, operator);
+  await access.grant({ principal: 'lea', role: Role.VIEWER });
+  const { secret } = await access.createLink({ principal: 'lea' });
+  const path = `/p/speech/sign-in?next=%2Fp%2Fspeech%2Fexperiments#${secret}`;
+  const open = await Visit.open(browser, server, path);
+  const { page } = open;
+  await page.getByText('This link signs you in, once.').waitFor();
+  // The address, and so the history, has the secret no more.
+  expect(new URL(page.url()).hash).toBe('');
+  expect(await page.getByLabel('Token').isVisible()).toBe(false);
+  expect(await findings(page)).toEqual([]);
+  await page.getByRole('button', { name: 'Sign in' }).click();
+  await page.waitForURL(/\/p\/speech\/experiments$/);
+  await account(page).getByText('lea').waitFor();
+  const cookies = await page.context().cookies();
+  const session = cookies.find(({ name }) => name.startsWith('matyan'))!;
+  expect([session.httpOnly, session.sameSite, session.value.slice(0, 4)]).toEqual([
+    true,
+    'Lax',
+    'mts_',
+  ]);
+  await account(page).click();
+  await page.getByRole('button', { name: 'Sign out' }).click();
+  await page.waitForURL(/\/sign-in\?reason=signed-out$/);
+  // Someone who has copied the cookie is signed out as well.
+  await page.context().addCookies([session]);
+  await eventually(
+    'the session has ended',
+    async () => {
+      await page.goto(`${open.base}/p/speech/experiments`);
+      return new URL(page.url()).pathname === '/p/speech/sign-in';
+    },
+    CHANGE_MS,
+  );
+  await page.goto(open.base + path);
+  await page.getByRole('button', { name: 'Sign in' }).click();
+  await page.getByText('This link was used already').waitFor();
+  open.errors.splice(0);
+  await open.close();
 });
 
 test('an owner creates a token of a member, and revokes it', async () => {

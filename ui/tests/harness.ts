@@ -74,17 +74,26 @@ export class Server {
     folder: string,
     readonly isEmbedded: boolean,
     readonly hasAccess: boolean,
+    readonly variables: Record<string, string>,
   ) {
     this.#folder = folder;
   }
 
   /**
    * Serves the build in `dist`, or the one that is embedded in the binary; with access control, to principals with a
-   * token only.
+   * token only. `variables` are settings.
    */
-  static async start({ isEmbedded = false, hasAccess = false } = {}): Promise<Server> {
+  static async start({
+    isEmbedded = false,
+    hasAccess = false,
+    variables = {},
+  }: {
+    isEmbedded?: boolean;
+    hasAccess?: boolean;
+    variables?: Record<string, string>;
+  } = {}): Promise<Server> {
     const folder = await mkdtemp(join(tmpdir(), 'matyan-ui-'));
-    const server = new Server(folder, isEmbedded, hasAccess);
+    const server = new Server(folder, isEmbedded, hasAccess, variables);
     await server.run('0', '0');
     return server;
   }
@@ -102,7 +111,8 @@ export class Server {
     args.push('--ready-file', ready, '--log-level', 'warn');
     if (!this.isEmbedded) args.push('--ui-dir', this.ui);
     if (this.hasAccess) args.push('--access', 'on');
-    this.#process = spawn(binary, args, { stdio: 'pipe' });
+    const env = { ...process.env, ...this.variables };
+    this.#process = spawn(binary, args, { stdio: 'pipe', env });
     let output = '';
     for (const stream of [this.#process.stdout, this.#process.stderr])
       stream.on('data', text => (output += text));
@@ -320,7 +330,7 @@ export class Visit {
     await page.route(
       url =>
         url.origin === base &&
-        !/^(\/p\/[^/]+)?\/(matyan\.|static-files\/|api\/|sign-(in|out)$)/.test(url.pathname),
+        !/^(\/p\/[^/]+)?\/(matyan\.|static-files\/|api\/|sign-(in|out)(\/|$))/.test(url.pathname),
       async route => {
         const response = await route.fetch({ maxRedirects: 0 });
         await route.fulfill({

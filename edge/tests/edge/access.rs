@@ -1,7 +1,7 @@
 //! Access control: every rpc, REST operation and socket, by every kind of caller, in projects of its own
 //! and of others. The rpcs come from the descriptors, so that a new one is included by itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -28,12 +28,16 @@ use tonic::{Code, Status};
 use super::backend::Backend;
 use super::projects::{Calls, Recorder};
 use super::server::Server;
+use super::sessions::SessionsAndRecorder;
 
 pub(super) const OWN: &str = "speech";
 /// Projects that exist for the services, or not. Their names have the same length, so that answers
 /// about them can be compared.
 const OTHER: &str = "vision";
 const UNKNOWN: &str = "nobody";
+
+/// Start of the paths of the calls that start and end sessions.
+const SIGN_IN: &str = "/matyan.access.v1.SignInService/";
 
 /// A caller of the tests, and the roles that it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +67,11 @@ impl Tester {
     pub(super) fn token(self) -> Option<AccessToken> {
         let index = TESTERS.iter().position(|it| *it == self).unwrap();
         (self != Self::Anonymous).then(|| AccessToken::generate(&mut StdRng::seed_from_u64(index as u64)))
+    }
+
+    pub(super) fn with_token(digest: &TokenDigest) -> Option<Self> {
+        let has_token = |it: &Self| it.token().is_some_and(|token| token.digest() == *digest);
+        TESTERS.into_iter().find(has_token)
     }
 
     fn caller(self) -> Option<Caller> {
@@ -117,6 +126,10 @@ pub(super) struct TestCallers(pub(super) Arc<Mutex<CallerState>>);
 pub(super) struct CallerState {
     pub(super) is_away: bool,
     pub(super) is_revoked: bool,
+    pub(super) sessions: HashMap<TokenDigest, Tester>,
+    pub(super) is_link_used: bool,
+    /// Where the browser comes back to that signs in with a provider, and the page that follows.
+    pub(super) begun: Option<(String, String)>,
 }
 
 #[async_trait]
@@ -126,9 +139,11 @@ impl CallerSource for TestCallers {
         if state.is_away {
             return Err("away".into());
         }
-        let has_token = |it: &Tester| it.token().map(|token| token.digest()).as_ref() == token;
-        let tester = TESTERS.into_iter().find(has_token).filter(|_| !state.is_revoked);
-        Ok(tester.and_then(Tester::caller))
+        let tester = match token {
+            None => Some(Tester::Anonymous),
+            Some(token) => state.sessions.get(token).copied().or_else(|| Tester::with_token(token)),
+        };
+        Ok(tester.filter(|_| !state.is_revoked).and_then(Tester::caller))
     }
 }
 
@@ -142,8 +157,9 @@ pub(super) fn closed_with(settings: Settings) -> (Edge, Calls, TestCallers) {
     let calls = recorder.calls();
     let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
     let frontier = Transport::new(recorder.clone());
-    let edge = matyan_edge::query(settings, metrics, Transport::new(recorder), Some(frontier));
     let callers = TestCallers::default();
+    let backend = Transport::new(SessionsAndRecorder::new(callers.clone(), recorder));
+    let edge = matyan_edge::query(settings, metrics, backend, Some(frontier));
     (edge.with_access(CallerCache::new(callers.clone())), calls, callers)
 }
 
@@ -191,7 +207,8 @@ async fn read_answer(edge: &Edge, request: Request<Body>) -> (Option<Code>, Stri
 async fn rule_54_every_rpc_is_permitted_by_its_right_alone() {
     let (edge, calls, _) = closed();
     let mut checked = 0;
-    for (path, access) in &accesses::ALL {
+    let reachable = || accesses::ALL.iter().filter(|(path, _)| !path.starts_with(SIGN_IN));
+    for (path, access) in reachable() {
         for tester in TESTERS {
             let mut answers = BTreeSet::new();
             for project in [OWN, OTHER, UNKNOWN] {
@@ -222,7 +239,29 @@ async fn rule_54_every_rpc_is_permitted_by_its_right_alone() {
             assert_eq!(answers.len(), 1, "{path} {tester:?}: {answers:?}");
         }
     }
-    assert_eq!(checked, accesses::ALL.len() * TESTERS.len() * 6);
+    assert_eq!(checked, reachable().count() * TESTERS.len() * 6);
+}
+
+/// Only the pages for signing in make these calls.
+#[tokio::test]
+async fn rule_82_nobody_starts_a_session_from_outside() {
+    let (edge, _, callers) = closed();
+    let mut refused = 0;
+    for (path, _) in accesses::ALL.iter().filter(|(path, _)| path.starts_with(SIGN_IN)) {
+        for tester in [Tester::Anonymous, Tester::Operator] {
+            for content_type in ["application/grpc", "application/grpc-web+proto"] {
+                let (code, text) = read_answer(&edge, grpc_call(path, tester, OWN, content_type)).await;
+                let is_refused = code == Some(Code::Unimplemented)
+                    || text
+                        .replace(": ", ":")
+                        .contains(&format!("grpc-status:{}", Code::Unimplemented as i32));
+                assert!(is_refused, "{path} {tester:?}: {text}");
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!(refused, 6 * 4);
+    assert!(callers.0.lock().unwrap().sessions.is_empty());
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ mod http_calls;
 mod projects;
 mod rest;
 mod server;
+mod sessions;
 mod sign_in;
 mod ui;
 mod websocket;

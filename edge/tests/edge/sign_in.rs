@@ -1,5 +1,7 @@
 //! Signing in with a browser: from the first page to the last call.
 
+use std::collections::BTreeMap;
+
 use axum::body::{Body, Bytes};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
@@ -10,6 +12,7 @@ use tokio::time::advance;
 
 use super::access::{OWN, TestCallers, Tester, closed_with, grpc_call};
 use super::projects::Calls;
+use super::sessions::{browser_secret, link};
 use super::ui::{NO_FILES, PAGE, bundle, settings};
 
 const VIEWER: Tester = Tester::In(OWN, Role::Viewer);
@@ -25,7 +28,7 @@ struct Browser {
     edge: Edge,
     /// The files of its pages.
     _bundle: TempDir,
-    cookie: Option<String>,
+    cookies: BTreeMap<String, String>,
     /// Headers of all requests.
     headers: HeaderMap,
 }
@@ -56,21 +59,25 @@ impl Browser {
         let (edge, calls, callers) = closed_with(edge_settings);
         let folder = bundle();
         let edge = edge.with_ui(Ui::open(&settings(&folder, base_path), &NO_FILES, &[]).unwrap());
-        (Self { edge, _bundle: folder, cookie: None, headers: HeaderMap::new() }, calls, callers)
+        (Self { edge, _bundle: folder, cookies: BTreeMap::new(), headers: HeaderMap::new() }, calls, callers)
     }
 
     async fn send(&mut self, mut request: Request<Body>) -> Answer {
         request.headers_mut().extend(self.headers.clone());
-        if let Some(cookie) = &self.cookie {
+        for (name, value) in &self.cookies {
             request.headers_mut().append("cookie", "theme=dark".parse().unwrap());
-            request.headers_mut().append("cookie", format!("x=1; {cookie}").parse().unwrap());
+            request.headers_mut().append("cookie", format!("x=1; {name}={value}").parse().unwrap());
         }
         let (parts, body) = self.edge.answer(request).await.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
-        if let Some(set) = parts.headers.get("set-cookie") {
-            let set = set.to_str().unwrap();
-            let pair = set.split(';').next().unwrap().to_owned();
-            self.cookie = (!pair.ends_with('=')).then_some(pair);
+        for set in parts.headers.get_all("set-cookie") {
+            let pair = set.to_str().unwrap().split(';').next().unwrap();
+            let (name, value) = pair.split_once('=').unwrap();
+            if value.is_empty() {
+                self.cookies.remove(name);
+            } else {
+                self.cookies.insert(name.to_owned(), value.to_owned());
+            }
         }
         Answer { status: parts.status, headers: parts.headers, body }
     }
@@ -96,7 +103,7 @@ impl Browser {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn rule_64_a_browser_signs_in_and_returns_to_its_page() {
     for base_path in ["", "/matyan"] {
         let (mut browser, calls, _) = Browser::open(base_path);
@@ -127,9 +134,10 @@ async fn rule_64_a_browser_signs_in_and_returns_to_its_page() {
         let signed_in = browser.post(&format!("{base_path}/p/speech/sign-in"), &form).await;
         assert_eq!((signed_in.status, signed_in.header("location")), (StatusCode::SEE_OTHER, next.as_str()));
         let path = if base_path.is_empty() { "/" } else { base_path };
-        let cookie =
-            format!("matyan={}; Max-Age=2592000; Path={path}; HttpOnly; SameSite=Lax", token.reveal());
-        assert_eq!(signed_in.header("set-cookie"), cookie);
+        let cookie = signed_in.header("set-cookie");
+        assert!(cookie.starts_with("matyan=mts_") && !cookie.contains(token.reveal()), "{cookie}");
+        let attributes = format!("; Max-Age=2592000; Path={path}; HttpOnly; SameSite=Lax");
+        assert!(cookie.ends_with(&attributes), "{cookie}");
 
         assert_eq!(browser.get(&next).await.status, StatusCode::OK);
         assert_eq!(browser.call("speech").await, REACHED);
@@ -145,10 +153,16 @@ async fn rule_64_a_browser_signs_in_and_returns_to_its_page() {
         let link = format!("<a href=\"{base_path}/p/speech/\">Continue to speech</a>");
         assert!(page.contains(&link), "{page}");
 
+        let session = browser.cookies["matyan"].clone();
         let signed_out = browser.post(&format!("{base_path}/sign-out"), "").await;
+        // For at most this time, the server answers from memory.
+        tokio::time::advance(REVOCATION_TIME).await;
         assert_eq!(signed_out.header("location"), format!("{base_path}/sign-in?reason=signed-out"));
         assert_eq!(signed_out.header("clear-site-data"), "\"cache\"");
-        assert_eq!(browser.cookie, None);
+        assert_eq!(browser.cookies.len(), 0);
+        assert_eq!(browser.call("speech").await, NOT_SIGNED_IN);
+        // Whoever has copied the cookie is signed out as well.
+        browser.cookies.insert("matyan".to_owned(), session);
         assert_eq!(browser.call("speech").await, NOT_SIGNED_IN);
     }
 }
@@ -169,8 +183,8 @@ async fn a_token_without_a_page_leads_to_the_start_of_the_project() {
 async fn the_page_says_why_a_browser_has_to_sign_in() {
     let (mut browser, _, _) = Browser::open("");
     for (query, text) in [
-        ("?reason=ended", "Your token was revoked or has expired"),
-        ("?next=%2Fruns&reason=signed-out", "You are signed out. The token stays valid"),
+        ("?reason=ended", "Your session has ended, or its token was revoked"),
+        ("?next=%2Fruns&reason=signed-out", "You are signed out."),
     ] {
         let page = browser.get(&format!("/sign-in{query}")).await.text();
         assert!(page.contains(text), "{page}");
@@ -185,8 +199,8 @@ async fn rule_64_a_wrong_token_signs_no_one_in() {
     let (mut browser, _, callers) = Browser::open("");
     let stranger = Tester::Stranger.token().unwrap();
     for (form, status, problem) in [
-        (String::new(), StatusCode::BAD_REQUEST, "not a token"),
-        ("token=mtk_x".to_owned(), StatusCode::BAD_REQUEST, "not a token"),
+        (String::new(), StatusCode::BAD_REQUEST, "neither a token nor a link"),
+        ("token=mtk_x".to_owned(), StatusCode::BAD_REQUEST, "neither a token nor a link"),
         (
             format!("token={}&next=\"><b>", stranger.reveal()),
             StatusCode::UNAUTHORIZED,
@@ -201,11 +215,11 @@ async fn rule_64_a_wrong_token_signs_no_one_in() {
             text.contains(problem) && !text.contains("\"><b>") && !text.contains(stranger.reveal()),
             "{text}"
         );
-        assert_eq!(browser.cookie, None);
+        assert_eq!(browser.cookies.len(), 0);
     }
     callers.0.lock().unwrap().is_away = true;
     let answer = browser.sign_in(VIEWER).await;
-    assert_eq!((answer.status, browser.cookie.is_some()), (StatusCode::SERVICE_UNAVAILABLE, false));
+    assert_eq!((answer.status, browser.cookies.len()), (StatusCode::SERVICE_UNAVAILABLE, 0));
     let answer = browser.get("/sign-out").await;
     assert_eq!((answer.status, answer.header("allow")), (StatusCode::METHOD_NOT_ALLOWED, "POST"));
 }
@@ -234,7 +248,7 @@ async fn rule_65_a_cookie_of_http_is_not_one_of_https() {
     assert_eq!(browser.call("speech").await, NOT_SIGNED_IN);
     let signed_in = browser.sign_in(VIEWER).await;
     let cookie = signed_in.header("set-cookie");
-    assert!(cookie.starts_with("__Host-matyan=mtk_") && cookie.ends_with("; Secure"), "{cookie}");
+    assert!(cookie.starts_with("__Host-matyan=mts_") && cookie.ends_with("; Secure"), "{cookie}");
     assert_eq!(browser.call("speech").await, REACHED);
 }
 
@@ -249,7 +263,7 @@ async fn rule_65_behind_a_proxy_for_tls_the_cookie_is_one_of_https() {
         let signed_in = browser.sign_in(VIEWER).await;
         let cookie = signed_in.header("set-cookie");
         let expected = format!("; Max-Age=2592000; Path={path}; HttpOnly; SameSite=Lax; Secure");
-        assert!(cookie.starts_with(&format!("{prefix}matyan-8443=mtk_")), "{cookie}");
+        assert!(cookie.starts_with(&format!("{prefix}matyan-8443=mts_")), "{cookie}");
         assert!(cookie.ends_with(&expected), "{cookie}");
         assert_eq!(browser.call("speech").await, REACHED);
     }
@@ -311,4 +325,117 @@ async fn rule_65_pages_of_others_do_nothing_with_a_cookie() {
     let stranger = format!("Bearer {}", Tester::Stranger.token().unwrap().reveal());
     browser.headers.insert("authorization", stranger.parse().unwrap());
     assert_eq!(browser.get("/p/speech/").await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn rule_82_a_token_in_a_cookie_and_a_session_in_a_header_are_nothing() {
+    let (mut browser, _, _) = Browser::open("");
+    browser.cookies.insert("matyan".to_owned(), VIEWER.token().unwrap().reveal().to_owned());
+    assert_eq!(browser.call("speech").await, NOT_SIGNED_IN);
+    browser.sign_in(VIEWER).await;
+    let session = browser.cookies.remove("matyan").unwrap();
+    browser.headers.insert("authorization", format!("Bearer {session}").parse().unwrap());
+    assert_eq!(browser.get("/p/speech/").await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn signing_out_works_while_the_server_cannot_be_told() {
+    let (mut browser, _, callers) = Browser::open("");
+    browser.sign_in(VIEWER).await;
+    callers.0.lock().unwrap().is_away = true;
+    let answer = browser.post("/sign-out", "").await;
+    assert_eq!((answer.status, browser.cookies.len()), (StatusCode::SERVICE_UNAVAILABLE, 0));
+    assert!(answer.text().contains("This browser is signed out."), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn rule_83_a_link_signs_a_browser_in_once() {
+    let (mut browser, _, _) = Browser::open("");
+    browser.headers.insert("host", "localhost:8443".parse().unwrap());
+    let link = link();
+    // What people paste, or what the page takes from the fragment of a link.
+    let form =
+        format!("next=/p/speech/runs&token=http://localhost:8443/p/speech/sign-in%23{}", link.reveal());
+    let opened = browser.post("/p/speech/sign-in", &form).await;
+    assert_eq!((opened.status, opened.header("location")), (StatusCode::SEE_OTHER, "/p/speech/runs"));
+    assert!(opened.header("set-cookie").starts_with("matyan-8443=mts_"), "{}", opened.header("set-cookie"));
+    assert_eq!(browser.call("speech").await, REACHED);
+    let (status, text) = {
+        let again = browser.post("/sign-in", &format!("token={}", link.reveal())).await;
+        (again.status, again.text())
+    };
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    assert!(text.contains("This link was used already.") && !text.contains(link.reveal()), "{text}");
+    // A link is no token.
+    browser.cookies.clear();
+    browser.headers.insert("authorization", format!("Bearer {}", link.reveal()).parse().unwrap());
+    assert_eq!(browser.get("/p/speech/").await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn rule_85_a_browser_signs_in_with_a_provider_and_returns_to_its_page() {
+    for base_path in ["", "/matyan"] {
+        let (mut browser, _, callers) = Browser::open(base_path);
+        browser.headers.insert("host", "localhost:8443".parse().unwrap());
+        let page = browser
+            .get(&format!("{base_path}/p/speech/sign-in?next={base_path}/p/speech/runs?q=a"))
+            .await
+            .text();
+        let link = format!("href=\"{base_path}/sign-in/with/github?next={base_path}/p/speech/runs?q=a\"");
+        assert!(page.contains(&link) && page.contains("Sign in with GitHub &lt;b&gt;</a>"), "{page}");
+        let begun =
+            browser.get(&format!("{base_path}/sign-in/with/github?next={base_path}/p/speech/runs?q=a")).await;
+        assert_eq!(
+            (begun.status, begun.header("location")),
+            (StatusCode::SEE_OTHER, "https://id.example/?state=s")
+        );
+        let cookie = begun.header("set-cookie");
+        let expected = format!("matyan-sign-in-8443={}; Max-Age=600; ", browser_secret().reveal());
+        assert!(cookie.starts_with(&expected) && cookie.ends_with("; HttpOnly; SameSite=Lax"), "{cookie}");
+        let (redirect_uri, next) = callers.0.lock().unwrap().begun.clone().unwrap();
+        assert_eq!(redirect_uri, format!("http://localhost:8443{base_path}/sign-in/callback"));
+        assert_eq!(next, format!("{base_path}/p/speech/runs?q=a"));
+
+        // The provider sends the browser back, by a link of another site.
+        for (name, value) in
+            [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")]
+        {
+            browser.headers.insert(name, value.parse().unwrap());
+        }
+        let answer = format!("{base_path}/sign-in/callback?code=c&state=s&iss=https%3A%2F%2Fid.example");
+        let finished = browser.get(&answer).await;
+        assert_eq!((finished.status, finished.header("location")), (StatusCode::SEE_OTHER, next.as_str()));
+        assert_eq!(browser.cookies.keys().collect::<Vec<_>>(), ["matyan-8443"], "its secret is gone");
+        browser.headers.remove("sec-fetch-site");
+        assert_eq!(browser.call("speech").await, REACHED);
+        let again = browser.get(&answer).await;
+        assert_eq!(again.status, StatusCode::UNAUTHORIZED, "an answer is of use once");
+    }
+}
+
+#[tokio::test]
+async fn rule_85_nobody_is_signed_in_to_the_account_of_another() {
+    let (mut browser, _, callers) = Browser::open("");
+    browser.headers.insert("host", "localhost".parse().unwrap());
+    browser.get("/sign-in/with/github").await;
+    // Someone else's answer, in a browser that has not begun, or has begun another sign-in.
+    let other = browser.cookies.insert("matyan-sign-in".to_owned(), "mtb_other".to_owned());
+    assert!(other.is_some());
+    let refused = browser.get("/sign-in/callback?code=c&state=s&iss=https%3A%2F%2Fid.example").await;
+    assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
+    assert!(!browser.cookies.contains_key("matyan"));
+    // The provider has signed nobody in.
+    let refused = browser.get("/sign-in/callback?error=access_denied&state=s").await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+    assert_eq!(browser.get("/sign-in/with/nobody").await.status, StatusCode::NOT_FOUND);
+    // A page of another site cannot send a browser to the provider.
+    callers.0.lock().unwrap().begun = None;
+    for (name, value) in
+        [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")]
+    {
+        browser.headers.insert(name, value.parse().unwrap());
+    }
+    let sent = browser.get("/sign-in/with/github?next=/runs").await;
+    assert_eq!((sent.status, sent.header("location")), (StatusCode::SEE_OTHER, "/sign-in?next=/runs"));
+    assert_eq!(callers.0.lock().unwrap().begun, None);
 }

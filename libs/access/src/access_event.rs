@@ -15,6 +15,17 @@ pub struct SignInAttempt {
     pub is_refused: bool,
 }
 
+/// A browser that has signed out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignOut {
+    pub principal: String,
+    /// Id of its session.
+    pub credential: String,
+    /// `None` if the address of the client is unknown.
+    pub address: Option<IpAddr>,
+    pub request_id: String,
+}
+
 /// A call that was denied because its caller has no sufficient role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeniedCall {
@@ -34,6 +45,7 @@ pub struct DeniedCall {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AccessEvent {
     SignIn(SignInAttempt),
+    SignOut(SignOut),
     Denial(DeniedCall),
 }
 

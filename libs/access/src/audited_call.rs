@@ -11,9 +11,13 @@ const BACKUP: &str = "/matyan.backup.v1.BackupService/";
 
 /// Calls with an entry: everything with side effects for which a caller must manage a project or operate the instance,
 /// deletions of runs, and the two calls with which a backup begins. Sorted.
-const AUDITED: [&str; 25] = [
+const AUDITED: [&str; 29] = [
+    "access.v1.AccessService/CreateLink",
+    "access.v1.AccessService/CreateLinkEverywhere",
     "access.v1.AccessService/CreateToken",
     "access.v1.AccessService/CreateTokenEverywhere",
+    "access.v1.AccessService/DisablePrincipal",
+    "access.v1.AccessService/EnablePrincipal",
     "access.v1.AccessService/Grant",
     "access.v1.AccessService/GrantEverywhere",
     "access.v1.AccessService/RemovePrincipal",

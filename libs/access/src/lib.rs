@@ -31,7 +31,7 @@ mod access_event;
 
 mod audited_call;
 
-pub use access_event::{AccessEvent, AccessObserver, DeniedCall, SignInAttempt};
+pub use access_event::{AccessEvent, AccessObserver, DeniedCall, SignInAttempt, SignOut};
 pub use audited_call::{is_about_instance, is_audited, rpc_name};
 pub use caller::{Caller, CallerRights, Denial, TokenLimits};
 pub use caller_cache::{
@@ -39,4 +39,4 @@ pub use caller_cache::{
 };
 pub use process_key::{ProcessKey, Question};
 pub use right::{Right, RightSet, Role};
-pub use token::{AccessToken, TokenDigest};
+pub use token::{AccessToken, BrowserSecret, SecretKind, TokenDigest};

@@ -1,6 +1,7 @@
 //! Tokens: `mtk_{secret}_{checksum}`. The secret has 256 random bits, in letters and digits. The checksum
 //! lets scanners of source code recognize a token, and lets a server refuse a mistyped one without
-//! looking it up. A server keeps only the digest of a token.
+//! looking it up. A server keeps only the digest of a token. The secrets of browsers that sign in have the same form
+//! with other beginnings, so that none is ever used as another one.
 
 use std::fmt;
 
@@ -14,6 +15,15 @@ const SECRET_BYTES: usize = 43;
 const CHECKSUM_BYTES: usize = 6;
 const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
+/// Beginnings of all secrets.
+const PREFIXES: [&str; 5] = [
+    PREFIX,
+    SecretKind::Session.prefix(),
+    SecretKind::Link.prefix(),
+    SecretKind::State.prefix(),
+    SecretKind::Browser.prefix(),
+];
+
 /// Separates digests of tokens from everything else that BLAKE3 is used for.
 const PURPOSE: &str = "matyan access token v1";
 
@@ -23,16 +33,12 @@ pub struct AccessToken(String);
 
 impl AccessToken {
     pub fn generate(random: &mut (impl CryptoRng + ?Sized)) -> Self {
-        let secret: String = random.sample_iter(Alphanumeric).take(SECRET_BYTES).map(char::from).collect();
-        let checksum = checksum(&secret);
-        Self(format!("{PREFIX}{secret}_{checksum}"))
+        Self(generate(PREFIX, random))
     }
 
     /// `None` if the text is not a token, or is mistyped.
     pub fn parse(text: &str) -> Option<Self> {
-        let (secret, given) = text.strip_prefix(PREFIX)?.split_once('_')?;
-        let is_secret = secret.len() == SECRET_BYTES && secret.bytes().all(|it| it.is_ascii_alphanumeric());
-        (is_secret && checksum(secret) == given).then(|| Self(text.to_owned()))
+        is_secret(PREFIX, text).then(|| Self(text.to_owned()))
     }
 
     /// The token in a text, such as a line for a shell or a link; `None` if there is none.
@@ -42,17 +48,10 @@ impl AccessToken {
         Self::parse(token)
     }
 
-    /// Replaces everything in a text that begins like a token by `mtk_…`: people paste tokens where names
-    /// and ids belong.
+    /// Replaces everything in a text that begins like a token or another secret, and keeps the beginning, such as
+    /// `mtk_…`: people paste tokens and links where names and ids belong.
     pub fn masked(text: &str) -> String {
-        let mut parts = text.split(PREFIX);
-        let mut masked = parts.next().unwrap_or_default().to_owned();
-        for part in parts {
-            masked.push_str(PREFIX);
-            masked.push('…');
-            masked.push_str(part.trim_start_matches(is_of_token));
-        }
-        masked
+        PREFIXES.into_iter().fold(text.to_owned(), |text, prefix| masked(&text, prefix))
     }
 
     /// Whether a text begins like a token, and was therefore meant as one.
@@ -66,8 +65,100 @@ impl AccessToken {
     }
 
     pub fn digest(&self) -> TokenDigest {
-        TokenDigest(blake3::derive_key(PURPOSE, self.0.as_bytes()))
+        digest(&self.0)
     }
+}
+
+/// What a secret is for that is not a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecretKind {
+    /// In the cookie of a browser that has signed in.
+    Session,
+    /// In a link that signs a browser in, once.
+    Link,
+    /// Sent through a provider with which a browser signs in.
+    State,
+    /// In the cookie of a browser that signs in with a provider.
+    Browser,
+}
+
+impl SecretKind {
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::Session => "mts_",
+            Self::Link => "mtl_",
+            Self::State => "mto_",
+            Self::Browser => "mtb_",
+        }
+    }
+}
+
+/// A secret of a browser that has the right form. It is never accepted as a token.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BrowserSecret(String);
+
+impl BrowserSecret {
+    pub fn generate(kind: SecretKind, random: &mut (impl CryptoRng + ?Sized)) -> Self {
+        Self(generate(kind.prefix(), random))
+    }
+
+    /// `None` if the text is not a secret of this kind, or is mistyped.
+    pub fn parse(kind: SecretKind, text: &str) -> Option<Self> {
+        is_secret(kind.prefix(), text).then(|| Self(text.to_owned()))
+    }
+
+    /// The secret of this kind in a text, such as a link; `None` if there is none.
+    pub fn find(kind: SecretKind, text: &str) -> Option<Self> {
+        let begin = text.find(kind.prefix())?;
+        let secret = text[begin..].split(|it: char| !is_of_token(it)).next()?;
+        Self::parse(kind, secret)
+    }
+
+    /// The secret, for the browser.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    pub fn digest(&self) -> TokenDigest {
+        digest(&self.0)
+    }
+}
+
+/// Omits the secret.
+impl fmt::Debug for BrowserSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BrowserSecret({})", self.digest().id())
+    }
+}
+
+fn generate(prefix: &str, random: &mut (impl CryptoRng + ?Sized)) -> String {
+    let secret: String = random.sample_iter(Alphanumeric).take(SECRET_BYTES).map(char::from).collect();
+    let checksum = checksum(&secret);
+    format!("{prefix}{secret}_{checksum}")
+}
+
+fn is_secret(prefix: &str, text: &str) -> bool {
+    let Some((secret, given)) = text.strip_prefix(prefix).and_then(|rest| rest.split_once('_')) else {
+        return false;
+    };
+    let has_form = secret.len() == SECRET_BYTES && secret.bytes().all(|it| it.is_ascii_alphanumeric());
+    has_form && checksum(secret) == given
+}
+
+/// Includes the beginning, so that a digest belongs to one kind.
+fn digest(text: &str) -> TokenDigest {
+    TokenDigest(blake3::derive_key(PURPOSE, text.as_bytes()))
+}
+
+fn masked(text: &str, prefix: &str) -> String {
+    let mut parts = text.split(prefix);
+    let mut masked = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        masked.push_str(prefix);
+        masked.push('…');
+        masked.push_str(part.trim_start_matches(is_of_token));
+    }
+    masked
 }
 
 /// Omits the secret.
@@ -174,6 +265,24 @@ mod tests {
         let secret = token.reveal().split('_').nth(1).unwrap().to_owned();
         assert!(!printed.contains(&secret), "{printed}");
         assert!(printed.contains(&token.digest().id()), "{printed}");
+    }
+
+    #[test]
+    fn rule_82_a_secret_of_a_browser_is_of_one_kind_and_no_token() {
+        let kinds = [SecretKind::Session, SecretKind::Link, SecretKind::State, SecretKind::Browser];
+        for kind in kinds {
+            let secret = BrowserSecret::generate(kind, &mut StdRng::seed_from_u64(1));
+            let text = secret.reveal();
+            for other in kinds {
+                assert_eq!(BrowserSecret::parse(other, text).is_some(), other == kind, "{text}");
+            }
+            assert_eq!((AccessToken::parse(text), AccessToken::find(text)), (None, None));
+            assert_ne!(secret.digest(), token(1).digest(), "the same random letters");
+            let prefix = &text[..4];
+            assert_eq!(AccessToken::masked(&format!("at {text}.")), format!("at {prefix}…."));
+            assert!(!format!("{secret:?}").contains(&text[4..20]));
+        }
+        assert_eq!(BrowserSecret::parse(SecretKind::Session, token(1).reveal()), None);
     }
 
     proptest! {

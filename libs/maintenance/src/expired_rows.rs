@@ -1,6 +1,7 @@
 //! Removal of rows with a limited lifetime.
 
 use matyan_model::{
+    access::credentials_sweep,
     audit::{AUDIT_KEPT_US, audit_trim},
     change::{RETENTION_US, changes_trim},
     ids::NamedProject,
@@ -42,6 +43,17 @@ pub async fn trim_audit(deps: Deps<'_>) -> Result<(), Error> {
         deps.store.commit(batch).await?;
         pace.rest().await;
     }
+}
+
+/// Clears tokens, sessions, links and sign-ins that have ended. A sweep that races with a renewal of a session is
+/// repeated by the next one.
+pub async fn sweep_credentials(deps: Deps<'_>) -> Result<(), Error> {
+    let mut batch = Batch::buffered();
+    credentials_sweep(&*deps.store.snapshot().await?, deps.now_us(), &mut batch).await?;
+    if !batch.mutations.is_empty() {
+        deps.store.commit(batch).await?;
+    }
+    Ok(())
 }
 
 /// Drops the staged rows of restores that were interrupted and never resumed.

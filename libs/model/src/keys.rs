@@ -27,11 +27,12 @@
 //! | (nil, 12, principal) | principal of access control |
 //! | (nil, 13, principal, 0) | role of a principal in all projects |
 //! | (nil, 13, principal, 1, project name) | role of a principal in one project |
-//! | (nil, 14, digest) | credential, such as a token |
+//! | (nil, 14, digest) | credential, such as a token or a session |
 //! | (nil, 15) | number of times that a quarantine was to end |
 //! | (nil, 16, 0, time, id) | entry of the audit log that belongs to no project |
 //! | (nil, 16, 0, time, id, project name) | entry of the audit log |
 //! | (nil, 16, 1, project name, time, id) | the same entry, for readers of its project |
+//! | (nil, 17, issuer, subject) | principal of someone who signs in with a provider |
 //!
 //! **Project rows** start with the number of the project, then the space. Under the largest
 //! number, which no project has, are parked items of projects that do not exist:
@@ -142,6 +143,7 @@ enum System {
     Credential = 14,
     QuarantineResumes = 15,
     Audit = 16,
+    Identity = 17,
 }
 
 /// Kinds of project rows, after the project number.

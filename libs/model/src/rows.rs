@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use matyan_store::{Batch, Error, Key, Range, Result, Scan, Snapshot, Value};
+use matyan_store::{Batch, Error, Key, Range, Result, Scan, Snapshot, Transaction, Value};
 use minicbor::{Decode, Encode};
 use parking_lot::Mutex;
 
@@ -92,6 +92,21 @@ pub(crate) async fn scan_all(snapshot: &dyn Snapshot, range: &Range) -> Result<V
     let mut rows = Vec::new();
     loop {
         let page = snapshot.scan(&rest, Scan::default()).await?;
+        rows.extend(page.rows);
+        match rows.last() {
+            Some((last, _)) if page.more => rest = rest.after(last),
+            _ => return Ok(rows),
+        }
+    }
+}
+
+/// All rows of a range, which must be known to be small; the commit fails if one of them changes or another one
+/// appears.
+pub(crate) async fn read_all(transaction: &Transaction, range: &Range) -> Result<Vec<(Key, Value)>> {
+    let mut rest = range.clone();
+    let mut rows = Vec::new();
+    loop {
+        let page = transaction.scan(&rest, Scan::default()).await?;
         rows.extend(page.rows);
         match rows.last() {
             Some((last, _)) if page.more => rest = rest.after(last),

@@ -132,6 +132,8 @@ async fn main() -> Result<()> {
         clock,
         new_id: Arc::new(String::new),
         new_token: Arc::new(|| matyan_access::AccessToken::generate(&mut rand::rng())),
+        new_secret: Arc::new(|kind| matyan_access::BrowserSecret::generate(kind, &mut rand::rng())),
+        providers: Arc::default(),
         params_cache_ttl: Duration::from_secs(30),
         run_samples: matyan_backend::RunSamples::default(),
         evaluation: matyan_backend::Evaluation::start(2)?,

@@ -3,11 +3,14 @@
 
 mod audit;
 mod grants;
+mod links;
 mod resolve;
+mod sign_in;
 mod tokens;
 
 pub(crate) use audit::AuditApi;
 pub(crate) use resolve::ResolveApi;
+pub(crate) use sign_in::SignInApi;
 
 use matyan_access::{Role, TokenLimits};
 use matyan_model::access::AccessRefusal;
@@ -19,6 +22,7 @@ use crate::server::{
     call::{Call, known_projects, token_limits},
     error::{Error, Result},
 };
+use links::NewLink;
 use tokens::NewToken;
 
 /// The service of access control.
@@ -55,12 +59,16 @@ impl Error {
             AccessRefusal::TooManyPrincipals { limit } => too_many("principals", limit),
             AccessRefusal::TooManyGrants { limit } => too_many("grants", limit),
             AccessRefusal::TooManyCredentials { limit } => too_many("tokens", limit),
+            AccessRefusal::TooManyLinks { limit } => too_many("links", limit),
             AccessRefusal::UnknownPrincipal => Self::field(
                 "principal",
                 format!(
                     "is `{principal}`, which has no role yet: grant one first, with `matyan access grant {principal} ROLE`"
                 ),
             ),
+            AccessRefusal::DisabledPrincipal => Self::SignInRefused(format!(
+                "`{principal}` is disabled: an operator can change that, with `matyan access enable {principal}`"
+            )),
             AccessRefusal::LastOperator => Self::field(
                 "principal",
                 format!(
@@ -145,6 +153,49 @@ impl AccessService for AccessApi {
         let (_, request) = self.start(request).await?;
         grants::remove_principal(&self.server.deps, &request.principal).await?;
         Ok(Response::new(pb::RemovePrincipalResponse {}))
+    }
+
+    async fn disable_principal(
+        &self,
+        request: Request<pb::DisablePrincipalRequest>,
+    ) -> RpcResult<pb::DisablePrincipalResponse> {
+        let (_, request) = self.start(request).await?;
+        grants::disable_principal(&self.server.deps, &request.principal).await?;
+        Ok(Response::new(pb::DisablePrincipalResponse {}))
+    }
+
+    async fn enable_principal(
+        &self,
+        request: Request<pb::EnablePrincipalRequest>,
+    ) -> RpcResult<pb::EnablePrincipalResponse> {
+        let (_, request) = self.start(request).await?;
+        grants::enable_principal(&self.server.deps, &request.principal).await?;
+        Ok(Response::new(pb::EnablePrincipalResponse {}))
+    }
+
+    async fn create_link(
+        &self,
+        request: Request<pb::CreateLinkRequest>,
+    ) -> RpcResult<pb::CreateLinkResponse> {
+        let (call, request) = self.start(request).await?;
+        let role = request.role();
+        let pb::CreateLinkRequest { principal, lifetime_s, host, role: _ } = request;
+        let project = Some(call.project_name.clone());
+        let new = NewLink { principal, role, lifetime_s, host, project };
+        let (secret, expires_us) = links::create(&self.server.deps, &call, new).await?;
+        Ok(Response::new(pb::CreateLinkResponse { secret, expires_us }))
+    }
+
+    async fn create_link_everywhere(
+        &self,
+        request: Request<pb::CreateLinkEverywhereRequest>,
+    ) -> RpcResult<pb::CreateLinkEverywhereResponse> {
+        let (call, request) = self.start(request).await?;
+        let role = request.role();
+        let pb::CreateLinkEverywhereRequest { principal, lifetime_s, host, role: _ } = request;
+        let new = NewLink { principal, role, lifetime_s, host, project: None };
+        let (secret, expires_us) = links::create(&self.server.deps, &call, new).await?;
+        Ok(Response::new(pb::CreateLinkEverywhereResponse { secret, expires_us }))
     }
 
     async fn list_tokens(

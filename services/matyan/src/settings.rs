@@ -31,6 +31,8 @@ mod tests;
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 pub(crate) use access::AccessSettings;
+#[cfg(test)]
+pub(crate) use access::ProviderSettings;
 pub(crate) use blobs::BlobStore;
 #[cfg(feature = "fdb")]
 pub(crate) use fdb::Fdb;

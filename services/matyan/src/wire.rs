@@ -72,6 +72,8 @@ pub(crate) enum Error {
     )]
     ClosedBackend { url: String },
     #[error(transparent)]
+    Providers(#[from] matyan_sign_in::SetUpError),
+    #[error(transparent)]
     Tls(#[from] TlsError),
     #[error(transparent)]
     Ui(#[from] UiError),
@@ -245,12 +247,13 @@ impl Process {
             None => CallerOrigin::Backend(Resolver::of_process(settings, &secret)?),
         };
         let access = access::open(&settings.access, settings.role, origin, path).await?;
-        let (callers, token_file) = match access {
-            Some(Access { callers, new_token_file }) => {
-                (Some(callers), new_token_file.or_else(|| path.and_then(access::token_file)))
-            }
+        let (callers, first_operator) = match access {
+            Some(Access { callers, first_operator }) => (Some(callers), first_operator),
             None => (None, None),
         };
+        let new_token_file = first_operator.as_ref().map(|operator| operator.token_file.clone());
+        let known_token_file = || path.filter(|_| callers.is_some()).and_then(access::token_file);
+        let token_file = new_token_file.or_else(known_token_file);
         let announcement = Announcement {
             query: listeners.query_address(),
             ingest: listeners.ingest_address(),
@@ -261,6 +264,7 @@ impl Process {
             is_open: settings.edge.is_on_network && callers.is_none(),
             has_access: callers.is_some(),
             token_file: token_file.as_deref(),
+            link: first_operator.as_ref().map(|operator| operator.link.reveal()),
         };
         let services = Services::start(settings, &substrates, &secret, listeners, (tls, ui, callers)).await?;
         announce(settings, &announcement)?;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use matyan_maintenance::{
     BlobEvent, CLEANUP_TOMBSTONES, FINISH_STALE, JobLock, LONGEST_SPOOL_US, OrphanedBlobs, Pace,
     PendingUploads, StoreMigration, TombstoneSweep, clear_garbage, drop_abandoned_restores,
-    pending_payload_bytes, sweep_dead_entities, sweep_dead_runs, sweep_deleted_projects, sweep_producers,
-    sweep_stray_blobs, trim_audit, trim_changes,
+    pending_payload_bytes, sweep_credentials, sweep_dead_entities, sweep_dead_runs, sweep_deleted_projects,
+    sweep_producers, sweep_stray_blobs, trim_audit, trim_changes,
 };
 use matyan_model::{
     ids::{NamedProject, Project},
@@ -109,6 +109,7 @@ impl JobScheduler {
             self.repeat(HOURLY, MIN_WAIT, CLEANUP_TOMBSTONES, stop, || sweep_tombstones(deps, metrics)),
             self.repeat(DAILY, MIN_WAIT, "orphaned-blobs", stop, orphaned_blobs),
             self.repeat(HOURLY, MIN_WAIT, "audit", stop, || trim_audit(jobs)),
+            self.repeat(MINUTELY, MIN_WAIT, "credentials", stop, || sweep_credentials(jobs)),
         );
     }
 

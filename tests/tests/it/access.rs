@@ -76,14 +76,14 @@ async fn rule_62_a_colleague_gets_a_role_in_one_project_and_loses_it() {
     for project in ["speech", "vision"] {
         stdout_of(&server, &operator, &["projects", "create", project]);
     }
-    let words = ["access", "invite", "ana", "--role", "editor", "--project", "speech"];
+    let words = ["access", "invite", "ana", "--role", "editor", "--with-token", "--project", "speech"];
     let invitation = stdout_of(&server, &operator, &words);
     let mut lines = invitation.lines();
     let expected = format!("export MATYAN_BACKEND_URL={}/p/speech", server.query);
     assert_eq!(lines.next(), Some(expected.as_str()));
     let ana = lines.next().and_then(|line| line.strip_prefix("export MATYAN_TOKEN=")).expect("a token");
-    let link = format!("{}/p/speech/sign-in#{ana}", server.query);
-    assert_eq!(lines.last(), Some(link.as_str()));
+    let link = format!("{}/p/speech/sign-in#mtl_", server.query);
+    assert!(lines.last().is_some_and(|line| line.starts_with(&link)), "{invitation}");
 
     stdout_of(&server, ana, &["runs", "ls", "--project", "speech"]);
     let whoami = stdout_of(&server, ana, &["access", "whoami", "--json"]);
@@ -152,7 +152,8 @@ async fn a_revoked_role_takes_its_tokens_and_a_new_role_names_the_earlier_one() 
     let operator = operator_token(&server.data_dir());
     for project in ["speech", "vision"] {
         stdout_of(&server, &operator, &["projects", "create", project]);
-        stdout_of(&server, &operator, &["access", "invite", "ana", "--role", "editor", "--project", project]);
+        let words = ["access", "invite", "ana", "--role", "editor", "--with-token", "--project", project];
+        stdout_of(&server, &operator, &words);
     }
     let output =
         command(&server, Some(&operator), &["access", "grant", "ana", "viewer", "--project", "speech"])
@@ -286,10 +287,9 @@ async fn rule_80_the_audit_log_says_who_signed_in_and_who_changed_rights() {
     for project in ["speech", "vision"] {
         stdout_of(&server, &operator, &["projects", "create", project]);
     }
-    let bo =
-        stdout_of(&server, &operator, &["access", "invite", "bo", "--role", "owner", "--project", "speech"]);
-    let bo =
-        bo.lines().find_map(|line| line.strip_prefix("export MATYAN_TOKEN=")).expect("a token").to_owned();
+    stdout_of(&server, &operator, &["access", "grant", "bo", "owner", "--project", "speech"]);
+    let bo = stdout_of(&server, &operator, &["access", "token", "create", "bo", "--project", "speech"]);
+    let bo = bo.trim().to_owned();
     stdout_of(&server, &bo, &["access", "grant", "cy", "viewer", "--project", "speech"]);
     stdout_of(&server, &operator, &["access", "grant", "cy", "viewer", "--project", "vision"]);
 
@@ -348,4 +348,135 @@ async fn rule_80_the_audit_log_says_who_signed_in_and_who_changed_rights() {
     for token in [&operator, &bo, &unknown] {
         assert!(!everything.contains(token.as_str()), "a token is in the audit log");
     }
+}
+
+/// Sends the form for signing in, with a token or the secret of a link. Returns the status and the cookie.
+async fn sign_in(server: &Server, secret: &str) -> (StatusCode, Option<String>) {
+    let browser =
+        reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client");
+    let form = browser
+        .post(format!("{}/sign-in", server.query))
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(format!("token={secret}"));
+    let response = form.send().await.expect("the server answers");
+    let cookie = response.headers().get("set-cookie").map(|set| set.to_str().expect("ASCII").to_owned());
+    (response.status(), cookie.and_then(|set| set.split(';').next().map(str::to_owned)))
+}
+
+/// The status of a page or a form for a browser with a cookie.
+async fn browse(server: &Server, path: &str, cookie: &str, is_form: bool) -> StatusCode {
+    let browser =
+        reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client");
+    let url = format!("{}{path}", server.query);
+    let request = if is_form { browser.post(url) } else { browser.get(url) };
+    request.header("cookie", cookie).send().await.expect("the server answers").status()
+}
+
+/// The secret of the link in what a command has printed.
+fn link_secret(printed: &str) -> String {
+    let (_, secret) = printed.trim().rsplit_once("/sign-in#").expect("a link");
+    secret.to_owned()
+}
+
+#[tokio::test]
+async fn rule_83_an_invitation_is_a_link_that_signs_one_browser_in() {
+    let server = Server::up_with(&["--access", "on"]).await;
+    let operator = operator_token(&server.data_dir());
+    stdout_of(&server, &operator, &["projects", "create", "speech"]);
+    let invite = ["access", "invite", "ana", "--role", "viewer", "--project", "speech"];
+    let printed = stdout_of(&server, &operator, &invite);
+    assert!(printed.starts_with(&format!("{}/p/speech/sign-in#mtl_", server.query)), "{printed}");
+    assert_eq!(printed.lines().count(), 1, "{printed}");
+    let secret = link_secret(&printed);
+    assert_eq!(status(&server, RUNS, Some(&secret)).await, StatusCode::UNAUTHORIZED, "it is no token");
+    let (signed_in, cookie) = sign_in(&server, &secret).await;
+    let cookie = cookie.expect("a cookie");
+    assert_eq!(signed_in, StatusCode::SEE_OTHER);
+    let runs = format!("/p/speech{RUNS}");
+    assert_eq!(browse(&server, &runs, &cookie, false).await, StatusCode::OK);
+    assert_eq!(browse(&server, RUNS, &cookie, false).await, StatusCode::NOT_FOUND, "it is for one project");
+    assert_eq!(sign_in(&server, &secret).await, (StatusCode::UNAUTHORIZED, None), "it was used");
+
+    // Another host name would be another server.
+    let json = [&invite[..], &["--json", "--minutes", "1"]].concat();
+    let printed: Value = serde_json::from_str(&stdout_of(&server, &operator, &json)).expect("one object");
+    assert!(printed["secret"].is_null() && printed["sign_in_expires"].is_number(), "{printed}");
+    let other = stdout_of(
+        &server,
+        &operator,
+        &[&invite[..], &["--server", &server.query.replace("127.0.0.1", "localhost")]].concat(),
+    );
+    assert_eq!(sign_in(&server, &link_secret(&other)).await.0, StatusCode::SEE_OTHER, "the same machine");
+
+    // Signing out ends the session, and not only the cookie.
+    assert_eq!(browse(&server, "/sign-out", &cookie, true).await, StatusCode::SEE_OTHER);
+    eventually("the session has ended", async || match browse(&server, &runs, &cookie, false).await {
+        StatusCode::UNAUTHORIZED => Ok(()),
+        other => Err(other),
+    })
+    .await;
+    eventually("signing in and out is in the audit log", async || {
+        let entries = audit(&server, &operator, &["--everywhere", "--principal", "ana"]);
+        let rpcs: Vec<_> = entries.iter().map(|[rpc, _, outcome, _]| format!("{rpc} {outcome}")).collect();
+        if rpcs == ["sign-in OK", "sign-in OK", "sign-out OK"] { Ok(()) } else { Err(rpcs) }
+    })
+    .await;
+    let everything = stdout_of(&server, &operator, &["access", "audit", "--everywhere", "--limit", "0"]);
+    let everything = everything + &server.log();
+    for secret in [secret.as_str(), cookie.split_once('=').expect("a value").1] {
+        assert!(!everything.contains(secret), "a secret is in a log");
+    }
+}
+
+#[tokio::test]
+async fn rule_84_a_disabled_principal_is_out_within_30_seconds() {
+    let server = Server::up_with(&["--access", "on"]).await;
+    let operator = operator_token(&server.data_dir());
+    stdout_of(&server, &operator, &["projects", "create", "speech"]);
+    let invite = ["access", "invite", "ana", "--role", "viewer", "--project", "speech"];
+    let secret = link_secret(&stdout_of(&server, &operator, &invite));
+    let token = stdout_of(&server, &operator, &["access", "token", "create", "ana", "--project", "speech"]);
+    let token = token.trim();
+    let (_, cookie) = sign_in(&server, &secret).await;
+    let cookie = cookie.expect("a cookie");
+    let unused = link_secret(&stdout_of(&server, &operator, &invite));
+    let runs = format!("/p/speech{RUNS}");
+    assert_eq!(browse(&server, &runs, &cookie, false).await, StatusCode::OK);
+    assert_eq!(status(&server, &runs, Some(token)).await, StatusCode::OK);
+
+    let error = error_of(&server, Some(token), &["access", "disable", "ana", "--yes"]);
+    assert!(error.contains("the role operator") && error.contains("ask an operator"), "{error}");
+    stdout_of(&server, &operator, &["access", "disable", "ana", "--yes"]);
+    eventually("session and token have ended", async || {
+        let found = [browse(&server, &runs, &cookie, false).await, status(&server, &runs, Some(token)).await];
+        if found == [StatusCode::UNAUTHORIZED; 2] { Ok(()) } else { Err(found) }
+    })
+    .await;
+    assert_eq!(sign_in(&server, &unused).await.0, StatusCode::UNAUTHORIZED);
+    let error = error_of(&server, Some(&operator), &invite);
+    assert!(error.contains("`ana` is disabled") && error.contains("matyan access enable ana"), "{error}");
+    let listed = stdout_of(&server, &operator, &["access", "ls", "--project", "speech"]);
+    assert!(listed.contains("ana (disabled)"), "{listed}");
+    let error = error_of(&server, Some(&operator), &["access", "disable", "operator", "--yes"]);
+    assert!(error.contains("the only operator"), "{error}");
+
+    stdout_of(&server, &operator, &["access", "enable", "ana"]);
+    assert_eq!(status(&server, &runs, Some(token)).await, StatusCode::UNAUTHORIZED, "it has ended");
+    let secret = link_secret(&stdout_of(&server, &operator, &invite));
+    assert_eq!(sign_in(&server, &secret).await.0, StatusCode::SEE_OTHER);
+}
+
+#[tokio::test]
+async fn rule_83_the_first_start_prints_a_link_for_the_operator_once() {
+    let mut server = Server::up_with(&["--access", "on"]).await;
+    let banner = server.log();
+    let begin = banner.find("/sign-in#mtl_").expect("the first start prints a link");
+    let secret = banner[begin..].split_whitespace().next().expect("a link").trim_start_matches("/sign-in#");
+    let (signed_in, cookie) = sign_in(&server, secret).await;
+    assert_eq!(signed_in, StatusCode::SEE_OTHER);
+    assert_eq!(browse(&server, RUNS, &cookie.expect("a cookie"), false).await, StatusCode::OK);
+    assert_eq!(sign_in(&server, secret).await.0, StatusCode::UNAUTHORIZED);
+    assert!(server.terminate().await.success());
+    server.start().await;
+    assert_eq!(server.log().matches("/sign-in#mtl_").count(), 1, "later starts print none");
 }

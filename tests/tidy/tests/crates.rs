@@ -13,6 +13,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("matyan-value", &["matyan-proto"]),
     ("matyan-wire", &["matyan-proto", "matyan-value"]),
     ("matyan-access", &["matyan-proto"]),
+    ("matyan-sign-in", &["matyan-access"]),
     // For the conformance suite, which other crates run too.
     ("matyan-store", &["matyan-servers"]),
     ("matyan-log", &[]),
@@ -27,6 +28,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         "matyan-backend",
         &[
             "matyan-access",
+            "matyan-sign-in",
             "matyan-proto",
             "matyan-value",
             "matyan-wire",
@@ -107,7 +109,7 @@ const DOES_IO: &[(&str, &[&str])] = &[
     ("object_store", &["matyan-blob"]),
     ("rdkafka", &["matyan-log", "matyan-servers", "matyan-tests"]),
     // In the blob crate only to choose the TLS provider of `object_store`.
-    ("reqwest", &["matyan-tests", "matyan-bench", "matyan-blob", "matyan-sdk"]),
+    ("reqwest", &["matyan-tests", "matyan-bench", "matyan-blob", "matyan-sdk", "matyan-sign-in"]),
     ("tokio-rustls", &["matyan-edge", "matyan-sdk", "matyan-tests"]),
     ("tokio-tungstenite", &["matyan-edge", "matyan-sdk", "matyan-tests", "matyan-bench"]),
 ];

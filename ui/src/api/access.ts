@@ -54,9 +54,12 @@ const DAY_S = 24n * 60n * 60n;
 
 /** Roles that a newer server may add are left out. */
 function known(roles: readonly PrincipalRole[]): GrantedRole[] {
-  return roles.flatMap(({ role, principal, project, grantedUs, grantedBy }) => {
+  return roles.flatMap(({ role, principal, project, grantedUs, grantedBy, provider, disabled }) => {
     const name = NAMES.get(role);
-    return name ? [{ role: name, principal, project, grantedUs, grantedBy }] : [];
+    const isDisabled = disabled;
+    return name
+      ? [{ role: name, principal, project, grantedUs, grantedBy, provider, isDisabled }]
+      : [];
   });
 }
 
@@ -108,6 +111,26 @@ export async function createToken({
   const created = await unary(method.createToken, { principal, label, role, lifetimeS });
   if (!created.token) throw new Error('the server has returned no token');
   return { token: tokenOf(created.token), secret: created.secret };
+}
+
+/** A link that signs one browser in, and nothing returns again. */
+export interface CreatedLink {
+  secret: string;
+  expiresUs: bigint;
+}
+
+/**
+ * Creates a link that signs a browser in once, in the project. `host`: the only name under which it
+ * can be opened; empty: any.
+ */
+export async function createLink(
+  principal: string,
+  limit: RoleName | undefined,
+  host: string,
+): Promise<CreatedLink> {
+  const role = limit ? NUMBERS[limit] : Role.UNSPECIFIED;
+  const { secret, expiresUs } = await unary(method.createLink, { principal, role, host });
+  return { secret, expiresUs };
 }
 
 export function revokeToken(id: string): Promise<unknown> {

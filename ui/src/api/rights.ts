@@ -38,6 +38,10 @@ export interface GrantedRole {
   project: string | undefined;
   grantedUs: bigint;
   grantedBy: string;
+  /** The provider whose groups give the role; empty if someone has granted it. */
+  provider?: string;
+  /** Whether the principal is disabled, so that the role permits nothing. */
+  isDisabled?: boolean;
 }
 
 /** The part of its principal's roles that a token has. */

@@ -28,9 +28,9 @@ function openPage(): {
   return { signIn, visited, show: event => listener(event) };
 }
 
-test('a token that a link has brought is not in the address', () => {
-  const url = signInUrl('/', { pathname: '/runs', search: '', hash: '#mtk_abc' });
-  expect(url).toBe('/sign-in?next=%2Fruns');
+test('the secret that a link has brought is not in the address', () => {
+  for (const hash of ['#mtk_abc', '#mtl_abc'])
+    expect(signInUrl('/', { pathname: '/runs', search: '', hash })).toBe('/sign-in?next=%2Fruns');
 });
 
 test('a page leaves once, and again after the back button has returned to it', () => {

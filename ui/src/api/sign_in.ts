@@ -1,7 +1,7 @@
 /**
  * The way to the page on which a reader signs in. The server redirects to it when a document is
  * opened; a document that is already open finds out from a call that fails, for example when the
- * token of the reader has expired.
+ * session of the reader has ended.
  */
 
 /** Why a reader is on the sign-in page. It selects a text of that page. */
@@ -13,8 +13,8 @@ export function signInUrl(
   next: Pick<Location, 'pathname' | 'search' | 'hash'>,
   reason?: SignInReason,
 ): string {
-  // The token of an invitation stays out of addresses that are sent to servers.
-  const hash = next.hash.startsWith('#mtk_') ? '' : next.hash;
+  // The secret of an invitation stays out of addresses that are sent to servers.
+  const hash = /^#mt[kl]_/.test(next.hash) ? '' : next.hash;
   const why = reason ? `&reason=${reason}` : '';
   return `${serverPath}sign-in?next=${encodeURIComponent(next.pathname + next.search + hash)}${why}`;
 }
@@ -31,7 +31,7 @@ export class SignIn {
   /** Path of the server of a call that failed before the reader was known. */
   #failedAt: string | undefined;
   #isLeaving = false;
-  /** Called when the token of a reader has ended, who may have written something on the page. */
+  /** Called when the session of a reader has ended, who may have written something on the page. */
   onEnded = (): void => {};
 
   constructor(readonly browser: () => Pick<typeof globalThis, 'location' | 'addEventListener'>) {}

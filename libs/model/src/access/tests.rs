@@ -1,16 +1,19 @@
 //! Tests of the rows of access control, on the embedded store.
 
+use matyan_proto::access::v1::Role;
 use matyan_store::{Batch, Commit, Error, Store as _};
 
-use super::*;
+use super::{credential::LISTED_AFTER_END_US, principal::GrantRow, *};
 use crate::{
     format::{FORMAT, FORMAT_WITH_ACCESS, format_open},
+    rows,
     testing::TestStore,
 };
 
 fn grant(principal: &str, project: Option<&str>, role: Role) -> Grant {
     let project = project.map(str::to_owned);
-    Grant { principal: principal.to_owned(), project, role, granted_us: 5, granted_by: "op".to_owned() }
+    let granted_by = "op".to_owned();
+    Grant { principal: principal.to_owned(), project, role, granted_us: 5, granted_by, provider: None }
 }
 
 fn credential(principal: &str, digest: u8) -> Credential {
@@ -171,9 +174,330 @@ async fn a_damaged_role_is_an_error_and_not_a_missing_role() {
     put(&store, grant("ana", None, Role::Viewer)).await;
     put_credential(&store, &credential("ana", 1)).await.unwrap();
     let mut batch = Batch::default();
-    let row = GrantRow { role: 77, granted_us: 0, granted_by: String::new() };
+    let row = GrantRow { role: 77, granted_us: 0, granted_by: String::new(), provider: None };
     batch.set(keys::grant("ana", Some("speech")), rows::encode(&row));
     assert!(matches!(store.commit(batch).await.unwrap(), Commit::Done { .. }));
     let found = access_find(&*store.snapshot().await.unwrap(), &[1; 32], 0).await;
     assert!(matches!(found, Err(Error::Corrupt { .. })), "{found:?}");
+}
+
+/// A row as it was written before there were other kinds of credentials.
+#[tokio::test]
+async fn tokens_of_earlier_versions_are_valid() {
+    #[derive(minicbor::Encode)]
+    #[cbor(array)]
+    struct EarlierRow<'a>(
+        #[n(0)] u8,
+        #[n(1)] &'a str,
+        #[n(2)] &'a str,
+        #[n(3)] i64,
+        #[n(4)] &'a str,
+        #[n(5)] Option<i64>,
+        #[n(6)] Option<&'a str>,
+        #[n(7)] Option<i32>,
+    );
+    #[derive(minicbor::Encode)]
+    #[cbor(array)]
+    struct EarlierPrincipal<'a>(#[n(0)] i64, #[n(1)] &'a str);
+    #[derive(minicbor::Encode)]
+    #[cbor(array)]
+    struct EarlierGrant<'a>(#[n(0)] i32, #[n(1)] i64, #[n(2)] &'a str);
+    let store = TestStore::open().await;
+    let mut batch = Batch::default();
+    let row = EarlierRow(0, "ana", "laptop", 100, "op", Some(200), Some(""), Some(Role::Viewer.into()));
+    batch.set(keys::credential(&[1; 32]), rows::encode(&row));
+    batch.set(keys::principal("ana"), rows::encode(&EarlierPrincipal(5, "op")));
+    let row = EarlierGrant(Role::Editor.into(), 5, "op");
+    batch.set(keys::grant("ana", Some("speech")), rows::encode(&row));
+    assert!(matches!(store.commit(batch).await.unwrap(), Commit::Done { .. }));
+    let expected = (credential("ana", 1), vec![grant("ana", Some("speech"), Role::Editor)]);
+    assert_eq!(find(&store, 1, 199).await, Some(expected));
+}
+
+/// A session that began at 100, and ends 30 days later.
+fn session(principal: &str, digest: u8, token: Option<u8>) -> Credential {
+    let ends_us = 100 + 30 * 24 * 3_600 * 1_000_000;
+    Credential {
+        kind: CredentialKind::Session(Session { ends_us, token: token.map(|digest| [digest; 32]) }),
+        expires_us: Some(100 + SESSION_IDLE_US),
+        project: None,
+        role: None,
+        ..credential(principal, digest)
+    }
+}
+
+async fn renew(store: &TestStore, digest: u8, now_us: i64) {
+    store.run(async |transaction| session_renew(transaction, &[digest; 32], now_us).await).await.unwrap();
+}
+
+#[tokio::test]
+async fn rule_82_a_session_ends_when_nobody_uses_it_and_at_its_end_in_any_case() {
+    let store = TestStore::open().await;
+    put(&store, grant("ana", None, Role::Viewer)).await;
+    put_credential(&store, &session("ana", 1, None)).await.unwrap();
+    assert!(find(&store, 1, 99 + SESSION_IDLE_US).await.is_some());
+    assert_eq!(find(&store, 1, 100 + SESSION_IDLE_US).await, None, "nobody has used it");
+    let CredentialKind::Session(Session { ends_us, .. }) = session("ana", 1, None).kind else {
+        unreachable!()
+    };
+    let mut now_us = 100;
+    while now_us < ends_us {
+        assert!(find(&store, 1, now_us).await.is_some(), "{now_us}");
+        renew(&store, 1, now_us).await;
+        now_us += SESSION_IDLE_US - 1;
+    }
+    assert_eq!(find(&store, 1, ends_us).await, None);
+    // An ended session is not renewed.
+    renew(&store, 1, ends_us).await;
+    assert_eq!(find(&store, 1, ends_us).await, None);
+}
+
+#[tokio::test]
+async fn rule_82_a_session_ends_with_its_token_its_principal_and_its_roles() {
+    let store = TestStore::open().await;
+    let open = async || {
+        put(&store, grant("ana", None, Role::Viewer)).await;
+        let token = Credential { expires_us: None, ..credential("ana", 1) };
+        put_credential(&store, &token).await.unwrap();
+        put_credential(&store, &session("ana", 2, Some(1))).await.unwrap();
+        put_credential(&store, &session("ana", 3, None)).await.unwrap();
+        assert!(find(&store, 2, 100).await.is_some() && find(&store, 3, 100).await.is_some());
+    };
+    open().await;
+    let token = credentials_list(&*store.snapshot().await.unwrap()).await.unwrap().swap_remove(0);
+    assert_eq!(token.digest, [1; 32]);
+    let revoke = store.run(async |transaction| {
+        credential_remove(transaction, &token);
+        Ok::<_, Error>(())
+    });
+    revoke.await.unwrap();
+    assert_eq!(find(&store, 2, 100).await, None, "its token was revoked");
+    assert!(find(&store, 3, 100).await.is_some());
+
+    open().await;
+    put(&store, grant("ana", Some("speech"), Role::Editor)).await;
+    assert!(find(&store, 3, 100).await.is_some(), "a further role takes nothing");
+    put(&store, grant("ana", None, Role::Editor)).await;
+    assert_eq!((find(&store, 2, 100).await, find(&store, 3, 100).await), (None, None), "a role has changed");
+    assert!(find(&store, 1, 100).await.is_some(), "the token stays");
+
+    open().await;
+    let removed =
+        store.run(async |transaction| grant_remove(transaction, "ana", Some("speech")).await).await.unwrap();
+    assert_eq!(removed, Ok(true));
+    assert_eq!(find(&store, 3, 100).await, None);
+
+    open().await;
+    let ended =
+        store.run(async |transaction| session_end(transaction, &[3; 32], 100).await).await.unwrap().unwrap();
+    assert_eq!(ended.principal, "ana");
+    assert_eq!(find(&store, 3, 100).await, None, "signed out");
+    let ended = store.run(async |transaction| session_end(transaction, &[1; 32], 100).await).await.unwrap();
+    assert_eq!(ended, None, "signing out ends no token");
+}
+
+#[tokio::test]
+async fn rule_84_a_disabled_principal_has_no_credentials_and_gets_none() {
+    let store = TestStore::open().await;
+    put(&store, grant("ana", None, Role::Viewer)).await;
+    put(&store, grant("op", None, Role::Operator)).await;
+    put_credential(&store, &credential("ana", 1)).await.unwrap();
+    put_credential(&store, &session("ana", 2, None)).await.unwrap();
+    let disable =
+        async |name| store.run(async |transaction| principal_disable(transaction, name).await).await.unwrap();
+    assert_eq!(disable("ana").await, Ok(true));
+    assert_eq!(disable("nobody").await, Ok(false));
+    assert_eq!(disable("op").await, Err(AccessRefusal::LastOperator));
+    assert_eq!((find(&store, 1, 100).await, find(&store, 2, 100).await), (None, None));
+    assert_eq!(put_credential(&store, &credential("ana", 3)).await, Err(AccessRefusal::DisabledPrincipal));
+    let disabled = principals_disabled(&*store.snapshot().await.unwrap()).await.unwrap();
+    assert_eq!(disabled.into_iter().collect::<Vec<_>>(), ["ana"]);
+    // A role that is granted meanwhile is one for later.
+    put(&store, grant("ana", None, Role::Operator)).await;
+    assert_eq!(disable("op").await, Err(AccessRefusal::LastOperator), "a disabled operator is none");
+    let enable = store.run(async |transaction| principal_enable(transaction, "ana").await);
+    assert!(enable.await.unwrap());
+    assert_eq!((find(&store, 1, 100).await, find(&store, 2, 100).await), (None, None), "they have ended");
+    assert_eq!(put_credential(&store, &credential("ana", 3)).await, Ok(()));
+    assert_eq!(disable("op").await, Ok(true));
+}
+
+#[tokio::test]
+async fn rule_84_everyone_without_a_credential_can_be_disabled_as_well() {
+    let store = TestStore::open().await;
+    put(&store, grant(ANONYMOUS, Some("demo"), Role::Viewer)).await;
+    let granted = async || anonymous_grants(&*store.snapshot().await.unwrap()).await.unwrap().len();
+    assert_eq!(granted().await, 1);
+    let disable = store.run(async |transaction| principal_disable(transaction, ANONYMOUS).await);
+    assert_eq!(disable.await.unwrap(), Ok(true));
+    assert_eq!(granted().await, 0);
+}
+
+#[tokio::test]
+async fn rule_83_a_link_is_no_token_and_is_taken_once() {
+    let store = TestStore::open().await;
+    put(&store, grant("ana", None, Role::Viewer)).await;
+    let kind = CredentialKind::Link(Link { host: Some("tracker.example".to_owned()) });
+    let link = Credential { kind, ..credential("ana", 1) };
+    put_credential(&store, &link).await.unwrap();
+    assert_eq!(find(&store, 1, 100).await, None, "nobody calls with a link");
+    assert!(!link.is_listed(100), "it is not among the tokens");
+    let take = async |now_us| {
+        store.run(async |transaction| credential_take(transaction, &[1; 32], now_us).await).await.unwrap()
+    };
+    assert_eq!(take(200).await, None, "it has expired");
+    assert_eq!(take(199).await, Some(link.clone()));
+    assert_eq!(take(199).await, None);
+    // Of two browsers that open it at once, one signs in.
+    put_credential(&store, &link).await.unwrap();
+    let mut transactions = Vec::new();
+    for _ in 0..2 {
+        let mut transaction = Transaction::new(store.snapshot().await.unwrap());
+        assert!(credential_take(&mut transaction, &[1; 32], 100).await.unwrap().is_some());
+        transactions.push(transaction);
+    }
+    let mut done = 0;
+    for transaction in transactions {
+        done += usize::from(matches!(store.commit(transaction.into_batch()).await, Ok(Commit::Done { .. })));
+    }
+    assert_eq!(done, 1);
+}
+
+#[tokio::test]
+async fn one_sweep_clears_what_has_expired() {
+    let store = TestStore::open().await;
+    put(&store, grant("ana", None, Role::Viewer)).await;
+    put_credential(&store, &credential("ana", 1)).await.unwrap();
+    put_credential(&store, &session("ana", 2, None)).await.unwrap();
+    let kind = CredentialKind::Link(Link { host: None });
+    put_credential(&store, &Credential { kind, ..credential("ana", 3) }).await.unwrap();
+    let left_after = async |now_us| {
+        let mut batch = Batch::default();
+        credentials_sweep(&*store.snapshot().await.unwrap(), now_us, &mut batch).await.unwrap();
+        assert!(matches!(store.commit(batch).await.unwrap(), Commit::Done { .. }));
+        let left = credentials_list(&*store.snapshot().await.unwrap()).await.unwrap();
+        left.iter().map(|credential| credential.digest[0]).collect::<Vec<_>>()
+    };
+    assert_eq!(left_after(199).await, [1, 2, 3]);
+    assert_eq!(left_after(200).await, [1, 2], "an expired token is listed for a while");
+    assert_eq!(left_after(100 + SESSION_IDLE_US).await, [1]);
+    assert_eq!(left_after(200 + LISTED_AFTER_END_US).await, [0_u8; 0]);
+}
+
+#[tokio::test]
+async fn anyone_begins_to_sign_in_and_few_rows_stay() {
+    let store = TestStore::open().await;
+    let begin = async |number: u32| {
+        let sign_in = SignIn {
+            provider: "github".to_owned(),
+            nonce: String::new(),
+            verifier: "v".to_owned(),
+            redirect_uri: "http://here/".to_owned(),
+            next: String::new(),
+            browser: [0; 32],
+        };
+        let mut digest = [0; 32];
+        digest[..4].copy_from_slice(&number.to_be_bytes());
+        let created_us = i64::from(number);
+        let kind = CredentialKind::SignIn(sign_in);
+        let row = Credential { digest, kind, created_us, expires_us: Some(5_000), ..credential("", 0) };
+        store.run(async |transaction| sign_in_put(transaction, &row).await).await.unwrap();
+    };
+    for number in 0..1_003 {
+        begin(number).await;
+    }
+    let left = credentials_list(&*store.snapshot().await.unwrap()).await.unwrap();
+    assert_eq!((left.len(), left[0].created_us), (1_000, 3), "the oldest ones have made room");
+}
+
+fn provided(subject: &str, name: &str, roles: &[(Option<&str>, Role)]) -> ProvidedIdentity {
+    let identity = Identity { issuer: "https://id.example".to_owned(), subject: subject.to_owned() };
+    let roles = roles.iter().map(|(project, role)| (project.map(str::to_owned), *role)).collect();
+    ProvidedIdentity { provider: "oidc".to_owned(), identity, name: name.to_owned(), roles }
+}
+
+async fn sign_in(store: &TestStore, provided: &ProvidedIdentity, digest: u8) -> ProvidedSignIn {
+    let session = Credential { principal: String::new(), ..session("", digest, None) };
+    store
+        .run(async |transaction| identity_sign_in(transaction, provided, &session).await)
+        .await
+        .unwrap_or_else(|error: Error| panic!("{error}"))
+}
+
+async fn roles(store: &TestStore, principal: &str) -> Vec<(Option<String>, Role)> {
+    let granted = grants_of(&*store.snapshot().await.unwrap(), principal).await.unwrap();
+    granted.into_iter().map(|grant| (grant.project, grant.role)).collect()
+}
+
+#[tokio::test]
+async fn rule_86_groups_give_and_take_roles_at_each_sign_in() {
+    let store = TestStore::open().await;
+    let done = ProvidedSignIn::Done("oidc:ana".to_owned());
+    let ana = provided("1", "oidc:ana", &[(Some("speech"), Role::Editor), (Some("vision"), Role::Viewer)]);
+    assert_eq!(sign_in(&store, &ana, 1).await, done);
+    assert_eq!(find(&store, 1, 100).await.unwrap().0.principal, "oidc:ana");
+    assert_eq!(sign_in(&store, &ana, 2).await, done);
+    assert!(find(&store, 1, 100).await.is_some(), "the same roles end no session");
+
+    // Someone grants a role that no group gives, and another one in a project of a group.
+    put(&store, grant("oidc:ana", Some("audio"), Role::Viewer)).await;
+    put(&store, grant("oidc:ana", Some("vision"), Role::Owner)).await;
+    let fewer = provided("1", "oidc:renamed", &[(Some("vision"), Role::Writer)]);
+    assert_eq!(sign_in(&store, &fewer, 3).await, done, "the subject stays the same");
+    let expected = [(Some("audio".to_owned()), Role::Viewer), (Some("vision".to_owned()), Role::Owner)];
+    assert_eq!(roles(&store, "oidc:ana").await, expected);
+    assert_eq!((find(&store, 1, 100).await, find(&store, 2, 100).await), (None, None), "roles have changed");
+    assert!(find(&store, 3, 100).await.is_some());
+}
+
+#[tokio::test]
+async fn rule_86_without_a_role_nobody_signs_in_and_nothing_is_stored() {
+    let store = TestStore::open().await;
+    let ana = provided("1", "oidc:ana", &[]);
+    assert_eq!(sign_in(&store, &ana, 1).await, ProvidedSignIn::NoRole("oidc:ana".to_owned()));
+    assert!(!access_is_used(&*store.snapshot().await.unwrap()).await.unwrap());
+    // Whoever loses the last group loses the role with it.
+    let member = provided("1", "oidc:ana", &[(None, Role::Viewer)]);
+    assert_eq!(sign_in(&store, &member, 1).await, ProvidedSignIn::Done("oidc:ana".to_owned()));
+    assert_eq!(sign_in(&store, &ana, 2).await, ProvidedSignIn::NoRole("oidc:ana".to_owned()));
+    assert_eq!(roles(&store, "oidc:ana").await, []);
+    assert_eq!((find(&store, 1, 100).await, find(&store, 2, 100).await), (None, None));
+}
+
+#[tokio::test]
+async fn rule_86_a_name_belongs_to_the_one_who_signed_in_with_it_first() {
+    let store = TestStore::open().await;
+    // Granted before the first sign-in.
+    put(&store, grant("oidc:ana", Some("speech"), Role::Editor)).await;
+    assert_eq!(
+        sign_in(&store, &provided("1", "oidc:ana", &[]), 1).await,
+        ProvidedSignIn::Done("oidc:ana".to_owned())
+    );
+    // Another person takes the name over at the provider.
+    let namesake = provided("2", "oidc:ana", &[(Some("vision"), Role::Viewer)]);
+    assert_eq!(sign_in(&store, &namesake, 2).await, ProvidedSignIn::Done("oidc:ana-2".to_owned()));
+    assert_eq!(roles(&store, "oidc:ana-2").await, [(Some("vision".to_owned()), Role::Viewer)]);
+    // The same subject of another issuer is another person.
+    let mut stranger = provided("1", "oidc:ana", &[]);
+    stranger.identity.issuer = "https://evil.example".to_owned();
+    assert_eq!(sign_in(&store, &stranger, 3).await, ProvidedSignIn::NoRole("oidc:ana-3".to_owned()));
+    // A principal that was removed leaves its name to others.
+    let removed = store.run(async |transaction| principal_remove(transaction, "oidc:ana").await).await;
+    assert_eq!(removed.unwrap(), Ok(true));
+    assert_eq!(
+        sign_in(&store, &provided("1", "oidc:ana", &[]), 4).await,
+        ProvidedSignIn::NoRole("oidc:ana".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn rule_84_a_disabled_principal_does_not_sign_in_with_a_provider() {
+    let store = TestStore::open().await;
+    let ana = provided("1", "oidc:ana", &[(Some("speech"), Role::Editor)]);
+    sign_in(&store, &ana, 1).await;
+    let disabled = store.run(async |transaction| principal_disable(transaction, "oidc:ana").await).await;
+    assert_eq!(disabled.unwrap(), Ok(true));
+    let refused = ProvidedSignIn::Refused("oidc:ana".to_owned(), AccessRefusal::DisabledPrincipal);
+    assert_eq!(sign_in(&store, &ana, 2).await, refused);
+    assert_eq!((find(&store, 1, 100).await, find(&store, 2, 100).await), (None, None));
 }

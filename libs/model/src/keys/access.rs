@@ -17,9 +17,15 @@ pub fn principal(name: &str) -> Key {
     system(System::Principal, (name,))
 }
 
-/// The tail is (name: String).
+/// Decode the keys with `decode_principal`.
 pub fn principals() -> Range {
     subtree(system(System::Principal, ()))
+}
+
+/// The name of a principal.
+pub fn decode_principal(key: &Key) -> Result<String> {
+    let (name,): (String,) = tail(&principals().start, key)?;
+    Ok(name)
 }
 
 /// The role of a principal in a project, by the name of the project, or in all projects.
@@ -64,6 +70,11 @@ pub fn credentials() -> Range {
 pub fn decode_credential(key: &Key) -> Result<[u8; 32]> {
     let (digest,): (TupleBytes<'_>,) = tail(&credentials().start, key)?;
     digest.as_ref().try_into().map_err(|_| corrupt(key))
+}
+
+/// The principal of someone whom a provider knows by this subject.
+pub fn identity(issuer: &str, subject: &str) -> Key {
+    system(System::Identity, (issuer, subject))
 }
 
 /// An entry of the audit log in the order of all entries. `project` is absent for an entry that belongs to no project.

@@ -31,6 +31,8 @@ fn rows_of_the_instance() -> Vec<Key> {
         grant("r", Some("")),
         grant("r", Some("r")),
         credential(&[0; 32]),
+        identity("r", ""),
+        identity("r", "r"),
         audit_entry(0, "r", None),
         audit_entry(0, "r", Some("")),
         audit_entry(0, "r", Some("r")),

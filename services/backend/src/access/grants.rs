@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use matyan_model::access::{
-    ANONYMOUS, Grant, grant_put, grant_remove, grants_list, grants_of, principal_remove,
+    ANONYMOUS, Grant, grant_put, grant_remove, grants_list, grants_of, principal_disable, principal_enable,
+    principal_remove, principals_disabled,
 };
 use matyan_proto::access::v1::{self as pb, Role};
 use matyan_store::{Transaction, transact};
@@ -24,8 +25,10 @@ fn role_name(role: Role) -> &'static str {
 }
 
 pub(super) fn view(grant: Grant) -> pb::PrincipalRole {
-    let Grant { principal, project, role, granted_us, granted_by } = grant;
-    pb::PrincipalRole { principal, role: role.into(), project, granted_us, granted_by }
+    let Grant { principal, project, role, granted_us, granted_by, provider } = grant;
+    let provider = provider.unwrap_or_default();
+    let disabled = false;
+    pb::PrincipalRole { principal, role: role.into(), project, granted_us, granted_by, provider, disabled }
 }
 
 /// The roles of one principal in the known projects, and in all of them.
@@ -49,6 +52,11 @@ pub(super) async fn list(deps: &Deps, project: Option<&str>) -> Result<Vec<pb::P
     let listed = grants_list(snapshot.as_ref()).await?;
     let is_shown =
         |grant: &Grant| project.is_none() || grant.project.is_none() || grant.project.as_deref() == project;
+    let disabled = principals_disabled(snapshot.as_ref()).await?;
+    let view = |grant: Grant| {
+        let disabled = disabled.contains(&grant.principal);
+        pb::PrincipalRole { disabled, ..view(grant) }
+    };
     Ok(listed.into_iter().filter(is_shown).map(view).collect())
 }
 
@@ -63,7 +71,8 @@ pub(super) async fn grant(
     check_principal(&principal)?;
     check_role(&principal, project.as_deref(), role)?;
     let granted_by = call.caller.clone();
-    let grant = Grant { principal, project, role, granted_us: (deps.clock)(), granted_by };
+    let granted_us = (deps.clock)();
+    let grant = Grant { principal, project, role, granted_us, granted_by, provider: None };
     let (put, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         let put = grant_put(&mut transaction, &grant).await?;
         Ok::<_, Error>((transaction, put))
@@ -96,6 +105,34 @@ pub(super) async fn remove_principal(deps: &Deps, principal: &str) -> Result<()>
     })
     .await?;
     if !existed.map_err(|refusal| Error::of_access(refusal, principal))? {
+        return Err(Error::not_found("principal", principal));
+    }
+    Ok(())
+}
+
+pub(super) async fn disable_principal(deps: &Deps, principal: &str) -> Result<()> {
+    audit_resource(principal);
+    check_principal(principal)?;
+    let (existed, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+        let existed = principal_disable(&mut transaction, principal).await?;
+        Ok::<_, Error>((transaction, existed))
+    })
+    .await?;
+    if !existed.map_err(|refusal| Error::of_access(refusal, principal))? {
+        return Err(Error::not_found("principal", principal));
+    }
+    Ok(())
+}
+
+pub(super) async fn enable_principal(deps: &Deps, principal: &str) -> Result<()> {
+    audit_resource(principal);
+    check_principal(principal)?;
+    let (existed, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+        let existed = principal_enable(&mut transaction, principal).await?;
+        Ok::<_, Error>((transaction, existed))
+    })
+    .await?;
+    if !existed {
         return Err(Error::not_found("principal", principal));
     }
     Ok(())

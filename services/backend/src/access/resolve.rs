@@ -2,7 +2,7 @@
 
 use matyan_access::{Question, TokenDigest};
 use matyan_model::{
-    access::{ANONYMOUS, access_find, grants_of},
+    access::{ANONYMOUS, access_find, anonymous_grants},
     project::project_find,
 };
 use matyan_proto::access::v1::{self as pb, Role, resolve_service_server::ResolveService};
@@ -33,7 +33,7 @@ impl ResolveApi {
         let deps = &self.server.deps;
         let snapshot = deps.store.snapshot().await?;
         let Some(digest) = digest else {
-            let granted = grants_of(snapshot.as_ref(), ANONYMOUS).await?;
+            let granted = anonymous_grants(snapshot.as_ref()).await?;
             let roles = granted.into_iter().map(grants::view).collect();
             let principal = ANONYMOUS.to_owned();
             return Ok(Some(pb::ResolvedCaller { principal, roles, ..Default::default() }));

@@ -57,9 +57,9 @@ fn is_in(token: &Credential, project: Option<&str>) -> bool {
     project.is_none() || token.project.as_deref() == project
 }
 
-/// Refuses a token of a project for a principal that has roles in all projects, except by an operator: an owner
+/// Refuses a token or a link of a project for a principal that has roles in all projects, except by an operator: an owner
 /// could act under the name of an operator.
-async fn check_principal_of_project(deps: &Deps, call: &Call, principal: &str) -> Result<()> {
+pub(super) async fn check_principal_of_project(deps: &Deps, call: &Call, principal: &str) -> Result<()> {
     if principal == call.caller {
         return Ok(());
     }
@@ -125,8 +125,9 @@ pub(super) async fn revoke(deps: &Deps, id: &str, project: Option<&str>) -> Resu
     }
     let (revoked, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         let listed = credentials_list(transaction.unchecked()).await?;
-        let mut found =
-            listed.into_iter().filter(|token| is_in(token, project) && token.id().starts_with(id));
+        let mut found = listed
+            .into_iter()
+            .filter(|token| token.is_token() && is_in(token, project) && token.id().starts_with(id));
         let token = found.next().ok_or_else(not_found)?;
         if found.next().is_some() {
             return Err(Error::field("id", "begins the ids of several tokens: give more of its digits"));

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use matyan_access::{AccessToken, ProcessKey};
+use matyan_access::{AccessToken, BrowserSecret, ProcessKey, SecretKind};
 use matyan_blob::Blobs;
 use matyan_log::{LogWriter, NewRecord, Position, Topic};
 use matyan_maintenance::{PartitionProgress, partition_progress};
@@ -13,6 +13,7 @@ use matyan_model::{
     position::{LogPosition, applied_get, applied_wait, cursor_wait, log_get, partition_log},
 };
 use matyan_proto::common::v1 as common;
+use matyan_sign_in::Providers;
 use matyan_store::Store;
 use matyan_wire::ingestion::RecordFormat;
 use tokio::time::Instant;
@@ -44,6 +45,10 @@ pub struct Deps {
     pub new_id: Arc<dyn Fn() -> String + Send + Sync>,
     /// Makes an access token, which cannot be guessed.
     pub new_token: Arc<dyn Fn() -> AccessToken + Send + Sync>,
+    /// Makes a secret for a browser, which cannot be guessed either.
+    pub new_secret: Arc<dyn Fn(SecretKind) -> BrowserSecret + Send + Sync>,
+    /// With whom people sign in.
+    pub providers: Arc<Providers>,
     /// Lifetime of cached params of a project.
     pub params_cache_ttl: Duration,
     /// Samples of projects, for the planner.

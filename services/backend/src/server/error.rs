@@ -92,6 +92,12 @@ pub(crate) enum Error {
         "only processes of this deployment get an answer: give this process and the backend the same BLOB_URI_SECRET"
     )]
     WrongSignature,
+    #[error("{0}")]
+    SignInFailed(String),
+    #[error("{0}")]
+    SignInRefused(String),
+    #[error("the provider with which you sign in does not answer: try again, or sign in with a token")]
+    ProviderAway,
 }
 
 impl Error {
@@ -131,7 +137,8 @@ impl Error {
             | Self::Store(_)
             | Self::Log(_)
             | Self::Blobs(_)
-            | Self::Stopping => Code::Unavailable,
+            | Self::Stopping
+            | Self::ProviderAway => Code::Unavailable,
             Self::InvalidQuery { .. } => Code::InvalidQuery,
             Self::QueryTooExpensive(_) | Self::SortTooLarge { .. } => Code::QueryTooExpensive,
             Self::Internal(_)
@@ -146,7 +153,8 @@ impl Error {
             Self::PositionExpired => Code::PositionExpired,
             Self::OutOfSequence(_) => Code::OutOfSequence,
             Self::UploadIncomplete(_) => Code::UploadIncomplete,
-            Self::WrongSignature => Code::PermissionDenied,
+            Self::WrongSignature | Self::SignInRefused(_) => Code::PermissionDenied,
+            Self::SignInFailed(_) => Code::Unauthenticated,
         }
     }
 

@@ -5,10 +5,10 @@ mod tokens;
 
 use clap::{Args, Subcommand, ValueEnum};
 use matyan_proto::access::v1::{
-    GetCallerRequest, GetCallerResponse, GrantEverywhereRequest, GrantRequest, ListAllGrantsRequest,
-    ListGrantsRequest, ListTokensRequest, PrincipalRole, RemovePrincipalRequest, RevokeEverywhereRequest,
-    RevokeRequest, RevokeTokenRequest, Role, access_service_client::AccessServiceClient,
-    audit_service_client::AuditServiceClient,
+    DisablePrincipalRequest, EnablePrincipalRequest, GetCallerRequest, GetCallerResponse,
+    GrantEverywhereRequest, GrantRequest, ListAllGrantsRequest, ListGrantsRequest, ListTokensRequest,
+    PrincipalRole, RemovePrincipalRequest, RevokeEverywhereRequest, RevokeRequest, RevokeTokenRequest, Role,
+    access_service_client::AccessServiceClient, audit_service_client::AuditServiceClient,
 };
 use serde_json::{Value, json};
 
@@ -25,16 +25,19 @@ use tokens::{InviteFlags, TokenCommand};
 
 const ACCESS_EXAMPLES: &str = "\
 Examples:
-  matyan up --access on                                      writes the first operator's token to its data directory
+  matyan up --access on                                      prints a link that signs the first operator in, once
   export MATYAN_TOKEN=$(cat matyan-data/operator-token)
   matyan projects create speech
-  matyan access invite ana --role editor --project speech    grants the role, and prints what to send to her
+  matyan access invite ana --role editor --project speech    grants the role, and prints a link that signs her in, once
+  matyan access invite ana --role editor --with-token        also prints a token for her scripts
   matyan access grant ci ingest --project speech
   matyan access token create ci --project speech --days 365 --label 'build server'
   matyan access ls --project speech                          who may do what in the project
   matyan access grant bo operator --everywhere
   matyan access grant prometheus monitor --everywhere        reads /metrics, and nothing else
-  matyan access remove ana                                   ends all of her roles and tokens
+  matyan access disable ana                                  ends all of her sessions and tokens, and keeps her roles
+  matyan access enable ana                                   lets her sign in again
+  matyan access remove ana                                   ends all of her roles, sessions and tokens
   matyan access audit --project speech --days 7              who has changed what in the project
   matyan access audit --everywhere --rpc sign-in --failed
   matyan access recover --data-dir ./matyan-data             a new operator token, while the server is stopped
@@ -95,9 +98,22 @@ pub(crate) enum RoleCommand {
         #[arg(long)]
         keep_tokens: bool,
     },
-    /// Give a principal a role and a token, and print what to send to its owner
+    /// Give a principal a role, and print a link that signs a browser in once
     Invite(InviteFlags),
-    /// Take all roles and tokens from a principal
+    /// End all sessions and tokens of a principal, and refuse it new ones; its roles stay
+    Disable {
+        /// Name of the person or the service
+        principal: String,
+        /// Do not ask for confirmation
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// Let a principal sign in again, with the roles that it has
+    Enable {
+        /// Name of the person or the service
+        principal: String,
+    },
+    /// Take all roles, sessions and tokens from a principal
     #[command(visible_alias = "rm")]
     Remove {
         /// Name of the person or the service
@@ -167,6 +183,9 @@ async fn run_on_roles(command: RoleCommand, client: &ClientFlags, out: &mut Outp
     if let RoleCommand::Remove { principal, yes: false } = &command {
         confirm(&format!("all roles and tokens of {principal}"), out)?;
     }
+    if let RoleCommand::Disable { principal, yes: false } = &command {
+        confirm(&format!("all sessions and tokens of {principal}"), out)?;
+    }
     let mut access = client!(AccessServiceClient, client.connect().await?);
     match command {
         RoleCommand::Ls { everywhere } => {
@@ -185,6 +204,19 @@ async fn run_on_roles(command: RoleCommand, client: &ClientFlags, out: &mut Outp
             revoke(&mut access, principal, everywhere, keep_tokens, out).await
         }
         RoleCommand::Invite(invite) => tokens::invite(&mut access, invite, client, out).await,
+        RoleCommand::Disable { principal, yes: _ } => {
+            access.disable_principal(DisablePrincipalRequest { principal: principal.clone() }).await?;
+            let line = format!(
+                "{}  is disabled, and has no sessions and no tokens any more, within 30 s",
+                cell(&principal)
+            );
+            Ok(out.result(&json!({"principal": principal, "disabled": true}), line)?)
+        }
+        RoleCommand::Enable { principal } => {
+            access.enable_principal(EnablePrincipalRequest { principal: principal.clone() }).await?;
+            let line = format!("{}  may sign in again, with a new link or token", cell(&principal));
+            Ok(out.result(&json!({"principal": principal, "disabled": false}), line)?)
+        }
         RoleCommand::Remove { principal, yes: _ } => {
             access.remove_principal(RemovePrincipalRequest { principal: principal.clone() }).await?;
             let line = format!("{}  has no roles and no tokens any more, within 30 s", cell(&principal));
@@ -325,6 +357,8 @@ fn object(grant: &PrincipalRole) -> Value {
         "project": grant.project,
         "granted": grant.granted_us as f64 / 1e6,
         "granted_by": grant.granted_by,
+        "provider": (!grant.provider.is_empty()).then_some(&grant.provider),
+        "disabled": grant.disabled,
     })
 }
 
@@ -333,12 +367,18 @@ fn print(grants: &[PrincipalRole], out: &mut Output) -> Result<(), Error> {
         return Ok(grants.iter().try_for_each(|grant| out.object(&object(grant)))?);
     }
     let row = |grant: &PrincipalRole| {
+        let disabled = if grant.disabled { " (disabled)" } else { "" };
+        let by = if grant.provider.is_empty() {
+            cell(&grant.granted_by)
+        } else {
+            format!("groups of {}", cell(&grant.provider))
+        };
         [
-            cell(&grant.principal),
+            format!("{}{disabled}", cell(&grant.principal)),
             role_name(grant.role()).to_owned(),
             place(grant.project.as_deref()),
             moment(grant.granted_us),
-            cell(&grant.granted_by),
+            by,
         ]
     };
     let rows: Vec<_> = grants.iter().map(row).collect();

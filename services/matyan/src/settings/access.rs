@@ -1,8 +1,13 @@
-//! Settings of access control: whether callers are asked who they are, and the first operator.
+//! Settings of access control: whether callers are asked who they are, the first operator, and the providers with which
+//! people sign in.
 
 use std::{net::IpAddr, path::PathBuf};
 
-use super::{parse::AccessMode, reader::Reader, role::Role, table};
+use matyan_sign_in::{GitHubSettings, OidcSettings, Providers, RoleTable, SetUpError};
+
+use super::{parse::AccessMode, reader::Reader, role::Role, setting::Setting, table};
+
+const NOT_SET: &str = "not set; set it together with the other settings of this provider";
 
 #[derive(Debug)]
 pub(crate) struct AccessSettings {
@@ -10,6 +15,16 @@ pub(crate) struct AccessSettings {
     pub(crate) mode: Option<AccessMode>,
     /// File with the token of the first operator.
     pub(crate) operator_token_file: Option<PathBuf>,
+    /// The only host name under which the link of the first start can be opened; `None` for any.
+    pub(crate) link_host: Option<String>,
+    pub(crate) providers: ProviderSettings,
+}
+
+/// Settings of the providers with which people sign in, with the roles of their groups.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ProviderSettings {
+    oidc: Option<(OidcSettings, RoleTable)>,
+    github: Option<(GitHubSettings, RoleTable)>,
 }
 
 impl AccessSettings {
@@ -20,8 +35,82 @@ impl AccessSettings {
             Some(AccessMode::Off) => {}
             None => require_choice(role, host, reader),
         }
-        Self { mode, operator_token_file: reader.optional(&table::OPERATOR_TOKEN_FILE) }
+        let providers = if role.has_backend() {
+            ProviderSettings::read(mode, reader)
+        } else {
+            ProviderSettings::default()
+        };
+        Self {
+            mode,
+            operator_token_file: reader.optional(&table::OPERATOR_TOKEN_FILE),
+            link_host: (!host.is_unspecified()).then(|| host.to_string()),
+            providers,
+        }
     }
+}
+
+impl ProviderSettings {
+    fn read(mode: Option<AccessMode>, reader: &mut Reader) -> Self {
+        let providers = Self { oidc: read_oidc(reader), github: read_github(reader) };
+        for (setting, is_set) in [
+            (&table::OIDC_ISSUER, providers.oidc.is_some()),
+            (&table::GITHUB_CLIENT_ID, providers.github.is_some()),
+        ] {
+            if is_set && mode != Some(AccessMode::On) {
+                reader.refuse(
+                    setting,
+                    "set, but without access control nobody has to sign in: set --access on, or unset it",
+                );
+            }
+        }
+        providers
+    }
+
+    /// The providers. Does not connect to them.
+    pub(crate) fn open(&self) -> Result<Providers, SetUpError> {
+        let Self { oidc, github } = self.clone();
+        Providers::new(oidc, github)
+    }
+}
+
+fn read_oidc(reader: &mut Reader) -> Option<(OidcSettings, RoleTable)> {
+    let issuer = reader.optional(&table::OIDC_ISSUER);
+    let client_id = reader.optional(&table::OIDC_CLIENT_ID);
+    let client_secret = reader.optional(&table::OIDC_CLIENT_SECRET_FILE);
+    let title = reader.read(&table::OIDC_TITLE);
+    let scopes = reader.read(&table::OIDC_SCOPES);
+    let groups_claim = reader.read(&table::OIDC_GROUPS_CLAIM);
+    let name_claim = reader.optional(&table::OIDC_NAME_CLAIM);
+    let roles = reader.read(&table::OIDC_ROLES);
+    if issuer.is_none() && client_id.is_none() && client_secret.is_none() && roles.is_empty() {
+        return None;
+    }
+    let issuer = required(&table::OIDC_ISSUER, issuer, reader);
+    let client_id = required(&table::OIDC_CLIENT_ID, client_id, reader);
+    let (issuer, client_id) = (issuer?, client_id?);
+    let settings = OidcSettings { issuer, client_id, client_secret, title, scopes, groups_claim, name_claim };
+    Some((settings, roles))
+}
+
+fn read_github(reader: &mut Reader) -> Option<(GitHubSettings, RoleTable)> {
+    let url = reader.read(&table::GITHUB_URL);
+    let client_id = reader.optional(&table::GITHUB_CLIENT_ID);
+    let client_secret = reader.optional(&table::GITHUB_CLIENT_SECRET_FILE);
+    let roles = reader.read(&table::GITHUB_ROLES);
+    if client_id.is_none() && client_secret.is_none() && roles.is_empty() {
+        return None;
+    }
+    let client_id = required(&table::GITHUB_CLIENT_ID, client_id, reader);
+    let client_secret = required(&table::GITHUB_CLIENT_SECRET_FILE, client_secret, reader);
+    Some((GitHubSettings { url, client_id: client_id?, client_secret: client_secret? }, roles))
+}
+
+/// A setting that another one needs. An invalid value has been reported already.
+fn required<T>(setting: &Setting<T>, value: Option<T>, reader: &mut Reader) -> Option<T> {
+    if value.is_none() && !reader.is_set(setting) {
+        reader.refuse(setting, NOT_SET);
+    }
+    value
 }
 
 /// Refuses to serve data to other machines unless someone has decided who may read it. Workers serve none.

@@ -9,6 +9,7 @@ use std::{
 
 use tracing_subscriber::filter::Targets;
 
+use matyan_sign_in::{ClientSecret, is_trustworthy};
 use matyan_wire::ingestion::RecordFormat;
 
 use super::secret::Secret;
@@ -133,6 +134,25 @@ pub(super) fn access(text: &str) -> Result<AccessMode, String> {
         "on" => Ok(AccessMode::On),
         "off" => Ok(AccessMode::Off),
         _ => Err("is not a mode of access control; use on or off".into()),
+    }
+}
+
+/// Parses the address of a provider with which people sign in.
+pub(super) fn provider_url(text: &str) -> Result<String, String> {
+    if is_trustworthy(text) {
+        return Ok(text.to_owned());
+    }
+    Err("is not the address of a provider; use https:// and a host, or http:// for a provider on this machine".into())
+}
+
+/// Reads the secret of a client of a provider from its file.
+pub(super) fn client_secret_file(path: &str) -> Result<ClientSecret, String> {
+    match std::fs::read_to_string(path) {
+        Ok(secret) if secret.trim().is_empty() => {
+            Err("is an empty file; write the client secret of the provider into it".into())
+        }
+        Ok(secret) => Ok(ClientSecret::new(secret.trim())),
+        Err(error) => Err(format!("cannot be read ({error}); set the path of a file with the client secret")),
     }
 }
 

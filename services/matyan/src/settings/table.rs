@@ -3,6 +3,7 @@
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
+use matyan_sign_in::{ClientSecret, RoleTable};
 use matyan_store::Prefix;
 use matyan_wire::ingestion::RecordFormat;
 
@@ -122,6 +123,39 @@ settings! {
     /// File with the token of the first operator, as `matyan access token generate` prints it; without it, a
     /// token is written to `operator-token` in the data directory
     OPERATOR_TOKEN_FILE: PathBuf = Setting::new("operator_token_file", &["MATYAN_OPERATOR_TOKEN_FILE"], parse::path);
+    /// Issuer of a provider of OpenID Connect with which people sign in, exactly as the provider writes it
+    OIDC_ISSUER: String = Setting::new("oidc_issuer", &["MATYAN_OIDC_ISSUER"], parse::provider_url);
+    /// Id by which this provider knows this server
+    OIDC_CLIENT_ID: String = Setting::new("oidc_client_id", &["MATYAN_OIDC_CLIENT_ID"], parse::text);
+    /// File with the secret by which this provider knows this server; without it, the client is a public one
+    OIDC_CLIENT_SECRET_FILE: ClientSecret = Setting::new("oidc_client_secret_file", &["MATYAN_OIDC_CLIENT_SECRET_FILE"], parse::client_secret_file);
+    /// Name of this provider on the page for signing in
+    OIDC_TITLE: String = Setting::new("oidc_title", &["MATYAN_OIDC_TITLE"], parse::text)
+        .default("single sign-on");
+    /// Scopes that are asked for besides `openid`, separated by spaces
+    OIDC_SCOPES: String = Setting::new("oidc_scopes", &["MATYAN_OIDC_SCOPES"], parse::text)
+        .default("email profile");
+    /// Claim of the ID token with the groups of a person
+    OIDC_GROUPS_CLAIM: String = Setting::new("oidc_groups_claim", &["MATYAN_OIDC_GROUPS_CLAIM"], parse::text)
+        .default("groups");
+    /// Claim of the ID token with the name of a person, which should be unique and not be chosen by the person
+    OIDC_NAME_CLAIM: String = Setting::new("oidc_name_claim", &["MATYAN_OIDC_NAME_CLAIM"], parse::text)
+        .computed("`email` if it is verified, otherwise `sub`");
+    /// Roles of the groups of this provider, separated by commas: `ml-team = editor@speech` in a project, `ops = operator`
+    /// in all projects
+    OIDC_ROLES: RoleTable = Setting::new("oidc_roles", &["MATYAN_OIDC_ROLES"], RoleTable::parse)
+        .default("");
+    /// Address of the instance of GitHub with which people sign in
+    GITHUB_URL: String = Setting::new("github_url", &["MATYAN_GITHUB_URL"], parse::provider_url)
+        .default("https://github.com");
+    /// Client id of an OAuth app of GitHub; with it, people sign in with GitHub
+    GITHUB_CLIENT_ID: String = Setting::new("github_client_id", &["MATYAN_GITHUB_CLIENT_ID"], parse::text);
+    /// File with the client secret of this app
+    GITHUB_CLIENT_SECRET_FILE: ClientSecret = Setting::new("github_client_secret_file", &["MATYAN_GITHUB_CLIENT_SECRET_FILE"], parse::client_secret_file);
+    /// Roles of organizations and teams of GitHub in lowercase, separated by commas: `my-org = viewer@speech`,
+    /// `my-org/ml-team = editor@speech`
+    GITHUB_ROLES: RoleTable = Setting::new("github_roles", &["MATYAN_GITHUB_ROLES"], RoleTable::parse)
+        .default("");
     /// Send traces over gRPC to the OpenTelemetry collector at this address, such as
     /// http://127.0.0.1:4317
     OTLP_ENDPOINT: String = Setting::new(

@@ -108,6 +108,54 @@ fn rule_63_a_server_in_a_network_needs_a_choice_about_access() {
 }
 
 #[test]
+fn rule_85_providers_need_access_control_and_all_of_their_settings() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (secret, empty) = (file("secret", " s3cret\n"), file("empty", "\n"));
+    let settings = |variables: Pairs<'_>| {
+        let flags = map(&[("log", "embedded:"), ("blobs", "embedded:"), ("store", "embedded:")]);
+        Settings::resolve(Role::Up, flags, map(variables)).map_err(|violations| violations.to_string())
+    };
+    let on = ("MATYAN_ACCESS", "on");
+    let issuer = ("MATYAN_OIDC_ISSUER", "https://id.example");
+    let client = ("MATYAN_OIDC_CLIENT_ID", "matyan");
+    let github = ("MATYAN_GITHUB_CLIENT_ID", "Iv1");
+    let github_secret = ("MATYAN_GITHUB_CLIENT_SECRET_FILE", secret.as_str());
+    let titles = |variables: Pairs<'_>| {
+        let providers = settings(variables).unwrap().access.providers.open().unwrap();
+        providers.titles().map(|(id, title)| format!("{id} {title}")).collect::<Vec<_>>()
+    };
+    assert_eq!(titles(&[on]), [""; 0]);
+    assert_eq!(titles(&[on, issuer, client]), ["oidc single sign-on"]);
+    let title = ("MATYAN_OIDC_TITLE", "Our Company");
+    assert_eq!(
+        titles(&[on, issuer, client, title, github, github_secret]),
+        ["oidc Our Company", "github GitHub"]
+    );
+    for (variables, expected) in [
+        (&[issuer, client][..], "MATYAN_OIDC_ISSUER: set, but without access control"),
+        (&[github, github_secret], "MATYAN_GITHUB_CLIENT_ID: set, but without access control"),
+        (&[on, issuer], "MATYAN_OIDC_CLIENT_ID: not set"),
+        (&[on, client], "MATYAN_OIDC_ISSUER: not set"),
+        (&[on, ("MATYAN_OIDC_ROLES", "a = viewer@b")], "MATYAN_OIDC_ISSUER: not set"),
+        (&[on, github], "MATYAN_GITHUB_CLIENT_SECRET_FILE: not set"),
+        (&[on, github, ("MATYAN_GITHUB_CLIENT_SECRET_FILE", "/nothing/here")], "cannot be read"),
+        (&[on, github, ("MATYAN_GITHUB_CLIENT_SECRET_FILE", empty.as_str())], "is an empty file"),
+        (&[on, client, ("MATYAN_OIDC_ISSUER", "http://id.example")], "is not the address of a provider"),
+        (&[on, ("MATYAN_GITHUB_ROLES", "org = admin@speech")], "gives the unknown role `admin`"),
+    ] {
+        let text = settings(variables).err().expect(expected);
+        assert!(text.contains(expected) && !text.contains("s3cret"), "{text}");
+    }
+    let debug = format!("{:?}", settings(&[on, github, github_secret]).unwrap().access);
+    assert!(debug.contains("Iv1") && !debug.contains("s3cret"), "{debug}");
+}
+
+#[test]
 fn a_server_in_a_network_knows_its_names() {
     let resolved = |variables| resolve(Role::Up, &[], variables).unwrap().edge;
     let local = resolved(&[("MATYAN_ALLOWED_HOSTS", "matyan.example, *.lab.example")]);

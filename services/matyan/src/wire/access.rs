@@ -9,12 +9,13 @@ use std::{
 
 use async_trait::async_trait;
 use matyan_access::{
-    AccessToken, Caller, CallerCache, CallerRights, CallerSource, LookupError, Role, TokenDigest, TokenLimits,
+    AccessToken, BrowserSecret, Caller, CallerCache, CallerRights, CallerSource, LookupError, Role,
+    SecretKind, TokenDigest, TokenLimits,
 };
 use matyan_model::{
     access::{
-        ANONYMOUS, Credential, CredentialKind, Grant, access_find, access_is_used, credentials_list,
-        grants_list, grants_of, operator_token_put,
+        Credential, CredentialKind, Grant, Link, access_find, access_is_used, anonymous_grants,
+        credential_put, credentials_list, grants_list, operator_token_put, session_renew,
     },
     audit::{AuditEntry, AuditPosition, audit_put},
 };
@@ -27,6 +28,9 @@ use crate::settings::{AccessMode, AccessSettings, Role as ServerRole};
 
 /// The name of the first operator.
 const OPERATOR: &str = "operator";
+
+/// Time in which the link of the first start can be opened.
+const FIRST_LINK_US: i64 = 15 * 60 * 1_000_000;
 
 /// The file in the data directory with the token of the first operator.
 const OPERATOR_TOKEN: &str = "operator-token";
@@ -56,8 +60,17 @@ pub(crate) enum Error {
 /// The callers of a process that asks callers who they are.
 pub(crate) struct Access {
     pub(crate) callers: CallerCache,
-    /// The file with the token of the first operator, if this process has created it.
-    pub(crate) new_token_file: Option<PathBuf>,
+    /// The first operator, if this process has created it.
+    pub(crate) first_operator: Option<FirstOperator>,
+}
+
+/// How the first operator gets in.
+#[derive(Debug)]
+pub(crate) struct FirstOperator {
+    /// The file with the token.
+    pub(crate) token_file: PathBuf,
+    /// The secret of a link that signs a browser in once, to be shown to whoever has started the process.
+    pub(crate) link: BrowserSecret,
 }
 
 /// Where a process finds its callers.
@@ -77,7 +90,7 @@ pub(crate) async fn open(
     let store = match origin {
         CallerOrigin::Store(store) => store,
         CallerOrigin::Backend(resolver) => {
-            return Ok(resolver.map(|it| Access { callers: CallerCache::new(it), new_token_file: None }));
+            return Ok(resolver.map(|it| Access { callers: CallerCache::new(it), first_operator: None }));
         }
     };
     match settings.mode {
@@ -95,24 +108,24 @@ pub(crate) async fn open(
         }
         None => return Ok(None),
     }
-    let new_token_file = if role.has_backend() {
+    let first_operator = if role.has_backend() {
         let clock = clock::now_us();
-        first_operator(store.as_ref(), settings.operator_token_file.as_deref(), data_dir, clock()).await?
+        open_first_operator(store.as_ref(), settings, data_dir, clock()).await?
     } else {
         None
     };
     let callers = CallerCache::new(StoredCallers { store: store.clone(), clock: clock::now_us() });
-    Ok(Some(Access { callers, new_token_file }))
+    Ok(Some(Access { callers, first_operator }))
 }
 
-/// Makes sure that an operator can get in. Returns the file of a new token.
-async fn first_operator(
+/// Makes sure that an operator can get in. Returns the operator if it is new.
+async fn open_first_operator(
     store: &dyn Store,
-    token_file: Option<&Path>,
+    settings: &AccessSettings,
     data_dir: Option<&Path>,
     now_us: i64,
-) -> Result<Option<PathBuf>, Error> {
-    if let Some(path) = token_file {
+) -> Result<Option<FirstOperator>, Error> {
+    if let Some(path) = settings.operator_token_file.as_deref() {
         let token = read_token(path)?;
         if put_operator_token(store, &token, TokenOrigin::File, now_us).await? {
             tracing::warn!(target: "audit", token = token.digest().id(), "took the operator's token from a file");
@@ -124,13 +137,43 @@ async fn first_operator(
     }
     let data_dir = data_dir.ok_or(Error::NoOperator)?;
     let token = (clock::new_token())();
-    let path = write_token(data_dir, &token)?;
+    let token_file = write_token(data_dir, &token)?;
     if put_operator_token(store, &token, TokenOrigin::FirstStart, now_us).await? {
-        return Ok(Some(path));
+        let link = put_first_link(store, settings.link_host.clone(), now_us).await?;
+        return Ok(Some(FirstOperator { token_file, link }));
     }
     // Another backend, which has started at the same time, was faster.
-    fs::remove_file(&path).map_err(|source| Error::Write { path, source })?;
+    fs::remove_file(&token_file).map_err(|source| Error::Write { path: token_file, source })?;
     Ok(None)
+}
+
+/// Creates a link with which the first operator signs a browser in.
+async fn put_first_link(
+    store: &dyn Store,
+    host: Option<String>,
+    now_us: i64,
+) -> Result<BrowserSecret, Error> {
+    let secret = (clock::new_secret())(SecretKind::Link);
+    let link = Credential {
+        digest: secret.digest().0,
+        kind: CredentialKind::Link(Link { host }),
+        principal: OPERATOR.to_owned(),
+        label: "first start".to_owned(),
+        created_us: now_us,
+        created_by: OPERATOR.to_owned(),
+        expires_us: Some(now_us.saturating_add(FIRST_LINK_US)),
+        project: None,
+        role: None,
+    };
+    let put = async |mut transaction: Transaction| {
+        let put = credential_put(&mut transaction, &link).await?;
+        Ok::<_, Error>((transaction, put))
+    };
+    if let Err(refusal) = transact(store, put).await?.0 {
+        // The token in the file is enough to get in.
+        tracing::warn!(?refusal, "failed to create a link for the first operator");
+    }
+    Ok(secret)
 }
 
 /// The file in a data directory with the token of the first operator, if it is there.
@@ -162,7 +205,8 @@ async fn has_operator(snapshot: &dyn Snapshot, now_us: i64) -> Result<bool, Erro
         let is_whole =
             credential.project.is_none() && credential.role.is_none_or(|it| it == StoredRole::Operator);
         let has_role = |it: &Grant| it.principal == credential.principal && it.role == StoredRole::Operator;
-        is_whole && !credential.is_expired(now_us) && grants.iter().any(has_role)
+        let is_valid = credential.is_token() && !credential.is_expired(now_us);
+        is_whole && is_valid && grants.iter().any(has_role)
     };
     Ok(credentials_list(snapshot).await?.iter().any(is_operator))
 }
@@ -252,7 +296,7 @@ fn write_token(data_dir: &Path, token: &AccessToken) -> Result<PathBuf, Error> {
     Ok(path)
 }
 
-/// Callers, from the rows of access control in the store.
+/// Callers, from the rows of access control in the store. The use of a session is noted in its row, rarely.
 struct StoredCallers {
     store: Arc<dyn Store>,
     clock: Clock,
@@ -263,16 +307,31 @@ impl CallerSource for StoredCallers {
     async fn find(&self, token: Option<&TokenDigest>) -> Result<Option<Caller>, LookupError> {
         let snapshot = self.store.snapshot().await?;
         let Some(digest) = token else {
-            let granted = grants_of(snapshot.as_ref(), ANONYMOUS).await?;
+            let granted = anonymous_grants(snapshot.as_ref()).await?;
             return Ok(Some(Caller::anonymous(roles(&granted).collect())));
         };
-        let found = access_find(snapshot.as_ref(), &digest.0, (self.clock)()).await?;
+        let now_us = (self.clock)();
+        let found = access_find(snapshot.as_ref(), &digest.0, now_us).await?;
+        if found.as_ref().is_some_and(|(credential, _)| credential.is_due(now_us)) {
+            renew_session(self.store.as_ref(), digest, now_us).await;
+        }
         Ok(found.map(|(credential, granted)| {
             let projects = credential.project.map(|project| [project].into());
             let limits = TokenLimits { projects, role: credential.role.and_then(Role::from_proto) };
             let rights: CallerRights = roles(&granted).collect();
             Caller::limited(credential.principal, &rights, limits)
         }))
+    }
+}
+
+/// Notes that a session is used. A store that cannot be written, such as one on a full disk, signs nobody out.
+async fn renew_session(store: &dyn Store, digest: &TokenDigest, now_us: i64) {
+    let renew = async |mut transaction: Transaction| {
+        session_renew(&mut transaction, &digest.0, now_us).await?;
+        Ok::<_, matyan_store::Error>((transaction, ()))
+    };
+    if let Err(error) = transact(store, renew).await {
+        tracing::warn!(%error, "failed to note the use of a session; it ends 12 hours after the last note");
     }
 }
 

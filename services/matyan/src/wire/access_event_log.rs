@@ -1,9 +1,9 @@
-//! Attempts to sign in and denied calls, as lines of the log and, in a process with a store, as entries of the audit log. A
+//! Attempts to sign in, sign-outs and denied calls, as lines of the log and, in a process with a store, as entries of the audit log. A
 //! queue keeps requests from waiting for the store.
 
 use std::{net::IpAddr, sync::Arc};
 
-use matyan_access::{AccessEvent, AccessObserver, DeniedCall, SignInAttempt};
+use matyan_access::{AccessEvent, AccessObserver, DeniedCall, SignInAttempt, SignOut};
 use matyan_backend::{AuditEvent, AuditLog};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -11,6 +11,8 @@ use tonic::Code;
 
 /// The name of sign-ins in the audit log.
 const SIGN_IN: &str = "sign-in";
+/// The name of sign-outs.
+const SIGN_OUT: &str = "sign-out";
 
 /// Maximum number of events that wait for the store. Few of each kind are reported, so more are not to be expected.
 const QUEUE: usize = 256;
@@ -29,6 +31,10 @@ impl AccessObserver for AccessEventLines {
             AccessEvent::SignIn(SignInAttempt { principal, credential, address, request_id, is_refused }) => {
                 let address = address.map(tracing::field::display);
                 tracing::info!(target: "audit", principal, credential, address, is_refused, request_id, "sign-in");
+            }
+            AccessEvent::SignOut(SignOut { principal, credential, address, request_id }) => {
+                let address = address.map(tracing::field::display);
+                tracing::info!(target: "audit", principal, credential, address, request_id, "sign-out");
             }
             AccessEvent::Denial(DeniedCall { principal, credential, address, project, rpc, request_id }) => {
                 let address = address.map(tracing::field::display);
@@ -85,6 +91,13 @@ impl AccessEventWriter {
                     AuditEvent { principal, credential, address, rpc, request_id, ..AuditEvent::default() };
                 let code = if is_refused { Code::Unauthenticated } else { Code::Ok };
                 self.log.write(event, code).await;
+            }
+            AccessEvent::SignOut(SignOut { principal, credential, address, request_id }) => {
+                let address = text(address);
+                let rpc = SIGN_OUT.to_owned();
+                let event =
+                    AuditEvent { principal, credential, address, rpc, request_id, ..AuditEvent::default() };
+                self.log.write(event, Code::Ok).await;
             }
             AccessEvent::Denial(DeniedCall { principal, credential, address, project, rpc, request_id }) => {
                 let address = text(address);

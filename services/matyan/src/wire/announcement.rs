@@ -33,6 +33,8 @@ pub(crate) struct Announcement<'a> {
     pub(crate) has_access: bool,
     /// The file with the token of the first operator, if there is one.
     pub(crate) token_file: Option<&'a Path>,
+    /// The secret of the link that signs the first operator in, at the first start.
+    pub(crate) link: Option<&'a str>,
 }
 
 impl Announcement<'_> {
@@ -56,7 +58,13 @@ impl Announcement<'_> {
         }
         lines.extend(self.data_dir.map(|data_dir| format!("  data      {}", data_dir.display())));
         if let Some(query) = self.query.filter(|_| self.has_access).map(|address| self.url(address)) {
-            lines.push(format!("  access    on: sign in at {query}/sign-in with a token"));
+            lines.push(match self.link {
+                None => format!("  access    on: sign in at {query}/sign-in"),
+                Some(link) => format!(
+                    "  access    on; once, within 15 minutes, this link signs you in as the first operator:\n            \
+                     {query}/sign-in#{link}"
+                ),
+            });
         }
         if let Some(path) = self.token_file {
             lines.push(format!("  operator  export MATYAN_TOKEN=$(cat '{}')", path.display()));
@@ -123,6 +131,7 @@ mod tests {
             is_open: false,
             has_access: false,
             token_file: None,
+            link: None,
         };
         let banner = announcement.banner();
         for expected in ["http://127.0.0.1:53800", "Run(repo=\"http://127.0.0.1:53800\")", "/srv/matyan"] {
@@ -138,10 +147,11 @@ mod tests {
         let closed = Announcement { has_access: true, token_file, ..announcement };
         let banner = closed.banner();
         assert!(banner.contains("export MATYAN_TOKEN=$(cat '/d/operator-token')\n"), "{banner}");
-        assert!(
-            banner.contains("access    on: sign in at http://127.0.0.1:53800/sign-in with a token\n"),
-            "{banner}"
-        );
+        assert!(banner.contains("access    on: sign in at http://127.0.0.1:53800/sign-in\n"), "{banner}");
+        let closed = Announcement { link: Some("mtl_x"), ..closed };
+        let banner = closed.banner();
+        assert!(banner.contains(" http://127.0.0.1:53800/sign-in#mtl_x\n"), "{banner}");
+        let closed = Announcement { link: None, ..closed };
         let announcement = Announcement { has_access: false, token_file: None, ..closed };
         let banner = Announcement { has_ui: true, ..announcement }.banner();
         assert!(banner.contains("browser   http://127.0.0.1:53800/\n"), "{banner}");

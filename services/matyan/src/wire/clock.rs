@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use matyan_access::AccessToken;
+use matyan_access::{AccessToken, BrowserSecret, SecretKind};
 use uuid::Uuid;
 
 /// Microseconds since the Unix epoch.
@@ -25,6 +25,11 @@ pub(crate) fn new_id() -> Arc<dyn Fn() -> [u8; 16] + Send + Sync> {
 /// A unique id as text.
 pub(crate) fn new_id_text() -> Arc<dyn Fn() -> String + Send + Sync> {
     Arc::new(|| Uuid::new_v4().to_string())
+}
+
+/// A new secret for a browser.
+pub(crate) fn new_secret() -> Arc<dyn Fn(SecretKind) -> BrowserSecret + Send + Sync> {
+    Arc::new(|kind| BrowserSecret::generate(kind, &mut rand::rng()))
 }
 
 /// A new access token.

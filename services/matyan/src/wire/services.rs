@@ -267,6 +267,8 @@ fn backend(
         clock: clock::now_us(),
         new_id: clock::new_id_text(),
         new_token: clock::new_token(),
+        new_secret: clock::new_secret(),
+        providers: Arc::new(settings.access.providers.open()?),
         params_cache_ttl: settings.backend.params_cache_ttl,
         run_samples: matyan_backend::RunSamples::default(),
         evaluation: available_parallelism()

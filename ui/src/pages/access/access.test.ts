@@ -73,7 +73,7 @@ test('an invitation names the server, the project and the token', () => {
   expect(shellLines(place, 'mtk_a')).toBe(
     'export MATYAN_BACKEND_URL=https://host/matyan/p/speech\nexport MATYAN_TOKEN=mtk_a',
   );
-  expect(signInLink(place, 'mtk_a')).toBe('https://host/matyan/p/speech/sign-in#mtk_a');
+  expect(signInLink(place, 'mtl_a')).toBe('https://host/matyan/p/speech/sign-in#mtl_a');
   const whole = { origin: 'http://127.0.0.1:53800', rootPath: '/' };
   expect(shellLines(whole, 'mtk_a')).toContain('MATYAN_BACKEND_URL=http://127.0.0.1:53800\n');
   for (const [host, isHere] of [

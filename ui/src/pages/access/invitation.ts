@@ -14,8 +14,8 @@ export function shellLines({ origin, rootPath }: Place, secret: string): string 
 }
 
 /**
- * A link to the sign-in page, which reads the token from the fragment. Browsers send a fragment to
- * no server, so the token is in no log.
+ * A link to the sign-in page, which reads the secret from the fragment. Browsers send a fragment to
+ * no server, so the secret is in no log.
  */
 export function signInLink({ origin, rootPath }: Place, secret: string): string {
   return `${origin}${rootPath}sign-in#${secret}`;

@@ -72,6 +72,12 @@ const REFUSED: &[(&str, Code)] = &[
     // Without an id, which is not known before.
     ("access.v1.AccessService/RevokeAnyToken", Code::InvalidArgument),
     ("access.v1.AccessService/RevokeToken", Code::InvalidArgument),
+    // Without a provider, and without the secrets of a browser: `sign_in` tests them with these.
+    ("access.v1.SignInService/BeginSignIn", Code::NotFound),
+    ("access.v1.SignInService/EndSession", Code::InvalidArgument),
+    ("access.v1.SignInService/FinishSignIn", Code::Unauthenticated),
+    ("access.v1.SignInService/OpenLink", Code::Unauthenticated),
+    ("access.v1.SignInService/StartSession", Code::InvalidArgument),
     // Without the signature of a process: `access` tests them with one.
     ("access.v1.ResolveService/ResolveCaller", Code::PermissionDenied),
     ("access.v1.ResolveService/ResolveProject", Code::PermissionDenied),
@@ -83,8 +89,12 @@ const REFUSED: &[(&str, Code)] = &[
 /// Calls whose answers contain no text of their project: they are about the server, or have numbers,
 /// acknowledgments, or the texts of the request.
 const SHOWS_NOTHING: &[&str] = &[
+    "access.v1.AccessService/CreateLink",
+    "access.v1.AccessService/CreateLinkEverywhere",
     "access.v1.AccessService/CreateToken",
     "access.v1.AccessService/CreateTokenEverywhere",
+    "access.v1.AccessService/DisablePrincipal",
+    "access.v1.AccessService/EnablePrincipal",
     "access.v1.AccessService/GetCaller",
     "access.v1.AccessService/Grant",
     "access.v1.AccessService/GrantEverywhere",
@@ -101,6 +111,12 @@ const SHOWS_NOTHING: &[&str] = &[
     "access.v1.AuditService/ListAllEntries",
     "access.v1.ResolveService/ResolveCaller",
     "access.v1.ResolveService/ResolveProject",
+    "access.v1.SignInService/BeginSignIn",
+    "access.v1.SignInService/EndSession",
+    "access.v1.SignInService/FinishSignIn",
+    "access.v1.SignInService/ListProviders",
+    "access.v1.SignInService/OpenLink",
+    "access.v1.SignInService/StartSession",
     "admin.v1.AdminService/CleanupOrphanBlobs",
     "admin.v1.AdminService/CleanupTombstones",
     "admin.v1.AdminService/DeleteParkedItems",
@@ -242,7 +258,8 @@ fn methods() -> Vec<(String, MethodDescriptor)> {
                 "Delete" | "DeleteBatch" | "CleanupOrphanBlobs" => 3,
                 "CleanupTombstones" | "ClearTombstone" => 4,
                 // Needs the principal.
-                "CreateToken" | "CreateTokenEverywhere" => 2,
+                "CreateToken" | "CreateTokenEverywhere" | "CreateLink" | "CreateLinkEverywhere" => 2,
+                "DisablePrincipal" | "EnablePrincipal" => 2,
                 named if named.starts_with("Delete") || named.starts_with("Remove") => 2,
                 _ => 1,
             };

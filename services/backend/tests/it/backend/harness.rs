@@ -30,6 +30,7 @@ use matyan_proto::{
     log::v1::LogEntry,
     project::v1::{self as project, project_service_client::ProjectServiceClient},
 };
+use matyan_sign_in::{ClientSecret, GitHubSettings, Providers, RoleTable};
 use matyan_store::{
     Store,
     embedded::EmbeddedStore,
@@ -113,6 +114,17 @@ impl LogWriter for CountingLog {
 }
 
 /// A clock that advances by a millisecond each time it is read.
+/// GitHub, at an address where nobody answers.
+fn providers() -> Providers {
+    let settings = GitHubSettings {
+        url: "http://127.0.0.1:1".to_owned(),
+        client_id: "Iv1".to_owned(),
+        client_secret: ClientSecret::new("secret"),
+    };
+    let roles = RoleTable::parse("my-org = viewer@speech").unwrap();
+    Providers::new(None, Some((settings, roles))).unwrap()
+}
+
 fn ticking(now_us: Arc<AtomicI64>) -> matyan_backend::Clock {
     Arc::new(move || now_us.fetch_add(1_000, Ordering::Relaxed))
 }
@@ -239,6 +251,8 @@ impl Harness {
             clock: clock.clone(),
             new_id: Arc::new(new_id),
             new_token: Arc::new(|| matyan_access::AccessToken::generate(&mut rand::rng())),
+            new_secret: Arc::new(|kind| matyan_access::BrowserSecret::generate(kind, &mut rand::rng())),
+            providers: Arc::new(providers()),
             params_cache_ttl: Duration::from_secs(30),
             run_samples: matyan_backend::RunSamples::default(),
             evaluation: matyan_backend::Evaluation::start(2).unwrap(),

@@ -153,6 +153,8 @@ impl Harness {
             clock,
             new_id: Arc::new(|| "00000000-0000-4000-8000-000000000000".into()),
             new_token: Arc::new(|| matyan_access::AccessToken::generate(&mut rand::rng())),
+            new_secret: Arc::new(|kind| matyan_access::BrowserSecret::generate(kind, &mut rand::rng())),
+            providers: Arc::default(),
             params_cache_ttl: Duration::from_secs(30),
             run_samples: matyan_backend::RunSamples::default(),
             evaluation: matyan_backend::Evaluation::start(2).unwrap(),

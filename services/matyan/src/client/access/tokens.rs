@@ -4,8 +4,8 @@
 use clap::{Args, Subcommand};
 use matyan_access::AccessToken;
 use matyan_proto::access::v1::{
-    CreateTokenEverywhereRequest, CreateTokenRequest, ListAllTokensRequest, ListTokensRequest,
-    RevokeAnyTokenRequest, RevokeTokenRequest, Role, TokenInfo,
+    CreateLinkEverywhereRequest, CreateLinkRequest, CreateTokenEverywhereRequest, CreateTokenRequest,
+    ListAllTokensRequest, ListTokensRequest, RevokeAnyTokenRequest, RevokeTokenRequest, Role, TokenInfo,
 };
 use matyan_wire::loopback::is_loopback_host;
 use serde_json::{Value, json};
@@ -21,6 +21,7 @@ use crate::client::{
 };
 
 const DAY_S: u64 = 24 * 60 * 60;
+const MINUTE_S: u64 = 60;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenCommand {
@@ -78,8 +79,20 @@ pub(crate) struct InviteFlags {
     /// In all projects
     #[arg(long)]
     everywhere: bool,
+    /// Minutes in which the link must be opened, at most 10080: a week
+    #[arg(long, value_name = "MINUTES", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=10_080))]
+    minutes: u64,
+    /// Also print a token for scripts, with its address; a role that reads nothing gets only this
+    #[arg(long)]
+    with_token: bool,
     #[command(flatten)]
     token: TokenFlags,
+}
+
+/// A link that was created.
+struct CreatedLink {
+    secret: String,
+    expires_us: i64,
 }
 
 pub(super) async fn run(
@@ -120,39 +133,66 @@ pub(super) fn generate(out: &mut Output) -> Result<(), Error> {
     Ok(out.result(&json!({"secret": token.reveal(), "id": token.digest().id()}), token.reveal())?)
 }
 
-/// Grants a role, creates a token, and prints what its user needs.
+/// Grants a role, creates a link and, if it is wanted, a token, and prints what their user needs.
 pub(super) async fn invite(
     access: &mut AccessClient,
     flags: InviteFlags,
     client: &ClientFlags,
     out: &mut Output,
 ) -> Result<(), Error> {
-    let InviteFlags { principal, role, everywhere, token } = flags;
-    let granted = grant(access, principal.clone(), role, everywhere, out).await?;
-    let (token, secret) = create(access, principal, token, everywhere).await?;
-    let url = invited_url(&client.connection.server, granted.project.as_deref())?;
+    let InviteFlags { principal, role, everywhere, minutes, with_token, token } = flags;
     // A browser shows nothing to a principal that only sends data, or only reads metrics.
-    let reads_nothing =
-        [granted.role(), token.role()].iter().any(|it| matches!(it, Role::Ingest | Role::Monitor));
-    let sign_in = (!reads_nothing).then(|| sign_in_url(&url, &secret));
+    let roles = [Some(role), token.limit].into_iter().flatten();
+    let reads_nothing = roles.into_iter().any(|it| matches!(it, RoleName::Ingest | RoleName::Monitor));
+    let limit = token.limit;
+    let granted = grant(access, principal.clone(), role, everywhere, out).await?;
+    let url = invited_url(&client.connection.server, granted.project.as_deref())?;
+    let link = if reads_nothing {
+        None
+    } else {
+        Some(
+            create_link(access, principal.clone(), limit, minutes * MINUTE_S, host_of(&url), everywhere)
+                .await?,
+        )
+    };
+    let created = if with_token || reads_nothing {
+        Some(create(access, principal, token, everywhere).await?)
+    } else {
+        None
+    };
+    let sign_in = link.as_ref().map(|link| sign_in_url(&url, &link.secret));
     if out.json {
-        let mut object = object(&token);
+        let mut object = match &created {
+            Some((token, _)) => object(token),
+            None => json!({
+                "principal": granted.principal,
+                "everywhere": granted.project.is_none(),
+                "project": granted.project,
+            }),
+        };
         object["granted"] = role_name(granted.role()).into();
         object["sign_in"] = sign_in.into();
+        object["sign_in_expires"] = link.map(|link| link.expires_us as f64 / 1e6).into();
         object["server"] = url.into();
-        object["secret"] = secret.into();
+        object["secret"] = created.map(|(_, secret)| secret).into();
         return Ok(out.object(&object)?);
     }
     let place = granted
         .project
         .as_deref()
         .map_or_else(|| "all projects".to_owned(), |name| format!("the project {}", shown_name(name)));
+    let link_end = link.as_ref().map(|link| moment(link.expires_us)).unwrap_or_default();
+    let what = match &created {
+        None => format!("Send this link over a safe channel; it signs one browser in, until {link_end}:"),
+        Some((token, _)) => format!(
+            "Send these lines over a safe channel; the token is not shown again, and expires on {}:",
+            token.expires_us.map(moment).unwrap_or_default()
+        ),
+    };
     notice(format!(
-        "{} now has the role {} in {place}. Send these lines over a safe channel; the token is not shown again, and \
-         expires on {}:\n",
+        "{} now has the role {} in {place}. {what}\n",
         cell(&granted.principal),
         role_name(granted.role()),
-        token.expires_us.map(moment).unwrap_or_default()
     ));
     if granted.project.as_deref() == Some("") {
         notice("(for another project: --project NAME)\n");
@@ -162,14 +202,46 @@ pub(super) async fn invite(
             "({url} is of use on this machine only: --server URL names the address for others)\n"
         ));
     }
-    let browser = sign_in.map(|link| format!("\n# or in a browser:\n{link}")).unwrap_or_default();
+    let sign_in = sign_in.unwrap_or_default();
+    let Some((_, secret)) = created else { return Ok(out.line(sign_in)?) };
+    let browser = if sign_in.is_empty() {
+        String::new()
+    } else {
+        format!("\n# or in a browser, once, until {link_end}:\n{sign_in}")
+    };
     Ok(out.line(format!("export MATYAN_BACKEND_URL={url}\nexport MATYAN_TOKEN={secret}{browser}"))?)
+}
+
+async fn create_link(
+    access: &mut AccessClient,
+    principal: String,
+    limit: Option<RoleName>,
+    lifetime_s: u64,
+    host: String,
+    everywhere: bool,
+) -> Result<CreatedLink, Error> {
+    let role = limit.map_or(Role::Unspecified, RoleName::role).into();
+    if everywhere {
+        let request = CreateLinkEverywhereRequest { principal, role, lifetime_s, host };
+        let created = access.create_link_everywhere(request).await?.into_inner();
+        Ok(CreatedLink { secret: created.secret, expires_us: created.expires_us })
+    } else {
+        let request = CreateLinkRequest { principal, role, lifetime_s, host };
+        let created = access.create_link(request).await?.into_inner();
+        Ok(CreatedLink { secret: created.secret, expires_us: created.expires_us })
+    }
+}
+
+/// The name of the host in a URL, without a port; empty if there is none.
+fn host_of(url: &str) -> String {
+    let url: Result<Uri, _> = url.parse();
+    let host = url.ok().and_then(|url| url.host().map(str::to_owned)).unwrap_or_default();
+    host.trim_matches(['[', ']']).to_owned()
 }
 
 /// Whether a URL names the local machine, so that it leads each of its readers to another one.
 fn is_loopback(url: &str) -> bool {
-    let url: Result<Uri, _> = url.parse();
-    url.is_ok_and(|url| url.host().is_some_and(is_loopback_host))
+    is_loopback_host(&host_of(url))
 }
 
 /// The link with which a browser signs in. It does not send what is after `#`; the page there does.

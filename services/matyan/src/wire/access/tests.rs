@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use futures::future::try_join_all;
 use matyan_access::{Denial, Right};
 use matyan_model::{
-    access::{credential_put, grant_put},
+    access::{SESSION_IDLE_US, Session, credential_find, grant_put},
     audit::{AuditFilter, audit_page},
     format::format_open,
 };
@@ -13,6 +13,7 @@ use matyan_proto::common::v1::Access as Needed;
 use matyan_store::embedded::EmbeddedStore;
 
 use super::*;
+use crate::settings::ProviderSettings;
 
 /// The time of the tests' store.
 const NOW_US: i64 = 1_000;
@@ -35,7 +36,7 @@ impl Scene {
         mode: Option<AccessMode>,
         token_file: Option<PathBuf>,
     ) -> Result<Option<Access>, Error> {
-        let settings = AccessSettings { mode, operator_token_file: token_file };
+        let settings = AccessSettings { operator_token_file: token_file, ..access_settings(mode) };
         let origin = CallerOrigin::Store(&self.store);
         open(&settings, ServerRole::Up, origin, Some(self.folder.path())).await
     }
@@ -59,6 +60,15 @@ impl Scene {
     }
 }
 
+fn access_settings(mode: Option<AccessMode>) -> AccessSettings {
+    AccessSettings {
+        mode,
+        operator_token_file: None,
+        link_host: None,
+        providers: ProviderSettings::default(),
+    }
+}
+
 fn new_token() -> AccessToken {
     (clock::new_token())()
 }
@@ -66,7 +76,7 @@ fn new_token() -> AccessToken {
 fn grant(project: Option<&str>, role: StoredRole) -> Grant {
     let project = project.map(str::to_owned);
     let granted_by = OPERATOR.to_owned();
-    Grant { principal: "ana".to_owned(), project, role, granted_us: 0, granted_by }
+    Grant { principal: "ana".to_owned(), project, role, granted_us: 0, granted_by, provider: None }
 }
 
 fn credential(token: &AccessToken) -> Credential {
@@ -91,12 +101,13 @@ fn is_operator(caller: Option<&Caller>) -> bool {
 async fn rule_61_the_first_start_with_access_control_has_an_operator() {
     let scene = Scene::open().await;
     assert!(scene.start(None, None).await.unwrap().is_none(), "an unused store needs no setting");
-    let file = scene.start(Some(AccessMode::On), None).await.unwrap().unwrap().new_token_file.unwrap();
+    let file =
+        scene.start(Some(AccessMode::On), None).await.unwrap().unwrap().first_operator.unwrap().token_file;
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let token = read_token(&file).unwrap();
     assert!(is_operator(scene.caller(Some(&token)).await.as_ref()));
     let again = scene.start(Some(AccessMode::On), None).await.unwrap().unwrap();
-    assert_eq!(again.new_token_file, None, "there is an operator already");
+    assert!(again.first_operator.is_none(), "there is an operator already");
     assert_eq!(read_token(&file).unwrap(), token);
     assert!(
         matches!(scene.start(None, None).await, Err(Error::Unset)),
@@ -106,9 +117,46 @@ async fn rule_61_the_first_start_with_access_control_has_an_operator() {
 }
 
 #[tokio::test]
+async fn rule_83_the_first_start_has_a_link_that_is_no_token() {
+    let scene = Scene::open().await;
+    let access = scene.start(Some(AccessMode::On), None).await.unwrap().unwrap();
+    let link = access.first_operator.unwrap().link;
+    let snapshot = scene.store.snapshot().await.unwrap();
+    let links = credentials_list(snapshot.as_ref()).await.unwrap();
+    let links: Vec<_> = links.into_iter().filter(|it| !it.is_token()).collect();
+    assert_eq!(links.len(), 1);
+    assert_eq!((links[0].digest, links[0].principal.as_str()), (link.digest().0, OPERATOR));
+    assert_eq!(links[0].expires_us, Some(links[0].created_us + FIRST_LINK_US));
+    assert_eq!(access.callers.find(Some(&link.digest())).await.unwrap(), None, "nobody calls with a link");
+}
+
+#[tokio::test]
+async fn rule_82_a_session_that_is_used_goes_on() {
+    let scene = Scene::open().await;
+    let token = new_token();
+    let session = (clock::new_secret())(SecretKind::Session);
+    let ends_us = NOW_US + 10 * SESSION_IDLE_US;
+    let kind = CredentialKind::Session(Session { ends_us, token: None });
+    let expires_us = Some(NOW_US + 1);
+    let row = Credential { digest: session.digest().0, kind, expires_us, ..credential(&token) };
+    scene.put(grant(None, StoredRole::Viewer), row).await;
+    let callers = StoredCallers { store: scene.store.clone(), clock: Arc::new(|| NOW_US) };
+    assert!(callers.find(Some(&session.digest())).await.unwrap().is_some());
+    let end = async || {
+        let snapshot = scene.store.snapshot().await.unwrap();
+        credential_find(snapshot.as_ref(), &session.digest().0, NOW_US).await.unwrap().unwrap().expires_us
+    };
+    assert_eq!(end().await, Some(NOW_US + SESSION_IDLE_US));
+    let later = StoredCallers { store: scene.store.clone(), clock: Arc::new(|| NOW_US + 60_000_000) };
+    assert!(later.find(Some(&session.digest())).await.unwrap().is_some());
+    assert_eq!(end().await, Some(NOW_US + SESSION_IDLE_US), "not every use is noted");
+}
+
+#[tokio::test]
 async fn a_recovery_replaces_the_token_of_the_operator() {
     let scene = Scene::open().await;
-    let file = scene.start(Some(AccessMode::On), None).await.unwrap().unwrap().new_token_file.unwrap();
+    let file =
+        scene.start(Some(AccessMode::On), None).await.unwrap().unwrap().first_operator.unwrap().token_file;
     let first = read_token(&file).unwrap();
     let recovery = recover(scene.store.as_ref(), Some(scene.folder.path())).await.unwrap();
     assert_eq!(recovery.file.as_ref(), Some(&file));
@@ -139,7 +187,7 @@ async fn the_operator_may_come_from_a_file() {
         let token = new_token();
         fs::write(&path, token.reveal()).unwrap();
         let started = scene.start(Some(AccessMode::On), Some(path.clone())).await.unwrap().unwrap();
-        assert_eq!(started.new_token_file, None);
+        assert!(started.first_operator.is_none());
         tokens.push(token);
     }
     assert_eq!(scene.caller(Some(&tokens[0])).await, None, "another token in the file replaces it");
@@ -149,7 +197,7 @@ async fn the_operator_may_come_from_a_file() {
     scene.start(Some(AccessMode::On), Some(path.clone())).await.unwrap().unwrap();
     assert_eq!(scene.caller(Some(&tokens[0])).await, None);
     assert!(is_operator(scene.caller(Some(&tokens[1])).await.as_ref()));
-    let settings = AccessSettings { mode: Some(AccessMode::On), operator_token_file: None };
+    let settings = access_settings(Some(AccessMode::On));
     let other = Scene::open().await;
     let refused = open(&settings, ServerRole::Backend, CallerOrigin::Store(&other.store), None).await;
     assert!(matches!(refused, Err(Error::NoOperator)), "there is no place for a token");
@@ -171,13 +219,14 @@ async fn backends_that_start_together_have_one_operator_and_one_entry() {
 
     let first = Scene::open().await;
     let folders: Vec<_> = (0..8).map(|_| tempfile::tempdir().unwrap()).collect();
-    let settings = AccessSettings { mode: Some(AccessMode::On), operator_token_file: None };
+    let settings = access_settings(Some(AccessMode::On));
     let starts = folders.iter().map(|folder| {
         open(&settings, ServerRole::Backend, CallerOrigin::Store(&first.store), Some(folder.path()))
     });
     let started = try_join_all(starts).await.unwrap();
-    let files: Vec<_> = started.into_iter().filter_map(|access| access.unwrap().new_token_file).collect();
+    let operators: Vec<_> = started.into_iter().filter_map(|access| access.unwrap().first_operator).collect();
     assert_eq!(logged(&first).await, ["first-start"]);
+    let files: Vec<_> = operators.into_iter().map(|operator| operator.token_file).collect();
     assert_eq!(files.len(), 1);
     assert!(is_operator(first.caller(Some(&read_token(&files[0]).unwrap())).await.as_ref()));
     let left = folders.iter().filter_map(|folder| token_file(folder.path()));

@@ -76,6 +76,8 @@ impl TestSystem {
             clock: clock::now_us(),
             new_id: clock::new_id_text(),
             new_token: clock::new_token(),
+            new_secret: clock::new_secret(),
+            providers: Arc::default(),
             params_cache_ttl: Duration::ZERO,
             run_samples: matyan_backend::RunSamples::default(),
             evaluation: matyan_backend::Evaluation::start(2).unwrap(),

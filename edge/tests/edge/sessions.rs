@@ -1,0 +1,157 @@
+//! A service of sessions that knows the callers of the tests, before another service.
+
+use std::convert::Infallible;
+use std::task::{Context, Poll};
+
+use futures::future::BoxFuture;
+use http::{Request, Response};
+use matyan_access::{BrowserSecret, Role, SecretKind, TokenDigest};
+use matyan_proto::access::v1::sign_in_service_server::{SignInService, SignInServiceServer};
+use matyan_proto::access::v1::{
+    BeginSignInRequest, BeginSignInResponse, EndSessionRequest, EndSessionResponse, FinishSignInRequest,
+    FinishSignInResponse, ListProvidersRequest, ListProvidersResponse, OpenLinkRequest, OpenLinkResponse,
+    SignInProvider, StartSessionRequest, StartSessionResponse, StartedSession,
+};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use tonic::body::Body;
+use tonic::service::Routes;
+use tonic::{Request as Call, Response as Answer, Status};
+use tower::Service;
+
+use super::access::{OWN, TestCallers, Tester};
+use super::projects::Recorder;
+
+/// Who signs in with the link and with the provider.
+pub(super) const INVITED: Tester = Tester::In(OWN, Role::Viewer);
+
+/// The link that can be opened once.
+pub(super) fn link() -> BrowserSecret {
+    BrowserSecret::generate(SecretKind::Link, &mut StdRng::seed_from_u64(100))
+}
+
+/// The secret of a browser that signs in with the provider.
+pub(super) fn browser_secret() -> BrowserSecret {
+    BrowserSecret::generate(SecretKind::Browser, &mut StdRng::seed_from_u64(101))
+}
+
+/// Sessions, and a recorder for all other calls.
+#[derive(Clone)]
+pub(super) struct SessionsAndRecorder {
+    sessions: Routes,
+    recorder: Recorder,
+}
+
+impl SessionsAndRecorder {
+    pub(super) fn new(callers: TestCallers, recorder: Recorder) -> Self {
+        let sessions = Routes::new(SignInServiceServer::new(Sessions(callers))).prepare();
+        Self { sessions, recorder }
+    }
+}
+
+impl Service<Request<Body>> for SessionsAndRecorder {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        if request.uri().path().starts_with("/matyan.access.v1.SignInService/") {
+            let mut sessions = self.sessions.clone();
+            Box::pin(async move { sessions.call(request).await })
+        } else {
+            self.recorder.call(request)
+        }
+    }
+}
+
+struct Sessions(TestCallers);
+
+impl Sessions {
+    fn start(&self, tester: Tester) -> Option<StartedSession> {
+        let mut state = self.0.0.lock().unwrap();
+        let seed = 1_000 + state.sessions.len() as u64;
+        let secret = BrowserSecret::generate(SecretKind::Session, &mut StdRng::seed_from_u64(seed));
+        state.sessions.insert(secret.digest(), tester);
+        let principal = "service:test".to_owned();
+        Some(StartedSession { principal, secret: secret.reveal().to_owned(), lifetime_s: 2_592_000 })
+    }
+}
+
+fn digest(bytes: &[u8]) -> TokenDigest {
+    TokenDigest(bytes.try_into().unwrap())
+}
+
+#[tonic::async_trait]
+impl SignInService for Sessions {
+    async fn list_providers(
+        &self,
+        _: Call<ListProvidersRequest>,
+    ) -> Result<Answer<ListProvidersResponse>, Status> {
+        let provider = SignInProvider { id: "github".to_owned(), title: "GitHub <b>".to_owned() };
+        Ok(Answer::new(ListProvidersResponse { providers: vec![provider] }))
+    }
+
+    async fn begin_sign_in(
+        &self,
+        request: Call<BeginSignInRequest>,
+    ) -> Result<Answer<BeginSignInResponse>, Status> {
+        let request = request.into_inner();
+        if request.provider != "github" {
+            return Err(Status::not_found(format!("there is no provider `{}`", request.provider)));
+        }
+        self.0.0.lock().unwrap().begun = Some((request.redirect_uri, request.next));
+        let browser_secret = browser_secret().reveal().to_owned();
+        Ok(Answer::new(BeginSignInResponse { url: "https://id.example/?state=s".to_owned(), browser_secret }))
+    }
+
+    async fn finish_sign_in(
+        &self,
+        request: Call<FinishSignInRequest>,
+    ) -> Result<Answer<FinishSignInResponse>, Status> {
+        let FinishSignInRequest { state, code, issuer, browser_secret: given } = request.into_inner();
+        let begun = self.0.0.lock().unwrap().begun.take();
+        match begun {
+            Some((_, next)) if state == "s" && code == "c" && given == browser_secret().reveal() => {
+                assert_eq!(issuer, "https://id.example");
+                Ok(Answer::new(FinishSignInResponse { session: self.start(INVITED), next }))
+            }
+            _ => Err(Status::unauthenticated("this sign-in was not begun in this browser")),
+        }
+    }
+
+    async fn open_link(&self, request: Call<OpenLinkRequest>) -> Result<Answer<OpenLinkResponse>, Status> {
+        let OpenLinkRequest { secret, hosts } = request.into_inner();
+        let is_used = std::mem::replace(&mut self.0.0.lock().unwrap().is_link_used, true);
+        if is_used || secret != link().reveal() || hosts.iter().any(|host| host.contains(':')) {
+            return Err(Status::unauthenticated("this link was used already"));
+        }
+        Ok(Answer::new(OpenLinkResponse { session: self.start(INVITED) }))
+    }
+
+    async fn start_session(
+        &self,
+        request: Call<StartSessionRequest>,
+    ) -> Result<Answer<StartSessionResponse>, Status> {
+        let token = digest(&request.into_inner().token_digest);
+        let tester = Tester::with_token(&token).ok_or_else(|| Status::unauthenticated("unknown"))?;
+        Ok(Answer::new(StartSessionResponse { session: self.start(tester) }))
+    }
+
+    async fn end_session(
+        &self,
+        request: Call<EndSessionRequest>,
+    ) -> Result<Answer<EndSessionResponse>, Status> {
+        let session = digest(&request.into_inner().session_digest);
+        let mut state = self.0.0.lock().unwrap();
+        if state.is_away {
+            return Err(Status::unavailable("away"));
+        }
+        let ended = state.sessions.remove(&session);
+        let principal = ended.map(|_| "service:test".to_owned()).unwrap_or_default();
+        Ok(Answer::new(EndSessionResponse { principal }))
+    }
+}

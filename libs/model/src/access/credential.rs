@@ -1,0 +1,452 @@
+//! Credentials: everything that proves for a while who someone is. A credential is known by the digest of its
+//! secret, so the store contains no secret. All kinds are rows of one table, so that there is one lookup and one
+//! sweep.
+
+use matyan_proto::access::v1::Role;
+use matyan_store::{Batch, Key, Result, Snapshot, Transaction, Value};
+use minicbor::{Decode, Encode};
+
+use super::refusal::AccessRefusal;
+use crate::{format::format_raise_for_access, keys, rows};
+
+/// Digest of the secret of a credential.
+pub type Digest = [u8; 32];
+
+/// Maximum numbers of valid credentials: far more than a team needs, and few enough to be listed at once.
+const MAX_TOKENS: usize = 10_000;
+const MAX_LINKS: usize = 1_000;
+/// Further sessions end the oldest one of their principal, or of all.
+const MAX_SESSIONS: usize = 10_000;
+const MAX_SESSIONS_OF_PRINCIPAL: usize = 100;
+/// Further ones end the oldest one: anyone can begin to sign in.
+const MAX_SIGN_INS: usize = 1_000;
+
+/// Time for which an expired token is listed, so that an owner sees why a script has stopped: 30 days.
+pub(super) const LISTED_AFTER_END_US: i64 = 30 * 24 * 3_600 * 1_000_000;
+
+/// Time after which a session ends that nobody uses: 12 hours.
+pub const SESSION_IDLE_US: i64 = 12 * 3_600 * 1_000_000;
+
+/// Time after which the use of a session is noted again. Each note is a commit.
+const SESSION_RENEWAL_US: i64 = 30 * 60 * 1_000_000;
+
+/// A kind of credential, with what only this kind has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CredentialKind {
+    Token,
+    /// The token of the first operator, or of a recovery. At most one is valid; earlier ones stay as expired
+    /// rows, so that a file with such a token does not make it valid again.
+    OperatorToken,
+    /// A browser that has signed in.
+    Session(Session),
+    /// A link that signs a browser in, once.
+    Link(Link),
+    /// A browser that has left to sign in with a provider. It has no principal yet.
+    SignIn(SignIn),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Session {
+    /// When it ends however much it is used.
+    #[n(0)]
+    pub ends_us: i64,
+    /// The token with which the browser has signed in. The session ends with it.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub token: Option<Digest>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Link {
+    /// The only host name under which it can be opened; `None` for any name of the server.
+    #[n(0)]
+    pub host: Option<String>,
+}
+
+/// What the answer of a provider is checked against.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct SignIn {
+    /// Id of the provider in the settings.
+    #[n(0)]
+    pub provider: String,
+    #[n(1)]
+    pub nonce: String,
+    /// Verifier of PKCE.
+    #[n(2)]
+    pub verifier: String,
+    /// Address to which the provider sends the browser back.
+    #[n(3)]
+    pub redirect_uri: String,
+    /// Page of this server that the browser asked for; empty if it asked for none.
+    #[n(4)]
+    pub next: String,
+    /// Digest of the secret in the cookie of the browser that has begun.
+    #[cbor(n(5), with = "minicbor::bytes")]
+    pub browser: Digest,
+}
+
+/// Omits the secrets.
+impl std::fmt::Debug for SignIn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SignIn").field("provider", &self.provider).finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credential {
+    pub digest: Digest,
+    pub kind: CredentialKind,
+    /// Empty while a browser is still signing in.
+    pub principal: String,
+    pub label: String,
+    pub created_us: i64,
+    /// Name of the principal that created it.
+    pub created_by: String,
+    /// `None`: never. For a session: unless it is used.
+    pub expires_us: Option<i64>,
+    /// The only project that it is for; `None` for all projects of the principal.
+    pub project: Option<String>,
+    /// The largest role that it has; `None` for all roles of the principal.
+    pub role: Option<Role>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+enum StoredKind {
+    #[n(0)]
+    Token,
+    #[n(1)]
+    OperatorToken,
+    #[n(2)]
+    Session,
+    #[n(3)]
+    Link,
+    #[n(4)]
+    SignIn,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(array)]
+struct CredentialRow {
+    #[n(0)]
+    kind: StoredKind,
+    #[n(1)]
+    principal: String,
+    #[n(2)]
+    label: String,
+    #[n(3)]
+    created_us: i64,
+    #[n(4)]
+    created_by: String,
+    #[n(5)]
+    expires_us: Option<i64>,
+    #[n(6)]
+    project: Option<String>,
+    #[n(7)]
+    role: Option<i32>,
+    // Absent in rows of earlier versions, which had tokens only.
+    #[cbor(n(8), default)]
+    session: Option<Session>,
+    #[cbor(n(9), default)]
+    link: Option<Link>,
+    #[cbor(n(10), default)]
+    sign_in: Option<SignIn>,
+}
+
+impl CredentialKind {
+    fn is_token(&self) -> bool {
+        matches!(self, Self::Token | Self::OperatorToken)
+    }
+
+    fn is_session(&self) -> bool {
+        matches!(self, Self::Session(_))
+    }
+
+    fn stored(&self) -> StoredKind {
+        match self {
+            Self::Token => StoredKind::Token,
+            Self::OperatorToken => StoredKind::OperatorToken,
+            Self::Session(_) => StoredKind::Session,
+            Self::Link(_) => StoredKind::Link,
+            Self::SignIn(_) => StoredKind::SignIn,
+        }
+    }
+}
+
+impl Credential {
+    pub(super) fn decode(key: &Key, value: &Value) -> Result<Self> {
+        let digest = keys::decode_credential(key)?;
+        let row: CredentialRow = rows::decode(key, value)?;
+        let incomplete = || rows::corrupt(key, &"the details of its kind are missing");
+        let kind = match row.kind {
+            StoredKind::Token => CredentialKind::Token,
+            StoredKind::OperatorToken => CredentialKind::OperatorToken,
+            StoredKind::Session => CredentialKind::Session(row.session.ok_or_else(incomplete)?),
+            StoredKind::Link => CredentialKind::Link(row.link.ok_or_else(incomplete)?),
+            StoredKind::SignIn => CredentialKind::SignIn(row.sign_in.ok_or_else(incomplete)?),
+        };
+        let role = row.role.map(|number| decode_role(key, number)).transpose()?;
+        let CredentialRow { principal, label, created_us, created_by, expires_us, project, .. } = row;
+        Ok(Self { digest, kind, principal, label, created_us, created_by, expires_us, project, role })
+    }
+
+    fn encode(&self) -> Value {
+        let Self { kind, principal, label, created_us, created_by, expires_us, project, role, digest: _ } =
+            self.clone();
+        let mut row = CredentialRow {
+            kind: kind.stored(),
+            principal,
+            label,
+            created_us,
+            created_by,
+            expires_us,
+            project,
+            role: role.map(i32::from),
+            session: None,
+            link: None,
+            sign_in: None,
+        };
+        match kind {
+            CredentialKind::Token | CredentialKind::OperatorToken => {}
+            CredentialKind::Session(session) => row.session = Some(session),
+            CredentialKind::Link(link) => row.link = Some(link),
+            CredentialKind::SignIn(sign_in) => row.sign_in = Some(sign_in),
+        }
+        rows::encode(&row)
+    }
+
+    /// The name of the credential in lists: the first digits of its digest.
+    pub fn id(&self) -> String {
+        hex(&self.digest[..8])
+    }
+
+    /// Whether it is a token, rather than a session, a link or a sign-in.
+    pub fn is_token(&self) -> bool {
+        self.kind.is_token()
+    }
+
+    /// Whether owners see the credential among the tokens: while it is valid, and for some time after its end.
+    pub fn is_listed(&self, now_us: i64) -> bool {
+        self.kind.is_token() && !self.is_expired(now_us.saturating_sub(LISTED_AFTER_END_US))
+    }
+
+    pub fn is_expired(&self, now_us: i64) -> bool {
+        let has_ended = match &self.kind {
+            CredentialKind::Session(session) => session.ends_us <= now_us,
+            _ => false,
+        };
+        has_ended || self.expires_us.is_some_and(|expires_us| expires_us <= now_us)
+    }
+
+    /// Whether the use of a session is to be noted, so that it does not end while it is used.
+    pub fn is_due(&self, now_us: i64) -> bool {
+        let renewed = now_us.saturating_add(SESSION_IDLE_US - SESSION_RENEWAL_US);
+        self.kind.is_session() && self.expires_us.is_some_and(|expires_us| expires_us < renewed)
+    }
+}
+
+pub(super) fn decode_role(key: &Key, number: i32) -> Result<Role> {
+    let role = Role::try_from(number).ok().filter(|role| *role != Role::Unspecified);
+    role.ok_or_else(|| rows::corrupt(key, &format!("the role {number} is unknown")))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The credential with this digest, if it has not expired.
+pub async fn credential_find(
+    snapshot: &dyn Snapshot,
+    digest: &Digest,
+    now_us: i64,
+) -> Result<Option<Credential>> {
+    let key = keys::credential(digest);
+    let Some(value) = snapshot.get(&key).await? else { return Ok(None) };
+    let credential = Credential::decode(&key, &value)?;
+    Ok((!credential.is_expired(now_us)).then_some(credential))
+}
+
+/// The credential with this digest, if a caller may show it with a call: a token, or a session whose token has not
+/// ended.
+pub(super) async fn credential_of_caller(
+    snapshot: &dyn Snapshot,
+    digest: &Digest,
+    now_us: i64,
+) -> Result<Option<Credential>> {
+    let Some(credential) = credential_find(snapshot, digest, now_us).await? else { return Ok(None) };
+    let is_valid = match &credential.kind {
+        CredentialKind::Token | CredentialKind::OperatorToken => true,
+        CredentialKind::Session(Session { token: None, .. }) => true,
+        CredentialKind::Session(Session { token: Some(token), .. }) => {
+            let token = credential_find(snapshot, token, now_us).await?;
+            token.is_some_and(|token| token.kind.is_token() && token.principal == credential.principal)
+        }
+        CredentialKind::Link(_) | CredentialKind::SignIn(_) => false,
+    };
+    Ok(is_valid.then_some(credential))
+}
+
+/// All credentials of all kinds, also expired ones, in order of creation.
+pub async fn credentials_list(snapshot: &dyn Snapshot) -> Result<Vec<Credential>> {
+    decode_all(rows::scan_all(snapshot, &keys::credentials()).await?)
+}
+
+fn decode_all(found: Vec<(Key, Value)>) -> Result<Vec<Credential>> {
+    let decoded = found.iter().map(|(key, value)| Credential::decode(key, value));
+    let mut credentials = decoded.collect::<Result<Vec<_>>>()?;
+    credentials.sort_by_key(|credential| (credential.created_us, credential.digest));
+    Ok(credentials)
+}
+
+/// All credentials; the commit fails if one of them changes or another one appears.
+pub(super) async fn credentials_read(transaction: &Transaction) -> Result<Vec<Credential>> {
+    decode_all(rows::read_all(transaction, &keys::credentials()).await?)
+}
+
+/// Writes a credential, and clears what has expired. A principal that the credential names must exist.
+pub(super) async fn credential_insert(
+    transaction: &mut Transaction,
+    credential: &Credential,
+) -> Result<Result<(), AccessRefusal>> {
+    let now_us = credential.created_us;
+    let (expired, valid): (Vec<_>, Vec<_>) =
+        credentials_read(transaction).await?.into_iter().partition(|other| other.is_expired(now_us));
+    let alike: Vec<_> = valid.iter().filter(|other| is_alike(&other.kind, &credential.kind)).collect();
+    match &credential.kind {
+        CredentialKind::Token | CredentialKind::OperatorToken if alike.len() >= MAX_TOKENS => {
+            return Ok(Err(AccessRefusal::TooManyCredentials { limit: MAX_TOKENS }));
+        }
+        CredentialKind::Link(_) if alike.len() >= MAX_LINKS => {
+            return Ok(Err(AccessRefusal::TooManyLinks { limit: MAX_LINKS }));
+        }
+        CredentialKind::Session(_) => {
+            let own: Vec<_> = alike.iter().filter(|it| it.principal == credential.principal).collect();
+            clear_oldest(transaction, own.into_iter().copied(), MAX_SESSIONS_OF_PRINCIPAL);
+            clear_oldest(transaction, alike.iter().copied(), MAX_SESSIONS);
+        }
+        CredentialKind::SignIn(_) => clear_oldest(transaction, alike.iter().copied(), MAX_SIGN_INS),
+        _ => {}
+    }
+    let is_full = valid.len() + expired.len() >= MAX_TOKENS;
+    for other in expired.iter().filter(|other| is_swept(other, now_us, is_full)) {
+        transaction.batch().clear(keys::credential(&other.digest));
+    }
+    transaction.batch().set(keys::credential(&credential.digest), credential.encode());
+    format_raise_for_access(transaction).await?;
+    Ok(Ok(()))
+}
+
+/// Whether two credentials count against the same limit.
+fn is_alike(one: &CredentialKind, other: &CredentialKind) -> bool {
+    one.stored() == other.stored() || one.is_token() && other.is_token()
+}
+
+/// Clears the oldest ones of credentials that are sorted by age, so that one more is within the limit.
+fn clear_oldest<'a>(
+    transaction: &mut Transaction,
+    credentials: impl ExactSizeIterator<Item = &'a Credential>,
+    limit: usize,
+) {
+    let excess = (credentials.len() + 1).saturating_sub(limit);
+    for oldest in credentials.take(excess) {
+        transaction.batch().clear(keys::credential(&oldest.digest));
+    }
+}
+
+/// Whether an expired credential is cleared. Expired tokens are listed for some time, and those of operators stay.
+fn is_swept(expired: &Credential, now_us: i64, is_full: bool) -> bool {
+    match expired.kind {
+        CredentialKind::OperatorToken => false,
+        CredentialKind::Token => is_full || !expired.is_listed(now_us),
+        CredentialKind::Session(_) | CredentialKind::Link(_) | CredentialKind::SignIn(_) => true,
+    }
+}
+
+/// Clears credentials that have expired.
+pub async fn credentials_sweep(snapshot: &dyn Snapshot, now_us: i64, batch: &mut Batch) -> Result<()> {
+    for (key, value) in rows::scan_all(snapshot, &keys::credentials()).await? {
+        // A damaged row must not keep the others.
+        let Some(credential) = rows::readable(Credential::decode(&key, &value))? else { continue };
+        if credential.is_expired(now_us) && is_swept(&credential, now_us, false) {
+            // A session that is renewed in between stays.
+            batch.expect(key.clone(), Some(value));
+            batch.clear(key);
+        }
+    }
+    Ok(())
+}
+
+/// Writes a credential that is limited by nothing.
+pub(super) fn credential_set(transaction: &mut Transaction, credential: &Credential) {
+    transaction.batch().set(keys::credential(&credential.digest), credential.encode());
+}
+
+/// Makes a credential invalid.
+pub fn credential_remove(transaction: &mut Transaction, credential: &Credential) {
+    match credential.kind {
+        CredentialKind::OperatorToken => {
+            // Expired by any clock.
+            credential_set(transaction, &Credential { expires_us: Some(0), ..credential.clone() });
+        }
+        _ => {
+            transaction.batch().clear(keys::credential(&credential.digest));
+        }
+    }
+}
+
+/// Ends the sessions of a principal, and makes its links invalid.
+pub(super) async fn sessions_end(transaction: &mut Transaction, principal: &str) -> Result<()> {
+    for credential in credentials_read(transaction).await? {
+        if credential.principal == principal && !credential.kind.is_token() {
+            credential_remove(transaction, &credential);
+        }
+    }
+    Ok(())
+}
+
+/// Takes a credential that can be used once: whoever commits first has used it. `None` if it is not there, or has
+/// expired.
+pub async fn credential_take(
+    transaction: &mut Transaction,
+    digest: &Digest,
+    now_us: i64,
+) -> Result<Option<Credential>> {
+    let key = keys::credential(digest);
+    let Some(value) = transaction.get(&key).await? else { return Ok(None) };
+    let credential = Credential::decode(&key, &value)?;
+    if credential.is_expired(now_us) {
+        return Ok(None);
+    }
+    transaction.batch().clear(key);
+    Ok(Some(credential))
+}
+
+/// Ends a session. Returns the session if it was valid.
+pub async fn session_end(
+    transaction: &mut Transaction,
+    digest: &Digest,
+    now_us: i64,
+) -> Result<Option<Credential>> {
+    let key = keys::credential(digest);
+    let Some(value) = transaction.get(&key).await? else { return Ok(None) };
+    let credential = Credential::decode(&key, &value)?;
+    if !credential.kind.is_session() {
+        return Ok(None);
+    }
+    transaction.batch().clear(key);
+    Ok((!credential.is_expired(now_us)).then_some(credential))
+}
+
+/// Notes that a session is used, if that is due.
+pub async fn session_renew(transaction: &mut Transaction, digest: &Digest, now_us: i64) -> Result<()> {
+    let key = keys::credential(digest);
+    let Some(value) = transaction.get(&key).await? else { return Ok(()) };
+    let credential = Credential::decode(&key, &value)?;
+    if credential.is_due(now_us) && !credential.is_expired(now_us) {
+        let expires_us = Some(now_us.saturating_add(SESSION_IDLE_US));
+        credential_set(transaction, &Credential { expires_us, ..credential });
+    }
+    Ok(())
+}

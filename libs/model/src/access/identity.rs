@@ -1,0 +1,163 @@
+//! People who sign in with a provider. A provider knows them by issuer and subject, which never change, unlike names
+//! and addresses; so does the store. The name of the principal is chosen at the first sign-in.
+
+use matyan_proto::access::v1::Role;
+use matyan_store::{Result, Transaction};
+
+use super::{
+    credential::{Credential, credential_insert, sessions_end},
+    principal::{
+        Grant, Identity, Principal, grant_clear, grant_set, grants_read, principal_put, principal_read,
+    },
+    refusal::AccessRefusal,
+};
+use crate::{keys, rows};
+
+/// Number of names that are tried for a person whose name is taken.
+const MAX_NAMES: usize = 10;
+
+/// What a provider says of someone who signs in, and the roles of their groups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProvidedIdentity {
+    /// Id of the provider in the settings.
+    pub provider: String,
+    pub identity: Identity,
+    /// The name for a principal that does not exist yet.
+    pub name: String,
+    /// At most one role for each project, and one for all projects (`None`).
+    pub roles: Vec<(Option<String>, Role)>,
+}
+
+/// The way in which a sign-in with a provider ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProvidedSignIn {
+    /// The session of this principal exists.
+    Done(String),
+    /// Neither a group nor anyone has given the principal a role.
+    NoRole(String),
+    Refused(String, AccessRefusal),
+}
+
+/// Signs someone in whom a provider knows: gives the principal the roles of the groups, takes those that no group gives
+/// any longer, and writes the session, whose principal is filled in. Roles that someone has granted stay, and come before
+/// those of groups in the same projects. Changed roles end all other sessions of the principal.
+pub async fn identity_sign_in(
+    transaction: &mut Transaction,
+    provided: &ProvidedIdentity,
+    session: &Credential,
+) -> Result<ProvidedSignIn> {
+    let (name, principal) = find_principal(transaction, provided).await?;
+    if principal.as_ref().is_some_and(|principal| principal.is_disabled) {
+        return Ok(ProvidedSignIn::Refused(name, AccessRefusal::DisabledPrincipal));
+    }
+    let granted = grants_read(transaction, &name).await?;
+    let changes = GroupChanges::of(provided, &name, &granted, session.created_us);
+    let count = granted.len() + changes.added.len() - changes.removed.len() - changes.replaced.len();
+    if !changes.are_none() {
+        sessions_end(transaction, &name).await?;
+    }
+    for grant in &changes.removed {
+        grant_clear(transaction, grant);
+    }
+    if count == 0 {
+        return Ok(ProvidedSignIn::NoRole(name));
+    }
+    let is_new = principal.is_none();
+    let identity = Some(provided.identity.clone());
+    let principal = match principal {
+        Some(principal) => Principal { identity, ..principal },
+        None => {
+            let created_by = name.clone();
+            Principal { created_us: session.created_us, created_by, is_disabled: false, identity }
+        }
+    };
+    if let Err(refusal) = principal_put(transaction, &name, &principal, is_new).await? {
+        return Ok(ProvidedSignIn::Refused(name, refusal));
+    }
+    let Identity { issuer, subject } = &provided.identity;
+    transaction
+        .batch()
+        .set(keys::identity(issuer, subject), rows::encode(&IdentityRow { name: name.clone() }));
+    for grant in &changes.added {
+        grant_set(transaction, grant);
+    }
+    let session = Credential { principal: name.clone(), created_by: name.clone(), ..session.clone() };
+    Ok(match credential_insert(transaction, &session).await? {
+        Ok(()) => ProvidedSignIn::Done(name),
+        Err(refusal) => ProvidedSignIn::Refused(name, refusal),
+    })
+}
+
+#[derive(minicbor::Encode, minicbor::Decode)]
+#[cbor(array)]
+struct IdentityRow {
+    #[n(0)]
+    name: String,
+}
+
+/// The principal of an identity, and its name. Without one, a name that nobody else signs in with: a principal of this
+/// name that was granted a role before its first sign-in, or a new one.
+async fn find_principal(
+    transaction: &Transaction,
+    provided: &ProvidedIdentity,
+) -> Result<(String, Option<Principal>)> {
+    let Identity { issuer, subject } = &provided.identity;
+    let key = keys::identity(issuer, subject);
+    if let Some(value) = transaction.get(&key).await? {
+        let IdentityRow { name } = rows::decode(&key, &value)?;
+        let principal = principal_read(transaction, &name).await?;
+        return Ok((name, principal));
+    }
+    let mut name = provided.name.clone();
+    for number in 2..=MAX_NAMES {
+        match principal_read(transaction, &name).await? {
+            Some(principal) if principal.identity.is_some() => name = format!("{}-{number}", provided.name),
+            principal => return Ok((name, principal)),
+        }
+    }
+    // The digest of a subject is as good as unique.
+    let digest = blake3::hash(format!("{issuer} {subject}").as_bytes()).to_hex();
+    let name = format!("{}-{}", provided.name, &digest[..16]);
+    let principal = principal_read(transaction, &name).await?;
+    Ok((name, principal))
+}
+
+/// The roles that a sign-in gives and takes.
+struct GroupChanges {
+    removed: Vec<Grant>,
+    /// Roles of groups instead of which others are added, in the same rows.
+    replaced: Vec<Grant>,
+    added: Vec<Grant>,
+}
+
+impl GroupChanges {
+    fn of(provided: &ProvidedIdentity, name: &str, granted: &[Grant], now_us: i64) -> Self {
+        let of_groups = |grant: &&Grant| grant.provider.as_ref() == Some(&provided.provider);
+        let role_in = |project: &Option<String>| {
+            provided.roles.iter().find(|(wanted, _)| wanted == project).map(|(_, role)| *role)
+        };
+        let removed = granted.iter().filter(of_groups).filter(|grant| role_in(&grant.project).is_none());
+        let replaced = granted.iter().filter(of_groups);
+        let replaced =
+            replaced.filter(|grant| role_in(&grant.project).is_some_and(|role| role != grant.role));
+        let (removed, replaced): (Vec<_>, Vec<_>) = (removed.cloned().collect(), replaced.cloned().collect());
+        let is_kept = |project: &Option<String>| {
+            granted.iter().any(|grant| grant.project == *project && !replaced.contains(grant))
+        };
+        let added = provided.roles.iter().filter(|(project, _)| !is_kept(project));
+        let added = added.map(|(project, role)| Grant {
+            principal: name.to_owned(),
+            project: project.clone(),
+            role: *role,
+            granted_us: now_us,
+            granted_by: name.to_owned(),
+            provider: Some(provided.provider.clone()),
+        });
+        let added = added.collect();
+        Self { removed, replaced, added }
+    }
+
+    fn are_none(&self) -> bool {
+        self.removed.is_empty() && self.replaced.is_empty() && self.added.is_empty()
+    }
+}

@@ -1,0 +1,322 @@
+//! Principals and the roles that are granted to them.
+
+use std::collections::BTreeSet;
+
+use matyan_proto::access::v1::Role;
+use matyan_store::{Key, Result, Snapshot, Transaction, Value};
+use minicbor::{Decode, Encode};
+
+use super::{
+    credential::{
+        Credential, CredentialKind, credential_insert, credential_remove, credential_set, credentials_read,
+        decode_role, sessions_end,
+    },
+    refusal::AccessRefusal,
+};
+use crate::{format::format_raise_for_access, keys, rows};
+
+/// The name of everyone who shows no credential.
+pub const ANONYMOUS: &str = "anonymous";
+
+/// Maximum numbers of rows: far more than a team needs, and few enough to be listed at once.
+const MAX_PRINCIPALS: usize = 10_000;
+const MAX_GRANTS: usize = 20_000;
+
+/// Someone whom a provider knows.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Identity {
+    #[n(0)]
+    pub issuer: String,
+    #[n(1)]
+    pub subject: String,
+}
+
+/// A principal without its roles.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub(super) struct Principal {
+    #[n(0)]
+    pub(super) created_us: i64,
+    #[n(1)]
+    pub(super) created_by: String,
+    /// Whether it may not do anything at the moment, whatever its roles.
+    #[cbor(n(2), default)]
+    pub(super) is_disabled: bool,
+    /// Who signs in as this principal with a provider; `None` for one that never did.
+    #[cbor(n(3), default)]
+    pub(super) identity: Option<Identity>,
+}
+
+/// A role of a principal in one project, or in all of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    pub principal: String,
+    /// Name of the project, which is empty for the default one; `None` for all projects.
+    pub project: Option<String>,
+    pub role: Role,
+    pub granted_us: i64,
+    /// Name of the principal that granted it.
+    pub granted_by: String,
+    /// Id of the provider whose groups have given it, and take it at a later sign-in; `None` for a role that someone
+    /// has granted.
+    pub provider: Option<String>,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(array)]
+pub(super) struct GrantRow {
+    #[n(0)]
+    pub(super) role: i32,
+    #[n(1)]
+    pub(super) granted_us: i64,
+    #[n(2)]
+    pub(super) granted_by: String,
+    #[cbor(n(3), default)]
+    pub(super) provider: Option<String>,
+}
+
+impl Grant {
+    fn decode(key: &Key, value: &Value) -> Result<Self> {
+        let (principal, project) = keys::decode_grant(key)?;
+        let GrantRow { role, granted_us, granted_by, provider } = rows::decode(key, value)?;
+        Ok(Self { principal, project, role: decode_role(key, role)?, granted_us, granted_by, provider })
+    }
+
+    fn key(&self) -> Key {
+        keys::grant(&self.principal, self.project.as_deref())
+    }
+
+    fn encode(&self) -> Value {
+        let Self { role, granted_us, granted_by, provider, .. } = self.clone();
+        rows::encode(&GrantRow { role: role.into(), granted_us, granted_by, provider })
+    }
+}
+
+/// A principal; `None` if it has never been granted a role, or was removed.
+async fn principal_get(snapshot: &dyn Snapshot, name: &str) -> Result<Option<Principal>> {
+    rows::get(snapshot, &keys::principal(name)).await
+}
+
+/// The same; the commit fails if the principal changes.
+pub(super) async fn principal_read(transaction: &Transaction, name: &str) -> Result<Option<Principal>> {
+    let key = keys::principal(name);
+    match transaction.get(&key).await? {
+        Some(value) => Ok(Some(rows::decode(&key, &value)?)),
+        None => Ok(None),
+    }
+}
+
+/// Whether a principal exists and is not disabled.
+pub async fn principal_is_active(snapshot: &dyn Snapshot, name: &str) -> Result<bool> {
+    Ok(principal_get(snapshot, name).await?.is_some_and(|principal| !principal.is_disabled))
+}
+
+/// The names of the principals that are disabled.
+pub async fn principals_disabled(snapshot: &dyn Snapshot) -> Result<BTreeSet<String>> {
+    let found = rows::scan_all(snapshot, &keys::principals()).await?;
+    disabled_of(&found)
+}
+
+fn disabled_of(found: &[(Key, Value)]) -> Result<BTreeSet<String>> {
+    let mut disabled = BTreeSet::new();
+    for (key, value) in found {
+        let principal: Principal = rows::decode(key, value)?;
+        if principal.is_disabled {
+            disabled.insert(keys::decode_principal(key)?);
+        }
+    }
+    Ok(disabled)
+}
+
+/// The roles of a principal. A damaged row is an error, because nobody knows which role it granted.
+pub async fn grants_of(snapshot: &dyn Snapshot, principal: &str) -> Result<Vec<Grant>> {
+    decode_grants(rows::scan_all(snapshot, &keys::grants_of(principal)).await?)
+}
+
+/// The same; the commit fails if one of them changes.
+pub(super) async fn grants_read(transaction: &Transaction, principal: &str) -> Result<Vec<Grant>> {
+    decode_grants(rows::read_all(transaction, &keys::grants_of(principal)).await?)
+}
+
+/// All roles of all principals, by principal and project.
+pub async fn grants_list(snapshot: &dyn Snapshot) -> Result<Vec<Grant>> {
+    decode_grants(rows::scan_all(snapshot, &keys::grants()).await?)
+}
+
+fn decode_grants(found: Vec<(Key, Value)>) -> Result<Vec<Grant>> {
+    found.iter().map(|(key, value)| Grant::decode(key, value)).collect()
+}
+
+/// Writes a principal, if there is room for another one.
+pub(super) async fn principal_put(
+    transaction: &mut Transaction,
+    name: &str,
+    principal: &Principal,
+    is_new: bool,
+) -> Result<Result<(), AccessRefusal>> {
+    if is_new && rows::read_all(transaction, &keys::principals()).await?.len() >= MAX_PRINCIPALS {
+        return Ok(Err(AccessRefusal::TooManyPrincipals { limit: MAX_PRINCIPALS }));
+    }
+    transaction.batch().set(keys::principal(name), rows::encode(principal));
+    format_raise_for_access(transaction).await?;
+    Ok(Ok(()))
+}
+
+/// Grants a role, instead of the role that the principal has in the same projects. A role that changes ends the
+/// sessions of the principal.
+pub async fn grant_put(transaction: &mut Transaction, grant: &Grant) -> Result<Result<(), AccessRefusal>> {
+    if principal_read(transaction, &grant.principal).await?.is_none() {
+        let created_by = grant.granted_by.clone();
+        let created_us = grant.granted_us;
+        let principal = Principal { created_us, created_by, is_disabled: false, identity: None };
+        if let Err(refusal) = principal_put(transaction, &grant.principal, &principal, true).await? {
+            return Ok(Err(refusal));
+        }
+    }
+    let key = grant.key();
+    match transaction.get(&key).await? {
+        Some(value) => {
+            if Grant::decode(&key, &value)?.role != grant.role {
+                sessions_end(transaction, &grant.principal).await?;
+            }
+        }
+        None => {
+            if rows::read_all(transaction, &keys::grants()).await?.len() >= MAX_GRANTS {
+                return Ok(Err(AccessRefusal::TooManyGrants { limit: MAX_GRANTS }));
+            }
+        }
+    }
+    grant_set(transaction, grant);
+    format_raise_for_access(transaction).await?;
+    Ok(Ok(()))
+}
+
+/// Writes a grant that is limited by nothing.
+pub(super) fn grant_set(transaction: &mut Transaction, grant: &Grant) {
+    transaction.batch().set(grant.key(), grant.encode());
+}
+
+/// Clears a grant.
+pub(super) fn grant_clear(transaction: &mut Transaction, grant: &Grant) {
+    transaction.batch().clear(grant.key());
+}
+
+/// Takes a role from a principal, and ends its sessions. Returns whether the principal had one in these projects.
+pub async fn grant_remove(
+    transaction: &mut Transaction,
+    principal: &str,
+    project: Option<&str>,
+) -> Result<Result<bool, AccessRefusal>> {
+    let key = keys::grant(principal, project);
+    let was_granted = transaction.get(&key).await?.is_some();
+    if was_granted {
+        if project.is_none() && is_last_operator(transaction, principal).await? {
+            return Ok(Err(AccessRefusal::LastOperator));
+        }
+        sessions_end(transaction, principal).await?;
+        transaction.batch().clear(key);
+    }
+    Ok(Ok(was_granted))
+}
+
+/// Removes a principal with its roles and credentials. Returns whether the principal existed.
+pub async fn principal_remove(
+    transaction: &mut Transaction,
+    name: &str,
+) -> Result<Result<bool, AccessRefusal>> {
+    let Some(principal) = principal_read(transaction, name).await? else { return Ok(Ok(false)) };
+    if is_last_operator(transaction, name).await? {
+        return Ok(Err(AccessRefusal::LastOperator));
+    }
+    credentials_end(transaction, name).await?;
+    if let Some(Identity { issuer, subject }) = &principal.identity {
+        transaction.batch().clear(keys::identity(issuer, subject));
+    }
+    transaction.batch().clear_range(keys::grants_of(name));
+    transaction.batch().clear(keys::principal(name));
+    Ok(Ok(true))
+}
+
+/// Ends all credentials of a principal, and refuses it new ones. Its roles stay. Returns whether the principal exists.
+pub async fn principal_disable(
+    transaction: &mut Transaction,
+    name: &str,
+) -> Result<Result<bool, AccessRefusal>> {
+    let Some(principal) = principal_read(transaction, name).await? else { return Ok(Ok(false)) };
+    if is_last_operator(transaction, name).await? {
+        return Ok(Err(AccessRefusal::LastOperator));
+    }
+    credentials_end(transaction, name).await?;
+    let disabled = Principal { is_disabled: true, ..principal };
+    transaction.batch().set(keys::principal(name), rows::encode(&disabled));
+    Ok(Ok(true))
+}
+
+/// Lets a principal sign in again, with the roles that it has. Returns whether the principal exists.
+pub async fn principal_enable(transaction: &mut Transaction, name: &str) -> Result<bool> {
+    let Some(principal) = principal_read(transaction, name).await? else { return Ok(false) };
+    let enabled = Principal { is_disabled: false, ..principal };
+    transaction.batch().set(keys::principal(name), rows::encode(&enabled));
+    Ok(true)
+}
+
+async fn credentials_end(transaction: &mut Transaction, principal: &str) -> Result<()> {
+    for credential in credentials_read(transaction).await? {
+        if credential.principal == principal {
+            credential_remove(transaction, &credential);
+        }
+    }
+    Ok(())
+}
+
+/// Whether a principal is the only operator who is not disabled. A commit fails if that changes.
+async fn is_last_operator(transaction: &Transaction, principal: &str) -> Result<bool> {
+    let grants = decode_grants(rows::read_all(transaction, &keys::grants()).await?)?;
+    let disabled = disabled_of(&rows::read_all(transaction, &keys::principals()).await?)?;
+    let is_operator = |grant: &&Grant| grant.role == Role::Operator && !disabled.contains(&grant.principal);
+    let mut operators = grants.iter().filter(is_operator).peekable();
+    Ok(operators.peek().is_some() && operators.all(|grant| grant.principal == principal))
+}
+
+/// Writes a credential of a principal that exists and is not disabled, and clears what has expired.
+pub async fn credential_put(
+    transaction: &mut Transaction,
+    credential: &Credential,
+) -> Result<Result<(), AccessRefusal>> {
+    match principal_read(transaction, &credential.principal).await? {
+        None => Ok(Err(AccessRefusal::UnknownPrincipal)),
+        Some(principal) if principal.is_disabled => Ok(Err(AccessRefusal::DisabledPrincipal)),
+        Some(_) => credential_insert(transaction, credential).await,
+    }
+}
+
+/// Makes this credential the only operator token, and its principal an operator. Returns whether it was new: a token that
+/// was revoked or replaced stays invalid.
+pub async fn operator_token_put(transaction: &mut Transaction, credential: &Credential) -> Result<bool> {
+    let others = credentials_read(transaction).await?;
+    if others.iter().any(|other| other.digest == credential.digest) {
+        return Ok(false);
+    }
+    let principal = credential.principal.clone();
+    let granted_by = credential.created_by.clone();
+    let created_us = credential.created_us;
+    for other in others.iter().filter(|other| other.kind == CredentialKind::OperatorToken) {
+        credential_remove(transaction, other);
+    }
+    // Written without a check of the limits: an operator must always be able to get in.
+    let row = Principal { created_us, created_by: granted_by.clone(), is_disabled: false, identity: None };
+    transaction.batch().set(keys::principal(&principal), rows::encode(&row));
+    let grant = Grant {
+        principal,
+        project: None,
+        role: Role::Operator,
+        granted_us: created_us,
+        granted_by,
+        provider: None,
+    };
+    grant_set(transaction, &grant);
+    credential_set(transaction, credential);
+    format_raise_for_access(transaction).await?;
+    Ok(true)
+}

@@ -1,0 +1,26 @@
+//! The reasons why a row of access control is not written.
+
+/// The reason why a row of access control was not written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessRefusal {
+    TooManyPrincipals {
+        limit: usize,
+    },
+    TooManyGrants {
+        limit: usize,
+    },
+    /// Too many valid tokens.
+    TooManyCredentials {
+        limit: usize,
+    },
+    /// Too many links that nobody has opened yet.
+    TooManyLinks {
+        limit: usize,
+    },
+    /// The principal has never been granted a role, or was removed.
+    UnknownPrincipal,
+    /// The principal is disabled, so it gets no credentials.
+    DisabledPrincipal,
+    /// Nobody else would be an operator.
+    LastOperator,
+}

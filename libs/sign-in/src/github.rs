@@ -1,0 +1,145 @@
+//! GitHub, which has OAuth without ID tokens: who has signed in is read from its API, with a token that is used for
+//! nothing else and then forgotten. Organizations and their teams are groups: `org`, and `org/team`, in lowercase.
+
+use http::StatusCode;
+use serde::{Deserialize, de::DeserializeOwned};
+
+use crate::{
+    address::{is_trustworthy, with_parameters},
+    error::{SetUpError, SignInError},
+    http_client::{Credentials, HttpClient},
+    person::{Answer, ClientSecret, Expected, GITHUB, Person, principal_name},
+    pkce::challenge,
+};
+
+/// The public GitHub. Its API has a host of its own; that of other instances has a path.
+const PUBLIC: &str = "https://github.com";
+const PUBLIC_API: &str = "https://api.github.com";
+
+/// What the token may read: the person and the organizations.
+const SCOPES: &str = "read:user read:org";
+
+/// Entries of a page of a list, and the maximum number of pages.
+const PAGE_SIZE: usize = 100;
+const MAX_PAGES: usize = 10;
+
+/// Settings of an instance of GitHub.
+#[derive(Clone, Debug)]
+pub struct GitHubSettings {
+    /// Address of the instance, such as `https://github.com`.
+    pub url: String,
+    pub client_id: String,
+    pub client_secret: ClientSecret,
+}
+
+pub(crate) struct GitHub {
+    settings: GitHubSettings,
+    /// Without slashes at the end.
+    url: String,
+    api: String,
+    http: HttpClient,
+}
+
+#[derive(Deserialize)]
+struct AccessToken {
+    access_token: Option<String>,
+    error: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct User {
+    id: u64,
+    login: String,
+}
+
+#[derive(Deserialize)]
+struct Organization {
+    login: String,
+}
+
+#[derive(Deserialize)]
+struct Team {
+    slug: String,
+    organization: Organization,
+}
+
+impl GitHub {
+    pub(crate) fn new(settings: GitHubSettings, http: HttpClient) -> Result<Self, SetUpError> {
+        if !is_trustworthy(&settings.url) {
+            return Err(SetUpError::Address(settings.url));
+        }
+        let url = settings.url.trim_end_matches('/').to_owned();
+        let api = if url == PUBLIC { PUBLIC_API.to_owned() } else { format!("{url}/api/v3") };
+        Ok(Self { settings, url, api, http })
+    }
+
+    pub(crate) fn begin(&self, state: &str, expected: &Expected) -> String {
+        let challenge = challenge(&expected.verifier);
+        let parameters = [
+            ("client_id", self.settings.client_id.as_str()),
+            ("redirect_uri", expected.redirect_uri.as_str()),
+            ("scope", SCOPES),
+            ("state", state),
+            ("code_challenge", challenge.as_str()),
+            ("code_challenge_method", "S256"),
+        ];
+        with_parameters(&format!("{}/login/oauth/authorize", self.url), &parameters)
+    }
+
+    pub(crate) async fn finish(
+        &self,
+        answer: &Answer<'_>,
+        expected: &Expected,
+    ) -> Result<Person, SignInError> {
+        let token = self.token(answer, expected).await?;
+        let User { id, login } = self.read("/user", &token).await?;
+        let organizations: Vec<Organization> = self.list("/user/orgs", &token).await?;
+        let teams: Vec<Team> = self.list("/user/teams", &token).await?;
+        let organizations = organizations.into_iter().map(|organization| organization.login);
+        let teams = teams.into_iter().map(|team| format!("{}/{}", team.organization.login, team.slug));
+        Ok(Person {
+            issuer: self.url.clone(),
+            subject: id.to_string(),
+            name: principal_name(GITHUB, &login),
+            groups: organizations.chain(teams).map(|group| group.to_lowercase()).collect(),
+        })
+    }
+
+    async fn token(&self, answer: &Answer<'_>, expected: &Expected) -> Result<String, SignInError> {
+        let url = format!("{}/login/oauth/access_token", self.url);
+        let parameters = [
+            ("client_id", self.settings.client_id.as_str()),
+            ("client_secret", self.settings.client_secret.reveal()),
+            ("code", answer.code),
+            ("redirect_uri", expected.redirect_uri.as_str()),
+            ("code_verifier", expected.verifier.as_str()),
+        ];
+        let answer: AccessToken = self.http.post(&url, &parameters, Credentials::None).await?;
+        answer.access_token.filter(|token| !token.is_empty()).ok_or_else(|| {
+            // GitHub answers to a wrong code with status 200.
+            let error = answer.error.unwrap_or_default();
+            let shown: String = error.chars().filter(|it| !it.is_control()).take(200).collect();
+            let reason = format!(": {shown}");
+            SignInError::Refused { url: url.clone(), status: StatusCode::OK.as_u16(), reason }
+        })
+    }
+
+    async fn read<T: DeserializeOwned>(&self, path: &str, token: &str) -> Result<T, SignInError> {
+        self.http.get(&format!("{}{path}", self.api), Credentials::Bearer(token)).await
+    }
+
+    /// A list that is read in pages. Groups after the last page give no roles.
+    async fn list<T: DeserializeOwned>(&self, path: &str, token: &str) -> Result<Vec<T>, SignInError> {
+        let mut all = Vec::new();
+        for page in 1..=MAX_PAGES {
+            let path = format!("{path}?per_page={PAGE_SIZE}&page={page}");
+            let found: Vec<T> = self.read(&path, token).await?;
+            let is_last = found.len() < PAGE_SIZE;
+            all.extend(found);
+            if is_last {
+                break;
+            }
+        }
+        Ok(all)
+    }
+}

@@ -1,0 +1,127 @@
+//! The client with which providers are asked. It follows no redirects, and limits the size and the time of every
+//! answer: a provider, or someone who answers in its place, must not hold up or fill this server.
+
+use std::{sync::Once, time::Duration};
+
+use object_store_http as reqwest;
+use reqwest::{
+    Method, RequestBuilder, StatusCode,
+    header::{ACCEPT, CONTENT_TYPE},
+    redirect,
+};
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+use crate::{
+    address::{form, is_trustworthy},
+    error::{SetUpError, SignInError},
+};
+
+/// Longest answer that is read.
+pub(crate) const ANSWER_BYTES: usize = 1 << 20;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for a request, from its start to the end of its answer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest reason of an error that is repeated.
+const REASON_CHARACTERS: usize = 200;
+
+/// Cheap to clone; clones share connections.
+#[derive(Clone, Debug)]
+pub(crate) struct HttpClient(reqwest::Client);
+
+/// Who makes a request.
+#[derive(Clone, Copy)]
+pub(crate) enum Credentials<'a> {
+    None,
+    /// Name and password.
+    Basic(&'a str, &'a str),
+    Bearer(&'a str),
+}
+
+impl HttpClient {
+    pub(crate) fn new() -> Result<Self, SetUpError> {
+        static TLS: Once = Once::new();
+        // An error means that the process has already chosen a provider, which is as good.
+        TLS.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+        let client = reqwest::Client::builder()
+            // GitHub refuses requests without it.
+            .user_agent(concat!("matyan/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT_TIMEOUT)
+            .redirect(redirect::Policy::none())
+            .build();
+        client.map(Self).map_err(|error| SetUpError::Client(error.into()))
+    }
+
+    pub(crate) async fn get<T: DeserializeOwned>(
+        &self,
+        url: &str,
+        credentials: Credentials<'_>,
+    ) -> Result<T, SignInError> {
+        self.json(url, authorized(self.0.request(Method::GET, url), credentials)).await
+    }
+
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        url: &str,
+        parameters: &[(&str, &str)],
+        credentials: Credentials<'_>,
+    ) -> Result<T, SignInError> {
+        let request = self.0.request(Method::POST, url).body(form(parameters));
+        let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        self.json(url, authorized(request, credentials)).await
+    }
+
+    async fn json<T: DeserializeOwned>(&self, url: &str, request: RequestBuilder) -> Result<T, SignInError> {
+        // Providers name addresses of their own.
+        if !is_trustworthy(url) {
+            return Err(SignInError::malformed(url, "its address is not encrypted"));
+        }
+        let request = request.header(ACCEPT, "application/json");
+        let read = timeout(REQUEST_TIMEOUT, read_answer(url, request));
+        let (status, body) = read.await.map_err(|late| SignInError::unreachable(url, late))??;
+        if status.is_success() {
+            return serde_json::from_slice(&body).map_err(|error| SignInError::malformed(url, error));
+        }
+        if status.is_redirection() {
+            return Err(SignInError::Redirected { url: url.to_owned() });
+        }
+        if status.is_server_error() {
+            return Err(SignInError::unreachable(url, format!("status {}", status.as_u16())));
+        }
+        Err(SignInError::Refused { url: url.to_owned(), status: status.as_u16(), reason: reason(&body) })
+    }
+}
+
+fn authorized(request: RequestBuilder, credentials: Credentials<'_>) -> RequestBuilder {
+    match credentials {
+        Credentials::None => request,
+        Credentials::Basic(name, password) => request.basic_auth(name, Some(password)),
+        Credentials::Bearer(token) => request.bearer_auth(token),
+    }
+}
+
+async fn read_answer(url: &str, request: RequestBuilder) -> Result<(StatusCode, Vec<u8>), SignInError> {
+    // The address of an error may contain a code, so it is left out.
+    let unreachable = |error: reqwest::Error| SignInError::unreachable(url, error.without_url());
+    let mut response = request.send().await.map_err(unreachable)?;
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+        if body.len() + chunk.len() > ANSWER_BYTES {
+            return Err(SignInError::TooLarge { url: url.to_owned(), limit: ANSWER_BYTES });
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok((response.status(), body))
+}
+
+/// The name of an error of OAuth, as a part of a sentence.
+fn reason(body: &[u8]) -> String {
+    let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    match body["error"].as_str() {
+        None => String::new(),
+        Some(error) => {
+            let shown = error.chars().filter(|letter| !letter.is_control()).take(REASON_CHARACTERS);
+            format!(": {}", shown.collect::<String>())
+        }
+    }
+}

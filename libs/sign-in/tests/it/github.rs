@@ -1,0 +1,110 @@
+//! GitHub: who is signed in is read from its API.
+
+use std::collections::BTreeMap;
+
+use matyan_access::Role;
+use matyan_sign_in::{
+    Answer, ClientSecret, Expected, GITHUB, GitHubSettings, Person, Providers, RoleTable, SignInError,
+};
+use serde_json::{Value, json};
+
+use super::issuer::{Issuer, Prepared};
+
+fn expected() -> Expected {
+    Expected {
+        nonce: "n".to_owned(),
+        verifier: "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk".to_owned(),
+        redirect_uri: "https://here.example/sign-in/callback".to_owned(),
+    }
+}
+
+/// An instance with one person, and a server that people sign in to with it.
+async fn open() -> (Issuer, Providers) {
+    let issuer = Issuer::start().await;
+    issuer.prepare("/login/oauth/access_token", Prepared::Json(json!({"access_token": "gho_1"})));
+    issuer.prepare("/api/v3/user", Prepared::Json(json!({"id": 7, "login": "Ana-Z"})));
+    issuer.prepare(&page("orgs", 1), Prepared::Json(json!([{"login": "My-Org"}])));
+    let team = json!({"slug": "ml-team", "organization": {"login": "My-Org"}});
+    issuer.prepare(&page("teams", 1), Prepared::Json(json!([team])));
+    let settings = GitHubSettings {
+        url: format!("{}/", issuer.url),
+        client_id: "Iv1".to_owned(),
+        client_secret: ClientSecret::new("s3cret"),
+    };
+    let roles = RoleTable::parse("my-org = viewer@speech, my-org/ml-team = editor@speech").unwrap();
+    let providers = Providers::new(None, Some((settings, roles))).unwrap();
+    (issuer, providers)
+}
+
+fn page(list: &str, number: usize) -> String {
+    format!("/api/v3/user/{list}?per_page=100&page={number}")
+}
+
+async fn finish(providers: &Providers) -> Result<Person, SignInError> {
+    providers.finish(GITHUB, &Answer { code: "c1", issuer: None }, &expected(), 0).await
+}
+
+#[tokio::test]
+async fn rule_85_a_person_of_github_is_known_by_number_with_organizations_and_teams() {
+    let (issuer, providers) = open().await;
+    let url = providers.begin(GITHUB, "state-1", &expected()).await.unwrap();
+    let (address, query) = url.split_once('?').unwrap();
+    assert_eq!(address, format!("{}/login/oauth/authorize", issuer.url));
+    let parameters: BTreeMap<_, _> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+    assert_eq!(parameters["state"], "state-1");
+    assert_eq!(parameters["scope"], "read:user read:org");
+    assert_eq!(parameters["code_challenge"], "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM");
+
+    let person = finish(&providers).await.unwrap();
+    let groups = vec!["my-org".to_owned(), "my-org/ml-team".to_owned()];
+    let roles = providers.roles_of(GITHUB, &groups);
+    let expected = Person {
+        issuer: issuer.url.clone(),
+        subject: "7".to_owned(),
+        name: "github:ana-z".to_owned(),
+        groups,
+    };
+    assert_eq!(person, expected);
+    assert_eq!(roles, [(Some("speech".to_owned()), Role::Editor)]);
+    let (_, form) = issuer.requests("/login/oauth/access_token").remove(0);
+    let form: BTreeMap<_, _> = form_urlencoded::parse(form.as_bytes()).into_owned().collect();
+    assert_eq!((form["code"].as_str(), form["client_secret"].as_str()), ("c1", "s3cret"));
+    assert_eq!(form["code_verifier"], self::expected().verifier);
+    assert_eq!(issuer.requests("/api/v3/user")[0].0, "Bearer gho_1");
+    // A group of another provider gives nothing.
+    assert_eq!(providers.roles_of("oidc", &person.groups), []);
+}
+
+#[tokio::test]
+async fn lists_are_read_page_by_page() {
+    let (issuer, providers) = open().await;
+    let organizations =
+        |from: usize, to: usize| (from..to).map(|it| json!({"login": format!("o{it}")})).collect::<Value>();
+    issuer.prepare(&page("orgs", 1), Prepared::Json(organizations(0, 100)));
+    issuer.prepare(&page("orgs", 2), Prepared::Json(organizations(100, 150)));
+    let groups = finish(&providers).await.unwrap().groups;
+    assert_eq!((groups.len(), groups[149].as_str()), (151, "o149"));
+    // A list without an end is cut off.
+    for number in 1..=20 {
+        issuer.prepare(&page("orgs", number), Prepared::Json(organizations(0, 100)));
+    }
+    assert_eq!(finish(&providers).await.unwrap().groups.len(), 1_001);
+}
+
+#[tokio::test]
+async fn rule_85_a_code_that_github_refuses_signs_nobody_in() {
+    let (issuer, providers) = open().await;
+    for answer in [json!({"error": "bad_verification_code"}), json!({}), json!({"access_token": ""})] {
+        issuer.prepare("/login/oauth/access_token", Prepared::Json(answer.clone()));
+        let refused = finish(&providers).await;
+        assert!(matches!(refused, Err(SignInError::Refused { .. })), "{answer}: {refused:?}");
+    }
+    let (issuer, providers) = open().await;
+    issuer.prepare("/api/v3/user", Prepared::Status(401, json!({"message": "Bad credentials"})));
+    let refused = finish(&providers).await;
+    assert!(matches!(refused, Err(SignInError::Refused { status: 401, .. })), "{refused:?}");
+    // Teams that cannot be read must not look like none.
+    let (issuer, providers) = open().await;
+    issuer.prepare(&page("teams", 1), Prepared::Status(403, json!({})));
+    assert!(finish(&providers).await.is_err());
+}

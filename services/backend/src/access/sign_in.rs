@@ -1,0 +1,361 @@
+//! Sessions of browsers: begun with a token, a one-time link or a provider, and ended when the browser signs out. The
+//! secret of a session is in the response to its start and nowhere else.
+
+use matyan_access::{BrowserSecret, SecretKind, TokenDigest};
+use matyan_model::access::{
+    Credential, CredentialKind, Identity, Link, ProvidedIdentity, ProvidedSignIn, SESSION_IDLE_US, Session,
+    SignIn, access_find, credential_put, credential_take, identity_sign_in, session_end, sign_in_put,
+};
+use matyan_proto::access::v1::{self as pb, sign_in_service_server::SignInService};
+use matyan_sign_in::{Answer, Expected, Person, SignInError};
+use matyan_store::{Transaction, transact};
+use tonic::{Request, Response};
+
+use crate::server::{
+    RpcResult, Server, convert,
+    deps::Deps,
+    error::{Error, Result},
+};
+
+const DAY_US: i64 = 24 * 3_600 * 1_000_000;
+/// Longest time of a session that began with a link or a token.
+const SESSION_US: i64 = 30 * DAY_US;
+/// Longest time of a session that began with a provider, which does not say when someone leaves.
+const PROVIDED_SESSION_US: i64 = 7 * DAY_US;
+/// Time in which a provider must send the browser back.
+const SIGN_IN_US: i64 = 10 * 60 * 1_000_000;
+
+/// Longest texts that a browser or a provider sends.
+const URL_BYTES: usize = 2 << 10;
+const NEXT_BYTES: usize = 8 << 10;
+const CODE_BYTES: usize = 4 << 10;
+const MAX_HOSTS: usize = 8;
+
+const USED_LINK: &str = "this link was used already, or has expired: ask for a new one";
+const FOREIGN_ANSWER: &str =
+    "this sign-in was not begun in this browser, was finished already, or took too long: sign in again";
+
+const REFUSED_ANSWER: &str = "the answer of the provider was refused: sign in again; if that does not help, ask an operator, \
+                              who finds the reason in the log of the server";
+
+/// The service of sessions.
+pub(crate) struct SignInApi {
+    server: Server,
+}
+
+/// A session that is not stored yet.
+struct NewSession {
+    secret: BrowserSecret,
+    credential: Credential,
+    lifetime_s: u64,
+}
+
+impl NewSession {
+    /// A session of at most this time, of a principal that is filled in later.
+    fn new(deps: &Deps, longest_us: i64, token: Option<TokenDigest>) -> Self {
+        let now_us = (deps.clock)();
+        let secret = (deps.new_secret)(SecretKind::Session);
+        let ends_us = now_us.saturating_add(longest_us);
+        let credential = Credential {
+            digest: secret.digest().0,
+            kind: CredentialKind::Session(Session { ends_us, token: token.map(|token| token.0) }),
+            principal: String::new(),
+            label: String::new(),
+            created_us: now_us,
+            created_by: String::new(),
+            expires_us: Some(now_us.saturating_add(SESSION_IDLE_US)),
+            project: None,
+            role: None,
+        };
+        Self { secret, credential, lifetime_s: u64::try_from(longest_us / 1_000_000).unwrap_or_default() }
+    }
+
+    /// The session of the principal of another credential, with the limits of that credential.
+    fn in_place_of(&self, other: &Credential) -> Credential {
+        Credential {
+            principal: other.principal.clone(),
+            created_by: other.principal.clone(),
+            label: other.label.clone(),
+            project: other.project.clone(),
+            role: other.role,
+            ..self.credential.clone()
+        }
+    }
+
+    fn started(&self, principal: String) -> pb::StartedSession {
+        let secret = self.secret.reveal().to_owned();
+        pb::StartedSession { principal, secret, lifetime_s: self.lifetime_s }
+    }
+}
+
+fn failed(message: &str) -> Error {
+    Error::SignInFailed(message.to_owned())
+}
+
+impl SignInApi {
+    pub(crate) fn new(server: Server) -> Self {
+        Self { server }
+    }
+
+    fn deps(&self) -> &Deps {
+        &self.server.deps
+    }
+
+    async fn begin(&self, request: pb::BeginSignInRequest) -> Result<pb::BeginSignInResponse> {
+        let deps = self.deps();
+        let pb::BeginSignInRequest { provider, redirect_uri, next } = request;
+        convert::check_limit("redirect_uri", redirect_uri.len(), URL_BYTES)?;
+        convert::check_limit("next", next.len(), NEXT_BYTES)?;
+        let state = (deps.new_secret)(SecretKind::State);
+        let browser = (deps.new_secret)(SecretKind::Browser);
+        // Letters, digits and underscores: as a verifier of PKCE may be.
+        let [nonce, verifier] = [(); 2].map(|()| (deps.new_secret)(SecretKind::State).reveal().to_owned());
+        let expected = Expected { nonce, verifier, redirect_uri };
+        let begun = Box::pin(deps.providers.begin(&provider, state.reveal(), &expected));
+        let url = begun.await.map_err(error_of_provider)?;
+        let Expected { nonce, verifier, redirect_uri } = expected;
+        let now_us = (deps.clock)();
+        let sign_in = Credential {
+            digest: state.digest().0,
+            kind: CredentialKind::SignIn(SignIn {
+                provider,
+                nonce,
+                verifier,
+                redirect_uri,
+                next,
+                browser: browser.digest().0,
+            }),
+            principal: String::new(),
+            label: String::new(),
+            created_us: now_us,
+            created_by: String::new(),
+            expires_us: Some(now_us.saturating_add(SIGN_IN_US)),
+            project: None,
+            role: None,
+        };
+        transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+            sign_in_put(&mut transaction, &sign_in).await?;
+            Ok::<_, Error>((transaction, ()))
+        })
+        .await?;
+        Ok(pb::BeginSignInResponse { url, browser_secret: browser.reveal().to_owned() })
+    }
+
+    /// Takes the sign-in that an answer belongs to. It is gone from then on, so that an answer cannot be repeated.
+    async fn take(&self, state: &str, browser: &str) -> Result<SignIn> {
+        let deps = self.deps();
+        let state = BrowserSecret::parse(SecretKind::State, state).ok_or_else(|| failed(FOREIGN_ANSWER))?;
+        let browser =
+            BrowserSecret::parse(SecretKind::Browser, browser).ok_or_else(|| failed(FOREIGN_ANSWER))?;
+        let now_us = (deps.clock)();
+        let (taken, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+            let taken = credential_take(&mut transaction, &state.digest().0, now_us).await?;
+            match taken.map(|credential| credential.kind) {
+                Some(CredentialKind::SignIn(sign_in)) if sign_in.browser == browser.digest().0 => {
+                    Ok::<_, Error>((transaction, sign_in))
+                }
+                _ => Err(failed(FOREIGN_ANSWER)),
+            }
+        })
+        .await?;
+        Ok(taken)
+    }
+
+    async fn finish(&self, request: pb::FinishSignInRequest) -> Result<pb::FinishSignInResponse> {
+        let deps = self.deps();
+        let pb::FinishSignInRequest { state, code, issuer, browser_secret } = request;
+        convert::check_limit("code", code.len(), CODE_BYTES)?;
+        let SignIn { provider, nonce, verifier, redirect_uri, next, .. } =
+            self.take(&state, &browser_secret).await?;
+        let expected = Expected { nonce, verifier, redirect_uri };
+        let answer =
+            Answer { code: &code, issuer: Some(issuer.as_str()).filter(|issuer| !issuer.is_empty()) };
+        let now_s = (deps.clock)() / 1_000_000;
+        let finished = Box::pin(deps.providers.finish(&provider, &answer, &expected, now_s));
+        let person = finished.await.map_err(error_of_provider)?;
+        let session = NewSession::new(deps, PROVIDED_SESSION_US, None);
+        let principal = sign_person_in(deps, provider, person, &session).await?;
+        Ok(pb::FinishSignInResponse { session: Some(session.started(principal)), next })
+    }
+
+    async fn open_link(&self, request: pb::OpenLinkRequest) -> Result<pb::StartedSession> {
+        let deps = self.deps();
+        let pb::OpenLinkRequest { secret, hosts } = request;
+        convert::check_limit("hosts", hosts.len(), MAX_HOSTS)?;
+        let link = BrowserSecret::parse(SecretKind::Link, &secret).ok_or_else(|| failed(USED_LINK))?;
+        let session = NewSession::new(deps, SESSION_US, None);
+        let now_us = (deps.clock)();
+        let (principal, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+            let taken = credential_take(&mut transaction, &link.digest().0, now_us).await?;
+            let taken = taken.ok_or_else(|| failed(USED_LINK))?;
+            let CredentialKind::Link(Link { host }) = &taken.kind else { return Err(failed(USED_LINK)) };
+            check_host(host.as_deref(), &hosts)?;
+            let session = session.in_place_of(&taken);
+            let put = credential_put(&mut transaction, &session).await?;
+            put.map_err(|refusal| Error::of_access(refusal, &session.principal))?;
+            Ok::<_, Error>((transaction, session.principal))
+        })
+        .await?;
+        Ok(session.started(principal))
+    }
+
+    async fn start_session(&self, token: &TokenDigest) -> Result<pb::StartedSession> {
+        let deps = self.deps();
+        let now_us = (deps.clock)();
+        let snapshot = deps.store.snapshot().await?;
+        let found = access_find(snapshot.as_ref(), &token.0, now_us).await?;
+        let wrong = || failed("this token is unknown, expired or revoked");
+        let (found, _) = found.filter(|(credential, _)| credential.is_token()).ok_or_else(wrong)?;
+        let session = NewSession::new(deps, SESSION_US, Some(*token));
+        let credential = session.in_place_of(&found);
+        let (put, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+            let put = credential_put(&mut transaction, &credential).await?;
+            Ok::<_, Error>((transaction, put))
+        })
+        .await?;
+        put.map_err(|refusal| Error::of_access(refusal, &credential.principal))?;
+        Ok(session.started(credential.principal))
+    }
+}
+
+/// Gives the roles of the groups, and stores the session. Returns the principal.
+async fn sign_person_in(
+    deps: &Deps,
+    provider: String,
+    person: Person,
+    session: &NewSession,
+) -> Result<String> {
+    let Person { issuer, subject, name, groups } = person;
+    let roles = deps.providers.roles_of(&provider, &groups);
+    let roles = roles.into_iter().map(|(project, role)| (project, role.to_proto())).collect();
+    let identity = Identity { issuer, subject };
+    let provided = ProvidedIdentity { provider, identity, name, roles };
+    let (done, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+        let done = identity_sign_in(&mut transaction, &provided, &session.credential).await?;
+        Ok::<_, Error>((transaction, done))
+    })
+    .await?;
+    match done {
+        ProvidedSignIn::Done(principal) => Ok(principal),
+        ProvidedSignIn::Refused(principal, refusal) => Err(Error::of_access(refusal, &principal)),
+        ProvidedSignIn::NoRole(principal) => Err(Error::SignInRefused(format!(
+            "you are known as `{principal}`, and have no role here: ask an owner of a project for one, who grants it with \
+             `matyan access grant {principal} viewer --project NAME`"
+        ))),
+    }
+}
+
+/// Refuses a link under a name of this server that it is not for. The names of the local machine are one.
+fn check_host(host: Option<&str>, named: &[String]) -> Result<()> {
+    let Some(host) = host else { return Ok(()) };
+    let is_same = |named: &String| {
+        named.eq_ignore_ascii_case(host) || is_of_this_machine(named) && is_of_this_machine(host)
+    };
+    if named.iter().any(is_same) {
+        return Ok(());
+    }
+    Err(Error::SignInFailed(format!(
+        "this link is for the host name `{host}`: open it there, or ask for a new one"
+    )))
+}
+
+fn is_of_this_machine(host: &str) -> bool {
+    matches!(host, "localhost" | "127.0.0.1" | "::1" | "[::1]")
+}
+
+/// The error for someone who signs in. What a provider did wrong is in the log, for the operator.
+fn error_of_provider(error: SignInError) -> Error {
+    let cause = &error as &dyn std::error::Error;
+    match &error {
+        SignInError::UnknownProvider(id) => Error::not_found("provider", id),
+        SignInError::Unreachable { .. } => {
+            tracing::warn!(error = cause, "failed to reach a provider");
+            Error::ProviderAway
+        }
+        _ => {
+            tracing::warn!(error = cause, "refused the answer of a provider");
+            failed(REFUSED_ANSWER)
+        }
+    }
+}
+
+fn digest(field: &'static str, bytes: &[u8]) -> Result<TokenDigest> {
+    let digest = <[u8; 32]>::try_from(bytes).map(TokenDigest);
+    digest.map_err(|_| Error::field(field, "does not have 32 bytes"))
+}
+
+#[tonic::async_trait]
+impl SignInService for SignInApi {
+    async fn list_providers(
+        &self,
+        _: Request<pb::ListProvidersRequest>,
+    ) -> RpcResult<pb::ListProvidersResponse> {
+        let provider =
+            |(id, title): (&str, &str)| pb::SignInProvider { id: id.to_owned(), title: title.to_owned() };
+        let providers = self.deps().providers.titles().map(provider).collect();
+        Ok(Response::new(pb::ListProvidersResponse { providers }))
+    }
+
+    async fn begin_sign_in(
+        &self,
+        request: Request<pb::BeginSignInRequest>,
+    ) -> RpcResult<pb::BeginSignInResponse> {
+        Ok(Response::new(Box::pin(self.begin(request.into_inner())).await?))
+    }
+
+    async fn finish_sign_in(
+        &self,
+        request: Request<pb::FinishSignInRequest>,
+    ) -> RpcResult<pb::FinishSignInResponse> {
+        Ok(Response::new(Box::pin(self.finish(request.into_inner())).await?))
+    }
+
+    async fn open_link(&self, request: Request<pb::OpenLinkRequest>) -> RpcResult<pb::OpenLinkResponse> {
+        let session = SignInApi::open_link(self, request.into_inner()).await?;
+        Ok(Response::new(pb::OpenLinkResponse { session: Some(session) }))
+    }
+
+    async fn start_session(
+        &self,
+        request: Request<pb::StartSessionRequest>,
+    ) -> RpcResult<pb::StartSessionResponse> {
+        let token = digest("token_digest", &request.into_inner().token_digest)?;
+        let session = SignInApi::start_session(self, &token).await?;
+        Ok(Response::new(pb::StartSessionResponse { session: Some(session) }))
+    }
+
+    async fn end_session(
+        &self,
+        request: Request<pb::EndSessionRequest>,
+    ) -> RpcResult<pb::EndSessionResponse> {
+        let session = digest("session_digest", &request.into_inner().session_digest)?;
+        let deps = self.deps();
+        let now_us = (deps.clock)();
+        let (ended, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+            let ended = session_end(&mut transaction, &session.0, now_us).await?;
+            Ok::<_, Error>((transaction, ended))
+        })
+        .await?;
+        let principal = ended.map(|session| session.principal).unwrap_or_default();
+        Ok(Response::new(pb::EndSessionResponse { principal }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rule_83_a_link_is_for_one_host() {
+        let check = |host: Option<&str>, named: &[&str]| {
+            let named: Vec<_> = named.iter().map(|name| (*name).to_owned()).collect();
+            check_host(host, &named).is_ok()
+        };
+        assert!(check(None, &["any.example"]) && check(None, &[]));
+        assert!(check(Some("tracker.example"), &["10.0.0.1", "Tracker.example"]));
+        assert!(check(Some("127.0.0.1"), &["localhost"]));
+        assert!(!check(Some("tracker.example"), &["evil.example"]));
+        assert!(!check(Some("tracker.example"), &["localhost"]));
+        assert!(!check(Some("tracker.example"), &[]));
+    }
+}

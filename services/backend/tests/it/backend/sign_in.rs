@@ -1,0 +1,195 @@
+//! Sessions of browsers, through the services that start and end them.
+
+use matyan_access::{AccessToken, BrowserSecret, ProcessKey, Question, SecretKind, TokenDigest};
+use matyan_proto::access::v1::{
+    BeginSignInRequest, CreateLinkRequest, CreateTokenRequest, EndSessionRequest, FinishSignInRequest,
+    GrantRequest, ListProvidersRequest, OpenLinkRequest, ResolveCallerRequest, ResolvedCaller,
+    RevokeTokenRequest, Role, StartSessionRequest, StartedSession,
+    access_service_client::AccessServiceClient, resolve_service_client::ResolveServiceClient,
+    sign_in_service_client::SignInServiceClient,
+};
+use tonic::{Code, Request, Status};
+
+use crate::backend::{harness::Harness, projects::of};
+
+/// A request of the operator in a project, as an edge with access control passes it on.
+fn of_operator<T>(project: &str, message: T) -> Request<T> {
+    let mut request = of(project, message);
+    request.metadata_mut().insert("matyan-caller", "operator".parse().unwrap());
+    request
+}
+
+async fn grant(harness: &Harness, role: Role) {
+    let mut access = AccessServiceClient::new(harness.routes());
+    let grant = GrantRequest { principal: "ana".to_owned(), role: role.into() };
+    access.grant(of_operator("speech", grant)).await.unwrap();
+}
+
+/// A link for `ana`, who may read at most.
+async fn create_link(harness: &Harness, host: &str) -> String {
+    let mut access = AccessServiceClient::new(harness.routes());
+    let new = CreateLinkRequest {
+        principal: "ana".to_owned(),
+        role: Role::Viewer.into(),
+        lifetime_s: 0,
+        host: host.to_owned(),
+    };
+    access.create_link(of_operator("speech", new)).await.unwrap().into_inner().secret
+}
+
+async fn open_link(harness: &Harness, secret: &str, host: &str) -> Result<StartedSession, Status> {
+    let request = OpenLinkRequest { secret: secret.to_owned(), hosts: vec![host.to_owned()] };
+    let opened = SignInServiceClient::new(harness.routes()).open_link(request).await?;
+    Ok(opened.into_inner().session.unwrap())
+}
+
+/// Who has a credential, as a process without a store learns it.
+async fn resolve(harness: &Harness, digest: TokenDigest) -> Option<ResolvedCaller> {
+    let signature = ProcessKey::new(b"secret").sign(Question::Caller(Some(&digest))).into();
+    let request = ResolveCallerRequest { token_digest: Some(digest.0.to_vec().into()), signature };
+    let answer = ResolveServiceClient::new(harness.routes()).resolve_caller(request).await.unwrap();
+    answer.into_inner().caller
+}
+
+fn digest(session: &StartedSession) -> TokenDigest {
+    BrowserSecret::parse(SecretKind::Session, &session.secret).unwrap().digest()
+}
+
+#[tokio::test]
+async fn rule_83_a_link_starts_a_session_with_its_limits() {
+    let harness = Harness::new().await;
+    harness.create_project("speech").await;
+    grant(&harness, Role::Owner).await;
+    let link = create_link(&harness, "Tracker.example").await;
+    let refused = open_link(&harness, &link, "evil.example").await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated);
+    assert!(refused.message().contains("for the host name `tracker.example`"), "{refused:?}");
+    let session = open_link(&harness, &link, "tracker.example").await.unwrap();
+    assert_eq!((session.principal.as_str(), session.lifetime_s), ("ana", 30 * 24 * 3_600));
+    let ana = resolve(&harness, digest(&session)).await.unwrap();
+    assert_eq!(
+        (ana.principal.as_str(), ana.role(), ana.project.as_deref()),
+        ("ana", Role::Viewer, Some("speech"))
+    );
+    let again = open_link(&harness, &link, "tracker.example").await.unwrap_err();
+    assert_eq!(again.code(), Code::Unauthenticated);
+    for other in ["", "mtl_x", &session.secret, AccessToken::generate(&mut rand::rng()).reveal()] {
+        let refused = open_link(&harness, other, "tracker.example").await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unauthenticated, "{other}");
+    }
+
+    let request = EndSessionRequest { session_digest: digest(&session).0.to_vec().into() };
+    let mut sign_in = SignInServiceClient::new(harness.routes());
+    assert_eq!(sign_in.end_session(request.clone()).await.unwrap().into_inner().principal, "ana");
+    assert_eq!(resolve(&harness, digest(&session)).await, None);
+    assert_eq!(sign_in.end_session(request).await.unwrap().into_inner().principal, "");
+    harness.end().await;
+}
+
+#[tokio::test]
+async fn rule_82_a_session_ends_with_its_token_and_with_a_changed_role() {
+    let harness = Harness::new().await;
+    harness.create_project("speech").await;
+    grant(&harness, Role::Editor).await;
+    let mut access = AccessServiceClient::new(harness.routes());
+    let new = CreateTokenRequest { principal: "ana".to_owned(), ..CreateTokenRequest::default() };
+    let created = access.create_token(of_operator("speech", new)).await.unwrap().into_inner();
+    let token = AccessToken::parse(&created.secret).unwrap().digest();
+    let start = async |digest: TokenDigest| {
+        let request = StartSessionRequest { token_digest: digest.0.to_vec().into() };
+        let started = SignInServiceClient::new(harness.routes()).start_session(request).await?;
+        Ok::<_, Status>(started.into_inner().session.unwrap())
+    };
+    let first = start(token).await.unwrap();
+    assert!(resolve(&harness, digest(&first)).await.is_some());
+    // A session starts no other one.
+    assert_eq!(start(digest(&first)).await.unwrap_err().code(), Code::Unauthenticated);
+    grant(&harness, Role::Viewer).await;
+    assert_eq!(resolve(&harness, digest(&first)).await, None, "the role has changed");
+    assert!(resolve(&harness, token).await.is_some(), "the token stays");
+    let second = start(token).await.unwrap();
+    assert!(resolve(&harness, digest(&second)).await.is_some());
+    let id = created.token.unwrap().id;
+    access.revoke_token(of_operator("speech", RevokeTokenRequest { id })).await.unwrap();
+    assert_eq!(resolve(&harness, digest(&second)).await, None, "the token was revoked");
+    harness.end().await;
+}
+
+#[tokio::test]
+async fn rule_82_a_session_that_nobody_uses_ends_after_12_hours() {
+    let harness = Harness::new().await;
+    harness.create_project("speech").await;
+    grant(&harness, Role::Owner).await;
+    let link = create_link(&harness, "").await;
+    let session = open_link(&harness, &link, "any.example").await.unwrap();
+    harness.advance_clock(12 * 3_600 - 60);
+    assert!(resolve(&harness, digest(&session)).await.is_some());
+    harness.advance_clock(120);
+    assert_eq!(resolve(&harness, digest(&session)).await, None);
+    // A link that nobody opens ends sooner.
+    let link = create_link(&harness, "").await;
+    harness.advance_clock(15 * 60 + 1);
+    let late = open_link(&harness, &link, "any.example").await.unwrap_err();
+    assert_eq!(late.code(), Code::Unauthenticated);
+    harness.end().await;
+}
+
+/// Begins to sign in with a provider that does not answer. Returns the state and the secret of the browser.
+async fn begin(harness: &Harness) -> (String, String) {
+    let request = BeginSignInRequest {
+        provider: "github".to_owned(),
+        redirect_uri: "http://here/sign-in/callback".to_owned(),
+        next: "/runs".to_owned(),
+    };
+    let mut sign_in = SignInServiceClient::new(harness.routes());
+    let begun = sign_in.begin_sign_in(request).await.unwrap().into_inner();
+    let (_, rest) = begun.url.split_once("state=").unwrap();
+    let state = rest.split('&').next().unwrap();
+    assert!(BrowserSecret::parse(SecretKind::State, state).is_some(), "{}", begun.url);
+    assert!(
+        begun.url.starts_with("http://127.0.0.1:1/login/oauth/authorize?client_id=Iv1&"),
+        "{}",
+        begun.url
+    );
+    (state.to_owned(), begun.browser_secret)
+}
+
+async fn finish(harness: &Harness, state: &str, browser_secret: &str) -> Code {
+    let request = FinishSignInRequest {
+        state: state.to_owned(),
+        code: "c".to_owned(),
+        issuer: String::new(),
+        browser_secret: browser_secret.to_owned(),
+    };
+    SignInServiceClient::new(harness.routes()).finish_sign_in(request).await.unwrap_err().code()
+}
+
+#[tokio::test]
+async fn rule_85_the_answer_of_a_provider_is_taken_once_and_from_its_browser() {
+    let harness = Harness::new().await;
+    let mut sign_in = SignInServiceClient::new(harness.routes());
+    let listed = sign_in.list_providers(ListProvidersRequest {}).await.unwrap().into_inner().providers;
+    assert_eq!(
+        listed.iter().map(|it| (it.id.as_str(), it.title.as_str())).collect::<Vec<_>>(),
+        [("github", "GitHub")]
+    );
+
+    let (state, browser) = begin(&harness).await;
+    let (other_state, other_browser) = begin(&harness).await;
+    assert_ne!((&state, &browser), (&other_state, &other_browser));
+    for (state, browser) in
+        [(&state, &other_browser), (&other_state, &browser), (&state, &String::new()), (&browser, &state)]
+    {
+        assert_eq!(finish(&harness, state, browser).await, Code::Unauthenticated);
+    }
+    // The provider is asked, and does not answer.
+    assert_eq!(finish(&harness, &state, &browser).await, Code::Unavailable);
+    assert_eq!(finish(&harness, &state, &browser).await, Code::Unauthenticated, "it was taken");
+    harness.advance_clock(10 * 60 + 1);
+    assert_eq!(
+        finish(&harness, &other_state, &other_browser).await,
+        Code::Unauthenticated,
+        "it took too long"
+    );
+    harness.end().await;
+}
