@@ -78,8 +78,7 @@ impl ExperimentInfo {
     /// The experiment as MLflow shows it.
     pub(crate) fn view(&self, content: &Map<String, Value>) -> Value {
         let tags = self.tags(content);
-        let tags: Vec<Value> =
-            tags.iter().map(|(key, value)| json!({"key": key, "value": value})).collect();
+        let tags: Vec<Value> = tags.iter().map(|(key, value)| json!({"key": key, "value": value})).collect();
         json!({
             "experiment_id": self.id,
             "name": self.name,
@@ -174,7 +173,8 @@ async fn create_named(channels: &Channels, name: &str) -> Result<ExperimentInfo>
     let request = pb::CreateRequest { name: name.to_owned(), description: String::new() };
     match channels.experiments().create(request).await {
         Ok(response) => {
-            let created = response.into_inner().experiment.ok_or_else(|| MlflowError::broken("experiment"))?;
+            let created =
+                response.into_inner().experiment.ok_or_else(|| MlflowError::broken("experiment"))?;
             Ok(ExperimentInfo::new(created))
         }
         Err(status) if status.code() == Code::AlreadyExists => {
@@ -202,7 +202,8 @@ pub(crate) async fn create(channels: &Channels, fields: &Fields) -> Result<Value
             if !location.is_empty() {
                 content.insert("artifact_location".to_owned(), location.into());
             }
-            documents::map_in(content, "tags").extend(tags.iter().map(|(key, value)| (key.clone(), value.as_str().into())));
+            documents::map_in(content, "tags")
+                .extend(tags.iter().map(|(key, value)| (key.clone(), value.as_str().into())));
             Ok(())
         })
         .await?;

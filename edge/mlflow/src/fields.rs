@@ -21,7 +21,8 @@ impl Fields {
         }
         let values = json.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
         if values > MAX_VALUES {
-            let message = format!("the body has more than {MAX_VALUES} values: split it into several requests");
+            let message =
+                format!("the body has more than {MAX_VALUES} values: split it into several requests");
             return Err(MlflowError::invalid(message));
         }
         match serde_json::from_slice(json) {
@@ -99,8 +100,12 @@ impl Fields {
     }
 
     pub(crate) fn flag(&self, name: &str) -> Result<bool> {
+        self.flag_or(name, false)
+    }
+
+    pub(crate) fn flag_or(&self, name: &str, default: bool) -> Result<bool> {
         match self.get(name) {
-            None => Ok(false),
+            None => Ok(default),
             Some(Value::Bool(flag)) => Ok(*flag),
             Some(Value::String(text)) if text.eq_ignore_ascii_case("true") => Ok(true),
             Some(Value::String(text)) if text.eq_ignore_ascii_case("false") => Ok(false),
@@ -182,7 +187,8 @@ mod tests {
 
     #[test]
     fn errors_name_the_field() {
-        let fields = fields(r#"{"name": 7, "empty": "", "step": "x", "tags": {}, "flag": 1, "max_results": 0}"#);
+        let fields =
+            fields(r#"{"name": 7, "empty": "", "step": "x", "tags": {}, "flag": 1, "max_results": 0}"#);
         let problems = [
             fields.text("name").unwrap_err(),
             fields.required("empty").unwrap_err(),

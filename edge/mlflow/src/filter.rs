@@ -216,7 +216,8 @@ fn identifier(parts: &[WordPart]) -> Result<Identifier> {
         let texts: Vec<&str> = parts.iter().map(|part| part.text.as_str()).collect();
         texts.join(".")
     };
-    let (first, rest) = parts.split_first().ok_or_else(|| MlflowError::invalid("the filter has an empty name"))?;
+    let (first, rest) =
+        parts.split_first().ok_or_else(|| MlflowError::invalid("the filter has an empty name"))?;
     if rest.is_empty() {
         return Ok(Identifier { kind: IdentifierKind::Attribute, key: first.text.clone() });
     }
@@ -239,8 +240,9 @@ fn tokens(filter: &str) -> Result<Vec<Token>> {
     let mut tokens = Vec::new();
     let mut rest = filter.trim_start();
     while let Some(first) = rest.chars().next() {
-        let (token, after) = token(rest, first)
-            .ok_or_else(|| MlflowError::invalid(format!("Invalid filter '{filter}': cannot read `{rest}`")))?;
+        let (token, after) = token(rest, first).ok_or_else(|| {
+            MlflowError::invalid(format!("Invalid filter '{filter}': cannot read `{rest}`"))
+        })?;
         tokens.push(token);
         rest = after.trim_start();
     }
@@ -381,7 +383,10 @@ mod tests {
                 comparison(Tag, "mlflow.user", NotEqual, text("ana")),
             ],
         );
-        check("params.\"learning rate\" = 'it''s'", &[comparison(Param, "learning rate", Equal, text("it's"))]);
+        check(
+            "params.\"learning rate\" = 'it''s'",
+            &[comparison(Param, "learning rate", Equal, text("it's"))],
+        );
         check("tags.`a.b c` LIKE '%x'", &[comparison(Tag, "a.b c", Like, text("%x"))]);
         check("`metrics`.`a` = 1", &[comparison(Metric, "a", Equal, Operand::Number(1.0))]);
         check("status ILIKE 'fin%'", &[comparison(Attribute, "status", CaselessLike, text("fin%"))]);

@@ -65,7 +65,9 @@ fn fits(comparison: &Comparison, value: Option<&LocalValue>) -> Result<bool> {
             Comparator::Equal => Ok(value == wanted),
             Comparator::NotEqual => Ok(value != wanted),
             Comparator::Like => Ok(Pattern::new(wanted).matches(value)),
-            Comparator::CaselessLike => Ok(Pattern::new(&wanted.to_lowercase()).matches(&value.to_lowercase())),
+            Comparator::CaselessLike => {
+                Ok(Pattern::new(&wanted.to_lowercase()).matches(&value.to_lowercase()))
+            }
             _ => Err(unsupported(key)),
         },
         (Some(LocalValue::Text(value)), Operand::Texts(wanted)) => {
@@ -96,7 +98,10 @@ pub(crate) fn sort<E: Searched>(entries: Vec<E>, order: &[OrderKey]) -> Result<V
     }
     keyed.sort_by(|(one, _), (other, _)| {
         let pairs = one.iter().zip(other).zip(order);
-        pairs.map(|((one, other), key)| compare(one.as_ref(), other.as_ref(), key)).find(|it| it.is_ne()).unwrap_or(Ordering::Equal)
+        pairs
+            .map(|((one, other), key)| compare(one.as_ref(), other.as_ref(), key))
+            .find(|it| it.is_ne())
+            .unwrap_or(Ordering::Equal)
     });
     Ok(keyed.into_iter().map(|(_, entry)| entry).collect())
 }
@@ -147,7 +152,8 @@ mod tests {
         }
     }
 
-    const ENTRIES: [(&str, Option<f64>); 4] = [("a", Some(2.0)), ("Ab", None), ("b", Some(1.0)), ("c", Some(3.0))];
+    const ENTRIES: [(&str, Option<f64>); 4] =
+        [("a", Some(2.0)), ("Ab", None), ("b", Some(1.0)), ("c", Some(3.0))];
 
     fn entries() -> Vec<Entry> {
         ENTRIES.map(|(name, size)| Entry(name, size)).into()

@@ -41,7 +41,9 @@ pub(crate) fn check_key(what: &str, key: &str) -> Result<()> {
 
 /// Returns whether a name, as a path, is that of another file.
 fn is_path_of_another(name: &str) -> bool {
-    name.starts_with('/') || name.starts_with("..") || name.split('/').any(|segment| matches!(segment, "" | "." | ".."))
+    name.starts_with('/')
+        || name.starts_with("..")
+        || name.split('/').any(|segment| matches!(segment, "" | "." | ".."))
 }
 
 /// Checks the number of characters.

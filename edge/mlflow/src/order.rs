@@ -36,8 +36,9 @@ fn parse_key(text: &str) -> Result<OrderKey> {
         Some((name, last)) if last.eq_ignore_ascii_case("desc") => (name, true),
         _ => (text, false),
     };
-    let identifier = parse_identifier(name)
-        .map_err(|_| MlflowError::invalid(format!("Invalid order_by clause '{text}'. Could not be parsed.")))?;
+    let identifier = parse_identifier(name).map_err(|_| {
+        MlflowError::invalid(format!("Invalid order_by clause '{text}'. Could not be parsed."))
+    })?;
     Ok(OrderKey { identifier, is_descending: direction })
 }
 

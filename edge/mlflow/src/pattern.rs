@@ -23,7 +23,9 @@ impl Pattern {
             })
         };
         let Some((first, rest)) = self.pieces.split_first() else { return text.is_empty() };
-        let Some((last, middle)) = rest.split_last() else { return text.len() == first.len() && fits(first, 0) };
+        let Some((last, middle)) = rest.split_last() else {
+            return text.len() == first.len() && fits(first, 0);
+        };
         let Some(last_at) = text.len().checked_sub(last.len()) else { return false };
         if !fits(first, 0) || !fits(last, last_at) {
             return false;
@@ -45,7 +47,9 @@ impl Pattern {
         let Some((last, middle)) = rest.split_last() else {
             return Ok(match literal(first) {
                 Some(text) => format!("{value} == {}", quote(&text)),
-                None => conjunction(std::iter::once(format!("len({value}) == {}", first.len())), value, first, 0),
+                None => {
+                    conjunction(std::iter::once(format!("len({value}) == {}", first.len())), value, first, 0)
+                }
             });
         };
         let least: usize = self.pieces.iter().map(Vec::len).sum();
@@ -125,12 +129,7 @@ fn at_end(value: &str, piece: &[Option<char>]) -> Vec<String> {
 }
 
 /// The conditions that pieces follow each other between the first and the last one.
-fn in_between(
-    value: &str,
-    begin: usize,
-    middle: &[Vec<Option<char>>],
-    end: usize,
-) -> Result<Vec<String>> {
+fn in_between(value: &str, begin: usize, middle: &[Vec<Option<char>>], end: usize) -> Result<Vec<String>> {
     let mut conditions = Vec::new();
     let mut from = begin.to_string();
     for (number, piece) in middle.iter().filter(|piece| !piece.is_empty()).enumerate() {
@@ -140,10 +139,8 @@ fn in_between(
             ));
         };
         let place = format!("place{number}");
-        conditions.push(format!(
-            "({place} := {value}.find({}, {from}, len({value}) - {end})) >= 0",
-            quote(&text)
-        ));
+        conditions
+            .push(format!("({place} := {value}.find({}, {from}, len({value}) - {end})) >= 0", quote(&text)));
         from = format!("{place} + {}", piece.len());
     }
     Ok(conditions)

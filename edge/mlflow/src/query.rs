@@ -205,7 +205,9 @@ fn param_condition(identifier: &Identifier, comparator: Comparator, operand: &Op
             let wanted = text(identifier, operand)?;
             match stored_param(wanted) {
                 // Equal numbers may be different texts, such as `1` and `1.0`.
-                Value::Integer(number) => Ok(format!("{value} == {number} and {as_text} == {}", quote(wanted))),
+                Value::Integer(number) => {
+                    Ok(format!("{value} == {number} and {as_text} == {}", quote(wanted)))
+                }
                 Value::Float(number) => {
                     Ok(format!("{value} == {} and {as_text} == {}", literal(number), quote(wanted)))
                 }
@@ -298,7 +300,9 @@ fn sort_key(key: &OrderKey) -> Result<Sort> {
         IdentifierKind::Param => By::Param(path([PARAMS, name])),
         IdentifierKind::Tag if name == NAME_TAG => field(SortField::Name),
         IdentifierKind::Tag => By::Param(path([MLFLOW, TAGS, name])),
-        IdentifierKind::Dataset => return Err(MlflowError::invalid("Invalid order_by entity type 'dataset'")),
+        IdentifierKind::Dataset => {
+            return Err(MlflowError::invalid("Invalid order_by entity type 'dataset'"));
+        }
         IdentifierKind::Attribute => match name {
             "start_time" | "created" | "Created" => field(SortField::Created),
             "end_time" => field(SortField::Ended),
@@ -342,7 +346,10 @@ mod tests {
         check("tags.`a b` = 'it''s'", "run['mlflow', 'tags', 'a b'] == 'it\\'s'");
         check("tags.mlflow.runName = 'x'", "run.name == 'x'");
         check("run_id IN ('a', 'b')", "run.hash in ('a', 'b',)");
-        check("run_name LIKE 'a%'", "run.name is not None and len(run.name) >= 1 and run.name.startswith('a')");
+        check(
+            "run_name LIKE 'a%'",
+            "run.name is not None and len(run.name) >= 1 and run.name.startswith('a')",
+        );
         check("start_time >= 1500", "run.created_at >= 1.5");
         check("status = 'FAILED'", "run.outcome == 'failed'");
         check("status IN ('RUNNING', 'KILLED')", "run.active == True or run.outcome == 'interrupted'");
@@ -390,11 +397,8 @@ mod tests {
     #[test]
     fn orders_become_sort_keys() {
         let sort = |text: &str| run_sort(&order::parse(&[text.to_owned()])?);
-        let created = Sort {
-            by: Some(By::Field(SortField::Created.into())),
-            descending: true,
-            ..Sort::default()
-        };
+        let created =
+            Sort { by: Some(By::Field(SortField::Created.into())), descending: true, ..Sort::default() };
         assert_eq!(run_sort(&[]).unwrap(), [created.clone()]);
         let by_metric = sort("metrics.loss ASC").unwrap();
         assert!(matches!(&by_metric[0].by, Some(By::Metric(key)) if key.name == "loss"));

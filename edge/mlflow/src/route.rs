@@ -217,7 +217,9 @@ impl Route {
         };
         let absent = || match REFUSED.iter().find(is_refused) {
             Some(template) => Self { operation: Operation::Refused, template, parameters: Vec::new() },
-            None => Self { operation: Operation::Unknown, template: "mlflow/unknown", parameters: Vec::new() },
+            None => {
+                Self { operation: Operation::Unknown, template: "mlflow/unknown", parameters: Vec::new() }
+            }
         };
         Some(found.unwrap_or_else(absent))
     }
@@ -313,7 +315,9 @@ mod tests {
         ] {
             assert_eq!(operation(method, path), Some(Operation::Unknown), "{path}");
         }
-        for path in ["/", "/api/2.0/other", "/api/v1/rest/runs", "/api/2.0/mlflowx/runs/get", "/mlflow/runs/get"] {
+        for path in
+            ["/", "/api/2.0/other", "/api/v1/rest/runs", "/api/2.0/mlflowx/runs/get", "/mlflow/runs/get"]
+        {
             assert_eq!(operation(Method::GET, path), None, "{path}");
         }
     }

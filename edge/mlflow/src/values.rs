@@ -77,7 +77,22 @@ mod tests {
         ] {
             assert_eq!(stored_param(text), expected);
         }
-        for text in ["", "01", "+1", "1e-5", "0.10", "-0", "1_000", "nan", "inf", "True", "adam", " 1", "1.", "9".repeat(30).as_str()] {
+        for text in [
+            "",
+            "01",
+            "+1",
+            "1e-5",
+            "0.10",
+            "-0",
+            "1_000",
+            "nan",
+            "inf",
+            "True",
+            "adam",
+            " 1",
+            "1.",
+            "9".repeat(30).as_str(),
+        ] {
             assert_eq!(stored_param(text), Value::Text(text.to_owned()));
         }
     }
