@@ -245,6 +245,7 @@ pub(crate) async fn log_model(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::names::TAG_CHARS;
 
     fn fields(json: &str) -> Fields {
         Fields::of_json(json.as_bytes()).unwrap()

@@ -5,7 +5,7 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use http::{HeaderValue, header};
+use http::{HeaderMap, HeaderValue, header};
 use matyan_proto::artifacts::v1::get_response::Message;
 use matyan_proto::artifacts::v1::{GetRequest, GetResponse, ZipRequest};
 use schemars::JsonSchema;
@@ -77,6 +77,17 @@ impl FileSource for ArtifactSource {
         };
         Ok((info, body))
     }
+}
+
+/// Answers a request with these headers for an artifact.
+pub(crate) async fn artifact_response(
+    services: Arc<Services>,
+    headers: &HeaderMap,
+    run_id: String,
+    path: String,
+) -> ApiResult<Response> {
+    let source = ArtifactSource { services, run_id, path };
+    Ok(file::answer(headers, &source).await?.into_response())
 }
 
 async fn download(call: Call<ArtifactPath>) -> ApiResult<FileDownload> {

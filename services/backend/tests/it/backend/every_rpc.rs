@@ -114,6 +114,7 @@ const SHOWS_NOTHING: &[&str] = &[
     "admin.v1.AdminService/SkipLostRecords",
     "apps.v1.AppService/Create",
     "apps.v1.AppService/Delete",
+    "artifacts.v1.ArtifactService/Delete",
     "artifacts.v1.ArtifactService/Thumbnail",
     "backup.v1.BackupService/BeginRun",
     "backup.v1.BackupService/FinishRun",
