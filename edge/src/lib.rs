@@ -23,6 +23,8 @@ mod html;
 mod large_work;
 mod methods;
 mod metrics;
+#[cfg(feature = "mlflow")]
+mod mlflow;
 mod peer_network;
 mod permission;
 mod project;

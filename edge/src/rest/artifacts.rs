@@ -5,7 +5,7 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderValue, header};
 use matyan_proto::artifacts::v1::get_response::Message;
 use matyan_proto::artifacts::v1::{GetRequest, GetResponse, ZipRequest};
 use schemars::JsonSchema;
@@ -80,9 +80,10 @@ impl FileSource for ArtifactSource {
 }
 
 /// Answers a request with these headers for an artifact.
+#[cfg(feature = "mlflow")]
 pub(crate) async fn artifact_response(
     services: Arc<Services>,
-    headers: &HeaderMap,
+    headers: &http::HeaderMap,
     run_id: String,
     path: String,
 ) -> ApiResult<Response> {
