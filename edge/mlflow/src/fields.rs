@@ -39,7 +39,7 @@ impl Fields {
         let mut members = Map::new();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             let value = Value::from(value.into_owned());
-            match members.get_mut(name.as_ref()) {
+            match members.get_mut(&*name) {
                 None => {
                     members.insert(name.into_owned(), value);
                 }

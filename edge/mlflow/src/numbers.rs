@@ -35,8 +35,9 @@ fn whole(number: f64) -> Option<i64> {
     // Both limits are exact as floats, and the upper one is the first that does not fit.
     let fits = number.fract() == 0.0
         && (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&number);
-    #[expect(clippy::cast_possible_truncation, reason = "it was checked above")]
-    fits.then_some(number as i64)
+    #[expect(clippy::cast_possible_truncation, reason = "it is used only if it fits")]
+    let integer = number as i64;
+    fits.then_some(integer)
 }
 
 /// A float in an answer.

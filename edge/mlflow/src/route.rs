@@ -206,16 +206,16 @@ pub struct Route {
 impl Route {
     /// Finds the operation of a request; `None` if its path does not belong to MLflow.
     pub fn find(method: &Method, path: &str) -> Option<Self> {
-        let path = BASES.iter().find_map(|base| path.strip_prefix(base))?;
+        let path = BASES.iter().find_map(|base| path.strip_prefix(*base))?;
         AREAS.iter().find(|area| path.starts_with(**area))?;
-        let found = TABLE.iter().filter(|(of, ..)| of == method).find_map(|(_, template, operation)| {
+        let found = TABLE.iter().filter(|(of, ..)| of == method).find_map(|&(_, template, operation)| {
             let parameters = matched(template, path)?;
-            Some(Self { operation: *operation, template, parameters })
+            Some(Self { operation, template, parameters })
         });
-        let is_refused = |beginning: &&&'static str| {
-            path.strip_prefix(**beginning).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        let is_refused = |beginning: &&'static str| {
+            path.strip_prefix(*beginning).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        let absent = || match REFUSED.iter().find(is_refused) {
+        let absent = || match REFUSED.into_iter().find(is_refused) {
             Some(template) => Self { operation: Operation::Refused, template, parameters: Vec::new() },
             None => {
                 Self { operation: Operation::Unknown, template: "mlflow/unknown", parameters: Vec::new() }
