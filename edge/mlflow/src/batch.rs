@@ -12,6 +12,7 @@ use matyan_value::{Map, cbor};
 use matyan_wire::headers::AFTER;
 use prost::Message;
 use tonic::Code;
+use tonic::metadata::AsciiMetadataValue;
 
 use crate::channels::Channels;
 use crate::error::{MlflowError, Result, product_code};
@@ -116,8 +117,8 @@ async fn wait_applied(channels: &Channels, run_id: &str, position: LogPosition) 
     let LogPosition { log, partition, offset } = position;
     let after = format!("{log}/{partition}/{offset}/{run_id}");
     // The id of a run of another client may be more than a header can carry.
-    let after = after.parse().or_else(|_| format!("{log}/{partition}/{offset}").parse());
-    if let Ok(after) = after {
+    let parse = |text: String| text.parse::<AsciiMetadataValue>();
+    if let Ok(after) = parse(after).or_else(|_| parse(format!("{log}/{partition}/{offset}"))) {
         request.metadata_mut().insert(AFTER, after);
     }
     match channels.runs().get(request).await {
