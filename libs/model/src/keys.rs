@@ -46,7 +46,7 @@
 //! | (p, 3, run number, part, …) | everything else of a run, see below |
 //! | (p, 4, index, …, run number) | indexes: see `index_*` |
 //! | (p, 5, run number) | run id of every number ever assigned; never cleared, so that no number is reused |
-//! | (p, 6, kind, id, piece) | entity: experiment, tag, note, dashboard, app, report |
+//! | (p, 6, kind, id, piece) | entity: experiment, tag, note, dashboard, app, report, named document |
 //! | (p, 7, kind, name) | id of the entity with this name |
 //! | (p, 8, kind, id, counter) | counter of an entity, changed by atomic adds |
 //! | (p, 9, 0) | name and description of the project |
