@@ -33,6 +33,8 @@ pub(crate) struct Point {
 pub(crate) struct RunBatch {
     batch: IngestionBatch,
     points: Points,
+    /// Size of all params, as messages contain them.
+    pub(crate) params_bytes: usize,
 }
 
 impl RunBatch {
@@ -44,7 +46,9 @@ impl RunBatch {
 
     /// Sets params.
     pub(crate) fn set(&mut self, params: &Map) {
-        self.add(Kind::LogParams(LogParams { value: cbor::encode_map(params).into() }), None);
+        let value = cbor::encode_map(params);
+        self.params_bytes += value.len();
+        self.add(Kind::LogParams(LogParams { value: value.into() }), None);
     }
 
     pub(crate) fn set_properties(&mut self, properties: SetRunProperty) {

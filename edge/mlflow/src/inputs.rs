@@ -45,7 +45,8 @@ pub(crate) async fn log_inputs(
         batch.set(&at_path([MLFLOW, INPUT_MODELS, id], Value::Bool(true)));
     }
     let _guard = locks.lock(run_id).await;
-    RunSnapshot::read_active(channels, run_id, parts_without_metrics()).await?;
+    let run = RunSnapshot::read_active(channels, run_id, parts_without_metrics()).await?;
+    run.check_room(batch.params_bytes)?;
     publish(channels, run_id, batch).await?;
     Ok(json!({}))
 }
@@ -65,7 +66,8 @@ pub(crate) async fn log_outputs(
         batch.set(&at_path([MLFLOW, OUTPUT_MODELS, id], Value::Integer(step)));
     }
     let _guard = locks.lock(run_id).await;
-    RunSnapshot::read_active(channels, run_id, parts_without_metrics()).await?;
+    let run = RunSnapshot::read_active(channels, run_id, parts_without_metrics()).await?;
+    run.check_room(batch.params_bytes)?;
     publish(channels, run_id, batch).await?;
     Ok(json!({}))
 }

@@ -1,6 +1,8 @@
 //! Logged models of MLflow 3, as far as logging and loading models needs them. A model is a named document; its files
 //! are artifacts of the run that has made it, or of a run of its own, which exists for them only.
 
+use std::collections::BTreeSet;
+
 use matyan_proto::common::v1::{Outcome, OutcomeKind};
 use matyan_proto::ingest::v1::event::Kind;
 use matyan_proto::ingest::v1::{CreateRun, FinishRun, SetRunProperty};
@@ -286,17 +288,26 @@ pub(crate) async fn add_registration(
     Ok(())
 }
 
+/// The models that metrics are about, each once.
+fn model_ids(metrics: &[LoggedMetric]) -> BTreeSet<&str> {
+    metrics.iter().filter_map(|metric| Some(metric.model.as_ref()?.model_id.as_str())).collect()
+}
+
+/// Refuses metrics of models that do not exist.
+pub(crate) async fn check_models(channels: &Channels, metrics: &[LoggedMetric]) -> Result<()> {
+    for model_id in model_ids(metrics) {
+        find(channels, model_id).await?;
+    }
+    Ok(())
+}
+
 /// Stores the latest values of metrics with the models that they are about.
 pub(crate) async fn log_model_metrics(
     channels: &Channels,
     run_id: &str,
     metrics: &[LoggedMetric],
 ) -> Result<()> {
-    let mut model_ids: Vec<&str> =
-        metrics.iter().filter_map(|metric| Some(metric.model.as_ref()?.model_id.as_str())).collect();
-    model_ids.sort_unstable();
-    model_ids.dedup();
-    for model_id in model_ids {
+    for model_id in model_ids(metrics) {
         let of_model =
             |metric: &&LoggedMetric| metric.model.as_ref().is_some_and(|it| it.model_id == model_id);
         change(channels, model_id, |content| {

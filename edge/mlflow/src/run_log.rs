@@ -11,7 +11,7 @@ use crate::clock::checked_time;
 use crate::error::{MlflowError, Result};
 use crate::fields::{Fields, missing};
 use crate::logged_metric::{LoggedMetric, ModelMetric};
-use crate::logged_models::log_model_metrics;
+use crate::logged_models::{check_models, log_model_metrics};
 use crate::metric_log::add_points;
 use crate::names::{PARAM_CHARS, check_key, check_length, check_run_id, cut};
 use crate::run_locks::RunLocks;
@@ -142,6 +142,7 @@ async fn log(
     entries: RunEntries,
 ) -> Result<serde_json::Value> {
     check_run_id(run_id)?;
+    check_models(channels, &entries.metrics).await?;
     {
         let _guard = locks.lock(run_id).await;
         let run = RunSnapshot::read_active(channels, run_id, parts_without_metrics()).await?;
@@ -150,6 +151,7 @@ async fn log(
         for (key, value) in &entries.tags {
             add_tag(&mut batch, key, value);
         }
+        run.check_room(batch.params_bytes)?;
         add_points(channels, &mut batch, run_id, &entries.metrics).await?;
         publish(channels, run_id, batch).await?;
     }
@@ -238,6 +240,7 @@ pub(crate) async fn log_model(
     let value = serde_json::Value::Array(models).to_string();
     let mut batch = RunBatch::default();
     add_tag(&mut batch, LOGGED_MODELS_TAG, &value);
+    run.check_room(batch.params_bytes)?;
     publish(channels, run_id, batch).await?;
     Ok(json!({}))
 }

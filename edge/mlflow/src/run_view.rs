@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use matyan_proto::common::v1::{OutcomeKind, SeriesType, StepRange};
+use matyan_proto::limits::RUN_PARAMS_BYTES;
 use matyan_proto::runs::v1::{GetRequest, Props, Run, RunParts, SeriesInfo};
 use matyan_proto::series::v1::{ListRequest, PointColumns, RunSelection, SampleRequest};
 use matyan_value::{Map, Value, cbor};
@@ -83,6 +84,21 @@ impl RunSnapshot {
             )));
         }
         Ok(snapshot)
+    }
+
+    /// Refuses params that the run has no room for. They would be acknowledged, and then not be applied.
+    pub(crate) fn check_room(&self, added_bytes: usize) -> Result<()> {
+        if added_bytes == 0 {
+            return Ok(());
+        }
+        let bytes = cbor::encode_map(&self.params).len() + added_bytes;
+        if bytes <= RUN_PARAMS_BYTES {
+            return Ok(());
+        }
+        Err(MlflowError::invalid(format!(
+            "the params, tags and data sets of the run would have {bytes} bytes, and the limit is {RUN_PARAMS_BYTES}: \
+             log large texts as artifacts"
+        )))
     }
 
     /// The id of the experiment in MLflow.
