@@ -21,7 +21,7 @@ use crate::channels::Channels;
 use crate::error::{ErrorCode, MlflowError, Result, is_missing};
 use crate::fields::Fields;
 use crate::logged_models;
-use crate::names::check_run_id;
+use crate::names::{check_run_id, is_model_id};
 use crate::run_view::{RunSnapshot, location_of, parts_without_metrics};
 
 /// An artifact in this server: its run, and its path there.
@@ -132,7 +132,7 @@ pub(crate) async fn upload(
     }
     let run = RunSnapshot::read(channels, &artifact.run_id, parts_without_metrics()).await;
     // A model without a run has none before its first file.
-    let is_new_holder = logged_models::is_model_id(&artifact.run_id);
+    let is_new_holder = is_model_id(&artifact.run_id);
     match run {
         Ok(_) => {}
         Err(error) if error.code == ErrorCode::ResourceDoesNotExist && is_new_holder => {

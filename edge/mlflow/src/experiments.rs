@@ -10,7 +10,7 @@ use crate::channels::Channels;
 use crate::documents::{self, EXPERIMENTS};
 use crate::error::{MlflowError, Result, is_missing};
 use crate::fields::{Fields, missing};
-use crate::names::{EXPERIMENT_TAG_CHARS, check_experiment_name, check_key, check_length};
+use crate::names::{EXPERIMENT_TAG_CHARS, check_experiment_name, check_key, check_length, is_model_id};
 use crate::run_names::NOTE_TAG;
 
 /// Id of the default experiment.
@@ -309,7 +309,9 @@ async fn archive_runs(channels: &Channels, own_id: &str, archived: bool) -> Resu
         let mut run_ids = Vec::new();
         cursor = String::new();
         while let Some(message) = messages.message().await? {
-            run_ids.extend(message.runs.into_iter().map(|run| run.run_id));
+            // Runs that only have the files of a model are always archived.
+            let own = message.runs.into_iter().map(|run| run.run_id).filter(|id| !is_model_id(id));
+            run_ids.extend(own);
             cursor = message.next_cursor;
         }
         if !run_ids.is_empty() {

@@ -20,7 +20,7 @@ use crate::fields::Fields;
 use crate::filter::{self, Identifier, IdentifierKind};
 use crate::local_filter::{LocalValue, Searched, matches, page, sort};
 use crate::logged_metric::LoggedMetric;
-use crate::names::{MODEL_TAG_CHARS, PARAM_CHARS, check_key, check_length, check_run_id};
+use crate::names::{MODEL_TAG_CHARS, PARAM_CHARS, check_key, check_length, check_run_id, is_model_id};
 use crate::numbers::{float, read_float};
 use crate::order::OrderKey;
 use crate::run_names::{HOLDS_MODEL, MLFLOW, at_path};
@@ -33,12 +33,6 @@ const MAX_RESULTS: u32 = 50_000;
 const PENDING: &str = "LOGGED_MODEL_PENDING";
 /// The statuses that end the logging of a model.
 const FINAL_STATUSES: [&str; 2] = ["LOGGED_MODEL_READY", "LOGGED_MODEL_UPLOAD_FAILED"];
-
-/// Returns whether a text has the form of the id of a logged model.
-pub(crate) fn is_model_id(id: &str) -> bool {
-    id.strip_prefix("m-")
-        .is_some_and(|digits| digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
-}
 
 /// The folder of a model among the artifacts of its run.
 pub(crate) fn folder(model_id: &str) -> String {

@@ -73,6 +73,12 @@ pub(crate) fn check_run_id(id: &str) -> Result<()> {
     Err(MlflowError::invalid(format!("Invalid value {} for parameter 'run_id' supplied", quoted(id))))
 }
 
+/// Returns whether a text has the form of the id of a logged model.
+pub(crate) fn is_model_id(id: &str) -> bool {
+    id.strip_prefix("m-")
+        .is_some_and(|digits| digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
 /// Checks the name of an experiment.
 pub(crate) fn check_experiment_name(name: &str) -> Result<()> {
     if name.trim().is_empty() {

@@ -46,7 +46,11 @@ def test_a_model_without_a_run_is_logged_and_loaded(mlflow):
     assert mlflow.sklearn.load_model(info.model_uri).predict([[2.0]]) == pytest.approx([5.0])
     # The run that has its files is in no list.
     experiment = mlflow.get_experiment_by_name("test_a_model_without_a_run_is_logged_and_loaded")
-    assert mlflow.MlflowClient().search_runs([experiment.experiment_id], run_view_type=3) == []
+    client = mlflow.MlflowClient()
+    assert client.search_runs([experiment.experiment_id], run_view_type=3) == []
+    client.delete_experiment(experiment.experiment_id)
+    client.restore_experiment(experiment.experiment_id)
+    assert client.search_runs([experiment.experiment_id]) == []
 
 
 def test_a_registered_model_is_loaded_by_version_and_alias(mlflow, name):
