@@ -111,7 +111,7 @@ pub(crate) async fn search(channels: &Channels, fields: &Fields) -> Result<Value
             views.push(run.view(&location, &times));
             locations.insert(id, location);
         }
-        if cursor.is_empty() || views.len() >= wanted as usize {
+        if cursor.is_empty() || runs.is_empty() || views.len() >= wanted as usize {
             break;
         }
     }
