@@ -2,7 +2,7 @@
 # the web UI has its packages and its build in ui/, ignored by git, as its tools expect them there.
 
 .DEFAULT_GOAL := help
-.PHONY: help up install wheel sdk-wheel sdk-wheel-3.14t tarball install-test ui test check lint lint-deploy format python-check ui-check tidy clippy doc proto proto-baseline deny hooks downloads build unit brokers kafka clouds chromium system sdk sdk-installed adapters importers examples ui-build ui-embedded ui-test browser bench bench-sdk soak soak-faults soak-kafka soak-fuzz soak-scale
+.PHONY: help up install wheel sdk-wheel sdk-wheel-3.14t tarball install-test ui test check lint lint-deploy format python-check ui-check tidy clippy doc proto proto-baseline deny hooks downloads build unit brokers kafka clouds chromium system sdk sdk-installed adapters importers mlflow examples ui-build ui-embedded ui-test browser bench bench-sdk soak soak-faults soak-kafka soak-fuzz soak-scale
 
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/matyan/target
 export CARGO_TERM_COLOR ?= never
@@ -81,7 +81,7 @@ QUICK_ENV := MAKEFLAGS=STATIC_LIBS=lib/libjemalloc_pic.a
 
 up: ui-embedded ## Build and start everything in one process; data in ./data (DATA_DIR=…, ARGS=… for more flags)
 	@echo 'Building Matyan (about 6 minutes the first time, on two idle cores)'
-	$(QUICK_ENV) cargo build --profile quick -p matyan --no-default-features
+	$(QUICK_ENV) cargo build --profile quick -p matyan --no-default-features --features protocols
 	exec $(QUICK_BIN) up --data-dir $(DATA_DIR) $(ARGS)
 
 PREFIX ?= $(HOME)/.local
@@ -95,7 +95,7 @@ install: ui-embedded ## Build the binary and install it in ~/.local/bin (PREFIX=
 # and zlib are built too, and maturin checks what is linked and adds an SBOM. WHEEL_TARGET is any
 # target that rustup has installed, WHEEL_TAG its compatibility: manylinux2014 or musllinux_1_2 on
 # Linux. `PORTABLE=` builds for this machine, with its libraries; with WHEEL_ARGS='--profile quick
-# --no-default-features' in minutes.
+# --no-default-features --features protocols' in minutes.
 MATURIN_VERSION := 1.16.0
 MATURIN := $(CACHE)/maturin-$(MATURIN_VERSION)/bin/maturin
 ZIG_VERSION := 0.16.0
@@ -445,6 +445,19 @@ $(IMPORTERS_ENV):
 	$@.part/bin/pip $(PIP_INSTALL) --no-deps --requirement $(call pip-list,importers,$(IMPORTERS_LIST))
 	mv $@.part $@
 
+# MLflow's own package, unmodified, against the protocol of MLflow.
+MLFLOW := tests/protocols/mlflow
+MLFLOW_LIST := $(MLFLOW)/requirements.txt
+MLFLOW_ENV := $(CACHE)/mlflow-$(call sum,$(MLFLOW_LIST) $(LOCKS)/mlflow.txt)
+
+mlflow: build $(MLFLOW_ENV) ## Test the protocol of MLflow with its own package
+	MATYAN_BIN=$(DEBUG_BIN) $(MLFLOW_ENV)/bin/python -m pytest -q -rsR --reruns 1 -p no:cacheprovider $(MLFLOW)
+
+$(MLFLOW_ENV):
+	rm -rf $@.part && python3 -m venv $@.part
+	$@.part/bin/pip $(PIP_INSTALL) --no-deps --requirement $(call pip-list,mlflow,$(MLFLOW_LIST))
+	mv $@.part $@
+
 # The clients in other languages: the commands of docs/concepts/clients.md are executed, in a copy of the
 # examples. A language without its tools is skipped, with the reason; REQUIRE=examples makes that a
 # failure.
@@ -539,6 +552,7 @@ locks: $(UV) ## Renew the hashes of the packages that tests download
 	$(call pip-relist,sdk,$(SDK_LIST))
 	$(call pip-relist,sdk-bench,$(BENCH_LIST))
 	$(call pip-relist,importers,$(IMPORTERS_LIST),$(IMPORTERS_EXCLUDES))
+	$(call pip-relist,mlflow,$(MLFLOW_LIST))
 	$(call pip-relist,adapters-boosting,$(call ADAPTER_LIST,boosting),$(ADAPTER_EXCLUDES_boosting))
 	$(call pip-relist,adapters-tensorflow,$(call ADAPTER_LIST,tensorflow))
 	$(call pip-relist,adapters-torch,$(call ADAPTER_LIST,torch),$(ADAPTER_EXCLUDES_torch))

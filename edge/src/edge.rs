@@ -25,6 +25,8 @@ use crate::deadline::{self, CallLimits};
 use crate::error::{ApiError, ApiResult};
 use crate::grpc::{self, Grpc};
 use crate::methods;
+#[cfg(feature = "mlflow")]
+use crate::mlflow::{self, MlflowPort};
 use crate::project::{self, RequestProject};
 use crate::request_caller::RequestCaller;
 use crate::request_id;
@@ -58,6 +60,9 @@ pub struct Edge {
     router: Router,
     grpc: Grpc,
     ui: Option<Ui>,
+    /// `None`: clients of MLflow find nothing here.
+    #[cfg(feature = "mlflow")]
+    mlflow: Option<Arc<MlflowPort>>,
     /// `None`: anyone may do everything.
     callers: Option<CallerCache>,
     reports: AccessReports,
@@ -68,7 +73,18 @@ impl Edge {
         let services = Arc::new(services);
         let router = table::router(rest::operations(&services), &services);
         let router = router.fallback(|| async { ApiError::no_route().into_response() });
-        Edge { services, router, grpc, ui: None, callers: None, reports: AccessReports::default() }
+        #[cfg(feature = "mlflow")]
+        let mlflow = MlflowPort::of_port(&services).map(Arc::new);
+        Edge {
+            services,
+            router,
+            grpc,
+            ui: None,
+            #[cfg(feature = "mlflow")]
+            mlflow,
+            callers: None,
+            reports: AccessReports::default(),
+        }
     }
 
     /// Also serves a browser UI, on every path without a route.
@@ -178,13 +194,24 @@ impl Edge {
             }
             Err(error) if is_grpc => self.grpc.refuse(request.uri().path(), &error),
             Err(error) => {
-                let response = error.into_response();
+                let response = self.refusal(&request, error);
                 self.record_metrics(method_label(request.method()), &response, start);
                 response
             }
         };
         tracing::debug!(status = response.status().as_u16(), "answered");
         response
+    }
+
+    /// The answer to a request that is refused, in the words of its protocol.
+    fn refusal(&self, request: &Request<Body>, error: ApiError) -> Response {
+        #[cfg(feature = "mlflow")]
+        if self.mlflow.is_some() && MlflowPort::route(request).is_some() {
+            return mlflow::refusal(&error);
+        }
+        #[cfg(not(feature = "mlflow"))]
+        let _ = request;
+        error.into_response()
     }
 
     /// Refuses a wrong credential. From then on, the request counts for its principal.
@@ -319,6 +346,12 @@ impl Edge {
                 self.reports.refused(sender, None);
             }
             return response;
+        }
+        #[cfg(feature = "mlflow")]
+        if let Some(mlflow) = &self.mlflow
+            && let Some(route) = MlflowPort::route(&request)
+        {
+            return mlflow.answer(&self.services, route, request).await;
         }
         match (request.uri().path().strip_prefix(WEBSOCKET_PREFIX), self.services.sockets()) {
             // Run ids contain no slash, so a longer path is not a WebSocket.

@@ -23,6 +23,8 @@ mod html;
 mod large_work;
 mod methods;
 mod metrics;
+#[cfg(feature = "mlflow")]
+mod mlflow;
 mod peer_network;
 mod permission;
 mod project;
@@ -50,7 +52,7 @@ pub mod ws;
 pub use edge::Edge;
 pub use metrics::Metrics;
 pub use serve::serve;
-pub use settings::Settings;
+pub use settings::{Protocol, Settings};
 pub use tls::{Tls, TlsError};
 pub use transport::Transport;
 pub use ui::{Ui, UiError, UiSettings};

@@ -21,6 +21,9 @@ pub struct Metrics {
     pub(crate) http: HttpMetrics,
     pub(crate) open_to_network: IntGauge,
     pub(crate) refused_connections: IntCounter,
+    /// By protocol and operation.
+    #[cfg_attr(not(feature = "mlflow"), allow(dead_code, reason = "counts for protocols"))]
+    pub(crate) unanswered_operations: IntCounterVec,
     pub(crate) ws_connections: IntGauge,
     pub(crate) ws_connection_seconds: Histogram,
     pub(crate) ws_ack_seconds: Histogram,
@@ -48,6 +51,14 @@ impl Metrics {
             "1 if other machines can connect without signing in, otherwise 0.",
         )?;
         registry.register(Box::new(open_to_network.clone()))?;
+        let unanswered_operations = IntCounterVec::new(
+            Opts::new(
+                "matyan_unanswered_operations_total",
+                "Requests of clients of other trackers for operations that this server does not have.",
+            ),
+            &["protocol", "operation"],
+        )?;
+        registry.register(Box::new(unanswered_operations.clone()))?;
         let ws_connections = IntGauge::new("matyan_ws_connections_active", "Open WebSockets.")?;
         registry.register(Box::new(ws_connections.clone()))?;
 
@@ -56,6 +67,7 @@ impl Metrics {
             grpc: GrpcMetrics::register(registry, &SHORT_SECONDS)?,
             http: HttpMetrics::register(registry)?,
             open_to_network,
+            unanswered_operations,
             refused_connections: counter(
                 "matyan_connections_refused_total",
                 "Connections that were closed at once, because too many were open.",

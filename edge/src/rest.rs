@@ -6,10 +6,10 @@
 
 mod answer;
 mod apps;
-mod artifacts;
+pub(crate) mod artifacts;
 mod audit;
 mod byte_range;
-mod call;
+pub(crate) mod call;
 mod cbor_pieces;
 mod column_writer;
 mod dashboards;

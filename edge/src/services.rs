@@ -206,6 +206,14 @@ impl Services {
         self.frontier.as_ref().map(|frontier| &frontier.sockets)
     }
 
+    /// The transports to the backend and the frontier, in the project of the current request.
+    #[cfg(feature = "mlflow")]
+    pub(crate) fn scoped_transports(&self) -> (Transport, Transport) {
+        let backend = self.backend().0.in_scope(Scope::current());
+        let frontier = self.frontier.as_ref().expect("protocols of other trackers need a frontier");
+        (backend, frontier.transport.in_scope(Scope::current()))
+    }
+
     /// Client of the frontier, in the project of the current request.
     pub(crate) fn ingest(&self) -> IngestClient {
         let frontier = self.frontier.as_ref().expect("routes of the frontier exist only with one");

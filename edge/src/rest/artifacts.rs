@@ -79,6 +79,18 @@ impl FileSource for ArtifactSource {
     }
 }
 
+/// Answers a request with these headers for an artifact.
+#[cfg(feature = "mlflow")]
+pub(crate) async fn artifact_response(
+    services: Arc<Services>,
+    headers: &http::HeaderMap,
+    run_id: String,
+    path: String,
+) -> ApiResult<Response> {
+    let source = ArtifactSource { services, run_id, path };
+    Ok(file::answer(headers, &source).await?.into_response())
+}
+
 async fn download(call: Call<ArtifactPath>) -> ApiResult<FileDownload> {
     let ArtifactPath { id: run_id, path } = call.parameters;
     let source = ArtifactSource { services: call.services, run_id, path };

@@ -13,6 +13,8 @@ mod deadlines;
 mod frontier;
 mod grpc;
 mod http_calls;
+#[cfg(feature = "mlflow")]
+mod mlflow;
 mod projects;
 mod rest;
 mod server;

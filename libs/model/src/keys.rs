@@ -47,7 +47,7 @@
 //! | (p, 3, run number, part, …) | everything else of a run, see below |
 //! | (p, 4, index, …, run number) | indexes: see `index_*` |
 //! | (p, 5, run number) | run id of every number ever assigned; never cleared, so that no number is reused |
-//! | (p, 6, kind, id, piece) | entity: experiment, tag, note, dashboard, app, report |
+//! | (p, 6, kind, id, piece) | entity: experiment, tag, note, dashboard, app, report, named document |
 //! | (p, 7, kind, name) | id of the entity with this name |
 //! | (p, 8, kind, id, counter) | counter of an entity, changed by atomic adds |
 //! | (p, 9, 0) | name and description of the project |
@@ -230,6 +230,7 @@ pub enum EntityKind {
     Dashboard = 3,
     App = 4,
     Report = 5,
+    Document = 6,
 }
 
 impl EntityKind {
@@ -242,6 +243,7 @@ impl EntityKind {
             Self::Dashboard => "dashboard",
             Self::App => "app",
             Self::Report => "report",
+            Self::Document => "document",
         }
     }
 }
@@ -525,6 +527,25 @@ pub fn entity(project: Project, kind: EntityKind, id: &str) -> Range {
 /// The tail is (id: String, piece: u32).
 pub fn entities(project: Project, kind: EntityKind) -> Range {
     subtree(self::project(project, Space::Entity, (kind as u16,)))
+}
+
+/// The entities of a kind whose ids begin with a text; the tail is that of `entities`.
+pub fn entities_with_prefix(project: Project, kind: EntityKind, prefix: &str) -> Range {
+    let all = entities(project, kind);
+    // The first id that is larger than every id with the prefix. Ids are encoded in their order.
+    let mut after = prefix.to_owned();
+    let end = loop {
+        match after.pop() {
+            None => break all.end,
+            Some(last) => {
+                if let Some(next) = (u32::from(last) + 1..=u32::from(char::MAX)).find_map(char::from_u32) {
+                    after.push(next);
+                    break entity(project, kind, &after).start;
+                }
+            }
+        }
+    };
+    Range::new(entity(project, kind, prefix).start, end)
 }
 
 pub fn entity_name(project: Project, kind: EntityKind, name: &str) -> Key {

@@ -18,6 +18,7 @@ use matyan_proto::{
 use tonic::{Request, Response};
 
 use crate::{
+    edit::runs::delete_artifacts,
     server::{
         RpcResult, Server, convert,
         deps::Deps,
@@ -105,6 +106,12 @@ impl ArtifactService for ArtifactApi {
             }
             Ok(())
         })))
+    }
+
+    async fn delete(&self, request: Request<pb::DeleteRequest>) -> RpcResult<pb::DeleteResponse> {
+        let (call, request) = self.server.start_call(request).await?;
+        let deleted = delete_artifacts(&self.server.deps, &call, &request).await?;
+        Ok(Response::new(pb::DeleteResponse { deleted }))
     }
 
     async fn zip(&self, request: Request<pb::ZipRequest>) -> RpcResult<Self::ZipStream> {

@@ -54,7 +54,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "matyan-maintenance",
         ],
     ),
-    ("matyan-edge", &["matyan-proto", "matyan-value", "matyan-wire", "matyan-access"]),
+    ("matyan-mlflow", &["matyan-proto", "matyan-value", "matyan-wire"]),
+    ("matyan-edge", &["matyan-proto", "matyan-value", "matyan-wire", "matyan-access", "matyan-mlflow"]),
     // It shares formats with the server and nothing more.
     ("matyan-sdk", &["matyan-proto", "matyan-value", "matyan-wire"]),
     ("matyan-client-python", &["matyan-proto", "matyan-sdk", "matyan-value"]),

@@ -1,5 +1,6 @@
 //! Runs: reading, changing, and deleting them.
 
+mod artifacts;
 mod batch_get;
 mod change;
 mod delete;
@@ -8,7 +9,7 @@ mod list;
 mod params;
 pub(crate) mod watch;
 
-pub(crate) use delete::clear_tombstone;
+pub(crate) use {artifacts::delete_artifacts, delete::clear_tombstone};
 
 use matyan_proto::{
     limits,

@@ -216,3 +216,27 @@ async fn payload_uris_cannot_be_forged() {
     assert!(found == expected.into(), "forged URIs are skipped, and a missing payload is empty");
     harness.end().await;
 }
+
+#[tokio::test]
+async fn an_artifact_or_a_folder_is_deleted() {
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
+    let paths = ["a", "a b", "d/e", "d/f/g", "de"];
+    let events = paths.map(|path| uploaded(path, &format!("r/{path}")));
+    harness.log("r", std::iter::once(create()).chain(events)).await;
+    harness.applied().await;
+    let left = async || {
+        let listed = Client::new(harness.routes()).list(ListRequest { run_id: "r".into() }).await.unwrap();
+        let listed = all(listed).await.into_iter().flat_map(|message| message.artifacts);
+        listed.map(|artifact| artifact.path).collect::<Vec<_>>()
+    };
+    let request = |path: &str| DeleteRequest { run_id: "r".into(), path: path.into() };
+    assert_eq!(client.delete(request("d")).await.unwrap().into_inner().deleted, 2);
+    assert_eq!(left().await, ["a", "a b", "de"]);
+    assert_eq!(client.delete(request("a")).await.unwrap().into_inner().deleted, 1);
+    assert_eq!(left().await, ["a b", "de"]);
+    not_found(client.delete(request("d")).await, "artifact", "d");
+    not_found(client.delete(DeleteRequest { run_id: "x".into(), path: "a".into() }).await, "run", "x");
+    wrong_field(client.delete(request("")).await, "path");
+    harness.end().await;
+}

@@ -1,0 +1,117 @@
+//! Paths of artifacts in MLflow's URIs, such as `{experiment}/{run}/artifacts/{path}`.
+
+use crate::error::{MlflowError, Result};
+
+/// Whose files a path names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ArtifactOwner {
+    Run(String),
+    /// A logged model, by its id.
+    Model(String),
+}
+
+/// An artifact, or a folder of artifacts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ArtifactPath {
+    pub(crate) owner: ArtifactOwner,
+    /// The path below the folder of the owner; empty for the folder itself.
+    pub(crate) path: String,
+}
+
+/// The folder of the owner.
+const ARTIFACTS: &str = "artifacts";
+/// The folder of logged models in an experiment.
+const MODELS: &str = "models";
+
+impl ArtifactPath {
+    /// Parses a path below the root of all artifacts.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        check(text)?;
+        let segments: Vec<&str> = text.trim_matches('/').split('/').collect();
+        let (owner, rest) = match segments.as_slice() {
+            [_, MODELS, model, ARTIFACTS, rest @ ..] => (ArtifactOwner::Model((*model).to_owned()), rest),
+            [_, run, ARTIFACTS, rest @ ..] => (ArtifactOwner::Run((*run).to_owned()), rest),
+            _ => {
+                return Err(MlflowError::invalid(format!(
+                    "Invalid path '{text}': it must be '<experiment>/<run>/artifacts/<path>', as the artifact URI of \
+                     a run says"
+                )));
+            }
+        };
+        Ok(Self { owner, path: rest.join("/") })
+    }
+}
+
+/// Checks that a path leads nowhere else.
+pub(crate) fn check(path: &str) -> Result<()> {
+    let is_bad = |segment: &str| matches!(segment, "." | "..");
+    if path.contains(['\\', '?', '#']) || path.chars().any(char::is_control) || path.split('/').any(is_bad) {
+        return Err(MlflowError::invalid(format!("Invalid path: {}", path.escape_debug())));
+    }
+    Ok(())
+}
+
+/// The files and folders directly in a folder, of all paths of an owner: name, whether it is a folder, and the size of a file.
+pub(crate) fn entries_of_folder<'p>(
+    paths: impl Iterator<Item = (&'p str, Option<u64>)>,
+    folder: &str,
+) -> Vec<(String, bool, Option<u64>)> {
+    let mut entries: Vec<(String, bool, Option<u64>)> = Vec::new();
+    let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+    for (path, size) in paths {
+        let Some(rest) = path.strip_prefix(&prefix) else { continue };
+        let (name, is_folder) = match rest.split_once('/') {
+            Some((name, _)) => (name, true),
+            None => (rest, false),
+        };
+        // Paths arrive sorted, so those of one folder follow each other.
+        let is_known =
+            entries.last().is_some_and(|(last, was_folder, _)| last == name && *was_folder == is_folder);
+        if !name.is_empty() && !is_known {
+            entries.push((name.to_owned(), is_folder, if is_folder { None } else { size }));
+        }
+    }
+    entries
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_name_their_owner() {
+        let check = |text: &str, owner: ArtifactOwner, path: &str| {
+            let expected = ArtifactPath { owner, path: path.to_owned() };
+            assert_eq!(ArtifactPath::parse(text).unwrap(), expected, "{text}");
+        };
+        check("0/r/artifacts/a/b.txt", ArtifactOwner::Run("r".into()), "a/b.txt");
+        check("0/r/artifacts", ArtifactOwner::Run("r".into()), "");
+        check("0/r/artifacts/", ArtifactOwner::Run("r".into()), "");
+        check("0/models/m-1/artifacts/MLmodel", ArtifactOwner::Model("m-1".into()), "MLmodel");
+        check("0/models/artifacts/x", ArtifactOwner::Run("models".into()), "x");
+        for wrong in [
+            "",
+            "0/r",
+            "a",
+            "0/r/artifacts/../x",
+            "0/../artifacts/x",
+            "0/r/artifacts/a\\b",
+            "0/r/artifacts/\n",
+            "0/r/files/x",
+        ] {
+            ArtifactPath::parse(wrong).expect_err(wrong);
+        }
+    }
+
+    #[test]
+    fn folders_have_files_and_folders() {
+        let paths = [("a", Some(1)), ("b/c", Some(2)), ("b/d/e", Some(3)), ("b/d/f", None), ("bc", Some(4))];
+        let listed = |folder: &str| entries_of_folder(paths.into_iter(), folder);
+        let file = |name: &str, size| (name.to_owned(), false, size);
+        let folder = |name: &str| (name.to_owned(), true, None);
+        assert_eq!(listed(""), [file("a", Some(1)), folder("b"), file("bc", Some(4))]);
+        assert_eq!(listed("b"), [file("c", Some(2)), folder("d")]);
+        assert_eq!(listed("b/d"), [file("e", Some(3)), file("f", None)]);
+        assert!(listed("a").is_empty() && listed("x").is_empty());
+    }
+}

@@ -1,0 +1,228 @@
+//! Artifacts of runs and of logged models, which clients send and read through this server. Bytes are passed on
+//! as they arrive.
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt, stream};
+use http::{HeaderMap, header};
+use http_body_util::BodyExt;
+use matyan_proto::artifacts::v1::{Artifact, DeleteRequest, ListRequest};
+use matyan_proto::ingest::v1::event::Kind;
+use matyan_proto::ingest::v1::store_request::Message;
+use matyan_proto::ingest::v1::{BlobRef, StoreOpen, StoreRequest};
+use matyan_proto::limits::{ARTIFACT_PATH_BYTES, CHUNK_BYTES};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::artifact_path::{ArtifactOwner, ArtifactPath, check, entries_of_folder};
+use crate::batch::{RunBatch, publish};
+use crate::body::Body;
+use crate::channels::Channels;
+use crate::error::{ErrorCode, MlflowError, Result, is_missing};
+use crate::fields::Fields;
+use crate::logged_models;
+use crate::names::{check_run_id, is_model_id};
+use crate::run_view::{RunSnapshot, location_of, parts_without_metrics};
+
+/// An artifact in this server: its run, and its path there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StoredArtifact {
+    pub(crate) run_id: String,
+    pub(crate) path: String,
+}
+
+/// Finds the run that has the files of an owner.
+pub(crate) async fn locate(channels: &Channels, artifact: ArtifactPath) -> Result<StoredArtifact> {
+    let ArtifactPath { owner, path } = artifact;
+    match owner {
+        ArtifactOwner::Run(run_id) => {
+            check_run_id(&run_id)?;
+            Ok(StoredArtifact { run_id, path })
+        }
+        ArtifactOwner::Model(model_id) => {
+            let run_id = logged_models::holder(channels, &model_id).await?;
+            let folder = logged_models::folder(&model_id);
+            let path = if path.is_empty() { folder } else { format!("{folder}/{path}") };
+            Ok(StoredArtifact { run_id, path })
+        }
+    }
+}
+
+/// All artifacts of a run.
+async fn artifacts_of(channels: &Channels, run_id: &str) -> Result<Vec<Artifact>> {
+    let request = ListRequest { run_id: run_id.to_owned() };
+    let mut messages = match channels.artifacts().list(request).await {
+        Ok(response) => response.into_inner(),
+        // The run of a model without a run begins with its first file.
+        Err(status) if is_missing(&status) => return Ok(Vec::new()),
+        Err(status) => return Err(status.into()),
+    };
+    let mut artifacts = Vec::new();
+    while let Some(message) = messages.message().await? {
+        artifacts.extend(message.artifacts);
+    }
+    Ok(artifacts)
+}
+
+/// The entries of a folder, each with a path that begins with `prefix`.
+async fn list_folder(channels: &Channels, folder: &StoredArtifact, prefix: &str) -> Result<Vec<Value>> {
+    let artifacts = artifacts_of(channels, &folder.run_id).await?;
+    let paths = artifacts.iter().map(|artifact| (artifact.path.as_str(), artifact.size));
+    let entry = |(name, is_dir, size): (String, bool, Option<u64>)| {
+        let path = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
+        match size {
+            Some(size) => json!({"path": path, "is_dir": is_dir, "file_size": size}),
+            None => json!({"path": path, "is_dir": is_dir}),
+        }
+    };
+    Ok(entries_of_folder(paths, &folder.path).into_iter().map(entry).collect())
+}
+
+/// Lists a folder by its path below the root of all artifacts.
+pub(crate) async fn list(channels: &Channels, fields: &Fields) -> Result<Value> {
+    let path = fields.text("path")?.unwrap_or_default();
+    let folder = locate(channels, ArtifactPath::parse(path)?).await?;
+    Ok(json!({"files": list_folder(channels, &folder, "").await?}))
+}
+
+/// Lists a folder of a run. Paths are those below the artifacts of the run.
+pub(crate) async fn list_of_run(channels: &Channels, fields: &Fields) -> Result<Value> {
+    let run_id = fields.run_id()?;
+    check_run_id(run_id)?;
+    let path = fields.text("path")?.unwrap_or_default().trim_matches('/').to_owned();
+    check(&path)?;
+    let run = RunSnapshot::read(channels, run_id, parts_without_metrics()).await?;
+    let location = location_of(channels, run.experiment_id()).await?;
+    let folder = StoredArtifact { run_id: run_id.to_owned(), path: path.clone() };
+    let files = list_folder(channels, &folder, &path).await?;
+    Ok(json!({"root_uri": format!("{location}/{run_id}/artifacts"), "files": files}))
+}
+
+/// Lists a folder of a logged model.
+pub(crate) async fn list_of_model(channels: &Channels, fields: &Fields) -> Result<Value> {
+    let model_id = fields.required("model_id")?.to_owned();
+    let path = fields.text("artifact_directory_path")?.unwrap_or_default().trim_matches('/').to_owned();
+    check(&path)?;
+    let root_uri = logged_models::artifact_uri(channels, &model_id).await?;
+    let artifact = ArtifactPath { owner: ArtifactOwner::Model(model_id), path: path.clone() };
+    let folder = locate(channels, artifact).await?;
+    Ok(json!({"root_uri": root_uri, "files": list_folder(channels, &folder, &path).await?}))
+}
+
+/// Finds the file that a client wants to read.
+pub(crate) async fn find(channels: &Channels, fields: &Fields) -> Result<StoredArtifact> {
+    let artifact = ArtifactPath::parse(fields.required("path")?)?;
+    if artifact.path.is_empty() {
+        return Err(MlflowError::invalid("the path names a folder: name a file in it"));
+    }
+    locate(channels, artifact).await
+}
+
+/// Stores a file, and announces it to its run.
+pub(crate) async fn upload(
+    channels: &Channels,
+    fields: &Fields,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Value> {
+    let artifact = find(channels, fields).await?;
+    if artifact.path.len() > ARTIFACT_PATH_BYTES {
+        let message = format!("the path has more than {ARTIFACT_PATH_BYTES} bytes: use a shorter one");
+        return Err(MlflowError::invalid(message));
+    }
+    let run = RunSnapshot::read(channels, &artifact.run_id, parts_without_metrics()).await;
+    // A model without a run has none before its first file.
+    let is_new_holder = is_model_id(&artifact.run_id);
+    match run {
+        Ok(_) => {}
+        Err(error) if error.code == ErrorCode::ResourceDoesNotExist && is_new_holder => {
+            logged_models::create_holder(channels, &artifact.run_id).await?;
+        }
+        Err(error) => return Err(error),
+    }
+    let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let content_type = text(header::CONTENT_TYPE).unwrap_or_default().to_owned();
+    let size = text(header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
+    let open = StoreOpen {
+        run_id: artifact.run_id.clone(),
+        artifact_path: artifact.path.clone(),
+        content_type: content_type.clone(),
+        size,
+    };
+    let stored = store(channels, open, body).await?;
+    let mut batch = RunBatch::default();
+    let size = Some(stored.1);
+    let path = artifact.path;
+    let reference = BlobRef { key: stored.0, path, content_type, size, content_hash: Bytes::new() };
+    batch.add(Kind::BlobRef(reference), None);
+    publish(channels, &artifact.run_id, batch).await?;
+    Ok(json!({}))
+}
+
+/// Sends a file to the blob store; returns its key and its size.
+async fn store(channels: &Channels, open: StoreOpen, body: Body) -> Result<(String, u64)> {
+    // Capacity of one, so that the pace of the blob store slows down the client.
+    let (pieces, requests) = mpsc::channel(1);
+    let mut client = channels.ingest();
+    let storing = client.store(ReceiverStream::new(requests));
+    let sending = send(open, body, pieces);
+    tokio::pin!(storing, sending);
+    let answer = tokio::select! {
+        answer = &mut storing => answer,
+        sent = &mut sending => match sent {
+            Ok(()) => storing.await,
+            // Dropping the call discards the incomplete file.
+            Err(BodyInterrupted) => {
+                return Err(MlflowError::new(ErrorCode::BadRequest, "the body ended early: send the file again"));
+            }
+        },
+    };
+    let answer = answer?.into_inner();
+    Ok((answer.key, answer.size))
+}
+
+/// The client disconnected before the end of its body.
+struct BodyInterrupted;
+
+/// Passes a body on in pieces. The channel is closed only if the body is complete.
+async fn send(
+    open: StoreOpen,
+    body: Body,
+    pieces: mpsc::Sender<StoreRequest>,
+) -> Result<(), BodyInterrupted> {
+    let mut messages = std::pin::pin!(messages(open, body));
+    while let Some(message) = messages.next().await {
+        if pieces.send(StoreRequest { message: Some(message?) }).await.is_err() {
+            // The frontier has already answered, and its answer is the result.
+            return std::future::pending().await;
+        }
+    }
+    Ok(())
+}
+
+fn messages(open: StoreOpen, body: Body) -> impl Stream<Item = Result<Message, BodyInterrupted>> {
+    let chunks = body.into_data_stream().flat_map(|data| {
+        let pieces = match data {
+            Ok(data) => split(data).map(|piece| Ok(Message::Chunk(piece))).collect(),
+            Err(_) => vec![Err(BodyInterrupted)],
+        };
+        stream::iter(pieces)
+    });
+    // An error ends the sending, so the end mark is only reached after a complete body.
+    stream::iter([Ok(Message::Open(open))]).chain(chunks).chain(stream::iter([Ok(Message::Done(true))]))
+}
+
+fn split(mut data: Bytes) -> impl Iterator<Item = Bytes> {
+    std::iter::from_fn(move || (!data.is_empty()).then(|| data.split_to(data.len().min(CHUNK_BYTES))))
+}
+
+/// Deletes a file, or all files of a folder.
+pub(crate) async fn delete(channels: &Channels, fields: &Fields) -> Result<Value> {
+    let artifact = locate(channels, ArtifactPath::parse(fields.required("path")?)?).await?;
+    let request = DeleteRequest { run_id: artifact.run_id, path: artifact.path };
+    match channels.artifacts().delete(request).await {
+        Ok(_) => Ok(json!({})),
+        Err(status) if is_missing(&status) => Err(MlflowError::missing("there is no such artifact")),
+        Err(status) => Err(status.into()),
+    }
+}

@@ -1,0 +1,8 @@
+//! The bytes of a file on their way.
+
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+use tower::BoxError;
+
+/// A body that arrives in pieces.
+pub type Body = UnsyncBoxBody<Bytes, BoxError>;

@@ -1,0 +1,166 @@
+//! Named documents as JSON objects: what MLflow keeps besides runs.
+
+use matyan_proto::documents::v1::{DeleteRequest, Document, GetRequest, ListRequest, WriteRequest};
+use serde_json::{Map, Value};
+use tonic::Code;
+
+use crate::channels::Channels;
+use crate::error::{ErrorCode, MlflowError, Result, is_missing};
+
+/// Attempts to change a document that others change at the same time.
+const ATTEMPTS: usize = 16;
+
+/// Tags of experiments, and where their files are.
+pub(crate) const EXPERIMENTS: &str = "mlflow-experiment";
+/// Registered models with their versions.
+pub(crate) const REGISTERED_MODELS: &str = "mlflow-registered-model";
+pub(crate) const LOGGED_MODELS: &str = "mlflow-logged-model";
+
+/// A document as it was read.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    pub(crate) name: String,
+    pub(crate) content: Map<String, Value>,
+    /// 0: there is none.
+    version: i64,
+}
+
+impl Stored {
+    fn new(document: Document) -> Result<Self> {
+        let content = serde_json::from_slice(&document.content).map_err(|error| {
+            tracing::error!(kind = document.kind, name = document.name, %error, "a document is not JSON");
+            MlflowError::new(ErrorCode::InternalError, "a stored document is damaged: see the server's log")
+        })?;
+        Ok(Self { name: document.name, content, version: document.updated_us })
+    }
+}
+
+/// Reads a document; `None` if there is none.
+pub(crate) async fn read(channels: &Channels, kind: &str, name: &str) -> Result<Option<Stored>> {
+    let request = GetRequest { kind: kind.to_owned(), name: name.to_owned() };
+    match channels.documents().get(request).await {
+        Ok(response) => {
+            let document = response.into_inner().document.ok_or_else(|| MlflowError::broken("document"))?;
+            Stored::new(document).map(Some)
+        }
+        // A name that no document can have names no document.
+        Err(status) if is_missing(&status) || status.code() == Code::InvalidArgument => Ok(None),
+        Err(status) => Err(status.into()),
+    }
+}
+
+/// Reads all documents of a kind.
+pub(crate) async fn list(channels: &Channels, kind: &str) -> Result<Vec<Stored>> {
+    let request = ListRequest { kind: kind.to_owned(), ..ListRequest::default() };
+    let mut messages = channels.documents().list(request).await?.into_inner();
+    let mut found = Vec::new();
+    while let Some(message) = messages.message().await? {
+        for document in message.documents {
+            found.push(Stored::new(document)?);
+        }
+    }
+    Ok(found)
+}
+
+/// Changes a document, and returns what `change` returns. It gets the content as it is, empty if there is no document;
+/// it is called again if another caller has changed the document meanwhile.
+pub(crate) async fn change<T>(
+    channels: &Channels,
+    kind: &str,
+    name: &str,
+    mut change: impl FnMut(&mut Map<String, Value>, bool) -> Result<T>,
+) -> Result<T> {
+    for _ in 0..ATTEMPTS {
+        let stored = read(channels, kind, name).await?;
+        let (mut content, version) = match stored {
+            Some(stored) => (stored.content, stored.version),
+            None => (Map::new(), 0),
+        };
+        let changed = change(&mut content, version != 0)?;
+        if write(channels, kind, name, &content, version).await? {
+            return Ok(changed);
+        }
+    }
+    Err(conflict(name))
+}
+
+/// Writes a document that is still as it was read; returns false if it is not.
+async fn write(
+    channels: &Channels,
+    kind: &str,
+    name: &str,
+    content: &Map<String, Value>,
+    version: i64,
+) -> Result<bool> {
+    let content = serde_json::to_vec(content).map_err(|error| MlflowError::invalid(error.to_string()))?;
+    let request = WriteRequest {
+        kind: kind.to_owned(),
+        name: name.to_owned(),
+        content: content.into(),
+        if_updated_us: Some(version),
+    };
+    match channels.documents().write(request).await {
+        Ok(_) => Ok(true),
+        Err(status) if status.code() == Code::Aborted => Ok(false),
+        Err(status) if status.code() == Code::ResourceExhausted => Err(MlflowError::invalid(format!(
+            "'{name}' would become too large: {}; delete versions, tags or descriptions that are not needed",
+            status.message()
+        ))),
+        Err(status) => Err(status.into()),
+    }
+}
+
+/// Deletes a document; returns false if there is none.
+pub(crate) async fn delete(channels: &Channels, kind: &str, name: &str) -> Result<bool> {
+    let request = DeleteRequest { kind: kind.to_owned(), name: name.to_owned(), if_updated_us: None };
+    match channels.documents().delete(request).await {
+        Ok(_) => Ok(true),
+        Err(status) if is_missing(&status) || status.code() == Code::InvalidArgument => Ok(false),
+        Err(status) => Err(status.into()),
+    }
+}
+
+/// Deletes a document that is still as it was read.
+pub(crate) async fn delete_unchanged(channels: &Channels, kind: &str, stored: &Stored) -> Result<()> {
+    let request = DeleteRequest {
+        kind: kind.to_owned(),
+        name: stored.name.clone(),
+        if_updated_us: Some(stored.version),
+    };
+    match channels.documents().delete(request).await {
+        Ok(_) => Ok(()),
+        Err(status) if status.code() == Code::Aborted => Err(conflict(&stored.name)),
+        Err(status) => Err(status.into()),
+    }
+}
+
+fn conflict(name: &str) -> MlflowError {
+    let message = format!("'{name}' was changed by others at the same time: try again");
+    MlflowError::new(ErrorCode::ResourceConflict, message)
+}
+
+/// The text of a member; empty if there is none.
+pub(crate) fn member<'c>(content: &'c Map<String, Value>, name: &str) -> &'c str {
+    content.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The number of a member; 0 if there is none.
+pub(crate) fn integer(content: &Map<String, Value>, name: &str) -> i64 {
+    content.get(name).and_then(Value::as_i64).unwrap_or_default()
+}
+
+/// The members of a map inside of a document, such as its tags, which is created if it is missing.
+pub(crate) fn map_in<'c>(content: &'c mut Map<String, Value>, name: &str) -> &'c mut Map<String, Value> {
+    let value = content.entry(name).or_insert_with(|| Value::Object(Map::new()));
+    if !value.is_object() {
+        *value = Value::Object(Map::new());
+    }
+    value.as_object_mut().expect("it was made an object above")
+}
+
+/// The pairs of a map inside of a document, as MLflow lists them.
+pub(crate) fn pairs(content: &Map<String, Value>, name: &str) -> Vec<Value> {
+    let members = content.get(name).and_then(Value::as_object);
+    let pair = |(key, value): (&String, &Value)| serde_json::json!({"key": key, "value": value});
+    members.into_iter().flatten().map(pair).collect()
+}

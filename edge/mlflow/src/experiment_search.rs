@@ -1,0 +1,75 @@
+//! Searches of experiments.
+
+use std::collections::HashMap;
+
+use serde_json::{Map, Value, json};
+
+use crate::channels::Channels;
+use crate::documents::{self, EXPERIMENTS};
+use crate::error::{MlflowError, Result};
+use crate::experiments::{ExperimentInfo, list_all};
+use crate::fields::Fields;
+use crate::filter::{self, Identifier, IdentifierKind};
+use crate::local_filter::{LocalValue, Searched, matches, page, sort};
+use crate::order;
+use crate::query::ViewType;
+
+/// Page sizes of MLflow.
+const DEFAULT_RESULTS: u32 = 1_000;
+const MAX_RESULTS: u32 = 50_000;
+
+/// An experiment with what is known besides its properties.
+struct FoundExperiment {
+    info: ExperimentInfo,
+    content: Map<String, Value>,
+}
+
+impl Searched for FoundExperiment {
+    fn value(&self, identifier: &Identifier) -> Result<Option<LocalValue>> {
+        let key = identifier.key.as_str();
+        match identifier.kind {
+            IdentifierKind::Tag => {
+                let tags = self.info.tags(&self.content);
+                Ok(tags.get(key).and_then(Value::as_str).map(|text| LocalValue::Text(text.to_owned())))
+            }
+            IdentifierKind::Attribute => match key {
+                "name" => Ok(Some(LocalValue::Text(self.info.name.clone()))),
+                "experiment_id" => Ok(Some(LocalValue::Text(self.info.id.clone()))),
+                "creation_time" => Ok(Some(LocalValue::time(self.info.created_ms))),
+                "last_update_time" => Ok(Some(LocalValue::time(self.info.updated_ms))),
+                other => Err(MlflowError::invalid(format!("Invalid attribute key '{other}' specified"))),
+            },
+            _ => Err(MlflowError::invalid(format!("Invalid search expression '{key}' for experiments"))),
+        }
+    }
+}
+
+pub(crate) async fn search(channels: &Channels, fields: &Fields) -> Result<Value> {
+    let filter = filter::parse(fields.text("filter")?.unwrap_or_default())?;
+    let order = order::parse(&fields.texts("order_by")?)?;
+    let view = ViewType::parse(fields.text("view_type")?)?;
+    let size = fields.max_results(DEFAULT_RESULTS, MAX_RESULTS)?;
+    let mut contents: HashMap<String, Map<String, Value>> =
+        documents::list(channels, EXPERIMENTS).await?.into_iter().map(|it| (it.name, it.content)).collect();
+    let mut found = Vec::new();
+    for info in list_all(channels).await? {
+        let content = contents.remove(&info.id).unwrap_or_default();
+        let experiment = FoundExperiment { info, content };
+        // Every experiment is checked, so that a wrong filter is refused even if there is none.
+        if matches(&experiment, &filter)? && view.contains(experiment.info.is_deleted) {
+            found.push(experiment);
+        }
+    }
+    // Newest first, unless the caller wants another order.
+    found.sort_by(|one, other| {
+        (other.info.created_ms, &other.info.id).cmp(&(one.info.created_ms, &one.info.id))
+    });
+    let (found, next) = page(sort(found, &order)?, fields.text("page_token")?, size)?;
+    let experiments: Vec<Value> =
+        found.iter().map(|experiment| experiment.info.view(&experiment.content)).collect();
+    let mut answer = json!({"experiments": experiments});
+    if let Some(next) = next {
+        answer["next_page_token"] = next.into();
+    }
+    Ok(answer)
+}

@@ -1,0 +1,258 @@
+//! The points of a metric. First come those that a later point of their step has replaced, in the order in which they
+//! were logged, then those that are shown, by step; an answer that has all of them is sorted as MLflow sorts it.
+
+use matyan_proto::common::v1::{SeriesKey, StepRange};
+use matyan_proto::runs::v1::RunParts;
+use matyan_proto::series::v1::{PointColumns, RunSelection, SampleRequest};
+use serde_json::{Value, json};
+
+use crate::batch::Point;
+use crate::channels::Channels;
+use crate::error::{MlflowError, Result, is_missing};
+use crate::fields::Fields;
+use crate::metric_log::{points_of, points_request};
+use crate::names::check_run_id;
+use crate::numbers::float;
+use crate::run_names::REPEATED_CONTEXT;
+use crate::run_view::{NO_CONTEXT, RunSnapshot, no_run};
+
+/// Points in an answer without a page size. Current clients ask for pages of 25,000.
+const DEFAULT_POINTS: u32 = 200_000;
+const MAX_POINTS: u32 = 200_000;
+/// Points of each run in charts.
+const DEFAULT_SAMPLE: u32 = 320;
+const MAX_SAMPLE: u32 = 2_500;
+/// Points of all runs in `get-history-bulk`.
+const MAX_BULK_POINTS: u32 = 25_000;
+/// Runs in one request.
+const MAX_RUNS: usize = 100;
+
+/// Where a page begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    /// At the repeated point with this number.
+    Repeated(i64),
+    /// At the shown point with this step.
+    Shown(i64),
+}
+
+impl Start {
+    const BEGINNING: Self = Self::Repeated(i64::MIN);
+
+    fn parse(token: Option<&str>) -> Result<Self> {
+        let Some(token) = token.filter(|token| !token.is_empty()) else { return Ok(Self::BEGINNING) };
+        let wrong = || MlflowError::invalid("Invalid page token: use one that `get-history` has returned");
+        let (kind, number) = token.split_once(':').ok_or_else(wrong)?;
+        let number = number.parse().map_err(|_| wrong())?;
+        match kind {
+            "repeated" => Ok(Self::Repeated(number)),
+            "shown" => Ok(Self::Shown(number)),
+            _ => Err(wrong()),
+        }
+    }
+
+    fn token(self) -> String {
+        match self {
+            Self::Repeated(number) => format!("repeated:{number}"),
+            Self::Shown(step) => format!("shown:{step}"),
+        }
+    }
+
+    fn context(self) -> &'static str {
+        match self {
+            Self::Repeated(_) => REPEATED_CONTEXT,
+            Self::Shown(_) => NO_CONTEXT,
+        }
+    }
+
+    fn at(self, step: i64) -> Self {
+        match self {
+            Self::Repeated(_) => Self::Repeated(step),
+            Self::Shown(_) => Self::Shown(step),
+        }
+    }
+
+    fn step(self) -> i64 {
+        match self {
+            Self::Repeated(step) | Self::Shown(step) => step,
+        }
+    }
+}
+
+/// At most `limit` points from `start` on, and where the next ones begin.
+async fn read_page(
+    channels: &Channels,
+    run_id: &str,
+    key: &str,
+    mut start: Start,
+    limit: usize,
+) -> Result<(Vec<Point>, Option<Start>)> {
+    let mut points = Vec::new();
+    loop {
+        let next = read_series(channels, run_id, key, start, limit, &mut points).await?;
+        if next.is_some() {
+            return Ok((points, next));
+        }
+        match start {
+            Start::Repeated(_) => start = Start::Shown(i64::MIN),
+            Start::Shown(_) => return Ok((points, None)),
+        }
+    }
+}
+
+/// Adds the points of one series until there are `limit`; returns where the next ones begin.
+async fn read_series(
+    channels: &Channels,
+    run_id: &str,
+    key: &str,
+    start: Start,
+    limit: usize,
+    points: &mut Vec<Point>,
+) -> Result<Option<Start>> {
+    let context = start.context();
+    let steps = StepRange { start: Some(start.step()), stop: None };
+    let read = channels.series().points(points_request(run_id, key, context, steps)).await;
+    let mut messages = match read {
+        Ok(response) => response.into_inner(),
+        Err(status) if is_missing(&status) => return Err(no_run(run_id)),
+        Err(status) => return Err(status.into()),
+    };
+    while let Some(message) = messages.message().await? {
+        let Some(piece) = message.points else { continue };
+        let room = limit.saturating_sub(points.len());
+        points.extend(points_of(&piece, context).into_iter().take(room));
+        if let Some(step) = piece.steps.get(room) {
+            return Ok(Some(start.at(*step)));
+        }
+    }
+    Ok(None)
+}
+
+fn point_view(key: &str, point: &Point) -> Value {
+    json!({"key": key, "value": float(point.value), "timestamp": point.time_ms, "step": point.step})
+}
+
+/// Sorts points as MLflow does.
+fn sort(points: &mut [Point]) {
+    points.sort_by(|one, other| {
+        let key = |point: &Point| (point.time_ms, point.step);
+        key(one).cmp(&key(other)).then_with(|| one.value.total_cmp(&other.value))
+    });
+}
+
+/// Checks that a run exists: one without the metric has no points, and an unknown one is an error.
+async fn check_run(channels: &Channels, run_id: &str) -> Result<()> {
+    check_run_id(run_id).map_err(|_| no_run(run_id))?;
+    RunSnapshot::read(channels, run_id, RunParts { props: true, ..RunParts::default() }).await?;
+    Ok(())
+}
+
+pub(crate) async fn get_history(channels: &Channels, fields: &Fields) -> Result<Value> {
+    let run_id = fields.run_id()?;
+    let key = fields.required("metric_key")?;
+    let token = fields.text("page_token")?;
+    let limit = fields.max_results(DEFAULT_POINTS, MAX_POINTS)?;
+    let start = Start::parse(token)?;
+    check_run(channels, run_id).await?;
+    let (mut points, next) = read_page(channels, run_id, key, start, limit as usize).await?;
+    if start == Start::BEGINNING && next.is_none() {
+        sort(&mut points);
+    }
+    let metrics: Vec<Value> = points.iter().map(|point| point_view(key, point)).collect();
+    let mut answer = json!({"metrics": metrics});
+    if let Some(next) = next {
+        answer["next_page_token"] = next.token().into();
+    }
+    Ok(answer)
+}
+
+/// The runs of a request about several, which clients name once or twice.
+fn run_ids(fields: &Fields) -> Result<Vec<String>> {
+    let mut ids = fields.texts("run_ids")?;
+    ids.extend(fields.texts("run_id")?);
+    if ids.is_empty() {
+        return Err(MlflowError::invalid("Missing value for required parameter 'run_ids'"));
+    }
+    if ids.len() > MAX_RUNS {
+        return Err(MlflowError::invalid(format!("The request has more than {MAX_RUNS} 'run_ids'")));
+    }
+    Ok(ids)
+}
+
+/// All points of a metric in several runs.
+pub(crate) async fn get_history_bulk(channels: &Channels, fields: &Fields) -> Result<Value> {
+    let key = fields.required("metric_key")?;
+    let limit = fields.max_results(MAX_BULK_POINTS, MAX_BULK_POINTS)? as usize;
+    let mut metrics = Vec::new();
+    for run_id in run_ids(fields)? {
+        check_run(channels, &run_id).await?;
+        let room = limit.saturating_sub(metrics.len());
+        let (mut points, _) = read_page(channels, &run_id, key, Start::BEGINNING, room).await?;
+        sort(&mut points);
+        metrics.extend(points.iter().map(|point| view_with_run(key, point, &run_id)));
+    }
+    Ok(json!({"metrics": metrics}))
+}
+
+fn view_with_run(key: &str, point: &Point, run_id: &str) -> Value {
+    let mut view = point_view(key, point);
+    view["run_id"] = run_id.into();
+    view
+}
+
+/// Points of a metric in several runs, thinned evenly over the steps.
+pub(crate) async fn get_history_bulk_interval(channels: &Channels, fields: &Fields) -> Result<Value> {
+    let key = fields.required("metric_key")?;
+    let density = fields.max_results(DEFAULT_SAMPLE, MAX_SAMPLE)?;
+    let (start, end) = (fields.integer("start_step")?, fields.integer("end_step")?);
+    if start.is_some() != end.is_some() {
+        let message = "Both start_step and end_step must be specified together, or neither may be specified.";
+        return Err(MlflowError::invalid(message));
+    }
+    if start.zip(end).is_some_and(|(start, end)| start > end) {
+        return Err(MlflowError::invalid("end_step must be greater than start_step"));
+    }
+    let ids = run_ids(fields)?;
+    for run_id in &ids {
+        check_run(channels, run_id).await?;
+    }
+    let selection = |run_id: &String| RunSelection {
+        run_id: run_id.clone(),
+        keys: vec![SeriesKey { name: key.to_owned(), context: String::new() }],
+        ..RunSelection::default()
+    };
+    let request = SampleRequest {
+        runs: ids.iter().map(selection).collect(),
+        steps: Some(StepRange { start, stop: end.and_then(|end| end.checked_add(1)) }),
+        density,
+        columns: Some(PointColumns { values: true, epochs: false, times: true }),
+        ..SampleRequest::default()
+    };
+    let mut messages = channels.series().sample(request).await?.into_inner();
+    let mut metrics = Vec::new();
+    while let Some(message) = messages.message().await? {
+        for piece in message.series {
+            let run_id = piece.place.and_then(|place| ids.get(place.run as usize));
+            let Some(run_id) = run_id else { continue };
+            let points = points_of(&piece, NO_CONTEXT);
+            metrics.extend(points.iter().map(|point| view_with_run(key, point, run_id)));
+        }
+    }
+    Ok(json!({"metrics": metrics}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_read_back() {
+        for start in [Start::Repeated(-5), Start::Shown(i64::MAX), Start::BEGINNING] {
+            assert_eq!(Start::parse(Some(&start.token())).unwrap(), start);
+        }
+        assert_eq!(Start::parse(None).unwrap(), Start::BEGINNING);
+        for wrong in ["5", "shown:x", "other:5"] {
+            Start::parse(Some(wrong)).expect_err(wrong);
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Inputs and outputs of runs: data sets, and logged models. They are params of the run, so that searches find
+//! them, and backups and exports contain them.
+
+use matyan_value::{Map, Value};
+use serde_json::json;
+
+use crate::batch::{RunBatch, publish};
+use crate::channels::Channels;
+use crate::error::{MlflowError, Result};
+use crate::fields::Fields;
+use crate::input_view::MEMBERS;
+use crate::names::{check_length, check_run_id};
+use crate::run_locks::RunLocks;
+use crate::run_names::{DATASETS, INPUT_MODELS, MLFLOW, OUTPUT_MODELS, at_path};
+use crate::run_view::{RunSnapshot, parts_without_metrics};
+
+/// Limits of MLflow for data sets and their tags.
+const MAX_DATASETS: usize = 1_000;
+const TAG_KEY_CHARS: usize = 255;
+const TAG_VALUE_CHARS: usize = 500;
+
+/// The tag of a data set that says what it is used for.
+const CONTEXT_TAG: &str = "mlflow.data.context";
+
+/// Logs data sets and models that a run reads.
+pub(crate) async fn log_inputs(
+    channels: &Channels,
+    locks: &RunLocks,
+    fields: &Fields,
+) -> Result<serde_json::Value> {
+    let run_id = fields.run_id()?;
+    check_run_id(run_id)?;
+    let datasets = fields.objects("datasets")?;
+    if datasets.len() > MAX_DATASETS {
+        return Err(MlflowError::invalid(format!("A request can contain at most {MAX_DATASETS} datasets")));
+    }
+    let mut batch = RunBatch::default();
+    for dataset in &datasets {
+        let (id, value) = stored_dataset(dataset)?;
+        batch.set(&at_path([MLFLOW, DATASETS, &id], value));
+    }
+    for model in fields.objects("models")? {
+        let id = model.required("model_id")?;
+        // A map of one entry would be followed instead of stored.
+        batch.set(&at_path([MLFLOW, INPUT_MODELS, id], Value::Bool(true)));
+    }
+    let _guard = locks.lock(run_id).await;
+    let run = RunSnapshot::read_active(channels, run_id, parts_without_metrics()).await?;
+    run.check_room(batch.params_bytes)?;
+    publish(channels, run_id, batch).await?;
+    Ok(json!({}))
+}
+
+/// Logs models that a run has made.
+pub(crate) async fn log_outputs(
+    channels: &Channels,
+    locks: &RunLocks,
+    fields: &Fields,
+) -> Result<serde_json::Value> {
+    let run_id = fields.run_id()?;
+    check_run_id(run_id)?;
+    let mut batch = RunBatch::default();
+    for model in fields.objects("models")? {
+        let step = model.integer("step")?.unwrap_or_default();
+        let id = model.required("model_id")?;
+        batch.set(&at_path([MLFLOW, OUTPUT_MODELS, id], Value::Integer(step)));
+    }
+    let _guard = locks.lock(run_id).await;
+    let run = RunSnapshot::read_active(channels, run_id, parts_without_metrics()).await?;
+    run.check_room(batch.params_bytes)?;
+    publish(channels, run_id, batch).await?;
+    Ok(json!({}))
+}
+
+/// The key and the stored form of a data set.
+fn stored_dataset(input: &Fields) -> Result<(String, Value)> {
+    let dataset = input
+        .object("dataset")?
+        .ok_or_else(|| MlflowError::invalid("Missing value for required parameter 'dataset'"))?;
+    for name in ["name", "digest", "source_type", "source"] {
+        dataset.required(name)?;
+    }
+    let mut stored = Map::new();
+    for (name, limit) in MEMBERS {
+        if let Some(text) = dataset.text(name)? {
+            check_length(name, text, limit)?;
+            stored.insert(name.to_owned(), Value::Text(text.to_owned()));
+        }
+    }
+    let mut tags = Map::new();
+    for tag in input.objects("tags")? {
+        let (key, value) = (tag.required("key")?, tag.text("value")?.unwrap_or_default());
+        check_length("The key of a tag", key, TAG_KEY_CHARS)?;
+        check_length("The value of a tag", value, TAG_VALUE_CHARS)?;
+        if key == CONTEXT_TAG {
+            stored.insert("context".to_owned(), Value::Text(value.to_owned()));
+        }
+        tags.insert(key.to_owned(), Value::Text(value.to_owned()));
+    }
+    let id = format!("{}#{}", dataset.required("name")?, dataset.required("digest")?);
+    stored.insert("tags".to_owned(), Value::Map(tags));
+    Ok((id, Value::Map(stored)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::input_view::{dataset_summary, datasets, inputs_view};
+
+    #[test]
+    fn a_dataset_is_returned_as_it_was_logged() {
+        let body = r#"{"dataset": {"name": "d", "digest": "x", "source_type": "local", "source": "{}", "schema": "s"},
+                       "tags": [{"key": "mlflow.data.context", "value": "train"}]}"#;
+        let (id, value) = stored_dataset(&Fields::of_json(body.as_bytes()).unwrap()).unwrap();
+        assert_eq!(id, "d#x");
+        let params = at_path([MLFLOW, DATASETS, &id], value);
+        let expected = json!({
+            "dataset_inputs": [{
+                "dataset": {"name": "d", "digest": "x", "source_type": "local", "source": "{}", "schema": "s"},
+                "tags": [{"key": "mlflow.data.context", "value": "train"}],
+            }],
+            "model_inputs": [],
+        });
+        assert_eq!(inputs_view(&params), expected);
+        let summary = datasets(&params).map(|dataset| dataset_summary("0", dataset)).next().unwrap();
+        assert_eq!(summary, json!({"experiment_id": "0", "name": "d", "digest": "x", "context": "train"}));
+    }
+
+    #[test]
+    fn a_dataset_without_its_source_is_refused() {
+        for body in [r#"{}"#, r#"{"dataset": {"name": "d", "digest": "x"}}"#, r#"{"dataset": {"name": 7}}"#] {
+            stored_dataset(&Fields::of_json(body.as_bytes()).unwrap()).expect_err(body);
+        }
+    }
+}

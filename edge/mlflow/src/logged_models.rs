@@ -1,0 +1,461 @@
+//! Logged models of MLflow 3, as far as logging and loading models needs them. A model is a named document; its files
+//! are artifacts of the run that has made it, or of a run of its own, which exists for them only.
+
+use std::collections::BTreeSet;
+
+use matyan_proto::common::v1::{Outcome, OutcomeKind};
+use matyan_proto::ingest::v1::event::Kind;
+use matyan_proto::ingest::v1::{CreateRun, FinishRun, SetRunProperty};
+use matyan_value::Value as StoredValue;
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::batch::{RunBatch, publish};
+use crate::channels::Channels;
+use crate::clock::now_ms;
+use crate::documents::{self, LOGGED_MODELS, integer, map_in, member, pairs};
+use crate::error::{MlflowError, Result};
+use crate::experiments;
+use crate::fields::Fields;
+use crate::filter::{self, Identifier, IdentifierKind};
+use crate::local_filter::{LocalValue, Searched, matches, page, sort};
+use crate::logged_metric::LoggedMetric;
+use crate::names::{MODEL_TAG_CHARS, PARAM_CHARS, check_key, check_length, check_run_id, is_model_id};
+use crate::numbers::{float, read_float};
+use crate::order::OrderKey;
+use crate::run_names::{HOLDS_MODEL, MLFLOW, at_path};
+use crate::run_view::{RunSnapshot, location_of, parts_without_metrics};
+
+/// Page sizes of MLflow.
+const DEFAULT_RESULTS: u32 = 50;
+const MAX_RESULTS: u32 = 50_000;
+
+const PENDING: &str = "LOGGED_MODEL_PENDING";
+/// The statuses that end the logging of a model.
+const FINAL_STATUSES: [&str; 2] = ["LOGGED_MODEL_READY", "LOGGED_MODEL_UPLOAD_FAILED"];
+
+/// The folder of a model among the artifacts of its run.
+pub(crate) fn folder(model_id: &str) -> String {
+    format!("models/{model_id}")
+}
+
+fn no_model(model_id: &str) -> MlflowError {
+    MlflowError::missing(format!("Logged model with ID '{model_id}' not found."))
+}
+
+async fn find(channels: &Channels, model_id: &str) -> Result<Map<String, Value>> {
+    if !is_model_id(model_id) {
+        return Err(no_model(model_id));
+    }
+    let found = documents::read(channels, LOGGED_MODELS, model_id).await?.map(|stored| stored.content);
+    found.filter(|content| !is_deleted(content)).ok_or_else(|| no_model(model_id))
+}
+
+fn is_deleted(content: &Map<String, Value>) -> bool {
+    content.get("deleted").and_then(Value::as_bool).unwrap_or_default()
+}
+
+/// Changes a model and returns it as it is then.
+async fn change(
+    channels: &Channels,
+    model_id: &str,
+    mut change: impl FnMut(&mut Map<String, Value>) -> Result<()>,
+) -> Result<Map<String, Value>> {
+    if !is_model_id(model_id) {
+        return Err(no_model(model_id));
+    }
+    documents::change(channels, LOGGED_MODELS, model_id, |content, exists| {
+        if !exists || is_deleted(content) {
+            return Err(no_model(model_id));
+        }
+        change(content)?;
+        content.insert("updated_ms".to_owned(), now_ms().into());
+        Ok(content.clone())
+    })
+    .await
+}
+
+/// The run that has the files of a model.
+pub(crate) async fn holder(channels: &Channels, model_id: &str) -> Result<String> {
+    let content = find(channels, model_id).await?;
+    Ok(match member(&content, "source_run_id") {
+        "" => model_id.to_owned(),
+        run_id => run_id.to_owned(),
+    })
+}
+
+/// Creates the run that has the files of a model without a run. It is archived, so that it is in no list.
+pub(crate) async fn create_holder(channels: &Channels, model_id: &str) -> Result<()> {
+    let content = find(channels, model_id).await?;
+    let experiment = experiments::find(channels, member(&content, "experiment_id")).await?;
+    let mut batch = RunBatch::default();
+    batch.add(Kind::CreateRun(CreateRun::default()), None);
+    batch.set_properties(SetRunProperty {
+        name: Some(member(&content, "name").to_owned()),
+        archived: Some(true),
+        experiment: Some(experiment.name),
+        ..SetRunProperty::default()
+    });
+    batch.set(&at_path([MLFLOW, HOLDS_MODEL], StoredValue::Text(model_id.to_owned())));
+    let outcome = Some(Outcome { kind: OutcomeKind::Finished.into(), message: String::new() });
+    batch.add(Kind::FinishRun(FinishRun { outcome }), None);
+    publish(channels, model_id, batch).await
+}
+
+/// Where the files of a model are.
+pub(crate) async fn artifact_uri(channels: &Channels, model_id: &str) -> Result<String> {
+    let content = find(channels, model_id).await?;
+    let location = location_of(channels, member(&content, "experiment_id")).await?;
+    Ok(uri_in(&location, model_id))
+}
+
+fn uri_in(location: &str, model_id: &str) -> String {
+    format!("{location}/models/{model_id}/artifacts")
+}
+
+fn view(content: &Map<String, Value>, model_id: &str, location: &str) -> Value {
+    json!({
+        "info": {
+            "model_id": model_id,
+            "experiment_id": member(content, "experiment_id"),
+            "name": member(content, "name"),
+            "creation_timestamp_ms": integer(content, "created_ms"),
+            "last_updated_timestamp_ms": integer(content, "updated_ms"),
+            "artifact_uri": uri_in(location, model_id),
+            "status": member(content, "status"),
+            "model_type": member(content, "model_type"),
+            "source_run_id": member(content, "source_run_id"),
+            "tags": pairs(content, "tags"),
+            "registrations": content.get("registrations").cloned().unwrap_or_else(|| json!([])),
+        },
+        "data": {
+            "params": pairs(content, "params"),
+            "metrics": content.get("metrics").cloned().unwrap_or_else(|| json!([])),
+        },
+    })
+}
+
+async fn answer(channels: &Channels, content: &Map<String, Value>, model_id: &str) -> Result<Value> {
+    let location = location_of(channels, member(content, "experiment_id")).await?;
+    Ok(json!({"model": view(content, model_id, &location)}))
+}
+
+/// Texts of a list of keys and values.
+fn checked_pairs(fields: &Fields, name: &str, limit: usize) -> Result<Map<String, Value>> {
+    let mut checked = Map::new();
+    for pair in fields.objects(name)? {
+        let (key, value) = (pair.required("key")?, pair.text("value")?.unwrap_or_default());
+        check_key("key", key)?;
+        check_length("A value", value, limit)?;
+        checked.insert(key.to_owned(), value.into());
+    }
+    Ok(checked)
+}
+
+fn check_name(name: &str) -> Result<()> {
+    if name.is_empty() || name.contains(['/', ':', '.', '%', '"', '\'']) || name.contains(char::is_control) {
+        return Err(MlflowError::invalid(format!(
+            "Invalid model name ({}) provided. Model name must be a non-empty string and cannot contain the following \
+             characters: / : . % \" '",
+            name.escape_debug()
+        )));
+    }
+    check_length("The name of a model", name, 250)
+}
+
+pub(crate) async fn create(channels: &Channels, fields: &Fields) -> Result<Value> {
+    let experiment_id = fields.identifier("experiment_id")?;
+    let id = Uuid::new_v4().simple().to_string();
+    let name = fields.text("name")?.filter(|name| !name.is_empty());
+    let name = name.map_or_else(|| format!("model-{}", &id[..8]), str::to_owned);
+    check_name(&name)?;
+    let params = checked_pairs(fields, "params", PARAM_CHARS)?;
+    let tags = checked_pairs(fields, "tags", MODEL_TAG_CHARS)?;
+    let run_id = fields.text("source_run_id")?.unwrap_or_default();
+    if !run_id.is_empty() {
+        check_run_id(run_id)?;
+        RunSnapshot::read(channels, run_id, parts_without_metrics()).await?;
+    }
+    let model_type = fields.text("model_type")?.unwrap_or_default();
+    check_length("model_type", model_type, 500)?;
+    let experiment = experiments::find_active(channels, &experiment_id).await?;
+    let now = now_ms();
+    let model_id = format!("m-{id}");
+    let created = documents::change(channels, LOGGED_MODELS, &model_id, |content, _| {
+        let new = json!({
+            "experiment_id": experiment.id, "name": name, "model_type": model_type, "source_run_id": run_id,
+            "status": PENDING, "created_ms": now, "updated_ms": now, "params": params, "tags": tags,
+        });
+        content.extend(new.as_object().cloned().unwrap_or_default());
+        Ok(content.clone())
+    })
+    .await?;
+    answer(channels, &created, &model_id).await
+}
+
+pub(crate) async fn get(channels: &Channels, fields: &Fields) -> Result<Value> {
+    let model_id = fields.required("model_id")?;
+    answer(channels, &find(channels, model_id).await?, model_id).await
+}
+
+pub(crate) async fn finalize(channels: &Channels, fields: &Fields) -> Result<Value> {
+    let model_id = fields.required("model_id")?;
+    // Clients send names; the numbers are those of the protocol.
+    let status = match fields.identifier("status")?.as_str() {
+        "2" => FINAL_STATUSES[0].to_owned(),
+        "3" => FINAL_STATUSES[1].to_owned(),
+        name => name.to_owned(),
+    };
+    if !FINAL_STATUSES.contains(&status.as_str()) {
+        return Err(MlflowError::invalid(format!(
+            "Invalid model status: {status}. Expected statuses to finalize are {}",
+            FINAL_STATUSES.join(" and ")
+        )));
+    }
+    let changed = change(channels, model_id, |content| {
+        content.insert("status".to_owned(), status.as_str().into());
+        Ok(())
+    })
+    .await?;
+    answer(channels, &changed, model_id).await
+}
+
+pub(crate) async fn delete(channels: &Channels, fields: &Fields) -> Result<Value> {
+    let model_id = fields.required("model_id")?;
+    change(channels, model_id, |content| {
+        content.insert("deleted".to_owned(), true.into());
+        Ok(())
+    })
+    .await?;
+    Ok(json!({}))
+}
+
+pub(crate) async fn set_tags(channels: &Channels, fields: &Fields) -> Result<Value> {
+    let model_id = fields.required("model_id")?;
+    let tags = checked_pairs(fields, "tags", MODEL_TAG_CHARS)?;
+    let changed = change(channels, model_id, |content| {
+        map_in(content, "tags").extend(tags.clone());
+        Ok(())
+    })
+    .await?;
+    answer(channels, &changed, model_id).await
+}
+
+pub(crate) async fn delete_tag(channels: &Channels, fields: &Fields) -> Result<Value> {
+    let (model_id, key) = (fields.required("model_id")?, fields.required("tag_key")?);
+    change(channels, model_id, |content| {
+        let removed = map_in(content, "tags").remove(key);
+        removed.map(drop).ok_or_else(|| {
+            MlflowError::missing(format!("No tag with key '{key}' found for model with ID '{model_id}'."))
+        })
+    })
+    .await?;
+    Ok(json!({}))
+}
+
+pub(crate) async fn log_params(channels: &Channels, fields: &Fields) -> Result<Value> {
+    let model_id = fields.required("model_id")?;
+    let params = checked_pairs(fields, "params", PARAM_CHARS)?;
+    change(channels, model_id, |content| {
+        map_in(content, "params").extend(params.clone());
+        Ok(())
+    })
+    .await?;
+    Ok(json!({}))
+}
+
+/// Notes that a version in the registry was made of a model.
+pub(crate) async fn add_registration(
+    channels: &Channels,
+    model_id: &str,
+    name: &str,
+    version: &str,
+) -> Result<()> {
+    change(channels, model_id, |content| {
+        let registrations = content.entry("registrations").or_insert_with(|| json!([]));
+        if let Some(registrations) = registrations.as_array_mut() {
+            registrations.push(json!({"name": name, "version": version}));
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(())
+}
+
+/// The models that metrics are about, each once.
+fn model_ids(metrics: &[LoggedMetric]) -> BTreeSet<&str> {
+    metrics.iter().filter_map(|metric| Some(metric.model.as_ref()?.model_id.as_str())).collect()
+}
+
+/// Refuses metrics of models that do not exist.
+pub(crate) async fn check_models(channels: &Channels, metrics: &[LoggedMetric]) -> Result<()> {
+    for model_id in model_ids(metrics) {
+        find(channels, model_id).await?;
+    }
+    Ok(())
+}
+
+/// Stores the latest values of metrics with the models that they are about.
+pub(crate) async fn log_model_metrics(
+    channels: &Channels,
+    run_id: &str,
+    metrics: &[LoggedMetric],
+) -> Result<()> {
+    for model_id in model_ids(metrics) {
+        let of_model =
+            |metric: &&LoggedMetric| metric.model.as_ref().is_some_and(|it| it.model_id == model_id);
+        change(channels, model_id, |content| {
+            let stored = content.entry("metrics").or_insert_with(|| json!([]));
+            if !stored.is_array() {
+                *stored = json!([]);
+            }
+            let stored = stored.as_array_mut().expect("it was made a list above");
+            for metric in metrics.iter().filter(of_model) {
+                keep_latest(stored, metric_view(metric, run_id));
+            }
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+fn metric_view(metric: &LoggedMetric, run_id: &str) -> Value {
+    let mut view = json!({
+        "key": metric.key,
+        "value": float(metric.point.value),
+        "timestamp": metric.point.time_ms,
+        "step": metric.point.step,
+        "run_id": run_id,
+    });
+    if let Some(model) = &metric.model {
+        view["model_id"] = model.model_id.as_str().into();
+        if !model.dataset_name.is_empty() {
+            view["dataset_name"] = model.dataset_name.as_str().into();
+            view["dataset_digest"] = model.dataset_digest.as_str().into();
+        }
+    }
+    view
+}
+
+/// Replaces the metric with the same key, data set and run if the new one is later.
+fn keep_latest(stored: &mut Vec<Value>, new: Value) {
+    let is_same = |other: &Value| {
+        ["key", "dataset_name", "dataset_digest", "run_id"].iter().all(|name| other[*name] == new[*name])
+    };
+    let age = |metric: &Value| (metric["step"].as_i64(), metric["timestamp"].as_i64());
+    match stored.iter_mut().find(|other| is_same(other)) {
+        Some(other) if age(other) <= age(&new) => *other = new,
+        Some(_) => {}
+        None => stored.push(new),
+    }
+}
+
+/// A model in a search.
+struct FoundModel {
+    id: String,
+    content: Map<String, Value>,
+}
+
+impl Searched for FoundModel {
+    fn value(&self, identifier: &Identifier) -> Result<Option<LocalValue>> {
+        let key = identifier.key.as_str();
+        let text_in = |name: &str| {
+            let members = self.content.get(name).and_then(Value::as_object);
+            let text = members.and_then(|members| members.get(key)).and_then(Value::as_str);
+            text.map(|text| LocalValue::Text(text.to_owned()))
+        };
+        match identifier.kind {
+            IdentifierKind::Tag => Ok(text_in("tags")),
+            IdentifierKind::Param => Ok(text_in("params")),
+            IdentifierKind::Metric => {
+                let metrics = self.content.get("metrics").and_then(Value::as_array).into_iter().flatten();
+                let latest = metrics
+                    .filter(|metric| metric["key"] == key)
+                    .max_by_key(|metric| (metric["step"].as_i64(), metric["timestamp"].as_i64()));
+                Ok(latest.and_then(|metric| read_float(&metric["value"])).map(LocalValue::Number))
+            }
+            IdentifierKind::Attribute => match key {
+                "name" | "status" | "model_type" | "source_run_id" | "experiment_id" => {
+                    Ok(Some(LocalValue::Text(member(&self.content, key).to_owned())))
+                }
+                "model_id" => Ok(Some(LocalValue::Text(self.id.clone()))),
+                "creation_timestamp" | "creation_time" | "creation_timestamp_ms" => {
+                    Ok(Some(LocalValue::time(integer(&self.content, "created_ms"))))
+                }
+                "last_updated_timestamp" | "last_updated_timestamp_ms" => {
+                    Ok(Some(LocalValue::time(integer(&self.content, "updated_ms"))))
+                }
+                other => Err(MlflowError::invalid(format!("Invalid attribute key '{other}' specified"))),
+            },
+            IdentifierKind::Dataset => {
+                Err(MlflowError::invalid("Invalid search expression for logged models"))
+            }
+        }
+    }
+}
+
+pub(crate) async fn search(channels: &Channels, fields: &Fields) -> Result<Value> {
+    let filter = filter::parse(fields.text("filter")?.unwrap_or_default())?;
+    let mut order = Vec::new();
+    for key in fields.objects("order_by")? {
+        let identifier = filter::parse_identifier(key.required("field_name")?)?;
+        let is_descending = !key.flag_or("ascending", true)?;
+        order.push(OrderKey { identifier, is_descending });
+    }
+    let size = fields.max_results(DEFAULT_RESULTS, MAX_RESULTS)?;
+    let experiment_ids = fields.texts("experiment_ids")?;
+    let mut found = Vec::new();
+    for stored in documents::list(channels, LOGGED_MODELS).await? {
+        let model = FoundModel { id: stored.name, content: stored.content };
+        let is_in = experiment_ids.iter().any(|id| id == member(&model.content, "experiment_id"));
+        if matches(&model, &filter)? && is_in && !is_deleted(&model.content) {
+            found.push(model);
+        }
+    }
+    found.sort_by_key(|model| (std::cmp::Reverse(integer(&model.content, "created_ms")), model.id.clone()));
+    let (found, next) = page(sort(found, &order)?, fields.text("page_token")?, size)?;
+    let mut models = Vec::with_capacity(found.len());
+    for model in &found {
+        let location = location_of(channels, member(&model.content, "experiment_id")).await?;
+        models.push(view(&model.content, &model.id, &location));
+    }
+    let mut answer = json!({"models": models});
+    if let Some(next) = next {
+        answer["next_page_token"] = next.into();
+    }
+    Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_metric_of_a_model_is_kept() {
+        let metric =
+            |step, value| json!({"key": "a", "value": value, "timestamp": 1, "step": step, "run_id": "r"});
+        let mut stored = Vec::new();
+        for (step, value) in [(1, 0.5), (3, 0.7), (2, 0.6)] {
+            keep_latest(&mut stored, metric(step, value));
+        }
+        assert_eq!(stored, [metric(3, 0.7)]);
+        keep_latest(
+            &mut stored,
+            json!({"key": "a", "value": 1, "timestamp": 1, "step": 0, "run_id": "other"}),
+        );
+        assert_eq!(stored.len(), 2);
+    }
+
+    #[test]
+    fn names_and_ids_are_checked() {
+        assert!(is_model_id(&format!("m-{}", "a1".repeat(16))));
+        for wrong in ["", "m-", "m-xyz", "a1a1", &format!("m-{}", "g".repeat(32))] {
+            assert!(!is_model_id(wrong), "{wrong}");
+        }
+        check_name("model").unwrap();
+        for wrong in ["", "a/b", "a.b", "a:b", "a%", "a'b"] {
+            check_name(wrong).expect_err(wrong);
+        }
+    }
+}

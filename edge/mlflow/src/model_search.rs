@@ -1,0 +1,162 @@
+//! Searches of registered models and of their versions.
+
+use serde_json::{Map, Value, json};
+
+use crate::channels::Channels;
+use crate::documents::{integer, member};
+use crate::error::{MlflowError, Result};
+use crate::fields::Fields;
+use crate::filter::{self, Comparator, Comparison, Identifier, IdentifierKind, Operand};
+use crate::local_filter::{LocalValue, Searched, matches, page, sort};
+use crate::order;
+use crate::registry_store::{self, RegisteredModel};
+use crate::version_view::{model_view, version_view};
+
+/// Page sizes of MLflow.
+const DEFAULT_MODELS: u32 = 100;
+const MAX_MODELS: u32 = 1_000;
+const DEFAULT_VERSIONS: u32 = 10_000;
+const MAX_VERSIONS: u32 = 200_000;
+
+fn tag(content: &Map<String, Value>, key: &str) -> Option<LocalValue> {
+    let text = content.get("tags")?.get(key)?.as_str()?;
+    Some(LocalValue::Text(text.to_owned()))
+}
+
+fn unknown(identifier: &Identifier) -> MlflowError {
+    MlflowError::invalid(format!("Invalid attribute key '{}' specified", identifier.key))
+}
+
+impl Searched for RegisteredModel {
+    fn value(&self, identifier: &Identifier) -> Result<Option<LocalValue>> {
+        match (identifier.kind, identifier.key.as_str()) {
+            (IdentifierKind::Tag, key) => Ok(tag(&self.content, key)),
+            (IdentifierKind::Attribute, "name") => Ok(Some(LocalValue::Text(self.name.clone()))),
+            (IdentifierKind::Attribute, "creation_timestamp") => {
+                Ok(Some(LocalValue::time(integer(&self.content, "created_ms"))))
+            }
+            (IdentifierKind::Attribute, "timestamp" | "last_updated_timestamp") => {
+                Ok(Some(LocalValue::time(integer(&self.content, "updated_ms"))))
+            }
+            _ => Err(unknown(identifier)),
+        }
+    }
+}
+
+/// A version in a search.
+struct FoundVersion<'m> {
+    model: &'m RegisteredModel,
+    number: u64,
+    version: &'m Map<String, Value>,
+}
+
+impl Searched for FoundVersion<'_> {
+    fn value(&self, identifier: &Identifier) -> Result<Option<LocalValue>> {
+        let text = |name: &str| Some(LocalValue::Text(member(self.version, name).to_owned()));
+        match (identifier.kind, identifier.key.as_str()) {
+            (IdentifierKind::Tag, key) => Ok(tag(self.version, key)),
+            (IdentifierKind::Attribute, "name") => Ok(Some(LocalValue::Text(self.model.name.clone()))),
+            (IdentifierKind::Attribute, "run_id") => Ok(text("run_id")),
+            (IdentifierKind::Attribute, "source_path" | "source") => Ok(text("source")),
+            (IdentifierKind::Attribute, "version_number" | "version") => {
+                Ok(Some(LocalValue::time(i64::try_from(self.number).unwrap_or(i64::MAX))))
+            }
+            (IdentifierKind::Attribute, "creation_timestamp") => {
+                Ok(Some(LocalValue::time(integer(self.version, "created_ms"))))
+            }
+            (IdentifierKind::Attribute, "last_updated_timestamp" | "timestamp") => {
+                Ok(Some(LocalValue::time(integer(self.version, "updated_ms"))))
+            }
+            _ => Err(unknown(identifier)),
+        }
+    }
+}
+
+fn answer(name: &str, views: Vec<Value>, next: Option<String>) -> Value {
+    let mut answer = json!({name: views});
+    if let Some(next) = next {
+        answer["next_page_token"] = next.into();
+    }
+    answer
+}
+
+pub(crate) async fn search_models(channels: &Channels, fields: &Fields) -> Result<Value> {
+    let filter = filter::parse(fields.text("filter")?.unwrap_or_default())?;
+    let order = order::parse(&fields.texts("order_by")?)?;
+    let size = fields.max_results(DEFAULT_MODELS, MAX_MODELS)?;
+    check(&filter, &order, &RegisteredModel { name: String::new(), content: Map::new() })?;
+    let mut found = Vec::new();
+    for model in registry_store::list(channels).await? {
+        if matches(&model, &filter)? {
+            found.push(model);
+        }
+    }
+    let (found, next) = page(sort(found, &order)?, fields.text("page_token")?, size)?;
+    Ok(answer("registered_models", found.iter().map(model_view).collect(), next))
+}
+
+/// Refuses wrong names even if there is nothing to search.
+fn check(filter: &[Comparison], order: &[order::OrderKey], sample: &impl Searched) -> Result<()> {
+    let names = filter.iter().map(|comparison| &comparison.identifier);
+    names.chain(order.iter().map(|key| &key.identifier)).try_for_each(|name| sample.value(name).map(drop))
+}
+
+/// The name of the only model whose versions can match.
+fn only_model(filter: &[Comparison]) -> Option<&str> {
+    filter.iter().find_map(|comparison| {
+        let Identifier { kind, key } = &comparison.identifier;
+        match (kind, key.as_str(), comparison.comparator, &comparison.operand) {
+            (IdentifierKind::Attribute, "name", Comparator::Equal, Operand::Text(name)) => {
+                Some(name.as_str())
+            }
+            _ => None,
+        }
+    })
+}
+
+pub(crate) async fn search_versions(channels: &Channels, fields: &Fields) -> Result<Value> {
+    let filter = filter::parse(fields.text("filter")?.unwrap_or_default())?;
+    let order = order::parse(&fields.texts("order_by")?)?;
+    let size = fields.max_results(DEFAULT_VERSIONS, MAX_VERSIONS)?;
+    let sample = RegisteredModel { name: String::new(), content: Map::new() };
+    check(&filter, &order, &FoundVersion { model: &sample, number: 0, version: &sample.content })?;
+    let models = match only_model(&filter) {
+        Some(name) => match registry_store::find(channels, name).await {
+            Ok(model) => vec![model],
+            // A search finds nothing where a read would fail.
+            Err(error) if error.code.status().is_client_error() => Vec::new(),
+            Err(error) => return Err(error),
+        },
+        None => registry_store::list(channels).await?,
+    };
+    let mut found = Vec::new();
+    for model in &models {
+        for (number, version) in model.versions() {
+            let version = FoundVersion { model, number, version };
+            if matches(&version, &filter)? {
+                found.push(version);
+            }
+        }
+    }
+    // The last changed first, unless the caller wants another order.
+    found.sort_by(|one, other| {
+        let key = |it: &FoundVersion<'_>| (integer(it.version, "updated_ms"), it.number);
+        key(other).cmp(&key(one)).then_with(|| one.model.name.cmp(&other.model.name))
+    });
+    let (found, next) = page(sort(found, &order)?, fields.text("page_token")?, size)?;
+    let views = found.iter().map(|it| version_view(it.model, it.number, it.version)).collect();
+    Ok(answer("model_versions", views, next))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_by_name_reads_one_model() {
+        let only = |filter: &str| only_model(&filter::parse(filter).unwrap()).map(str::to_owned);
+        assert_eq!(only("name = 'a' AND run_id = 'b'").as_deref(), Some("a"));
+        assert_eq!(only("name LIKE 'a'"), None);
+        assert_eq!(only("run_id = 'b'"), None);
+    }
+}

@@ -1,0 +1,195 @@
+//! Patterns of `LIKE`: `%` stands for any text, `_` for one character.
+
+use crate::error::{MlflowError, Result};
+
+/// A pattern in pieces: the texts between its `%`. In a piece, `None` stands for any character.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pattern {
+    pieces: Vec<Vec<Option<char>>>,
+}
+
+impl Pattern {
+    pub(crate) fn new(text: &str) -> Self {
+        let piece = |piece: &str| piece.chars().map(|letter| (letter != '_').then_some(letter)).collect();
+        Self { pieces: text.split('%').map(piece).collect() }
+    }
+
+    /// Returns whether a text has the form of the pattern.
+    pub(crate) fn matches(&self, text: &str) -> bool {
+        let text: Vec<char> = text.chars().collect();
+        let fits = |piece: &[Option<char>], at: usize| {
+            text.get(at..at + piece.len()).is_some_and(|part| {
+                part.iter().zip(piece).all(|(letter, wanted)| wanted.is_none_or(|wanted| wanted == *letter))
+            })
+        };
+        let Some((first, rest)) = self.pieces.split_first() else { return text.is_empty() };
+        let Some((last, middle)) = rest.split_last() else {
+            return text.len() == first.len() && fits(first, 0);
+        };
+        let Some(last_at) = text.len().checked_sub(last.len()) else { return false };
+        if !fits(first, 0) || !fits(last, last_at) {
+            return false;
+        }
+        let mut at = first.len();
+        for piece in middle {
+            // The first place is the best one: it leaves the most for the others.
+            match (at..=last_at.saturating_sub(piece.len())).find(|at| fits(piece, *at)) {
+                Some(found) => at = found + piece.len(),
+                None => return false,
+            }
+        }
+        at <= last_at
+    }
+
+    /// A condition of MatyanQL on the text that `value` is: true exactly for the texts that match.
+    pub(crate) fn query(&self, value: &str) -> Result<String> {
+        let Some((first, rest)) = self.pieces.split_first() else { return Ok(format!("{value} == ''")) };
+        let Some((last, middle)) = rest.split_last() else {
+            return Ok(match literal(first) {
+                Some(text) => format!("{value} == {}", quote(&text)),
+                None => {
+                    conjunction(std::iter::once(format!("len({value}) == {}", first.len())), value, first, 0)
+                }
+            });
+        };
+        let least: usize = self.pieces.iter().map(Vec::len).sum();
+        let mut conditions = Vec::new();
+        if least > 0 {
+            conditions.push(format!("len({value}) >= {least}"));
+        }
+        conditions.extend(at_beginning(value, first));
+        conditions.extend(at_end(value, last));
+        if !middle.is_empty() {
+            conditions.extend(in_between(value, first.len(), middle, last.len())?);
+        }
+        Ok(if conditions.is_empty() { format!("{value} is not None") } else { conditions.join(" and ") })
+    }
+}
+
+/// The text of a piece without wildcards.
+fn literal(piece: &[Option<char>]) -> Option<String> {
+    piece.iter().copied().collect()
+}
+
+/// A text as a literal of MatyanQL.
+pub(crate) fn quote(text: &str) -> String {
+    let mut literal = String::from("'");
+    for letter in text.chars() {
+        match letter {
+            '\'' | '\\' => literal.extend(['\\', letter]),
+            '\n' => literal.push_str("\\n"),
+            '\r' => literal.push_str("\\r"),
+            letter if letter.is_control() => literal.push_str(&format!("\\u{:04x}", u32::from(letter))),
+            letter => literal.push(letter),
+        }
+    }
+    literal.push('\'');
+    literal
+}
+
+/// The conditions of the runs of characters without wildcards, by their places.
+fn fixed_parts(value: &str, piece: &[Option<char>], start: impl Fn(usize) -> String) -> Vec<String> {
+    let mut conditions = Vec::new();
+    let mut at = 0;
+    while at < piece.len() {
+        let run: String = piece[at..].iter().map_while(|letter| *letter).collect();
+        let length = run.chars().count();
+        if length > 0 {
+            conditions.push(format!("{value}[{}:{}] == {}", start(at), start(at + length), quote(&run)));
+        }
+        at += length.max(1);
+    }
+    conditions
+}
+
+fn conjunction(
+    first: impl Iterator<Item = String>,
+    value: &str,
+    piece: &[Option<char>],
+    offset: usize,
+) -> String {
+    let parts = fixed_parts(value, piece, |at| (offset + at).to_string());
+    first.chain(parts).collect::<Vec<_>>().join(" and ")
+}
+
+fn at_beginning(value: &str, piece: &[Option<char>]) -> Vec<String> {
+    match literal(piece) {
+        Some(text) if text.is_empty() => Vec::new(),
+        Some(text) => vec![format!("{value}.startswith({})", quote(&text))],
+        None => fixed_parts(value, piece, |at| at.to_string()),
+    }
+}
+
+fn at_end(value: &str, piece: &[Option<char>]) -> Vec<String> {
+    match literal(piece) {
+        Some(text) if text.is_empty() => Vec::new(),
+        Some(text) => vec![format!("{value}.endswith({})", quote(&text))],
+        None => fixed_parts(value, piece, |at| format!("len({value}) - {}", piece.len() - at)),
+    }
+}
+
+/// The conditions that pieces follow each other between the first and the last one.
+fn in_between(value: &str, begin: usize, middle: &[Vec<Option<char>>], end: usize) -> Result<Vec<String>> {
+    let mut conditions = Vec::new();
+    let mut from = begin.to_string();
+    for (number, piece) in middle.iter().filter(|piece| !piece.is_empty()).enumerate() {
+        let Some(text) = literal(piece) else {
+            return Err(MlflowError::invalid(
+                "a pattern with `_` between two `%` is not supported: write it without `_`",
+            ));
+        };
+        let place = format!("place{number}");
+        conditions
+            .push(format!("({place} := {value}.find({}, {from}, len({value}) - {end})) >= 0", quote(&text)));
+        from = format!("{place} + {}", piece.len());
+    }
+    Ok(conditions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_texts() {
+        let check = |pattern: &str, text: &str, expected: bool| {
+            assert_eq!(Pattern::new(pattern).matches(text), expected, "{pattern} {text}");
+        };
+        for (pattern, matching, others) in [
+            ("abc", &["abc"][..], &["ab", "abcd", ""][..]),
+            ("a%", &["a", "abc"], &["", "ba"]),
+            ("%a", &["a", "ba"], &["ab"]),
+            ("%b%", &["b", "abc"], &["ac", ""]),
+            ("a_c", &["abc", "aäc"], &["ac", "abbc"]),
+            ("a%b%c", &["abc", "axxbxxc"], &["acb", "ac"]),
+            ("a%a", &["aa", "aba"], &["a"]),
+            ("_%_", &["ab", "abc"], &["a", ""]),
+            ("%", &["", "a"], &[]),
+            ("", &[""], &["a"]),
+            ("%a%a%", &["aa", "xaxax"], &["a"]),
+        ] {
+            matching.iter().for_each(|text| check(pattern, text, true));
+            others.iter().for_each(|text| check(pattern, text, false));
+        }
+    }
+
+    #[test]
+    fn patterns_become_conditions() {
+        let check = |pattern: &str, expected: &str| {
+            assert_eq!(Pattern::new(pattern).query("v").unwrap(), expected, "{pattern}");
+        };
+        check("abc", "v == 'abc'");
+        check("it's\n", "v == 'it\\'s\\n'");
+        check("a%", "len(v) >= 1 and v.startswith('a')");
+        check("%a", "len(v) >= 1 and v.endswith('a')");
+        check("%", "v is not None");
+        check("a_c", "len(v) == 3 and v[0:1] == 'a' and v[2:3] == 'c'");
+        check("run_%", "len(v) >= 4 and v[0:3] == 'run'");
+        check("%_x", "len(v) >= 2 and v[len(v) - 1:len(v) - 0] == 'x'");
+        check(
+            "a%b%c",
+            "len(v) >= 3 and v.startswith('a') and v.endswith('c') and (place0 := v.find('b', 1, len(v) - 1)) >= 0",
+        );
+        assert!(Pattern::new("%a_b%").query("v").is_err());
+    }
+}

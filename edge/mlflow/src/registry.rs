@@ -1,0 +1,194 @@
+//! Registered models: everything but their versions.
+
+use serde_json::{Map, Value, json};
+
+use crate::channels::Channels;
+use crate::clock::now_ms;
+use crate::documents::{self, REGISTERED_MODELS, integer, map_in};
+use crate::error::{ErrorCode, MlflowError, Result};
+use crate::fields::{Fields, missing};
+use crate::names::{MODEL_TAG_CHARS, check_alias, check_key, check_length, check_model_name};
+use crate::registry_store::{self, RegisteredModel, STAGES, no_model, no_version, stage, version_number};
+use crate::version_view::{latest_versions, model_view, version_view};
+
+/// The tag of models that are prompts.
+const PROMPT_TAG: &str = "mlflow.prompt.is_prompt";
+/// Maximum characters of a description.
+pub(crate) const DESCRIPTION_CHARS: usize = 100_000;
+
+/// The tags of a request.
+pub(crate) fn model_tags(fields: &Fields) -> Result<Map<String, Value>> {
+    let mut tags = Map::new();
+    for tag in fields.objects("tags")? {
+        let (key, value) = (tag.required("key")?, tag.text("value")?.unwrap_or_default());
+        check_model_tag(key, value)?;
+        tags.insert(key.to_owned(), value.into());
+    }
+    Ok(tags)
+}
+
+pub(crate) fn check_model_tag(key: &str, value: &str) -> Result<()> {
+    if key == PROMPT_TAG {
+        let message = "prompts are not supported by this server: only models can be registered";
+        return Err(MlflowError::new(ErrorCode::NotImplemented, message));
+    }
+    check_key("key", key)?;
+    check_length("A tag", value, MODEL_TAG_CHARS)
+}
+
+pub(crate) fn description(fields: &Fields) -> Result<&str> {
+    let text = fields.text("description")?.unwrap_or_default();
+    check_length("A description", text, DESCRIPTION_CHARS)?;
+    Ok(text)
+}
+
+fn answer(model: &RegisteredModel) -> Value {
+    json!({"registered_model": model_view(model)})
+}
+
+pub(crate) async fn create(channels: &Channels, fields: &Fields) -> Result<Value> {
+    let name = fields.required("name")?;
+    check_model_name(name)?;
+    let tags = model_tags(fields)?;
+    let description = description(fields)?;
+    let now = now_ms();
+    let content = documents::change(channels, REGISTERED_MODELS, name, |content, exists| {
+        if exists {
+            return Err(MlflowError::exists(format!("Registered Model (name={name}) already exists.")));
+        }
+        let new = json!({
+            "created_ms": now, "updated_ms": now, "description": description, "tags": tags, "aliases": {},
+            "versions": {}, "last_version": 0,
+        });
+        content.extend(new.as_object().cloned().unwrap_or_default());
+        Ok(content.clone())
+    })
+    .await?;
+    Ok(answer(&RegisteredModel { name: name.to_owned(), content }))
+}
+
+pub(crate) async fn get(channels: &Channels, fields: &Fields) -> Result<Value> {
+    Ok(answer(&registry_store::find(channels, fields.required("name")?).await?))
+}
+
+pub(crate) async fn update(channels: &Channels, fields: &Fields) -> Result<Value> {
+    let text = description(fields)?;
+    let changed = registry_store::change(channels, fields.required("name")?, |content| {
+        content.insert("description".to_owned(), text.into());
+        Ok(())
+    })
+    .await?;
+    Ok(answer(&changed))
+}
+
+/// Renames a model: it is written under the new name, and then deleted under the old one.
+pub(crate) async fn rename(channels: &Channels, fields: &Fields) -> Result<Value> {
+    let (name, new_name) = (fields.required("name")?, fields.required("new_name")?);
+    check_model_name(name)?;
+    check_model_name(new_name)?;
+    let stored = documents::read(channels, REGISTERED_MODELS, name).await?.ok_or_else(|| no_model(name))?;
+    if name == new_name {
+        return Ok(answer(&RegisteredModel { name: stored.name, content: stored.content }));
+    }
+    let mut renamed = stored.content.clone();
+    renamed.insert("updated_ms".to_owned(), now_ms().into());
+    documents::change(channels, REGISTERED_MODELS, new_name, |content, exists| {
+        if exists {
+            return Err(MlflowError::exists(format!("Registered Model (name={new_name}) already exists.")));
+        }
+        content.clone_from(&renamed);
+        Ok(())
+    })
+    .await?;
+    if let Err(error) = documents::delete_unchanged(channels, REGISTERED_MODELS, &stored).await {
+        // Somebody has changed the model under its old name, which therefore stays.
+        documents::delete(channels, REGISTERED_MODELS, new_name).await?;
+        return Err(error);
+    }
+    Ok(answer(&RegisteredModel { name: new_name.to_owned(), content: renamed }))
+}
+
+pub(crate) async fn delete(channels: &Channels, fields: &Fields) -> Result<Value> {
+    let name = fields.required("name")?;
+    check_model_name(name)?;
+    if documents::delete(channels, REGISTERED_MODELS, name).await? {
+        Ok(json!({}))
+    } else {
+        Err(no_model(name))
+    }
+}
+
+pub(crate) async fn get_latest(channels: &Channels, fields: &Fields) -> Result<Value> {
+    let model = registry_store::find(channels, fields.required("name")?).await?;
+    let wanted = fields.texts("stages")?;
+    let stages = wanted.iter().map(|name| stage(name)).collect::<Result<Vec<_>>>()?;
+    let stages = if stages.is_empty() { STAGES.to_vec() } else { stages };
+    Ok(json!({"model_versions": latest_versions(&model, &stages)}))
+}
+
+pub(crate) async fn set_tag(channels: &Channels, fields: &Fields) -> Result<Value> {
+    let key = fields.required("key")?;
+    let value = fields.text("value")?.ok_or_else(|| missing("value"))?;
+    check_model_tag(key, value)?;
+    registry_store::change(channels, fields.required("name")?, |content| {
+        map_in(content, "tags").insert(key.to_owned(), value.into());
+        Ok(())
+    })
+    .await?;
+    Ok(json!({}))
+}
+
+pub(crate) async fn delete_tag(channels: &Channels, fields: &Fields) -> Result<Value> {
+    let key = fields.required("key")?;
+    registry_store::change(channels, fields.required("name")?, |content| {
+        map_in(content, "tags").remove(key);
+        Ok(())
+    })
+    .await?;
+    Ok(json!({}))
+}
+
+pub(crate) async fn set_alias(channels: &Channels, fields: &Fields) -> Result<Value> {
+    let (name, alias) = (fields.required("name")?, fields.required("alias")?);
+    let version = fields.identifier("version")?;
+    let number = version_number(&version)?;
+    check_alias(alias)?;
+    registry_store::change(channels, name, |content| {
+        if !map_in(content, "versions").contains_key(&number.to_string()) {
+            return Err(no_version(name, &version));
+        }
+        map_in(content, "aliases").insert(alias.to_owned(), number.into());
+        Ok(())
+    })
+    .await?;
+    Ok(json!({}))
+}
+
+pub(crate) async fn delete_alias(channels: &Channels, fields: &Fields) -> Result<Value> {
+    let alias = fields.required("alias")?;
+    registry_store::change(channels, fields.required("name")?, |content| {
+        map_in(content, "aliases").remove(alias);
+        Ok(())
+    })
+    .await?;
+    Ok(json!({}))
+}
+
+pub(crate) async fn get_by_alias(channels: &Channels, fields: &Fields) -> Result<Value> {
+    let alias = fields.required("alias")?;
+    let model = registry_store::find(channels, fields.required("name")?).await?;
+    let number = if alias.eq_ignore_ascii_case("latest") {
+        model.versions().last().map(|(number, _)| *number)
+    } else {
+        model.aliases().find(|(name, _)| *name == alias).map(|(_, number)| number)
+    };
+    let found = number.and_then(|number| Some((number, model.version(number)?)));
+    let (number, version) =
+        found.ok_or_else(|| MlflowError::invalid(format!("Registered model alias {alias} not found.")))?;
+    Ok(json!({"model_version": version_view(&model, number, version)}))
+}
+
+/// The number of the next version; numbers are not used again.
+pub(crate) fn next_number(content: &Map<String, Value>) -> i64 {
+    integer(content, "last_version") + 1
+}

@@ -1,0 +1,151 @@
+//! Searches of runs, which the server answers.
+
+use std::collections::{BTreeSet, HashMap};
+
+use matyan_proto::search::v1::{Query, RunsRequest};
+use serde_json::{Value, json};
+use tonic::Code;
+
+use crate::channels::Channels;
+use crate::error::{ErrorCode, MlflowError, Result};
+use crate::experiments::{self, DEFAULT_ID};
+use crate::fields::Fields;
+use crate::filter;
+use crate::input_view::{dataset_summary, datasets};
+use crate::order;
+use crate::query::{ViewType, run_query, run_sort};
+use crate::run_names::{DATASETS, MLFLOW};
+use crate::run_view::{RunSnapshot, all_parts, last_times, location_of, parts_without_metrics};
+
+/// Page sizes of MLflow.
+const DEFAULT_RESULTS: u32 = 1_000;
+const MAX_RESULTS: u32 = 50_000;
+/// Runs that are read at a time, which bounds the memory of an answer.
+const RUNS_PER_PAGE: u32 = 1_000;
+/// Experiments in one search.
+const MAX_EXPERIMENTS: usize = 1_000;
+
+/// The names of experiments, and whether the default one is among them. Unknown experiments have no runs.
+async fn experiment_names(channels: &Channels, ids: &[String]) -> Result<(Vec<String>, bool)> {
+    if ids.len() > MAX_EXPERIMENTS {
+        let message = format!("The request has more than {MAX_EXPERIMENTS} 'experiment_ids'");
+        return Err(MlflowError::invalid(message));
+    }
+    let mut names = Vec::new();
+    let mut has_default = false;
+    for id in ids {
+        match experiments::find(channels, id).await {
+            Ok(found) => {
+                has_default |= found.id == DEFAULT_ID;
+                names.push(found.name);
+            }
+            Err(error) if error.code == ErrorCode::ResourceDoesNotExist => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((names, has_default))
+}
+
+/// Runs of one page, and the cursor of the next one.
+async fn read_page(channels: &Channels, request: RunsRequest) -> Result<(Vec<RunSnapshot>, String)> {
+    let mut messages = match channels.search().runs(request).await {
+        Ok(response) => response.into_inner(),
+        Err(status) if status.code() == Code::InvalidArgument => {
+            return Err(MlflowError::invalid(format!("the search is not possible: {}", status.message())));
+        }
+        Err(status) => return Err(status.into()),
+    };
+    let mut runs: Vec<RunSnapshot> = Vec::new();
+    let mut cursor = String::new();
+    while let Some(message) = messages.message().await? {
+        for run in message.runs {
+            match runs.last_mut().filter(|last| last.run_id == run.run_id) {
+                // The rest of the metrics of a run that does not fit in one message.
+                Some(last) => last.series.extend(run.series),
+                None => runs.push(RunSnapshot::new(run)?),
+            }
+        }
+        if message.done {
+            cursor = message.next_cursor;
+        }
+    }
+    Ok((runs, cursor))
+}
+
+pub(crate) async fn search(channels: &Channels, fields: &Fields) -> Result<Value> {
+    let filter = filter::parse(fields.text("filter")?.unwrap_or_default())?;
+    let order = order::parse(&fields.texts("order_by")?)?;
+    let view = ViewType::parse(fields.text("run_view_type")?)?;
+    let wanted = fields.max_results(DEFAULT_RESULTS, MAX_RESULTS)?;
+    let ids = fields.texts("experiment_ids")?;
+    let sort = run_sort(&order)?;
+    // A wrong filter is refused even if there is nothing to search.
+    run_query(&filter, &[], true, view)?;
+    let (names, has_default) = experiment_names(channels, &ids).await?;
+    if names.is_empty() {
+        return Ok(json!({"runs": []}));
+    }
+    let text = run_query(&filter, &names, has_default, view)?;
+    let mut cursor = fields.text("page_token")?.unwrap_or_default().to_owned();
+    let mut locations: HashMap<String, String> = HashMap::new();
+    let mut views = Vec::new();
+    loop {
+        let left = wanted.saturating_sub(u32::try_from(views.len()).unwrap_or(u32::MAX));
+        let request = RunsRequest {
+            query: Some(Query { text: text.clone(), ..Query::default() }),
+            sort: sort.clone(),
+            limit: left.min(RUNS_PER_PAGE),
+            parts: Some(all_parts()),
+            cursor,
+            ..RunsRequest::default()
+        };
+        let (runs, next) = read_page(channels, request).await?;
+        cursor = next;
+        let times = last_times(channels, &runs).await?;
+        for (run, times) in runs.iter().zip(times) {
+            let id = run.experiment_id().to_owned();
+            let location = match locations.get(&id) {
+                Some(location) => location.clone(),
+                None => location_of(channels, &id).await?,
+            };
+            views.push(run.view(&location, &times));
+            locations.insert(id, location);
+        }
+        if cursor.is_empty() || runs.is_empty() || views.len() >= wanted as usize {
+            break;
+        }
+    }
+    let mut answer = json!({"runs": views});
+    if !cursor.is_empty() {
+        answer["next_page_token"] = cursor.into();
+    }
+    Ok(answer)
+}
+
+/// The data sets that runs of experiments have read.
+pub(crate) async fn search_datasets(channels: &Channels, fields: &Fields) -> Result<Value> {
+    let (names, has_default) = experiment_names(channels, &fields.texts("experiment_ids")?).await?;
+    if names.is_empty() {
+        return Ok(json!({"dataset_summaries": []}));
+    }
+    let query = run_query(&[], &names, has_default, ViewType::Active)?;
+    let text = format!("{query} and run['{MLFLOW}', '{DATASETS}'] is not None");
+    let request = RunsRequest {
+        query: Some(Query { text, ..Query::default() }),
+        limit: RUNS_PER_PAGE,
+        parts: Some(parts_without_metrics()),
+        ..RunsRequest::default()
+    };
+    let (runs, _) = read_page(channels, request).await?;
+    let mut seen = BTreeSet::new();
+    let mut summaries = Vec::new();
+    for run in &runs {
+        for dataset in datasets(&run.params) {
+            let summary = dataset_summary(run.experiment_id(), dataset);
+            if seen.insert(summary.to_string()) {
+                summaries.push(summary);
+            }
+        }
+    }
+    Ok(json!({"dataset_summaries": summaries}))
+}

@@ -1,0 +1,197 @@
+//! Versions of registered models.
+
+use serde_json::{Value, json};
+
+use crate::channels::Channels;
+use crate::clock::now_ms;
+use crate::documents::{map_in, member};
+use crate::error::{MlflowError, Result};
+use crate::fields::{Fields, missing};
+use crate::logged_models;
+use crate::names::{check_length, is_model_id};
+use crate::registry::{check_model_tag, description, model_tags, next_number};
+use crate::registry_store::{self, RegisteredModel, no_version, stage, version_number};
+use crate::version_view::version_view;
+
+/// Maximum characters of a URI.
+const URI_CHARS: usize = 2_048;
+
+/// Checks where the files of a version are. This server opens no files of its own machine for a client.
+fn check_source(source: &str) -> Result<()> {
+    check_length("source", source, URI_CHARS)?;
+    let scheme = source.split_once(':').map(|(scheme, _)| scheme);
+    let is_remote = scheme.is_some_and(|scheme| {
+        scheme.len() > 1
+            && !scheme.eq_ignore_ascii_case("file")
+            && scheme.chars().all(|letter| letter.is_ascii_alphanumeric() || "+-.".contains(letter))
+    });
+    if !is_remote || source.split(['/', '\\']).any(|segment| segment == "..") {
+        return Err(MlflowError::invalid(format!(
+            "Invalid model version source: '{}'. To use a local path as a model version source, the run_id request \
+             parameter has to be specified and the local path has to be contained within the artifact directory of the \
+             run specified by the run_id; this server accepts no local paths.",
+            source.escape_debug()
+        )));
+    }
+    Ok(())
+}
+
+fn answer(model: &RegisteredModel, version: &str) -> Result<Value> {
+    let number = version_number(version)?;
+    let found = model.version(number).ok_or_else(|| no_version(&model.name, version))?;
+    Ok(json!({"model_version": version_view(model, number, found)}))
+}
+
+pub(crate) async fn create(channels: &Channels, fields: &Fields) -> Result<Value> {
+    let name = fields.required("name")?;
+    let source = fields.required("source")?;
+    check_source(source)?;
+    let tags = model_tags(fields)?;
+    let description = description(fields)?;
+    let text = |name: &str| fields.text(name).map(Option::unwrap_or_default);
+    let (run_id, run_link) = (text("run_id")?, text("run_link")?);
+    let model_id = match text("model_id")? {
+        "" => source.strip_prefix("models:/").filter(|id| is_model_id(id)).unwrap_or_default(),
+        id => id,
+    };
+    for (what, value) in [("run_id", run_id), ("run_link", run_link), ("model_id", model_id)] {
+        check_length(what, value, URI_CHARS)?;
+    }
+    let now = now_ms();
+    let mut number = 0;
+    let created = registry_store::change(channels, name, |content| {
+        number = next_number(content);
+        content.insert("last_version".to_owned(), number.into());
+        let version = json!({
+            "created_ms": now, "updated_ms": now, "source": source, "run_id": run_id, "run_link": run_link,
+            "description": description, "tags": tags, "stage": "None", "model_id": model_id,
+        });
+        map_in(content, "versions").insert(number.to_string(), version);
+        Ok(())
+    })
+    .await?;
+    let version = number.to_string();
+    if !model_id.is_empty() {
+        // A model of another server is no error.
+        match logged_models::add_registration(channels, model_id, name, &version).await {
+            Err(error) if error.code != crate::error::ErrorCode::ResourceDoesNotExist => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    answer(&created, &version)
+}
+
+pub(crate) async fn get(channels: &Channels, fields: &Fields) -> Result<Value> {
+    let model = registry_store::find(channels, fields.required("name")?).await?;
+    answer(&model, &fields.identifier("version")?)
+}
+
+pub(crate) async fn update(channels: &Channels, fields: &Fields) -> Result<Value> {
+    let (name, version) = (fields.required("name")?, fields.identifier("version")?);
+    let text = description(fields)?;
+    let changed = registry_store::change_version(channels, name, &version, |found| {
+        found.insert("description".to_owned(), text.into());
+        Ok(())
+    })
+    .await?;
+    answer(&changed, &version)
+}
+
+pub(crate) async fn delete(channels: &Channels, fields: &Fields) -> Result<Value> {
+    let (name, version) = (fields.required("name")?, fields.identifier("version")?);
+    let number = version_number(&version)?;
+    registry_store::change(channels, name, |content| {
+        if map_in(content, "versions").remove(&number.to_string()).is_none() {
+            return Err(no_version(name, &version));
+        }
+        map_in(content, "aliases").retain(|_, of| of.as_u64() != Some(number));
+        Ok(())
+    })
+    .await?;
+    Ok(json!({}))
+}
+
+/// Moves a version to a stage, and those that were there to the archive if the client wants that.
+pub(crate) async fn transition(channels: &Channels, fields: &Fields) -> Result<Value> {
+    let (name, version) = (fields.required("name")?, fields.identifier("version")?);
+    let number = version_number(&version)?.to_string();
+    let to = stage(fields.required("stage")?)?;
+    let archives = fields.flag("archive_existing_versions")?;
+    if archives && !matches!(to, "Staging" | "Production") {
+        return Err(MlflowError::invalid(format!(
+            "Model version transition cannot archive existing model versions because '{to}' is not an Active stage. \
+             Valid stages are Staging, Production."
+        )));
+    }
+    let changed = registry_store::change(channels, name, |content| {
+        let versions = map_in(content, "versions");
+        if !versions.contains_key(&number) {
+            return Err(no_version(name, &version));
+        }
+        for (of, found) in versions.iter_mut() {
+            let new = match found["stage"].as_str() {
+                _ if *of == number => to,
+                Some(stage) if archives && stage == to => "Archived",
+                _ => continue,
+            };
+            found["stage"] = new.into();
+            found["updated_ms"] = now_ms().into();
+        }
+        Ok(())
+    })
+    .await?;
+    answer(&changed, &version)
+}
+
+/// Where the files of a version are.
+pub(crate) async fn download_uri(channels: &Channels, fields: &Fields) -> Result<Value> {
+    let model = registry_store::find(channels, fields.required("name")?).await?;
+    let version = fields.identifier("version")?;
+    let number = version_number(&version)?;
+    let found = model.version(number).ok_or_else(|| no_version(&model.name, &version))?;
+    let source = member(found, "source");
+    let uri = match source.strip_prefix("models:/").filter(|id| is_model_id(id)) {
+        Some(model_id) => logged_models::artifact_uri(channels, model_id).await?,
+        None => source.to_owned(),
+    };
+    Ok(json!({"artifact_uri": uri}))
+}
+
+pub(crate) async fn set_tag(channels: &Channels, fields: &Fields) -> Result<Value> {
+    let (name, version) = (fields.required("name")?, fields.identifier("version")?);
+    let key = fields.required("key")?;
+    let value = fields.text("value")?.ok_or_else(|| missing("value"))?;
+    check_model_tag(key, value)?;
+    registry_store::change_version(channels, name, &version, |found| {
+        map_in(found, "tags").insert(key.to_owned(), value.into());
+        Ok(())
+    })
+    .await?;
+    Ok(json!({}))
+}
+
+pub(crate) async fn delete_tag(channels: &Channels, fields: &Fields) -> Result<Value> {
+    let (name, version) = (fields.required("name")?, fields.identifier("version")?);
+    let key = fields.required("key")?;
+    registry_store::change_version(channels, name, &version, |found| {
+        map_in(found, "tags").remove(key);
+        Ok(())
+    })
+    .await?;
+    Ok(json!({}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn local_sources_are_refused() {
+        for source in ["/etc", "etc", "file:///etc", "FILE:/etc", "C:\\x", "s3://b/../c", "", "../x"] {
+            check_source(source).expect_err(source);
+        }
+        for source in ["s3://b/c", "mlflow-artifacts:/0/r/artifacts/m", "runs:/r/m", "models:/m-1"] {
+            check_source(source).unwrap();
+        }
+    }
+}

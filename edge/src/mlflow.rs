@@ -1,0 +1,124 @@
+//! MLflow's protocol on the query port. This file reads requests and writes responses; what they mean is the
+//! matter of the crate `matyan-mlflow`, which gets the transports of the request and so the rights of its caller.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::Response;
+use http::request::Parts;
+use http::{HeaderValue, Request, StatusCode, header};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use matyan_mlflow::{
+    Answer, BodyKind, Channel, Channels, ErrorCode, Mlflow, MlflowError, Operation, RequestBody, Route,
+};
+use matyan_proto::common::v1::Access;
+
+use crate::body_budget::{BodyShare, ConnectionBudget};
+use crate::deadline::enforce_maximum;
+use crate::error::ApiError;
+use crate::rest::artifacts::artifact_response;
+use crate::rest::call::read_body;
+use crate::rest::table::PathTemplate;
+use crate::scope::Scope;
+use crate::services::{PortKind, Services};
+use crate::settings::Protocol;
+
+/// MLflow's protocol of one port.
+#[derive(Debug, Default)]
+pub(crate) struct MlflowPort(Mlflow);
+
+impl MlflowPort {
+    /// The protocol, if a port answers it: that needs both services.
+    pub(crate) fn of_port(services: &Services) -> Option<Self> {
+        let is_wanted = services.settings().protocols.contains(&Protocol::Mlflow);
+        let has_both = services.has_frontier() && services.has_backend();
+        (is_wanted && has_both && services.port_kind() == PortKind::Query).then(Self::default)
+    }
+
+    /// The operation of a request; `None` if its path does not belong to MLflow.
+    pub(crate) fn route<B>(request: &Request<B>) -> Option<Route> {
+        Route::find(request.method(), request.uri().path())
+    }
+
+    pub(crate) async fn answer(
+        &self,
+        services: &Arc<Services>,
+        route: Route,
+        request: Request<Body>,
+    ) -> Response {
+        let template = PathTemplate(route.template.into());
+        if matches!(route.operation, Operation::Refused | Operation::Unknown) {
+            services.metrics().unanswered_operations.with_label_values(&["mlflow", route.template]).inc();
+        }
+        let (head, body) = request.into_parts();
+        let answered = Box::pin(self.answered(services, route, &head, body)).await;
+        let mut response = answered.unwrap_or_else(|error| error_response(&error));
+        response.extensions_mut().insert(template);
+        response
+    }
+
+    async fn answered(
+        &self,
+        services: &Arc<Services>,
+        route: Route,
+        head: &Parts,
+        body: Body,
+    ) -> Result<Response, MlflowError> {
+        // Before the body is read: it may be large.
+        Scope::current().check(Access::Caller).await.map_err(|status| of_edge(&status.into()))?;
+        let mut share = BodyShare::new(services.bodies().clone(), head.extensions.get::<ConnectionBudget>());
+        let body = match route.body_kind() {
+            BodyKind::File => RequestBody::File(body.map_err(Into::into).boxed_unsync()),
+            BodyKind::Json { max_bytes } => {
+                if let Some(bytes) = body.size_hint().exact() {
+                    share.expect(bytes.try_into().unwrap_or(usize::MAX));
+                }
+                let read = enforce_maximum(read_body(body, max_bytes, &mut share)).await;
+                RequestBody::Json(read.and_then(|read| read).map_err(|error| of_edge(&error))?)
+            }
+        };
+        let channels = channels(services);
+        let query = head.uri.query().unwrap_or_default();
+        let request = matyan_mlflow::Request { route, query, headers: &head.headers, body };
+        match self.0.answer(&channels, request).await? {
+            Answer::Json(json) => Ok(json_response(StatusCode::OK, json)),
+            Answer::Artifact { run_id, path } => {
+                let response = artifact_response(Arc::clone(services), &head.headers, run_id, path).await;
+                response.map_err(|error| match error.status() {
+                    StatusCode::NOT_FOUND => {
+                        MlflowError::new(ErrorCode::ResourceDoesNotExist, "there is no such artifact")
+                    }
+                    _ => of_edge(&error),
+                })
+            }
+        }
+    }
+}
+
+/// The transports of a request.
+fn channels(services: &Services) -> Channels {
+    let (backend, frontier) = services.scoped_transports();
+    Channels { backend: Channel::new(backend), frontier: Channel::new(frontier) }
+}
+
+/// The answer to a request that the edge refuses.
+pub(crate) fn refusal(error: &ApiError) -> Response {
+    error_response(&of_edge(error))
+}
+
+/// An error of the edge in MLflow's words.
+fn of_edge(error: &ApiError) -> MlflowError {
+    MlflowError::new(ErrorCode::of_status(error.status()), error.message())
+}
+
+fn error_response(error: &MlflowError) -> Response {
+    json_response(error.code.status(), error.body())
+}
+
+fn json_response(status: StatusCode, json: String) -> Response {
+    let mut response = Response::new(Body::from(json));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
