@@ -65,7 +65,8 @@ const AUDITED: [&str; 25] = [
 ];
 
 /// The same for calls that an editor may make.
-const AUDITED_DELETIONS: [&str; 2] = ["runs.v1.RunService/Delete", "runs.v1.RunService/DeleteBatch"];
+const AUDITED_DELETIONS: [&str; 3] =
+    ["runs.v1.RunService/Delete", "runs.v1.RunService/DeleteBatch", "studies.v1.StudyService/Delete"];
 
 /// Longest text of what a call is about. A batch may name thousands of runs.
 const RESOURCE_BYTES: usize = 1_024;
