@@ -143,13 +143,7 @@ pub fn trial_attribute_piece(
 }
 
 /// The pieces of one attribute.
-pub fn trial_attribute(
-    project: Project,
-    study: u32,
-    number: u32,
-    kind: AttributeKind,
-    name: &str,
-) -> Range {
+pub fn trial_attribute(project: Project, study: u32, number: u32, kind: AttributeKind, name: &str) -> Range {
     subtree(trial_part(project, (study, number), TrialPart::Attribute, (kind as u16, name)))
 }
 
