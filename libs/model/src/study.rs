@@ -10,7 +10,8 @@ mod trial_entries;
 
 pub use trial::{
     Trial, TrialParam, TrialRun, TrialState, distribution_load, distribution_put, intermediate_value_put,
-    trial_add, trial_attribute_put, trial_load, trial_load_open, trial_param_put, trial_put, trials_get,
+    trial_add, trial_attribute_put, trial_load, trial_load_open, trial_param_load, trial_param_put,
+    trial_put, trials_get,
 };
 pub use trial_entries::{TrialEntry, trial_entries_page};
 

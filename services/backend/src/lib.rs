@@ -10,7 +10,7 @@
 //! 4. `access`, `admin`, `artifacts`, `logs`, `series`, `system`: services of one subject each.
 //! 5. `query`: plans, candidates, tables, searches and exports.
 //! 6. `edit`: runs, experiments, tags, notes, documents and projects.
-//! 7. `backup`, `subscriptions`: services that use several other rooms.
+//! 7. `backup`, `studies`, `subscriptions`: services that use several other rooms.
 //! 8. `services`: the list of the services.
 
 mod server;
@@ -32,6 +32,7 @@ mod query;
 mod edit;
 
 mod backup;
+mod studies;
 mod subscriptions;
 
 mod services;

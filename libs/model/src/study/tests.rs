@@ -111,7 +111,7 @@ async fn large_entries_are_read_whole_in_pages() {
         let trial = (id, number);
         trial_attribute_put(&mut batch, P, trial, AttributeKind::User, ("a\0", &large));
         trial_attribute_put(&mut batch, P, trial, AttributeKind::System, ("", "null"));
-        let param = TrialParam { value: f64::NEG_INFINITY, distribution: large.clone() };
+        let param = TrialParam { value: f64::NEG_INFINITY, distribution: large.clone(), set_us: 3 };
         trial_param_put(&mut batch, P, trial, "p", &param);
         for step in [-1, 0, 1 << 40] {
             intermediate_value_put(&mut batch, P, trial, step, f64::NAN);

@@ -72,6 +72,9 @@ pub struct TrialParam {
     /// JSON text.
     #[n(1)]
     pub distribution: String,
+    /// When it was first set: samplers expect this order.
+    #[n(2)]
+    pub set_us: i64,
 }
 
 /// Adds a trial to a study, which the caller has loaded in this transaction, and returns the number of the
@@ -131,6 +134,22 @@ pub async fn trials_get(
     let decoded =
         keys.iter().zip(values).map(|(key, value)| value.map(|value| rows::decode(key, &value)).transpose());
     decoded.collect()
+}
+
+/// Reads a param. The transaction fails if it changes in the meantime.
+pub async fn trial_param_load(
+    transaction: &Transaction,
+    project: Project,
+    (study, number): (u32, u32),
+    name: &str,
+) -> Result<Option<TrialParam>> {
+    let first = keys::trial_param_piece(project, study, number, name, 0);
+    if transaction.get(&first).await?.is_none() {
+        return Ok(None);
+    }
+    let range = keys::trial_param(project, study, number, name);
+    let bytes = rows::get_pieces(transaction.unchecked(), &range).await?.unwrap_or_default();
+    rows::decode(&first, &bytes).map(Some)
 }
 
 pub fn trial_param_put(

@@ -8,7 +8,7 @@ mod list;
 mod params;
 pub(crate) mod watch;
 
-pub(crate) use delete::clear_tombstone;
+pub(crate) use delete::{clear_tombstone, delete_batch};
 
 use matyan_proto::{
     limits,
