@@ -22,6 +22,7 @@ const PAGE_TRIALS: u32 = 1_000;
 
 pub(super) async fn delete(deps: &Deps, call: &Call, study: u32) -> Result<()> {
     let mut done = 0;
+    let mut waiting = Vec::new();
     loop {
         let (count, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
             study_load(&transaction, call.project, study).await?;
@@ -33,28 +34,51 @@ pub(super) async fn delete(deps: &Deps, call: &Call, study: u32) -> Result<()> {
         })
         .await?;
         if count == done {
-            return Ok(());
+            break;
         }
-        // A waiting trial may start while these are deleted: its run is deleted when it has started, or stays without
-        // its study.
         while done < count {
             let end = count.min(done.saturating_add(PAGE_TRIALS));
-            delete_batch(deps, call, runs(deps, call, study, done..end).await?).await?;
+            let page = runs(deps, call, study, done..end).await?;
+            delete_batch(deps, call, page.run_ids).await?;
+            waiting.extend(page.without_run);
             done = end;
         }
     }
+    // Some may have started before the study was gone. The rows of its trials are swept later.
+    for page in waiting.chunks(PAGE_TRIALS as usize) {
+        let page = runs(deps, call, study, page.iter().copied()).await?;
+        delete_batch(deps, call, page.run_ids).await?;
+    }
+    Ok(())
 }
 
-/// The runs of some trials that are left.
-async fn runs(deps: &Deps, call: &Call, study: u32, trials: std::ops::Range<u32>) -> Result<Vec<String>> {
+#[derive(Default)]
+struct RunsOfTrials {
+    /// Runs that have not been deleted.
+    run_ids: Vec<String>,
+    /// Numbers of the trials that have not started.
+    without_run: Vec<u32>,
+}
+
+async fn runs(
+    deps: &Deps,
+    call: &Call,
+    study: u32,
+    numbers: impl IntoIterator<Item = u32> + Clone,
+) -> Result<RunsOfTrials> {
     let snapshot = deps.store.snapshot().await?;
-    let mut runs = Vec::new();
-    let trials = trials_get(snapshot.as_ref(), call.project, study, trials).await?;
-    for run in trials.into_iter().flatten().filter_map(|trial| trial.run) {
+    let trials = trials_get(snapshot.as_ref(), call.project, study, numbers.clone()).await?;
+    let mut runs = RunsOfTrials::default();
+    for (number, trial) in numbers.into_iter().zip(trials) {
+        let Some(trial) = trial else { continue };
+        let Some(run) = trial.run else {
+            runs.without_run.push(number);
+            continue;
+        };
         // Another run may have the id by now.
         let live = head_live(snapshot.as_ref(), call.project, &RunId::new(run.id.as_str())).await?;
         if live == Some(RunNumber(run.number)) {
-            runs.push(run.id);
+            runs.run_ids.push(run.id);
         }
     }
     Ok(runs)

@@ -42,12 +42,12 @@ pub(super) async fn set_param(deps: &Deps, call: &Call, request: pb::SetTrialPar
         let mut param = param;
         param.set_us = before.map_or(param.set_us, |before| before.set_us);
         trial_param_put(transaction.batch(), call.project, id, &name, &param);
-        if let Some(run) = &trial.run {
+        if let Some(run) = &trial.run
+            && let Some(mut edit) = trial_run::load(&transaction, call, run).await?
+        {
             let value = distribution.value(param.value)?;
-            trial_run::change(&mut transaction, call, (run, now), async |edit, transaction| {
-                trial_run::show_param(edit, transaction, &name, value).await
-            })
-            .await?;
+            trial_run::show_param(&mut edit, &transaction, &name, value).await?;
+            trial_run::write(&mut transaction, call, edit, now);
         }
         Ok::<_, Error>((transaction, ()))
     })
@@ -68,11 +68,12 @@ pub(super) async fn set_attribute(
     transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         let trial = trial_load_open(&transaction, call.project, id).await?;
         trial_attribute_put(transaction.batch(), call.project, id, kind, (key, value));
-        if let Some(run) = trial.run.as_ref().filter(|_| kind == AttributeKind::User) {
-            trial_run::change(&mut transaction, call, (run, now), async |edit, transaction| {
-                trial_run::show_attribute(edit, transaction, key, value).await
-            })
-            .await?;
+        if kind == AttributeKind::User
+            && let Some(run) = &trial.run
+            && let Some(mut edit) = trial_run::load(&transaction, call, run).await?
+        {
+            trial_run::show_attribute(&mut edit, &transaction, key, value).await?;
+            trial_run::write(&mut transaction, call, edit, now);
         }
         Ok::<_, Error>((transaction, ()))
     })
@@ -147,10 +148,10 @@ async fn write_state(
 ) -> Result<StateChange> {
     let mut started = None;
     if let Some(run) = &trial.run {
-        trial_run::change(transaction, call, (run, values.now), async |edit, transaction| {
-            trial_run::show_state(edit, transaction, &trial, values.now).await
-        })
-        .await?;
+        if let Some(mut edit) = trial_run::load(transaction, call, run).await? {
+            trial_run::show_state(&mut edit, transaction, &trial, values.now).await?;
+            trial_run::write(transaction, call, edit, values.now);
+        }
     } else if trial.state != TrialState::Waiting {
         let (study_number, number) = id;
         let study = study_load(transaction, call.project, study_number).await?;

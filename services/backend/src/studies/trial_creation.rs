@@ -87,7 +87,7 @@ async fn add(
         trial_param_put(transaction.batch(), call.project, id, name, param);
     }
     for (kind, key, value) in &content.attributes {
-        trial_attribute_put(transaction.batch(), call.project, id, *kind, (key, value));
+        trial_attribute_put(transaction.batch(), call.project, id, *kind, (key.as_str(), value.as_str()));
     }
     for (step, value) in &content.intermediate_values {
         intermediate_value_put(transaction.batch(), call.project, id, *step, *value);

@@ -100,21 +100,14 @@ pub(super) async fn create(
     Ok(TrialRun { number: run.0, id: values.new_run.clone() })
 }
 
-/// Changes what the run of a trial shows, unless the run has been deleted.
-pub(super) async fn change(
-    transaction: &mut Transaction,
-    call: &Call,
-    (run, now): (&TrialRun, i64),
-    change: impl AsyncFnOnce(&mut RunEdit, &Transaction) -> StoreResult<()>,
-) -> Result<()> {
+/// Loads the run of a trial to change what it shows; `None` if the run has been deleted.
+pub(super) async fn load(transaction: &Transaction, call: &Call, run: &TrialRun) -> Result<Option<RunEdit>> {
     let edit = RunEdit::load(transaction, call.project, RunNumber(run.number)).await?;
-    let Some(mut edit) = edit.filter(|edit| !edit.props.pending_delete) else { return Ok(()) };
-    change(&mut edit, transaction).await?;
-    write(transaction, call, edit, now);
-    Ok(())
+    Ok(edit.filter(|edit| !edit.props.pending_delete))
 }
 
-fn write(transaction: &mut Transaction, call: &Call, mut edit: RunEdit, now: i64) {
+/// Writes a changed run.
+pub(super) fn write(transaction: &mut Transaction, call: &Call, mut edit: RunEdit, now: i64) {
     let number = edit.number();
     edit.touch(now);
     edit.write(transaction.batch());

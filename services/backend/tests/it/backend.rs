@@ -32,6 +32,7 @@ mod resolve;
 mod runs;
 mod safe_edits;
 mod series_edits;
+mod studies;
 mod subscriptions;
 mod tags;
 mod ui_state;
