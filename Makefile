@@ -38,6 +38,9 @@ BUF := $(CACHE)/buf-$(BUF_VERSION)/node_modules/.bin/buf
 PEERS := tests/peers/python
 PEERS_LIST := $(PEERS)/requirements.txt
 PEERS_STAMP := $(VENV)/installed-$(call sum,$(PEERS_LIST) $(LOCKS)/peers.txt)
+OPTUNA_TESTS := tests/peers/optuna
+OPTUNA_LIST := $(OPTUNA_TESTS)/requirements.txt
+OPTUNA_ENV := $(CACHE)/optuna-$(call sum,$(OPTUNA_LIST) $(LOCKS)/optuna.txt)
 
 # The browser UI of Aim, which the tests run in a browser.
 UI_VERSION := 3.29.1
@@ -299,7 +302,7 @@ endif
 
 # What the stages after the build download or install, except for the tools of `make check`, which
 # runs at the same time.
-downloads: kafka clouds chromium $(NEXTEST) $(MATURIN) $(PEERS_STAMP) $(UI_DIR) $(PYODIDE) $(LIBCLANG)
+downloads: kafka clouds chromium $(NEXTEST) $(MATURIN) $(PEERS_STAMP) $(OPTUNA_ENV) $(UI_DIR) $(PYODIDE) $(LIBCLANG)
 
 # Without Chromium the tests in the browser are skipped, with a message; REQUIRE=browser makes that a
 # failure.
@@ -352,6 +355,17 @@ brokers: build kafka clouds
 # output.
 system: build kafka clouds $(PEERS_STAMP)
 	LOGURU_AUTOINIT=0 $(CLOUDS) MATYAN_BIN=$(DEBUG_BIN) $(VENV)/bin/python -m pytest -q -rsR --reruns 1 -p no:cacheprovider $(PEERS)
+
+# Optuna's own client against the binary, in an environment of its own. Times of trials are local times without a zone.
+.PHONY: optuna
+optuna: build $(OPTUNA_ENV) ## Test the storage service with Optuna itself
+	TZ=UTC PYTHONPATH=$(PEERS) MATYAN_BIN=$(DEBUG_BIN) \
+		$(OPTUNA_ENV)/bin/python -m pytest -q -rsR --reruns 1 -p no:cacheprovider $(OPTUNA_TESTS)
+
+$(OPTUNA_ENV):
+	rm -rf $@.part && python3 -m venv $@.part
+	$@.part/bin/pip $(PIP_INSTALL) --requirement $(call pip-list,optuna,$(OPTUNA_LIST))
+	mv $@.part $@
 
 # The Python package in an environment without the published client.
 SDK := sdk/python
@@ -528,6 +542,7 @@ locks: $(UV) ## Renew the hashes of the packages that tests download
 	$(call pip-relock,setuptools,setuptools)
 	$(call pip-relock,numpy,numpy)
 	$(call pip-relock,published,$(PUBLISHED_CLIENT))
+	$(call pip-relist,optuna,$(OPTUNA_LIST))
 	$(call pip-relist,peers,$(PEERS_LIST))
 	$(call pip-relist,sdk,$(SDK_LIST))
 	$(call pip-relist,sdk-bench,$(BENCH_LIST))

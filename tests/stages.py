@@ -33,7 +33,7 @@ PHASES = [
     ["check", "downloads"],
     ["build"],
     # The slowest first, so that none of them runs alone at the end.
-    ["ui-test", "unit", "brokers", "system", "lint", "sdk", "examples", "browser", "sdk-installed", "fdb"],
+    ["ui-test", "unit", "brokers", "system", "lint", "sdk", "optuna", "examples", "browser", "sdk-installed", "fdb"],
 ]
 
 STAGES_AT_ONCE = 3

@@ -4,6 +4,7 @@
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::response::Response;
@@ -85,7 +86,7 @@ pub(crate) struct Grpc {
     frontier: Option<Transport>,
     backend: Option<Transport>,
     reflection: Transport,
-    translated: Vec<TranslatedService>,
+    translated: Arc<[TranslatedService]>,
     compressors: Compressors,
     /// `None`: calls are not counted.
     metrics: Option<GrpcMetrics>,
@@ -110,6 +111,7 @@ impl Grpc {
             .add_service(builder().build_v1alpha().expect(invariant));
         let compressors = Compressors::new();
         let reflection = Transport::new(reflection);
+        let translated = translated.into();
         Grpc { own, frontier, backend, reflection, translated, compressors, metrics }
     }
 
