@@ -61,6 +61,7 @@ pub(crate) fn late() -> Response {
 
 /// A service of another tracker. Its calls are not checked by their own paths, but each call that it makes is: it makes
 /// them over transports in the scope of the request.
+#[cfg_attr(not(feature = "optuna"), allow(dead_code, reason = "a build may have no translator"))]
 #[derive(Clone)]
 pub(crate) struct TranslatedService {
     /// Start of the paths of its methods.

@@ -7,31 +7,17 @@
 mod dates;
 mod errors;
 mod ids;
+mod optuna;
 mod parts;
 mod storage;
 mod trials;
 
-/// Messages and service, as on the wire.
-#[allow(
-    dead_code,
-    clippy::all,
-    clippy::large_futures,
-    clippy::too_many_lines,
-    unreachable_pub,
-    reason = "generated code"
-)]
-mod optuna {
-    tonic::include_proto!("optuna");
-}
-
-use http::{Request, Response};
 use matyan_proto::limits;
-use tonic::body::Body;
-use tower::{BoxError, util::BoxCloneService};
 
 use optuna::storage_service_server::StorageServiceServer;
+use parts::ANSWER_BYTES;
 
-pub use storage::Storage;
+pub use storage::{BackendConnection, Storage};
 
 /// Start of the paths of the service.
 pub const PREFIX: &str = "/optuna.StorageService/";
@@ -59,12 +45,6 @@ pub const METHODS: [&str; 19] = [
     "optuna.StorageService/SetTrialUserAttribute",
 ];
 
-/// A connection to the backend, in the scope of one request.
-pub type BackendConnection = BoxCloneService<Request<Body>, Response<Body>, BoxError>;
-
-/// Largest answer. Clients accept any size, and expect all trials that are new to them in one message.
-const ANSWER_BYTES: usize = 256 << 20;
-
 /// The service, which makes its calls over connections made by `connect`.
 pub fn service(
     connect: impl Fn() -> BackendConnection + Send + Sync + 'static,
@@ -72,4 +52,21 @@ pub fn service(
     StorageServiceServer::new(Storage::new(connect))
         .max_decoding_message_size(limits::MESSAGE_BYTES)
         .max_encoding_message_size(ANSWER_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_name_every_operation() {
+        let description = include_str!("../proto/storage.proto");
+        let operations = description.lines().filter_map(|line| line.trim().strip_prefix("rpc "));
+        let mut names: Vec<_> = operations
+            .filter_map(|line| line.split_once('('))
+            .map(|(name, _)| format!("{PREFIX}{name}"))
+            .collect();
+        names.sort_unstable();
+        assert_eq!(names, METHODS.map(|name| format!("/{name}")));
+    }
 }

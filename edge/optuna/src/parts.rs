@@ -3,7 +3,10 @@
 use matyan_proto::studies::v1 as pb;
 use tonic::{Status, Streaming};
 
-use crate::{ANSWER_BYTES, errors};
+use crate::errors;
+
+/// Largest answer. Clients accept any size, and expect all trials that are new to them in one message.
+pub(crate) const ANSWER_BYTES: usize = 256 << 20;
 
 /// Counts the bytes of an answer.
 #[derive(Default)]

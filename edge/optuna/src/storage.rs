@@ -2,20 +2,24 @@
 
 use std::sync::Arc;
 
+use http::{Request as HttpRequest, Response as HttpResponse};
 use matyan_proto::{
     limits,
     studies::v1::{self as pb, study_service_client::StudyServiceClient},
 };
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, body::Body};
+use tower::{BoxError, util::BoxCloneService};
 
 use crate::{
-    BackendConnection,
     errors::{missing, passed_on},
     ids::{self, TrialKey, WantedTrials},
     optuna::{self, storage_service_server::StorageService},
     parts::{self, AnswerSize},
     trials,
 };
+
+/// A connection to the backend, in the scope of one request.
+pub type BackendConnection = BoxCloneService<HttpRequest<Body>, HttpResponse<Body>, BoxError>;
 
 type Answer<T> = Result<Response<T>, Status>;
 
