@@ -15,7 +15,7 @@ use crate::server::{
     error::{Error, Result},
 };
 
-pub(super) fn directions(directions: &[i32]) -> Result<Vec<Direction>> {
+pub(crate) fn directions(directions: &[i32]) -> Result<Vec<Direction>> {
     if directions.is_empty() {
         return Err(Error::field("directions", "is empty: give a direction for each value"));
     }
@@ -30,7 +30,7 @@ pub(super) fn directions(directions: &[i32]) -> Result<Vec<Direction>> {
     converted.collect()
 }
 
-pub(super) fn study_view(number: u32, study: Study, trials: u32) -> pb::Study {
+pub(crate) fn study_view(number: u32, study: Study, trials: u32) -> pb::Study {
     let direction = |direction: Direction| -> i32 {
         match direction {
             Direction::Minimize => pb::Direction::Minimize.into(),
@@ -47,7 +47,7 @@ pub(super) fn study_view(number: u32, study: Study, trials: u32) -> pb::Study {
     }
 }
 
-pub(super) fn attribute_kind(kind: i32) -> Result<AttributeKind> {
+pub(crate) fn attribute_kind(kind: i32) -> Result<AttributeKind> {
     match pb::AttributeKind::try_from(kind) {
         Ok(pb::AttributeKind::User) => Ok(AttributeKind::User),
         Ok(pb::AttributeKind::System) => Ok(AttributeKind::System),
@@ -57,7 +57,7 @@ pub(super) fn attribute_kind(kind: i32) -> Result<AttributeKind> {
     }
 }
 
-pub(super) fn check_attribute(key: &str, value: &str) -> Result<()> {
+pub(crate) fn check_attribute(key: &str, value: &str) -> Result<()> {
     check_limit("key", key.len(), limits::NAME_BYTES)?;
     check_limit("value", value.len(), limits::STUDY_ATTRIBUTE_BYTES)?;
     json::parse(value).map(drop).map_err(|error| Error::field("value", format!("is not JSON: {error}")))
@@ -105,26 +105,44 @@ pub(super) fn param(param: pb::TrialParam, set_us: i64) -> Result<(String, Trial
 
 /// The parts of a trial besides its state.
 #[derive(Default)]
-pub(super) struct TrialContent {
-    pub(super) params: Vec<(String, TrialParam)>,
-    pub(super) attributes: Vec<(AttributeKind, String, String)>,
-    pub(super) intermediate_values: Vec<(i64, f64)>,
+pub(crate) struct TrialContent {
+    pub(crate) params: Vec<(String, TrialParam)>,
+    pub(crate) attributes: Vec<(AttributeKind, String, String)>,
+    pub(crate) intermediate_values: Vec<(i64, f64)>,
 }
 
 /// A trial that is added as it is.
 pub(super) fn template(template: pb::Trial, now: i64) -> Result<(Trial, TrialContent)> {
-    check_values(&template.values)?;
-    let trial = Trial {
-        state: state(template.state)?,
-        values: template.values,
-        started_us: template.started_us,
-        finished_us: template.finished_us,
+    let trial = state_of_trial(&template)?;
+    Ok((trial, content(template, |at, _| now.saturating_add(at))?))
+}
+
+/// A trial of a backup, or a part of it, which has no state if it continues a trial.
+pub(crate) fn content_of_part(part: pb::Trial) -> Result<(Option<Trial>, TrialContent)> {
+    let is_continued = part.state() == pb::TrialState::Unspecified;
+    let trial = if is_continued { None } else { Some(state_of_trial(&part)?) };
+    Ok((trial, content(part, |_, set_us| set_us)?))
+}
+
+/// The state of a trial, without its run.
+fn state_of_trial(trial: &pb::Trial) -> Result<Trial> {
+    check_values(&trial.values)?;
+    Ok(Trial {
+        state: state(trial.state)?,
+        values: trial.values.clone(),
+        started_us: trial.started_us,
+        finished_us: trial.finished_us,
         run: None,
-    };
+    })
+}
+
+/// The content of a trial. `set_us` gives the time of each param, by its place and the time in the message.
+fn content(template: pb::Trial, set_us: impl Fn(i64, i64) -> i64) -> Result<TrialContent> {
     let mut content = TrialContent::default();
     let mut names = BTreeSet::new();
-    for (at, given) in template.params.into_iter().enumerate() {
-        let (name, row, _) = param(given, now.saturating_add(at as i64))?;
+    for (at, given) in (0..).zip(template.params) {
+        let set_us = set_us(at, given.set_us);
+        let (name, row, _) = param(given, set_us)?;
         if !names.insert(name.clone()) {
             return Err(Error::field("params", format!("has two entries for `{name}`")));
         }
@@ -142,5 +160,5 @@ pub(super) fn template(template: pb::Trial, now: i64) -> Result<(Trial, TrialCon
         content.intermediate_values.push((step, value));
     }
     content.intermediate_values.sort_unstable_by_key(|(step, _)| *step);
-    Ok((trial, content))
+    Ok(content)
 }

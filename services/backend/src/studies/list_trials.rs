@@ -77,43 +77,45 @@ pub(super) async fn send(
             drop(snapshot);
             for (number, entry) in page {
                 message.add(number, entry);
-                if message.bytes >= MESSAGE_BYTES {
-                    sender.send(message.take()).await?;
+                if message.is_full() {
+                    sender.send(pb::ListTrialsResponse { trials: message.take() }).await?;
                 }
             }
             rest = next;
         }
     }
-    sender.send(message.take()).await
+    sender.send(pb::ListTrialsResponse { trials: message.take() }).await
 }
 
-/// A message that is being filled.
+/// Trials of a message that is being filled.
 #[derive(Default)]
-struct TrialMessage {
+pub(crate) struct TrialMessage {
     trials: Vec<pb::Trial>,
     bytes: usize,
-    /// The number and the state of the last trial, which a message that continues it repeats.
-    last: Option<(u32, i32)>,
 }
 
 impl TrialMessage {
-    fn take(&mut self) -> pb::ListTrialsResponse {
+    pub(crate) fn is_full(&self) -> bool {
+        self.bytes >= MESSAGE_BYTES
+    }
+
+    pub(crate) fn take(&mut self) -> Vec<pb::Trial> {
         self.bytes = 0;
-        pb::ListTrialsResponse { trials: std::mem::take(&mut self.trials) }
+        std::mem::take(&mut self.trials)
     }
 
     /// The trial that an entry is added to.
     fn trial(&mut self, number: u32) -> &mut pb::Trial {
         let is_continued = self.trials.last().is_some_and(|trial| trial.number == number);
         if !is_continued {
-            let state = self.last.filter(|(last, _)| *last == number).map_or(0, |(_, state)| state);
+            // A part that continues a trial has no state.
             self.bytes += ENTRY_BYTES;
-            self.trials.push(pb::Trial { number, state, ..pb::Trial::default() });
+            self.trials.push(pb::Trial { number, ..pb::Trial::default() });
         }
         self.trials.last_mut().expect("it was just added")
     }
 
-    fn add(&mut self, number: u32, entry: TrialEntry) {
+    pub(crate) fn add(&mut self, number: u32, entry: TrialEntry) {
         let trial = self.trial(number);
         let added = match entry {
             TrialEntry::State(found) => {
@@ -149,8 +151,6 @@ impl TrialMessage {
                 ENTRY_BYTES
             }
         };
-        let state = trial.state;
-        self.last = Some((number, state));
         self.bytes += added;
     }
 }

@@ -3,6 +3,10 @@
 use std::collections::BTreeSet;
 
 use matyan_proto::{
+    backup::v1::{
+        self as backup, ReadProjectRequest, RestoreProjectRequest,
+        backup_service_client::BackupServiceClient, read_project_response::Content, study_part,
+    },
     common::v1::OutcomeKind,
     experiments::v1::{self as experiments, experiment_service_client::ExperimentServiceClient},
     runs::v1::{self as runs, run_service_client::RunServiceClient},
@@ -13,7 +17,10 @@ use matyan_value::{Value, cbor};
 use tokio::task::JoinSet;
 use tonic::{Code, service::Routes};
 
-use crate::backend::harness::{Harness, all, failure, not_found, wrong_field};
+use crate::backend::{
+    harness::{Harness, all, failure, not_found, wrong_field},
+    projects::of,
+};
 
 type Client = StudyServiceClient<Routes>;
 
@@ -407,5 +414,87 @@ async fn a_renamed_or_deleted_experiment_does_not_stop_a_study() {
     create_trial(&mut client, study.study_id, None).await;
     create_trial(&mut client, study.study_id, None).await;
     assert_eq!(matches(&harness, "run.experiment == 's'").await, 2);
+    harness.end().await;
+}
+
+async fn read_parts(harness: &Harness, project: &str) -> Vec<backup::StudyPart> {
+    let mut client = BackupServiceClient::new(harness.routes()).max_decoding_message_size(32 << 20);
+    let messages = all(client.read_project(of(project, ReadProjectRequest {})).await.unwrap()).await;
+    let parts = messages.into_iter().filter_map(|message| match message.content {
+        Some(Content::Study(part)) => Some(part),
+        _ => None,
+    });
+    parts.collect()
+}
+
+/// Restores parts one by one; returns how many studies were made and kept.
+async fn restore(
+    harness: &Harness,
+    project: &str,
+    parts: &[backup::StudyPart],
+) -> Result<(u32, u32), tonic::Status> {
+    let mut client = BackupServiceClient::new(harness.routes());
+    let mut counts = (0, 0);
+    for part in parts {
+        let request = RestoreProjectRequest { studies: vec![part.clone()], ..Default::default() };
+        let answer = client.restore_project(of(project, request)).await?.into_inner();
+        counts = (counts.0 + answer.entities_made, counts.1 + answer.entities_kept);
+    }
+    Ok(counts)
+}
+
+/// The trials of a study of a project.
+async fn trials_in(client: &mut Client, project: &str, study_id: u32) -> Vec<Trial> {
+    let request = ListTrialsRequest { study_id, ..Default::default() };
+    let messages = all(client.list_trials(of(project, request)).await.unwrap()).await;
+    messages.into_iter().flat_map(|message| message.trials).collect()
+}
+
+#[tokio::test]
+async fn rule_36_a_study_is_restored_with_its_numbers() {
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
+    create_study(&mut client, "before").await;
+    let id = create_study(&mut client, "s").await.study_id;
+    let kind = AttributeKind::System.into();
+    let attribute = SetAttributeRequest { study_id: id, kind, key: "k".into(), value: "[1, NaN]".into() };
+    client.set_attribute(attribute).await.unwrap();
+    for template in [None, Some(waiting()), None] {
+        create_trial(&mut client, id, template).await;
+    }
+    client.set_trial_param(set_param(id, 0, "z", 0.5, FLOAT)).await.unwrap();
+    client.set_trial_param(set_param(id, 0, "a", 1.0, CHOICES)).await.unwrap();
+    client.set_trial_intermediate_value(set_value(id, 0, -3, f64::INFINITY)).await.unwrap();
+    client.set_trial_state(set_state(id, 0, TrialState::Complete, &[0.1])).await.unwrap();
+    let parts = read_parts(&harness, "").await;
+    let before = trials_in(&mut client, "", id).await;
+
+    for project in ["whole", "gaps", "taken"] {
+        harness.create_project(project).await;
+    }
+    let is_last = |part: &backup::StudyPart| matches!(part.content, Some(study_part::Content::Study(_)));
+    let last = parts.iter().rposition(is_last).unwrap();
+    restore(&harness, "whole", &parts[..last]).await.unwrap();
+    let found = client.find(of("whole", FindRequest { name: "s".into() })).await;
+    not_found(found, "study", "s");
+    assert_eq!(restore(&harness, "whole", &parts).await.unwrap(), (1, 1), "the first study was made before");
+    assert_eq!(trials_in(&mut client, "whole", id).await, before);
+    assert_eq!(restore(&harness, "whole", &parts).await.unwrap(), (0, 2));
+    // It goes on where it was.
+    let request = CreateTrialRequest { study_id: id, template: None };
+    let number = client.create_trial(of("whole", request)).await.unwrap().into_inner().number;
+    assert_eq!(number, 3);
+    let again = client.set_trial_param(of("whole", set_param(id, 3, "z", 0.0, CHOICES))).await;
+    wrong_field(again, "param.distribution");
+    let late = client.set_trial_state(of("whole", set_state(id, 0, TrialState::Running, &[]))).await;
+    assert_eq!(failure(late).1, "FINISHED");
+
+    let is_second = |part: &&backup::StudyPart| matches!(&part.content, Some(study_part::Content::Trial(trial)) if trial.number == 1);
+    let gaps: Vec<_> = parts.iter().filter(|part| !is_second(part)).cloned().collect();
+    wrong_field(restore(&harness, "gaps", &gaps).await, "study.trial_count");
+    let other = CreateRequest { name: "s".into(), directions: vec![Direction::Minimize.into()] };
+    let other = client.create(of("taken", other)).await.unwrap().into_inner().study.unwrap();
+    assert_eq!(other.study_id, 1);
+    assert_eq!(restore(&harness, "taken", &parts).await.unwrap(), (0, 2), "by its number, and by its name");
     harness.end().await;
 }
