@@ -23,7 +23,7 @@ pub use storage::{BackendConnection, Storage};
 pub const PREFIX: &str = "/optuna.StorageService/";
 
 /// The operations of the service, as metrics name them.
-pub const METHODS: [&str; 19] = [
+pub static METHODS: [&str; 19] = [
     "optuna.StorageService/CreateNewStudy",
     "optuna.StorageService/CreateNewTrial",
     "optuna.StorageService/DeleteStudy",
