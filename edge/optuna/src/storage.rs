@@ -308,8 +308,13 @@ impl StorageService for Storage {
     async fn get_trial(&self, request: Request<optuna::GetTrialRequest>) -> Answer<optuna::GetTrialReply> {
         let id = request.into_inner().trial_id;
         let TrialKey { study: study_id, number } = TrialKey::find(id)?;
-        let request =
-            pb::ListTrialsRequest { study_id, after: None, numbers: vec![number], only_numbers: true };
+        let request = pb::ListTrialsRequest {
+            study_id,
+            after: None,
+            numbers: vec![number],
+            only_numbers: true,
+            summary: false,
+        };
         let trial = self.trials(request).await?.pop();
         let trial = trial.ok_or_else(|| Status::not_found(format!("there is no trial with the id {id}")))?;
         Ok(Response::new(optuna::GetTrialReply { trial: Some(trial) }))
@@ -321,7 +326,8 @@ impl StorageService for Storage {
         let WantedTrials { after, numbers } =
             WantedTrials::new(study_id, &request.included_trial_ids, request.trial_id_greater_than);
         let only_numbers = after.is_none();
-        let request = pb::ListTrialsRequest { study_id, after: after.flatten(), numbers, only_numbers };
+        let request =
+            pb::ListTrialsRequest { study_id, after: after.flatten(), numbers, only_numbers, summary: false };
         let trials = self.trials(request).await?;
         Ok(Response::new(optuna::GetTrialsReply { trials }))
     }

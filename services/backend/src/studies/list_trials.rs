@@ -29,6 +29,7 @@ pub(super) struct Selection {
     from: Option<u32>,
     /// Trials below.
     numbers: BTreeSet<u32>,
+    is_summary: bool,
 }
 
 impl Selection {
@@ -41,7 +42,7 @@ impl Selection {
         };
         let is_below = |number: &u32| from.is_none_or(|from| *number < from);
         let numbers = request.numbers.into_iter().filter(is_below).collect();
-        Ok(Self { from, numbers })
+        Ok(Self { from, numbers, is_summary: request.summary })
     }
 
     /// The ranges of rows in order. Trials with consecutive numbers share a range.
@@ -76,6 +77,9 @@ pub(super) async fn send(
             let (page, next) = trial_entries_page(snapshot.as_ref(), call.project, study, &range).await?;
             drop(snapshot);
             for (number, entry) in page {
+                if selection.is_summary && !is_of_summary(&entry) {
+                    continue;
+                }
                 message.add(number, entry);
                 if message.is_full() {
                     sender.send(pb::ListTrialsResponse { trials: message.take() }).await?;
@@ -85,6 +89,13 @@ pub(super) async fn send(
         }
     }
     sender.send(pb::ListTrialsResponse { trials: message.take() }).await
+}
+
+fn is_of_summary(entry: &TrialEntry) -> bool {
+    match entry {
+        TrialEntry::State(_) | TrialEntry::Param { .. } => true,
+        TrialEntry::Attribute { .. } | TrialEntry::IntermediateValue { .. } => false,
+    }
 }
 
 /// Trials of a message that is being filled.
@@ -160,8 +171,14 @@ mod tests {
     use super::*;
 
     fn selected(after: Option<u32>, numbers: &[u32], only_numbers: bool) -> (Option<u32>, Vec<u32>) {
-        let request = pb::ListTrialsRequest { study_id: 1, after, numbers: numbers.to_vec(), only_numbers };
-        let Selection { from, numbers } = Selection::new(request).unwrap();
+        let request = pb::ListTrialsRequest {
+            study_id: 1,
+            after,
+            numbers: numbers.to_vec(),
+            only_numbers,
+            summary: false,
+        };
+        let Selection { from, numbers, .. } = Selection::new(request).unwrap();
         (from, numbers.into_iter().collect())
     }
 

@@ -108,6 +108,8 @@ struct StateChange {
     is_updated: bool,
     /// The new run with the intermediate values that are to be published.
     started: Option<(String, Vec<(i64, f64)>)>,
+    /// The run of a trial that is complete, with its values.
+    complete: Option<(String, Vec<f64>)>,
 }
 
 /// Sets the state of a trial. Returns false if it was to be taken, and is running already.
@@ -119,7 +121,7 @@ pub(super) async fn set_state(deps: &Deps, call: &Call, request: pb::SetTrialSta
     let (changed, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         let trial = trial_load_open(&transaction, call.project, id).await?;
         let changed = if state == TrialState::Running && trial.state == TrialState::Running {
-            StateChange { is_updated: false, started: None }
+            StateChange { is_updated: false, started: None, complete: None }
         } else {
             let trial = changed_trial(trial, state, &request.values, values.now);
             write_state(&mut transaction, call, (id, trial), &values).await?
@@ -129,6 +131,9 @@ pub(super) async fn set_state(deps: &Deps, call: &Call, request: pb::SetTrialSta
     .await?;
     if let Some((run_id, points)) = &changed.started {
         points::publish(deps, call, run_id, points).await?;
+    }
+    if let Some((run_id, values)) = &changed.complete {
+        points::publish_results(deps, call, run_id, values).await?;
     }
     Ok(changed.is_updated)
 }
@@ -162,7 +167,9 @@ async fn write_state(
         trial.run = Some(run);
     }
     trial_put(transaction.batch(), call.project, id, &trial);
-    Ok(StateChange { is_updated: true, started })
+    let is_complete = trial.state == TrialState::Complete;
+    let complete = trial.run.filter(|_| is_complete).map(|run| (run.id, trial.values));
+    Ok(StateChange { is_updated: true, started, complete })
 }
 
 /// Everything that was set on a waiting trial. The transaction fails if more is set in the meantime.

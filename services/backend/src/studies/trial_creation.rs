@@ -40,6 +40,9 @@ pub(super) async fn create(
     let (number, trial) = created;
     if let Some(run) = &trial.run {
         points::publish(deps, call, &run.id, &content.intermediate_values).await?;
+        if trial.state == TrialState::Complete {
+            points::publish_results(deps, call, &run.id, &trial.values).await?;
+        }
     }
     Ok(number)
 }

@@ -130,6 +130,7 @@ async fn a_trial_is_a_run_of_the_experiment_of_its_study() {
         "run.experiment == 'tuning' and run.hparams.lr < 0.3",
         "run.optuna.value == 0.5 and run.optuna.state == 'complete'",
         "run.metrics['intermediate_value'].last == 2.0",
+        "run.metrics['value'].last == 0.5",
     ] {
         assert_eq!(matches(&harness, query).await, 1, "{query}");
     }
@@ -299,8 +300,12 @@ async fn rule_100_a_list_has_exactly_what_was_set() {
         after: Some(after),
         numbers: numbers.to_vec(),
         only_numbers: false,
+        summary: false,
     };
     assert_eq!(numbers(list(&mut client, after(1, &[0, 0, 2, 77])).await), [0, 2]);
+    let summary = ListTrialsRequest { summary: true, ..after(1, &[]) };
+    let short = list(&mut client, summary).await.remove(0);
+    assert_eq!((short.params.len(), short.user_attributes.len(), short.intermediate_values.len()), (3, 0, 0));
     assert!(list(&mut client, after(2, &[])).await.is_empty());
     not_found(
         client.list_trials(ListTrialsRequest { study_id: 9, ..Default::default() }).await,
