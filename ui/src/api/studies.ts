@@ -18,8 +18,8 @@ export interface StudyTrials {
 }
 
 /**
- * A study with the trials that a table shows. Of those that are known, only unfinished ones are read
- * again.
+ * A study with the trials that a table shows. Of the trials that are known, only unfinished ones are
+ * read again.
  */
 export async function readTrials(
   studyId: number,

@@ -60,8 +60,8 @@ function dominates(one: readonly number[], other: readonly number[]): boolean {
 }
 
 /**
- * Numbers of the best trials: one, or with several objectives all that no other beats in each of them.
- * Empty if there are too many to compare.
+ * Numbers of the best trials: one, or with several objectives all that no other beats in each of
+ * them. Empty if there are too many to compare.
  */
 export function bestTrials(study: Study, trials: readonly Trial[]): Set<number> {
   const complete = trials.filter(isComplete);
@@ -92,7 +92,7 @@ export function sortedTrials(study: Study, trials: readonly Trial[]): Trial[] {
   return ranked.map(({ trial }) => trial);
 }
 
-/** Names of the params of a study, in the order in which trials set them; the first `limit` of them. */
+/** Names of the first `limit` params of a study, in the order in which trials set them. */
 export function paramNames(trials: readonly Trial[], limit: number): string[] {
   const names = new Set<string>();
   for (const { params } of trials) {
