@@ -190,7 +190,7 @@ async fn a_deleted_study_is_swept_and_no_other() {
     let before = entries(&store, other).await;
     delete(&store, one).await.unwrap();
     assert_eq!(dead_studies_list(&*store.snapshot().await.unwrap(), P).await.unwrap(), [one]);
-    while !study_sweep_step(&**store, P, one).await.unwrap() {}
+    while !study_sweep_step(&*store, P, one).await.unwrap() {}
     let snapshot = store.snapshot().await.unwrap();
     assert!(dead_studies_list(&*snapshot, P).await.unwrap().is_empty());
     for range in [keys::trials(P, one), keys::study_attributes_all(P, one), keys::study_distributions(P, one)]
