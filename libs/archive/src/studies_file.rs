@@ -85,3 +85,37 @@ impl StudyLines {
         Ok(None)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use matyan_proto::backup::v1::{StudyDescription, study_part::Content};
+
+    use super::*;
+
+    #[test]
+    fn the_file_exists_only_if_there_are_studies() {
+        let root = tempfile::tempdir().unwrap();
+        let parts: Vec<_> = (1..4)
+            .map(|study_id| pb::StudyPart {
+                study_id,
+                content: Some(Content::Study(StudyDescription { name: "s".into(), ..Default::default() })),
+            })
+            .collect();
+        for parts in [&parts[..], &parts[..1], &[]] {
+            let mut file = StudiesFile::begin(root.path()).unwrap();
+            for part in parts {
+                file.add(part).unwrap();
+            }
+            // Until it is complete, the file of the attempt before is in its place.
+            assert!(root.path().join(UNFINISHED_STUDIES).exists());
+            file.finish().unwrap();
+            let mut found = Vec::new();
+            let mut lines = StudyLines::open(root.path()).unwrap();
+            while let Some(part) = lines.next_part().unwrap() {
+                found.push(part.study_id);
+            }
+            assert_eq!(found, parts.iter().map(|part| part.study_id).collect::<Vec<_>>());
+        }
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+    }
+}
