@@ -38,7 +38,7 @@ BUF := $(CACHE)/buf-$(BUF_VERSION)/node_modules/.bin/buf
 PEERS := tests/peers/python
 PEERS_LIST := $(PEERS)/requirements.txt
 PEERS_STAMP := $(VENV)/installed-$(call sum,$(PEERS_LIST) $(LOCKS)/peers.txt)
-OPTUNA_TESTS := tests/peers/optuna
+OPTUNA_TESTS := tests/protocols/optuna
 OPTUNA_LIST := $(OPTUNA_TESTS)/requirements.txt
 OPTUNA_ENV := $(CACHE)/optuna-$(call sum,$(OPTUNA_LIST) $(LOCKS)/optuna.txt)
 

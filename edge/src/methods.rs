@@ -76,7 +76,7 @@ pub(crate) fn label(path: &str) -> Option<&'static str> {
 /// The name of a method of another tracker.
 fn translated(path: &str) -> Option<&'static str> {
     #[cfg(feature = "optuna")]
-    let names = &matyan_edge_optuna::METHODS[..];
+    let names = &matyan_optuna::METHODS[..];
     #[cfg(not(feature = "optuna"))]
     let names: &[&'static str] = &[];
     let name = path.strip_prefix('/')?;

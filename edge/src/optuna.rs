@@ -1,6 +1,6 @@
 //! The storage service of Optuna's clients on this port.
 
-use matyan_edge_optuna::BackendConnection;
+use matyan_optuna::BackendConnection;
 use tower::util::BoxCloneSyncService;
 
 use crate::grpc::TranslatedService;
@@ -10,6 +10,6 @@ use crate::transport::Transport;
 /// The storage service, whose calls are made in the scope of the current request.
 pub(crate) fn service(backend: Transport) -> TranslatedService {
     let connect = move || BackendConnection::new(backend.in_scope(Scope::current()));
-    let service = matyan_edge_optuna::service(connect);
-    TranslatedService { prefix: matyan_edge_optuna::PREFIX, service: BoxCloneSyncService::new(service) }
+    let service = matyan_optuna::service(connect);
+    TranslatedService { prefix: matyan_optuna::PREFIX, service: BoxCloneSyncService::new(service) }
 }
