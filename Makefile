@@ -38,6 +38,12 @@ BUF := $(CACHE)/buf-$(BUF_VERSION)/node_modules/.bin/buf
 PEERS := tests/peers/python
 PEERS_LIST := $(PEERS)/requirements.txt
 PEERS_STAMP := $(VENV)/installed-$(call sum,$(PEERS_LIST) $(LOCKS)/peers.txt)
+MLFLOW_TESTS := tests/protocols/mlflow
+MLFLOW_LIST := $(MLFLOW_TESTS)/requirements.txt
+MLFLOW_ENV := $(CACHE)/mlflow-$(call sum,$(MLFLOW_LIST) $(LOCKS)/mlflow.txt)
+OPTUNA_TESTS := tests/protocols/optuna
+OPTUNA_LIST := $(OPTUNA_TESTS)/requirements.txt
+OPTUNA_ENV := $(CACHE)/optuna-$(call sum,$(OPTUNA_LIST) $(LOCKS)/optuna.txt)
 
 # The browser UI of Aim, which the tests run in a browser.
 UI_VERSION := 3.29.1
@@ -303,7 +309,7 @@ endif
 
 # What the stages after the build download or install, except for the tools of `make check`, which
 # runs at the same time.
-downloads: kafka clouds chromium $(NEXTEST) $(MATURIN) $(PEERS_STAMP) $(UI_DIR) $(PYODIDE) $(OIDC_PROVIDER) $(LIBCLANG)
+downloads: kafka clouds chromium $(NEXTEST) $(MATURIN) $(PEERS_STAMP) $(MLFLOW_ENV) $(OPTUNA_ENV) $(UI_DIR) $(PYODIDE) $(OIDC_PROVIDER) $(LIBCLANG)
 
 # Without Chromium the tests in the browser are skipped, with a message; REQUIRE=browser makes that a
 # failure.
@@ -359,6 +365,17 @@ brokers: build kafka clouds
 # output.
 system: build kafka clouds $(PEERS_STAMP)
 	LOGURU_AUTOINIT=0 $(CLOUDS) MATYAN_BIN=$(DEBUG_BIN) $(VENV)/bin/python -m pytest -q -rfEsR --reruns 1 -p no:cacheprovider $(PEERS)
+
+# Optuna's own client against the binary, in an environment of its own. Times of trials are local times without a zone.
+.PHONY: optuna
+optuna: build $(OPTUNA_ENV) ## Test the storage service with Optuna itself
+	TZ=UTC PYTHONPATH=$(PEERS) MATYAN_BIN=$(DEBUG_BIN) \
+		$(OPTUNA_ENV)/bin/python -m pytest -q -rfEsR --reruns 1 -p no:cacheprovider $(OPTUNA_TESTS)
+
+$(OPTUNA_ENV):
+	rm -rf $@.part && python3 -m venv $@.part
+	$@.part/bin/pip $(PIP_INSTALL) --requirement $(call pip-list,optuna,$(OPTUNA_LIST))
+	mv $@.part $@
 
 # The Python package in an environment without the published client.
 SDK := sdk/python
@@ -446,12 +463,9 @@ $(IMPORTERS_ENV):
 	mv $@.part $@
 
 # MLflow's own package, unmodified, against the protocol of MLflow.
-MLFLOW := tests/protocols/mlflow
-MLFLOW_LIST := $(MLFLOW)/requirements.txt
-MLFLOW_ENV := $(CACHE)/mlflow-$(call sum,$(MLFLOW_LIST) $(LOCKS)/mlflow.txt)
 
 mlflow: build $(MLFLOW_ENV) ## Test the protocol of MLflow with its own package
-	MATYAN_BIN=$(DEBUG_BIN) $(MLFLOW_ENV)/bin/python -m pytest -q -rsR --reruns 1 -p no:cacheprovider $(MLFLOW)
+	MATYAN_BIN=$(DEBUG_BIN) $(MLFLOW_ENV)/bin/python -m pytest -q -rfEsR --reruns 1 -p no:cacheprovider $(MLFLOW_TESTS)
 
 $(MLFLOW_ENV):
 	rm -rf $@.part && python3 -m venv $@.part
@@ -548,6 +562,7 @@ locks: $(UV) ## Renew the hashes of the packages that tests download
 	$(call pip-relock,setuptools,setuptools)
 	$(call pip-relock,numpy,numpy)
 	$(call pip-relock,published,$(PUBLISHED_CLIENT))
+	$(call pip-relist,optuna,$(OPTUNA_LIST))
 	$(call pip-relist,peers,$(PEERS_LIST))
 	$(call pip-relist,sdk,$(SDK_LIST))
 	$(call pip-relist,sdk-bench,$(BENCH_LIST))

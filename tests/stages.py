@@ -33,7 +33,20 @@ PHASES = [
     ["check", "downloads"],
     ["build"],
     # The slowest first, so that none of them runs alone at the end.
-    ["ui-test", "unit", "brokers", "system", "mlflow", "lint", "sdk", "examples", "browser", "sdk-installed", "fdb"],
+    [
+        "ui-test",
+        "unit",
+        "brokers",
+        "system",
+        "mlflow",
+        "lint",
+        "sdk",
+        "optuna",
+        "examples",
+        "browser",
+        "sdk-installed",
+        "fdb",
+    ],
 ]
 
 STAGES_AT_ONCE = 3

@@ -1,11 +1,14 @@
 //! Native gRPC and gRPC-web on the same port: calls are forwarded to the transport of their
 //! service without being decoded. Only reflection is handled here, from the descriptors that
-//! the edge is built with.
+//! the edge is built with, and services of other trackers, by their translators.
 
 use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::response::Response;
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Request, StatusCode, header};
 use matyan_proto::DESCRIPTORS;
@@ -13,6 +16,7 @@ use tonic::body::Body;
 use tonic::service::Routes;
 use tonic::{Code, Status};
 use tonic_web::GrpcWebLayer;
+use tower::util::BoxCloneSyncService;
 use tower::{Layer, Service, ServiceExt};
 
 use crate::compression::Compressors;
@@ -58,6 +62,27 @@ pub(crate) fn late() -> Response {
     deadline::exceeded().into_http()
 }
 
+/// A service of another tracker. Its calls are not checked by their own paths, but each call that it makes is: it makes
+/// them over transports in the scope of the request.
+#[cfg_attr(not(feature = "optuna"), allow(dead_code, reason = "a build may have no translator"))]
+#[derive(Clone)]
+pub(crate) struct TranslatedService {
+    /// Start of the paths of its methods.
+    pub(crate) prefix: &'static str,
+    pub(crate) service: BoxCloneSyncService<Request<Body>, http::Response<Body>, Infallible>,
+}
+
+impl TranslatedService {
+    /// Answers a call. A panic is a bug in the translator: this call fails, but others continue.
+    async fn answer(self, request: Request<Body>) -> http::Response<Body> {
+        match AssertUnwindSafe(self.service.oneshot(request)).catch_unwind().await {
+            Ok(Ok(response)) => response,
+            Ok(Err(infallible)) => match infallible {},
+            Err(_) => Status::internal("internal error: please report it with the server's log").into_http(),
+        }
+    }
+}
+
 /// Routes calls to transports by service name. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Grpc {
@@ -65,6 +90,7 @@ pub(crate) struct Grpc {
     frontier: Option<Transport>,
     backend: Option<Transport>,
     reflection: Transport,
+    translated: Arc<[TranslatedService]>,
     compressors: Compressors,
     /// `None`: calls are not counted.
     metrics: Option<GrpcMetrics>,
@@ -77,6 +103,7 @@ impl Grpc {
         own: Transport,
         frontier: Option<Transport>,
         backend: Option<Transport>,
+        translated: Vec<TranslatedService>,
     ) -> Self {
         let builder = || {
             tonic_reflection::server::Builder::configure()
@@ -87,7 +114,9 @@ impl Grpc {
         let reflection = Routes::new(builder().build_v1().expect(invariant))
             .add_service(builder().build_v1alpha().expect(invariant));
         let compressors = Compressors::new();
-        Grpc { own, frontier, backend, reflection: Transport::new(reflection), compressors, metrics }
+        let reflection = Transport::new(reflection);
+        let translated = translated.into();
+        Grpc { own, frontier, backend, reflection, translated, compressors, metrics }
     }
 
     /// Refuses a call before it is read.
@@ -139,6 +168,18 @@ impl Service<Request<Body>> for Grpc {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let path = request.uri().path();
+        if let Some(translated) = self.translated.iter().find(|it| path.starts_with(it.prefix)) {
+            let call = self.metrics.as_ref().map(|metrics| metrics.begin(path));
+            let answered = translated.clone().answer(request);
+            return Box::pin(async move {
+                let response = answered.await;
+                Ok(match call {
+                    Some(call) => call.follow(response),
+                    None => response,
+                })
+            });
+        }
         let scope = Scope::current();
         let transport = self.transport(request.uri().path()).map(|transport| transport.in_scope(scope));
         let call = self.metrics.as_ref().map(|metrics| metrics.begin(request.uri().path()));

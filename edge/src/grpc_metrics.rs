@@ -48,7 +48,7 @@ impl GrpcMetrics {
     pub(crate) fn begin(&self, path: &str) -> OpenCall {
         OpenCall {
             metrics: self.clone(),
-            method: methods::find(path).map_or(UNKNOWN_METHOD, |method| &method.name),
+            method: methods::label(path).unwrap_or(UNKNOWN_METHOD),
             started: Instant::now(),
             deadline: deadline::of_call(path),
             is_timed: !deadline::is_open_ended(path),

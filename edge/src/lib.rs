@@ -25,6 +25,8 @@ mod methods;
 mod metrics;
 #[cfg(feature = "mlflow")]
 mod mlflow;
+#[cfg(feature = "optuna")]
+mod optuna;
 mod peer_network;
 mod permission;
 mod project;
@@ -57,7 +59,7 @@ pub use tls::{Tls, TlsError};
 pub use transport::Transport;
 pub use ui::{Ui, UiError, UiSettings};
 
-use grpc::Grpc;
+use grpc::{Grpc, TranslatedService};
 use services::{PortKind, Services};
 
 /// Builds the port that training code writes to. With a backend, it also serves queries.
@@ -85,5 +87,22 @@ fn build(
 ) -> Edge {
     let services = Services::new(port_kind, settings, metrics, &own, frontier.as_ref(), backend.as_ref());
     let metrics = services.settings().metrics_enabled.then(|| services.metrics().grpc.clone());
-    Edge::new(services, Grpc::new(metrics, own, frontier, backend))
+    let translated = match (port_kind, &backend) {
+        (PortKind::Query, Some(backend)) => translated_services(&services.settings().protocols, backend),
+        _ => Vec::new(),
+    };
+    Edge::new(services, Grpc::new(metrics, own, frontier, backend, translated))
+}
+
+/// The gRPC services of the protocols that this port answers.
+#[cfg(feature = "optuna")]
+fn translated_services(protocols: &[Protocol], backend: &Transport) -> Vec<TranslatedService> {
+    let is_answered = protocols.contains(&Protocol::Optuna);
+    is_answered.then(|| optuna::service(backend.clone())).into_iter().collect()
+}
+
+/// The gRPC services of the protocols that this port answers.
+#[cfg(not(feature = "optuna"))]
+fn translated_services(_: &[Protocol], _: &Transport) -> Vec<TranslatedService> {
+    Vec::new()
 }

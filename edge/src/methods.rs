@@ -68,6 +68,21 @@ pub(crate) fn find(path: &str) -> Option<&'static Method> {
     METHODS.get(path)
 }
 
+/// The name of a method as metrics have it, of this server or of a tracker whose protocol it answers.
+pub(crate) fn label(path: &str) -> Option<&'static str> {
+    find(path).map(|method| method.name.as_str()).or_else(|| translated(path))
+}
+
+/// The name of a method of another tracker.
+fn translated(path: &str) -> Option<&'static str> {
+    #[cfg(feature = "optuna")]
+    let names = &matyan_optuna::METHODS[..];
+    #[cfg(not(feature = "optuna"))]
+    let names: &[&'static str] = &[];
+    let name = path.strip_prefix('/')?;
+    names.iter().copied().find(|known| *known == name)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

@@ -22,5 +22,6 @@ export const pages: Record<PageName, Load> = {
   report: () => import('./pages/Report.svelte'),
   project: () => import('./pages/Project.svelte'),
   access: () => import('./pages/Access.svelte'),
+  study: () => import('./pages/Study.svelte'),
   run: () => import('./pages/Run.svelte'),
 };

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `manifest.json` | version, filters, counts; extension: `log`, the log positions of the snapshot |
 //! | `entities.jsonl` | experiments, tags, dashboards, apps, reports, notes, one per line |
+//! | `studies.jsonl` | extension: studies with their attributes and trials, one part per line |
 //! | `project.json`, `tombstones.jsonl` | extension: settings and pinned sequences; deleted runs |
 //! | `runs/{run}/run.json` | properties; extension: tags, names of links, parent, cursor |
 //! | `runs/{run}/attrs.json` | params and, as `__blobs__`, artifacts |
@@ -35,6 +36,8 @@ mod run_step;
 mod run_writer;
 mod sequences_file;
 mod series;
+mod studies;
+mod studies_file;
 #[cfg(test)]
 mod tests;
 
@@ -52,6 +55,7 @@ pub(crate) const MANIFEST: &str = "manifest.json";
 pub(crate) const ENTITIES: &str = "entities.jsonl";
 pub(crate) const PROJECT: &str = "project.json";
 pub(crate) const TOMBSTONES: &str = "tombstones.jsonl";
+pub(crate) const STUDIES: &str = "studies.jsonl";
 pub(crate) const CHECKSUMS: &str = "checksums.sha256";
 /// Runs being written, until the archive is complete.
 pub(crate) const PARTS: &str = ".parts";

@@ -19,7 +19,7 @@ use super::{
     lines::{self, LineReader},
     run_folder, unpack,
 };
-pub use super::{run_reader::RunReader, run_step::RunStep};
+pub use super::{run_reader::RunReader, run_step::RunStep, studies_file::StudyLines};
 
 pub struct ArchiveReader {
     root: PathBuf,
@@ -117,6 +117,8 @@ impl ArchiveReader {
         self.settings()?;
         self.tombstones()?;
         self.cut()?;
+        let mut studies = self.studies()?;
+        while studies.next_part()?.is_some() {}
         for folder in &self.runs {
             let mut run = self.open_run(folder, true, 0)?;
             while run.next_step()?.is_some() {}
@@ -169,6 +171,11 @@ impl ArchiveReader {
             }
         }
         Ok(found)
+    }
+
+    /// Returns the parts of all studies, to be read one by one.
+    pub fn studies(&self) -> Result<StudyLines> {
+        StudyLines::open(&self.root)
     }
 
     /// Returns the number of blobs that were missing at backup time.

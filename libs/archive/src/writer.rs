@@ -14,7 +14,7 @@ use matyan_value::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description};
 
 use super::{
-    ENTITIES, Error, Fields, JsonObject, LOST, MANIFEST, PARTS, PROJECT, RUNS, Result, TOMBSTONES,
+    ENTITIES, Error, Fields, JsonObject, LOST, MANIFEST, PARTS, PROJECT, RUNS, Result, STUDIES, TOMBSTONES,
     UNFINISHED, VERSION,
     checksums::{self, Checksums},
     durable, entities, file_error,
@@ -22,7 +22,7 @@ use super::{
     pack::packed,
     run_folder,
 };
-pub use super::{blob_file::BlobFile, run_writer::RunWriter};
+pub use super::{blob_file::BlobFile, run_writer::RunWriter, studies_file::StudiesFile};
 
 const PREFIX: &str = "matyan-backup-";
 
@@ -197,6 +197,11 @@ impl ArchiveWriter {
         RunWriter::begin(&self.root, head)
     }
 
+    /// Starts the file of the studies, which replaces the one of an earlier attempt.
+    pub fn begin_studies(&self) -> Result<StudiesFile> {
+        StudiesFile::begin(&self.root)
+    }
+
     pub fn mark_run_done(&mut self, run_id: &str) {
         self.done.insert(run_folder(run_id));
     }
@@ -232,8 +237,11 @@ impl ArchiveWriter {
         self.count_blobs(&mut contents)?;
         self.put(MANIFEST, &self.manifest(&contents))?;
         let mut own = checksums::Checksums::new();
-        for name in [ENTITIES, PROJECT, TOMBSTONES, MANIFEST] {
-            own.insert(name.to_owned(), checksums::sum(&self.root.join(name))?);
+        for name in [ENTITIES, PROJECT, STUDIES, TOMBSTONES, MANIFEST] {
+            // A project without studies has no file for them.
+            if self.root.join(name).exists() {
+                own.insert(name.to_owned(), checksums::sum(&self.root.join(name))?);
+            }
         }
         checksums::append(&self.root, &own)?;
         // Removed last, because the archive counts as complete without it.

@@ -11,6 +11,7 @@
 
 mod dead_entities;
 mod dead_runs;
+mod dead_studies;
 mod deleted_projects;
 mod expired_rows;
 mod lock;
@@ -27,6 +28,7 @@ mod tombstones;
 
 pub use dead_entities::sweep_dead_entities;
 pub use dead_runs::sweep_dead_runs;
+pub use dead_studies::sweep_dead_studies;
 pub use deleted_projects::sweep_deleted_projects;
 pub use expired_rows::{
     clear_garbage, drop_abandoned_restores, sweep_credentials, sweep_producers, trim_audit, trim_changes,

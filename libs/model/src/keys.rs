@@ -72,6 +72,7 @@
 //! | (p, 25, run number) | ancestors of a branch |
 //! | (p, 26, run number, step, run number of a branch) | branches that share the points of a run up to a step |
 //! | (p, 27, run number, page) | series of a deleted branch that hide points of its ancestors from its own branches |
+//! | (p, 28, part, …) | studies and their trials, see below |
 //!
 //! The rows of a run id (space 1) outlive its deletion. All others contain the run number,
 //! which is never reused, so rows under a dead number are ignored and can be cleared later, in
@@ -103,12 +104,29 @@
 //! | 19 | producer | mark, held back until the restore is complete |
 //! | 20 | producer, first | dictionary, held back likewise |
 //! | 21 | edit id | outcome of an edit of a series |
+//!
+//! **Studies** (space 28). A study has a number, which is its id, and its trials are numbered from 0:
+//!
+//! | part | rest of the key | content |
+//! |---|---|---|
+//! | 0 | | last study number that was assigned; numbers are never reused |
+//! | 1 | name | number of the study with this name |
+//! | 2 | study | study: its name, directions, and experiment |
+//! | 3 | study | number of its trials, which is also the next trial number |
+//! | 4 | study, kind, key, piece | attribute of a study |
+//! | 5 | study, param, piece | distribution of a param in a study |
+//! | 6 | study, trial, 0 | trial: its state, values, times, and run |
+//! | 6 | study, trial, 1, param, piece | param of a trial |
+//! | 6 | study, trial, 2, kind, key, piece | attribute of a trial |
+//! | 6 | study, trial, 3, step | intermediate value of a trial |
+//! | 7 | study | list of deleted studies whose rows have yet to be swept |
 
 mod access;
 mod feed;
 mod index;
 mod owner;
 mod run_parts;
+mod study;
 mod system;
 
 pub use access::*;
@@ -116,6 +134,7 @@ pub use feed::*;
 pub use index::*;
 pub use owner::*;
 pub use run_parts::*;
+pub use study::*;
 pub use system::*;
 
 use foundationdb_tuple::{Bytes as TupleBytes, TuplePack, TupleUnpack, pack, unpack};
@@ -176,6 +195,7 @@ enum Space {
     Branch = 25,
     Sharer = 26,
     Hiding = 27,
+    Study = 28,
 }
 
 /// Kinds of rows of a run id, after the id.
@@ -212,6 +232,28 @@ enum RunPart {
     StagedMark = 19,
     StagedDictionary = 20,
     SeriesEdit = 21,
+}
+
+/// Kinds of rows of studies, after the space.
+#[derive(Clone, Copy)]
+enum StudyPart {
+    Last = 0,
+    Name = 1,
+    Study = 2,
+    TrialCount = 3,
+    Attribute = 4,
+    Distribution = 5,
+    Trial = 6,
+    Dead = 7,
+}
+
+/// Kinds of rows of a trial, after its number.
+#[derive(Clone, Copy)]
+enum TrialPart {
+    Head = 0,
+    Param = 1,
+    Attribute = 2,
+    IntermediateValue = 3,
 }
 
 /// Kinds of series, which are numbered separately.

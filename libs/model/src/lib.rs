@@ -63,3 +63,5 @@ mod testing;
 
 pub mod series;
 pub mod series_edit;
+
+pub mod study;

@@ -13,6 +13,7 @@ mod parked;
 mod project;
 mod read;
 mod stage;
+mod studies;
 mod write;
 mod writer;
 

@@ -10,8 +10,9 @@
 //! 4. `access`, `admin`, `artifacts`, `logs`, `series`, `system`: services of one subject each.
 //! 5. `query`: plans, candidates, tables, searches and exports.
 //! 6. `edit`: runs, experiments, tags, notes, documents and projects.
-//! 7. `backup`, `subscriptions`: services that use several other rooms.
-//! 8. `services`: the list of the services.
+//! 7. `studies`: studies, whose trials are runs.
+//! 8. `backup`, `subscriptions`: services that use several other rooms.
+//! 9. `services`: the list of the services.
 
 mod server;
 
@@ -30,6 +31,8 @@ mod system;
 mod query;
 
 mod edit;
+
+mod studies;
 
 mod backup;
 mod subscriptions;

@@ -23,6 +23,7 @@ use matyan_proto::{
     runs::v1::run_service_server::RunServiceServer,
     search::v1::search_service_server::SearchServiceServer,
     series::v1::series_service_server::SeriesServiceServer,
+    studies::v1::study_service_server::StudyServiceServer,
     system::v1::system_service_server::SystemServiceServer,
     tags::v1::tag_service_server::TagServiceServer,
 };
@@ -46,6 +47,7 @@ use crate::{
     query::{catalog::Catalog, export::ExportApi, search::SearchApi, table},
     series::{SeriesApi, objects::ObjectApi},
     server::{Server, audit::AuditLog, deps::Deps},
+    studies::StudyApi,
     subscriptions::LiveApi,
     system::{IngestionProblem, SystemApi, UploadProblem},
 };
@@ -86,6 +88,7 @@ impl Backend {
         let live = LiveApi::new(server.clone(), catalog, watches);
         let routes = Routes::new(limited!(RunServiceServer, run))
             .add_service(limited!(ExperimentServiceServer, ExperimentApi::new(server.clone())))
+            .add_service(limited!(StudyServiceServer, StudyApi::new(server.clone())))
             .add_service(limited!(TagServiceServer, TagApi::new(server.clone())))
             .add_service(limited!(NoteServiceServer, NoteApi::new(server.clone())))
             .add_service(limited!(DashboardServiceServer, DashboardApi::new(server.clone())))

@@ -7,8 +7,8 @@ use std::time::Duration;
 use matyan_maintenance::{
     BlobEvent, CLEANUP_TOMBSTONES, FINISH_STALE, JobLock, LONGEST_SPOOL_US, OrphanedBlobs, Pace,
     PendingUploads, StoreMigration, TombstoneSweep, clear_garbage, drop_abandoned_restores,
-    pending_payload_bytes, sweep_credentials, sweep_dead_entities, sweep_dead_runs, sweep_deleted_projects,
-    sweep_producers, sweep_stray_blobs, trim_audit, trim_changes,
+    pending_payload_bytes, sweep_credentials, sweep_dead_entities, sweep_dead_runs, sweep_dead_studies,
+    sweep_deleted_projects, sweep_producers, sweep_stray_blobs, trim_audit, trim_changes,
 };
 use matyan_model::{
     ids::{NamedProject, Project},
@@ -98,6 +98,7 @@ impl JobScheduler {
             )),
             self.repeat(MIGRATION_INTERVAL, MIN_WAIT, "store-format", stop, || migration.run(jobs, stop)),
             self.repeat(MINUTELY, MIN_WAIT, "dead-entities", stop, || sweep_dead_entities(jobs, stop)),
+            self.repeat(MINUTELY, MIN_WAIT, "dead-studies", stop, || sweep_dead_studies(jobs, stop)),
             self.repeat(MINUTELY, MIN_WAIT, "changes", stop, || trim_changes(jobs)),
             self.repeat(MINUTELY, MIN_WAIT, "garbage", stop, || clear_garbage(jobs)),
             self.repeat(MINUTELY, MIN_WAIT, "producers", stop, || sweep_producers(jobs)),

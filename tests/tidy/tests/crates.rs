@@ -54,8 +54,13 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "matyan-maintenance",
         ],
     ),
+    // A translator reaches services through generated clients only.
     ("matyan-mlflow", &["matyan-proto", "matyan-value", "matyan-wire"]),
-    ("matyan-edge", &["matyan-proto", "matyan-value", "matyan-wire", "matyan-access", "matyan-mlflow"]),
+    ("matyan-optuna", &["matyan-proto"]),
+    (
+        "matyan-edge",
+        &["matyan-proto", "matyan-value", "matyan-wire", "matyan-access", "matyan-mlflow", "matyan-optuna"],
+    ),
     // It shares formats with the server and nothing more.
     ("matyan-sdk", &["matyan-proto", "matyan-value", "matyan-wire"]),
     ("matyan-client-python", &["matyan-proto", "matyan-sdk", "matyan-value"]),

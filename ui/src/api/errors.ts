@@ -43,6 +43,7 @@ const HINTS: Record<string, [hint: string, canRetry: boolean]> = {
   CHANGED: ['Someone else has changed it. Reload the page, and try again.', false],
   ALREADY_EXISTS: ['Choose another name.', false],
   BUSY: ['Another process is using it. Try again later.', true],
+  FINISHED: ['A finished trial never changes. Start another one.', false],
   POSITION_EXPIRED: ['The page was away for too long. Reload it.', true],
   INTERNAL: ['This is a defect of the server. Report it with the request id.', true],
 };

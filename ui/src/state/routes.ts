@@ -194,6 +194,7 @@ export type PageName =
   | 'report'
   | 'project'
   | 'access'
+  | 'study'
   | 'run';
 
 export interface Route {
@@ -224,6 +225,7 @@ export const routes: readonly Route[] = [
   route('report', 'Report', '', '/reports/:document'),
   route('project', 'Project', ''),
   route('access', 'Access', ''),
+  route('study', 'Study', '', '/studies/:study'),
   route('run', 'Run', '', '/runs/:run'),
 ];
 

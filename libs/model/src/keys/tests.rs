@@ -102,6 +102,19 @@ fn rows_of_projects() -> Vec<Key> {
         staged_progress(P, &id),
         staged_mark(P, n, producer),
         staged_page(P, n, producer, 0),
+        study_last(P),
+        study_by_name(P, "r"),
+        study(P, 7),
+        study_trial_count(P, 7),
+        study_attribute_piece(P, 7, AttributeKind::User, "r", 0),
+        study_attribute_piece(P, 7, AttributeKind::System, "r", 0),
+        study_distribution_piece(P, 7, "r", 0),
+        trial(P, 7, 0),
+        trial_param_piece(P, 7, 0, "r", 0),
+        trial_attribute_piece(P, 7, 0, AttributeKind::User, "r", 0),
+        trial_attribute_piece(P, 7, 0, AttributeKind::System, "r", 0),
+        intermediate_value(P, 7, 0, 0),
+        dead_study(P, 7),
         document(Project(1), n),
     ]
 }
@@ -117,6 +130,27 @@ fn steps_sort_from_negative_to_positive() {
         let (back,): (i64,) = tail(&range.start, key).unwrap();
         assert_eq!(back, step);
     }
+}
+
+#[test]
+fn a_key_of_a_trial_is_decoded() {
+    let range = trials_from(P, 7, 1);
+    let check = |key: &Key, expected: TrialRow| {
+        assert!(range.contains(key), "{expected:?}");
+        assert_eq!(decode_trial_row(P, 7, key).unwrap(), (3, expected));
+    };
+    check(&trial(P, 7, 3), TrialRow::Head);
+    check(&trial_param_piece(P, 7, 3, "a\0b", 1), TrialRow::Param { name: "a\0b".into(), piece: 1 });
+    let kind = AttributeKind::System;
+    check(
+        &trial_attribute_piece(P, 7, 3, kind, "", 0),
+        TrialRow::Attribute { kind, name: String::new(), piece: 0 },
+    );
+    check(&intermediate_value(P, 7, 3, -1), TrialRow::IntermediateValue { step: -1 });
+    for other in [trial(P, 7, 0), trial(P, 6, 3), trial(P, 8, 3), study(P, 7), dead_study(P, 7)] {
+        assert!(!range.contains(&other), "{}", other.escape_ascii());
+    }
+    decode_trial_row(P, 7, &trial(P, 8, 3)).unwrap_err();
 }
 
 #[test]

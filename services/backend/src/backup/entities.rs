@@ -20,7 +20,7 @@ use matyan_store::{Transaction, transact};
 use matyan_value::cbor;
 use prost::Message;
 
-use super::{convert, finish::find_linked, log_positions, stage};
+use super::{convert, finish::find_linked, log_positions, stage, studies};
 use crate::server::{
     call::Call,
     convert::{bounded_text, check_limit},
@@ -28,7 +28,7 @@ use crate::server::{
     error::{Error, Result},
 };
 
-/// Maximum number of entities and tombstones in a call.
+/// Maximum number of entities, tombstones and parts of studies in a call.
 const MAX_PER_CALL: usize = 10_000;
 
 pub(super) async fn restore(
@@ -36,7 +36,8 @@ pub(super) async fn restore(
     call: &Call,
     request: pb::RestoreProjectRequest,
 ) -> Result<pb::RestoreProjectResponse> {
-    check_limit("entities", request.entities.len() + request.tombstones.len(), MAX_PER_CALL)?;
+    let count = request.entities.len() + request.tombstones.len() + request.studies.len();
+    check_limit("entities", count, MAX_PER_CALL)?;
     let mut response = pb::RestoreProjectResponse::default();
     // Positions come first, because tombstones are translated by them.
     if let Some(cut) = &request.cut {
@@ -52,6 +53,13 @@ pub(super) async fn restore(
     if let Some(cut) = &request.cut {
         for tombstone in &request.tombstones {
             response.tombstones_made += u32::from(tombstone_restore(deps, call, tombstone, cut).await?);
+        }
+    }
+    for part in request.studies {
+        match studies::restore(deps, call, part).await? {
+            Some(true) => response.entities_made += 1,
+            Some(false) => response.entities_kept += 1,
+            None => {}
         }
     }
     if let Some(settings) = &request.settings {

@@ -15,7 +15,7 @@ use matyan_model::{
 use matyan_proto::backup::v1::{self as pb, entity::Kind, read_project_response::Content};
 use matyan_store::{Range, Snapshot};
 
-use super::log_positions;
+use super::{log_positions, studies};
 use crate::server::{
     call::Call,
     deps::{Deps, position_view},
@@ -37,6 +37,7 @@ pub(super) async fn send(deps: &Deps, call: &Call, sender: &ProjectSender) -> Re
     send_entities(deps, call, sender, report).await?;
     send_entities(deps, call, sender, document).await?;
     notes(deps, call, sender).await?;
+    studies::send(deps, call, sender).await?;
     tombstones(deps, call, sender).await
 }
 

@@ -9,7 +9,10 @@ mod list;
 mod params;
 pub(crate) mod watch;
 
-pub(crate) use {artifacts::delete_artifacts, delete::clear_tombstone};
+pub(crate) use {
+    artifacts::delete_artifacts,
+    delete::{clear_tombstone, delete_batch},
+};
 
 use matyan_proto::{
     limits,

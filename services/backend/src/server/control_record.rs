@@ -1,6 +1,5 @@
-//! Records that control a run, appended after everything that was written to it: its deletion,
-//! edits of its series, and barriers. They have the same format as the records of frontiers,
-//! because the same workers read them.
+//! Records that the backend appends to the log of a run: its deletion, edits of its series, barriers, and the points of
+//! trials. They have the same format as the records of frontiers, because the same workers read them.
 
 use bytes::Bytes;
 use matyan_log::NewRecord;
@@ -11,7 +10,7 @@ use matyan_proto::{
 use matyan_wire::{
     headers::push_author,
     ingestion::{self, RecordFormat},
-    legacy_json::{self, EnvelopeWriter},
+    legacy_json::{self, EnvelopeSeries, EnvelopeWriter},
 };
 use prost::Message;
 
@@ -46,8 +45,38 @@ pub(crate) fn barrier(call: &Call, run_id: &str, now_us: i64) -> NewRecord {
     protobuf_record(call, run_id, Vec::new(), now_us)
 }
 
+/// The records of a batch of points, whose series are its own.
+pub(crate) fn points(
+    format: RecordFormat,
+    call: &Call,
+    run_id: &str,
+    batch: IngestionBatch,
+    now_us: i64,
+) -> Vec<NewRecord> {
+    match format {
+        RecordFormat::Protobuf => vec![batch_record(call, run_id, &batch, now_us)],
+        RecordFormat::Json => {
+            let mut series = EnvelopeSeries::default();
+            series.extend(&batch.series);
+            let writer = EnvelopeWriter::new(run_id, now_us);
+            let items =
+                batch.points.iter().flat_map(|group| (0..group.values.len()).map(move |at| (group, at)));
+            let record = |(group, at)| {
+                let mut headers = legacy_json::headers(None);
+                push_author(&mut headers, &call.project_name, &call.caller);
+                NewRecord { key: key(run_id), value: writer.point(&series, group, at), headers }
+            };
+            items.map(record).collect()
+        }
+    }
+}
+
 fn protobuf_record(call: &Call, run_id: &str, events: Vec<Event>, now_us: i64) -> NewRecord {
     let batch = IngestionBatch { events, ..IngestionBatch::default() };
+    batch_record(call, run_id, &batch, now_us)
+}
+
+fn batch_record(call: &Call, run_id: &str, batch: &IngestionBatch, now_us: i64) -> NewRecord {
     let entry = LogEntry {
         run_id: run_id.to_owned(),
         project: call.project_name.clone(),

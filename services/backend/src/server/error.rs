@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use matyan_model::entity::EntityError;
+use matyan_model::{
+    entity::EntityError,
+    study::{MAX_NUMBER, StudyError},
+};
 use matyan_proto::common::v1::Code;
 use matyan_value::datetime::UtcTime;
 use tonic::Status;
@@ -38,6 +41,10 @@ pub(crate) enum Error {
         text_of_time(*updated_us)
     )]
     Changed { resource: &'static str, id: String, updated_us: i64 },
+    #[error(
+        "trial {number} of study {study} has finished, and a finished trial never changes: start another one"
+    )]
+    FinishedTrial { study: u32, number: u32 },
     #[error("{0}: retry")]
     NotYetApplied(String),
     #[error("{0}: retry")]
@@ -150,6 +157,7 @@ impl Error {
             Self::Busy { .. } => Code::Busy,
             Self::ClientStalled => Code::ClientStalled,
             Self::Changed { .. } => Code::Changed,
+            Self::FinishedTrial { .. } => Code::Finished,
             Self::PositionExpired => Code::PositionExpired,
             Self::OutOfSequence(_) => Code::OutOfSequence,
             Self::UploadIncomplete(_) => Code::UploadIncomplete,
@@ -192,6 +200,9 @@ impl Error {
             Self::Changed { resource, id, updated_us } => {
                 pairs(&[("resource", resource), ("id", id), ("updated_us", &updated_us.to_string())])
             }
+            Self::FinishedTrial { study, number } => {
+                pairs(&[("study_id", &study.to_string()), ("number", &number.to_string())])
+            }
             Self::Busy { holder, .. } => pairs(&[("holder", holder)]),
             Self::Partial { done, source } => {
                 let mut metadata = source.metadata();
@@ -223,6 +234,23 @@ impl From<EntityError> for Error {
             EntityError::Store(error) => error.into(),
             EntityError::NameTaken { kind, name, .. } => Self::AlreadyExists { resource: kind.name(), name },
             EntityError::NotFound { kind, id } => Self::not_found(kind.name(), id),
+        }
+    }
+}
+
+impl From<StudyError> for Error {
+    fn from(error: StudyError) -> Self {
+        match error {
+            StudyError::Store(error) => error.into(),
+            StudyError::NameTaken { name, .. } => Self::AlreadyExists { resource: "study", name },
+            StudyError::NoStudy { study } => Self::not_found("study", study.to_string()),
+            StudyError::NoTrial { study, number } => {
+                Self::not_found("trial", format!("{number} of study {study}"))
+            }
+            StudyError::Finished { study, number } => Self::FinishedTrial { study, number },
+            StudyError::NoMoreNumbers => {
+                Self::TooLarge { field: "number", size: MAX_NUMBER as usize + 1, limit: MAX_NUMBER as usize }
+            }
         }
     }
 }

@@ -34,6 +34,7 @@ mod runs;
 mod safe_edits;
 mod series_edits;
 mod sign_in;
+mod studies;
 mod subscriptions;
 mod tags;
 mod ui_state;

@@ -105,7 +105,7 @@ pub(super) async fn run(flags: BackupFlags) -> Result<(), Error> {
         }
         progress.increment();
     }
-    let (settings, entities, tombstones) = read_project_state(&mut client).await?;
+    let (settings, entities, tombstones) = read_project_state(&mut client, &archive).await?;
     let is_resumed = archive.is_resumed;
     let (root, contents) = archive.finish(&settings, &entities, &tombstones)?;
     progress.finish();
@@ -306,21 +306,27 @@ fn changed_while_read(status: Status) -> Status {
     }
 }
 
-/// Reads settings, entities and tombstones. This comes last, so that it includes everything
-/// that runs refer to.
-async fn read_project_state(client: &mut Client) -> Result<(Settings, Vec<Entity>, Vec<Tombstone>), Error> {
+/// Reads settings, entities and tombstones, and studies into the archive. This comes last, so that it includes
+/// everything that runs refer to.
+async fn read_project_state(
+    client: &mut Client,
+    archive: &ArchiveWriter,
+) -> Result<(Settings, Vec<Entity>, Vec<Tombstone>), Error> {
     let mut messages = client.read_project(ReadProjectRequest {}).await?.into_inner();
     let mut settings = Settings::default();
     let mut entities = Vec::new();
     let mut tombstones = Vec::new();
+    let mut studies = archive.begin_studies()?;
     while let Some(message) = messages.message().await? {
         match message.content {
             Some(Content::Settings(found)) => settings = found,
             Some(Content::Entity(entity)) => entities.push(entity),
             Some(Content::Tombstone(tombstone)) => tombstones.push(tombstone),
+            Some(Content::Study(part)) => studies.add(&part)?,
             Some(Content::Cut(_)) | None => {}
         }
     }
+    studies.finish()?;
     Ok((settings, entities, tombstones))
 }
 

@@ -89,7 +89,7 @@ pub(crate) struct RestoreFlags {
     /// Check the whole archive and show the result of restoring it, without changing anything
     #[arg(long)]
     dry_run: bool,
-    /// Omit experiments, tags, dashboards, reports and notes; runs keep their links to
+    /// Omit experiments, tags, dashboards, reports, notes and studies; runs keep their links to
     /// existing entities
     #[arg(long)]
     skip_entities: bool,
@@ -121,6 +121,7 @@ pub(super) async fn run(flags: RestoreFlags) -> Result<(), Error> {
         progress.increment();
     }
     restore.notes(notes).await?;
+    restore.studies().await?;
     progress.finish();
     let summary = restore.summary;
     print_summary(out, &flags, &summary)?;
@@ -268,6 +269,30 @@ impl RestoreSession<'_> {
                 Err(status) if status.code() == Code::NotFound => self.summary.notes_lost += 1,
                 Err(status) => return Err(status.into()),
             }
+        }
+        Ok(())
+    }
+
+    /// Restores studies after the runs of their trials, a bounded number of parts at a time.
+    async fn studies(&mut self) -> Result<(), Error> {
+        if self.flags.dry_run || self.flags.skip_entities {
+            return Ok(());
+        }
+        let mut parts = self.archive.studies()?;
+        let mut studies = Vec::new();
+        let mut bytes = 0;
+        while let Some(part) = parts.next_part()? {
+            let size = part.encoded_len();
+            if !studies.is_empty() && (studies.len() == CALL_ENTITIES || bytes + size > CALL_BYTES) {
+                let studies = std::mem::take(&mut studies);
+                self.send(RestoreProjectRequest { studies, ..Default::default() }).await?;
+                bytes = 0;
+            }
+            bytes += size;
+            studies.push(part);
+        }
+        if !studies.is_empty() {
+            self.send(RestoreProjectRequest { studies, ..Default::default() }).await?;
         }
         Ok(())
     }

@@ -28,6 +28,7 @@ use matyan_proto::{
     reports::v1::{self as reports, report_service_client::ReportServiceClient},
     runs::v1::{self as runs, run_service_client::RunServiceClient},
     search::v1::{SearchKind, SortField},
+    studies::v1::{self as studies, TrialState, study_service_client::StudyServiceClient},
     tags::v1::{self as tags, tag_service_client::TagServiceClient},
 };
 use matyan_store::Store as _;
@@ -85,6 +86,8 @@ const REFUSED: &[(&str, Code)] = &[
     // To the name that it has, and a second time.
     ("series.v1.SeriesService/Rename", Code::AlreadyExists),
     ("series.v1.SeriesService/Delete", Code::NotFound),
+    // The ids of studies are the same in all projects, so this is a second time as well.
+    ("studies.v1.StudyService/Delete", Code::NotFound),
 ];
 
 /// Calls whose answers contain no text of their project: they are about the server, or have numbers,
@@ -180,9 +183,22 @@ const SHOWS_NOTHING: &[&str] = &[
     "system.v1.SystemService/Limits",
     "system.v1.SystemService/Readiness",
     "system.v1.SystemService/Version",
+    "studies.v1.StudyService/Create",
+    "studies.v1.StudyService/CreateTrial",
+    "studies.v1.StudyService/Delete",
+    "studies.v1.StudyService/Find",
+    "studies.v1.StudyService/SetAttribute",
+    "studies.v1.StudyService/SetTrialAttribute",
+    "studies.v1.StudyService/SetTrialIntermediateValue",
+    "studies.v1.StudyService/SetTrialParam",
+    "studies.v1.StudyService/SetTrialState",
     "tags.v1.TagService/Create",
     "tags.v1.TagService/Delete",
 ];
+
+/// A distribution of a param of a trial.
+const DISTRIBUTION: &str =
+    r#"{"name": "FloatDistribution", "attributes": {"low": 0, "high": 1, "log": false, "step": null}}"#;
 
 /// The beginning of a query, which names of experiments complete.
 const COMPLETED: &str = "run.experiment == '";
@@ -303,6 +319,20 @@ fn value(method: &str, field: &FieldDescriptor, ids_of: &Side, round: usize) -> 
     match (field.kind(), field.name()) {
         (FieldKind::String, "run_id") if method.ends_with("/ListQuarantinedRuns") => text("parked"),
         (FieldKind::String, "run_id" | "run_ids" | "id_of_run") => text("r"),
+        (FieldKind::Uint32, "study_id") => Some(Value::U32(1)),
+        (FieldKind::String, "value") if service == "studies.v1.StudyService" => text("1"),
+        (FieldKind::Enum(kind), "directions" | "kind")
+            if kind.parent_file().package_name() == "matyan.studies.v1" =>
+        {
+            Some(Value::EnumNumber(1))
+        }
+        (FieldKind::Enum(kind), "state") if kind.name() == "TrialState" => {
+            Some(Value::EnumNumber(TrialState::Running.into()))
+        }
+        (FieldKind::Message(message), "param") if message.name() == "TrialParam" => {
+            message_with(message, "distribution", Value::String(DISTRIBUTION.to_owned()))
+        }
+        (FieldKind::String, "name") if method.ends_with("StudyService/Find") => text("s"),
         (FieldKind::String, "id" | "ids") => text(ids_of.ids.get(service)?),
         (FieldKind::String, "tag_id") => text(&ids_of.ids["tags.v1.TagService"]),
         (FieldKind::String, "experiment_id") => text(&ids_of.ids["experiments.v1.ExperimentService"]),
@@ -546,7 +576,27 @@ async fn make_entities(harness: &Harness, project: &str, canary: &str) -> HashMa
     let request = notes::CreateRequest { owner, content: canary.to_owned(), ..Default::default() };
     let made = NoteServiceClient::new(harness.routes()).create(of(project, request)).await.unwrap();
     ids.insert("notes.v1.NoteService", made.into_inner().note.unwrap().id);
+    make_studies(harness, project, canary).await;
     ids
+}
+
+/// Makes the studies 1, with a trial, and 2.
+async fn make_studies(harness: &Harness, project: &str, canary: &str) {
+    let mut client = StudyServiceClient::new(harness.routes());
+    for name in [canary, "s"] {
+        let directions = vec![studies::Direction::Minimize.into()];
+        let request = studies::CreateRequest { name: name.to_owned(), directions };
+        client.create(of(project, request)).await.unwrap();
+    }
+    let kind = studies::AttributeKind::User.into();
+    let key = "k".to_owned();
+    let value = format!("\"{canary}\"");
+    let request = studies::SetAttributeRequest { study_id: 1, kind, key: key.clone(), value: value.clone() };
+    client.set_attribute(of(project, request)).await.unwrap();
+    let request = studies::CreateTrialRequest { study_id: 1, template: None };
+    client.create_trial(of(project, request)).await.unwrap();
+    let request = studies::SetTrialAttributeRequest { study_id: 1, number: 0, kind, key, value };
+    client.set_trial_attribute(of(project, request)).await.unwrap();
 }
 
 /// An uploaded image with the canary after its last byte.

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use matyan_blob::{BlobKey, Blobs};
-use matyan_maintenance::{OrphanedBlobs, clear_garbage, sweep_dead_entities, sweep_dead_runs, trim_changes};
+use matyan_maintenance::{
+    OrphanedBlobs, clear_garbage, sweep_dead_entities, sweep_dead_runs, sweep_dead_studies, trim_changes,
+};
 use matyan_model::{
     ids::{NamedProject, Project},
     keys::project_rows,
@@ -296,6 +298,7 @@ async fn rule_49_sweeps_change_only_the_project_with_dead_rows() {
         let stop = CancellationToken::new();
         sweep_dead_runs(deps, &stop).await.unwrap();
         sweep_dead_entities(deps, &stop).await.unwrap();
+        sweep_dead_studies(deps, &stop).await.unwrap();
         clear_garbage(deps).await.unwrap();
         trim_changes(deps).await.unwrap();
         let projects: Vec<NamedProject> =

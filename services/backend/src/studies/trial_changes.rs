@@ -1,0 +1,198 @@
+//! Changes of trials. Each reads the state of the trial in its transaction, so none follows its end.
+
+use matyan_model::{
+    keys::{self, AttributeKind},
+    study::{
+        Trial, TrialEntry, TrialState, distribution_load, distribution_put, intermediate_value_put,
+        study_load, trial_attribute_put, trial_entries_page, trial_load_open, trial_param_load,
+        trial_param_put, trial_put,
+    },
+};
+use matyan_proto::studies::v1 as pb;
+use matyan_store::{Transaction, transact};
+
+use super::{
+    convert::{self, TrialContent},
+    distribution::Distribution,
+    points,
+    trial_creation::call_values,
+    trial_run::{self, CallValues},
+};
+use crate::server::{
+    call::Call,
+    deps::Deps,
+    error::{Error, Result},
+};
+
+pub(super) async fn set_param(deps: &Deps, call: &Call, request: pb::SetTrialParamRequest) -> Result<()> {
+    let id = (request.study_id, request.number);
+    let now = (deps.clock)();
+    let given = request.param.ok_or_else(|| Error::field("param", "is missing"))?;
+    // An unknown trial, and a finished one, are reported before an invalid param.
+    let converted = convert::param(given, now);
+    transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+        let trial = trial_load_open(&transaction, call.project, id).await?;
+        let (name, param, distribution) = converted.clone()?;
+        let first = distribution_load(&transaction, call.project, id.0, &name).await?;
+        match &first {
+            Some(first) => distribution.check_compatible(&Distribution::parse(first)?)?,
+            None => distribution_put(transaction.batch(), call.project, id.0, &name, &param.distribution),
+        }
+        let before = trial_param_load(&transaction, call.project, id, &name).await?;
+        let mut param = param;
+        param.set_us = before.map_or(param.set_us, |before| before.set_us);
+        trial_param_put(transaction.batch(), call.project, id, &name, &param);
+        if let Some(run) = &trial.run
+            && let Some(mut edit) = trial_run::load(&transaction, call, run).await?
+        {
+            let value = distribution.value(param.value)?;
+            trial_run::show_param(&mut edit, &transaction, &name, value).await?;
+            trial_run::write(&mut transaction, call, edit, now);
+        }
+        Ok::<_, Error>((transaction, ()))
+    })
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn set_attribute(
+    deps: &Deps,
+    call: &Call,
+    request: &pb::SetTrialAttributeRequest,
+) -> Result<()> {
+    let id = (request.study_id, request.number);
+    let kind = convert::attribute_kind(request.kind)?;
+    convert::check_attribute(&request.key, &request.value)?;
+    let (key, value) = (request.key.as_str(), request.value.as_str());
+    let now = (deps.clock)();
+    transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+        let trial = trial_load_open(&transaction, call.project, id).await?;
+        trial_attribute_put(transaction.batch(), call.project, id, kind, (key, value));
+        if kind == AttributeKind::User
+            && let Some(run) = &trial.run
+            && let Some(mut edit) = trial_run::load(&transaction, call, run).await?
+        {
+            trial_run::show_attribute(&mut edit, &transaction, key, value).await?;
+            trial_run::write(&mut transaction, call, edit, now);
+        }
+        Ok::<_, Error>((transaction, ()))
+    })
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn set_intermediate_value(
+    deps: &Deps,
+    call: &Call,
+    request: &pb::SetTrialIntermediateValueRequest,
+) -> Result<()> {
+    let id = (request.study_id, request.number);
+    let (step, value) = (request.step, request.value);
+    convert::check_step(step)?;
+    let (trial, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+        let trial = trial_load_open(&transaction, call.project, id).await?;
+        intermediate_value_put(transaction.batch(), call.project, id, step, value);
+        Ok::<_, Error>((transaction, trial))
+    })
+    .await?;
+    // A waiting trial has no run; its values are published when it starts.
+    if let Some(run) = &trial.run {
+        points::publish(deps, call, &run.id, &[(step, value)]).await?;
+    }
+    Ok(())
+}
+
+/// What a change of state leaves to be done after its transaction.
+struct StateChange {
+    /// False if another caller has taken the trial.
+    is_updated: bool,
+    /// The new run with the intermediate values that are to be published.
+    started: Option<(String, Vec<(i64, f64)>)>,
+    /// The run of a trial that is complete, with its values.
+    complete: Option<(String, Vec<f64>)>,
+}
+
+/// Sets the state of a trial. Returns false if it was to be taken, and is running already.
+pub(super) async fn set_state(deps: &Deps, call: &Call, request: pb::SetTrialStateRequest) -> Result<bool> {
+    let id = (request.study_id, request.number);
+    let state = convert::state(request.state)?;
+    convert::check_values(&request.values)?;
+    let values = call_values(deps);
+    let (changed, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+        let trial = trial_load_open(&transaction, call.project, id).await?;
+        let changed = if state == TrialState::Running && trial.state == TrialState::Running {
+            StateChange { is_updated: false, started: None, complete: None }
+        } else {
+            let trial = changed_trial(trial, state, &request.values, values.now);
+            write_state(&mut transaction, call, (id, trial), &values).await?
+        };
+        Ok::<_, Error>((transaction, changed))
+    })
+    .await?;
+    if let Some((run_id, points)) = &changed.started {
+        points::publish(deps, call, run_id, points).await?;
+    }
+    if let Some((run_id, values)) = &changed.complete {
+        points::publish_results(deps, call, run_id, values).await?;
+    }
+    Ok(changed.is_updated)
+}
+
+fn changed_trial(trial: Trial, state: TrialState, values: &[f64], now: i64) -> Trial {
+    let started_us = if state == TrialState::Running { Some(now) } else { trial.started_us };
+    let finished_us = if state.is_finished() { Some(now) } else { trial.finished_us };
+    let values = if values.is_empty() { trial.values } else { values.to_vec() };
+    Trial { state, values, started_us, finished_us, run: trial.run }
+}
+
+async fn write_state(
+    transaction: &mut Transaction,
+    call: &Call,
+    (id, mut trial): ((u32, u32), Trial),
+    values: &CallValues,
+) -> Result<StateChange> {
+    let mut started = None;
+    if let Some(run) = &trial.run {
+        if let Some(mut edit) = trial_run::load(transaction, call, run).await? {
+            trial_run::show_state(&mut edit, transaction, &trial, values.now).await?;
+            trial_run::write(transaction, call, edit, values.now);
+        }
+    } else if trial.state != TrialState::Waiting {
+        let (study_number, number) = id;
+        let study = study_load(transaction, call.project, study_number).await?;
+        let content = read_content(transaction, call, id).await?;
+        let of = (study_number, &study);
+        let run = trial_run::create(transaction, call, of, (number, &trial, &content), values).await?;
+        started = Some((run.id.clone(), content.intermediate_values));
+        trial.run = Some(run);
+    }
+    trial_put(transaction.batch(), call.project, id, &trial);
+    let is_complete = trial.state == TrialState::Complete;
+    let complete = trial.run.filter(|_| is_complete).map(|run| (run.id, trial.values));
+    Ok(StateChange { is_updated: true, started, complete })
+}
+
+/// Everything that was set on a waiting trial. The transaction fails if more is set in the meantime.
+async fn read_content(transaction: &mut Transaction, call: &Call, id: (u32, u32)) -> Result<TrialContent> {
+    let (study, number) = id;
+    let rows = keys::trial_rows(call.project, study, number);
+    let since = transaction.version();
+    transaction.batch().expect_unchanged(rows.clone(), since);
+    let mut content = TrialContent::default();
+    let mut rest = Some(rows);
+    while let Some(range) = rest {
+        let (page, next) = trial_entries_page(transaction.unchecked(), call.project, study, &range).await?;
+        for (_, entry) in page {
+            match entry {
+                TrialEntry::State(_) => {}
+                TrialEntry::Param { name, param } => content.params.push((name, param)),
+                TrialEntry::Attribute { kind, name, value } => content.attributes.push((kind, name, value)),
+                TrialEntry::IntermediateValue { step, value } => {
+                    content.intermediate_values.push((step, value));
+                }
+            }
+        }
+        rest = next;
+    }
+    Ok(content)
+}

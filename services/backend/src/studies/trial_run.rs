@@ -1,0 +1,314 @@
+//! The run of a trial: what it shows of the trial. Params are `hparams.*`, as the callback of the Python
+//! package has them, and the rest is `optuna.*`. What is too large to be shown stays with the study only.
+
+use matyan_model::{
+    change::change_put,
+    entity::{Experiment, entity_find_or_create, entity_get},
+    ids::{RunId, RunNumber},
+    keys::{self, AttributeKind},
+    run::{Outcome, OutcomeKind, RunEdit, run_create},
+    study::{Study, Trial, TrialRun, TrialState, study_put},
+};
+use matyan_store::{Result as StoreResult, Transaction};
+use matyan_value::{Map, Value, cbor, json};
+
+use super::{convert::TrialContent, distribution::Distribution};
+use crate::server::{
+    call::Call,
+    error::{Error, Result},
+};
+
+/// Largest encoded attribute that a run shows.
+const ATTRIBUTE_BYTES: usize = 16 << 10;
+
+/// Size of the params of a run from which on it shows nothing more.
+const RUN_BYTES: usize = 256 << 10;
+
+/// The values of a call that are the same each time its transaction is tried.
+pub(super) struct CallValues {
+    pub(super) now: i64,
+    /// Ids for a new experiment and a new run.
+    pub(super) new_experiment: String,
+    pub(super) new_run: String,
+}
+
+/// The id of the experiment with the name of a study, which is created if there is none.
+pub(super) async fn named_experiment(
+    transaction: &mut Transaction,
+    call: &Call,
+    name: &str,
+    (new_id, now): (&str, i64),
+) -> Result<String> {
+    let entity =
+        Experiment { created_us: now, updated_us: now, name: name.to_owned(), ..Experiment::default() };
+    Ok(entity_find_or_create(transaction, call.project, &entity, new_id).await?)
+}
+
+/// The id of the experiment of a study. If it was deleted, the study gets another one.
+async fn experiment_of_study(
+    transaction: &mut Transaction,
+    call: &Call,
+    (number, study): (u32, &Study),
+    values: &CallValues,
+) -> Result<String> {
+    let found: Option<Experiment> =
+        entity_get(transaction.unchecked(), call.project, &study.experiment).await?;
+    if found.is_some() {
+        return Ok(study.experiment.clone());
+    }
+    let new = (values.new_experiment.as_str(), values.now);
+    let experiment = named_experiment(transaction, call, &study.name, new).await?;
+    let study = Study { experiment: experiment.clone(), ..study.clone() };
+    study_put(transaction.batch(), call.project, number, &study);
+    Ok(experiment)
+}
+
+/// Creates the run of a trial that has started, and returns its link.
+pub(super) async fn create(
+    transaction: &mut Transaction,
+    call: &Call,
+    (study_number, study): (u32, &Study),
+    (number, trial, content): (u32, &Trial, &TrialContent),
+    values: &CallValues,
+) -> Result<TrialRun> {
+    let experiment = experiment_of_study(transaction, call, (study_number, study), values).await?;
+    let id = RunId::new(values.new_run.as_str());
+    if transaction.get(&keys::head(call.project, &id)).await?.is_some() {
+        return Err(Error::AlreadyExists { resource: "run", name: values.new_run.clone() });
+    }
+    // A trial of another storage has the times of that storage.
+    let created_us = trial.started_us.unwrap_or(values.now).min(values.now);
+    let mut edit = run_create(transaction, call.project, &id, created_us).await?;
+    edit.props.set_created(created_us);
+    edit.props.name = format!("trial-{number}");
+    edit.props.experiment = Some(experiment);
+    set_state(&mut edit, trial, values.now);
+    let shown = shown_content(content);
+    let mut about = about(study_number, study, number);
+    about.extend(shown_state(trial));
+    let user = shown.attributes;
+    let tree = edit.params(transaction.unchecked()).await?;
+    tree.insert("optuna".to_owned(), Value::Map(about));
+    for (name, value) in shown.params {
+        show(tree, &["hparams", &name], value);
+    }
+    for (key, value) in user {
+        show(tree, &["optuna", "user_attrs", &key], value);
+    }
+    let run = edit.number();
+    write(transaction, call, edit, values.now);
+    Ok(TrialRun { number: run.0, id: values.new_run.clone() })
+}
+
+/// Loads the run of a trial to change what it shows; `None` if the run has been deleted.
+pub(super) async fn load(transaction: &Transaction, call: &Call, run: &TrialRun) -> Result<Option<RunEdit>> {
+    let edit = RunEdit::load(transaction, call.project, RunNumber(run.number)).await?;
+    Ok(edit.filter(|edit| !edit.props.pending_delete))
+}
+
+/// Writes a changed run.
+pub(super) fn write(transaction: &mut Transaction, call: &Call, mut edit: RunEdit, now: i64) {
+    let number = edit.number();
+    edit.touch(now);
+    edit.write(transaction.batch());
+    change_put(transaction.batch(), call.project, number, now, &call.caller);
+}
+
+/// Shows a param of a trial.
+pub(super) async fn show_param(
+    edit: &mut RunEdit,
+    transaction: &Transaction,
+    name: &str,
+    value: Value,
+) -> StoreResult<()> {
+    let tree = edit.params(transaction.unchecked()).await?;
+    show(tree, &["hparams", name], value);
+    Ok(())
+}
+
+/// Shows an attribute of a user, as its JSON says.
+pub(super) async fn show_attribute(
+    edit: &mut RunEdit,
+    transaction: &Transaction,
+    key: &str,
+    value: &str,
+) -> StoreResult<()> {
+    let tree = edit.params(transaction.unchecked()).await?;
+    let path = ["optuna", "user_attrs", key];
+    match shown_attribute(value) {
+        Some(value) => show(tree, &path, value),
+        // The value before is not shown any more.
+        None => hide(tree, &path),
+    }
+    Ok(())
+}
+
+/// Shows the state and the values of a trial.
+pub(super) async fn show_state(
+    edit: &mut RunEdit,
+    transaction: &Transaction,
+    trial: &Trial,
+    now: i64,
+) -> StoreResult<()> {
+    set_state(edit, trial, now);
+    let tree = edit.params(transaction.unchecked()).await?;
+    for (key, value) in shown_state(trial) {
+        show(tree, &["optuna", &key], value);
+    }
+    Ok(())
+}
+
+/// Sets the properties that follow from the state.
+fn set_state(edit: &mut RunEdit, trial: &Trial, now: i64) {
+    let props = &mut edit.props;
+    let outcome = |kind, message: &str| Some(Outcome { kind, message: message.to_owned() });
+    props.active = trial.state == TrialState::Running;
+    props.is_given_up = false;
+    if props.active {
+        props.reopened_us = Some(now);
+    }
+    let finished_us = trial.finished_us.unwrap_or(now).clamp(props.created_us, now.max(props.created_us));
+    props.finalized_us = trial.state.is_finished().then_some(finished_us);
+    props.outcome = match trial.state {
+        TrialState::Waiting | TrialState::Running => None,
+        TrialState::Complete => outcome(OutcomeKind::Finished, ""),
+        TrialState::Pruned => outcome(OutcomeKind::Finished, "pruned"),
+        TrialState::Failed => outcome(OutcomeKind::Failed, ""),
+    };
+}
+
+/// What a run shows of its study.
+fn about(study_number: u32, study: &Study, number: u32) -> Map {
+    Map::from([
+        ("study".to_owned(), Value::Text(study.name.clone())),
+        ("study_id".to_owned(), Value::Integer(study_number.into())),
+        ("number".to_owned(), Value::Integer(number.into())),
+    ])
+}
+
+/// The state and the values of a trial: one value is `value`, several are `value_0`, `value_1`, ….
+fn shown_state(trial: &Trial) -> Map {
+    let state = match trial.state {
+        TrialState::Waiting => "waiting",
+        TrialState::Running => "running",
+        TrialState::Complete => "complete",
+        TrialState::Pruned => "pruned",
+        TrialState::Failed => "failed",
+    };
+    let mut shown = Map::from([("state".to_owned(), Value::Text(state.to_owned()))]);
+    match trial.values.as_slice() {
+        [value] => {
+            shown.insert("value".to_owned(), Value::Float(*value));
+        }
+        values => {
+            let named = values.iter().enumerate();
+            shown.extend(named.map(|(at, value)| (format!("value_{at}"), Value::Float(*value))));
+        }
+    }
+    shown
+}
+
+/// What a run shows of the content of its trial.
+struct ShownContent {
+    params: Vec<(String, Value)>,
+    attributes: Vec<(String, Value)>,
+}
+
+fn shown_content(content: &TrialContent) -> ShownContent {
+    let params = content.params.iter().filter_map(|(name, param)| {
+        // It was checked when it was set.
+        let value = Distribution::parse(&param.distribution).and_then(|of| of.value(param.value)).ok()?;
+        Some((name.clone(), value))
+    });
+    let user = content.attributes.iter().filter(|(kind, ..)| *kind == AttributeKind::User);
+    let attributes =
+        user.filter_map(|(_, key, value)| shown_attribute(value).map(|value| (key.clone(), value)));
+    ShownContent { params: params.collect(), attributes: attributes.collect() }
+}
+
+fn shown_attribute(text: &str) -> Option<Value> {
+    if text.len() > ATTRIBUTE_BYTES { None } else { json::parse(text).ok() }
+}
+
+/// Sets the value at a path, unless the params would become too large.
+fn show(tree: &mut Map, path: &[&str], value: Value) {
+    hide(tree, path);
+    if cbor::encode_map(tree).len() + cbor::encode(&value).len() > RUN_BYTES {
+        return;
+    }
+    let (last, inner) = path.split_last().expect("a path has a key");
+    inner_map(tree, inner).insert((*last).to_owned(), value);
+}
+
+/// The map at a path. What is not a map becomes one: someone has edited the params.
+fn inner_map<'t>(mut tree: &'t mut Map, path: &[&str]) -> &'t mut Map {
+    for key in path {
+        let value = tree.entry((*key).to_owned()).or_insert(Value::Null);
+        if !matches!(value, Value::Map(_)) {
+            *value = Value::Map(Map::new());
+        }
+        match value {
+            Value::Map(inner) => tree = inner,
+            _ => unreachable!("it was made a map above"),
+        }
+    }
+    tree
+}
+
+fn hide(tree: &mut Map, path: &[&str]) {
+    match path {
+        [] => {}
+        [last] => {
+            tree.remove(*last);
+        }
+        [first, rest @ ..] => {
+            if let Some(Value::Map(inner)) = tree.get_mut(*first) {
+                hide(inner, rest);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(text: &str) -> Map {
+        match json::parse(text).unwrap() {
+            Value::Map(map) => map,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_shown_value_replaces_the_one_before() {
+        let mut tree = map(r#"{"optuna": {"user_attrs": {"a": {"x": 1}}}, "hparams": 5}"#);
+        show(&mut tree, &["optuna", "user_attrs", "a"], Value::Map(map(r#"{"y": 2}"#)));
+        show(&mut tree, &["hparams", "lr"], Value::Float(0.5));
+        assert_eq!(tree, map(r#"{"optuna": {"user_attrs": {"a": {"y": 2}}}, "hparams": {"lr": 0.5}}"#));
+    }
+
+    #[test]
+    fn what_is_too_large_is_not_shown() {
+        let mut tree = map(r#"{"optuna": {"user_attrs": {"a": 1}}}"#);
+        show(&mut tree, &["optuna", "user_attrs", "a"], Value::Text("x".repeat(RUN_BYTES)));
+        assert_eq!(tree, map(r#"{"optuna": {"user_attrs": {}}}"#), "an old value would be wrong");
+        assert_eq!(shown_attribute(&format!("\"{}\"", "x".repeat(ATTRIBUTE_BYTES))), None);
+        assert_eq!(shown_attribute("NaN"), Some(Value::Float(f64::NAN)));
+    }
+
+    #[test]
+    fn several_values_have_names_of_their_own() {
+        let trial = |values: &[f64]| Trial {
+            state: TrialState::Complete,
+            values: values.to_vec(),
+            started_us: None,
+            finished_us: None,
+            run: None,
+        };
+        let text = |trial: &Trial| json::map_text(&shown_state(trial), json::JsonStyle::STRICT);
+        assert_eq!(text(&trial(&[])), r#"{"state":"complete"}"#);
+        assert_eq!(text(&trial(&[1.5])), r#"{"state":"complete","value":1.5}"#);
+        assert_eq!(text(&trial(&[1.5, 2.5])), r#"{"state":"complete","value_0":1.5,"value_1":2.5}"#);
+    }
+}

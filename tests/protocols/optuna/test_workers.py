@@ -1,0 +1,127 @@
+"""Studies of several processes, and of a server that is killed."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+
+import optuna
+import pytest
+import workers
+from conftest import Server, address, command, eventually, found_runs, storage_of
+from optuna.study import StudyDirection
+from optuna.trial import TrialState, create_trial
+
+PROCESSES = 8
+
+
+def in_processes(function, arguments):
+    """Calls a function once for each tuple of arguments, each in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(len(arguments)) as pool:
+        return pool.starmap(function, arguments, chunksize=1)
+
+
+def test_rule_98_numbers_of_eight_processes_have_no_gaps(server, storage):
+    study_id = storage.create_new_study([StudyDirection.MINIMIZE])
+    added = in_processes(workers.add, [(address(server), study_id, 25)] * PROCESSES)
+    trials = storage.get_all_trials(study_id)
+    assert [trial.number for trial in trials] == list(range(PROCESSES * 25))
+    assert sorted(trial_id for ids in added for trial_id in ids) == [trial._trial_id for trial in trials]
+    for ids in added:
+        assert ids == sorted(ids)
+
+
+def test_rule_99_each_waiting_trial_is_taken_by_one_process(server, storage):
+    study_id = storage.create_new_study([StudyDirection.MINIMIZE])
+    waiting = [storage.create_new_trial(study_id, create_trial(state=TrialState.WAITING)) for _ in range(40)]
+    taken = in_processes(workers.take, [(address(server), waiting)] * PROCESSES)
+    assert sorted(trial_id for ids in taken for trial_id in ids) == waiting
+    assert all(trial.state == TrialState.RUNNING for trial in storage.get_all_trials(study_id))
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "cmaes", "random"])
+def test_a_sampler_of_several_processes_finds_the_best(server, storage, sampler):
+    study = optuna.create_study(storage=storage, study_name=f"with {sampler}")
+    study.enqueue_trial({"x": 2.5, "y": 0.5})
+    place = address(server)
+    in_processes(workers.optimize, [(place, study.study_name, sampler, 15, seed) for seed in range(4)])
+    trials = study.get_trials()
+    assert [trial.number for trial in trials] == list(range(60))
+    assert all(trial.state == TrialState.COMPLETE for trial in trials)
+    enqueued = [trial for trial in trials if trial.params == {"x": 2.5, "y": 0.5}]
+    assert len(enqueued) == 1, "it was taken once"
+    assert study.best_value <= 0.75
+    assert all(trial.user_attrs["sum"] == trial.params["x"] + trial.params["y"] for trial in trials)
+    assert len(found_runs(server, f"run.experiment == 'with {sampler}'")) == 60
+
+
+def test_hyperband_prunes_trials_of_several_processes(server, storage):
+    study = optuna.create_study(storage=storage, study_name="pruned")
+    in_processes(workers.prune, [(address(server), "pruned", 12, seed) for seed in range(4)])
+    trials = study.get_trials()
+    assert len(trials) == 48
+    pruned = [trial for trial in trials if trial.state == TrialState.PRUNED]
+    assert pruned, "Hyperband stops some of them"
+    for trial in trials:
+        steps = sorted(trial.intermediate_values)
+        assert steps == list(range(len(steps)))
+        assert (len(steps) == 27) or trial.state == TrialState.PRUNED
+    query = "run.experiment == 'pruned' and run.optuna.state == 'pruned' and run.hparams.kind in ('a', 'b')"
+    assert len(found_runs(server, query)) == len(pruned)
+
+
+def test_rule_101_a_killed_server_loses_nothing_that_it_acknowledged(tmp_path):
+    server = Server(tmp_path).start()
+    storage = storage_of(server)
+    study_id = storage.create_new_study([StudyDirection.MINIMIZE], "killed")
+    context = multiprocessing.get_context("spawn")
+    acknowledged = context.Queue()
+    place = address(server)
+    processes = [context.Process(target=workers.report, args=(place, study_id, acknowledged)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    seen = [acknowledged.get(timeout=120) for _ in range(200)]
+    server.kill()
+    ended = 0
+    while ended < len(processes):
+        entry = acknowledged.get(timeout=120)
+        ended += entry[0] == "error"
+        seen.append(entry)
+    for process in processes:
+        process.join()
+    storage.close()
+
+    server.start()
+    storage = storage_of(server)
+    trials = {trial._trial_id: trial for trial in storage.get_all_trials(study_id)}
+    assert [trial.number for trial in trials.values()] == list(range(len(trials)))
+    for kind, trial_id, detail in seen:
+        if kind == "trial":
+            assert trial_id in trials
+        elif kind == "value":
+            assert detail in trials[trial_id].intermediate_values
+        elif kind == "end":
+            assert (trials[trial_id].state, trials[trial_id].values) == (TrialState.COMPLETE, [detail])
+    # At most the last trial of each worker has not ended, and it can go on.
+    running = [trial for trial in trials.values() if trial.state == TrialState.RUNNING]
+    assert len(running) <= len(processes)
+    for trial in running:
+        assert storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+    # Every acknowledged value is a point of the run.
+    values = sum(kind in ("value", "end") for kind, *_ in seen)
+
+    def charted():
+        runs = found_runs(server, "run.experiment == 'killed'")
+        return sum(points_of(server, run["run_id"]) for run in runs)
+
+    eventually(lambda: charted() >= values, "the points are applied")
+    complete = sum(trial.state == TrialState.COMPLETE for trial in trials.values())
+    stored = complete + sum(len(trial.intermediate_values) for trial in trials.values())
+    assert charted() <= stored
+    assert server.stop() == 0, server.said()
+
+
+def points_of(server, run_id):
+    """The number of points in the charts of a run."""
+    run = json.loads(command(server, "runs", "show", run_id, "--json"))
+    return sum(series["points"] for series in run["series"])
