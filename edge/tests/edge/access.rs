@@ -247,14 +247,21 @@ async fn methods_that_do_not_exist_reach_no_service() {
 
 /// The operations of the REST API, with a value for each parameter of their paths.
 async fn operations(edge: &Edge) -> Vec<(String, String)> {
+    operations_with_rights(edge).await.into_iter().map(|(method, path, _)| (method, path)).collect()
+}
+
+/// The operations of the REST API, each with the right that it declares.
+async fn operations_with_rights(edge: &Edge) -> Vec<(String, String, String)> {
     let request = with_token(Request::get("/openapi.json"), Tester::Operator).body(Body::empty()).unwrap();
     let description = edge.answer(request).await.into_body().collect().await.unwrap().to_bytes();
     let description: serde_json::Value = serde_json::from_slice(&description).unwrap();
     let mut operations = Vec::new();
     for (path, methods) in description["paths"].as_object().unwrap() {
         let path: Vec<&str> = path.split('/').map(|it| if it.starts_with('{') { "x" } else { it }).collect();
-        let methods = methods.as_object().unwrap().keys().map(|method| method.to_uppercase());
-        operations.extend(methods.map(|method| (method, path.join("/"))));
+        for (method, operation) in methods.as_object().unwrap() {
+            let right = operation["x-matyan-access"].as_str().unwrap().to_owned();
+            operations.push((method.to_uppercase(), path.join("/"), right));
+        }
     }
     operations
 }
@@ -299,6 +306,28 @@ async fn rule_54_few_operations_are_open_to_everyone() {
     ];
     let open: BTreeSet<_> = open.iter().map(|it| it.trim_end_matches('/')).collect();
     assert_eq!(open, BTreeSet::from(expected));
+}
+
+/// Checked before the body is read, so that a caller without the right learns nothing about it, and cannot
+/// make the server read it.
+#[tokio::test]
+async fn rule_54_an_operation_needs_the_right_of_its_rpc() {
+    let (edge, calls, _) = closed();
+    let (mut reached, mut total) = (0, 0);
+    for (method, path, needed) in operations_with_rights(&edge).await {
+        let request = Request::builder().method(method.as_str()).uri(format!("/p/{OWN}{path}"));
+        let request = with_token(request, Tester::Operator).body(Body::from("{}")).unwrap();
+        edge.answer(request).await;
+        total += 1;
+        let called: Vec<_> = calls.lock().unwrap().drain(..).collect();
+        reached += usize::from(!called.is_empty());
+        for (rpc, _) in called {
+            let access = accesses::ALL.iter().find(|(path, _)| *path == rpc).unwrap().1;
+            assert_eq!(needed, access.as_str_name(), "{method} {path} calls {rpc}");
+        }
+    }
+    // The others require a body or a query.
+    assert!(reached * 2 > total, "{reached} of {total} operations reached a service");
 }
 
 #[tokio::test]
