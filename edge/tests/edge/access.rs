@@ -401,6 +401,13 @@ async fn calls_carry_the_caller_and_nothing_that_a_client_claims() {
     assert_eq!([header("matyan-token-role"), header("matyan-token-project")], [None, None]);
     read_answer(&edge, claimed(Tester::Operator)).await;
     assert_eq!(header("matyan-known-projects"), None);
+
+    // A call that manages a project says whether the caller manages all of them.
+    let parked = "/matyan.admin.v1.AdminService/ListParkedItems";
+    for (tester, expected) in [(Tester::In(OWN, Role::Owner), Some("/speech")), (Tester::Operator, None)] {
+        read_answer(&edge, grpc_call(parked, tester, OWN, "application/grpc")).await;
+        assert_eq!(header("matyan-known-projects").as_deref(), expected, "{tester:?}");
+    }
 }
 
 #[derive(Default)]

@@ -92,6 +92,11 @@ pub(crate) enum Error {
         "only processes of this deployment get an answer: give this process and the backend the same BLOB_URI_SECRET"
     )]
     WrongSignature,
+    #[error(
+        "records of projects that do not exist are not shown to owners of one project: ask an operator, or an owner of \
+         all projects"
+    )]
+    ManagesOneProject,
 }
 
 impl Error {
@@ -146,7 +151,7 @@ impl Error {
             Self::PositionExpired => Code::PositionExpired,
             Self::OutOfSequence(_) => Code::OutOfSequence,
             Self::UploadIncomplete(_) => Code::UploadIncomplete,
-            Self::WrongSignature => Code::PermissionDenied,
+            Self::WrongSignature | Self::ManagesOneProject => Code::PermissionDenied,
         }
     }
 
