@@ -1,5 +1,8 @@
 //! Access control from nothing to a colleague with a token, by the real program and its commands.
 
+mod closed_server;
+mod matrix;
+
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
