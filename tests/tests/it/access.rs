@@ -1,6 +1,7 @@
 //! Access control from nothing to a colleague with a token, by the real program and its commands.
 
 mod closed_server;
+mod confusion;
 mod matrix;
 
 use std::{
