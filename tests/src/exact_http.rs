@@ -9,6 +9,7 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
+use memchr::memmem;
 use tonic::Status;
 
 /// The message of a call without fields, with its prefix.
@@ -110,8 +111,9 @@ impl Answer {
     }
 }
 
+/// Returns whether a text is anywhere in the bytes.
 pub fn contains(bytes: &[u8], text: &str) -> bool {
-    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    memmem::find(bytes, text.as_bytes()).is_some()
 }
 
 fn details(value: &HeaderValue) -> Vec<u8> {

@@ -3,6 +3,7 @@
 mod closed_server;
 mod confusion;
 mod matrix;
+mod secrets;
 
 use std::{
     fs,

@@ -10,7 +10,11 @@ use matyan_proto::{
     },
     project::v1::{CreateRequest, project_service_client::ProjectServiceClient},
 };
-use matyan_tests::{Server, eventually};
+use matyan_tests::{
+    Server, eventually,
+    json::{JsonWriter, url},
+};
+use tokio_tungstenite::tungstenite::{Error, client::IntoClientRequest as _};
 use tonic::{Request, transport::Channel};
 
 use super::operator_token;
@@ -83,6 +87,19 @@ impl ClosedServer {
     pub(super) async fn revoke(&self, token: &CreatedToken) {
         let revoke = RevokeAnyTokenRequest { id: token.info.id.clone() };
         self.access().revoke_any_token(self.request("", revoke)).await.expect("the token exists");
+    }
+
+    /// A socket to a run, or the status with which it is refused.
+    pub(super) async fn connect(&self, token: &str, project: &str, run_id: &str) -> Result<JsonWriter, u16> {
+        let base = format!("{}/p/{project}", self.server.ingest);
+        let mut request = url(&base, run_id).into_client_request().expect("the address is one");
+        let authorization = format!("Bearer {token}").parse().expect("a token is ASCII");
+        request.headers_mut().insert("authorization", authorization);
+        match tokio_tungstenite::connect_async(request).await {
+            Ok((socket, _)) => Ok(JsonWriter { socket }),
+            Err(Error::Http(response)) => Err(response.status().as_u16()),
+            Err(error) => panic!("{error}"),
+        }
     }
 
     /// A token of a principal that has expired. It has not been used, so nothing of it is cached.
