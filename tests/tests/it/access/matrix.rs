@@ -163,7 +163,7 @@ impl Target {
             request = request.header("sec-websocket-protocol", matyan_tests::binary::PROTOCOL);
         }
         let has_body = self.method == Method::POST || self.method == Method::PUT;
-        let body = if self.is_grpc() {
+        let body: &'static [u8] = if self.is_grpc() {
             EMPTY_MESSAGE
         } else if has_body {
             b"{}"
