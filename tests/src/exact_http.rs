@@ -3,8 +3,9 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
@@ -42,25 +43,41 @@ impl ExactClient {
 
     /// Sends a request, and reads the whole answer.
     pub async fn send(&self, request: Request<Bytes>) -> Answer {
-        self.answer(request, true).await
+        self.open(request).await.finish().await
     }
 
     /// Sends a request, and reads the answer without its body, which may be endless.
     pub async fn begin(&self, request: Request<Bytes>) -> Answer {
-        self.answer(request, false).await
+        let (parts, _) = self.open(request).await.0.into_parts();
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body: Bytes::new(),
+            trailers: HeaderMap::new(),
+        }
     }
 
-    async fn answer(&self, request: Request<Bytes>, reads_body: bool) -> Answer {
+    /// Sends a request, and waits until its answer begins.
+    pub async fn open(&self, request: Request<Bytes>) -> OpenAnswer {
         let what = format!("{} {}", request.method(), request.uri());
         let response = self.0.request(request.map(Full::new)).await;
-        let response = response.unwrap_or_else(|error| panic!("{what}: {error:?}"));
-        let (parts, body) = response.into_parts();
-        let (body, trailers) = if reads_body && parts.status != StatusCode::SWITCHING_PROTOCOLS {
-            let collected = body.collect().await.unwrap_or_else(|error| panic!("{what}: {error:?}"));
+        OpenAnswer(response.unwrap_or_else(|error| panic!("{what}: {error:?}")))
+    }
+}
+
+/// An answer whose body has not been read.
+pub struct OpenAnswer(Response<Incoming>);
+
+impl OpenAnswer {
+    /// Reads the answer to its end.
+    pub async fn finish(self) -> Answer {
+        let (parts, body) = self.0.into_parts();
+        let (body, trailers) = if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+            Default::default()
+        } else {
+            let collected = body.collect().await.expect("the answer ends well");
             let trailers = collected.trailers().cloned().unwrap_or_default();
             (collected.to_bytes(), trailers)
-        } else {
-            Default::default()
         };
         Answer { status: parts.status, headers: parts.headers, body, trailers }
     }

@@ -4,6 +4,7 @@ mod canaries;
 mod closed_server;
 mod confusion;
 mod matrix;
+mod revocation;
 mod secrets;
 
 use std::{
