@@ -11,8 +11,8 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use matyan_access::{
-    AccessEvent, AccessObserver, AccessToken, Caller, CallerCache, CallerRights, CallerSource, LookupError,
-    REVOCATION_TIME, Role, TokenDigest, TokenLimits,
+    AccessEvent, AccessObserver, AccessToken, Caller, CallerCache, CallerRights, CallerSource, LIFETIME,
+    LookupError, MAX_OUTAGE, REVOCATION_TIME, Role, TokenDigest, TokenLimits,
 };
 use matyan_edge::{Edge, Metrics, Settings, Transport};
 use matyan_proto::accesses;
@@ -20,7 +20,7 @@ use matyan_proto::common::v1::Access;
 use matyan_proto::runs::v1::WatchResponse;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use tokio::time::Instant;
+use tokio::time::{Instant, advance};
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tonic::{Code, Status};
@@ -565,4 +565,45 @@ async fn rule_56_while_no_one_knows_a_caller_nothing_is_refused_for_good() {
     let (code, _) = read_answer(&edge, grpc_call(watch, owner, OWN, "application/grpc")).await;
     assert_eq!(code, Some(Code::Unavailable));
     assert!(calls.lock().unwrap().is_empty());
+}
+
+/// The published client tries again after 503, and gives up after 401.
+#[tokio::test(start_paused = true)]
+async fn rule_56_known_callers_send_data_for_15_minutes_and_get_503_afterwards() {
+    let (edge, _, callers) = closed();
+    let node = Tester::In(OWN, Role::Ingest);
+    let publish = "/matyan.ingest.v1.IngestService/Publish";
+    let call = async |path: &str, tester| {
+        read_answer(&edge, grpc_call(path, tester, OWN, "application/grpc")).await.0
+    };
+    let presign = async || {
+        let request = with_token(Request::post(format!("/p/{OWN}/api/v1/rest/artifacts/presign")), node);
+        let body = r#"{"run_id": "r", "artifact_path": "a"}"#;
+        edge.answer(request.body(Body::from(body)).unwrap()).await
+    };
+    // What the recorder answers to a call that reaches it.
+    let reached = (Some(Code::Unimplemented), StatusCode::NOT_IMPLEMENTED);
+    assert_eq!((call(publish, node).await, presign().await.status()), reached);
+    callers.0.lock().unwrap().is_away = true;
+    for _ in 1..MAX_OUTAGE.as_secs() / LIFETIME.as_secs() {
+        advance(LIFETIME).await;
+        assert_eq!((call(publish, node).await, presign().await.status()), reached);
+        for (path, tester) in [
+            ("/matyan.access.v1.AccessService/GetCaller", node),
+            (publish, Tester::In(OWN, Role::Writer)),
+            (publish, Tester::Stranger),
+            (publish, Tester::Anonymous),
+        ] {
+            assert_eq!(call(path, tester).await, Some(Code::Unavailable), "{path} {tester:?}");
+        }
+    }
+    advance(LIFETIME).await;
+    assert_eq!(call(publish, node).await, Some(Code::Unavailable));
+    let refused = presign().await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(!refused.headers().contains_key("www-authenticate"));
+    callers.0.lock().unwrap().is_away = false;
+    advance(LIFETIME).await;
+    assert_eq!((call(publish, node).await, presign().await.status()), reached);
+    assert_eq!(call(publish, Tester::Stranger).await, Some(Code::Unauthenticated));
 }
