@@ -95,15 +95,15 @@ impl Answer {
         content_type.is_some_and(|it| it.as_bytes().starts_with(b"application/grpc-web"))
     }
 
-    /// The answer as text for comparisons: without the date and the id of the request, and with the name of a project
-    /// replaced by `#`.
+    /// The answer as text for comparisons, with the name of a project replaced by `#`. Omits the date, the id of the
+    /// request, and whether the connection ends, which depends on how soon a body that nobody reads has arrived.
     pub fn comparable(&self, project: &str) -> String {
         let (body, of_body) =
             if self.is_grpc_web() { web_frames(&self.body) } else { (self.body.to_vec(), HeaderMap::new()) };
         let mask = "#".repeat(project.len());
         let mut text = format!("{}\n", self.status);
         for (name, value) in self.headers.iter().chain(&self.trailers).chain(&of_body) {
-            if name == header::DATE || name.as_str() == "x-request-id" {
+            if matches!(name.as_str(), "date" | "x-request-id" | "connection") {
                 continue;
             }
             let value = match name.as_str() {

@@ -211,10 +211,10 @@ mod tests {
         }
         // The secret ends in the middle of a letter.
         check(format!("mtk_{}ä", "x".repeat(49)), None);
-        let binary = [&[0xff, 0x78, 54], text.as_bytes(), &[0xff]].concat();
+        let binary = [&[0xff, 0x78, 54][..], text.as_bytes(), &[0xff]].concat();
         let (masked, count) = AccessToken::mask_valid(&binary).unwrap();
         assert_eq!((masked.len(), count), (binary.len(), 1));
-        assert_eq!(masked[3..57], *mask.as_bytes());
+        assert_eq!(&masked[3..57], mask.as_bytes());
     }
 
     #[test]
