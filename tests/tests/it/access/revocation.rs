@@ -29,6 +29,8 @@ struct OpenThings {
     /// The stream of a page, by gRPC-web over HTTP/1.1.
     page: OpenAnswer,
     socket: JsonWriter,
+    /// A socket on which nothing was ever sent.
+    unused_socket: JsonWriter,
 }
 
 impl OpenThings {
@@ -37,6 +39,7 @@ impl OpenThings {
         let watch = WatchRequest { snapshot: true, ..Default::default() };
         let request = Some(subscription::Request::Watch(watch.clone()));
         let subscribe = SubscribeRequest { subscriptions: vec![Subscription { request }] };
+        let unused_socket = closed.connect(token, PROJECT, run_id).await.expect("it is admitted");
         let mut socket = closed.connect(token, PROJECT, run_id).await.expect("it is admitted");
         assert_eq!(socket.send(&json!([create_run()])).await, Ok(Ack::Ok));
         let call = |path: &str, content_type: &str, message: Vec<u8>| {
@@ -57,14 +60,20 @@ impl OpenThings {
         );
         let watch = ExactClient::http2().open(of_watch).await;
         let page = ExactClient::http1().open(of_page).await;
-        Self { watch, page, socket }
+        Self { watch, page, socket, unused_socket }
     }
 
-    /// Waits for the ends of all, and returns the codes of the streams and of the socket.
-    async fn ended(self) -> (Option<Code>, Option<Code>, CloseCode) {
-        let Self { watch, page, mut socket } = self;
+    /// Waits for the ends of all, and returns the codes of the streams and of the sockets.
+    async fn ended(self) -> ([Option<Code>; 2], [CloseCode; 2]) {
+        let Self { watch, page, mut socket, mut unused_socket } = self;
         let code = async |stream: OpenAnswer| stream.finish().await.grpc_status().map(|status| status.code());
-        tokio::join!(code(watch), code(page), closed_socket(&mut socket))
+        let (watch, page, socket, unused_socket) = tokio::join!(
+            code(watch),
+            code(page),
+            closed_socket(&mut socket),
+            closed_socket(&mut unused_socket)
+        );
+        ([watch, page], [socket, unused_socket])
     }
 }
 
@@ -87,7 +96,8 @@ async fn rule_55_a_revoked_token_ends_open_streams_pages_and_sockets() {
     let kept = closed.invite("cy", Role::Writer, PROJECT).await;
     let of_revoked = OpenThings::open(&closed, &revoked.secret, "a").await;
     let of_demoted = OpenThings::open(&closed, &demoted.secret, "b").await;
-    let OpenThings { watch, page, mut socket } = OpenThings::open(&closed, &kept.secret, "c").await;
+    let OpenThings { watch, page, mut socket, mut unused_socket } =
+        OpenThings::open(&closed, &kept.secret, "c").await;
     closed.revoke(&revoked).await;
     // A token stays valid without its role, but no longer permits anything.
     let revoke = closed.request(PROJECT, RevokeRequest { principal: "bo".to_owned() });
@@ -97,9 +107,10 @@ async fn rule_55_a_revoked_token_ends_open_streams_pages_and_sockets() {
     let (of_revoked, of_demoted) = tokio::select! {
         ended = both => ended,
         code = closed_socket(&mut socket) => panic!("the socket of another principal was closed with {code}"),
+        code = closed_socket(&mut unused_socket) => panic!("an unused socket was closed with {code}"),
     };
-    assert_eq!(of_revoked, (Some(Code::Unauthenticated), Some(Code::Unauthenticated), CloseCode::Policy));
-    assert_eq!(of_demoted, (Some(Code::NotFound), Some(Code::NotFound), CloseCode::Policy));
+    assert_eq!(of_revoked, ([Some(Code::Unauthenticated); 2], [CloseCode::Policy; 2]));
+    assert_eq!(of_demoted, ([Some(Code::NotFound); 2], [CloseCode::Policy; 2]));
     assert_eq!(closed.connect(&revoked.secret, PROJECT, "a").await.err(), Some(401));
     assert_eq!(closed.connect(&demoted.secret, PROJECT, "b").await.err(), Some(404));
 
