@@ -3,6 +3,7 @@
 //! appears in the proxy's log.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use matyan_access::AccessToken;
 use matyan_wire::headers::{REQUEST_ID, TRACEPARENT};
 use matyan_wire::trace::{self, follow};
 use tracing::{Instrument, Span};
@@ -29,10 +30,14 @@ pub(crate) fn request_id(headers: &HeaderMap) -> HeaderValue {
         })
 }
 
-/// The span of a request, as a child of its client's trace.
+/// The span of a request, as a child of its client's trace. It contains no query, and no token that somebody has pasted
+/// into the path.
 pub(crate) fn request_span<B>(request: &Request<B>, id: &HeaderValue) -> Span {
     let method = request.method().as_str();
     let path = request.uri().path();
+    let masked = AccessToken::mask_valid(path.as_bytes());
+    let masked = masked.map(|(path, _)| String::from_utf8_lossy(&path).into_owned());
+    let path = masked.as_deref().unwrap_or(path);
     let id = id.to_str().unwrap_or_default();
     // No parent: the trace comes from the header of the request.
     let span = tracing::info_span!(parent: None, "request", otel.kind = "server", id, method, path);

@@ -95,7 +95,8 @@ impl Scope {
     }
 
     /// Makes an outgoing call part of this scope. `caller` is the result of the check of this access. Calls that
-    /// every caller may make also get the projects that the caller may know of, and the limits of its token.
+    /// every caller may make also get the projects that the caller may know of, and the limits of its token; calls that
+    /// manage a project, whether the caller manages all of them.
     pub(crate) fn stamp(&self, headers: &mut HeaderMap, access: Access, caller: Option<&Caller>) {
         for name in [CALLER, KNOWN_PROJECTS, CREDENTIAL, CLIENT_ADDRESS, TOKEN_ROLE, TOKEN_PROJECT] {
             headers.remove(name);
@@ -108,8 +109,13 @@ impl Scope {
         }
         if let Some(caller) = caller {
             headers.insert(CALLER, ascii(caller.name()));
-            if access == Access::Caller {
-                stamp_limits(headers, caller);
+            match access {
+                Access::Caller => stamp_limits(headers, caller),
+                // It may ask for data of projects that do not exist, which belongs to no owner.
+                Access::Manage if !caller.manages_all_projects() => {
+                    headers.insert(KNOWN_PROJECTS, ascii(&format!("/{}", self.project_name())));
+                }
+                _ => {}
             }
         }
     }

@@ -19,6 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
+use futures::FutureExt;
+use futures::future::pending;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -33,12 +35,14 @@ use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::Code;
 use tracing::Span;
 
 use crate::error::ApiError;
 use crate::large_work::LargeWork;
 use crate::metrics::Metrics;
 use crate::peer_network::PeerNetwork;
+use crate::permission::RefusedCall;
 use crate::request_id;
 use crate::scope::Scope;
 use crate::settings::Settings;
@@ -129,6 +133,7 @@ impl Sockets {
                 "this connection cannot be upgraded to a WebSocket",
             ));
         };
+        let revoked = revoked(scope.clone());
         let deps = ConnectionDeps {
             run_id,
             ingest: client!(IngestServiceClient<Transport>, self.ingest.in_scope(scope)),
@@ -142,7 +147,7 @@ impl Sockets {
         let id = request_id::request_id(request.headers());
         let span =
             tracing::info_span!(parent: None, "connection", id = id.to_str().ok(), run_id = deps.run_id);
-        let serving = serve(upgrade, handshake.protocol, deps, self.settings.ping_interval, permit);
+        let serving = serve(upgrade, handshake.protocol, deps, revoked, self.settings.ping_interval, permit);
         self.tasks.spawn(request_id::run_in_span(id, span, serving));
         Ok(handshake.answer())
     }
@@ -179,6 +184,23 @@ impl Sockets {
     }
 }
 
+/// Waits until a socket may no longer be open. Its stream to the frontier ends as well, but a socket that has
+/// sent nothing has none. While rights cannot be looked up, a socket stays open: its client keeps its data.
+fn revoked(scope: Scope) -> RefusedCall {
+    if !scope.is_checked() {
+        return pending().boxed();
+    }
+    let revoked = async move {
+        loop {
+            let status = scope.refused(Access::Ingest).await;
+            if status.code() != Code::Unavailable {
+                return status;
+            }
+        }
+    };
+    revoked.boxed()
+}
+
 /// The span of a frame, from reading to acknowledging it. It starts a new trace, because a
 /// trace of the whole connection would last for days.
 fn frame_span(run_id: &str, bytes: usize) -> Span {
@@ -189,6 +211,7 @@ async fn serve(
     upgrade: OnUpgrade,
     protocol: Protocol,
     deps: ConnectionDeps,
+    revoked: RefusedCall,
     ping_interval: Duration,
     permit: SharePermit<PeerNetwork>,
 ) {
@@ -202,8 +225,8 @@ async fn serve(
     let _open_connection = OpenConnection::new(deps.metrics.clone(), permit);
     let socket = Socket::new(connection, ping_interval, deps.budget.clone()).await;
     match protocol {
-        Protocol::Json => connection::serve(socket, deps).await,
-        Protocol::Binary => binary::serve(socket, deps).await,
+        Protocol::Json => connection::serve(socket, deps, revoked).await,
+        Protocol::Binary => binary::serve(socket, deps, revoked).await,
     }
 }
 

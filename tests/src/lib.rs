@@ -6,6 +6,7 @@ pub mod binary;
 pub mod codec;
 pub mod collector;
 pub mod eventually;
+pub mod exact_http;
 pub mod json;
 pub mod kafka;
 pub mod load;

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use matyan_proto::access::v1::{AuditEntry, AuditFilter, ListAllEntriesRequest, ListEntriesRequest};
+use matyan_proto::common::v1::Access;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +15,8 @@ const SECOND_US: i64 = 1_000_000;
 
 pub(crate) fn operations() -> Vec<Operation> {
     let list = Operation::get("/access/audit", "Who has changed rights, deleted data and signed in", list);
-    vec![list.base(BasePath::Rest)]
+    // Entries of all projects need more.
+    vec![list.base(BasePath::Rest).access(Access::Manage)]
 }
 
 /// The page of entries to read, and the entries that are wanted.

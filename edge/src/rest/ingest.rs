@@ -32,23 +32,28 @@ pub(crate) fn operations() -> Vec<Operation> {
     vec![
         Operation::post("/artifacts/presign", "Get a URL to upload an artifact to", presign)
             .base(BasePath::Rest)
+            .access(Access::Ingest)
             .with_small_body()
             .listing_problems(),
         Operation::post("/artifacts/uploads", "Begin an upload in parts", begin_upload)
             .base(BasePath::Rest)
+            .access(Access::Ingest)
             .with_small_body()
             .listing_problems(),
         Operation::post("/artifacts/uploads/part", "Get a URL to send a part to", presign_part)
             .base(BasePath::Rest)
+            .access(Access::Ingest)
             .with_small_body()
             .listing_problems(),
         // 404: the upload does not exist any more.
         Operation::post("/artifacts/uploads/complete", "Complete an upload in parts", complete_upload)
             .base(BasePath::Rest)
+            .access(Access::Ingest)
             .fails(&["404"])
             .listing_problems(),
         Operation::post("/artifacts/uploads/abort", "Discard an upload in parts", abort_upload)
             .base(BasePath::Rest)
+            .access(Access::Ingest)
             .with_small_body()
             .listing_problems(),
         Operation::put("/blobs/{*key}", "Upload to a URL returned by presign", upload)

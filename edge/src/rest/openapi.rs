@@ -15,6 +15,9 @@ use super::operation::{BasePath, Operation};
 use crate::error::ErrorBody;
 use crate::html;
 
+/// Name of the extension that says which right an operation needs, as in `matyan.common.v1.Access`.
+const RIGHT: &str = "x-matyan-access";
+
 /// Generates the OpenAPI 3.1 description of `operations`.
 pub(crate) fn document(operations: &[Operation]) -> Map<String, Value> {
     let settings = SchemaSettings::draft2020_12().for_serialize();
@@ -74,6 +77,7 @@ fn describe(operation: &Operation, path: &str, dialect: Dialect, schemas: &mut S
         "summary": operation.summary,
         "parameters": parameters(operation, path),
         "responses": responses(operation, dialect, schemas),
+        (RIGHT): operation.access.as_str_name(),
     });
     let (media_type, schema) = match &operation.inputs.body {
         BodySchema::None => return description,

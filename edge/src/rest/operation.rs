@@ -71,14 +71,16 @@ pub(crate) struct Operation {
     pub(crate) describe_answers: DescribeAnswers,
     /// Error statuses in addition to those common to all operations.
     pub(crate) failures: &'static [&'static str],
-    /// The right that is needed before anything of a request is read. Each call that the handler makes is
-    /// checked by its own right.
+    /// The right of the rpc that the handler calls, which is needed before anything of a request is read. Each
+    /// call that the handler makes is checked again, by its own right.
     pub(crate) access: Access,
     handler: Box<dyn Fn(ValidRequest) -> ResponseFuture + Send + Sync>,
 }
 
 impl Operation {
     fn new<P, B>(method: Method, path: &str, summary: &str, handler: impl Handler<P, B>) -> Self {
+        // Most operations read or edit. Others say so.
+        let access = if method == Method::GET { Access::Read } else { Access::Edit };
         Operation {
             base: BasePath::RestAndAim,
             method,
@@ -87,7 +89,7 @@ impl Operation {
             inputs: handler.inputs(),
             describe_answers: handler.describe_answers(),
             failures: &[],
-            access: Access::Caller,
+            access,
             handler: Box::new(move |request| handler.answer(request)),
         }
     }
@@ -122,7 +124,7 @@ impl Operation {
         self
     }
 
-    /// Needs another right than most, because it makes no call, or none in the name of the caller.
+    /// Needs another right than most operations with its method.
     pub(crate) fn access(self, access: Access) -> Self {
         Operation { access, ..self }
     }

@@ -3,6 +3,7 @@
 
 use axum::Json;
 use matyan_proto::admin::v1::UsageRequest;
+use matyan_proto::common::v1::Access;
 use matyan_proto::project::v1 as pb;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,12 +18,14 @@ use crate::scope::Scope;
 
 pub(crate) fn operations() -> Vec<Operation> {
     let operations = vec![
-        Operation::get("/projects/list", "List all projects", list),
-        Operation::post("/projects", "Create a project", create),
+        Operation::get("/projects/list", "List all projects", list).access(Access::Caller),
+        Operation::post("/projects", "Create a project", create).access(Access::Operate),
         Operation::put("/projects", "Change the display name or description of the project", update)
+            .access(Access::Manage)
             .fails(&["412"]),
-        Operation::delete("/projects", "Delete the project with all of its runs", delete),
-        Operation::get("/projects/usage", "Storage used by the project", usage),
+        Operation::delete("/projects", "Delete the project with all of its runs", delete)
+            .access(Access::Manage),
+        Operation::get("/projects/usage", "Storage used by the project", usage).access(Access::Manage),
     ];
     operations.into_iter().map(|operation| operation.base(BasePath::Rest)).collect()
 }

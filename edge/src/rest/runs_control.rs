@@ -1,6 +1,7 @@
 //! Changes to runs: properties, deletion, batches, tags.
 
 use axum::Json;
+use matyan_proto::common::v1::Access;
 use matyan_proto::limits::RUNS_PER_CALL;
 use matyan_proto::runs::v1 as pb;
 use schemars::JsonSchema;
@@ -24,7 +25,8 @@ pub(crate) fn operations() -> Vec<Operation> {
             "/runs/{id}/clear-tombstone",
             "Allow the id of a deleted run to be reused",
             clear_tombstone,
-        ),
+        )
+        .access(Access::Manage),
         Operation::post("/runs/{id}/tags/new", "Add a tag to a run", add_tag),
         Operation::delete("/runs/{id}/tags/{tag_id}", "Remove a tag from a run", remove_tag),
     ]

@@ -1,7 +1,7 @@
 //! A single run: all its data, and points of its metrics as JSON.
 
 use axum::Json;
-use matyan_proto::common::v1::SeriesKey;
+use matyan_proto::common::v1::{Access, SeriesKey};
 use matyan_proto::runs::v1::{GetRequest, RunParts};
 use matyan_value::json::JsonStyle;
 use schemars::JsonSchema;
@@ -18,7 +18,8 @@ use crate::error::ApiResult;
 pub(crate) fn operations() -> Vec<Operation> {
     vec![
         Operation::get("/runs/{id}/info", "Get everything about a run", info),
-        Operation::post("/runs/{id}/metric/get-batch", "Points of metrics of one run", batch),
+        Operation::post("/runs/{id}/metric/get-batch", "Points of metrics of one run", batch)
+            .access(Access::Read),
     ]
 }
 

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use matyan_proto::ABSENT;
-use matyan_proto::common::v1::StepRange;
+use matyan_proto::common::v1::{Access, StepRange};
 use matyan_proto::runs::v1::Run;
 use matyan_proto::search::v1::metrics_request::Points;
 use matyan_proto::search::v1::{MetricsRequest, MetricsResponse, RunMetrics, Warning};
@@ -34,7 +34,8 @@ pub(crate) fn operations() -> Vec<Operation> {
             "/runs/search/metric/align",
             "X axis values of series from another metric, as a stream",
             align,
-        ),
+        )
+        .access(Access::Read),
     ]
 }
 

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::response::Response;
 use http::{HeaderValue, header};
 use matyan_proto::artifacts::v1::{BlobsRequest, BlobsResponse};
-use matyan_proto::common::v1::{IndexRange, SeriesKey, SeriesType, StepRange};
+use matyan_proto::common::v1::{Access, IndexRange, SeriesKey, SeriesType, StepRange};
 use matyan_proto::objects::v1::object::Kind as ObjectKind;
 use matyan_proto::objects::v1::{
     BatchRequest, BatchResponse, Object, Selection, Sequence, Step, StepRequest, StepResponse,
@@ -35,7 +35,8 @@ pub(crate) fn operations() -> Vec<Operation> {
     ];
     let mut operations: Vec<_> = types.into_iter().flat_map(|(name, it)| operations_of(name, it)).collect();
     for path in ["/runs/images/get-batch", "/runs/audios/get-batch"] {
-        operations.push(Operation::post(path, "Payloads by URI, as a stream", blobs));
+        let operation = Operation::post(path, "Payloads by URI, as a stream", blobs);
+        operations.push(operation.access(Access::Read));
     }
     operations
 }
@@ -52,12 +53,14 @@ fn operations_of(name: &str, series_type: SeriesType) -> [Operation; 3] {
             &format!("/runs/{{id}}/{name}/get-batch"),
             &format!("Steps of sequences of {name} of one run, as a stream"),
             move |call| batch(call, series_type),
-        ),
+        )
+        .access(Access::Read),
         Operation::post(
             &format!("/runs/{{id}}/{name}/get-step"),
             &format!("One step of sequences of {name} of one run, as a stream"),
             move |call| step(call, series_type),
-        ),
+        )
+        .access(Access::Read),
     ]
 }
 

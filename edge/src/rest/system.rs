@@ -32,9 +32,10 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::get("/metrics", "Prometheus metrics", metrics)
             .base(BasePath::Root)
             .access(Access::Monitor),
-        Operation::get("/docs", "This page", docs).base(BasePath::Root),
+        Operation::get("/docs", "This page", docs).base(BasePath::Root).access(Access::Caller),
         Operation::get("/openapi.json", "This API as an OpenAPI description", description)
-            .base(BasePath::Root),
+            .base(BasePath::Root)
+            .access(Access::Caller),
     ]
 }
 

@@ -20,11 +20,16 @@ use super::connection_deps::ConnectionDeps;
 use super::session::{IngestSession, MAX_WAITING_BYTES, MAX_WAITING_FRAMES};
 use super::socket::{self, IncomingFrame, Socket, SocketEnd};
 use crate::error;
+use crate::permission::RefusedCall;
 
-/// Serves the connection until either side ends it.
-pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut socket: Socket<S>, deps: ConnectionDeps) {
+/// Serves the connection until either side ends it, or its token is revoked.
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    mut socket: Socket<S>,
+    deps: ConnectionDeps,
+    revoked: RefusedCall,
+) {
     let mut connection = Connection { session: None, waiting: VecDeque::new(), waiting_bytes: 0, deps };
-    if let Some((code, reason)) = connection.run(&mut socket).await {
+    if let Some((code, reason)) = connection.run(&mut socket, revoked).await {
         socket.close(Vec::new(), code, &reason).await;
     }
 }
@@ -53,6 +58,7 @@ impl Connection {
     async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
         socket: &mut Socket<S>,
+        mut revoked: RefusedCall,
     ) -> Option<CloseReason> {
         let stop = self.deps.stop.clone();
         let mut stopping = false;
@@ -70,6 +76,7 @@ impl Connection {
                     Ok(answer) => self.on_answer(socket, &answer).await.ok()?,
                     Err(status) => return Some(close_frame(&status)),
                 },
+                status = &mut revoked => return Some(close_frame(&status)),
                 () = stop.cancelled(), if !stopping => {
                     stopping = true;
                     // Frames that have already been sent are still accepted.

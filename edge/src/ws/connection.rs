@@ -30,6 +30,7 @@ use super::item_index::ItemIndex;
 use super::producer::Producer;
 use super::session::{MAX_WAITING_BYTES, MAX_WAITING_FRAMES};
 use super::socket::{self, IncomingFrame, Socket, SocketEnd};
+use crate::permission::RefusedCall;
 
 /// Additional time after `hold` before an unresponsive frontier counts as failed. The frontier
 /// itself gives up after `hold`.
@@ -62,8 +63,12 @@ enum FrameState {
     Done(Option<Cow<'static, str>>),
 }
 
-/// Serves the connection until either side ends it.
-pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(socket: Socket<S>, deps: ConnectionDeps) {
+/// Serves the connection until either side ends it, or its token is revoked.
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: Socket<S>,
+    deps: ConnectionDeps,
+    revoked: RefusedCall,
+) {
     let connection = Connection {
         waiting: VecDeque::new(),
         waiting_bytes: 0,
@@ -74,7 +79,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(socket: Socket<S>, 
         ending: None,
         deps,
     };
-    connection.run(socket).await;
+    connection.run(socket, revoked).await;
 }
 
 struct Connection {
@@ -97,7 +102,11 @@ enum ConnectionEnd {
 }
 
 impl Connection {
-    async fn run<S: AsyncRead + AsyncWrite + Unpin>(mut self, mut socket: Socket<S>) {
+    async fn run<S: AsyncRead + AsyncWrite + Unpin>(
+        mut self,
+        mut socket: Socket<S>,
+        mut revoked: RefusedCall,
+    ) {
         let stop = self.deps.stop.clone();
         loop {
             let acks = self.take_acks();
@@ -127,6 +136,7 @@ impl Connection {
                     Ok(answer) => self.on_acknowledgement(&answer).await,
                     Err(status) => self.on_stream_failure(&status),
                 },
+                status = &mut revoked, if self.ending.is_none() => self.on_refusal(&status),
                 () = sleep_until(deadline), if !self.waiting.is_empty() => self.on_deadline().await,
                 () = stop.cancelled(), if self.ending.is_none() => self.on_stop(&mut socket).await,
                 () = self.dictionary_share.reclaimed() => {
@@ -308,12 +318,7 @@ impl Connection {
         self.producer.close();
         // The server answers "no such project" to a client that has lost its last role in the project.
         if matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied | Code::NotFound) {
-            // A rejection would make the client drop the frames; without an answer it keeps them until it may
-            // send them again.
-            self.waiting.clear();
-            self.waiting_bytes = 0;
-            self.ending = Some(ConnectionEnd::Close(CloseCode::Policy, status.message().to_owned().into()));
-            return;
+            return self.on_refusal(status);
         }
         if self.waiting.iter().all(PendingFrame::is_done) {
             return;
@@ -332,6 +337,14 @@ impl Connection {
             self.retry_delay = (self.retry_delay * 2).min(MAX_RETRY_DELAY);
             self.deps.metrics.ws_reopened_streams.inc();
         }
+    }
+
+    /// Ends the connection of a client that may no longer send data. A rejection would make it drop the frames; without
+    /// an answer it keeps them until it may send them again.
+    fn on_refusal(&mut self, status: &Status) {
+        self.waiting.clear();
+        self.waiting_bytes = 0;
+        self.ending = Some(ConnectionEnd::Close(CloseCode::Policy, status.message().to_owned().into()));
     }
 
     /// Rejects the oldest frame, which the frontier can never accept, and resends the frames after it. The

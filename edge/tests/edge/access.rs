@@ -11,8 +11,8 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use matyan_access::{
-    AccessEvent, AccessObserver, AccessToken, Caller, CallerCache, CallerRights, CallerSource, LookupError,
-    REVOCATION_TIME, Role, TokenDigest, TokenLimits,
+    AccessEvent, AccessObserver, AccessToken, Caller, CallerCache, CallerRights, CallerSource, LIFETIME,
+    LookupError, MAX_OUTAGE, REVOCATION_TIME, Role, TokenDigest, TokenLimits,
 };
 use matyan_edge::{Edge, Metrics, Settings, Transport};
 use matyan_proto::accesses;
@@ -20,7 +20,7 @@ use matyan_proto::common::v1::Access;
 use matyan_proto::runs::v1::WatchResponse;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use tokio::time::Instant;
+use tokio::time::{Instant, advance};
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tonic::{Code, Status};
@@ -286,14 +286,21 @@ async fn methods_that_do_not_exist_reach_no_service() {
 
 /// The operations of the REST API, with a value for each parameter of their paths.
 async fn operations(edge: &Edge) -> Vec<(String, String)> {
+    operations_with_rights(edge).await.into_iter().map(|(method, path, _)| (method, path)).collect()
+}
+
+/// The operations of the REST API, each with the right that it declares.
+async fn operations_with_rights(edge: &Edge) -> Vec<(String, String, String)> {
     let request = with_token(Request::get("/openapi.json"), Tester::Operator).body(Body::empty()).unwrap();
     let description = edge.answer(request).await.into_body().collect().await.unwrap().to_bytes();
     let description: serde_json::Value = serde_json::from_slice(&description).unwrap();
     let mut operations = Vec::new();
     for (path, methods) in description["paths"].as_object().unwrap() {
         let path: Vec<&str> = path.split('/').map(|it| if it.starts_with('{') { "x" } else { it }).collect();
-        let methods = methods.as_object().unwrap().keys().map(|method| method.to_uppercase());
-        operations.extend(methods.map(|method| (method, path.join("/"))));
+        for (method, operation) in methods.as_object().unwrap() {
+            let right = operation["x-matyan-access"].as_str().unwrap().to_owned();
+            operations.push((method.to_uppercase(), path.join("/"), right));
+        }
     }
     operations
 }
@@ -338,6 +345,28 @@ async fn rule_54_few_operations_are_open_to_everyone() {
     ];
     let open: BTreeSet<_> = open.iter().map(|it| it.trim_end_matches('/')).collect();
     assert_eq!(open, BTreeSet::from(expected));
+}
+
+/// Checked before the body is read, so that a caller without the right learns nothing about it, and cannot
+/// make the server read it.
+#[tokio::test]
+async fn rule_54_an_operation_needs_the_right_of_its_rpc() {
+    let (edge, calls, _) = closed();
+    let (mut reached, mut total) = (0, 0);
+    for (method, path, needed) in operations_with_rights(&edge).await {
+        let request = Request::builder().method(method.as_str()).uri(format!("/p/{OWN}{path}"));
+        let request = with_token(request, Tester::Operator).body(Body::from("{}")).unwrap();
+        edge.answer(request).await;
+        total += 1;
+        let called: Vec<_> = calls.lock().unwrap().drain(..).collect();
+        reached += usize::from(!called.is_empty());
+        for (rpc, _) in called {
+            let access = accesses::ALL.iter().find(|(path, _)| *path == rpc).unwrap().1;
+            assert_eq!(needed, access.as_str_name(), "{method} {path} calls {rpc}");
+        }
+    }
+    // The others require a body or a query.
+    assert!(reached * 2 > total, "{reached} of {total} operations reached a service");
 }
 
 #[tokio::test]
@@ -414,6 +443,13 @@ async fn calls_carry_the_caller_and_nothing_that_a_client_claims() {
     assert_eq!(header("matyan-client-address"), None, "it is unknown without a connection");
     read_answer(&edge, claimed(Tester::Operator)).await;
     assert_eq!(header("matyan-known-projects"), None);
+
+    // A call that manages a project says whether the caller manages all of them.
+    let parked = "/matyan.admin.v1.AdminService/ListParkedItems";
+    for (tester, expected) in [(Tester::In(OWN, Role::Owner), Some("/speech")), (Tester::Operator, None)] {
+        read_answer(&edge, grpc_call(parked, tester, OWN, "application/grpc")).await;
+        assert_eq!(header("matyan-known-projects").as_deref(), expected, "{tester:?}");
+    }
 }
 
 #[derive(Default)]
@@ -573,4 +609,45 @@ async fn rule_56_while_no_one_knows_a_caller_nothing_is_refused_for_good() {
     let (code, _) = read_answer(&edge, grpc_call(watch, owner, OWN, "application/grpc")).await;
     assert_eq!(code, Some(Code::Unavailable));
     assert!(calls.lock().unwrap().is_empty());
+}
+
+/// The published client tries again after 503, and gives up after 401.
+#[tokio::test(start_paused = true)]
+async fn rule_56_known_callers_send_data_for_15_minutes_and_get_503_afterwards() {
+    let (edge, _, callers) = closed();
+    let node = Tester::In(OWN, Role::Ingest);
+    let publish = "/matyan.ingest.v1.IngestService/Publish";
+    let call = async |path: &str, tester| {
+        read_answer(&edge, grpc_call(path, tester, OWN, "application/grpc")).await.0
+    };
+    let presign = async || {
+        let request = with_token(Request::post(format!("/p/{OWN}/api/v1/rest/artifacts/presign")), node);
+        let body = r#"{"run_id": "r", "artifact_path": "a"}"#;
+        edge.answer(request.body(Body::from(body)).unwrap()).await
+    };
+    // What the recorder answers to a call that reaches it.
+    let reached = (Some(Code::Unimplemented), StatusCode::NOT_IMPLEMENTED);
+    assert_eq!((call(publish, node).await, presign().await.status()), reached);
+    callers.0.lock().unwrap().is_away = true;
+    for _ in 1..MAX_OUTAGE.as_secs() / LIFETIME.as_secs() {
+        advance(LIFETIME).await;
+        assert_eq!((call(publish, node).await, presign().await.status()), reached);
+        for (path, tester) in [
+            ("/matyan.access.v1.AccessService/GetCaller", node),
+            (publish, Tester::In(OWN, Role::Writer)),
+            (publish, Tester::Stranger),
+            (publish, Tester::Anonymous),
+        ] {
+            assert_eq!(call(path, tester).await, Some(Code::Unavailable), "{path} {tester:?}");
+        }
+    }
+    advance(LIFETIME).await;
+    assert_eq!(call(publish, node).await, Some(Code::Unavailable));
+    let refused = presign().await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(!refused.headers().contains_key("www-authenticate"));
+    callers.0.lock().unwrap().is_away = false;
+    advance(LIFETIME).await;
+    assert_eq!((call(publish, node).await, presign().await.status()), reached);
+    assert_eq!(call(publish, Tester::Stranger).await, Some(Code::Unauthenticated));
 }

@@ -182,6 +182,11 @@ impl Caller {
         self.rights.everywhere.in_projects().is_empty().then(|| known.map(|(name, _)| name.as_str()))
     }
 
+    /// Whether the caller manages every project, also those that do not exist.
+    pub fn manages_all_projects(&self) -> bool {
+        self.rights.everywhere.contains(Right::Manage)
+    }
+
     /// The caller with rights that may have changed since: it may send data and read metrics, and do nothing else.
     pub(crate) fn outdated(&self) -> Self {
         Self { is_outdated: true, ..self.clone() }
@@ -251,6 +256,10 @@ mod tests {
             assert_eq!(operator.check(access, "any"), Ok(()));
         }
         assert!(operator.known_projects().is_none());
+        assert!(operator.manages_all_projects());
+        // To know all projects is less than to manage them.
+        let viewer = caller(&[(None, Role::Viewer), (Some("own"), Role::Owner)]);
+        assert!(viewer.known_projects().is_none() && !viewer.manages_all_projects());
     }
 
     #[test]

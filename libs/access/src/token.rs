@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use memchr::memmem;
 use rand::distr::Alphanumeric;
 use rand::{CryptoRng, Rng};
 
@@ -13,6 +14,8 @@ const PREFIX: &str = "mtk_";
 const SECRET_BYTES: usize = 43;
 /// Letters and digits that have at least 32 bits.
 const CHECKSUM_BYTES: usize = 6;
+/// Bytes of a token: prefix, secret, separator and checksum.
+const TOKEN_BYTES: usize = PREFIX.len() + SECRET_BYTES + 1 + CHECKSUM_BYTES;
 const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// Beginnings of all secrets.
@@ -52,6 +55,29 @@ impl AccessToken {
     /// `mtk_…`: people paste tokens and links where names and ids belong.
     pub fn masked(text: &str) -> String {
         PREFIXES.into_iter().fold(text.to_owned(), |text, prefix| masked(&text, prefix))
+    }
+
+    /// Replaces every token with a valid checksum by ASCII text of the same length, with the id by which the token is
+    /// revoked: data that is laid out by its lengths stays valid. Returns the bytes and the number of tokens; `None` if
+    /// there are none.
+    pub fn mask_valid(bytes: &[u8]) -> Option<(Vec<u8>, u64)> {
+        let mut masked: Option<(Vec<u8>, u64)> = None;
+        let mut at = 0;
+        while let Some(found) = memmem::find(&bytes[at..], PREFIX.as_bytes()) {
+            let begin = at + found;
+            let end = begin + TOKEN_BYTES;
+            let text = bytes.get(begin..end).and_then(|text| std::str::from_utf8(text).ok());
+            let Some(token) = text.and_then(Self::parse) else {
+                at = begin + PREFIX.len();
+                continue;
+            };
+            let (copy, count) = masked.get_or_insert_with(|| (bytes.to_vec(), 0));
+            let mask = format!("{PREFIX}masked_{}_", token.digest().id());
+            copy[begin..end].copy_from_slice(format!("{mask:*<TOKEN_BYTES$}").as_bytes());
+            *count += 1;
+            at = end;
+        }
+        masked
     }
 
     /// Whether a text begins like a token, and was therefore meant as one.
@@ -256,6 +282,30 @@ mod tests {
         ] {
             assert_eq!(AccessToken::masked(&pasted), masked);
         }
+    }
+
+    #[test]
+    fn rule_104_only_tokens_with_a_checksum_are_masked_in_data() {
+        let token = token(1);
+        let text = token.reveal();
+        let mask = format!("mtk_masked_{}_{}", token.digest().id(), "*".repeat(26));
+        assert_eq!(mask.len(), text.len());
+        let check = |data: String, expected: Option<(String, u64)>| {
+            let expected = expected.map(|(text, count)| (text.into_bytes(), count));
+            assert_eq!(AccessToken::mask_valid(data.as_bytes()), expected, "{data}");
+        };
+        check(text.to_owned(), Some((mask.clone(), 1)));
+        check(format!("{text}{text} ä"), Some((format!("{mask}{mask} ä"), 2)));
+        check(format!("mtk_mtk_{text}_x"), Some((format!("mtk_mtk_{mask}_x"), 1)));
+        for other in [&text[..53], &text.replace("mtk_", "mtk-"), &mask, "mtk_", "mtk_ä", ""] {
+            check(other.to_owned(), None);
+        }
+        // The secret ends in the middle of a letter.
+        check(format!("mtk_{}ä", "x".repeat(49)), None);
+        let binary = [&[0xff, 0x78, 54][..], text.as_bytes(), &[0xff]].concat();
+        let (masked, count) = AccessToken::mask_valid(&binary).unwrap();
+        assert_eq!((masked.len(), count), (binary.len(), 1));
+        assert_eq!(&masked[3..57], mask.as_bytes());
     }
 
     #[test]

@@ -10,7 +10,8 @@ pub type Headers = Vec<(String, Bytes)>;
 pub const PROJECT: &str = "matyan-project";
 /// Identity of the caller; absent if it is unknown. In records and calls.
 pub const CALLER: &str = "matyan-caller";
-/// The projects that the caller may know of, each after a slash; absent if it may know of all. In calls.
+/// The projects that the caller may know of, each after a slash; absent if it may know of all. In calls that every
+/// caller may make. In calls that manage a project: this project, or absent if the caller manages all of them.
 pub const KNOWN_PROJECTS: &str = "matyan-known-projects";
 /// Id of the caller's token; absent if there is none. In calls with an entry in the audit log.
 pub const CREDENTIAL: &str = "matyan-credential";

@@ -1,5 +1,6 @@
 //! Validation of one batch. Bad items are removed one by one, each with its number and a
-//! reason; good items are kept. A batch without bad items keeps its exact bytes.
+//! reason; good items are kept. Access tokens in them are masked. A batch without bad items and tokens keeps its
+//! exact bytes.
 //!
 //! Memory use is proportional to the input, no matter what it contains: events and groups are
 //! counted before they are decoded, because two bytes on the wire can decode to hundreds. There
@@ -9,6 +10,7 @@ mod dictionary;
 mod event;
 mod points;
 mod rejections;
+mod tokens;
 mod values;
 
 use bytes::{Buf, Bytes};
@@ -51,6 +53,8 @@ pub(crate) struct CheckedBatch {
     /// The same items, decoded.
     pub(crate) batch: pb::IngestionBatch,
     pub(crate) rejections: Rejections,
+    /// Number of access tokens that were masked.
+    pub(crate) masked_tokens: u64,
 }
 
 impl CheckedBatch {
@@ -89,14 +93,17 @@ pub(crate) fn check(
     items_check(&mut batch, dictionary, &mut rejections, |event| {
         event::check(run, event).and_then(|()| extra_check(event))
     });
-    let is_unchanged = has_all_definitions && rejections.total() == 0;
-    Ok(CheckedBatch { bytes: if is_unchanged { bytes } else { encode(&batch) }, batch, rejections })
+    let masked_tokens = tokens::mask(&mut batch.events);
+    let is_unchanged = has_all_definitions && rejections.total() == 0 && masked_tokens == 0;
+    let bytes = if is_unchanged { bytes } else { encode(&batch) };
+    Ok(CheckedBatch { bytes, batch, rejections, masked_tokens })
 }
 
 fn rejected_batch(problem: &Problem) -> CheckedBatch {
     let mut rejections = Rejections::default();
     rejections.push(0, problem);
-    CheckedBatch { bytes: Bytes::new(), batch: pb::IngestionBatch::default(), rejections }
+    let batch = pb::IngestionBatch::default();
+    CheckedBatch { bytes: Bytes::new(), batch, rejections, masked_tokens: 0 }
 }
 
 fn encode(batch: &pb::IngestionBatch) -> Bytes {

@@ -45,6 +45,13 @@ impl ReceivedBatch {
     }
 }
 
+/// A batch that is ready for the log, and what is counted of it.
+struct ComposedBatch {
+    batch: LogBatch,
+    items: ItemCounts,
+    masked_tokens: u64,
+}
+
 #[derive(Debug)]
 pub(crate) struct Composer {
     author: Author,
@@ -105,15 +112,16 @@ impl Composer {
                 },
             }
         };
-        let batch = composed.map(|(batch, items)| {
+        let batch = composed.map(|ComposedBatch { batch, items, masked_tokens }| {
             ingestion.metrics.count_items(items);
             ingestion.metrics.rejected_items.inc_by(batch.rejections.total() as u64);
+            ingestion.metrics.masked_tokens.inc_by(masked_tokens);
             batch
         });
         (composer, batch)
     }
 
-    fn compose(&mut self, received: ReceivedBatch, acknowledged: u64) -> Result<(LogBatch, ItemCounts)> {
+    fn compose(&mut self, received: ReceivedBatch, acknowledged: u64) -> Result<ComposedBatch> {
         let ReceivedBatch { sequence, trace, batch, received_us, received } = received;
         let bytes = batch.len();
         let run_id = self.author.run.as_str();
@@ -140,8 +148,9 @@ impl Composer {
             None => bytes,
             Some(_) => records.iter().map(envelope::held).sum(),
         };
-        let rejections = checked.rejections;
-        Ok((LogBatch { sequence, records, rejections, bytes, held_bytes, received, _span: span }, items))
+        let (rejections, masked_tokens) = (checked.rejections, checked.masked_tokens);
+        let batch = LogBatch { sequence, records, rejections, bytes, held_bytes, received, _span: span };
+        Ok(ComposedBatch { batch, items, masked_tokens })
     }
 }
 

@@ -37,6 +37,7 @@ pub struct Metrics {
 pub(crate) struct BatchMetrics {
     messages: [IntCounter; MessageType::ALL.len()],
     pub(crate) rejected_items: IntCounter,
+    pub(crate) masked_tokens: IntCounter,
     pub(crate) streams: IntGauge,
     pub(crate) batches: IntCounter,
     pub(crate) batch_bytes: IntCounter,
@@ -77,6 +78,11 @@ impl BatchMetrics {
                 registry,
                 "matyan_ingest_rejected_items_total",
                 "Items rejected as invalid",
+            )?,
+            masked_tokens: counter(
+                registry,
+                "matyan_ingest_masked_tokens_total",
+                "Access tokens in params, terminal lines and log records, masked before they were stored: revoke them",
             )?,
             streams: gauge(registry, "matyan_ingest_streams_active", "Open ingestion streams")?,
             batches: counter(registry, "matyan_ingest_batches_total", "Acknowledged batches")?,

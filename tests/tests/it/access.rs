@@ -1,5 +1,12 @@
 //! Access control from nothing to a colleague with a token, by the real program and its commands.
 
+mod canaries;
+mod closed_server;
+mod confusion;
+mod matrix;
+mod revocation;
+mod secrets;
+
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,

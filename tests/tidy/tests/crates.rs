@@ -23,7 +23,10 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("matyan-export", &["matyan-value"]),
     ("matyan-archive", &["matyan-proto", "matyan-value", "matyan-wire"]),
     ("matyan-maintenance", &["matyan-value", "matyan-store", "matyan-log", "matyan-blob", "matyan-model"]),
-    ("matyan-frontier", &["matyan-proto", "matyan-value", "matyan-log", "matyan-blob", "matyan-wire"]),
+    (
+        "matyan-frontier",
+        &["matyan-access", "matyan-proto", "matyan-value", "matyan-log", "matyan-blob", "matyan-wire"],
+    ),
     (
         "matyan-backend",
         &[

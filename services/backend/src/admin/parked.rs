@@ -33,8 +33,12 @@ const CONTENT_BYTES: usize = 64 * 1024;
 const PAGE_BYTES: usize = 4 << 20;
 
 /// The project that a call about parked items or runs is about.
-pub(super) fn project(call: &Call, unknown_projects: bool) -> Project {
-    if unknown_projects { Project::UNKNOWN } else { call.project }
+pub(super) fn project(call: &Call, unknown_projects: bool) -> Result<Project> {
+    if !unknown_projects {
+        return Ok(call.project);
+    }
+    call.check_manages_all_projects()?;
+    Ok(Project::UNKNOWN)
 }
 
 pub(super) async fn list(
@@ -43,7 +47,7 @@ pub(super) async fn list(
     request: &ListParkedItemsRequest,
 ) -> Result<ListParkedItemsResponse> {
     let size = page_size(request.page_size)?;
-    let project = project(call, request.unknown_projects);
+    let project = project(call, request.unknown_projects)?;
     let snapshot = deps.store.snapshot().await?;
     let snapshot = snapshot.as_ref();
     let total = project_count(snapshot, project, Counter::Parked).await?;
@@ -166,7 +170,7 @@ fn parse_id(id: &str) -> Option<(RunId, ItemPosition)> {
 /// Deletes items in one transaction each; malformed ids are ignored.
 pub(super) async fn delete(deps: &Deps, call: &Call, request: &DeleteParkedItemsRequest) -> Result<u64> {
     let DeleteParkedItemsRequest { ids, unknown_projects } = request;
-    let project = project(call, *unknown_projects);
+    let project = project(call, *unknown_projects)?;
     convert::check_limit("ids", ids.len(), limits::RUNS_PER_CALL)?;
     let mut deleted = 0;
     for (run_id, at) in ids.iter().filter_map(|id| parse_id(id)) {

@@ -52,7 +52,7 @@ pub(super) async fn list(
     request: &ListQuarantinedRunsRequest,
 ) -> Result<ListQuarantinedRunsResponse> {
     let size = page_size(request.page_size)?;
-    let project = project(call, request.unknown_projects);
+    let project = project(call, request.unknown_projects)?;
     let all = keys::quarantines(project);
     let range = match (request.run_id.as_str(), decode_end(&request.page_token, &all)?) {
         ("", None) => all,

@@ -24,6 +24,8 @@ pub(crate) struct Call {
     /// The name the caller gave; empty for the default project.
     pub(crate) project_name: String,
     pub(crate) caller: String,
+    /// Whether the caller of a call that manages a project manages all projects.
+    manages_all_projects: bool,
     /// The end of the log when the call first missed a run. Determined once, however many runs are
     /// missing.
     pub(crate) log_end: OnceCell<LogEnd>,
@@ -37,7 +39,8 @@ impl Call {
         for RequiredPosition { position, run } in required_positions(metadata)? {
             deps.wait_applied(position, run.as_ref().map(|id| (project, id))).await?;
         }
-        Ok(Self { project, project_name, caller, log_end: OnceCell::new() })
+        let manages_all_projects = known_projects(metadata)?.is_none();
+        Ok(Self { project, project_name, caller, manages_all_projects, log_end: OnceCell::new() })
     }
 
     /// Fails if the project has been deleted since the call started, for calls that may last for days.
@@ -50,7 +53,13 @@ impl Call {
     pub(crate) fn again(&self) -> Self {
         let project_name = self.project_name.clone();
         let caller = self.caller.clone();
-        Self { project: self.project, project_name, caller, log_end: OnceCell::new() }
+        let manages_all_projects = self.manages_all_projects;
+        Self { project: self.project, project_name, caller, manages_all_projects, log_end: OnceCell::new() }
+    }
+
+    /// Fails unless the caller manages all projects: data of projects that do not exist may come from any of them.
+    pub(crate) fn check_manages_all_projects(&self) -> Result<()> {
+        if self.manages_all_projects { Ok(()) } else { Err(Error::ManagesOneProject) }
     }
 
     pub(crate) fn named_project(&self) -> NamedProject {

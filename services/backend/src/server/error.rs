@@ -105,6 +105,11 @@ pub(crate) enum Error {
     SignInRefused(String),
     #[error("the provider with which you sign in does not answer: try again, or sign in with a token")]
     ProviderAway,
+    #[error(
+        "records of projects that do not exist are not shown to owners of one project: ask an operator, or an owner of \
+         all projects"
+    )]
+    ManagesOneProject,
 }
 
 impl Error {
@@ -161,7 +166,7 @@ impl Error {
             Self::PositionExpired => Code::PositionExpired,
             Self::OutOfSequence(_) => Code::OutOfSequence,
             Self::UploadIncomplete(_) => Code::UploadIncomplete,
-            Self::WrongSignature | Self::SignInRefused(_) => Code::PermissionDenied,
+            Self::WrongSignature | Self::SignInRefused(_) | Self::ManagesOneProject => Code::PermissionDenied,
             Self::SignInFailed(_) => Code::Unauthenticated,
         }
     }

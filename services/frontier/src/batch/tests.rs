@@ -1,5 +1,7 @@
+use matyan_access::AccessToken;
 use matyan_proto::common::v1::{Outcome, OutcomeKind};
 use proptest::prelude::*;
+use rand::{SeedableRng as _, rngs::StdRng};
 
 use super::*;
 use pb::event::Kind;
@@ -452,6 +454,36 @@ fn blobs_stay_in_their_run() {
         Kind::BlobRef(pb::BlobRef { content_hash: Bytes::from_static(&[0; 31]), ..good }),
         "content_hash",
     );
+}
+
+#[test]
+fn rule_104_tokens_in_params_lines_and_records_are_masked() {
+    let token = AccessToken::generate(&mut StdRng::seed_from_u64(1));
+    let text = token.reveal();
+    let line = |line: String| event(Kind::LogTerminalLine(pb::LogTerminalLine { line, step: 0 }));
+    let events = |token: &str| {
+        vec![
+            event(Kind::LogParams(pb::LogParams { value: map(&[("MATYAN_TOKEN", token)]) })),
+            event(Kind::LogParams(pb::LogParams { value: map(&[(token, "x")]) })),
+            line(format!("+ export MATYAN_TOKEN={token} MATYAN_TOKEN={token}")),
+            event(Kind::LogRecord(pb::LogRecord {
+                message: format!("uses {token}"),
+                extra_args: map(&[("token", token)]),
+                ..Default::default()
+            })),
+            tag("good"),
+        ]
+    };
+    let batch = |events| pb::IngestionBatch { events, ..Default::default() };
+    let checked = check_alone(&batch(events(text)));
+    let mask = format!("mtk_masked_{}_{}", token.digest().id(), "*".repeat(26));
+    assert_eq!(checked.batch.events, events(&mask));
+    assert_eq!(checked.bytes, bytes(&batch(events(&mask))));
+    assert_eq!((checked.masked_tokens, checked.rejections.total()), (6, 0));
+    // What is not a token is kept as it is.
+    let other = batch(vec![line(format!("mtk_ {}", &text[..53]))]);
+    let checked = check_alone(&other);
+    assert_eq!((checked.bytes, checked.masked_tokens), (bytes(&other), 0));
 }
 
 fn any_points() -> impl Strategy<Value = pb::Points> {

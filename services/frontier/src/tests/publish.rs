@@ -1,9 +1,11 @@
 //! Tests of the unary call.
 
 use bytes::Bytes;
+use matyan_access::AccessToken;
 use matyan_log::layers::AppendFault;
-use matyan_proto::ingest::v1 as pb;
+use matyan_proto::ingest::v1::{self as pb, event::Kind};
 use prost::Message as _;
+use rand::{SeedableRng as _, rngs::StdRng};
 use tonic::Code;
 
 use super::harness::*;
@@ -26,6 +28,25 @@ async fn a_batch_is_durable_once_it_is_answered() {
     let entries = env.entries().await;
     assert!(entries.iter().all(|entry| entry.ephemeral_producer && entry.sequence == 1));
     assert_ne!(entries[0].producer_id, entries[1].producer_id, "each call has its own producer");
+}
+
+#[tokio::test]
+async fn rule_104_the_log_has_no_token_in_either_format_and_a_metric_counts_them() {
+    let token = AccessToken::generate(&mut StdRng::seed_from_u64(1));
+    let line = pb::LogTerminalLine { line: format!("echo {}", token.reveal()), step: 0 };
+    let event = pb::Event { client_time_us: None, kind: Some(Kind::LogTerminalLine(line)) };
+    let batch = pb::IngestionBatch { events: vec![event], ..Default::default() };
+    for env in [TestEnv::new().await, TestEnv::json().await] {
+        env.client().publish(request(&batch)).await.unwrap();
+        let records = env.all_records().await;
+        let contains = |part: &str| {
+            let found = |value: &[u8]| value.windows(part.len()).any(|window| window == part.as_bytes());
+            records.iter().any(|record| found(&record.value))
+        };
+        assert!(!contains(token.reveal()));
+        assert!(contains(&format!("mtk_masked_{}_", token.digest().id())));
+        assert_eq!(env.metric("matyan_ingest_masked_tokens_total"), 1.0);
+    }
 }
 
 #[tokio::test]

@@ -19,6 +19,7 @@ use matyan_proto::{
     system::v1::{ReadinessRequest, system_service_client::SystemServiceClient},
 };
 use matyan_store::{Batch, Store, Transaction};
+use matyan_wire::headers::KNOWN_PROJECTS;
 use tonic::{Code, Request, service::Routes};
 
 use crate::backend::harness::{Harness, all, create, experiment, tag, undecodable, wrong_field};
@@ -319,6 +320,32 @@ async fn parked_items_are_listed_and_deleted() {
     let deleted = client.delete_parked_items(request).await.unwrap().into_inner();
     assert_eq!((deleted.deleted, list("", 0, "").await.total), (1, 2));
     harness.end().await;
+}
+
+/// Records of a project that was deleted may be parked there.
+#[tokio::test]
+async fn rule_54_an_owner_of_one_project_sees_no_records_of_projects_that_do_not_exist() {
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
+    let list = ListParkedItemsRequest { unknown_projects: true, ..Default::default() };
+    let delete = DeleteParkedItemsRequest { unknown_projects: true, ..Default::default() };
+    let runs = ListQuarantinedRunsRequest { unknown_projects: true, ..Default::default() };
+    client.list_parked_items(list.clone()).await.expect("this caller manages all projects");
+    let codes = [
+        client.list_parked_items(of_owner(list)).await.unwrap_err().code(),
+        client.delete_parked_items(of_owner(delete)).await.unwrap_err().code(),
+        client.list_quarantined_runs(of_owner(runs)).await.unwrap_err().code(),
+    ];
+    assert_eq!(codes, [Code::PermissionDenied; 3]);
+    client.list_parked_items(of_owner(ListParkedItemsRequest::default())).await.expect("its own items");
+    harness.end().await;
+}
+
+/// A request as the edge sends it for an owner of the default project.
+fn of_owner<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert(KNOWN_PROJECTS, "/".parse().unwrap());
+    request
 }
 
 #[tokio::test]

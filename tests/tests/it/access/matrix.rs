@@ -1,0 +1,408 @@
+//! Every rpc, REST operation and socket of a running server, by every kind of caller, in projects of its own, of others,
+//! and in one that does not exist, over each protocol. Rpcs come from the descriptors and operations from the
+//! description of the API, so that new ones are included by themselves. What is expected follows from the declared
+//! right alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use http::{Method, Request, StatusCode};
+use matyan_proto::{DESCRIPTORS, access::v1::Role, accesses, common::v1::Access};
+use matyan_tests::exact_http::{Answer, EMPTY_MESSAGE, ExactClient};
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
+use serde_json::Value;
+use tonic::Code;
+
+use super::{closed_server::ClosedServer, run};
+
+/// Projects whose names have the same length, so that answers about them can be compared.
+const OWN: &str = "speech";
+const OTHER: &str = "vision";
+const UNKNOWN: &str = "nobody";
+const PROJECTS: [&str; 3] = [OWN, OTHER, UNKNOWN];
+
+/// An operation that leaves nothing to test after it: only its refusals are part of the matrix.
+const DELETES_ITS_PROJECT: (&str, &str) = ("DELETE", "/api/v1/rest/projects/");
+
+/// Requests that are on their way at the same time.
+const CONCURRENCY: usize = 16;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Tester {
+    Nobody,
+    /// Sends a text that is no token.
+    Malformed,
+    /// Sends a token that the server has never created.
+    Invented,
+    Expired,
+    Revoked,
+    /// Has a role in `OWN`.
+    Member(Role),
+    /// Owns `OTHER`.
+    OwnerOfOther,
+    Monitor,
+    Operator,
+}
+
+/// The answer to a caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Permitted,
+    NotSignedIn,
+    Denied,
+    UnknownProject,
+}
+
+impl Tester {
+    /// The rights in a project. This table repeats the rules, so that a change of the rules fails here.
+    fn rights_in(self, project: &str) -> &'static [Access] {
+        match self {
+            Self::OwnerOfOther if project == OTHER => rights_of(Role::Owner),
+            Self::Member(role) if project == OWN => rights_of(role),
+            _ => &[],
+        }
+    }
+
+    fn expected(self, access: Access, project: &str) -> Outcome {
+        let rights = self.rights_in(project);
+        match (self, access) {
+            (Self::Malformed | Self::Invented | Self::Expired | Self::Revoked, _) => Outcome::NotSignedIn,
+            (Self::Operator, _) | (_, Access::Public | Access::Signed) => Outcome::Permitted,
+            (Self::Nobody, _) => Outcome::NotSignedIn,
+            (Self::Monitor, Access::Monitor) => Outcome::Permitted,
+            (_, Access::Operate | Access::Monitor) => Outcome::Denied,
+            _ if rights.is_empty() => Outcome::UnknownProject,
+            (_, Access::Caller) => Outcome::Permitted,
+            _ if rights.contains(&access) => Outcome::Permitted,
+            _ => Outcome::Denied,
+        }
+    }
+}
+
+fn rights_of(role: Role) -> &'static [Access] {
+    use Access::{Edit, Ingest, Manage, Read};
+    match role {
+        Role::Ingest => &[Ingest],
+        Role::Viewer => &[Read],
+        Role::Writer => &[Read, Ingest],
+        Role::Editor => &[Read, Ingest, Edit],
+        Role::Owner => &[Read, Ingest, Edit, Manage],
+        Role::Monitor | Role::Operator | Role::Unspecified => &[],
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Grpc,
+    GrpcWeb,
+    Http1,
+    Http2,
+    Socket { is_binary: bool },
+}
+
+/// Something that needs a right, over one protocol.
+#[derive(Clone, Debug)]
+struct Target {
+    protocol: Protocol,
+    access: Access,
+    method: Method,
+    path: String,
+    /// Whether its answer may be endless.
+    is_stream: bool,
+    /// Whether it is on the port that training code sends to.
+    is_ingest: bool,
+}
+
+impl Target {
+    fn call(protocol: Protocol, path: &str, access: Access, is_stream: bool) -> Self {
+        let is_ingest = false;
+        Self { protocol, access, method: Method::POST, path: path.to_owned(), is_stream, is_ingest }
+    }
+
+    fn on_ingest_port(&self) -> Self {
+        Self { is_ingest: true, ..self.clone() }
+    }
+
+    fn deletes_its_project(&self) -> bool {
+        (self.method.as_str(), self.path.as_str()) == DELETES_ITS_PROJECT
+    }
+
+    fn is_grpc(&self) -> bool {
+        matches!(self.protocol, Protocol::Grpc | Protocol::GrpcWeb)
+    }
+
+    /// The project is in the path where that is possible, and in a header over HTTP/2.
+    fn request(&self, base: &str, project: &str, token: Option<&str>) -> Request<Bytes> {
+        let is_in_header = matches!(self.protocol, Protocol::Grpc | Protocol::Http2);
+        let prefix = if is_in_header { String::new() } else { format!("/p/{project}") };
+        let mut request =
+            Request::builder().method(self.method.clone()).uri(format!("{base}{prefix}{}", self.path));
+        if is_in_header {
+            request = request.header("matyan-project", project);
+        }
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let headers: &[(&str, &str)] = match self.protocol {
+            Protocol::Grpc => &[("content-type", "application/grpc"), ("te", "trailers")],
+            Protocol::GrpcWeb => &[("content-type", "application/grpc-web+proto"), ("x-grpc-web", "1")],
+            Protocol::Http1 | Protocol::Http2 => &[("content-type", "application/json")],
+            Protocol::Socket { .. } => &[
+                ("connection", "upgrade"),
+                ("upgrade", "websocket"),
+                ("sec-websocket-key", "AAAAAAAAAAAAAAAAAAAAAA=="),
+                ("sec-websocket-version", "13"),
+            ],
+        };
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if self.protocol == (Protocol::Socket { is_binary: true }) {
+            request = request.header("sec-websocket-protocol", matyan_tests::binary::PROTOCOL);
+        }
+        let has_body = self.method == Method::POST || self.method == Method::PUT;
+        let body: &'static [u8] = if self.is_grpc() {
+            EMPTY_MESSAGE
+        } else if has_body {
+            b"{}"
+        } else {
+            b""
+        };
+        request.body(Bytes::from_static(body)).expect("the request is well-formed")
+    }
+
+    fn outcome(&self, answer: &Answer, project: &str) -> Outcome {
+        let names_project = |text: &str| text.contains(&format!("project `{project}`"));
+        if self.is_grpc() {
+            let Some(status) = answer.grpc_status() else { return Outcome::Permitted };
+            return match status.code() {
+                Code::Unauthenticated => Outcome::NotSignedIn,
+                Code::PermissionDenied => Outcome::Denied,
+                Code::NotFound if names_project(status.message()) => Outcome::UnknownProject,
+                _ => Outcome::Permitted,
+            };
+        }
+        match answer.status {
+            StatusCode::UNAUTHORIZED => Outcome::NotSignedIn,
+            StatusCode::FORBIDDEN => Outcome::Denied,
+            StatusCode::NOT_FOUND if names_project(&String::from_utf8_lossy(&answer.body)) => {
+                Outcome::UnknownProject
+            }
+            _ => Outcome::Permitted,
+        }
+    }
+}
+
+/// The rpcs of the server by gRPC and gRPC-web. Health and reflection are not ours, and declare no right.
+fn rpcs() -> Vec<Target> {
+    let descriptors = FileDescriptorSet::decode(DESCRIPTORS).expect("the build writes descriptors");
+    let mut streams = BTreeSet::new();
+    for file in &descriptors.file {
+        for service in &file.service {
+            for method in service.method.iter().filter(|method| method.server_streaming()) {
+                streams.insert(format!("/{}.{}/{}", file.package(), service.name(), method.name()));
+            }
+        }
+    }
+    let others = [
+        ("/grpc.health.v1.Health/Check", Access::Public),
+        ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Access::Caller),
+        ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Access::Caller),
+    ];
+    let mut targets = Vec::new();
+    for (path, access) in accesses::ALL.iter().copied().chain(others) {
+        let is_stream = streams.contains(path) || path.contains("Reflection");
+        for protocol in [Protocol::Grpc, Protocol::GrpcWeb] {
+            let target = Target::call(protocol, path, access, is_stream);
+            if path.starts_with("/matyan.ingest.") {
+                targets.push(target.on_ingest_port());
+            }
+            targets.push(target);
+        }
+    }
+    targets
+}
+
+/// The REST operations over HTTP/1.1 and HTTP/2, with a value for each parameter of their paths.
+async fn operations(closed: &ClosedServer) -> Vec<Target> {
+    let request = Request::get(format!("{}/openapi.json", closed.server.query))
+        .header("authorization", format!("Bearer {}", closed.operator));
+    let request = request.body(Bytes::new()).expect("the request is well-formed");
+    let answer = ExactClient::http1().send(request).await;
+    let description: Value = serde_json::from_slice(&answer.body).expect("the description is JSON");
+    let mut targets = Vec::new();
+    for (path, operations) in description["paths"].as_object().expect("a description has paths") {
+        let path: Vec<&str> = path.split('/').map(|it| if it.starts_with('{') { "x" } else { it }).collect();
+        let path = path.join("/");
+        for (method, operation) in operations.as_object().expect("a path has operations") {
+            let right = operation["x-matyan-access"].as_str().expect("an operation declares its right");
+            let access = Access::from_str_name(right).expect("the right exists");
+            let method: Method = method.to_uppercase().parse().expect("a method is a token");
+            for protocol in [Protocol::Http1, Protocol::Http2] {
+                let target = Target::call(protocol, &path, access, false);
+                targets.push(Target { method: method.clone(), ..target });
+            }
+        }
+    }
+    targets
+}
+
+/// The sockets for data, on both ports.
+fn sockets() -> Vec<Target> {
+    let mut targets = Vec::new();
+    for is_binary in [false, true] {
+        let protocol = Protocol::Socket { is_binary };
+        let socket = Target::call(protocol, "/api/v1/ws/runs/r", Access::Ingest, false);
+        let socket = Target { method: Method::GET, ..socket };
+        targets.extend([socket.on_ingest_port(), socket]);
+    }
+    targets
+}
+
+/// Every kind of caller, with its token.
+async fn testers(closed: &ClosedServer) -> Vec<(Tester, Option<String>)> {
+    let mut testers = vec![
+        (Tester::Nobody, None),
+        (Tester::Malformed, Some("mtk_malformed".to_owned())),
+        (Tester::Operator, Some(closed.operator.clone())),
+    ];
+    for role in [Role::Ingest, Role::Viewer, Role::Writer, Role::Editor, Role::Owner] {
+        let name = role.as_str_name().to_lowercase();
+        let token = closed.invite(&name, role, OWN).await;
+        testers.push((Tester::Member(role), Some(token.secret)));
+    }
+    let revoked = closed.create_token("role_owner", OWN, 0).await;
+    closed.revoke(&revoked).await;
+    let expired = closed.expired_token("role_owner", OWN).await;
+    let other = closed.invite("other", Role::Owner, OTHER).await;
+    let monitor = closed.invite_everywhere("prometheus", Role::Monitor).await;
+    let mut generate = super::command(&closed.server, None, &["access", "token", "generate"]);
+    let invented = run(&mut generate).expect("the command needs no server");
+    let invented = invented.trim().to_owned();
+    testers.extend([
+        (Tester::Revoked, Some(revoked.secret)),
+        (Tester::Expired, Some(expired.secret)),
+        (Tester::OwnerOfOther, Some(other.secret)),
+        (Tester::Monitor, Some(monitor.secret)),
+        (Tester::Invented, Some(invented)),
+    ]);
+    testers
+}
+
+/// Whether a cell leaves the projects for the others.
+fn is_sent(target: &Target, tester: Tester, project: &str) -> bool {
+    !target.deletes_its_project() || tester.expected(target.access, project) != Outcome::Permitted
+}
+
+/// One cell of the matrix, and what the server has answered.
+struct Answered<'a> {
+    target: usize,
+    tester: Tester,
+    project: &'a str,
+    answer: Answer,
+}
+
+struct Matrix {
+    targets: Vec<Target>,
+    problems: Vec<String>,
+    /// Answers that must not depend on whether the project exists, by target and caller.
+    refusals: BTreeMap<(usize, Tester), BTreeSet<String>>,
+    checked: usize,
+}
+
+impl Matrix {
+    fn new(targets: Vec<Target>) -> Self {
+        Self { targets, problems: Vec::new(), refusals: BTreeMap::new(), checked: 0 }
+    }
+
+    fn check(&mut self, Answered { target, tester, project, answer }: Answered<'_>) {
+        let cell = &self.targets[target];
+        let expected = tester.expected(cell.access, project);
+        let found = cell.outcome(&answer, project);
+        let is_expected = match (expected, found) {
+            // Its credential is in the request, and this one has none.
+            (Outcome::Permitted, Outcome::Denied) => cell.access == Access::Signed,
+            (Outcome::Permitted, Outcome::UnknownProject) => project == UNKNOWN,
+            (expected, found) => expected == found,
+        };
+        if !is_expected {
+            let Target { protocol, method, path, access, .. } = cell;
+            let text = answer.comparable(project);
+            self.problems.push(format!(
+                "{protocol:?} {method} {path} ({access:?}) by {tester:?} in {project}: {expected:?} expected, {found:?} \
+                 found: {text}"
+            ));
+        }
+        let is_blind = tester.rights_in(project).is_empty() && tester != Tester::Operator;
+        if is_blind && (expected != Outcome::Permitted || cell.access == Access::Signed) {
+            self.refusals.entry((target, tester)).or_default().insert(answer.comparable(project));
+        }
+        self.checked += 1;
+    }
+
+    fn finish(mut self) {
+        for ((target, tester), answers) in &self.refusals {
+            if answers.len() > 1 {
+                let Target { protocol, method, path, .. } = &self.targets[*target];
+                self.problems.push(format!(
+                    "{protocol:?} {method} {path} tells {tester:?} whether a project exists: {answers:#?}"
+                ));
+            }
+        }
+        let shown = self.problems.iter().take(20).map(String::as_str).collect::<Vec<_>>();
+        let total = self.problems.len();
+        assert!(shown.is_empty(), "{total} of {} cells are wrong:\n{}", self.checked, shown.join("\n"));
+    }
+}
+
+#[tokio::test]
+async fn rule_54_each_right_permits_what_it_names_over_every_protocol() {
+    let closed = ClosedServer::up(&[], &[OWN, OTHER]).await;
+    let testers = testers(&closed).await;
+    let targets = [rpcs(), operations(&closed).await, sockets()].concat();
+    let (http1, http2) = (ExactClient::http1(), ExactClient::http2());
+    let cells = targets.iter().enumerate().flat_map(|(index, target)| {
+        let testers = testers.iter();
+        testers.flat_map(move |(tester, token)| {
+            PROJECTS.map(|project| (index, target, *tester, token.as_deref(), project))
+        })
+    });
+    let cells: Vec<_> =
+        cells.filter(|(_, target, tester, _, project)| is_sent(target, *tester, project)).collect();
+    let mut matrix = Matrix::new(targets.clone());
+    let expected_cells = cells.len();
+    let mut answers = stream::iter(cells)
+        .map(|(index, target, tester, token, project)| {
+            let base = if target.is_ingest { &closed.server.ingest } else { &closed.server.query };
+            let request = target.request(base, project, token);
+            let client = match target.protocol {
+                Protocol::Grpc | Protocol::Http2 => &http2,
+                Protocol::GrpcWeb | Protocol::Http1 | Protocol::Socket { .. } => &http1,
+            };
+            let is_endless =
+                target.is_stream && tester.expected(target.access, project) == Outcome::Permitted;
+            async move {
+                let answer =
+                    if is_endless { client.begin(request).await } else { client.send(request).await };
+                Answered { target: index, tester, project, answer }
+            }
+        })
+        .buffer_unordered(CONCURRENCY);
+    while let Some(answered) = answers.next().await {
+        matrix.check(answered);
+    }
+    drop(answers);
+    assert!(expected_cells > 10_000, "only {expected_cells} cells");
+    assert_eq!(matrix.checked, expected_cells);
+    matrix.finish();
+
+    // The operation that was left out is permitted as well.
+    let owner = testers.iter().find(|(tester, _)| *tester == Tester::Member(Role::Owner));
+    let token = owner.and_then(|(_, token)| token.as_deref());
+    let deletion = targets.iter().find(|it| it.deletes_its_project());
+    let deletion = deletion.expect("the operation exists");
+    let answer = http1.send(deletion.request(&closed.server.query, OWN, token)).await;
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+}

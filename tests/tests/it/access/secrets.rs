@@ -1,0 +1,279 @@
+//! Secrets at rest: a server is used with tokens in every way, and in every wrong one. Afterwards none of them, and no
+//! half of one, is in its store, its log, its blobs, an archive, its log lines, its spans, its metrics, or in an error.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use http::{Request, request::Builder};
+use matyan_proto::access::v1::Role;
+use matyan_tests::{
+    collector::Collector,
+    eventually,
+    exact_http::{Answer, ExactClient, contains},
+    json::{Ack, create_run, finish_run, log_record},
+};
+use serde_json::json;
+
+use super::{closed_server::ClosedServer, command, run, stdout_of, token_file};
+
+const PROJECT: &str = "speech";
+
+/// Marks the last request, whose span is exported after all others.
+const LAST_RUN: &str = "the-last-run";
+
+/// The token of somebody, and the texts that must not be found.
+struct Secret {
+    owner: &'static str,
+    token: String,
+    parts: Vec<String>,
+}
+
+impl Secret {
+    fn new(owner: &'static str, token: &str) -> Self {
+        let secret = token.split('_').nth(1).expect("a token has a secret");
+        let (first, second) = secret.split_at(secret.len() / 2);
+        let parts = [token, secret, first, second].map(str::to_owned).to_vec();
+        Self { owner, token: token.to_owned(), parts }
+    }
+
+    fn is_in(&self, bytes: &[u8]) -> bool {
+        self.parts.iter().any(|part| contains(bytes, part))
+    }
+}
+
+/// The owners of the secrets that are in these bytes.
+fn found(secrets: &[Secret], bytes: &[u8]) -> Vec<&'static str> {
+    secrets.iter().filter(|secret| secret.is_in(bytes)).map(|secret| secret.owner).collect()
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let (mut files, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("the folder is readable") {
+            let path = entry.expect("the folder is readable").path();
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    files
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn request(builder: Builder, body: &str) -> Request<Bytes> {
+    builder.body(Bytes::copy_from_slice(body.as_bytes())).expect("the request is well-formed")
+}
+
+/// Requests with a token, or with a mistyped one, as their credential. Their answers do not repeat it.
+fn with_credential(base: &str, token: &str) -> Vec<Request<Bytes>> {
+    let path = format!("{base}/p/{PROJECT}/api/v1/rest/projects/");
+    let port = base.rsplit(':').next().expect("the address has a port");
+    let basic = |pair: String| format!("Basic {}", STANDARD.encode(pair));
+    let mut requests = Vec::new();
+    for authorization in [
+        format!("Bearer {token}"),
+        format!("Bearer {token}x"),
+        format!("Bearer {}", token.replacen("mtk_", "mtk", 1)),
+        format!("Bearer {token} {token}"),
+        format!("Token {token}"),
+        basic(format!("_:{token}")),
+        basic(format!("_:{token}x")),
+        basic(format!("{token}:")),
+    ] {
+        requests.push(request(Request::get(&path).header("authorization", &authorization), ""));
+        let call = Request::post(format!("{base}/p/{PROJECT}/matyan.runs.v1.RunService/Get"))
+            .header("content-type", "application/grpc-web+proto")
+            .header("authorization", &authorization);
+        requests.push(request(call, "\0\0\0\0\0"));
+    }
+    // Twice, and as a password of a page.
+    let twice = Request::get(&path)
+        .header("authorization", format!("Bearer {token}"))
+        .header("authorization", format!("Bearer {token}"));
+    requests.push(request(twice, ""));
+    let of_page = Request::get(&path).header("authorization", basic(format!("_:{token}")));
+    requests.push(request(of_page.header("sec-fetch-site", "same-origin"), ""));
+    let cookie = format!("matyan-{port}={token}");
+    requests.push(request(Request::get(&path).header("cookie", cookie), ""));
+    requests.push(request(Request::get(&path).header("cookie", format!("matyan-{port}={token}x")), ""));
+    requests
+}
+
+/// Requests of `caller` with a token where none belongs. Their answers may repeat what was sent.
+fn in_wrong_places(base: &str, token: &str, caller: &str) -> Vec<Request<Bytes>> {
+    let get = |path: String| {
+        let authorization = format!("Bearer {caller}");
+        Request::get(format!("{base}{path}")).header("authorization", authorization)
+    };
+    let paths = [
+        format!("/p/{PROJECT}/api/v1/rest/projects/?token={token}&access_token={token}"),
+        format!("/p/{PROJECT}/api/v1/rest/runs/{token}/info/"),
+        format!("/p/{PROJECT}/api/v1/rest/runs/search/run/?q=run.token%20==%20%22{token}%22"),
+        format!("/p/{PROJECT}/api/v1/rest/runs/search/run/?q=run.{token}%20=="),
+        format!("/p/{token}/api/v1/rest/projects/"),
+        format!("/p/{PROJECT}/{token}"),
+        format!("/sign-in?next=/p/{PROJECT}/?token={token}"),
+    ];
+    let mut requests: Vec<_> = paths.into_iter().map(|path| request(get(path), "")).collect();
+    let path = || "/api/v1/rest/projects/".to_owned();
+    for name in ["matyan-project", "matyan-caller", "matyan-credential", "user-agent", "referer", "x-api-key"]
+    {
+        requests.push(request(get(path()).header(name, token), ""));
+    }
+    let form =
+        Request::post(format!("{base}/sign-in")).header("content-type", "application/x-www-form-urlencoded");
+    requests.push(request(form, &format!("token={token}&next=%2Fp%2F{PROJECT}%2F")));
+    let body = json!({"name": "x", "token": token}).to_string();
+    let create = Request::post(format!("{base}/p/{PROJECT}/api/v1/rest/tags/{token}/"))
+        .header("authorization", format!("Bearer {caller}"))
+        .header("content-type", "application/json");
+    requests.push(request(create, &body));
+    requests
+}
+
+/// Commands with a token where a name or an id belongs.
+fn run_wrong_commands(closed: &ClosedServer, token: &str) {
+    for words in [
+        &["access", "grant", token, "viewer", "--project", PROJECT][..],
+        &["access", "token", "revoke", token, "--project", PROJECT],
+        &["access", "token", "create", token, "--project", PROJECT],
+        &["access", "revoke", token, "--project", PROJECT],
+        &["runs", "show", token, "--project", PROJECT],
+    ] {
+        run(&mut command(&closed.server, Some(&closed.operator), words)).expect_err("nothing has this name");
+    }
+}
+
+/// Logs a run whose script prints its token, and waits until the run is applied. Returns the description of the run.
+async fn log_careless_run(closed: &ClosedServer, token: &str) -> String {
+    let mut writer = closed.connect(token, PROJECT, "careless").await.expect("it is admitted");
+    let line = format!("+ export MATYAN_TOKEN={token}");
+    let frames = [
+        create_run(),
+        json!({"type": "log_hparams", "value": {"env": {"MATYAN_TOKEN": token, "HOME": "/root"}}}),
+        json!({"type": "log_terminal_line", "line": line, "step": 0}),
+        log_record(&format!("uses {token}"), 1.5),
+        finish_run(),
+    ];
+    for frame in frames {
+        assert_eq!(writer.send(&frame).await, Ok(Ack::Ok));
+    }
+    let client = ExactClient::http1();
+    eventually("the run is applied", async || {
+        let path = format!("{}/p/{PROJECT}/api/v1/rest/runs/careless/info/", closed.server.query);
+        let get = Request::get(path).header("authorization", format!("Bearer {token}"));
+        let answer = client.send(request(get, "")).await;
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        if text.contains("/root") && text.contains("\"active\":false") { Ok(text) } else { Err(text) }
+    })
+    .await
+}
+
+/// Sends all requests with all secrets. Returns the answers that must not repeat a secret.
+async fn use_everywhere(closed: &ClosedServer, secrets: &[Secret]) -> Vec<Answer> {
+    let client = ExactClient::http1();
+    let mut answers = Vec::new();
+    for Secret { token, .. } in secrets {
+        for base in [&closed.server.query, &closed.server.ingest] {
+            for request in with_credential(base, token) {
+                answers.push(client.send(request).await);
+            }
+            for request in in_wrong_places(base, token, &closed.operator) {
+                client.send(request).await;
+            }
+        }
+        run_wrong_commands(closed, token);
+        if let Ok(mut writer) = closed.connect(token, PROJECT, "by-socket").await {
+            writer.send(&create_run()).await.ok();
+        }
+    }
+    answers
+}
+
+#[tokio::test]
+async fn rule_104_no_token_is_left_anywhere() {
+    let collector = Collector::listen().await;
+    let flags = ["--otlp-endpoint", &collector.endpoint, "--log-level", "debug"];
+    let mut closed = ClosedServer::up(&flags, &[PROJECT]).await;
+    let ana = closed.invite("ana", Role::Writer, PROJECT).await;
+    let bo = closed.invite("bo", Role::Owner, PROJECT).await;
+    let mut generate = command(&closed.server, None, &["access", "token", "generate"]);
+    let invented = run(&mut generate).expect("the command needs no server");
+    let secrets = [
+        Secret::new("operator", &closed.operator),
+        Secret::new("ana", &ana.secret),
+        Secret::new("bo", &bo.secret),
+        Secret::new("nobody", invented.trim()),
+    ];
+    stdout_of(&closed.server, &bo.secret, &["runs", "ls", "--project", PROJECT]);
+    closed.revoke(&bo).await;
+
+    let mask = format!("mtk_masked_{}_", ana.info.id);
+    let info = log_careless_run(&closed, &ana.secret).await;
+    assert!(info.contains(&mask), "{info}");
+    let answers = use_everywhere(&closed, &secrets).await;
+    for answer in &answers {
+        for secret in &secrets {
+            assert!(
+                !answer.contains(&secret.token),
+                "an answer repeats the token of {}: {answer:?}",
+                secret.owner
+            );
+        }
+    }
+    let client = ExactClient::http1();
+    let as_operator = |path: &str| {
+        let get = Request::get(format!("{}{path}", closed.server.query));
+        request(get.header("authorization", format!("Bearer {}", closed.operator)), "")
+    };
+    let metrics = client.send(as_operator("/metrics/")).await.body;
+    // In the params, the line and the record.
+    assert!(
+        contains(&metrics, "matyan_ingest_masked_tokens_total 3"),
+        "{}",
+        String::from_utf8_lossy(&metrics)
+    );
+    let archives = tempfile::tempdir().expect("the temporary directory is writable");
+    let into = archives.path().to_str().expect("the path is text");
+    stdout_of(&closed.server, &closed.operator, &["backup", into, "--project", PROJECT]);
+    let audit = ["access", "audit", "--everywhere", "--limit", "0", "--json"];
+    let audit = stdout_of(&closed.server, &closed.operator, &audit);
+    client.send(as_operator(&format!("/p/{PROJECT}/api/v1/rest/runs/{LAST_RUN}/info/"))).await;
+    drop(client);
+    assert!(closed.server.terminate().await.success(), "{}", closed.server.log());
+    let spans = eventually("all spans are exported", async || {
+        let spans = format!("{:?}", collector.spans());
+        if spans.contains(LAST_RUN) { Ok(spans) } else { Err("the last one is missing") }
+    })
+    .await;
+
+    let log = closed.server.log();
+    for (place, bytes) in [
+        ("metrics", &metrics[..]),
+        ("audit log", audit.as_bytes()),
+        ("log lines", log.as_bytes()),
+        ("spans", spans.as_bytes()),
+    ] {
+        assert_eq!(found(&secrets, bytes), [""; 0], "in the {place}");
+    }
+    let data_dir = closed.server.data_dir();
+    let (mut has_data, mut has_archive) = (false, false);
+    for file in files(&data_dir).into_iter().filter(|file| *file != token_file(&data_dir)) {
+        let bytes = read(&file);
+        assert_eq!(found(&secrets, &bytes), [""; 0], "in {}", file.display());
+        has_data |= contains(&bytes, &mask);
+    }
+    for file in files(archives.path()) {
+        let bytes = read(&file);
+        assert_eq!(found(&secrets, &bytes), [""; 0], "in {}", file.display());
+        has_archive |= contains(&bytes, &mask);
+    }
+    // The search finds what is there.
+    assert_eq!((has_data, has_archive), (true, true));
+    assert_eq!(found(&secrets, &read(&token_file(&data_dir))), ["operator"]);
+}
