@@ -71,6 +71,8 @@
 //! | (p, 25, run number) | ancestors of a branch |
 //! | (p, 26, run number, step, run number of a branch) | branches that share the points of a run up to a step |
 //! | (p, 27, run number, page) | series of a deleted branch that hide points of its ancestors from its own branches |
+//! | (p, 28, 0) | name of the primary metric |
+//! | (p, 28, 1, metric) | goal of a metric |
 //!
 //! The rows of a run id (space 1) outlive its deletion. All others contain the run number,
 //! which is never reused, so rows under a dead number are ignored and can be cleared later, in
@@ -174,6 +176,7 @@ enum Space {
     Branch = 25,
     Sharer = 26,
     Hiding = 27,
+    MetricGoal = 28,
 }
 
 /// Kinds of rows of a run id, after the id.
@@ -562,6 +565,19 @@ pub fn project_pinned_piece(project: Project, piece: u32) -> Key {
 
 pub fn project_pinned(project: Project) -> Range {
     subtree(self::project(project, Space::ProjectInfo, (1_u16,)))
+}
+
+pub fn primary_metric(project: Project) -> Key {
+    self::project(project, Space::MetricGoal, (0_u16,))
+}
+
+pub fn metric_goal(project: Project, metric: &str) -> Key {
+    self::project(project, Space::MetricGoal, (1_u16, metric))
+}
+
+/// The tail is (metric: String).
+pub fn metric_goals(project: Project) -> Range {
+    subtree(self::project(project, Space::MetricGoal, (1_u16,)))
 }
 
 pub fn project_counter(project: Project, counter: Counter) -> Key {

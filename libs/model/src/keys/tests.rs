@@ -86,6 +86,8 @@ fn rows_of_projects() -> Vec<Key> {
         entity_counter(P, EntityKind::Tag, "r", Counter::Runs),
         project_info(P),
         project_pinned_piece(P, 0),
+        primary_metric(P),
+        metric_goal(P, "r"),
         project_counter(P, Counter::Series),
         run_note(P, n, "r"),
         experiment_note(P, "r", "r"),

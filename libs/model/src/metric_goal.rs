@@ -1,0 +1,167 @@
+//! Goals of metrics: whether lower or higher values are better, which value of a run counts, and how values
+//! are shown. Goals belong to the project, one row per metric name, whatever the context. People set them,
+//! and runs define them; what people set counts more. One metric of a project is its primary one.
+
+use matyan_store::{Batch, Result, Scan, Snapshot, Transaction};
+use minicbor::{Decode, Encode};
+
+use crate::{ids::Project, keys, rows};
+
+/// Which values of a metric are better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Direction {
+    #[n(1)]
+    Lower,
+    #[n(2)]
+    Higher,
+}
+
+/// The value of a series that stands for its run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum GoalSummary {
+    #[n(1)]
+    Last,
+    #[n(2)]
+    Best,
+}
+
+/// Notation of the values of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum NumberFormat {
+    /// A fraction as a percentage: 0.912 is shown as 91.2 %.
+    #[n(1)]
+    Percent,
+    #[n(2)]
+    Scientific,
+    #[n(3)]
+    Integer,
+}
+
+/// A goal, as far as it is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct GoalFields {
+    #[n(0)]
+    pub direction: Option<Direction>,
+    #[n(1)]
+    pub summary: Option<GoalSummary>,
+    #[n(2)]
+    pub format: Option<NumberFormat>,
+    /// Such as `ms`; never empty.
+    #[n(3)]
+    pub unit: Option<String>,
+}
+
+impl GoalFields {
+    /// These fields, completed by others.
+    #[must_use]
+    pub fn or(self, others: &Self) -> Self {
+        Self {
+            direction: self.direction.or(others.direction),
+            summary: self.summary.or(others.summary),
+            format: self.format.or(others.format),
+            unit: self.unit.or_else(|| others.unit.clone()),
+        }
+    }
+}
+
+/// The goal of a metric.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct MetricGoal {
+    /// What people have set.
+    #[n(0)]
+    pub set: GoalFields,
+    /// What runs have defined, the latest definition of each field.
+    #[n(1)]
+    pub defined: GoalFields,
+    /// Time of the last change.
+    #[n(2)]
+    pub updated_us: i64,
+}
+
+impl MetricGoal {
+    /// The fields that count.
+    pub fn fields(&self) -> GoalFields {
+        self.set.clone().or(&self.defined)
+    }
+
+    /// Records a change. A later change has a later time, whatever the clock says.
+    pub fn touch(&mut self, now_us: i64) {
+        self.updated_us = now_us.max(self.updated_us.saturating_add(1));
+    }
+}
+
+/// All goals of a project, by metric. Damaged ones are left out.
+pub async fn metric_goals_list(snapshot: &dyn Snapshot, project: Project) -> Result<Vec<(String, MetricGoal)>> {
+    let range = keys::metric_goals(project);
+    let mut goals = Vec::new();
+    for (key, value) in rows::scan_all(snapshot, &range).await? {
+        let (metric,) = keys::tail(&range.start, &key)?;
+        goals.extend(rows::readable(rows::decode(&key, &value))?.map(|goal| (metric, goal)));
+    }
+    Ok(goals)
+}
+
+/// The goal of a metric; the transaction fails if it changes in the meantime.
+pub async fn metric_goal_load(
+    transaction: &Transaction,
+    project: Project,
+    metric: &str,
+) -> Result<Option<MetricGoal>> {
+    let key = keys::metric_goal(project, metric);
+    transaction.get(&key).await?.map(|value| rows::decode(&key, &value)).transpose()
+}
+
+pub fn metric_goal_put(batch: &mut Batch, project: Project, metric: &str, goal: &MetricGoal) {
+    batch.set(keys::metric_goal(project, metric), rows::encode(goal));
+}
+
+/// Whether a project has fewer goals than a limit. Concurrent callers may exceed it by one each.
+pub async fn metric_goals_have_room(snapshot: &dyn Snapshot, project: Project, limit: usize) -> Result<bool> {
+    let scan = Scan { rows: limit, keys_only: true, ..Scan::default() };
+    let mut rest = keys::metric_goals(project);
+    let mut count = 0;
+    loop {
+        let page = snapshot.scan(&rest, scan).await?;
+        count += page.rows.len();
+        match page.rows.last() {
+            Some((last, _)) if page.more && count < limit => rest = rest.after(last),
+            _ => return Ok(count < limit),
+        }
+    }
+}
+
+/// The name of the project's primary metric.
+pub async fn primary_metric_get(snapshot: &dyn Snapshot, project: Project) -> Result<Option<String>> {
+    let stored: Option<PrimaryMetric> = rows::get(snapshot, &keys::primary_metric(project)).await?;
+    Ok(stored.and_then(|stored| stored.metric))
+}
+
+/// Like `primary_metric_get`, but the transaction fails if the choice changes in the meantime.
+pub async fn primary_metric_load(transaction: &Transaction, project: Project) -> Result<Option<String>> {
+    let key = keys::primary_metric(project);
+    let stored = transaction.get(&key).await?;
+    let stored: Option<PrimaryMetric> = stored.map(|value| rows::decode(&key, &value)).transpose()?;
+    Ok(stored.and_then(|stored| stored.metric))
+}
+
+/// `None` is a choice, too: no metric is the primary one.
+pub fn primary_metric_put(batch: &mut Batch, project: Project, metric: Option<&str>) {
+    let row = PrimaryMetric { metric: metric.map(str::to_owned) };
+    batch.set(keys::primary_metric(project), rows::encode(&row));
+}
+
+/// The row of the primary metric.
+#[derive(Encode, Decode)]
+#[cbor(array)]
+struct PrimaryMetric {
+    #[n(0)]
+    metric: Option<String>,
+}
+
+#[cfg(test)]
+mod tests;
