@@ -89,6 +89,12 @@ impl MetricGoal {
         self.set.clone().or(&self.defined)
     }
 
+    /// Whether nothing is known.
+    pub fn is_empty(&self) -> bool {
+        let nothing = GoalFields::default();
+        self.set == nothing && self.defined == nothing
+    }
+
     /// Records a change. A later change has a later time, whatever the clock says.
     pub fn touch(&mut self, now_us: i64) {
         self.updated_us = now_us.max(self.updated_us.saturating_add(1));
@@ -100,8 +106,9 @@ pub async fn metric_goals_list(snapshot: &dyn Snapshot, project: Project) -> Res
     let range = keys::metric_goals(project);
     let mut goals = Vec::new();
     for (key, value) in rows::scan_all(snapshot, &range).await? {
-        let (metric,) = keys::tail(&range.start, &key)?;
-        goals.extend(rows::readable(rows::decode(&key, &value))?.map(|goal| (metric, goal)));
+        let (metric,): (String,) = keys::tail(&range.start, &key)?;
+        let goal: Option<MetricGoal> = rows::readable(rows::decode(&key, &value))?;
+        goals.extend(goal.map(|goal| (metric, goal)));
     }
     Ok(goals)
 }
@@ -118,6 +125,10 @@ pub async fn metric_goal_load(
 
 pub fn metric_goal_put(batch: &mut Batch, project: Project, metric: &str, goal: &MetricGoal) {
     batch.set(keys::metric_goal(project, metric), rows::encode(goal));
+}
+
+pub fn metric_goal_clear(batch: &mut Batch, project: Project, metric: &str) {
+    batch.clear(keys::metric_goal(project, metric));
 }
 
 /// Whether a project has fewer goals than a limit. Concurrent callers may exceed it by one each.
@@ -137,22 +148,24 @@ pub async fn metric_goals_have_room(snapshot: &dyn Snapshot, project: Project, l
 
 /// The name of the project's primary metric.
 pub async fn primary_metric_get(snapshot: &dyn Snapshot, project: Project) -> Result<Option<String>> {
-    let stored: Option<PrimaryMetric> = rows::get(snapshot, &keys::primary_metric(project)).await?;
-    Ok(stored.and_then(|stored| stored.metric))
+    let row: Option<PrimaryMetric> = rows::get(snapshot, &keys::primary_metric(project)).await?;
+    Ok(row.map(|row| row.metric))
 }
 
 /// Like `primary_metric_get`, but the transaction fails if the choice changes in the meantime.
 pub async fn primary_metric_load(transaction: &Transaction, project: Project) -> Result<Option<String>> {
     let key = keys::primary_metric(project);
-    let stored = transaction.get(&key).await?;
-    let stored: Option<PrimaryMetric> = stored.map(|value| rows::decode(&key, &value)).transpose()?;
-    Ok(stored.and_then(|stored| stored.metric))
+    let Some(value) = transaction.get(&key).await? else { return Ok(None) };
+    let row: PrimaryMetric = rows::decode(&key, &value)?;
+    Ok(Some(row.metric))
 }
 
-/// `None` is a choice, too: no metric is the primary one.
 pub fn primary_metric_put(batch: &mut Batch, project: Project, metric: Option<&str>) {
-    let row = PrimaryMetric { metric: metric.map(str::to_owned) };
-    batch.set(keys::primary_metric(project), rows::encode(&row));
+    let key = keys::primary_metric(project);
+    match metric {
+        Some(metric) => batch.set(key, rows::encode(&PrimaryMetric { metric: metric.to_owned() })),
+        None => batch.clear(key),
+    };
 }
 
 /// The row of the primary metric.
@@ -160,7 +173,7 @@ pub fn primary_metric_put(batch: &mut Batch, project: Project, metric: Option<&s
 #[cbor(array)]
 struct PrimaryMetric {
     #[n(0)]
-    metric: Option<String>,
+    metric: String,
 }
 
 #[cfg(test)]

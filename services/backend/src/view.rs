@@ -36,7 +36,8 @@ use run_lookup::FoundRun;
 use typed_values::{add_context_values, param_values};
 
 /// Params that are returned only on request.
-const SYSTEM_PARAMS: &str = "__system_params";
+/// What clients write about the run itself: its environment, and the goals of its metrics.
+const SYSTEM_KEYS: [&str; 2] = ["__system_params", "__metrics__"];
 
 /// Names of experiments and tags, each read once per response.
 pub(crate) struct EntityNames {
@@ -245,9 +246,11 @@ fn params_view(params: Bytes, parts: &RunParts) -> Result<Bytes> {
     if parts.system_params {
         return Ok(params);
     }
-    Ok(match cbor::without(&params, SYSTEM_PARAMS).map_err(|error| corrupt(&error))? {
-        Cow::Borrowed(_) => params,
-        Cow::Owned(params) => params.into(),
+    SYSTEM_KEYS.iter().try_fold(params, |params, key| {
+        Ok(match cbor::without(&params, key).map_err(|error| corrupt(&error))? {
+            Cow::Borrowed(_) => params.clone(),
+            Cow::Owned(params) => params.into(),
+        })
     })
 }
 

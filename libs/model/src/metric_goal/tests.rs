@@ -66,7 +66,7 @@ async fn a_damaged_goal_hides_no_other() {
 }
 
 #[tokio::test]
-async fn a_project_without_a_primary_metric_may_have_chosen_so() {
+async fn a_project_may_give_its_primary_metric_up() {
     let store = TestStore::open().await;
     for metric in [Some("acc"), None] {
         let mut batch = Batch::default();

@@ -21,6 +21,7 @@ mod follow;
 mod harness;
 mod live_isolation;
 mod logs;
+mod metric_goals;
 mod notes;
 mod objects;
 mod partial_batches;

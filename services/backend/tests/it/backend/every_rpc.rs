@@ -21,6 +21,7 @@ use matyan_proto::{
     experiments::v1::{self as experiments, experiment_service_client::ExperimentServiceClient},
     export::v1::Format,
     ingest::v1::{self as pb, event::Kind},
+    metrics::v1::{self as metrics, metric_service_client::MetricServiceClient},
     notes::v1::{self as notes, note_service_client::NoteServiceClient},
     objects::v1::{self as objects, object_service_client::ObjectServiceClient},
     project::v1::{self as project, project_service_client::ProjectServiceClient},
@@ -125,6 +126,7 @@ const SHOWS_NOTHING: &[&str] = &[
     "experiments.v1.ExperimentService/Activity",
     "experiments.v1.ExperimentService/Create",
     "experiments.v1.ExperimentService/Delete",
+    "metrics.v1.MetricService/UpdateGoal",
     "notes.v1.NoteService/Create",
     "notes.v1.NoteService/Delete",
     "notes.v1.NoteService/Update",
@@ -475,6 +477,9 @@ async fn make_entities(harness: &Harness, project: &str, canary: &str) -> HashMa
     let sequences = vec![SeriesKey { name: canary.to_owned(), ..SeriesKey::default() }];
     let pinned = project::SetPinnedSequencesRequest { sequences, if_updated_us: None };
     ProjectServiceClient::new(harness.routes()).set_pinned_sequences(of(project, pinned)).await.unwrap();
+    let goal =
+        metrics::UpdateGoalRequest { name: canary.to_owned(), primary: Some(true), ..Default::default() };
+    MetricServiceClient::new(harness.routes()).update_goal(of(project, goal)).await.unwrap();
     let mut ids = HashMap::new();
     let listed = all(TagServiceClient::new(harness.routes())
         .list(of(project, tags::ListRequest::default()))
