@@ -1,6 +1,10 @@
 //! Goals of metrics: what people set, what runs define, and the primary metric.
 
 use matyan_proto::{
+    backup::v1::{
+        ReadProjectRequest, RestoreProjectRequest, Settings, backup_service_client::BackupServiceClient,
+        read_project_response::Content,
+    },
     ingest::v1::event::Kind,
     limits,
     metrics::v1::{
@@ -11,7 +15,7 @@ use matyan_proto::{
 use tonic::{Code, Status};
 
 use crate::backend::{
-    harness::{Harness, create, params, wrong_field},
+    harness::{Harness, all, create, params, wrong_field},
     projects::of,
 };
 
@@ -148,5 +152,56 @@ async fn a_wrong_change_of_a_goal_names_its_field() {
         wrong_field(harness.update_goal(wrong).await, field);
     }
     assert!(harness.goals("").await.is_empty());
+    harness.end().await;
+}
+
+impl Harness {
+    /// The settings of a project as a backup has them.
+    async fn saved_settings(&self) -> Settings {
+        let mut client = BackupServiceClient::new(self.routes());
+        let pieces = all(client.read_project(ReadProjectRequest {}).await.unwrap()).await;
+        let found = pieces.into_iter().find_map(|piece| match piece.content {
+            Some(Content::Settings(settings)) => Some(settings),
+            _ => None,
+        });
+        found.expect("a backup has settings")
+    }
+
+    async fn restore_settings(&self, project: &str, settings: Settings) -> Result<(), Status> {
+        let request = RestoreProjectRequest { settings: Some(settings), ..Default::default() };
+        BackupServiceClient::new(self.routes()).restore_project(of(project, request)).await?;
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_restore_brings_goals_back_and_keeps_those_of_the_project() {
+    let harness = Harness::new().await;
+    harness.create_project("copy").await;
+    harness.log("r", [create(), params(r#"{"__metrics__": {"acc": {"direction": "lower"}}}"#)]).await;
+    harness.applied().await;
+    let acc = UpdateGoalRequest { primary: Some(true), ..direction("acc", GoalDirection::Higher) };
+    harness.update_goal(acc).await.unwrap();
+    harness.update_goal(direction("loss", GoalDirection::Lower)).await.unwrap();
+    let settings = harness.saved_settings().await;
+    let mut client = MetricServiceClient::new(harness.routes());
+    client.update_goal(of("copy", direction("loss", GoalDirection::Higher))).await.unwrap();
+
+    for _ in 0..2 {
+        harness.restore_settings("copy", settings.clone()).await.unwrap();
+        let goals = harness.goals("copy").await;
+        let found: Vec<_> =
+            goals.iter().map(|goal| (goal.name.as_str(), goal.direction(), goal.primary)).collect();
+        let expected = [("acc", GoalDirection::Higher, true), ("loss", GoalDirection::Higher, false)];
+        assert_eq!(found, expected);
+    }
+    // The definition of the run was kept under the choice of people.
+    let forget = of("copy", direction("acc", GoalDirection::Unspecified));
+    let goal = client.update_goal(forget).await.unwrap().into_inner().goal.unwrap();
+    assert_eq!(goal.direction(), GoalDirection::Lower);
+
+    let mut wrong = settings;
+    wrong.metric_goals[0].set.as_mut().unwrap().direction = 9;
+    wrong_field(harness.restore_settings("copy", wrong).await, "settings.metric_goals.direction");
     harness.end().await;
 }
