@@ -17,6 +17,7 @@ from . import (
     _core,
     _device,
     _lifecycle,
+    _metric_goals,
     _system,
     _tracked_objects,
     _urls,
@@ -234,6 +235,30 @@ class Run(RunProperties, AimCalls):
     ) -> None:
         super()._track_other(value, name, step, epoch, context)
         self._report_notices()
+
+    def define_metric(
+        self,
+        name: str,
+        *,
+        goal: str | None = None,
+        summary: str | None = None,
+        unit: str | None = None,
+        format: str | None = None,  # noqa: A002 - the word for it
+    ) -> None:
+        """Says what a metric means, for all runs of the project, whatever the context.
+
+        `goal` is "lower" or "higher", or in other words "minimize" or "maximize". `summary` is the
+        value that stands for a run: "last" or "best". `unit` is shown after values, and `format` is
+        "percent" for fractions, "scientific" or "integer". Fields that are not given stay as they
+        are. What people have set on the server counts more.
+        """
+        name = _arguments.required_name("name", name)
+        fields = _metric_goals.definition(goal, summary, unit, format)
+        if self._read_only:
+            self._ignore("metrics are not defined")
+            return
+        for key, value in fields.items():
+            self[_metric_goals.GOALS_KEY, name, key] = value
 
     def add_tag(self, value: str) -> None:
         """Adds a tag, which is created if it does not exist."""
