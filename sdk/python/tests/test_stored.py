@@ -130,7 +130,7 @@ def test_goals_of_metrics_reach_the_project(run):
     name = f"score {run.hash}"
     run.define_metric(name, goal="higher", summary="best", unit="pp", format="scientific")
     run.close()
-    goals = run._http.get("/projects/metric-goals/")
+    goals = run._http.get("/api/v1/rest/projects/metric-goals/")
     (goal,) = (goal for goal in goals if goal["name"] == name)
     assert goal == {
         "name": name,

@@ -1,6 +1,6 @@
 /** The requests of the runs table: parts of runs, their order, and groups with aggregates. */
 import type { GroupsRequest, RunParts, RunsRequest } from '../../api/runs.ts';
-import { isLowerBetter } from '../../format/importance.ts';
+import { isLowerBetter } from '../../format/goals.svelte.ts';
 import { SeriesType } from '../../gen/matyan/common/v1/common_pb.ts';
 import { GroupOrder, MetricValue, SortField } from '../../gen/matyan/search/v1/search_pb.ts';
 import { columnText, parseColumn, type DataColumn } from './columns.ts';
