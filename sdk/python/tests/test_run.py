@@ -407,3 +407,15 @@ def test_a_wrong_definition_of_a_metric_costs_nothing(run, arguments, argument):
     with pytest.raises(ValueError, match="`name`"):
         run.define_metric("", goal="lower")
     assert run.health.pending == before
+
+
+def test_the_number_of_steps_is_reported_once_it_is_known(run):
+    run.report_progress(total_steps=1_000)
+    run.report_progress(total_steps=2_000)
+    assert run["__progress__", "total_steps"] == 2_000
+    for wrong in (0, -1, 2**63):
+        with pytest.raises(ValueError, match="total_steps"):
+            run.report_progress(total_steps=wrong)
+    with pytest.raises(TypeError):
+        run.report_progress(total_steps=1.5)
+    assert run["__progress__", "total_steps"] == 2_000

@@ -13,6 +13,7 @@ import type { Run } from '../gen/matyan/runs/v1/run_pb.ts';
 import { RunService } from '../gen/matyan/runs/v1/runs_pb.ts';
 import { TagService } from '../gen/matyan/tags/v1/tags_pb.ts';
 import { SYSTEM_PREFIX } from '../format/context.ts';
+import { TOTAL_STEPS } from '../format/silence.ts';
 import { importance } from '../format/goals.svelte.ts';
 import { Urgency } from './read_queue.ts';
 import { readRuns } from './runs.ts';
@@ -98,7 +99,8 @@ export async function readActivity(signal?: AbortSignal): Promise<ProjectActivit
     const hasRuns = counts.runCount + counts.archivedRunCount > 0;
     const seriesNames = hasRuns ? await firstMetrics(options) : [];
     const seriesTypes = seriesNames.length > 0 ? [SeriesType.METRIC] : [];
-    const parts = { props: true, seriesTypes, seriesNames };
+    const paramPaths = [{ segments: TOTAL_STEPS }];
+    const parts = { props: true, paramPaths, seriesTypes, seriesNames };
     const list = async (filter: { active?: boolean }, pageSize: number): Promise<Run[]> =>
       (await client(RunService).list({ ...filter, archived: false, parts, pageSize }, options))
         .runs;

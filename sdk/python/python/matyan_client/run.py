@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import operator
 import os
 import sys
 import time
@@ -43,6 +44,9 @@ _REACHABLE_LIMIT = 30.0
 _UNREACHABLE_LIMIT = 3.0
 # Part of it in which devices are waited for. The rest is left to the server.
 _DEVICES_LIMIT = 20.0
+
+# The params in which readers look for the number of steps.
+_PROGRESS_KEY = "__progress__"
 
 # Time that a reader waits for the writes of its own run, in seconds.
 _OWN_WRITES_LIMIT = 5.0
@@ -259,6 +263,26 @@ class Run(RunProperties, AimCalls):
             return
         for key, value in fields.items():
             self[_metric_goals.GOALS_KEY, name, key] = value
+
+    def report_progress(
+        self,
+        *,
+        total_steps: SupportsIndex | None = None,
+        expect_next_in: int = 0,
+        block: bool = False,
+    ) -> None:
+        """Says how many steps the training has, so that its progress is shown.
+
+        The progress is the highest step of a metric. The other arguments exist in Aim, and have no
+        effect.
+        """
+        if total_steps is None:
+            super().report_progress(expect_next_in=expect_next_in, block=block)
+            return
+        total = operator.index(total_steps)
+        if not 0 < total < 2**63:
+            raise ValueError(f"`total_steps`: expected a positive number of 64 bits, found {total}")
+        self[_PROGRESS_KEY, "total_steps"] = total
 
     def add_tag(self, value: str) -> None:
         """Adds a tag, which is created if it does not exist."""

@@ -16,7 +16,7 @@ const statusOf = ({ active, outcome }: Props): string =>
 
 /** Properties of a run, with the title, width and values of their columns. */
 const PROPS = {
-  status: ['Status', 104, statusOf],
+  status: ['Status', 132, statusOf],
   experiment: ['Experiment', 124, ({ experiment }) => experiment?.name],
   created: ['Created', 98, ({ createdUs }) => new Date(milliseconds(createdUs)).toISOString()],
   duration: [
