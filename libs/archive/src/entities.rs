@@ -175,7 +175,11 @@ fn goal_fields(fields: Option<&pb::GoalFields>) -> Fields {
 
 fn goal_of(record: &JsonObject) -> Result<pb::MetricGoal> {
     let fields = |key: &str| record.inner(key)?.map(|fields| goal_fields_of(&fields)).transpose();
-    Ok(pb::MetricGoal { name: record.required_text("name")?, set: fields("set")?, defined: fields("defined")? })
+    Ok(pb::MetricGoal {
+        name: record.required_text("name")?,
+        set: fields("set")?,
+        defined: fields("defined")?,
+    })
 }
 
 /// The fields of a goal. A value of a later version is left out, like an entity of an unknown kind.

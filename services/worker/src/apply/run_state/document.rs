@@ -7,9 +7,7 @@ use matyan_model::{
     entity::{Entity, entity_find, entity_find_or_create},
     ids::RunNumber,
     keys::EntityKind,
-    metric_goal::{
-        GoalFields, MetricGoal, metric_goal_load, metric_goal_put, metric_goals_have_room,
-    },
+    metric_goal::{GoalFields, MetricGoal, metric_goal_load, metric_goal_put, metric_goals_have_room},
     run::RunEdit,
 };
 use matyan_proto::limits;
