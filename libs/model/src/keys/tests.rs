@@ -77,6 +77,7 @@ fn rows_of_projects() -> Vec<Key> {
         index_tag(P, "r", n),
         index_archived(P, false, n),
         index_active(P, false, n),
+        index_binned(P, 0, n),
         index_param(P, &["r".into()], b"", n),
         index_series_name(P, SeriesKind::Metric, "r", n),
         index_partial(P, n),

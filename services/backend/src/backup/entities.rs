@@ -153,7 +153,7 @@ async fn note(
 ) -> Result<bool> {
     let content = bounded_text("note.content", &note.content, limits::DOCUMENT_BYTES)?;
     let owner = match note.owner.ok_or_else(|| Error::field("note.owner", "is missing"))? {
-        Owner::RunId(run_id) => NoteOwner::Run(deps.find_run(call, &run_id).await?.number.0),
+        Owner::RunId(run_id) => NoteOwner::Run(deps.find_kept_run(call, &run_id).await?.number.0),
         Owner::Experiment(link) => {
             let transaction = Transaction::new(deps.store.snapshot().await?);
             let found = find_linked::<Experiment>(&transaction, call, &link).await?;

@@ -65,7 +65,12 @@ const AUDITED: [&str; 25] = [
 ];
 
 /// The same for calls that an editor may make.
-const AUDITED_DELETIONS: [&str; 2] = ["runs.v1.RunService/Delete", "runs.v1.RunService/DeleteBatch"];
+const AUDITED_DELETIONS: [&str; 4] = [
+    "runs.v1.RunService/BinBatch",
+    "runs.v1.RunService/Delete",
+    "runs.v1.RunService/DeleteBatch",
+    "runs.v1.RunService/RestoreBatch",
+];
 
 /// Longest text of what a call is about. A batch may name thousands of runs.
 const RESOURCE_BYTES: usize = 1_024;

@@ -141,6 +141,7 @@ const SHOWS_NOTHING: &[&str] = &[
     "runs.v1.RunService/AddTag",
     "runs.v1.RunService/AddTagBatch",
     "runs.v1.RunService/ArchiveBatch",
+    "runs.v1.RunService/BinBatch",
     "runs.v1.RunService/ClearTombstone",
     "runs.v1.RunService/Delete",
     "runs.v1.RunService/DeleteBatch",
@@ -149,6 +150,7 @@ const SHOWS_NOTHING: &[&str] = &[
     "runs.v1.RunService/MoveBatch",
     "runs.v1.RunService/RemoveTag",
     "runs.v1.RunService/RemoveTagBatch",
+    "runs.v1.RunService/RestoreBatch",
     "runs.v1.RunService/Update",
     "search.v1.SearchService/Explain",
     "series.v1.SeriesService/Align",
@@ -241,8 +243,9 @@ fn methods() -> Vec<(String, MethodDescriptor)> {
                 // Needs the series, and the series the run.
                 "DeleteSteps" => 1,
                 "Delete" if name.starts_with("series.") => 2,
-                "Delete" | "DeleteBatch" | "CleanupOrphanBlobs" => 3,
-                "CleanupTombstones" | "ClearTombstone" => 4,
+                "BinBatch" | "RestoreBatch" => 3,
+                "Delete" | "DeleteBatch" | "CleanupOrphanBlobs" => 4,
+                "CleanupTombstones" | "ClearTombstone" => 5,
                 // Needs the principal.
                 "CreateToken" | "CreateTokenEverywhere" => 2,
                 named if named.starts_with("Delete") || named.starts_with("Remove") => 2,
@@ -464,7 +467,12 @@ async fn log_runs(harness: &Harness, project: &str, canary: &str) {
     harness.log_in(project, canary, [create(), experiment(canary), finish()]).await;
     // Too long, so that it is parked.
     harness.log_in(project, "r", [Kind::AddTag(pb::AddTag { name: canary.repeat(1_000) })]).await;
+    // A run in the bin, whose id is a text as well.
+    let binned = format!("bin {canary}");
+    harness.log_in(project, &binned, [create(), finish()]).await;
     harness.applied().await;
+    let bin = runs::BinBatchRequest { run_ids: vec![binned] };
+    RunServiceClient::new(harness.routes()).bin_batch(of(project, bin)).await.unwrap();
 }
 
 /// Describes the project, its tag and its experiment, and makes one of each other entity. Returns
