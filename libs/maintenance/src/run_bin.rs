@@ -42,7 +42,11 @@ async fn empty_bin(deps: Deps<'_>, owner: [u8; 16], project: &NamedProject) -> R
                     }
                     purged => {
                         if let Some(id) = purged? {
-                            tracing::info!(run = id.as_str(), project = project.name, "purged a run from the bin");
+                            tracing::info!(
+                                run = id.as_str(),
+                                project = project.name,
+                                "purged a run from the bin"
+                            );
                         }
                     }
                 }

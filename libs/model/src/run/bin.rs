@@ -94,8 +94,7 @@ pub async fn bin_purge(
     if cursor.is_quarantined {
         return Ok(None);
     }
-    let deletion =
-        Deletion { at: cursor.position, time_us: now_us, now_us, caller: "", project_name: name };
+    let deletion = Deletion { at: cursor.position, time_us: now_us, now_us, caller: "", project_name: name };
     run_delete(transaction, *project, &id, head.as_ref(), deletion).await?;
     Ok(Some(id))
 }

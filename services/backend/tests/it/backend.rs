@@ -11,6 +11,7 @@ mod admin;
 mod artifacts;
 mod audit;
 mod backup;
+mod bin;
 mod branches;
 mod bulk_edits;
 mod completion;

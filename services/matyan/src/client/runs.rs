@@ -1,5 +1,6 @@
 //! Listing, searching, showing, and changing runs.
 
+mod bin;
 mod edits;
 mod flags;
 mod primary;
@@ -58,6 +59,9 @@ pub(super) async fn run(flags: RunsFlags) -> Result<(), Error> {
         }
         RunsCommand::Show { run, system } => show(channel, run, system, out).await,
         RunsCommand::Rm { runs, yes } => edits::remove(channel, runs, yes, out).await,
+        RunsCommand::Bin => bin::list(channel, out).await,
+        RunsCommand::Restore { runs } => bin::restore(channel, runs, out).await,
+        RunsCommand::Purge { runs, yes } => bin::purge(channel, runs, yes, out).await,
         RunsCommand::Park { run, reason } => {
             let mut admin = client!(AdminServiceClient, channel);
             admin.park_run(ParkRunRequest { run_id: run.clone(), reason }).await?;

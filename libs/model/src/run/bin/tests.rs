@@ -41,8 +41,9 @@ async fn restore(store: &TestStore, number: RunNumber) -> bool {
 }
 
 async fn purge(store: &TestStore, number: RunNumber, before_us: i64) -> Option<RunId> {
-    let purge =
-        async |transaction: &mut Transaction| bin_purge(transaction, &project(), number, before_us, 10_000).await;
+    let purge = async |transaction: &mut Transaction| {
+        bin_purge(transaction, &project(), number, before_us, 10_000).await
+    };
     store.run(purge).await.unwrap()
 }
 
