@@ -1,6 +1,16 @@
 //! Goals of metrics: whether lower or higher values are better, which value of a run counts, and how values
-//! are shown. Goals belong to the project, one row per metric name, whatever the context. People set them,
-//! and runs define them; what people set counts more. One metric of a project is its primary one.
+//! are shown. Goals belong to the project, one row per metric name, whatever the context, because a loss is
+//! better when it is lower on every subset. One metric of a project is its primary one.
+//!
+//! People set goals, and runs define them. Both are kept, and what people set counts more: if the last writer
+//! won, the next run of an old script would undo what somebody has corrected. A definition that a script no
+//! longer contains stays.
+//!
+//! Runs define goals with the params `__metrics__`, and not with a message of their own: params pass through
+//! spools, archives and older servers unchanged, and exactly once. A call of the SDK to the backend would be
+//! lost by an offline run.
+//!
+//! What nobody has stated is not guessed here. Clients guess from names.
 
 use matyan_store::{Batch, Result, Scan, Snapshot, Transaction};
 use minicbor::{Decode, Encode};
