@@ -90,9 +90,7 @@ test('a run shows its progress if it has reported how many steps there are', asy
   await site.visit(`/runs/${id}`, async ({ page }) => {
     await eventually('a quarter', async () => /^Running 25\s?%$/.test(await statusOf(page)));
     await publish(site.server, id, [], points(149));
-    await eventually('three quarters', async () =>
-      /^Running 75\s?%$/.test(await statusOf(page)),
-    );
+    await eventually('three quarters', async () => /^Running 75\s?%$/.test(await statusOf(page)));
     await page.getByRole('tab', { name: 'Params' }).click();
     await page.getByText('max_steps').waitFor();
     expect(await page.getByText('__progress__').count()).toBe(0);
@@ -102,10 +100,7 @@ test('a run shows its progress if it has reported how many steps there are', asy
 test('the browser notifies at the end of a run, once, in all tabs', async () => {
   const id = 'n071ce'.padEnd(24, '0');
   const name = { case: 'setRunProperty' as const, value: { name: 'long training' } };
-  await publish(site.server, id, [
-    { kind: { case: 'createRun', value: {} } },
-    { kind: name },
-  ]);
+  await publish(site.server, id, [{ kind: { case: 'createRun', value: {} } }, { kind: name }]);
   await site.visit(`/runs/${id}`, async visit => {
     const { page } = visit;
     await page.context().grantPermissions(['notifications'], { origin: visit.base });

@@ -363,8 +363,8 @@ mod tests {
         assert_eq!(settings(&parsed(&settings_fields(&made).json())).unwrap(), made);
         assert_eq!(settings(&parsed("{}")).unwrap(), pb::Settings::default());
         let later = r#"{"metric_goals":[{"name":"m","set":{"direction":"GOAL_DIRECTION_SIDEWAYS"}}]}"#;
-        let [goal] = &settings(&parsed(later)).unwrap().metric_goals[..] else { panic!("no goal") };
-        assert_eq!(goal.set, Some(pb::GoalFields::default()));
+        let read = settings(&parsed(later)).unwrap();
+        assert_eq!(read.metric_goals[0].set, Some(pb::GoalFields::default()));
     }
 
     #[test]

@@ -44,7 +44,7 @@ async fn empty_bin(deps: Deps<'_>, owner: [u8; 16], project: &NamedProject) -> R
                         if let Some(id) = purged? {
                             tracing::info!(
                                 run = id.as_str(),
-                                project = project.name,
+                                project = project.name.as_str(),
                                 "purged a run from the bin"
                             );
                         }

@@ -25,8 +25,12 @@ const FORMATS = {
   scientific: NumberFormat.SCIENTIFIC,
   integer: NumberFormat.INTEGER,
 } as const;
+type FormatName = keyof typeof FORMATS;
 const FORMAT_NAMES = new Map(
-  Object.entries(FORMATS).map(([name, number]) => [number, name as keyof typeof FORMATS]),
+  Object.entries(FORMATS).map(([name, number]): [NumberFormat, FormatName] => [
+    number,
+    name as FormatName,
+  ]),
 );
 
 function goalOf({
@@ -47,7 +51,7 @@ function goalOf({
     updatedUs,
     isLower: isKnown ? direction === GoalDirection.LOWER : undefined,
     isBest: isSummed ? summary === GoalSummary.BEST : undefined,
-    format: FORMAT_NAMES.get(format as Exclude<NumberFormat, NumberFormat.UNSPECIFIED>),
+    format: FORMAT_NAMES.get(format),
   };
 }
 

@@ -59,7 +59,7 @@ async fn a_damaged_goal_hides_no_other() {
     let store = TestStore::open().await;
     let mut batch = Batch::default();
     metric_goal_put(&mut batch, P, "acc", &MetricGoal::default());
-    batch.set(keys::metric_goal(P, "loss"), vec![1, 0xff]);
+    batch.set(keys::metric_goal(P, "loss"), vec![1_u8, 0xff]);
     store.commit(batch).await.unwrap();
     let listed = metric_goals_list(&*store.snapshot().await.unwrap(), P).await.unwrap();
     assert_eq!(listed, [("acc".to_owned(), MetricGoal::default())]);

@@ -21,7 +21,7 @@ impl TestEnv {
     /// Applies a definition of the direction of `acc` by a run.
     async fn define(&self, run: &str, offset: u64, direction: &str) {
         let params = format!(r#"{{"__metrics__": {{"acc": {{"direction": "{direction}"}}}}}}"#);
-        self.apply_with(&mut self.writer(run), vec![record(offset).params(&params)]).await;
+        self.apply_with(&mut self.writer(run), vec![record(offset).run(run).params(&params)]).await;
     }
 }
 

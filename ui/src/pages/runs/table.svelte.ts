@@ -9,7 +9,7 @@ import { findGroups, findRuns, readRuns, sampleRuns } from '../../api/runs.ts';
 import type { RunChange } from '../../gen/matyan/runs/v1/runs_pb.ts';
 import type { GroupsResponse, Warning } from '../../gen/matyan/search/v1/search_pb.ts';
 import { PAGE_ROWS } from '../../parts/row_pages.svelte.ts';
-import { goals } from '../../state/goals.svelte.ts';
+import { goals } from '../../state/goals.ts';
 import { toaster } from '../../state/toasts.svelte.ts';
 import { columnText, usualColumns, type DataColumn } from './columns.ts';
 import { aggregated, groupsFor, partsFor, sortFor, valuesFor } from './requests.ts';

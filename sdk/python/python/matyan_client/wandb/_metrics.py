@@ -36,9 +36,8 @@ class Metric:
         }
         return {key: value for key, value in given.items() if value is not None}
 
-
     def goal_fields(self) -> dict[str, str]:
-        """Returns the goal of the metric for `matyan_client.Run.define_metric`, as far as it is known.
+        """Returns what is known of the goal, for `define_metric` of `matyan_client.Run`.
 
         An aggregate `min` or `max` says which values are better, unless both are wanted.
         """

