@@ -93,7 +93,7 @@ test('a change of somebody else is not overwritten', async () => {
       await save(other.page);
     });
     await page.getByRole('button', { name: 'Save', exact: true }).click();
-    await page.getByText(/was changed/).waitFor();
+    await page.getByText(/Someone else has changed it/).waitFor();
     // The value of the other reader is shown behind the dialog.
     const cell = page.locator('.table .row:not(.head) .number').first();
     await eventually('theirs is shown', async () =>
