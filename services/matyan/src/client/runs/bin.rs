@@ -27,7 +27,9 @@ pub(super) async fn list(channel: Connection, out: &mut Output) -> Result<(), Er
         }
         return Ok(());
     }
-    let row = |run| [cell(id_of(run)), cell(name_of(run)), moment(run.binned_us), moment(run.purged_us)];
+    let row = |run: &BinnedRun| {
+        [cell(id_of(run)), cell(name_of(run)), moment(run.binned_us), moment(run.purged_us)]
+    };
     let rows: Vec<[String; 4]> = binned.iter().map(row).collect();
     out.table(["RUN", "NAME", "SINCE (UTC)", "DELETED AT (UTC)"], &rows)?;
     Ok(())
