@@ -119,8 +119,7 @@ test('the browser notifies at the end of a run, once, in all tabs', async () => 
     await page.reload();
     const shown = (): Promise<string[]> =>
       page.evaluate(() => (globalThis as unknown as { shown: string[] }).shown);
-    await page.getByRole('button', { name: 'Actions for the run' }).click();
-    await page.getByRole('menuitem', { name: 'Notify me at the end' }).click();
+    await page.getByRole('button', { name: 'Notify me at the end', exact: true }).click();
     await page.getByText('The browser will tell you').waitFor();
     // On another page, too.
     await page.goto(`${visit.base}/metrics?q=vit`);
