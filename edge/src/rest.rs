@@ -22,6 +22,7 @@ mod input_schema;
 mod json_list;
 mod merged_params;
 mod metric_batch;
+mod metric_goals;
 mod notes;
 mod openapi;
 mod operation;
@@ -81,6 +82,7 @@ fn query_operations() -> impl Iterator<Item = Operation> {
         dashboards::operations(),
         reports::operations(),
         project::operations(),
+        metric_goals::operations(),
         projects::operations(),
         audit::operations(),
     ];

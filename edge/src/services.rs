@@ -14,6 +14,7 @@ use matyan_proto::experiments::v1::experiment_service_client::ExperimentServiceC
 use matyan_proto::export::v1::export_service_client::ExportServiceClient;
 use matyan_proto::ingest::v1::ingest_service_client::IngestServiceClient;
 use matyan_proto::logs::v1::log_service_client::LogServiceClient;
+use matyan_proto::metrics::v1::metric_service_client::MetricServiceClient;
 use matyan_proto::notes::v1::note_service_client::NoteServiceClient;
 use matyan_proto::objects::v1::object_service_client::ObjectServiceClient;
 use matyan_proto::project::v1::project_service_client::ProjectServiceClient;
@@ -93,6 +94,10 @@ impl Backend {
 
     pub(crate) fn logs(&self) -> LogServiceClient<Transport> {
         client!(LogServiceClient<Transport>, self.0.in_scope(Scope::current()))
+    }
+
+    pub(crate) fn metrics(&self) -> MetricServiceClient<Transport> {
+        client!(MetricServiceClient<Transport>, self.0.in_scope(Scope::current()))
     }
 
     pub(crate) fn notes(&self) -> NoteServiceClient<Transport> {

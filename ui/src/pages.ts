@@ -21,6 +21,7 @@ export const pages: Record<PageName, Load> = {
   dashboard: () => import('./pages/Dashboard.svelte'),
   report: () => import('./pages/Report.svelte'),
   project: () => import('./pages/Project.svelte'),
+  bin: () => import('./pages/Bin.svelte'),
   access: () => import('./pages/Access.svelte'),
   study: () => import('./pages/Study.svelte'),
   run: () => import('./pages/Run.svelte'),

@@ -56,6 +56,7 @@ describe('every page', () => {
     ['tags', () => '/tags', '[role=cell]'],
     ['dashboards', () => '/dashboards', 'h2'],
     ['reports', () => '/reports', 'h2'],
+    ['bin', () => '/bin', 'h2'],
     ['missing', () => '/nothing/here', 'h2'],
   ];
   for (const theme of ['light', 'dark'] as const) {

@@ -462,7 +462,7 @@ test('a run is deleted after a confirmation only', async () => {
     const choose = async (): Promise<void> => {
       await page.click('button[aria-label="Actions for the run"]');
       await page.click('[role=menuitem]:has-text("Delete")');
-      await page.waitForSelector('dialog[open]:has-text("cannot be undone")');
+      await page.waitForSelector('dialog[open]:has-text("For a week")');
     };
     await choose();
     await page.keyboard.press('Enter');

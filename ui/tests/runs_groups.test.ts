@@ -373,7 +373,7 @@ test('an order that a running run has changed says so, and is sorted again by a 
   );
   await site.visit('/runs?q=unordered&sort=metric:cost&columns=metric:cost', async visit => {
     const { page } = visit;
-    const again = page.getByRole('button', { name: 'Order changed · Sort again' });
+    const again = page.getByRole('button', { name: '1 run has changed · Update' });
     await eventually('the lowest first', async () => (await shown(page))[0] === 'unordered 0');
     expect(await again.count()).toBe(0);
     await log(3, 1, 0.5, []);

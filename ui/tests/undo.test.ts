@@ -72,3 +72,42 @@ test('an undo leaves runs in the archive that were there before', async () => {
     });
   });
 });
+
+test('thirteen deleted runs come back by two clicks, and by the bin', async () => {
+  const query = encodeURIComponent('"resnet50" in run.name');
+  await site.visit(`/runs?q=${query}&sort=name`, async visit => {
+    const { page } = visit;
+    const count = async (): Promise<number> =>
+      Number(await page.locator('.page-head > [role=status]').first().textContent());
+    const boxes = page.locator('.window [role=row] input[type=checkbox]');
+    await boxes.first().waitFor();
+    const all = await count();
+    const remove = async (): Promise<void> => {
+      await boxes.nth(0).click();
+      await boxes.nth(12).click({ modifiers: ['Shift'] });
+      await page.getByRole('button', { name: 'Actions for the selected runs' }).click();
+      await page.getByRole('menuitem', { name: 'Delete', exact: true }).click();
+      await page.getByRole('dialog').getByRole('button', { name: 'Delete 13 runs' }).click();
+      await page.getByRole('button', { name: 'Undo' }).waitFor();
+      await eventually('they are gone', async () => (await count()) === all - 13);
+    };
+    await remove();
+    await page.getByRole('button', { name: 'Undo' }).click();
+    const isBack = async (): Promise<boolean> => {
+      await page.reload();
+      await boxes.first().waitFor();
+      return (await count()) === all;
+    };
+    await eventually('they are back', isBack);
+    await remove();
+    await page.goto(`${visit.base}/bin`);
+    await page.getByRole('table', { name: 'Runs in the bin' }).waitFor();
+    expect(await page.locator('.page-head [role=status]').textContent()).toBe('13');
+    await visit.shot('bin');
+    expect(await findings(page)).toEqual([]);
+    await page.getByRole('button', { name: 'Restore all' }).click();
+    await page.getByRole('heading', { name: 'The bin is empty' }).waitFor();
+    await page.goto(`${visit.base}/runs?q=${query}&sort=name`);
+    await eventually('they are back', isBack);
+  });
+});

@@ -18,8 +18,8 @@ use matyan_edge::stream::{Key, Value as Leaf, decode};
 use matyan_edge::{Edge, Metrics, Settings, Transport};
 use matyan_proto::common::v1::{ActivityCount, IndexRange, Progress, SeriesKey, SeriesType, StepRange};
 use matyan_proto::{
-    apps, artifacts, dashboards, experiments, logs, notes, objects, project, reports, runs, search, series,
-    system, tags,
+    apps, artifacts, dashboards, experiments, logs, metrics, notes, objects, project, reports, runs, search,
+    series, system, tags,
 };
 use serde_json::{Value, json};
 use tonic::Status;

@@ -44,8 +44,13 @@ const AUDITED: [&str; 29] = [
 ];
 
 /// The same for calls that an editor may make.
-const AUDITED_DELETIONS: [&str; 3] =
-    ["runs.v1.RunService/Delete", "runs.v1.RunService/DeleteBatch", "studies.v1.StudyService/Delete"];
+const AUDITED_DELETIONS: [&str; 5] = [
+    "runs.v1.RunService/BinBatch",
+    "runs.v1.RunService/Delete",
+    "runs.v1.RunService/DeleteBatch",
+    "runs.v1.RunService/RestoreBatch",
+    "studies.v1.StudyService/Delete",
+];
 
 /// The name of the rpc with this path in the audit log, such as `access.v1.AccessService/Grant`.
 pub fn rpc_name(path: &str) -> &str {

@@ -4,6 +4,7 @@
 use matyan_proto::{
     backup::v1::{self as pb, entity::Kind, note::Owner},
     common::v1 as common,
+    metrics::v1::{GoalDirection, GoalSummary, NumberFormat},
 };
 use matyan_value::{Value, cbor, json};
 use prost::Message as _;
@@ -147,6 +148,51 @@ pub(crate) fn settings_fields(settings: &pb::Settings) -> Fields {
         .text("name", &settings.name)
         .text("description", &settings.description)
         .set("pinned_sequences", Value::List(pinned.collect()))
+        .set("metric_goals", Value::List(settings.metric_goals.iter().map(goal_value).collect()))
+        .text("primary_metric", &settings.primary_metric)
+}
+
+fn goal_value(goal: &pb::MetricGoal) -> Value {
+    let fields = Fields::default().text("name", &goal.name);
+    let fields = fields.set("set", goal_fields(goal.set.as_ref()).value());
+    fields.set("defined", goal_fields(goal.defined.as_ref()).value()).value()
+}
+
+/// The fields of a goal that are known, with the names of their values.
+fn goal_fields(fields: Option<&pb::GoalFields>) -> Fields {
+    let Some(goal) = fields else { return Fields::default() };
+    let mut fields = Fields::default();
+    let known = [
+        ("direction", goal.direction, goal.direction().as_str_name()),
+        ("summary", goal.summary, goal.summary().as_str_name()),
+        ("format", goal.format, goal.format().as_str_name()),
+    ];
+    for (key, number, name) in known {
+        if number != 0 {
+            fields = fields.text(key, name);
+        }
+    }
+    if goal.unit.is_empty() { fields } else { fields.text("unit", &goal.unit) }
+}
+
+fn goal_of(record: &JsonObject) -> Result<pb::MetricGoal> {
+    let fields = |key: &str| record.inner(key)?.map(|fields| goal_fields_of(&fields)).transpose();
+    Ok(pb::MetricGoal {
+        name: record.required_text("name")?,
+        set: fields("set")?,
+        defined: fields("defined")?,
+    })
+}
+
+/// The fields of a goal. A value of a later version is left out, like an entity of an unknown kind.
+fn goal_fields_of(record: &JsonObject) -> Result<pb::GoalFields> {
+    let text = |key: &str| Ok::<_, Error>(record.text(key)?.unwrap_or_default());
+    Ok(pb::GoalFields {
+        direction: GoalDirection::from_str_name(&text("direction")?).unwrap_or_default().into(),
+        summary: GoalSummary::from_str_name(&text("summary")?).unwrap_or_default().into(),
+        format: NumberFormat::from_str_name(&text("format")?).unwrap_or_default().into(),
+        unit: text("unit")?,
+    })
 }
 
 pub(crate) fn settings(record: &JsonObject) -> Result<pb::Settings> {
@@ -157,7 +203,14 @@ pub(crate) fn settings(record: &JsonObject) -> Result<pb::Settings> {
         pinned.push(common::SeriesKey { name, context }.encode_to_vec().into());
     }
     let text = |key: &str| Ok::<_, Error>(record.text(key)?.unwrap_or_default());
-    Ok(pb::Settings { name: text("name")?, description: text("description")?, pinned })
+    let metric_goals = record.list("metric_goals")?.iter().map(goal_of).collect::<Result<_>>()?;
+    Ok(pb::Settings {
+        name: text("name")?,
+        description: text("description")?,
+        pinned,
+        metric_goals,
+        primary_metric: text("primary_metric")?,
+    })
 }
 
 fn position(fields: Fields, at: common::LogPosition) -> Fields {
@@ -291,6 +344,30 @@ mod tests {
             let made = pb::Entity { id: "i".into(), created_us: i64::MAX, updated_us: 7, kind: Some(kind) };
             assert_eq!(entity(&parsed(&entity_line(&made).1), 0).unwrap(), Some(made));
         }
+    }
+
+    #[test]
+    fn settings_round_trip() {
+        let set = pb::GoalFields {
+            direction: GoalDirection::Higher.into(),
+            summary: GoalSummary::Best.into(),
+            format: NumberFormat::Percent.into(),
+            unit: "%".into(),
+        };
+        let defined = pb::GoalFields { direction: GoalDirection::Lower.into(), ..Default::default() };
+        let goal = pb::MetricGoal { name: "val/acc".into(), set: Some(set), defined: Some(defined) };
+        let made = pb::Settings {
+            name: "n".into(),
+            description: "d".into(),
+            pinned: Vec::new(),
+            metric_goals: vec![goal],
+            primary_metric: "val/acc".into(),
+        };
+        assert_eq!(settings(&parsed(&settings_fields(&made).json())).unwrap(), made);
+        assert_eq!(settings(&parsed("{}")).unwrap(), pb::Settings::default());
+        let later = r#"{"metric_goals":[{"name":"m","set":{"direction":"GOAL_DIRECTION_SIDEWAYS"}}]}"#;
+        let read = settings(&parsed(later)).unwrap();
+        assert_eq!(read.metric_goals[0].set, Some(pb::GoalFields::default()));
     }
 
     #[test]

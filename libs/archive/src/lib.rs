@@ -6,7 +6,7 @@
 //! | `manifest.json` | version, filters, counts; extension: `log`, the log positions of the snapshot |
 //! | `entities.jsonl` | experiments, tags, dashboards, apps, reports, notes, one per line |
 //! | `studies.jsonl` | extension: studies with their attributes and trials, one part per line |
-//! | `project.json`, `tombstones.jsonl` | extension: settings and pinned sequences; deleted runs |
+//! | `project.json`, `tombstones.jsonl` | extension: settings, pinned sequences and goals of metrics; deleted runs |
 //! | `runs/{run}/run.json` | properties; extension: tags, names of links, parent, cursor |
 //! | `runs/{run}/attrs.json` | params and, as `__blobs__`, artifacts |
 //! | `runs/{run}/traces.json`, `contexts.json` | series and their contexts |

@@ -83,6 +83,7 @@ fn whole_head() -> pb::RunHead {
         cursor: Some(pb::Cursor { position: Some(position), item: 9 }),
         given_up: true,
         reopened_us: Some(1_700_000_000_000_010),
+        binned_us: Some(1_700_000_000_000_011),
         outcome: Some(Outcome { kind: OutcomeKind::Failed.into(), message: "diverged".to_owned() }),
         quarantine: Some(pb::Quarantine { reason: "damaged".to_owned(), since_us: 1_700_000_000_000_011 }),
     }

@@ -20,6 +20,7 @@ mod orphaned_blobs;
 mod pace;
 mod pending_payloads;
 mod project_pages;
+mod run_bin;
 mod run_blobs;
 mod stale_runs;
 mod store_format;
@@ -38,6 +39,7 @@ pub use log_progress::{PartitionProgress, lost_tail, oldest_unapplied_us, partit
 pub use orphaned_blobs::OrphanedBlobs;
 pub use pace::Pace;
 pub use pending_payloads::{PendingUploads, pending_payload_bytes};
+pub use run_bin::empty_bins;
 pub use run_blobs::{BlobPage, DeletedRunBlobs, LeftoverBlobs, deleted_run_number};
 pub use stale_runs::{StaleRuns, StaleRunsPage, finish_stale_runs};
 pub use store_format::StoreMigration;
@@ -51,6 +53,7 @@ use matyan_store::Store;
 
 /// Names of jobs, which are also the names of their locks.
 pub const FINISH_STALE: &str = "finish-stale";
+pub const EMPTY_BIN: &str = "empty-bin";
 pub const CLEANUP_TOMBSTONES: &str = "cleanup-tombstones";
 pub const CLEANUP_ORPHAN_BLOBS: &str = "cleanup-orphan-blobs";
 

@@ -96,8 +96,8 @@ pub fn text_bounds() -> (Vec<u8>, Vec<u8>) {
     (vec![TEXT], vec![TEXT + 1])
 }
 
-/// Index rows of everything but the params. A run that is pending deletion has none, so that
-/// counting index rows counts visible runs only.
+/// Index rows of everything but the params. A run that is pending deletion has none, and a run in the bin
+/// only its place there, so that counting other index rows counts visible runs only.
 /// `parent` is the id of the parent.
 pub(crate) fn props_rows(
     project: Project,
@@ -106,7 +106,8 @@ pub(crate) fn props_rows(
     parent: Option<&RunId>,
 ) -> IndexRows {
     if props.pending_delete {
-        return IndexRows::new();
+        let binned = props.binned_us.map(|binned_us| keys::index_binned(project, binned_us, number));
+        return binned.into_iter().map(|key| (key, EMPTY)).collect();
     }
     let mut rows = vec![
         keys::index_created(project, props.created_us, number),

@@ -73,6 +73,8 @@
 //! | (p, 26, run number, step, run number of a branch) | branches that share the points of a run up to a step |
 //! | (p, 27, run number, page) | series of a deleted branch that hide points of its ancestors from its own branches |
 //! | (p, 28, part, …) | studies and their trials, see below |
+//! | (p, 29, 0) | name of the primary metric |
+//! | (p, 29, 1, metric) | goal of a metric |
 //!
 //! The rows of a run id (space 1) outlive its deletion. All others contain the run number,
 //! which is never reused, so rows under a dead number are ignored and can be cleared later, in
@@ -196,6 +198,7 @@ enum Space {
     Sharer = 26,
     Hiding = 27,
     Study = 28,
+    MetricGoal = 29,
 }
 
 /// Kinds of rows of a run id, after the id.
@@ -627,6 +630,19 @@ pub fn project_pinned_piece(project: Project, piece: u32) -> Key {
 
 pub fn project_pinned(project: Project) -> Range {
     subtree(self::project(project, Space::ProjectInfo, (1_u16,)))
+}
+
+pub fn primary_metric(project: Project) -> Key {
+    self::project(project, Space::MetricGoal, (0_u16,))
+}
+
+pub fn metric_goal(project: Project, metric: &str) -> Key {
+    self::project(project, Space::MetricGoal, (1_u16, metric))
+}
+
+/// The tail is (metric: String).
+pub fn metric_goals(project: Project) -> Range {
+    subtree(self::project(project, Space::MetricGoal, (1_u16,)))
 }
 
 pub fn project_counter(project: Project, counter: Counter) -> Key {

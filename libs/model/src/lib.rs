@@ -38,6 +38,7 @@ pub mod run;
 pub mod artifact;
 pub mod logs;
 pub mod metric;
+pub mod metric_goal;
 pub mod object;
 
 pub mod entity;

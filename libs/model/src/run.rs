@@ -6,6 +6,7 @@
 //! that changes with every applied record (cursor, counts, time of the last data) is kept
 //! elsewhere, so that control writes and ingestion rarely conflict.
 
+mod bin;
 mod edit;
 mod head;
 mod lifecycle;
@@ -15,6 +16,7 @@ mod staged_producers;
 mod staging;
 mod writing;
 
+pub use bin::{BIN_KEPT_US, bin_purge, bin_put, bin_restore, binned_list};
 pub use edit::RunEdit;
 pub use head::{Head, Tombstone, head_get, head_live};
 pub use lifecycle::{
@@ -79,7 +81,7 @@ pub struct Props {
     /// The run that this one was branched from.
     #[n(12)]
     pub parent: Option<Parent>,
-    /// A delete is in the log, so readers hide the run.
+    /// Readers hide the run: a delete is in the log, or the run is in the bin.
     #[n(13)]
     pub pending_delete: bool,
     /// When the client first reported that it started; the duration is measured from here.
@@ -98,6 +100,9 @@ pub struct Props {
     /// End of the run, if its client reported it. None while the run is active.
     #[n(18)]
     pub outcome: Option<Outcome>,
+    /// When the run was moved to the bin. None unless it is there, and then it is hidden.
+    #[n(19)]
+    pub binned_us: Option<i64>,
 }
 
 /// End of a run, by its client's report.

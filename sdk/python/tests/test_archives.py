@@ -15,6 +15,7 @@ import pytest
 from matyan_client import Distribution, Figure, Image, Repo, Run, Text, backup, cli, restore
 from matyan_client.archives import open_archive
 from matyan_client.archives import packed as packing
+from matyan_client.archives.reading import archived_runs
 from matyan_client.convert.tensorboard import convert_tensorboard
 from matyan_client.importing import SourceError
 
@@ -357,6 +358,12 @@ def test_a_run_of_an_archive_is_the_run_of_its_folder(tmp_path, capsys):
     assert cli.main(["restore-reingest", str(archive), "--dry-run"]) == 1
     shown = capsys.readouterr().out
     assert "run.json describes the run 'another', not that of its folder" in shown
+
+
+def test_a_run_in_the_bin_is_not_replayed(tmp_path):
+    for name, binned in (("visible", None), ("binned", 1_700_000_000.0)):
+        archive = plain_archive(tmp_path / name, {"hash": "r", "binned_at": binned})
+        assert len(archived_runs(archive)) == (binned is None)
 
 
 def plain_archive(directory, described):

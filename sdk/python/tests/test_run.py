@@ -374,3 +374,48 @@ os._exit(0)
     for _ in range(5):
         # The time is a guard against a child that waits for ever.
         subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+
+
+def test_a_metric_is_defined_in_the_params(run):
+    run.define_metric("val/acc", goal="maximize", summary="best", unit=" % ", format="percent")
+    run.define_metric("loss", goal="lower")
+    run.define_metric("loss", summary="last")
+    assert run["__metrics__", "loss", "direction"] == "lower"
+    assert run._params.merged({})["__metrics__"] == {
+        "val/acc": {"direction": "higher", "summary": "best", "unit": "%", "format": "percent"},
+        "loss": {"direction": "lower", "summary": "last"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "argument"),
+    [
+        ({}, "goal"),
+        ({"goal": "sideways"}, "goal"),
+        ({"goal": 1}, "goal"),
+        ({"summary": "mean"}, "summary"),
+        ({"format": "%"}, "format"),
+        ({"unit": ""}, "unit"),
+        ({"unit": "  "}, "unit"),
+        ({"unit": "u" * 33}, "unit"),
+    ],
+)
+def test_a_wrong_definition_of_a_metric_costs_nothing(run, arguments, argument):
+    before = run.health.pending
+    with pytest.raises((TypeError, ValueError), match=f"`{argument}`"):
+        run.define_metric("loss", **arguments)
+    with pytest.raises(ValueError, match="`name`"):
+        run.define_metric("", goal="lower")
+    assert run.health.pending == before
+
+
+def test_the_number_of_steps_is_reported_once_it_is_known(run):
+    run.report_progress(total_steps=1_000)
+    run.report_progress(total_steps=2_000)
+    assert run["__progress__", "total_steps"] == 2_000
+    for wrong in (0, -1, 2**63):
+        with pytest.raises(ValueError, match="total_steps"):
+            run.report_progress(total_steps=wrong)
+    with pytest.raises(TypeError):
+        run.report_progress(total_steps=1.5)
+    assert run["__progress__", "total_steps"] == 2_000

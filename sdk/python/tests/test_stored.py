@@ -124,3 +124,20 @@ def test_forks_while_other_threads_track_cost_nothing(shared_server):
         expected["m", f'{{"thread":{number}}}'] = (list(range(count)), values)
     assert stored_points(run) == expected
     assert run["p"] == {"a": 1, "b": 2}
+
+
+def test_goals_of_metrics_reach_the_project(run):
+    name = f"score {run.hash}"
+    run.define_metric(name, goal="higher", summary="best", unit="pp", format="scientific")
+    run.close()
+    goals = run._http.get("/api/v1/rest/projects/metric-goals/")
+    (goal,) = (goal for goal in goals if goal["name"] == name)
+    assert goal == {
+        "name": name,
+        "direction": "higher",
+        "summary": "best",
+        "format": "scientific",
+        "unit": "pp",
+        "primary": False,
+    }
+    assert "__metrics__" not in Run(run.hash, repo=run._backend_url, read_only=True)[...]

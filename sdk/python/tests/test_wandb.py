@@ -662,3 +662,35 @@ def test_a_device_tensor_is_not_waited_for(offline):
     wandb.log({"loss": DeviceTensor()})
     assert not DeviceTensor.is_read
     assert run.summary["loss"] == 2.5
+
+
+def test_definitions_of_metrics_are_goals_of_the_project(offline):
+    run = wandb.init(settings=offline)
+    wandb.log({"val/f1": 0.1})
+    wandb.define_metric("loss", summary="min")
+    wandb.define_metric("val/*", step_metric="epoch", summary="max")
+    wandb.define_metric("reward", goal="maximize", summary="best")
+    wandb.define_metric("final", summary="last")
+    wandb.define_metric("range", summary="min,max")
+    wandb.define_metric("plain")
+    wandb.log({"val/acc": 0.5, "other": 1})
+    goals = run.matyan_run._params.merged({})["__metrics__"]
+    best = {"direction": "higher", "summary": "best"}
+    assert goals == {
+        "loss": {"direction": "lower", "summary": "best"},
+        "val/f1": best,
+        "val/acc": best,
+        "reward": best,
+        "final": {"summary": "last"},
+    }
+
+
+def test_a_goal_reaches_the_server_once_for_each_change(offline, monkeypatch):
+    run = wandb.init(settings=offline)
+    told = []
+    monkeypatch.setattr(run.matyan_run, "define_metric", lambda name, **goal: told.append(name))
+    wandb.define_metric("val/*", summary="max")
+    for step in range(3):
+        wandb.log({"val/acc": step})
+    wandb.define_metric("val/*", summary="max")
+    assert told == ["val/acc"]

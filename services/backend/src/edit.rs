@@ -4,6 +4,7 @@
 pub(crate) mod documents;
 pub(crate) mod entities;
 pub(crate) mod experiments;
+pub(crate) mod metric_goals;
 pub(crate) mod notes;
 pub(crate) mod project;
 pub(crate) mod runs;

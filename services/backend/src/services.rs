@@ -16,6 +16,7 @@ use matyan_proto::{
     limits,
     live::v1::live_service_server::LiveServiceServer,
     logs::v1::log_service_server::LogServiceServer,
+    metrics::v1::metric_service_server::MetricServiceServer,
     notes::v1::note_service_server::NoteServiceServer,
     objects::v1::object_service_server::ObjectServiceServer,
     project::v1::project_service_server::ProjectServiceServer,
@@ -38,6 +39,7 @@ use crate::{
     edit::{
         documents::{AppApi, DashboardApi, DocumentApi, ReportApi},
         experiments::ExperimentApi,
+        metric_goals::MetricApi,
         notes::NoteApi,
         project::ProjectApi,
         runs::RunApi,
@@ -96,6 +98,7 @@ impl Backend {
             .add_service(limited!(DocumentServiceServer, DocumentApi::new(server.clone())))
             .add_service(limited!(ReportServiceServer, ReportApi::new(server.clone())))
             .add_service(limited!(ProjectServiceServer, project))
+            .add_service(limited!(MetricServiceServer, MetricApi::new(server.clone())))
             .add_service(limited!(SeriesServiceServer, series))
             .add_service(limited!(ObjectServiceServer, ObjectApi::new(server.clone())))
             .add_service(limited!(LogServiceServer, LogApi::new(server.clone())))

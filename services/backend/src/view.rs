@@ -36,7 +36,8 @@ use run_lookup::FoundRun;
 use typed_values::{add_context_values, param_values};
 
 /// Params that are returned only on request.
-const SYSTEM_PARAMS: &str = "__system_params";
+/// What clients write about the run itself: its environment, the goals of its metrics, and its total steps.
+const SYSTEM_KEYS: [&str; 3] = ["__system_params", "__metrics__", "__progress__"];
 
 /// Names of experiments and tags, each read once per response.
 pub(crate) struct EntityNames {
@@ -126,7 +127,11 @@ pub(crate) async fn run_parts(
         run.version = run_version(snapshot, names.project, number, &document.props).await?;
     }
     if parts.props {
-        run.props = Some(props_view(snapshot, names, &document.props).await?);
+        let mut props = props_view(snapshot, names, &document.props).await?;
+        if props.active {
+            props.last_data_us = last_data_us(snapshot, names.project, number).await?;
+        }
+        run.props = Some(props);
     }
     if parts.params || !parts.param_paths.is_empty() {
         let params = params_get_bytes(snapshot, names.project, number, document).await?;
@@ -224,7 +229,14 @@ async fn props_view(snapshot: &dyn Snapshot, names: &mut EntityNames, props: &Pr
         duration_us: props.duration_us,
         parent,
         outcome: props.outcome.as_ref().map(Outcome::to_api),
+        last_data_us: None,
     })
+}
+
+/// When the server received the last applied record of a run; `None` if none is applied, as after a restore.
+async fn last_data_us(snapshot: &dyn Snapshot, project: Project, number: RunNumber) -> Result<Option<i64>> {
+    let writing = writing_get(snapshot, project, number).await?;
+    Ok(Some(writing.last_data_us).filter(|time_us| *time_us > 0))
 }
 
 /// The end of a run. An active run has none, even if it ended before it was reopened.
@@ -245,9 +257,11 @@ fn params_view(params: Bytes, parts: &RunParts) -> Result<Bytes> {
     if parts.system_params {
         return Ok(params);
     }
-    Ok(match cbor::without(&params, SYSTEM_PARAMS).map_err(|error| corrupt(&error))? {
-        Cow::Borrowed(_) => params,
-        Cow::Owned(params) => params.into(),
+    SYSTEM_KEYS.iter().try_fold(params, |params, key| {
+        Ok(match cbor::without(&params, key).map_err(|error| corrupt(&error))? {
+            Cow::Borrowed(_) => params.clone(),
+            Cow::Owned(params) => params.into(),
+        })
     })
 }
 

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use matyan_maintenance::{
-    BlobEvent, CLEANUP_TOMBSTONES, FINISH_STALE, JobLock, LONGEST_SPOOL_US, OrphanedBlobs, Pace,
+    BlobEvent, CLEANUP_TOMBSTONES, EMPTY_BIN, FINISH_STALE, JobLock, LONGEST_SPOOL_US, OrphanedBlobs, Pace,
     PendingUploads, StoreMigration, TombstoneSweep, clear_garbage, drop_abandoned_restores,
     pending_payload_bytes, sweep_credentials, sweep_dead_entities, sweep_dead_runs, sweep_dead_studies,
     sweep_deleted_projects, sweep_producers, sweep_stray_blobs, trim_audit, trim_changes,
@@ -107,6 +107,7 @@ impl JobScheduler {
             )),
             self.repeat(MINUTELY, MIN_WAIT, "restores", stop, || drop_abandoned_restores(jobs)),
             stale,
+            self.repeat(HOURLY, MIN_WAIT, EMPTY_BIN, stop, || empty_bins(deps)),
             self.repeat(HOURLY, MIN_WAIT, CLEANUP_TOMBSTONES, stop, || sweep_tombstones(deps, metrics)),
             self.repeat(DAILY, MIN_WAIT, "orphaned-blobs", stop, orphaned_blobs),
             self.repeat(HOURLY, MIN_WAIT, "audit", stop, || trim_audit(jobs)),
@@ -202,6 +203,11 @@ fn wait_until_due(interval: Duration, min_wait: Duration, last_us: Option<i64>, 
 /// Finishes active runs that have sent nothing for the configured time.
 pub(crate) async fn finish_stale_runs(deps: &Deps, idle: Duration) -> Result<(), Error> {
     Ok(matyan_maintenance::finish_stale_runs(deps.maintenance(), (deps.random)(), idle).await?)
+}
+
+/// Deletes runs that have been in the bin for a week.
+pub(crate) async fn empty_bins(deps: &Deps) -> Result<(), Error> {
+    Ok(matyan_maintenance::empty_bins(deps.maintenance(), (deps.random)()).await?)
 }
 
 /// Uploads the payloads that wait for the blob store.

@@ -10,6 +10,7 @@ mod ingest;
 mod isolation;
 mod lag;
 mod lost_records;
+mod metric_goals;
 mod pipeline;
 mod projects;
 mod quarantine;

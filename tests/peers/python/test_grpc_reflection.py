@@ -17,7 +17,7 @@ SERVICES = {
     "grpc.health.v1.Health", "matyan.admin.v1.AdminService", "matyan.apps.v1.AppService",
     "matyan.artifacts.v1.ArtifactService", "matyan.backup.v1.BackupService", "matyan.dashboards.v1.DashboardService",
     "matyan.experiments.v1.ExperimentService", "matyan.ingest.v1.IngestService", "matyan.logs.v1.LogService",
-    "matyan.notes.v1.NoteService", "matyan.objects.v1.ObjectService", "matyan.project.v1.ProjectService",
+    "matyan.metrics.v1.MetricService", "matyan.notes.v1.NoteService", "matyan.objects.v1.ObjectService", "matyan.project.v1.ProjectService",
     "matyan.reports.v1.ReportService", "matyan.runs.v1.RunService", "matyan.search.v1.SearchService",
     "matyan.series.v1.SeriesService", "matyan.system.v1.SystemService", "matyan.tags.v1.TagService",
 }

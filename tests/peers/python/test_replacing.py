@@ -142,7 +142,7 @@ def test_older_runs_come_from_the_archive_and_the_rest_from_the_log(tmp_path, pr
     assert (kept["runs_restored"], kept["runs_restored_before"]) == (0, len(RUNS))
 
     # A run that is deleted in the new system is deleted in both.
-    matyan("runs", "rm", RUNS[0], "--yes", "--server", new.query)
+    matyan("runs", "purge", RUNS[0], "--yes", "--server", new.query)
     for server in (new, old):
         listed = lambda: matyan("runs", "ls", "--json", "--server", server.query)
         eventually(lambda: RUNS[0] not in listed(), f"the run is deleted in {server.directory.name}")

@@ -64,6 +64,7 @@ class Side:
         self.log("finished").close()
         self.rest("put", "/projects/", {"display_name": self.canary, "description": self.canary})
         self.rest("post", "/projects/pinned-sequences/", {"sequences": [{"name": self.canary, "context": {}}]})
+        self.rest("put", "/projects/metric-goals/", {"name": self.canary, "primary": True})
         [self.tag] = [tag["id"] for tag in self.rest("get", "/tags/") if tag["name"] == "t"]
         self.rest("put", f"/tags/{self.tag}/", {"description": self.canary})
         [self.experiment] = [one["id"] for one in self.rest("get", "/experiments/") if one["name"] == "e"]
@@ -218,6 +219,8 @@ def body(side, path, deleted, renamed):
             return {"content": new}
         case ["projects", "pinned-sequences", *_]:
             return {"sequences": [{"name": side.canary, "context": {}}]}
+        case ["projects", "metric-goals", *_]:
+            return {"name": side.canary, "direction": "lower"}
         case ["projects", *_]:
             return {"display_name": side.canary}
         case ["apps", *_]:

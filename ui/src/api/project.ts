@@ -13,7 +13,8 @@ import type { Run } from '../gen/matyan/runs/v1/run_pb.ts';
 import { RunService } from '../gen/matyan/runs/v1/runs_pb.ts';
 import { TagService } from '../gen/matyan/tags/v1/tags_pb.ts';
 import { SYSTEM_PREFIX } from '../format/context.ts';
-import { importance } from '../format/importance.ts';
+import { TOTAL_STEPS } from '../format/silence.ts';
+import { importance } from '../format/goals.svelte.ts';
 import { Urgency } from './read_queue.ts';
 import { readRuns } from './runs.ts';
 import { client, gathered, limited, queued, unary } from './transport.ts';
@@ -98,7 +99,8 @@ export async function readActivity(signal?: AbortSignal): Promise<ProjectActivit
     const hasRuns = counts.runCount + counts.archivedRunCount > 0;
     const seriesNames = hasRuns ? await firstMetrics(options) : [];
     const seriesTypes = seriesNames.length > 0 ? [SeriesType.METRIC] : [];
-    const parts = { props: true, seriesTypes, seriesNames };
+    const paramPaths = [{ segments: TOTAL_STEPS }];
+    const parts = { props: true, paramPaths, seriesTypes, seriesNames };
     const list = async (filter: { active?: boolean }, pageSize: number): Promise<Run[]> =>
       (await client(RunService).list({ ...filter, archived: false, parts, pageSize }, options))
         .runs;
@@ -150,15 +152,16 @@ async function hasObjects(options: CallOptions): Promise<boolean> {
 }
 
 /** They are read once: the names of a project may be many. */
-let shownMetrics: readonly string[] = [];
+let knownMetrics: readonly string[] = [];
 
 async function firstMetrics(options: CallOptions): Promise<string[]> {
-  if (shownMetrics.length > 0) return [...shownMetrics];
-  const request = { types: [SeriesType.METRIC], excludeParams: true, limit: 1_000 };
-  const { series } = await client(ProjectService).findColumns(request, options);
-  const names = new Set(
-    series.map(({ name }) => name).filter(name => !name.startsWith(SYSTEM_PREFIX)),
-  );
-  shownMetrics = [...names].sort((a, b) => importance(b) - importance(a)).slice(0, SHOWN_METRICS);
-  return [...shownMetrics];
+  if (knownMetrics.length === 0) {
+    const request = { types: [SeriesType.METRIC], excludeParams: true, limit: 1_000 };
+    const { series } = await client(ProjectService).findColumns(request, options);
+    const names = series.map(({ name }) => name).filter(name => !name.startsWith(SYSTEM_PREFIX));
+    knownMetrics = [...new Set(names)];
+  }
+  // Goals may have changed.
+  const rank = (name: string): number => importance(name);
+  return knownMetrics.toSorted((a, b) => rank(b) - rank(a)).slice(0, SHOWN_METRICS);
 }

@@ -1,10 +1,10 @@
 /** Changes that a reader makes to runs. The stream of changes shows their result on every page. */
 import type { DescMessage, DescMethodUnary, MessageInitShape } from '@bufbuild/protobuf';
 
-import { RunService } from '../gen/matyan/runs/v1/runs_pb.ts';
+import { RunService, type BinnedRun } from '../gen/matyan/runs/v1/runs_pb.ts';
 import { Urgency } from './read_queue.ts';
 import { readRuns } from './runs.ts';
-import { unary } from './transport.ts';
+import { client, gathered, limited, queued, unary } from './transport.ts';
 
 /**
  * Half of `Limits.runs_per_call`: the server changes about a hundred runs at a time, and has a
@@ -71,6 +71,24 @@ export function archiveRuns(pages: RunPages, archived: boolean): Promise<void> {
   return batches(method.archiveBatch, pages, runIds => ({ runIds, archived }));
 }
 
+/** Hides runs for a week, after which they are deleted. */
+export function binRuns(pages: RunPages): Promise<void> {
+  return batches(method.binBatch, pages, runIds => ({ runIds }));
+}
+
+/** Brings runs back from the bin. */
+export function restoreRuns(pages: RunPages): Promise<void> {
+  return batches(method.restoreBatch, pages, runIds => ({ runIds }));
+}
+
+/** The runs in the bin, the last that was moved there first. */
+export function readBin(signal?: AbortSignal): Promise<BinnedRun[]> {
+  return queued('RunService.ListBin', Urgency.Visible, signal, () =>
+    gathered(client(RunService).listBin({}, limited(signal)), page => page.runs),
+  );
+}
+
+/** Deletes runs for good, whether they are in the bin or not. */
 export function deleteRuns(pages: RunPages): Promise<void> {
   return batches(method.deleteBatch, pages, runIds => ({ runIds }));
 }

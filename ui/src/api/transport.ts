@@ -22,6 +22,7 @@ import { createGrpcWebTransport } from '@connectrpc/connect-web';
 
 import { apiError } from './errors.ts';
 import { reads, Urgency } from './read_queue.ts';
+import { serverClock } from './server_clock.ts';
 import { signIn } from './sign_in.ts';
 
 /**
@@ -41,10 +42,11 @@ export const serverPath = rootPath.replace(/\/p\/[^/]+\/$/, '/');
 /** Nothing that a reader waits for takes longer. Streams that follow something have no deadline. */
 const DEADLINE_MS = 60_000;
 
-/** Leads to the sign-in page when a call fails because no one is signed in. */
-const signInInterceptor: Interceptor = next => async request => {
+/** Notes the time of the server, and leads to the sign-in page when no one is signed in. */
+const callInterceptor: Interceptor = next => async request => {
   try {
     const response = await next(request);
+    serverClock.note(response.header.get('date'));
     return response.stream ? { ...response, message: watched(response.message) } : response;
   } catch (error) {
     throw leaveIfSignedOut(error);
@@ -74,7 +76,7 @@ function transportTo(path: string): Transport {
     baseUrl: `${globalThis.location?.origin ?? 'http://127.0.0.1:53800'}${path}`.replace(/\/$/, ''),
     // The fetch API of the page, looked up for each call, so that tests can observe it.
     fetch: (input, init) => globalThis.fetch(input, init),
-    interceptors: [signInInterceptor],
+    interceptors: [callInterceptor],
   });
 }
 

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 
-import { importance, isLowerBetter } from './importance.ts';
+import { importance, isLowerBetter } from './goals.svelte.ts';
 
 test('names say whether lower values are better', () => {
   expect(['loss', 'val/loss', 'valLoss', 'train_rmse', 'eval WER'].map(isLowerBetter)).toEqual(

@@ -1,7 +1,4 @@
-/**
- * The importance of a metric, guessed from its name: results come before everything else, held-out
- * data before training.
- */
+/** What the name of a metric says about it, which is a guess. */
 
 const LOSSES = /(^|_)(loss|error|err|perplexity|ppl|wer|cer|r?mse|mae|fid|nll|regret)(_|$)/;
 const SCORES =
@@ -17,22 +14,12 @@ export function wordsOf(text: string): string {
 }
 
 /** Whether lower values of a metric are better; undefined if its name does not say. */
-export function isLowerBetter(name: string): boolean | undefined {
+export function guessIsLower(name: string): boolean | undefined {
   const text = wordsOf(name);
   return LOSSES.test(text) || (SCORES.test(text) ? false : undefined);
 }
 
-/** The most important metric first. */
-export function byImportance<T extends { name: string; context: string }>(
-  series: readonly T[],
-): T[] {
-  const rank = ({ name, context }: T): number => importance(name, context);
-  return series.toSorted((a, b) => rank(b) - rank(a));
-}
-
-/** The higher, the earlier a metric is shown. */
-export function importance(name: string, context = ''): number {
-  const isNested = name.includes('/') ? 0 : 1;
-  if (isLowerBetter(name) === undefined) return isNested;
-  return HELD_OUT.test(wordsOf(`${name} ${context}`)) ? 3 : 2;
+/** Whether a metric is of data that was held out from training. */
+export function isHeldOut(name: string, context: string): boolean {
+  return HELD_OUT.test(wordsOf(`${name} ${context}`));
 }

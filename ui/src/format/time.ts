@@ -38,6 +38,12 @@ function date(ms: number, now: number): string {
   return (isThisYear ? THIS_YEAR : OTHER_YEAR).format(ms);
 }
 
+/** The largest unit: `6 min`, `3 h`, `2 d`. */
+export function wholeDuration(ms: number): string {
+  if (ms < HOUR) return `${Math.floor(ms / MINUTE)} min`;
+  return ms < DAY ? `${Math.floor(ms / HOUR)} h` : `${Math.floor(ms / DAY)} d`;
+}
+
 /** The two largest units: `4.2 s`, `5 min 20 s`, `3 h 05 min`, `2 d 4 h`. */
 export function duration(ms: number): string {
   if (ms < SECOND) return `${Math.max(0, Math.round(ms))} ms`;

@@ -1,6 +1,6 @@
 /** Metrics as charts: one chart for each name, with a line for each run and context. */
 import { contextTitle, plainContext, SYSTEM_PREFIX } from '../format/context.ts';
-import { importance } from '../format/importance.ts';
+import { importance } from '../format/goals.svelte.ts';
 import type { Run, SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
 import { milliseconds } from '../format/time.ts';
 import { byName, groupBy, hasText } from '../collections.ts';

@@ -1,7 +1,7 @@
-/** The list of runs next to charts: its order, and the metric whose last value it shows. */
+/** The list of runs next to charts: its order, and the metric whose value it shows. */
 import { byName } from '../collections.ts';
 import { SYSTEM_PREFIX } from '../format/context.ts';
-import { importance } from '../format/importance.ts';
+import { importance, summaryOf } from '../format/goals.svelte.ts';
 import type { Run, SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
 import type { RUN_ORDERS } from '../state/routes.ts';
 
@@ -36,7 +36,8 @@ export function listedMetrics(runs: readonly Run[]): ListedMetric[] {
 }
 
 export function valueOf({ series }: Run, metric: ListedMetric): number | undefined {
-  return series.find(info => metricKey(info) === metricKey(metric))?.last;
+  const found = series.find(info => metricKey(info) === metricKey(metric));
+  return found && summaryOf(found);
 }
 
 /** `runs` are the newest first. Runs without a value come last in every order of values. */

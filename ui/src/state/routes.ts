@@ -193,6 +193,7 @@ export type PageName =
   | 'dashboard'
   | 'report'
   | 'project'
+  | 'bin'
   | 'access'
   | 'study'
   | 'run';
@@ -224,6 +225,7 @@ export const routes: readonly Route[] = [
   route('dashboard', 'Dashboard', '', '/dashboards/:document'),
   route('report', 'Report', '', '/reports/:document'),
   route('project', 'Project', ''),
+  route('bin', 'Bin', ''),
   route('access', 'Access', ''),
   route('study', 'Study', '', '/studies/:study'),
   route('run', 'Run', '', '/runs/:run'),

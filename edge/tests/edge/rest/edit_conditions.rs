@@ -128,6 +128,14 @@ async fn the_version_of_a_project_makes_its_updates_conditional() {
     rest.backend.answers(update, [updated]);
     let last = || rest.backend.last_request::<project::v1::SetPinnedSequencesRequest>(update);
     check_update(rest, update, ("POST", path), &json!({"sequences": []}), || last().if_updated_us).await;
+
+    // So has each goal of a metric.
+    let update = "metrics.v1.MetricService/UpdateGoal";
+    let goal = metrics::v1::Goal { name: "m".into(), updated_us: VERSION, ..Default::default() };
+    rest.backend.answers(update, [metrics::v1::UpdateGoalResponse { goal: Some(goal) }]);
+    let last = || rest.backend.last_request::<metrics::v1::UpdateGoalRequest>(update);
+    let change = ("PUT", "/projects/metric-goals/");
+    check_update(rest, update, change, &json!({"name": "m"}), || last().if_updated_us).await;
 }
 
 #[tokio::test]

@@ -210,8 +210,48 @@ async fn every_part_of_the_project_is_returned() {
     assert_eq!(rest.json("GET", "/projects/pinned-sequences/", Value::Null).await, pinned);
     let bad = rest.send("POST", "/projects/pinned-sequences/", json!({"sequences": [{"name": "a"}]})).await;
     assert_eq!(bad.status, 422);
+    check_goals(&rest).await;
     backend.answers("project.v1.ProjectService/Status", [project::v1::StatusResponse { up_to_date: true }]);
     assert_eq!(rest.json("GET", "/projects/status/", Value::Null).await, "up-to-date");
+}
+
+async fn check_goals(rest: &Rest) {
+    let goal = metrics::v1::Goal {
+        name: "val/acc".into(),
+        direction: metrics::v1::GoalDirection::Higher.into(),
+        summary: metrics::v1::GoalSummary::Best.into(),
+        format: metrics::v1::NumberFormat::Percent.into(),
+        unit: "%".into(),
+        primary: true,
+        updated_us: 7,
+    };
+    let listed = metrics::v1::ListGoalsResponse { goals: vec![goal.clone()] };
+    rest.backend.answers("metrics.v1.MetricService/ListGoals", [listed]);
+    let update = "metrics.v1.MetricService/UpdateGoal";
+    rest.backend.answers(update, [metrics::v1::UpdateGoalResponse { goal: Some(goal) }]);
+    let shown = json!({
+        "name": "val/acc",
+        "direction": "higher",
+        "summary": "best",
+        "format": "percent",
+        "unit": "%",
+        "primary": true,
+    });
+    let path = "/projects/metric-goals/";
+    assert_eq!(rest.json("GET", path, Value::Null).await, json!([shown]));
+    let change = json!({"name": "val/acc", "direction": "unknown", "primary": true});
+    assert_eq!(rest.json("PUT", path, change).await, shown);
+    let asked: metrics::v1::UpdateGoalRequest = rest.backend.last_request(update);
+    let expected = metrics::v1::UpdateGoalRequest {
+        name: "val/acc".into(),
+        direction: Some(metrics::v1::GoalDirection::Unspecified.into()),
+        primary: Some(true),
+        ..Default::default()
+    };
+    assert_eq!(asked, expected);
+    for wrong in [json!({"direction": "lower"}), json!({"name": "m", "direction": "sideways"})] {
+        assert_eq!(rest.send("PUT", path, wrong).await.status, 422);
+    }
 }
 
 #[tokio::test]

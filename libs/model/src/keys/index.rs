@@ -24,6 +24,7 @@ enum Index {
     Name = 8,
     Ended = 9,
     Parent = 10,
+    Binned = 11,
 }
 
 fn index<T: TuplePack>(project: Project, index: Index, rest: T) -> Key {
@@ -103,6 +104,22 @@ pub fn index_ended_between(project: Project, first_us: i64, end_us: i64) -> Rang
     let first = index(project, Index::Ended, (first_us,));
     let end = index(project, Index::Ended, (end_us,));
     Range::new(first, end)
+}
+
+/// Lists a run in the bin. It has no other rows.
+pub fn index_binned(project: Project, binned_us: i64, number: RunNumber) -> Key {
+    index(project, Index::Binned, (binned_us, number.0))
+}
+
+/// The runs that were moved to the bin before `end_us`, in that order.
+pub fn index_binned_before(project: Project, end_us: i64) -> Range {
+    let start = index(project, Index::Binned, (i64::MIN,));
+    Range::new(start, index(project, Index::Binned, (end_us,)))
+}
+
+/// All runs in the bin; the tail is (time: i64, number: u64).
+pub fn index_binned_all(project: Project) -> Range {
+    subtree(index(project, Index::Binned, ()))
 }
 
 /// A name that is too long for a key is cut off.

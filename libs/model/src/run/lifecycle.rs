@@ -223,6 +223,8 @@ pub async fn pending_delete_put(
     }
     let Some(mut edit) = RunEdit::load(transaction, project, number).await? else { return Ok(false) };
     edit.props.pending_delete = true;
+    // It cannot be brought back any more.
+    edit.props.binned_us = None;
     edit.write(transaction.batch());
     Ok(true)
 }
@@ -267,7 +269,8 @@ pub async fn tombstone_clear(
         None => Ok(ClearOutcome::Free),
         Some(Head::Live(number)) => {
             let document = document_get(transaction.unchecked(), project, number).await?;
-            let is_pending = document.is_some_and(|document| document.props.pending_delete);
+            let is_deleted = |props: &Props| props.pending_delete && props.binned_us.is_none();
+            let is_pending = document.is_some_and(|document| is_deleted(&document.props));
             Ok(if is_pending { ClearOutcome::Waiting } else { ClearOutcome::Live })
         }
         Some(Head::Tombstone(tombstone)) if !tombstone.blobs_deleted => Ok(ClearOutcome::Waiting),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import operator
 import os
 import sys
 import time
@@ -17,6 +18,7 @@ from . import (
     _core,
     _device,
     _lifecycle,
+    _metric_goals,
     _system,
     _tracked_objects,
     _urls,
@@ -42,6 +44,9 @@ _REACHABLE_LIMIT = 30.0
 _UNREACHABLE_LIMIT = 3.0
 # Part of it in which devices are waited for. The rest is left to the server.
 _DEVICES_LIMIT = 20.0
+
+# The params in which readers look for the number of steps.
+_PROGRESS_KEY = "__progress__"
 
 # Time that a reader waits for the writes of its own run, in seconds.
 _OWN_WRITES_LIMIT = 5.0
@@ -234,6 +239,50 @@ class Run(RunProperties, AimCalls):
     ) -> None:
         super()._track_other(value, name, step, epoch, context)
         self._report_notices()
+
+    def define_metric(
+        self,
+        name: str,
+        *,
+        goal: str | None = None,
+        summary: str | None = None,
+        unit: str | None = None,
+        format: str | None = None,  # noqa: A002 - the word for it
+    ) -> None:
+        """Says what a metric means, for all runs of the project, whatever the context.
+
+        `goal` is "lower" or "higher", or in other words "minimize" or "maximize". `summary` is the
+        value that stands for a run: "last" or "best". `unit` is shown after values, and `format` is
+        "percent" for fractions, "scientific" or "integer". Fields that are not given stay as they
+        are. What people have set on the server counts more.
+        """
+        name = _arguments.required_name("name", name)
+        fields = _metric_goals.definition(goal, summary, unit, format)
+        if self._read_only:
+            self._ignore("metrics are not defined")
+            return
+        for key, value in fields.items():
+            self[_metric_goals.GOALS_KEY, name, key] = value
+
+    def report_progress(
+        self,
+        *,
+        total_steps: SupportsIndex | None = None,
+        expect_next_in: int = 0,
+        block: bool = False,
+    ) -> None:
+        """Says how many steps the training has, so that its progress is shown.
+
+        The progress is the highest step of a metric. The other arguments exist in Aim, and have no
+        effect.
+        """
+        if total_steps is None:
+            super().report_progress(expect_next_in=expect_next_in, block=block)
+            return
+        total = operator.index(total_steps)
+        if not 0 < total < 2**63:
+            raise ValueError(f"`total_steps`: expected a positive number of 64 bits, found {total}")
+        self[_PROGRESS_KEY, "total_steps"] = total
 
     def add_tag(self, value: str) -> None:
         """Adds a tag, which is created if it does not exist."""

@@ -108,7 +108,7 @@ pub(super) async fn open(
     call: &Call,
     request: &pb::ReadBlobRequest,
 ) -> Result<(pb::Blob, Content)> {
-    let found = deps.find_run(call, &request.run_id).await?;
+    let found = deps.find_kept_run(call, &request.run_id).await?;
     drop(found);
     let key = blob_key(call, &RunId::new(request.run_id.as_str()), &request.path)?;
     let read = deps.blobs.read(&key, None).await?;

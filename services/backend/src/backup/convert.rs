@@ -38,6 +38,7 @@ pub(super) fn head_view(props: &Props) -> pb::RunHead {
         given_up: props.is_given_up,
         reopened_us: props.reopened_us,
         outcome: props.outcome.as_ref().map(Outcome::to_api),
+        binned_us: props.binned_us,
         ..pb::RunHead::default()
     }
 }
@@ -64,6 +65,8 @@ pub(super) fn props(run_id: &str, head: &pb::RunHead) -> Result<Props> {
         is_given_up: head.given_up,
         reopened_us: head.reopened_us,
         outcome: head.outcome.as_ref().and_then(Outcome::from_api),
+        pending_delete: head.binned_us.is_some(),
+        binned_us: head.binned_us,
         ..Props::default()
     })
 }

@@ -7,6 +7,10 @@ use matyan_model::{
         entity_create, entity_get,
     },
     keys,
+    metric_goal::{
+        GoalFields, MetricGoal, metric_goal_load, metric_goal_put, metric_goals_have_room,
+        primary_metric_load, primary_metric_put,
+    },
     position::cursor_put,
     project::{ProjectInfo, pinned_get, pinned_put, project_info_load, project_info_put},
     run::{Tombstone, tombstone_put},
@@ -21,6 +25,7 @@ use matyan_value::cbor;
 use prost::Message;
 
 use super::{convert, finish::find_linked, log_positions, stage, studies};
+use crate::edit::metric_goals::{direction_of, format_of, goal_unit, summary_of};
 use crate::server::{
     call::Call,
     convert::{bounded_text, check_limit},
@@ -160,7 +165,7 @@ async fn note(
 ) -> Result<bool> {
     let content = bounded_text("note.content", &note.content, limits::DOCUMENT_BYTES)?;
     let owner = match note.owner.ok_or_else(|| Error::field("note.owner", "is missing"))? {
-        Owner::RunId(run_id) => NoteOwner::Run(deps.find_run(call, &run_id).await?.number.0),
+        Owner::RunId(run_id) => NoteOwner::Run(deps.find_kept_run(call, &run_id).await?.number.0),
         Owner::Experiment(link) => {
             let transaction = Transaction::new(deps.store.snapshot().await?);
             let found = find_linked::<Experiment>(&transaction, call, &link).await?;
@@ -216,6 +221,7 @@ async fn settings_restore(deps: &Deps, call: &Call, settings: &pb::Settings) -> 
     let now = (deps.clock)();
     let info = ProjectInfo { name, description, updated_us: now, pinned_updated_us: now };
     let pinned: Vec<Vec<u8>> = settings.pinned.iter().map(|one| one.to_vec()).collect();
+    let goals = goals_of(settings, now)?;
     let (set, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         let is_new = project_info_load(&transaction, call.project).await? == ProjectInfo::default()
             && pinned_get(transaction.unchecked(), call.project).await?.is_empty();
@@ -226,5 +232,62 @@ async fn settings_restore(deps: &Deps, call: &Call, settings: &pb::Settings) -> 
         Ok::<_, Error>((transaction, is_new))
     })
     .await?;
+    goals_restore(deps, call, &goals).await?;
+    primary_restore(deps, call, &settings.primary_metric).await?;
     Ok(set)
+}
+
+/// The goals of metrics in the settings, by metric.
+fn goals_of(settings: &pb::Settings, now_us: i64) -> Result<Vec<(String, MetricGoal)>> {
+    check_limit("settings.metric_goals", settings.metric_goals.len(), limits::METRIC_GOALS)?;
+    check_limit("settings.primary_metric", settings.primary_metric.len(), limits::NAME_BYTES)?;
+    let goals = settings.metric_goals.iter().map(|goal| {
+        let name = bounded_text("settings.metric_goals.name", &goal.name, limits::NAME_BYTES)?;
+        let set = goal_fields(goal.set.as_ref())?;
+        let defined = goal_fields(goal.defined.as_ref())?;
+        Ok((name, MetricGoal { set, defined, updated_us: now_us }))
+    });
+    goals.collect()
+}
+
+fn goal_fields(fields: Option<&pb::GoalFields>) -> Result<GoalFields> {
+    let Some(fields) = fields else { return Ok(GoalFields::default()) };
+    Ok(GoalFields {
+        direction: direction_of("settings.metric_goals.direction", fields.direction)?,
+        summary: summary_of("settings.metric_goals.summary", fields.summary)?,
+        format: format_of("settings.metric_goals.format", fields.format)?,
+        unit: goal_unit("settings.metric_goals.unit", &fields.unit)?,
+    })
+}
+
+/// Restores the goals of metrics that have none, as far as the project has room for them.
+async fn goals_restore(deps: &Deps, call: &Call, goals: &[(String, MetricGoal)]) -> Result<()> {
+    for (name, goal) in goals {
+        transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+            let project = call.project;
+            let is_free = metric_goal_load(&transaction, project, name).await?.is_none();
+            let limit = limits::METRIC_GOALS;
+            if is_free && metric_goals_have_room(transaction.unchecked(), project, limit).await? {
+                metric_goal_put(transaction.batch(), project, name, goal);
+            }
+            Ok::<_, Error>((transaction, ()))
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// Restores the choice of the primary metric, unless the project has one.
+async fn primary_restore(deps: &Deps, call: &Call, metric: &str) -> Result<()> {
+    if metric.is_empty() {
+        return Ok(());
+    }
+    transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+        if primary_metric_load(&transaction, call.project).await?.is_none() {
+            primary_metric_put(transaction.batch(), call.project, Some(metric));
+        }
+        Ok::<_, Error>((transaction, ()))
+    })
+    .await?;
+    Ok(())
 }

@@ -33,7 +33,8 @@ struct Filter {
 impl Filter {
     fn matches(&self, document: &Document) -> bool {
         let props = &document.props;
-        !props.pending_delete
+        // Runs in the bin may come back, also from a backup.
+        (!props.pending_delete || props.binned_us.is_some())
             && self.experiment.as_ref().is_none_or(|id| props.experiment.as_ref() == Some(id))
             && self.since_us.is_none_or(|since| props.created_us >= since)
     }
@@ -50,7 +51,7 @@ impl RunListing {
         let mut listing = Self { named: Vec::new(), filter };
         let is_named = !request.run_ids.is_empty();
         for run_id in request.run_ids {
-            let found = deps.find_run(call, &run_id).await?;
+            let found = deps.find_kept_run(call, &run_id).await?;
             if listing.filter.matches(&found.document) {
                 listing.named.push(run_id);
             }

@@ -8,6 +8,7 @@ use matyan_model::{
     },
     ids::{RunId, RunNumber},
     keys,
+    metric_goal::{GoalFields, metric_goals_list, primary_metric_get},
     position::cursor_get,
     project::{pinned_get, project_info_get},
     run::{Tombstone, head_live, run_id_get, tombstones_list},
@@ -16,6 +17,7 @@ use matyan_proto::backup::v1::{self as pb, entity::Kind, read_project_response::
 use matyan_store::{Range, Snapshot};
 
 use super::{log_positions, studies};
+use crate::edit::metric_goals::{direction_view, format_view, summary_view};
 use crate::server::{
     call::Call,
     deps::{Deps, position_view},
@@ -48,11 +50,29 @@ async fn send_content(sender: &ProjectSender, content: Content) -> Result<(), St
 async fn settings(snapshot: &dyn Snapshot, call: &Call) -> Result<pb::Settings> {
     let info = project_info_get(snapshot, call.project).await?;
     let pinned = pinned_get(snapshot, call.project).await?;
+    let goals = metric_goals_list(snapshot, call.project).await?;
+    let primary_metric = primary_metric_get(snapshot, call.project).await?.unwrap_or_default();
+    let metric_goals = goals.into_iter().map(|(name, goal)| pb::MetricGoal {
+        name,
+        set: Some(goal_fields(goal.set)),
+        defined: Some(goal_fields(goal.defined)),
+    });
     Ok(pb::Settings {
         name: info.name,
         description: info.description,
         pinned: pinned.into_iter().map(Into::into).collect(),
+        metric_goals: metric_goals.collect(),
+        primary_metric,
     })
+}
+
+fn goal_fields(from: GoalFields) -> pb::GoalFields {
+    pb::GoalFields {
+        direction: direction_view(from.direction).into(),
+        summary: summary_view(from.summary).into(),
+        format: format_view(from.format).into(),
+        unit: from.unit.unwrap_or_default(),
+    }
 }
 
 async fn send_entities<E: Entity>(

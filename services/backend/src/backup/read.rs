@@ -53,7 +53,7 @@ pub(super) struct OpenRun {
 }
 
 pub(super) async fn open(deps: &Deps, call: &Call, run_id: &str) -> Result<OpenRun> {
-    let FoundRun { snapshot, number, document } = deps.find_run(call, run_id).await?;
+    let FoundRun { snapshot, number, document } = deps.find_kept_run(call, run_id).await?;
     let snapshot = snapshot.as_ref();
     let project = call.project;
     let id = RunId::new(run_id);

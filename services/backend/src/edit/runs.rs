@@ -2,6 +2,7 @@
 
 mod artifacts;
 mod batch_get;
+mod bin;
 mod change;
 mod delete;
 mod links;
@@ -47,6 +48,7 @@ impl RunApi {
 #[tonic::async_trait]
 impl RunService for RunApi {
     type BatchGetStream = ResponseStream<pb::BatchGetResponse>;
+    type ListBinStream = ResponseStream<pb::ListBinResponse>;
     type WatchStream = ResponseStream<pb::WatchResponse>;
 
     async fn get(&self, request: Request<pb::GetRequest>) -> RpcResult<pb::GetResponse> {
@@ -106,6 +108,33 @@ impl RunService for RunApi {
         convert::check_limit("run_ids", run_ids.len(), limits::RUNS_PER_CALL)?;
         audit_resource(RunList(&run_ids));
         Ok(Response::new(delete::delete_batch(&self.server.deps, &call, run_ids).await?))
+    }
+
+    async fn bin_batch(&self, request: Request<pb::BinBatchRequest>) -> RpcResult<pb::BinBatchResponse> {
+        let (call, request) = self.server.start_call(request).await?;
+        let run_ids = request.run_ids;
+        convert::check_limit("run_ids", run_ids.len(), limits::RUNS_PER_CALL)?;
+        audit_resource(format!("{} runs: {}", run_ids.len(), run_ids.join(" ")));
+        let SkippedRuns { unknown, damaged } = bin::bin_all(&self.server.deps, &call, run_ids).await?;
+        Ok(Response::new(pb::BinBatchResponse { unknown, damaged }))
+    }
+
+    async fn restore_batch(
+        &self,
+        request: Request<pb::RestoreBatchRequest>,
+    ) -> RpcResult<pb::RestoreBatchResponse> {
+        let (call, request) = self.server.start_call(request).await?;
+        let run_ids = request.run_ids;
+        convert::check_limit("run_ids", run_ids.len(), limits::RUNS_PER_CALL)?;
+        audit_resource(format!("{} runs: {}", run_ids.len(), run_ids.join(" ")));
+        let SkippedRuns { unknown, damaged } = bin::restore_all(&self.server.deps, &call, run_ids).await?;
+        Ok(Response::new(pb::RestoreBatchResponse { unknown, damaged }))
+    }
+
+    async fn list_bin(&self, request: Request<pb::ListBinRequest>) -> RpcResult<Self::ListBinStream> {
+        let (call, _) = self.server.start_call(request).await?;
+        let deps = self.server.deps.clone();
+        Ok(Response::new(self.server.respond(async move |sender| bin::send(&deps, &call, &sender).await)))
     }
 
     async fn archive_batch(

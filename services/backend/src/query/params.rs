@@ -43,9 +43,9 @@ use crate::{
 /// Documents read from one snapshot.
 const PAGE: Scan = Scan { rows: 64, bytes: 1 << 20, ..Scan::DEFAULT };
 
-/// Top-level keys left out of the merged params: system params have a separate reader, and
-/// blobs are not params.
-const EXCLUDED_KEYS: [&str; 2] = ["__system_params", "__blobs__"];
+/// Top-level keys left out of the merged params: system params have a separate reader, goals of
+/// metrics belong to the project, and neither progress nor blobs are params.
+const EXCLUDED_KEYS: [&str; 4] = ["__system_params", "__metrics__", "__progress__", "__blobs__"];
 
 /// Maximum size of a merge: its texts, each counted once. Params named after ids would grow
 /// without a limit; what does not fit is left out.

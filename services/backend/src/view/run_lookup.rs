@@ -45,6 +45,20 @@ impl Deps {
         }
     }
 
+    /// Like `find_run`, but also finds a run in the bin.
+    pub(crate) async fn find_kept_run(&self, call: &Call, run_id: &str) -> Result<FoundRun> {
+        match self.find_run(call, run_id).await {
+            Err(Error::NotFound { .. }) if is_run_id(run_id) => {}
+            found => return found,
+        }
+        let snapshot = self.store.snapshot().await?;
+        let found = run_find(snapshot.as_ref(), call.project, &RunId::new(run_id)).await;
+        let found = found.map_err(|error| Error::from(error).of_run(run_id))?;
+        let binned = found.filter(|(_, document)| document.props.binned_us.is_some());
+        let (number, document) = binned.ok_or_else(|| Error::not_found("run", run_id))?;
+        Ok(FoundRun { snapshot, number, document })
+    }
+
     /// Like `find_run`, but returns `None` for a missing run instead of an error.
     pub(crate) async fn try_find_run(&self, call: &Call, run_id: &str) -> Result<Option<FoundRun>> {
         match self.find_run(call, run_id).await {

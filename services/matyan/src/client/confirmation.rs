@@ -6,10 +6,19 @@ use super::{Error, output::Output};
 
 /// Asks whether to delete something permanently. A script must pass --yes instead.
 pub(super) fn confirm(what: &str, out: &mut Output) -> Result<(), Error> {
+    ask(&format!("Permanently delete {what}?"), out)
+}
+
+/// Asks whether to delete something that can be brought back.
+pub(super) fn confirm_reversible(what: &str, out: &mut Output) -> Result<(), Error> {
+    ask(&format!("Move {what} to the bin?"), out)
+}
+
+fn ask(question: &str, out: &mut Output) -> Result<(), Error> {
     if !io::stdin().is_terminal() {
         return Err(refused("pass --yes when there is no terminal"));
     }
-    out.prompt(&format!("Permanently delete {what}? [y/N] "))?;
+    out.prompt(&format!("{question} [y/N] "))?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
     if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(refused("not confirmed")) }

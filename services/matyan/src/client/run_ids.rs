@@ -71,6 +71,17 @@ fn starting_with(text: &str) -> String {
     format!("run.hash.startswith({}) and run.archived in (True, False)", json!(text))
 }
 
+/// The only one of some ids that start with a text. A text that is too short, or no prefix of any, stays as
+/// it is.
+pub(super) fn choose_prefix(given: String, mut ids: Vec<String>) -> Result<String, Error> {
+    if !(FEWEST..WHOLE).contains(&given.chars().count()) {
+        return Ok(given);
+    }
+    // A run with exactly this name comes first.
+    ids.sort_unstable();
+    choose(given, ids)
+}
+
 fn choose(given: String, mut found: Vec<String>) -> Result<String, Error> {
     if found.is_empty() || found[0] == given {
         return Ok(given);

@@ -1,7 +1,9 @@
 //! Listing, searching, showing, and changing runs.
 
+mod bin;
 mod edits;
 mod flags;
+mod primary;
 
 use std::io;
 
@@ -29,6 +31,7 @@ use super::{
 
 pub(crate) use flags::RunsFlags;
 use flags::{RunsCommand, SearchFlags, SortKey};
+use primary::PrimaryMetric;
 
 pub(super) async fn run(flags: RunsFlags) -> Result<(), Error> {
     let out = &mut Output::new(flags.client.connection.json);
@@ -56,6 +59,9 @@ pub(super) async fn run(flags: RunsFlags) -> Result<(), Error> {
         }
         RunsCommand::Show { run, system } => show(channel, run, system, out).await,
         RunsCommand::Rm { runs, yes } => edits::remove(channel, runs, yes, out).await,
+        RunsCommand::Bin => bin::list(channel, out).await,
+        RunsCommand::Restore { runs } => bin::restore(channel, runs, out).await,
+        RunsCommand::Purge { runs, yes } => bin::purge(channel, runs, yes, out).await,
         RunsCommand::Park { run, reason } => {
             let mut admin = client!(AdminServiceClient, channel);
             admin.park_run(ParkRunRequest { run_id: run.clone(), reason }).await?;
@@ -105,7 +111,11 @@ async fn list(
     limit: u32,
     out: &mut Output,
 ) -> Result<(), Error> {
-    let parts = RunParts { props: true, ..RunParts::default() };
+    let primary = PrimaryMetric::read(channel.clone()).await?;
+    let mut parts = RunParts { props: true, ..RunParts::default() };
+    if let Some(primary) = &primary {
+        primary.add_parts(&mut parts);
+    }
     let request =
         RunsRequest { query: Some(query(text)), sort, limit, parts: Some(parts), ..RunsRequest::default() };
     let mut search = client!(SearchServiceClient, channel.clone());
@@ -133,20 +143,35 @@ async fn list(
         }
         for run in &message.runs {
             if out.json {
-                out.object(&run_json(run))?;
+                out.object(&listed_json(run, primary.as_ref()))?;
             } else {
-                rows.push(row(run));
+                rows.push(row(run, primary.as_ref()));
             }
         }
         is_complete = message.done;
     }
     if !out.json {
-        out.table(["RUN", "NAME", "EXPERIMENT", "CREATED (UTC)", "TOOK", "STATE", "TAGS"], &rows)?;
+        print_table(&rows, primary.as_ref(), out)?;
     }
     if !is_complete {
         return Err(Error::Message("the response ended early: try again".to_owned()));
     }
     Ok(())
+}
+
+/// Prints runs. The value of the primary metric comes before the tags, which may be long.
+fn print_table(rows: &[[String; 8]], primary: Option<&PrimaryMetric>, out: &mut Output) -> io::Result<()> {
+    let Some(primary) = primary else {
+        let rows: Vec<[String; 7]> = rows
+            .iter()
+            .map(|[run, name, experiment, created, took, state, _, tags]| {
+                [run, name, experiment, created, took, state, tags].map(Clone::clone)
+            })
+            .collect();
+        return out.table(["RUN", "NAME", "EXPERIMENT", "CREATED (UTC)", "TOOK", "STATE", "TAGS"], &rows);
+    };
+    let value = primary.heading();
+    out.table(["RUN", "NAME", "EXPERIMENT", "CREATED (UTC)", "TOOK", "STATE", value.as_str(), "TAGS"], rows)
 }
 
 /// Error for an invalid query, with a marker below the position given in the server's
@@ -194,7 +219,7 @@ fn state(props: &Props) -> &'static str {
     }
 }
 
-fn row(run: &Run) -> [String; 7] {
+fn row(run: &Run, primary: Option<&PrimaryMetric>) -> [String; 8] {
     let props = run.props.clone().unwrap_or_default();
     [
         cell(&run.run_id),
@@ -203,8 +228,19 @@ fn row(run: &Run) -> [String; 7] {
         moment(props.created_us),
         props.ended_us.map(|ended| duration(ended - props.created_us)).unwrap_or_default(),
         state(&props).to_owned(),
+        primary.map(|primary| primary.text(run)).unwrap_or_default(),
         cell(&names(&props).join(", ")),
     ]
+}
+
+/// A run in a list, with its value of the primary metric if the project has one.
+fn listed_json(run: &Run, primary: Option<&PrimaryMetric>) -> Value {
+    let mut shown = run_json(run);
+    if let Some(primary) = primary {
+        let value = primary.value(run).map(json_number);
+        shown["primary_metric"] = json!({"name": primary.name(), "value": value});
+    }
+    shown
 }
 
 fn run_json(run: &Run) -> Value {

@@ -5,6 +5,7 @@ pub(crate) mod cursor;
 pub(crate) mod live_run;
 
 pub(crate) mod document;
+pub(crate) mod goals;
 pub(crate) mod logs;
 pub(crate) mod object;
 pub(crate) mod series;

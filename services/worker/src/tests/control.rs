@@ -1,6 +1,7 @@
 //! Tests of the control worker and its jobs: events from the outbox, blobs of deleted runs,
 //! sweeps.
 
+mod bin;
 mod leader_election;
 mod stray_blobs;
 mod sweeps;

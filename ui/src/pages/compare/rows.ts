@@ -1,8 +1,8 @@
-/** The rows of a comparison: params and last values of metrics, side by side for some runs. */
+/** The rows of a comparison: params and values of metrics, side by side for some runs. */
 import { decodeMap, type CborValue } from '../../api/cbor.ts';
 import { groupBy } from '../../collections.ts';
 import { metricTitle, plainContext, SYSTEM_PREFIX } from '../../format/context.ts';
-import { importance, isLowerBetter } from '../../format/importance.ts';
+import { importance, isLowerBetter, summaryOf, summaryPart } from '../../format/goals.svelte.ts';
 import { comparable, isNumber, plainText } from '../../format/value.ts';
 import type { Run } from '../../gen/matyan/runs/v1/run_pb.ts';
 import { paramRows } from '../run/param_rows.ts';
@@ -48,9 +48,12 @@ export function compareRows(runs: readonly Run[]): CompareRow[] {
   const isTuned = ({ id }: CompareRow): number => (id.startsWith(HYPERPARAMS) ? 1 : 0);
   params.sort((a, b) => isTuned(b) - isTuned(a));
   const metrics = table(runs, ({ series }) =>
-    series.map(({ name, context, last: value }) => {
+    series.map(info => {
+      const { name, context } = info;
       const id = `metric:${name} ${plainContext(context)}`;
-      return { id, title: metricTitle(name, context), name, value };
+      const part = summaryPart(name);
+      const title = `${metricTitle(name, context)}${part === 'last' ? '' : ` ${part}`}`;
+      return { id, title, name, value: summaryOf(info) };
     }),
   );
   const rank = ({ name = '', title }: CompareRow): number => importance(name, title);

@@ -1,6 +1,7 @@
 /** The params that a metric depends on: which may explain it, how much, and in which direction. */
 import { groupBy } from '../../collections.ts';
-import { isLowerBetter, wordsOf } from '../../format/importance.ts';
+import { isLowerBetter } from '../../format/goals.svelte.ts';
+import { wordsOf } from '../../format/importance.ts';
 import { readable } from '../../format/number.ts';
 import { valueText, type ParamAxis } from './axes.ts';
 import { MIN_RUNS, type Importances } from './forest.ts';

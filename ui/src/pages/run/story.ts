@@ -2,6 +2,7 @@
 import { isMap, type CborValue } from '../../api/cbor.ts';
 import { findRuns } from '../../api/runs.ts';
 import { plainContext } from '../../format/context.ts';
+import { summaryPart } from '../../format/goals.svelte.ts';
 import { plainText } from '../../format/value.ts';
 import type { SeriesInfo } from '../../gen/matyan/runs/v1/run_pb.ts';
 import { experimentCondition, metricText } from '../../query/conditions.ts';
@@ -55,17 +56,18 @@ export interface Rank {
   of: number;
 }
 
-/** The place of a run among those of its experiment, by the last value of a metric. */
+/** The place of a run among those of its experiment, by the value of a metric that stands for it. */
 export async function readRank(
   experiment: string,
-  { name, context, last }: Pick<SeriesInfo, 'name' | 'context' | 'last'>,
+  { name, context }: Pick<SeriesInfo, 'name' | 'context'>,
+  own: number | undefined,
   isLower: boolean,
   signal: AbortSignal,
 ): Promise<Rank | undefined> {
-  if (last === undefined || !Number.isFinite(last)) return undefined;
-  const value = `${metricText(name, plainContext(context))}.last`;
+  if (own === undefined || !Number.isFinite(own)) return undefined;
+  const value = `${metricText(name, plainContext(context))}.${summaryPart(name)}`;
   const count = async (operator: string): Promise<number> => {
-    const query = `${experimentCondition(experiment)} and ${value} ${operator} ${last}`;
+    const query = `${experimentCondition(experiment)} and ${value} ${operator} ${own}`;
     return (await findRuns(query, { limit: 1, idsOnly: true, count: true }, signal)).count;
   };
   const [better, others] = await Promise.all(

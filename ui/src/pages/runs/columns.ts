@@ -6,7 +6,7 @@ import { decodeMap, isMap, type CborValue } from '../../api/cbor.ts';
 import { OutcomeKind } from '../../gen/matyan/common/v1/common_pb.ts';
 import { csvNumber, csvText } from '../../format/csv.ts';
 import { metricTitle, plainContext, SYSTEM_PREFIX } from '../../format/context.ts';
-import { importance } from '../../format/importance.ts';
+import { importance, summaryPart } from '../../format/goals.svelte.ts';
 import { milliseconds } from '../../format/time.ts';
 import { comparable, plainText } from '../../format/value.ts';
 import type { Props, Run, SeriesInfo } from '../../gen/matyan/runs/v1/run_pb.ts';
@@ -16,7 +16,7 @@ const statusOf = ({ active, outcome }: Props): string =>
 
 /** Properties of a run, with the title, width and values of their columns. */
 const PROPS = {
-  status: ['Status', 104, statusOf],
+  status: ['Status', 132, statusOf],
   experiment: ['Experiment', 124, ({ experiment }) => experiment?.name],
   created: ['Created', 98, ({ createdUs }) => new Date(milliseconds(createdUs)).toISOString()],
   duration: [
@@ -284,10 +284,17 @@ function interest(column: DataColumn): number {
   return (column.segments[0] === HYPERPARAMETERS ? 100 : 0) - column.segments.length;
 }
 
+/** The column with the value that stands for a run. */
+export function metricColumn(name: string, context: string): DataColumn {
+  const part = summaryPart(name);
+  const column = { kind: 'metric' as const, name, context: plainContext(context) };
+  return part === 'last' ? column : { ...column, value: part };
+}
+
 export function metricColumns(series: readonly SeriesInfo[]): DataColumn[] {
   return series
     .filter(({ name }) => !name.startsWith(SYSTEM_PREFIX))
-    .map(({ name, context }) => ({ kind: 'metric', name, context: plainContext(context) }));
+    .map(({ name, context }) => metricColumn(name, context));
 }
 
 /** Paths of all values that are neither maps nor lists. */

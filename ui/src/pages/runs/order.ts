@@ -1,24 +1,30 @@
-/** Whether rows still have the order in which they were sorted: values of active runs change. */
+/** Which rows have left the order in which they were sorted: values of active runs change. */
 import { isNumber } from '../../format/value.ts';
 import { parseColumn, valueIn } from './columns.ts';
 import type { RunRow } from './search.ts';
 
 /**
- * Compares neighbors by the most significant column, as far as their numbers are known. Rows that
- * have not been read are `undefined`.
+ * The number of runs whose value belongs above one of the rows before, by the most significant
+ * column, as far as numbers are known. Rows that have not been read are `undefined`.
  */
-export function isInOrder(rows: readonly (RunRow | undefined)[], sort: readonly string[]): boolean {
+export function misplaced(rows: readonly (RunRow | undefined)[], sort: readonly string[]): number {
   const [first = ''] = sort;
   const column = parseColumn(first.replace(/^-/, ''));
   // Only metrics change by themselves.
-  if (column?.kind !== 'metric') return true;
+  if (column?.kind !== 'metric') return 0;
   const sign = first.startsWith('-') ? -1 : 1;
-  const places = rows.map(row => {
+  let last = -Infinity;
+  let count = 0;
+  for (const row of rows) {
     const value = row && valueIn(row, column);
-    return isNumber(value) && Number.isFinite(Number(value)) ? sign * Number(value) : undefined;
-  });
-  return places.every((place, at) => {
-    const before = places[at - 1];
-    return place === undefined || before === undefined || before <= place;
-  });
+    // What follows rows that are not known, such as the head of a group, has an order of its own.
+    if (!isNumber(value) || !Number.isFinite(Number(value))) {
+      last = -Infinity;
+      continue;
+    }
+    const place = sign * Number(value);
+    if (place < last) count += 1;
+    else last = place;
+  }
+  return count;
 }

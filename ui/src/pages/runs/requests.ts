@@ -1,6 +1,7 @@
 /** The requests of the runs table: parts of runs, their order, and groups with aggregates. */
 import type { GroupsRequest, RunParts, RunsRequest } from '../../api/runs.ts';
-import { isLowerBetter } from '../../format/importance.ts';
+import { isLowerBetter } from '../../format/goals.svelte.ts';
+import { TOTAL_STEPS } from '../../format/silence.ts';
 import { SeriesType } from '../../gen/matyan/common/v1/common_pb.ts';
 import { GroupOrder, MetricValue, SortField } from '../../gen/matyan/search/v1/search_pb.ts';
 import { columnText, parseColumn, type DataColumn } from './columns.ts';
@@ -37,7 +38,7 @@ export function partsFor(columns: readonly DataColumn[]): RunParts {
   const seriesKeys = columns.filter(column => column.kind === 'metric');
   return {
     props: true,
-    paramPaths: columns.filter(column => column.kind === 'param'),
+    paramPaths: [{ segments: TOTAL_STEPS }, ...columns.filter(column => column.kind === 'param')],
     ...(seriesKeys.length > 0 && { seriesTypes: [SeriesType.METRIC], seriesKeys }),
   };
 }

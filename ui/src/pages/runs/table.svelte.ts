@@ -9,6 +9,7 @@ import { findGroups, findRuns, readRuns, sampleRuns } from '../../api/runs.ts';
 import type { RunChange } from '../../gen/matyan/runs/v1/runs_pb.ts';
 import type { GroupsResponse, Warning } from '../../gen/matyan/search/v1/search_pb.ts';
 import { PAGE_ROWS } from '../../parts/row_pages.svelte.ts';
+import { goals } from '../../state/goals.ts';
 import { toaster } from '../../state/toasts.svelte.ts';
 import { columnText, usualColumns, type DataColumn } from './columns.ts';
 import { aggregated, groupsFor, partsFor, sortFor, valuesFor } from './requests.ts';
@@ -320,6 +321,8 @@ export class RunsTable {
   ): Promise<readonly DataColumn[]> {
     if (this.#usual?.query !== query) {
       const runs = await sampleRuns(query, signal);
+      // The results of the project come first.
+      await goals.settled();
       const columns = usualColumns(
         runs.map(({ params, series }) => ({ params: decodeMap(params), series })),
       );

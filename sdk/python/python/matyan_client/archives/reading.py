@@ -53,8 +53,15 @@ def open_archive(path: Path) -> Iterator[Path]:
 
 
 def archived_runs(root: Path, *, blobs: bool = True) -> list[ImportedRun]:
-    """Returns the runs of an archive. Without blobs, artifacts and media are left out."""
-    folders = sorted(folder for folder in (root / layout.RUNS).iterdir() if folder.is_dir())
+    """Returns the runs of an archive. Without blobs, artifacts and media are left out.
+
+    Runs that were in the bin of their server are left out, because a replay would show them.
+    """
+    folders = sorted(
+        folder
+        for folder in (root / layout.RUNS).iterdir()
+        if folder.is_dir() and not _is_binned(folder)
+    )
     experiments = {
         entity["data"].get("id"): entity["data"].get("name")
         for entity in entities(root)
@@ -122,6 +129,14 @@ def _run(folder: Path, experiments: dict[Any, Any], blobs: bool) -> ImportedRun:
         items=partial(_items, folder, artifacts, facts, blobs),
         facts=facts,
     )
+
+
+def _is_binned(folder: Path) -> bool:
+    try:
+        return _object(folder / "run.json").get("binned_at") is not None
+    except (OSError, SourceError, ValueError):
+        # Reported when the run is read.
+        return False
 
 
 def _has_sequences(folder: Path) -> bool:

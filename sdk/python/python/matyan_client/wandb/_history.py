@@ -14,7 +14,7 @@ from typing import Any
 from matyan_client import Run
 from matyan_client.adapters._utils import whole_epoch
 
-from ._metrics import MetricTable
+from ._metrics import Metric, MetricTable
 from ._notices import warn_once
 from ._summary import SummaryStore
 from ._target import Moment, Staging, flattened
@@ -37,6 +37,9 @@ class History:
         # Last values of metrics that are steps of others.
         self._step_values: dict[str, Any] = {}
         self.step = 0
+        # Names of metrics that were logged, and the goals that the server was told.
+        self._names: set[str] = set()
+        self._goals: dict[str, dict[str, str]] = {}
         # Without it, the server numbers the points of each series: a resumed run whose last step
         # could not be read.
         self.knows_steps = True
@@ -50,6 +53,13 @@ class History:
             if commit or (commit is None and step is None):
                 self._complete()
                 self.step += 1
+
+    def define(self, metric: Metric) -> None:
+        """Tells the server the goal of a metric, or of the logged metrics that a prefix matches."""
+        with self._lock:
+            names = self._names if metric.name.endswith("*") else {metric.name}
+            for name in sorted(names):
+                self._define_goal(name)
 
     def complete(self) -> None:
         """Completes an open row, at the end of the run."""
@@ -100,6 +110,16 @@ class History:
             return
         if shown is not None:
             self._row[path] = shown
+        if name not in self._names:
+            self._names.add(name)
+            self._define_goal(name)
+
+    def _define_goal(self, name: str) -> None:
+        metric = self._metrics.find(name)
+        fields = {} if metric is None else metric.goal_fields()
+        if fields and self._goals.get(name) != fields:
+            self._goals[name] = fields
+            self._run.define_metric(name, **fields)
 
     def _complete(self) -> None:
         self._add_step_metrics()

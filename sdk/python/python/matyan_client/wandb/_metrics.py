@@ -9,6 +9,9 @@ from typing import Any
 
 from ._notices import warn_once
 
+# The direction that an aggregate implies.
+_DIRECTIONS = {"min": "minimize", "max": "maximize"}
+
 _AGGREGATES = frozenset({"min", "max", "mean", "last", "first", "best", "copy", "none"})
 
 
@@ -32,6 +35,23 @@ class Metric:
             "goal": self.goal,
         }
         return {key: value for key, value in given.items() if value is not None}
+
+    def goal_fields(self) -> dict[str, str]:
+        """Returns what is known of the goal, for `define_metric` of `matyan_client.Run`.
+
+        An aggregate `min` or `max` says which values are better, unless both are wanted.
+        """
+        directions = {_DIRECTIONS.get(kind) for kind in self.summary} - {None}
+        fields: dict[str, str] = {}
+        if self.goal in ("minimize", "maximize"):
+            fields["goal"] = self.goal
+        elif len(directions) == 1:
+            fields["goal"] = str(directions.pop())
+        if fields and ("best" in self.summary or any(kind in _DIRECTIONS for kind in self.summary)):
+            fields["summary"] = "best"
+        elif self.summary == ("last",):
+            fields["summary"] = "last"
+        return fields
 
 
 @dataclass

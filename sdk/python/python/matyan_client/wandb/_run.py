@@ -139,6 +139,8 @@ class Run(RunDescription):
         described = metric.described()
         if described and self.matyan_run is not None:
             self.matyan_run["wandb", "metrics", metric.name] = described
+        if self._history is not None:
+            self._history.define(metric)
         return metric
 
     @_harmless

@@ -51,7 +51,7 @@ async fn delete_page(
             continue;
         }
         let id = RunId::new(run_id);
-        match deps.find_run(call, run_id).await {
+        match deps.find_kept_run(call, run_id).await {
             Ok(found) => hidden.push((id, found.number)),
             // Repeating a delete succeeds, even if the run is already deleted.
             Err(Error::NotFound { .. }) if is_known(deps, call, &id).await? => {}

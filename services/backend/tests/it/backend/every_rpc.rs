@@ -22,6 +22,7 @@ use matyan_proto::{
     experiments::v1::{self as experiments, experiment_service_client::ExperimentServiceClient},
     export::v1::Format,
     ingest::v1::{self as pb, event::Kind},
+    metrics::v1::{self as metrics, metric_service_client::MetricServiceClient},
     notes::v1::{self as notes, note_service_client::NoteServiceClient},
     objects::v1::{self as objects, object_service_client::ObjectServiceClient},
     project::v1::{self as project, project_service_client::ProjectServiceClient},
@@ -148,6 +149,7 @@ const SHOWS_NOTHING: &[&str] = &[
     "experiments.v1.ExperimentService/Activity",
     "experiments.v1.ExperimentService/Create",
     "experiments.v1.ExperimentService/Delete",
+    "metrics.v1.MetricService/UpdateGoal",
     "notes.v1.NoteService/Create",
     "notes.v1.NoteService/Delete",
     "notes.v1.NoteService/Update",
@@ -162,6 +164,7 @@ const SHOWS_NOTHING: &[&str] = &[
     "runs.v1.RunService/AddTag",
     "runs.v1.RunService/AddTagBatch",
     "runs.v1.RunService/ArchiveBatch",
+    "runs.v1.RunService/BinBatch",
     "runs.v1.RunService/ClearTombstone",
     "runs.v1.RunService/Delete",
     "runs.v1.RunService/DeleteBatch",
@@ -170,6 +173,7 @@ const SHOWS_NOTHING: &[&str] = &[
     "runs.v1.RunService/MoveBatch",
     "runs.v1.RunService/RemoveTag",
     "runs.v1.RunService/RemoveTagBatch",
+    "runs.v1.RunService/RestoreBatch",
     "runs.v1.RunService/Update",
     "search.v1.SearchService/Explain",
     "series.v1.SeriesService/Align",
@@ -275,8 +279,9 @@ fn methods() -> Vec<(String, MethodDescriptor)> {
                 // Needs the series, and the series the run.
                 "DeleteSteps" => 1,
                 "Delete" if name.starts_with("series.") => 2,
-                "Delete" | "DeleteBatch" | "CleanupOrphanBlobs" => 3,
-                "CleanupTombstones" | "ClearTombstone" => 4,
+                "BinBatch" | "RestoreBatch" => 3,
+                "Delete" | "DeleteBatch" | "CleanupOrphanBlobs" => 4,
+                "CleanupTombstones" | "ClearTombstone" => 5,
                 // Needs the principal.
                 "CreateToken" | "CreateTokenEverywhere" | "CreateLink" | "CreateLinkEverywhere" => 2,
                 "DisablePrincipal" | "EnablePrincipal" => 2,
@@ -515,7 +520,12 @@ async fn log_runs(harness: &Harness, project: &str, canary: &str) {
     harness.log_in(project, canary, [create(), experiment(canary), finish()]).await;
     // Too long, so that it is parked.
     harness.log_in(project, "r", [Kind::AddTag(pb::AddTag { name: canary.repeat(1_000) })]).await;
+    // A run in the bin, whose id is a text as well.
+    let binned = format!("bin {canary}");
+    harness.log_in(project, &binned, [create(), finish()]).await;
     harness.applied().await;
+    let bin = runs::BinBatchRequest { run_ids: vec![binned] };
+    RunServiceClient::new(harness.routes()).bin_batch(of(project, bin)).await.unwrap();
 }
 
 /// Describes the project, its tag and its experiment, and makes one of each other entity. Returns
@@ -528,6 +538,9 @@ async fn make_entities(harness: &Harness, project: &str, canary: &str) -> HashMa
     let sequences = vec![SeriesKey { name: canary.to_owned(), ..SeriesKey::default() }];
     let pinned = project::SetPinnedSequencesRequest { sequences, if_updated_us: None };
     ProjectServiceClient::new(harness.routes()).set_pinned_sequences(of(project, pinned)).await.unwrap();
+    let goal =
+        metrics::UpdateGoalRequest { name: canary.to_owned(), primary: Some(true), ..Default::default() };
+    MetricServiceClient::new(harness.routes()).update_goal(of(project, goal)).await.unwrap();
     let mut ids = HashMap::new();
     let listed = all(TagServiceClient::new(harness.routes())
         .list(of(project, tags::ListRequest::default()))

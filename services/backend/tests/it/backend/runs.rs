@@ -7,6 +7,7 @@ use matyan_proto::{
     common::v1::{PathValue, SeriesKey, SeriesType},
     ingest::v1::{self as pb, CreateRun, event::Kind},
     limits,
+    log::v1::LogEntry,
     runs::v1::{run_service_client::RunServiceClient, *},
     search::v1::{Query, RunsRequest, search_service_client::SearchServiceClient},
     series::v1::{self as series, BucketsRequest, RunSelection, series_service_client::SeriesServiceClient},
@@ -534,5 +535,39 @@ async fn values_that_were_logged_to_a_deleted_run_do_not_begin_the_next_one() {
     assert!(cleared);
     harness.applied().await;
     not_found(client.get(GetRequest { run_id: "r".into(), parts: None }).await, "run", "r");
+    harness.end().await;
+}
+
+/// The clock of a client is wrong by years, and the run was edited meanwhile.
+#[tokio::test]
+async fn rule_106_the_last_data_of_an_active_run_has_the_time_of_the_server() {
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
+    let shown = async || {
+        let request = GetRequest { run_id: "r".into(), parts: props() };
+        let run = Client::new(harness.routes()).get(request).await.unwrap().into_inner().run.unwrap();
+        run.props.unwrap()
+    };
+    let append = async |kind, client_time_us| {
+        let event = pb::Event { client_time_us, kind: Some(kind) };
+        let batch = pb::IngestionBatch { events: vec![event], ..Default::default() };
+        let before_us = harness.now_us();
+        harness.append_entry("r", batch, LogEntry::default()).await;
+        let received = before_us..=harness.now_us();
+        harness.applied().await;
+        received
+    };
+    let received = append(create(), Some(4_102_444_800_000_000)).await;
+    let created_us = shown().await.last_data_us.unwrap();
+    assert!(received.contains(&created_us), "{created_us}");
+    harness.advance_clock(600);
+    let rename = UpdateRequest { run_id: "r".into(), name: Some("n".into()), ..Default::default() };
+    client.update(rename).await.unwrap();
+    assert_eq!(shown().await.last_data_us, Some(created_us), "an edit is no data");
+    let received = append(line(0, "x"), Some(1)).await;
+    let logged_us = shown().await.last_data_us.unwrap();
+    assert!(received.contains(&logged_us) && logged_us >= created_us + 600_000_000, "{logged_us}");
+    append(finish(), None).await;
+    assert_eq!(shown().await.last_data_us, None);
     harness.end().await;
 }

@@ -1,7 +1,7 @@
 //! Changes of many runs at once.
 
 use matyan_proto::runs::v1::{
-    AddTagBatchRequest, ArchiveBatchRequest, DeleteBatchRequest, MoveBatchRequest, RemoveTagBatchRequest,
+    AddTagBatchRequest, ArchiveBatchRequest, BinBatchRequest, MoveBatchRequest, RemoveTagBatchRequest,
     add_tag_batch_request, move_batch_request::Experiment, remove_tag_batch_request,
     run_service_client::RunServiceClient,
 };
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::client::{
     Error, client,
-    confirmation::confirm,
+    confirmation::confirm_reversible,
     connection::Connection,
     output::{Output, cell, notice},
     run_ids,
@@ -28,15 +28,20 @@ pub(super) async fn remove(
 ) -> Result<(), Error> {
     warn_of_branches(&channel, &run_ids).await?;
     if !is_confirmed {
-        confirm(&run_ids.join(", "), out)?;
+        confirm_reversible(&run_ids.join(", "), out)?;
     }
-    let request = DeleteBatchRequest { run_ids: run_ids.clone() };
-    let answer = client!(RunServiceClient, channel).delete_batch(request).await?.into_inner();
-    print_changed(&run_ids, &answer.unknown, &[], "deleted", out)
+    let request = BinBatchRequest { run_ids: run_ids.clone() };
+    let answer = client!(RunServiceClient, channel).bin_batch(request).await?.into_inner();
+    if answer.unknown.len() + answer.damaged.len() < run_ids.len() {
+        notice(
+            "for a week, `matyan runs restore` brings them back; `matyan runs purge` deletes them for good",
+        );
+    }
+    print_changed(&run_ids, &answer.unknown, &answer.damaged, "deleted", out)
 }
 
 /// Names the runs that branch from the runs to delete, on standard error.
-async fn warn_of_branches(channel: &Connection, run_ids: &[String]) -> Result<(), Error> {
+pub(super) async fn warn_of_branches(channel: &Connection, run_ids: &[String]) -> Result<(), Error> {
     for parents in run_ids.chunks(ASKED_RUNS) {
         let query =
             format!("run.parent in {} and run.archived in (True, False)", serde_json::Value::from(parents));
@@ -107,7 +112,7 @@ pub(super) async fn move_to(
 }
 
 /// Prints each run that was changed. Unknown and damaged runs make the command fail.
-fn print_changed(
+pub(super) fn print_changed(
     run_ids: &[String],
     unknown: &[String],
     damaged: &[String],

@@ -16,7 +16,10 @@ Examples:
   matyan runs archive 3fd1c0 77aa01
   matyan runs tag 3fd1c0 77aa01 --tag best
   matyan runs move 3fd1c0 77aa01 --to gpt
-  matyan runs rm 3fd1c0 --yes
+  matyan runs rm 3fd1c0 --yes                               into the bin, for a week
+  matyan runs bin                                           what is there
+  matyan runs restore 3fd1c0                                back from the bin
+  matyan runs purge 3fd1c0 --yes                            deleted for good
   matyan runs park 3fd1c0 --reason 'floods the server'      keep what it sends for later
   matyan runs resume 3fd1c0                                 apply what was kept, then continue";
 
@@ -53,8 +56,25 @@ pub(crate) enum RunsCommand {
         #[arg(long)]
         system: bool,
     },
-    /// Delete runs
+    /// Move runs to the bin, where they are deleted after a week
     Rm {
+        /// Hashes of the runs, or their first characters, at least four
+        #[arg(required = true, value_name = "RUN")]
+        runs: Vec<String>,
+        /// Do not ask for confirmation
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// List the runs in the bin, the last one first
+    Bin,
+    /// Bring runs back from the bin
+    Restore {
+        /// Hashes of the runs, or their first characters, at least four
+        #[arg(required = true, value_name = "RUN")]
+        runs: Vec<String>,
+    },
+    /// Delete runs for good, whether they are in the bin or not
+    Purge {
         /// Hashes of the runs, or their first characters, at least four
         #[arg(required = true, value_name = "RUN")]
         runs: Vec<String>,
@@ -117,7 +137,10 @@ impl RunsCommand {
     /// The runs that the user names.
     pub(super) fn runs_mut(&mut self) -> &mut [String] {
         match self {
-            Self::Ls { .. } | Self::Search(_) => &mut [],
+            // Prefixes of hashes in the bin are completed by its list.
+            Self::Ls { .. } | Self::Search(_) | Self::Bin | Self::Restore { .. } | Self::Purge { .. } => {
+                &mut []
+            }
             Self::Show { run, .. } | Self::Park { run, .. } | Self::Resume { run } => {
                 std::slice::from_mut(run)
             }

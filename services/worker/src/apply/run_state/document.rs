@@ -7,8 +7,10 @@ use matyan_model::{
     entity::{Entity, entity_find, entity_find_or_create},
     ids::RunNumber,
     keys::EntityKind,
+    metric_goal::{GoalFields, MetricGoal, metric_goal_load, metric_goal_put, metric_goals_have_room},
     run::RunEdit,
 };
+use matyan_proto::limits;
 use matyan_value::Map;
 
 use crate::apply::{apply_failure::ApplyFailure, transaction::RunTransaction};
@@ -19,12 +21,14 @@ pub(crate) struct RunDocument {
     edit: Option<RunEdit>,
     /// Ids of tags and experiments that were looked up or created, by name.
     entities: HashMap<(EntityKind, String), String>,
+    /// Goals that this transaction changes, by metric.
+    goals: HashMap<String, MetricGoal>,
 }
 
 impl RunDocument {
     /// The document of a run that the current transaction creates.
     pub(crate) fn created(edit: RunEdit) -> Self {
-        Self { edit: Some(edit), entities: HashMap::new() }
+        Self { edit: Some(edit), ..Self::default() }
     }
 
     /// Returns the document for editing, reading it first if necessary.
@@ -99,9 +103,50 @@ impl RunDocument {
         }
     }
 
-    /// Writes the changed document.
+    /// Completes the goals of the project's metrics by what a run defines.
+    pub(crate) async fn define_goals(
+        &mut self,
+        transaction: &mut RunTransaction<'_>,
+        definitions: Vec<(String, GoalFields)>,
+        now_us: i64,
+    ) -> Result<(), ApplyFailure> {
+        for (metric, definition) in definitions {
+            let project = transaction.project();
+            let stored = match self.goals.get(&metric) {
+                Some(goal) => Some(goal.clone()),
+                None => metric_goal_load(transaction.checked(), project, &metric).await?,
+            };
+            if stored.is_none() && !self.has_room_for_goal(transaction).await? {
+                let run = transaction.run().id.as_str();
+                tracing::warn!(run, metric, "ignored a goal: the project has as many as are allowed");
+                continue;
+            }
+            let mut goal = stored.unwrap_or_default();
+            let defined = definition.or(&goal.defined);
+            // A sweep defines the same goals with each run.
+            if defined != goal.defined {
+                goal.defined = defined;
+                goal.touch(now_us);
+                self.goals.insert(metric, goal);
+            }
+        }
+        Ok(())
+    }
+
+    async fn has_room_for_goal(&self, transaction: &RunTransaction<'_>) -> Result<bool, ApplyFailure> {
+        // Some of them may exist already, which leaves a little less room.
+        let limit = limits::METRIC_GOALS.saturating_sub(self.goals.len());
+        Ok(metric_goals_have_room(transaction.snapshot(), transaction.project(), limit).await?)
+    }
+
+    /// Writes the changed document and goals.
     pub(crate) fn write(&mut self, transaction: &mut RunTransaction<'_>) {
-        if let Some(edit) = std::mem::take(self).edit {
+        let Self { edit, goals, .. } = std::mem::take(self);
+        let project = transaction.project();
+        for (metric, goal) in &goals {
+            metric_goal_put(transaction.batch(), project, metric, goal);
+        }
+        if let Some(edit) = edit {
             edit.write(transaction.batch());
         }
     }

@@ -21,7 +21,7 @@ use crate::{
     apply::{
         apply_failure::{ApplyFailure, Verdict},
         decoded_record::{DecodedRecord, LargePayload},
-        run_state::{RunState, logs::parse_log_record, object::NewObject},
+        run_state::{RunState, goals::goal_definitions, logs::parse_log_record, object::NewObject},
         transaction::RunTransaction,
     },
     record::Entry,
@@ -214,7 +214,11 @@ impl EventWriter<'_, '_> {
         };
         let received_us = self.entry.received_us;
         let live = self.run.live(self.transaction, received_us).await?;
+        let goals = goal_definitions(&message);
         let merged = live.document.merge_params(self.transaction, live.number, message, received_us).await?;
+        if merged.is_ok() {
+            live.document.define_goals(self.transaction, goals, received_us).await?;
+        }
         let limit = limits::RUN_PARAMS_BYTES;
         Ok(merged.map_err(|bytes| format!("the run's params would have {bytes} bytes; the limit is {limit}")))
     }

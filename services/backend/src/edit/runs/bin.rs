@@ -1,0 +1,132 @@
+//! The bin: runs that are hidden for a week before they are deleted.
+
+use matyan_model::{
+    change::change_put,
+    ids::RunNumber,
+    keys,
+    run::{BIN_KEPT_US, bin_put, bin_restore, binned_list},
+};
+use matyan_proto::runs::v1::{BinnedRun, ListBinResponse, RunParts};
+use matyan_store::{Transaction, transact};
+
+use super::change::{PAGE_RUNS, SkippedRuns, find_numbers};
+use crate::{
+    server::{
+        call::Call,
+        deps::Deps,
+        error::{Error, Result},
+        stream::{Sender, StreamEnd},
+    },
+    view::{EntityNames, first_piece, run_parts},
+};
+
+/// Runs read from one snapshot.
+const PAGE: usize = 256;
+
+/// Moves runs to the bin; returns the runs that were left out.
+pub(crate) async fn bin_all(deps: &Deps, call: &Call, run_ids: Vec<String>) -> Result<SkippedRuns> {
+    let mut skipped = SkippedRuns::default();
+    for (page, ids) in run_ids.chunks(PAGE_RUNS).enumerate() {
+        let binned = async {
+            let numbers = find_numbers(deps, call, ids, &mut skipped).await?;
+            bin_page(deps, call, &numbers).await
+        };
+        binned.await.map_err(|error| error.after(page * PAGE_RUNS))?;
+    }
+    Ok(skipped)
+}
+
+async fn bin_page(deps: &Deps, call: &Call, numbers: &[RunNumber]) -> Result<()> {
+    let now = (deps.clock)();
+    transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+        for number in numbers {
+            if bin_put(&mut transaction, call.project, *number, now).await? {
+                change_put(transaction.batch(), call.project, *number, now, &call.caller);
+            }
+        }
+        Ok::<_, Error>((transaction, ()))
+    })
+    .await?;
+    Ok(())
+}
+
+/// Brings runs back from the bin; returns the runs that were left out.
+pub(crate) async fn restore_all(deps: &Deps, call: &Call, run_ids: Vec<String>) -> Result<SkippedRuns> {
+    let mut skipped = SkippedRuns::default();
+    for (page, ids) in run_ids.chunks(PAGE_RUNS).enumerate() {
+        let restored = async {
+            let numbers = find_kept_numbers(deps, call, ids, &mut skipped).await?;
+            restore_page(deps, call, &numbers).await
+        };
+        restored.await.map_err(|error| error.after(page * PAGE_RUNS))?;
+    }
+    Ok(skipped)
+}
+
+/// The numbers of the runs of a page, each once, whether they are in the bin or not.
+async fn find_kept_numbers(
+    deps: &Deps,
+    call: &Call,
+    run_ids: &[String],
+    skipped: &mut SkippedRuns,
+) -> Result<Vec<RunNumber>> {
+    let mut numbers = Vec::with_capacity(run_ids.len());
+    for run_id in run_ids {
+        match deps.find_kept_run(call, run_id).await {
+            Ok(found) => numbers.push(found.number),
+            Err(Error::NotFound { .. }) => skipped.unknown.push(run_id.clone()),
+            Err(Error::DamagedRun { .. }) => skipped.damaged.push(run_id.clone()),
+            Err(error) => return Err(error),
+        }
+    }
+    numbers.sort_unstable();
+    numbers.dedup();
+    Ok(numbers)
+}
+
+async fn restore_page(deps: &Deps, call: &Call, numbers: &[RunNumber]) -> Result<()> {
+    let now = (deps.clock)();
+    transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+        for number in numbers {
+            if bin_restore(&mut transaction, call.project, *number, now).await? {
+                change_put(transaction.batch(), call.project, *number, now, &call.caller);
+            }
+        }
+        Ok::<_, Error>((transaction, ()))
+    })
+    .await?;
+    Ok(())
+}
+
+/// Sends the runs in the bin. Each message is read from a snapshot of its own: a slow client may read for
+/// longer than a snapshot lives.
+pub(super) async fn send(
+    deps: &Deps,
+    call: &Call,
+    sender: &Sender<ListBinResponse>,
+) -> Result<(), StreamEnd> {
+    let parts = RunParts { props: true, ..RunParts::default() };
+    let mut names = EntityNames::new(call);
+    let mut rest = Some(keys::index_binned_all(call.project));
+    while let Some(range) = rest {
+        let snapshot = deps.store.snapshot().await?;
+        let (page, next) = binned_list(snapshot.as_ref(), call.project, &range, PAGE).await?;
+        rest = next;
+        let mut message = ListBinResponse::default();
+        for (number, document) in page {
+            let binned_us = document.props.binned_us.unwrap_or_default();
+            let run_id = document.props.run_id.clone();
+            match run_parts(deps, &mut names, snapshot.as_ref(), number, &document, &parts).await {
+                Ok(run) => message.runs.push(BinnedRun {
+                    run: Some(first_piece(run)),
+                    binned_us,
+                    purged_us: binned_us.saturating_add(BIN_KEPT_US),
+                }),
+                Err(error) => deps.metrics.leave_out(&run_id, error)?,
+            }
+        }
+        drop(snapshot);
+        sender.send(message).await?;
+    }
+    Ok(())
+}

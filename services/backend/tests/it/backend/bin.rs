@@ -1,0 +1,132 @@
+//! The bin: runs that are hidden for a week.
+
+use matyan_proto::{
+    backup::v1::{
+        BeginRunRequest, FinishRunRequest, ListRunsRequest, ReadRunRequest,
+        backup_service_client::BackupServiceClient,
+    },
+    project::v1::{ActivityRequest, project_service_client::ProjectServiceClient},
+    runs::v1::{run_service_client::RunServiceClient, *},
+    search::v1::{Query, RunsRequest, search_service_client::SearchServiceClient},
+};
+use tonic::service::Routes;
+
+use crate::backend::{
+    harness::{Harness, all, create, experiment, line, not_found, params, tag},
+    projects::of,
+};
+
+type Client = RunServiceClient<Routes>;
+
+fn ids(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+impl Harness {
+    async fn bin(&self, names: &[&str]) -> BinBatchResponse {
+        let request = BinBatchRequest { run_ids: ids(names) };
+        Client::new(self.routes()).bin_batch(request).await.unwrap().into_inner()
+    }
+
+    async fn unbin(&self, names: &[&str]) -> RestoreBatchResponse {
+        let request = RestoreBatchRequest { run_ids: ids(names) };
+        Client::new(self.routes()).restore_batch(request).await.unwrap().into_inner()
+    }
+
+    /// Ids of the runs in the bin.
+    async fn binned(&self) -> Vec<String> {
+        let pieces = all(Client::new(self.routes()).list_bin(ListBinRequest {}).await.unwrap()).await;
+        pieces.into_iter().flat_map(|piece| piece.runs).map(|binned| binned.run.unwrap().run_id).collect()
+    }
+
+    /// Ids of the runs in lists, which are those that searches find.
+    async fn shown(&self) -> Vec<String> {
+        let request = ListRequest { page_size: 9, ..ListRequest::default() };
+        let listed = Client::new(self.routes()).list(request).await.unwrap().into_inner();
+        let listed: Vec<String> = listed.runs.into_iter().map(|run| run.run_id).collect();
+        let query = Some(Query { text: "run.archived in (True, False)".into(), ..Query::default() });
+        let request = RunsRequest { query, ..RunsRequest::default() };
+        let pieces = all(SearchServiceClient::new(self.routes()).runs(request).await.unwrap()).await;
+        let found: Vec<String> =
+            pieces.into_iter().flat_map(|piece| piece.runs).map(|run| run.run_id).collect();
+        assert_eq!(found, listed);
+        listed
+    }
+
+    async fn run_count(&self) -> u32 {
+        let mut client = ProjectServiceClient::new(self.routes());
+        client.activity(ActivityRequest::default()).await.unwrap().into_inner().run_count
+    }
+}
+
+#[tokio::test]
+async fn rule_107_a_run_in_the_bin_is_found_nowhere_else_until_it_comes_back() {
+    let harness = Harness::new().await;
+    harness.log("r", [create(), experiment("e"), tag("t"), params(r#"{"lr": 1}"#)]).await;
+    harness.create(&["s"]).await;
+    let get = async || {
+        let parts = Some(RunParts { props: true, params: true, ..RunParts::default() });
+        Client::new(harness.routes()).get(GetRequest { run_id: "r".into(), parts }).await
+    };
+    let before = get().await.unwrap().into_inner().run.unwrap();
+    assert_eq!(harness.bin(&["r", "unknown"]).await.unknown, ["unknown"]);
+    assert_eq!((harness.shown().await, harness.binned().await), (ids(&["s"]), ids(&["r"])));
+    assert_eq!(harness.run_count().await, 1);
+    not_found(get().await, "run", "r");
+    assert_eq!(harness.bin(&["r"]).await.unknown, ["r"], "it is not visible any more");
+
+    // What its client sends meanwhile is kept.
+    harness.log("r", [params(r#"{"later": 2}"#), line(0, "x")]).await;
+    harness.applied().await;
+    assert_eq!(harness.shown().await, ["s"]);
+    assert_eq!(harness.unbin(&["r", "s", "unknown"]).await.unknown, ["unknown"]);
+    assert_eq!(harness.shown().await.len(), 2);
+    assert!(harness.binned().await.is_empty() && harness.run_count().await == 2);
+    let after = get().await.unwrap().into_inner().run.unwrap();
+    let props = |run: &Run| run.props.clone().unwrap();
+    assert_eq!(props(&after).tags, props(&before).tags);
+    assert_eq!(props(&after).experiment, props(&before).experiment);
+    assert!(after.params.len() > before.params.len());
+    harness.end().await;
+}
+
+#[tokio::test]
+async fn a_delete_takes_a_run_out_of_the_bin_for_good() {
+    let harness = Harness::new().await;
+    harness.create(&["r"]).await;
+    harness.bin(&["r"]).await;
+    Client::new(harness.routes()).delete(DeleteRequest { run_id: "r".into() }).await.unwrap();
+    assert!(harness.binned().await.is_empty());
+    assert_eq!(harness.unbin(&["r"]).await.unknown, ["r"]);
+    harness.applied().await;
+    assert_eq!(harness.unbin(&["r"]).await.unknown, ["r"]);
+    harness.end().await;
+}
+
+#[tokio::test]
+async fn a_backup_has_the_runs_in_the_bin() {
+    let harness = Harness::new().await;
+    harness.create(&["r"]).await;
+    harness.bin(&["r"]).await;
+    let mut client = BackupServiceClient::new(harness.routes());
+    let listed = all(client.list_runs(ListRunsRequest::default()).await.unwrap()).await;
+    assert_eq!(listed.into_iter().flat_map(|piece| piece.run_ids).collect::<Vec<_>>(), ["r"]);
+    let read = client.read_run(ReadRunRequest { run_id: "r".into() }).await.unwrap();
+    let head = all(read).await.remove(0).head.unwrap();
+    assert!(head.binned_us.is_some());
+
+    harness.create_project("copy").await;
+    let source = vec![1; 32];
+    let created_us = head.created_us;
+    let begin =
+        BeginRunRequest { run_id: "r".into(), source: source.clone().into(), created_us, dry_run: false };
+    client.begin_run(of("copy", begin)).await.unwrap();
+    let finish = FinishRunRequest { run_id: "r".into(), source: source.into(), head: Some(head), cut: None };
+    client.finish_run(of("copy", finish)).await.unwrap();
+    let mut runs = Client::new(harness.routes());
+    let binned = all(runs.list_bin(of("copy", ListBinRequest {})).await.unwrap()).await;
+    assert_eq!(binned.iter().map(|piece| piece.runs.len()).sum::<usize>(), 1);
+    let list = ListRequest { page_size: 9, ..ListRequest::default() };
+    assert!(runs.list(of("copy", list)).await.unwrap().into_inner().runs.is_empty());
+    harness.end().await;
+}

@@ -1,0 +1,104 @@
+/**
+ * What the metrics of the project mean: which values are better, which value stands for a run, and
+ * how values are written. Where nothing is stated, the name of a metric is a guess. Goals are
+ * state, so whatever shows a metric follows them.
+ */
+import type { SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
+import { guessIsLower, isHeldOut } from './importance.ts';
+import { aligned, readable } from './number.ts';
+
+export interface MetricGoal {
+  name: string;
+  /** Whether lower values are better; undefined: nothing is stated. */
+  isLower: boolean | undefined;
+  /** Whether the best value stands for a run, instead of the last one; undefined: not stated. */
+  isBest: boolean | undefined;
+  format: 'percent' | 'scientific' | 'integer' | undefined;
+  unit: string;
+  isPrimary: boolean;
+  updatedUs: bigint;
+}
+
+let stated = $state.raw<ReadonlyMap<string, MetricGoal>>(new Map());
+
+export function statedGoals(): ReadonlyMap<string, MetricGoal> {
+  return stated;
+}
+
+export function setGoals(goals: Iterable<MetricGoal>): void {
+  stated = new Map([...goals].map(goal => [goal.name, goal]));
+}
+
+/** The goal of a metric as far as it is stated. */
+export function goalOf(name: string): MetricGoal | undefined {
+  return stated.get(name);
+}
+
+/** Whether lower values of a metric are better; undefined if nobody and no name says so. */
+export function isLowerBetter(name: string): boolean | undefined {
+  return stated.get(name)?.isLower ?? guessIsLower(name);
+}
+
+/** The part of a series that stands for its run. Without a direction there is no best value. */
+export function summaryPart(name: string): 'last' | 'min' | 'max' {
+  const isLower = isLowerBetter(name);
+  if (!stated.get(name)?.isBest || isLower === undefined) return 'last';
+  return isLower ? 'min' : 'max';
+}
+
+type SeriesValues = Pick<SeriesInfo, 'name' | 'last' | 'min' | 'max'>;
+
+/** The value of a series that stands for its run. */
+export function summaryOf(series: SeriesValues): number | undefined {
+  return series[summaryPart(series.name)];
+}
+
+/** The most important metric first. */
+export function byImportance<T extends { name: string; context: string }>(
+  series: readonly T[],
+): T[] {
+  const rank = ({ name, context }: T): number => importance(name, context);
+  return series.toSorted((a, b) => rank(b) - rank(a));
+}
+
+/** More than any guess. */
+const PRIMARY = 10;
+
+/** The higher, the earlier a metric is shown. What is stated counts more than what is guessed. */
+export function importance(name: string, context = ''): number {
+  const goal = stated.get(name);
+  const isResult = isLowerBetter(name) !== undefined;
+  const guess = isResult ? (isHeldOut(name, context) ? 3 : 2) : name.includes('/') ? 0 : 1;
+  return guess + (goal?.isLower === undefined ? 0 : 1) + (goal?.isPrimary ? PRIMARY : 0);
+}
+
+/** Digits of a number with an exponent. */
+const SCIENTIFIC_DIGITS = 3;
+
+/** A value of a metric as the project wants it; in a column, numbers line up. */
+export function metricNumber(name: string, value: number, isAligned = false): string {
+  const { format, unit = '' } = stated.get(name) ?? {};
+  const usual = isAligned ? aligned : readable;
+  if (!Number.isFinite(value)) return readable(value);
+  const texts = {
+    // The factor leaves no digits that the value does not have.
+    percent: () => `${usual(Number((100 * value).toPrecision(12)))}\u202f%`,
+    scientific: () => exponential(value),
+    integer: () => readable(Math.round(value)),
+    plain: () => usual(value),
+  };
+  const text = texts[format ?? 'plain']();
+  const isTwice = format === 'percent' && unit === '%';
+  return unit === '' || isTwice ? text : `${text}\u202f${unit}`;
+}
+
+function exponential(value: number): string {
+  return value.toExponential(SCIENTIFIC_DIGITS).replace('e+', 'e').replaceAll('-', '−');
+}
+
+const PART_TITLES = { last: 'last', min: 'lowest', max: 'highest' } as const;
+
+/** The title of the part of a series that stands for its run. */
+export function summaryTitle(name: string): string {
+  return PART_TITLES[summaryPart(name)];
+}

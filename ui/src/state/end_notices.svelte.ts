@@ -1,0 +1,118 @@
+/**
+ * Notifications of the browser at the end of runs that the reader chose, in its local storage: they
+ * come in whatever tab of the project is open, also in the background. A run that has ended while
+ * none was open is reported by the next one.
+ */
+import { liveRuns } from '../api/live.ts';
+import { Urgency } from '../api/read_queue.ts';
+import { readRuns } from '../api/runs.ts';
+import { projectName } from '../api/transport.ts';
+import { OutcomeKind } from '../gen/matyan/common/v1/common_pb.ts';
+import type { Props } from '../gen/matyan/runs/v1/run_pb.ts';
+import { href, navigate } from './location.svelte.ts';
+
+const KEY = `matyan-end-notices ${projectName}`.trimEnd();
+/** More runs are not followed; the oldest choices are dropped. */
+const MAX_RUNS = 100;
+
+const ENDS: Record<OutcomeKind, string> = {
+  [OutcomeKind.UNSPECIFIED]: 'has ended',
+  [OutcomeKind.FINISHED]: 'has finished',
+  [OutcomeKind.FAILED]: 'has failed',
+  [OutcomeKind.INTERRUPTED]: 'was interrupted',
+};
+
+class EndNotices {
+  runs = $state.raw<readonly string[]>(read());
+
+  /** Called once, when the page is loaded. */
+  start(): void {
+    // Another tab has changed the list.
+    addEventListener('storage', ({ key }) => {
+      if (key === KEY) this.runs = read();
+    });
+    liveRuns.subscribe(message => {
+      if (message.kind === 'reset') void this.#check();
+      if (message.kind !== 'changes') return;
+      for (const { runId, change } of message.changes) {
+        if (change.case === 'left') this.#drop(runId);
+        else if (change.case === 'run') this.#report(runId, change.value.props);
+      }
+    });
+    void this.#check();
+  }
+
+  isWanted(runId: string): boolean {
+    return this.runs.includes(runId);
+  }
+
+  /** Asks the reader for the permission first. Throws if there is none. */
+  async toggle(runId: string): Promise<void> {
+    if (this.isWanted(runId)) {
+      this.#drop(runId);
+      return;
+    }
+    if (!('Notification' in globalThis) || !isSecureContext)
+      throw new Error('The browser notifies only over HTTPS and on this machine');
+    if ((await Notification.requestPermission()) !== 'granted')
+      throw new Error('The browser does not permit notifications of this page');
+    if (!this.#keep([...read().filter(id => id !== runId), runId].slice(-MAX_RUNS)))
+      throw new Error('The browser does not let this page remember the run');
+    // It may have ended before the permission was given.
+    await this.#check();
+  }
+
+  /** Reads the runs whose end may have been missed. A failure is repeated with the next reset. */
+  async #check(): Promise<void> {
+    const ids = read();
+    if (ids.length === 0) return;
+    const found = await readRuns(ids, { props: true }, Urgency.Refresh).catch(() => undefined);
+    if (!found) return;
+    for (const id of ids) {
+      const run = found.get(id);
+      if (run) this.#report(id, run.props);
+      else this.#drop(id);
+    }
+  }
+
+  #report(runId: string, props: Props | undefined): void {
+    // Another tab may have reported it.
+    if (!props || props.active || !read().includes(runId)) return;
+    this.#drop(runId);
+    const title = `${props.name || runId} ${ENDS[props.outcome?.kind ?? OutcomeKind.UNSPECIFIED]}`;
+    // Tabs that see the end at the same moment show one notification.
+    const tag = `${KEY} ${runId}`;
+    const notification = new Notification(title, { body: props.outcome?.message ?? '', tag });
+    notification.onclick = () => {
+      focus();
+      navigate(href('run', { run: runId }));
+    };
+  }
+
+  #drop(runId: string): void {
+    const before = read();
+    if (before.includes(runId)) this.#keep(before.filter(id => id !== runId));
+  }
+
+  /** Returns whether the list is stored; without that, nothing would be reported. */
+  #keep(runs: readonly string[]): boolean {
+    try {
+      localStorage.setItem(KEY, JSON.stringify(runs));
+    } catch {
+      return false;
+    }
+    this.runs = runs;
+    return true;
+  }
+}
+
+function read(): string[] {
+  try {
+    const stored: unknown = JSON.parse(localStorage.getItem(KEY) ?? '[]');
+    return Array.isArray(stored) ? stored.filter(one => typeof one === 'string') : [];
+  } catch {
+    return [];
+  }
+}
+
+export const endNotices = new EndNotices();
