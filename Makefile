@@ -77,7 +77,7 @@ QUICK_ENV := MAKEFLAGS=STATIC_LIBS=lib/libjemalloc_pic.a
 
 up: ui-embedded ## Build and start everything in one process; data in ./data (DATA_DIR=…, ARGS=… for more flags)
 	@echo 'Building Matyan (about 6 minutes the first time, on two idle cores)'
-	$(QUICK_ENV) cargo build --profile quick -p matyan --no-default-features
+	$(QUICK_ENV) cargo build --profile quick -p matyan --no-default-features --features protocols
 	exec $(QUICK_BIN) up --data-dir $(DATA_DIR) $(ARGS)
 
 PREFIX ?= $(HOME)/.local
@@ -91,7 +91,7 @@ install: ui-embedded ## Build the binary and install it in ~/.local/bin (PREFIX=
 # and zlib are built too, and maturin checks what is linked and adds an SBOM. WHEEL_TARGET is any
 # target that rustup has installed, WHEEL_TAG its compatibility: manylinux2014 or musllinux_1_2 on
 # Linux. `PORTABLE=` builds for this machine, with its libraries; with WHEEL_ARGS='--profile quick
-# --no-default-features' in minutes.
+# --no-default-features --features protocols' in minutes.
 MATURIN_VERSION := 1.16.0
 MATURIN := $(CACHE)/maturin-$(MATURIN_VERSION)/bin/maturin
 ZIG_VERSION := 0.16.0

@@ -50,7 +50,7 @@ pub mod ws;
 pub use edge::Edge;
 pub use metrics::Metrics;
 pub use serve::serve;
-pub use settings::Settings;
+pub use settings::{Protocol, Settings};
 pub use tls::{Tls, TlsError};
 pub use transport::Transport;
 pub use ui::{Ui, UiError, UiSettings};

@@ -2,6 +2,38 @@
 
 use std::time::Duration;
 
+/// A protocol of another tracker whose unmodified clients the query port answers. Each is a cargo feature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    Mlflow,
+    Optuna,
+}
+
+impl Protocol {
+    pub const ALL: [Self; 2] = [Self::Mlflow, Self::Optuna];
+
+    /// The name in settings.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Mlflow => "mlflow",
+            Self::Optuna => "optuna",
+        }
+    }
+
+    /// Returns the protocol with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|protocol| protocol.name() == name)
+    }
+
+    /// Whether this build answers the protocol.
+    pub const fn is_included(self) -> bool {
+        match self {
+            Self::Mlflow => cfg!(feature = "mlflow"),
+            Self::Optuna => cfg!(feature = "optuna"),
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Host names of this server besides those of the loopback interface: `a.example`,
@@ -17,6 +49,8 @@ pub struct Settings {
     /// Origins other than the server's own whose pages may call the API, and show its pages in a
     /// frame.
     pub cors_origins: Vec<String>,
+    /// Protocols of other trackers that the query port answers, of those that this build includes.
+    pub protocols: Vec<Protocol>,
     /// Whether HTTP requests are recorded in metrics. The metrics route always exists.
     pub metrics_enabled: bool,
     /// Maximum number of open connections of a port, except WebSockets; additional ones are
@@ -59,6 +93,7 @@ impl Default for Settings {
             is_on_network: false,
             is_behind_tls_proxy: false,
             cors_origins: Vec::new(),
+            protocols: Protocol::ALL.into_iter().filter(|it| it.is_included()).collect(),
             metrics_enabled: true,
             max_open: 10_000,
             max_calls: 10_000,

@@ -44,7 +44,7 @@ pub(crate) use storage::{Log, StorageSettings, Store};
 pub(crate) use violations::Violations;
 
 use matyan_blob::UploadLimits;
-use matyan_edge::UiSettings;
+use matyan_edge::{Protocol, UiSettings};
 use matyan_wire::ingestion::RecordFormat;
 use matyan_worker::{ControlSettings, IngestSettings};
 
@@ -274,9 +274,24 @@ fn read_edge(host: IpAddr, reader: &mut Reader) -> matyan_edge::Settings {
         max_calls: defaults.max_calls.max(max_connections),
         request_timeout: reader.read(&table::REQUEST_TIMEOUT),
         cors_origins: reader.read(&table::CORS_ORIGINS),
+        protocols: read_protocols(reader),
         metrics_enabled: reader.read(&table::METRICS_ENABLED),
         ..defaults
     }
+}
+
+/// The protocols to answer. Only a protocol that someone asks for must be in this build.
+fn read_protocols(reader: &mut Reader) -> Vec<Protocol> {
+    if reader.is_set(&table::PROTOCOLS) {
+        let asked = reader.optional(&table::PROTOCOLS).unwrap_or_default();
+        for protocol in &asked {
+            reader.require(&table::PROTOCOLS, clients::of_protocol(*protocol));
+        }
+        return asked;
+    }
+    let mut protocols = reader.read(&table::PROTOCOLS);
+    protocols.retain(|protocol| protocol.is_included());
+    protocols
 }
 
 /// The name that other machines may have for this one.

@@ -1,6 +1,9 @@
-//! Clients of other systems, each a cargo feature of this crate, so that a build may lack them.
+//! Clients of other systems and protocols of other trackers, each a cargo feature of this crate, so that a
+//! build may lack them.
 
-/// A client that some builds lack.
+use matyan_edge::Protocol;
+
+/// A client or a protocol that some builds lack.
 pub(super) struct Client {
     name: &'static str,
     /// The cargo feature that includes it.
@@ -17,6 +20,17 @@ pub(super) const GCS: Client = Client::new("Google Cloud Storage", "gcs", cfg!(f
 pub(super) const KAFKA: Client = Client::new("Kafka", "kafka", cfg!(feature = "kafka"));
 pub(super) const OTLP: Client = Client::new("the export of traces", "otlp", cfg!(feature = "otlp"));
 pub(super) const S3: Client = Client::new("S3", "s3", cfg!(feature = "s3"));
+
+const MLFLOW: Client = Client::new("the protocol of MLflow", "mlflow", Protocol::Mlflow.is_included());
+const OPTUNA: Client = Client::new("the protocol of Optuna", "optuna", Protocol::Optuna.is_included());
+
+/// The part of a build that answers a protocol.
+pub(super) const fn of_protocol(protocol: Protocol) -> &'static Client {
+    match protocol {
+        Protocol::Mlflow => &MLFLOW,
+        Protocol::Optuna => &OPTUNA,
+    }
+}
 
 impl Client {
     const fn new(name: &'static str, feature: &'static str, is_included: bool) -> Self {
@@ -45,7 +59,19 @@ mod tests {
     use crate::settings::{Environment, Role, Settings, TopicsSettings, reader::Reader, role::Program};
 
     /// Expected refusals of a build that lacks the client.
-    const REFUSALS: [(Client, &str, &str, &str); 6] = [
+    const REFUSALS: [(Client, &str, &str, &str); 8] = [
+        (
+            MLFLOW,
+            "protocols",
+            "mlflow",
+            "MATYAN_PROTOCOLS: this build does not include the protocol of MLflow: build with `make install`",
+        ),
+        (
+            OPTUNA,
+            "protocols",
+            "mlflow,optuna",
+            "MATYAN_PROTOCOLS: this build does not include the protocol of Optuna: build with `make install`",
+        ),
         (
             KAFKA,
             "log",

@@ -9,6 +9,7 @@ use std::{
 
 use tracing_subscriber::filter::Targets;
 
+use matyan_edge::Protocol;
 use matyan_wire::ingestion::RecordFormat;
 
 use super::secret::Secret;
@@ -241,6 +242,25 @@ pub(super) fn origins(text: &str) -> Result<Vec<String>, String> {
         )),
         None => Ok(origins),
     }
+}
+
+/// Parses names of protocols separated by commas, or `none`.
+pub(super) fn protocols(text: &str) -> Result<Vec<Protocol>, String> {
+    if text.trim() == "none" {
+        return Ok(Vec::new());
+    }
+    let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let mut protocols = Vec::new();
+    for name in names {
+        let protocol = Protocol::from_name(name).ok_or_else(|| {
+            let known = Protocol::ALL.map(Protocol::name).join(", ");
+            format!("contains `{name}`, which is not a protocol; use names of {known}, or none")
+        })?;
+        if !protocols.contains(&protocol) {
+            protocols.push(protocol);
+        }
+    }
+    Ok(protocols)
 }
 
 pub(super) fn web_url(text: &str) -> Result<String, String> {

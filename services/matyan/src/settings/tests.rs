@@ -108,6 +108,26 @@ fn rule_63_a_server_in_a_network_needs_a_choice_about_access() {
 }
 
 #[test]
+fn protocols_are_chosen_by_name() {
+    let resolved = |value| resolve(Role::Up, &[], &[("MATYAN_PROTOCOLS", value)]).unwrap().edge.protocols;
+    assert_eq!(resolve(Role::Up, &[], &[]).unwrap().edge.protocols, Protocol::ALL);
+    assert_eq!(resolved("optuna, mlflow,optuna"), [Protocol::Optuna, Protocol::Mlflow]);
+    assert_eq!(resolved("mlflow"), [Protocol::Mlflow]);
+    assert!(resolved("none").is_empty());
+    let flags = &[("protocols", "none")];
+    let variables = &[("MATYAN_PROTOCOLS", "mlflow")];
+    assert!(resolve(Role::Up, flags, variables).unwrap().edge.protocols.is_empty());
+    check_refused(
+        Role::Up,
+        &[],
+        &[("MATYAN_PROTOCOLS", "mlflow,tensorboard")],
+        &[
+            "MATYAN_PROTOCOLS: `mlflow,tensorboard` (from MATYAN_PROTOCOLS in the environment) contains `tensorboard`, which is not a protocol",
+        ],
+    );
+}
+
+#[test]
 fn a_server_in_a_network_knows_its_names() {
     let resolved = |variables| resolve(Role::Up, &[], variables).unwrap().edge;
     let local = resolved(&[("MATYAN_ALLOWED_HOSTS", "matyan.example, *.lab.example")]);
