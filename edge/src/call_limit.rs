@@ -24,7 +24,8 @@ use crate::share_limit::{Refusal, ShareLimit, SharePermit};
 const MAX_PROBES: usize = 256;
 
 /// Methods whose calls hold an open blob, except for thumbnails, of which few are made at a time.
-const BLOB_METHODS: [&str; 7] = [
+const BLOB_METHODS: [&str; 8] = [
+    "/matyan.ingest.v1.IngestService/Store",
     "/matyan.ingest.v1.IngestService/Upload",
     "/matyan.backup.v1.BackupService/ReadBlob",
     "/matyan.backup.v1.BackupService/WriteBlob",

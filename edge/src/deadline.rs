@@ -24,7 +24,8 @@ const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout")
 
 /// Methods without a maximum: they wait for events, carry content of any size, or run jobs. All of
 /// them are streams.
-const OPEN_ENDED: [&str; 26] = [
+const OPEN_ENDED: [&str; 27] = [
+    "/matyan.ingest.v1.IngestService/Store",
     "/matyan.ingest.v1.IngestService/Stream",
     "/matyan.ingest.v1.IngestService/Upload",
     "/matyan.runs.v1.RunService/Watch",

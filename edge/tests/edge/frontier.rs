@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use futures::Stream;
 use matyan_proto::ingest::v1::ingest_service_server::{IngestService, IngestServiceServer};
+use matyan_proto::ingest::v1::store_request::Message as StoreMessage;
 use matyan_proto::ingest::v1::stream_request::Message as StreamMessage;
 use matyan_proto::ingest::v1::upload_request::Message as UploadMessage;
 use matyan_proto::ingest::v1::*;
@@ -204,6 +205,23 @@ impl IngestService for Frontier {
         _: Request<AbortUploadRequest>,
     ) -> Result<Response<AbortUploadResponse>, Status> {
         Ok(Response::new(AbortUploadResponse {}))
+    }
+
+    async fn store(
+        &self,
+        request: Request<Streaming<StoreRequest>>,
+    ) -> Result<Response<StoreResponse>, Status> {
+        let mut stream = request.into_inner();
+        let mut key = String::new();
+        let mut size = 0;
+        while let Some(message) = stream.message().await? {
+            match message.message {
+                Some(StoreMessage::Open(open)) => key = format!("{}/{}", open.run_id, open.artifact_path),
+                Some(StoreMessage::Chunk(chunk)) => size += chunk.len() as u64,
+                Some(StoreMessage::Done(_)) | None => {}
+            }
+        }
+        Ok(Response::new(StoreResponse { key, size }))
     }
 
     async fn upload(

@@ -48,6 +48,7 @@ fn entity_data(entity: &pb::Entity) -> (&'static str, Fields) {
             "report",
             data.text("name", &of.name).text("code", &of.code).text("description", &of.description),
         ),
+        Some(Kind::Document(of)) => ("document", data.text("content", &hex::encode(&of.content))),
         Some(Kind::Note(of)) => ("note", note_data(data, of)),
         None => ("unknown", data),
     }
@@ -98,6 +99,7 @@ pub(crate) fn entity(line: &JsonObject, now_us: i64) -> Result<Option<pb::Entity
             code: text("code")?,
             description: text("description")?,
         }),
+        "document" => Kind::Document(pb::Document { content: data.bytes("content")?.into() }),
         "note" => Kind::Note(note(&data)?),
         _ => return Ok(None),
     };
@@ -278,6 +280,7 @@ mod tests {
                 dashboard_id: None,
             }),
             Kind::Report(pb::Report { name: "r".into(), code: "# c".into(), description: "".into() }),
+            Kind::Document(pb::Document { content: b"{\"a\":1}\xff".to_vec().into() }),
             Kind::Note(pb::Note { content: "n".into(), owner: Some(Owner::RunId("r".into())) }),
             Kind::Note(pb::Note {
                 content: "n".into(),

@@ -1,4 +1,4 @@
-//! Entities: experiments, tags, notes, dashboards, apps, and reports. Each has a row of its
+//! Entities: experiments, tags, notes, dashboards, apps, reports, and documents. Each has a row of its
 //! own, separate from runs.
 //!
 //! Runs and indexes refer to entities by id, never by name, so that a rename changes one row
@@ -17,7 +17,7 @@ pub use store::{
     EntityError, entity_create, entity_delete, entity_find, entity_find_or_create, entity_get, entity_list,
     entity_load, entity_page, entity_put, runs_count, runs_counts,
 };
-pub use types::{App, Dashboard, Entity, Experiment, Note, NoteOwner, Report, Tag};
+pub use types::{App, Dashboard, Document, Entity, Experiment, Note, NoteOwner, Report, Tag};
 
 #[cfg(test)]
 mod tests;

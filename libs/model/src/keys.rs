@@ -228,6 +228,7 @@ pub enum EntityKind {
     Dashboard = 3,
     App = 4,
     Report = 5,
+    Document = 6,
 }
 
 impl EntityKind {
@@ -240,6 +241,7 @@ impl EntityKind {
             Self::Dashboard => "dashboard",
             Self::App => "app",
             Self::Report => "report",
+            Self::Document => "document",
         }
     }
 }
@@ -523,6 +525,25 @@ pub fn entity(project: Project, kind: EntityKind, id: &str) -> Range {
 /// The tail is (id: String, piece: u32).
 pub fn entities(project: Project, kind: EntityKind) -> Range {
     subtree(self::project(project, Space::Entity, (kind as u16,)))
+}
+
+/// The entities of a kind whose ids begin with a text; the tail is that of `entities`.
+pub fn entities_with_prefix(project: Project, kind: EntityKind, prefix: &str) -> Range {
+    let all = entities(project, kind);
+    // The first id that is larger than every id with the prefix. Ids are encoded in their order.
+    let mut after = prefix.to_owned();
+    let end = loop {
+        match after.pop() {
+            None => break all.end,
+            Some(last) => {
+                if let Some(next) = (u32::from(last) + 1..=u32::from(char::MAX)).find_map(char::from_u32) {
+                    after.push(next);
+                    break entity(project, kind, &after).start;
+                }
+            }
+        }
+    };
+    Range::new(entity(project, kind, prefix).start, end)
 }
 
 pub fn entity_name(project: Project, kind: EntityKind, name: &str) -> Key {

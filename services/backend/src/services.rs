@@ -10,6 +10,7 @@ use matyan_proto::{
     artifacts::v1::artifact_service_server::ArtifactServiceServer,
     backup::v1::backup_service_server::BackupServiceServer,
     dashboards::v1::dashboard_service_server::DashboardServiceServer,
+    documents::v1::document_service_server::DocumentServiceServer,
     experiments::v1::experiment_service_server::ExperimentServiceServer,
     export::v1::export_service_server::ExportServiceServer,
     limits,
@@ -34,7 +35,7 @@ use crate::{
     backup::BackupApi,
     changes::Watches,
     edit::{
-        documents::{AppApi, DashboardApi, ReportApi},
+        documents::{AppApi, DashboardApi, DocumentApi, ReportApi},
         experiments::ExperimentApi,
         notes::NoteApi,
         project::ProjectApi,
@@ -89,6 +90,7 @@ impl Backend {
             .add_service(limited!(NoteServiceServer, NoteApi::new(server.clone())))
             .add_service(limited!(DashboardServiceServer, DashboardApi::new(server.clone())))
             .add_service(limited!(AppServiceServer, AppApi::new(server.clone())))
+            .add_service(limited!(DocumentServiceServer, DocumentApi::new(server.clone())))
             .add_service(limited!(ReportServiceServer, ReportApi::new(server.clone())))
             .add_service(limited!(ProjectServiceServer, project))
             .add_service(limited!(SeriesServiceServer, series))

@@ -78,6 +78,14 @@ impl IngestService for Frontier {
         Ok(Response::new(self.calls.run(multipart::abort(&self.uploads, upload)).await?))
     }
 
+    async fn store(
+        &self,
+        request: Request<Streaming<pb::StoreRequest>>,
+    ) -> Result<Response<pb::StoreResponse>> {
+        let caller = self.projects.caller(request.metadata()).await?;
+        Ok(Response::new(self.calls.run(upload::store(&self.uploads, &caller, request.into_inner())).await?))
+    }
+
     async fn upload(
         &self,
         request: Request<Streaming<pb::UploadRequest>>,

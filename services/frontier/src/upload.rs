@@ -1,5 +1,6 @@
-//! Uploads through this server, for blob stores without a network address. Anyone with the
-//! token of a URL may write that one blob. Data of an interrupted upload is discarded.
+//! Uploads through this server: with the token of a URL, for blob stores without a network address, or of
+//! an artifact by its path, for any blob store. Anyone with the token of a URL may write that one blob. Data of
+//! an interrupted upload is discarded.
 
 use std::sync::{Arc, OnceLock};
 
@@ -12,6 +13,7 @@ use matyan_proto::{
 use tonic::Status;
 
 use crate::{
+    convert::{Caller, UploadTarget},
     error::{Error, Result},
     field_checks::content_type_check,
     metrics::UploadMetrics,
@@ -66,6 +68,42 @@ pub(crate) async fn upload(
     };
     uploads.metrics.bytes.inc_by(response.size);
     Ok(response)
+}
+
+/// Stores an artifact of a run.
+pub(crate) async fn store(
+    uploads: &Uploads,
+    caller: &Caller,
+    mut requests: impl Stream<Item = Result<pb::StoreRequest, Status>> + Send + Unpin + 'static,
+) -> Result<pb::StoreResponse> {
+    let target = match within_idle_limit(requests.next()).await? {
+        Some(Ok(pb::StoreRequest { message: Some(pb::store_request::Message::Open(open)) })) => {
+            let pb::StoreOpen { run_id, artifact_path, content_type, size } = open;
+            let target = pb::PresignRequest { run_id, artifact_path, content_type, size };
+            UploadTarget::parse(caller, target)?
+        }
+        _ => return Err(Error::field("open", "must be the first message")),
+    };
+    let failure = Arc::new(OnceLock::new());
+    let needs_done = target.size.is_none();
+    let requests = requests.map(|request| request.map(upload_request));
+    let content = content(Chunks { requests, needs_done }, failure.clone());
+    let explain = |error: matyan_blob::Error| failure.get().cloned().unwrap_or_else(|| error.into());
+    let put = uploads.blobs.put(&target.key, &target.content_type, target.size, content).await;
+    uploads.metrics.uploads.inc_by(u64::from(put.is_ok()));
+    let size = put.map_err(explain)?;
+    uploads.metrics.bytes.inc_by(size);
+    Ok(pb::StoreResponse { key: target.reference, size })
+}
+
+/// The same piece of an upload.
+fn upload_request(request: pb::StoreRequest) -> pb::UploadRequest {
+    let message = request.message.and_then(|message| match message {
+        pb::store_request::Message::Chunk(chunk) => Some(Message::Chunk(chunk)),
+        pb::store_request::Message::Done(done) => Some(Message::Done(done)),
+        pb::store_request::Message::Open(_) => None,
+    });
+    pb::UploadRequest { message }
 }
 
 fn open(first: Option<Result<pb::UploadRequest, Status>>) -> Result<pb::UploadOpen> {

@@ -227,3 +227,27 @@ impl Entity for Report {
         &mut self.updated_us
     }
 }
+
+/// A named document, whose id is its kind, a slash, and its name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Document {
+    #[n(0)]
+    pub created_us: i64,
+    #[n(1)]
+    pub updated_us: i64,
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub content: Vec<u8>,
+}
+
+impl Entity for Document {
+    const KIND: EntityKind = EntityKind::Document;
+
+    fn created_us(&self) -> i64 {
+        self.created_us
+    }
+
+    fn updated_us(&mut self) -> &mut i64 {
+        &mut self.updated_us
+    }
+}

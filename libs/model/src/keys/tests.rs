@@ -197,3 +197,22 @@ fn every_row_of_a_project_is_in_its_range_and_no_other() {
         assert!(!rows.contains(&project_by_name("r")) && !rows.contains(&lock(Job::new("r", project))));
     }
 }
+
+#[test]
+fn entities_are_listed_by_the_beginning_of_their_ids() {
+    let kind = EntityKind::Document;
+    let ids = ["a", "a/", "a/b", "a/\u{10ffff}", "a0", "b", "\u{10ffff}", "\u{10ffff}a"];
+    let listed = |prefix: &str| {
+        let range = entities_with_prefix(P, kind, prefix);
+        let is_in = |id: &&&str| {
+            let key = entity_piece(P, kind, id, 0);
+            range.start <= key && key < range.end
+        };
+        ids.iter().filter(is_in).copied().collect::<Vec<_>>()
+    };
+    assert_eq!(listed("a/"), ["a/", "a/b", "a/\u{10ffff}"]);
+    assert_eq!(listed("a"), ["a", "a/", "a/b", "a/\u{10ffff}", "a0"]);
+    assert_eq!(listed("a/\u{10ffff}"), ["a/\u{10ffff}"]);
+    assert_eq!(listed("\u{10ffff}"), ["\u{10ffff}", "\u{10ffff}a"]);
+    assert_eq!(listed(""), ids);
+}

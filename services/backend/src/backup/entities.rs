@@ -3,8 +3,8 @@
 
 use matyan_model::{
     entity::{
-        App, Dashboard, Entity, EntityError, Experiment, Note, NoteOwner, Report, Tag, entity_create,
-        entity_get,
+        App, Dashboard, Document, Entity, EntityError, Experiment, Note, NoteOwner, Report, Tag,
+        entity_create, entity_get,
     },
     keys,
     position::cursor_put,
@@ -113,6 +113,10 @@ async fn entity_restore(deps: &Deps, call: &Call, entity: pb::Entity) -> Result<
             let code = bounded_text("report.code", &fields.code, limits::DOCUMENT_BYTES)?;
             let description = text("report.description", fields.description)?;
             make(deps, call, id, &Report { created_us, updated_us, name, code, description }).await
+        }
+        Kind::Document(fields) => {
+            check_limit("document.content", fields.content.len(), limits::NAMED_DOCUMENT_BYTES)?;
+            make(deps, call, id, &Document { created_us, updated_us, content: fields.content.into() }).await
         }
         Kind::Note(fields) => note(deps, call, id, fields, (created_us, updated_us)).await,
     }

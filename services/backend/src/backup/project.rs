@@ -3,7 +3,9 @@
 //! prevent deleted runs from coming back.
 
 use matyan_model::{
-    entity::{App, Dashboard, Entity, Experiment, Note, NoteOwner, Report, Tag, entity_get, entity_page},
+    entity::{
+        App, Dashboard, Document, Entity, Experiment, Note, NoteOwner, Report, Tag, entity_get, entity_page,
+    },
     ids::{RunId, RunNumber},
     keys,
     position::cursor_get,
@@ -33,6 +35,7 @@ pub(super) async fn send(deps: &Deps, call: &Call, sender: &ProjectSender) -> Re
     send_entities(deps, call, sender, app).await?;
     send_entities(deps, call, sender, dashboard).await?;
     send_entities(deps, call, sender, report).await?;
+    send_entities(deps, call, sender, document).await?;
     notes(deps, call, sender).await?;
     tombstones(deps, call, sender).await
 }
@@ -174,4 +177,9 @@ fn app(from: App) -> (i64, i64, Kind) {
 fn report(from: Report) -> (i64, i64, Kind) {
     let Report { created_us, updated_us, name, code, description } = from;
     (created_us, updated_us, Kind::Report(pb::Report { name, code, description }))
+}
+
+fn document(from: Document) -> (i64, i64, Kind) {
+    let Document { created_us, updated_us, content } = from;
+    (created_us, updated_us, Kind::Document(pb::Document { content: content.into() }))
 }

@@ -15,6 +15,7 @@ mod branches;
 mod bulk_edits;
 mod completion;
 mod damaged_runs;
+mod documents;
 mod every_rpc;
 mod experiments;
 mod follow;

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use futures::StreamExt;
 use matyan_blob::{BlobKey, Blobs, UploadLimits, layers::FaultBlobs};
 use matyan_log::layers::Faults;
-use matyan_proto::ingest::v1::{self as pb, upload_request::Message};
+use matyan_proto::ingest::v1::{self as pb, store_request::Message as StoreMessage, upload_request::Message};
 use std::sync::Arc;
 use tonic::{Code, Status};
 
@@ -419,4 +419,43 @@ async fn an_upload_in_parts_respects_the_limit_in_every_call() {
     let begun = env.client().begin_upload(pb::BeginUploadRequest { size: 1, ..begin }).await.unwrap();
     let refused = send_part(&env, &begun.into_inner().upload_id, 1).await.unwrap_err();
     assert_eq!(reason(&refused), "TOO_LARGE");
+}
+
+async fn store(env: &TestEnv, path: &str, size: Option<u64>, rest: Vec<StoreMessage>) -> Result<u64, Status> {
+    let open = pb::StoreOpen {
+        run_id: "run".into(),
+        artifact_path: path.into(),
+        content_type: "text/plain".into(),
+        size,
+    };
+    let messages = std::iter::once(StoreMessage::Open(open)).chain(rest);
+    let requests = messages.map(|message| pb::StoreRequest { message: Some(message) });
+    let answer = env.client().store(tokio_stream::iter(requests.collect::<Vec<_>>())).await?.into_inner();
+    assert_eq!(answer.key, format!("run/{path}"));
+    Ok(answer.size)
+}
+
+/// Without a URL, and only if the whole artifact has arrived.
+#[tokio::test]
+async fn an_artifact_is_stored_by_its_path() {
+    let env = TestEnv::new().await;
+    let piece = |text: &str| StoreMessage::Chunk(text.to_owned().into());
+    let all = vec![piece("four"), piece("five5"), StoreMessage::Done(true)];
+    assert_eq!(store(&env, "a/b.txt", None, all).await.unwrap(), 9);
+    assert_eq!(content(&env, "run/a/b.txt").await.as_deref(), Some("fourfive5"));
+    assert_eq!(store(&env, "a/b.txt", Some(4), vec![piece("four")]).await.unwrap(), 4);
+    assert_eq!(content(&env, "run/a/b.txt").await.as_deref(), Some("four"), "the last call wins");
+
+    let status = store(&env, "c", None, vec![piece("four")]).await.unwrap_err();
+    assert_eq!(status.code(), Code::Aborted, "there is no end mark: {status:?}");
+    let status = store(&env, "c", Some(5), vec![piece("four"), StoreMessage::Done(true)]).await.unwrap_err();
+    assert_eq!(status.code(), Code::Aborted, "there are fewer bytes: {status:?}");
+    assert_eq!(content(&env, "run/c").await, None);
+    for path in ["", "../c", "/c"] {
+        let status = store(&env, path, None, vec![StoreMessage::Done(true)]).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{path}: {status:?}");
+    }
+    let unopened = pb::StoreRequest { message: Some(piece("x")) };
+    let status = env.client().store(tokio_stream::iter([unopened])).await.unwrap_err();
+    assert!(status.message().contains("`open`"), "{status:?}");
 }

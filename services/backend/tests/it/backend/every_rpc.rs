@@ -18,6 +18,7 @@ use matyan_proto::{
     apps::v1::{self as apps, app_service_client::AppServiceClient},
     common::v1::{SeriesKey, SeriesType},
     dashboards::v1::{self as dashboards, dashboard_service_client::DashboardServiceClient},
+    documents::v1::{self as documents, document_service_client::DocumentServiceClient},
     experiments::v1::{self as experiments, experiment_service_client::ExperimentServiceClient},
     export::v1::Format,
     ingest::v1::{self as pb, event::Kind},
@@ -122,6 +123,8 @@ const SHOWS_NOTHING: &[&str] = &[
     "backup.v1.BackupService/WriteRun",
     "dashboards.v1.DashboardService/Create",
     "dashboards.v1.DashboardService/Delete",
+    "documents.v1.DocumentService/Delete",
+    "documents.v1.DocumentService/Write",
     "experiments.v1.ExperimentService/Activity",
     "experiments.v1.ExperimentService/Create",
     "experiments.v1.ExperimentService/Delete",
@@ -290,6 +293,8 @@ fn value(method: &str, field: &FieldDescriptor, ids_of: &Side, round: usize) -> 
         (FieldKind::String, "name") if service == "project.v1.ProjectService" => {
             text(&format!("new-{round}"))
         }
+        (FieldKind::String, "kind") if service == "documents.v1.DocumentService" => text("kind"),
+        (FieldKind::String, "name") if service == "documents.v1.DocumentService" => text("d"),
         // Names are unique in their service.
         (FieldKind::String, "name" | "app_id" | "type" | "code" | "content") => {
             text(&format!("new {method} {round}"))
@@ -515,6 +520,10 @@ async fn make_entities(harness: &Harness, project: &str, canary: &str) -> HashMa
         reports::CreateRequest { name: canary.to_owned(), code: canary.to_owned(), ..Default::default() };
     let made = ReportServiceClient::new(harness.routes()).create(of(project, request)).await.unwrap();
     ids.insert("reports.v1.ReportService", made.into_inner().report.unwrap().id);
+    let content = canary.as_bytes().to_vec().into();
+    let request =
+        documents::WriteRequest { kind: "kind".into(), name: "d".into(), content, ..Default::default() };
+    DocumentServiceClient::new(harness.routes()).write(of(project, request)).await.unwrap();
     let owner = Some(notes::Owner { kind: Some(notes::owner::Kind::RunId("r".into())) });
     let request = notes::CreateRequest { owner, content: canary.to_owned(), ..Default::default() };
     let made = NoteServiceClient::new(harness.routes()).create(of(project, request)).await.unwrap();

@@ -1,0 +1,181 @@
+//! Named documents: records of clients that are not runs. Their id is the kind, a slash, and the name, so that
+//! they are found without an index, and listed in the order of their names.
+
+use matyan_model::{
+    entity::{
+        Document, Entity, EntityError, entity_create, entity_delete, entity_load, entity_page, entity_put,
+    },
+    keys,
+};
+use matyan_proto::{
+    documents::v1::{self as pb, document_service_server::DocumentService},
+    limits,
+};
+use matyan_store::{Transaction, transact};
+use prost::Message;
+use tonic::{Request, Response};
+
+use crate::{
+    edit::entities,
+    server::{
+        RpcResult, Server,
+        call::Call,
+        convert::check_limit,
+        deps::Deps,
+        error::{Error, Result},
+        stream::{MESSAGE_BYTES, ResponseStream, Sender, StreamEnd},
+    },
+};
+
+/// Longest name of a kind.
+const MAX_KIND_BYTES: usize = 64;
+
+/// Checks a kind.
+fn check_kind(kind: &str) -> Result<()> {
+    let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
+    if (1..=MAX_KIND_BYTES).contains(&kind.len()) && kind.bytes().all(is_letter) {
+        return Ok(());
+    }
+    Err(Error::field("kind", "must have 1 to 64 letters in lower case, digits, `-` and `_`"))
+}
+
+/// The id of a document.
+fn document_id(kind: &str, name: &str) -> Result<String> {
+    check_kind(kind)?;
+    if name.is_empty() || name.chars().any(char::is_control) {
+        return Err(Error::field("name", "is empty or has control characters"));
+    }
+    let id = format!("{kind}/{name}");
+    check_limit("name", id.len(), limits::NAME_BYTES)?;
+    Ok(id)
+}
+
+/// The document as callers see it.
+fn view(id: &str, document: Document) -> pb::Document {
+    let (kind, name) = id.split_once('/').unwrap_or((id, ""));
+    pb::Document {
+        kind: kind.to_owned(),
+        name: name.to_owned(),
+        content: document.content.into(),
+        created_us: document.created_us,
+        updated_us: document.updated_us,
+    }
+}
+
+async fn write(deps: &Deps, call: &Call, request: &pb::WriteRequest) -> Result<i64> {
+    let id = document_id(&request.kind, &request.name)?;
+    check_limit("content", request.content.len(), limits::NAMED_DOCUMENT_BYTES)?;
+    let now = (deps.clock)();
+    let new = Document { created_us: now, updated_us: now, content: request.content.to_vec() };
+    let (updated_us, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+        let project = call.project;
+        let found = match entity_load::<Document>(&transaction, project, &id).await {
+            Ok(found) => Some(found),
+            Err(EntityError::NotFound { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let version = found.map_or(0, |found| found.updated_us);
+        entities::check_unchanged(Document::KIND.name(), &id, version, request.if_updated_us)?;
+        if version == 0 {
+            entity_create(&mut transaction, project, &id, &new).await?;
+            return Ok::<_, Error>((transaction, now));
+        }
+        let replace = |document: &mut Document| {
+            document.updated_us = now;
+            document.content.clone_from(&new.content);
+            Ok::<_, Error>(())
+        };
+        let written = entity_put(&mut transaction, project, &id, replace).await?;
+        Ok((transaction, written.updated_us))
+    })
+    .await?;
+    Ok(updated_us)
+}
+
+async fn delete(deps: &Deps, call: &Call, request: &pb::DeleteRequest) -> Result<()> {
+    let id = document_id(&request.kind, &request.name)?;
+    transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+        let found: Document = entity_load(&transaction, call.project, &id).await?;
+        entities::check_unchanged(Document::KIND.name(), &id, found.updated_us, request.if_updated_us)?;
+        entity_delete::<Document>(&mut transaction, call.project, &id).await?;
+        Ok::<_, Error>((transaction, ()))
+    })
+    .await?;
+    Ok(())
+}
+
+/// Sends the documents of a list, page by page, each from a snapshot of its own: a slow client may read for
+/// longer than a snapshot lives.
+async fn send(
+    deps: &Deps,
+    call: &Call,
+    request: &pb::ListRequest,
+    sender: &Sender<pb::ListResponse>,
+) -> Result<(), StreamEnd> {
+    let prefix = format!("{}/{}", request.kind, request.name_prefix);
+    let mut rest = Some(keys::entities_with_prefix(call.project, Document::KIND, &prefix));
+    let mut documents = Vec::new();
+    let mut bytes = 0;
+    while let Some(range) = rest.take() {
+        let snapshot = deps.store.snapshot().await.map_err(Error::from)?;
+        let (page, next) =
+            entity_page::<Document>(snapshot.as_ref(), call.project, &range).await.map_err(Error::from)?;
+        drop(snapshot);
+        rest = next;
+        for (id, document) in page {
+            let document = view(&id, document);
+            bytes += document.encoded_len();
+            documents.push(document);
+            if bytes >= MESSAGE_BYTES {
+                sender.send(pb::ListResponse { documents: std::mem::take(&mut documents) }).await?;
+                bytes = 0;
+            }
+        }
+    }
+    sender.send(pb::ListResponse { documents }).await
+}
+
+/// The service of named documents.
+pub(crate) struct DocumentApi {
+    server: Server,
+}
+
+impl DocumentApi {
+    pub(crate) fn new(server: Server) -> Self {
+        Self { server }
+    }
+}
+
+#[tonic::async_trait]
+impl DocumentService for DocumentApi {
+    type ListStream = ResponseStream<pb::ListResponse>;
+
+    async fn get(&self, request: Request<pb::GetRequest>) -> RpcResult<pb::GetResponse> {
+        let (call, pb::GetRequest { kind, name }) = self.server.start_call(request).await?;
+        let id = document_id(&kind, &name)?;
+        let document: Document = entities::get(&self.server.deps, &call, &id).await?;
+        Ok(Response::new(pb::GetResponse { document: Some(view(&id, document)) }))
+    }
+
+    async fn list(&self, request: Request<pb::ListRequest>) -> RpcResult<Self::ListStream> {
+        let (call, request) = self.server.start_call(request).await?;
+        check_kind(&request.kind)?;
+        check_limit("name_prefix", request.name_prefix.len(), limits::NAME_BYTES)?;
+        let deps = self.server.deps.clone();
+        Ok(Response::new(
+            self.server.respond(async move |sender| send(&deps, &call, &request, &sender).await),
+        ))
+    }
+
+    async fn write(&self, request: Request<pb::WriteRequest>) -> RpcResult<pb::WriteResponse> {
+        let (call, request) = self.server.start_call(request).await?;
+        let updated_us = write(&self.server.deps, &call, &request).await?;
+        Ok(Response::new(pb::WriteResponse { updated_us }))
+    }
+
+    async fn delete(&self, request: Request<pb::DeleteRequest>) -> RpcResult<pb::DeleteResponse> {
+        let (call, request) = self.server.start_call(request).await?;
+        delete(&self.server.deps, &call, &request).await?;
+        Ok(Response::new(pb::DeleteResponse {}))
+    }
+}

@@ -1,0 +1,93 @@
+//! Named documents: found by kind and name, replaced only by whoever has read them, and listed by name.
+
+use bytes::Bytes;
+use matyan_proto::{
+    documents::v1::{document_service_client::DocumentServiceClient, *},
+    limits,
+};
+use tonic::{Code, service::Routes};
+
+use crate::backend::harness::{Harness, all, failure, not_found, wrong_field};
+
+type Client = DocumentServiceClient<Routes>;
+
+fn write(name: &str, content: &[u8], if_updated_us: Option<i64>) -> WriteRequest {
+    WriteRequest {
+        kind: "model".into(),
+        name: name.into(),
+        content: Bytes::copy_from_slice(content),
+        if_updated_us,
+    }
+}
+
+fn get(name: &str) -> GetRequest {
+    GetRequest { kind: "model".into(), name: name.into() }
+}
+
+fn delete(name: &str, if_updated_us: Option<i64>) -> DeleteRequest {
+    DeleteRequest { kind: "model".into(), name: name.into(), if_updated_us }
+}
+
+async fn names(client: &mut Client, kind: &str, name_prefix: &str) -> Vec<String> {
+    let request = ListRequest { kind: kind.into(), name_prefix: name_prefix.into() };
+    let listed = all(client.list(request).await.unwrap()).await;
+    listed.into_iter().flat_map(|message| message.documents).map(|document| document.name).collect()
+}
+
+#[tokio::test]
+async fn a_document_is_replaced_only_by_whoever_has_read_it() {
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
+    let first = client.write(write("a", b"1", Some(0))).await.unwrap().into_inner().updated_us;
+    assert_eq!(failure(client.write(write("a", b"2", Some(0))).await).0, Code::Aborted, "there is one");
+    let second = client.write(write("a", b"2", Some(first))).await.unwrap().into_inner().updated_us;
+    assert!(second > first, "every change increases the version, even if the clock stands still");
+    assert_eq!(failure(client.write(write("a", b"3", Some(first))).await).0, Code::Aborted);
+    let document = client.get(get("a")).await.unwrap().into_inner().document.unwrap();
+    assert_eq!((document.content.as_ref(), document.updated_us), (&b"2"[..], second));
+    assert_eq!((document.kind.as_str(), document.name.as_str()), ("model", "a"));
+    assert_eq!(failure(client.write(write("b", b"1", Some(first))).await).0, Code::Aborted, "there is none");
+    assert_eq!(failure(client.delete(delete("a", Some(first))).await).0, Code::Aborted);
+    client.delete(delete("a", Some(second))).await.unwrap();
+    not_found(client.delete(delete("a", None)).await, "document", "model/a");
+    not_found(client.get(get("a")).await, "document", "model/a");
+    harness.end().await;
+}
+
+#[tokio::test]
+async fn documents_are_listed_by_kind_and_the_beginning_of_their_names() {
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
+    let large = vec![b'x'; limits::NAMED_DOCUMENT_BYTES];
+    for name in ["b/2", "a", "b/1", "b", "c"] {
+        client.write(write(name, &large, None)).await.unwrap();
+    }
+    let other = WriteRequest { kind: "model-2".into(), ..write("a", b"", None) };
+    client.write(other).await.unwrap();
+    assert_eq!(names(&mut client, "model", "").await, ["a", "b", "b/1", "b/2", "c"]);
+    assert_eq!(names(&mut client, "model", "b/").await, ["b/1", "b/2"]);
+    assert_eq!(names(&mut client, "model-2", "").await, ["a"]);
+    assert!(names(&mut client, "none", "").await.is_empty());
+    harness.end().await;
+}
+
+#[tokio::test]
+async fn invalid_documents_are_refused_with_the_field() {
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
+    for kind in ["", "a/b", "A", "ä", &"k".repeat(65)] {
+        let request = WriteRequest { kind: kind.into(), ..write("a", b"", None) };
+        wrong_field(client.write(request).await, "kind");
+        let request = ListRequest { kind: kind.into(), ..Default::default() };
+        wrong_field(client.list(request).await, "kind");
+    }
+    for name in ["", "a\nb", &"n".repeat(limits::NAME_BYTES)] {
+        wrong_field(client.write(write(name, b"", None)).await, "name");
+        wrong_field(client.get(get(name)).await, "name");
+        wrong_field(client.delete(delete(name, None)).await, "name");
+    }
+    let large = vec![0; limits::NAMED_DOCUMENT_BYTES + 1];
+    wrong_field(client.write(write("a", &large, None)).await, "content");
+    assert!(names(&mut client, "model", "").await.is_empty());
+    harness.end().await;
+}
