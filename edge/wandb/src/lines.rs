@@ -166,21 +166,16 @@ fn time_us(row: &Map) -> i64 {
 }
 
 /// Calls a function for each value of nested maps, with its name: `val.acc` for `{"val": {"acc": …}}`.
-fn for_each_leaf(row: &Map, prefix: &str, depth: usize, on_leaf: &mut impl FnMut(&str, &Value)) {
+fn for_each_leaf(row: &Map, prefix: &str, depth: usize, on_leaf: &mut dyn FnMut(&str, &Value)) {
     for (key, value) in row {
         let name = format!("{prefix}{key}");
         match value {
             Value::Map(nested) if !nested.is_empty() && !media::is_medium(nested) && depth < MAX_DEPTH => {
-                for_each_leaf_boxed(nested, &format!("{name}."), depth + 1, on_leaf);
+                for_each_leaf(nested, &format!("{name}."), depth + 1, on_leaf);
             }
             leaf => on_leaf(&name, leaf),
         }
     }
-}
-
-/// The same for a nested map: a generic function that calls itself with its own closure needs a fixed type.
-fn for_each_leaf_boxed(row: &Map, prefix: &str, depth: usize, on_leaf: &mut dyn FnMut(&str, &Value)) {
-    for_each_leaf(row, prefix, depth, &mut |name, value| on_leaf(name, value));
 }
 
 #[cfg(test)]
