@@ -158,6 +158,20 @@ pub(crate) async fn size(context: &CallContext, run_id: &str, path: &str) -> Res
     }
 }
 
+/// The files in a folder of a run that have arrived, by their paths in it, with their sizes.
+pub(crate) async fn listed_below(context: &CallContext, run_id: &str, folder: &str) -> Result<Vec<(String, u64)>> {
+    let mut found = Vec::new();
+    for file in listed(context, run_id).await? {
+        let Some(name) = file.path.strip_prefix(folder) else { continue };
+        let size = match file.size {
+            Some(size) => Some(size),
+            None => size(context, run_id, &file.path).await?,
+        };
+        found.extend(size.map(|size| (name.to_owned(), size)));
+    }
+    Ok(found)
+}
+
 /// The number of files of a run.
 pub(crate) async fn count(context: &CallContext, run: &Node) -> Result<Value> {
     let all = listed(context, run.known(RUN_ID)?).await?;
