@@ -11,7 +11,7 @@ use crate::call::{CallContext, entity_or_default, project_or_default};
 use crate::documents::{self, ARTIFACTS, COLLECTIONS};
 use crate::error::{Result, WandbError};
 use crate::files::{ARTIFACT_FOLDER, connection, page, read_url, sign, size};
-use crate::names::{self, RunName, USED_ARTIFACTS, MADE_ARTIFACTS, WANDB, digest, file_path, time_text};
+use crate::names::{self, MADE_ARTIFACTS, RunName, USED_ARTIFACTS, WANDB, digest, file_path, time_text};
 use crate::node::{Arguments, Node};
 use crate::run_view::{ENTITY, RunSnapshot, project_node};
 use crate::runs::{find, no_run};
@@ -63,7 +63,9 @@ fn collection_name(project: &str, name: &str) -> Result<String> {
 
 async fn stored(context: &CallContext, id: &str) -> Result<Members> {
     let found = documents::read(&context.channels, ARTIFACTS, id).await?;
-    found.ok_or_else(|| WandbError::missing(format!("there is no artifact with the id `{}`", id.escape_debug())))
+    found.ok_or_else(|| {
+        WandbError::missing(format!("there is no artifact with the id `{}`", id.escape_debug()))
+    })
 }
 
 async fn stored_input(context: &CallContext, input: &Arguments) -> Result<Members> {
@@ -89,7 +91,8 @@ pub(crate) async fn create(context: &CallContext, arguments: &Arguments) -> Resu
         Some(name) => name.to_owned(),
         None => {
             let names = input.texts("artifactCollectionNames")?.unwrap_or_default();
-            (*names.first().ok_or_else(|| WandbError::invalid("`artifactCollectionName` is missing"))?).to_owned()
+            (*names.first().ok_or_else(|| WandbError::invalid("`artifactCollectionName` is missing"))?)
+                .to_owned()
         }
     };
     let collection = collection_name(&project, &name)?;
@@ -163,12 +166,15 @@ fn checked_alias(alias: &str) -> Result<String> {
 }
 
 fn is_version(name: &str) -> bool {
-    name.strip_prefix('v').is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|it| it.is_ascii_digit()))
+    name.strip_prefix('v')
+        .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|it| it.is_ascii_digit()))
 }
 
 /// The id of the version with these files; `None` if there is none.
 async fn version_of_digest(context: &CallContext, collection: &str, digest: &str) -> Result<Option<String>> {
-    let Some(members) = documents::read(&context.channels, COLLECTIONS, collection).await? else { return Ok(None) };
+    let Some(members) = documents::read(&context.channels, COLLECTIONS, collection).await? else {
+        return Ok(None);
+    };
     let found = versions(&members).find(|version| version["digest"] == digest);
     Ok(found.and_then(|version| version["id"].as_str()).map(str::to_owned))
 }
@@ -200,7 +206,9 @@ async fn change_aliases(
         let aliases = aliases.as_object_mut().ok_or_else(|| WandbError::broken("aliases"))?;
         change(aliases, text(artifact, "id"));
         if aliases.len() > MAX_ALIASES {
-            return Err(WandbError::invalid(format!("the artifact has more than {MAX_ALIASES} aliases: delete some")));
+            return Err(WandbError::invalid(format!(
+                "the artifact has more than {MAX_ALIASES} aliases: delete some"
+            )));
         }
         Ok(())
     })
@@ -280,13 +288,14 @@ pub(crate) async fn commit(context: &CallContext, arguments: &Arguments) -> Resu
     let id = text(&artifact, "id").to_owned();
     let manifest = path_in_run(&artifact, MANIFEST)?;
     if size(context, text(&artifact, "run_id"), &manifest).await?.is_none() {
-        return Err(WandbError::invalid("the manifest of the artifact was not uploaded: log the artifact again"));
+        return Err(WandbError::invalid(
+            "the manifest of the artifact was not uploaded: log the artifact again",
+        ));
     }
     let name = collection_name(text(&artifact, "project"), text(&artifact, "collection"))?;
-    let version = documents::change(&context.channels, COLLECTIONS, &name, |members| {
-        add_version(members, &artifact)
-    })
-    .await?;
+    let version =
+        documents::change(&context.channels, COLLECTIONS, &name, |members| add_version(members, &artifact))
+            .await?;
     let artifact = documents::change(&context.channels, ARTIFACTS, &id, |members| {
         if members.is_empty() {
             return Err(WandbError::missing("the artifact was deleted"));
@@ -325,7 +334,9 @@ fn add_version(collection: &mut Members, artifact: &Members) -> Result<i64> {
     let list = collection.entry("versions").or_insert_with(|| json!([]));
     let list = list.as_array_mut().ok_or_else(|| WandbError::broken("versions"))?;
     if list.len() >= MAX_VERSIONS {
-        return Err(WandbError::invalid(format!("the artifact has {MAX_VERSIONS} versions: delete some, or use another name")));
+        return Err(WandbError::invalid(format!(
+            "the artifact has {MAX_VERSIONS} versions: delete some, or use another name"
+        )));
     }
     list.push(json!({"version": version, "id": id, "digest": text(artifact, "digest")}));
     let aliases = collection.entry("aliases").or_insert_with(|| json!({}));
@@ -391,14 +402,18 @@ pub(crate) async fn delete(context: &CallContext, arguments: &Arguments) -> Resu
         if let Some(aliases) = members.get_mut("aliases").and_then(Value::as_object_mut) {
             let has_others = aliases.iter().any(|(alias, of)| *of == *id && alias != LATEST);
             if has_others && !may_have_aliases {
-                return Err(WandbError::invalid("the artifact has aliases: delete them, or set `delete_aliases`"));
+                return Err(WandbError::invalid(
+                    "the artifact has aliases: delete them, or set `delete_aliases`",
+                ));
             }
             aliases.retain(|_, of| *of != *id);
         }
         if let Some(list) = members.get_mut("versions").and_then(Value::as_array_mut) {
             list.retain(|version| version["id"] != *id);
             let newest = list.last().map(|version| version["id"].clone());
-            if let (Some(newest), Some(aliases)) = (newest, members.get_mut("aliases").and_then(Value::as_object_mut)) {
+            if let (Some(newest), Some(aliases)) =
+                (newest, members.get_mut("aliases").and_then(Value::as_object_mut))
+            {
                 aliases.entry(LATEST).or_insert(newest);
             }
         }
@@ -410,7 +425,11 @@ pub(crate) async fn delete(context: &CallContext, arguments: &Arguments) -> Resu
 }
 
 /// Adds or deletes aliases.
-pub(crate) async fn set_aliases(context: &CallContext, arguments: &Arguments, is_added: bool) -> Result<Value> {
+pub(crate) async fn set_aliases(
+    context: &CallContext,
+    arguments: &Arguments,
+    is_added: bool,
+) -> Result<Value> {
     let input = arguments.input()?;
     let artifact = stored_input(context, &input).await?;
     let aliases = requested_aliases(&input)?;
@@ -438,7 +457,8 @@ async fn node(context: &CallContext, entity: &str, artifact: &Members) -> Result
 fn node_in(entity: &str, artifact: &Members, collection: &Members) -> Value {
     let id = text(artifact, "id");
     let project = text(artifact, "project");
-    let sequence = sequence_node(entity, project, text(artifact, "collection"), text(artifact, "type"), collection);
+    let sequence =
+        sequence_node(entity, project, text(artifact, "collection"), text(artifact, "type"), collection);
     let of_alias = |alias: &String| json!({"id": format!("{id}:{alias}"), "alias": alias, "artifactCollection": sequence});
     let aliases: Vec<Value> = aliases_of(collection, id).map(of_alias).collect();
     let created = time_text(artifact.get("created_us").and_then(Value::as_i64).unwrap_or_default());
@@ -473,7 +493,13 @@ fn aliases_of<'a>(collection: &'a Members, id: &'a str) -> impl Iterator<Item = 
     aliases.filter(move |(_, of)| *of == id).map(|(alias, _)| alias)
 }
 
-fn sequence_node(entity: &str, project: &str, name: &str, artifact_type: &str, collection: &Members) -> Value {
+fn sequence_node(
+    entity: &str,
+    project: &str,
+    name: &str,
+    artifact_type: &str,
+    collection: &Members,
+) -> Value {
     let created = time_text(collection.get("created_us").and_then(Value::as_i64).unwrap_or_default());
     json!({
         ENTITY: entity,
@@ -528,7 +554,12 @@ pub(crate) async fn by_name(context: &CallContext, entity: &str, project: &str, 
 }
 
 /// A version as a member of its collection.
-pub(crate) async fn membership(context: &CallContext, entity: &str, project: &str, name: &str) -> Result<Value> {
+pub(crate) async fn membership(
+    context: &CallContext,
+    entity: &str,
+    project: &str,
+    name: &str,
+) -> Result<Value> {
     let artifact = by_name(context, entity, project, name).await?;
     if artifact.is_null() {
         return Ok(Value::Null);
@@ -543,10 +574,17 @@ pub(crate) async fn membership(context: &CallContext, entity: &str, project: &st
 }
 
 /// A collection by its name.
-pub(crate) async fn collection(context: &CallContext, entity: &str, project: &str, name: &str) -> Result<Value> {
+pub(crate) async fn collection(
+    context: &CallContext,
+    entity: &str,
+    project: &str,
+    name: &str,
+) -> Result<Value> {
     let Ok(full) = collection_name(project, name) else { return Ok(Value::Null) };
     let found = documents::read(&context.channels, COLLECTIONS, &full).await?;
-    Ok(found.map_or(Value::Null, |members| sequence_node(entity, project, name, text(&members, "type"), &members)))
+    Ok(found.map_or(Value::Null, |members| {
+        sequence_node(entity, project, name, text(&members, "type"), &members)
+    }))
 }
 
 /// A collection by its id.
@@ -584,7 +622,12 @@ fn paged(nodes: Vec<Value>, arguments: &Arguments) -> Result<Value> {
 }
 
 /// The types of the artifacts of a project.
-pub(crate) async fn types(context: &CallContext, entity: &str, project: &str, arguments: &Arguments) -> Result<Value> {
+pub(crate) async fn types(
+    context: &CallContext,
+    entity: &str,
+    project: &str,
+    arguments: &Arguments,
+) -> Result<Value> {
     let all = collections_of(context, project).await?;
     let names: std::collections::BTreeSet<&str> = all.iter().map(|members| text(members, "type")).collect();
     paged(names.into_iter().map(|name| type_node(entity, project, name)).collect(), arguments)
@@ -603,8 +646,13 @@ pub(crate) fn type_node(entity: &str, project: &str, name: &str) -> Value {
 }
 
 /// The versions of a collection, newest first.
-pub(crate) async fn versions_of(context: &CallContext, sequence: &Node, arguments: &Arguments) -> Result<Value> {
-    let (project, name, entity) = (sequence.known("_project")?, sequence.known("name")?, sequence.known(ENTITY)?);
+pub(crate) async fn versions_of(
+    context: &CallContext,
+    sequence: &Node,
+    arguments: &Arguments,
+) -> Result<Value> {
+    let (project, name, entity) =
+        (sequence.known("_project")?, sequence.known("name")?, sequence.known(ENTITY)?);
     let full = collection_name(project, name)?;
     let members = documents::read(&context.channels, COLLECTIONS, &full).await?.unwrap_or_default();
     let (start, length) = page(arguments)?;
@@ -630,7 +678,8 @@ pub(crate) async fn aliases(context: &CallContext, sequence: &Node) -> Result<Va
     let full = collection_name(sequence.known("_project")?, sequence.known("name")?)?;
     let members = documents::read(&context.channels, COLLECTIONS, &full).await?.unwrap_or_default();
     let names = members.get("aliases").and_then(Value::as_object).into_iter().flatten();
-    let nodes: Vec<Value> = names.map(|(alias, id)| json!({"id": format!("{id}:{alias}"), "alias": alias})).collect();
+    let nodes: Vec<Value> =
+        names.map(|(alias, id)| json!({"id": format!("{id}:{alias}"), "alias": alias})).collect();
     let total = nodes.len();
     Ok(connection(nodes, 0, total))
 }
@@ -670,7 +719,9 @@ pub(crate) async fn manifest(context: &CallContext, artifact: &Node) -> Result<V
         return Ok(Value::Null);
     }
     let url = file_url(context, artifact, &path)?;
-    Ok(json!({"id": id, "digest": artifact.get("digest"), "file": {"id": id, "name": MANIFEST, "directUrl": url, "url": url}}))
+    Ok(
+        json!({"id": id, "digest": artifact.get("digest"), "file": {"id": id, "name": MANIFEST, "directUrl": url, "url": url}}),
+    )
 }
 
 /// The files of a version: those that are named, or a page of all.
@@ -740,12 +791,18 @@ mod tests {
         let mut collection = Members::new();
         assert_eq!(add_version(&mut collection, &artifact("a", &["best"])), Ok(0));
         assert_eq!(add_version(&mut collection, &artifact("b", &[])), Ok(1));
-        assert_eq!(add_version(&mut collection, &artifact("a", &["best"])), Ok(0), "a commit that is repeated");
+        assert_eq!(
+            add_version(&mut collection, &artifact("a", &["best"])),
+            Ok(0),
+            "a commit that is repeated"
+        );
         assert_eq!(collection["aliases"], json!({"best": "a", "latest": "b"}));
         let aliases: Vec<&String> = aliases_of(&collection, "b").collect();
         assert_eq!(aliases, ["latest"]);
         let other = json!({"id": "c", "project": "p", "collection": "model", "type": "dataset"});
-        assert!(add_version(&mut collection, other.as_object().unwrap()).unwrap_err().message.contains("`model`"));
+        assert!(
+            add_version(&mut collection, other.as_object().unwrap()).unwrap_err().message.contains("`model`")
+        );
     }
 
     #[test]

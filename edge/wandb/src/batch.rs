@@ -53,7 +53,8 @@ impl RunBatch {
 
     /// Sets the param at a path. A map replaces the one that is there.
     pub(crate) fn set(&mut self, path: &[&str], value: Value) {
-        let nested = path.iter().rev().fold(value, |value, name| Value::Map(Map::from([((*name).to_owned(), value)])));
+        let nested =
+            path.iter().rev().fold(value, |value, name| Value::Map(Map::from([((*name).to_owned(), value)])));
         if let Value::Map(map) = nested {
             self.add(Kind::LogParams(LogParams { value: cbor::encode_map(&map).into() }), None);
         }
@@ -110,7 +111,11 @@ impl RunBatch {
 }
 
 /// Publishes a batch. Returns once it is durable.
-pub(crate) async fn publish(channels: &Channels, run_id: &str, batch: RunBatch) -> Result<Option<LogPosition>> {
+pub(crate) async fn publish(
+    channels: &Channels,
+    run_id: &str,
+    batch: RunBatch,
+) -> Result<Option<LogPosition>> {
     send(channels, run_id, Bytes::new(), batch).await
 }
 

@@ -4,10 +4,11 @@
 use std::collections::HashMap;
 
 use async_graphql::Name;
-use async_graphql::parser::types::{
-    ExecutableDocument, Field, FragmentDefinition, OperationType, Selection, SelectionSet, TypeDefinition, TypeKind,
-};
 use async_graphql::Positioned;
+use async_graphql::parser::types::{
+    ExecutableDocument, Field, FragmentDefinition, OperationType, Selection, SelectionSet, TypeDefinition,
+    TypeKind,
+};
 
 /// Fragments in each other. Cycles are refused by the executor, which runs after this check.
 const MAX_NESTING: usize = 32;
@@ -23,7 +24,9 @@ impl FieldTypes {
             let fields = match &definition.kind {
                 TypeKind::Object(object) => &object.fields,
                 TypeKind::Interface(interface) => &interface.fields,
-                TypeKind::Scalar | TypeKind::Union(_) | TypeKind::Enum(_) | TypeKind::InputObject(_) => return None,
+                TypeKind::Scalar | TypeKind::Union(_) | TypeKind::Enum(_) | TypeKind::InputObject(_) => {
+                    return None;
+                }
             };
             let types = fields.iter().map(|field| {
                 let written = field.node.ty.node.to_string();
@@ -61,7 +64,8 @@ impl FieldTypes {
         set.items.iter().try_for_each(|selection| match &selection.node {
             Selection::Field(field) => self.check_field(fragments, parent, &field.node, nesting),
             Selection::InlineFragment(fragment) => {
-                let on = fragment.node.type_condition.as_ref().map(|condition| condition.node.on.node.as_str());
+                let on =
+                    fragment.node.type_condition.as_ref().map(|condition| condition.node.on.node.as_str());
                 let set = &fragment.node.selection_set.node;
                 self.check_set(fragments, self.narrowed(parent, on), set, nesting + 1)
             }
@@ -122,7 +126,8 @@ mod tests {
             check("mutation { createNothing { id } }"),
             Err("Cannot query field \"createNothing\" on type \"Mutation\".".to_owned())
         );
-        let collection = "{ artifactCollection(id: 1) { ...C } } fragment C on ArtifactCollection { name description }";
+        let collection =
+            "{ artifactCollection(id: 1) { ...C } } fragment C on ArtifactCollection { name description }";
         assert_eq!(check(collection), Ok(()));
         let portfolio = "{ artifactCollection(id: 1) { ... on ArtifactPortfolio { anything } } }";
         assert_eq!(check(portfolio), Ok(()));

@@ -24,7 +24,9 @@ fn content(document: &Document) -> Result<Map<String, Value>> {
 async fn document(channels: &Channels, kind: &str, name: &str) -> Result<Option<Document>> {
     let request = GetRequest { kind: kind.to_owned(), name: name.to_owned() };
     match channels.documents().get(request).await {
-        Ok(response) => response.into_inner().document.map(Some).ok_or_else(|| WandbError::broken("document")),
+        Ok(response) => {
+            response.into_inner().document.map(Some).ok_or_else(|| WandbError::broken("document"))
+        }
         // A name that no document can have names no document.
         Err(status) if is_missing(&status) || status.code() == Code::InvalidArgument => Ok(None),
         Err(status) => Err(status.into()),
@@ -37,7 +39,11 @@ pub(crate) async fn read(channels: &Channels, kind: &str, name: &str) -> Result<
 }
 
 /// Reads the documents whose names begin with a text, in the order of their names.
-pub(crate) async fn list(channels: &Channels, kind: &str, name_prefix: &str) -> Result<Vec<Map<String, Value>>> {
+pub(crate) async fn list(
+    channels: &Channels,
+    kind: &str,
+    name_prefix: &str,
+) -> Result<Vec<Map<String, Value>>> {
     let request = ListRequest { kind: kind.to_owned(), name_prefix: name_prefix.to_owned() };
     let mut messages = channels.documents().list(request).await?.into_inner();
     let mut found = Vec::new();

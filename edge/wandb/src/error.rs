@@ -37,10 +37,7 @@ impl WandbError {
     /// A message of a service that contradicts its contract.
     pub(crate) fn broken(what: &'static str) -> Self {
         tracing::error!(what, "a service has sent an answer without an essential part");
-        Self::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "internal error: please report it with the server's log",
-        )
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error: please report it with the server's log")
     }
 
     /// Whether the status of an answer to GraphQL must tell of the error, so that the client tries again or asks for
@@ -98,10 +95,7 @@ impl From<Status> for WandbError {
             Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
             Code::Ok | Code::Unknown | Code::Internal | Code::DataLoss => {
                 tracing::error!(code = ?status.code(), message = status.message(), "a call for W&B failed");
-                return Self::new(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "internal error: see the server's log",
-                );
+                return Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error: see the server's log");
             }
         };
         Self::new(code, status.message())

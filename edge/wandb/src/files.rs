@@ -67,7 +67,8 @@ pub(crate) async fn sign(context: &CallContext, run_id: &str, path: &str) -> Res
 /// The URL under which a file of a run is read.
 pub(crate) fn read_url(context: &CallContext, entity: &str, name: &RunName, path: &str) -> String {
     let segments = ["files", entity, &name.project, &name.id].into_iter().chain(path.split('/'));
-    let path: String = segments.map(|segment| format!("/{}", utf8_percent_encode(segment, SEGMENT))).collect();
+    let path: String =
+        segments.map(|segment| format!("/{}", utf8_percent_encode(segment, SEGMENT))).collect();
     let permit = &context.permit;
     if permit.is_empty() {
         format!("{}{path}", context.base_url)
@@ -82,7 +83,9 @@ fn input_run(input: &Arguments) -> Result<RunName> {
 
 fn checked_count(names: &[&str]) -> Result<()> {
     if names.len() > MAX_FILES {
-        return Err(WandbError::invalid(format!("`files` has more than {MAX_FILES} members: send several requests")));
+        return Err(WandbError::invalid(format!(
+            "`files` has more than {MAX_FILES} members: send several requests"
+        )));
     }
     Ok(())
 }
@@ -140,8 +143,7 @@ async fn listed(context: &CallContext, run_id: &str) -> Result<Vec<Artifact>> {
 
 /// The size of a file; `None` if it has not arrived.
 pub(crate) async fn size(context: &CallContext, run_id: &str, path: &str) -> Result<Option<u64>> {
-    let request =
-        GetRequest { run_id: run_id.to_owned(), path: path.to_owned(), offset: 0, length: Some(0) };
+    let request = GetRequest { run_id: run_id.to_owned(), path: path.to_owned(), offset: 0, length: Some(0) };
     let mut messages = match context.channels.artifacts().get(request).await {
         Ok(response) => response.into_inner(),
         Err(status) if is_missing(&status) => return Ok(None),
@@ -159,7 +161,11 @@ pub(crate) async fn size(context: &CallContext, run_id: &str, path: &str) -> Res
 }
 
 /// The files in a folder of a run that have arrived, by their paths in it, with their sizes.
-pub(crate) async fn listed_below(context: &CallContext, run_id: &str, folder: &str) -> Result<Vec<(String, u64)>> {
+pub(crate) async fn listed_below(
+    context: &CallContext,
+    run_id: &str,
+    folder: &str,
+) -> Result<Vec<(String, u64)>> {
     let mut found = Vec::new();
     for file in listed(context, run_id).await? {
         let Some(name) = file.path.strip_prefix(folder) else { continue };
@@ -182,7 +188,9 @@ pub(crate) async fn count(context: &CallContext, run: &Node) -> Result<Value> {
 pub(crate) fn page(arguments: &Arguments) -> Result<(usize, usize)> {
     let first = arguments.integer("first")?.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
     let start = match arguments.text("after")? {
-        Some(after) => after.parse().map_err(|_| WandbError::invalid("`after` is not a cursor of this list"))?,
+        Some(after) => {
+            after.parse().map_err(|_| WandbError::invalid("`after` is not a cursor of this list"))?
+        }
         None => 0,
     };
     Ok((start, usize::try_from(first).unwrap_or(usize::MAX)))
@@ -313,7 +321,9 @@ pub(crate) async fn url(context: &CallContext, file: &Node, arguments: &Argument
 
 /// Files cannot be deleted alone.
 pub(crate) fn delete() -> Result<Value> {
-    Err(WandbError::invalid("this server deletes files with their run: delete the run, or upload another file of the name"))
+    Err(WandbError::invalid(
+        "this server deletes files with their run: delete the run, or upload another file of the name",
+    ))
 }
 
 #[cfg(test)]

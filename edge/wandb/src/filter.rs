@@ -79,7 +79,9 @@ enum Field {
     /// An expression that is a time.
     Time(String),
     /// The id of a run of this project.
-    Id { project: String },
+    Id {
+        project: String,
+    },
     Tags,
     State,
 }
@@ -88,8 +90,7 @@ impl Field {
     fn new(project: &str, key: &str) -> Result<Self> {
         let path = |root: &[&str], rest: &str| {
             let segments = root.iter().copied().chain(rest.split('.'));
-            let quoted = segments.map(|segment| literal(&segment.into())).collect::<Result<Vec<_>>>()?;
-            Ok(Self::Value(format!("run[{}]", quoted.join(", "))))
+            Ok(Self::Value(segments.fold("run".to_owned(), |parent, segment| member(&parent, segment))))
         };
         if let Some(rest) = key.strip_prefix("config.") {
             return path(&[CONFIG], rest.strip_suffix(".value").unwrap_or(rest));
@@ -147,8 +148,11 @@ fn compared(field: &Field, operator: &str, operand: &Value) -> Result<String> {
         "$ne" => Ok(format!("not ({})", compared(field, "$eq", operand)?)),
         "$nin" => Ok(format!("not ({})", compared(field, "$in", operand)?)),
         "$in" => {
-            let Value::Array(members) = operand else { return Err(WandbError::invalid("`$in` must be a list")) };
-            let parts = members.iter().map(|member| compared(field, "$eq", member)).collect::<Result<Vec<_>>>()?;
+            let Value::Array(members) = operand else {
+                return Err(WandbError::invalid("`$in` must be a list"));
+            };
+            let parts =
+                members.iter().map(|member| compared(field, "$eq", member)).collect::<Result<Vec<_>>>()?;
             Ok(if parts.is_empty() { "False".to_owned() } else { joined(&parts, " or ") })
         }
         operator => match field {
@@ -233,8 +237,9 @@ fn of_time(expression: &str, operator: &str, operand: &Value) -> Result<String> 
     match operand {
         Value::String(text) if operator != "$exists" => {
             let seconds = matyan_value::datetime::parse(text).map(|us| us as f64 / 1e6);
-            let seconds = seconds
-                .ok_or_else(|| WandbError::invalid(format!("`{}` in `filters` is not a time", text.escape_debug())))?;
+            let seconds = seconds.ok_or_else(|| {
+                WandbError::invalid(format!("`{}` in `filters` is not a time", text.escape_debug()))
+            })?;
             of_value(expression, operator, &seconds.into())
         }
         operand => of_value(expression, operator, operand),
@@ -263,10 +268,75 @@ fn literal(value: &Value) -> Result<String> {
         Value::Bool(false) => Ok("False".to_owned()),
         Value::Number(number) => Ok(number.to_string()),
         Value::String(text) => Ok(quoted(text)),
-        Value::Array(_) | Value::Object(_) => {
-            Err(WandbError::invalid("`filters` compares with a list or an object: compare with numbers and texts"))
-        }
+        Value::Array(_) | Value::Object(_) => Err(WandbError::invalid(
+            "`filters` compares with a list or an object: compare with numbers and texts",
+        )),
     }
+}
+
+/// Names that are no attributes of a map in MatyanQL: keywords of Python, and methods.
+const RESERVED: [&str; 52] = [
+    "False",
+    "None",
+    "True",
+    "and",
+    "as",
+    "assert",
+    "async",
+    "await",
+    "break",
+    "class",
+    "continue",
+    "copy",
+    "count",
+    "contains",
+    "def",
+    "del",
+    "elif",
+    "else",
+    "except",
+    "finally",
+    "for",
+    "from",
+    "get",
+    "global",
+    "if",
+    "import",
+    "in",
+    "index",
+    "is",
+    "items",
+    "keys",
+    "lambda",
+    "nonlocal",
+    "not",
+    "or",
+    "pass",
+    "raise",
+    "return",
+    "try",
+    "union",
+    "values",
+    "while",
+    "with",
+    "yield",
+    "difference",
+    "intersection",
+    "isdisjoint",
+    "issubset",
+    "issuperset",
+    "symmetric_difference",
+    "breakpoint",
+    "builtins",
+];
+
+/// The expression for a member of a map. An attribute that is missing is `None`, so attributes are used where the name
+/// allows it; an item that is missing makes the query fail for the run.
+fn member(parent: &str, name: &str) -> String {
+    let is_plain = name.starts_with(|first: char| first.is_ascii_alphabetic())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && !RESERVED.contains(&name);
+    if is_plain { format!("{parent}.{name}") } else { format!("{parent}[{}]", quoted(name)) }
 }
 
 /// A text in quotes, in which nothing ends the text or is an escape of its own.
@@ -305,7 +375,8 @@ fn sort_key(key: &str) -> Result<By> {
         return Ok(param(&[CONFIG], rest.strip_suffix(".value").unwrap_or(rest)));
     }
     if let Some(rest) = key.strip_prefix("summary_metrics.") {
-        let root: &[&str] = if rest.starts_with('_') { &[WANDB, names::INTERNAL_SUMMARY] } else { &[SUMMARY] };
+        let root: &[&str] =
+            if rest.starts_with('_') { &[WANDB, names::INTERNAL_SUMMARY] } else { &[SUMMARY] };
         return Ok(param(root, rest));
     }
     let field = match key {
@@ -340,14 +411,23 @@ mod tests {
     #[test]
     fn conditions_are_translated() {
         for (filters, expected) in [
-            (r#"{"config.lr": 0.1}"#, r#"(run["hparams", "lr"] == 0.1)"#),
-            (r#"{"config.opt.name.value": {"$ne": "sgd"}}"#, r#"((not (run["hparams", "opt", "name"] == "sgd")))"#),
-            (r#"{"summary_metrics.acc": {"$gt": 0.5, "$lte": 1}}"#, r#"((run["summary", "acc"] > 0.5) and (run["summary", "acc"] <= 1))"#),
-            (r#"{"$or": [{"state": "running"}, {"tags": {"$in": ["a", "b"]}}]}"#, r#"(((run.active)) or ((((("a" in run.tags)) or (("b" in run.tags))))))"#),
-            (r#"{"display_name": {"$regex": "^base"}}"#, r#"((run.name is not None and run.name.startswith("base")))"#),
+            (r#"{"config.lr": 0.1}"#, r#"(run.hparams.lr == 0.1)"#),
+            (r#"{"config.opt.name.value": {"$ne": "sgd"}}"#, r#"((not (run.hparams.opt.name == "sgd")))"#),
+            (
+                r#"{"summary_metrics.acc": {"$gt": 0.5, "$lte": 1}}"#,
+                r#"((run.summary.acc > 0.5) and (run.summary.acc <= 1))"#,
+            ),
+            (
+                r#"{"$or": [{"state": "running"}, {"tags": {"$in": ["a", "b"]}}]}"#,
+                r#"(((run.active)) or ((((("a" in run.tags)) or (("b" in run.tags))))))"#,
+            ),
+            (
+                r#"{"display_name": {"$regex": "^base"}}"#,
+                r#"((run.name is not None and run.name.startswith("base")))"#,
+            ),
             (r#"{"name": "r1"}"#, r#"(run.hash in ["r1:p", "r1"])"#),
             (r#"{"created_at": {"$gte": "1970-01-01T00:00:10"}}"#, "((run.created_at >= 10.0))"),
-            (r#"{"config.x": {"$exists": false}}"#, r#"((run["hparams", "x"] is None))"#),
+            (r#"{"config.x": {"$exists": false}}"#, r#"((run.hparams.x is None))"#),
         ] {
             let without_brackets = |text: &str| text.replace(['(', ')'], "");
             assert_eq!(without_brackets(&translated(filters)), without_brackets(expected), "{filters}");
@@ -360,7 +440,7 @@ mod tests {
     fn texts_cannot_leave_their_quotes() {
         assert_eq!(quoted("a\"b\\c\nä"), "\"a\\\"b\\\\c\\U0000000a\\U000000e4\"");
         let filters = serde_json::json!({"config.a\"] or True #": "x"}).to_string();
-        assert_eq!(translated(&filters), r#"(run["hparams", "a\"] or True #"] == "x")"#);
+        assert_eq!(translated(&filters), r#"(run.hparams["a\"] or True #"] == "x")"#);
     }
 
     #[test]

@@ -119,7 +119,8 @@ impl<'a> HistoryReader<'a> {
         if chosen.is_empty() {
             return Ok(rows);
         }
-        let per_series = i64::try_from(MAX_VALUES / chosen.len()).unwrap_or(i64::MAX).clamp(2, samples.max(2));
+        let per_series =
+            i64::try_from(MAX_VALUES / chosen.len()).unwrap_or(i64::MAX).clamp(2, samples.max(2));
         let request = SampleRequest {
             runs: vec![self.selection(&chosen)],
             steps: Some(StepRange {
@@ -251,7 +252,11 @@ fn thin<T>(rows: &mut Vec<T>, samples: i64) {
 }
 
 /// Lists of rows, one for each specification.
-pub(crate) async fn sampled_history(context: &CallContext, run: &Node, arguments: &Arguments) -> Result<Value> {
+pub(crate) async fn sampled_history(
+    context: &CallContext,
+    run: &Node,
+    arguments: &Arguments,
+) -> Result<Value> {
     let specs = arguments.texts("specs")?.unwrap_or_default();
     if specs.len() > MAX_SPECS {
         return Err(WandbError::invalid(format!("`specs` has more than {MAX_SPECS} members")));
@@ -259,8 +264,9 @@ pub(crate) async fn sampled_history(context: &CallContext, run: &Node, arguments
     let reader = HistoryReader::open(context, run, false).await?;
     let mut lists = Vec::new();
     for spec in specs {
-        let spec = serde_json::from_str(spec)
-            .map_err(|error| WandbError::invalid(format!("`specs` has a member that is not JSON: {error}")))?;
+        let spec = serde_json::from_str(spec).map_err(|error| {
+            WandbError::invalid(format!("`specs` has a member that is not JSON: {error}"))
+        })?;
         lists.push(sampled_list(&reader, run, &Arguments::new(spec)).await?);
     }
     Ok(Value::Array(lists))
@@ -269,7 +275,8 @@ pub(crate) async fn sampled_history(context: &CallContext, run: &Node, arguments
 async fn sampled_list(reader: &HistoryReader<'_>, run: &Node, spec: &Arguments) -> Result<Value> {
     let keys: Vec<&str> = spec.texts("keys")?.unwrap_or_default();
     let samples = samples(spec, "samples")?;
-    let range = spec.integer("minStep")?.unwrap_or(i64::MIN / 2)..spec.integer("maxStep")?.unwrap_or(i64::MAX / 2);
+    let range =
+        spec.integer("minStep")?.unwrap_or(i64::MIN / 2)..spec.integer("maxStep")?.unwrap_or(i64::MAX / 2);
     let logged: Vec<&str> = keys.iter().copied().filter(|key| !OWN_COLUMNS.contains(key)).collect();
     let rows = if logged.is_empty() {
         reader.sampled_rows(range, samples, |_| true).await?
@@ -343,7 +350,11 @@ impl HistoryReader<'_> {
 }
 
 /// All rows with some keys, for clients that read the history as files where W&B has such files.
-pub(crate) async fn parquet_history(context: &CallContext, run: &Node, arguments: &Arguments) -> Result<Value> {
+pub(crate) async fn parquet_history(
+    context: &CallContext,
+    run: &Node,
+    arguments: &Arguments,
+) -> Result<Value> {
     let keys = arguments.texts("liveKeys")?.unwrap_or_default();
     let reader = HistoryReader::open(context, run, false).await?;
     let logged: Vec<&str> = keys.iter().copied().filter(|key| !OWN_COLUMNS.contains(key)).collect();
@@ -355,7 +366,9 @@ pub(crate) async fn parquet_history(context: &CallContext, run: &Node, arguments
 /// The keys of the history, and how often each was logged.
 pub(crate) async fn history_keys(context: &CallContext, run: &Node) -> Result<Value> {
     let reader = HistoryReader::open(context, run, false).await?;
-    let Some(last_step) = reader.last_step() else { return Ok(json!({"sets": [], "keys": {}, "lastStep": -1})) };
+    let Some(last_step) = reader.last_step() else {
+        return Ok(json!({"sets": [], "keys": {}, "lastStep": -1}));
+    };
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     for series in &reader.series {
         *counts.entry(series.shown_name()).or_default() += series.count;

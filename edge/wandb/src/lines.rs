@@ -184,7 +184,8 @@ mod tests {
 
     #[test]
     fn nested_maps_are_flattened_and_media_are_not() {
-        let row = row("h", 0, r#"{"a": {"b": {"c": 1}, "d": NaN}, "e": {}, "i": {"_type": "image-file"}}"#).unwrap();
+        let row = row("h", 0, r#"{"a": {"b": {"c": 1}, "d": NaN}, "e": {}, "i": {"_type": "image-file"}}"#)
+            .unwrap();
         let mut names = Vec::new();
         for_each_leaf(&row, "", 0, &mut |name, _| names.push(name.to_owned()));
         assert_eq!(names, ["a.b.c", "a.d", "e", "i"]);
@@ -193,7 +194,10 @@ mod tests {
     #[test]
     fn lines_of_the_terminal_lose_what_the_client_adds() {
         let line = TerminalLine::parse("2026-11-27T22:02:48.361493 hello  world\n");
-        assert_eq!((line.text, line.is_error, line.time_us), ("hello  world", false, Some(1_795_816_968_361_493)));
+        assert_eq!(
+            (line.text, line.is_error, line.time_us),
+            ("hello  world", false, Some(1_795_816_968_361_493))
+        );
         let line = TerminalLine::parse("ERROR 2026-11-27T22:02:48.361493 no");
         assert_eq!((line.text, line.is_error), ("no", true));
         for plain in ["ERROR no time", "", "2026", "ä2026-11-27T22:02:48.36149 x"] {
@@ -204,7 +208,10 @@ mod tests {
 
     #[test]
     fn a_broken_line_is_named() {
-        assert_eq!(row("wandb-history.jsonl", 7, "[1]").unwrap_err().message, "line 7 of wandb-history.jsonl is not an object");
+        assert_eq!(
+            row("wandb-history.jsonl", 7, "[1]").unwrap_err().message,
+            "line 7 of wandb-history.jsonl is not an object"
+        );
         assert!(row("h", 1, "{").unwrap_err().message.starts_with("line 1 of h is not JSON: "));
     }
 }

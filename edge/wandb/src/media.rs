@@ -77,7 +77,9 @@ fn text<'a>(map: &'a Map, name: &str) -> Option<&'a str> {
 fn file(run_id: &str, map: &Map, path: &str) -> Option<Value> {
     let path = crate::names::file_path(path).ok()?;
     let mut value = Map::from([("s3_key".to_owned(), Value::Text(format!("{run_id}/{path}")))]);
-    for (name, shown) in [("caption", "caption"), ("format", "format"), ("width", "width"), ("height", "height")] {
+    for (name, shown) in
+        [("caption", "caption"), ("format", "format"), ("width", "width"), ("height", "height")]
+    {
         if let Some(member @ (Value::Text(_) | Value::Integer(_))) = map.get(name) {
             value.insert(shown.to_owned(), member.clone());
         }
@@ -168,10 +170,14 @@ mod tests {
         let expected = r#"{"caption":"c","format":"png","height":3,"s3_key":"r:p/media/a.png","width":2}"#;
         assert_eq!(shown(image), ("image", expected.to_owned()));
         let several = r#"{"_type": "images/separated", "filenames": ["a.png", "b.png"], "format": "png", "captions": ["x"]}"#;
-        let expected = r#"[{"caption":"x","format":"png","s3_key":"r:p/a.png"},{"format":"png","s3_key":"r:p/b.png"}]"#;
+        let expected =
+            r#"[{"caption":"x","format":"png","s3_key":"r:p/a.png"},{"format":"png","s3_key":"r:p/b.png"}]"#;
         assert_eq!(shown(several), ("image", expected.to_owned()));
         let audio = r#"[{"_type": "audio-file", "path": "a.wav", "sample_rate": 8000}]"#;
-        assert_eq!(shown(audio), ("audio", r#"[{"format":"wav","rate":8000,"s3_key":"r:p/a.wav"}]"#.to_owned()));
+        assert_eq!(
+            shown(audio),
+            ("audio", r#"[{"format":"wav","rate":8000,"s3_key":"r:p/a.wav"}]"#.to_owned())
+        );
     }
 
     #[test]
@@ -179,7 +185,8 @@ mod tests {
         let expected = r#"{"bin_count":2,"data":[1,2],"range":[0,4]}"#;
         let bins = r#"{"_type": "histogram", "values": [1, 2], "bins": [0, 2, 4]}"#;
         assert_eq!(shown(bins), ("distribution", expected.to_owned()));
-        let packed = r#"{"_type": "histogram", "values": [1, 2], "packedBins": {"min": 0, "size": 2, "count": 2}}"#;
+        let packed =
+            r#"{"_type": "histogram", "values": [1, 2], "packedBins": {"min": 0, "size": 2, "count": 2}}"#;
         assert_eq!(shown(packed), ("distribution", expected.to_owned()));
     }
 

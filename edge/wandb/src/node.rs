@@ -87,9 +87,11 @@ impl Arguments {
             Value::Null => Ok(None),
             // GraphQL takes one value for a list of one.
             Value::String(text) => Ok(Some(vec![text])),
-            Value::Array(members) => {
-                members.iter().map(|member| member.as_str().ok_or_else(problem)).collect::<Result<_>>().map(Some)
-            }
+            Value::Array(members) => members
+                .iter()
+                .map(|member| member.as_str().ok_or_else(problem))
+                .collect::<Result<_>>()
+                .map(Some),
             _ => Err(problem()),
         }
     }

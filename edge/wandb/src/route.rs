@@ -8,13 +8,23 @@ use percent_encoding::percent_decode_str;
 pub enum Route {
     Graphql,
     /// Appends to the files that a run streams.
-    FileStream { project: String, run: String },
+    FileStream {
+        project: String,
+        run: String,
+    },
     /// Reads a file of a run.
-    File { project: String, run: String, path: String },
+    File {
+        project: String,
+        run: String,
+        path: String,
+    },
     /// Figures that the client sends about itself, which are dropped.
     ClientTelemetry,
     /// The page of a run, to which the client points people.
-    RunPage { project: String, run: String },
+    RunPage {
+        project: String,
+        run: String,
+    },
 }
 
 impl Route {

@@ -11,8 +11,8 @@ use serde_json::json;
 use crate::channels::Channels;
 use crate::error::{Result, WandbError, is_missing};
 use crate::names::{
-    self, CONFIG, INTERNAL_CONFIG, INTERNAL_MEMBER, INTERNAL_SUMMARY, RunName, SUMMARY, WANDB, project_number,
-    time_text,
+    self, CONFIG, INTERNAL_CONFIG, INTERNAL_MEMBER, INTERNAL_SUMMARY, RunName, SUMMARY, WANDB,
+    project_number, time_text,
 };
 
 /// Members of a run's node that other resolvers read.

@@ -12,9 +12,7 @@ use crate::batch::{RunBatch, publish, publish_and_wait};
 use crate::call::{CallContext, entity_or_default, project_or_default};
 use crate::error::{Result, WandbError, is_missing};
 use crate::file_stream::add_summary;
-use crate::names::{
-    self, CONFIG, INTERNAL_CONFIG, INTERNAL_MEMBER, RunName, WANDB,
-};
+use crate::names::{self, CONFIG, INTERNAL_CONFIG, INTERNAL_MEMBER, RunName, WANDB};
 use crate::node::Arguments;
 use crate::run_view::RunSnapshot;
 use crate::series::metric_series;
@@ -109,7 +107,8 @@ fn add_creation(batch: &mut RunBatch, parent: Option<(RunName, Option<i64>)>) {
     match parent {
         Some((parent, parent_step)) => {
             let parent_run_id = parent.run_id();
-            batch.add(Kind::CreateRun(CreateRun { parent_run_id, parent_step, ..CreateRun::default() }), None);
+            batch
+                .add(Kind::CreateRun(CreateRun { parent_run_id, parent_step, ..CreateRun::default() }), None);
         }
         None => batch.create(),
     }
@@ -134,7 +133,10 @@ fn add_properties(batch: &mut RunBatch, input: &Arguments) -> Result<()> {
     let name = input.text("displayName")?.map(str::to_owned);
     let description = input.text("notes")?.or(input.text("description")?).map(str::to_owned);
     if name.is_some() || description.is_some() {
-        batch.add(Kind::SetRunProperty(SetRunProperty { name, description, ..SetRunProperty::default() }), None);
+        batch.add(
+            Kind::SetRunProperty(SetRunProperty { name, description, ..SetRunProperty::default() }),
+            None,
+        );
     }
     for (field, member) in [
         ("groupName", names::GROUP),
@@ -172,7 +174,9 @@ impl Config {
         let mut internal = Map::new();
         for (name, member) in parsed_map("config", text)? {
             let value = match member {
-                Value::Map(mut map) if map.contains_key("value") => map.remove("value").unwrap_or(Value::Null),
+                Value::Map(mut map) if map.contains_key("value") => {
+                    map.remove("value").unwrap_or(Value::Null)
+                }
                 other => other,
             };
             match (name == INTERNAL_MEMBER, value) {
@@ -230,7 +234,10 @@ pub(crate) async fn update_state(context: &CallContext, arguments: &Arguments) -
         "failed" | "crashed" => batch.add(finish(OutcomeKind::Failed), None),
         "killed" | "preempted" | "preempting" => batch.add(finish(OutcomeKind::Interrupted), None),
         _ => {
-            let message = format!("`state` must be running, finished, failed or killed, not `{}`", state.escape_debug());
+            let message = format!(
+                "`state` must be running, finished, failed or killed, not `{}`",
+                state.escape_debug()
+            );
             return Err(WandbError::invalid(message));
         }
     }

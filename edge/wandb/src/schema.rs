@@ -35,7 +35,8 @@ const MAX_FIELDS: usize = 1_000;
 const MAX_DIRECTIVES: usize = 8;
 
 /// Scalars of GraphQL itself.
-const BASIC_SCALARS: [&str; 5] = [TypeRef::INT, TypeRef::FLOAT, TypeRef::STRING, TypeRef::BOOLEAN, TypeRef::ID];
+const BASIC_SCALARS: [&str; 5] =
+    [TypeRef::INT, TypeRef::FLOAT, TypeRef::STRING, TypeRef::BOOLEAN, TypeRef::ID];
 
 /// The definitions of the schema.
 pub(crate) fn definitions() -> Vec<TypeDefinition> {
@@ -106,8 +107,11 @@ fn field(parent: &str, definition: &FieldDefinition, scalars: &HashSet<&str>) ->
         is_scalar: scalars.contains(ty.type_name()),
         ty: ty.clone(),
     });
-    let field = Field::new(definition.name.node.as_str(), ty, move |context| answer(Arc::clone(&place), context));
-    let of = |field: Field, argument: &Positioned<InputValueDefinition>| field.argument(input_value(&argument.node));
+    let field =
+        Field::new(definition.name.node.as_str(), ty, move |context| answer(Arc::clone(&place), context));
+    let of = |field: Field, argument: &Positioned<InputValueDefinition>| {
+        field.argument(input_value(&argument.node))
+    };
     definition.arguments.iter().fold(field, of)
 }
 

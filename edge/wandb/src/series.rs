@@ -55,8 +55,11 @@ impl MetricSeries {
 
 /// Lists the metrics of a run; none if there is no run.
 pub(crate) async fn metric_series(channels: &Channels, run_id: &str) -> Result<Vec<MetricSeries>> {
-    let request =
-        ListRequest { run_id: run_id.to_owned(), types: vec![SeriesType::Metric.into()], ..ListRequest::default() };
+    let request = ListRequest {
+        run_id: run_id.to_owned(),
+        types: vec![SeriesType::Metric.into()],
+        ..ListRequest::default()
+    };
     let mut messages = match channels.series().list(request).await {
         Ok(response) => response.into_inner(),
         Err(status) if is_missing(&status) => return Ok(Vec::new()),
@@ -119,7 +122,9 @@ mod tests {
     fn rows_of_several_writers_have_steps_of_their_own() {
         let all = [series("loss", r#"{"writer":"b"}"#), series("loss", r#"{"writer":"a"}"#)];
         let writers = Writers::of(&all);
-        let shown: Vec<i64> = (0..3).flat_map(|step| [writers.shown_step(&all[1], step), writers.shown_step(&all[0], step)]).collect();
+        let shown: Vec<i64> = (0..3)
+            .flat_map(|step| [writers.shown_step(&all[1], step), writers.shown_step(&all[0], step)])
+            .collect();
         assert_eq!(shown, [0, 1, 2, 3, 4, 5]);
         assert_eq!((writers.stored_start(3), writers.stored_stop(3)), (1, 2));
         assert_eq!((writers.stored_start(4), writers.stored_stop(4)), (2, 2));
