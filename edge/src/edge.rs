@@ -39,6 +39,8 @@ use crate::ui::Ui;
 use crate::unread_request::UnreadRequest;
 use crate::unread_response::drop_if_unread;
 use crate::uri_path;
+#[cfg(feature = "wandb")]
+use crate::wandb::WandbPort;
 
 const WEBSOCKET_PREFIX: &str = "/api/v1/ws/runs/";
 
@@ -61,6 +63,9 @@ pub struct Edge {
     /// `None`: anyone may do everything.
     callers: Option<CallerCache>,
     reports: AccessReports,
+    /// `None`: W&B's clients are not answered.
+    #[cfg(feature = "wandb")]
+    wandb: Option<WandbPort>,
 }
 
 impl Edge {
@@ -68,7 +73,22 @@ impl Edge {
         let services = Arc::new(services);
         let router = table::router(rest::operations(&services), &services);
         let router = router.fallback(|| async { ApiError::no_route().into_response() });
-        Edge { services, router, grpc, ui: None, callers: None, reports: AccessReports::default() }
+        Edge {
+            services,
+            router,
+            grpc,
+            ui: None,
+            callers: None,
+            reports: AccessReports::default(),
+            #[cfg(feature = "wandb")]
+            wandb: None,
+        }
+    }
+
+    /// Also answers the clients of W&B.
+    #[cfg(feature = "wandb")]
+    pub(crate) fn with_wandb(self, wandb: Option<WandbPort>) -> Self {
+        Edge { wandb, ..self }
     }
 
     /// Also serves a browser UI, on every path without a route.
@@ -314,6 +334,12 @@ impl Edge {
                 self.reports.refused(sender, None);
             }
             return response;
+        }
+        #[cfg(feature = "wandb")]
+        if let Some(wandb) = &self.wandb
+            && let Some(route) = matyan_edge_wandb::Route::find(request.method(), request.uri().path())
+        {
+            return Box::pin(wandb.answer(route, request, &self.services, self.base_path())).await;
         }
         match (request.uri().path().strip_prefix(WEBSOCKET_PREFIX), self.services.sockets()) {
             // Run ids contain no slash, so a longer path is not a WebSocket.

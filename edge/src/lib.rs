@@ -45,6 +45,8 @@ mod ui;
 mod unread_request;
 mod unread_response;
 mod uri_path;
+#[cfg(feature = "wandb")]
+mod wandb;
 pub mod ws;
 
 pub use edge::Edge;
@@ -83,5 +85,17 @@ fn build(
 ) -> Edge {
     let services = Services::new(port_kind, settings, metrics, &own, frontier.as_ref(), backend.as_ref());
     let metrics = services.settings().metrics_enabled.then(|| services.metrics().grpc.clone());
-    Edge::new(services, Grpc::new(metrics, own, frontier, backend))
+    #[cfg(feature = "wandb")]
+    let wandb = match (port_kind, &frontier, &backend) {
+        (PortKind::Query, Some(frontier), Some(backend))
+            if services.settings().protocols.contains(&Protocol::Wandb) =>
+        {
+            Some(wandb::WandbPort::new(frontier.clone(), backend.clone()))
+        }
+        _ => None,
+    };
+    let edge = Edge::new(services, Grpc::new(metrics, own, frontier, backend));
+    #[cfg(feature = "wandb")]
+    let edge = edge.with_wandb(wandb);
+    edge
 }

@@ -9,7 +9,7 @@ mod apps;
 mod artifacts;
 mod audit;
 mod byte_range;
-mod call;
+pub(crate) mod call;
 mod cbor_pieces;
 mod column_writer;
 mod dashboards;

@@ -286,7 +286,7 @@ fn check_values(json: &[u8]) -> ApiResult<()> {
 }
 
 /// Reads a body into memory, of which it takes a share.
-async fn read_body(body: Body, max_bytes: usize, share: &mut BodyShare) -> ApiResult<Bytes> {
+pub(crate) async fn read_body(body: Body, max_bytes: usize, share: &mut BodyShare) -> ApiResult<Bytes> {
     // Its length is announced: nothing of it needs to arrive.
     if body.size_hint().lower() > max_bytes as u64 {
         return Err(body_too_large(max_bytes));

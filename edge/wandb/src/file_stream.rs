@@ -114,7 +114,7 @@ async fn check_exists(context: &CallContext, run_id: &str) -> Result<()> {
 impl Plan {
     fn of(body: &StreamBody, source: &LineSource<'_>) -> Result<Self> {
         let mut plan = Self { batches: Vec::new() };
-        let chunk = |file| body.files.as_ref().and_then(|files| files.get(file));
+        let chunk = |file: &str| body.files.as_ref().and_then(|files| files.get(file));
         if let Some(chunk) = chunk(HISTORY) {
             plan.add_rows(source, HISTORY, chunk, add_history)?;
         }

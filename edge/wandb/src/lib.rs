@@ -7,6 +7,7 @@
 //! caller, and keeps nothing between requests. What a client streams has no identity but its content, so a repeated
 //! request is recognized by its content, and what it says twice is stored once.
 
+mod artifact_view;
 mod artifacts;
 mod batch;
 mod call;

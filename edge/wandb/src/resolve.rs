@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 
+use crate::artifact_view;
 use crate::artifacts;
 use crate::call::{
     CallContext, ENTITY as DEFAULT_ENTITY, GraphqlCall, entity_or_default, project_or_default,
@@ -42,7 +43,7 @@ pub(crate) async fn resolve(
         "ArtifactSequence" => sequence(context, node, field, arguments).await,
         "ArtifactType" => artifact_type(context, node, field, arguments).await,
         "ArtifactCollectionMembership" if field == "files" => {
-            artifacts::files(context, &Node::new(node.get("artifact").clone()), arguments).await
+            artifact_view::files(context, &Node::new(node.get("artifact").clone()), arguments).await
         }
         _ => Ok(node.get(field).clone()),
     }
@@ -58,9 +59,9 @@ async fn query(context: &CallContext, field: &str, arguments: &Arguments) -> Res
         "organization" => Ok(Value::Null),
         "project" | "model" => Ok(project_node(project_or_default(arguments.text("name")?), entity)),
         "projects" | "models" => search::projects(context, entity, arguments).await,
-        "artifact" => artifacts::by_id(context, arguments.required("id")?).await,
-        "artifactCollection" => artifacts::collection_by_id(context, arguments.required("id")?).await,
-        "clientIDMapping" => artifacts::by_client_id(context, arguments.required("clientID")?).await,
+        "artifact" => artifact_view::by_id(context, arguments.required("id")?).await,
+        "artifactCollection" => artifact_view::collection_by_id(context, arguments.required("id")?).await,
+        "clientIDMapping" => artifact_view::by_client_id(context, arguments.required("clientID")?).await,
         _ => Err(unknown(field)),
     }
 }
@@ -144,7 +145,7 @@ fn create_type(arguments: &Arguments) -> Result<Value> {
     let input = arguments.input()?;
     let entity = entity_or_default(input.text("entityName")?);
     let project = project_or_default(input.text("projectName")?);
-    Ok(json!({"artifactType": artifacts::type_node(entity, project, input.required("name")?)}))
+    Ok(json!({"artifactType": artifact_view::type_node(entity, project, input.required("name")?)}))
 }
 
 fn entity(node: &Node, field: &str, arguments: &Arguments) -> Result<Value> {
@@ -169,17 +170,21 @@ async fn project(context: &CallContext, node: &Node, field: &str, arguments: &Ar
         ("runCount", _) => search::run_count(context, node, arguments).await,
         ("sweeps", _) => Ok(files::connection(Vec::new(), 0, 0)),
         ("sweep", _) => Ok(Value::Null),
-        ("artifact", Some(wanted)) => artifacts::by_name(context, entity, name, wanted).await,
+        ("artifact", Some(wanted)) => artifact_view::by_name(context, entity, name, wanted).await,
         ("artifactCollectionMembership", Some(wanted)) => {
-            artifacts::membership(context, entity, name, wanted).await
+            artifact_view::membership(context, entity, name, wanted).await
         }
-        ("artifactCollection", Some(wanted)) => artifacts::collection(context, entity, name, wanted).await,
-        ("artifactType", Some(wanted)) => Ok(artifacts::type_node(entity, name, wanted)),
+        ("artifactCollection", Some(wanted)) => {
+            artifact_view::collection(context, entity, name, wanted).await
+        }
+        ("artifactType", Some(wanted)) => Ok(artifact_view::type_node(entity, name, wanted)),
         ("artifact" | "artifactCollectionMembership" | "artifactCollection" | "artifactType", None) => {
             Ok(Value::Null)
         }
-        ("artifactTypes", _) => artifacts::types(context, entity, name, arguments).await,
-        ("artifactCollections", _) => artifacts::collections(context, entity, name, None, arguments).await,
+        ("artifactTypes", _) => artifact_view::types(context, entity, name, arguments).await,
+        ("artifactCollections", _) => {
+            artifact_view::collections(context, entity, name, None, arguments).await
+        }
         _ => Ok(node.get(field).clone()),
     }
 }
@@ -200,8 +205,8 @@ async fn run(context: &CallContext, node: &Node, field: &str, arguments: &Argume
         "logLines" => terminal::page(context, node, arguments).await,
         "fileCount" => files::count(context, node).await,
         "files" => files::list(context, node, arguments).await,
-        "inputArtifacts" => artifacts::of_run(context, node, USED_ARTIFACTS, arguments).await,
-        "outputArtifacts" => artifacts::of_run(context, node, MADE_ARTIFACTS, arguments).await,
+        "inputArtifacts" => artifact_view::of_run(context, node, USED_ARTIFACTS, arguments).await,
+        "outputArtifacts" => artifact_view::of_run(context, node, MADE_ARTIFACTS, arguments).await,
         _ => Ok(node.get(field).clone()),
     }
 }
@@ -218,12 +223,12 @@ async fn artifact(context: &CallContext, node: &Node, field: &str, arguments: &A
         return Ok(node.get(field).clone());
     }
     match field {
-        "files" | "filesByManifestEntries" => artifacts::files(context, node, arguments).await,
-        "currentManifest" => artifacts::manifest(context, node).await,
-        "createdBy" => artifacts::creator(context, node).await,
+        "files" | "filesByManifestEntries" => artifact_view::files(context, node, arguments).await,
+        "currentManifest" => artifact_view::manifest(context, node).await,
+        "createdBy" => artifact_view::creator(context, node).await,
         "usedBy" => Ok(files::connection(Vec::new(), 0, 0)),
-        "fileCount" => Ok(artifacts::totals(context, node).await?.0.into()),
-        "size" => Ok(artifacts::totals(context, node).await?.1.into()),
+        "fileCount" => Ok(artifact_view::totals(context, node).await?.0.into()),
+        "size" => Ok(artifact_view::totals(context, node).await?.1.into()),
         "artifactMemberships" => Ok(json!({
             "edges": [{"node": {
                 "id": node.get("id"),
@@ -239,15 +244,15 @@ async fn artifact(context: &CallContext, node: &Node, field: &str, arguments: &A
 async fn sequence(context: &CallContext, node: &Node, field: &str, arguments: &Arguments) -> Result<Value> {
     let of_alias = |alias: &str| format!("{}:{alias}", node.text("name").unwrap_or_default());
     match field {
-        "artifacts" => artifacts::versions_of(context, node, arguments).await,
-        "aliases" => artifacts::aliases(context, node).await,
+        "artifacts" => artifact_view::versions_of(context, node, arguments).await,
+        "aliases" => artifact_view::aliases(context, node).await,
         "latestArtifact" => {
-            artifacts::by_name(context, node.known(ENTITY)?, node.known("_project")?, &of_alias("latest"))
+            artifact_view::by_name(context, node.known(ENTITY)?, node.known("_project")?, &of_alias("latest"))
                 .await
         }
         "artifactMembership" => {
             let name = of_alias(arguments.required("aliasName")?);
-            artifacts::membership(context, node.known(ENTITY)?, node.known("_project")?, &name).await
+            artifact_view::membership(context, node.known(ENTITY)?, node.known("_project")?, &name).await
         }
         _ => Ok(node.get(field).clone()),
     }
@@ -264,14 +269,14 @@ async fn artifact_type(
             let (entity, project) = (node.known(ENTITY)?, node.known("_project")?);
             let name = arguments.required("name")?;
             if field == "artifact" {
-                artifacts::by_name(context, entity, project, name).await
+                artifact_view::by_name(context, entity, project, name).await
             } else {
-                artifacts::collection(context, entity, project, name).await
+                artifact_view::collection(context, entity, project, name).await
             }
         }
         "artifactCollections" => {
             let (entity, project, name) = (node.known(ENTITY)?, node.known("_project")?, node.known("name")?);
-            artifacts::collections(context, entity, project, Some(name), arguments).await
+            artifact_view::collections(context, entity, project, Some(name), arguments).await
         }
         _ => Ok(node.get(field).clone()),
     }

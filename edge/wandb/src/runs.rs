@@ -119,9 +119,9 @@ fn add_identity(batch: &mut RunBatch, context: &CallContext, name: &RunName, ent
     batch.add(Kind::SetRunProperty(SetRunProperty { experiment, ..SetRunProperty::default() }), None);
     for (member, text) in [
         (names::ID, name.id.as_str()),
-        (names::PROJECT, &name.project),
+        (names::PROJECT, name.project.as_str()),
         (names::ENTITY, entity),
-        (names::USER, &context.user),
+        (names::USER, context.user.as_str()),
     ] {
         if !text.is_empty() {
             batch.set(&[WANDB, member], Value::Text(text.to_owned()));

@@ -155,7 +155,7 @@ fn writer(headers: &HeaderMap) -> Result<Option<String>> {
 
 async fn read_file(context: &CallContext, name: &RunName, path: &str) -> Result<FileAnswer> {
     let missing = || WandbError::missing(format!("the run has no file `{}`", path.escape_debug()));
-    let read = |run_id: String| async {
+    let read = |run_id: String| async move {
         let request = GetRequest { run_id, path: path.to_owned(), offset: 0, length: None };
         let mut messages = context.channels.artifacts().get(request).await?.into_inner();
         let first = messages.message().await?;

@@ -52,7 +52,9 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "matyan-maintenance",
         ],
     ),
-    ("matyan-edge", &["matyan-proto", "matyan-value", "matyan-wire", "matyan-access"]),
+    ("matyan-edge", &["matyan-proto", "matyan-value", "matyan-wire", "matyan-access", "matyan-edge-wandb"]),
+    // A translator reaches services through generated clients only.
+    ("matyan-edge-wandb", &["matyan-proto", "matyan-value", "matyan-wire"]),
     // It shares formats with the server and nothing more.
     ("matyan-sdk", &["matyan-proto", "matyan-value", "matyan-wire"]),
     ("matyan-client-python", &["matyan-proto", "matyan-sdk", "matyan-value"]),
