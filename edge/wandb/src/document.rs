@@ -13,6 +13,40 @@ use async_graphql::parser::types::{
 /// Fragments in each other. Cycles are refused by the executor, which runs after this check.
 const MAX_NESTING: usize = 32;
 
+/// The longest document. The longest one of a client has about 4,000 bytes.
+const MAX_BYTES: usize = 64 << 10;
+
+/// Checks a text before it is parsed: the parser calls itself for each bracket, so their nesting is bounded here.
+pub(crate) fn check_text(text: &str) -> Result<(), String> {
+    if text.len() > MAX_BYTES {
+        return Err(format!("The document has more than {MAX_BYTES} bytes: send values as variables."));
+    }
+    let mut depth = 0_usize;
+    let mut is_in_text = false;
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' if is_in_text => {
+                bytes.next();
+            }
+            // A block of text has three quotes, which are an odd number as well.
+            b'"' => is_in_text = !is_in_text,
+            b'{' | b'[' | b'(' if !is_in_text => {
+                depth += 1;
+                if depth > MAX_BRACKETS {
+                    return Err("Query is nested too deep.".to_owned());
+                }
+            }
+            b'}' | b']' | b')' if !is_in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Brackets in each other. The deepest document of a client has twelve.
+const MAX_BRACKETS: usize = 64;
+
 /// The types of the fields of each object, by the names of the object and the field. The name of a type is that without
 /// lists.
 #[derive(Debug)]
@@ -110,6 +144,14 @@ mod tests {
 
     use super::*;
     use crate::schema::definitions;
+
+    #[test]
+    fn texts_are_bounded_before_they_are_parsed() {
+        assert_eq!(check_text(&"{ a ".repeat(MAX_BRACKETS)), Ok(()));
+        assert!(check_text(&"{ a ".repeat(MAX_BRACKETS + 1)).is_err());
+        assert_eq!(check_text(&format!("{{ a(b: \"\\\"{}\") }}", "(".repeat(MAX_BRACKETS))), Ok(()));
+        assert!(check_text(&" ".repeat(MAX_BYTES + 1)).is_err());
+    }
 
     #[test]
     fn unknown_fields_are_refused_by_name() {

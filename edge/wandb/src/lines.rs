@@ -4,6 +4,8 @@
 //! again numbers its lines anew. So a row of the history has the step that is in it, and a sample of the machine's load has
 //! the time of the run, in tenths of a second, as step.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use matyan_proto::ingest::v1::event::Kind;
 use matyan_proto::ingest::v1::{LogObject, LogRecord, LogTerminalLine};
 use matyan_value::{Map, Value, cbor, datetime, json};
@@ -160,9 +162,11 @@ impl<'a> TerminalLine<'a> {
     }
 }
 
+/// The time of a row, or now if it has none.
 fn time_us(row: &Map) -> i64 {
     let seconds = row.get(TIMESTAMP).and_then(float).filter(|seconds| seconds.is_finite());
-    (seconds.unwrap_or_default() * SECOND_US) as i64
+    let now_s = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    (seconds.unwrap_or_else(now_s) * SECOND_US) as i64
 }
 
 /// Calls a function for each value of nested maps, with its name: `val.acc` for `{"val": {"acc": …}}`.

@@ -14,7 +14,7 @@ use tonic::Status;
 
 use crate::call::{CallContext, GraphqlCall};
 use crate::channels::Channels;
-use crate::document::FieldTypes;
+use crate::document::{FieldTypes, check_text};
 use crate::error::{Result, WandbError, is_missing};
 use crate::file_stream;
 use crate::names::{RunName, file_path};
@@ -123,10 +123,10 @@ impl Wandb {
     async fn execute(&self, context: CallContext, body: &[u8]) -> Result<Answer> {
         let mut request: async_graphql::Request = serde_json::from_slice(body)
             .map_err(|error| WandbError::invalid(format!("the body is no request of GraphQL: {error}")))?;
-        let checked = match request.parsed_query() {
+        let checked = check_text(&request.query).and_then(|()| match request.parsed_query() {
             Ok(document) => self.types.check(document),
             Err(error) => Err(error.message),
-        };
+        });
         if let Err(message) = checked {
             let body = json!({"data": null, "errors": [{"message": message}]}).to_string();
             // The status of W&B's server for a document that it cannot execute; clients do not repeat it.
