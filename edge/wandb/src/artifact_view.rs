@@ -2,10 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::batch::content_type;
 use crate::call::CallContext;
 use crate::documents::{self, ARTIFACTS, COLLECTIONS};
 use crate::error::{Result, WandbError};
-use crate::files::{ARTIFACT_FOLDER, connection, page, read_url, size};
+use crate::files::{ARTIFACT_FOLDER, connection, known_size, listed_below, page, read_url, size};
 use crate::names::{RunName, digest, time_text};
 use crate::node::{Arguments, Node};
 use crate::run_view::{ENTITY, RunSnapshot, project_node};
@@ -72,6 +73,8 @@ fn node_in(entity: &str, artifact: &Members, collection: &Members) -> Value {
         "metadata": text(artifact, "metadata"),
         "versionIndex": artifact.get("version"),
         "commitHash": id,
+        "fileCount": artifact.get("file_count"),
+        "size": artifact.get("size"),
         "historyStep": artifact.get("history_step"),
         "ttlDurationSeconds": null,
         "ttlIsInherited": false,
@@ -330,40 +333,47 @@ pub(crate) async fn files(context: &CallContext, artifact: &Node, arguments: &Ar
     named.extend(arguments.texts("names")?.unwrap_or_default().into_iter().map(str::to_owned));
     let (run_id, id) = (artifact.known("_runId")?, artifact.known("id")?);
     let folder = format!("{ARTIFACT_FOLDER}{id}/");
-    let stored = crate::files::listed_below(context, run_id, &folder).await?;
-    let mut nodes = Vec::new();
-    for (name, size) in stored.iter().filter(|(name, _)| name != MANIFEST) {
-        if named.is_empty() || named.contains(name) {
-            let url = file_url(context, artifact, &format!("{folder}{name}"))?;
-            nodes.push(json!({
-                "id": format!("{id}/{name}"),
-                "name": name,
-                "displayName": name,
-                "url": url,
-                "directUrl": url,
-                "sizeBytes": size,
-                "mimetype": crate::batch::content_type(name),
-                "md5": null,
-                "digest": null,
-                "updatedAt": artifact.get("createdAt"),
-                "storagePath": format!("{folder}{name}"),
-            }));
-        }
-    }
+    let stored = listed_below(context, run_id, &folder).await?;
+    let wanted = |name: &String| *name != MANIFEST && (named.is_empty() || named.contains(name));
+    let files: Vec<(String, Option<u64>)> = stored.into_iter().filter(|(name, _)| wanted(name)).collect();
+    let total = files.len();
     // A client that asks for entries expects all of them on one page.
-    if !entries.is_empty() {
-        let total = nodes.len();
-        return Ok(connection(nodes, 0, total));
+    let (start, length) = if entries.is_empty() { page(arguments)? } else { (0, total) };
+    let mut nodes = Vec::new();
+    for (name, known) in files.into_iter().skip(start).take(length) {
+        let path = format!("{folder}{name}");
+        let bytes = known_size(context, run_id, &path, known).await?;
+        let url = file_url(context, artifact, &path)?;
+        nodes.push(json!({
+            "id": format!("{id}/{name}"),
+            "name": name,
+            "displayName": name,
+            "url": url,
+            "directUrl": url,
+            "sizeBytes": bytes.unwrap_or_default(),
+            "mimetype": content_type(&name),
+            "md5": null,
+            "digest": null,
+            "updatedAt": artifact.get("createdAt"),
+            "storagePath": path,
+        }));
     }
-    paged(nodes, arguments)
+    Ok(connection(nodes, start, total))
 }
 
 /// The number of files of a version, and their size.
-pub(crate) async fn totals(context: &CallContext, artifact: &Node) -> Result<(u64, u64)> {
-    let folder = format!("{ARTIFACT_FOLDER}{}/", artifact.known("id")?);
-    let stored = crate::files::listed_below(context, artifact.known("_runId")?, &folder).await?;
-    let files = stored.iter().filter(|(name, _)| name != MANIFEST);
-    Ok(files.fold((0, 0), |(count, bytes), (_, size)| (count + 1, bytes + size)))
+pub(crate) async fn totals(context: &CallContext, run_id: &str, id: &str) -> Result<(u64, u64)> {
+    let folder = format!("{ARTIFACT_FOLDER}{id}/");
+    let (mut count, mut bytes) = (0, 0);
+    for (name, known) in listed_below(context, run_id, &folder).await? {
+        if name != MANIFEST
+            && let Some(arrived) = known_size(context, run_id, &format!("{folder}{name}"), known).await?
+        {
+            count += 1;
+            bytes += arrived;
+        }
+    }
+    Ok((count, bytes))
 }
 
 /// The run that has made a version; null if it was deleted.

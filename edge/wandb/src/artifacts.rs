@@ -6,7 +6,9 @@
 
 use serde_json::{Value, json};
 
-use crate::artifact_view::{LATEST, MANIFEST, Members, artifact_id, collection_name, node, text, versions};
+use crate::artifact_view::{
+    LATEST, MANIFEST, Members, artifact_id, collection_name, node, text, totals, versions,
+};
 use crate::batch::{RunBatch, publish, publish_and_wait};
 use crate::call::{CallContext, ENTITY, entity_or_default, project_or_default};
 use crate::documents::{self, ARTIFACTS, COLLECTIONS};
@@ -233,7 +235,8 @@ async fn manifest_upload(context: &CallContext, id: &str, digest: Option<&str>) 
     let upload = sign(context, text(&artifact, "run_id"), &path).await?;
     let mut batch = RunBatch::default();
     batch.announce(text(&artifact, "run_id"), &path);
-    publish(&context.channels, text(&artifact, "run_id"), batch).await?;
+    // The commit looks for it.
+    publish_and_wait(&context.channels, text(&artifact, "run_id"), batch).await?;
     let file = json!({
         "id": id,
         "name": MANIFEST,
@@ -255,6 +258,7 @@ pub(crate) async fn commit(context: &CallContext, arguments: &Arguments) -> Resu
             "the manifest of the artifact was not uploaded: log the artifact again",
         ));
     }
+    let (file_count, bytes) = totals(context, text(&artifact, "run_id"), &id).await?;
     let name = collection_name(text(&artifact, "project"), text(&artifact, "collection"))?;
     let version =
         documents::change(&context.channels, COLLECTIONS, &name, |members| add_version(members, &artifact))
@@ -264,6 +268,8 @@ pub(crate) async fn commit(context: &CallContext, arguments: &Arguments) -> Resu
             return Err(WandbError::missing("the artifact was deleted"));
         }
         members.insert("version".to_owned(), version.into());
+        members.insert("file_count".to_owned(), file_count.into());
+        members.insert("size".to_owned(), bytes.into());
         members.insert("state".to_owned(), COMMITTED.into());
         Ok(members.clone())
     })

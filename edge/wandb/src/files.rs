@@ -160,22 +160,27 @@ pub(crate) async fn size(context: &CallContext, run_id: &str, path: &str) -> Res
     }
 }
 
-/// The files in a folder of a run that have arrived, by their paths in it, with their sizes.
+/// The files in a folder of a run by their paths in it, with their sizes, as far as they are known.
 pub(crate) async fn listed_below(
     context: &CallContext,
     run_id: &str,
     folder: &str,
-) -> Result<Vec<(String, u64)>> {
-    let mut found = Vec::new();
-    for file in listed(context, run_id).await? {
-        let Some(name) = file.path.strip_prefix(folder) else { continue };
-        let size = match file.size {
-            Some(size) => Some(size),
-            None => size(context, run_id, &file.path).await?,
-        };
-        found.extend(size.map(|size| (name.to_owned(), size)));
+) -> Result<Vec<(String, Option<u64>)>> {
+    let files = listed(context, run_id).await?.into_iter();
+    Ok(files.filter_map(|file| Some((file.path.strip_prefix(folder)?.to_owned(), file.size))).collect())
+}
+
+/// The size of a file, asked for if it is not known; `None` if the file has not arrived.
+pub(crate) async fn known_size(
+    context: &CallContext,
+    run_id: &str,
+    path: &str,
+    known: Option<u64>,
+) -> Result<Option<u64>> {
+    match known {
+        Some(bytes) => Ok(Some(bytes)),
+        None => size(context, run_id, path).await,
     }
-    Ok(found)
 }
 
 /// The number of files of a run.
@@ -263,13 +268,9 @@ pub(crate) async fn list(context: &CallContext, run: &Node, arguments: &Argument
     let mut passed = 0;
     for file in files.into_iter().skip(start).take(length) {
         let is_named = named.contains(&file.path);
-        let size = match file.size {
-            Some(size) => Some(size),
-            None => size(context, run_id, &file.path).await?,
-        };
-        match size {
+        match known_size(context, run_id, &file.path, file.size).await? {
             None if !is_named => passed += 1,
-            size => nodes.push(file_node(context, run, &file, size.unwrap_or_default())?),
+            bytes => nodes.push(file_node(context, run, &file, bytes.unwrap_or_default())?),
         }
     }
     let mut connection = connection(nodes, start, total);

@@ -227,8 +227,6 @@ async fn artifact(context: &CallContext, node: &Node, field: &str, arguments: &A
         "currentManifest" => artifact_view::manifest(context, node).await,
         "createdBy" => artifact_view::creator(context, node).await,
         "usedBy" => Ok(files::connection(Vec::new(), 0, 0)),
-        "fileCount" => Ok(artifact_view::totals(context, node).await?.0.into()),
-        "size" => Ok(artifact_view::totals(context, node).await?.1.into()),
         "artifactMemberships" => Ok(json!({
             "edges": [{"node": {
                 "id": node.get("id"),
