@@ -22,26 +22,53 @@ pub(crate) fn check_text(text: &str) -> Result<(), String> {
         return Err(format!("The document has more than {MAX_BYTES} bytes: send values as variables."));
     }
     let mut depth = 0_usize;
-    let mut is_in_text = false;
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'\\' if is_in_text => {
-                bytes.next();
-            }
-            // A block of text has three quotes, which are an odd number as well.
-            b'"' => is_in_text = !is_in_text,
-            b'{' | b'[' | b'(' if !is_in_text => {
-                depth += 1;
-                if depth > MAX_BRACKETS {
-                    return Err("Query is nested too deep.".to_owned());
-                }
-            }
-            b'}' | b']' | b')' if !is_in_text => depth = depth.saturating_sub(1),
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        rest = match first {
+            b'#' => after_comment(after),
+            b'"' => after_text(rest).ok_or("A text in the document has no end.")?,
+            _ => after,
+        };
+        match first {
+            b'{' | b'[' | b'(' => depth += 1,
+            b'}' | b']' | b')' => depth = depth.saturating_sub(1),
             _ => {}
+        }
+        if depth > MAX_BRACKETS {
+            return Err("Query is nested too deep.".to_owned());
         }
     }
     Ok(())
+}
+
+/// What follows the line of a comment.
+fn after_comment(comment: &[u8]) -> &[u8] {
+    let end = comment.iter().position(|byte| matches!(byte, b'\n' | b'\r')).unwrap_or(comment.len());
+    &comment[end..]
+}
+
+/// What follows a text, which begins with its quotes; `None` if it has no end.
+fn after_text(text: &[u8]) -> Option<&[u8]> {
+    const BLOCK: &[u8] = b"\"\"\"";
+    const QUOTED_BLOCK: &[u8] = b"\\\"\"\"";
+    if let Some(mut block) = text.strip_prefix(BLOCK) {
+        loop {
+            if let Some(rest) = block.strip_prefix(BLOCK) {
+                return Some(rest);
+            }
+            let length = if block.starts_with(QUOTED_BLOCK) { QUOTED_BLOCK.len() } else { 1 };
+            block = block.get(length..)?;
+        }
+    }
+    let mut rest = text.get(1..)?;
+    loop {
+        match rest.first()? {
+            b'"' => return rest.get(1..),
+            b'\\' => rest = rest.get(2..)?,
+            b'\n' | b'\r' => return None,
+            _ => rest = rest.get(1..)?,
+        }
+    }
 }
 
 /// Brackets in each other. The deepest document of a client has twelve.
@@ -147,9 +174,15 @@ mod tests {
 
     #[test]
     fn texts_are_bounded_before_they_are_parsed() {
-        assert_eq!(check_text(&"{ a ".repeat(MAX_BRACKETS)), Ok(()));
-        assert!(check_text(&"{ a ".repeat(MAX_BRACKETS + 1)).is_err());
-        assert_eq!(check_text(&format!("{{ a(b: \"\\\"{}\") }}", "(".repeat(MAX_BRACKETS))), Ok(()));
+        let deep = "{ a ".repeat(MAX_BRACKETS);
+        assert_eq!(check_text(&deep), Ok(()));
+        assert_eq!(check_text(&format!("{{ a(b: \"\\\"{deep}\") }}")), Ok(()), "brackets in a text");
+        assert_eq!(check_text(&format!("# {deep}\n{{ a }}")), Ok(()), "brackets in a comment");
+        // What is a text to the scan only would hide brackets from it.
+        for before in ["{", "{ # \"\n", "{ a(b: \"\"\"\\\\\"\"\" \"\"\") ", "{ a(b: \"\\\\\") "] {
+            assert!(check_text(&format!("{before}{deep}")).is_err(), "{before}");
+        }
+        assert!(check_text("{ a(b: \"").is_err());
         assert!(check_text(&" ".repeat(MAX_BYTES + 1)).is_err());
     }
 
