@@ -16,6 +16,9 @@ pub(crate) const LATEST: &str = "latest";
 /// The name of a manifest among the files of its version.
 pub(crate) const MANIFEST: &str = "wandb_manifest.json";
 
+/// What W&B says of a version that is never deleted by itself.
+const NO_TTL: i64 = -2;
+
 pub(crate) type Members = Map<String, Value>;
 
 pub(crate) fn text<'a>(members: &'a Members, name: &str) -> &'a str {
@@ -68,15 +71,16 @@ fn node_in(entity: &str, artifact: &Members, collection: &Members) -> Value {
         "name": text(artifact, "collection"),
         "state": text(artifact, "state"),
         "digest": text(artifact, "digest"),
-        "digestAlgorithm": "MANIFEST_MD5",
+        "digestAlgorithm": text(artifact, "digest_algorithm"),
         "description": text(artifact, "description"),
         "metadata": text(artifact, "metadata"),
         "versionIndex": artifact.get("version"),
         "commitHash": id,
-        "fileCount": artifact.get("file_count"),
-        "size": artifact.get("size"),
+        "fileCount": artifact.get("file_count").and_then(Value::as_u64).unwrap_or_default(),
+        "size": artifact.get("size").and_then(Value::as_u64).unwrap_or_default(),
         "historyStep": artifact.get("history_step"),
-        "ttlDurationSeconds": null,
+        // Versions stay until they are deleted.
+        "ttlDurationSeconds": NO_TTL,
         "ttlIsInherited": false,
         "createdAt": created,
         "updatedAt": created,
@@ -165,6 +169,7 @@ pub(crate) async fn membership(
     }
     Ok(json!({
         "id": artifact["id"],
+        "createdAt": artifact["createdAt"],
         "versionIndex": artifact["versionIndex"],
         "artifactCollection": artifact["artifactSequence"],
         "aliases": artifact["aliases"],

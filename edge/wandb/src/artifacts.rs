@@ -95,6 +95,7 @@ pub(crate) async fn create(context: &CallContext, arguments: &Arguments) -> Resu
         ("digest", digest_text),
         ("description", input.text("description")?.unwrap_or_default()),
         ("metadata", input.text("metadata")?.unwrap_or("{}")),
+        ("digest_algorithm", input.text("digestAlgorithm")?.unwrap_or("MANIFEST_MD5")),
         ("state", PENDING),
     ] {
         artifact.insert(member.to_owned(), value.into());

@@ -230,6 +230,7 @@ async fn artifact(context: &CallContext, node: &Node, field: &str, arguments: &A
         "artifactMemberships" => Ok(json!({
             "edges": [{"node": {
                 "id": node.get("id"),
+                "createdAt": node.get("createdAt"),
                 "versionIndex": node.get("versionIndex"),
                 "artifactCollection": node.get("artifactSequence"),
                 "aliases": node.get("aliases"),

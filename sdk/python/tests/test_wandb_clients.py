@@ -1,16 +1,15 @@
 """The unmodified `wandb` package, the current one and that of a year ago, on this server."""
 
 import base64
+import contextlib
+import http.client
 import json
 import math
 import os
 import signal
 import subprocess
 import sys
-import time
-import urllib.error
 import urllib.parse
-import urllib.request
 
 import pytest
 
@@ -88,11 +87,6 @@ def points(run, name):
     columns = run.series(name, {})
     assert len(set(columns.steps)) == len(columns.steps)
     return dict(zip(map(int, columns.steps), columns.values, strict=True))
-
-
-def wait_until(condition):
-    while not condition():
-        time.sleep(0.05)
 
 
 LOG = """
@@ -356,17 +350,17 @@ except Exception as error:
 
 
 def send(server, path, body):
+    """Returns status and answer, which may come before the end of the body."""
     authorization = base64.b64encode(f"api:{KEY}".encode()).decode()
-    request = urllib.request.Request(
-        urllib.parse.urljoin(server.url, path),
-        data=body if isinstance(body, bytes) else json.dumps(body).encode(),
-        headers={"Authorization": f"Basic {authorization}", "Content-Type": "application/json"},
-    )
-    try:
-        with urllib.request.urlopen(request) as response:
-            return response.status, json.load(response)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
+    headers = {"Authorization": f"Basic {authorization}", "Content-Type": "application/json"}
+    connection = http.client.HTTPConnection(urllib.parse.urlsplit(server.url).netloc)
+    with contextlib.closing(connection), contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        with contextlib.suppress(BrokenPipeError):
+            connection.request("POST", f"/{path}", content, headers)
+        response = connection.getresponse()
+        return response.status, json.load(response)
+    raise AssertionError("the server has ended the connection without an answer")
 
 
 def begin_run(server, project, run_id):
