@@ -25,9 +25,6 @@ const FULL_BYTES: usize = 4 << 20;
 /// Memory of a point, besides its name.
 const POINT_BYTES: usize = 40;
 
-/// Number of bytes of the id of a producer.
-const PRODUCER_BYTES: usize = 16;
-
 /// Events and points of one run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RunBatch {
@@ -102,7 +99,7 @@ impl RunBatch {
         self.bytes >= FULL_BYTES
     }
 
-    fn encode(mut self) -> Bytes {
+    pub(crate) fn encode(mut self) -> Bytes {
         if !self.points.series.is_empty() {
             self.batch.points.push(self.points);
         }
@@ -116,31 +113,11 @@ pub(crate) async fn publish(
     run_id: &str,
     batch: RunBatch,
 ) -> Result<Option<LogPosition>> {
-    send(channels, run_id, Bytes::new(), batch).await
-}
-
-/// Publishes a batch, unless one with this key was published before.
-pub(crate) async fn publish_once(
-    channels: &Channels,
-    run_id: &str,
-    key: [u8; 32],
-    batch: RunBatch,
-) -> Result<Option<LogPosition>> {
-    send(channels, run_id, Bytes::copy_from_slice(&key[..PRODUCER_BYTES]), batch).await
-}
-
-async fn send(
-    channels: &Channels,
-    run_id: &str,
-    producer_id: Bytes,
-    batch: RunBatch,
-) -> Result<Option<LogPosition>> {
     if batch.is_empty() {
         return Ok(None);
     }
-    // A key stands for one batch, so its producer has only one.
-    let sequence = u64::from(!producer_id.is_empty());
-    let request = PublishRequest { run_id: run_id.to_owned(), producer_id, sequence, batch: batch.encode() };
+    let request =
+        PublishRequest { run_id: run_id.to_owned(), batch: batch.encode(), ..PublishRequest::default() };
     let response = channels.ingest().publish(request).await?.into_inner();
     if let Some(first) = response.rejections.first() {
         // The rest is stored. An error would end the upload of the whole run.

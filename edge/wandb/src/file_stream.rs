@@ -1,8 +1,8 @@
 //! The route to which a run streams its history, the load of its machine, its summary, and its terminal.
 //!
 //! A request is published in the order of its lines, and answered once all of it is durable. A client repeats a request
-//! that was not answered: chunks of numbered rows are published under a key that is derived from all of their content,
-//! so that a repetition is dropped, and whatever else comes twice is the same twice.
+//! that was not answered, and sends a run again under other line numbers: so everything that is published says itself
+//! where it belongs, and is the same if it comes twice.
 
 use std::collections::HashMap;
 
@@ -14,11 +14,11 @@ use matyan_value::{Map, Value};
 use serde::Deserialize;
 use tonic::Code;
 
-use crate::batch::{RunBatch, publish, publish_once, wait_applied};
+use crate::batch::{RunBatch, publish, wait_applied};
 use crate::call::CallContext;
 use crate::error::{Result, WandbError, is_missing};
 use crate::lines::{LineSource, add_history, add_system, add_terminal, row};
-use crate::names::{INTERNAL_MEMBER, INTERNAL_SUMMARY, RunName, STATE, SUMMARY, WANDB, digest, file_path};
+use crate::names::{INTERNAL_MEMBER, INTERNAL_SUMMARY, RunName, STATE, SUMMARY, WANDB, file_path};
 
 const HISTORY: &str = "wandb-history.jsonl";
 const EVENTS: &str = "wandb-events.jsonl";
@@ -53,19 +53,11 @@ impl Chunk {
             (self.offset.saturating_add(i64::try_from(index).unwrap_or(i64::MAX)), line.as_str())
         })
     }
-
-    /// What identifies the content.
-    fn key(&self, run_id: &str, writer: Option<&str>, file: &str) -> [u8; 32] {
-        let offset = self.offset.to_string();
-        let mut parts = vec![run_id, writer.unwrap_or_default(), file, &offset];
-        parts.extend(self.content.iter().map(String::as_str));
-        digest(&parts)
-    }
 }
 
-/// Batches in the order in which they are published, some under a key.
+/// Batches in the order in which they are published.
 struct Plan {
-    batches: Vec<(Option<[u8; 32]>, RunBatch)>,
+    batches: Vec<RunBatch>,
 }
 
 /// Stores what a run streams. `writer` is one of several writers of the run.
@@ -82,12 +74,8 @@ pub(crate) async fn append(
     let plan = Plan::of(&body, &LineSource { run_id: &run_id, writer })?;
     check_exists(context, &run_id).await?;
     let mut last: Option<LogPosition> = None;
-    for (key, batch) in plan.batches {
-        let position = match key {
-            Some(key) => publish_once(&context.channels, &run_id, key, batch).await?,
-            None => publish(&context.channels, &run_id, batch).await?,
-        };
-        last = position.or(last);
+    for batch in plan.batches {
+        last = publish(&context.channels, &run_id, batch).await?.or(last);
     }
     if body.complete == Some(true)
         && let Some(position) = last
@@ -141,7 +129,7 @@ impl Plan {
         if body.complete == Some(true) {
             rest.add(Kind::FinishRun(FinishRun { outcome: Some(outcome(body.exitcode)) }), None);
         }
-        plan.batches.push((None, rest));
+        plan.batches.push(rest);
         Ok(plan)
     }
 
@@ -154,35 +142,28 @@ impl Plan {
         add: fn(&mut RunBatch, &LineSource<'_>, i64, &Map),
     ) -> Result<()> {
         check_offset(file, chunk)?;
-        let key = chunk.key(source.run_id, source.writer, file);
         let mut batch = RunBatch::default();
-        let mut parts = Vec::new();
         for (number, line) in chunk.numbered() {
             add(&mut batch, source, number, &row(file, number, line)?);
             if batch.is_full() {
-                parts.push(std::mem::take(&mut batch));
+                self.batches.push(std::mem::take(&mut batch));
             }
         }
-        parts.push(batch);
-        // The lines are divided in the same way when they are repeated.
-        self.batches.extend(parts.into_iter().enumerate().map(|(index, batch)| {
-            let part = digest(&[&hex::encode(key), &index.to_string()]);
-            (Some(part), batch)
-        }));
+        self.batches.push(batch);
         Ok(())
     }
 
-    /// Adds lines of the terminal, which may replace each other, so that the same chunk may come again later.
+    /// Adds lines of the terminal.
     fn add_terminal(&mut self, source: &LineSource<'_>, chunk: &Chunk) -> Result<()> {
         check_offset(TERMINAL, chunk)?;
         let mut batch = RunBatch::default();
         for (number, line) in chunk.numbered() {
             add_terminal(&mut batch, source, number, line);
             if batch.is_full() {
-                self.batches.push((None, std::mem::take(&mut batch)));
+                self.batches.push(std::mem::take(&mut batch));
             }
         }
-        self.batches.push((None, batch));
+        self.batches.push(batch);
         Ok(())
     }
 }
@@ -223,25 +204,29 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_chunk_has_the_same_key_and_another_one_does_not() {
-        let keys = |offset: i64, line: &str| {
-            let body = serde_json::json!({"files": {HISTORY: {"offset": offset, "content": [line]}}});
+    fn lines_that_come_again_are_the_same_under_other_numbers() {
+        let stored = |file: &str, offset: i64, line: &str| {
+            let body = serde_json::json!({"files": {file: {"offset": offset, "content": [line]}}});
             let plan = plan(&body.to_string()).unwrap();
-            plan.batches.iter().filter_map(|(key, _)| *key).collect::<Vec<_>>()
+            plan.batches
+                .into_iter()
+                .filter(|batch| !batch.is_empty())
+                .map(RunBatch::encode)
+                .collect::<Vec<_>>()
         };
-        let line = r#"{"_step": 0, "loss": NaN}"#;
-        assert_eq!(keys(0, line), keys(0, line));
-        assert_eq!(keys(0, line).len(), 1);
-        assert_ne!(keys(0, line), keys(1, line));
-        assert_ne!(keys(0, line), keys(0, r#"{"_step": 0, "loss": 1}"#));
+        let row = r#"{"_step": 3, "_timestamp": 9.5, "loss": NaN, "deep": {"text": "x"}}"#;
+        assert_eq!(stored(HISTORY, 0, row).len(), 1);
+        assert_eq!(stored(HISTORY, 0, row), stored(HISTORY, 500, row));
+        let sample = r#"{"_runtime": 15.04, "_timestamp": 9.5, "system.cpu": 1}"#;
+        assert_eq!(stored(EVENTS, 0, sample).len(), 1);
+        assert_eq!(stored(EVENTS, 0, sample), stored(EVENTS, 500, sample));
+        assert_ne!(stored(HISTORY, 0, row), stored(HISTORY, 0, &row.replace('3', "4")));
     }
 
     #[test]
-    fn a_summary_is_no_chunk_that_comes_once() {
+    fn a_summary_replaces_the_one_before() {
         let summary = r#"{"files": {"wandb-summary.json": {"offset": 0, "content": ["{\"acc\": Infinity, \"_step\": 3}"]}}}"#;
-        let plan = plan(summary).unwrap();
-        assert!(plan.batches.iter().all(|(key, _)| key.is_none()));
-        assert!(plan.batches.iter().any(|(_, batch)| !batch.is_empty()));
+        assert!(plan(summary).unwrap().batches.iter().any(|batch| !batch.is_empty()));
     }
 
     #[test]
@@ -254,6 +239,6 @@ mod tests {
         ] {
             assert!(plan(body).is_err(), "{body}");
         }
-        assert!(plan("{}").unwrap().batches.iter().all(|(_, batch)| batch.is_empty()));
+        assert!(plan("{}").unwrap().batches.iter().all(RunBatch::is_empty));
     }
 }

@@ -4,8 +4,8 @@
 //! objects, its terminal is terminal lines, and its files are artifacts. Versions of W&B's artifacts are named documents.
 //!
 //! The crate knows the services only through the channels that each request brings, which check the rights of its
-//! caller, and keeps nothing between requests. What a client streams has no identity but its content, so a repeated
-//! request is recognized by its content, and what it says twice is stored once.
+//! caller, and keeps nothing between requests. What a client streams says itself where it belongs, so that a repeated
+//! request stores nothing twice.
 
 mod artifact_view;
 mod artifacts;
