@@ -18,5 +18,7 @@ mod rest;
 mod server;
 mod sign_in;
 mod ui;
+#[cfg(feature = "wandb")]
+mod wandb;
 mod websocket;
 mod websocket_binary;
