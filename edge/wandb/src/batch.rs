@@ -4,7 +4,8 @@ use bytes::Bytes;
 use matyan_proto::common::v1::{Code as ProductCode, LogPosition};
 use matyan_proto::ingest::v1::event::Kind;
 use matyan_proto::ingest::v1::{
-    BlobRef, CreateRun, Event, IngestionBatch, LogParams, Points, PublishRequest, SeriesDef,
+    BlobRef, CreateRun, Event, IngestionBatch, LogParams, Points, PublishRequest, PublishResponse, Rejection,
+    SeriesDef,
 };
 use matyan_proto::runs::v1::GetRequest;
 use matyan_value::{Map, Value, cbor};
@@ -21,6 +22,12 @@ const DTYPE: &str = "float";
 
 /// A batch is published once it has about so many bytes.
 const FULL_BYTES: usize = 4 << 20;
+
+/// A batch is published once it has so many events: lines of a terminal may be empty.
+const FULL_EVENTS: usize = matyan_proto::limits::BATCH_EVENTS / 2;
+
+/// The field of a rejection of all items.
+const WHOLE_BATCH: &str = "batch";
 
 /// Memory of a point, besides its name.
 const POINT_BYTES: usize = 40;
@@ -96,7 +103,7 @@ impl RunBatch {
 
     /// Whether it should be published before more is added.
     pub(crate) fn is_full(&self) -> bool {
-        self.bytes >= FULL_BYTES
+        self.bytes >= FULL_BYTES || self.batch.events.len() >= FULL_EVENTS
     }
 
     pub(crate) fn encode(mut self) -> Bytes {
@@ -107,20 +114,18 @@ impl RunBatch {
     }
 }
 
-/// Publishes a batch. Returns once it is durable.
+/// Publishes a batch. Returns once it is durable. Items that are invalid are left out: an error would end the upload of
+/// the whole run.
 pub(crate) async fn publish(
     channels: &Channels,
     run_id: &str,
     batch: RunBatch,
 ) -> Result<Option<LogPosition>> {
-    if batch.is_empty() {
-        return Ok(None);
-    }
-    let request =
-        PublishRequest { run_id: run_id.to_owned(), batch: batch.encode(), ..PublishRequest::default() };
-    let response = channels.ingest().publish(request).await?.into_inner();
+    let Some(response) = send(channels, run_id, batch).await? else { return Ok(None) };
     if let Some(first) = response.rejections.first() {
-        // The rest is stored. An error would end the upload of the whole run.
+        if first.field == WHOLE_BATCH {
+            return Err(rejected(first));
+        }
         tracing::warn!(
             run_id,
             items = response.rejected_items,
@@ -132,12 +137,28 @@ pub(crate) async fn publish(
     Ok(response.position)
 }
 
-/// Publishes a batch, and waits until it is applied, so that the next read of any client sees it.
+/// Publishes a batch of which all items must be valid, and waits until it is applied, so that the next read of any client
+/// sees it.
 pub(crate) async fn publish_and_wait(channels: &Channels, run_id: &str, batch: RunBatch) -> Result<()> {
-    match publish(channels, run_id, batch).await? {
-        Some(position) => wait_applied(channels, run_id, position).await,
-        None => Ok(()),
+    let Some(response) = send(channels, run_id, batch).await? else { return Ok(()) };
+    if let Some(first) = response.rejections.first() {
+        return Err(rejected(first));
     }
+    let position = response.position.ok_or_else(|| WandbError::broken("position"))?;
+    wait_applied(channels, run_id, position).await
+}
+
+async fn send(channels: &Channels, run_id: &str, batch: RunBatch) -> Result<Option<PublishResponse>> {
+    if batch.is_empty() {
+        return Ok(None);
+    }
+    let request =
+        PublishRequest { run_id: run_id.to_owned(), batch: batch.encode(), ..PublishRequest::default() };
+    Ok(Some(channels.ingest().publish(request).await?.into_inner()))
+}
+
+fn rejected(rejection: &Rejection) -> WandbError {
+    WandbError::invalid(format!("`{}` {}", rejection.field, rejection.reason))
 }
 
 /// Waits for a position. What is in the log is safe, so it is no error if it is applied later.
