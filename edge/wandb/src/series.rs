@@ -19,14 +19,13 @@ pub(crate) struct MetricSeries {
     /// Canonical JSON text.
     pub(crate) context: String,
     pub(crate) count: u64,
-    pub(crate) first_step: i64,
     pub(crate) last_step: i64,
 }
 
 impl MetricSeries {
     fn new(info: SeriesInfo) -> Self {
-        let SeriesInfo { number, name, context, count, first_step, last_step, .. } = info;
-        Self { number, name, context, count, first_step, last_step }
+        let SeriesInfo { number, name, context, count, last_step, .. } = info;
+        Self { number, name, context, count, last_step }
     }
 
     /// Whether it is about the machine, and not about the training.
@@ -115,7 +114,7 @@ mod tests {
 
     fn series(name: &str, context: &str) -> MetricSeries {
         let (name, context) = (name.to_owned(), context.to_owned());
-        MetricSeries { number: 0, name, context, count: 1, first_step: 0, last_step: 0 }
+        MetricSeries { number: 0, name, context, count: 1, last_step: 0 }
     }
 
     #[test]
