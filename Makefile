@@ -452,10 +452,19 @@ IMPORTERS_LIST := $(SDK)/tests/importing/requirements.txt
 IMPORTERS_ENV := $(CACHE)/importers-$(call sum,$(IMPORTERS_LIST) $(LOCKS)/importers.txt)
 IMPORTERS_EXCLUDES := aim-ui
 
-importers: build $(IMPORTERS_ENV) ## Compare imports, and scripts of W&B, with the packages themselves
-	cd $(SDK) && MATYAN_BIN=$(DEBUG_BIN) PYTHONPATH=$(SDK_PACKAGES) \
+# The client of W&B of a year ago, whose dependencies differ from those of the current one.
+OLD_WANDB_LIST := $(SDK)/tests/wandb_clients/requirements.txt
+OLD_WANDB_ENV := $(CACHE)/wandb-old-$(call sum,$(OLD_WANDB_LIST) $(LOCKS)/wandb-old.txt)
+
+importers: build $(IMPORTERS_ENV) $(OLD_WANDB_ENV) ## Compare imports, and scripts of W&B, with the packages themselves
+	cd $(SDK) && MATYAN_BIN=$(DEBUG_BIN) PYTHONPATH=$(SDK_PACKAGES) MATYAN_OLD_WANDB_PYTHON=$(OLD_WANDB_ENV)/bin/python \
 		$(IMPORTERS_ENV)/bin/python -m pytest -rfEs -p no:cacheprovider tests/importing tests/test_wandb_parity.py \
-		tests/test_aim_parity.py
+		tests/test_wandb_clients.py tests/test_aim_parity.py
+
+$(OLD_WANDB_ENV):
+	rm -rf $@.part && python3 -m venv $@.part
+	$@.part/bin/pip $(PIP_INSTALL) --no-deps --requirement $(call pip-list,wandb-old,$(OLD_WANDB_LIST))
+	mv $@.part $@
 
 $(IMPORTERS_ENV):
 	rm -rf $@.part && python3 -m venv $@.part
@@ -568,6 +577,7 @@ locks: $(UV) ## Renew the hashes of the packages that tests download
 	$(call pip-relist,sdk-bench,$(BENCH_LIST))
 	$(call pip-relist,importers,$(IMPORTERS_LIST),$(IMPORTERS_EXCLUDES))
 	$(call pip-relist,mlflow,$(MLFLOW_LIST))
+	$(call pip-relist,wandb-old,$(OLD_WANDB_LIST))
 	$(call pip-relist,adapters-boosting,$(call ADAPTER_LIST,boosting),$(ADAPTER_EXCLUDES_boosting))
 	$(call pip-relist,adapters-tensorflow,$(call ADAPTER_LIST,tensorflow))
 	$(call pip-relist,adapters-torch,$(call ADAPTER_LIST,torch),$(ADAPTER_EXCLUDES_torch))

@@ -41,6 +41,8 @@ use crate::ui::Ui;
 use crate::unread_request::UnreadRequest;
 use crate::unread_response::drop_if_unread;
 use crate::uri_path;
+#[cfg(feature = "wandb")]
+use crate::wandb::WandbPort;
 
 const WEBSOCKET_PREFIX: &str = "/api/v1/ws/runs/";
 
@@ -63,6 +65,9 @@ pub struct Edge {
     /// `None`: clients of MLflow find nothing here.
     #[cfg(feature = "mlflow")]
     mlflow: Option<Arc<MlflowPort>>,
+    /// `None`: clients of W&B find nothing here.
+    #[cfg(feature = "wandb")]
+    wandb: Option<Arc<WandbPort>>,
     /// `None`: anyone may do everything.
     callers: Option<CallerCache>,
     reports: AccessReports,
@@ -75,6 +80,8 @@ impl Edge {
         let router = router.fallback(|| async { ApiError::no_route().into_response() });
         #[cfg(feature = "mlflow")]
         let mlflow = MlflowPort::of_port(&services).map(Arc::new);
+        #[cfg(feature = "wandb")]
+        let wandb = WandbPort::of_port(&services).map(Arc::new);
         Edge {
             services,
             router,
@@ -82,6 +89,8 @@ impl Edge {
             ui: None,
             #[cfg(feature = "mlflow")]
             mlflow,
+            #[cfg(feature = "wandb")]
+            wandb,
             callers: None,
             reports: AccessReports::default(),
         }
@@ -352,6 +361,12 @@ impl Edge {
             && let Some(route) = MlflowPort::route(&request)
         {
             return mlflow.answer(&self.services, route, request).await;
+        }
+        #[cfg(feature = "wandb")]
+        if let Some(wandb) = &self.wandb
+            && let Some(route) = WandbPort::route(&request)
+        {
+            return Box::pin(wandb.answer(&self.services, route, request, self.base_path())).await;
         }
         match (request.uri().path().strip_prefix(WEBSOCKET_PREFIX), self.services.sockets()) {
             // Run ids contain no slash, so a longer path is not a WebSocket.

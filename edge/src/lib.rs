@@ -49,6 +49,8 @@ mod ui;
 mod unread_request;
 mod unread_response;
 mod uri_path;
+#[cfg(feature = "wandb")]
+mod wandb;
 pub mod ws;
 
 pub use edge::Edge;

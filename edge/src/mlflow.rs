@@ -98,7 +98,7 @@ impl MlflowPort {
 
 /// The transports of a request.
 fn channels(services: &Services) -> Channels {
-    let (backend, frontier) = services.scoped_transports();
+    let (backend, frontier) = services.scoped_transports(Scope::current());
     Channels { backend: Channel::new(backend), frontier: Channel::new(frontier) }
 }
 

@@ -89,6 +89,11 @@ impl Scope {
         self.caller.signed_in().await
     }
 
+    /// Whether another request is in the same project, with the same token.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.project == other.project && self.caller.token() == other.caller.token()
+    }
+
     /// Whether access control is on.
     pub(crate) fn is_checked(&self) -> bool {
         self.caller.is_checked()

@@ -211,12 +211,12 @@ impl Services {
         self.frontier.as_ref().map(|frontier| &frontier.sockets)
     }
 
-    /// The transports to the backend and the frontier, in the project of the current request.
-    #[cfg(feature = "mlflow")]
-    pub(crate) fn scoped_transports(&self) -> (Transport, Transport) {
-        let backend = self.backend().0.in_scope(Scope::current());
+    /// The transports to the backend and the frontier, for calls in a scope.
+    #[cfg(any(feature = "mlflow", feature = "wandb"))]
+    pub(crate) fn scoped_transports(&self, scope: Scope) -> (Transport, Transport) {
+        let backend = self.backend().0.in_scope(scope.clone());
         let frontier = self.frontier.as_ref().expect("protocols of other trackers need a frontier");
-        (backend, frontier.transport.in_scope(Scope::current()))
+        (backend, frontier.transport.in_scope(scope))
     }
 
     /// Client of the frontier, in the project of the current request.

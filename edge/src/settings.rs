@@ -7,16 +7,18 @@ use std::time::Duration;
 pub enum Protocol {
     Mlflow,
     Optuna,
+    Wandb,
 }
 
 impl Protocol {
-    pub const ALL: [Self; 2] = [Self::Mlflow, Self::Optuna];
+    pub const ALL: [Self; 3] = [Self::Mlflow, Self::Optuna, Self::Wandb];
 
     /// The name in settings.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Mlflow => "mlflow",
             Self::Optuna => "optuna",
+            Self::Wandb => "wandb",
         }
     }
 
@@ -30,6 +32,7 @@ impl Protocol {
         match self {
             Self::Mlflow => cfg!(feature = "mlflow"),
             Self::Optuna => cfg!(feature = "optuna"),
+            Self::Wandb => cfg!(feature = "wandb"),
         }
     }
 }

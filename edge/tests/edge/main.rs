@@ -21,5 +21,7 @@ mod server;
 mod sessions;
 mod sign_in;
 mod ui;
+#[cfg(feature = "wandb")]
+mod wandb;
 mod websocket;
 mod websocket_binary;

@@ -58,11 +58,20 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         ],
     ),
     // A translator reaches services through generated clients only.
+    ("matyan-wandb", &["matyan-proto", "matyan-value", "matyan-wire"]),
     ("matyan-mlflow", &["matyan-proto", "matyan-value", "matyan-wire"]),
     ("matyan-optuna", &["matyan-proto"]),
     (
         "matyan-edge",
-        &["matyan-proto", "matyan-value", "matyan-wire", "matyan-access", "matyan-mlflow", "matyan-optuna"],
+        &[
+            "matyan-proto",
+            "matyan-value",
+            "matyan-wire",
+            "matyan-access",
+            "matyan-wandb",
+            "matyan-mlflow",
+            "matyan-optuna",
+        ],
     ),
     // It shares formats with the server and nothing more.
     ("matyan-sdk", &["matyan-proto", "matyan-value", "matyan-wire"]),

@@ -23,12 +23,14 @@ pub(super) const S3: Client = Client::new("S3", "s3", cfg!(feature = "s3"));
 
 const MLFLOW: Client = Client::new("the protocol of MLflow", "mlflow", Protocol::Mlflow.is_included());
 const OPTUNA: Client = Client::new("the protocol of Optuna", "optuna", Protocol::Optuna.is_included());
+const WANDB: Client = Client::new("the protocol of W&B", "wandb", Protocol::Wandb.is_included());
 
 /// The part of a build that answers a protocol.
 pub(super) const fn of_protocol(protocol: Protocol) -> &'static Client {
     match protocol {
         Protocol::Mlflow => &MLFLOW,
         Protocol::Optuna => &OPTUNA,
+        Protocol::Wandb => &WANDB,
     }
 }
 
@@ -59,7 +61,7 @@ mod tests {
     use crate::settings::{Environment, Role, Settings, TopicsSettings, reader::Reader, role::Program};
 
     /// Expected refusals of a build that lacks the client.
-    const REFUSALS: [(Client, &str, &str, &str); 8] = [
+    const REFUSALS: [(Client, &str, &str, &str); 9] = [
         (
             MLFLOW,
             "protocols",
@@ -71,6 +73,12 @@ mod tests {
             "protocols",
             "mlflow,optuna",
             "MATYAN_PROTOCOLS: this build does not include the protocol of Optuna: build with `make install`",
+        ),
+        (
+            WANDB,
+            "protocols",
+            "wandb",
+            "MATYAN_PROTOCOLS: this build does not include the protocol of W&B: build with `make install`",
         ),
         (
             KAFKA,

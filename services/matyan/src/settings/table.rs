@@ -208,10 +208,10 @@ settings! {
     /// array, or separated by commas
     CORS_ORIGINS: Vec<String> = Setting::new("cors_origins", &["CORS_ORIGINS"], parse::origins)
         .default("").flag("cors-origins", "ORIGINS", &[UP, FRONTIER, BACKEND]).chart("corsOrigins");
-    /// Protocols of other trackers that the query port answers, separated by commas, or `none`: `mlflow`
-    /// and `optuna`
+    /// Protocols of other trackers that the query port answers, separated by commas, or `none`: `mlflow`,
+    /// `optuna` and `wandb`
     PROTOCOLS: Vec<Protocol> = Setting::new("protocols", &["MATYAN_PROTOCOLS"], parse::protocols)
-        .default("mlflow,optuna").flag("protocols", "NAMES", &[UP, BACKEND]);
+        .default("mlflow,optuna,wandb").flag("protocols", "NAMES", &[UP, BACKEND]);
     /// Address of the backend, which a frontier in a process of its own asks whether a project
     /// exists and, with access control, who its callers are; without it, such a frontier accepts data for the
     /// default project only

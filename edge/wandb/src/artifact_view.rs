@@ -1,0 +1,389 @@
+//! What clients read of artifacts: versions, collections, types and files.
+
+use serde_json::{Map, Value, json};
+
+use crate::batch::content_type;
+use crate::call::CallContext;
+use crate::documents::{self, ARTIFACTS, COLLECTIONS};
+use crate::error::{Result, WandbError};
+use crate::files::{ARTIFACT_FOLDER, connection, known_size, listed_below, page, read_url, size};
+use crate::names::{RunName, digest, time_text};
+use crate::node::{Arguments, Node};
+use crate::run_view::{ENTITY, RunSnapshot, project_node};
+
+pub(crate) const LATEST: &str = "latest";
+
+/// The name of a manifest among the files of its version.
+pub(crate) const MANIFEST: &str = "wandb_manifest.json";
+
+/// What W&B says of a version that is never deleted by itself.
+const NO_TTL: i64 = -2;
+
+pub(crate) type Members = Map<String, Value>;
+
+pub(crate) fn text<'a>(members: &'a Members, name: &str) -> &'a str {
+    members.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The id of an artifact: the same for every repetition of the request that makes it.
+pub(crate) fn artifact_id(client_id: &str) -> String {
+    hex::encode(&digest(&["artifact", client_id])[..16])
+}
+
+pub(crate) fn collection_name(project: &str, name: &str) -> Result<String> {
+    for (field, part) in [("project", project), ("artifact", name)] {
+        if part.is_empty() || part.contains(|it: char| it == '/' || it == ':' || it.is_control()) {
+            return Err(WandbError::invalid(format!(
+                "the name of the {field} is empty, or contains `/`, `:` or a control character"
+            )));
+        }
+    }
+    Ok(format!("{project}/{name}"))
+}
+
+/// The versions of a collection, oldest first.
+pub(crate) fn versions(collection: &Members) -> impl DoubleEndedIterator<Item = &Value> {
+    collection.get("versions").and_then(Value::as_array).into_iter().flatten()
+}
+
+/// The value of GraphQL's object of a version.
+pub(crate) async fn node(context: &CallContext, entity: &str, artifact: &Members) -> Result<Value> {
+    let project = text(artifact, "project");
+    let name = collection_name(project, text(artifact, "collection"))?;
+    let collection = documents::read(&context.channels, COLLECTIONS, &name).await?.unwrap_or_default();
+    Ok(node_in(entity, artifact, &collection))
+}
+
+fn node_in(entity: &str, artifact: &Members, collection: &Members) -> Value {
+    let id = text(artifact, "id");
+    let project = text(artifact, "project");
+    let sequence =
+        sequence_node(entity, project, text(artifact, "collection"), text(artifact, "type"), collection);
+    let of_alias = |alias: &String| json!({"id": format!("{id}:{alias}"), "alias": alias, "artifactCollection": sequence});
+    let aliases: Vec<Value> = aliases_of(collection, id).map(of_alias).collect();
+    let created = time_text(artifact.get("created_us").and_then(Value::as_i64).unwrap_or_default());
+    json!({
+        ENTITY: entity,
+        "_run": text(artifact, "run"),
+        "_project": project,
+        "_runId": text(artifact, "run_id"),
+        "id": id,
+        "name": text(artifact, "collection"),
+        "state": text(artifact, "state"),
+        "digest": text(artifact, "digest"),
+        "digestAlgorithm": text(artifact, "digest_algorithm"),
+        "description": text(artifact, "description"),
+        "metadata": text(artifact, "metadata"),
+        "versionIndex": artifact.get("version"),
+        "commitHash": id,
+        "fileCount": artifact.get("file_count").and_then(Value::as_u64).unwrap_or_default(),
+        "size": artifact.get("size").and_then(Value::as_u64).unwrap_or_default(),
+        "historyStep": artifact.get("history_step"),
+        // Versions stay until they are deleted.
+        "ttlDurationSeconds": NO_TTL,
+        "ttlIsInherited": false,
+        "createdAt": created,
+        "updatedAt": created,
+        "aliases": aliases,
+        "tags": [],
+        "artifactType": {"id": text(artifact, "type"), "name": text(artifact, "type"), ENTITY: entity, "_project": project},
+        "artifactSequence": sequence,
+    })
+}
+
+pub(crate) fn aliases_of<'a>(collection: &'a Members, id: &'a str) -> impl Iterator<Item = &'a String> {
+    let aliases = collection.get("aliases").and_then(Value::as_object).into_iter().flatten();
+    aliases.filter(move |(_, of)| *of == id).map(|(alias, _)| alias)
+}
+
+fn sequence_node(
+    entity: &str,
+    project: &str,
+    name: &str,
+    artifact_type: &str,
+    collection: &Members,
+) -> Value {
+    let created = time_text(collection.get("created_us").and_then(Value::as_i64).unwrap_or_default());
+    json!({
+        ENTITY: entity,
+        "_project": project,
+        "id": format!("{project}/{name}"),
+        "name": name,
+        "description": "",
+        "state": "READY",
+        "createdAt": created,
+        "updatedAt": created,
+        "project": project_node(project, entity),
+        "defaultArtifactType": {"id": artifact_type, "name": artifact_type, ENTITY: entity, "_project": project},
+        "tags": {"edges": []},
+    })
+}
+
+/// A version by its id.
+pub(crate) async fn by_id(context: &CallContext, id: &str) -> Result<Value> {
+    match documents::read(&context.channels, ARTIFACTS, id).await? {
+        Some(artifact) => node(context, crate::call::ENTITY, &artifact).await,
+        None => Ok(Value::Null),
+    }
+}
+
+/// The id of the version that a client has made.
+pub(crate) async fn by_client_id(context: &CallContext, client_id: &str) -> Result<Value> {
+    let id = artifact_id(client_id);
+    let found = documents::read(&context.channels, ARTIFACTS, &id).await?;
+    Ok(found.map_or(Value::Null, |_| json!({"serverID": id})))
+}
+
+/// A version by a name such as `model:v3`, `model:latest` or `model`, with or without entity and project before it.
+pub(crate) async fn by_name(context: &CallContext, entity: &str, project: &str, name: &str) -> Result<Value> {
+    let name = name.rsplit('/').next().unwrap_or_default();
+    let (name, version) = name.split_once(':').unwrap_or((name, LATEST));
+    let Ok(collection) = collection_name(project, name) else { return Ok(Value::Null) };
+    let Some(members) = documents::read(&context.channels, COLLECTIONS, &collection).await? else {
+        return Ok(Value::Null);
+    };
+    let of_alias = members.get("aliases").and_then(|aliases| aliases.get(version)).and_then(Value::as_str);
+    let of_number = || {
+        let number: i64 = version.strip_prefix('v')?.parse().ok()?;
+        versions(&members).find(|known| known["version"] == number)?["id"].as_str()
+    };
+    // W&B also takes a digest.
+    let of_digest = || versions(&members).rev().find(|known| known["digest"] == version)?["id"].as_str();
+    let Some(id) = of_alias.or_else(of_number).or_else(of_digest) else { return Ok(Value::Null) };
+    match documents::read(&context.channels, ARTIFACTS, id).await? {
+        Some(artifact) => Ok(node_in(entity, &artifact, &members)),
+        None => Ok(Value::Null),
+    }
+}
+
+/// A version as a member of its collection.
+pub(crate) async fn membership(
+    context: &CallContext,
+    entity: &str,
+    project: &str,
+    name: &str,
+) -> Result<Value> {
+    let artifact = by_name(context, entity, project, name).await?;
+    if artifact.is_null() {
+        return Ok(Value::Null);
+    }
+    Ok(json!({
+        "id": artifact["id"],
+        "createdAt": artifact["createdAt"],
+        "versionIndex": artifact["versionIndex"],
+        "artifactCollection": artifact["artifactSequence"],
+        "aliases": artifact["aliases"],
+        "artifact": artifact,
+    }))
+}
+
+/// A collection by its name.
+pub(crate) async fn collection(
+    context: &CallContext,
+    entity: &str,
+    project: &str,
+    name: &str,
+) -> Result<Value> {
+    let Ok(full) = collection_name(project, name) else { return Ok(Value::Null) };
+    let found = documents::read(&context.channels, COLLECTIONS, &full).await?;
+    Ok(found.map_or(Value::Null, |members| {
+        sequence_node(entity, project, name, text(&members, "type"), &members)
+    }))
+}
+
+/// A collection by its id.
+pub(crate) async fn collection_by_id(context: &CallContext, id: &str) -> Result<Value> {
+    match id.split_once('/') {
+        Some((project, name)) => collection(context, crate::call::ENTITY, project, name).await,
+        None => Ok(Value::Null),
+    }
+}
+
+async fn collections_of(context: &CallContext, project: &str) -> Result<Vec<Members>> {
+    documents::list(&context.channels, COLLECTIONS, &format!("{project}/")).await
+}
+
+/// The collections of a project, or those of one type.
+pub(crate) async fn collections(
+    context: &CallContext,
+    entity: &str,
+    project: &str,
+    artifact_type: Option<&str>,
+    arguments: &Arguments,
+) -> Result<Value> {
+    let all = collections_of(context, project).await?;
+    let nodes = all
+        .iter()
+        .filter(|members| artifact_type.is_none_or(|of| text(members, "type") == of))
+        .map(|members| sequence_node(entity, project, text(members, "name"), text(members, "type"), members));
+    paged(nodes.collect(), arguments)
+}
+
+fn paged(nodes: Vec<Value>, arguments: &Arguments) -> Result<Value> {
+    let (start, length) = page(arguments)?;
+    let total = nodes.len();
+    Ok(connection(nodes.into_iter().skip(start).take(length).collect(), start, total))
+}
+
+/// The types of the artifacts of a project.
+pub(crate) async fn types(
+    context: &CallContext,
+    entity: &str,
+    project: &str,
+    arguments: &Arguments,
+) -> Result<Value> {
+    let all = collections_of(context, project).await?;
+    let names: std::collections::BTreeSet<&str> = all.iter().map(|members| text(members, "type")).collect();
+    paged(names.into_iter().map(|name| type_node(entity, project, name)).collect(), arguments)
+}
+
+/// The value of GraphQL's object of a type. W&B's clients ask for types before the first artifact of a type exists.
+pub(crate) fn type_node(entity: &str, project: &str, name: &str) -> Value {
+    json!({
+        ENTITY: entity,
+        "_project": project,
+        "id": name,
+        "name": name,
+        "description": "",
+        "createdAt": time_text(0),
+    })
+}
+
+/// The versions of a collection, newest first.
+pub(crate) async fn versions_of(
+    context: &CallContext,
+    sequence: &Node,
+    arguments: &Arguments,
+) -> Result<Value> {
+    let (project, name, entity) =
+        (sequence.known("_project")?, sequence.known("name")?, sequence.known(ENTITY)?);
+    let full = collection_name(project, name)?;
+    let members = documents::read(&context.channels, COLLECTIONS, &full).await?.unwrap_or_default();
+    let (start, length) = page(arguments)?;
+    let ids: Vec<&str> = versions(&members).rev().filter_map(|version| version["id"].as_str()).collect();
+    let mut nodes = Vec::new();
+    for id in ids.iter().skip(start).take(length) {
+        if let Some(artifact) = documents::read(&context.channels, ARTIFACTS, id).await? {
+            nodes.push(node_in(entity, &artifact, &members));
+        }
+    }
+    let names: Vec<String> = nodes.iter().map(|node| format!("v{}", node["versionIndex"])).collect();
+    let mut connection = connection(nodes, start, ids.len());
+    if let Some(edges) = connection["edges"].as_array_mut() {
+        for (edge, name) in edges.iter_mut().zip(names) {
+            edge["version"] = name.into();
+        }
+    }
+    Ok(connection)
+}
+
+/// The aliases of a collection.
+pub(crate) async fn aliases(context: &CallContext, sequence: &Node) -> Result<Value> {
+    let full = collection_name(sequence.known("_project")?, sequence.known("name")?)?;
+    let members = documents::read(&context.channels, COLLECTIONS, &full).await?.unwrap_or_default();
+    let names = members.get("aliases").and_then(Value::as_object).into_iter().flatten();
+    let nodes: Vec<Value> =
+        names.map(|(alias, id)| json!({"id": format!("{id}:{alias}"), "alias": alias})).collect();
+    let total = nodes.len();
+    Ok(connection(nodes, 0, total))
+}
+
+/// The versions that a run has made or used.
+pub(crate) async fn of_run(
+    context: &CallContext,
+    run: &Node,
+    member: &str,
+    arguments: &Arguments,
+) -> Result<Value> {
+    let (run_id, entity) = (run.known(crate::run_view::RUN_ID)?, run.known(ENTITY)?);
+    let Some(snapshot) = RunSnapshot::read(&context.channels, run_id).await? else {
+        return Ok(connection(Vec::new(), 0, 0));
+    };
+    let ids = snapshot.artifacts(member);
+    let (start, length) = page(arguments)?;
+    let mut nodes = Vec::new();
+    for id in ids.iter().skip(start).take(length) {
+        if let Some(artifact) = documents::read(&context.channels, ARTIFACTS, id).await? {
+            nodes.push(node(context, entity, &artifact).await?);
+        }
+    }
+    Ok(connection(nodes, start, ids.len()))
+}
+
+fn file_url(context: &CallContext, artifact: &Node, path: &str) -> Result<String> {
+    let name = RunName::new(artifact.known("_project")?, artifact.known("_run")?)?;
+    Ok(read_url(context, artifact.known(ENTITY)?, &name, path))
+}
+
+/// The list of the files of a version, to be read; null as long as it was not uploaded.
+pub(crate) async fn manifest(context: &CallContext, artifact: &Node) -> Result<Value> {
+    let id = artifact.known("id")?;
+    let path = format!("{ARTIFACT_FOLDER}{id}/{MANIFEST}");
+    if size(context, artifact.known("_runId")?, &path).await?.is_none() {
+        return Ok(Value::Null);
+    }
+    let url = file_url(context, artifact, &path)?;
+    Ok(
+        json!({"id": id, "digest": artifact.get("digest"), "file": {"id": id, "name": MANIFEST, "directUrl": url, "url": url}}),
+    )
+}
+
+/// The files of a version: those that are named, or a page of all.
+pub(crate) async fn files(context: &CallContext, artifact: &Node, arguments: &Arguments) -> Result<Value> {
+    let entries = arguments.objects("entries")?;
+    let mut named: Vec<String> = Vec::new();
+    for entry in &entries {
+        named.push(entry.required("name")?.to_owned());
+    }
+    named.extend(arguments.texts("names")?.unwrap_or_default().into_iter().map(str::to_owned));
+    let (run_id, id) = (artifact.known("_runId")?, artifact.known("id")?);
+    let folder = format!("{ARTIFACT_FOLDER}{id}/");
+    let stored = listed_below(context, run_id, &folder).await?;
+    let wanted = |name: &String| *name != MANIFEST && (named.is_empty() || named.contains(name));
+    let files: Vec<(String, Option<u64>)> = stored.into_iter().filter(|(name, _)| wanted(name)).collect();
+    let total = files.len();
+    // A client that asks for entries expects all of them on one page.
+    let (start, length) = if entries.is_empty() { page(arguments)? } else { (0, total) };
+    let mut nodes = Vec::new();
+    for (name, known) in files.into_iter().skip(start).take(length) {
+        let path = format!("{folder}{name}");
+        let bytes = known_size(context, run_id, &path, known).await?;
+        let url = file_url(context, artifact, &path)?;
+        nodes.push(json!({
+            "id": format!("{id}/{name}"),
+            "name": name,
+            "displayName": name,
+            "url": url,
+            "directUrl": url,
+            "sizeBytes": bytes.unwrap_or_default(),
+            "mimetype": content_type(&name),
+            "md5": null,
+            "digest": null,
+            "updatedAt": artifact.get("createdAt"),
+            "storagePath": path,
+        }));
+    }
+    Ok(connection(nodes, start, total))
+}
+
+/// The number of files of a version, and their size.
+pub(crate) async fn totals(context: &CallContext, run_id: &str, id: &str) -> Result<(u64, u64)> {
+    let folder = format!("{ARTIFACT_FOLDER}{id}/");
+    let (mut count, mut bytes) = (0, 0);
+    for (name, known) in listed_below(context, run_id, &folder).await? {
+        if name != MANIFEST
+            && let Some(arrived) = known_size(context, run_id, &format!("{folder}{name}"), known).await?
+        {
+            count += 1;
+            bytes += arrived;
+        }
+    }
+    Ok((count, bytes))
+}
+
+/// The run that has made a version; null if it was deleted.
+pub(crate) async fn creator(context: &CallContext, artifact: &Node) -> Result<Value> {
+    let run = RunSnapshot::read(&context.channels, artifact.known("_runId")?).await?;
+    let entity = artifact.known(ENTITY)?;
+    Ok(run.map_or(Value::Null, |run| run.node(entity)))
+}

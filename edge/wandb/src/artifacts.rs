@@ -1,0 +1,457 @@
+//! Artifacts: versions of sets of files, with a name, and aliases that people move between them.
+//!
+//! The files of a version are in the folder `wandb-artifacts` of the run that has made it. What W&B keeps besides is
+//! in named documents: one for each version, whose name is its id, and one for each collection. A version gets its number,
+//! and `latest` moves to it, in one change of the document of the collection, when all of its files are uploaded.
+
+use serde_json::{Value, json};
+
+use crate::artifact_view::{
+    LATEST, MANIFEST, Members, artifact_id, collection_name, node, text, totals, versions,
+};
+use crate::batch::{RunBatch, publish, publish_and_wait};
+use crate::call::{CallContext, ENTITY, entity_or_default, project_or_default};
+use crate::documents::{self, ARTIFACTS, COLLECTIONS};
+use crate::error::{Result, WandbError};
+use crate::files::{ARTIFACT_FOLDER, connection, sign, size};
+use crate::names::{MADE_ARTIFACTS, RunName, USED_ARTIFACTS, WANDB, file_path};
+use crate::node::Arguments;
+use crate::runs::{find, no_run};
+
+const COMMITTED: &str = "COMMITTED";
+const PENDING: &str = "PENDING";
+const DELETED: &str = "DELETED";
+
+/// Versions of a collection, which are in one document.
+const MAX_VERSIONS: usize = 10_000;
+
+/// Aliases of a collection.
+const MAX_ALIASES: usize = 10_000;
+
+/// Files in one request.
+const MAX_FILES: usize = 10_000;
+
+fn now_us() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+async fn stored(context: &CallContext, id: &str) -> Result<Members> {
+    let found = documents::read(&context.channels, ARTIFACTS, id).await?;
+    found.ok_or_else(|| {
+        WandbError::missing(format!("there is no artifact with the id `{}`", id.escape_debug()))
+    })
+}
+
+async fn stored_input(context: &CallContext, input: &Arguments) -> Result<Members> {
+    stored(context, input.required("artifactID")?).await
+}
+
+/// The path of a file of an artifact in its run.
+fn path_in_run(artifact: &Members, file: &str) -> Result<String> {
+    Ok(format!("{ARTIFACT_FOLDER}{}/{}", text(artifact, "id"), file_path(file)?))
+}
+
+/// Begins a version.
+pub(crate) async fn create(context: &CallContext, arguments: &Arguments) -> Result<Value> {
+    let input = arguments.input()?;
+    let entity = entity_or_default(input.text("entityName")?).to_owned();
+    let project = project_or_default(input.text("projectName")?).to_owned();
+    let name = match input.text("artifactCollectionName")? {
+        Some(name) => name.to_owned(),
+        None => {
+            let names = input.texts("artifactCollectionNames")?.unwrap_or_default();
+            (*names.first().ok_or_else(|| WandbError::invalid("`artifactCollectionName` is missing"))?)
+                .to_owned()
+        }
+    };
+    let collection = collection_name(&project, &name)?;
+    let digest_text = input.required("digest")?;
+    if input.flag("enableDigestDeduplication")
+        && let Some(id) = version_of_digest(context, &collection, digest_text).await?
+    {
+        let artifact = stored(context, &id).await?;
+        add_aliases_of(context, &input, &artifact).await?;
+        return Ok(json!({"artifact": node(context, &entity, &artifact).await?}));
+    }
+    let run_name = input.text("runName")?.ok_or_else(|| {
+        WandbError::invalid("an artifact needs a run: call `wandb.init`, and then `log_artifact` of the run")
+    })?;
+    let run = RunName::new(&project, run_name)?;
+    let found = find(context, &run).await?.ok_or_else(|| no_run(&run.id))?;
+    let id = match input.text("clientID")? {
+        Some(client_id) => artifact_id(client_id),
+        None => artifact_id(&format!("{collection}/{run_name}/{digest_text}")),
+    };
+    let now = now_us();
+    let mut artifact = Members::new();
+    for (member, value) in [
+        ("id", id.as_str()),
+        ("project", project.as_str()),
+        ("collection", name.as_str()),
+        ("type", input.required("artifactTypeName")?),
+        ("run", run_name),
+        ("run_id", found.run_id.as_str()),
+        ("digest", digest_text),
+        ("description", input.text("description")?.unwrap_or_default()),
+        ("metadata", input.text("metadata")?.unwrap_or("{}")),
+        ("digest_algorithm", input.text("digestAlgorithm")?.unwrap_or("MANIFEST_MD5")),
+        ("state", PENDING),
+    ] {
+        artifact.insert(member.to_owned(), value.into());
+    }
+    artifact.insert("created_us".to_owned(), now.into());
+    artifact.insert("history_step".to_owned(), input.integer("historyStep")?.into());
+    artifact.insert("aliases".to_owned(), requested_aliases(&input)?.into());
+    // A repetition finds the artifact as it is, which may be committed by now.
+    let artifact = documents::change(&context.channels, ARTIFACTS, &id, |members| {
+        if members.is_empty() {
+            *members = artifact.clone();
+        }
+        Ok(members.clone())
+    })
+    .await?;
+    link(context, &found.run_id, MADE_ARTIFACTS, &id).await?;
+    Ok(json!({"artifact": node(context, &entity, &artifact).await?}))
+}
+
+/// Notes at a run that it has made or used an artifact.
+async fn link(context: &CallContext, run_id: &str, member: &str, id: &str) -> Result<()> {
+    let mut batch = RunBatch::default();
+    batch.set(&[WANDB, member, id], matyan_value::Value::Bool(true));
+    publish_and_wait(&context.channels, run_id, batch).await
+}
+
+fn requested_aliases(input: &Arguments) -> Result<Vec<String>> {
+    input.objects("aliases")?.iter().map(|alias| checked_alias(alias.required("alias")?)).collect()
+}
+
+fn checked_alias(alias: &str) -> Result<String> {
+    if alias.contains(['/', ':']) || is_version(alias) {
+        return Err(WandbError::invalid(format!(
+            "`{}` is not an alias: it contains `/` or `:`, or is the name of a version",
+            alias.escape_debug()
+        )));
+    }
+    Ok(alias.to_owned())
+}
+
+fn is_version(name: &str) -> bool {
+    name.strip_prefix('v')
+        .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|it| it.is_ascii_digit()))
+}
+
+/// The id of the version with these files; `None` if there is none.
+async fn version_of_digest(context: &CallContext, collection: &str, digest: &str) -> Result<Option<String>> {
+    let Some(members) = documents::read(&context.channels, COLLECTIONS, collection).await? else {
+        return Ok(None);
+    };
+    let found = versions(&members).find(|version| version["digest"] == digest);
+    Ok(found.and_then(|version| version["id"].as_str()).map(str::to_owned))
+}
+
+async fn add_aliases_of(context: &CallContext, input: &Arguments, artifact: &Members) -> Result<()> {
+    let aliases = requested_aliases(input)?;
+    change_aliases(context, artifact, |of_collection, id| {
+        for alias in &aliases {
+            of_collection.insert(alias.clone(), id.into());
+        }
+    })
+    .await
+}
+
+/// Changes the aliases of the collection of an artifact: the id of a version by alias.
+async fn change_aliases(
+    context: &CallContext,
+    artifact: &Members,
+    change: impl Fn(&mut Members, &str),
+) -> Result<()> {
+    let name = collection_name(text(artifact, "project"), text(artifact, "collection"))?;
+    documents::change(&context.channels, COLLECTIONS, &name, |members| {
+        let aliases = members.entry("aliases").or_insert_with(|| json!({}));
+        let aliases = aliases.as_object_mut().ok_or_else(|| WandbError::broken("aliases"))?;
+        change(aliases, text(artifact, "id"));
+        if aliases.len() > MAX_ALIASES {
+            return Err(WandbError::invalid(format!(
+                "the artifact has more than {MAX_ALIASES} aliases: delete some"
+            )));
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Gives upload URLs for files of versions.
+pub(crate) async fn create_files(context: &CallContext, arguments: &Arguments) -> Result<Value> {
+    let input = arguments.input()?;
+    let specs = input.objects("artifactFiles")?;
+    if specs.len() > MAX_FILES {
+        return Err(WandbError::invalid(format!("`artifactFiles` has more than {MAX_FILES} members")));
+    }
+    let mut nodes = Vec::new();
+    let mut artifact = Members::new();
+    for spec in specs {
+        let id = spec.required("artifactID")?;
+        if text(&artifact, "id") != id {
+            artifact = stored(context, id).await?;
+        }
+        let file = spec.required("name")?;
+        let path = path_in_run(&artifact, file)?;
+        let upload = sign(context, text(&artifact, "run_id"), &path).await?;
+        let mut batch = RunBatch::default();
+        batch.announce(text(&artifact, "run_id"), &path);
+        publish(&context.channels, text(&artifact, "run_id"), batch).await?;
+        nodes.push(json!({
+            "id": format!("{id}/{file}"),
+            "name": file,
+            "displayName": file,
+            "storagePath": path,
+            "uploadUrl": upload.url,
+            "uploadHeaders": upload.headers,
+            "uploadMultipartUrls": null,
+            "artifact": {"id": id},
+        }));
+    }
+    let total = nodes.len();
+    Ok(json!({"files": connection(nodes, 0, total)}))
+}
+
+/// Gives an upload URL for the list of the files of a version.
+pub(crate) async fn create_manifest(context: &CallContext, arguments: &Arguments) -> Result<Value> {
+    let input = arguments.input()?;
+    let id = input.required("artifactID")?;
+    manifest_upload(context, id, input.text("digest")?).await
+}
+
+/// The id of a manifest is that of its version.
+pub(crate) async fn update_manifest(context: &CallContext, arguments: &Arguments) -> Result<Value> {
+    let input = arguments.input()?;
+    let id = input.required("artifactManifestID")?;
+    manifest_upload(context, id, input.text("digest")?).await
+}
+
+async fn manifest_upload(context: &CallContext, id: &str, digest: Option<&str>) -> Result<Value> {
+    let artifact = stored(context, id).await?;
+    let path = path_in_run(&artifact, MANIFEST)?;
+    let upload = sign(context, text(&artifact, "run_id"), &path).await?;
+    let mut batch = RunBatch::default();
+    batch.announce(text(&artifact, "run_id"), &path);
+    // The commit looks for it.
+    publish_and_wait(&context.channels, text(&artifact, "run_id"), batch).await?;
+    let file = json!({
+        "id": id,
+        "name": MANIFEST,
+        "displayName": MANIFEST,
+        "uploadUrl": upload.url,
+        "uploadHeaders": upload.headers,
+    });
+    Ok(json!({"artifactManifest": {"id": id, "digest": digest, "file": file}}))
+}
+
+/// Ends a version: it gets its number, its aliases, and `latest`.
+pub(crate) async fn commit(context: &CallContext, arguments: &Arguments) -> Result<Value> {
+    let input = arguments.input()?;
+    let artifact = stored_input(context, &input).await?;
+    let id = text(&artifact, "id").to_owned();
+    let manifest = path_in_run(&artifact, MANIFEST)?;
+    if size(context, text(&artifact, "run_id"), &manifest).await?.is_none() {
+        return Err(WandbError::invalid(
+            "the manifest of the artifact was not uploaded: log the artifact again",
+        ));
+    }
+    let (file_count, bytes) = totals(context, text(&artifact, "run_id"), &id).await?;
+    let name = collection_name(text(&artifact, "project"), text(&artifact, "collection"))?;
+    let version =
+        documents::change(&context.channels, COLLECTIONS, &name, |members| add_version(members, &artifact))
+            .await?;
+    let artifact = documents::change(&context.channels, ARTIFACTS, &id, |members| {
+        if members.is_empty() {
+            return Err(WandbError::missing("the artifact was deleted"));
+        }
+        members.insert("version".to_owned(), version.into());
+        members.insert("file_count".to_owned(), file_count.into());
+        members.insert("size".to_owned(), bytes.into());
+        members.insert("state".to_owned(), COMMITTED.into());
+        Ok(members.clone())
+    })
+    .await?;
+    Ok(json!({"artifact": node(context, ENTITY, &artifact).await?}))
+}
+
+/// Adds a version to the document of its collection, if it is not there. Returns its number.
+fn add_version(collection: &mut Members, artifact: &Members) -> Result<i64> {
+    let id = text(artifact, "id");
+    if let Some(version) = versions(collection).find(|version| version["id"] == id) {
+        return version["version"].as_i64().ok_or_else(|| WandbError::broken("version"));
+    }
+    if collection.is_empty() {
+        for member in ["project", "type"] {
+            collection.insert(member.to_owned(), text(artifact, member).into());
+        }
+        collection.insert("name".to_owned(), text(artifact, "collection").into());
+        collection.insert("created_us".to_owned(), now_us().into());
+    }
+    if text(collection, "type") != text(artifact, "type") {
+        return Err(WandbError::invalid(format!(
+            "the artifact `{}` has the type `{}`: use this type, or another name",
+            text(collection, "name").escape_debug(),
+            text(collection, "type").escape_debug()
+        )));
+    }
+    // Numbers are never given again.
+    let version = collection.get("next").and_then(Value::as_i64).unwrap_or_default();
+    collection.insert("next".to_owned(), (version + 1).into());
+    let list = collection.entry("versions").or_insert_with(|| json!([]));
+    let list = list.as_array_mut().ok_or_else(|| WandbError::broken("versions"))?;
+    if list.len() >= MAX_VERSIONS {
+        return Err(WandbError::invalid(format!(
+            "the artifact has {MAX_VERSIONS} versions: delete some, or use another name"
+        )));
+    }
+    list.push(json!({"version": version, "id": id, "digest": text(artifact, "digest")}));
+    let aliases = collection.entry("aliases").or_insert_with(|| json!({}));
+    let aliases = aliases.as_object_mut().ok_or_else(|| WandbError::broken("aliases"))?;
+    let requested = artifact.get("aliases").and_then(Value::as_array).into_iter().flatten();
+    for alias in requested.filter_map(Value::as_str).chain([LATEST]) {
+        aliases.insert(alias.to_owned(), id.into());
+    }
+    Ok(version)
+}
+
+/// Changes the description, the metadata or the aliases of a version.
+pub(crate) async fn update(context: &CallContext, arguments: &Arguments) -> Result<Value> {
+    let input = arguments.input()?;
+    let id = input.required("artifactID")?;
+    let description = input.text("description")?;
+    let metadata = input.text("metadata")?;
+    let artifact = documents::change(&context.channels, ARTIFACTS, id, |members| {
+        if members.is_empty() {
+            return Err(WandbError::missing("there is no such artifact"));
+        }
+        for (member, value) in [("description", description), ("metadata", metadata)] {
+            if let Some(value) = value {
+                members.insert(member.to_owned(), value.into());
+            }
+        }
+        Ok(members.clone())
+    })
+    .await?;
+    if !input.get("aliases").is_null() {
+        let aliases = requested_aliases(&input)?;
+        change_aliases(context, &artifact, |of_collection, id| {
+            of_collection.retain(|_, of| *of != *id);
+            for alias in &aliases {
+                of_collection.insert(alias.clone(), id.into());
+            }
+        })
+        .await?;
+    }
+    Ok(json!({"artifact": node(context, ENTITY, &artifact).await?}))
+}
+
+/// Notes that a run has used a version.
+pub(crate) async fn use_by_run(context: &CallContext, arguments: &Arguments) -> Result<Value> {
+    let input = arguments.input()?;
+    let artifact = stored_input(context, &input).await?;
+    let run = RunName::new(project_or_default(input.text("projectName")?), input.required("runName")?)?;
+    let found = find(context, &run).await?.ok_or_else(|| no_run(&run.id))?;
+    let id = text(&artifact, "id");
+    link(context, &found.run_id, USED_ARTIFACTS, id).await?;
+    let entity = entity_or_default(input.text("entityName")?);
+    Ok(json!({"artifact": node(context, entity, &artifact).await?}))
+}
+
+/// Deletes a version. Its files stay until its run is deleted.
+pub(crate) async fn delete(context: &CallContext, arguments: &Arguments) -> Result<Value> {
+    let input = arguments.input()?;
+    let artifact = stored_input(context, &input).await?;
+    let id = text(&artifact, "id").to_owned();
+    let may_have_aliases = input.flag("deleteAliases");
+    let name = collection_name(text(&artifact, "project"), text(&artifact, "collection"))?;
+    documents::change(&context.channels, COLLECTIONS, &name, |members| {
+        if let Some(aliases) = members.get_mut("aliases").and_then(Value::as_object_mut) {
+            let has_others = aliases.iter().any(|(alias, of)| *of == *id && alias != LATEST);
+            if has_others && !may_have_aliases {
+                return Err(WandbError::invalid(
+                    "the artifact has aliases: delete them, or set `delete_aliases`",
+                ));
+            }
+            aliases.retain(|_, of| *of != *id);
+        }
+        if let Some(list) = members.get_mut("versions").and_then(Value::as_array_mut) {
+            list.retain(|version| version["id"] != *id);
+            let newest = list.last().map(|version| version["id"].clone());
+            if let (Some(newest), Some(aliases)) =
+                (newest, members.get_mut("aliases").and_then(Value::as_object_mut))
+            {
+                aliases.entry(LATEST).or_insert(newest);
+            }
+        }
+        Ok(())
+    })
+    .await?;
+    documents::delete(&context.channels, ARTIFACTS, &id).await?;
+    Ok(json!({"artifact": {"id": id, "state": DELETED}}))
+}
+
+/// Adds or deletes aliases.
+pub(crate) async fn set_aliases(
+    context: &CallContext,
+    arguments: &Arguments,
+    is_added: bool,
+) -> Result<Value> {
+    let input = arguments.input()?;
+    let artifact = stored_input(context, &input).await?;
+    let aliases = requested_aliases(&input)?;
+    change_aliases(context, &artifact, |of_collection, id| {
+        for alias in &aliases {
+            if is_added {
+                of_collection.insert(alias.clone(), id.into());
+            } else if of_collection.get(alias).is_some_and(|of| of == id) {
+                of_collection.remove(alias);
+            }
+        }
+    })
+    .await?;
+    Ok(json!({"success": true}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::artifact_view::aliases_of;
+
+    fn artifact(id: &str, aliases: &[&str]) -> Members {
+        let value = json!({"id": id, "project": "p", "collection": "model", "type": "model", "digest": id, "aliases": aliases});
+        value.as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn versions_are_numbered_once_and_latest_moves() {
+        let mut collection = Members::new();
+        assert_eq!(add_version(&mut collection, &artifact("a", &["best"])), Ok(0));
+        assert_eq!(add_version(&mut collection, &artifact("b", &[])), Ok(1));
+        assert_eq!(
+            add_version(&mut collection, &artifact("a", &["best"])),
+            Ok(0),
+            "a commit that is repeated"
+        );
+        assert_eq!(collection["aliases"], json!({"best": "a", "latest": "b"}));
+        let aliases: Vec<&String> = aliases_of(&collection, "b").collect();
+        assert_eq!(aliases, ["latest"]);
+        let other = json!({"id": "c", "project": "p", "collection": "model", "type": "dataset"});
+        assert!(
+            add_version(&mut collection, other.as_object().unwrap()).unwrap_err().message.contains("`model`")
+        );
+    }
+
+    #[test]
+    fn aliases_are_no_versions() {
+        for alias in ["v1", "v0", "a:b", "a/b"] {
+            assert!(checked_alias(alias).is_err(), "{alias}");
+        }
+        for alias in ["best", "v", "v1.0", "version1"] {
+            assert!(checked_alias(alias).is_ok(), "{alias}");
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! One request of a client: the connections to the services, and where the client has reached this server.
+
+use std::sync::{Mutex, PoisonError};
+
+use http::StatusCode;
+
+use crate::channels::Channels;
+use crate::error::WandbError;
+
+/// The entity of clients that do not name one. This server has no entities: it echoes those that clients send.
+pub(crate) const ENTITY: &str = "matyan";
+
+/// The project of clients that do not name one, as in W&B.
+pub(crate) const UNCATEGORIZED: &str = "uncategorized";
+
+/// What all handlers of a request need.
+#[derive(Clone, Debug)]
+pub(crate) struct CallContext {
+    pub(crate) channels: Channels,
+    /// Scheme, host and project of the request, without a slash at the end: URLs in answers begin with it.
+    pub(crate) base_url: String,
+    /// Scheme and host of the request, without a slash at the end.
+    pub(crate) origin: String,
+    /// The name of the caller, for people to see.
+    pub(crate) user: String,
+    /// Permission for URLs that are read without credentials; empty if no one is asked for them.
+    pub(crate) permit: String,
+}
+
+/// A call of GraphQL. An error that tells the client to try again, or to use another key, becomes the status of the
+/// answer.
+#[derive(Debug)]
+pub(crate) struct GraphqlCall {
+    pub(crate) context: CallContext,
+    status: Mutex<Option<StatusCode>>,
+}
+
+impl GraphqlCall {
+    pub(crate) fn new(context: CallContext) -> Self {
+        Self { context, status: Mutex::new(None) }
+    }
+
+    pub(crate) fn report(&self, error: &WandbError) {
+        if error.concerns_transport() {
+            let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+            status.get_or_insert(error.status);
+        }
+    }
+
+    pub(crate) fn status(&self) -> Option<StatusCode> {
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The entity to show to a client that has sent this one.
+pub(crate) fn entity_or_default(entity: Option<&str>) -> &str {
+    entity.filter(|entity| !entity.is_empty()).unwrap_or(ENTITY)
+}
+
+/// The project to show to a client that has sent this one.
+pub(crate) fn project_or_default(project: Option<&str>) -> &str {
+    project.filter(|project| !project.is_empty()).unwrap_or(UNCATEGORIZED)
+}

@@ -1,0 +1,357 @@
+//! Files of a run: uploads to signed URLs, lists, and reading.
+//!
+//! A file is announced when its upload URL is given, because some clients do not say when they have sent it; one that
+//! never arrives is left out of lists.
+
+use std::collections::BTreeSet;
+
+use matyan_proto::artifacts::v1::get_response::Message;
+use matyan_proto::artifacts::v1::{Artifact, GetRequest, ListRequest};
+use matyan_proto::ingest::v1::PresignRequest;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
+
+use crate::batch::{RunBatch, content_type, publish};
+use crate::call::{CallContext, project_or_default};
+use crate::error::{Result, WandbError, is_missing};
+use crate::names::{RunName, file_path, time_text};
+use crate::node::{Arguments, Node};
+use crate::run_view::{ENTITY, RUN_ID};
+use crate::runs::{find, no_run};
+
+/// Folder of a run with the files of artifacts, which are no files of the run to W&B.
+pub(crate) const ARTIFACT_FOLDER: &str = "wandb-artifacts/";
+
+/// The type of every upload. It is part of the signature of some URLs, and clients send what they are told to.
+const UPLOAD_TYPE: &str = "application/octet-stream";
+
+/// Files in one request.
+const MAX_FILES: usize = 10_000;
+
+/// Files on a page.
+const DEFAULT_PAGE: i64 = 50;
+const MAX_PAGE: i64 = 1_000;
+
+/// What is escaped in a segment of a path.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// A URL for one upload.
+pub(crate) struct Upload {
+    pub(crate) url: String,
+    /// Headers as texts `Name:Value`.
+    pub(crate) headers: Vec<String>,
+}
+
+/// Signs a URL for the upload of a file to a run.
+pub(crate) async fn sign(context: &CallContext, run_id: &str, path: &str) -> Result<Upload> {
+    let request = PresignRequest {
+        run_id: run_id.to_owned(),
+        artifact_path: path.to_owned(),
+        content_type: UPLOAD_TYPE.to_owned(),
+        size: None,
+    };
+    let signed = context.channels.ingest().presign(request).await?.into_inner();
+    // A relative URL points to this server, as seen by the client.
+    let url = if signed.upload_url.starts_with('/') {
+        format!("{}{}", context.origin, signed.upload_url)
+    } else {
+        signed.upload_url
+    };
+    let mut headers: Vec<String> =
+        signed.headers.into_iter().map(|(name, value)| format!("{name}:{value}")).collect();
+    headers.push(format!("Content-Type:{UPLOAD_TYPE}"));
+    headers.sort();
+    Ok(Upload { url, headers })
+}
+
+/// The URL under which a file of a run is read.
+pub(crate) fn read_url(context: &CallContext, entity: &str, name: &RunName, path: &str) -> String {
+    let segments = ["files", entity, &name.project, &name.id].into_iter().chain(path.split('/'));
+    let path: String =
+        segments.map(|segment| format!("/{}", utf8_percent_encode(segment, SEGMENT))).collect();
+    let permit = &context.permit;
+    if permit.is_empty() {
+        format!("{}{path}", context.base_url)
+    } else {
+        format!("{}{path}?permit={permit}", context.base_url)
+    }
+}
+
+fn input_run(input: &Arguments) -> Result<RunName> {
+    RunName::new(project_or_default(input.text("projectName")?), input.required("runName")?)
+}
+
+fn checked_count(names: &[&str]) -> Result<()> {
+    if names.len() > MAX_FILES {
+        return Err(WandbError::invalid(format!(
+            "`files` has more than {MAX_FILES} members: send several requests"
+        )));
+    }
+    Ok(())
+}
+
+/// Gives upload URLs for files of a run.
+pub(crate) async fn create(context: &CallContext, arguments: &Arguments) -> Result<Value> {
+    let input = arguments.input()?;
+    let name = input_run(&input)?;
+    let names = input.texts("files")?.unwrap_or_default();
+    checked_count(&names)?;
+    let run = find(context, &name).await?.ok_or_else(|| no_run(&name.id))?;
+    let mut batch = RunBatch::default();
+    let mut files = Vec::new();
+    let mut upload_headers = Vec::new();
+    for file in names {
+        let path = file_path(file)?;
+        let upload = sign(context, &run.run_id, &path).await?;
+        batch.announce(&run.run_id, &path);
+        files.push(json!({"name": file, "uploadUrl": upload.url}));
+        upload_headers = upload.headers;
+    }
+    publish(&context.channels, &run.run_id, batch).await?;
+    Ok(json!({"runID": name.id, "uploadHeaders": upload_headers, "files": files}))
+}
+
+/// Announces files again, whose sizes are known now.
+pub(crate) async fn mark_uploaded(context: &CallContext, arguments: &Arguments) -> Result<Value> {
+    let input = arguments.input()?;
+    let name = input_run(&input)?;
+    let names = input.texts("files")?.unwrap_or_default();
+    checked_count(&names)?;
+    let run = find(context, &name).await?.ok_or_else(|| no_run(&name.id))?;
+    let mut batch = RunBatch::default();
+    for file in names {
+        batch.announce(&run.run_id, &file_path(file)?);
+    }
+    publish(&context.channels, &run.run_id, batch).await?;
+    Ok(json!({"success": true}))
+}
+
+/// The files of a run, in the order of their paths.
+async fn listed(context: &CallContext, run_id: &str) -> Result<Vec<Artifact>> {
+    let request = ListRequest { run_id: run_id.to_owned() };
+    let mut messages = match context.channels.artifacts().list(request).await {
+        Ok(response) => response.into_inner(),
+        Err(status) if is_missing(&status) => return Ok(Vec::new()),
+        Err(status) => return Err(status.into()),
+    };
+    let mut found = Vec::new();
+    while let Some(message) = messages.message().await? {
+        found.extend(message.artifacts);
+    }
+    Ok(found)
+}
+
+/// The size of a file; `None` if it has not arrived.
+pub(crate) async fn size(context: &CallContext, run_id: &str, path: &str) -> Result<Option<u64>> {
+    let request = GetRequest { run_id: run_id.to_owned(), path: path.to_owned(), offset: 0, length: Some(0) };
+    let mut messages = match context.channels.artifacts().get(request).await {
+        Ok(response) => response.into_inner(),
+        Err(status) if is_missing(&status) => return Ok(None),
+        Err(status) => return Err(status.into()),
+    };
+    match messages.message().await {
+        Ok(Some(message)) => match message.message {
+            Some(Message::Artifact(artifact)) => Ok(Some(artifact.size.unwrap_or_default())),
+            _ => Err(WandbError::broken("artifact")),
+        },
+        Ok(None) => Err(WandbError::broken("artifact")),
+        Err(status) if is_missing(&status) => Ok(None),
+        Err(status) => Err(status.into()),
+    }
+}
+
+/// The files in a folder of a run by their paths in it, with their sizes, as far as they are known.
+pub(crate) async fn listed_below(
+    context: &CallContext,
+    run_id: &str,
+    folder: &str,
+) -> Result<Vec<(String, Option<u64>)>> {
+    let files = listed(context, run_id).await?.into_iter();
+    Ok(files.filter_map(|file| Some((file.path.strip_prefix(folder)?.to_owned(), file.size))).collect())
+}
+
+/// The size of a file, asked for if it is not known; `None` if the file has not arrived.
+pub(crate) async fn known_size(
+    context: &CallContext,
+    run_id: &str,
+    path: &str,
+    known: Option<u64>,
+) -> Result<Option<u64>> {
+    match known {
+        Some(bytes) => Ok(Some(bytes)),
+        None => size(context, run_id, path).await,
+    }
+}
+
+/// The number of files of a run.
+pub(crate) async fn count(context: &CallContext, run: &Node) -> Result<Value> {
+    let all = listed(context, run.known(RUN_ID)?).await?;
+    Ok(all.iter().filter(|file| !file.path.starts_with(ARTIFACT_FOLDER)).count().into())
+}
+
+/// A part of a list: its first index, and its length.
+pub(crate) fn page(arguments: &Arguments) -> Result<(usize, usize)> {
+    let first = arguments.integer("first")?.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
+    let start = match arguments.text("after")? {
+        Some(after) => {
+            after.parse().map_err(|_| WandbError::invalid("`after` is not a cursor of this list"))?
+        }
+        None => 0,
+    };
+    Ok((start, usize::try_from(first).unwrap_or(usize::MAX)))
+}
+
+/// A connection of nodes, of which the first has this index.
+pub(crate) fn connection(nodes: Vec<Value>, start: usize, total: usize) -> Value {
+    let end = start.saturating_add(nodes.len());
+    let edges: Vec<Value> = (start + 1..)
+        .zip(nodes)
+        .map(|(cursor, node)| json!({"node": node, "cursor": cursor.to_string()}))
+        .collect();
+    json!({
+        "edges": edges,
+        "pageInfo": {"endCursor": end.to_string(), "hasNextPage": end < total},
+        "totalCount": total,
+    })
+}
+
+/// Returns whether a name matches a pattern of SQL's `LIKE`.
+fn is_like(name: &str, pattern: &str) -> bool {
+    let name: Vec<char> = name.chars().collect();
+    let pattern: Vec<char> = pattern.chars().collect();
+    // The place in the pattern after the last `%`, and the place in the name where it was tried.
+    let (mut at, mut of_pattern, mut retry) = (0, 0, None);
+    while at < name.len() {
+        match pattern.get(of_pattern) {
+            Some('%') => {
+                of_pattern += 1;
+                retry = Some((of_pattern, at));
+            }
+            Some(expected) if *expected == '_' || *expected == name[at] => {
+                of_pattern += 1;
+                at += 1;
+            }
+            _ => match retry {
+                Some((after, tried)) => {
+                    of_pattern = after;
+                    at = tried + 1;
+                    retry = Some((after, at));
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[of_pattern..].iter().all(|rest| *rest == '%')
+}
+
+/// Lists files of a run. Files that are named are listed even if they do not exist, as W&B does: a client asks for their
+/// upload URLs.
+pub(crate) async fn list(context: &CallContext, run: &Node, arguments: &Arguments) -> Result<Value> {
+    let run_id = run.known(RUN_ID)?;
+    let names = arguments.texts("names")?.unwrap_or_default();
+    checked_count(&names)?;
+    let pattern = arguments.text("pattern")?.filter(|_| names.is_empty());
+    let (start, length) = page(arguments)?;
+    let named = names.iter().map(|name| file_path(name)).collect::<Result<BTreeSet<String>>>()?;
+    let mut files: Vec<Artifact> = listed(context, run_id)
+        .await?
+        .into_iter()
+        .filter(|file| !file.path.starts_with(ARTIFACT_FOLDER))
+        .filter(|file| named.is_empty() || named.contains(&file.path))
+        .filter(|file| pattern.is_none_or(|pattern| is_like(&file.path, pattern)))
+        .collect();
+    let found: BTreeSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
+    let absent: Vec<String> = named.iter().filter(|name| !found.contains(name.as_str())).cloned().collect();
+    files.extend(absent.into_iter().map(|path| Artifact { path, ..Artifact::default() }));
+    let total = files.len();
+    let mut nodes = Vec::new();
+    let mut passed = 0;
+    for file in files.into_iter().skip(start).take(length) {
+        let is_named = named.contains(&file.path);
+        match known_size(context, run_id, &file.path, file.size).await? {
+            None if !is_named => passed += 1,
+            bytes => nodes.push(file_node(context, run, &file, bytes.unwrap_or_default())?),
+        }
+    }
+    let mut connection = connection(nodes, start, total);
+    // Files that have not arrived count for the place, so that no other file is passed over.
+    let end = start.saturating_add(length).min(total);
+    connection["pageInfo"] = json!({"endCursor": end.to_string(), "hasNextPage": end < total});
+    connection["totalCount"] = total.saturating_sub(passed).into();
+    connection["uploadHeaders"] = json!([format!("Content-Type:{UPLOAD_TYPE}")]);
+    Ok(connection)
+}
+
+fn file_node(context: &CallContext, run: &Node, file: &Artifact, size: u64) -> Result<Value> {
+    let run_id = run.known(RUN_ID)?;
+    let entity = run.known(ENTITY)?;
+    let name = RunName { project: run_project(run)?.to_owned(), id: run.known("name")?.to_owned() };
+    let url = read_url(context, entity, &name, &file.path);
+    Ok(json!({
+        RUN_ID: run_id,
+        "_path": file.path,
+        "id": format!("{run_id}/{}", file.path),
+        "name": file.path,
+        "displayName": file.path,
+        "url": url,
+        "directUrl": url,
+        "sizeBytes": size,
+        "mimetype": content_type(&file.path),
+        "md5": null,
+        "digest": null,
+        "updatedAt": time_text(file.logged_us),
+    }))
+}
+
+fn run_project(run: &Node) -> Result<&str> {
+    run.get("project").get("name").and_then(Value::as_str).ok_or_else(|| WandbError::broken("project"))
+}
+
+/// The URL of a file of a run, to read it or to upload it.
+pub(crate) async fn url(context: &CallContext, file: &Node, arguments: &Arguments) -> Result<Value> {
+    if !arguments.flag("upload") {
+        return Ok(file.get("url").clone());
+    }
+    let (run_id, path) = (file.known(RUN_ID)?, file.known("_path")?);
+    let upload = sign(context, run_id, path).await?;
+    let mut batch = RunBatch::default();
+    batch.announce(run_id, path);
+    publish(&context.channels, run_id, batch).await?;
+    Ok(upload.url.into())
+}
+
+/// Files cannot be deleted alone.
+pub(crate) fn delete() -> Result<Value> {
+    Err(WandbError::invalid(
+        "this server deletes files with their run: delete the run, or upload another file of the name",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_are_those_of_sql() {
+        for (name, pattern, expected) in [
+            ("a.json", "%.json", true),
+            ("a.jsonl", "%.json", false),
+            ("a.json", "_.json", true),
+            ("", "%", true),
+            ("abc", "a%b%c%", true),
+            ("aXbYc", "a%c", true),
+            ("abc", "abc_", false),
+            ("", "", true),
+            ("a", "", false),
+        ] {
+            assert_eq!(is_like(name, pattern), expected, "{name} {pattern}");
+        }
+    }
+
+    #[test]
+    fn a_connection_says_where_the_next_page_begins() {
+        let connection = connection(vec![json!(1), json!(2)], 4, 9);
+        assert_eq!(connection["pageInfo"], json!({"endCursor": "6", "hasNextPage": true}));
+        assert_eq!(connection["edges"][1], json!({"node": 2, "cursor": "6"}));
+    }
+}

@@ -1,0 +1,425 @@
+//! The rows of a run's history. A row is what was logged at one step; numbers that are not finite are texts, as W&B's
+//! clients expect them in strict JSON.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use matyan_proto::common::v1::StepRange;
+use matyan_proto::series::v1::{PointColumns, PointsRequest, RunSelection, SampleRequest, SeriesPoints};
+use serde_json::{Map, Value, json};
+
+use crate::call::CallContext;
+use crate::error::{Result, WandbError};
+use crate::node::{Arguments, Node};
+use crate::run_view::RUN_ID;
+use crate::series::{MetricSeries, Writers, metric_series};
+
+/// Values in the rows of one answer.
+const MAX_VALUES: usize = 1_000_000;
+
+/// Rows of an answer whose client names no number.
+const DEFAULT_SAMPLES: i64 = 500;
+
+/// The most rows that a client may ask for.
+const MAX_SAMPLES: i64 = 100_000;
+
+/// Number of lists that a client may ask for in one document.
+const MAX_SPECS: usize = 100;
+
+const STEP: &str = "_step";
+const RUNTIME: &str = "_runtime";
+const TIMESTAMP: &str = "_timestamp";
+
+/// W&B's own columns, which every row has.
+const OWN_COLUMNS: [&str; 3] = [STEP, RUNTIME, TIMESTAMP];
+
+const SECOND_US: f64 = 1e6;
+
+type Rows = BTreeMap<i64, Map<String, Value>>;
+
+/// A number in strict JSON.
+fn number(value: f64) -> Value {
+    match serde_json::Number::from_f64(value) {
+        // A whole number is written as one: clients read steps as integers.
+        Some(_) if value.fract() == 0.0 && value.abs() < 9e15 => Value::from(value as i64),
+        Some(number) => Value::Number(number),
+        None if value.is_nan() => "NaN".into(),
+        None if value > 0.0 => "Infinity".into(),
+        None => "-Infinity".into(),
+    }
+}
+
+/// A run whose rows are read.
+struct HistoryReader<'a> {
+    context: &'a CallContext,
+    run_id: &'a str,
+    series: Vec<MetricSeries>,
+    writers: Writers,
+}
+
+impl<'a> HistoryReader<'a> {
+    async fn open(context: &'a CallContext, run: &'a Node, is_system: bool) -> Result<Self> {
+        let run_id = run.known(RUN_ID)?;
+        let mut series = metric_series(&context.channels, run_id).await?;
+        let writers = Writers::of(&series);
+        series.retain(|series| series.is_system() == is_system);
+        Ok(Self { context, run_id, series, writers })
+    }
+
+    /// The last step that a client sees.
+    fn last_step(&self) -> Option<i64> {
+        self.series.iter().map(|series| self.writers.shown_step(series, series.last_step)).max()
+    }
+
+    fn columns() -> Option<PointColumns> {
+        Some(PointColumns { values: true, epochs: false, times: true })
+    }
+
+    /// All rows in a range of steps as they are shown, of the series that `is_wanted`.
+    async fn rows(&self, range: std::ops::Range<i64>, is_wanted: impl Fn(&str) -> bool) -> Result<Rows> {
+        let chosen: Vec<&MetricSeries> =
+            self.series.iter().filter(|series| is_wanted(&series.shown_name())).collect();
+        let mut rows = Rows::new();
+        if chosen.is_empty() || range.is_empty() {
+            return Ok(rows);
+        }
+        let request = PointsRequest {
+            run: Some(self.selection(&chosen)),
+            steps: Some(StepRange {
+                start: Some(self.writers.stored_start(range.start)),
+                stop: Some(self.writers.stored_stop(range.end)),
+            }),
+            columns: Self::columns(),
+            by_column: false,
+        };
+        let mut messages = self.context.channels.series().points(request).await?.into_inner();
+        let mut values = 0;
+        while let Some(message) = messages.message().await? {
+            let points = message.points.ok_or_else(|| WandbError::broken("points"))?;
+            values += points.steps.len();
+            if values > MAX_VALUES {
+                return Err(WandbError::invalid(format!(
+                    "the rows have more than {MAX_VALUES} values: ask for fewer steps or keys"
+                )));
+            }
+            self.add(&mut rows, &chosen, &points, &range)?;
+        }
+        Ok(rows)
+    }
+
+    /// Rows that are thinned evenly to this number of each series.
+    async fn sampled_rows(
+        &self,
+        range: std::ops::Range<i64>,
+        samples: i64,
+        is_wanted: impl Fn(&str) -> bool,
+    ) -> Result<Rows> {
+        let chosen: Vec<&MetricSeries> =
+            self.series.iter().filter(|series| is_wanted(&series.shown_name())).collect();
+        let mut rows = Rows::new();
+        if chosen.is_empty() {
+            return Ok(rows);
+        }
+        let per_series =
+            i64::try_from(MAX_VALUES / chosen.len()).unwrap_or(i64::MAX).clamp(2, samples.max(2));
+        let request = SampleRequest {
+            runs: vec![self.selection(&chosen)],
+            steps: Some(StepRange {
+                start: Some(self.writers.stored_start(range.start)),
+                stop: Some(self.writers.stored_stop(range.end)),
+            }),
+            density: u32::try_from(per_series).unwrap_or(u32::MAX),
+            columns: Self::columns(),
+            x_axis: None,
+            by_column: false,
+        };
+        let mut messages = self.context.channels.series().sample(request).await?.into_inner();
+        while let Some(message) = messages.message().await? {
+            for points in &message.series {
+                self.add(&mut rows, &chosen, points, &range)?;
+            }
+        }
+        Ok(rows)
+    }
+
+    fn selection(&self, chosen: &[&MetricSeries]) -> RunSelection {
+        RunSelection {
+            run_id: self.run_id.to_owned(),
+            numbers: chosen.iter().map(|series| series.number).collect(),
+            ..RunSelection::default()
+        }
+    }
+
+    fn add(
+        &self,
+        rows: &mut Rows,
+        chosen: &[&MetricSeries],
+        points: &SeriesPoints,
+        range: &std::ops::Range<i64>,
+    ) -> Result<()> {
+        let place = points.place.as_ref().ok_or_else(|| WandbError::broken("place"))?;
+        let series = chosen.get(place.series as usize).ok_or_else(|| WandbError::broken("series"))?;
+        let name = series.shown_name();
+        for (index, step) in points.steps.iter().enumerate() {
+            let shown = self.writers.shown_step(series, *step);
+            let Some(value) = points.values.get(index).filter(|_| range.contains(&shown)) else { continue };
+            let row = rows.entry(shown).or_default();
+            row.insert(name.clone(), number(*value));
+            if let Some(time_us) = points.times_us.get(index) {
+                let seconds = *time_us as f64 / SECOND_US;
+                row.insert(TIMESTAMP.to_owned(), json!(seconds));
+            }
+            row.insert(STEP.to_owned(), shown.into());
+        }
+        Ok(())
+    }
+}
+
+/// Adds the time since the beginning of the run to each row.
+fn with_runtime(rows: Rows, started_s: Option<f64>) -> Vec<Map<String, Value>> {
+    let add = |mut row: Map<String, Value>| {
+        let timestamp = row.get(TIMESTAMP).and_then(Value::as_f64);
+        if let (Some(timestamp), Some(started)) = (timestamp, started_s) {
+            row.insert(RUNTIME.to_owned(), json!((timestamp - started).max(0.0)));
+        }
+        row
+    };
+    rows.into_values().map(add).collect()
+}
+
+fn started_s(run: &Node) -> Option<f64> {
+    let created_us = matyan_value::datetime::parse(run.text("createdAt")?)?;
+    Some(created_us as f64 / SECOND_US)
+}
+
+fn lines(rows: Vec<Map<String, Value>>) -> Value {
+    rows.into_iter().map(|row| Value::String(Value::Object(row).to_string())).collect()
+}
+
+fn samples(arguments: &Arguments, name: &str) -> Result<i64> {
+    let samples = arguments.integer(name)?.unwrap_or(DEFAULT_SAMPLES);
+    if !(1..=MAX_SAMPLES).contains(&samples) {
+        return Err(WandbError::invalid(format!("`{name}` must be between 1 and {MAX_SAMPLES}")));
+    }
+    Ok(samples)
+}
+
+/// A page of the history, as lines: a range of steps, or samples of all steps.
+pub(crate) async fn history(context: &CallContext, run: &Node, arguments: &Arguments) -> Result<Value> {
+    page(context, run, arguments, false).await
+}
+
+/// Samples of the load of the machine, as lines.
+pub(crate) async fn events(context: &CallContext, run: &Node, arguments: &Arguments) -> Result<Value> {
+    page(context, run, arguments, true).await
+}
+
+async fn page(context: &CallContext, run: &Node, arguments: &Arguments, is_system: bool) -> Result<Value> {
+    let reader = HistoryReader::open(context, run, is_system).await?;
+    let samples = samples(arguments, "samples")?;
+    let start = arguments.integer("minStep")?;
+    let stop = arguments.integer("maxStep")?;
+    let rows = match (start, stop) {
+        (Some(start), Some(stop)) if stop.saturating_sub(start) <= samples => {
+            reader.rows(start..stop, |_| true).await?
+        }
+        _ => {
+            let range = start.unwrap_or(i64::MIN / 2)..stop.unwrap_or(i64::MAX / 2);
+            reader.sampled_rows(range, samples, |_| true).await?
+        }
+    };
+    let mut rows = with_runtime(rows, started_s(run));
+    // Each series is thinned alone, so together they may have more rows.
+    thin(&mut rows, samples);
+    Ok(lines(rows))
+}
+
+/// Keeps this number of rows, spread evenly, with the first and the last one.
+fn thin<T>(rows: &mut Vec<T>, samples: i64) {
+    let limit = usize::try_from(samples).unwrap_or(usize::MAX);
+    let count = rows.len();
+    if count <= limit {
+        return;
+    }
+    let kept: BTreeSet<usize> = match limit {
+        0 | 1 => BTreeSet::from([0]),
+        limit => (0..limit).map(|index| index * (count - 1) / (limit - 1)).collect(),
+    };
+    let mut index = 0;
+    rows.retain(|_| {
+        index += 1;
+        kept.contains(&(index - 1))
+    });
+}
+
+/// Lists of rows, one for each specification.
+pub(crate) async fn sampled_history(
+    context: &CallContext,
+    run: &Node,
+    arguments: &Arguments,
+) -> Result<Value> {
+    let specs = arguments.texts("specs")?.unwrap_or_default();
+    if specs.len() > MAX_SPECS {
+        return Err(WandbError::invalid(format!("`specs` has more than {MAX_SPECS} members")));
+    }
+    let reader = HistoryReader::open(context, run, false).await?;
+    let mut lists = Vec::new();
+    for spec in specs {
+        let spec = serde_json::from_str(spec).map_err(|error| {
+            WandbError::invalid(format!("`specs` has a member that is not JSON: {error}"))
+        })?;
+        lists.push(sampled_list(&reader, run, &Arguments::new(spec)).await?);
+    }
+    Ok(Value::Array(lists))
+}
+
+async fn sampled_list(reader: &HistoryReader<'_>, run: &Node, spec: &Arguments) -> Result<Value> {
+    let keys: Vec<&str> = spec.texts("keys")?.unwrap_or_default();
+    let samples = samples(spec, "samples")?;
+    let range =
+        spec.integer("minStep")?.unwrap_or(i64::MIN / 2)..spec.integer("maxStep")?.unwrap_or(i64::MAX / 2);
+    let logged: Vec<&str> = keys.iter().copied().filter(|key| !OWN_COLUMNS.contains(key)).collect();
+    let rows = if logged.is_empty() {
+        reader.sampled_rows(range, samples, |_| true).await?
+    } else {
+        reader.common_rows(range, samples, &logged).await?
+    };
+    let mut rows = with_runtime(rows, started_s(run));
+    thin(&mut rows, samples);
+    if !keys.is_empty() {
+        for row in &mut rows {
+            row.retain(|name, _| keys.contains(&name.as_str()) || name == STEP);
+        }
+    }
+    Ok(rows.into_iter().map(Value::Object).collect())
+}
+
+impl HistoryReader<'_> {
+    /// Rows that have all of these keys: samples of the key with the fewest points, with the values of the others at
+    /// their steps.
+    async fn common_rows(&self, range: std::ops::Range<i64>, samples: i64, keys: &[&str]) -> Result<Rows> {
+        let count = |key: &str| {
+            let of_key = self.series.iter().filter(|series| series.shown_name() == key);
+            of_key.map(|series| series.count).sum::<u64>()
+        };
+        let Some(rarest) = keys.iter().copied().min_by_key(|key| count(key)) else { return Ok(Rows::new()) };
+        if count(rarest) == 0 {
+            return Ok(Rows::new());
+        }
+        let mut rows = self.sampled_rows(range.clone(), samples, |name| name == rarest).await?;
+        let others: Vec<&MetricSeries> = self
+            .series
+            .iter()
+            .filter(|series| {
+                let name = series.shown_name();
+                name != rarest && keys.contains(&name.as_str())
+            })
+            .collect();
+        if let (false, Some((first, _)), Some((last, _))) =
+            (others.is_empty(), rows.first_key_value(), rows.last_key_value())
+        {
+            let request = PointsRequest {
+                run: Some(self.selection(&others)),
+                steps: Some(StepRange {
+                    start: Some(self.writers.stored_start(*first)),
+                    stop: Some(self.writers.stored_stop(last.saturating_add(1))),
+                }),
+                columns: Self::columns(),
+                by_column: false,
+            };
+            let mut messages = self.context.channels.series().points(request).await?.into_inner();
+            while let Some(message) = messages.message().await? {
+                let points = message.points.ok_or_else(|| WandbError::broken("points"))?;
+                self.add_to_rows(&mut rows, &others, &points)?;
+            }
+        }
+        rows.retain(|_, row| keys.iter().all(|key| row.contains_key(*key)));
+        Ok(rows)
+    }
+
+    /// Adds values at the steps of rows that there are.
+    fn add_to_rows(&self, rows: &mut Rows, chosen: &[&MetricSeries], points: &SeriesPoints) -> Result<()> {
+        let place = points.place.as_ref().ok_or_else(|| WandbError::broken("place"))?;
+        let series = chosen.get(place.series as usize).ok_or_else(|| WandbError::broken("series"))?;
+        for (step, value) in points.steps.iter().zip(&points.values) {
+            if let Some(row) = rows.get_mut(&self.writers.shown_step(series, *step)) {
+                row.insert(series.shown_name(), number(*value));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// All rows with some keys, for clients that read the history as files where W&B has such files.
+pub(crate) async fn parquet_history(
+    context: &CallContext,
+    run: &Node,
+    arguments: &Arguments,
+) -> Result<Value> {
+    let keys = arguments.texts("liveKeys")?.unwrap_or_default();
+    let reader = HistoryReader::open(context, run, false).await?;
+    let logged: Vec<&str> = keys.iter().copied().filter(|key| !OWN_COLUMNS.contains(key)).collect();
+    let is_wanted = |name: &str| logged.is_empty() || logged.contains(&name);
+    let rows = reader.rows(i64::MIN / 2..i64::MAX / 2, is_wanted).await?;
+    Ok(json!({"parquetUrls": [], "liveData": with_runtime(rows, started_s(run))}))
+}
+
+/// The keys of the history, and how often each was logged.
+pub(crate) async fn history_keys(context: &CallContext, run: &Node) -> Result<Value> {
+    let reader = HistoryReader::open(context, run, false).await?;
+    let Some(last_step) = reader.last_step() else {
+        return Ok(json!({"sets": [], "keys": {}, "lastStep": -1}));
+    };
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    for series in &reader.series {
+        *counts.entry(series.shown_name()).or_default() += series.count;
+    }
+    let rows = counts.values().copied().max().unwrap_or_default();
+    counts.extend(OWN_COLUMNS.map(|name| (name.to_owned(), rows)));
+    let describe = |(name, count): (String, u64)| {
+        let is_monotonic = OWN_COLUMNS.contains(&name.as_str());
+        (name, json!({"typeCounts": [{"type": "number", "count": count}], "monotonic": is_monotonic}))
+    };
+    let keys: Map<String, Value> = counts.into_iter().map(describe).collect();
+    Ok(json!({"sets": [], "keys": keys, "lastStep": last_step}))
+}
+
+/// The number of the next line of the history, or of the load of the machine.
+pub(crate) async fn line_count(context: &CallContext, run: &Node, is_system: bool) -> Result<Value> {
+    let reader = HistoryReader::open(context, run, is_system).await?;
+    Ok(reader.last_step().map_or(0, |last| last.saturating_add(1)).into())
+}
+
+/// The last line, in a list as JSON text, from which a client goes on.
+pub(crate) async fn tail(context: &CallContext, run: &Node, is_system: bool) -> Result<Value> {
+    let reader = HistoryReader::open(context, run, is_system).await?;
+    let Some(last) = reader.last_step() else { return Ok("[]".into()) };
+    let rows = reader.rows(last..last.saturating_add(1), |_| true).await?;
+    let lines = lines(with_runtime(rows, started_s(run)));
+    Ok(lines.to_string().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_strict_json() {
+        assert_eq!(number(f64::NAN), json!("NaN"));
+        assert_eq!(number(f64::INFINITY), json!("Infinity"));
+        assert_eq!(number(f64::NEG_INFINITY), json!("-Infinity"));
+        assert_eq!(number(3.0).to_string(), "3");
+        assert_eq!(number(0.1).to_string(), "0.1");
+        assert_eq!(number(1e300), json!(1e300));
+    }
+
+    #[test]
+    fn thinned_rows_have_the_first_and_the_last() {
+        let mut rows: Vec<i64> = (0..100).collect();
+        thin(&mut rows, 5);
+        assert_eq!(rows, [0, 24, 49, 74, 99]);
+        thin(&mut rows, 10);
+        assert_eq!(rows.len(), 5);
+        thin(&mut rows, 1);
+        assert_eq!(rows, [0]);
+    }
+}

@@ -1,0 +1,39 @@
+//! The protocol of W&B's clients, translated onto the gRPC services, for the unmodified `wandb` package.
+//!
+//! A W&B run is an ordinary run: its project is the experiment, its config is in `hparams`, its history is points and
+//! objects, its terminal is terminal lines, and its files are artifacts. Versions of W&B's artifacts are named documents.
+//!
+//! The crate knows the services only through the channels that each request brings, which check the rights of its
+//! caller, and keeps nothing between requests. What a client streams says itself where it belongs, so that a repeated
+//! request stores nothing twice.
+
+mod artifact_view;
+mod artifacts;
+mod batch;
+mod call;
+mod channels;
+mod document;
+mod documents;
+mod error;
+mod file_stream;
+mod files;
+mod filter;
+mod history;
+mod lines;
+mod media;
+mod names;
+mod node;
+mod resolve;
+mod route;
+mod run_view;
+mod runs;
+mod schema;
+mod search;
+mod series;
+mod server;
+mod terminal;
+
+pub use channels::{Channel, Channels};
+pub use error::WandbError;
+pub use route::Route;
+pub use server::{Answer, FileAnswer, Request, Wandb};

@@ -1,0 +1,221 @@
+//! Lines of the files that a client streams, as data of a run.
+//!
+//! A line is identified by what it says, and by its number only if it says nothing of that kind: a client that sends a run
+//! again numbers its lines anew. So a row of the history has the step that is in it, and a sample of the machine's load has
+//! the time of the run, in tenths of a second, as step.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use matyan_proto::ingest::v1::event::Kind;
+use matyan_proto::ingest::v1::{LogObject, LogRecord, LogTerminalLine};
+use matyan_value::{Map, Value, cbor, datetime, json};
+
+use crate::batch::RunBatch;
+use crate::error::{Result, WandbError};
+use crate::media::{self, float};
+use crate::names::{SYSTEM_PREFIX, WANDB_SYSTEM_PREFIX};
+
+const STEP: &str = "_step";
+const TIMESTAMP: &str = "_timestamp";
+const RUNTIME: &str = "_runtime";
+
+/// Level of a terminal line that is kept as a log record, as in Python's `logging`.
+const INFO_LEVEL: i64 = 20;
+const ERROR_LEVEL: i64 = 40;
+
+/// Mark of a line of the standard error.
+const ERROR_MARK: &str = "ERROR ";
+
+/// Length of a time with microseconds, without a zone.
+const TIME_BYTES: usize = "2026-01-02T03:04:05.678901".len();
+
+const SECOND_US: f64 = 1e6;
+
+/// Levels of nested maps in a row.
+const MAX_DEPTH: usize = 100;
+
+/// Who has written a line.
+#[derive(Clone, Debug)]
+pub(crate) struct LineSource<'a> {
+    pub(crate) run_id: &'a str,
+    /// One of several writers of the run, each with steps of its own.
+    pub(crate) writer: Option<&'a str>,
+}
+
+impl LineSource<'_> {
+    /// The context of the series of a writer.
+    fn context(&self) -> String {
+        self.writer.map(writer_context).unwrap_or_default()
+    }
+}
+
+/// The member of a context that names one of several writers.
+pub(crate) const WRITER: &str = "writer";
+
+fn writer_context(writer: &str) -> String {
+    serde_json::json!({ WRITER: writer }).to_string()
+}
+
+/// Reads a line of JSON.
+pub(crate) fn row(file: &str, number: i64, line: &str) -> Result<Map> {
+    match json::parse(line) {
+        Ok(Value::Map(row)) => Ok(row),
+        Ok(_) => Err(WandbError::invalid(format!("line {number} of {file} is not an object"))),
+        Err(error) => Err(WandbError::invalid(format!("line {number} of {file} is not JSON: {error}"))),
+    }
+}
+
+/// Adds a row of the history.
+pub(crate) fn add_history(batch: &mut RunBatch, source: &LineSource<'_>, number: i64, row: &Map) {
+    let step = match row.get(STEP) {
+        Some(Value::Integer(step)) => *step,
+        Some(Value::Float(step)) if step.fract() == 0.0 => *step as i64,
+        _ => number,
+    };
+    let time_us = time_us(row);
+    let context = source.context();
+    for_each_leaf(row, "", 0, &mut |name, value| {
+        // The names of W&B's own columns start with an underscore.
+        if name.starts_with('_') {
+            return;
+        }
+        match float(value) {
+            Some(number) => batch.point(name, &context, number, step, time_us),
+            None if matches!(value, Value::Null) => {}
+            None => {
+                let object = media::object(source.run_id, value);
+                let encoded = cbor::encode(&object.value);
+                let event = LogObject {
+                    name: name.to_owned(),
+                    context: context.clone(),
+                    dtype: object.dtype.to_owned(),
+                    step: Some(step),
+                    epoch: None,
+                    value: encoded.into(),
+                };
+                batch.add(Kind::LogObject(event), Some(time_us));
+            }
+        }
+    });
+}
+
+/// Adds samples of the load of the machine.
+pub(crate) fn add_system(batch: &mut RunBatch, source: &LineSource<'_>, number: i64, row: &Map) {
+    let runtime = row.get(RUNTIME).and_then(float).filter(|runtime| runtime.is_finite());
+    let step = runtime.map_or(number, |runtime| (runtime * 10.0).round() as i64);
+    let time_us = time_us(row);
+    let context = source.context();
+    for_each_leaf(row, "", 0, &mut |name, value| {
+        if let (false, Some(number)) = (name.starts_with('_'), float(value)) {
+            let name = name.strip_prefix(WANDB_SYSTEM_PREFIX).unwrap_or(name);
+            batch.point(&format!("{SYSTEM_PREFIX}{name}"), &context, number, step, time_us);
+        }
+    });
+}
+
+/// Adds a line of the terminal. Those of several writers would replace each other, so they are log records.
+pub(crate) fn add_terminal(batch: &mut RunBatch, source: &LineSource<'_>, number: i64, line: &str) {
+    let parsed = TerminalLine::parse(line);
+    match source.writer {
+        None => {
+            let event = LogTerminalLine { line: parsed.text.to_owned(), step: number };
+            batch.add(Kind::LogTerminalLine(event), parsed.time_us);
+        }
+        Some(writer) => {
+            let extra = Map::from([(WRITER.to_owned(), Value::Text(writer.to_owned()))]);
+            let event = LogRecord {
+                message: parsed.text.to_owned(),
+                level: if parsed.is_error { ERROR_LEVEL } else { INFO_LEVEL },
+                timestamp: parsed.time_us.unwrap_or_default() as f64 / SECOND_US,
+                extra_args: cbor::encode_map(&extra).into(),
+                ..LogRecord::default()
+            };
+            batch.add(Kind::LogRecord(event), parsed.time_us);
+        }
+    }
+}
+
+/// A line as clients send it: `ERROR 2026-01-02T03:04:05.678901 text`, where the mark and the time may be missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct TerminalLine<'a> {
+    text: &'a str,
+    is_error: bool,
+    time_us: Option<i64>,
+}
+
+impl<'a> TerminalLine<'a> {
+    fn parse(line: &'a str) -> Self {
+        let line = line.trim_end_matches('\n');
+        let (is_error, rest) = match line.strip_prefix(ERROR_MARK) {
+            Some(rest) => (true, rest),
+            None => (false, line),
+        };
+        let time = rest.get(..TIME_BYTES).filter(|time| time.as_bytes()[10] == b'T');
+        match time.and_then(datetime::parse) {
+            Some(time_us) => {
+                let text = &rest[TIME_BYTES..];
+                Self { text: text.strip_prefix(' ').unwrap_or(text), is_error, time_us: Some(time_us) }
+            }
+            // Without a time, the mark is a word of the program.
+            None => Self { text: line, is_error: false, time_us: None },
+        }
+    }
+}
+
+/// The time of a row, or now if it has none.
+fn time_us(row: &Map) -> i64 {
+    let seconds = row.get(TIMESTAMP).and_then(float).filter(|seconds| seconds.is_finite());
+    let now_s = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    (seconds.unwrap_or_else(now_s) * SECOND_US) as i64
+}
+
+/// Calls a function for each value of nested maps, with its name: `val.acc` for `{"val": {"acc": …}}`.
+fn for_each_leaf(row: &Map, prefix: &str, depth: usize, on_leaf: &mut dyn FnMut(&str, &Value)) {
+    for (key, value) in row {
+        let name = format!("{prefix}{key}");
+        match value {
+            Value::Map(nested) if !nested.is_empty() && !media::is_medium(nested) && depth < MAX_DEPTH => {
+                for_each_leaf(nested, &format!("{name}."), depth + 1, on_leaf);
+            }
+            leaf => on_leaf(&name, leaf),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nested_maps_are_flattened_and_media_are_not() {
+        let row = row("h", 0, r#"{"a": {"b": {"c": 1}, "d": NaN}, "e": {}, "i": {"_type": "image-file"}}"#)
+            .unwrap();
+        let mut names = Vec::new();
+        for_each_leaf(&row, "", 0, &mut |name, _| names.push(name.to_owned()));
+        assert_eq!(names, ["a.b.c", "a.d", "e", "i"]);
+    }
+
+    #[test]
+    fn lines_of_the_terminal_lose_what_the_client_adds() {
+        let line = TerminalLine::parse("2026-11-27T22:02:48.361493 hello  world\n");
+        assert_eq!(
+            (line.text, line.is_error, line.time_us),
+            ("hello  world", false, Some(1_795_816_968_361_493))
+        );
+        let line = TerminalLine::parse("ERROR 2026-11-27T22:02:48.361493 no");
+        assert_eq!((line.text, line.is_error), ("no", true));
+        for plain in ["ERROR no time", "", "2026", "ä2026-11-27T22:02:48.36149 x"] {
+            let line = TerminalLine::parse(plain);
+            assert_eq!((line.text, line.is_error, line.time_us), (plain, false, None));
+        }
+    }
+
+    #[test]
+    fn a_broken_line_is_named() {
+        assert_eq!(
+            row("wandb-history.jsonl", 7, "[1]").unwrap_err().message,
+            "line 7 of wandb-history.jsonl is not an object"
+        );
+        assert!(row("h", 1, "{").unwrap_err().message.starts_with("line 1 of h is not JSON: "));
+    }
+}

@@ -1,0 +1,147 @@
+//! The values of GraphQL's objects: JSON, of which other resolvers read members that no client sees.
+
+use std::sync::Arc;
+
+use async_graphql::dynamic::{FieldValue, TypeRef};
+use serde_json::Value;
+
+use crate::error::{Result, WandbError};
+
+/// The value of an object.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Node(Arc<Value>);
+
+impl Node {
+    pub(crate) fn new(value: Value) -> Self {
+        Self(Arc::new(value))
+    }
+
+    /// A member; null if there is none.
+    pub(crate) fn get(&self, name: &str) -> &Value {
+        self.0.get(name).unwrap_or(&Value::Null)
+    }
+
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        self.get(name).as_str()
+    }
+
+    /// A member that the resolver of the object has always set.
+    pub(crate) fn known(&self, name: &'static str) -> Result<&str> {
+        self.text(name).ok_or_else(|| WandbError::broken(name))
+    }
+}
+
+/// The arguments of a field, or the members of its `input`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Arguments(Value);
+
+impl Arguments {
+    pub(crate) fn new(value: Value) -> Self {
+        Self(value)
+    }
+
+    /// The members of the argument `input`.
+    pub(crate) fn input(&self) -> Result<Self> {
+        match self.get("input") {
+            input @ Value::Object(_) => Ok(Self(input.clone())),
+            _ => Err(WandbError::invalid("`input` must be an object")),
+        }
+    }
+
+    pub(crate) fn get(&self, name: &str) -> &Value {
+        self.0.get(name).unwrap_or(&Value::Null)
+    }
+
+    /// A text. Null and an empty text are the same to W&B's clients.
+    pub(crate) fn text(&self, name: &str) -> Result<Option<&str>> {
+        match self.get(name) {
+            Value::Null => Ok(None),
+            Value::String(text) => Ok(Some(text.as_str()).filter(|text| !text.is_empty())),
+            _ => Err(WandbError::invalid(format!("`{name}` must be a text"))),
+        }
+    }
+
+    pub(crate) fn required(&self, name: &str) -> Result<&str> {
+        self.text(name)?.ok_or_else(|| WandbError::invalid(format!("`{name}` is missing")))
+    }
+
+    /// An integer, which W&B's clients also send as text.
+    pub(crate) fn integer(&self, name: &str) -> Result<Option<i64>> {
+        let problem = || WandbError::invalid(format!("`{name}` must be an integer"));
+        match self.get(name) {
+            Value::Null => Ok(None),
+            Value::Number(number) => number.as_i64().map(Some).ok_or_else(problem),
+            Value::String(text) => text.parse().map(Some).map_err(|_| problem()),
+            _ => Err(problem()),
+        }
+    }
+
+    pub(crate) fn flag(&self, name: &str) -> bool {
+        self.get(name).as_bool().unwrap_or_default()
+    }
+
+    /// A list of texts; `None` if there is no list.
+    pub(crate) fn texts(&self, name: &str) -> Result<Option<Vec<&str>>> {
+        let problem = || WandbError::invalid(format!("`{name}` must be a list of texts"));
+        match self.get(name) {
+            Value::Null => Ok(None),
+            // GraphQL takes one value for a list of one.
+            Value::String(text) => Ok(Some(vec![text])),
+            Value::Array(members) => members
+                .iter()
+                .map(|member| member.as_str().ok_or_else(problem))
+                .collect::<Result<_>>()
+                .map(Some),
+            _ => Err(problem()),
+        }
+    }
+
+    /// A list of objects.
+    pub(crate) fn objects(&self, name: &str) -> Result<Vec<Self>> {
+        match self.get(name) {
+            Value::Null => Ok(Vec::new()),
+            Value::Array(members) => Ok(members.iter().cloned().map(Self).collect()),
+            one @ Value::Object(_) => Ok(vec![Self(one.clone())]),
+            _ => Err(WandbError::invalid(format!("`{name}` must be a list of objects"))),
+        }
+    }
+}
+
+/// The value of a field of this type. `is_scalar` says whether the type, without lists, is a scalar.
+pub(crate) fn field_value<'a>(value: Value, ty: &TypeRef, is_scalar: bool) -> Option<FieldValue<'a>> {
+    match (ty, value) {
+        (_, Value::Null) => None,
+        (TypeRef::NonNull(inner), value) => field_value(value, inner, is_scalar),
+        (TypeRef::List(inner), Value::Array(members)) => {
+            let member = |member| field_value(member, inner, is_scalar).unwrap_or(FieldValue::NULL);
+            Some(FieldValue::list(members.into_iter().map(member)))
+        }
+        (_, value) if is_scalar => {
+            // Every JSON value is a value of GraphQL.
+            async_graphql::Value::from_json(value).ok().map(FieldValue::value)
+        }
+        (_, value) => Some(FieldValue::owned_any(Node::new(value))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn arguments_are_checked_by_name() {
+        let arguments = Arguments::new(json!({"a": "x", "b": "", "c": 3, "d": "4", "e": ["x"], "f": [1]}));
+        assert_eq!(arguments.text("a"), Ok(Some("x")));
+        assert_eq!(arguments.text("b"), Ok(None));
+        assert_eq!(arguments.text("c"), Err(WandbError::invalid("`c` must be a text")));
+        assert_eq!(arguments.required("z"), Err(WandbError::invalid("`z` is missing")));
+        assert_eq!(arguments.integer("c"), Ok(Some(3)));
+        assert_eq!(arguments.integer("d"), Ok(Some(4)));
+        assert!(arguments.integer("a").is_err());
+        assert_eq!(arguments.texts("e"), Ok(Some(vec!["x"])));
+        assert!(arguments.texts("f").is_err());
+        assert!(arguments.input().is_err());
+    }
+}

@@ -1,0 +1,111 @@
+//! The routes of W&B's clients, by method and path.
+
+use http::Method;
+use percent_encoding::percent_decode_str;
+
+/// A route, and what its path names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    Graphql,
+    /// Appends to the files that a run streams.
+    FileStream {
+        project: String,
+        run: String,
+    },
+    /// Reads a file of a run.
+    File {
+        project: String,
+        run: String,
+        path: String,
+    },
+    /// Figures that the client sends about itself, which are dropped.
+    ClientTelemetry,
+    /// The page of a run, to which the client points people.
+    RunPage {
+        project: String,
+        run: String,
+    },
+}
+
+impl Route {
+    /// Finds the route of a request; `None` if its path does not belong to W&B.
+    pub fn find(method: &Method, path: &str) -> Option<Self> {
+        let segments: Vec<&str> = path.split('/').skip(1).collect();
+        match (method, segments.as_slice()) {
+            (&Method::POST, ["graphql"]) => Some(Self::Graphql),
+            (&Method::POST, ["sdk", "otel", "v1", "metrics" | "logs"]) => Some(Self::ClientTelemetry),
+            (&Method::POST, ["files", _, project, run, "file_stream"]) => {
+                Some(Self::FileStream { project: decoded(project)?, run: decoded(run)? })
+            }
+            (&Method::GET, ["files", _, project, run, rest @ ..]) if !rest.is_empty() => Some(Self::File {
+                project: decoded(project)?,
+                run: decoded(run)?,
+                path: decoded(&rest.join("/"))?,
+            }),
+            (&Method::GET, [_, project, "runs", run]) => {
+                Some(Self::RunPage { project: decoded(project)?, run: decoded(run)? })
+            }
+            _ => None,
+        }
+    }
+
+    /// The path without values, for metrics.
+    pub fn template(&self) -> &'static str {
+        match self {
+            Self::Graphql => "/graphql/",
+            Self::FileStream { .. } => "/files/{id}/{id}/{id}/file_stream/",
+            Self::File { .. } => "/files/{id}/{id}/{id}/{id}/",
+            Self::ClientTelemetry => "/sdk/otel/v1/{id}/",
+            Self::RunPage { .. } => "/{id}/{id}/runs/{id}/",
+        }
+    }
+
+    /// Maximum size of a body.
+    pub fn body_bytes(&self) -> usize {
+        match self {
+            Self::Graphql => GRAPHQL_BYTES,
+            Self::FileStream { .. } => FILE_STREAM_BYTES,
+            Self::ClientTelemetry => TELEMETRY_BYTES,
+            Self::File { .. } | Self::RunPage { .. } => 0,
+        }
+    }
+}
+
+/// A config may have as many bytes as params.
+const GRAPHQL_BYTES: usize = 2 * matyan_proto::limits::PARAMS_BYTES;
+
+/// Clients begin another request at 10 MB, unless one line is longer.
+const FILE_STREAM_BYTES: usize = matyan_proto::limits::BATCH_BYTES;
+
+const TELEMETRY_BYTES: usize = 4 << 20;
+
+/// A segment that is not UTF-8 names nothing.
+fn decoded(segment: &str) -> Option<String> {
+    percent_decode_str(segment).decode_utf8().ok().map(|text| text.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_are_found_by_method_and_path() {
+        let text = |text: &str| text.to_owned();
+        let stream = Route::FileStream { project: text("a b"), run: text("r") };
+        assert_eq!(Route::find(&Method::POST, "/files/me/a%20b/r/file_stream"), Some(stream));
+        let file = Route::File { project: text("p"), run: text("r"), path: text("media/x y.png") };
+        assert_eq!(Route::find(&Method::GET, "/files/me/p/r/media/x%20y.png"), Some(file));
+        assert_eq!(Route::find(&Method::POST, "/graphql"), Some(Route::Graphql));
+        let page = Route::RunPage { project: text("p"), run: text("r") };
+        assert_eq!(Route::find(&Method::GET, "/me/p/runs/r"), Some(page));
+        for (method, path) in [
+            (Method::GET, "/graphql"),
+            (Method::GET, "/files/me/p/r"),
+            (Method::POST, "/files/me/p/%FF/file_stream"),
+            (Method::GET, "/api/v1/rest/runs"),
+            (Method::GET, "/"),
+        ] {
+            assert_eq!(Route::find(&method, path), None, "{method} {path}");
+        }
+    }
+}

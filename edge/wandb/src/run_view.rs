@@ -1,0 +1,210 @@
+//! A run of this server as W&B shows it.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use matyan_proto::common::v1::OutcomeKind;
+use matyan_proto::runs::v1::{GetRequest, ParamPath, Props, Run, RunParts};
+use matyan_value::json::{self, JsonStyle};
+use matyan_value::{Map, Value, cbor};
+use serde_json::json;
+
+use crate::channels::Channels;
+use crate::error::{Result, WandbError, is_missing};
+use crate::names::{
+    self, CONFIG, INTERNAL_CONFIG, INTERNAL_MEMBER, INTERNAL_SUMMARY, RunName, SUMMARY, WANDB,
+    project_number, time_text,
+};
+
+/// Members of a run's node that other resolvers read.
+pub(crate) const RUN_ID: &str = "_runId";
+pub(crate) const ENTITY: &str = "_entity";
+
+/// A run as it was read.
+#[derive(Clone, Debug)]
+pub(crate) struct RunSnapshot {
+    pub(crate) run_id: String,
+    pub(crate) props: Props,
+    pub(crate) params: Map,
+}
+
+/// The parts of a run that W&B shows.
+pub(crate) fn parts() -> RunParts {
+    let path = |name: &str| ParamPath { segments: vec![name.to_owned()] };
+    RunParts {
+        props: true,
+        param_paths: vec![path(CONFIG), path(SUMMARY), path(WANDB)],
+        ..RunParts::default()
+    }
+}
+
+impl RunSnapshot {
+    pub(crate) fn new(run: Run) -> Result<Self> {
+        let params = if run.params.is_empty() { Ok(Map::new()) } else { cbor::decode_map(&run.params) };
+        let params = params.map_err(|error| {
+            tracing::error!(run_id = run.run_id, %error, "failed to read the params of a run");
+            WandbError::broken("params")
+        })?;
+        let props = run.props.ok_or_else(|| WandbError::broken("props"))?;
+        Ok(Self { run_id: run.run_id, props, params })
+    }
+
+    /// Reads a run; `None` if there is none.
+    pub(crate) async fn read(channels: &Channels, run_id: &str) -> Result<Option<Self>> {
+        let request = GetRequest { run_id: run_id.to_owned(), parts: Some(parts()) };
+        match channels.runs().get(request).await {
+            Ok(response) => {
+                let run = response.into_inner().run.ok_or_else(|| WandbError::broken("run"))?;
+                Self::new(run).map(Some)
+            }
+            Err(status) if is_missing(&status) => Ok(None),
+            Err(status) => Err(status.into()),
+        }
+    }
+
+    fn at(&self, path: &[&str]) -> Option<&Value> {
+        let (last, parents) = path.split_last()?;
+        parents.iter().try_fold(&self.params, |map, name| map.get(*name)?.as_map())?.get(*last)
+    }
+
+    fn map_at(&self, path: &[&str]) -> Map {
+        self.at(path).and_then(Value::as_map).cloned().unwrap_or_default()
+    }
+
+    /// A text that a client has said of the run.
+    pub(crate) fn said(&self, name: &str) -> Option<&str> {
+        match self.at(&[WANDB, name]) {
+            Some(Value::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The names of the tags.
+    pub(crate) fn tags(&self) -> Vec<&str> {
+        self.props.tags.iter().map(|tag| tag.name.as_str()).collect()
+    }
+
+    /// Ids of artifacts.
+    pub(crate) fn artifacts(&self, name: &str) -> Vec<String> {
+        self.map_at(&[WANDB, name]).into_keys().collect()
+    }
+
+    fn state(&self) -> &'static str {
+        if self.props.active {
+            return "running";
+        }
+        match self.props.outcome.as_ref().map(|outcome| outcome.kind()) {
+            Some(OutcomeKind::Finished) => "finished",
+            Some(OutcomeKind::Failed) => "failed",
+            Some(OutcomeKind::Interrupted) => "killed",
+            Some(OutcomeKind::Unspecified) | None => "crashed",
+        }
+    }
+
+    /// The config as clients send it: each value in an object of its own.
+    fn config(&self) -> String {
+        let wrapped = |value: Value| Value::Map(Map::from([("value".to_owned(), value)]));
+        let mut config: Map =
+            self.map_at(&[CONFIG]).into_iter().map(|(name, value)| (name, wrapped(value))).collect();
+        let internal = self.map_at(&[WANDB, INTERNAL_CONFIG]);
+        if !internal.is_empty() {
+            config.insert(INTERNAL_MEMBER.to_owned(), wrapped(Value::Map(internal)));
+        }
+        json::map_text(&config, JsonStyle::BARE)
+    }
+
+    /// The parts of the config that clients keep for themselves.
+    pub(crate) fn internal_config(&self, keys: &[&str]) -> String {
+        let mut internal = self.map_at(&[WANDB, INTERNAL_CONFIG]);
+        internal.retain(|name, _| keys.contains(&name.as_str()));
+        json::map_text(&internal, JsonStyle::BARE)
+    }
+
+    fn summary(&self) -> String {
+        let mut summary = self.map_at(&[SUMMARY]);
+        summary.extend(self.map_at(&[WANDB, INTERNAL_SUMMARY]));
+        json::map_text(&summary, JsonStyle::BARE)
+    }
+
+    /// The name of the run in W&B. A run of another client has its id here, and its experiment as project.
+    pub(crate) fn name(&self) -> RunName {
+        RunName::of_run_id(&self.run_id).unwrap_or_else(|| RunName {
+            project: self.props.experiment.as_ref().map(|it| it.name.clone()).unwrap_or_default(),
+            id: self.run_id.clone(),
+        })
+    }
+
+    /// The value of GraphQL's object.
+    pub(crate) fn node(&self, entity: &str) -> serde_json::Value {
+        let name = self.name();
+        let user = self.said(names::USER).unwrap_or(entity);
+        let heartbeat_us = self.props.ended_us.unwrap_or(self.props.updated_us);
+        json!({
+            RUN_ID: self.run_id,
+            ENTITY: entity,
+            "id": name.storage_id(entity),
+            "name": name.id,
+            "displayName": self.props.name,
+            "description": self.props.description,
+            "notes": self.props.description,
+            "state": self.state(),
+            "running": self.props.active,
+            "failed": self.state() == "failed",
+            "stopped": false,
+            "shouldStop": false,
+            "readOnly": false,
+            "config": self.config(),
+            "summaryMetrics": self.summary(),
+            "systemMetrics": "{}",
+            "tags": self.tags(),
+            "group": self.said(names::GROUP),
+            "groupName": self.said(names::GROUP),
+            "jobType": self.said(names::JOB_TYPE),
+            "commit": self.said(names::COMMIT),
+            "host": self.said(names::HOST),
+            "sweepName": null,
+            "createdAt": time_text(self.props.created_us),
+            "updatedAt": time_text(self.props.updated_us),
+            "heartbeatAt": time_text(heartbeat_us),
+            "user": {"id": user, "name": user, "username": user},
+            "runInfo": {
+                "program": self.said(names::PROGRAM),
+                "git": {"remote": self.said(names::REPO), "commit": self.said(names::COMMIT)},
+            },
+            "project": project_node(&name.project, entity),
+            "projectId": project_number(&name.project).to_string(),
+        })
+    }
+}
+
+/// The value of GraphQL's object of a project, whether any run is in it or not.
+pub(crate) fn project_node(project: &str, entity: &str) -> serde_json::Value {
+    json!({
+        ENTITY: entity,
+        "id": STANDARD.encode(format!("Project:v1:{project}:{entity}")),
+        "internalId": STANDARD.encode(format!("ProjectInternalId:{}", project_number(project))),
+        "name": project,
+        "entityName": entity,
+        "description": "",
+        "access": "PRIVATE",
+        "views": "{}",
+        "createdAt": time_text(0),
+        "updatedAt": time_text(0),
+        "isBenchmark": false,
+        "readOnly": false,
+        "totalSweeps": 0,
+        "entity": entity_node(entity),
+        "user": {"id": entity, "name": entity, "username": entity},
+    })
+}
+
+/// The value of GraphQL's object of an entity.
+pub(crate) fn entity_node(entity: &str) -> serde_json::Value {
+    json!({
+        "id": STANDARD.encode(format!("Entity:{entity}")),
+        "name": entity,
+        "entityType": "team",
+        "isTeam": true,
+        "readOnly": false,
+        "available": false,
+    })
+}

@@ -1,0 +1,344 @@
+//! Changes of runs: what `wandb.init`, updates of a run, and the public API send.
+
+use matyan_proto::common::v1::{Outcome, OutcomeKind, SeriesKey, SeriesType, StepRange};
+use matyan_proto::ingest::v1::event::Kind;
+use matyan_proto::ingest::v1::{AddTag, CreateRun, FinishRun, LogRecord, RemoveTag, SetRunProperty};
+use matyan_proto::runs::v1::DeleteRequest;
+use matyan_proto::series::v1::DeleteStepsRequest;
+use matyan_value::{Map, Value, json};
+use serde_json::json;
+
+use crate::batch::{RunBatch, publish, publish_and_wait};
+use crate::call::{CallContext, entity_or_default, project_or_default};
+use crate::error::{Result, WandbError, is_missing};
+use crate::file_stream::add_summary;
+use crate::names::{self, CONFIG, INTERNAL_CONFIG, INTERNAL_MEMBER, RunName, WANDB};
+use crate::node::Arguments;
+use crate::run_view::RunSnapshot;
+use crate::series::metric_series;
+
+/// The answer to everything about sweeps.
+pub(crate) const NO_SWEEPS: &str = "this server has no sweeps: use Optuna, whose storage this server provides, and call \
+                                    `wandb.init` in each trial";
+
+const NO_STOP: &str = "this server cannot stop a run: stop its script";
+
+/// The member of the internal config that names the run which another one is forked from.
+const BRANCH_POINT: &str = "branch_point";
+
+/// Levels of alerts, as in Python's `logging`.
+const INFO_LEVEL: i64 = 20;
+const WARNING_LEVEL: i64 = 30;
+const ERROR_LEVEL: i64 = 40;
+
+/// Finds a run; `None` if there is none. A run that another client has made is found by its id here.
+pub(crate) async fn find(context: &CallContext, name: &RunName) -> Result<Option<RunSnapshot>> {
+    if let Some(run) = RunSnapshot::read(&context.channels, &name.run_id()).await? {
+        return Ok(Some(run));
+    }
+    let other = RunSnapshot::read(&context.channels, &name.id).await?;
+    let is_in_project = |run: &RunSnapshot| {
+        run.props.experiment.as_ref().map_or("", |experiment| experiment.name.as_str()) == name.project
+    };
+    Ok(other.filter(is_in_project))
+}
+
+async fn find_by_storage_id(context: &CallContext, storage_id: &str) -> Result<(RunSnapshot, String)> {
+    let (name, entity) = RunName::of_storage_id(storage_id)?;
+    let run = find(context, &name).await?;
+    run.map(|run| (run, entity)).ok_or_else(|| no_run(&name.id))
+}
+
+pub(crate) fn no_run(id: &str) -> WandbError {
+    WandbError::missing(format!("there is no run `{}`", id.escape_debug()))
+}
+
+/// Creates or changes a run.
+pub(crate) async fn upsert(context: &CallContext, arguments: &Arguments) -> Result<serde_json::Value> {
+    let input = arguments.input()?;
+    if input.text("sweep")?.is_some() {
+        return Err(WandbError::invalid(NO_SWEEPS));
+    }
+    let (name, entity) = match (input.text("id")?, input.text("name")?) {
+        (Some(storage_id), _) => RunName::of_storage_id(storage_id)?,
+        (None, Some(id)) => {
+            let name = RunName::new(project_or_default(input.text("modelName")?), id)?;
+            (name, entity_or_default(input.text("entityName")?).to_owned())
+        }
+        (None, None) => return Err(WandbError::invalid("`name` is missing: it is the id of the run")),
+    };
+    let existing = find(context, &name).await?;
+    let run_id = existing.as_ref().map_or_else(|| name.run_id(), |run| run.run_id.clone());
+    let mut batch = RunBatch::default();
+    let config = match input.text("config")? {
+        Some(text) => Some(Config::parse(text)?),
+        None => None,
+    };
+    // Only a script names the run; the public API has its id. A run that has ended goes on.
+    if input.text("name")?.is_some() && existing.as_ref().is_none_or(|run| !run.props.active) {
+        let parent = config.as_ref().and_then(|config| config.branch_point(&name));
+        add_creation(&mut batch, parent);
+    }
+    if existing.is_none() {
+        add_identity(&mut batch, context, &name, &entity);
+    }
+    add_properties(&mut batch, &input)?;
+    if let Some(tags) = input.texts("tags")? {
+        let old = existing.as_ref().map(RunSnapshot::tags).unwrap_or_default();
+        add_tags(&mut batch, &old, &tags);
+    }
+    if let Some(config) = config {
+        config.add_to(&mut batch);
+    }
+    if let Some(text) = input.text("summaryMetrics")? {
+        add_summary(&mut batch, parsed_map("summaryMetrics", text)?);
+    }
+    publish_and_wait(&context.channels, &run_id, batch).await?;
+    let run = RunSnapshot::read(&context.channels, &run_id).await?.ok_or_else(|| {
+        WandbError::new(
+            http::StatusCode::CONFLICT,
+            format!("the run `{}` was deleted, and its id is not free: choose another id", name.id),
+        )
+    })?;
+    Ok(json!({"bucket": run.node(&entity), "inserted": existing.is_none()}))
+}
+
+fn add_creation(batch: &mut RunBatch, parent: Option<(RunName, Option<i64>)>) {
+    match parent {
+        Some((parent, parent_step)) => {
+            let parent_run_id = parent.run_id();
+            batch
+                .add(Kind::CreateRun(CreateRun { parent_run_id, parent_step, ..CreateRun::default() }), None);
+        }
+        None => batch.create(),
+    }
+}
+
+fn add_identity(batch: &mut RunBatch, context: &CallContext, name: &RunName, entity: &str) {
+    let experiment = Some(name.project.clone());
+    batch.add(Kind::SetRunProperty(SetRunProperty { experiment, ..SetRunProperty::default() }), None);
+    for (member, text) in [
+        (names::ID, name.id.as_str()),
+        (names::PROJECT, name.project.as_str()),
+        (names::ENTITY, entity),
+        (names::USER, context.user.as_str()),
+    ] {
+        if !text.is_empty() {
+            batch.set(&[WANDB, member], Value::Text(text.to_owned()));
+        }
+    }
+}
+
+fn add_properties(batch: &mut RunBatch, input: &Arguments) -> Result<()> {
+    let name = input.text("displayName")?.map(str::to_owned);
+    let description = input.text("notes")?.or(input.text("description")?).map(str::to_owned);
+    if name.is_some() || description.is_some() {
+        batch.add(
+            Kind::SetRunProperty(SetRunProperty { name, description, ..SetRunProperty::default() }),
+            None,
+        );
+    }
+    for (field, member) in [
+        ("groupName", names::GROUP),
+        ("jobType", names::JOB_TYPE),
+        ("commit", names::COMMIT),
+        ("host", names::HOST),
+        ("jobProgram", names::PROGRAM),
+        ("jobRepo", names::REPO),
+    ] {
+        if let Some(text) = input.text(field)? {
+            batch.set(&[WANDB, member], Value::Text(text.to_owned()));
+        }
+    }
+    Ok(())
+}
+
+fn add_tags(batch: &mut RunBatch, old: &[&str], new: &[&str]) {
+    for name in new.iter().filter(|tag| !old.contains(tag)) {
+        batch.add(Kind::AddTag(AddTag { name: (*name).to_owned() }), None);
+    }
+    for name in old.iter().filter(|tag| !new.contains(tag)) {
+        batch.add(Kind::RemoveTag(RemoveTag { name: (*name).to_owned() }), None);
+    }
+}
+
+/// A config as clients send it: each value in an object with a member `value`.
+struct Config {
+    shown: Map,
+    internal: Map,
+}
+
+impl Config {
+    fn parse(text: &str) -> Result<Self> {
+        let mut shown = Map::new();
+        let mut internal = Map::new();
+        for (name, member) in parsed_map("config", text)? {
+            let value = match member {
+                Value::Map(mut map) if map.contains_key("value") => {
+                    map.remove("value").unwrap_or(Value::Null)
+                }
+                other => other,
+            };
+            match (name == INTERNAL_MEMBER, value) {
+                (true, Value::Map(map)) => internal = map,
+                (true, _) => return Err(WandbError::invalid("`_wandb` in `config` must be an object")),
+                // The version of the format of configs.
+                (false, _) if name == "wandb_version" => {}
+                (false, value) => {
+                    shown.insert(name, value);
+                }
+            }
+        }
+        Ok(Self { shown, internal })
+    }
+
+    /// The run that this one is forked from, and the last step that they share.
+    fn branch_point(&self, of: &RunName) -> Option<(RunName, Option<i64>)> {
+        let point = self.internal.get(BRANCH_POINT)?.as_map()?;
+        let (Some(Value::Text(id)), step) = (point.get("run_id"), point.get("step")) else { return None };
+        let step = match step {
+            Some(Value::Integer(step)) => Some(*step),
+            Some(Value::Float(step)) => Some(*step as i64),
+            _ => None,
+        };
+        RunName::new(&of.project, id).ok().filter(|parent| parent != of).map(|parent| (parent, step))
+    }
+
+    fn add_to(self, batch: &mut RunBatch) {
+        if !self.shown.is_empty() {
+            batch.set(&[CONFIG], Value::Map(self.shown));
+        }
+        if !self.internal.is_empty() {
+            batch.set(&[WANDB, INTERNAL_CONFIG], Value::Map(self.internal));
+        }
+    }
+}
+
+fn parsed_map(field: &str, text: &str) -> Result<Map> {
+    match json::parse(text) {
+        Ok(Value::Map(map)) => Ok(map),
+        Ok(_) => Err(WandbError::invalid(format!("`{field}` is not an object as JSON"))),
+        Err(error) => Err(WandbError::invalid(format!("`{field}` is not JSON: {error}"))),
+    }
+}
+
+/// Ends a run, or begins it again.
+pub(crate) async fn update_state(context: &CallContext, arguments: &Arguments) -> Result<serde_json::Value> {
+    let input = arguments.input()?;
+    let (run, _) = find_by_storage_id(context, input.required("id")?).await?;
+    let mut batch = RunBatch::default();
+    let state = input.required("state")?;
+    match state.to_ascii_lowercase().as_str() {
+        "running" | "pending" => batch.create(),
+        "finished" => batch.add(finish(OutcomeKind::Finished), None),
+        "failed" | "crashed" => batch.add(finish(OutcomeKind::Failed), None),
+        "killed" | "preempted" | "preempting" => batch.add(finish(OutcomeKind::Interrupted), None),
+        _ => {
+            let message = format!(
+                "`state` must be running, finished, failed or killed, not `{}`",
+                state.escape_debug()
+            );
+            return Err(WandbError::invalid(message));
+        }
+    }
+    publish_and_wait(&context.channels, &run.run_id, batch).await?;
+    Ok(json!({"success": true}))
+}
+
+fn finish(kind: OutcomeKind) -> Kind {
+    Kind::FinishRun(FinishRun { outcome: Some(Outcome { kind: kind.into(), message: String::new() }) })
+}
+
+pub(crate) fn stop() -> Result<serde_json::Value> {
+    Err(WandbError::invalid(NO_STOP))
+}
+
+pub(crate) async fn delete(context: &CallContext, arguments: &Arguments) -> Result<serde_json::Value> {
+    let input = arguments.input()?;
+    let (run, _) = find_by_storage_id(context, input.required("id")?).await?;
+    match context.channels.runs().delete(DeleteRequest { run_id: run.run_id }).await {
+        Ok(_) => Ok(json!({"clientMutationId": null})),
+        Err(status) if is_missing(&status) => Ok(json!({"clientMutationId": null})),
+        Err(status) => Err(status.into()),
+    }
+}
+
+/// Removes what was logged after a step, so that the run continues from there.
+pub(crate) async fn rewind(context: &CallContext, arguments: &Arguments) -> Result<serde_json::Value> {
+    let input = arguments.input()?;
+    let metric = input.required("metricName")?;
+    if metric != "_step" {
+        return Err(WandbError::invalid("`metricName` must be `_step`: a run is rewound to a step"));
+    }
+    let last = match input.get("metricValue").as_f64() {
+        Some(step) if step >= 0.0 && step.fract() == 0.0 => step as i64,
+        _ => return Err(WandbError::invalid("`metricValue` must be a step")),
+    };
+    let name = RunName::new(project_or_default(input.text("projectName")?), input.required("runName")?)?;
+    let run = find(context, &name).await?.ok_or_else(|| no_run(&name.id))?;
+    let later = StepRange { start: Some(last.saturating_add(1)), stop: None };
+    for series in metric_series(&context.channels, &run.run_id).await? {
+        if series.last_step <= last || series.is_system() {
+            continue;
+        }
+        let request = DeleteStepsRequest {
+            run_id: run.run_id.clone(),
+            r#type: SeriesType::Metric.into(),
+            key: Some(SeriesKey { name: series.name, context: series.context }),
+            steps: Some(later.clone()),
+            request_id: String::new(),
+        };
+        match context.channels.series().delete_steps(request).await {
+            Ok(_) => {}
+            // It was deleted meanwhile.
+            Err(status) if is_missing(&status) => {}
+            Err(status) => return Err(status.into()),
+        }
+    }
+    let entity = entity_or_default(input.text("entityName")?);
+    let mut batch = RunBatch::default();
+    batch.create();
+    publish_and_wait(&context.channels, &run.run_id, batch).await?;
+    Ok(json!({"rewoundRun": run.node(entity)}))
+}
+
+/// Logs an alert as a record of its level.
+pub(crate) async fn alert(context: &CallContext, arguments: &Arguments) -> Result<serde_json::Value> {
+    let input = arguments.input()?;
+    let name = RunName::new(project_or_default(input.text("projectName")?), input.required("runName")?)?;
+    let level = match input.text("severity")? {
+        Some("ERROR") => ERROR_LEVEL,
+        Some("WARN") => WARNING_LEVEL,
+        _ => INFO_LEVEL,
+    };
+    let message = format!("{}: {}", input.required("title")?, input.text("text")?.unwrap_or_default());
+    let timestamp = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map(|since| since.as_secs_f64())
+        .unwrap_or_default();
+    let mut batch = RunBatch::default();
+    batch.add(Kind::LogRecord(LogRecord { message, level, timestamp, ..LogRecord::default() }), None);
+    publish(&context.channels, &name.run_id(), batch).await?;
+    Ok(json!({"success": true}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_config_is_unwrapped() {
+        let text = r#"{"lr": {"value": 0.1, "desc": null}, "n": 3, "wandb_version": 1,
+            "_wandb": {"value": {"t": {"1": [1]}, "branch_point": {"run_id": "old", "step": 7}}}}"#;
+        let config = Config::parse(text).unwrap();
+        assert_eq!(config.shown.keys().collect::<Vec<_>>(), ["lr", "n"]);
+        assert_eq!(config.shown["lr"], Value::Float(0.1));
+        assert!(config.internal.contains_key("t"));
+        let of = RunName::new("p", "new").unwrap();
+        let parent = RunName::new("p", "old").unwrap();
+        assert_eq!(config.branch_point(&of), Some((parent.clone(), Some(7))));
+        assert_eq!(config.branch_point(&parent), None, "a run is no branch of itself");
+        assert!(Config::parse("[]").is_err());
+        assert!(Config::parse("{").is_err());
+    }
+}

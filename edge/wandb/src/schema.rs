@@ -1,0 +1,169 @@
+//! The executable schema, built of `schema.graphql`.
+//!
+//! The value of an object is JSON. A field is a member of it, unless `resolve` computes it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use async_graphql::dynamic::{
+    Field, FieldFuture, InputObject, InputValue, Interface, InterfaceField, Object, ResolverContext, Scalar,
+    Schema, SchemaBuilder, TypeRef,
+};
+use async_graphql::parser::parse_schema;
+use async_graphql::parser::types::{
+    BaseType, FieldDefinition, InputValueDefinition, Type, TypeDefinition, TypeKind, TypeSystemDefinition,
+};
+use async_graphql::{Positioned, ValidationMode};
+use serde_json::Value;
+
+use crate::call::GraphqlCall;
+use crate::node::{Arguments, Node, field_value};
+use crate::resolve::resolve;
+
+const TEXT: &str = include_str!("schema.graphql");
+
+const QUERY: &str = "Query";
+const MUTATION: &str = "Mutation";
+
+/// Levels of fields in each other. The deepest document of a client has nine.
+const MAX_DEPTH: usize = 20;
+
+/// Number of fields in a document. The largest document of a client has about 150.
+const MAX_FIELDS: usize = 1_000;
+
+/// Number of directives of one field.
+const MAX_DIRECTIVES: usize = 8;
+
+/// Scalars of GraphQL itself.
+const BASIC_SCALARS: [&str; 5] =
+    [TypeRef::INT, TypeRef::FLOAT, TypeRef::STRING, TypeRef::BOOLEAN, TypeRef::ID];
+
+/// The definitions of the schema.
+pub(crate) fn definitions() -> Vec<TypeDefinition> {
+    let document = parse_schema(TEXT).expect("schema.graphql is valid");
+    let of_type = |definition| match definition {
+        TypeSystemDefinition::Type(definition) => Some(definition.node),
+        TypeSystemDefinition::Schema(_) | TypeSystemDefinition::Directive(_) => None,
+    };
+    document.definitions.into_iter().filter_map(of_type).collect()
+}
+
+/// Builds the schema. Fields that it does not have are refused by `document`, and values of arguments are checked
+/// where they are used, so that documents of newer clients are answered as far as possible.
+pub(crate) fn build(definitions: &[TypeDefinition]) -> Schema {
+    let is_scalar = |definition: &&TypeDefinition| matches!(definition.kind, TypeKind::Scalar);
+    let scalars: HashSet<&str> = definitions
+        .iter()
+        .filter(is_scalar)
+        .map(|definition| definition.name.node.as_str())
+        .chain(BASIC_SCALARS)
+        .collect();
+    let builder = Schema::build(QUERY, Some(MUTATION), None)
+        .validation_mode(ValidationMode::Fast)
+        .limit_depth(MAX_DEPTH)
+        .limit_complexity(MAX_FIELDS)
+        .limit_directives(MAX_DIRECTIVES)
+        .disable_suggestions();
+    let register = |builder, definition| register(builder, definition, &scalars);
+    definitions.iter().fold(builder, register).finish().expect("schema.graphql is complete")
+}
+
+fn register(builder: SchemaBuilder, definition: &TypeDefinition, scalars: &HashSet<&str>) -> SchemaBuilder {
+    let name = definition.name.node.as_str();
+    match &definition.kind {
+        TypeKind::Scalar => builder.register(Scalar::new(name)),
+        TypeKind::Object(object) => {
+            let empty = object
+                .implements
+                .iter()
+                .fold(Object::new(name), |object, interface| object.implement(interface.node.as_str()));
+            let of = |object: Object, definition: &Positioned<FieldDefinition>| {
+                object.field(field(name, &definition.node, scalars))
+            };
+            builder.register(object.fields.iter().fold(empty, of))
+        }
+        TypeKind::Interface(interface) => {
+            let of = |interface: Interface, definition: &Positioned<FieldDefinition>| {
+                let FieldDefinition { name, ty, .. } = &definition.node;
+                interface.field(InterfaceField::new(name.node.as_str(), type_ref(&ty.node)))
+            };
+            builder.register(interface.fields.iter().fold(Interface::new(name), of))
+        }
+        TypeKind::InputObject(input) => {
+            let of = |object: InputObject, definition: &Positioned<InputValueDefinition>| {
+                object.field(input_value(&definition.node))
+            };
+            builder.register(input.fields.iter().fold(InputObject::new(name), of))
+        }
+        TypeKind::Union(_) | TypeKind::Enum(_) => unreachable!("schema.graphql has no unions and enums"),
+    }
+}
+
+fn field(parent: &str, definition: &FieldDefinition, scalars: &HashSet<&str>) -> Field {
+    let ty = type_ref(&definition.ty.node);
+    let place = Arc::new(FieldPlace {
+        parent: parent.to_owned(),
+        name: definition.name.node.to_string(),
+        is_scalar: scalars.contains(ty.type_name()),
+        ty: ty.clone(),
+    });
+    let field =
+        Field::new(definition.name.node.as_str(), ty, move |context| answer(Arc::clone(&place), context));
+    let of = |field: Field, argument: &Positioned<InputValueDefinition>| {
+        field.argument(input_value(&argument.node))
+    };
+    definition.arguments.iter().fold(field, of)
+}
+
+/// A field of a type.
+struct FieldPlace {
+    parent: String,
+    name: String,
+    ty: TypeRef,
+    is_scalar: bool,
+}
+
+fn answer<'a>(place: Arc<FieldPlace>, context: ResolverContext<'a>) -> FieldFuture<'a> {
+    FieldFuture::new(async move {
+        let call = context.ctx.data::<Arc<GraphqlCall>>()?;
+        let node = context.parent_value.downcast_ref::<Node>().cloned().unwrap_or_default();
+        let arguments = context
+            .args
+            .iter()
+            .map(|(name, value)| Ok((name.to_string(), value.as_value().clone().into_json()?)))
+            .collect::<serde_json::Result<serde_json::Map<String, Value>>>()?;
+        let arguments = Arguments::new(Value::Object(arguments));
+        match resolve(call, &place.parent, &place.name, &node, &arguments).await {
+            Ok(value) => Ok(field_value(value, &place.ty, place.is_scalar)),
+            Err(error) => {
+                call.report(&error);
+                Err(async_graphql::Error::new(error.message))
+            }
+        }
+    })
+}
+
+fn input_value(definition: &InputValueDefinition) -> InputValue {
+    InputValue::new(definition.name.node.as_str(), type_ref(&definition.ty.node))
+}
+
+fn type_ref(ty: &Type) -> TypeRef {
+    let base = match &ty.base {
+        BaseType::Named(name) => TypeRef::named(name.as_str()),
+        BaseType::List(inner) => TypeRef::List(Box::new(type_ref(inner))),
+    };
+    if ty.nullable { base } else { TypeRef::NonNull(Box::new(base)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_is_complete() {
+        let schema = build(&definitions());
+        let sdl = schema.sdl();
+        assert!(sdl.contains("type ArtifactSequence implements ArtifactCollection"), "{sdl}");
+        assert!(sdl.contains("upsertBucket(input: UpsertBucketInput!): UpsertBucketPayload"), "{sdl}");
+    }
+}

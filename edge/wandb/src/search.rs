@@ -1,0 +1,93 @@
+//! Projects, and the runs of a project.
+
+use matyan_proto::experiments::v1::ListRequest;
+use matyan_proto::search::v1::{Query, RunsRequest};
+use serde_json::{Value, json};
+
+use crate::call::CallContext;
+use crate::error::{Result, WandbError};
+use crate::filter;
+use crate::node::{Arguments, Node};
+use crate::run_view::{ENTITY, RunSnapshot, parts, project_node};
+
+/// Runs on a page.
+const DEFAULT_PAGE: i64 = 50;
+const MAX_PAGE: i64 = 1_000;
+
+/// A page of the runs of a project.
+pub(crate) async fn runs(context: &CallContext, project: &Node, arguments: &Arguments) -> Result<Value> {
+    let (name, entity) = (project.known("name")?, project.known(ENTITY)?);
+    let limit = arguments.integer("first")?.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
+    let request = RunsRequest {
+        query: Some(Query { text: filter::query(name, arguments.text("filters")?)?, ..Query::default() }),
+        sort: filter::sort(arguments.text("order")?)?,
+        limit: u32::try_from(limit).unwrap_or(u32::MAX),
+        cursor: arguments.text("after")?.unwrap_or_default().to_owned(),
+        parts: Some(parts()),
+        count: true,
+        ..RunsRequest::default()
+    };
+    let mut messages = context.channels.search().runs(request).await?.into_inner();
+    let mut nodes = Vec::new();
+    let mut total = None;
+    let mut cursor = None;
+    while let Some(message) = messages.message().await? {
+        total = message.match_count.or(total);
+        if message.done {
+            cursor = Some(message.next_cursor);
+        }
+        for run in message.runs {
+            nodes.push(RunSnapshot::new(run)?.node(entity));
+        }
+    }
+    let cursor = cursor.ok_or_else(|| WandbError::broken("done"))?;
+    // Older clients continue after the last edge.
+    let edges: Vec<Value> = nodes.into_iter().map(|node| json!({"node": node, "cursor": cursor})).collect();
+    Ok(json!({
+        "edges": edges,
+        "pageInfo": {"endCursor": cursor, "hasNextPage": !cursor.is_empty()},
+        "totalCount": total,
+    }))
+}
+
+/// The number of runs of a project.
+pub(crate) async fn run_count(context: &CallContext, project: &Node, arguments: &Arguments) -> Result<Value> {
+    let request = RunsRequest {
+        query: Some(Query {
+            text: filter::query(project.known("name")?, arguments.text("filters")?)?,
+            ..Query::default()
+        }),
+        limit: 1,
+        ids_only: true,
+        count: true,
+        ..RunsRequest::default()
+    };
+    let mut messages = context.channels.search().runs(request).await?.into_inner();
+    let mut total = 0;
+    let mut is_complete = false;
+    while let Some(message) = messages.message().await? {
+        total = message.match_count.unwrap_or(total);
+        is_complete = message.done;
+    }
+    if is_complete { Ok(total.into()) } else { Err(WandbError::broken("done")) }
+}
+
+/// The projects: the experiments, and none that was archived.
+pub(crate) async fn projects(context: &CallContext, entity: &str, arguments: &Arguments) -> Result<Value> {
+    let (start, length) = crate::files::page(arguments)?;
+    let mut messages = context.channels.experiments().list(ListRequest::default()).await?.into_inner();
+    let mut names = Vec::new();
+    while let Some(message) = messages.message().await? {
+        let shown = message.experiments.into_iter().filter(|experiment| !experiment.archived);
+        names.extend(shown.map(|experiment| (experiment.name, experiment.created_us)));
+    }
+    let total = names.len();
+    let nodes = names.into_iter().skip(start).take(length).map(|(name, created_us)| {
+        let mut node = project_node(&name, entity);
+        if let Some(created_us) = created_us {
+            node["createdAt"] = crate::names::time_text(created_us).into();
+        }
+        node
+    });
+    Ok(crate::files::connection(nodes.collect(), start, total))
+}

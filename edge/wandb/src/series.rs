@@ -1,0 +1,141 @@
+//! The metrics of a run, and how the steps of several writers are told apart.
+
+use std::collections::BTreeSet;
+
+use matyan_proto::common::v1::SeriesType;
+use matyan_proto::runs::v1::SeriesInfo;
+use matyan_proto::series::v1::ListRequest;
+
+use crate::channels::Channels;
+use crate::error::{Result, WandbError, is_missing};
+use crate::lines::WRITER;
+use crate::names::{SYSTEM_PREFIX, WANDB_SYSTEM_PREFIX};
+
+/// A metric of a run.
+#[derive(Clone, Debug)]
+pub(crate) struct MetricSeries {
+    pub(crate) number: u32,
+    pub(crate) name: String,
+    /// Canonical JSON text.
+    pub(crate) context: String,
+    pub(crate) count: u64,
+    pub(crate) last_step: i64,
+}
+
+impl MetricSeries {
+    fn new(info: SeriesInfo) -> Self {
+        let SeriesInfo { number, name, context, count, last_step, .. } = info;
+        Self { number, name, context, count, last_step }
+    }
+
+    /// Whether it is about the machine, and not about the training.
+    pub(crate) fn is_system(&self) -> bool {
+        self.name.starts_with(SYSTEM_PREFIX)
+    }
+
+    /// The name in W&B. A series of another client may have a context, which becomes a part of the name.
+    pub(crate) fn shown_name(&self) -> String {
+        if let Some(name) = self.name.strip_prefix(SYSTEM_PREFIX) {
+            return format!("{WANDB_SYSTEM_PREFIX}{name}");
+        }
+        match self.context.as_str() {
+            "" | "{}" => self.name.clone(),
+            _ if self.writer().is_some() => self.name.clone(),
+            context => format!("{} {context}", self.name),
+        }
+    }
+
+    /// The writer of the series, if its run has several.
+    pub(crate) fn writer(&self) -> Option<String> {
+        let context: serde_json::Value = serde_json::from_str(&self.context).ok()?;
+        Some(context.as_object().filter(|members| members.len() == 1)?.get(WRITER)?.as_str()?.to_owned())
+    }
+}
+
+/// Lists the metrics of a run; none if there is no run.
+pub(crate) async fn metric_series(channels: &Channels, run_id: &str) -> Result<Vec<MetricSeries>> {
+    let request = ListRequest {
+        run_id: run_id.to_owned(),
+        types: vec![SeriesType::Metric.into()],
+        ..ListRequest::default()
+    };
+    let mut messages = match channels.series().list(request).await {
+        Ok(response) => response.into_inner(),
+        Err(status) if is_missing(&status) => return Ok(Vec::new()),
+        Err(status) => return Err(WandbError::from(status)),
+    };
+    let mut found = Vec::new();
+    while let Some(message) = messages.message().await? {
+        found.extend(message.series.into_iter().map(MetricSeries::new));
+    }
+    Ok(found)
+}
+
+/// The writers of a run. Each counts its steps from 0, and the client expects one row for each step: with n writers, the
+/// step s of the writer at index i is shown as s·n + i.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Writers(Vec<String>);
+
+impl Writers {
+    pub(crate) fn of(series: &[MetricSeries]) -> Self {
+        let writers: BTreeSet<String> = series.iter().filter_map(MetricSeries::writer).collect();
+        Self(writers.into_iter().collect())
+    }
+
+    fn count(&self) -> i64 {
+        i64::try_from(self.0.len().max(1)).unwrap_or(i64::MAX)
+    }
+
+    fn index(&self, series: &MetricSeries) -> i64 {
+        let writer = series.writer();
+        let index = writer.and_then(|writer| self.0.iter().position(|known| *known == writer));
+        i64::try_from(index.unwrap_or_default()).unwrap_or(i64::MAX)
+    }
+
+    /// The step that a client sees.
+    pub(crate) fn shown_step(&self, series: &MetricSeries, step: i64) -> i64 {
+        step.saturating_mul(self.count()).saturating_add(self.index(series))
+    }
+
+    /// The first stored step whose shown step is not less than this one, for any writer.
+    pub(crate) fn stored_start(&self, shown: i64) -> i64 {
+        shown.div_euclid(self.count())
+    }
+
+    /// The first stored step after all those whose shown steps are less than this one.
+    pub(crate) fn stored_stop(&self, shown: i64) -> i64 {
+        shown.saturating_sub(1).div_euclid(self.count()).saturating_add(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(name: &str, context: &str) -> MetricSeries {
+        let (name, context) = (name.to_owned(), context.to_owned());
+        MetricSeries { number: 0, name, context, count: 1, last_step: 0 }
+    }
+
+    #[test]
+    fn rows_of_several_writers_have_steps_of_their_own() {
+        let all = [series("loss", r#"{"writer":"b"}"#), series("loss", r#"{"writer":"a"}"#)];
+        let writers = Writers::of(&all);
+        let shown: Vec<i64> = (0..3)
+            .flat_map(|step| [writers.shown_step(&all[1], step), writers.shown_step(&all[0], step)])
+            .collect();
+        assert_eq!(shown, [0, 1, 2, 3, 4, 5]);
+        assert_eq!((writers.stored_start(3), writers.stored_stop(3)), (1, 2));
+        assert_eq!((writers.stored_start(4), writers.stored_stop(4)), (2, 2));
+        let one = Writers::of(&[series("loss", "{}")]);
+        assert_eq!((one.shown_step(&all[0], 7), one.stored_start(7), one.stored_stop(7)), (7, 7, 7));
+    }
+
+    #[test]
+    fn series_have_names_of_wandb() {
+        assert_eq!(series("loss", "{}").shown_name(), "loss");
+        assert_eq!(series("__system__cpu", "{}").shown_name(), "system.cpu");
+        assert_eq!(series("loss", r#"{"subset":"val"}"#).shown_name(), r#"loss {"subset":"val"}"#);
+        assert_eq!(series("loss", r#"{"writer":"a"}"#).shown_name(), "loss");
+    }
+}

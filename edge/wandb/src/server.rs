@@ -1,0 +1,206 @@
+//! Answers requests of W&B's clients.
+
+use std::sync::Arc;
+
+use async_graphql::dynamic::Schema;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use http::{HeaderMap, StatusCode};
+use matyan_proto::artifacts::v1::GetRequest;
+use matyan_proto::artifacts::v1::get_response::Message;
+use serde_json::json;
+use tonic::Status;
+
+use crate::call::{CallContext, GraphqlCall};
+use crate::channels::Channels;
+use crate::document::{FieldTypes, check_text};
+use crate::error::{Result, WandbError, is_missing};
+use crate::file_stream;
+use crate::names::{RunName, file_path};
+use crate::route::Route;
+use crate::schema;
+
+/// Headers by which one of several writers of a run names itself.
+const SHARED_MODE: &str = "x-wandb-use-async-filestream";
+const WRITER: &str = "x-wandb-async-client-id";
+
+/// The longest name of a writer: a UUID, with room.
+const WRITER_BYTES: usize = 64;
+
+/// A request, whose body was read.
+#[derive(Debug)]
+pub struct Request {
+    pub route: Route,
+    pub channels: Channels,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    /// Scheme and host of the request, without a slash at the end.
+    pub origin: String,
+    /// The path of the project, such as `/p/team`; empty for the default one.
+    pub project_path: String,
+    /// The name of the caller; empty if no one is asked who it is.
+    pub user: String,
+    /// Permission for URLs that are read without credentials; empty if no one is asked for them.
+    pub permit: String,
+}
+
+/// A successful answer, or an error of GraphQL.
+#[derive(Debug)]
+pub enum Answer {
+    Json {
+        status: StatusCode,
+        body: String,
+    },
+    /// Nothing, with this status.
+    Empty,
+    File(FileAnswer),
+    /// Another page.
+    Redirect {
+        location: String,
+    },
+}
+
+/// A file.
+pub struct FileAnswer {
+    pub content_type: String,
+    pub size: Option<u64>,
+    pub content: BoxStream<'static, Result<Bytes, Status>>,
+}
+
+impl std::fmt::Debug for FileAnswer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("FileAnswer").field("content_type", &self.content_type).finish_non_exhaustive()
+    }
+}
+
+/// Answers requests. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Wandb {
+    schema: Schema,
+    types: Arc<FieldTypes>,
+}
+
+impl Default for Wandb {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Wandb {
+    pub fn new() -> Self {
+        let definitions = schema::definitions();
+        Self { schema: schema::build(&definitions), types: Arc::new(FieldTypes::new(&definitions)) }
+    }
+
+    pub async fn answer(&self, request: Request) -> Result<Answer> {
+        let Request { route, channels, headers, body, origin, project_path, user, permit } = request;
+        let context =
+            CallContext { channels, base_url: format!("{origin}{project_path}"), origin, user, permit };
+        match route {
+            Route::Graphql => self.execute(context, &body).await,
+            Route::FileStream { project, run } => {
+                let name = RunName::new(&project, &run)?;
+                let answer =
+                    file_stream::append(&context, &name, writer(&headers)?.as_deref(), &body).await?;
+                Ok(Answer::Json { status: StatusCode::OK, body: answer.to_string() })
+            }
+            Route::File { project, run, path } => {
+                let name = RunName::new(&project, &run)?;
+                read_file(&context, &name, &file_path(&path)?).await.map(Answer::File)
+            }
+            Route::ClientTelemetry => Ok(Answer::Empty),
+            Route::RunPage { project, run } => {
+                let name = RunName::new(&project, &run)?;
+                let id =
+                    percent_encoding::utf8_percent_encode(&name.run_id(), percent_encoding::NON_ALPHANUMERIC)
+                        .to_string();
+                Ok(Answer::Redirect { location: format!("{project_path}/runs/{id}") })
+            }
+        }
+    }
+
+    async fn execute(&self, context: CallContext, body: &[u8]) -> Result<Answer> {
+        let mut request: async_graphql::Request = serde_json::from_slice(body)
+            .map_err(|error| WandbError::invalid(format!("the body is no request of GraphQL: {error}")))?;
+        let checked = check_text(&request.query).and_then(|()| match request.parsed_query() {
+            Ok(document) => self.types.check(document),
+            Err(error) => Err(error.message),
+        });
+        if let Err(message) = checked {
+            let body = json!({"data": null, "errors": [{"message": message}]}).to_string();
+            // The status of W&B's server for a document that it cannot execute; clients do not repeat it.
+            return Ok(Answer::Json { status: StatusCode::BAD_REQUEST, body });
+        }
+        let call = Arc::new(GraphqlCall::new(context));
+        let response = self.schema.execute(request.data(Arc::clone(&call))).await;
+        let status = call.status().unwrap_or(StatusCode::OK);
+        let body = serde_json::to_string(&response).map_err(|error| {
+            tracing::error!(%error, "failed to write an answer of GraphQL");
+            WandbError::broken("response")
+        })?;
+        Ok(Answer::Json { status, body })
+    }
+}
+
+/// The writer that has sent a request, if its run has several.
+fn writer(headers: &HeaderMap) -> Result<Option<String>> {
+    let is_shared =
+        headers.get(SHARED_MODE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
+    let Some(value) = headers.get(WRITER).filter(|_| is_shared) else { return Ok(None) };
+    let writer = value.to_str().ok().filter(|writer| !writer.is_empty() && writer.len() <= WRITER_BYTES);
+    let writer = writer.ok_or_else(|| WandbError::invalid(format!("the header `{WRITER}` is not an id")))?;
+    Ok(Some(writer.to_owned()))
+}
+
+async fn read_file(context: &CallContext, name: &RunName, path: &str) -> Result<FileAnswer> {
+    let missing = || WandbError::missing(format!("the run has no file `{}`", path.escape_debug()));
+    let read = |run_id: String| async move {
+        let request = GetRequest { run_id, path: path.to_owned(), offset: 0, length: None };
+        let mut messages = context.channels.artifacts().get(request).await?.into_inner();
+        let first = messages.message().await?;
+        Ok::<_, Status>((first, messages))
+    };
+    let found = match read(name.run_id()).await {
+        // A run that another client has made has its own id.
+        Err(status) if is_missing(&status) => read(name.id.clone()).await,
+        found => found,
+    };
+    let (first, messages) = match found {
+        Ok(found) => found,
+        Err(status) if is_missing(&status) => return Err(missing()),
+        Err(status) => return Err(status.into()),
+    };
+    let artifact = match first.and_then(|message| message.message) {
+        Some(Message::Artifact(artifact)) => artifact,
+        _ => return Err(WandbError::broken("artifact")),
+    };
+    let chunks = messages.try_filter_map(|message| async move {
+        Ok(match message.message {
+            Some(Message::Chunk(chunk)) => Some(chunk),
+            Some(Message::Artifact(_)) | None => None,
+        })
+    });
+    Ok(FileAnswer { content_type: artifact.content_type, size: artifact.size, content: chunks.boxed() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_writer_names_itself_in_shared_mode_only() {
+        let of = |pairs: &[(&'static str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.insert(*name, value.parse().unwrap());
+            }
+            writer(&headers)
+        };
+        assert_eq!(of(&[]), Ok(None));
+        assert_eq!(of(&[(WRITER, "a")]), Ok(None));
+        assert_eq!(of(&[(SHARED_MODE, "true"), (WRITER, "a")]), Ok(Some("a".to_owned())));
+        assert!(of(&[(SHARED_MODE, "true"), (WRITER, "")]).is_err());
+        assert!(of(&[(SHARED_MODE, "true"), (WRITER, &"a".repeat(65))]).is_err());
+    }
+}

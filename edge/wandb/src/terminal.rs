@@ -1,0 +1,74 @@
+//! The lines of a run's terminal.
+
+use matyan_proto::common::v1::StepRange;
+use matyan_proto::logs::v1::LinesRequest;
+use serde_json::{Value, json};
+
+use crate::call::CallContext;
+use crate::error::{Result, WandbError, is_missing};
+use crate::node::{Arguments, Node};
+use crate::run_view::RUN_ID;
+
+/// Lines on a page.
+const DEFAULT_PAGE: i64 = 200;
+const MAX_PAGE: i64 = 10_000;
+
+/// The lines of a range, and the highest step of all lines. Without a range, the last lines.
+async fn lines(
+    context: &CallContext,
+    run_id: &str,
+    steps: Option<StepRange>,
+    tail: u32,
+) -> Result<(Vec<(i64, String)>, Option<i64>)> {
+    let request = LinesRequest { run_id: run_id.to_owned(), steps, tail, follow: false };
+    let mut messages = match context.channels.logs().lines(request).await {
+        Ok(response) => response.into_inner(),
+        Err(status) if is_missing(&status) => return Ok((Vec::new(), None)),
+        Err(status) => return Err(status.into()),
+    };
+    let mut found = Vec::new();
+    let mut last_step = None;
+    while let Some(message) = messages.message().await? {
+        last_step = message.last_step.or(last_step);
+        found.extend(message.lines.into_iter().map(|line| (line.step, line.text)));
+    }
+    Ok((found, last_step))
+}
+
+/// The number of the next line.
+pub(crate) async fn line_count(context: &CallContext, run: &Node) -> Result<Value> {
+    let (_, last_step) = lines(context, run.known(RUN_ID)?, None, 1).await?;
+    Ok(last_step.map_or(0, |last| last.saturating_add(1)).into())
+}
+
+/// A page of lines, or the last ones.
+pub(crate) async fn page(context: &CallContext, run: &Node, arguments: &Arguments) -> Result<Value> {
+    let run_id = run.known(RUN_ID)?;
+    let (found, last_step) = match arguments.integer("last")? {
+        Some(last) => {
+            let tail = u32::try_from(last.clamp(1, MAX_PAGE)).unwrap_or(u32::MAX);
+            lines(context, run_id, None, tail).await?
+        }
+        None => {
+            let first = arguments.integer("first")?.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
+            let start: i64 = match arguments.text("after")? {
+                Some(after) => {
+                    after.parse().map_err(|_| WandbError::invalid("`after` is not a cursor of this list"))?
+                }
+                None => 0,
+            };
+            let stop = Some(start.saturating_add(first));
+            lines(context, run_id, Some(StepRange { start: Some(start), stop }), 0).await?
+        }
+    };
+    let end = found.last().map_or(0, |(step, _)| step.saturating_add(1));
+    let has_more = last_step.is_some_and(|last| end <= last) && !found.is_empty();
+    let edges: Vec<Value> = found
+        .into_iter()
+        .map(|(step, text)| {
+            let node = json!({"number": step, "line": text, "level": null, "label": null, "timestamp": null});
+            json!({"node": node, "cursor": step.saturating_add(1).to_string()})
+        })
+        .collect();
+    Ok(json!({"edges": edges, "pageInfo": {"endCursor": end.to_string(), "hasNextPage": has_more}}))
+}

@@ -1,0 +1,436 @@
+"""The unmodified `wandb` package, the current one and that of a year ago, on this server."""
+
+import base64
+import contextlib
+import http.client
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import urllib.parse
+
+import pytest
+
+from matyan_client import Repo, Run
+
+pytest.importorskip("wandb")
+
+KEY = "a" * 40
+PROJECT = "first-steps"
+
+# Interpreters with a version of the package each. `make importers` names the older one.
+PYTHONS = {"current": sys.executable, "old": os.environ.get("MATYAN_OLD_WANDB_PYTHON")}
+
+
+@pytest.fixture(params=PYTHONS)
+def client(request, tmp_path):
+    python = PYTHONS[request.param]
+    if python is None:
+        pytest.skip("MATYAN_OLD_WANDB_PYTHON does not name an interpreter")
+    return Client(python, tmp_path)
+
+
+class Client:
+    """Scripts of the package, in a directory of their own."""
+
+    def __init__(self, python, directory):
+        self.python = python
+        self.directory = directory
+
+    def environment(self, url, **variables):
+        # Nothing of the machine's own W&B is read.
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.directory),
+            "WANDB_API_KEY": KEY,
+            "WANDB_BASE_URL": url,
+            "WANDB_DIR": str(self.directory),
+            "WANDB_SILENT": "true",
+            **variables,
+        }
+
+    def begin(self, script, url, **variables):
+        return subprocess.Popen(
+            [self.python, "-c", script],
+            cwd=self.directory,
+            env=self.environment(url, **variables),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, script, url, **variables):
+        """Returns what a script prints, once it has ended well."""
+        process = self.begin(script, url, **variables)
+        printed, errors = process.communicate()
+        assert process.returncode == 0, printed + errors
+        return printed
+
+    def sync(self, url):
+        directories = [str(path) for path in (self.directory / "wandb").glob("offline-run-*")]
+        assert directories
+        command = [self.python, "-m", "wandb", "sync", "--include-synced", *directories]
+        done = subprocess.run(
+            command, cwd=self.directory, env=self.environment(url), capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def stored(server, run_id, project=PROJECT):
+    return Run(f"{run_id}:{project}", repo=server.url, read_only=True)
+
+
+def points(run, name):
+    """Returns the values of a metric by step, each step once."""
+    columns = run.series(name, {})
+    assert len(set(columns.steps)) == len(columns.steps)
+    return dict(zip(map(int, columns.steps), columns.values, strict=True))
+
+
+LOG = """
+import math, wandb
+run = wandb.init(project="first-steps", id="r1", name="a name", notes="some notes", group="g",
+                 job_type="train", tags=["x", "y"], config={"lr": 0.1, "model": {"depth": 3}})
+for i in range(100):
+    wandb.log({"loss": 1 / (i + 1), "val": {"acc": i}, "ok": True})
+wandb.log({"odd": float("nan")})
+wandb.log({"odd": float("inf")})
+wandb.log({"odd": float("-inf")})
+wandb.config.update({"epochs": 2})
+wandb.summary["best"] = 0.5
+print("a line")
+wandb.finish()
+"""
+
+
+def test_a_run_is_stored_exactly(client, shared_server):
+    project = f"exact-{client.directory.name}"
+    client.run(LOG.replace(PROJECT, project), shared_server.url)
+    run = stored(shared_server, "r1", project)
+    assert run["hparams"] == {"lr": 0.1, "model": {"depth": 3}, "epochs": 2}
+    assert run["summary"]["best"] == 0.5
+    assert (run.name, run.description, run.experiment) == ("a name", "some notes", project)
+    assert set(run.tags) == {"x", "y"}
+    assert run["wandb"]["group"] == "g"
+    assert run["wandb"]["job_type"] == "train"
+    assert points(run, "loss") == {i: 1 / (i + 1) for i in range(100)}
+    assert points(run, "val.acc") == {i: float(i) for i in range(100)}
+    odd = points(run, "odd")
+    assert math.isnan(odd[100])
+    assert (odd[101], odd[102]) == (math.inf, -math.inf)
+
+
+def test_a_failed_script_is_a_failed_run(client, shared_server):
+    project = f"failed-{client.directory.name}"
+    script = f'import wandb; wandb.init(project="{project}", id="r"); wandb.log({{"a": 1}}); raise ValueError("no")'
+    process = client.begin(script, shared_server.url)
+    process.communicate()
+    assert process.returncode == 1
+    assert stored(shared_server, "r", project).props["outcome"] == "failed"
+
+
+def test_a_run_is_resumed_where_it_ended(client, shared_server):
+    project = f"resumed-{client.directory.name}"
+    script = """
+import wandb
+run = wandb.init(project="{project}", id="r", resume="allow", config={config}, tags=["x"])
+for _ in range(3):
+    wandb.log({{"a": run.step}})
+print(run.resumed, run.step)
+"""
+    first = client.run(script.format(project=project, config={"lr": 1}), shared_server.url)
+    second = client.run(script.format(project=project, config={"seed": 2}), shared_server.url)
+    assert first.split() == ["False", "3"]
+    assert second.split() == ["True", "6"]
+    run = stored(shared_server, "r", project)
+    assert points(run, "a") == {i: float(i) for i in range(6)}
+    assert run["hparams"] == {"lr": 1, "seed": 2}
+    assert set(run.tags) == {"x"}
+
+
+def test_an_offline_run_is_synced_once_however_often(client, shared_server):
+    project = f"offline-{client.directory.name}"
+    client.run(LOG.replace(PROJECT, project), shared_server.url, WANDB_MODE="offline")
+    for _ in range(2):
+        client.sync(shared_server.url)
+    run = stored(shared_server, "r1", project)
+    assert points(run, "loss") == {i: 1 / (i + 1) for i in range(100)}
+
+
+def test_a_killed_server_loses_nothing(client, own_server):
+    script = """
+import sys, wandb
+run = wandb.init(project="killed", id="r")
+for i in range(1000):
+    wandb.log({"loss": i})
+    if i == 500:
+        print("half", flush=True)
+        sys.stdin.readline()
+wandb.finish()
+"""
+    process = subprocess.Popen(
+        [client.python, "-c", script],
+        cwd=client.directory,
+        env=client.environment(own_server.url),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "half\n"
+    own_server.stop(signal.SIGKILL)
+    process.stdin.write("\n")
+    process.stdin.flush()
+    own_server.start()
+    process.communicate()
+    assert process.returncode == 0
+    assert points(stored(own_server, "r", "killed"), "loss") == {i: float(i) for i in range(1000)}
+
+
+def test_several_writers_lose_no_row(client, shared_server):
+    project = f"shared-{client.directory.name}"
+    script = """
+import sys, wandb
+settings = wandb.Settings(mode="shared", x_primary=sys.argv[1] == "0", x_label=sys.argv[1])
+run = wandb.init(project="{project}", id="r", settings=settings)
+for i in range(50):
+    run.log({{"loss": i}})
+run.finish()
+""".format(project=project)
+    for writer in ("0", "1"):
+        subprocess.run(
+            [client.python, "-c", script, writer],
+            cwd=client.directory,
+            env=client.environment(shared_server.url),
+            check=True,
+        )
+    run = stored(shared_server, "r", project)
+    writers = [metric["context"] for metric in run.metrics() if metric["name"] == "loss"]
+    assert len(writers) == 2
+    for context in writers:
+        columns = run.series("loss", context)
+        assert list(columns.values) == [float(i) for i in range(50)]
+    script = f'import wandb; print(len(list(wandb.Api().run("matyan/{project}/r").scan_history())))'
+    assert client.run(script, shared_server.url).split() == ["100"]
+
+
+def test_media_and_files_are_stored(client, shared_server):
+    project = f"media-{client.directory.name}"
+    script = """
+import wandb
+from pathlib import Path
+import numpy as np
+run = wandb.init(project="{project}", id="r")
+wandb.log({{"picture": wandb.Image(np.zeros((4, 6, 3), dtype=np.uint8), caption="black")}})
+wandb.log({{"weights": wandb.Histogram(np_histogram=([1, 2], [0, 1, 2]))}})
+wandb.log({{"words": "hello"}})
+Path("model.txt").write_text("weights")
+wandb.save("model.txt")
+wandb.finish()
+api = wandb.Api()
+names = [file.name for file in api.run("matyan/{project}/r").files()]
+print(*names)
+print(api.run("matyan/{project}/r").file("model.txt").download(replace=True).read())
+""".format(project=project)
+    names, content = client.run(script, shared_server.url).splitlines()
+    assert {"model.txt", "config.yaml", "wandb-summary.json"} <= set(names.split())
+    assert content == "weights"
+    run = stored(shared_server, "r", project)
+    assert run.get_image_sequence("picture") is not None
+    assert run.get_distribution_sequence("weights") is not None
+    assert run.get_text_sequence("words") is not None
+
+
+ARTIFACTS = """
+import wandb
+from pathlib import Path
+for content in ("one", "two", "two"):
+    run = wandb.init(project="{project}")
+    Path("data.txt").write_text(content)
+    artifact = wandb.Artifact("data", type="dataset", metadata={{"n": 1}})
+    artifact.add_file("data.txt", name="folder/data.txt")
+    run.log_artifact(artifact, aliases=["mine"]).wait()
+    run.finish()
+run = wandb.init(project="{project}")
+used = run.use_artifact("data:latest")
+print(used.version, Path(used.download(), "folder/data.txt").read_text())
+first = run.use_artifact("data:v0")
+print(first.version, Path(first.download(), "folder/data.txt").read_text(), first.metadata["n"])
+run.finish()
+api = wandb.Api()
+artifact = api.artifact("matyan/{project}/data:mine")
+artifact.aliases.append("best")
+artifact.save()
+print(api.artifact("matyan/{project}/data:best").version)
+print(*[version.version for version in api.artifacts("dataset", "matyan/{project}/data")])
+"""
+
+
+def test_artifacts_have_versions_and_aliases(client, shared_server):
+    project = f"artifacts-{client.directory.name}"
+    printed = client.run(ARTIFACTS.format(project=project), shared_server.url)
+    latest, first, best, versions = printed.splitlines()
+    assert latest == "v1 two"
+    assert first == "v0 one 1"
+    assert best == "v1"
+    assert versions == "v1 v0"
+
+
+API = """
+import json, wandb
+for i in range(5):
+    run = wandb.init(project="{project}", id=f"r{{i}}", config={{"lr": i / 10, "opt": {{"name": "sgd" if i % 2 else "adam"}}}})
+    for step in range(20):
+        run.log({{"loss": step * i, "deep": {{"x": step}}}})
+        if step % 2 == 0:
+            run.log({{"rare": 1}})
+    run.finish(exit_code=i % 2)
+api = wandb.Api()
+path = "matyan/{project}"
+def ids(filters, order="+created_at"):
+    return [run.id for run in api.runs(path, filters=filters, order=order)]
+print(json.dumps([
+    ids({{}}),
+    ids({{"config.lr": {{"$gt": 0.15}}}}),
+    ids({{"config.opt.name": "sgd", "state": "failed"}}),
+    ids({{"$or": [{{"summary_metrics.loss": 0}}, {{"display_name": {{"$regex": "^nothing"}}}}]}}),
+    ids({{}}, "-summary_metrics.loss"),
+    len(api.runs(path)),
+]))
+run = api.run(path + "/r2")
+print(json.dumps([run.state, run.config, run.summary["loss"]]))
+rows = list(run.scan_history(keys=["loss", "deep.x"]))
+print(len(rows), rows[3]["loss"], rows[3]["deep.x"])
+print(len(run.history(samples=10, pandas=False)), len(run.history(keys=["rare"], pandas=False)))
+"""
+
+
+def test_the_public_api_reads_runs(client, shared_server):
+    project = f"api-{client.directory.name}"
+    found, one, scan, sampled = client.run(
+        API.format(project=project), shared_server.url
+    ).splitlines()
+    everything = [f"r{i}" for i in range(5)]
+    assert json.loads(found) == [
+        everything,
+        ["r2", "r3", "r4"],
+        ["r1", "r3"],
+        ["r0"],
+        everything[::-1],
+        5,
+    ]
+    assert json.loads(one) == ["finished", {"lr": 0.2, "opt": {"name": "adam"}}, 38]
+    assert scan.split() == ["20", "6", "3"]
+    assert [int(number) for number in sampled.split()] == [10, 10]
+
+
+def test_a_project_by_url_is_apart(client, own_server):
+    repo = Repo(own_server.url)
+    status, answer = send(own_server, "api/v1/rest/projects/", {"name": "team"})
+    assert status == 200, answer
+    script = 'import wandb; wandb.init(project="p", id="r"); wandb.log({"a": 1}); wandb.finish()'
+    client.run(script, f"{own_server.url.rstrip('/')}/p/team")
+    assert [run.hash for run in Repo(f"{own_server.url.rstrip('/')}/p/team").iter_runs()] == ["r:p"]
+    assert not list(repo.iter_runs())
+
+
+def test_sweeps_are_refused_with_a_way_out(client, shared_server):
+    script = """
+import wandb
+try:
+    wandb.sweep({"method": "random", "parameters": {"a": {"min": 0, "max": 1}}}, project="p")
+except Exception as error:
+    print(error)
+"""
+    assert "Optuna" in client.run(script, shared_server.url)
+
+
+# Requests that no client sends.
+
+
+def send(server, path, body):
+    """Returns status and answer, which may come before the end of the body."""
+    authorization = base64.b64encode(f"api:{KEY}".encode()).decode()
+    headers = {"Authorization": f"Basic {authorization}", "Content-Type": "application/json"}
+    connection = http.client.HTTPConnection(urllib.parse.urlsplit(server.url).netloc)
+    with contextlib.closing(connection), contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        with contextlib.suppress(BrokenPipeError):
+            connection.request("POST", f"/{path}", content, headers)
+        response = connection.getresponse()
+        return response.status, json.load(response)
+    raise AssertionError("the server has ended the connection without an answer")
+
+
+def begin_run(server, project, run_id):
+    query = 'mutation { upsertBucket(input: {name: "%s", modelName: "%s"}) { bucket { id name } inserted } }'
+    status, answer = send(server, "graphql", {"query": query % (run_id, project)})
+    assert (status, "errors" in answer) == (200, False), answer
+
+
+def rows(offset, lines):
+    return {"files": {"wandb-history.jsonl": {"offset": offset, "content": lines}}}
+
+
+def test_a_repeated_request_stores_nothing_twice(shared_server):
+    begin_run(shared_server, "repeated", "r")
+    body = rows(0, [json.dumps({"_step": i, "_timestamp": 1e9 + i, "a": i}) for i in range(10)])
+    for _ in range(3):
+        assert send(shared_server, "files/me/repeated/r/file_stream", body)[0] == 200
+    # A client that sends a run again numbers its lines anew.
+    body["files"]["wandb-history.jsonl"]["offset"] = 500
+    assert (
+        send(
+            shared_server,
+            "files/me/repeated/r/file_stream",
+            {**body, "complete": True, "exitcode": 0},
+        )[0]
+        == 200
+    )
+    assert points(stored(shared_server, "r", "repeated"), "a") == {i: float(i) for i in range(10)}
+
+
+BROKEN = {
+    "no JSON": ("files/me/broken/r/file_stream", b"{"),
+    "no object": ("files/me/broken/r/file_stream", b"[1]"),
+    "a broken line": ("files/me/broken/r/file_stream", rows(0, ['{"_step": 0, "a": 1}', "{"])),
+    "a negative offset": ("files/me/broken/r/file_stream", rows(-1, ['{"a": 1}'])),
+    "a path out of the run": ("files/me/broken/r/file_stream", {"uploaded": ["../other/a"]}),
+    "a huge body": ("files/me/broken/r/file_stream", b" " * (17 << 20)),
+    "a run that does not exist": ("files/me/broken/none/file_stream", rows(0, ['{"a": 1}'])),
+    "a hostile name": ("files/me/broken/a%3Ab/file_stream", rows(0, ['{"a": 1}'])),
+    "no document": ("graphql", b"{}"),
+    "a broken document": ("graphql", {"query": "{ viewer {"}),
+    "an unknown field": ("graphql", {"query": "{ viewer { nothing } }"}),
+    "an unknown operation": ("graphql", {"query": "mutation { nothing { id } }"}),
+    "a deep document": ("graphql", {"query": "{ viewer " * 200 + "}" * 200}),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_requests_are_refused_and_store_nothing(name, shared_server):
+    begin_run(shared_server, "broken", "r")
+    status, answer = send(shared_server, *BROKEN[name])
+    assert 400 <= status < 500, answer
+    assert answer["errors"][0]["message"]
+    assert not list(stored(shared_server, "r", "broken").metrics())
+
+
+def test_documents_of_clients_may_have_any_form(shared_server):
+    query = """
+        query ($skip: Boolean!) {
+            who: viewer { ...F email @skip(if: $skip) }
+            QueryType: __type(name: "Query") { fields { name args { name } } }
+            None: __type(name: "Nothing") { name }
+        }
+        fragment F on User { __typename username }
+    """
+    status, answer = send(shared_server, "graphql", {"query": query, "variables": {"skip": True}})
+    assert status == 200
+    assert answer["data"]["who"] == {
+        "__typename": "User",
+        "username": answer["data"]["who"]["username"],
+    }
+    assert "project" in [field["name"] for field in answer["data"]["QueryType"]["fields"]]
+    assert answer["data"]["None"] is None
