@@ -17,12 +17,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::artifact_path::{ArtifactOwner, ArtifactPath, check, entries_of_folder};
 use crate::batch::{RunBatch, publish};
 use crate::body::Body;
-use crate::channels::Channels;
 use crate::error::{ErrorCode, MlflowError, Result, is_missing};
 use crate::fields::Fields;
 use crate::logged_models;
 use crate::names::{check_run_id, is_model_id};
 use crate::run_view::{RunSnapshot, location_of, parts_without_metrics};
+use matyan_channels::Channels;
 
 /// An artifact in this server: its run, and its path there.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,8 +14,8 @@ use prost::Message;
 use tonic::Code;
 use tonic::metadata::AsciiMetadataValue;
 
-use crate::channels::Channels;
 use crate::error::{MlflowError, Result, product_code};
+use matyan_channels::Channels;
 
 /// The type of the values of metrics.
 const DTYPE: &str = "float";

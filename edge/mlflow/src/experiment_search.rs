@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
-use crate::channels::Channels;
 use crate::documents::{self, EXPERIMENTS};
 use crate::error::{MlflowError, Result};
 use crate::experiments::{ExperimentInfo, list_all};
@@ -13,6 +12,7 @@ use crate::filter::{self, Identifier, IdentifierKind};
 use crate::local_filter::{LocalValue, Searched, matches, page, sort};
 use crate::order;
 use crate::query::ViewType;
+use matyan_channels::Channels;
 
 /// Page sizes of MLflow.
 const DEFAULT_RESULTS: u32 = 1_000;

@@ -6,12 +6,12 @@ use matyan_proto::runs::v1::ArchiveBatchRequest;
 use serde_json::{Map, Value, json};
 use tonic::Code;
 
-use crate::channels::Channels;
 use crate::documents::{self, EXPERIMENTS};
 use crate::error::{MlflowError, Result, is_missing};
 use crate::fields::{Fields, missing};
 use crate::names::{EXPERIMENT_TAG_CHARS, check_experiment_name, check_key, check_length, is_model_id};
 use crate::run_names::NOTE_TAG;
+use matyan_channels::Channels;
 
 /// Id of the default experiment.
 pub(crate) const DEFAULT_ID: &str = "0";

@@ -5,7 +5,6 @@ use matyan_value::{Map, Value};
 use serde_json::json;
 
 use crate::batch::{RunBatch, publish};
-use crate::channels::Channels;
 use crate::error::{MlflowError, Result};
 use crate::fields::Fields;
 use crate::input_view::MEMBERS;
@@ -13,6 +12,7 @@ use crate::names::{check_length, check_run_id};
 use crate::run_locks::RunLocks;
 use crate::run_names::{DATASETS, INPUT_MODELS, MLFLOW, OUTPUT_MODELS, at_path};
 use crate::run_view::{RunSnapshot, parts_without_metrics};
+use matyan_channels::Channels;
 
 /// Limits of MLflow for data sets and their tags.
 const MAX_DATASETS: usize = 1_000;

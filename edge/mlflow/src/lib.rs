@@ -12,7 +12,6 @@ mod artifact_path;
 mod artifacts;
 mod batch;
 mod body;
-mod channels;
 mod clock;
 mod documents;
 mod error;
@@ -49,7 +48,7 @@ mod version_view;
 mod versions;
 
 pub use body::Body;
-pub use channels::{Channel, Channels};
 pub use error::{ErrorCode, MlflowError};
+pub use matyan_channels::{Channel, Channels};
 pub use route::{BodyKind, Operation, Route};
 pub use server::{Answer, Mlflow, Request, RequestBody};

@@ -11,7 +11,6 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::batch::{RunBatch, publish};
-use crate::channels::Channels;
 use crate::clock::now_ms;
 use crate::documents::{self, LOGGED_MODELS, integer, map_in, member, pairs};
 use crate::error::{MlflowError, Result};
@@ -25,6 +24,7 @@ use crate::numbers::{float, read_float};
 use crate::order::OrderKey;
 use crate::run_names::{HOLDS_MODEL, MLFLOW, at_path};
 use crate::run_view::{RunSnapshot, location_of, parts_without_metrics};
+use matyan_channels::Channels;
 
 /// Page sizes of MLflow.
 const DEFAULT_RESULTS: u32 = 50;

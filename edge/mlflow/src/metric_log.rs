@@ -10,11 +10,11 @@ use matyan_proto::runs::v1::SeriesInfo;
 use matyan_proto::series::v1::{PointColumns, PointsRequest, RunSelection, SeriesPoints};
 
 use crate::batch::{Point, RunBatch};
-use crate::channels::Channels;
 use crate::error::Result;
 use crate::logged_metric::LoggedMetric;
 use crate::run_names::REPEATED_CONTEXT;
 use crate::run_view::{NO_CONTEXT, list_series};
+use matyan_channels::Channels;
 
 /// The number of repeated points among which a new one is looked for. Requests are repeated soon, so the last ones
 /// are enough, and reading all of them would make a long series of one step slow.

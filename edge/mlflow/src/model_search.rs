@@ -2,7 +2,6 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::channels::Channels;
 use crate::documents::{integer, member};
 use crate::error::{MlflowError, Result};
 use crate::fields::Fields;
@@ -11,6 +10,7 @@ use crate::local_filter::{LocalValue, Searched, matches, page, sort};
 use crate::order;
 use crate::registry_store::{self, RegisteredModel};
 use crate::version_view::{model_view, version_view};
+use matyan_channels::Channels;
 
 /// Page sizes of MLflow.
 const DEFAULT_MODELS: u32 = 100;

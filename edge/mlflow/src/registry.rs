@@ -2,7 +2,6 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::channels::Channels;
 use crate::clock::now_ms;
 use crate::documents::{self, REGISTERED_MODELS, integer, map_in};
 use crate::error::{ErrorCode, MlflowError, Result};
@@ -10,6 +9,7 @@ use crate::fields::{Fields, missing};
 use crate::names::{MODEL_TAG_CHARS, check_alias, check_key, check_length, check_model_name};
 use crate::registry_store::{self, RegisteredModel, STAGES, no_model, no_version, stage, version_number};
 use crate::version_view::{latest_versions, model_view, version_view};
+use matyan_channels::Channels;
 
 /// The tag of models that are prompts.
 const PROMPT_TAG: &str = "mlflow.prompt.is_prompt";

@@ -3,11 +3,11 @@
 
 use serde_json::{Map, Value};
 
-use crate::channels::Channels;
 use crate::clock::now_ms;
 use crate::documents::{self, REGISTERED_MODELS, map_in};
 use crate::error::{MlflowError, Result};
 use crate::names::check_model_name;
+use matyan_channels::Channels;
 
 /// A model with its versions.
 #[derive(Clone, Debug)]

@@ -6,7 +6,6 @@ use matyan_proto::runs::v1::{DeleteParamsRequest, UpdateRequest};
 use serde_json::json;
 
 use crate::batch::{Point, RunBatch, publish};
-use crate::channels::Channels;
 use crate::clock::checked_time;
 use crate::error::{MlflowError, Result};
 use crate::fields::{Fields, missing};
@@ -19,6 +18,7 @@ use crate::run_names::{MLFLOW, NAME_TAG, NOTE_TAG, PARAMS, TAGS, at_path, path};
 use crate::run_tags::{add_tag, tag_value};
 use crate::run_view::{RunSnapshot, parts_without_metrics};
 use crate::values::stored_param;
+use matyan_channels::Channels;
 
 /// Limits of MLflow for a batch.
 const MAX_METRICS: usize = 1_000;

@@ -6,7 +6,6 @@ use matyan_proto::search::v1::{Query, RunsRequest};
 use serde_json::{Value, json};
 use tonic::Code;
 
-use crate::channels::Channels;
 use crate::error::{ErrorCode, MlflowError, Result};
 use crate::experiments::{self, DEFAULT_ID};
 use crate::fields::Fields;
@@ -16,6 +15,7 @@ use crate::order;
 use crate::query::{ViewType, run_query, run_sort};
 use crate::run_names::{DATASETS, MLFLOW};
 use crate::run_view::{RunSnapshot, all_parts, last_times, location_of, parts_without_metrics};
+use matyan_channels::Channels;
 
 /// Page sizes of MLflow.
 const DEFAULT_RESULTS: u32 = 1_000;

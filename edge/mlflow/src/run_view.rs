@@ -9,13 +9,13 @@ use matyan_proto::series::v1::{ListRequest, PointColumns, RunSelection, SampleRe
 use matyan_value::{Map, Value, cbor};
 use serde_json::json;
 
-use crate::channels::Channels;
 use crate::error::{ErrorCode, MlflowError, Result, is_missing};
 use crate::experiments::{self, DEFAULT_ID, DEFAULT_NAME};
 use crate::input_view;
 use crate::numbers::float;
 use crate::run_names::{MLFLOW, NAME_TAG, NOTE_TAG, PARAMS, TAGS, USER, USER_TAG, find, path};
 use crate::values::{flat_params, param_text};
+use matyan_channels::Channels;
 
 /// The context of a series without one.
 pub(crate) const NO_CONTEXT: &str = "{}";

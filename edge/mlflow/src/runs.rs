@@ -9,7 +9,6 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::batch::{RunBatch, publish};
-use crate::channels::Channels;
 use crate::clock::{checked_time, now_ms};
 use crate::error::{MlflowError, Result};
 use crate::experiments::{self, DEFAULT_ID};
@@ -19,6 +18,7 @@ use crate::run_locks::RunLocks;
 use crate::run_names::{MLFLOW, NAME_TAG, USER, at_path};
 use crate::run_tags::{add_tag, tag_value};
 use crate::run_view::{RunSnapshot, location_of, no_run, parts_without_metrics, read_view};
+use matyan_channels::Channels;
 
 /// Parts of the names of runs whose clients give none.
 const ADJECTIVES: [&str; 16] = [

@@ -7,7 +7,6 @@ use http::HeaderMap;
 use serde_json::{Value, json};
 
 use crate::body::Body;
-use crate::channels::Channels;
 use crate::error::{ErrorCode, MlflowError, Result};
 use crate::fields::Fields;
 use crate::route::{Operation, Route};
@@ -16,6 +15,7 @@ use crate::{
     artifacts, experiment_search, experiments, history, inputs, logged_models, model_search, registry,
     run_log, run_search, runs, versions,
 };
+use matyan_channels::Channels;
 
 /// The body of a request, as its route wants it.
 pub enum RequestBody {

@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 
-use crate::channels::Channels;
 use crate::clock::now_ms;
 use crate::documents::{map_in, member};
 use crate::error::{MlflowError, Result};
@@ -12,6 +11,7 @@ use crate::names::{check_length, is_model_id};
 use crate::registry::{check_model_tag, description, model_tags, next_number};
 use crate::registry_store::{self, RegisteredModel, no_version, stage, version_number};
 use crate::version_view::version_view;
+use matyan_channels::Channels;
 
 /// Maximum characters of a URI.
 const URI_CHARS: usize = 2_048;

@@ -12,12 +12,13 @@ mod parts;
 mod storage;
 mod trials;
 
+use matyan_channels::Channel;
 use matyan_proto::limits;
 
 use optuna::storage_service_server::StorageServiceServer;
 use parts::ANSWER_BYTES;
 
-pub use storage::{BackendConnection, Storage};
+pub use storage::Storage;
 
 /// Start of the paths of the service.
 pub const PREFIX: &str = "/optuna.StorageService/";
@@ -46,9 +47,7 @@ pub static METHODS: [&str; 19] = [
 ];
 
 /// The service, which makes its calls over connections made by `connect`.
-pub fn service(
-    connect: impl Fn() -> BackendConnection + Send + Sync + 'static,
-) -> StorageServiceServer<Storage> {
+pub fn service(connect: impl Fn() -> Channel + Send + Sync + 'static) -> StorageServiceServer<Storage> {
     StorageServiceServer::new(Storage::new(connect))
         .max_decoding_message_size(limits::MESSAGE_BYTES)
         .max_encoding_message_size(ANSWER_BYTES)

@@ -2,13 +2,9 @@
 
 use std::sync::Arc;
 
-use http::{Request as HttpRequest, Response as HttpResponse};
-use matyan_proto::{
-    limits,
-    studies::v1::{self as pb, study_service_client::StudyServiceClient},
-};
-use tonic::{Request, Response, Status, body::Body};
-use tower::{BoxError, util::BoxCloneService};
+use matyan_channels::Channel;
+use matyan_proto::studies::v1::{self as pb, study_service_client::StudyServiceClient};
+use tonic::{Request, Response, Status};
 
 use crate::{
     errors::{missing, passed_on},
@@ -18,26 +14,21 @@ use crate::{
     trials,
 };
 
-/// A connection to the backend, in the scope of one request.
-pub type BackendConnection = BoxCloneService<HttpRequest<Body>, HttpResponse<Body>, BoxError>;
-
 type Answer<T> = Result<Response<T>, Status>;
 
 /// The storage service.
 pub struct Storage {
-    connect: Arc<dyn Fn() -> BackendConnection + Send + Sync>,
+    connect: Arc<dyn Fn() -> Channel + Send + Sync>,
 }
 
 impl Storage {
-    pub(crate) fn new(connect: impl Fn() -> BackendConnection + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(connect: impl Fn() -> Channel + Send + Sync + 'static) -> Self {
         Self { connect: Arc::new(connect) }
     }
 
     /// A client for the calls of the current request.
-    fn studies(&self) -> StudyServiceClient<BackendConnection> {
-        StudyServiceClient::new((self.connect)())
-            .max_decoding_message_size(limits::MESSAGE_BYTES)
-            .max_encoding_message_size(limits::MESSAGE_BYTES)
+    fn studies(&self) -> StudyServiceClient<Channel> {
+        (self.connect)().studies()
     }
 
     async fn study(&self, id: i64) -> Result<pb::Study, Status> {

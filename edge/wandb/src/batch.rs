@@ -14,8 +14,8 @@ use prost::Message;
 use std::collections::HashMap;
 use tonic::Code;
 
-use crate::channels::Channels;
 use crate::error::{Result, WandbError, product_code};
+use matyan_channels::Channels;
 
 /// The type of the values of metrics.
 const DTYPE: &str = "float";

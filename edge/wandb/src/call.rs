@@ -4,8 +4,8 @@ use std::sync::{Mutex, PoisonError};
 
 use http::StatusCode;
 
-use crate::channels::Channels;
 use crate::error::WandbError;
+use matyan_channels::Channels;
 
 /// The entity of clients that do not name one. This server has no entities: it echoes those that clients send.
 pub(crate) const ENTITY: &str = "matyan";

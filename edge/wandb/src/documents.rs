@@ -4,8 +4,8 @@ use matyan_proto::documents::v1::{DeleteRequest, Document, GetRequest, ListReque
 use serde_json::{Map, Value};
 use tonic::Code;
 
-use crate::channels::Channels;
 use crate::error::{Result, WandbError, is_missing};
+use matyan_channels::Channels;
 
 /// Attempts to change a document that others change at the same time.
 const ATTEMPTS: usize = 16;

@@ -11,7 +11,6 @@ mod artifact_view;
 mod artifacts;
 mod batch;
 mod call;
-mod channels;
 mod document;
 mod documents;
 mod error;
@@ -33,7 +32,7 @@ mod series;
 mod server;
 mod terminal;
 
-pub use channels::{Channel, Channels};
 pub use error::WandbError;
+pub use matyan_channels::{Channel, Channels};
 pub use route::Route;
 pub use server::{Answer, FileAnswer, Request, Wandb};

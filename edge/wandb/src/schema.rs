@@ -14,9 +14,11 @@ use async_graphql::parser::types::{
     BaseType, FieldDefinition, InputValueDefinition, Type, TypeDefinition, TypeKind, TypeSystemDefinition,
 };
 use async_graphql::{Positioned, ValidationMode};
+use futures::future::BoxFuture;
 use serde_json::Value;
 
 use crate::call::GraphqlCall;
+use crate::error::Result;
 use crate::node::{Arguments, Node, field_value};
 use crate::resolve::resolve;
 
@@ -133,7 +135,7 @@ fn answer<'a>(place: Arc<FieldPlace>, context: ResolverContext<'a>) -> FieldFutu
             .map(|(name, value)| Ok((name.to_string(), value.as_value().clone().into_json()?)))
             .collect::<serde_json::Result<serde_json::Map<String, Value>>>()?;
         let arguments = Arguments::new(Value::Object(arguments));
-        match resolve(call, &place.parent, &place.name, &node, &arguments).await {
+        match resolved(call, &place, &node, &arguments).await {
             Ok(value) => Ok(field_value(value, &place.ty, place.is_scalar)),
             Err(error) => {
                 call.report(&error);
@@ -141,6 +143,16 @@ fn answer<'a>(place: Arc<FieldPlace>, context: ResolverContext<'a>) -> FieldFutu
             }
         }
     })
+}
+
+/// A future of a named type, which the compiler knows to be `Send` for all lifetimes.
+fn resolved<'c>(
+    call: &'c GraphqlCall,
+    place: &'c FieldPlace,
+    node: &'c Node,
+    arguments: &'c Arguments,
+) -> BoxFuture<'c, Result<Value>> {
+    Box::pin(resolve(call, &place.parent, &place.name, node, arguments))
 }
 
 fn input_value(definition: &InputValueDefinition) -> InputValue {

@@ -13,13 +13,13 @@ use serde_json::json;
 use tonic::Status;
 
 use crate::call::{CallContext, GraphqlCall};
-use crate::channels::Channels;
 use crate::document::{FieldTypes, check_text};
 use crate::error::{Result, WandbError, is_missing};
 use crate::file_stream;
 use crate::names::{RunName, file_path};
 use crate::route::Route;
 use crate::schema;
+use matyan_channels::Channels;
 
 /// Headers by which one of several writers of a run names itself.
 const SHARED_MODE: &str = "x-wandb-use-async-filestream";

@@ -58,9 +58,10 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         ],
     ),
     // A translator reaches services through generated clients only.
-    ("matyan-wandb", &["matyan-proto", "matyan-value", "matyan-wire"]),
-    ("matyan-mlflow", &["matyan-proto", "matyan-value", "matyan-wire"]),
-    ("matyan-optuna", &["matyan-proto"]),
+    ("matyan-channels", &["matyan-proto"]),
+    ("matyan-wandb", &["matyan-channels", "matyan-proto", "matyan-value", "matyan-wire"]),
+    ("matyan-mlflow", &["matyan-channels", "matyan-proto", "matyan-value", "matyan-wire"]),
+    ("matyan-optuna", &["matyan-channels", "matyan-proto"]),
     (
         "matyan-edge",
         &[
@@ -68,6 +69,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "matyan-value",
             "matyan-wire",
             "matyan-access",
+            "matyan-channels",
             "matyan-wandb",
             "matyan-mlflow",
             "matyan-optuna",

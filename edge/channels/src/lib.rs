@@ -1,0 +1,107 @@
+//! Connections of one request to the services. The translators of other protocols get them from the edge: each
+//! call is made in the project and with the rights of the request.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use matyan_proto::{
+    artifacts::v1::artifact_service_client::ArtifactServiceClient,
+    documents::v1::document_service_client::DocumentServiceClient,
+    experiments::v1::experiment_service_client::ExperimentServiceClient,
+    ingest::v1::ingest_service_client::IngestServiceClient, logs::v1::log_service_client::LogServiceClient,
+    runs::v1::run_service_client::RunServiceClient, search::v1::search_service_client::SearchServiceClient,
+    series::v1::series_service_client::SeriesServiceClient,
+    studies::v1::study_service_client::StudyServiceClient,
+};
+use tonic::body::Body;
+use tower::{BoxError, Service, util::BoxCloneSyncService};
+
+/// A connection to a service. A type of its own, because the compiler cannot tell that a future with a client over a
+/// boxed service is `Send`.
+#[derive(Clone, Debug)]
+pub struct Channel(BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>);
+
+impl Channel {
+    pub fn new<S>(service: S) -> Self
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = BoxError>,
+        S: Clone + Send + Sync + 'static,
+        S::Future: Send + 'static,
+    {
+        Self(BoxCloneSyncService::new(service))
+    }
+}
+
+impl Service<Request<Body>> for Channel {
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        self.0.call(request)
+    }
+}
+
+/// The connections of one request.
+#[derive(Clone, Debug)]
+pub struct Channels {
+    pub backend: Channel,
+    pub frontier: Channel,
+}
+
+/// Creates a generated client over a channel, with the system's message size limit in both directions.
+macro_rules! client {
+    ($client:ty, $channel:expr) => {
+        <$client>::new($channel.clone())
+            .max_decoding_message_size(matyan_proto::limits::MESSAGE_BYTES)
+            .max_encoding_message_size(matyan_proto::limits::MESSAGE_BYTES)
+    };
+}
+
+impl Channel {
+    pub fn studies(&self) -> StudyServiceClient<Channel> {
+        client!(StudyServiceClient<Channel>, self)
+    }
+}
+
+impl Channels {
+    pub fn artifacts(&self) -> ArtifactServiceClient<Channel> {
+        client!(ArtifactServiceClient<Channel>, self.backend)
+    }
+
+    pub fn documents(&self) -> DocumentServiceClient<Channel> {
+        client!(DocumentServiceClient<Channel>, self.backend)
+    }
+
+    pub fn experiments(&self) -> ExperimentServiceClient<Channel> {
+        client!(ExperimentServiceClient<Channel>, self.backend)
+    }
+
+    pub fn ingest(&self) -> IngestServiceClient<Channel> {
+        client!(IngestServiceClient<Channel>, self.frontier)
+    }
+
+    pub fn logs(&self) -> LogServiceClient<Channel> {
+        client!(LogServiceClient<Channel>, self.backend)
+    }
+
+    pub fn runs(&self) -> RunServiceClient<Channel> {
+        client!(RunServiceClient<Channel>, self.backend)
+    }
+
+    pub fn search(&self) -> SearchServiceClient<Channel> {
+        client!(SearchServiceClient<Channel>, self.backend)
+    }
+
+    pub fn series(&self) -> SeriesServiceClient<Channel> {
+        client!(SeriesServiceClient<Channel>, self.backend)
+    }
+}
