@@ -1,7 +1,9 @@
 /** Active runs: silence, progress, and a notification at their end. */
+import type { MessageInitShape } from '@bufbuild/protobuf';
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
+import type { EventSchema } from '../src/gen/matyan/ingest/v1/batch_pb.ts';
 import { eventually, findings, publish, Site } from './harness.ts';
 
 const MINUTE = 60_000;
@@ -78,9 +80,9 @@ test('a run shows its progress if it has reported how many steps there are', asy
     ...new TextEncoder().encode('total_steps'),
     ...[0x18, 0xc8],
   ]);
-  const events = [
-    { kind: { case: 'createRun' as const, value: {} } },
-    { kind: { case: 'logParams' as const, value: { value } } },
+  const events: MessageInitShape<typeof EventSchema>[] = [
+    { kind: { case: 'createRun', value: {} } },
+    { kind: { case: 'logParams', value: { value } } },
   ];
   const points = (step: number) => ({
     series: [{ name: 'loss' }],

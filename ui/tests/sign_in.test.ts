@@ -113,7 +113,10 @@ test.skipIf(!PACKAGE)('a member of a group signs in, from a link to the runs', a
   );
   // No other project exists for her.
   await page.goto(`${open.base}/p/vision/runs`);
-  await page.getByText(/no project|no role/i).first().waitFor();
+  await page
+    .getByText(/no project|no role/i)
+    .first()
+    .waitFor();
   await page.goto(open.base + RUNS);
   await account(page).click();
   await page.getByRole('button', { name: 'Sign out' }).click();

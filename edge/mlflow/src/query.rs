@@ -399,7 +399,7 @@ mod tests {
         let sort = |text: &str| run_sort(&order::parse(&[text.to_owned()])?);
         let created =
             Sort { by: Some(By::Field(SortField::Created.into())), descending: true, ..Sort::default() };
-        assert_eq!(run_sort(&[]).unwrap(), [created.clone()]);
+        assert_eq!(run_sort(&[]).unwrap(), std::slice::from_ref(&created));
         let by_metric = sort("metrics.loss ASC").unwrap();
         assert!(matches!(&by_metric[0].by, Some(By::Metric(key)) if key.name == "loss"));
         assert_eq!(by_metric[1], created);

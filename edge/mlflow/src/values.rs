@@ -49,7 +49,7 @@ pub(crate) fn flat_params(value: &Value) -> Vec<(String, String)> {
 
 fn flatten(value: &Value, path: &str, depth: usize, params: &mut Vec<(String, String)>) {
     match value {
-        Value::Map(members) if depth > 0 && !(members.is_empty() && !path.is_empty()) => {
+        Value::Map(members) if depth > 0 && (path.is_empty() || !members.is_empty()) => {
             for (key, member) in members {
                 let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
                 flatten(member, &path, depth - 1, params);

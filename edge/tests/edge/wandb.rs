@@ -27,7 +27,8 @@ impl Port {
     }
 
     async fn send(&self, path: &str, body: &str) -> (u16, Vec<u8>) {
-        let request = Request::post(path).header("host", "here:1").body(Body::from(body.to_owned())).unwrap();
+        let request =
+            Request::post(path).header("host", "localhost:1").body(Body::from(body.to_owned())).unwrap();
         let (head, body) = self.edge.answer(request).await.into_parts();
         (head.status.as_u16(), body.collect().await.unwrap().to_bytes().to_vec())
     }

@@ -285,7 +285,7 @@ pub(crate) async fn rewind(context: &CallContext, arguments: &Arguments) -> Resu
             run_id: run.run_id.clone(),
             r#type: SeriesType::Metric.into(),
             key: Some(SeriesKey { name: series.name, context: series.context }),
-            steps: Some(later.clone()),
+            steps: Some(later),
             request_id: String::new(),
         };
         match context.channels.series().delete_steps(request).await {

@@ -168,5 +168,5 @@ async fn conditions_are_described() {
         assert_eq!((&header["in"], &header["required"]), (&json!("header"), &json!(false)));
         updates += 1;
     }
-    assert_eq!(updates, 19, "nine updates for two kinds of clients, and that of a project");
+    assert_eq!(updates, 21, "ten updates for two kinds of clients, and that of a project");
 }

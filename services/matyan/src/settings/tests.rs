@@ -148,7 +148,7 @@ fn rule_85_providers_need_access_control_and_all_of_their_settings() {
         (&[on, client, ("MATYAN_OIDC_ISSUER", "http://id.example")], "is not the address of a provider"),
         (&[on, ("MATYAN_GITHUB_ROLES", "org = admin@speech")], "gives the unknown role `admin`"),
     ] {
-        let text = settings(variables).err().expect(expected);
+        let text = settings(variables).expect_err(expected);
         assert!(text.contains(expected) && !text.contains("s3cret"), "{text}");
     }
     let debug = format!("{:?}", settings(&[on, github, github_secret]).unwrap().access);

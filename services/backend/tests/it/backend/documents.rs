@@ -57,7 +57,8 @@ async fn a_document_is_replaced_only_by_whoever_has_read_it() {
 #[tokio::test]
 async fn documents_are_listed_by_kind_and_the_beginning_of_their_names() {
     let harness = Harness::new().await;
-    let mut client = Client::new(harness.routes());
+    let client = Client::new(harness.routes());
+    let mut client = client.max_decoding_message_size(limits::MESSAGE_BYTES);
     let large = vec![b'x'; limits::NAMED_DOCUMENT_BYTES];
     for name in ["b/2", "a", "b/1", "b", "c"] {
         client.write(write(name, &large, None)).await.unwrap();

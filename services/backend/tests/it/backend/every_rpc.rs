@@ -87,7 +87,10 @@ const REFUSED: &[(&str, Code)] = &[
     // To the name that it has, and a second time.
     ("series.v1.SeriesService/Rename", Code::AlreadyExists),
     ("series.v1.SeriesService/Delete", Code::NotFound),
-    // The ids of studies are the same in all projects, so this is a second time as well.
+    // The ids of studies and the names of files and documents are the same in all projects, so this is a second
+    // time as well.
+    ("artifacts.v1.ArtifactService/Delete", Code::NotFound),
+    ("documents.v1.DocumentService/Delete", Code::NotFound),
     ("studies.v1.StudyService/Delete", Code::NotFound),
 ];
 
@@ -317,27 +320,33 @@ fn message_with(message: MessageDescriptor, field: &str, value: Value) -> Option
     Some(Value::Message(message))
 }
 
+/// The value of a field that only calls about studies have.
+fn study_value(method: &str, field: &FieldDescriptor) -> Option<Value> {
+    let text = |text: &str| Some(Value::String(text.to_owned()));
+    match (field.kind(), field.name()) {
+        (FieldKind::Uint32, "study_id") => Some(Value::U32(1)),
+        (FieldKind::String, "value") => text("1"),
+        (FieldKind::Enum(_), "directions" | "kind") => Some(Value::EnumNumber(1)),
+        (FieldKind::Enum(_), "state") => Some(Value::EnumNumber(TrialState::Running.into())),
+        (FieldKind::Message(message), "param") => {
+            message_with(message, "distribution", Value::String(DISTRIBUTION.to_owned()))
+        }
+        (FieldKind::String, "name") if method.ends_with("/Find") => text("s"),
+        _ => None,
+    }
+}
+
 /// The value of a field; `None` leaves it out.
 fn value(method: &str, field: &FieldDescriptor, ids_of: &Side, round: usize) -> Option<Value> {
     let service = method.split('/').next()?;
     let text = |text: &str| Some(Value::String(text.to_owned()));
+    let of_study = if service == "studies.v1.StudyService" { study_value(method, field) } else { None };
+    if of_study.is_some() {
+        return of_study;
+    }
     match (field.kind(), field.name()) {
         (FieldKind::String, "run_id") if method.ends_with("/ListQuarantinedRuns") => text("parked"),
         (FieldKind::String, "run_id" | "run_ids" | "id_of_run") => text("r"),
-        (FieldKind::Uint32, "study_id") => Some(Value::U32(1)),
-        (FieldKind::String, "value") if service == "studies.v1.StudyService" => text("1"),
-        (FieldKind::Enum(kind), "directions" | "kind")
-            if kind.parent_file().package_name() == "matyan.studies.v1" =>
-        {
-            Some(Value::EnumNumber(1))
-        }
-        (FieldKind::Enum(kind), "state") if kind.name() == "TrialState" => {
-            Some(Value::EnumNumber(TrialState::Running.into()))
-        }
-        (FieldKind::Message(message), "param") if message.name() == "TrialParam" => {
-            message_with(message, "distribution", Value::String(DISTRIBUTION.to_owned()))
-        }
-        (FieldKind::String, "name") if method.ends_with("StudyService/Find") => text("s"),
         (FieldKind::String, "id" | "ids") => text(ids_of.ids.get(service)?),
         (FieldKind::String, "tag_id") => text(&ids_of.ids["tags.v1.TagService"]),
         (FieldKind::String, "experiment_id") => text(&ids_of.ids["experiments.v1.ExperimentService"]),

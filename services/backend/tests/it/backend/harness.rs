@@ -129,6 +129,11 @@ fn ticking(now_us: Arc<AtomicI64>) -> matyan_backend::Clock {
     Arc::new(move || now_us.fetch_add(1_000, Ordering::Relaxed))
 }
 
+/// Ids that contain ascending numbers.
+fn numbered_ids(numbers: Arc<AtomicU64>) -> Arc<dyn Fn() -> String + Send + Sync> {
+    Arc::new(move || format!("00000000-0000-4000-8000-{:012x}", numbers.fetch_add(1, Ordering::Relaxed)))
+}
+
 /// The projects of the store, as in `matyan up`.
 struct StoredProjects(Arc<EmbeddedStore>);
 
@@ -226,10 +231,6 @@ impl Harness {
         let limited_blobs = Arc::new(LimitedBlobs::directory(blobs.clone(), limits));
         let frontier = frontier(&log, &store, &limited_blobs, signer, clock.clone());
         let ids = Arc::new(AtomicU64::new(1));
-        let new_id = {
-            let ids = ids.clone();
-            move || format!("00000000-0000-4000-8000-{:012x}", ids.fetch_add(1, Ordering::Relaxed))
-        };
         let describes = Arc::new(AtomicU64::new(0));
         let lagging = Arc::new(AtomicU64::new(0));
         let faults = Arc::new(FaultStore::new(store.clone(), Faults::script([])));
@@ -249,7 +250,7 @@ impl Harness {
             uri_key: UriKey::new(b"secret"),
             process_key: ProcessKey::new(b"secret"),
             clock: clock.clone(),
-            new_id: Arc::new(new_id),
+            new_id: numbered_ids(ids.clone()),
             new_token: Arc::new(|| matyan_access::AccessToken::generate(&mut rand::rng())),
             new_secret: Arc::new(|kind| matyan_access::BrowserSecret::generate(kind, &mut rand::rng())),
             providers: Arc::new(providers()),

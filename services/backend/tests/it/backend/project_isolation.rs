@@ -17,7 +17,7 @@ use matyan_model::{
 use matyan_proto::{
     common::v1::{SeriesKey, SeriesType},
     experiments::v1::{self as experiments, experiment_service_client::ExperimentServiceClient},
-    ingest::v1::{self as pb, event::Kind, stream_request, upload_request::Message},
+    ingest::v1::{self as pb, event::Kind, store_request, stream_request, upload_request::Message},
     runs::v1::{self as runs, run_service_client::RunServiceClient},
     series::v1::{self as series, series_service_client::SeriesServiceClient},
     tags::v1::{self as tags, tag_service_client::TagServiceClient},
@@ -147,6 +147,15 @@ async fn call_all(harness: &Harness, own: &str, other: &str, word: &str) -> (Vec
     send(harness, key.clone(), &presigned.upload_url, word).await.unwrap();
     let mut stored = vec![key.to_string()];
 
+    let artifact_path = format!("stored-{word}");
+    let size = Some(word.len() as u64);
+    let open = pb::StoreOpen { run_id: run_id(), artifact_path, size, ..Default::default() };
+    let messages =
+        [store_request::Message::Open(open), store_request::Message::Chunk(word.to_owned().into())];
+    let messages = messages.map(|message| pb::StoreRequest { message: Some(message) });
+    let answer = client.store(of(own, futures::stream::iter(messages))).await.unwrap().into_inner();
+    stored.push(BlobKey::in_project(own, &answer.key).unwrap().to_string());
+
     for is_completed in [true, false] {
         let artifact_path = format!("parts-{word}-{is_completed}");
         let size = word.len() as u64;
@@ -178,6 +187,7 @@ async fn call_all(harness: &Harness, own: &str, other: &str, word: &str) -> (Vec
         "Stream",
         "Presign",
         "Upload",
+        "Store",
         "BeginUpload",
         "PresignPart",
         "CompleteUpload",
