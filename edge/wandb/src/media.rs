@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn histograms_are_distributions() {
-        let expected = r#"{"bin_count":2,"data":[1,2],"range":[0,4]}"#;
+        let expected = r#"{"bin_count":2,"data":[1.0,2.0],"range":[0.0,4.0]}"#;
         let bins = r#"{"_type": "histogram", "values": [1, 2], "bins": [0, 2, 4]}"#;
         assert_eq!(shown(bins), ("distribution", expected.to_owned()));
         let packed =
@@ -195,7 +195,7 @@ mod tests {
         for text in [
             r#"{"_type":"table-file","path":"t.json"}"#,
             r#"{"_type":"image-file","path":"../other/a.png"}"#,
-            r#"{"_type":"histogram","values":[],"bins":[]}"#,
+            r#"{"_type":"histogram","bins":[],"values":[]}"#,
             r#"[1,"a"]"#,
         ] {
             let (dtype, value) = shown(text);

@@ -144,10 +144,14 @@ pub(crate) fn settings_fields(settings: &pb::Settings) -> Fields {
     let pinned = settings.pinned.iter().filter_map(|pinned| common::SeriesKey::decode(pinned.as_ref()).ok());
     let pinned =
         pinned.map(|key| Fields::default().text("name", &key.name).text("context", &key.context).value());
-    Fields::default()
+    let fields = Fields::default()
         .text("name", &settings.name)
         .text("description", &settings.description)
-        .set("pinned_sequences", Value::List(pinned.collect()))
+        .set("pinned_sequences", Value::List(pinned.collect()));
+    if settings.metric_goals.is_empty() && settings.primary_metric.is_empty() {
+        return fields;
+    }
+    fields
         .set("metric_goals", Value::List(settings.metric_goals.iter().map(goal_value).collect()))
         .text("primary_metric", &settings.primary_metric)
 }
