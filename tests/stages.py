@@ -9,6 +9,10 @@ the same time, and start in the order in which they are listed. Most stages wait
 compute: for brokers, servers, browsers and clocks. After a failure the phase is completed, but no
 other phase starts.
 
+Each stage is a session of its own, among which Linux divides the processors evenly. Otherwise the
+threads of low priority in a server, which reduce images and evaluate queries, would starve next to
+the compilers and the tests of other stages.
+
 Temporary files are kept in memory where there is enough of it: on a disk, the servers of all stages
 wait for each other's syncs.
 
@@ -17,9 +21,11 @@ Usage: stages.py [STAGE ...], which runs only the named stages, one after the ot
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -77,7 +83,7 @@ FLAKY = re.compile(
 FAILED = re.compile(
     r"^ *(?:TRY [2-9] )?(?:FAIL|TIMEOUT|TMT|ABORT|SIG[A-Z]+) \[.*?\] +(?:\([^)]*\) +)?(.+)$"
     r"|^test (\S.*) \.\.\. FAILED$"
-    r"|^ FAIL  (\S.*)$"
+    r"|^ FAIL +(\S.*)$"
     r"|^(?:FAILED|ERROR) (\S+::\S+)(?: - .*)?$",
     re.MULTILINE,
 )
@@ -112,6 +118,7 @@ class Report:
     def __init__(self, logs: Path) -> None:
         self.logs = logs
         self.stages: list[Stage] = []
+        self.running: set[int] = set()
         self.lock = threading.Lock()
         logs.mkdir(parents=True, exist_ok=True)
 
@@ -123,8 +130,16 @@ class Report:
             command = [os.environ.get("MAKE", "make"), "--no-print-directory", name]
             if any(earlier.name == "build" for earlier in self.stages):
                 command.append("BUILT=1")
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            self.running.add(process.pid)
             _, status, usage = os.wait4(process.pid, 0)
+            self.running.remove(process.pid)
         stage.seconds = time.monotonic() - start
         stage.processor_seconds = usage.ru_utime + usage.ru_stime
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -141,7 +156,15 @@ class Report:
 
     def run_phase(self, names: list[str], at_once: int = STAGES_AT_ONCE) -> bool:
         with ThreadPoolExecutor(at_once) as executor:
-            return all(list(executor.map(self.run, names)))
+            try:
+                return all(list(executor.map(self.run, names)))
+            except KeyboardInterrupt:
+                executor.shutdown(wait=False, cancel_futures=True)
+                # Ctrl-C does not reach other sessions.
+                for leader in list(self.running):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(leader, signal.SIGINT)
+                raise
 
     def print_table(self, seconds: float) -> None:
         print(f"{'stage':<16}{'seconds':>9}{'cpu':>7}{'passed':>9}{'failed':>9}{'skipped':>9}")

@@ -163,10 +163,12 @@ fn reduced(bytes: &[u8], size: u32) -> Result<Bytes> {
 
 /// Refuses a progressive JPEG whose number of scans would make decoding slow.
 fn check_scans(bytes: &[u8], pixels: u64) -> Result<()> {
-    let is_jpeg = bytes.starts_with(&[0xff, 0xd8]);
+    if !bytes.starts_with(&[0xff, 0xd8]) {
+        return Ok(());
+    }
     // In the data of a scan, a zero follows each byte of this value.
     let scans = bytes.windows(2).filter(|marker| *marker == [0xff, 0xda]).count() as u64;
-    if is_jpeg && pixels.saturating_mul(scans) > MAX_SCANNED_PIXELS {
+    if pixels.saturating_mul(scans) > MAX_SCANNED_PIXELS {
         let reason = format!("is a JPEG of {scans} scans, too many for its size: read the whole payload");
         return Err(Error::field("uri", reason));
     }
