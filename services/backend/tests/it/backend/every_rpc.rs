@@ -336,13 +336,27 @@ fn study_value(method: &str, field: &FieldDescriptor) -> Option<Value> {
     }
 }
 
+/// The kind or the name of a document.
+fn document_value(field: &FieldDescriptor) -> Option<Value> {
+    let text = match (field.kind(), field.name()) {
+        (FieldKind::String, "kind") => "kind",
+        (FieldKind::String, "name") => "d",
+        _ => return None,
+    };
+    Some(Value::String(text.to_owned()))
+}
+
 /// The value of a field; `None` leaves it out.
 fn value(method: &str, field: &FieldDescriptor, ids_of: &Side, round: usize) -> Option<Value> {
     let service = method.split('/').next()?;
     let text = |text: &str| Some(Value::String(text.to_owned()));
-    let of_study = if service == "studies.v1.StudyService" { study_value(method, field) } else { None };
-    if of_study.is_some() {
-        return of_study;
+    let of_service = match service {
+        "studies.v1.StudyService" => study_value(method, field),
+        "documents.v1.DocumentService" => document_value(field),
+        _ => None,
+    };
+    if of_service.is_some() {
+        return of_service;
     }
     match (field.kind(), field.name()) {
         (FieldKind::String, "run_id") if method.ends_with("/ListQuarantinedRuns") => text("parked"),
@@ -355,8 +369,6 @@ fn value(method: &str, field: &FieldDescriptor, ids_of: &Side, round: usize) -> 
         (FieldKind::String, "name") if service == "project.v1.ProjectService" => {
             text(&format!("new-{round}"))
         }
-        (FieldKind::String, "kind") if service == "documents.v1.DocumentService" => text("kind"),
-        (FieldKind::String, "name") if service == "documents.v1.DocumentService" => text("d"),
         // Names are unique in their service.
         (FieldKind::String, "name" | "app_id" | "type" | "code" | "content") => {
             text(&format!("new {method} {round}"))
