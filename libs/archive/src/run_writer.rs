@@ -256,10 +256,14 @@ fn run_json(head: &pb::RunHead) -> String {
         .bool("is_implicit", head.implicit)
         .bool("is_given_up", head.given_up)
         .optional_time("reopened_at", head.reopened_us)
-        .optional_time("binned_at", head.binned_us)
         .time("last_data_at", head.last_data_us)
         .optional_text("outcome", head.outcome.as_ref().and_then(|outcome| outcome.kind().name()))
         .optional_text("outcome_message", head.outcome.as_ref().map(|outcome| outcome.message.as_str()));
+    // Left out of runs that are not in the bin, so that archives of older versions stay the same.
+    let fields = match head.binned_us {
+        Some(binned_us) => fields.time("binned_at", binned_us),
+        None => fields,
+    };
     let fields = match &head.parent {
         Some(parent) => {
             let step = parent.step.map_or(Value::Null, Value::Integer);
