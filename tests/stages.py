@@ -9,9 +9,10 @@ the same time, and start in the order in which they are listed. Most stages wait
 compute: for brokers, servers, browsers and clocks. After a failure the phase is completed, but no
 other phase starts.
 
-Each stage is a session of its own, among which Linux divides the processors evenly. Otherwise the
-threads of low priority in a server, which reduce images and evaluate queries, would starve next to
-the compilers and the tests of other stages.
+Each stage is a session of its own. Where Linux groups processes by session, which it does unless
+`kernel.sched_autogroup_enabled` is 0 or a container limits the processors, sessions get equal shares.
+Without them, the threads of low priority in a server, which reduce images and evaluate queries, would
+starve next to the compilers and the tests of other stages.
 
 Temporary files are kept in memory where there is enough of it: on a disk, the servers of all stages
 wait for each other's syncs.
@@ -44,12 +45,12 @@ PHASES = [
         "unit",
         "brokers",
         "system",
+        "browser",
         "mlflow",
         "lint",
         "sdk",
         "optuna",
         "examples",
-        "browser",
         "sdk-installed",
         "fdb",
     ],
@@ -160,10 +161,11 @@ class Report:
                 return all(list(executor.map(self.run, names)))
             except KeyboardInterrupt:
                 executor.shutdown(wait=False, cancel_futures=True)
-                # Ctrl-C does not reach other sessions.
+                # Signals of the terminal do not reach other sessions, and shells let programs in the background
+                # ignore SIGINT.
                 for leader in list(self.running):
                     with contextlib.suppress(ProcessLookupError):
-                        os.killpg(leader, signal.SIGINT)
+                        os.killpg(leader, signal.SIGTERM)
                 raise
 
     def print_table(self, seconds: float) -> None:
@@ -205,11 +207,19 @@ def main() -> int:
     folder = tempfile.mkdtemp(prefix="matyan-tests-", dir=MEMORY_FILES) if has_memory_for_files() else None
     if folder is not None:
         os.environ["TMPDIR"] = folder
+    # A stage would go on after its parent: end the stages first, as for Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     start = time.monotonic()
-    if sys.argv[1:]:
-        is_ok = report.run_phase(sys.argv[1:], at_once=1)
-    else:
-        is_ok = all(report.run_phase(names) for names in PHASES)
+    try:
+        if sys.argv[1:]:
+            is_ok = report.run_phase(sys.argv[1:], at_once=1)
+        else:
+            is_ok = all(report.run_phase(names) for names in PHASES)
+    except KeyboardInterrupt:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        print("Interrupted: the stages that were running have ended.")
+        return 130
     report.print_table(time.monotonic() - start)
     if folder is not None:
         remove_or_keep(Path(folder), is_ok)

@@ -173,14 +173,16 @@ impl<'a> Harness<'a> {
             let highest = view.highest_step(snapshot.as_ref()).await.unwrap();
             assert_eq!(highest, ends.map(|ends| ends.last));
             for (range, exponent) in ranges {
-                // On a busy machine, all ranges together outlast a snapshot.
-                let snapshot = self.snapshot().await;
+                // On a busy machine, the reads of a range together outlast a snapshot.
                 let points = self.points(series, *range);
+                let snapshot = self.snapshot().await;
                 let buckets = view.buckets(snapshot.as_ref(), *range, *exponent).await.unwrap();
                 assert_alike(&buckets, &brute_force(&points, *exponent));
+                let snapshot = self.snapshot().await;
                 let read = view.points(snapshot.as_ref(), *range).await.unwrap();
                 assert_eq!(read, points, "points of {series:?} in {range:?}");
                 for sampling in [Sampling::Spread(50), Sampling::Buckets(200)] {
+                    let snapshot = self.snapshot().await;
                     let sample = view.sample(snapshot.as_ref(), *range, sampling).await.unwrap();
                     assert_sample(&sample, &points, sampling);
                 }
