@@ -351,26 +351,26 @@ $(KAFKA_JARS):
 
 # Unit tests, the tests that run the program from Rust, and the examples in rustdoc.
 unit: build $(NEXTEST)
-	MATYAN_BIN=$(DEBUG_BIN) MATYAN_FUZZ_SECONDS=10 $(NEXTEST) nextest run $(PACKAGES) --lib --bins --tests
+	MATYAN_BIN=$(DEBUG_BIN) MATYAN_FUZZ_SECONDS=10 $(NEXTEST) nextest run $(PACKAGES) --lib --bins --tests $(if $(ONLY),-E $(ONLY))
 	cargo test $(PACKAGES) --quiet --doc
 
 # Suites whose cases share a broker or the servers of the clouds, so that each suite is one process.
 BROKER_SUITES := broker_program conformance kafka kafka_system
 
 brokers: build kafka clouds
-	$(CLOUDS) MATYAN_BIN=$(DEBUG_BIN) cargo test $(PACKAGES) --quiet $(addprefix --test ,$(BROKER_SUITES))
+	$(CLOUDS) MATYAN_BIN=$(DEBUG_BIN) cargo test $(PACKAGES) --quiet --no-fail-fast $(addprefix --test ,$(BROKER_SUITES)) $(if $(ONLY),-- --exact $(ONLY))
 
 # The published Python client against the binary. Skipped tests are listed with the reason (-rs).
 # The client's own logger is disabled, as it would continue to write after pytest has closed the
 # output.
 system: build kafka clouds $(PEERS_STAMP)
-	LOGURU_AUTOINIT=0 $(CLOUDS) MATYAN_BIN=$(DEBUG_BIN) $(VENV)/bin/python -m pytest -q -rfEsR --reruns 1 -p no:cacheprovider $(PEERS)
+	LOGURU_AUTOINIT=0 $(CLOUDS) MATYAN_BIN=$(DEBUG_BIN) $(VENV)/bin/python -m pytest -q -rfEsR --reruns 1 -p no:cacheprovider $(or $(ONLY),$(PEERS))
 
 # Optuna's own client against the binary, in an environment of its own. Times of trials are local times without a zone.
 .PHONY: optuna
 optuna: build $(OPTUNA_ENV) ## Test the storage service with Optuna itself
 	TZ=UTC PYTHONPATH=$(PEERS) MATYAN_BIN=$(DEBUG_BIN) \
-		$(OPTUNA_ENV)/bin/python -m pytest -q -rfEsR --reruns 1 -p no:cacheprovider $(OPTUNA_TESTS)
+		$(OPTUNA_ENV)/bin/python -m pytest -q -rfEsR --reruns 1 -p no:cacheprovider $(or $(ONLY),$(OPTUNA_TESTS))
 
 $(OPTUNA_ENV):
 	rm -rf $@.part && python3 -m venv $@.part
@@ -398,7 +398,7 @@ python-check: $(SDK_STAMP)
 
 sdk: build kafka $(SDK_STAMP) $(PEERS_STAMP) ## Test the Python package
 	cd $(CACHE) && $(SDK_PYTHON) -m mypy.stubtest matyan_client._core
-	cd $(SDK) && MATYAN_BIN=$(DEBUG_BIN) MATYAN_PUBLISHED_PYTHON=$(VENV)/bin/python $(SDK_PYTHON) -m pytest -p no:cacheprovider
+	cd $(SDK) && MATYAN_BIN=$(DEBUG_BIN) MATYAN_PUBLISHED_PYTHON=$(VENV)/bin/python $(SDK_PYTHON) -m pytest -p no:cacheprovider $(ONLY)
 
 # The wheel in an empty environment. A build for debugging is sufficient, and takes less time.
 SDK_DEBUG_WHEELS := $(CACHE)/sdk-debug-wheels
@@ -474,7 +474,7 @@ $(IMPORTERS_ENV):
 # MLflow's own package, unmodified, against the protocol of MLflow.
 
 mlflow: build $(MLFLOW_ENV) ## Test the protocol of MLflow with its own package
-	MATYAN_BIN=$(DEBUG_BIN) $(MLFLOW_ENV)/bin/python -m pytest -q -rfEsR --reruns 1 -p no:cacheprovider $(MLFLOW_TESTS)
+	MATYAN_BIN=$(DEBUG_BIN) $(MLFLOW_ENV)/bin/python -m pytest -q -rfEsR --reruns 1 -p no:cacheprovider $(or $(ONLY),$(MLFLOW_TESTS))
 
 $(MLFLOW_ENV):
 	rm -rf $@.part && python3 -m venv $@.part
@@ -488,7 +488,7 @@ RUST_EXAMPLES := $(CARGO_TARGET_DIR)/debug/examples
 
 examples: build chromium $(BUF) $(PEERS_STAMP) ## Run the example clients of the languages that are installed
 	PATH=$(dir $(BUF)):$$PATH PYTHONPATH=$(PEERS) MATYAN_BIN=$(DEBUG_BIN) MATYAN_RUST_EXAMPLES=$(RUST_EXAMPLES) \
-		$(VENV)/bin/python -m pytest -q -rfEsR --reruns 1 -p no:cacheprovider sdk/examples
+		$(VENV)/bin/python -m pytest -q -rfEsR --reruns 1 -p no:cacheprovider $(or $(ONLY),sdk/examples)
 
 # The web UI of ui/, which builds of the program embed.
 UI_STAMP := ui/node_modules/installed-$(call sum,ui/package-lock.json)
@@ -520,7 +520,7 @@ ui-check: $(UI_STAMP) $(BUF)
 ui-test: build chromium ui-build $(SDK_STAMP) $(PEERS_STAMP) $(OIDC_PROVIDER) ## Test the web UI
 	$(UI_NPM) test
 	cd ui && MATYAN_BIN=$(DEBUG_BIN) MATYAN_OIDC_PROVIDER=$(OIDC_PROVIDER) MATYAN_SDK_PYTHON=$(SDK_VENV)/bin/python PYTHONPATH=$(SDK_PACKAGES) \
-		MATYAN_PUBLISHED_PYTHON=$(VENV)/bin/python MATYAN_SCREENSHOTS=$(CACHE)/screenshots npm run --silent test:browser
+		MATYAN_PUBLISHED_PYTHON=$(VENV)/bin/python MATYAN_SCREENSHOTS=$(CACHE)/screenshots npm run --silent test:browser $(if $(ONLY),-- $(ONLY))
 
 .PHONY: picture
 picture: build chromium ui-build $(SDK_STAMP) ## Renew the picture of the README
@@ -536,7 +536,7 @@ browser: build chromium $(PEERS_STAMP) $(UI_DIR) $(PYODIDE) ## Test the UI of Ai
 	LOGURU_AUTOINIT=0 PYTHONPATH=$(PEERS) MATYAN_BIN=$(DEBUG_BIN) MATYAN_UI_BUNDLE=$(UI_DIR) MATYAN_PYODIDE=$(PYODIDE) \
 		MATYAN_SCREENSHOTS=$(CACHE)/screenshots $(VENV)/bin/python -m pytest -q -rfEsR --reruns 2 --only-rerun '^TimeoutError: ' \
 		--only-rerun '^AssertionError: Locator expected' \
-		-p no:cacheprovider tests/browser
+		-p no:cacheprovider $(or $(ONLY),tests/browser)
 
 $(PYODIDE):
 	$(call npm-install,pyodide,$(PYODIDE_VERSION))

@@ -4,6 +4,9 @@ processes, and how many cases it had.
 At its end it names the tests that failed, and the flaky tests: those that failed at first, and
 passed at another try. Each has a cause, in the test or in what it tests, that somebody has to find.
 
+A few failed tests of a stage run again after all stages, when nothing else runs: a test that fails
+because others delay it says little about a change. It passes then, and is named as flaky.
+
 A stage is a target of the Makefile. Phases follow each other; up to three stages of a phase run at
 the same time, and start in the order in which they are listed. Most stages wait more than they
 compute: for brokers, servers, browsers and clocks. After a failure the phase is completed, but no
@@ -25,6 +28,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -88,6 +92,11 @@ FAILED = re.compile(
     r"|^(?:FAILED|ERROR) (\S+::\S+)(?: - .*)?$",
     re.MULTILINE,
 )
+# Stages whose targets run only the tests that the variable `ONLY` names.
+SELECTABLE = {"unit", "ui-test", "brokers", "system", "mlflow", "optuna", "examples", "sdk", "browser"}
+# More failed tests of a stage have another cause than a delay.
+MOST_REPEATED = 5
+
 COLORS = re.compile(r"\x1b\[[\d;]*m")
 
 
@@ -125,12 +134,22 @@ class Report:
 
     def run(self, name: str) -> bool:
         stage = Stage(name)
-        log = self.logs / f"{name}.log"
+        self.make(stage)
+        with self.lock:
+            self.stages.append(stage)
+        return stage.is_ok
+
+    def make(self, stage: Stage, only: list[str] | None = None) -> None:
+        """Runs the target of a stage, or only some of its tests, and prints the output."""
+        name = stage.name if only is None else f"{stage.name} again"
+        log = self.logs / f"{name.replace(' ', '-')}.log"
+        command = [os.environ.get("MAKE", "make"), "--no-print-directory", stage.name]
+        if any(earlier.name == "build" for earlier in self.stages):
+            command.append("BUILT=1")
+        if only is not None:
+            command.append("ONLY=" + " ".join(map(shlex.quote, only)).replace("$", "$$"))
         start = time.monotonic()
         with log.open("wb") as output:
-            command = [os.environ.get("MAKE", "make"), "--no-print-directory", name]
-            if any(earlier.name == "build" for earlier in self.stages):
-                command.append("BUILT=1")
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -141,19 +160,32 @@ class Report:
             self.running.add(process.pid)
             _, status, usage = os.wait4(process.pid, 0)
             self.running.remove(process.pid)
-        stage.seconds = time.monotonic() - start
-        stage.processor_seconds = usage.ru_utime + usage.ru_stime
+        seconds = time.monotonic() - start
+        stage.seconds += seconds
+        stage.processor_seconds += usage.ru_utime + usage.ru_stime
         process.returncode = os.waitstatus_to_exitcode(status)
         stage.is_ok = process.returncode == 0
         text = COLORS.sub("", log.read_text(errors="replace"))
-        stage.count(text)
+        if only is None:
+            stage.count(text)
         if not stage.is_ok and stage.failed == 0:
             stage.failed = 1
         with self.lock:
-            self.stages.append(stage)
             verdict = "passed" if stage.is_ok else f"FAILED, also in {log}"
-            print(f"--- {name}\n{text.rstrip()}\n--- {name} {verdict} ({stage.seconds:.0f} s)\n", flush=True)
-        return stage.is_ok
+            print(f"--- {name}\n{text.rstrip()}\n--- {name} {verdict} ({seconds:.0f} s)\n", flush=True)
+
+    def repeat_failed(self) -> bool:
+        """Runs the failed tests of stages that have few of them once more."""
+        for stage in self.stages:
+            selection = selected(stage)
+            if not stage.is_ok and selection:
+                self.make(stage, selection)
+                if stage.is_ok:
+                    stage.passed += stage.failed
+                    stage.failed = 0
+                    stage.flaky += stage.failures
+                    stage.failures = []
+        return all(stage.is_ok for stage in self.stages)
 
     def run_phase(self, names: list[str], at_once: int = STAGES_AT_ONCE) -> bool:
         with ThreadPoolExecutor(at_once) as executor:
@@ -161,12 +193,16 @@ class Report:
                 return all(list(executor.map(self.run, names)))
             except KeyboardInterrupt:
                 executor.shutdown(wait=False, cancel_futures=True)
-                # Signals of the terminal do not reach other sessions, and shells let programs in the background
-                # ignore SIGINT.
-                for leader in list(self.running):
-                    with contextlib.suppress(ProcessLookupError):
-                        os.killpg(leader, signal.SIGTERM)
+                self.end()
                 raise
+
+    def end(self) -> None:
+        """Ends the stages that are running."""
+        # Signals of the terminal do not reach other sessions, and shells let programs in the background
+        # ignore SIGINT.
+        for leader in list(self.running):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(leader, signal.SIGTERM)
 
     def print_table(self, seconds: float) -> None:
         print(f"{'stage':<16}{'seconds':>9}{'cpu':>7}{'passed':>9}{'failed':>9}{'skipped':>9}")
@@ -192,6 +228,19 @@ def names_of_tests(pattern: re.Pattern[str], output: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def selected(stage: Stage) -> list[str]:
+    """The arguments that select the failed tests of a stage, or none if not just these have to run again."""
+    if stage.name not in SELECTABLE or not stage.failed <= len(stage.failures) <= MOST_REPEATED:
+        return []
+    if stage.name == "unit":
+        tests = (name.split(" ", 1) for name in stage.failures)
+        return [" | ".join(f"(binary_id(={binary}) & test(={test}))" for binary, test in tests)]
+    if stage.name == "ui-test":
+        # Vitest writes the project, the file, and the names of the groups and of the test.
+        return sorted({word for name in stage.failures for word in name.split() if word.endswith(".test.ts")})
+    return stage.failures
+
+
 def has_memory_for_files() -> bool:
     """Whether the temporary files of tests fit in memory, next to the tests."""
     if "TMPDIR" in os.environ or not MEMORY_FILES.is_dir():
@@ -215,7 +264,9 @@ def main() -> int:
             is_ok = report.run_phase(sys.argv[1:], at_once=1)
         else:
             is_ok = all(report.run_phase(names) for names in PHASES)
+        is_ok = is_ok or report.repeat_failed()
     except KeyboardInterrupt:
+        report.end()
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
         print("Interrupted: the stages that were running have ended.")
