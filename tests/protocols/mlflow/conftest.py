@@ -15,7 +15,7 @@ from server import Server, eventually, free_port  # noqa: E402
 __all__ = ["Server", "eventually", "free_port"]
 
 # A test that waits for the client's own pauses would take minutes.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0.1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
 os.environ.setdefault("MLFLOW_TRUNCATE_LONG_VALUES", "true")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

@@ -71,7 +71,9 @@ def test_each_operation_needs_the_right_of_its_rpc(tmp_path):
     operator = (tmp_path / "data" / "operator-token").read_text().strip()
 
     def token(role):
-        lines = command(server, "access", "invite", role, "--role", role, token=operator).splitlines()
+        lines = command(
+            server, "access", "invite", role, "--role", role, "--with-token", token=operator
+        ).splitlines()
         return next(line for line in lines if line.startswith("export MATYAN_TOKEN=")).split("=", 1)[1]
 
     writer, viewer, editor = (storage_in(server, token=token(role)) for role in ("writer", "viewer", "editor"))
