@@ -154,8 +154,7 @@ pub(crate) async fn publish(
 ) -> Result<Option<LogPosition>> {
     let mut last = None;
     for part in batch.into_parts() {
-        let request =
-            PublishRequest { run_id: run_id.to_owned(), batch: part, ..PublishRequest::default() };
+        let request = PublishRequest { run_id: run_id.to_owned(), batch: part, ..PublishRequest::default() };
         let response = channels.ingest().publish(request).await?.into_inner();
         if let Some(first) = response.rejections.first() {
             // The limits that a client can reach are checked before.

@@ -231,7 +231,8 @@ mod tests {
     fn a_summary_replaces_the_one_before() {
         let sent = |summary: &str| -> Vec<String> {
             let body = serde_json::json!({"files": {SUMMARY_FILE: {"offset": 0, "content": [summary]}}});
-            let parts = stored(&body.to_string(), r#"{"summary": {"acc": 1, "loss": 2}}"#).unwrap().into_parts();
+            let parts =
+                stored(&body.to_string(), r#"{"summary": {"acc": 1, "loss": 2}}"#).unwrap().into_parts();
             let events = parts.flat_map(|part| IngestionBatch::decode(part).unwrap().events);
             let text = |event: Event| match event.kind {
                 Some(Kind::LogParams(params)) => json::cbor_text(&params.value, JsonStyle::BARE).unwrap(),

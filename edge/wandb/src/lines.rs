@@ -251,7 +251,10 @@ mod tests {
             let part = IngestionBatch::decode(part).unwrap();
             assert!(part.series.iter().all(|series| series.name.len() <= NAME_BYTES));
             for points in &part.points {
-                assert_eq!((points.steps.as_slice(), points.times_us.as_slice()), (&[ABSENT + 1][..], &[ABSENT + 1][..]));
+                assert_eq!(
+                    (points.steps.as_slice(), points.times_us.as_slice()),
+                    (&[ABSENT + 1][..], &[ABSENT + 1][..])
+                );
             }
             kinds.extend(part.events.into_iter().filter_map(|event| event.kind));
         }
@@ -263,7 +266,9 @@ mod tests {
                     object.value.len()
                 }
                 Kind::LogTerminalLine(line) => line.line.len() + BATCH_BYTES - LOG_BYTES,
-                Kind::LogRecord(record) => record.message.len() + record.extra_args.len() + BATCH_BYTES - LOG_BYTES,
+                Kind::LogRecord(record) => {
+                    record.message.len() + record.extra_args.len() + BATCH_BYTES - LOG_BYTES
+                }
                 other => panic!("{other:?}"),
             };
             assert!((1 << 20..=BATCH_BYTES).contains(&bytes), "{bytes}");

@@ -89,7 +89,11 @@ impl RunName {
 
     /// Reads such an id, and the entity in it.
     pub(crate) fn of_storage_id(storage_id: &str) -> Result<(Self, String)> {
-        let problem = || WandbError::invalid("`id` is not the id of a run: send the `id` that an answer about the run contains");
+        let problem = || {
+            WandbError::invalid(
+                "`id` is not the id of a run: send the `id` that an answer about the run contains",
+            )
+        };
         let bytes = STANDARD.decode(storage_id).map_err(|_| problem())?;
         let text = String::from_utf8(bytes).map_err(|_| problem())?;
         let mut parts = text.strip_prefix("Run:v1:").ok_or_else(problem)?.splitn(3, ':');

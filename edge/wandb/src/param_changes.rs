@@ -43,7 +43,8 @@ impl ParamChanges {
         value: Value,
     ) -> Result<()> {
         check_value(field, path, &value)?;
-        let limit = if value.as_map().is_some() { RUN_PARAMS_BYTES - RESERVED_BYTES } else { RUN_PARAMS_BYTES };
+        let limit =
+            if value.as_map().is_some() { RUN_PARAMS_BYTES - RESERVED_BYTES } else { RUN_PARAMS_BYTES };
         let message = nested(path, value.clone());
         self.most_bytes += cbor::encode_map(&message).len();
         put(&mut self.tree, path, value.clone());
@@ -96,7 +97,8 @@ fn check_value(field: &str, path: &[&str], value: &Value) -> Result<()> {
     if let Some(reason) = problem(value, &encoded, path.len()) {
         let is_bad = |member: &Value| problem(member, &cbor::encode(member), path.len() + 1).is_some();
         let named = value.as_map().and_then(|map| map.iter().find(|(_, member)| is_bad(member)));
-        let member = named.map_or_else(String::new, |(name, _)| format!(": its member `{}`", name.escape_debug()));
+        let member =
+            named.map_or_else(String::new, |(name, _)| format!(": its member `{}`", name.escape_debug()));
         return Err(WandbError::invalid(format!("`{field}`{member} {reason}: log it as an artifact")));
     }
     let limit = PARAMS_BYTES - PATH_BYTES;
@@ -190,12 +192,14 @@ mod tests {
         let stored = Map::from([("hparams".to_owned(), text(RUN_PARAMS_BYTES / 2))]);
         let mut batch = RunBatch::default();
         let mut changes = ParamChanges::new(stored);
-        let large = Map::from([("big".to_owned(), text(RUN_PARAMS_BYTES / 2)), ("a".to_owned(), Value::Null)]);
+        let large =
+            Map::from([("big".to_owned(), text(RUN_PARAMS_BYTES / 2)), ("a".to_owned(), Value::Null)]);
         let error = changes.set(&mut batch, "summaryMetrics", &PATH, Value::Map(large)).unwrap_err();
         assert!(error.message.contains("`summaryMetrics`") && error.message.contains("`big`"), "{error}");
         assert!(batch.is_empty());
         // What is replaced makes room.
-        let config = Map::from([("big".to_owned(), text(RUN_PARAMS_BYTES / 2)), ("a".to_owned(), Value::Null)]);
+        let config =
+            Map::from([("big".to_owned(), text(RUN_PARAMS_BYTES / 2)), ("a".to_owned(), Value::Null)]);
         let mut changes = ParamChanges::new(Map::from([("hparams".to_owned(), text(RUN_PARAMS_BYTES / 2))]));
         changes.set(&mut batch, "config", &["hparams"], Value::Map(config)).unwrap();
     }
