@@ -168,6 +168,9 @@ async fn version_of_digest(context: &CallContext, collection: &str, digest: &str
 
 async fn add_aliases_of(context: &CallContext, input: &Arguments, artifact: &Members) -> Result<()> {
     let aliases = requested_aliases(input)?;
+    if aliases.is_empty() {
+        return Ok(());
+    }
     change_aliases(context, artifact, |known, id| {
         for alias in &aliases {
             known.insert(alias.clone(), id.into());
