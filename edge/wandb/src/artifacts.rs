@@ -106,25 +106,28 @@ pub(crate) async fn create(context: &CallContext, arguments: &Arguments) -> Resu
     artifact.insert("created_us".to_owned(), now.into());
     artifact.insert("history_step".to_owned(), input.integer("historyStep")?.into());
     artifact.insert("aliases".to_owned(), requested_aliases(&input)?.into());
-    // A repetition finds the artifact as it is, which may be committed by now. A client that gets a committed version
-    // takes its files for stored, so a version whose run was deleted begins again: it keeps its number, and gets its files.
-    let lost = match documents::read(&context.channels, ARTIFACTS, &id).await? {
-        Some(known) if is_committed(&known) && !has_files(context, &known).await? => Some(known),
-        _ => None,
-    };
-    let artifact = documents::change(&context.channels, ARTIFACTS, &id, |members| {
-        if members.is_empty() || lost.as_ref() == Some(&*members) {
-            *members = artifact.clone();
-        }
-        Ok(members.clone())
-    })
-    .await?;
+    let artifact = begin(context, &id, &artifact).await?;
     link(context, found, MADE_ARTIFACTS, &id).await?;
     Ok(json!({"artifact": node(context, &entity, &artifact).await?}))
 }
 
-fn is_committed(artifact: &Members) -> bool {
-    text(artifact, "state") == COMMITTED
+/// Stores a new version, and returns it as it is now: a repetition finds the version, which may be committed by then. A
+/// client that gets a committed version takes its files for stored, so a version whose run was deleted begins again: it
+/// keeps its number, and gets its files.
+async fn begin(context: &CallContext, id: &str, artifact: &Members) -> Result<Members> {
+    let lost = match documents::read(&context.channels, ARTIFACTS, id).await? {
+        Some(known) if text(&known, "state") == COMMITTED && !has_files(context, &known).await? => {
+            Some(known)
+        }
+        _ => None,
+    };
+    documents::change(&context.channels, ARTIFACTS, id, |members| {
+        if members.is_empty() || lost.as_ref() == Some(&*members) {
+            members.clone_from(artifact);
+        }
+        Ok(members.clone())
+    })
+    .await
 }
 
 /// Notes at a run that it has made or used an artifact.

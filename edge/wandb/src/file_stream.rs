@@ -17,10 +17,11 @@ use crate::batch::{RunBatch, publish, wait_applied};
 use crate::call::CallContext;
 use crate::error::{Result, WandbError};
 use crate::lines::{LineSource, add_history, add_system, add_terminal, row};
-use crate::names::{INTERNAL_MEMBER, INTERNAL_SUMMARY, RunName, STATE, SUMMARY, WANDB, file_path};
+use crate::names::{RunName, STATE, WANDB, file_path};
 use crate::param_changes::ParamChanges;
 use crate::run_view::{parts_to_change, parts_without_params};
 use crate::runs::find_parts;
+use crate::summary::set_fitting_summary;
 
 const HISTORY: &str = "wandb-history.jsonl";
 const EVENTS: &str = "wandb-events.jsonl";
@@ -29,14 +30,6 @@ const TERMINAL: &str = "output.log";
 
 /// Files that a request may report as uploaded.
 const MAX_UPLOADED: usize = 10_000;
-
-/// Where the members of a summary are in the params: those that people read, and those of W&B itself.
-const SHOWN_PATH: [&str; 1] = [SUMMARY];
-const INTERNAL_PATH: [&str; 2] = [WANDB, INTERNAL_SUMMARY];
-
-/// Names of a summary in messages to the client.
-const SUMMARY_FIELD: &str = "summary";
-const SUMMARY_METRICS_FIELD: &str = "summaryMetrics";
 
 /// Adds a row of a file.
 type AddRow = fn(&mut RunBatch, &LineSource<'_>, i64, &Map);
@@ -123,7 +116,8 @@ fn stored_batch(
     mut params: ParamChanges,
 ) -> Result<RunBatch> {
     let mut batch = RunBatch::default();
-    for (file, add) in [(HISTORY, add_history as AddRow), (EVENTS, add_system as AddRow)] {
+    let row_files: [(&str, AddRow); 2] = [(HISTORY, add_history), (EVENTS, add_system)];
+    for (file, add) in row_files {
         if let Some(chunk) = body.chunk(file) {
             check_offset(file, chunk)?;
             for (number, line) in chunk.numbered() {
@@ -138,14 +132,7 @@ fn stored_batch(
         }
     }
     if let Some(summary) = summary {
-        let (shown, internal) = summary_parts(summary);
-        // A writer among several has only a part of the summary, so an empty one does not clear the others.
-        if !shown.is_empty() || (source.writer.is_none() && params.has_members(&SHOWN_PATH)) {
-            params.set_fitting(&mut batch, SUMMARY_FIELD, &SHOWN_PATH, shown);
-        }
-        if !internal.is_empty() {
-            params.set_fitting(&mut batch, SUMMARY_FIELD, &INTERNAL_PATH, internal);
-        }
+        set_fitting_summary(&mut params, &mut batch, summary, source.writer.is_some());
     }
     let uploaded = body.uploaded.as_deref().unwrap_or_default();
     if uploaded.len() > MAX_UPLOADED {
@@ -166,25 +153,9 @@ fn stored_batch(
 
 fn check_offset(file: &str, chunk: &Chunk) -> Result<()> {
     if chunk.offset < 0 {
-        return Err(WandbError::invalid(format!("`offset` of {file} is negative")));
-    }
-    Ok(())
-}
-
-/// A summary without and with the members of W&B itself: clients read the latter back, but people do not.
-fn summary_parts(summary: Map) -> (Map, Map) {
-    let (internal, shown): (Map, Map) = summary.into_iter().partition(|(name, _)| name.starts_with('_'));
-    (shown, internal.into_iter().filter(|(name, _)| name != INTERNAL_MEMBER).collect())
-}
-
-/// Adds the summary that the public API sends, which replaces the one before.
-pub(crate) fn set_summary(params: &mut ParamChanges, batch: &mut RunBatch, summary: Map) -> Result<()> {
-    let (shown, internal) = summary_parts(summary);
-    if !shown.is_empty() || params.has_members(&SHOWN_PATH) {
-        params.set(batch, SUMMARY_METRICS_FIELD, &SHOWN_PATH, Value::Map(shown))?;
-    }
-    if !internal.is_empty() {
-        params.set(batch, SUMMARY_METRICS_FIELD, &INTERNAL_PATH, Value::Map(internal))?;
+        return Err(WandbError::invalid(format!(
+            "`offset` of {file} is negative: lines are numbered from 0"
+        )));
     }
     Ok(())
 }

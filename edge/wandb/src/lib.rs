@@ -32,6 +32,7 @@ mod schema;
 mod search;
 mod series;
 mod server;
+mod summary;
 mod terminal;
 
 pub use error::WandbError;

@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn what_is_too_large_is_stored_in_a_form_that_fits() {
-        let source = LineSource { run_id: "r:p", writer: None };
+        let source = LineSource { run_id: "r:project", writer: None };
         let long = "n".repeat(NAME_BYTES + 1);
         let paths = vec![Value::Text("a".to_owned()); 1_000_000];
         let images = Map::from([

@@ -14,12 +14,12 @@ use serde_json::json;
 use crate::batch::{RunBatch, publish, publish_and_wait};
 use crate::call::{CallContext, entity_or_default, project_or_default};
 use crate::error::{Result, WandbError, is_missing};
-use crate::file_stream::set_summary;
 use crate::names::{self, CONFIG, INTERNAL_CONFIG, INTERNAL_MEMBER, RunName, WANDB};
 use crate::node::Arguments;
 use crate::param_changes::ParamChanges;
 use crate::run_view::{RunSnapshot, parts, parts_to_change, parts_without_params};
 use crate::series::all_series;
+use crate::summary::set_summary;
 
 /// The answer to everything about sweeps.
 pub(crate) const NO_SWEEPS: &str = "this server has no sweeps: use Optuna, whose storage this server provides, and call \
