@@ -74,10 +74,11 @@ impl ParamChanges {
         let room = RUN_PARAMS_BYTES.saturating_sub(taken).min(PARAMS_BYTES - PATH_BYTES);
         let map = fitting_map(map, path.len(), room);
         let before = self.clone();
-        if let Err(error) = self.set(batch, field, path, Value::Map(map)) {
-            // Not even a text fits. The record is stored once, however often it is repeated.
+        if self.set(batch, field, path, Value::Map(map)).is_err() {
+            // Not even a text fits. The record is always the same, so that it is stored once.
             *self = before;
-            let record = LogRecord { message: error.message, level: WARNING_LEVEL, ..LogRecord::default() };
+            let message = format!("left out the {field}: the params of the run have no room for it");
+            let record = LogRecord { message, level: WARNING_LEVEL, ..LogRecord::default() };
             batch.add(Kind::LogRecord(record), None);
         }
     }
@@ -243,7 +244,7 @@ mod tests {
         changes.set_fitting(&mut batch, "summary", &PATH, map(r#"{"acc": 1}"#));
         let (params, records) = published(batch);
         assert_eq!((params.len(), records.len()), (0, 1));
-        assert!(records[0].contains("`summary`"), "{records:?}");
+        assert!(records[0].starts_with("left out the summary"), "{records:?}");
         assert_eq!(changes.tree, stored);
         assert!(!changes.has_members(&PATH));
         changes.set(&mut RunBatch::default(), "state", &["wandb", "state"], Value::Bool(true)).unwrap();
