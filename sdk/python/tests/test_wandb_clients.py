@@ -88,9 +88,10 @@ def wait_for_metric(server, process, run_id, project, name):
     run = f"{run_id}:{project}"
     while True:
         has_ended = process.poll() is not None
-        if Repo(server.url).run_exists(run):
-            if name in [metric["name"] for metric in stored(server, run_id, project).metrics()]:
-                return
+        exists = Repo(server.url).run_exists(run)
+        metrics = stored(server, run_id, project).metrics() if exists else []
+        if name in [metric["name"] for metric in metrics]:
+            return
         assert not has_ended, "the script has ended without the metric"
         time.sleep(0.1)
 
