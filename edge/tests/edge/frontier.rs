@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures::Stream;
+use matyan_proto::common::v1::LogPosition;
 use matyan_proto::ingest::v1::ingest_service_server::{IngestService, IngestServiceServer};
 use matyan_proto::ingest::v1::store_request::Message as StoreMessage;
 use matyan_proto::ingest::v1::stream_request::Message as StreamMessage;
@@ -125,8 +126,21 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 impl IngestService for Frontier {
     type StreamStream = Answers<StreamResponse>;
 
-    async fn publish(&self, _: Request<PublishRequest>) -> Result<Response<PublishResponse>, Status> {
-        Err(Status::unimplemented("the edge publishes through streams"))
+    async fn publish(&self, request: Request<PublishRequest>) -> Result<Response<PublishResponse>, Status> {
+        self.record_project(&request);
+        let PublishRequest { run_id, producer_id, sequence, batch } = request.into_inner();
+        let producer_id = producer_id.to_vec();
+        let batch = IngestionBatch::decode(batch).unwrap();
+        let received = Received { run_id, producer_id, stream: 0, sequence, batch };
+        self.0.received.send_modify(|it| it.push(received));
+        let mut rejections = Vec::new();
+        self.change(|it| rejections = std::mem::take(&mut it.reject_next));
+        let rejected_items = rejections.iter().map(|it| it.count.max(1)).sum();
+        Ok(Response::new(PublishResponse {
+            position: Some(LogPosition::default()),
+            rejections,
+            rejected_items,
+        }))
     }
 
     async fn stream(

@@ -23,5 +23,7 @@ mod sign_in;
 mod ui;
 #[cfg(feature = "wandb")]
 mod wandb;
+#[cfg(feature = "wandb")]
+mod wandb_writes;
 mod websocket;
 mod websocket_binary;

@@ -46,6 +46,12 @@ pub(crate) fn versions(collection: &Members) -> impl DoubleEndedIterator<Item = 
     collection.get("versions").and_then(Value::as_array).into_iter().flatten()
 }
 
+/// Whether the files of a version are there. They are deleted with the run that has made it.
+pub(crate) async fn has_files(context: &CallContext, artifact: &Members) -> Result<bool> {
+    let manifest = format!("{ARTIFACT_FOLDER}{}/{MANIFEST}", text(artifact, "id"));
+    Ok(size(context, text(artifact, "run_id"), &manifest).await?.is_some())
+}
+
 /// The value of GraphQL's object of a version.
 pub(crate) async fn node(context: &CallContext, entity: &str, artifact: &Members) -> Result<Value> {
     let project = text(artifact, "project");
@@ -134,7 +140,8 @@ pub(crate) async fn by_client_id(context: &CallContext, client_id: &str) -> Resu
     Ok(found.map_or(Value::Null, |_| json!({"serverID": id})))
 }
 
-/// A version by a name such as `model:v3`, `model:latest` or `model`, with or without entity and project before it.
+/// A version by a name such as `model:v3`, `model:latest` or `model`, with or without entity and project before it. One
+/// whose files were deleted with its run is not found.
 pub(crate) async fn by_name(context: &CallContext, entity: &str, project: &str, name: &str) -> Result<Value> {
     let name = name.rsplit('/').next().unwrap_or_default();
     let (name, version) = name.split_once(':').unwrap_or((name, LATEST));
@@ -142,17 +149,17 @@ pub(crate) async fn by_name(context: &CallContext, entity: &str, project: &str, 
     let Some(members) = documents::read(&context.channels, COLLECTIONS, &collection).await? else {
         return Ok(Value::Null);
     };
-    let of_alias = members.get("aliases").and_then(|aliases| aliases.get(version)).and_then(Value::as_str);
-    let of_number = || {
+    let by_alias = members.get("aliases").and_then(|aliases| aliases.get(version)).and_then(Value::as_str);
+    let by_number = || {
         let number: i64 = version.strip_prefix('v')?.parse().ok()?;
         versions(&members).find(|known| known["version"] == number)?["id"].as_str()
     };
     // W&B also takes a digest.
-    let of_digest = || versions(&members).rev().find(|known| known["digest"] == version)?["id"].as_str();
-    let Some(id) = of_alias.or_else(of_number).or_else(of_digest) else { return Ok(Value::Null) };
+    let by_digest = || versions(&members).rev().find(|known| known["digest"] == version)?["id"].as_str();
+    let Some(id) = by_alias.or_else(by_number).or_else(by_digest) else { return Ok(Value::Null) };
     match documents::read(&context.channels, ARTIFACTS, id).await? {
-        Some(artifact) => Ok(node_in(entity, &artifact, &members)),
-        None => Ok(Value::Null),
+        Some(artifact) if has_files(context, &artifact).await? => Ok(node_in(entity, &artifact, &members)),
+        _ => Ok(Value::Null),
     }
 }
 

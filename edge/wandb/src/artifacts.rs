@@ -7,16 +7,18 @@
 use serde_json::{Value, json};
 
 use crate::artifact_view::{
-    LATEST, MANIFEST, Members, artifact_id, collection_name, node, text, totals, versions,
+    LATEST, MANIFEST, Members, artifact_id, collection_name, has_files, node, text, totals, versions,
 };
 use crate::batch::{RunBatch, publish, publish_and_wait};
 use crate::call::{CallContext, ENTITY, entity_or_default, project_or_default};
 use crate::documents::{self, ARTIFACTS, COLLECTIONS};
 use crate::error::{Result, WandbError};
-use crate::files::{ARTIFACT_FOLDER, connection, sign, size};
+use crate::files::{ARTIFACT_FOLDER, connection, sign};
 use crate::names::{MADE_ARTIFACTS, RunName, USED_ARTIFACTS, WANDB, file_path};
 use crate::node::Arguments;
-use crate::runs::{find, no_run};
+use crate::param_changes::ParamChanges;
+use crate::run_view::{RunSnapshot, parts_to_change};
+use crate::runs::{find_parts, no_run};
 
 const COMMITTED: &str = "COMMITTED";
 const PENDING: &str = "PENDING";
@@ -36,11 +38,13 @@ fn now_us() -> i64 {
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
+fn no_artifact(id: &str) -> WandbError {
+    let message = format!("there is no artifact with the id `{}`: log it again", id.escape_debug());
+    WandbError::missing(message)
+}
+
 async fn stored(context: &CallContext, id: &str) -> Result<Members> {
-    let found = documents::read(&context.channels, ARTIFACTS, id).await?;
-    found.ok_or_else(|| {
-        WandbError::missing(format!("there is no artifact with the id `{}`", id.escape_debug()))
-    })
+    documents::read(&context.channels, ARTIFACTS, id).await?.ok_or_else(|| no_artifact(id))
 }
 
 async fn stored_input(context: &CallContext, input: &Arguments) -> Result<Members> {
@@ -68,9 +72,8 @@ pub(crate) async fn create(context: &CallContext, arguments: &Arguments) -> Resu
     let collection = collection_name(&project, &name)?;
     let digest_text = input.required("digest")?;
     if input.flag("enableDigestDeduplication")
-        && let Some(id) = version_of_digest(context, &collection, digest_text).await?
+        && let Some(artifact) = version_of_digest(context, &collection, digest_text).await?
     {
-        let artifact = stored(context, &id).await?;
         add_aliases_of(context, &input, &artifact).await?;
         return Ok(json!({"artifact": node(context, &entity, &artifact).await?}));
     }
@@ -78,7 +81,7 @@ pub(crate) async fn create(context: &CallContext, arguments: &Arguments) -> Resu
         WandbError::invalid("an artifact needs a run: call `wandb.init`, and then `log_artifact` of the run")
     })?;
     let run = RunName::new(&project, run_name)?;
-    let found = find(context, &run).await?.ok_or_else(|| no_run(&run.id))?;
+    let found = find_parts(context, &run, parts_to_change()).await?.ok_or_else(|| no_run(&run.id))?;
     let id = match input.text("clientID")? {
         Some(client_id) => artifact_id(client_id),
         None => artifact_id(&format!("{collection}/{run_name}/{digest_text}")),
@@ -103,23 +106,36 @@ pub(crate) async fn create(context: &CallContext, arguments: &Arguments) -> Resu
     artifact.insert("created_us".to_owned(), now.into());
     artifact.insert("history_step".to_owned(), input.integer("historyStep")?.into());
     artifact.insert("aliases".to_owned(), requested_aliases(&input)?.into());
-    // A repetition finds the artifact as it is, which may be committed by now.
-    let artifact = documents::change(&context.channels, ARTIFACTS, &id, |members| {
-        if members.is_empty() {
-            *members = artifact.clone();
-        }
-        Ok(members.clone())
-    })
-    .await?;
-    link(context, &found.run_id, MADE_ARTIFACTS, &id).await?;
+    let artifact = begin(context, &id, &artifact).await?;
+    link(context, found, MADE_ARTIFACTS, &id).await?;
     Ok(json!({"artifact": node(context, &entity, &artifact).await?}))
 }
 
+/// Stores a new version, and returns it as it is now: a repetition finds the version, which may be committed by then. A
+/// client that gets a committed version takes its files for stored, so a version whose run was deleted begins again: it
+/// keeps its number, and gets its files.
+async fn begin(context: &CallContext, id: &str, artifact: &Members) -> Result<Members> {
+    let lost = match documents::read(&context.channels, ARTIFACTS, id).await? {
+        Some(known) if text(&known, "state") == COMMITTED && !has_files(context, &known).await? => {
+            Some(known)
+        }
+        _ => None,
+    };
+    documents::change(&context.channels, ARTIFACTS, id, |members| {
+        if members.is_empty() || lost.as_ref() == Some(&*members) {
+            members.clone_from(artifact);
+        }
+        Ok(members.clone())
+    })
+    .await
+}
+
 /// Notes at a run that it has made or used an artifact.
-async fn link(context: &CallContext, run_id: &str, member: &str, id: &str) -> Result<()> {
+async fn link(context: &CallContext, run: RunSnapshot, member: &str, id: &str) -> Result<()> {
     let mut batch = RunBatch::default();
-    batch.set(&[WANDB, member, id], matyan_value::Value::Bool(true));
-    publish_and_wait(&context.channels, run_id, batch).await
+    let mut params = ParamChanges::new(run.params);
+    params.set(&mut batch, member, &[WANDB, member, id], matyan_value::Value::Bool(true))?;
+    publish_and_wait(&context.channels, &run.run_id, batch).await
 }
 
 fn requested_aliases(input: &Arguments) -> Result<Vec<String>> {
@@ -141,20 +157,26 @@ fn is_version(name: &str) -> bool {
         .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|it| it.is_ascii_digit()))
 }
 
-/// The id of the version with these files; `None` if there is none.
-async fn version_of_digest(context: &CallContext, collection: &str, digest: &str) -> Result<Option<String>> {
+/// The newest version with these files; `None` if there is none, or if its files were deleted with its run. The client
+/// uploads nothing for a version that it gets.
+async fn version_of_digest(context: &CallContext, collection: &str, digest: &str) -> Result<Option<Members>> {
     let Some(members) = documents::read(&context.channels, COLLECTIONS, collection).await? else {
         return Ok(None);
     };
-    let found = versions(&members).find(|version| version["digest"] == digest);
-    Ok(found.and_then(|version| version["id"].as_str()).map(str::to_owned))
+    let found = versions(&members).rev().find(|version| version["digest"] == digest);
+    let Some(id) = found.and_then(|version| version["id"].as_str()) else { return Ok(None) };
+    let Some(artifact) = documents::read(&context.channels, ARTIFACTS, id).await? else { return Ok(None) };
+    Ok(if has_files(context, &artifact).await? { Some(artifact) } else { None })
 }
 
 async fn add_aliases_of(context: &CallContext, input: &Arguments, artifact: &Members) -> Result<()> {
     let aliases = requested_aliases(input)?;
-    change_aliases(context, artifact, |of_collection, id| {
+    if aliases.is_empty() {
+        return Ok(());
+    }
+    change_aliases(context, artifact, |known, id| {
         for alias in &aliases {
-            of_collection.insert(alias.clone(), id.into());
+            known.insert(alias.clone(), id.into());
         }
     })
     .await
@@ -168,17 +190,44 @@ async fn change_aliases(
 ) -> Result<()> {
     let name = collection_name(text(artifact, "project"), text(artifact, "collection"))?;
     documents::change(&context.channels, COLLECTIONS, &name, |members| {
-        let aliases = members.entry("aliases").or_insert_with(|| json!({}));
-        let aliases = aliases.as_object_mut().ok_or_else(|| WandbError::broken("aliases"))?;
-        change(aliases, text(artifact, "id"));
-        if aliases.len() > MAX_ALIASES {
-            return Err(WandbError::invalid(format!(
-                "the artifact has more than {MAX_ALIASES} aliases: delete some"
-            )));
-        }
-        Ok(())
+        change_known_aliases(members, artifact, &change)
     })
     .await
+}
+
+/// Changes the aliases in the document of a collection. Until a version is committed, its aliases are in its own document,
+/// and it may be the first of its collection.
+fn change_known_aliases(
+    collection: &mut Members,
+    artifact: &Members,
+    change: &impl Fn(&mut Members, &str),
+) -> Result<()> {
+    let id = text(artifact, "id");
+    if !versions(collection).any(|version| version["id"] == id) {
+        return Err(WandbError::invalid(
+            "the artifact is not committed: wait for it with `artifact.wait()`, and then change its aliases",
+        ));
+    }
+    let aliases = aliases_mut(collection)?;
+    change(aliases, id);
+    if aliases.len() > MAX_ALIASES {
+        let message = format!("the artifact has more than {MAX_ALIASES} aliases: delete some");
+        return Err(WandbError::invalid(message));
+    }
+    Ok(())
+}
+
+fn aliases_mut(collection: &mut Members) -> Result<&mut Members> {
+    let aliases = collection.entry("aliases").or_insert_with(|| json!({}));
+    aliases.as_object_mut().ok_or_else(|| WandbError::broken("aliases"))
+}
+
+/// Refuses changes of the files of a version that others may already use.
+fn check_pending(artifact: &Members) -> Result<()> {
+    if text(artifact, "state") == PENDING {
+        return Ok(());
+    }
+    Err(WandbError::invalid("the artifact is committed, and its files stay as they are: log a new version"))
 }
 
 /// Gives upload URLs for files of versions.
@@ -194,6 +243,7 @@ pub(crate) async fn create_files(context: &CallContext, arguments: &Arguments) -
         let id = spec.required("artifactID")?;
         if text(&artifact, "id") != id {
             artifact = stored(context, id).await?;
+            check_pending(&artifact)?;
         }
         let file = spec.required("name")?;
         let path = path_in_run(&artifact, file)?;
@@ -232,6 +282,7 @@ pub(crate) async fn update_manifest(context: &CallContext, arguments: &Arguments
 
 async fn manifest_upload(context: &CallContext, id: &str, digest: Option<&str>) -> Result<Value> {
     let artifact = stored(context, id).await?;
+    check_pending(&artifact)?;
     let path = path_in_run(&artifact, MANIFEST)?;
     let upload = sign(context, text(&artifact, "run_id"), &path).await?;
     let mut batch = RunBatch::default();
@@ -253,8 +304,7 @@ pub(crate) async fn commit(context: &CallContext, arguments: &Arguments) -> Resu
     let input = arguments.input()?;
     let artifact = stored_input(context, &input).await?;
     let id = text(&artifact, "id").to_owned();
-    let manifest = path_in_run(&artifact, MANIFEST)?;
-    if size(context, text(&artifact, "run_id"), &manifest).await?.is_none() {
+    if !has_files(context, &artifact).await? {
         return Err(WandbError::invalid(
             "the manifest of the artifact was not uploaded: log the artifact again",
         ));
@@ -278,19 +328,26 @@ pub(crate) async fn commit(context: &CallContext, arguments: &Arguments) -> Resu
     Ok(json!({"artifact": node(context, ENTITY, &artifact).await?}))
 }
 
+/// Sets what a collection says about all of its versions, if it has none yet. Collections without it may have been stored
+/// by earlier versions of this server.
+fn describe(collection: &mut Members, artifact: &Members) {
+    if !text(collection, "type").is_empty() {
+        return;
+    }
+    for member in ["project", "type"] {
+        collection.insert(member.to_owned(), text(artifact, member).into());
+    }
+    collection.insert("name".to_owned(), text(artifact, "collection").into());
+    collection.insert("created_us".to_owned(), now_us().into());
+}
+
 /// Adds a version to the document of its collection, if it is not there. Returns its number.
 fn add_version(collection: &mut Members, artifact: &Members) -> Result<i64> {
     let id = text(artifact, "id");
     if let Some(version) = versions(collection).find(|version| version["id"] == id) {
         return version["version"].as_i64().ok_or_else(|| WandbError::broken("version"));
     }
-    if collection.is_empty() {
-        for member in ["project", "type"] {
-            collection.insert(member.to_owned(), text(artifact, member).into());
-        }
-        collection.insert("name".to_owned(), text(artifact, "collection").into());
-        collection.insert("created_us".to_owned(), now_us().into());
-    }
+    describe(collection, artifact);
     if text(collection, "type") != text(artifact, "type") {
         return Err(WandbError::invalid(format!(
             "the artifact `{}` has the type `{}`: use this type, or another name",
@@ -309,8 +366,7 @@ fn add_version(collection: &mut Members, artifact: &Members) -> Result<i64> {
         )));
     }
     list.push(json!({"version": version, "id": id, "digest": text(artifact, "digest")}));
-    let aliases = collection.entry("aliases").or_insert_with(|| json!({}));
-    let aliases = aliases.as_object_mut().ok_or_else(|| WandbError::broken("aliases"))?;
+    let aliases = aliases_mut(collection)?;
     let requested = artifact.get("aliases").and_then(Value::as_array).into_iter().flatten();
     for alias in requested.filter_map(Value::as_str).chain([LATEST]) {
         aliases.insert(alias.to_owned(), id.into());
@@ -322,11 +378,22 @@ fn add_version(collection: &mut Members, artifact: &Members) -> Result<i64> {
 pub(crate) async fn update(context: &CallContext, arguments: &Arguments) -> Result<Value> {
     let input = arguments.input()?;
     let id = input.required("artifactID")?;
-    let description = input.text("description")?;
+    let description = input.sent_text("description")?;
     let metadata = input.text("metadata")?;
+    // First what may be refused, so that a refused request changes nothing.
+    if !input.get("aliases").is_null() {
+        let aliases = requested_aliases(&input)?;
+        change_aliases(context, &stored(context, id).await?, |known, id| {
+            known.retain(|_, version| *version != *id);
+            for alias in &aliases {
+                known.insert(alias.clone(), id.into());
+            }
+        })
+        .await?;
+    }
     let artifact = documents::change(&context.channels, ARTIFACTS, id, |members| {
         if members.is_empty() {
-            return Err(WandbError::missing("there is no such artifact"));
+            return Err(no_artifact(id));
         }
         for (member, value) in [("description", description), ("metadata", metadata)] {
             if let Some(value) = value {
@@ -336,16 +403,6 @@ pub(crate) async fn update(context: &CallContext, arguments: &Arguments) -> Resu
         Ok(members.clone())
     })
     .await?;
-    if !input.get("aliases").is_null() {
-        let aliases = requested_aliases(&input)?;
-        change_aliases(context, &artifact, |of_collection, id| {
-            of_collection.retain(|_, of| *of != *id);
-            for alias in &aliases {
-                of_collection.insert(alias.clone(), id.into());
-            }
-        })
-        .await?;
-    }
     Ok(json!({"artifact": node(context, ENTITY, &artifact).await?}))
 }
 
@@ -354,9 +411,8 @@ pub(crate) async fn use_by_run(context: &CallContext, arguments: &Arguments) -> 
     let input = arguments.input()?;
     let artifact = stored_input(context, &input).await?;
     let run = RunName::new(project_or_default(input.text("projectName")?), input.required("runName")?)?;
-    let found = find(context, &run).await?.ok_or_else(|| no_run(&run.id))?;
-    let id = text(&artifact, "id");
-    link(context, &found.run_id, USED_ARTIFACTS, id).await?;
+    let found = find_parts(context, &run, parts_to_change()).await?.ok_or_else(|| no_run(&run.id))?;
+    link(context, found, USED_ARTIFACTS, text(&artifact, "id")).await?;
     let entity = entity_or_default(input.text("entityName")?);
     Ok(json!({"artifact": node(context, entity, &artifact).await?}))
 }
@@ -364,19 +420,22 @@ pub(crate) async fn use_by_run(context: &CallContext, arguments: &Arguments) -> 
 /// Deletes a version. Its files stay until its run is deleted.
 pub(crate) async fn delete(context: &CallContext, arguments: &Arguments) -> Result<Value> {
     let input = arguments.input()?;
-    let artifact = stored_input(context, &input).await?;
-    let id = text(&artifact, "id").to_owned();
+    let id = input.required("artifactID")?.to_owned();
+    // A request that is repeated finds no version any more, and has done what it should.
+    let Some(artifact) = documents::read(&context.channels, ARTIFACTS, &id).await? else {
+        return Ok(json!({"artifact": {"id": id, "state": DELETED}}));
+    };
     let may_have_aliases = input.flag("deleteAliases");
     let name = collection_name(text(&artifact, "project"), text(&artifact, "collection"))?;
     documents::change(&context.channels, COLLECTIONS, &name, |members| {
         if let Some(aliases) = members.get_mut("aliases").and_then(Value::as_object_mut) {
-            let has_others = aliases.iter().any(|(alias, of)| *of == *id && alias != LATEST);
+            let has_others = aliases.iter().any(|(alias, version)| *version == *id && alias != LATEST);
             if has_others && !may_have_aliases {
                 return Err(WandbError::invalid(
                     "the artifact has aliases: delete them, or set `delete_aliases`",
                 ));
             }
-            aliases.retain(|_, of| *of != *id);
+            aliases.retain(|_, version| *version != *id);
         }
         if let Some(list) = members.get_mut("versions").and_then(Value::as_array_mut) {
             list.retain(|version| version["id"] != *id);
@@ -403,12 +462,12 @@ pub(crate) async fn set_aliases(
     let input = arguments.input()?;
     let artifact = stored_input(context, &input).await?;
     let aliases = requested_aliases(&input)?;
-    change_aliases(context, &artifact, |of_collection, id| {
+    change_aliases(context, &artifact, |known, id| {
         for alias in &aliases {
             if is_added {
-                of_collection.insert(alias.clone(), id.into());
-            } else if of_collection.get(alias).is_some_and(|of| of == id) {
-                of_collection.remove(alias);
+                known.insert(alias.clone(), id.into());
+            } else if known.get(alias).is_some_and(|version| version == id) {
+                known.remove(alias);
             }
         }
     })
@@ -443,6 +502,37 @@ mod tests {
         assert!(
             add_version(&mut collection, other.as_object().unwrap()).unwrap_err().message.contains("`model`")
         );
+    }
+
+    #[test]
+    fn aliases_of_a_version_that_is_not_committed_are_refused() {
+        let mut collection = Members::new();
+        let add = |known: &mut Members, id: &str| {
+            known.insert("best".to_owned(), id.into());
+        };
+        let error = change_known_aliases(&mut collection, &artifact("a", &[]), &add).unwrap_err();
+        assert!(error.message.contains("artifact.wait()"), "{error}");
+        assert!(collection.is_empty(), "the collection has no type yet, and the first commit must set it");
+        assert_eq!(add_version(&mut collection, &artifact("a", &[])), Ok(0));
+        change_known_aliases(&mut collection, &artifact("a", &[]), &add).unwrap();
+        assert_eq!(collection["aliases"], json!({"best": "a", "latest": "a"}));
+    }
+
+    #[test]
+    fn a_collection_without_a_type_gets_one() {
+        let stored = json!({"aliases": {"best": "a"}});
+        let mut collection = stored.as_object().unwrap().clone();
+        assert_eq!(add_version(&mut collection, &artifact("a", &[])), Ok(0));
+        assert_eq!(text(&collection, "type"), "model");
+    }
+
+    #[test]
+    fn files_of_a_committed_version_stay_as_they_are() {
+        let mut version = artifact("a", &[]);
+        for (state, is_open) in [(PENDING, true), (COMMITTED, false)] {
+            version.insert("state".to_owned(), state.into());
+            assert_eq!(check_pending(&version).is_ok(), is_open, "{state}");
+        }
     }
 
     #[test]

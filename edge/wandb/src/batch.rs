@@ -1,17 +1,18 @@
 //! Data of one run that is published together.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use matyan_proto::common::v1::{Code as ProductCode, LogPosition};
 use matyan_proto::ingest::v1::event::Kind;
 use matyan_proto::ingest::v1::{
-    BlobRef, CreateRun, Event, IngestionBatch, LogParams, Points, PublishRequest, PublishResponse, Rejection,
-    SeriesDef,
+    BlobRef, CreateRun, Event, IngestionBatch, LogParams, Points, PublishRequest, Rejection, SeriesDef,
 };
+use matyan_proto::limits;
 use matyan_proto::runs::v1::GetRequest;
-use matyan_value::{Map, Value, cbor};
+use matyan_value::{Map, cbor};
 use matyan_wire::headers::AFTER;
 use prost::Message;
-use std::collections::HashMap;
 use tonic::Code;
 
 use crate::error::{Result, WandbError, product_code};
@@ -20,21 +21,28 @@ use matyan_channels::Channels;
 /// The type of the values of metrics.
 const DTYPE: &str = "float";
 
-/// A batch is published once it has about so many bytes.
+/// A part has about so many bytes, unless a single event has more.
 const FULL_BYTES: usize = 4 << 20;
 
-/// A batch is published once it has so many events: lines of a terminal may be empty.
-const FULL_EVENTS: usize = matyan_proto::limits::BATCH_EVENTS / 2;
+/// A part has at most so many events: lines of a terminal may be empty.
+const FULL_EVENTS: usize = limits::BATCH_EVENTS / 2;
 
-/// The field of a rejection of all items.
-const WHOLE_BATCH: &str = "batch";
-
-/// Memory of a point, besides its name.
+/// Memory of a point, besides its name, which is more than its encoded size.
 const POINT_BYTES: usize = 40;
 
-/// Events and points of one run.
+/// Size of what precedes an event in a batch, at most.
+const EVENT_HEAD_BYTES: usize = 8;
+
+/// Events and points of one run, in parts that the server accepts as batches.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RunBatch {
+    full: Vec<BatchPart>,
+    last: BatchPart,
+}
+
+/// What becomes one batch of the server.
+#[derive(Clone, Debug, Default)]
+struct BatchPart {
     batch: IngestionBatch,
     points: Points,
     /// Numbers of the series by context and name.
@@ -42,12 +50,42 @@ pub(crate) struct RunBatch {
     bytes: usize,
 }
 
+impl BatchPart {
+    fn is_empty(&self) -> bool {
+        self.batch.events.is_empty() && self.points.series.is_empty()
+    }
+
+    /// Whether this number of bytes belongs to the next part.
+    fn is_full_for(&self, bytes: usize) -> bool {
+        let is_full = self.bytes + bytes > FULL_BYTES
+            || self.batch.events.len() >= FULL_EVENTS
+            || self.batch.series.len() >= limits::SERIES_PER_RUN;
+        is_full && !self.is_empty()
+    }
+
+    fn encode(mut self) -> Bytes {
+        if !self.points.series.is_empty() {
+            self.batch.points.push(self.points);
+        }
+        self.batch.encode_to_vec().into()
+    }
+}
+
 impl RunBatch {
+    /// The part that has room for this number of bytes.
+    fn part(&mut self, bytes: usize) -> &mut BatchPart {
+        if self.last.is_full_for(bytes) {
+            self.full.push(std::mem::take(&mut self.last));
+        }
+        self.last.bytes += bytes;
+        &mut self.last
+    }
+
     /// Adds an event. Without a time, it has the time of receipt.
     pub(crate) fn add(&mut self, kind: Kind, client_time_us: Option<i64>) {
         let event = Event { client_time_us, kind: Some(kind) };
-        self.bytes += event.encoded_len();
-        self.batch.events.push(event);
+        let bytes = event.encoded_len() + EVENT_HEAD_BYTES;
+        self.part(bytes).batch.events.push(event);
     }
 
     /// Creates the run, if it does not exist.
@@ -55,13 +93,9 @@ impl RunBatch {
         self.add(Kind::CreateRun(CreateRun::default()), None);
     }
 
-    /// Sets the param at a path. A map replaces the one that is there.
-    pub(crate) fn set(&mut self, path: &[&str], value: Value) {
-        let nested =
-            path.iter().rev().fold(value, |value, name| Value::Map(Map::from([((*name).to_owned(), value)])));
-        if let Value::Map(map) = nested {
-            self.add(Kind::LogParams(LogParams { value: cbor::encode_map(&map).into() }), None);
-        }
+    /// Adds params, which `ParamChanges` has checked.
+    pub(crate) fn log_params(&mut self, params: &Map) {
+        self.add(Kind::LogParams(LogParams { value: cbor::encode_map(params).into() }), None);
     }
 
     /// Announces a file that the client uploads, or has uploaded, to the run.
@@ -80,81 +114,70 @@ impl RunBatch {
 
     /// Adds a point of a metric.
     pub(crate) fn point(&mut self, name: &str, context: &str, value: f64, step: i64, time_us: i64) {
-        let next = u32::try_from(self.series.len()).unwrap_or(u32::MAX);
-        let number = *self.series.entry((context.to_owned(), name.to_owned())).or_insert(next);
+        let part = self.part(POINT_BYTES + name.len() + context.len());
+        let next = u32::try_from(part.series.len()).unwrap_or(u32::MAX);
+        let number = *part.series.entry((context.to_owned(), name.to_owned())).or_insert(next);
         if number == next {
-            self.bytes += name.len() + context.len();
-            self.batch.series.push(SeriesDef {
+            part.batch.series.push(SeriesDef {
                 name: name.to_owned(),
                 context: context.to_owned(),
                 dtype: DTYPE.to_owned(),
             });
+        } else {
+            // The definition of the series is in the part already.
+            part.bytes -= name.len() + context.len();
         }
-        self.points.series.push(number);
-        self.points.values.push(value);
-        self.points.steps.push(step);
-        self.points.times_us.push(time_us);
-        self.bytes += POINT_BYTES;
+        part.points.series.push(number);
+        part.points.values.push(value);
+        part.points.steps.push(step);
+        part.points.times_us.push(time_us);
     }
 
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
-        self.batch.events.is_empty() && self.points.series.is_empty()
+        self.full.is_empty() && self.last.is_empty()
     }
 
-    /// Whether it should be published before more is added.
-    pub(crate) fn is_full(&self) -> bool {
-        self.bytes >= FULL_BYTES || self.batch.events.len() >= FULL_EVENTS
-    }
-
-    pub(crate) fn encode(mut self) -> Bytes {
-        if !self.points.series.is_empty() {
-            self.batch.points.push(self.points);
-        }
-        self.batch.encode_to_vec().into()
+    /// The parts in the order in which they are published, encoded.
+    pub(crate) fn into_parts(self) -> impl Iterator<Item = Bytes> + Send {
+        let parts = self.full.into_iter().chain([self.last]);
+        parts.filter(|part| !part.is_empty()).map(BatchPart::encode)
     }
 }
 
-/// Publishes a batch. Returns once it is durable. Items that are invalid are left out: an error would end the upload of
-/// the whole run.
+/// Publishes a batch. Returns once it is durable, with the position of its end; `None` if it is empty. An item that the
+/// server refuses is an error, and never left out: the client would take it for stored.
 pub(crate) async fn publish(
     channels: &Channels,
     run_id: &str,
     batch: RunBatch,
 ) -> Result<Option<LogPosition>> {
-    let Some(response) = send(channels, run_id, batch).await? else { return Ok(None) };
-    if let Some(first) = response.rejections.first() {
-        if first.field == WHOLE_BATCH {
+    let mut last = None;
+    for part in batch.into_parts() {
+        let request = PublishRequest { run_id: run_id.to_owned(), batch: part, ..PublishRequest::default() };
+        let response = channels.ingest().publish(request).await?.into_inner();
+        if let Some(first) = response.rejections.first() {
+            // The limits that a client can reach are checked before.
+            tracing::error!(
+                run_id,
+                items = response.rejected_items,
+                field = first.field,
+                reason = first.reason,
+                "the server refused items of a W&B client"
+            );
             return Err(rejected(first));
         }
-        tracing::warn!(
-            run_id,
-            items = response.rejected_items,
-            field = first.field,
-            reason = first.reason,
-            "left out invalid items of a W&B client"
-        );
+        last = Some(response.position.ok_or_else(|| WandbError::broken("position"))?);
     }
-    Ok(response.position)
+    Ok(last)
 }
 
-/// Publishes a batch of which all items must be valid, and waits until it is applied, so that the next read of any client
-/// sees it.
+/// Publishes a batch, and waits until it is applied, so that the next read of any client sees it.
 pub(crate) async fn publish_and_wait(channels: &Channels, run_id: &str, batch: RunBatch) -> Result<()> {
-    let Some(response) = send(channels, run_id, batch).await? else { return Ok(()) };
-    if let Some(first) = response.rejections.first() {
-        return Err(rejected(first));
+    match publish(channels, run_id, batch).await? {
+        Some(position) => wait_applied(channels, run_id, position).await,
+        None => Ok(()),
     }
-    let position = response.position.ok_or_else(|| WandbError::broken("position"))?;
-    wait_applied(channels, run_id, position).await
-}
-
-async fn send(channels: &Channels, run_id: &str, batch: RunBatch) -> Result<Option<PublishResponse>> {
-    if batch.is_empty() {
-        return Ok(None);
-    }
-    let request =
-        PublishRequest { run_id: run_id.to_owned(), batch: batch.encode(), ..PublishRequest::default() };
-    Ok(Some(channels.ingest().publish(request).await?.into_inner()))
 }
 
 fn rejected(rejection: &Rejection) -> WandbError {
@@ -176,11 +199,9 @@ pub(crate) async fn wait_applied(channels: &Channels, run_id: &str, position: Lo
             tracing::warn!(run_id, "data of a W&B client is stored, but not yet visible");
             Ok(())
         }
-        Err(status) => match status.code() {
-            // It was deleted meanwhile, or the token only writes.
-            Code::NotFound | Code::PermissionDenied => Ok(()),
-            _ => Err(WandbError::from(status)),
-        },
+        // It was deleted in the meantime.
+        Err(status) if status.code() == Code::NotFound => Ok(()),
+        Err(status) => Err(WandbError::from(status)),
     }
 }
 
@@ -201,5 +222,42 @@ pub(crate) fn content_type(path: &str) -> &'static str {
         Some("mp4") => "video/mp4",
         Some("webm") => "video/webm",
         _ => "application/octet-stream",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use matyan_proto::ingest::v1::LogTerminalLine;
+
+    use super::*;
+
+    fn decoded(batch: RunBatch) -> Vec<IngestionBatch> {
+        batch.into_parts().map(|part| IngestionBatch::decode(part).unwrap()).collect()
+    }
+
+    #[test]
+    fn parts_stay_below_the_limits_of_a_batch() {
+        let mut batch = RunBatch::default();
+        let line = "x".repeat(limits::LOG_BYTES - 1);
+        for step in 0..3 {
+            batch.add(Kind::LogTerminalLine(LogTerminalLine { line: line.clone(), step }), None);
+        }
+        for step in 0..300_000 {
+            batch.point("loss", "", 1.0, step, step);
+        }
+        let parts = decoded(batch);
+        assert!(parts.iter().all(|part| part.encoded_len() <= limits::BATCH_BYTES));
+        assert_eq!(parts.iter().map(|part| part.events.len()).sum::<usize>(), 3);
+        let steps: Vec<i64> =
+            parts.iter().flat_map(|part| &part.points).flat_map(|points| points.steps.clone()).collect();
+        assert_eq!(steps, (0..300_000).collect::<Vec<i64>>());
+        for part in parts.iter().filter(|part| !part.points.is_empty()) {
+            assert_eq!(part.series.len(), 1, "each part defines its own series");
+        }
+    }
+
+    #[test]
+    fn a_batch_of_nothing_has_no_parts() {
+        assert!(decoded(RunBatch::default()).is_empty());
     }
 }

@@ -56,7 +56,8 @@ pub(crate) async fn list(
 }
 
 /// Changes a document, and returns what `change` returns. It gets the content as it is, empty if there is no document;
-/// it is called again if another caller has changed the document meanwhile.
+/// it is called again if another caller has changed the document in the meantime. A content that stays as it is, or
+/// empty, is not written.
 pub(crate) async fn change<T>(
     channels: &Channels,
     kind: &str,
@@ -69,7 +70,11 @@ pub(crate) async fn change<T>(
             Some(document) => (content(document)?, document.updated_us),
             None => (Map::new(), 0),
         };
+        let before = members.clone();
         let changed = change(&mut members)?;
+        if members == before {
+            return Ok(changed);
+        }
         let request = WriteRequest {
             kind: kind.to_owned(),
             name: name.to_owned(),

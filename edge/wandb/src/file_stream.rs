@@ -1,32 +1,38 @@
 //! The route to which a run streams its history, the load of its machine, its summary, and its terminal.
 //!
 //! A request is published in the order of its lines, and answered once all of it is durable. A client repeats a request
-//! that was not answered, and sends a run again under other line numbers: so everything that is published says itself
-//! where it belongs, and is the same if it comes twice.
+//! that was not answered, and sends a run again under other line numbers: so everything that is published identifies its
+//! own place, and is the same if it comes twice. What is too large is shortened instead of refused, because an error ends
+//! the upload of the whole run.
 
 use std::collections::HashMap;
 
-use matyan_proto::common::v1::{LogPosition, Outcome, OutcomeKind};
+use matyan_proto::common::v1::{Outcome, OutcomeKind};
 use matyan_proto::ingest::v1::FinishRun;
 use matyan_proto::ingest::v1::event::Kind;
-use matyan_proto::runs::v1::GetRequest;
 use matyan_value::{Map, Value};
 use serde::Deserialize;
-use tonic::Code;
 
 use crate::batch::{RunBatch, publish, wait_applied};
 use crate::call::CallContext;
-use crate::error::{Result, WandbError, is_missing};
+use crate::error::{Result, WandbError};
 use crate::lines::{LineSource, add_history, add_system, add_terminal, row};
-use crate::names::{INTERNAL_MEMBER, INTERNAL_SUMMARY, RunName, STATE, SUMMARY, WANDB, file_path};
+use crate::names::{RunName, STATE, WANDB, file_path};
+use crate::param_changes::ParamChanges;
+use crate::run_view::{parts_to_change, parts_without_params};
+use crate::runs::find_parts;
+use crate::summary::set_fitting_summary;
 
 const HISTORY: &str = "wandb-history.jsonl";
 const EVENTS: &str = "wandb-events.jsonl";
 const SUMMARY_FILE: &str = "wandb-summary.json";
 const TERMINAL: &str = "output.log";
 
-/// Files that a request may say are uploaded.
+/// Files that a request may report as uploaded.
 const MAX_UPLOADED: usize = 10_000;
+
+/// Adds a row of a file.
+type AddRow = fn(&mut RunBatch, &LineSource<'_>, i64, &Map);
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -55,9 +61,24 @@ impl Chunk {
     }
 }
 
-/// Batches in the order in which they are published.
-struct Plan {
-    batches: Vec<RunBatch>,
+impl StreamBody {
+    fn chunk(&self, file: &str) -> Option<&Chunk> {
+        self.files.as_ref()?.get(file)
+    }
+
+    /// The last summary of the request; it replaces those before.
+    fn summary(&self) -> Result<Option<Map>> {
+        let line = self.chunk(SUMMARY_FILE).and_then(|chunk| chunk.content.last());
+        line.map(|line| row(SUMMARY_FILE, 0, line)).transpose()
+    }
+
+    fn is_preempting(&self) -> bool {
+        self.preempting == Some(true)
+    }
+
+    fn is_complete(&self) -> bool {
+        self.complete == Some(true)
+    }
 }
 
 /// Stores what a run streams. `writer` is one of several writers of the run.
@@ -69,122 +90,74 @@ pub(crate) async fn append(
 ) -> Result<serde_json::Value> {
     let body: StreamBody = serde_json::from_slice(body)
         .map_err(|error| WandbError::invalid(format!("the body is not what a run streams: {error}")))?;
-    let run_id = name.run_id();
-    // Everything is read before anything is stored.
-    let plan = Plan::of(&body, &LineSource { run_id: &run_id, writer })?;
-    check_exists(context, &run_id).await?;
-    let mut last: Option<LogPosition> = None;
-    for batch in plan.batches {
-        last = publish(&context.channels, &run_id, batch).await?.or(last);
-    }
-    if body.complete == Some(true)
+    let summary = body.summary()?;
+    let changes_params = summary.is_some() || body.is_preempting();
+    let parts = if changes_params { parts_to_change() } else { parts_without_params() };
+    let run = find_parts(context, name, parts).await?.ok_or_else(|| {
+        WandbError::missing("the run does not exist, or was deleted: call `wandb.init` again")
+    })?;
+    // Everything is read and checked before anything is stored.
+    let source = LineSource { run_id: &run.run_id, writer };
+    let batch = stored_batch(&body, summary, &source, ParamChanges::new(run.params))?;
+    let last = publish(&context.channels, &run.run_id, batch).await?;
+    if body.is_complete()
         && let Some(position) = last
     {
-        wait_applied(&context.channels, &run_id, position).await?;
+        wait_applied(&context.channels, &run.run_id, position).await?;
     }
     Ok(serde_json::json!({"exitcode": null, "limits": {}}))
 }
 
-/// Refuses data of a run that was deleted, or never begun.
-async fn check_exists(context: &CallContext, run_id: &str) -> Result<()> {
-    let request = GetRequest { run_id: run_id.to_owned(), parts: None };
-    match context.channels.runs().get(request).await {
-        Ok(_) => Ok(()),
-        Err(status) if is_missing(&status) => {
-            Err(WandbError::missing("the run does not exist, or was deleted: call `wandb.init` again"))
-        }
-        // The token only writes.
-        Err(status) if status.code() == Code::PermissionDenied => Ok(()),
-        Err(status) => Err(status.into()),
-    }
-}
-
-impl Plan {
-    fn of(body: &StreamBody, source: &LineSource<'_>) -> Result<Self> {
-        let mut plan = Self { batches: Vec::new() };
-        let chunk = |file: &str| body.files.as_ref().and_then(|files| files.get(file));
-        if let Some(chunk) = chunk(HISTORY) {
-            plan.add_rows(source, HISTORY, chunk, add_history)?;
-        }
-        if let Some(chunk) = chunk(EVENTS) {
-            plan.add_rows(source, EVENTS, chunk, add_system)?;
-        }
-        if let Some(chunk) = chunk(TERMINAL) {
-            plan.add_terminal(source, chunk)?;
-        }
-        let mut rest = RunBatch::default();
-        if let Some(line) = chunk(SUMMARY_FILE).and_then(|chunk| chunk.content.last()) {
-            add_summary(&mut rest, row(SUMMARY_FILE, 0, line)?);
-        }
-        let uploaded = body.uploaded.as_deref().unwrap_or_default();
-        if uploaded.len() > MAX_UPLOADED {
-            return Err(WandbError::invalid(format!("`uploaded` has more than {MAX_UPLOADED} files")));
-        }
-        for file in uploaded {
-            rest.announce(source.run_id, &file_path(file)?);
-        }
-        if body.preempting == Some(true) {
-            rest.set(&[WANDB, STATE], Value::Text("preempting".to_owned()));
-        }
-        if body.complete == Some(true) {
-            rest.add(Kind::FinishRun(FinishRun { outcome: Some(outcome(body.exitcode)) }), None);
-        }
-        plan.batches.push(rest);
-        Ok(plan)
-    }
-
-    /// Adds rows of a file, in batches of a limited size.
-    fn add_rows(
-        &mut self,
-        source: &LineSource<'_>,
-        file: &str,
-        chunk: &Chunk,
-        add: fn(&mut RunBatch, &LineSource<'_>, i64, &Map),
-    ) -> Result<()> {
-        check_offset(file, chunk)?;
-        let mut batch = RunBatch::default();
-        for (number, line) in chunk.numbered() {
-            add(&mut batch, source, number, &row(file, number, line)?);
-            if batch.is_full() {
-                self.batches.push(std::mem::take(&mut batch));
+/// What is stored of a request, in the order in which it is published.
+fn stored_batch(
+    body: &StreamBody,
+    summary: Option<Map>,
+    source: &LineSource<'_>,
+    mut params: ParamChanges,
+) -> Result<RunBatch> {
+    let mut batch = RunBatch::default();
+    let row_files: [(&str, AddRow); 2] = [(HISTORY, add_history), (EVENTS, add_system)];
+    for (file, add) in row_files {
+        if let Some(chunk) = body.chunk(file) {
+            check_offset(file, chunk)?;
+            for (number, line) in chunk.numbered() {
+                add(&mut batch, source, number, &row(file, number, line)?);
             }
         }
-        self.batches.push(batch);
-        Ok(())
     }
-
-    /// Adds lines of the terminal.
-    fn add_terminal(&mut self, source: &LineSource<'_>, chunk: &Chunk) -> Result<()> {
+    if let Some(chunk) = body.chunk(TERMINAL) {
         check_offset(TERMINAL, chunk)?;
-        let mut batch = RunBatch::default();
         for (number, line) in chunk.numbered() {
             add_terminal(&mut batch, source, number, line);
-            if batch.is_full() {
-                self.batches.push(std::mem::take(&mut batch));
-            }
         }
-        self.batches.push(batch);
-        Ok(())
     }
+    if let Some(summary) = summary {
+        set_fitting_summary(&mut params, &mut batch, summary, source.writer.is_some());
+    }
+    let uploaded = body.uploaded.as_deref().unwrap_or_default();
+    if uploaded.len() > MAX_UPLOADED {
+        let message = format!("`uploaded` has more than {MAX_UPLOADED} files: name them in several requests");
+        return Err(WandbError::invalid(message));
+    }
+    for file in uploaded {
+        batch.announce(source.run_id, &file_path(file)?);
+    }
+    if body.is_preempting() {
+        params.set(&mut batch, "preempting", &[WANDB, STATE], Value::Text("preempting".to_owned()))?;
+    }
+    if body.is_complete() {
+        batch.add(Kind::FinishRun(FinishRun { outcome: Some(outcome(body.exitcode)) }), None);
+    }
+    Ok(batch)
 }
 
 fn check_offset(file: &str, chunk: &Chunk) -> Result<()> {
     if chunk.offset < 0 {
-        return Err(WandbError::invalid(format!("`offset` of {file} is negative")));
+        return Err(WandbError::invalid(format!(
+            "`offset` of {file} is negative: lines are numbered from 0"
+        )));
     }
     Ok(())
-}
-
-/// Adds a summary, which replaces the one before. Clients read the members of W&B itself back, but people do not.
-pub(crate) fn add_summary(batch: &mut RunBatch, summary: Map) {
-    let (internal, shown): (Map, Map) = summary.into_iter().partition(|(name, _)| name.starts_with('_'));
-    if !shown.is_empty() {
-        batch.set(&[SUMMARY], Value::Map(shown));
-    }
-    let internal: Map = internal.into_iter().filter(|(name, _)| name != INTERNAL_MEMBER).collect();
-    if !internal.is_empty() {
-        batch.set(&[WANDB, INTERNAL_SUMMARY], Value::Map(internal));
-    }
 }
 
 fn outcome(exit_code: Option<i64>) -> Outcome {
@@ -196,37 +169,55 @@ fn outcome(exit_code: Option<i64>) -> Outcome {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use matyan_proto::ingest::v1::{Event, IngestionBatch};
+    use matyan_value::json::{self, JsonStyle};
+    use prost::Message;
+
     use super::*;
 
-    fn plan(body: &str) -> Result<Plan> {
+    fn stored(body: &str, params: &str) -> Result<RunBatch> {
         let body: StreamBody = serde_json::from_str(body).unwrap();
-        Plan::of(&body, &LineSource { run_id: "r:p", writer: None })
+        let source = LineSource { run_id: "r:p", writer: None };
+        let params = json::parse(params).unwrap().as_map().unwrap().clone();
+        stored_batch(&body, body.summary()?, &source, ParamChanges::new(params))
     }
 
     #[test]
     fn lines_that_come_again_are_the_same_under_other_numbers() {
-        let stored = |file: &str, offset: i64, line: &str| {
+        let parts = |file: &str, offset: i64, line: &str| -> Vec<Bytes> {
             let body = serde_json::json!({"files": {file: {"offset": offset, "content": [line]}}});
-            let plan = plan(&body.to_string()).unwrap();
-            plan.batches
-                .into_iter()
-                .filter(|batch| !batch.is_empty())
-                .map(RunBatch::encode)
-                .collect::<Vec<_>>()
+            stored(&body.to_string(), "{}").unwrap().into_parts().collect()
         };
         let row = r#"{"_step": 3, "_timestamp": 9.5, "loss": NaN, "deep": {"text": "x"}}"#;
-        assert_eq!(stored(HISTORY, 0, row).len(), 1);
-        assert_eq!(stored(HISTORY, 0, row), stored(HISTORY, 500, row));
+        assert_eq!(parts(HISTORY, 0, row).len(), 1);
+        assert_eq!(parts(HISTORY, 0, row), parts(HISTORY, 500, row));
         let sample = r#"{"_runtime": 15.04, "_timestamp": 9.5, "system.cpu": 1}"#;
-        assert_eq!(stored(EVENTS, 0, sample).len(), 1);
-        assert_eq!(stored(EVENTS, 0, sample), stored(EVENTS, 500, sample));
-        assert_ne!(stored(HISTORY, 0, row), stored(HISTORY, 0, &row.replace('3', "4")));
+        assert_eq!(parts(EVENTS, 0, sample).len(), 1);
+        assert_eq!(parts(EVENTS, 0, sample), parts(EVENTS, 500, sample));
+        assert_ne!(parts(HISTORY, 0, row), parts(HISTORY, 0, &row.replace('3', "4")));
     }
 
     #[test]
     fn a_summary_replaces_the_one_before() {
-        let summary = r#"{"files": {"wandb-summary.json": {"offset": 0, "content": ["{\"acc\": Infinity, \"_step\": 3}"]}}}"#;
-        assert!(plan(summary).unwrap().batches.iter().any(|batch| !batch.is_empty()));
+        let sent = |summary: &str| -> Vec<String> {
+            let body = serde_json::json!({"files": {SUMMARY_FILE: {"offset": 0, "content": [summary]}}});
+            let parts =
+                stored(&body.to_string(), r#"{"summary": {"acc": 1, "loss": 2}}"#).unwrap().into_parts();
+            let events = parts.flat_map(|part| IngestionBatch::decode(part).unwrap().events);
+            let text = |event: Event| match event.kind {
+                Some(Kind::LogParams(params)) => json::cbor_text(&params.value, JsonStyle::BARE).unwrap(),
+                other => panic!("{other:?}"),
+            };
+            events.map(text).collect()
+        };
+        let step = r#"{"wandb":{"summary":{"_step":3}}}"#;
+        // The server follows a map of one entry, unless the map that is there is empty.
+        let one = sent(r#"{"acc": Infinity, "_step": 3}"#);
+        let cleared = r#"{"wandb":{"summary":{}}}"#;
+        assert_eq!(one, [r#"{"summary":{}}"#, r#"{"summary":{"acc":Infinity}}"#, cleared, step]);
+        assert_eq!(sent(r#"{"_step": 3}"#), [r#"{"summary":{}}"#, cleared, step]);
+        assert_eq!(sent(r#"{"a": 1, "b": 2}"#), [r#"{"summary":{"a":1,"b":2}}"#]);
     }
 
     #[test]
@@ -235,10 +226,11 @@ mod tests {
             r#"{"files": {"wandb-history.jsonl": {"offset": 0, "content": ["{\"a\": 1}", "{"]}}}"#,
             r#"{"files": {"wandb-history.jsonl": {"offset": -1, "content": ["{}"]}}}"#,
             r#"{"files": {"output.log": {"offset": -1, "content": ["x"]}}}"#,
+            r#"{"files": {"wandb-summary.json": {"offset": 0, "content": ["{"]}}}"#,
             r#"{"uploaded": ["../a"]}"#,
         ] {
-            assert!(plan(body).is_err(), "{body}");
+            assert!(stored(body, "{}").is_err(), "{body}");
         }
-        assert!(plan("{}").unwrap().batches.iter().all(RunBatch::is_empty));
+        assert!(stored("{}", "{}").unwrap().is_empty());
     }
 }

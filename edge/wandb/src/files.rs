@@ -22,7 +22,7 @@ use crate::runs::{find, no_run};
 /// Folder of a run with the files of artifacts, which are no files of the run to W&B.
 pub(crate) const ARTIFACT_FOLDER: &str = "wandb-artifacts/";
 
-/// The type of every upload. It is part of the signature of some URLs, and clients send what they are told to.
+/// The type of every upload. It is part of the signature of some URLs, and clients send the headers that they get.
 const UPLOAD_TYPE: &str = "application/octet-stream";
 
 /// Files in one request.
@@ -193,9 +193,11 @@ pub(crate) async fn count(context: &CallContext, run: &Node) -> Result<Value> {
 pub(crate) fn page(arguments: &Arguments) -> Result<(usize, usize)> {
     let first = arguments.integer("first")?.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
     let start = match arguments.text("after")? {
-        Some(after) => {
-            after.parse().map_err(|_| WandbError::invalid("`after` is not a cursor of this list"))?
-        }
+        Some(after) => after.parse().map_err(|_| {
+            WandbError::invalid(
+                "`after` is not a cursor of this list: send the `endCursor` of a page, or nothing",
+            )
+        })?,
         None => 0,
     };
     Ok((start, usize::try_from(first).unwrap_or(usize::MAX)))

@@ -11,7 +11,7 @@ use crate::call::CallContext;
 use crate::error::{Result, WandbError};
 use crate::node::{Arguments, Node};
 use crate::run_view::RUN_ID;
-use crate::series::{MetricSeries, Writers, metric_series};
+use crate::series::{LoggedSeries, Writers, all_series};
 
 /// Values in the rows of one answer.
 const MAX_VALUES: usize = 1_000_000;
@@ -52,22 +52,48 @@ fn number(value: f64) -> Value {
 struct HistoryReader<'a> {
     context: &'a CallContext,
     run_id: &'a str,
-    series: Vec<MetricSeries>,
+    /// The metrics whose points are the rows.
+    series: Vec<LoggedSeries>,
+    /// Sequences of objects, whose steps count, but which no row contains.
+    objects: Vec<LoggedSeries>,
     writers: Writers,
 }
 
 impl<'a> HistoryReader<'a> {
     async fn open(context: &'a CallContext, run: &'a Node, is_system: bool) -> Result<Self> {
         let run_id = run.known(RUN_ID)?;
-        let mut series = metric_series(&context.channels, run_id).await?;
-        let writers = Writers::of(&series);
-        series.retain(|series| series.is_system() == is_system);
-        Ok(Self { context, run_id, series, writers })
+        let all = all_series(&context.channels, run_id).await?;
+        let writers = Writers::of(&all);
+        let wanted = all.into_iter().filter(|series| series.is_system() == is_system);
+        let (series, objects) = wanted.partition(|series| series.is_metric);
+        Ok(Self { context, run_id, series, objects, writers })
     }
 
-    /// The last step that a client sees.
+    fn last_of<'s>(&self, series: impl Iterator<Item = &'s LoggedSeries>) -> Option<i64> {
+        series.map(|series| self.writers.shown_step(series, series.last_step)).max()
+    }
+
+    /// The last step that a client has logged. It goes on with the next one, so objects count: they would be replaced.
     fn last_step(&self) -> Option<i64> {
-        self.series.iter().map(|series| self.writers.shown_step(series, series.last_step)).max()
+        self.last_of(self.series.iter().chain(&self.objects))
+    }
+
+    /// The last row.
+    async fn last_row(&self, last_step: i64) -> Result<Rows> {
+        let mut rows = self.rows(last_step..last_step.saturating_add(1), |_| true).await?;
+        if rows.is_empty() {
+            // Only objects were logged at this step. Clients take the age of the run from the time of the row, so it is
+            // that of the last metric.
+            let mut row = Map::new();
+            if let Some(step) = self.last_of(self.series.iter()) {
+                let before = self.rows(step..step.saturating_add(1), |_| true).await?;
+                let time = before.into_values().next().and_then(|mut row| row.remove(TIMESTAMP));
+                row.extend(time.map(|time| (TIMESTAMP.to_owned(), time)));
+            }
+            row.insert(STEP.to_owned(), last_step.into());
+            rows.insert(last_step, row);
+        }
+        Ok(rows)
     }
 
     fn columns() -> Option<PointColumns> {
@@ -76,7 +102,7 @@ impl<'a> HistoryReader<'a> {
 
     /// All rows in a range of steps as they are shown, of the series that `is_wanted`.
     async fn rows(&self, range: std::ops::Range<i64>, is_wanted: impl Fn(&str) -> bool) -> Result<Rows> {
-        let chosen: Vec<&MetricSeries> =
+        let chosen: Vec<&LoggedSeries> =
             self.series.iter().filter(|series| is_wanted(&series.shown_name())).collect();
         let mut rows = Rows::new();
         if chosen.is_empty() || range.is_empty() {
@@ -113,7 +139,7 @@ impl<'a> HistoryReader<'a> {
         samples: i64,
         is_wanted: impl Fn(&str) -> bool,
     ) -> Result<Rows> {
-        let chosen: Vec<&MetricSeries> =
+        let chosen: Vec<&LoggedSeries> =
             self.series.iter().filter(|series| is_wanted(&series.shown_name())).collect();
         let mut rows = Rows::new();
         if chosen.is_empty() {
@@ -141,7 +167,7 @@ impl<'a> HistoryReader<'a> {
         Ok(rows)
     }
 
-    fn selection(&self, chosen: &[&MetricSeries]) -> RunSelection {
+    fn selection(&self, chosen: &[&LoggedSeries]) -> RunSelection {
         RunSelection {
             run_id: self.run_id.to_owned(),
             numbers: chosen.iter().map(|series| series.number).collect(),
@@ -152,7 +178,7 @@ impl<'a> HistoryReader<'a> {
     fn add(
         &self,
         rows: &mut Rows,
-        chosen: &[&MetricSeries],
+        chosen: &[&LoggedSeries],
         points: &SeriesPoints,
         range: &std::ops::Range<i64>,
     ) -> Result<()> {
@@ -306,7 +332,7 @@ impl HistoryReader<'_> {
             return Ok(Rows::new());
         }
         let mut rows = self.sampled_rows(range.clone(), samples, |name| name == rarest).await?;
-        let others: Vec<&MetricSeries> = self
+        let others: Vec<&LoggedSeries> = self
             .series
             .iter()
             .filter(|series| {
@@ -337,7 +363,7 @@ impl HistoryReader<'_> {
     }
 
     /// Adds values at the steps of rows that there are.
-    fn add_to_rows(&self, rows: &mut Rows, chosen: &[&MetricSeries], points: &SeriesPoints) -> Result<()> {
+    fn add_to_rows(&self, rows: &mut Rows, chosen: &[&LoggedSeries], points: &SeriesPoints) -> Result<()> {
         let place = points.place.as_ref().ok_or_else(|| WandbError::broken("place"))?;
         let series = chosen.get(place.series as usize).ok_or_else(|| WandbError::broken("series"))?;
         for (step, value) in points.steps.iter().zip(&points.values) {
@@ -369,15 +395,15 @@ pub(crate) async fn history_keys(context: &CallContext, run: &Node) -> Result<Va
     let Some(last_step) = reader.last_step() else {
         return Ok(json!({"sets": [], "keys": {}, "lastStep": -1}));
     };
-    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-    for series in &reader.series {
-        *counts.entry(series.shown_name()).or_default() += series.count;
+    let mut counts: BTreeMap<String, (u64, &str)> = BTreeMap::new();
+    for series in reader.series.iter().chain(&reader.objects) {
+        counts.entry(series.shown_name()).or_insert((0, series.wandb_type())).0 += series.count;
     }
-    let rows = counts.values().copied().max().unwrap_or_default();
-    counts.extend(OWN_COLUMNS.map(|name| (name.to_owned(), rows)));
-    let describe = |(name, count): (String, u64)| {
+    let rows = counts.values().map(|(count, _)| *count).max().unwrap_or_default();
+    counts.extend(OWN_COLUMNS.map(|name| (name.to_owned(), (rows, "number"))));
+    let describe = |(name, (count, wandb_type)): (String, (u64, &str))| {
         let is_monotonic = OWN_COLUMNS.contains(&name.as_str());
-        (name, json!({"typeCounts": [{"type": "number", "count": count}], "monotonic": is_monotonic}))
+        (name, json!({"typeCounts": [{"type": wandb_type, "count": count}], "monotonic": is_monotonic}))
     };
     let keys: Map<String, Value> = counts.into_iter().map(describe).collect();
     Ok(json!({"sets": [], "keys": keys, "lastStep": last_step}))
@@ -393,7 +419,7 @@ pub(crate) async fn line_count(context: &CallContext, run: &Node, is_system: boo
 pub(crate) async fn tail(context: &CallContext, run: &Node, is_system: bool) -> Result<Value> {
     let reader = HistoryReader::open(context, run, is_system).await?;
     let Some(last) = reader.last_step() else { return Ok("[]".into()) };
-    let rows = reader.rows(last..last.saturating_add(1), |_| true).await?;
+    let rows = reader.last_row(last).await?;
     let lines = lines(with_runtime(rows, started_s(run)));
     Ok(lines.to_string().into())
 }

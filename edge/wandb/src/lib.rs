@@ -4,7 +4,7 @@
 //! objects, its terminal is terminal lines, and its files are artifacts. Versions of W&B's artifacts are named documents.
 //!
 //! The crate knows the services only through the channels that each request brings, which check the rights of its
-//! caller, and keeps nothing between requests. What a client streams says itself where it belongs, so that a repeated
+//! caller, and keeps nothing between requests. What a client streams identifies its own place, so that a repeated
 //! request stores nothing twice.
 
 mod artifact_view;
@@ -17,11 +17,13 @@ mod error;
 mod file_stream;
 mod files;
 mod filter;
+mod fitting;
 mod history;
 mod lines;
 mod media;
 mod names;
 mod node;
+mod param_changes;
 mod resolve;
 mod route;
 mod run_view;
@@ -30,6 +32,7 @@ mod schema;
 mod search;
 mod series;
 mod server;
+mod summary;
 mod terminal;
 
 pub use error::WandbError;

@@ -1,18 +1,22 @@
 //! Lines of the files that a client streams, as data of a run.
 //!
 //! A line is identified by what it says, and by its number only if it says nothing of that kind: a client that sends a run
-//! again numbers its lines anew. So a row of the history has the step that is in it, and a sample of the machine's load has
+//! again gives its lines other numbers. So a row of the history has the step that is in it, and a sample of the machine's load has
 //! the time of the run, in tenths of a second, as step.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use matyan_proto::ABSENT;
 use matyan_proto::ingest::v1::event::Kind;
 use matyan_proto::ingest::v1::{LogObject, LogRecord, LogTerminalLine};
+use matyan_proto::limits::{BATCH_BYTES, LOG_BYTES};
+use matyan_value::json::JsonStyle;
 use matyan_value::{Map, Value, cbor, datetime, json};
 
 use crate::batch::RunBatch;
 use crate::error::{Result, WandbError};
-use crate::media::{self, float};
+use crate::fitting::{fitting_name, fitting_text};
+use crate::media::{self, MediaObject, float};
 use crate::names::{SYSTEM_PREFIX, WANDB_SYSTEM_PREFIX};
 
 const STEP: &str = "_step";
@@ -33,6 +37,15 @@ const SECOND_US: f64 = 1e6;
 
 /// Levels of nested maps in a row.
 const MAX_DEPTH: usize = 100;
+
+/// Room for everything but the value of an object, or the text of a log record.
+const OTHER_BYTES: usize = 64 << 10;
+
+/// The largest value of an object, so that it fits into a batch.
+const OBJECT_BYTES: usize = BATCH_BYTES - OTHER_BYTES;
+
+/// The longest line of the terminal.
+const LINE_BYTES: usize = LOG_BYTES - OTHER_BYTES;
 
 /// Who has written a line.
 #[derive(Clone, Debug)]
@@ -68,8 +81,8 @@ pub(crate) fn row(file: &str, number: i64, line: &str) -> Result<Map> {
 /// Adds a row of the history.
 pub(crate) fn add_history(batch: &mut RunBatch, source: &LineSource<'_>, number: i64, row: &Map) {
     let step = match row.get(STEP) {
-        Some(Value::Integer(step)) => *step,
-        Some(Value::Float(step)) if step.fract() == 0.0 => *step as i64,
+        Some(Value::Integer(step)) => sendable(*step),
+        Some(Value::Float(step)) if step.fract() == 0.0 => sendable(*step as i64),
         _ => number,
     };
     let time_us = time_us(row);
@@ -80,15 +93,14 @@ pub(crate) fn add_history(batch: &mut RunBatch, source: &LineSource<'_>, number:
             return;
         }
         match float(value) {
-            Some(number) => batch.point(name, &context, number, step, time_us),
+            Some(number) => batch.point(&fitting_name(name), &context, number, step, time_us),
             None if matches!(value, Value::Null) => {}
             None => {
-                let object = media::object(source.run_id, value);
-                let encoded = cbor::encode(&object.value);
+                let (dtype, encoded) = fitting_object(source.run_id, value);
                 let event = LogObject {
-                    name: name.to_owned(),
+                    name: fitting_name(name).into_owned(),
                     context: context.clone(),
-                    dtype: object.dtype.to_owned(),
+                    dtype: dtype.to_owned(),
                     step: Some(step),
                     epoch: None,
                     value: encoded.into(),
@@ -99,16 +111,38 @@ pub(crate) fn add_history(batch: &mut RunBatch, source: &LineSource<'_>, number:
     });
 }
 
+/// A step or a time that is in every message what it is here.
+fn sendable(number: i64) -> i64 {
+    number.max(ABSENT + 1)
+}
+
+/// The type of the object for a value, and the object encoded. One that is too large for a message becomes a text.
+fn fitting_object(run_id: &str, value: &Value) -> (&'static str, Vec<u8>) {
+    let MediaObject { dtype, value: object } = media::object(run_id, value);
+    let encoded = cbor::encode(&object);
+    if encoded.len() <= OBJECT_BYTES {
+        return (dtype, encoded);
+    }
+    let text = match value {
+        Value::Text(text) => text.clone(),
+        other => json::value_text(other, JsonStyle::BARE),
+    };
+    let MediaObject { dtype, value: object } =
+        media::text_object(fitting_text(&text, OBJECT_BYTES - OTHER_BYTES).into_owned());
+    (dtype, cbor::encode(&object))
+}
+
 /// Adds samples of the load of the machine.
 pub(crate) fn add_system(batch: &mut RunBatch, source: &LineSource<'_>, number: i64, row: &Map) {
     let runtime = row.get(RUNTIME).and_then(float).filter(|runtime| runtime.is_finite());
-    let step = runtime.map_or(number, |runtime| (runtime * 10.0).round() as i64);
+    let step = runtime.map_or(number, |runtime| sendable((runtime * 10.0).round() as i64));
     let time_us = time_us(row);
     let context = source.context();
     for_each_leaf(row, "", 0, &mut |name, value| {
         if let (false, Some(number)) = (name.starts_with('_'), float(value)) {
             let name = name.strip_prefix(WANDB_SYSTEM_PREFIX).unwrap_or(name);
-            batch.point(&format!("{SYSTEM_PREFIX}{name}"), &context, number, step, time_us);
+            let name = format!("{SYSTEM_PREFIX}{name}");
+            batch.point(&fitting_name(&name), &context, number, step, time_us);
         }
     });
 }
@@ -116,15 +150,16 @@ pub(crate) fn add_system(batch: &mut RunBatch, source: &LineSource<'_>, number: 
 /// Adds a line of the terminal. Those of several writers would replace each other, so they are log records.
 pub(crate) fn add_terminal(batch: &mut RunBatch, source: &LineSource<'_>, number: i64, line: &str) {
     let parsed = TerminalLine::parse(line);
+    let text = fitting_text(parsed.text, LINE_BYTES).into_owned();
     match source.writer {
         None => {
-            let event = LogTerminalLine { line: parsed.text.to_owned(), step: number };
+            let event = LogTerminalLine { line: text, step: number };
             batch.add(Kind::LogTerminalLine(event), parsed.time_us);
         }
         Some(writer) => {
             let extra = Map::from([(WRITER.to_owned(), Value::Text(writer.to_owned()))]);
             let event = LogRecord {
-                message: parsed.text.to_owned(),
+                message: text,
                 level: if parsed.is_error { ERROR_LEVEL } else { INFO_LEVEL },
                 timestamp: parsed.time_us.unwrap_or_default() as f64 / SECOND_US,
                 extra_args: cbor::encode_map(&extra).into(),
@@ -166,7 +201,7 @@ impl<'a> TerminalLine<'a> {
 fn time_us(row: &Map) -> i64 {
     let seconds = row.get(TIMESTAMP).and_then(float).filter(|seconds| seconds.is_finite());
     let now_s = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-    (seconds.unwrap_or_else(now_s) * SECOND_US) as i64
+    sendable((seconds.unwrap_or_else(now_s) * SECOND_US) as i64)
 }
 
 /// Calls a function for each value of nested maps, with its name: `val.acc` for `{"val": {"acc": …}}`.
@@ -184,7 +219,61 @@ fn for_each_leaf(row: &Map, prefix: &str, depth: usize, on_leaf: &mut dyn FnMut(
 
 #[cfg(test)]
 mod tests {
+    use matyan_proto::ingest::v1::IngestionBatch;
+    use matyan_proto::limits::NAME_BYTES;
+    use prost::Message;
+
     use super::*;
+
+    #[test]
+    fn what_is_too_large_is_stored_in_a_form_that_fits() {
+        let source = LineSource { run_id: "r:project", writer: None };
+        let long = "n".repeat(NAME_BYTES + 1);
+        let paths = vec![Value::Text("a".to_owned()); 1_000_000];
+        let images = Map::from([
+            ("_type".to_owned(), Value::Text("images/separated".to_owned())),
+            ("filenames".to_owned(), Value::List(paths)),
+        ]);
+        let row = Map::from([
+            (STEP.to_owned(), Value::Integer(ABSENT)),
+            (TIMESTAMP.to_owned(), Value::Float(f64::MIN)),
+            (long, Value::Float(1.0)),
+            ("images".to_owned(), Value::Map(images)),
+            ("text".to_owned(), Value::Text("x".repeat(BATCH_BYTES))),
+        ]);
+        let mut batch = RunBatch::default();
+        add_history(&mut batch, &source, 0, &row);
+        add_terminal(&mut batch, &source, 0, &"x".repeat(LOG_BYTES + 1));
+        add_terminal(&mut batch, &LineSource { writer: Some("w"), ..source }, 0, &"x".repeat(LOG_BYTES + 1));
+        let mut kinds = Vec::new();
+        for part in batch.into_parts() {
+            assert!(part.len() <= BATCH_BYTES);
+            let part = IngestionBatch::decode(part).unwrap();
+            assert!(part.series.iter().all(|series| series.name.len() <= NAME_BYTES));
+            for points in &part.points {
+                assert_eq!(
+                    (points.steps.as_slice(), points.times_us.as_slice()),
+                    (&[ABSENT + 1][..], &[ABSENT + 1][..])
+                );
+            }
+            kinds.extend(part.events.into_iter().filter_map(|event| event.kind));
+        }
+        assert_eq!(kinds.len(), 4);
+        for kind in kinds {
+            let bytes = match kind {
+                Kind::LogObject(object) => {
+                    assert_eq!((object.dtype.as_str(), object.step), ("text", Some(ABSENT + 1)));
+                    object.value.len()
+                }
+                Kind::LogTerminalLine(line) => line.line.len() + BATCH_BYTES - LOG_BYTES,
+                Kind::LogRecord(record) => {
+                    record.message.len() + record.extra_args.len() + BATCH_BYTES - LOG_BYTES
+                }
+                other => panic!("{other:?}"),
+            };
+            assert!((1 << 20..=BATCH_BYTES).contains(&bytes), "{bytes}");
+        }
+    }
 
     #[test]
     fn nested_maps_are_flattened_and_media_are_not() {

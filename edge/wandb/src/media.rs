@@ -35,7 +35,8 @@ pub(crate) fn object(run_id: &str, value: &Value) -> MediaObject {
     })
 }
 
-fn text_object(data: String) -> MediaObject {
+/// An object of a text.
+pub(crate) fn text_object(data: String) -> MediaObject {
     MediaObject { dtype: "text", value: Value::Map(Map::from([("data".to_owned(), Value::Text(data))])) }
 }
 

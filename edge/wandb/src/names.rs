@@ -4,6 +4,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use matyan_proto::limits::ARTIFACT_PATH_BYTES;
 use matyan_value::datetime::UtcTime;
 use sha2::{Digest, Sha256};
 
@@ -15,7 +16,7 @@ pub(crate) const CONFIG: &str = "hparams";
 /// Params: the summary.
 pub(crate) const SUMMARY: &str = "summary";
 
-/// Params: what W&B's clients say of a run, and what only they read.
+/// Params: what W&B's clients report about a run, and what only they read.
 pub(crate) const WANDB: &str = "wandb";
 
 /// Names below `WANDB`.
@@ -88,7 +89,11 @@ impl RunName {
 
     /// Reads such an id, and the entity in it.
     pub(crate) fn of_storage_id(storage_id: &str) -> Result<(Self, String)> {
-        let problem = || WandbError::invalid("`id` is not the id of a run");
+        let problem = || {
+            WandbError::invalid(
+                "`id` is not the id of a run: send the `id` that an answer about the run contains",
+            )
+        };
         let bytes = STANDARD.decode(storage_id).map_err(|_| problem())?;
         let text = String::from_utf8(bytes).map_err(|_| problem())?;
         let mut parts = text.strip_prefix("Run:v1:").ok_or_else(problem)?.splitn(3, ':');
@@ -121,7 +126,18 @@ pub(crate) fn file_path(name: &str) -> Result<String> {
     let path = path.trim_start_matches("./");
     let is_bad = |segment: &str| segment.is_empty() || segment == "." || segment == "..";
     if path.split('/').any(is_bad) || path.chars().any(char::is_control) {
-        let message = format!("`{}` is not the name of a file of a run", name.escape_debug());
+        let message = format!(
+            "`{}` is not the name of a file of a run: it has an empty, `.` or `..` part, or a control character",
+            name.escape_debug()
+        );
+        return Err(WandbError::invalid(message));
+    }
+    if path.len() > ARTIFACT_PATH_BYTES {
+        let message = format!(
+            "the name of the file `{}` has {} bytes, and the limit is {ARTIFACT_PATH_BYTES}: shorten it",
+            path.escape_debug(),
+            path.len()
+        );
         return Err(WandbError::invalid(message));
     }
     Ok(path.to_owned())
@@ -164,7 +180,8 @@ mod tests {
     fn file_names_stay_inside_of_the_run() {
         assert_eq!(file_path("media\\images/a b.png").unwrap(), "media/images/a b.png");
         assert_eq!(file_path("./a").unwrap(), "a");
-        for wrong in ["", "/a", "../a", "a/../b", "a//b", "a\n"] {
+        assert!(file_path(&"a".repeat(ARTIFACT_PATH_BYTES)).is_ok());
+        for wrong in ["", "/a", "../a", "a/../b", "a//b", "a\n", &"a".repeat(ARTIFACT_PATH_BYTES + 1)] {
             assert!(file_path(wrong).is_err(), "{wrong:?}");
         }
     }

@@ -52,12 +52,20 @@ impl Arguments {
         self.0.get(name).unwrap_or(&Value::Null)
     }
 
-    /// A text. Null and an empty text are the same to W&B's clients.
+    /// A text. Null and an empty text are the same in most arguments of W&B's clients.
     pub(crate) fn text(&self, name: &str) -> Result<Option<&str>> {
         match self.get(name) {
             Value::Null => Ok(None),
             Value::String(text) => Ok(Some(text.as_str()).filter(|text| !text.is_empty())),
             _ => Err(WandbError::invalid(format!("`{name}` must be a text"))),
+        }
+    }
+
+    /// A text that may be empty, which is another value than null.
+    pub(crate) fn sent_text(&self, name: &str) -> Result<Option<&str>> {
+        match self.get(name) {
+            Value::String(text) => Ok(Some(text)),
+            _ => self.text(name),
         }
     }
 
@@ -135,6 +143,7 @@ mod tests {
         let arguments = Arguments::new(json!({"a": "x", "b": "", "c": 3, "d": "4", "e": ["x"], "f": [1]}));
         assert_eq!(arguments.text("a"), Ok(Some("x")));
         assert_eq!(arguments.text("b"), Ok(None));
+        assert_eq!((arguments.sent_text("b"), arguments.sent_text("z")), (Ok(Some("")), Ok(None)));
         assert_eq!(arguments.text("c"), Err(WandbError::invalid("`c` must be a text")));
         assert_eq!(arguments.required("z"), Err(WandbError::invalid("`z` is missing")));
         assert_eq!(arguments.integer("c"), Ok(Some(3)));

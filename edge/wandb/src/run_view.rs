@@ -37,6 +37,16 @@ pub(crate) fn parts() -> RunParts {
     }
 }
 
+/// All params of a run, whichever client has logged them: they share the room of the run.
+pub(crate) fn parts_to_change() -> RunParts {
+    RunParts { props: true, params: true, system_params: true, ..RunParts::default() }
+}
+
+/// The parts of a run whose params do not matter.
+pub(crate) fn parts_without_params() -> RunParts {
+    RunParts { props: true, ..RunParts::default() }
+}
+
 impl RunSnapshot {
     pub(crate) fn new(run: Run) -> Result<Self> {
         let params = if run.params.is_empty() { Ok(Map::new()) } else { cbor::decode_map(&run.params) };
@@ -48,9 +58,18 @@ impl RunSnapshot {
         Ok(Self { run_id: run.run_id, props, params })
     }
 
-    /// Reads a run; `None` if there is none.
+    /// Reads a run as W&B shows it; `None` if there is none.
     pub(crate) async fn read(channels: &Channels, run_id: &str) -> Result<Option<Self>> {
-        let request = GetRequest { run_id: run_id.to_owned(), parts: Some(parts()) };
+        Self::read_parts(channels, run_id, parts()).await
+    }
+
+    /// Reads these parts of a run, which include its properties; `None` if there is no run.
+    pub(crate) async fn read_parts(
+        channels: &Channels,
+        run_id: &str,
+        parts: RunParts,
+    ) -> Result<Option<Self>> {
+        let request = GetRequest { run_id: run_id.to_owned(), parts: Some(parts) };
         match channels.runs().get(request).await {
             Ok(response) => {
                 let run = response.into_inner().run.ok_or_else(|| WandbError::broken("run"))?;
@@ -70,8 +89,8 @@ impl RunSnapshot {
         self.at(path).and_then(Value::as_map).cloned().unwrap_or_default()
     }
 
-    /// A text that a client has said of the run.
-    pub(crate) fn said(&self, name: &str) -> Option<&str> {
+    /// A text that a client has reported about the run.
+    pub(crate) fn reported(&self, name: &str) -> Option<&str> {
         match self.at(&[WANDB, name]) {
             Some(Value::Text(text)) => Some(text),
             _ => None,
@@ -136,7 +155,7 @@ impl RunSnapshot {
     /// The value of GraphQL's object.
     pub(crate) fn node(&self, entity: &str) -> serde_json::Value {
         let name = self.name();
-        let user = self.said(names::USER).unwrap_or(entity);
+        let user = self.reported(names::USER).unwrap_or(entity);
         let heartbeat_us = self.props.ended_us.unwrap_or(self.props.updated_us);
         json!({
             RUN_ID: self.run_id,
@@ -156,19 +175,19 @@ impl RunSnapshot {
             "summaryMetrics": self.summary(),
             "systemMetrics": "{}",
             "tags": self.tags(),
-            "group": self.said(names::GROUP),
-            "groupName": self.said(names::GROUP),
-            "jobType": self.said(names::JOB_TYPE),
-            "commit": self.said(names::COMMIT),
-            "host": self.said(names::HOST),
+            "group": self.reported(names::GROUP),
+            "groupName": self.reported(names::GROUP),
+            "jobType": self.reported(names::JOB_TYPE),
+            "commit": self.reported(names::COMMIT),
+            "host": self.reported(names::HOST),
             "sweepName": null,
             "createdAt": time_text(self.props.created_us),
             "updatedAt": time_text(self.props.updated_us),
             "heartbeatAt": time_text(heartbeat_us),
             "user": {"id": user, "name": user, "username": user},
             "runInfo": {
-                "program": self.said(names::PROGRAM),
-                "git": {"remote": self.said(names::REPO), "commit": self.said(names::COMMIT)},
+                "program": self.reported(names::PROGRAM),
+                "git": {"remote": self.reported(names::REPO), "commit": self.reported(names::COMMIT)},
             },
             "project": project_node(&name.project, entity),
             "projectId": project_number(&name.project).to_string(),

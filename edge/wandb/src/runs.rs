@@ -1,9 +1,12 @@
 //! Changes of runs: what `wandb.init`, updates of a run, and the public API send.
 
-use matyan_proto::common::v1::{Outcome, OutcomeKind, SeriesKey, SeriesType, StepRange};
+use std::collections::BTreeSet;
+
+use matyan_proto::common::v1::{Outcome, OutcomeKind, SeriesKey, StepRange};
 use matyan_proto::ingest::v1::event::Kind;
 use matyan_proto::ingest::v1::{AddTag, CreateRun, FinishRun, LogRecord, RemoveTag, SetRunProperty};
-use matyan_proto::runs::v1::DeleteRequest;
+use matyan_proto::limits::{DESCRIPTION_BYTES, LOG_BYTES, NAME_BYTES, TAGS_PER_RUN};
+use matyan_proto::runs::v1::{DeleteRequest, RunParts};
 use matyan_proto::series::v1::DeleteStepsRequest;
 use matyan_value::{Map, Value, json};
 use serde_json::json;
@@ -11,11 +14,12 @@ use serde_json::json;
 use crate::batch::{RunBatch, publish, publish_and_wait};
 use crate::call::{CallContext, entity_or_default, project_or_default};
 use crate::error::{Result, WandbError, is_missing};
-use crate::file_stream::add_summary;
 use crate::names::{self, CONFIG, INTERNAL_CONFIG, INTERNAL_MEMBER, RunName, WANDB};
 use crate::node::Arguments;
-use crate::run_view::RunSnapshot;
-use crate::series::metric_series;
+use crate::param_changes::ParamChanges;
+use crate::run_view::{RunSnapshot, parts, parts_to_change, parts_without_params};
+use crate::series::all_series;
+use crate::summary::set_summary;
 
 /// The answer to everything about sweeps.
 pub(crate) const NO_SWEEPS: &str = "this server has no sweeps: use Optuna, whose storage this server provides, and call \
@@ -31,12 +35,22 @@ const INFO_LEVEL: i64 = 20;
 const WARNING_LEVEL: i64 = 30;
 const ERROR_LEVEL: i64 = 40;
 
-/// Finds a run; `None` if there is none. A run that another client has made is found by its id here.
+/// Finds a run; `None` if there is none. Every route finds its run here: a run that another client has made has its id
+/// here, and not that of W&B's runs.
 pub(crate) async fn find(context: &CallContext, name: &RunName) -> Result<Option<RunSnapshot>> {
-    if let Some(run) = RunSnapshot::read(&context.channels, &name.run_id()).await? {
+    find_parts(context, name, parts()).await
+}
+
+/// Finds a run, with these parts, which include its properties.
+pub(crate) async fn find_parts(
+    context: &CallContext,
+    name: &RunName,
+    parts: RunParts,
+) -> Result<Option<RunSnapshot>> {
+    if let Some(run) = RunSnapshot::read_parts(&context.channels, &name.run_id(), parts.clone()).await? {
         return Ok(Some(run));
     }
-    let other = RunSnapshot::read(&context.channels, &name.id).await?;
+    let other = RunSnapshot::read_parts(&context.channels, &name.id, parts).await?;
     let is_in_project = |run: &RunSnapshot| {
         run.props.experiment.as_ref().map_or("", |experiment| experiment.name.as_str()) == name.project
     };
@@ -67,31 +81,37 @@ pub(crate) async fn upsert(context: &CallContext, arguments: &Arguments) -> Resu
         }
         (None, None) => return Err(WandbError::invalid("`name` is missing: it is the id of the run")),
     };
-    let existing = find(context, &name).await?;
+    let existing = find_parts(context, &name, parts_to_change()).await?;
     let run_id = existing.as_ref().map_or_else(|| name.run_id(), |run| run.run_id.clone());
     let mut batch = RunBatch::default();
+    let mut params = ParamChanges::new(existing.as_ref().map(|run| run.params.clone()).unwrap_or_default());
     let config = match input.text("config")? {
         Some(text) => Some(Config::parse(text)?),
         None => None,
     };
     // Only a script names the run; the public API has its id. A run that has ended goes on.
-    if input.text("name")?.is_some() && existing.as_ref().is_none_or(|run| !run.props.active) {
-        let parent = config.as_ref().and_then(|config| config.branch_point(&name));
+    let is_script = input.text("name")?.is_some();
+    if is_script && existing.as_ref().is_none_or(|run| !run.props.active) {
+        let branch_point = config.as_ref().and_then(|config| config.branch_point(&name));
+        let parent = match branch_point {
+            Some((parent, step)) => found_parent(context, &parent, step, existing.is_none()).await?,
+            None => None,
+        };
         add_creation(&mut batch, parent);
     }
     if existing.is_none() {
-        add_identity(&mut batch, context, &name, &entity);
+        add_identity(&mut batch, &mut params, context, &name, &entity)?;
     }
-    add_properties(&mut batch, &input)?;
+    add_properties(&mut batch, &mut params, &run_id, &input)?;
     if let Some(tags) = input.texts("tags")? {
         let old = existing.as_ref().map(RunSnapshot::tags).unwrap_or_default();
-        add_tags(&mut batch, &old, &tags);
+        add_tags(&mut batch, &old, &tags)?;
     }
     if let Some(config) = config {
-        config.add_to(&mut batch);
+        config.add_to(&mut batch, &mut params, is_script)?;
     }
     if let Some(text) = input.text("summaryMetrics")? {
-        add_summary(&mut batch, parsed_map("summaryMetrics", text)?);
+        set_summary(&mut params, &mut batch, parsed_map("summaryMetrics", text)?)?;
     }
     publish_and_wait(&context.channels, &run_id, batch).await?;
     let run = RunSnapshot::read(&context.channels, &run_id).await?.ok_or_else(|| {
@@ -103,10 +123,24 @@ pub(crate) async fn upsert(context: &CallContext, arguments: &Arguments) -> Resu
     Ok(json!({"bucket": run.node(&entity), "inserted": existing.is_none()}))
 }
 
-fn add_creation(batch: &mut RunBatch, parent: Option<(RunName, Option<i64>)>) {
+/// The run that another one is forked from, by its id here, and the last step that they share. A run that goes on may
+/// have lost its parent.
+async fn found_parent(
+    context: &CallContext,
+    parent: &RunName,
+    step: Option<i64>,
+    is_new: bool,
+) -> Result<Option<(String, Option<i64>)>> {
+    match find(context, parent).await? {
+        Some(run) => Ok(Some((run.run_id, step))),
+        None if is_new => Err(no_run(&parent.id)),
+        None => Ok(None),
+    }
+}
+
+fn add_creation(batch: &mut RunBatch, parent: Option<(String, Option<i64>)>) {
     match parent {
-        Some((parent, parent_step)) => {
-            let parent_run_id = parent.run_id();
+        Some((parent_run_id, parent_step)) => {
             batch
                 .add(Kind::CreateRun(CreateRun { parent_run_id, parent_step, ..CreateRun::default() }), None);
         }
@@ -114,7 +148,13 @@ fn add_creation(batch: &mut RunBatch, parent: Option<(RunName, Option<i64>)>) {
     }
 }
 
-fn add_identity(batch: &mut RunBatch, context: &CallContext, name: &RunName, entity: &str) {
+fn add_identity(
+    batch: &mut RunBatch,
+    params: &mut ParamChanges,
+    context: &CallContext,
+    name: &RunName,
+    entity: &str,
+) -> Result<()> {
     let experiment = Some(name.project.clone());
     batch.add(Kind::SetRunProperty(SetRunProperty { experiment, ..SetRunProperty::default() }), None);
     for (member, text) in [
@@ -124,14 +164,34 @@ fn add_identity(batch: &mut RunBatch, context: &CallContext, name: &RunName, ent
         (names::USER, context.user.as_str()),
     ] {
         if !text.is_empty() {
-            batch.set(&[WANDB, member], Value::Text(text.to_owned()));
+            params.set(batch, member, &[WANDB, member], Value::Text(text.to_owned()))?;
         }
     }
+    Ok(())
 }
 
-fn add_properties(batch: &mut RunBatch, input: &Arguments) -> Result<()> {
-    let name = input.text("displayName")?.map(str::to_owned);
-    let description = input.text("notes")?.or(input.text("description")?).map(str::to_owned);
+fn check_length(field: &str, text: &str, limit: usize) -> Result<()> {
+    if text.len() > limit {
+        let message = format!("`{field}` has {} bytes, and the limit is {limit}: shorten it", text.len());
+        return Err(WandbError::invalid(message));
+    }
+    Ok(())
+}
+
+fn add_properties(
+    batch: &mut RunBatch,
+    params: &mut ParamChanges,
+    run_id: &str,
+    input: &Arguments,
+) -> Result<()> {
+    // A run without a name has that of a run to which no one has given any.
+    let name = input.sent_text("displayName")?.map(|name| match name {
+        "" => format!("Run: {run_id}"),
+        name => name.to_owned(),
+    });
+    let description = input.sent_text("notes")?.or(input.sent_text("description")?).map(str::to_owned);
+    check_length("displayName", name.as_deref().unwrap_or_default(), NAME_BYTES)?;
+    check_length("notes", description.as_deref().unwrap_or_default(), DESCRIPTION_BYTES)?;
     if name.is_some() || description.is_some() {
         batch.add(
             Kind::SetRunProperty(SetRunProperty { name, description, ..SetRunProperty::default() }),
@@ -147,19 +207,27 @@ fn add_properties(batch: &mut RunBatch, input: &Arguments) -> Result<()> {
         ("jobRepo", names::REPO),
     ] {
         if let Some(text) = input.text(field)? {
-            batch.set(&[WANDB, member], Value::Text(text.to_owned()));
+            params.set(batch, field, &[WANDB, member], Value::Text(text.to_owned()))?;
         }
     }
     Ok(())
 }
 
-fn add_tags(batch: &mut RunBatch, old: &[&str], new: &[&str]) {
-    for name in new.iter().filter(|tag| !old.contains(tag)) {
-        batch.add(Kind::AddTag(AddTag { name: (*name).to_owned() }), None);
+/// Replaces the tags of a run. Old ones make room before new ones come.
+fn add_tags(batch: &mut RunBatch, old: &[&str], new: &[&str]) -> Result<()> {
+    let distinct: BTreeSet<&str> = new.iter().copied().collect();
+    if distinct.len() > TAGS_PER_RUN {
+        let message = format!("`tags` has more than {TAGS_PER_RUN} members: log what they say as a config");
+        return Err(WandbError::invalid(message));
     }
-    for name in old.iter().filter(|tag| !new.contains(tag)) {
+    for name in old.iter().filter(|tag| !distinct.contains(*tag)) {
         batch.add(Kind::RemoveTag(RemoveTag { name: (*name).to_owned() }), None);
     }
+    for name in distinct.into_iter().filter(|tag| !old.contains(tag)) {
+        check_length("tags", name, NAME_BYTES)?;
+        batch.add(Kind::AddTag(AddTag { name: name.to_owned() }), None);
+    }
+    Ok(())
 }
 
 /// A config as clients send it: each value in an object with a member `value`.
@@ -193,7 +261,7 @@ impl Config {
     }
 
     /// The run that this one is forked from, and the last step that they share.
-    fn branch_point(&self, of: &RunName) -> Option<(RunName, Option<i64>)> {
+    fn branch_point(&self, fork: &RunName) -> Option<(RunName, Option<i64>)> {
         let point = self.internal.get(BRANCH_POINT)?.as_map()?;
         let (Some(Value::Text(id)), step) = (point.get("run_id"), point.get("step")) else { return None };
         let step = match step {
@@ -201,16 +269,19 @@ impl Config {
             Some(Value::Float(step)) => Some(*step as i64),
             _ => None,
         };
-        RunName::new(&of.project, id).ok().filter(|parent| parent != of).map(|parent| (parent, step))
+        RunName::new(&fork.project, id).ok().filter(|parent| parent != fork).map(|parent| (parent, step))
     }
 
-    fn add_to(self, batch: &mut RunBatch) {
-        if !self.shown.is_empty() {
-            batch.set(&[CONFIG], Value::Map(self.shown));
+    /// Replaces the config of the run. The script of a run never deletes all of its config: it is one among several
+    /// writers, which has none of its own. The public API sends all that is left.
+    fn add_to(self, batch: &mut RunBatch, params: &mut ParamChanges, is_script: bool) -> Result<()> {
+        if !self.shown.is_empty() || (!is_script && params.has_members(&[CONFIG])) {
+            params.set(batch, "config", &[CONFIG], Value::Map(self.shown))?;
         }
         if !self.internal.is_empty() {
-            batch.set(&[WANDB, INTERNAL_CONFIG], Value::Map(self.internal));
+            params.set(batch, "config", &[WANDB, INTERNAL_CONFIG], Value::Map(self.internal))?;
         }
+        Ok(())
     }
 }
 
@@ -255,7 +326,9 @@ pub(crate) fn stop() -> Result<serde_json::Value> {
 
 pub(crate) async fn delete(context: &CallContext, arguments: &Arguments) -> Result<serde_json::Value> {
     let input = arguments.input()?;
-    let (run, _) = find_by_storage_id(context, input.required("id")?).await?;
+    let (name, _) = RunName::of_storage_id(input.required("id")?)?;
+    // A request that is repeated finds no run any more, and has done what it should.
+    let Some(run) = find(context, &name).await? else { return Ok(json!({"clientMutationId": null})) };
     match context.channels.runs().delete(DeleteRequest { run_id: run.run_id }).await {
         Ok(_) => Ok(json!({"clientMutationId": null})),
         Err(status) if is_missing(&status) => Ok(json!({"clientMutationId": null})),
@@ -277,20 +350,20 @@ pub(crate) async fn rewind(context: &CallContext, arguments: &Arguments) -> Resu
     let name = RunName::new(project_or_default(input.text("projectName")?), input.required("runName")?)?;
     let run = find(context, &name).await?.ok_or_else(|| no_run(&name.id))?;
     let later = StepRange { start: Some(last.saturating_add(1)), stop: None };
-    for series in metric_series(&context.channels, &run.run_id).await? {
+    for series in all_series(&context.channels, &run.run_id).await? {
         if series.last_step <= last || series.is_system() {
             continue;
         }
         let request = DeleteStepsRequest {
             run_id: run.run_id.clone(),
-            r#type: SeriesType::Metric.into(),
+            r#type: series.deletion_type().into(),
             key: Some(SeriesKey { name: series.name, context: series.context }),
             steps: Some(later),
             request_id: String::new(),
         };
         match context.channels.series().delete_steps(request).await {
             Ok(_) => {}
-            // It was deleted meanwhile.
+            // It was deleted in the meantime.
             Err(status) if is_missing(&status) => {}
             Err(status) => return Err(status.into()),
         }
@@ -306,25 +379,95 @@ pub(crate) async fn rewind(context: &CallContext, arguments: &Arguments) -> Resu
 pub(crate) async fn alert(context: &CallContext, arguments: &Arguments) -> Result<serde_json::Value> {
     let input = arguments.input()?;
     let name = RunName::new(project_or_default(input.text("projectName")?), input.required("runName")?)?;
+    let run = find_parts(context, &name, parts_without_params()).await?.ok_or_else(|| no_run(&name.id))?;
     let level = match input.text("severity")? {
         Some("ERROR") => ERROR_LEVEL,
         Some("WARN") => WARNING_LEVEL,
         _ => INFO_LEVEL,
     };
     let message = format!("{}: {}", input.required("title")?, input.text("text")?.unwrap_or_default());
+    check_length("text", &message, LOG_BYTES)?;
     let timestamp = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map(|since| since.as_secs_f64())
         .unwrap_or_default();
     let mut batch = RunBatch::default();
     batch.add(Kind::LogRecord(LogRecord { message, level, timestamp, ..LogRecord::default() }), None);
-    publish(&context.channels, &name.run_id(), batch).await?;
+    publish(&context.channels, &run.run_id, batch).await?;
     Ok(json!({"success": true}))
 }
 
 #[cfg(test)]
 mod tests {
+    use matyan_proto::ingest::v1::IngestionBatch;
+    use matyan_value::cbor;
+    use prost::Message;
+
     use super::*;
+
+    /// The kinds of the events of a batch.
+    fn kinds(batch: RunBatch) -> Vec<Kind> {
+        let events = batch.into_parts().flat_map(|part| IngestionBatch::decode(part).unwrap().events);
+        events.filter_map(|event| event.kind).collect()
+    }
+
+    fn arguments(value: serde_json::Value) -> Arguments {
+        Arguments::new(value)
+    }
+
+    #[test]
+    fn an_empty_text_is_stored_and_null_is_not() {
+        let added = |value: serde_json::Value| {
+            let mut batch = RunBatch::default();
+            let mut params = ParamChanges::new(Map::new());
+            add_properties(&mut batch, &mut params, "r:p", &arguments(value)).unwrap();
+            kinds(batch)
+        };
+        let set = |name: Option<&str>, description: Option<&str>| {
+            let (name, description) = (name.map(str::to_owned), description.map(str::to_owned));
+            [Kind::SetRunProperty(SetRunProperty { name, description, ..SetRunProperty::default() })]
+        };
+        assert!(added(json!({"displayName": null, "notes": null, "groupName": ""})).is_empty());
+        assert_eq!(added(json!({"notes": "", "description": "old"})), set(None, Some("")));
+        assert_eq!(added(json!({"description": ""})), set(None, Some("")));
+        assert_eq!(added(json!({"displayName": "", "notes": null})), set(Some("Run: r:p"), None));
+    }
+
+    #[test]
+    fn what_the_server_would_refuse_is_refused_before() {
+        for (field, bytes) in [("displayName", NAME_BYTES), ("notes", DESCRIPTION_BYTES)] {
+            let input = arguments(json!({ field: "x".repeat(bytes + 1) }));
+            let mut params = ParamChanges::new(Map::new());
+            let error = add_properties(&mut RunBatch::default(), &mut params, "r:p", &input).unwrap_err();
+            assert!(error.message.contains(&format!("`{field}`")), "{error}");
+        }
+        let long = "x".repeat(NAME_BYTES + 1);
+        assert!(add_tags(&mut RunBatch::default(), &[], &[&long]).is_err());
+        let many: Vec<String> = (0..=TAGS_PER_RUN).map(|number| number.to_string()).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(add_tags(&mut RunBatch::default(), &[], &many).is_err());
+        // A full run gets other tags once the old ones are gone.
+        let (old, new) = (&many[1..], &many[..TAGS_PER_RUN]);
+        let mut batch = RunBatch::default();
+        add_tags(&mut batch, old, new).unwrap();
+        assert!(matches!(kinds(batch).as_slice(), [Kind::RemoveTag(_), Kind::AddTag(_)]));
+    }
+
+    #[test]
+    fn the_public_api_deletes_all_of_a_config_and_a_script_does_not() {
+        let stored = || {
+            let config = Map::from([("lr".to_owned(), Value::Float(0.1))]);
+            ParamChanges::new(Map::from([(CONFIG.to_owned(), Value::Map(config))]))
+        };
+        let mut batch = RunBatch::default();
+        Config::parse("{}").unwrap().add_to(&mut batch, &mut stored(), true).unwrap();
+        assert!(batch.is_empty());
+        Config::parse("{}").unwrap().add_to(&mut batch, &mut stored(), false).unwrap();
+        let sent = kinds(batch);
+        let [Kind::LogParams(params)] = sent.as_slice() else { panic!("{sent:?}") };
+        let expected = Map::from([(CONFIG.to_owned(), Value::Map(Map::new()))]);
+        assert_eq!(cbor::decode_map(&params.value), Ok(expected));
+    }
 
     #[test]
     fn a_config_is_unwrapped() {
@@ -334,9 +477,9 @@ mod tests {
         assert_eq!(config.shown.keys().collect::<Vec<_>>(), ["lr", "n"]);
         assert_eq!(config.shown["lr"], Value::Float(0.1));
         assert!(config.internal.contains_key("t"));
-        let of = RunName::new("p", "new").unwrap();
+        let fork = RunName::new("p", "new").unwrap();
         let parent = RunName::new("p", "old").unwrap();
-        assert_eq!(config.branch_point(&of), Some((parent.clone(), Some(7))));
+        assert_eq!(config.branch_point(&fork), Some((parent.clone(), Some(7))));
         assert_eq!(config.branch_point(&parent), None, "a run is no branch of itself");
         assert!(Config::parse("[]").is_err());
         assert!(Config::parse("{").is_err());

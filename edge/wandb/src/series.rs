@@ -1,4 +1,4 @@
-//! The metrics of a run, and how the steps of several writers are told apart.
+//! The series of a run, and how the steps of several writers are distinguished.
 
 use std::collections::BTreeSet;
 
@@ -11,26 +11,47 @@ use crate::lines::WRITER;
 use crate::names::{SYSTEM_PREFIX, WANDB_SYSTEM_PREFIX};
 use matyan_channels::Channels;
 
-/// A metric of a run.
+/// A metric of a run, or a sequence of objects.
 #[derive(Clone, Debug)]
-pub(crate) struct MetricSeries {
+pub(crate) struct LoggedSeries {
+    pub(crate) is_metric: bool,
     pub(crate) number: u32,
     pub(crate) name: String,
     /// Canonical JSON text.
     pub(crate) context: String,
+    /// The type of the values.
+    dtype: String,
     pub(crate) count: u64,
     pub(crate) last_step: i64,
 }
 
-impl MetricSeries {
+impl LoggedSeries {
     fn new(info: SeriesInfo) -> Self {
-        let SeriesInfo { number, name, context, count, last_step, .. } = info;
-        Self { number, name, context, count, last_step }
+        let is_metric = info.r#type() == SeriesType::Metric;
+        let SeriesInfo { number, name, context, dtype, count, last_step, .. } = info;
+        Self { is_metric, number, name, context, dtype, count, last_step }
     }
 
     /// Whether it is about the machine, and not about the training.
     pub(crate) fn is_system(&self) -> bool {
         self.name.starts_with(SYSTEM_PREFIX)
+    }
+
+    /// The type by which deletions of steps choose the series: any type of objects stands for all.
+    pub(crate) fn deletion_type(&self) -> SeriesType {
+        if self.is_metric { SeriesType::Metric } else { SeriesType::Texts }
+    }
+
+    /// The type of the values in W&B.
+    pub(crate) fn wandb_type(&self) -> &str {
+        match self.dtype.as_str() {
+            _ if self.is_metric => "number",
+            "text" => "string",
+            "image" => "image-file",
+            "audio" => "audio-file",
+            "distribution" => "histogram",
+            other => other,
+        }
     }
 
     /// The name in W&B. A series of another client may have a context, which becomes a part of the name.
@@ -52,13 +73,9 @@ impl MetricSeries {
     }
 }
 
-/// Lists the metrics of a run; none if there is no run.
-pub(crate) async fn metric_series(channels: &Channels, run_id: &str) -> Result<Vec<MetricSeries>> {
-    let request = ListRequest {
-        run_id: run_id.to_owned(),
-        types: vec![SeriesType::Metric.into()],
-        ..ListRequest::default()
-    };
+/// Lists the metrics of a run and its sequences of objects; none if there is no run.
+pub(crate) async fn all_series(channels: &Channels, run_id: &str) -> Result<Vec<LoggedSeries>> {
+    let request = ListRequest { run_id: run_id.to_owned(), ..ListRequest::default() };
     let mut messages = match channels.series().list(request).await {
         Ok(response) => response.into_inner(),
         Err(status) if is_missing(&status) => return Ok(Vec::new()),
@@ -66,7 +83,7 @@ pub(crate) async fn metric_series(channels: &Channels, run_id: &str) -> Result<V
     };
     let mut found = Vec::new();
     while let Some(message) = messages.message().await? {
-        found.extend(message.series.into_iter().map(MetricSeries::new));
+        found.extend(message.series.into_iter().map(LoggedSeries::new));
     }
     Ok(found)
 }
@@ -77,8 +94,8 @@ pub(crate) async fn metric_series(channels: &Channels, run_id: &str) -> Result<V
 pub(crate) struct Writers(Vec<String>);
 
 impl Writers {
-    pub(crate) fn of(series: &[MetricSeries]) -> Self {
-        let writers: BTreeSet<String> = series.iter().filter_map(MetricSeries::writer).collect();
+    pub(crate) fn of(series: &[LoggedSeries]) -> Self {
+        let writers: BTreeSet<String> = series.iter().filter_map(LoggedSeries::writer).collect();
         Self(writers.into_iter().collect())
     }
 
@@ -86,14 +103,14 @@ impl Writers {
         i64::try_from(self.0.len().max(1)).unwrap_or(i64::MAX)
     }
 
-    fn index(&self, series: &MetricSeries) -> i64 {
+    fn index(&self, series: &LoggedSeries) -> i64 {
         let writer = series.writer();
         let index = writer.and_then(|writer| self.0.iter().position(|known| *known == writer));
         i64::try_from(index.unwrap_or_default()).unwrap_or(i64::MAX)
     }
 
     /// The step that a client sees.
-    pub(crate) fn shown_step(&self, series: &MetricSeries, step: i64) -> i64 {
+    pub(crate) fn shown_step(&self, series: &LoggedSeries, step: i64) -> i64 {
         step.saturating_mul(self.count()).saturating_add(self.index(series))
     }
 
@@ -112,9 +129,17 @@ impl Writers {
 mod tests {
     use super::*;
 
-    fn series(name: &str, context: &str) -> MetricSeries {
+    fn series(name: &str, context: &str) -> LoggedSeries {
         let (name, context) = (name.to_owned(), context.to_owned());
-        MetricSeries { number: 0, name, context, count: 1, last_step: 0 }
+        LoggedSeries {
+            is_metric: true,
+            number: 0,
+            name,
+            context,
+            dtype: "float".to_owned(),
+            count: 1,
+            last_step: 0,
+        }
     }
 
     #[test]

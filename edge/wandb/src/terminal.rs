@@ -52,9 +52,11 @@ pub(crate) async fn page(context: &CallContext, run: &Node, arguments: &Argument
         None => {
             let first = arguments.integer("first")?.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
             let start: i64 = match arguments.text("after")? {
-                Some(after) => {
-                    after.parse().map_err(|_| WandbError::invalid("`after` is not a cursor of this list"))?
-                }
+                Some(after) => after.parse().map_err(|_| {
+                    WandbError::invalid(
+                        "`after` is not a cursor of this list: send the `endCursor` of a page, or nothing",
+                    )
+                })?,
                 None => 0,
             };
             let stop = Some(start.saturating_add(first));

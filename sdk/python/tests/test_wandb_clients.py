@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.parse
 
 import pytest
@@ -80,6 +81,19 @@ class Client:
 
 def stored(server, run_id, project=PROJECT):
     return Run(f"{run_id}:{project}", repo=server.url, read_only=True)
+
+
+def wait_for_metric(server, process, run_id, project, name):
+    """Waits until a metric of a script is stored: the client decides when it sends what was logged."""
+    run = f"{run_id}:{project}"
+    while True:
+        has_ended = process.poll() is not None
+        exists = Repo(server.url).run_exists(run)
+        metrics = stored(server, run_id, project).metrics() if exists else []
+        if name in [metric["name"] for metric in metrics]:
+            return
+        assert not has_ended, "the script has ended without the metric"
+        time.sleep(0.1)
 
 
 def points(run, name):
@@ -179,6 +193,8 @@ wandb.finish()
         text=True,
     )
     assert process.stdout.readline() == "half\n"
+    # Until then, nothing was acknowledged that could be lost.
+    wait_for_metric(own_server, process, "r", "killed", "loss")
     own_server.stop(signal.SIGKILL)
     process.stdin.write("\n")
     process.stdin.flush()
@@ -191,28 +207,59 @@ wandb.finish()
 def test_several_writers_lose_no_row(client, shared_server):
     project = f"shared-{client.directory.name}"
     script = """
-import sys, wandb
-settings = wandb.Settings(mode="shared", x_primary=sys.argv[1] == "0", x_label=sys.argv[1])
+import wandb
+settings = wandb.Settings(mode="shared", x_primary={primary}, x_label="{writer}")
 run = wandb.init(project="{project}", id="r", settings=settings)
 for i in range(50):
     run.log({{"loss": i}})
 run.finish()
-""".format(project=project)
-    for writer in ("0", "1"):
-        subprocess.run(
-            [client.python, "-c", script, writer],
-            cwd=client.directory,
-            env=client.environment(shared_server.url),
-            check=True,
+"""
+    processes = [
+        client.begin(
+            script.format(project=project, primary=writer == "0", writer=writer), shared_server.url
         )
+        for writer in ("0", "1")
+    ]
+    reader = f"""
+import wandb
+rows = list(wandb.Api().run("matyan/{project}/r").scan_history(page_size=7))
+print(*[row["loss"] for row in rows])
+"""
+    wait_for_metric(shared_server, processes[0], "r", project, "loss")
+    # Pages are read while rows come. Steps of rows may change until all writers have begun.
+    while any(process.poll() is None for process in processes):
+        values = [float(value) for value in client.run(reader, shared_server.url).split()]
+        assert set(values) <= set(map(float, range(50)))
+    for process in processes:
+        printed, errors = process.communicate()
+        assert process.returncode == 0, printed + errors
     run = stored(shared_server, "r", project)
     writers = [metric["context"] for metric in run.metrics() if metric["name"] == "loss"]
     assert len(writers) == 2
     for context in writers:
         columns = run.series("loss", context)
         assert list(columns.values) == [float(i) for i in range(50)]
-    script = f'import wandb; print(len(list(wandb.Api().run("matyan/{project}/r").scan_history())))'
-    assert client.run(script, shared_server.url).split() == ["100"]
+    values = [float(value) for value in client.run(reader, shared_server.url).split()]
+    assert sorted(values) == sorted([float(i) for i in range(50)] * 2)
+
+
+def test_objects_are_not_replaced_by_a_resumed_run(client, shared_server):
+    project = f"objects-{client.directory.name}"
+    script = f"""
+import wandb
+run = wandb.init(project="{project}", id="r", resume="allow")
+for i in range(3):
+    run.log({{"loss": i}})
+run.log({{"words": "at the end"}})
+print(run.step)
+run.finish()
+"""
+    for last_step in ("4", "8"):
+        assert client.run(script, shared_server.url).split() == [last_step]
+    run = stored(shared_server, "r", project)
+    assert sorted(points(run, "loss")) == [0, 1, 2, 4, 5, 6]
+    texts = run.get_text_sequence("words")
+    assert sorted(texts.indices) == [3, 7]
 
 
 def test_media_and_files_are_stored(client, shared_server):
@@ -275,6 +322,38 @@ def test_artifacts_have_versions_and_aliases(client, shared_server):
     assert first == "v0 one 1"
     assert best == "v1"
     assert versions == "v1 v0"
+
+
+LOG_DATA = """
+import wandb
+from pathlib import Path
+run = wandb.init(project="{project}", id="{run}")
+Path("data.txt").write_text("one")
+artifact = wandb.Artifact("data", type="dataset")
+artifact.add_file("data.txt")
+run.log_artifact(artifact).wait()
+used = run.use_artifact("data:latest")
+print(Path(used.download(), "data.txt").read_text())
+run.finish()
+"""
+
+
+def test_an_artifact_of_a_deleted_run_is_uploaded_again(client, shared_server):
+    project = f"lost-{client.directory.name}"
+    for run_id in ("first", "second"):
+        script = LOG_DATA.format(project=project, run=run_id)
+        # Nothing is read from the cache of the first run.
+        cache = str(client.directory / f"cache-{run_id}")
+        assert client.run(script, shared_server.url, WANDB_CACHE_DIR=cache).split() == ["one"]
+        assert Repo(shared_server.url).delete_run(f"{run_id}:{project}")
+    script = f"""
+import wandb
+try:
+    wandb.Api().artifact("matyan/{project}/data:latest")
+except Exception as error:
+    print("not found")
+"""
+    assert client.run(script, shared_server.url) == "not found\n"
 
 
 API = """
@@ -378,7 +457,7 @@ def test_a_repeated_request_stores_nothing_twice(shared_server):
     body = rows(0, [json.dumps({"_step": i, "_timestamp": 1e9 + i, "a": i}) for i in range(10)])
     for _ in range(3):
         assert send(shared_server, "files/me/repeated/r/file_stream", body)[0] == 200
-    # A client that sends a run again numbers its lines anew.
+    # A client that sends a run again gives its lines other numbers.
     body["files"]["wandb-history.jsonl"]["offset"] = 500
     assert (
         send(

@@ -29,3 +29,4 @@ mod tls;
 mod traces;
 mod vectors_gateway;
 mod vectors_search;
+mod wandb;

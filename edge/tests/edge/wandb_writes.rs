@@ -1,0 +1,218 @@
+//! What W&B's clients store: what is acknowledged is in the log, under the id of the run, and what is not is an error.
+
+use axum::body::Body;
+use http::Request;
+use http_body_util::BodyExt;
+use matyan_edge::{Edge, Metrics, Protocol, Settings, Transport};
+use matyan_proto::artifacts::v1 as artifacts;
+use matyan_proto::common::v1::SeriesType;
+use matyan_proto::documents::v1 as documents;
+use matyan_proto::ingest::v1::Rejection;
+use matyan_proto::runs::v1 as runs;
+use matyan_proto::series::v1 as series;
+use serde_json::{Value, json};
+use tonic::Status;
+
+use super::backend::Backend;
+use super::frontier::Frontier;
+
+const GET_RUN: &str = "runs.v1.RunService/Get";
+const GET_FILE: &str = "artifacts.v1.ArtifactService/Get";
+const GET_DOCUMENT: &str = "documents.v1.DocumentService/Get";
+const WRITE_DOCUMENT: &str = "documents.v1.DocumentService/Write";
+
+struct Port {
+    backend: Backend,
+    frontier: Frontier,
+    edge: Edge,
+}
+
+impl Port {
+    /// A port with one run, which answers to every id.
+    fn with_run(run_id: &str) -> Self {
+        let backend = Backend::default();
+        let run = runs::Run {
+            run_id: run_id.to_owned(),
+            props: Some(runs::Props::default()),
+            ..runs::Run::default()
+        };
+        backend.answers(GET_RUN, [runs::GetResponse { run: Some(run) }]);
+        let frontier = Frontier::new();
+        let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+        let settings = Settings { protocols: vec![Protocol::Wandb], ..Settings::default() };
+        let routes = Some(Transport::new(frontier.routes()));
+        let edge = matyan_edge::query(settings, metrics, Transport::new(backend.clone()), routes);
+        Port { backend, frontier, edge }
+    }
+
+    async fn send(&self, path: &str, body: Value) -> (u16, Value) {
+        let request =
+            Request::post(path).header("host", "localhost:1").body(Body::from(body.to_string())).unwrap();
+        let (head, body) = self.edge.answer(request).await.into_parts();
+        let answer = serde_json::from_slice(&body.collect().await.unwrap().to_bytes()).unwrap();
+        (head.status.as_u16(), answer)
+    }
+
+    async fn stream_row(&self) -> (u16, Value) {
+        let rows = json!({"wandb-history.jsonl": {"offset": 0, "content": ["{\"_step\": 0, \"a\": 1}"]}});
+        self.send("/files/me/p/r/file_stream", json!({"files": rows})).await
+    }
+
+    async fn execute(&self, document: &str) -> Value {
+        let (status, answer) = self.send("/graphql", json!({"query": document})).await;
+        assert_eq!(status, 200, "{answer}");
+        answer
+    }
+}
+
+const ALERT: &str = r#"mutation { notifyScriptableRunAlert(input: {
+    projectName: "p", runName: "r", title: "t", text: "x"
+}) { success } }"#;
+
+#[tokio::test]
+async fn an_item_that_the_frontier_refuses_is_an_error() {
+    let port = Port::with_run("r:p");
+    assert_eq!(port.stream_row().await.0, 200);
+    let refuse = || {
+        let rejection = Rejection { field: "name".into(), reason: "is odd".into(), ..Rejection::default() };
+        port.frontier.change(|it| it.reject_next = vec![rejection]);
+    };
+    refuse();
+    let (status, answer) = port.stream_row().await;
+    assert_eq!((status, answer["errors"][0]["message"].as_str()), (400, Some("`name` is odd")));
+    refuse();
+    let answer = port.execute(ALERT).await;
+    assert_eq!(answer["errors"][0]["message"], "`name` is odd");
+    refuse();
+    let files = r#"mutation { markRunFilesUploaded(input: {projectName: "p", runName: "r", files: ["a"]}) { success } }"#;
+    let answer = port.execute(files).await;
+    assert_eq!(answer["errors"][0]["message"], "`name` is odd");
+}
+
+#[tokio::test]
+async fn every_route_finds_the_run_of_another_client() {
+    let port = Port::with_run("native");
+    assert_eq!(port.stream_row().await.0, 200);
+    assert_eq!(port.execute(ALERT).await["data"]["notifyScriptableRunAlert"], json!({"success": true}));
+    let ids: Vec<String> = port.frontier.received().into_iter().map(|it| it.run_id).collect();
+    assert_eq!(ids, ["native", "native"]);
+}
+
+#[tokio::test]
+async fn nothing_is_stored_for_a_run_that_does_not_exist() {
+    let port = Port::with_run("r:p");
+    port.backend.fails(GET_RUN, Vec::<runs::GetResponse>::new(), Status::not_found("no run"));
+    assert_eq!(port.stream_row().await.0, 404);
+    assert!(port.execute(ALERT).await["errors"][0]["message"].as_str().unwrap().contains("`r`"));
+    assert!(port.frontier.received().is_empty());
+}
+
+#[tokio::test]
+async fn a_repeated_deletion_succeeds() {
+    let port = Port::with_run("r:p");
+    port.backend.fails(GET_RUN, Vec::<runs::GetResponse>::new(), Status::not_found("no run"));
+    port.backend.fails(GET_DOCUMENT, Vec::<documents::GetResponse>::new(), Status::not_found("no document"));
+    // `Run:v1:r:p:me` in base64.
+    let run = r#"mutation { deleteRun(input: {id: "UnVuOnYxOnI6cDptZQ=="}) { clientMutationId } }"#;
+    assert_eq!(port.execute(run).await["data"]["deleteRun"], json!({"clientMutationId": null}));
+    let artifact = r#"mutation { deleteArtifact(input: {artifactID: "x"}) { artifact { id state } } }"#;
+    let answer = port.execute(artifact).await;
+    assert_eq!(answer["data"]["deleteArtifact"], json!({"artifact": {"id": "x", "state": "DELETED"}}));
+}
+
+#[tokio::test]
+async fn a_run_goes_on_after_the_objects_that_it_logged_last() {
+    let port = Port::with_run("r:p");
+    let info = |name: &str, series_type: SeriesType, dtype: &str, last_step| runs::SeriesInfo {
+        name: name.into(),
+        context: "{}".into(),
+        r#type: series_type.into(),
+        dtype: dtype.into(),
+        count: 1,
+        last_step,
+        ..runs::SeriesInfo::default()
+    };
+    let listed = vec![
+        info("loss", SeriesType::Metric, "float", 9),
+        info("__system__cpu", SeriesType::Metric, "float", 700),
+        info("sample", SeriesType::Images, "image", 10),
+    ];
+    port.backend.answers("series.v1.SeriesService/List", [series::ListResponse { series: listed }]);
+    port.backend.answers("series.v1.SeriesService/Points", Vec::<series::PointsResponse>::new());
+    let document = r#"{ project(name: "p", entityName: "me") { run(name: "r") {
+        historyTail historyLineCount historyKeys eventsLineCount
+    } } }"#;
+    let answer = port.execute(document).await;
+    let run = &answer["data"]["project"]["run"];
+    assert_eq!((&run["historyLineCount"], &run["eventsLineCount"]), (&json!(11), &json!(701)), "{answer}");
+    let tail: Vec<String> = serde_json::from_str(run["historyTail"].as_str().unwrap()).unwrap();
+    assert_eq!(tail, [r#"{"_step":10}"#]);
+    let keys = &run["historyKeys"];
+    assert_eq!(keys["lastStep"], 10);
+    assert_eq!(keys["keys"]["sample"]["typeCounts"], json!([{"type": "image-file", "count": 1}]));
+    assert_eq!(keys["keys"]["loss"]["typeCounts"], json!([{"type": "number", "count": 1}]));
+}
+
+/// A document that is a committed version, and the collection with this version.
+fn version() -> documents::GetResponse {
+    let content = json!({
+        "id": "x", "project": "p", "collection": "data", "type": "dataset", "digest": "D", "state": "COMMITTED",
+        "run_id": "old:p", "version": 0, "versions": [{"id": "x", "digest": "D", "version": 0}],
+    });
+    let content = content.to_string().into_bytes().into();
+    let document = documents::Document { content, updated_us: 1, ..documents::Document::default() };
+    documents::GetResponse { document: Some(document) }
+}
+
+const LOG_ARTIFACT: &str = r#"mutation { createArtifact(input: {
+    projectName: "p", runName: "r", artifactTypeName: "dataset", artifactCollectionName: "data", digest: "D",
+    clientID: "c", enableDigestDeduplication: true
+}) { artifact { state } } }"#;
+
+#[tokio::test]
+async fn a_version_is_reused_only_with_its_files() {
+    let port = Port::with_run("r:p");
+    port.backend.answers(GET_DOCUMENT, [version()]);
+    port.backend.answers(WRITE_DOCUMENT, [documents::WriteResponse { updated_us: 2 }]);
+    let manifest = artifacts::get_response::Message::Artifact(artifacts::Artifact::default());
+    let found = artifacts::GetResponse { message: Some(manifest), ..artifacts::GetResponse::default() };
+    port.backend.answers(GET_FILE, [found]);
+    let answer = port.execute(LOG_ARTIFACT).await;
+    assert_eq!(answer["data"]["createArtifact"], json!({"artifact": {"state": "COMMITTED"}}));
+    assert_eq!(port.backend.call_count(WRITE_DOCUMENT), 0, "the version stays as it is");
+    let by_name = r#"{ project(name: "p") { artifact(name: "data:v0") { state } } }"#;
+    assert_eq!(port.execute(by_name).await["data"]["project"]["artifact"], json!({"state": "COMMITTED"}));
+    port.backend.fails(GET_FILE, Vec::<artifacts::GetResponse>::new(), Status::not_found("no run"));
+    let answer = port.execute(LOG_ARTIFACT).await;
+    assert_eq!(answer["data"]["createArtifact"], json!({"artifact": {"state": "PENDING"}}), "{answer}");
+    let written: documents::WriteRequest = port.backend.last_request(WRITE_DOCUMENT);
+    let written: Value = serde_json::from_slice(&written.content).unwrap();
+    assert_eq!((&written["run_id"], &written["state"]), (&json!("r:p"), &json!("PENDING")));
+    assert_eq!(port.execute(by_name).await["data"]["project"]["artifact"], Value::Null);
+}
+
+#[tokio::test]
+async fn files_of_a_committed_version_are_not_replaced() {
+    let port = Port::with_run("r:p");
+    port.backend.answers(GET_DOCUMENT, [version()]);
+    for document in [
+        r#"mutation { createArtifactFiles(input: {artifactFiles: [{artifactID: "x", name: "a"}]}) { files { totalCount } } }"#,
+        r#"mutation { createArtifactManifest(input: {artifactID: "x", name: "m", digest: "E"}) { artifactManifest { id } } }"#,
+        r#"mutation { updateArtifactManifest(input: {artifactManifestID: "x"}) { artifactManifest { id } } }"#,
+    ] {
+        let answer = port.execute(document).await;
+        assert!(answer["errors"][0]["message"].as_str().unwrap().contains("log a new version"), "{answer}");
+    }
+    assert!(port.frontier.received().is_empty());
+}
+
+#[tokio::test]
+async fn a_version_without_a_manifest_is_not_committed() {
+    let port = Port::with_run("r:p");
+    port.backend.answers(GET_DOCUMENT, [version()]);
+    port.backend.fails(GET_FILE, Vec::<artifacts::GetResponse>::new(), Status::not_found("no file"));
+    let document = r#"mutation { commitArtifact(input: {artifactID: "x"}) { artifact { id } } }"#;
+    let answer = port.execute(document).await;
+    assert!(answer["errors"][0]["message"].as_str().unwrap().contains("manifest"), "{answer}");
+    assert_eq!(port.backend.call_count(WRITE_DOCUMENT), 0);
+}
