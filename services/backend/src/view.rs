@@ -358,9 +358,10 @@ pub(crate) async fn series_view(
     }
     if types.iter().any(|of| *of != SeriesType::Metric) {
         let headers = object_series_list(snapshot, run_ref.project, run_ref.number).await?;
-        let shown = headers.into_iter().filter(|(_, header)| wanted.contains(&header.name, &header.context));
-        let shown = shown.filter_map(object_info);
-        series.extend(shown.filter(|info| types.contains(&info.r#type())));
+        let shown = headers.into_iter().filter_map(object_info);
+        series.extend(
+            shown.filter(|info| types.contains(&info.r#type()) && wanted.contains(&info.name, &info.context)),
+        );
     }
     sort_series(&mut series);
     let count = series.len();
@@ -405,12 +406,17 @@ fn sort_series(series: &mut Vec<SeriesInfo>) {
     series.extend(keyed.into_iter().map(|(_, info)| info));
 }
 
+/// The text of a context that messages contain: headers of series have no text for no context.
+fn shown_context(stored: String) -> String {
+    if stored.is_empty() { Context::default().canonical().to_owned() } else { stored }
+}
+
 pub(crate) fn object_info((number, header): (SeriesNumber, ObjectHeader)) -> Option<SeriesInfo> {
     let of = object_type(&header.dtype)?;
     Some(SeriesInfo {
         number: number.0,
         name: header.name,
-        context: header.context,
+        context: shown_context(header.context),
         r#type: of.into(),
         dtype: header.dtype,
         count: header.count,
@@ -428,7 +434,7 @@ pub(crate) fn metric_info(
     let mut info = SeriesInfo {
         number: number.0,
         name: header.name,
-        context: header.context,
+        context: shown_context(header.context),
         r#type: SeriesType::Metric.into(),
         dtype: header.dtype,
         ..SeriesInfo::default()
