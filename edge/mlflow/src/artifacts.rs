@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::artifact_path::{ArtifactOwner, ArtifactPath, check, entries_of_folder};
-use crate::batch::{RunBatch, publish};
+use crate::batch::{RunBatch, publish_patiently};
 use crate::body::Body;
 use crate::error::{ErrorCode, MlflowError, Result, is_missing};
 use crate::fields::Fields;
@@ -155,7 +155,7 @@ pub(crate) async fn upload(
     let path = artifact.path;
     let reference = BlobRef { key: stored.0, path, content_type, size, content_hash: Bytes::new() };
     batch.add(Kind::BlobRef(reference), None);
-    publish(channels, &artifact.run_id, batch).await?;
+    publish_patiently(channels, &artifact.run_id, batch).await?;
     Ok(json!({}))
 }
 

@@ -10,7 +10,7 @@ use matyan_value::Value as StoredValue;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::batch::{RunBatch, publish};
+use crate::batch::{RunBatch, publish_patiently};
 use crate::clock::now_ms;
 use crate::documents::{self, LOGGED_MODELS, integer, map_in, member, pairs};
 use crate::error::{MlflowError, Result};
@@ -99,7 +99,7 @@ pub(crate) async fn create_holder(channels: &Channels, model_id: &str) -> Result
     batch.set(&at_path([MLFLOW, HOLDS_MODEL], StoredValue::Text(model_id.to_owned())));
     let outcome = Some(Outcome { kind: OutcomeKind::Finished.into(), message: String::new() });
     batch.add(Kind::FinishRun(FinishRun { outcome }), None);
-    publish(channels, model_id, batch).await
+    publish_patiently(channels, model_id, batch).await
 }
 
 /// Where the files of a model are.

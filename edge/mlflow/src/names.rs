@@ -63,6 +63,12 @@ pub(crate) fn cut(text: &str, limit: usize) -> &str {
     }
 }
 
+/// Checks the name of a run, which is that of its tag `mlflow.runName`.
+pub(crate) fn check_run_name(name: &str) -> Result<()> {
+    // A character has at most four bytes.
+    check_length("The name of a run", name, matyan_proto::limits::NAME_BYTES / 4)
+}
+
 /// Checks the id of a run, which becomes a part of paths.
 pub(crate) fn check_run_id(id: &str) -> Result<()> {
     let is_letter = |letter: char| letter.is_alphanumeric() || letter == '_' || letter == '-';

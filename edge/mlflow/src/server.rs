@@ -44,15 +44,9 @@ pub enum Answer {
 }
 
 /// Answers the requests of one port.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Mlflow {
     locks: RunLocks,
-}
-
-impl Default for Mlflow {
-    fn default() -> Self {
-        Self { locks: RunLocks::new() }
-    }
 }
 
 /// The work of an operation that answers with JSON.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures::Stream;
+use matyan_proto::common::v1::LogPosition;
 use matyan_proto::ingest::v1::ingest_service_server::{IngestService, IngestServiceServer};
 use matyan_proto::ingest::v1::store_request::Message as StoreMessage;
 use matyan_proto::ingest::v1::stream_request::Message as StreamMessage;
@@ -60,6 +61,8 @@ struct Inner {
     waiting: AtomicUsize,
     most_waiting: AtomicUsize,
     uploads: watch::Sender<Vec<Upload>>,
+    /// Batches that came in unary calls, each with its run. Their places are their offsets in the log.
+    published: Mutex<Vec<(String, IngestionBatch)>>,
 }
 
 impl Frontier {
@@ -72,6 +75,7 @@ impl Frontier {
             waiting: AtomicUsize::new(0),
             most_waiting: AtomicUsize::new(0),
             uploads: watch::Sender::new(Vec::new()),
+            published: Mutex::default(),
         }))
     }
 
@@ -88,6 +92,11 @@ impl Frontier {
 
     pub(crate) fn received(&self) -> Vec<Received> {
         self.0.received.borrow().clone()
+    }
+
+    /// Batches that came in unary calls, each with its run.
+    pub(crate) fn published(&self) -> Vec<(String, IngestionBatch)> {
+        self.0.published.lock().unwrap().clone()
     }
 
     pub(crate) fn streams(&self) -> usize {
@@ -125,8 +134,21 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 impl IngestService for Frontier {
     type StreamStream = Answers<StreamResponse>;
 
-    async fn publish(&self, _: Request<PublishRequest>) -> Result<Response<PublishResponse>, Status> {
-        Err(Status::unimplemented("the edge publishes through streams"))
+    async fn publish(&self, request: Request<PublishRequest>) -> Result<Response<PublishResponse>, Status> {
+        let request = request.into_inner();
+        let mut rejections = Vec::new();
+        if !request.batch.is_empty() {
+            self.change(|behavior| rejections = std::mem::take(&mut behavior.reject_next));
+        }
+        let rejected_items = rejections.len() as u32;
+        if request.all_or_nothing && rejected_items > 0 {
+            return Ok(Response::new(PublishResponse { position: None, rejections, rejected_items }));
+        }
+        let batch = IngestionBatch::decode(request.batch).unwrap();
+        let mut published = self.0.published.lock().unwrap();
+        let position = Some(LogPosition { log: 0, partition: 0, offset: published.len() as u64 });
+        published.push((request.run_id, batch));
+        Ok(Response::new(PublishResponse { position, rejections, rejected_items }))
     }
 
     async fn stream(

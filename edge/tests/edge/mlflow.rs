@@ -4,17 +4,23 @@ use axum::body::Body;
 use http::Request;
 use http_body_util::BodyExt;
 use matyan_edge::{Edge, Metrics, Protocol, Settings, Transport};
+use matyan_proto::documents::v1 as documents;
 use matyan_proto::experiments::v1 as experiments;
+use matyan_proto::ingest::v1::Rejection;
 use matyan_proto::runs::v1 as runs;
 use matyan_proto::search::v1 as search;
+use matyan_proto::series::v1 as series;
 use serde_json::{Value, json};
 use tonic::Status;
 
 use super::backend::Backend;
 use super::frontier::Frontier;
 
+const GET_RUN: &str = "runs.v1.RunService/Get";
+
 struct Port {
     backend: Backend,
+    frontier: Frontier,
     edge: Edge,
 }
 
@@ -22,10 +28,19 @@ impl Port {
     fn new(protocols: &[Protocol], has_frontier: bool) -> Self {
         let backend = Backend::default();
         let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
-        let frontier = has_frontier.then(|| Transport::new(Frontier::new().routes()));
+        let frontier = Frontier::new();
+        let transport = has_frontier.then(|| Transport::new(frontier.routes()));
         let settings = Settings { protocols: protocols.to_vec(), ..Settings::default() };
-        let edge = matyan_edge::query(settings, metrics, Transport::new(backend.clone()), frontier);
-        Port { backend, edge }
+        let edge = matyan_edge::query(settings, metrics, Transport::new(backend.clone()), transport);
+        Port { backend, frontier, edge }
+    }
+
+    /// A port with the run `r`, which has no metrics.
+    fn with_run() -> Self {
+        let port = Self::new(&[Protocol::Mlflow], true);
+        port.backend.answers(GET_RUN, [run()]);
+        port.backend.answers("series.v1.SeriesService/List", [series::ListResponse::default()]);
+        port
     }
 
     async fn send(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
@@ -33,6 +48,13 @@ impl Port {
         let (head, body) = self.edge.answer(request).await.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         (head.status.as_u16(), serde_json::from_slice(&body).unwrap())
+    }
+}
+
+fn run() -> runs::GetResponse {
+    let props = runs::Props { name: "n".into(), active: true, ..Default::default() };
+    runs::GetResponse {
+        run: Some(runs::Run { run_id: "r".into(), props: Some(props), ..Default::default() }),
     }
 }
 
@@ -68,7 +90,6 @@ async fn a_search_is_a_query_of_the_server() {
 #[tokio::test]
 async fn errors_are_those_of_mlflow() {
     let port = Port::new(&[Protocol::Mlflow], true);
-    let get = "runs.v1.RunService/Get";
     let check = async |path: &str, status: u16, code: &str| {
         let (found, answer) = port.send("GET", path, "").await;
         assert_eq!((found, answer["error_code"].as_str().unwrap()), (status, code), "{path}: {answer}");
@@ -80,7 +101,7 @@ async fn errors_are_those_of_mlflow() {
         (Status::permission_denied("no"), 403, "PERMISSION_DENIED"),
         (Status::unavailable("later"), 503, "TEMPORARILY_UNAVAILABLE"),
     ] {
-        port.backend.fails(get, Vec::<runs::GetResponse>::new(), failure);
+        port.backend.fails(GET_RUN, Vec::<runs::GetResponse>::new(), failure);
         check(run, status, code).await;
     }
     check("/api/2.0/mlflow/runs/get", 400, "INVALID_PARAMETER_VALUE").await;
@@ -99,4 +120,58 @@ async fn a_port_answers_only_the_protocols_that_it_has() {
         let (status, answer) = port.send("GET", "/api/2.0/mlflow/runs/get?run_id=r", "").await;
         assert_eq!((status, answer.get("error_code")), (404, None), "it is an unknown path of REST");
     }
+}
+
+/// A write that is decided before the writes before it are applied would overwrite their points.
+#[tokio::test]
+async fn rule_94_a_write_begins_once_everything_before_it_is_applied() {
+    let port = Port::with_run();
+    let body = json!({"run_id": "r", "key": "loss", "value": 0.5, "timestamp": 1}).to_string();
+    let log = async || {
+        let (status, answer) = port.send("POST", "/api/2.0/mlflow/runs/log-metric", &body).await;
+        (status, answer["error_code"].as_str().unwrap_or_default().to_owned())
+    };
+    let groups_of_points =
+        || -> Vec<usize> { port.frontier.published().iter().map(|(_, batch)| batch.points.len()).collect() };
+    assert_eq!(log().await, (200, String::new()));
+    assert_eq!(groups_of_points(), [0, 1], "a barrier, and the point");
+    assert_eq!(port.backend.positions(GET_RUN), ["", "0/0/0/r", "0/0/1/r"]);
+
+    let late = (503, "TEMPORARILY_UNAVAILABLE".to_owned());
+    port.backend.sets_late([true]);
+    assert_eq!(log().await, late);
+    assert_eq!(groups_of_points(), [0, 1, 0], "nothing is written before the barrier is applied");
+    port.backend.sets_late([false, true]);
+    assert_eq!(log().await, late, "what is not applied is not acknowledged");
+    assert_eq!(groups_of_points(), [0, 1, 0, 0, 1]);
+}
+
+/// A client that repeats the creation of a run gets another run.
+#[tokio::test]
+async fn the_creation_of_a_run_waits_longer() {
+    let port = Port::with_run();
+    port.backend.answers("experiments.v1.ExperimentService/List", [experiments::ListResponse::default()]);
+    let nothing = Vec::<documents::GetResponse>::new();
+    port.backend.fails("documents.v1.DocumentService/Get", nothing, Status::not_found("no document"));
+    port.backend.sets_late([true, true, true]);
+    let (status, answer) = port.send("POST", "/api/2.0/mlflow/runs/create", "{}").await;
+    assert_eq!((status, &answer["run"]["info"]["run_name"]), (200, &json!("n")));
+    assert_eq!(port.frontier.published().len(), 1);
+}
+
+#[tokio::test]
+async fn rule_95_a_batch_that_the_frontier_refuses_stores_nothing() {
+    let port = Port::with_run();
+    let rejection =
+        Rejection { item: 1, field: "value".into(), reason: "is nested too deeply".into(), count: 1 };
+    let body =
+        json!({"run_id": "r", "params": [{"key": "a", "value": "1"}], "tags": [{"key": "b", "value": "2"}]});
+    // The barrier has no item that could be rejected.
+    port.frontier.change(|behavior| behavior.reject_next = vec![rejection]);
+    let (status, answer) = port.send("POST", "/api/2.0/mlflow/runs/log-batch", &body.to_string()).await;
+    assert_eq!((status, answer["error_code"].as_str()), (400, Some("INVALID_PARAMETER_VALUE")));
+    assert_eq!(answer["message"], "`value` is nested too deeply");
+    assert!(port.frontier.published().iter().all(|(_, batch)| batch.events.is_empty()));
+    let (status, _) = port.send("POST", "/api/2.0/mlflow/runs/log-batch", &body.to_string()).await;
+    assert_eq!((status, port.frontier.published().last().unwrap().1.events.len()), (200, 2));
 }

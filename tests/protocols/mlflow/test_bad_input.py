@@ -173,3 +173,27 @@ def test_ranges_and_aliases_of_artifacts(server):
     for method in ("get", "delete"):
         missing = requests.request(method, file)
         assert (missing.status_code, missing.json()["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
+
+
+def test_a_batch_with_one_wrong_part_stores_nothing(server):
+    post = lambda path, **body: requests.post(f"{server.query}/api/2.0/mlflow/runs/{path}", json=body)  # noqa: E731
+    run = post("create", experiment_id="0", run_name="named").json()["run"]["info"]["run_id"]
+    get = lambda: requests.get(f"{server.query}/api/2.0/mlflow/runs/get?run_id={run}").json()  # noqa: E731
+    before = get()
+    good = {
+        "metrics": [{"key": "loss", "value": 1, "timestamp": 1}],
+        "params": [{"key": "lr", "value": "0.1"}],
+        "tags": [{"key": "a", "value": "b"}],
+    }
+    for name, wrong in (
+        ("tags", {"key": "mlflow.runName", "value": "x" * 2_000}),
+        ("tags", {"key": "../a", "value": "b"}),
+        ("params", {"key": "lr", "value": "0.2"}),
+        ("metrics", {"key": "x" * 300, "value": 1, "timestamp": 1}),
+    ):
+        refused = post("log-batch", run_id=run, **good | {name: [*good[name], wrong]})
+        assert (refused.status_code, refused.json()["error_code"]) == (400, "INVALID_PARAMETER_VALUE"), (name, wrong)
+        assert get() == before, (name, wrong)
+    refused = post("set-tag", run_id=run, key="mlflow.runName", value="x" * 2_000)
+    assert refused.status_code == 400 and get() == before
+    assert post("log-batch", run_id=run, **good).status_code == 200
