@@ -7,6 +7,9 @@ use tonic::Code;
 use crate::error::{ErrorCode, MlflowError, Result, is_missing};
 use matyan_channels::Channels;
 
+/// Size of the documents that one search may find. They are sorted in memory.
+const FOUND_BYTES: usize = 64 << 20;
+
 /// Attempts to change a document that others change at the same time.
 const ATTEMPTS: usize = 16;
 
@@ -49,14 +52,28 @@ pub(crate) async fn read(channels: &Channels, kind: &str, name: &str) -> Result<
     }
 }
 
-/// Reads all documents of a kind.
-pub(crate) async fn list(channels: &Channels, kind: &str) -> Result<Vec<Stored>> {
+/// Reads all documents of a kind, and returns what `find` makes of them; `None` leaves a document out.
+pub(crate) async fn list<T>(
+    channels: &Channels,
+    kind: &str,
+    mut find: impl FnMut(Stored) -> Result<Option<T>>,
+) -> Result<Vec<T>> {
     let request = ListRequest { kind: kind.to_owned(), ..ListRequest::default() };
     let mut messages = channels.documents().list(request).await?.into_inner();
     let mut found = Vec::new();
+    let mut bytes = 0;
     while let Some(message) = messages.message().await? {
         for document in message.documents {
-            found.push(Stored::new(document)?);
+            let size = document.content.len();
+            let Some(entry) = find(Stored::new(document)?)? else { continue };
+            bytes += size;
+            if bytes > FOUND_BYTES {
+                return Err(MlflowError::invalid(format!(
+                    "the search finds more than {} MiB: use a filter that finds less, or delete what is not needed",
+                    FOUND_BYTES >> 20
+                )));
+            }
+            found.push(entry);
         }
     }
     Ok(found)

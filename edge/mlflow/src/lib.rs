@@ -38,6 +38,7 @@ mod route;
 mod run_locks;
 mod run_log;
 mod run_names;
+mod run_pages;
 mod run_search;
 mod run_tags;
 mod run_view;

@@ -405,14 +405,13 @@ pub(crate) async fn search(channels: &Channels, fields: &Fields) -> Result<Value
     }
     let size = fields.max_results(DEFAULT_RESULTS, MAX_RESULTS)?;
     let experiment_ids = fields.texts("experiment_ids")?;
-    let mut found = Vec::new();
-    for stored in documents::list(channels, LOGGED_MODELS).await? {
+    let mut found = documents::list(channels, LOGGED_MODELS, |stored| {
         let model = FoundModel { id: stored.name, content: stored.content };
         let is_in = experiment_ids.iter().any(|id| id == member(&model.content, "experiment_id"));
-        if matches(&model, &filter)? && is_in && !is_deleted(&model.content) {
-            found.push(model);
-        }
-    }
+        let is_wanted = matches(&model, &filter)? && is_in && !is_deleted(&model.content);
+        Ok(is_wanted.then_some(model))
+    })
+    .await?;
     found.sort_by_key(|model| (std::cmp::Reverse(integer(&model.content, "created_ms")), model.id.clone()));
     let (found, next) = page(sort(found, &order)?, fields.text("page_token")?, size)?;
     let mut models = Vec::with_capacity(found.len());

@@ -175,3 +175,56 @@ async fn rule_95_a_batch_that_the_frontier_refuses_stores_nothing() {
     let (status, _) = port.send("POST", "/api/2.0/mlflow/runs/log-batch", &body.to_string()).await;
     assert_eq!((status, port.frontier.published().last().unwrap().1.events.len()), (200, 2));
 }
+
+/// Runs with large params would take more memory than their number tells.
+#[tokio::test]
+async fn rule_45_a_page_of_large_runs_ends_early() {
+    let port = Port::with_run();
+    port.backend.answers("experiments.v1.ExperimentService/List", [experiments::ListResponse::default()]);
+    let nothing = Vec::<documents::GetResponse>::new();
+    port.backend.fails("documents.v1.DocumentService/Get", nothing, Status::not_found("no document"));
+    let params = format!(r#"{{"hparams": {{"text": "{}"}}}}"#, "x".repeat(6 << 20));
+    let params = matyan_value::cbor::encode(&matyan_value::json::parse(&params).unwrap());
+    let large = |id: &str| {
+        let run = run().run.unwrap();
+        let run = runs::Run { run_id: id.to_owned(), params: params.clone().into(), ..run };
+        search::RunsResponse { runs: vec![run], ..Default::default() }
+    };
+    // The end is read only to find the cursor after the runs that fit.
+    let end = search::RunsResponse {
+        run_ids: vec!["a".into(), "b".into()],
+        next_cursor: "after b".into(),
+        done: true,
+        ..Default::default()
+    };
+    let path = "/api/2.0/mlflow/runs/search";
+    port.backend.answers("search.v1.SearchService/Runs", [large("a"), large("b"), large("c"), end.clone()]);
+    let (status, answer) = port.send("POST", path, r#"{"experiment_ids": ["0"]}"#).await;
+    assert_eq!((status, &answer["next_page_token"]), (200, &json!("after b")));
+    let found: Vec<_> = answer["runs"].as_array().unwrap().iter().map(|run| &run["info"]["run_id"]).collect();
+    assert_eq!(found, ["a", "b"]);
+    let request: search::RunsRequest = port.backend.last_request("search.v1.SearchService/Runs");
+    assert_eq!((request.limit, request.ids_only), (2, true));
+
+    let changed = search::RunsResponse { run_ids: vec!["a".into(), "x".into()], ..end };
+    port.backend.answers("search.v1.SearchService/Runs", [large("a"), large("b"), large("c"), changed]);
+    let (status, _) = port.send("POST", path, r#"{"experiment_ids": ["0"]}"#).await;
+    assert_eq!(status, 503, "a run would be left out");
+}
+
+#[tokio::test]
+async fn rule_45_a_search_of_models_finds_a_bounded_amount() {
+    let port = Port::new(&[Protocol::Mlflow], true);
+    let model = |number: usize| {
+        let content = json!({"description": "x".repeat(4_000_000)}).to_string().into();
+        let document = documents::Document { name: format!("model {number}"), content, ..Default::default() };
+        documents::ListResponse { documents: vec![document] }
+    };
+    port.backend.answers("documents.v1.DocumentService/List", (0..17).map(model));
+    let path = "/api/2.0/mlflow/registered-models/search";
+    let (status, answer) = port.send("GET", path, "").await;
+    assert_eq!((status, answer["error_code"].as_str()), (400, Some("INVALID_PARAMETER_VALUE")));
+    assert!(answer["message"].as_str().unwrap().contains("use a filter"), "{answer}");
+    let (status, answer) = port.send("GET", &format!("{path}?filter=name%20=%20'model%203'"), "").await;
+    assert_eq!((status, &answer["registered_models"][0]["name"]), (200, &json!("model 3")));
+}
