@@ -1,8 +1,11 @@
 //! Named documents as JSON objects: what MLflow keeps besides runs.
 
+use std::time::Duration;
+
 use matyan_proto::documents::v1::{DeleteRequest, Document, GetRequest, ListRequest, WriteRequest};
 use serde_json::{Map, Value};
 use tonic::Code;
+use uuid::Uuid;
 
 use crate::error::{ErrorCode, MlflowError, Result, is_missing};
 use matyan_channels::Channels;
@@ -10,8 +13,10 @@ use matyan_channels::Channels;
 /// Size of the documents that one search may find. They are sorted in memory.
 const FOUND_BYTES: usize = 64 << 20;
 
-/// Attempts to change a document that others change at the same time.
-const ATTEMPTS: usize = 16;
+/// Attempts to change a document that others change at the same time. With the pauses, they take some seconds.
+const ATTEMPTS: u32 = 32;
+/// The longest pause between two attempts.
+const LONGEST_PAUSE_MS: u32 = 250;
 
 /// Tags of experiments, and where their files are.
 pub(crate) const EXPERIMENTS: &str = "mlflow-experiment";
@@ -80,14 +85,14 @@ pub(crate) async fn list<T>(
 }
 
 /// Changes a document, and returns what `change` returns. It gets the content as it is, empty if there is no document;
-/// it is called again if another caller has changed the document meanwhile.
+/// it is called again if another caller has changed the document in the meantime.
 pub(crate) async fn change<T>(
     channels: &Channels,
     kind: &str,
     name: &str,
     mut change: impl FnMut(&mut Map<String, Value>, bool) -> Result<T>,
 ) -> Result<T> {
-    for _ in 0..ATTEMPTS {
+    for attempt in 1..=ATTEMPTS {
         let stored = read(channels, kind, name).await?;
         let (mut content, version) = match stored {
             Some(stored) => (stored.content, stored.version),
@@ -97,8 +102,16 @@ pub(crate) async fn change<T>(
         if write(channels, kind, name, &content, version).await? {
             return Ok(changed);
         }
+        tokio::time::sleep(pause(attempt)).await;
     }
     Err(conflict(name))
+}
+
+/// The pause after an attempt. It is random, so that callers do not meet again.
+fn pause(attempt: u32) -> Duration {
+    let longest_ms = LONGEST_PAUSE_MS.min(attempt.saturating_mul(10));
+    let random = Uuid::new_v4().as_u128() % u128::from(longest_ms);
+    Duration::from_millis(u64::try_from(random).unwrap_or_default())
 }
 
 /// Writes a document that is still as it was read; returns false if it is not.
@@ -153,7 +166,8 @@ pub(crate) async fn delete_unchanged(channels: &Channels, kind: &str, stored: &S
 
 fn conflict(name: &str) -> MlflowError {
     let message = format!("'{name}' was changed by others at the same time: try again");
-    MlflowError::new(ErrorCode::ResourceConflict, message)
+    // A repetition reads the document again, and clients repeat a request with this answer.
+    MlflowError::new(ErrorCode::TemporarilyUnavailable, message)
 }
 
 /// The text of a member; empty if there is none.

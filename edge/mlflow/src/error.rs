@@ -18,8 +18,6 @@ pub enum ErrorCode {
     InvalidParameterValue,
     ResourceDoesNotExist,
     ResourceAlreadyExists,
-    /// The resource was changed by others all the time.
-    ResourceConflict,
     /// The body cannot be read.
     BadRequest,
     Unauthenticated,
@@ -41,7 +39,6 @@ impl ErrorCode {
             Self::InvalidParameterValue => "INVALID_PARAMETER_VALUE",
             Self::ResourceDoesNotExist => "RESOURCE_DOES_NOT_EXIST",
             Self::ResourceAlreadyExists => "RESOURCE_ALREADY_EXISTS",
-            Self::ResourceConflict => "RESOURCE_CONFLICT",
             Self::BadRequest => "BAD_REQUEST",
             Self::Unauthenticated => "UNAUTHENTICATED",
             Self::PermissionDenied => "PERMISSION_DENIED",
@@ -61,7 +58,6 @@ impl ErrorCode {
                 StatusCode::BAD_REQUEST
             }
             Self::ResourceDoesNotExist | Self::EndpointNotFound => StatusCode::NOT_FOUND,
-            Self::ResourceConflict => StatusCode::CONFLICT,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::PermissionDenied => StatusCode::FORBIDDEN,
             Self::NotImplemented => StatusCode::NOT_IMPLEMENTED,

@@ -228,3 +228,18 @@ async fn rule_45_a_search_of_models_finds_a_bounded_amount() {
     let (status, answer) = port.send("GET", &format!("{path}?filter=name%20=%20'model%203'"), "").await;
     assert_eq!((status, &answer["registered_models"][0]["name"]), (200, &json!("model 3")));
 }
+
+/// MLflow's clients repeat 503, and do not repeat 409.
+#[tokio::test(start_paused = true)]
+async fn a_document_that_others_change_is_changed_later() {
+    let port = Port::new(&[Protocol::Mlflow], true);
+    let nothing = Vec::<documents::GetResponse>::new();
+    port.backend.fails("documents.v1.DocumentService/Get", nothing, Status::not_found("no document"));
+    let write = "documents.v1.DocumentService/Write";
+    let changed = Status::aborted("the document has changed");
+    port.backend.fails(write, Vec::<documents::WriteResponse>::new(), changed);
+    let path = "/api/2.0/mlflow/registered-models/create";
+    let (status, answer) = port.send("POST", path, r#"{"name": "m"}"#).await;
+    assert_eq!((status, answer["error_code"].as_str()), (503, Some("TEMPORARILY_UNAVAILABLE")));
+    assert!(port.backend.call_count(write) > 16, "it was tried for some seconds");
+}
