@@ -243,3 +243,32 @@ async fn a_document_that_others_change_is_changed_later() {
     assert_eq!((status, answer["error_code"].as_str()), (503, Some("TEMPORARILY_UNAVAILABLE")));
     assert!(port.backend.call_count(write) > 16, "it was tried for some seconds");
 }
+
+/// A request that has failed halfway is repeated: the runs are done before the experiment.
+#[tokio::test]
+async fn the_deletion_of_an_experiment_can_be_repeated() {
+    let port = Port::new(&[Protocol::Mlflow], true);
+    let (get, update) = ("experiments.v1.ExperimentService/Get", "experiments.v1.ExperimentService/Update");
+    let archive = "runs.v1.RunService/ArchiveBatch";
+    let experiment = |archived: bool| {
+        let found =
+            experiments::Experiment { id: "e".into(), name: "x".into(), archived, ..Default::default() };
+        experiments::GetResponse { experiment: Some(found) }
+    };
+    port.backend.answers(get, [experiment(false)]);
+    let run = experiments::ExperimentRun { run_id: "r".into(), ..Default::default() };
+    let runs_of = experiments::ListRunsResponse { runs: vec![run], ..Default::default() };
+    port.backend.answers("experiments.v1.ExperimentService/ListRuns", [runs_of]);
+    port.backend.answers(update, [experiments::UpdateResponse::default()]);
+    let unavailable = Status::unavailable("later");
+    port.backend.fails(archive, Vec::<runs::ArchiveBatchResponse>::new(), unavailable);
+    let delete = async || {
+        let path = "/api/2.0/mlflow/experiments/delete";
+        port.send("POST", path, r#"{"experiment_id": "e"}"#).await.0
+    };
+    assert_eq!((delete().await, port.backend.call_count(update)), (503, 0));
+    port.backend.answers(archive, [runs::ArchiveBatchResponse::default()]);
+    assert_eq!((delete().await, port.backend.call_count(update)), (200, 1));
+    port.backend.answers(get, [experiment(true)]);
+    assert_eq!((delete().await, port.backend.call_count(update)), (200, 1), "the answer was lost");
+}
