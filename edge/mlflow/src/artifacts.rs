@@ -20,7 +20,7 @@ use crate::body::Body;
 use crate::error::{ErrorCode, MlflowError, Result, is_missing};
 use crate::fields::Fields;
 use crate::logged_models;
-use crate::names::{check_run_id, is_model_id};
+use crate::names::{check_run_id, encoded_run_id, is_model_id};
 use crate::run_view::{RunSnapshot, location_of, parts_without_metrics};
 use matyan_channels::Channels;
 
@@ -35,10 +35,7 @@ pub(crate) struct StoredArtifact {
 pub(crate) async fn locate(channels: &Channels, artifact: ArtifactPath) -> Result<StoredArtifact> {
     let ArtifactPath { owner, path } = artifact;
     match owner {
-        ArtifactOwner::Run(run_id) => {
-            check_run_id(&run_id)?;
-            Ok(StoredArtifact { run_id, path })
-        }
+        ArtifactOwner::Run(run_id) => Ok(StoredArtifact { run_id, path }),
         ArtifactOwner::Model(model_id) => {
             let run_id = logged_models::holder(channels, &model_id).await?;
             let folder = logged_models::folder(&model_id);
@@ -81,7 +78,7 @@ async fn list_folder(channels: &Channels, folder: &StoredArtifact, prefix: &str)
 /// Lists a folder by its path below the root of all artifacts.
 pub(crate) async fn list(channels: &Channels, fields: &Fields) -> Result<Value> {
     let path = fields.text("path")?.unwrap_or_default();
-    let folder = locate(channels, ArtifactPath::parse(path)?).await?;
+    let folder = locate(channels, ArtifactPath::parse_encoded(path)?).await?;
     Ok(json!({"files": list_folder(channels, &folder, "").await?}))
 }
 
@@ -95,7 +92,7 @@ pub(crate) async fn list_of_run(channels: &Channels, fields: &Fields) -> Result<
     let location = location_of(channels, run.experiment_id()).await?;
     let folder = StoredArtifact { run_id: run_id.to_owned(), path: path.clone() };
     let files = list_folder(channels, &folder, &path).await?;
-    Ok(json!({"root_uri": format!("{location}/{run_id}/artifacts"), "files": files}))
+    Ok(json!({"root_uri": format!("{location}/{}/artifacts", encoded_run_id(run_id)), "files": files}))
 }
 
 /// Lists a folder of a logged model.

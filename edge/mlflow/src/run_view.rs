@@ -13,6 +13,7 @@ use crate::batch::{after, append_barrier};
 use crate::error::{ErrorCode, MlflowError, Result, is_missing};
 use crate::experiments::{self, DEFAULT_ID, DEFAULT_NAME};
 use crate::input_view;
+use crate::names::encoded_run_id;
 use crate::numbers::float;
 use crate::run_names::{MLFLOW, NAME_TAG, NOTE_TAG, PARAMS, TAGS, USER, USER_TAG, find, path};
 use crate::values::{flat_params, param_text};
@@ -167,7 +168,7 @@ impl RunSnapshot {
             "user_id": self.user(),
             "status": self.status(),
             "start_time": self.props.created_us / 1_000,
-            "artifact_uri": format!("{location}/{}/artifacts", self.run_id),
+            "artifact_uri": format!("{location}/{}/artifacts", encoded_run_id(&self.run_id)),
             "lifecycle_stage": if self.props.archived { "deleted" } else { "active" },
         });
         if let Some(ended_us) = self.props.ended_us {

@@ -272,3 +272,18 @@ async fn the_deletion_of_an_experiment_can_be_repeated() {
     port.backend.answers(get, [experiment(true)]);
     assert_eq!((delete().await, port.backend.call_count(update)), (200, 1), "the answer was lost");
 }
+
+#[tokio::test]
+async fn a_run_of_another_client_is_read_by_its_id() {
+    let port = Port::with_run();
+    let found = run().run.map(|run| runs::Run { run_id: "k3x:project".into(), ..run });
+    port.backend.answers(GET_RUN, [runs::GetResponse { run: found }]);
+    let nothing = Vec::<documents::GetResponse>::new();
+    port.backend.fails("documents.v1.DocumentService/Get", nothing, Status::not_found("no document"));
+    let (status, answer) = port.send("GET", "/api/2.0/mlflow/runs/get?run_id=k3x%3Aproject", "").await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(answer["run"]["info"]["artifact_uri"], "mlflow-artifacts:/0/k3x:project/artifacts");
+    let body = json!({"run_id": "k3x:project", "key": "a", "value": 1, "timestamp": 1}).to_string();
+    let (status, answer) = port.send("POST", "/api/2.0/mlflow/runs/log-metric", &body).await;
+    assert_eq!((status, answer), (200, json!({})));
+}
