@@ -30,7 +30,7 @@ pub(crate) struct Stored {
     pub(crate) name: String,
     pub(crate) content: Map<String, Value>,
     /// 0: there is none.
-    version: i64,
+    pub(crate) version: i64,
 }
 
 impl Stored {
@@ -99,7 +99,7 @@ pub(crate) async fn change<T>(
             None => (Map::new(), 0),
         };
         let changed = change(&mut content, version != 0)?;
-        if write(channels, kind, name, &content, version).await? {
+        if write(channels, kind, name, &content, version).await?.is_some() {
             return Ok(changed);
         }
         tokio::time::sleep(pause(attempt)).await;
@@ -114,14 +114,15 @@ fn pause(attempt: u32) -> Duration {
     Duration::from_millis(u64::try_from(random).unwrap_or_default())
 }
 
-/// Writes a document that is still as it was read; returns false if it is not.
-async fn write(
+/// Writes a document that still has this version, 0 if there is none, and returns its new version; `None` if it has
+/// another one.
+pub(crate) async fn write(
     channels: &Channels,
     kind: &str,
     name: &str,
     content: &Map<String, Value>,
     version: i64,
-) -> Result<bool> {
+) -> Result<Option<i64>> {
     let content = serde_json::to_vec(content).map_err(|error| MlflowError::invalid(error.to_string()))?;
     let request = WriteRequest {
         kind: kind.to_owned(),
@@ -130,8 +131,8 @@ async fn write(
         if_updated_us: Some(version),
     };
     match channels.documents().write(request).await {
-        Ok(_) => Ok(true),
-        Err(status) if status.code() == Code::Aborted => Ok(false),
+        Ok(response) => Ok(Some(response.into_inner().updated_us)),
+        Err(status) if status.code() == Code::Aborted => Ok(None),
         Err(status) if status.code() == Code::ResourceExhausted => Err(MlflowError::invalid(format!(
             "'{name}' would become too large: {}; delete versions, tags or descriptions that are not needed",
             status.message()
@@ -150,21 +151,23 @@ pub(crate) async fn delete(channels: &Channels, kind: &str, name: &str) -> Resul
     }
 }
 
-/// Deletes a document that is still as it was read.
-pub(crate) async fn delete_unchanged(channels: &Channels, kind: &str, stored: &Stored) -> Result<()> {
-    let request = DeleteRequest {
-        kind: kind.to_owned(),
-        name: stored.name.clone(),
-        if_updated_us: Some(stored.version),
-    };
+/// Deletes a document that still has this version; returns false if it has another one.
+pub(crate) async fn delete_unchanged(
+    channels: &Channels,
+    kind: &str,
+    name: &str,
+    version: i64,
+) -> Result<bool> {
+    let request =
+        DeleteRequest { kind: kind.to_owned(), name: name.to_owned(), if_updated_us: Some(version) };
     match channels.documents().delete(request).await {
-        Ok(_) => Ok(()),
-        Err(status) if status.code() == Code::Aborted => Err(conflict(&stored.name)),
+        Ok(_) => Ok(true),
+        Err(status) if is_missing(&status) || status.code() == Code::Aborted => Ok(false),
         Err(status) => Err(status.into()),
     }
 }
 
-fn conflict(name: &str) -> MlflowError {
+pub(crate) fn conflict(name: &str) -> MlflowError {
     let message = format!("'{name}' was changed by others at the same time: try again");
     // A repetition reads the document again, and clients repeat a request with this answer.
     MlflowError::new(ErrorCode::TemporarilyUnavailable, message)

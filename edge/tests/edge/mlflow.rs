@@ -287,3 +287,34 @@ async fn a_run_of_another_client_is_read_by_its_id() {
     let (status, answer) = port.send("POST", "/api/2.0/mlflow/runs/log-metric", &body).await;
     assert_eq!((status, answer), (200, json!({})));
 }
+
+/// The request is repeated until the model has one name, whatever has interrupted the first one.
+#[tokio::test]
+async fn the_renaming_of_a_model_can_be_repeated() {
+    let port = Port::new(&[Protocol::Mlflow], true);
+    let (get, write) = ("documents.v1.DocumentService/Get", "documents.v1.DocumentService/Write");
+    let delete = "documents.v1.DocumentService/Delete";
+    let rename = async || {
+        let path = "/api/2.0/mlflow/registered-models/rename";
+        let (status, answer) = port.send("POST", path, r#"{"name": "a", "new_name": "b"}"#).await;
+        (status, answer["registered_model"]["name"].as_str().unwrap_or_default().to_owned())
+    };
+    // The stub returns the same document under both names: the copy that an interrupted request has made of
+    // version 7, and the original.
+    let copy = |version: i64| {
+        let content = json!({"renamed_from": {"name": "a", "version": version}, "versions": {}});
+        let content = content.to_string().into();
+        let document = documents::Document { name: "b".into(), content, updated_us: 7, ..Default::default() };
+        documents::GetResponse { document: Some(document) }
+    };
+    port.backend.answers(get, [copy(7)]);
+    port.backend.answers(delete, [documents::DeleteResponse::default()]);
+    assert_eq!(rename().await, (200, "b".to_owned()));
+    let deleted: documents::DeleteRequest = port.backend.last_request(delete);
+    assert_eq!(deleted.if_updated_us, Some(7));
+    assert_eq!(port.backend.call_count(write), 0, "it is not copied again");
+    // It is the copy of another version, so the name is taken.
+    port.backend.answers(get, [copy(6)]);
+    assert_eq!(rename().await.0, 400);
+    assert_eq!(port.backend.call_count(delete), 1);
+}
