@@ -87,7 +87,9 @@ impl MlflowPort {
                 let response = artifact_response(Arc::clone(services), &head.headers, run_id, path).await;
                 response.map_err(|error| match error.status() {
                     StatusCode::NOT_FOUND => {
-                        MlflowError::new(ErrorCode::ResourceDoesNotExist, "there is no such artifact")
+                        let message =
+                            "there is no such artifact: list the artifacts of the run for their paths";
+                        MlflowError::new(ErrorCode::ResourceDoesNotExist, message)
                     }
                     _ => of_edge(&error),
                 })

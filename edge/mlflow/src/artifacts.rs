@@ -17,11 +17,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::artifact_path::{ArtifactOwner, ArtifactPath, check, entries_of_folder};
 use crate::batch::{RunBatch, publish_patiently};
 use crate::body::Body;
-use crate::error::{ErrorCode, MlflowError, Result, is_missing};
+use crate::error::{ErrorCode, MlflowError, Result, is_missing, missing_resource};
 use crate::fields::Fields;
 use crate::logged_models;
 use crate::names::{check_run_id, encoded_run_id, is_model_id};
-use crate::run_view::{RunSnapshot, location_of, parts_without_metrics};
+use crate::run_view::{RunSnapshot, location_of, no_run, parts_without_metrics};
 use matyan_channels::Channels;
 
 /// An artifact in this server: its run, and its path there.
@@ -213,13 +213,29 @@ fn split(mut data: Bytes) -> impl Iterator<Item = Bytes> {
     std::iter::from_fn(move || (!data.is_empty()).then(|| data.split_to(data.len().min(CHUNK_BYTES))))
 }
 
-/// Deletes a file, or all files of a folder.
+/// Deletes a file, or all files of a folder or of a run. What does not exist counts as deleted, because clients repeat
+/// requests.
 pub(crate) async fn delete(channels: &Channels, fields: &Fields) -> Result<Value> {
-    let artifact = locate(channels, ArtifactPath::parse(fields.required("path")?)?).await?;
-    let request = DeleteRequest { run_id: artifact.run_id, path: artifact.path };
+    let StoredArtifact { run_id, path } =
+        locate(channels, ArtifactPath::parse(fields.required("path")?)?).await?;
+    if !path.is_empty() {
+        delete_path(channels, &run_id, path).await?;
+        return Ok(json!({}));
+    }
+    let artifacts = artifacts_of(channels, &run_id).await?;
+    let paths = artifacts.iter().map(|artifact| (artifact.path.as_str(), artifact.size));
+    for (path, ..) in entries_of_folder(paths, "") {
+        delete_path(channels, &run_id, path).await?;
+    }
+    Ok(json!({}))
+}
+
+async fn delete_path(channels: &Channels, run_id: &str, path: String) -> Result<()> {
+    let request = DeleteRequest { run_id: run_id.to_owned(), path };
     match channels.artifacts().delete(request).await {
-        Ok(_) => Ok(json!({})),
-        Err(status) if is_missing(&status) => Err(MlflowError::missing("there is no such artifact")),
+        Ok(_) => Ok(()),
+        Err(status) if missing_resource(&status).as_deref() == Some("artifact") => Ok(()),
+        Err(status) if is_missing(&status) => Err(no_run(run_id)),
         Err(status) => Err(status.into()),
     }
 }

@@ -126,7 +126,7 @@ pub(crate) fn product_code(status: &Status) -> Option<ProductCode> {
 }
 
 /// What kind of resource a call has missed.
-fn missing_resource(status: &Status) -> Option<String> {
+pub(crate) fn missing_resource(status: &Status) -> Option<String> {
     status.get_details_error_info()?.metadata.get("resource").cloned()
 }
 

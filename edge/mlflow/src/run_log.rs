@@ -47,7 +47,9 @@ fn metric(fields: &Fields) -> Result<LoggedMetric> {
     let time_ms = checked_time("timestamp", time_ms)?;
     let step = fields.integer("step")?.unwrap_or_default();
     if step == matyan_proto::ABSENT {
-        return Err(MlflowError::invalid("Invalid value for parameter 'step' supplied: it is too small"));
+        let message =
+            "Invalid value for parameter 'step' supplied: it is too small; use a step of more than -2^63";
+        return Err(MlflowError::invalid(message));
     }
     Ok(LoggedMetric {
         key: key.to_owned(),

@@ -121,7 +121,10 @@ impl Mlflow {
                 ErrorCode::NotImplemented,
                 "this server does not support this operation of MLflow: docs/concepts/mlflow.md lists those that it answers",
             ),
-            _ => MlflowError::new(ErrorCode::EndpointNotFound, "there is no such operation"),
+            _ => MlflowError::new(
+                ErrorCode::EndpointNotFound,
+                "there is no such operation: docs/concepts/mlflow.md lists those that this server answers",
+            ),
         })
     }
 }

@@ -169,10 +169,23 @@ def test_ranges_and_aliases_of_artifacts(server):
     assert requests.get(file.replace("/api/", "/ajax-api/")).content == content
     listed = requests.get(f"{server.query}/api/2.0/mlflow-artifacts/artifacts?path=0/{run}/artifacts/a").json()
     assert listed["files"] == [{"path": "b.bin", "is_dir": False, "file_size": len(content)}]
-    assert requests.delete(file).status_code == 200
-    for method in ("get", "delete"):
-        missing = requests.request(method, file)
+    for _ in range(2):
+        assert requests.delete(file).status_code == 200, "a repeated request succeeds"
+    for method, path in (("get", file), ("delete", file.replace(run, "unknown"))):
+        missing = requests.request(method, path)
         assert (missing.status_code, missing.json()["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
+
+
+def test_all_artifacts_of_a_run_are_deleted_at_once(server):
+    run = requests.post(f"{server.query}/api/2.0/mlflow/runs/create", json={}).json()["run"]["info"]["run_id"]
+    root = f"{server.query}/api/2.0/mlflow-artifacts/artifacts/0/{run}/artifacts"
+    for path in ("a", "b/c", "b/d/e"):
+        requests.put(f"{root}/{path}", data=b"x").raise_for_status()
+    # As `mlflow gc` does.
+    for _ in range(2):
+        assert requests.delete(root).status_code == 200
+    listed = requests.get(f"{server.query}/api/2.0/mlflow/artifacts/list?run_id={run}").json()
+    assert listed["files"] == []
 
 
 def test_a_batch_with_one_wrong_part_stores_nothing(server):
