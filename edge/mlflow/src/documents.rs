@@ -151,18 +151,29 @@ pub(crate) async fn delete(channels: &Channels, kind: &str, name: &str) -> Resul
     }
 }
 
-/// Deletes a document that still has this version; returns false if it has another one.
+/// Result of deleting a document in the version that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deletion {
+    Done,
+    /// There is no such document.
+    Missing,
+    /// The document has another version.
+    Changed,
+}
+
+/// Deletes a document if it has this version.
 pub(crate) async fn delete_unchanged(
     channels: &Channels,
     kind: &str,
     name: &str,
     version: i64,
-) -> Result<bool> {
+) -> Result<Deletion> {
     let request =
         DeleteRequest { kind: kind.to_owned(), name: name.to_owned(), if_updated_us: Some(version) };
     match channels.documents().delete(request).await {
-        Ok(_) => Ok(true),
-        Err(status) if is_missing(&status) || status.code() == Code::Aborted => Ok(false),
+        Ok(_) => Ok(Deletion::Done),
+        Err(status) if is_missing(&status) => Ok(Deletion::Missing),
+        Err(status) if status.code() == Code::Aborted => Ok(Deletion::Changed),
         Err(status) => Err(status.into()),
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::clock::now_ms;
-use crate::documents::{self, REGISTERED_MODELS, Stored, integer, map_in, member};
+use crate::documents::{self, Deletion, REGISTERED_MODELS, Stored, integer, map_in, member};
 use crate::error::{ErrorCode, MlflowError, Result};
 use crate::fields::{Fields, missing};
 use crate::names::{MODEL_TAG_CHARS, check_alias, check_key, check_length, check_model_name};
@@ -131,13 +131,16 @@ async fn copy_to(channels: &Channels, stored: &Stored, new_name: &str) -> Result
 
 /// Deletes a model under its old name.
 async fn finish_rename(channels: &Channels, stored: &Stored, renamed: Stored) -> Result<Stored> {
-    if documents::delete_unchanged(channels, REGISTERED_MODELS, &stored.name, stored.version).await? {
-        return Ok(renamed);
+    match documents::delete_unchanged(channels, REGISTERED_MODELS, &stored.name, stored.version).await? {
+        // The same request may be in progress twice: then the copy is all that is left.
+        Deletion::Done | Deletion::Missing => Ok(renamed),
+        // Another client has changed the model under its old name, which therefore stays. The copy goes, unless it
+        // was changed as well.
+        Deletion::Changed => {
+            documents::delete_unchanged(channels, REGISTERED_MODELS, &renamed.name, renamed.version).await?;
+            Err(documents::conflict(&stored.name))
+        }
     }
-    // Another client has changed the model under its old name, which therefore stays. The copy goes, unless it was
-    // changed as well.
-    documents::delete_unchanged(channels, REGISTERED_MODELS, &renamed.name, renamed.version).await?;
-    Err(documents::conflict(&stored.name))
 }
 
 fn model_exists(name: &str) -> MlflowError {

@@ -313,8 +313,16 @@ async fn the_renaming_of_a_model_can_be_repeated() {
     let deleted: documents::DeleteRequest = port.backend.last_request(delete);
     assert_eq!(deleted.if_updated_us, Some(7));
     assert_eq!(port.backend.call_count(write), 0, "it is not copied again");
+    // The first request is still in progress, and has deleted the original. The copy is not deleted then.
+    let gone = Vec::<documents::DeleteResponse>::new();
+    port.backend.fails(delete, gone, Status::not_found("no document"));
+    assert_eq!((rename().await.0, port.backend.call_count(delete)), (200, 2));
+    // Another client has changed the original, which therefore keeps its name, and the copy is deleted.
+    let changed = Vec::<documents::DeleteResponse>::new();
+    port.backend.fails(delete, changed, Status::aborted("the document has changed"));
+    assert_eq!((rename().await.0, port.backend.call_count(delete)), (503, 4));
     // It is the copy of another version, so the name is taken.
     port.backend.answers(get, [copy(6)]);
     assert_eq!(rename().await.0, 400);
-    assert_eq!(port.backend.call_count(delete), 1);
+    assert_eq!(port.backend.call_count(delete), 4);
 }

@@ -85,7 +85,7 @@ async fn rule_95_all_of_a_batch_or_nothing_is_appended() {
     }
 }
 
-/// Whoever waits for its position waits for everything before it.
+/// A caller that waits for its position waits for everything before it.
 #[tokio::test]
 async fn an_empty_batch_is_appended_as_well() {
     for env in [TestEnv::new().await, TestEnv::json().await] {
