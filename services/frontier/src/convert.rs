@@ -142,8 +142,7 @@ impl PublishCommand {
             (false, sequence) => sequence,
         };
         let run = RunId::from_field(request.run_id)?;
-        let pb::PublishRequest { batch, all_or_nothing, .. } = request;
-        Ok(Self { run, producer, sequence, batch, all_or_nothing })
+        Ok(Self { run, producer, sequence, batch: request.batch, all_or_nothing: request.all_or_nothing })
     }
 }
 

@@ -68,7 +68,8 @@ async fn calls_of_a_producer_are_numbered() {
 #[tokio::test]
 async fn rule_95_all_of_a_batch_or_nothing_is_appended() {
     for env in [TestEnv::new().await, TestEnv::json().await] {
-        let whole = |batch| pb::PublishRequest { all_or_nothing: true, ..request(batch) };
+        let whole =
+            |batch: &pb::IngestionBatch| pb::PublishRequest { all_or_nothing: true, ..request(batch) };
         let long = pb::Event {
             client_time_us: None,
             kind: Some(Kind::AddTag(pb::AddTag { name: "x".repeat(limits::NAME_BYTES + 1) })),
