@@ -91,7 +91,7 @@ impl ExperimentInfo {
     }
 }
 
-/// Where the files of an experiment are: at this server, or where its creator has said.
+/// Where the files of an experiment are: at this server, or where its creator wants them.
 pub(crate) fn artifact_location(id: &str, content: &Map<String, Value>) -> String {
     match documents::member(content, "artifact_location") {
         "" => format!("mlflow-artifacts:/{id}"),

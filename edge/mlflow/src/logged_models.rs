@@ -306,7 +306,7 @@ pub(crate) async fn log_model_metrics(
     metrics: &[LoggedMetric],
 ) -> Result<()> {
     for model_id in model_ids(metrics) {
-        let of_model =
+        let is_about_model =
             |metric: &&LoggedMetric| metric.model.as_ref().is_some_and(|it| it.model_id == model_id);
         let changed = change(channels, model_id, |content| {
             let stored = content.entry("metrics").or_insert_with(|| json!([]));
@@ -314,7 +314,7 @@ pub(crate) async fn log_model_metrics(
                 *stored = json!([]);
             }
             let stored = stored.as_array_mut().expect("it was made a list above");
-            for metric in metrics.iter().filter(of_model) {
+            for metric in metrics.iter().filter(is_about_model) {
                 keep_latest(stored, metric_view(metric, run_id));
             }
             drop_oldest(content);

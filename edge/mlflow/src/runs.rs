@@ -58,12 +58,12 @@ pub(crate) async fn create(channels: &Channels, fields: &Fields) -> Result<serde
         pairs.push((key.to_owned(), value.to_owned()));
     }
     let given = fields.text("run_name")?.filter(|name| !name.is_empty()).map(str::to_owned);
-    if let (Some(given), Some(of_tag)) = (&given, &named_by_tag)
-        && given != of_tag
+    if let (Some(given), Some(tag_name)) = (&given, &named_by_tag)
+        && given != tag_name
     {
         return Err(MlflowError::invalid(format!(
             "Both 'run_name' argument and 'mlflow.runName' tag are specified, but with different values \
-             (run_name='{given}', mlflow.runName='{of_tag}')."
+             (run_name='{given}', mlflow.runName='{tag_name}')."
         )));
     }
     let id = Uuid::new_v4();
