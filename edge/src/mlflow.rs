@@ -66,7 +66,7 @@ impl MlflowPort {
         body: Body,
     ) -> Result<Response, MlflowError> {
         // Before the body is read: it may be large.
-        Scope::current().check(Access::Caller).await.map_err(|status| of_edge(&status.into()))?;
+        Scope::current().check(Access::Caller).await.map_err(|status| mlflow_error(&status.into()))?;
         let mut share = BodyShare::new(services.bodies().clone(), head.extensions.get::<ConnectionBudget>());
         let body = match route.body_kind() {
             BodyKind::File => RequestBody::File(body.map_err(Into::into).boxed_unsync()),
@@ -75,7 +75,7 @@ impl MlflowPort {
                     share.expect(bytes.try_into().unwrap_or(usize::MAX));
                 }
                 let read = enforce_maximum(read_body(body, max_bytes, &mut share)).await;
-                RequestBody::Json(read.and_then(|read| read).map_err(|error| of_edge(&error))?)
+                RequestBody::Json(read.and_then(|read| read).map_err(|error| mlflow_error(&error))?)
             }
         };
         let channels = channels(services);
@@ -87,9 +87,11 @@ impl MlflowPort {
                 let response = artifact_response(Arc::clone(services), &head.headers, run_id, path).await;
                 response.map_err(|error| match error.status() {
                     StatusCode::NOT_FOUND => {
-                        MlflowError::new(ErrorCode::ResourceDoesNotExist, "there is no such artifact")
+                        let message =
+                            "there is no such artifact: list the artifacts of the run for their paths";
+                        MlflowError::new(ErrorCode::ResourceDoesNotExist, message)
                     }
-                    _ => of_edge(&error),
+                    _ => mlflow_error(&error),
                 })
             }
         }
@@ -104,11 +106,11 @@ fn channels(services: &Services) -> Channels {
 
 /// The answer to a request that the edge refuses.
 pub(crate) fn refusal(error: &ApiError) -> Response {
-    error_response(&of_edge(error))
+    error_response(&mlflow_error(error))
 }
 
 /// An error of the edge in MLflow's words.
-fn of_edge(error: &ApiError) -> MlflowError {
+fn mlflow_error(error: &ApiError) -> MlflowError {
     MlflowError::new(ErrorCode::of_status(error.status()), error.message())
 }
 

@@ -1,6 +1,11 @@
 //! Paths of artifacts in MLflow's URIs, such as `{experiment}/{run}/artifacts/{path}`.
 
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
 use crate::error::{MlflowError, Result};
+use crate::names::check_run_id;
 
 /// Whose files a path names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,19 +31,39 @@ const MODELS: &str = "models";
 impl ArtifactPath {
     /// Parses a path below the root of all artifacts.
     pub(crate) fn parse(text: &str) -> Result<Self> {
-        check(text)?;
+        Self::parse_with(text, |run_id| Ok(run_id.to_owned()))
+    }
+
+    /// Parses the path of an artifact URI, in which the id of a run is encoded, and the rest is not.
+    pub(crate) fn parse_encoded(text: &str) -> Result<Self> {
+        Self::parse_with(text, |run_id| {
+            let decoded = percent_decode_str(run_id).decode_utf8();
+            decoded.map(Cow::into_owned).map_err(|_| {
+                MlflowError::invalid(format!("Invalid path '{}': it is not UTF-8", text.escape_debug()))
+            })
+        })
+    }
+
+    fn parse_with(text: &str, run_id_of: impl FnOnce(&str) -> Result<String>) -> Result<Self> {
         let segments: Vec<&str> = text.trim_matches('/').split('/').collect();
         let (owner, rest) = match segments.as_slice() {
             [_, MODELS, model, ARTIFACTS, rest @ ..] => (ArtifactOwner::Model((*model).to_owned()), rest),
-            [_, run, ARTIFACTS, rest @ ..] => (ArtifactOwner::Run((*run).to_owned()), rest),
+            [_, run, ARTIFACTS, rest @ ..] => {
+                let run_id = run_id_of(run)?;
+                check_run_id(&run_id)?;
+                (ArtifactOwner::Run(run_id), rest)
+            }
             _ => {
                 return Err(MlflowError::invalid(format!(
-                    "Invalid path '{text}': it must be '<experiment>/<run>/artifacts/<path>', as the artifact URI of \
-                     a run says"
+                    "Invalid path '{}': it must be '<experiment>/<run>/artifacts/<path>', as the artifact URI of a run \
+                     says",
+                    text.escape_debug()
                 )));
             }
         };
-        Ok(Self { owner, path: rest.join("/") })
+        let path = rest.join("/");
+        check(&path)?;
+        Ok(Self { owner, path })
     }
 }
 
@@ -89,6 +114,11 @@ mod tests {
         check("0/r/artifacts/", ArtifactOwner::Run("r".into()), "");
         check("0/models/m-1/artifacts/MLmodel", ArtifactOwner::Model("m-1".into()), "MLmodel");
         check("0/models/artifacts/x", ArtifactOwner::Run("models".into()), "x");
+        check("0/k3x:project/artifacts/a", ArtifactOwner::Run("k3x:project".into()), "a");
+        check("0/a?b/artifacts/a", ArtifactOwner::Run("a?b".into()), "a");
+        let encoded = ArtifactPath::parse_encoded("0/a%3Fb/artifacts/50%").unwrap();
+        assert_eq!(encoded, ArtifactPath { owner: ArtifactOwner::Run("a?b".into()), path: "50%".into() });
+        ArtifactPath::parse_encoded("0/a%2Fb/artifacts/c").unwrap_err();
         for wrong in [
             "",
             "0/r",

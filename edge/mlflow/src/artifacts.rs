@@ -15,13 +15,13 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::artifact_path::{ArtifactOwner, ArtifactPath, check, entries_of_folder};
-use crate::batch::{RunBatch, publish};
+use crate::batch::{RunBatch, publish_patiently};
 use crate::body::Body;
-use crate::error::{ErrorCode, MlflowError, Result, is_missing};
+use crate::error::{ErrorCode, MlflowError, Result, is_missing, missing_resource};
 use crate::fields::Fields;
 use crate::logged_models;
-use crate::names::{check_run_id, is_model_id};
-use crate::run_view::{RunSnapshot, location_of, parts_without_metrics};
+use crate::names::{check_run_id, encoded_run_id, is_model_id};
+use crate::run_view::{RunSnapshot, location_of, no_run, parts_without_metrics};
 use matyan_channels::Channels;
 
 /// An artifact in this server: its run, and its path there.
@@ -35,10 +35,7 @@ pub(crate) struct StoredArtifact {
 pub(crate) async fn locate(channels: &Channels, artifact: ArtifactPath) -> Result<StoredArtifact> {
     let ArtifactPath { owner, path } = artifact;
     match owner {
-        ArtifactOwner::Run(run_id) => {
-            check_run_id(&run_id)?;
-            Ok(StoredArtifact { run_id, path })
-        }
+        ArtifactOwner::Run(run_id) => Ok(StoredArtifact { run_id, path }),
         ArtifactOwner::Model(model_id) => {
             let run_id = logged_models::holder(channels, &model_id).await?;
             let folder = logged_models::folder(&model_id);
@@ -81,7 +78,7 @@ async fn list_folder(channels: &Channels, folder: &StoredArtifact, prefix: &str)
 /// Lists a folder by its path below the root of all artifacts.
 pub(crate) async fn list(channels: &Channels, fields: &Fields) -> Result<Value> {
     let path = fields.text("path")?.unwrap_or_default();
-    let folder = locate(channels, ArtifactPath::parse(path)?).await?;
+    let folder = locate(channels, ArtifactPath::parse_encoded(path)?).await?;
     Ok(json!({"files": list_folder(channels, &folder, "").await?}))
 }
 
@@ -95,7 +92,7 @@ pub(crate) async fn list_of_run(channels: &Channels, fields: &Fields) -> Result<
     let location = location_of(channels, run.experiment_id()).await?;
     let folder = StoredArtifact { run_id: run_id.to_owned(), path: path.clone() };
     let files = list_folder(channels, &folder, &path).await?;
-    Ok(json!({"root_uri": format!("{location}/{run_id}/artifacts"), "files": files}))
+    Ok(json!({"root_uri": format!("{location}/{}/artifacts", encoded_run_id(run_id)), "files": files}))
 }
 
 /// Lists a folder of a logged model.
@@ -155,7 +152,7 @@ pub(crate) async fn upload(
     let path = artifact.path;
     let reference = BlobRef { key: stored.0, path, content_type, size, content_hash: Bytes::new() };
     batch.add(Kind::BlobRef(reference), None);
-    publish(channels, &artifact.run_id, batch).await?;
+    publish_patiently(channels, &artifact.run_id, batch).await?;
     Ok(json!({}))
 }
 
@@ -216,13 +213,29 @@ fn split(mut data: Bytes) -> impl Iterator<Item = Bytes> {
     std::iter::from_fn(move || (!data.is_empty()).then(|| data.split_to(data.len().min(CHUNK_BYTES))))
 }
 
-/// Deletes a file, or all files of a folder.
+/// Deletes a file, or all files of a folder or of a run. What does not exist counts as deleted, because clients repeat
+/// requests.
 pub(crate) async fn delete(channels: &Channels, fields: &Fields) -> Result<Value> {
-    let artifact = locate(channels, ArtifactPath::parse(fields.required("path")?)?).await?;
-    let request = DeleteRequest { run_id: artifact.run_id, path: artifact.path };
+    let StoredArtifact { run_id, path } =
+        locate(channels, ArtifactPath::parse(fields.required("path")?)?).await?;
+    if !path.is_empty() {
+        delete_path(channels, &run_id, path).await?;
+        return Ok(json!({}));
+    }
+    let artifacts = artifacts_of(channels, &run_id).await?;
+    let paths = artifacts.iter().map(|artifact| (artifact.path.as_str(), artifact.size));
+    for (path, ..) in entries_of_folder(paths, "") {
+        delete_path(channels, &run_id, path).await?;
+    }
+    Ok(json!({}))
+}
+
+async fn delete_path(channels: &Channels, run_id: &str, path: String) -> Result<()> {
+    let request = DeleteRequest { run_id: run_id.to_owned(), path };
     match channels.artifacts().delete(request).await {
-        Ok(_) => Ok(json!({})),
-        Err(status) if is_missing(&status) => Err(MlflowError::missing("there is no such artifact")),
+        Ok(_) => Ok(()),
+        Err(status) if missing_resource(&status).as_deref() == Some("artifact") => Ok(()),
+        Err(status) if is_missing(&status) => Err(no_run(run_id)),
         Err(status) => Err(status.into()),
     }
 }

@@ -11,14 +11,18 @@ use matyan_proto::runs::v1::GetRequest;
 use matyan_value::{Map, cbor};
 use matyan_wire::headers::AFTER;
 use prost::Message;
-use tonic::Code;
 use tonic::metadata::AsciiMetadataValue;
+use tonic::{Code, Status};
 
 use crate::error::{MlflowError, Result, product_code};
 use matyan_channels::Channels;
 
 /// The type of the values of metrics.
 const DTYPE: &str = "float";
+
+/// Number of waits for a request that should not be repeated. Each takes five seconds, and clients wait two minutes for
+/// an answer.
+const PATIENT_WAITS: usize = 12;
 
 /// A point of a metric. Steps and times are those of MLflow.
 #[derive(Clone, Copy, Debug)]
@@ -96,28 +100,61 @@ impl RunBatch {
     }
 }
 
-/// Publishes a batch, and waits until it is applied, so that the next read of any client sees it.
+/// Publishes a batch, all of it or nothing, and waits until it is applied, so that the next read of any client sees it.
+/// If it is applied late, the answer is an error that clients repeat: a repetition waits for what is in the log
+/// (`RunSnapshot::read_for_write`) before it decides what else to store.
 pub(crate) async fn publish(channels: &Channels, run_id: &str, batch: RunBatch) -> Result<()> {
+    publish_with_waits(channels, run_id, batch, 1).await
+}
+
+/// Publishes a batch like `publish`, but waits longer, for requests that should not be repeated: the creation of
+/// a run, which creates another run each time, and uploads, which send a whole file.
+pub(crate) async fn publish_patiently(channels: &Channels, run_id: &str, batch: RunBatch) -> Result<()> {
+    publish_with_waits(channels, run_id, batch, PATIENT_WAITS).await
+}
+
+async fn publish_with_waits(channels: &Channels, run_id: &str, batch: RunBatch, waits: usize) -> Result<()> {
     if batch.is_empty() {
         return Ok(());
     }
-    let request =
-        PublishRequest { run_id: run_id.to_owned(), batch: batch.encode(), ..PublishRequest::default() };
-    let response = channels.ingest().publish(request).await?.into_inner();
-    if let Some(rejection) = response.rejections.first() {
-        return Err(rejected(rejection));
+    let position = append(channels, run_id, batch.encode()).await?;
+    for _ in 1..waits {
+        match wait_applied(channels, run_id, position).await {
+            Err(status) if product_code(&status) == Some(ProductCode::NotYetApplied) => {}
+            applied => return applied.map_err(MlflowError::from),
+        }
     }
-    let position = response.position.ok_or_else(|| MlflowError::broken("position"))?;
-    wait_applied(channels, run_id, position).await
+    wait_applied(channels, run_id, position).await.map_err(MlflowError::from)
+}
+
+/// Appends a record without effect to the log of a run. Once it is applied, so is everything that was published for
+/// the run before, also by other processes, and also by a call that has failed.
+pub(crate) async fn append_barrier(channels: &Channels, run_id: &str) -> Result<LogPosition> {
+    append(channels, run_id, Bytes::new()).await
+}
+
+/// Appends a batch to the log of a run.
+async fn append(channels: &Channels, run_id: &str, batch: Bytes) -> Result<LogPosition> {
+    let request = PublishRequest {
+        run_id: run_id.to_owned(),
+        batch,
+        all_or_nothing: true,
+        ..PublishRequest::default()
+    };
+    let response = channels.ingest().publish(request).await?.into_inner();
+    match response.rejections.first() {
+        Some(rejection) => Err(rejected(rejection)),
+        None => response.position.ok_or_else(|| MlflowError::broken("position")),
+    }
 }
 
 fn rejected(rejection: &Rejection) -> MlflowError {
     MlflowError::invalid(format!("`{}` {}", rejection.field, rejection.reason))
 }
 
-/// Waits for a position. What is in the log is safe, so it is no error if it is applied later.
-async fn wait_applied(channels: &Channels, run_id: &str, position: LogPosition) -> Result<()> {
-    let mut request = tonic::Request::new(GetRequest { run_id: run_id.to_owned(), parts: None });
+/// A request whose answer includes everything that was published for a run up to a position.
+pub(crate) fn after<T>(message: T, run_id: &str, position: LogPosition) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
     let LogPosition { log, partition, offset } = position;
     let after = format!("{log}/{partition}/{offset}/{run_id}");
     // The id of a run of another client may be more than a header can carry.
@@ -125,14 +162,15 @@ async fn wait_applied(channels: &Channels, run_id: &str, position: LogPosition) 
     if let Ok(after) = parse(after).or_else(|_| parse(format!("{log}/{partition}/{offset}"))) {
         request.metadata_mut().insert(AFTER, after);
     }
-    match channels.runs().get(request).await {
+    request
+}
+
+async fn wait_applied(channels: &Channels, run_id: &str, position: LogPosition) -> Result<(), Status> {
+    let request = GetRequest { run_id: run_id.to_owned(), parts: None };
+    match channels.runs().get(after(request, run_id, position)).await {
         Ok(_) => Ok(()),
-        Err(status) if product_code(&status) == Some(ProductCode::NotYetApplied) => {
-            tracing::warn!(run_id, "data of an MLflow client is stored, but not yet visible");
-            Ok(())
-        }
-        // It was deleted meanwhile.
+        // The run was deleted in the meantime.
         Err(status) if status.code() == Code::NotFound => Ok(()),
-        Err(status) => Err(status.into()),
+        Err(status) => Err(status),
     }
 }

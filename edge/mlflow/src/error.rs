@@ -18,8 +18,6 @@ pub enum ErrorCode {
     InvalidParameterValue,
     ResourceDoesNotExist,
     ResourceAlreadyExists,
-    /// The resource was changed by others all the time.
-    ResourceConflict,
     /// The body cannot be read.
     BadRequest,
     Unauthenticated,
@@ -41,7 +39,6 @@ impl ErrorCode {
             Self::InvalidParameterValue => "INVALID_PARAMETER_VALUE",
             Self::ResourceDoesNotExist => "RESOURCE_DOES_NOT_EXIST",
             Self::ResourceAlreadyExists => "RESOURCE_ALREADY_EXISTS",
-            Self::ResourceConflict => "RESOURCE_CONFLICT",
             Self::BadRequest => "BAD_REQUEST",
             Self::Unauthenticated => "UNAUTHENTICATED",
             Self::PermissionDenied => "PERMISSION_DENIED",
@@ -61,7 +58,6 @@ impl ErrorCode {
                 StatusCode::BAD_REQUEST
             }
             Self::ResourceDoesNotExist | Self::EndpointNotFound => StatusCode::NOT_FOUND,
-            Self::ResourceConflict => StatusCode::CONFLICT,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::PermissionDenied => StatusCode::FORBIDDEN,
             Self::NotImplemented => StatusCode::NOT_IMPLEMENTED,
@@ -130,7 +126,7 @@ pub(crate) fn product_code(status: &Status) -> Option<ProductCode> {
 }
 
 /// What kind of resource a call has missed.
-fn missing_resource(status: &Status) -> Option<String> {
+pub(crate) fn missing_resource(status: &Status) -> Option<String> {
     status.get_details_error_info()?.metadata.get("resource").cloned()
 }
 

@@ -50,7 +50,10 @@ pub(crate) async fn search(channels: &Channels, fields: &Fields) -> Result<Value
     let view = ViewType::parse(fields.text("view_type")?)?;
     let size = fields.max_results(DEFAULT_RESULTS, MAX_RESULTS)?;
     let mut contents: HashMap<String, Map<String, Value>> =
-        documents::list(channels, EXPERIMENTS).await?.into_iter().map(|it| (it.name, it.content)).collect();
+        documents::list(channels, EXPERIMENTS, |it| Ok(Some((it.name, it.content))))
+            .await?
+            .into_iter()
+            .collect();
     let mut found = Vec::new();
     for info in list_all(channels).await? {
         let content = contents.remove(&info.id).unwrap_or_default();

@@ -91,7 +91,7 @@ impl ExperimentInfo {
     }
 }
 
-/// Where the files of an experiment are: at this server, or where its creator has said.
+/// Where the files of an experiment are: at this server, or where its creator wants them.
 pub(crate) fn artifact_location(id: &str, content: &Map<String, Value>) -> String {
     match documents::member(content, "artifact_location") {
         "" => format!("mlflow-artifacts:/{id}"),
@@ -138,7 +138,7 @@ pub(crate) async fn by_name(channels: &Channels, name: &str) -> Result<Option<Ex
     Ok(found.into_iter().find(|experiment| experiment.name == name))
 }
 
-/// All experiments whose names contain a text, without the default one if nobody has used it.
+/// All experiments whose names contain a text, without the default one if no one has used it.
 pub(crate) async fn list(channels: &Channels, name_contains: &str) -> Result<Vec<ExperimentInfo>> {
     let request = pb::ListRequest { name_contains: name_contains.to_owned() };
     let mut messages = channels.experiments().list(request).await?.into_inner();
@@ -158,7 +158,7 @@ pub(crate) async fn list_all(channels: &Channels) -> Result<Vec<ExperimentInfo>>
     Ok(found)
 }
 
-/// The id in this server; creates the default experiment if nobody has used it.
+/// The id in this server; creates the default experiment if no one has used it.
 async fn own_id(channels: &Channels, experiment: &ExperimentInfo) -> Result<String> {
     match &experiment.own_id {
         Some(id) => Ok(id.clone()),
@@ -277,21 +277,19 @@ pub(crate) async fn update(channels: &Channels, fields: &Fields) -> Result<Value
     }
 }
 
-/// Deletes or restores an experiment and its runs.
+/// Deletes or restores an experiment and its runs. The experiment is changed last, and a request that finds it changed
+/// succeeds, so that a request which has failed halfway, or whose answer is lost, can be repeated.
 pub(crate) async fn set_deleted(channels: &Channels, fields: &Fields, is_deleted: bool) -> Result<Value> {
     let id = fields.identifier("experiment_id")?;
     let found = find(channels, &id).await?;
     if found.is_deleted == is_deleted {
-        let (wanted, current) = if is_deleted { ("active", "deleted") } else { ("deleted", "active") };
-        return Err(MlflowError::invalid(format!(
-            "The experiment {id} must be in the '{wanted}' state. Current state is {current}."
-        )));
+        return Ok(json!({}));
     }
     let own_id = own_id(channels, &found).await?;
-    let request =
-        pb::UpdateRequest { id: own_id.clone(), archived: Some(is_deleted), ..pb::UpdateRequest::default() };
-    channels.experiments().update(request).await?;
     archive_runs(channels, &own_id, is_deleted).await?;
+    let request =
+        pb::UpdateRequest { id: own_id, archived: Some(is_deleted), ..pb::UpdateRequest::default() };
+    channels.experiments().update(request).await?;
     Ok(json!({}))
 }
 

@@ -174,7 +174,8 @@ fn run_ids(fields: &Fields) -> Result<Vec<String>> {
         return Err(MlflowError::invalid("Missing value for required parameter 'run_ids'"));
     }
     if ids.len() > MAX_RUNS {
-        return Err(MlflowError::invalid(format!("The request has more than {MAX_RUNS} 'run_ids'")));
+        let message = format!("The request has more than {MAX_RUNS} 'run_ids': send several requests");
+        return Err(MlflowError::invalid(message));
     }
     Ok(ids)
 }

@@ -5,8 +5,8 @@ use serde_json::json;
 
 use crate::run_names::{DATASETS, INPUT_MODELS, MLFLOW, OUTPUT_MODELS, find};
 
-const NAME_CHARS: usize = 500;
-const DIGEST_CHARS: usize = 36;
+pub(crate) const NAME_CHARS: usize = 500;
+pub(crate) const DIGEST_CHARS: usize = 36;
 const SOURCE_BYTES: usize = 65_535;
 const SCHEMA_BYTES: usize = 1_048_575;
 /// Limit of this server, whose params are smaller than MLflow's texts.

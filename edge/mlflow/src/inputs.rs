@@ -11,7 +11,7 @@ use crate::input_view::MEMBERS;
 use crate::names::{check_length, check_run_id};
 use crate::run_locks::RunLocks;
 use crate::run_names::{DATASETS, INPUT_MODELS, MLFLOW, OUTPUT_MODELS, at_path};
-use crate::run_view::{RunSnapshot, parts_without_metrics};
+use crate::run_view::RunSnapshot;
 use matyan_channels::Channels;
 
 /// Limits of MLflow for data sets and their tags.
@@ -44,8 +44,8 @@ pub(crate) async fn log_inputs(
         // A map of one entry would be followed instead of stored.
         batch.set(&at_path([MLFLOW, INPUT_MODELS, id], Value::Bool(true)));
     }
-    let _guard = locks.lock(run_id).await;
-    let run = RunSnapshot::read_active(channels, run_id, parts_without_metrics()).await?;
+    let _guard = locks.lock(run_id).await?;
+    let run = RunSnapshot::read_for_write(channels, run_id).await?;
     run.check_room(batch.params_bytes)?;
     publish(channels, run_id, batch).await?;
     Ok(json!({}))
@@ -65,8 +65,8 @@ pub(crate) async fn log_outputs(
         let id = model.required("model_id")?;
         batch.set(&at_path([MLFLOW, OUTPUT_MODELS, id], Value::Integer(step)));
     }
-    let _guard = locks.lock(run_id).await;
-    let run = RunSnapshot::read_active(channels, run_id, parts_without_metrics()).await?;
+    let _guard = locks.lock(run_id).await?;
+    let run = RunSnapshot::read_for_write(channels, run_id).await?;
     run.check_room(batch.params_bytes)?;
     publish(channels, run_id, batch).await?;
     Ok(json!({}))

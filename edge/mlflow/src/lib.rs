@@ -5,8 +5,8 @@
 //! Experiments are experiments. What is no run, such as a registered model, is a named document.
 //!
 //! The crate knows the services only through the channels that each request brings, which check the rights of
-//! its caller, and keeps nothing between requests but locks. A write returns once it is applied, so that the next read of
-//! any client sees it.
+//! its caller, and keeps nothing between requests. A write begins once everything before it is applied, and returns once it
+//! is applied itself, so that the next read of any client sees it.
 
 mod artifact_path;
 mod artifacts;
@@ -38,6 +38,7 @@ mod route;
 mod run_locks;
 mod run_log;
 mod run_names;
+mod run_pages;
 mod run_search;
 mod run_tags;
 mod run_view;

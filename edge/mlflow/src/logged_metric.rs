@@ -3,6 +3,8 @@
 use crate::batch::Point;
 use crate::error::{MlflowError, Result};
 use crate::fields::Fields;
+use crate::input_view::{DIGEST_CHARS, NAME_CHARS};
+use crate::names::check_length;
 
 /// A metric of a request.
 #[derive(Clone, Debug)]
@@ -26,6 +28,8 @@ impl ModelMetric {
         let text = |name| Ok::<_, MlflowError>(fields.text(name)?.unwrap_or_default().to_owned());
         let model_id = text("model_id")?;
         let (dataset_name, dataset_digest) = (text("dataset_name")?, text("dataset_digest")?);
+        check_length("dataset_name", &dataset_name, NAME_CHARS)?;
+        check_length("dataset_digest", &dataset_digest, DIGEST_CHARS)?;
         Ok((!model_id.is_empty()).then_some(Self { model_id, dataset_name, dataset_digest }))
     }
 }

@@ -6,14 +6,15 @@ use std::collections::BTreeSet;
 use matyan_proto::common::v1::{Outcome, OutcomeKind};
 use matyan_proto::ingest::v1::event::Kind;
 use matyan_proto::ingest::v1::{CreateRun, FinishRun, SetRunProperty};
+use matyan_proto::limits::NAMED_DOCUMENT_BYTES;
 use matyan_value::Value as StoredValue;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::batch::{RunBatch, publish};
+use crate::batch::{RunBatch, publish_patiently};
 use crate::clock::now_ms;
 use crate::documents::{self, LOGGED_MODELS, integer, map_in, member, pairs};
-use crate::error::{MlflowError, Result};
+use crate::error::{ErrorCode, MlflowError, Result};
 use crate::experiments;
 use crate::fields::Fields;
 use crate::filter::{self, Identifier, IdentifierKind};
@@ -33,6 +34,9 @@ const MAX_RESULTS: u32 = 50_000;
 const PENDING: &str = "LOGGED_MODEL_PENDING";
 /// The statuses that end the logging of a model.
 const FINAL_STATUSES: [&str; 2] = ["LOGGED_MODEL_READY", "LOGGED_MODEL_UPLOAD_FAILED"];
+
+/// Size of a model up to which metrics are stored with it. The rest of the document is left to its params and tags.
+const MODEL_BYTES: usize = NAMED_DOCUMENT_BYTES / 2;
 
 /// The folder of a model among the artifacts of its run.
 pub(crate) fn folder(model_id: &str) -> String {
@@ -99,7 +103,7 @@ pub(crate) async fn create_holder(channels: &Channels, model_id: &str) -> Result
     batch.set(&at_path([MLFLOW, HOLDS_MODEL], StoredValue::Text(model_id.to_owned())));
     let outcome = Some(Outcome { kind: OutcomeKind::Finished.into(), message: String::new() });
     batch.add(Kind::FinishRun(FinishRun { outcome }), None);
-    publish(channels, model_id, batch).await
+    publish_patiently(channels, model_id, batch).await
 }
 
 /// Where the files of a model are.
@@ -302,22 +306,49 @@ pub(crate) async fn log_model_metrics(
     metrics: &[LoggedMetric],
 ) -> Result<()> {
     for model_id in model_ids(metrics) {
-        let of_model =
+        let is_about_model =
             |metric: &&LoggedMetric| metric.model.as_ref().is_some_and(|it| it.model_id == model_id);
-        change(channels, model_id, |content| {
+        let changed = change(channels, model_id, |content| {
             let stored = content.entry("metrics").or_insert_with(|| json!([]));
             if !stored.is_array() {
                 *stored = json!([]);
             }
             let stored = stored.as_array_mut().expect("it was made a list above");
-            for metric in metrics.iter().filter(of_model) {
+            for metric in metrics.iter().filter(is_about_model) {
                 keep_latest(stored, metric_view(metric, run_id));
             }
+            drop_oldest(content);
             Ok(())
-        })
-        .await?;
+        });
+        match changed.await {
+            // The model was deleted after it had been checked.
+            Err(error) if error.code == ErrorCode::ResourceDoesNotExist => {}
+            changed => drop(changed?),
+        }
     }
     Ok(())
+}
+
+/// Drops the oldest metrics of a model that has too many. They are still points of their runs.
+fn drop_oldest(content: &mut Map<String, Value>) {
+    let length = |value: &Value| value.to_string().len() + 1;
+    let mut bytes: usize = content.iter().map(|(name, value)| name.len() + length(value) + 3).sum();
+    let Some(metrics) = content.get_mut("metrics").and_then(Value::as_array_mut) else { return };
+    if bytes <= MODEL_BYTES {
+        return;
+    }
+    metrics.sort_by_key(|metric| metric["timestamp"].as_i64());
+    let mut dropped = 0;
+    while bytes > MODEL_BYTES
+        && let Some(metric) = metrics.get(dropped)
+    {
+        bytes -= length(metric);
+        dropped += 1;
+    }
+    metrics.drain(..dropped);
+    if metrics.is_empty() {
+        content.remove("metrics");
+    }
 }
 
 fn metric_view(metric: &LoggedMetric, run_id: &str) -> Value {
@@ -405,14 +436,13 @@ pub(crate) async fn search(channels: &Channels, fields: &Fields) -> Result<Value
     }
     let size = fields.max_results(DEFAULT_RESULTS, MAX_RESULTS)?;
     let experiment_ids = fields.texts("experiment_ids")?;
-    let mut found = Vec::new();
-    for stored in documents::list(channels, LOGGED_MODELS).await? {
+    let mut found = documents::list(channels, LOGGED_MODELS, |stored| {
         let model = FoundModel { id: stored.name, content: stored.content };
         let is_in = experiment_ids.iter().any(|id| id == member(&model.content, "experiment_id"));
-        if matches(&model, &filter)? && is_in && !is_deleted(&model.content) {
-            found.push(model);
-        }
-    }
+        let is_wanted = matches(&model, &filter)? && is_in && !is_deleted(&model.content);
+        Ok(is_wanted.then_some(model))
+    })
+    .await?;
     found.sort_by_key(|model| (std::cmp::Reverse(integer(&model.content, "created_ms")), model.id.clone()));
     let (found, next) = page(sort(found, &order)?, fields.text("page_token")?, size)?;
     let mut models = Vec::with_capacity(found.len());
@@ -445,6 +475,30 @@ mod tests {
             json!({"key": "a", "value": 1, "timestamp": 1, "step": 0, "run_id": "other"}),
         );
         assert_eq!(stored.len(), 2);
+    }
+
+    #[test]
+    fn a_model_with_too_many_metrics_keeps_the_latest() {
+        let metric =
+            |time: usize| json!({"key": "k".repeat(1_000), "value": 1, "timestamp": time, "step": 0});
+        let content = |count: usize| {
+            let metrics: Vec<_> = (0..count).rev().map(metric).collect();
+            Map::from_iter([("name".to_owned(), json!("m")), ("metrics".to_owned(), json!(metrics))])
+        };
+        let few = content(1_000);
+        let mut kept = few.clone();
+        drop_oldest(&mut kept);
+        assert_eq!(kept, few);
+        let mut many = content(10_000);
+        drop_oldest(&mut many);
+        let bytes = serde_json::to_vec(&many).unwrap().len();
+        assert!((MODEL_BYTES - 2_000..MODEL_BYTES + 10).contains(&bytes), "{bytes}");
+        let times: Vec<_> =
+            many["metrics"].as_array().unwrap().iter().map(|it| it["timestamp"].as_u64()).collect();
+        assert_eq!((times.last().unwrap(), times.len()), (&Some(9_999), 10_000 - times[0].unwrap() as usize));
+        many.insert("tags".to_owned(), "x".repeat(MODEL_BYTES).into());
+        drop_oldest(&mut many);
+        assert!(!many.contains_key("metrics"), "the rest has all of the room");
     }
 
     #[test]

@@ -16,9 +16,10 @@ use crate::run_names::REPEATED_CONTEXT;
 use crate::run_view::{NO_CONTEXT, list_series};
 use matyan_channels::Channels;
 
-/// The number of repeated points among which a new one is looked for. Requests are repeated soon, so the last ones
-/// are enough, and reading all of them would make a long series of one step slow.
-const COMPARED_POINTS: i64 = 256;
+/// The number of repeated points among which a new one is looked for. Requests are repeated soon, so it is enough to
+/// look at those of the last two requests, each with the most points that a request may have. Reading all of them would make
+/// a long series of one step slow.
+const COMPARED_POINTS: i64 = 2_000;
 
 /// The identity of a point: equal points are one. All NaN are equal.
 type PointIdentity = (i64, i64, u64);

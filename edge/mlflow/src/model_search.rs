@@ -85,12 +85,7 @@ pub(crate) async fn search_models(channels: &Channels, fields: &Fields) -> Resul
     let order = order::parse(&fields.texts("order_by")?)?;
     let size = fields.max_results(DEFAULT_MODELS, MAX_MODELS)?;
     check(&filter, &order, &RegisteredModel { name: String::new(), content: Map::new() })?;
-    let mut found = Vec::new();
-    for model in registry_store::list(channels).await? {
-        if matches(&model, &filter)? {
-            found.push(model);
-        }
-    }
+    let found = registry_store::list(channels, |model| matches(model, &filter)).await?;
     let (found, next) = page(sort(found, &order)?, fields.text("page_token")?, size)?;
     Ok(answer("registered_models", found.iter().map(model_view).collect(), next))
 }
@@ -114,6 +109,17 @@ fn only_model(filter: &[Comparison]) -> Option<&str> {
     })
 }
 
+fn matching_versions<'m>(model: &'m RegisteredModel, filter: &[Comparison]) -> Result<Vec<FoundVersion<'m>>> {
+    let mut found = Vec::new();
+    for (number, version) in model.versions() {
+        let version = FoundVersion { model, number, version };
+        if matches(&version, filter)? {
+            found.push(version);
+        }
+    }
+    Ok(found)
+}
+
 pub(crate) async fn search_versions(channels: &Channels, fields: &Fields) -> Result<Value> {
     let filter = filter::parse(fields.text("filter")?.unwrap_or_default())?;
     let order = order::parse(&fields.texts("order_by")?)?;
@@ -127,16 +133,13 @@ pub(crate) async fn search_versions(channels: &Channels, fields: &Fields) -> Res
             Err(error) if error.code.status().is_client_error() => Vec::new(),
             Err(error) => return Err(error),
         },
-        None => registry_store::list(channels).await?,
+        None => {
+            registry_store::list(channels, |model| Ok(!matching_versions(model, &filter)?.is_empty())).await?
+        }
     };
     let mut found = Vec::new();
     for model in &models {
-        for (number, version) in model.versions() {
-            let version = FoundVersion { model, number, version };
-            if matches(&version, &filter)? {
-                found.push(version);
-            }
-        }
+        found.extend(matching_versions(model, &filter)?);
     }
     // The last changed first, unless the caller wants another order.
     found.sort_by(|one, other| {

@@ -1,5 +1,7 @@
 //! Rules of MLflow for names and sizes.
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
 use crate::error::{MlflowError, Result};
 
 /// Maximum characters of the key of a param, a metric or a tag.
@@ -63,14 +65,32 @@ pub(crate) fn cut(text: &str, limit: usize) -> &str {
     }
 }
 
-/// Checks the id of a run, which becomes a part of paths.
+/// Checks the name of a run, which is that of its tag `mlflow.runName`.
+pub(crate) fn check_run_name(name: &str) -> Result<()> {
+    // A character has at most four bytes.
+    check_length("The name of a run", name, matyan_proto::limits::NAME_BYTES / 4)
+}
+
+/// Checks the id of a run, which becomes a part of paths. Runs of other clients have ids such as `k3x:project`.
 pub(crate) fn check_run_id(id: &str) -> Result<()> {
-    let is_letter = |letter: char| letter.is_alphanumeric() || letter == '_' || letter == '-';
-    let begins = id.starts_with(|letter: char| letter.is_ascii_alphanumeric());
-    if begins && id.len() <= matyan_proto::limits::RUN_ID_BYTES && id.chars().all(is_letter) {
-        return Ok(());
+    let is_bad = |letter: char| letter == '/' || letter.is_control();
+    if matches!(id, "" | "." | "..") || id.len() > matyan_proto::limits::RUN_ID_BYTES || id.contains(is_bad) {
+        return Err(MlflowError::invalid(format!(
+            "Invalid value {} for parameter 'run_id' supplied: it must have 1 to {} bytes, without '/' and control \
+             characters",
+            quoted(id),
+            matyan_proto::limits::RUN_ID_BYTES
+        )));
     }
-    Err(MlflowError::invalid(format!("Invalid value {} for parameter 'run_id' supplied", quoted(id))))
+    Ok(())
+}
+
+/// What clients put into paths and into queries unchanged.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b':');
+
+/// The id of a run as a segment of a URI.
+pub(crate) fn encoded_run_id(id: &str) -> String {
+    utf8_percent_encode(id, SEGMENT).to_string()
 }
 
 /// Returns whether a text has the form of the id of a logged model.
@@ -149,10 +169,14 @@ mod tests {
             check_model_name(name).unwrap_err();
         }
         check_model_name("my model").unwrap();
-        for id in ["", "-a", "a/b", "a.b", "a b", &"a".repeat(257)] {
+        for id in ["", ".", "..", "a/b", "a\nb", &"a".repeat(257)] {
             check_run_id(id).unwrap_err();
         }
-        check_run_id("0123456789abcdef0123456789abcdef").unwrap();
+        for id in ["0123456789abcdef0123456789abcdef", "k3x:project", "a b", "größe", "50%"] {
+            check_run_id(id).unwrap();
+        }
+        assert_eq!(encoded_run_id("k3x:project"), "k3x:project");
+        assert_eq!(encoded_run_id("a?b 5%"), "a%3Fb%205%25");
         check_experiment_name(" ").unwrap_err();
         assert_eq!(cut("größe", 3), "grö");
         assert_eq!(cut("ab", 3), "ab");

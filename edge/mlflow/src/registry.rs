@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::clock::now_ms;
-use crate::documents::{self, REGISTERED_MODELS, integer, map_in};
+use crate::documents::{self, Deletion, REGISTERED_MODELS, Stored, integer, map_in, member};
 use crate::error::{ErrorCode, MlflowError, Result};
 use crate::fields::{Fields, missing};
 use crate::names::{MODEL_TAG_CHARS, check_alias, check_key, check_length, check_model_name};
@@ -13,6 +13,8 @@ use matyan_channels::Channels;
 
 /// The tag of models that are prompts.
 const PROMPT_TAG: &str = "mlflow.prompt.is_prompt";
+/// The member of a model with the name and the version that it had before it was renamed.
+const RENAMED_FROM: &str = "renamed_from";
 /// Maximum characters of a description.
 pub(crate) const DESCRIPTION_CHARS: usize = 100_000;
 
@@ -54,7 +56,7 @@ pub(crate) async fn create(channels: &Channels, fields: &Fields) -> Result<Value
     let now = now_ms();
     let content = documents::change(channels, REGISTERED_MODELS, name, |content, exists| {
         if exists {
-            return Err(MlflowError::exists(format!("Registered Model (name={name}) already exists.")));
+            return Err(model_exists(name));
         }
         let new = json!({
             "created_ms": now, "updated_ms": now, "description": description, "tags": tags, "aliases": {},
@@ -81,31 +83,68 @@ pub(crate) async fn update(channels: &Channels, fields: &Fields) -> Result<Value
     Ok(answer(&changed))
 }
 
-/// Renames a model: it is written under the new name, and then deleted under the old one.
+/// Renames a model: it is written under the new name, and then deleted under the old one. The new document says which
+/// version of the old one it was made of, so a repeated request finishes what the first one has begun.
 pub(crate) async fn rename(channels: &Channels, fields: &Fields) -> Result<Value> {
     let (name, new_name) = (fields.required("name")?, fields.required("new_name")?);
     check_model_name(name)?;
     check_model_name(new_name)?;
-    let stored = documents::read(channels, REGISTERED_MODELS, name).await?.ok_or_else(|| no_model(name))?;
+    let stored = documents::read(channels, REGISTERED_MODELS, name).await?;
     if name == new_name {
+        let stored = stored.ok_or_else(|| no_model(name))?;
         return Ok(answer(&RegisteredModel { name: stored.name, content: stored.content }));
     }
-    let mut renamed = stored.content.clone();
-    renamed.insert("updated_ms".to_owned(), now_ms().into());
-    documents::change(channels, REGISTERED_MODELS, new_name, |content, exists| {
-        if exists {
-            return Err(MlflowError::exists(format!("Registered Model (name={new_name}) already exists.")));
+    let existing = documents::read(channels, REGISTERED_MODELS, new_name).await?;
+    let renamed = match (stored, existing) {
+        // The old name is free: an earlier request has renamed the model, and its answer was lost.
+        (None, Some(existing)) if renamed_from(&existing.content).is_some_and(|(from, _)| from == name) => {
+            existing
         }
-        content.clone_from(&renamed);
-        Ok(())
-    })
-    .await?;
-    if let Err(error) = documents::delete_unchanged(channels, REGISTERED_MODELS, &stored).await {
-        // Somebody has changed the model under its old name, which therefore stays.
-        documents::delete(channels, REGISTERED_MODELS, new_name).await?;
-        return Err(error);
+        (None, _) => return Err(no_model(name)),
+        (Some(stored), None) => {
+            let renamed = copy_to(channels, &stored, new_name).await?;
+            finish_rename(channels, &stored, renamed).await?
+        }
+        (Some(stored), Some(existing)) if renamed_from(&existing.content) == Some((name, stored.version)) => {
+            finish_rename(channels, &stored, existing).await?
+        }
+        (Some(_), Some(_)) => return Err(model_exists(new_name)),
+    };
+    Ok(answer(&RegisteredModel { name: renamed.name, content: renamed.content }))
+}
+
+/// The model that a document was copied of, by its name and its version.
+fn renamed_from(content: &Map<String, Value>) -> Option<(&str, i64)> {
+    let from = content.get(RENAMED_FROM)?.as_object()?;
+    Some((member(from, "name"), integer(from, "version")))
+}
+
+/// Writes a model under a name that is free.
+async fn copy_to(channels: &Channels, stored: &Stored, new_name: &str) -> Result<Stored> {
+    let mut content = stored.content.clone();
+    content.insert("updated_ms".to_owned(), now_ms().into());
+    content.insert(RENAMED_FROM.to_owned(), json!({"name": stored.name, "version": stored.version}));
+    let version = documents::write(channels, REGISTERED_MODELS, new_name, &content, 0).await?;
+    let version = version.ok_or_else(|| model_exists(new_name))?;
+    Ok(Stored { name: new_name.to_owned(), content, version })
+}
+
+/// Deletes a model under its old name.
+async fn finish_rename(channels: &Channels, stored: &Stored, renamed: Stored) -> Result<Stored> {
+    match documents::delete_unchanged(channels, REGISTERED_MODELS, &stored.name, stored.version).await? {
+        // The same request may be in progress twice: then the copy is all that is left.
+        Deletion::Done | Deletion::Missing => Ok(renamed),
+        // Another client has changed the model under its old name, which therefore stays. The copy goes, unless it
+        // was changed as well.
+        Deletion::Changed => {
+            documents::delete_unchanged(channels, REGISTERED_MODELS, &renamed.name, renamed.version).await?;
+            Err(documents::conflict(&stored.name))
+        }
     }
-    Ok(answer(&RegisteredModel { name: new_name.to_owned(), content: renamed }))
+}
+
+fn model_exists(name: &str) -> MlflowError {
+    MlflowError::exists(format!("Registered Model (name={name}) already exists."))
 }
 
 pub(crate) async fn delete(channels: &Channels, fields: &Fields) -> Result<Value> {

@@ -76,9 +76,16 @@ pub(crate) async fn find(channels: &Channels, name: &str) -> Result<RegisteredMo
     Ok(RegisteredModel { name: stored.name, content: stored.content })
 }
 
-pub(crate) async fn list(channels: &Channels) -> Result<Vec<RegisteredModel>> {
-    let stored = documents::list(channels, REGISTERED_MODELS).await?;
-    Ok(stored.into_iter().map(|it| RegisteredModel { name: it.name, content: it.content }).collect())
+/// The models for which `is_wanted` returns true.
+pub(crate) async fn list(
+    channels: &Channels,
+    is_wanted: impl Fn(&RegisteredModel) -> Result<bool>,
+) -> Result<Vec<RegisteredModel>> {
+    documents::list(channels, REGISTERED_MODELS, |stored| {
+        let model = RegisteredModel { name: stored.name, content: stored.content };
+        Ok(is_wanted(&model)?.then_some(model))
+    })
+    .await
 }
 
 /// Changes a model, and returns it as it is then.

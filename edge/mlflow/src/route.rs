@@ -75,6 +75,23 @@ pub enum Operation {
     Unknown,
 }
 
+impl Operation {
+    /// Whether an answer may be large.
+    pub(crate) const fn is_search(self) -> bool {
+        matches!(
+            self,
+            Self::SearchRuns
+                | Self::SearchDatasets
+                | Self::SearchLoggedModels
+                | Self::SearchRegisteredModels
+                | Self::SearchVersions
+                | Self::GetMetricHistory
+                | Self::GetMetricHistoryBulk
+                | Self::GetMetricHistoryBulkInterval
+        )
+    }
+}
+
 /// What a request of an operation contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyKind {

@@ -1,28 +1,115 @@
 //! Locks that order the writes of a run. Whether a param or a point may be stored depends on what is there, so a
-//! write reads, decides, and writes, and no other write of this process may come between.
+//! write reads, decides, and writes, and no other write of this process may come between. Runs never wait for each
+//! other: each has a lock of its own, which exists while requests hold it or wait for it.
 
-use std::hash::{BuildHasher, RandomState};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::OwnedMutexGuard;
 
-/// Number of locks. Runs that share one wait for each other, which costs time and nothing else.
-const LOCKS: usize = 512;
+use crate::error::{ErrorCode, MlflowError, Result};
 
-/// A fixed number of locks for any number of runs.
-#[derive(Debug)]
+/// Requests of one run that write or wait. More are refused, and their clients repeat them.
+const REQUESTS_PER_RUN: usize = 1_024;
+
+/// The locks of the runs that are being written.
+#[derive(Debug, Default)]
 pub(crate) struct RunLocks {
-    locks: Vec<Mutex<()>>,
-    hasher: RandomState,
+    runs: Mutex<HashMap<String, RunLock>>,
+}
+
+#[derive(Debug, Default)]
+struct RunLock {
+    lock: Arc<tokio::sync::Mutex<()>>,
+    /// Requests that hold the lock or wait for it.
+    requests: usize,
+}
+
+/// The right to write to a run.
+#[derive(Debug)]
+pub(crate) struct RunGuard<'l> {
+    // Dropped before the registration: a lock is only removed once it is free.
+    _held: OwnedMutexGuard<()>,
+    _registration: Registration<'l>,
+}
+
+/// A request that is counted for its run.
+#[derive(Debug)]
+struct Registration<'l> {
+    locks: &'l RunLocks,
+    run_id: String,
+}
+
+impl Drop for Registration<'_> {
+    fn drop(&mut self) {
+        let mut runs = self.locks.runs();
+        let Some(run) = runs.get_mut(&self.run_id) else { return };
+        run.requests -= 1;
+        if run.requests == 0 {
+            runs.remove(&self.run_id);
+        }
+    }
 }
 
 impl RunLocks {
-    pub(crate) fn new() -> Self {
-        Self { locks: (0..LOCKS).map(|_| Mutex::default()).collect(), hasher: RandomState::new() }
+    /// Waits until no other write of the run is in progress.
+    pub(crate) async fn lock(&self, run_id: &str) -> Result<RunGuard<'_>> {
+        let (lock, registration) = self.register(run_id)?;
+        Ok(RunGuard { _held: lock.lock_owned().await, _registration: registration })
     }
 
-    /// Waits until no other write of the run is in progress.
-    pub(crate) async fn lock(&self, run_id: &str) -> MutexGuard<'_, ()> {
-        let at = usize::try_from(self.hasher.hash_one(run_id) % LOCKS as u64).unwrap_or_default();
-        self.locks[at].lock().await
+    fn register(&self, run_id: &str) -> Result<(Arc<tokio::sync::Mutex<()>>, Registration<'_>)> {
+        let mut runs = self.runs();
+        let run = runs.entry(run_id.to_owned()).or_default();
+        if run.requests >= REQUESTS_PER_RUN {
+            return Err(MlflowError::new(
+                ErrorCode::TemporarilyUnavailable,
+                format!(
+                    "{REQUESTS_PER_RUN} requests are writing to the run {run_id}: try again, or log in batches"
+                ),
+            ));
+        }
+        run.requests += 1;
+        let registration = Registration { locks: self, run_id: run_id.to_owned() };
+        Ok((Arc::clone(&run.lock), registration))
+    }
+
+    fn runs(&self) -> MutexGuard<'_, HashMap<String, RunLock>> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn rule_40_a_stuck_run_delays_no_other() {
+        let locks = RunLocks::default();
+        let _stuck = locks.lock("stuck").now_or_never().unwrap().unwrap();
+        assert!(locks.lock("stuck").now_or_never().is_none());
+        for other in 0..20_000 {
+            let guard = locks.lock(&other.to_string()).now_or_never();
+            assert!(guard.is_some(), "run {other} waits for another one");
+        }
+        assert_eq!(locks.runs().len(), 1, "locks without requests are removed");
+    }
+
+    #[test]
+    fn requests_of_a_run_wait_in_a_bounded_queue() {
+        let locks = RunLocks::default();
+        let held = locks.lock("r").now_or_never().unwrap().unwrap();
+        let mut waiting: Vec<_> = (1..REQUESTS_PER_RUN).map(|_| Box::pin(locks.lock("r"))).collect();
+        assert!(waiting.iter_mut().all(|request| request.as_mut().now_or_never().is_none()));
+        let refused = locks.lock("r").now_or_never().unwrap().unwrap_err();
+        assert_eq!(refused.code, ErrorCode::TemporarilyUnavailable);
+        // A client that disconnects leaves the queue.
+        waiting.truncate(1);
+        drop(held);
+        let next = waiting[0].as_mut().now_or_never().unwrap().unwrap();
+        drop((next, waiting));
+        assert!(locks.runs().is_empty());
     }
 }

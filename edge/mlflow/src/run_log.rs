@@ -12,11 +12,11 @@ use crate::fields::{Fields, missing};
 use crate::logged_metric::{LoggedMetric, ModelMetric};
 use crate::logged_models::{check_models, log_model_metrics};
 use crate::metric_log::add_points;
-use crate::names::{PARAM_CHARS, check_key, check_length, check_run_id, cut};
+use crate::names::{PARAM_CHARS, check_key, check_length, check_run_id, check_run_name, cut};
 use crate::run_locks::RunLocks;
 use crate::run_names::{MLFLOW, NAME_TAG, NOTE_TAG, PARAMS, TAGS, at_path, path};
 use crate::run_tags::{add_tag, tag_value};
-use crate::run_view::{RunSnapshot, parts_without_metrics};
+use crate::run_view::RunSnapshot;
 use crate::values::stored_param;
 use matyan_channels::Channels;
 
@@ -47,7 +47,9 @@ fn metric(fields: &Fields) -> Result<LoggedMetric> {
     let time_ms = checked_time("timestamp", time_ms)?;
     let step = fields.integer("step")?.unwrap_or_default();
     if step == matyan_proto::ABSENT {
-        return Err(MlflowError::invalid("Invalid value for parameter 'step' supplied: it is too small"));
+        let message =
+            "Invalid value for parameter 'step' supplied: it is too small; use a step of more than -2^63";
+        return Err(MlflowError::invalid(message));
     }
     Ok(LoggedMetric {
         key: key.to_owned(),
@@ -66,7 +68,11 @@ fn param(fields: &Fields) -> Result<(String, String)> {
 fn tag(fields: &Fields) -> Result<(String, String)> {
     let key = fields.required("key")?;
     check_key("key", key)?;
-    Ok((key.to_owned(), tag_value(fields)?.to_owned()))
+    let value = tag_value(fields)?;
+    if key == NAME_TAG {
+        check_run_name(value)?;
+    }
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 pub(crate) async fn log_metric(
@@ -144,8 +150,8 @@ async fn log(
     check_run_id(run_id)?;
     check_models(channels, &entries.metrics).await?;
     {
-        let _guard = locks.lock(run_id).await;
-        let run = RunSnapshot::read_active(channels, run_id, parts_without_metrics()).await?;
+        let _guard = locks.lock(run_id).await?;
+        let run = RunSnapshot::read_for_write(channels, run_id).await?;
         let mut batch = RunBatch::default();
         add_params(&mut batch, &run, &entries.params)?;
         for (key, value) in &entries.tags {
@@ -185,14 +191,14 @@ pub(crate) async fn delete_tag(
     let run_id = fields.run_id()?;
     check_run_id(run_id)?;
     let key = fields.required("key")?;
-    let _guard = locks.lock(run_id).await;
-    let run = RunSnapshot::read_active(channels, run_id, parts_without_metrics()).await?;
+    let _guard = locks.lock(run_id).await?;
+    let run = RunSnapshot::read_for_write(channels, run_id).await?;
     if !run.tags().iter().any(|(name, _)| name == key) {
         return Err(MlflowError::missing(format!("No tag with name: {key} in run with id {run_id}")));
     }
     match key {
         NAME_TAG | NOTE_TAG => {
-            // A run always has a name: that of a run which nobody has named.
+            // A run always has a name: the one that the server gives to runs without a name.
             let name = (key == NAME_TAG).then(|| format!("Run: {run_id}"));
             let description = (key == NOTE_TAG).then(String::new);
             let request =
@@ -228,8 +234,8 @@ pub(crate) async fn log_model(
     let kept = ["run_id", "artifact_path", "utc_time_created", "flavors", "model_uuid", "mlflow_version"];
     let kept: serde_json::Map<String, serde_json::Value> =
         model.into_iter().filter(|(name, _)| kept.contains(&name.as_str())).collect();
-    let _guard = locks.lock(run_id).await;
-    let run = RunSnapshot::read_active(channels, run_id, parts_without_metrics()).await?;
+    let _guard = locks.lock(run_id).await?;
+    let run = RunSnapshot::read_for_write(channels, run_id).await?;
     let tags = run.tags();
     let before = tags.iter().find(|(key, _)| key == LOGGED_MODELS_TAG).map_or("[]", |(_, value)| value);
     let mut models: Vec<serde_json::Value> = serde_json::from_str(before).unwrap_or_default();
@@ -281,5 +287,12 @@ mod tests {
         assert_eq!(tag(&fields(&body)).unwrap().1.len(), TAG_CHARS);
         param(&fields(r#"{"key": "a"}"#)).unwrap_err();
         assert_eq!(tag(&fields(r#"{"key": "a"}"#)).unwrap().1, "");
+    }
+
+    #[test]
+    fn rule_95_a_long_name_of_a_run_is_refused() {
+        let named = |name: &str| tag(&fields(&format!(r#"{{"key": "{NAME_TAG}", "value": "{name}"}}"#)));
+        named(&"ö".repeat(256)).unwrap();
+        named(&"ö".repeat(257)).unwrap_err();
     }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use matyan_proto::runs::v1::RunParts;
 use matyan_proto::search::v1::{Query, RunsRequest};
 use serde_json::{Value, json};
-use tonic::Code;
 
 use crate::error::{ErrorCode, MlflowError, Result};
 use crate::experiments::{self, DEFAULT_ID};
@@ -13,22 +13,31 @@ use crate::filter;
 use crate::input_view::{dataset_summary, datasets};
 use crate::order;
 use crate::query::{ViewType, run_query, run_sort};
-use crate::run_names::{DATASETS, MLFLOW};
-use crate::run_view::{RunSnapshot, all_parts, last_times, location_of, parts_without_metrics};
+use crate::run_names::{DATASETS, MLFLOW, path};
+use crate::run_pages::{RunPage, read_page};
+use crate::run_view::{all_parts, last_times, location_of};
 use matyan_channels::Channels;
 
 /// Page sizes of MLflow.
 const DEFAULT_RESULTS: u32 = 1_000;
 const MAX_RESULTS: u32 = 50_000;
-/// Runs that are read at a time, which bounds the memory of an answer.
+/// Runs that are read at a time.
 const RUNS_PER_PAGE: u32 = 1_000;
+/// Size of the runs of an answer, as the server sends them. An answer with more has a token for the next page, as
+/// MLflow allows. As JSON in memory, they take several times as much.
+const ANSWER_BYTES: usize = 16 << 20;
+/// Runs whose data sets are looked at, and data sets in an answer.
+const DATASET_RUNS: usize = 1_000;
+const MAX_SUMMARIES: usize = 1_000;
 /// Experiments in one search.
 const MAX_EXPERIMENTS: usize = 1_000;
 
 /// The names of experiments, and whether the default one is among them. Unknown experiments have no runs.
 async fn experiment_names(channels: &Channels, ids: &[String]) -> Result<(Vec<String>, bool)> {
     if ids.len() > MAX_EXPERIMENTS {
-        let message = format!("The request has more than {MAX_EXPERIMENTS} 'experiment_ids'");
+        let message = format!(
+            "The request has more than {MAX_EXPERIMENTS} 'experiment_ids': search some experiments at a time"
+        );
         return Err(MlflowError::invalid(message));
     }
     let mut names = Vec::new();
@@ -44,32 +53,6 @@ async fn experiment_names(channels: &Channels, ids: &[String]) -> Result<(Vec<St
         }
     }
     Ok((names, has_default))
-}
-
-/// Runs of one page, and the cursor of the next one.
-async fn read_page(channels: &Channels, request: RunsRequest) -> Result<(Vec<RunSnapshot>, String)> {
-    let mut messages = match channels.search().runs(request).await {
-        Ok(response) => response.into_inner(),
-        Err(status) if status.code() == Code::InvalidArgument => {
-            return Err(MlflowError::invalid(format!("the search is not possible: {}", status.message())));
-        }
-        Err(status) => return Err(status.into()),
-    };
-    let mut runs: Vec<RunSnapshot> = Vec::new();
-    let mut cursor = String::new();
-    while let Some(message) = messages.message().await? {
-        for run in message.runs {
-            match runs.last_mut().filter(|last| last.run_id == run.run_id) {
-                // The rest of the metrics of a run that does not fit in one message.
-                Some(last) => last.series.extend(run.series),
-                None => runs.push(RunSnapshot::new(run)?),
-            }
-        }
-        if message.done {
-            cursor = message.next_cursor;
-        }
-    }
-    Ok((runs, cursor))
 }
 
 pub(crate) async fn search(channels: &Channels, fields: &Fields) -> Result<Value> {
@@ -89,6 +72,7 @@ pub(crate) async fn search(channels: &Channels, fields: &Fields) -> Result<Value
     let mut cursor = fields.text("page_token")?.unwrap_or_default().to_owned();
     let mut locations: HashMap<String, String> = HashMap::new();
     let mut views = Vec::new();
+    let mut room = ANSWER_BYTES;
     loop {
         let left = wanted.saturating_sub(u32::try_from(views.len()).unwrap_or(u32::MAX));
         let request = RunsRequest {
@@ -99,8 +83,9 @@ pub(crate) async fn search(channels: &Channels, fields: &Fields) -> Result<Value
             cursor,
             ..RunsRequest::default()
         };
-        let (runs, next) = read_page(channels, request).await?;
+        let RunPage { runs, next, bytes } = read_page(channels, request, room).await?;
         cursor = next;
+        room = room.saturating_sub(bytes);
         let times = last_times(channels, &runs).await?;
         for (run, times) in runs.iter().zip(times) {
             let id = run.experiment_id().to_owned();
@@ -111,7 +96,7 @@ pub(crate) async fn search(channels: &Channels, fields: &Fields) -> Result<Value
             views.push(run.view(&location, &times));
             locations.insert(id, location);
         }
-        if cursor.is_empty() || runs.is_empty() || views.len() >= wanted as usize {
+        if cursor.is_empty() || runs.is_empty() || room == 0 || views.len() >= wanted as usize {
             break;
         }
     }
@@ -130,22 +115,32 @@ pub(crate) async fn search_datasets(channels: &Channels, fields: &Fields) -> Res
     }
     let query = run_query(&[], &names, has_default, ViewType::Active)?;
     let text = format!("{query} and run['{MLFLOW}', '{DATASETS}'] is not None");
-    let request = RunsRequest {
-        query: Some(Query { text, ..Query::default() }),
-        limit: RUNS_PER_PAGE,
-        parts: Some(parts_without_metrics()),
-        ..RunsRequest::default()
-    };
-    let (runs, _) = read_page(channels, request).await?;
+    let parts = RunParts { props: true, param_paths: vec![path([MLFLOW, DATASETS])], ..RunParts::default() };
     let mut seen = BTreeSet::new();
     let mut summaries = Vec::new();
-    for run in &runs {
-        for dataset in datasets(&run.params) {
-            let summary = dataset_summary(run.experiment_id(), dataset);
-            if seen.insert(summary.to_string()) {
-                summaries.push(summary);
+    let mut cursor = String::new();
+    let mut runs_read = 0;
+    loop {
+        let request = RunsRequest {
+            query: Some(Query { text: text.clone(), ..Query::default() }),
+            limit: RUNS_PER_PAGE,
+            parts: Some(parts.clone()),
+            cursor,
+            ..RunsRequest::default()
+        };
+        let page = read_page(channels, request, ANSWER_BYTES).await?;
+        for run in &page.runs {
+            for dataset in datasets(&run.params) {
+                let summary = dataset_summary(run.experiment_id(), dataset);
+                if summaries.len() < MAX_SUMMARIES && seen.insert(summary.to_string()) {
+                    summaries.push(summary);
+                }
             }
         }
+        runs_read += page.runs.len();
+        cursor = page.next;
+        if cursor.is_empty() || page.runs.is_empty() || runs_read >= DATASET_RUNS {
+            return Ok(json!({"dataset_summaries": summaries}));
+        }
     }
-    Ok(json!({"dataset_summaries": summaries}))
 }

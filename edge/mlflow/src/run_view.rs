@@ -9,9 +9,11 @@ use matyan_proto::series::v1::{ListRequest, PointColumns, RunSelection, SampleRe
 use matyan_value::{Map, Value, cbor};
 use serde_json::json;
 
+use crate::batch::{after, append_barrier};
 use crate::error::{ErrorCode, MlflowError, Result, is_missing};
 use crate::experiments::{self, DEFAULT_ID, DEFAULT_NAME};
 use crate::input_view;
+use crate::names::encoded_run_id;
 use crate::numbers::float;
 use crate::run_names::{MLFLOW, NAME_TAG, NOTE_TAG, PARAMS, TAGS, USER, USER_TAG, find, path};
 use crate::values::{flat_params, param_text};
@@ -62,11 +64,7 @@ impl RunSnapshot {
     pub(crate) async fn read(channels: &Channels, run_id: &str, parts: RunParts) -> Result<Self> {
         let wants_series = !parts.series_types.is_empty();
         let request = GetRequest { run_id: run_id.to_owned(), parts: Some(parts) };
-        let run = match channels.runs().get(request).await {
-            Ok(response) => response.into_inner().run.ok_or_else(|| MlflowError::broken("run"))?,
-            Err(status) if is_missing(&status) => return Err(no_run(run_id)),
-            Err(status) => return Err(status.into()),
-        };
+        let run = get_run(channels, run_id, tonic::Request::new(request)).await?;
         let more_series = run.more_series && wants_series;
         let mut snapshot = Self::new(run)?;
         if more_series {
@@ -75,15 +73,28 @@ impl RunSnapshot {
         Ok(snapshot)
     }
 
-    /// Reads a run to which something is to be logged.
-    pub(crate) async fn read_active(channels: &Channels, run_id: &str, parts: RunParts) -> Result<Self> {
-        let snapshot = Self::read(channels, run_id, parts).await?;
-        if snapshot.props.archived {
+    /// Reads a run to which something is to be logged, without its metrics, once everything is applied that was
+    /// published for the run before. What is stored depends on what the run has: if it lacked acknowledged
+    /// points, new ones would overwrite them.
+    pub(crate) async fn read_for_write(channels: &Channels, run_id: &str) -> Result<Self> {
+        // Nothing is logged to a run that does not exist, not even a barrier.
+        let props = RunParts { props: true, ..RunParts::default() };
+        Self::read(channels, run_id, props).await?.check_active()?;
+        let position = append_barrier(channels, run_id).await?;
+        let request = GetRequest { run_id: run_id.to_owned(), parts: Some(parts_without_metrics()) };
+        let snapshot = Self::new(get_run(channels, run_id, after(request, run_id, position)).await?)?;
+        snapshot.check_active()?;
+        Ok(snapshot)
+    }
+
+    fn check_active(&self) -> Result<()> {
+        if self.props.archived {
             return Err(MlflowError::invalid(format!(
-                "The run {run_id} must be in the 'active' state. Current state is deleted."
+                "The run {} must be in the 'active' state. Current state is deleted.",
+                self.run_id
             )));
         }
-        Ok(snapshot)
+        Ok(())
     }
 
     /// Refuses params that the run has no room for. They would be acknowledged, and then not be applied.
@@ -157,7 +168,7 @@ impl RunSnapshot {
             "user_id": self.user(),
             "status": self.status(),
             "start_time": self.props.created_us / 1_000,
-            "artifact_uri": format!("{location}/{}/artifacts", self.run_id),
+            "artifact_uri": format!("{location}/{}/artifacts", encoded_run_id(&self.run_id)),
             "lifecycle_stage": if self.props.archived { "deleted" } else { "active" },
         });
         if let Some(ended_us) = self.props.ended_us {
@@ -194,6 +205,14 @@ impl RunSnapshot {
             "inputs": input_view::inputs_view(&self.params),
             "outputs": input_view::outputs_view(&self.params),
         })
+    }
+}
+
+async fn get_run(channels: &Channels, run_id: &str, request: tonic::Request<GetRequest>) -> Result<Run> {
+    match channels.runs().get(request).await {
+        Ok(response) => response.into_inner().run.ok_or_else(|| MlflowError::broken("run")),
+        Err(status) if is_missing(&status) => Err(no_run(run_id)),
+        Err(status) => Err(status.into()),
     }
 }
 

@@ -8,12 +8,12 @@ use matyan_value::Value;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::batch::{RunBatch, publish};
+use crate::batch::{RunBatch, publish, publish_patiently};
 use crate::clock::{checked_time, now_ms};
 use crate::error::{MlflowError, Result};
 use crate::experiments::{self, DEFAULT_ID};
 use crate::fields::Fields;
-use crate::names::{check_key, check_length, check_run_id};
+use crate::names::{check_key, check_length, check_run_id, check_run_name};
 use crate::run_locks::RunLocks;
 use crate::run_names::{MLFLOW, NAME_TAG, USER, at_path};
 use crate::run_tags::{add_tag, tag_value};
@@ -42,10 +42,6 @@ fn new_name(id: Uuid) -> String {
     format!("{adjective}-{noun}-{}", u16::from_be_bytes([third, fourth]) % 1_000)
 }
 
-fn check_name(name: &str) -> Result<()> {
-    check_length("The name of a run", name, matyan_proto::limits::NAME_BYTES / 4)
-}
-
 pub(crate) async fn create(channels: &Channels, fields: &Fields) -> Result<serde_json::Value> {
     let experiment_id = fields.text("experiment_id")?.filter(|id| !id.is_empty()).unwrap_or(DEFAULT_ID);
     let start_ms = time(fields, "start_time")?.unwrap_or_else(now_ms);
@@ -62,17 +58,17 @@ pub(crate) async fn create(channels: &Channels, fields: &Fields) -> Result<serde
         pairs.push((key.to_owned(), value.to_owned()));
     }
     let given = fields.text("run_name")?.filter(|name| !name.is_empty()).map(str::to_owned);
-    if let (Some(given), Some(of_tag)) = (&given, &named_by_tag)
-        && given != of_tag
+    if let (Some(given), Some(tag_name)) = (&given, &named_by_tag)
+        && given != tag_name
     {
         return Err(MlflowError::invalid(format!(
             "Both 'run_name' argument and 'mlflow.runName' tag are specified, but with different values \
-             (run_name='{given}', mlflow.runName='{of_tag}')."
+             (run_name='{given}', mlflow.runName='{tag_name}')."
         )));
     }
     let id = Uuid::new_v4();
     let name = given.or(named_by_tag).unwrap_or_else(|| new_name(id));
-    check_name(&name)?;
+    check_run_name(&name)?;
     let experiment = experiments::find_active(channels, experiment_id).await?;
     let mut batch = RunBatch::default();
     let created_us = Some(start_ms * 1_000);
@@ -90,7 +86,7 @@ pub(crate) async fn create(channels: &Channels, fields: &Fields) -> Result<serde
         add_tag(&mut batch, key, value);
     }
     let run_id = id.simple().to_string();
-    publish(channels, &run_id, batch).await?;
+    publish_patiently(channels, &run_id, batch).await?;
     Ok(json!({"run": read_view(channels, &run_id).await?}))
 }
 
@@ -117,9 +113,9 @@ pub(crate) async fn update(
     let status = fields.text("status")?.map(outcome).transpose()?;
     let end_ms = time(fields, "end_time")?;
     let name = fields.text("run_name")?.filter(|name| !name.is_empty());
-    name.map(check_name).transpose()?;
-    let guard = locks.lock(run_id).await;
-    let run = RunSnapshot::read_active(channels, run_id, parts_without_metrics()).await?;
+    name.map(check_run_name).transpose()?;
+    let guard = locks.lock(run_id).await?;
+    let run = RunSnapshot::read_for_write(channels, run_id).await?;
     let mut batch = RunBatch::default();
     if let Some(name) = name {
         batch.set_properties(SetRunProperty { name: Some(name.to_owned()), ..SetRunProperty::default() });

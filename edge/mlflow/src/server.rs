@@ -5,6 +5,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::HeaderMap;
 use serde_json::{Value, json};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::body::Body;
 use crate::error::{ErrorCode, MlflowError, Result};
@@ -47,11 +48,15 @@ pub enum Answer {
 #[derive(Debug)]
 pub struct Mlflow {
     locks: RunLocks,
+    searches: Semaphore,
 }
+
+/// Searches that are answered at a time; others wait. Each may need about 100 MB.
+const SEARCHES: usize = 8;
 
 impl Default for Mlflow {
     fn default() -> Self {
-        Self { locks: RunLocks::new() }
+        Self { locks: RunLocks::default(), searches: Semaphore::new(SEARCHES) }
     }
 }
 
@@ -84,10 +89,19 @@ impl Mlflow {
                 Ok(Answer::Json(stored.to_string()))
             }
             (operation, _) => {
+                let _turn = self.turn(operation).await;
                 let answer = self.work(operation, channels, &fields)?.await?;
                 Ok(Answer::Json(answer.to_string()))
             }
         }
+    }
+
+    /// Waits until a search may begin. Other operations need no permit.
+    async fn turn(&self, operation: Operation) -> Option<SemaphorePermit<'_>> {
+        if !operation.is_search() {
+            return None;
+        }
+        Some(self.searches.acquire().await.expect("the semaphore is never closed"))
     }
 
     /// The work of an operation. Each is boxed: together they would be too large for a stack.
@@ -107,7 +121,10 @@ impl Mlflow {
                 ErrorCode::NotImplemented,
                 "this server does not support this operation of MLflow: docs/concepts/mlflow.md lists those that it answers",
             ),
-            _ => MlflowError::new(ErrorCode::EndpointNotFound, "there is no such operation"),
+            _ => MlflowError::new(
+                ErrorCode::EndpointNotFound,
+                "there is no such operation: docs/concepts/mlflow.md lists those that this server answers",
+            ),
         })
     }
 }

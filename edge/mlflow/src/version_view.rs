@@ -8,7 +8,7 @@ use crate::registry_store::{RegisteredModel, STAGES};
 /// A version of a model.
 pub(crate) fn version_view(model: &RegisteredModel, number: u64, version: &Map<String, Value>) -> Value {
     let aliases: Vec<&String> =
-        model.aliases().filter(|(_, of)| *of == number).map(|(alias, _)| alias).collect();
+        model.aliases().filter(|(_, version)| *version == number).map(|(alias, _)| alias).collect();
     let mut view = json!({
         "name": model.name,
         "version": number.to_string(),

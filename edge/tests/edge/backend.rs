@@ -1,7 +1,7 @@
 //! A backend that answers each method with messages set by the test, and records its requests.
 //! It implements gRPC's framing itself, so that this one file serves all services.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -13,8 +13,9 @@ use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, StreamBody};
 use prost::Message;
 use tokio::sync::oneshot;
-use tonic::Status;
 use tonic::body::Body;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
 use tower::Service;
 
 #[derive(Clone, Default)]
@@ -32,6 +33,10 @@ struct PreparedAnswer {
 struct Methods {
     answers: HashMap<String, PreparedAnswer>,
     requests: HashMap<String, Vec<Bytes>>,
+    /// Positions in the log that the requests of each method have waited for; empty: none.
+    positions: HashMap<String, Vec<String>>,
+    /// Whether the position of each of the next requests that have one is not applied in time.
+    late: VecDeque<bool>,
 }
 
 impl Backend {
@@ -83,6 +88,17 @@ impl Backend {
         M::decode(last.clone()).unwrap()
     }
 
+    /// The position in the log that each request of `method` has waited for; empty: none.
+    pub(crate) fn positions(&self, method: &str) -> Vec<String> {
+        let methods = self.0.lock().unwrap();
+        methods.positions.get(&format!("/matyan.{method}")).cloned().unwrap_or_default()
+    }
+
+    /// Sets whether the position of each of the next requests that have one is not applied in time.
+    pub(crate) fn sets_late(&self, late: impl IntoIterator<Item = bool>) {
+        self.0.lock().unwrap().late = late.into_iter().collect();
+    }
+
     pub(crate) fn call_count(&self, method: &str) -> usize {
         self.0.lock().unwrap().requests.get(&format!("/matyan.{method}")).map_or(0, Vec::len)
     }
@@ -101,16 +117,28 @@ impl Service<Request<Body>> for Backend {
         let backend = self.clone();
         Box::pin(async move {
             let path = request.uri().path().to_owned();
+            let after = request.headers().get("matyan-after").map(|it| it.to_str().unwrap().to_owned());
             let mut body = request.into_body().collect().await.unwrap().to_bytes();
             let message = body.split_off(5);
             let mut methods = backend.0.lock().unwrap();
             methods.requests.entry(path.clone()).or_default().push(message);
+            let is_late = after.is_some() && methods.late.pop_front().unwrap_or_default();
+            methods.positions.entry(path.clone()).or_default().push(after.unwrap_or_default());
+            if is_late {
+                let end = Some(not_yet_applied());
+                return Ok(respond(PreparedAnswer { messages: Vec::new(), end, held: None }));
+            }
             let prepared = methods.answers.get_mut(&path);
             let prepared = prepared.unwrap_or_else(|| panic!("no answer was set for {path}"));
             let held = prepared.held.take();
             Ok(respond(PreparedAnswer { held, ..prepared.clone() }))
         })
     }
+}
+
+fn not_yet_applied() -> Status {
+    let details = ErrorDetails::with_error_info("NOT_YET_APPLIED", "matyan", HashMap::new());
+    Status::with_error_details(Code::Unavailable, "offset 7 is not applied yet: retry", details)
 }
 
 fn respond(prepared: PreparedAnswer) -> Response<Body> {

@@ -61,6 +61,8 @@ struct Inner {
     waiting: AtomicUsize,
     most_waiting: AtomicUsize,
     uploads: watch::Sender<Vec<Upload>>,
+    /// Batches that came in unary calls, each with its run. Their places are their offsets in the log.
+    published: Mutex<Vec<(String, IngestionBatch)>>,
 }
 
 impl Frontier {
@@ -73,6 +75,7 @@ impl Frontier {
             waiting: AtomicUsize::new(0),
             most_waiting: AtomicUsize::new(0),
             uploads: watch::Sender::new(Vec::new()),
+            published: Mutex::default(),
         }))
     }
 
@@ -89,6 +92,11 @@ impl Frontier {
 
     pub(crate) fn received(&self) -> Vec<Received> {
         self.0.received.borrow().clone()
+    }
+
+    /// Batches that came in unary calls, each with its run.
+    pub(crate) fn published(&self) -> Vec<(String, IngestionBatch)> {
+        self.0.published.lock().unwrap().clone()
     }
 
     pub(crate) fn streams(&self) -> usize {
@@ -128,19 +136,23 @@ impl IngestService for Frontier {
 
     async fn publish(&self, request: Request<PublishRequest>) -> Result<Response<PublishResponse>, Status> {
         self.record_project(&request);
-        let PublishRequest { run_id, producer_id, sequence, batch } = request.into_inner();
+        let PublishRequest { run_id, producer_id, sequence, batch, all_or_nothing } = request.into_inner();
+        let mut rejections = Vec::new();
+        if !batch.is_empty() {
+            self.change(|behavior| rejections = std::mem::take(&mut behavior.reject_next));
+        }
+        let rejected_items = rejections.iter().map(|it| it.count.max(1)).sum();
+        if all_or_nothing && rejected_items > 0 {
+            return Ok(Response::new(PublishResponse { position: None, rejections, rejected_items }));
+        }
         let producer_id = producer_id.to_vec();
         let batch = IngestionBatch::decode(batch).unwrap();
+        let mut published = self.0.published.lock().unwrap();
+        let position = Some(LogPosition { log: 0, partition: 0, offset: published.len() as u64 });
+        published.push((run_id.clone(), batch.clone()));
         let received = Received { run_id, producer_id, stream: 0, sequence, batch };
         self.0.received.send_modify(|it| it.push(received));
-        let mut rejections = Vec::new();
-        self.change(|it| rejections = std::mem::take(&mut it.reject_next));
-        let rejected_items = rejections.iter().map(|it| it.count.max(1)).sum();
-        Ok(Response::new(PublishResponse {
-            position: Some(LogPosition::default()),
-            rejections,
-            rejected_items,
-        }))
+        Ok(Response::new(PublishResponse { position, rejections, rejected_items }))
     }
 
     async fn stream(

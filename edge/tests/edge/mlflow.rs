@@ -4,17 +4,23 @@ use axum::body::Body;
 use http::Request;
 use http_body_util::BodyExt;
 use matyan_edge::{Edge, Metrics, Protocol, Settings, Transport};
+use matyan_proto::documents::v1 as documents;
 use matyan_proto::experiments::v1 as experiments;
+use matyan_proto::ingest::v1::Rejection;
 use matyan_proto::runs::v1 as runs;
 use matyan_proto::search::v1 as search;
+use matyan_proto::series::v1 as series;
 use serde_json::{Value, json};
 use tonic::Status;
 
 use super::backend::Backend;
 use super::frontier::Frontier;
 
+const GET_RUN: &str = "runs.v1.RunService/Get";
+
 struct Port {
     backend: Backend,
+    frontier: Frontier,
     edge: Edge,
 }
 
@@ -22,10 +28,19 @@ impl Port {
     fn new(protocols: &[Protocol], has_frontier: bool) -> Self {
         let backend = Backend::default();
         let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
-        let frontier = has_frontier.then(|| Transport::new(Frontier::new().routes()));
+        let frontier = Frontier::new();
+        let transport = has_frontier.then(|| Transport::new(frontier.routes()));
         let settings = Settings { protocols: protocols.to_vec(), ..Settings::default() };
-        let edge = matyan_edge::query(settings, metrics, Transport::new(backend.clone()), frontier);
-        Port { backend, edge }
+        let edge = matyan_edge::query(settings, metrics, Transport::new(backend.clone()), transport);
+        Port { backend, frontier, edge }
+    }
+
+    /// A port with the run `r`, which has no metrics.
+    fn with_run() -> Self {
+        let port = Self::new(&[Protocol::Mlflow], true);
+        port.backend.answers(GET_RUN, [run()]);
+        port.backend.answers("series.v1.SeriesService/List", [series::ListResponse::default()]);
+        port
     }
 
     async fn send(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
@@ -33,6 +48,13 @@ impl Port {
         let (head, body) = self.edge.answer(request).await.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         (head.status.as_u16(), serde_json::from_slice(&body).unwrap())
+    }
+}
+
+fn run() -> runs::GetResponse {
+    let props = runs::Props { name: "n".into(), active: true, ..Default::default() };
+    runs::GetResponse {
+        run: Some(runs::Run { run_id: "r".into(), props: Some(props), ..Default::default() }),
     }
 }
 
@@ -68,7 +90,6 @@ async fn a_search_is_a_query_of_the_server() {
 #[tokio::test]
 async fn errors_are_those_of_mlflow() {
     let port = Port::new(&[Protocol::Mlflow], true);
-    let get = "runs.v1.RunService/Get";
     let check = async |path: &str, status: u16, code: &str| {
         let (found, answer) = port.send("GET", path, "").await;
         assert_eq!((found, answer["error_code"].as_str().unwrap()), (status, code), "{path}: {answer}");
@@ -80,7 +101,7 @@ async fn errors_are_those_of_mlflow() {
         (Status::permission_denied("no"), 403, "PERMISSION_DENIED"),
         (Status::unavailable("later"), 503, "TEMPORARILY_UNAVAILABLE"),
     ] {
-        port.backend.fails(get, Vec::<runs::GetResponse>::new(), failure);
+        port.backend.fails(GET_RUN, Vec::<runs::GetResponse>::new(), failure);
         check(run, status, code).await;
     }
     check("/api/2.0/mlflow/runs/get", 400, "INVALID_PARAMETER_VALUE").await;
@@ -99,4 +120,209 @@ async fn a_port_answers_only_the_protocols_that_it_has() {
         let (status, answer) = port.send("GET", "/api/2.0/mlflow/runs/get?run_id=r", "").await;
         assert_eq!((status, answer.get("error_code")), (404, None), "it is an unknown path of REST");
     }
+}
+
+/// A write that is decided before the writes before it are applied would overwrite their points.
+#[tokio::test]
+async fn rule_94_a_write_begins_once_everything_before_it_is_applied() {
+    let port = Port::with_run();
+    let body = json!({"run_id": "r", "key": "loss", "value": 0.5, "timestamp": 1}).to_string();
+    let log = async || {
+        let (status, answer) = port.send("POST", "/api/2.0/mlflow/runs/log-metric", &body).await;
+        (status, answer["error_code"].as_str().unwrap_or_default().to_owned())
+    };
+    let groups_of_points =
+        || -> Vec<usize> { port.frontier.published().iter().map(|(_, batch)| batch.points.len()).collect() };
+    assert_eq!(log().await, (200, String::new()));
+    assert_eq!(groups_of_points(), [0, 1], "a barrier, and the point");
+    assert_eq!(port.backend.positions(GET_RUN), ["", "0/0/0/r", "0/0/1/r"]);
+
+    let late = (503, "TEMPORARILY_UNAVAILABLE".to_owned());
+    port.backend.sets_late([true]);
+    assert_eq!(log().await, late);
+    assert_eq!(groups_of_points(), [0, 1, 0], "nothing is written before the barrier is applied");
+    port.backend.sets_late([false, true]);
+    assert_eq!(log().await, late, "what is not applied is not acknowledged");
+    assert_eq!(groups_of_points(), [0, 1, 0, 0, 1]);
+}
+
+/// A client that repeats the creation of a run gets another run.
+#[tokio::test]
+async fn the_creation_of_a_run_waits_longer() {
+    let port = Port::with_run();
+    port.backend.answers("experiments.v1.ExperimentService/List", [experiments::ListResponse::default()]);
+    let nothing = Vec::<documents::GetResponse>::new();
+    port.backend.fails("documents.v1.DocumentService/Get", nothing, Status::not_found("no document"));
+    port.backend.sets_late([true, true, true]);
+    let (status, answer) = port.send("POST", "/api/2.0/mlflow/runs/create", "{}").await;
+    assert_eq!((status, &answer["run"]["info"]["run_name"]), (200, &json!("n")));
+    assert_eq!(port.frontier.published().len(), 1);
+}
+
+#[tokio::test]
+async fn rule_95_a_batch_that_the_frontier_refuses_stores_nothing() {
+    let port = Port::with_run();
+    let rejection =
+        Rejection { item: 1, field: "value".into(), reason: "is nested too deeply".into(), count: 1 };
+    let body =
+        json!({"run_id": "r", "params": [{"key": "a", "value": "1"}], "tags": [{"key": "b", "value": "2"}]});
+    // The barrier has no item that could be rejected.
+    port.frontier.change(|behavior| behavior.reject_next = vec![rejection]);
+    let (status, answer) = port.send("POST", "/api/2.0/mlflow/runs/log-batch", &body.to_string()).await;
+    assert_eq!((status, answer["error_code"].as_str()), (400, Some("INVALID_PARAMETER_VALUE")));
+    assert_eq!(answer["message"], "`value` is nested too deeply");
+    assert!(port.frontier.published().iter().all(|(_, batch)| batch.events.is_empty()));
+    let (status, _) = port.send("POST", "/api/2.0/mlflow/runs/log-batch", &body.to_string()).await;
+    assert_eq!((status, port.frontier.published().last().unwrap().1.events.len()), (200, 2));
+}
+
+/// Runs with large params would take more memory than their number tells.
+#[tokio::test]
+async fn rule_45_a_page_of_large_runs_ends_early() {
+    let port = Port::with_run();
+    port.backend.answers("experiments.v1.ExperimentService/List", [experiments::ListResponse::default()]);
+    let nothing = Vec::<documents::GetResponse>::new();
+    port.backend.fails("documents.v1.DocumentService/Get", nothing, Status::not_found("no document"));
+    let params = format!(r#"{{"hparams": {{"text": "{}"}}}}"#, "x".repeat(6 << 20));
+    let params = matyan_value::cbor::encode(&matyan_value::json::parse(&params).unwrap());
+    let large = |id: &str| {
+        let run = run().run.unwrap();
+        let run = runs::Run { run_id: id.to_owned(), params: params.clone().into(), ..run };
+        search::RunsResponse { runs: vec![run], ..Default::default() }
+    };
+    // The end is read only to find the cursor after the runs that fit.
+    let end = search::RunsResponse {
+        run_ids: vec!["a".into(), "b".into()],
+        next_cursor: "after b".into(),
+        done: true,
+        ..Default::default()
+    };
+    let path = "/api/2.0/mlflow/runs/search";
+    port.backend.answers("search.v1.SearchService/Runs", [large("a"), large("b"), large("c"), end.clone()]);
+    let (status, answer) = port.send("POST", path, r#"{"experiment_ids": ["0"]}"#).await;
+    assert_eq!((status, &answer["next_page_token"]), (200, &json!("after b")));
+    let found: Vec<_> = answer["runs"].as_array().unwrap().iter().map(|run| &run["info"]["run_id"]).collect();
+    assert_eq!(found, ["a", "b"]);
+    let request: search::RunsRequest = port.backend.last_request("search.v1.SearchService/Runs");
+    assert_eq!((request.limit, request.ids_only), (2, true));
+
+    let changed = search::RunsResponse { run_ids: vec!["a".into(), "x".into()], ..end };
+    port.backend.answers("search.v1.SearchService/Runs", [large("a"), large("b"), large("c"), changed]);
+    let (status, _) = port.send("POST", path, r#"{"experiment_ids": ["0"]}"#).await;
+    assert_eq!(status, 503, "a run would be left out");
+}
+
+#[tokio::test]
+async fn rule_45_a_search_of_models_finds_a_bounded_amount() {
+    let port = Port::new(&[Protocol::Mlflow], true);
+    let model = |number: usize| {
+        let content = json!({"description": "x".repeat(4_000_000)}).to_string().into();
+        let document = documents::Document { name: format!("model {number}"), content, ..Default::default() };
+        documents::ListResponse { documents: vec![document] }
+    };
+    port.backend.answers("documents.v1.DocumentService/List", (0..17).map(model));
+    let path = "/api/2.0/mlflow/registered-models/search";
+    let (status, answer) = port.send("GET", path, "").await;
+    assert_eq!((status, answer["error_code"].as_str()), (400, Some("INVALID_PARAMETER_VALUE")));
+    assert!(answer["message"].as_str().unwrap().contains("use a filter"), "{answer}");
+    let (status, answer) = port.send("GET", &format!("{path}?filter=name%20=%20'model%203'"), "").await;
+    assert_eq!((status, &answer["registered_models"][0]["name"]), (200, &json!("model 3")));
+}
+
+/// MLflow's clients repeat 503, and do not repeat 409.
+#[tokio::test(start_paused = true)]
+async fn a_document_that_others_change_is_changed_later() {
+    let port = Port::new(&[Protocol::Mlflow], true);
+    let nothing = Vec::<documents::GetResponse>::new();
+    port.backend.fails("documents.v1.DocumentService/Get", nothing, Status::not_found("no document"));
+    let write = "documents.v1.DocumentService/Write";
+    let changed = Status::aborted("the document has changed");
+    port.backend.fails(write, Vec::<documents::WriteResponse>::new(), changed);
+    let path = "/api/2.0/mlflow/registered-models/create";
+    let (status, answer) = port.send("POST", path, r#"{"name": "m"}"#).await;
+    assert_eq!((status, answer["error_code"].as_str()), (503, Some("TEMPORARILY_UNAVAILABLE")));
+    assert!(port.backend.call_count(write) > 16, "it was tried for some seconds");
+}
+
+/// A request that has failed halfway is repeated: the runs are done before the experiment.
+#[tokio::test]
+async fn the_deletion_of_an_experiment_can_be_repeated() {
+    let port = Port::new(&[Protocol::Mlflow], true);
+    let (get, update) = ("experiments.v1.ExperimentService/Get", "experiments.v1.ExperimentService/Update");
+    let archive = "runs.v1.RunService/ArchiveBatch";
+    let experiment = |archived: bool| {
+        let found =
+            experiments::Experiment { id: "e".into(), name: "x".into(), archived, ..Default::default() };
+        experiments::GetResponse { experiment: Some(found) }
+    };
+    port.backend.answers(get, [experiment(false)]);
+    let run = experiments::ExperimentRun { run_id: "r".into(), ..Default::default() };
+    let runs_of = experiments::ListRunsResponse { runs: vec![run], ..Default::default() };
+    port.backend.answers("experiments.v1.ExperimentService/ListRuns", [runs_of]);
+    port.backend.answers(update, [experiments::UpdateResponse::default()]);
+    let unavailable = Status::unavailable("later");
+    port.backend.fails(archive, Vec::<runs::ArchiveBatchResponse>::new(), unavailable);
+    let delete = async || {
+        let path = "/api/2.0/mlflow/experiments/delete";
+        port.send("POST", path, r#"{"experiment_id": "e"}"#).await.0
+    };
+    assert_eq!((delete().await, port.backend.call_count(update)), (503, 0));
+    port.backend.answers(archive, [runs::ArchiveBatchResponse::default()]);
+    assert_eq!((delete().await, port.backend.call_count(update)), (200, 1));
+    port.backend.answers(get, [experiment(true)]);
+    assert_eq!((delete().await, port.backend.call_count(update)), (200, 1), "the answer was lost");
+}
+
+#[tokio::test]
+async fn a_run_of_another_client_is_read_by_its_id() {
+    let port = Port::with_run();
+    let found = run().run.map(|run| runs::Run { run_id: "k3x:project".into(), ..run });
+    port.backend.answers(GET_RUN, [runs::GetResponse { run: found }]);
+    let nothing = Vec::<documents::GetResponse>::new();
+    port.backend.fails("documents.v1.DocumentService/Get", nothing, Status::not_found("no document"));
+    let (status, answer) = port.send("GET", "/api/2.0/mlflow/runs/get?run_id=k3x%3Aproject", "").await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(answer["run"]["info"]["artifact_uri"], "mlflow-artifacts:/0/k3x:project/artifacts");
+    let body = json!({"run_id": "k3x:project", "key": "a", "value": 1, "timestamp": 1}).to_string();
+    let (status, answer) = port.send("POST", "/api/2.0/mlflow/runs/log-metric", &body).await;
+    assert_eq!((status, answer), (200, json!({})));
+}
+
+/// The request is repeated until the model has one name, whatever has interrupted the first one.
+#[tokio::test]
+async fn the_renaming_of_a_model_can_be_repeated() {
+    let port = Port::new(&[Protocol::Mlflow], true);
+    let (get, write) = ("documents.v1.DocumentService/Get", "documents.v1.DocumentService/Write");
+    let delete = "documents.v1.DocumentService/Delete";
+    let rename = async || {
+        let path = "/api/2.0/mlflow/registered-models/rename";
+        let (status, answer) = port.send("POST", path, r#"{"name": "a", "new_name": "b"}"#).await;
+        (status, answer["registered_model"]["name"].as_str().unwrap_or_default().to_owned())
+    };
+    // The stub returns the same document under both names: the copy that an interrupted request has made of
+    // version 7, and the original.
+    let copy = |version: i64| {
+        let content = json!({"renamed_from": {"name": "a", "version": version}, "versions": {}});
+        let content = content.to_string().into();
+        let document = documents::Document { name: "b".into(), content, updated_us: 7, ..Default::default() };
+        documents::GetResponse { document: Some(document) }
+    };
+    port.backend.answers(get, [copy(7)]);
+    port.backend.answers(delete, [documents::DeleteResponse::default()]);
+    assert_eq!(rename().await, (200, "b".to_owned()));
+    let deleted: documents::DeleteRequest = port.backend.last_request(delete);
+    assert_eq!(deleted.if_updated_us, Some(7));
+    assert_eq!(port.backend.call_count(write), 0, "it is not copied again");
+    // The first request is still in progress, and has deleted the original. The copy is not deleted then.
+    let gone = Vec::<documents::DeleteResponse>::new();
+    port.backend.fails(delete, gone, Status::not_found("no document"));
+    assert_eq!((rename().await.0, port.backend.call_count(delete)), (200, 2));
+    // Another client has changed the original, which therefore keeps its name, and the copy is deleted.
+    let changed = Vec::<documents::DeleteResponse>::new();
+    port.backend.fails(delete, changed, Status::aborted("the document has changed"));
+    assert_eq!((rename().await.0, port.backend.call_count(delete)), (503, 4));
+    // It is the copy of another version, so the name is taken.
+    port.backend.answers(get, [copy(6)]);
+    assert_eq!(rename().await.0, 400);
+    assert_eq!(port.backend.call_count(delete), 4);
 }

@@ -58,6 +58,12 @@ pub(crate) struct CheckedBatch {
 }
 
 impl CheckedBatch {
+    /// Removes all items.
+    pub(crate) fn clear(&mut self) {
+        self.batch = pb::IngestionBatch::default();
+        self.bytes = Bytes::new();
+    }
+
     /// Adds the definitions of all earlier batches.
     pub(crate) fn prepend_definitions(&mut self, mut series: Vec<pb::SeriesDef>) {
         series.append(&mut self.batch.series);

@@ -33,11 +33,14 @@ pub(crate) struct ReceivedBatch {
     batch: Bytes,
     received_us: i64,
     received: Instant,
+    /// Whether a bad item makes the whole batch bad. Its items are then not counted as accepted.
+    pub(crate) all_or_nothing: bool,
 }
 
 impl ReceivedBatch {
     pub(crate) fn new(ingestion: &Ingestion, sequence: u64, trace: Option<Bytes>, batch: Bytes) -> Self {
-        Self { sequence, trace, batch, received_us: (ingestion.clock)(), received: Instant::now() }
+        let (received_us, received) = ((ingestion.clock)(), Instant::now());
+        Self { sequence, trace, batch, received_us, received, all_or_nothing: false }
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -122,7 +125,7 @@ impl Composer {
     }
 
     fn compose(&mut self, received: ReceivedBatch, acknowledged: u64) -> Result<ComposedBatch> {
-        let ReceivedBatch { sequence, trace, batch, received_us, received } = received;
+        let ReceivedBatch { sequence, trace, batch, received_us, received, all_or_nothing } = received;
         let bytes = batch.len();
         let run_id = self.author.run.as_str();
         let span = tracing::info_span!(target: TARGET, parent: None, "publish", run_id, sequence, bytes);
@@ -130,6 +133,9 @@ impl Composer {
         let trace = trace::traceparent(&span).map(Bytes::from).or(trace);
         let extra_check = if self.definitions.is_some() { envelope::check } else { |_: &pb::Event| Ok(()) };
         let mut checked = batch::check(&self.author.run, &mut self.dictionary, extra_check, batch)?;
+        if all_or_nothing && checked.rejections.total() > 0 {
+            checked.clear();
+        }
         if !self.earlier.is_empty() && !checked.bytes.is_empty() {
             checked.prepend_definitions(std::mem::take(&mut self.earlier));
             self.resize_share()?;

@@ -128,6 +128,8 @@ pub(crate) struct PublishCommand {
     pub(crate) producer: Producer,
     pub(crate) sequence: u64,
     pub(crate) batch: Bytes,
+    /// Whether a batch with a bad item is refused as a whole.
+    pub(crate) all_or_nothing: bool,
 }
 
 impl PublishCommand {
@@ -139,7 +141,8 @@ impl PublishCommand {
             (false, 0) => return Err(Error::field("sequence", "is 0: with a producer id it starts at 1")),
             (false, sequence) => sequence,
         };
-        Ok(Self { run: RunId::from_field(request.run_id)?, producer, sequence, batch: request.batch })
+        let run = RunId::from_field(request.run_id)?;
+        Ok(Self { run, producer, sequence, batch: request.batch, all_or_nothing: request.all_or_nothing })
     }
 }
 

@@ -18,8 +18,9 @@ pub(crate) async fn publish(
     caller: Caller,
     request: PublishCommand,
 ) -> Result<pb::PublishResponse> {
-    let PublishCommand { run, producer, sequence, batch } = request;
-    let received = ReceivedBatch::new(ingestion, sequence, caller.trace.clone(), batch);
+    let PublishCommand { run, producer, sequence, batch, all_or_nothing } = request;
+    let mut received = ReceivedBatch::new(ingestion, sequence, caller.trace.clone(), batch);
+    received.all_or_nothing = all_or_nothing;
     let share = ingestion.budget.share(received.bytes()).await;
     let author = Author { run, producer, caller };
     let mut pipeline = Pipeline::new(ingestion.clone(), &author.caller.project, author.run.as_str());
@@ -27,7 +28,12 @@ pub(crate) async fn publish(
     // one.
     let composer = Composer::new(ingestion, author, Vec::new())?;
     let (_, composed) = composer.compose_batch(ingestion, received, sequence - 1).await;
-    pipeline.push(composed?, share);
+    let composed = composed?;
+    if all_or_nothing && composed.rejections.total() > 0 {
+        let (rejections, rejected_items) = composed.rejections.into_parts();
+        return Ok(pb::PublishResponse { position: None, rejections, rejected_items });
+    }
+    pipeline.push(composed, share);
     let appended = pipeline.next().await?;
     let (rejections, rejected_items) = appended.rejections.into_parts();
     Ok(pb::PublishResponse {

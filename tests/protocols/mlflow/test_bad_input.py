@@ -134,12 +134,15 @@ def test_a_wrong_batch_stores_nothing(server):
         {"metrics": [metric], "params": [{"key": "../lr", "value": "2"}]},
         {"metrics": [metric | {"value": "x"}]},
         {"metrics": [metric | {"timestamp": -1}]},
+        {"metrics": [metric], "params": [param], "tags": [{"key": "mlflow.runName", "value": "x" * 2_000}]},
     ):
         response = post("runs/log-batch", {"run_id": run, **body})
         assert response.status_code == 400, (str(body)[:100], response.text)
         assert response.json()["error_code"] == "INVALID_PARAMETER_VALUE"
     data = requests.get(f"{server.query}/api/2.0/mlflow/runs/get?run_id={run}").json()["run"]["data"]
     assert data["metrics"] == [] and data["params"] == []
+    response = post("runs/set-tag", {"run_id": run, "key": "mlflow.runName", "value": "x" * 2_000})
+    assert (response.status_code, response.json()["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
 
 
 def test_operations_that_the_server_lacks_are_answered_and_counted(server):
@@ -169,7 +172,20 @@ def test_ranges_and_aliases_of_artifacts(server):
     assert requests.get(file.replace("/api/", "/ajax-api/")).content == content
     listed = requests.get(f"{server.query}/api/2.0/mlflow-artifacts/artifacts?path=0/{run}/artifacts/a").json()
     assert listed["files"] == [{"path": "b.bin", "is_dir": False, "file_size": len(content)}]
-    assert requests.delete(file).status_code == 200
-    for method in ("get", "delete"):
-        missing = requests.request(method, file)
+    for _ in range(2):
+        assert requests.delete(file).status_code == 200, "a repeated request succeeds"
+    for method, path in (("get", file), ("delete", file.replace(run, "unknown"))):
+        missing = requests.request(method, path)
         assert (missing.status_code, missing.json()["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
+
+
+def test_all_artifacts_of_a_run_are_deleted_at_once(server):
+    run = requests.post(f"{server.query}/api/2.0/mlflow/runs/create", json={}).json()["run"]["info"]["run_id"]
+    root = f"{server.query}/api/2.0/mlflow-artifacts/artifacts/0/{run}/artifacts"
+    for path in ("a", "b/c", "b/d/e"):
+        requests.put(f"{root}/{path}", data=b"x").raise_for_status()
+    # As `mlflow gc` does.
+    for _ in range(2):
+        assert requests.delete(root).status_code == 200
+    listed = requests.get(f"{server.query}/api/2.0/mlflow/artifacts/list?run_id={run}").json()
+    assert listed["files"] == []

@@ -100,6 +100,13 @@ def test_models_and_versions_are_managed(mlflow, name):
     renamed = client.rename_registered_model(name, f"{name}-new")
     assert (renamed.description, renamed.tags) == ("second", {"team": "b"})
     assert [it.name for it in client.search_registered_models(f"name LIKE '{name}%'")] == [f"{name}-new"]
+    repeated = client.rename_registered_model(name, f"{name}-new")
+    assert repeated.name == f"{name}-new", "its answer may have been lost"
+    client.create_registered_model(name)
+    with pytest.raises(MlflowException) as taken:
+        client.rename_registered_model(name, f"{name}-new")
+    assert taken.value.error_code == "RESOURCE_ALREADY_EXISTS"
+    client.delete_registered_model(name)
     client.delete_registered_model(f"{name}-new")
     assert client.search_registered_models(f"name LIKE '{name}%'") == []
 

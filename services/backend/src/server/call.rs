@@ -37,7 +37,11 @@ impl Call {
         let project = project(deps, &project_name).await?;
         let caller = metadata_text(metadata, CALLER)?.unwrap_or_default().to_owned();
         for RequiredPosition { position, run } in required_positions(metadata)? {
-            deps.wait_applied(position, run.as_ref().map(|id| (project, id))).await?;
+            let run = run.as_ref().map(|id| (project, id));
+            deps.wait_applied(position, run).await?;
+            if let Some((project, id)) = run {
+                deps.check_not_parked(project, id).await?;
+            }
         }
         let manages_all_projects = known_projects(metadata)?.is_none();
         Ok(Self { project, project_name, caller, manages_all_projects, log_end: OnceCell::new() })

@@ -10,7 +10,7 @@ use matyan_maintenance::{PartitionProgress, partition_progress};
 use matyan_model::{
     ids::{Project, RunId},
     keys::{self, LogTopic},
-    position::{LogPosition, applied_get, applied_wait, cursor_wait, log_get, partition_log},
+    position::{LogPosition, applied_get, applied_wait, cursor_get, cursor_wait, log_get, partition_log},
 };
 use matyan_proto::common::v1 as common;
 use matyan_sign_in::Providers;
@@ -117,6 +117,17 @@ impl Deps {
             ))
         };
         waited.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// Fails if the records of a run are parked: what its cursor has passed is then not applied.
+    pub(crate) async fn check_not_parked(&self, project: Project, id: &RunId) -> Result<()> {
+        let cursor = cursor_get(self.store.snapshot().await?.as_ref(), project, id).await?;
+        if cursor.is_some_and(|cursor| cursor.is_quarantined) {
+            return Err(Error::NotYetApplied(format!(
+                "the run `{id}` is in quarantine, and its records are parked: end this with `matyan runs resume {id}`, then retry"
+            )));
+        }
+        Ok(())
     }
 
     /// Resolves the log number of a position whose producer of the record could not know

@@ -135,7 +135,7 @@ fn publish(producer_id: &'static [u8], sequence: u64) -> Result<PublishCommand> 
         run_id: "run".into(),
         producer_id: Bytes::from_static(producer_id),
         sequence,
-        batch: Bytes::new(),
+        ..Default::default()
     };
     PublishCommand::parse(request, || [7; 16])
 }

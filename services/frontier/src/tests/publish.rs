@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use matyan_access::AccessToken;
 use matyan_log::layers::AppendFault;
-use matyan_proto::ingest::v1::{self as pb, event::Kind};
+use matyan_proto::{
+    ingest::v1::{self as pb, event::Kind},
+    limits,
+};
 use prost::Message as _;
 use rand::{SeedableRng as _, rngs::StdRng};
 use tonic::Code;
@@ -60,6 +63,38 @@ async fn calls_of_a_producer_are_numbered() {
     let marks: Vec<_> =
         env.entries().await.iter().map(|entry| (entry.sequence, entry.acknowledged)).collect();
     assert_eq!(marks, [(1, 0), (2, 1)]);
+}
+
+#[tokio::test]
+async fn rule_95_all_of_a_batch_or_nothing_is_appended() {
+    for env in [TestEnv::new().await, TestEnv::json().await] {
+        let whole =
+            |batch: &pb::IngestionBatch| pb::PublishRequest { all_or_nothing: true, ..request(batch) };
+        let long = pb::Event {
+            client_time_us: None,
+            kind: Some(Kind::AddTag(pb::AddTag { name: "x".repeat(limits::NAME_BYTES + 1) })),
+        };
+        let mut bad = points(0, &["loss"], &[0]);
+        bad.events.push(long);
+        let answer = env.client().publish(whole(&bad)).await.unwrap().into_inner();
+        assert_eq!((answer.position, answer.rejected_items), (None, 1));
+        assert_eq!(answer.rejections[0].field, "name");
+        assert!(env.all_records().await.is_empty());
+        bad.events.clear();
+        let answer = env.client().publish(whole(&bad)).await.unwrap().into_inner();
+        assert_eq!((answer.position.unwrap().offset, answer.rejected_items), (0, 0));
+    }
+}
+
+/// A caller that waits for its position waits for everything before it.
+#[tokio::test]
+async fn an_empty_batch_is_appended_as_well() {
+    for env in [TestEnv::new().await, TestEnv::json().await] {
+        env.client().publish(request(&tag("t"))).await.unwrap();
+        let empty = pb::PublishRequest { all_or_nothing: true, ..request(&pb::IngestionBatch::default()) };
+        let answer = env.client().publish(empty).await.unwrap().into_inner();
+        assert_eq!(answer.position.unwrap().offset, 1);
+    }
 }
 
 #[tokio::test]

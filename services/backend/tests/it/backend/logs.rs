@@ -174,3 +174,23 @@ async fn rule_24_a_call_waits_for_the_records_of_one_run_only() {
     }
     harness.end().await;
 }
+
+/// The cursor of a run in quarantine passes the records that are parked, and a reader would miss them.
+#[tokio::test]
+async fn rule_24_parked_records_do_not_count_as_applied() {
+    let harness = Harness::with_idle_workers().await;
+    let call = async |is_quarantined: bool| {
+        let passed = Cursor::after(LogPosition { log: 0, partition: 0, offset: 5 });
+        let mut batch = Batch::default();
+        cursor_put(&mut batch, Project::default(), &RunId::new("r"), Cursor { is_quarantined, ..passed });
+        harness.store.commit(batch).await.unwrap();
+        let mut request = Request::new(GetRequest { run_id: "r".to_owned(), parts: None });
+        request.metadata_mut().insert("matyan-after", "0/0/5/r".parse().unwrap());
+        RunServiceClient::new(harness.routes()).get(request).await.unwrap_err()
+    };
+    let parked = call(true).await;
+    assert_eq!(parked.code(), Code::Unavailable);
+    assert!(parked.message().contains("`matyan runs resume r`"), "{parked}");
+    assert_eq!(call(false).await.code(), Code::NotFound, "the call itself has begun, and finds no run");
+    harness.end().await;
+}
