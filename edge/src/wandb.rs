@@ -112,7 +112,7 @@ fn origin(head: &Parts) -> ApiResult<String> {
 
 fn response(answer: Answer) -> Response {
     match answer {
-        Answer::Json { status, body } => json(status, body),
+        Answer::Json { status, body, .. } => json(status, body),
         Answer::Empty => StatusCode::OK.into_response(),
         Answer::Redirect { location } => match HeaderValue::try_from(location) {
             Ok(location) => (StatusCode::FOUND, [(header::LOCATION, location)]).into_response(),

@@ -117,6 +117,19 @@ async fn errors_are_those_of_graphql() {
     }
 }
 
+/// 1,500 bytes that the executor would expand to 20^15 fields.
+#[tokio::test]
+async fn rule_110_fragments_that_multiply_are_not_executed() {
+    let port = Port::new(&[Protocol::Wandb]);
+    let spreads = |next: usize| format!("...F{next} ").repeat(20);
+    let fragments: String =
+        (0..15).map(|at| format!("fragment F{at} on User {{ {} }} ", spreads(at + 1))).collect();
+    let document = format!("{{ viewer {{ ...F0 }} }} {fragments} fragment F15 on User {{ id }}");
+    let (status, answer) = port.execute("/graphql", &document, json!({})).await;
+    assert_eq!(status, 400, "{answer}");
+    assert!(answer["errors"][0]["message"].as_str().unwrap().contains("too complex"), "{answer}");
+}
+
 #[tokio::test]
 async fn figures_about_clients_are_dropped() {
     let port = Port::new(&[Protocol::Wandb]);

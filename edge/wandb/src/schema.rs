@@ -24,14 +24,15 @@ use crate::resolve::resolve;
 
 const TEXT: &str = include_str!("schema.graphql");
 
-const QUERY: &str = "Query";
-const MUTATION: &str = "Mutation";
+pub(crate) const QUERY: &str = "Query";
+pub(crate) const MUTATION: &str = "Mutation";
 
 /// Levels of fields in each other. The deepest document of a client has nine.
-const MAX_DEPTH: usize = 20;
+pub(crate) const MAX_DEPTH: usize = 20;
 
-/// Number of fields in a document. The largest document of a client has about 150.
-const MAX_FIELDS: usize = 1_000;
+/// Number of fields in an operation, with those of a fragment counted for each of its spreads. The largest document of a
+/// client has about 150.
+pub(crate) const MAX_FIELDS: usize = 1_000;
 
 /// Number of directives of one field.
 const MAX_DIRECTIVES: usize = 8;

@@ -1,5 +1,6 @@
 //! Answers requests of W&B's clients.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_graphql::dynamic::Schema;
@@ -13,7 +14,7 @@ use serde_json::json;
 use tonic::Status;
 
 use crate::call::{CallContext, GraphqlCall};
-use crate::document::{FieldTypes, check_text};
+use crate::document::{self, FieldTypes, check_text};
 use crate::error::{Result, WandbError, is_missing};
 use crate::file_stream;
 use crate::names::{RunName, file_path};
@@ -51,6 +52,8 @@ pub enum Answer {
     Json {
         status: StatusCode,
         body: String,
+        /// Operations that the request has asked for and this server does not have, by names for metrics.
+        unanswered: BTreeSet<&'static str>,
     },
     /// Nothing, with this status.
     Empty,
@@ -93,6 +96,11 @@ impl Wandb {
         Self { schema: schema::build(&definitions), types: Arc::new(FieldTypes::new(&definitions)) }
     }
 
+    /// The names of all operations that an answer may report as unanswered.
+    pub fn unanswered_operations() -> impl Iterator<Item = &'static str> {
+        document::unanswered_operations()
+    }
+
     pub async fn answer(&self, request: Request) -> Result<Answer> {
         let Request { route, channels, headers, body, origin, project_path, user, permit } = request;
         let context =
@@ -103,7 +111,11 @@ impl Wandb {
                 let name = RunName::new(&project, &run)?;
                 let answer =
                     file_stream::append(&context, &name, writer(&headers)?.as_deref(), &body).await?;
-                Ok(Answer::Json { status: StatusCode::OK, body: answer.to_string() })
+                Ok(Answer::Json {
+                    status: StatusCode::OK,
+                    body: answer.to_string(),
+                    unanswered: BTreeSet::new(),
+                })
             }
             Route::File { project, run, path } => {
                 let name = RunName::new(&project, &run)?;
@@ -123,14 +135,17 @@ impl Wandb {
     async fn execute(&self, context: CallContext, body: &[u8]) -> Result<Answer> {
         let mut request: async_graphql::Request = serde_json::from_slice(body)
             .map_err(|error| WandbError::invalid(format!("the body is no request of GraphQL: {error}")))?;
+        let mut unanswered = BTreeSet::new();
         let checked = check_text(&request.query).and_then(|()| match request.parsed_query() {
-            Ok(document) => self.types.check(document),
+            Ok(document) => {
+                let checked = self.types.check(document);
+                unanswered = checked.unanswered;
+                checked.problem.map_or(Ok(()), Err)
+            }
             Err(error) => Err(error.message),
         });
         if let Err(message) = checked {
-            let body = json!({"data": null, "errors": [{"message": message}]}).to_string();
-            // The status of W&B's server for a document that it cannot execute; clients do not repeat it.
-            return Ok(Answer::Json { status: StatusCode::BAD_REQUEST, body });
+            return Ok(refused_document(&message, unanswered));
         }
         let call = Arc::new(GraphqlCall::new(context));
         let response = self.schema.execute(request.data(Arc::clone(&call))).await;
@@ -139,8 +154,15 @@ impl Wandb {
             tracing::error!(%error, "failed to write an answer of GraphQL");
             WandbError::broken("response")
         })?;
-        Ok(Answer::Json { status, body })
+        Ok(Answer::Json { status, body, unanswered })
     }
+}
+
+/// The answer to a document that is not executed, or not to its end. It has the status of W&B's server for such documents,
+/// which clients do not repeat.
+fn refused_document(message: &str, unanswered: BTreeSet<&'static str>) -> Answer {
+    let body = json!({"data": null, "errors": [{"message": message}]}).to_string();
+    Answer::Json { status: StatusCode::BAD_REQUEST, body, unanswered }
 }
 
 /// The writer that has sent a request, if its run has several.
