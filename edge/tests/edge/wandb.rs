@@ -1,15 +1,26 @@
 //! W&B's protocol at the port: where its paths lead, what its requests become, and its errors.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use axum::body::Body;
-use http::Request;
+use http::{Method, Request};
 use http_body_util::BodyExt;
+use matyan_access::{CallerCache, FilePermits, LIFETIME, PERMIT_LIFETIME, Role};
 use matyan_edge::{Edge, Metrics, Protocol, Settings, Transport};
+use matyan_proto::artifacts::v1 as artifacts;
 use matyan_proto::runs::v1 as runs;
 use matyan_proto::search::v1 as search;
 use serde_json::{Value, json};
+use tokio::time::advance;
 
+use super::access::{OWN, TestCallers, Tester};
 use super::backend::Backend;
 use super::frontier::Frontier;
+
+const EDITOR: Tester = Tester::In(OWN, Role::Editor);
+
+const GET_ARTIFACT: &str = "artifacts.v1.ArtifactService/Get";
 
 struct Port {
     backend: Backend,
@@ -144,4 +155,133 @@ async fn a_protocol_that_is_off_has_no_routes() {
     for path in ["/graphql", "/files/me/p/r/file_stream", "/sdk/otel/v1/logs"] {
         assert_eq!(port.send(path, "{}").await.0, 404, "{path}");
     }
+}
+
+/// A port that asks its callers for tokens, with a run that has one file.
+struct ClosedPort {
+    backend: Backend,
+    edge: Edge,
+    callers: TestCallers,
+    now_s: Arc<AtomicI64>,
+}
+
+impl ClosedPort {
+    fn new() -> Self {
+        let Port { backend, edge } = Port::new(&[Protocol::Wandb]);
+        let callers = TestCallers::default();
+        let now_s = Arc::new(AtomicI64::new(1_700_000_000));
+        let clock = Arc::clone(&now_s);
+        let clock = move || clock.load(Ordering::Relaxed) * 1_000_000;
+        let edge = edge
+            .with_access(CallerCache::new(callers.clone()))
+            .with_file_permits(FilePermits::new(b"secret", Arc::new(clock)));
+        let run =
+            runs::Run { run_id: "r:p".into(), props: Some(runs::Props::default()), ..Default::default() };
+        let artifact = artifacts::Artifact { path: "a b.txt".into(), size: Some(5), ..Default::default() };
+        backend.answers("runs.v1.RunService/Get", [runs::GetResponse { run: Some(run) }]);
+        let listed = artifacts::ListResponse { artifacts: vec![artifact.clone()] };
+        backend.answers("artifacts.v1.ArtifactService/List", [listed]);
+        let messages = [
+            artifacts::get_response::Message::Artifact(artifact),
+            artifacts::get_response::Message::Chunk("hello".into()),
+        ];
+        let messages =
+            messages.map(|message| artifacts::GetResponse { message: Some(message), version: String::new() });
+        backend.answers(GET_ARTIFACT, messages);
+        Self { backend, edge, callers, now_s }
+    }
+
+    async fn send(&self, method: Method, path: &str, tester: Tester, body: Value) -> (u16, String) {
+        let mut request = Request::builder().method(method).uri(path).header("host", "localhost:1");
+        if let Some(token) = tester.token() {
+            request = request.header("authorization", format!("Bearer {}", token.reveal()));
+        }
+        let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
+        let request = request.body(body).unwrap();
+        let (head, body) = self.edge.answer(request).await.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        (head.status.as_u16(), String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    /// The path and the query of the file's URL, as an editor is given it.
+    async fn file_url(&self) -> String {
+        let document =
+            r#"{ project(name: "p") { run(name: "r") { files { edges { node { url directUrl } } } } } }"#;
+        let path = format!("/p/{OWN}/graphql");
+        let (status, answer) = self.send(Method::POST, &path, EDITOR, json!({"query": document})).await;
+        assert_eq!(status, 200, "{answer}");
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        let file = &answer["data"]["project"]["run"]["files"]["edges"][0]["node"];
+        assert_eq!(file["url"], file["directUrl"]);
+        let url = file["url"].as_str().unwrap_or_else(|| panic!("{answer}"));
+        url.strip_prefix("http://localhost:1").unwrap().to_owned()
+    }
+
+    async fn read(&self, url: &str, tester: Tester) -> (u16, String) {
+        self.send(Method::GET, url, tester, Value::Null).await
+    }
+
+    async fn check_refused(&self, url: &str, named: &str) {
+        let calls = self.backend.call_count(GET_ARTIFACT);
+        let (status, answer) = self.read(url, Tester::Anonymous).await;
+        assert_eq!(status, 401, "{url}: {answer}");
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        let message = answer["errors"][0]["message"].as_str().unwrap_or_else(|| panic!("{answer}"));
+        assert!(message.contains(named), "{url}: {message}");
+        assert_eq!(self.backend.call_count(GET_ARTIFACT), calls, "{url}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_113_a_permit_reads_its_file_and_no_other() {
+    let port = ClosedPort::new();
+    let url = port.file_url().await;
+    let (path, permit) = url.split_once('?').unwrap();
+    assert_eq!(path, format!("/p/{OWN}/files/matyan/p/r/a%20b.txt"));
+    assert_eq!(port.read(&url, Tester::Anonymous).await, (200, "hello".to_owned()));
+    port.check_refused(path, "send a token").await;
+    for (part, other) in [
+        ("/a%20b.txt", "/c.txt"),
+        ("/r/", "/s/"),
+        ("/p/r/", "/q/r/"),
+        ("/p/speech/", "/p/vision/"),
+        ("/p/speech/", "/"),
+        ("permit=01", "permit=02"),
+        ("permit=01", "permit="),
+    ] {
+        assert!(url.contains(part), "{url}");
+        port.check_refused(&url.replacen(part, other, 1), "not one for this file").await;
+    }
+    // A permit adds nothing to a credential that the request shows.
+    let (status, answer) = port.read(&url, Tester::In("elsewhere", Role::Owner)).await;
+    assert_eq!(status, 404, "{answer}");
+    let (status, answer) = port.read(&url, Tester::In(OWN, Role::Ingest)).await;
+    assert_eq!(status, 403, "{answer}");
+    let mutation = json!({"query": "mutation { deleteRun(input: {id: \"x\"}) { clientMutationId } }"});
+    for (method, path) in [
+        (Method::POST, "/graphql"),
+        (Method::POST, "/files/matyan/p/r/file_stream"),
+        (Method::GET, "/api/v1/rest/projects/"),
+        (Method::GET, "/api/v1/rest/runs/r:p/info/"),
+    ] {
+        let path = format!("/p/{OWN}{path}?{permit}");
+        let (status, answer) = port.send(method, &path, Tester::Anonymous, mutation.clone()).await;
+        assert_eq!(status, 401, "{path}: {answer}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_113_a_permit_ends_by_time_and_with_its_token() {
+    let port = ClosedPort::new();
+    let url = port.file_url().await;
+    let lifetime = i64::try_from(PERMIT_LIFETIME.as_secs()).unwrap();
+    port.now_s.fetch_add(lifetime, Ordering::Relaxed);
+    assert_eq!(port.read(&url, Tester::Anonymous).await.0, 200);
+    port.now_s.fetch_add(1, Ordering::Relaxed);
+    port.check_refused(&url, "has ended").await;
+
+    let url = port.file_url().await;
+    port.callers.0.lock().unwrap().is_revoked = true;
+    advance(LIFETIME).await;
+    port.check_refused(&url, "expired or was revoked").await;
 }

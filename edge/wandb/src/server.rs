@@ -13,7 +13,7 @@ use matyan_proto::artifacts::v1::get_response::Message;
 use serde_json::json;
 use tonic::Status;
 
-use crate::call::{CallContext, GraphqlCall};
+use crate::call::{CallContext, GraphqlCall, PermitMaker};
 use crate::document::{self, FieldTypes, check_text};
 use crate::error::{Result, WandbError, is_missing};
 use crate::file_stream;
@@ -42,8 +42,8 @@ pub struct Request {
     pub project_path: String,
     /// The name of the caller; empty if no one is asked who it is.
     pub user: String,
-    /// Permission for URLs that are read without credentials; empty if no one is asked for them.
-    pub permit: String,
+    /// `None` if URLs are read with the credentials of their reader, or if no one is asked for any.
+    pub permits: Option<PermitMaker>,
 }
 
 /// A successful answer, or an error of GraphQL.
@@ -102,9 +102,9 @@ impl Wandb {
     }
 
     pub async fn answer(&self, request: Request) -> Result<Answer> {
-        let Request { route, channels, headers, body, origin, project_path, user, permit } = request;
+        let Request { route, channels, headers, body, origin, project_path, user, permits } = request;
         let context =
-            CallContext { channels, base_url: format!("{origin}{project_path}"), origin, user, permit };
+            CallContext { channels, base_url: format!("{origin}{project_path}"), origin, user, permits };
         match route {
             Route::Graphql => self.execute(context, &body).await,
             Route::FileStream { project, run } => {
