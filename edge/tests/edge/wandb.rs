@@ -29,10 +29,13 @@ struct Port {
 
 impl Port {
     fn new(protocols: &[Protocol]) -> Self {
+        Self::with_settings(Settings { protocols: protocols.to_vec(), ..Settings::default() })
+    }
+
+    fn with_settings(settings: Settings) -> Self {
         let backend = Backend::default();
         let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
         let frontier = Some(Transport::new(Frontier::new().routes()));
-        let settings = Settings { protocols: protocols.to_vec(), ..Settings::default() };
         let edge = matyan_edge::query(settings, metrics, Transport::new(backend.clone()), frontier);
         Port { backend, edge }
     }
@@ -139,6 +142,43 @@ async fn rule_110_fragments_that_multiply_are_not_executed() {
     let (status, answer) = port.execute("/graphql", &document, json!({})).await;
     assert_eq!(status, 400, "{answer}");
     assert!(answer["errors"][0]["message"].as_str().unwrap().contains("too complex"), "{answer}");
+}
+
+/// Clients look for `error` or `errors` in every refusal.
+#[tokio::test]
+async fn refusals_before_routing_have_the_form_of_wandb() {
+    let check = async |edge: &Edge, request: http::request::Builder, path: &str, status: u16| {
+        let request = request.method("POST").uri(path).body(Body::from("{}")).unwrap();
+        let (head, body) = edge.answer(request).await.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let body = String::from_utf8_lossy(&body).into_owned();
+        assert_eq!(head.status, status, "{path}: {body}");
+        let answer: Value = serde_json::from_str(&body).unwrap();
+        let message = answer["errors"][0]["message"].as_str().unwrap_or_default();
+        assert!(!message.is_empty(), "{path}: {body}");
+        assert_eq!(answer["error"], message, "{path}");
+        assert_eq!(head.headers.contains_key("www-authenticate"), status == 401, "{path}");
+    };
+    let from = |host: &str| Request::builder().header("host", host);
+    let closed = ClosedPort::new().edge;
+    let full = Port::with_settings(Settings { max_calls: 1, ..Settings::default() });
+    let watch = "runs.v1.RunService/Watch";
+    let _gone = full.backend.answers_and_holds(watch, [runs::WatchResponse::default()]);
+    let held = Request::post(format!("/matyan.{watch}"))
+        .version(http::Version::HTTP_2)
+        .header("content-type", "application/grpc")
+        .body(Body::from(vec![0; 5]))
+        .unwrap();
+    let _held = full.edge.answer(held).await;
+    for path in ["/graphql", "/p/speech/graphql", "/files/me/p/r/file_stream", "//graphql/"] {
+        let here = || from("localhost:1");
+        check(&closed, here(), path, 401).await;
+        check(&closed, here().header("authorization", "Bearer x"), path, 401).await;
+        let stranger = format!("Bearer {}", Tester::Stranger.token().unwrap().reveal());
+        check(&closed, here().header("authorization", stranger), path, 401).await;
+        check(&closed, from("elsewhere.example"), path, 421).await;
+        check(&full.edge, here(), path, 503).await;
+    }
 }
 
 #[tokio::test]

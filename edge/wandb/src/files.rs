@@ -22,7 +22,7 @@ use crate::runs::{find, no_run};
 /// Folder of a run with the files of artifacts, which are no files of the run to W&B.
 pub(crate) const ARTIFACT_FOLDER: &str = "wandb-artifacts/";
 
-/// The type of every upload. It is part of the signature of some URLs, and clients send the headers that come with the URL.
+/// The type of every upload. It is part of the signature of some URLs, and clients send the headers that they get.
 const UPLOAD_TYPE: &str = "application/octet-stream";
 
 /// Files in one request.
