@@ -9,8 +9,10 @@ use http_body_util::BodyExt;
 use matyan_access::{CallerCache, FilePermits, LIFETIME, PERMIT_LIFETIME, Role};
 use matyan_edge::{Edge, Metrics, Protocol, Settings, Transport};
 use matyan_proto::artifacts::v1 as artifacts;
+use matyan_proto::common::v1::SeriesType;
 use matyan_proto::runs::v1 as runs;
 use matyan_proto::search::v1 as search;
+use matyan_proto::series::v1 as series;
 use serde_json::{Value, json};
 use tokio::time::advance;
 
@@ -142,6 +144,117 @@ async fn rule_110_fragments_that_multiply_are_not_executed() {
     let (status, answer) = port.execute("/graphql", &document, json!({})).await;
     assert_eq!(status, 400, "{answer}");
     assert!(answer["errors"][0]["message"].as_str().unwrap().contains("too complex"), "{answer}");
+}
+
+/// A run with one metric, whose points come in this many messages of 50,000.
+fn answer_history(backend: &Backend, messages: usize) {
+    const POINTS: i64 = 50_000;
+    let run = runs::Run { run_id: "r:p".into(), props: Some(runs::Props::default()), ..Default::default() };
+    backend.answers("runs.v1.RunService/Get", [runs::GetResponse { run: Some(run) }]);
+    let info = runs::SeriesInfo {
+        name: "loss".into(),
+        context: "{}".into(),
+        r#type: SeriesType::Metric.into(),
+        ..Default::default()
+    };
+    backend.answers("series.v1.SeriesService/List", [series::ListResponse { series: vec![info] }]);
+    let points = series::SeriesPoints {
+        place: Some(series::Place { run: 0, series: 0 }),
+        steps: (0..POINTS).collect(),
+        values: vec![0.5; POINTS as usize],
+        ..Default::default()
+    };
+    let message = series::PointsResponse { points: Some(points) };
+    backend.answers("series.v1.SeriesService/Points", vec![message; messages]);
+}
+
+fn check_over_budget(status: u16, answer: &Value, named: &str) {
+    assert_eq!(status, 400, "{answer}");
+    assert_eq!(answer["data"], Value::Null, "no part of the answer");
+    let message = answer["errors"][0]["message"].as_str().unwrap_or_default();
+    assert!(message.contains(named), "{answer}");
+}
+
+#[tokio::test]
+async fn rule_114_all_histories_of_a_request_share_its_values() {
+    let port = Port::new(&[Protocol::Wandb]);
+    answer_history(&port.backend, 11);
+    let history = |count: usize| {
+        let aliases = (0..count).map(|at| format!("h{at}: parquetHistory(liveKeys: []) {{ liveData }} "));
+        format!("{{ project(name: \"p\") {{ run(name: \"r\") {{ {} }} }} }}", aliases.collect::<String>())
+    };
+    let (status, answer) = port.execute("/graphql", &history(1), json!({})).await;
+    assert_eq!(status, 200);
+    let rows = answer["data"]["project"]["run"]["h0"]["liveData"].as_array().unwrap();
+    assert_eq!((rows.len(), &rows[3]), (50_000, &json!({"_step": 3, "loss": 0.5})));
+    let (status, answer) = port.execute("/graphql", &history(2), json!({})).await;
+    check_over_budget(status, &answer, "more than 1000000 values");
+    let (status, answer) = port.execute("/graphql", &history(300), json!({})).await;
+    check_over_budget(status, &answer, "more than 1000000 values");
+    // The budget of the next request is another one.
+    assert_eq!(port.execute("/graphql", &history(1), json!({})).await.0, 200);
+}
+
+#[tokio::test]
+async fn rule_114_pages_are_charged_before_they_are_read() {
+    let port = Port::new(&[Protocol::Wandb]);
+    let page = search::RunsResponse { done: true, ..Default::default() };
+    port.backend.answers("search.v1.SearchService/Runs", [page]);
+    let pages = |count: usize| {
+        let aliases = (0..count).map(|at| format!("r{at}: runs(first: 1000) {{ totalCount }} "));
+        format!("{{ project(name: \"p\") {{ {} }} }}", aliases.collect::<String>())
+    };
+    assert_eq!(port.execute("/graphql", &pages(100), json!({})).await.0, 200);
+    let before = port.backend.call_count("search.v1.SearchService/Runs");
+    let (status, answer) = port.execute("/graphql", &pages(400), json!({})).await;
+    check_over_budget(status, &answer, "more than 100000 rows");
+    assert!(port.backend.call_count("search.v1.SearchService/Runs") - before <= 100);
+}
+
+#[tokio::test]
+async fn rule_114_fields_of_lists_are_charged_before_they_are_resolved() {
+    let port = Port::new(&[Protocol::Wandb]);
+    let run = |at: usize| runs::Run {
+        run_id: format!("r{at}:p"),
+        props: Some(runs::Props::default()),
+        ..Default::default()
+    };
+    let page = search::RunsResponse { runs: (0..1_000).map(run).collect(), done: true, ..Default::default() };
+    port.backend.answers("search.v1.SearchService/Runs", [page]);
+    let document = |names: usize| {
+        let names: String = (0..names).map(|at| format!("n{at}: name ")).collect();
+        format!("{{ project(name: \"p\") {{ runs(first: 1000) {{ edges {{ node {{ {names} }} }} }} }} }}")
+    };
+    let (status, answer) = port.execute("/graphql", &document(150), json!({})).await;
+    assert_eq!(status, 200);
+    assert_eq!(answer["data"]["project"]["runs"]["edges"][999]["node"]["n149"], "r999");
+    let (status, answer) = port.execute("/graphql", &document(900), json!({})).await;
+    check_over_budget(status, &answer, "more than 500000 fields");
+}
+
+/// A page that is too large for memory is shorter than the client wants, and the client goes on behind it.
+#[tokio::test]
+async fn rule_114_a_page_of_large_runs_is_asked_for_again_with_fewer() {
+    let port = Port::new(&[Protocol::Wandb]);
+    let text = matyan_value::Value::Text("x".repeat(12 << 20));
+    let summary = matyan_value::Value::Map(matyan_value::Map::from([("text".to_owned(), text)]));
+    let params = matyan_value::Map::from([("summary".to_owned(), summary)]);
+    let params = matyan_value::cbor::encode_map(&params);
+    let page = |at: usize| {
+        let run = runs::Run {
+            run_id: format!("r{at}:p"),
+            props: Some(runs::Props::default()),
+            params: params.clone().into(),
+            ..Default::default()
+        };
+        search::RunsResponse { runs: vec![run], done: at == 2, ..Default::default() }
+    };
+    port.backend.answers("search.v1.SearchService/Runs", (0..3).map(page));
+    let document = "{ project(name: \"p\") { runs(first: 3) { totalCount } } }";
+    port.execute("/graphql", document, json!({})).await;
+    let request: search::RunsRequest = port.backend.last_request("search.v1.SearchService/Runs");
+    assert_eq!(request.limit, 2);
+    assert_eq!(port.backend.call_count("search.v1.SearchService/Runs"), 2);
 }
 
 /// Clients look for `error` or `errors` in every refusal.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::StatusCode;
 
+use crate::budget::Budget;
 use crate::error::WandbError;
 use matyan_channels::Channels;
 
@@ -26,6 +27,8 @@ pub(crate) struct CallContext {
     pub(crate) user: String,
     /// `None` if URLs are read with the credentials of their reader, or if no one is asked for any.
     pub(crate) permits: Option<PermitMaker>,
+    /// What the rest of the request may use up, if it is one of GraphQL.
+    pub(crate) budget: Arc<Budget>,
 }
 
 /// Makes the permits of URLs under which clients read files without their credentials.

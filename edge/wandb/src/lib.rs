@@ -10,6 +10,7 @@
 mod artifact_view;
 mod artifacts;
 mod batch;
+mod budget;
 mod call;
 mod document;
 mod documents;
@@ -20,6 +21,7 @@ mod filter;
 mod history;
 mod lines;
 mod media;
+mod metered_channel;
 mod names;
 mod node;
 mod resolve;

@@ -13,10 +13,12 @@ use matyan_proto::artifacts::v1::get_response::Message;
 use serde_json::json;
 use tonic::Status;
 
+use crate::budget::{AnswerMemory, Budget};
 use crate::call::{CallContext, GraphqlCall, PermitMaker};
 use crate::document::{self, FieldTypes, check_text};
 use crate::error::{Result, WandbError, is_missing};
 use crate::file_stream;
+use crate::metered_channel::metered;
 use crate::names::{RunName, file_path};
 use crate::route::Route;
 use crate::schema;
@@ -82,6 +84,7 @@ impl std::fmt::Debug for FileAnswer {
 pub struct Wandb {
     schema: Schema,
     types: Arc<FieldTypes>,
+    memory: AnswerMemory,
 }
 
 impl Default for Wandb {
@@ -93,7 +96,11 @@ impl Default for Wandb {
 impl Wandb {
     pub fn new() -> Self {
         let definitions = schema::definitions();
-        Self { schema: schema::build(&definitions), types: Arc::new(FieldTypes::new(&definitions)) }
+        Self {
+            schema: schema::build(&definitions),
+            types: Arc::new(FieldTypes::new(&definitions)),
+            memory: AnswerMemory::default(),
+        }
     }
 
     /// The names of all operations that an answer may report as unanswered.
@@ -103,8 +110,14 @@ impl Wandb {
 
     pub async fn answer(&self, request: Request) -> Result<Answer> {
         let Request { route, channels, headers, body, origin, project_path, user, permits } = request;
-        let context =
-            CallContext { channels, base_url: format!("{origin}{project_path}"), origin, user, permits };
+        let context = CallContext {
+            channels,
+            base_url: format!("{origin}{project_path}"),
+            origin,
+            user,
+            permits,
+            budget: Arc::new(Budget::new(self.memory.clone())),
+        };
         match route {
             Route::Graphql => self.execute(context, &body).await,
             Route::FileStream { project, run } => {
@@ -132,7 +145,7 @@ impl Wandb {
         }
     }
 
-    async fn execute(&self, context: CallContext, body: &[u8]) -> Result<Answer> {
+    async fn execute(&self, mut context: CallContext, body: &[u8]) -> Result<Answer> {
         let mut request: async_graphql::Request = serde_json::from_slice(body)
             .map_err(|error| WandbError::invalid(format!("the body is no request of GraphQL: {error}")))?;
         let mut unanswered = BTreeSet::new();
@@ -147,8 +160,13 @@ impl Wandb {
         if let Err(message) = checked {
             return Ok(refused_document(&message, unanswered));
         }
+        context.channels = metered(context.channels, &context.budget);
         let call = Arc::new(GraphqlCall::new(context));
         let response = self.schema.execute(request.data(Arc::clone(&call))).await;
+        // A part of an answer would be taken for all of it.
+        if let Some(refusal) = call.context.budget.refusal() {
+            return Ok(Answer::Json { status: refusal.status, body: refusal.body(), unanswered });
+        }
         let status = call.status().unwrap_or(StatusCode::OK);
         let body = serde_json::to_string(&response).map_err(|error| {
             tracing::error!(%error, "failed to write an answer of GraphQL");
@@ -158,7 +176,7 @@ impl Wandb {
     }
 }
 
-/// The answer to a document that is not executed, or not to its end. It has the status of W&B's server for such documents,
+/// The answer to a document that is not executed. It has the status of W&B's server for such documents,
 /// which clients do not repeat.
 fn refused_document(message: &str, unanswered: BTreeSet<&'static str>) -> Answer {
     let body = json!({"data": null, "errors": [{"message": message}]}).to_string();

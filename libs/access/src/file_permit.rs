@@ -3,7 +3,7 @@
 //!
 //! Nothing is stored: a permit is `{format}{end}{digest of the token}{signature}` as hex digits, signed with a key that is
 //! derived from the secret which all processes of a deployment share, so it outlives restarts. A digest of a token is no
-//! secret: nobody can derive the token from it, and no call accepts it.
+//! secret: no one can derive the token from it, and no call accepts it.
 
 use std::fmt;
 use std::sync::Arc;
