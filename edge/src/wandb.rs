@@ -34,8 +34,13 @@ impl WandbPort {
     pub(crate) fn of_port(services: &Services) -> Option<Self> {
         let is_wanted = services.settings().protocols.contains(&Protocol::Wandb);
         let has_both = services.has_frontier() && services.has_backend();
-        let port = || WandbPort(Wandb::new());
-        (is_wanted && has_both && services.port_kind() == PortKind::Query).then(port)
+        if !is_wanted || !has_both || services.port_kind() != PortKind::Query {
+            return None;
+        }
+        for operation in Wandb::unanswered_operations() {
+            services.metrics().unanswered(Protocol::Wandb, operation);
+        }
+        Some(WandbPort(Wandb::new()))
     }
 
     /// The route of a request; `None` if its path does not belong to W&B.
@@ -79,7 +84,13 @@ impl WandbPort {
         permits: Option<&FilePermits>,
     ) -> Response {
         let template = PathTemplate(route.template().into());
-        let mut response = match self.try_answer(services, route, request, base_path, permits).await {
+        let answered = self.try_answer(services, route, request, base_path, permits).await;
+        if let Ok(Ok(Answer::Json { unanswered, .. })) = &answered {
+            for operation in unanswered {
+                services.metrics().unanswered(Protocol::Wandb, operation).inc();
+            }
+        }
+        let mut response = match answered {
             Ok(Ok(answer)) => response(answer),
             Ok(Err(error)) => json(error.status, error.body()),
             Err(error) => refusal(&error),

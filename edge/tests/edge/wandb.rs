@@ -146,6 +146,43 @@ async fn rule_110_fragments_that_multiply_are_not_executed() {
     assert!(answer["errors"][0]["message"].as_str().unwrap().contains("too complex"), "{answer}");
 }
 
+#[tokio::test]
+async fn operations_without_an_answer_are_counted_from_zero_on() {
+    let port = Port::with_settings(Settings::default());
+    let metrics = async || {
+        let request = Request::get("/metrics/").body(Body::empty()).unwrap();
+        let body = port.edge.answer(request).await.into_body().collect().await.unwrap().to_bytes();
+        String::from_utf8(body.to_vec()).unwrap()
+    };
+    let series = |operation: &str, protocol: &str, count: u64| {
+        format!(
+            "matyan_unanswered_operations_total{{operation=\"{operation}\",protocol=\"{protocol}\"}} {count}\n"
+        )
+    };
+    let before = metrics().await;
+    for protocol in Protocol::ALL.into_iter().filter(|protocol| protocol.is_included()) {
+        let label = format!("protocol=\"{}\"}} 0\n", protocol.name());
+        assert!(before.contains(&label), "{label}: {before}");
+    }
+    let counted = ["unknown query", "unknown mutation", "upsertSweep"];
+    for operation in counted {
+        assert!(before.contains(&series(operation, "wandb", 0)), "{operation}: {before}");
+    }
+    for document in [
+        "{ somethingNew { id } }",
+        "mutation { somethingElse { id } }",
+        "mutation { upsertSweep(input: {}) { sweep { id } } }",
+        "{ viewer { id } }",
+    ] {
+        port.execute("/graphql", document, json!({})).await;
+    }
+    let after = metrics().await;
+    for operation in counted {
+        assert!(after.contains(&series(operation, "wandb", 1)), "{operation}: {after}");
+    }
+    assert!(!after.contains("something"), "names from outside: {after}");
+}
+
 /// A run with one metric, whose points come in this many messages of 50,000.
 fn answer_history(backend: &Backend, messages: usize) {
     const POINTS: i64 = 50_000;
