@@ -2,7 +2,7 @@
 //! work. The executor itself would leave out unknown fields, and a client would take their absence for an empty value. It
 //! also expands each spread of a fragment, so that a short document may have more fields than anyone can wait for.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use async_graphql::Name;
 use async_graphql::Positioned;
@@ -170,6 +170,9 @@ impl FieldTypes {
     }
 }
 
+/// Stands for the types that this schema does not have. No object has such a type, so its fields are counted only.
+const NEVER_THERE: &str = "";
+
 /// The object of which fields are selected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Parent<'a> {
@@ -187,8 +190,10 @@ impl<'a> Parent<'a> {
     /// The object whose fields a fragment selects. The fields of an interface are those of the object that is there.
     fn narrowed(self, on: Option<&'a str>) -> Self {
         match on {
-            Some("ArtifactCollection") | None => self,
-            Some(type_name) => Self { type_name, ..self },
+            Some(type_name) if type_name != "ArtifactCollection" && self.type_name != NEVER_THERE => {
+                Self { type_name, ..self }
+            }
+            _ => self,
         }
     }
 }
@@ -258,10 +263,10 @@ impl<'a> DocumentCheck<'a> {
             let set = &operation.node.selection_set.node;
             all_fields = all_fields.saturating_add(self.check_set(Parent::of_type(root), set, 0)?.fields);
         }
-        // The executor also looks at fragments that no operation spreads.
-        for (name, fragment) in &document.fragments {
-            let on = fragment.node.type_condition.node.on.node.as_str();
-            let size = self.check_fragment(Parent::of_type(on), name.as_str(), 0)?;
+        // The executor also looks at fragments that no operation spreads, whose fields may be anything.
+        let spread: HashSet<&str> = self.sizes.keys().map(|(name, _)| *name).collect();
+        for name in document.fragments.keys().map(Name::as_str).filter(|name| !spread.contains(name)) {
+            let size = self.check_fragment(Parent::of_type(NEVER_THERE), name, 0)?;
             all_fields = all_fields.saturating_add(size.fields);
         }
         if all_fields > MAX_ALL_FIELDS { Err(TOO_COMPLEX.to_owned()) } else { Ok(()) }
@@ -335,9 +340,8 @@ impl<'a> DocumentCheck<'a> {
     /// The object that a field leads to.
     fn value_of(&mut self, parent: Parent<'a>, name: &'a str) -> Result<Parent<'a>, String> {
         let Parent { type_name, is_in_run } = parent;
-        // A type that this schema does not have is never there, so its fragments select nothing.
         let Some(types) = self.types.0.get(type_name).filter(|_| name != "__typename") else {
-            return Ok(Parent { type_name: "", is_in_run });
+            return Ok(Parent { type_name: NEVER_THERE, is_in_run });
         };
         self.count(type_name, name, types.contains_key(name));
         let Some(field) = types.get(name) else {
@@ -414,7 +418,8 @@ mod tests {
         check_accepted(
             "{ artifactCollection(id: 1) { ...C } } fragment C on ArtifactCollection { name description }",
         );
-        check_accepted("{ artifactCollection(id: 1) { ... on ArtifactPortfolio { anything } } }");
+        check_accepted("{ artifactCollection(id: 1) { ... on ArtifactPortfolio { anything { at all } } } }");
+        check_accepted("{ viewer { id } } fragment Unused on User { ...G } fragment G on User { nothing }");
     }
 
     #[test]
