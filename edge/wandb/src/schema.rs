@@ -28,7 +28,7 @@ const TEXT: &str = include_str!("schema.graphql");
 pub(crate) const QUERY: &str = "Query";
 pub(crate) const MUTATION: &str = "Mutation";
 
-/// Levels of fields in each other. The deepest document of a client has nine.
+/// Levels of fields in each other. The deepest document of a client has eleven.
 pub(crate) const MAX_DEPTH: usize = 20;
 
 /// Number of fields in an operation, with those of a fragment counted for each of its spreads. The largest document of a
