@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use http::{Extensions, HeaderMap, Method, Request, StatusCode};
-use matyan_access::{AccessObserver, CallerCache};
+use matyan_access::{AccessObserver, CallerCache, FilePermits};
 use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 use tower::ServiceExt;
@@ -42,7 +42,7 @@ use crate::unread_request::UnreadRequest;
 use crate::unread_response::drop_if_unread;
 use crate::uri_path;
 #[cfg(feature = "wandb")]
-use crate::wandb::WandbPort;
+use crate::wandb::{self, WandbPort};
 
 const WEBSOCKET_PREFIX: &str = "/api/v1/ws/runs/";
 
@@ -70,6 +70,9 @@ pub struct Edge {
     wandb: Option<Arc<WandbPort>>,
     /// `None`: anyone may do everything.
     callers: Option<CallerCache>,
+    /// `None`: URLs of files contain no permits.
+    #[cfg_attr(not(feature = "wandb"), allow(dead_code, reason = "permits are for clients of W&B"))]
+    file_permits: Option<FilePermits>,
     reports: AccessReports,
 }
 
@@ -92,6 +95,7 @@ impl Edge {
             #[cfg(feature = "wandb")]
             wandb,
             callers: None,
+            file_permits: None,
             reports: AccessReports::default(),
         }
     }
@@ -110,6 +114,11 @@ impl Edge {
     pub fn with_access(self, callers: CallerCache) -> Self {
         self.services.metrics().open_to_network.set(0);
         Edge { callers: Some(callers), ..self }
+    }
+
+    /// Puts permits into URLs of files, for clients that read files without their credentials.
+    pub fn with_file_permits(self, permits: FilePermits) -> Self {
+        Edge { file_permits: Some(permits), ..self }
     }
 
     /// Reports who signs in, which credentials are refused, and which calls are denied.
@@ -218,9 +227,27 @@ impl Edge {
         if self.mlflow.is_some() && MlflowPort::route(request).is_some() {
             return mlflow::refusal(&error);
         }
-        #[cfg(not(feature = "mlflow"))]
+        #[cfg(feature = "wandb")]
+        if self.wandb.is_some() && WandbPort::route(request).is_some() {
+            return wandb::refusal(&error);
+        }
+        #[cfg(not(any(feature = "mlflow", feature = "wandb")))]
         let _ = request;
         error.into_response()
+    }
+
+    /// A request without a credential may have a permit for the file that it reads.
+    #[cfg(feature = "wandb")]
+    fn with_permit(&self, request: &Request<Body>, caller: RequestCaller) -> ApiResult<RequestCaller> {
+        let (Some(_), Some(permits)) = (&self.wandb, &self.file_permits) else { return Ok(caller) };
+        if !caller.is_checked() || caller.token().is_some() {
+            return Ok(caller);
+        }
+        let permitted = WandbPort::permitted(permits, request)?;
+        Ok(match permitted {
+            Some(token) => caller.with_permit(token),
+            None => caller,
+        })
     }
 
     /// Refuses a wrong credential. From then on, the request counts for its principal.
@@ -328,6 +355,8 @@ impl Edge {
         cors::check_origin(&settings.cors_origins, request)?;
         let limits = CallLimits::of_request(request.headers(), settings.request_timeout)?;
         let caller = RequestCaller::read(self.callers.as_ref(), request, self.base_path())?;
+        #[cfg(feature = "wandb")]
+        let caller = self.with_permit(request, caller)?;
         Ok(Admission { kind, limits, caller, payer, permit })
     }
 
@@ -366,7 +395,8 @@ impl Edge {
         if let Some(wandb) = &self.wandb
             && let Some(route) = WandbPort::route(&request)
         {
-            return Box::pin(wandb.answer(&self.services, route, request, self.base_path())).await;
+            let permits = self.file_permits.as_ref();
+            return Box::pin(wandb.answer(&self.services, route, request, self.base_path(), permits)).await;
         }
         match (request.uri().path().strip_prefix(WEBSOCKET_PREFIX), self.services.sockets()) {
             // Run ids contain no slash, so a longer path is not a WebSocket.

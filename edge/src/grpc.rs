@@ -12,6 +12,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Request, StatusCode, header};
 use matyan_proto::DESCRIPTORS;
+use prometheus::IntCounter;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tonic::{Code, Status};
@@ -70,16 +71,23 @@ pub(crate) struct TranslatedService {
     /// Start of the paths of its methods.
     pub(crate) prefix: &'static str,
     pub(crate) service: BoxCloneSyncService<Request<Body>, http::Response<Body>, Infallible>,
+    /// Counts calls of methods that the service does not have.
+    pub(crate) unanswered: IntCounter,
 }
 
 impl TranslatedService {
     /// Answers a call. A panic is a bug in the translator: this call fails, but others continue.
     async fn answer(self, request: Request<Body>) -> http::Response<Body> {
-        match AssertUnwindSafe(self.service.oneshot(request)).catch_unwind().await {
+        let response = match AssertUnwindSafe(self.service.oneshot(request)).catch_unwind().await {
             Ok(Ok(response)) => response,
             Ok(Err(infallible)) => match infallible {},
             Err(_) => Status::internal("internal error: please report it with the server's log").into_http(),
+        };
+        let status = Status::from_header_map(response.headers());
+        if status.is_some_and(|status| status.code() == Code::Unimplemented) {
+            self.unanswered.inc();
         }
+        response
     }
 }
 

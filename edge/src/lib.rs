@@ -90,7 +90,7 @@ fn build(
     let services = Services::new(port_kind, settings, metrics, &own, frontier.as_ref(), backend.as_ref());
     let metrics = services.settings().metrics_enabled.then(|| services.metrics().grpc.clone());
     let translated = match (port_kind, &backend) {
-        (PortKind::Query, Some(backend)) => translated_services(&services.settings().protocols, backend),
+        (PortKind::Query, Some(backend)) => translated_services(&services, backend),
         _ => Vec::new(),
     };
     Edge::new(services, Grpc::new(metrics, own, frontier, backend, translated))
@@ -98,13 +98,13 @@ fn build(
 
 /// The gRPC services of the protocols that this port answers.
 #[cfg(feature = "optuna")]
-fn translated_services(protocols: &[Protocol], backend: &Transport) -> Vec<TranslatedService> {
-    let is_answered = protocols.contains(&Protocol::Optuna);
-    is_answered.then(|| optuna::service(backend.clone())).into_iter().collect()
+fn translated_services(services: &Services, backend: &Transport) -> Vec<TranslatedService> {
+    let is_answered = services.settings().protocols.contains(&Protocol::Optuna);
+    is_answered.then(|| optuna::service(backend.clone(), services.metrics())).into_iter().collect()
 }
 
 /// The gRPC services of the protocols that this port answers.
 #[cfg(not(feature = "optuna"))]
-fn translated_services(_: &[Protocol], _: &Transport) -> Vec<TranslatedService> {
+fn translated_services(_: &Services, _: &Transport) -> Vec<TranslatedService> {
     Vec::new()
 }

@@ -7,6 +7,8 @@ use prometheus::{
 };
 
 use crate::grpc_metrics::GrpcMetrics;
+#[cfg(any(feature = "mlflow", feature = "optuna", feature = "wandb"))]
+use crate::settings::Protocol;
 
 const REQUEST_LABELS: [&str; 3] = ["method", "path_template", "status_class"];
 const SHORT_SECONDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -22,8 +24,11 @@ pub struct Metrics {
     pub(crate) open_to_network: IntGauge,
     pub(crate) refused_connections: IntCounter,
     /// By protocol and operation.
-    #[cfg_attr(not(feature = "mlflow"), allow(dead_code, reason = "counts for protocols"))]
-    pub(crate) unanswered_operations: IntCounterVec,
+    #[cfg_attr(
+        not(any(feature = "mlflow", feature = "optuna", feature = "wandb")),
+        allow(dead_code, reason = "counts for protocols")
+    )]
+    unanswered_operations: IntCounterVec,
     pub(crate) ws_connections: IntGauge,
     pub(crate) ws_connection_seconds: Histogram,
     pub(crate) ws_ack_seconds: Histogram,
@@ -94,6 +99,13 @@ impl Metrics {
             )?,
             ws_refused: counter("matyan_ws_refused_total", "WebSockets refused with 503.")?,
         })
+    }
+
+    /// The counter of an operation of a protocol that this server does not have. From the first call for it on, it is
+    /// shown, so ports ask for all counters of their protocols when they are built: a rate needs a first value.
+    #[cfg(any(feature = "mlflow", feature = "optuna", feature = "wandb"))]
+    pub(crate) fn unanswered(&self, protocol: Protocol, operation: &str) -> IntCounter {
+        self.unanswered_operations.with_label_values(&[protocol.name(), operation])
     }
 
     /// The whole registry in Prometheus' text format.

@@ -33,7 +33,13 @@ impl MlflowPort {
     pub(crate) fn of_port(services: &Services) -> Option<Self> {
         let is_wanted = services.settings().protocols.contains(&Protocol::Mlflow);
         let has_both = services.has_frontier() && services.has_backend();
-        (is_wanted && has_both && services.port_kind() == PortKind::Query).then(Self::default)
+        if !is_wanted || !has_both || services.port_kind() != PortKind::Query {
+            return None;
+        }
+        for operation in Route::unanswered_templates() {
+            services.metrics().unanswered(Protocol::Mlflow, operation);
+        }
+        Some(Self::default())
     }
 
     /// The operation of a request; `None` if its path does not belong to MLflow.
@@ -49,7 +55,7 @@ impl MlflowPort {
     ) -> Response {
         let template = PathTemplate(route.template.into());
         if matches!(route.operation, Operation::Refused | Operation::Unknown) {
-            services.metrics().unanswered_operations.with_label_values(&["mlflow", route.template]).inc();
+            services.metrics().unanswered(Protocol::Mlflow, route.template).inc();
         }
         let (head, body) = request.into_parts();
         let answered = Box::pin(self.answered(services, route, &head, body)).await;

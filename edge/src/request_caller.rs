@@ -23,7 +23,19 @@ pub(crate) enum RequestCaller {
     /// Access control is off: anyone may do everything.
     Unchecked,
     /// The caller with this token or session, or the anonymous one.
-    Checked { callers: CallerCache, token: Option<TokenDigest>, is_from_cookie: bool },
+    Checked { callers: CallerCache, token: Option<TokenDigest>, origin: CredentialOrigin },
+}
+
+/// Where the credential of a request comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CredentialOrigin {
+    /// The headers of the request, also of a request without a credential.
+    Headers,
+    /// The cookie of a browser that has signed in.
+    Cookie,
+    /// A permit in the URL of a file, which is signed for this file. It gives the right to read, and no other one.
+    #[cfg_attr(not(feature = "wandb"), allow(dead_code, reason = "permits are for clients of W&B"))]
+    Permit,
 }
 
 impl RequestCaller {
@@ -40,9 +52,24 @@ impl RequestCaller {
             Some(_) => None,
             None => read_session(request, base_path).map(|session| session.digest()),
         };
-        let is_from_cookie = of_cookie.is_some();
+        let origin = match of_cookie {
+            Some(_) => CredentialOrigin::Cookie,
+            None => CredentialOrigin::Headers,
+        };
         let token = of_header.or(of_cookie);
-        Ok(Self::Checked { callers, token, is_from_cookie })
+        Ok(Self::Checked { callers, token, origin })
+    }
+
+    /// The caller of a request whose permit was verified. A request that shows a credential of its own has only the
+    /// rights of that credential.
+    #[cfg(feature = "wandb")]
+    pub(crate) fn with_permit(self, permitted: TokenDigest) -> Self {
+        match self {
+            Self::Checked { callers, token: None, .. } => {
+                Self::Checked { callers, token: Some(permitted), origin: CredentialOrigin::Permit }
+            }
+            other => other,
+        }
     }
 
     /// Refuses a wrong credential, even where none is needed: its sender believes that it has rights. A browser
@@ -56,7 +83,10 @@ impl RequestCaller {
         match found {
             Ok(caller) => return Ok((self, caller.filter(|caller| !caller.is_anonymous()))),
             Err(status) if status.code() == Code::Unauthenticated => match &mut self {
-                Self::Checked { token, is_from_cookie: true, .. } => *token = None,
+                Self::Checked { token, origin: CredentialOrigin::Cookie, .. } => *token = None,
+                Self::Checked { origin: CredentialOrigin::Permit, .. } => {
+                    return Err(not_signed_in(ENDED_PERMIT).into());
+                }
                 _ => return Err(status.into()),
             },
             // Any other failure also fails the check of a call that needs a right.
@@ -78,6 +108,9 @@ impl RequestCaller {
         // Probes of health and uploads to signed URLs are answered even while rights cannot be looked up.
         if matches!(access, Access::Public | Access::Signed) {
             return Ok(None);
+        }
+        if matches!(self, Self::Checked { origin: CredentialOrigin::Permit, .. }) && access != Access::Read {
+            return Err(refusal_status(ProductCode::PermissionDenied, PERMIT_READS, &[]));
         }
         let Some(caller) = self.find().await? else { return Ok(None) };
         caller.check(access, project).map_err(|denial| refusal(denial, &caller, project))?;
@@ -127,6 +160,9 @@ impl RequestCaller {
 
 const WRONG_TOKEN: &str = "the token is unknown, expired or revoked: get a new one from an owner of the project, and set \
                            MATYAN_TOKEN to it";
+const ENDED_PERMIT: &str = "the token of the permit in this URL has expired or was revoked: ask for the URL of the file again, \
+                            with another token";
+const PERMIT_READS: &str = "the permit in this URL is for reading one file: send a token for anything else";
 const MALFORMED_TOKEN: &str =
     "the credential is not a token of this server: a token begins with mtk_, and must be copied completely";
 const NO_TOKEN: &str = "this server is not open to everyone: send a token, by MATYAN_TOKEN or in the header `Authorization: Bearer`";
@@ -177,7 +213,7 @@ fn refusal(denial: Denial, caller: &Caller, project: &str) -> Status {
     }
 }
 
-fn not_signed_in(message: &str) -> Status {
+pub(crate) fn not_signed_in(message: &str) -> Status {
     refusal_status(ProductCode::Unauthenticated, message, &[])
 }
 
@@ -255,7 +291,8 @@ mod tests {
         for access in [Access::Ingest, Access::Read] {
             let source = OwnerSource::default();
             let callers = CallerCache::new(source.clone());
-            let caller = RequestCaller::Checked { callers, token: None, is_from_cookie: false };
+            let origin = CredentialOrigin::Headers;
+            let caller = RequestCaller::Checked { callers, token: None, origin };
             caller.check(access, "team").await.unwrap();
             source.is_away.store(true, Ordering::Relaxed);
             let begin = Instant::now();
@@ -267,6 +304,29 @@ mod tests {
                 "{access:?}: {elapsed:?}"
             );
         }
+    }
+
+    #[cfg(feature = "wandb")]
+    #[tokio::test]
+    async fn rule_113_a_permit_gives_the_right_to_read_and_no_other() {
+        let digest = AccessToken::generate(&mut StdRng::seed_from_u64(1)).digest();
+        let callers = CallerCache::new(OwnerSource::default());
+        let headers = |token| RequestCaller::Checked {
+            callers: callers.clone(),
+            token,
+            origin: CredentialOrigin::Headers,
+        };
+        let permitted = headers(None).with_permit(digest);
+        for access in
+            [Access::Caller, Access::Read, Access::Ingest, Access::Edit, Access::Manage, Access::Operate]
+        {
+            let checked = permitted.check(access, "team").await;
+            assert_eq!(checked.is_ok(), access == Access::Read, "{access:?}");
+        }
+        let own = TokenDigest([1; 32]);
+        let caller = headers(Some(own)).with_permit(digest);
+        assert_eq!(caller.token(), Some(own), "a permit replaces no credential");
+        caller.check(Access::Edit, "team").await.unwrap();
     }
 
     #[test]

@@ -5,6 +5,8 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, header};
+#[cfg(feature = "wandb")]
+use matyan_access::TokenDigest;
 use matyan_access::{Caller, DeniedCall, TokenLimits, is_about_instance, rpc_name};
 use matyan_proto::common::v1::Access;
 use matyan_wire::headers::{CALLER, CLIENT_ADDRESS, CREDENTIAL, KNOWN_PROJECTS, TOKEN_PROJECT, TOKEN_ROLE};
@@ -89,9 +91,10 @@ impl Scope {
         self.caller.signed_in().await
     }
 
-    /// Whether another request is in the same project, with the same token.
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
-        self.project == other.project && self.caller.token() == other.caller.token()
+    /// The digest of the token or the session that the request shows.
+    #[cfg(feature = "wandb")]
+    pub(crate) fn token(&self) -> Option<TokenDigest> {
+        self.caller.token()
     }
 
     /// Whether access control is on.

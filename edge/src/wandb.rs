@@ -1,48 +1,77 @@
 //! W&B's protocol on this port: requests are read and permitted like all others, and answered by the translator.
 
-use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
-
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{HeaderValue, Request, StatusCode, header};
+use matyan_access::{FilePermits, PermitProblem, PermittedFile, TokenDigest};
 use matyan_proto::common::v1::Access;
-use matyan_wandb::{Answer, Channel, Channels, Route, Wandb, WandbError};
-use uuid::Uuid;
+use matyan_wandb::{Answer, Channel, Channels, PermitMaker, Route, Wandb, WandbError};
 
 use crate::body_budget::{BodyShare, ConnectionBudget};
 use crate::deadline::enforce_maximum;
-use crate::error::{ApiError, ApiResult};
-use crate::project::PREFIX;
+use crate::error::{ApiError, ApiResult, challenge};
+use crate::project::{self, PREFIX};
+use crate::request_caller::not_signed_in;
 use crate::rest::call::read_body;
 use crate::rest::table::PathTemplate;
 use crate::scope::Scope;
 use crate::services::{PortKind, Services};
 use crate::settings::Protocol;
 use crate::tls::is_https;
+use crate::uri_path;
 
-/// The parameter of a URL with a permit.
-const PERMIT: &str = "permit";
+const INVALID_PERMIT: &str =
+    "the permit in this URL is not one for this file: copy the URL completely, or send a token";
+const ENDED_PERMIT: &str =
+    "the permit in this URL has ended: ask for the URL of the file again, or send a token";
 
 /// W&B's protocol of one port.
-pub(crate) struct WandbPort {
-    wandb: Wandb,
-    permits: Permits,
-}
+pub(crate) struct WandbPort(Wandb);
 
 impl WandbPort {
     /// The protocol, if a port answers it: that needs both services.
     pub(crate) fn of_port(services: &Services) -> Option<Self> {
         let is_wanted = services.settings().protocols.contains(&Protocol::Wandb);
         let has_both = services.has_frontier() && services.has_backend();
-        let port = || WandbPort { wandb: Wandb::new(), permits: Permits::default() };
-        (is_wanted && has_both && services.port_kind() == PortKind::Query).then(port)
+        if !is_wanted || !has_both || services.port_kind() != PortKind::Query {
+            return None;
+        }
+        for operation in Wandb::unanswered_operations() {
+            services.metrics().unanswered(Protocol::Wandb, operation);
+        }
+        Some(WandbPort(Wandb::new()))
     }
 
     /// The route of a request; `None` if its path does not belong to W&B.
     pub(crate) fn route<B>(request: &Request<B>) -> Option<Route> {
-        Route::find(request.method(), request.uri().path())
+        Route::find(request.method(), uri_path::normalized(request.uri()).path())
+    }
+
+    /// The token whose rights a permit in the URL of a file gives; `None` without a permit. On any other route there is
+    /// no permit, whatever the URL contains.
+    pub(crate) fn permitted<B>(
+        permits: &FilePermits,
+        request: &Request<B>,
+    ) -> ApiResult<Option<TokenDigest>> {
+        let Some(Route::File { project, run, path }) = Self::route(request) else { return Ok(None) };
+        let query = request.uri().query().unwrap_or_default();
+        let parameters = form_urlencoded::parse(query.as_bytes());
+        let permit = parameters.into_iter().find(|(name, _)| name == PermitMaker::PARAMETER);
+        let Some((_, permit)) = permit else { return Ok(None) };
+        let server_project = project::of_headers(request.headers());
+        let file = PermittedFile {
+            project: project::name(server_project.as_ref()),
+            experiment: &project,
+            run: &run,
+            path: &path,
+        };
+        let problem = match permits.verify(&permit, file) {
+            Ok(token) => return Ok(Some(token)),
+            Err(PermitProblem::Invalid) => INVALID_PERMIT,
+            Err(PermitProblem::Ended) => ENDED_PERMIT,
+        };
+        Err(not_signed_in(problem).into())
     }
 
     /// Answers a request of this route, which has come under this path of a proxy.
@@ -52,13 +81,19 @@ impl WandbPort {
         route: Route,
         request: Request<Body>,
         base_path: &str,
+        permits: Option<&FilePermits>,
     ) -> Response {
         let template = PathTemplate(route.template().into());
-        let mut response = match self.try_answer(services, route, request, base_path).await {
+        let answered = self.try_answer(services, route, request, base_path, permits).await;
+        if let Ok(Ok(Answer::Json { unanswered, .. })) = &answered {
+            for operation in unanswered {
+                services.metrics().unanswered(Protocol::Wandb, operation).inc();
+            }
+        }
+        let mut response = match answered {
             Ok(Ok(answer)) => response(answer),
             Ok(Err(error)) => json(error.status, error.body()),
-            // Clients read the same members of all errors.
-            Err(error) => json(error.status(), WandbError::new(error.status(), error.message()).body()),
+            Err(error) => refusal(&error),
         };
         response.extensions_mut().insert(template);
         response
@@ -70,9 +105,10 @@ impl WandbPort {
         route: Route,
         request: Request<Body>,
         base_path: &str,
+        permits: Option<&FilePermits>,
     ) -> ApiResult<Result<Answer, WandbError>> {
         let (head, body) = request.into_parts();
-        let scope = self.permits.find(head.uri.query()).unwrap_or_else(Scope::current);
+        let scope = Scope::current();
         // Before the body is read. Clients send figures about themselves without credentials.
         if matches!(route, Route::Graphql | Route::FileStream { .. }) {
             scope.check(Access::Caller).await?;
@@ -84,7 +120,7 @@ impl WandbPort {
             "" => base_path.to_owned(),
             project => format!("{base_path}{PREFIX}{project}"),
         };
-        let permit = if scope.is_checked() { self.permits.give(&scope) } else { String::new() };
+        let permits = permits.and_then(|permits| permit_maker(permits, &scope));
         let (backend, frontier) = services.scoped_transports(scope);
         let request = matyan_wandb::Request {
             route,
@@ -94,10 +130,30 @@ impl WandbPort {
             body,
             project_path,
             user,
-            permit,
+            permits,
         };
-        Ok(self.wandb.answer(request).await)
+        Ok(self.0.answer(request).await)
     }
+}
+
+/// Makes permits with the rights of the caller; `None` if it shows no credential, as it can then read without a permit what
+/// it may read.
+fn permit_maker(permits: &FilePermits, scope: &Scope) -> Option<PermitMaker> {
+    let token = scope.token()?;
+    let permits = permits.clone();
+    let server_project = scope.project_name().to_owned();
+    Some(PermitMaker::new(move |experiment, run, path| {
+        permits.sign(&token, PermittedFile { project: &server_project, experiment, run, path })
+    }))
+}
+
+/// The answer to a request that the edge refuses. Clients read the same members of all errors.
+pub(crate) fn refusal(error: &ApiError) -> Response {
+    let mut response = json(error.status(), WandbError::new(error.status(), error.message()).body());
+    if let Some(challenge) = challenge(error.status()) {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    response
 }
 
 /// Scheme and host under which the client has reached this server.
@@ -112,7 +168,7 @@ fn origin(head: &Parts) -> ApiResult<String> {
 
 fn response(answer: Answer) -> Response {
     match answer {
-        Answer::Json { status, body } => json(status, body),
+        Answer::Json { status, body, .. } => json(status, body),
         Answer::Empty => StatusCode::OK.into_response(),
         Answer::Redirect { location } => match HeaderValue::try_from(location) {
             Ok(location) => (StatusCode::FOUND, [(header::LOCATION, location)]).into_response(),
@@ -134,36 +190,4 @@ fn response(answer: Answer) -> Response {
 
 fn json(status: StatusCode, body: String) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
-}
-
-/// Permits for URLs that clients read without their credentials. A permit gives the rights that the token of its request
-/// has at the time of the reading, and is forgotten with this process, or when there are many newer ones: the client
-/// then asks for the URL again.
-#[derive(Default)]
-struct Permits(Mutex<VecDeque<(String, Scope)>>);
-
-impl Permits {
-    /// The most permits that are kept. Requests of the same token in the same project share one.
-    const MAX: usize = 1_000;
-
-    fn give(&self, scope: &Scope) -> String {
-        let mut permits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((permit, _)) = permits.iter().rev().find(|(_, other)| other.is_same(scope)) {
-            return permit.clone();
-        }
-        if permits.len() >= Self::MAX {
-            permits.pop_front();
-        }
-        let permit = Uuid::new_v4().simple().to_string();
-        permits.push_back((permit.clone(), scope.clone()));
-        permit
-    }
-
-    /// The scope of the permit in the query of a URL.
-    fn find(&self, query: Option<&str>) -> Option<Scope> {
-        let parameters = form_urlencoded::parse(query?.as_bytes());
-        let (_, wanted) = parameters.into_iter().find(|(name, _)| name == PERMIT)?;
-        let permits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        permits.iter().find(|(permit, _)| *permit == wanted).map(|(_, scope)| scope.clone())
-    }
 }

@@ -220,7 +220,15 @@ pub struct Route {
     pub(crate) parameters: Vec<(&'static str, String)>,
 }
 
+/// Template of requests that no other template describes.
+const UNKNOWN: &str = "mlflow/unknown";
+
 impl Route {
+    /// The templates of all operations that are refused or unknown.
+    pub fn unanswered_templates() -> impl Iterator<Item = &'static str> {
+        REFUSED.into_iter().chain([UNKNOWN])
+    }
+
     /// Finds the operation of a request; `None` if its path does not belong to MLflow.
     pub fn find(method: &Method, path: &str) -> Option<Self> {
         let path = BASES.iter().find_map(|base| path.strip_prefix(*base))?;
@@ -234,9 +242,7 @@ impl Route {
         };
         let absent = || match REFUSED.into_iter().find(is_refused) {
             Some(template) => Self { operation: Operation::Refused, template, parameters: Vec::new() },
-            None => {
-                Self { operation: Operation::Unknown, template: "mlflow/unknown", parameters: Vec::new() }
-            }
+            None => Self { operation: Operation::Unknown, template: UNKNOWN, parameters: Vec::new() },
         };
         Some(found.unwrap_or_else(absent))
     }

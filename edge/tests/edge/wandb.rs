@@ -1,15 +1,28 @@
 //! W&B's protocol at the port: where its paths lead, what its requests become, and its errors.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use axum::body::Body;
-use http::Request;
+use http::{Method, Request};
 use http_body_util::BodyExt;
+use matyan_access::{CallerCache, FilePermits, LIFETIME, PERMIT_LIFETIME, Role};
 use matyan_edge::{Edge, Metrics, Protocol, Settings, Transport};
+use matyan_proto::artifacts::v1 as artifacts;
+use matyan_proto::common::v1::SeriesType;
 use matyan_proto::runs::v1 as runs;
 use matyan_proto::search::v1 as search;
+use matyan_proto::series::v1 as series;
 use serde_json::{Value, json};
+use tokio::time::advance;
 
+use super::access::{OWN, TestCallers, Tester};
 use super::backend::Backend;
 use super::frontier::Frontier;
+
+const EDITOR: Tester = Tester::In(OWN, Role::Editor);
+
+const GET_ARTIFACT: &str = "artifacts.v1.ArtifactService/Get";
 
 struct Port {
     backend: Backend,
@@ -18,10 +31,13 @@ struct Port {
 
 impl Port {
     fn new(protocols: &[Protocol]) -> Self {
+        Self::with_settings(Settings { protocols: protocols.to_vec(), ..Settings::default() })
+    }
+
+    fn with_settings(settings: Settings) -> Self {
         let backend = Backend::default();
         let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
         let frontier = Some(Transport::new(Frontier::new().routes()));
-        let settings = Settings { protocols: protocols.to_vec(), ..Settings::default() };
         let edge = matyan_edge::query(settings, metrics, Transport::new(backend.clone()), frontier);
         Port { backend, edge }
     }
@@ -117,6 +133,204 @@ async fn errors_are_those_of_graphql() {
     }
 }
 
+/// 1,500 bytes that the executor would expand to 20^15 fields.
+#[tokio::test]
+async fn rule_110_fragments_that_multiply_are_not_executed() {
+    let port = Port::new(&[Protocol::Wandb]);
+    let spreads = |next: usize| format!("...F{next} ").repeat(20);
+    let fragments: String =
+        (0..15).map(|at| format!("fragment F{at} on User {{ {} }} ", spreads(at + 1))).collect();
+    let document = format!("{{ viewer {{ ...F0 }} }} {fragments} fragment F15 on User {{ id }}");
+    let (status, answer) = port.execute("/graphql", &document, json!({})).await;
+    assert_eq!(status, 400, "{answer}");
+    assert!(answer["errors"][0]["message"].as_str().unwrap().contains("too complex"), "{answer}");
+}
+
+#[tokio::test]
+async fn operations_without_an_answer_are_counted_from_zero_on() {
+    let port = Port::with_settings(Settings::default());
+    let metrics = async || {
+        let request = Request::get("/metrics/").body(Body::empty()).unwrap();
+        let body = port.edge.answer(request).await.into_body().collect().await.unwrap().to_bytes();
+        String::from_utf8(body.to_vec()).unwrap()
+    };
+    let series = |operation: &str, protocol: &str, count: u64| {
+        format!(
+            "matyan_unanswered_operations_total{{operation=\"{operation}\",protocol=\"{protocol}\"}} {count}\n"
+        )
+    };
+    let before = metrics().await;
+    for protocol in Protocol::ALL.into_iter().filter(|protocol| protocol.is_included()) {
+        let label = format!("protocol=\"{}\"}} 0\n", protocol.name());
+        assert!(before.contains(&label), "{label}: {before}");
+    }
+    let counted = ["unknown query", "unknown mutation", "upsertSweep"];
+    for operation in counted {
+        assert!(before.contains(&series(operation, "wandb", 0)), "{operation}: {before}");
+    }
+    for document in [
+        "{ somethingNew { id } }",
+        "mutation { somethingElse { id } }",
+        "mutation { upsertSweep(input: {}) { sweep { id } } }",
+        "{ viewer { id } }",
+    ] {
+        port.execute("/graphql", document, json!({})).await;
+    }
+    let after = metrics().await;
+    for operation in counted {
+        assert!(after.contains(&series(operation, "wandb", 1)), "{operation}: {after}");
+    }
+    assert!(!after.contains("something"), "names from outside: {after}");
+}
+
+/// A run with one metric, whose points come in this many messages of 50,000.
+fn answer_history(backend: &Backend, messages: usize) {
+    const POINTS: i64 = 50_000;
+    let run = runs::Run { run_id: "r:p".into(), props: Some(runs::Props::default()), ..Default::default() };
+    backend.answers("runs.v1.RunService/Get", [runs::GetResponse { run: Some(run) }]);
+    let info = runs::SeriesInfo {
+        name: "loss".into(),
+        context: "{}".into(),
+        r#type: SeriesType::Metric.into(),
+        ..Default::default()
+    };
+    backend.answers("series.v1.SeriesService/List", [series::ListResponse { series: vec![info] }]);
+    let points = series::SeriesPoints {
+        place: Some(series::Place { run: 0, series: 0 }),
+        steps: (0..POINTS).collect(),
+        values: vec![0.5; POINTS as usize],
+        ..Default::default()
+    };
+    let message = series::PointsResponse { points: Some(points) };
+    backend.answers("series.v1.SeriesService/Points", vec![message; messages]);
+}
+
+fn check_over_budget(status: u16, answer: &Value, named: &str) {
+    assert_eq!(status, 400, "{answer}");
+    assert_eq!(answer["data"], Value::Null, "no part of the answer");
+    let message = answer["errors"][0]["message"].as_str().unwrap_or_default();
+    assert!(message.contains(named), "{answer}");
+}
+
+#[tokio::test]
+async fn rule_114_all_histories_of_a_request_share_its_values() {
+    let port = Port::new(&[Protocol::Wandb]);
+    answer_history(&port.backend, 11);
+    let history = |count: usize| {
+        let aliases = (0..count).map(|at| format!("h{at}: parquetHistory(liveKeys: []) {{ liveData }} "));
+        format!("{{ project(name: \"p\") {{ run(name: \"r\") {{ {} }} }} }}", aliases.collect::<String>())
+    };
+    let (status, answer) = port.execute("/graphql", &history(1), json!({})).await;
+    assert_eq!(status, 200);
+    let rows = answer["data"]["project"]["run"]["h0"]["liveData"].as_array().unwrap();
+    assert_eq!((rows.len(), &rows[3]), (50_000, &json!({"_step": 3, "loss": 0.5})));
+    let (status, answer) = port.execute("/graphql", &history(2), json!({})).await;
+    check_over_budget(status, &answer, "more than 1000000 values");
+    let (status, answer) = port.execute("/graphql", &history(300), json!({})).await;
+    check_over_budget(status, &answer, "more than 1000000 values");
+    // The budget of the next request is another one.
+    assert_eq!(port.execute("/graphql", &history(1), json!({})).await.0, 200);
+}
+
+#[tokio::test]
+async fn rule_114_pages_are_charged_before_they_are_read() {
+    let port = Port::new(&[Protocol::Wandb]);
+    let page = search::RunsResponse { done: true, ..Default::default() };
+    port.backend.answers("search.v1.SearchService/Runs", [page]);
+    let pages = |count: usize| {
+        let aliases = (0..count).map(|at| format!("r{at}: runs(first: 1000) {{ totalCount }} "));
+        format!("{{ project(name: \"p\") {{ {} }} }}", aliases.collect::<String>())
+    };
+    assert_eq!(port.execute("/graphql", &pages(100), json!({})).await.0, 200);
+    let before = port.backend.call_count("search.v1.SearchService/Runs");
+    let (status, answer) = port.execute("/graphql", &pages(400), json!({})).await;
+    check_over_budget(status, &answer, "more than 100000 rows");
+    assert!(port.backend.call_count("search.v1.SearchService/Runs") - before <= 100);
+}
+
+#[tokio::test]
+async fn rule_114_fields_of_lists_are_charged_before_they_are_resolved() {
+    let port = Port::new(&[Protocol::Wandb]);
+    let run = |at: usize| runs::Run {
+        run_id: format!("r{at}:p"),
+        props: Some(runs::Props::default()),
+        ..Default::default()
+    };
+    let page = search::RunsResponse { runs: (0..1_000).map(run).collect(), done: true, ..Default::default() };
+    port.backend.answers("search.v1.SearchService/Runs", [page]);
+    let document = |names: usize| {
+        let names: String = (0..names).map(|at| format!("n{at}: name ")).collect();
+        format!("{{ project(name: \"p\") {{ runs(first: 1000) {{ edges {{ node {{ {names} }} }} }} }} }}")
+    };
+    let (status, answer) = port.execute("/graphql", &document(150), json!({})).await;
+    assert_eq!(status, 200);
+    assert_eq!(answer["data"]["project"]["runs"]["edges"][999]["node"]["n149"], "r999");
+    let (status, answer) = port.execute("/graphql", &document(900), json!({})).await;
+    check_over_budget(status, &answer, "more than 500000 fields");
+}
+
+/// A page that is too large for memory is shorter than the client wants, and the client goes on behind it.
+#[tokio::test]
+async fn rule_114_a_page_of_large_runs_is_asked_for_again_with_fewer() {
+    let port = Port::new(&[Protocol::Wandb]);
+    let text = matyan_value::Value::Text("x".repeat(12 << 20));
+    let summary = matyan_value::Value::Map(matyan_value::Map::from([("text".to_owned(), text)]));
+    let params = matyan_value::Map::from([("summary".to_owned(), summary)]);
+    let params = matyan_value::cbor::encode_map(&params);
+    let page = |at: usize| {
+        let run = runs::Run {
+            run_id: format!("r{at}:p"),
+            props: Some(runs::Props::default()),
+            params: params.clone().into(),
+            ..Default::default()
+        };
+        search::RunsResponse { runs: vec![run], done: at == 2, ..Default::default() }
+    };
+    port.backend.answers("search.v1.SearchService/Runs", (0..3).map(page));
+    let document = "{ project(name: \"p\") { runs(first: 3) { totalCount } } }";
+    port.execute("/graphql", document, json!({})).await;
+    let request: search::RunsRequest = port.backend.last_request("search.v1.SearchService/Runs");
+    assert_eq!(request.limit, 2);
+    assert_eq!(port.backend.call_count("search.v1.SearchService/Runs"), 2);
+}
+
+/// Clients look for `error` or `errors` in every refusal.
+#[tokio::test]
+async fn refusals_before_routing_have_the_form_of_wandb() {
+    let check = async |edge: &Edge, request: http::request::Builder, path: &str, status: u16| {
+        let request = request.method("POST").uri(path).body(Body::from("{}")).unwrap();
+        let (head, body) = edge.answer(request).await.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let body = String::from_utf8_lossy(&body).into_owned();
+        assert_eq!(head.status, status, "{path}: {body}");
+        let answer: Value = serde_json::from_str(&body).unwrap();
+        let message = answer["errors"][0]["message"].as_str().unwrap_or_default();
+        assert!(!message.is_empty(), "{path}: {body}");
+        assert_eq!(answer["error"], message, "{path}");
+        assert_eq!(head.headers.contains_key("www-authenticate"), status == 401, "{path}");
+    };
+    let from = |host: &str| Request::builder().header("host", host);
+    let closed = ClosedPort::new().edge;
+    let full = Port::with_settings(Settings { max_calls: 1, ..Settings::default() });
+    let watch = "runs.v1.RunService/Watch";
+    let _gone = full.backend.answers_and_holds(watch, [runs::WatchResponse::default()]);
+    let held = Request::post(format!("/matyan.{watch}"))
+        .version(http::Version::HTTP_2)
+        .header("content-type", "application/grpc")
+        .body(Body::from(vec![0; 5]))
+        .unwrap();
+    let _held = full.edge.answer(held).await;
+    for path in ["/graphql", "/p/speech/graphql", "/files/me/p/r/file_stream", "//graphql/"] {
+        let here = || from("localhost:1");
+        check(&closed, here(), path, 401).await;
+        check(&closed, here().header("authorization", "Bearer x"), path, 401).await;
+        let stranger = format!("Bearer {}", Tester::Stranger.token().unwrap().reveal());
+        check(&closed, here().header("authorization", stranger), path, 401).await;
+        check(&closed, from("elsewhere.example"), path, 421).await;
+        check(&full.edge, here(), path, 503).await;
+    }
+}
+
 #[tokio::test]
 async fn figures_about_clients_are_dropped() {
     let port = Port::new(&[Protocol::Wandb]);
@@ -131,4 +345,133 @@ async fn a_protocol_that_is_off_has_no_routes() {
     for path in ["/graphql", "/files/me/p/r/file_stream", "/sdk/otel/v1/logs"] {
         assert_eq!(port.send(path, "{}").await.0, 404, "{path}");
     }
+}
+
+/// A port that asks its callers for tokens, with a run that has one file.
+struct ClosedPort {
+    backend: Backend,
+    edge: Edge,
+    callers: TestCallers,
+    now_s: Arc<AtomicI64>,
+}
+
+impl ClosedPort {
+    fn new() -> Self {
+        let Port { backend, edge } = Port::new(&[Protocol::Wandb]);
+        let callers = TestCallers::default();
+        let now_s = Arc::new(AtomicI64::new(1_700_000_000));
+        let clock = Arc::clone(&now_s);
+        let clock = move || clock.load(Ordering::Relaxed) * 1_000_000;
+        let edge = edge
+            .with_access(CallerCache::new(callers.clone()))
+            .with_file_permits(FilePermits::new(b"secret", Arc::new(clock)));
+        let run =
+            runs::Run { run_id: "r:p".into(), props: Some(runs::Props::default()), ..Default::default() };
+        let artifact = artifacts::Artifact { path: "a b.txt".into(), size: Some(5), ..Default::default() };
+        backend.answers("runs.v1.RunService/Get", [runs::GetResponse { run: Some(run) }]);
+        let listed = artifacts::ListResponse { artifacts: vec![artifact.clone()] };
+        backend.answers("artifacts.v1.ArtifactService/List", [listed]);
+        let messages = [
+            artifacts::get_response::Message::Artifact(artifact),
+            artifacts::get_response::Message::Chunk("hello".into()),
+        ];
+        let messages =
+            messages.map(|message| artifacts::GetResponse { message: Some(message), version: String::new() });
+        backend.answers(GET_ARTIFACT, messages);
+        Self { backend, edge, callers, now_s }
+    }
+
+    async fn send(&self, method: Method, path: &str, tester: Tester, body: Value) -> (u16, String) {
+        let mut request = Request::builder().method(method).uri(path).header("host", "localhost:1");
+        if let Some(token) = tester.token() {
+            request = request.header("authorization", format!("Bearer {}", token.reveal()));
+        }
+        let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
+        let request = request.body(body).unwrap();
+        let (head, body) = self.edge.answer(request).await.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        (head.status.as_u16(), String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    /// The path and the query of the file's URL, as an editor is given it.
+    async fn file_url(&self) -> String {
+        let document =
+            r#"{ project(name: "p") { run(name: "r") { files { edges { node { url directUrl } } } } } }"#;
+        let path = format!("/p/{OWN}/graphql");
+        let (status, answer) = self.send(Method::POST, &path, EDITOR, json!({"query": document})).await;
+        assert_eq!(status, 200, "{answer}");
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        let file = &answer["data"]["project"]["run"]["files"]["edges"][0]["node"];
+        assert_eq!(file["url"], file["directUrl"]);
+        let url = file["url"].as_str().unwrap_or_else(|| panic!("{answer}"));
+        url.strip_prefix("http://localhost:1").unwrap().to_owned()
+    }
+
+    async fn read(&self, url: &str, tester: Tester) -> (u16, String) {
+        self.send(Method::GET, url, tester, Value::Null).await
+    }
+
+    async fn check_refused(&self, url: &str, named: &str) {
+        let calls = self.backend.call_count(GET_ARTIFACT);
+        let (status, answer) = self.read(url, Tester::Anonymous).await;
+        assert_eq!(status, 401, "{url}: {answer}");
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        let message = answer["errors"][0]["message"].as_str().unwrap_or_else(|| panic!("{answer}"));
+        assert!(message.contains(named), "{url}: {message}");
+        assert_eq!(self.backend.call_count(GET_ARTIFACT), calls, "{url}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_113_a_permit_reads_its_file_and_no_other() {
+    let port = ClosedPort::new();
+    let url = port.file_url().await;
+    let (path, permit) = url.split_once('?').unwrap();
+    assert_eq!(path, format!("/p/{OWN}/files/matyan/p/r/a%20b.txt"));
+    assert_eq!(port.read(&url, Tester::Anonymous).await, (200, "hello".to_owned()));
+    port.check_refused(path, "send a token").await;
+    for (part, other) in [
+        ("/a%20b.txt", "/c.txt"),
+        ("/r/", "/s/"),
+        ("/p/r/", "/q/r/"),
+        ("/p/speech/", "/p/vision/"),
+        ("/p/speech/", "/"),
+        ("permit=01", "permit=02"),
+        ("permit=01", "permit="),
+    ] {
+        assert!(url.contains(part), "{url}");
+        port.check_refused(&url.replacen(part, other, 1), "not one for this file").await;
+    }
+    // A permit adds nothing to a credential that the request shows.
+    let (status, answer) = port.read(&url, Tester::In("elsewhere", Role::Owner)).await;
+    assert_eq!(status, 404, "{answer}");
+    let (status, answer) = port.read(&url, Tester::In(OWN, Role::Ingest)).await;
+    assert_eq!(status, 403, "{answer}");
+    let mutation = json!({"query": "mutation { deleteRun(input: {id: \"x\"}) { clientMutationId } }"});
+    for (method, path) in [
+        (Method::POST, "/graphql"),
+        (Method::POST, "/files/matyan/p/r/file_stream"),
+        (Method::GET, "/api/v1/rest/projects/"),
+        (Method::GET, "/api/v1/rest/runs/r:p/info/"),
+    ] {
+        let path = format!("/p/{OWN}{path}?{permit}");
+        let (status, answer) = port.send(method, &path, Tester::Anonymous, mutation.clone()).await;
+        assert_eq!(status, 401, "{path}: {answer}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_113_a_permit_ends_by_time_and_with_its_token() {
+    let port = ClosedPort::new();
+    let url = port.file_url().await;
+    let lifetime = i64::try_from(PERMIT_LIFETIME.as_secs()).unwrap();
+    port.now_s.fetch_add(lifetime, Ordering::Relaxed);
+    assert_eq!(port.read(&url, Tester::Anonymous).await.0, 200);
+    port.now_s.fetch_add(1, Ordering::Relaxed);
+    port.check_refused(&url, "has ended").await;
+
+    let url = port.file_url().await;
+    port.callers.0.lock().unwrap().is_revoked = true;
+    advance(LIFETIME).await;
+    port.check_refused(&url, "expired or was revoked").await;
 }

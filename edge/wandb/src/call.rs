@@ -1,9 +1,11 @@
 //! One request of a client: the connections to the services, and where the client has reached this server.
 
-use std::sync::{Mutex, PoisonError};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use http::StatusCode;
 
+use crate::budget::Budget;
 use crate::error::WandbError;
 use matyan_channels::Channels;
 
@@ -23,8 +25,37 @@ pub(crate) struct CallContext {
     pub(crate) origin: String,
     /// The name of the caller, for people to see.
     pub(crate) user: String,
-    /// Permission for URLs that are read without credentials; empty if no one is asked for them.
-    pub(crate) permit: String,
+    /// `None` if URLs are read with the credentials of their reader, or if no one is asked for any.
+    pub(crate) permits: Option<PermitMaker>,
+    /// What the rest of the request may use up, if it is one of GraphQL.
+    pub(crate) budget: Arc<Budget>,
+}
+
+/// Makes the permits of URLs under which clients read files without their credentials.
+#[derive(Clone)]
+pub struct PermitMaker(Arc<SignFile>);
+
+/// Returns a permit for the names of a project and a run, and the path of a file.
+type SignFile = dyn Fn(&str, &str, &str) -> String + Send + Sync;
+
+impl PermitMaker {
+    /// The parameter of a URL that contains the permit.
+    pub const PARAMETER: &str = "permit";
+
+    /// Returns permits for the names of a project and a run, and the path of a file.
+    pub fn new(sign: impl Fn(&str, &str, &str) -> String + Send + Sync + 'static) -> Self {
+        Self(Arc::new(sign))
+    }
+
+    pub(crate) fn permit(&self, project: &str, run: &str, path: &str) -> String {
+        (self.0)(project, run, path)
+    }
+}
+
+impl fmt::Debug for PermitMaker {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("PermitMaker")
+    }
 }
 
 /// A call of GraphQL. An error that tells the client to try again, or to use another key, becomes the status of the

@@ -12,7 +12,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use crate::batch::{RunBatch, content_type, publish};
-use crate::call::{CallContext, project_or_default};
+use crate::call::{CallContext, PermitMaker, project_or_default};
 use crate::error::{Result, WandbError, is_missing};
 use crate::names::{RunName, file_path, time_text};
 use crate::node::{Arguments, Node};
@@ -67,13 +67,15 @@ pub(crate) async fn sign(context: &CallContext, run_id: &str, path: &str) -> Res
 /// The URL under which a file of a run is read.
 pub(crate) fn read_url(context: &CallContext, entity: &str, name: &RunName, path: &str) -> String {
     let segments = ["files", entity, &name.project, &name.id].into_iter().chain(path.split('/'));
-    let path: String =
+    let escaped: String =
         segments.map(|segment| format!("/{}", utf8_percent_encode(segment, SEGMENT))).collect();
-    let permit = &context.permit;
-    if permit.is_empty() {
-        format!("{}{path}", context.base_url)
-    } else {
-        format!("{}{path}?permit={permit}", context.base_url)
+    let url = format!("{}{escaped}", context.base_url);
+    match &context.permits {
+        Some(permits) => {
+            let permit = permits.permit(&name.project, &name.id, path);
+            format!("{url}?{}={permit}", PermitMaker::PARAMETER)
+        }
+        None => url,
     }
 }
 

@@ -7,14 +7,12 @@ use matyan_proto::common::v1::StepRange;
 use matyan_proto::series::v1::{PointColumns, PointsRequest, RunSelection, SampleRequest, SeriesPoints};
 use serde_json::{Map, Value, json};
 
+use crate::budget::{Resource, VALUE_BYTES};
 use crate::call::CallContext;
 use crate::error::{Result, WandbError};
 use crate::node::{Arguments, Node};
 use crate::run_view::RUN_ID;
 use crate::series::{LoggedSeries, Writers, all_series};
-
-/// Values in the rows of one answer.
-const MAX_VALUES: usize = 1_000_000;
 
 /// Rows of an answer whose client names no number.
 const DEFAULT_SAMPLES: i64 = 500;
@@ -118,15 +116,8 @@ impl<'a> HistoryReader<'a> {
             by_column: false,
         };
         let mut messages = self.context.channels.series().points(request).await?.into_inner();
-        let mut values = 0;
         while let Some(message) = messages.message().await? {
             let points = message.points.ok_or_else(|| WandbError::broken("points"))?;
-            values += points.steps.len();
-            if values > MAX_VALUES {
-                return Err(WandbError::invalid(format!(
-                    "the rows have more than {MAX_VALUES} values: ask for fewer steps or keys"
-                )));
-            }
             self.add(&mut rows, &chosen, &points, &range)?;
         }
         Ok(rows)
@@ -145,8 +136,8 @@ impl<'a> HistoryReader<'a> {
         if chosen.is_empty() {
             return Ok(rows);
         }
-        let per_series =
-            i64::try_from(MAX_VALUES / chosen.len()).unwrap_or(i64::MAX).clamp(2, samples.max(2));
+        let affordable = self.context.budget.left(Resource::Values) / chosen.len() as u64;
+        let per_series = i64::try_from(affordable).unwrap_or(i64::MAX).clamp(2, samples.max(2));
         let request = SampleRequest {
             runs: vec![self.selection(&chosen)],
             steps: Some(StepRange {
@@ -185,6 +176,7 @@ impl<'a> HistoryReader<'a> {
         let place = points.place.as_ref().ok_or_else(|| WandbError::broken("place"))?;
         let series = chosen.get(place.series as usize).ok_or_else(|| WandbError::broken("series"))?;
         let name = series.shown_name();
+        self.charge(&name, points.steps.len())?;
         for (index, step) in points.steps.iter().enumerate() {
             let shown = self.writers.shown_step(series, *step);
             let Some(value) = points.values.get(index).filter(|_| range.contains(&shown)) else { continue };
@@ -368,10 +360,19 @@ impl HistoryReader<'_> {
         let series = chosen.get(place.series as usize).ok_or_else(|| WandbError::broken("series"))?;
         for (step, value) in points.steps.iter().zip(&points.values) {
             if let Some(row) = rows.get_mut(&self.writers.shown_step(series, *step)) {
-                row.insert(series.shown_name(), number(*value));
+                let name = series.shown_name();
+                self.charge(&name, 1)?;
+                row.insert(name, number(*value));
             }
         }
         Ok(())
+    }
+
+    /// Charges the request for values that are added to rows under this name.
+    fn charge(&self, name: &str, values: usize) -> Result<()> {
+        let budget = &self.context.budget;
+        budget.charge(Resource::Values, values)?;
+        budget.charge(Resource::HeldBytes, values.saturating_mul(VALUE_BYTES + name.len()))
     }
 }
 

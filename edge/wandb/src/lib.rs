@@ -10,6 +10,7 @@
 mod artifact_view;
 mod artifacts;
 mod batch;
+mod budget;
 mod call;
 mod document;
 mod documents;
@@ -21,6 +22,7 @@ mod fitting;
 mod history;
 mod lines;
 mod media;
+mod metered_channel;
 mod names;
 mod node;
 mod param_changes;
@@ -35,6 +37,7 @@ mod server;
 mod summary;
 mod terminal;
 
+pub use call::PermitMaker;
 pub use error::WandbError;
 pub use matyan_channels::{Channel, Channels};
 pub use route::Route;

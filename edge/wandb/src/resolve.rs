@@ -23,6 +23,10 @@ use crate::terminal;
 const MAX_CLIENT: &str = "99.0.0";
 const MIN_CLIENT: &str = "0.13.0";
 
+/// Mutations that are known and always refused, with what to do instead.
+pub(crate) const REFUSED_MUTATIONS: [&str; 6] =
+    ["upsertSweep", "createAgent", "agentHeartbeat", "stopRun", "deleteFiles", "createCustomChart"];
+
 /// The value of a field.
 pub(crate) async fn resolve(
     call: &GraphqlCall,

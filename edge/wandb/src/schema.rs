@@ -13,10 +13,11 @@ use async_graphql::parser::parse_schema;
 use async_graphql::parser::types::{
     BaseType, FieldDefinition, InputValueDefinition, Type, TypeDefinition, TypeKind, TypeSystemDefinition,
 };
-use async_graphql::{Positioned, ValidationMode};
+use async_graphql::{Positioned, SelectionField, ValidationMode};
 use futures::future::BoxFuture;
 use serde_json::Value;
 
+use crate::budget::{Resource, held_bytes};
 use crate::call::GraphqlCall;
 use crate::error::Result;
 use crate::node::{Arguments, Node, field_value};
@@ -24,14 +25,15 @@ use crate::resolve::resolve;
 
 const TEXT: &str = include_str!("schema.graphql");
 
-const QUERY: &str = "Query";
-const MUTATION: &str = "Mutation";
+pub(crate) const QUERY: &str = "Query";
+pub(crate) const MUTATION: &str = "Mutation";
 
-/// Levels of fields in each other. The deepest document of a client has nine.
-const MAX_DEPTH: usize = 20;
+/// Levels of fields in each other. The deepest document of a client has eleven.
+pub(crate) const MAX_DEPTH: usize = 20;
 
-/// Number of fields in a document. The largest document of a client has about 150.
-const MAX_FIELDS: usize = 1_000;
+/// Number of fields in an operation, with those of a fragment counted for each of its spreads. The largest document of a
+/// client has about 150.
+pub(crate) const MAX_FIELDS: usize = 1_000;
 
 /// Number of directives of one field.
 const MAX_DIRECTIVES: usize = 8;
@@ -107,6 +109,11 @@ fn field(parent: &str, definition: &FieldDefinition, scalars: &HashSet<&str>) ->
         parent: parent.to_owned(),
         name: definition.name.node.to_string(),
         is_scalar: scalars.contains(ty.type_name()),
+        is_list: matches!(definition.ty.node.base, BaseType::List(_)),
+        has_pages: definition
+            .arguments
+            .iter()
+            .any(|argument| matches!(argument.node.name.node.as_str(), "first" | "last")),
         ty: ty.clone(),
     });
     let field =
@@ -123,11 +130,23 @@ struct FieldPlace {
     name: String,
     ty: TypeRef,
     is_scalar: bool,
+    is_list: bool,
+    /// Whether clients choose how many rows they get.
+    has_pages: bool,
 }
+
+/// Rows of a page whose client names no number, and the most rows of any page.
+const DEFAULT_ROWS: i64 = 50;
+const MAX_ROWS: i64 = 10_000;
 
 fn answer<'a>(place: Arc<FieldPlace>, context: ResolverContext<'a>) -> FieldFuture<'a> {
     FieldFuture::new(async move {
         let call = context.ctx.data::<Arc<GraphqlCall>>()?;
+        // Nothing of the answer will be sent.
+        if call.context.budget.refusal().is_some() {
+            return Ok(None);
+        }
+        let selected = if place.is_list { selected_fields(&context.ctx.field()) } else { 0 };
         let node = context.parent_value.downcast_ref::<Node>().cloned().unwrap_or_default();
         let arguments = context
             .args
@@ -135,7 +154,7 @@ fn answer<'a>(place: Arc<FieldPlace>, context: ResolverContext<'a>) -> FieldFutu
             .map(|(name, value)| Ok((name.to_string(), value.as_value().clone().into_json()?)))
             .collect::<serde_json::Result<serde_json::Map<String, Value>>>()?;
         let arguments = Arguments::new(Value::Object(arguments));
-        match resolved(call, &place, &node, &arguments).await {
+        match resolved(call, &place, &node, &arguments, selected).await {
             Ok(value) => Ok(field_value(value, &place.ty, place.is_scalar)),
             Err(error) => {
                 call.report(&error);
@@ -151,8 +170,41 @@ fn resolved<'c>(
     place: &'c FieldPlace,
     node: &'c Node,
     arguments: &'c Arguments,
+    selected: usize,
 ) -> BoxFuture<'c, Result<Value>> {
-    Box::pin(resolve(call, &place.parent, &place.name, node, arguments))
+    Box::pin(charged(call, place, node, arguments, selected))
+}
+
+/// The value of a field, at the cost of the request's budget. `selected` is the number of fields that the client has
+/// selected of each member of a list.
+async fn charged(
+    call: &GraphqlCall,
+    place: &FieldPlace,
+    node: &Node,
+    arguments: &Arguments,
+    selected: usize,
+) -> Result<Value> {
+    let budget = &call.context.budget;
+    if place.has_pages {
+        budget.charge(Resource::Rows, page_rows(arguments))?;
+    }
+    let value = resolve(call, &place.parent, &place.name, node, arguments).await?;
+    budget.charge(Resource::HeldBytes, held_bytes(&value))?;
+    if let Value::Array(members) = &value {
+        budget.charge(Resource::Fields, members.len().saturating_mul(selected))?;
+    }
+    Ok(value)
+}
+
+/// The number of rows that a page may have. Whether the arguments are right is checked where the page is read.
+fn page_rows(arguments: &Arguments) -> usize {
+    let wanted = ["first", "last"].into_iter().find_map(|name| arguments.integer(name).ok().flatten());
+    usize::try_from(wanted.unwrap_or(DEFAULT_ROWS).clamp(1, MAX_ROWS)).unwrap_or(usize::MAX)
+}
+
+/// The number of fields below a field. It is at most `MAX_FIELDS`, which was checked.
+fn selected_fields(field: &SelectionField<'_>) -> usize {
+    field.selection_set().map(|child| 1 + selected_fields(&child)).sum()
 }
 
 fn input_value(definition: &InputValueDefinition) -> InputValue {

@@ -14,11 +14,15 @@ use crate::run_view::{ENTITY, RunSnapshot, parts, project_node};
 const DEFAULT_PAGE: i64 = 50;
 const MAX_PAGE: i64 = 1_000;
 
-/// A page of the runs of a project.
+/// Bytes of the configs and summaries on a page with more than one run. A page ends before it exceeds them, and its client
+/// asks for the next one.
+const PAGE_BYTES: usize = 32 << 20;
+
+/// A page of the runs of a project, with as many of the wanted runs as fit.
 pub(crate) async fn runs(context: &CallContext, project: &Node, arguments: &Arguments) -> Result<Value> {
     let (name, entity) = (project.known("name")?, project.known(ENTITY)?);
     let limit = arguments.integer("first")?.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
-    let request = RunsRequest {
+    let mut request = RunsRequest {
         query: Some(Query { text: filter::query(name, arguments.text("filters")?)?, ..Query::default() }),
         sort: filter::sort(arguments.text("order")?)?,
         limit: u32::try_from(limit).unwrap_or(u32::MAX),
@@ -27,27 +31,53 @@ pub(crate) async fn runs(context: &CallContext, project: &Node, arguments: &Argu
         count: true,
         ..RunsRequest::default()
     };
+    loop {
+        match read_page(context, entity, request.clone()).await? {
+            RunPage::Complete(connection) => return Ok(connection),
+            RunPage::TooLarge { fitting_runs } if fitting_runs < request.limit => {
+                request.limit = fitting_runs;
+            }
+            RunPage::TooLarge { .. } => return Err(WandbError::broken("limit")),
+        }
+    }
+}
+
+enum RunPage {
+    Complete(Value),
+    /// Fewer runs than were asked for, and at least one, are within `PAGE_BYTES`.
+    TooLarge {
+        fitting_runs: u32,
+    },
+}
+
+async fn read_page(context: &CallContext, entity: &str, request: RunsRequest) -> Result<RunPage> {
     let mut messages = context.channels.search().runs(request).await?.into_inner();
     let mut nodes = Vec::new();
     let mut total = None;
     let mut cursor = None;
+    let mut bytes = 0;
     while let Some(message) = messages.message().await? {
         total = message.match_count.or(total);
         if message.done {
             cursor = Some(message.next_cursor);
         }
         for run in message.runs {
+            bytes += run.params.len();
+            if bytes > PAGE_BYTES && !nodes.is_empty() {
+                let fitting_runs = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
+                return Ok(RunPage::TooLarge { fitting_runs });
+            }
             nodes.push(RunSnapshot::new(run)?.node(entity));
         }
     }
     let cursor = cursor.ok_or_else(|| WandbError::broken("done"))?;
     // Older clients continue after the last edge.
     let edges: Vec<Value> = nodes.into_iter().map(|node| json!({"node": node, "cursor": cursor})).collect();
-    Ok(json!({
+    Ok(RunPage::Complete(json!({
         "edges": edges,
         "pageInfo": {"endCursor": cursor, "hasNextPage": !cursor.is_empty()},
         "totalCount": total,
-    }))
+    })))
 }
 
 /// The number of runs of a project.

@@ -1,5 +1,6 @@
 //! Answers requests of W&B's clients.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_graphql::dynamic::Schema;
@@ -12,10 +13,12 @@ use matyan_proto::artifacts::v1::get_response::Message;
 use serde_json::json;
 use tonic::Status;
 
-use crate::call::{CallContext, GraphqlCall};
-use crate::document::{FieldTypes, check_text};
+use crate::budget::{AnswerMemory, Budget};
+use crate::call::{CallContext, GraphqlCall, PermitMaker};
+use crate::document::{self, FieldTypes, check_text};
 use crate::error::{Result, WandbError, is_missing};
 use crate::file_stream;
+use crate::metered_channel::metered;
 use crate::names::{RunName, file_path};
 use crate::route::Route;
 use crate::schema;
@@ -41,8 +44,8 @@ pub struct Request {
     pub project_path: String,
     /// The name of the caller; empty if no one is asked who it is.
     pub user: String,
-    /// Permission for URLs that are read without credentials; empty if no one is asked for them.
-    pub permit: String,
+    /// `None` if URLs are read with the credentials of their reader, or if no one is asked for any.
+    pub permits: Option<PermitMaker>,
 }
 
 /// A successful answer, or an error of GraphQL.
@@ -51,6 +54,8 @@ pub enum Answer {
     Json {
         status: StatusCode,
         body: String,
+        /// Operations that the request has asked for and this server does not have, by names for metrics.
+        unanswered: BTreeSet<&'static str>,
     },
     /// Nothing, with this status.
     Empty,
@@ -79,6 +84,7 @@ impl std::fmt::Debug for FileAnswer {
 pub struct Wandb {
     schema: Schema,
     types: Arc<FieldTypes>,
+    memory: AnswerMemory,
 }
 
 impl Default for Wandb {
@@ -90,20 +96,39 @@ impl Default for Wandb {
 impl Wandb {
     pub fn new() -> Self {
         let definitions = schema::definitions();
-        Self { schema: schema::build(&definitions), types: Arc::new(FieldTypes::new(&definitions)) }
+        Self {
+            schema: schema::build(&definitions),
+            types: Arc::new(FieldTypes::new(&definitions)),
+            memory: AnswerMemory::default(),
+        }
+    }
+
+    /// The names of all operations that an answer may report as unanswered.
+    pub fn unanswered_operations() -> impl Iterator<Item = &'static str> {
+        document::unanswered_operations()
     }
 
     pub async fn answer(&self, request: Request) -> Result<Answer> {
-        let Request { route, channels, headers, body, origin, project_path, user, permit } = request;
-        let context =
-            CallContext { channels, base_url: format!("{origin}{project_path}"), origin, user, permit };
+        let Request { route, channels, headers, body, origin, project_path, user, permits } = request;
+        let context = CallContext {
+            channels,
+            base_url: format!("{origin}{project_path}"),
+            origin,
+            user,
+            permits,
+            budget: Arc::new(Budget::new(self.memory.clone())),
+        };
         match route {
             Route::Graphql => self.execute(context, &body).await,
             Route::FileStream { project, run } => {
                 let name = RunName::new(&project, &run)?;
                 let answer =
                     file_stream::append(&context, &name, writer(&headers)?.as_deref(), &body).await?;
-                Ok(Answer::Json { status: StatusCode::OK, body: answer.to_string() })
+                Ok(Answer::Json {
+                    status: StatusCode::OK,
+                    body: answer.to_string(),
+                    unanswered: BTreeSet::new(),
+                })
             }
             Route::File { project, run, path } => {
                 let name = RunName::new(&project, &run)?;
@@ -120,27 +145,42 @@ impl Wandb {
         }
     }
 
-    async fn execute(&self, context: CallContext, body: &[u8]) -> Result<Answer> {
+    async fn execute(&self, mut context: CallContext, body: &[u8]) -> Result<Answer> {
         let mut request: async_graphql::Request = serde_json::from_slice(body)
             .map_err(|error| WandbError::invalid(format!("the body is no request of GraphQL: {error}")))?;
+        let mut unanswered = BTreeSet::new();
         let checked = check_text(&request.query).and_then(|()| match request.parsed_query() {
-            Ok(document) => self.types.check(document),
+            Ok(document) => {
+                let checked = self.types.check(document);
+                unanswered = checked.unanswered;
+                checked.problem.map_or(Ok(()), Err)
+            }
             Err(error) => Err(error.message),
         });
         if let Err(message) = checked {
-            let body = json!({"data": null, "errors": [{"message": message}]}).to_string();
-            // The status of W&B's server for a document that it cannot execute; clients do not repeat it.
-            return Ok(Answer::Json { status: StatusCode::BAD_REQUEST, body });
+            return Ok(refused_document(&message, unanswered));
         }
+        context.channels = metered(context.channels, &context.budget);
         let call = Arc::new(GraphqlCall::new(context));
         let response = self.schema.execute(request.data(Arc::clone(&call))).await;
+        // A part of an answer would be taken for all of it.
+        if let Some(refusal) = call.context.budget.refusal() {
+            return Ok(Answer::Json { status: refusal.status, body: refusal.body(), unanswered });
+        }
         let status = call.status().unwrap_or(StatusCode::OK);
         let body = serde_json::to_string(&response).map_err(|error| {
             tracing::error!(%error, "failed to write an answer of GraphQL");
             WandbError::broken("response")
         })?;
-        Ok(Answer::Json { status, body })
+        Ok(Answer::Json { status, body, unanswered })
     }
+}
+
+/// The answer to a document that is not executed. It has the status of W&B's server for such documents,
+/// which clients do not repeat.
+fn refused_document(message: &str, unanswered: BTreeSet<&'static str>) -> Answer {
+    let body = json!({"data": null, "errors": [{"message": message}]}).to_string();
+    Answer::Json { status: StatusCode::BAD_REQUEST, body, unanswered }
 }
 
 /// The writer that has sent a request, if its run has several.

@@ -27,6 +27,8 @@ mod caller_cache;
 
 mod process_key;
 
+mod file_permit;
+
 mod access_event;
 
 mod audited_call;
@@ -37,6 +39,7 @@ pub use caller::{Caller, CallerRights, Denial, TokenLimits};
 pub use caller_cache::{
     CallerCache, CallerSource, LIFETIME, LookupError, MAX_OUTAGE, RECHECK_INTERVAL, REVOCATION_TIME,
 };
+pub use file_permit::{FilePermits, PERMIT_LIFETIME, PermitProblem, PermittedFile};
 pub use process_key::{ProcessKey, Question};
 pub use right::{Right, RightSet, Role};
 pub use token::{AccessToken, BrowserSecret, SecretKind, TokenDigest};

@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, sync::Arc, thread::available_parallelism, time::Duration};
 
 use futures::{FutureExt as _, future::join_all};
-use matyan_access::{AccessObserver, CallerCache, ProcessKey};
+use matyan_access::{AccessObserver, CallerCache, FilePermits, ProcessKey};
 use matyan_backend::{AuditLog, Backend, Evaluation, UriKey};
 use matyan_blob::LimitedBlobs;
 use matyan_edge::{Edge, Tls, Transport, Ui};
@@ -94,10 +94,8 @@ impl Services {
         let mut edge = settings.edge.clone();
         open_files::limit_files(&mut edge);
         let metrics = matyan_edge::Metrics::register(&registry)?;
-        let with_access = |edge: Edge| match &callers {
-            Some(callers) => edge.with_access(callers.clone()).with_access_observer(observer.clone()),
-            None => edge,
-        };
+        let permits = FilePermits::new(secret.reveal(), clock::now_us());
+        let with_access = |edge| with_access(edge, callers.as_ref(), &observer, &permits);
         if let (Some(listener), Some(frontier)) = (listeners.ingest, &to_frontier) {
             let edge =
                 matyan_edge::ingest(edge.clone(), metrics.clone(), frontier.clone(), to_backend.clone());
@@ -181,6 +179,22 @@ fn access_observer(audit: Option<AuditLog>, ports: &mut Tasks) -> Arc<dyn Access
         Ok(())
     });
     entries
+}
+
+/// Asks the callers of a port who they are, if access control is on.
+fn with_access(
+    edge: Edge,
+    callers: Option<&CallerCache>,
+    observer: &Arc<dyn AccessObserver>,
+    permits: &FilePermits,
+) -> Edge {
+    match callers {
+        Some(callers) => edge
+            .with_access(callers.clone())
+            .with_access_observer(Arc::clone(observer))
+            .with_file_permits(permits.clone()),
+        None => edge,
+    }
 }
 
 fn start_port(ports: &mut Tasks, part: &'static str, listener: Listener, tls: Option<Tls>, edge: Edge) {

@@ -1,0 +1,221 @@
+//! The budget of one request of GraphQL. A document is bounded before it is executed, but no one knows then how many runs,
+//! files and points its fields stand for. So they are charged while the answer is put together: calls and what they
+//! return by the channels, pages before they are read, lists before their objects are resolved, and values once they are
+//! there. A request that exceeds its budget makes no further calls, and is refused as a whole.
+//!
+//! Each limit is far above what W&B's clients ask for: a page of 1,000 runs needs about 2,000 calls and 60,000 fields.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use http::StatusCode;
+use serde_json::Value;
+
+use crate::error::{Result, WandbError};
+
+/// Memory of all answers of a port that are being put together.
+const PORT_BYTES: u64 = 2 << 30;
+
+/// Memory of a JSON value besides its text, and of the name of a member.
+pub(crate) const VALUE_BYTES: usize = 32;
+
+/// What a request uses up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resource {
+    /// Calls of services.
+    Calls,
+    /// Bytes that services return.
+    ReadBytes,
+    /// Bytes of memory.
+    HeldBytes,
+    /// Values of histories.
+    Values,
+    /// Rows on the pages of lists.
+    Rows,
+    /// Fields of the objects of lists.
+    Fields,
+}
+
+/// Number of resources.
+const RESOURCES: usize = 6;
+
+impl Resource {
+    const fn limit(self) -> u64 {
+        match self {
+            // The commit of an artifact asks for the size of each of its files, of which W&B allows 100,000.
+            Self::Calls => 200_000,
+            // Fifty million points, of which a client gets those at the steps of a rarer metric.
+            Self::ReadBytes => 2 << 30,
+            // A history with a million values under long names.
+            Self::HeldBytes => 512 << 20,
+            Self::Values => 1_000_000,
+            Self::Rows => 100_000,
+            Self::Fields => 500_000,
+        }
+    }
+
+    fn problem(self) -> String {
+        let limit = self.limit();
+        match self {
+            Self::Calls => format!(
+                "the request needs more than {limit} calls of services: ask for fewer runs or files at a time"
+            ),
+            Self::ReadBytes => {
+                format!(
+                    "the request reads more than {limit} bytes: ask for fewer steps, keys or runs at a time"
+                )
+            }
+            Self::HeldBytes => {
+                format!(
+                    "the answer needs more than {limit} bytes: ask for fewer steps, keys or runs at a time"
+                )
+            }
+            Self::Values => format!("the rows have more than {limit} values: ask for fewer steps or keys"),
+            Self::Rows => format!("the lists have more than {limit} rows: ask for smaller pages by `first`"),
+            Self::Fields => {
+                format!("the lists have more than {limit} fields: ask for smaller pages by `first`")
+            }
+        }
+    }
+}
+
+/// The memory that the answers of a port take up at the moment. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AnswerMemory(Arc<AtomicU64>);
+
+/// The budget of a request, whose memory is given back with it.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    used: [AtomicU64; RESOURCES],
+    memory: AnswerMemory,
+    /// What the request has taken of the memory of the port.
+    taken: AtomicU64,
+    refusal: OnceLock<WandbError>,
+}
+
+impl Budget {
+    pub(crate) fn new(memory: AnswerMemory) -> Self {
+        Self { used: Default::default(), memory, taken: AtomicU64::new(0), refusal: OnceLock::new() }
+    }
+
+    /// Charges a resource. After the first failure, all charges fail.
+    pub(crate) fn charge(&self, resource: Resource, amount: usize) -> Result<()> {
+        if let Some(refusal) = self.refusal.get() {
+            return Err(refusal.clone());
+        }
+        let amount = u64::try_from(amount).unwrap_or(u64::MAX);
+        if add(&self.used[resource as usize], amount) > resource.limit() {
+            return self.refuse(WandbError::invalid(resource.problem()));
+        }
+        if resource == Resource::HeldBytes {
+            add(&self.taken, amount);
+            if add(&self.memory.0, amount) > PORT_BYTES {
+                return self.refuse(WandbError::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "the server has no memory for further large answers at the moment: try again",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is left of a resource.
+    pub(crate) fn left(&self, resource: Resource) -> u64 {
+        resource.limit().saturating_sub(self.used[resource as usize].load(Ordering::Relaxed))
+    }
+
+    /// Why the request is refused; `None` as long as it is not.
+    pub(crate) fn refusal(&self) -> Option<&WandbError> {
+        self.refusal.get()
+    }
+
+    fn refuse(&self, refusal: WandbError) -> Result<()> {
+        Err(self.refusal.get_or_init(|| refusal).clone())
+    }
+}
+
+impl Drop for Budget {
+    fn drop(&mut self) {
+        self.memory.0.fetch_sub(*self.taken.get_mut(), Ordering::Relaxed);
+    }
+}
+
+/// Adds to a counter, and returns the sum.
+fn add(counter: &AtomicU64, amount: u64) -> u64 {
+    counter.fetch_add(amount, Ordering::Relaxed).saturating_add(amount)
+}
+
+/// The memory of a value, about.
+pub(crate) fn held_bytes(value: &Value) -> usize {
+    let inner = match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len(),
+        Value::Array(members) => members.iter().map(held_bytes).sum(),
+        Value::Object(members) => {
+            members.iter().map(|(name, member)| VALUE_BYTES + name.len() + held_bytes(member)).sum()
+        }
+    };
+    VALUE_BYTES + inner
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const ALL: [Resource; RESOURCES] = [
+        Resource::Calls,
+        Resource::ReadBytes,
+        Resource::HeldBytes,
+        Resource::Values,
+        Resource::Rows,
+        Resource::Fields,
+    ];
+
+    #[test]
+    fn rule_114_each_resource_has_a_limit_and_the_first_refusal_stays() {
+        for resource in ALL {
+            let budget = Budget::new(AnswerMemory::default());
+            let limit = usize::try_from(resource.limit()).unwrap();
+            assert_eq!(budget.charge(resource, limit - 1), Ok(()));
+            assert_eq!(budget.charge(resource, 1), Ok(()));
+            assert_eq!((budget.left(resource), budget.refusal()), (0, None));
+            let refusal = WandbError::invalid(resource.problem());
+            assert_eq!(refusal.status, StatusCode::BAD_REQUEST);
+            assert_eq!(budget.charge(resource, 1), Err(refusal.clone()));
+            for other in ALL {
+                assert_eq!(budget.charge(other, 0), Err(refusal.clone()), "{resource:?} {other:?}");
+            }
+            assert_eq!(budget.refusal(), Some(&refusal));
+        }
+    }
+
+    #[test]
+    fn rule_114_requests_share_the_memory_of_a_port_and_give_it_back() {
+        let memory = AnswerMemory::default();
+        let limit = usize::try_from(Resource::HeldBytes.limit()).unwrap();
+        let budgets: Vec<Budget> =
+            (0..PORT_BYTES / Resource::HeldBytes.limit()).map(|_| Budget::new(memory.clone())).collect();
+        for budget in &budgets {
+            assert_eq!(budget.charge(Resource::HeldBytes, limit), Ok(()));
+        }
+        let other = Budget::new(memory.clone());
+        let refusal = other.charge(Resource::HeldBytes, 1).unwrap_err();
+        assert_eq!(refusal.status, StatusCode::SERVICE_UNAVAILABLE, "clients try again");
+        drop(other);
+        drop(budgets);
+        assert_eq!(memory.0.load(Ordering::Relaxed), 0);
+        assert_eq!(Budget::new(memory).charge(Resource::HeldBytes, limit), Ok(()));
+    }
+
+    #[test]
+    fn names_and_texts_take_up_memory() {
+        let text = "x".repeat(1_000);
+        let held = |value: Value| held_bytes(&value);
+        assert!(held(json!(text)) >= 1_000);
+        assert!(held(json!({text.as_str(): 1})) >= 1_000);
+        assert!(held(json!([text, [text]])) >= 2_000);
+        assert!(held(json!([0, null, true])) >= 3 * VALUE_BYTES);
+    }
+}
