@@ -3,6 +3,7 @@
 mod canaries;
 mod closed_server;
 mod confusion;
+mod foreign;
 mod matrix;
 mod revocation;
 mod secrets;
