@@ -36,7 +36,17 @@ pub(super) struct CreatedToken {
 impl ClosedServer {
     /// Starts with these projects, besides the default one.
     pub(super) async fn up(flags: &[&str], projects: &[&str]) -> Self {
-        let server = Server::up_with(&[&["--access", "on"][..], flags].concat()).await;
+        Self::up_with_variables(flags, &[], projects).await
+    }
+
+    /// Starts with these projects, and with variables of the environment.
+    pub(super) async fn up_with_variables(
+        flags: &[&str],
+        variables: &[(&str, &str)],
+        projects: &[&str],
+    ) -> Self {
+        let flags = [&["--access", "on"][..], flags].concat();
+        let server = Server::up_with_variables(&flags, variables).await;
         let operator = operator_token(&server.data_dir());
         let endpoint = Channel::from_shared(server.query.clone()).expect("the address is a URL");
         let channel = endpoint.connect().await.expect("the server listens");
