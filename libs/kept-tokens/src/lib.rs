@@ -88,9 +88,8 @@ impl KeptTokens {
             _ => return Err(malformed()),
         }
         let tokens = file[TOKENS_MEMBER].as_object().ok_or_else(malformed)?;
-        let entry = |(url, token): (&String, &Value)| {
-            Some((TokenPlace::of(url)?, token.as_str()?.to_owned()))
-        };
+        let entry =
+            |(url, token): (&String, &Value)| Some((TokenPlace::of(url)?, token.as_str()?.to_owned()));
         let entries = tokens.iter().map(|member| entry(member).ok_or_else(malformed));
         Ok(Self(entries.collect::<Result<_, _>>()?))
     }
@@ -124,9 +123,15 @@ impl KeptTokens {
         Ok(())
     }
 
-    /// The token for calls to a place: that of the project, or else that of the server.
+    /// The token for calls to a place: that of the project, or else that of the server, or else the only one of the
+    /// server, for calls that are about no project.
     pub fn find(&self, place: &TokenPlace) -> Option<&str> {
-        let found = self.0.get(place).or_else(|| self.0.get(&place.whole_server()))?;
+        let server = place.whole_server();
+        let only = || {
+            let mut of_server = self.0.iter().filter(|(other, _)| other.whole_server() == server);
+            of_server.next().filter(|_| of_server.next().is_none()).map(|(_, token)| token)
+        };
+        let found = self.0.get(place).or_else(|| self.0.get(&server)).or_else(only)?;
         Some(found.as_str())
     }
 
@@ -219,6 +224,18 @@ mod tests {
         });
         assert_eq!(forgotten.unwrap().map(Option::unwrap), ["mtk_second", "mtk_speech"]);
         assert!(!path.exists(), "an empty file is deleted");
+    }
+
+    #[test]
+    fn the_only_token_of_a_server_is_for_all_of_its_projects() {
+        let mut tokens = KeptTokens::default();
+        tokens.keep(place("http://h:1/p/speech"), "mtk_speech".to_owned());
+        tokens.keep(place("http://h:2/p/speech"), "mtk_other".to_owned());
+        assert_eq!(tokens.find(&place("http://h:1")), Some("mtk_speech"));
+        assert_eq!(tokens.find(&place("http://h:1/p/vision")), Some("mtk_speech"));
+        tokens.keep(place("http://h:1/p/vision"), "mtk_vision".to_owned());
+        assert_eq!(tokens.find(&place("http://h:1")), None, "it could be either");
+        assert_eq!(tokens.find(&place("http://h:1/p/vision")), Some("mtk_vision"));
     }
 
     #[test]
