@@ -67,7 +67,8 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use matyan_access::{BrowserSecret, SecretKind};
-    use rand::{SeedableRng, rngs::StdRng};
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
     use tracing::field::{Field, Visit};
     use tracing::span::{Attributes, Id, Record};
     use tracing::subscriber::with_default;

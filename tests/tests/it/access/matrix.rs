@@ -121,9 +121,10 @@ impl Tester {
     /// Whether a cell of this caller shows anything that other cells do not show.
     fn uses(self, target: &Target) -> bool {
         use Protocol::{Grpc, GrpcWeb, Http1, Socket};
+        if target.foreign.is_some() {
+            return matches!(self, Self::Nobody | Self::Member(_) | Self::OwnerOfOther | Self::Operator);
+        }
         match self {
-            Self::Nobody | Self::Member(_) | Self::OwnerOfOther | Self::Operator => true,
-            _ if target.foreign.is_some() => false,
             Self::Limited(_) => matches!(target.protocol, Grpc | Http1),
             // The cookie is for the port with the pages.
             Self::Session(_) | Self::LinkSession(_) => {
