@@ -69,7 +69,7 @@ impl KeptTokens {
         let failed = |source| Error::Read { path: path.to_owned(), source };
         let text = match fs::read_to_string(path) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) if is_absent(error.kind()) => return Ok(Self::default()),
             Err(error) => return Err(failed(error)),
         };
         if is_exposed(path).map_err(failed)? {
@@ -156,6 +156,14 @@ impl fmt::Debug for KeptTokens {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_set().entries(self.0.keys()).finish()
     }
+}
+
+/// Whether the user has no file. Services have no home, and a command that runs as another user may be left with a home that it
+/// cannot read.
+fn is_absent(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+
+    matches!(kind, NotADirectory | NotFound | PermissionDenied)
 }
 
 #[cfg(unix)]
@@ -273,6 +281,15 @@ mod tests {
         assert!(matches!(KeptTokens::read(&path), Err(Error::Exposed { .. })));
         let change = KeptTokens::change(&path, |tokens| tokens.forget(&place("http://localhost:53800")));
         assert!(matches!(change, Err(Error::Exposed { .. })));
+    }
+
+    #[test]
+    fn a_user_without_a_home_has_no_tokens() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert_eq!(KeptTokens::read(&path_in(&file)).unwrap(), KeptTokens::default());
+        assert!(matches!(KeptTokens::read(folder.path()), Err(Error::Read { .. })), "it is a folder");
     }
 
     #[test]
