@@ -30,17 +30,15 @@ pub(crate) fn request_id(headers: &HeaderMap) -> HeaderValue {
         })
 }
 
-/// The span of a request, as a child of its client's trace. It contains no query, and no token that somebody has pasted
-/// into the path.
+/// The span of a request, as a child of its client's trace. It contains no query, and no token, link or other secret that
+/// somebody has pasted into the path.
 pub(crate) fn request_span<B>(request: &Request<B>, id: &HeaderValue) -> Span {
     let method = request.method().as_str();
-    let path = request.uri().path();
-    let masked = AccessToken::mask_valid(path.as_bytes());
-    let masked = masked.map(|(path, _)| String::from_utf8_lossy(&path).into_owned());
-    let path = masked.as_deref().unwrap_or(path);
+    let path = AccessToken::masked(request.uri().path());
     let id = id.to_str().unwrap_or_default();
     // No parent: the trace comes from the header of the request.
-    let span = tracing::info_span!(parent: None, "request", otel.kind = "server", id, method, path);
+    let span =
+        tracing::info_span!(parent: None, "request", otel.kind = "server", id, method, path = path.as_str());
     follow(&span, request.headers().get(TRACEPARENT).map_or(&[], |it| it.as_bytes()));
     span
 }
@@ -66,7 +64,69 @@ pub(crate) fn propagate(headers: &mut HeaderMap) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use matyan_access::{BrowserSecret, SecretKind};
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+    use tracing::field::{Field, Visit};
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::subscriber::with_default;
+    use tracing::{Event, Metadata, Subscriber};
+
     use super::*;
+
+    /// Collects the texts of all fields of spans.
+    #[derive(Clone, Default)]
+    struct Fields(Arc<Mutex<Vec<String>>>);
+
+    impl Visit for Fields {
+        fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+            self.0.lock().unwrap().push(format!("{field}={value:?}"));
+        }
+    }
+
+    impl Subscriber for Fields {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, attributes: &Attributes<'_>) -> Id {
+            attributes.record(&mut self.clone());
+            Id::from_u64(1)
+        }
+
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+        fn event(&self, _: &Event<'_>) {}
+
+        fn enter(&self, _: &Id) {}
+
+        fn exit(&self, _: &Id) {}
+    }
+
+    #[test]
+    fn rule_104_the_span_of_a_request_contains_no_secret_of_its_path() {
+        let random = &mut StdRng::seed_from_u64(1);
+        let kinds = [SecretKind::Session, SecretKind::Link, SecretKind::State, SecretKind::Browser];
+        let mut secrets =
+            kinds.map(|kind| BrowserSecret::generate(kind, random).reveal().to_owned()).to_vec();
+        secrets.push(AccessToken::generate(random).reveal().to_owned());
+        for secret in secrets {
+            for path in
+                [format!("/{secret}"), format!("/p/speech/{secret}/x"), format!("/p/{}", &secret[..30])]
+            {
+                let fields = Fields::default();
+                let request = Request::get(&path).body(()).unwrap();
+                with_default(fields.clone(), || request_span(&request, &HeaderValue::from_static("id")));
+                let recorded = fields.0.lock().unwrap().join(" ");
+                assert!(recorded.contains(&format!("{}…", &secret[..4])), "{path}: {recorded}");
+                assert!(!recorded.contains(&secret[4..20]), "{path}: {recorded}");
+            }
+        }
+    }
 
     #[test]
     fn a_valid_id_from_a_proxy_is_kept() {

@@ -1,6 +1,8 @@
 //! A client that sends requests exactly as a test writes them, with repeated headers and encoded paths, over HTTP/1.1 or
 //! HTTP/2, and returns everything that the server answers, trailers included.
 
+use std::sync::{Arc, Mutex};
+
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
@@ -19,8 +21,19 @@ pub const EMPTY_MESSAGE: &[u8] = &[0; 5];
 /// Bit of the flags of a frame of gRPC-web that contains trailers.
 const TRAILERS: u8 = 0x80;
 
+/// Requests over the connections of one pool. A server may refuse a request before it has read its body, and then resets
+/// the stream; it closes a connection of HTTP/2 after 1,024 resets.
+const REQUESTS_OF_POOL: usize = 500;
+
+type Pool = Client<HttpConnector, Full<Bytes>>;
+
+/// Copies share their connections.
 #[derive(Clone)]
-pub struct ExactClient(Client<HttpConnector, Full<Bytes>>);
+pub struct ExactClient {
+    is_http2: bool,
+    /// The current pool, and how many requests it has sent. A pool that is replaced lives until its last answer has begun.
+    pool: Arc<Mutex<(Pool, usize)>>,
+}
 
 /// Everything that a server has answered.
 #[derive(Clone, Debug)]
@@ -33,12 +46,28 @@ pub struct Answer {
 
 impl ExactClient {
     pub fn http1() -> Self {
-        Self(Client::builder(TokioExecutor::new()).build(HttpConnector::new()))
+        Self::new(false)
     }
 
     /// Without TLS, by prior knowledge.
     pub fn http2() -> Self {
-        Self(Client::builder(TokioExecutor::new()).http2_only(true).build(HttpConnector::new()))
+        Self::new(true)
+    }
+
+    fn new(is_http2: bool) -> Self {
+        Self { is_http2, pool: Arc::new(Mutex::new((new_pool(is_http2), 0))) }
+    }
+
+    /// The pool for one more request.
+    fn pool(&self) -> Pool {
+        let mut current = self.pool.lock().expect("no thread panics while it holds the lock");
+        let (pool, requests) = &mut *current;
+        if *requests == REQUESTS_OF_POOL {
+            *pool = new_pool(self.is_http2);
+            *requests = 0;
+        }
+        *requests += 1;
+        pool.clone()
     }
 
     /// Sends a request, and reads the whole answer.
@@ -60,9 +89,13 @@ impl ExactClient {
     /// Sends a request, and waits until its answer begins.
     pub async fn open(&self, request: Request<Bytes>) -> OpenAnswer {
         let what = format!("{} {}", request.method(), request.uri());
-        let response = self.0.request(request.map(Full::new)).await;
+        let response = self.pool().request(request.map(Full::new)).await;
         OpenAnswer(response.unwrap_or_else(|error| panic!("{what}: {error:?}")))
     }
+}
+
+fn new_pool(is_http2: bool) -> Pool {
+    Client::builder(TokioExecutor::new()).http2_only(is_http2).build(HttpConnector::new())
 }
 
 /// An answer whose body has not been read.

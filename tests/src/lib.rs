@@ -7,6 +7,7 @@ pub mod codec;
 pub mod collector;
 pub mod eventually;
 pub mod exact_http;
+pub mod github;
 pub mod json;
 pub mod kafka;
 pub mod load;

@@ -68,6 +68,17 @@ impl Server {
         Self::new(flags, None, &[]).await
     }
 
+    /// Starts with variables of the environment.
+    pub async fn up_with_variables(flags: &[&str], variables: &[(&str, &str)]) -> Self {
+        let variables: Vec<String> =
+            variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let mut wrapper: Vec<&str> = variables.iter().map(String::as_str).collect();
+        if !wrapper.is_empty() {
+            wrapper.insert(0, "env");
+        }
+        Self::new(flags, None, &wrapper).await
+    }
+
     /// Starts with the given data directory.
     pub async fn up_on(data_dir: &Path) -> Self {
         Self::new(&[], Some(data_dir), &[]).await

@@ -247,6 +247,11 @@ impl Route {
         Some(found.unwrap_or_else(absent))
     }
 
+    /// All operations by method and template, for whoever checks each of them. Templates follow `/api/2.0/`.
+    pub fn templates() -> impl Iterator<Item = (&'static Method, &'static str, Operation)> {
+        TABLE.iter().map(|(method, template, operation)| (method, *template, *operation))
+    }
+
     pub fn body_kind(&self) -> BodyKind {
         match self.operation {
             Operation::UploadArtifact => BodyKind::File,

@@ -54,7 +54,9 @@ impl AccessToken {
     /// Replaces everything in a text that begins like a token or another secret, and keeps the beginning, such as
     /// `mtk_…`: people paste tokens and links where names and ids belong.
     pub fn masked(text: &str) -> String {
-        PREFIXES.into_iter().fold(text.to_owned(), |text, prefix| masked(&text, prefix))
+        PREFIXES.into_iter().fold(text.to_owned(), |text, prefix| {
+            if text.contains(prefix) { masked(&text, prefix) } else { text }
+        })
     }
 
     /// Replaces every token with a valid checksum by ASCII text of the same length, with the id by which the token is

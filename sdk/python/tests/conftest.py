@@ -30,6 +30,8 @@ def pytest_configure(config):
     # A spool goes to one of the others if the first directory cannot take it.
     os.environ["MATYAN_SPOOL_DIR"] = f"{directory}/spool"
     os.environ["XDG_STATE_HOME"] = f"{directory}/state"
+    # No token that the user of this machine has kept is sent.
+    os.environ["XDG_CONFIG_HOME"] = f"{directory}/config"
     os.environ["TMPDIR"] = directory
     os.environ["MATYAN_QUIET"] = "1"
     # Otherwise they would be read in a test that changes the environment.

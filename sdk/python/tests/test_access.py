@@ -1,6 +1,9 @@
 """A server with access control: the token of a script, and where it is sent."""
 
 import math
+import os
+import subprocess
+import sys
 import time
 import warnings
 
@@ -40,6 +43,55 @@ def test_the_token_may_be_in_the_environment(closed_server, monkeypatch):
     server, token = closed_server
     monkeypatch.setenv("MATYAN_TOKEN", token)
     assert list(Repo(server.url).iter_runs()) == []
+
+
+_SCRIPT = """
+import sys
+
+from matyan_client import Repo, Run
+
+url, gateway = sys.argv[1:]
+with Run(repo=url, frontier_url=gateway, capture_terminal_logs=False) as run:
+    run.track(0.5, name="loss", step=1)
+    assert run.flush(30)
+print(run.hash in [found.hash for found in Repo(url).iter_runs()])
+"""
+
+
+def test_a_token_of_matyan_login_is_sent_to_its_server_and_its_gateway(
+    closed_server, tmp_path, monkeypatch
+):
+    server, token = closed_server
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("MATYAN_BACKEND_URL", server.url)
+
+    def matyan(*words, piped=""):
+        command = [os.environ["MATYAN_BIN"], *words]
+        subprocess.run(command, input=piped, text=True, check=True, capture_output=True)
+
+    def script():
+        command = [sys.executable, "-c", _SCRIPT, server.url, server.gateway]
+        return subprocess.run(command, text=True, check=False, capture_output=True)
+
+    matyan("login", piped=token)
+    done = script()
+    assert done.stdout == "True\n", done.stderr
+    matyan("logout")
+    refused = script()
+    assert refused.returncode != 0
+    assert "MATYAN_TOKEN" in refused.stderr
+
+
+def test_a_file_of_tokens_that_others_can_read_is_a_warning(tmp_path):
+    file = tmp_path / "matyan" / "tokens.json"
+    file.parent.mkdir()
+    file.write_text('{"version": 1, "tokens": {"http://localhost:1": "mtk_secret"}}')
+    file.chmod(0o644)
+    command = [sys.executable, "-c", "from matyan_client import Run; Run(offline=True).close()"]
+    environment = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path), "MATYAN_QUIET": "0"}
+    done = subprocess.run(command, env=environment, text=True, check=True, capture_output=True)
+    assert "other users of this machine can read the tokens" in done.stderr
+    assert "mtk_secret" not in done.stderr
 
 
 @pytest.mark.parametrize("token", ["", "a b", "mtk_ä"])

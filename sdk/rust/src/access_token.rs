@@ -2,10 +2,12 @@
 //!
 //! A token is sent to the servers that this process names, by its settings or in code, and nowhere else: not
 //! to URLs of uploads, not to where a server redirects, and not to the servers of spools that other
-//! processes left, unless this process names them too.
+//! processes left, unless this process names them too. A token that `matyan login` keeps is sent to the server
+//! for which it is kept.
 
 use std::{fmt, sync::Mutex};
 
+use matyan_kept_tokens::{Error, KeptTokens, file_path};
 use object_store_http::{Url, header::HeaderValue};
 
 use crate::{
@@ -19,8 +21,18 @@ static TOKENS: Mutex<Vec<PlacedToken>> = Mutex::new(Vec::new());
 struct PlacedToken {
     place: TokenPlace,
     token: AccessToken,
-    /// Whether it comes from the settings, and not from code.
-    is_default: bool,
+    source: TokenSource,
+}
+
+/// Who has set a token for a place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TokenSource {
+    /// The code of a script.
+    Code,
+    /// The environment, or `matyan login`.
+    Settings,
+    /// The server, whose token its gateway gets too.
+    Server,
 }
 
 /// A project of a server, or the server as a whole.
@@ -49,25 +61,59 @@ impl AccessToken {
     /// this project. Calls about a project without a token, or about no project, use the token of the whole server,
     /// or else the token that was set last. A URL without a host is ignored.
     pub fn use_for(&self, url: &str) {
-        self.place(url, false);
+        self.place(url, TokenSource::Code);
     }
 
     /// As `use_for`, for a token of the settings: it does not replace a token that code has given.
     pub fn use_by_default_for(&self, url: &str) {
-        self.place(url, true);
+        self.place(url, TokenSource::Settings);
     }
 
-    fn place(&self, url: &str, is_default: bool) {
+    fn place(&self, url: &str, source: TokenSource) {
         let Some(place) = TokenPlace::of(url) else { return };
         let mut tokens = lock(&TOKENS);
         let known = tokens.iter().position(|placed| placed.place == place);
         if let Some(known) = known {
-            if is_default && !tokens[known].is_default {
+            if source != TokenSource::Code && tokens[known].source == TokenSource::Code {
                 return;
             }
             tokens.remove(known);
         }
-        tokens.push(PlacedToken { place, token: self.clone(), is_default });
+        tokens.push(PlacedToken { place, token: self.clone(), source });
+    }
+}
+
+/// Sends each token that `matyan login` keeps to its server from now on. `get` reads variables of the environment.
+pub(crate) fn use_kept_tokens(get: impl Fn(&str) -> Option<String>) -> Result<(), Error> {
+    let Some(path) = file_path(get) else { return Ok(()) };
+    for (place, token) in KeptTokens::read(&path)?.iter() {
+        if let Some(token) = AccessToken::new(token) {
+            token.use_by_default_for(&place.to_string());
+        }
+    }
+    Ok(())
+}
+
+/// Sends the token of a server also to its gateway, if that is on another port of the same host and has no token of its
+/// own. A token that code has given for one URL is not sent to another one.
+pub(crate) fn share_with_gateway(backend_url: &str, gateway_url: &str) {
+    let (Some(backend), Some(gateway)) = (TokenPlace::of(backend_url), TokenPlace::of(gateway_url)) else {
+        return;
+    };
+    let token = {
+        let tokens = lock(&TOKENS);
+        let is_own = |placed: &PlacedToken| {
+            placed.place.origin == gateway.origin && placed.source != TokenSource::Server
+        };
+        let has_own = tokens.iter().any(is_own);
+        if has_own || backend.host() != gateway.host() {
+            return;
+        }
+        let placed = placed_for(&tokens, &backend).filter(|placed| placed.source == TokenSource::Settings);
+        placed.map(|placed| placed.token.clone())
+    };
+    if let Some(token) = token {
+        token.place(gateway_url, TokenSource::Server);
     }
 }
 
@@ -85,12 +131,15 @@ impl fmt::Debug for AccessToken {
 /// The value of the header `Authorization` for requests to this URL.
 pub(crate) fn authorization(url: &str) -> Option<HeaderValue> {
     let place = TokenPlace::of(url)?;
+    placed_for(&lock(&TOKENS), &place).map(|placed| placed.token.0.clone())
+}
+
+/// The token that is sent to a place.
+fn placed_for<'t>(tokens: &'t [PlacedToken], place: &TokenPlace) -> Option<&'t PlacedToken> {
     let whole = TokenPlace { project: None, ..place.clone() };
-    let tokens = lock(&TOKENS);
     let exactly = |place: &TokenPlace| tokens.iter().find(|placed| placed.place == *place);
     let latest = || tokens.iter().rfind(|placed| placed.place.origin == place.origin);
-    let placed = exactly(&place).or_else(|| exactly(&whole)).or_else(latest)?;
-    Some(placed.token.0.clone())
+    exactly(place).or_else(|| exactly(&whole)).or_else(latest)
 }
 
 impl TokenPlace {
@@ -108,6 +157,11 @@ impl TokenPlace {
         let project = segments.find(|segment| *segment == "p").and_then(|_| segments.next());
         let project = project.filter(|name| !name.is_empty()).map(str::to_owned);
         Some(Self { origin, project })
+    }
+
+    /// Scheme and host.
+    fn host(&self) -> &str {
+        self.origin.rsplit_once(':').map_or(&*self.origin, |(host, _)| host)
     }
 }
 
@@ -180,6 +234,41 @@ mod tests {
         assert_eq!(sent("/api/v1/ws/runs/p").as_deref(), Some("whole"));
         assert_eq!(sent("/p/other").as_deref(), Some("whole"));
         assert_eq!(sent("/p/vision").as_deref(), Some("vision"));
+    }
+
+    #[test]
+    fn kept_tokens_are_sent_to_their_servers_and_their_gateways() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("matyan/tokens.json");
+        let keep = |url: &str, token: &str| {
+            let place = matyan_kept_tokens::TokenPlace::of(url).unwrap();
+            KeptTokens::change(&path, |tokens| tokens.keep(place, token.to_owned())).unwrap();
+        };
+        keep("http://kept.example:53800/p/speech", "mtk_speech");
+        keep("https://kept.example", "mtk_https");
+        let get =
+            |name: &str| (name == "XDG_CONFIG_HOME").then(|| folder.path().to_str().unwrap().to_owned());
+        use_kept_tokens(get).unwrap();
+        let sent = |url| authorization(url).map(|value| value.to_str().unwrap().to_owned());
+        assert_eq!(sent("http://kept.example:53800/p/speech").as_deref(), Some("Bearer mtk_speech"));
+        assert_eq!(sent("wss://kept.example/x").as_deref(), Some("Bearer mtk_https"));
+        let gateway = "http://kept.example:53801/p/speech";
+        assert_eq!(sent(gateway), None, "no script has named it");
+        for other in ["http://other.example:53801", "https://kept.example:53801"] {
+            share_with_gateway("http://kept.example:53800/p/speech", other);
+            assert_eq!(sent(other), None, "{other}");
+        }
+        share_with_gateway("http://kept.example:53800/p/speech", gateway);
+        assert_eq!(sent(gateway).as_deref(), Some("Bearer mtk_speech"));
+        // The user has signed in again.
+        keep("http://kept.example:53800/p/speech", "mtk_new");
+        use_kept_tokens(get).unwrap();
+        share_with_gateway("http://kept.example:53800/p/speech", gateway);
+        assert_eq!(sent(gateway).as_deref(), Some("Bearer mtk_new"));
+        // Tokens of the code stay where it has put them.
+        AccessToken::new("mtk_code").unwrap().use_for("http://code.example:1");
+        share_with_gateway("http://code.example:1", "http://code.example:2");
+        assert_eq!(sent("http://code.example:2"), None);
     }
 
     #[test]

@@ -1,9 +1,15 @@
 //! Settings from the environment. A wrong value is reported and replaced by its default: a typo
 //! must not end a training script.
 
-use std::path::{Path, PathBuf};
+use std::{
+    error::Error as _,
+    path::{Path, PathBuf},
+};
 
-use crate::{access_token::AccessToken, server_url::is_loopback};
+use crate::{
+    access_token::{AccessToken, share_with_gateway, use_kept_tokens},
+    server_url::is_loopback,
+};
 
 /// Backend URL if none is set.
 const BACKEND_URL: &str = "http://localhost:53800";
@@ -48,7 +54,8 @@ pub struct Config {
     /// ingestion. With the feature `grpc`, `grpc+http://` and
     /// `grpc+https://` send batches by gRPC, for networks without WebSockets.
     pub gateway_url: String,
-    /// `MATYAN_TOKEN`: token for a server with access control. It is sent to the two servers above only.
+    /// `MATYAN_TOKEN`: token for a server with access control. It is sent to the two servers above only. Without it, the
+    /// tokens that `matyan login` keeps are sent to their servers.
     pub token: Option<AccessToken>,
     /// Directories for spools, the best first. `MATYAN_SPOOL_DIR` replaces the list.
     pub spool_dirs: Vec<PathBuf>,
@@ -71,13 +78,21 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Reads the environment of this process, and uses its token. Also returns its problems.
+    /// Reads the environment of this process, and uses its token, or else the tokens that `matyan login` keeps. Also
+    /// returns its problems.
     pub fn from_process() -> (Self, Vec<String>) {
         #[expect(
             clippy::disallowed_methods,
             reason = "the environment is the only way to configure a script"
         )]
-        let (config, warnings) = Self::from_environment(|name| std::env::var(name).ok());
+        let get = |name: &str| std::env::var(name).ok();
+        let (config, mut warnings) = Self::from_environment(get);
+        if config.token.is_none()
+            && let Err(error) = use_kept_tokens(get)
+        {
+            let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+            warnings.push(format!("{error}{cause}; no token of `matyan login` is used"));
+        }
         config.use_token();
         (config, warnings)
     }
@@ -139,11 +154,15 @@ impl Config {
         (config, warnings)
     }
 
-    /// Sends the token of these settings to their servers from now on.
+    /// Sends the token of these settings to their servers from now on. Without one, the gateway gets the token of the server,
+    /// if there is one.
     pub(crate) fn use_token(&self) {
-        if let Some(token) = &self.token {
-            token.use_by_default_for(&self.backend_url);
-            token.use_by_default_for(&self.gateway_url);
+        match &self.token {
+            Some(token) => {
+                token.use_by_default_for(&self.backend_url);
+                token.use_by_default_for(&self.gateway_url);
+            }
+            None => share_with_gateway(&self.backend_url, &self.gateway_url),
         }
     }
 }

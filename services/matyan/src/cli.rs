@@ -340,6 +340,10 @@ mod tests {
             "access token revoke 0123 --everywhere",
             "access token generate",
             "access recover --data-dir /d",
+            "login",
+            "login --server https://h/p/team --token-file /t --json",
+            "logout --server https://h",
+            "logout --all --json",
         ] {
             check_client_command(words);
         }
@@ -350,6 +354,9 @@ mod tests {
             "access invite ana",
             "access token create ci --days 0",
             "access token create",
+            // It would be in the history of the shell.
+            "login mtk_x",
+            "logout ana",
         ] {
             check_refused(words);
         }

@@ -9,6 +9,7 @@ mod connection;
 mod export;
 mod flags;
 mod jobs;
+mod login;
 mod logs;
 mod metrics;
 mod output;
@@ -21,6 +22,7 @@ mod projects;
 mod restore;
 mod run_ids;
 mod runs;
+mod secret_prompt;
 mod series;
 mod status;
 
@@ -73,6 +75,10 @@ pub(crate) enum ClientCommand {
     Jobs(jobs::JobsFlags),
     /// Grant and revoke roles, and create tokens
     Access(access::AccessFlags),
+    /// Keep a token for a server, so that later commands and scripts need none
+    Login(login::LoginFlags),
+    /// Forget the tokens that are kept for a server
+    Logout(login::LogoutFlags),
 }
 
 impl ClientCommand {
@@ -95,6 +101,8 @@ pub(crate) enum Error {
         "no server is responding at {server}: start one with `matyan up`, or specify another with --server"
     )]
     Unreachable { server: String, source: tonic::transport::Error },
+    #[error(transparent)]
+    KeptTokens(#[from] matyan_kept_tokens::Error),
     #[error("{0}")]
     Message(String),
     #[error(transparent)]
@@ -156,8 +164,8 @@ impl From<Status> for Error {
                     "{message}: `matyan projects list` lists all projects, and `matyan projects create` creates one"
                 )
             }
-            Code::Unauthenticated
-            | Code::PermissionDenied
+            Code::Unauthenticated => format!("{message}, or sign in with `matyan login`"),
+            Code::PermissionDenied
             | Code::InvalidArgument
             | Code::FailedPrecondition
             | Code::ResourceExhausted
@@ -245,6 +253,8 @@ pub(crate) fn run(command: ClientCommand) -> Result<(), Error> {
             ClientCommand::Project(flags) => project::run(flags).await,
             ClientCommand::Jobs(flags) => jobs::run(flags).await,
             ClientCommand::Access(flags) => access::run(flags).await,
+            ClientCommand::Login(flags) => login::run_login(flags).await,
+            ClientCommand::Logout(flags) => login::run_logout(flags),
         }
     })
 }

@@ -3,6 +3,8 @@
 mod canaries;
 mod closed_server;
 mod confusion;
+mod foreign;
+mod login;
 mod matrix;
 mod revocation;
 mod secrets;

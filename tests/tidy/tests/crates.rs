@@ -14,6 +14,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("matyan-wire", &["matyan-proto", "matyan-value"]),
     ("matyan-access", &["matyan-proto"]),
     ("matyan-sign-in", &["matyan-access"]),
+    ("matyan-kept-tokens", &[]),
     // For the conformance suite, which other crates run too.
     ("matyan-store", &["matyan-servers"]),
     ("matyan-log", &[]),
@@ -75,8 +76,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "matyan-optuna",
         ],
     ),
-    // It shares formats with the server and nothing more.
-    ("matyan-sdk", &["matyan-proto", "matyan-value", "matyan-wire"]),
+    // It shares formats with the server, tokens with the command line, and nothing more.
+    ("matyan-sdk", &["matyan-kept-tokens", "matyan-proto", "matyan-value", "matyan-wire"]),
     ("matyan-client-python", &["matyan-proto", "matyan-sdk", "matyan-value"]),
     ("matyan-servers", &[]),
     ("matyan-tests", &["matyan-proto", "matyan-servers"]),

@@ -1,8 +1,9 @@
 //! Connections to a server, on which every call is in one project, with the token of the caller.
 
-use std::fs;
+use std::{fs, path::PathBuf};
 
 use matyan_access::AccessToken;
+use matyan_kept_tokens::{KeptTokens, TokenPlace, file_path};
 use matyan_wire::headers::PROJECT;
 use tonic::{
     Request, Status,
@@ -15,7 +16,7 @@ use super::{
     Error,
     flags::{ClientFlags, ConnectionFlags},
 };
-use crate::endpoint::endpoint;
+use crate::{endpoint::endpoint, settings::Environment};
 
 /// A connection to a server. Cheap to clone.
 pub(super) type Connection = InterceptedService<Channel, CallMetadata>;
@@ -76,23 +77,31 @@ impl ConnectionFlags {
                 "no project can be named `{project}`: `matyan projects list` lists the names of all projects"
             ))
         })?;
-        let authorization = self.authorization()?;
+        let name = project.as_ref().and_then(|name: &AsciiMetadataValue| name.to_str().ok());
+        let authorization = self.authorization(name.unwrap_or_default())?;
         let metadata = CallMetadata { project, authorization };
         Ok(InterceptedService::new(channel(&self.server).await?, metadata))
     }
 
-    /// The header with the token, if there is one.
-    fn authorization(&self) -> Result<Option<AsciiMetadataValue>, Error> {
+    /// Connects to the server with a token, for calls that are not about a project.
+    pub(super) async fn connect_with(&self, token: &AccessToken) -> Result<Connection, Error> {
+        project_of_url(&self.server)?;
+        let metadata = CallMetadata { project: None, authorization: Some(header(token)) };
+        Ok(InterceptedService::new(channel(&self.server).await?, metadata))
+    }
+
+    /// The header with the token for calls in a project, if there is one.
+    fn authorization(&self, project: &str) -> Result<Option<AsciiMetadataValue>, Error> {
         let text = match (&self.token_file, &self.token) {
             (Some(path), _) => {
                 fs::read(path).map_err(|source| Error::TokenFile { path: path.clone(), source })?
             }
             (None, Some(token)) => token.reveal().to_vec(),
-            (None, None) => return Ok(None),
+            (None, None) => return self.kept_token(project),
         };
         let token = std::str::from_utf8(&text).ok().map(str::trim);
         if token == Some("") {
-            return Ok(None);
+            return self.kept_token(project);
         }
         // The text is not repeated: it may be a token with a mistake.
         let token = token.and_then(AccessToken::parse).ok_or_else(|| {
@@ -100,11 +109,32 @@ impl ConnectionFlags {
                            mtk_, and must be copied completely";
             Error::Message(message.to_owned())
         })?;
-        let mut value: AsciiMetadataValue =
-            format!("Bearer {}", token.reveal()).parse().expect("a token has letters and digits only");
-        value.set_sensitive(true);
-        Ok(Some(value))
+        Ok(Some(header(&token)))
     }
+
+    /// The header with the token that `matyan login` keeps for the server.
+    fn kept_token(&self, project: &str) -> Result<Option<AsciiMetadataValue>, Error> {
+        let (Some(path), Some(place)) = (kept_tokens_path(), TokenPlace::of(&self.server)) else {
+            return Ok(None);
+        };
+        let tokens = KeptTokens::read(&path)?;
+        let token = tokens.find(&place.in_project(project)).and_then(AccessToken::parse);
+        Ok(token.as_ref().map(header))
+    }
+}
+
+/// The file with the tokens that `matyan login` keeps; `None` if the user has no folder for it.
+pub(super) fn kept_tokens_path() -> Option<PathBuf> {
+    let environment = Environment::of_process();
+    file_path(|name| environment.variable(name))
+}
+
+/// The header with a token. It is not printed.
+fn header(token: &AccessToken) -> AsciiMetadataValue {
+    let text = format!("Bearer {}", token.reveal());
+    let mut value: AsciiMetadataValue = text.parse().expect("a token has letters and digits only");
+    value.set_sensitive(true);
+    value
 }
 
 /// The project that the URL of a server ends with. Fails for any other path: calls would ignore the path, and

@@ -19,7 +19,7 @@ pub(crate) struct ConnectionFlags {
     )]
     pub(super) server: String,
     /// File with the token of the caller, for a server with access control; by default, the variable MATYAN_TOKEN
-    /// contains the token
+    /// contains the token, or else `matyan login` has kept one
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) token_file: Option<PathBuf>,
     /// Token of the caller. Hidden, because other users of a machine can read its command lines

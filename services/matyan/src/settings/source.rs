@@ -29,6 +29,11 @@ impl Environment {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         Self { dotenv: Some(".env".into()), ..variables.collect() }
     }
+
+    /// A variable that is no setting, such as the home of the user.
+    pub(crate) fn variable(&self, name: &str) -> Option<String> {
+        self.variables.get(name).cloned()
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! A project with a canary in every text. No answer to a caller without rights in it contains one, whatever the request
-//! names, over every rpc and operation. An owner of the project sees each of them, so the canaries are where they
-//! belong.
+//! names, over every rpc and operation, those of other trackers' protocols included. An owner of the project sees each of
+//! them, so the canaries are where they belong.
 
 mod filling;
 
@@ -16,7 +16,7 @@ use prost_reflect::{
     DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, Value,
 };
 
-use super::closed_server::ClosedServer;
+use super::{closed_server::ClosedServer, foreign::ForeignOperation};
 use filling::{Canaries, FilledProject};
 
 const FILLED: &str = "vision";
@@ -178,6 +178,16 @@ async fn operations(closed: &ClosedServer, filled: &FilledProject) -> Vec<Call> 
     calls
 }
 
+/// Every operation of other trackers' protocols, with what the project has.
+async fn foreign_operations(closed: &ClosedServer, filled: &FilledProject) -> Vec<Call> {
+    let call = |operation: ForeignOperation| {
+        let is_reading = operation.is_reading();
+        let ForeignOperation { method, path, content_type, body, .. } = operation;
+        Call { method, path, content_type, body, is_reading }
+    };
+    filled.foreign.operations(closed).await.into_iter().map(call).collect()
+}
+
 /// The path of an operation with the ids of what the project has.
 fn filled_path(template: &str, filled: &FilledProject) -> String {
     let mut section = "";
@@ -233,7 +243,8 @@ fn shown<'a>(canaries: &BTreeSet<&'a str>, answer: &Answer) -> BTreeSet<&'a str>
 async fn rule_103_no_text_of_a_project_reaches_a_caller_without_rights_in_it() {
     let closed = ClosedServer::up(&[], &[FILLED, OWN]).await;
     let filled = FilledProject::fill(&closed, FILLED).await;
-    let calls = [rpcs(&filled), operations(&closed, &filled).await].concat();
+    let foreign = foreign_operations(&closed, &filled).await;
+    let calls = [rpcs(&filled), operations(&closed, &filled).await, foreign].concat();
     let canaries: BTreeSet<&str> = filled.canaries.used.iter().map(String::as_str).collect();
 
     // An owner of the project reads all of them.

@@ -4,8 +4,8 @@ use std::time::SystemTime;
 
 use matyan_proto::{
     access::v1::{
-        CreateTokenEverywhereRequest, CreateTokenEverywhereResponse, CreateTokenRequest, CreateTokenResponse,
-        GrantEverywhereRequest, GrantRequest, RevokeAnyTokenRequest, Role, TokenInfo,
+        CreateLinkRequest, CreateTokenEverywhereRequest, CreateTokenEverywhereResponse, CreateTokenRequest,
+        CreateTokenResponse, GrantEverywhereRequest, GrantRequest, RevokeAnyTokenRequest, Role, TokenInfo,
         access_service_client::AccessServiceClient,
     },
     project::v1::{CreateRequest, project_service_client::ProjectServiceClient},
@@ -36,7 +36,17 @@ pub(super) struct CreatedToken {
 impl ClosedServer {
     /// Starts with these projects, besides the default one.
     pub(super) async fn up(flags: &[&str], projects: &[&str]) -> Self {
-        let server = Server::up_with(&[&["--access", "on"][..], flags].concat()).await;
+        Self::up_with_variables(flags, &[], projects).await
+    }
+
+    /// Starts with these projects, and with variables of the environment.
+    pub(super) async fn up_with_variables(
+        flags: &[&str],
+        variables: &[(&str, &str)],
+        projects: &[&str],
+    ) -> Self {
+        let flags = [&["--access", "on"][..], flags].concat();
+        let server = Server::up_with_variables(&flags, variables).await;
         let operator = operator_token(&server.data_dir());
         let endpoint = Channel::from_shared(server.query.clone()).expect("the address is a URL");
         let channel = endpoint.connect().await.expect("the server listens");
@@ -68,9 +78,36 @@ impl ClosedServer {
     /// A token of a principal for a project. With a lifetime of 0, it lives as long as usual.
     pub(super) async fn create_token(&self, principal: &str, project: &str, lifetime_s: u64) -> CreatedToken {
         let create = CreateTokenRequest { principal: principal.to_owned(), lifetime_s, ..Default::default() };
+        self.token(project, create).await
+    }
+
+    /// A token of a principal for a project, with at most a role.
+    pub(super) async fn limited_token(&self, principal: &str, project: &str, role: Role) -> CreatedToken {
+        let role = role.into();
+        self.token(
+            project,
+            CreateTokenRequest { principal: principal.to_owned(), role, ..Default::default() },
+        )
+        .await
+    }
+
+    async fn token(&self, project: &str, create: CreateTokenRequest) -> CreatedToken {
         let created = self.access().create_token(self.request(project, create)).await;
         let CreateTokenResponse { token, secret } = created.expect("the principal has a role").into_inner();
         CreatedToken { secret, info: token.expect("the answer describes the token") }
+    }
+
+    /// The secret of a link that signs a principal in to a project, once.
+    pub(super) async fn create_link(&self, principal: &str, project: &str) -> String {
+        let create = CreateLinkRequest { principal: principal.to_owned(), ..Default::default() };
+        let created = self.access().create_link(self.request(project, create)).await;
+        created.expect("the principal has a role").into_inner().secret
+    }
+
+    /// Signs a browser in with a token or the secret of a link. Returns its cookie, as browsers send it.
+    pub(super) async fn sign_in(&self, secret: &str) -> String {
+        let (status, cookie) = super::sign_in(&self.server, secret).await;
+        cookie.unwrap_or_else(|| panic!("signing in is refused with {status}"))
     }
 
     /// Gives a principal a role in all projects, and a token.

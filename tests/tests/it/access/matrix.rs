@@ -2,6 +2,9 @@
 //! and in one that does not exist, over each protocol. Rpcs come from the descriptors and operations from the
 //! description of the API, so that new ones are included by themselves. What is expected follows from the declared
 //! right alone.
+//!
+//! The operations of other trackers' protocols need the rights of the calls that they become. Every role uses them, and
+//! every kind of credential uses some of our own protocols: more combinations would show nothing new.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +18,11 @@ use prost_types::FileDescriptorSet;
 use serde_json::Value;
 use tonic::Code;
 
-use super::{closed_server::ClosedServer, run};
+use super::{
+    closed_server::ClosedServer,
+    foreign::{ForeignOperation, ForeignThings},
+    run,
+};
 
 /// Projects whose names have the same length, so that answers about them can be compared.
 const OWN: &str = "speech";
@@ -25,6 +32,9 @@ const PROJECTS: [&str; 3] = [OWN, OTHER, UNKNOWN];
 
 /// An operation that leaves nothing to test after it: only its refusals are part of the matrix.
 const DELETES_ITS_PROJECT: (&str, &str) = ("DELETE", "/api/v1/rest/projects/");
+
+/// Start of the paths of the calls that only the pages of the server make. Nobody reaches them from outside.
+const SIGN_IN_SERVICE: &str = "/matyan.access.v1.SignInService/";
 
 /// Requests that are on their way at the same time.
 const CONCURRENCY: usize = 16;
@@ -40,6 +50,12 @@ enum Tester {
     Revoked,
     /// Has a role in `OWN`.
     Member(Role),
+    /// Owns `OWN`, and sends a token with at most a role.
+    Limited(Role),
+    /// A browser that has signed in with the token of a member.
+    Session(Role),
+    /// A browser that has signed in with a link of a member.
+    LinkSession(Role),
     /// Owns `OTHER`.
     OwnerOfOther,
     Monitor,
@@ -53,6 +69,22 @@ enum Outcome {
     NotSignedIn,
     Denied,
     UnknownProject,
+    /// Denied, or without effect: an operation may find that what it is about does not exist, before it makes a call for
+    /// which it has no right.
+    Refused,
+    /// The server does not have the call.
+    Absent,
+    /// The server cannot answer, or not now. Never expected.
+    Failed,
+}
+
+/// What a caller shows.
+#[derive(Clone, Debug)]
+enum Credential {
+    Nothing,
+    Token(String),
+    /// Name and value.
+    Cookie(String),
 }
 
 impl Tester {
@@ -60,23 +92,45 @@ impl Tester {
     fn rights_in(self, project: &str) -> &'static [Access] {
         match self {
             Self::OwnerOfOther if project == OTHER => rights_of(Role::Owner),
-            Self::Member(role) if project == OWN => rights_of(role),
+            Self::Member(role) | Self::Limited(role) | Self::Session(role) | Self::LinkSession(role)
+                if project == OWN =>
+            {
+                rights_of(role)
+            }
             _ => &[],
         }
     }
 
-    fn expected(self, access: Access, project: &str) -> Outcome {
+    fn expected(self, target: &Target, project: &str) -> Outcome {
         let rights = self.rights_in(project);
-        match (self, access) {
+        match (self, target.access) {
             (Self::Malformed | Self::Invented | Self::Expired | Self::Revoked, _) => Outcome::NotSignedIn,
+            _ if target.is_of_sign_in() => Outcome::Absent,
             (Self::Operator, _) | (_, Access::Public | Access::Signed) => Outcome::Permitted,
             (Self::Nobody, _) => Outcome::NotSignedIn,
             (Self::Monitor, Access::Monitor) => Outcome::Permitted,
             (_, Access::Operate | Access::Monitor) => Outcome::Denied,
             _ if rights.is_empty() => Outcome::UnknownProject,
             (_, Access::Caller) => Outcome::Permitted,
-            _ if rights.contains(&access) => Outcome::Permitted,
-            _ => Outcome::Denied,
+            (_, access) if !rights.contains(&access) => Outcome::Denied,
+            _ if target.further_rights().iter().all(|right| rights.contains(right)) => Outcome::Permitted,
+            _ => Outcome::Refused,
+        }
+    }
+
+    /// Whether a cell of this caller shows anything that other cells do not show.
+    fn uses(self, target: &Target) -> bool {
+        use Protocol::{Grpc, GrpcWeb, Http1, Socket};
+        if target.foreign.is_some() {
+            return matches!(self, Self::Nobody | Self::Member(_) | Self::OwnerOfOther | Self::Operator);
+        }
+        match self {
+            Self::Limited(_) => matches!(target.protocol, Grpc | Http1),
+            // The cookie is for the port with the pages.
+            Self::Session(_) | Self::LinkSession(_) => {
+                matches!(target.protocol, GrpcWeb | Http1 | Socket { .. }) && !target.is_ingest
+            }
+            _ => true,
         }
     }
 }
@@ -106,6 +160,7 @@ enum Protocol {
 #[derive(Clone, Debug)]
 struct Target {
     protocol: Protocol,
+    /// The right that it needs; the first one, if it is an operation of another tracker's protocol.
     access: Access,
     method: Method,
     path: String,
@@ -113,12 +168,38 @@ struct Target {
     is_stream: bool,
     /// Whether it is on the port that training code sends to.
     is_ingest: bool,
+    /// `None`: it is one of our own.
+    foreign: Option<ForeignOperation>,
 }
 
 impl Target {
     fn call(protocol: Protocol, path: &str, access: Access, is_stream: bool) -> Self {
-        let is_ingest = false;
-        Self { protocol, access, method: Method::POST, path: path.to_owned(), is_stream, is_ingest }
+        let path = path.to_owned();
+        Self { protocol, access, method: Method::POST, path, is_stream, is_ingest: false, foreign: None }
+    }
+
+    fn foreign(operation: ForeignOperation) -> Self {
+        let protocol = if operation.is_grpc() { Protocol::Grpc } else { Protocol::Http1 };
+        let access = *operation.needs.first().expect("every operation needs a right");
+        let target = Self::call(protocol, &operation.path, access, false);
+        Self { method: operation.method.clone(), foreign: Some(operation), ..target }
+    }
+
+    /// The rights of the calls that follow the first one.
+    fn further_rights(&self) -> &'static [Access] {
+        self.foreign.as_ref().and_then(|operation| operation.needs.get(1..)).unwrap_or_default()
+    }
+
+    fn is_of_sign_in(&self) -> bool {
+        self.path.starts_with(SIGN_IN_SERVICE)
+    }
+
+    /// What it is, for people who read the result of the test.
+    fn name(&self) -> String {
+        match &self.foreign {
+            Some(operation) => operation.name.clone(),
+            None => format!("{:?} {} {}", self.protocol, self.method, self.path),
+        }
     }
 
     fn on_ingest_port(&self) -> Self {
@@ -134,7 +215,7 @@ impl Target {
     }
 
     /// The project is in the path where that is possible, and in a header over HTTP/2.
-    fn request(&self, base: &str, project: &str, token: Option<&str>) -> Request<Bytes> {
+    fn request(&self, base: &str, project: &str, credential: &Credential) -> Request<Bytes> {
         let is_in_header = matches!(self.protocol, Protocol::Grpc | Protocol::Http2);
         let prefix = if is_in_header { String::new() } else { format!("/p/{project}") };
         let mut request =
@@ -142,9 +223,13 @@ impl Target {
         if is_in_header {
             request = request.header("matyan-project", project);
         }
-        if let Some(token) = token {
-            request = request.header("authorization", format!("Bearer {token}"));
-        }
+        request = match credential {
+            Credential::Nothing => request,
+            Credential::Token(token) => request.header("authorization", format!("Bearer {token}")),
+            Credential::Cookie(cookie) => {
+                request.header("cookie", cookie).header("sec-fetch-site", "same-origin")
+            }
+        };
         let headers: &[(&str, &str)] = match self.protocol {
             Protocol::Grpc => &[("content-type", "application/grpc"), ("te", "trailers")],
             Protocol::GrpcWeb => &[("content-type", "application/grpc-web+proto"), ("x-grpc-web", "1")],
@@ -162,15 +247,17 @@ impl Target {
         if self.protocol == (Protocol::Socket { is_binary: true }) {
             request = request.header("sec-websocket-protocol", matyan_tests::binary::PROTOCOL);
         }
+        request.body(self.body()).expect("the request is well-formed")
+    }
+
+    fn body(&self) -> Bytes {
         let has_body = self.method == Method::POST || self.method == Method::PUT;
-        let body: &'static [u8] = if self.is_grpc() {
-            EMPTY_MESSAGE
-        } else if has_body {
-            b"{}"
-        } else {
-            b""
-        };
-        request.body(Bytes::from_static(body)).expect("the request is well-formed")
+        match &self.foreign {
+            Some(operation) => operation.body.clone(),
+            None if self.is_grpc() => Bytes::from_static(EMPTY_MESSAGE),
+            None if has_body => Bytes::from_static(b"{}"),
+            None => Bytes::new(),
+        }
     }
 
     fn outcome(&self, answer: &Answer, project: &str) -> Outcome {
@@ -181,6 +268,13 @@ impl Target {
                 Code::Unauthenticated => Outcome::NotSignedIn,
                 Code::PermissionDenied => Outcome::Denied,
                 Code::NotFound if names_project(status.message()) => Outcome::UnknownProject,
+                Code::Unimplemented => Outcome::Absent,
+                Code::Unknown
+                | Code::Internal
+                | Code::DataLoss
+                | Code::Unavailable
+                | Code::DeadlineExceeded
+                | Code::ResourceExhausted => Outcome::Failed,
                 _ => Outcome::Permitted,
             };
         }
@@ -190,7 +284,23 @@ impl Target {
             StatusCode::NOT_FOUND if names_project(&String::from_utf8_lossy(&answer.body)) => {
                 Outcome::UnknownProject
             }
+            StatusCode::TOO_MANY_REQUESTS => Outcome::Failed,
+            status if status.is_server_error() => Outcome::Failed,
             _ => Outcome::Permitted,
+        }
+    }
+
+    /// Whether an answer is the expected one. `found` is its outcome.
+    fn is_expected(&self, expected: Outcome, found: Outcome, answer: &Answer, project: &str) -> bool {
+        match (expected, found) {
+            // Its credential is in the request, and this one has none.
+            (Outcome::Permitted, Outcome::Denied) => self.access == Access::Signed,
+            (Outcome::Permitted, Outcome::UnknownProject) => project == UNKNOWN,
+            (Outcome::Refused, Outcome::Denied) => true,
+            (Outcome::Refused, Outcome::Permitted) => {
+                self.foreign.as_ref().is_some_and(|operation| !operation.has_succeeded(answer))
+            }
+            (expected, found) => expected == found,
         }
     }
 }
@@ -261,18 +371,35 @@ fn sockets() -> Vec<Target> {
     targets
 }
 
-/// Every kind of caller, with its token.
-async fn testers(closed: &ClosedServer) -> Vec<(Tester, Option<String>)> {
+/// The operations of other trackers' protocols, about things that are in `OWN`.
+async fn foreign_operations(closed: &ClosedServer) -> Vec<Target> {
+    let things = ForeignThings::create(closed, OWN, &mut |of: &str| of.to_owned()).await;
+    things.operations(closed).await.into_iter().map(Target::foreign).collect()
+}
+
+/// The name of the member with a role.
+fn member(role: Role) -> String {
+    role.as_str_name().to_lowercase()
+}
+
+/// Every kind of caller, with what it shows.
+async fn testers(closed: &ClosedServer) -> Vec<(Tester, Credential)> {
     let mut testers = vec![
-        (Tester::Nobody, None),
-        (Tester::Malformed, Some("mtk_malformed".to_owned())),
-        (Tester::Operator, Some(closed.operator.clone())),
+        (Tester::Nobody, Credential::Nothing),
+        (Tester::Malformed, Credential::Token("mtk_malformed".to_owned())),
+        (Tester::Operator, Credential::Token(closed.operator.clone())),
     ];
     for role in [Role::Ingest, Role::Viewer, Role::Writer, Role::Editor, Role::Owner] {
-        let name = role.as_str_name().to_lowercase();
-        let token = closed.invite(&name, role, OWN).await;
-        testers.push((Tester::Member(role), Some(token.secret)));
+        let token = closed.invite(&member(role), role, OWN).await;
+        if role == Role::Editor {
+            let cookie = closed.sign_in(&token.secret).await;
+            testers.push((Tester::Session(role), Credential::Cookie(cookie)));
+        }
+        testers.push((Tester::Member(role), Credential::Token(token.secret)));
     }
+    let limited = closed.limited_token(&member(Role::Owner), OWN, Role::Viewer).await;
+    let link = closed.create_link(&member(Role::Viewer), OWN).await;
+    let cookie = closed.sign_in(&link).await;
     let revoked = closed.create_token("role_owner", OWN, 0).await;
     closed.revoke(&revoked).await;
     let expired = closed.expired_token("role_owner", OWN).await;
@@ -282,18 +409,22 @@ async fn testers(closed: &ClosedServer) -> Vec<(Tester, Option<String>)> {
     let invented = run(&mut generate).expect("the command needs no server");
     let invented = invented.trim().to_owned();
     testers.extend([
-        (Tester::Revoked, Some(revoked.secret)),
-        (Tester::Expired, Some(expired.secret)),
-        (Tester::OwnerOfOther, Some(other.secret)),
-        (Tester::Monitor, Some(monitor.secret)),
-        (Tester::Invented, Some(invented)),
+        (Tester::Limited(Role::Viewer), Credential::Token(limited.secret)),
+        (Tester::LinkSession(Role::Viewer), Credential::Cookie(cookie)),
+        (Tester::Revoked, Credential::Token(revoked.secret)),
+        (Tester::Expired, Credential::Token(expired.secret)),
+        (Tester::OwnerOfOther, Credential::Token(other.secret)),
+        (Tester::Monitor, Credential::Token(monitor.secret)),
+        (Tester::Invented, Credential::Token(invented)),
     ]);
     testers
 }
 
-/// Whether a cell leaves the projects for the others.
+/// Whether a cell shows something new, and leaves the projects for the others.
 fn is_sent(target: &Target, tester: Tester, project: &str) -> bool {
-    !target.deletes_its_project() || tester.expected(target.access, project) != Outcome::Permitted
+    let leaves_projects =
+        !target.deletes_its_project() || tester.expected(target, project) != Outcome::Permitted;
+    tester.uses(target) && leaves_projects
 }
 
 /// One cell of the matrix, and what the server has answered.
@@ -319,20 +450,12 @@ impl Matrix {
 
     fn check(&mut self, Answered { target, tester, project, answer }: Answered<'_>) {
         let cell = &self.targets[target];
-        let expected = tester.expected(cell.access, project);
+        let expected = tester.expected(cell, project);
         let found = cell.outcome(&answer, project);
-        let is_expected = match (expected, found) {
-            // Its credential is in the request, and this one has none.
-            (Outcome::Permitted, Outcome::Denied) => cell.access == Access::Signed,
-            (Outcome::Permitted, Outcome::UnknownProject) => project == UNKNOWN,
-            (expected, found) => expected == found,
-        };
-        if !is_expected {
-            let Target { protocol, method, path, access, .. } = cell;
-            let text = answer.comparable(project);
+        if !cell.is_expected(expected, found, &answer, project) {
+            let (name, access, text) = (cell.name(), cell.access, answer.comparable(project));
             self.problems.push(format!(
-                "{protocol:?} {method} {path} ({access:?}) by {tester:?} in {project}: {expected:?} expected, {found:?} \
-                 found: {text}"
+                "{name} ({access:?}) by {tester:?} in {project}: {expected:?} expected, {found:?} found: {text}"
             ));
         }
         let is_blind = tester.rights_in(project).is_empty() && tester != Tester::Operator;
@@ -345,10 +468,8 @@ impl Matrix {
     fn finish(mut self) {
         for ((target, tester), answers) in &self.refusals {
             if answers.len() > 1 {
-                let Target { protocol, method, path, .. } = &self.targets[*target];
-                self.problems.push(format!(
-                    "{protocol:?} {method} {path} tells {tester:?} whether a project exists: {answers:#?}"
-                ));
+                let name = self.targets[*target].name();
+                self.problems.push(format!("{name} tells {tester:?} whether a project exists: {answers:#?}"));
             }
         }
         let shown = self.problems.iter().take(20).map(String::as_str).collect::<Vec<_>>();
@@ -361,28 +482,31 @@ impl Matrix {
 async fn rule_54_each_right_permits_what_it_names_over_every_protocol() {
     let closed = ClosedServer::up(&[], &[OWN, OTHER]).await;
     let testers = testers(&closed).await;
-    let targets = [rpcs(), operations(&closed).await, sockets()].concat();
+    let targets = [rpcs(), operations(&closed).await, sockets(), foreign_operations(&closed).await].concat();
     let (http1, http2) = (ExactClient::http1(), ExactClient::http2());
     let cells = targets.iter().enumerate().flat_map(|(index, target)| {
         let testers = testers.iter();
-        testers.flat_map(move |(tester, token)| {
-            PROJECTS.map(|project| (index, target, *tester, token.as_deref(), project))
+        testers.flat_map(move |(tester, credential)| {
+            PROJECTS.map(|project| (index, target, *tester, credential, project))
         })
     });
-    let cells: Vec<_> =
+    let mut cells: Vec<_> =
         cells.filter(|(_, target, tester, _, project)| is_sent(target, *tester, project)).collect();
+    // What is refused leaves everything as it was, so it comes before what deletes and changes.
+    cells.sort_by_key(|(_, target, tester, _, project)| {
+        tester.expected(target, project) == Outcome::Permitted
+    });
     let mut matrix = Matrix::new(targets.clone());
     let expected_cells = cells.len();
     let mut answers = stream::iter(cells)
-        .map(|(index, target, tester, token, project)| {
+        .map(|(index, target, tester, credential, project)| {
             let base = if target.is_ingest { &closed.server.ingest } else { &closed.server.query };
-            let request = target.request(base, project, token);
+            let request = target.request(base, project, credential);
             let client = match target.protocol {
                 Protocol::Grpc | Protocol::Http2 => &http2,
                 Protocol::GrpcWeb | Protocol::Http1 | Protocol::Socket { .. } => &http1,
             };
-            let is_endless =
-                target.is_stream && tester.expected(target.access, project) == Outcome::Permitted;
+            let is_endless = target.is_stream && tester.expected(target, project) == Outcome::Permitted;
             async move {
                 let answer =
                     if is_endless { client.begin(request).await } else { client.send(request).await };
@@ -400,9 +524,9 @@ async fn rule_54_each_right_permits_what_it_names_over_every_protocol() {
 
     // The operation that was left out is permitted as well.
     let owner = testers.iter().find(|(tester, _)| *tester == Tester::Member(Role::Owner));
-    let token = owner.and_then(|(_, token)| token.as_deref());
+    let (_, credential) = owner.expect("an owner is among them");
     let deletion = targets.iter().find(|it| it.deletes_its_project());
     let deletion = deletion.expect("the operation exists");
-    let answer = http1.send(deletion.request(&closed.server.query, OWN, token)).await;
+    let answer = http1.send(deletion.request(&closed.server.query, OWN, credential)).await;
     assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
 }

@@ -1,5 +1,6 @@
-//! Secrets at rest: a server is used with tokens in every way, and in every wrong one. Afterwards none of them, and no
-//! half of one, is in its store, its log, its blobs, an archive, its log lines, its spans, its metrics, or in an error.
+//! Secrets at rest: a server is used with tokens, sessions, links and a provider in every way, and in every wrong one.
+//! Afterwards none of their secrets, and no half of one, is in its store, its log, its blobs, an archive, its log lines,
+//! its spans, its metrics, or in an error.
 
 use std::{
     fs,
@@ -8,15 +9,18 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use http::{Request, request::Builder};
+use http::{Request, StatusCode, header, request::Builder};
 use matyan_proto::access::v1::Role;
 use matyan_tests::{
     collector::Collector,
     eventually,
     exact_http::{Answer, ExactClient, contains},
+    github::{GitHub, GitHubSecrets, ORGANIZATION},
     json::{Ack, create_run, finish_run, log_record},
 };
+use reqwest::Url;
 use serde_json::json;
+use uuid::Uuid;
 
 use super::{closed_server::ClosedServer, command, run, stdout_of, token_file};
 
@@ -25,19 +29,39 @@ const PROJECT: &str = "speech";
 /// Marks the last request, whose span is exported after all others.
 const LAST_RUN: &str = "the-last-run";
 
-/// The token of somebody, and the texts that must not be found.
+/// The beginnings of tokens, sessions, links, and both secrets of a sign-in with a provider.
+const BEGINNINGS: [&str; 5] = ["mtk_", "mts_", "mtl_", "mto_", "mtb_"];
+
+/// A secret of somebody, and the texts that must not be found.
 struct Secret {
     owner: &'static str,
-    token: String,
+    text: String,
     parts: Vec<String>,
 }
 
 impl Secret {
-    fn new(owner: &'static str, token: &str) -> Self {
-        let secret = token.split('_').nth(1).expect("a token has a secret");
+    /// A secret with a beginning and a checksum.
+    fn new(owner: &'static str, text: &str) -> Self {
+        let secret = text.split('_').nth(1).expect("it has a beginning");
         let (first, second) = secret.split_at(secret.len() / 2);
-        let parts = [token, secret, first, second].map(str::to_owned).to_vec();
-        Self { owner, token: token.to_owned(), parts }
+        let parts = [text, secret, first, second].map(str::to_owned).to_vec();
+        Self { owner, text: text.to_owned(), parts }
+    }
+
+    /// A secret of any form.
+    fn opaque(owner: &'static str, text: &str) -> Self {
+        let (first, second) = text.split_at(text.len() / 2);
+        let parts = [text, first, second].map(str::to_owned).to_vec();
+        Self { owner, text: text.to_owned(), parts }
+    }
+
+    fn is_token(&self) -> bool {
+        self.text.starts_with("mtk_")
+    }
+
+    /// Whether the server recognizes it where it does not belong.
+    fn has_beginning(&self) -> bool {
+        BEGINNINGS.iter().any(|beginning| self.text.starts_with(beginning))
     }
 
     fn is_in(&self, bytes: &[u8]) -> bool {
@@ -69,7 +93,7 @@ fn request(builder: Builder, body: &str) -> Request<Bytes> {
     builder.body(Bytes::copy_from_slice(body.as_bytes())).expect("the request is well-formed")
 }
 
-/// Requests with a token, or with a mistyped one, as their credential. Their answers do not repeat it.
+/// Requests with a secret, or with a mistyped one, as their credential. Their answers do not repeat it.
 fn with_credential(base: &str, token: &str) -> Vec<Request<Bytes>> {
     let path = format!("{base}/p/{PROJECT}/api/v1/rest/projects/");
     let port = base.rsplit(':').next().expect("the address has a port");
@@ -78,7 +102,7 @@ fn with_credential(base: &str, token: &str) -> Vec<Request<Bytes>> {
     for authorization in [
         format!("Bearer {token}"),
         format!("Bearer {token}x"),
-        format!("Bearer {}", token.replacen("mtk_", "mtk", 1)),
+        format!("Bearer {}", token.replacen('_', "", 1)),
         format!("Bearer {token} {token}"),
         format!("Token {token}"),
         basic(format!("_:{token}")),
@@ -98,13 +122,16 @@ fn with_credential(base: &str, token: &str) -> Vec<Request<Bytes>> {
     requests.push(request(twice, ""));
     let of_page = Request::get(&path).header("authorization", basic(format!("_:{token}")));
     requests.push(request(of_page.header("sec-fetch-site", "same-origin"), ""));
-    let cookie = format!("matyan-{port}={token}");
-    requests.push(request(Request::get(&path).header("cookie", cookie), ""));
-    requests.push(request(Request::get(&path).header("cookie", format!("matyan-{port}={token}x")), ""));
+    for cookie in ["matyan", "matyan-sign-in"] {
+        for value in [token.to_owned(), format!("{token}x")] {
+            let cookie = format!("{cookie}-{port}={value}");
+            requests.push(request(Request::get(&path).header("cookie", cookie), ""));
+        }
+    }
     requests
 }
 
-/// Requests of `caller` with a token where none belongs. Their answers may repeat what was sent.
+/// Requests of `caller` with a secret where none belongs. Their answers may repeat what was sent.
 fn in_wrong_places(base: &str, token: &str, caller: &str) -> Vec<Request<Bytes>> {
     let get = |path: String| {
         let authorization = format!("Bearer {caller}");
@@ -117,6 +144,11 @@ fn in_wrong_places(base: &str, token: &str, caller: &str) -> Vec<Request<Bytes>>
         format!("/p/{PROJECT}/api/v1/rest/runs/search/run/?q=run.{token}%20=="),
         format!("/p/{token}/api/v1/rest/projects/"),
         format!("/p/{PROJECT}/{token}"),
+        format!("/{token}"),
+        format!("/p/{PROJECT}/files/me/p/r/{token}"),
+        format!("/p/{PROJECT}/api/2.0/mlflow-artifacts/artifacts/0/r/artifacts/{token}"),
+        format!("/sign-in/with/{token}"),
+        format!("/sign-in/callback?state={token}&code={token}&iss={token}"),
         format!("/sign-in?next=/p/{PROJECT}/?token={token}"),
     ];
     let mut requests: Vec<_> = paths.into_iter().map(|path| request(get(path), "")).collect();
@@ -178,38 +210,120 @@ async fn log_careless_run(closed: &ClosedServer, token: &str) -> String {
 async fn use_everywhere(closed: &ClosedServer, secrets: &[Secret]) -> Vec<Answer> {
     let client = ExactClient::http1();
     let mut answers = Vec::new();
-    for Secret { token, .. } in secrets {
+    for secret in secrets.iter().filter(|secret| secret.has_beginning()) {
+        let text = &secret.text;
         for base in [&closed.server.query, &closed.server.ingest] {
-            for request in with_credential(base, token) {
+            for request in with_credential(base, text) {
                 answers.push(client.send(request).await);
             }
-            for request in in_wrong_places(base, token, &closed.operator) {
+            for request in in_wrong_places(base, text, &closed.operator) {
                 client.send(request).await;
             }
         }
-        run_wrong_commands(closed, token);
-        if let Ok(mut writer) = closed.connect(token, PROJECT, "by-socket").await {
+        if secret.is_token() {
+            run_wrong_commands(closed, text);
+        }
+        if let Ok(mut writer) = closed.connect(text, PROJECT, "by-socket").await {
             writer.send(&create_run()).await.ok();
         }
     }
     answers
 }
 
-#[tokio::test]
-async fn rule_104_no_token_is_left_anywhere() {
-    let collector = Collector::listen().await;
+/// A text that is as hard to guess as the secrets of a provider.
+fn random_text() -> String {
+    Uuid::new_v4().simple().to_string()
+}
+
+/// A server with access control at which people of an organization of a GitHub sign in.
+async fn up(collector: &Collector, github: &GitHub, secrets: &GitHubSecrets) -> ClosedServer {
+    let file = tempfile::NamedTempFile::new().expect("the temporary directory is writable");
+    fs::write(file.path(), &secrets.client_secret).expect("the file is writable");
+    let path = file.path().to_str().expect("the path is text");
+    let roles = format!("{ORGANIZATION} = viewer@{PROJECT}");
+    let variables = [
+        ("MATYAN_GITHUB_URL", github.url.as_str()),
+        ("MATYAN_GITHUB_CLIENT_ID", "client"),
+        ("MATYAN_GITHUB_CLIENT_SECRET_FILE", path),
+        ("MATYAN_GITHUB_ROLES", roles.as_str()),
+    ];
     let flags = ["--otlp-endpoint", &collector.endpoint, "--log-level", "debug"];
-    let mut closed = ClosedServer::up(&flags, &[PROJECT]).await;
+    // The server reads the file when it starts.
+    ClosedServer::up_with_variables(&flags, &variables, &[PROJECT]).await
+}
+
+/// The value of a cookie that an answer sets, by the beginning of its name.
+fn cookie_of(answer: &Answer, name: &str) -> (String, String) {
+    let values = answer.headers.get_all(header::SET_COOKIE).iter();
+    let mut pairs = values.filter_map(|value| value.to_str().ok()?.split(';').next()?.split_once('='));
+    let found = pairs.find(|(of, value)| of.starts_with(name) && !value.is_empty());
+    let (name, value) = found.unwrap_or_else(|| panic!("no cookie in {answer:?}"));
+    (name.to_owned(), value.to_owned())
+}
+
+/// Begins to sign in with GitHub. Returns the cookie of the browser, and the state.
+async fn begin_sign_in(closed: &ClosedServer) -> ((String, String), String) {
+    let get = Request::get(format!("{}/sign-in/with/github", closed.server.query));
+    let answer = ExactClient::http1().send(request(get, "")).await;
+    let location = answer.headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
+    let location = location.unwrap_or_else(|| panic!("no redirect: {answer:?}"));
+    let location = Url::parse(location).expect("it is the address of GitHub");
+    let state = location.query_pairs().find(|(name, _)| name == "state");
+    let (_, state) = state.expect("the address has a state");
+    (cookie_of(&answer, "matyan-sign-in"), state.into_owned())
+}
+
+/// Signs in with GitHub. Returns all secrets of the sign-in, the session included.
+async fn sign_in_with_github(closed: &ClosedServer, secrets: &GitHubSecrets) -> Vec<Secret> {
+    let ((name, browser), state) = begin_sign_in(closed).await;
+    let GitHubSecrets { client_secret, code, token } = secrets;
+    let url = format!("{}/sign-in/callback?state={state}&code={code}", closed.server.query);
+    let callback = request(Request::get(url).header("cookie", format!("{name}={browser}")), "");
+    let answer = ExactClient::http1().send(callback).await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{answer:?}\n{}", closed.server.log());
+    let (_, session) = cookie_of(&answer, "matyan-");
+    vec![
+        Secret::opaque("the client secret", client_secret),
+        Secret::opaque("the code", code),
+        Secret::opaque("the token of GitHub", token),
+        Secret::opaque("the state", &state),
+        Secret::opaque("the browser", &browser),
+        Secret::new("the session by GitHub", &session),
+    ]
+}
+
+/// The secret of the session in the cookie of a browser.
+fn session(owner: &'static str, cookie: &str) -> Secret {
+    let (_, secret) = cookie.split_once('=').expect("a cookie has a value");
+    Secret::new(owner, secret)
+}
+
+#[tokio::test]
+async fn rule_104_no_secret_is_left_anywhere() {
+    let collector = Collector::listen().await;
+    let of_github = GitHubSecrets { client_secret: random_text(), code: random_text(), token: random_text() };
+    let github = GitHub::listen(of_github.clone()).await;
+    let mut closed = up(&collector, &github, &of_github).await;
     let ana = closed.invite("ana", Role::Writer, PROJECT).await;
     let bo = closed.invite("bo", Role::Owner, PROJECT).await;
     let mut generate = command(&closed.server, None, &["access", "token", "generate"]);
     let invented = run(&mut generate).expect("the command needs no server");
-    let secrets = [
+    let link = closed.create_link("ana", PROJECT).await;
+    let (by_token, by_link) = (closed.sign_in(&ana.secret).await, closed.sign_in(&link).await);
+    let mut secrets = vec![
         Secret::new("operator", &closed.operator),
         Secret::new("ana", &ana.secret),
         Secret::new("bo", &bo.secret),
         Secret::new("nobody", invented.trim()),
+        Secret::new("the link", &link),
+        session("the session by token", &by_token),
+        session("the session by link", &by_link),
     ];
+    secrets.extend(sign_in_with_github(&closed, &of_github).await);
+    // A sign-in that nobody finishes.
+    let ((_, browser), state) = begin_sign_in(&closed).await;
+    secrets.push(Secret::opaque("the browser that waits", &browser));
+    secrets.push(Secret::opaque("the state that waits", &state));
     stdout_of(&closed.server, &bo.secret, &["runs", "ls", "--project", PROJECT]);
     closed.revoke(&bo).await;
 
@@ -220,12 +334,15 @@ async fn rule_104_no_token_is_left_anywhere() {
     for answer in &answers {
         for secret in &secrets {
             assert!(
-                !answer.contains(&secret.token),
-                "an answer repeats the token of {}: {answer:?}",
+                !answer.contains(&secret.text),
+                "an answer repeats the secret of {}: {answer:?}",
                 secret.owner
             );
         }
     }
+    // A link that nobody opens.
+    secrets.push(Secret::new("the link that waits", &closed.create_link("ana", PROJECT).await));
+
     let client = ExactClient::http1();
     let as_operator = |path: &str| {
         let get = Request::get(format!("{}{path}", closed.server.query));
@@ -242,7 +359,11 @@ async fn rule_104_no_token_is_left_anywhere() {
     let into = archives.path().to_str().expect("the path is text");
     stdout_of(&closed.server, &closed.operator, &["backup", into, "--project", PROJECT]);
     let audit = ["access", "audit", "--everywhere", "--limit", "0", "--json"];
-    let audit = stdout_of(&closed.server, &closed.operator, &audit);
+    let audit = eventually("the sign-in with GitHub is in the audit log", async || {
+        let listed = stdout_of(&closed.server, &closed.operator, &audit);
+        if listed.contains("github:") { Ok(listed) } else { Err(listed) }
+    })
+    .await;
     client.send(as_operator(&format!("/p/{PROJECT}/api/v1/rest/runs/{LAST_RUN}/info/"))).await;
     drop(client);
     assert!(closed.server.terminate().await.success(), "{}", closed.server.log());

@@ -27,7 +27,7 @@ use matyan_tests::{
 use serde_json::{Value, json};
 use tonic::{Response, Status, Streaming};
 
-use super::super::closed_server::ClosedServer;
+use super::super::{closed_server::ClosedServer, foreign::ForeignThings};
 
 /// An image of one pixel.
 const PNG: &str =
@@ -66,6 +66,8 @@ pub(super) struct FilledProject {
     pub(super) blob_uri: String,
     /// Ids of entities, by the name of their package.
     pub(super) ids: BTreeMap<&'static str, String>,
+    /// What clients of other trackers have made.
+    pub(super) foreign: ForeignThings,
 }
 
 async fn all<T>(streaming: Result<Response<Streaming<T>>, Status>) -> Vec<T> {
@@ -81,7 +83,8 @@ impl FilledProject {
         ids.extend(create_pages(closed, project, &mut canaries).await);
         add_principal(closed, project, &mut canaries).await;
         let blob_uri = image_uri(closed, project).await;
-        Self { canaries, run_id: "r", artifact: "a.txt", blob_uri, ids }
+        let foreign = ForeignThings::create(closed, project, &mut |of: &str| canaries.next(of)).await;
+        Self { canaries, run_id: "r", artifact: "a.txt", blob_uri, ids, foreign }
     }
 }
 

@@ -1,0 +1,183 @@
+//! Signing in at the command line: a token is asked for, checked by the server, and kept for the later commands and scripts
+//! of the user. Signing out forgets it.
+
+use std::{fs, path::PathBuf};
+
+use clap::Args;
+use matyan_access::{AccessToken, BrowserSecret, SecretKind};
+use matyan_kept_tokens::{KeptTokens, TokenPlace};
+use matyan_proto::access::v1::{
+    GetCallerRequest, GetCallerResponse, access_service_client::AccessServiceClient,
+};
+use matyan_wire::loopback::is_loopback_host;
+use serde_json::json;
+use tonic::{Code, Status, transport::Uri};
+
+use super::{
+    Error, client,
+    connection::kept_tokens_path,
+    flags::ConnectionFlags,
+    output::{Output, cell, notice},
+    projects::shown_name,
+    secret_prompt::read_secret,
+};
+use crate::endpoint::EndpointError;
+
+const LOGIN_EXAMPLES: &str = "\
+Examples:
+  matyan login --server https://matyan.example            asks for a token, and does not show it
+  matyan login --token-file matyan-data/operator-token    keeps the token in a file
+  vault read -field=token secret/matyan | matyan login    keeps the token that a program prints
+
+A token is kept for the server of --server or MATYAN_BACKEND_URL, or only for its project if the token is for one project, in
+~/.config/matyan/tokens.json, which only you can read. It is sent to this server only. --token-file and MATYAN_TOKEN come before it.";
+
+const NO_TOKEN: &str =
+    "this contains no token, so nothing was kept: a token begins with mtk_, and must be copied completely";
+const IS_LINK: &str = "this is a link that signs a browser in, so nothing was kept: open it, and create a token on the page Access, or ask an \
+                       owner for one, who runs `matyan access token create NAME --project NAME`";
+const NO_FOLDER: &str = "there is no folder for the file of tokens: set HOME or XDG_CONFIG_HOME";
+
+#[derive(Debug, Args)]
+#[command(after_help = LOGIN_EXAMPLES)]
+pub(crate) struct LoginFlags {
+    #[command(flatten)]
+    connection: ConnectionFlags,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogoutFlags {
+    /// Forget the tokens for all servers
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    connection: ConnectionFlags,
+}
+
+fn file() -> Result<PathBuf, Error> {
+    kept_tokens_path().ok_or_else(|| Error::Message(NO_FOLDER.to_owned()))
+}
+
+fn place(connection: &ConnectionFlags) -> Result<TokenPlace, Error> {
+    let server = &connection.server;
+    TokenPlace::of(server).ok_or_else(|| EndpointError::Address(server.clone()).into())
+}
+
+pub(super) async fn run_login(flags: LoginFlags) -> Result<(), Error> {
+    let LoginFlags { connection } = flags;
+    let out = &mut Output::new(connection.json);
+    let (place, path) = (place(&connection)?, file()?);
+    // Before anybody is asked for a token.
+    KeptTokens::read(&path)?;
+    if is_in_clear(&connection.server) {
+        notice(
+            "the token is sent without TLS, and others on the network can read it: use an https:// address",
+        );
+    }
+    let token = new_token(&connection)?;
+    let caller = caller(&connection, &token).await?;
+    let place = match &caller.token_project {
+        None => place.whole_server(),
+        Some(project) => place.in_project(project),
+    };
+    KeptTokens::change(&path, |tokens| tokens.keep(place.clone(), token.reveal().to_owned()))?;
+    let of_project = place.project().map(|name| format!(" in the project {}", shown_name(name)));
+    let line = format!(
+        "signed in to {} as {}{}; the token is kept in {}",
+        cell(&place.whole_server().to_string()),
+        cell(&caller.principal),
+        of_project.unwrap_or_default(),
+        path.display()
+    );
+    let object = json!({
+        "server": place.whole_server().to_string(),
+        "project": caller.token_project,
+        "principal": caller.principal,
+        "token_id": token.digest().id(),
+        "file": path.to_string_lossy(),
+    });
+    out.result(&object, line)?;
+    if connection.token.is_some_and(|token| !token.reveal().is_empty()) {
+        notice("MATYAN_TOKEN is set, and comes before the token that is kept: unset it");
+    }
+    Ok(())
+}
+
+/// Who a token is for, by the server.
+async fn caller(connection: &ConnectionFlags, token: &AccessToken) -> Result<GetCallerResponse, Error> {
+    let mut access = client!(AccessServiceClient, connection.connect_with(token).await?);
+    let refused = |status: Status| match status.code() {
+        Code::Unauthenticated | Code::FailedPrecondition | Code::InvalidArgument => {
+            Error::Message(format!("nothing was kept: {}", status.message()))
+        }
+        _ => status.into(),
+    };
+    Ok(access.get_caller(GetCallerRequest {}).await.map_err(refused)?.into_inner())
+}
+
+/// The token to keep: of the file after --token-file, or else of what is typed or piped. It may be a part of a text, such
+/// as the line of an invitation.
+fn new_token(connection: &ConnectionFlags) -> Result<AccessToken, Error> {
+    let text = match &connection.token_file {
+        Some(path) => {
+            let read = fs::read(path).map_err(|source| Error::TokenFile { path: path.clone(), source })?;
+            String::from_utf8_lossy(&read).into_owned()
+        }
+        None => read_secret(&format!("Token for {}: ", connection.server))?,
+    };
+    // The text is not repeated: it may be a token with a mistake.
+    AccessToken::find(&text).ok_or_else(|| {
+        let is_link = BrowserSecret::find(SecretKind::Link, &text).is_some();
+        Error::Message(if is_link { IS_LINK } else { NO_TOKEN }.to_owned())
+    })
+}
+
+/// Whether others on the network can read what is sent to a server.
+fn is_in_clear(server: &str) -> bool {
+    let Ok(server) = server.parse::<Uri>() else { return false };
+    server.scheme_str() == Some("http") && !server.host().is_some_and(is_loopback_host)
+}
+
+pub(super) fn run_logout(flags: LogoutFlags) -> Result<(), Error> {
+    let LogoutFlags { all, connection } = flags;
+    let out = &mut Output::new(connection.json);
+    let (server, path) = (place(&connection)?.whole_server(), file()?);
+    let forgotten = KeptTokens::change(&path, |tokens| {
+        let known = tokens.iter().map(|(place, _)| place.clone());
+        let places: Vec<_> = known.filter(|place| all || place.whole_server() == server).collect();
+        let forget = |place: TokenPlace| tokens.forget(&place).map(|token| (place, token));
+        places.into_iter().filter_map(forget).collect::<Vec<_>>()
+    })?;
+    if forgotten.is_empty() {
+        let place = if all { "any server".to_owned() } else { cell(&server.to_string()) };
+        notice(format!("no token is kept for {place}"));
+        return Ok(());
+    }
+    for (place, token) in forgotten {
+        let id = AccessToken::parse(&token).map(|token| token.digest().id());
+        let shown = id.as_deref().unwrap_or("(unreadable)");
+        let line = format!("{shown}  is forgotten; it was for {}", cell(&place.to_string()));
+        let server = place.whole_server().to_string();
+        out.result(&json!({"server": server, "project": place.project(), "token_id": id}), line)?;
+    }
+    notice("(a token stays valid until it expires, or is revoked: matyan access token revoke ID)");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_in_clear_only_on_the_way_to_another_machine() {
+        for (server, expected) in [
+            ("http://matyan.example:53800", true),
+            ("http://10.0.0.7/p/speech", true),
+            ("https://matyan.example", false),
+            ("http://localhost:53800", false),
+            ("http://[::1]:53800", false),
+        ] {
+            assert_eq!(is_in_clear(server), expected, "{server}");
+        }
+    }
+}
