@@ -5,10 +5,10 @@
 use std::time::Duration;
 
 use matyan_maintenance::{
-    BlobEvent, CLEANUP_TOMBSTONES, EMPTY_BIN, FINISH_STALE, JobLock, LONGEST_SPOOL_US, OrphanedBlobs, Pace,
-    PendingUploads, StoreMigration, TombstoneSweep, clear_garbage, drop_abandoned_restores,
-    pending_payload_bytes, sweep_credentials, sweep_dead_entities, sweep_dead_runs, sweep_dead_studies,
-    sweep_deleted_projects, sweep_producers, sweep_stray_blobs, trim_audit, trim_changes,
+    BlobEvent, CLEANUP_TOMBSTONES, DeletionLog, EMPTY_BIN, FINISH_STALE, JobLock, LONGEST_SPOOL_US,
+    OrphanedBlobs, Pace, PendingUploads, StoreMigration, TombstoneSweep, clear_garbage,
+    drop_abandoned_restores, pending_payload_bytes, sweep_credentials, sweep_dead_entities, sweep_dead_runs,
+    sweep_dead_studies, sweep_deleted_projects, sweep_producers, sweep_stray_blobs, trim_audit, trim_changes,
 };
 use matyan_model::{
     ids::{NamedProject, Project},
@@ -21,6 +21,7 @@ use crate::{
     deps::Deps,
     error::Error,
     metrics::{BlobMetrics, Metrics},
+    record::deletion_record,
 };
 
 /// Interval for deleted runs: short, because users watch the counts.
@@ -207,7 +208,8 @@ pub(crate) async fn finish_stale_runs(deps: &Deps, idle: Duration) -> Result<(),
 
 /// Deletes runs that have been in the bin for a week.
 pub(crate) async fn empty_bins(deps: &Deps) -> Result<(), Error> {
-    Ok(matyan_maintenance::empty_bins(deps.maintenance(), (deps.random)()).await?)
+    let log = DeletionLog { writer: &*deps.log_writer, record: deletion_record };
+    Ok(matyan_maintenance::empty_bins(deps.maintenance(), log, (deps.random)()).await?)
 }
 
 /// Uploads the payloads that wait for the blob store.
