@@ -2,7 +2,7 @@
 
 use matyan_model::metric_goal::{
     Direction, GoalFields, GoalSummary, MetricGoal, NumberFormat, metric_goal_clear, metric_goal_load,
-    metric_goal_put, metric_goals_have_room, metric_goals_list, primary_metric_get, primary_metric_load,
+    metric_goal_put, metric_goals_list, metric_goals_room, primary_metric_get, primary_metric_load,
     primary_metric_put,
 };
 use matyan_proto::{
@@ -145,7 +145,7 @@ impl GoalChange {
 /// Refuses a new goal in a project that has as many as are allowed.
 async fn check_room(transaction: &Transaction, call: &Call) -> Result<()> {
     let limit = limits::METRIC_GOALS;
-    if metric_goals_have_room(transaction.unchecked(), call.project, limit).await? {
+    if metric_goals_room(transaction.unchecked(), call.project, limit).await? > 0 {
         return Ok(());
     }
     Err(Error::TooLarge { field: "goals", size: limit + 1, limit })
