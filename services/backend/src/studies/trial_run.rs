@@ -100,10 +100,11 @@ pub(super) async fn create(
     Ok(TrialRun { number: run.0, id: values.new_run.clone() })
 }
 
-/// Loads the run of a trial to change what it shows; `None` if the run has been deleted.
+/// Loads the run of a trial to change what it shows; `None` if the run has been deleted. A run in the bin is
+/// changed as well, because it may come back.
 pub(super) async fn load(transaction: &Transaction, call: &Call, run: &TrialRun) -> Result<Option<RunEdit>> {
     let edit = RunEdit::load(transaction, call.project, RunNumber(run.number)).await?;
-    Ok(edit.filter(|edit| !edit.props.pending_delete))
+    Ok(edit.filter(|edit| !edit.props.is_deleted()))
 }
 
 /// Writes a changed run.

@@ -148,6 +148,27 @@ async fn a_trial_is_a_run_of_the_experiment_of_its_study() {
 }
 
 #[tokio::test]
+async fn rule_107_a_trial_writes_to_its_run_in_the_bin() {
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
+    let id = create_study(&mut client, "tuning").await.study_id;
+    let number = create_trial(&mut client, id, None).await;
+    let run_id = trial(&mut client, id, number).await.run_id;
+    let mut run_client = RunServiceClient::new(harness.routes());
+    run_client.bin_batch(runs::BinBatchRequest { run_ids: vec![run_id.clone()] }).await.unwrap();
+    client.set_trial_param(set_param(id, number, "lr", 0.25, FLOAT)).await.unwrap();
+    client.set_trial_attribute(set_attribute(id, number, "host", r#""a""#)).await.unwrap();
+    client.set_trial_state(set_state(id, number, TrialState::Complete, &[0.5])).await.unwrap();
+    run_client.restore_batch(runs::RestoreBatchRequest { run_ids: vec![run_id.clone()] }).await.unwrap();
+    let (props, params) = run(&harness, &run_id).await;
+    assert_eq!((props.active, props.outcome.unwrap().kind()), (false, OutcomeKind::Finished));
+    let expected = r#"{"hparams": {"lr": 0.25}, "optuna": {"study": "tuning", "study_id": 1, "number": 0,
+        "state": "complete", "value": 0.5, "user_attrs": {"host": "a"}}}"#;
+    assert_eq!(params, matyan_value::json::parse(expected).unwrap());
+    harness.end().await;
+}
+
+#[tokio::test]
 async fn rule_98_trials_of_many_workers_have_numbers_without_gaps() {
     let harness = Harness::new().await;
     let mut client = Client::new(harness.routes());
