@@ -9,7 +9,7 @@ use super::{Document, Head, PURGE_BEGUN_US, RunEdit, documents_get, head::head_c
 use crate::{
     ids::{Project, RunId, RunNumber},
     index::{index_page, index_runs_page_reverse},
-    keys,
+    keys::{self, EntityKind},
     quarantine::quarantine_delete,
 };
 
@@ -32,7 +32,9 @@ pub async fn bin_put(
     Ok(true)
 }
 
-/// Makes a run in the bin visible again. Returns false if it is not in the bin.
+/// Makes a run in the bin visible again, without the links to tags and experiments that were deleted in the
+/// meantime: their sweep finds linked runs by index rows, which a run in the bin does not have. Returns false if it is
+/// not in the bin.
 pub async fn bin_restore(
     transaction: &mut Transaction,
     project: Project,
@@ -43,9 +45,26 @@ pub async fn bin_restore(
     let Some(mut edit) = edit.filter(|edit| edit.props.is_in_bin()) else { return Ok(false) };
     edit.props.pending_delete = false;
     edit.props.binned_us = None;
+    let mut tags = Vec::with_capacity(edit.props.tags.len());
+    for tag in std::mem::take(&mut edit.props.tags) {
+        if exists(transaction, project, EntityKind::Tag, &tag).await? {
+            tags.push(tag);
+        }
+    }
+    edit.props.tags = tags;
+    if let Some(experiment) = edit.props.experiment.take()
+        && exists(transaction, project, EntityKind::Experiment, &experiment).await?
+    {
+        edit.props.experiment = Some(experiment);
+    }
     edit.touch(now_us);
     edit.write(transaction.batch());
     Ok(true)
+}
+
+/// Whether there is an entity with this id. The transaction fails if it is deleted in the meantime.
+async fn exists(transaction: &Transaction, project: Project, kind: EntityKind, id: &str) -> Result<bool> {
+    Ok(transaction.get(&keys::entity_piece(project, kind, id, 0)).await?.is_some())
 }
 
 /// One page of the runs in the bin, the last that was moved there first, and the range of the rest. Damaged

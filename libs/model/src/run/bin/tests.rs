@@ -4,9 +4,9 @@ use matyan_store::Store;
 
 use super::*;
 use crate::{
-    entity::runs_count,
+    entity::{Experiment, Tag, entity_create, entity_delete, runs_count},
     index::index_has_row,
-    keys::{Counter, EntityKind},
+    keys::Counter,
     position::LogPosition,
     project::project_count,
     quarantine::{quarantine_begin, quarantine_get},
@@ -19,6 +19,9 @@ const P: Project = Project(0);
 /// Creates a run of the experiment `e` with the tag `t`.
 async fn create(store: &TestStore, id: &str) -> RunNumber {
     let create = async |transaction: &mut Transaction| {
+        let experiment = Experiment { name: "e".into(), ..Experiment::default() };
+        entity_create(transaction, P, "e", &experiment).await.unwrap();
+        entity_create(transaction, P, "t", &Tag { name: "t".into(), ..Tag::default() }).await.unwrap();
         let mut edit = run_create(transaction, P, &RunId::new(id), 1_000).await?;
         edit.props.experiment = Some("e".into());
         assert!(edit.tag_add("t"));
@@ -223,6 +226,30 @@ async fn the_purge_of_a_run_in_quarantine_lets_its_records_go() {
     let snapshot = store.snapshot().await.unwrap();
     let quarantine = quarantine_get(&*snapshot, P, &id).await.unwrap().unwrap();
     assert!(quarantine.is_deleting);
+}
+
+/// The sweep of a deleted tag finds no run in the bin, because these have no index rows of tags.
+#[tokio::test]
+async fn rule_107_a_run_comes_back_without_deleted_tags_and_experiments() {
+    let store = TestStore::open().await;
+    let number = create(&store, "r").await;
+    bin(&store, number, 5_000).await;
+    let delete = async |transaction: &mut Transaction| {
+        entity_delete::<Tag>(transaction, P, "t").await.unwrap();
+        entity_delete::<Experiment>(transaction, P, "e").await.unwrap();
+        Ok::<_, matyan_store::Error>(())
+    };
+    store.run(delete).await.unwrap();
+    assert!(restore(&store, number).await);
+    let snapshot = store.snapshot().await.unwrap();
+    let props = run_find(&*snapshot, P, &RunId::new("r")).await.unwrap().unwrap().1.props;
+    assert_eq!((props.tags, props.experiment), (Vec::new(), None));
+    assert!(!index_has_row(&*snapshot, &keys::index_tag_all(P, "t")).await.unwrap());
+    assert!(!index_has_row(&*snapshot, &keys::index_experiment_all(P, "e")).await.unwrap());
+    for (kind, id) in [(EntityKind::Tag, "t"), (EntityKind::Experiment, "e")] {
+        let counter = keys::entity_counter(P, kind, id, Counter::Runs);
+        assert!(snapshot.get(&counter).await.unwrap().is_none(), "{id}");
+    }
 }
 
 #[tokio::test]
