@@ -22,12 +22,15 @@ use crate::{
     error::Error,
     metrics::{BlobMetrics, Metrics},
     record::deletion_record,
+    trial_points::log_trial_points,
 };
 
 /// Interval for deleted runs: short, because users watch the counts.
 const DEAD_RUNS_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval for payloads that wait for the blob store.
 const PENDING_INTERVAL: Duration = Duration::from_secs(5);
+/// Interval for points of trials that a backend could not append to the log.
+const TRIAL_POINTS_INTERVAL: Duration = Duration::from_secs(5);
 /// Interval for the migration of a store. A round costs one read if there is nothing to do.
 const MIGRATION_INTERVAL: Duration = Duration::from_secs(5);
 /// Interval for rows that are kept for minutes or hours.
@@ -96,6 +99,9 @@ impl JobScheduler {
             self.repeat(DEAD_RUNS_INTERVAL, MIN_WAIT, "dead-runs", stop, || sweep_dead_runs(jobs, stop)),
             self.repeat(PENDING_INTERVAL, MIN_WAIT, "pending-payloads", stop, || upload_payloads(
                 deps, metrics, &uploads
+            )),
+            self.repeat(TRIAL_POINTS_INTERVAL, MIN_WAIT, "trial-points", stop, || log_trial_points(
+                deps, stop
             )),
             self.repeat(MIGRATION_INTERVAL, MIN_WAIT, "store-format", stop, || migration.run(jobs, stop)),
             self.repeat(MINUTELY, MIN_WAIT, "dead-entities", stop, || sweep_dead_entities(jobs, stop)),

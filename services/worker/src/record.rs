@@ -71,6 +71,16 @@ pub(crate) enum Content {
 pub(crate) fn deletion_record(project: &NamedProject, id: &RunId, now_us: i64) -> NewRecord {
     let event = Event { client_time_us: None, kind: Some(Kind::DeleteRun(DeleteRun {})) };
     let batch = IngestionBatch { events: vec![event], ..IngestionBatch::default() };
+    server_record(project, id, &batch, now_us)
+}
+
+/// A record of a batch that no client has sent.
+pub(crate) fn server_record(
+    project: &NamedProject,
+    id: &RunId,
+    batch: &IngestionBatch,
+    now_us: i64,
+) -> NewRecord {
     let entry = LogEntry {
         run_id: id.as_str().to_owned(),
         project: project.name.clone(),

@@ -2,6 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use matyan_model::{
+    ids::Project,
+    keys::{self, TrialPoints},
+    study::{UnloggedPoints, unlogged_points_page},
+};
 use matyan_proto::{
     backup::v1::{
         self as backup, ReadProjectRequest, RestoreProjectRequest,
@@ -13,6 +18,7 @@ use matyan_proto::{
     search::v1::{Query, RunsRequest, search_service_client::SearchServiceClient},
     studies::v1::{study_service_client::StudyServiceClient, *},
 };
+use matyan_store::Store as _;
 use matyan_value::{Value, cbor};
 use tokio::task::JoinSet;
 use tonic::{Code, service::Routes};
@@ -229,6 +235,45 @@ async fn rule_99_a_waiting_trial_is_taken_once() {
     harness.applied().await;
     // What was set before a trial has started is charted as well.
     assert_eq!(matches(&harness, "run.metrics['intermediate_value'].last == 4.5").await, 5);
+    harness.end().await;
+}
+
+/// The log takes nothing, for example because it is full.
+#[tokio::test]
+async fn rule_101_a_state_is_set_once_and_its_points_are_marked_if_the_log_fails() {
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
+    let id = create_study(&mut client, "s").await.study_id;
+    let running = create_trial(&mut client, id, None).await;
+    let queued = create_trial(&mut client, id, Some(waiting())).await;
+    client.set_trial_intermediate_value(set_value(id, queued, 7, 4.5)).await.unwrap();
+    harness.log_close().await;
+
+    client.set_trial_state(set_state(id, running, TrialState::Complete, &[0.5])).await.unwrap();
+    let taken = client.set_trial_state(set_state(id, queued, TrialState::Running, &[])).await.unwrap();
+    assert!(taken.into_inner().updated, "the caller has the trial, and no one else gets it");
+    let template = Trial {
+        state: TrialState::Complete.into(),
+        values: vec![1.0],
+        intermediate_values: [(0, 2.0)].into(),
+        ..Trial::default()
+    };
+    let added = create_trial(&mut client, id, Some(template)).await;
+    // An intermediate value is acknowledged only when it is logged: its caller can repeat it.
+    client.set_trial_intermediate_value(set_value(id, queued, 8, 5.5)).await.unwrap_err();
+
+    let snapshot = harness.store.snapshot().await.unwrap();
+    let all = keys::unlogged_points_all(Project(0));
+    let (marked, _) = unlogged_points_page(&*snapshot, Project(0), &all).await.unwrap();
+    let mark = |number, points| UnloggedPoints { study: id, number, points };
+    let expected = [
+        mark(running, TrialPoints::Results),
+        mark(queued, TrialPoints::IntermediateValues),
+        mark(added, TrialPoints::IntermediateValues),
+        mark(added, TrialPoints::Results),
+    ];
+    assert_eq!(marked, expected);
+    drop(snapshot);
     harness.end().await;
 }
 

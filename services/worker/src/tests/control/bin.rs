@@ -1,10 +1,9 @@
 //! Tests of the job that empties the bin.
 
-use matyan_log::{Append, LogInspector, TopicInfo};
 use matyan_model::run::{BIN_KEPT_US, bin_put, bin_restore, run_find};
 
 use super::*;
-use crate::tests::ingest::UntrimmedLog;
+use crate::tests::{harness::FullLog, ingest::UntrimmedLog};
 
 impl TestEnv {
     async fn bin(&self, run: &str, now_us: i64) {
@@ -97,21 +96,4 @@ async fn rule_107_a_purge_that_fails_at_the_log_is_repeated() {
     env.applied(0, 1).await;
     assert!(!env.exists("r").await);
     worker.stop().await.unwrap();
-}
-
-/// A log that accepts nothing.
-struct FullLog;
-
-#[async_trait]
-impl LogInspector for FullLog {
-    async fn describe(&self, _: Topic) -> matyan_log::Result<TopicInfo> {
-        Err(matyan_log::Error::unavailable("it is full"))
-    }
-}
-
-#[async_trait]
-impl LogWriter for FullLog {
-    fn append(&self, _: Topic, _: Vec<NewRecord>) -> Append {
-        Box::pin(async { Err(matyan_log::Error::unavailable("it is full")) })
-    }
 }
