@@ -7,7 +7,9 @@ use matyan_model::{
     study::{Direction, Study, Trial, TrialParam, TrialState},
 };
 use matyan_proto::{ABSENT, limits, studies::v1 as pb};
+use matyan_store::Limits;
 use matyan_value::json;
+use prost::Message;
 
 use super::distribution::Distribution;
 use crate::server::{
@@ -111,8 +113,16 @@ pub(crate) struct TrialContent {
     pub(crate) intermediate_values: Vec<(i64, f64)>,
 }
 
-/// A trial that is added as it is.
+/// Bytes that a transaction counts for each row in addition to its content.
+const ROW_BYTES: usize = 256;
+
+/// A trial that is added as it is. It is written in one transaction, so what cannot fit is refused before it is read.
 pub(super) fn template(template: pb::Trial, now: i64) -> Result<(Trial, TrialContent)> {
+    let rows = template.params.len()
+        + template.user_attributes.len()
+        + template.system_attributes.len()
+        + template.intermediate_values.len();
+    check_limit("template", rows * ROW_BYTES + template.encoded_len(), Limits::BATCH_BYTES)?;
     let trial = state_of_trial(&template)?;
     Ok((trial, content(template, |at, _| now.saturating_add(at))?))
 }

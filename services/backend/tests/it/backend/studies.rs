@@ -439,6 +439,10 @@ async fn invalid_requests_name_the_field() {
     let template = Trial { params: vec![TrialParam::default()], ..waiting() };
     let request = CreateTrialRequest { study_id: id, template: Some(template) };
     wrong_field(client.create_trial(request).await, "param.distribution");
+    let user_attributes = (0..50_000).map(|number| (number.to_string(), "1".to_owned())).collect();
+    let template = Trial { user_attributes, ..waiting() };
+    let request = CreateTrialRequest { study_id: id, template: Some(template) };
+    wrong_field(client.create_trial(request).await, "template");
     assert_eq!(trial(&mut client, id, 0).await.state(), TrialState::Running, "nothing was stored");
     harness.end().await;
 }
