@@ -264,7 +264,7 @@ impl StorageService for Storage {
     ) -> Answer<optuna::SetTrialStateValuesReply> {
         let request = request.into_inner();
         let TrialKey { study: study_id, number } = TrialKey::find(request.trial_id)?;
-        let state = trials::state(request.state)?.into();
+        let state = trials::state(request.state).into();
         let request = pb::SetTrialStateRequest { study_id, number, state, values: request.values };
         let set = self.studies().set_trial_state(request).await.map_err(passed_on)?.into_inner();
         Ok(Response::new(optuna::SetTrialStateValuesReply { trial_updated: set.updated }))

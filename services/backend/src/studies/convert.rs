@@ -72,7 +72,10 @@ pub(super) fn state(state: i32) -> Result<TrialState> {
         Ok(pb::TrialState::Complete) => Ok(TrialState::Complete),
         Ok(pb::TrialState::Pruned) => Ok(TrialState::Pruned),
         Ok(pb::TrialState::Failed) => Ok(TrialState::Failed),
-        Ok(pb::TrialState::Unspecified) | Err(_) => Err(Error::field("state", "is missing or unknown")),
+        Ok(pb::TrialState::Unspecified) | Err(_) => Err(Error::field(
+            "state",
+            "is missing or unknown: give waiting, running, complete, pruned or failed",
+        )),
     }
 }
 

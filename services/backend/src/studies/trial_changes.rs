@@ -1,4 +1,5 @@
-//! Changes of trials. Each reads the state of the trial in its transaction, so none follows its end.
+//! Changes of trials. Each reads the state of the trial in its transaction, so none follows its end. An unknown trial,
+//! and a finished one, are reported before what is wrong with the request.
 
 use matyan_model::{
     keys::{self, AttributeKind},
@@ -28,7 +29,6 @@ pub(super) async fn set_param(deps: &Deps, call: &Call, request: pb::SetTrialPar
     let id = (request.study_id, request.number);
     let now = (deps.clock)();
     let given = request.param.ok_or_else(|| Error::field("param", "is missing"))?;
-    // An unknown trial, and a finished one, are reported before an invalid param.
     let converted = convert::param(given, now);
     transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         let trial = trial_load_open(&transaction, call.project, id).await?;
@@ -61,12 +61,14 @@ pub(super) async fn set_attribute(
     request: &pb::SetTrialAttributeRequest,
 ) -> Result<()> {
     let id = (request.study_id, request.number);
-    let kind = convert::attribute_kind(request.kind)?;
-    convert::check_attribute(&request.key, &request.value)?;
-    let (key, value) = (request.key.as_str(), request.value.as_str());
+    let checked = convert::check_attribute(&request.key, &request.value);
+    let checked = convert::attribute_kind(request.kind).and_then(|kind| checked.map(|()| kind));
+    let key = request.key.as_str();
+    let value = request.value.as_str();
     let now = (deps.clock)();
     transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         let trial = trial_load_open(&transaction, call.project, id).await?;
+        let kind = checked.clone()?;
         trial_attribute_put(transaction.batch(), call.project, id, kind, (key, value));
         if kind == AttributeKind::User
             && let Some(run) = &trial.run
@@ -88,9 +90,9 @@ pub(super) async fn set_intermediate_value(
 ) -> Result<()> {
     let id = (request.study_id, request.number);
     let (step, value) = (request.step, request.value);
-    convert::check_step(step)?;
     let (trial, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         let trial = trial_load_open(&transaction, call.project, id).await?;
+        convert::check_step(step)?;
         intermediate_value_put(transaction.batch(), call.project, id, step, value);
         Ok::<_, Error>((transaction, trial))
     })
@@ -113,11 +115,11 @@ enum StateChange {
 /// Sets the state of a trial. Returns false if it was to be taken, and is running already.
 pub(super) async fn set_state(deps: &Deps, call: &Call, request: pb::SetTrialStateRequest) -> Result<bool> {
     let id = (request.study_id, request.number);
-    let state = convert::state(request.state)?;
-    convert::check_values(&request.values)?;
     let values = call_values(deps);
     let (changed, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         let trial = trial_load_open(&transaction, call.project, id).await?;
+        let state = convert::state(request.state)?;
+        convert::check_values(&request.values)?;
         if state == TrialState::Running && trial.state == TrialState::Running {
             return Ok((transaction, StateChange::Taken));
         }

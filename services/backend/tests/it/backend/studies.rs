@@ -298,7 +298,11 @@ async fn rule_99_a_finished_trial_refuses_every_change() {
         // The end is reported before what else is wrong.
         refused(client.set_trial_param(set_param(id, number, "x", 0.5, "{}")).await.unwrap_err());
         refused(client.set_trial_attribute(set_attribute(id, number, "a", "1")).await.unwrap_err());
+        refused(client.set_trial_attribute(set_attribute(id, number, "a", "{")).await.unwrap_err());
         refused(client.set_trial_intermediate_value(set_value(id, number, 0, 1.0)).await.unwrap_err());
+        refused(client.set_trial_intermediate_value(set_value(id, number, i64::MIN, 1.0)).await.unwrap_err());
+        let many = set_state(id, number, TrialState::Unspecified, &[0.0; 101]);
+        refused(client.set_trial_state(many).await.unwrap_err());
         assert_eq!(trial(&mut client, id, number).await, before);
         let (props, _) = run(&harness, &before.run_id).await;
         let failed = end == TrialState::Failed;
