@@ -9,6 +9,7 @@ use tonic::{Request, Response, Status};
 use crate::{
     errors::{missing, passed_on},
     ids::{self, TrialKey, WantedTrials},
+    large_answers::LargeAnswers,
     optuna::{self, storage_service_server::StorageService},
     parts::{self, AnswerSize},
     trials,
@@ -19,11 +20,12 @@ type Answer<T> = Result<Response<T>, Status>;
 /// The storage service.
 pub struct Storage {
     connect: Arc<dyn Fn() -> Channel + Send + Sync>,
+    answers: LargeAnswers,
 }
 
 impl Storage {
     pub(crate) fn new(connect: impl Fn() -> Channel + Send + Sync + 'static) -> Self {
-        Self { connect: Arc::new(connect) }
+        Self { connect: Arc::new(connect), answers: LargeAnswers::default() }
     }
 
     /// A client for the calls of the current request.
@@ -52,10 +54,12 @@ impl Storage {
 
     async fn study_attributes(
         &self,
-        id: i64,
+        request: Request<optuna::StudyRequest>,
         kind: pb::AttributeKind,
     ) -> Answer<optuna::GetStudyAttributesReply> {
-        let attributes = self.attributes(ids::study(id)?, kind, &mut AnswerSize::default()).await?;
+        let mut size = self.answer_size(&request);
+        let study = ids::study(request.into_inner().study_id)?;
+        let attributes = self.attributes(study, kind, &mut size).await?;
         Ok(Response::new(optuna::GetStudyAttributesReply { attributes }))
     }
 
@@ -83,11 +87,18 @@ impl Storage {
         Ok(Response::new(optuna::SetTrialAttributeReply {}))
     }
 
-    async fn trials(&self, request: pb::ListTrialsRequest) -> Result<Vec<optuna::Trial>, Status> {
+    async fn trials(
+        &self,
+        request: pb::ListTrialsRequest,
+        size: &mut AnswerSize,
+    ) -> Result<Vec<optuna::Trial>, Status> {
         let study = request.study_id;
         let listed = self.studies().list_trials(request).await.map_err(passed_on)?;
-        let found = parts::trials(listed.into_inner()).await?;
-        Ok(found.into_iter().map(|trial| trials::view(study, trial)).collect())
+        parts::trials(listed.into_inner(), size, |trial| trials::view(study, trial)).await
+    }
+
+    fn answer_size<T>(&self, request: &Request<T>) -> AnswerSize {
+        AnswerSize::new(&self.answers, request.extensions())
     }
 }
 
@@ -175,21 +186,21 @@ impl StorageService for Storage {
         &self,
         request: Request<optuna::StudyRequest>,
     ) -> Answer<optuna::GetStudyAttributesReply> {
-        self.study_attributes(request.into_inner().study_id, pb::AttributeKind::User).await
+        self.study_attributes(request, pb::AttributeKind::User).await
     }
 
     async fn get_study_system_attributes(
         &self,
         request: Request<optuna::StudyRequest>,
     ) -> Answer<optuna::GetStudyAttributesReply> {
-        self.study_attributes(request.into_inner().study_id, pb::AttributeKind::System).await
+        self.study_attributes(request, pb::AttributeKind::System).await
     }
 
     async fn get_all_studies(
         &self,
-        _: Request<optuna::GetAllStudiesRequest>,
+        request: Request<optuna::GetAllStudiesRequest>,
     ) -> Answer<optuna::GetAllStudiesReply> {
-        let mut size = AnswerSize::default();
+        let mut size = self.answer_size(&request);
         let listed = self.studies().list(pb::ListRequest {}).await.map_err(passed_on)?;
         let listed = parts::studies(listed.into_inner(), &mut size).await?;
         let mut studies = Vec::with_capacity(listed.len());
@@ -297,6 +308,7 @@ impl StorageService for Storage {
     }
 
     async fn get_trial(&self, request: Request<optuna::GetTrialRequest>) -> Answer<optuna::GetTrialReply> {
+        let mut size = self.answer_size(&request);
         let id = request.into_inner().trial_id;
         let TrialKey { study: study_id, number } = TrialKey::find(id)?;
         let request = pb::ListTrialsRequest {
@@ -306,12 +318,13 @@ impl StorageService for Storage {
             only_numbers: true,
             summary: false,
         };
-        let trial = self.trials(request).await?.pop();
+        let trial = self.trials(request, &mut size).await?.pop();
         let trial = trial.ok_or_else(|| Status::not_found(format!("there is no trial with the id {id}")))?;
         Ok(Response::new(optuna::GetTrialReply { trial: Some(trial) }))
     }
 
     async fn get_trials(&self, request: Request<optuna::GetTrialsRequest>) -> Answer<optuna::GetTrialsReply> {
+        let mut size = self.answer_size(&request);
         let request = request.into_inner();
         let study_id = ids::study(request.study_id)?;
         let WantedTrials { after, numbers } =
@@ -319,7 +332,7 @@ impl StorageService for Storage {
         let only_numbers = after.is_none();
         let request =
             pb::ListTrialsRequest { study_id, after: after.flatten(), numbers, only_numbers, summary: false };
-        let trials = self.trials(request).await?;
+        let trials = self.trials(request, &mut size).await?;
         Ok(Response::new(optuna::GetTrialsReply { trials }))
     }
 }
