@@ -385,6 +385,34 @@ async fn rule_100_a_list_has_exactly_what_was_set() {
     harness.end().await;
 }
 
+/// The rows of the study are cleared while the client is slow.
+#[tokio::test]
+async fn rule_100_a_list_of_a_study_that_is_deleted_is_not_taken_for_whole() {
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
+    let id = create_study(&mut client, "s").await.study_id;
+    let large = format!("\"{}\"", "x".repeat(200 << 10));
+    let template = Trial { user_attributes: [("k".to_owned(), large)].into(), ..waiting() };
+    for _ in 0..20 {
+        create_trial(&mut client, id, Some(template.clone())).await;
+    }
+    let request = ListTrialsRequest { study_id: id, ..Default::default() };
+    let mut listed = client.list_trials(request).await.unwrap().into_inner();
+    listed.message().await.unwrap().unwrap();
+    client.delete(DeleteRequest { study_id: id }).await.unwrap();
+    let stop = tokio_util::sync::CancellationToken::new();
+    matyan_maintenance::sweep_dead_studies(harness.maintenance(), &stop).await.unwrap();
+    let end = loop {
+        match listed.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("the list ended as if it were whole"),
+            Err(status) => break status,
+        }
+    };
+    not_found::<()>(Err(end), "study", &id.to_string());
+    harness.end().await;
+}
+
 #[tokio::test]
 async fn a_param_keeps_its_distribution_in_a_study() {
     let harness = Harness::new().await;
