@@ -46,7 +46,7 @@ pub(crate) async fn attributes(
     size: &mut AnswerSize,
 ) -> Result<Vec<pb::Attribute>, Status> {
     let mut attributes = Vec::new();
-    while let Some(message) = stream.message().await.map_err(errors::passed_on)? {
+    while let Some(message) = stream.message().await.map_err(errors::forwarded)? {
         size.add(message.encoded_len()).await?;
         attributes.extend(message.attributes);
     }
@@ -59,7 +59,7 @@ pub(crate) async fn studies(
     size: &mut AnswerSize,
 ) -> Result<Vec<pb::Study>, Status> {
     let mut studies = Vec::new();
-    while let Some(message) = stream.message().await.map_err(errors::passed_on)? {
+    while let Some(message) = stream.message().await.map_err(errors::forwarded)? {
         size.add(message.encoded_len()).await?;
         studies.extend(message.studies);
     }
@@ -73,7 +73,7 @@ pub(crate) async fn trials<T>(
     convert: impl Fn(pb::Trial) -> T,
 ) -> Result<Vec<T>, Status> {
     let mut trials = JoinedTrials { converted: Vec::new(), last: None, convert };
-    while let Some(message) = stream.message().await.map_err(errors::passed_on)? {
+    while let Some(message) = stream.message().await.map_err(errors::forwarded)? {
         size.add(message.encoded_len()).await?;
         for part in message.trials {
             trials.add(part);

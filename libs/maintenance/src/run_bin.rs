@@ -1,5 +1,5 @@
 //! Purge of runs that have been in the bin for a week: a purge ends the stay in the bin, appends the ordinary
-//! deletion of the run to the log, and hides the run like every run whose deletion is there. In this order, nobody
+//! deletion of the run to the log, and hides the run like every run whose deletion is there. In this order, no one
 //! brings back a run whose deletion is in the log, and a purge that is interrupted begins again. Because the log has
 //! the deletion, the run stays deleted when a backup is restored and the log is replayed.
 

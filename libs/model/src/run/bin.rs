@@ -1,4 +1,4 @@
-//! The bin: runs that somebody has deleted, and may bring back for a week. A run in the bin is hidden like a
+//! The bin: runs that someone has deleted, and may bring back for a week. A run in the bin is hidden like a
 //! run whose delete is in the log, so no reader has to know the bin; only its props and one index row say
 //! that it is there. Its rows, its counts of space and its blobs stay until it is purged, and so does what its
 //! client still sends.

@@ -48,6 +48,12 @@ pub(crate) enum Error {
     )]
     PrimaryChanged { primary: String },
     #[error(
+        "there are no numbers left: a project has at most {} studies, and a study as many trials; continue in another \
+         project or another study",
+        MAX_NUMBER
+    )]
+    NoMoreNumbers,
+    #[error(
         "the project has {limit} goals of metrics or more, which is the limit: forget what was set for metrics that are \
          not used, before you add another goal"
     )]
@@ -150,7 +156,10 @@ impl Error {
             Self::Partial { source, .. } => source.code(),
             Self::InvalidField { .. } => Code::InvalidField,
             Self::InvalidRequest(_) => Code::InvalidRequest,
-            Self::TooLarge { .. } | Self::TooManyTags { .. } | Self::TooManyGoals { .. } => Code::TooLarge,
+            Self::TooLarge { .. }
+            | Self::TooManyTags { .. }
+            | Self::TooManyGoals { .. }
+            | Self::NoMoreNumbers => Code::TooLarge,
             Self::UploadLimit(limit) if limit.is_temporary() => Code::Unavailable,
             Self::UploadLimit(_) => Code::TooLarge,
             Self::NotFound { .. } | Self::NoSuchReference { .. } => Code::NotFound,
@@ -218,6 +227,7 @@ impl Error {
             }
             Self::PrimaryChanged { primary } => pairs(&[("resource", "primary metric"), ("id", primary)]),
             Self::TooManyGoals { limit } => pairs(&[("field", "goals"), ("limit", &limit.to_string())]),
+            Self::NoMoreNumbers => pairs(&[("field", "number"), ("limit", &MAX_NUMBER.to_string())]),
             Self::FinishedTrial { study, number } => {
                 pairs(&[("study_id", &study.to_string()), ("number", &number.to_string())])
             }
@@ -266,9 +276,7 @@ impl From<StudyError> for Error {
                 Self::not_found("trial", format!("{number} of study {study}"))
             }
             StudyError::Finished { study, number } => Self::FinishedTrial { study, number },
-            StudyError::NoMoreNumbers => {
-                Self::TooLarge { field: "number", size: MAX_NUMBER as usize + 1, limit: MAX_NUMBER as usize }
-            }
+            StudyError::NoMoreNumbers => Self::NoMoreNumbers,
         }
     }
 }

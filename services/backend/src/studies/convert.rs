@@ -26,7 +26,7 @@ pub(crate) fn directions(directions: &[i32]) -> Result<Vec<Direction>> {
         Ok(pb::Direction::Minimize) => Ok(Direction::Minimize),
         Ok(pb::Direction::Maximize) => Ok(Direction::Maximize),
         Ok(pb::Direction::Unspecified) | Err(_) => {
-            Err(Error::field("directions", "contains an unknown direction"))
+            Err(Error::field("directions", "contains an unknown direction: give minimize or maximize"))
         }
     });
     converted.collect()
@@ -94,7 +94,11 @@ pub(super) fn check_values(values: &[f64]) -> Result<()> {
 }
 
 pub(super) fn check_step(step: i64) -> Result<()> {
-    if step == ABSENT { Err(Error::field("step", "is the number that means none")) } else { Ok(()) }
+    if step == ABSENT {
+        Err(Error::field("step", format!("is {ABSENT}, which means that there is none: give another step")))
+    } else {
+        Ok(())
+    }
 }
 
 /// A param of a request, with its distribution.

@@ -137,7 +137,7 @@ async fn rule_107_only_what_has_been_in_the_bin_for_long_enough_is_purged() {
     assert_eq!(begin_purge(&store, row, i64::MAX).await, None, "it was brought back");
     bin(&store, number, 5_000).await;
     assert_eq!(purge(&store, 5_001).await, [id.clone()]);
-    // Its deletion may not be in the log yet, but nobody can bring it back any more.
+    // Its deletion may not be in the log yet, but no one can bring it back any more.
     assert!(binned(&store).await.is_empty() && !restore(&store, number).await);
     assert_eq!(clear_tombstone(&store, &id).await, ClearOutcome::Waiting);
     assert_eq!(purge(&store, 5_001).await, [id.clone()], "an interrupted purge begins again");

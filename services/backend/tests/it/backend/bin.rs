@@ -76,7 +76,7 @@ async fn rule_107_a_run_in_the_bin_is_found_nowhere_else_until_it_comes_back() {
     not_found(get().await, "run", "r");
     assert_eq!(harness.bin(&["r"]).await.unknown, ["r"], "it is not visible any more");
 
-    // What its client sends meanwhile is kept.
+    // What its client sends in the meantime is kept.
     harness.log("r", [params(r#"{"later": 2}"#), line(0, "x")]).await;
     harness.applied().await;
     assert_eq!(harness.shown().await, ["s"]);
