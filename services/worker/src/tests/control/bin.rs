@@ -1,6 +1,10 @@
 //! Tests of the job that empties the bin.
 
-use matyan_model::run::{BIN_KEPT_US, bin_put, bin_restore, run_find};
+use matyan_model::{
+    index::index_has_row,
+    run::{BIN_KEPT_US, bin_put, bin_restore, run_find},
+};
+use matyan_store::Batch;
 
 use super::*;
 use crate::tests::{harness::FullLog, ingest::UntrimmedLog};
@@ -95,5 +99,34 @@ async fn rule_107_a_purge_that_fails_at_the_log_is_repeated() {
     job_scheduler::empty_bins(&env.deps).await.unwrap();
     env.applied(0, 1).await;
     assert!(!env.exists("r").await);
+    worker.stop().await.unwrap();
+}
+
+/// A damaged run is named in the log, and can be deleted by its id. Then its row in the list of the bin goes, too.
+#[tokio::test]
+async fn rule_40_a_damaged_run_in_the_bin_holds_up_no_other() {
+    let env = TestEnv::new().await;
+    env.append([record(0).create(), record(0).run("other").create()]).await;
+    let worker = env.work().await;
+    env.applied(0, 1).await;
+    let binned_us = env.now_us.load(Ordering::Relaxed);
+    let number = env.read_run("r").await.unwrap().number;
+    for run in ["r", "other"] {
+        env.bin(run, binned_us).await;
+    }
+    let mut batch = Batch::default();
+    batch.set(keys::document(P, number), vec![1_u8, 0xff]);
+    env.store().commit(batch).await.unwrap();
+    env.now_us.store(binned_us + BIN_KEPT_US + 1, Ordering::Relaxed);
+    job_scheduler::empty_bins(&env.deps).await.unwrap();
+    env.applied(0, 2).await;
+    assert!(!env.exists("other").await);
+
+    env.append([record(0).delete()]).await;
+    env.applied(0, 3).await;
+    job_scheduler::empty_bins(&env.deps).await.unwrap();
+    let snapshot = env.store().snapshot().await.unwrap();
+    assert!(!index_has_row(&*snapshot, &keys::index_binned_all(P)).await.unwrap());
+    drop(snapshot);
     worker.stop().await.unwrap();
 }
