@@ -3,6 +3,8 @@
 
 use tonic::Status;
 
+use crate::errors::no_trial;
+
 /// A trial by its study and its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TrialKey {
@@ -24,13 +26,17 @@ impl TrialKey {
     }
 
     pub(crate) fn find(id: i64) -> Result<Self, Status> {
-        Self::from_id(id).ok_or_else(|| Status::not_found(format!("there is no trial with the id {id}")))
+        Self::from_id(id).ok_or_else(|| no_trial(id))
     }
 }
 
 /// The study with an id.
 pub(crate) fn study(id: i64) -> Result<u32, Status> {
-    u32::try_from(id).map_err(|_| Status::not_found(format!("there is no study with the id {id}")))
+    u32::try_from(id).map_err(|_| {
+        Status::not_found(format!(
+            "there is no study with the id {id}: it may have been deleted, load it by its name"
+        ))
+    })
 }
 
 /// The trial numbers of a study that are wanted, by the ids in a request for new trials.

@@ -7,6 +7,7 @@
 mod dates;
 mod errors;
 mod ids;
+mod large_answers;
 mod optuna;
 mod parts;
 mod storage;
@@ -18,6 +19,7 @@ use matyan_proto::limits;
 use optuna::storage_service_server::StorageServiceServer;
 use parts::ANSWER_BYTES;
 
+pub use large_answers::KeepTurns;
 pub use storage::Storage;
 
 /// Start of the paths of the service.
@@ -47,10 +49,13 @@ pub static METHODS: [&str; 19] = [
 ];
 
 /// The service, which makes its calls over connections made by `connect`.
-pub fn service(connect: impl Fn() -> Channel + Send + Sync + 'static) -> StorageServiceServer<Storage> {
-    StorageServiceServer::new(Storage::new(connect))
+pub fn service(
+    connect: impl Fn() -> Channel + Send + Sync + 'static,
+) -> KeepTurns<StorageServiceServer<Storage>> {
+    let service = StorageServiceServer::new(Storage::new(connect))
         .max_decoding_message_size(limits::MESSAGE_BYTES)
-        .max_encoding_message_size(ANSWER_BYTES)
+        .max_encoding_message_size(ANSWER_BYTES);
+    KeepTurns::new(service)
 }
 
 #[cfg(test)]

@@ -1,22 +1,36 @@
 //! Answers that are put together from a stream of the backend, up to the largest size of an answer.
 
 use matyan_proto::studies::v1 as pb;
-use tonic::{Status, Streaming};
+use prost::Message as _;
+use tonic::{Extensions, Status, Streaming};
 
-use crate::errors;
+use crate::{
+    errors,
+    large_answers::{AnswerTurn, LargeAnswers, SMALL_BYTES},
+};
 
 /// Largest answer. Clients accept any size, and expect all trials that are new to them in one message.
 pub(crate) const ANSWER_BYTES: usize = 256 << 20;
 
-/// Counts the bytes of an answer.
-#[derive(Default)]
+/// Counts the bytes of an answer, and waits for its turn when it becomes large.
 pub(crate) struct AnswerSize {
     bytes: usize,
+    turn: AnswerTurn,
+    answers: LargeAnswers,
 }
 
 impl AnswerSize {
-    pub(crate) fn add(&mut self, message: &impl prost::Message) -> Result<(), Status> {
-        self.bytes += message.encoded_len();
+    /// The size of the answer to a request.
+    pub(crate) fn new(answers: &LargeAnswers, extensions: &Extensions) -> Self {
+        Self { bytes: 0, turn: AnswerTurn::of_request(extensions), answers: answers.clone() }
+    }
+
+    async fn add(&mut self, bytes: usize) -> Result<(), Status> {
+        self.bytes += bytes;
+        if self.bytes <= SMALL_BYTES {
+            return Ok(());
+        }
+        self.turn.take(&self.answers).await?;
         if self.bytes <= ANSWER_BYTES {
             return Ok(());
         }
@@ -32,8 +46,8 @@ pub(crate) async fn attributes(
     size: &mut AnswerSize,
 ) -> Result<Vec<pb::Attribute>, Status> {
     let mut attributes = Vec::new();
-    while let Some(message) = stream.message().await.map_err(errors::passed_on)? {
-        size.add(&message)?;
+    while let Some(message) = stream.message().await.map_err(errors::forwarded)? {
+        size.add(message.encoded_len()).await?;
         attributes.extend(message.attributes);
     }
     Ok(attributes)
@@ -45,39 +59,64 @@ pub(crate) async fn studies(
     size: &mut AnswerSize,
 ) -> Result<Vec<pb::Study>, Status> {
     let mut studies = Vec::new();
-    while let Some(message) = stream.message().await.map_err(errors::passed_on)? {
-        size.add(&message)?;
+    while let Some(message) = stream.message().await.map_err(errors::forwarded)? {
+        size.add(message.encoded_len()).await?;
         studies.extend(message.studies);
     }
     Ok(studies)
 }
 
-/// All trials of a stream. The parts of a trial follow each other.
-pub(crate) async fn trials(mut stream: Streaming<pb::ListTrialsResponse>) -> Result<Vec<pb::Trial>, Status> {
-    let mut size = AnswerSize::default();
-    let mut trials = Vec::new();
-    while let Some(message) = stream.message().await.map_err(errors::passed_on)? {
-        size.add(&message)?;
+/// All trials of a stream, each converted as soon as it is complete. The parts of a trial follow each other.
+pub(crate) async fn trials<T>(
+    mut stream: Streaming<pb::ListTrialsResponse>,
+    size: &mut AnswerSize,
+    convert: impl Fn(pb::Trial) -> T,
+) -> Result<Vec<T>, Status> {
+    let mut trials = JoinedTrials { converted: Vec::new(), last: None, convert };
+    while let Some(message) = stream.message().await.map_err(errors::forwarded)? {
+        size.add(message.encoded_len()).await?;
         for part in message.trials {
-            add_part(&mut trials, part);
+            trials.add(part);
         }
     }
-    for trial in &mut trials {
-        // Clients show params in the order in which they were set.
-        trial.params.sort_by_key(|param| param.set_us);
-    }
-    Ok(trials)
+    Ok(trials.finish())
 }
 
-fn add_part(trials: &mut Vec<pb::Trial>, part: pb::Trial) {
-    match trials.last_mut() {
-        Some(last) if last.number == part.number => {
-            last.params.extend(part.params);
-            last.user_attributes.extend(part.user_attributes);
-            last.system_attributes.extend(part.system_attributes);
-            last.intermediate_values.extend(part.intermediate_values);
+/// Trials that are put together from their parts.
+struct JoinedTrials<T, F> {
+    converted: Vec<T>,
+    /// The last trial, which may go on.
+    last: Option<pb::Trial>,
+    convert: F,
+}
+
+impl<T, F: Fn(pb::Trial) -> T> JoinedTrials<T, F> {
+    fn add(&mut self, part: pb::Trial) {
+        match &mut self.last {
+            Some(last) if last.number == part.number => {
+                last.params.extend(part.params);
+                last.user_attributes.extend(part.user_attributes);
+                last.system_attributes.extend(part.system_attributes);
+                last.intermediate_values.extend(part.intermediate_values);
+            }
+            _ => {
+                self.end_last();
+                self.last = Some(part);
+            }
         }
-        _ => trials.push(part),
+    }
+
+    fn end_last(&mut self) {
+        if let Some(mut trial) = self.last.take() {
+            // Clients show params in the order in which they were set.
+            trial.params.sort_by_key(|param| param.set_us);
+            self.converted.push((self.convert)(trial));
+        }
+    }
+
+    fn finish(mut self) -> Vec<T> {
+        self.end_last();
+        self.converted
     }
 }
 
@@ -92,11 +131,11 @@ mod tests {
             intermediate_values: [(step, 1.0)].into(),
             ..pb::Trial::default()
         };
-        let mut trials = Vec::new();
+        let convert = |trial: pb::Trial| (trial.number, trial.intermediate_values.len());
+        let mut trials = JoinedTrials { converted: Vec::new(), last: None, convert };
         for part in [part(0, 1), part(1, 1), part(1, 2), part(2, 1)] {
-            add_part(&mut trials, part);
+            trials.add(part);
         }
-        let counts: Vec<_> = trials.iter().map(|it| (it.number, it.intermediate_values.len())).collect();
-        assert_eq!(counts, [(0, 1), (1, 2), (2, 1)]);
+        assert_eq!(trials.finish(), [(0, 1), (1, 2), (2, 1)]);
     }
 }

@@ -7,8 +7,9 @@ use matyan_proto::studies::v1::{self as pb, study_service_client::StudyServiceCl
 use tonic::{Request, Response, Status};
 
 use crate::{
-    errors::{missing, passed_on},
+    errors::{forwarded, missing, no_trial},
     ids::{self, TrialKey, WantedTrials},
+    large_answers::LargeAnswers,
     optuna::{self, storage_service_server::StorageService},
     parts::{self, AnswerSize},
     trials,
@@ -19,11 +20,12 @@ type Answer<T> = Result<Response<T>, Status>;
 /// The storage service.
 pub struct Storage {
     connect: Arc<dyn Fn() -> Channel + Send + Sync>,
+    answers: LargeAnswers,
 }
 
 impl Storage {
     pub(crate) fn new(connect: impl Fn() -> Channel + Send + Sync + 'static) -> Self {
-        Self { connect: Arc::new(connect) }
+        Self { connect: Arc::new(connect), answers: LargeAnswers::default() }
     }
 
     /// A client for the calls of the current request.
@@ -33,7 +35,7 @@ impl Storage {
 
     async fn study(&self, id: i64) -> Result<pb::Study, Status> {
         let request = pb::GetRequest { study_id: ids::study(id)? };
-        let found = self.studies().get(request).await.map_err(passed_on)?;
+        let found = self.studies().get(request).await.map_err(forwarded)?;
         found.into_inner().study.ok_or_else(|| missing("study"))
     }
 
@@ -44,7 +46,7 @@ impl Storage {
         size: &mut AnswerSize,
     ) -> Result<Vec<optuna::TextEntry>, Status> {
         let request = pb::ListAttributesRequest { study_id, kind: kind.into() };
-        let listed = self.studies().list_attributes(request).await.map_err(passed_on)?;
+        let listed = self.studies().list_attributes(request).await.map_err(forwarded)?;
         let attributes = parts::attributes(listed.into_inner(), size).await?;
         let entry = |pb::Attribute { key, value }| optuna::TextEntry { key, value };
         Ok(attributes.into_iter().map(entry).collect())
@@ -52,10 +54,12 @@ impl Storage {
 
     async fn study_attributes(
         &self,
-        id: i64,
+        request: Request<optuna::StudyRequest>,
         kind: pb::AttributeKind,
     ) -> Answer<optuna::GetStudyAttributesReply> {
-        let attributes = self.attributes(ids::study(id)?, kind, &mut AnswerSize::default()).await?;
+        let mut size = self.answer_size(&request);
+        let study = ids::study(request.into_inner().study_id)?;
+        let attributes = self.attributes(study, kind, &mut size).await?;
         Ok(Response::new(optuna::GetStudyAttributesReply { attributes }))
     }
 
@@ -67,7 +71,7 @@ impl Storage {
         let optuna::SetStudyAttributeRequest { study_id, key, value } = request;
         let request =
             pb::SetAttributeRequest { study_id: ids::study(study_id)?, kind: kind.into(), key, value };
-        self.studies().set_attribute(request).await.map_err(passed_on)?;
+        self.studies().set_attribute(request).await.map_err(forwarded)?;
         Ok(Response::new(optuna::SetStudyAttributeReply {}))
     }
 
@@ -79,15 +83,22 @@ impl Storage {
         let optuna::SetTrialAttributeRequest { trial_id, key, value } = request;
         let TrialKey { study: study_id, number } = TrialKey::find(trial_id)?;
         let request = pb::SetTrialAttributeRequest { study_id, number, kind: kind.into(), key, value };
-        self.studies().set_trial_attribute(request).await.map_err(passed_on)?;
+        self.studies().set_trial_attribute(request).await.map_err(forwarded)?;
         Ok(Response::new(optuna::SetTrialAttributeReply {}))
     }
 
-    async fn trials(&self, request: pb::ListTrialsRequest) -> Result<Vec<optuna::Trial>, Status> {
+    async fn trials(
+        &self,
+        request: pb::ListTrialsRequest,
+        size: &mut AnswerSize,
+    ) -> Result<Vec<optuna::Trial>, Status> {
         let study = request.study_id;
-        let listed = self.studies().list_trials(request).await.map_err(passed_on)?;
-        let found = parts::trials(listed.into_inner()).await?;
-        Ok(found.into_iter().map(|trial| trials::view(study, trial)).collect())
+        let listed = self.studies().list_trials(request).await.map_err(forwarded)?;
+        parts::trials(listed.into_inner(), size, |trial| trials::view(study, trial)).await
+    }
+
+    fn answer_size<T>(&self, request: &Request<T>) -> AnswerSize {
+        AnswerSize::new(&self.answers, request.extensions())
     }
 }
 
@@ -95,7 +106,9 @@ fn directions(directions: &[i32]) -> Result<Vec<i32>, Status> {
     let converted = directions.iter().map(|direction| match optuna::Direction::try_from(*direction) {
         Ok(optuna::Direction::Minimize) => Ok(i32::from(pb::Direction::Minimize)),
         Ok(optuna::Direction::Maximize) => Ok(i32::from(pb::Direction::Maximize)),
-        Err(_) => Err(Status::invalid_argument("`directions` has a direction that is not known")),
+        Err(_) => Err(Status::invalid_argument(format!(
+            "`directions` has {direction}, which is not known: give MINIMIZE (0) or MAXIMIZE (1)"
+        ))),
     });
     converted.collect()
 }
@@ -117,7 +130,7 @@ impl StorageService for Storage {
         let request = request.into_inner();
         let directions = directions(&request.directions)?;
         let request = pb::CreateRequest { name: request.study_name, directions };
-        let created = self.studies().create(request).await.map_err(passed_on)?.into_inner();
+        let created = self.studies().create(request).await.map_err(forwarded)?.into_inner();
         let study_id = created.study.ok_or_else(|| missing("study"))?.study_id.into();
         Ok(Response::new(optuna::CreateNewStudyReply { study_id }))
     }
@@ -127,7 +140,7 @@ impl StorageService for Storage {
         request: Request<optuna::DeleteStudyRequest>,
     ) -> Answer<optuna::DeleteStudyReply> {
         let study_id = ids::study(request.into_inner().study_id)?;
-        self.studies().delete(pb::DeleteRequest { study_id }).await.map_err(passed_on)?;
+        self.studies().delete(pb::DeleteRequest { study_id }).await.map_err(forwarded)?;
         Ok(Response::new(optuna::DeleteStudyReply {}))
     }
 
@@ -150,7 +163,7 @@ impl StorageService for Storage {
         request: Request<optuna::GetStudyIdFromNameRequest>,
     ) -> Answer<optuna::GetStudyIdFromNameReply> {
         let request = pb::FindRequest { name: request.into_inner().study_name };
-        let found = self.studies().find(request).await.map_err(passed_on)?.into_inner();
+        let found = self.studies().find(request).await.map_err(forwarded)?.into_inner();
         let study_id = found.study.ok_or_else(|| missing("study"))?.study_id.into();
         Ok(Response::new(optuna::GetStudyIdFromNameReply { study_id }))
     }
@@ -175,22 +188,22 @@ impl StorageService for Storage {
         &self,
         request: Request<optuna::StudyRequest>,
     ) -> Answer<optuna::GetStudyAttributesReply> {
-        self.study_attributes(request.into_inner().study_id, pb::AttributeKind::User).await
+        self.study_attributes(request, pb::AttributeKind::User).await
     }
 
     async fn get_study_system_attributes(
         &self,
         request: Request<optuna::StudyRequest>,
     ) -> Answer<optuna::GetStudyAttributesReply> {
-        self.study_attributes(request.into_inner().study_id, pb::AttributeKind::System).await
+        self.study_attributes(request, pb::AttributeKind::System).await
     }
 
     async fn get_all_studies(
         &self,
-        _: Request<optuna::GetAllStudiesRequest>,
+        request: Request<optuna::GetAllStudiesRequest>,
     ) -> Answer<optuna::GetAllStudiesReply> {
-        let mut size = AnswerSize::default();
-        let listed = self.studies().list(pb::ListRequest {}).await.map_err(passed_on)?;
+        let mut size = self.answer_size(&request);
+        let listed = self.studies().list(pb::ListRequest {}).await.map_err(forwarded)?;
         let listed = parts::studies(listed.into_inner(), &mut size).await?;
         let mut studies = Vec::with_capacity(listed.len());
         for study in listed {
@@ -222,7 +235,7 @@ impl StorageService for Storage {
         let given = request.template_trial.filter(|_| !request.template_trial_is_none);
         let template = given.map(trials::template).transpose()?;
         let request = pb::CreateTrialRequest { study_id: study, template };
-        let number = self.studies().create_trial(request).await.map_err(passed_on)?.into_inner().number;
+        let number = self.studies().create_trial(request).await.map_err(forwarded)?.into_inner().number;
         Ok(Response::new(optuna::CreateNewTrialReply { trial_id: TrialKey { study, number }.id() }))
     }
 
@@ -239,7 +252,7 @@ impl StorageService for Storage {
             set_us: 0,
         });
         let request = pb::SetTrialParamRequest { study_id, number, param };
-        self.studies().set_trial_param(request).await.map_err(passed_on)?;
+        self.studies().set_trial_param(request).await.map_err(forwarded)?;
         Ok(Response::new(optuna::SetTrialParameterReply {}))
     }
 
@@ -264,9 +277,9 @@ impl StorageService for Storage {
     ) -> Answer<optuna::SetTrialStateValuesReply> {
         let request = request.into_inner();
         let TrialKey { study: study_id, number } = TrialKey::find(request.trial_id)?;
-        let state = trials::state(request.state)?.into();
+        let state = trials::state(request.state).into();
         let request = pb::SetTrialStateRequest { study_id, number, state, values: request.values };
-        let set = self.studies().set_trial_state(request).await.map_err(passed_on)?.into_inner();
+        let set = self.studies().set_trial_state(request).await.map_err(forwarded)?.into_inner();
         Ok(Response::new(optuna::SetTrialStateValuesReply { trial_updated: set.updated }))
     }
 
@@ -278,7 +291,7 @@ impl StorageService for Storage {
             request.into_inner();
         let TrialKey { study: study_id, number } = TrialKey::find(trial_id)?;
         let request = pb::SetTrialIntermediateValueRequest { study_id, number, step, value };
-        self.studies().set_trial_intermediate_value(request).await.map_err(passed_on)?;
+        self.studies().set_trial_intermediate_value(request).await.map_err(forwarded)?;
         Ok(Response::new(optuna::SetTrialIntermediateValueReply {}))
     }
 
@@ -297,6 +310,7 @@ impl StorageService for Storage {
     }
 
     async fn get_trial(&self, request: Request<optuna::GetTrialRequest>) -> Answer<optuna::GetTrialReply> {
+        let mut size = self.answer_size(&request);
         let id = request.into_inner().trial_id;
         let TrialKey { study: study_id, number } = TrialKey::find(id)?;
         let request = pb::ListTrialsRequest {
@@ -306,12 +320,13 @@ impl StorageService for Storage {
             only_numbers: true,
             summary: false,
         };
-        let trial = self.trials(request).await?.pop();
-        let trial = trial.ok_or_else(|| Status::not_found(format!("there is no trial with the id {id}")))?;
+        let trial = self.trials(request, &mut size).await?.pop();
+        let trial = trial.ok_or_else(|| no_trial(id))?;
         Ok(Response::new(optuna::GetTrialReply { trial: Some(trial) }))
     }
 
     async fn get_trials(&self, request: Request<optuna::GetTrialsRequest>) -> Answer<optuna::GetTrialsReply> {
+        let mut size = self.answer_size(&request);
         let request = request.into_inner();
         let study_id = ids::study(request.study_id)?;
         let WantedTrials { after, numbers } =
@@ -319,7 +334,7 @@ impl StorageService for Storage {
         let only_numbers = after.is_none();
         let request =
             pb::ListTrialsRequest { study_id, after: after.flatten(), numbers, only_numbers, summary: false };
-        let trials = self.trials(request).await?;
+        let trials = self.trials(request, &mut size).await?;
         Ok(Response::new(optuna::GetTrialsReply { trials }))
     }
 }

@@ -11,14 +11,16 @@ use crate::{
     optuna::{NumberEntry, State, StepEntry, TextEntry, Trial},
 };
 
-pub(crate) fn state(state: i32) -> Result<pb::TrialState, Status> {
+/// The state of a request. The backend refuses an unknown one, and reports first what counts more, such as the end of
+/// the trial.
+pub(crate) fn state(state: i32) -> pb::TrialState {
     match State::try_from(state) {
-        Ok(State::Waiting) => Ok(pb::TrialState::Waiting),
-        Ok(State::Running) => Ok(pb::TrialState::Running),
-        Ok(State::Complete) => Ok(pb::TrialState::Complete),
-        Ok(State::Pruned) => Ok(pb::TrialState::Pruned),
-        Ok(State::Fail) => Ok(pb::TrialState::Failed),
-        Err(_) => Err(Status::invalid_argument(format!("`state` is {state}, which is not known"))),
+        Ok(State::Waiting) => pb::TrialState::Waiting,
+        Ok(State::Running) => pb::TrialState::Running,
+        Ok(State::Complete) => pb::TrialState::Complete,
+        Ok(State::Pruned) => pb::TrialState::Pruned,
+        Ok(State::Fail) => pb::TrialState::Failed,
+        Err(_) => pb::TrialState::Unspecified,
     }
 }
 
@@ -78,7 +80,7 @@ pub(crate) fn template(trial: Trial) -> Result<pb::Trial, Status> {
     }
     Ok(pb::Trial {
         number: 0,
-        state: state(trial.state)?.into(),
+        state: state(trial.state).into(),
         values: trial.values,
         started_us: dates::parse("datetime_start", &trial.datetime_start)?,
         finished_us: dates::parse("datetime_complete", &trial.datetime_complete)?,
@@ -118,8 +120,8 @@ mod tests {
             system_attributes: vec![text("k", "2")],
             intermediate_values: vec![StepEntry { key: -3, value: 1.0 }, StepEntry { key: 4, value: 2.0 }],
         };
-        let there = template(given.clone()).unwrap();
-        let back = view(7, pb::Trial { number: 3, ..there });
+        let added = template(given.clone()).unwrap();
+        let back = view(7, pb::Trial { number: 3, ..added });
         let distributions = vec![text("z", "Z"), text("a", "A")];
         let expected = Trial { trial_id: (7 << 32) + 3, number: 3, distributions, ..given };
         assert_eq!(back, expected);
@@ -130,7 +132,7 @@ mod tests {
         let param = NumberEntry { key: "x".into(), value: 1.0 };
         let without_distribution = Trial { params: vec![param], ..Trial::default() };
         assert!(template(without_distribution).unwrap_err().message().contains("`x`"));
-        template(Trial { state: 9, ..Trial::default() }).unwrap_err();
+        assert_eq!(state(9), pb::TrialState::Unspecified, "the backend refuses it");
         template(Trial { datetime_start: "now".into(), ..Trial::default() }).unwrap_err();
     }
 }

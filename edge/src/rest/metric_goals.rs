@@ -66,6 +66,8 @@ struct GoalChanges {
     format: Option<Format>,
     unit: Option<String>,
     primary: Option<bool>,
+    /// Only if this is the name of the primary metric; empty: only if there is none.
+    if_primary: Option<String>,
 }
 
 impl From<pb::Goal> for Goal {
@@ -132,7 +134,7 @@ async fn list(call: Call) -> ApiResult<Json<Vec<Goal>>> {
 
 async fn update(call: Call<EditCondition, Json<GoalChanges>>) -> ApiResult<WithETag<Goal>> {
     let if_updated_us = call.parameters.updated_us()?;
-    let Json(GoalChanges { name, direction, summary, format, unit, primary }) = call.body;
+    let Json(GoalChanges { name, direction, summary, format, unit, primary, if_primary }) = call.body;
     let request = pb::UpdateGoalRequest {
         name,
         direction: direction.map(|it| pb::GoalDirection::from(it).into()),
@@ -141,6 +143,7 @@ async fn update(call: Call<EditCondition, Json<GoalChanges>>) -> ApiResult<WithE
         unit,
         primary,
         if_updated_us,
+        if_primary,
     };
     let answer = call.services.backend().metrics().update_goal(request).await?.into_inner();
     let goal = answer.goal.unwrap_or_default();

@@ -39,7 +39,7 @@ pub use log_progress::{PartitionProgress, lost_tail, oldest_unapplied_us, partit
 pub use orphaned_blobs::OrphanedBlobs;
 pub use pace::Pace;
 pub use pending_payloads::{PendingUploads, pending_payload_bytes};
-pub use run_bin::empty_bins;
+pub use run_bin::{DeletionLog, empty_bins};
 pub use run_blobs::{BlobPage, DeletedRunBlobs, LeftoverBlobs, deleted_run_number};
 pub use stale_runs::{StaleRuns, StaleRunsPage, finish_stale_runs};
 pub use store_format::StoreMigration;

@@ -234,7 +234,7 @@ pub async fn index_page_count(
 }
 
 /// One page of an index, and the range of the rest.
-async fn index_page(
+pub(crate) async fn index_page(
     snapshot: &dyn Snapshot,
     range: &Range,
     rows: usize,

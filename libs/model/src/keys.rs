@@ -122,6 +122,7 @@
 //! | 6 | study, trial, 2, kind, key, piece | attribute of a trial |
 //! | 6 | study, trial, 3, step | intermediate value of a trial |
 //! | 7 | study | list of deleted studies whose rows have yet to be swept |
+//! | 8 | study, trial, kind | list of trials with points that may not be in the log yet |
 
 mod access;
 mod feed;
@@ -248,6 +249,7 @@ enum StudyPart {
     Distribution = 5,
     Trial = 6,
     Dead = 7,
+    UnloggedPoints = 8,
 }
 
 /// Kinds of rows of a trial, after its number.

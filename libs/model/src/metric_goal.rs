@@ -12,7 +12,7 @@
 //!
 //! What nobody has stated is not guessed here. Clients guess from names.
 
-use matyan_store::{Batch, Result, Scan, Snapshot, Transaction};
+use matyan_store::{Batch, Key, Result, Scan, Snapshot, Transaction};
 use minicbor::{Decode, Encode};
 
 use crate::{ids::Project, keys, rows};
@@ -126,14 +126,33 @@ pub async fn metric_goals_list(
     Ok(goals)
 }
 
-/// The goal of a metric; the transaction fails if it changes in the meantime.
+/// The goals of several metrics, in the given order. A damaged one counts as missing.
+pub async fn metric_goals_get(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    metrics: &[&str],
+) -> Result<Vec<Option<MetricGoal>>> {
+    let keys: Vec<Key> = metrics.iter().map(|metric| keys::metric_goal(project, metric)).collect();
+    let mut goals = Vec::with_capacity(keys.len());
+    for (key, value) in keys.iter().zip(snapshot.get_many(&keys).await?) {
+        goals.push(match value {
+            Some(value) => rows::readable(rows::decode(key, &value))?,
+            None => None,
+        });
+    }
+    Ok(goals)
+}
+
+/// The goal of a metric; the transaction fails if it changes in the meantime. A damaged goal counts as missing,
+/// so that the next definition or change replaces it: a goal is no reason to stop a run.
 pub async fn metric_goal_load(
     transaction: &Transaction,
     project: Project,
     metric: &str,
 ) -> Result<Option<MetricGoal>> {
     let key = keys::metric_goal(project, metric);
-    transaction.get(&key).await?.map(|value| rows::decode(&key, &value)).transpose()
+    let Some(value) = transaction.get(&key).await? else { return Ok(None) };
+    rows::readable(rows::decode(&key, &value))
 }
 
 pub fn metric_goal_put(batch: &mut Batch, project: Project, metric: &str, goal: &MetricGoal) {
@@ -144,8 +163,9 @@ pub fn metric_goal_clear(batch: &mut Batch, project: Project, metric: &str) {
     batch.clear(keys::metric_goal(project, metric));
 }
 
-/// Whether a project has fewer goals than a limit. Concurrent callers may exceed it by one each.
-pub async fn metric_goals_have_room(snapshot: &dyn Snapshot, project: Project, limit: usize) -> Result<bool> {
+/// Number of goals that a project can have in addition to its own, with a limit to all of them. Concurrent callers
+/// may exceed the limit by their goals.
+pub async fn metric_goals_room(snapshot: &dyn Snapshot, project: Project, limit: usize) -> Result<usize> {
     let scan = Scan { rows: limit, keys_only: true, ..Scan::default() };
     let mut rest = keys::metric_goals(project);
     let mut count = 0;
@@ -154,23 +174,23 @@ pub async fn metric_goals_have_room(snapshot: &dyn Snapshot, project: Project, l
         count += page.rows.len();
         match page.rows.last() {
             Some((last, _)) if page.more && count < limit => rest = rest.after(last),
-            _ => return Ok(count < limit),
+            _ => return Ok(limit.saturating_sub(count)),
         }
     }
 }
 
-/// The name of the project's primary metric.
+/// The name of the project's primary metric. A damaged choice counts as none.
 pub async fn primary_metric_get(snapshot: &dyn Snapshot, project: Project) -> Result<Option<String>> {
-    let row: Option<PrimaryMetric> = rows::get(snapshot, &keys::primary_metric(project)).await?;
-    Ok(row.map(|row| row.metric))
+    let row = rows::readable(rows::get(snapshot, &keys::primary_metric(project)).await)?;
+    Ok(row.flatten().map(|row: PrimaryMetric| row.metric))
 }
 
 /// Like `primary_metric_get`, but the transaction fails if the choice changes in the meantime.
 pub async fn primary_metric_load(transaction: &Transaction, project: Project) -> Result<Option<String>> {
     let key = keys::primary_metric(project);
     let Some(value) = transaction.get(&key).await? else { return Ok(None) };
-    let row: PrimaryMetric = rows::decode(&key, &value)?;
-    Ok(Some(row.metric))
+    let row: Option<PrimaryMetric> = rows::readable(rows::decode(&key, &value))?;
+    Ok(row.map(|row| row.metric))
 }
 
 pub fn primary_metric_put(batch: &mut Batch, project: Project, metric: Option<&str>) {

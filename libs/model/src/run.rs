@@ -16,7 +16,9 @@ mod staged_producers;
 mod staging;
 mod writing;
 
-pub use bin::{BIN_KEPT_US, bin_purge, bin_put, bin_restore, binned_list};
+pub use bin::{
+    BIN_KEPT_US, BinRow, bin_due_page, bin_purge_begin, bin_purge_end, bin_put, bin_restore, binned_list,
+};
 pub use edit::RunEdit;
 pub use head::{Head, Tombstone, head_get, head_live};
 pub use lifecycle::{
@@ -44,6 +46,10 @@ use matyan_store::{Key, Result, Value};
 use minicbor::{Decode, Encode};
 
 use crate::rows;
+
+/// The time in the bin of a run whose purge has begun, and whose deletion may not be in the log yet. It is before
+/// all other times, so that the next purge finds the run first.
+const PURGE_BEGUN_US: i64 = 0;
 
 /// All fields of a run except its params. Times are microseconds since the Unix epoch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Encode, Decode)]
@@ -100,7 +106,8 @@ pub struct Props {
     /// End of the run, if its client reported it. None while the run is active.
     #[n(18)]
     pub outcome: Option<Outcome>,
-    /// When the run was moved to the bin. None unless it is there, and then it is hidden.
+    /// When the run was moved to the bin. None unless it is there, and then it is hidden. A time of its own says
+    /// that its purge has begun; see `is_in_bin`.
     #[n(19)]
     pub binned_us: Option<i64>,
 }
@@ -196,6 +203,16 @@ impl Props {
         if std::mem::take(&mut self.is_implicit) {
             self.created_us = created_us;
         }
+    }
+
+    /// Whether the run is in the bin, from which it can be brought back.
+    pub fn is_in_bin(&self) -> bool {
+        self.binned_us.is_some_and(|binned_us| binned_us != PURGE_BEGUN_US)
+    }
+
+    /// Whether the run is hidden for good: its deletion is in the log, or is about to be.
+    pub fn is_deleted(&self) -> bool {
+        self.pending_delete && !self.is_in_bin()
     }
 
     /// Whether another tag fits. With as many as possible, and a description and params as long as

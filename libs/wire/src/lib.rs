@@ -19,6 +19,7 @@ pub mod loopback;
 pub mod server_version;
 
 pub mod trace;
+pub mod trial_points;
 
 pub use message_type::{MessageCounts, MessageType};
 

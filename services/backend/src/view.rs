@@ -14,7 +14,7 @@ use matyan_model::{
     keys::{self, SeriesKind},
     metric::{metric_headers_get, metric_series_find_many, metric_series_list, series_named},
     object::{ObjectHeader, object_series_list},
-    run::{Document, Outcome, Props, params_get_bytes, run_id_get, writing_get},
+    run::{Document, Outcome, Props, WritingState, params_get_bytes, run_id_get, writing_get},
     series::{MetricHeader, RunRef, RunSeries, Summary},
 };
 use matyan_proto::{
@@ -103,14 +103,8 @@ pub(crate) async fn run_view(
 
 /// A number that increases with every change of a run: its document has the time of the last change,
 /// at least one more than the time before, and writes of data are counted.
-async fn run_version(
-    snapshot: &dyn Snapshot,
-    project: Project,
-    number: RunNumber,
-    props: &Props,
-) -> Result<u64> {
-    let writing = writing_get(snapshot, project, number).await?;
-    Ok(props.updated_us.cast_unsigned().wrapping_add(writing.writes()))
+fn run_version(props: &Props, writing: &WritingState) -> u64 {
+    props.updated_us.cast_unsigned().wrapping_add(writing.writes())
 }
 
 /// The view of a run found in a snapshot along with others.
@@ -122,14 +116,32 @@ pub(crate) async fn run_parts(
     document: &Document,
     parts: &RunParts,
 ) -> Result<pb::Run> {
+    let writing = if parts.version || (parts.props && document.props.active) {
+        writing_get(snapshot, names.project, number).await?
+    } else {
+        // Nothing of it is shown.
+        WritingState::default()
+    };
+    run_parts_with(deps, names, snapshot, number, (document, &writing), parts).await
+}
+
+/// Like `run_parts`, for a caller that has read what ingestion counts.
+pub(crate) async fn run_parts_with(
+    deps: &Deps,
+    names: &mut EntityNames,
+    snapshot: &dyn Snapshot,
+    number: RunNumber,
+    (document, writing): (&Document, &WritingState),
+    parts: &RunParts,
+) -> Result<pb::Run> {
     let mut run = pb::Run { run_id: document.props.run_id.clone(), ..pb::Run::default() };
     if parts.version {
-        run.version = run_version(snapshot, names.project, number, &document.props).await?;
+        run.version = run_version(&document.props, writing);
     }
     if parts.props {
         let mut props = props_view(snapshot, names, &document.props).await?;
         if props.active {
-            props.last_data_us = last_data_us(snapshot, names.project, number).await?;
+            props.last_data_us = last_data_us(writing);
         }
         run.props = Some(props);
     }
@@ -234,9 +246,8 @@ async fn props_view(snapshot: &dyn Snapshot, names: &mut EntityNames, props: &Pr
 }
 
 /// When the server received the last applied record of a run; `None` if none is applied, as after a restore.
-async fn last_data_us(snapshot: &dyn Snapshot, project: Project, number: RunNumber) -> Result<Option<i64>> {
-    let writing = writing_get(snapshot, project, number).await?;
-    Ok(Some(writing.last_data_us).filter(|time_us| *time_us > 0))
+fn last_data_us(writing: &WritingState) -> Option<i64> {
+    Some(writing.last_data_us).filter(|time_us| *time_us > 0)
 }
 
 /// The end of a run. An active run has none, even if it ended before it was reopened.

@@ -5,10 +5,10 @@
 use std::time::Duration;
 
 use matyan_maintenance::{
-    BlobEvent, CLEANUP_TOMBSTONES, EMPTY_BIN, FINISH_STALE, JobLock, LONGEST_SPOOL_US, OrphanedBlobs, Pace,
-    PendingUploads, StoreMigration, TombstoneSweep, clear_garbage, drop_abandoned_restores,
-    pending_payload_bytes, sweep_credentials, sweep_dead_entities, sweep_dead_runs, sweep_dead_studies,
-    sweep_deleted_projects, sweep_producers, sweep_stray_blobs, trim_audit, trim_changes,
+    BlobEvent, CLEANUP_TOMBSTONES, DeletionLog, EMPTY_BIN, FINISH_STALE, JobLock, LONGEST_SPOOL_US,
+    OrphanedBlobs, Pace, PendingUploads, StoreMigration, TombstoneSweep, clear_garbage,
+    drop_abandoned_restores, pending_payload_bytes, sweep_credentials, sweep_dead_entities, sweep_dead_runs,
+    sweep_dead_studies, sweep_deleted_projects, sweep_producers, sweep_stray_blobs, trim_audit, trim_changes,
 };
 use matyan_model::{
     ids::{NamedProject, Project},
@@ -21,12 +21,16 @@ use crate::{
     deps::Deps,
     error::Error,
     metrics::{BlobMetrics, Metrics},
+    record::deletion_record,
+    trial_points::log_trial_points,
 };
 
 /// Interval for deleted runs: short, because users watch the counts.
 const DEAD_RUNS_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval for payloads that wait for the blob store.
 const PENDING_INTERVAL: Duration = Duration::from_secs(5);
+/// Interval for points of trials that a backend could not append to the log.
+const TRIAL_POINTS_INTERVAL: Duration = Duration::from_secs(5);
 /// Interval for the migration of a store. A round costs one read if there is nothing to do.
 const MIGRATION_INTERVAL: Duration = Duration::from_secs(5);
 /// Interval for rows that are kept for minutes or hours.
@@ -95,6 +99,9 @@ impl JobScheduler {
             self.repeat(DEAD_RUNS_INTERVAL, MIN_WAIT, "dead-runs", stop, || sweep_dead_runs(jobs, stop)),
             self.repeat(PENDING_INTERVAL, MIN_WAIT, "pending-payloads", stop, || upload_payloads(
                 deps, metrics, &uploads
+            )),
+            self.repeat(TRIAL_POINTS_INTERVAL, MIN_WAIT, "trial-points", stop, || log_trial_points(
+                deps, stop
             )),
             self.repeat(MIGRATION_INTERVAL, MIN_WAIT, "store-format", stop, || migration.run(jobs, stop)),
             self.repeat(MINUTELY, MIN_WAIT, "dead-entities", stop, || sweep_dead_entities(jobs, stop)),
@@ -207,7 +214,8 @@ pub(crate) async fn finish_stale_runs(deps: &Deps, idle: Duration) -> Result<(),
 
 /// Deletes runs that have been in the bin for a week.
 pub(crate) async fn empty_bins(deps: &Deps) -> Result<(), Error> {
-    Ok(matyan_maintenance::empty_bins(deps.maintenance(), (deps.random)()).await?)
+    let log = DeletionLog { writer: &*deps.log_writer, record: deletion_record };
+    Ok(matyan_maintenance::empty_bins(deps.maintenance(), log, (deps.random)()).await?)
 }
 
 /// Uploads the payloads that wait for the blob store.

@@ -15,6 +15,7 @@ mod ingest;
 mod control;
 mod fold;
 mod job_scheduler;
+mod trial_points;
 
 mod system;
 

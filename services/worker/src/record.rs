@@ -7,15 +7,19 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
-use matyan_log::Record;
+use matyan_log::{NewRecord, Record};
 use matyan_model::{
-    ids::{ProducerId, RunId},
+    ids::{NamedProject, ProducerId, RunId},
     keys::ItemPosition,
     parked::{ParkedItem, ParkedRecord},
     position::LogPosition,
     producer::{BatchOrigin, BatchPart},
 };
-use matyan_proto::{ingest::v1::IngestionBatch, limits};
+use matyan_proto::{
+    ingest::v1::{DeleteRun, Event, IngestionBatch, event::Kind},
+    limits,
+    log::v1::LogEntry,
+};
 use matyan_wire::{
     headers::{self, BATCH_TYPE, CALLER, JSON_TYPE, PROJECT, TRACEPARENT, UNKNOWN_TYPE},
     ingestion::{self, RecordFormat},
@@ -61,6 +65,34 @@ pub(crate) enum Content {
     Batch(Bytes),
     Envelope(Box<Envelope>),
     Unreadable { reason: String, value: Bytes, content_type: &'static str },
+}
+
+/// The record that deletes a run for the server itself. Workers of Matyan 0.3 ignore it.
+pub(crate) fn deletion_record(project: &NamedProject, id: &RunId, now_us: i64) -> NewRecord {
+    let event = Event { client_time_us: None, kind: Some(Kind::DeleteRun(DeleteRun {})) };
+    let batch = IngestionBatch { events: vec![event], ..IngestionBatch::default() };
+    server_record(project, id, &batch, now_us)
+}
+
+/// A record of a batch that no client has sent.
+pub(crate) fn server_record(
+    project: &NamedProject,
+    id: &RunId,
+    batch: &IngestionBatch,
+    now_us: i64,
+) -> NewRecord {
+    let entry = LogEntry {
+        run_id: id.as_str().to_owned(),
+        project: project.name.clone(),
+        received_us: now_us,
+        batch: batch.encode_to_vec().into(),
+        ..LogEntry::default()
+    };
+    NewRecord {
+        key: Bytes::copy_from_slice(id.as_str().as_bytes()),
+        value: ingestion::encode(&entry),
+        headers: ingestion::headers(None),
+    }
 }
 
 impl Content {

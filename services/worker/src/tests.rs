@@ -17,6 +17,7 @@ mod quarantine;
 mod rows;
 mod rules;
 mod series_edits;
+mod trial_points;
 mod vectors;
 
 use std::time::Duration;

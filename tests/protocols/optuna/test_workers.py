@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import csv
+import io
 import multiprocessing
 
 import optuna
@@ -77,7 +78,9 @@ def test_rule_101_a_killed_server_loses_nothing_that_it_acknowledged(tmp_path):
     context = multiprocessing.get_context("spawn")
     acknowledged = context.Queue()
     place = address(server)
-    processes = [context.Process(target=workers.report, args=(place, study_id, acknowledged)) for _ in range(4)]
+    processes = [
+        context.Process(target=workers.report, args=(place, study_id, acknowledged)) for _ in range(4)
+    ]
     for process in processes:
         process.start()
     seen = [acknowledged.get(timeout=120) for _ in range(200)]
@@ -107,21 +110,33 @@ def test_rule_101_a_killed_server_loses_nothing_that_it_acknowledged(tmp_path):
     assert len(running) <= len(processes)
     for trial in running:
         assert storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-    # Every acknowledged value is a point of the run.
-    values = sum(kind in ("value", "end") for kind, *_ in seen)
-
-    def charted():
-        runs = found_runs(server, "run.experiment == 'killed'")
-        return sum(points_of(server, run["run_id"]) for run in runs)
-
-    eventually(lambda: charted() >= values, "the points are applied")
-    complete = sum(trial.state == TrialState.COMPLETE for trial in trials.values())
-    stored = complete + sum(len(trial.intermediate_values) for trial in trials.values())
-    assert charted() <= stored
+    # Every acknowledged value is a point of the run of its trial, and no other value is.
+    acknowledged_points = {
+        (trials[trial_id].number, *point_of(kind, detail))
+        for kind, trial_id, detail in seen
+        if kind in ("value", "end")
+    }
+    eventually(lambda: acknowledged_points <= charted_points(server, "killed"), "the points are applied")
+    stored = {
+        (trial.number, "intermediate_value", step)
+        for trial in trials.values()
+        for step in trial.intermediate_values
+    }
+    complete = [trial for trial in trials.values() if trial.state == TrialState.COMPLETE]
+    stored |= {(trial.number, "value", 0) for trial in complete}
+    assert charted_points(server, "killed") <= stored
     assert server.stop() == 0, server.said()
 
 
-def points_of(server, run_id):
-    """The number of points in the charts of a run."""
-    run = json.loads(command(server, "runs", "show", run_id, "--json"))
-    return sum(series["points"] for series in run["series"])
+def point_of(kind, detail):
+    """The series and the step of a value that was acknowledged."""
+    return ("intermediate_value", detail) if kind == "value" else ("value", 0)
+
+
+def charted_points(server, study):
+    """The points of the runs of a study, each by the number of its trial, its series and its step."""
+    runs = found_runs(server, f"run.experiment == '{study}'")
+    numbers = {run["run_id"]: int(run["name"].removeprefix("trial-")) for run in runs}
+    table = command(server, "export", "metrics", "--query", f"run.experiment == '{study}'", "--format", "csv")
+    rows = csv.DictReader(io.StringIO(table))
+    return {(numbers[row["run"]], row["name"], int(row["step"])) for row in rows if row["run"] in numbers}

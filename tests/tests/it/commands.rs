@@ -169,7 +169,7 @@ async fn runs_are_archived_and_deleted() {
     assert!(output.contains("nothing was deleted") && output.contains("--yes"), "{output}");
     assert_eq!(
         json_lines_of(&server, &["runs", "rm", RUN, "--yes"]),
-        [json!({"run_id": RUN, "status": "deleted"})]
+        [json!({"run_id": RUN, "status": "moved to the bin"})]
     );
     for words in [&["runs", "show", RUN][..], &["logs", RUN], &["metrics", RUN], &["runs", "archive", RUN]] {
         let output = error_of(&mut command(&server, words), 1);

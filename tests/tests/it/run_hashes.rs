@@ -78,7 +78,13 @@ async fn the_beginning_of_a_hash_is_enough() {
         assert!(output.contains(&format!("run `{unknown}` does not exist")), "{output}");
         assert_eq!(output.contains("must have at least four characters"), is_short, "{output}");
     }
-    assert!(stdout_of(&server, &["runs", "rm", "77aa01", "--yes"]).contains("77aa01bb  deleted"));
+    assert!(stdout_of(&server, &["runs", "rm", "77aa01", "--yes"]).contains("77aa01bb  moved to the bin"));
+    // A run in the bin and a visible one begin with the same characters.
+    let ambiguous = error_of(&server, &["runs", "purge", "77aa", "--yes"]);
+    for expected in ["several runs begin with `77aa`", "\n  77aa01bb", "\n  77aa02cc"] {
+        assert!(ambiguous.contains(expected), "{ambiguous}");
+    }
+    assert!(stdout_of(&server, &["runs", "purge", "77aa01", "--yes"]).contains("77aa01bb  deleted"));
 }
 
 #[tokio::test]
@@ -102,7 +108,7 @@ async fn branches_show_their_parents_and_are_named_when_these_are_deleted() {
     assert!(refused.contains("lose the points that they share with them: branch\n"), "{refused}");
     let (code, stdout, stderr) = matyan(&server, &["runs", "rm", "trunk", "branch", "--yes"]);
     assert_eq!(code, Some(0), "{stderr}");
-    assert!(stdout.contains("trunk  deleted") && !stderr.contains("warning"), "{stdout}{stderr}");
+    assert!(stdout.contains("trunk  moved to the bin") && !stderr.contains("warning"), "{stdout}{stderr}");
 }
 
 #[tokio::test]

@@ -59,11 +59,18 @@ export async function readGoals(signal?: AbortSignal): Promise<MetricGoal[]> {
   return (await unary(method.listGoals, {}, signal)).goals.map(goalOf);
 }
 
-/** Fails if somebody else has changed the goal since it was read. */
+/** The goal and the primary metric as they were read. */
+export interface GoalCondition {
+  ifUpdatedUs: bigint;
+  /** Empty: there was none. */
+  ifPrimary: string;
+}
+
+/** Fails if someone else has changed the goal or the choice of the primary metric in the meantime. */
 export async function updateGoal(
   name: string,
   change: GoalChange,
-  ifUpdatedUs: bigint,
+  { ifUpdatedUs, ifPrimary }: GoalCondition,
 ): Promise<MetricGoal | undefined> {
   const { isLower, isBest, format, unit, isPrimary } = change;
   const { goal } = await unary(method.updateGoal, {
@@ -72,7 +79,7 @@ export async function updateGoal(
     ...('isBest' in change && { summary: summaryOf(isBest) }),
     ...('format' in change && { format: format ? FORMATS[format] : NumberFormat.UNSPECIFIED }),
     ...(unit !== undefined && { unit }),
-    ...(isPrimary !== undefined && { primary: isPrimary }),
+    ...(isPrimary !== undefined && { primary: isPrimary, ifPrimary }),
     ifUpdatedUs,
   });
   return goal && goalOf(goal);

@@ -28,12 +28,16 @@ export const goals = {
   /** Another primary metric stops to be it, without a change of its own. */
   async update(name: string, change: GoalChange): Promise<void> {
     try {
-      const next = await updateGoal(name, change, goalOf(name)?.updatedUs ?? 0n);
+      const known = [...statedGoals().values()];
+      const next = await updateGoal(name, change, {
+        ifUpdatedUs: goalOf(name)?.updatedUs ?? 0n,
+        ifPrimary: known.find(goal => goal.isPrimary)?.name ?? '',
+      });
       changes += 1;
       const others = [...statedGoals().values()].filter(goal => goal.name !== name);
       const isMoved = next?.isPrimary === true;
       setGoals([
-        ...others.map(goal => (isMoved ? { ...goal, isPrimary: false } : goal)),
+        ...others.map(goal => (isMoved ? { ...goal, isPrimary: false } : goal)).filter(isKept),
         ...(next && isKept(next) ? [next] : []),
       ]);
     } catch (error) {

@@ -239,13 +239,14 @@ async fn check_goals(rest: &Rest) {
     });
     let path = "/projects/metric-goals/";
     assert_eq!(rest.json("GET", path, Value::Null).await, json!([shown]));
-    let change = json!({"name": "val/acc", "direction": "unknown", "primary": true});
+    let change = json!({"name": "val/acc", "direction": "unknown", "primary": true, "if_primary": "loss"});
     assert_eq!(rest.json("PUT", path, change).await, shown);
     let asked: metrics::v1::UpdateGoalRequest = rest.backend.last_request(update);
     let expected = metrics::v1::UpdateGoalRequest {
         name: "val/acc".into(),
         direction: Some(metrics::v1::GoalDirection::Unspecified.into()),
         primary: Some(true),
+        if_primary: Some("loss".into()),
         ..Default::default()
     };
     assert_eq!(asked, expected);

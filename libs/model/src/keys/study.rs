@@ -21,6 +21,22 @@ impl AttributeKind {
     }
 }
 
+/// Points of the run of a trial that are logged together. Numbers in keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrialPoints {
+    IntermediateValues = 0,
+    /// The values with which the trial has ended.
+    Results = 1,
+}
+
+impl TrialPoints {
+    pub const ALL: [Self; 2] = [Self::IntermediateValues, Self::Results];
+
+    pub(crate) fn from_number(number: u16) -> Option<Self> {
+        Self::ALL.into_iter().find(|points| *points as u16 == number)
+    }
+}
+
 /// The row of a trial that a key is of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TrialRow {
@@ -151,6 +167,11 @@ pub fn intermediate_value(project: Project, study: u32, number: u32, step: i64) 
     trial_part(project, (study, number), TrialPart::IntermediateValue, (step,))
 }
 
+/// The intermediate values of a trial; the tail is (step: i64).
+pub fn intermediate_values(project: Project, study: u32, number: u32) -> Range {
+    subtree(trial_part(project, (study, number), TrialPart::IntermediateValue, ()))
+}
+
 /// The number of the trial that a row belongs to, and the kind of the row.
 pub fn decode_trial_row(project: Project, study: u32, key: &Key) -> Result<(u32, TrialRow)> {
     let range = trials(project, study);
@@ -185,4 +206,13 @@ pub fn dead_study(project: Project, study: u32) -> Key {
 /// The tail is (study: u32).
 pub fn dead_studies(project: Project) -> Range {
     subtree(part(project, StudyPart::Dead, ()))
+}
+
+pub fn unlogged_points(project: Project, study: u32, number: u32, points: TrialPoints) -> Key {
+    part(project, StudyPart::UnloggedPoints, (study, number, points as u16))
+}
+
+/// The tail is (study: u32, number: u32, points: u16).
+pub fn unlogged_points_all(project: Project) -> Range {
+    subtree(part(project, StudyPart::UnloggedPoints, ()))
 }

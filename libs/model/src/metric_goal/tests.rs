@@ -50,8 +50,11 @@ async fn goals_are_listed_by_metric_in_their_project() {
     assert!(listed.iter().all(|(_, goal)| goal.set == lower()));
     assert_eq!(primary_metric_get(&*snapshot, P).await.unwrap().as_deref(), Some("acc"));
     assert_eq!(primary_metric_get(&*snapshot, Project(1)).await.unwrap(), None);
-    assert!(metric_goals_have_room(&*snapshot, P, 4).await.unwrap());
-    assert!(!metric_goals_have_room(&*snapshot, P, 3).await.unwrap());
+    for (limit, room) in [(5, 2), (4, 1), (3, 0), (2, 0)] {
+        assert_eq!(metric_goals_room(&*snapshot, P, limit).await.unwrap(), room, "{limit}");
+    }
+    let got = metric_goals_get(&*snapshot, P, &["acc", "other", "val/loss"]).await.unwrap();
+    assert_eq!(got.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true]);
 }
 
 #[tokio::test]
@@ -61,8 +64,31 @@ async fn a_damaged_goal_hides_no_other() {
     metric_goal_put(&mut batch, P, "acc", &MetricGoal::default());
     batch.set(keys::metric_goal(P, "loss"), vec![1_u8, 0xff]);
     store.commit(batch).await.unwrap();
-    let listed = metric_goals_list(&*store.snapshot().await.unwrap(), P).await.unwrap();
+    let snapshot = store.snapshot().await.unwrap();
+    let listed = metric_goals_list(&*snapshot, P).await.unwrap();
     assert_eq!(listed, [("acc".to_owned(), MetricGoal::default())]);
+    let got = metric_goals_get(&*snapshot, P, &["loss", "acc"]).await.unwrap();
+    assert_eq!(got, [None, Some(MetricGoal::default())]);
+}
+
+/// A goal of a newer program may have a direction that this one does not know.
+#[tokio::test]
+async fn rule_105_a_damaged_goal_is_replaced() {
+    let store = TestStore::open().await;
+    let mut batch = Batch::default();
+    batch.set(keys::metric_goal(P, "acc"), vec![1_u8, 0xff]);
+    batch.set(keys::primary_metric(P), vec![1_u8, 0xff]);
+    store.commit(batch).await.unwrap();
+    let replace = async |transaction: &mut Transaction| {
+        assert_eq!(metric_goal_load(transaction, P, "acc").await?, None);
+        assert_eq!(primary_metric_load(transaction, P).await?, None);
+        metric_goal_put(transaction.batch(), P, "acc", &MetricGoal { set: lower(), ..MetricGoal::default() });
+        Ok::<_, matyan_store::Error>(())
+    };
+    store.run(replace).await.unwrap();
+    let snapshot = store.snapshot().await.unwrap();
+    assert_eq!(metric_goals_list(&*snapshot, P).await.unwrap()[0].1.set, lower());
+    assert_eq!(primary_metric_get(&*snapshot, P).await.unwrap(), None);
 }
 
 #[tokio::test]

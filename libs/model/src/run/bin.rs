@@ -1,16 +1,16 @@
-//! The bin: runs that somebody has deleted, and may bring back for a week. A run in the bin is hidden like a
+//! The bin: runs that someone has deleted, and may bring back for a week. A run in the bin is hidden like a
 //! run whose delete is in the log, so no reader has to know the bin; only its props and one index row say
 //! that it is there. Its rows, its counts of space and its blobs stay until it is purged, and so does what its
 //! client still sends.
 
 use matyan_store::{Range, Result, Snapshot, Transaction};
 
-use super::{Deletion, Document, Head, RunEdit, documents_get, head::head_checked, run_delete};
+use super::{Document, Head, PURGE_BEGUN_US, RunEdit, documents_get, head::head_checked, pending_delete_put};
 use crate::{
-    ids::{NamedProject, Project, RunId, RunNumber},
-    index::index_runs_page_reverse,
-    keys,
-    position::Cursor,
+    ids::{Project, RunId, RunNumber},
+    index::{index_page, index_runs_page_reverse},
+    keys::{self, EntityKind},
+    quarantine::quarantine_delete,
 };
 
 /// Time for which a run stays in the bin.
@@ -32,7 +32,9 @@ pub async fn bin_put(
     Ok(true)
 }
 
-/// Makes a run in the bin visible again. Returns false if it is not in the bin.
+/// Makes a run in the bin visible again, without the links to tags and experiments that were deleted in the
+/// meantime: their sweep finds linked runs by index rows, which a run in the bin does not have. Returns false if it is
+/// not in the bin.
 pub async fn bin_restore(
     transaction: &mut Transaction,
     project: Project,
@@ -40,12 +42,29 @@ pub async fn bin_restore(
     now_us: i64,
 ) -> Result<bool> {
     let edit = RunEdit::load(transaction, project, number).await?;
-    let Some(mut edit) = edit.filter(|edit| edit.props.binned_us.is_some()) else { return Ok(false) };
+    let Some(mut edit) = edit.filter(|edit| edit.props.is_in_bin()) else { return Ok(false) };
     edit.props.pending_delete = false;
     edit.props.binned_us = None;
+    let mut tags = Vec::with_capacity(edit.props.tags.len());
+    for tag in std::mem::take(&mut edit.props.tags) {
+        if exists(transaction, project, EntityKind::Tag, &tag).await? {
+            tags.push(tag);
+        }
+    }
+    edit.props.tags = tags;
+    if let Some(experiment) = edit.props.experiment.take()
+        && exists(transaction, project, EntityKind::Experiment, &experiment).await?
+    {
+        edit.props.experiment = Some(experiment);
+    }
     edit.touch(now_us);
     edit.write(transaction.batch());
     Ok(true)
+}
+
+/// Whether there is an entity with this id. The transaction fails if it is deleted in the meantime.
+async fn exists(transaction: &Transaction, project: Project, kind: EntityKind, id: &str) -> Result<bool> {
+    Ok(transaction.get(&keys::entity_piece(project, kind, id, 0)).await?.is_some())
 }
 
 /// One page of the runs in the bin, the last that was moved there first, and the range of the rest. Damaged
@@ -60,43 +79,91 @@ pub async fn binned_list(
     let documents = documents_get(snapshot, project, &numbers).await?;
     let found = numbers.into_iter().zip(documents);
     let binned = found.filter_map(|(number, document)| {
-        document.filter(|document| document.props.binned_us.is_some()).map(|document| (number, document))
+        document.filter(|document| document.props.is_in_bin()).map(|document| (number, document))
     });
     Ok((binned.collect(), rest))
 }
 
-/// Deletes a run that was moved to the bin before `before_us`, and returns its id. A run in quarantine stays:
-/// only a delete in the log ends the quarantine.
-///
-/// The log has no record of this deletion. It needs none: the rows that say that the run is in the bin are in
-/// every backup, and after a restore the run is purged again.
-pub async fn bin_purge(
-    transaction: &mut Transaction,
-    project: &NamedProject,
-    number: RunNumber,
+/// A row of the index of the bin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BinRow {
+    pub binned_us: i64,
+    pub number: RunNumber,
+}
+
+/// One page of the index of the bin in the order of time, and the range of the rest. Without the rows that need
+/// nothing: the rows of runs that were not moved to the bin before `before_us`, and whose documents agree.
+pub async fn bin_due_page(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    range: &Range,
+    rows: usize,
     before_us: i64,
-    now_us: i64,
+) -> Result<(Vec<BinRow>, Option<Range>)> {
+    let (page, rest) = index_page(snapshot, range, rows).await?;
+    let prefix = keys::index_binned_all(project).start;
+    let mut listed = Vec::with_capacity(page.len());
+    for (key, _) in &page {
+        let (binned_us, number) = keys::tail(&prefix, key)?;
+        listed.push(BinRow { binned_us, number: RunNumber(number) });
+    }
+    let numbers: Vec<RunNumber> = listed.iter().map(|row| row.number).collect();
+    let documents = documents_get(snapshot, project, &numbers).await?;
+    let agrees = |row: &BinRow, document: Option<&Document>| {
+        document.is_some_and(|document| document.props.binned_us == Some(row.binned_us))
+    };
+    let due = listed.into_iter().zip(&documents).filter_map(|(row, document)| {
+        (row.binned_us < before_us || !agrees(&row, document.as_ref())).then_some(row)
+    });
+    Ok((due.collect(), rest))
+}
+
+/// Begins the purge of a run that was moved to the bin before `before_us`, and returns its id. From now on, the
+/// run cannot be brought back. The caller appends its deletion to the log, and ends the purge with
+/// [`bin_purge_end`]; if it is interrupted, the index still lists the run, and the purge begins again.
+///
+/// A row that the document contradicts is put right: an older program that changes a run in the bin drops the time
+/// from the document, and leaves the row.
+pub async fn bin_purge_begin(
+    transaction: &mut Transaction,
+    project: Project,
+    row: BinRow,
+    before_us: i64,
 ) -> Result<Option<RunId>> {
-    let NamedProject { number: project, name } = project;
-    let Some(edit) = RunEdit::load(transaction, *project, number).await? else { return Ok(None) };
-    if edit.props.binned_us.is_none_or(|binned_us| binned_us >= before_us) {
+    let BinRow { binned_us: listed_us, number } = row;
+    let edit = RunEdit::load(transaction, project, number).await?;
+    let listed = edit.filter(|edit| match edit.props.binned_us {
+        Some(binned_us) => binned_us == listed_us,
+        None => edit.props.pending_delete,
+    });
+    let Some(mut edit) = listed else {
+        transaction.batch().clear(keys::index_binned(project, listed_us, number));
         return Ok(None);
+    };
+    edit.props.binned_us = Some(listed_us);
+    let mut purged = None;
+    if listed_us < before_us {
+        let id = RunId::new(edit.props.run_id.as_str());
+        if head_checked(transaction, project, &id).await? != Some(Head::Live(number)) {
+            return Ok(None);
+        }
+        edit.props.binned_us = Some(PURGE_BEGUN_US);
+        purged = Some(id);
     }
-    let id = RunId::new(edit.props.run_id.as_str());
-    let head = head_checked(transaction, *project, &id).await?;
-    if head != Some(Head::Live(number)) {
-        return Ok(None);
-    }
-    // A checked read, because a worker may put the run in quarantine now.
-    let key = keys::cursor(*project, &id);
-    let cursor = transaction.get(&key).await?;
-    let cursor = cursor.map(|value| Cursor::decode(&key, &value)).transpose()?.unwrap_or_default();
-    if cursor.is_quarantined {
-        return Ok(None);
-    }
-    let deletion = Deletion { at: cursor.position, time_us: now_us, now_us, caller: "", project_name: name };
-    run_delete(transaction, *project, &id, head.as_ref(), deletion).await?;
-    Ok(Some(id))
+    edit.write(transaction.batch());
+    Ok(purged)
+}
+
+/// Ends the purge of a run whose deletion is in the log: from now on, it is like every run that is deleted.
+pub async fn bin_purge_end(
+    transaction: &mut Transaction,
+    project: Project,
+    id: &RunId,
+    number: RunNumber,
+) -> Result<()> {
+    pending_delete_put(transaction, project, id, number).await?;
+    quarantine_delete(transaction, project, id).await?;
+    Ok(())
 }
 
 #[cfg(test)]

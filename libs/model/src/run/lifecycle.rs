@@ -269,8 +269,7 @@ pub async fn tombstone_clear(
         None => Ok(ClearOutcome::Free),
         Some(Head::Live(number)) => {
             let document = document_get(transaction.unchecked(), project, number).await?;
-            let is_deleted = |props: &Props| props.pending_delete && props.binned_us.is_none();
-            let is_pending = document.is_some_and(|document| is_deleted(&document.props));
+            let is_pending = document.is_some_and(|document| document.props.is_deleted());
             Ok(if is_pending { ClearOutcome::Waiting } else { ClearOutcome::Live })
         }
         Some(Head::Tombstone(tombstone)) if !tombstone.blobs_deleted => Ok(ClearOutcome::Waiting),

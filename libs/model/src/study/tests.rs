@@ -201,3 +201,59 @@ async fn a_deleted_study_is_swept_and_no_other() {
     let kept = store.run(async |transaction| distribution_load(transaction, P, other, "p").await).await;
     assert_eq!(kept.unwrap().as_deref(), Some("{}"));
 }
+
+async fn load_points(store: &TestStore, marked: UnloggedPoints) -> Option<TrialPointValues> {
+    store.run(async |transaction| trial_points_load(transaction, P, marked).await).await.unwrap()
+}
+
+#[tokio::test]
+async fn rule_101_marked_points_are_found_until_they_are_cleared() {
+    let store = TestStore::open().await;
+    let study = create(&store, "a").await.unwrap();
+    let number = add(&store, study).await.unwrap();
+    let id = (study, number);
+    let marks = keys::TrialPoints::ALL.map(|points| UnloggedPoints { study, number, points });
+    let values = [(-3, f64::NAN), (7, -0.0)];
+    let mark = async |transaction: &mut Transaction| {
+        let run = Some(TrialRun { number: 1, id: "r".into() });
+        let trial = Trial { state: TrialState::Complete, values: vec![0.5, 2.0], run, ..running() };
+        let batch = transaction.batch();
+        trial_put(batch, P, id, &trial);
+        for (step, value) in values {
+            intermediate_value_put(batch, P, id, step, value);
+        }
+        for marked in marks {
+            marked.put(batch, P);
+        }
+        Ok::<_, Error>(())
+    };
+    store.run(mark).await.unwrap();
+    let page = async || {
+        let snapshot = store.snapshot().await.unwrap();
+        unlogged_points_page(&*snapshot, P, &keys::unlogged_points_all(P)).await.unwrap().0
+    };
+    assert_eq!(page().await, marks);
+    let expected =
+        |values: &[(i64, f64)]| Some(TrialPointValues { run_id: "r".into(), values: values.to_vec() });
+    assert_eq!(load_points(&store, marks[0]).await, expected(&values));
+    assert_eq!(load_points(&store, marks[1]).await, expected(&[(0, 0.5), (1, 2.0)]));
+
+    // What is set after they were read is not lost with the mark.
+    let mut transaction = Transaction::new(store.snapshot().await.unwrap());
+    trial_points_load(&mut transaction, P, marks[0]).await.unwrap();
+    let set = async |transaction: &mut Transaction| {
+        intermediate_value_put(transaction.batch(), P, id, 9, 1.0);
+        Ok::<_, Error>(())
+    };
+    store.run(set).await.unwrap();
+    marks[0].clear(transaction.batch(), P);
+    assert!(matches!(store.commit(transaction.into_batch()).await.unwrap(), Commit::Conflict));
+    let clear = async |transaction: &mut Transaction| {
+        marks[1].clear(transaction.batch(), P);
+        Ok::<_, Error>(())
+    };
+    store.run(clear).await.unwrap();
+    assert_eq!(page().await, marks[..1]);
+    delete(&store, study).await.unwrap();
+    assert_eq!(load_points(&store, marks[0]).await, None);
+}

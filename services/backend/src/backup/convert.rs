@@ -44,7 +44,7 @@ pub(super) fn head_view(props: &Props) -> pb::RunHead {
 }
 
 /// The props without links to other runs and entities.
-pub(super) fn props(run_id: &str, head: &pb::RunHead) -> Result<Props> {
+pub(super) fn props(run_id: &str, head: &pb::RunHead, now_us: i64) -> Result<Props> {
     check_limit("head.name", head.name.len(), limits::NAME_BYTES)?;
     check_limit("head.description", head.description.len(), limits::DESCRIPTION_BYTES)?;
     let message = head.outcome.as_ref().map_or(0, |outcome| outcome.message.len());
@@ -66,7 +66,8 @@ pub(super) fn props(run_id: &str, head: &pb::RunHead) -> Result<Props> {
         reopened_us: head.reopened_us,
         outcome: head.outcome.as_ref().and_then(Outcome::from_api),
         pending_delete: head.binned_us.is_some(),
-        binned_us: head.binned_us,
+        // Its week starts again: the one in the archive may be over, and the run would be purged at once.
+        binned_us: head.binned_us.map(|_| now_us),
         ..Props::default()
     })
 }

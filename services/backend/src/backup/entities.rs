@@ -8,8 +8,8 @@ use matyan_model::{
     },
     keys,
     metric_goal::{
-        GoalFields, MetricGoal, metric_goal_load, metric_goal_put, metric_goals_have_room,
-        primary_metric_load, primary_metric_put,
+        GoalFields, MetricGoal, metric_goal_load, metric_goal_put, metric_goals_room, primary_metric_load,
+        primary_metric_put,
     },
     position::cursor_put,
     project::{ProjectInfo, pinned_get, pinned_put, project_info_load, project_info_put},
@@ -262,17 +262,23 @@ fn goal_fields(fields: Option<&pb::GoalFields>) -> Result<GoalFields> {
 
 /// Restores the goals of metrics that have none, as far as the project has room for them.
 async fn goals_restore(deps: &Deps, call: &Call, goals: &[(String, MetricGoal)]) -> Result<()> {
+    let project = call.project;
+    let snapshot = deps.store.snapshot().await?;
+    let mut room = metric_goals_room(snapshot.as_ref(), project, limits::METRIC_GOALS).await?;
+    drop(snapshot);
     for (name, goal) in goals {
-        transact(deps.store.as_ref(), async |mut transaction: Transaction| {
-            let project = call.project;
-            let is_free = metric_goal_load(&transaction, project, name).await?.is_none();
-            let limit = limits::METRIC_GOALS;
-            if is_free && metric_goals_have_room(transaction.unchecked(), project, limit).await? {
+        if room == 0 {
+            break;
+        }
+        let (is_new, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+            let is_new = metric_goal_load(&transaction, project, name).await?.is_none();
+            if is_new {
                 metric_goal_put(transaction.batch(), project, name, goal);
             }
-            Ok::<_, Error>((transaction, ()))
+            Ok::<_, Error>((transaction, is_new))
         })
         .await?;
+        room -= usize::from(is_new);
     }
     Ok(())
 }

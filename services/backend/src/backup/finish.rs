@@ -120,7 +120,7 @@ async fn link(
     if !staged_producers_link(&mut transaction, project, id, number, producers).await? {
         return Ok((transaction, LinkOutcome::Moved));
     }
-    let mut props = convert::props(id.as_str(), head)?;
+    let mut props = convert::props(id.as_str(), head, (deps.clock)())?;
     let links_lost = resolve_links(&transaction, call, head, &mut props).await?;
     let mut writing = writing_get(transaction.unchecked(), project, number).await?;
     writing.last_data_us = head.last_data_us;

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     server::{call::Call, deps::Deps, error::Result},
-    view::{EntityNames, first_piece, run_parts},
+    view::{EntityNames, first_piece, run_parts_with},
 };
 
 /// Reads changed runs for one stream.
@@ -48,7 +48,8 @@ impl RunChanges {
             return Ok(None);
         };
         let writing = writing_get(snapshot.as_ref(), self.call.project, number).await?;
-        let run = run_parts(&self.deps, names, snapshot.as_ref(), number, &document, &self.parts).await?;
+        let read = (&document, &writing);
+        let run = run_parts_with(&self.deps, names, snapshot.as_ref(), number, read, &self.parts).await?;
         let run = first_piece(run);
         let shared_edits = match document.props.parent {
             Some(_) => shared_edits(snapshot.as_ref(), self.call.project, number).await?,

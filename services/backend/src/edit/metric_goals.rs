@@ -2,7 +2,7 @@
 
 use matyan_model::metric_goal::{
     Direction, GoalFields, GoalSummary, MetricGoal, NumberFormat, metric_goal_clear, metric_goal_load,
-    metric_goal_put, metric_goals_have_room, metric_goals_list, primary_metric_get, primary_metric_load,
+    metric_goal_put, metric_goals_list, metric_goals_room, primary_metric_get, primary_metric_load,
     primary_metric_put,
 };
 use matyan_proto::{
@@ -74,12 +74,22 @@ struct GoalChange {
     unit: Option<Option<String>>,
     primary: Option<bool>,
     if_updated_us: Option<i64>,
+    /// The primary metric that the caller has read; empty if there was none.
+    if_primary: Option<String>,
 }
 
 impl GoalChange {
     fn new(request: pb::UpdateGoalRequest) -> Result<Self> {
-        let pb::UpdateGoalRequest { name, direction, summary, format, unit, primary, if_updated_us } =
-            request;
+        let pb::UpdateGoalRequest {
+            name,
+            direction,
+            summary,
+            format,
+            unit,
+            primary,
+            if_updated_us,
+            if_primary,
+        } = request;
         if name.is_empty() {
             return Err(Error::field("name", "is empty: give the name of a metric"));
         }
@@ -92,6 +102,7 @@ impl GoalChange {
             unit,
             primary,
             if_updated_us,
+            if_primary,
         })
     }
 
@@ -131,24 +142,39 @@ impl GoalChange {
 
     /// Returns whether the metric is the primary one after the change.
     async fn choose_primary(&self, transaction: &mut Transaction, call: &Call) -> Result<bool> {
-        let chosen = primary_metric_load(transaction, call.project).await?;
-        let was_primary = chosen.as_deref() == Some(self.name.as_str());
+        let chosen = primary_metric_load(transaction, call.project).await?.unwrap_or_default();
+        if self.if_primary.as_ref().is_some_and(|read| *read != chosen) {
+            return Err(Error::PrimaryChanged { primary: chosen });
+        }
+        let was_primary = chosen == self.name;
         let is_primary = self.primary.unwrap_or(was_primary);
         if is_primary != was_primary {
             let next = is_primary.then_some(self.name.as_str());
             primary_metric_put(transaction.batch(), call.project, next);
+            if is_primary {
+                forget_if_empty(transaction, call, &chosen).await?;
+            }
         }
         Ok(is_primary)
     }
 }
 
+/// Clears the goal of a metric of which nothing is known, now that it is not the primary one.
+async fn forget_if_empty(transaction: &mut Transaction, call: &Call, metric: &str) -> Result<()> {
+    let goal = metric_goal_load(transaction, call.project, metric).await?;
+    if goal.is_some_and(|goal| goal.is_empty()) {
+        metric_goal_clear(transaction.batch(), call.project, metric);
+    }
+    Ok(())
+}
+
 /// Refuses a new goal in a project that has as many as are allowed.
 async fn check_room(transaction: &Transaction, call: &Call) -> Result<()> {
     let limit = limits::METRIC_GOALS;
-    if metric_goals_have_room(transaction.unchecked(), call.project, limit).await? {
+    if metric_goals_room(transaction.unchecked(), call.project, limit).await? > 0 {
         return Ok(());
     }
-    Err(Error::TooLarge { field: "goals", size: limit + 1, limit })
+    Err(Error::TooManyGoals { limit })
 }
 
 fn goal_view(name: String, goal: &MetricGoal, primary: bool) -> pb::Goal {

@@ -114,7 +114,7 @@ impl RunService for RunApi {
         let (call, request) = self.server.start_call(request).await?;
         let run_ids = request.run_ids;
         convert::check_limit("run_ids", run_ids.len(), limits::RUNS_PER_CALL)?;
-        audit_resource(format!("{} runs: {}", run_ids.len(), run_ids.join(" ")));
+        audit_resource(RunList(&run_ids));
         let SkippedRuns { unknown, damaged } = bin::bin_all(&self.server.deps, &call, run_ids).await?;
         Ok(Response::new(pb::BinBatchResponse { unknown, damaged }))
     }
@@ -126,7 +126,7 @@ impl RunService for RunApi {
         let (call, request) = self.server.start_call(request).await?;
         let run_ids = request.run_ids;
         convert::check_limit("run_ids", run_ids.len(), limits::RUNS_PER_CALL)?;
-        audit_resource(format!("{} runs: {}", run_ids.len(), run_ids.join(" ")));
+        audit_resource(RunList(&run_ids));
         let SkippedRuns { unknown, damaged } = bin::restore_all(&self.server.deps, &call, run_ids).await?;
         Ok(Response::new(pb::RestoreBatchResponse { unknown, damaged }))
     }

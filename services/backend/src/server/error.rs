@@ -41,6 +41,23 @@ pub(crate) enum Error {
         text_of_time(*updated_us)
     )]
     Changed { resource: &'static str, id: String, updated_us: i64 },
+    /// `primary` is empty if the project has no primary metric.
+    #[error(
+        "the primary metric of the project was changed since it was read, and is now `{primary}`: read the goals again, \
+         and repeat the change"
+    )]
+    PrimaryChanged { primary: String },
+    #[error(
+        "there are no numbers left: a project has at most {} studies, and a study as many trials; continue in another \
+         project or another study",
+        MAX_NUMBER
+    )]
+    NoMoreNumbers,
+    #[error(
+        "the project has {limit} goals of metrics or more, which is the limit: forget what was set for metrics that are \
+         not used, before you add another goal"
+    )]
+    TooManyGoals { limit: usize },
     #[error(
         "trial {number} of study {study} has finished, and a finished trial never changes: start another one"
     )]
@@ -139,7 +156,10 @@ impl Error {
             Self::Partial { source, .. } => source.code(),
             Self::InvalidField { .. } => Code::InvalidField,
             Self::InvalidRequest(_) => Code::InvalidRequest,
-            Self::TooLarge { .. } | Self::TooManyTags { .. } => Code::TooLarge,
+            Self::TooLarge { .. }
+            | Self::TooManyTags { .. }
+            | Self::TooManyGoals { .. }
+            | Self::NoMoreNumbers => Code::TooLarge,
             Self::UploadLimit(limit) if limit.is_temporary() => Code::Unavailable,
             Self::UploadLimit(_) => Code::TooLarge,
             Self::NotFound { .. } | Self::NoSuchReference { .. } => Code::NotFound,
@@ -161,7 +181,7 @@ impl Error {
             Self::AlreadyExists { .. } => Code::AlreadyExists,
             Self::Busy { .. } => Code::Busy,
             Self::ClientStalled => Code::ClientStalled,
-            Self::Changed { .. } => Code::Changed,
+            Self::Changed { .. } | Self::PrimaryChanged { .. } => Code::Changed,
             Self::FinishedTrial { .. } => Code::Finished,
             Self::PositionExpired => Code::PositionExpired,
             Self::OutOfSequence(_) => Code::OutOfSequence,
@@ -205,6 +225,9 @@ impl Error {
             Self::Changed { resource, id, updated_us } => {
                 pairs(&[("resource", resource), ("id", id), ("updated_us", &updated_us.to_string())])
             }
+            Self::PrimaryChanged { primary } => pairs(&[("resource", "primary metric"), ("id", primary)]),
+            Self::TooManyGoals { limit } => pairs(&[("field", "goals"), ("limit", &limit.to_string())]),
+            Self::NoMoreNumbers => pairs(&[("field", "number"), ("limit", &MAX_NUMBER.to_string())]),
             Self::FinishedTrial { study, number } => {
                 pairs(&[("study_id", &study.to_string()), ("number", &number.to_string())])
             }
@@ -253,9 +276,7 @@ impl From<StudyError> for Error {
                 Self::not_found("trial", format!("{number} of study {study}"))
             }
             StudyError::Finished { study, number } => Self::FinishedTrial { study, number },
-            StudyError::NoMoreNumbers => {
-                Self::TooLarge { field: "number", size: MAX_NUMBER as usize + 1, limit: MAX_NUMBER as usize }
-            }
+            StudyError::NoMoreNumbers => Self::NoMoreNumbers,
         }
     }
 }

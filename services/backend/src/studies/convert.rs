@@ -7,7 +7,9 @@ use matyan_model::{
     study::{Direction, Study, Trial, TrialParam, TrialState},
 };
 use matyan_proto::{ABSENT, limits, studies::v1 as pb};
+use matyan_store::Limits;
 use matyan_value::json;
+use prost::Message;
 
 use super::distribution::Distribution;
 use crate::server::{
@@ -24,7 +26,7 @@ pub(crate) fn directions(directions: &[i32]) -> Result<Vec<Direction>> {
         Ok(pb::Direction::Minimize) => Ok(Direction::Minimize),
         Ok(pb::Direction::Maximize) => Ok(Direction::Maximize),
         Ok(pb::Direction::Unspecified) | Err(_) => {
-            Err(Error::field("directions", "contains an unknown direction"))
+            Err(Error::field("directions", "contains an unknown direction: give minimize or maximize"))
         }
     });
     converted.collect()
@@ -70,7 +72,10 @@ pub(super) fn state(state: i32) -> Result<TrialState> {
         Ok(pb::TrialState::Complete) => Ok(TrialState::Complete),
         Ok(pb::TrialState::Pruned) => Ok(TrialState::Pruned),
         Ok(pb::TrialState::Failed) => Ok(TrialState::Failed),
-        Ok(pb::TrialState::Unspecified) | Err(_) => Err(Error::field("state", "is missing or unknown")),
+        Ok(pb::TrialState::Unspecified) | Err(_) => Err(Error::field(
+            "state",
+            "is missing or unknown: give waiting, running, complete, pruned or failed",
+        )),
     }
 }
 
@@ -89,7 +94,11 @@ pub(super) fn check_values(values: &[f64]) -> Result<()> {
 }
 
 pub(super) fn check_step(step: i64) -> Result<()> {
-    if step == ABSENT { Err(Error::field("step", "is the number that means none")) } else { Ok(()) }
+    if step == ABSENT {
+        Err(Error::field("step", format!("is {ABSENT}, which means that there is none: give another step")))
+    } else {
+        Ok(())
+    }
 }
 
 /// A param of a request, with its distribution.
@@ -111,8 +120,16 @@ pub(crate) struct TrialContent {
     pub(crate) intermediate_values: Vec<(i64, f64)>,
 }
 
-/// A trial that is added as it is.
+/// Bytes that a transaction counts for each row in addition to its content.
+const ROW_BYTES: usize = 256;
+
+/// A trial that is added as it is. It is written in one transaction, so what cannot fit is refused before it is read.
 pub(super) fn template(template: pb::Trial, now: i64) -> Result<(Trial, TrialContent)> {
+    let rows = template.params.len()
+        + template.user_attributes.len()
+        + template.system_attributes.len()
+        + template.intermediate_values.len();
+    check_limit("template", rows * ROW_BYTES + template.encoded_len(), Limits::BATCH_BYTES)?;
     let trial = state_of_trial(&template)?;
     Ok((trial, content(template, |at, _| now.saturating_add(at))?))
 }

@@ -1,5 +1,6 @@
 //! Lists of trials, in messages of bounded size. A trial whose state has ended does not change any more, so a trial that
-//! is read from several snapshots is either whole, or is read again because it has not ended.
+//! is read from several snapshots is either whole, or is read again because it has not ended. The rows of a deleted study
+//! are cleared while they may be read, so a list ends with an error if its study is gone by then.
 
 use std::collections::BTreeSet;
 
@@ -88,6 +89,7 @@ pub(super) async fn send(
             rest = next;
         }
     }
+    super::check_exists(deps, call, study).await?;
     sender.send(pb::ListTrialsResponse { trials: message.take() }).await
 }
 

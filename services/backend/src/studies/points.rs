@@ -1,56 +1,94 @@
-//! Values as points: appended to the log like the points of any run, because only workers write series.
-//! The call is acknowledged afterwards, so every acknowledged value is charted. Repeating a value sets the
-//! same step again, which changes nothing.
+//! Values of trials as points: appended to the log like the points of any run, because only workers write series.
+//! Repeating a value sets the same step again, which changes nothing.
+//!
+//! An intermediate value of a running trial is acknowledged after it is in the log. Points that become due because a
+//! trial starts or ends are marked in the transaction of the state, because the call cannot be repeated after it:
+//! whatever happens to the log then, a worker logs what is marked.
 
-use matyan_proto::ingest::v1::{IngestionBatch, Points, SeriesDef};
+use matyan_model::{
+    keys::TrialPoints,
+    study::{Trial, TrialState, UnloggedPoints},
+};
+use matyan_proto::ingest::v1::IngestionBatch;
+use matyan_store::Batch;
+use matyan_wire::trial_points::{self, POINTS_PER_RECORD};
 
 use crate::server::{call::Call, control_record, deps::Deps, error::Result};
 
-/// Name of the series of intermediate values.
-const SERIES: &str = "intermediate_value";
-
-/// Points in one record, which stays far below the advised size of a batch.
-const POINTS_PER_RECORD: usize = 10_000;
-
 /// Appends intermediate values of a trial to the log.
 pub(super) async fn publish(deps: &Deps, call: &Call, run_id: &str, values: &[(i64, f64)]) -> Result<()> {
-    let now = (deps.clock)();
     // One after the other, so that few of them are in memory.
     for values in values.chunks(POINTS_PER_RECORD) {
-        let records = control_record::points(deps.log_format, call, run_id, batch(values), now);
-        deps.append(records).await?;
+        append(deps, call, run_id, trial_points::intermediate_values(values)).await?;
     }
     Ok(())
 }
 
-/// Appends the values of a complete trial to the log, each as the only point of a series, by which people find the params
-/// that matter.
-pub(super) async fn publish_results(deps: &Deps, call: &Call, run_id: &str, values: &[f64]) -> Result<()> {
-    if values.is_empty() {
-        return Ok(());
-    }
-    let name = |at| if values.len() == 1 { "value".to_owned() } else { format!("value_{at}") };
-    let series = (0..values.len()).map(|at| SeriesDef { name: name(at), ..SeriesDef::default() });
-    let points = Points {
-        series: (0..).zip(values).map(|(number, _)| number).collect(),
-        values: values.to_vec(),
-        steps: vec![0],
-        ..Points::default()
-    };
-    let batch =
-        IngestionBatch { series: series.collect(), points: vec![points], ..IngestionBatch::default() };
+async fn append(deps: &Deps, call: &Call, run_id: &str, batch: IngestionBatch) -> Result<()> {
     let now = (deps.clock)();
     deps.append(control_record::points(deps.log_format, call, run_id, batch, now)).await?;
     Ok(())
 }
 
-fn batch(values: &[(i64, f64)]) -> IngestionBatch {
-    let series = SeriesDef { name: SERIES.to_owned(), ..SeriesDef::default() };
-    let points = Points {
-        series: vec![0; values.len()],
-        values: values.iter().map(|(_, value)| *value).collect(),
-        steps: values.iter().map(|(step, _)| *step).collect(),
-        ..Points::default()
-    };
-    IngestionBatch { series: vec![series], points: vec![points], ..IngestionBatch::default() }
+/// Points that become due with the state of a trial.
+pub(super) struct DuePoints {
+    study: u32,
+    number: u32,
+    run_id: String,
+    intermediate_values: Vec<(i64, f64)>,
+    results: Vec<f64>,
+}
+
+impl DuePoints {
+    /// The points of a trial that has a run, with the intermediate values that were set before it had one.
+    pub(super) fn new(
+        (study, number): (u32, u32),
+        trial: &Trial,
+        intermediate_values: Vec<(i64, f64)>,
+    ) -> Option<Self> {
+        let run_id = trial.run.as_ref()?.id.clone();
+        let results = if trial.state == TrialState::Complete { trial.values.clone() } else { Vec::new() };
+        Some(Self { study, number, run_id, intermediate_values, results })
+    }
+
+    fn mark(&self, points: TrialPoints) -> UnloggedPoints {
+        UnloggedPoints { study: self.study, number: self.number, points }
+    }
+
+    /// Marks them in the transaction of the state.
+    pub(super) fn put_marks(&self, batch: &mut Batch, call: &Call) {
+        if !self.intermediate_values.is_empty() {
+            self.mark(TrialPoints::IntermediateValues).put(batch, call.project);
+        }
+        if !self.results.is_empty() {
+            self.mark(TrialPoints::Results).put(batch, call.project);
+        }
+    }
+
+    /// Logs them, and clears the marks. A failure is no failure of the call: a worker logs what stays marked.
+    pub(super) async fn log(&self, deps: &Deps, call: &Call) {
+        if !self.intermediate_values.is_empty() {
+            let logged = publish(deps, call, &self.run_id, &self.intermediate_values).await;
+            self.clear_mark(deps, call, TrialPoints::IntermediateValues, logged).await;
+        }
+        if !self.results.is_empty() {
+            let logged = append(deps, call, &self.run_id, trial_points::results(&self.results)).await;
+            self.clear_mark(deps, call, TrialPoints::Results, logged).await;
+        }
+    }
+
+    async fn clear_mark(&self, deps: &Deps, call: &Call, points: TrialPoints, logged: Result<()>) {
+        let cleared = async {
+            logged?;
+            // Not synced: without it, the points are logged once more.
+            let mut batch = Batch::buffered();
+            self.mark(points).clear(&mut batch, call.project);
+            deps.store.commit(batch).await?;
+            Ok::<_, crate::server::error::Error>(())
+        };
+        if let Err(error) = cleared.await {
+            let Self { study, number, .. } = self;
+            tracing::warn!(study, number, %error, "failed to log the points of a trial; a worker will log them");
+        }
+    }
 }

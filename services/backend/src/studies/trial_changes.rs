@@ -1,4 +1,5 @@
-//! Changes of trials. Each reads the state of the trial in its transaction, so none follows its end.
+//! Changes of trials. Each reads the state of the trial in its transaction, so none follows its end. An unknown trial,
+//! and a finished one, are reported before what is wrong with the request.
 
 use matyan_model::{
     keys::{self, AttributeKind},
@@ -14,7 +15,7 @@ use matyan_store::{Transaction, transact};
 use super::{
     convert::{self, TrialContent},
     distribution::Distribution,
-    points,
+    points::{self, DuePoints},
     trial_creation::call_values,
     trial_run::{self, CallValues},
 };
@@ -28,7 +29,6 @@ pub(super) async fn set_param(deps: &Deps, call: &Call, request: pb::SetTrialPar
     let id = (request.study_id, request.number);
     let now = (deps.clock)();
     let given = request.param.ok_or_else(|| Error::field("param", "is missing"))?;
-    // An unknown trial, and a finished one, are reported before an invalid param.
     let converted = convert::param(given, now);
     transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         let trial = trial_load_open(&transaction, call.project, id).await?;
@@ -61,12 +61,14 @@ pub(super) async fn set_attribute(
     request: &pb::SetTrialAttributeRequest,
 ) -> Result<()> {
     let id = (request.study_id, request.number);
-    let kind = convert::attribute_kind(request.kind)?;
-    convert::check_attribute(&request.key, &request.value)?;
-    let (key, value) = (request.key.as_str(), request.value.as_str());
+    let checked = convert::check_attribute(&request.key, &request.value);
+    let checked = convert::attribute_kind(request.kind).and_then(|kind| checked.map(|()| kind));
+    let key = request.key.as_str();
+    let value = request.value.as_str();
     let now = (deps.clock)();
     transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         let trial = trial_load_open(&transaction, call.project, id).await?;
+        let kind = checked.clone()?;
         trial_attribute_put(transaction.batch(), call.project, id, kind, (key, value));
         if kind == AttributeKind::User
             && let Some(run) = &trial.run
@@ -88,9 +90,9 @@ pub(super) async fn set_intermediate_value(
 ) -> Result<()> {
     let id = (request.study_id, request.number);
     let (step, value) = (request.step, request.value);
-    convert::check_step(step)?;
     let (trial, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         let trial = trial_load_open(&transaction, call.project, id).await?;
+        convert::check_step(step)?;
         intermediate_value_put(transaction.batch(), call.project, id, step, value);
         Ok::<_, Error>((transaction, trial))
     })
@@ -102,40 +104,35 @@ pub(super) async fn set_intermediate_value(
     Ok(())
 }
 
-/// What a change of state leaves to be done after its transaction.
-struct StateChange {
-    /// False if another caller has taken the trial.
-    is_updated: bool,
-    /// The new run with the intermediate values that are to be published.
-    started: Option<(String, Vec<(i64, f64)>)>,
-    /// The run of a trial that is complete, with its values.
-    complete: Option<(String, Vec<f64>)>,
+/// Outcome of the transaction of a state.
+enum StateChange {
+    /// Another caller has taken the trial.
+    Taken,
+    /// The state is set, and these points are due.
+    Written(Option<DuePoints>),
 }
 
 /// Sets the state of a trial. Returns false if it was to be taken, and is running already.
 pub(super) async fn set_state(deps: &Deps, call: &Call, request: pb::SetTrialStateRequest) -> Result<bool> {
     let id = (request.study_id, request.number);
-    let state = convert::state(request.state)?;
-    convert::check_values(&request.values)?;
     let values = call_values(deps);
     let (changed, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         let trial = trial_load_open(&transaction, call.project, id).await?;
-        let changed = if state == TrialState::Running && trial.state == TrialState::Running {
-            StateChange { is_updated: false, started: None, complete: None }
-        } else {
-            let trial = changed_trial(trial, state, &request.values, values.now);
-            write_state(&mut transaction, call, (id, trial), &values).await?
-        };
-        Ok::<_, Error>((transaction, changed))
+        let state = convert::state(request.state)?;
+        convert::check_values(&request.values)?;
+        if state == TrialState::Running && trial.state == TrialState::Running {
+            return Ok((transaction, StateChange::Taken));
+        }
+        let trial = changed_trial(trial, state, &request.values, values.now);
+        let points = write_state(&mut transaction, call, (id, trial), &values).await?;
+        Ok::<_, Error>((transaction, StateChange::Written(points)))
     })
     .await?;
-    if let Some((run_id, points)) = &changed.started {
-        points::publish(deps, call, run_id, points).await?;
+    let StateChange::Written(points) = changed else { return Ok(false) };
+    if let Some(points) = points {
+        points.log(deps, call).await;
     }
-    if let Some((run_id, values)) = &changed.complete {
-        points::publish_results(deps, call, run_id, values).await?;
-    }
-    Ok(changed.is_updated)
+    Ok(true)
 }
 
 fn changed_trial(trial: Trial, state: TrialState, values: &[f64], now: i64) -> Trial {
@@ -150,8 +147,8 @@ async fn write_state(
     call: &Call,
     (id, mut trial): ((u32, u32), Trial),
     values: &CallValues,
-) -> Result<StateChange> {
-    let mut started = None;
+) -> Result<Option<DuePoints>> {
+    let mut intermediate_values = Vec::new();
     if let Some(run) = &trial.run {
         if let Some(mut edit) = trial_run::load(transaction, call, run).await? {
             trial_run::show_state(&mut edit, transaction, &trial, values.now).await?;
@@ -161,15 +158,17 @@ async fn write_state(
         let (study_number, number) = id;
         let study = study_load(transaction, call.project, study_number).await?;
         let content = read_content(transaction, call, id).await?;
-        let of = (study_number, &study);
-        let run = trial_run::create(transaction, call, of, (number, &trial, &content), values).await?;
-        started = Some((run.id.clone(), content.intermediate_values));
+        let study = (study_number, &study);
+        let run = trial_run::create(transaction, call, study, (number, &trial, &content), values).await?;
+        intermediate_values = content.intermediate_values;
         trial.run = Some(run);
     }
     trial_put(transaction.batch(), call.project, id, &trial);
-    let is_complete = trial.state == TrialState::Complete;
-    let complete = trial.run.filter(|_| is_complete).map(|run| (run.id, trial.values));
-    Ok(StateChange { is_updated: true, started, complete })
+    let points = DuePoints::new(id, &trial, intermediate_values);
+    if let Some(points) = &points {
+        points.put_marks(transaction.batch(), call);
+    }
+    Ok(points)
 }
 
 /// Everything that was set on a waiting trial. The transaction fails if more is set in the meantime.

@@ -9,7 +9,7 @@ use matyan_store::{Transaction, transact};
 
 use super::{
     convert::{self, TrialContent},
-    points,
+    points::DuePoints,
     trial_run::{self, CallValues},
 };
 use crate::server::{
@@ -32,17 +32,18 @@ pub(super) async fn create(
     };
     let (created, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         let study = study_load(&transaction, call.project, study_number).await?;
-        let of = (study_number, &study);
-        let created = add(&mut transaction, call, of, (&trial, &content), &values).await?;
-        Ok::<_, Error>((transaction, created))
+        let numbered = (study_number, &study);
+        let (number, trial) = add(&mut transaction, call, numbered, (&trial, &content), &values).await?;
+        let points = DuePoints::new((study_number, number), &trial, content.intermediate_values.clone());
+        if let Some(points) = &points {
+            points.put_marks(transaction.batch(), call);
+        }
+        Ok::<_, Error>((transaction, (number, points)))
     })
     .await?;
-    let (number, trial) = created;
-    if let Some(run) = &trial.run {
-        points::publish(deps, call, &run.id, &content.intermediate_values).await?;
-        if trial.state == TrialState::Complete {
-            points::publish_results(deps, call, &run.id, &trial.values).await?;
-        }
+    let (number, points) = created;
+    if let Some(points) = points {
+        points.log(deps, call).await;
     }
     Ok(number)
 }
@@ -77,8 +78,9 @@ async fn add(
     // Reads come before writes, so the run is made for the number that the trial will have.
     let number = trial_count_checked(transaction, call.project, study_number).await?;
     if trial.state != TrialState::Waiting {
-        let of = (study_number, study);
-        trial.run = Some(trial_run::create(transaction, call, of, (number, &trial, content), values).await?);
+        let study = (study_number, study);
+        trial.run =
+            Some(trial_run::create(transaction, call, study, (number, &trial, content), values).await?);
     }
     trial_add(transaction, call.project, study_number, &trial).await?;
     let id = (study_number, number);

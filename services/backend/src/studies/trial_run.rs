@@ -24,6 +24,12 @@ const ATTRIBUTE_BYTES: usize = 16 << 10;
 /// Size of the params of a run from which on it shows nothing more.
 const RUN_BYTES: usize = 256 << 10;
 
+/// Largest head of an encoded text or map.
+const HEAD_BYTES: usize = 9;
+
+/// Size of the maps that values are shown in, with their keys: `hparams`, `optuna` and `user_attrs`.
+const INNER_MAPS_BYTES: usize = 100;
+
 /// The values of a call that are the same each time its transaction is tried.
 pub(super) struct CallValues {
     pub(super) now: i64,
@@ -89,21 +95,23 @@ pub(super) async fn create(
     let user = shown.attributes;
     let tree = edit.params(transaction.unchecked()).await?;
     tree.insert("optuna".to_owned(), Value::Map(about));
+    let mut params = ShownParams::new(tree);
     for (name, value) in shown.params {
-        show(tree, &["hparams", &name], value);
+        params.show(&["hparams", &name], value);
     }
     for (key, value) in user {
-        show(tree, &["optuna", "user_attrs", &key], value);
+        params.show(&["optuna", "user_attrs", &key], value);
     }
     let run = edit.number();
     write(transaction, call, edit, values.now);
     Ok(TrialRun { number: run.0, id: values.new_run.clone() })
 }
 
-/// Loads the run of a trial to change what it shows; `None` if the run has been deleted.
+/// Loads the run of a trial to change what it shows; `None` if the run has been deleted. A run in the bin is
+/// changed as well, because it may come back.
 pub(super) async fn load(transaction: &Transaction, call: &Call, run: &TrialRun) -> Result<Option<RunEdit>> {
     let edit = RunEdit::load(transaction, call.project, RunNumber(run.number)).await?;
-    Ok(edit.filter(|edit| !edit.props.pending_delete))
+    Ok(edit.filter(|edit| !edit.props.is_deleted()))
 }
 
 /// Writes a changed run.
@@ -122,7 +130,7 @@ pub(super) async fn show_param(
     value: Value,
 ) -> StoreResult<()> {
     let tree = edit.params(transaction.unchecked()).await?;
-    show(tree, &["hparams", name], value);
+    ShownParams::new(tree).show(&["hparams", name], value);
     Ok(())
 }
 
@@ -136,9 +144,9 @@ pub(super) async fn show_attribute(
     let tree = edit.params(transaction.unchecked()).await?;
     let path = ["optuna", "user_attrs", key];
     match shown_attribute(value) {
-        Some(value) => show(tree, &path, value),
+        Some(value) => ShownParams::new(tree).show(&path, value),
         // The value before is not shown any more.
-        None => hide(tree, &path),
+        None => drop(hide(tree, &path)),
     }
     Ok(())
 }
@@ -151,9 +159,9 @@ pub(super) async fn show_state(
     now: i64,
 ) -> StoreResult<()> {
     set_state(edit, trial, now);
-    let tree = edit.params(transaction.unchecked()).await?;
+    let mut params = ShownParams::new(edit.params(transaction.unchecked()).await?);
     for (key, value) in shown_state(trial) {
-        show(tree, &["optuna", &key], value);
+        params.show(&["optuna", &key], value);
     }
     Ok(())
 }
@@ -230,14 +238,33 @@ fn shown_attribute(text: &str) -> Option<Value> {
     if text.len() > ATTRIBUTE_BYTES { None } else { json::parse(text).ok() }
 }
 
-/// Sets the value at a path, unless the params would become too large.
-fn show(tree: &mut Map, path: &[&str], value: Value) {
-    hide(tree, path);
-    if cbor::encode_map(tree).len() + cbor::encode(&value).len() > RUN_BYTES {
-        return;
+/// The params of a run, to which values are added. Their size is counted, and not measured for each value, because a
+/// trial may have thousands of attributes.
+struct ShownParams<'t> {
+    tree: &'t mut Map,
+    /// Upper bound of the encoded size.
+    bytes: usize,
+}
+
+impl<'t> ShownParams<'t> {
+    fn new(tree: &'t mut Map) -> Self {
+        let bytes = cbor::encode_map(tree).len() + INNER_MAPS_BYTES;
+        Self { tree, bytes }
     }
-    let (last, inner) = path.split_last().expect("a path has a key");
-    inner_map(tree, inner).insert((*last).to_owned(), value);
+
+    /// Sets the value at a path, unless the params would become too large.
+    fn show(&mut self, path: &[&str], value: Value) {
+        if let Some(before) = hide(self.tree, path) {
+            self.bytes = self.bytes.saturating_sub(cbor::encode(&before).len());
+        }
+        let (last, inner) = path.split_last().expect("a path has a key");
+        let added = last.len() + cbor::encode(&value).len() + HEAD_BYTES;
+        if self.bytes + added > RUN_BYTES {
+            return;
+        }
+        self.bytes += added;
+        inner_map(self.tree, inner).insert((*last).to_owned(), value);
+    }
 }
 
 /// The map at a path. What is not a map becomes one: someone has edited the params.
@@ -255,17 +282,15 @@ fn inner_map<'t>(mut tree: &'t mut Map, path: &[&str]) -> &'t mut Map {
     tree
 }
 
-fn hide(tree: &mut Map, path: &[&str]) {
+/// Removes the value at a path, and returns it.
+fn hide(tree: &mut Map, path: &[&str]) -> Option<Value> {
     match path {
-        [] => {}
-        [last] => {
-            tree.remove(*last);
-        }
-        [first, rest @ ..] => {
-            if let Some(Value::Map(inner)) = tree.get_mut(*first) {
-                hide(inner, rest);
-            }
-        }
+        [] => None,
+        [last] => tree.remove(*last),
+        [first, rest @ ..] => match tree.get_mut(*first) {
+            Some(Value::Map(inner)) => hide(inner, rest),
+            _ => None,
+        },
     }
 }
 
@@ -283,18 +308,38 @@ mod tests {
     #[test]
     fn a_shown_value_replaces_the_one_before() {
         let mut tree = map(r#"{"optuna": {"user_attrs": {"a": {"x": 1}}}, "hparams": 5}"#);
-        show(&mut tree, &["optuna", "user_attrs", "a"], Value::Map(map(r#"{"y": 2}"#)));
-        show(&mut tree, &["hparams", "lr"], Value::Float(0.5));
+        let mut params = ShownParams::new(&mut tree);
+        params.show(&["optuna", "user_attrs", "a"], Value::Map(map(r#"{"y": 2}"#)));
+        params.show(&["hparams", "lr"], Value::Float(0.5));
         assert_eq!(tree, map(r#"{"optuna": {"user_attrs": {"a": {"y": 2}}}, "hparams": {"lr": 0.5}}"#));
     }
 
     #[test]
     fn what_is_too_large_is_not_shown() {
         let mut tree = map(r#"{"optuna": {"user_attrs": {"a": 1}}}"#);
-        show(&mut tree, &["optuna", "user_attrs", "a"], Value::Text("x".repeat(RUN_BYTES)));
+        let large = Value::Text("x".repeat(RUN_BYTES));
+        ShownParams::new(&mut tree).show(&["optuna", "user_attrs", "a"], large);
         assert_eq!(tree, map(r#"{"optuna": {"user_attrs": {}}}"#), "an old value would be wrong");
         assert_eq!(shown_attribute(&format!("\"{}\"", "x".repeat(ATTRIBUTE_BYTES))), None);
         assert_eq!(shown_attribute("NaN"), Some(Value::Float(f64::NAN)));
+    }
+
+    #[test]
+    fn the_size_of_what_is_shown_is_counted() {
+        let mut tree = Map::new();
+        let mut params = ShownParams::new(&mut tree);
+        let text = |length: usize| Value::Text("x".repeat(length));
+        for number in 0..10_000 {
+            let key = number.to_string();
+            params.show(&["optuna", "user_attrs", &key], text(number % 100));
+            params.show(&["hparams", &key], text(1));
+            // What is replaced does not count any more.
+            params.show(&["hparams", &key], text(2));
+        }
+        let counted = params.bytes;
+        let bytes = cbor::encode_map(&tree).len();
+        assert!(bytes <= counted && counted <= RUN_BYTES, "{bytes} bytes, {counted} counted");
+        assert!(bytes > RUN_BYTES / 2, "{bytes} bytes");
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl Deps {
         let snapshot = self.store.snapshot().await?;
         let found = run_find(snapshot.as_ref(), call.project, &RunId::new(run_id)).await;
         let found = found.map_err(|error| Error::from(error).of_run(run_id))?;
-        let binned = found.filter(|(_, document)| document.props.binned_us.is_some());
+        let binned = found.filter(|(_, document)| document.props.is_in_bin());
         let (number, document) = binned.ok_or_else(|| Error::not_found("run", run_id))?;
         Ok(FoundRun { snapshot, number, document })
     }

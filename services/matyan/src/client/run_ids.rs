@@ -29,12 +29,22 @@ pub(super) async fn complete_all(channel: &Connection, given: Vec<String>) -> Re
 
 /// Returns the hash that starts with the given text.
 pub(super) async fn complete(channel: &Connection, given: String) -> Result<String, Error> {
-    if !(FEWEST..WHOLE).contains(&given.chars().count()) {
-        return Ok(given);
+    let found = find_starting_with(channel, &given).await?;
+    choose(given, found)
+}
+
+/// Whether a text is taken as the prefix of a hash.
+pub(super) fn is_prefix(given: &str) -> bool {
+    (FEWEST..WHOLE).contains(&given.chars().count())
+}
+
+/// Returns the first hashes that start with a text, which include a hash that is the text; none if it cannot be a prefix.
+pub(super) async fn find_starting_with(channel: &Connection, given: &str) -> Result<Vec<String>, Error> {
+    if !is_prefix(given) {
+        return Ok(Vec::new());
     }
     // The order puts a run with exactly this name first.
-    let found = find(channel, &starting_with(&given), MOST_CANDIDATES as u32 + 1).await?;
-    choose(given, found)
+    find(channel, &starting_with(given), MOST_CANDIDATES as u32 + 1).await
 }
 
 /// Addition to an error about a text that is too short to be the prefix of a hash.
@@ -74,7 +84,7 @@ fn starting_with(text: &str) -> String {
 /// The only one of some ids that start with a text. A text that is too short, or no prefix of any, stays as
 /// it is.
 pub(super) fn choose_prefix(given: String, mut ids: Vec<String>) -> Result<String, Error> {
-    if !(FEWEST..WHOLE).contains(&given.chars().count()) {
+    if !is_prefix(&given) {
         return Ok(given);
     }
     // A run with exactly this name comes first.

@@ -325,3 +325,20 @@ impl LogWriter for SilentLog {
         Box::pin(std::future::pending())
     }
 }
+
+/// A log that refuses everything, like one that has been full for too long.
+pub(crate) struct FullLog;
+
+#[async_trait::async_trait]
+impl LogInspector for FullLog {
+    async fn describe(&self, _: Topic) -> matyan_log::Result<TopicInfo> {
+        Err(matyan_log::Error::unavailable("it is full"))
+    }
+}
+
+#[async_trait::async_trait]
+impl LogWriter for FullLog {
+    fn append(&self, _: Topic, _: Vec<NewRecord>) -> Append {
+        Box::pin(async { Err(matyan_log::Error::unavailable("it is full")) })
+    }
+}

@@ -287,7 +287,7 @@ impl LogWriter for RecreatedLog {
 }
 
 /// A log that keeps everything.
-struct UntrimmedLog(Arc<dyn LogReader>);
+pub(super) struct UntrimmedLog(pub(super) Arc<dyn LogReader>);
 
 #[async_trait::async_trait]
 impl LogReader for UntrimmedLog {

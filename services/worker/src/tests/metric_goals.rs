@@ -1,12 +1,20 @@
 //! Tests of goals of metrics that runs define.
 
-use matyan_model::metric_goal::{
-    Direction, GoalFields, GoalSummary, MetricGoal, metric_goal_load, metric_goal_put, metric_goals_list,
+use std::sync::atomic::Ordering;
+
+use matyan_model::{
+    keys,
+    metric_goal::{
+        Direction, GoalFields, GoalSummary, MetricGoal, metric_goal_load, metric_goal_put, metric_goals_list,
+    },
 };
 use matyan_proto::limits;
-use matyan_store::{Batch, Transaction, transact};
+use matyan_store::{Batch, Key, Transaction, transact};
 
-use super::harness::{P, TestEnv, record};
+use super::{
+    harness::{P, TestEnv, record},
+    rows::CountedStore,
+};
 
 impl TestEnv {
     async fn goals(&self) -> Vec<(String, MetricGoal)> {
@@ -71,8 +79,15 @@ async fn rule_105_no_run_changes_what_people_have_set() {
     assert_eq!(goal.fields(), direction(Direction::Lower));
 }
 
+/// Params that define the direction of so many metrics.
+fn many(prefix: &str, count: usize) -> String {
+    let goal = |number| format!(r#""{prefix}{number}": {{"direction": "higher"}}"#);
+    let goals: Vec<String> = (0..count).map(goal).collect();
+    format!(r#"{{"lr": 1, "__metrics__": {{{}}}}}"#, goals.join(", "))
+}
+
 #[tokio::test]
-async fn a_project_with_too_many_goals_gets_no_more_and_keeps_the_params() {
+async fn rule_105_too_many_goals_cost_no_params() {
     let env = TestEnv::new().await;
     let mut batch = Batch::default();
     for number in 0..limits::METRIC_GOALS {
@@ -83,7 +98,36 @@ async fn a_project_with_too_many_goals_gets_no_more_and_keeps_the_params() {
     assert_eq!(env.goals().await.len(), limits::METRIC_GOALS);
     assert!(env.read().await.unwrap().params.contains_key("__metrics__"));
     assert!(env.parked().await.is_empty());
+    // More than that, in two messages of a transaction. The project's goals are counted once, and not once for each.
+    let mut counted = TestEnv::new().await;
+    let store = CountedStore::new(&counted, Key::new());
+    counted.deps.store = store.clone();
+    let first = record(0).params(&many("a", limits::METRIC_GOALS - 1));
+    counted.apply(vec![first, record(1).params(&many("b", limits::METRIC_GOALS))]).await;
+    assert_eq!(counted.goals().await.len(), limits::METRIC_GOALS);
+    let before = store.lookups.load(Ordering::Relaxed);
+    store.scans.store(0, Ordering::Relaxed);
+    counted.apply(vec![record(2).params(&many("c", limits::METRIC_GOALS))]).await;
+    let lookups = store.lookups.load(Ordering::Relaxed) - before;
+    let scans = store.scans.load(Ordering::Relaxed);
+    assert!(lookups < 100 && scans < 100, "{lookups} lookups and {scans} scans");
+    assert_eq!(counted.goals().await.len(), limits::METRIC_GOALS);
+    assert!(counted.read().await.unwrap().params.contains_key("lr"));
+    assert!(counted.parked().await.is_empty());
     // A goal that exists is still changed.
     env.apply(vec![record(1).params(r#"{"__metrics__": {"m1": {"direction": "higher"}}}"#)]).await;
     assert_eq!(env.goal("m1").await.defined, direction(Direction::Higher));
+}
+
+/// A goal that cannot be read, as one of a newer program may be.
+#[tokio::test]
+async fn rule_105_a_damaged_goal_costs_no_params() {
+    let env = TestEnv::new().await;
+    let mut batch = Batch::default();
+    batch.set(keys::metric_goal(P, "acc"), vec![1_u8, 0xff]);
+    env.store().commit(batch).await.unwrap();
+    env.define("r", 0, "higher").await;
+    assert!(env.read().await.unwrap().params.contains_key("__metrics__"));
+    assert!(env.parked().await.is_empty());
+    assert_eq!(env.goal("acc").await.defined, direction(Direction::Higher));
 }

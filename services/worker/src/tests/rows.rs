@@ -136,21 +136,24 @@ async fn rule_34_references_carry_size_and_hash_where_they_are_known() {
     env.value(&run.objects[0].1[0]).await;
 }
 
-/// A store that counts how often a row is set, and how often rows are looked up by their keys.
-struct CountedStore {
+/// A store that counts how often a row is set, how often rows are looked up by their keys, and how often ranges
+/// are scanned.
+pub(super) struct CountedStore {
     inner: Arc<dyn Store>,
     key: Key,
     sets: AtomicUsize,
-    lookups: Arc<AtomicUsize>,
+    pub(super) lookups: Arc<AtomicUsize>,
+    pub(super) scans: Arc<AtomicUsize>,
 }
 
 impl CountedStore {
-    fn new(env: &TestEnv, key: Key) -> Arc<Self> {
+    pub(super) fn new(env: &TestEnv, key: Key) -> Arc<Self> {
         Arc::new(Self {
             inner: env.deps.store.clone(),
             key,
             sets: AtomicUsize::default(),
             lookups: Arc::default(),
+            scans: Arc::default(),
         })
     }
 }
@@ -158,6 +161,7 @@ impl CountedStore {
 struct CountedSnapshot {
     inner: Box<dyn Snapshot>,
     lookups: Arc<AtomicUsize>,
+    scans: Arc<AtomicUsize>,
 }
 
 #[async_trait::async_trait]
@@ -173,6 +177,7 @@ impl Snapshot for CountedSnapshot {
     }
 
     async fn scan(&self, range: &Range, scan: Scan) -> matyan_store::Result<Page> {
+        self.scans.fetch_add(1, Ordering::Relaxed);
         self.inner.scan(range, scan).await
     }
 
@@ -186,7 +191,8 @@ impl Store for CountedStore {
     async fn snapshot(&self) -> matyan_store::Result<Box<dyn Snapshot>> {
         let inner = self.inner.snapshot().await?;
         let lookups = self.lookups.clone();
-        Ok(Box::new(CountedSnapshot { inner, lookups }))
+        let scans = self.scans.clone();
+        Ok(Box::new(CountedSnapshot { inner, lookups, scans }))
     }
 
     async fn commit(&self, batch: Batch) -> matyan_store::Result<Commit> {

@@ -1,5 +1,6 @@
 //! The bin: runs that are hidden for a week.
 
+use matyan_model::run::BIN_KEPT_US;
 use matyan_proto::{
     backup::v1::{
         BeginRunRequest, FinishRunRequest, ListRunsRequest, ReadRunRequest,
@@ -75,7 +76,7 @@ async fn rule_107_a_run_in_the_bin_is_found_nowhere_else_until_it_comes_back() {
     not_found(get().await, "run", "r");
     assert_eq!(harness.bin(&["r"]).await.unknown, ["r"], "it is not visible any more");
 
-    // What its client sends meanwhile is kept.
+    // What its client sends in the meantime is kept.
     harness.log("r", [params(r#"{"later": 2}"#), line(0, "x")]).await;
     harness.applied().await;
     assert_eq!(harness.shown().await, ["s"]);
@@ -104,7 +105,7 @@ async fn a_delete_takes_a_run_out_of_the_bin_for_good() {
 }
 
 #[tokio::test]
-async fn a_backup_has_the_runs_in_the_bin() {
+async fn rule_107_a_backup_has_the_runs_in_the_bin_for_another_week() {
     let harness = Harness::new().await;
     harness.create(&["r"]).await;
     harness.bin(&["r"]).await;
@@ -115,6 +116,9 @@ async fn a_backup_has_the_runs_in_the_bin() {
     let head = all(read).await.remove(0).head.unwrap();
     assert!(head.binned_us.is_some());
 
+    // The archive is older than the week.
+    harness.advance_clock(2 * BIN_KEPT_US / 1_000_000);
+    let restored_us = harness.now_us();
     harness.create_project("copy").await;
     let source = vec![1; 32];
     let created_us = head.created_us;
@@ -125,7 +129,11 @@ async fn a_backup_has_the_runs_in_the_bin() {
     client.finish_run(of("copy", finish)).await.unwrap();
     let mut runs = Client::new(harness.routes());
     let binned = all(runs.list_bin(of("copy", ListBinRequest {})).await.unwrap()).await;
-    assert_eq!(binned.iter().map(|piece| piece.runs.len()).sum::<usize>(), 1);
+    let purged_us: Vec<i64> = binned.iter().flat_map(|piece| &piece.runs).map(|run| run.purged_us).collect();
+    assert!(
+        matches!(*purged_us, [at] if at >= restored_us + BIN_KEPT_US),
+        "its week starts again: {purged_us:?}"
+    );
     let list = ListRequest { page_size: 9, ..ListRequest::default() };
     assert!(runs.list(of("copy", list)).await.unwrap().into_inner().runs.is_empty());
     harness.end().await;

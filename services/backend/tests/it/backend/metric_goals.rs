@@ -118,6 +118,33 @@ async fn a_project_has_one_primary_metric() {
     harness.end().await;
 }
 
+/// Each of two people has seen the same primary metric, and chooses another one.
+#[tokio::test]
+async fn rule_105_two_people_do_not_overwrite_each_others_primary_metric() {
+    let harness = Harness::new().await;
+    let choose = |name: &str, if_primary: &str| UpdateGoalRequest {
+        primary: Some(true),
+        if_updated_us: Some(0),
+        if_primary: Some(if_primary.into()),
+        ..change(name)
+    };
+    harness.update_goal(choose("loss", "")).await.unwrap();
+    // The goal of `acc` is as it was read, and the choice is not.
+    let refused = harness.update_goal(choose("acc", "")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Aborted);
+    assert!(refused.message().contains("is now `loss`"), "{}", refused.message());
+    assert_eq!(harness.primary().await, ["loss"]);
+    harness.update_goal(choose("acc", "loss")).await.unwrap();
+    let names: Vec<String> = harness.goals("").await.into_iter().map(|goal| goal.name).collect();
+    assert_eq!(names, ["acc"], "nothing is stated about the former one");
+    // A goal with something stated stays.
+    harness.update_goal(direction("acc", GoalDirection::Higher)).await.unwrap();
+    harness.update_goal(choose("loss", "acc")).await.unwrap();
+    assert_eq!(harness.goals("").await.len(), 2);
+    assert_eq!(harness.primary().await, ["loss"]);
+    harness.end().await;
+}
+
 #[tokio::test]
 async fn two_tabs_do_not_overwrite_a_goal() {
     let harness = Harness::new().await;

@@ -2,6 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use matyan_model::{
+    ids::Project,
+    keys::{self, TrialPoints},
+    study::{UnloggedPoints, unlogged_points_page},
+};
 use matyan_proto::{
     backup::v1::{
         self as backup, ReadProjectRequest, RestoreProjectRequest,
@@ -13,6 +18,7 @@ use matyan_proto::{
     search::v1::{Query, RunsRequest, search_service_client::SearchServiceClient},
     studies::v1::{study_service_client::StudyServiceClient, *},
 };
+use matyan_store::Store as _;
 use matyan_value::{Value, cbor};
 use tokio::task::JoinSet;
 use tonic::{Code, service::Routes};
@@ -148,6 +154,27 @@ async fn a_trial_is_a_run_of_the_experiment_of_its_study() {
 }
 
 #[tokio::test]
+async fn rule_107_a_trial_writes_to_its_run_in_the_bin() {
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
+    let id = create_study(&mut client, "tuning").await.study_id;
+    let number = create_trial(&mut client, id, None).await;
+    let run_id = trial(&mut client, id, number).await.run_id;
+    let mut run_client = RunServiceClient::new(harness.routes());
+    run_client.bin_batch(runs::BinBatchRequest { run_ids: vec![run_id.clone()] }).await.unwrap();
+    client.set_trial_param(set_param(id, number, "lr", 0.25, FLOAT)).await.unwrap();
+    client.set_trial_attribute(set_attribute(id, number, "host", r#""a""#)).await.unwrap();
+    client.set_trial_state(set_state(id, number, TrialState::Complete, &[0.5])).await.unwrap();
+    run_client.restore_batch(runs::RestoreBatchRequest { run_ids: vec![run_id.clone()] }).await.unwrap();
+    let (props, params) = run(&harness, &run_id).await;
+    assert_eq!((props.active, props.outcome.unwrap().kind()), (false, OutcomeKind::Finished));
+    let expected = r#"{"hparams": {"lr": 0.25}, "optuna": {"study": "tuning", "study_id": 1, "number": 0,
+        "state": "complete", "value": 0.5, "user_attrs": {"host": "a"}}}"#;
+    assert_eq!(params, matyan_value::json::parse(expected).unwrap());
+    harness.end().await;
+}
+
+#[tokio::test]
 async fn rule_98_trials_of_many_workers_have_numbers_without_gaps() {
     let harness = Harness::new().await;
     let mut client = Client::new(harness.routes());
@@ -211,6 +238,45 @@ async fn rule_99_a_waiting_trial_is_taken_once() {
     harness.end().await;
 }
 
+/// The log takes nothing, for example because it is full.
+#[tokio::test]
+async fn rule_101_a_state_is_set_once_and_its_points_are_marked_if_the_log_fails() {
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
+    let id = create_study(&mut client, "s").await.study_id;
+    let running = create_trial(&mut client, id, None).await;
+    let queued = create_trial(&mut client, id, Some(waiting())).await;
+    client.set_trial_intermediate_value(set_value(id, queued, 7, 4.5)).await.unwrap();
+    harness.log_close().await;
+
+    client.set_trial_state(set_state(id, running, TrialState::Complete, &[0.5])).await.unwrap();
+    let taken = client.set_trial_state(set_state(id, queued, TrialState::Running, &[])).await.unwrap();
+    assert!(taken.into_inner().updated, "the caller has the trial, and no one else gets it");
+    let template = Trial {
+        state: TrialState::Complete.into(),
+        values: vec![1.0],
+        intermediate_values: [(0, 2.0)].into(),
+        ..Trial::default()
+    };
+    let added = create_trial(&mut client, id, Some(template)).await;
+    // An intermediate value is acknowledged only when it is logged: its caller can repeat it.
+    client.set_trial_intermediate_value(set_value(id, queued, 8, 5.5)).await.unwrap_err();
+
+    let snapshot = harness.store.snapshot().await.unwrap();
+    let all = keys::unlogged_points_all(Project(0));
+    let (marked, _) = unlogged_points_page(&*snapshot, Project(0), &all).await.unwrap();
+    let mark = |number, points| UnloggedPoints { study: id, number, points };
+    let expected = [
+        mark(running, TrialPoints::Results),
+        mark(queued, TrialPoints::IntermediateValues),
+        mark(added, TrialPoints::IntermediateValues),
+        mark(added, TrialPoints::Results),
+    ];
+    assert_eq!(marked, expected);
+    drop(snapshot);
+    harness.end().await;
+}
+
 #[tokio::test]
 async fn rule_99_a_finished_trial_refuses_every_change() {
     let harness = Harness::new().await;
@@ -232,7 +298,11 @@ async fn rule_99_a_finished_trial_refuses_every_change() {
         // The end is reported before what else is wrong.
         refused(client.set_trial_param(set_param(id, number, "x", 0.5, "{}")).await.unwrap_err());
         refused(client.set_trial_attribute(set_attribute(id, number, "a", "1")).await.unwrap_err());
+        refused(client.set_trial_attribute(set_attribute(id, number, "a", "{")).await.unwrap_err());
         refused(client.set_trial_intermediate_value(set_value(id, number, 0, 1.0)).await.unwrap_err());
+        refused(client.set_trial_intermediate_value(set_value(id, number, i64::MIN, 1.0)).await.unwrap_err());
+        let many = set_state(id, number, TrialState::Unspecified, &[0.0; 101]);
+        refused(client.set_trial_state(many).await.unwrap_err());
         assert_eq!(trial(&mut client, id, number).await, before);
         let (props, _) = run(&harness, &before.run_id).await;
         let failed = end == TrialState::Failed;
@@ -315,6 +385,34 @@ async fn rule_100_a_list_has_exactly_what_was_set() {
     harness.end().await;
 }
 
+/// The rows of the study are cleared while the client is slow.
+#[tokio::test]
+async fn rule_100_a_list_of_a_study_that_is_deleted_is_not_taken_for_whole() {
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
+    let id = create_study(&mut client, "s").await.study_id;
+    let large = format!("\"{}\"", "x".repeat(200 << 10));
+    let template = Trial { user_attributes: [("k".to_owned(), large)].into(), ..waiting() };
+    for _ in 0..20 {
+        create_trial(&mut client, id, Some(template.clone())).await;
+    }
+    let request = ListTrialsRequest { study_id: id, ..Default::default() };
+    let mut listed = client.list_trials(request).await.unwrap().into_inner();
+    listed.message().await.unwrap().unwrap();
+    client.delete(DeleteRequest { study_id: id }).await.unwrap();
+    let stop = tokio_util::sync::CancellationToken::new();
+    matyan_maintenance::sweep_dead_studies(harness.maintenance(), &stop).await.unwrap();
+    let end = loop {
+        match listed.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("the list ended as if it were whole"),
+            Err(status) => break status,
+        }
+    };
+    not_found::<()>(Err(end), "study", &id.to_string());
+    harness.end().await;
+}
+
 #[tokio::test]
 async fn a_param_keeps_its_distribution_in_a_study() {
     let harness = Harness::new().await;
@@ -373,6 +471,10 @@ async fn invalid_requests_name_the_field() {
     let template = Trial { params: vec![TrialParam::default()], ..waiting() };
     let request = CreateTrialRequest { study_id: id, template: Some(template) };
     wrong_field(client.create_trial(request).await, "param.distribution");
+    let user_attributes = (0..50_000).map(|number| (number.to_string(), "1".to_owned())).collect();
+    let template = Trial { user_attributes, ..waiting() };
+    let request = CreateTrialRequest { study_id: id, template: Some(template) };
+    wrong_field(client.create_trial(request).await, "template");
     assert_eq!(trial(&mut client, id, 0).await.state(), TrialState::Running, "nothing was stored");
     harness.end().await;
 }

@@ -113,6 +113,33 @@ async fn each_change_is_reported_once() {
 }
 
 #[tokio::test]
+async fn rule_107_a_run_in_the_bin_leaves_a_watch_once_and_comes_back() {
+    let harness = Harness::new().await;
+    harness.create(&["r", "s"]).await;
+    let mut stream = watch(&harness, request()).await;
+    let mut known = WatchedRuns::default();
+    rename(&harness, "r", "before").await;
+    named(&mut stream, &mut known, "r", "before").await;
+    let mut client = Client::new(harness.routes());
+    client.bin_batch(BinBatchRequest { run_ids: vec!["r".into()] }).await.unwrap();
+    until(&mut stream, |response| {
+        known.take(response);
+        !known.runs.contains_key("r")
+    })
+    .await;
+    let reported = known.reported["r"].len();
+    // What its client sends is applied, and not reported.
+    harness.log("r", [params(r#"{"later": 2}"#)]).await;
+    harness.applied().await;
+    rename(&harness, "s", "later").await;
+    named(&mut stream, &mut known, "s", "later").await;
+    assert_eq!(known.reported["r"].len(), reported);
+    client.restore_batch(RestoreBatchRequest { run_ids: vec!["r".into()] }).await.unwrap();
+    named(&mut stream, &mut known, "r", "before").await;
+    harness.end().await;
+}
+
+#[tokio::test]
 async fn changes_within_the_settle_time_are_merged_into_the_last_state() {
     let harness = Harness::new().await;
     harness.create(&["r"]).await;

@@ -36,8 +36,9 @@ pub(super) async fn list(channel: Connection, out: &mut Output) -> Result<(), Er
 }
 
 pub(super) async fn restore(channel: Connection, given: Vec<String>, out: &mut Output) -> Result<(), Error> {
-    let binned = read(&channel).await?;
-    let run_ids = given.into_iter().map(|given| complete(given, &binned)).collect::<Result<Vec<_>, _>>()?;
+    let binned = read_for(&channel, &given).await?;
+    let complete = |given| choose(given, &binned, Vec::new());
+    let run_ids = given.into_iter().map(complete).collect::<Result<Vec<_>, _>>()?;
     let request = RestoreBatchRequest { run_ids: run_ids.clone() };
     let answer = client!(RunServiceClient, channel).restore_batch(request).await?.into_inner();
     print_changed(&run_ids, &answer.unknown, &answer.damaged, "restored", out)
@@ -49,13 +50,12 @@ pub(super) async fn purge(
     is_confirmed: bool,
     out: &mut Output,
 ) -> Result<(), Error> {
-    let binned = read(&channel).await?;
+    let binned = read_for(&channel, &given).await?;
     let mut run_ids = Vec::with_capacity(given.len());
     for given in given {
-        let run_id = complete(given, &binned)?;
-        // Runs that are not in the bin are found as everywhere.
-        let is_binned = binned.iter().any(|run| id_of(run) == run_id);
-        run_ids.push(if is_binned { run_id } else { run_ids::complete(&channel, run_id).await? });
+        // A run that is not in the bin is deleted, too.
+        let visible = run_ids::find_starting_with(&channel, &given).await?;
+        run_ids.push(choose(given, &binned, visible)?);
     }
     warn_of_branches(&channel, &run_ids).await?;
     if !is_confirmed {
@@ -64,6 +64,11 @@ pub(super) async fn purge(
     let request = DeleteBatchRequest { run_ids: run_ids.clone() };
     let answer = client!(RunServiceClient, channel).delete_batch(request).await?.into_inner();
     print_changed(&run_ids, &answer.unknown, &[], "deleted", out)
+}
+
+/// The runs in the bin, if they are needed to complete some hashes.
+async fn read_for(channel: &Connection, given: &[String]) -> Result<Vec<BinnedRun>, Error> {
+    if given.iter().any(|text| run_ids::is_prefix(text)) { read(channel).await } else { Ok(Vec::new()) }
 }
 
 /// All runs in the bin.
@@ -85,10 +90,11 @@ fn name_of(binned: &BinnedRun) -> &str {
     binned.run.as_ref().and_then(|run| run.props.as_ref()).map_or("", |props| &props.name)
 }
 
-/// The hash in the bin that starts with a text; the text itself if there is none.
-fn complete(given: String, binned: &[BinnedRun]) -> Result<String, Error> {
+/// The only hash in the bin, or of some other runs, that starts with a text; the text itself if there is none.
+fn choose(given: String, binned: &[BinnedRun], mut others: Vec<String>) -> Result<String, Error> {
     let ids = binned.iter().map(id_of).filter(|id| id.starts_with(given.as_str()));
-    run_ids::choose_prefix(given.clone(), ids.map(str::to_owned).collect())
+    others.extend(ids.map(str::to_owned));
+    run_ids::choose_prefix(given, others)
 }
 
 #[cfg(test)]
@@ -103,13 +109,19 @@ mod tests {
             run: Some(Run { run_id: id.into(), ..Run::default() }),
             ..BinnedRun::default()
         });
-        let check = |given: &str, expected: Option<&str>| {
-            assert_eq!(complete(given.into(), &binned).ok().as_deref(), expected, "{given}");
+        let check = |given: &str, visible: &[&str], expected: Option<&str>| {
+            let visible = visible.iter().map(|&id| id.to_owned()).collect();
+            let chosen = choose(given.into(), &binned, visible);
+            assert_eq!(chosen.ok().as_deref(), expected, "{given}");
         };
-        check("77aa", Some("77aa01"));
-        check("3fd1c0", Some("3fd1c0"));
-        check("beef", Some("beef"));
-        check("3fd1", Some("3fd1c0"));
-        check("3fd", Some("3fd"));
+        check("77aa", &[], Some("77aa01"));
+        check("3fd1c0", &[], Some("3fd1c0"));
+        check("beef", &[], Some("beef"));
+        check("3fd1", &[], Some("3fd1c0"));
+        check("3fd", &[], Some("3fd"));
+        // A visible run begins with the same characters.
+        check("77aa", &["77aa02"], None);
+        check("77aa01", &["77aa0123"], Some("77aa01"));
+        check("beef", &["beef01"], Some("beef01"));
     }
 }

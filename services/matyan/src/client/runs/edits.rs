@@ -37,7 +37,7 @@ pub(super) async fn remove(
             "for a week, `matyan runs restore` brings them back; `matyan runs purge` deletes them for good",
         );
     }
-    print_changed(&run_ids, &answer.unknown, &answer.damaged, "deleted", out)
+    print_changed(&run_ids, &answer.unknown, &answer.damaged, "moved to the bin", out)
 }
 
 /// Names the runs that branch from the runs to delete, on standard error.

@@ -7,7 +7,9 @@ use matyan_model::{
     entity::{Entity, entity_find, entity_find_or_create},
     ids::RunNumber,
     keys::EntityKind,
-    metric_goal::{GoalFields, MetricGoal, metric_goal_load, metric_goal_put, metric_goals_have_room},
+    metric_goal::{
+        GoalFields, MetricGoal, metric_goal_load, metric_goal_put, metric_goals_get, metric_goals_room,
+    },
     run::RunEdit,
 };
 use matyan_proto::limits;
@@ -23,6 +25,8 @@ pub(crate) struct RunDocument {
     entities: HashMap<(EntityKind, String), String>,
     /// Goals that this transaction changes, by metric.
     goals: HashMap<String, MetricGoal>,
+    /// Number of goals that the project can still get from this transaction; `None` until it is counted.
+    goals_room: Option<usize>,
 }
 
 impl RunDocument {
@@ -103,40 +107,61 @@ impl RunDocument {
         }
     }
 
-    /// Completes the goals of the project's metrics by what a run defines.
+    /// Completes the goals of the project's metrics by what a run defines. Goals are read together, and the project's
+    /// goals are counted at most once in a transaction, because a message may define a thousand.
     pub(crate) async fn define_goals(
         &mut self,
         transaction: &mut RunTransaction<'_>,
         definitions: Vec<(String, GoalFields)>,
         now_us: i64,
     ) -> Result<(), ApplyFailure> {
-        for (metric, definition) in definitions {
-            let project = transaction.project();
-            let stored = match self.goals.get(&metric) {
-                Some(goal) => Some(goal.clone()),
-                None => metric_goal_load(transaction.checked(), project, &metric).await?,
-            };
-            if stored.is_none() && !self.has_room_for_goal(transaction).await? {
-                let run = transaction.run().id.as_str();
-                tracing::warn!(run, metric, "ignored a goal: the project has as many as are allowed");
+        if definitions.is_empty() {
+            return Ok(());
+        }
+        let project = transaction.project();
+        let metrics: Vec<&str> = definitions.iter().map(|(metric, _)| metric.as_str()).collect();
+        let stored = metric_goals_get(transaction.snapshot(), project, &metrics).await?;
+        let mut ignored = 0;
+        for ((metric, definition), stored) in definitions.into_iter().zip(stored) {
+            let known = self.goals.get(&metric).or(stored.as_ref());
+            let is_known = known.is_some();
+            // A sweep defines the same goals with each run.
+            if known.is_some_and(|goal| definition.clone().or(&goal.defined) == goal.defined) {
                 continue;
             }
-            let mut goal = stored.unwrap_or_default();
-            let defined = definition.or(&goal.defined);
-            // A sweep defines the same goals with each run.
-            if defined != goal.defined {
-                goal.defined = defined;
-                goal.touch(now_us);
-                self.goals.insert(metric, goal);
+            if !is_known && !self.take_goal_room(transaction).await? {
+                ignored += 1;
+                continue;
             }
+            let mut goal = match self.goals.remove(&metric) {
+                Some(goal) => goal,
+                None => metric_goal_load(transaction.checked(), project, &metric).await?.unwrap_or_default(),
+            };
+            goal.defined = definition.or(&goal.defined);
+            goal.touch(now_us);
+            self.goals.insert(metric, goal);
+        }
+        if ignored > 0 {
+            tracing::warn!(
+                run = transaction.run().id.as_str(),
+                ignored,
+                limit = limits::METRIC_GOALS,
+                "ignored goals, because the project has as many as are allowed; define goals of fewer metrics"
+            );
         }
         Ok(())
     }
 
-    async fn has_room_for_goal(&self, transaction: &RunTransaction<'_>) -> Result<bool, ApplyFailure> {
-        // Some of them may exist already, which leaves a little less room.
-        let limit = limits::METRIC_GOALS.saturating_sub(self.goals.len());
-        Ok(metric_goals_have_room(transaction.snapshot(), transaction.project(), limit).await?)
+    /// Takes the room of a new goal. Returns false if the project has none left.
+    async fn take_goal_room(&mut self, transaction: &RunTransaction<'_>) -> Result<bool, ApplyFailure> {
+        let room = match self.goals_room {
+            Some(room) => room,
+            None => {
+                metric_goals_room(transaction.snapshot(), transaction.project(), limits::METRIC_GOALS).await?
+            }
+        };
+        self.goals_room = Some(room.saturating_sub(1));
+        Ok(room > 0)
     }
 
     /// Writes the changed document and goals.
