@@ -8,7 +8,7 @@ use crate::{
     address::{is_trustworthy, with_parameters},
     error::{SetUpError, SignInError},
     http_client::{Credentials, HttpClient},
-    person::{Answer, ClientSecret, Expected, GITHUB, Person, principal_name},
+    person::{Answer, Called, ClientSecret, Expected, GITHUB, Person},
     pkce::challenge,
 };
 
@@ -97,12 +97,8 @@ impl GitHub {
         let teams: Vec<Team> = self.list("/user/teams", &token).await?;
         let organizations = organizations.into_iter().map(|organization| organization.login);
         let teams = teams.into_iter().map(|team| format!("{}/{}", team.organization.login, team.slug));
-        Ok(Person {
-            issuer: self.url.clone(),
-            subject: id.to_string(),
-            name: principal_name(GITHUB, &login),
-            groups: organizations.chain(teams).map(|group| group.to_lowercase()).collect(),
-        })
+        let groups = organizations.chain(teams).map(|group| group.to_lowercase()).collect();
+        Ok(Person::new(GITHUB, self.url.clone(), id.to_string(), Called::AnyCase(&login), groups))
     }
 
     async fn token(&self, answer: &Answer<'_>, expected: &Expected) -> Result<String, SignInError> {

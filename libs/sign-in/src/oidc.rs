@@ -13,7 +13,7 @@ use crate::{
     http_client::{Credentials, HttpClient},
     id_token::{Claims, Requirements, TokenProblem, verify},
     key_set::{KeySet, PublishedKeys},
-    person::{Answer, ClientSecret, Expected, OIDC, Person, principal_name},
+    person::{Answer, Called, ClientSecret, Expected, OIDC, Person},
     pkce::challenge,
 };
 
@@ -43,7 +43,7 @@ pub struct OidcSettings {
     pub scopes: String,
     /// Claim with the groups of a person.
     pub groups_claim: String,
-    /// Claim with the name of a person; `None`: the address of mail, if it is verified, or else the subject.
+    /// Claim with the name of a person; `None`: the email address, if it is verified, or else the subject.
     pub name_claim: Option<String>,
 }
 
@@ -181,18 +181,15 @@ impl OidcProvider {
     }
 
     fn person(&self, claims: &Claims) -> Person {
+        let issuer = self.settings.issuer.clone();
         let subject = claims.text("sub").unwrap_or_default().to_owned();
-        let named = match &self.settings.name_claim {
-            Some(claim) => claims.text(claim),
-            None => claims.text("email").filter(|_| claims.is_true("email_verified")),
+        let text = |claim: &str| claims.text(claim).filter(|text| !text.trim().is_empty());
+        let called = match &self.settings.name_claim {
+            Some(claim) => text(claim).map(Called::ExactCase),
+            None => text("email").filter(|_| claims.is_true("email_verified")).map(Called::AnyCase),
         };
-        let name = named.filter(|name| !name.trim().is_empty()).unwrap_or(&subject);
-        Person {
-            issuer: self.settings.issuer.clone(),
-            name: principal_name(OIDC, name),
-            groups: claims.texts(&self.settings.groups_claim),
-            subject,
-        }
+        let groups = claims.texts(&self.settings.groups_claim);
+        Person::new(OIDC, issuer, subject, called.unwrap_or(Called::Subject), groups)
     }
 
     /// The provider's description and keys. `is_outdated`: a token has named a key that is not among them.

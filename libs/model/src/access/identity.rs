@@ -1,5 +1,6 @@
 //! People who sign in with a provider. A provider knows them by issuer and subject, which never change, unlike names
-//! and addresses; so does the store. The name of the principal is chosen at the first sign-in.
+//! and addresses; so does the store. The name of the principal is chosen at the first sign-in. A role may be granted to a
+//! name before, so a principal without an identity is taken over by its name only, and never by a similar one.
 
 use matyan_proto::access::v1::Role;
 use matyan_store::{Result, Transaction};
@@ -13,17 +14,16 @@ use super::{
 };
 use crate::{keys, rows};
 
-/// Number of names that are tried for a person whose name is taken.
-const MAX_NAMES: usize = 10;
-
 /// What a provider says of someone who signs in, and the roles of their groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProvidedIdentity {
     /// Id of the provider in the settings.
     pub provider: String,
     pub identity: Identity,
-    /// The name for a principal that does not exist yet.
+    /// The name for a principal that does not exist yet, or that nobody has signed in with.
     pub name: String,
+    /// The name instead, if someone else has signed in with the first one. Nobody else can have it.
+    pub unique_name: String,
     /// At most one role for each project, and one for all projects (`None`).
     pub roles: Vec<(Option<String>, Role)>,
 }
@@ -108,18 +108,12 @@ async fn find_principal(
         let principal = principal_read(transaction, &name).await?;
         return Ok((name, principal));
     }
-    let mut name = provided.name.clone();
-    for number in 2..=MAX_NAMES {
-        match principal_read(transaction, &name).await? {
-            Some(principal) if principal.identity.is_some() => name = format!("{}-{number}", provided.name),
-            principal => return Ok((name, principal)),
-        }
+    let namesake = principal_read(transaction, &provided.name).await?;
+    if namesake.as_ref().is_none_or(|principal| principal.identity.is_none()) {
+        return Ok((provided.name.clone(), namesake));
     }
-    // The digest of a subject is as good as unique.
-    let digest = blake3::hash(format!("{issuer} {subject}").as_bytes()).to_hex();
-    let name = format!("{}-{}", provided.name, &digest[..16]);
-    let principal = principal_read(transaction, &name).await?;
-    Ok((name, principal))
+    let principal = principal_read(transaction, &provided.unique_name).await?;
+    Ok((provided.unique_name.clone(), principal))
 }
 
 /// The roles that a sign-in gives and takes.

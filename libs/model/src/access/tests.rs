@@ -413,7 +413,8 @@ async fn anyone_begins_to_sign_in_and_few_rows_stay() {
 fn provided(subject: &str, name: &str, roles: &[(Option<&str>, Role)]) -> ProvidedIdentity {
     let identity = Identity { issuer: "https://id.example".to_owned(), subject: subject.to_owned() };
     let roles = roles.iter().map(|(project, role)| (project.map(str::to_owned), *role)).collect();
-    ProvidedIdentity { provider: "oidc".to_owned(), identity, name: name.to_owned(), roles }
+    let unique_name = format!("oidc:digest-of-{subject}:ana");
+    ProvidedIdentity { provider: "oidc".to_owned(), identity, name: name.to_owned(), unique_name, roles }
 }
 
 async fn sign_in(store: &TestStore, provided: &ProvidedIdentity, digest: u8) -> ProvidedSignIn {
@@ -473,14 +474,21 @@ async fn rule_86_a_name_belongs_to_the_one_who_signed_in_with_it_first() {
         sign_in(&store, &provided("1", "oidc:ana", &[]), 1).await,
         ProvidedSignIn::Done("oidc:ana".to_owned())
     );
+    // A role that waits for someone else, whose name is similar.
+    put(&store, grant("oidc:ana-2", Some("speech"), Role::Owner)).await;
     // Another person takes the name over at the provider.
     let namesake = provided("2", "oidc:ana", &[(Some("vision"), Role::Viewer)]);
-    assert_eq!(sign_in(&store, &namesake, 2).await, ProvidedSignIn::Done("oidc:ana-2".to_owned()));
-    assert_eq!(roles(&store, "oidc:ana-2").await, [(Some("vision".to_owned()), Role::Viewer)]);
+    let own = "oidc:digest-of-2:ana";
+    assert_eq!(sign_in(&store, &namesake, 2).await, ProvidedSignIn::Done(own.to_owned()));
+    assert_eq!(roles(&store, own).await, [(Some("vision".to_owned()), Role::Viewer)]);
+    assert_eq!(sign_in(&store, &namesake, 2).await, ProvidedSignIn::Done(own.to_owned()));
+    let waiting = provided("3", "oidc:ana-2", &[]);
+    assert_eq!(sign_in(&store, &waiting, 2).await, ProvidedSignIn::Done("oidc:ana-2".to_owned()));
     // The same subject of another issuer is another person.
     let mut stranger = provided("1", "oidc:ana", &[]);
     stranger.identity.issuer = "https://evil.example".to_owned();
-    assert_eq!(sign_in(&store, &stranger, 3).await, ProvidedSignIn::NoRole("oidc:ana-3".to_owned()));
+    stranger.unique_name = "oidc:digest-of-evil:ana".to_owned();
+    assert_eq!(sign_in(&store, &stranger, 3).await, ProvidedSignIn::NoRole(stranger.unique_name.clone()));
     // A principal that was removed leaves its name to others.
     let removed = store.run(async |transaction| principal_remove(transaction, "oidc:ana").await).await;
     assert_eq!(removed.unwrap(), Ok(true));

@@ -225,11 +225,11 @@ async fn sign_person_in(
     person: Person,
     session: &NewSession,
 ) -> Result<String> {
-    let Person { issuer, subject, name, groups } = person;
+    let Person { issuer, subject, name, unique_name, groups } = person;
     let roles = deps.providers.roles_of(&provider, &groups);
     let roles = roles.into_iter().map(|(project, role)| (project, role.to_proto())).collect();
     let identity = Identity { issuer, subject };
-    let provided = ProvidedIdentity { provider, identity, name, roles };
+    let provided = ProvidedIdentity { provider, identity, name, unique_name, roles };
     let (done, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         let done = identity_sign_in(&mut transaction, &provided, &session.credential).await?;
         Ok::<_, Error>((transaction, done))
