@@ -15,8 +15,11 @@ const OF_HTTPS: &str = "__Secure-";
 
 /// Name of the cookie of a browser that has signed in.
 const SESSION: &str = "matyan";
-/// Name of the cookie of a browser that signs in with a provider.
-const SIGN_IN: &str = "matyan-sign-in";
+/// Beginning of the names of cookies of a browser that signs in with a provider. The id of the state follows, so that the
+/// sign-ins of two tabs do not disturb each other.
+const SIGN_IN: &str = "matyan-sign-in-";
+/// Digits of the id of a state.
+const STATE_DIGITS: usize = 16;
 
 /// The session of a browser that has signed in. A link of another site opens pages, and does not call the API.
 pub(crate) fn read_session<B>(request: &Request<B>, base_path: &str) -> Option<BrowserSecret> {
@@ -32,6 +35,10 @@ pub(crate) fn read_session<B>(request: &Request<B>, base_path: &str) -> Option<B
 /// A cookie of a server. Browsers send cookies to all ports of a host, so its name has the port: servers on
 /// one host must not sign each other's users out.
 pub(crate) struct BrowserCookie {
+    prefix: &'static str,
+    /// The end of the name; empty for the default port.
+    port: String,
+    /// The whole name.
     name: String,
     attributes: String,
 }
@@ -42,9 +49,23 @@ impl BrowserCookie {
         Self::named(SESSION, request, base_path)
     }
 
-    /// The cookie of a browser that signs in with a provider.
-    pub(crate) fn sign_in<B>(request: &Request<B>, base_path: &str) -> Self {
-        Self::named(SIGN_IN, request, base_path)
+    /// The cookie of a browser that signs in with a provider, which gets this state. No cookie has the name for a text that
+    /// is no state.
+    pub(crate) fn sign_in<B>(request: &Request<B>, base_path: &str, state: &str) -> Self {
+        let state = BrowserSecret::parse(SecretKind::State, state);
+        let id = state.map(|state| state.digest().id()).unwrap_or_default();
+        Self::named(&format!("{SIGN_IN}{id}"), request, base_path)
+    }
+
+    /// The cookies of sign-ins with a provider that this browser has begun and not finished.
+    pub(crate) fn unfinished<B>(request: &Request<B>, base_path: &str) -> Vec<Self> {
+        let any = Self::named("", request, base_path);
+        let of_sign_in = |(name, _): (&str, &str)| {
+            let id = name.strip_prefix(any.prefix)?.strip_prefix(SIGN_IN)?.strip_suffix(any.port.as_str())?;
+            let is_id = id.len() == STATE_DIGITS && id.bytes().all(|digit| digit.is_ascii_hexdigit());
+            is_id.then(|| Self::named(&format!("{SIGN_IN}{id}"), request, base_path))
+        };
+        cookies(request).filter_map(of_sign_in).collect()
     }
 
     fn named<B>(name: &str, request: &Request<B>, base_path: &str) -> Self {
@@ -61,14 +82,13 @@ impl BrowserCookie {
         // the browser back by such a link.
         let path = if base_path.is_empty() { "/" } else { base_path };
         let attributes = format!("Path={path}; HttpOnly; SameSite=Lax{secure}");
-        Self { name: format!("{prefix}{name}{port}"), attributes }
+        let name = format!("{prefix}{name}{port}");
+        Self { prefix, port, name, attributes }
     }
 
-    /// The values of all cookies of this name. HTTP/2 may send each cookie in a header of its own.
+    /// The values of all cookies of this name.
     pub(crate) fn values<'a, B>(&'a self, request: &'a Request<B>) -> impl Iterator<Item = &'a str> {
-        let all = request.headers().get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-        let pairs = all.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-        pairs.filter_map(move |(name, value)| (name == self.name).then_some(value))
+        cookies(request).filter_map(move |(name, value)| (name == self.name).then_some(value))
     }
 
     /// The header that sets the cookie.
@@ -80,4 +100,10 @@ impl BrowserCookie {
     pub(crate) fn removed(&self) -> String {
         self.set("", 0)
     }
+}
+
+/// Names and values of all cookies. HTTP/2 may send each cookie in a header of its own.
+fn cookies<B>(request: &Request<B>) -> impl Iterator<Item = (&str, &str)> {
+    let all = request.headers().get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    all.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='))
 }

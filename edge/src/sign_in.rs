@@ -10,10 +10,10 @@ use axum::body::{Body, Bytes};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
-use matyan_access::{AccessToken, BrowserSecret, Caller, CallerCache, SecretKind};
+use matyan_access::{AccessToken, BrowserSecret, Caller, CallerCache, NEXT_PAGE_BYTES, SecretKind};
 use matyan_proto::access::v1::{
-    BeginSignInRequest, EndSessionRequest, FinishSignInRequest, OpenLinkRequest, StartSessionRequest,
-    StartedSession,
+    BeginSignInRequest, BeginSignInResponse, EndSessionRequest, FinishSignInRequest, OpenLinkRequest,
+    StartSessionRequest, StartedSession,
 };
 use tokio::time::timeout;
 use tonic::{Code, Status};
@@ -34,8 +34,16 @@ use page::{CALLBACK, Notice, PROVIDER, Place, SIGN_IN, SIGN_OUT, parameter_value
 const END_REASON: &str = "ended";
 const SIGN_OUT_REASON: &str = "signed-out";
 
-/// Time for which a browser keeps the secret of a sign-in with a provider. The server forgets the sign-in as soon.
+/// Time for which a browser keeps a sign-in with a provider. The server accepts an answer for as long.
 const SIGN_IN_SECONDS: u64 = 600;
+
+/// Number of sign-ins of one browser that wait for a provider. One more replaces them: browsers and proxies accept
+/// few kilobytes of cookies.
+const MAX_UNFINISHED: usize = 4;
+
+/// Maximum number of cookies of one name that are tried. Someone else may have set one of them for a part of the paths, or
+/// from another host of the same domain.
+const MAX_VALUES: usize = 8;
 
 /// Time in which the form has to arrive. Its sender has shown no credential.
 const FORM_TIME: Duration = Duration::from_secs(10);
@@ -53,7 +61,7 @@ const SESSION_LEFT: &str = "This browser is signed out. The server could not be 
                             last use.";
 const LOOKUP_UNAVAILABLE: &str = "The token cannot be looked up at the moment: try again.";
 const UNAVAILABLE: &str = "Signing in is not possible at the moment: try again.";
-const CANCELED: &str = "The provider has signed nobody in: sign in again.";
+const CANCELED: &str = "The provider did not sign you in: sign in again.";
 const TOO_SLOW: &str = "The form did not arrive in time: try again.";
 const TOO_LARGE: &str = "The form is too large: paste the token alone.";
 
@@ -65,7 +73,7 @@ pub(crate) struct SignIn<'a> {
     place: Place<'a>,
 }
 
-/// A response in place of the one that was asked for.
+/// Status and text of a page that is shown instead of the next page.
 type Refusal = (StatusCode, String);
 
 impl<'a> SignIn<'a> {
@@ -182,13 +190,19 @@ impl<'a> SignIn<'a> {
         let is_https = is_https_page(request.headers(), request.extensions());
         let scheme = if is_https { "https" } else { "http" };
         let redirect_uri = format!("{scheme}://{authority}{}{CALLBACK}", self.place.base_path());
-        let begin = BeginSignInRequest { provider, redirect_uri, next: next.clone() };
+        let begin = BeginSignInRequest { provider, redirect_uri, next: shortened(&next).to_owned() };
         let mut backend = self.services.backend().sign_in();
         match Box::pin(backend.begin_sign_in(begin)).await {
             Ok(begun) => {
-                let begun = begun.into_inner();
-                let cookie = BrowserCookie::sign_in(request, self.place.base_path());
-                redirect(&begun.url, &[cookie.set(&begun.browser_secret, SIGN_IN_SECONDS)])
+                let BeginSignInResponse { url, browser_secret, state } = begun.into_inner();
+                let base_path = self.place.base_path();
+                let own = BrowserCookie::sign_in(request, base_path, &state);
+                let mut cookies = vec![own.set(&browser_secret, SIGN_IN_SECONDS)];
+                let unfinished = BrowserCookie::unfinished(request, base_path);
+                if unfinished.len() >= MAX_UNFINISHED {
+                    cookies.extend(unfinished.iter().map(BrowserCookie::removed));
+                }
+                redirect(&url, &cookies)
             }
             Err(status) => {
                 let (status, message) = refusal(&status);
@@ -200,27 +214,26 @@ impl<'a> SignIn<'a> {
     /// Takes a browser back from a provider.
     async fn finish(&self, request: &Request<()>) -> Response {
         let answer = |name: &str| parameter(query(request), name);
-        let own = BrowserCookie::sign_in(request, self.place.base_path());
-        let finish = FinishSignInRequest {
-            state: answer("state"),
-            code: answer("code"),
-            issuer: answer("iss"),
-            browser_secret: own.values(request).next().unwrap_or_default().to_owned(),
+        let state = answer("state");
+        let own = BrowserCookie::sign_in(request, self.place.base_path(), &state);
+        let browser_secrets = own.values(request).take(MAX_VALUES).map(str::to_owned).collect();
+        let finish =
+            FinishSignInRequest { state, code: answer("code"), issuer: answer("iss"), browser_secrets };
+        let finished = if finish.code.is_empty() {
+            Err((StatusCode::BAD_REQUEST, CANCELED.to_owned()))
+        } else {
+            let mut backend = self.services.backend().sign_in();
+            Box::pin(backend.finish_sign_in(finish)).await.map_err(|status| refusal(&status))
         };
-        if finish.code.is_empty() {
-            return self.page(StatusCode::BAD_REQUEST, CANCELED, "").await;
-        }
-        let mut backend = self.services.backend().sign_in();
-        match Box::pin(backend.finish_sign_in(finish)).await {
+        match finished {
             Ok(finished) => {
                 let finished = finished.into_inner();
                 let cookie = BrowserCookie::session(request, self.place.base_path());
                 let session = finished.session.unwrap_or_default();
-                // It was checked when the sign-in began, and is stored since.
+                // It was checked when the sign-in began, and is encrypted since.
                 self.signed_in(session, &own_path(finished.next), &cookie, vec![own.removed()])
             }
-            Err(status) => {
-                let (status, message) = refusal(&status);
+            Err((status, message)) => {
                 let mut response = self.page(status, &message, "").await;
                 set_cookies(&mut response, &[own.removed()]);
                 response
@@ -347,7 +360,14 @@ fn own_path(path: String) -> String {
     if is_own { path } else { String::new() }
 }
 
-/// The text for the reason by which a browser has come to the page; empty if it names none of them.
+/// The page as far as it fits into the cookie of a sign-in with a provider: whole, or without its query.
+fn shortened(page: &str) -> &str {
+    let whole = (page.len() <= NEXT_PAGE_BYTES).then_some(page);
+    let path = page.split(['?', '#']).next().filter(|path| path.len() <= NEXT_PAGE_BYTES);
+    whole.or(path).unwrap_or_default()
+}
+
+/// The text for the reason by which a browser has come to the page; empty for every other reason.
 fn reason_of(query: &[u8]) -> &'static str {
     match parameter(query, "reason").as_str() {
         END_REASON => ENDED,
@@ -390,6 +410,15 @@ mod tests {
         for foreign in foreign {
             assert_eq!(next(foreign), "", "{foreign}");
         }
+    }
+
+    #[test]
+    fn a_page_with_a_long_query_is_opened_without_it() {
+        let fits = format!("/runs?q={}", "x".repeat(NEXT_PAGE_BYTES - 8));
+        assert_eq!(shortened(&fits), fits);
+        assert_eq!(shortened(&format!("{fits}x")), "/runs");
+        assert_eq!(shortened(&format!("/{}?q", "x".repeat(NEXT_PAGE_BYTES))), "");
+        assert_eq!(shortened(""), "");
     }
 
     #[test]

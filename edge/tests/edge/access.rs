@@ -130,6 +130,8 @@ pub(super) struct CallerState {
     pub(super) is_link_used: bool,
     /// Where the browser comes back to that signs in with a provider, and the page that follows.
     pub(super) begun: Option<(String, String)>,
+    /// Sign-ins with a provider by state: what the browser keeps, and the page that follows.
+    pub(super) pending: HashMap<String, (String, String)>,
 }
 
 #[async_trait]

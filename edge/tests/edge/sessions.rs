@@ -30,9 +30,14 @@ pub(super) fn link() -> BrowserSecret {
     BrowserSecret::generate(SecretKind::Link, &mut StdRng::seed_from_u64(100))
 }
 
-/// The secret of a browser that signs in with the provider.
-pub(super) fn browser_secret() -> BrowserSecret {
-    BrowserSecret::generate(SecretKind::Browser, &mut StdRng::seed_from_u64(101))
+/// The state of a sign-in with the provider, by its number.
+pub(super) fn state(number: usize) -> BrowserSecret {
+    BrowserSecret::generate(SecretKind::State, &mut StdRng::seed_from_u64(200 + number as u64))
+}
+
+/// What a browser keeps of a sign-in with the provider.
+pub(super) fn kept(number: usize) -> String {
+    format!("mtb_kept-{number}")
 }
 
 /// Sessions, and a recorder for all other calls.
@@ -103,20 +108,26 @@ impl SignInService for Sessions {
         if request.provider != "github" {
             return Err(Status::not_found(format!("there is no provider `{}`", request.provider)));
         }
-        self.0.0.lock().unwrap().begun = Some((request.redirect_uri, request.next));
-        let browser_secret = browser_secret().reveal().to_owned();
-        Ok(Answer::new(BeginSignInResponse { url: "https://id.example/?state=s".to_owned(), browser_secret }))
+        let mut callers = self.0.0.lock().unwrap();
+        let number = callers.pending.len();
+        let state = state(number).reveal().to_owned();
+        callers.pending.insert(state.clone(), (kept(number), request.next.clone()));
+        callers.begun = Some((request.redirect_uri, request.next));
+        let url = format!("https://id.example/?state={state}");
+        Ok(Answer::new(BeginSignInResponse { url, browser_secret: kept(number), state }))
     }
 
     async fn finish_sign_in(
         &self,
         request: Call<FinishSignInRequest>,
     ) -> Result<Answer<FinishSignInResponse>, Status> {
-        let FinishSignInRequest { state, code, issuer, browser_secret: given } = request.into_inner();
-        let begun = self.0.0.lock().unwrap().begun.take();
-        match begun {
-            Some((_, next)) if state == "s" && code == "c" && given == browser_secret().reveal() => {
+        let FinishSignInRequest { state, code, issuer, browser_secrets } = request.into_inner();
+        let pending = self.0.0.lock().unwrap().pending.get(&state).cloned();
+        match pending {
+            Some((kept, next)) if code == "c" && browser_secrets.contains(&kept) => {
                 assert_eq!(issuer, "https://id.example");
+                // It is of use once.
+                self.0.0.lock().unwrap().pending.insert(state, (String::new(), String::new()));
                 Ok(Answer::new(FinishSignInResponse { session: self.start(INVITED), next }))
             }
             _ => Err(Status::unauthenticated("this sign-in was not begun in this browser")),

@@ -12,7 +12,7 @@ use tokio::time::advance;
 
 use super::access::{OWN, TestCallers, Tester, closed_with, grpc_call};
 use super::projects::Calls;
-use super::sessions::{browser_secret, link};
+use super::sessions::{kept, link, state};
 use super::ui::{NO_FILES, PAGE, bundle, settings};
 
 const VIEWER: Tester = Tester::In(OWN, Role::Viewer);
@@ -385,12 +385,12 @@ async fn rule_85_a_browser_signs_in_with_a_provider_and_returns_to_its_page() {
         assert!(page.contains(&link) && page.contains("Sign in with GitHub &lt;b&gt;</a>"), "{page}");
         let begun =
             browser.get(&format!("{base_path}/sign-in/with/github?next={base_path}/p/speech/runs?q=a")).await;
-        assert_eq!(
-            (begun.status, begun.header("location")),
-            (StatusCode::SEE_OTHER, "https://id.example/?state=s")
-        );
+        let state = state(0);
+        let address = format!("https://id.example/?state={}", state.reveal());
+        assert_eq!((begun.status, begun.header("location")), (StatusCode::SEE_OTHER, address.as_str()));
         let cookie = begun.header("set-cookie");
-        let expected = format!("matyan-sign-in-8443={}; Max-Age=600; ", browser_secret().reveal());
+        let id = state.digest().id();
+        let expected = format!("matyan-sign-in-{id}-8443={}; Max-Age=600; ", kept(0));
         assert!(cookie.starts_with(&expected) && cookie.ends_with("; HttpOnly; SameSite=Lax"), "{cookie}");
         let (redirect_uri, next) = callers.0.lock().unwrap().begun.clone().unwrap();
         assert_eq!(redirect_uri, format!("http://localhost:8443{base_path}/sign-in/callback"));
@@ -402,7 +402,7 @@ async fn rule_85_a_browser_signs_in_with_a_provider_and_returns_to_its_page() {
         {
             browser.headers.insert(name, value.parse().unwrap());
         }
-        let answer = format!("{base_path}/sign-in/callback?code=c&state=s&iss=https%3A%2F%2Fid.example");
+        let answer = callback(base_path, 0);
         let finished = browser.get(&answer).await;
         assert_eq!((finished.status, finished.header("location")), (StatusCode::SEE_OTHER, next.as_str()));
         assert_eq!(browser.cookies.keys().collect::<Vec<_>>(), ["matyan-8443"], "its secret is gone");
@@ -413,20 +413,61 @@ async fn rule_85_a_browser_signs_in_with_a_provider_and_returns_to_its_page() {
     }
 }
 
+/// The path to which the provider sends a browser back, with the state of a sign-in.
+fn callback(base_path: &str, number: usize) -> String {
+    let state = state(number);
+    format!("{base_path}/sign-in/callback?code=c&state={}&iss=https%3A%2F%2Fid.example", state.reveal())
+}
+
+#[tokio::test]
+async fn rule_85_two_tabs_sign_in_beside_each_other() {
+    let (mut browser, _, _) = Browser::open("");
+    browser.headers.insert("host", "localhost".parse().unwrap());
+    let name = |number| format!("matyan-sign-in-{}", state(number).digest().id());
+    browser.get("/sign-in/with/github?next=/p/speech/a").await;
+    browser.get("/sign-in/with/github?next=/p/speech/b").await;
+    // A cookie of the same name, which comes first. `send` sends the cookies of the browser after it.
+    let other = format!("{}=mtb_other", name(0));
+    browser.headers.insert("cookie", other.parse().unwrap());
+    let first = browser.get(&callback("", 0)).await;
+    assert_eq!((first.status, first.header("location")), (StatusCode::SEE_OTHER, "/p/speech/a"));
+    browser.headers.clear();
+    browser.headers.insert("host", "localhost".parse().unwrap());
+    let second = browser.get(&callback("", 1)).await;
+    assert_eq!((second.status, second.header("location")), (StatusCode::SEE_OTHER, "/p/speech/b"));
+    assert_eq!(browser.cookies.keys().collect::<Vec<_>>(), ["matyan"]);
+    // Whoever begins again and again does not fill the browser with cookies.
+    for _ in 0..20 {
+        browser.get("/sign-in/with/github").await;
+        let waiting = browser.cookies.keys().filter(|name| name.starts_with("matyan-sign-in-")).count();
+        assert!((1..=4).contains(&waiting), "{waiting}");
+    }
+    // The last one is among them.
+    assert!(browser.cookies.contains_key(&name(21)));
+}
+
 #[tokio::test]
 async fn rule_85_nobody_is_signed_in_to_the_account_of_another() {
     let (mut browser, _, callers) = Browser::open("");
     browser.headers.insert("host", "localhost".parse().unwrap());
     browser.get("/sign-in/with/github").await;
-    // Someone else's answer, in a browser that has not begun, or has begun another sign-in.
-    let other = browser.cookies.insert("matyan-sign-in".to_owned(), "mtb_other".to_owned());
-    assert!(other.is_some());
-    let refused = browser.get("/sign-in/callback?code=c&state=s&iss=https%3A%2F%2Fid.example").await;
+    // Someone else's answer, in a browser that has begun another sign-in, or under another name.
+    let name = format!("matyan-sign-in-{}", state(0).digest().id());
+    let own = browser.cookies.insert(name.clone(), "mtb_other".to_owned());
+    assert_eq!(own, Some(kept(0)));
+    browser.cookies.insert("matyan-sign-in-".to_owned(), kept(0));
+    let refused = browser.get(&callback("", 0)).await;
     assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
     assert!(!browser.cookies.contains_key("matyan"));
-    // The provider has signed nobody in.
-    let refused = browser.get("/sign-in/callback?error=access_denied&state=s").await;
+    let refused = browser.get("/sign-in/callback?code=c&state=s&iss=https%3A%2F%2Fid.example").await;
+    assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
+    // The provider did not sign anyone in.
+    browser.cookies.insert(name.clone(), kept(0));
+    let refused =
+        browser.get(&format!("/sign-in/callback?error=access_denied&state={}", state(0).reveal())).await;
     assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+    assert!(refused.text().contains("The provider did not sign you in"), "{}", refused.text());
+    assert!(!browser.cookies.contains_key(&name), "the sign-in is over");
     assert_eq!(browser.get("/sign-in/with/nobody").await.status, StatusCode::NOT_FOUND);
     // A page of another site cannot send a browser to the provider.
     callers.0.lock().unwrap().begun = None;

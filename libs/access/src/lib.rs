@@ -39,4 +39,4 @@ pub use caller_cache::{
 };
 pub use process_key::{ProcessKey, Question};
 pub use right::{Right, RightSet, Role};
-pub use token::{AccessToken, BrowserSecret, SecretKind, TokenDigest};
+pub use token::{AccessToken, BrowserSecret, NEXT_PAGE_BYTES, SIGN_IN_PREFIX, SecretKind, TokenDigest};

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// Ids of the providers, which also begin the names of the principals that sign in with them.
 pub const OIDC: &str = "oidc";
 pub const GITHUB: &str = "github";
@@ -17,7 +19,7 @@ const SUBJECT: &str = "sub";
 const DIGITS: usize = 16;
 
 /// What the answer of a provider is checked against.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expected {
     pub nonce: String,
     /// Verifier of PKCE: 43 to 128 letters, digits and `-._~`.

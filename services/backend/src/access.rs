@@ -60,6 +60,9 @@ impl Error {
             AccessRefusal::TooManyGrants { limit } => too_many("grants", limit),
             AccessRefusal::TooManyCredentials { limit } => too_many("tokens", limit),
             AccessRefusal::TooManyLinks { limit } => too_many("links", limit),
+            AccessRefusal::TooManySignIns { limit } => Self::SignInRefused(format!(
+                "`{principal}` has signed in {limit} times in the last minutes: wait ten minutes, then sign in again"
+            )),
             AccessRefusal::UnknownPrincipal => Self::field(
                 "principal",
                 format!(

@@ -6,7 +6,7 @@ use matyan_proto::access::v1::Role;
 use matyan_store::{Result, Transaction};
 
 use super::{
-    credential::{Credential, credential_insert, sessions_end},
+    credential::{Credential, CredentialKind, Digest, credential_insert, sessions_end},
     principal::{
         Grant, Identity, Principal, grant_clear, grant_set, grants_read, principal_put, principal_read,
     },
@@ -28,11 +28,21 @@ pub struct ProvidedIdentity {
     pub roles: Vec<(Option<String>, Role)>,
 }
 
+/// A state that has come back from a provider, and cannot be used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UsedState {
+    pub digest: Digest,
+    /// When the sign-in that it belongs to ends in any case.
+    pub ends_us: i64,
+}
+
 /// The way in which a sign-in with a provider ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProvidedSignIn {
     /// The session of this principal exists.
     Done(String),
+    /// Someone has signed in with this state already.
+    Repeated,
     /// Neither a group nor anyone has given the principal a role.
     NoRole(String),
     Refused(String, AccessRefusal),
@@ -40,12 +50,17 @@ pub enum ProvidedSignIn {
 
 /// Signs someone in whom a provider knows: gives the principal the roles of the groups, takes those that no group gives
 /// any longer, and writes the session, whose principal is filled in. Roles that someone has granted stay, and come before
-/// those of groups in the same projects. Changed roles end all other sessions of the principal.
+/// those of groups in the same projects. Changed roles end all other sessions of the principal. The state is used from
+/// then on, if there is a session.
 pub async fn identity_sign_in(
     transaction: &mut Transaction,
     provided: &ProvidedIdentity,
+    state: &UsedState,
     session: &Credential,
 ) -> Result<ProvidedSignIn> {
+    if transaction.get(&keys::credential(&state.digest)).await?.is_some() {
+        return Ok(ProvidedSignIn::Repeated);
+    }
     let (name, principal) = find_principal(transaction, provided).await?;
     if principal.as_ref().is_some_and(|principal| principal.is_disabled) {
         return Ok(ProvidedSignIn::Refused(name, AccessRefusal::DisabledPrincipal));
@@ -82,10 +97,18 @@ pub async fn identity_sign_in(
         grant_set(transaction, grant);
     }
     let session = Credential { principal: name.clone(), created_by: name.clone(), ..session.clone() };
-    Ok(match credential_insert(transaction, &session).await? {
-        Ok(()) => ProvidedSignIn::Done(name),
-        Err(refusal) => ProvidedSignIn::Refused(name, refusal),
-    })
+    let used = Credential {
+        digest: state.digest,
+        kind: CredentialKind::UsedState,
+        expires_us: Some(state.ends_us),
+        ..session.clone()
+    };
+    for credential in [used, session] {
+        if let Err(refusal) = credential_insert(transaction, &credential).await? {
+            return Ok(ProvidedSignIn::Refused(name, refusal));
+        }
+    }
+    Ok(ProvidedSignIn::Done(name))
 }
 
 #[derive(minicbor::Encode, minicbor::Decode)]
@@ -119,7 +142,7 @@ async fn find_principal(
 /// The roles that a sign-in gives and takes.
 struct GroupChanges {
     removed: Vec<Grant>,
-    /// Roles of groups instead of which others are added, in the same rows.
+    /// Roles of groups that other roles replace.
     replaced: Vec<Grant>,
     added: Vec<Grant>,
 }

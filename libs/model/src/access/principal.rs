@@ -263,7 +263,8 @@ pub async fn principal_enable(transaction: &mut Transaction, name: &str) -> Resu
 
 async fn credentials_end(transaction: &mut Transaction, principal: &str) -> Result<()> {
     for credential in credentials_read(transaction).await? {
-        if credential.principal == principal {
+        // A used state stays used.
+        if credential.principal == principal && credential.kind != CredentialKind::UsedState {
             credential_remove(transaction, &credential);
         }
     }
