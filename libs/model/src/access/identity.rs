@@ -8,7 +8,8 @@ use matyan_store::{Result, Transaction};
 use super::{
     credential::{Credential, CredentialKind, Digest, credential_insert, sessions_end},
     principal::{
-        Grant, Identity, Principal, grant_clear, grant_set, grants_read, principal_put, principal_read,
+        Grant, Identity, Principal, grant_clear, grant_set, grants_read, is_last_operator, principal_put,
+        principal_read,
     },
     refusal::AccessRefusal,
 };
@@ -70,6 +71,14 @@ pub async fn identity_sign_in(
     let count = granted.len() + changes.added.len() - changes.removed.len() - changes.replaced.len();
     if !changes.are_none() {
         sessions_end(transaction, &name).await?;
+    }
+    // The provider decides who is in its groups, also if nobody is left.
+    if changes.takes_operator() && is_last_operator(transaction, &name).await? {
+        tracing::warn!(
+            principal = name,
+            "the groups of the only operator do not give the role operator any longer: if nobody else gets it, `matyan access \
+             recover` makes another one"
+        );
     }
     for grant in &changes.removed {
         grant_clear(transaction, grant);
@@ -172,6 +181,10 @@ impl GroupChanges {
         });
         let added = added.collect();
         Self { removed, replaced, added }
+    }
+
+    fn takes_operator(&self) -> bool {
+        self.removed.iter().chain(&self.replaced).any(|grant| grant.role == Role::Operator)
     }
 
     fn are_none(&self) -> bool {

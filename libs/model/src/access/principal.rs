@@ -164,7 +164,7 @@ pub(super) async fn principal_put(
 }
 
 /// Grants a role, instead of the role that the principal has in the same projects. A role that changes ends the
-/// sessions of the principal.
+/// sessions of the principal. The last operator stays an operator.
 pub async fn grant_put(transaction: &mut Transaction, grant: &Grant) -> Result<Result<(), AccessRefusal>> {
     if principal_read(transaction, &grant.principal).await?.is_none() {
         let created_by = grant.granted_by.clone();
@@ -177,7 +177,14 @@ pub async fn grant_put(transaction: &mut Transaction, grant: &Grant) -> Result<R
     let key = grant.key();
     match transaction.get(&key).await? {
         Some(value) => {
-            if Grant::decode(&key, &value)?.role != grant.role {
+            let held = Grant::decode(&key, &value)?.role;
+            if held == Role::Operator
+                && grant.role != Role::Operator
+                && is_last_operator(transaction, &grant.principal).await?
+            {
+                return Ok(Err(AccessRefusal::LastOperator));
+            }
+            if held != grant.role {
                 sessions_end(transaction, &grant.principal).await?;
             }
         }
@@ -272,7 +279,7 @@ async fn credentials_end(transaction: &mut Transaction, principal: &str) -> Resu
 }
 
 /// Whether a principal is the only operator who is not disabled. A commit fails if that changes.
-async fn is_last_operator(transaction: &Transaction, principal: &str) -> Result<bool> {
+pub(super) async fn is_last_operator(transaction: &Transaction, principal: &str) -> Result<bool> {
     let grants = decode_grants(rows::read_all(transaction, &keys::grants()).await?)?;
     let disabled = disabled_of(&rows::read_all(transaction, &keys::principals()).await?)?;
     let is_operator = |grant: &&Grant| grant.role == Role::Operator && !disabled.contains(&grant.principal);

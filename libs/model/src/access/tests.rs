@@ -45,6 +45,11 @@ async fn find(store: &TestStore, digest: u8, now_us: i64) -> Option<(Credential,
     access_find(&*store.snapshot().await.unwrap(), &[digest; 32], now_us).await.unwrap()
 }
 
+async fn roles_of(store: &TestStore, principal: &str) -> Vec<Role> {
+    let granted = grants_of(&*store.snapshot().await.unwrap(), principal).await.unwrap();
+    granted.into_iter().map(|grant| grant.role).collect()
+}
+
 async fn format(store: &TestStore) -> u32 {
     let key = keys::format();
     let value = store.snapshot().await.unwrap().get(&key).await.unwrap().unwrap();
@@ -162,9 +167,20 @@ async fn the_last_operator_stays() {
     let revoke = async |name| {
         store.run(async |transaction| grant_remove(transaction, name, None).await).await.unwrap()
     };
+    let change = async |name, role| {
+        let grant = grant(name, None, role);
+        store.run(async |transaction| grant_put(transaction, &grant).await).await.unwrap()
+    };
     assert_eq!(remove("ana").await, Err(AccessRefusal::LastOperator));
     assert_eq!(revoke("ana").await, Err(AccessRefusal::LastOperator));
+    for role in [Role::Viewer, Role::Owner, Role::Monitor] {
+        assert_eq!(change("ana", role).await, Err(AccessRefusal::LastOperator));
+    }
+    assert_eq!(roles_of(&store, "ana").await, [Role::Operator, Role::Owner]);
+    assert_eq!(change("ana", Role::Operator).await, Ok(()));
     put(&store, grant("ben", None, Role::Operator)).await;
+    assert_eq!(change("ana", Role::Viewer).await, Ok(()));
+    assert_eq!(change("ben", Role::Viewer).await, Err(AccessRefusal::LastOperator));
     assert_eq!(revoke("ana").await, Ok(true));
     assert_eq!(remove("ana").await, Ok(true));
     assert_eq!(remove("ben").await, Err(AccessRefusal::LastOperator));
