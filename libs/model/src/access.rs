@@ -21,9 +21,9 @@ pub use credential::{
 };
 pub use identity::{ProvidedIdentity, ProvidedSignIn, UsedState, identity_sign_in};
 pub use principal::{
-    ANONYMOUS, Grant, Identity, credential_put, grant_put, grant_remove, grants_list, grants_of,
-    operator_token_put, principal_disable, principal_enable, principal_is_active, principal_remove,
-    principals_disabled,
+    ANONYMOUS, Grant, Identity, PrincipalRemoval, credential_put, grant_put, grant_remove, grants_list,
+    grants_of, operator_token_put, principal_disable, principal_enable, principal_is_active,
+    principal_remove, principals_disabled,
 };
 pub use refusal::AccessRefusal;
 

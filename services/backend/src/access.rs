@@ -154,8 +154,8 @@ impl AccessService for AccessApi {
         request: Request<pb::RemovePrincipalRequest>,
     ) -> RpcResult<pb::RemovePrincipalResponse> {
         let (_, request) = self.start(request).await?;
-        grants::remove_principal(&self.server.deps, &request.principal).await?;
-        Ok(Response::new(pb::RemovePrincipalResponse {}))
+        let disabled = grants::remove_principal(&self.server.deps, &request.principal).await?;
+        Ok(Response::new(pb::RemovePrincipalResponse { disabled }))
     }
 
     async fn disable_principal(

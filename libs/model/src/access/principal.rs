@@ -93,7 +93,7 @@ impl Grant {
     }
 }
 
-/// A principal; `None` if it has never been granted a role, or was removed.
+/// A principal; `None` if it has never been granted a role, or nothing is left of it.
 async fn principal_get(snapshot: &dyn Snapshot, name: &str) -> Result<Option<Principal>> {
     rows::get(snapshot, &keys::principal(name)).await
 }
@@ -227,22 +227,39 @@ pub async fn grant_remove(
     Ok(Ok(was_granted))
 }
 
-/// Removes a principal with its roles and credentials. Returns whether the principal existed.
+/// What is left of a principal that was to be removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PrincipalRemoval {
+    /// There is no such principal.
+    Unknown,
+    Removed,
+    /// The principal has signed in with a provider, and would come back with the roles of its groups. So it stays, without
+    /// roles, and is disabled.
+    Disabled,
+}
+
+/// Removes a principal with its roles and credentials.
 pub async fn principal_remove(
     transaction: &mut Transaction,
     name: &str,
-) -> Result<Result<bool, AccessRefusal>> {
-    let Some(principal) = principal_read(transaction, name).await? else { return Ok(Ok(false)) };
+) -> Result<Result<PrincipalRemoval, AccessRefusal>> {
+    let Some(principal) = principal_read(transaction, name).await? else {
+        return Ok(Ok(PrincipalRemoval::Unknown));
+    };
     if is_last_operator(transaction, name).await? {
         return Ok(Err(AccessRefusal::LastOperator));
     }
     credentials_end(transaction, name).await?;
-    if let Some(Identity { issuer, subject }) = &principal.identity {
-        transaction.batch().clear(keys::identity(issuer, subject));
-    }
     transaction.batch().clear_range(keys::grants_of(name));
-    transaction.batch().clear(keys::principal(name));
-    Ok(Ok(true))
+    let key = keys::principal(name);
+    Ok(Ok(if principal.identity.is_some() {
+        let disabled = Principal { is_disabled: true, ..principal };
+        transaction.batch().set(key, rows::encode(&disabled));
+        PrincipalRemoval::Disabled
+    } else {
+        transaction.batch().clear(key);
+        PrincipalRemoval::Removed
+    }))
 }
 
 /// Ends all credentials of a principal, and refuses it new ones. Its roles stay. Returns whether the principal exists.

@@ -116,8 +116,8 @@ async fn a_removed_principal_leaves_nothing_that_a_namesake_gets() {
     put_credential(&store, &credential("ana", 1)).await.unwrap();
     put_credential(&store, &credential("ben", 2)).await.unwrap();
     let remove = async || store.run(async |transaction| principal_remove(transaction, "ana").await).await;
-    assert_eq!(remove().await.unwrap(), Ok(true));
-    assert_eq!(remove().await.unwrap(), Ok(false));
+    assert_eq!(remove().await.unwrap(), Ok(PrincipalRemoval::Removed));
+    assert_eq!(remove().await.unwrap(), Ok(PrincipalRemoval::Unknown));
     put(&store, grant("ana", None, Role::Viewer)).await;
     assert_eq!(find(&store, 1, 0).await, None);
     assert!(find(&store, 2, 0).await.is_some());
@@ -182,7 +182,7 @@ async fn the_last_operator_stays() {
     assert_eq!(change("ana", Role::Viewer).await, Ok(()));
     assert_eq!(change("ben", Role::Viewer).await, Err(AccessRefusal::LastOperator));
     assert_eq!(revoke("ana").await, Ok(true));
-    assert_eq!(remove("ana").await, Ok(true));
+    assert_eq!(remove("ana").await, Ok(PrincipalRemoval::Removed));
     assert_eq!(remove("ben").await, Err(AccessRefusal::LastOperator));
 }
 

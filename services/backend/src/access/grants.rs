@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use matyan_model::access::{
-    ANONYMOUS, Grant, grant_put, grant_remove, grants_list, grants_of, principal_disable, principal_enable,
-    principal_remove, principals_disabled,
+    ANONYMOUS, Grant, PrincipalRemoval, grant_put, grant_remove, grants_list, grants_of, principal_disable,
+    principal_enable, principal_is_active, principal_remove, principals_disabled,
 };
 use matyan_proto::access::v1::{self as pb, Role};
 use matyan_store::{Transaction, transact};
@@ -80,7 +80,9 @@ pub(super) async fn grant(
     })
     .await?;
     put.map_err(|refusal| Error::of_access(refusal, &grant.principal))?;
-    Ok(view(grant))
+    let snapshot = deps.store.snapshot().await?;
+    let disabled = !principal_is_active(snapshot.as_ref(), &grant.principal).await?;
+    Ok(pb::PrincipalRole { disabled, ..view(grant) })
 }
 
 pub(super) async fn revoke(deps: &Deps, principal: &str, project: Option<&str>) -> Result<()> {
@@ -97,18 +99,20 @@ pub(super) async fn revoke(deps: &Deps, principal: &str, project: Option<&str>) 
     Ok(())
 }
 
-pub(super) async fn remove_principal(deps: &Deps, principal: &str) -> Result<()> {
+/// Removes a principal. Returns whether it is disabled instead of forgotten.
+pub(super) async fn remove_principal(deps: &Deps, principal: &str) -> Result<bool> {
     audit_resource(principal);
     check_principal(principal)?;
-    let (existed, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
-        let existed = principal_remove(&mut transaction, principal).await?;
-        Ok::<_, Error>((transaction, existed))
+    let (removal, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+        let removal = principal_remove(&mut transaction, principal).await?;
+        Ok::<_, Error>((transaction, removal))
     })
     .await?;
-    if !existed.map_err(|refusal| Error::of_access(refusal, principal))? {
-        return Err(Error::not_found("principal", principal));
+    match removal.map_err(|refusal| Error::of_access(refusal, principal))? {
+        PrincipalRemoval::Unknown => Err(Error::not_found("principal", principal)),
+        PrincipalRemoval::Removed => Ok(false),
+        PrincipalRemoval::Disabled => Ok(true),
     }
-    Ok(())
 }
 
 pub(super) async fn disable_principal(deps: &Deps, principal: &str) -> Result<()> {

@@ -101,13 +101,53 @@ async fn rule_86_a_name_belongs_to_the_one_who_signed_in_with_it_first() {
     stranger.identity.issuer = "https://evil.example".to_owned();
     stranger.unique_name = "oidc:digest-of-evil:ana".to_owned();
     assert_eq!(sign_in(&store, &stranger, 3).await, ProvidedSignIn::NoRole(stranger.unique_name.clone()));
-    // A principal that was removed leaves its name to others.
-    let removed = store.run(async |transaction| principal_remove(transaction, "oidc:ana").await).await;
-    assert_eq!(removed.unwrap(), Ok(true));
-    assert_eq!(
-        sign_in(&store, &provided("1", "oidc:ana", &[]), 4).await,
-        ProvidedSignIn::NoRole("oidc:ana".to_owned())
-    );
+}
+
+#[tokio::test]
+async fn rule_84_a_removed_person_does_not_come_back_with_a_group() {
+    let store = TestStore::open().await;
+    let ana = provided("1", "oidc:ana", &[(Some("speech"), Role::Editor)]);
+    sign_in(&store, &ana, 1).await;
+    let disable = store.run(async |transaction| principal_disable(transaction, "oidc:ana").await);
+    assert_eq!(disable.await.unwrap(), Ok(true));
+    // Someone tidies up.
+    let remove = async || {
+        store.run(async |transaction| principal_remove(transaction, "oidc:ana").await).await.unwrap()
+    };
+    assert_eq!(remove().await, Ok(PrincipalRemoval::Disabled));
+    assert_eq!(roles(&store, "oidc:ana").await, []);
+    let refused = ProvidedSignIn::Refused("oidc:ana".to_owned(), AccessRefusal::DisabledPrincipal);
+    assert_eq!(sign_in(&store, &ana, 2).await, refused);
+    assert_eq!(find(&store, 2, 100).await, None);
+    // The name is not free for someone else.
+    let namesake = provided("2", "oidc:ana", &[(Some("speech"), Role::Viewer)]);
+    assert_eq!(sign_in(&store, &namesake, 3).await, ProvidedSignIn::Done("oidc:digest-of-2:ana".to_owned()));
+    // A role alone lets nobody in.
+    put(&store, grant("oidc:ana", Some("vision"), Role::Viewer)).await;
+    assert_eq!(sign_in(&store, &ana, 2).await, refused);
+    let enable = store.run(async |transaction| principal_enable(transaction, "oidc:ana").await);
+    assert!(enable.await.unwrap());
+    assert_eq!(sign_in(&store, &ana, 2).await, ProvidedSignIn::Done("oidc:ana".to_owned()));
+    // A principal that never signed in with a provider is forgotten.
+    put(&store, grant("oidc:bob", Some("speech"), Role::Viewer)).await;
+    let removed = store.run(async |transaction| principal_remove(transaction, "oidc:bob").await).await;
+    assert_eq!(removed.unwrap(), Ok(PrincipalRemoval::Removed));
+    let bob = provided("3", "oidc:bob", &[]);
+    assert_eq!(sign_in(&store, &bob, 4).await, ProvidedSignIn::NoRole("oidc:bob".to_owned()));
+}
+
+#[tokio::test]
+async fn rule_86_a_revoked_role_of_a_group_comes_back() {
+    let store = TestStore::open().await;
+    let ana = provided("1", "oidc:ana", &[(Some("speech"), Role::Editor)]);
+    sign_in(&store, &ana, 1).await;
+    let granted = grants_of(&*store.snapshot().await.unwrap(), "oidc:ana").await.unwrap();
+    assert_eq!(granted[0].provider.as_deref(), Some("oidc"), "so that a revocation says what to do");
+    let revoke = store.run(async |transaction| grant_remove(transaction, "oidc:ana", Some("speech")).await);
+    assert_eq!(revoke.await.unwrap(), Ok(true));
+    assert_eq!(find(&store, 1, 100).await, None);
+    sign_in(&store, &ana, 2).await;
+    assert_eq!(roles(&store, "oidc:ana").await, [(Some("speech".to_owned()), Role::Editor)]);
 }
 
 #[tokio::test]
