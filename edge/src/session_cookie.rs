@@ -1,11 +1,12 @@
 //! The cookies of browsers: of one that has signed in, and of one that signs in with a provider.
 
 use http::uri::Authority;
-use http::{Request, header};
+use http::{Method, Request, Uri, header};
 use matyan_access::{BrowserSecret, SecretKind};
 
 use crate::cors::is_of_another_site;
 use crate::tls::is_https_page;
+use crate::uri_path::{API, normalized};
 
 /// Prefix of a cookie for all paths of a host. Browsers refuse such a cookie from another host, for a part of the
 /// paths, and over http.
@@ -21,15 +22,34 @@ const SIGN_IN: &str = "matyan-sign-in-";
 /// Digits of the id of a state.
 const STATE_DIGITS: usize = 16;
 
-/// The session of a browser that has signed in. A link of another site opens pages, and does not call the API.
+/// The session of a browser that has signed in. A link of another site opens pages, and calls nothing.
 pub(crate) fn read_session<B>(request: &Request<B>, base_path: &str) -> Option<BrowserSecret> {
-    let is_api = request.uri().path().trim_start_matches('/').starts_with("api/");
-    if is_api && is_of_another_site(request) {
+    if is_of_another_site(request) && is_call(request.method(), &normalized(request.uri())) {
         return None;
     }
     BrowserCookie::session(request, base_path)
         .values(request)
         .find_map(|value| BrowserSecret::parse(SecretKind::Session, value))
+}
+
+/// Whether a request calls the API of this server or of another tracker, rather than opening a page.
+fn is_call(method: &Method, uri: &Uri) -> bool {
+    let path = uri.path();
+    if path == API || path.strip_prefix(API).is_some_and(|rest| rest.starts_with('/')) {
+        return true;
+    }
+    #[cfg(feature = "mlflow")]
+    if matyan_mlflow::Route::find(method, path).is_some() {
+        return true;
+    }
+    #[cfg(feature = "wandb")]
+    if let Some(route) = matyan_wandb::Route::find(method, path) {
+        // Links to pages of runs are what people send each other.
+        return !matches!(route, matyan_wandb::Route::RunPage { .. });
+    }
+    #[cfg(not(any(feature = "mlflow", feature = "wandb")))]
+    let _ = method;
+    false
 }
 
 /// A cookie of a server. Browsers send cookies to all ports of a host, so its name has the port: servers on
@@ -106,4 +126,40 @@ impl BrowserCookie {
 fn cookies<B>(request: &Request<B>) -> impl Iterator<Item = (&str, &str)> {
     let all = request.headers().get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     all.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rule_65_paths_of_all_apis_are_calls() {
+        let check = |method: Method, path: &str, expected: bool| {
+            let uri = normalized(&path.parse().unwrap());
+            assert_eq!(is_call(&method, &uri), expected, "{method} {path}");
+        };
+        for path in
+            ["/api", "/api/v1/rest/runs", "//api//v1/rest/runs/", "/api/v1/rest/blobs/a//b", "/api/future"]
+        {
+            check(Method::GET, path, true);
+        }
+        for path in
+            ["/", "/runs", "/runs/api/", "/apis", "/metrics", "/sign-in", "/sign-in/callback?code=/api/"]
+        {
+            check(Method::GET, path, false);
+        }
+        #[cfg(feature = "mlflow")]
+        for base in ["/api/2.0", "/ajax-api/2.0", "/api/3.0", "/ajax-api/3.0"] {
+            for path in ["mlflow/metrics/get-history", "mlflow-artifacts/artifacts/a/b", "mlflow/unknown"] {
+                check(Method::GET, &format!("{base}/{path}?run_id=r"), true);
+                check(Method::HEAD, &format!("{base}/{path}"), true);
+            }
+        }
+        #[cfg(feature = "wandb")]
+        {
+            check(Method::GET, "/files/me/p/r/huge.ckpt", true);
+            check(Method::POST, "/graphql", true);
+            check(Method::GET, "/me/p/runs/r", false);
+        }
+    }
 }

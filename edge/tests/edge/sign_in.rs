@@ -284,6 +284,19 @@ async fn rule_65_a_link_of_another_site_does_not_call_the_api() {
     for path in ["/p/speech/api/v1/rest/projects/", "/p/speech//api/v1/rest/runs/search/run/?q="] {
         assert_eq!(browser.get(path).await.status, StatusCode::UNAUTHORIZED, "{path}");
     }
+    // Other trackers have APIs outside of it.
+    let mut paths = Vec::new();
+    if cfg!(feature = "mlflow") {
+        paths.push("/p/speech/ajax-api/2.0/mlflow/metrics/get-history?run_id=r&metric_key=loss");
+        paths.push("/p/speech/ajax-api/3.0/mlflow-artifacts/artifacts/a");
+    }
+    if cfg!(feature = "wandb") {
+        paths.push("/p/speech/files/me/speech/r/huge.ckpt");
+    }
+    for path in paths {
+        let status = browser.get(path).await.status;
+        assert!(!status.is_success(), "{path}: {status}");
+    }
     assert_eq!(browser.get("/p/speech/").await.status, StatusCode::OK);
     assert_eq!(calls.lock().unwrap().len(), 0);
 }
