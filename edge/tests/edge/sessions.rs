@@ -1,5 +1,6 @@
 //! A service of sessions that knows the callers of the tests, before another service.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::task::{Context, Poll};
 
@@ -17,6 +18,7 @@ use rand::rngs::StdRng;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tonic::{Request as Call, Response as Answer, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
 use tower::Service;
 
 use super::access::{OWN, TestCallers, Tester};
@@ -78,12 +80,20 @@ struct Sessions(TestCallers);
 impl Sessions {
     fn start(&self, tester: Tester) -> Option<StartedSession> {
         let mut state = self.0.0.lock().unwrap();
-        let seed = 1_000 + state.sessions.len() as u64;
+        state.started += 1;
+        let seed = 1_000 + state.started;
         let secret = BrowserSecret::generate(SecretKind::Session, &mut StdRng::seed_from_u64(seed));
         state.sessions.insert(secret.digest(), tester);
         let principal = "service:test".to_owned();
         Some(StartedSession { principal, secret: secret.reveal().to_owned(), lifetime_s: 2_592_000 })
     }
+}
+
+/// An error as the backend sends it.
+fn failure(reason: &str, code: tonic::Code, text: &str, metadata: &[(&str, &str)]) -> Status {
+    let metadata = metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    let details = ErrorDetails::with_error_info(reason, "matyan", metadata.collect::<HashMap<_, _>>());
+    Status::with_error_details(code, text, details)
 }
 
 fn digest(bytes: &[u8]) -> TokenDigest {
@@ -105,6 +115,10 @@ impl SignInService for Sessions {
         request: Call<BeginSignInRequest>,
     ) -> Result<Answer<BeginSignInResponse>, Status> {
         let request = request.into_inner();
+        if request.provider == "away" {
+            let text = "the provider does not answer: try again, or sign in with a token";
+            return Err(failure("UNAVAILABLE", tonic::Code::Unavailable, text, &[]));
+        }
         if request.provider != "github" {
             return Err(Status::not_found(format!("there is no provider `{}`", request.provider)));
         }
@@ -129,6 +143,15 @@ impl SignInService for Sessions {
                 // It is of use once.
                 self.0.0.lock().unwrap().pending.insert(state, (String::new(), String::new()));
                 Ok(Answer::new(FinishSignInResponse { session: self.start(INVITED), next }))
+            }
+            Some((kept, _)) if code == "disabled" && browser_secrets.contains(&kept) => {
+                let bob = [("principal", "github:bob")];
+                Err(failure(
+                    "PERMISSION_DENIED",
+                    tonic::Code::PermissionDenied,
+                    "`github:bob` is disabled",
+                    &bob,
+                ))
             }
             _ => Err(Status::unauthenticated("this sign-in was not begun in this browser")),
         }
@@ -158,7 +181,7 @@ impl SignInService for Sessions {
     ) -> Result<Answer<EndSessionResponse>, Status> {
         let session = digest(&request.into_inner().session_digest);
         let mut state = self.0.0.lock().unwrap();
-        if state.is_away {
+        if state.is_away || state.ends_nothing {
             return Err(Status::unavailable("away"));
         }
         let ended = state.sessions.remove(&session);

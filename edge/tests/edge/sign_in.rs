@@ -1,16 +1,17 @@
 //! Signing in with a browser: from the first page to the last call.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
-use matyan_access::{REVOCATION_TIME, Role};
+use matyan_access::{AccessEvent, REVOCATION_TIME, Role};
 use matyan_edge::{Edge, Settings, Ui};
 use tempfile::TempDir;
 use tokio::time::advance;
 
-use super::access::{OWN, TestCallers, Tester, closed_with, grpc_call};
+use super::access::{Events, OWN, TestCallers, Tester, closed_with, grpc_call};
 use super::projects::Calls;
 use super::sessions::{kept, link, state};
 use super::ui::{NO_FILES, PAGE, bundle, settings};
@@ -457,6 +458,58 @@ async fn rule_85_two_tabs_sign_in_beside_each_other() {
     }
     // The last one is among them.
     assert!(browser.cookies.contains_key(&name(21)));
+}
+
+#[tokio::test]
+async fn a_provider_that_is_away_leaves_the_token() {
+    let (mut browser, _, _) = Browser::open("");
+    browser.headers.insert("host", "localhost".parse().unwrap());
+    let answer = browser.get("/sign-in/with/away").await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(answer.text().contains("try again, or sign in with a token."), "{}", answer.text());
+}
+
+/// An operator sees that someone who was disabled tries again.
+#[tokio::test]
+async fn rule_80_a_refused_person_is_reported_by_name() {
+    let (mut browser, _, _) = Browser::open("");
+    let events = Arc::new(Events::default());
+    browser.edge = browser.edge.with_access_observer(events.clone());
+    browser.headers.insert("host", "localhost".parse().unwrap());
+    browser.get("/sign-in/with/github").await;
+    let answer = browser.get(&callback("", 0).replace("code=c", "code=disabled")).await;
+    assert_eq!(answer.status, StatusCode::FORBIDDEN);
+    let text = answer.text();
+    assert!(text.contains("`github:bob` is disabled. The id of this request is "), "{text}");
+    assert!(text.contains(answer.header("x-request-id")), "{text}");
+    let reported = std::mem::take(&mut *events.0.lock().unwrap());
+    let [AccessEvent::SignIn(attempt)] = &reported[..] else { panic!("{reported:?}") };
+    assert_eq!((attempt.principal.as_str(), attempt.is_refused), ("github:bob", true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_82_signing_in_again_ends_the_earlier_session() {
+    let (mut browser, _, callers) = Browser::open("");
+    let events = Arc::new(Events::default());
+    browser.edge = browser.edge.with_access_observer(events.clone());
+    browser.sign_in(VIEWER).await;
+    let copied = browser.cookies["matyan"].clone();
+    browser.sign_in(Tester::Operator).await;
+    assert_eq!(callers.0.lock().unwrap().sessions.len(), 1);
+    let reported = std::mem::take(&mut *events.0.lock().unwrap());
+    assert!(
+        matches!(&reported[..], [AccessEvent::SignIn(_), AccessEvent::SignOut(_), AccessEvent::SignIn(_)]),
+        "{reported:?}"
+    );
+    assert_eq!(browser.call("speech").await, REACHED);
+    advance(REVOCATION_TIME).await;
+    browser.cookies.insert("matyan".to_owned(), copied);
+    assert_eq!(browser.call("speech").await, NOT_SIGNED_IN);
+    // The new session begins also while the earlier one cannot be ended.
+    browser.sign_in(VIEWER).await;
+    callers.0.lock().unwrap().ends_nothing = true;
+    assert_eq!(browser.sign_in(VIEWER).await.status, StatusCode::SEE_OTHER);
+    assert_eq!(browser.call("speech").await, REACHED);
 }
 
 #[tokio::test]

@@ -60,18 +60,24 @@ impl Error {
             AccessRefusal::TooManyGrants { limit } => too_many("grants", limit),
             AccessRefusal::TooManyCredentials { limit } => too_many("tokens", limit),
             AccessRefusal::TooManyLinks { limit } => too_many("links", limit),
-            AccessRefusal::TooManySignIns { limit } => Self::SignInRefused(format!(
-                "`{principal}` has signed in {limit} times in the last minutes: wait ten minutes, then sign in again"
-            )),
+            AccessRefusal::TooManySignIns { limit } => Self::sign_in_refused(
+                principal,
+                format!(
+                    "`{principal}` has signed in {limit} times in the last minutes: wait ten minutes, then sign in again"
+                ),
+            ),
             AccessRefusal::UnknownPrincipal => Self::field(
                 "principal",
                 format!(
                     "is `{principal}`, which has no role yet: grant one first, with `matyan access grant {principal} ROLE`"
                 ),
             ),
-            AccessRefusal::DisabledPrincipal => Self::SignInRefused(format!(
-                "`{principal}` is disabled: an operator can change that, with `matyan access enable {principal}`"
-            )),
+            AccessRefusal::DisabledPrincipal => Self::sign_in_refused(
+                principal,
+                format!(
+                    "`{principal}` is disabled: an operator can change that, with `matyan access enable {principal}`"
+                ),
+            ),
             AccessRefusal::LastOperator => Self::field(
                 "principal",
                 format!(
@@ -266,6 +272,8 @@ impl AccessService for AccessApi {
 
 #[cfg(test)]
 mod tests {
+    use tonic_types::StatusExt as _;
+
     use super::*;
 
     #[test]
@@ -276,6 +284,8 @@ mod tests {
             unknown.contains("`dd`, which has no role yet") && unknown.contains("grant dd ROLE"),
             "{unknown}"
         );
+        let disabled = Status::from(Error::of_access(AccessRefusal::DisabledPrincipal, "dd"));
+        assert_eq!(disabled.get_details_error_info().unwrap().metadata["principal"], "dd");
         let last = text(AccessRefusal::LastOperator);
         assert!(last.contains("`dd`, the only operator"), "{last}");
     }

@@ -218,10 +218,13 @@ async fn sign_person_in(
         ProvidedSignIn::Done(principal) => Ok(principal),
         ProvidedSignIn::Repeated => Err(failed(FOREIGN_ANSWER)),
         ProvidedSignIn::Refused(principal, refusal) => Err(Error::of_access(refusal, &principal)),
-        ProvidedSignIn::NoRole(principal) => Err(Error::SignInRefused(format!(
-            "you are known as `{principal}`, and have no role here: ask an owner of a project for one, who grants it with \
-             `matyan access grant {principal} viewer --project NAME`"
-        ))),
+        ProvidedSignIn::NoRole(principal) => {
+            let reason = format!(
+                "you are known as `{principal}`, and have no role here: ask an owner of a project for one, who grants it with \
+                 `matyan access grant {principal} viewer --project NAME`"
+            );
+            Err(Error::sign_in_refused(&principal, reason))
+        }
     }
 }
 

@@ -101,8 +101,8 @@ pub(crate) enum Error {
     WrongSignature,
     #[error("{0}")]
     SignInFailed(String),
-    #[error("{0}")]
-    SignInRefused(String),
+    #[error("{reason}")]
+    SignInRefused { principal: String, reason: String },
     #[error("the provider with which you sign in does not answer: try again, or sign in with a token")]
     ProviderAway,
     #[error(
@@ -115,6 +115,10 @@ pub(crate) enum Error {
 impl Error {
     pub(crate) fn field(field: &'static str, reason: impl Into<String>) -> Self {
         Self::InvalidField { field, reason: reason.into() }
+    }
+
+    pub(crate) fn sign_in_refused(principal: &str, reason: String) -> Self {
+        Self::SignInRefused { principal: principal.to_owned(), reason }
     }
 
     pub(crate) fn not_found(resource: &'static str, id: impl Into<String>) -> Self {
@@ -166,7 +170,9 @@ impl Error {
             Self::PositionExpired => Code::PositionExpired,
             Self::OutOfSequence(_) => Code::OutOfSequence,
             Self::UploadIncomplete(_) => Code::UploadIncomplete,
-            Self::WrongSignature | Self::SignInRefused(_) | Self::ManagesOneProject => Code::PermissionDenied,
+            Self::WrongSignature | Self::SignInRefused { .. } | Self::ManagesOneProject => {
+                Code::PermissionDenied
+            }
             Self::SignInFailed(_) => Code::Unauthenticated,
         }
     }
@@ -209,6 +215,7 @@ impl Error {
                 pairs(&[("study_id", &study.to_string()), ("number", &number.to_string())])
             }
             Self::Busy { holder, .. } => pairs(&[("holder", holder)]),
+            Self::SignInRefused { principal, .. } => pairs(&[("principal", principal)]),
             Self::Partial { done, source } => {
                 let mut metadata = source.metadata();
                 metadata.insert("done".to_owned(), done.to_string());
