@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, Method, Request, StatusCode};
+use http::uri::Authority;
+use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Limited};
 use matyan_access::{
     AccessToken, BrowserSecret, Caller, CallerCache, NEXT_PAGE_BYTES, SecretKind, TokenDigest,
@@ -23,7 +24,7 @@ use tonic::{Code, Status};
 
 use crate::access_reports::{SignInRefused, SignedIn, SignedOut};
 use crate::allowed_hosts::{browser_authority, host_names};
-use crate::cors::is_of_another_site;
+use crate::cors::{is_of_another_site, is_same_host};
 use crate::error::{ApiError, product_code, refused_principal};
 use crate::request_id;
 use crate::rest::table::PathTemplate;
@@ -235,6 +236,10 @@ impl<'a> SignIn<'a> {
         let Some(authority) = browser_authority(request).filter(|_| !is_of_another_site(request)) else {
             return redirect(&format!("{}?next={}", self.place.path(SIGN_IN), parameter_value(&next)), &[]);
         };
+        if let Some(shown) = contradicting_address(request, &authority) {
+            let message = hidden_host(&shown, &authority);
+            return self.refuse(Refusal::new(StatusCode::BAD_REQUEST, message), &next).await;
+        }
         let is_https = is_https_page(request.headers(), request.extensions());
         let scheme = if is_https { "https" } else { "http" };
         let redirect_uri = format!("{scheme}://{authority}{}{CALLBACK}", self.place.base_path());
@@ -402,6 +407,24 @@ fn own_path(path: String) -> String {
         && !path[1..].starts_with(['/', '\\'])
         && path.bytes().all(|byte| byte.is_ascii_graphic());
     if is_own { path } else { String::new() }
+}
+
+/// The host and port that the browser shows, if the request names others: a proxy has replaced them. The page of which
+/// the browser follows a link is one of this server, if the browser says so.
+fn contradicting_address(request: &Request<()>, named: &Authority) -> Option<Authority> {
+    let text = |name: &str| request.headers().get(name)?.to_str().ok();
+    text("sec-fetch-site").filter(|site| *site == "same-origin")?;
+    let page: Uri = text("referer")?.parse().ok()?;
+    if is_same_host(&page, named) { None } else { page.authority().cloned() }
+}
+
+/// The text for a request whose host a proxy has replaced. The provider would send the browser to an address that it
+/// does not reach, or refuse the address.
+fn hidden_host(shown: &Authority, named: &Authority) -> String {
+    format!(
+        "You are at {shown}, but the proxy in front of the server asks for {named}: signing in with a provider would lead there. An \
+         operator has the proxy pass on the header Host, or set X-Forwarded-Host."
+    )
 }
 
 /// The page as far as it fits into the cookie of a sign-in with a provider: whole, or without its query.

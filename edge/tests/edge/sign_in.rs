@@ -469,6 +469,35 @@ async fn a_provider_that_is_away_leaves_the_token() {
     assert!(answer.text().contains("try again, or sign in with a token."), "{}", answer.text());
 }
 
+/// Else the provider would refuse the address, or send the browser to a name that it cannot resolve.
+#[tokio::test]
+async fn a_proxy_that_hides_its_host_is_noticed_before_the_provider_is_asked() {
+    let allowed_hosts = vec!["backend".to_owned(), "tracker.example".to_owned()];
+    let settings = Settings { allowed_hosts, ..Settings::default() };
+    let (mut browser, _, callers) = Browser::open_with(settings, "");
+    for (name, value) in [
+        ("host", "backend:53800"),
+        ("sec-fetch-site", "same-origin"),
+        ("referer", "https://tracker.example/sign-in?next=/"),
+    ] {
+        browser.headers.insert(name, value.parse().unwrap());
+    }
+    let refused = browser.get("/sign-in/with/github").await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+    let text = refused.text();
+    assert!(text.contains("You are at tracker.example") && text.contains("asks for backend:53800"), "{text}");
+    assert_eq!(callers.0.lock().unwrap().begun, None);
+    browser.headers.insert("x-forwarded-host", "tracker.example".parse().unwrap());
+    browser.headers.insert("x-forwarded-proto", "https".parse().unwrap());
+    assert_eq!(browser.get("/sign-in/with/github").await.status, StatusCode::SEE_OTHER);
+    let (redirect_uri, _) = callers.0.lock().unwrap().begun.clone().unwrap();
+    assert_eq!(redirect_uri, "https://tracker.example/sign-in/callback");
+    // Someone who has typed the address has no page to compare it with.
+    browser.headers.remove("x-forwarded-host");
+    browser.headers.remove("referer");
+    assert_eq!(browser.get("/sign-in/with/github").await.status, StatusCode::SEE_OTHER);
+}
+
 /// An operator sees that someone who was disabled tries again.
 #[tokio::test]
 async fn rule_80_a_refused_person_is_reported_by_name() {

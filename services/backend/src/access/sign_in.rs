@@ -237,8 +237,14 @@ fn check_host(host: Option<&str>, named: &[String]) -> Result<()> {
     if named.iter().any(is_same) {
         return Ok(());
     }
+    let reached = match named {
+        [] => "under no name".to_owned(),
+        named => format!("as `{}`", named.join("`, `")),
+    };
     Err(Error::SignInFailed(format!(
-        "this link is for the host name `{host}`: open it there, or ask for a new one"
+        "this link is for the host name `{host}`, and the server was reached {reached}: open the link under its name, or ask for a \
+         new one; if you are at its name, a proxy hides it: an operator has the proxy pass on the header Host, or set \
+         X-Forwarded-Host"
     )))
 }
 
@@ -340,5 +346,8 @@ mod tests {
         assert!(!check(Some("tracker.example"), &["evil.example"]));
         assert!(!check(Some("tracker.example"), &["localhost"]));
         assert!(!check(Some("tracker.example"), &[]));
+        let text = check_host(Some("tracker.example"), &["backend".to_owned()]).unwrap_err().to_string();
+        assert!(text.contains("for the host name `tracker.example`"), "{text}");
+        assert!(text.contains("was reached as `backend`") && text.contains("X-Forwarded-Host"), "{text}");
     }
 }
