@@ -6,7 +6,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
     address::{is_trustworthy, with_parameters},
-    error::{SetUpError, SignInError},
+    error::{SetUpError, SignInError, shown},
     http_client::{Credentials, HttpClient},
     person::{Answer, Called, ClientSecret, Expected, GITHUB, Person},
     pkce::challenge,
@@ -114,8 +114,7 @@ impl GitHub {
         answer.access_token.filter(|token| !token.is_empty()).ok_or_else(|| {
             // GitHub answers to a wrong code with status 200.
             let error = answer.error.unwrap_or_default();
-            let shown: String = error.chars().filter(|it| !it.is_control()).take(200).collect();
-            let reason = format!(": {shown}");
+            let reason = format!(": {}", shown(&error));
             SignInError::Refused { url: url.clone(), status: StatusCode::OK.as_u16(), reason }
         })
     }

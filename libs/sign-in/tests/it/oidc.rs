@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use futures::future::join_all;
 use matyan_sign_in::{
     Answer, ClientSecret, Expected, OIDC, OidcSettings, Person, Providers, RoleTable, SignInError,
     TokenProblem,
@@ -381,26 +382,68 @@ async fn rule_85_a_provider_that_does_not_answer_is_given_up() {
 #[tokio::test]
 async fn rule_85_answers_are_limited_in_size_and_lead_nowhere() {
     for path in ["/.well-known/openid-configuration", "/keys", "/token"] {
-        let scene = Scene::open().await;
-        let token = scene.signer.token(&scene.header(), &scene.claims());
-        let finish = async |prepared| {
+        let again = format!("{path}?again");
+        // A provider that could not be read is not read again at once.
+        let finish = async |prepared: Option<Prepared>| {
+            let scene = Scene::open().await;
+            let token = scene.signer.token(&scene.header(), &scene.claims());
             scene.issuer.prepare("/token", Prepared::Json(json!({"id_token": token})));
-            scene.issuer.prepare(path, prepared);
+            let redirect = Prepared::Redirect(format!("{}{again}", scene.issuer.url));
+            scene.issuer.prepare(path, prepared.unwrap_or(redirect));
             let answer = Answer { code: "c", issuer: None };
-            scene.providers.finish(OIDC, &answer, &expected(), NOW_S).await.unwrap_err()
+            let error = scene.providers.finish(OIDC, &answer, &expected(), NOW_S).await.unwrap_err();
+            assert_eq!(scene.issuer.requests(&again).len(), 0);
+            error
         };
-        let endless = finish(Prepared::Endless).await;
+        let endless = finish(Some(Prepared::Endless)).await;
         assert!(matches!(endless, SignInError::TooLarge { limit: 1_048_576, .. }), "{path}: {endless}");
-        let redirect = finish(Prepared::Redirect(format!("{}{path}?again", scene.issuer.url))).await;
+        let redirect = finish(None).await;
         assert!(matches!(redirect, SignInError::Redirected { .. }), "{path}: {redirect}");
-        assert_eq!(scene.issuer.requests(&format!("{path}?again")).len(), 0);
-        let broken = finish(Prepared::Status(502, json!({}))).await;
+        let broken = finish(Some(Prepared::Status(502, json!({})))).await;
         assert!(matches!(broken, SignInError::Unreachable { .. }), "{path}: {broken}");
-        let wrong = finish(Prepared::Status(400, json!({"error": "invalid_grant\n"}))).await;
+        let wrong = finish(Some(Prepared::Status(400, json!({"error": "invalid_grant\n"})))).await;
         assert!(wrong.to_string().ends_with("status 400: invalid_grant"), "{path}: {wrong}");
-        let other = finish(Prepared::Json(json!([1]))).await;
+        let other = finish(Some(Prepared::Json(json!([1])))).await;
         assert!(matches!(other, SignInError::Malformed { .. }), "{path}: {other}");
     }
+}
+
+#[tokio::test]
+async fn rule_85_a_provider_is_read_once_by_all_and_not_again_after_a_failure() {
+    const DESCRIPTION: &str = "/.well-known/openid-configuration";
+    let begin_often = async |scene: &Scene| {
+        let expected = expected();
+        let begun = join_all((0..100).map(|_| scene.providers.begin(OIDC, "s", &expected))).await;
+        begun.into_iter().filter(Result::is_ok).count()
+    };
+    let scene = Scene::open().await;
+    assert_eq!(begin_often(&scene).await, 100);
+    assert_eq!(scene.issuer.requests(DESCRIPTION).len(), 1);
+    assert_eq!(scene.issuer.requests("/keys").len(), 1);
+
+    let scene = Scene::open().await;
+    let description = Prepared::Json(scene.issuer.description());
+    scene.issuer.prepare(DESCRIPTION, Prepared::Status(503, json!({})));
+    assert_eq!(begin_often(&scene).await, 0);
+    assert_eq!(scene.issuer.requests(DESCRIPTION).len(), 1);
+    scene.issuer.prepare(DESCRIPTION, description);
+    assert_eq!(begin_often(&scene).await, 0, "it is not asked yet");
+    assert_eq!(scene.issuer.requests(DESCRIPTION).len(), 1);
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(11)).await;
+    tokio::time::resume();
+    assert_eq!(begin_often(&scene).await, 100);
+    assert_eq!(scene.issuer.requests(DESCRIPTION).len(), 2);
+    // Keys that cannot be read again are not read for every wrong answer either.
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(31)).await;
+    tokio::time::resume();
+    scene.issuer.prepare(DESCRIPTION, Prepared::Status(503, json!({})));
+    for _ in 0..10 {
+        let token = scene.signer.token(&json!({"alg": "ES256", "kid": "guessed"}), &scene.claims());
+        assert!(matches!(scene.finish(token).await, Err(SignInError::Unreachable { .. })));
+    }
+    assert_eq!(scene.issuer.requests(DESCRIPTION).len(), 3);
 }
 
 #[tokio::test]
