@@ -8,8 +8,8 @@ use matyan_store::{Result, Transaction};
 use super::{
     credential::{Credential, CredentialKind, Digest, credential_insert, sessions_end},
     principal::{
-        Grant, Identity, Principal, grant_clear, grant_set, grants_read, is_last_operator, principal_put,
-        principal_read,
+        Grant, Identity, Principal, grant_clear, grant_set, grants_check_room, grants_read, is_last_operator,
+        principal_put, principal_read,
     },
     refusal::AccessRefusal,
 };
@@ -68,6 +68,12 @@ pub async fn identity_sign_in(
     }
     let granted = grants_read(transaction, &name).await?;
     let changes = GroupChanges::of(provided, &name, &granted, session.created_us);
+    let further = changes.added.len().saturating_sub(changes.replaced.len() + changes.removed.len());
+    if further > 0
+        && let Err(refusal) = grants_check_room(transaction, further).await?
+    {
+        return Ok(ProvidedSignIn::Refused(name, refusal));
+    }
     let count = granted.len() + changes.added.len() - changes.removed.len() - changes.replaced.len();
     if !changes.are_none() {
         sessions_end(transaction, &name).await?;

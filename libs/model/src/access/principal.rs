@@ -189,14 +189,24 @@ pub async fn grant_put(transaction: &mut Transaction, grant: &Grant) -> Result<R
             }
         }
         None => {
-            if rows::read_all(transaction, &keys::grants()).await?.len() >= MAX_GRANTS {
-                return Ok(Err(AccessRefusal::TooManyGrants { limit: MAX_GRANTS }));
+            if let Err(refusal) = grants_check_room(transaction, 1).await? {
+                return Ok(Err(refusal));
             }
         }
     }
     grant_set(transaction, grant);
     format_raise_for_access(transaction).await?;
     Ok(Ok(()))
+}
+
+/// Refuses grants in this number of further rows, if there is no room for them.
+pub(super) async fn grants_check_room(
+    transaction: &Transaction,
+    further: usize,
+) -> Result<Result<(), AccessRefusal>> {
+    let stored = rows::read_all(transaction, &keys::grants()).await?.len();
+    let is_full = stored + further > MAX_GRANTS;
+    Ok(if is_full { Err(AccessRefusal::TooManyGrants { limit: MAX_GRANTS }) } else { Ok(()) })
 }
 
 /// Writes a grant that is limited by nothing.

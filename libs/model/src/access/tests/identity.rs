@@ -218,3 +218,31 @@ async fn one_person_fills_no_store_by_signing_in() {
     let left = credentials_list(&*store.snapshot().await.unwrap()).await.unwrap();
     assert!(left.iter().all(|credential| credential.kind != CredentialKind::UsedState));
 }
+
+#[tokio::test]
+async fn roles_of_groups_count_against_the_limit_of_roles() {
+    let store = TestStore::open().await;
+    let row =
+        GrantRow { role: Role::Viewer.into(), granted_us: 0, granted_by: String::new(), provider: None };
+    let row = rows::encode(&row);
+    for principal in 0..20 {
+        let mut batch = Batch::default();
+        // In all, 19,999 rows.
+        for project in 0..1_000 - usize::from(principal == 0) {
+            batch.set(keys::grant(&format!("p{principal}"), Some(&format!("{project}"))), row.clone());
+        }
+        assert!(matches!(store.commit(batch).await.unwrap(), Commit::Done { .. }));
+    }
+    let two = provided("1", "oidc:ana", &[(Some("speech"), Role::Editor), (Some("vision"), Role::Viewer)]);
+    let refused = AccessRefusal::TooManyGrants { limit: 20_000 };
+    assert_eq!(sign_in(&store, &two, 1).await, ProvidedSignIn::Refused("oidc:ana".to_owned(), refused));
+    assert_eq!(roles(&store, "oidc:ana").await, []);
+    let done = ProvidedSignIn::Done("oidc:ana".to_owned());
+    let one = provided("1", "oidc:ana", &[(Some("speech"), Role::Editor)]);
+    assert_eq!(sign_in(&store, &one, 1).await, done);
+    // Another role in the same row, and in another one instead.
+    let other = provided("1", "oidc:ana", &[(Some("speech"), Role::Viewer)]);
+    assert_eq!(sign_in(&store, &other, 1).await, done);
+    let moved = provided("1", "oidc:ana", &[(Some("vision"), Role::Viewer)]);
+    assert_eq!(sign_in(&store, &moved, 1).await, done);
+}
