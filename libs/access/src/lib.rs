@@ -27,6 +27,8 @@ mod caller_cache;
 
 mod process_key;
 
+mod project_name;
+
 mod access_event;
 
 mod audited_call;
@@ -38,5 +40,6 @@ pub use caller_cache::{
     CallerCache, CallerSource, LIFETIME, LookupError, MAX_OUTAGE, RECHECK_INTERVAL, REVOCATION_TIME,
 };
 pub use process_key::{ProcessKey, Question};
+pub use project_name::{NAME_OF_DEFAULT, is_project_name};
 pub use right::{Right, RightSet, Role};
 pub use token::{AccessToken, BrowserSecret, NEXT_PAGE_BYTES, SIGN_IN_PREFIX, SecretKind, TokenDigest};

@@ -29,6 +29,8 @@ const SIGN_IN_US: i64 = 10 * 60 * 1_000_000;
 const REDIRECT_BYTES: usize = 512;
 /// Longest code of a provider.
 const CODE_BYTES: usize = 4 << 10;
+/// Maximum number of groups in a line of the log.
+const SHOWN_GROUPS: usize = 50;
 /// Maximum number of cookies that are tried.
 const MAX_KEPT: usize = 8;
 const MAX_HOSTS: usize = 8;
@@ -206,6 +208,10 @@ async fn sign_person_in(
 ) -> Result<String> {
     let Person { issuer, subject, name, unique_name, groups } = person;
     let roles = deps.providers.roles_of(&provider, &groups);
+    if roles.is_empty() {
+        let groups = &groups[..groups.len().min(SHOWN_GROUPS)];
+        tracing::debug!(provider, name, ?groups, "no group of someone who signs in has a role");
+    }
     let roles = roles.into_iter().map(|(project, role)| (project, role.to_proto())).collect();
     let identity = Identity { issuer, subject };
     let provided = ProvidedIdentity { provider, identity, name, unique_name, roles };
