@@ -54,12 +54,11 @@ async fn start_checked<T>(server: &Server, request: Request<T>) -> Result<(Call,
 impl Error {
     /// The error for a row about a principal that was not written.
     fn of_access(refusal: AccessRefusal, principal: &str) -> Self {
-        let too_many = |field, limit| Self::TooLarge { field, size: limit + 1, limit };
         match refusal {
-            AccessRefusal::TooManyPrincipals { limit } => too_many("principals", limit),
-            AccessRefusal::TooManyGrants { limit } => too_many("grants", limit),
-            AccessRefusal::TooManyCredentials { limit } => too_many("tokens", limit),
-            AccessRefusal::TooManyLinks { limit } => too_many("links", limit),
+            AccessRefusal::TooManyPrincipals { limit } => Self::Full { what: "principals", limit },
+            AccessRefusal::TooManyGrants { limit } => Self::Full { what: "roles", limit },
+            AccessRefusal::TooManyCredentials { limit } => Self::Full { what: "tokens", limit },
+            AccessRefusal::TooManyLinks { limit } => Self::Full { what: "links", limit },
             AccessRefusal::TooManySignIns { limit } => Self::sign_in_refused(
                 principal,
                 format!(
@@ -286,6 +285,8 @@ mod tests {
         );
         let disabled = Status::from(Error::of_access(AccessRefusal::DisabledPrincipal, "dd"));
         assert_eq!(disabled.get_details_error_info().unwrap().metadata["principal"], "dd");
+        let full = text(AccessRefusal::TooManyGrants { limit: 20_000 });
+        assert!(full.contains("there are 20000 roles already"), "{full}");
         let last = text(AccessRefusal::LastOperator);
         assert!(last.contains("`dd`, the only operator"), "{last}");
     }

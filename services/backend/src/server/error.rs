@@ -29,6 +29,10 @@ pub(crate) enum Error {
     #[error("`{field}` has {size} bytes or entries, and the limit is {limit}: send less in one request")]
     TooLarge { field: &'static str, size: usize, limit: usize },
     #[error(
+        "there are {limit} {what} already, and there is no room for more: an operator has to remove some"
+    )]
+    Full { what: &'static str, limit: usize },
+    #[error(
         "run `{run_id}` has {limit} tags or more, which is the limit: remove some before you add another"
     )]
     TooManyTags { field: &'static str, run_id: String, limit: usize },
@@ -143,7 +147,7 @@ impl Error {
             Self::Partial { source, .. } => source.code(),
             Self::InvalidField { .. } => Code::InvalidField,
             Self::InvalidRequest(_) => Code::InvalidRequest,
-            Self::TooLarge { .. } | Self::TooManyTags { .. } => Code::TooLarge,
+            Self::TooLarge { .. } | Self::Full { .. } | Self::TooManyTags { .. } => Code::TooLarge,
             Self::UploadLimit(limit) if limit.is_temporary() => Code::Unavailable,
             Self::UploadLimit(_) => Code::TooLarge,
             Self::NotFound { .. } | Self::NoSuchReference { .. } => Code::NotFound,
@@ -186,6 +190,7 @@ impl Error {
             Self::TooLarge { field, limit, .. } | Self::TooManyTags { field, limit, .. } => {
                 pairs(&[("field", field), ("limit", &limit.to_string())])
             }
+            Self::Full { what, limit } => pairs(&[("field", what), ("limit", &limit.to_string())]),
             Self::InvalidQuery { error, position } => {
                 let mut metadata: HashMap<String, String> = pairs(&[
                     ("statement", &error.statement),
