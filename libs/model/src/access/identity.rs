@@ -69,11 +69,7 @@ pub async fn identity_sign_in(
     let granted = grants_read(transaction, &name).await?;
     let changes = GroupChanges::of(provided, &name, &granted, session.created_us);
     let further = changes.added.len().saturating_sub(changes.replaced.len() + changes.removed.len());
-    if further > 0
-        && let Err(refusal) = grants_check_room(transaction, further).await?
-    {
-        return Ok(ProvidedSignIn::Refused(name, refusal));
-    }
+    let room = if further > 0 { grants_check_room(transaction, further).await? } else { Ok(()) };
     let count = granted.len() + changes.added.len() - changes.removed.len() - changes.replaced.len();
     if !changes.are_none() {
         sessions_end(transaction, &name).await?;
@@ -88,6 +84,10 @@ pub async fn identity_sign_in(
     }
     for grant in &changes.removed {
         grant_clear(transaction, grant);
+    }
+    // Roles are taken also if there is no room for others.
+    if let Err(refusal) = room {
+        return Ok(ProvidedSignIn::Refused(name, refusal));
     }
     if count == 0 {
         return Ok(ProvidedSignIn::NoRole(name));

@@ -245,4 +245,9 @@ async fn roles_of_groups_count_against_the_limit_of_roles() {
     assert_eq!(sign_in(&store, &other, 1).await, done);
     let moved = provided("1", "oidc:ana", &[(Some("vision"), Role::Viewer)]);
     assert_eq!(sign_in(&store, &moved, 1).await, done);
+    // A role that no group gives is taken, also without room for others.
+    let more = provided("1", "oidc:ana", &[(Some("a"), Role::Viewer), (Some("b"), Role::Viewer)]);
+    assert_eq!(sign_in(&store, &more, 1).await, ProvidedSignIn::Refused("oidc:ana".to_owned(), refused));
+    assert_eq!(roles(&store, "oidc:ana").await, []);
+    assert_eq!(find(&store, 1, 100).await, None);
 }
