@@ -38,6 +38,12 @@ pub(crate) struct SignedIn {
     pub(crate) session: TokenDigest,
 }
 
+/// A person whom a provider knows, and who may not sign in. An extension of responses.
+#[derive(Clone, Debug)]
+pub(crate) struct SignInRefused {
+    pub(crate) principal: String,
+}
+
 /// A browser that has signed out. An extension of responses.
 #[derive(Clone, Debug)]
 pub(crate) struct SignedOut {
@@ -76,6 +82,7 @@ struct ReportCount<C> {
 }
 
 /// The sender of a request, as far as reports name it.
+#[derive(Clone)]
 pub(crate) struct Sender {
     address: Option<PeerAddress>,
     network: Option<PeerNetwork>,
@@ -137,6 +144,14 @@ impl AccessReports {
         if count(&reports.refusals, sender.network, MAX_OF_NETWORK, MAX_REFUSALS) {
             let credential = token.map(|token| token.id()).unwrap_or_default();
             reports.report(sender, String::new(), credential, true);
+        }
+    }
+
+    /// Reports a sign-in of someone who is known and may not sign in, unless there were too many refusals.
+    pub(crate) fn sign_in_refused(&self, sender: Sender, refused: SignInRefused) {
+        let Some(reports) = &self.0 else { return };
+        if count(&reports.refusals, sender.network, MAX_OF_NETWORK, MAX_REFUSALS) {
+            reports.report(sender, refused.principal, String::new(), true);
         }
     }
 
@@ -229,13 +244,17 @@ mod tests {
             reports.refused(sender(last_byte), None);
         }
         assert_eq!(reported().len(), MAX_REFUSALS - MAX_OF_NETWORK);
+        let refused = SignInRefused { principal: "github:bob".to_owned() };
+        reports.sign_in_refused(sender(1), refused.clone());
+        assert_eq!(reported().len(), 0);
         // A sign-in is reported however many refusals there were.
         let signed_in = SignedIn { principal: "ana".to_owned(), session: TokenDigest([2; 32]) };
         reports.signed_in(sender(1), signed_in);
         assert_eq!(principal(&reported()[0]), "ana");
         tokio::time::advance(PERIOD).await;
         reports.refused(sender(1), None);
-        assert_eq!(reported().len(), 1);
+        reports.sign_in_refused(sender(1), refused);
+        assert_eq!(reported().iter().map(principal).collect::<Vec<_>>(), ["", "github:bob"]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -124,7 +124,8 @@ fn is_same_origin<B>(request: &Request<B>, origin: &HeaderValue) -> bool {
     hosts.into_iter().flatten().filter_map(|it| it.parse().ok()).any(|host| is_same_host(&page, &host))
 }
 
-fn is_same_host(page: &Uri, host: &Authority) -> bool {
+/// Returns whether a page came from this host and port.
+pub(crate) fn is_same_host(page: &Uri, host: &Authority) -> bool {
     let default = match page.scheme_str() {
         Some("https") => 443,
         Some(_) => 80,

@@ -15,7 +15,7 @@ use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 use tower::ServiceExt;
 
-use crate::access_reports::{AccessReports, Sender, SignedIn, SignedOut};
+use crate::access_reports::{AccessReports, Sender, SignInRefused, SignedIn, SignedOut};
 use crate::allowed_hosts::check_host;
 use crate::body_budget::{self, BodyShare, CallShare, ConnectionBudget, Messages};
 use crate::call_limit::{self, Payer, Permit};
@@ -365,6 +365,21 @@ impl Edge {
         self.ui.as_ref().map_or("", Ui::base_path)
     }
 
+    /// Reports what a response of the pages for signing in and out has done. A sign-in may end an earlier session.
+    fn report_sign_in(&self, sender: Sender, response: &Response) {
+        let extensions = response.extensions();
+        if let Some(signed_out) = extensions.get::<SignedOut>() {
+            self.reports.signed_out(sender.clone(), signed_out.clone());
+        }
+        if let Some(signed_in) = extensions.get::<SignedIn>() {
+            self.reports.signed_in(sender, signed_in.clone());
+        } else if let Some(refused) = extensions.get::<SignInRefused>() {
+            self.reports.sign_in_refused(sender, refused.clone());
+        } else if matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            self.reports.refused(sender, None);
+        }
+    }
+
     async fn route(&self, request: Request<Body>) -> Response {
         if self.ui.is_some()
             && let Some(sign_in) = SignIn::for_path(
@@ -376,13 +391,7 @@ impl Edge {
         {
             let sender = Sender::of(request.extensions(), request.headers());
             let response = Box::pin(sign_in.answer(request)).await;
-            if let Some(signed_in) = response.extensions().get::<SignedIn>() {
-                self.reports.signed_in(sender, signed_in.clone());
-            } else if let Some(signed_out) = response.extensions().get::<SignedOut>() {
-                self.reports.signed_out(sender, signed_out.clone());
-            } else if matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-                self.reports.refused(sender, None);
-            }
+            self.report_sign_in(sender, &response);
             return response;
         }
         #[cfg(feature = "mlflow")]

@@ -226,6 +226,13 @@ pub(crate) fn blamed_field(status: &Status) -> Option<String> {
     error_info(status)?.metadata.get("field").cloned()
 }
 
+/// The principal that a failed call has recognized and refused.
+pub(crate) fn refused_principal(status: &Status) -> Option<String> {
+    let info = error_info(status)?;
+    let is_refused = parse_reason(&info) == Some(ProductCode::PermissionDenied);
+    info.metadata.get("principal").filter(|_| is_refused).cloned()
+}
+
 fn error_info(status: &Status) -> Option<ErrorInfo> {
     // Reasons of other domains have other meanings.
     status.get_details_error_info().filter(|info| info.domain == DOMAIN)

@@ -1,11 +1,12 @@
 //! The cookies of browsers: of one that has signed in, and of one that signs in with a provider.
 
 use http::uri::Authority;
-use http::{Request, header};
+use http::{Method, Request, Uri, header};
 use matyan_access::{BrowserSecret, SecretKind};
 
 use crate::cors::is_of_another_site;
 use crate::tls::is_https_page;
+use crate::uri_path::{API, normalized};
 
 /// Prefix of a cookie for all paths of a host. Browsers refuse such a cookie from another host, for a part of the
 /// paths, and over http.
@@ -15,13 +16,15 @@ const OF_HTTPS: &str = "__Secure-";
 
 /// Name of the cookie of a browser that has signed in.
 const SESSION: &str = "matyan";
-/// Name of the cookie of a browser that signs in with a provider.
-const SIGN_IN: &str = "matyan-sign-in";
+/// Beginning of the names of cookies of a browser that signs in with a provider. The id of the state follows, so that the
+/// sign-ins of two tabs do not disturb each other.
+const SIGN_IN: &str = "matyan-sign-in-";
+/// Digits of the id of a state.
+const STATE_DIGITS: usize = 16;
 
-/// The session of a browser that has signed in. A link of another site opens pages, and does not call the API.
+/// The session of a browser that has signed in. A link of another site opens pages, and calls nothing.
 pub(crate) fn read_session<B>(request: &Request<B>, base_path: &str) -> Option<BrowserSecret> {
-    let is_api = request.uri().path().trim_start_matches('/').starts_with("api/");
-    if is_api && is_of_another_site(request) {
+    if is_of_another_site(request) && is_call(request.method(), &normalized(request.uri())) {
         return None;
     }
     BrowserCookie::session(request, base_path)
@@ -29,9 +32,33 @@ pub(crate) fn read_session<B>(request: &Request<B>, base_path: &str) -> Option<B
         .find_map(|value| BrowserSecret::parse(SecretKind::Session, value))
 }
 
+/// Whether a request calls the API of this server or of another tracker, rather than opening a page.
+fn is_call(method: &Method, uri: &Uri) -> bool {
+    let path = uri.path();
+    if path == API || path.strip_prefix(API).is_some_and(|rest| rest.starts_with('/')) {
+        return true;
+    }
+    #[cfg(feature = "mlflow")]
+    if matyan_mlflow::Route::find(method, path).is_some() {
+        return true;
+    }
+    #[cfg(feature = "wandb")]
+    if let Some(route) = matyan_wandb::Route::find(method, path) {
+        // Links to pages of runs are what people send each other.
+        return !matches!(route, matyan_wandb::Route::RunPage { .. });
+    }
+    #[cfg(not(any(feature = "mlflow", feature = "wandb")))]
+    let _ = method;
+    false
+}
+
 /// A cookie of a server. Browsers send cookies to all ports of a host, so its name has the port: servers on
 /// one host must not sign each other's users out.
 pub(crate) struct BrowserCookie {
+    prefix: &'static str,
+    /// The end of the name; empty for the default port.
+    port: String,
+    /// The whole name.
     name: String,
     attributes: String,
 }
@@ -42,9 +69,23 @@ impl BrowserCookie {
         Self::named(SESSION, request, base_path)
     }
 
-    /// The cookie of a browser that signs in with a provider.
-    pub(crate) fn sign_in<B>(request: &Request<B>, base_path: &str) -> Self {
-        Self::named(SIGN_IN, request, base_path)
+    /// The cookie of a browser that signs in with a provider, which gets this state. No cookie has the name for a text that
+    /// is no state.
+    pub(crate) fn sign_in<B>(request: &Request<B>, base_path: &str, state: &str) -> Self {
+        let state = BrowserSecret::parse(SecretKind::State, state);
+        let id = state.map(|state| state.digest().id()).unwrap_or_default();
+        Self::named(&format!("{SIGN_IN}{id}"), request, base_path)
+    }
+
+    /// The cookies of sign-ins with a provider that this browser has begun and not finished.
+    pub(crate) fn unfinished<B>(request: &Request<B>, base_path: &str) -> Vec<Self> {
+        let any = Self::named("", request, base_path);
+        let of_sign_in = |(name, _): (&str, &str)| {
+            let id = name.strip_prefix(any.prefix)?.strip_prefix(SIGN_IN)?.strip_suffix(any.port.as_str())?;
+            let is_id = id.len() == STATE_DIGITS && id.bytes().all(|digit| digit.is_ascii_hexdigit());
+            is_id.then(|| Self::named(&format!("{SIGN_IN}{id}"), request, base_path))
+        };
+        cookies(request).filter_map(of_sign_in).collect()
     }
 
     fn named<B>(name: &str, request: &Request<B>, base_path: &str) -> Self {
@@ -61,14 +102,13 @@ impl BrowserCookie {
         // the browser back by such a link.
         let path = if base_path.is_empty() { "/" } else { base_path };
         let attributes = format!("Path={path}; HttpOnly; SameSite=Lax{secure}");
-        Self { name: format!("{prefix}{name}{port}"), attributes }
+        let name = format!("{prefix}{name}{port}");
+        Self { prefix, port, name, attributes }
     }
 
-    /// The values of all cookies of this name. HTTP/2 may send each cookie in a header of its own.
+    /// The values of all cookies of this name.
     pub(crate) fn values<'a, B>(&'a self, request: &'a Request<B>) -> impl Iterator<Item = &'a str> {
-        let all = request.headers().get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-        let pairs = all.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-        pairs.filter_map(move |(name, value)| (name == self.name).then_some(value))
+        cookies(request).filter_map(move |(name, value)| (name == self.name).then_some(value))
     }
 
     /// The header that sets the cookie.
@@ -79,5 +119,47 @@ impl BrowserCookie {
     /// The header that removes the cookie.
     pub(crate) fn removed(&self) -> String {
         self.set("", 0)
+    }
+}
+
+/// Names and values of all cookies. HTTP/2 may send each cookie in a header of its own.
+fn cookies<B>(request: &Request<B>) -> impl Iterator<Item = (&str, &str)> {
+    let all = request.headers().get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    all.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rule_65_paths_of_all_apis_are_calls() {
+        let check = |method: Method, path: &str, expected: bool| {
+            let uri = normalized(&path.parse().unwrap());
+            assert_eq!(is_call(&method, &uri), expected, "{method} {path}");
+        };
+        for path in
+            ["/api", "/api/v1/rest/runs", "//api//v1/rest/runs/", "/api/v1/rest/blobs/a//b", "/api/future"]
+        {
+            check(Method::GET, path, true);
+        }
+        for path in
+            ["/", "/runs", "/runs/api/", "/apis", "/metrics", "/sign-in", "/sign-in/callback?code=/api/"]
+        {
+            check(Method::GET, path, false);
+        }
+        #[cfg(feature = "mlflow")]
+        for base in ["/api/2.0", "/ajax-api/2.0", "/api/3.0", "/ajax-api/3.0"] {
+            for path in ["mlflow/metrics/get-history", "mlflow-artifacts/artifacts/a/b", "mlflow/unknown"] {
+                check(Method::GET, &format!("{base}/{path}?run_id=r"), true);
+                check(Method::HEAD, &format!("{base}/{path}"), true);
+            }
+        }
+        #[cfg(feature = "wandb")]
+        {
+            check(Method::GET, "/files/me/p/r/huge.ckpt", true);
+            check(Method::POST, "/graphql", true);
+            check(Method::GET, "/me/p/runs/r", false);
+        }
     }
 }

@@ -8,20 +8,25 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, Method, Request, StatusCode};
+use http::uri::Authority;
+use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Limited};
-use matyan_access::{AccessToken, BrowserSecret, Caller, CallerCache, SecretKind};
-use matyan_proto::access::v1::{
-    BeginSignInRequest, EndSessionRequest, FinishSignInRequest, OpenLinkRequest, StartSessionRequest,
-    StartedSession,
+use matyan_access::{
+    AccessToken, BrowserSecret, Caller, CallerCache, NEXT_PAGE_BYTES, SecretKind, TokenDigest,
 };
+use matyan_proto::access::v1::{
+    BeginSignInRequest, BeginSignInResponse, EndSessionRequest, FinishSignInRequest, OpenLinkRequest,
+    StartSessionRequest, StartedSession,
+};
+use matyan_proto::common::v1::Code as ProductCode;
 use tokio::time::timeout;
 use tonic::{Code, Status};
 
-use crate::access_reports::{SignedIn, SignedOut};
+use crate::access_reports::{SignInRefused, SignedIn, SignedOut};
 use crate::allowed_hosts::{browser_authority, host_names};
-use crate::cors::is_of_another_site;
-use crate::error::ApiError;
+use crate::cors::{is_of_another_site, is_same_host};
+use crate::error::{ApiError, product_code, refused_principal};
+use crate::request_id;
 use crate::rest::table::PathTemplate;
 use crate::scope::Scope;
 use crate::services::Services;
@@ -34,8 +39,16 @@ use page::{CALLBACK, Notice, PROVIDER, Place, SIGN_IN, SIGN_OUT, parameter_value
 const END_REASON: &str = "ended";
 const SIGN_OUT_REASON: &str = "signed-out";
 
-/// Time for which a browser keeps the secret of a sign-in with a provider. The server forgets the sign-in as soon.
+/// Time for which a browser keeps a sign-in with a provider. The server accepts an answer for as long.
 const SIGN_IN_SECONDS: u64 = 600;
+
+/// Number of sign-ins of one browser that wait for a provider. One more replaces them: browsers and proxies accept
+/// few kilobytes of cookies.
+const MAX_UNFINISHED: usize = 4;
+
+/// Maximum number of cookies of one name that are tried. Someone else may have set one of them for a part of the paths, or
+/// from another host of the same domain.
+const MAX_VALUES: usize = 8;
 
 /// Time in which the form has to arrive. Its sender has shown no credential.
 const FORM_TIME: Duration = Duration::from_secs(10);
@@ -53,7 +66,7 @@ const SESSION_LEFT: &str = "This browser is signed out. The server could not be 
                             last use.";
 const LOOKUP_UNAVAILABLE: &str = "The token cannot be looked up at the moment: try again.";
 const UNAVAILABLE: &str = "Signing in is not possible at the moment: try again.";
-const CANCELED: &str = "The provider has signed nobody in: sign in again.";
+const CANCELED: &str = "The provider did not sign you in: sign in again.";
 const TOO_SLOW: &str = "The form did not arrive in time: try again.";
 const TOO_LARGE: &str = "The form is too large: paste the token alone.";
 
@@ -65,8 +78,44 @@ pub(crate) struct SignIn<'a> {
     place: Place<'a>,
 }
 
-/// A response in place of the one that was asked for.
-type Refusal = (StatusCode, String);
+/// The reason why a page is shown instead of the next page.
+#[derive(Debug)]
+struct Refusal {
+    status: StatusCode,
+    message: String,
+    /// Someone who is known and may not sign in; `None` if nobody is known.
+    principal: Option<String>,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into(), principal: None }
+    }
+
+    /// Adds the id by which an operator finds the reason in the log.
+    fn with_request_id(mut self) -> Self {
+        self.message.push_str(&format!(" The id of this request is {}.", request_id::current()));
+        self
+    }
+}
+
+/// The refusal for a call that has started no session. The texts of the backend are for whoever signs in.
+impl From<Status> for Refusal {
+    fn from(status: Status) -> Self {
+        let http = match (status.code(), product_code(&status)) {
+            (Code::Unauthenticated, _) => StatusCode::UNAUTHORIZED,
+            (Code::PermissionDenied, _) => StatusCode::FORBIDDEN,
+            (Code::NotFound, _) => StatusCode::NOT_FOUND,
+            (Code::InvalidArgument, _) | (_, Some(ProductCode::TooLarge)) => StatusCode::BAD_REQUEST,
+            (_, Some(ProductCode::Unavailable)) => StatusCode::SERVICE_UNAVAILABLE,
+            (code, _) => {
+                tracing::warn!(?code, message = status.message(), "failed to sign a browser in");
+                return Self::new(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE);
+            }
+        };
+        Self { status: http, message: sentence(status.message()), principal: refused_principal(&status) }
+    }
+}
 
 impl<'a> SignIn<'a> {
     /// `None` if the path is no page for signing in or out.
@@ -125,24 +174,32 @@ impl<'a> SignIn<'a> {
         self.place.sign_in_page(self.services, Notice { status, message, next }).await
     }
 
+    async fn refuse(&self, refusal: Refusal, next: &str) -> Response {
+        let Refusal { status, message, principal } = refusal;
+        let mut response = self.page(status, &message, next).await;
+        if let Some(principal) = principal {
+            response.extensions_mut().insert(SignInRefused { principal });
+        }
+        response
+    }
+
     /// Signs in with what the form contains: a token, or the secret of a one-time link.
     async fn sign_in(&self, callers: &CallerCache, request: &Request<()>, body: Body) -> Response {
-        let cookie = BrowserCookie::session(request, self.place.base_path());
         let hosts = host_names(request);
         let form = match read_form(body).await {
             Ok(form) => form,
-            Err((status, message)) => return self.page(status, &message, "").await,
+            Err(refusal) => return self.refuse(refusal, "").await,
         };
         let next = next_of(&form);
         let text = parameter(&form, "token");
         let started = match (AccessToken::find(&text), BrowserSecret::find(SecretKind::Link, &text)) {
             (Some(token), _) => self.start_session(callers, &token, &next).await,
             (None, Some(link)) => self.open_link(&link, hosts).await.map(|session| (session, next.clone())),
-            (None, None) => Err((StatusCode::BAD_REQUEST, NO_TOKEN.to_owned())),
+            (None, None) => Err(Refusal::new(StatusCode::BAD_REQUEST, NO_TOKEN)),
         };
         match started {
-            Ok((session, next)) => self.signed_in(session, &next, &cookie, Vec::new()),
-            Err((status, message)) => self.page(status, &message, &next).await,
+            Ok((session, next)) => self.signed_in(request, session, &next, Vec::new()).await,
+            Err(refusal) => self.refuse(refusal, &next).await,
         }
     }
 
@@ -156,12 +213,12 @@ impl<'a> SignIn<'a> {
         let digest = token.digest();
         let caller = match callers.find(Some(&digest)).await {
             Ok(Some(caller)) => caller,
-            Ok(None) => return Err((StatusCode::UNAUTHORIZED, WRONG_TOKEN.to_owned())),
-            Err(_) => return Err((StatusCode::SERVICE_UNAVAILABLE, LOOKUP_UNAVAILABLE.to_owned())),
+            Ok(None) => return Err(Refusal::new(StatusCode::UNAUTHORIZED, WRONG_TOKEN)),
+            Err(_) => return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, LOOKUP_UNAVAILABLE)),
         };
         let request = StartSessionRequest { token_digest: digest.0.to_vec().into() };
         let mut backend = self.services.backend().sign_in();
-        let started = Box::pin(backend.start_session(request)).await.map_err(|status| refusal(&status))?;
+        let started = Box::pin(backend.start_session(request)).await?;
         let next = if next.is_empty() { self.only_project(&caller) } else { next.to_owned() };
         Ok((started.into_inner().session.unwrap_or_default(), next))
     }
@@ -169,7 +226,7 @@ impl<'a> SignIn<'a> {
     async fn open_link(&self, link: &BrowserSecret, hosts: Vec<String>) -> Result<StartedSession, Refusal> {
         let request = OpenLinkRequest { secret: link.reveal().to_owned(), hosts };
         let mut backend = self.services.backend().sign_in();
-        let opened = Box::pin(backend.open_link(request)).await.map_err(|status| refusal(&status))?;
+        let opened = Box::pin(backend.open_link(request)).await?;
         Ok(opened.into_inner().session.unwrap_or_default())
     }
 
@@ -179,97 +236,116 @@ impl<'a> SignIn<'a> {
         let Some(authority) = browser_authority(request).filter(|_| !is_of_another_site(request)) else {
             return redirect(&format!("{}?next={}", self.place.path(SIGN_IN), parameter_value(&next)), &[]);
         };
+        if let Some(shown) = contradicting_address(request, &authority) {
+            let message = hidden_host(&shown, &authority);
+            return self.refuse(Refusal::new(StatusCode::BAD_REQUEST, message), &next).await;
+        }
         let is_https = is_https_page(request.headers(), request.extensions());
         let scheme = if is_https { "https" } else { "http" };
         let redirect_uri = format!("{scheme}://{authority}{}{CALLBACK}", self.place.base_path());
-        let begin = BeginSignInRequest { provider, redirect_uri, next: next.clone() };
+        let begin = BeginSignInRequest { provider, redirect_uri, next: shortened(&next).to_owned() };
         let mut backend = self.services.backend().sign_in();
         match Box::pin(backend.begin_sign_in(begin)).await {
             Ok(begun) => {
-                let begun = begun.into_inner();
-                let cookie = BrowserCookie::sign_in(request, self.place.base_path());
-                redirect(&begun.url, &[cookie.set(&begun.browser_secret, SIGN_IN_SECONDS)])
+                let BeginSignInResponse { url, browser_secret, state } = begun.into_inner();
+                let base_path = self.place.base_path();
+                let own = BrowserCookie::sign_in(request, base_path, &state);
+                let mut cookies = vec![own.set(&browser_secret, SIGN_IN_SECONDS)];
+                let unfinished = BrowserCookie::unfinished(request, base_path);
+                if unfinished.len() >= MAX_UNFINISHED {
+                    cookies.extend(unfinished.iter().map(BrowserCookie::removed));
+                }
+                redirect(&url, &cookies)
             }
-            Err(status) => {
-                let (status, message) = refusal(&status);
-                self.page(status, &message, &next).await
-            }
+            Err(status) => self.refuse(status.into(), &next).await,
         }
     }
 
     /// Takes a browser back from a provider.
     async fn finish(&self, request: &Request<()>) -> Response {
         let answer = |name: &str| parameter(query(request), name);
-        let own = BrowserCookie::sign_in(request, self.place.base_path());
-        let finish = FinishSignInRequest {
-            state: answer("state"),
-            code: answer("code"),
-            issuer: answer("iss"),
-            browser_secret: own.values(request).next().unwrap_or_default().to_owned(),
+        let state = answer("state");
+        let own = BrowserCookie::sign_in(request, self.place.base_path(), &state);
+        let browser_secrets = own.values(request).take(MAX_VALUES).map(str::to_owned).collect();
+        let finish =
+            FinishSignInRequest { state, code: answer("code"), issuer: answer("iss"), browser_secrets };
+        let finished = if finish.code.is_empty() {
+            Err(Refusal::new(StatusCode::BAD_REQUEST, CANCELED))
+        } else {
+            let mut backend = self.services.backend().sign_in();
+            let finished = Box::pin(backend.finish_sign_in(finish)).await;
+            finished.map_err(|status| Refusal::from(status).with_request_id())
         };
-        if finish.code.is_empty() {
-            return self.page(StatusCode::BAD_REQUEST, CANCELED, "").await;
-        }
-        let mut backend = self.services.backend().sign_in();
-        match Box::pin(backend.finish_sign_in(finish)).await {
+        match finished {
             Ok(finished) => {
                 let finished = finished.into_inner();
-                let cookie = BrowserCookie::session(request, self.place.base_path());
                 let session = finished.session.unwrap_or_default();
-                // It was checked when the sign-in began, and is stored since.
-                self.signed_in(session, &own_path(finished.next), &cookie, vec![own.removed()])
+                // It was checked when the sign-in began, and is encrypted since.
+                let next = own_path(finished.next);
+                self.signed_in(request, session, &next, vec![own.removed()]).await
             }
-            Err(status) => {
-                let (status, message) = refusal(&status);
-                let mut response = self.page(status, &message, "").await;
+            Err(refusal) => {
+                let mut response = self.refuse(refusal, "").await;
                 set_cookies(&mut response, &[own.removed()]);
                 response
             }
         }
     }
 
-    /// Gives a browser the secret of its session, and sends it to the next page.
-    fn signed_in(
+    /// Gives a browser the secret of its session, and sends it to the next page. The session that the browser had before
+    /// ends: whoever has copied its cookie must not keep it.
+    async fn signed_in(
         &self,
+        request: &Request<()>,
         session: StartedSession,
         next: &str,
-        cookie: &BrowserCookie,
         mut cookies: Vec<String>,
     ) -> Response {
+        let base_path = self.place.base_path();
         let StartedSession { principal, secret, lifetime_s } = session;
-        cookies.push(cookie.set(&secret, lifetime_s));
+        cookies.push(BrowserCookie::session(request, base_path).set(&secret, lifetime_s));
         let mut response = redirect(&self.place.destination(next), &cookies);
         if let Some(secret) = BrowserSecret::parse(SecretKind::Session, &secret) {
             response.extensions_mut().insert(SignedIn { principal, session: secret.digest() });
         }
+        if let Some(earlier) = read_session(request, base_path) {
+            match self.end_session(earlier.digest()).await {
+                Ok(Some(signed_out)) => drop(response.extensions_mut().insert(signed_out)),
+                Ok(None) => {}
+                Err(status) => tracing::warn!(%status, "failed to end the earlier session of a browser"),
+            }
+        }
         response
+    }
+
+    /// Ends a session. Returns whose it was, if it was valid.
+    async fn end_session(&self, session: TokenDigest) -> Result<Option<SignedOut>, Status> {
+        let request = EndSessionRequest { session_digest: session.0.to_vec().into() };
+        let mut backend = self.services.backend().sign_in();
+        let principal = Box::pin(backend.end_session(request)).await?.into_inner().principal;
+        Ok((!principal.is_empty()).then_some(SignedOut { principal, session }))
     }
 
     async fn sign_out(&self, request: &Request<()>) -> Response {
         let forgotten = BrowserCookie::session(request, self.place.base_path()).removed();
-        let session = read_session(request, self.place.base_path()).map(|session| session.digest());
         let target = format!("{}?reason={SIGN_OUT_REASON}", self.place.path(SIGN_IN));
-        let mut response = match session {
-            None => redirect(&target, &[forgotten]),
-            Some(session) => {
-                let request = EndSessionRequest { session_digest: session.0.to_vec().into() };
-                let mut backend = self.services.backend().sign_in();
-                match Box::pin(backend.end_session(request)).await {
-                    Ok(ended) => {
-                        let mut response = redirect(&target, &[forgotten]);
-                        let principal = ended.into_inner().principal;
-                        if !principal.is_empty() {
-                            response.extensions_mut().insert(SignedOut { principal, session });
-                        }
-                        response
-                    }
-                    Err(status) => {
-                        tracing::warn!(%status, "failed to end a session");
-                        let mut response = self.page(StatusCode::SERVICE_UNAVAILABLE, SESSION_LEFT, "").await;
-                        set_cookies(&mut response, &[forgotten]);
-                        response
-                    }
+        let ended = match read_session(request, self.place.base_path()) {
+            None => Ok(None),
+            Some(session) => self.end_session(session.digest()).await,
+        };
+        let mut response = match ended {
+            Ok(signed_out) => {
+                let mut response = redirect(&target, &[forgotten]);
+                if let Some(signed_out) = signed_out {
+                    response.extensions_mut().insert(signed_out);
                 }
+                response
+            }
+            Err(status) => {
+                tracing::warn!(%status, "failed to end a session");
+                let mut response = self.page(StatusCode::SERVICE_UNAVAILABLE, SESSION_LEFT, "").await;
+                set_cookies(&mut response, &[forgotten]);
+                response
             }
         };
         // Browsers cache media of runs for some minutes.
@@ -304,22 +380,8 @@ fn not_allowed(methods: &str) -> Response {
 async fn read_form(body: Body) -> Result<Bytes, Refusal> {
     match timeout(FORM_TIME, Limited::new(body, FORM_BYTES).collect()).await {
         Ok(Ok(form)) => Ok(form.to_bytes()),
-        Ok(Err(_)) => Err((StatusCode::PAYLOAD_TOO_LARGE, TOO_LARGE.to_owned())),
-        Err(_) => Err((StatusCode::REQUEST_TIMEOUT, TOO_SLOW.to_owned())),
-    }
-}
-
-/// The answer to a call that has started no session. The texts of the backend are for whoever signs in.
-fn refusal(status: &Status) -> Refusal {
-    match status.code() {
-        Code::Unauthenticated => (StatusCode::UNAUTHORIZED, sentence(status.message())),
-        Code::PermissionDenied => (StatusCode::FORBIDDEN, sentence(status.message())),
-        Code::NotFound => (StatusCode::NOT_FOUND, sentence(status.message())),
-        Code::InvalidArgument => (StatusCode::BAD_REQUEST, sentence(status.message())),
-        code => {
-            tracing::warn!(?code, message = status.message(), "failed to sign a browser in");
-            (StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE.to_owned())
-        }
+        Ok(Err(_)) => Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, TOO_LARGE)),
+        Err(_) => Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, TOO_SLOW)),
     }
 }
 
@@ -347,7 +409,32 @@ fn own_path(path: String) -> String {
     if is_own { path } else { String::new() }
 }
 
-/// The text for the reason by which a browser has come to the page; empty if it names none of them.
+/// The host and port that the browser shows, if the request names others: a proxy has replaced them. The page of which
+/// the browser follows a link is one of this server, if the browser says so.
+fn contradicting_address(request: &Request<()>, named: &Authority) -> Option<Authority> {
+    let text = |name: &str| request.headers().get(name)?.to_str().ok();
+    text("sec-fetch-site").filter(|site| *site == "same-origin")?;
+    let page: Uri = text("referer")?.parse().ok()?;
+    if is_same_host(&page, named) { None } else { page.authority().cloned() }
+}
+
+/// The text for a request whose host a proxy has replaced. The provider would send the browser to an address that it
+/// does not reach, or refuse the address.
+fn hidden_host(shown: &Authority, named: &Authority) -> String {
+    format!(
+        "You are at {shown}, but the proxy in front of the server asks for {named}: signing in with a provider would lead there. An \
+         operator has the proxy pass on the header Host, or set X-Forwarded-Host."
+    )
+}
+
+/// The page as far as it fits into the cookie of a sign-in with a provider: whole, or without its query.
+fn shortened(page: &str) -> &str {
+    let whole = (page.len() <= NEXT_PAGE_BYTES).then_some(page);
+    let path = page.split(['?', '#']).next().filter(|path| path.len() <= NEXT_PAGE_BYTES);
+    whole.or(path).unwrap_or_default()
+}
+
+/// The text for the reason by which a browser has come to the page; empty for every other reason.
 fn reason_of(query: &[u8]) -> &'static str {
     match parameter(query, "reason").as_str() {
         END_REASON => ENDED,
@@ -367,6 +454,7 @@ fn parameter(form: &[u8], name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::refusal_status;
 
     #[test]
     fn rule_64_only_pages_of_this_server_follow_the_page_for_signing_in() {
@@ -390,6 +478,33 @@ mod tests {
         for foreign in foreign {
             assert_eq!(next(foreign), "", "{foreign}");
         }
+    }
+
+    #[test]
+    fn a_page_with_a_long_query_is_opened_without_it() {
+        let fits = format!("/runs?q={}", "x".repeat(NEXT_PAGE_BYTES - 8));
+        assert_eq!(shortened(&fits), fits);
+        assert_eq!(shortened(&format!("{fits}x")), "/runs");
+        assert_eq!(shortened(&format!("/{}?q", "x".repeat(NEXT_PAGE_BYTES))), "");
+        assert_eq!(shortened(""), "");
+    }
+
+    #[test]
+    fn what_a_backend_says_is_shown_if_it_is_for_whoever_signs_in() {
+        let refused =
+            |code, text: &str, metadata: &[(&str, &str)]| Refusal::from(refusal_status(code, text, metadata));
+        let away = refused(ProductCode::Unavailable, "it does not answer: sign in with a token", &[]);
+        assert_eq!(away.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(away.message, "It does not answer: sign in with a token.");
+        let long = refused(ProductCode::TooLarge, "`code` has 5000 bytes", &[("field", "code")]);
+        assert_eq!((long.status, long.message.as_str()), (StatusCode::BAD_REQUEST, "`code` has 5000 bytes."));
+        let bob = refused(ProductCode::PermissionDenied, "he is disabled", &[("principal", "github:bob")]);
+        assert_eq!((bob.status, bob.principal.as_deref()), (StatusCode::FORBIDDEN, Some("github:bob")));
+        // Errors of the server are for its log.
+        let broken = refused(ProductCode::Internal, "key 0x17 is damaged", &[]);
+        assert_eq!((broken.status, broken.message.as_str()), (StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE));
+        let unreachable = Refusal::from(Status::unavailable("tcp connect error"));
+        assert_eq!(unreachable.message, UNAVAILABLE);
     }
 
     #[test]

@@ -29,16 +29,13 @@ use crate::rest::table::PathTemplate;
 use crate::scope::Scope;
 use crate::security_headers::{OPENER_OWN, OPENER_POLICY, PagePermissions, figure_policy, page_policy};
 use crate::sign_in::redirect_to_sign_in;
-use crate::uri_path::with_path;
+use crate::uri_path::{API, with_path};
 
 /// Path prefix under which pages of the bundle find its files.
 const FILES_PREFIX: &str = "/static-files/";
 
 /// Start and end of the name of the page that draws logged figures, without its hash.
 const FIGURE_PAGE: (&str, &str) = ("assets/figure-", ".html");
-
-/// Path prefix that never serves the page: API clients need to see that a route does not exist.
-const API_PREFIX: &str = "/api";
 
 /// Path of the bundle's metrics explorer, and also of the Prometheus metrics.
 pub(crate) const METRICS_PATH: &str = "/metrics";
@@ -186,8 +183,8 @@ impl Ui {
     /// Answers a request that matches no route.
     pub(crate) async fn answer(&self, request: &Parts) -> Response {
         let path = request.uri.path();
-        let is_api =
-            path.strip_prefix(API_PREFIX).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        // API clients need to see that a route does not exist.
+        let is_api = path.strip_prefix(API).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         if is_api || !is_reading(&request.method) {
             return ApiError::no_route().into_response();
         }

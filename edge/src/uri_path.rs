@@ -2,6 +2,9 @@
 
 use http::Uri;
 
+/// Path above all paths of the API of this server.
+pub(crate) const API: &str = "/api";
+
 /// Path of uploads to a blob store without upload URLs.
 pub(crate) const BLOBS: &str = "/api/v1/rest/blobs/";
 

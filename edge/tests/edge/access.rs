@@ -127,9 +127,15 @@ pub(super) struct CallerState {
     pub(super) is_away: bool,
     pub(super) is_revoked: bool,
     pub(super) sessions: HashMap<TokenDigest, Tester>,
+    /// Whether no session can be ended.
+    pub(super) ends_nothing: bool,
+    /// Number of sessions that were ever started.
+    pub(super) started: u64,
     pub(super) is_link_used: bool,
     /// Where the browser comes back to that signs in with a provider, and the page that follows.
     pub(super) begun: Option<(String, String)>,
+    /// Sign-ins with a provider by state: what the browser keeps, and the page that follows.
+    pub(super) pending: HashMap<String, (String, String)>,
 }
 
 #[async_trait]
@@ -453,7 +459,7 @@ async fn calls_carry_the_caller_and_nothing_that_a_client_claims() {
 }
 
 #[derive(Default)]
-struct Events(Mutex<Vec<AccessEvent>>);
+pub(super) struct Events(pub(super) Mutex<Vec<AccessEvent>>);
 
 impl AccessObserver for Events {
     fn observe(&self, event: AccessEvent) {

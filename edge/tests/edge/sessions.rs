@@ -1,5 +1,6 @@
 //! A service of sessions that knows the callers of the tests, before another service.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::task::{Context, Poll};
 
@@ -17,6 +18,7 @@ use rand::rngs::StdRng;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tonic::{Request as Call, Response as Answer, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
 use tower::Service;
 
 use super::access::{OWN, TestCallers, Tester};
@@ -30,9 +32,14 @@ pub(super) fn link() -> BrowserSecret {
     BrowserSecret::generate(SecretKind::Link, &mut StdRng::seed_from_u64(100))
 }
 
-/// The secret of a browser that signs in with the provider.
-pub(super) fn browser_secret() -> BrowserSecret {
-    BrowserSecret::generate(SecretKind::Browser, &mut StdRng::seed_from_u64(101))
+/// The state of a sign-in with the provider, by its number.
+pub(super) fn state(number: usize) -> BrowserSecret {
+    BrowserSecret::generate(SecretKind::State, &mut StdRng::seed_from_u64(200 + number as u64))
+}
+
+/// What a browser keeps of a sign-in with the provider.
+pub(super) fn kept(number: usize) -> String {
+    format!("mtb_kept-{number}")
 }
 
 /// Sessions, and a recorder for all other calls.
@@ -73,12 +80,20 @@ struct Sessions(TestCallers);
 impl Sessions {
     fn start(&self, tester: Tester) -> Option<StartedSession> {
         let mut state = self.0.0.lock().unwrap();
-        let seed = 1_000 + state.sessions.len() as u64;
+        state.started += 1;
+        let seed = 1_000 + state.started;
         let secret = BrowserSecret::generate(SecretKind::Session, &mut StdRng::seed_from_u64(seed));
         state.sessions.insert(secret.digest(), tester);
         let principal = "service:test".to_owned();
         Some(StartedSession { principal, secret: secret.reveal().to_owned(), lifetime_s: 2_592_000 })
     }
+}
+
+/// An error as the backend sends it.
+fn failure(reason: &str, code: tonic::Code, text: &str, metadata: &[(&str, &str)]) -> Status {
+    let metadata = metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    let details = ErrorDetails::with_error_info(reason, "matyan", metadata.collect::<HashMap<_, _>>());
+    Status::with_error_details(code, text, details)
 }
 
 fn digest(bytes: &[u8]) -> TokenDigest {
@@ -100,24 +115,43 @@ impl SignInService for Sessions {
         request: Call<BeginSignInRequest>,
     ) -> Result<Answer<BeginSignInResponse>, Status> {
         let request = request.into_inner();
+        if request.provider == "away" {
+            let text = "the provider does not answer: try again, or sign in with a token";
+            return Err(failure("UNAVAILABLE", tonic::Code::Unavailable, text, &[]));
+        }
         if request.provider != "github" {
             return Err(Status::not_found(format!("there is no provider `{}`", request.provider)));
         }
-        self.0.0.lock().unwrap().begun = Some((request.redirect_uri, request.next));
-        let browser_secret = browser_secret().reveal().to_owned();
-        Ok(Answer::new(BeginSignInResponse { url: "https://id.example/?state=s".to_owned(), browser_secret }))
+        let mut callers = self.0.0.lock().unwrap();
+        let number = callers.pending.len();
+        let state = state(number).reveal().to_owned();
+        callers.pending.insert(state.clone(), (kept(number), request.next.clone()));
+        callers.begun = Some((request.redirect_uri, request.next));
+        let url = format!("https://id.example/?state={state}");
+        Ok(Answer::new(BeginSignInResponse { url, browser_secret: kept(number), state }))
     }
 
     async fn finish_sign_in(
         &self,
         request: Call<FinishSignInRequest>,
     ) -> Result<Answer<FinishSignInResponse>, Status> {
-        let FinishSignInRequest { state, code, issuer, browser_secret: given } = request.into_inner();
-        let begun = self.0.0.lock().unwrap().begun.take();
-        match begun {
-            Some((_, next)) if state == "s" && code == "c" && given == browser_secret().reveal() => {
+        let FinishSignInRequest { state, code, issuer, browser_secrets } = request.into_inner();
+        let pending = self.0.0.lock().unwrap().pending.get(&state).cloned();
+        match pending {
+            Some((kept, next)) if code == "c" && browser_secrets.contains(&kept) => {
                 assert_eq!(issuer, "https://id.example");
+                // It is of use once.
+                self.0.0.lock().unwrap().pending.insert(state, (String::new(), String::new()));
                 Ok(Answer::new(FinishSignInResponse { session: self.start(INVITED), next }))
+            }
+            Some((kept, _)) if code == "disabled" && browser_secrets.contains(&kept) => {
+                let bob = [("principal", "github:bob")];
+                Err(failure(
+                    "PERMISSION_DENIED",
+                    tonic::Code::PermissionDenied,
+                    "`github:bob` is disabled",
+                    &bob,
+                ))
             }
             _ => Err(Status::unauthenticated("this sign-in was not begun in this browser")),
         }
@@ -147,7 +181,7 @@ impl SignInService for Sessions {
     ) -> Result<Answer<EndSessionResponse>, Status> {
         let session = digest(&request.into_inner().session_digest);
         let mut state = self.0.0.lock().unwrap();
-        if state.is_away {
+        if state.is_away || state.ends_nothing {
             return Err(Status::unavailable("away"));
         }
         let ended = state.sessions.remove(&session);

@@ -1,18 +1,19 @@
 //! Signing in with a browser: from the first page to the last call.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
-use matyan_access::{REVOCATION_TIME, Role};
+use matyan_access::{AccessEvent, REVOCATION_TIME, Role};
 use matyan_edge::{Edge, Settings, Ui};
 use tempfile::TempDir;
 use tokio::time::advance;
 
-use super::access::{OWN, TestCallers, Tester, closed_with, grpc_call};
+use super::access::{Events, OWN, TestCallers, Tester, closed_with, grpc_call};
 use super::projects::Calls;
-use super::sessions::{browser_secret, link};
+use super::sessions::{kept, link, state};
 use super::ui::{NO_FILES, PAGE, bundle, settings};
 
 const VIEWER: Tester = Tester::In(OWN, Role::Viewer);
@@ -284,6 +285,19 @@ async fn rule_65_a_link_of_another_site_does_not_call_the_api() {
     for path in ["/p/speech/api/v1/rest/projects/", "/p/speech//api/v1/rest/runs/search/run/?q="] {
         assert_eq!(browser.get(path).await.status, StatusCode::UNAUTHORIZED, "{path}");
     }
+    // Other trackers have APIs outside of it.
+    let mut paths = Vec::new();
+    if cfg!(feature = "mlflow") {
+        paths.push("/p/speech/ajax-api/2.0/mlflow/metrics/get-history?run_id=r&metric_key=loss");
+        paths.push("/p/speech/ajax-api/3.0/mlflow-artifacts/artifacts/a");
+    }
+    if cfg!(feature = "wandb") {
+        paths.push("/p/speech/files/me/speech/r/huge.ckpt");
+    }
+    for path in paths {
+        let status = browser.get(path).await.status;
+        assert!(!status.is_success(), "{path}: {status}");
+    }
     assert_eq!(browser.get("/p/speech/").await.status, StatusCode::OK);
     assert_eq!(calls.lock().unwrap().len(), 0);
 }
@@ -385,12 +399,12 @@ async fn rule_85_a_browser_signs_in_with_a_provider_and_returns_to_its_page() {
         assert!(page.contains(&link) && page.contains("Sign in with GitHub &lt;b&gt;</a>"), "{page}");
         let begun =
             browser.get(&format!("{base_path}/sign-in/with/github?next={base_path}/p/speech/runs?q=a")).await;
-        assert_eq!(
-            (begun.status, begun.header("location")),
-            (StatusCode::SEE_OTHER, "https://id.example/?state=s")
-        );
+        let state = state(0);
+        let address = format!("https://id.example/?state={}", state.reveal());
+        assert_eq!((begun.status, begun.header("location")), (StatusCode::SEE_OTHER, address.as_str()));
         let cookie = begun.header("set-cookie");
-        let expected = format!("matyan-sign-in-8443={}; Max-Age=600; ", browser_secret().reveal());
+        let id = state.digest().id();
+        let expected = format!("matyan-sign-in-{id}-8443={}; Max-Age=600; ", kept(0));
         assert!(cookie.starts_with(&expected) && cookie.ends_with("; HttpOnly; SameSite=Lax"), "{cookie}");
         let (redirect_uri, next) = callers.0.lock().unwrap().begun.clone().unwrap();
         assert_eq!(redirect_uri, format!("http://localhost:8443{base_path}/sign-in/callback"));
@@ -402,7 +416,7 @@ async fn rule_85_a_browser_signs_in_with_a_provider_and_returns_to_its_page() {
         {
             browser.headers.insert(name, value.parse().unwrap());
         }
-        let answer = format!("{base_path}/sign-in/callback?code=c&state=s&iss=https%3A%2F%2Fid.example");
+        let answer = callback(base_path, 0);
         let finished = browser.get(&answer).await;
         assert_eq!((finished.status, finished.header("location")), (StatusCode::SEE_OTHER, next.as_str()));
         assert_eq!(browser.cookies.keys().collect::<Vec<_>>(), ["matyan-8443"], "its secret is gone");
@@ -413,20 +427,142 @@ async fn rule_85_a_browser_signs_in_with_a_provider_and_returns_to_its_page() {
     }
 }
 
+/// The path to which the provider sends a browser back, with the state of a sign-in.
+fn callback(base_path: &str, number: usize) -> String {
+    let state = state(number);
+    format!("{base_path}/sign-in/callback?code=c&state={}&iss=https%3A%2F%2Fid.example", state.reveal())
+}
+
+#[tokio::test]
+async fn rule_85_two_tabs_sign_in_beside_each_other() {
+    let (mut browser, _, _) = Browser::open("");
+    browser.headers.insert("host", "localhost".parse().unwrap());
+    let name = |number| format!("matyan-sign-in-{}", state(number).digest().id());
+    browser.get("/sign-in/with/github?next=/p/speech/a").await;
+    browser.get("/sign-in/with/github?next=/p/speech/b").await;
+    // A cookie of the same name, which comes first. `send` sends the cookies of the browser after it.
+    let other = format!("{}=mtb_other", name(0));
+    browser.headers.insert("cookie", other.parse().unwrap());
+    let first = browser.get(&callback("", 0)).await;
+    assert_eq!((first.status, first.header("location")), (StatusCode::SEE_OTHER, "/p/speech/a"));
+    browser.headers.clear();
+    browser.headers.insert("host", "localhost".parse().unwrap());
+    let second = browser.get(&callback("", 1)).await;
+    assert_eq!((second.status, second.header("location")), (StatusCode::SEE_OTHER, "/p/speech/b"));
+    assert_eq!(browser.cookies.keys().collect::<Vec<_>>(), ["matyan"]);
+    // Whoever begins again and again does not fill the browser with cookies.
+    for _ in 0..20 {
+        browser.get("/sign-in/with/github").await;
+        let waiting = browser.cookies.keys().filter(|name| name.starts_with("matyan-sign-in-")).count();
+        assert!((1..=4).contains(&waiting), "{waiting}");
+    }
+    // The last one is among them.
+    assert!(browser.cookies.contains_key(&name(21)));
+}
+
+#[tokio::test]
+async fn a_provider_that_is_away_leaves_the_token() {
+    let (mut browser, _, _) = Browser::open("");
+    browser.headers.insert("host", "localhost".parse().unwrap());
+    let answer = browser.get("/sign-in/with/away").await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(answer.text().contains("try again, or sign in with a token."), "{}", answer.text());
+}
+
+/// Else the provider would refuse the address, or send the browser to a name that it cannot resolve.
+#[tokio::test]
+async fn a_proxy_that_hides_its_host_is_noticed_before_the_provider_is_asked() {
+    let allowed_hosts = vec!["backend".to_owned(), "tracker.example".to_owned()];
+    let settings = Settings { allowed_hosts, ..Settings::default() };
+    let (mut browser, _, callers) = Browser::open_with(settings, "");
+    for (name, value) in [
+        ("host", "backend:53800"),
+        ("sec-fetch-site", "same-origin"),
+        ("referer", "https://tracker.example/sign-in?next=/"),
+    ] {
+        browser.headers.insert(name, value.parse().unwrap());
+    }
+    let refused = browser.get("/sign-in/with/github").await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+    let text = refused.text();
+    assert!(text.contains("You are at tracker.example") && text.contains("asks for backend:53800"), "{text}");
+    assert_eq!(callers.0.lock().unwrap().begun, None);
+    browser.headers.insert("x-forwarded-host", "tracker.example".parse().unwrap());
+    browser.headers.insert("x-forwarded-proto", "https".parse().unwrap());
+    assert_eq!(browser.get("/sign-in/with/github").await.status, StatusCode::SEE_OTHER);
+    let (redirect_uri, _) = callers.0.lock().unwrap().begun.clone().unwrap();
+    assert_eq!(redirect_uri, "https://tracker.example/sign-in/callback");
+    // Someone who has typed the address has no page to compare it with.
+    browser.headers.remove("x-forwarded-host");
+    browser.headers.remove("referer");
+    assert_eq!(browser.get("/sign-in/with/github").await.status, StatusCode::SEE_OTHER);
+}
+
+/// An operator sees that someone who was disabled tries again.
+#[tokio::test]
+async fn rule_80_a_refused_person_is_reported_by_name() {
+    let (mut browser, _, _) = Browser::open("");
+    let events = Arc::new(Events::default());
+    browser.edge = browser.edge.with_access_observer(events.clone());
+    browser.headers.insert("host", "localhost".parse().unwrap());
+    browser.get("/sign-in/with/github").await;
+    let answer = browser.get(&callback("", 0).replace("code=c", "code=disabled")).await;
+    assert_eq!(answer.status, StatusCode::FORBIDDEN);
+    let text = answer.text();
+    assert!(text.contains("`github:bob` is disabled. The id of this request is "), "{text}");
+    assert!(text.contains(answer.header("x-request-id")), "{text}");
+    let reported = std::mem::take(&mut *events.0.lock().unwrap());
+    let [AccessEvent::SignIn(attempt)] = &reported[..] else { panic!("{reported:?}") };
+    assert_eq!((attempt.principal.as_str(), attempt.is_refused), ("github:bob", true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_82_signing_in_again_ends_the_earlier_session() {
+    let (mut browser, _, callers) = Browser::open("");
+    let events = Arc::new(Events::default());
+    browser.edge = browser.edge.with_access_observer(events.clone());
+    browser.sign_in(VIEWER).await;
+    let copied = browser.cookies["matyan"].clone();
+    browser.sign_in(Tester::Operator).await;
+    assert_eq!(callers.0.lock().unwrap().sessions.len(), 1);
+    let reported = std::mem::take(&mut *events.0.lock().unwrap());
+    assert!(
+        matches!(&reported[..], [AccessEvent::SignIn(_), AccessEvent::SignOut(_), AccessEvent::SignIn(_)]),
+        "{reported:?}"
+    );
+    assert_eq!(browser.call("speech").await, REACHED);
+    advance(REVOCATION_TIME).await;
+    browser.cookies.insert("matyan".to_owned(), copied);
+    assert_eq!(browser.call("speech").await, NOT_SIGNED_IN);
+    // The new session begins also while the earlier one cannot be ended.
+    browser.sign_in(VIEWER).await;
+    callers.0.lock().unwrap().ends_nothing = true;
+    assert_eq!(browser.sign_in(VIEWER).await.status, StatusCode::SEE_OTHER);
+    assert_eq!(browser.call("speech").await, REACHED);
+}
+
 #[tokio::test]
 async fn rule_85_nobody_is_signed_in_to_the_account_of_another() {
     let (mut browser, _, callers) = Browser::open("");
     browser.headers.insert("host", "localhost".parse().unwrap());
     browser.get("/sign-in/with/github").await;
-    // Someone else's answer, in a browser that has not begun, or has begun another sign-in.
-    let other = browser.cookies.insert("matyan-sign-in".to_owned(), "mtb_other".to_owned());
-    assert!(other.is_some());
-    let refused = browser.get("/sign-in/callback?code=c&state=s&iss=https%3A%2F%2Fid.example").await;
+    // Someone else's answer, in a browser that has begun another sign-in, or under another name.
+    let name = format!("matyan-sign-in-{}", state(0).digest().id());
+    let own = browser.cookies.insert(name.clone(), "mtb_other".to_owned());
+    assert_eq!(own, Some(kept(0)));
+    browser.cookies.insert("matyan-sign-in-".to_owned(), kept(0));
+    let refused = browser.get(&callback("", 0)).await;
     assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
     assert!(!browser.cookies.contains_key("matyan"));
-    // The provider has signed nobody in.
-    let refused = browser.get("/sign-in/callback?error=access_denied&state=s").await;
+    let refused = browser.get("/sign-in/callback?code=c&state=s&iss=https%3A%2F%2Fid.example").await;
+    assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
+    // The provider did not sign anyone in.
+    browser.cookies.insert(name.clone(), kept(0));
+    let refused =
+        browser.get(&format!("/sign-in/callback?error=access_denied&state={}", state(0).reveal())).await;
     assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+    assert!(refused.text().contains("The provider did not sign you in"), "{}", refused.text());
+    assert!(!browser.cookies.contains_key(&name), "the sign-in is over");
     assert_eq!(browser.get("/sign-in/with/nobody").await.status, StatusCode::NOT_FOUND);
     // A page of another site cannot send a browser to the provider.
     callers.0.lock().unwrap().begun = None;

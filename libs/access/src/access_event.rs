@@ -2,16 +2,17 @@
 
 use std::net::IpAddr;
 
-/// A browser that has signed in, or a credential that was refused.
+/// A browser that has signed in, or a credential or a person that was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignInAttempt {
-    /// Name of the principal; empty if the credential was refused.
+    /// Name of the principal; empty if it is unknown, because a credential was refused.
     pub principal: String,
     /// Id of the credential, which reveals nothing; empty if there is none.
     pub credential: String,
     /// `None` if the address of the client is unknown.
     pub address: Option<IpAddr>,
     pub request_id: String,
+    /// Whether nobody has signed in. With a principal, a provider knows the person, who is disabled or has no role.
     pub is_refused: bool,
 }
 

@@ -29,6 +29,8 @@ mod process_key;
 
 mod file_permit;
 
+mod project_name;
+
 mod access_event;
 
 mod audited_call;
@@ -41,5 +43,6 @@ pub use caller_cache::{
 };
 pub use file_permit::{FilePermits, PERMIT_LIFETIME, PermitProblem, PermittedFile};
 pub use process_key::{ProcessKey, Question};
+pub use project_name::{NAME_OF_DEFAULT, is_project_name};
 pub use right::{Right, RightSet, Role};
-pub use token::{AccessToken, BrowserSecret, SecretKind, TokenDigest};
+pub use token::{AccessToken, BrowserSecret, NEXT_PAGE_BYTES, SIGN_IN_PREFIX, SecretKind, TokenDigest};

@@ -18,13 +18,20 @@ const CHECKSUM_BYTES: usize = 6;
 const TOKEN_BYTES: usize = PREFIX.len() + SECRET_BYTES + 1 + CHECKSUM_BYTES;
 const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
+/// Beginning of what a browser keeps in a cookie while it signs in with a provider. It is encrypted.
+pub const SIGN_IN_PREFIX: &str = "mtb_";
+
+/// Maximum length of the page that follows a sign-in with a provider. It is in this cookie, of which browsers keep at
+/// most 4,096 bytes.
+pub const NEXT_PAGE_BYTES: usize = 1 << 10;
+
 /// Beginnings of all secrets.
 const PREFIXES: [&str; 5] = [
     PREFIX,
     SecretKind::Session.prefix(),
     SecretKind::Link.prefix(),
     SecretKind::State.prefix(),
-    SecretKind::Browser.prefix(),
+    SIGN_IN_PREFIX,
 ];
 
 /// Separates digests of tokens from everything else that BLAKE3 is used for.
@@ -106,8 +113,6 @@ pub enum SecretKind {
     Link,
     /// Sent through a provider with which a browser signs in.
     State,
-    /// In the cookie of a browser that signs in with a provider.
-    Browser,
 }
 
 impl SecretKind {
@@ -116,7 +121,6 @@ impl SecretKind {
             Self::Session => "mts_",
             Self::Link => "mtl_",
             Self::State => "mto_",
-            Self::Browser => "mtb_",
         }
     }
 }
@@ -184,7 +188,8 @@ fn masked(text: &str, prefix: &str) -> String {
     for part in parts {
         masked.push_str(prefix);
         masked.push('…');
-        masked.push_str(part.trim_start_matches(is_of_token));
+        // Encrypted texts contain hyphens as well.
+        masked.push_str(part.trim_start_matches(|letter: char| is_of_token(letter) || letter == '-'));
     }
     masked
 }
@@ -279,6 +284,7 @@ mod tests {
             (format!("'{text}' viewer"), "'mtk_…' viewer"),
             (format!("{text} {text}"), "mtk_… mtk_…"),
             (text[..20].to_owned(), "mtk_…"),
+            ("cookie mtb_a-b_C-9.".to_owned(), "cookie mtb_…."),
             ("ana token 0123456789abcdef".to_owned(), "ana token 0123456789abcdef"),
             (String::new(), ""),
         ] {
@@ -321,7 +327,7 @@ mod tests {
 
     #[test]
     fn rule_82_a_secret_of_a_browser_is_of_one_kind_and_no_token() {
-        let kinds = [SecretKind::Session, SecretKind::Link, SecretKind::State, SecretKind::Browser];
+        let kinds = [SecretKind::Session, SecretKind::Link, SecretKind::State];
         for kind in kinds {
             let secret = BrowserSecret::generate(kind, &mut StdRng::seed_from_u64(1));
             let text = secret.reveal();

@@ -16,18 +16,18 @@ mod principal;
 mod identity;
 
 pub use credential::{
-    Credential, CredentialKind, Digest, Link, SESSION_IDLE_US, Session, SignIn, credential_find,
-    credential_remove, credential_take, credentials_list, credentials_sweep, session_end, session_renew,
+    Credential, CredentialKind, Digest, Link, SESSION_IDLE_US, Session, credential_find, credential_remove,
+    credential_take, credentials_list, credentials_sweep, session_end, session_renew,
 };
-pub use identity::{ProvidedIdentity, ProvidedSignIn, identity_sign_in};
+pub use identity::{ProvidedIdentity, ProvidedSignIn, UsedState, identity_sign_in};
 pub use principal::{
-    ANONYMOUS, Grant, Identity, credential_put, grant_put, grant_remove, grants_list, grants_of,
-    operator_token_put, principal_disable, principal_enable, principal_is_active, principal_remove,
-    principals_disabled,
+    ANONYMOUS, Grant, Identity, PrincipalRemoval, credential_put, grant_put, grant_remove, grants_list,
+    grants_of, operator_token_put, principal_disable, principal_enable, principal_is_active,
+    principal_remove, principals_disabled,
 };
 pub use refusal::AccessRefusal;
 
-use matyan_store::{Result, Scan, Snapshot, Transaction};
+use matyan_store::{Result, Scan, Snapshot};
 
 use crate::keys;
 
@@ -54,14 +54,6 @@ pub async fn anonymous_grants(snapshot: &dyn Snapshot) -> Result<Vec<Grant>> {
     } else {
         Ok(Vec::new())
     }
-}
-
-/// Notes that a browser has left to sign in with a provider.
-pub async fn sign_in_put(transaction: &mut Transaction, sign_in: &Credential) -> Result<()> {
-    // The oldest one makes room, so nothing is refused.
-    let put = credential::credential_insert(transaction, sign_in).await?;
-    debug_assert_eq!(put, Ok(()));
-    Ok(())
 }
 
 /// Whether the store has rows of access control.

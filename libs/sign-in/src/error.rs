@@ -1,11 +1,14 @@
 //! Errors of sign-ins with a provider. Their texts are for the log of an operator, and contain no secrets.
 
-use std::error::Error as StdError;
+use std::{error::Error as StdError, sync::Arc};
 
 use crate::id_token::TokenProblem;
 
+/// Longest text of a provider that is repeated.
+const SHOWN_CHARACTERS: usize = 200;
+
 /// The reason why someone is not signed in.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum SignInError {
     #[error("there is no provider `{0}`")]
     UnknownProvider(String),
@@ -14,7 +17,7 @@ pub enum SignInError {
     Unreachable {
         url: String,
         #[source]
-        source: Box<dyn StdError + Send + Sync>,
+        source: Arc<dyn StdError + Send + Sync>,
     },
     #[error("{url} answered with status {status}{reason}")]
     Refused { url: String, status: u16, reason: String },
@@ -32,12 +35,31 @@ pub enum SignInError {
 
 impl SignInError {
     pub(crate) fn unreachable(url: &str, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self::Unreachable { url: url.to_owned(), source: source.into() }
+        let source: Box<dyn StdError + Send + Sync> = source.into();
+        Self::Unreachable { url: shown(url), source: source.into() }
     }
 
-    pub(crate) fn malformed(url: &str, reason: impl ToString) -> Self {
-        Self::Malformed { url: url.to_owned(), reason: reason.to_string() }
+    pub(crate) fn malformed(url: &str, reason: &str) -> Self {
+        Self::Malformed { url: shown(url), reason: shown(reason) }
     }
+
+    /// The error for an answer of another form. Texts of `serde_json` may quote a part of the answer, which may be a
+    /// secret.
+    pub(crate) fn of_json(url: &str, error: &serde_json::Error) -> Self {
+        let text = error.to_string();
+        let reason = if text.starts_with("missing field") {
+            text
+        } else {
+            let kind = if error.is_data() { "a member has another type" } else { "it is not JSON" };
+            format!("{kind}, at line {} column {}", error.line(), error.column())
+        };
+        Self::malformed(url, &reason)
+    }
+}
+
+/// A text from outside, as far as an error repeats it.
+pub(crate) fn shown(text: &str) -> String {
+    text.chars().filter(|letter| !letter.is_control()).take(SHOWN_CHARACTERS).collect()
 }
 
 /// The reason why a provider cannot be used at all.
@@ -47,4 +69,37 @@ pub enum SetUpError {
     Address(String),
     #[error("failed to set up the client for providers")]
     Client(#[source] Box<dyn StdError + Send + Sync>),
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    struct Tokens {
+        #[expect(dead_code, reason = "only read by serde")]
+        id_token: String,
+    }
+
+    #[test]
+    fn an_error_repeats_no_part_of_an_answer() {
+        for (answer, expected) in [
+            ("\"gho_secret\"", "a member has another type, at line 1"),
+            ("{\"id_token\": [\"gho_secret\"]}", "a member has another type, at line 1"),
+            ("{\"access_token\": \"gho_secret\"}", "missing field `id_token`"),
+            ("gho_secret", "it is not JSON, at line 1"),
+        ] {
+            let error = serde_json::from_str::<Tokens>(answer).unwrap_err();
+            let text = SignInError::of_json("https://id.example/token", &error).to_string();
+            assert!(text.contains(expected) && !text.contains("gho_secret"), "{text}");
+        }
+    }
+
+    #[test]
+    fn texts_from_outside_are_short() {
+        assert_eq!(shown("a\nb\u{1b}[31m"), "ab[31m");
+        assert_eq!(shown(&"x".repeat(1 << 20)).len(), SHOWN_CHARACTERS);
+    }
 }

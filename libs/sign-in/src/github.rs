@@ -6,9 +6,9 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
     address::{is_trustworthy, with_parameters},
-    error::{SetUpError, SignInError},
+    error::{SetUpError, SignInError, shown},
     http_client::{Credentials, HttpClient},
-    person::{Answer, ClientSecret, Expected, GITHUB, Person, principal_name},
+    person::{Answer, Called, ClientSecret, Expected, GITHUB, Person},
     pkce::challenge,
 };
 
@@ -97,12 +97,8 @@ impl GitHub {
         let teams: Vec<Team> = self.list("/user/teams", &token).await?;
         let organizations = organizations.into_iter().map(|organization| organization.login);
         let teams = teams.into_iter().map(|team| format!("{}/{}", team.organization.login, team.slug));
-        Ok(Person {
-            issuer: self.url.clone(),
-            subject: id.to_string(),
-            name: principal_name(GITHUB, &login),
-            groups: organizations.chain(teams).map(|group| group.to_lowercase()).collect(),
-        })
+        let groups = organizations.chain(teams).map(|group| group.to_lowercase()).collect();
+        Ok(Person::new(GITHUB, self.url.clone(), id.to_string(), Called::AnyCase(&login), groups))
     }
 
     async fn token(&self, answer: &Answer<'_>, expected: &Expected) -> Result<String, SignInError> {
@@ -118,8 +114,7 @@ impl GitHub {
         answer.access_token.filter(|token| !token.is_empty()).ok_or_else(|| {
             // GitHub answers to a wrong code with status 200.
             let error = answer.error.unwrap_or_default();
-            let shown: String = error.chars().filter(|it| !it.is_control()).take(200).collect();
-            let reason = format!(": {shown}");
+            let reason = format!(": {}", shown(&error));
             SignInError::Refused { url: url.clone(), status: StatusCode::OK.as_u16(), reason }
         })
     }

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::{
     address::{form, is_trustworthy},
-    error::{SetUpError, SignInError},
+    error::{SetUpError, SignInError, shown},
 };
 
 /// Longest answer that is read.
@@ -22,8 +22,6 @@ pub(crate) const ANSWER_BYTES: usize = 1 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for a request, from its start to the end of its answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest reason of an error that is repeated.
-const REASON_CHARACTERS: usize = 200;
 
 /// Cheap to clone; clones share connections.
 #[derive(Clone, Debug)]
@@ -80,15 +78,15 @@ impl HttpClient {
         let read = timeout(REQUEST_TIMEOUT, read_answer(url, request));
         let (status, body) = read.await.map_err(|late| SignInError::unreachable(url, late))??;
         if status.is_success() {
-            return serde_json::from_slice(&body).map_err(|error| SignInError::malformed(url, error));
+            return serde_json::from_slice(&body).map_err(|error| SignInError::of_json(url, &error));
         }
         if status.is_redirection() {
-            return Err(SignInError::Redirected { url: url.to_owned() });
+            return Err(SignInError::Redirected { url: shown(url) });
         }
         if status.is_server_error() {
             return Err(SignInError::unreachable(url, format!("status {}", status.as_u16())));
         }
-        Err(SignInError::Refused { url: url.to_owned(), status: status.as_u16(), reason: reason(&body) })
+        Err(SignInError::Refused { url: shown(url), status: status.as_u16(), reason: reason(&body) })
     }
 }
 
@@ -107,7 +105,7 @@ async fn read_answer(url: &str, request: RequestBuilder) -> Result<(StatusCode, 
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
         if body.len() + chunk.len() > ANSWER_BYTES {
-            return Err(SignInError::TooLarge { url: url.to_owned(), limit: ANSWER_BYTES });
+            return Err(SignInError::TooLarge { url: shown(url), limit: ANSWER_BYTES });
         }
         body.extend_from_slice(&chunk);
     }
@@ -119,9 +117,6 @@ fn reason(body: &[u8]) -> String {
     let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     match body["error"].as_str() {
         None => String::new(),
-        Some(error) => {
-            let shown = error.chars().filter(|letter| !letter.is_control()).take(REASON_CHARACTERS);
-            format!(": {}", shown.collect::<String>())
-        }
+        Some(error) => format!(": {}", shown(error)),
     }
 }

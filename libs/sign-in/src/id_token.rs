@@ -26,7 +26,9 @@ pub enum TokenProblem {
     Algorithm(String),
     #[error("it has extensions that this server does not know")]
     Extension,
-    #[error("the provider has published no key that it names")]
+    #[error(
+        "the provider has published no key that it names, or it names none, and the provider has several"
+    )]
     UnknownKey,
     #[error("its signature is wrong")]
     Signature,

@@ -2,9 +2,9 @@
 //! groups; a table in the settings says which roles the groups give.
 //!
 //! The flow is that of an authorization code with PKCE. This crate makes the address to which a browser goes, and
-//! checks the answer with which it comes back. It keeps nothing of a sign-in: its caller stores what is expected of
-//! the answer, and hands it in once. Everything from a provider is limited in size and time, and comes over https,
-//! except from the local machine.
+//! checks the answer with which it comes back. What is expected of the answer is kept by the browser meanwhile,
+//! encrypted, so that a server stores nothing of people who have not signed in yet. Everything from a provider is limited
+//! in size and time, and comes over https, except from the local machine.
 //!
 //! ```
 //! use matyan_access::Role;
@@ -28,6 +28,7 @@ mod key_set;
 mod github;
 mod oidc;
 
+mod pending;
 mod person;
 mod role_table;
 
@@ -38,6 +39,7 @@ pub use error::{SetUpError, SignInError};
 pub use github::GitHubSettings;
 pub use id_token::TokenProblem;
 pub use oidc::OidcSettings;
+pub use pending::{PendingSignIn, SignInKey};
 pub use person::{Answer, ClientSecret, Expected, GITHUB, OIDC, Person};
 pub use providers::Providers;
 pub use role_table::RoleTable;

@@ -3,17 +3,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
 use serde::Deserialize;
-use tokio::time::Instant;
+use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
     address::{form, is_trustworthy, with_parameters},
-    error::{SetUpError, SignInError},
+    error::{SetUpError, SignInError, shown},
     http_client::{Credentials, HttpClient},
     id_token::{Claims, Requirements, TokenProblem, verify},
     key_set::{KeySet, PublishedKeys},
-    person::{Answer, ClientSecret, Expected, OIDC, Person, principal_name},
+    person::{Answer, Called, ClientSecret, Expected, OIDC, Person},
     pkce::challenge,
 };
 
@@ -24,6 +23,8 @@ const DISCOVERY: &str = "/.well-known/openid-configuration";
 const LIFETIME: Duration = Duration::from_secs(3_600);
 /// Minimum time between two readings because of an unknown key, which a wrong answer may name.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(30);
+/// Time for which a provider that could not be read is not asked again. Anyone can begin to sign in, as often as they like.
+const FAILURE_LIFETIME: Duration = Duration::from_secs(10);
 
 /// Method with which this server shows its secret to a provider that knows no other.
 const SECRET_IN_FORM: &str = "client_secret_post";
@@ -43,15 +44,23 @@ pub struct OidcSettings {
     pub scopes: String,
     /// Claim with the groups of a person.
     pub groups_claim: String,
-    /// Claim with the name of a person; `None`: the address of mail, if it is verified, or else the subject.
+    /// Claim with the name of a person; `None`: the email address, if it is verified, or else the subject.
     pub name_claim: Option<String>,
 }
 
 pub(crate) struct OidcProvider {
     settings: OidcSettings,
     http: HttpClient,
-    /// As read last.
-    known: Mutex<Option<KnownProvider>>,
+    /// Locked while the provider is read, so that all who need it wait for one reading.
+    reading: Mutex<Reading>,
+}
+
+/// What the last readings have found.
+#[derive(Default)]
+struct Reading {
+    known: Option<KnownProvider>,
+    /// Why the last reading failed, and when; `None` if it did not.
+    failure: Option<(Instant, SignInError)>,
 }
 
 #[derive(Clone)]
@@ -85,7 +94,7 @@ impl OidcProvider {
         if !is_trustworthy(&settings.issuer) {
             return Err(SetUpError::Address(settings.issuer));
         }
-        Ok(Self { settings, http, known: Mutex::default() })
+        Ok(Self { settings, http, reading: Mutex::default() })
     }
 
     pub(crate) fn title(&self) -> &str {
@@ -140,7 +149,7 @@ impl OidcProvider {
             None if !description.authorization_response_iss_parameter_supported => Ok(()),
             found => Err(SignInError::WrongIssuer {
                 expected: expected.clone(),
-                found: found.unwrap_or_default().chars().filter(|it| !it.is_control()).take(200).collect(),
+                found: shown(found.unwrap_or_default()),
             }),
         }
     }
@@ -181,30 +190,36 @@ impl OidcProvider {
     }
 
     fn person(&self, claims: &Claims) -> Person {
+        let issuer = self.settings.issuer.clone();
         let subject = claims.text("sub").unwrap_or_default().to_owned();
-        let named = match &self.settings.name_claim {
-            Some(claim) => claims.text(claim),
-            None => claims.text("email").filter(|_| claims.is_true("email_verified")),
+        let text = |claim: &str| claims.text(claim).filter(|text| !text.trim().is_empty());
+        let called = match &self.settings.name_claim {
+            Some(claim) => text(claim).map(Called::ExactCase),
+            None => text("email").filter(|_| claims.is_true("email_verified")).map(Called::AnyCase),
         };
-        let name = named.filter(|name| !name.trim().is_empty()).unwrap_or(&subject);
-        Person {
-            issuer: self.settings.issuer.clone(),
-            name: principal_name(OIDC, name),
-            groups: claims.texts(&self.settings.groups_claim),
-            subject,
-        }
+        let groups = claims.texts(&self.settings.groups_claim);
+        Person::new(OIDC, issuer, subject, called.unwrap_or(Called::Subject), groups)
     }
 
     /// The provider's description and keys. `is_outdated`: a token has named a key that is not among them.
     async fn known(&self, is_outdated: bool) -> Result<KnownProvider, SignInError> {
-        let known = self.known.lock().clone();
-        let longest = if is_outdated { RELOAD_INTERVAL } else { LIFETIME };
-        if let Some(known) = known.filter(|known| known.at.elapsed() < longest) {
-            return Ok(known);
+        let (lifetime, failure_lifetime) =
+            if is_outdated { (RELOAD_INTERVAL, RELOAD_INTERVAL) } else { (LIFETIME, FAILURE_LIFETIME) };
+        let mut reading = self.reading.lock().await;
+        if let Some(known) = reading.known.as_ref().filter(|known| known.at.elapsed() < lifetime) {
+            return Ok(known.clone());
         }
-        let read = self.read().await?;
-        *self.known.lock() = Some(read.clone());
-        Ok(read)
+        if let Some((at, error)) = &reading.failure
+            && at.elapsed() < failure_lifetime
+        {
+            return Err(error.clone());
+        }
+        let read = self.read().await;
+        match &read {
+            Ok(known) => *reading = Reading { known: Some(known.clone()), failure: None },
+            Err(error) => reading.failure = Some((Instant::now(), error.clone())),
+        }
+        read
     }
 
     async fn read(&self) -> Result<KnownProvider, SignInError> {
@@ -214,7 +229,7 @@ impl OidcProvider {
         let Description { issuer, authorization_endpoint, jwks_uri, .. } = &description;
         if *issuer != self.settings.issuer {
             let expected = self.settings.issuer.clone();
-            return Err(SignInError::WrongIssuer { expected, found: issuer.clone() });
+            return Err(SignInError::WrongIssuer { expected, found: shown(issuer) });
         }
         // A browser is sent there, with the client id.
         if !is_trustworthy(authorization_endpoint) {

@@ -2,15 +2,24 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// Ids of the providers, which also begin the names of the principals that sign in with them.
 pub const OIDC: &str = "oidc";
 pub const GITHUB: &str = "github";
 
-/// Longest name that is proposed for a principal: it leaves room for an ending that tells namesakes apart.
-const NAME_BYTES: usize = 44;
+/// Longest name that is proposed for a principal. Names of principals may have as many bytes (`PRINCIPAL_BYTES` of the
+/// backend), so that a role can be granted before the first sign-in.
+const NAME_BYTES: usize = 128;
+
+/// The part of a name that says that a subject follows. It is not as long as a digest, so no other name has it there.
+const SUBJECT: &str = "sub";
+
+/// Digits of the digest of issuer and subject in a name.
+const DIGITS: usize = 16;
 
 /// What the answer of a provider is checked against.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expected {
     pub nonce: String,
     /// Verifier of PKCE: 43 to 128 letters, digits and `-._~`.
@@ -32,9 +41,23 @@ pub struct Person {
     pub issuer: String,
     /// Never changes, and is never given to anyone else of this issuer.
     pub subject: String,
-    /// Proposed name of the principal: the provider, a colon, and a name that may change.
+    /// Proposed name of the principal: the provider, a colon, and the name by which the provider calls the person. If
+    /// that name does not fit, it is `unique_name`.
     pub name: String,
+    /// A name of the principal with the digest of issuer and subject, which nobody else can have.
+    pub unique_name: String,
     pub groups: Vec<String>,
+}
+
+/// The name by which a provider calls a person.
+#[derive(Clone, Copy)]
+pub(crate) enum Called<'a> {
+    /// A name in which uppercase letters mean the same as lowercase letters.
+    AnyCase(&'a str),
+    /// A name of any kind.
+    ExactCase(&'a str),
+    /// None but the subject.
+    Subject,
 }
 
 /// The secret by which a provider knows this server.
@@ -58,28 +81,105 @@ impl fmt::Debug for ClientSecret {
     }
 }
 
-/// A name for a principal, in the letters that such names may have.
-pub(crate) fn principal_name(provider: &str, name: &str) -> String {
-    let letter = |letter: char| match letter.to_ascii_lowercase() {
+impl Person {
+    /// A person whom a provider calls by this name.
+    pub(crate) fn new(
+        provider: &str,
+        issuer: String,
+        subject: String,
+        called: Called<'_>,
+        groups: Vec<String>,
+    ) -> Self {
+        let (prefix, text) = match called {
+            Called::AnyCase(text) => (provider.to_owned(), text.to_ascii_lowercase()),
+            Called::ExactCase(text) => (provider.to_owned(), text.to_owned()),
+            Called::Subject => (format!("{provider}:{SUBJECT}"), subject.clone()),
+        };
+        let letters: String = text.chars().map(letter).collect();
+        let digest = blake3::hash(format!("{issuer}\0{subject}").as_bytes()).to_hex();
+        let mut unique_name = format!("{provider}:{}:{letters}", &digest[..DIGITS]);
+        // All letters are ASCII.
+        unique_name.truncate(NAME_BYTES);
+        let name = format!("{prefix}:{letters}");
+        let is_exact = letters == text && name.len() <= NAME_BYTES;
+        let name = if is_exact { name } else { unique_name.clone() };
+        Self { issuer, subject, name, unique_name, groups }
+    }
+}
+
+/// The letter itself if the names of principals may contain it, or else the one that stands for it. A colon separates
+/// the parts of a name, so it cannot come from a provider.
+fn letter(letter: char) -> char {
+    match letter.to_ascii_lowercase() {
         letter if letter.is_ascii_lowercase() || letter.is_ascii_digit() => letter,
         letter @ ('-' | '_' | '.' | '@' | '+') => letter,
         _ => '-',
-    };
-    let mut name = format!("{provider}:{}", name.chars().map(letter).collect::<String>());
-    name.truncate(NAME_BYTES);
-    name
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn person(subject: &str, called: Called<'_>) -> Person {
+        Person::new("oidc", "https://id.example".to_owned(), subject.to_owned(), called, Vec::new())
+    }
+
+    fn of_address(subject: &str, address: &str) -> Person {
+        person(subject, Called::AnyCase(address))
+    }
+
     #[test]
-    fn names_of_principals_have_a_provider_and_few_letters() {
-        assert_eq!(principal_name("github", "Ana-Z"), "github:ana-z");
-        assert_eq!(principal_name("oidc", "Ana@Example.org"), "oidc:ana@example.org");
-        assert_eq!(principal_name("oidc", "a b/ä:c\n"), "oidc:a-b---c-");
-        assert_eq!(principal_name("oidc", &"a".repeat(300)).len(), NAME_BYTES);
+    fn rule_86_a_name_that_fits_is_used_as_it_is() {
+        assert_eq!(of_address("1", "Ana@Example.org").name, "oidc:ana@example.org");
+        assert_eq!(person("1", Called::ExactCase("ana.z+1")).name, "oidc:ana.z+1");
+        assert_eq!(person("42", Called::Subject).name, "oidc:sub:42");
+        let address = "christopher.montgomery@research.example.edu";
+        assert_eq!(of_address("1", address).name, format!("oidc:{address}"));
+        let login = "a".repeat(39);
+        let github =
+            Person::new("github", String::new(), "7".to_owned(), Called::AnyCase(&login), Vec::new());
+        assert_eq!(github.name, format!("github:{login}"));
+    }
+
+    #[test]
+    fn rule_86_a_name_that_was_changed_belongs_to_one_person() {
+        let long = "a".repeat(NAME_BYTES);
+        for (one, other) in [
+            (Called::AnyCase("ana/smith@example.org"), Called::AnyCase("ana-smith@example.org")),
+            (Called::AnyCase("ana/smith@example.org"), Called::AnyCase("ana!smith@example.org")),
+            (Called::AnyCase("ana@ex\u{e4}mple.org"), Called::AnyCase("ana@ex-mple.org")),
+            (Called::AnyCase(&format!("{long}x")), Called::AnyCase(&format!("{long}y"))),
+            (Called::ExactCase("Ana"), Called::ExactCase("ana")),
+            (Called::ExactCase("ana:b"), Called::ExactCase("ana-b")),
+            // A subject that looks like the name of someone else.
+            (Called::Subject, Called::AnyCase("ana@example.org")),
+            (Called::Subject, Called::ExactCase("sub:ana@example.org")),
+        ] {
+            let one = person("ana@example.org", one);
+            let other = person("2", other);
+            assert_ne!(one.name, other.name);
+            assert_ne!(one.unique_name, other.unique_name);
+            assert!(one.name.len() <= NAME_BYTES && other.name.len() <= NAME_BYTES);
+        }
+        let changed = of_address("1", "ana/smith@example.org");
+        assert_eq!(changed.name, changed.unique_name);
+        assert!(changed.name.starts_with("oidc:") && changed.name.ends_with(":ana-smith@example.org"));
+        // Whatever name someone chooses, it is not the changed name of another person.
+        let copied = changed.name.strip_prefix("oidc:").unwrap();
+        assert_ne!(person("2", Called::ExactCase(copied)).name, changed.name);
+        assert_eq!(of_address("1", "b c").name.split(':').nth(1), changed.name.split(':').nth(1));
+    }
+
+    #[test]
+    fn a_unique_name_is_of_one_issuer_and_subject() {
+        let named = |issuer: &str, subject: &str| {
+            let called = Called::AnyCase("ana");
+            Person::new("oidc", issuer.to_owned(), subject.to_owned(), called, Vec::new()).unique_name
+        };
+        assert_ne!(named("https://a.example", "1"), named("https://b.example", "1"));
+        assert_ne!(named("https://a.example", "1"), named("https://a.example", "2"));
+        assert_ne!(named("https://a.example/1", "2"), named("https://a.example/", "12"));
     }
 
     #[test]

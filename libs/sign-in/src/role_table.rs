@@ -1,8 +1,12 @@
-//! The table that turns groups of a provider into roles, as text: `ml-team = editor@speech, ops = operator`.
+//! The table that turns groups of a provider into roles, as text: `ml-team = editor@speech, ops = operator`. Whatever could
+//! never give anyone a role is an error.
 
 use std::collections::BTreeMap;
 
-use matyan_access::Role;
+use matyan_access::{NAME_OF_DEFAULT, Role, is_project_name};
+
+/// What is before and after a group that contains commas.
+const QUOTE: char = '"';
 
 /// A role in a project, or in all of them (`None`).
 type GroupRole = (Option<String>, Role);
@@ -14,12 +18,29 @@ pub struct RoleTable {
 }
 
 impl RoleTable {
-    /// Reads a table: `GROUP = ROLE@PROJECT` for a role in a project, `GROUP = ROLE` for one in all projects, separated by
-    /// commas or in lines of their own. A group with several roles has several rows. Nothing after `@` is the default
-    /// project. The error says what is wrong and what would be right.
+    /// Reads a table: `GROUP = ROLE@PROJECT` for a role in a project, `GROUP = ROLE` for a role in all projects, separated
+    /// by commas or in lines of their own. A group with several roles has several rows. Nothing after `@` is the default
+    /// project. A group with commas is in quotes: `"cn=ml,dc=example" = viewer@speech`. The error says what is wrong and
+    /// what would be right.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let rows = text.split([',', '\n']).map(str::trim).filter(|row| !row.is_empty());
-        Ok(Self { rows: rows.map(parse_row).collect::<Result<_, _>>()? })
+        let mut is_quoted = false;
+        let separates = |letter: char| {
+            is_quoted ^= letter == QUOTE;
+            !is_quoted && matches!(letter, ',' | '\n')
+        };
+        let rows: Vec<&str> = text.split(separates).map(str::trim).filter(|row| !row.is_empty()).collect();
+        if is_quoted {
+            return Err(
+                "has an odd number of `\"`: put both ends of a group with commas in quotes".to_owned()
+            );
+        }
+        Ok(Self { rows: rows.into_iter().map(parse_row).collect::<Result<_, _>>()? })
+    }
+
+    /// Reads a table of groups whose names are the same in any case, as at GitHub, which are compared in lowercase.
+    pub fn parse_any_case(text: &str) -> Result<Self, String> {
+        let Self { rows } = Self::parse(text)?;
+        Ok(Self { rows: rows.into_iter().map(|(group, role)| (group.to_lowercase(), role)).collect() })
     }
 
     pub fn is_empty(&self) -> bool {
@@ -46,18 +67,33 @@ fn parse_row(row: &str) -> Result<(String, GroupRole), String> {
         Some((name, project)) => (name.trim(), Some(project.trim().to_owned())),
         None => (granted, None),
     };
-    if group.is_empty() {
+    if group.trim_matches(QUOTE).is_empty() {
         return Err(format!("has the row `{row}` without a group before the `=`"));
     }
+    let quoted = group.strip_prefix(QUOTE).and_then(|group| group.strip_suffix(QUOTE));
+    if quoted.is_none() && group.contains(" = ") {
+        return Err(format!("has the row `{row}` with two roles: write a row for each of them"));
+    }
+    let group = quoted.unwrap_or(group);
     let names = Role::ALL.map(Role::name).join(", ");
-    let role = Role::from_name(name)
-        .ok_or_else(|| format!("gives the unknown role `{name}`; use one of {names}"))?;
+    let role = Role::from_name(name).ok_or_else(|| {
+        format!("gives the unknown role `{name}`; use one of {names}, and quotes around a group with commas")
+    })?;
     if project.is_some() && matches!(role, Role::Operator | Role::Monitor) {
         return Err(format!(
             "gives the role `{name}` in a project; it is one in all projects: write `{name}` alone"
         ));
     }
-    Ok((group.to_owned(), (project, role)))
+    match project.as_deref() {
+        Some(NAME_OF_DEFAULT) => {
+            Err(format!("gives a role in the default project by the name `default`: write `{name}@` alone"))
+        }
+        Some(project) if !project.is_empty() && !is_project_name(project) => Err(format!(
+            "names the project `{project}`, which cannot exist: names of projects have lowercase letters, digits, `-`, `_` and \
+             `.`, and begin with a letter or a digit"
+        )),
+        _ => Ok((group.to_owned(), (project, role))),
+    }
 }
 
 #[cfg(test)]
@@ -94,6 +130,26 @@ mod tests {
     }
 
     #[test]
+    fn groups_with_commas_are_in_quotes() {
+        let group = "cn=ml,ou=groups,dc=example";
+        let error = RoleTable::parse(&format!("{group} = viewer@speech")).unwrap_err();
+        assert!(error.contains("unknown role `ml`") && error.contains("quotes around a group"), "{error}");
+        let table =
+            format!("ops = operator, \"{group}\" = viewer@speech,b = viewer\n\"{group}\"=editor@vision");
+        let expected = [named("speech", Role::Viewer), named("vision", Role::Editor)];
+        assert_eq!(roles(&table, &[group]), expected);
+        assert_eq!(roles(&table, &["b"]), [(None, Role::Viewer)]);
+        assert_eq!(roles("\"a = b\" = viewer", &["a = b"]), [(None, Role::Viewer)]);
+    }
+
+    #[test]
+    fn rule_86_groups_of_github_are_written_in_any_case() {
+        let table = RoleTable::parse_any_case("My-Org/ML-Team = editor@speech").unwrap();
+        let groups = ["my-org/ml-team".to_owned()];
+        assert_eq!(table.roles_of(&groups), [named("speech", Role::Editor)]);
+    }
+
+    #[test]
     fn wrong_tables_say_what_is_wrong() {
         for (table, expected) in [
             ("ml-team", "without a `=`"),
@@ -101,6 +157,12 @@ mod tests {
             ("a = admin@speech", "unknown role `admin`"),
             ("a = operator@speech", "write `operator` alone"),
             ("a =", "unknown role ``"),
+            ("a = editor@Speech Lab", "names the project `Speech Lab`, which cannot exist"),
+            ("a = editor@speech@vision", "names the project `speech@vision`"),
+            ("a = editor@default", "write `editor@` alone"),
+            ("a = viewer = editor@speech", "with two roles"),
+            ("\"a = viewer, b = viewer", "an odd number of"),
+            ("\"\" = viewer", "without a group"),
         ] {
             let error = RoleTable::parse(table).unwrap_err();
             assert!(error.contains(expected), "{table}: {error}");

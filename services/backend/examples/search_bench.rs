@@ -15,6 +15,7 @@ use matyan_proto::{
     runs::v1::RunParts,
     search::v1::{Query, RunsRequest, Sort, SortField, search_service_client::SearchServiceClient, sort::By},
 };
+use matyan_sign_in::SignInKey;
 use matyan_store::{Commit, Store, Transaction, embedded::EmbeddedStore};
 use matyan_value::{Map, Value};
 use matyan_wire::ingestion::RecordFormat;
@@ -129,6 +130,7 @@ async fn main() -> Result<()> {
         blob_uri: "file:///blobs".into(),
         uri_key: UriKey::new(b"secret"),
         process_key: ProcessKey::new(b"secret"),
+        sign_in_key: SignInKey::new(b"secret"),
         clock,
         new_id: Arc::new(String::new),
         new_token: Arc::new(|| matyan_access::AccessToken::generate(&mut rand::rng())),

@@ -54,21 +54,29 @@ async fn start_checked<T>(server: &Server, request: Request<T>) -> Result<(Call,
 impl Error {
     /// The error for a row about a principal that was not written.
     fn of_access(refusal: AccessRefusal, principal: &str) -> Self {
-        let too_many = |field, limit| Self::TooLarge { field, size: limit + 1, limit };
         match refusal {
-            AccessRefusal::TooManyPrincipals { limit } => too_many("principals", limit),
-            AccessRefusal::TooManyGrants { limit } => too_many("grants", limit),
-            AccessRefusal::TooManyCredentials { limit } => too_many("tokens", limit),
-            AccessRefusal::TooManyLinks { limit } => too_many("links", limit),
+            AccessRefusal::TooManyPrincipals { limit } => Self::Full { what: "principals", limit },
+            AccessRefusal::TooManyGrants { limit } => Self::Full { what: "roles", limit },
+            AccessRefusal::TooManyCredentials { limit } => Self::Full { what: "tokens", limit },
+            AccessRefusal::TooManyLinks { limit } => Self::Full { what: "links", limit },
+            AccessRefusal::TooManySignIns { limit } => Self::sign_in_refused(
+                principal,
+                format!(
+                    "`{principal}` has signed in {limit} times in the last minutes: wait ten minutes, then sign in again"
+                ),
+            ),
             AccessRefusal::UnknownPrincipal => Self::field(
                 "principal",
                 format!(
                     "is `{principal}`, which has no role yet: grant one first, with `matyan access grant {principal} ROLE`"
                 ),
             ),
-            AccessRefusal::DisabledPrincipal => Self::SignInRefused(format!(
-                "`{principal}` is disabled: an operator can change that, with `matyan access enable {principal}`"
-            )),
+            AccessRefusal::DisabledPrincipal => Self::sign_in_refused(
+                principal,
+                format!(
+                    "`{principal}` is disabled: an operator can change that, with `matyan access enable {principal}`"
+                ),
+            ),
             AccessRefusal::LastOperator => Self::field(
                 "principal",
                 format!(
@@ -151,8 +159,8 @@ impl AccessService for AccessApi {
         request: Request<pb::RemovePrincipalRequest>,
     ) -> RpcResult<pb::RemovePrincipalResponse> {
         let (_, request) = self.start(request).await?;
-        grants::remove_principal(&self.server.deps, &request.principal).await?;
-        Ok(Response::new(pb::RemovePrincipalResponse {}))
+        let disabled = grants::remove_principal(&self.server.deps, &request.principal).await?;
+        Ok(Response::new(pb::RemovePrincipalResponse { disabled }))
     }
 
     async fn disable_principal(
@@ -263,6 +271,8 @@ impl AccessService for AccessApi {
 
 #[cfg(test)]
 mod tests {
+    use tonic_types::StatusExt as _;
+
     use super::*;
 
     #[test]
@@ -273,6 +283,10 @@ mod tests {
             unknown.contains("`dd`, which has no role yet") && unknown.contains("grant dd ROLE"),
             "{unknown}"
         );
+        let disabled = Status::from(Error::of_access(AccessRefusal::DisabledPrincipal, "dd"));
+        assert_eq!(disabled.get_details_error_info().unwrap().metadata["principal"], "dd");
+        let full = text(AccessRefusal::TooManyGrants { limit: 20_000 });
+        assert!(full.contains("there are 20000 roles already"), "{full}");
         let last = text(AccessRefusal::LastOperator);
         assert!(last.contains("`dd`, the only operator"), "{last}");
     }

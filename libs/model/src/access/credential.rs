@@ -18,8 +18,8 @@ const MAX_LINKS: usize = 1_000;
 /// Further sessions end the oldest one of their principal, or of all.
 const MAX_SESSIONS: usize = 10_000;
 const MAX_SESSIONS_OF_PRINCIPAL: usize = 100;
-/// Further ones end the oldest one: anyone can begin to sign in.
-const MAX_SIGN_INS: usize = 1_000;
+/// Sign-ins with a provider of one principal in the time for which a provider may take: more than any browser needs.
+const MAX_USED_STATES_OF_PRINCIPAL: usize = 100;
 
 /// Time for which an expired token is listed, so that an owner sees why a script has stopped: 30 days.
 pub(super) const LISTED_AFTER_END_US: i64 = 30 * 24 * 3_600 * 1_000_000;
@@ -41,8 +41,9 @@ pub enum CredentialKind {
     Session(Session),
     /// A link that signs a browser in, once.
     Link(Link),
-    /// A browser that has left to sign in with a provider. It has no principal yet.
-    SignIn(SignIn),
+    /// A state that has come back from a provider, with someone who has signed in. It proves nothing any more, and is
+    /// kept until its end so that it cannot be used again.
+    UsedState,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -64,41 +65,10 @@ pub struct Link {
     pub host: Option<String>,
 }
 
-/// What the answer of a provider is checked against.
-#[derive(Clone, PartialEq, Eq, Encode, Decode)]
-#[cbor(array)]
-pub struct SignIn {
-    /// Id of the provider in the settings.
-    #[n(0)]
-    pub provider: String,
-    #[n(1)]
-    pub nonce: String,
-    /// Verifier of PKCE.
-    #[n(2)]
-    pub verifier: String,
-    /// Address to which the provider sends the browser back.
-    #[n(3)]
-    pub redirect_uri: String,
-    /// Page of this server that the browser asked for; empty if it asked for none.
-    #[n(4)]
-    pub next: String,
-    /// Digest of the secret in the cookie of the browser that has begun.
-    #[cbor(n(5), with = "minicbor::bytes")]
-    pub browser: Digest,
-}
-
-/// Omits the secrets.
-impl std::fmt::Debug for SignIn {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SignIn").field("provider", &self.provider).finish_non_exhaustive()
-    }
-}
-
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credential {
     pub digest: Digest,
     pub kind: CredentialKind,
-    /// Empty while a browser is still signing in.
     pub principal: String,
     pub label: String,
     pub created_us: i64,
@@ -123,8 +93,9 @@ enum StoredKind {
     Session,
     #[n(3)]
     Link,
+    // Earlier versions wrote rows of this kind when a sign-in began. They are as useless as used states.
     #[n(4)]
-    SignIn,
+    UsedState,
 }
 
 #[derive(Encode, Decode)]
@@ -151,8 +122,7 @@ struct CredentialRow {
     session: Option<Session>,
     #[cbor(n(9), default)]
     link: Option<Link>,
-    #[cbor(n(10), default)]
-    sign_in: Option<SignIn>,
+    // Earlier versions had a tenth member, for sign-ins that had begun.
 }
 
 impl CredentialKind {
@@ -170,7 +140,7 @@ impl CredentialKind {
             Self::OperatorToken => StoredKind::OperatorToken,
             Self::Session(_) => StoredKind::Session,
             Self::Link(_) => StoredKind::Link,
-            Self::SignIn(_) => StoredKind::SignIn,
+            Self::UsedState => StoredKind::UsedState,
         }
     }
 }
@@ -185,7 +155,7 @@ impl Credential {
             StoredKind::OperatorToken => CredentialKind::OperatorToken,
             StoredKind::Session => CredentialKind::Session(row.session.ok_or_else(incomplete)?),
             StoredKind::Link => CredentialKind::Link(row.link.ok_or_else(incomplete)?),
-            StoredKind::SignIn => CredentialKind::SignIn(row.sign_in.ok_or_else(incomplete)?),
+            StoredKind::UsedState => CredentialKind::UsedState,
         };
         let role = row.role.map(|number| decode_role(key, number)).transpose()?;
         let CredentialRow { principal, label, created_us, created_by, expires_us, project, .. } = row;
@@ -206,13 +176,11 @@ impl Credential {
             role: role.map(i32::from),
             session: None,
             link: None,
-            sign_in: None,
         };
         match kind {
-            CredentialKind::Token | CredentialKind::OperatorToken => {}
+            CredentialKind::Token | CredentialKind::OperatorToken | CredentialKind::UsedState => {}
             CredentialKind::Session(session) => row.session = Some(session),
             CredentialKind::Link(link) => row.link = Some(link),
-            CredentialKind::SignIn(sign_in) => row.sign_in = Some(sign_in),
         }
         rows::encode(&row)
     }
@@ -222,7 +190,7 @@ impl Credential {
         hex(&self.digest[..8])
     }
 
-    /// Whether it is a token, rather than a session, a link or a sign-in.
+    /// Whether it is a token, rather than a session, a link or a used state.
     pub fn is_token(&self) -> bool {
         self.kind.is_token()
     }
@@ -283,7 +251,7 @@ pub(super) async fn credential_of_caller(
             let token = credential_find(snapshot, token, now_us).await?;
             token.is_some_and(|token| token.kind.is_token() && token.principal == credential.principal)
         }
-        CredentialKind::Link(_) | CredentialKind::SignIn(_) => false,
+        CredentialKind::Link(_) | CredentialKind::UsedState => false,
     };
     Ok(is_valid.then_some(credential))
 }
@@ -326,7 +294,12 @@ pub(super) async fn credential_insert(
             clear_oldest(transaction, own.into_iter().copied(), MAX_SESSIONS_OF_PRINCIPAL);
             clear_oldest(transaction, alike.iter().copied(), MAX_SESSIONS);
         }
-        CredentialKind::SignIn(_) => clear_oldest(transaction, alike.iter().copied(), MAX_SIGN_INS),
+        CredentialKind::UsedState => {
+            let limit = MAX_USED_STATES_OF_PRINCIPAL;
+            if alike.iter().filter(|it| it.principal == credential.principal).count() >= limit {
+                return Ok(Err(AccessRefusal::TooManySignIns { limit }));
+            }
+        }
         _ => {}
     }
     let is_full = valid.len() + expired.len() >= MAX_TOKENS;
@@ -343,7 +316,7 @@ fn is_alike(one: &CredentialKind, other: &CredentialKind) -> bool {
     one.stored() == other.stored() || one.is_token() && other.is_token()
 }
 
-/// Clears the oldest ones of credentials that are sorted by age, so that one more is within the limit.
+/// Clears the oldest of these credentials, which are sorted by age, so that one more is within the limit.
 fn clear_oldest<'a>(
     transaction: &mut Transaction,
     credentials: impl ExactSizeIterator<Item = &'a Credential>,
@@ -360,7 +333,7 @@ fn is_swept(expired: &Credential, now_us: i64, is_full: bool) -> bool {
     match expired.kind {
         CredentialKind::OperatorToken => false,
         CredentialKind::Token => is_full || !expired.is_listed(now_us),
-        CredentialKind::Session(_) | CredentialKind::Link(_) | CredentialKind::SignIn(_) => true,
+        CredentialKind::Session(_) | CredentialKind::Link(_) | CredentialKind::UsedState => true,
     }
 }
 
@@ -399,7 +372,8 @@ pub fn credential_remove(transaction: &mut Transaction, credential: &Credential)
 /// Ends the sessions of a principal, and makes its links invalid.
 pub(super) async fn sessions_end(transaction: &mut Transaction, principal: &str) -> Result<()> {
     for credential in credentials_read(transaction).await? {
-        if credential.principal == principal && !credential.kind.is_token() {
+        let ends = matches!(credential.kind, CredentialKind::Session(_) | CredentialKind::Link(_));
+        if credential.principal == principal && ends {
             credential_remove(transaction, &credential);
         }
     }

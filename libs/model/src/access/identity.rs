@@ -1,20 +1,19 @@
 //! People who sign in with a provider. A provider knows them by issuer and subject, which never change, unlike names
-//! and addresses; so does the store. The name of the principal is chosen at the first sign-in.
+//! and addresses; so does the store. The name of the principal is chosen at the first sign-in. A role may be granted to a
+//! name before, so a principal without an identity is taken over by its name only, and never by a similar one.
 
 use matyan_proto::access::v1::Role;
 use matyan_store::{Result, Transaction};
 
 use super::{
-    credential::{Credential, credential_insert, sessions_end},
+    credential::{Credential, CredentialKind, Digest, credential_insert, sessions_end},
     principal::{
-        Grant, Identity, Principal, grant_clear, grant_set, grants_read, principal_put, principal_read,
+        Grant, Identity, Principal, grant_clear, grant_set, grants_check_room, grants_read, is_last_operator,
+        principal_put, principal_read,
     },
     refusal::AccessRefusal,
 };
 use crate::{keys, rows};
-
-/// Number of names that are tried for a person whose name is taken.
-const MAX_NAMES: usize = 10;
 
 /// What a provider says of someone who signs in, and the roles of their groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,10 +21,20 @@ pub struct ProvidedIdentity {
     /// Id of the provider in the settings.
     pub provider: String,
     pub identity: Identity,
-    /// The name for a principal that does not exist yet.
+    /// The name for a principal that does not exist yet, or that nobody has signed in with.
     pub name: String,
+    /// The name instead, if someone else has signed in with the first one. Nobody else can have it.
+    pub unique_name: String,
     /// At most one role for each project, and one for all projects (`None`).
     pub roles: Vec<(Option<String>, Role)>,
+}
+
+/// A state that has come back from a provider, and cannot be used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UsedState {
+    pub digest: Digest,
+    /// When the sign-in that it belongs to ends in any case.
+    pub ends_us: i64,
 }
 
 /// The way in which a sign-in with a provider ends.
@@ -33,6 +42,8 @@ pub struct ProvidedIdentity {
 pub enum ProvidedSignIn {
     /// The session of this principal exists.
     Done(String),
+    /// Someone has signed in with this state already.
+    Repeated,
     /// Neither a group nor anyone has given the principal a role.
     NoRole(String),
     Refused(String, AccessRefusal),
@@ -40,24 +51,43 @@ pub enum ProvidedSignIn {
 
 /// Signs someone in whom a provider knows: gives the principal the roles of the groups, takes those that no group gives
 /// any longer, and writes the session, whose principal is filled in. Roles that someone has granted stay, and come before
-/// those of groups in the same projects. Changed roles end all other sessions of the principal.
+/// those of groups in the same projects. Changed roles end all other sessions of the principal. The state is used from
+/// then on, if there is a session.
 pub async fn identity_sign_in(
     transaction: &mut Transaction,
     provided: &ProvidedIdentity,
+    state: &UsedState,
     session: &Credential,
 ) -> Result<ProvidedSignIn> {
+    if transaction.get(&keys::credential(&state.digest)).await?.is_some() {
+        return Ok(ProvidedSignIn::Repeated);
+    }
     let (name, principal) = find_principal(transaction, provided).await?;
     if principal.as_ref().is_some_and(|principal| principal.is_disabled) {
         return Ok(ProvidedSignIn::Refused(name, AccessRefusal::DisabledPrincipal));
     }
     let granted = grants_read(transaction, &name).await?;
     let changes = GroupChanges::of(provided, &name, &granted, session.created_us);
+    let further = changes.added.len().saturating_sub(changes.replaced.len() + changes.removed.len());
+    let room = if further > 0 { grants_check_room(transaction, further).await? } else { Ok(()) };
     let count = granted.len() + changes.added.len() - changes.removed.len() - changes.replaced.len();
     if !changes.are_none() {
         sessions_end(transaction, &name).await?;
     }
+    // The provider decides who is in its groups, also if nobody is left.
+    if changes.takes_operator() && is_last_operator(transaction, &name).await? {
+        tracing::warn!(
+            principal = name,
+            "the groups of the only operator do not give the role operator any longer: if nobody else gets it, `matyan access \
+             recover` makes another one"
+        );
+    }
     for grant in &changes.removed {
         grant_clear(transaction, grant);
+    }
+    // Roles are taken also if there is no room for others.
+    if let Err(refusal) = room {
+        return Ok(ProvidedSignIn::Refused(name, refusal));
     }
     if count == 0 {
         return Ok(ProvidedSignIn::NoRole(name));
@@ -82,10 +112,18 @@ pub async fn identity_sign_in(
         grant_set(transaction, grant);
     }
     let session = Credential { principal: name.clone(), created_by: name.clone(), ..session.clone() };
-    Ok(match credential_insert(transaction, &session).await? {
-        Ok(()) => ProvidedSignIn::Done(name),
-        Err(refusal) => ProvidedSignIn::Refused(name, refusal),
-    })
+    let used = Credential {
+        digest: state.digest,
+        kind: CredentialKind::UsedState,
+        expires_us: Some(state.ends_us),
+        ..session.clone()
+    };
+    for credential in [used, session] {
+        if let Err(refusal) = credential_insert(transaction, &credential).await? {
+            return Ok(ProvidedSignIn::Refused(name, refusal));
+        }
+    }
+    Ok(ProvidedSignIn::Done(name))
 }
 
 #[derive(minicbor::Encode, minicbor::Decode)]
@@ -108,24 +146,18 @@ async fn find_principal(
         let principal = principal_read(transaction, &name).await?;
         return Ok((name, principal));
     }
-    let mut name = provided.name.clone();
-    for number in 2..=MAX_NAMES {
-        match principal_read(transaction, &name).await? {
-            Some(principal) if principal.identity.is_some() => name = format!("{}-{number}", provided.name),
-            principal => return Ok((name, principal)),
-        }
+    let namesake = principal_read(transaction, &provided.name).await?;
+    if namesake.as_ref().is_none_or(|principal| principal.identity.is_none()) {
+        return Ok((provided.name.clone(), namesake));
     }
-    // The digest of a subject is as good as unique.
-    let digest = blake3::hash(format!("{issuer} {subject}").as_bytes()).to_hex();
-    let name = format!("{}-{}", provided.name, &digest[..16]);
-    let principal = principal_read(transaction, &name).await?;
-    Ok((name, principal))
+    let principal = principal_read(transaction, &provided.unique_name).await?;
+    Ok((provided.unique_name.clone(), principal))
 }
 
 /// The roles that a sign-in gives and takes.
 struct GroupChanges {
     removed: Vec<Grant>,
-    /// Roles of groups instead of which others are added, in the same rows.
+    /// Roles of groups that other roles replace.
     replaced: Vec<Grant>,
     added: Vec<Grant>,
 }
@@ -155,6 +187,10 @@ impl GroupChanges {
         });
         let added = added.collect();
         Self { removed, replaced, added }
+    }
+
+    fn takes_operator(&self) -> bool {
+        self.removed.iter().chain(&self.replaced).any(|grant| grant.role == Role::Operator)
     }
 
     fn are_none(&self) -> bool {

@@ -93,7 +93,7 @@ impl Grant {
     }
 }
 
-/// A principal; `None` if it has never been granted a role, or was removed.
+/// A principal; `None` if it has never been granted a role, or nothing is left of it.
 async fn principal_get(snapshot: &dyn Snapshot, name: &str) -> Result<Option<Principal>> {
     rows::get(snapshot, &keys::principal(name)).await
 }
@@ -164,7 +164,7 @@ pub(super) async fn principal_put(
 }
 
 /// Grants a role, instead of the role that the principal has in the same projects. A role that changes ends the
-/// sessions of the principal.
+/// sessions of the principal. The last operator stays an operator.
 pub async fn grant_put(transaction: &mut Transaction, grant: &Grant) -> Result<Result<(), AccessRefusal>> {
     if principal_read(transaction, &grant.principal).await?.is_none() {
         let created_by = grant.granted_by.clone();
@@ -177,19 +177,36 @@ pub async fn grant_put(transaction: &mut Transaction, grant: &Grant) -> Result<R
     let key = grant.key();
     match transaction.get(&key).await? {
         Some(value) => {
-            if Grant::decode(&key, &value)?.role != grant.role {
+            let held = Grant::decode(&key, &value)?.role;
+            if held == Role::Operator
+                && grant.role != Role::Operator
+                && is_last_operator(transaction, &grant.principal).await?
+            {
+                return Ok(Err(AccessRefusal::LastOperator));
+            }
+            if held != grant.role {
                 sessions_end(transaction, &grant.principal).await?;
             }
         }
         None => {
-            if rows::read_all(transaction, &keys::grants()).await?.len() >= MAX_GRANTS {
-                return Ok(Err(AccessRefusal::TooManyGrants { limit: MAX_GRANTS }));
+            if let Err(refusal) = grants_check_room(transaction, 1).await? {
+                return Ok(Err(refusal));
             }
         }
     }
     grant_set(transaction, grant);
     format_raise_for_access(transaction).await?;
     Ok(Ok(()))
+}
+
+/// Refuses grants in this number of further rows, if there is no room for them.
+pub(super) async fn grants_check_room(
+    transaction: &Transaction,
+    further: usize,
+) -> Result<Result<(), AccessRefusal>> {
+    let stored = rows::read_all(transaction, &keys::grants()).await?.len();
+    let is_full = stored + further > MAX_GRANTS;
+    Ok(if is_full { Err(AccessRefusal::TooManyGrants { limit: MAX_GRANTS }) } else { Ok(()) })
 }
 
 /// Writes a grant that is limited by nothing.
@@ -220,22 +237,39 @@ pub async fn grant_remove(
     Ok(Ok(was_granted))
 }
 
-/// Removes a principal with its roles and credentials. Returns whether the principal existed.
+/// What is left of a principal that was to be removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PrincipalRemoval {
+    /// There is no such principal.
+    Unknown,
+    Removed,
+    /// The principal has signed in with a provider, and would come back with the roles of its groups. So it stays, without
+    /// roles, and is disabled.
+    Disabled,
+}
+
+/// Removes a principal with its roles and credentials.
 pub async fn principal_remove(
     transaction: &mut Transaction,
     name: &str,
-) -> Result<Result<bool, AccessRefusal>> {
-    let Some(principal) = principal_read(transaction, name).await? else { return Ok(Ok(false)) };
+) -> Result<Result<PrincipalRemoval, AccessRefusal>> {
+    let Some(principal) = principal_read(transaction, name).await? else {
+        return Ok(Ok(PrincipalRemoval::Unknown));
+    };
     if is_last_operator(transaction, name).await? {
         return Ok(Err(AccessRefusal::LastOperator));
     }
     credentials_end(transaction, name).await?;
-    if let Some(Identity { issuer, subject }) = &principal.identity {
-        transaction.batch().clear(keys::identity(issuer, subject));
-    }
     transaction.batch().clear_range(keys::grants_of(name));
-    transaction.batch().clear(keys::principal(name));
-    Ok(Ok(true))
+    let key = keys::principal(name);
+    Ok(Ok(if principal.identity.is_some() {
+        let disabled = Principal { is_disabled: true, ..principal };
+        transaction.batch().set(key, rows::encode(&disabled));
+        PrincipalRemoval::Disabled
+    } else {
+        transaction.batch().clear(key);
+        PrincipalRemoval::Removed
+    }))
 }
 
 /// Ends all credentials of a principal, and refuses it new ones. Its roles stay. Returns whether the principal exists.
@@ -263,7 +297,8 @@ pub async fn principal_enable(transaction: &mut Transaction, name: &str) -> Resu
 
 async fn credentials_end(transaction: &mut Transaction, principal: &str) -> Result<()> {
     for credential in credentials_read(transaction).await? {
-        if credential.principal == principal {
+        // A used state stays used.
+        if credential.principal == principal && credential.kind != CredentialKind::UsedState {
             credential_remove(transaction, &credential);
         }
     }
@@ -271,7 +306,7 @@ async fn credentials_end(transaction: &mut Transaction, principal: &str) -> Resu
 }
 
 /// Whether a principal is the only operator who is not disabled. A commit fails if that changes.
-async fn is_last_operator(transaction: &Transaction, principal: &str) -> Result<bool> {
+pub(super) async fn is_last_operator(transaction: &Transaction, principal: &str) -> Result<bool> {
     let grants = decode_grants(rows::read_all(transaction, &keys::grants()).await?)?;
     let disabled = disabled_of(&rows::read_all(transaction, &keys::principals()).await?)?;
     let is_operator = |grant: &&Grant| grant.role == Role::Operator && !disabled.contains(&grant.principal);

@@ -17,6 +17,10 @@ pub enum AccessRefusal {
     TooManyLinks {
         limit: usize,
     },
+    /// The principal has signed in with its provider too often in a short time.
+    TooManySignIns {
+        limit: usize,
+    },
     /// The principal has never been granted a role, or was removed.
     UnknownPrincipal,
     /// The principal is disabled, so it gets no credentials.

@@ -1,7 +1,9 @@
 //! Tests of the rows of access control, on the embedded store.
 
+mod identity;
+
 use matyan_proto::access::v1::Role;
-use matyan_store::{Batch, Commit, Error, Store as _};
+use matyan_store::{Batch, Commit, Error, Store as _, Transaction};
 
 use super::{credential::LISTED_AFTER_END_US, principal::GrantRow, *};
 use crate::{
@@ -41,6 +43,11 @@ async fn put_credential(store: &TestStore, credential: &Credential) -> Result<()
 
 async fn find(store: &TestStore, digest: u8, now_us: i64) -> Option<(Credential, Vec<Grant>)> {
     access_find(&*store.snapshot().await.unwrap(), &[digest; 32], now_us).await.unwrap()
+}
+
+async fn roles_of(store: &TestStore, principal: &str) -> Vec<Role> {
+    let granted = grants_of(&*store.snapshot().await.unwrap(), principal).await.unwrap();
+    granted.into_iter().map(|grant| grant.role).collect()
 }
 
 async fn format(store: &TestStore) -> u32 {
@@ -109,8 +116,8 @@ async fn a_removed_principal_leaves_nothing_that_a_namesake_gets() {
     put_credential(&store, &credential("ana", 1)).await.unwrap();
     put_credential(&store, &credential("ben", 2)).await.unwrap();
     let remove = async || store.run(async |transaction| principal_remove(transaction, "ana").await).await;
-    assert_eq!(remove().await.unwrap(), Ok(true));
-    assert_eq!(remove().await.unwrap(), Ok(false));
+    assert_eq!(remove().await.unwrap(), Ok(PrincipalRemoval::Removed));
+    assert_eq!(remove().await.unwrap(), Ok(PrincipalRemoval::Unknown));
     put(&store, grant("ana", None, Role::Viewer)).await;
     assert_eq!(find(&store, 1, 0).await, None);
     assert!(find(&store, 2, 0).await.is_some());
@@ -160,11 +167,22 @@ async fn the_last_operator_stays() {
     let revoke = async |name| {
         store.run(async |transaction| grant_remove(transaction, name, None).await).await.unwrap()
     };
+    let change = async |name, role| {
+        let grant = grant(name, None, role);
+        store.run(async |transaction| grant_put(transaction, &grant).await).await.unwrap()
+    };
     assert_eq!(remove("ana").await, Err(AccessRefusal::LastOperator));
     assert_eq!(revoke("ana").await, Err(AccessRefusal::LastOperator));
+    for role in [Role::Viewer, Role::Owner, Role::Monitor] {
+        assert_eq!(change("ana", role).await, Err(AccessRefusal::LastOperator));
+    }
+    assert_eq!(roles_of(&store, "ana").await, [Role::Operator, Role::Owner]);
+    assert_eq!(change("ana", Role::Operator).await, Ok(()));
     put(&store, grant("ben", None, Role::Operator)).await;
+    assert_eq!(change("ana", Role::Viewer).await, Ok(()));
+    assert_eq!(change("ben", Role::Viewer).await, Err(AccessRefusal::LastOperator));
     assert_eq!(revoke("ana").await, Ok(true));
-    assert_eq!(remove("ana").await, Ok(true));
+    assert_eq!(remove("ana").await, Ok(PrincipalRemoval::Removed));
     assert_eq!(remove("ben").await, Err(AccessRefusal::LastOperator));
 }
 
@@ -384,120 +402,32 @@ async fn one_sweep_clears_what_has_expired() {
     assert_eq!(left_after(200 + LISTED_AFTER_END_US).await, [0_u8; 0]);
 }
 
+/// A row as it was written when a sign-in with a provider began.
 #[tokio::test]
-async fn anyone_begins_to_sign_in_and_few_rows_stay() {
-    let store = TestStore::open().await;
-    let begin = async |number: u32| {
-        let sign_in = SignIn {
-            provider: "github".to_owned(),
-            nonce: String::new(),
-            verifier: "v".to_owned(),
-            redirect_uri: "http://here/".to_owned(),
-            next: String::new(),
-            browser: [0; 32],
-        };
-        let mut digest = [0; 32];
-        digest[..4].copy_from_slice(&number.to_be_bytes());
-        let created_us = i64::from(number);
-        let kind = CredentialKind::SignIn(sign_in);
-        let row = Credential { digest, kind, created_us, expires_us: Some(5_000), ..credential("", 0) };
-        store.run(async |transaction| sign_in_put(transaction, &row).await).await.unwrap();
-    };
-    for number in 0..1_003 {
-        begin(number).await;
-    }
-    let left = credentials_list(&*store.snapshot().await.unwrap()).await.unwrap();
-    assert_eq!((left.len(), left[0].created_us), (1_000, 3), "the oldest ones have made room");
-}
-
-fn provided(subject: &str, name: &str, roles: &[(Option<&str>, Role)]) -> ProvidedIdentity {
-    let identity = Identity { issuer: "https://id.example".to_owned(), subject: subject.to_owned() };
-    let roles = roles.iter().map(|(project, role)| (project.map(str::to_owned), *role)).collect();
-    ProvidedIdentity { provider: "oidc".to_owned(), identity, name: name.to_owned(), roles }
-}
-
-async fn sign_in(store: &TestStore, provided: &ProvidedIdentity, digest: u8) -> ProvidedSignIn {
-    let session = Credential { principal: String::new(), ..session("", digest, None) };
-    store
-        .run(async |transaction| identity_sign_in(transaction, provided, &session).await)
-        .await
-        .unwrap_or_else(|error: Error| panic!("{error}"))
-}
-
-async fn roles(store: &TestStore, principal: &str) -> Vec<(Option<String>, Role)> {
-    let granted = grants_of(&*store.snapshot().await.unwrap(), principal).await.unwrap();
-    granted.into_iter().map(|grant| (grant.project, grant.role)).collect()
-}
-
-#[tokio::test]
-async fn rule_86_groups_give_and_take_roles_at_each_sign_in() {
-    let store = TestStore::open().await;
-    let done = ProvidedSignIn::Done("oidc:ana".to_owned());
-    let ana = provided("1", "oidc:ana", &[(Some("speech"), Role::Editor), (Some("vision"), Role::Viewer)]);
-    assert_eq!(sign_in(&store, &ana, 1).await, done);
-    assert_eq!(find(&store, 1, 100).await.unwrap().0.principal, "oidc:ana");
-    assert_eq!(sign_in(&store, &ana, 2).await, done);
-    assert!(find(&store, 1, 100).await.is_some(), "the same roles end no session");
-
-    // Someone grants a role that no group gives, and another one in a project of a group.
-    put(&store, grant("oidc:ana", Some("audio"), Role::Viewer)).await;
-    put(&store, grant("oidc:ana", Some("vision"), Role::Owner)).await;
-    let fewer = provided("1", "oidc:renamed", &[(Some("vision"), Role::Writer)]);
-    assert_eq!(sign_in(&store, &fewer, 3).await, done, "the subject stays the same");
-    let expected = [(Some("audio".to_owned()), Role::Viewer), (Some("vision".to_owned()), Role::Owner)];
-    assert_eq!(roles(&store, "oidc:ana").await, expected);
-    assert_eq!((find(&store, 1, 100).await, find(&store, 2, 100).await), (None, None), "roles have changed");
-    assert!(find(&store, 3, 100).await.is_some());
-}
-
-#[tokio::test]
-async fn rule_86_without_a_role_nobody_signs_in_and_nothing_is_stored() {
-    let store = TestStore::open().await;
-    let ana = provided("1", "oidc:ana", &[]);
-    assert_eq!(sign_in(&store, &ana, 1).await, ProvidedSignIn::NoRole("oidc:ana".to_owned()));
-    assert!(!access_is_used(&*store.snapshot().await.unwrap()).await.unwrap());
-    // Whoever loses the last group loses the role with it.
-    let member = provided("1", "oidc:ana", &[(None, Role::Viewer)]);
-    assert_eq!(sign_in(&store, &member, 1).await, ProvidedSignIn::Done("oidc:ana".to_owned()));
-    assert_eq!(sign_in(&store, &ana, 2).await, ProvidedSignIn::NoRole("oidc:ana".to_owned()));
-    assert_eq!(roles(&store, "oidc:ana").await, []);
-    assert_eq!((find(&store, 1, 100).await, find(&store, 2, 100).await), (None, None));
-}
-
-#[tokio::test]
-async fn rule_86_a_name_belongs_to_the_one_who_signed_in_with_it_first() {
-    let store = TestStore::open().await;
-    // Granted before the first sign-in.
-    put(&store, grant("oidc:ana", Some("speech"), Role::Editor)).await;
-    assert_eq!(
-        sign_in(&store, &provided("1", "oidc:ana", &[]), 1).await,
-        ProvidedSignIn::Done("oidc:ana".to_owned())
+async fn sign_ins_of_earlier_versions_do_no_harm() {
+    #[derive(minicbor::Encode)]
+    #[cbor(array)]
+    struct EarlierRow<'a>(
+        #[n(0)] u8,
+        #[n(1)] &'a str,
+        #[n(2)] &'a str,
+        #[n(3)] i64,
+        #[n(4)] &'a str,
+        #[n(5)] Option<i64>,
+        #[n(6)] Option<&'a str>,
+        #[n(7)] Option<i32>,
+        #[n(8)] Option<i64>,
+        #[n(9)] Option<i64>,
+        #[n(10)] (&'a str, &'a str),
     );
-    // Another person takes the name over at the provider.
-    let namesake = provided("2", "oidc:ana", &[(Some("vision"), Role::Viewer)]);
-    assert_eq!(sign_in(&store, &namesake, 2).await, ProvidedSignIn::Done("oidc:ana-2".to_owned()));
-    assert_eq!(roles(&store, "oidc:ana-2").await, [(Some("vision".to_owned()), Role::Viewer)]);
-    // The same subject of another issuer is another person.
-    let mut stranger = provided("1", "oidc:ana", &[]);
-    stranger.identity.issuer = "https://evil.example".to_owned();
-    assert_eq!(sign_in(&store, &stranger, 3).await, ProvidedSignIn::NoRole("oidc:ana-3".to_owned()));
-    // A principal that was removed leaves its name to others.
-    let removed = store.run(async |transaction| principal_remove(transaction, "oidc:ana").await).await;
-    assert_eq!(removed.unwrap(), Ok(true));
-    assert_eq!(
-        sign_in(&store, &provided("1", "oidc:ana", &[]), 4).await,
-        ProvidedSignIn::NoRole("oidc:ana".to_owned())
-    );
-}
-
-#[tokio::test]
-async fn rule_84_a_disabled_principal_does_not_sign_in_with_a_provider() {
     let store = TestStore::open().await;
-    let ana = provided("1", "oidc:ana", &[(Some("speech"), Role::Editor)]);
-    sign_in(&store, &ana, 1).await;
-    let disabled = store.run(async |transaction| principal_disable(transaction, "oidc:ana").await).await;
-    assert_eq!(disabled.unwrap(), Ok(true));
-    let refused = ProvidedSignIn::Refused("oidc:ana".to_owned(), AccessRefusal::DisabledPrincipal);
-    assert_eq!(sign_in(&store, &ana, 2).await, refused);
-    assert_eq!((find(&store, 1, 100).await, find(&store, 2, 100).await), (None, None));
+    let mut batch = Batch::default();
+    let begun = ("github", "nonce");
+    let row = EarlierRow(4, "", "", 100, "", Some(200), None, None, None, None, begun);
+    batch.set(keys::credential(&[9; 32]), rows::encode(&row));
+    assert!(matches!(store.commit(batch).await.unwrap(), Commit::Done { .. }));
+    assert_eq!(find(&store, 9, 100).await, None);
+    put(&store, grant("ana", None, Role::Viewer)).await;
+    assert_eq!(put_credential(&store, &credential("ana", 1)).await, Ok(()));
+    assert!(find(&store, 1, 100).await.is_some());
 }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use futures::future::join_all;
 use matyan_sign_in::{
     Answer, ClientSecret, Expected, OIDC, OidcSettings, Person, Providers, RoleTable, SignInError,
     TokenProblem,
@@ -147,13 +148,10 @@ async fn rule_85_a_person_is_known_by_issuer_and_subject() {
         let scene = Scene::open_with(signer, |_| {}).await;
         let token = scene.signer.token(&scene.header(), &scene.claims());
         let person = scene.finish(token).await.unwrap();
-        let expected = Person {
-            issuer: scene.issuer.url.clone(),
-            subject: "42".to_owned(),
-            name: "oidc:ana@example.org".to_owned(),
-            groups: vec!["ml-team".to_owned(), "ops".to_owned()],
-        };
-        assert_eq!(person, expected, "{}", scene.signer.algorithm());
+        let issuer = scene.issuer.url.as_str();
+        assert_eq!((person.issuer.as_str(), person.subject.as_str()), (issuer, "42"));
+        assert_eq!(person.name, "oidc:ana@example.org", "{}", scene.signer.algorithm());
+        assert_eq!(person.groups, ["ml-team", "ops"]);
         let asked = scene.issuer.requests("/token");
         let secret = format!("Basic {}", STANDARD.encode("matyan:s3%3Acret"));
         assert_eq!(asked[0].0, secret);
@@ -172,16 +170,22 @@ async fn a_name_that_anyone_may_choose_is_not_used() {
         let token = scene.signer.token(&scene.header(), &scene.claims_with(changes));
         scene.finish(token).await.unwrap()
     };
-    assert_eq!(named(json!({"email_verified": false})).await.name, "oidc:42");
-    assert_eq!(named(json!({"email_verified": null})).await.name, "oidc:42");
+    assert_eq!(named(json!({"email_verified": false})).await.name, "oidc:sub:42");
+    assert_eq!(named(json!({"email_verified": null})).await.name, "oidc:sub:42");
     assert_eq!(named(json!({"email_verified": "true"})).await.name, "oidc:ana@example.org");
     assert_eq!(named(json!({"groups": "ml-team"})).await.groups, ["ml-team"]);
     assert_eq!(named(json!({"groups": null})).await.groups, [""; 0]);
     assert_eq!(named(json!({"groups": [1, {"a": 2}, "b"]})).await.groups, ["b"]);
     let by_claim = |settings: &mut OidcSettings| settings.name_claim = Some("preferred_username".to_owned());
     let scene = Scene::open_with(Signer::es256(), by_claim).await;
-    let claims = scene.claims_with(json!({"preferred_username": "Ana Z"}));
-    assert_eq!(scene.finish(scene.signer.token(&scene.header(), &claims)).await.unwrap().name, "oidc:ana-z");
+    let named = async |name: &str| {
+        let claims = scene.claims_with(json!({"preferred_username": name}));
+        scene.finish(scene.signer.token(&scene.header(), &claims)).await.unwrap().name
+    };
+    assert_eq!(named("ana.z").await, "oidc:ana.z");
+    let changed = named("Ana Z").await;
+    assert!(changed.starts_with("oidc:") && changed.ends_with(":ana-z"), "{changed}");
+    assert_ne!(changed, "oidc:ana-z");
 }
 
 #[tokio::test]
@@ -378,26 +382,68 @@ async fn rule_85_a_provider_that_does_not_answer_is_given_up() {
 #[tokio::test]
 async fn rule_85_answers_are_limited_in_size_and_lead_nowhere() {
     for path in ["/.well-known/openid-configuration", "/keys", "/token"] {
-        let scene = Scene::open().await;
-        let token = scene.signer.token(&scene.header(), &scene.claims());
-        let finish = async |prepared| {
+        let again = format!("{path}?again");
+        // A provider that could not be read is not read again at once.
+        let finish = async |prepared: Option<Prepared>| {
+            let scene = Scene::open().await;
+            let token = scene.signer.token(&scene.header(), &scene.claims());
             scene.issuer.prepare("/token", Prepared::Json(json!({"id_token": token})));
-            scene.issuer.prepare(path, prepared);
+            let redirect = Prepared::Redirect(format!("{}{again}", scene.issuer.url));
+            scene.issuer.prepare(path, prepared.unwrap_or(redirect));
             let answer = Answer { code: "c", issuer: None };
-            scene.providers.finish(OIDC, &answer, &expected(), NOW_S).await.unwrap_err()
+            let error = scene.providers.finish(OIDC, &answer, &expected(), NOW_S).await.unwrap_err();
+            assert_eq!(scene.issuer.requests(&again).len(), 0);
+            error
         };
-        let endless = finish(Prepared::Endless).await;
+        let endless = finish(Some(Prepared::Endless)).await;
         assert!(matches!(endless, SignInError::TooLarge { limit: 1_048_576, .. }), "{path}: {endless}");
-        let redirect = finish(Prepared::Redirect(format!("{}{path}?again", scene.issuer.url))).await;
+        let redirect = finish(None).await;
         assert!(matches!(redirect, SignInError::Redirected { .. }), "{path}: {redirect}");
-        assert_eq!(scene.issuer.requests(&format!("{path}?again")).len(), 0);
-        let broken = finish(Prepared::Status(502, json!({}))).await;
+        let broken = finish(Some(Prepared::Status(502, json!({})))).await;
         assert!(matches!(broken, SignInError::Unreachable { .. }), "{path}: {broken}");
-        let wrong = finish(Prepared::Status(400, json!({"error": "invalid_grant\n"}))).await;
+        let wrong = finish(Some(Prepared::Status(400, json!({"error": "invalid_grant\n"})))).await;
         assert!(wrong.to_string().ends_with("status 400: invalid_grant"), "{path}: {wrong}");
-        let other = finish(Prepared::Json(json!([1]))).await;
+        let other = finish(Some(Prepared::Json(json!([1])))).await;
         assert!(matches!(other, SignInError::Malformed { .. }), "{path}: {other}");
     }
+}
+
+#[tokio::test]
+async fn rule_85_a_provider_is_read_once_by_all_and_not_again_after_a_failure() {
+    const DESCRIPTION: &str = "/.well-known/openid-configuration";
+    let begin_often = async |scene: &Scene| {
+        let expected = expected();
+        let begun = join_all((0..100).map(|_| scene.providers.begin(OIDC, "s", &expected))).await;
+        begun.into_iter().filter(Result::is_ok).count()
+    };
+    let scene = Scene::open().await;
+    assert_eq!(begin_often(&scene).await, 100);
+    assert_eq!(scene.issuer.requests(DESCRIPTION).len(), 1);
+    assert_eq!(scene.issuer.requests("/keys").len(), 1);
+
+    let scene = Scene::open().await;
+    let description = Prepared::Json(scene.issuer.description());
+    scene.issuer.prepare(DESCRIPTION, Prepared::Status(503, json!({})));
+    assert_eq!(begin_often(&scene).await, 0);
+    assert_eq!(scene.issuer.requests(DESCRIPTION).len(), 1);
+    scene.issuer.prepare(DESCRIPTION, description);
+    assert_eq!(begin_often(&scene).await, 0, "it is not asked yet");
+    assert_eq!(scene.issuer.requests(DESCRIPTION).len(), 1);
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(11)).await;
+    tokio::time::resume();
+    assert_eq!(begin_often(&scene).await, 100);
+    assert_eq!(scene.issuer.requests(DESCRIPTION).len(), 2);
+    // Keys that cannot be read again are not read for every wrong answer either.
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(31)).await;
+    tokio::time::resume();
+    scene.issuer.prepare(DESCRIPTION, Prepared::Status(503, json!({})));
+    for _ in 0..10 {
+        let token = scene.signer.token(&json!({"alg": "ES256", "kid": "guessed"}), &scene.claims());
+        assert!(matches!(scene.finish(token).await, Err(SignInError::Unreachable { .. })));
+    }
+    assert_eq!(scene.issuer.requests(DESCRIPTION).len(), 3);
 }
 
 #[tokio::test]

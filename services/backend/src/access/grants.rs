@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use matyan_model::access::{
-    ANONYMOUS, Grant, grant_put, grant_remove, grants_list, grants_of, principal_disable, principal_enable,
-    principal_remove, principals_disabled,
+    ANONYMOUS, Grant, PrincipalRemoval, grant_put, grant_remove, grants_list, grants_of, principal_disable,
+    principal_enable, principal_is_active, principal_remove, principals_disabled,
 };
 use matyan_proto::access::v1::{self as pb, Role};
 use matyan_store::{Transaction, transact};
@@ -16,8 +16,9 @@ use crate::server::{
     error::{Error, Result},
 };
 
-/// Longest name of a principal: an address of mail may have more bytes, but rarely does.
-const PRINCIPAL_BYTES: usize = 64;
+/// Longest name of a principal: an email address may have more bytes, but rarely does. People of a provider get names of
+/// at most as many bytes (`NAME_BYTES` of `matyan-sign-in`).
+const PRINCIPAL_BYTES: usize = 128;
 
 /// The name of a role, as in commands.
 fn role_name(role: Role) -> &'static str {
@@ -79,7 +80,9 @@ pub(super) async fn grant(
     })
     .await?;
     put.map_err(|refusal| Error::of_access(refusal, &grant.principal))?;
-    Ok(view(grant))
+    let snapshot = deps.store.snapshot().await?;
+    let disabled = !principal_is_active(snapshot.as_ref(), &grant.principal).await?;
+    Ok(pb::PrincipalRole { disabled, ..view(grant) })
 }
 
 pub(super) async fn revoke(deps: &Deps, principal: &str, project: Option<&str>) -> Result<()> {
@@ -96,18 +99,20 @@ pub(super) async fn revoke(deps: &Deps, principal: &str, project: Option<&str>) 
     Ok(())
 }
 
-pub(super) async fn remove_principal(deps: &Deps, principal: &str) -> Result<()> {
+/// Removes a principal. Returns whether it is disabled instead of forgotten.
+pub(super) async fn remove_principal(deps: &Deps, principal: &str) -> Result<bool> {
     audit_resource(principal);
     check_principal(principal)?;
-    let (existed, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
-        let existed = principal_remove(&mut transaction, principal).await?;
-        Ok::<_, Error>((transaction, existed))
+    let (removal, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+        let removal = principal_remove(&mut transaction, principal).await?;
+        Ok::<_, Error>((transaction, removal))
     })
     .await?;
-    if !existed.map_err(|refusal| Error::of_access(refusal, principal))? {
-        return Err(Error::not_found("principal", principal));
+    match removal.map_err(|refusal| Error::of_access(refusal, principal))? {
+        PrincipalRemoval::Unknown => Err(Error::not_found("principal", principal)),
+        PrincipalRemoval::Removed => Ok(false),
+        PrincipalRemoval::Disabled => Ok(true),
     }
-    Ok(())
 }
 
 pub(super) async fn disable_principal(deps: &Deps, principal: &str) -> Result<()> {
@@ -182,10 +187,10 @@ mod tests {
 
     #[test]
     fn names_of_principals_fit_into_headers_and_keys() {
-        for name in ["a", "0", "ana", "ana@example.org", "service:ci", "a.b+c_d-e", &"a".repeat(64)] {
+        for name in ["a", "0", "ana", "ana@example.org", "service:ci", "a.b+c_d-e", &"a".repeat(128)] {
             check_principal(name).unwrap();
         }
-        for name in ["", "Ana", ":a", "a b", "ä", "a/b", "a\n", "a%2f", &"a".repeat(65)] {
+        for name in ["", "Ana", ":a", "a b", "ä", "a/b", "a\n", "a%2f", &"a".repeat(129)] {
             check_principal(name).unwrap_err();
         }
     }

@@ -1,13 +1,13 @@
 //! Sessions of browsers: begun with a token, a one-time link or a provider, and ended when the browser signs out. The
 //! secret of a session is in the response to its start and nowhere else.
 
-use matyan_access::{BrowserSecret, SecretKind, TokenDigest};
+use matyan_access::{BrowserSecret, NEXT_PAGE_BYTES, SecretKind, TokenDigest};
 use matyan_model::access::{
     Credential, CredentialKind, Identity, Link, ProvidedIdentity, ProvidedSignIn, SESSION_IDLE_US, Session,
-    SignIn, access_find, credential_put, credential_take, identity_sign_in, session_end, sign_in_put,
+    UsedState, access_find, credential_find, credential_put, credential_take, identity_sign_in, session_end,
 };
 use matyan_proto::access::v1::{self as pb, sign_in_service_server::SignInService};
-use matyan_sign_in::{Answer, Expected, Person, SignInError};
+use matyan_sign_in::{Answer, Expected, PendingSignIn, Person, SignInError};
 use matyan_store::{Transaction, transact};
 use tonic::{Request, Response};
 
@@ -25,10 +25,14 @@ const PROVIDED_SESSION_US: i64 = 7 * DAY_US;
 /// Time in which a provider must send the browser back.
 const SIGN_IN_US: i64 = 10 * 60 * 1_000_000;
 
-/// Longest texts that a browser or a provider sends.
-const URL_BYTES: usize = 2 << 10;
-const NEXT_BYTES: usize = 8 << 10;
+/// Longest address to which a provider sends the browser back. The browser keeps it in a cookie.
+const REDIRECT_BYTES: usize = 512;
+/// Longest code of a provider.
 const CODE_BYTES: usize = 4 << 10;
+/// Maximum number of groups in a line of the log.
+const SHOWN_GROUPS: usize = 50;
+/// Maximum number of cookies that are tried.
+const MAX_KEPT: usize = 8;
 const MAX_HOSTS: usize = 8;
 
 const USED_LINK: &str = "this link was used already, or has expired: ask for a new one";
@@ -101,80 +105,56 @@ impl SignInApi {
         &self.server.deps
     }
 
+    /// Begins a sign-in. Anyone may do that, so nothing is stored: the browser keeps what the answer is checked against.
     async fn begin(&self, request: pb::BeginSignInRequest) -> Result<pb::BeginSignInResponse> {
         let deps = self.deps();
         let pb::BeginSignInRequest { provider, redirect_uri, next } = request;
-        convert::check_limit("redirect_uri", redirect_uri.len(), URL_BYTES)?;
-        convert::check_limit("next", next.len(), NEXT_BYTES)?;
+        convert::check_limit("redirect_uri", redirect_uri.len(), REDIRECT_BYTES)?;
+        convert::check_limit("next", next.len(), NEXT_PAGE_BYTES)?;
         let state = (deps.new_secret)(SecretKind::State);
-        let browser = (deps.new_secret)(SecretKind::Browser);
         // Letters, digits and underscores: as a verifier of PKCE may be.
         let [nonce, verifier] = [(); 2].map(|()| (deps.new_secret)(SecretKind::State).reveal().to_owned());
         let expected = Expected { nonce, verifier, redirect_uri };
         let begun = Box::pin(deps.providers.begin(&provider, state.reveal(), &expected));
         let url = begun.await.map_err(error_of_provider)?;
-        let Expected { nonce, verifier, redirect_uri } = expected;
-        let now_us = (deps.clock)();
-        let sign_in = Credential {
-            digest: state.digest().0,
-            kind: CredentialKind::SignIn(SignIn {
-                provider,
-                nonce,
-                verifier,
-                redirect_uri,
-                next,
-                browser: browser.digest().0,
-            }),
-            principal: String::new(),
-            label: String::new(),
-            created_us: now_us,
-            created_by: String::new(),
-            expires_us: Some(now_us.saturating_add(SIGN_IN_US)),
-            project: None,
-            role: None,
-        };
-        transact(deps.store.as_ref(), async |mut transaction: Transaction| {
-            sign_in_put(&mut transaction, &sign_in).await?;
-            Ok::<_, Error>((transaction, ()))
-        })
-        .await?;
-        Ok(pb::BeginSignInResponse { url, browser_secret: browser.reveal().to_owned() })
+        let ends_us = (deps.clock)().saturating_add(SIGN_IN_US);
+        let state = state.reveal().to_owned();
+        let pending = PendingSignIn { provider, expected, next, ends_us };
+        let browser_secret = deps.sign_in_key.seal(&state, &pending);
+        Ok(pb::BeginSignInResponse { url, browser_secret, state })
     }
 
-    /// Takes the sign-in that an answer belongs to. It is gone from then on, so that an answer cannot be repeated.
-    async fn take(&self, state: &str, browser: &str) -> Result<SignIn> {
+    /// The sign-in that an answer belongs to, if this browser has begun it and nobody has signed in with it.
+    async fn pending(&self, state: &BrowserSecret, kept: &[String]) -> Result<PendingSignIn> {
         let deps = self.deps();
-        let state = BrowserSecret::parse(SecretKind::State, state).ok_or_else(|| failed(FOREIGN_ANSWER))?;
-        let browser =
-            BrowserSecret::parse(SecretKind::Browser, browser).ok_or_else(|| failed(FOREIGN_ANSWER))?;
         let now_us = (deps.clock)();
-        let (taken, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
-            let taken = credential_take(&mut transaction, &state.digest().0, now_us).await?;
-            match taken.map(|credential| credential.kind) {
-                Some(CredentialKind::SignIn(sign_in)) if sign_in.browser == browser.digest().0 => {
-                    Ok::<_, Error>((transaction, sign_in))
-                }
-                _ => Err(failed(FOREIGN_ANSWER)),
-            }
-        })
-        .await?;
-        Ok(taken)
+        let opened = kept.iter().find_map(|sealed| deps.sign_in_key.open(state.reveal(), sealed));
+        let pending = opened.filter(|pending| pending.ends_us > now_us);
+        let pending = pending.ok_or_else(|| failed(FOREIGN_ANSWER))?;
+        // The session is stored only if the state is still unused then. A repeated answer is not shown to the provider.
+        let snapshot = deps.store.snapshot().await?;
+        match credential_find(snapshot.as_ref(), &state.digest().0, now_us).await? {
+            None => Ok(pending),
+            Some(_) => Err(failed(FOREIGN_ANSWER)),
+        }
     }
 
     async fn finish(&self, request: pb::FinishSignInRequest) -> Result<pb::FinishSignInResponse> {
         let deps = self.deps();
-        let pb::FinishSignInRequest { state, code, issuer, browser_secret } = request;
+        let pb::FinishSignInRequest { state, code, issuer, browser_secrets } = request;
         convert::check_limit("code", code.len(), CODE_BYTES)?;
-        let SignIn { provider, nonce, verifier, redirect_uri, next, .. } =
-            self.take(&state, &browser_secret).await?;
-        let expected = Expected { nonce, verifier, redirect_uri };
+        convert::check_limit("browser_secrets", browser_secrets.len(), MAX_KEPT)?;
+        let state = BrowserSecret::parse(SecretKind::State, &state).ok_or_else(|| failed(FOREIGN_ANSWER))?;
+        let PendingSignIn { provider, expected, next, ends_us } =
+            self.pending(&state, &browser_secrets).await?;
         let answer =
             Answer { code: &code, issuer: Some(issuer.as_str()).filter(|issuer| !issuer.is_empty()) };
         let now_s = (deps.clock)() / 1_000_000;
         let finished = Box::pin(deps.providers.finish(&provider, &answer, &expected, now_s));
         let person = finished.await.map_err(error_of_provider)?;
+        let state = UsedState { digest: state.digest().0, ends_us };
         let session = NewSession::new(deps, PROVIDED_SESSION_US, None);
-        let principal = sign_person_in(deps, provider, person, &session).await?;
+        let principal = sign_person_in(deps, provider, person, &state, &session).await?;
         Ok(pb::FinishSignInResponse { session: Some(session.started(principal)), next })
     }
 
@@ -223,25 +203,34 @@ async fn sign_person_in(
     deps: &Deps,
     provider: String,
     person: Person,
+    state: &UsedState,
     session: &NewSession,
 ) -> Result<String> {
-    let Person { issuer, subject, name, groups } = person;
+    let Person { issuer, subject, name, unique_name, groups } = person;
     let roles = deps.providers.roles_of(&provider, &groups);
+    if roles.is_empty() {
+        let groups = &groups[..groups.len().min(SHOWN_GROUPS)];
+        tracing::debug!(provider, name, ?groups, "no group of someone who signs in has a role");
+    }
     let roles = roles.into_iter().map(|(project, role)| (project, role.to_proto())).collect();
     let identity = Identity { issuer, subject };
-    let provided = ProvidedIdentity { provider, identity, name, roles };
+    let provided = ProvidedIdentity { provider, identity, name, unique_name, roles };
     let (done, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
-        let done = identity_sign_in(&mut transaction, &provided, &session.credential).await?;
+        let done = identity_sign_in(&mut transaction, &provided, state, &session.credential).await?;
         Ok::<_, Error>((transaction, done))
     })
     .await?;
     match done {
         ProvidedSignIn::Done(principal) => Ok(principal),
+        ProvidedSignIn::Repeated => Err(failed(FOREIGN_ANSWER)),
         ProvidedSignIn::Refused(principal, refusal) => Err(Error::of_access(refusal, &principal)),
-        ProvidedSignIn::NoRole(principal) => Err(Error::SignInRefused(format!(
-            "you are known as `{principal}`, and have no role here: ask an owner of a project for one, who grants it with \
-             `matyan access grant {principal} viewer --project NAME`"
-        ))),
+        ProvidedSignIn::NoRole(principal) => {
+            let reason = format!(
+                "you are known as `{principal}`, and have no role here: ask an owner of a project for one, who grants it with \
+                 `matyan access grant {principal} viewer --project NAME`"
+            );
+            Err(Error::sign_in_refused(&principal, reason))
+        }
     }
 }
 
@@ -254,8 +243,14 @@ fn check_host(host: Option<&str>, named: &[String]) -> Result<()> {
     if named.iter().any(is_same) {
         return Ok(());
     }
+    let reached = match named {
+        [] => "under no name".to_owned(),
+        named => format!("as `{}`", named.join("`, `")),
+    };
     Err(Error::SignInFailed(format!(
-        "this link is for the host name `{host}`: open it there, or ask for a new one"
+        "this link is for the host name `{host}`, and the server was reached {reached}: open the link under its name, or ask for a \
+         new one; if you are at its name, a proxy hides it: an operator has the proxy pass on the header Host, or set \
+         X-Forwarded-Host"
     )))
 }
 
@@ -357,5 +352,8 @@ mod tests {
         assert!(!check(Some("tracker.example"), &["evil.example"]));
         assert!(!check(Some("tracker.example"), &["localhost"]));
         assert!(!check(Some("tracker.example"), &[]));
+        let text = check_host(Some("tracker.example"), &["backend".to_owned()]).unwrap_err().to_string();
+        assert!(text.contains("for the host name `tracker.example`"), "{text}");
+        assert!(text.contains("was reached as `backend`") && text.contains("X-Forwarded-Host"), "{text}");
     }
 }

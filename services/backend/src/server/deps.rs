@@ -13,7 +13,7 @@ use matyan_model::{
     position::{LogPosition, applied_get, applied_wait, cursor_get, cursor_wait, log_get, partition_log},
 };
 use matyan_proto::common::v1 as common;
-use matyan_sign_in::Providers;
+use matyan_sign_in::{Providers, SignInKey};
 use matyan_store::Store;
 use matyan_wire::ingestion::RecordFormat;
 use tokio::time::Instant;
@@ -47,6 +47,8 @@ pub struct Deps {
     pub new_token: Arc<dyn Fn() -> AccessToken + Send + Sync>,
     /// Makes a secret for a browser, which cannot be guessed either.
     pub new_secret: Arc<dyn Fn(SecretKind) -> BrowserSecret + Send + Sync>,
+    /// Encrypts what browsers keep while they sign in with a provider.
+    pub sign_in_key: SignInKey,
     /// With whom people sign in.
     pub providers: Arc<Providers>,
     /// Lifetime of cached params of a project.

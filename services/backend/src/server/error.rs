@@ -29,6 +29,10 @@ pub(crate) enum Error {
     #[error("`{field}` has {size} bytes or entries, and the limit is {limit}: send less in one request")]
     TooLarge { field: &'static str, size: usize, limit: usize },
     #[error(
+        "there are {limit} {what} already, and there is no room for more: an operator has to remove some"
+    )]
+    Full { what: &'static str, limit: usize },
+    #[error(
         "run `{run_id}` has {limit} tags or more, which is the limit: remove some before you add another"
     )]
     TooManyTags { field: &'static str, run_id: String, limit: usize },
@@ -118,8 +122,8 @@ pub(crate) enum Error {
     WrongSignature,
     #[error("{0}")]
     SignInFailed(String),
-    #[error("{0}")]
-    SignInRefused(String),
+    #[error("{reason}")]
+    SignInRefused { principal: String, reason: String },
     #[error("the provider with which you sign in does not answer: try again, or sign in with a token")]
     ProviderAway,
     #[error(
@@ -132,6 +136,10 @@ pub(crate) enum Error {
 impl Error {
     pub(crate) fn field(field: &'static str, reason: impl Into<String>) -> Self {
         Self::InvalidField { field, reason: reason.into() }
+    }
+
+    pub(crate) fn sign_in_refused(principal: &str, reason: String) -> Self {
+        Self::SignInRefused { principal: principal.to_owned(), reason }
     }
 
     pub(crate) fn not_found(resource: &'static str, id: impl Into<String>) -> Self {
@@ -157,6 +165,7 @@ impl Error {
             Self::InvalidField { .. } => Code::InvalidField,
             Self::InvalidRequest(_) => Code::InvalidRequest,
             Self::TooLarge { .. }
+            | Self::Full { .. }
             | Self::TooManyTags { .. }
             | Self::TooManyGoals { .. }
             | Self::NoMoreNumbers => Code::TooLarge,
@@ -186,7 +195,9 @@ impl Error {
             Self::PositionExpired => Code::PositionExpired,
             Self::OutOfSequence(_) => Code::OutOfSequence,
             Self::UploadIncomplete(_) => Code::UploadIncomplete,
-            Self::WrongSignature | Self::SignInRefused(_) | Self::ManagesOneProject => Code::PermissionDenied,
+            Self::WrongSignature | Self::SignInRefused { .. } | Self::ManagesOneProject => {
+                Code::PermissionDenied
+            }
             Self::SignInFailed(_) => Code::Unauthenticated,
         }
     }
@@ -200,6 +211,7 @@ impl Error {
             Self::TooLarge { field, limit, .. } | Self::TooManyTags { field, limit, .. } => {
                 pairs(&[("field", field), ("limit", &limit.to_string())])
             }
+            Self::Full { what, limit } => pairs(&[("field", what), ("limit", &limit.to_string())]),
             Self::InvalidQuery { error, position } => {
                 let mut metadata: HashMap<String, String> = pairs(&[
                     ("statement", &error.statement),
@@ -232,6 +244,7 @@ impl Error {
                 pairs(&[("study_id", &study.to_string()), ("number", &number.to_string())])
             }
             Self::Busy { holder, .. } => pairs(&[("holder", holder)]),
+            Self::SignInRefused { principal, .. } => pairs(&[("principal", principal)]),
             Self::Partial { done, source } => {
                 let mut metadata = source.metadata();
                 metadata.insert("done".to_owned(), done.to_string());

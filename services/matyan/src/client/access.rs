@@ -218,11 +218,38 @@ async fn run_on_roles(command: RoleCommand, client: &ClientFlags, out: &mut Outp
             Ok(out.result(&json!({"principal": principal, "disabled": false}), line)?)
         }
         RoleCommand::Remove { principal, yes: _ } => {
-            access.remove_principal(RemovePrincipalRequest { principal: principal.clone() }).await?;
-            let line = format!("{}  has no roles and no tokens any more, within 30 s", cell(&principal));
-            Ok(out.result(&json!({"principal": principal}), line)?)
+            let request = RemovePrincipalRequest { principal: principal.clone() };
+            let disabled = access.remove_principal(request).await?.into_inner().disabled;
+            let line = removal_text(&principal, disabled);
+            Ok(out.result(&json!({"principal": principal, "disabled": disabled}), line)?)
         }
     }
+}
+
+/// What a removal has done.
+fn removal_text(principal: &str, is_disabled: bool) -> String {
+    let name = cell(principal);
+    let text = format!("{name}  has no roles and no tokens any more, within 30 s");
+    if is_disabled {
+        format!(
+            "{text}; it signs in with a provider, and is disabled so that its groups do not bring it back: `matyan access enable \
+             {name}` lets it in again"
+        )
+    } else {
+        text
+    }
+}
+
+/// What follows the revocation of a role that groups give; `None` for a role that someone has granted.
+fn group_warning(held: &PrincipalRole) -> Option<String> {
+    let name = cell(&held.principal);
+    (!held.provider.is_empty()).then(|| {
+        format!(
+            "groups of {} give {name} this role again when {name} signs in: take {name} out of the group there, or use `matyan \
+             access disable {name}`",
+            cell(&held.provider)
+        )
+    })
 }
 
 /// Shows the principal of the token. Asks outside of any project, because the principal may have no role in it.
@@ -315,6 +342,9 @@ async fn revoke(
         1 => ", with 1 token".to_owned(),
         count => format!(", with {count} tokens"),
     };
+    if let Some(warning) = held.as_ref().and_then(group_warning) {
+        notice(warning);
+    }
     let line = format!("{}  loses the role {role}{tokens}, within 30 s", cell(&principal));
     Ok(out.result(&json!({"principal": principal, "revoked_tokens": revoked}), line)?)
 }
@@ -383,4 +413,22 @@ fn print(grants: &[PrincipalRole], out: &mut Output) -> Result<(), Error> {
     };
     let rows: Vec<_> = grants.iter().map(row).collect();
     Ok(out.table(["PRINCIPAL", "ROLE", "PROJECT", "GRANTED (UTC)", "BY"], &rows)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rule_84_answers_say_how_someone_with_a_provider_stays_out() {
+        let text = removal_text("github:bob", true);
+        assert!(text.contains("is disabled so that its groups do not bring it back"), "{text}");
+        assert!(text.contains("`matyan access enable github:bob`"), "{text}");
+        assert_eq!(removal_text("ana", false), "ana  has no roles and no tokens any more, within 30 s");
+        let granted = PrincipalRole { principal: "github:bob".to_owned(), ..PrincipalRole::default() };
+        assert_eq!(group_warning(&granted), None);
+        let warning = group_warning(&PrincipalRole { provider: "github".to_owned(), ..granted }).unwrap();
+        assert!(warning.contains("groups of github give github:bob this role again"), "{warning}");
+        assert!(warning.contains("`matyan access disable github:bob`"), "{warning}");
+    }
 }

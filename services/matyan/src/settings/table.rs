@@ -142,8 +142,8 @@ settings! {
     /// Claim of the ID token with the name of a person, which should be unique and not be chosen by the person
     OIDC_NAME_CLAIM: String = Setting::new("oidc_name_claim", &["MATYAN_OIDC_NAME_CLAIM"], parse::text)
         .computed("`email` if it is verified, otherwise `sub`");
-    /// Roles of the groups of this provider, separated by commas: `ml-team = editor@speech` in a project, `ops = operator`
-    /// in all projects
+    /// Roles of the groups of this provider, separated by commas or line breaks: `ml-team = editor@speech` in a project,
+    /// `ops = operator` in all projects
     OIDC_ROLES: RoleTable = Setting::new("oidc_roles", &["MATYAN_OIDC_ROLES"], RoleTable::parse)
         .default("");
     /// Address of the instance of GitHub with which people sign in
@@ -153,9 +153,9 @@ settings! {
     GITHUB_CLIENT_ID: String = Setting::new("github_client_id", &["MATYAN_GITHUB_CLIENT_ID"], parse::text);
     /// File with the client secret of this app
     GITHUB_CLIENT_SECRET_FILE: ClientSecret = Setting::new("github_client_secret_file", &["MATYAN_GITHUB_CLIENT_SECRET_FILE"], parse::client_secret_file);
-    /// Roles of organizations and teams of GitHub in lowercase, separated by commas: `my-org = viewer@speech`,
+    /// Roles of organizations and teams of GitHub, separated by commas or line breaks: `my-org = viewer@speech`,
     /// `my-org/ml-team = editor@speech`
-    GITHUB_ROLES: RoleTable = Setting::new("github_roles", &["MATYAN_GITHUB_ROLES"], RoleTable::parse)
+    GITHUB_ROLES: RoleTable = Setting::new("github_roles", &["MATYAN_GITHUB_ROLES"], RoleTable::parse_any_case)
         .default("");
     /// Send traces over gRPC to the OpenTelemetry collector at this address, such as
     /// http://127.0.0.1:4317
@@ -238,8 +238,9 @@ settings! {
     /// from the store when a run continues
     WRITER_CACHE_BYTES: usize = Setting::new("writer_cache_bytes", &["MATYAN_WRITER_CACHE_BYTES"], parse::cache_bytes)
         .default("16777216");
-    /// Key that encrypts blob tokens, and signs upload URLs, permits in URLs of files and the questions of frontiers
-    /// about their callers, the same for every backend and frontier
+    /// Key that encrypts blob tokens and what browsers keep while they sign in with a provider, and signs upload
+    /// URLs, permits in URLs of files and the questions of frontiers about their callers, the same for every
+    /// backend and frontier
     BLOB_URI_SECRET: Secret = Setting::new("blob_uri_secret", &["BLOB_URI_SECRET"], parse::secret)
         .computed("a key in the data directory").secret().chart("blobUri.secretKey");
 

@@ -147,6 +147,7 @@ fn rule_85_providers_need_access_control_and_all_of_their_settings() {
         (&[on, github, ("MATYAN_GITHUB_CLIENT_SECRET_FILE", empty.as_str())], "is an empty file"),
         (&[on, client, ("MATYAN_OIDC_ISSUER", "http://id.example")], "is not the address of a provider"),
         (&[on, ("MATYAN_GITHUB_ROLES", "org = admin@speech")], "gives the unknown role `admin`"),
+        (&[on, ("MATYAN_OIDC_ROLES", "a = viewer@Speech Lab")], "names the project `Speech Lab`"),
     ] {
         let text = settings(variables).expect_err(expected);
         assert!(text.contains(expected) && !text.contains("s3cret"), "{text}");

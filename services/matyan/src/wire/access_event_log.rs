@@ -85,11 +85,11 @@ impl AccessEventWriter {
         let text = |address: Option<IpAddr>| address.map(|address| address.to_string()).unwrap_or_default();
         match event {
             AccessEvent::SignIn(SignInAttempt { principal, credential, address, request_id, is_refused }) => {
+                let code = sign_in_code(&principal, is_refused);
                 let address = text(address);
                 let rpc = SIGN_IN.to_owned();
                 let event =
                     AuditEvent { principal, credential, address, rpc, request_id, ..AuditEvent::default() };
-                let code = if is_refused { Code::Unauthenticated } else { Code::Ok };
                 self.log.write(event, code).await;
             }
             AccessEvent::SignOut(SignOut { principal, credential, address, request_id }) => {
@@ -106,5 +106,26 @@ impl AccessEventWriter {
                 self.log.write(event, Code::PermissionDenied).await;
             }
         }
+    }
+}
+
+/// The outcome of a sign-in. A principal that was refused is known, and has no right to sign in.
+fn sign_in_code(principal: &str, is_refused: bool) -> Code {
+    match (is_refused, principal) {
+        (false, _) => Code::Ok,
+        (true, "") => Code::Unauthenticated,
+        (true, _) => Code::PermissionDenied,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rule_80_a_refused_person_is_told_from_a_refused_credential() {
+        assert_eq!(sign_in_code("ana", false), Code::Ok);
+        assert_eq!(sign_in_code("", true), Code::Unauthenticated);
+        assert_eq!(sign_in_code("github:bob", true), Code::PermissionDenied);
     }
 }

@@ -10,6 +10,7 @@ use matyan_backend::{AuditLog, Backend, Evaluation, UriKey};
 use matyan_blob::LimitedBlobs;
 use matyan_edge::{Edge, Tls, Transport, Ui};
 use matyan_frontier::{Frontier, ProjectNames};
+use matyan_sign_in::SignInKey;
 use prometheus::{Registry, process_collector::ProcessCollector};
 use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -278,6 +279,7 @@ fn backend(
         blob_uri: substrates.blob_uri.clone(),
         uri_key: UriKey::new(secret.reveal()),
         process_key: ProcessKey::new(secret.reveal()),
+        sign_in_key: SignInKey::new(secret.reveal()),
         clock: clock::now_us(),
         new_id: clock::new_id_text(),
         new_token: clock::new_token(),

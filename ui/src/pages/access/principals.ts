@@ -3,7 +3,7 @@ import { ANONYMOUS, hasRight, ROLES, type GrantedRole, type RoleName } from '../
 
 /** As the server checks it: for the attribute `pattern` of a field. */
 export const NAME_PATTERN = '[a-z0-9][a-z0-9\\-_.@+:]*';
-export const MAX_NAME = 64;
+export const MAX_NAME = 128;
 export const NAME_RULE =
   'Lowercase letters, digits, - _ . @ + and :, beginning with a letter or a digit';
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use matyan_access::{NAME_OF_DEFAULT, is_project_name};
 use matyan_model::project::{
     Creation, ListedProject, ProjectInfo, ProjectState, project_create, project_delete, project_info_get,
     projects_list_all,
@@ -16,9 +17,6 @@ use crate::server::{
     deps::Deps,
     error::{Error, Result},
 };
-
-/// The default project has no name, but is often called by this one.
-const NAME_OF_DEFAULT: &str = "default";
 
 /// Prepares a call that deletes a project. Rights are checked in the project of the call, so with access
 /// control it has to be the deleted one. That project need not exist, because the call may be a
@@ -128,21 +126,17 @@ pub(super) async fn delete(deps: &Deps, name: &str) -> Result<pb::Project> {
 
 /// The name is part of URLs, of metadata, and of paths in file systems that ignore case.
 fn check_name(name: &str) -> Result<()> {
-    let is_valid = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
-    let begins_well = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let limit = limits::NEW_PROJECT_BYTES;
     match name {
         "" => Err(Error::field("name", "is empty: choose one such as `speech-models`")),
         NAME_OF_DEFAULT => Err(Error::field("name", "is reserved for the default project: choose another")),
         _ if name.len() > limit => Err(Error::TooLarge { field: "name", size: name.len(), limit }),
-        _ if !name.bytes().all(is_valid) || !name.as_bytes().first().is_some_and(begins_well) => {
-            Err(Error::field(
-                "name",
-                "may contain lowercase letters, digits, `-`, `_` and `.`, and begins with a letter or a digit: choose \
-                 another, and use `display_name` for the name shown to people",
-            ))
-        }
-        _ => Ok(()),
+        _ if is_project_name(name) => Ok(()),
+        _ => Err(Error::field(
+            "name",
+            "may contain lowercase letters, digits, `-`, `_` and `.`, and begins with a letter or a digit: choose \
+             another, and use `display_name` for the name shown to people",
+        )),
     }
 }
 

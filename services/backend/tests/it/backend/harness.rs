@@ -30,7 +30,7 @@ use matyan_proto::{
     log::v1::LogEntry,
     project::v1::{self as project, project_service_client::ProjectServiceClient},
 };
-use matyan_sign_in::{ClientSecret, GitHubSettings, Providers, RoleTable};
+use matyan_sign_in::{ClientSecret, GitHubSettings, Providers, RoleTable, SignInKey};
 use matyan_store::{
     Store,
     embedded::EmbeddedStore,
@@ -249,6 +249,7 @@ impl Harness {
             blob_uri: "file:///blobs".to_owned(),
             uri_key: UriKey::new(b"secret"),
             process_key: ProcessKey::new(b"secret"),
+            sign_in_key: SignInKey::new(b"secret"),
             clock: clock.clone(),
             new_id: numbered_ids(ids.clone()),
             new_token: Arc::new(|| matyan_access::AccessToken::generate(&mut rand::rng())),

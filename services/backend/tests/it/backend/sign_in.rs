@@ -1,6 +1,7 @@
 //! Sessions of browsers, through the services that start and end them.
 
 use matyan_access::{AccessToken, BrowserSecret, ProcessKey, Question, SecretKind, TokenDigest};
+use matyan_model::access::access_is_used;
 use matyan_proto::access::v1::{
     BeginSignInRequest, CreateLinkRequest, CreateTokenRequest, EndSessionRequest, FinishSignInRequest,
     GrantRequest, ListProvidersRequest, OpenLinkRequest, ResolveCallerRequest, ResolvedCaller,
@@ -8,6 +9,7 @@ use matyan_proto::access::v1::{
     access_service_client::AccessServiceClient, resolve_service_client::ResolveServiceClient,
     sign_in_service_client::SignInServiceClient,
 };
+use matyan_store::Store as _;
 use tonic::{Code, Request, Status};
 
 use crate::backend::{harness::Harness, projects::of};
@@ -134,7 +136,7 @@ async fn rule_82_a_session_that_nobody_uses_ends_after_12_hours() {
     harness.end().await;
 }
 
-/// Begins to sign in with a provider that does not answer. Returns the state and the secret of the browser.
+/// Begins to sign in with a provider that does not answer. Returns the state and what the browser keeps.
 async fn begin(harness: &Harness) -> (String, String) {
     let request = BeginSignInRequest {
         provider: "github".to_owned(),
@@ -151,21 +153,22 @@ async fn begin(harness: &Harness) -> (String, String) {
         "{}",
         begun.url
     );
-    (state.to_owned(), begun.browser_secret)
+    assert_eq!(state, begun.state);
+    (begun.state, begun.browser_secret)
 }
 
-async fn finish(harness: &Harness, state: &str, browser_secret: &str) -> Code {
+async fn finish(harness: &Harness, state: &str, kept: &[&String]) -> Code {
     let request = FinishSignInRequest {
         state: state.to_owned(),
         code: "c".to_owned(),
         issuer: String::new(),
-        browser_secret: browser_secret.to_owned(),
+        browser_secrets: kept.iter().map(|text| (*text).clone()).collect(),
     };
     SignInServiceClient::new(harness.routes()).finish_sign_in(request).await.unwrap_err().code()
 }
 
 #[tokio::test]
-async fn rule_85_the_answer_of_a_provider_is_taken_once_and_from_its_browser() {
+async fn rule_85_the_answer_of_a_provider_is_taken_from_its_browser() {
     let harness = Harness::new().await;
     let mut sign_in = SignInServiceClient::new(harness.routes());
     let listed = sign_in.list_providers(ListProvidersRequest {}).await.unwrap().into_inner().providers;
@@ -180,16 +183,38 @@ async fn rule_85_the_answer_of_a_provider_is_taken_once_and_from_its_browser() {
     for (state, browser) in
         [(&state, &other_browser), (&other_state, &browser), (&state, &String::new()), (&browser, &state)]
     {
-        assert_eq!(finish(&harness, state, browser).await, Code::Unauthenticated);
+        assert_eq!(finish(&harness, state, &[browser]).await, Code::Unauthenticated);
     }
-    // The provider is asked, and does not answer.
-    assert_eq!(finish(&harness, &state, &browser).await, Code::Unavailable);
-    assert_eq!(finish(&harness, &state, &browser).await, Code::Unauthenticated, "it was taken");
+    assert_eq!(finish(&harness, &state, &[]).await, Code::Unauthenticated);
+    // The provider is asked, and does not answer. Another cookie of this name, and another tab, are in no way.
+    assert_eq!(finish(&harness, &state, &[&other_browser, &browser]).await, Code::Unavailable);
+    assert_eq!(finish(&harness, &other_state, &[&other_browser]).await, Code::Unavailable);
+    let many = vec![&browser; 9];
+    assert_eq!(finish(&harness, &state, &many).await, Code::ResourceExhausted);
     harness.advance_clock(10 * 60 + 1);
-    assert_eq!(
-        finish(&harness, &other_state, &other_browser).await,
-        Code::Unauthenticated,
-        "it took too long"
-    );
+    assert_eq!(finish(&harness, &other_state, &[&other_browser]).await, Code::Unauthenticated, "too late");
+    harness.end().await;
+}
+
+/// Anyone can do it, so it takes nothing from anyone.
+#[tokio::test]
+async fn rule_85_beginning_to_sign_in_stores_nothing() {
+    let harness = Harness::new().await;
+    let (state, browser) = begin(&harness).await;
+    for _ in 0..1_100 {
+        begin(&harness).await;
+    }
+    assert!(!access_is_used(&*harness.store.snapshot().await.unwrap()).await.unwrap());
+    // The first sign-in is still one.
+    assert_eq!(finish(&harness, &state, &[&browser]).await, Code::Unavailable);
+    assert!(!access_is_used(&*harness.store.snapshot().await.unwrap()).await.unwrap());
+    for (field, redirect_uri, next) in [
+        ("redirect_uri", "r".repeat(513), String::new()),
+        ("next", "http://here/".to_owned(), "n".repeat(1_025)),
+    ] {
+        let request = BeginSignInRequest { provider: "github".to_owned(), redirect_uri, next };
+        let refused = SignInServiceClient::new(harness.routes()).begin_sign_in(request).await.unwrap_err();
+        assert!(refused.message().contains(field), "{refused:?}");
+    }
     harness.end().await;
 }

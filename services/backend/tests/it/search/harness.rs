@@ -26,6 +26,7 @@ use matyan_proto::{
     },
     series::v1::series_service_client::SeriesServiceClient,
 };
+use matyan_sign_in::SignInKey;
 use matyan_store::{Commit, Error, Store, Transaction, embedded::EmbeddedStore};
 use matyan_value::{Context as SeriesContext, Map, Value, cbor};
 use matyan_wire::ingestion::RecordFormat;
@@ -150,6 +151,7 @@ impl Harness {
             blob_uri: "file:///blobs".into(),
             uri_key: UriKey::new(b"secret"),
             process_key: ProcessKey::new(b"secret"),
+            sign_in_key: SignInKey::new(b"secret"),
             clock,
             new_id: Arc::new(|| "00000000-0000-4000-8000-000000000000".into()),
             new_token: Arc::new(|| matyan_access::AccessToken::generate(&mut rand::rng())),

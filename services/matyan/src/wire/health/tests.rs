@@ -20,6 +20,7 @@ use matyan_log::{
     layers::{Faults as LogFaults, FaultyReader, FaultyWriter},
 };
 use matyan_proto::system::v1::system_service_server::SystemServiceServer;
+use matyan_sign_in::SignInKey;
 use matyan_store::{
     embedded::EmbeddedStore,
     layers::{FaultStore, Faults as StoreFaults},
@@ -73,6 +74,7 @@ impl TestSystem {
             blob_uri: "blobs:/".to_owned(),
             uri_key: UriKey::new(b"secret"),
             process_key: ProcessKey::new(b"secret"),
+            sign_in_key: SignInKey::new(b"secret"),
             clock: clock::now_us(),
             new_id: clock::new_id_text(),
             new_token: clock::new_token(),
