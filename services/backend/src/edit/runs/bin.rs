@@ -128,8 +128,11 @@ fn cursor(binned_us: i64, number: RunNumber) -> String {
 }
 
 fn parse_cursor(cursor: &str) -> Result<(i64, RunNumber)> {
-    let parts = cursor.split_once('.');
-    let place = parts.and_then(|(time, number)| Some((time.parse().ok()?, RunNumber(number.parse().ok()?))));
+    let place = cursor.split_once('.').and_then(|(time, number)| {
+        let time = time.parse::<i64>().ok()?;
+        let number = number.parse::<u64>().ok()?;
+        Some((time, RunNumber(number)))
+    });
     // Only the exact text that `cursor` returns: no sign, no other spelling of the same number.
     let place = place.filter(|(time, number)| self::cursor(*time, *number) == cursor);
     place.ok_or_else(|| Error::field("cursor", "is invalid: use a cursor from a previous response"))
