@@ -232,11 +232,15 @@ test('an owner invites someone, whose token works, is shown once and is revoked 
     expect(
       await dialog.getByRole('group', { name: 'Lines for a shell' }).locator('pre').textContent(),
     ).toBe(`export MATYAN_BACKEND_URL=${query}/p/speech\nexport MATYAN_TOKEN=${secret}`);
+    // A link is a credential of its own, which nobody has asked for yet.
+    expect(one.calls).not.toContain('AccessService/CreateLink');
+    await dialog.getByRole('button', { name: 'Create a sign-in link' }).press('Enter');
     const link = (await dialog
       .getByRole('group', { name: /^Sign-in link/ })
       .locator('pre')
       .textContent())!;
     expect(link).toContain(`${query}/p/speech/sign-in#mtl_`);
+    expect(one.calls.filter(call => call === 'AccessService/CreateLink').length).toBe(1);
     await dialog.getByText(/is of use on this machine only/).waitFor();
     await page.context().grantPermissions(['clipboard-read', 'clipboard-write']);
     await dialog.getByRole('button', { name: 'Copy: Token' }).click();
@@ -339,7 +343,8 @@ test('an owner creates a token of a member, and revokes it', async () => {
       .locator('pre')
       .textContent())!;
     // It reads nothing, so it opens no page.
-    expect(await dialog.getByRole('group', { name: /^Sign-in link/ }).count()).toBe(0);
+    expect(await dialog.getByRole('button', { name: 'Create a sign-in link' }).count()).toBe(0);
+    expect(one.calls).not.toContain('AccessService/CreateLink');
     await dialog.getByRole('button', { name: 'Done' }).click();
     await expect(api(ProjectService, secret).get({})).rejects.toThrow('this needs the role viewer');
     await page.getByRole('button', { name: 'Revoke the token training nodes of olga' }).click();

@@ -2,7 +2,8 @@
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
-import { eventually, findings, Site } from './harness.ts';
+import { SearchService } from '../src/gen/matyan/search/v1/search_pb.ts';
+import { eventually, findings, Site, untilNotified } from './harness.ts';
 
 let site: Site;
 
@@ -78,6 +79,28 @@ test('the best value stands for a run if that is chosen', async () => {
   await site.visit('/', async ({ page }) => {
     await page.getByRole('link', { name: 'Best runs' }).click();
     await page.waitForURL(/sort=min/);
+  });
+});
+
+test('the best runs are sorted once a minute, however often points arrive', async () => {
+  await site.visit('/', async visit => {
+    const { page } = visit;
+    // Pauses between reads pass when the test says so.
+    await page.clock.install();
+    await page.reload();
+    await page.getByRole('link', { name: 'Best runs' }).waitFor();
+    await visit.quiet();
+    const sorts = (): number =>
+      visit.requests(SearchService.method.runs).filter(({ sort }) => sort.length > 0).length;
+    const before = sorts();
+    await untilNotified(page, () => site.project.track(0.5));
+    await page.clock.runFor(30_000);
+    await visit.quiet();
+    expect(sorts()).toBe(before);
+    await page.clock.runFor(45_000);
+    await eventually('they are sorted', () => sorts() > before);
+    await visit.quiet();
+    expect(sorts()).toBe(before + 1);
   });
 });
 

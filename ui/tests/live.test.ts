@@ -1,10 +1,13 @@
 /** Active runs: silence, progress, and a notification at their end. */
 import type { MessageInitShape } from '@bufbuild/protobuf';
+import { createClient } from '@connectrpc/connect';
+import { createGrpcWebTransport } from '@connectrpc/connect-web';
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
 import type { EventSchema } from '../src/gen/matyan/ingest/v1/batch_pb.ts';
-import { eventually, findings, publish, Site } from './harness.ts';
+import { RunService } from '../src/gen/matyan/runs/v1/runs_pb.ts';
+import { eventually, findings, go, publish, Site, untilNotified, Visit } from './harness.ts';
 
 const MINUTE = 60_000;
 
@@ -57,7 +60,9 @@ test('rule 106: a wrong clock of this machine makes no run silent, and no silent
     for (const hours of [-3, 3]) {
       await page.clock.setFixedTime(Date.now() + hours * 60 * MINUTE);
       await page.reload();
-      await eventually('it is running', async () => (await statusOf(page)) === 'Running');
+      // Until the stream of changes is open, no run is silent.
+      await page.getByTitle('Live', { exact: true }).waitFor();
+      expect(await statusOf(page)).toBe('Running');
     }
     await shiftServer(page, 125 * MINUTE);
     await page.reload();
@@ -99,37 +104,140 @@ test('a run shows its progress if it has reported how many steps there are', asy
   });
 });
 
-test('the browser notifies at the end of a run, once, in all tabs', async () => {
-  const id = 'n071ce'.padEnd(24, '0');
-  const name = { case: 'setRunProperty' as const, value: { name: 'long training' } };
-  await publish(site.server, id, [{ kind: { case: 'createRun', value: {} } }, { kind: name }]);
-  await site.visit(`/runs/${id}`, async visit => {
-    const { page } = visit;
-    await page.context().grantPermissions(['notifications'], { origin: visit.base });
-    // What would be shown by the desktop.
-    await page.context().addInitScript(() => {
-      const shown: string[] = [];
+/** What the desktop of a reader shows: a notification replaces the notification with its tag. */
+class Desktop {
+  readonly shown = new Map<string, string>();
+
+  /** Replaces the notifications of all pages that are loaded from now on. */
+  static async of(page: Page): Promise<Desktop> {
+    const desktop = new Desktop();
+    const context = page.context();
+    await context.exposeBinding('show', (_, tag: string, title: string) =>
+      desktop.shown.set(tag, title),
+    );
+    await context.exposeBinding('hide', (_, tag: string) => desktop.shown.delete(tag));
+    await context.addInitScript(() => {
+      const place = globalThis as unknown as {
+        refuses?: boolean;
+        show: (tag: string, title: string) => void;
+        hide: (tag: string) => void;
+      };
+      let untagged = 0;
       class Shown extends EventTarget {
         static requestPermission = () => Promise.resolve('granted');
-        constructor(title: string) {
+        readonly tag: string;
+        constructor(title: string, { tag }: NotificationOptions = {}) {
           super();
-          shown.push(title);
+          // As the browsers of phones do.
+          if (place.refuses) throw new TypeError('Illegal constructor');
+          untagged += 1;
+          this.tag = tag ?? `no tag ${Math.random()} ${untagged}`;
+          place.show(this.tag, title);
+        }
+        close(): void {
+          place.hide(this.tag);
         }
       }
-      Object.assign(globalThis, { Notification: Shown, shown });
+      Object.assign(globalThis, { Notification: Shown });
     });
     await page.reload();
-    const shown = (): Promise<string[]> =>
-      page.evaluate(() => (globalThis as unknown as { shown: string[] }).shown);
-    await page.getByRole('button', { name: 'Notify me at the end', exact: true }).click();
-    await page.getByText('The browser will tell you').waitFor();
-    // On another page, too.
-    await page.goto(`${visit.base}/metrics?q=vit`);
-    await publish(site.server, id, [{ kind: { case: 'finishRun', value: {} } }]);
-    await eventually('it is shown', async () => (await shown()).length > 0);
-    expect(await shown()).toEqual(['long training has ended']);
+    return desktop;
+  }
+}
+
+async function createNamed(id: string, name: string): Promise<void> {
+  await publish(site.server, id, [
+    { kind: { case: 'createRun', value: {} } },
+    { kind: { case: 'setRunProperty', value: { name } } },
+  ]);
+}
+
+function finish(id: string): Promise<void> {
+  return publish(site.server, id, [{ kind: { case: 'finishRun', value: {} } }]);
+}
+
+async function choose(page: Page): Promise<void> {
+  await page.getByRole('button', { name: 'Notify me at the end', exact: true }).click();
+}
+
+async function chosen(page: Page): Promise<void> {
+  await page.getByText('The browser will tell you').waitFor();
+}
+
+async function setRefusal(page: Page, refuses: boolean): Promise<void> {
+  await page.evaluate(refuses => Object.assign(globalThis, { refuses }), refuses);
+}
+
+test('the browser notifies at the end of a chosen run, once, in all tabs', async () => {
+  const id = 'n071ce'.padEnd(24, '0');
+  const other = '07e5'.padEnd(24, '0');
+  await createNamed(id, 'long training');
+  await createNamed(other, 'nobody asked');
+  await site.visit(`/runs/${id}`, async visit => {
+    const { page } = visit;
+    const desktop = await Desktop.of(page);
+    await choose(page);
+    await chosen(page);
+    const second = await Visit.inContext(
+      await page.context().newPage(),
+      site.server,
+      `/runs/${other}`,
+    );
+    await eventually('it runs', async () => (await statusOf(second.page)) === 'Running');
+    await finish(other);
+    await eventually('it has ended', async () => (await statusOf(second.page)) === 'Ended');
+    await eventually('the first tab is there', async () => (await statusOf(page)) === 'Running');
+    await untilNotified(second.page, () => untilNotified(page, () => finish(id)));
+    await eventually('it is shown', () => desktop.shown.size > 0);
+    expect([...desktop.shown.values()]).toEqual(['long training has ended']);
+    // A second tab that sees the end at the same moment replaces it.
+    expect([...desktop.shown.keys()][0]).toContain(id);
+    desktop.shown.clear();
     await page.reload();
     await visit.quiet();
-    expect(await shown()).toEqual([]);
+    expect(desktop.shown.size).toBe(0);
+    expect(second.errors).toEqual([]);
+  });
+});
+
+test('a run that comes back from the bin is still followed', async () => {
+  const id = 'b4c4'.padEnd(24, '0');
+  const { query } = site.server.addresses;
+  const server = createClient(RunService, createGrpcWebTransport({ baseUrl: query }));
+  await createNamed(id, 'saved training');
+  await site.visit(`/runs/${id}`, async ({ page }) => {
+    const desktop = await Desktop.of(page);
+    await choose(page);
+    await chosen(page);
+    await go(page, '/metrics?q=vit', 'section canvas.base');
+    await untilNotified(page, () => server.binBatch({ runIds: [id] }));
+    await untilNotified(page, () => server.restoreBatch({ runIds: [id] }));
+    await finish(id);
+    await eventually('it is shown', () => desktop.shown.size > 0);
+    expect([...desktop.shown.values()]).toEqual(['saved training has ended']);
+  });
+});
+
+test('a browser without notifications says so, and a page shows what it refuses', async () => {
+  const id = 'f07e'.padEnd(24, '0');
+  await createNamed(id, 'phone training');
+  await site.visit(`/runs/${id}`, async ({ page }) => {
+    const desktop = await Desktop.of(page);
+    await setRefusal(page, true);
+    await choose(page);
+    await page.getByText('of installed apps only').waitFor();
+    expect(
+      await page.getByRole('button', { name: 'Notify me at the end' }).getAttribute('aria-pressed'),
+    ).toBe('false');
+    await setRefusal(page, false);
+    await choose(page);
+    await chosen(page);
+    await setRefusal(page, true);
+    await finish(id);
+    await page.locator('.toasts').getByText('phone training has ended').waitFor();
+    expect(desktop.shown.size).toBe(0);
+    // The stream of changes goes on.
+    await eventually('the page follows', async () => (await statusOf(page)) === 'Ended');
+    expect(await page.getByTitle('Live', { exact: true }).count()).toBe(1);
   });
 });

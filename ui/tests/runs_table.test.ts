@@ -325,11 +325,11 @@ test('selected runs are exported, tagged, moved, archived and deleted', async ()
     await select(page, [0]);
     const name = await page.locator('.window .name a').first().textContent();
     await act(page, 'Delete');
-    await page.waitForSelector('dialog[open]:has-text("cannot be undone")');
-    expect(await page.textContent('dialog[open] h2')).toBe(`Delete ${name}?`);
+    await page.waitForSelector('dialog[open]:has-text("For a week")');
+    expect(await page.textContent('dialog[open] h2')).toBe(`Move ${name} to the bin?`);
     expect(await findings(page)).toEqual([]);
     await visit.shot('runs-delete');
-    await page.click('dialog[open] button:has-text("Delete")');
+    await page.click('dialog[open] button:has-text("Move to the bin")');
     await page.waitForSelector(`.name a:text-is("${name}")`, { state: 'detached' });
   });
 });

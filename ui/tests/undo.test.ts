@@ -87,7 +87,8 @@ test('thirteen deleted runs come back by two clicks, and by the bin', async () =
       await boxes.nth(12).click({ modifiers: ['Shift'] });
       await page.getByRole('button', { name: 'Actions for the selected runs' }).click();
       await page.getByRole('menuitem', { name: 'Delete', exact: true }).click();
-      await page.getByRole('dialog').getByRole('button', { name: 'Delete 13 runs' }).click();
+      const dialog = page.getByRole('dialog', { name: 'Move 13 runs to the bin?' });
+      await dialog.getByRole('button', { name: 'Move to the bin' }).click();
       await page.getByRole('button', { name: 'Undo' }).waitFor();
       await eventually('they are gone', async () => (await count()) === all - 13);
     };

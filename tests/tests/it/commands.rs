@@ -181,6 +181,28 @@ async fn runs_are_archived_and_deleted() {
 }
 
 #[tokio::test]
+async fn the_bin_is_listed_up_to_a_limit() {
+    let server = Server::up().await;
+    log_run(&server).await;
+    log(&server, "other", &[create_run()]).await;
+    let reader = Reader::connect(&server.query).await;
+    reader.count("other").await.expect("a call for a run waits until it is applied");
+    for run in [RUN, "other"] {
+        stdout_of(&server, &["runs", "rm", run, "--yes"]);
+    }
+    let listed = |words: &[&str]| {
+        let Output { stdout, stderr, .. } = command(&server, words).output().expect("the binary starts");
+        (text(&stdout), text(&stderr))
+    };
+    let (table, notice) = listed(&["runs", "bin", "--limit", "1"]);
+    assert!(table.contains("other") && !table.contains(RUN), "the last one comes first: {table}");
+    assert!(notice.contains("--limit 0"), "{notice}");
+    let (table, notice) = listed(&["runs", "bin", "--limit", "0"]);
+    assert!(table.contains("other") && table.contains(RUN) && notice.is_empty(), "{table}{notice}");
+    assert_eq!(json_lines_of(&server, &["runs", "bin", "--limit", "1"]).len(), 1);
+}
+
+#[tokio::test]
 async fn runs_are_tagged_and_moved() {
     let server = Server::up().await;
     log_run(&server).await;

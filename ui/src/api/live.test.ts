@@ -1,6 +1,6 @@
 import { create } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
-import { expect, test } from 'vitest';
+import { afterEach, expect, test, vi } from 'vitest';
 
 import { WatchResponseSchema, type WatchResponse } from '../gen/matyan/runs/v1/runs_pb.ts';
 import { Lease } from './leader.ts';
@@ -94,6 +94,28 @@ test('one stream serves all tabs, and survives the tab that reads it', async () 
   browser.send(response('b', 2));
   await settled();
   expect(changed(second.seen)).toEqual(['a', 'b']);
+});
+
+afterEach(() => vi.unstubAllGlobals());
+
+test('a listener that fails keeps no other from a change, and does not end the stream', async () => {
+  const reported: unknown[] = [];
+  vi.stubGlobal('reportError', (error: unknown) => reported.push(error));
+  const browser = new Browser();
+  const { live } = browser.tab();
+  live.subscribe(({ kind }) => {
+    if (kind === 'changes') throw new Error('refused');
+  });
+  const seen: LiveMessage[] = [];
+  live.subscribe(message => seen.push(message));
+  await settled();
+  browser.send(response('a', 1));
+  await settled();
+  browser.send(response('b', 2));
+  await settled();
+  expect(changed(seen)).toEqual(['a', 'b']);
+  expect(browser.opened.length).toBe(1);
+  expect(reported).toEqual([new Error('refused'), new Error('refused')]);
 });
 
 test('a lost stream is resumed, and says so meanwhile', async () => {

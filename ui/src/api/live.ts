@@ -77,7 +77,7 @@ export class LiveRuns {
     // The next tab to lead continues where the last message ended.
     if (message.kind === 'changes') this.#resume = new Uint8Array(message.resume);
     if (message.kind === 'reset') this.#resume = new Uint8Array();
-    for (const listener of this.#listeners) listener(message);
+    for (const listener of this.#listeners) tell(listener, message);
   }
 
   #send(message: LiveMessage, deps: LiveDeps): void {
@@ -111,6 +111,15 @@ export class LiveRuns {
       retryMs = Math.min(2 * retryMs, LAST_RETRY_MS);
     }
     this.#leads = false;
+  }
+}
+
+/** A listener that fails keeps no other from the message, and does not end the stream. */
+function tell(listener: (message: LiveMessage) => void, message: LiveMessage): void {
+  try {
+    listener(message);
+  } catch (error) {
+    reportError(error);
   }
 }
 

@@ -4,7 +4,7 @@ import type { DescMessage, DescMethodUnary, MessageInitShape } from '@bufbuild/p
 import { RunService, type BinnedRun } from '../gen/matyan/runs/v1/runs_pb.ts';
 import { Urgency } from './read_queue.ts';
 import { readRuns } from './runs.ts';
-import { client, gathered, limited, queued, unary } from './transport.ts';
+import { client, limited, queued, unary } from './transport.ts';
 
 /**
  * Half of `Limits.runs_per_call`: the server changes about a hundred runs at a time, and has a
@@ -71,21 +71,92 @@ export function archiveRuns(pages: RunPages, archived: boolean): Promise<void> {
   return batches(method.archiveBatch, pages, runIds => ({ runIds, archived }));
 }
 
+/** What calls that move runs into the bin, or out of it, have done so far. */
+export class MovedRuns {
+  readonly ids = new Set<string>();
+  /** Runs that the server cannot read, and so cannot move. */
+  readonly damaged = new Set<string>();
+  /** Runs that no longer exist, or that someone else has moved. */
+  readonly unknown = new Set<string>();
+  /** Runs of calls that failed. The server may have moved some of them. */
+  readonly tried = new Set<string>();
+
+  /** All runs that may have been moved. */
+  get all(): string[] {
+    return [...new Set([...this.ids, ...this.tried])];
+  }
+
+  /** Notes the answer to a call. */
+  note(ids: readonly string[], unknown: readonly string[], damaged: readonly string[]): void {
+    for (const id of damaged) this.damaged.add(id);
+    // A run that an earlier call has moved is not found any more.
+    for (const id of unknown) {
+      if (!this.tried.has(id) && !this.ids.has(id)) this.unknown.add(id);
+    }
+    for (const id of ids) {
+      this.tried.delete(id);
+      if (!this.damaged.has(id) && !this.unknown.has(id)) this.ids.add(id);
+    }
+  }
+}
+
+interface MoveAnswer {
+  unknown: string[];
+  damaged: string[];
+}
+
+async function moveBatches(
+  pages: RunPages,
+  moved: MovedRuns,
+  move: (runIds: string[]) => Promise<MoveAnswer>,
+): Promise<void> {
+  for await (const runIds of callPages(pages)) {
+    try {
+      const { unknown, damaged } = await move(runIds);
+      moved.note(runIds, unknown, damaged);
+    } catch (error) {
+      for (const id of runIds) moved.tried.add(id);
+      throw error;
+    }
+  }
+}
+
 /** Hides runs for a week, after which they are deleted. */
-export function binRuns(pages: RunPages): Promise<void> {
-  return batches(method.binBatch, pages, runIds => ({ runIds }));
+export function binRuns(pages: RunPages, moved: MovedRuns): Promise<void> {
+  return moveBatches(pages, moved, runIds => unary(method.binBatch, { runIds }));
 }
 
 /** Brings runs back from the bin. */
-export function restoreRuns(pages: RunPages): Promise<void> {
-  return batches(method.restoreBatch, pages, runIds => ({ runIds }));
+export function restoreRuns(pages: RunPages, moved: MovedRuns): Promise<void> {
+  return moveBatches(pages, moved, runIds => unary(method.restoreBatch, { runIds }));
 }
 
-/** The runs in the bin, the last that was moved there first. */
-export function readBin(signal?: AbortSignal): Promise<BinnedRun[]> {
-  return queued('RunService.ListBin', Urgency.Visible, signal, () =>
-    gathered(client(RunService).listBin({}, limited(signal)), page => page.runs),
-  );
+export interface BinPage {
+  runs: BinnedRun[];
+  /** Start of the next page; empty: there is no next page. */
+  nextCursor: string;
+}
+
+/** A page of the runs in the bin, the last that was moved there first. */
+export function readBin(limit: number, cursor = '', signal?: AbortSignal): Promise<BinPage> {
+  return queued('RunService.ListBin', Urgency.Visible, signal, async () => {
+    const page: BinPage = { runs: [], nextCursor: '' };
+    for await (const message of client(RunService).listBin({ limit, cursor }, limited(signal))) {
+      for (const run of message.runs) page.runs.push(run);
+      page.nextCursor = message.nextCursor;
+    }
+    return page;
+  });
+}
+
+/** The ids of all runs in the bin, which are read while the runs before them are changed. */
+export async function* wholeBin(): AsyncGenerator<string[]> {
+  let cursor = '';
+  do {
+    const { runs, nextCursor } = await readBin(RUNS_PER_CALL, cursor);
+    yield runs.map(({ run }) => run?.runId ?? '');
+    cursor = nextCursor;
+  } while (cursor);
 }
 
 /** Deletes runs for good, whether they are in the bin or not. */

@@ -2,7 +2,7 @@ import { archiveRuns, type RunPages } from '../api/run_edits.ts';
 import { toaster } from '../state/toasts.svelte.ts';
 
 /** The runs of a query are others once they are archived, so an undo needs their ids. */
-export async function* recorded(pages: RunPages, ids: Set<string>): AsyncGenerator<string[]> {
+async function* recorded(pages: RunPages, ids: Set<string>): AsyncGenerator<string[]> {
   for await (const page of pages) {
     for (const id of page) ids.add(id);
     yield page;

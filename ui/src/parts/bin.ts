@@ -1,11 +1,70 @@
-import { binRuns, restoreRuns, type RunPages } from '../api/run_edits.ts';
+/** Runs into the bin and out of it, with what the reader is told about it. */
+import { ApiError } from '../api/errors.ts';
+import { binRuns, MovedRuns, restoreRuns, type RunPages } from '../api/run_edits.ts';
+import { readable } from '../format/number.ts';
 import { toaster } from '../state/toasts.svelte.ts';
-import { recorded } from './archive.ts';
 
-/** Moves runs to the bin, and offers to bring them back. */
-export async function moveToBin(pages: RunPages): Promise<void> {
-  const ids = new Set<string>();
-  await binRuns(recorded(pages, ids));
-  const what = ids.size === 1 ? 'The run is' : `${ids.size} runs are`;
-  toaster.info(`${what} in the bin for a week.`, () => restoreRuns([[...ids]]));
+/** More ids are not shown. */
+const MAX_NAMED = 10;
+
+/**
+ * Moves runs to the bin, and offers to bring them back. A retry after a failure calls the returned
+ * function again: it continues, and finds only the runs that are left.
+ */
+export function binMove(): (pages: RunPages) => Promise<MovedRuns> {
+  const moved = new MovedRuns();
+  return async pages => {
+    try {
+      await binRuns(pages, moved);
+    } catch (error) {
+      sayBinned(moved.ids.size, moved.all);
+      throw error;
+    }
+    const ids = moved.all;
+    sayBinned(ids.length, ids);
+    sayUnknown(moved.unknown.size);
+    return moved;
+  };
+}
+
+/** Brings runs back from the bin, and says how many came back. */
+export async function restoreFromBin(pages: RunPages): Promise<void> {
+  const moved = new MovedRuns();
+  await restoreRuns(pages, moved);
+  const count = moved.ids.size;
+  if (count > 0)
+    toaster.info(count === 1 ? 'The run is back.' : `${readable(count)} runs are back.`);
+  sayUnknown(moved.unknown.size);
+  if (moved.damaged.size > 0) sayDamaged([...moved.damaged], 'brought back');
+}
+
+/** Names runs that the server could not move because it cannot read them. */
+export function sayDamaged(
+  ids: readonly string[],
+  state: 'brought back' | 'moved to the bin',
+): void {
+  const what = ids.length === 1 ? 'The run is' : `${readable(ids.length)} runs are`;
+  const message = `${what} damaged and cannot be ${state}: ${namedIds(ids)}`;
+  const hint = 'Delete for good what you do not need; the log of the server names the damage.';
+  toaster.error(new ApiError(message, 'Bin', hint, false, ''));
+}
+
+/** Some ids, and the number of the others. */
+export function namedIds(ids: readonly string[]): string {
+  const more = ids.length - MAX_NAMED;
+  const named = ids.slice(0, MAX_NAMED).join(', ');
+  return more > 0 ? `${named} and ${readable(more)} more` : named;
+}
+
+/** `ids` are those that an undo brings back. */
+function sayBinned(count: number, ids: readonly string[]): void {
+  if (count === 0) return;
+  const what = count === 1 ? 'The run is' : `${readable(count)} runs are`;
+  toaster.info(`${what} in the bin for a week.`, () => restoreFromBin([[...ids]]));
+}
+
+function sayUnknown(count: number): void {
+  if (count === 0) return;
+  const what = count === 1 ? 'One run has' : `${readable(count)} runs have`;
+  toaster.info(`${what} been deleted by someone else.`);
 }

@@ -10,6 +10,7 @@ import { projectName } from '../api/transport.ts';
 import { OutcomeKind } from '../gen/matyan/common/v1/common_pb.ts';
 import type { Props } from '../gen/matyan/runs/v1/run_pb.ts';
 import { href, navigate } from './location.svelte.ts';
+import { toaster } from './toasts.svelte.ts';
 
 const KEY = `matyan-end-notices ${projectName}`.trimEnd();
 /** More runs are not followed; the oldest choices are dropped. */
@@ -34,10 +35,9 @@ class EndNotices {
     liveRuns.subscribe(message => {
       if (message.kind === 'reset') void this.#check();
       if (message.kind !== 'changes') return;
-      for (const { runId, change } of message.changes) {
-        if (change.case === 'left') this.#drop(runId);
-        else if (change.case === 'run') this.#report(runId, change.value.props);
-      }
+      // A run that has left may be in the bin, and come back: only a check drops it.
+      for (const { runId, change } of message.changes)
+        if (change.case === 'run') this.#report(runId, change.value.props);
     });
     void this.#check();
   }
@@ -54,6 +54,8 @@ class EndNotices {
     }
     if (!('Notification' in globalThis) || !isSecureContext)
       throw new Error('The browser notifies only over HTTPS and on this machine');
+    if (!canNotify())
+      throw new Error('This browser shows notifications of installed apps only, and of no page');
     if ((await Notification.requestPermission()) !== 'granted')
       throw new Error('The browser does not permit notifications of this page');
     if (!this.#keep([...read().filter(id => id !== runId), runId].slice(-MAX_RUNS)))
@@ -78,15 +80,10 @@ class EndNotices {
   #report(runId: string, props: Props | undefined): void {
     // Another tab may have reported it.
     if (!props || props.active || !read().includes(runId)) return;
-    this.#drop(runId);
     const title = `${props.name || runId} ${ENDS[props.outcome?.kind ?? OutcomeKind.UNSPECIFIED]}`;
-    // Tabs that see the end at the same moment show one notification.
-    const tag = `${KEY} ${runId}`;
-    const notification = new Notification(title, { body: props.outcome?.message ?? '', tag });
-    notification.onclick = () => {
-      focus();
-      navigate(href('run', { run: runId }));
-    };
+    const reason = props.outcome?.message ?? '';
+    if (!notify(runId, title, reason)) toaster.notice(title, reason);
+    this.#drop(runId);
   }
 
   #drop(runId: string): void {
@@ -103,6 +100,35 @@ class EndNotices {
     }
     this.runs = runs;
     return true;
+  }
+}
+
+/** Returns false if the browser refuses. */
+function notify(runId: string, title: string, body: string): boolean {
+  // Tabs that see the end at the same moment show one notification.
+  const tag = `${KEY} ${runId}`;
+  try {
+    const notification = new Notification(title, { body, tag });
+    notification.onclick = () => {
+      focus();
+      navigate(href('run', { run: runId }));
+    };
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Whether a page can show notifications. Browsers of phones have the permission and the
+ * constructor, but the constructor throws: there, only the service worker of an app may show them.
+ */
+function canNotify(): boolean {
+  try {
+    new Notification('Matyan', { tag: KEY, silent: true }).close();
+    return true;
+  } catch {
+    return false;
   }
 }
 

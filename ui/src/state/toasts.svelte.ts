@@ -1,6 +1,6 @@
 /**
- * Short messages in the corner. Errors stay until they are closed or retried; others leave after
- * some seconds.
+ * Short messages in the corner. Errors and notices stay until they are closed or retried; others
+ * leave after some seconds.
  */
 import { apiError, isAbort } from '../api/errors.ts';
 
@@ -38,6 +38,10 @@ export const toaster = {
       ...(undo && { undo: () => toaster.during(undo, 'Undo') }),
     });
     expire(id, undo ? UNDO_MS : INFO_MS);
+  },
+  /** A message for a reader who may be away. */
+  notice(message: string, detail = ''): void {
+    add({ kind: 'info', message, ...(detail && { detail }) });
   },
   error(error: unknown, retry?: () => void, where?: string, isRead = true): void {
     if (isAbort(error)) return;

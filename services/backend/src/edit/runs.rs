@@ -132,9 +132,12 @@ impl RunService for RunApi {
     }
 
     async fn list_bin(&self, request: Request<pb::ListBinRequest>) -> RpcResult<Self::ListBinStream> {
-        let (call, _) = self.server.start_call(request).await?;
+        let (call, request) = self.server.start_call(request).await?;
+        let page = bin::BinPage::parse(call.project, &request)?;
         let deps = self.server.deps.clone();
-        Ok(Response::new(self.server.respond(async move |sender| bin::send(&deps, &call, &sender).await)))
+        Ok(Response::new(
+            self.server.respond(async move |sender| bin::send(&deps, &call, page, &sender).await),
+        ))
     }
 
     async fn archive_batch(

@@ -59,7 +59,7 @@ pub(super) async fn run(flags: RunsFlags) -> Result<(), Error> {
         }
         RunsCommand::Show { run, system } => show(channel, run, system, out).await,
         RunsCommand::Rm { runs, yes } => edits::remove(channel, runs, yes, out).await,
-        RunsCommand::Bin => bin::list(channel, out).await,
+        RunsCommand::Bin { limit } => bin::list(channel, limit, out).await,
         RunsCommand::Restore { runs } => bin::restore(channel, runs, out).await,
         RunsCommand::Purge { runs, yes } => bin::purge(channel, runs, yes, out).await,
         RunsCommand::Park { run, reason } => {

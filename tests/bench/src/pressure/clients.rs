@@ -3,9 +3,14 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
-use matyan_tests::Server;
+use matyan_tests::{Server, eventually};
 use tokio::{
     net::{TcpSocket, TcpStream},
     task::JoinSet,
@@ -16,6 +21,10 @@ use crate::search::Client;
 
 /// The address from which the clients of a load connect. All of `127.0.0.0/8` is this machine.
 pub(super) const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+
+/// Time between an attempt that the server refused and the next. Clients that ask again at once would take the
+/// processors on which the figures are measured.
+pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) struct Clients(JoinSet<()>);
 
@@ -28,6 +37,43 @@ impl Clients {
     pub(super) async fn stop(mut self) {
         assert!(self.0.try_join_next().is_none(), "a client of the load ends only when it is stopped");
         self.0.shutdown().await;
+    }
+}
+
+/// The number of clients of a load that have begun to work.
+#[derive(Clone, Default)]
+pub(super) struct Begun(Arc<AtomicUsize>);
+
+impl Begun {
+    /// The first attempt of another client.
+    pub(super) fn first_attempt(&self) -> FirstAttempt {
+        FirstAttempt(Some(self.clone()))
+    }
+
+    /// Waits until so many clients have begun.
+    pub(super) async fn wait_for(&self, clients: usize) {
+        eventually("the clients have begun", async || match self.count() {
+            enough if enough >= clients => Ok(()),
+            few => Err(few),
+        })
+        .await;
+    }
+
+    fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The first attempt of a client. Its later attempts do not count: a quick client that has tried twenty times
+/// does not stand for twenty clients.
+pub(super) struct FirstAttempt(Option<Begun>);
+
+impl FirstAttempt {
+    /// Counts the client, at the first call.
+    pub(super) fn end(&mut self) {
+        if let Some(begun) = self.0.take() {
+            begun.0.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -62,4 +108,22 @@ pub(super) async fn connect(base: &str, receive_bytes: Option<u32>) -> io::Resul
 /// The host and port of an `http://` base.
 pub(super) fn authority(base: &str) -> &str {
     base.strip_prefix("http://").expect("the server listens without TLS")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_counts_once_however_often_it_tries() {
+        let begun = Begun::default();
+        let mut quick = begun.first_attempt();
+        let mut slow = begun.first_attempt();
+        for _ in 0..20 {
+            quick.end();
+        }
+        assert_eq!(begun.count(), 1);
+        slow.end();
+        assert_eq!(begun.count(), 2);
+    }
 }

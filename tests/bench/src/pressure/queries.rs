@@ -1,14 +1,9 @@
 //! Searches by twenty clients: crafted ones, which take as much as a query may, and ones for everything
 //! that a project has.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
-
 use matyan_proto::{
     runs::v1::RunParts,
-    search::v1::{Query, RunsRequest},
+    search::v1::{Query, RunsRequest, RunsResponse},
 };
 use matyan_tests::{
     Server, eventually,
@@ -16,9 +11,9 @@ use matyan_tests::{
 };
 use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
-use tonic::{Code, Status};
+use tonic::{Code, Status, Streaming};
 
-use super::clients::{Clients, search_client};
+use super::clients::{Begun, Clients, FirstAttempt, PAUSE, search_client};
 use crate::search::{ALL, Client, expensive};
 
 const CLIENTS: usize = 20;
@@ -72,34 +67,38 @@ pub(super) async fn create_run_with(server: &Server, run: &str, params: &Value) 
     eventually("the run is readable", async || server.get(&path).await).await;
 }
 
-/// Repeats the requests, each by some of the clients, and waits until all clients have begun.
+/// Repeats the requests, each by some of the clients, and waits until the server has accepted or refused a
+/// search of every client.
 async fn repeat(server: &Server, requests: &[RunsRequest]) -> Clients {
-    let begun = Arc::new(AtomicUsize::new(0));
+    let begun = Begun::default();
     let mut tasks = JoinSet::new();
     for request in requests.iter().cycle().take(CLIENTS) {
-        let mut client = search_client(server).await;
-        let request = request.clone();
-        let begun = begun.clone();
-        tasks.spawn(async move {
-            loop {
-                let searched = search(&mut client, &request, &begun).await;
-                if let Err(status) = searched {
-                    check(&status);
-                }
-            }
-        });
+        let client = search_client(server).await;
+        tasks.spawn(search_repeatedly(client, request.clone(), begun.first_attempt()));
     }
-    eventually("all clients have begun to search", async || match begun.load(Ordering::Relaxed) {
-        enough if enough >= CLIENTS => Ok(()),
-        few => Err(few),
-    })
-    .await;
+    begun.wait_for(CLIENTS).await;
     Clients::new(tasks)
 }
 
-async fn search(client: &mut Client, request: &RunsRequest, begun: &AtomicUsize) -> Result<(), Status> {
-    let mut messages = client.runs(request.clone()).await?.into_inner();
-    begun.fetch_add(1, Ordering::Relaxed);
+async fn search_repeatedly(mut client: Client, request: RunsRequest, mut first: FirstAttempt) {
+    loop {
+        let accepted = client.runs(request.clone()).await;
+        first.end();
+        match accepted {
+            Ok(response) => {
+                if let Err(status) = read_all(response.into_inner()).await {
+                    check(&status);
+                }
+            }
+            Err(status) => {
+                check(&status);
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn read_all(mut messages: Streaming<RunsResponse>) -> Result<(), Status> {
     while messages.message().await?.is_some() {}
     Ok(())
 }

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use tokio::{io::AsyncWriteExt, task::JoinSet, time::timeout};
 
 use super::{
-    clients::{Clients, authority, connect, http_client},
+    clients::{Clients, PAUSE, authority, connect, http_client},
     queries::create_run_with,
 };
 
@@ -34,9 +34,6 @@ const RECEIVE_BYTES: u32 = 4_096;
 
 /// Time after which a client asks once more. The server may have given up the answer before.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Time between an attempt that failed and the next.
-const PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) async fn start(server: &Server) -> Clients {
     for number in 0..RUNS {

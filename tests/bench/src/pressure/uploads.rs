@@ -1,26 +1,19 @@
 //! Uploads that keep files or threads of the server busy: 20,000 of which only the first bytes arrive, on a
 //! server with 4,096 files, and 64 to a blob directory that takes two seconds to make a blob durable.
 
-use std::{
-    path::Path,
-    process::Command,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{path::Path, process::Command, sync::Arc, time::Duration};
 
-use matyan_tests::{Server, eventually};
+use matyan_tests::Server;
 use reqwest::{StatusCode, Url};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
     task::JoinSet,
     time::timeout,
 };
 
-use super::clients::{Clients, authority, connect, http_client};
+use super::clients::{Begun, Clients, FirstAttempt, authority, connect, http_client};
 
 const STALLED: usize = 20_000;
 
@@ -73,27 +66,21 @@ pub(super) async fn stalled(server: &Server) -> Clients {
     let host = authority(&server.ingest);
     let head = format!("PUT {target} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {ANNOUNCED_BYTES}\r\n\r\n");
     let request: Arc<[u8]> = [head.as_bytes(), &[7; SENT_BYTES]].concat().into();
-    let tried = Arc::new(AtomicUsize::new(0));
+    let begun = Begun::default();
     let mut tasks = JoinSet::new();
     for _ in 0..STALLED {
-        tasks.spawn(stall_repeatedly(server.ingest.clone(), request.clone(), tried.clone()));
+        tasks.spawn(stall_repeatedly(server.ingest.clone(), request.clone(), begun.first_attempt()));
     }
-    eventually("every client has tried", async || match tried.load(Ordering::Relaxed) {
-        enough if enough >= STALLED => Ok(()),
-        few => Err(few),
-    })
-    .await;
+    begun.wait_for(STALLED).await;
     Clients::new(tasks)
 }
 
 /// Begins an upload, sends nothing more, and begins again after the server has ended it.
-async fn stall_repeatedly(base: String, request: Arc<[u8]>, tried: Arc<AtomicUsize>) {
+async fn stall_repeatedly(base: String, request: Arc<[u8]>, mut first: FirstAttempt) {
     loop {
-        let connected = timeout(PAUSE, connect(&base, None)).await;
-        tried.fetch_add(1, Ordering::Relaxed);
-        if let Ok(Ok(mut socket)) = connected
-            && socket.write_all(&request).await.is_ok()
-        {
+        let begun = begin_upload(&base, &request).await;
+        first.end();
+        if let Some(mut socket) = begun {
             // The answer, or the end of the connection.
             let mut byte = [0];
             while matches!(socket.read(&mut byte).await, Ok(1)) {}
@@ -102,33 +89,37 @@ async fn stall_repeatedly(base: String, request: Arc<[u8]>, tried: Arc<AtomicUsi
     }
 }
 
+/// Connects, and sends the first bytes of an upload. Returns `None` if the server refuses that.
+async fn begin_upload(base: &str, request: &[u8]) -> Option<TcpStream> {
+    let mut socket = timeout(PAUSE, connect(base, None)).await.ok()?.ok()?;
+    socket.write_all(request).await.ok()?;
+    Some(socket)
+}
+
+/// Uploads again and again, and returns once the server has answered an upload of every client.
 pub(super) async fn to_slow_blobs(server: &Server) -> Clients {
     let client = http_client();
-    let begun = Arc::new(AtomicUsize::new(0));
+    let begun = Begun::default();
     let mut tasks = JoinSet::new();
     for number in 0..TO_SLOW_BLOBS {
         let url = upload_url(server, &format!("slow-{number}")).await;
-        let client = client.clone();
-        let begun = begun.clone();
-        tasks.spawn(async move {
-            loop {
-                begun.fetch_add(1, Ordering::Relaxed);
-                let put = client.put(url.clone()).body(vec![7_u8; BLOB_BYTES]);
-                let status = put.send().await.expect("the server answers").status();
-                let is_refused = status == StatusCode::SERVICE_UNAVAILABLE;
-                assert!(status.is_success() || is_refused, "{status}");
-                if is_refused {
-                    tokio::time::sleep(PAUSE).await;
-                }
-            }
-        });
+        tasks.spawn(upload_repeatedly(client.clone(), url, begun.first_attempt()));
     }
-    eventually("all uploads have begun", async || match begun.load(Ordering::Relaxed) {
-        enough if enough >= TO_SLOW_BLOBS => Ok(()),
-        few => Err(few),
-    })
-    .await;
+    begun.wait_for(TO_SLOW_BLOBS).await;
     Clients::new(tasks)
+}
+
+async fn upload_repeatedly(client: reqwest::Client, url: Url, mut first: FirstAttempt) {
+    loop {
+        let put = client.put(url.clone()).body(vec![7_u8; BLOB_BYTES]);
+        let status = put.send().await.expect("the server answers").status();
+        first.end();
+        let is_refused = status == StatusCode::SERVICE_UNAVAILABLE;
+        assert!(status.is_success() || is_refused, "{status}");
+        if is_refused {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
 }
 
 /// A signed URL for an artifact of a run.

@@ -2,12 +2,12 @@
 
 use matyan_model::{
     change::change_put,
-    ids::RunNumber,
+    ids::{Project, RunNumber},
     keys,
     run::{BIN_KEPT_US, bin_put, bin_restore, binned_list},
 };
-use matyan_proto::runs::v1::{BinnedRun, ListBinResponse, RunParts};
-use matyan_store::{Transaction, transact};
+use matyan_proto::runs::v1::{BinnedRun, ListBinRequest, ListBinResponse, RunParts};
+use matyan_store::{Range, Transaction, transact};
 
 use super::change::{PAGE_RUNS, SkippedRuns, find_numbers};
 use crate::{
@@ -98,22 +98,70 @@ async fn restore_page(deps: &Deps, call: &Call, numbers: &[RunNumber]) -> Result
     Ok(())
 }
 
-/// Sends the runs in the bin. Each message is read from a snapshot of its own: a slow client may read for
-/// longer than a snapshot lives.
+/// The part of the bin that a request asks for.
+pub(super) struct BinPage {
+    range: Range,
+    limit: usize,
+}
+
+impl BinPage {
+    pub(super) fn parse(project: Project, request: &ListBinRequest) -> Result<Self> {
+        let all = keys::index_binned_all(project);
+        let range = match request.cursor.as_str() {
+            "" => all,
+            cursor => {
+                let (binned_us, number) = parse_cursor(cursor)?;
+                all.before(&keys::index_binned(project, binned_us, number))
+            }
+        };
+        let limit = match request.limit {
+            0 => usize::MAX,
+            limit => limit as usize,
+        };
+        Ok(Self { range, limit })
+    }
+}
+
+/// The cursor after a run in the bin.
+fn cursor(binned_us: i64, number: RunNumber) -> String {
+    format!("{binned_us}.{}", number.0)
+}
+
+fn parse_cursor(cursor: &str) -> Result<(i64, RunNumber)> {
+    let place = cursor.split_once('.').and_then(|(time, number)| {
+        let time = time.parse::<i64>().ok()?;
+        let number = number.parse::<u64>().ok()?;
+        Some((time, RunNumber(number)))
+    });
+    // Only the exact text that `cursor` returns: no sign, no other spelling of the same number.
+    let place = place.filter(|(time, number)| self::cursor(*time, *number) == cursor);
+    place.ok_or_else(|| Error::field("cursor", "is invalid: use a cursor from a previous response"))
+}
+
+/// The cursor after the rows that a page has read, from the range of the rows that are left.
+fn next_cursor(project: Project, rest: &Range) -> Result<String> {
+    let all = keys::index_binned_all(project);
+    let (binned_us, number) = keys::tail(&all.start, &rest.end)?;
+    Ok(cursor(binned_us, RunNumber(number)))
+}
+
+/// Sends a page of the runs in the bin. Each message is read from a snapshot of its own: a slow client may
+/// read for longer than a snapshot lives.
 pub(super) async fn send(
     deps: &Deps,
     call: &Call,
+    page: BinPage,
     sender: &Sender<ListBinResponse>,
 ) -> Result<(), StreamEnd> {
     let parts = RunParts { props: true, ..RunParts::default() };
     let mut names = EntityNames::new(call);
-    let mut rest = Some(keys::index_binned_all(call.project));
+    let mut left = page.limit;
+    let mut rest = Some(page.range);
     while let Some(range) = rest {
         let snapshot = deps.store.snapshot().await?;
-        let (page, next) = binned_list(snapshot.as_ref(), call.project, &range, PAGE).await?;
-        rest = next;
+        let (found, next) = binned_list(snapshot.as_ref(), call.project, &range, PAGE.min(left)).await?;
         let mut message = ListBinResponse::default();
-        for (number, document) in page {
+        for (number, document) in found {
             let binned_us = document.props.binned_us.unwrap_or_default();
             let run_id = document.props.run_id.clone();
             match run_parts(deps, &mut names, snapshot.as_ref(), number, &document, &parts).await {
@@ -126,7 +174,31 @@ pub(super) async fn send(
             }
         }
         drop(snapshot);
+        left -= message.runs.len();
+        rest = next;
+        if left == 0 {
+            let after = rest.take();
+            message.next_cursor =
+                after.map(|after| next_cursor(call.project, &after)).transpose()?.unwrap_or_default();
+        }
         sender.send(message).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_generated_cursors_are_accepted() {
+        for (time, number) in [(0, 0), (1_764_412_955_000_000, 42), (i64::MIN, u64::MAX)] {
+            let number = RunNumber(number);
+            assert_eq!(parse_cursor(&cursor(time, number)).unwrap(), (time, number));
+        }
+        for wrong in ["x", "1", "1.", ".1", "+1.1", "01.1", "1.1.1", "1.-1", "1.18446744073709551616"] {
+            let error = parse_cursor(wrong).unwrap_err().to_string();
+            assert!(error.contains("cursor"), "{wrong}: {error}");
+        }
+    }
 }

@@ -10,7 +10,7 @@ use matyan_proto::{
     runs::v1::{run_service_client::RunServiceClient, *},
     search::v1::{Query, RunsRequest, search_service_client::SearchServiceClient},
 };
-use tonic::service::Routes;
+use tonic::{Code, service::Routes};
 
 use crate::backend::{
     harness::{Harness, all, create, experiment, line, not_found, params, tag},
@@ -36,8 +36,17 @@ impl Harness {
 
     /// Ids of the runs in the bin.
     async fn binned(&self) -> Vec<String> {
-        let pieces = all(Client::new(self.routes()).list_bin(ListBinRequest {}).await.unwrap()).await;
+        let pieces = all(Client::new(self.routes()).list_bin(ListBinRequest::default()).await.unwrap()).await;
         pieces.into_iter().flat_map(|piece| piece.runs).map(|binned| binned.run.unwrap().run_id).collect()
+    }
+
+    /// Ids of the runs on a page of the bin, and the cursor of the next page.
+    async fn binned_page(&self, limit: u32, cursor: &str) -> (Vec<String>, String) {
+        let request = ListBinRequest { limit, cursor: cursor.to_owned() };
+        let mut pieces = all(Client::new(self.routes()).list_bin(request).await.unwrap()).await;
+        let next_cursor = pieces.last_mut().map(|piece| std::mem::take(&mut piece.next_cursor));
+        let runs = pieces.into_iter().flat_map(|piece| piece.runs);
+        (runs.map(|binned| binned.run.unwrap().run_id).collect(), next_cursor.unwrap_or_default())
     }
 
     /// Ids of the runs in lists, which are those that searches find.
@@ -92,6 +101,33 @@ async fn rule_107_a_run_in_the_bin_is_found_nowhere_else_until_it_comes_back() {
 }
 
 #[tokio::test]
+async fn the_bin_is_listed_in_pages_that_runs_which_come_and_go_do_not_shift() {
+    let harness = Harness::new().await;
+    let names = ["a", "b", "c", "d", "e"];
+    harness.create(&names).await;
+    harness.create(&["new"]).await;
+    for name in names {
+        harness.bin(&[name]).await;
+    }
+    let (first, cursor) = harness.binned_page(2, "").await;
+    assert_eq!(first, ["e", "d"]);
+    harness.bin(&["new"]).await;
+    harness.unbin(&["d"]).await;
+    let (second, cursor) = harness.binned_page(2, &cursor).await;
+    assert_eq!(second, ["c", "b"]);
+    let (third, cursor) = harness.binned_page(2, &cursor).await;
+    assert_eq!((third, cursor.as_str()), (ids(&["a"]), ""));
+    assert_eq!(harness.binned().await, ["new", "e", "c", "b", "a"]);
+    for cursor in ["x", "1", "+1.1", "1.1.1"] {
+        let request = ListBinRequest { limit: 2, cursor: cursor.to_owned() };
+        let status = Client::new(harness.routes()).list_bin(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{cursor}");
+        assert!(status.message().contains("`cursor`"), "{status}");
+    }
+    harness.end().await;
+}
+
+#[tokio::test]
 async fn a_delete_takes_a_run_out_of_the_bin_for_good() {
     let harness = Harness::new().await;
     harness.create(&["r"]).await;
@@ -128,7 +164,7 @@ async fn rule_107_a_backup_has_the_runs_in_the_bin_for_another_week() {
     let finish = FinishRunRequest { run_id: "r".into(), source: source.into(), head: Some(head), cut: None };
     client.finish_run(of("copy", finish)).await.unwrap();
     let mut runs = Client::new(harness.routes());
-    let binned = all(runs.list_bin(of("copy", ListBinRequest {})).await.unwrap()).await;
+    let binned = all(runs.list_bin(of("copy", ListBinRequest::default())).await.unwrap()).await;
     let purged_us: Vec<i64> = binned.iter().flat_map(|piece| &piece.runs).map(|run| run.purged_us).collect();
     assert!(
         matches!(*purged_us, [at] if at >= restored_us + BIN_KEPT_US),

@@ -3,36 +3,55 @@
 use matyan_proto::runs::v1::{
     BinnedRun, DeleteBatchRequest, ListBinRequest, RestoreBatchRequest, run_service_client::RunServiceClient,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::edits::{print_changed, warn_of_branches};
 use crate::client::{
     Error, client,
     confirmation::confirm,
     connection::Connection,
-    output::{Output, cell, moment},
+    output::{Output, cell, moment, notice},
     run_ids,
 };
 
-pub(super) async fn list(channel: Connection, out: &mut Output) -> Result<(), Error> {
-    let binned = read(&channel).await?;
-    if out.json {
-        for run in &binned {
-            out.object(&json!({
-                "run_id": id_of(run),
-                "name": name_of(run),
-                "binned_time": run.binned_us as f64 / 1e6,
-                "purge_time": run.purged_us as f64 / 1e6,
-            }))?;
+/// Lists the runs in the bin: for programs as they arrive, for users as a table, whose column widths depend
+/// on all rows. A limit of 0 means all.
+pub(super) async fn list(channel: Connection, limit: u32, out: &mut Output) -> Result<(), Error> {
+    let request = ListBinRequest { limit, ..ListBinRequest::default() };
+    let mut messages = client!(RunServiceClient, channel).list_bin(request).await?.into_inner();
+    let mut rows = Vec::new();
+    let mut is_complete = true;
+    while let Some(message) = messages.message().await? {
+        for run in &message.runs {
+            if out.json {
+                out.object(&listed_json(run))?;
+            } else {
+                rows.push(row(run));
+            }
         }
-        return Ok(());
+        is_complete = message.next_cursor.is_empty();
     }
-    let row = |run: &BinnedRun| {
-        [cell(id_of(run)), cell(name_of(run)), moment(run.binned_us), moment(run.purged_us)]
-    };
-    let rows: Vec<[String; 4]> = binned.iter().map(row).collect();
-    out.table(["RUN", "NAME", "SINCE (UTC)", "DELETED AT (UTC)"], &rows)?;
+    if !out.json {
+        out.table(["RUN", "NAME", "SINCE (UTC)", "DELETED AT (UTC)"], &rows)?;
+    }
+    if !is_complete {
+        // On standard error, so that the output can still be parsed.
+        notice("the bin has more runs: `matyan runs bin --limit 0` lists all");
+    }
     Ok(())
+}
+
+fn listed_json(run: &BinnedRun) -> Value {
+    json!({
+        "run_id": id_of(run),
+        "name": name_of(run),
+        "binned_time": run.binned_us as f64 / 1e6,
+        "purge_time": run.purged_us as f64 / 1e6,
+    })
+}
+
+fn row(run: &BinnedRun) -> [String; 4] {
+    [cell(id_of(run)), cell(name_of(run)), moment(run.binned_us), moment(run.purged_us)]
 }
 
 pub(super) async fn restore(channel: Connection, given: Vec<String>, out: &mut Output) -> Result<(), Error> {
@@ -74,7 +93,7 @@ async fn read_for(channel: &Connection, given: &[String]) -> Result<Vec<BinnedRu
 /// All runs in the bin.
 async fn read(channel: &Connection) -> Result<Vec<BinnedRun>, Error> {
     let mut client = client!(RunServiceClient, channel.clone());
-    let mut messages = client.list_bin(ListBinRequest {}).await?.into_inner();
+    let mut messages = client.list_bin(ListBinRequest::default()).await?.into_inner();
     let mut binned = Vec::new();
     while let Some(message) = messages.message().await? {
         binned.extend(message.runs);

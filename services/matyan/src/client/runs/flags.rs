@@ -66,7 +66,11 @@ pub(crate) enum RunsCommand {
         yes: bool,
     },
     /// List the runs in the bin, the last one first
-    Bin,
+    Bin {
+        /// Maximum number of runs; 0 means all
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+    },
     /// Bring runs back from the bin
     Restore {
         /// Hashes of the runs, or their first characters, at least four
@@ -138,9 +142,11 @@ impl RunsCommand {
     pub(super) fn runs_mut(&mut self) -> &mut [String] {
         match self {
             // Prefixes of hashes in the bin are completed by its list.
-            Self::Ls { .. } | Self::Search(_) | Self::Bin | Self::Restore { .. } | Self::Purge { .. } => {
-                &mut []
-            }
+            Self::Ls { .. }
+            | Self::Search(_)
+            | Self::Bin { .. }
+            | Self::Restore { .. }
+            | Self::Purge { .. } => &mut [],
             Self::Show { run, .. } | Self::Park { run, .. } | Self::Resume { run } => {
                 std::slice::from_mut(run)
             }
