@@ -298,6 +298,29 @@ fn session(owner: &'static str, cookie: &str) -> Secret {
     Secret::new(owner, secret)
 }
 
+fn check_answers(answers: &[Answer], secrets: &[Secret]) {
+    for answer in answers {
+        for secret in secrets {
+            assert!(
+                !answer.contains(&secret.text),
+                "an answer repeats the secret of {}: {answer:?}",
+                secret.owner
+            );
+        }
+    }
+}
+
+/// Checks that files contain no secret, and returns whether one contains `text`.
+fn check_files(files: Vec<PathBuf>, secrets: &[Secret], text: &str) -> bool {
+    let mut has_text = false;
+    for file in files {
+        let bytes = read(&file);
+        assert_eq!(found(secrets, &bytes), [""; 0], "in {}", file.display());
+        has_text |= contains(&bytes, text);
+    }
+    has_text
+}
+
 #[tokio::test]
 async fn rule_104_no_secret_is_left_anywhere() {
     let collector = Collector::listen().await;
@@ -330,16 +353,7 @@ async fn rule_104_no_secret_is_left_anywhere() {
     let mask = format!("mtk_masked_{}_", ana.info.id);
     let info = log_careless_run(&closed, &ana.secret).await;
     assert!(info.contains(&mask), "{info}");
-    let answers = use_everywhere(&closed, &secrets).await;
-    for answer in &answers {
-        for secret in &secrets {
-            assert!(
-                !answer.contains(&secret.text),
-                "an answer repeats the secret of {}: {answer:?}",
-                secret.owner
-            );
-        }
-    }
+    check_answers(&use_everywhere(&closed, &secrets).await, &secrets);
     // A link that nobody opens.
     secrets.push(Secret::new("the link that waits", &closed.create_link("ana", PROJECT).await));
 
@@ -383,17 +397,10 @@ async fn rule_104_no_secret_is_left_anywhere() {
         assert_eq!(found(&secrets, bytes), [""; 0], "in the {place}");
     }
     let data_dir = closed.server.data_dir();
-    let (mut has_data, mut has_archive) = (false, false);
-    for file in files(&data_dir).into_iter().filter(|file| *file != token_file(&data_dir)) {
-        let bytes = read(&file);
-        assert_eq!(found(&secrets, &bytes), [""; 0], "in {}", file.display());
-        has_data |= contains(&bytes, &mask);
-    }
-    for file in files(archives.path()) {
-        let bytes = read(&file);
-        assert_eq!(found(&secrets, &bytes), [""; 0], "in {}", file.display());
-        has_archive |= contains(&bytes, &mask);
-    }
+    let mut stored = files(&data_dir);
+    stored.retain(|file| *file != token_file(&data_dir));
+    let (has_data, has_archive) =
+        (check_files(stored, &secrets, &mask), check_files(files(archives.path()), &secrets, &mask));
     // The search finds what is there.
     assert_eq!((has_data, has_archive), (true, true));
     assert_eq!(found(&secrets, &read(&token_file(&data_dir))), ["operator"]);

@@ -136,11 +136,11 @@ async fn rule_107_only_what_has_been_in_the_bin_for_long_enough_is_purged() {
     restore(&store, number).await;
     assert_eq!(begin_purge(&store, row, i64::MAX).await, None, "it was brought back");
     bin(&store, number, 5_000).await;
-    assert_eq!(purge(&store, 5_001).await, [id.clone()]);
+    assert_eq!(purge(&store, 5_001).await, std::slice::from_ref(&id));
     // Its deletion may not be in the log yet, but no one can bring it back any more.
     assert!(binned(&store).await.is_empty() && !restore(&store, number).await);
     assert_eq!(clear_tombstone(&store, &id).await, ClearOutcome::Waiting);
-    assert_eq!(purge(&store, 5_001).await, [id.clone()], "an interrupted purge begins again");
+    assert_eq!(purge(&store, 5_001).await, std::slice::from_ref(&id), "an interrupted purge begins again");
 
     let end = async |transaction: &mut Transaction| bin_purge_end(transaction, P, &id, number).await;
     store.run(end).await.unwrap();
@@ -220,7 +220,7 @@ async fn the_purge_of_a_run_in_quarantine_lets_its_records_go() {
     let begin =
         async |transaction: &mut Transaction| quarantine_begin(transaction, P, &id, "damage", 5_000).await;
     store.run(begin).await.unwrap();
-    assert_eq!(purge(&store, i64::MAX).await, [id.clone()]);
+    assert_eq!(purge(&store, i64::MAX).await, std::slice::from_ref(&id));
     let end = async |transaction: &mut Transaction| bin_purge_end(transaction, P, &id, number).await;
     store.run(end).await.unwrap();
     let snapshot = store.snapshot().await.unwrap();

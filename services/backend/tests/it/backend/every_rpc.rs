@@ -346,6 +346,17 @@ fn document_value(field: &FieldDescriptor) -> Option<Value> {
     Some(Value::String(text.to_owned()))
 }
 
+/// Parts of a run of every kind.
+fn run_parts(message: MessageDescriptor) -> Value {
+    let mut parts = DynamicMessage::new(message);
+    for part in ["props", "params", "artifacts", "typed_values"] {
+        parts.set_field_by_name(part, Value::Bool(true));
+    }
+    let types = [SeriesType::Metric, SeriesType::Texts].map(|it| Value::EnumNumber(it.into()));
+    parts.set_field_by_name("series_types", Value::List(types.into()));
+    Value::Message(parts)
+}
+
 /// The value of a field; `None` leaves it out.
 fn value(method: &str, field: &FieldDescriptor, ids_of: &Side, round: usize) -> Option<Value> {
     let service = method.split('/').next()?;
@@ -389,15 +400,7 @@ fn value(method: &str, field: &FieldDescriptor, ids_of: &Side, round: usize) -> 
         (FieldKind::Message(message), _) if message.full_name() == "matyan.notes.v1.Owner" => {
             message_with(message, "run_id", Value::String("r".to_owned()))
         }
-        (FieldKind::Message(message), _) if message.name() == "RunParts" => {
-            let mut parts = DynamicMessage::new(message);
-            for part in ["props", "params", "artifacts", "typed_values"] {
-                parts.set_field_by_name(part, Value::Bool(true));
-            }
-            let types = [SeriesType::Metric, SeriesType::Texts].map(|it| Value::EnumNumber(it.into()));
-            parts.set_field_by_name("series_types", Value::List(types.into()));
-            Some(Value::Message(parts))
-        }
+        (FieldKind::Message(message), _) if message.name() == "RunParts" => Some(run_parts(message)),
         (FieldKind::Uint64, "idle_s") => Some(Value::U64(1 << 40)),
         (FieldKind::Uint32, "size") => Some(Value::U32(16)),
         (FieldKind::Uint32, "largest_runs" | "count" | "buckets" | "density" | "pixels") => {
