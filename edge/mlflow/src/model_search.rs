@@ -8,6 +8,7 @@ use crate::fields::Fields;
 use crate::filter::{self, Comparator, Comparison, Identifier, IdentifierKind, Operand};
 use crate::local_filter::{LocalValue, Searched, matches, page, sort};
 use crate::order;
+use crate::registry::PROMPT_TAG;
 use crate::registry_store::{self, RegisteredModel};
 use crate::version_view::{model_view, version_view};
 use matyan_channels::Channels;
@@ -19,8 +20,10 @@ const DEFAULT_VERSIONS: u32 = 10_000;
 const MAX_VERSIONS: u32 = 200_000;
 
 fn tag(content: &Map<String, Value>, key: &str) -> Option<LocalValue> {
-    let text = content.get("tags")?.get(key)?.as_str()?;
-    Some(LocalValue::Text(text.to_owned()))
+    let text = content.get("tags").and_then(|tags| tags.get(key)?.as_str());
+    // Clients add to each filter that this tag is not `true`, and no other comparison fits a tag that is missing.
+    let text = text.or((key == PROMPT_TAG).then_some("false"));
+    Some(LocalValue::Text(text?.to_owned()))
 }
 
 fn unknown(identifier: &Identifier) -> MlflowError {
@@ -161,5 +164,14 @@ mod tests {
         assert_eq!(only("name = 'a' AND run_id = 'b'").as_deref(), Some("a"));
         assert_eq!(only("name LIKE 'a'"), None);
         assert_eq!(only("run_id = 'b'"), None);
+    }
+
+    #[test]
+    fn a_model_is_no_prompt() {
+        let model = RegisteredModel { name: "m".to_owned(), content: Map::new() };
+        let fits = |filter: &str| matches(&model, &filter::parse(filter).unwrap()).unwrap();
+        assert!(fits("name LIKE 'm%' AND tag.`mlflow.prompt.is_prompt` != 'true'"));
+        assert!(!fits("tag.`mlflow.prompt.is_prompt` = 'true'"));
+        assert!(!fits("tag.other != 'true'"));
     }
 }

@@ -12,7 +12,7 @@ use crate::version_view::{latest_versions, model_view, version_view};
 use matyan_channels::Channels;
 
 /// The tag of models that are prompts.
-const PROMPT_TAG: &str = "mlflow.prompt.is_prompt";
+pub(crate) const PROMPT_TAG: &str = "mlflow.prompt.is_prompt";
 /// The member of a model with the name and the version that it had before it was renamed.
 const RENAMED_FROM: &str = "renamed_from";
 /// Maximum characters of a description.
