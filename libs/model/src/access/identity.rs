@@ -68,9 +68,9 @@ pub async fn identity_sign_in(
     }
     let granted = grants_read(transaction, &name).await?;
     let changes = GroupChanges::of(provided, &name, &granted, session.created_us);
-    let further = changes.added.len().saturating_sub(changes.replaced.len() + changes.removed.len());
+    let further = changes.added.len().saturating_sub(changes.removed.len());
     let room = if further > 0 { grants_check_room(transaction, further).await? } else { Ok(()) };
-    let count = granted.len() + changes.added.len() - changes.removed.len() - changes.replaced.len();
+    let count = granted.len() + changes.added.len() - changes.removed.len();
     if !changes.are_none() {
         sessions_end(transaction, &name).await?;
     }
@@ -82,32 +82,22 @@ pub async fn identity_sign_in(
              recover` makes another one"
         );
     }
+    // Roles are taken and replaced also if there is no room for others.
     for grant in &changes.removed {
         grant_clear(transaction, grant);
     }
-    // Roles are taken also if there is no room for others.
+    for grant in &changes.replacements {
+        grant_set(transaction, grant);
+    }
     if let Err(refusal) = room {
         return Ok(ProvidedSignIn::Refused(name, refusal));
     }
     if count == 0 {
         return Ok(ProvidedSignIn::NoRole(name));
     }
-    let is_new = principal.is_none();
-    let identity = Some(provided.identity.clone());
-    let principal = match principal {
-        Some(principal) => Principal { identity, ..principal },
-        None => {
-            let created_by = name.clone();
-            Principal { created_us: session.created_us, created_by, is_disabled: false, identity }
-        }
-    };
-    if let Err(refusal) = principal_put(transaction, &name, &principal, is_new).await? {
+    if let Err(refusal) = identity_put(transaction, provided, &name, principal, session.created_us).await? {
         return Ok(ProvidedSignIn::Refused(name, refusal));
     }
-    let Identity { issuer, subject } = &provided.identity;
-    transaction
-        .batch()
-        .set(keys::identity(issuer, subject), rows::encode(&IdentityRow { name: name.clone() }));
     for grant in &changes.added {
         grant_set(transaction, grant);
     }
@@ -124,6 +114,29 @@ pub async fn identity_sign_in(
         }
     }
     Ok(ProvidedSignIn::Done(name))
+}
+
+/// Writes the principal of an identity, which is new if there is none, and the name by which the identity finds it.
+async fn identity_put(
+    transaction: &mut Transaction,
+    provided: &ProvidedIdentity,
+    name: &str,
+    principal: Option<Principal>,
+    now_us: i64,
+) -> Result<Result<(), AccessRefusal>> {
+    let is_new = principal.is_none();
+    let identity = Some(provided.identity.clone());
+    let principal = match principal {
+        Some(principal) => Principal { identity, ..principal },
+        None => Principal { created_us: now_us, created_by: name.to_owned(), is_disabled: false, identity },
+    };
+    if let Err(refusal) = principal_put(transaction, name, &principal, is_new).await? {
+        return Ok(Err(refusal));
+    }
+    let Identity { issuer, subject } = &provided.identity;
+    let row = rows::encode(&IdentityRow { name: name.to_owned() });
+    transaction.batch().set(keys::identity(issuer, subject), row);
+    Ok(Ok(()))
 }
 
 #[derive(minicbor::Encode, minicbor::Decode)]
@@ -159,6 +172,9 @@ struct GroupChanges {
     removed: Vec<Grant>,
     /// Roles of groups that other roles replace.
     replaced: Vec<Grant>,
+    /// The roles that replace them, in the same rows.
+    replacements: Vec<Grant>,
+    /// Roles in further rows.
     added: Vec<Grant>,
 }
 
@@ -173,20 +189,21 @@ impl GroupChanges {
         let replaced =
             replaced.filter(|grant| role_in(&grant.project).is_some_and(|role| role != grant.role));
         let (removed, replaced): (Vec<_>, Vec<_>) = (removed.cloned().collect(), replaced.cloned().collect());
-        let is_kept = |project: &Option<String>| {
-            granted.iter().any(|grant| grant.project == *project && !replaced.contains(grant))
-        };
-        let added = provided.roles.iter().filter(|(project, _)| !is_kept(project));
-        let added = added.map(|(project, role)| Grant {
+        let new = |(project, role): &(Option<String>, Role)| Grant {
             principal: name.to_owned(),
             project: project.clone(),
             role: *role,
             granted_us: now_us,
             granted_by: name.to_owned(),
             provider: Some(provided.provider.clone()),
-        });
-        let added = added.collect();
-        Self { removed, replaced, added }
+        };
+        let is_in =
+            |grants: &[Grant], project: &Option<String>| grants.iter().any(|it| it.project == *project);
+        let replacements = provided.roles.iter().filter(|(project, _)| is_in(&replaced, project));
+        let added = provided.roles.iter().filter(|(project, _)| !is_in(granted, project));
+        let replacements = replacements.map(new).collect();
+        let added = added.map(new).collect();
+        Self { removed, replaced, replacements, added }
     }
 
     fn takes_operator(&self) -> bool {

@@ -250,4 +250,11 @@ async fn roles_of_groups_count_against_the_limit_of_roles() {
     assert_eq!(sign_in(&store, &more, 1).await, ProvidedSignIn::Refused("oidc:ana".to_owned(), refused));
     assert_eq!(roles(&store, "oidc:ana").await, []);
     assert_eq!(find(&store, 1, 100).await, None);
+    // So is a larger role that another one replaces: tokens have it until then.
+    assert_eq!(sign_in(&store, &one, 1).await, done);
+    let smaller =
+        provided("1", "oidc:ana", &[(Some("speech"), Role::Viewer), (Some("vision"), Role::Viewer)]);
+    assert_eq!(sign_in(&store, &smaller, 1).await, ProvidedSignIn::Refused("oidc:ana".to_owned(), refused));
+    assert_eq!(roles(&store, "oidc:ana").await, [(Some("speech".to_owned()), Role::Viewer)]);
+    assert_eq!(find(&store, 1, 100).await, None);
 }
