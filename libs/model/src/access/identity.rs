@@ -49,22 +49,29 @@ pub enum ProvidedSignIn {
     Refused(String, AccessRefusal),
 }
 
+/// A role that the groups of someone who signs in have given, perhaps in place of another one, or taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GroupRoleChange {
+    Given(Grant),
+    Taken(Grant),
+}
+
 /// Signs someone in whom a provider knows: gives the principal the roles of the groups, takes those that no group gives
 /// any longer, and writes the session, whose principal is filled in. Roles that someone has granted stay, and come before
 /// those of groups in the same projects. Changed roles end all other sessions of the principal. The state is used from
-/// then on, if there is a session.
+/// then on, if there is a session. Also returns the changes of roles, which may be some without a session.
 pub async fn identity_sign_in(
     transaction: &mut Transaction,
     provided: &ProvidedIdentity,
     state: &UsedState,
     session: &Credential,
-) -> Result<ProvidedSignIn> {
+) -> Result<(ProvidedSignIn, Vec<GroupRoleChange>)> {
     if transaction.get(&keys::credential(&state.digest)).await?.is_some() {
-        return Ok(ProvidedSignIn::Repeated);
+        return Ok((ProvidedSignIn::Repeated, Vec::new()));
     }
     let (name, principal) = find_principal(transaction, provided).await?;
     if principal.as_ref().is_some_and(|principal| principal.is_disabled) {
-        return Ok(ProvidedSignIn::Refused(name, AccessRefusal::DisabledPrincipal));
+        return Ok((ProvidedSignIn::Refused(name, AccessRefusal::DisabledPrincipal), Vec::new()));
     }
     let granted = grants_read(transaction, &name).await?;
     let changes = GroupChanges::of(provided, &name, &granted, session.created_us);
@@ -90,17 +97,18 @@ pub async fn identity_sign_in(
         grant_set(transaction, grant);
     }
     if let Err(refusal) = room {
-        return Ok(ProvidedSignIn::Refused(name, refusal));
+        return Ok((ProvidedSignIn::Refused(name, refusal), changes.made(&[])));
     }
     if count == 0 {
-        return Ok(ProvidedSignIn::NoRole(name));
+        return Ok((ProvidedSignIn::NoRole(name), changes.made(&[])));
     }
     if let Err(refusal) = identity_put(transaction, provided, &name, principal, session.created_us).await? {
-        return Ok(ProvidedSignIn::Refused(name, refusal));
+        return Ok((ProvidedSignIn::Refused(name, refusal), changes.made(&[])));
     }
     for grant in &changes.added {
         grant_set(transaction, grant);
     }
+    let made = changes.made(&changes.added);
     let session = Credential { principal: name.clone(), created_by: name.clone(), ..session.clone() };
     let used = Credential {
         digest: state.digest,
@@ -110,10 +118,10 @@ pub async fn identity_sign_in(
     };
     for credential in [used, session] {
         if let Err(refusal) = credential_insert(transaction, &credential).await? {
-            return Ok(ProvidedSignIn::Refused(name, refusal));
+            return Ok((ProvidedSignIn::Refused(name, refusal), made));
         }
     }
-    Ok(ProvidedSignIn::Done(name))
+    Ok((ProvidedSignIn::Done(name), made))
 }
 
 /// Writes the principal of an identity, which is new if there is none, and the name by which the identity finds it.
@@ -204,6 +212,13 @@ impl GroupChanges {
         let replacements = replacements.map(new).collect();
         let added = added.map(new).collect();
         Self { removed, replaced, replacements, added }
+    }
+
+    /// The changes, with those in further rows that were made.
+    fn made(&self, added: &[Grant]) -> Vec<GroupRoleChange> {
+        let taken = self.removed.iter().cloned().map(GroupRoleChange::Taken);
+        let given = self.replacements.iter().chain(added).cloned().map(GroupRoleChange::Given);
+        taken.chain(given).collect()
     }
 
     fn takes_operator(&self) -> bool {
