@@ -13,7 +13,7 @@ use matyan_model::{
 use matyan_proto::access::v1::{self as pb, sign_in_service_server::SignInService};
 use matyan_sign_in::{Answer, Expected, PendingSignIn, Person, SignInError};
 use matyan_store::{Transaction, transact};
-use matyan_wire::headers::REQUEST_ID;
+use matyan_wire::{headers::REQUEST_ID, loopback::is_loopback_host};
 use tonic::{Code, Request, Response};
 
 use super::grants::role_name;
@@ -284,7 +284,7 @@ fn group_entry(deps: &Deps, change: GroupRoleChange, credential: &str, request_i
 fn check_host(host: Option<&str>, named: &[String]) -> Result<()> {
     let Some(host) = host else { return Ok(()) };
     let is_same = |named: &String| {
-        named.eq_ignore_ascii_case(host) || is_of_this_machine(named) && is_of_this_machine(host)
+        named.eq_ignore_ascii_case(host) || is_loopback_host(named) && is_loopback_host(host)
     };
     if named.iter().any(is_same) {
         return Ok(());
@@ -298,10 +298,6 @@ fn check_host(host: Option<&str>, named: &[String]) -> Result<()> {
          new one; if you are at its name, a proxy hides it: an operator has the proxy pass on the header Host, or set \
          X-Forwarded-Host"
     )))
-}
-
-fn is_of_this_machine(host: &str) -> bool {
-    matches!(host, "localhost" | "127.0.0.1" | "::1" | "[::1]")
 }
 
 /// The error for someone who signs in. What a provider did wrong is in the log, for the operator.
@@ -397,6 +393,7 @@ mod tests {
         assert!(check(None, &["any.example"]) && check(None, &[]));
         assert!(check(Some("tracker.example"), &["10.0.0.1", "Tracker.example"]));
         assert!(check(Some("127.0.0.1"), &["localhost"]));
+        assert!(check(Some("127.0.1.1"), &["::1"]));
         assert!(!check(Some("tracker.example"), &["evil.example"]));
         assert!(!check(Some("tracker.example"), &["localhost"]));
         assert!(!check(Some("tracker.example"), &[]));
