@@ -300,7 +300,8 @@ fn check_host(host: Option<&str>, named: &[String]) -> Result<()> {
     )))
 }
 
-/// The error for someone who signs in. What a provider did wrong is in the log, for the operator.
+/// The error for someone who signs in. What a provider did wrong is in the log, for the operator. A failure that is
+/// remembered is there already: anyone can begin to sign in, and must not fill the log.
 fn error_of_provider(error: SignInError) -> Error {
     let cause = &error as &dyn std::error::Error;
     match &error {
@@ -308,6 +309,13 @@ fn error_of_provider(error: SignInError) -> Error {
         SignInError::Unreachable { .. } => {
             tracing::warn!(error = cause, "failed to reach a provider");
             Error::ProviderAway
+        }
+        SignInError::Remembered(failure) => {
+            tracing::debug!(error = cause, "did not ask a provider again");
+            match **failure {
+                SignInError::Unreachable { .. } => Error::ProviderAway,
+                _ => failed(REFUSED_ANSWER),
+            }
         }
         _ => {
             tracing::warn!(error = cause, "refused the answer of a provider");
