@@ -125,11 +125,12 @@ impl HttpBody for BodyWithTurn {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::Full;
     use tower::{ServiceExt as _, service_fn};
 
     use super::*;
 
-    /// Answers a request with an empty body, after it has taken its turn.
+    /// Answers a request after it has taken its turn. A body without bytes would be gone at once.
     async fn answer(answers: LargeAnswers) -> Response<Body> {
         let service = service_fn(move |request: Request<Body>| {
             let answers = answers.clone();
@@ -137,7 +138,7 @@ mod tests {
                 let turn = AnswerTurn::of_request(request.extensions());
                 turn.take(&answers).await.expect("the answers before end in time");
                 turn.take(&answers).await.expect("it has its turn already");
-                Ok::<_, Infallible>(Response::new(Body::default()))
+                Ok::<_, Infallible>(Response::new(Body::new(Full::new(Bytes::from_static(b"trials")))))
             }
         });
         let answered = KeepTurns::new(service).oneshot(Request::new(Body::default())).await;

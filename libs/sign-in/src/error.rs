@@ -19,6 +19,9 @@ pub enum SignInError {
         #[source]
         source: Arc<dyn StdError + Send + Sync>,
     },
+    /// The provider could not be read a moment ago, and was not asked again. Try again later.
+    #[error("the provider is not asked again so soon after a failure")]
+    Remembered(#[source] Box<SignInError>),
     #[error("{url} answered with status {status}{reason}")]
     Refused { url: String, status: u16, reason: String },
     #[error("{url} answered with a redirect, which is not followed: set the address that it leads to")]

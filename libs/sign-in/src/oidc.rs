@@ -212,7 +212,7 @@ impl OidcProvider {
         if let Some((at, error)) = &reading.failure
             && at.elapsed() < failure_lifetime
         {
-            return Err(error.clone());
+            return Err(SignInError::Remembered(Box::new(error.clone())));
         }
         let read = self.read().await;
         match &read {

@@ -55,10 +55,24 @@ impl Error {
     /// The error for a row about a principal that was not written.
     fn of_access(refusal: AccessRefusal, principal: &str) -> Self {
         match refusal {
-            AccessRefusal::TooManyPrincipals { limit } => Self::Full { what: "principals", limit },
-            AccessRefusal::TooManyGrants { limit } => Self::Full { what: "roles", limit },
-            AccessRefusal::TooManyCredentials { limit } => Self::Full { what: "tokens", limit },
-            AccessRefusal::TooManyLinks { limit } => Self::Full { what: "links", limit },
+            AccessRefusal::TooManyPrincipals { limit } => {
+                let remedy = "an operator has to remove some, with `matyan access remove NAME`";
+                Self::Full { what: "principals", limit, remedy }
+            }
+            AccessRefusal::TooManyGrants { limit } => {
+                let remedy = "an operator has to revoke some, with `matyan access revoke NAME`";
+                Self::Full { what: "roles", limit, remedy }
+            }
+            AccessRefusal::TooManyCredentials { limit } => {
+                let remedy =
+                    "an operator has to revoke some, with `matyan access token revoke ID --everywhere`";
+                Self::Full { what: "tokens", limit, remedy }
+            }
+            AccessRefusal::TooManyLinks { limit } => {
+                let remedy = "wait until some are opened or expire, within 7 days, or have an operator end the links and tokens \
+                              of a principal, with `matyan access disable NAME` and `matyan access enable NAME`";
+                Self::Full { what: "links", limit, remedy }
+            }
             AccessRefusal::TooManySignIns { limit } => Self::sign_in_refused(
                 principal,
                 format!(
@@ -287,6 +301,10 @@ mod tests {
         assert_eq!(disabled.get_details_error_info().unwrap().metadata["principal"], "dd");
         let full = text(AccessRefusal::TooManyGrants { limit: 20_000 });
         assert!(full.contains("there are 20000 roles already"), "{full}");
+        assert!(full.ends_with("with `matyan access revoke NAME`"), "{full}");
+        // No command lists or revokes links.
+        let links = text(AccessRefusal::TooManyLinks { limit: 1_000 });
+        assert!(links.contains("expire") && links.contains("`matyan access disable NAME`"), "{links}");
         let last = text(AccessRefusal::LastOperator);
         assert!(last.contains("`dd`, the only operator"), "{last}");
     }

@@ -4,6 +4,7 @@ mod canaries;
 mod closed_server;
 mod confusion;
 mod foreign;
+mod github;
 mod login;
 mod matrix;
 mod revocation;

@@ -49,28 +49,35 @@ pub enum ProvidedSignIn {
     Refused(String, AccessRefusal),
 }
 
+/// A role that the groups of someone who signs in have given, perhaps in place of another one, or taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GroupRoleChange {
+    Given(Grant),
+    Taken(Grant),
+}
+
 /// Signs someone in whom a provider knows: gives the principal the roles of the groups, takes those that no group gives
 /// any longer, and writes the session, whose principal is filled in. Roles that someone has granted stay, and come before
 /// those of groups in the same projects. Changed roles end all other sessions of the principal. The state is used from
-/// then on, if there is a session.
+/// then on, if there is a session. Also returns the changes of roles, which may be some without a session.
 pub async fn identity_sign_in(
     transaction: &mut Transaction,
     provided: &ProvidedIdentity,
     state: &UsedState,
     session: &Credential,
-) -> Result<ProvidedSignIn> {
+) -> Result<(ProvidedSignIn, Vec<GroupRoleChange>)> {
     if transaction.get(&keys::credential(&state.digest)).await?.is_some() {
-        return Ok(ProvidedSignIn::Repeated);
+        return Ok((ProvidedSignIn::Repeated, Vec::new()));
     }
     let (name, principal) = find_principal(transaction, provided).await?;
     if principal.as_ref().is_some_and(|principal| principal.is_disabled) {
-        return Ok(ProvidedSignIn::Refused(name, AccessRefusal::DisabledPrincipal));
+        return Ok((ProvidedSignIn::Refused(name, AccessRefusal::DisabledPrincipal), Vec::new()));
     }
     let granted = grants_read(transaction, &name).await?;
     let changes = GroupChanges::of(provided, &name, &granted, session.created_us);
-    let further = changes.added.len().saturating_sub(changes.replaced.len() + changes.removed.len());
+    let further = changes.added.len().saturating_sub(changes.removed.len());
     let room = if further > 0 { grants_check_room(transaction, further).await? } else { Ok(()) };
-    let count = granted.len() + changes.added.len() - changes.removed.len() - changes.replaced.len();
+    let count = granted.len() + changes.added.len() - changes.removed.len();
     if !changes.are_none() {
         sessions_end(transaction, &name).await?;
     }
@@ -82,35 +89,26 @@ pub async fn identity_sign_in(
              recover` makes another one"
         );
     }
+    // Roles are taken and replaced also if there is no room for others.
     for grant in &changes.removed {
         grant_clear(transaction, grant);
     }
-    // Roles are taken also if there is no room for others.
+    for grant in &changes.replacements {
+        grant_set(transaction, grant);
+    }
     if let Err(refusal) = room {
-        return Ok(ProvidedSignIn::Refused(name, refusal));
+        return Ok((ProvidedSignIn::Refused(name, refusal), changes.made(&[])));
     }
     if count == 0 {
-        return Ok(ProvidedSignIn::NoRole(name));
+        return Ok((ProvidedSignIn::NoRole(name), changes.made(&[])));
     }
-    let is_new = principal.is_none();
-    let identity = Some(provided.identity.clone());
-    let principal = match principal {
-        Some(principal) => Principal { identity, ..principal },
-        None => {
-            let created_by = name.clone();
-            Principal { created_us: session.created_us, created_by, is_disabled: false, identity }
-        }
-    };
-    if let Err(refusal) = principal_put(transaction, &name, &principal, is_new).await? {
-        return Ok(ProvidedSignIn::Refused(name, refusal));
+    if let Err(refusal) = identity_put(transaction, provided, &name, principal, session.created_us).await? {
+        return Ok((ProvidedSignIn::Refused(name, refusal), changes.made(&[])));
     }
-    let Identity { issuer, subject } = &provided.identity;
-    transaction
-        .batch()
-        .set(keys::identity(issuer, subject), rows::encode(&IdentityRow { name: name.clone() }));
     for grant in &changes.added {
         grant_set(transaction, grant);
     }
+    let made = changes.made(&changes.added);
     let session = Credential { principal: name.clone(), created_by: name.clone(), ..session.clone() };
     let used = Credential {
         digest: state.digest,
@@ -120,10 +118,33 @@ pub async fn identity_sign_in(
     };
     for credential in [used, session] {
         if let Err(refusal) = credential_insert(transaction, &credential).await? {
-            return Ok(ProvidedSignIn::Refused(name, refusal));
+            return Ok((ProvidedSignIn::Refused(name, refusal), made));
         }
     }
-    Ok(ProvidedSignIn::Done(name))
+    Ok((ProvidedSignIn::Done(name), made))
+}
+
+/// Writes the principal of an identity, which is new if there is none, and the name by which the identity finds it.
+async fn identity_put(
+    transaction: &mut Transaction,
+    provided: &ProvidedIdentity,
+    name: &str,
+    principal: Option<Principal>,
+    now_us: i64,
+) -> Result<Result<(), AccessRefusal>> {
+    let is_new = principal.is_none();
+    let identity = Some(provided.identity.clone());
+    let principal = match principal {
+        Some(principal) => Principal { identity, ..principal },
+        None => Principal { created_us: now_us, created_by: name.to_owned(), is_disabled: false, identity },
+    };
+    if let Err(refusal) = principal_put(transaction, name, &principal, is_new).await? {
+        return Ok(Err(refusal));
+    }
+    let Identity { issuer, subject } = &provided.identity;
+    let row = rows::encode(&IdentityRow { name: name.to_owned() });
+    transaction.batch().set(keys::identity(issuer, subject), row);
+    Ok(Ok(()))
 }
 
 #[derive(minicbor::Encode, minicbor::Decode)]
@@ -159,6 +180,9 @@ struct GroupChanges {
     removed: Vec<Grant>,
     /// Roles of groups that other roles replace.
     replaced: Vec<Grant>,
+    /// The roles that replace them, in the same rows.
+    replacements: Vec<Grant>,
+    /// Roles in further rows.
     added: Vec<Grant>,
 }
 
@@ -173,20 +197,28 @@ impl GroupChanges {
         let replaced =
             replaced.filter(|grant| role_in(&grant.project).is_some_and(|role| role != grant.role));
         let (removed, replaced): (Vec<_>, Vec<_>) = (removed.cloned().collect(), replaced.cloned().collect());
-        let is_kept = |project: &Option<String>| {
-            granted.iter().any(|grant| grant.project == *project && !replaced.contains(grant))
-        };
-        let added = provided.roles.iter().filter(|(project, _)| !is_kept(project));
-        let added = added.map(|(project, role)| Grant {
+        let new = |(project, role): &(Option<String>, Role)| Grant {
             principal: name.to_owned(),
             project: project.clone(),
             role: *role,
             granted_us: now_us,
             granted_by: name.to_owned(),
             provider: Some(provided.provider.clone()),
-        });
-        let added = added.collect();
-        Self { removed, replaced, added }
+        };
+        let is_in =
+            |grants: &[Grant], project: &Option<String>| grants.iter().any(|it| it.project == *project);
+        let replacements = provided.roles.iter().filter(|(project, _)| is_in(&replaced, project));
+        let added = provided.roles.iter().filter(|(project, _)| !is_in(granted, project));
+        let replacements = replacements.map(new).collect();
+        let added = added.map(new).collect();
+        Self { removed, replaced, replacements, added }
+    }
+
+    /// The changes, with those in further rows that were made.
+    fn made(&self, added: &[Grant]) -> Vec<GroupRoleChange> {
+        let taken = self.removed.iter().cloned().map(GroupRoleChange::Taken);
+        let given = self.replacements.iter().chain(added).cloned().map(GroupRoleChange::Given);
+        taken.chain(given).collect()
     }
 
     fn takes_operator(&self) -> bool {

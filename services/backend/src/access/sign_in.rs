@@ -2,17 +2,25 @@
 //! secret of a session is in the response to its start and nowhere else.
 
 use matyan_access::{BrowserSecret, NEXT_PAGE_BYTES, SecretKind, TokenDigest};
-use matyan_model::access::{
-    Credential, CredentialKind, Identity, Link, ProvidedIdentity, ProvidedSignIn, SESSION_IDLE_US, Session,
-    UsedState, access_find, credential_find, credential_put, credential_take, identity_sign_in, session_end,
+use matyan_model::{
+    access::{
+        Credential, CredentialKind, GroupRoleChange, Identity, Link, ProvidedIdentity, ProvidedSignIn,
+        SESSION_IDLE_US, Session, UsedState, access_find, credential_find, credential_put, credential_take,
+        identity_sign_in, session_end,
+    },
+    audit::{AuditEntry, AuditPosition, audit_put},
 };
 use matyan_proto::access::v1::{self as pb, sign_in_service_server::SignInService};
 use matyan_sign_in::{Answer, Expected, PendingSignIn, Person, SignInError};
 use matyan_store::{Transaction, transact};
-use tonic::{Request, Response};
+use matyan_wire::{headers::REQUEST_ID, loopback::is_loopback_host};
+use tonic::{Code, Request, Response};
 
+use super::grants::role_name;
 use crate::server::{
-    RpcResult, Server, convert,
+    RpcResult, Server,
+    audit::write_audit_line,
+    convert,
     deps::Deps,
     error::{Error, Result},
 };
@@ -34,6 +42,10 @@ const SHOWN_GROUPS: usize = 50;
 /// Maximum number of cookies that are tried.
 const MAX_KEPT: usize = 8;
 const MAX_HOSTS: usize = 8;
+
+/// The names of roles that groups give and take in the audit log.
+const GROUP_GRANT: &str = "group-grant";
+const GROUP_REVOKE: &str = "group-revoke";
 
 const USED_LINK: &str = "this link was used already, or has expired: ask for a new one";
 const FOREIGN_ANSWER: &str =
@@ -139,7 +151,11 @@ impl SignInApi {
         }
     }
 
-    async fn finish(&self, request: pb::FinishSignInRequest) -> Result<pb::FinishSignInResponse> {
+    async fn finish(
+        &self,
+        request: pb::FinishSignInRequest,
+        request_id: &str,
+    ) -> Result<pb::FinishSignInResponse> {
         let deps = self.deps();
         let pb::FinishSignInRequest { state, code, issuer, browser_secrets } = request;
         convert::check_limit("code", code.len(), CODE_BYTES)?;
@@ -154,7 +170,7 @@ impl SignInApi {
         let person = finished.await.map_err(error_of_provider)?;
         let state = UsedState { digest: state.digest().0, ends_us };
         let session = NewSession::new(deps, PROVIDED_SESSION_US, None);
-        let principal = sign_person_in(deps, provider, person, &state, &session).await?;
+        let principal = sign_person_in(deps, provider, person, &state, &session, request_id).await?;
         Ok(pb::FinishSignInResponse { session: Some(session.started(principal)), next })
     }
 
@@ -205,6 +221,7 @@ async fn sign_person_in(
     person: Person,
     state: &UsedState,
     session: &NewSession,
+    request_id: &str,
 ) -> Result<String> {
     let Person { issuer, subject, name, unique_name, groups } = person;
     let roles = deps.providers.roles_of(&provider, &groups);
@@ -215,11 +232,20 @@ async fn sign_person_in(
     let roles = roles.into_iter().map(|(project, role)| (project, role.to_proto())).collect();
     let identity = Identity { issuer, subject };
     let provided = ProvidedIdentity { provider, identity, name, unique_name, roles };
-    let (done, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
-        let done = identity_sign_in(&mut transaction, &provided, state, &session.credential).await?;
-        Ok::<_, Error>((transaction, done))
+    let ((done, entries), _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+        let (done, changes) =
+            identity_sign_in(&mut transaction, &provided, state, &session.credential).await?;
+        let is_done = matches!(done, ProvidedSignIn::Done(_));
+        let credential = if is_done { session.credential.id() } else { String::new() };
+        let entry = |change| group_entry(deps, change, &credential, request_id);
+        let entries: Vec<_> = changes.into_iter().map(entry).collect();
+        for entry in &entries {
+            audit_put(transaction.batch(), entry);
+        }
+        Ok::<_, Error>((transaction, (done, entries)))
     })
     .await?;
+    entries.iter().for_each(write_audit_line);
     match done {
         ProvidedSignIn::Done(principal) => Ok(principal),
         ProvidedSignIn::Repeated => Err(failed(FOREIGN_ANSWER)),
@@ -234,11 +260,31 @@ async fn sign_person_in(
     }
 }
 
+/// The entry of the audit log for a role that groups have given or taken. The address is in the entry of the sign-in,
+/// which has the same request id.
+fn group_entry(deps: &Deps, change: GroupRoleChange, credential: &str, request_id: &str) -> AuditEntry {
+    let (rpc, grant) = match change {
+        GroupRoleChange::Given(grant) => (GROUP_GRANT, grant),
+        GroupRoleChange::Taken(grant) => (GROUP_REVOKE, grant),
+    };
+    AuditEntry {
+        position: AuditPosition { time_us: (deps.clock)(), id: (deps.new_id)() },
+        credential: credential.to_owned(),
+        address: String::new(),
+        rpc: rpc.to_owned(),
+        resource: format!("{} {}", grant.principal, role_name(grant.role)),
+        code: Code::Ok as i32,
+        request_id: request_id.to_owned(),
+        principal: grant.principal,
+        project: grant.project,
+    }
+}
+
 /// Refuses a link under a name of this server that it is not for. The names of the local machine are one.
 fn check_host(host: Option<&str>, named: &[String]) -> Result<()> {
     let Some(host) = host else { return Ok(()) };
     let is_same = |named: &String| {
-        named.eq_ignore_ascii_case(host) || is_of_this_machine(named) && is_of_this_machine(host)
+        named.eq_ignore_ascii_case(host) || is_loopback_host(named) && is_loopback_host(host)
     };
     if named.iter().any(is_same) {
         return Ok(());
@@ -254,11 +300,8 @@ fn check_host(host: Option<&str>, named: &[String]) -> Result<()> {
     )))
 }
 
-fn is_of_this_machine(host: &str) -> bool {
-    matches!(host, "localhost" | "127.0.0.1" | "::1" | "[::1]")
-}
-
-/// The error for someone who signs in. What a provider did wrong is in the log, for the operator.
+/// The error for someone who signs in. What a provider did wrong is in the log, for the operator. A failure that is
+/// remembered is there already: anyone can begin to sign in, and must not fill the log.
 fn error_of_provider(error: SignInError) -> Error {
     let cause = &error as &dyn std::error::Error;
     match &error {
@@ -266,6 +309,13 @@ fn error_of_provider(error: SignInError) -> Error {
         SignInError::Unreachable { .. } => {
             tracing::warn!(error = cause, "failed to reach a provider");
             Error::ProviderAway
+        }
+        SignInError::Remembered(failure) => {
+            tracing::debug!(error = cause, "did not ask a provider again");
+            match **failure {
+                SignInError::Unreachable { .. } => Error::ProviderAway,
+                _ => failed(REFUSED_ANSWER),
+            }
         }
         _ => {
             tracing::warn!(error = cause, "refused the answer of a provider");
@@ -302,7 +352,9 @@ impl SignInService for SignInApi {
         &self,
         request: Request<pb::FinishSignInRequest>,
     ) -> RpcResult<pb::FinishSignInResponse> {
-        Ok(Response::new(Box::pin(self.finish(request.into_inner())).await?))
+        let id = request.metadata().get(REQUEST_ID).and_then(|id| id.to_str().ok());
+        let id = id.unwrap_or_default().to_owned();
+        Ok(Response::new(Box::pin(self.finish(request.into_inner(), &id)).await?))
     }
 
     async fn open_link(&self, request: Request<pb::OpenLinkRequest>) -> RpcResult<pb::OpenLinkResponse> {
@@ -349,6 +401,7 @@ mod tests {
         assert!(check(None, &["any.example"]) && check(None, &[]));
         assert!(check(Some("tracker.example"), &["10.0.0.1", "Tracker.example"]));
         assert!(check(Some("127.0.0.1"), &["localhost"]));
+        assert!(check(Some("127.0.1.1"), &["::1"]));
         assert!(!check(Some("tracker.example"), &["evil.example"]));
         assert!(!check(Some("tracker.example"), &["localhost"]));
         assert!(!check(Some("tracker.example"), &[]));

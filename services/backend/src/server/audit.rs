@@ -57,6 +57,13 @@ pub(crate) fn audit_resource(resource: impl Display) {
     let _ = RESOURCE.try_with(|noted| *noted.lock() = masked());
 }
 
+/// Writes an entry to the log of the process.
+pub(crate) fn write_audit_line(entry: &AuditEntry) {
+    let AuditEntry { principal, credential, address, project, rpc, resource, code, request_id, .. } = entry;
+    let outcome = status_name(*code);
+    tracing::info!(target: "audit", principal, credential, address, project, rpc, resource, outcome, request_id, "call");
+}
+
 /// Writes the audit log. Cheap to clone.
 #[derive(Clone)]
 pub struct AuditLog {
@@ -93,12 +100,11 @@ impl AuditLog {
     /// happened already.
     pub async fn write(&self, event: AuditEvent, code: Code) {
         let AuditEvent { principal, credential, address, project, rpc, resource, request_id } = event;
-        let outcome = status_name(code as i32);
-        tracing::info!(target: "audit", principal, credential, address, project, rpc, resource, outcome, request_id, "call");
         let position = AuditPosition { time_us: (self.deps.clock)(), id: (self.deps.new_id)() };
         let code = code as i32;
         let entry =
             AuditEntry { position, principal, credential, address, project, rpc, resource, code, request_id };
+        write_audit_line(&entry);
         let mut batch = Batch::default();
         audit_put(&mut batch, &entry);
         if let Err(error) = self.deps.store.commit(batch).await {

@@ -28,10 +28,8 @@ pub(crate) enum Error {
     InvalidRequest(String),
     #[error("`{field}` has {size} bytes or entries, and the limit is {limit}: send less in one request")]
     TooLarge { field: &'static str, size: usize, limit: usize },
-    #[error(
-        "there are {limit} {what} already, and there is no room for more: an operator has to remove some"
-    )]
-    Full { what: &'static str, limit: usize },
+    #[error("there are {limit} {what} already, and there is no room for more: {remedy}")]
+    Full { what: &'static str, limit: usize, remedy: &'static str },
     #[error(
         "run `{run_id}` has {limit} tags or more, which is the limit: remove some before you add another"
     )]
@@ -211,7 +209,7 @@ impl Error {
             Self::TooLarge { field, limit, .. } | Self::TooManyTags { field, limit, .. } => {
                 pairs(&[("field", field), ("limit", &limit.to_string())])
             }
-            Self::Full { what, limit } => pairs(&[("field", what), ("limit", &limit.to_string())]),
+            Self::Full { what, limit, remedy: _ } => pairs(&[("field", what), ("limit", &limit.to_string())]),
             Self::InvalidQuery { error, position } => {
                 let mut metadata: HashMap<String, String> = pairs(&[
                     ("statement", &error.statement),

@@ -9,20 +9,23 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use http::{Request, StatusCode, header, request::Builder};
+use http::{Request, request::Builder};
 use matyan_proto::access::v1::Role;
 use matyan_tests::{
     collector::Collector,
     eventually,
     exact_http::{Answer, ExactClient, contains},
-    github::{GitHub, GitHubSecrets, ORGANIZATION},
+    github::{GitHub, GitHubSecrets},
     json::{Ack, create_run, finish_run, log_record},
 };
-use reqwest::Url;
 use serde_json::json;
-use uuid::Uuid;
 
-use super::{closed_server::ClosedServer, command, run, stdout_of, token_file};
+use super::{
+    closed_server::ClosedServer,
+    command,
+    github::{BegunSignIn, begin_sign_in, random_secrets, up},
+    run, stdout_of, token_file,
+};
 
 const PROJECT: &str = "speech";
 
@@ -94,7 +97,7 @@ fn request(builder: Builder, body: &str) -> Request<Bytes> {
 }
 
 /// Requests with a secret, or with a mistyped one, as their credential. Their answers do not repeat it.
-fn with_credential(base: &str, token: &str) -> Vec<Request<Bytes>> {
+fn with_credential(base: &str, token: &str, waiting: &BegunSignIn) -> Vec<Request<Bytes>> {
     let path = format!("{base}/p/{PROJECT}/api/v1/rest/projects/");
     let port = base.rsplit(':').next().expect("the address has a port");
     let basic = |pair: String| format!("Basic {}", STANDARD.encode(pair));
@@ -122,11 +125,13 @@ fn with_credential(base: &str, token: &str) -> Vec<Request<Bytes>> {
     requests.push(request(twice, ""));
     let of_page = Request::get(&path).header("authorization", basic(format!("_:{token}")));
     requests.push(request(of_page.header("sec-fetch-site", "same-origin"), ""));
-    for cookie in ["matyan", "matyan-sign-in"] {
-        for value in [token.to_owned(), format!("{token}x")] {
-            let cookie = format!("{cookie}-{port}={value}");
-            requests.push(request(Request::get(&path).header("cookie", cookie), ""));
-        }
+    let BegunSignIn { name, state, .. } = waiting;
+    let callback = format!("{base}/sign-in/callback?state={state}&code=x");
+    for value in [token.to_owned(), format!("{token}x")] {
+        let session = format!("matyan-{port}={value}");
+        requests.push(request(Request::get(&path).header("cookie", session), ""));
+        let sign_in = format!("{name}={value}");
+        requests.push(request(Request::get(&callback).header("cookie", sign_in), ""));
     }
     requests
 }
@@ -207,13 +212,13 @@ async fn log_careless_run(closed: &ClosedServer, token: &str) -> String {
 }
 
 /// Sends all requests with all secrets. Returns the answers that must not repeat a secret.
-async fn use_everywhere(closed: &ClosedServer, secrets: &[Secret]) -> Vec<Answer> {
+async fn use_everywhere(closed: &ClosedServer, secrets: &[Secret], waiting: &BegunSignIn) -> Vec<Answer> {
     let client = ExactClient::http1();
     let mut answers = Vec::new();
     for secret in secrets.iter().filter(|secret| secret.has_beginning()) {
         let text = &secret.text;
         for base in [&closed.server.query, &closed.server.ingest] {
-            for request in with_credential(base, text) {
+            for request in with_credential(base, text, waiting) {
                 answers.push(client.send(request).await);
             }
             for request in in_wrong_places(base, text, &closed.operator) {
@@ -230,64 +235,17 @@ async fn use_everywhere(closed: &ClosedServer, secrets: &[Secret]) -> Vec<Answer
     answers
 }
 
-/// A text that is as hard to guess as the secrets of a provider.
-fn random_text() -> String {
-    Uuid::new_v4().simple().to_string()
-}
-
-/// A server with access control at which people of an organization of a GitHub sign in.
-async fn up(collector: &Collector, github: &GitHub, secrets: &GitHubSecrets) -> ClosedServer {
-    let file = tempfile::NamedTempFile::new().expect("the temporary directory is writable");
-    fs::write(file.path(), &secrets.client_secret).expect("the file is writable");
-    let path = file.path().to_str().expect("the path is text");
-    let roles = format!("{ORGANIZATION} = viewer@{PROJECT}");
-    let variables = [
-        ("MATYAN_GITHUB_URL", github.url.as_str()),
-        ("MATYAN_GITHUB_CLIENT_ID", "client"),
-        ("MATYAN_GITHUB_CLIENT_SECRET_FILE", path),
-        ("MATYAN_GITHUB_ROLES", roles.as_str()),
-    ];
-    let flags = ["--otlp-endpoint", &collector.endpoint, "--log-level", "debug"];
-    // The server reads the file when it starts.
-    ClosedServer::up_with_variables(&flags, &variables, &[PROJECT]).await
-}
-
-/// The value of a cookie that an answer sets, by the beginning of its name.
-fn cookie_of(answer: &Answer, name: &str) -> (String, String) {
-    let values = answer.headers.get_all(header::SET_COOKIE).iter();
-    let mut pairs = values.filter_map(|value| value.to_str().ok()?.split(';').next()?.split_once('='));
-    let found = pairs.find(|(of, value)| of.starts_with(name) && !value.is_empty());
-    let (name, value) = found.unwrap_or_else(|| panic!("no cookie in {answer:?}"));
-    (name.to_owned(), value.to_owned())
-}
-
-/// Begins to sign in with GitHub. Returns the cookie of the browser, and the state.
-async fn begin_sign_in(closed: &ClosedServer) -> ((String, String), String) {
-    let get = Request::get(format!("{}/sign-in/with/github", closed.server.query));
-    let answer = ExactClient::http1().send(request(get, "")).await;
-    let location = answer.headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
-    let location = location.unwrap_or_else(|| panic!("no redirect: {answer:?}"));
-    let location = Url::parse(location).expect("it is the address of GitHub");
-    let state = location.query_pairs().find(|(name, _)| name == "state");
-    let (_, state) = state.expect("the address has a state");
-    (cookie_of(&answer, "matyan-sign-in"), state.into_owned())
-}
-
 /// Signs in with GitHub. Returns all secrets of the sign-in, the session included.
 async fn sign_in_with_github(closed: &ClosedServer, secrets: &GitHubSecrets) -> Vec<Secret> {
-    let ((name, browser), state) = begin_sign_in(closed).await;
+    let begun = begin_sign_in(closed).await;
     let GitHubSecrets { client_secret, code, token } = secrets;
-    let url = format!("{}/sign-in/callback?state={state}&code={code}", closed.server.query);
-    let callback = request(Request::get(url).header("cookie", format!("{name}={browser}")), "");
-    let answer = ExactClient::http1().send(callback).await;
-    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{answer:?}\n{}", closed.server.log());
-    let (_, session) = cookie_of(&answer, "matyan-");
+    let session = begun.finish(closed, code).await;
     vec![
         Secret::opaque("the client secret", client_secret),
         Secret::opaque("the code", code),
         Secret::opaque("the token of GitHub", token),
-        Secret::opaque("the state", &state),
-        Secret::opaque("the browser", &browser),
+        Secret::opaque("the state", &begun.state),
+        Secret::opaque("the browser", &begun.browser),
         Secret::new("the session by GitHub", &session),
     ]
 }
@@ -324,9 +282,10 @@ fn check_files(files: Vec<PathBuf>, secrets: &[Secret], text: &str) -> bool {
 #[tokio::test]
 async fn rule_104_no_secret_is_left_anywhere() {
     let collector = Collector::listen().await;
-    let of_github = GitHubSecrets { client_secret: random_text(), code: random_text(), token: random_text() };
+    let of_github = random_secrets();
     let github = GitHub::listen(of_github.clone()).await;
-    let mut closed = up(&collector, &github, &of_github).await;
+    let flags = ["--otlp-endpoint", &collector.endpoint, "--log-level", "debug"];
+    let mut closed = up(&flags, &github, &of_github, PROJECT).await;
     let ana = closed.invite("ana", Role::Writer, PROJECT).await;
     let bo = closed.invite("bo", Role::Owner, PROJECT).await;
     let mut generate = command(&closed.server, None, &["access", "token", "generate"]);
@@ -344,16 +303,16 @@ async fn rule_104_no_secret_is_left_anywhere() {
     ];
     secrets.extend(sign_in_with_github(&closed, &of_github).await);
     // A sign-in that nobody finishes.
-    let ((_, browser), state) = begin_sign_in(&closed).await;
-    secrets.push(Secret::opaque("the browser that waits", &browser));
-    secrets.push(Secret::opaque("the state that waits", &state));
+    let waiting = begin_sign_in(&closed).await;
+    secrets.push(Secret::opaque("the browser that waits", &waiting.browser));
+    secrets.push(Secret::opaque("the state that waits", &waiting.state));
     stdout_of(&closed.server, &bo.secret, &["runs", "ls", "--project", PROJECT]);
     closed.revoke(&bo).await;
 
     let mask = format!("mtk_masked_{}_", ana.info.id);
     let info = log_careless_run(&closed, &ana.secret).await;
     assert!(info.contains(&mask), "{info}");
-    check_answers(&use_everywhere(&closed, &secrets).await, &secrets);
+    check_answers(&use_everywhere(&closed, &secrets, &waiting).await, &secrets);
     // A link that nobody opens.
     secrets.push(Secret::new("the link that waits", &closed.create_link("ana", PROJECT).await));
 

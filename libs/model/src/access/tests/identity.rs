@@ -24,6 +24,15 @@ async fn sign_in_with(
     state: UsedState,
     digest: u8,
 ) -> ProvidedSignIn {
+    sign_in_with_changes(store, provided, state, digest).await.0
+}
+
+async fn sign_in_with_changes(
+    store: &TestStore,
+    provided: &ProvidedIdentity,
+    state: UsedState,
+    digest: u8,
+) -> (ProvidedSignIn, Vec<GroupRoleChange>) {
     let session = Credential { principal: String::new(), ..session("", digest, None) };
     store
         .run(async |transaction| identity_sign_in(transaction, provided, &state, &session).await)
@@ -61,6 +70,32 @@ async fn rule_86_groups_give_and_take_roles_at_each_sign_in() {
     assert_eq!(roles(&store, "oidc:ana").await, expected);
     assert_eq!((find(&store, 1, 100).await, find(&store, 2, 100).await), (None, None), "roles have changed");
     assert!(find(&store, 3, 100).await.is_some());
+}
+
+#[tokio::test]
+async fn rule_80_a_sign_in_says_which_roles_groups_give_and_take() {
+    let store = TestStore::open().await;
+    put(&store, grant("oidc:ana", Some("audio"), Role::Owner)).await;
+    let changes = async |number: u64, roles: &[(Option<&str>, Role)]| {
+        let ana = provided("1", "oidc:ana", roles);
+        let (_, changes) = sign_in_with_changes(&store, &ana, state(number), 1).await;
+        let shown = changes.into_iter().map(|change| {
+            let (sign, grant) = match change {
+                GroupRoleChange::Given(grant) => ('+', grant),
+                GroupRoleChange::Taken(grant) => ('-', grant),
+            };
+            assert_eq!((grant.principal.as_str(), grant.provider.as_deref()), ("oidc:ana", Some("oidc")));
+            format!("{sign} {} {:?}", grant.project.unwrap_or_default(), grant.role)
+        });
+        shown.collect::<Vec<_>>()
+    };
+    let roles =
+        [(Some("audio"), Role::Viewer), (Some("speech"), Role::Editor), (Some("vision"), Role::Viewer)];
+    assert_eq!(changes(1, &roles).await, ["+ speech Editor", "+ vision Viewer"], "the owner stays one");
+    assert_eq!(changes(2, &roles).await, [""; 0]);
+    assert_eq!(changes(3, &[(Some("speech"), Role::Viewer)]).await, ["- vision Viewer", "+ speech Viewer"]);
+    // The role that someone has granted is left.
+    assert_eq!(changes(4, &[]).await, ["- speech Viewer"]);
 }
 
 #[tokio::test]
@@ -186,7 +221,7 @@ async fn rule_85_a_state_signs_in_once() {
     for digest in [5, 6] {
         let mut transaction = Transaction::new(store.snapshot().await.unwrap());
         let session = Credential { principal: String::new(), ..session("", digest, None) };
-        let signed_in = identity_sign_in(&mut transaction, &bob, &state(3), &session).await.unwrap();
+        let (signed_in, _) = identity_sign_in(&mut transaction, &bob, &state(3), &session).await.unwrap();
         assert_eq!(signed_in, ProvidedSignIn::Done("oidc:bob".to_owned()));
         transactions.push(transaction);
     }
@@ -249,5 +284,12 @@ async fn roles_of_groups_count_against_the_limit_of_roles() {
     let more = provided("1", "oidc:ana", &[(Some("a"), Role::Viewer), (Some("b"), Role::Viewer)]);
     assert_eq!(sign_in(&store, &more, 1).await, ProvidedSignIn::Refused("oidc:ana".to_owned(), refused));
     assert_eq!(roles(&store, "oidc:ana").await, []);
+    assert_eq!(find(&store, 1, 100).await, None);
+    // So is a larger role that another one replaces: tokens have it until then.
+    assert_eq!(sign_in(&store, &one, 1).await, done);
+    let smaller =
+        provided("1", "oidc:ana", &[(Some("speech"), Role::Viewer), (Some("vision"), Role::Viewer)]);
+    assert_eq!(sign_in(&store, &smaller, 1).await, ProvidedSignIn::Refused("oidc:ana".to_owned(), refused));
+    assert_eq!(roles(&store, "oidc:ana").await, [(Some("speech".to_owned()), Role::Viewer)]);
     assert_eq!(find(&store, 1, 100).await, None);
 }
