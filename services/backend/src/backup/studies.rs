@@ -1,5 +1,6 @@
 //! Backup and restore of studies. A study is restored under its own number, because clients know their trials by it. Its
-//! rows are invisible until the last one links them, so an interrupted restore leaves nothing that can be seen.
+//! rows are invisible until the last one links them, so an interrupted restore leaves nothing that can be seen. If it is
+//! not continued, a job clears its rows.
 
 use matyan_model::{
     entity::{Experiment, entity_get},
@@ -7,9 +8,10 @@ use matyan_model::{
     keys::{self, AttributeKind},
     run::head_live,
     study::{
-        MAX_NUMBER, Study, Trial, TrialRun, distribution_load, distribution_put, intermediate_value_put,
-        studies_page, study_attribute_put, study_attributes_page, study_link, study_reserve,
-        trial_attribute_put, trial_count, trial_entries_page, trial_param_put, trial_put, trials_get,
+        MAX_NUMBER, Study, StudyPlace, Trial, TrialRun, distribution_load, distribution_put,
+        intermediate_value_put, studies_page, study_attribute_put, study_attributes_page, study_link,
+        study_reserve, trial_attribute_put, trial_count, trial_entries_page, trial_param_put, trial_put,
+        trials_get,
     },
 };
 use matyan_proto::{
@@ -168,10 +170,11 @@ async fn attribute_restore(
     let kind = attribute_kind(attribute.kind)?;
     let attribute = attribute.attribute.unwrap_or_default();
     check_attribute(&attribute.key, &attribute.value)?;
+    let now = (deps.clock)();
     transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         // The commit that links the study makes this one durable.
         transaction.set_buffered();
-        if study_reserve(&mut transaction, call.project, number).await? {
+        if reserve(&mut transaction, call, number, now).await? {
             let text = (attribute.key.as_str(), attribute.value.as_str());
             study_attribute_put(transaction.batch(), call.project, number, kind, text);
         }
@@ -189,9 +192,10 @@ async fn trial_restore(deps: &Deps, call: &Call, number: u32, part: studies::Tri
     let run = run_link(deps, call, &part.run_id).await?;
     let (state, content) = content_of_part(part)?;
     let id = (number, trial);
+    let now = (deps.clock)();
     transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         transaction.set_buffered();
-        if !study_reserve(&mut transaction, call.project, number).await? {
+        if !reserve(&mut transaction, call, number, now).await? {
             return Ok((transaction, ()));
         }
         for (name, param) in &content.params {
@@ -240,8 +244,9 @@ async fn link(deps: &Deps, call: &Call, number: u32, study: pb::StudyDescription
         return Ok(false);
     }
     check_complete(deps, call, number, trials).await?;
+    let now = (deps.clock)();
     let (is_made, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
-        if !study_reserve(&mut transaction, call.project, number).await? {
+        if !reserve(&mut transaction, call, number, now).await? {
             return Ok((transaction, false));
         }
         // Without its experiment, the study gets one with its name when the next trial starts.
@@ -261,12 +266,24 @@ async fn link(deps: &Deps, call: &Call, number: u32, study: pb::StudyDescription
 
 /// Whether the rows of this restore are the only ones of the study.
 async fn is_free(deps: &Deps, call: &Call, number: u32) -> Result<bool> {
+    let now = (deps.clock)();
     let (is_free, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
-        let is_free = study_reserve(&mut transaction, call.project, number).await?;
+        let is_free = reserve(&mut transaction, call, number, now).await?;
         Ok::<_, Error>((transaction, is_free))
     })
     .await?;
     Ok(is_free)
+}
+
+/// Prepares the number of a study. Returns `false` if there is a study with this number, which is kept.
+async fn reserve(transaction: &mut Transaction, call: &Call, number: u32, now: i64) -> Result<bool> {
+    match study_reserve(transaction, call.project, number, now).await? {
+        StudyPlace::Free => Ok(true),
+        StudyPlace::Taken => Ok(false),
+        StudyPlace::Unswept => {
+            Err(Error::Waiting("a study with this number was deleted, and its rows are not cleared yet"))
+        }
+    }
 }
 
 /// Refuses a study without one of its trials: their numbers have no gaps.
