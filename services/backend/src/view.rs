@@ -245,7 +245,8 @@ async fn props_view(snapshot: &dyn Snapshot, names: &mut EntityNames, props: &Pr
     })
 }
 
-/// When the server received the last applied record of a run; `None` if none is applied, as after a restore.
+/// When the server received the last applied record of a run; `None` if none is applied, as in the run of a trial without
+/// intermediate values.
 fn last_data_us(writing: &WritingState) -> Option<i64> {
     Some(writing.last_data_us).filter(|time_us| *time_us > 0)
 }
