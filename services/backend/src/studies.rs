@@ -10,7 +10,9 @@ mod trial_changes;
 mod trial_creation;
 mod trial_run;
 
-pub(crate) use convert::{attribute_kind, check_attribute, content_of_part, directions, study_view};
+pub(crate) use convert::{
+    TrialContent, attribute_kind, check_attribute, content_of_part, directions, study_view,
+};
 pub(crate) use list_trials::TrialMessage;
 
 use matyan_model::{

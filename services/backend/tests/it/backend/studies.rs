@@ -650,3 +650,28 @@ async fn a_restore_of_a_study_that_is_not_finished_is_cleared_after_days() {
     wrong_field(refused, "study.trial_count");
     harness.end().await;
 }
+
+/// A trial with many small attributes and a large one: each part of the backup fits in a message, and its rows do not
+/// fit in a transaction.
+#[tokio::test]
+async fn rule_36_a_trial_that_is_larger_than_a_transaction_is_restored() {
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes()).max_decoding_message_size(32 << 20);
+    let id = create_study(&mut client, "s").await.study_id;
+    let user_attributes = (0..2_500).map(|number| (format!("a{number}"), "1".to_owned())).collect();
+    create_trial(&mut client, id, Some(Trial { user_attributes, ..waiting() })).await;
+    // What the limits permit fits in a transaction.
+    let choices = |bytes: usize| CHOICES.replace("adam", &"a".repeat(bytes - CHOICES.len() + "adam".len()));
+    let refused = client.set_trial_param(set_param(id, 0, "p", 0.0, &choices((4 << 20) + 1))).await;
+    wrong_field(refused, "param.distribution");
+    client.set_trial_param(set_param(id, 0, "p", 0.0, &choices(4 << 20))).await.unwrap();
+    let largest = format!("\"{}\"", "x".repeat((8 << 20) - 2));
+    client.set_trial_attribute(set_attribute(id, 0, "z", &largest)).await.unwrap();
+    let parts = read_parts(&harness, "").await;
+    harness.create_project("copy").await;
+    assert_eq!(restore(&harness, "copy", &parts).await.unwrap(), (1, 0));
+    let restored = trials_in(&mut client, "copy", id).await;
+    assert_eq!(restored.iter().map(|part| part.user_attributes.len()).sum::<usize>(), 2_501);
+    assert_eq!(restored.iter().map(|part| part.params.len()).sum::<usize>(), 1);
+    harness.end().await;
+}
