@@ -178,6 +178,9 @@ test('the browser notifies at the end of a chosen run, once, in all tabs', async
     const desktop = await Desktop.of(page);
     await choose(page);
     await chosen(page);
+    // The name of the button stays, because its state says that it is pressed.
+    const button = page.getByRole('button', { name: 'Notify me at the end', exact: true });
+    expect(await button.getAttribute('aria-pressed')).toBe('true');
     const second = await Visit.inContext(
       await page.context().newPage(),
       site.server,
