@@ -124,6 +124,7 @@ class Desktop {
       };
       let untagged = 0;
       class Shown extends EventTarget {
+        static permission = 'granted';
         static requestPermission = () => Promise.resolve('granted');
         readonly tag: string;
         constructor(title: string, { tag }: NotificationOptions = {}) {
@@ -178,6 +179,9 @@ test('the browser notifies at the end of a chosen run, once, in all tabs', async
     const desktop = await Desktop.of(page);
     await choose(page);
     await chosen(page);
+    // The name of the button stays, because its state says that it is pressed.
+    const button = page.getByRole('button', { name: 'Notify me at the end', exact: true });
+    expect(await button.getAttribute('aria-pressed')).toBe('true');
     const second = await Visit.inContext(
       await page.context().newPage(),
       site.server,
@@ -239,5 +243,20 @@ test('a browser without notifications says so, and a page shows what it refuses'
     // The stream of changes goes on.
     await eventually('the page follows', async () => (await statusOf(page)) === 'Ended');
     expect(await page.getByTitle('Live', { exact: true }).count()).toBe(1);
+  });
+});
+
+test('a page shows what the browser must not show any more', async () => {
+  const id = '4e70'.padEnd(24, '0');
+  await createNamed(id, 'private training');
+  await site.visit(`/runs/${id}`, async ({ page }) => {
+    const desktop = await Desktop.of(page);
+    await choose(page);
+    await chosen(page);
+    // The permission was taken back in the settings of the browser.
+    await page.evaluate(() => Object.assign(Notification, { permission: 'denied' }));
+    await finish(id);
+    await page.locator('.toasts').getByText('private training has ended').waitFor();
+    expect(desktop.shown.size).toBe(0);
   });
 });

@@ -8,6 +8,7 @@ use matyan_model::{
     producer::producers_sweep,
     run::{RESTORE_KEPT_US, staged_drop_old},
     series::garbage_clear,
+    study::unfinished_studies_drop,
 };
 use matyan_store::{Batch, Transaction, transact};
 
@@ -60,9 +61,10 @@ pub async fn sweep_credentials(deps: Deps<'_>) -> Result<(), Error> {
 pub async fn drop_abandoned_restores(deps: Deps<'_>) -> Result<(), Error> {
     let before_us = deps.now_us().saturating_sub(RESTORE_KEPT_US);
     for NamedProject { number: project, .. } in deps.projects().await? {
-        let dropped = staged_drop_old(deps.store, project, before_us).await?;
-        if dropped > 0 {
-            tracing::info!(dropped, "dropped unfinished restores");
+        let runs = staged_drop_old(deps.store, project, before_us).await?;
+        let studies = unfinished_studies_drop(deps.store, project, before_us).await?;
+        if runs + studies > 0 {
+            tracing::info!(runs, studies, "dropped unfinished restores");
         }
     }
     Ok(())

@@ -123,6 +123,7 @@
 //! | 6 | study, trial, 3, step | intermediate value of a trial |
 //! | 7 | study | list of deleted studies whose rows have yet to be swept |
 //! | 8 | study, trial, kind | list of trials with points that may not be in the log yet |
+//! | 9 | study | time of the last part of a study whose restore is not finished |
 
 mod access;
 mod feed;
@@ -250,6 +251,7 @@ enum StudyPart {
     Trial = 6,
     Dead = 7,
     UnloggedPoints = 8,
+    Unfinished = 9,
 }
 
 /// Kinds of rows of a trial, after its number.

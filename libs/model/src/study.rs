@@ -5,10 +5,12 @@
 //! and unique, and become visible in their order. Every change of a trial reads the row of its state, so it
 //! either precedes the end of the trial or is refused.
 
+mod restored_study;
 mod trial;
 mod trial_entries;
 mod unlogged_points;
 
+pub use restored_study::{StudyPlace, study_link, study_reserve, unfinished_studies_drop};
 pub use trial::{
     Trial, TrialParam, TrialRun, TrialState, distribution_load, distribution_put, intermediate_value_put,
     trial_add, trial_attribute_put, trial_load, trial_load_open, trial_param_load, trial_param_put,
@@ -165,44 +167,6 @@ pub async fn study_delete(
     batch.clear(keys::study_trial_count(project, number));
     batch.set(keys::dead_study(project, number), Vec::new());
     Ok(study)
-}
-
-/// Prepares the number of a study that is being restored: from then on, no new study gets it. Returns `false` if there
-/// is a study with this number, or rows of one that are still to be swept.
-pub async fn study_reserve(transaction: &mut Transaction, project: Project, number: u32) -> Result<bool> {
-    for key in [keys::study(project, number), keys::dead_study(project, number)] {
-        if transaction.get(&key).await?.is_some() {
-            return Ok(false);
-        }
-    }
-    let key = keys::study_last(project);
-    let last = transaction.get(&key).await?.map(|value| rows::decode(&key, &value)).transpose()?;
-    if last.unwrap_or(0_u32) < number {
-        transaction.batch().set(key, rows::encode(&number));
-    }
-    Ok(true)
-}
-
-/// Makes a study visible whose other rows have been restored. If its name is taken by another study, the rows are left
-/// to the sweep, and the result is `false`.
-pub async fn study_link(
-    transaction: &mut Transaction,
-    project: Project,
-    number: u32,
-    study: &Study,
-    trials: u32,
-) -> Result<bool> {
-    let by_name = keys::study_by_name(project, &study.name);
-    let is_free = transaction.get(&by_name).await?.is_none();
-    let batch = transaction.batch();
-    if is_free {
-        batch.set(by_name, rows::encode(&number));
-        batch.set(keys::study_trial_count(project, number), rows::encode(&trials));
-        study_put(batch, project, number, study);
-    } else {
-        batch.set(keys::dead_study(project, number), Vec::new());
-    }
-    Ok(is_free)
 }
 
 /// Up to a page of deleted studies whose rows have yet to be swept.

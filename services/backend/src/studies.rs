@@ -10,7 +10,9 @@ mod trial_changes;
 mod trial_creation;
 mod trial_run;
 
-pub(crate) use convert::{attribute_kind, check_attribute, content_of_part, directions, study_view};
+pub(crate) use convert::{
+    TrialContent, attribute_kind, check_attribute, content_of_part, directions, study_view,
+};
 pub(crate) use list_trials::TrialMessage;
 
 use matyan_model::{
@@ -191,7 +193,8 @@ async fn create(deps: &Deps, call: &Call, request: pb::CreateRequest) -> Result<
     let new_experiment = (deps.new_id)();
     let (created, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         let experiment =
-            trial_run::named_experiment(&mut transaction, call, &name, (&new_experiment, now)).await?;
+            trial_run::named_experiment(&mut transaction, call.project, &name, (&new_experiment, now))
+                .await?;
         let study = Study { name: name.clone(), directions: directions.clone(), created_us: now, experiment };
         let number = study_create(&mut transaction, call.project, &study).await?;
         Ok::<_, Error>((transaction, convert::study_view(number, study, 0)))

@@ -35,8 +35,8 @@ use crate::server::{
 use run_lookup::FoundRun;
 use typed_values::{add_context_values, param_values};
 
-/// Params that are returned only on request.
-/// What clients write about the run itself: its environment, the goals of its metrics, and its total steps.
+/// Params that are returned only on request: what clients write about the run itself, which is its environment, the
+/// goals of its metrics, and its number of steps.
 const SYSTEM_KEYS: [&str; 3] = ["__system_params", "__metrics__", "__progress__"];
 
 /// Names of experiments and tags, each read once per response.
@@ -245,7 +245,8 @@ async fn props_view(snapshot: &dyn Snapshot, names: &mut EntityNames, props: &Pr
     })
 }
 
-/// When the server received the last applied record of a run; `None` if none is applied, as after a restore.
+/// When the server received the last applied record of a run; `None` if none is applied, as in the run of a trial without
+/// intermediate values.
 fn last_data_us(writing: &WritingState) -> Option<i64> {
     Some(writing.last_data_us).filter(|time_us| *time_us > 0)
 }

@@ -92,6 +92,16 @@ export function metricNumber(name: string, value: number, isAligned = false): st
   return unit === '' || isTwice ? text : `${text}\u202f${unit}`;
 }
 
+/** Digits of a bound. */
+const BOUND_DIGITS = 3;
+
+/** The lowest or the highest value next to another one: short, but as a percentage if that is one. */
+export function metricBound(name: string, value: number): string {
+  return stated.get(name)?.format === 'percent'
+    ? metricNumber(name, value)
+    : readable(value, BOUND_DIGITS);
+}
+
 function exponential(value: number): string {
   return value.toExponential(SCIENTIFIC_DIGITS).replace('e+', 'e').replaceAll('-', '−');
 }

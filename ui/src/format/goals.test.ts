@@ -4,6 +4,7 @@ import {
   byImportance,
   importance,
   isLowerBetter,
+  metricBound,
   metricNumber,
   setGoals,
   summaryOf,
@@ -72,4 +73,13 @@ test('numbers have the format and the unit of their metric', () => {
   expect(text('latency', 12.5)).toBe('12.5 ms');
   expect(text('other', 12.5)).toBe('12.5');
   expect(text('share', NaN)).toBe('NaN');
+});
+
+test('bounds have the scale of the value that they stand next to', () => {
+  setGoals([goal('share', { format: 'percent' }), goal('latency', { unit: 'ms' })]);
+  const text = (name: string, value: number): string =>
+    metricBound(name, value).replaceAll('\u202f', ' ');
+  expect(text('share', 0.912)).toBe('91.2 %');
+  expect(text('latency', 12.345)).toBe('12.3');
+  expect(text('', 0.91234)).toBe('0.912');
 });

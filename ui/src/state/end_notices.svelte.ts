@@ -108,6 +108,8 @@ function notify(runId: string, title: string, body: string): boolean {
   // Tabs that see the end at the same moment show one notification.
   const tag = `${KEY} ${runId}`;
   try {
+    // Without the permission, which the reader may have taken back, it would be made and not shown.
+    if (Notification.permission !== 'granted') return false;
     const notification = new Notification(title, { body, tag });
     notification.onclick = () => {
       focus();

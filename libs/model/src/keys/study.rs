@@ -208,6 +208,15 @@ pub fn dead_studies(project: Project) -> Range {
     subtree(part(project, StudyPart::Dead, ()))
 }
 
+pub fn unfinished_study(project: Project, study: u32) -> Key {
+    part(project, StudyPart::Unfinished, (study,))
+}
+
+/// The tail is (study: u32).
+pub fn unfinished_studies(project: Project) -> Range {
+    subtree(part(project, StudyPart::Unfinished, ()))
+}
+
 pub fn unlogged_points(project: Project, study: u32, number: u32, points: TrialPoints) -> Key {
     part(project, StudyPart::UnloggedPoints, (study, number, points as u16))
 }

@@ -118,6 +118,7 @@ fn rows_of_projects() -> Vec<Key> {
         trial_attribute_piece(P, 7, 0, AttributeKind::System, "r", 0),
         intermediate_value(P, 7, 0, 0),
         dead_study(P, 7),
+        unfinished_study(P, 7),
         unlogged_points(P, 7, 0, TrialPoints::IntermediateValues),
         unlogged_points(P, 7, 0, TrialPoints::Results),
         document(Project(1), n),

@@ -202,6 +202,47 @@ async fn a_deleted_study_is_swept_and_no_other() {
     assert_eq!(kept.unwrap().as_deref(), Some("{}"));
 }
 
+async fn reserve(store: &TestStore, number: u32, now_us: i64) -> StudyPlace {
+    store.run(async |transaction| study_reserve(transaction, P, number, now_us).await).await.unwrap()
+}
+
+async fn link(store: &TestStore, number: u32, name: &str) -> bool {
+    store.run(async |transaction| study_link(transaction, P, number, &study(name), 0).await).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_restore_that_is_never_finished_leaves_no_rows() {
+    let store = TestStore::open().await;
+    assert_eq!(reserve(&store, 7, 1_000).await, StudyPlace::Free);
+    let mut batch = Batch::default();
+    trial_put(&mut batch, P, (7, 0), &running());
+    study_attribute_put(&mut batch, P, 7, AttributeKind::User, ("k", "1"));
+    store.commit(batch).await.unwrap();
+    assert_eq!(reserve(&store, 7, 2_000).await, StudyPlace::Free);
+    assert_eq!(unfinished_studies_drop(&*store, P, 2_000).await.unwrap(), 0, "a part came later");
+    assert_eq!(unfinished_studies_drop(&*store, P, 2_001).await.unwrap(), 1);
+    assert_eq!(unfinished_studies_drop(&*store, P, i64::MAX).await.unwrap(), 0);
+    assert_eq!(reserve(&store, 7, 3_000).await, StudyPlace::Unswept, "old rows would mix with new ones");
+    while !study_sweep_step(&*store, P, 7).await.unwrap() {}
+    let snapshot = store.snapshot().await.unwrap();
+    for range in [keys::trials(P, 7), keys::study_attributes_all(P, 7)] {
+        assert!(rows::scan_all(&*snapshot, &range).await.unwrap().is_empty());
+    }
+    assert_eq!(create(&store, "new").await.unwrap(), 8, "the number is not given to another study");
+}
+
+#[tokio::test]
+async fn a_finished_restore_is_not_given_up() {
+    let store = TestStore::open().await;
+    for (number, name, is_made) in [(3, "a", true), (4, "a", false)] {
+        reserve(&store, number, 1_000).await;
+        assert_eq!(link(&store, number, name).await, is_made);
+    }
+    assert_eq!(unfinished_studies_drop(&*store, P, i64::MAX).await.unwrap(), 0);
+    assert_eq!(reserve(&store, 3, 2_000).await, StudyPlace::Taken);
+    assert_eq!(reserve(&store, 4, 2_000).await, StudyPlace::Unswept);
+}
+
 async fn load_points(store: &TestStore, marked: UnloggedPoints) -> Option<TrialPointValues> {
     store.run(async |transaction| trial_points_load(transaction, P, marked).await).await.unwrap()
 }

@@ -34,7 +34,7 @@ impl Filter {
     fn matches(&self, document: &Document) -> bool {
         let props = &document.props;
         // Runs in the bin may come back, also from a backup.
-        (!props.pending_delete || props.binned_us.is_some())
+        !props.is_deleted()
             && self.experiment.as_ref().is_none_or(|id| props.experiment.as_ref() == Some(id))
             && self.since_us.is_none_or(|since| props.created_us >= since)
     }

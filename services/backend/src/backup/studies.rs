@@ -1,5 +1,6 @@
 //! Backup and restore of studies. A study is restored under its own number, because clients know their trials by it. Its
-//! rows are invisible until the last one links them, so an interrupted restore leaves nothing that can be seen.
+//! rows are invisible until the last one links them, so an interrupted restore leaves nothing that can be seen. If it is
+//! not continued, a job clears its rows.
 
 use matyan_model::{
     entity::{Experiment, entity_get},
@@ -7,9 +8,10 @@ use matyan_model::{
     keys::{self, AttributeKind},
     run::head_live,
     study::{
-        MAX_NUMBER, Study, Trial, TrialRun, distribution_load, distribution_put, intermediate_value_put,
-        studies_page, study_attribute_put, study_attributes_page, study_link, study_reserve,
-        trial_attribute_put, trial_count, trial_entries_page, trial_param_put, trial_put, trials_get,
+        MAX_NUMBER, Study, StudyPlace, Trial, TrialEntry, TrialRun, distribution_load, distribution_put,
+        intermediate_value_put, studies_page, study_attribute_put, study_attributes_page, study_link,
+        study_reserve, trial_attribute_put, trial_count, trial_entries_page, trial_param_put, trial_put,
+        trials_get,
     },
 };
 use matyan_proto::{
@@ -28,11 +30,23 @@ use crate::{
         error::{Error, Result},
         stream::{Sender, StreamEnd},
     },
-    studies::{TrialMessage, attribute_kind, check_attribute, content_of_part, directions, study_view},
+    studies::{
+        TrialContent, TrialMessage, attribute_kind, check_attribute, content_of_part, directions, study_view,
+    },
 };
 
 /// Trials whose existence is checked together.
 const PAGE_TRIALS: u32 = 1_000;
+
+/// Bytes that entries of a trial count together in a transaction, unless there is only one: far less than the limit.
+const GROUP_BYTES: usize = 1 << 20;
+
+/// Bytes that an entry counts in addition to its name and its content.
+const ENTRY_BYTES: usize = 1 << 10;
+
+/// Times that the name of an entry counts: it is in a range that is cleared and in a key that is set, and each of them
+/// counts several times.
+const NAME_COPIES: usize = 8;
 
 type PartSender = Sender<pb::ReadProjectResponse>;
 
@@ -168,10 +182,11 @@ async fn attribute_restore(
     let kind = attribute_kind(attribute.kind)?;
     let attribute = attribute.attribute.unwrap_or_default();
     check_attribute(&attribute.key, &attribute.value)?;
+    let now = (deps.clock)();
     transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         // The commit that links the study makes this one durable.
         transaction.set_buffered();
-        if study_reserve(&mut transaction, call.project, number).await? {
+        if reserve(&mut transaction, call, number, now).await? {
             let text = (attribute.key.as_str(), attribute.value.as_str());
             study_attribute_put(transaction.batch(), call.project, number, kind, text);
         }
@@ -188,32 +203,91 @@ async fn trial_restore(deps: &Deps, call: &Call, number: u32, part: studies::Tri
     }
     let run = run_link(deps, call, &part.run_id).await?;
     let (state, content) = content_of_part(part)?;
-    let id = (number, trial);
-    transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+    let state = state.map(|state| Trial { run, ..state });
+    // Its rows are not visible yet, so they need not be written together, which would be more than a transaction can
+    // have.
+    for group in entry_groups(state, content) {
+        if !entries_restore(deps, call, (number, trial), &group).await? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The entries of a part of a trial, in groups that each fit in a transaction.
+fn entry_groups(state: Option<Trial>, content: TrialContent) -> Vec<Vec<TrialEntry>> {
+    let TrialContent { params, attributes, intermediate_values } = content;
+    let params = params.into_iter().map(|(name, param)| TrialEntry::Param { name, param });
+    let attributes =
+        attributes.into_iter().map(|(kind, name, value)| TrialEntry::Attribute { kind, name, value });
+    let values =
+        intermediate_values.into_iter().map(|(step, value)| TrialEntry::IntermediateValue { step, value });
+    let mut groups = Vec::new();
+    let mut group = Vec::new();
+    let mut bytes = 0;
+    for entry in state.map(TrialEntry::State).into_iter().chain(params).chain(attributes).chain(values) {
+        let size = entry_bytes(&entry);
+        if bytes + size > GROUP_BYTES && !group.is_empty() {
+            groups.push(std::mem::take(&mut group));
+            bytes = 0;
+        }
+        bytes += size;
+        group.push(entry);
+    }
+    groups.push(group);
+    groups
+}
+
+/// About what an entry counts in a transaction.
+fn entry_bytes(entry: &TrialEntry) -> usize {
+    let content = match entry {
+        TrialEntry::State(_) | TrialEntry::IntermediateValue { .. } => 0,
+        TrialEntry::Param { name, param } => 2 * (NAME_COPIES * name.len() + param.distribution.len()),
+        TrialEntry::Attribute { name, value, .. } => NAME_COPIES * name.len() + value.len(),
+    };
+    ENTRY_BYTES + content
+}
+
+/// Writes some entries of a trial. Returns `false` if there is a study with this number, which is kept.
+async fn entries_restore(deps: &Deps, call: &Call, id: (u32, u32), entries: &[TrialEntry]) -> Result<bool> {
+    let now = (deps.clock)();
+    let (is_free, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         transaction.set_buffered();
-        if !study_reserve(&mut transaction, call.project, number).await? {
-            return Ok((transaction, ()));
-        }
-        for (name, param) in &content.params {
-            // The trials are in the order of their numbers, so the first one decides, as it did before.
-            if distribution_load(&transaction, call.project, number, name).await?.is_none() {
-                distribution_put(transaction.batch(), call.project, number, name, &param.distribution);
+        let is_free = reserve(&mut transaction, call, id.0, now).await?;
+        if is_free {
+            for entry in entries {
+                entry_restore(&mut transaction, call, id, entry).await?;
             }
-            trial_param_put(transaction.batch(), call.project, id, name, param);
         }
-        let batch = transaction.batch();
-        if let Some(state) = &state {
-            trial_put(batch, call.project, id, &Trial { run: run.clone(), ..state.clone() });
-        }
-        for (kind, key, value) in &content.attributes {
-            trial_attribute_put(batch, call.project, id, *kind, (key.as_str(), value.as_str()));
-        }
-        for (step, value) in &content.intermediate_values {
-            intermediate_value_put(batch, call.project, id, *step, *value);
-        }
-        Ok::<_, Error>((transaction, ()))
+        Ok::<_, Error>((transaction, is_free))
     })
     .await?;
+    Ok(is_free)
+}
+
+async fn entry_restore(
+    transaction: &mut Transaction,
+    call: &Call,
+    id: (u32, u32),
+    entry: &TrialEntry,
+) -> Result<()> {
+    let project = call.project;
+    match entry {
+        TrialEntry::State(trial) => trial_put(transaction.batch(), project, id, trial),
+        TrialEntry::Param { name, param } => {
+            // The trials are in the order of their numbers, so the first one decides, as it did before.
+            if distribution_load(transaction, project, id.0, name).await?.is_none() {
+                distribution_put(transaction.batch(), project, id.0, name, &param.distribution);
+            }
+            trial_param_put(transaction.batch(), project, id, name, param);
+        }
+        TrialEntry::Attribute { kind, name, value } => {
+            trial_attribute_put(transaction.batch(), project, id, *kind, (name.as_str(), value.as_str()));
+        }
+        TrialEntry::IntermediateValue { step, value } => {
+            intermediate_value_put(transaction.batch(), project, id, *step, *value);
+        }
+    }
     Ok(())
 }
 
@@ -240,8 +314,9 @@ async fn link(deps: &Deps, call: &Call, number: u32, study: pb::StudyDescription
         return Ok(false);
     }
     check_complete(deps, call, number, trials).await?;
+    let now = (deps.clock)();
     let (is_made, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
-        if !study_reserve(&mut transaction, call.project, number).await? {
+        if !reserve(&mut transaction, call, number, now).await? {
             return Ok((transaction, false));
         }
         // Without its experiment, the study gets one with its name when the next trial starts.
@@ -261,12 +336,24 @@ async fn link(deps: &Deps, call: &Call, number: u32, study: pb::StudyDescription
 
 /// Whether the rows of this restore are the only ones of the study.
 async fn is_free(deps: &Deps, call: &Call, number: u32) -> Result<bool> {
+    let now = (deps.clock)();
     let (is_free, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
-        let is_free = study_reserve(&mut transaction, call.project, number).await?;
+        let is_free = reserve(&mut transaction, call, number, now).await?;
         Ok::<_, Error>((transaction, is_free))
     })
     .await?;
     Ok(is_free)
+}
+
+/// Prepares the number of a study. Returns `false` if there is a study with this number, which is kept.
+async fn reserve(transaction: &mut Transaction, call: &Call, number: u32, now: i64) -> Result<bool> {
+    match study_reserve(transaction, call.project, number, now).await? {
+        StudyPlace::Free => Ok(true),
+        StudyPlace::Taken => Ok(false),
+        StudyPlace::Unswept => {
+            Err(Error::Waiting("a study with this number was deleted, and its rows are not cleared yet"))
+        }
+    }
 }
 
 /// Refuses a study without one of its trials: their numbers have no gaps.
@@ -284,4 +371,64 @@ async fn check_complete(deps: &Deps, call: &Call, number: u32, trials: u32) -> R
         first = end;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use matyan_model::{
+        ids::Project,
+        study::{TrialParam, TrialState},
+    };
+    use matyan_store::Batch;
+
+    use super::*;
+
+    /// A part with as much as it can have, in rows that are as small or as large as they can be.
+    #[test]
+    fn a_part_is_written_in_transactions_that_fit() {
+        const SMALL: usize = 3_000;
+        const P: Project = Project(0);
+        let name = |number: usize| format!("{number:01024}");
+        let param = |bytes: usize| TrialParam { value: 1.0, distribution: "x".repeat(bytes), set_us: 1 };
+        let attribute = |number: usize, bytes: usize| (AttributeKind::User, name(number), "x".repeat(bytes));
+        let content = TrialContent {
+            params: (0..SMALL)
+                .map(|number| (name(number), param(1)))
+                .chain([(name(SMALL), param(limits::STUDY_ATTRIBUTE_BYTES / 2))])
+                .collect(),
+            attributes: (0..SMALL)
+                .map(|number| attribute(number, 1))
+                .chain([attribute(SMALL, limits::STUDY_ATTRIBUTE_BYTES)])
+                .collect(),
+            intermediate_values: (0..SMALL).map(|step| (step as i64, 1.0)).collect(),
+        };
+        let state = Trial {
+            state: TrialState::Complete,
+            values: vec![1.0; limits::STUDY_DIRECTIONS],
+            started_us: Some(1),
+            finished_us: Some(2),
+            run: Some(TrialRun { number: 1, id: "r".repeat(limits::RUN_ID_BYTES) }),
+        };
+        let groups = entry_groups(Some(state), content);
+        assert_eq!(groups.iter().map(Vec::len).sum::<usize>(), 1 + 3 * SMALL + 2);
+        for group in &groups {
+            let mut batch = Batch::default();
+            for entry in group {
+                match entry {
+                    TrialEntry::State(trial) => trial_put(&mut batch, P, (1, 0), trial),
+                    TrialEntry::Param { name, param } => {
+                        distribution_put(&mut batch, P, 1, name, &param.distribution);
+                        trial_param_put(&mut batch, P, (1, 0), name, param);
+                    }
+                    TrialEntry::Attribute { kind, name, value } => {
+                        trial_attribute_put(&mut batch, P, (1, 0), *kind, (name.as_str(), value.as_str()));
+                    }
+                    TrialEntry::IntermediateValue { step, value } => {
+                        intermediate_value_put(&mut batch, P, (1, 0), *step, *value);
+                    }
+                }
+            }
+            batch.validate().unwrap();
+        }
+    }
 }

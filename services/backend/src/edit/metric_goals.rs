@@ -41,12 +41,7 @@ impl MetricService for MetricApi {
         let snapshot = self.server.deps.store.snapshot().await.map_err(Error::from)?;
         let goals = metric_goals_list(snapshot.as_ref(), call.project).await.map_err(Error::from)?;
         let primary = primary_metric_get(snapshot.as_ref(), call.project).await.map_err(Error::from)?;
-        let is_primary = |name: &str| primary.as_deref() == Some(name);
-        let views = goals.into_iter().map(|(name, goal)| {
-            let is_primary = is_primary(&name);
-            goal_view(name, &goal, is_primary)
-        });
-        Ok(Response::new(pb::ListGoalsResponse { goals: views.collect() }))
+        Ok(Response::new(pb::ListGoalsResponse { goals: goal_views(goals, primary) }))
     }
 
     async fn update_goal(
@@ -175,6 +170,21 @@ async fn check_room(transaction: &Transaction, call: &Call) -> Result<()> {
         return Ok(());
     }
     Err(Error::TooManyGoals { limit })
+}
+
+/// The goals of a project by name. The primary metric is listed even if its goal is damaged or was not restored, because
+/// nobody could choose another one without knowing it.
+fn goal_views(mut goals: Vec<(String, MetricGoal)>, primary: Option<String>) -> Vec<pb::Goal> {
+    if let Some(primary) = &primary
+        && let Err(place) = goals.binary_search_by(|(name, _)| name.cmp(primary))
+    {
+        goals.insert(place, (primary.clone(), MetricGoal::default()));
+    }
+    let view = |(name, goal): (String, MetricGoal)| {
+        let is_primary = primary.as_ref() == Some(&name);
+        goal_view(name, &goal, is_primary)
+    };
+    goals.into_iter().map(view).collect()
 }
 
 fn goal_view(name: String, goal: &MetricGoal, primary: bool) -> pb::Goal {

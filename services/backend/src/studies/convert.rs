@@ -101,10 +101,14 @@ pub(super) fn check_step(step: i64) -> Result<()> {
     }
 }
 
+/// Longest distribution. The transaction that sets the first param of a name writes its distribution twice: for the
+/// trial and for the study.
+const DISTRIBUTION_BYTES: usize = limits::STUDY_ATTRIBUTE_BYTES / 2;
+
 /// A param of a request, with its distribution.
 pub(super) fn param(param: pb::TrialParam, set_us: i64) -> Result<(String, TrialParam, Distribution)> {
     check_limit("param.name", param.name.len(), limits::NAME_BYTES)?;
-    check_limit("param.distribution", param.distribution.len(), limits::STUDY_ATTRIBUTE_BYTES)?;
+    check_limit("param.distribution", param.distribution.len(), DISTRIBUTION_BYTES)?;
     let distribution = Distribution::parse(&param.distribution)?;
     // Refused here, because nothing could show it.
     distribution.value(param.value)?;
@@ -129,7 +133,8 @@ pub(super) fn template(template: pb::Trial, now: i64) -> Result<(Trial, TrialCon
         + template.user_attributes.len()
         + template.system_attributes.len()
         + template.intermediate_values.len();
-    check_limit("template", rows * ROW_BYTES + template.encoded_len(), Limits::BATCH_BYTES)?;
+    let distributions: usize = template.params.iter().map(|param| param.distribution.len()).sum();
+    check_limit("template", rows * ROW_BYTES + template.encoded_len() + distributions, Limits::BATCH_BYTES)?;
     let trial = state_of_trial(&template)?;
     Ok((trial, content(template, |at, _| now.saturating_add(at))?))
 }

@@ -3,8 +3,8 @@
 
 use matyan_model::{
     change::change_put,
-    entity::{Experiment, entity_find_or_create, entity_get},
-    ids::{RunId, RunNumber},
+    entity::{EntityError, Experiment, entity_find_or_create, entity_load},
+    ids::{Project, RunId, RunNumber},
     keys::{self, AttributeKind},
     run::{Outcome, OutcomeKind, RunEdit, run_create},
     study::{Study, Trial, TrialRun, TrialState, study_put},
@@ -41,31 +41,32 @@ pub(super) struct CallValues {
 /// The id of the experiment with the name of a study, which is created if there is none.
 pub(super) async fn named_experiment(
     transaction: &mut Transaction,
-    call: &Call,
+    project: Project,
     name: &str,
     (new_id, now): (&str, i64),
 ) -> Result<String> {
     let entity =
         Experiment { created_us: now, updated_us: now, name: name.to_owned(), ..Experiment::default() };
-    Ok(entity_find_or_create(transaction, call.project, &entity, new_id).await?)
+    Ok(entity_find_or_create(transaction, project, &entity, new_id).await?)
 }
 
-/// The id of the experiment of a study. If it was deleted, the study gets another one.
+/// The id of the experiment of a study. If it was deleted, the study gets another one. The transaction fails if it is
+/// deleted in the meantime: its sweep may not see a run that is linked to it later.
 async fn experiment_of_study(
     transaction: &mut Transaction,
-    call: &Call,
+    project: Project,
     (number, study): (u32, &Study),
     values: &CallValues,
 ) -> Result<String> {
-    let found: Option<Experiment> =
-        entity_get(transaction.unchecked(), call.project, &study.experiment).await?;
-    if found.is_some() {
-        return Ok(study.experiment.clone());
+    match entity_load::<Experiment>(transaction, project, &study.experiment).await {
+        Ok(_) => return Ok(study.experiment.clone()),
+        Err(EntityError::NotFound { .. }) => {}
+        Err(error) => return Err(error.into()),
     }
     let new = (values.new_experiment.as_str(), values.now);
-    let experiment = named_experiment(transaction, call, &study.name, new).await?;
+    let experiment = named_experiment(transaction, project, &study.name, new).await?;
     let study = Study { experiment: experiment.clone(), ..study.clone() };
-    study_put(transaction.batch(), call.project, number, &study);
+    study_put(transaction.batch(), project, number, &study);
     Ok(experiment)
 }
 
@@ -77,7 +78,7 @@ pub(super) async fn create(
     (number, trial, content): (u32, &Trial, &TrialContent),
     values: &CallValues,
 ) -> Result<TrialRun> {
-    let experiment = experiment_of_study(transaction, call, (study_number, study), values).await?;
+    let experiment = experiment_of_study(transaction, call.project, (study_number, study), values).await?;
     let id = RunId::new(values.new_run.as_str());
     if transaction.get(&keys::head(call.project, &id)).await?.is_some() {
         return Err(Error::AlreadyExists { resource: "run", name: values.new_run.clone() });
@@ -296,7 +297,46 @@ fn hide(tree: &mut Map, path: &[&str]) -> Option<Value> {
 
 #[cfg(test)]
 mod tests {
+    use matyan_model::{
+        entity::{entity_create, entity_delete},
+        study::Direction,
+    };
+    use matyan_store::{Commit, Store as _, embedded::EmbeddedStore, transact};
+
     use super::*;
+
+    const P: Project = Project(0);
+
+    #[tokio::test]
+    async fn a_trial_does_not_start_in_an_experiment_that_is_deleted_in_the_meantime() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(directory.path(), Default::default()).await.unwrap();
+        let experiment = Experiment { name: "s".into(), ..Experiment::default() };
+        let create = async |mut transaction: Transaction| {
+            entity_create(&mut transaction, P, "e", &experiment).await?;
+            Ok::<_, Error>((transaction, ()))
+        };
+        transact(&store, create).await.unwrap();
+        let study = Study {
+            name: "s".into(),
+            directions: vec![Direction::Minimize],
+            created_us: 1,
+            experiment: "e".into(),
+        };
+        let values = CallValues { now: 1, new_experiment: "new".into(), new_run: "r".into() };
+        let mut transaction = Transaction::new(store.snapshot().await.unwrap());
+        let found = experiment_of_study(&mut transaction, P, (1, &study), &values).await.unwrap();
+        assert_eq!(found, "e");
+        let delete = async |mut transaction: Transaction| {
+            entity_delete::<Experiment>(&mut transaction, P, "e").await?;
+            Ok::<_, Error>((transaction, ()))
+        };
+        transact(&store, delete).await.unwrap();
+        study_put(transaction.batch(), P, 1, &study);
+        let committed = store.commit(transaction.into_batch()).await.unwrap();
+        assert!(matches!(committed, Commit::Conflict));
+        store.close().await.unwrap();
+    }
 
     fn map(text: &str) -> Map {
         match json::parse(text).unwrap() {

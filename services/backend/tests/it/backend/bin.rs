@@ -1,6 +1,10 @@
 //! The bin: runs that are hidden for a week.
 
-use matyan_model::run::BIN_KEPT_US;
+use matyan_model::{
+    ids::Project,
+    keys,
+    run::{BIN_KEPT_US, bin_due_page, bin_purge_begin},
+};
 use matyan_proto::{
     backup::v1::{
         BeginRunRequest, FinishRunRequest, ListRunsRequest, ReadRunRequest,
@@ -10,6 +14,7 @@ use matyan_proto::{
     runs::v1::{run_service_client::RunServiceClient, *},
     search::v1::{Query, RunsRequest, search_service_client::SearchServiceClient},
 };
+use matyan_store::{Store as _, Transaction, transact};
 use tonic::{Code, service::Routes};
 
 use crate::backend::{
@@ -172,5 +177,28 @@ async fn rule_107_a_backup_has_the_runs_in_the_bin_for_another_week() {
     );
     let list = ListRequest { page_size: 9, ..ListRequest::default() };
     assert!(runs.list(of("copy", list)).await.unwrap().into_inner().runs.is_empty());
+    harness.end().await;
+}
+
+/// Its deletion may not be in the log yet.
+#[tokio::test]
+async fn a_backup_leaves_out_a_run_whose_purge_has_begun() {
+    const P: Project = Project(0);
+    let harness = Harness::new().await;
+    harness.create(&["r", "kept"]).await;
+    harness.bin(&["r"]).await;
+    let snapshot = harness.store.snapshot().await.unwrap();
+    let (due, _) = bin_due_page(&*snapshot, P, &keys::index_binned_all(P), 10, i64::MAX).await.unwrap();
+    drop(snapshot);
+    let begin = async |mut transaction: Transaction| {
+        let purged = bin_purge_begin(&mut transaction, P, due[0], i64::MAX).await?;
+        Ok::<_, matyan_store::Error>((transaction, purged))
+    };
+    let (purged, _) = transact(&*harness.store, begin).await.unwrap();
+    assert_eq!(purged.unwrap().as_str(), "r");
+    let mut client = BackupServiceClient::new(harness.routes());
+    let listed = all(client.list_runs(ListRunsRequest::default()).await.unwrap()).await;
+    assert_eq!(listed.into_iter().flat_map(|piece| piece.run_ids).collect::<Vec<_>>(), ["kept"]);
+    not_found(client.read_run(ReadRunRequest { run_id: "r".into() }).await, "run", "r");
     harness.end().await;
 }

@@ -113,7 +113,6 @@ impl LogWriter for CountingLog {
     }
 }
 
-/// A clock that advances by a millisecond each time it is read.
 /// GitHub, at an address where nobody answers.
 fn providers() -> Providers {
     let settings = GitHubSettings {
@@ -125,6 +124,7 @@ fn providers() -> Providers {
     Providers::new(None, Some((settings, roles))).unwrap()
 }
 
+/// A clock that advances by a millisecond each time it is read.
 fn ticking(now_us: Arc<AtomicI64>) -> matyan_backend::Clock {
     Arc::new(move || now_us.fetch_add(1_000, Ordering::Relaxed))
 }

@@ -1,9 +1,14 @@
 //! Goals of metrics: what people set, what runs define, and the primary metric.
 
+use matyan_model::{
+    ids::Project,
+    keys,
+    metric_goal::{MetricGoal, metric_goal_put},
+};
 use matyan_proto::{
     backup::v1::{
-        ReadProjectRequest, RestoreProjectRequest, Settings, backup_service_client::BackupServiceClient,
-        read_project_response::Content,
+        self as backup, ReadProjectRequest, RestoreProjectRequest, Settings,
+        backup_service_client::BackupServiceClient, read_project_response::Content,
     },
     ingest::v1::event::Kind,
     limits,
@@ -12,6 +17,7 @@ use matyan_proto::{
         metric_service_client::MetricServiceClient,
     },
 };
+use matyan_store::{Batch, Store as _};
 use tonic::{Code, Status};
 
 use crate::backend::{
@@ -145,6 +151,29 @@ async fn rule_105_two_people_do_not_overwrite_each_others_primary_metric() {
     harness.end().await;
 }
 
+/// The page of a client shows the choice that the next one has to name.
+#[tokio::test]
+async fn rule_105_a_primary_metric_with_a_damaged_goal_is_listed_and_replaced() {
+    let harness = Harness::new().await;
+    for name in ["acc", "loss"] {
+        let primary = Some(name == "acc");
+        harness
+            .update_goal(UpdateGoalRequest { primary, ..direction(name, GoalDirection::Lower) })
+            .await
+            .unwrap();
+    }
+    let mut batch = Batch::default();
+    batch.set(keys::metric_goal(Project(0), "acc"), vec![1_u8, 0xff]);
+    harness.store.commit(batch).await.unwrap();
+    let goals = harness.goals("").await;
+    assert_eq!(goals[0], Goal { name: "acc".into(), primary: true, ..Goal::default() });
+    assert_eq!((goals.len(), goals[1].primary), (2, false));
+    let choose = UpdateGoalRequest { primary: Some(true), if_primary: Some("acc".into()), ..change("loss") };
+    harness.update_goal(choose).await.unwrap();
+    assert_eq!(harness.primary().await, ["loss"]);
+    harness.end().await;
+}
+
 #[tokio::test]
 async fn two_tabs_do_not_overwrite_a_goal() {
     let harness = Harness::new().await;
@@ -232,5 +261,24 @@ async fn a_restore_brings_goals_back_and_keeps_those_of_the_project() {
     let mut wrong = settings;
     wrong.metric_goals[0].set.as_mut().unwrap().direction = 9;
     wrong_field(harness.restore_settings("copy", wrong).await, "settings.metric_goals.direction");
+    harness.end().await;
+}
+
+/// A project gets more goals than the limit if runs define them at the same time.
+#[tokio::test]
+async fn a_backup_with_too_many_goals_is_restored_as_far_as_there_is_room() {
+    let harness = Harness::new().await;
+    let names: Vec<String> = (0..=limits::METRIC_GOALS).map(|number| format!("m{number}")).collect();
+    let mut batch = Batch::default();
+    for name in &names[..limits::METRIC_GOALS - 1] {
+        metric_goal_put(&mut batch, Project(0), name, &MetricGoal::default());
+    }
+    harness.store.commit(batch).await.unwrap();
+    let goal = |name: &String| backup::MetricGoal { name: name.clone(), ..Default::default() };
+    let settings = Settings { metric_goals: names.iter().map(goal).collect(), ..Settings::default() };
+    harness.restore_settings("", settings).await.unwrap();
+    let found: Vec<String> = harness.goals("").await.into_iter().map(|goal| goal.name).collect();
+    assert_eq!(found.len(), limits::METRIC_GOALS);
+    assert!(!found.contains(&names[limits::METRIC_GOALS]));
     harness.end().await;
 }

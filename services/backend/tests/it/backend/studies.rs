@@ -605,3 +605,73 @@ async fn rule_36_a_study_is_restored_with_its_numbers() {
     assert_eq!(restore(&harness, "taken", &parts).await.unwrap(), (0, 2), "by its number, and by its name");
     harness.end().await;
 }
+
+/// The rows of the deleted study would mix with the rows that are restored.
+#[tokio::test]
+async fn rule_36_a_deleted_study_is_restored_after_its_rows_are_cleared() {
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
+    let id = create_study(&mut client, "s").await.study_id;
+    create_trial(&mut client, id, None).await;
+    let parts = read_parts(&harness, "").await;
+    client.set_trial_attribute(set_attribute(id, 0, "later", "1")).await.unwrap();
+    client.delete(DeleteRequest { study_id: id }).await.unwrap();
+    let refused = restore(&harness, "", &parts).await;
+    assert_eq!(failure(refused).0, Code::Unavailable, "it must not count as kept");
+    let stop = tokio_util::sync::CancellationToken::new();
+    matyan_maintenance::sweep_dead_studies(harness.maintenance(), &stop).await.unwrap();
+    assert_eq!(restore(&harness, "", &parts).await.unwrap(), (1, 0));
+    assert!(trials_in(&mut client, "", id).await[0].user_attributes.is_empty());
+    harness.end().await;
+}
+
+#[tokio::test]
+async fn a_restore_of_a_study_that_is_not_finished_is_cleared_after_days() {
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
+    let id = create_study(&mut client, "s").await.study_id;
+    create_trial(&mut client, id, None).await;
+    let parts = read_parts(&harness, "").await;
+    harness.create_project("copy").await;
+    restore(&harness, "copy", &parts[..parts.len() - 1]).await.unwrap();
+    let drop_old = async || {
+        matyan_maintenance::drop_abandoned_restores(harness.maintenance()).await.unwrap();
+        let stop = tokio_util::sync::CancellationToken::new();
+        matyan_maintenance::sweep_dead_studies(harness.maintenance(), &stop).await.unwrap();
+    };
+    drop_old().await;
+    assert_eq!(restore(&harness, "copy", &parts[parts.len() - 1..]).await.unwrap(), (1, 0), "it goes on");
+
+    harness.create_project("other").await;
+    restore(&harness, "other", &parts[..parts.len() - 1]).await.unwrap();
+    harness.advance_clock(4 * 24 * 3_600);
+    drop_old().await;
+    let refused = restore(&harness, "other", &parts[parts.len() - 1..]).await;
+    wrong_field(refused, "study.trial_count");
+    harness.end().await;
+}
+
+/// A trial with many small attributes and a large one: each part of the backup fits in a message, and its rows do not
+/// fit in a transaction.
+#[tokio::test]
+async fn rule_36_a_trial_that_is_larger_than_a_transaction_is_restored() {
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes()).max_decoding_message_size(32 << 20);
+    let id = create_study(&mut client, "s").await.study_id;
+    let user_attributes = (0..2_500).map(|number| (format!("a{number}"), "1".to_owned())).collect();
+    create_trial(&mut client, id, Some(Trial { user_attributes, ..waiting() })).await;
+    // What the limits permit fits in a transaction.
+    let choices = |bytes: usize| CHOICES.replace("adam", &"a".repeat(bytes - CHOICES.len() + "adam".len()));
+    let refused = client.set_trial_param(set_param(id, 0, "p", 0.0, &choices((4 << 20) + 1))).await;
+    wrong_field(refused, "param.distribution");
+    client.set_trial_param(set_param(id, 0, "p", 0.0, &choices(4 << 20))).await.unwrap();
+    let largest = format!("\"{}\"", "x".repeat((8 << 20) - 2));
+    client.set_trial_attribute(set_attribute(id, 0, "z", &largest)).await.unwrap();
+    let parts = read_parts(&harness, "").await;
+    harness.create_project("copy").await;
+    assert_eq!(restore(&harness, "copy", &parts).await.unwrap(), (1, 0));
+    let restored = trials_in(&mut client, "copy", id).await;
+    assert_eq!(restored.iter().map(|part| part.user_attributes.len()).sum::<usize>(), 2_501);
+    assert_eq!(restored.iter().map(|part| part.params.len()).sum::<usize>(), 1);
+    harness.end().await;
+}
