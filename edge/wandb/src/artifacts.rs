@@ -135,7 +135,8 @@ async fn link(context: &CallContext, run: RunSnapshot, member: &str, id: &str) -
     let mut batch = RunBatch::default();
     let mut params = ParamChanges::new(run.params);
     params.set(&mut batch, member, &[WANDB, member, id], matyan_value::Value::Bool(true))?;
-    publish_and_wait(&context.channels, &run.run_id, batch).await
+    publish_and_wait(&context.channels, &run.run_id, batch).await?;
+    Ok(())
 }
 
 fn requested_aliases(input: &Arguments) -> Result<Vec<String>> {
@@ -287,8 +288,8 @@ async fn manifest_upload(context: &CallContext, id: &str, digest: Option<&str>) 
     let upload = sign(context, text(&artifact, "run_id"), &path).await?;
     let mut batch = RunBatch::default();
     batch.announce(text(&artifact, "run_id"), &path);
-    // The commit looks for it.
-    publish_and_wait(&context.channels, text(&artifact, "run_id"), batch).await?;
+    // The commit looks for it, and a client does not repeat a commit that was refused.
+    publish_and_wait(&context.channels, text(&artifact, "run_id"), batch).await?.check_visible()?;
     let file = json!({
         "id": id,
         "name": MANIFEST,

@@ -113,13 +113,13 @@ pub(crate) async fn upsert(context: &CallContext, arguments: &Arguments) -> Resu
     if let Some(text) = input.text("summaryMetrics")? {
         set_summary(&mut params, &mut batch, parsed_map("summaryMetrics", text)?)?;
     }
-    publish_and_wait(&context.channels, &run_id, batch).await?;
-    let run = RunSnapshot::read(&context.channels, &run_id).await?.ok_or_else(|| {
-        WandbError::new(
-            http::StatusCode::CONFLICT,
-            format!("the run `{}` was deleted, and its id is not free: choose another id", name.id),
-        )
-    })?;
+    let visibility = publish_and_wait(&context.channels, &run_id, batch).await?;
+    let Some(run) = RunSnapshot::read(&context.channels, &run_id).await? else {
+        // A new run that is applied late: what the client streams next would find no run.
+        visibility.check_visible()?;
+        let message = format!("the run `{}` was deleted, and its id is not free: choose another id", name.id);
+        return Err(WandbError::new(http::StatusCode::CONFLICT, message));
+    };
     Ok(json!({"bucket": run.node(&entity), "inserted": existing.is_none()}))
 }
 
