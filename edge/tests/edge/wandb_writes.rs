@@ -191,6 +191,20 @@ fn version() -> documents::GetResponse {
     documents::GetResponse { document: Some(document) }
 }
 
+/// Clients repeat 503, and give up at any other error: a version that many processes log at once would be lost.
+#[tokio::test(start_paused = true)]
+async fn a_collection_that_others_change_is_changed_later() {
+    let port = Port::with_run("r:p");
+    port.backend.answers(GET_DOCUMENT, [version()]);
+    let changed = Status::aborted("the document has changed");
+    port.backend.fails(WRITE_DOCUMENT, Vec::<documents::WriteResponse>::new(), changed);
+    let document =
+        r#"mutation { addAliases(input: {artifactID: "x", aliases: [{alias: "best"}]}) { success } }"#;
+    let (status, answer) = port.send("/graphql", json!({"query": document})).await;
+    assert_eq!(status, 503, "{answer}");
+    assert!(port.backend.call_count(WRITE_DOCUMENT) > 16, "it was tried for some seconds");
+}
+
 const LOG_ARTIFACT: &str = r#"mutation { createArtifact(input: {
     projectName: "p", runName: "r", artifactTypeName: "dataset", artifactCollectionName: "data", digest: "D",
     clientID: "c", enableDigestDeduplication: true

@@ -10,14 +10,11 @@ use matyan_proto::ingest::v1::{
     BlobRef, CreateRun, Event, IngestionBatch, LogParams, Points, PublishRequest, Rejection, SeriesDef,
 };
 use matyan_proto::limits;
-use matyan_proto::runs::v1::GetRequest;
 use matyan_value::{Map, cbor};
-use matyan_wire::headers::AFTER;
 use prost::Message;
-use tonic::Code;
 
-use crate::error::{Result, WandbError, product_code};
-use matyan_channels::Channels;
+use crate::error::{Result, WandbError};
+use matyan_channels::{Channels, product_code};
 
 /// The type of the values of metrics.
 const DTYPE: &str = "float";
@@ -216,21 +213,12 @@ pub(crate) async fn wait_applied(
     run_id: &str,
     position: LogPosition,
 ) -> Result<Visibility> {
-    let mut request = tonic::Request::new(GetRequest { run_id: run_id.to_owned(), parts: None });
-    let LogPosition { log, partition, offset } = position;
-    let after = format!("{log}/{partition}/{offset}/{run_id}");
-    let after = after.parse().or_else(|_| format!("{log}/{partition}/{offset}").parse());
-    if let Ok(after) = after {
-        request.metadata_mut().insert(AFTER, after);
-    }
-    match channels.runs().get(request).await {
-        Ok(_) => Ok(Visibility::Visible),
+    match matyan_channels::wait_applied(channels, run_id, position).await {
+        Ok(()) => Ok(Visibility::Visible),
         Err(status) if product_code(&status) == Some(ProductCode::NotYetApplied) => {
             tracing::warn!(run_id, "data of a W&B client is stored, but not yet visible");
             Ok(Visibility::Later)
         }
-        // It was deleted in the meantime.
-        Err(status) if status.code() == Code::NotFound => Ok(Visibility::Visible),
         Err(status) => Err(WandbError::from(status)),
     }
 }

@@ -16,13 +16,13 @@ use tonic::Status;
 use crate::budget::{AnswerMemory, Budget};
 use crate::call::{CallContext, GraphqlCall, PermitMaker};
 use crate::document::{self, FieldTypes, check_text};
-use crate::error::{Result, WandbError, is_missing};
+use crate::error::{Result, WandbError};
 use crate::file_stream;
 use crate::metered_channel::metered;
 use crate::names::{RunName, file_path};
 use crate::route::Route;
 use crate::schema;
-use matyan_channels::Channels;
+use matyan_channels::{Channels, is_missing};
 
 /// Headers by which one of several writers of a run names itself.
 const SHARED_MODE: &str = "x-wandb-use-async-filestream";
