@@ -197,7 +197,8 @@ fn response(answer: Answer) -> Response {
 }
 
 fn json(status: StatusCode, body: impl Into<Body>) -> Response {
-    (status, [(header::CONTENT_TYPE, "application/json")], body.into()).into_response()
+    let body: Body = body.into();
+    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 /// The body of an answer, with its share of the memory of the port. A client may read it slowly, or not at all.
