@@ -265,6 +265,25 @@ async fn a_manifest_that_is_applied_late_is_announced_again() {
     assert_eq!(port.execute(document).await["data"]["createArtifactManifest"]["artifactManifest"]["id"], "x");
 }
 
+/// Files are announced without waiting, and a client that gets the version expects all of them.
+#[tokio::test]
+async fn a_version_is_committed_once_its_files_are_applied() {
+    let port = Port::with_run("r:p");
+    port.backend.answers(GET_DOCUMENT, [version()]);
+    port.backend.answers(WRITE_DOCUMENT, [documents::WriteResponse { updated_us: 2 }]);
+    port.backend.answers("artifacts.v1.ArtifactService/List", [artifacts::ListResponse::default()]);
+    let manifest = artifacts::get_response::Message::Artifact(artifacts::Artifact::default());
+    let found = artifacts::GetResponse { message: Some(manifest), ..artifacts::GetResponse::default() };
+    port.backend.answers(GET_FILE, [found]);
+    let document = r#"mutation { commitArtifact(input: {artifactID: "x"}) { artifact { id } } }"#;
+    port.backend.sets_late([true]);
+    let (status, answer) = port.send("/graphql", json!({"query": document})).await;
+    assert_eq!((status, port.backend.call_count(WRITE_DOCUMENT)), (503, 0), "{answer}");
+    assert_eq!(port.execute(document).await["data"]["commitArtifact"]["artifact"]["id"], "x");
+    let runs: Vec<String> = port.frontier.published().into_iter().map(|(run_id, _)| run_id).collect();
+    assert_eq!(runs, ["old:p", "old:p"], "a mark for each attempt");
+}
+
 #[tokio::test]
 async fn a_version_without_a_manifest_is_not_committed() {
     let port = Port::with_run("r:p");

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::artifact_view::{
     LATEST, MANIFEST, Members, artifact_id, collection_name, has_files, node, text, totals, versions,
 };
-use crate::batch::{RunBatch, publish, publish_and_wait};
+use crate::batch::{RunBatch, publish, publish_and_wait, wait_for_published};
 use crate::call::{CallContext, ENTITY, entity_or_default, project_or_default};
 use crate::documents::{self, ARTIFACTS, COLLECTIONS};
 use crate::error::{Result, WandbError};
@@ -310,6 +310,8 @@ pub(crate) async fn commit(context: &CallContext, arguments: &Arguments) -> Resu
             "the manifest of the artifact was not uploaded: log the artifact again",
         ));
     }
+    // Others read the files as soon as the version has its number.
+    wait_for_published(&context.channels, text(&artifact, "run_id")).await?.check_visible()?;
     let (file_count, bytes) = totals(context, text(&artifact, "run_id"), &id).await?;
     let name = collection_name(text(&artifact, "project"), text(&artifact, "collection"))?;
     let version =

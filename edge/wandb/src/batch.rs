@@ -203,6 +203,15 @@ pub(crate) async fn publish_and_wait(
     }
 }
 
+/// Waits until everything is applied that was published for a run before, which must exist.
+pub(crate) async fn wait_for_published(channels: &Channels, run_id: &str) -> Result<Visibility> {
+    // A record without effect marks the end of the log.
+    let request = PublishRequest { run_id: run_id.to_owned(), ..PublishRequest::default() };
+    let response = channels.ingest().publish(request).await?.into_inner();
+    let position = response.position.ok_or_else(|| WandbError::broken("position"))?;
+    wait_applied(channels, run_id, position).await
+}
+
 fn rejected(rejection: &Rejection) -> WandbError {
     WandbError::invalid(format!("`{}` {}", rejection.field, rejection.reason))
 }

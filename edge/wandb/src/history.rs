@@ -192,13 +192,13 @@ impl<'a> HistoryReader<'a> {
     }
 }
 
-/// The keys that a run has logged itself. A client may name each key many times, and each run has many series.
+/// The keys without W&B's own columns.
 fn without_own_columns<'k>(keys: &BTreeSet<&'k str>) -> BTreeSet<&'k str> {
     keys.iter().copied().filter(|key| !OWN_COLUMNS.contains(key)).collect()
 }
 
 /// The key with the fewest points; `None` if there are no keys, or if one of them has no points. Several series may have
-/// one name.
+/// one name. The work is that of reading the keys and the series once, however many of both there are.
 fn rarest_key<'k>(keys: &BTreeSet<&'k str>, counts: impl Iterator<Item = (String, u64)>) -> Option<&'k str> {
     let mut points: HashMap<&'k str, u64> = HashMap::new();
     for (name, count) in counts {
