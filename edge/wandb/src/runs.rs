@@ -36,8 +36,8 @@ const INFO_LEVEL: i64 = 20;
 const WARNING_LEVEL: i64 = 30;
 const ERROR_LEVEL: i64 = 40;
 
-/// Finds a run; `None` if there is none. Every route finds its run here: a run that another client has made has its id
-/// here, and not that of W&B's runs.
+/// Finds a run; `None` if there is none. Everything but the reading of files finds its run with this function: a run that
+/// another client has made has its own id, and not that of W&B's runs.
 pub(crate) async fn find(context: &CallContext, name: &RunName) -> Result<Option<RunSnapshot>> {
     find_parts(context, name, parts()).await
 }
