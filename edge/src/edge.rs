@@ -39,7 +39,7 @@ use crate::sign_in::SignIn;
 use crate::tls::TlsProxy;
 use crate::ui::Ui;
 use crate::unread_request::UnreadRequest;
-use crate::unread_response::drop_if_unread;
+use crate::unread_response::drop_if_unread_for;
 use crate::uri_path;
 #[cfg(feature = "wandb")]
 use crate::wandb::{self, WandbPort};
@@ -283,6 +283,7 @@ impl Edge {
         let path = request.uri().path();
         let is_stream = methods::find(path).is_some_and(|method| method.is_server_streaming);
         let has_end = !deadline::is_open_ended(path);
+        let unread = self.grpc.unread_limit(path);
         let (request, share) = self.metered(request);
         let answered = limits.enforce(self.grpc.answer(request)).await;
         let response = answered.unwrap_or_else(|_| grpc::late());
@@ -290,7 +291,7 @@ impl Edge {
         let request = (is_stream && has_end)
             .then(|| share.lock().unwrap_or_else(PoisonError::into_inner).take_large())
             .flatten();
-        response.map(|body| drop_if_unread(body, request))
+        response.map(|body| drop_if_unread_for(unread, body, request))
     }
 
     async fn answer_http(&self, mut request: Request<Body>, limits: CallLimits, start: Instant) -> Response {

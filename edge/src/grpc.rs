@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::response::Response;
 use futures::FutureExt;
@@ -27,6 +28,7 @@ use crate::grpc_metrics::GrpcMetrics;
 use crate::methods;
 use crate::scope::Scope;
 use crate::transport::Transport;
+use crate::unread_response::{TRANSLATED_UNREAD, UNREAD};
 
 /// Start of the paths of the calls that only the pages of this server make.
 const SIGN_IN_PREFIX: &str = "/matyan.access.v1.SignInService/";
@@ -127,6 +129,16 @@ impl Grpc {
         Grpc { own, frontier, backend, reflection, translated, compressors, metrics }
     }
 
+    /// Time after which the answer to a call with this path is dropped if its client does not read it.
+    pub(crate) fn unread_limit(&self, path: &str) -> Duration {
+        if self.translated(path).is_some() { TRANSLATED_UNREAD } else { UNREAD }
+    }
+
+    /// The service of another tracker that a path belongs to.
+    fn translated(&self, path: &str) -> Option<&TranslatedService> {
+        self.translated.iter().find(|service| path.starts_with(service.prefix))
+    }
+
     /// Refuses a call before it is read.
     pub(crate) fn refuse(&self, path: &str, error: &ApiError) -> Response {
         let refusal = refusal(error);
@@ -177,7 +189,7 @@ impl Service<Request<Body>> for Grpc {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let path = request.uri().path();
-        if let Some(translated) = self.translated.iter().find(|it| path.starts_with(it.prefix)) {
+        if let Some(translated) = self.translated(path) {
             let call = self.metrics.as_ref().map(|metrics| metrics.begin(path));
             let answered = translated.clone().answer(request);
             return Box::pin(async move {

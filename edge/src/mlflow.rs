@@ -23,6 +23,7 @@ use crate::rest::table::PathTemplate;
 use crate::scope::Scope;
 use crate::services::{PortKind, Services};
 use crate::settings::Protocol;
+use crate::unread_response::drop_if_unread;
 
 /// MLflow's protocol of one port.
 #[derive(Debug, Default)]
@@ -59,7 +60,8 @@ impl MlflowPort {
         }
         let (head, body) = request.into_parts();
         let answered = Box::pin(self.answered(services, route, &head, body)).await;
-        let mut response = answered.unwrap_or_else(|error| error_response(&error));
+        let response = answered.unwrap_or_else(|error| error_response(&error));
+        let mut response = response.map(|body| drop_if_unread(body, None));
         response.extensions_mut().insert(template);
         response
     }

@@ -20,12 +20,21 @@ use crate::body_budget::Permits;
 /// Time after which a body that is not read is dropped: a minute after its service has ended it.
 pub(crate) const UNREAD: Duration = Duration::from_secs(11 * 60);
 
+/// Time after which an answer of another tracker's service is dropped. It may keep others waiting for their turn, which
+/// they do for a minute.
+pub(crate) const TRANSLATED_UNREAD: Duration = Duration::from_secs(30);
+
 /// Largest piece that the transport gets, and largest body that it may keep whole.
 const PIECE_BYTES: usize = 64 << 10;
 
 /// The body of a response, with the memory of its request, until it ends or is not read for too long. A
 /// response that is complete does not need its request.
 pub(crate) fn drop_if_unread(body: Body, request: Option<Permits>) -> Body {
+    drop_if_unread_for(UNREAD, body, request)
+}
+
+/// Like `drop_if_unread`, with another time.
+pub(crate) fn drop_if_unread_for(limit: Duration, body: Body, request: Option<Permits>) -> Body {
     let size = body.size_hint().exact();
     if size.is_some_and(|bytes| bytes <= PIECE_BYTES as u64) {
         return body;
@@ -35,7 +44,7 @@ pub(crate) fn drop_if_unread(body: Body, request: Option<Permits>) -> Body {
     let response = Arc::new(HeldResponse(Mutex::new(Some(response))));
     let (unread_since, unread) = watch::channel(Some(Instant::now()));
     // Not the response itself: it ends at once when its client leaves.
-    let dropping = tokio::spawn(drop_when_unread(Arc::downgrade(&response), unread));
+    let dropping = tokio::spawn(drop_when_unread(limit, Arc::downgrade(&response), unread));
     Body::new(WatchedBody { response, unread_since, _dropping: AbortOnDropHandle::new(dropping) })
 }
 
@@ -83,11 +92,15 @@ impl HeldResponse {
     }
 }
 
-async fn drop_when_unread(response: Weak<HeldResponse>, mut unread: watch::Receiver<Option<Instant>>) {
+async fn drop_when_unread(
+    limit: Duration,
+    response: Weak<HeldResponse>,
+    mut unread: watch::Receiver<Option<Instant>>,
+) {
     loop {
         let since = *unread.borrow_and_update();
         let changed = match since {
-            Some(since) => timeout_at(since + UNREAD, unread.changed()).await,
+            Some(since) => timeout_at(since + limit, unread.changed()).await,
             None => Ok(unread.changed().await),
         };
         match changed {
@@ -116,7 +129,7 @@ impl HttpBody for WatchedBody {
         self.unread_since.send_replace(None);
         let frame = match &mut *self.response.lock() {
             Some(response) => ready!(response.poll_piece(context)),
-            None => Some(Err(axum::Error::new("the response was not read for eleven minutes"))),
+            None => Some(Err(axum::Error::new("the response was not read for too long"))),
         };
         self.unread_since.send_replace(Some(Instant::now()));
         Poll::Ready(frame)
@@ -134,8 +147,21 @@ impl HttpBody for WatchedBody {
 #[cfg(test)]
 mod tests {
     use http_body_util::BodyExt;
+    use tokio::time::sleep;
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_for_which_others_wait_is_dropped_sooner() {
+        let whole = Body::from(vec![0; 3 * PIECE_BYTES]);
+        let mut body = drop_if_unread_for(TRANSLATED_UNREAD, whole, None);
+        for _ in 0..2 {
+            sleep(TRANSLATED_UNREAD * 9 / 10).await;
+            body.frame().await.unwrap().unwrap();
+        }
+        sleep(TRANSLATED_UNREAD * 11 / 10).await;
+        assert!(body.frame().await.unwrap().is_err());
+    }
 
     #[tokio::test]
     async fn the_transport_gets_small_pieces() {

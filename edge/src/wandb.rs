@@ -1,12 +1,16 @@
 //! W&B's protocol on this port: requests are read and permitted like all others, and answered by the translator.
 
-use axum::body::Body;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{HeaderValue, Request, StatusCode, header};
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use matyan_access::{FilePermits, PermitProblem, PermittedFile, TokenDigest};
 use matyan_proto::common::v1::Access;
-use matyan_wandb::{Answer, Channel, Channels, PermitMaker, Route, Wandb, WandbError};
+use matyan_wandb::{Answer, AnswerShare, Channel, Channels, PermitMaker, Route, Wandb, WandbError};
 
 use crate::body_budget::{BodyShare, ConnectionBudget};
 use crate::deadline::enforce_maximum;
@@ -19,6 +23,7 @@ use crate::scope::Scope;
 use crate::services::{PortKind, Services};
 use crate::settings::Protocol;
 use crate::tls::is_https;
+use crate::unread_response::drop_if_unread;
 use crate::uri_path;
 
 const INVALID_PERMIT: &str =
@@ -90,11 +95,12 @@ impl WandbPort {
                 services.metrics().unanswered(Protocol::Wandb, operation).inc();
             }
         }
-        let mut response = match answered {
+        let response = match answered {
             Ok(Ok(answer)) => response(answer),
             Ok(Err(error)) => json(error.status, error.body()),
             Err(error) => refusal(&error),
         };
+        let mut response = response.map(|body| drop_if_unread(body, None));
         response.extensions_mut().insert(template);
         response
     }
@@ -168,7 +174,9 @@ fn origin(head: &Parts) -> ApiResult<String> {
 
 fn response(answer: Answer) -> Response {
     match answer {
-        Answer::Json { status, body, .. } => json(status, body),
+        Answer::Json { status, body, share, .. } => {
+            json(status, Body::new(SharedBody { body: body.into(), _share: share }))
+        }
         Answer::Empty => StatusCode::OK.into_response(),
         Answer::Redirect { location } => match HeaderValue::try_from(location) {
             Ok(location) => (StatusCode::FOUND, [(header::LOCATION, location)]).into_response(),
@@ -188,6 +196,33 @@ fn response(answer: Answer) -> Response {
     }
 }
 
-fn json(status: StatusCode, body: String) -> Response {
+fn json(status: StatusCode, body: impl Into<Body>) -> Response {
+    let body: Body = body.into();
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// The body of an answer, with its share of the memory of the port. A client may read it slowly, or not at all.
+struct SharedBody {
+    body: Body,
+    _share: Option<AnswerShare>,
+}
+
+impl HttpBody for SharedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }

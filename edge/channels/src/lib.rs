@@ -1,5 +1,10 @@
 //! Connections of one request to the services. The translators of other protocols get them from the edge: each
-//! call is made in the project and with the rights of the request.
+//! call is made in the project and with the rights of the request. What translators have in common is here as well: how they
+//! read failures, wait for what they have written, and keep named documents.
+
+pub mod documents;
+mod position;
+mod status;
 
 use std::{
     future::Future,
@@ -19,6 +24,9 @@ use matyan_proto::{
 };
 use tonic::body::Body;
 use tower::{BoxError, Service, util::BoxCloneSyncService};
+
+pub use position::{after, wait_applied};
+pub use status::{is_missing, missing_resource, product_code};
 
 /// A connection to a service. A type of its own, because the compiler cannot tell that a future with a client over a
 /// boxed service is `Send`.

@@ -17,12 +17,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::artifact_path::{ArtifactOwner, ArtifactPath, check, entries_of_folder};
 use crate::batch::{RunBatch, publish_patiently};
 use crate::body::Body;
-use crate::error::{ErrorCode, MlflowError, Result, is_missing, missing_resource};
+use crate::error::{ErrorCode, MlflowError, Result};
 use crate::fields::Fields;
 use crate::logged_models;
 use crate::names::{check_run_id, encoded_run_id, is_model_id};
 use crate::run_view::{RunSnapshot, location_of, no_run, parts_without_metrics};
-use matyan_channels::Channels;
+use matyan_channels::{Channels, is_missing, missing_resource};
 
 /// An artifact in this server: its run, and its path there.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,15 +7,11 @@ use matyan_proto::ingest::v1::event::Kind;
 use matyan_proto::ingest::v1::{
     Event, IngestionBatch, LogParams, Points, PublishRequest, Rejection, SeriesDef, SetRunProperty,
 };
-use matyan_proto::runs::v1::GetRequest;
 use matyan_value::{Map, cbor};
-use matyan_wire::headers::AFTER;
 use prost::Message;
-use tonic::metadata::AsciiMetadataValue;
-use tonic::{Code, Status};
 
-use crate::error::{MlflowError, Result, product_code};
-use matyan_channels::Channels;
+use crate::error::{MlflowError, Result};
+use matyan_channels::{Channels, product_code, wait_applied};
 
 /// The type of the values of metrics.
 const DTYPE: &str = "float";
@@ -150,27 +146,4 @@ async fn append(channels: &Channels, run_id: &str, batch: Bytes) -> Result<LogPo
 
 fn rejected(rejection: &Rejection) -> MlflowError {
     MlflowError::invalid(format!("`{}` {}", rejection.field, rejection.reason))
-}
-
-/// A request whose answer includes everything that was published for a run up to a position.
-pub(crate) fn after<T>(message: T, run_id: &str, position: LogPosition) -> tonic::Request<T> {
-    let mut request = tonic::Request::new(message);
-    let LogPosition { log, partition, offset } = position;
-    let after = format!("{log}/{partition}/{offset}/{run_id}");
-    // The id of a run of another client may be more than a header can carry.
-    let parse = |text: String| text.parse::<AsciiMetadataValue>();
-    if let Ok(after) = parse(after).or_else(|_| parse(format!("{log}/{partition}/{offset}"))) {
-        request.metadata_mut().insert(AFTER, after);
-    }
-    request
-}
-
-async fn wait_applied(channels: &Channels, run_id: &str, position: LogPosition) -> Result<(), Status> {
-    let request = GetRequest { run_id: run_id.to_owned(), parts: None };
-    match channels.runs().get(after(request, run_id, position)).await {
-        Ok(_) => Ok(()),
-        // The run was deleted in the meantime.
-        Err(status) if status.code() == Code::NotFound => Ok(()),
-        Err(status) => Err(status),
-    }
 }

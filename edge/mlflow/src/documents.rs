@@ -1,22 +1,15 @@
 //! Named documents as JSON objects: what MLflow keeps besides runs.
 
-use std::time::Duration;
-
-use matyan_proto::documents::v1::{DeleteRequest, Document, GetRequest, ListRequest, WriteRequest};
+use matyan_channels::documents::{DocumentError, StoredDocument};
+use matyan_channels::{Channels, documents, is_missing};
+use matyan_proto::documents::v1::{DeleteRequest, ListRequest};
 use serde_json::{Map, Value};
 use tonic::Code;
-use uuid::Uuid;
 
-use crate::error::{ErrorCode, MlflowError, Result, is_missing};
-use matyan_channels::Channels;
+use crate::error::{MlflowError, Result};
 
 /// Size of the documents that one search may find. They are sorted in memory.
 const FOUND_BYTES: usize = 64 << 20;
-
-/// Attempts to change a document that others change at the same time. With the pauses, they take some seconds.
-const ATTEMPTS: u32 = 32;
-/// The longest pause between two attempts.
-const LONGEST_PAUSE_MS: u32 = 250;
 
 /// Tags of experiments, and where their files are.
 pub(crate) const EXPERIMENTS: &str = "mlflow-experiment";
@@ -24,44 +17,11 @@ pub(crate) const EXPERIMENTS: &str = "mlflow-experiment";
 pub(crate) const REGISTERED_MODELS: &str = "mlflow-registered-model";
 pub(crate) const LOGGED_MODELS: &str = "mlflow-logged-model";
 
-/// A document as it was read.
-#[derive(Clone, Debug)]
-pub(crate) struct Stored {
-    pub(crate) name: String,
-    pub(crate) content: Map<String, Value>,
-    /// 0: there is none.
-    pub(crate) version: i64,
-}
-
-impl Stored {
-    fn new(document: Document) -> Result<Self> {
-        let content = serde_json::from_slice(&document.content).map_err(|error| {
-            tracing::error!(kind = document.kind, name = document.name, %error, "a document is not JSON");
-            MlflowError::new(ErrorCode::InternalError, "a stored document is damaged: see the server's log")
-        })?;
-        Ok(Self { name: document.name, content, version: document.updated_us })
-    }
-}
-
-/// Reads a document; `None` if there is none.
-pub(crate) async fn read(channels: &Channels, kind: &str, name: &str) -> Result<Option<Stored>> {
-    let request = GetRequest { kind: kind.to_owned(), name: name.to_owned() };
-    match channels.documents().get(request).await {
-        Ok(response) => {
-            let document = response.into_inner().document.ok_or_else(|| MlflowError::broken("document"))?;
-            Stored::new(document).map(Some)
-        }
-        // A name that no document can have names no document.
-        Err(status) if is_missing(&status) || status.code() == Code::InvalidArgument => Ok(None),
-        Err(status) => Err(status.into()),
-    }
-}
-
 /// Reads all documents of a kind, and returns what `find` makes of them; `None` leaves a document out.
 pub(crate) async fn list<T>(
     channels: &Channels,
     kind: &str,
-    mut find: impl FnMut(Stored) -> Result<Option<T>>,
+    mut find: impl FnMut(StoredDocument) -> Result<Option<T>>,
 ) -> Result<Vec<T>> {
     let request = ListRequest { kind: kind.to_owned(), ..ListRequest::default() };
     let mut messages = channels.documents().list(request).await?.into_inner();
@@ -70,7 +30,7 @@ pub(crate) async fn list<T>(
     while let Some(message) = messages.message().await? {
         for document in message.documents {
             let size = document.content.len();
-            let Some(entry) = find(Stored::new(document)?)? else { continue };
+            let Some(entry) = find(StoredDocument::new(document)?)? else { continue };
             bytes += size;
             if bytes > FOUND_BYTES {
                 return Err(MlflowError::invalid(format!(
@@ -84,34 +44,20 @@ pub(crate) async fn list<T>(
     Ok(found)
 }
 
-/// Changes a document, and returns what `change` returns. It gets the content as it is, empty if there is no document;
-/// it is called again if another caller has changed the document in the meantime.
+/// Reads a document; `None` if there is none.
+pub(crate) async fn read(channels: &Channels, kind: &str, name: &str) -> Result<Option<StoredDocument>> {
+    Ok(documents::read(channels, kind, name).await?)
+}
+
+/// Changes a document, and returns what `change` returns. It gets the content as it is, empty if there is no document, and
+/// whether there is one.
 pub(crate) async fn change<T>(
     channels: &Channels,
     kind: &str,
     name: &str,
-    mut change: impl FnMut(&mut Map<String, Value>, bool) -> Result<T>,
+    change: impl FnMut(&mut Map<String, Value>, bool) -> Result<T>,
 ) -> Result<T> {
-    for attempt in 1..=ATTEMPTS {
-        let stored = read(channels, kind, name).await?;
-        let (mut content, version) = match stored {
-            Some(stored) => (stored.content, stored.version),
-            None => (Map::new(), 0),
-        };
-        let changed = change(&mut content, version != 0)?;
-        if write(channels, kind, name, &content, version).await?.is_some() {
-            return Ok(changed);
-        }
-        tokio::time::sleep(pause(attempt)).await;
-    }
-    Err(conflict(name))
-}
-
-/// The pause after an attempt. It is random, so that callers do not meet again.
-fn pause(attempt: u32) -> Duration {
-    let longest_ms = LONGEST_PAUSE_MS.min(attempt.saturating_mul(10));
-    let random = Uuid::new_v4().as_u128() % u128::from(longest_ms);
-    Duration::from_millis(u64::try_from(random).unwrap_or_default())
+    documents::change(channels, kind, name, change).await
 }
 
 /// Writes a document that still has this version, 0 if there is none, and returns its new version; `None` if it has
@@ -123,22 +69,7 @@ pub(crate) async fn write(
     content: &Map<String, Value>,
     version: i64,
 ) -> Result<Option<i64>> {
-    let content = serde_json::to_vec(content).map_err(|error| MlflowError::invalid(error.to_string()))?;
-    let request = WriteRequest {
-        kind: kind.to_owned(),
-        name: name.to_owned(),
-        content: content.into(),
-        if_updated_us: Some(version),
-    };
-    match channels.documents().write(request).await {
-        Ok(response) => Ok(Some(response.into_inner().updated_us)),
-        Err(status) if status.code() == Code::Aborted => Ok(None),
-        Err(status) if status.code() == Code::ResourceExhausted => Err(MlflowError::invalid(format!(
-            "'{name}' would become too large: {}; delete versions, tags or descriptions that are not needed",
-            status.message()
-        ))),
-        Err(status) => Err(status.into()),
-    }
+    Ok(documents::write(channels, kind, name, content, version).await?)
 }
 
 /// Deletes a document; returns false if there is none.
@@ -178,10 +109,9 @@ pub(crate) async fn delete_unchanged(
     }
 }
 
+/// The error for a document that others have changed.
 pub(crate) fn conflict(name: &str) -> MlflowError {
-    let message = format!("'{name}' was changed by others at the same time: try again");
-    // A repetition reads the document again, and clients repeat a request with this answer.
-    MlflowError::new(ErrorCode::TemporarilyUnavailable, message)
+    DocumentError::Conflict { name: name.to_owned() }.into()
 }
 
 /// The text of a member; empty if there is none.

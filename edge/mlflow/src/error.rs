@@ -1,13 +1,11 @@
 //! Errors as MLflow's clients expect them: a code by name, a message, and a status.
 
 use http::StatusCode;
+use matyan_channels::documents::DocumentError;
+use matyan_channels::product_code;
 use matyan_proto::common::v1::Code as ProductCode;
 use serde_json::json;
 use tonic::{Code, Status};
-use tonic_types::StatusExt;
-
-/// The domain of `google.rpc.ErrorInfo` in Matyan.
-const DOMAIN: &str = "matyan";
 
 pub(crate) type Result<T, E = MlflowError> = std::result::Result<T, E>;
 
@@ -119,21 +117,24 @@ impl MlflowError {
     }
 }
 
-/// The product's code of a failed call, if one of the product's services has failed it.
-pub(crate) fn product_code(status: &Status) -> Option<ProductCode> {
-    let info = status.get_details_error_info().filter(|info| info.domain == DOMAIN)?;
-    ProductCode::from_str_name(&format!("CODE_{}", info.reason))
-}
-
-/// What kind of resource a call has missed.
-pub(crate) fn missing_resource(status: &Status) -> Option<String> {
-    status.get_details_error_info()?.metadata.get("resource").cloned()
-}
-
-/// Returns whether a call has failed because what it is about does not exist. A missing project is another
-/// failure: it is not what the client has asked for.
-pub(crate) fn is_missing(status: &Status) -> bool {
-    status.code() == Code::NotFound && missing_resource(status).as_deref() != Some("project")
+impl From<DocumentError> for MlflowError {
+    fn from(error: DocumentError) -> Self {
+        match error {
+            DocumentError::Call(status) => status.into(),
+            DocumentError::Damaged => {
+                Self::new(ErrorCode::InternalError, "a stored document is damaged: see the server's log")
+            }
+            DocumentError::NoAnswer => Self::broken("document"),
+            DocumentError::TooLarge { name, message } => Self::invalid(format!(
+                "'{name}' would become too large: {message}; delete versions, tags or descriptions that are not needed"
+            )),
+            // Clients repeat a request with this answer.
+            DocumentError::Conflict { name } => Self::new(
+                ErrorCode::TemporarilyUnavailable,
+                format!("'{name}' was changed by others at the same time: try again"),
+            ),
+        }
+    }
 }
 
 impl From<Status> for MlflowError {

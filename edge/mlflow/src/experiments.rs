@@ -7,11 +7,11 @@ use serde_json::{Map, Value, json};
 use tonic::Code;
 
 use crate::documents::{self, EXPERIMENTS};
-use crate::error::{MlflowError, Result, is_missing};
+use crate::error::{MlflowError, Result};
 use crate::fields::{Fields, missing};
 use crate::names::{EXPERIMENT_TAG_CHARS, check_experiment_name, check_key, check_length, is_model_id};
 use crate::run_names::NOTE_TAG;
-use matyan_channels::Channels;
+use matyan_channels::{Channels, is_missing};
 
 /// Id of the default experiment.
 pub(crate) const DEFAULT_ID: &str = "0";

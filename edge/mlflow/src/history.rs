@@ -7,14 +7,14 @@ use matyan_proto::series::v1::{PointColumns, RunSelection, SampleRequest};
 use serde_json::{Value, json};
 
 use crate::batch::Point;
-use crate::error::{MlflowError, Result, is_missing};
+use crate::error::{MlflowError, Result};
 use crate::fields::Fields;
 use crate::metric_log::{points_of, points_request};
 use crate::names::check_run_id;
 use crate::numbers::float;
 use crate::run_names::REPEATED_CONTEXT;
 use crate::run_view::{NO_CONTEXT, RunSnapshot, no_run};
-use matyan_channels::Channels;
+use matyan_channels::{Channels, is_missing};
 
 /// Points in an answer without a page size. Current clients ask for pages of 25,000.
 const DEFAULT_POINTS: u32 = 200_000;

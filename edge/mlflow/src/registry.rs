@@ -3,13 +3,14 @@
 use serde_json::{Map, Value, json};
 
 use crate::clock::now_ms;
-use crate::documents::{self, Deletion, REGISTERED_MODELS, Stored, integer, map_in, member};
+use crate::documents::{self, Deletion, REGISTERED_MODELS, integer, map_in, member};
 use crate::error::{ErrorCode, MlflowError, Result};
 use crate::fields::{Fields, missing};
 use crate::names::{MODEL_TAG_CHARS, check_alias, check_key, check_length, check_model_name};
 use crate::registry_store::{self, RegisteredModel, STAGES, no_model, no_version, stage, version_number};
 use crate::version_view::{latest_versions, model_view, version_view};
 use matyan_channels::Channels;
+use matyan_channels::documents::StoredDocument;
 
 /// The tag of models that are prompts.
 pub(crate) const PROMPT_TAG: &str = "mlflow.prompt.is_prompt";
@@ -120,17 +121,21 @@ fn renamed_from(content: &Map<String, Value>) -> Option<(&str, i64)> {
 }
 
 /// Writes a model under a name that is free.
-async fn copy_to(channels: &Channels, stored: &Stored, new_name: &str) -> Result<Stored> {
+async fn copy_to(channels: &Channels, stored: &StoredDocument, new_name: &str) -> Result<StoredDocument> {
     let mut content = stored.content.clone();
     content.insert("updated_ms".to_owned(), now_ms().into());
     content.insert(RENAMED_FROM.to_owned(), json!({"name": stored.name, "version": stored.version}));
     let version = documents::write(channels, REGISTERED_MODELS, new_name, &content, 0).await?;
     let version = version.ok_or_else(|| model_exists(new_name))?;
-    Ok(Stored { name: new_name.to_owned(), content, version })
+    Ok(StoredDocument { name: new_name.to_owned(), content, version })
 }
 
 /// Deletes a model under its old name.
-async fn finish_rename(channels: &Channels, stored: &Stored, renamed: Stored) -> Result<Stored> {
+async fn finish_rename(
+    channels: &Channels,
+    stored: &StoredDocument,
+    renamed: StoredDocument,
+) -> Result<StoredDocument> {
     match documents::delete_unchanged(channels, REGISTERED_MODELS, &stored.name, stored.version).await? {
         // The same request may be in progress twice: then the copy is all that is left.
         Deletion::Done | Deletion::Missing => Ok(renamed),

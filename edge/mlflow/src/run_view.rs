@@ -9,15 +9,15 @@ use matyan_proto::series::v1::{ListRequest, PointColumns, RunSelection, SampleRe
 use matyan_value::{Map, Value, cbor};
 use serde_json::json;
 
-use crate::batch::{after, append_barrier};
-use crate::error::{ErrorCode, MlflowError, Result, is_missing};
+use crate::batch::append_barrier;
+use crate::error::{ErrorCode, MlflowError, Result};
 use crate::experiments::{self, DEFAULT_ID, DEFAULT_NAME};
 use crate::input_view;
 use crate::names::encoded_run_id;
 use crate::numbers::float;
 use crate::run_names::{MLFLOW, NAME_TAG, NOTE_TAG, PARAMS, TAGS, USER, USER_TAG, find, path};
 use crate::values::{flat_params, param_text};
-use matyan_channels::Channels;
+use matyan_channels::{Channels, after, is_missing};
 
 /// The context of a series without one.
 pub(crate) const NO_CONTEXT: &str = "{}";

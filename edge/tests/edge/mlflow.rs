@@ -1,5 +1,7 @@
 //! MLflow's protocol at the port: where its paths lead, what its requests become, and its errors.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use http::Request;
 use http_body_util::BodyExt;
@@ -11,6 +13,7 @@ use matyan_proto::runs::v1 as runs;
 use matyan_proto::search::v1 as search;
 use matyan_proto::series::v1 as series;
 use serde_json::{Value, json};
+use tokio::time::sleep;
 use tonic::Status;
 
 use super::backend::Backend;
@@ -210,6 +213,22 @@ async fn rule_45_a_page_of_large_runs_ends_early() {
     port.backend.answers("search.v1.SearchService/Runs", [large("a"), large("b"), large("c"), changed]);
     let (status, _) = port.send("POST", path, r#"{"experiment_ids": ["0"]}"#).await;
     assert_eq!(status, 503, "a run would be left out");
+}
+
+/// The transport of a client with an HTTP/2 window of zero would keep the answer for ever.
+#[tokio::test(start_paused = true)]
+async fn rule_45_an_answer_that_is_not_read_is_dropped() {
+    let port = Port::new(&[Protocol::Mlflow], true);
+    let content = json!({"description": "x".repeat(1_000_000)}).to_string().into();
+    let document = documents::Document { name: "m".into(), content, ..Default::default() };
+    let listed = documents::ListResponse { documents: vec![document] };
+    port.backend.answers("documents.v1.DocumentService/List", [listed]);
+    let path = "/api/2.0/mlflow/registered-models/search";
+    let request = Request::get(path).header("host", "localhost:1").body(Body::empty()).unwrap();
+    let mut answer = port.edge.answer(request).await.into_body();
+    assert!(answer.frame().await.unwrap().is_ok());
+    sleep(Duration::from_secs(12 * 60)).await;
+    assert!(answer.frame().await.unwrap().is_err());
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use axum::body::Body;
 use http::{Method, Request};
@@ -14,7 +15,7 @@ use matyan_proto::runs::v1 as runs;
 use matyan_proto::search::v1 as search;
 use matyan_proto::series::v1 as series;
 use serde_json::{Value, json};
-use tokio::time::advance;
+use tokio::time::{advance, sleep};
 
 use super::access::{OWN, TestCallers, Tester};
 use super::backend::Backend;
@@ -230,6 +231,21 @@ async fn rule_114_all_histories_of_a_request_share_its_values() {
     check_over_budget(status, &answer, "more than 1000000 values");
     // The budget of the next request is another one.
     assert_eq!(port.execute("/graphql", &history(1), json!({})).await.0, 200);
+}
+
+/// The transport of a client with an HTTP/2 window of zero would keep the answer for ever.
+#[tokio::test(start_paused = true)]
+async fn rule_114_an_answer_that_is_not_read_is_dropped() {
+    let port = Port::new(&[Protocol::Wandb]);
+    answer_history(&port.backend, 1);
+    let document =
+        r#"{ project(name: "p") { run(name: "r") { parquetHistory(liveKeys: []) { liveData } } } }"#;
+    let body = Body::from(json!({"query": document}).to_string());
+    let request = Request::post("/graphql").header("host", "localhost:1").body(body).unwrap();
+    let mut answer = port.edge.answer(request).await.into_body();
+    assert!(answer.frame().await.unwrap().is_ok());
+    sleep(Duration::from_secs(12 * 60)).await;
+    assert!(answer.frame().await.unwrap().is_err());
 }
 
 #[tokio::test]

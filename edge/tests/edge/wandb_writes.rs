@@ -107,6 +107,33 @@ async fn nothing_is_stored_for_a_run_that_does_not_exist() {
     assert!(port.frontier.received().is_empty());
 }
 
+const BEGIN_RUN: &str =
+    r#"mutation { upsertBucket(input: {name: "r", modelName: "p"}) { inserted bucket { name } } }"#;
+
+/// Clients repeat 503. Any other error ends `wandb.init`.
+#[tokio::test]
+async fn a_new_run_that_is_applied_late_is_begun_again() {
+    let port = Port::with_run("r:p");
+    port.backend.fails(GET_RUN, Vec::<runs::GetResponse>::new(), Status::not_found("no run"));
+    port.backend.sets_late([true]);
+    let (status, answer) = port.send("/graphql", json!({"query": BEGIN_RUN})).await;
+    assert_eq!(status, 503, "{answer}");
+    assert_eq!(port.frontier.published().len(), 1);
+    // The run is applied, and is not there: it was deleted.
+    let answer = port.execute(BEGIN_RUN).await;
+    let message = answer["errors"][0]["message"].as_str().unwrap_or_default();
+    assert!(message.contains("choose another id"), "{answer}");
+}
+
+/// A script with a run in quarantine goes on, and its data waits in the log.
+#[tokio::test]
+async fn an_existing_run_goes_on_while_nothing_is_applied() {
+    let port = Port::with_run("r:p");
+    port.backend.sets_late([true]);
+    let answer = port.execute(BEGIN_RUN).await;
+    assert_eq!(answer["data"]["upsertBucket"], json!({"inserted": false, "bucket": {"name": "r"}}));
+}
+
 #[tokio::test]
 async fn a_repeated_deletion_succeeds() {
     let port = Port::with_run("r:p");
@@ -164,6 +191,20 @@ fn version() -> documents::GetResponse {
     documents::GetResponse { document: Some(document) }
 }
 
+/// Clients repeat 503, and give up at any other error: a version that many processes log at once would be lost.
+#[tokio::test(start_paused = true)]
+async fn a_collection_that_others_change_is_changed_later() {
+    let port = Port::with_run("r:p");
+    port.backend.answers(GET_DOCUMENT, [version()]);
+    let changed = Status::aborted("the document has changed");
+    port.backend.fails(WRITE_DOCUMENT, Vec::<documents::WriteResponse>::new(), changed);
+    let document =
+        r#"mutation { addAliases(input: {artifactID: "x", aliases: [{alias: "best"}]}) { success } }"#;
+    let (status, answer) = port.send("/graphql", json!({"query": document})).await;
+    assert_eq!(status, 503, "{answer}");
+    assert!(port.backend.call_count(WRITE_DOCUMENT) > 16, "it was tried for some seconds");
+}
+
 const LOG_ARTIFACT: &str = r#"mutation { createArtifact(input: {
     projectName: "p", runName: "r", artifactTypeName: "dataset", artifactCollectionName: "data", digest: "D",
     clientID: "c", enableDigestDeduplication: true
@@ -204,6 +245,43 @@ async fn files_of_a_committed_version_are_not_replaced() {
         assert!(answer["errors"][0]["message"].as_str().unwrap().contains("log a new version"), "{answer}");
     }
     assert!(port.frontier.received().is_empty());
+}
+
+/// The commit would not find the manifest, and the client would give the version up.
+#[tokio::test]
+async fn a_manifest_that_is_applied_late_is_announced_again() {
+    let port = Port::with_run("r:p");
+    let content =
+        json!({"id": "x", "project": "p", "collection": "data", "state": "PENDING", "run_id": "r:p"});
+    let content = content.to_string().into_bytes().into();
+    let document = documents::Document { content, updated_us: 1, ..documents::Document::default() };
+    port.backend.answers(GET_DOCUMENT, [documents::GetResponse { document: Some(document) }]);
+    let document = r#"mutation { createArtifactManifest(input: {artifactID: "x", name: "m", digest: "E"}) {
+        artifactManifest { id }
+    } }"#;
+    port.backend.sets_late([true]);
+    let (status, answer) = port.send("/graphql", json!({"query": document})).await;
+    assert_eq!(status, 503, "{answer}");
+    assert_eq!(port.execute(document).await["data"]["createArtifactManifest"]["artifactManifest"]["id"], "x");
+}
+
+/// Files are announced without waiting, and a client that gets the version expects all of them.
+#[tokio::test]
+async fn a_version_is_committed_once_its_files_are_applied() {
+    let port = Port::with_run("r:p");
+    port.backend.answers(GET_DOCUMENT, [version()]);
+    port.backend.answers(WRITE_DOCUMENT, [documents::WriteResponse { updated_us: 2 }]);
+    port.backend.answers("artifacts.v1.ArtifactService/List", [artifacts::ListResponse::default()]);
+    let manifest = artifacts::get_response::Message::Artifact(artifacts::Artifact::default());
+    let found = artifacts::GetResponse { message: Some(manifest), ..artifacts::GetResponse::default() };
+    port.backend.answers(GET_FILE, [found]);
+    let document = r#"mutation { commitArtifact(input: {artifactID: "x"}) { artifact { id } } }"#;
+    port.backend.sets_late([true]);
+    let (status, answer) = port.send("/graphql", json!({"query": document})).await;
+    assert_eq!((status, port.backend.call_count(WRITE_DOCUMENT)), (503, 0), "{answer}");
+    assert_eq!(port.execute(document).await["data"]["commitArtifact"]["artifact"]["id"], "x");
+    let runs: Vec<String> = port.frontier.published().into_iter().map(|(run_id, _)| run_id).collect();
+    assert_eq!(runs, ["old:p", "old:p"], "a mark for each attempt");
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! What clients read of artifacts: versions, collections, types and files.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 use crate::batch::content_type;
@@ -240,7 +242,7 @@ pub(crate) async fn types(
     arguments: &Arguments,
 ) -> Result<Value> {
     let all = collections_of(context, project).await?;
-    let names: std::collections::BTreeSet<&str> = all.iter().map(|members| text(members, "type")).collect();
+    let names: BTreeSet<&str> = all.iter().map(|members| text(members, "type")).collect();
     paged(names.into_iter().map(|name| type_node(entity, project, name)).collect(), arguments)
 }
 
@@ -338,16 +340,14 @@ pub(crate) async fn manifest(context: &CallContext, artifact: &Node) -> Result<V
 /// The files of a version: those that are named, or a page of all.
 pub(crate) async fn files(context: &CallContext, artifact: &Node, arguments: &Arguments) -> Result<Value> {
     let entries = arguments.objects("entries")?;
-    let mut named: Vec<String> = Vec::new();
-    for entry in &entries {
-        named.push(entry.required("name")?.to_owned());
-    }
-    named.extend(arguments.texts("names")?.unwrap_or_default().into_iter().map(str::to_owned));
+    let of_entries = entries.iter().map(|entry| entry.required("name"));
+    let mut named = of_entries.collect::<Result<BTreeSet<&str>>>()?;
+    named.extend(arguments.texts("names")?.unwrap_or_default());
     let (run_id, id) = (artifact.known("_runId")?, artifact.known("id")?);
     let folder = format!("{ARTIFACT_FOLDER}{id}/");
     let stored = listed_below(context, run_id, &folder).await?;
-    let wanted = |name: &String| *name != MANIFEST && (named.is_empty() || named.contains(name));
-    let files: Vec<(String, Option<u64>)> = stored.into_iter().filter(|(name, _)| wanted(name)).collect();
+    let is_wanted = |name: &str| name != MANIFEST && (named.is_empty() || named.contains(name));
+    let files: Vec<(String, Option<u64>)> = stored.into_iter().filter(|(name, _)| is_wanted(name)).collect();
     let total = files.len();
     // A client that asks for entries expects all of them on one page.
     let (start, length) = if entries.is_empty() { page(arguments)? } else { (0, total) };

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::artifact_view::{
     LATEST, MANIFEST, Members, artifact_id, collection_name, has_files, node, text, totals, versions,
 };
-use crate::batch::{RunBatch, publish, publish_and_wait};
+use crate::batch::{RunBatch, publish, publish_and_wait, wait_for_published};
 use crate::call::{CallContext, ENTITY, entity_or_default, project_or_default};
 use crate::documents::{self, ARTIFACTS, COLLECTIONS};
 use crate::error::{Result, WandbError};
@@ -135,7 +135,8 @@ async fn link(context: &CallContext, run: RunSnapshot, member: &str, id: &str) -
     let mut batch = RunBatch::default();
     let mut params = ParamChanges::new(run.params);
     params.set(&mut batch, member, &[WANDB, member, id], matyan_value::Value::Bool(true))?;
-    publish_and_wait(&context.channels, &run.run_id, batch).await
+    publish_and_wait(&context.channels, &run.run_id, batch).await?;
+    Ok(())
 }
 
 fn requested_aliases(input: &Arguments) -> Result<Vec<String>> {
@@ -287,8 +288,8 @@ async fn manifest_upload(context: &CallContext, id: &str, digest: Option<&str>) 
     let upload = sign(context, text(&artifact, "run_id"), &path).await?;
     let mut batch = RunBatch::default();
     batch.announce(text(&artifact, "run_id"), &path);
-    // The commit looks for it.
-    publish_and_wait(&context.channels, text(&artifact, "run_id"), batch).await?;
+    // The commit looks for it, and a client does not repeat a commit that was refused.
+    publish_and_wait(&context.channels, text(&artifact, "run_id"), batch).await?.check_visible()?;
     let file = json!({
         "id": id,
         "name": MANIFEST,
@@ -309,6 +310,8 @@ pub(crate) async fn commit(context: &CallContext, arguments: &Arguments) -> Resu
             "the manifest of the artifact was not uploaded: log the artifact again",
         ));
     }
+    // Others read the files as soon as the version has its number.
+    wait_for_published(&context.channels, text(&artifact, "run_id")).await?.check_visible()?;
     let (file_count, bytes) = totals(context, text(&artifact, "run_id"), &id).await?;
     let name = collection_name(text(&artifact, "project"), text(&artifact, "collection"))?;
     let version =

@@ -3,20 +3,18 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use http::StatusCode;
 use matyan_proto::common::v1::{Code as ProductCode, LogPosition};
 use matyan_proto::ingest::v1::event::Kind;
 use matyan_proto::ingest::v1::{
     BlobRef, CreateRun, Event, IngestionBatch, LogParams, Points, PublishRequest, Rejection, SeriesDef,
 };
 use matyan_proto::limits;
-use matyan_proto::runs::v1::GetRequest;
 use matyan_value::{Map, cbor};
-use matyan_wire::headers::AFTER;
 use prost::Message;
-use tonic::Code;
 
-use crate::error::{Result, WandbError, product_code};
-use matyan_channels::Channels;
+use crate::error::{Result, WandbError};
+use matyan_channels::{Channels, product_code};
 
 /// The type of the values of metrics.
 const DTYPE: &str = "float";
@@ -172,12 +170,46 @@ pub(crate) async fn publish(
     Ok(last)
 }
 
+/// Whether what was published can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Visibility {
+    Visible,
+    /// It is in the log, and safe there. A worker is late, or the run is in quarantine.
+    Later,
+}
+
+impl Visibility {
+    /// Asks the client to repeat a request whose next step needs what it has published.
+    pub(crate) fn check_visible(self) -> Result<()> {
+        match self {
+            Self::Visible => Ok(()),
+            Self::Later => Err(WandbError::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "what was sent is stored, and cannot be read yet: try again",
+            )),
+        }
+    }
+}
+
 /// Publishes a batch, and waits until it is applied, so that the next read of any client sees it.
-pub(crate) async fn publish_and_wait(channels: &Channels, run_id: &str, batch: RunBatch) -> Result<()> {
+pub(crate) async fn publish_and_wait(
+    channels: &Channels,
+    run_id: &str,
+    batch: RunBatch,
+) -> Result<Visibility> {
     match publish(channels, run_id, batch).await? {
         Some(position) => wait_applied(channels, run_id, position).await,
-        None => Ok(()),
+        None => Ok(Visibility::Visible),
     }
+}
+
+/// Waits until everything is applied that was published for a run before, which must exist.
+pub(crate) async fn wait_for_published(channels: &Channels, run_id: &str) -> Result<Visibility> {
+    // A record without effect marks the end of the log.
+    let request = PublishRequest { run_id: run_id.to_owned(), ..PublishRequest::default() };
+    let response = channels.ingest().publish(request).await?.into_inner();
+    let position = response.position.ok_or_else(|| WandbError::broken("position"))?;
+    wait_applied(channels, run_id, position).await
 }
 
 fn rejected(rejection: &Rejection) -> WandbError {
@@ -185,22 +217,17 @@ fn rejected(rejection: &Rejection) -> WandbError {
 }
 
 /// Waits for a position. What is in the log is safe, so it is no error if it is applied later.
-pub(crate) async fn wait_applied(channels: &Channels, run_id: &str, position: LogPosition) -> Result<()> {
-    let mut request = tonic::Request::new(GetRequest { run_id: run_id.to_owned(), parts: None });
-    let LogPosition { log, partition, offset } = position;
-    let after = format!("{log}/{partition}/{offset}/{run_id}");
-    let after = after.parse().or_else(|_| format!("{log}/{partition}/{offset}").parse());
-    if let Ok(after) = after {
-        request.metadata_mut().insert(AFTER, after);
-    }
-    match channels.runs().get(request).await {
-        Ok(_) => Ok(()),
+pub(crate) async fn wait_applied(
+    channels: &Channels,
+    run_id: &str,
+    position: LogPosition,
+) -> Result<Visibility> {
+    match matyan_channels::wait_applied(channels, run_id, position).await {
+        Ok(()) => Ok(Visibility::Visible),
         Err(status) if product_code(&status) == Some(ProductCode::NotYetApplied) => {
             tracing::warn!(run_id, "data of a W&B client is stored, but not yet visible");
-            Ok(())
+            Ok(Visibility::Later)
         }
-        // It was deleted in the meantime.
-        Err(status) if status.code() == Code::NotFound => Ok(()),
         Err(status) => Err(WandbError::from(status)),
     }
 }

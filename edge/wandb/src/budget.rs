@@ -83,6 +83,25 @@ impl Resource {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AnswerMemory(Arc<AtomicU64>);
 
+impl AnswerMemory {
+    #[cfg(test)]
+    pub(crate) fn taken(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The memory of an answer, which is given back once the answer is sent, and this is dropped.
+#[derive(Debug)]
+pub struct AnswerShare(Arc<Budget>);
+
+impl AnswerShare {
+    /// The share of the answer to a request with this budget.
+    pub(crate) fn new(budget: Arc<Budget>, answer_bytes: usize) -> Self {
+        budget.end(answer_bytes);
+        Self(budget)
+    }
+}
+
 /// The budget of a request, whose memory is given back with it.
 #[derive(Debug)]
 pub(crate) struct Budget {
@@ -127,6 +146,15 @@ impl Budget {
     /// Why the request is refused; `None` as long as it is not.
     pub(crate) fn refusal(&self) -> Option<&WandbError> {
         self.refusal.get()
+    }
+
+    /// Ends the request, whose answer has this size. Until the budget is dropped, only the answer takes up memory.
+    pub(crate) fn end(&self, answer_bytes: usize) {
+        let answer_bytes = u64::try_from(answer_bytes).unwrap_or(u64::MAX);
+        // Added first, so that the memory of the port is never less than what is taken.
+        add(&self.memory.0, answer_bytes);
+        let taken = self.taken.swap(answer_bytes, Ordering::Relaxed);
+        self.memory.0.fetch_sub(taken, Ordering::Relaxed);
     }
 
     fn refuse(&self, refusal: WandbError) -> Result<()> {

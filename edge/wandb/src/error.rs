@@ -3,13 +3,11 @@
 use std::fmt;
 
 use http::StatusCode;
+use matyan_channels::documents::DocumentError;
+use matyan_channels::product_code;
 use matyan_proto::common::v1::Code as ProductCode;
 use serde_json::json;
 use tonic::{Code, Status};
-use tonic_types::StatusExt;
-
-/// The domain of `google.rpc.ErrorInfo` in Matyan.
-const DOMAIN: &str = "matyan";
 
 pub(crate) type Result<T, E = WandbError> = std::result::Result<T, E>;
 
@@ -62,17 +60,23 @@ impl fmt::Display for WandbError {
     }
 }
 
-/// The product's code of a failed call, if one of the product's services has failed it.
-pub(crate) fn product_code(status: &Status) -> Option<ProductCode> {
-    let info = status.get_details_error_info().filter(|info| info.domain == DOMAIN)?;
-    ProductCode::from_str_name(&format!("CODE_{}", info.reason))
-}
-
-/// Returns whether a call has failed because what it is about does not exist. A missing project is another
-/// failure: it is not what the client has asked for.
-pub(crate) fn is_missing(status: &Status) -> bool {
-    let resource = status.get_details_error_info().and_then(|info| info.metadata.get("resource").cloned());
-    status.code() == Code::NotFound && resource.as_deref() != Some("project")
+impl From<DocumentError> for WandbError {
+    fn from(error: DocumentError) -> Self {
+        match error {
+            DocumentError::Call(status) => status.into(),
+            DocumentError::Damaged => Self::broken("content"),
+            DocumentError::NoAnswer => Self::broken("document"),
+            DocumentError::TooLarge { name, message } => Self::invalid(format!(
+                "`{}` would become too large: {message}; delete versions or aliases that are not needed",
+                name.escape_debug()
+            )),
+            // Clients repeat a request with this answer, and no other one.
+            DocumentError::Conflict { name } => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("`{}` was changed by others at the same time: try again", name.escape_debug()),
+            ),
+        }
+    }
 }
 
 impl From<Status> for WandbError {

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use matyan_channels::is_missing;
 use matyan_proto::artifacts::v1::get_response::Message;
 use matyan_proto::artifacts::v1::{Artifact, GetRequest, ListRequest};
 use matyan_proto::ingest::v1::PresignRequest;
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::batch::{RunBatch, content_type, publish};
 use crate::call::{CallContext, PermitMaker, project_or_default};
-use crate::error::{Result, WandbError, is_missing};
+use crate::error::{Result, WandbError};
 use crate::names::{RunName, file_path, time_text};
 use crate::node::{Arguments, Node};
 use crate::run_view::{ENTITY, RUN_ID};

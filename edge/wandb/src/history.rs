@@ -1,7 +1,7 @@
 //! The rows of a run's history. A row is what was logged at one step; numbers that are not finite are texts, as W&B's
 //! clients expect them in strict JSON.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use matyan_proto::common::v1::StepRange;
 use matyan_proto::series::v1::{PointColumns, PointsRequest, RunSelection, SampleRequest, SeriesPoints};
@@ -192,6 +192,25 @@ impl<'a> HistoryReader<'a> {
     }
 }
 
+/// The keys without W&B's own columns.
+fn without_own_columns<'k>(keys: &BTreeSet<&'k str>) -> BTreeSet<&'k str> {
+    keys.iter().copied().filter(|key| !OWN_COLUMNS.contains(key)).collect()
+}
+
+/// The key with the fewest points; `None` if there are no keys, or if one of them has no points. Several series may have
+/// one name. The work is that of reading the keys and the series once, however many of both there are.
+fn rarest_key<'k>(keys: &BTreeSet<&'k str>, counts: impl Iterator<Item = (String, u64)>) -> Option<&'k str> {
+    let mut points: HashMap<&'k str, u64> = HashMap::new();
+    for (name, count) in counts {
+        if let Some(key) = keys.get(name.as_str()) {
+            *points.entry(*key).or_default() += count;
+        }
+    }
+    let count = |key: &str| points.get(key).copied().unwrap_or_default();
+    let rarest = keys.iter().copied().min_by_key(|key| count(key))?;
+    (count(rarest) > 0).then_some(rarest)
+}
+
 /// Adds the time since the beginning of the run to each row.
 fn with_runtime(rows: Rows, started_s: Option<f64>) -> Vec<Map<String, Value>> {
     let add = |mut row: Map<String, Value>| {
@@ -291,11 +310,11 @@ pub(crate) async fn sampled_history(
 }
 
 async fn sampled_list(reader: &HistoryReader<'_>, run: &Node, spec: &Arguments) -> Result<Value> {
-    let keys: Vec<&str> = spec.texts("keys")?.unwrap_or_default();
+    let keys: BTreeSet<&str> = spec.texts("keys")?.unwrap_or_default().into_iter().collect();
     let samples = samples(spec, "samples")?;
     let range =
         spec.integer("minStep")?.unwrap_or(i64::MIN / 2)..spec.integer("maxStep")?.unwrap_or(i64::MAX / 2);
-    let logged: Vec<&str> = keys.iter().copied().filter(|key| !OWN_COLUMNS.contains(key)).collect();
+    let logged = without_own_columns(&keys);
     let rows = if logged.is_empty() {
         reader.sampled_rows(range, samples, |_| true).await?
     } else {
@@ -305,7 +324,7 @@ async fn sampled_list(reader: &HistoryReader<'_>, run: &Node, spec: &Arguments) 
     thin(&mut rows, samples);
     if !keys.is_empty() {
         for row in &mut rows {
-            row.retain(|name, _| keys.contains(&name.as_str()) || name == STEP);
+            row.retain(|name, _| keys.contains(name.as_str()) || name == STEP);
         }
     }
     Ok(rows.into_iter().map(Value::Object).collect())
@@ -314,22 +333,21 @@ async fn sampled_list(reader: &HistoryReader<'_>, run: &Node, spec: &Arguments) 
 impl HistoryReader<'_> {
     /// Rows that have all of these keys: samples of the key with the fewest points, with the values of the others at
     /// their steps.
-    async fn common_rows(&self, range: std::ops::Range<i64>, samples: i64, keys: &[&str]) -> Result<Rows> {
-        let count = |key: &str| {
-            let of_key = self.series.iter().filter(|series| series.shown_name() == key);
-            of_key.map(|series| series.count).sum::<u64>()
-        };
-        let Some(rarest) = keys.iter().copied().min_by_key(|key| count(key)) else { return Ok(Rows::new()) };
-        if count(rarest) == 0 {
-            return Ok(Rows::new());
-        }
+    async fn common_rows(
+        &self,
+        range: std::ops::Range<i64>,
+        samples: i64,
+        keys: &BTreeSet<&str>,
+    ) -> Result<Rows> {
+        let counts = self.series.iter().map(|series| (series.shown_name(), series.count));
+        let Some(rarest) = rarest_key(keys, counts) else { return Ok(Rows::new()) };
         let mut rows = self.sampled_rows(range.clone(), samples, |name| name == rarest).await?;
         let others: Vec<&LoggedSeries> = self
             .series
             .iter()
             .filter(|series| {
                 let name = series.shown_name();
-                name != rarest && keys.contains(&name.as_str())
+                name != rarest && keys.contains(name.as_str())
             })
             .collect();
         if let (false, Some((first, _)), Some((last, _))) =
@@ -382,10 +400,10 @@ pub(crate) async fn parquet_history(
     run: &Node,
     arguments: &Arguments,
 ) -> Result<Value> {
-    let keys = arguments.texts("liveKeys")?.unwrap_or_default();
+    let keys: BTreeSet<&str> = arguments.texts("liveKeys")?.unwrap_or_default().into_iter().collect();
     let reader = HistoryReader::open(context, run, false).await?;
-    let logged: Vec<&str> = keys.iter().copied().filter(|key| !OWN_COLUMNS.contains(key)).collect();
-    let is_wanted = |name: &str| logged.is_empty() || logged.contains(&name);
+    let logged = without_own_columns(&keys);
+    let is_wanted = |name: &str| logged.is_empty() || logged.contains(name);
     let rows = reader.rows(i64::MIN / 2..i64::MAX / 2, is_wanted).await?;
     Ok(json!({"parquetUrls": [], "liveData": with_runtime(rows, started_s(run))}))
 }
@@ -437,6 +455,24 @@ mod tests {
         assert_eq!(number(3.0).to_string(), "3");
         assert_eq!(number(0.1).to_string(), "0.1");
         assert_eq!(number(1e300), json!(1e300));
+    }
+
+    #[test]
+    fn the_rarest_of_the_keys_is_found() {
+        let logged = [("loss", 9), ("acc", 2), ("acc", 3), ("lr", 0), ("seen", 1)];
+        let rarest = |keys: &[&str]| {
+            let keys: BTreeSet<&str> = keys.iter().copied().collect();
+            let counts = logged.iter().map(|(name, count)| ((*name).to_owned(), *count));
+            rarest_key(&keys, counts).map(str::to_owned)
+        };
+        assert_eq!(rarest(&["loss", "acc"]).as_deref(), Some("acc"), "two writers have logged it");
+        for keys in [&[][..], &["loss", "lr"], &["loss", "unknown"]] {
+            assert_eq!(rarest(keys), None, "{keys:?}");
+        }
+        // A client may repeat a key as often as its request has room for.
+        let mut keys = vec!["loss"; 2_000_000];
+        keys.push("acc");
+        assert_eq!(rarest(&keys).as_deref(), Some("acc"));
     }
 
     #[test]

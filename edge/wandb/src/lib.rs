@@ -37,6 +37,7 @@ mod server;
 mod summary;
 mod terminal;
 
+pub use budget::AnswerShare;
 pub use call::PermitMaker;
 pub use error::WandbError;
 pub use matyan_channels::{Channel, Channels};

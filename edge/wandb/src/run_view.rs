@@ -8,12 +8,12 @@ use matyan_value::json::{self, JsonStyle};
 use matyan_value::{Map, Value, cbor};
 use serde_json::json;
 
-use crate::error::{Result, WandbError, is_missing};
+use crate::error::{Result, WandbError};
 use crate::names::{
     self, CONFIG, INTERNAL_CONFIG, INTERNAL_MEMBER, INTERNAL_SUMMARY, RunName, SUMMARY, WANDB,
     project_number, time_text,
 };
-use matyan_channels::Channels;
+use matyan_channels::{Channels, is_missing};
 
 /// Members of a run's node that other resolvers read.
 pub(crate) const RUN_ID: &str = "_runId";

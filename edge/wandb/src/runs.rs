@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use matyan_channels::is_missing;
 use matyan_proto::common::v1::{Outcome, OutcomeKind, SeriesKey, StepRange};
 use matyan_proto::ingest::v1::event::Kind;
 use matyan_proto::ingest::v1::{AddTag, CreateRun, FinishRun, LogRecord, RemoveTag, SetRunProperty};
@@ -13,7 +14,7 @@ use serde_json::json;
 
 use crate::batch::{RunBatch, publish, publish_and_wait};
 use crate::call::{CallContext, entity_or_default, project_or_default};
-use crate::error::{Result, WandbError, is_missing};
+use crate::error::{Result, WandbError};
 use crate::names::{self, CONFIG, INTERNAL_CONFIG, INTERNAL_MEMBER, RunName, WANDB};
 use crate::node::Arguments;
 use crate::param_changes::ParamChanges;
@@ -35,8 +36,8 @@ const INFO_LEVEL: i64 = 20;
 const WARNING_LEVEL: i64 = 30;
 const ERROR_LEVEL: i64 = 40;
 
-/// Finds a run; `None` if there is none. Every route finds its run here: a run that another client has made has its id
-/// here, and not that of W&B's runs.
+/// Finds a run; `None` if there is none. Everything but the reading of files finds its run with this function: a run that
+/// another client has made has its own id, and not that of W&B's runs.
 pub(crate) async fn find(context: &CallContext, name: &RunName) -> Result<Option<RunSnapshot>> {
     find_parts(context, name, parts()).await
 }
@@ -113,13 +114,13 @@ pub(crate) async fn upsert(context: &CallContext, arguments: &Arguments) -> Resu
     if let Some(text) = input.text("summaryMetrics")? {
         set_summary(&mut params, &mut batch, parsed_map("summaryMetrics", text)?)?;
     }
-    publish_and_wait(&context.channels, &run_id, batch).await?;
-    let run = RunSnapshot::read(&context.channels, &run_id).await?.ok_or_else(|| {
-        WandbError::new(
-            http::StatusCode::CONFLICT,
-            format!("the run `{}` was deleted, and its id is not free: choose another id", name.id),
-        )
-    })?;
+    let visibility = publish_and_wait(&context.channels, &run_id, batch).await?;
+    let Some(run) = RunSnapshot::read(&context.channels, &run_id).await? else {
+        // A new run that is applied late: what the client streams next would find no run.
+        visibility.check_visible()?;
+        let message = format!("the run `{}` was deleted, and its id is not free: choose another id", name.id);
+        return Err(WandbError::new(http::StatusCode::CONFLICT, message));
+    };
     Ok(json!({"bucket": run.node(&entity), "inserted": existing.is_none()}))
 }
 

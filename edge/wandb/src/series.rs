@@ -6,10 +6,10 @@ use matyan_proto::common::v1::SeriesType;
 use matyan_proto::runs::v1::SeriesInfo;
 use matyan_proto::series::v1::ListRequest;
 
-use crate::error::{Result, WandbError, is_missing};
+use crate::error::{Result, WandbError};
 use crate::lines::WRITER;
 use crate::names::{SYSTEM_PREFIX, WANDB_SYSTEM_PREFIX};
-use matyan_channels::Channels;
+use matyan_channels::{Channels, is_missing};
 
 /// A metric of a run, or a sequence of objects.
 #[derive(Clone, Debug)]

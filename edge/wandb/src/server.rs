@@ -13,16 +13,16 @@ use matyan_proto::artifacts::v1::get_response::Message;
 use serde_json::json;
 use tonic::Status;
 
-use crate::budget::{AnswerMemory, Budget};
+use crate::budget::{AnswerMemory, AnswerShare, Budget};
 use crate::call::{CallContext, GraphqlCall, PermitMaker};
 use crate::document::{self, FieldTypes, check_text};
-use crate::error::{Result, WandbError, is_missing};
+use crate::error::{Result, WandbError};
 use crate::file_stream;
 use crate::metered_channel::metered;
 use crate::names::{RunName, file_path};
 use crate::route::Route;
 use crate::schema;
-use matyan_channels::Channels;
+use matyan_channels::{Channels, is_missing};
 
 /// Headers by which one of several writers of a run names itself.
 const SHARED_MODE: &str = "x-wandb-use-async-filestream";
@@ -56,6 +56,8 @@ pub enum Answer {
         body: String,
         /// Operations that the request has asked for and this server does not have, by names for metrics.
         unanswered: BTreeSet<&'static str>,
+        /// Kept until the body is sent; `None` for an answer that is always small.
+        share: Option<AnswerShare>,
     },
     /// Nothing, with this status.
     Empty,
@@ -128,6 +130,7 @@ impl Wandb {
                     status: StatusCode::OK,
                     body: answer.to_string(),
                     unanswered: BTreeSet::new(),
+                    share: None,
                 })
             }
             Route::File { project, run, path } => {
@@ -165,14 +168,20 @@ impl Wandb {
         let response = self.schema.execute(request.data(Arc::clone(&call))).await;
         // A part of an answer would be taken for all of it.
         if let Some(refusal) = call.context.budget.refusal() {
-            return Ok(Answer::Json { status: refusal.status, body: refusal.body(), unanswered });
+            return Ok(Answer::Json {
+                status: refusal.status,
+                body: refusal.body(),
+                unanswered,
+                share: None,
+            });
         }
         let status = call.status().unwrap_or(StatusCode::OK);
         let body = serde_json::to_string(&response).map_err(|error| {
             tracing::error!(%error, "failed to write an answer of GraphQL");
             WandbError::broken("response")
         })?;
-        Ok(Answer::Json { status, body, unanswered })
+        let share = AnswerShare::new(Arc::clone(&call.context.budget), body.len());
+        Ok(Answer::Json { status, body, unanswered, share: Some(share) })
     }
 }
 
@@ -180,7 +189,7 @@ impl Wandb {
 /// which clients do not repeat.
 fn refused_document(message: &str, unanswered: BTreeSet<&'static str>) -> Answer {
     let body = json!({"data": null, "errors": [{"message": message}]}).to_string();
-    Answer::Json { status: StatusCode::BAD_REQUEST, body, unanswered }
+    Answer::Json { status: StatusCode::BAD_REQUEST, body, unanswered, share: None }
 }
 
 /// The writer that has sent a request, if its run has several.
@@ -226,7 +235,39 @@ async fn read_file(context: &CallContext, name: &RunName, path: &str) -> Result<
 
 #[cfg(test)]
 mod tests {
+    use futures::executor::block_on;
+    use matyan_channels::Channel;
+    use tower::BoxError;
+
     use super::*;
+
+    /// An answer that a client does not read stays in memory until its connection ends.
+    #[test]
+    fn rule_114_an_answer_takes_up_memory_until_it_is_dropped() {
+        let unused = || {
+            let call = |_: http::Request<tonic::body::Body>| async {
+                Err::<http::Response<tonic::body::Body>, BoxError>("no service is called".into())
+            };
+            Channel::new(tower::service_fn(call))
+        };
+        let wandb = Wandb::new();
+        let request = Request {
+            route: Route::Graphql,
+            channels: Channels { backend: unused(), frontier: unused() },
+            headers: HeaderMap::new(),
+            body: Bytes::from_static(br#"{"query": "{ viewer { id username } }"}"#),
+            origin: "http://localhost".to_owned(),
+            project_path: String::new(),
+            user: "ana".to_owned(),
+            permits: None,
+        };
+        let answer = block_on(wandb.answer(request));
+        let Ok(Answer::Json { status, body, share, .. }) = answer else { panic!("{answer:?}") };
+        assert_eq!((status, body.contains("ana")), (StatusCode::OK, true), "{body}");
+        assert_eq!(wandb.memory.taken(), u64::try_from(body.len()).unwrap());
+        drop(share);
+        assert_eq!(wandb.memory.taken(), 0);
+    }
 
     #[test]
     fn a_writer_names_itself_in_shared_mode_only() {

@@ -1,11 +1,12 @@
 //! The lines of a run's terminal.
 
+use matyan_channels::is_missing;
 use matyan_proto::common::v1::StepRange;
 use matyan_proto::logs::v1::LinesRequest;
 use serde_json::{Value, json};
 
 use crate::call::CallContext;
-use crate::error::{Result, WandbError, is_missing};
+use crate::error::{Result, WandbError};
 use crate::node::{Arguments, Node};
 use crate::run_view::RUN_ID;
 

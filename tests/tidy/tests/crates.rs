@@ -59,9 +59,9 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         ],
     ),
     // A translator reaches services through generated clients only.
-    ("matyan-channels", &["matyan-proto"]),
-    ("matyan-wandb", &["matyan-channels", "matyan-proto", "matyan-value", "matyan-wire"]),
-    ("matyan-mlflow", &["matyan-channels", "matyan-proto", "matyan-value", "matyan-wire"]),
+    ("matyan-channels", &["matyan-proto", "matyan-wire"]),
+    ("matyan-wandb", &["matyan-channels", "matyan-proto", "matyan-value"]),
+    ("matyan-mlflow", &["matyan-channels", "matyan-proto", "matyan-value"]),
     ("matyan-optuna", &["matyan-channels", "matyan-proto"]),
     (
         "matyan-edge",

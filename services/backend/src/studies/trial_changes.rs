@@ -28,8 +28,8 @@ use crate::server::{
 pub(super) async fn set_param(deps: &Deps, call: &Call, request: pb::SetTrialParamRequest) -> Result<()> {
     let id = (request.study_id, request.number);
     let now = (deps.clock)();
-    let given = request.param.ok_or_else(|| Error::field("param", "is missing"))?;
-    let converted = convert::param(given, now);
+    let given = request.param.ok_or_else(|| Error::field("param", "is missing"));
+    let converted = given.and_then(|param| convert::param(param, now));
     transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         let trial = trial_load_open(&transaction, call.project, id).await?;
         let (name, param, distribution) = converted.clone()?;

@@ -297,6 +297,8 @@ async fn rule_99_a_finished_trial_refuses_every_change() {
         refused(client.set_trial_param(set_param(id, number, "x", 0.5, FLOAT)).await.unwrap_err());
         // The end is reported before what else is wrong.
         refused(client.set_trial_param(set_param(id, number, "x", 0.5, "{}")).await.unwrap_err());
+        let nothing = SetTrialParamRequest { study_id: id, number, param: None };
+        refused(client.set_trial_param(nothing).await.unwrap_err());
         refused(client.set_trial_attribute(set_attribute(id, number, "a", "1")).await.unwrap_err());
         refused(client.set_trial_attribute(set_attribute(id, number, "a", "{")).await.unwrap_err());
         refused(client.set_trial_intermediate_value(set_value(id, number, 0, 1.0)).await.unwrap_err());

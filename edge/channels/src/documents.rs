@@ -1,0 +1,137 @@
+//! Named documents whose contents are JSON objects, in which translators keep what is no run.
+
+use std::time::Duration;
+
+use matyan_proto::common::v1::Code as ProductCode;
+use matyan_proto::documents::v1::{Document, GetRequest, WriteRequest};
+use serde_json::{Map, Value};
+use tonic::{Code, Status};
+use uuid::Uuid;
+
+use crate::Channels;
+use crate::status::{is_missing, product_code};
+
+/// Attempts to change a document that others change at the same time. With the pauses, they take some seconds.
+const ATTEMPTS: u32 = 32;
+
+/// The longest pause between two attempts.
+const LONGEST_PAUSE_MS: u32 = 250;
+
+/// A document as it was read.
+#[derive(Clone, Debug)]
+pub struct StoredDocument {
+    pub name: String,
+    pub content: Map<String, Value>,
+    /// 0: there is none.
+    pub version: i64,
+}
+
+impl StoredDocument {
+    pub fn new(document: Document) -> Result<Self, DocumentError> {
+        let content = serde_json::from_slice(&document.content).map_err(|error| {
+            tracing::error!(kind = document.kind, name = document.name, %error, "a document is not JSON");
+            DocumentError::Damaged
+        })?;
+        Ok(Self { name: document.name, content, version: document.updated_us })
+    }
+}
+
+/// The reason why a document was not read or written.
+#[derive(Clone, Debug)]
+pub enum DocumentError {
+    Call(Status),
+    /// The content is no object in JSON. The log has the reason.
+    Damaged,
+    /// The service has answered without the document.
+    NoAnswer,
+    /// The document would be larger than the limit that the message names.
+    TooLarge {
+        name: String,
+        message: String,
+    },
+    /// Others have changed the document again and again. A repeated request reads it again.
+    Conflict {
+        name: String,
+    },
+}
+
+impl From<Status> for DocumentError {
+    fn from(status: Status) -> Self {
+        Self::Call(status)
+    }
+}
+
+/// Reads a document; `None` if there is none.
+pub async fn read(
+    channels: &Channels,
+    kind: &str,
+    name: &str,
+) -> Result<Option<StoredDocument>, DocumentError> {
+    let request = GetRequest { kind: kind.to_owned(), name: name.to_owned() };
+    match channels.documents().get(request).await {
+        Ok(response) => {
+            let document = response.into_inner().document.ok_or(DocumentError::NoAnswer)?;
+            StoredDocument::new(document).map(Some)
+        }
+        // A name that no document can have names no document.
+        Err(status) if is_missing(&status) || status.code() == Code::InvalidArgument => Ok(None),
+        Err(status) => Err(status.into()),
+    }
+}
+
+/// Changes a document, and returns what `change` returns. It gets the content as it is, empty if there is no document, and
+/// whether there is one. It is called again if another caller has changed the document in the meantime. A content that
+/// stays as it is, or empty, is not written.
+pub async fn change<T, E: From<DocumentError>>(
+    channels: &Channels,
+    kind: &str,
+    name: &str,
+    mut change: impl FnMut(&mut Map<String, Value>, bool) -> Result<T, E>,
+) -> Result<T, E> {
+    for attempt in 1..=ATTEMPTS {
+        let (before, version) = match read(channels, kind, name).await? {
+            Some(stored) => (stored.content, stored.version),
+            None => (Map::new(), 0),
+        };
+        let mut content = before.clone();
+        let changed = change(&mut content, version != 0)?;
+        if content == before || write(channels, kind, name, &content, version).await?.is_some() {
+            return Ok(changed);
+        }
+        tokio::time::sleep(pause(attempt)).await;
+    }
+    Err(DocumentError::Conflict { name: name.to_owned() }.into())
+}
+
+/// The pause after an attempt. It is random, so that callers do not meet again.
+fn pause(attempt: u32) -> Duration {
+    let longest_ms = LONGEST_PAUSE_MS.min(attempt.saturating_mul(10));
+    let random = Uuid::new_v4().as_u128() % u128::from(longest_ms);
+    Duration::from_millis(u64::try_from(random).unwrap_or_default())
+}
+
+/// Writes a document that still has this version, 0 if there is none, and returns its new version; `None` if it has
+/// another one.
+pub async fn write(
+    channels: &Channels,
+    kind: &str,
+    name: &str,
+    content: &Map<String, Value>,
+    version: i64,
+) -> Result<Option<i64>, DocumentError> {
+    let content = serde_json::to_vec(content).expect("a map of JSON with texts as keys is written to memory");
+    let request = WriteRequest {
+        kind: kind.to_owned(),
+        name: name.to_owned(),
+        content: content.into(),
+        if_updated_us: Some(version),
+    };
+    match channels.documents().write(request).await {
+        Ok(response) => Ok(Some(response.into_inner().updated_us)),
+        Err(status) if status.code() == Code::Aborted => Ok(None),
+        Err(status) if product_code(&status) == Some(ProductCode::TooLarge) => {
+            Err(DocumentError::TooLarge { name: name.to_owned(), message: status.message().to_owned() })
+        }
+        Err(status) => Err(status.into()),
+    }
+}

@@ -1,0 +1,53 @@
+//! What failed calls say of their cause.
+
+use matyan_proto::common::v1::Code as ProductCode;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+/// The domain of `google.rpc.ErrorInfo` in Matyan.
+const DOMAIN: &str = "matyan";
+
+/// The product's code of a failed call, if one of the product's services has failed it.
+pub fn product_code(status: &Status) -> Option<ProductCode> {
+    let info = status.get_details_error_info().filter(|info| info.domain == DOMAIN)?;
+    ProductCode::from_str_name(&format!("CODE_{}", info.reason))
+}
+
+/// What kind of resource a call has missed.
+pub fn missing_resource(status: &Status) -> Option<String> {
+    status.get_details_error_info()?.metadata.get("resource").cloned()
+}
+
+/// Returns whether a call has failed because what it is about does not exist. A missing project is another
+/// failure: it is not what the client has asked for.
+pub fn is_missing(status: &Status) -> bool {
+    status.code() == Code::NotFound && missing_resource(status).as_deref() != Some("project")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    fn status(code: Code, domain: &str, resource: &str) -> Status {
+        let metadata = HashMap::from([("resource".to_owned(), resource.to_owned())]);
+        Status::with_error_details(code, "x", ErrorDetails::with_error_info("NOT_FOUND", domain, metadata))
+    }
+
+    #[test]
+    fn a_missing_project_is_another_failure_than_a_missing_run() {
+        assert!(is_missing(&status(Code::NotFound, DOMAIN, "run")));
+        assert!(is_missing(&Status::not_found("x")));
+        assert!(!is_missing(&status(Code::NotFound, DOMAIN, "project")));
+        assert!(!is_missing(&status(Code::Unavailable, DOMAIN, "run")));
+    }
+
+    #[test]
+    fn codes_of_other_domains_are_not_those_of_the_product() {
+        let code = |domain| product_code(&status(Code::NotFound, domain, "run"));
+        assert_eq!((code(DOMAIN), code("elsewhere")), (Some(ProductCode::NotFound), None));
+    }
+}
