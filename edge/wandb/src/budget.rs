@@ -92,13 +92,15 @@ impl AnswerMemory {
 
 /// The memory of an answer, which is given back once the answer is sent, and this is dropped.
 #[derive(Debug)]
-pub struct AnswerShare(Arc<Budget>);
+pub struct AnswerShare {
+    _budget: Arc<Budget>,
+}
 
 impl AnswerShare {
     /// The share of the answer to a request with this budget.
     pub(crate) fn new(budget: Arc<Budget>, answer_bytes: usize) -> Self {
         budget.end(answer_bytes);
-        Self(budget)
+        Self { _budget: budget }
     }
 }
 

@@ -10,6 +10,7 @@ use matyan_proto::{
     },
 };
 use prost::encoding::int64;
+use serde_json::json;
 
 use super::{EDIT, ForeignOperation, GRPC, INGEST, READ};
 use crate::access::closed_server::ClosedServer;
@@ -29,7 +30,7 @@ impl OptunaThings {
         let create = CreateRequest { name: text("study"), directions: vec![Direction::Minimize.into()] };
         let created = studies.create(closed.request(project, create)).await.expect("the study is valid");
         let study_id = created.into_inner().study.expect("the answer has the study").study_id;
-        let value = text("study-attribute");
+        let value = json!(text("study-attribute")).to_string();
         let kind = AttributeKind::User.into();
         let attribute = SetAttributeRequest { study_id, kind, key: "k".to_owned(), value };
         studies.set_attribute(closed.request(project, attribute)).await.expect("the attribute is valid");
