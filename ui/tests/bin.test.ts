@@ -48,7 +48,7 @@ function server(): Client<typeof RunService> {
 async function createRuns(word: string, count: number): Promise<string[]> {
   const ids: string[] = [];
   for (let number = 0; number < count; number += 1) {
-    const id = `${word}${number}`.padEnd(24, '0');
+    const id = word.padEnd(20, 'x') + String(number).padStart(4, '0');
     const name = `${word} ${number}`;
     await publish(site.server, id, [
       { kind: { case: 'createRun', value: {} } },
@@ -57,7 +57,7 @@ async function createRuns(word: string, count: number): Promise<string[]> {
     ids.push(id);
   }
   const query = `run.name.startswith("${word} ")`;
-  await eventually('they are found', async () => { const n=(await matchCount(site.server, query)); console.log('COUNT',n); return n === count});
+  await eventually('they are found', async () => (await matchCount(site.server, query)) === count);
   return ids;
 }
 

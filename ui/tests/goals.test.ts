@@ -53,7 +53,7 @@ test.each(['light', 'dark'] as const)('a goal is set in the menu of a column, %s
 
 test('every page follows a goal, also after a reload', async () => {
   const [first, second] = site.runs.hashes;
-  await site.visit(`/compare?runs=${first}&runs=${second}`, async ({ page }) => {
+  await site.visit(`/compare?runs=${first},${second}`, async ({ page }) => {
     const row = page.locator('.row', {
       has: page.getByRole('button', { name: 'grad_norm', exact: true }),
     });
@@ -71,7 +71,7 @@ test('the best value stands for a run if that is chosen', async () => {
     await page.getByLabel('The primary metric of the project').check();
     await save(page);
   });
-  await site.visit(`/compare?runs=${first}&runs=${second}`, async ({ page }) => {
+  await site.visit(`/compare?runs=${first},${second}`, async ({ page }) => {
     // The primary metric is the first row.
     const title = page.locator('[role=rowheader] button').first();
     await eventually('it is first', async () => (await title.textContent()) === 'grad_norm min');
