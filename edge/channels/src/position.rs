@@ -12,10 +12,12 @@ use crate::Channels;
 pub fn after<T>(message: T, run_id: &str, position: LogPosition) -> Request<T> {
     let mut request = Request::new(message);
     let LogPosition { log, partition, offset } = position;
-    let after = format!("{log}/{partition}/{offset}/{run_id}");
-    // The id of a run may be more than a header can carry.
-    let parse = |text: String| text.parse::<AsciiMetadataValue>();
-    if let Ok(after) = parse(after).or_else(|_| parse(format!("{log}/{partition}/{offset}"))) {
+    let mut after = format!("{log}/{partition}/{offset}");
+    // A header carries visible ASCII, and the id of a run may be more than that.
+    if run_id.bytes().all(|byte| byte.is_ascii_graphic()) {
+        after = format!("{after}/{run_id}");
+    }
+    if let Ok(after) = after.parse::<AsciiMetadataValue>() {
         request.metadata_mut().insert(AFTER, after);
     }
     request

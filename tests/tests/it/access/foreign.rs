@@ -63,7 +63,9 @@ impl ForeignOperation {
             return answer.grpc_status().is_none_or(|status| status.code() == Code::Ok);
         }
         if self.path != GRAPHQL {
-            return answer.status.is_success() || answer.status.is_redirection();
+            // To restore what is not deleted has no effect.
+            let is_effective = !self.path.ends_with("/restore");
+            return is_effective && (answer.status.is_success() || answer.status.is_redirection());
         }
         // The status tells little. A field without a value has shown nothing.
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();

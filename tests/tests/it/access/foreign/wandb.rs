@@ -8,8 +8,8 @@ use matyan_wandb::Route;
 use serde_json::{Value, json};
 
 use super::{
-    CALLER, ForeignOperation, GRAPHQL, INGEST, JSON, PUBLIC, READ, READ_EDIT, READ_INGEST, READ_INGEST_EDIT,
-    send, text_of,
+    CALLER, ForeignOperation, GRAPHQL, JSON, PUBLIC, READ, READ_EDIT, READ_INGEST, READ_INGEST_EDIT, send,
+    text_of,
 };
 use crate::access::closed_server::ClosedServer;
 
@@ -134,7 +134,7 @@ impl WandbThings {
             "deleteRun" => (json!({"id": storage_id}), READ_EDIT),
             "rewindRun" => (of_run(json!({"metricName": "_step", "metricValue": 1_000_000.0})), READ_INGEST),
             "createRunFiles" | "markRunFilesUploaded" => (of_run(json!({"files": ["x"]})), READ_INGEST),
-            "notifyScriptableRunAlert" => (of_run(json!({"title": "x", "text": "x"})), INGEST),
+            "notifyScriptableRunAlert" => (of_run(json!({"title": "x", "text": "x"})), READ_INGEST),
             "createArtifact" => (
                 of_run(json!({
                     "artifactTypeName": "model", "artifactCollectionName": "b", "digest": "x", "clientID": "x",
@@ -162,7 +162,7 @@ fn of_route(method: &Method, path: &str) -> ForeignOperation {
     let line = json!({"_step": 0, "loss": 1}).to_string();
     let stream = json!({"files": {"wandb-history.jsonl": {"offset": 0, "content": [line]}}}).to_string();
     let (needs, body) = match Route::find(method, path) {
-        Some(Route::FileStream { .. }) => (INGEST, stream),
+        Some(Route::FileStream { .. }) => (READ_INGEST, stream),
         Some(Route::File { .. }) => (READ, String::new()),
         Some(Route::ClientTelemetry | Route::RunPage { .. }) => (PUBLIC, String::new()),
         Some(Route::Graphql) | None => panic!("{method} {path} is another route"),
