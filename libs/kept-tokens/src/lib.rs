@@ -20,7 +20,7 @@ use serde_json::{Map, Value, json};
 pub use place::TokenPlace;
 
 /// The version of the format.
-const VERSION: u64 = 1;
+const FILE_VERSION: u64 = 1;
 /// Members of the file.
 const VERSION_MEMBER: &str = "version";
 const TOKENS_MEMBER: &str = "tokens";
@@ -83,8 +83,8 @@ impl KeptTokens {
         // The text of a parser's error could repeat a token.
         let file: Value = serde_json::from_str(text).map_err(|_| malformed())?;
         match file[VERSION_MEMBER].as_u64() {
-            Some(VERSION) => {}
-            Some(newer) if newer > VERSION => return Err(Error::Newer { path: path.to_owned() }),
+            Some(FILE_VERSION) => {}
+            Some(newer) if newer > FILE_VERSION => return Err(Error::Newer { path: path.to_owned() }),
             _ => return Err(malformed()),
         }
         let tokens = file[TOKENS_MEMBER].as_object().ok_or_else(malformed)?;
@@ -116,7 +116,7 @@ impl KeptTokens {
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
         let members = self.0.iter().map(|(place, token)| (place.to_string(), Value::from(token.as_str())));
         let tokens = Value::Object(members.collect::<Map<_, _>>());
-        let text = format!("{:#}\n", json!({VERSION_MEMBER: VERSION, TOKENS_MEMBER: tokens}));
+        let text = format!("{:#}\n", json!({VERSION_MEMBER: FILE_VERSION, TOKENS_MEMBER: tokens}));
         io::Write::write_all(&mut file, text.as_bytes())?;
         file.as_file().sync_all()?;
         file.persist(path).map_err(|error| error.error)?;
