@@ -32,9 +32,12 @@ pub(crate) struct RunPosition {
     /// True once the run has its name and its experiment, which people may change afterwards.
     #[serde(default)]
     pub(crate) is_begun: bool,
-    /// True if the run was finished, and has not grown since.
+    /// True if the run was finished because it did not grow, and has not grown since.
     #[serde(default)]
     pub(crate) is_finished: bool,
+    /// True if the writer has said how the run ended.
+    #[serde(default)]
+    pub(crate) has_outcome: bool,
 }
 
 /// How far a file is read.
