@@ -18,7 +18,7 @@ use matyan_proto::{
     studies::v1::study_service_client::StudyServiceClient,
 };
 use tonic::body::Body;
-use tower::{BoxError, Service, util::BoxCloneSyncService};
+use tower::{BoxError, Service, ServiceExt as _, util::BoxCloneSyncService};
 
 /// A connection to a service. A type of its own, because the compiler cannot tell that a future with a client over a
 /// boxed service is `Send`.
@@ -28,11 +28,11 @@ pub struct Channel(BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>)
 impl Channel {
     pub fn new<S>(service: S) -> Self
     where
-        S: Service<Request<Body>, Response = Response<Body>, Error = BoxError>,
-        S: Clone + Send + Sync + 'static,
+        S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + Sync + 'static,
+        S::Error: Into<BoxError> + 'static,
         S::Future: Send + 'static,
     {
-        Self(BoxCloneSyncService::new(service))
+        Self(BoxCloneSyncService::new(service.map_err(Into::into)))
     }
 }
 

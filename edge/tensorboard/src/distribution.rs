@@ -50,7 +50,8 @@ pub(crate) fn bins(histogram: &Histogram) -> Vec<Bin> {
 /// different widths are divided in proportion to the overlap with each new bin, so that their sum stays.
 pub(crate) fn distribution(bins: &[Bin]) -> Option<Value> {
     let (low, high) = (bins.first()?.low, bins.last()?.high);
-    let is_finite = bins.iter().all(|bin| bin.low.is_finite() && bin.high.is_finite() && bin.weight.is_finite());
+    let is_finite =
+        bins.iter().all(|bin| bin.low.is_finite() && bin.high.is_finite() && bin.weight.is_finite());
     if !is_finite || !(high - low).is_finite() {
         return None;
     }
@@ -110,7 +111,10 @@ mod tests {
         let Some(Value::List(weights)) = value.as_map().and_then(|map| map.get("data")) else {
             panic!("{value:?}")
         };
-        weights.iter().map(|weight| if let Value::Float(weight) = weight { *weight } else { f64::NAN }).collect()
+        weights
+            .iter()
+            .map(|weight| if let Value::Float(weight) = weight { *weight } else { f64::NAN })
+            .collect()
     }
 
     #[test]

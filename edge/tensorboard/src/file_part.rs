@@ -32,7 +32,12 @@ pub(crate) struct FilePart {
 }
 
 /// Reads the next part of the first `size` bytes of a file.
-pub(crate) fn read_part(path: &Path, size: u64, known: &FilePosition, plugins: Plugins) -> io::Result<FilePart> {
+pub(crate) fn read_part(
+    path: &Path,
+    size: u64,
+    known: &FilePosition,
+    plugins: Plugins,
+) -> io::Result<FilePart> {
     let mut file = File::open(path)?;
     let head = read_head(&mut file)?;
     let is_restarted = !known.is_of(size, &head);

@@ -8,16 +8,16 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use matyan_channels::Channels;
 use tokio::{task::spawn_blocking, time::sleep};
 use tokio_util::sync::CancellationToken;
-use tonic::Code;
 
 use crate::{
     error::FollowError,
     run::RunState,
     scan::{Scan, scan},
+    settings::FollowSettings,
 };
 
 /// Time between two looks at the directory.
@@ -31,29 +31,6 @@ const CONCURRENT_RUNS: usize = 8;
 
 /// Different problems that are reported, so that a directory of broken files does not flood a log.
 const MAX_PROBLEMS: usize = 1_000;
-
-/// The directory, and where its runs belong.
-#[derive(Clone, Debug)]
-pub struct FollowSettings {
-    pub root: PathBuf,
-    /// The experiment of new runs.
-    pub experiment: String,
-}
-
-impl FollowSettings {
-    /// The settings for a directory, whose runs belong to the experiment of its name unless another one is given.
-    pub fn new(root: PathBuf, experiment: Option<String>) -> Self {
-        let settings = Self { root, experiment: String::new() };
-        let experiment = experiment.unwrap_or_else(|| settings.root_name());
-        Self { experiment, ..settings }
-    }
-
-    /// The name of the directory.
-    pub(crate) fn root_name(&self) -> String {
-        let name = self.root.canonicalize().ok().and_then(|root| Some(root.file_name()?.to_string_lossy().into_owned()));
-        name.unwrap_or_else(|| "tensorboard".to_owned())
-    }
-}
 
 /// What a follower tells its user.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,7 +111,13 @@ impl Follower {
                 break;
             }
         }
-        self.save().await
+        if let Err(error) = self.save().await {
+            let problem = format!(
+                "failed to store how far the files are read: {error}; some of them will be read again"
+            );
+            notify(FollowNotice::Problem(problem));
+        }
+        Ok(())
     }
 
     /// Looks at the directory once, and publishes a part of what is new in each run. Returns whether there may be more.
@@ -165,36 +148,25 @@ impl Follower {
             self.runs.insert(folder.clone(), run);
         }
         let Self { channels, settings, runs, .. } = self;
-        let (channels, settings) = (&*channels, &*settings);
-        let mut advances = Vec::new();
-        for ((folder, files), run) in folders.iter().zip(runs.values_mut()) {
-            advances.push(async move {
-                let advanced = run.advance(channels, settings, folder, files).await;
-                if let Err(status) = &advanced
-                    && status.code() == Code::InvalidArgument
-                {
-                    // Other runs are not affected.
-                    run.is_refused = true;
-                    return Err((format!("{}: left out: {}", run.shown_label(), status.message()), None));
-                }
-                advanced.map_err(|status| (String::new(), Some(status)))
-            });
-        }
-        let mut advances = stream::iter(advances).buffer_unordered(CONCURRENT_RUNS);
-        while let Some(advanced) = advances.next().await {
-            match advanced {
-                Ok(advance) => {
-                    turn.progress.begun.extend(advance.begun);
-                    turn.progress.points += advance.points;
-                    turn.progress.objects += advance.objects;
-                    turn.problems.extend(advance.problems);
-                    turn.has_more |= advance.has_more;
-                }
-                Err((_, Some(status))) => return Err(status.into()),
-                Err((problem, None)) => turn.problems.push(problem),
+        let runs = folders.iter().zip(runs.values_mut());
+        // A future of a run takes memory, so there is none for a run without work.
+        let work: Vec<_> = runs.filter(|((_, files), run)| run.has_work(files)).collect();
+        let mut work = work.into_iter();
+        let mut advances = FuturesUnordered::new();
+        loop {
+            while advances.len() < CONCURRENT_RUNS
+                && let Some(((folder, files), run)) = work.next()
+            {
+                advances.push(run.advance(channels, settings, folder, files));
             }
+            let Some(advanced) = advances.next().await else { return Ok(()) };
+            let advance = advanced?;
+            turn.progress.begun.extend(advance.begun);
+            turn.progress.points += advance.points;
+            turn.progress.objects += advance.objects;
+            turn.problems.extend(advance.problems);
+            turn.has_more |= advance.has_more;
         }
-        Ok(())
     }
 
     /// Writes how far all runs are read.

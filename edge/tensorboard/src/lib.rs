@@ -21,9 +21,11 @@ mod position;
 mod records;
 mod run;
 mod scan;
+mod settings;
 mod tensor;
 mod values;
 
 pub use error::FollowError;
-pub use follower::{FollowNotice, FollowProgress, FollowSettings, Follower};
+pub use follower::{FollowNotice, FollowProgress, Follower};
 pub use matyan_channels::{Channel, Channels};
+pub use settings::FollowSettings;

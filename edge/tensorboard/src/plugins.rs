@@ -27,7 +27,9 @@ impl Plugin {
             b"audio" => Self::Audio,
             b"histograms" => Self::Histograms,
             b"text" => Self::Text,
-            b"graphs" | b"graph_run_metadata" | b"graph_run_metadata_graph" | b"graph_keras_model" => Self::Hidden,
+            b"graphs" | b"graph_run_metadata" | b"graph_run_metadata_graph" | b"graph_keras_model" => {
+                Self::Hidden
+            }
             b"custom_scalars" => Self::Hidden,
             _ => return None,
         })

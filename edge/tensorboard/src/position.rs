@@ -65,7 +65,9 @@ pub(crate) async fn load(channels: &Channels, run_id: &str) -> Result<RunPositio
             let document = response.into_inner().document.unwrap_or_default();
             Ok(serde_json::from_slice(&document.content).unwrap_or_default())
         }
-        Err(status) if status.code() == Code::NotFound && !is_about_project(&status) => Ok(RunPosition::default()),
+        Err(status) if status.code() == Code::NotFound && !is_about_project(&status) => {
+            Ok(RunPosition::default())
+        }
         Err(status) => Err(status),
     }
 }
@@ -107,7 +109,8 @@ mod tests {
 
     #[test]
     fn positions_of_other_versions_are_read() {
-        let position: RunPosition = serde_json::from_str(r#"{"files": {"f": {"offset": 3}}, "new": 1}"#).unwrap();
+        let position: RunPosition =
+            serde_json::from_str(r#"{"files": {"f": {"offset": 3}}, "new": 1}"#).unwrap();
         assert_eq!(position.files["f"], FilePosition { offset: 3, head: String::new() });
         assert!(!position.is_begun);
     }

@@ -15,18 +15,19 @@ use matyan_proto::{
 };
 use matyan_value::{Map, Value, cbor};
 use tokio::task::spawn_blocking;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::{
     batch::{RunBatch, publish},
+    error::FollowError,
     file_part::{FilePart, read_part},
-    follower::FollowSettings,
     hparams::SessionOutcome,
     names::{fitting_name, folder_label, run_id},
     object_files::store_files,
     position::{self, RunPosition},
     records::ChunkEnd,
     scan::{FileStat, FolderFiles},
+    settings::FollowSettings,
     values::Reading,
 };
 
@@ -60,8 +61,8 @@ pub(crate) struct RunState {
     saved_at: Option<Instant>,
     /// Files that are read to their end, as they were then.
     seen: HashMap<String, FileStat>,
-    /// True if the server has refused the run as such.
-    pub(crate) is_refused: bool,
+    /// True if the server has refused a request for the run, and would refuse it again.
+    is_refused: bool,
 }
 
 impl RunState {
@@ -87,6 +88,18 @@ impl RunState {
         known.is_empty() || known.keys().any(|name| files.contains_key(name))
     }
 
+    /// Whether there is anything to do for the run, whose folder has these files.
+    pub(crate) fn has_work(&self, files: &FolderFiles) -> bool {
+        let is_read = || self.unread(files).is_none();
+        !self.is_refused
+            && !(self.is_loaded && is_read() && !self.is_save_due() && self.idle_since(files).is_none())
+    }
+
+    /// The first file that is not read to its end.
+    fn unread<'a>(&self, files: &'a FolderFiles) -> Option<(&'a String, &'a FileStat)> {
+        files.iter().find(|(name, stat)| self.seen.get(*name) != Some(*stat))
+    }
+
     /// Reads and publishes the next part of what is new, or ends the run. Cancel-safe: what is not published is read
     /// again.
     pub(crate) async fn advance(
@@ -95,11 +108,27 @@ impl RunState {
         settings: &FollowSettings,
         folder: &Path,
         files: &FolderFiles,
+    ) -> Result<Advance, FollowError> {
+        match self.try_advance(channels, settings, folder, files).await {
+            Ok(advance) => Ok(advance),
+            // Other runs are not affected.
+            Err(status) if status.code() == Code::InvalidArgument => {
+                self.is_refused = true;
+                let problem = format!("{}: left out: {}", self.shown_label(), status.message());
+                Ok(Advance { problems: vec![problem], ..Advance::default() })
+            }
+            Err(status) => Err(status.into()),
+        }
+    }
+
+    async fn try_advance(
+        &mut self,
+        channels: &Channels,
+        settings: &FollowSettings,
+        folder: &Path,
+        files: &FolderFiles,
     ) -> Result<Advance, Status> {
         let mut advance = Advance::default();
-        if self.is_refused {
-            return Ok(advance);
-        }
         if !self.is_loaded {
             self.position = position::load(channels, &self.run_id).await?;
             self.is_loaded = true;
@@ -107,8 +136,7 @@ impl RunState {
         }
         self.position.files.retain(|name, _| files.contains_key(name));
         self.seen.retain(|name, _| files.contains_key(name));
-        let next = files.iter().find(|(name, stat)| self.seen.get(*name) != Some(stat));
-        let Some((name, stat)) = next else {
+        let Some((name, stat)) = self.unread(files) else {
             self.finish_if_idle(channels, files).await?;
             self.save_if_due(channels).await?;
             return Ok(advance);
@@ -164,7 +192,8 @@ impl RunState {
             self.fill(channels, &mut batch, reading, advance).await?;
             if let Some(refusal) = publish(channels, &self.run_id, batch).await? {
                 let label = self.shown_label();
-                let problem = format!("{label}: the server refused {} items: {}", refusal.items, refusal.reason);
+                let problem =
+                    format!("{label}: the server refused {} items: {}", refusal.items, refusal.reason);
                 advance.problems.push(problem);
             }
             if !next.is_begun {
@@ -241,16 +270,20 @@ impl RunState {
         Ok(())
     }
 
-    async fn finish_if_idle(&mut self, channels: &Channels, files: &FolderFiles) -> Result<(), Status> {
+    /// The time at which a run that has not ended was written to the last time, if that is long ago.
+    fn idle_since(&self, files: &FolderFiles) -> Option<SystemTime> {
         let RunPosition { is_begun, is_finished, has_outcome, .. } = self.position;
         if !is_begun || is_finished || has_outcome {
-            return Ok(());
+            return None;
         }
-        let Some(modified) = files.values().map(|stat| stat.modified).max() else { return Ok(()) };
+        let modified = files.values().map(|stat| stat.modified).max()?;
         // A time in the future is that of another clock.
-        if SystemTime::now().duration_since(modified).unwrap_or_default() < IDLE {
-            return Ok(());
-        }
+        let age = SystemTime::now().duration_since(modified).unwrap_or_default();
+        (age >= IDLE).then_some(modified)
+    }
+
+    async fn finish_if_idle(&mut self, channels: &Channels, files: &FolderFiles) -> Result<(), Status> {
+        let Some(modified) = self.idle_since(files) else { return Ok(()) };
         let ended = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut batch = RunBatch::default();
         batch.add(finish(None), i64::try_from(ended.as_micros()).ok());
@@ -260,9 +293,12 @@ impl RunState {
         Ok(())
     }
 
+    fn is_save_due(&self) -> bool {
+        self.is_unsaved && self.saved_at.is_none_or(|saved| saved.elapsed() >= SAVE_INTERVAL)
+    }
+
     async fn save_if_due(&mut self, channels: &Channels) -> Result<(), Status> {
-        let is_due = self.saved_at.is_none_or(|saved| saved.elapsed() >= SAVE_INTERVAL);
-        if is_due { self.save(channels).await } else { Ok(()) }
+        if self.is_save_due() { self.save(channels).await } else { Ok(()) }
     }
 
     /// Writes how far the run is read.
@@ -276,7 +312,7 @@ impl RunState {
     }
 
     /// The folder in messages.
-    pub(crate) fn shown_label(&self) -> &str {
+    fn shown_label(&self) -> &str {
         if self.label.is_empty() { "." } else { &self.label }
     }
 }
@@ -293,7 +329,9 @@ fn note_damage(part: &FilePart, path: &Path, advance: &mut Advance) {
     }
     if part.end == ChunkEnd::Damaged {
         let at = part.position.offset;
-        let problem = format!("{path} is damaged at byte {at}: what is before is kept, and what follows cannot be read");
+        let problem = format!(
+            "{path} is damaged at byte {at}: what is before is kept, and what follows cannot be read"
+        );
         advance.problems.push(problem);
     }
 }

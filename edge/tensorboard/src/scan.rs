@@ -62,7 +62,10 @@ pub(crate) fn scan(root: &Path) -> Scan {
             } else if file_type.is_file() && is_event_file(&name) {
                 count += 1;
                 if count > MAX_FILES {
-                    let problem = format!("{} has more than {MAX_FILES} event files: follow folders in it", root.display());
+                    let problem = format!(
+                        "{} has more than {MAX_FILES} event files: follow folders in it",
+                        root.display()
+                    );
                     scan.problems.push(problem);
                     return scan;
                 }
@@ -90,13 +93,16 @@ mod tests {
     #[test]
     fn folders_with_event_files_are_found() {
         let root = tempfile::tempdir().unwrap();
-        for path in ["a/events.out.tfevents.1.host", "a/b/events.out.tfevents.2.host", "a/notes.txt", "c/model.pt"] {
+        for path in
+            ["a/events.out.tfevents.1.host", "a/b/events.out.tfevents.2.host", "a/notes.txt", "c/model.pt"]
+        {
             let path = root.path().join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "12345").unwrap();
         }
         let Scan { folders, problems } = scan(root.path());
-        let found: Vec<_> = folders.iter().map(|(folder, files)| (folder.to_str().unwrap(), files.len())).collect();
+        let found: Vec<_> =
+            folders.iter().map(|(folder, files)| (folder.to_str().unwrap(), files.len())).collect();
         assert_eq!(found, [("a", 1), ("a/b", 1)]);
         assert_eq!(folders[Path::new("a")]["events.out.tfevents.1.host"].size, 5);
         assert!(problems.is_empty());

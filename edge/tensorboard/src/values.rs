@@ -162,7 +162,8 @@ impl Reading {
             // Rows of a lower bound, an upper bound and a weight.
             (Some(Plugin::Histograms), numbers) if shape.last() == Some(&3) => {
                 let (rows, _) = numbers.as_chunks::<3>();
-                let bins = rows.iter().map(|[low, high, weight]| Bin { low: *low, high: *high, weight: *weight });
+                let bins =
+                    rows.iter().map(|[low, high, weight]| Bin { low: *low, high: *high, weight: *weight });
                 self.add_bins(place, &bins.collect::<Vec<_>>());
             }
             // A histogram without samples.

@@ -63,6 +63,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("matyan-wandb", &["matyan-channels", "matyan-proto", "matyan-value", "matyan-wire"]),
     ("matyan-mlflow", &["matyan-channels", "matyan-proto", "matyan-value", "matyan-wire"]),
     ("matyan-optuna", &["matyan-channels", "matyan-proto"]),
+    ("matyan-tensorboard", &["matyan-channels", "matyan-proto", "matyan-value"]),
     (
         "matyan-edge",
         &[

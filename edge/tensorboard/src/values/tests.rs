@@ -47,7 +47,10 @@ fn scalars_of_all_writers_are_points_with_the_bits_of_the_file() {
     assert_eq!(reading.points[1].value, 0.100_000_001_490_116_12);
     assert!(reading.points[2].value.is_nan());
     assert_eq!(reading.points[0].time_us, 1_000_000_000_000_000);
-    assert_eq!((reading.first_us, reading.last_us), (Some(1_000_000_000_000_000), Some(1_000_000_000_000_000)));
+    assert_eq!(
+        (reading.first_us, reading.last_us),
+        (Some(1_000_000_000_000_000), Some(1_000_000_000_000_000))
+    );
     assert!(reading.left_out.is_empty());
 }
 
@@ -71,8 +74,7 @@ fn media_of_tensors_are_objects() {
 fn media_of_old_writers_are_objects() {
     let image = Image { height: 2, width: 4, content: vec![0xff, 0xd8, 0xff, 0] };
     let audio = messages::Audio { sample_rate: 8_000.0, content: b"RIFF".to_vec() };
-    let histogram =
-        Histogram { min: 0.0, max: 2.0, limits: vec![1.0, 2.0], weights: vec![1.0, 2.0] };
+    let histogram = Histogram { min: 0.0, max: 2.0, limits: vec![1.0, 2.0], weights: vec![1.0, 2.0] };
     let reading = reading(vec![
         SummaryValue { image: Some(image), ..value("a", "") },
         SummaryValue { audio: Some(audio), ..value("b", "") },
@@ -105,8 +107,7 @@ fn the_plugin_of_a_tag_is_known_from_its_first_value() {
 fn hyperparameters_are_params_and_the_session_has_an_outcome() {
     let number = prost_types::Value { kind: Some(prost_types::value::Kind::NumberValue(0.5)) };
     let start = SessionStart { hparams: [("opt/lr".to_owned(), number)].into() };
-    let hparams =
-        Hparams { session_start: Some(start), session_end: Some(SessionEnd { status: 2 }) };
+    let hparams = Hparams { session_start: Some(start), session_end: Some(SessionEnd { status: 2 }) };
     let plugin = PluginData { name: b"hparams".to_vec(), content: hparams.encode_to_vec() };
     let metadata = Some(Metadata { plugin: Some(plugin) });
     let reading = reading(vec![SummaryValue { metadata, ..value("_hparams_/session_start_info", "") }]);
