@@ -212,6 +212,9 @@ settings! {
     /// `optuna` and `wandb`
     PROTOCOLS: Vec<Protocol> = Setting::new("protocols", &["MATYAN_PROTOCOLS"], parse::protocols)
         .default("mlflow,optuna,wandb").flag("protocols", "NAMES", &[UP, BACKEND]);
+    /// Directory of event files of TensorBoard to follow, also new ones: each folder with such files is a run of
+    /// the default project
+    LOGDIR: PathBuf = Setting::new("logdir", &["MATYAN_LOGDIR"], parse::path).flag("logdir", "DIR", &[UP]);
     /// Address of the backend, which a frontier in a process of its own asks whether a project
     /// exists and, with access control, who its callers are; without it, such a frontier accepts data for the
     /// default project only

@@ -157,6 +157,15 @@ fn rule_85_providers_need_access_control_and_all_of_their_settings() {
 }
 
 #[test]
+fn event_files_are_followed_only_on_request() {
+    assert_eq!(resolve(Role::Up, &[], &[]).unwrap().logdir, None);
+    let logdir = resolve(Role::Up, &[("logdir", "/runs")], &[]).unwrap().logdir;
+    assert_eq!(logdir.as_deref(), Some(Path::new("/runs")));
+    let logdir = resolve(Role::Up, &[], &[("MATYAN_LOGDIR", "logs")]).unwrap().logdir;
+    assert_eq!(logdir.as_deref(), Some(Path::new("logs")));
+}
+
+#[test]
 fn protocols_are_chosen_by_name() {
     let resolved = |value| resolve(Role::Up, &[], &[("MATYAN_PROTOCOLS", value)]).unwrap().edge.protocols;
     assert_eq!(resolve(Role::Up, &[], &[]).unwrap().edge.protocols, Protocol::ALL);
