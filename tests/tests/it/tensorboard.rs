@@ -180,7 +180,7 @@ impl Drop for Following {
 }
 
 #[tokio::test]
-async fn rule_115_no_point_is_lost_or_doubled_when_a_follower_or_a_server_is_killed() {
+async fn rule_125_no_point_is_lost_or_doubled_when_a_follower_or_a_server_is_killed() {
     let mut server = Server::up().await;
     let root = TempDir::new().expect("the temporary directory is writable");
     let file = event_file(root.path(), "a", 1_000);
