@@ -151,6 +151,13 @@ impl TopicsSettings {
 }
 
 impl Settings {
+    /// Whether the process accepts data: it is a frontier, or a backend that answers clients of other trackers, whose
+    /// data it then takes at its query port.
+    pub(crate) fn accepts_data(&self) -> bool {
+        let translates = || self.edge.protocols.iter().any(|protocol| protocol.needs_frontier());
+        self.role.has_frontier() || (self.role.has_backend() && translates())
+    }
+
     /// Returns the settings, or all violations.
     pub(crate) fn resolve(
         role: Role,

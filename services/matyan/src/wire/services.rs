@@ -247,14 +247,14 @@ async fn sweep_uploads(blobs: &LimitedBlobs, stop: CancellationToken) {
     }
 }
 
-/// The frontier of this process, if it has one.
+/// The frontier of this process, if it accepts data.
 async fn frontier(
     settings: &Settings,
     substrates: &Substrates,
     secret: &Secret,
     registry: &Registry,
 ) -> Result<Option<Frontier>, Error> {
-    if !settings.role.has_frontier() {
+    if !settings.accepts_data() {
         return Ok(None);
     }
     let log_number = workers::log_number(substrates).await?;
