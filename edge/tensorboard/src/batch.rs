@@ -14,9 +14,6 @@ use tonic::Status;
 
 use crate::values::Point;
 
-/// The type of the values of metrics.
-const DTYPE: &str = "float";
-
 /// A part has about so many bytes, unless a single event has more.
 const FULL_BYTES: usize = 4 << 20;
 
@@ -83,8 +80,7 @@ impl RunBatch {
         let next = u32::try_from(self.series.len()).unwrap_or(u32::MAX);
         let number = *self.series.entry(name.to_owned()).or_insert(next);
         if number == next {
-            let context = String::new();
-            self.batch.series.push(SeriesDef { name: name.to_owned(), context, dtype: DTYPE.to_owned() });
+            self.batch.series.push(SeriesDef { name: name.to_owned(), ..SeriesDef::default() });
         }
         self.points.series.push(number);
         self.points.values.push(point.value);
