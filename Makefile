@@ -370,7 +370,7 @@ system: build kafka clouds $(PEERS_STAMP)
 
 # Optuna's own client against the binary, in an environment of its own. Times of trials are local times without a zone.
 .PHONY: optuna
-optuna: build $(OPTUNA_ENV) ## Test the storage service with Optuna itself
+optuna: build kafka $(OPTUNA_ENV) ## Test the storage service with Optuna itself
 	TZ=UTC PYTHONPATH=$(PEERS) MATYAN_BIN=$(DEBUG_BIN) \
 		$(OPTUNA_ENV)/bin/python -m pytest -q -rfEsR --reruns 1 -p no:cacheprovider $(or $(ONLY),$(OPTUNA_TESTS))
 
@@ -455,7 +455,7 @@ IMPORTERS_ENV := $(CACHE)/importers-$(call sum,$(IMPORTERS_LIST) $(LOCKS)/import
 IMPORTERS_EXCLUDES := aim-ui
 
 # The clients of W&B, of now and of a year ago, whose dependencies differ.
-WANDB_TESTS := tests/test_wandb_clients.py
+WANDB_TESTS := tests/test_wandb_clients.py tests/test_wandb_over_kafka.py
 WANDB_LIST := $(SDK)/tests/wandb_clients/current.txt
 WANDB_ENV := $(CACHE)/wandb-$(call sum,$(WANDB_LIST) $(LOCKS)/wandb.txt)
 OLD_WANDB_LIST := $(SDK)/tests/wandb_clients/requirements.txt
@@ -466,7 +466,7 @@ importers: build $(IMPORTERS_ENV) ## Compare imports, and scripts of W&B, with t
 		$(IMPORTERS_ENV)/bin/python -m pytest -rfEs -p no:cacheprovider tests/importing tests/test_wandb_parity.py tests/test_aim_parity.py
 
 .PHONY: wandb
-wandb: build $(WANDB_ENV) $(OLD_WANDB_ENV) ## Test the protocol of W&B with its own package, the current one and an older one
+wandb: build kafka $(WANDB_ENV) $(OLD_WANDB_ENV) ## Test the protocol of W&B with its own package, the current one and an older one
 	cd $(SDK) && MATYAN_BIN=$(DEBUG_BIN) PYTHONPATH=$(SDK_PACKAGES) MATYAN_OLD_WANDB_PYTHON=$(OLD_WANDB_ENV)/bin/python \
 		$(WANDB_ENV)/bin/python -m pytest -q -rfEsR --reruns 1 -p no:cacheprovider $(or $(ONLY),$(WANDB_TESTS))
 
@@ -487,7 +487,7 @@ $(IMPORTERS_ENV):
 
 # MLflow's own package, unmodified, against the protocol of MLflow.
 
-mlflow: build $(MLFLOW_ENV) $(OLD_MLFLOW_ENV) ## Test the protocol of MLflow with its own package
+mlflow: build kafka $(MLFLOW_ENV) $(OLD_MLFLOW_ENV) ## Test the protocol of MLflow with its own package
 	$(if $(ONLY),,MATYAN_BIN=$(DEBUG_BIN) $(OLD_MLFLOW_ENV)/bin/python -m pytest -q -rfEsR --reruns 1 -p no:cacheprovider $(MLFLOW_TESTS)/test_both_versions.py)
 	MATYAN_BIN=$(DEBUG_BIN) $(MLFLOW_ENV)/bin/python -m pytest -q -rfEsR --reruns 1 -p no:cacheprovider $(or $(ONLY),$(MLFLOW_TESTS))
 

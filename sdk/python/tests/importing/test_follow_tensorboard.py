@@ -1,4 +1,4 @@
-"""`matyan follow` on event files that TensorBoard's own packages wrote, compared with what TensorBoard reads from them."""
+"""`matyan follow` on files of TensorBoard's own packages, compared with what TensorBoard reads."""
 
 import json
 import os
