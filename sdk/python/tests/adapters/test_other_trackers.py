@@ -61,7 +61,7 @@ def test_a_training_is_tracked_by_url_alone(framework, tracker, shared_server, t
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    [run] = Repo(shared_server.url).iter_runs(f"run.experiment == {experiment!r}")
+    [run] = Repo(shared_server.url).query_runs(f"run.experiment == {experiment!r}").iter_runs()
     assert (run.name, run.active) == ("trained", False)
     steps = run.series(name, {}).steps
     assert len(set(steps)) == len(steps) == count, {m["name"] for m in run.metrics()}
