@@ -693,6 +693,14 @@ bench-ui: build chromium ui-build $(SDK_STAMP) $(UI_DIR) ## Print what charts, 1
 	cd ui && MATYAN_BIN=$(RELEASE_BIN) MATYAN_UI_BUNDLE=$(UI_DIR) MATYAN_SDK_PYTHON=$(SDK_VENV)/bin/python PYTHONPATH=$(SDK_PACKAGES) \
 		MATYAN_SCREENSHOTS=$(CACHE)/screenshots npm run --silent bench
 
+.PHONY: bench-clients
+CLIENT_BENCHES := tests/protocols/bench
+bench-clients: $(MLFLOW_ENV) $(OPTUNA_ENV) $(IMPORTERS_ENV) ## Print what clients of other trackers cost here and on their own servers (RUNS=100000)
+	cargo build --release --quiet -p matyan
+	MATYAN_BIN=$(RELEASE_BIN) $(MLFLOW_ENV)/bin/python $(CLIENT_BENCHES)/mlflow_client.py $(RUNS)
+	TZ=UTC MATYAN_BIN=$(RELEASE_BIN) $(OPTUNA_ENV)/bin/python $(CLIENT_BENCHES)/optuna_client.py
+	MATYAN_BIN=$(RELEASE_BIN) $(IMPORTERS_ENV)/bin/python $(CLIENT_BENCHES)/tensorboard_files.py
+
 # Our package as users install it, each tracker in an environment of its own.
 BENCH_VENV := $(CACHE)/sdk-bench-venv
 BENCH_LIST := $(SDK)/bench/requirements.txt
