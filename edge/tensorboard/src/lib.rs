@@ -25,6 +25,9 @@ mod settings;
 mod tensor;
 mod values;
 
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
+
 pub use error::FollowError;
 pub use follower::{FollowNotice, FollowProgress, Follower};
 pub use matyan_channels::{Channel, Channels};

@@ -110,6 +110,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "matyan-edge",
             "matyan-ql",
             "matyan-store",
+            "matyan-tensorboard",
             "matyan-tests",
             "matyan-wire",
         ],
