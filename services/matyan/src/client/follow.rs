@@ -60,29 +60,24 @@ pub(super) async fn run(flags: FollowFlags) -> Result<(), Error> {
     let mut follower = Follower::new(channels, settings);
     let mut totals = FollowProgress::default();
     let is_json = out.json;
-    let mut tell = |told| report(&mut totals, told, is_json);
-    let ended = match follower.catch_up(&mut tell).await {
-        Err(FollowError::Temporary(status)) if !flags.once => {
-            notice(format!("waiting for the server: {}", status.message()));
-            Ok(())
-        }
-        ended => ended,
-    };
-    ended.map_err(follow_error)?;
-    if !flags.once {
+    let tell = |told| report(&mut totals, told, is_json);
+    let ended = if flags.once {
+        follower.catch_up(tell).await
+    } else {
         let stop = CancellationToken::new();
-        let following = follower.follow(&stop, &mut tell);
-        tokio::pin!(following);
+        // Before anything is published, so that a signal never ends the program in the middle.
         let interrupted = interruption()?;
-        let ended = tokio::select! {
+        let following = follower.follow(&stop, tell);
+        tokio::pin!(following);
+        tokio::select! {
             ended = &mut following => ended,
             () = interrupted => {
                 stop.cancel();
                 following.await
             }
-        };
-        ended.map_err(follow_error)?;
-    }
+        }
+    };
+    ended.map_err(follow_error)?;
     let FollowProgress { begun, points, objects } = totals;
     let object = json!({"runs_begun": begun, "points": points, "objects": objects});
     out.result(&object, format!("{} new runs, {points} points, {objects} objects", begun.len()))?;
@@ -108,6 +103,7 @@ fn report(totals: &mut FollowProgress, told: FollowNotice, is_json: bool) {
     }
 }
 
+/// The error of the command, which says what to do next.
 fn follow_error(error: FollowError) -> Error {
     error.status().clone().into()
 }
