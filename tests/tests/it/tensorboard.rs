@@ -234,6 +234,52 @@ async fn a_server_follows_its_own_directory() {
     );
 }
 
+/// The output of a command, which must succeed, with a token.
+fn output_of(server: &Server, words: &[&str], token: &str) -> String {
+    let mut command = Command::new(binary());
+    command.args(words).env_clear().env("MATYAN_BACKEND_URL", &server.query).env("MATYAN_TOKEN", token);
+    let Output { status, stdout, stderr } = command.output().expect("the binary starts");
+    assert!(status.success(), "{words:?}: {}", String::from_utf8_lossy(&stderr));
+    String::from_utf8(stdout).expect("the output is UTF-8").trim().to_owned()
+}
+
+#[tokio::test]
+async fn a_follower_needs_the_role_writer_and_stays_in_its_project() {
+    let server = Server::up_with(&["--access", "on"]).await;
+    let operator = fs::read_to_string(server.data_dir().join("operator-token")).expect("there is a token");
+    let operator = operator.trim();
+    output_of(&server, &["projects", "create", "team"], operator);
+    let token_of = |name: &str, role: &str| {
+        output_of(&server, &["access", "grant", name, role, "--project", "team"], operator);
+        output_of(&server, &["access", "token", "create", name, "--project", "team"], operator)
+    };
+    let (writer, ingest) = (token_of("ana", "writer"), token_of("bo", "ingest"));
+    let root = TempDir::new().expect("the temporary directory is writable");
+    append_steps(&event_file(root.path(), "a", 1_000), 0..10);
+    let follow = |project: &str, token: Option<&str>| {
+        let mut command = Command::new(binary());
+        command.arg("follow").arg(root.path()).args(["--once", "--json", "--server"]);
+        command.arg(format!("{}/p/{project}", server.query)).env_clear().stdin(Stdio::null());
+        if let Some(token) = token {
+            command.env("MATYAN_TOKEN", token);
+        }
+        command.output().expect("the binary starts")
+    };
+    for (project, token) in
+        [("team", None), ("team", Some(ingest.as_str())), ("other", Some(writer.as_str()))]
+    {
+        let refused = follow(project, token);
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    }
+    let stored = follow("team", Some(&writer));
+    let stored: Value = serde_json::from_slice(&stored.stdout).expect("the result is JSON");
+    assert_eq!(stored["points"], 10);
+    let run_id = stored["runs_begun"][0].as_str().expect("a run was begun");
+    let shown = output_of(&server, &["runs", "show", run_id, "--project", "team", "--json"], &writer);
+    let shown: Value = serde_json::from_str(&shown).expect("the output is JSON");
+    assert_eq!((&shown["name"], &shown["series"][0]["points"]), (&"a".into(), &10.into()));
+}
+
 #[tokio::test]
 async fn only_a_directory_is_followed() {
     let server = Server::up().await;
