@@ -41,9 +41,9 @@ pub(crate) fn fitting_name(name: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{}{ending}", &name[..end]))
 }
 
-/// The path of a file of an object in its run.
+/// The path of a file of an object in its run, in the folder of files that are no artifacts.
 pub(crate) fn object_path(tag: &str, step: i64, index: usize, format: &str) -> String {
-    format!("tensorboard/{}/{step}-{index}.{format}", digest(&[tag], DIGEST_DIGITS))
+    format!("seq/{}/{step}-{index}.{format}", digest(&[tag], DIGEST_DIGITS))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 
 import pytest
 from imported import last_of_each_step, objects, points
@@ -39,6 +40,14 @@ def follow_once(server, logs):
     said, problems = process.communicate()
     assert process.returncode == 0, problems
     return json.loads(said), problems
+
+
+def line_with(process, text):
+    """The next line of the messages that contains a text."""
+    for line in process.stderr:
+        if text in line:
+            return line
+    raise AssertionError(f"the follower has ended without `{text}`")
 
 
 def stored_run(server, run_hash):
@@ -82,6 +91,37 @@ def test_nothing_is_sent_again(shared_server, logs):
     assert (result["runs_begun"], result["points"], result["objects"]) == ([], 0, 0)
 
 
+def test_a_server_that_is_killed_is_waited_for(own_server, tmp_path):
+    [source] = (LOGS / "x").iterdir()
+    content = source.read_bytes()
+    file = tmp_path / "logs" / "x" / source.name
+    file.parent.mkdir(parents=True)
+    # The middle of a record.
+    half = len(content) // 2
+    file.write_bytes(content[:half])
+    process = command(own_server, str(tmp_path / "logs"))
+    try:
+        told = line_with(process, "new run ")
+        own_server.stop(signal.SIGKILL)
+        with file.open("ab") as grown:
+            grown.write(content[half:])
+        line_with(process, "waiting for the server")
+        own_server.start()
+        expected = {
+            (name, "{}"): last_of_each_step(found)
+            for name, found in EXPECTED["x"]["scalars"].items()
+        }
+        while points(stored_run(own_server, told.split()[-1])) != expected:
+            assert process.poll() is None, "the follower has ended before everything was stored"
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+        assert process.returncode == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_a_live_writer_is_followed(shared_server, tmp_path):
     tensorboard_x = pytest.importorskip("tensorboardX")
     logs = tmp_path / f"logs-{os.urandom(4).hex()}"
@@ -93,8 +133,7 @@ def test_a_live_writer_is_followed(shared_server, tmp_path):
             writer.add_scalar("loss", 1 / (step + 1), step)
         writer.close()
         # The follower tells of a run once it is durable.
-        told = process.stderr.readline()
-        assert told.startswith("new run ")
+        told = line_with(process, "new run ")
         process.send_signal(signal.SIGINT)
         said, problems = process.communicate()
         assert process.returncode == 0, problems
