@@ -32,7 +32,7 @@ pub(crate) enum Elements {
 pub(crate) enum TensorProblem {
     #[error("tensors with elements that are neither real numbers nor texts")]
     UnknownType,
-    #[error("tensors of more than {MAX_ELEMENTS} elements")]
+    #[error("tensors of more than a million elements")]
     TooLarge,
 }
 
