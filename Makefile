@@ -41,6 +41,8 @@ PEERS_STAMP := $(VENV)/installed-$(call sum,$(PEERS_LIST) $(LOCKS)/peers.txt)
 MLFLOW_TESTS := tests/protocols/mlflow
 MLFLOW_LIST := $(MLFLOW_TESTS)/requirements.txt
 MLFLOW_ENV := $(CACHE)/mlflow-$(call sum,$(MLFLOW_LIST) $(LOCKS)/mlflow.txt)
+OLD_MLFLOW_LIST := $(MLFLOW_TESTS)/old_client.txt
+OLD_MLFLOW_ENV := $(CACHE)/mlflow-old-$(call sum,$(OLD_MLFLOW_LIST) $(LOCKS)/mlflow-old.txt)
 OPTUNA_TESTS := tests/protocols/optuna
 OPTUNA_LIST := $(OPTUNA_TESTS)/requirements.txt
 OPTUNA_ENV := $(CACHE)/optuna-$(call sum,$(OPTUNA_LIST) $(LOCKS)/optuna.txt)
@@ -368,7 +370,7 @@ system: build kafka clouds $(PEERS_STAMP)
 
 # Optuna's own client against the binary, in an environment of its own. Times of trials are local times without a zone.
 .PHONY: optuna
-optuna: build $(OPTUNA_ENV) ## Test the storage service with Optuna itself
+optuna: build kafka $(OPTUNA_ENV) ## Test the storage service with Optuna itself
 	TZ=UTC PYTHONPATH=$(PEERS) MATYAN_BIN=$(DEBUG_BIN) \
 		$(OPTUNA_ENV)/bin/python -m pytest -q -rfEsR --reruns 1 -p no:cacheprovider $(or $(ONLY),$(OPTUNA_TESTS))
 
@@ -452,14 +454,26 @@ IMPORTERS_LIST := $(SDK)/tests/importing/requirements.txt
 IMPORTERS_ENV := $(CACHE)/importers-$(call sum,$(IMPORTERS_LIST) $(LOCKS)/importers.txt)
 IMPORTERS_EXCLUDES := aim-ui
 
-# The client of W&B of a year ago, whose dependencies differ from those of the current one.
+# The clients of W&B, of now and of a year ago, whose dependencies differ.
+WANDB_TESTS := tests/test_wandb_clients.py tests/test_wandb_over_kafka.py
+WANDB_LIST := $(SDK)/tests/wandb_clients/current.txt
+WANDB_ENV := $(CACHE)/wandb-$(call sum,$(WANDB_LIST) $(LOCKS)/wandb.txt)
 OLD_WANDB_LIST := $(SDK)/tests/wandb_clients/requirements.txt
 OLD_WANDB_ENV := $(CACHE)/wandb-old-$(call sum,$(OLD_WANDB_LIST) $(LOCKS)/wandb-old.txt)
 
-importers: build $(IMPORTERS_ENV) $(OLD_WANDB_ENV) ## Compare imports, and scripts of W&B, with the packages themselves
+importers: build $(IMPORTERS_ENV) ## Compare imports, and scripts of W&B, with the packages themselves
+	cd $(SDK) && MATYAN_BIN=$(DEBUG_BIN) PYTHONPATH=$(SDK_PACKAGES) \
+		$(IMPORTERS_ENV)/bin/python -m pytest -rfEs -p no:cacheprovider tests/importing tests/test_wandb_parity.py tests/test_aim_parity.py
+
+.PHONY: wandb
+wandb: build kafka $(WANDB_ENV) $(OLD_WANDB_ENV) ## Test the protocol of W&B with its own package, the current one and an older one
 	cd $(SDK) && MATYAN_BIN=$(DEBUG_BIN) PYTHONPATH=$(SDK_PACKAGES) MATYAN_OLD_WANDB_PYTHON=$(OLD_WANDB_ENV)/bin/python \
-		$(IMPORTERS_ENV)/bin/python -m pytest -rfEs -p no:cacheprovider tests/importing tests/test_wandb_parity.py \
-		tests/test_wandb_clients.py tests/test_aim_parity.py
+		$(WANDB_ENV)/bin/python -m pytest -q -rfEsR --reruns 1 -p no:cacheprovider $(or $(ONLY),$(WANDB_TESTS))
+
+$(WANDB_ENV):
+	rm -rf $@.part && python3 -m venv $@.part
+	$@.part/bin/pip $(PIP_INSTALL) --no-deps --requirement $(call pip-list,wandb,$(WANDB_LIST))
+	mv $@.part $@
 
 $(OLD_WANDB_ENV):
 	rm -rf $@.part && python3 -m venv $@.part
@@ -473,12 +487,18 @@ $(IMPORTERS_ENV):
 
 # MLflow's own package, unmodified, against the protocol of MLflow.
 
-mlflow: build $(MLFLOW_ENV) ## Test the protocol of MLflow with its own package
+mlflow: build kafka $(MLFLOW_ENV) $(OLD_MLFLOW_ENV) ## Test the protocol of MLflow with its own package
+	$(if $(ONLY),,MATYAN_BIN=$(DEBUG_BIN) $(OLD_MLFLOW_ENV)/bin/python -m pytest -q -rfEsR --reruns 1 -p no:cacheprovider $(MLFLOW_TESTS)/test_both_versions.py)
 	MATYAN_BIN=$(DEBUG_BIN) $(MLFLOW_ENV)/bin/python -m pytest -q -rfEsR --reruns 1 -p no:cacheprovider $(or $(ONLY),$(MLFLOW_TESTS))
 
 $(MLFLOW_ENV):
 	rm -rf $@.part && python3 -m venv $@.part
 	$@.part/bin/pip $(PIP_INSTALL) --no-deps --requirement $(call pip-list,mlflow,$(MLFLOW_LIST))
+	mv $@.part $@
+
+$(OLD_MLFLOW_ENV):
+	rm -rf $@.part && python3 -m venv $@.part
+	$@.part/bin/pip $(PIP_INSTALL) --no-deps --requirement $(call pip-list,mlflow-old,$(OLD_MLFLOW_LIST))
 	mv $@.part $@
 
 # The clients in other languages: the commands of docs/concepts/clients.md are executed, in a copy of the
@@ -577,6 +597,8 @@ locks: $(UV) ## Renew the hashes of the packages that tests download
 	$(call pip-relist,sdk-bench,$(BENCH_LIST))
 	$(call pip-relist,importers,$(IMPORTERS_LIST),$(IMPORTERS_EXCLUDES))
 	$(call pip-relist,mlflow,$(MLFLOW_LIST))
+	$(call pip-relist,mlflow-old,$(OLD_MLFLOW_LIST))
+	$(call pip-relist,wandb,$(WANDB_LIST))
 	$(call pip-relist,wandb-old,$(OLD_WANDB_LIST))
 	$(call pip-relist,adapters-boosting,$(call ADAPTER_LIST,boosting),$(ADAPTER_EXCLUDES_boosting))
 	$(call pip-relist,adapters-tensorflow,$(call ADAPTER_LIST,tensorflow))
@@ -671,6 +693,14 @@ bench-ui: build chromium ui-build $(SDK_STAMP) $(UI_DIR) ## Print what charts, 1
 	cd ui && MATYAN_BIN=$(RELEASE_BIN) MATYAN_UI_BUNDLE=$(UI_DIR) MATYAN_SDK_PYTHON=$(SDK_VENV)/bin/python PYTHONPATH=$(SDK_PACKAGES) \
 		MATYAN_SCREENSHOTS=$(CACHE)/screenshots npm run --silent bench
 
+.PHONY: bench-clients
+CLIENT_BENCHES := tests/protocols/bench
+bench-clients: $(MLFLOW_ENV) $(OPTUNA_ENV) $(IMPORTERS_ENV) ## Print what clients of other trackers cost here and on their own servers (RUNS=100000)
+	cargo build --release --quiet -p matyan
+	MATYAN_BIN=$(RELEASE_BIN) $(MLFLOW_ENV)/bin/python $(CLIENT_BENCHES)/mlflow_client.py $(RUNS)
+	TZ=UTC MATYAN_BIN=$(RELEASE_BIN) $(OPTUNA_ENV)/bin/python $(CLIENT_BENCHES)/optuna_client.py
+	MATYAN_BIN=$(RELEASE_BIN) $(IMPORTERS_ENV)/bin/python $(CLIENT_BENCHES)/tensorboard_files.py
+
 # Our package as users install it, each tracker in an environment of its own.
 BENCH_VENV := $(CACHE)/sdk-bench-venv
 BENCH_LIST := $(SDK)/bench/requirements.txt
@@ -695,7 +725,7 @@ $(BENCH_STAMP):
 # optimization is not, as it only takes time here.
 FUZZ_SECONDS ?= 600
 FUZZ_JOBS ?= 2
-FUZZ_TARGETS := websocket_frame batch stream_codec json cbor signed_url log_entry block query archive multipart_upload \
+FUZZ_TARGETS := websocket_frame batch stream_codec json cbor signed_url log_entry block query archive multipart_upload event_file event_record \
 	unfinished_upload log_segment store_journal store_manifest
 FUZZ_DIR := $(CACHE)/fuzz
 FUZZ_TARGET_DIR := $(CACHE)/fuzz-target

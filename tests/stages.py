@@ -51,6 +51,7 @@ PHASES = [
         "system",
         "browser",
         "mlflow",
+        "wandb",
         "lint",
         "sdk",
         "optuna",
@@ -93,7 +94,7 @@ FAILED = re.compile(
     re.MULTILINE,
 )
 # Stages whose targets run only the tests that the variable `ONLY` names.
-SELECTABLE = {"unit", "ui-test", "brokers", "system", "mlflow", "optuna", "examples", "sdk", "browser"}
+SELECTABLE = {"unit", "ui-test", "brokers", "system", "mlflow", "optuna", "wandb", "examples", "sdk", "browser"}
 # More failed tests of a stage have another cause than a delay.
 MOST_REPEATED = 5
 

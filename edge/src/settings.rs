@@ -27,6 +27,14 @@ impl Protocol {
         Self::ALL.into_iter().find(|protocol| protocol.name() == name)
     }
 
+    /// Whether its clients send data that goes to a frontier.
+    pub const fn needs_frontier(self) -> bool {
+        match self {
+            Self::Mlflow | Self::Wandb => true,
+            Self::Optuna => false,
+        }
+    }
+
     /// Whether this build answers the protocol.
     pub const fn is_included(self) -> bool {
         match self {

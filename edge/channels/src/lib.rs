@@ -23,7 +23,7 @@ use matyan_proto::{
     studies::v1::study_service_client::StudyServiceClient,
 };
 use tonic::body::Body;
-use tower::{BoxError, Service, util::BoxCloneSyncService};
+use tower::{BoxError, Service, ServiceExt as _, util::BoxCloneSyncService};
 
 pub use position::{after, wait_applied};
 pub use status::{is_missing, missing_resource, product_code};
@@ -36,11 +36,11 @@ pub struct Channel(BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>)
 impl Channel {
     pub fn new<S>(service: S) -> Self
     where
-        S: Service<Request<Body>, Response = Response<Body>, Error = BoxError>,
-        S: Clone + Send + Sync + 'static,
+        S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + Sync + 'static,
+        S::Error: Into<BoxError> + 'static,
         S::Future: Send + 'static,
     {
-        Self(BoxCloneSyncService::new(service))
+        Self(BoxCloneSyncService::new(service.map_err(Into::into)))
     }
 }
 

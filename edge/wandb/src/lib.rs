@@ -23,6 +23,7 @@ mod history;
 mod lines;
 mod media;
 mod metered_channel;
+mod metric_goals;
 mod names;
 mod node;
 mod param_changes;

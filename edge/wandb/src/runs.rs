@@ -15,6 +15,7 @@ use serde_json::json;
 use crate::batch::{RunBatch, publish, publish_and_wait};
 use crate::call::{CallContext, entity_or_default, project_or_default};
 use crate::error::{Result, WandbError};
+use crate::metric_goals::{self, GOALS};
 use crate::names::{self, CONFIG, INTERNAL_CONFIG, INTERNAL_MEMBER, RunName, WANDB};
 use crate::node::Arguments;
 use crate::param_changes::ParamChanges;
@@ -278,6 +279,10 @@ impl Config {
     fn add_to(self, batch: &mut RunBatch, params: &mut ParamChanges, is_script: bool) -> Result<()> {
         if !self.shown.is_empty() || (!is_script && params.has_members(&[CONFIG])) {
             params.set(batch, "config", &[CONFIG], Value::Map(self.shown))?;
+        }
+        let goals = metric_goals::goals(&self.internal);
+        if !goals.is_empty() {
+            params.set(batch, "config", &[GOALS], Value::Map(goals))?;
         }
         if !self.internal.is_empty() {
             params.set(batch, "config", &[WANDB, INTERNAL_CONFIG], Value::Map(self.internal))?;

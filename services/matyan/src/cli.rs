@@ -275,6 +275,8 @@ mod tests {
             "export objects texts -o t.csv",
             "export metrics --query run.active --names a,b --format csv -o -",
             "export runs --params a.b,c --metric loss --output r.parquet --force --json",
+            #[cfg(feature = "tensorboard")]
+            "follow runs --once --experiment e --ingest-server http://h:2 --server http://h:1/p/team --json",
             "status",
             "partitions ls --json",
             "partitions skip 3 --server http://h:1",

@@ -8,6 +8,8 @@ mod confirmation;
 mod connection;
 mod export;
 mod flags;
+#[cfg(feature = "tensorboard")]
+mod follow;
 mod jobs;
 mod login;
 mod logs;
@@ -61,6 +63,9 @@ pub(crate) enum ClientCommand {
     Backup(backup::BackupFlags),
     /// Restore an archive to a server
     Restore(restore::RestoreFlags),
+    /// Publish event files of TensorBoard as they grow
+    #[cfg(feature = "tensorboard")]
+    Follow(follow::FollowFlags),
     /// Show whether a server is up and ready
     Status(status::StatusFlags),
     /// Show how much of the log is applied, or skip lost records of a partition
@@ -246,6 +251,8 @@ pub(crate) fn run(command: ClientCommand) -> Result<(), Error> {
             ClientCommand::Export(flags) => export::run(flags).await,
             ClientCommand::Backup(flags) => backup::run(flags).await,
             ClientCommand::Restore(flags) => restore::run(flags).await,
+            #[cfg(feature = "tensorboard")]
+            ClientCommand::Follow(flags) => follow::run(flags).await,
             ClientCommand::Status(flags) => status::run(flags).await,
             ClientCommand::Partitions(flags) => partitions::run(flags).await,
             ClientCommand::Parked(flags) => parked::run(flags).await,

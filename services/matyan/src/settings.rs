@@ -68,6 +68,12 @@ pub(crate) struct Settings {
     pub(crate) backend: BackendSettings,
     pub(crate) control: ControlSettings,
     pub(crate) ingestion: IngestSettings,
+    /// Directory of event files of TensorBoard to follow.
+    #[cfg_attr(
+        not(feature = "tensorboard"),
+        expect(dead_code, reason = "only used by builds that follow them")
+    )]
+    pub(crate) logdir: Option<PathBuf>,
     /// File to which the addresses are written.
     pub(crate) ready_file: Option<PathBuf>,
     /// Time limit at shutdown, first for connections to end, and then for brokers to
@@ -145,6 +151,13 @@ impl TopicsSettings {
 }
 
 impl Settings {
+    /// Whether the process accepts data: it is a frontier, or a backend that answers clients of other trackers, whose
+    /// data it then takes at its query port.
+    pub(crate) fn accepts_data(&self) -> bool {
+        let translates = || self.edge.protocols.iter().any(|protocol| protocol.needs_frontier());
+        self.role.has_frontier() || (self.role.has_backend() && translates())
+    }
+
     /// Returns the settings, or all violations.
     pub(crate) fn resolve(
         role: Role,
@@ -210,6 +223,7 @@ impl Settings {
                 writer_cache_bytes: reader.read(&table::WRITER_CACHE_BYTES),
                 ..IngestSettings::default()
             },
+            logdir: read_logdir(reader),
             ready_file: reader.optional(&table::READY_FILE),
             shutdown_timeout: reader.read(&table::SHUTDOWN_FLUSH_TIMEOUT),
             unused: reader.unused(),
@@ -280,6 +294,14 @@ fn read_edge(host: IpAddr, reader: &mut Reader) -> matyan_edge::Settings {
         metrics_enabled: reader.read(&table::METRICS_ENABLED),
         ..defaults
     }
+}
+
+fn read_logdir(reader: &mut Reader) -> Option<PathBuf> {
+    let logdir = reader.optional(&table::LOGDIR);
+    if logdir.is_some() {
+        reader.require(&table::LOGDIR, &clients::TENSORBOARD);
+    }
+    logdir
 }
 
 /// The protocols to answer. Only a protocol that someone asks for must be in this build.

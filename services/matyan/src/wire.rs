@@ -9,6 +9,8 @@ pub(crate) mod clock;
 mod data_dir;
 mod health;
 mod listeners;
+#[cfg(feature = "tensorboard")]
+mod logdir;
 mod project_names;
 mod resolver;
 mod services;

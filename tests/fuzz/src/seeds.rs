@@ -1,5 +1,7 @@
 //! Seeds for mutation: recorded frames and contexts, and data derived from them.
 
+use std::{fs, path::Path};
+
 use matyan_blob::MAX_UPLOAD_BYTES;
 use matyan_model::{
     ids::SeriesNumber,
@@ -39,6 +41,8 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "query" => queries(),
         "archive" => crate::archive::seeds(),
         "multipart_upload" => multipart_uploads(),
+        "event_file" => event_files(),
+        "event_record" => event_files().iter().flat_map(|file| event_records(file)).collect(),
         "unfinished_upload" => stored_files::unfinished_uploads(),
         "log_segment" => stored_files::segments(),
         "store_journal" => stored_files::journals(),
@@ -68,6 +72,37 @@ fn multipart_uploads() -> Vec<Vec<u8>> {
     };
     let uploads = [upload("run", 1), upload(".projects", 100 << 20), upload("run", MAX_UPLOAD_BYTES)];
     uploads.map(|upload| upload.encode_to_vec()).into()
+}
+
+/// Event files that TensorBoard's own packages wrote.
+fn event_files() -> Vec<Vec<u8>> {
+    let logs = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../sdk/python/tests/importing/fixtures/tensorboard/logs");
+    let mut folders = vec![logs];
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("the fixtures are there").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files.push(fs::read(path).expect("a fixture can be read"));
+            }
+        }
+    }
+    files
+}
+
+/// The records of an event file: each has a length, a checksum, a content and its checksum.
+fn event_records(file: &[u8]) -> Vec<Vec<u8>> {
+    let mut rest = file;
+    let mut records = Vec::new();
+    while let Some((length, after)) = rest.split_first_chunk::<8>() {
+        let length = usize::try_from(u64::from_le_bytes(*length)).expect("a record is short");
+        records.push(after[4..4 + length].to_vec());
+        rest = &after[4 + length + 4..];
+    }
+    records
 }
 
 fn frames() -> Vec<Vec<u8>> {

@@ -31,6 +31,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "query", run: query },
     Target { name: "archive", run: crate::archive::read },
     Target { name: "multipart_upload", run: multipart_upload },
+    Target { name: "event_file", run: matyan_tensorboard::fuzzing::read_file },
+    Target { name: "event_record", run: matyan_tensorboard::fuzzing::read_record },
     Target { name: "unfinished_upload", run: crate::stored_files::unfinished_upload },
     Target { name: "log_segment", run: crate::stored_files::log_segment },
     Target { name: "store_journal", run: crate::stored_files::store_journal },

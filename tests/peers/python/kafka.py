@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from server import Server
+from server import Server, free_port
 
 SECRET = {"BLOB_URI_SECRET": "a shared secret"}
 
@@ -32,6 +32,32 @@ def broker_start(partitions: int) -> tuple[subprocess.Popen, str]:
     create = [os.environ["MATYAN_BIN"], "topics", "create", "--log", log, "--partitions", str(partitions)]
     subprocess.run(create, check=True)
     return broker, log
+
+
+class RestartedSystem:
+    """`matyan up` over a broker, which may be killed and started again at the same address."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.port = free_port()
+        self.broker, self.log = broker_start(partitions=3)
+        self.server = Server(directory)
+        self.start()
+
+    def start(self) -> None:
+        self.query = self.server.start("--log", self.log, query_port=self.port).query
+
+    def restart(self) -> None:
+        self.server.kill()
+        self.start()
+
+    def stop(self) -> int:
+        ended = self.server.stop()
+        self.broker.stdin.close()
+        return max(abs(code) for code in (ended, self.broker.wait(timeout=60)))
+
+    def said(self) -> str:
+        return self.server.said()
 
 
 class System:

@@ -24,6 +24,7 @@ mod roles;
 mod run_hashes;
 mod separate_access;
 mod shutdown;
+mod tensorboard;
 mod times;
 mod tls;
 mod traces;

@@ -56,6 +56,71 @@ async fn separate_services_work_like_one_process() {
     stop(start("control-worker", folder.path()).await).await;
 }
 
+/// Sends a request of a W&B client to a backend. Returns the status.
+async fn post(backend: &Service, path: &str, body: &Value) -> u16 {
+    let url = format!("{}{path}", backend.address("query"));
+    let answer = reqwest::Client::new().post(url).json(body).send().await.expect("the backend answers");
+    answer.status().as_u16()
+}
+
+/// Clients of W&B and MLflow have one URL, so a backend accepts what they send.
+#[tokio::test]
+async fn a_backend_accepts_data_of_clients_of_other_trackers() {
+    let folder = tempfile::tempdir().expect("the temporary directory is writable");
+    let upsert = json!({
+        "query": "mutation ($input: UpsertBucketInput!) { upsertBucket(input: $input) { inserted } }",
+        "variables": {"input": {"name": "r", "modelName": "demo"}},
+    });
+    let row = json!({"_step": 7, "_timestamp": 1e9, "loss": 0.5}).to_string();
+    let rows = json!({"files": {"wandb-history.jsonl": {"offset": 0, "content": [row]}}});
+    let stream = "/files/me/demo/r/file_stream";
+
+    let backend = start("backend", folder.path()).await;
+    assert_eq!(post(&backend, "/graphql", &upsert).await, 200);
+    stop(backend).await;
+    // Each service stops before the next one starts: the data directory has one user at a time.
+    eventually("the run is applied, and the row accepted", async || {
+        stop(start("ingest-worker", folder.path()).await).await;
+        let backend = start("backend", folder.path()).await;
+        let status = post(&backend, stream, &rows).await;
+        stop(backend).await;
+        if status == 200 { Ok(()) } else { Err(status) }
+    })
+    .await;
+    eventually("the row is applied", async || {
+        stop(start("ingest-worker", folder.path()).await).await;
+        let backend = start("backend", folder.path()).await;
+        let points = Reader::connect(backend.address("query")).await.points("r:demo", "loss", "").await;
+        stop(backend).await;
+        let points = points.map_err(|status| status.to_string())?;
+        match &*points {
+            [point] if (point.step, point.value) == (7, 0.5) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+}
+
+/// A backend without these protocols only answers queries.
+#[tokio::test]
+async fn a_backend_without_these_protocols_accepts_no_data() {
+    let folder = tempfile::tempdir().expect("the temporary directory is writable");
+    let data_dir = folder.path().join("data");
+    let mut backend = Service::new("backend", folder.path())
+        .flag("store", "embedded:")
+        .flag("log", "embedded:")
+        .flag("blobs", "embedded:")
+        .flag("protocols", "optuna")
+        .flag("data-dir", data_dir.to_str().expect("the path is text"));
+    backend.start().await;
+    assert_ne!(post(&backend, "/graphql", &json!({"query": "{ viewer { id } }"})).await, 200);
+    assert!(
+        JsonWriter::connect(backend.address("query"), "run").await.is_err(),
+        "only frontiers accept data"
+    );
+    stop(backend).await;
+}
+
 /// A frontier has no store, so a backend says which projects exist.
 #[tokio::test]
 async fn a_frontier_asks_the_backend_which_projects_exist() {

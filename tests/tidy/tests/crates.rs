@@ -63,6 +63,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("matyan-wandb", &["matyan-channels", "matyan-proto", "matyan-value"]),
     ("matyan-mlflow", &["matyan-channels", "matyan-proto", "matyan-value"]),
     ("matyan-optuna", &["matyan-channels", "matyan-proto"]),
+    ("matyan-tensorboard", &["matyan-channels", "matyan-proto", "matyan-value"]),
     (
         "matyan-edge",
         &[
@@ -109,6 +110,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "matyan-edge",
             "matyan-ql",
             "matyan-store",
+            "matyan-tensorboard",
             "matyan-tests",
             "matyan-wire",
         ],

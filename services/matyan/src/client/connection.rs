@@ -43,21 +43,25 @@ impl Interceptor for CallMetadata {
 impl ClientFlags {
     /// Connects to the server, for calls in the project.
     pub(super) async fn connect(&self) -> Result<Connection, Error> {
+        self.connection.connect_to(self.project_name()?).await
+    }
+
+    /// The name of the project; empty for the default one.
+    pub(super) fn project_name(&self) -> Result<&str, Error> {
         let server = self.connection.server.as_str();
         let from_url = project_of_url(server)?;
         let from_flag = self.project.as_deref().unwrap_or_default();
-        let project = match (from_url, from_flag) {
-            (None, name) | (Some(name), "") => name,
-            (Some(name), other) if name == other => name,
+        match (from_url, from_flag) {
+            (None, name) | (Some(name), "") => Ok(name),
+            (Some(name), other) if name == other => Ok(name),
             (Some(name), other) => {
                 let message = format!(
                     "the server's URL {server} names the project `{name}`, but --project (or MATYAN_PROJECT) names \
                      `{other}`: give only one of them"
                 );
-                return Err(Error::Message(message));
+                Err(Error::Message(message))
             }
-        };
-        self.connection.connect_to(project).await
+        }
     }
 }
 

@@ -21,6 +21,9 @@ pub(super) const KAFKA: Client = Client::new("Kafka", "kafka", cfg!(feature = "k
 pub(super) const OTLP: Client = Client::new("the export of traces", "otlp", cfg!(feature = "otlp"));
 pub(super) const S3: Client = Client::new("S3", "s3", cfg!(feature = "s3"));
 
+pub(super) const TENSORBOARD: Client =
+    Client::new("the follower of event files", "tensorboard", cfg!(feature = "tensorboard"));
+
 const MLFLOW: Client = Client::new("the protocol of MLflow", "mlflow", Protocol::Mlflow.is_included());
 const OPTUNA: Client = Client::new("the protocol of Optuna", "optuna", Protocol::Optuna.is_included());
 const WANDB: Client = Client::new("the protocol of W&B", "wandb", Protocol::Wandb.is_included());
@@ -61,7 +64,7 @@ mod tests {
     use crate::settings::{Environment, Role, Settings, TopicsSettings, reader::Reader, role::Program};
 
     /// Expected refusals of a build that lacks the client.
-    const REFUSALS: [(Client, &str, &str, &str); 9] = [
+    const REFUSALS: [(Client, &str, &str, &str); 10] = [
         (
             MLFLOW,
             "protocols",
@@ -79,6 +82,12 @@ mod tests {
             "protocols",
             "wandb",
             "MATYAN_PROTOCOLS: this build does not include the protocol of W&B: build with `make install`",
+        ),
+        (
+            TENSORBOARD,
+            "logdir",
+            "/runs",
+            "MATYAN_LOGDIR: this build does not include the follower of event files: build with `make install`",
         ),
         (
             KAFKA,

@@ -209,9 +209,12 @@ settings! {
     CORS_ORIGINS: Vec<String> = Setting::new("cors_origins", &["CORS_ORIGINS"], parse::origins)
         .default("").flag("cors-origins", "ORIGINS", &[UP, FRONTIER, BACKEND]).chart("corsOrigins");
     /// Protocols of other trackers that the query port answers, separated by commas, or `none`: `mlflow`,
-    /// `optuna` and `wandb`
+    /// `optuna` and `wandb`; with `mlflow` or `wandb`, the query port also accepts data
     PROTOCOLS: Vec<Protocol> = Setting::new("protocols", &["MATYAN_PROTOCOLS"], parse::protocols)
         .default("mlflow,optuna,wandb").flag("protocols", "NAMES", &[UP, BACKEND]);
+    /// Directory of event files of TensorBoard to follow, also new ones: each folder with such files is a run of
+    /// the default project
+    LOGDIR: PathBuf = Setting::new("logdir", &["MATYAN_LOGDIR"], parse::path).flag("logdir", "DIR", &[UP]);
     /// Address of the backend, which a frontier in a process of its own asks whether a project
     /// exists and, with access control, who its callers are; without it, such a frontier accepts data for the
     /// default project only

@@ -157,6 +157,33 @@ fn rule_85_providers_need_access_control_and_all_of_their_settings() {
 }
 
 #[test]
+fn a_backend_accepts_data_for_clients_of_other_trackers() {
+    let needed: Pairs<'_> =
+        &[("MATYAN_STORE", "embedded:"), ("MATYAN_LOG", "embedded:"), ("MATYAN_BLOBS", "embedded:")];
+    for (role, protocols, expected) in [
+        (Role::Up, "none", true),
+        (Role::Backend, "wandb", true),
+        (Role::Backend, "optuna,mlflow", true),
+        (Role::Backend, "optuna", false),
+        (Role::Backend, "none", false),
+        (Role::IngestWorker, "wandb", false),
+    ] {
+        let variables = [needed, &[("MATYAN_PROTOCOLS", protocols)]].concat();
+        let settings = resolve(role, &[], &variables).unwrap();
+        assert_eq!(settings.accepts_data(), expected, "{role:?} {protocols}");
+    }
+}
+
+#[test]
+fn event_files_are_followed_only_on_request() {
+    assert_eq!(resolve(Role::Up, &[], &[]).unwrap().logdir, None);
+    let logdir = resolve(Role::Up, &[("logdir", "/runs")], &[]).unwrap().logdir;
+    assert_eq!(logdir.as_deref(), Some(Path::new("/runs")));
+    let logdir = resolve(Role::Up, &[], &[("MATYAN_LOGDIR", "logs")]).unwrap().logdir;
+    assert_eq!(logdir.as_deref(), Some(Path::new("logs")));
+}
+
+#[test]
 fn protocols_are_chosen_by_name() {
     let resolved = |value| resolve(Role::Up, &[], &[("MATYAN_PROTOCOLS", value)]).unwrap().edge.protocols;
     assert_eq!(resolve(Role::Up, &[], &[]).unwrap().edge.protocols, Protocol::ALL);

@@ -11,12 +11,16 @@ use matyan_blob::LimitedBlobs;
 use matyan_edge::{Edge, Tls, Transport, Ui};
 use matyan_frontier::{Frontier, ProjectNames};
 use matyan_sign_in::SignInKey;
+#[cfg(feature = "tensorboard")]
+use matyan_tensorboard::FollowSettings;
 use prometheus::{Registry, process_collector::ProcessCollector};
 use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::server::health_reporter;
 
+#[cfg(feature = "tensorboard")]
+use super::logdir;
 use super::{
     Error,
     access_event_log::{AccessEventEntries, AccessEventLines},
@@ -41,6 +45,8 @@ pub(crate) struct Services {
     health: Tasks,
     edges: Vec<Edge>,
     ports: Tasks,
+    /// Followers of files of this machine.
+    followers: Tasks,
     workers: Workers,
 }
 
@@ -121,6 +127,7 @@ impl Services {
             edges.push(edge.clone());
             start_port(&mut ports, "the metrics port", listener, tls.clone(), edge);
         }
+        let followers = start_followers(settings, frontier.as_ref(), backend.as_ref());
         // Health must be accurate before the ports are announced.
         let state = health::health(&services).await;
         state.log_changes_since(&BTreeMap::new());
@@ -130,13 +137,14 @@ impl Services {
             health::report(reporter, services, state, stop).await;
             Ok(())
         });
-        Ok(Self { frontier, backend, health, edges, ports, workers })
+        Ok(Self { frontier, backend, health, edges, ports, followers, workers })
     }
 
     /// Waits until something essential has ended, and returns the reason. Cancel-safe.
     pub(crate) async fn ended(&mut self) -> Error {
         tokio::select! {
             error = self.ports.ended() => error,
+            error = self.followers.ended() => error,
             error = self.health.ended() => error,
             error = self.workers.ended() => error,
         }
@@ -148,6 +156,7 @@ impl Services {
     pub(crate) async fn stop(mut self, patience: Duration) {
         self.health.stop().await;
         let drained = async {
+            self.followers.stop().await;
             // Sockets end first, because the data that they have read still goes to the
             // frontier. Frontier streams come next, because they would keep their
             // connections open. After that the ports wait only for short calls.
@@ -205,6 +214,26 @@ fn start_port(ports: &mut Tasks, part: &'static str, listener: Listener, tls: Op
     });
 }
 
+/// Starts following the directory of event files, if there is one.
+#[cfg(feature = "tensorboard")]
+fn start_followers(settings: &Settings, frontier: Option<&Frontier>, backend: Option<&Backend>) -> Tasks {
+    let mut followers = Tasks::default();
+    if let (Some(root), Some(frontier), Some(backend)) = (&settings.logdir, frontier, backend) {
+        let channels = logdir::channels(frontier_routes(frontier), backend.clone().into_routes());
+        let settings = FollowSettings::new(root.clone(), None);
+        followers.spawn("the follower of event files", |stop| async move {
+            logdir::follow(channels, settings, stop).await;
+            Ok(())
+        });
+    }
+    followers
+}
+
+#[cfg(not(feature = "tensorboard"))]
+fn start_followers(_: &Settings, _: Option<&Frontier>, _: Option<&Backend>) -> Tasks {
+    Tasks::default()
+}
+
 /// Time between two sweeps of uploads in parts.
 const UPLOAD_SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 
@@ -218,14 +247,14 @@ async fn sweep_uploads(blobs: &LimitedBlobs, stop: CancellationToken) {
     }
 }
 
-/// The frontier of this process, if it has one.
+/// The frontier of this process, if it accepts data.
 async fn frontier(
     settings: &Settings,
     substrates: &Substrates,
     secret: &Secret,
     registry: &Registry,
 ) -> Result<Option<Frontier>, Error> {
-    if !settings.role.has_frontier() {
+    if !settings.accepts_data() {
         return Ok(None);
     }
     let log_number = workers::log_number(substrates).await?;

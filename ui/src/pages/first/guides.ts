@@ -1,7 +1,7 @@
 /**
- * The ways to a first run, each with a command that installs it and a text to paste. The scripts run
- * with the oldest client that their command installs, so they use nothing newer: 0.3 is what pip
- * gives without a version, and has no context manager.
+ * The ways to a first run, each with a command that installs it and a text to paste. Scripts for our
+ * package run with the oldest version that their command installs, so they use nothing newer: 0.3 is
+ * what pip gives without a version, and has no context manager.
  */
 export const GUIDE_IDS = [
   'script',
@@ -23,10 +23,6 @@ export interface Guide {
   /** What else the way needs or does; empty: nothing. */
   note: string;
 }
-
-/** A version that pip refuses to replace by an older one. */
-const WITH_IMPORTERS = 'pip install "matyan-client>=0.4"';
-const IMPORTERS_NOTE = 'Importers need version 0.4 of matyan-client or newer.';
 
 /** Guides whose texts log to `address`, the address of the project. */
 export function guidesFor(address: string): Guide[] {
@@ -52,33 +48,43 @@ run.close()
     {
       id: 'wandb',
       title: 'W&B',
-      hint: 'Change the import of a script. The rest stays as it is.',
-      install: WITH_IMPORTERS,
+      hint: 'Scripts that use wandb run unchanged, with these variables.',
+      install: 'pip install wandb',
       code: `import os
-os.environ["MATYAN_BACKEND_URL"] = "${address}"
-import matyan_client.wandb as wandb
+os.environ["WANDB_BASE_URL"] = "${address}"
+os.environ["WANDB_API_KEY"] = "x" * 40  # where access control is on: your token
+os.environ["WANDB__FILE_STREAM_TRANSMIT_INTERVAL"] = "1"  # seconds; otherwise 15
+import wandb
 
 with wandb.init(project="first steps", config={"lr": 0.01}):
     for step in range(100):
         wandb.log({"train/loss": 1 / (step + 1)})
 `,
-      note: `Offline runs are imported by matyan-client import wandb wandb/ --repo ${address}. Both need version 0.4 of matyan-client or newer.`,
+      note: 'The module matyan_client.wandb, of version 0.4 or newer, also survives a kill -9 of the script.',
     },
     {
       id: 'mlflow',
       title: 'MLflow',
-      hint: 'Run this where the directory mlruns or the file mlflow.db is.',
-      install: WITH_IMPORTERS,
-      code: `matyan-client import mlflow . --repo ${address}\n`,
-      note: IMPORTERS_NOTE,
+      hint: 'Scripts that use mlflow run unchanged, with this address or the variable MLFLOW_TRACKING_URI.',
+      install: 'pip install mlflow',
+      code: `import mlflow
+
+mlflow.set_tracking_uri("${address}")
+mlflow.set_experiment("first steps")
+with mlflow.start_run():
+    mlflow.log_param("lr", 0.01)
+    for step in range(100):
+        mlflow.log_metric("loss", 1 / (step + 1), step=step)
+`,
+      note: `Where access control is on, MLFLOW_TRACKING_TOKEN is your token. Old runs are imported by matyan-client import mlflow . --repo ${address}.`,
     },
     {
       id: 'tensorboard',
       title: 'TensorBoard',
-      hint: 'Run this where the directory with the event files is.',
-      install: WITH_IMPORTERS,
-      code: `matyan-client import tensorboard logs/ --repo ${address}\n`,
-      note: IMPORTERS_NOTE,
+      hint: 'Run this where the directory with the event files is. It follows what scripts add, until Ctrl-C.',
+      install: 'pip install matyan',
+      code: `matyan follow runs/ --server ${address}\n`,
+      note: 'With --once, it stores what is there and ends.',
     },
     {
       id: 'lightning',

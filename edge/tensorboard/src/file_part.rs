@@ -1,0 +1,110 @@
+//! A part of an event file, read from its disk and decoded.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::Path,
+};
+
+use crate::{
+    plugins::Plugins,
+    position::{FilePosition, HEAD_BYTES},
+    records::{ChunkEnd, read_chunk},
+    values::Reading,
+};
+
+/// Bytes of a file that are read at a time, unless a single record has more.
+const CHUNK_BYTES: u64 = 4 << 20;
+
+/// What a part of a file contains.
+#[derive(Debug)]
+pub(crate) struct FilePart {
+    pub(crate) reading: Reading,
+    pub(crate) records: usize,
+    /// How far the file is read with this part.
+    pub(crate) position: FilePosition,
+    pub(crate) plugins: Plugins,
+    pub(crate) end: ChunkEnd,
+    /// Positions of records that were left out.
+    pub(crate) damaged: Vec<u64>,
+    /// True if the file was replaced or truncated, so that it is read from its beginning again.
+    pub(crate) is_restarted: bool,
+}
+
+/// Reads the next part of the first `size` bytes of a file.
+pub(crate) fn read_part(
+    path: &Path,
+    size: u64,
+    known: &FilePosition,
+    plugins: Plugins,
+) -> io::Result<FilePart> {
+    let mut file = File::open(path)?;
+    let head = read_head(&mut file)?;
+    let is_restarted = !known.is_of(size, &head);
+    let known = if is_restarted { &FilePosition::default() } else { known };
+    let chunk = read_chunk(file, known.offset, size, CHUNK_BYTES)?;
+    let mut reading = Reading::default();
+    let mut plugins = plugins;
+    for record in &chunk.records {
+        reading.add(record, &mut plugins);
+    }
+    Ok(FilePart {
+        reading,
+        records: chunk.records.len(),
+        position: FilePosition { offset: chunk.next, head },
+        plugins,
+        end: chunk.end,
+        damaged: chunk.damaged,
+        is_restarted,
+    })
+}
+
+/// The first bytes of a file in hexadecimal digits; empty if there are fewer.
+fn read_head(file: &mut File) -> io::Result<String> {
+    let mut head = Vec::with_capacity(HEAD_BYTES);
+    file.take(HEAD_BYTES as u64).read_to_end(&mut head)?;
+    Ok(if head.len() == HEAD_BYTES { hex::encode(head) } else { String::new() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use prost::Message as _;
+
+    use super::*;
+    use crate::{
+        messages::{Event, Summary, SummaryValue},
+        records::framed,
+    };
+
+    fn file(wall_time: f64, steps: std::ops::Range<i64>) -> Vec<u8> {
+        let record = |step| {
+            let value = SummaryValue { tag: b"loss".to_vec(), number: Some(0.5), ..SummaryValue::default() };
+            framed(&Event { wall_time, step, summary: Some(Summary { values: vec![value] }) }.encode_to_vec())
+        };
+        steps.flat_map(record).collect()
+    }
+
+    fn steps(part: &FilePart) -> Vec<i64> {
+        part.reading.points.iter().map(|point| point.step).collect()
+    }
+
+    #[test]
+    fn a_file_is_read_on_and_a_replaced_one_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events");
+        let read = |content: &[u8], known: &FilePosition| {
+            fs::write(&path, content).unwrap();
+            read_part(&path, content.len() as u64, known, Plugins::default()).unwrap()
+        };
+        let first = read(&file(1.0, 0..2), &FilePosition::default());
+        assert_eq!((steps(&first), first.end, first.is_restarted), (vec![0, 1], ChunkEnd::CaughtUp, false));
+        let grown = read(&file(1.0, 0..4), &first.position);
+        assert_eq!((steps(&grown), grown.is_restarted), (vec![2, 3], false));
+        let truncated = read(&file(1.0, 0..1), &grown.position);
+        assert_eq!((steps(&truncated), truncated.is_restarted), (vec![0], true));
+        let replaced = read(&file(2.0, 0..9), &grown.position);
+        assert_eq!((steps(&replaced).len(), replaced.is_restarted), (9, true));
+    }
+}

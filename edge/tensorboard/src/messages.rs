@@ -1,0 +1,153 @@
+//! The parts of TensorBoard's protobuf messages that this crate reads. Texts that a writer chooses are bytes, because a
+//! text that is not UTF-8 would make the whole event unreadable.
+
+use std::collections::HashMap;
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Event {
+    /// Seconds since the Unix epoch.
+    #[prost(double, tag = "1")]
+    pub(crate) wall_time: f64,
+    #[prost(int64, tag = "2")]
+    pub(crate) step: i64,
+    #[prost(message, optional, tag = "5")]
+    pub(crate) summary: Option<Summary>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Summary {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) values: Vec<SummaryValue>,
+}
+
+/// One value of a tag.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct SummaryValue {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) tag: Vec<u8>,
+    #[prost(float, optional, tag = "2")]
+    pub(crate) number: Option<f32>,
+    #[prost(message, optional, tag = "4")]
+    pub(crate) image: Option<Image>,
+    #[prost(message, optional, tag = "5")]
+    pub(crate) histogram: Option<Histogram>,
+    #[prost(message, optional, tag = "6")]
+    pub(crate) audio: Option<Audio>,
+    /// The name of the tag in files of old versions.
+    #[prost(bytes = "vec", tag = "7")]
+    pub(crate) node_name: Vec<u8>,
+    #[prost(message, optional, tag = "8")]
+    pub(crate) tensor: Option<TensorProto>,
+    #[prost(message, optional, tag = "9")]
+    pub(crate) metadata: Option<Metadata>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Metadata {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) plugin: Option<PluginData>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct PluginData {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) name: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(crate) content: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Image {
+    #[prost(int32, tag = "1")]
+    pub(crate) height: i32,
+    #[prost(int32, tag = "2")]
+    pub(crate) width: i32,
+    #[prost(bytes = "vec", tag = "4")]
+    pub(crate) content: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Audio {
+    #[prost(float, tag = "1")]
+    pub(crate) sample_rate: f32,
+    #[prost(bytes = "vec", tag = "4")]
+    pub(crate) content: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Histogram {
+    #[prost(double, tag = "1")]
+    pub(crate) min: f64,
+    #[prost(double, tag = "2")]
+    pub(crate) max: f64,
+    /// The upper bounds of the bins, the last of which may be the largest number that there is.
+    #[prost(double, repeated, tag = "6")]
+    pub(crate) limits: Vec<f64>,
+    #[prost(double, repeated, tag = "7")]
+    pub(crate) weights: Vec<f64>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct TensorProto {
+    #[prost(int32, tag = "1")]
+    pub(crate) element_type: i32,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) shape: Option<Shape>,
+    /// The elements in memory order, instead of one of the lists.
+    #[prost(bytes = "vec", tag = "4")]
+    pub(crate) content: Vec<u8>,
+    #[prost(float, repeated, tag = "5")]
+    pub(crate) floats: Vec<f32>,
+    #[prost(double, repeated, tag = "6")]
+    pub(crate) doubles: Vec<f64>,
+    /// All integers of at most 32 bits with a sign, and those of at most 16 bits without one.
+    #[prost(int32, repeated, tag = "7")]
+    pub(crate) small_integers: Vec<i32>,
+    #[prost(bytes = "vec", repeated, tag = "8")]
+    pub(crate) texts: Vec<Vec<u8>>,
+    #[prost(int64, repeated, tag = "10")]
+    pub(crate) integers: Vec<i64>,
+    #[prost(bool, repeated, tag = "11")]
+    pub(crate) flags: Vec<bool>,
+    /// The bits of floats of 16 bits.
+    #[prost(int32, repeated, tag = "13")]
+    pub(crate) half_bits: Vec<i32>,
+    #[prost(uint32, repeated, tag = "16")]
+    pub(crate) unsigned_32: Vec<u32>,
+    #[prost(uint64, repeated, tag = "17")]
+    pub(crate) unsigned_64: Vec<u64>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Shape {
+    #[prost(message, repeated, tag = "2")]
+    pub(crate) dimensions: Vec<Dimension>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Dimension {
+    #[prost(int64, tag = "1")]
+    pub(crate) size: i64,
+}
+
+/// The content of the plugin of hyperparameters.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Hparams {
+    #[prost(message, optional, tag = "3")]
+    pub(crate) session_start: Option<SessionStart>,
+    #[prost(message, optional, tag = "4")]
+    pub(crate) session_end: Option<SessionEnd>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct SessionStart {
+    #[prost(map = "string, message", tag = "1")]
+    pub(crate) hparams: HashMap<String, prost_types::Value>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct SessionEnd {
+    /// 1: success, 2: failure, 3: running.
+    #[prost(int32, tag = "1")]
+    pub(crate) status: i32,
+}

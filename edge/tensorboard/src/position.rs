@@ -1,0 +1,117 @@
+//! How far the files of a run are read. It is kept as a named document of the server, so that a follower that is started
+//! again, on whatever machine, goes on there.
+//!
+//! The document is written after the points that it counts are durable. If the process is killed in between, some points
+//! are sent again, which changes nothing: every point and object has the step that it has in its file.
+
+use std::collections::BTreeMap;
+
+use matyan_channels::Channels;
+use matyan_proto::{
+    documents::v1::{GetRequest, WriteRequest},
+    limits::NAMED_DOCUMENT_BYTES,
+};
+use serde::{Deserialize, Serialize};
+use tonic::{Code, Status};
+
+use crate::plugins::Plugins;
+
+/// The kind of the documents.
+const KIND: &str = "tensorboard-position";
+
+/// Number of the first bytes of a file by which it is recognized. They contain the time at which it was begun.
+pub(crate) const HEAD_BYTES: usize = 32;
+
+/// How far a run is read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RunPosition {
+    /// By the name of the file.
+    pub(crate) files: BTreeMap<String, FilePosition>,
+    #[serde(default)]
+    pub(crate) plugins: Plugins,
+    /// True once the run has its name and its experiment, which people may change afterwards.
+    #[serde(default)]
+    pub(crate) is_begun: bool,
+    /// True if the run was finished because it did not grow, and has not grown since.
+    #[serde(default)]
+    pub(crate) is_finished: bool,
+    /// True if the writer has said how the run ended.
+    #[serde(default)]
+    pub(crate) has_outcome: bool,
+}
+
+/// How far a file is read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FilePosition {
+    /// Bytes that are read.
+    pub(crate) offset: u64,
+    /// The first bytes of the file, in hexadecimal digits; empty while they are not read.
+    #[serde(default)]
+    pub(crate) head: String,
+}
+
+impl FilePosition {
+    /// Whether a file of this size with these first bytes is the file that was read, longer or not.
+    pub(crate) fn is_of(&self, size: u64, head: &str) -> bool {
+        size >= self.offset && (self.head.is_empty() || self.head == head)
+    }
+}
+
+/// Reads the position of a run; the beginning if there is none, or none that can be read.
+pub(crate) async fn load(channels: &Channels, run_id: &str) -> Result<RunPosition, Status> {
+    let request = GetRequest { kind: KIND.to_owned(), name: run_id.to_owned() };
+    match channels.documents().get(request).await {
+        Ok(response) => {
+            let document = response.into_inner().document.unwrap_or_default();
+            Ok(serde_json::from_slice(&document.content).unwrap_or_default())
+        }
+        Err(status) if status.code() == Code::NotFound && !is_about_project(&status) => {
+            Ok(RunPosition::default())
+        }
+        Err(status) => Err(status),
+    }
+}
+
+/// Whether a project does not exist, rather than something in it.
+fn is_about_project(status: &Status) -> bool {
+    use tonic_types::StatusExt as _;
+    let details = status.get_error_details();
+    details.error_info().is_some_and(|info| info.metadata.get("resource").is_some_and(|it| it == "project"))
+}
+
+/// Writes the position of a run. One that is too large is not written: then the run is read again after a restart.
+pub(crate) async fn save(channels: &Channels, run_id: &str, position: &RunPosition) -> Result<(), Status> {
+    let content = serde_json::to_vec(position).map_err(|error| Status::internal(error.to_string()))?;
+    if content.len() > NAMED_DOCUMENT_BYTES {
+        return Ok(());
+    }
+    let request = WriteRequest {
+        kind: KIND.to_owned(),
+        name: run_id.to_owned(),
+        content: content.into(),
+        if_updated_us: None,
+    };
+    channels.documents().write(request).await.map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_replaced_or_truncated_is_another_one() {
+        let position = FilePosition { offset: 100, head: "aa".to_owned() };
+        assert!(position.is_of(100, "aa") && position.is_of(200, "aa"));
+        assert!(!position.is_of(99, "aa"), "truncated");
+        assert!(!position.is_of(200, "bb"), "replaced");
+        assert!(FilePosition::default().is_of(0, ""));
+    }
+
+    #[test]
+    fn positions_of_other_versions_are_read() {
+        let position: RunPosition =
+            serde_json::from_str(r#"{"files": {"f": {"offset": 3}}, "new": 1}"#).unwrap();
+        assert_eq!(position.files["f"], FilePosition { offset: 3, head: String::new() });
+        assert!(!position.is_begun);
+    }
+}

@@ -1,0 +1,210 @@
+//! The records of an event file. Each has a length and a content, both with a checksum, in the framing of TFRecord. A
+//! file that is being written may end at any byte, and is read from there when it has grown.
+
+use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom};
+
+/// Bytes of a length and its checksum, which precede a content.
+const HEADER_BYTES: usize = 8 + CHECKSUM_BYTES;
+
+/// Bytes of the checksum of a length or of a content.
+const CHECKSUM_BYTES: usize = 4;
+
+/// A longer record is left out: it would have to be in memory as a whole.
+const MAX_RECORD_BYTES: u64 = 256 << 20;
+
+/// Some consecutive records of a file.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct RecordChunk {
+    pub(crate) records: Vec<Vec<u8>>,
+    /// Where the next chunk begins.
+    pub(crate) next: u64,
+    pub(crate) end: ChunkEnd,
+    /// Positions of records that were left out.
+    pub(crate) damaged: Vec<u64>,
+}
+
+/// The reason why a chunk ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ChunkEnd {
+    /// There may be more records.
+    Full,
+    /// No other record is complete yet.
+    CaughtUp,
+    /// The next length is damaged, so no later record can be found.
+    Damaged,
+}
+
+/// Reads records from a position on, of the first `size` bytes of a file. The chunk has about `budget` bytes, but at
+/// least one record.
+pub(crate) fn read_chunk(
+    file: impl Read + Seek,
+    position: u64,
+    size: u64,
+    budget: u64,
+) -> io::Result<RecordChunk> {
+    let mut file = BufReader::new(file);
+    file.seek(SeekFrom::Start(position))?;
+    let mut chunk =
+        RecordChunk { records: Vec::new(), next: position, end: ChunkEnd::Full, damaged: Vec::new() };
+    while chunk.next - position < budget {
+        match read_record(&mut file, chunk.next, size) {
+            Ok(Found::Record(content)) => {
+                chunk.next += framed_bytes(content.len() as u64);
+                chunk.records.push(content);
+            }
+            Ok(Found::LeftOut { length }) => {
+                chunk.damaged.push(chunk.next);
+                chunk.next += framed_bytes(length);
+                file.seek(SeekFrom::Start(chunk.next))?;
+            }
+            Ok(Found::Incomplete) => {
+                chunk.end = ChunkEnd::CaughtUp;
+                break;
+            }
+            Ok(Found::DamagedLength) => {
+                chunk.end = ChunkEnd::Damaged;
+                break;
+            }
+            // The file was truncated a moment ago.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                chunk.end = ChunkEnd::CaughtUp;
+                break;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(chunk)
+}
+
+/// What is at a position of a file.
+enum Found {
+    Record(Vec<u8>),
+    /// A record that cannot be used, and has an end.
+    LeftOut {
+        length: u64,
+    },
+    Incomplete,
+    DamagedLength,
+}
+
+fn read_record(file: &mut impl Read, position: u64, size: u64) -> io::Result<Found> {
+    let left = size.saturating_sub(position);
+    if left < HEADER_BYTES as u64 {
+        return Ok(Found::Incomplete);
+    }
+    let mut length = [0; HEADER_BYTES - CHECKSUM_BYTES];
+    let mut checksum = [0; CHECKSUM_BYTES];
+    file.read_exact(&mut length)?;
+    file.read_exact(&mut checksum)?;
+    let length_is_right = checksum == masked_crc32c(&length);
+    let length = u64::from_le_bytes(length);
+    // A length beyond any file would overflow.
+    if !length_is_right || length > u64::MAX >> 1 {
+        return Ok(Found::DamagedLength);
+    }
+    if left < framed_bytes(length) {
+        return Ok(Found::Incomplete);
+    }
+    if length > MAX_RECORD_BYTES {
+        return Ok(Found::LeftOut { length });
+    }
+    let mut content = vec![0; usize::try_from(length).unwrap_or_default()];
+    file.read_exact(&mut content)?;
+    file.read_exact(&mut checksum)?;
+    if checksum == masked_crc32c(&content) {
+        return Ok(Found::Record(content));
+    }
+    // The pages of the last record may still be on their way, as over a network file system.
+    Ok(if left == framed_bytes(length) { Found::Incomplete } else { Found::LeftOut { length } })
+}
+
+/// Bytes of a record in its file.
+const fn framed_bytes(length: u64) -> u64 {
+    HEADER_BYTES as u64 + length + CHECKSUM_BYTES as u64
+}
+
+/// The checksum of TFRecord: CRC-32C, rotated and shifted by a constant.
+fn masked_crc32c(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
+}
+
+/// A record as it is in a file, for tests.
+#[cfg(test)]
+pub(crate) fn framed(content: &[u8]) -> Vec<u8> {
+    let length = (content.len() as u64).to_le_bytes();
+    [&length[..], &masked_crc32c(&length), content, &masked_crc32c(content)].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(file: &[u8], position: u64, budget: u64) -> RecordChunk {
+        read_chunk(Cursor::new(file), position, file.len() as u64, budget).unwrap()
+    }
+
+    #[test]
+    fn a_record_is_read_once_it_is_complete() {
+        let file = [framed(b"first"), framed(b"second")].concat();
+        let first_bytes = framed(b"first").len() as u64;
+        for end in 0..file.len() {
+            let chunk = read(&file[..end], 0, u64::MAX);
+            let expected = usize::from(end as u64 >= first_bytes);
+            assert_eq!(chunk.records.len(), expected, "{end}");
+            assert_eq!((chunk.end, chunk.damaged.len()), (ChunkEnd::CaughtUp, 0), "{end}");
+            // The rest is read from there.
+            let rest = read(&file, chunk.next, u64::MAX);
+            assert_eq!(chunk.records.len() + rest.records.len(), 2, "{end}");
+            assert_eq!(rest.next, file.len() as u64);
+        }
+    }
+
+    #[test]
+    fn a_chunk_has_at_least_one_record() {
+        let file = [framed(&[7; 1_000]), framed(b"second")].concat();
+        let chunk = read(&file, 0, 1);
+        assert_eq!((chunk.records.len(), chunk.end), (1, ChunkEnd::Full));
+        assert_eq!(read(&file, chunk.next, 1).records, [b"second".to_vec()]);
+    }
+
+    #[test]
+    fn damage_costs_one_record_if_the_next_one_can_be_found() {
+        let (first, second) = (framed(b"first"), framed(b"second"));
+        let mut file = [first.clone(), second.clone()].concat();
+        file[HEADER_BYTES] ^= 1;
+        let chunk = read(&file, 0, u64::MAX);
+        assert_eq!((chunk.records, chunk.damaged), (vec![b"second".to_vec()], vec![0]));
+
+        let mut file = [first, second].concat();
+        let at = framed(b"first").len();
+        file[at] ^= 1;
+        let chunk = read(&file, 0, u64::MAX);
+        assert_eq!((chunk.records.len(), chunk.end), (1, ChunkEnd::Damaged));
+        assert_eq!(chunk.next, at as u64);
+    }
+
+    #[test]
+    fn the_last_record_is_read_again_until_its_checksum_is_right() {
+        let complete = framed(b"first");
+        let mut torn = complete.clone();
+        let last = torn.len() - CHECKSUM_BYTES - 1;
+        torn[last] = 0;
+        assert_eq!(read(&torn, 0, u64::MAX).end, ChunkEnd::CaughtUp);
+        assert_eq!(read(&complete, 0, u64::MAX).records, [b"first".to_vec()]);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_in_a_file_makes_the_reader_fail(
+            file in proptest::collection::vec(any::<u8>(), 0..200),
+            position in 0_u64..200,
+        ) {
+            let chunk = read(&file, position, u64::MAX);
+            prop_assert!(chunk.next >= position);
+        }
+    }
+}

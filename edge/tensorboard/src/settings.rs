@@ -1,0 +1,44 @@
+//! What a follower is told.
+
+use std::path::PathBuf;
+
+/// The directory, and where its runs belong.
+#[derive(Clone, Debug)]
+pub struct FollowSettings {
+    pub root: PathBuf,
+    /// The experiment of new runs.
+    pub experiment: String,
+}
+
+impl FollowSettings {
+    /// The settings for a directory, whose runs belong to the experiment of its name unless another one is given.
+    pub fn new(root: PathBuf, experiment: Option<String>) -> Self {
+        let settings = Self { root, experiment: String::new() };
+        let experiment = experiment.unwrap_or_else(|| settings.root_name());
+        Self { experiment, ..settings }
+    }
+
+    /// The name of the directory.
+    pub(crate) fn root_name(&self) -> String {
+        let name = self
+            .root
+            .canonicalize()
+            .ok()
+            .and_then(|root| Some(root.file_name()?.to_string_lossy().into_owned()));
+        name.unwrap_or_else(|| "tensorboard".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_belong_to_the_experiment_of_the_directory() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("speech");
+        std::fs::create_dir(&root).unwrap();
+        assert_eq!(FollowSettings::new(root.join("."), None).experiment, "speech");
+        assert_eq!(FollowSettings::new(root, Some("mine".to_owned())).experiment, "mine");
+    }
+}

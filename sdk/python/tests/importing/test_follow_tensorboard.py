@@ -1,0 +1,146 @@
+"""`matyan follow` on files of TensorBoard's own packages, compared with what TensorBoard reads."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+from imported import last_of_each_step, objects, points
+from test_import_tensorboard import EXPECTED, LOGS, check_histograms
+
+from matyan_client import Run
+
+
+@pytest.fixture
+def logs(tmp_path):
+    """A copy, whose runs are others than those of the other tests."""
+    target = tmp_path / f"logs-{os.urandom(4).hex()}"
+    shutil.copytree(LOGS, target)
+    for file in [*target.rglob("*tfevents*")]:
+        file.rename(file.with_name(f"{file.name}.{os.urandom(4).hex()}"))
+    return target
+
+
+def command(server, *words):
+    environment = {"PATH": os.environ["PATH"], "MATYAN_BACKEND_URL": server.url}
+    return subprocess.Popen(
+        [os.environ["MATYAN_BIN"], "follow", *words],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def follow_once(server, logs):
+    process = command(server, str(logs), "--once", "--json")
+    said, problems = process.communicate()
+    assert process.returncode == 0, problems
+    return json.loads(said), problems
+
+
+def line_with(process, text):
+    """The next line of the messages that contains a text."""
+    for line in process.stderr:
+        if text in line:
+            return line
+    raise AssertionError(f"the follower has ended without `{text}`")
+
+
+def stored_run(server, run_hash):
+    # A call for one run waits until everything of it is applied.
+    return Run(run_hash, repo=server.url, read_only=True)
+
+
+def test_everything_is_stored_exactly(shared_server, logs):
+    result, problems = follow_once(shared_server, logs)
+    runs = {stored_run(shared_server, begun).name: begun for begun in result["runs_begun"]}
+    assert set(runs) == set(EXPECTED)
+    assert "left out 1 tensors with several elements" in problems
+    for label, expected in EXPECTED.items():
+        run_hash = runs[label]
+        run = stored_run(shared_server, run_hash)
+        assert run.experiment == logs.name
+        scalars = {
+            (name, "{}"): last_of_each_step(found) for name, found in expected["scalars"].items()
+        }
+        assert points(run) == scalars
+        for kind, name in (("images", "images"), ("audios", "audio")):
+            wanted = {tag: sorted(found, key=repr) for tag, found in expected[name].items()}
+            assert objects(shared_server, run_hash, kind) == wanted
+        texts = objects(shared_server, run_hash, "texts")
+        assert {
+            tag: [[step, text["data"]] for step, text in found] for tag, found in texts.items()
+        } == expected["texts"]
+        check_histograms(objects(shared_server, run_hash, "distributions"), expected["histograms"])
+    assert stored_run(shared_server, runs["x"])["hparams"] == {
+        "bias": True,
+        "layers": 3,
+        "lr": 0.01,
+        "model": {"name": "net"},
+        "sizes": [1, 2],
+    }
+
+
+def test_nothing_is_sent_again(shared_server, logs):
+    follow_once(shared_server, logs)
+    result, _ = follow_once(shared_server, logs)
+    assert (result["runs_begun"], result["points"], result["objects"]) == ([], 0, 0)
+
+
+def test_a_server_that_is_killed_is_waited_for(own_server, tmp_path):
+    [source] = (LOGS / "x").iterdir()
+    content = source.read_bytes()
+    file = tmp_path / "logs" / "x" / source.name
+    file.parent.mkdir(parents=True)
+    # The middle of a record.
+    half = len(content) // 2
+    file.write_bytes(content[:half])
+    process = command(own_server, str(tmp_path / "logs"))
+    try:
+        told = line_with(process, "new run ")
+        own_server.stop(signal.SIGKILL)
+        with file.open("ab") as grown:
+            grown.write(content[half:])
+        line_with(process, "waiting for the server")
+        own_server.start()
+        expected = {
+            (name, "{}"): last_of_each_step(found)
+            for name, found in EXPECTED["x"]["scalars"].items()
+        }
+        while points(stored_run(own_server, told.split()[-1])) != expected:
+            assert process.poll() is None, "the follower has ended before everything was stored"
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+        assert process.returncode == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_live_writer_is_followed(shared_server, tmp_path):
+    tensorboard_x = pytest.importorskip("tensorboardX")
+    logs = tmp_path / f"logs-{os.urandom(4).hex()}"
+    logs.mkdir()
+    process = command(shared_server, str(logs))
+    try:
+        writer = tensorboard_x.SummaryWriter(str(logs / "first"), flush_secs=1)
+        for step in range(1_000):
+            writer.add_scalar("loss", 1 / (step + 1), step)
+        writer.close()
+        # The follower tells of a run once it is durable.
+        told = line_with(process, "new run ")
+        process.send_signal(signal.SIGINT)
+        said, problems = process.communicate()
+        assert process.returncode == 0, problems
+        assert "1 new runs" in said
+    finally:
+        process.kill()
+        process.wait()
+    follow_once(shared_server, logs)
+    [series] = points(stored_run(shared_server, told.split()[-1])).values()
+    assert [step for step, *_ in series] == list(range(1_000))
