@@ -23,6 +23,8 @@ mod caller;
 
 mod token;
 
+mod login_code;
+
 mod caller_cache;
 
 mod process_key;
@@ -42,6 +44,7 @@ pub use caller_cache::{
     CallerCache, CallerSource, LIFETIME, LookupError, MAX_OUTAGE, RECHECK_INTERVAL, REVOCATION_TIME,
 };
 pub use file_permit::{FilePermits, PERMIT_LIFETIME, PermitProblem, PermittedFile};
+pub use login_code::LoginCode;
 pub use process_key::{ProcessKey, Question};
 pub use project_name::{NAME_OF_DEFAULT, is_project_name};
 pub use right::{Right, RightSet, Role};

@@ -62,7 +62,7 @@ impl NewSession {
         let ends_us = now_us.saturating_add(longest_us);
         let credential = Credential {
             digest: secret.digest().0,
-            kind: CredentialKind::Session(Session { ends_us, token: token.map(|token| token.0) }),
+            kind: CredentialKind::Session(Session { ends_us, token: token.map(|token| token.0), wrong_codes: 0 }),
             principal: String::new(),
             label: String::new(),
             created_us: now_us,
