@@ -4,6 +4,8 @@
 
 mod page;
 
+mod code;
+
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -32,7 +34,9 @@ use crate::scope::Scope;
 use crate::services::Services;
 use crate::session_cookie::{BrowserCookie, read_session};
 use crate::tls::is_https_page;
-use page::{CALLBACK, Notice, PROVIDER, Place, SIGN_IN, SIGN_OUT, parameter_value, redirect, set_cookies};
+use page::{
+    CALLBACK, CODE, Notice, PROVIDER, Place, SIGN_IN, SIGN_OUT, parameter_value, redirect, set_cookies,
+};
 
 /// Values of the parameter `reason`, by which a browser comes to the page for signing in. The first one is
 /// sent by the UI.
@@ -125,7 +129,7 @@ impl<'a> SignIn<'a> {
         callers: Option<&'a CallerCache>,
         base_path: &'a str,
     ) -> Option<Self> {
-        let is_own = matches!(path, SIGN_IN | SIGN_OUT | CALLBACK) || path.starts_with(PROVIDER);
+        let is_own = matches!(path, SIGN_IN | SIGN_OUT | CALLBACK | CODE) || path.starts_with(PROVIDER);
         is_own.then(|| {
             let place = Place::new(base_path, Scope::current().project_name());
             Self { services, callers, place }
@@ -146,7 +150,9 @@ impl<'a> SignIn<'a> {
             (Some(callers), SIGN_IN) if is_writing => self.sign_in(callers, &request, body).await,
             (Some(_), SIGN_OUT) if is_writing => self.sign_out(&request).await,
             (Some(_), CALLBACK) if *request.method() == Method::GET => self.finish(&request).await,
-            (Some(_), SIGN_IN) => not_allowed("GET, POST"),
+            (Some(_), CODE) if is_reading => self.code_form(&request).await,
+            (Some(_), CODE) if is_writing => self.type_code(&request, body).await,
+            (Some(_), SIGN_IN | CODE) => not_allowed("GET, POST"),
             (Some(_), SIGN_OUT) => not_allowed("POST"),
             (Some(_), CALLBACK) => not_allowed("GET"),
             (Some(_), path) if *request.method() == Method::GET => {
@@ -159,6 +165,7 @@ impl<'a> SignIn<'a> {
             SIGN_IN => "/sign-in/",
             SIGN_OUT => "/sign-out/",
             CALLBACK => "/sign-in/callback/",
+            CODE => "/sign-in/code/",
             _ => "/sign-in/with/{id}/",
         };
         response.extensions_mut().insert(PathTemplate(template.into()));

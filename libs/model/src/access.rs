@@ -18,8 +18,8 @@ mod identity;
 mod login;
 
 pub use credential::{
-    Credential, CredentialKind, Digest, Link, PendingLogin, SESSION_IDLE_US, Session, credential_find, credential_remove,
-    credential_take, credentials_list, credentials_sweep, session_end, session_renew,
+    Credential, CredentialKind, Digest, Link, PendingLogin, SESSION_IDLE_US, Session, credential_find,
+    credential_remove, credential_take, credentials_list, credentials_sweep, session_end, session_renew,
 };
 pub use identity::{ProvidedIdentity, ProvidedSignIn, UsedState, identity_sign_in};
 pub use login::{TypedCode, code_type, login_put};

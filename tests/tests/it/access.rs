@@ -5,6 +5,7 @@ mod closed_server;
 mod confusion;
 mod foreign;
 mod login;
+mod login_code;
 mod matrix;
 mod revocation;
 mod secrets;

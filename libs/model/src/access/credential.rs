@@ -330,8 +330,8 @@ pub(super) async fn credential_insert(
         }
         CredentialKind::PendingLogin(login) => {
             let is_near = |other: &&&Credential| is_of_network(&other.kind, &login.network);
-            let is_full = alike.len() >= MAX_LOGINS
-                || alike.iter().filter(is_near).count() >= MAX_LOGINS_OF_NETWORK;
+            let is_full =
+                alike.len() >= MAX_LOGINS || alike.iter().filter(is_near).count() >= MAX_LOGINS_OF_NETWORK;
             if is_full {
                 return Ok(Err(AccessRefusal::TooManyLogins));
             }

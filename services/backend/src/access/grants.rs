@@ -21,7 +21,7 @@ use crate::server::{
 const PRINCIPAL_BYTES: usize = 128;
 
 /// The name of a role, as in commands.
-fn role_name(role: Role) -> &'static str {
+pub(super) fn role_name(role: Role) -> &'static str {
     matyan_access::Role::from_proto(role).map_or("unspecified", matyan_access::Role::name)
 }
 

@@ -11,6 +11,7 @@ use matyan_sign_in::{Answer, Expected, PendingSignIn, Person, SignInError};
 use matyan_store::{Transaction, transact};
 use tonic::{Request, Response};
 
+use super::login;
 use crate::server::{
     RpcResult, Server, convert,
     deps::Deps,
@@ -62,7 +63,11 @@ impl NewSession {
         let ends_us = now_us.saturating_add(longest_us);
         let credential = Credential {
             digest: secret.digest().0,
-            kind: CredentialKind::Session(Session { ends_us, token: token.map(|token| token.0), wrong_codes: 0 }),
+            kind: CredentialKind::Session(Session {
+                ends_us,
+                token: token.map(|token| token.0),
+                wrong_codes: 0,
+            }),
             principal: String::new(),
             label: String::new(),
             created_us: now_us,
@@ -317,6 +322,18 @@ impl SignInService for SignInApi {
         let token = digest("token_digest", &request.into_inner().token_digest)?;
         let session = SignInApi::start_session(self, &token).await?;
         Ok(Response::new(pb::StartSessionResponse { session: Some(session) }))
+    }
+
+    async fn find_login(&self, request: Request<pb::FindLoginRequest>) -> RpcResult<pb::FindLoginResponse> {
+        let login = login::find(self.deps(), request.into_inner()).await?;
+        Ok(Response::new(pb::FindLoginResponse { login: Some(login) }))
+    }
+
+    async fn answer_login(
+        &self,
+        request: Request<pb::AnswerLoginRequest>,
+    ) -> RpcResult<pb::AnswerLoginResponse> {
+        Ok(Response::new(login::answer(self.deps(), request.into_inner()).await?))
     }
 
     async fn end_session(

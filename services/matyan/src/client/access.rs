@@ -137,7 +137,7 @@ pub(crate) enum RoleName {
 }
 
 impl RoleName {
-    fn role(self) -> Role {
+    pub(super) fn role(self) -> Role {
         match self {
             Self::Monitor => Role::Monitor,
             Self::Ingest => Role::Ingest,

@@ -90,6 +90,27 @@ impl ConnectionFlags {
         Ok(InterceptedService::new(channel(&self.server).await?, metadata))
     }
 
+    /// Connects to the server of a place with a token, for calls that are not about a project.
+    pub(super) async fn connect_to_place(
+        &self,
+        place: &TokenPlace,
+        token: &AccessToken,
+    ) -> Result<Connection, Error> {
+        // The URL that the user has given, if it is of this server: a path may be where a proxy exposes it.
+        let is_given =
+            TokenPlace::of(&self.server).is_some_and(|it| it.whole_server() == place.whole_server());
+        let server = if is_given { self.server.clone() } else { place.whole_server().to_string() };
+        let metadata = CallMetadata { project: None, authorization: Some(header(token)) };
+        Ok(InterceptedService::new(channel(&server).await?, metadata))
+    }
+
+    /// Connects to the server without a token.
+    pub(super) async fn connect_as_stranger(&self) -> Result<Connection, Error> {
+        project_of_url(&self.server)?;
+        let metadata = CallMetadata { project: None, authorization: None };
+        Ok(InterceptedService::new(channel(&self.server).await?, metadata))
+    }
+
     /// The header with the token for calls in a project, if there is one.
     fn authorization(&self, project: &str) -> Result<Option<AsciiMetadataValue>, Error> {
         let text = match (&self.token_file, &self.token) {

@@ -4,8 +4,7 @@ use super::*;
 
 /// A login that waits from 100 to 200.
 fn login(digest: u8, network: &str) -> Credential {
-    let login =
-        PendingLogin { address: network.to_owned(), network: network.to_owned(), lifetime_us: 1_000 };
+    let login = PendingLogin { address: network.to_owned(), network: network.to_owned(), lifetime_us: 1_000 };
     Credential {
         kind: CredentialKind::PendingLogin(login),
         created_by: String::new(),
