@@ -17,11 +17,10 @@ use tokio::{
 };
 use tonic::Code;
 
-use super::{closed_server::ClosedServer, command, run, status};
+use super::{RUNS, closed_server::ClosedServer, command, run, status};
 
 const PROJECT: &str = "speech";
 const PROJECTS: [&str; 2] = [PROJECT, "vision"];
-const RUNS: &str = "/api/v1/rest/runs/search/run/?q=&report_progress=false";
 
 /// The answer of the page to a form: its status and its text.
 async fn post_form(server: &Server, cookie: &str, form: &str) -> (StatusCode, String) {
@@ -211,4 +210,27 @@ async fn rule_121_an_open_server_has_no_codes() {
     request.metadata_mut().insert("matyan-caller", "anonymous".parse().expect("it is ASCII"));
     let refused = logins.begin_login(request).await.expect_err("the header is removed");
     assert_eq!(refused.code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn a_token_that_was_found_is_checked_without_being_shown() {
+    let closed = ClosedServer::up(&[], &PROJECTS).await;
+    let ana = closed.invite("ana", Role::Editor, PROJECT).await;
+    let folder = tempfile::tempdir().expect("the temporary directory is writable");
+    let file = folder.path().join("found");
+    std::fs::write(&file, format!("TOKEN='{}'\n", ana.secret)).expect("the file is ours");
+    let file = file.to_str().expect("the path is text");
+    let words = ["access", "check", "--json", "--token-file", file];
+    let checked = run(&mut command(&closed.server, None, &words)).expect("the token is valid");
+    let checked: Value = serde_json::from_str(&checked).expect("one object");
+    assert_eq!((&checked["principal"], &checked["token"]["project"]), (&"ana".into(), &PROJECT.into()));
+    closed.revoke(&ana).await;
+    eventually("the token is refused", async || match run(&mut command(&closed.server, None, &words)) {
+        Ok(output) => Err(output),
+        Err(error) => {
+            assert!(error.contains(&ana.info.id) && !error.contains(&ana.secret), "{error}");
+            Ok(())
+        }
+    })
+    .await;
 }
