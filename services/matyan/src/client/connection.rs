@@ -15,6 +15,7 @@ use tonic::{
 use super::{
     Error,
     flags::{ClientFlags, ConnectionFlags},
+    secret_prompt::read_secret,
 };
 use crate::{endpoint::endpoint, settings::Environment};
 
@@ -109,6 +110,18 @@ impl ConnectionFlags {
         project_of_url(&self.server)?;
         let metadata = CallMetadata { project: None, authorization: None };
         Ok(InterceptedService::new(channel(&self.server).await?, metadata))
+    }
+
+    /// A text with a token: of the file after --token-file, or else what is typed or piped.
+    pub(super) fn token_text(&self) -> Result<String, Error> {
+        match &self.token_file {
+            Some(path) => {
+                let read =
+                    fs::read(path).map_err(|source| Error::TokenFile { path: path.clone(), source })?;
+                Ok(String::from_utf8_lossy(&read).into_owned())
+            }
+            None => Ok(read_secret(&format!("Token for {}: ", self.server))?),
+        }
     }
 
     /// The header with the token for calls in a project, if there is one.

@@ -5,7 +5,6 @@
 mod code;
 
 use std::{
-    fs,
     io::{self, IsTerminal as _},
     path::PathBuf,
 };
@@ -28,7 +27,6 @@ use super::{
     flags::ConnectionFlags,
     output::{Output, cell, notice},
     projects::shown_name,
-    secret_prompt::read_secret,
 };
 use crate::endpoint::EndpointError;
 
@@ -159,23 +157,12 @@ async fn caller(connection: &ConnectionFlags, token: &AccessToken) -> Result<Get
 /// The token to keep: of the file after --token-file, or else of what is typed or piped. It may be a part of a text, such
 /// as the line of an invitation.
 fn new_token(connection: &ConnectionFlags) -> Result<AccessToken, Error> {
-    let text = token_text(connection)?;
+    let text = connection.token_text()?;
     // The text is not repeated: it may be a token with a mistake.
     AccessToken::find(&text).ok_or_else(|| {
         let is_link = BrowserSecret::find(SecretKind::Link, &text).is_some();
         Error::Message(if is_link { IS_LINK } else { NO_TOKEN }.to_owned())
     })
-}
-
-/// A text with a token: of the file after --token-file, or else what is typed or piped.
-pub(super) fn token_text(connection: &ConnectionFlags) -> Result<String, Error> {
-    match &connection.token_file {
-        Some(path) => {
-            let read = fs::read(path).map_err(|source| Error::TokenFile { path: path.clone(), source })?;
-            Ok(String::from_utf8_lossy(&read).into_owned())
-        }
-        None => Ok(read_secret(&format!("Token for {}: ", connection.server))?),
-    }
 }
 
 /// Whether others on the network can read what is sent to a server.

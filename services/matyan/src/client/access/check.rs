@@ -6,13 +6,13 @@ use serde_json::json;
 use tonic::Code;
 
 use super::show_caller;
-use crate::client::{Error, client, flags::ClientFlags, login::token_text, output::Output};
+use crate::client::{Error, client, flags::ClientFlags, output::Output};
 
 const NO_TOKEN: &str = "this contains no token: a token begins with mtk_, and must be copied completely";
 
 /// Shows the principal of a token. Its text is not an argument: other users of a machine can read command lines.
 pub(super) async fn run(client: &ClientFlags, out: &mut Output) -> Result<(), Error> {
-    let text = token_text(&client.connection)?;
+    let text = client.connection.token_text()?;
     // The text is not repeated: it may be a token with a mistake.
     let token = AccessToken::find(&text).ok_or_else(|| Error::Message(NO_TOKEN.to_owned()))?;
     let id = token.digest().id();
