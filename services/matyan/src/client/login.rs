@@ -38,13 +38,13 @@ Examples:
   matyan login --token-file matyan-data/operator-token    keeps the token in a file
   vault read -field=token secret/matyan | matyan login    keeps the token that a program prints
 
-With a code, the server creates a token for this program alone, and `matyan logout` ends it. A token is kept for the server of --server or MATYAN_BACKEND_URL, or only for its project if the token is for one project, in
-~/.config/matyan/tokens.json, which only you can read. It is sent to this server only. --token-file and MATYAN_TOKEN come before it.";
+With a code, the server creates a token for this program alone, and `matyan logout` ends it. A token is kept for the server of
+--server or MATYAN_BACKEND_URL, or only for its project if the token is for one project, in ~/.config/matyan/tokens.json, which only you can read. It is sent to this server only. --token-file and MATYAN_TOKEN come before it.";
 
 const NO_TOKEN: &str =
     "this contains no token, so nothing was kept: a token begins with mtk_, and must be copied completely";
-const IS_LINK: &str = "this is a link that signs a browser in, so nothing was kept: open it, and create a token on the page Access, or ask an \
-                       owner for one, who runs `matyan access token create NAME --project NAME`";
+const IS_LINK: &str = "this is a link that signs a browser in, so nothing was kept: open it in a browser, then run \
+                       `matyan login` on a terminal, or `matyan login --code`, and type the code there";
 const NO_FOLDER: &str = "there is no folder for the file of tokens: set HOME or XDG_CONFIG_HOME";
 
 #[derive(Debug, Args)]

@@ -125,38 +125,43 @@ settings! {
     /// token is written to `operator-token` in the data directory
     OPERATOR_TOKEN_FILE: PathBuf = Setting::new("operator_token_file", &["MATYAN_OPERATOR_TOKEN_FILE"], parse::path);
     /// Issuer of a provider of OpenID Connect with which people sign in, exactly as the provider writes it
-    OIDC_ISSUER: String = Setting::new("oidc_issuer", &["MATYAN_OIDC_ISSUER"], parse::provider_url);
+    OIDC_ISSUER: String = Setting::new("oidc_issuer", &["MATYAN_OIDC_ISSUER"], parse::provider_url)
+        .chart("signIn.oidc.issuer");
     /// Id by which this provider knows this server
-    OIDC_CLIENT_ID: String = Setting::new("oidc_client_id", &["MATYAN_OIDC_CLIENT_ID"], parse::text);
+    OIDC_CLIENT_ID: String = Setting::new("oidc_client_id", &["MATYAN_OIDC_CLIENT_ID"], parse::text)
+        .chart("signIn.oidc.clientId");
     /// File with the secret by which this provider knows this server; without it, the client is a public one
-    OIDC_CLIENT_SECRET_FILE: ClientSecret = Setting::new("oidc_client_secret_file", &["MATYAN_OIDC_CLIENT_SECRET_FILE"], parse::client_secret_file);
+    OIDC_CLIENT_SECRET_FILE: ClientSecret = Setting::new("oidc_client_secret_file", &["MATYAN_OIDC_CLIENT_SECRET_FILE"], parse::client_secret_file)
+        .chart("signIn.oidc.secretKey");
     /// Name of this provider on the page for signing in
     OIDC_TITLE: String = Setting::new("oidc_title", &["MATYAN_OIDC_TITLE"], parse::text)
-        .default("single sign-on");
+        .default("single sign-on").chart("signIn.oidc.title");
     /// Scopes that are asked for besides `openid`, separated by spaces
     OIDC_SCOPES: String = Setting::new("oidc_scopes", &["MATYAN_OIDC_SCOPES"], parse::text)
-        .default("email profile");
+        .default("email profile").chart("signIn.oidc.scopes");
     /// Claim of the ID token with the groups of a person
     OIDC_GROUPS_CLAIM: String = Setting::new("oidc_groups_claim", &["MATYAN_OIDC_GROUPS_CLAIM"], parse::text)
-        .default("groups");
+        .default("groups").chart("signIn.oidc.groupsClaim");
     /// Claim of the ID token with the name of a person, which should be unique and not be chosen by the person
     OIDC_NAME_CLAIM: String = Setting::new("oidc_name_claim", &["MATYAN_OIDC_NAME_CLAIM"], parse::text)
-        .computed("`email` if it is verified, otherwise `sub`");
+        .computed("`email` if it is verified, otherwise `sub`").chart("signIn.oidc.nameClaim");
     /// Roles of the groups of this provider, separated by commas or line breaks: `ml-team = editor@speech` in a project,
     /// `ops = operator` in all projects
     OIDC_ROLES: RoleTable = Setting::new("oidc_roles", &["MATYAN_OIDC_ROLES"], RoleTable::parse)
-        .default("");
+        .default("").chart("signIn.oidc.roles");
     /// Address of the instance of GitHub with which people sign in
     GITHUB_URL: String = Setting::new("github_url", &["MATYAN_GITHUB_URL"], parse::provider_url)
-        .default("https://github.com");
+        .default("https://github.com").chart("signIn.github.url");
     /// Client id of an OAuth app of GitHub; with it, people sign in with GitHub
-    GITHUB_CLIENT_ID: String = Setting::new("github_client_id", &["MATYAN_GITHUB_CLIENT_ID"], parse::text);
+    GITHUB_CLIENT_ID: String = Setting::new("github_client_id", &["MATYAN_GITHUB_CLIENT_ID"], parse::text)
+        .chart("signIn.github.clientId");
     /// File with the client secret of this app
-    GITHUB_CLIENT_SECRET_FILE: ClientSecret = Setting::new("github_client_secret_file", &["MATYAN_GITHUB_CLIENT_SECRET_FILE"], parse::client_secret_file);
+    GITHUB_CLIENT_SECRET_FILE: ClientSecret = Setting::new("github_client_secret_file", &["MATYAN_GITHUB_CLIENT_SECRET_FILE"], parse::client_secret_file)
+        .chart("signIn.github.secretKey");
     /// Roles of organizations and teams of GitHub, separated by commas or line breaks: `my-org = viewer@speech`,
     /// `my-org/ml-team = editor@speech`
     GITHUB_ROLES: RoleTable = Setting::new("github_roles", &["MATYAN_GITHUB_ROLES"], RoleTable::parse_any_case)
-        .default("");
+        .default("").chart("signIn.github.roles");
     /// Send traces over gRPC to the OpenTelemetry collector at this address, such as
     /// http://127.0.0.1:4317
     OTLP_ENDPOINT: String = Setting::new(
