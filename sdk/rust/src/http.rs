@@ -30,6 +30,7 @@ use reqwest::{
 
 pub use error::HttpError;
 pub(crate) use error::{malformed, server_message, with_sources};
+pub(crate) use request::RequestToken;
 pub use request::{RestRequest, segment};
 
 use crate::access_token::authorization;
@@ -204,7 +205,12 @@ impl HttpClient {
         if let Some((content_type, body)) = &request.body {
             outgoing = outgoing.header(CONTENT_TYPE, content_type).body(body.clone());
         }
-        if let Some(authorization) = authorization(&self.base) {
+        let token = match &request.token {
+            RequestToken::OfServer => authorization(&self.base),
+            RequestToken::Absent => None,
+            RequestToken::Own(token) => Some(token.clone()),
+        };
+        if let Some(authorization) = token {
             outgoing = outgoing.header(AUTHORIZATION, authorization);
         }
         let response = outgoing.headers(request.headers.clone()).send().await;
