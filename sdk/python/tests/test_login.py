@@ -100,9 +100,7 @@ def test_a_refused_code_keeps_nothing(closed_server, home):  # noqa: F811
     server, operator = closed_server
     cookie = _session(server, operator)
     words = [*_COMMAND, "login", "--code", "--backend-url", server.url]
-    process = subprocess.Popen(
-        words, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    process = subprocess.Popen(words, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     with process:
         code = re.search(r"type the code (\w{4}-\w{4})", process.stderr.readline())[1]
         form = {"code": code, "answer": "refuse"}
@@ -112,9 +110,7 @@ def test_a_refused_code_keeps_nothing(closed_server, home):  # noqa: F811
     assert not home.exists()
 
 
-def test_a_pasted_token_is_kept_and_only_forgotten(  # noqa: F811
-    closed_server, home, monkeypatch, capsys
-):
+def test_a_pasted_token_is_only_forgotten(closed_server, home, monkeypatch, capsys):  # noqa: F811
     server, operator = closed_server
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"export MATYAN_TOKEN={operator}\n"))
     assert cli.main(["login", "--backend-url", server.url]) == 0

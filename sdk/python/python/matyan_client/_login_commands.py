@@ -36,9 +36,7 @@ def add_commands(commands: Any) -> None:
     )
     login.add_argument("--backend-url", metavar="URL", help="default: MATYAN_BACKEND_URL")
     way = login.add_mutually_exclusive_group()
-    way.add_argument(
-        "--code", action="store_true", help="show a code; the default on a terminal"
-    )
+    way.add_argument("--code", action="store_true", help="show a code; the default on a terminal")
     way.add_argument(
         "--paste", action="store_true", help="read a token; the default if the input is no terminal"
     )
