@@ -1,5 +1,6 @@
 //! Access control from nothing to a colleague with a token, by the real program and its commands.
 
+mod attacks;
 mod canaries;
 mod closed_server;
 mod confusion;
