@@ -33,6 +33,8 @@ mod file_permit;
 
 mod project_name;
 
+mod principal_name;
+
 mod access_event;
 
 mod audited_call;
@@ -45,6 +47,7 @@ pub use caller_cache::{
 };
 pub use file_permit::{FilePermits, PERMIT_LIFETIME, PermitProblem, PermittedFile};
 pub use login_code::LoginCode;
+pub use principal_name::{PRINCIPAL_BYTES, is_principal_name};
 pub use process_key::{ProcessKey, Question};
 pub use project_name::{NAME_OF_DEFAULT, is_project_name};
 pub use right::{Right, RightSet, Role};

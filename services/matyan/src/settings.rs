@@ -8,6 +8,7 @@
 //! them.
 
 mod access;
+mod access_file;
 mod blobs;
 mod clients;
 mod fdb;
@@ -33,6 +34,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 pub(crate) use access::AccessSettings;
 #[cfg(test)]
 pub(crate) use access::ProviderSettings;
+pub(crate) use access_file::{AccessFile, DeclaredRole, DeclaredToken};
 pub(crate) use blobs::BlobStore;
 #[cfg(feature = "fdb")]
 pub(crate) use fdb::Fdb;

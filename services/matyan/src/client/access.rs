@@ -176,6 +176,7 @@ pub(super) async fn run(flags: AccessFlags) -> Result<(), Error> {
             audit::run(audit, flags, out).await
         }
         AccessCommand::Token(TokenCommand::Generate) => tokens::generate(out),
+        AccessCommand::Token(TokenCommand::Digest) => tokens::digest(&client, out),
         AccessCommand::Token(command) => {
             let access = &mut client!(AccessServiceClient, client.connect().await?);
             tokens::run(access, command, out).await

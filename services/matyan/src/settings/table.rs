@@ -9,6 +9,7 @@ use matyan_store::Prefix;
 use matyan_wire::ingestion::RecordFormat;
 
 use super::{
+    access_file::AccessFile,
     parse::{self, AccessMode, LogFormat},
     role::{Program, Role},
     secret::Secret,
@@ -124,6 +125,8 @@ settings! {
     /// File with the token of the first operator, as `matyan access token generate` prints it; without it, a
     /// token is written to `operator-token` in the data directory
     OPERATOR_TOKEN_FILE: PathBuf = Setting::new("operator_token_file", &["MATYAN_OPERATOR_TOKEN_FILE"], parse::path);
+    /// File with roles, and with digests of tokens, that are in force as long as the file has them
+    ACCESS_FILE: AccessFile = Setting::new("access_file", &["MATYAN_ACCESS_FILE"], AccessFile::open);
     /// Issuer of a provider of OpenID Connect with which people sign in, exactly as the provider writes it
     OIDC_ISSUER: String = Setting::new("oidc_issuer", &["MATYAN_OIDC_ISSUER"], parse::provider_url)
         .chart("signIn.oidc.issuer");

@@ -64,6 +64,7 @@ fn access_settings(mode: Option<AccessMode>) -> AccessSettings {
     AccessSettings {
         mode,
         operator_token_file: None,
+        file: None,
         link_host: None,
         providers: ProviderSettings::default(),
     }
