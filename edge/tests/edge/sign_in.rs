@@ -617,7 +617,10 @@ async fn rule_121_a_code_is_typed_by_someone_who_has_signed_in_and_answered_once
         let allowed = browser.post(&page, &form).await;
         assert!(allowed.text().contains("is signed in as service:test"), "{}", allowed.text());
         assert_eq!(callers.0.lock().unwrap().answered_logins, [false, true]);
-        assert_eq!(browser.send(Request::delete(&page).body(Body::empty()).unwrap()).await.status, 405);
+        assert_eq!(
+            browser.send(Request::delete(&page).body(Body::empty()).unwrap()).await.status,
+            StatusCode::METHOD_NOT_ALLOWED
+        );
     }
 }
 

@@ -165,7 +165,7 @@ fn credential_of(token: &DeclaredToken, now_us: i64) -> Credential {
 /// An entry of the audit log. Its id has to differ from those of other changes at the same time.
 fn entry(project: Option<String>, resource: String, now_us: i64) -> AuditEntry {
     AuditEntry {
-        position: AuditPosition { time_us: now_us, id: (clock::new_id())() },
+        position: AuditPosition { time_us: now_us, id: (clock::new_id_text())() },
         principal: ORIGIN.to_owned(),
         credential: String::new(),
         address: String::new(),

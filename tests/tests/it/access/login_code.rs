@@ -46,7 +46,7 @@ async fn state(closed: &ClosedServer, token: &str) -> LoginState {
 
 /// `matyan login` as a process of a user with this folder for settings, and the code that it shows.
 async fn start_login(server: &Server, home: &TempDir, flags: &[&str]) -> (Child, String) {
-    let words = [&["login", "--code", "--json"], flags].concat();
+    let words = [&["login", "--code", "--json"][..], flags].concat();
     let mut command = Command::from(command(server, None, &words));
     command.env("XDG_CONFIG_HOME", home.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.kill_on_drop(true).spawn().expect("the binary starts");

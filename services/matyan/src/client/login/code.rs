@@ -45,10 +45,8 @@ pub(super) async fn token_by_code(
     let BeginLoginResponse { token, code, lifetime_s, interval_s } = begun;
     let token = AccessToken::parse(&token).ok_or_else(|| Error::Message(NO_TOKEN.to_owned()))?;
     let server = connection.server.trim_end_matches('/');
-    notice(format!(
-        "open {server}/sign-in/code in a browser, and type the code {code}\n(it is valid for {} minutes; waiting …)",
-        lifetime_s / MINUTE_S
-    ));
+    notice(format!("open {server}/sign-in/code in a browser, and type the code {code}"));
+    notice(format!("(it is valid for {} minutes; waiting …)", lifetime_s / MINUTE_S));
     let interval = Duration::from_secs(interval_s.clamp(MIN_INTERVAL_S, MAX_INTERVAL_S));
     wait(&mut logins, &token, interval).await?;
     Ok(token)
