@@ -1,6 +1,8 @@
 //! The page on which a person types the code of a program, sees what the program asks for, and allows or refuses it. The
 //! code is typed, and never part of a link: whoever sends a link could make its reader sign a foreign program in.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::response::Response;
 use http::{Request, StatusCode};
@@ -13,7 +15,7 @@ use crate::access_reports::SignedIn;
 use crate::scope::Scope;
 use crate::session_cookie::read_session;
 
-const DAY_S: u64 = 24 * 60 * 60;
+const DAY: Duration = Duration::from_hours(24);
 
 /// Values of the buttons.
 const ALLOW: &str = "allow";
@@ -151,7 +153,7 @@ fn known(text: &str) -> &str {
 }
 
 fn days_text(lifetime_s: u64) -> String {
-    match lifetime_s.div_ceil(DAY_S) {
+    match lifetime_s.div_ceil(DAY.as_secs()) {
         1 => "1 day".to_owned(),
         days => format!("{days} days"),
     }
@@ -173,7 +175,7 @@ mod tests {
             address: "10.0.0.7".to_owned(),
             project: Some("speech".to_owned()),
             role: matyan_proto::access::v1::Role::Writer.into(),
-            lifetime_s: 30 * DAY_S,
+            lifetime_s: 30 * DAY.as_secs(),
         };
         let page = question(&login, "/sign-in/code", "BCDF-GHJK");
         for shown in ["&lt;b&gt;laptop", "10.0.0.7", "speech", "writer", "30 days", "<b>ana</b>", "BCDF-GHJK"]
@@ -181,7 +183,7 @@ mod tests {
             assert!(page.contains(shown), "{shown}: {page}");
         }
         assert!(!page.contains("<b>laptop"), "{page}");
-        let all = AskedLogin { lifetime_s: DAY_S, ..AskedLogin::default() };
+        let all = AskedLogin { lifetime_s: DAY.as_secs(), ..AskedLogin::default() };
         let page = question(&all, "/sign-in/code", "BCDF-GHJK");
         for shown in ["all of your projects", "all of your roles", "1 day<", "unknown"] {
             assert!(page.contains(shown), "{shown}: {page}");

@@ -48,10 +48,11 @@ pub(crate) fn begin_login(
     label: String,
     project: Option<String>,
     role: Option<String>,
-    days: u64,
+    days: u32,
 ) -> PyResult<(String, String, u64, u64)> {
     let client = client(url)?;
-    let asked = AskedToken { label, project, role, days };
+    let lifetime = Duration::from_hours(24).saturating_mul(days);
+    let asked = AskedToken { label, project, role, lifetime };
     let begun = py.detach(|| client.begin_login(asked)).map_err(exception)?;
     Ok((begun.token, begun.code, begun.lifetime_s, begun.interval_s))
 }

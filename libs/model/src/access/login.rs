@@ -19,7 +19,7 @@ const MAX_WRONG_CODES: u8 = 5;
 pub enum TypedCode {
     /// The login that waits for this code, and the session in which it was typed.
     Found { login: Box<Credential>, session: Box<Credential> },
-    /// No login waits for it. So many other codes may be typed in the session.
+    /// No login waits for it. This number of further wrong codes may be typed in the session.
     Wrong { left: u8 },
     /// Too many wrong codes were typed in this session.
     TooMany,

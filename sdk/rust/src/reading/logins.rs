@@ -1,7 +1,7 @@
 //! Signing in by a code, for programs whose user has no token: the user types the code in a browser, and the token is kept in
 //! the file that `matyan login` writes as well. Signing out ends the tokens that were got in this way.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use matyan_kept_tokens::{KeptTokens, TokenPlace};
 use matyan_proto::access::v1::{
@@ -22,8 +22,6 @@ const END: &str = "/matyan.access.v1.AccessService/EndLogin";
 
 /// Status of the answer to a token that is not valid.
 const UNAUTHORIZED: u16 = 401;
-
-const DAY_S: u64 = 24 * 60 * 60;
 
 /// The reason why a token is not kept, or not ended.
 #[derive(Debug, thiserror::Error)]
@@ -51,8 +49,8 @@ pub struct AskedToken {
     pub project: Option<String>,
     /// Name of the largest role of the token; absent: all roles of the person.
     pub role: Option<String>,
-    /// Days until the token expires; 0: what the server chooses.
-    pub days: u64,
+    /// Time until the token expires; 0: what the server chooses.
+    pub lifetime: Duration,
 }
 
 /// A token that is not valid before someone has typed its code.
@@ -107,9 +105,9 @@ pub struct EndedToken {
 impl BackendClient {
     /// Asks for a token that someone allows by typing a code. Sends no token: the one that is kept may have ended.
     pub fn begin_login(&self, asked: AskedToken) -> Result<BegunLogin, LoginError> {
-        let AskedToken { label, project, role, days } = asked;
+        let AskedToken { label, project, role, lifetime } = asked;
         let role = role.map_or(Ok(Role::Unspecified), |name| role_named(&name))?;
-        let request = BeginLoginRequest { label, project, role: role.into(), lifetime_s: days * DAY_S };
+        let request = BeginLoginRequest { label, project, role: role.into(), lifetime_s: lifetime.as_secs() };
         let begun: BeginLoginResponse = self.call_with(BEGIN, request, RequestToken::Absent)?;
         let BeginLoginResponse { token, code, lifetime_s, interval_s } = begun;
         Ok(BegunLogin { token, code, lifetime_s, interval_s })

@@ -134,7 +134,7 @@ async fn remove_token(store: &dyn Store, token: &Credential, now_us: i64) -> Res
     Ok(())
 }
 
-/// Reports what the store refuses. The server starts all the same: whoever could mend it may need the server.
+/// Reports what the store refuses. The server starts nevertheless: an operator may need it to correct the file.
 fn report(principal: &str, outcome: Result<(), AccessRefusal>) {
     if let Err(refusal) = outcome {
         tracing::warn!(target: "audit", principal, ?refusal, "a part of the access file is not applied");

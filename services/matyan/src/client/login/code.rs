@@ -16,7 +16,6 @@ use crate::client::{
     Error, access::RoleName, client, connection::Connection, flags::ConnectionFlags, output::notice,
 };
 
-const DAY_S: u64 = 24 * 60 * 60;
 const MINUTE_S: u64 = 60;
 
 /// Limits of the time between two questions, whatever a server says.
@@ -39,7 +38,7 @@ pub(super) async fn token_by_code(
         label: label(),
         project: asked.project.clone(),
         role: role.into(),
-        lifetime_s: asked.days * DAY_S,
+        lifetime_s: asked.days * Duration::from_hours(24).as_secs(),
     };
     let begun = logins.begin_login(begin).await.map_err(refused)?.into_inner();
     let BeginLoginResponse { token, code, lifetime_s, interval_s } = begun;
