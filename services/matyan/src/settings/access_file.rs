@@ -26,7 +26,7 @@ use toml::{Table, Value, value::Datetime};
 
 /// Maximum numbers of entries: far more than people write into a file.
 const MAX_ENTRIES: usize = 1_000;
-const MAX_BYTES: u64 = 1 << 20;
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// Keys of a token.
 const TOKEN_KEYS: [&str; 6] = ["principal", "digest", "label", "project", "limit", "expires"];
@@ -62,7 +62,7 @@ impl AccessFile {
     /// Reads the file at a path. The error says what is wrong and what would be right.
     pub(super) fn open(path: &str) -> Result<Self, String> {
         let unreadable = |error: std::io::Error| format!("cannot be read ({error}); name a readable file");
-        if fs::metadata(path).map_err(unreadable)?.len() > MAX_BYTES {
+        if fs::metadata(path).map_err(unreadable)?.len() > MAX_FILE_BYTES {
             return Err("is larger than 1 MiB; name the file with roles and digests of tokens".to_owned());
         }
         Self::parse(&fs::read_to_string(path).map_err(unreadable)?)
