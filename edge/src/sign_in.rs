@@ -54,6 +54,9 @@ const MAX_UNFINISHED: usize = 4;
 /// from another host of the same domain.
 const MAX_VALUES: usize = 8;
 
+/// Header with which a browser forgets what it keeps for this server.
+const CLEAR_SITE_DATA: &str = "clear-site-data";
+
 /// Time in which the form has to arrive. Its sender has shown no credential.
 const FORM_TIME: Duration = Duration::from_secs(10);
 
@@ -80,6 +83,8 @@ pub(crate) struct SignIn<'a> {
     /// `None`: anyone may do everything.
     callers: Option<&'a CallerCache>,
     place: Place<'a>,
+    /// Whether the pages are those of another UI, such as Aim's.
+    is_foreign_ui: bool,
 }
 
 /// The reason why a page is shown instead of the next page.
@@ -128,11 +133,12 @@ impl<'a> SignIn<'a> {
         services: &'a Services,
         callers: Option<&'a CallerCache>,
         base_path: &'a str,
+        is_foreign_ui: bool,
     ) -> Option<Self> {
         let is_own = matches!(path, SIGN_IN | SIGN_OUT | CALLBACK | CODE) || path.starts_with(PROVIDER);
         is_own.then(|| {
             let place = Place::new(base_path, Scope::current().project_name());
-            Self { services, callers, place }
+            Self { services, callers, place, is_foreign_ui }
         })
     }
 
@@ -174,7 +180,13 @@ impl<'a> SignIn<'a> {
 
     async fn first_page(&self, request: &Request<()>) -> Response {
         let message = reason_of(query(request));
-        self.page(StatusCode::OK, message, &next_of(query(request))).await
+        let mut response = self.page(StatusCode::OK, message, &next_of(query(request))).await;
+        if self.is_foreign_ui {
+            // Aim's pages note there that they refresh a token, which no one ends after a failure, and then never lead to
+            // this page again.
+            response.headers_mut().insert(CLEAR_SITE_DATA, HeaderValue::from_static("\"storage\""));
+        }
+        response
     }
 
     async fn page(&self, status: StatusCode, message: &str, next: &str) -> Response {
@@ -356,7 +368,7 @@ impl<'a> SignIn<'a> {
             }
         };
         // Browsers cache media of runs for some minutes.
-        response.headers_mut().insert("clear-site-data", HeaderValue::from_static("\"cache\""));
+        response.headers_mut().insert(CLEAR_SITE_DATA, HeaderValue::from_static("\"cache\""));
         response
     }
 

@@ -624,6 +624,15 @@ async fn rule_121_a_code_is_typed_by_someone_who_has_signed_in_and_answered_once
     }
 }
 
+/// Aim's pages note in their storage that they refresh a token, and never lead to signing in again while it is there.
+#[tokio::test]
+async fn the_page_for_signing_in_clears_the_storage_of_another_ui() {
+    let (mut browser, _, _) = Browser::open("");
+    assert_eq!(browser.get("/sign-in").await.header("clear-site-data"), "\"storage\"");
+    let refreshed = browser.post("/api/auth/refresh", "").await;
+    assert_ne!(refreshed.status, StatusCode::OK, "pages would take any answer for a token");
+}
+
 #[tokio::test]
 async fn rule_121_pages_of_other_origins_answer_no_code() {
     let (mut browser, _, callers) = Browser::open("");
