@@ -67,6 +67,8 @@ pub(crate) struct Settings {
     pub(crate) edge: matyan_edge::Settings,
     pub(crate) frontier: matyan_frontier::Settings,
     pub(crate) upload_limits: UploadLimits,
+    /// Maximum bytes of the blobs of projects with limits of their own; 0: no limit.
+    pub(crate) project_upload_bytes: BTreeMap<String, u64>,
     pub(crate) backend: BackendSettings,
     pub(crate) control: ControlSettings,
     pub(crate) ingestion: IngestSettings,
@@ -197,6 +199,7 @@ impl Settings {
                 min_free_bytes: reader.read(&table::MIN_FREE_BYTES),
                 max_project_bytes: reader.read(&table::MAX_PROJECT_UPLOAD_BYTES),
             },
+            project_upload_bytes: reader.read(&table::PROJECT_UPLOAD_BYTES),
             backend: BackendSettings {
                 url: reader.optional(&table::BACKEND_URL),
                 params_cache_ttl: reader.read(&table::PROJECT_PARAMS_CACHE_TTL),

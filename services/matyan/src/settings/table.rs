@@ -1,7 +1,7 @@
 //! The table of all settings. Reading, flags, help texts, `matyan settings` and the pages of
 //! reference follow from it; `docs/internals/contributing/setting.md` says how to add a row.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 use matyan_edge::Protocol;
 use matyan_sign_in::{ClientSecret, RoleTable};
@@ -202,6 +202,10 @@ settings! {
     /// Maximum bytes of the uploads of a project; further ones are refused; 0: no limit
     MAX_PROJECT_UPLOAD_BYTES: u64 = Setting::new("max_project_upload_bytes", &["MATYAN_MAX_PROJECT_UPLOAD_BYTES"], parse::quota_bytes)
         .default("0");
+    /// The same for projects with limits of their own, by name, separated by commas: `speech = 536870912000, demo = 0`; the
+    /// default project is `default`
+    PROJECT_UPLOAD_BYTES: BTreeMap<String, u64> = Setting::new("project_upload_bytes", &["MATYAN_PROJECT_UPLOAD_BYTES"], parse::project_quotas)
+        .default("");
     /// Host names under which browsers and clients reach this server: `matyan.example`,
     /// `*.example`, or `*` for any; separated by commas. IP addresses and `localhost` always work;
     /// if other machines can connect, so do this machine's name, names without a dot, and those
