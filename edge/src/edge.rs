@@ -388,6 +388,7 @@ impl Edge {
                 &self.services,
                 self.callers.as_ref(),
                 self.base_path(),
+                self.ui.as_ref().is_some_and(Ui::is_foreign),
             )
         {
             let sender = Sender::of(request.extensions(), request.headers());

@@ -98,6 +98,9 @@ mod tests {
         let expected = [
             "grpc.health.v1.Health/Check",
             "grpc.health.v1.Health/Watch",
+            // A program has no credential before someone allows it one.
+            "matyan.access.v1.LoginService/BeginLogin",
+            "matyan.access.v1.LoginService/GetLogin",
             "matyan.system.v1.SystemService/Limits",
             "matyan.system.v1.SystemService/Readiness",
             "matyan.system.v1.SystemService/Version",
@@ -108,8 +111,10 @@ mod tests {
             "matyan.access.v1.ResolveService/ResolveCaller",
             "matyan.access.v1.ResolveService/ResolveProject",
             // The pages for signing in make these calls, and nobody else reaches them.
+            "matyan.access.v1.SignInService/AnswerLogin",
             "matyan.access.v1.SignInService/BeginSignIn",
             "matyan.access.v1.SignInService/EndSession",
+            "matyan.access.v1.SignInService/FindLogin",
             "matyan.access.v1.SignInService/FinishSignIn",
             "matyan.access.v1.SignInService/ListProviders",
             "matyan.access.v1.SignInService/OpenLink",

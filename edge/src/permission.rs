@@ -17,6 +17,9 @@ use tonic::body::Body;
 use crate::methods;
 use crate::scope::Scope;
 
+/// Start of the paths of the calls of programs that wait until someone allows them a token.
+const LOGIN_PREFIX: &str = "/matyan.access.v1.LoginService/";
+
 /// A call that its caller may make.
 pub(crate) struct Permission {
     /// `None` for a call that needs none.
@@ -59,6 +62,8 @@ impl Permission {
         scope.stamp(request.headers_mut(), access, caller.as_deref());
         if is_audited {
             scope.stamp_origin(request.headers_mut());
+        } else if scope.is_checked() && request.uri().path().starts_with(LOGIN_PREFIX) {
+            scope.stamp_stranger(request.headers_mut());
         }
         Ok(Self { held: caller.is_some().then_some((scope, access)) })
     }

@@ -19,6 +19,9 @@ use crate::project::{self, RequestProject};
 use crate::request_caller::RequestCaller;
 use crate::request_id;
 
+/// The name of a caller of whom no credential is asked.
+const STRANGER: &str = "anonymous";
+
 #[derive(Clone, Debug)]
 pub(crate) struct Scope {
     project: RequestProject,
@@ -125,6 +128,14 @@ impl Scope {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// Stamps the address of a caller that needs no credential. The name of the caller says that access control is on.
+    pub(crate) fn stamp_stranger(&self, headers: &mut HeaderMap) {
+        headers.insert(CALLER, HeaderValue::from_static(STRANGER));
+        if let Some(PeerAddress(address)) = self.address {
+            headers.insert(CLIENT_ADDRESS, ascii(&address.to_string()));
         }
     }
 

@@ -4,6 +4,8 @@
 
 mod page;
 
+mod code;
+
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -32,7 +34,9 @@ use crate::scope::Scope;
 use crate::services::Services;
 use crate::session_cookie::{BrowserCookie, read_session};
 use crate::tls::is_https_page;
-use page::{CALLBACK, Notice, PROVIDER, Place, SIGN_IN, SIGN_OUT, parameter_value, redirect, set_cookies};
+use page::{
+    CALLBACK, CODE, Notice, PROVIDER, Place, SIGN_IN, SIGN_OUT, parameter_value, redirect, set_cookies,
+};
 
 /// Values of the parameter `reason`, by which a browser comes to the page for signing in. The first one is
 /// sent by the UI.
@@ -49,6 +53,9 @@ const MAX_UNFINISHED: usize = 4;
 /// Maximum number of cookies of one name that are tried. Someone else may have set one of them for a part of the paths, or
 /// from another host of the same domain.
 const MAX_VALUES: usize = 8;
+
+/// Header with which a browser forgets what it keeps for this server.
+const CLEAR_SITE_DATA: &str = "clear-site-data";
 
 /// Time in which the form has to arrive. Its sender has shown no credential.
 const FORM_TIME: Duration = Duration::from_secs(10);
@@ -76,6 +83,8 @@ pub(crate) struct SignIn<'a> {
     /// `None`: anyone may do everything.
     callers: Option<&'a CallerCache>,
     place: Place<'a>,
+    /// Whether the pages are those of another UI, such as Aim's.
+    is_foreign_ui: bool,
 }
 
 /// The reason why a page is shown instead of the next page.
@@ -124,11 +133,12 @@ impl<'a> SignIn<'a> {
         services: &'a Services,
         callers: Option<&'a CallerCache>,
         base_path: &'a str,
+        is_foreign_ui: bool,
     ) -> Option<Self> {
-        let is_own = matches!(path, SIGN_IN | SIGN_OUT | CALLBACK) || path.starts_with(PROVIDER);
+        let is_own = matches!(path, SIGN_IN | SIGN_OUT | CALLBACK | CODE) || path.starts_with(PROVIDER);
         is_own.then(|| {
             let place = Place::new(base_path, Scope::current().project_name());
-            Self { services, callers, place }
+            Self { services, callers, place, is_foreign_ui }
         })
     }
 
@@ -146,7 +156,9 @@ impl<'a> SignIn<'a> {
             (Some(callers), SIGN_IN) if is_writing => self.sign_in(callers, &request, body).await,
             (Some(_), SIGN_OUT) if is_writing => self.sign_out(&request).await,
             (Some(_), CALLBACK) if *request.method() == Method::GET => self.finish(&request).await,
-            (Some(_), SIGN_IN) => not_allowed("GET, POST"),
+            (Some(_), CODE) if is_reading => self.code_form(&request).await,
+            (Some(_), CODE) if is_writing => self.type_code(&request, body).await,
+            (Some(_), SIGN_IN | CODE) => not_allowed("GET, POST"),
             (Some(_), SIGN_OUT) => not_allowed("POST"),
             (Some(_), CALLBACK) => not_allowed("GET"),
             (Some(_), path) if *request.method() == Method::GET => {
@@ -159,6 +171,7 @@ impl<'a> SignIn<'a> {
             SIGN_IN => "/sign-in/",
             SIGN_OUT => "/sign-out/",
             CALLBACK => "/sign-in/callback/",
+            CODE => "/sign-in/code/",
             _ => "/sign-in/with/{id}/",
         };
         response.extensions_mut().insert(PathTemplate(template.into()));
@@ -167,7 +180,13 @@ impl<'a> SignIn<'a> {
 
     async fn first_page(&self, request: &Request<()>) -> Response {
         let message = reason_of(query(request));
-        self.page(StatusCode::OK, message, &next_of(query(request))).await
+        let mut response = self.page(StatusCode::OK, message, &next_of(query(request))).await;
+        if self.is_foreign_ui {
+            // Aim's pages note there that they refresh a token, which no one ends after a failure, and then never lead to
+            // this page again.
+            response.headers_mut().insert(CLEAR_SITE_DATA, HeaderValue::from_static("\"storage\""));
+        }
+        response
     }
 
     async fn page(&self, status: StatusCode, message: &str, next: &str) -> Response {
@@ -349,7 +368,7 @@ impl<'a> SignIn<'a> {
             }
         };
         // Browsers cache media of runs for some minutes.
-        response.headers_mut().insert("clear-site-data", HeaderValue::from_static("\"cache\""));
+        response.headers_mut().insert(CLEAR_SITE_DATA, HeaderValue::from_static("\"cache\""));
         response
     }
 

@@ -220,6 +220,11 @@ impl Ui {
         }
     }
 
+    /// Whether it is another UI than the own one, such as Aim's.
+    pub(crate) fn is_foreign(&self) -> bool {
+        matches!(self.0.files, Files::Directory(_))
+    }
+
     /// Path under which a proxy exposes this server, without a trailing slash.
     pub(crate) fn base_path(&self) -> &str {
         &self.0.settings.base_path

@@ -106,9 +106,9 @@ class Example:
     directory: Path
     spool: Path
 
-    def run(self, query: str, ingest: str) -> subprocess.CompletedProcess[str]:
+    def run(self, query: str, ingest: str, **variables: str) -> subprocess.CompletedProcess[str]:
         urls = {"MATYAN_BACKEND_URL": query, "MATYAN_FRONTIER_URL": ingest}
-        return shell(self.command, self.directory, MATYAN_SPOOL_DIR=str(self.spool), **urls)
+        return shell(self.command, self.directory, MATYAN_SPOOL_DIR=str(self.spool), **urls, **variables)
 
 
 @pytest.fixture(scope="session")
@@ -205,6 +205,26 @@ def test_without_a_server_the_example_fails_with_a_clear_message(example):
     assert finished.returncode != 0
     assert ingest in finished.stderr, finished.stderr
     assert not re.search(r"Traceback|Exception|panicked|^\s+at ", finished.stderr, re.MULTILINE), finished.stderr
+
+
+@pytest.fixture(scope="module")
+def closed_server(tmp_path_factory) -> Iterator[tuple[Server, str]]:
+    """A server with access control, and the token of its operator."""
+    folder = tmp_path_factory.mktemp("closed")
+    running = Server(folder, variables={"MATYAN_ACCESS": "on"}).start()
+    [file] = folder.rglob("operator-token")
+    yield running, file.read_text().strip()
+    assert running.stop() == 0, running.said()
+
+
+def test_the_example_takes_a_token(closed_server, example):
+    server, token = closed_server
+    refused = example.run(server.query, server.ingest, MATYAN_TOKEN="mtk_unknown")
+    assert refused.returncode != 0
+    finished = example.run(server.query, server.ingest, MATYAN_TOKEN=token)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert "1000 points" in finished.stdout
+    assert token not in finished.stdout + finished.stderr
 
 
 class CuttingProxy:

@@ -24,7 +24,13 @@ pub(super) const CALLBACK: &str = "/sign-in/callback";
 const PARAMETER: &AsciiSet =
     &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'&').add(b'+').add(b'<').add(b'>');
 
+/// Path of the page on which people type the codes of programs.
+pub(super) const CODE: &str = "/sign-in/code";
+
 const PAGE: &str = include_str!("page.html");
+const CODE_PAGE: &str = include_str!("code.html");
+/// The style of all pages.
+const STYLE: &str = include_str!("style.css");
 
 /// The part of the server that a browser signs in to.
 pub(super) struct Place<'a> {
@@ -84,20 +90,18 @@ impl<'a> Place<'a> {
             message => format!("<p id=\"{kind}\">{}</p>", escaped(message)),
         };
         let page = PAGE
+            .replace("{{style}}", STYLE)
             .replace("{{action}}", &escaped(&self.path(SIGN_IN)))
             .replace("{{next}}", &escaped(next))
             .replace("{{message}}", &message)
             .replace("{{signed_in}}", &self.signed_in(next).await)
             .replace("{{providers}}", &self.providers(services, next).await);
-        let policy = page_policy(&page, PagePermissions::default());
-        let mut response = Response::new(Body::from(page));
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
-        headers.insert(OPENER_POLICY, OPENER_OWN);
-        response
+        html_response(status, page)
+    }
+
+    /// A page about the code of a program. `content` is HTML.
+    pub(super) fn code_page(&self, status: StatusCode, content: &str) -> Response {
+        html_response(status, CODE_PAGE.replace("{{style}}", STYLE).replace("{{content}}", content))
     }
 
     /// Who is signed in already, and how to sign out or continue.
@@ -141,6 +145,18 @@ impl<'a> Place<'a> {
     }
 }
 
+fn html_response(status: StatusCode, page: String) -> Response {
+    let policy = page_policy(&page, PagePermissions::default());
+    let mut response = Response::new(Body::from(page));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    headers.insert(OPENER_POLICY, OPENER_OWN);
+    response
+}
+
 /// A text as the value of a parameter of a URL.
 pub(super) fn parameter_value(text: &str) -> String {
     utf8_percent_encode(text, PARAMETER).to_string()
@@ -168,6 +184,6 @@ pub(super) fn set_cookies(response: &mut Response, cookies: &[String]) {
 }
 
 /// Text as a part of the page. Braces are escaped too: they mark placeholders of the page.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     html::escape(text).replace('{', "&#123;")
 }

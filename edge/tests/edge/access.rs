@@ -132,6 +132,8 @@ pub(super) struct CallerState {
     /// Number of sessions that were ever started.
     pub(super) started: u64,
     pub(super) is_link_used: bool,
+    /// Whether each program was allowed its token.
+    pub(super) answered_logins: Vec<bool>,
     /// Where the browser comes back to that signs in with a provider, and the page that follows.
     pub(super) begun: Option<(String, String)>,
     /// Sign-ins with a provider by state: what the browser keeps, and the page that follows.

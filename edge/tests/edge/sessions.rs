@@ -9,7 +9,8 @@ use http::{Request, Response};
 use matyan_access::{BrowserSecret, Role, SecretKind, TokenDigest};
 use matyan_proto::access::v1::sign_in_service_server::{SignInService, SignInServiceServer};
 use matyan_proto::access::v1::{
-    BeginSignInRequest, BeginSignInResponse, EndSessionRequest, EndSessionResponse, FinishSignInRequest,
+    AnswerLoginRequest, AnswerLoginResponse, AskedLogin, BeginSignInRequest, BeginSignInResponse,
+    EndSessionRequest, EndSessionResponse, FindLoginRequest, FindLoginResponse, FinishSignInRequest,
     FinishSignInResponse, ListProvidersRequest, ListProvidersResponse, OpenLinkRequest, OpenLinkResponse,
     SignInProvider, StartSessionRequest, StartSessionResponse, StartedSession,
 };
@@ -78,6 +79,11 @@ impl Service<Request<Body>> for SessionsAndRecorder {
 struct Sessions(TestCallers);
 
 impl Sessions {
+    fn check_session(&self, session: &[u8]) -> Result<(), Status> {
+        let is_known = self.0.0.lock().unwrap().sessions.contains_key(&digest(session));
+        if is_known { Ok(()) } else { Err(Status::unauthenticated("your session has ended")) }
+    }
+
     fn start(&self, tester: Tester) -> Option<StartedSession> {
         let mut state = self.0.0.lock().unwrap();
         state.started += 1;
@@ -87,6 +93,24 @@ impl Sessions {
         let principal = "service:test".to_owned();
         Some(StartedSession { principal, secret: secret.reveal().to_owned(), lifetime_s: 2_592_000 })
     }
+}
+
+/// The code of the program that waits.
+pub(super) const CODE: &str = "BCDF-GHJK";
+
+/// What the program asks for.
+fn asked_login(code: &str) -> Result<AskedLogin, Status> {
+    if code != CODE {
+        return Err(Status::invalid_argument("no program waits for this code"));
+    }
+    Ok(AskedLogin {
+        principal: "service:test".to_owned(),
+        label: "laptop <b>".to_owned(),
+        address: "10.0.0.7".to_owned(),
+        project: None,
+        role: 0,
+        lifetime_s: 2_592_000,
+    })
 }
 
 /// An error as the backend sends it.
@@ -173,6 +197,23 @@ impl SignInService for Sessions {
         let token = digest(&request.into_inner().token_digest);
         let tester = Tester::with_token(&token).ok_or_else(|| Status::unauthenticated("unknown"))?;
         Ok(Answer::new(StartSessionResponse { session: self.start(tester) }))
+    }
+
+    async fn find_login(&self, request: Call<FindLoginRequest>) -> Result<Answer<FindLoginResponse>, Status> {
+        let FindLoginRequest { session_digest, code } = request.into_inner();
+        self.check_session(&session_digest)?;
+        Ok(Answer::new(FindLoginResponse { login: Some(asked_login(&code)?) }))
+    }
+
+    async fn answer_login(
+        &self,
+        request: Call<AnswerLoginRequest>,
+    ) -> Result<Answer<AnswerLoginResponse>, Status> {
+        let AnswerLoginRequest { session_digest, code, allowed } = request.into_inner();
+        self.check_session(&session_digest)?;
+        let login = Some(asked_login(&code)?);
+        self.0.0.lock().unwrap().answered_logins.push(allowed);
+        Ok(Answer::new(AnswerLoginResponse { login, token_digest: vec![7; 32].into() }))
     }
 
     async fn end_session(

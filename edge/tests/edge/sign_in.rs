@@ -13,7 +13,7 @@ use tokio::time::advance;
 
 use super::access::{Events, OWN, TestCallers, Tester, closed_with, grpc_call};
 use super::projects::Calls;
-use super::sessions::{kept, link, state};
+use super::sessions::{CODE, kept, link, state};
 use super::ui::{NO_FILES, PAGE, bundle, settings};
 
 const VIEWER: Tester = Tester::In(OWN, Role::Viewer);
@@ -574,4 +574,84 @@ async fn rule_85_nobody_is_signed_in_to_the_account_of_another() {
     let sent = browser.get("/sign-in/with/github?next=/runs").await;
     assert_eq!((sent.status, sent.header("location")), (StatusCode::SEE_OTHER, "/sign-in?next=/runs"));
     assert_eq!(callers.0.lock().unwrap().begun, None);
+}
+
+#[tokio::test]
+async fn rule_121_a_code_is_typed_by_someone_who_has_signed_in_and_answered_once() {
+    for base_path in ["", "/matyan"] {
+        let (mut browser, _, callers) = Browser::open(base_path);
+        let page = format!("{base_path}/p/speech/sign-in/code");
+        let form = format!("code={CODE}&answer=allow");
+        for answer in [browser.get(&page).await, browser.post(&page, &form).await] {
+            assert_eq!(answer.status, StatusCode::SEE_OTHER);
+            let expected = format!("{base_path}/p/speech/sign-in?next={page}");
+            assert_eq!(answer.header("location"), expected);
+        }
+        let token = VIEWER.token().unwrap();
+        let signed_in =
+            browser.post(&format!("{base_path}/sign-in"), &format!("token={}", token.reveal())).await;
+        assert_eq!(signed_in.status, StatusCode::SEE_OTHER);
+
+        let empty = browser.get(&format!("{page}?code={CODE}")).await;
+        assert_eq!((empty.status, empty.header("cache-control")), (StatusCode::OK, "no-store"));
+        assert!(empty.header("content-security-policy").contains("form-action 'self'"));
+        let text = empty.text();
+        assert!(text.contains(&format!("action=\"{page}\"")) && !text.contains("{{"), "{text}");
+        assert!(!text.contains(CODE), "no link fills the code in: {text}");
+
+        let wrong = browser.post(&page, "code=XXXX-XXXX").await;
+        assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
+        assert!(wrong.text().contains("No program waits for this code."), "{}", wrong.text());
+        assert!(callers.0.lock().unwrap().answered_logins.is_empty());
+
+        let asked = browser.post(&page, &format!("code={CODE}")).await;
+        let text = asked.text();
+        assert_eq!(asked.status, StatusCode::OK);
+        for shown in ["laptop &lt;b&gt;", "10.0.0.7", "all of your roles", "30 days", CODE] {
+            assert!(text.contains(shown), "{shown}: {text}");
+        }
+        assert!(callers.0.lock().unwrap().answered_logins.is_empty(), "showing it answers nothing");
+
+        let refused = browser.post(&page, &format!("code={CODE}&answer=refuse")).await;
+        assert!(refused.text().contains("gets no token"), "{}", refused.text());
+        let allowed = browser.post(&page, &form).await;
+        assert!(allowed.text().contains("is signed in as service:test"), "{}", allowed.text());
+        assert_eq!(callers.0.lock().unwrap().answered_logins, [false, true]);
+        assert_eq!(
+            browser.send(Request::delete(&page).body(Body::empty()).unwrap()).await.status,
+            StatusCode::METHOD_NOT_ALLOWED
+        );
+    }
+}
+
+/// Aim's pages note in their storage that they refresh a token, and never lead to signing in again while it is there.
+#[tokio::test]
+async fn the_page_for_signing_in_clears_the_storage_of_another_ui() {
+    let (mut browser, _, _) = Browser::open("");
+    assert_eq!(browser.get("/sign-in").await.header("clear-site-data"), "\"storage\"");
+    let refreshed = browser.post("/api/auth/refresh", "").await;
+    assert_ne!(refreshed.status, StatusCode::OK, "pages would take any answer for a token");
+}
+
+#[tokio::test]
+async fn rule_121_pages_of_other_origins_answer_no_code() {
+    let (mut browser, _, callers) = Browser::open("");
+    browser.sign_in(VIEWER).await;
+    for (name, value) in [("origin", "http://evil.example"), ("sec-fetch-site", "cross-site")] {
+        browser.headers.clear();
+        browser.headers.insert(name, value.parse().unwrap());
+        let answer = browser.post("/sign-in/code", &format!("code={CODE}&answer=allow")).await;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{name}");
+    }
+    assert!(callers.0.lock().unwrap().answered_logins.is_empty());
+}
+
+#[tokio::test]
+async fn rule_121_a_token_in_a_header_answers_no_code() {
+    let (mut browser, _, callers) = Browser::open("");
+    let authorization = format!("Bearer {}", VIEWER.token().unwrap().reveal());
+    browser.headers.insert("authorization", authorization.parse().unwrap());
+    let answer = browser.post("/sign-in/code", &format!("code={CODE}&answer=allow")).await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER);
+    assert!(callers.0.lock().unwrap().answered_logins.is_empty());
 }

@@ -43,8 +43,12 @@ const AUDITED: [&str; 29] = [
     "runs.v1.RunService/ClearTombstone",
 ];
 
-/// The same for calls that an editor may make.
-const AUDITED_DELETIONS: [&str; 5] = [
+/// The call with which a caller ends its own token. It is about no project.
+const END_LOGIN: &str = "access.v1.AccessService/EndLogin";
+
+/// The same for calls that lesser roles may make.
+const AUDITED_DELETIONS: [&str; 6] = [
+    END_LOGIN,
     "runs.v1.RunService/BinBatch",
     "runs.v1.RunService/Delete",
     "runs.v1.RunService/DeleteBatch",
@@ -66,7 +70,8 @@ pub fn is_audited(path: &str) -> bool {
 /// Whether a call to this path is about no project in particular. A backup needs an operator, but is about a project.
 pub fn is_about_instance(path: &str) -> bool {
     let found = accesses::ALL.binary_search_by_key(&path, |(path, _)| path);
-    found.is_ok_and(|found| accesses::ALL[found].1 == Access::Operate) && !path.starts_with(BACKUP)
+    let is_of_operators = found.is_ok_and(|found| accesses::ALL[found].1 == Access::Operate);
+    is_of_operators && !path.starts_with(BACKUP) || rpc_name(path) == END_LOGIN
 }
 
 #[cfg(test)]
@@ -118,6 +123,7 @@ mod tests {
         for (rpc, expected) in [
             ("access.v1.AccessService/GrantEverywhere", true),
             ("project.v1.ProjectService/Create", true),
+            ("access.v1.AccessService/EndLogin", true),
             ("access.v1.AccessService/Grant", false),
             ("backup.v1.BackupService/ReadProject", false),
             ("backup.v1.BackupService/RestoreProject", false),

@@ -23,6 +23,8 @@ mod caller;
 
 mod token;
 
+mod login_code;
+
 mod caller_cache;
 
 mod process_key;
@@ -30,6 +32,8 @@ mod process_key;
 mod file_permit;
 
 mod project_name;
+
+mod principal_name;
 
 mod access_event;
 
@@ -42,6 +46,8 @@ pub use caller_cache::{
     CallerCache, CallerSource, LIFETIME, LookupError, MAX_OUTAGE, RECHECK_INTERVAL, REVOCATION_TIME,
 };
 pub use file_permit::{FilePermits, PERMIT_LIFETIME, PermitProblem, PermittedFile};
+pub use login_code::LoginCode;
+pub use principal_name::{PRINCIPAL_BYTES, is_principal_name};
 pub use process_key::{ProcessKey, Question};
 pub use project_name::{NAME_OF_DEFAULT, is_project_name};
 pub use right::{Right, RightSet, Role};

@@ -50,7 +50,7 @@ pub enum LimitReached {
     FreeSpace { free: u64, wanted: u64 },
     #[error(
         "the project has {used} bytes of uploads, and the limit is {limit}: delete runs or artifacts, or ask the \
-         operator to raise `max_project_upload_bytes`"
+         operator to raise `max_project_upload_bytes`, or `project_upload_bytes` for this project"
     )]
     ProjectBytes { used: u64, limit: u64 },
     #[error(

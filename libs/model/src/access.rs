@@ -15,11 +15,14 @@ mod principal;
 
 mod identity;
 
+mod login;
+
 pub use credential::{
-    Credential, CredentialKind, Digest, Link, SESSION_IDLE_US, Session, credential_find, credential_remove,
-    credential_take, credentials_list, credentials_sweep, session_end, session_renew,
+    Credential, CredentialKind, Digest, Link, PendingLogin, SESSION_IDLE_US, Session, credential_find,
+    credential_remove, credential_take, credentials_list, credentials_sweep, session_end, session_renew,
 };
 pub use identity::{GroupRoleChange, ProvidedIdentity, ProvidedSignIn, UsedState, identity_sign_in};
+pub use login::{TypedCode, code_type, login_put};
 pub use principal::{
     ANONYMOUS, Grant, Identity, PrincipalRemoval, credential_put, grant_put, grant_remove, grants_list,
     grants_of, operator_token_put, principal_disable, principal_enable, principal_is_active,

@@ -42,4 +42,4 @@ pub use oidc::OidcSettings;
 pub use pending::{PendingSignIn, SignInKey};
 pub use person::{Answer, ClientSecret, Expected, GITHUB, OIDC, Person};
 pub use providers::Providers;
-pub use role_table::RoleTable;
+pub use role_table::{GroupRole, RoleTable, granted_role};

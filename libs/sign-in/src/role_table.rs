@@ -9,7 +9,7 @@ use matyan_access::{NAME_OF_DEFAULT, Role, is_project_name};
 const QUOTE: char = '"';
 
 /// A role in a project, or in all of them (`None`).
-type GroupRole = (Option<String>, Role);
+pub type GroupRole = (Option<String>, Role);
 
 /// Which roles a group gives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,11 +62,7 @@ fn parse_row(row: &str) -> Result<(String, GroupRole), String> {
     let (group, granted) = row.rsplit_once('=').ok_or_else(|| {
         format!("has the row `{row}` without a `=`; write rows such as `ml-team = editor@speech` or `ops = operator`")
     })?;
-    let (group, granted) = (group.trim(), granted.trim());
-    let (name, project) = match granted.split_once('@') {
-        Some((name, project)) => (name.trim(), Some(project.trim().to_owned())),
-        None => (granted, None),
-    };
+    let group = group.trim();
     if group.trim_matches(QUOTE).is_empty() {
         return Err(format!("has the row `{row}` without a group before the `=`"));
     }
@@ -74,7 +70,17 @@ fn parse_row(row: &str) -> Result<(String, GroupRole), String> {
     if quoted.is_none() && group.contains(" = ") {
         return Err(format!("has the row `{row}` with two roles: write a row for each of them"));
     }
-    let group = quoted.unwrap_or(group);
+    Ok((quoted.unwrap_or(group).to_owned(), granted_role(granted)?))
+}
+
+/// Reads a role with its project: `ROLE@PROJECT` for a role in a project, `ROLE@` in the default project, and `ROLE` in all of
+/// them. The error says what is wrong and what would be right.
+pub fn granted_role(granted: &str) -> Result<GroupRole, String> {
+    let granted = granted.trim();
+    let (name, project) = match granted.split_once('@') {
+        Some((name, project)) => (name.trim(), Some(project.trim().to_owned())),
+        None => (granted, None),
+    };
     let names = Role::ALL.map(Role::name).join(", ");
     let role = Role::from_name(name).ok_or_else(|| {
         format!("gives the unknown role `{name}`; use one of {names}, and quotes around a group with commas")
@@ -92,7 +98,7 @@ fn parse_row(row: &str) -> Result<(String, GroupRole), String> {
             "names the project `{project}`, which cannot exist: names of projects have lowercase letters, digits, `-`, `_` and \
              `.`, and begin with a letter or a digit"
         )),
-        _ => Ok((group.to_owned(), (project, role))),
+        _ => Ok((project, role)),
     }
 }
 

@@ -22,7 +22,7 @@ pub const TOKEN_ROLE: &str = "matyan-token-role";
 /// caller may make.
 pub const TOKEN_PROJECT: &str = "matyan-token-project";
 /// Address of the caller, or of the proxy in front of the server. In calls of known callers with an entry in the audit
-/// log.
+/// log, and in calls of programs that wait for a token.
 pub const CLIENT_ADDRESS: &str = "matyan-client-address";
 /// Log positions that the response must include. In calls.
 pub const AFTER: &str = "matyan-after";

@@ -275,9 +275,26 @@ func connect(address string) (*grpc.ClientConn, error) {
 		security = credentials.NewTLS(nil)
 	}
 	limit := int((*commonv1.Limits)(nil).GetMessageBytes())
-	return grpc.NewClient(server.Host,
+	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(security),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(limit)))
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(limit)),
+	}
+	if token := os.Getenv("MATYAN_TOKEN"); token != "" {
+		options = append(options, grpc.WithPerRPCCredentials(bearerToken(token)))
+	}
+	return grpc.NewClient(server.Host, options...)
+}
+
+// A bearerToken is sent with each call, to a server with access control.
+type bearerToken string
+
+func (token bearerToken) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	return map[string]string{"authorization": "Bearer " + string(token)}, nil
+}
+
+// RequireTransportSecurity permits a server on this machine, which needs no TLS.
+func (bearerToken) RequireTransportSecurity() bool {
+	return false
 }
 
 func variable(name, absent string) string {

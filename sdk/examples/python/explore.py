@@ -23,6 +23,7 @@ from matyan.series.v1.series_pb2 import FollowRequest, RunSelection, SampleReque
 from matyan.series.v1.series_pb2_grpc import SeriesServiceStub
 
 QUERY_URL = os.environ.get("MATYAN_BACKEND_URL", "http://127.0.0.1:53800")
+TOKEN = os.environ.get("MATYAN_TOKEN", "")
 CHARTED_RUNS = 50
 CHART_WIDTH = 60
 BARS = "▁▂▃▄▅▆▇█"
@@ -32,6 +33,24 @@ FORMATS = {
     ".parquet": export_pb2.FORMAT_PARQUET,
     ".csv": export_pb2.FORMAT_CSV,
 }
+
+
+class BearerToken(
+    grpc.UnaryUnaryClientInterceptor,
+    grpc.UnaryStreamClientInterceptor,
+    grpc.StreamUnaryClientInterceptor,
+    grpc.StreamStreamClientInterceptor,
+):
+    """Sends a token with each call, to a server with access control."""
+
+    def __init__(self, token: str) -> None:
+        self.header = ("authorization", f"Bearer {token}")
+
+    def intercept(self, call, details, request):
+        return call(details._replace(metadata=[*(details.metadata or ()), self.header]), request)
+
+    intercept_unary_unary = intercept_unary_stream = intercept
+    intercept_stream_unary = intercept_stream_stream = intercept
 
 
 @contextmanager
@@ -45,7 +64,7 @@ def connect(url: str) -> Iterator[grpc.Channel]:
         channel = grpc.insecure_channel(address.netloc, options)
     with channel:
         try:
-            yield channel
+            yield grpc.intercept_channel(channel, BearerToken(TOKEN)) if TOKEN else channel
         except grpc.RpcError as error:
             sys.exit(f"explore.py: {url}: {error.code().name}: {error.details()}")
 

@@ -36,6 +36,7 @@ from matyan.series.v1.series_pb2 import PointColumns
 
 INGEST_URL = os.environ.get("MATYAN_FRONTIER_URL", "http://127.0.0.1:53801")
 QUERY_URL = os.environ.get("MATYAN_BACKEND_URL", "http://127.0.0.1:53800")
+TOKEN = os.environ.get("MATYAN_TOKEN", "")
 
 PARAMS = {"hparams": {"lr": 0.01, "layers": [64, 64]}}
 LOSSES = [math.exp(-step / 200) for step in range(1000)]
@@ -46,6 +47,24 @@ DICTIONARY = [SeriesDef(name="loss", context='{"subset": "train"}')]
 
 # Connections in a row that fail before the script gives up. A training script would continue.
 ATTEMPTS = 5
+
+
+class BearerToken(
+    grpc.UnaryUnaryClientInterceptor,
+    grpc.UnaryStreamClientInterceptor,
+    grpc.StreamUnaryClientInterceptor,
+    grpc.StreamStreamClientInterceptor,
+):
+    """Sends a token with each call, to a server with access control."""
+
+    def __init__(self, token: str) -> None:
+        self.header = ("authorization", f"Bearer {token}")
+
+    def intercept(self, call, details, request):
+        return call(details._replace(metadata=[*(details.metadata or ()), self.header]), request)
+
+    intercept_unary_unary = intercept_unary_stream = intercept
+    intercept_stream_unary = intercept_stream_stream = intercept
 
 
 @contextmanager
@@ -59,7 +78,7 @@ def connect(url: str) -> Iterator[grpc.Channel]:
         channel = grpc.insecure_channel(address.netloc, options)
     with channel:
         try:
-            yield channel
+            yield grpc.intercept_channel(channel, BearerToken(TOKEN)) if TOKEN else channel
         except grpc.RpcError as error:
             sys.exit(f"track.py: {url}: {error.code().name}: {error.details()}")
 

@@ -16,6 +16,7 @@ mod framed_records;
 mod health;
 mod interruption;
 mod line_cutter;
+mod logins;
 mod number;
 mod payload;
 mod protobuf_message;
@@ -64,6 +65,7 @@ mod _core {
         framed_records::{FramedRecords, leveldb_records, tensorflow_records},
         health::Health,
         line_cutter::LineCutter,
+        logins::{begin_login, end_logins, is_login_allowed, keep_login},
         payload::encode_media,
         protobuf_message::ProtobufMessage,
         run::CoreRun,

@@ -57,6 +57,11 @@ impl AccessToken {
         Some(Self(value))
     }
 
+    /// The token as the value of the header `Authorization`.
+    pub(crate) fn header(&self) -> HeaderValue {
+        self.0.clone()
+    }
+
     /// Sends this token to a server from now on, instead of an earlier one. A token for a URL with a project is for
     /// this project. Calls about a project without a token, or about no project, use the token of the whole server,
     /// or else the token that was set last. A URL without a host is ignored.

@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use matyan_kept_tokens::file_path;
+
 use crate::{
     access_token::{AccessToken, share_with_gateway, use_kept_tokens},
     server_url::is_loopback,
@@ -75,6 +77,13 @@ impl Default for Config {
     fn default() -> Self {
         Self::from_environment(|_| None).0
     }
+}
+
+/// The file with the tokens that `matyan login` keeps; `None` if the environment of this process names no folder of the user.
+pub fn kept_tokens_path() -> Option<PathBuf> {
+    #[expect(clippy::disallowed_methods, reason = "the environment names the folder")]
+    let get = |name: &str| std::env::var(name).ok();
+    file_path(get)
 }
 
 impl Config {

@@ -15,7 +15,7 @@ use object_store_http::{
 use percent_encoding::percent_decode_str;
 use prost::Message;
 
-use crate::http::{BodyStream, HttpClient, HttpError, RestRequest, malformed};
+use crate::http::{BodyStream, HttpClient, HttpError, RequestToken, RestRequest, malformed};
 
 const WEB: HeaderValue = HeaderValue::from_static("application/grpc-web+proto");
 
@@ -69,9 +69,29 @@ pub async fn unary<A: Message + Default>(
     request: &impl Message,
     after: &[RequiredPosition],
 ) -> Result<A, HttpError> {
+    let call = call(method, request, after);
+    answer(client, method, call).await
+}
+
+/// Calls a unary method with another token than the one of the server, or with none.
+pub(crate) async fn unary_with<A: Message + Default>(
+    client: &HttpClient,
+    method: &str,
+    request: &impl Message,
+    token: RequestToken,
+) -> Result<A, HttpError> {
+    let call = call(method, request, &[]).with_token(token);
+    answer(client, method, call).await
+}
+
+async fn answer<A: Message + Default>(
+    client: &HttpClient,
+    method: &str,
+    call: RestRequest,
+) -> Result<A, HttpError> {
     let limit = client.timeouts().request;
     let call = async {
-        let mut stream = server_stream(client, method, request, after).await?;
+        let mut stream = open(client, method, call).await?;
         let answer = stream.message().await?;
         let answer = answer.ok_or_else(|| malformed(stream.body.url(), "a call without an answer"))?;
         // Reads the status, which may still be an error.
@@ -89,10 +109,19 @@ pub async fn server_stream<A: Message + Default>(
     request: &impl Message,
     after: &[RequiredPosition],
 ) -> Result<MessageStream<A>, HttpError> {
-    let mut call = RestRequest::new(Method::POST, method).body(WEB, framed(request));
-    for required in after {
-        call = call.header(AFTER, required.header());
-    }
+    open(client, method, call(method, request, after)).await
+}
+
+fn call(method: &str, request: &impl Message, after: &[RequiredPosition]) -> RestRequest {
+    let call = RestRequest::new(Method::POST, method).body(WEB, framed(request));
+    after.iter().fold(call, |call, required| call.header(AFTER, required.header()))
+}
+
+async fn open<A: Message + Default>(
+    client: &HttpClient,
+    method: &str,
+    call: RestRequest,
+) -> Result<MessageStream<A>, HttpError> {
     let body = client.stream(&call).await.map_err(|error| without_grpc(method, error))?;
     let content_type = body.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     if !content_type.starts_with(b"application/grpc-web") {

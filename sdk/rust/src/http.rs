@@ -30,6 +30,7 @@ use reqwest::{
 
 pub use error::HttpError;
 pub(crate) use error::{malformed, server_message, with_sources};
+pub(crate) use request::RequestToken;
 pub use request::{RestRequest, segment};
 
 use crate::access_token::authorization;
@@ -39,6 +40,9 @@ use error::{failure, refusal};
 const ERROR_BYTES: usize = 64 << 10;
 /// Longest answer that is kept as one text. Servers send what may be longer in pieces.
 const TEXT_BYTES: usize = 256 << 20;
+
+/// Most redirects of one request.
+const MAX_REDIRECTS: usize = 10;
 
 /// Limits on the time that requests take.
 ///
@@ -128,7 +132,7 @@ impl HttpClient {
         // An error means that the process has already chosen a provider, which is as good.
         TLS.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
         let base = clean_url(url)?;
-        let inner = client(&base, timeouts, redirect::Policy::default())?;
+        let inner = client(&base, timeouts, protected_redirects())?;
         Ok(Self { inner, uploads: Arc::default(), base, timeouts })
     }
 
@@ -204,7 +208,12 @@ impl HttpClient {
         if let Some((content_type, body)) = &request.body {
             outgoing = outgoing.header(CONTENT_TYPE, content_type).body(body.clone());
         }
-        if let Some(authorization) = authorization(&self.base) {
+        let token = match &request.token {
+            RequestToken::OfServer => authorization(&self.base),
+            RequestToken::Absent => None,
+            RequestToken::Own(token) => Some(token.clone()),
+        };
+        if let Some(authorization) = token {
             outgoing = outgoing.header(AUTHORIZATION, authorization);
         }
         let response = outgoing.headers(request.headers.clone()).send().await;
@@ -212,6 +221,23 @@ impl HttpClient {
         let response = success(&url, response).await?;
         Ok(BodyStream { response, url, silence: self.timeouts.silence })
     }
+}
+
+/// Follows redirects as long as they stay protected: a token that was sent by https is never sent by http, also not to the
+/// same host and port. Tokens are not sent to other hosts and ports anyway.
+fn protected_redirects() -> redirect::Policy {
+    redirect::Policy::custom(|attempt| {
+        let is_from_https = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
+        let is_exposed = is_from_https && attempt.url().scheme() != "https";
+        let is_endless = attempt.previous().len() > MAX_REDIRECTS;
+        if is_exposed {
+            attempt.error("the server redirects from https to http: let its proxy send X-Forwarded-Proto")
+        } else if is_endless {
+            attempt.error("the server redirects too often")
+        } else {
+            attempt.follow()
+        }
+    })
 }
 
 fn client(base: &str, timeouts: Timeouts, redirects: redirect::Policy) -> Result<reqwest::Client, HttpError> {

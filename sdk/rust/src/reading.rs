@@ -15,10 +15,12 @@ mod backend;
 
 mod columns;
 mod entities;
+mod logins;
 mod runs;
 
 pub use backend::{BackendClient, BackendOptions};
 pub use columns::{SeriesColumns, SeriesIterator, SeriesSelection};
+pub use logins::{AskedToken, BegunLogin, EndedToken, KeptLogin, LoginError, LoginState, end_kept_tokens};
 pub use runs::{FoundRun, FoundRuns, LogRecords, RunPages, Search, SearchTarget, TreeIterator};
 pub use tree::{Tree, TreeFolder};
 pub use tree_stream::{Key, Leaf, TreeDecoder, TreeEntry, TreeError};

@@ -4,18 +4,21 @@
 mod audit;
 mod grants;
 mod links;
+mod login;
 mod resolve;
 mod sign_in;
 mod tokens;
 
 pub(crate) use audit::AuditApi;
+pub(crate) use login::LoginApi;
 pub(crate) use resolve::ResolveApi;
 pub(crate) use sign_in::SignInApi;
 
 use matyan_access::{Role, TokenLimits};
 use matyan_model::access::AccessRefusal;
 use matyan_proto::access::v1::{self as pb, access_service_server::AccessService};
-use tonic::{Request, Response, Status};
+use matyan_wire::headers::CREDENTIAL;
+use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 use crate::server::{
     RpcResult, Server,
@@ -51,6 +54,12 @@ async fn start_checked<T>(server: &Server, request: Request<T>) -> Result<(Call,
     Ok((call, message))
 }
 
+/// The id of the token of a call, as the edge has seen it; empty if there is none.
+fn credential_id(metadata: &MetadataMap) -> String {
+    let id = metadata.get(CREDENTIAL).and_then(|id| id.to_str().ok());
+    id.unwrap_or_default().to_owned()
+}
+
 impl Error {
     /// The error for a row about a principal that was not written.
     fn of_access(refusal: AccessRefusal, principal: &str) -> Self {
@@ -79,6 +88,7 @@ impl Error {
                     "`{principal}` has signed in {limit} times in the last minutes: wait ten minutes, then sign in again"
                 ),
             ),
+            AccessRefusal::TooManyLogins => Self::TooManyLogins,
             AccessRefusal::UnknownPrincipal => Self::field(
                 "principal",
                 format!(
@@ -115,6 +125,13 @@ impl AccessService for AccessApi {
         let token_project = projects.and_then(|projects| projects.into_iter().next());
         let principal = call.caller;
         Ok(Response::new(pb::GetCallerResponse { principal, roles, token_role, token_project }))
+    }
+
+    async fn end_login(&self, request: Request<pb::EndLoginRequest>) -> RpcResult<pb::EndLoginResponse> {
+        let credential = credential_id(request.metadata());
+        let (call, request) = self.start(request).await?;
+        let token = tokens::end_login(&self.server.deps, &call.caller, &credential, request.force).await?;
+        Ok(Response::new(pb::EndLoginResponse { token }))
     }
 
     async fn list_grants(

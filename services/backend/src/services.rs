@@ -3,7 +3,8 @@
 use matyan_proto::{
     access::v1::{
         access_service_server::AccessServiceServer, audit_service_server::AuditServiceServer,
-        resolve_service_server::ResolveServiceServer, sign_in_service_server::SignInServiceServer,
+        login_service_server::LoginServiceServer, resolve_service_server::ResolveServiceServer,
+        sign_in_service_server::SignInServiceServer,
     },
     admin::v1::admin_service_server::AdminServiceServer,
     apps::v1::app_service_server::AppServiceServer,
@@ -31,7 +32,7 @@ use matyan_proto::{
 use tonic::service::Routes;
 
 use crate::{
-    access::{AccessApi, AuditApi, ResolveApi, SignInApi},
+    access::{AccessApi, AuditApi, LoginApi, ResolveApi, SignInApi},
     admin::AdminApi,
     artifacts::ArtifactApi,
     backup::BackupApi,
@@ -109,6 +110,7 @@ impl Backend {
             .add_service(limited!(AccessServiceServer, AccessApi::new(server.clone())))
             .add_service(limited!(AuditServiceServer, AuditApi::new(server.clone())))
             .add_service(limited!(ResolveServiceServer, ResolveApi::new(server.clone())))
+            .add_service(limited!(LoginServiceServer, LoginApi::new(server.clone())))
             .add_service(limited!(SignInServiceServer, SignInApi::new(server.clone())))
             .add_service(limited!(AdminServiceServer, AdminApi::new(server.clone())))
             .add_service(limited!(BackupServiceServer, BackupApi::new(server.clone())));

@@ -80,9 +80,9 @@ pub(crate) enum ClientCommand {
     Jobs(jobs::JobsFlags),
     /// Grant and revoke roles, and create tokens
     Access(access::AccessFlags),
-    /// Keep a token for a server, so that later commands and scripts need none
+    /// Get a token for a server by a code that you type in a browser, and keep it for later commands and scripts
     Login(login::LoginFlags),
-    /// Forget the tokens that are kept for a server
+    /// End or forget the tokens that are kept for a server
     Logout(login::LogoutFlags),
 }
 
@@ -261,7 +261,7 @@ pub(crate) fn run(command: ClientCommand) -> Result<(), Error> {
             ClientCommand::Jobs(flags) => jobs::run(flags).await,
             ClientCommand::Access(flags) => access::run(flags).await,
             ClientCommand::Login(flags) => login::run_login(flags).await,
-            ClientCommand::Logout(flags) => login::run_logout(flags),
+            ClientCommand::Logout(flags) => login::run_logout(flags).await,
         }
     })
 }

@@ -8,6 +8,7 @@
 //! them.
 
 mod access;
+mod access_file;
 mod blobs;
 mod clients;
 mod fdb;
@@ -33,6 +34,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 pub(crate) use access::AccessSettings;
 #[cfg(test)]
 pub(crate) use access::ProviderSettings;
+pub(crate) use access_file::{AccessFile, DeclaredRole, DeclaredToken};
 pub(crate) use blobs::BlobStore;
 #[cfg(feature = "fdb")]
 pub(crate) use fdb::Fdb;
@@ -65,6 +67,8 @@ pub(crate) struct Settings {
     pub(crate) edge: matyan_edge::Settings,
     pub(crate) frontier: matyan_frontier::Settings,
     pub(crate) upload_limits: UploadLimits,
+    /// Maximum bytes of the blobs of projects with limits of their own; 0: no limit.
+    pub(crate) project_upload_bytes: BTreeMap<String, u64>,
     pub(crate) backend: BackendSettings,
     pub(crate) control: ControlSettings,
     pub(crate) ingestion: IngestSettings,
@@ -208,6 +212,7 @@ impl Settings {
                 min_free_bytes: reader.read(&table::MIN_FREE_BYTES),
                 max_project_bytes: reader.read(&table::MAX_PROJECT_UPLOAD_BYTES),
             },
+            project_upload_bytes: reader.read(&table::PROJECT_UPLOAD_BYTES),
             backend: BackendSettings {
                 url: reader.optional(&table::BACKEND_URL),
                 params_cache_ttl: reader.read(&table::PROJECT_PARAMS_CACHE_TTL),

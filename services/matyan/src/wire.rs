@@ -3,6 +3,7 @@
 
 mod access;
 mod access_event_log;
+mod access_file;
 mod announcement;
 mod backend_access;
 pub(crate) mod clock;

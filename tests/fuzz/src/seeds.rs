@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path};
 
+use matyan_access::{AccessToken, BrowserSecret, LoginCode, SecretKind};
 use matyan_blob::MAX_UPLOAD_BYTES;
 use matyan_model::{
     ids::SeriesNumber,
@@ -13,6 +14,7 @@ use matyan_proto::{
 };
 use matyan_tests::vectors;
 use prost::Message;
+use rand::{SeedableRng, rngs::StdRng};
 use serde_json::Value;
 
 use crate::stored_files;
@@ -47,8 +49,21 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "log_segment" => stored_files::segments(),
         "store_journal" => stored_files::journals(),
         "store_manifest" => stored_files::manifests(),
+        "secrets" => secrets(),
         _ => signed_urls(),
     }
+}
+
+fn secrets() -> Vec<Vec<u8>> {
+    let mut random = StdRng::seed_from_u64(1);
+    let token = AccessToken::generate(&mut random);
+    let link = BrowserSecret::generate(SecretKind::Link, &mut random);
+    let texts = [
+        format!("export MATYAN_TOKEN={}\n", token.reveal()),
+        format!("https://matyan.example/sign-in#{}", link.reveal()),
+        LoginCode::of(&token.digest()).shown(),
+    ];
+    texts.map(String::into_bytes).into()
 }
 
 fn signed_urls() -> Vec<Vec<u8>> {

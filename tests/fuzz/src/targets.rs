@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use matyan_access::{AccessToken, BrowserSecret, LoginCode, SecretKind};
 use matyan_blob::{BlobKey, RunFolder, UrlSigner};
 use matyan_model::series::Block;
 use matyan_proto::{ingest::v1::PartedUpload, log::v1::LogEntry};
@@ -26,6 +27,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "json", run: json_value },
     Target { name: "cbor", run: cbor_value },
     Target { name: "signed_url", run: signed_url },
+    Target { name: "secrets", run: secrets },
     Target { name: "log_entry", run: log_entry },
     Target { name: "block", run: block },
     Target { name: "query", run: query },
@@ -99,6 +101,29 @@ fn signed_url(bytes: &[u8]) {
     assert!(signer.verify(&key, token).is_err() || signer.sign(&key) == token, "forged: {token}");
     if let Ok(key) = BlobKey::new(token) {
         assert!(!key.as_str().split('/').any(|segment| segment == ".." || segment.is_empty()));
+    }
+}
+
+/// What people paste and type as tokens, secrets and codes. What is found is read again as it is, and masking keeps the
+/// length and leaves nothing to be masked.
+fn secrets(bytes: &[u8]) {
+    if let Some((masked, count)) = AccessToken::mask_valid(bytes) {
+        assert!(count > 0 && masked.len() == bytes.len());
+        assert!(AccessToken::mask_valid(&masked).is_none(), "a token was left");
+    }
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Some(token) = AccessToken::find(text) {
+        assert!(AccessToken::parse(token.reveal()) == Some(token.clone()));
+        assert!(!AccessToken::masked(text).contains(token.reveal()), "a token is shown");
+    }
+    for kind in [SecretKind::Session, SecretKind::Link, SecretKind::State] {
+        assert!(
+            BrowserSecret::find(kind, text)
+                .is_none_or(|secret| AccessToken::parse(secret.reveal()).is_none())
+        );
+    }
+    if let Some(code) = LoginCode::parse(text) {
+        assert_eq!(LoginCode::parse(&code.shown()), Some(code));
     }
 }
 

@@ -1,11 +1,13 @@
 //! Access control from nothing to a colleague with a token, by the real program and its commands.
 
+mod attacks;
 mod canaries;
 mod closed_server;
 mod confusion;
 mod foreign;
 mod github;
 mod login;
+mod login_code;
 mod matrix;
 mod revocation;
 mod secrets;

@@ -100,6 +100,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     (
         "matyan-fuzz",
         &[
+            "matyan-access",
             "matyan-proto",
             "matyan-value",
             "matyan-archive",

@@ -79,6 +79,20 @@ capabilities: {drop: [ALL]}
 {{- if and $on .Values.tls.existingSecret (not (hasKey .Values.frontier.settings "MATYAN_BACKEND_URL")) -}}
 {{- fail "frontier.settings.MATYAN_BACKEND_URL: with access control and TLS, set an https address of the backends that their certificate contains" -}}
 {{- end -}}
+{{- $oidc := .Values.signIn.oidc -}}
+{{- $github := .Values.signIn.github -}}
+{{- if and (not $on) (or $oidc.issuer $github.clientId) -}}
+{{- fail "signIn: without access control nobody has to sign in: set access to on, or leave the providers out" -}}
+{{- end -}}
+{{- if ne (empty $oidc.issuer) (empty $oidc.clientId) -}}
+{{- fail "signIn.oidc: set both issuer and clientId" -}}
+{{- end -}}
+{{- if and $github.clientId (not $github.existingSecret) -}}
+{{- fail "signIn.github.existingSecret: set the name of a secret with the client secret of the OAuth app" -}}
+{{- end -}}
+{{- if or (and $oidc.existingSecret (not $oidc.issuer)) (and $github.existingSecret (not $github.clientId)) -}}
+{{- fail "signIn: a secret is set without its provider: set signIn.oidc.issuer or signIn.github.clientId" -}}
+{{- end -}}
 {{- $blobs := .Values.blobs -}}
 {{- if and (eq $blobs.type "s3") (not $blobs.s3.endpoint) -}}
 {{- fail "blobs.s3.endpoint: set the address of the S3 server" -}}

@@ -102,6 +102,30 @@ would format large ones as 1e+06, so they are converted to integers. */}}
 {{- end }}
 {{- if eq .role "backend" }}
 - {name: MATYAN_UI_BASE_PATH, value: {{ $values.ui.basePath | quote }}}
+{{- with $values.signIn.oidc }}
+{{- if .issuer }}
+- {name: MATYAN_OIDC_ISSUER, value: {{ .issuer | quote }}}
+- {name: MATYAN_OIDC_CLIENT_ID, value: {{ .clientId | quote }}}
+{{- if .existingSecret }}
+- {name: MATYAN_OIDC_CLIENT_SECRET_FILE, value: /etc/matyan/oidc/{{ .secretKey }}}
+{{- end }}
+- {name: MATYAN_OIDC_TITLE, value: {{ .title | quote }}}
+- {name: MATYAN_OIDC_SCOPES, value: {{ .scopes | quote }}}
+- {name: MATYAN_OIDC_GROUPS_CLAIM, value: {{ .groupsClaim | quote }}}
+{{- if .nameClaim }}
+- {name: MATYAN_OIDC_NAME_CLAIM, value: {{ .nameClaim | quote }}}
+{{- end }}
+- {name: MATYAN_OIDC_ROLES, value: {{ .roles | quote }}}
+{{- end }}
+{{- end }}
+{{- with $values.signIn.github }}
+{{- if .clientId }}
+- {name: MATYAN_GITHUB_URL, value: {{ .url | quote }}}
+- {name: MATYAN_GITHUB_CLIENT_ID, value: {{ .clientId | quote }}}
+- {name: MATYAN_GITHUB_CLIENT_SECRET_FILE, value: /etc/matyan/github/{{ .secretKey }}}
+- {name: MATYAN_GITHUB_ROLES, value: {{ .roles | quote }}}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- /* A frontier signs its questions about callers with it. */}}
 {{- if or (eq .role "backend") (and (eq .role "frontier") (eq $values.access "on")) }}
@@ -150,6 +174,14 @@ would format large ones as 1e+06, so they are converted to integers. */}}
 {{- if and .tls $values.tls.existingSecret }}
 - {name: tls, secret: {secretName: {{ $values.tls.existingSecret }}}}
 {{- end }}
+{{- if eq (default "" .role) "backend" }}
+{{- with $values.signIn.oidc.existingSecret }}
+- {name: oidc, secret: {secretName: {{ . }}}}
+{{- end }}
+{{- with $values.signIn.github.existingSecret }}
+- {name: github, secret: {secretName: {{ . }}}}
+{{- end }}
+{{- end }}
 {{- with $values.extraVolumes }}
 {{ toYaml . }}
 {{- end }}
@@ -172,6 +204,14 @@ would format large ones as 1e+06, so they are converted to integers. */}}
 {{- end }}
 {{- if and .tls $values.tls.existingSecret }}
 - {name: tls, mountPath: /etc/matyan/tls, readOnly: true}
+{{- end }}
+{{- if eq (default "" .role) "backend" }}
+{{- if $values.signIn.oidc.existingSecret }}
+- {name: oidc, mountPath: /etc/matyan/oidc, readOnly: true}
+{{- end }}
+{{- if $values.signIn.github.existingSecret }}
+- {name: github, mountPath: /etc/matyan/github, readOnly: true}
+{{- end }}
 {{- end }}
 {{- with $values.extraVolumeMounts }}
 {{ toYaml . }}

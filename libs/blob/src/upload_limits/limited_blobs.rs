@@ -1,6 +1,6 @@
 //! The blob store as clients may use it: every write is checked against the limits of uploads.
 
-use std::{ops::Range, sync::Arc};
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -50,6 +50,13 @@ impl LimitedBlobs {
         let disk = Arc::new(Disk::new(blobs.clone(), limits.min_free_bytes));
         let directory = Directory { blobs, disk, open: OpenUploads::default() };
         Self { directory: Some(directory), ..Self::cloud(bucket, limits) }
+    }
+
+    /// Gives projects limits of their own, by their names, instead of `max_project_bytes`. The default project has no name.
+    #[must_use]
+    pub fn with_project_limits(mut self, of_projects: BTreeMap<String, u64>) -> Self {
+        self.quota.set_limits(of_projects);
+        self
     }
 
     /// Returns why no upload is accepted, for readiness.

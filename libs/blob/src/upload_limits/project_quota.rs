@@ -2,7 +2,11 @@
 //! then on, so that an upload costs no listing. Several frontiers count for themselves: together they may
 //! exceed the limit until they measure the next time.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::{sync::Mutex as AsyncMutex, time::Instant};
@@ -26,6 +30,8 @@ pub(super) struct ProjectQuota {
     blobs: Arc<dyn Blobs>,
     /// 0: no limit.
     max_bytes: u64,
+    /// Limits of projects that have their own.
+    of_projects: BTreeMap<String, u64>,
     projects: Mutex<HashMap<String, Arc<ProjectBytes>>>,
 }
 
@@ -61,13 +67,24 @@ pub(super) struct UploadRoom {
 
 impl ProjectQuota {
     pub(super) fn new(blobs: Arc<dyn Blobs>, max_bytes: u64) -> Self {
-        Self { blobs, max_bytes, projects: Mutex::default() }
+        Self { blobs, max_bytes, of_projects: BTreeMap::new(), projects: Mutex::default() }
+    }
+
+    /// Gives projects limits of their own.
+    pub(super) fn set_limits(&mut self, of_projects: BTreeMap<String, u64>) {
+        self.of_projects = of_projects;
+    }
+
+    /// The limit of a project; 0: none.
+    fn max_bytes(&self, project: &str) -> u64 {
+        self.of_projects.get(project).copied().unwrap_or(self.max_bytes)
     }
 
     /// Reserves room in a project for an upload of this many bytes, and at least one.
     pub(super) async fn reserve(&self, project: &str, bytes: u64) -> Result<UploadRoom> {
-        let mut room = UploadRoom { max_bytes: self.max_bytes, project: None, bytes: 0 };
-        if self.max_bytes == 0 {
+        let max_bytes = self.max_bytes(project);
+        let mut room = UploadRoom { max_bytes, project: None, bytes: 0 };
+        if max_bytes == 0 {
             return Ok(room);
         }
         let counted = self.counted(project);
@@ -87,12 +104,13 @@ impl ProjectQuota {
 
     /// Reserves room for an upload that exists already, whether or not the project has any left.
     pub(super) fn assume(&self, project: &str, bytes: u64) -> UploadRoom {
-        if self.max_bytes == 0 {
-            return UploadRoom { max_bytes: 0, project: None, bytes: 0 };
+        let max_bytes = self.max_bytes(project);
+        if max_bytes == 0 {
+            return UploadRoom { max_bytes, project: None, bytes: 0 };
         }
         let counted = self.counted(project);
         counted.change(|counted| counted.reserved += bytes);
-        UploadRoom { max_bytes: self.max_bytes, project: Some(counted), bytes }
+        UploadRoom { max_bytes, project: Some(counted), bytes }
     }
 
     fn counted(&self, project: &str) -> Arc<ProjectBytes> {

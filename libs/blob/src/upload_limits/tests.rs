@@ -78,6 +78,20 @@ async fn an_upload_ends_after_a_minute_without_data() {
 }
 
 #[tokio::test]
+async fn rule_57_a_project_may_have_a_limit_of_its_own() {
+    let root = tempfile::tempdir().unwrap();
+    let limits = [("speech".to_owned(), 20), ("demo".to_owned(), 0), (String::new(), 5)];
+    let blobs = open(root.path(), quota(10)).with_project_limits(limits.into());
+    put(&blobs, ".projects/speech/run/a", 20).await.unwrap();
+    check_full(put(&blobs, ".projects/speech/run/b", 1).await, 20);
+    put(&blobs, ".projects/demo/run/a", 1_000).await.unwrap();
+    put(&blobs, "run/a", 5).await.unwrap();
+    check_full(put(&blobs, "run/b", 1).await, 5);
+    put(&blobs, ".projects/vision/run/a", 10).await.unwrap();
+    check_full(put(&blobs, ".projects/vision/run/b", 1).await, 10);
+}
+
+#[tokio::test]
 async fn an_upload_in_parts_keeps_its_room_until_it_ends() {
     let root = tempfile::tempdir().unwrap();
     let blobs = open(root.path(), quota(10));

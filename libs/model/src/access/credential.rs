@@ -21,6 +21,11 @@ const MAX_SESSIONS_OF_PRINCIPAL: usize = 100;
 /// Sign-ins with a provider of one principal in the time for which a provider may take: more than any browser needs.
 const MAX_USED_STATES_OF_PRINCIPAL: usize = 100;
 
+/// Logins that wait for someone who types their code: more than a team begins in ten minutes. Anyone can begin one, so one
+/// network leaves room for others.
+const MAX_LOGINS: usize = 1_000;
+const MAX_LOGINS_OF_NETWORK: usize = 100;
+
 /// Time for which an expired token is listed, so that an owner sees why a script has stopped: 30 days.
 pub(super) const LISTED_AFTER_END_US: i64 = 30 * 24 * 3_600 * 1_000_000;
 
@@ -37,6 +42,10 @@ pub enum CredentialKind {
     /// The token of the first operator, or of a recovery. At most one is valid; earlier ones stay as expired
     /// rows, so that a file with such a token does not make it valid again.
     OperatorToken,
+    /// A token that a program got by a code, and which is kept for this program alone.
+    LoginToken,
+    /// A token that a program waits with until someone types its code. It proves nothing yet.
+    PendingLogin(PendingLogin),
     /// A browser that has signed in.
     Session(Session),
     /// A link that signs a browser in, once.
@@ -55,6 +64,24 @@ pub struct Session {
     /// The token with which the browser has signed in. The session ends with it.
     #[cbor(n(1), with = "minicbor::bytes")]
     pub token: Option<Digest>,
+    /// Number of codes of programs that were typed in this session and belong to none.
+    #[cbor(n(2), default)]
+    pub wrong_codes: u8,
+}
+
+/// What is known of a program that waits for someone who types its code.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct PendingLogin {
+    /// Address of the program, or of the proxy in front of the server; empty if it is unknown.
+    #[n(0)]
+    pub address: String,
+    /// The network that the login counts for; empty if it counts for none.
+    #[n(1)]
+    pub network: String,
+    /// Time for which the token is to be valid, from the moment at which someone allows it.
+    #[n(2)]
+    pub lifetime_us: i64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -96,6 +123,10 @@ enum StoredKind {
     // Earlier versions wrote rows of this kind when a sign-in began. They are as useless as used states.
     #[n(4)]
     UsedState,
+    #[n(5)]
+    LoginToken,
+    #[n(6)]
+    PendingLogin,
 }
 
 #[derive(Encode, Decode)]
@@ -123,11 +154,13 @@ struct CredentialRow {
     #[cbor(n(9), default)]
     link: Option<Link>,
     // Earlier versions had a tenth member, for sign-ins that had begun.
+    #[cbor(n(11), default)]
+    login: Option<PendingLogin>,
 }
 
 impl CredentialKind {
     fn is_token(&self) -> bool {
-        matches!(self, Self::Token | Self::OperatorToken)
+        matches!(self, Self::Token | Self::OperatorToken | Self::LoginToken)
     }
 
     fn is_session(&self) -> bool {
@@ -138,6 +171,8 @@ impl CredentialKind {
         match self {
             Self::Token => StoredKind::Token,
             Self::OperatorToken => StoredKind::OperatorToken,
+            Self::LoginToken => StoredKind::LoginToken,
+            Self::PendingLogin(_) => StoredKind::PendingLogin,
             Self::Session(_) => StoredKind::Session,
             Self::Link(_) => StoredKind::Link,
             Self::UsedState => StoredKind::UsedState,
@@ -153,6 +188,8 @@ impl Credential {
         let kind = match row.kind {
             StoredKind::Token => CredentialKind::Token,
             StoredKind::OperatorToken => CredentialKind::OperatorToken,
+            StoredKind::LoginToken => CredentialKind::LoginToken,
+            StoredKind::PendingLogin => CredentialKind::PendingLogin(row.login.ok_or_else(incomplete)?),
             StoredKind::Session => CredentialKind::Session(row.session.ok_or_else(incomplete)?),
             StoredKind::Link => CredentialKind::Link(row.link.ok_or_else(incomplete)?),
             StoredKind::UsedState => CredentialKind::UsedState,
@@ -176,9 +213,14 @@ impl Credential {
             role: role.map(i32::from),
             session: None,
             link: None,
+            login: None,
         };
         match kind {
-            CredentialKind::Token | CredentialKind::OperatorToken | CredentialKind::UsedState => {}
+            CredentialKind::Token
+            | CredentialKind::OperatorToken
+            | CredentialKind::LoginToken
+            | CredentialKind::UsedState => {}
+            CredentialKind::PendingLogin(login) => row.login = Some(login),
             CredentialKind::Session(session) => row.session = Some(session),
             CredentialKind::Link(link) => row.link = Some(link),
         }
@@ -190,7 +232,7 @@ impl Credential {
         hex(&self.digest[..8])
     }
 
-    /// Whether it is a token, rather than a session, a link or a used state.
+    /// Whether it is a token, rather than a session, a link, a pending login or a used state.
     pub fn is_token(&self) -> bool {
         self.kind.is_token()
     }
@@ -245,13 +287,13 @@ pub(super) async fn credential_of_caller(
 ) -> Result<Option<Credential>> {
     let Some(credential) = credential_find(snapshot, digest, now_us).await? else { return Ok(None) };
     let is_valid = match &credential.kind {
-        CredentialKind::Token | CredentialKind::OperatorToken => true,
+        CredentialKind::Token | CredentialKind::OperatorToken | CredentialKind::LoginToken => true,
         CredentialKind::Session(Session { token: None, .. }) => true,
         CredentialKind::Session(Session { token: Some(token), .. }) => {
             let token = credential_find(snapshot, token, now_us).await?;
             token.is_some_and(|token| token.kind.is_token() && token.principal == credential.principal)
         }
-        CredentialKind::Link(_) | CredentialKind::UsedState => false,
+        CredentialKind::PendingLogin(_) | CredentialKind::Link(_) | CredentialKind::UsedState => false,
     };
     Ok(is_valid.then_some(credential))
 }
@@ -283,8 +325,16 @@ pub(super) async fn credential_insert(
         credentials_read(transaction).await?.into_iter().partition(|other| other.is_expired(now_us));
     let alike: Vec<_> = valid.iter().filter(|other| is_alike(&other.kind, &credential.kind)).collect();
     match &credential.kind {
-        CredentialKind::Token | CredentialKind::OperatorToken if alike.len() >= MAX_TOKENS => {
+        kind if kind.is_token() && alike.len() >= MAX_TOKENS => {
             return Ok(Err(AccessRefusal::TooManyCredentials { limit: MAX_TOKENS }));
+        }
+        CredentialKind::PendingLogin(login) => {
+            let is_near = |other: &&&Credential| is_of_network(&other.kind, &login.network);
+            let is_full =
+                alike.len() >= MAX_LOGINS || alike.iter().filter(is_near).count() >= MAX_LOGINS_OF_NETWORK;
+            if is_full {
+                return Ok(Err(AccessRefusal::TooManyLogins));
+            }
         }
         CredentialKind::Link(_) if alike.len() >= MAX_LINKS => {
             return Ok(Err(AccessRefusal::TooManyLinks { limit: MAX_LINKS }));
@@ -316,6 +366,11 @@ fn is_alike(one: &CredentialKind, other: &CredentialKind) -> bool {
     one.stored() == other.stored() || one.is_token() && other.is_token()
 }
 
+/// Whether a login counts for this network.
+fn is_of_network(kind: &CredentialKind, network: &str) -> bool {
+    matches!(kind, CredentialKind::PendingLogin(login) if login.network == network) && !network.is_empty()
+}
+
 /// Clears the oldest of these credentials, which are sorted by age, so that one more is within the limit.
 fn clear_oldest<'a>(
     transaction: &mut Transaction,
@@ -332,8 +387,11 @@ fn clear_oldest<'a>(
 fn is_swept(expired: &Credential, now_us: i64, is_full: bool) -> bool {
     match expired.kind {
         CredentialKind::OperatorToken => false,
-        CredentialKind::Token => is_full || !expired.is_listed(now_us),
-        CredentialKind::Session(_) | CredentialKind::Link(_) | CredentialKind::UsedState => true,
+        CredentialKind::Token | CredentialKind::LoginToken => is_full || !expired.is_listed(now_us),
+        CredentialKind::PendingLogin(_)
+        | CredentialKind::Session(_)
+        | CredentialKind::Link(_)
+        | CredentialKind::UsedState => true,
     }
 }
 

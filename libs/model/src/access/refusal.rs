@@ -17,6 +17,8 @@ pub enum AccessRefusal {
     TooManyLinks {
         limit: usize,
     },
+    /// Too many programs wait for someone who types their code.
+    TooManyLogins,
     /// The principal has signed in with its provider too often in a short time.
     TooManySignIns {
         limit: usize,

@@ -2,6 +2,8 @@
 
 mod identity;
 
+mod login;
+
 use matyan_proto::access::v1::Role;
 use matyan_store::{Batch, Commit, Error, Store as _, Transaction};
 
@@ -236,7 +238,11 @@ async fn tokens_of_earlier_versions_are_valid() {
 fn session(principal: &str, digest: u8, token: Option<u8>) -> Credential {
     let ends_us = 100 + 30 * 24 * 3_600 * 1_000_000;
     Credential {
-        kind: CredentialKind::Session(Session { ends_us, token: token.map(|digest| [digest; 32]) }),
+        kind: CredentialKind::Session(Session {
+            ends_us,
+            token: token.map(|digest| [digest; 32]),
+            wrong_codes: 0,
+        }),
         expires_us: Some(100 + SESSION_IDLE_US),
         project: None,
         role: None,

@@ -4,7 +4,7 @@ import { setTimeout } from "node:timers/promises";
 import { isDeepStrictEqual } from "node:util";
 
 import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
-import { type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
+import { type Client, Code, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { decode, encode } from "cborg";
 
@@ -16,6 +16,7 @@ import { SearchService } from "../gen/matyan/search/v1/search_pb.js";
 
 const INGEST_URL = process.env.MATYAN_FRONTIER_URL ?? "http://127.0.0.1:53801";
 const QUERY_URL = process.env.MATYAN_BACKEND_URL ?? "http://127.0.0.1:53800";
+const TOKEN = process.env.MATYAN_TOKEN ?? "";
 
 const PARAMS = { hparams: { lr: 0.01, layers: [64, 64] } };
 const LOSSES = Array.from({ length: 1000 }, (_, step) => Math.exp(-step / 200));
@@ -29,6 +30,13 @@ const ATTEMPTS = 5;
 
 // Connect reports a connection that is cut during a call as canceled or aborted.
 const LOST_CONNECTION = new Set([Code.Unavailable, Code.Canceled, Code.Aborted]);
+
+/** Sends the token with each call, to a server with access control. */
+const bearerToken: Interceptor = (next) => (request) => {
+  request.header.set("authorization", `Bearer ${TOKEN}`);
+  return next(request);
+};
+const interceptors = TOKEN === "" ? [] : [bearerToken];
 
 function makeBatches(): Uint8Array[] {
   const event = (kind: MessageInitShape<typeof EventSchema>["kind"]) => create(EventSchema, { kind });
@@ -137,9 +145,9 @@ async function search(
 
 async function main(): Promise<void> {
   const runId = randomBytes(16).toString("hex");
-  const ingest = createClient(IngestService, createGrpcTransport({ baseUrl: INGEST_URL }));
+  const ingest = createClient(IngestService, createGrpcTransport({ baseUrl: INGEST_URL, interceptors }));
   const position = await naming(INGEST_URL, send(ingest, runId, makeBatches()));
-  const backend = createClient(SearchService, createGrpcTransport({ baseUrl: QUERY_URL }));
+  const backend = createClient(SearchService, createGrpcTransport({ baseUrl: QUERY_URL, interceptors }));
   const { run, values } = await naming(QUERY_URL, search(backend, runId, position));
   const params = decode(run.params);
   if (!isDeepStrictEqual(params, PARAMS) || !isDeepStrictEqual(values, LOSSES)) {

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from . import _console, _core, _data_commands, _sync_command, _urls, errors
+from . import _console, _core, _data_commands, _login_commands, _sync_command, _urls, errors
 from .config import SETTINGS
 from .transport.http import HttpTransport
 
@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="print JSON")
     status.set_defaults(run=_status)
 
+    _login_commands.add_commands(commands)
     _sync_command.add_command(commands)
 
     spool = _console.add_command(commands, "spool", "show or remove spools")

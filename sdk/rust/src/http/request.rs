@@ -11,6 +11,18 @@ use reqwest::{
 /// Characters that need no escape in a path segment or a query value.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
+/// The token that is sent with a request.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum RequestToken {
+    /// The one that this process uses for the server, if there is one.
+    #[default]
+    OfServer,
+    /// None: the one for the server may have ended.
+    Absent,
+    /// This one, as the value of the header.
+    Own(HeaderValue),
+}
+
 /// One request, relative to the base URL of a server.
 ///
 /// ```
@@ -25,6 +37,7 @@ pub struct RestRequest {
     pub(super) query: String,
     pub(super) body: Option<(HeaderValue, Bytes)>,
     pub(super) headers: HeaderMap,
+    pub(super) token: RequestToken,
     /// The answer takes the server long, because it reads a lot of data.
     pub(super) is_slow: bool,
 }
@@ -38,6 +51,7 @@ impl RestRequest {
             query: String::new(),
             body: None,
             headers: HeaderMap::new(),
+            token: RequestToken::default(),
             is_slow: false,
         }
     }
@@ -74,6 +88,13 @@ impl RestRequest {
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.append(name, value);
+        self
+    }
+
+    /// Sends another token than the one of the server, or none.
+    #[must_use]
+    pub(crate) fn with_token(mut self, token: RequestToken) -> Self {
+        self.token = token;
         self
     }
 

@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 use super::wait::{self, BlockingBody, BlockingStream, InterruptCheck, StreamSink};
 use crate::{
     grpc_web::{self, RequiredPosition},
-    http::{HttpClient, HttpError, JsonText, RestRequest, Timeouts, clean_url},
+    http::{HttpClient, HttpError, JsonText, RequestToken, RestRequest, Timeouts, clean_url},
     locks::lock,
     per_process::PerProcess,
 };
@@ -145,6 +145,17 @@ impl BackendClient {
         self.wait_for_own_writes()?;
         let client = self.http()?;
         self.run(async move { grpc_web::unary(&client, method, &request, &[]).await })
+    }
+
+    /// Calls a unary method with another token than the one of the server, or with none.
+    pub(super) fn call_with<A: Message + Default + 'static>(
+        &self,
+        method: &'static str,
+        request: impl Message + 'static,
+        token: RequestToken,
+    ) -> Result<A, HttpError> {
+        let client = self.http()?;
+        self.run(async move { grpc_web::unary_with(&client, method, &request, token).await })
     }
 
     /// Runs a task on the I/O thread, and returns the value that the task sends.

@@ -2,5 +2,6 @@
 
 mod access;
 mod delivery;
+mod hostile_server;
 mod reading;
 mod uploads;

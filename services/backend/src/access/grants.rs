@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use matyan_access::{PRINCIPAL_BYTES, is_principal_name};
 use matyan_model::access::{
     ANONYMOUS, Grant, PrincipalRemoval, grant_put, grant_remove, grants_list, grants_of, principal_disable,
     principal_enable, principal_is_active, principal_remove, principals_disabled,
@@ -15,10 +16,6 @@ use crate::server::{
     deps::Deps,
     error::{Error, Result},
 };
-
-/// Longest name of a principal: an email address may have more bytes, but rarely does. People of a provider get names of
-/// at most as many bytes (`NAME_BYTES` of `matyan-sign-in`).
-const PRINCIPAL_BYTES: usize = 128;
 
 /// The name of a role, as in commands.
 pub(super) fn role_name(role: Role) -> &'static str {
@@ -145,17 +142,12 @@ pub(super) async fn enable_principal(deps: &Deps, principal: &str) -> Result<()>
 
 /// The name is part of keys, headers and log lines.
 pub(super) fn check_principal(name: &str) -> Result<()> {
-    let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     match name.as_bytes() {
         [] => Err(Error::field("principal", "is empty: give a name such as `ana` or `ci`")),
         bytes if bytes.len() > PRINCIPAL_BYTES => {
             Err(Error::TooLarge { field: "principal", size: bytes.len(), limit: PRINCIPAL_BYTES })
         }
-        [first, rest @ ..]
-            if is_letter(*first) && rest.iter().all(|byte| is_letter(*byte) || b"-_.@+:".contains(byte)) =>
-        {
-            Ok(())
-        }
+        _ if is_principal_name(name) => Ok(()),
         _ => Err(Error::field(
             "principal",
             "may contain lowercase letters, digits, `-`, `_`, `.`, `@`, `+` and `:`, and begins with a letter or a \

@@ -17,6 +17,7 @@ use matyan_wire::{headers::REQUEST_ID, loopback::is_loopback_host};
 use tonic::{Code, Request, Response};
 
 use super::grants::role_name;
+use super::login;
 use crate::server::{
     RpcResult, Server,
     audit::write_audit_line,
@@ -74,7 +75,11 @@ impl NewSession {
         let ends_us = now_us.saturating_add(longest_us);
         let credential = Credential {
             digest: secret.digest().0,
-            kind: CredentialKind::Session(Session { ends_us, token: token.map(|token| token.0) }),
+            kind: CredentialKind::Session(Session {
+                ends_us,
+                token: token.map(|token| token.0),
+                wrong_codes: 0,
+            }),
             principal: String::new(),
             label: String::new(),
             created_us: now_us,
@@ -369,6 +374,18 @@ impl SignInService for SignInApi {
         let token = digest("token_digest", &request.into_inner().token_digest)?;
         let session = SignInApi::start_session(self, &token).await?;
         Ok(Response::new(pb::StartSessionResponse { session: Some(session) }))
+    }
+
+    async fn find_login(&self, request: Request<pb::FindLoginRequest>) -> RpcResult<pb::FindLoginResponse> {
+        let login = login::find(self.deps(), request.into_inner()).await?;
+        Ok(Response::new(pb::FindLoginResponse { login: Some(login) }))
+    }
+
+    async fn answer_login(
+        &self,
+        request: Request<pb::AnswerLoginRequest>,
+    ) -> RpcResult<pb::AnswerLoginResponse> {
+        Ok(Response::new(login::answer(self.deps(), request.into_inner()).await?))
     }
 
     async fn end_session(

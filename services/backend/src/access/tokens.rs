@@ -108,6 +108,29 @@ pub(super) async fn create(deps: &Deps, call: &Call, new: NewToken) -> Result<(p
     Ok((view(credential), token.reveal().to_owned()))
 }
 
+/// Ends the token with which a call was made, if a program got it by a code, or in any case. `id` is its id; a call of a
+/// browser has the id of a session. Returns the token that has ended.
+pub(super) async fn end_login(
+    deps: &Deps,
+    caller: &str,
+    id: &str,
+    force: bool,
+) -> Result<Option<pb::TokenInfo>> {
+    audit_resource(format_args!("{caller} token {id}"));
+    let is_own = |token: &Credential| token.is_token() && token.principal == caller && token.id() == id;
+    let (ended, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+        let listed = credentials_list(transaction.unchecked()).await?;
+        let token = listed.into_iter().find(is_own);
+        let token = token.filter(|token| force || token.kind == CredentialKind::LoginToken);
+        if let Some(token) = &token {
+            credential_remove(&mut transaction, token);
+        }
+        Ok::<_, Error>((transaction, token))
+    })
+    .await?;
+    Ok(ended.map(view))
+}
+
 fn lifetime_us(lifetime_s: u64) -> Result<i64> {
     let lifetime_s = if lifetime_s == 0 { DEFAULT_LIFETIME_S } else { lifetime_s };
     if lifetime_s > MAX_LIFETIME_S {

@@ -25,7 +25,7 @@ use super::finish::find_linked;
 use crate::{
     server::{
         call::Call,
-        convert::bounded_text,
+        convert::{bounded_text, check_limit},
         deps::Deps,
         error::{Error, Result},
         stream::{Sender, StreamEnd},
@@ -296,7 +296,8 @@ async fn run_link(deps: &Deps, call: &Call, run_id: &str) -> Result<Option<Trial
     if run_id.is_empty() {
         return Ok(None);
     }
-    let id = RunId::new(bounded_text("trial.run_id", run_id, limits::RUN_ID_BYTES)?);
+    check_limit("trial.run_id", run_id.len(), limits::RUN_ID_BYTES)?;
+    let id = RunId::new(run_id);
     let number = head_live(deps.store.snapshot().await?.as_ref(), call.project, &id).await?;
     Ok(Some(TrialRun { number: number.unwrap_or_default().0, id: id.as_str().to_owned() }))
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use matyan_access::AccessToken;
 use matyan_model::series::StepRange;
 use matyan_proto::{
     common::v1::{SeriesKey, StepRange as HalfOpen},
@@ -75,10 +76,19 @@ pub(crate) fn check_limit(field: &'static str, size: usize, limit: usize) -> Res
     if size > limit { Err(Error::TooLarge { field, size, limit }) } else { Ok(()) }
 }
 
-/// A text within its limit.
+/// A text within its limit, without the tokens in it.
 pub(crate) fn bounded_text(field: &'static str, text: &str, limit: usize) -> Result<String> {
     check_limit(field, text.len(), limit)?;
-    Ok(text.to_owned())
+    Ok(without_tokens(text))
+}
+
+/// A text in which tokens are masked, by texts of the same length: people paste commands into notes and names, and
+/// everyone who may read a project reads them.
+pub(crate) fn without_tokens(text: &str) -> String {
+    match AccessToken::mask_valid(text.as_bytes()) {
+        Some((masked, _)) => String::from_utf8(masked).expect("ASCII was replaced by ASCII"),
+        None => text.to_owned(),
+    }
 }
 
 /// A required name, with surrounding whitespace trimmed.
@@ -99,7 +109,7 @@ pub(crate) fn set_text(
 ) -> Result<()> {
     if let Some(new) = new {
         check_limit(field, new.len(), limit)?;
-        new.clone_into(stored);
+        *stored = without_tokens(new);
     }
     Ok(())
 }
@@ -110,4 +120,28 @@ pub(crate) fn set_name(stored: &mut String, field: &'static str, new: Option<&st
         *stored = required_name(field, new)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{SeedableRng, rngs::StdRng};
+
+    use super::*;
+
+    #[test]
+    fn rule_104_tokens_in_what_people_write_are_masked() {
+        let token = AccessToken::generate(&mut StdRng::seed_from_u64(1));
+        let command = format!("export MATYAN_TOKEN={}", token.reveal());
+        let masked = bounded_text("content", &command, 1_000).unwrap();
+        assert_eq!(masked.len(), command.len());
+        assert!(masked.contains(&token.digest().id()) && !masked.contains(token.reveal()), "{masked}");
+        let mut stored = String::new();
+        set_text(&mut stored, "description", Some(&command), 1_000).unwrap();
+        assert_eq!(stored, masked);
+        set_name(&mut stored, "name", Some(token.reveal())).unwrap();
+        assert!(stored.starts_with("mtk_masked_"), "{stored}");
+        for other in ["", "mtk_", "a note about mtk_masked_0123", "ü"] {
+            assert_eq!(without_tokens(other), other);
+        }
+    }
 }

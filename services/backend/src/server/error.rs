@@ -122,6 +122,13 @@ pub(crate) enum Error {
     SignInFailed(String),
     #[error("{reason}")]
     SignInRefused { principal: String, reason: String },
+    /// A program gets no token by this code, in this session.
+    #[error("{0}")]
+    LoginRefused(String),
+    #[error(
+        "too many programs wait for someone who types their code: try again in ten minutes, or use `matyan login --paste`"
+    )]
+    TooManyLogins,
     #[error("the provider with which you sign in does not answer: try again, or sign in with a token")]
     ProviderAway,
     #[error(
@@ -166,6 +173,7 @@ impl Error {
             | Self::Full { .. }
             | Self::TooManyTags { .. }
             | Self::TooManyGoals { .. }
+            | Self::TooManyLogins
             | Self::NoMoreNumbers => Code::TooLarge,
             Self::UploadLimit(limit) if limit.is_temporary() => Code::Unavailable,
             Self::UploadLimit(_) => Code::TooLarge,
@@ -193,9 +201,10 @@ impl Error {
             Self::PositionExpired => Code::PositionExpired,
             Self::OutOfSequence(_) => Code::OutOfSequence,
             Self::UploadIncomplete(_) => Code::UploadIncomplete,
-            Self::WrongSignature | Self::SignInRefused { .. } | Self::ManagesOneProject => {
-                Code::PermissionDenied
-            }
+            Self::WrongSignature
+            | Self::SignInRefused { .. }
+            | Self::LoginRefused(_)
+            | Self::ManagesOneProject => Code::PermissionDenied,
             Self::SignInFailed(_) => Code::Unauthenticated,
         }
     }

@@ -22,6 +22,7 @@ mod experiments;
 mod follow;
 mod harness;
 mod live_isolation;
+mod login;
 mod logs;
 mod metric_goals;
 mod notes;

@@ -471,6 +471,14 @@ fn rule_104_tokens_in_params_lines_and_records_are_masked() {
                 extra_args: map(&[("token", token)]),
                 ..Default::default()
             })),
+            event(Kind::SetRunProperty(pb::SetRunProperty {
+                name: Some(token.to_owned()),
+                description: Some(format!("started with {token}")),
+                archived: None,
+                experiment: Some(token.to_owned()),
+            })),
+            tag(token),
+            event(Kind::RemoveTag(pb::RemoveTag { name: token.to_owned() })),
             tag("good"),
         ]
     };
@@ -479,7 +487,7 @@ fn rule_104_tokens_in_params_lines_and_records_are_masked() {
     let mask = format!("mtk_masked_{}_{}", token.digest().id(), "*".repeat(26));
     assert_eq!(checked.batch.events, events(&mask));
     assert_eq!(checked.bytes, bytes(&batch(events(&mask))));
-    assert_eq!((checked.masked_tokens, checked.rejections.total()), (6, 0));
+    assert_eq!((checked.masked_tokens, checked.rejections.total()), (11, 0));
     // What is not a token is kept as it is.
     let other = batch(vec![line(format!("mtk_ {}", &text[..53]))]);
     let checked = check_alone(&other);

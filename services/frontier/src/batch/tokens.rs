@@ -5,7 +5,8 @@ use bytes::Bytes;
 use matyan_access::AccessToken;
 use matyan_proto::ingest::v1::{self as pb, event::Kind};
 
-/// Masks the tokens in params, terminal lines and log records. Returns their number.
+/// Masks the tokens in params, terminal lines, log records, and the names and descriptions of runs, tags and
+/// experiments. Returns their number.
 pub(super) fn mask(events: &mut [pb::Event]) -> u64 {
     events.iter_mut().filter_map(|event| event.kind.as_mut()).map(mask_in_event).sum()
 }
@@ -16,6 +17,13 @@ fn mask_in_event(kind: &mut Kind) -> u64 {
         Kind::LogParams(params) => mask_bytes(&mut params.value),
         Kind::LogTerminalLine(line) => mask_text(&mut line.line),
         Kind::LogRecord(record) => mask_text(&mut record.message) + mask_bytes(&mut record.extra_args),
+        Kind::SetRunProperty(properties) => {
+            let pb::SetRunProperty { name, description, archived: _, experiment } = properties;
+            [name, description, experiment].into_iter().flatten().map(mask_text).sum()
+        }
+        // A tag that is removed has been masked when it was added.
+        Kind::AddTag(tag) => mask_text(&mut tag.name),
+        Kind::RemoveTag(tag) => mask_text(&mut tag.name),
         _ => 0,
     }
 }

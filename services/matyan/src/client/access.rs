@@ -1,6 +1,7 @@
 //! Access control: the roles of principals in projects, and their tokens.
 
 mod audit;
+mod check;
 mod tokens;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -38,6 +39,7 @@ Examples:
   matyan access disable ana                                  ends all of her sessions and tokens, and keeps her roles
   matyan access enable ana                                   lets her sign in again
   matyan access remove ana                                   ends all of her roles, sessions and tokens
+  matyan access check --token-file token                     who the token is for, and what it may do
   matyan access audit --project speech --days 7              who has changed what in the project
   matyan access audit --everywhere --rpc sign-in --failed
   matyan access recover --data-dir ./matyan-data             a new operator token, while the server is stopped
@@ -60,6 +62,8 @@ pub(crate) enum AccessCommand {
     Roles(RoleCommand),
     /// Show the principal of the token in use, and its roles
     Whoami,
+    /// Show the principal of another token, and what the token may do; reads it from --token-file, or asks for it
+    Check,
     /// Show who has changed roles and tokens, deleted data, read or restored backups, and signed in
     Audit(AuditFlags),
     /// Create, list and revoke tokens
@@ -137,7 +141,7 @@ pub(crate) enum RoleName {
 }
 
 impl RoleName {
-    fn role(self) -> Role {
+    pub(super) fn role(self) -> Role {
         match self {
             Self::Monitor => Role::Monitor,
             Self::Ingest => Role::Ingest,
@@ -166,11 +170,13 @@ pub(super) async fn run(flags: AccessFlags) -> Result<(), Error> {
     match command {
         AccessCommand::Roles(command) => run_on_roles(command, &client, out).await,
         AccessCommand::Whoami => whoami(&client, out).await,
+        AccessCommand::Check => check::run(&client, out).await,
         AccessCommand::Audit(flags) => {
             let audit = &mut client!(AuditServiceClient, client.connect().await?);
             audit::run(audit, flags, out).await
         }
         AccessCommand::Token(TokenCommand::Generate) => tokens::generate(out),
+        AccessCommand::Token(TokenCommand::Digest) => tokens::digest(&client, out),
         AccessCommand::Token(command) => {
             let access = &mut client!(AccessServiceClient, client.connect().await?);
             tokens::run(access, command, out).await
@@ -256,6 +262,22 @@ fn group_warning(held: &PrincipalRole) -> Option<String> {
 async fn whoami(client: &ClientFlags, out: &mut Output) -> Result<(), Error> {
     let mut access = client!(AccessServiceClient, client.connection.connect().await?);
     let caller = access.get_caller(GetCallerRequest {}).await?.into_inner();
+    show_caller(&caller, out)?;
+    let asked = project_of_url(&client.connection.server)?.or(client.project.as_deref()).unwrap_or_default();
+    let is_known = |role: &PrincipalRole| role.project.as_deref().is_none_or(|project| project == asked);
+    let is_asked = !asked.is_empty() || caller.roles.is_empty();
+    if !out.json && is_asked && !caller.roles.iter().any(is_known) {
+        let principal = cell(&caller.principal);
+        notice(format!(
+            "{principal} has no role in {}: ask an owner or an operator for one",
+            shown_name(asked)
+        ));
+    }
+    Ok(())
+}
+
+/// Shows a principal with its roles, and the limits of its token.
+fn show_caller(caller: &GetCallerResponse, out: &mut Output) -> Result<(), Error> {
     if out.json {
         let roles: Vec<_> = caller.roles.iter().map(object).collect();
         let limit = (caller.token_role() != Role::Unspecified).then(|| role_name(caller.token_role()));
@@ -264,18 +286,8 @@ async fn whoami(client: &ClientFlags, out: &mut Output) -> Result<(), Error> {
     }
     out.line(format!("{}\n", cell(&caller.principal)))?;
     print(&caller.roles, out)?;
-    if let Some(limits) = limits_text(&caller) {
+    if let Some(limits) = limits_text(caller) {
         notice(format!("the token is limited to {limits}"));
-    }
-    let asked = project_of_url(&client.connection.server)?.or(client.project.as_deref()).unwrap_or_default();
-    let is_known = |role: &PrincipalRole| role.project.as_deref().is_none_or(|project| project == asked);
-    let is_asked = !asked.is_empty() || caller.roles.is_empty();
-    if is_asked && !caller.roles.iter().any(is_known) {
-        let principal = cell(&caller.principal);
-        notice(format!(
-            "{principal} has no role in {}: ask an owner or an operator for one",
-            shown_name(asked)
-        ));
     }
     Ok(())
 }

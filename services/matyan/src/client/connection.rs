@@ -15,6 +15,7 @@ use tonic::{
 use super::{
     Error,
     flags::{ClientFlags, ConnectionFlags},
+    secret_prompt::read_secret,
 };
 use crate::{endpoint::endpoint, settings::Environment};
 
@@ -92,6 +93,39 @@ impl ConnectionFlags {
         project_of_url(&self.server)?;
         let metadata = CallMetadata { project: None, authorization: Some(header(token)) };
         Ok(InterceptedService::new(channel(&self.server).await?, metadata))
+    }
+
+    /// Connects to the server of a place with a token, for calls that are not about a project.
+    pub(super) async fn connect_to_place(
+        &self,
+        place: &TokenPlace,
+        token: &AccessToken,
+    ) -> Result<Connection, Error> {
+        // The URL that the user has given, if it is of this server: a path may be where a proxy exposes it.
+        let is_given =
+            TokenPlace::of(&self.server).is_some_and(|it| it.whole_server() == place.whole_server());
+        let server = if is_given { self.server.clone() } else { place.whole_server().to_string() };
+        let metadata = CallMetadata { project: None, authorization: Some(header(token)) };
+        Ok(InterceptedService::new(channel(&server).await?, metadata))
+    }
+
+    /// Connects to the server without a token.
+    pub(super) async fn connect_as_stranger(&self) -> Result<Connection, Error> {
+        project_of_url(&self.server)?;
+        let metadata = CallMetadata { project: None, authorization: None };
+        Ok(InterceptedService::new(channel(&self.server).await?, metadata))
+    }
+
+    /// A text with a token: of the file after --token-file, or else what is typed or piped.
+    pub(super) fn token_text(&self) -> Result<String, Error> {
+        match &self.token_file {
+            Some(path) => {
+                let read =
+                    fs::read(path).map_err(|source| Error::TokenFile { path: path.clone(), source })?;
+                Ok(String::from_utf8_lossy(&read).into_owned())
+            }
+            None => Ok(read_secret(&format!("Token for {}: ", self.server))?),
+        }
     }
 
     /// The header with the token for calls in a project, if there is one.

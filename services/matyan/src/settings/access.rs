@@ -5,7 +5,9 @@ use std::{net::IpAddr, path::PathBuf};
 
 use matyan_sign_in::{GitHubSettings, OidcSettings, Providers, RoleTable, SetUpError};
 
-use super::{parse::AccessMode, reader::Reader, role::Role, setting::Setting, table};
+use super::{
+    access_file::AccessFile, parse::AccessMode, reader::Reader, role::Role, setting::Setting, table,
+};
 
 const NOT_SET: &str = "not set; set it together with the other settings of this provider";
 
@@ -15,6 +17,8 @@ pub(crate) struct AccessSettings {
     pub(crate) mode: Option<AccessMode>,
     /// File with the token of the first operator.
     pub(crate) operator_token_file: Option<PathBuf>,
+    /// Roles and tokens that are configured.
+    pub(crate) file: Option<AccessFile>,
     /// The only host name under which the link of the first start can be opened; `None` for any.
     pub(crate) link_host: Option<String>,
     pub(crate) providers: ProviderSettings,
@@ -43,6 +47,7 @@ impl AccessSettings {
         Self {
             mode,
             operator_token_file: reader.optional(&table::OPERATOR_TOKEN_FILE),
+            file: if role.has_backend() { read_file(mode, reader) } else { None },
             link_host: (!host.is_unspecified()).then(|| host.to_string()),
             providers,
         }
@@ -71,6 +76,18 @@ impl ProviderSettings {
         let Self { oidc, github } = self.clone();
         Providers::new(oidc, github)
     }
+}
+
+/// The roles and tokens of the file.
+fn read_file(mode: Option<AccessMode>, reader: &mut Reader) -> Option<AccessFile> {
+    let file = reader.optional(&table::ACCESS_FILE);
+    if file.is_some() && mode != Some(AccessMode::On) {
+        reader.refuse(
+            &table::ACCESS_FILE,
+            "set, but without access control its roles are not enforced: set --access on, or unset it",
+        );
+    }
+    file
 }
 
 fn read_oidc(reader: &mut Reader) -> Option<(OidcSettings, RoleTable)> {

@@ -2,6 +2,7 @@
 //! values.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
     path::PathBuf,
     time::Duration,
@@ -9,6 +10,7 @@ use std::{
 
 use tracing_subscriber::filter::Targets;
 
+use matyan_access::{NAME_OF_DEFAULT, is_project_name};
 use matyan_edge::Protocol;
 use matyan_sign_in::{ClientSecret, is_trustworthy};
 use matyan_wire::ingestion::RecordFormat;
@@ -196,6 +198,30 @@ pub(super) fn cache_bytes(text: &str) -> Result<usize, String> {
 pub(super) fn quota_bytes(text: &str) -> Result<u64, String> {
     let wrong = "is not a size; use a number of bytes, such as 107374182400 for 100 GiB, or 0 for no limit";
     text.parse().map_err(|_: std::num::ParseIntError| wrong.to_owned())
+}
+
+/// Parses limits of projects, by name. The default project has no name.
+pub(super) fn project_quotas(text: &str) -> Result<BTreeMap<String, u64>, String> {
+    let mut quotas = BTreeMap::new();
+    for row in text.split(',').map(str::trim).filter(|row| !row.is_empty()) {
+        let wrong = || {
+            format!("has the row `{row}`; write rows such as `speech = 107374182400`, separated by commas")
+        };
+        let (name, bytes) = row.split_once('=').ok_or_else(wrong)?;
+        let name = name.trim();
+        if name != NAME_OF_DEFAULT && !is_project_name(name) {
+            return Err(format!(
+                "names `{name}`, which no project can be called; use names that `matyan projects list` shows"
+            ));
+        }
+        let bytes =
+            quota_bytes(bytes.trim()).map_err(|problem| format!("has a limit of `{name}` that {problem}"))?;
+        let name = if name == NAME_OF_DEFAULT { String::new() } else { name.to_owned() };
+        if quotas.insert(name, bytes).is_some() {
+            return Err(format!("has two limits in rows such as `{row}`; write one for each project"));
+        }
+    }
+    Ok(quotas)
 }
 
 pub(super) fn seconds(text: &str) -> Result<Duration, String> {

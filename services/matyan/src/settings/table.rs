@@ -1,7 +1,7 @@
 //! The table of all settings. Reading, flags, help texts, `matyan settings` and the pages of
 //! reference follow from it; `docs/internals/contributing/setting.md` says how to add a row.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 use matyan_edge::Protocol;
 use matyan_sign_in::{ClientSecret, RoleTable};
@@ -9,6 +9,7 @@ use matyan_store::Prefix;
 use matyan_wire::ingestion::RecordFormat;
 
 use super::{
+    access_file::AccessFile,
     parse::{self, AccessMode, LogFormat},
     role::{Program, Role},
     secret::Secret,
@@ -124,39 +125,46 @@ settings! {
     /// File with the token of the first operator, as `matyan access token generate` prints it; without it, a
     /// token is written to `operator-token` in the data directory
     OPERATOR_TOKEN_FILE: PathBuf = Setting::new("operator_token_file", &["MATYAN_OPERATOR_TOKEN_FILE"], parse::path);
+    /// File with roles, and with digests of tokens, that are in force as long as the file has them
+    ACCESS_FILE: AccessFile = Setting::new("access_file", &["MATYAN_ACCESS_FILE"], AccessFile::open);
     /// Issuer of a provider of OpenID Connect with which people sign in, exactly as the provider writes it
-    OIDC_ISSUER: String = Setting::new("oidc_issuer", &["MATYAN_OIDC_ISSUER"], parse::provider_url);
+    OIDC_ISSUER: String = Setting::new("oidc_issuer", &["MATYAN_OIDC_ISSUER"], parse::provider_url)
+        .chart("signIn.oidc.issuer");
     /// Id by which this provider knows this server
-    OIDC_CLIENT_ID: String = Setting::new("oidc_client_id", &["MATYAN_OIDC_CLIENT_ID"], parse::text);
+    OIDC_CLIENT_ID: String = Setting::new("oidc_client_id", &["MATYAN_OIDC_CLIENT_ID"], parse::text)
+        .chart("signIn.oidc.clientId");
     /// File with the secret by which this provider knows this server; without it, the client is a public one
-    OIDC_CLIENT_SECRET_FILE: ClientSecret = Setting::new("oidc_client_secret_file", &["MATYAN_OIDC_CLIENT_SECRET_FILE"], parse::client_secret_file);
+    OIDC_CLIENT_SECRET_FILE: ClientSecret = Setting::new("oidc_client_secret_file", &["MATYAN_OIDC_CLIENT_SECRET_FILE"], parse::client_secret_file)
+        .chart("signIn.oidc.secretKey");
     /// Name of this provider on the page for signing in
     OIDC_TITLE: String = Setting::new("oidc_title", &["MATYAN_OIDC_TITLE"], parse::text)
-        .default("single sign-on");
+        .default("single sign-on").chart("signIn.oidc.title");
     /// Scopes that are asked for besides `openid`, separated by spaces
     OIDC_SCOPES: String = Setting::new("oidc_scopes", &["MATYAN_OIDC_SCOPES"], parse::text)
-        .default("email profile");
+        .default("email profile").chart("signIn.oidc.scopes");
     /// Claim of the ID token with the groups of a person
     OIDC_GROUPS_CLAIM: String = Setting::new("oidc_groups_claim", &["MATYAN_OIDC_GROUPS_CLAIM"], parse::text)
-        .default("groups");
+        .default("groups").chart("signIn.oidc.groupsClaim");
     /// Claim of the ID token with the name of a person, which should be unique and not be chosen by the person
     OIDC_NAME_CLAIM: String = Setting::new("oidc_name_claim", &["MATYAN_OIDC_NAME_CLAIM"], parse::text)
-        .computed("`email` if it is verified, otherwise `sub`");
+        .computed("`email` if it is verified, otherwise `sub`").chart("signIn.oidc.nameClaim");
     /// Roles of the groups of this provider, separated by commas or line breaks: `ml-team = editor@speech` in a project,
     /// `ops = operator` in all projects
     OIDC_ROLES: RoleTable = Setting::new("oidc_roles", &["MATYAN_OIDC_ROLES"], RoleTable::parse)
-        .default("");
+        .default("").chart("signIn.oidc.roles");
     /// Address of the instance of GitHub with which people sign in
     GITHUB_URL: String = Setting::new("github_url", &["MATYAN_GITHUB_URL"], parse::provider_url)
-        .default("https://github.com");
+        .default("https://github.com").chart("signIn.github.url");
     /// Client id of an OAuth app of GitHub; with it, people sign in with GitHub
-    GITHUB_CLIENT_ID: String = Setting::new("github_client_id", &["MATYAN_GITHUB_CLIENT_ID"], parse::text);
+    GITHUB_CLIENT_ID: String = Setting::new("github_client_id", &["MATYAN_GITHUB_CLIENT_ID"], parse::text)
+        .chart("signIn.github.clientId");
     /// File with the client secret of this app
-    GITHUB_CLIENT_SECRET_FILE: ClientSecret = Setting::new("github_client_secret_file", &["MATYAN_GITHUB_CLIENT_SECRET_FILE"], parse::client_secret_file);
+    GITHUB_CLIENT_SECRET_FILE: ClientSecret = Setting::new("github_client_secret_file", &["MATYAN_GITHUB_CLIENT_SECRET_FILE"], parse::client_secret_file)
+        .chart("signIn.github.secretKey");
     /// Roles of organizations and teams of GitHub, separated by commas or line breaks: `my-org = viewer@speech`,
     /// `my-org/ml-team = editor@speech`
     GITHUB_ROLES: RoleTable = Setting::new("github_roles", &["MATYAN_GITHUB_ROLES"], RoleTable::parse_any_case)
-        .default("");
+        .default("").chart("signIn.github.roles");
     /// Send traces over gRPC to the OpenTelemetry collector at this address, such as
     /// http://127.0.0.1:4317
     OTLP_ENDPOINT: String = Setting::new(
@@ -194,6 +202,10 @@ settings! {
     /// Maximum bytes of the uploads of a project; further ones are refused; 0: no limit
     MAX_PROJECT_UPLOAD_BYTES: u64 = Setting::new("max_project_upload_bytes", &["MATYAN_MAX_PROJECT_UPLOAD_BYTES"], parse::quota_bytes)
         .default("0");
+    /// The same for projects with limits of their own, by name, separated by commas: `speech = 536870912000, demo = 0`; the
+    /// default project is `default`
+    PROJECT_UPLOAD_BYTES: BTreeMap<String, u64> = Setting::new("project_upload_bytes", &["MATYAN_PROJECT_UPLOAD_BYTES"], parse::project_quotas)
+        .default("");
     /// Host names under which browsers and clients reach this server: `matyan.example`,
     /// `*.example`, or `*` for any; separated by commas. IP addresses and `localhost` always work;
     /// if other machines can connect, so do this machine's name, names without a dot, and those

@@ -1,6 +1,7 @@
 //! Precedence, every kind of violation, and that all are reported together without revealing
 //! secrets.
 
+mod configured;
 mod reference;
 
 use std::{collections::BTreeMap, fs, path::Path};

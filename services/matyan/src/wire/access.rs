@@ -23,7 +23,7 @@ use matyan_proto::access::v1::Role as StoredRole;
 use matyan_store::{Snapshot, Store, Transaction, transact};
 use tempfile::NamedTempFile;
 
-use super::{clock, resolver::Resolver};
+use super::{access_file, clock, resolver::Resolver};
 use crate::settings::{AccessMode, AccessSettings, Role as ServerRole};
 
 /// The name of the first operator.
@@ -110,6 +110,10 @@ pub(crate) async fn open(
     }
     let first_operator = if role.has_backend() {
         let clock = clock::now_us();
+        if let Some(file) = &settings.file {
+            // Before the first operator, whom the file may name.
+            access_file::apply(store.as_ref(), file, clock()).await?;
+        }
         open_first_operator(store.as_ref(), settings, data_dir, clock()).await?
     } else {
         None

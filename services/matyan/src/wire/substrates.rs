@@ -105,7 +105,10 @@ async fn open_blobs(
             let bucket = cloud.open(clock::now_us()).await?;
             return Ok(OpenBlobs {
                 blobs: bucket.blobs.clone(),
-                limited_blobs: Arc::new(LimitedBlobs::cloud(bucket, settings.upload_limits)),
+                limited_blobs: Arc::new(limited(
+                    LimitedBlobs::cloud(bucket, settings.upload_limits),
+                    settings,
+                )),
                 uri: cloud.uri(),
                 upload_signer: None,
             });
@@ -120,11 +123,19 @@ async fn open_blobs(
     let blobs = Arc::new(opened.expect("opening neither panics nor is canceled")?);
     // The location of the directory concerns only the operator.
     Ok(OpenBlobs {
-        limited_blobs: Arc::new(LimitedBlobs::directory(blobs.clone(), settings.upload_limits)),
+        limited_blobs: Arc::new(limited(
+            LimitedBlobs::directory(blobs.clone(), settings.upload_limits),
+            settings,
+        )),
         blobs,
         uri: "blobs:/".to_owned(),
         upload_signer: Some(signer),
     })
+}
+
+/// Also gives projects limits of their own.
+fn limited(blobs: LimitedBlobs, settings: &Settings) -> LimitedBlobs {
+    blobs.with_project_limits(settings.project_upload_bytes.clone())
 }
 
 /// Creates a missing bucket of Google or container of Azure, like the frontier of Matyan 0.3.

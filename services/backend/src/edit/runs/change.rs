@@ -83,10 +83,10 @@ fn check(request: &UpdateRequest) -> Result<()> {
 fn set(edit: &mut RunEdit, request: &UpdateRequest, now: i64) {
     let props = &mut edit.props;
     if let Some(name) = &request.name {
-        props.name.clone_from(name);
+        props.name = convert::without_tokens(name);
     }
     if let Some(description) = &request.description {
-        props.description.clone_from(description);
+        props.description = convert::without_tokens(description);
     }
     props.archived = request.archived.unwrap_or(props.archived);
     match request.active {
@@ -135,8 +135,8 @@ async fn experiment(
     new_id: &str,
     now: i64,
 ) -> Result<String> {
-    let entity =
-        Experiment { created_us: now, updated_us: now, name: name.to_owned(), ..Experiment::default() };
+    let name = convert::without_tokens(name);
+    let entity = Experiment { created_us: now, updated_us: now, name, ..Experiment::default() };
     Ok(entity_find_or_create(transaction, call.project, &entity, new_id).await?)
 }
 

@@ -53,6 +53,8 @@ pub(crate) enum TokenCommand {
     },
     /// Print a new token that no server knows yet, for MATYAN_OPERATOR_TOKEN_FILE
     Generate,
+    /// Print the digest of a token, for MATYAN_ACCESS_FILE; reads the token from --token-file, or asks for it
+    Digest,
 }
 
 /// Flags of a new token.
@@ -124,7 +126,20 @@ pub(super) async fn run(
             Ok(out.result(&object(&revoked), line)?)
         }
         TokenCommand::Generate => generate(out),
+        TokenCommand::Digest => unreachable!("needs no server, and is handled before a connection is made"),
     }
+}
+
+/// Prints the digest of a token, which proves nothing.
+pub(super) fn digest(client: &ClientFlags, out: &mut Output) -> Result<(), Error> {
+    // The text is not repeated: it may be a token with a mistake.
+    let token = AccessToken::find(&client.connection.token_text()?).ok_or_else(|| {
+        Error::Message(
+            "this contains no token: a token begins with mtk_, and must be copied completely".to_owned(),
+        )
+    })?;
+    let digest = hex::encode(token.digest().0);
+    Ok(out.result(&json!({"token_id": token.digest().id(), "digest": digest}), &digest)?)
 }
 
 /// Prints a token that no server knows.

@@ -64,6 +64,7 @@ fn access_settings(mode: Option<AccessMode>) -> AccessSettings {
     AccessSettings {
         mode,
         operator_token_file: None,
+        file: None,
         link_host: None,
         providers: ProviderSettings::default(),
     }
@@ -136,7 +137,7 @@ async fn rule_82_a_session_that_is_used_goes_on() {
     let token = new_token();
     let session = (clock::new_secret())(SecretKind::Session);
     let ends_us = NOW_US + 10 * SESSION_IDLE_US;
-    let kind = CredentialKind::Session(Session { ends_us, token: None });
+    let kind = CredentialKind::Session(Session { ends_us, token: None, wrong_codes: 0 });
     let expires_us = Some(NOW_US + 1);
     let row = Credential { digest: session.digest().0, kind, expires_us, ..credential(&token) };
     scene.put(grant(None, StoredRole::Viewer), row).await;

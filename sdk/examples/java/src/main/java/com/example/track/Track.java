@@ -49,6 +49,7 @@ import java.util.stream.LongStream;
 public final class Track {
   private static final URI INGEST_URL = variable("MATYAN_FRONTIER_URL", "http://127.0.0.1:53801");
   private static final URI QUERY_URL = variable("MATYAN_BACKEND_URL", "http://127.0.0.1:53800");
+  private static final String TOKEN = System.getenv().getOrDefault("MATYAN_TOKEN", "");
 
   private static final Params PARAMS = new Params(new Hparams(0.01, List.of(64, 64)));
   private static final List<Double> LOSSES =
@@ -233,6 +234,12 @@ public final class Track {
     ManagedChannelBuilder<?> builder =
         ManagedChannelBuilder.forTarget(url.getAuthority())
             .maxInboundMessageSize(Limits.getDefaultInstance().getMessageBytes());
+    if (!TOKEN.isEmpty()) {
+      // For a server with access control.
+      Metadata metadata = new Metadata();
+      metadata.put(Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER), "Bearer " + TOKEN);
+      builder.intercept(MetadataUtils.newAttachHeadersInterceptor(metadata));
+    }
     return (url.getScheme().equals("https") ? builder : builder.usePlaintext()).build();
   }
 

@@ -1,0 +1,35 @@
+//! Settings that configure projects and people one by one.
+
+use super::*;
+
+#[test]
+fn projects_may_have_limits_of_their_own() {
+    let quotas = |text| resolve(Role::Up, &[], &[("MATYAN_PROJECT_UPLOAD_BYTES", text)]);
+    assert!(resolve(Role::Up, &[], &[]).unwrap().project_upload_bytes.is_empty());
+    let read = quotas("speech = 536870912000, demo=0 , default = 5").unwrap().project_upload_bytes;
+    let expected = [("", 5), ("demo", 0), ("speech", 536_870_912_000)];
+    assert_eq!(read, expected.map(|(name, bytes)| (name.to_owned(), bytes)).into());
+    for (wrong, expected) in [
+        ("speech", "write rows such as"),
+        ("Speech = 1", "no project can be called"),
+        ("speech = many", "a limit of `speech` that is not a size"),
+        ("speech = 1, speech = 2", "one for each project"),
+    ] {
+        let problem = quotas(wrong).unwrap_err().to_string();
+        assert!(problem.contains(expected), "{wrong}: {problem}");
+    }
+}
+
+#[test]
+fn rule_122_the_access_file_needs_access_control() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "[roles]\nana = [\"viewer@speech\"]\n").unwrap();
+    let path = file.path().to_str().unwrap();
+    let read = |mode| resolve(Role::Up, &[], &[("MATYAN_ACCESS", mode), ("MATYAN_ACCESS_FILE", path)]);
+    assert_eq!(read("on").unwrap().access.file.unwrap().roles.len(), 1);
+    let problem = read("off").unwrap_err().to_string();
+    assert!(problem.contains("MATYAN_ACCESS_FILE") && problem.contains("--access on"), "{problem}");
+    std::fs::write(file.path(), "[roles]\nana = [\"emperor\"]\n").unwrap();
+    let problem = read("on").unwrap_err().to_string();
+    assert!(problem.contains("unknown role `emperor`"), "{problem}");
+}

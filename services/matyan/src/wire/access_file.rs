@@ -1,0 +1,288 @@
+//! Applies the file of `MATYAN_ACCESS_FILE` to the store when a process starts: roles and tokens that the file has are put
+//! there, and those that it had earlier are taken. What people have granted and created stays, except a role in the same
+//! projects. Each change has an entry in the audit log. Several backends may apply the same file at once: each change is
+//! a transaction of its own, and changes nothing the second time.
+
+use std::collections::BTreeSet;
+
+use matyan_access::{Role, TokenDigest};
+use matyan_model::{
+    access::{
+        AccessRefusal, Credential, CredentialKind, Grant, credential_put, credential_remove,
+        credentials_list, grant_put, grant_remove, grants_list,
+    },
+    audit::{AuditEntry, AuditPosition, audit_put},
+};
+use matyan_store::{Error, Result, Store, Transaction, transact};
+
+use super::clock;
+use crate::settings::{AccessFile, DeclaredRole, DeclaredToken};
+
+/// Who has granted what the file has. No principal is called so, because of the space.
+const ORIGIN: &str = "access file";
+
+/// The name of these changes in the audit log.
+const RPC: &str = "access-file";
+
+/// Makes the store have what the file has.
+pub(super) async fn apply(store: &dyn Store, file: &AccessFile, now_us: i64) -> Result<()> {
+    apply_roles(store, file, now_us).await?;
+    apply_tokens(store, file, now_us).await
+}
+
+async fn apply_roles(store: &dyn Store, file: &AccessFile, now_us: i64) -> Result<()> {
+    let stored = grants_list(store.snapshot().await?.as_ref()).await?;
+    let is_same = |grant: &Grant, role: &DeclaredRole| {
+        grant.principal == role.principal && grant.project == role.project
+    };
+    // First what is given, so that the last operator may be replaced by another one.
+    for role in &file.roles {
+        let grant = grant_of(role, now_us);
+        let is_there = stored.iter().any(|it| {
+            is_same(it, role) && it.role == grant.role && it.granted_by == ORIGIN && it.provider.is_none()
+        });
+        if !is_there {
+            put_grant(store, &grant, now_us).await?;
+        }
+    }
+    for grant in stored.iter().filter(|grant| grant.granted_by == ORIGIN) {
+        if !file.roles.iter().any(|role| is_same(grant, role)) {
+            remove_grant(store, grant, now_us).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn put_grant(store: &dyn Store, grant: &Grant, now_us: i64) -> Result<()> {
+    let role = Role::from_proto(grant.role).map_or("unspecified", Role::name);
+    let entry = entry(grant.project.clone(), format!("{} {role}", grant.principal), now_us);
+    let put = async |mut transaction: Transaction| {
+        let put = grant_put(&mut transaction, grant).await?;
+        if put.is_ok() {
+            audit_put(transaction.batch(), &entry);
+        }
+        Ok::<_, Error>((transaction, put))
+    };
+    report(&grant.principal, transact(store, put).await?.0);
+    Ok(())
+}
+
+async fn remove_grant(store: &dyn Store, grant: &Grant, now_us: i64) -> Result<()> {
+    let entry = entry(grant.project.clone(), format!("{} without role", grant.principal), now_us);
+    let remove = async |mut transaction: Transaction| {
+        let removed = grant_remove(&mut transaction, &grant.principal, grant.project.as_deref()).await?;
+        if removed == Ok(true) {
+            audit_put(transaction.batch(), &entry);
+        }
+        Ok::<_, Error>((transaction, removed))
+    };
+    report(&grant.principal, transact(store, remove).await?.0.map(drop));
+    Ok(())
+}
+
+async fn apply_tokens(store: &dyn Store, file: &AccessFile, now_us: i64) -> Result<()> {
+    let stored = credentials_list(store.snapshot().await?.as_ref()).await?;
+    let wanted: BTreeSet<TokenDigest> = file.tokens.iter().map(|token| token.digest).collect();
+    for token in stored.iter().filter(|token| token.is_token() && token.created_by == ORIGIN) {
+        if !wanted.contains(&TokenDigest(token.digest)) {
+            remove_token(store, token, now_us).await?;
+        }
+    }
+    for token in &file.tokens {
+        let credential = credential_of(token, now_us);
+        let known = stored.iter().find(|known| known.digest == credential.digest);
+        match known {
+            // Someone has created it, and may have revoked it for a reason.
+            Some(known) if known.created_by != ORIGIN => tracing::warn!(
+                token = token.digest.id(),
+                "the access file has a token that was created otherwise; it is left as it is"
+            ),
+            Some(known) if is_unchanged(known, &credential) => {}
+            _ => put_token(store, &credential, now_us).await?,
+        }
+    }
+    Ok(())
+}
+
+/// Whether a stored token is as the file has it, whenever it was stored.
+fn is_unchanged(known: &Credential, wanted: &Credential) -> bool {
+    *known == Credential { created_us: known.created_us, ..wanted.clone() }
+}
+
+async fn put_token(store: &dyn Store, token: &Credential, now_us: i64) -> Result<()> {
+    let entry = entry(token.project.clone(), format!("{} token {}", token.principal, token.id()), now_us);
+    let put = async |mut transaction: Transaction| {
+        let put = credential_put(&mut transaction, token).await?;
+        if put.is_ok() {
+            audit_put(transaction.batch(), &entry);
+        }
+        Ok::<_, Error>((transaction, put))
+    };
+    report(&token.principal, transact(store, put).await?.0);
+    Ok(())
+}
+
+async fn remove_token(store: &dyn Store, token: &Credential, now_us: i64) -> Result<()> {
+    let resource = format!("{} without token {}", token.principal, token.id());
+    let entry = entry(token.project.clone(), resource, now_us);
+    let remove = async |mut transaction: Transaction| {
+        credential_remove(&mut transaction, token);
+        audit_put(transaction.batch(), &entry);
+        Ok::<_, Error>((transaction, ()))
+    };
+    transact(store, remove).await?;
+    Ok(())
+}
+
+/// Reports what the store refuses. The server starts nevertheless: an operator may need it to correct the file.
+fn report(principal: &str, outcome: Result<(), AccessRefusal>) {
+    if let Err(refusal) = outcome {
+        tracing::warn!(target: "audit", principal, ?refusal, "a part of the access file is not applied");
+    }
+}
+
+fn grant_of(role: &DeclaredRole, now_us: i64) -> Grant {
+    let DeclaredRole { principal, project, role } = role.clone();
+    let granted_by = ORIGIN.to_owned();
+    Grant { principal, project, role: role.to_proto(), granted_us: now_us, granted_by, provider: None }
+}
+
+fn credential_of(token: &DeclaredToken, now_us: i64) -> Credential {
+    let DeclaredToken { digest, principal, label, project, limit, expires_us } = token.clone();
+    Credential {
+        digest: digest.0,
+        kind: CredentialKind::Token,
+        principal,
+        label,
+        created_us: now_us,
+        created_by: ORIGIN.to_owned(),
+        expires_us,
+        project,
+        role: limit.map(Role::to_proto),
+    }
+}
+
+/// An entry of the audit log. Its id has to differ from those of other changes at the same time.
+fn entry(project: Option<String>, resource: String, now_us: i64) -> AuditEntry {
+    AuditEntry {
+        position: AuditPosition { time_us: now_us, id: (clock::new_id_text())() },
+        principal: ORIGIN.to_owned(),
+        credential: String::new(),
+        address: String::new(),
+        project,
+        rpc: RPC.to_owned(),
+        resource,
+        code: 0,
+        request_id: String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use matyan_access::AccessToken;
+    use matyan_model::{
+        access::{access_find, grants_of},
+        audit::{AuditFilter, audit_page},
+        format::format_open,
+    };
+    use matyan_proto::access::v1::Role as StoredRole;
+    use matyan_store::embedded::EmbeddedStore;
+
+    use super::*;
+
+    const NOW_US: i64 = 1_000;
+
+    async fn store() -> (tempfile::TempDir, Arc<dyn Store>) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(&folder.path().join("store"), Default::default()).await.unwrap();
+        format_open(&store).await.unwrap();
+        (folder, Arc::new(store))
+    }
+
+    fn role(principal: &str, project: Option<&str>, role: Role) -> DeclaredRole {
+        DeclaredRole { principal: principal.to_owned(), project: project.map(str::to_owned), role }
+    }
+
+    fn token(token: &AccessToken, principal: &str) -> DeclaredToken {
+        DeclaredToken {
+            digest: token.digest(),
+            principal: principal.to_owned(),
+            label: "build server".to_owned(),
+            project: Some("speech".to_owned()),
+            limit: Some(Role::Ingest),
+            expires_us: None,
+        }
+    }
+
+    async fn roles_of(store: &Arc<dyn Store>, principal: &str) -> Vec<(Option<String>, StoredRole)> {
+        let granted = grants_of(store.snapshot().await.unwrap().as_ref(), principal).await.unwrap();
+        granted.into_iter().map(|grant| (grant.project, grant.role)).collect()
+    }
+
+    async fn is_valid(store: &Arc<dyn Store>, token: &AccessToken) -> bool {
+        let snapshot = store.snapshot().await.unwrap();
+        access_find(snapshot.as_ref(), &token.digest().0, NOW_US).await.unwrap().is_some()
+    }
+
+    async fn entries(store: &Arc<dyn Store>) -> usize {
+        let snapshot = store.snapshot().await.unwrap();
+        let page = audit_page(snapshot.as_ref(), &AuditFilter::default(), None, 100).await.unwrap();
+        page.entries.len()
+    }
+
+    #[tokio::test]
+    async fn rule_122_the_store_has_what_the_file_has_and_what_people_have_granted() {
+        let (_folder, store) = store().await;
+        let secret = (clock::new_token())();
+        let by_hand = Grant { granted_by: "ana".to_owned(), ..grant_of(&role("bo", None, Role::Viewer), 5) };
+        put_grant(store.as_ref(), &by_hand, NOW_US).await.unwrap();
+        let file = AccessFile {
+            roles: vec![role("ana", Some("speech"), Role::Editor), role("ci", Some("speech"), Role::Ingest)],
+            tokens: vec![token(&secret, "ci")],
+        };
+        apply(store.as_ref(), &file, NOW_US).await.unwrap();
+        assert_eq!(roles_of(&store, "ana").await, [(Some("speech".to_owned()), StoredRole::Editor)]);
+        assert!(is_valid(&store, &secret).await);
+        assert_eq!(entries(&store).await, 4, "the grant by hand, two roles and a token");
+        apply(store.as_ref(), &file, NOW_US + 1).await.unwrap();
+        assert_eq!(entries(&store).await, 4, "nothing has changed");
+
+        // Somebody has changed what the file has, and the next start changes it back.
+        let smaller =
+            Grant { granted_by: "bo".to_owned(), role: StoredRole::Viewer, ..grant_of(&file.roles[0], 6) };
+        put_grant(store.as_ref(), &smaller, NOW_US).await.unwrap();
+        apply(store.as_ref(), &file, NOW_US + 2).await.unwrap();
+        assert_eq!(roles_of(&store, "ana").await, [(Some("speech".to_owned()), StoredRole::Editor)]);
+
+        // What is taken out of the file is taken from the store, and nothing else.
+        apply(store.as_ref(), &AccessFile::default(), NOW_US + 3).await.unwrap();
+        assert!(roles_of(&store, "ana").await.is_empty() && roles_of(&store, "ci").await.is_empty());
+        assert!(!is_valid(&store, &secret).await);
+        assert_eq!(roles_of(&store, "bo").await, [(None, StoredRole::Viewer)]);
+    }
+
+    #[tokio::test]
+    async fn rule_122_a_file_leaves_an_operator_and_tokens_of_others_as_they_are() {
+        let (_folder, store) = store().await;
+        let first = AccessFile { roles: vec![role("ops", None, Role::Operator)], tokens: Vec::new() };
+        apply(store.as_ref(), &first, NOW_US).await.unwrap();
+        apply(store.as_ref(), &AccessFile::default(), NOW_US + 1).await.unwrap();
+        assert_eq!(roles_of(&store, "ops").await, [(None, StoredRole::Operator)], "nobody else is one");
+        let next = AccessFile { roles: vec![role("new", None, Role::Operator)], tokens: Vec::new() };
+        apply(store.as_ref(), &next, NOW_US + 2).await.unwrap();
+        assert!(roles_of(&store, "ops").await.is_empty());
+
+        let secret = (clock::new_token())();
+        let created =
+            Credential { created_by: "new".to_owned(), ..credential_of(&token(&secret, "new"), NOW_US) };
+        put_token(store.as_ref(), &created, NOW_US).await.unwrap();
+        let roles = vec![role("new", None, Role::Operator), role("ci", None, Role::Ingest)];
+        let file = AccessFile { roles, tokens: vec![token(&secret, "ci")] };
+        apply(store.as_ref(), &file, NOW_US + 3).await.unwrap();
+        let snapshot = store.snapshot().await.unwrap();
+        let (found, _) = access_find(snapshot.as_ref(), &created.digest, NOW_US).await.unwrap().unwrap();
+        assert_eq!(found.principal, "new");
+    }
+}
