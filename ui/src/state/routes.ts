@@ -1,7 +1,7 @@
 /** All pages: their paths, and the state in their URLs. `pages.ts` loads their code. */
 import { choice, field, flag, list, number, text, type Schema, type State } from './url.ts';
 
-const X_AXES = ['step', 'relative', 'time', 'epoch', 'metric'] as const;
+export const X_AXES = ['step', 'relative', 'time', 'epoch', 'metric'] as const;
 export type XAxis = (typeof X_AXES)[number];
 
 export const RUN_TABS = [
@@ -74,11 +74,12 @@ const charts = {
   closed: field(list, [] as string[]),
 } satisfies Schema;
 
+export const MEDIA_KINDS = ['images', 'audio', 'texts', 'distributions', 'figures'] as const;
 const GROUPINGS = ['run', 'step', 'index', 'context'] as const;
 export type MediaGrouping = (typeof GROUPINGS)[number];
 
 const media = {
-  kind: field(choice('images', 'audio', 'texts', 'distributions', 'figures'), 'images'),
+  kind: field(choice(...MEDIA_KINDS), 'images'),
   group: field(choice(...GROUPINGS), 'run'),
   /** Step of the slider; absent: the last step. */
   at: field<number | undefined>(number, undefined),
