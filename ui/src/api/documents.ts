@@ -81,10 +81,11 @@ export async function deleteDocument(kind: DocumentKind, id: string): Promise<vo
   await (kind === 'reports' ? unary(reports.delete, { id }) : unary(dashboards.delete, { id }));
 }
 
-export async function savePanels(
+/** Keeps the panels of a dashboard, and its filter. Fails if somebody else has changed them. */
+export async function saveDashboard(
   { appId: id, appUpdatedUs: ifUpdatedUs }: OpenDocument,
-  panels: CborState[],
+  state: { panels: CborState[]; query: string },
 ): Promise<Partial<OpenDocument>> {
-  const { app } = await unary(apps.update, { id, state: encodeCbor({ panels }), ifUpdatedUs });
+  const { app } = await unary(apps.update, { id, state: encodeCbor(state), ifUpdatedUs });
   return { appUpdatedUs: app?.updatedUs ?? 0n };
 }

@@ -48,6 +48,15 @@ const names: Codec<string[]> = {
     PATTERN.test(all[0] ?? '') ? (all[0] ?? '') : all.map(one => list.write([one])).join(', '),
 };
 
+/** The names of metrics in a text that a reader types. */
+export function metricNames(text: string): string[] {
+  return names.read(text) ?? [];
+}
+
+export function metricText(metric: readonly string[]): string {
+  return names.write([...metric]);
+}
+
 /** A column such as `experiment` or `param:hparams.lr`. */
 const column: Codec<string> = {
   read: text => (text === '' || parseColumn(text) ? text : undefined),
@@ -263,8 +272,9 @@ export function isPanelKind(language: string): language is PanelKind {
   return Object.hasOwn(PANEL_KINDS, language);
 }
 
-/** The panel as a report has it. */
+/** The panel as a report has it. A text needs no panel there. */
 export function panelCode(panel: Panel): string {
+  if (panel.kind === 'text') return panel.text;
   const lines = [...written(panel)]
     .filter(([name]) => name !== 'kind' && !PLACE.includes(name))
     .map(([name, value]) => `${name}: ${value.replace(/\n/g, '\n  ')}`);

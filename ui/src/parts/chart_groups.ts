@@ -84,6 +84,26 @@ export function groupColors(titles: readonly string[]): ReadonlyMap<string, Pale
   return new Map(all.map((title, at) => [title, indexColor(at)]));
 }
 
+/**
+ * One chart with the lines of several. The metric of a line is its stroke, which labels have. Lines of different metrics
+ * differ by their dashes; if all are of one run, by their colors.
+ */
+export function mergedChart(name: string, charts: readonly ChartGroup[]): ChartGroup {
+  if (charts.length === 1) return { name, lines: charts.flatMap(({ lines }) => lines) };
+  const runs = new Set(charts.flatMap(({ lines }) => lines.map(({ runId }) => runId)));
+  const lines = charts.flatMap((chart, at) =>
+    chart.lines.map(line => ({
+      ...line,
+      label: line.label === chart.name ? '' : line.label,
+      stroke: titleOf(chart.name, line.stroke),
+      ...(runs.size === 1 && line.group === undefined
+        ? { color: indexColor(at) }
+        : { dash: DASHES[at % DASHES.length] ?? [] }),
+    })),
+  );
+  return { name, lines };
+}
+
 type RunColors = ReadonlyMap<string, PaletteColor>;
 
 /** The colors of runs that are shown together in charts without a workspace. */

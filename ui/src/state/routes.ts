@@ -70,6 +70,8 @@ const charts = {
   /** Ends of the y axis; absent: the ends of the data. */
   low: field<number | undefined>(number, undefined),
   high: field<number | undefined>(number, undefined),
+  /** Charts with settings of their own, as `parts/own_charts.ts` writes them. */
+  own: field(list, [] as string[]),
   /** Titles of sections of charts that are closed. */
   closed: field(list, [] as string[]),
 } satisfies Schema;
