@@ -77,7 +77,7 @@ const charts = {
 } satisfies Schema;
 
 export const MEDIA_KINDS = ['images', 'audio', 'texts', 'distributions', 'figures'] as const;
-const GROUPINGS = ['run', 'step', 'index', 'context'] as const;
+const GROUPINGS = ['run', 'step', 'index', 'name', 'context'] as const;
 export type MediaGrouping = (typeof GROUPINGS)[number];
 
 const media = {
