@@ -16,6 +16,7 @@ export const PANEL_KINDS = {
   scatter: 'Scatter plot',
   parallel: 'Parallel coordinates',
   importance: 'Importance of params',
+  heat: 'Heat map of metrics by steps',
   number: 'Number',
   runs: 'Table of runs',
   media: 'Media',
@@ -128,6 +129,7 @@ const USED: Record<PanelKind, readonly PanelField[]> = {
   scatter: ['query', 'metric', 'column', 'logy', 'calm'],
   parallel: ['query', 'metric', 'columns', 'logy', 'calm'],
   importance: ['query', 'metric'],
+  heat: ['query', 'runs', 'metric'],
   number: ['query', 'runs', 'metric', 'number'],
   runs: ['query', 'runs', 'columns'],
   media: ['query', 'runs', 'media'],
@@ -139,7 +141,12 @@ export function uses({ kind }: Panel, name: PanelField): boolean {
 }
 
 /** How many runs each kind shows without a choice. */
-const USUAL_RUNS: Partial<Record<PanelKind, number>> = { runs: 20, media: 6, number: MAX_RUNS };
+const USUAL_RUNS: Partial<Record<PanelKind, number>> = {
+  runs: 20,
+  media: 6,
+  number: MAX_RUNS,
+  heat: 1,
+};
 const USUAL = 50;
 
 export function runsOf({ kind, runs }: Panel): number {

@@ -214,19 +214,44 @@ function inOrder(groups: ChartGroup[]): ChartGroup[] {
   return groups.sort((a, b) => rank(b) - rank(a) || byName(a.name, b.name));
 }
 
-/** Charts whose names have the same first part, such as `grad/`. */
+/** Charts whose names have the same part, such as `grad/`. */
 export interface ChartSection {
-  /** The first part; empty for names of one part. */
+  /** The part; empty for names of one part. */
   title: string;
   groups: ChartGroup[];
 }
 
+/** More sections than this are closed at first: nobody reads hundreds of charts one by one. */
+const MANY_SECTIONS = 20;
+
+const PARTS = {
+  /** `grad` of `grad/layer0/weight`. */
+  first: (name: string) => /^[^/]+(?=\/)/.exec(name)?.[0] ?? '',
+  /** `weight` of `grad/layer0/weight`. */
+  last: (name: string) => /(?<=\/)[^/]+$/.exec(name)?.[0] ?? '',
+  none: () => '',
+};
+
 /** Names of one part come first. */
-export function chartSections(groups: readonly ChartGroup[]): ChartSection[] {
-  const prefix = ({ name }: ChartGroup): string =>
-    name.startsWith(SYSTEM_PREFIX) ? 'System' : (/^[^/]+(?=\/)/.exec(name)?.[0] ?? '');
-  const sections = [...groupBy(groups, prefix)].map(([title, groups]) => ({ title, groups }));
+export function chartSections(
+  groups: readonly ChartGroup[],
+  by: keyof typeof PARTS = 'first',
+): ChartSection[] {
+  const part = ({ name }: ChartGroup): string =>
+    by !== 'none' && name.startsWith(SYSTEM_PREFIX) ? 'System' : PARTS[by](name);
+  const sections = [...groupBy(groups, part)].map(([title, groups]) => ({ title, groups }));
   return sections.sort((a, b) => Number(a.title !== '') - Number(b.title !== ''));
+}
+
+/** The titles of the closed sections. Those that the reader has clicked are as they were not. */
+export function closedSections(
+  sections: readonly ChartSection[],
+  fold: 'auto' | 'closed' | 'open',
+  clicked: readonly string[],
+): Set<string> {
+  const isClosed = fold === 'auto' ? sections.length > MANY_SECTIONS : fold === 'closed';
+  const titles = sections.map(({ title }) => title).filter(title => title !== '');
+  return new Set(titles.filter(title => clicked.includes(title) !== isClosed));
 }
 
 /**
@@ -248,6 +273,16 @@ export function filterGroups(groups: readonly ChartGroup[], text: string): Chart
   return groups.filter(({ name }) => hasText(name, wanted));
 }
 
+/** A pattern for the metrics that `filterGroups` finds by a text. */
+export function patternOf(text: string): string {
+  const wanted = text.trim();
+  return /^\/(.+)\/$/.test(wanted) ? wanted : `/${escaped(wanted)}/`;
+}
+
+function escaped(text: string): string {
+  return text.replace(/[^\w\s-]/g, '\\$&');
+}
+
 export function exactly(name: string): string {
-  return `/^${name.replace(/[^\w\s-]/g, '\\$&')}$/`;
+  return `/^${escaped(name)}$/`;
 }

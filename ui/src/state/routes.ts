@@ -72,7 +72,11 @@ const charts = {
   high: field<number | undefined>(number, undefined),
   /** Charts with settings of their own, as `parts/own_charts.ts` writes them. */
   own: field(list, [] as string[]),
-  /** Titles of sections of charts that are closed. */
+  /** The part of names by which charts are in sections. */
+  sections: field(choice('first', 'last', 'none'), 'first'),
+  /** Whether sections are closed at first; `auto`: if there are many. */
+  fold: field(choice('auto', 'closed', 'open'), 'auto'),
+  /** Titles of the sections that are not as they were at first. */
   closed: field(list, [] as string[]),
 } satisfies Schema;
 
