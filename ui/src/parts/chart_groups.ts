@@ -221,7 +221,10 @@ export interface ChartSection {
   groups: ChartGroup[];
 }
 
-/** More sections than this are closed at first: nobody reads hundreds of charts one by one. */
+/**
+ * Of more sections than this, only the first is open at first: nobody reads hundreds of charts one
+ * by one.
+ */
 const MANY_SECTIONS = 20;
 
 const PARTS = {
@@ -249,9 +252,13 @@ export function closedSections(
   fold: 'auto' | 'closed' | 'open',
   clicked: readonly string[],
 ): Set<string> {
-  const isClosed = fold === 'auto' ? sections.length > MANY_SECTIONS : fold === 'closed';
-  const titles = sections.map(({ title }) => title).filter(title => title !== '');
-  return new Set(titles.filter(title => clicked.includes(title) !== isClosed));
+  const isClosed = (at: number): boolean =>
+    fold === 'closed' || (fold === 'auto' && sections.length > MANY_SECTIONS && at > 0);
+  return new Set(
+    sections.flatMap(({ title }, at) =>
+      title !== '' && clicked.includes(title) !== isClosed(at) ? [title] : [],
+    ),
+  );
 }
 
 /**
