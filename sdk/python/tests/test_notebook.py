@@ -2,7 +2,7 @@
 
 import re
 
-from matyan_client import Run, _notebook
+from matyan_client import Run, _core, _notebook
 
 INFO = {
     "props": {"name": "<b>first</b>", "active": False, "outcome": "failed"},
@@ -70,6 +70,11 @@ def test_a_notebook_shows_a_run_with_its_curves(shared_server):
     assert "polyline" in shown
     assert "hparams.lr" in shown
     assert "shown" in shown
+    # The server has given it a name that people can say.
+    name = _core.spoken_name(run.hash)
+    assert re.fullmatch(r"[a-z]+-[a-z]+-\d{1,3}", name)
+    assert Run(run.hash, repo=shared_server.url, read_only=True).name == name
+    assert name in shown
 
 
 def test_a_run_is_shown_without_a_server(tmp_path, monkeypatch):
@@ -77,6 +82,7 @@ def test_a_run_is_shown_without_a_server(tmp_path, monkeypatch):
     with Run(repo="http://127.0.0.1:1", offline=True, capture_terminal_logs=False) as run:
         run["hparams"] = {"lr": 0.1}
         shown = run._repr_html_()
-    assert run.hash in shown
+    assert run.url in shown
+    assert _core.spoken_name(run.hash) in shown
     assert "hparams.lr" in shown
     assert "cannot be reached" in shown

@@ -32,18 +32,19 @@ def shown_metrics(metrics: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def run_html(
     url: str,
-    run_hash: str,
+    name: str,
     info: dict[str, Any],
     params: dict[str, Any],
     curves: Sequence[dict[str, Any]],
 ) -> str:
     """Returns the HTML of a run: its name as a link, its last values with their curves, its params.
 
-    `info` is what the server knows of the run, empty if it cannot be reached. `curves` has the
+    `name` is for a run that the server does not know yet. `info` is what the server knows of the
+    run, empty if it cannot be reached. `curves` has the
     sampled points of its metrics. Everything that was logged is escaped.
     """
     props = info.get("props", {})
-    name = props.get("name") or run_hash
+    name = props.get("name") or name
     link = f'<a href="{html.escape(url)}" target="_blank" rel="noreferrer">{html.escape(name)}</a>'
     parts = [f"<div><b>{link}</b> <small>{html.escape(_state(props))}</small></div>"]
     found = {_key(curve): curve for curve in curves}

@@ -442,7 +442,9 @@ class RunReader:
         except errors.ServerError as error:
             _logger.debug("failed to read run %s: %s", self._hash, error)
         params = self._params.merged(info.get("params", {}))
-        return _notebook.run_html(self.url, self._hash, info, params, curves)
+        # The server will give it the same name.
+        name = self._local.get("name") or _core.spoken_name(self._hash)
+        return _notebook.run_html(self.url, name, info, params, curves)
 
     def _wait_for_own_writes(self) -> None:
         """Makes the next answer of the server include the writes of this process."""
