@@ -107,6 +107,21 @@ test('a report names mistakes, inserts panels by a slash, and knows tasks and fo
     await page.getByRole('checkbox', { name: 'look at it' }).waitFor();
     expect(await page.getByRole('checkbox', { name: 'look at it' }).isChecked()).toBe(true);
     expect(await page.getByRole('checkbox', { name: 'train' }).isChecked()).toBe(true);
+    // The text before each save is kept, and can be continued.
+    await page.getByRole('button', { name: 'Versions' }).click();
+    const versions = page.getByRole('dialog', { name: 'Earlier versions' });
+    await versions.getByText('look at it').first().waitFor();
+    expect(await versions.getByRole('button', { name: /^until/ }).count()).toBe(2);
+    expect(await findings(page)).toEqual([]);
+    await versions
+      .getByRole('button', { name: /^until/ })
+      .last()
+      .click();
+    await versions.getByText('The **loss** of the newest runs:').waitFor();
+    await versions.getByRole('button', { name: 'Edit this version' }).click();
+    await eventually('it is edited', async () => (await text.inputValue()).includes('## Findings'));
+    await page.keyboard.press('Control+s');
+    await page.getByText('The report is saved.').last().waitFor();
   });
 });
 

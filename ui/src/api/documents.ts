@@ -7,6 +7,7 @@ import { DashboardService } from '../gen/matyan/dashboards/v1/dashboards_pb.ts';
 import { ReportService } from '../gen/matyan/reports/v1/reports_pb.ts';
 import { decodeMap, type CborValue } from './cbor.ts';
 import { encodeCbor, type CborState } from './cbor_writer.ts';
+import { removeAllVersions } from './report_versions.ts';
 import { unary } from './transport.ts';
 
 export type DocumentKind = 'dashboards' | 'reports';
@@ -78,7 +79,13 @@ export async function updateDocument(
 }
 
 export async function deleteDocument(kind: DocumentKind, id: string): Promise<void> {
-  await (kind === 'reports' ? unary(reports.delete, { id }) : unary(dashboards.delete, { id }));
+  if (kind === 'dashboards') {
+    await unary(dashboards.delete, { id });
+    return;
+  }
+  // A failure leaves the report, so that it can be deleted again.
+  await removeAllVersions(id);
+  await unary(reports.delete, { id });
 }
 
 /** Keeps the panels of a dashboard, and its filter. Fails if somebody else has changed them. */

@@ -70,6 +70,16 @@ const columns: Codec<string[]> = {
   },
   write: names.write,
 };
+/** Columns in whose order runs are, with a minus for descending order. */
+const orders: Codec<string[]> = {
+  read: text => {
+    const all = names.read(text);
+    const isOrder = (one: string): boolean =>
+      /^-?name$/.test(one) || !!parseColumn(one.replace(/^-/, ''));
+    return all?.every(isOrder) ? all : undefined;
+  },
+  write: names.write,
+};
 
 const schema = {
   kind: field(choice(...KINDS), 'chart'),
@@ -95,6 +105,10 @@ const schema = {
   center: field(choice('mean', 'median', 'each'), 'mean'),
   band: field(choice('extremes', 'deviation', 'confidence', 'none'), 'extremes'),
   legend: field(yesNo, true),
+  /** Whether the axes of metrics reach to values far from all others. */
+  outliers: field(yesNo, false),
+  /** The order of the runs of a table; empty: the newest first. */
+  sort: field(orders, [] as string[]),
   /** Columns of a table, or axes of parallel coordinates; empty: chosen from the data. */
   columns: field(columns, [] as string[]),
   /** The column on the x axis of a scatter plot; empty: the most important param. */
@@ -126,12 +140,12 @@ const LINES: readonly PanelField[] = [
 const USED: Record<PanelKind, readonly PanelField[]> = {
   chart: LINES,
   bar: ['query', 'runs', 'metric', 'by'],
-  scatter: ['query', 'metric', 'column', 'logy', 'calm'],
-  parallel: ['query', 'metric', 'columns', 'logy', 'calm'],
+  scatter: ['query', 'metric', 'column', 'logy', 'outliers'],
+  parallel: ['query', 'metric', 'columns', 'logy', 'outliers'],
   importance: ['query', 'metric'],
   heat: ['query', 'runs', 'metric'],
   number: ['query', 'runs', 'metric', 'number'],
-  runs: ['query', 'runs', 'columns'],
+  runs: ['query', 'runs', 'sort', 'columns'],
   media: ['query', 'runs', 'media'],
   text: ['text'],
 };
@@ -244,7 +258,7 @@ function isReadable(name: PanelField, value: string): boolean {
 
 function valueText(name: PanelField, value: string): string {
   const start = `“${name}” cannot be “${value}”.`;
-  if (name === 'by' || name.startsWith('column')) {
+  if (name === 'by' || name === 'sort' || name.startsWith('column')) {
     const hint = parseColumn(`param:${value}`) ? `“param:${value}” is a param.` : '';
     return `${start} It is a column, such as “experiment”. ${hint}`.trimEnd();
   }
