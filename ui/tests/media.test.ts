@@ -217,6 +217,33 @@ test.each(['light', 'dark'] as const)(
   },
 );
 
+test('the viewer walks through images and steps, by keys and by mouse', async () => {
+  await site.visit('/media', async ({ page }) => {
+    await page.waitForSelector('canvas[data-drawn]');
+    await page.locator('button.open').first().press('Enter');
+    const dialog = page.getByRole('dialog', { name: 'Image' });
+    const image = dialog.getByRole('application').first();
+    const title = (): Promise<string> => dialog.locator('p.popup').innerText();
+    await image.waitFor();
+    const first = await title();
+    expect(first).toMatch(/subset=\w+ · step 45 · 0$/);
+    // A step back, for all images of the page.
+    await image.press('ArrowLeft');
+    await page.waitForURL(/at=40/);
+    await eventually('the step before is shown', async () =>
+      (await title()).endsWith('step 40 · 0'),
+    );
+    await image.press('PageDown');
+    await eventually('the next image is shown', async () =>
+      (await title()).endsWith('step 40 · 1'),
+    );
+    await dialog.getByRole('button', { name: 'Previous image' }).click();
+    await dialog.getByRole('slider', { name: /^Step/ }).press('End');
+    await eventually('it is as before', async () => (await title()) === first);
+    expect(await findings(page)).toEqual([]);
+  });
+});
+
 test('images are opened from the grid, and closed, by keyboard', async () => {
   await site.visit('/media', async ({ page }) => {
     await page.waitForSelector('canvas[data-drawn]');
