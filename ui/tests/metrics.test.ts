@@ -234,7 +234,8 @@ test('charts are in sections that close, and go back', async () => {
     await page.goBack();
     await drawn(page, 'layer0/weight0');
     // By the last part of their names, and all together.
-    await page.getByRole('combobox', { name: 'Sections' }).selectOption('last');
+    await page.getByRole('button', { name: 'Sections of charts' }).click();
+    await page.getByRole('menuitem', { name: 'By last part' }).click();
     await page.getByRole('button', { name: 'weight3 100' }).waitFor();
     await page.getByRole('searchbox', { name: /Search metrics/ }).fill('/weight3$/');
     await page.getByRole('button', { name: 'One chart of 100' }).click();
