@@ -104,6 +104,13 @@ test.each(['light', 'dark'] as const)(
         await page.getByRole('button', { name: 'Delete the dashboard' }).click();
         await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click();
         await page.waitForURL(/\/dashboards$/);
+        // It comes back with its name and its panels, under another address.
+        await page.getByRole('button', { name: 'Undo' }).click();
+        await page.getByRole('button', { name: 'Name of the dashboard: Losses' }).waitFor();
+        expect(await panels(visit)).toEqual(['Runs', 'accuracy', 'loss']);
+        await page.getByRole('button', { name: 'Delete the dashboard' }).click();
+        await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click();
+        await page.waitForURL(/\/dashboards$/);
       },
       { theme },
     );

@@ -88,6 +88,16 @@ export async function deleteDocument(kind: DocumentKind, id: string): Promise<vo
   await unary(reports.delete, { id });
 }
 
+/** Creates a deleted document again. It has another id. */
+export async function restoreDocument(
+  kind: DocumentKind,
+  { name, code, appId }: OpenDocument,
+): Promise<string> {
+  if (kind === 'reports') return createDocument(kind, name, code);
+  // The panels are in the app, which was not deleted.
+  return (await unary(dashboards.create, { name, appId })).dashboard?.id ?? '';
+}
+
 /** Keeps the panels of a dashboard, and its filter. Fails if somebody else has changed them. */
 export async function saveDashboard(
   { appId: id, appUpdatedUs: ifUpdatedUs }: OpenDocument,
