@@ -12,6 +12,7 @@ import {
   panelFrom,
   panelState,
   panelTitle,
+  patternWords,
   parsePanel,
   resized,
   type Panel,
@@ -121,6 +122,14 @@ test('metrics are named, or found by a pattern', () => {
   ]);
   expect(isShown(['/(/'], 'loss')).toBe(false);
   expect(parsePanel('chart', 'metric: /^a{1,2}$/').panel.metric).toEqual(['/^a{1,2}$/']);
+});
+
+test('the words of a pattern are in every name that it finds', () => {
+  expect(patternWords(['/weight3$/'])).toBe('weight3');
+  expect(patternWords(['/^layer1.weight\\d\\.x/'])).toBe('layer1 weight x');
+  for (const pattern of ['/a|b/', '/colou?r/', '/x[12]/', '/lo*p/', '/(a)/', '/a{2}/'])
+    expect(patternWords([pattern]), pattern).toBe('');
+  expect(patternWords(['loss'])).toBe('');
 });
 
 test('a panel without a title is called what it shows', () => {

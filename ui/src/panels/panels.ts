@@ -348,6 +348,19 @@ export function isPattern(metric: readonly string[]): boolean {
   return PATTERN.test(metric[0] ?? '');
 }
 
+/**
+ * Words that each name has that a pattern finds, so that the server leaves out most others. Empty if
+ * a pattern has choices and repetitions.
+ */
+export function patternWords(metric: readonly string[]): string {
+  const source = PATTERN.exec(metric[0] ?? '')?.[1] ?? '';
+  if (/[|?*+{}[\]()]/.test(source)) return '';
+  return source
+    .split(/\\.|\W+/)
+    .filter(Boolean)
+    .join(' ');
+}
+
 export function moved<T>(all: readonly T[], from: number, to: number): T[] {
   const others = all.filter((_, at) => at !== from);
   const one = all[from];
