@@ -429,7 +429,7 @@ test('a phone has charts without the list of runs', async () => {
 });
 
 test('a thousand charts are a dozen elements, and those that leave the screen are not read', async () => {
-  await visit(`/runs/${runs.wide}`, async ({ page, calls }) => {
+  await visit(`/runs/${runs.wide}?fold=open`, async ({ page, calls }) => {
     await allDrawn(page);
     expect(await page.locator('canvas.base').count()).toBeLessThan(40);
     await page.locator('.body .scroller').evaluate(element => element.scrollTo(0, 60_000));

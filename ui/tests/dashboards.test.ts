@@ -22,7 +22,7 @@ async function addPanel({ page }: Visit, kind: string, metric: string): Promise<
   await page.getByRole('button', { name: 'Add a panel' }).first().click();
   const dialog = page.getByRole('dialog', { name: 'Panel' });
   await dialog.getByRole('combobox', { name: 'Show' }).selectOption(kind);
-  if (kind === 'chart') await dialog.getByRole('combobox', { name: 'Metric' }).fill(metric);
+  if (metric) await dialog.getByRole('combobox', { name: 'Metric' }).fill(metric);
   // Saved at once, before the pause after typing is over.
   await dialog
     .getByRole('textbox', { name: 'Filter runs by a query' })
@@ -66,7 +66,7 @@ test.each(['light', 'dark'] as const)(
             ),
         );
         expect(await panels(visit)).toEqual(['loss', 'accuracy', 'Runs']);
-        expect(new Set(await page.locator('.panels .grip .clip').allTextContents())).toEqual(
+        expect(new Set(await page.locator('.panels .grip .query').allTextContents())).toEqual(
           new Set(['run.hparams.batch_size']),
         );
         // By pointer, then by keyboard.
@@ -85,16 +85,29 @@ test.each(['light', 'dark'] as const)(
           'it moved',
           async () => (await panels(visit)).join() === 'Runs,accuracy,loss',
         );
+        // A corner has the keys of both directions.
+        const corner = page.locator('.panels .corner').first();
+        await corner.press('ArrowDown');
+        await eventually('it is higher', async () =>
+          /span 5/.test((await page.locator('.panels > li').first().getAttribute('style')) ?? ''),
+        );
         await visit.shot(`dashboard-${theme}`);
         expect(await findings(page)).toEqual([]);
-        // Three panels, and three changes of their order and sizes.
-        await eventually('everything is stored', () => stored === 6);
+        // Three panels, and four changes of their order and sizes.
+        await eventually('everything is stored', () => stored === 7);
         await page.reload();
         await page.waitForSelector('.panels table a');
         expect(await panels(visit)).toEqual(['Runs', 'accuracy', 'loss']);
-        expect(await page.locator('.panels > li').first().getAttribute('style')).toContain(
-          'span 4',
-        );
+        const style = await page.locator('.panels > li').first().getAttribute('style');
+        expect(style).toContain('span 4');
+        expect(style).toContain('span 5');
+        await page.getByRole('button', { name: 'Delete the dashboard' }).click();
+        await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click();
+        await page.waitForURL(/\/dashboards$/);
+        // It comes back with its name and its panels, under another address.
+        await page.getByRole('button', { name: 'Undo' }).click();
+        await page.getByRole('button', { name: 'Name of the dashboard: Losses' }).waitFor();
+        expect(await panels(visit)).toEqual(['Runs', 'accuracy', 'loss']);
         await page.getByRole('button', { name: 'Delete the dashboard' }).click();
         await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click();
         await page.waitForURL(/\/dashboards$/);
@@ -103,6 +116,55 @@ test.each(['light', 'dark'] as const)(
     );
   },
 );
+
+test('every kind of panel shows the runs, under the filter of the dashboard', async () => {
+  await site.visit('/dashboards', async visit => {
+    const { page } = visit;
+    await page.getByRole('button', { name: 'New dashboard' }).click();
+    await page.getByRole('heading', { name: 'An empty dashboard' }).waitFor();
+    await addPanel(visit, 'bar', 'loss');
+    await addPanel(visit, 'number', 'loss');
+    await addPanel(visit, 'scatter', 'loss');
+    await addPanel(visit, 'parallel', 'loss');
+    await addPanel(visit, 'importance', 'loss');
+    await page.getByRole('button', { name: 'Add a panel' }).first().click();
+    const dialog = page.getByRole('dialog', { name: 'Panel' });
+    await dialog.getByRole('combobox', { name: 'Show' }).selectOption('text');
+    await dialog.getByRole('textbox', { name: 'Text', exact: true }).fill('## Read *this*');
+    await dialog.getByRole('button', { name: 'Save', exact: true }).click();
+    await page.locator('.panels').getByRole('heading', { name: 'Read this' }).waitFor();
+    await page.getByRole('region', { name: 'Bars of loss' }).locator('li').first().waitFor();
+    const bars = (): Promise<number> =>
+      page.getByRole('region', { name: 'Bars of loss' }).locator('li').count();
+    await page.locator('.panels').getByText('best of').waitFor();
+    await page.locator('svg.drawing circle').first().waitFor();
+    await page.getByRole('heading', { name: 'What loss depends on' }).waitFor();
+    expect(await findings(page)).toEqual([]);
+    const all = await bars();
+    expect(all).toBeGreaterThan(1);
+    // The filter limits each panel, and is stored.
+    const stored = page.waitForResponse(response => response.url().endsWith('AppService/Update'));
+    const filter = page.locator('.page-head').getByRole('textbox', { name: /Filter runs/ });
+    await filter.fill('"best" in run.tags');
+    await filter.press('Enter');
+    await stored;
+    await eventually('fewer runs are shown', async () => (await bars()) < all);
+    await page.reload();
+    await page.getByRole('region', { name: 'Bars of loss' }).locator('li').first().waitFor();
+    expect(await bars()).toBeLessThan(all);
+    expect(await filter.inputValue()).toBe('"best" in run.tags');
+    // A removed panel comes back.
+    const before = await panels(visit);
+    await page.locator('.panels .grip .opener').first().click();
+    await page.getByRole('menuitem', { name: 'Remove' }).click();
+    await eventually(
+      'it is removed',
+      async () => (await panels(visit)).length === before.length - 1,
+    );
+    await page.getByRole('button', { name: 'Undo' }).click();
+    await eventually('it is back', async () => (await panels(visit)).join() === before.join());
+  });
+});
 
 test('what failed is named, and what does not exist leads to the others', async () => {
   for (const [kind, service] of [

@@ -217,6 +217,33 @@ test.each(['light', 'dark'] as const)(
   },
 );
 
+test('the viewer walks through images and steps, by keys and by mouse', async () => {
+  await site.visit('/media', async ({ page }) => {
+    await page.waitForSelector('canvas[data-drawn]');
+    await page.locator('button.open').first().press('Enter');
+    const dialog = page.getByRole('dialog', { name: 'Image' });
+    const image = dialog.getByRole('application').first();
+    const title = (): Promise<string> => dialog.locator('p.popup').innerText();
+    await image.waitFor();
+    const first = await title();
+    expect(first).toMatch(/subset=\w+ · step 45 · 0$/);
+    // A step back, for all images of the page.
+    await image.press('ArrowLeft');
+    await page.waitForURL(/at=40/);
+    await eventually('the step before is shown', async () =>
+      (await title()).endsWith('step 40 · 0'),
+    );
+    await image.press('PageDown');
+    await eventually('the next image is shown', async () =>
+      (await title()).endsWith('step 40 · 1'),
+    );
+    await dialog.getByRole('button', { name: 'Previous image' }).click();
+    await dialog.getByRole('slider', { name: /^Step/ }).press('End');
+    await eventually('it is as before', async () => (await title()) === first);
+    expect(await findings(page)).toEqual([]);
+  });
+});
+
 test('images are opened from the grid, and closed, by keyboard', async () => {
   await site.visit('/media', async ({ page }) => {
     await page.waitForSelector('canvas[data-drawn]');
@@ -228,8 +255,11 @@ test('images are opened from the grid, and closed, by keyboard', async () => {
     const dialog = page.getByRole('dialog', { name: 'Image' });
     await dialog.locator('canvas[data-drawn]').waitFor();
     await tabTo(page, 'dialog [role=application]');
+    const zoom = async (): Promise<number> =>
+      Number.parseInt(await dialog.getByText(/^\d+ %/).innerText(), 10);
+    const before = await zoom();
     await page.keyboard.press('+');
-    await dialog.getByText('125 %').waitFor();
+    await eventually('it is larger', async () => Math.abs((await zoom()) / before - 1.25) < 0.05);
     await page.keyboard.press('Escape');
     await eventually('it is closed', () => !new URL(page.url()).searchParams.has('img'));
     await eventually('the focus is where it was', () =>

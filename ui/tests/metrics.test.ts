@@ -222,14 +222,34 @@ test('charts are in sections that close, and go back', async () => {
     expect(await section.getAttribute('aria-expanded')).toBe('true');
     await section.press('Enter');
     await page.waitForURL(/closed=layer0/);
-    await eventually('its charts are gone', async () => {
-      const names = await page.locator('section h2').allTextContents();
-      return names.includes('layer1/weight0') && !names.includes('layer0/weight0');
-    });
+    const names = (): Promise<string[]> => page.locator('section h2').allTextContents();
+    await eventually('its charts are gone', async () => (await names()).length === 0);
+    // The first of many sections is open at first.
+    await page.getByRole('button', { name: 'layer1 10' }).press('Enter');
+    await drawn(page, 'layer1/weight0');
+    expect(await names()).not.toContain('layer0/weight0');
     await visit.shot('metrics-sections');
     expect(await findings(page)).toEqual([]);
     await page.goBack();
+    await page.goBack();
     await drawn(page, 'layer0/weight0');
+    // By the last part of their names, and all together.
+    await page.getByRole('button', { name: 'Sections of charts' }).click();
+    await page.getByRole('menuitem', { name: 'By last part' }).click();
+    await page.getByRole('button', { name: 'weight3 100' }).waitFor();
+    await page.getByRole('searchbox', { name: /Search metrics/ }).fill('/weight3$/');
+    await page.getByRole('button', { name: 'One chart of 100' }).click();
+    const large = page.getByRole('dialog', { name: '100 metrics of /weight3$/' });
+    await eventually('all lines are drawn', async () =>
+      large
+        .locator('canvas.base')
+        .evaluate(one => one.dataset.series === '100')
+        .catch(() => false),
+    );
+    await large.getByRole('combobox', { name: 'Show' }).selectOption('heat');
+    await large.getByRole('application', { name: /^Heat map of/ }).press('ArrowUp');
+    await large.getByText(/layer0\/weight3 .*· step 19 ·/).waitFor();
+    expect(await findings(page)).toEqual([]);
   });
 });
 

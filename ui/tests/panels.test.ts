@@ -43,7 +43,8 @@ async function createReport(): Promise<string> {
   const transport = createGrpcWebTransport({ baseUrl: site.server.addresses.query });
   const parts = Array.from({ length: PANELS }, (_, at) => {
     const kind = at % 4 === 3 ? 'runs' : 'chart';
-    return `## Part ${at}\n\nA text.\n\n\`\`\`${kind}\nmetric: loss\nquery: ${queryOf(at)}\n\`\`\`\n`;
+    const metric = kind === 'chart' ? 'metric: loss\n' : '';
+    return `## Part ${at}\n\nA text.\n\n\`\`\`${kind}\n${metric}query: ${queryOf(at)}\n\`\`\`\n`;
   });
   const { report } = await createClient(ReportService, transport).create({
     ...{ name: 'Many panels', code: parts.join('\n') },

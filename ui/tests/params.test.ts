@@ -109,7 +109,7 @@ test('axes are moved by drags of their titles, and a click opens their menus', a
 test('a correlation names its runs, and adds the axis of its param', async () => {
   await site.visit('/params?metric=metric%3Aloss+%7B%22subset%22%3A%22val%22%7D', async visit => {
     const { page } = visit;
-    const rows = page.locator('section[aria-labelledby="depends-title"] li button');
+    const rows = page.getByRole('region', { name: /depends on$/ }).locator('li button');
     await rows.first().waitFor();
     expect(await rows.first().textContent()).toMatch(/[−\d.]+ +\d+ runs/);
     await page.getByRole('button', { name: /^layers/ }).click();
@@ -369,7 +369,7 @@ test.each(['light', 'dark'] as const)(
       '/params?q=forest',
       async visit => {
         const { page } = visit;
-        const card = page.locator('section[aria-labelledby="depends-title"]');
+        const card = page.getByRole('region', { name: /depends on$/ });
         await card.getByText('By importance in a random forest').waitFor();
         const rows = card.locator('li button');
         const titles = (): Promise<(string | null)[]> =>

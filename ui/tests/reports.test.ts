@@ -61,6 +61,70 @@ test.each(['light', 'dark'] as const)(
   },
 );
 
+test('a report names mistakes, inserts panels by a slash, and knows tasks and formulas', async () => {
+  await site.visit('/reports', async visit => {
+    const { page } = visit;
+    await page.getByRole('button', { name: 'New report' }).click();
+    const text = page.getByRole('textbox', { name: 'Text of the report, as Markdown' });
+    await text.fill(
+      'Let $x_i^2$ be.\n\n- [ ] look at it\n- [x] train\n\n```chart\nmetric: loss\nsmooth: abc\nby: hparams.optimizer\n```\n',
+    );
+    const mistakes = page.getByRole('alert');
+    await mistakes.getByText('“smooth” cannot be “abc”. It is a number.').waitFor();
+    await mistakes.getByText('“param:hparams.optimizer” is a param.').waitFor();
+    await page.locator('article math').waitFor();
+    expect(await findings(page)).toEqual([]);
+    // The form of the panel replaces its lines, and nothing else.
+    await page.getByRole('button', { name: 'Actions for panel loss' }).click();
+    await page.getByRole('menuitem', { name: 'Edit' }).click();
+    const dialog = page.getByRole('dialog', { name: 'Panel' });
+    await dialog.getByRole('checkbox', { name: 'Log y' }).check();
+    expect(await findings(page)).toEqual([]);
+    await dialog.getByRole('button', { name: 'Save', exact: true }).click();
+    await eventually('the text has the panel', async () =>
+      (await text.inputValue()).endsWith('```chart\nmetric: loss\nlogy: yes\n```\n'),
+    );
+    expect(await mistakes.count()).toBe(0);
+    // A slash in an empty line, without a mouse.
+    await text.focus();
+    await page.keyboard.press('Control+End');
+    await page.keyboard.type('/bar');
+    await page.getByRole('option', { name: 'Bar chart' }).waitFor();
+    await page.keyboard.press('Enter');
+    await dialog.getByRole('combobox', { name: 'Metric' }).fill('accuracy');
+    await dialog.getByRole('button', { name: 'Insert' }).click();
+    await eventually('it is inserted', async () =>
+      (await text.inputValue()).endsWith('```bar\nmetric: accuracy\n```\n'),
+    );
+    await page.getByRole('region', { name: 'Bars of accuracy' }).locator('li').first().waitFor();
+    await page.keyboard.press('Control+s');
+    await page.getByText('The report is saved.').first().waitFor();
+    // A reader does a task with a click, which is saved.
+    await page.getByRole('button', { name: 'Read', exact: true }).click();
+    await page.getByRole('checkbox', { name: 'look at it' }).check();
+    await page.getByText('The report is saved.').last().waitFor();
+    await page.reload();
+    await page.getByRole('checkbox', { name: 'look at it' }).waitFor();
+    expect(await page.getByRole('checkbox', { name: 'look at it' }).isChecked()).toBe(true);
+    expect(await page.getByRole('checkbox', { name: 'train' }).isChecked()).toBe(true);
+    // The text before each save is kept, and can be continued.
+    await page.getByRole('button', { name: 'Versions' }).click();
+    const versions = page.getByRole('dialog', { name: 'Earlier versions' });
+    await versions.getByText('look at it').first().waitFor();
+    expect(await versions.getByRole('button', { name: /^until/ }).count()).toBe(2);
+    expect(await findings(page)).toEqual([]);
+    await versions
+      .getByRole('button', { name: /^until/ })
+      .last()
+      .click();
+    await versions.getByText('The **loss** of the newest runs:').waitFor();
+    await versions.getByRole('button', { name: 'Edit this version' }).click();
+    await eventually('it is edited', async () => (await text.inputValue()).includes('## Findings'));
+    await page.keyboard.press('Control+s');
+    await page.getByText('The report is saved.').last().waitFor();
+  });
+});
+
 test('a report is created, found in the list and opened by keyboard', async () => {
   await site.visit('/reports', async ({ page }) => {
     await page.getByRole('button', { name: 'New report' }).waitFor();

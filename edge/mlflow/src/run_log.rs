@@ -199,7 +199,7 @@ pub(crate) async fn delete_tag(
     match key {
         NAME_TAG | NOTE_TAG => {
             // A run always has a name: the one that the server gives to runs without a name.
-            let name = (key == NAME_TAG).then(|| format!("Run: {run_id}"));
+            let name = (key == NAME_TAG).then(|| matyan_value::spoken_name(run_id));
             let description = (key == NOTE_TAG).then(String::new);
             let request =
                 UpdateRequest { run_id: run_id.to_owned(), name, description, ..UpdateRequest::default() };

@@ -188,7 +188,7 @@ fn add_properties(
 ) -> Result<()> {
     // A run without a name has that of a run to which no one has given any.
     let name = input.sent_text("displayName")?.map(|name| match name {
-        "" => format!("Run: {run_id}"),
+        "" => matyan_value::spoken_name(run_id),
         name => name.to_owned(),
     });
     let description = input.sent_text("notes")?.or(input.sent_text("description")?).map(str::to_owned);
@@ -436,7 +436,7 @@ mod tests {
         assert!(added(json!({"displayName": null, "notes": null, "groupName": ""})).is_empty());
         assert_eq!(added(json!({"notes": "", "description": "old"})), set(None, Some("")));
         assert_eq!(added(json!({"description": ""})), set(None, Some("")));
-        assert_eq!(added(json!({"displayName": "", "notes": null})), set(Some("Run: r:p"), None));
+        assert_eq!(added(json!({"displayName": "", "notes": null})), set(Some("agile-fern-971"), None));
     }
 
     #[test]

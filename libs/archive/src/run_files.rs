@@ -53,7 +53,7 @@ pub(super) fn head(run: &JsonObject, name: &str) -> Result<pb::RunHead> {
     });
     let client_started_us = run.time("client_start_ts")?;
     Ok(pb::RunHead {
-        name: run.text("name")?.unwrap_or_else(|| format!("Run: {run_id}")),
+        name: run.text("name")?.unwrap_or_else(|| matyan_value::spoken_name(&run_id)),
         description: run.text("description")?.unwrap_or_default(),
         created_us,
         updated_us,

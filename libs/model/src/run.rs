@@ -188,7 +188,7 @@ impl Props {
     pub fn new(run_id: &str, created_us: i64) -> Self {
         Self {
             run_id: run_id.to_owned(),
-            name: format!("Run: {run_id}"),
+            name: matyan_value::spoken_name(run_id),
             created_us,
             updated_us: created_us,
             active: true,

@@ -1,5 +1,5 @@
-//! Free-form values, series contexts, types of objects, and dates: one reader and one writer of each format that
-//! clients send or receive.
+//! Free-form values, series contexts, types of objects, names of runs, and dates: one reader and one writer of each
+//! format that clients send or receive.
 //!
 //! Every crate that handles such a format uses this crate, from the edge to the archives, so that a
 //! value means the same everywhere. The crate performs no I/O, and depends on nothing of the system
@@ -27,10 +27,12 @@ pub mod json;
 mod context;
 pub mod datetime;
 mod object_type;
+mod run_name;
 
 pub use bigint::{BigInteger, MAX_DIGITS};
 pub use context::{Context, ContextError};
 pub use object_type::{OBJECT_TYPES, singular_dtype};
+pub use run_name::spoken_name;
 pub use value::{Map, Value};
 
 /// Maximum nesting of maps and lists in a value. Enforced by every reader, because readers recurse.

@@ -21,6 +21,7 @@ mod number;
 mod payload;
 mod protobuf_message;
 mod run;
+mod run_name;
 mod series_cache;
 mod server;
 mod server_version;
@@ -69,6 +70,7 @@ mod _core {
         payload::encode_media,
         protobuf_message::ProtobufMessage,
         run::CoreRun,
+        run_name::spoken_name,
         server::use_token,
         server_version::version_advice,
         spools::{SpoolInfo, remove_spool, spools, sync},

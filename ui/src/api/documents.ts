@@ -7,6 +7,7 @@ import { DashboardService } from '../gen/matyan/dashboards/v1/dashboards_pb.ts';
 import { ReportService } from '../gen/matyan/reports/v1/reports_pb.ts';
 import { decodeMap, type CborValue } from './cbor.ts';
 import { encodeCbor, type CborState } from './cbor_writer.ts';
+import { removeAllVersions } from './report_versions.ts';
 import { unary } from './transport.ts';
 
 export type DocumentKind = 'dashboards' | 'reports';
@@ -78,13 +79,30 @@ export async function updateDocument(
 }
 
 export async function deleteDocument(kind: DocumentKind, id: string): Promise<void> {
-  await (kind === 'reports' ? unary(reports.delete, { id }) : unary(dashboards.delete, { id }));
+  if (kind === 'dashboards') {
+    await unary(dashboards.delete, { id });
+    return;
+  }
+  // A failure leaves the report, so that it can be deleted again.
+  await removeAllVersions(id);
+  await unary(reports.delete, { id });
 }
 
-export async function savePanels(
+/** Creates a deleted document again. It has another id. */
+export async function restoreDocument(
+  kind: DocumentKind,
+  { name, code, appId }: OpenDocument,
+): Promise<string> {
+  if (kind === 'reports') return createDocument(kind, name, code);
+  // The panels are in the app, which was not deleted.
+  return (await unary(dashboards.create, { name, appId })).dashboard?.id ?? '';
+}
+
+/** Keeps the panels of a dashboard, and its filter. Fails if somebody else has changed them. */
+export async function saveDashboard(
   { appId: id, appUpdatedUs: ifUpdatedUs }: OpenDocument,
-  panels: CborState[],
+  state: { panels: CborState[]; query: string },
 ): Promise<Partial<OpenDocument>> {
-  const { app } = await unary(apps.update, { id, state: encodeCbor({ panels }), ifUpdatedUs });
+  const { app } = await unary(apps.update, { id, state: encodeCbor(state), ifUpdatedUs });
   return { appUpdatedUs: app?.updatedUs ?? 0n };
 }

@@ -8,20 +8,30 @@ export function plainContext(context: string): string {
   return context === '{}' ? '' : context;
 }
 
-/** `{"subset":"val"}` as `val`; contexts of several keys with their names. */
-export function contextTitle(context: string): string {
-  if (plainContext(context) === '') return '';
+/** Keys and values of a context; undefined if it cannot be read. */
+function entriesOf(context: string): [key: string, value: string][] | undefined {
   try {
-    const entries = Object.entries(JSON.parse(context) as Record<string, unknown>);
-    const values = entries.map(([, value]) =>
+    const entries = Object.entries(JSON.parse(context || '{}') as Record<string, unknown>);
+    return entries.map(([key, value]) => [
+      key,
       typeof value === 'string' ? value : JSON.stringify(value),
-    );
-    if (entries.length === 1) return values[0] ?? '';
-    return entries.map(([key], at) => `${key}=${values[at]}`).join(' ');
+    ]);
   } catch {
     // NaN and infinity are allowed in contexts, but not in JSON.
-    return context;
+    return undefined;
   }
+}
+
+/** `{"subset":"val"}` as `val`; contexts of several keys with their names. */
+export function contextTitle(context: string): string {
+  const entries = entriesOf(context);
+  return entries?.length === 1 ? (entries[0]?.[1] ?? '') : keyedTitle(context);
+}
+
+/** `{"layer":16}` as `layer=16`: without its key, such a number says nothing. */
+export function keyedTitle(context: string): string {
+  const entries = entriesOf(context);
+  return entries ? entries.map(entry => entry.join('=')).join(' ') : context;
 }
 
 export function metricTitle(name: string, context: string): string {

@@ -5,7 +5,14 @@ import { encodeCbor } from '../api/cbor_writer.ts';
 import { csvNumber } from '../format/csv.ts';
 import { RunSchema, SeriesInfoSchema, type SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
 import { GroupOrder, MetricValue, SortField } from '../gen/matyan/search/v1/search_pb.ts';
-import { chartSections, filterGroups, projectCharts, runCharts } from '../parts/chart_groups.ts';
+import {
+  chartSections,
+  closedSections,
+  filterGroups,
+  patternOf,
+  projectCharts,
+  runCharts,
+} from '../parts/chart_groups.ts';
 import { DASHES } from '../plot/palette.ts';
 import { bestFirst, compareRows } from './compare/rows.ts';
 import {
@@ -243,6 +250,35 @@ test('charts are in sections by the first part of their names', () => {
     ['grad', ['grad/layer0', 'grad/norm']],
     ['System', ['__system__cpu']],
   ]);
+});
+
+test('sections follow the last part of names, too, and many are closed at first', () => {
+  const names = ['grad/l0/weight', 'grad/l0/bias', 'grad/l1/weight', 'loss', '__system__cpu'];
+  const groups = runCharts(create(RunSchema, { series: names.map(name => info(name)) }));
+  const titles = (by: 'first' | 'last' | 'none'): [string, number][] =>
+    chartSections(groups, by).map(({ title, groups }) => [title, groups.length]);
+  expect(Object.fromEntries(titles('last'))).toEqual({ '': 1, weight: 2, bias: 1, System: 1 });
+  expect(titles('none')).toEqual([['', 5]]);
+  const few = chartSections(groups);
+  expect([...closedSections(few, 'auto', ['grad'])]).toEqual(['grad']);
+  expect([...closedSections(few, 'closed', ['grad'])]).toEqual(['System']);
+  const many = Array.from({ length: 30 }, (_, at) => ({ title: `s${at}`, groups: [] }));
+  const closed = closedSections(many, 'auto', ['s3']);
+  // The first is open, and so is the one that was clicked.
+  expect([closed.size, closed.has('s0'), closed.has('s3'), closed.has('s4')]).toEqual([
+    ...[28, false, false, true],
+  ]);
+  expect(closedSections(many, 'open', []).size).toBe(0);
+});
+
+test('the pattern of a search finds what the search finds', () => {
+  const names = ['grad/l0.weight', 'grad/l0xweight', 'Grad/l0.weight2', 'loss'];
+  const groups = runCharts(create(RunSchema, { series: names.map(name => info(name)) }));
+  for (const text of ['l0.weight', '/^grad/', 'loss', ' LOSS '])
+    expect(
+      filterGroups(groups, patternOf(text)).map(({ name }) => name),
+      text,
+    ).toEqual(filterGroups(groups, text).map(({ name }) => name));
 });
 
 test('the columns that are chosen first are results, and params that differ', () => {

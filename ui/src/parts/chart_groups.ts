@@ -84,6 +84,26 @@ export function groupColors(titles: readonly string[]): ReadonlyMap<string, Pale
   return new Map(all.map((title, at) => [title, indexColor(at)]));
 }
 
+/**
+ * One chart with the lines of several. The metric of a line is its stroke, which labels have. Lines of different metrics
+ * differ by their dashes; if all are of one run, by their colors.
+ */
+export function mergedChart(name: string, charts: readonly ChartGroup[]): ChartGroup {
+  if (charts.length === 1) return { name, lines: charts.flatMap(({ lines }) => lines) };
+  const runs = new Set(charts.flatMap(({ lines }) => lines.map(({ runId }) => runId)));
+  const lines = charts.flatMap((chart, at) =>
+    chart.lines.map(line => ({
+      ...line,
+      label: line.label === chart.name ? '' : line.label,
+      stroke: titleOf(chart.name, line.stroke),
+      ...(runs.size === 1 && line.group === undefined
+        ? { color: indexColor(at) }
+        : { dash: DASHES[at % DASHES.length] ?? [] }),
+    })),
+  );
+  return { name, lines };
+}
+
 type RunColors = ReadonlyMap<string, PaletteColor>;
 
 /** The colors of runs that are shown together in charts without a workspace. */
@@ -194,19 +214,51 @@ function inOrder(groups: ChartGroup[]): ChartGroup[] {
   return groups.sort((a, b) => rank(b) - rank(a) || byName(a.name, b.name));
 }
 
-/** Charts whose names have the same first part, such as `grad/`. */
+/** Charts whose names have the same part, such as `grad/`. */
 export interface ChartSection {
-  /** The first part; empty for names of one part. */
+  /** The part; empty for names of one part. */
   title: string;
   groups: ChartGroup[];
 }
 
+/**
+ * Of more sections than this, only the first is open at first: nobody reads hundreds of charts one
+ * by one.
+ */
+const MANY_SECTIONS = 20;
+
+const PARTS = {
+  /** `grad` of `grad/layer0/weight`. */
+  first: (name: string) => /^[^/]+(?=\/)/.exec(name)?.[0] ?? '',
+  /** `weight` of `grad/layer0/weight`. */
+  last: (name: string) => /(?<=\/)[^/]+$/.exec(name)?.[0] ?? '',
+  none: () => '',
+};
+
 /** Names of one part come first. */
-export function chartSections(groups: readonly ChartGroup[]): ChartSection[] {
-  const prefix = ({ name }: ChartGroup): string =>
-    name.startsWith(SYSTEM_PREFIX) ? 'System' : (/^[^/]+(?=\/)/.exec(name)?.[0] ?? '');
-  const sections = [...groupBy(groups, prefix)].map(([title, groups]) => ({ title, groups }));
+export function chartSections(
+  groups: readonly ChartGroup[],
+  by: keyof typeof PARTS = 'first',
+): ChartSection[] {
+  const part = ({ name }: ChartGroup): string =>
+    by !== 'none' && name.startsWith(SYSTEM_PREFIX) ? 'System' : PARTS[by](name);
+  const sections = [...groupBy(groups, part)].map(([title, groups]) => ({ title, groups }));
   return sections.sort((a, b) => Number(a.title !== '') - Number(b.title !== ''));
+}
+
+/** The titles of the closed sections. Those that the reader has clicked are as they were not. */
+export function closedSections(
+  sections: readonly ChartSection[],
+  fold: 'auto' | 'closed' | 'open',
+  clicked: readonly string[],
+): Set<string> {
+  const isClosed = (at: number): boolean =>
+    fold === 'closed' || (fold === 'auto' && sections.length > MANY_SECTIONS && at > 0);
+  return new Set(
+    sections.flatMap(({ title }, at) =>
+      title !== '' && clicked.includes(title) !== isClosed(at) ? [title] : [],
+    ),
+  );
 }
 
 /**
@@ -228,6 +280,16 @@ export function filterGroups(groups: readonly ChartGroup[], text: string): Chart
   return groups.filter(({ name }) => hasText(name, wanted));
 }
 
+/** A pattern for the metrics that `filterGroups` finds by a text. */
+export function patternOf(text: string): string {
+  const wanted = text.trim();
+  return /^\/(.+)\/$/.test(wanted) ? wanted : `/${escaped(wanted)}/`;
+}
+
+function escaped(text: string): string {
+  return text.replace(/[^\w\s-]/g, '\\$&');
+}
+
 export function exactly(name: string): string {
-  return `/^${name.replace(/[^\w\s-]/g, '\\$&')}$/`;
+  return `/^${escaped(name)}$/`;
 }

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 
 import { StepSchema } from '../gen/matyan/objects/v1/objects_pb.ts';
 import type { MediaSequence } from '../api/media.ts';
-import { allSteps, mediaCards, mediaRows } from './media_groups.ts';
+import { allSteps, mediaCards, mediaRows, walkFrom } from './media_groups.ts';
 
 function sequence(runId: string, steps: number[]): MediaSequence {
   const objects = [{ index: 0 }, { index: 1 }];
@@ -24,7 +24,7 @@ test('a sequence shows its last step before the slider, and nothing before its f
 
 test('cards are grouped in rows', () => {
   const rows = (
-    grouping: 'run' | 'step' | 'index' | 'context',
+    grouping: 'run' | 'step' | 'index' | 'name' | 'context',
     perRow: number,
   ): [string, number][] =>
     mediaRows(
@@ -49,4 +49,37 @@ test('cards are grouped in rows', () => {
     ['Step 10', 4],
     ['Step 20', 2],
   ]);
+});
+
+function series(name: string, context: string): MediaSequence {
+  return { ...a, id: `${name} ${context}`, name, context };
+}
+
+test('names and the numbers in contexts are in their natural order', () => {
+  const all = [
+    series('texts', '{"layer":16}'),
+    series('images', '{}'),
+    series('texts', '{"layer":2}'),
+  ];
+  const cards = mediaCards(all, 'run', () => 0).filter(({ object }) => object.index === 0);
+  expect(cards.map(({ sequence }) => sequence.id)).toEqual([
+    'images {}',
+    'texts {"layer":2}',
+    'texts {"layer":16}',
+  ]);
+  // All contexts of a name are in one row.
+  const rows = mediaRows(cards, 'name', 9);
+  expect(rows.map(({ title, cards }) => [title, cards.length])).toEqual([
+    ['images', 1],
+    ['texts', 2],
+  ]);
+  expect(mediaRows(cards, 'context', 9).length).toBe(3);
+});
+
+test('a walk leads to the cards next to a card, and through the steps of its object', () => {
+  const cards = mediaCards([a, b], 'run', () => 10);
+  expect(walkFrom(cards, cards[0]!)).toEqual({
+    ...{ previous: undefined, next: cards[1], steps: [0, 10, 20], at: 1 },
+  });
+  expect(walkFrom(cards, cards[3]!)).toMatchObject({ previous: cards[2], next: undefined });
 });

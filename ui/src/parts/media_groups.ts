@@ -1,8 +1,8 @@
 /** Objects of media sequences as cards, in groups. */
 import type { MediaSequence } from '../api/media.ts';
-import { metricTitle } from '../format/context.ts';
+import { keyedTitle, metricTitle } from '../format/context.ts';
 import type { Object$ as MediaObject } from '../gen/matyan/objects/v1/objects_pb.ts';
-import { groupBy } from '../collections.ts';
+import { byName, groupBy } from '../collections.ts';
 import type { MediaGrouping } from '../state/routes.ts';
 
 export interface MediaCard {
@@ -23,6 +23,14 @@ export function allSteps(sequences: readonly MediaSequence[]): number[] {
   return [...steps].sort((a, b) => a - b);
 }
 
+/** Runs stay in their order; the series of a run are in the order of their names and contexts. */
+function inOrder(sequences: readonly MediaSequence[]): MediaSequence[] {
+  const runs = groupBy(sequences, ({ runId }) => runId);
+  const compare = (a: MediaSequence, b: MediaSequence): number =>
+    byName(a.name, b.name) || byName(keyedTitle(a.context), keyedTitle(b.context));
+  return [...runs.values()].flatMap(own => own.toSorted(compare));
+}
+
 /**
  * The objects of each sequence at a step. A sequence without objects at the step shows its last
  * step before it, so a run that has ended keeps its last item; without a step every sequence shows
@@ -33,7 +41,7 @@ export function mediaCards(
   grouping: MediaGrouping,
   stepOf: (sequence: MediaSequence) => number | undefined,
 ): MediaCard[] {
-  return sequences.flatMap(sequence => {
+  return inOrder(sequences).flatMap(sequence => {
     const wanted = stepOf(sequence) ?? Infinity;
     const last = sequence.steps.findLast(({ step }) => Number(step) <= wanted);
     const steps = grouping === 'step' ? sequence.steps : last ? [last] : [];
@@ -52,6 +60,7 @@ const TITLES: Record<MediaGrouping, (card: MediaCard) => string> = {
   run: ({ sequence }) => sequence.runName,
   step: ({ step }) => `Step ${step}`,
   index: ({ object }) => `Index ${object.index}`,
+  name: ({ sequence }) => sequence.name,
   context: ({ sequence }) => metricTitle(sequence.name, sequence.context),
 };
 
@@ -66,6 +75,8 @@ export function mediaRows(
   const at = ({ step, object }: MediaCard): number => (grouping === 'step' ? step : object.index);
   if (grouping === 'step' || grouping === 'index')
     groups.sort((a, b) => at(a[0] as MediaCard) - at(b[0] as MediaCard));
+  if (grouping === 'name' || grouping === 'context')
+    groups.sort((a, b) => byName(key(a[0] as MediaCard), key(b[0] as MediaCard)));
   return groups.flatMap(group => {
     const rows: MediaRow[] = [];
     for (let from = 0; from < group.length; from += perRow) {
@@ -74,4 +85,22 @@ export function mediaRows(
     }
     return rows;
   });
+}
+
+/** What a walk from a card leads to: another object, or another step of the same object. */
+export interface Walk {
+  previous: MediaCard | undefined;
+  next: MediaCard | undefined;
+  /** Steps of the sequence that have the object, and the place of the step of the card. */
+  steps: number[];
+  at: number;
+}
+
+/** The neighbors of a card in the order of the page. */
+export function walkFrom(cards: readonly MediaCard[], card: MediaCard): Walk {
+  const at = cards.indexOf(card);
+  const steps = card.sequence.steps
+    .filter(({ objects }) => objects.some(({ index }) => index === card.object.index))
+    .map(({ step }) => Number(step));
+  return { previous: cards[at - 1], next: cards[at + 1], steps, at: steps.indexOf(card.step) };
 }

@@ -2,9 +2,11 @@ import { expect, test } from 'vitest';
 
 import { OutcomeKind } from '../gen/matyan/common/v1/common_pb.ts';
 import {
+  bothQueries,
   conditionsOf,
   continuations,
   expressionOf,
+  hashCondition,
   paramCondition,
   statusCondition,
   withCondition,
@@ -67,5 +69,27 @@ test('values are written as the query language wants them', () => {
   const outcome = { kind: OutcomeKind.FAILED, message: '' };
   expect(statusCondition({ active: false, outcome: outcome as never })).toBe(
     'run.outcome == "failed"',
+  );
+});
+
+test('runs are found by their hashes alone', () => {
+  expect(hashCondition(['a'])).toBe('run.hash == "a"');
+  expect(hashCondition(['a', 'b'])).toBe('run.hash in ["a", "b"]');
+  // Nobody has these hashes.
+  expect(hashCondition([])).toBe('run.hash in []');
+  // It is one condition, to which others can be added.
+  expect(conditionsOf(withCondition('run.active', hashCondition(['a', 'b'])))).toEqual([
+    'run.active',
+    'run.hash in ["a", "b"]',
+  ]);
+});
+
+test('two queries find the runs of both', () => {
+  expect(bothQueries('', '')).toBe('');
+  expect(bothQueries('run.active', '')).toBe('run.active');
+  expect(bothQueries('', 'run.active')).toBe('run.active');
+  expect(bothQueries('run.active', 'run.active and run.x')).toBe('run.active and run.x');
+  expect(bothQueries('run.a or run.b', 'run.c or run.d')).toBe(
+    '(run.a or run.b) and (run.c or run.d)',
   );
 });

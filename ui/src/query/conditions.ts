@@ -54,6 +54,11 @@ export function withCondition(query: string, condition: string): string {
   return joinConditions([...new Set([...conditionsOf(query), condition])]);
 }
 
+/** Finds runs that two queries find; an empty query finds all runs. */
+export function bothQueries(first: string, second: string): string {
+  return joinConditions([...new Set([...conditionsOf(first), ...conditionsOf(second)])]);
+}
+
 const PROPERTIES =
   'hash name description experiment created_at creation_time end_time finalized_at duration ' +
   'active archived is_archived outcome parent tags metrics get';
@@ -114,6 +119,13 @@ export function literal(value: CborValue | undefined): string | undefined {
 export function paramCondition(segments: readonly string[], value: CborValue | undefined) {
   const written = literal(value);
   return written && `${paramText(segments)} == ${written}`;
+}
+
+/** Finds these runs and no others, whatever others are like. */
+export function hashCondition(runIds: readonly string[]): string {
+  const [first] = runIds;
+  if (runIds.length === 1) return `run.hash == ${JSON.stringify(first)}`;
+  return `run.hash in [${runIds.map(id => JSON.stringify(id)).join(', ')}]`;
 }
 
 export function experimentCondition(name: string): string {

@@ -1,7 +1,7 @@
 /** All pages: their paths, and the state in their URLs. `pages.ts` loads their code. */
 import { choice, field, flag, list, number, text, type Schema, type State } from './url.ts';
 
-const X_AXES = ['step', 'relative', 'time', 'epoch', 'metric'] as const;
+export const X_AXES = ['step', 'relative', 'time', 'epoch', 'metric'] as const;
 export type XAxis = (typeof X_AXES)[number];
 
 export const RUN_TABS = [
@@ -70,15 +70,22 @@ const charts = {
   /** Ends of the y axis; absent: the ends of the data. */
   low: field<number | undefined>(number, undefined),
   high: field<number | undefined>(number, undefined),
-  /** Titles of sections of charts that are closed. */
+  /** Charts with settings of their own, as `parts/own_charts.ts` writes them. */
+  own: field(list, [] as string[]),
+  /** The part of names by which charts are in sections. */
+  sections: field(choice('first', 'last', 'none'), 'first'),
+  /** Whether sections are closed at first; `auto`: if there are many. */
+  fold: field(choice('auto', 'closed', 'open'), 'auto'),
+  /** Titles of the sections that are not as they were at first. */
   closed: field(list, [] as string[]),
 } satisfies Schema;
 
-const GROUPINGS = ['run', 'step', 'index', 'context'] as const;
+export const MEDIA_KINDS = ['images', 'audio', 'texts', 'distributions', 'figures'] as const;
+const GROUPINGS = ['run', 'step', 'index', 'name', 'context'] as const;
 export type MediaGrouping = (typeof GROUPINGS)[number];
 
 const media = {
-  kind: field(choice('images', 'audio', 'texts', 'distributions', 'figures'), 'images'),
+  kind: field(choice(...MEDIA_KINDS), 'images'),
   group: field(choice(...GROUPINGS), 'run'),
   /** Step of the slider; absent: the last step. */
   at: field<number | undefined>(number, undefined),

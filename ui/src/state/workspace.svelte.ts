@@ -5,6 +5,7 @@
  */
 import { projectName } from '../api/transport.ts';
 import { toggled } from '../collections.ts';
+import { hashCondition, withCondition } from '../query/conditions.ts';
 import { indexColor, ownPlace, PALETTE, placeColors, type PaletteColor } from '../plot/palette.ts';
 import { changeScope, page, pageState } from './location.svelte.ts';
 import { scope, type Scope } from './routes.ts';
@@ -60,6 +61,14 @@ export const workspace = {
 
   get hide(): readonly string[] {
     return idsOf(hideText);
+  },
+
+  /** A query that finds the runs that charts show. */
+  get query(): string {
+    const { only, hide } = workspace;
+    const { q } = workspace.scope;
+    if (only) return withCondition(q, hashCondition(only));
+    return hide.length > 0 ? withCondition(q, `not (${hashCondition(hide)})`) : q;
   },
 
   /** The members whose runs are shown; `all` itself if no run is hidden. */

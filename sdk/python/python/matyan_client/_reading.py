@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
-from . import _arguments, _core, errors
+from . import _arguments, _core, _notebook, errors
 from ._console import counted
 from ._params import Key, NotLocalError, ParamsOverlay, lookup, path_of
 from ._sequence_data import unfolded
@@ -422,6 +422,29 @@ class RunReader:
                 raise
             _logger.debug("failed to read run %s: %s", self._hash, error)
             return {}
+
+    def _repr_html_(self) -> str:
+        """Returns the run as HTML, for notebooks. It has what the server knows by now.
+
+        A notebook shows a value after its cell has run, so nothing here raises or waits for the
+        writes of the run.
+        """
+        info: dict[str, Any] = {}
+        curves: list[dict[str, Any]] = []
+        try:
+            info = self._http.get_run_info(self._hash)
+            shown = _notebook.shown_metrics(info.get("traces", {}).get("metric", []))
+            traces = [{"name": one["name"], "context": one.get("context", {})} for one in shown]
+            if traces:
+                curves = self._http.get_run_metric_batch(
+                    self._hash, traces, record_density=_notebook.POINTS
+                )
+        except errors.ServerError as error:
+            _logger.debug("failed to read run %s: %s", self._hash, error)
+        params = self._params.merged(info.get("params", {}))
+        # The server will give it the same name.
+        name = self._local.get("name") or _core.spoken_name(self._hash)
+        return _notebook.run_html(self.url, name, info, params, curves)
 
     def _wait_for_own_writes(self) -> None:
         """Makes the next answer of the server include the writes of this process."""

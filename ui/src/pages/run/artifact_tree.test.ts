@@ -2,7 +2,14 @@ import { create } from '@bufbuild/protobuf';
 import { expect, test } from 'vitest';
 
 import { ArtifactSchema } from '../../gen/matyan/artifacts/v1/artifact_pb.ts';
-import { indentedJson, previewKind, tableRows, totalSize, treeRows } from './artifact_tree.ts';
+import {
+  indentedJson,
+  isPlayed,
+  previewKind,
+  tableRows,
+  totalSize,
+  treeRows,
+} from './artifact_tree.ts';
 
 const artifacts = ['b.txt', 'a/2.txt', 'a/10.txt', 'a/c/x', 'a.txt'].map(path =>
   create(ArtifactSchema, { path, size: 5n }),
@@ -52,7 +59,13 @@ test('files are shown by name and content', () => {
   expect(
     ['x.PNG', 'x.json', 'x.csv', 'x.patch', 'x.svg', 'README'].map(path => previewKind(path, text)),
   ).toEqual(['image', 'json', 'table', 'diff', 'text', 'text']);
-  expect(previewKind('model.bin', Uint8Array.of(1, 0, 2))).toBe('none');
+  const binary = Uint8Array.of(1, 0, 2);
+  expect(previewKind('model.bin', binary)).toBe('none');
+  // The browser reads what it plays.
+  expect(
+    ['x.mp4', 'x.WAV', 'x.table.json'].map(path => previewKind(path, new Uint8Array())),
+  ).toEqual(['video', 'audio', 'table']);
+  expect(['x.mp4', 'x.WAV', 'x.png', 'x.csv'].filter(isPlayed)).toEqual(['x.mp4', 'x.WAV']);
 });
 
 test('separated values', () => {

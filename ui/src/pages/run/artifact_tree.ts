@@ -42,19 +42,28 @@ export function treeRows(
   return [...rows, ...files.sort((a, b) => byName(a.name, b.name))];
 }
 
-export type PreviewKind = 'image' | 'json' | 'table' | 'diff' | 'text' | 'none';
+export type PreviewKind = 'image' | 'video' | 'audio' | 'json' | 'table' | 'diff' | 'text' | 'none';
 
 const KINDS: [pattern: RegExp, kind: PreviewKind][] = [
   [/\.(png|jpe?g|gif|webp|bmp|avif|ico)$/i, 'image'],
+  [/\.(mp4|m4v|webm|mov|ogv)$/i, 'video'],
+  [/\.(wav|mp3|ogg|oga|flac|m4a|opus)$/i, 'audio'],
+  [/\.(csv|tsv|table\.json)$/i, 'table'],
   [/\.(json|ipynb)$/i, 'json'],
-  [/\.(csv|tsv)$/i, 'table'],
   [/\.(diff|patch)$/i, 'diff'],
 ];
 
 /** By the name, and for unknown names by the first bytes: text has no zero byte. */
 export function previewKind(path: string, bytes: Uint8Array): PreviewKind {
   const kind = KINDS.find(([pattern]) => pattern.test(path))?.[1] ?? 'text';
-  return kind !== 'image' && bytes.subarray(0, 4_096).includes(0) ? 'none' : kind;
+  return !isPlayed(path) && kind !== 'image' && bytes.subarray(0, 4_096).includes(0)
+    ? 'none'
+    : kind;
+}
+
+/** Whether the browser plays the file from its address, so that the page does not read it. */
+export function isPlayed(path: string): boolean {
+  return KINDS.some(([pattern, kind]) => /video|audio/.test(kind) && pattern.test(path));
 }
 
 export function isImagePath(path: string): boolean {

@@ -52,7 +52,8 @@ def _facts(run_hash: str, info: dict[str, Any]) -> RunFacts:
     experiment = props.get("experiment") or {}
     name = props.get("name")
     return RunFacts(
-        # A run without a name is shown with one that is made of its hash.
+        # Servers before 0.4 made the name of a run that has none of its hash. Newer ones have
+        # names of words, which another server makes again from the same hash.
         name=None if name == f"Run: {run_hash}" else name,
         description=props.get("description"),
         experiment=experiment.get("name"),

@@ -1,0 +1,66 @@
+import { expect, test } from 'vitest';
+
+import { nextOrder, readTable, shownRows, type DataTable } from './data_table.ts';
+
+const TABLE = readTable(
+  'media/table/predictions.table.json',
+  JSON.stringify({
+    columns: ['id', 'label', 'image'],
+    data: [
+      [10, 'cat', { _type: 'image-file', path: 'media/images/a.png', caption: 'a cat' }],
+      [9, 'dog', null],
+      ['x', 'Cat 2', { boxes: 1 }],
+      [null, 'cat 10', '<b>'],
+      'no row',
+    ],
+  }),
+)!;
+const ids = (rows: readonly { text: string }[][]): string[] => rows.map(row => row[0]?.text ?? '');
+
+test('tables of JSON have texts, and pictures of artifacts', () => {
+  expect(TABLE.columns).toEqual(['id', 'label', 'image']);
+  expect(TABLE.rows.length).toBe(4);
+  expect(TABLE.rows[0]?.[2]).toEqual({ text: 'a cat', picture: 'media/images/a.png' });
+  expect(TABLE.rows[1]?.[2]).toEqual({ text: '' });
+  expect(TABLE.rows[2]?.[2]).toEqual({ text: '{"boxes":1}' });
+});
+
+test('what is no table is none', () => {
+  for (const text of ['{"columns": ["a"], "data": [[1', '[]', '{"columns": 1, "data": 2}', 'null'])
+    expect(readTable('x.table.json', text), text).toBeUndefined();
+  expect(readTable('x.csv', 'a,b\n1,"2,3"\n')).toEqual<DataTable>({
+    columns: ['a', 'b'],
+    rows: [[{ text: '1' }, { text: '2,3' }]],
+  });
+});
+
+test('rows are found by any cell, in any case', () => {
+  expect(ids(shownRows(TABLE, 'CAT', undefined))).toEqual(['10', 'x', '']);
+  expect(ids(shownRows(TABLE, '  ', undefined)).length).toBe(4);
+  expect(shownRows(TABLE, 'hologram', undefined)).toEqual([]);
+});
+
+test('numbers are sorted by value, texts by name, and empty cells come last', () => {
+  expect(ids(shownRows(TABLE, '', { column: 0, isDescending: false }))).toEqual([
+    '9',
+    '10',
+    'x',
+    '',
+  ]);
+  expect(ids(shownRows(TABLE, '', { column: 0, isDescending: true }))).toEqual([
+    '10',
+    '9',
+    'x',
+    '',
+  ]);
+  const labels = shownRows(TABLE, '', { column: 1, isDescending: false }).map(row => row[1]?.text);
+  expect(labels).toEqual(['cat', 'Cat 2', 'cat 10', 'dog']);
+});
+
+test('a heading sorts up, then down, and then as in the file', () => {
+  const up = nextOrder(undefined, 1);
+  expect(up).toEqual({ column: 1, isDescending: false });
+  expect(nextOrder(up, 1)).toEqual({ column: 1, isDescending: true });
+  expect(nextOrder(nextOrder(up, 1), 1)).toBeUndefined();
+  expect(nextOrder(up, 2)).toEqual({ column: 2, isDescending: false });
+});
