@@ -14,13 +14,13 @@ use matyan_model::{
     keys::{self, SeriesKind},
     metric::{metric_headers_get, metric_names_page},
     object::object_headers_page,
-    run::{Document, params_get_bytes, runs_list},
+    run::{Document, RunPage, params_get_bytes, runs_list},
 };
 use matyan_proto::{
     common::v1::SeriesType,
     project::v1::{ParamsResponse, SequenceName, TypeNames},
 };
-use matyan_store::{Error as StoreError, Range, Scan, Snapshot};
+use matyan_store::{Error as StoreError, Key, Range, Scan, Snapshot};
 use matyan_value::{Map, Value, cbor};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
@@ -355,6 +355,12 @@ struct ParamsMerge {
     budget: MergeBudget,
 }
 
+/// The params of the runs of a page that were read, and the range of the other runs.
+struct ParamsPage {
+    params: Vec<(NamedRun, Bytes)>,
+    rest: Option<Range>,
+}
+
 async fn merge(deps: &Deps, project: Project, mut memory: OwnedSemaphorePermit) -> Result<MergedParams> {
     let mut merging = ParamsMerge {
         project,
@@ -369,36 +375,10 @@ async fn merge(deps: &Deps, project: Project, mut memory: OwnedSemaphorePermit) 
         let _memory = deps.evaluation.page().await;
         let snapshot = deps.store.snapshot().await?;
         let page = runs_list(snapshot.as_ref(), project, &range, PAGE).await?;
-        rest = page.rest;
-        left_out.extend(&deps.metrics, &page.damaged);
-        let mut params = Vec::with_capacity(page.runs.len());
-        let mut bytes = 0;
-        for (index, (number, document)) in page.runs.into_iter().enumerate() {
-            if document.props.pending_delete {
-                continue;
-            }
-            if bytes > PAGE_PARAMS {
-                rest = Some(Range::new(keys::document(project, number), range.end));
-                break;
-            }
-            match merging.run(deps, snapshot.as_ref(), number, &document).await {
-                // The page outlasted its snapshot: continue with this run in a
-                // new one.
-                Err(Error::Store(StoreError::SnapshotTooOld)) if index > 0 => {
-                    rest = Some(Range::new(keys::document(project, number), range.end));
-                    break;
-                }
-                Err(error) => {
-                    left_out.leave_out(&deps.metrics, (number, &document.props.run_id), error)?;
-                }
-                Ok(read) => {
-                    bytes += read.len();
-                    params.push(((number, document.props.run_id), read));
-                }
-            }
-        }
+        let read = merging.page(deps, snapshot.as_ref(), page, range.end, &mut left_out).await?;
+        rest = read.rest;
         drop(snapshot);
-        let (merged, damaged) = deps.evaluation.run(move || merging.params(params)).await?;
+        let (merged, damaged) = deps.evaluation.run(move || merging.params(read.params)).await?;
         merging = merged;
         if merging.budget.is_truncated {
             rest = None;
@@ -422,6 +402,49 @@ async fn merge(deps: &Deps, project: Project, mut memory: OwnedSemaphorePermit) 
 }
 
 impl ParamsMerge {
+    /// Merges the names of the series of the runs of a page, and returns the params of these runs, as many as
+    /// fit in memory and can be read before the snapshot of the page expires. `end` is the end of the scan.
+    async fn page(
+        &mut self,
+        deps: &Deps,
+        snapshot: &dyn Snapshot,
+        page: RunPage,
+        end: Key,
+        left_out: &mut LeftOutRuns,
+    ) -> Result<ParamsPage> {
+        left_out.extend(&deps.metrics, &page.damaged);
+        let mut params = Vec::with_capacity(page.runs.len());
+        let mut bytes = 0;
+        for (index, (number, document)) in page.runs.into_iter().enumerate() {
+            if document.props.pending_delete {
+                continue;
+            }
+            if bytes > PAGE_PARAMS {
+                return Ok(ParamsPage { params, rest: Some(self.rest(number, end)) });
+            }
+            match self.run(deps, snapshot, number, &document).await {
+                // The page outlasted its snapshot: continue with this run in a
+                // new one.
+                Err(Error::Store(StoreError::SnapshotTooOld)) if index > 0 => {
+                    return Ok(ParamsPage { params, rest: Some(self.rest(number, end)) });
+                }
+                Err(error) => {
+                    left_out.leave_out(&deps.metrics, (number, &document.props.run_id), error)?;
+                }
+                Ok(read) => {
+                    bytes += read.len();
+                    params.push(((number, document.props.run_id), read));
+                }
+            }
+        }
+        Ok(ParamsPage { params, rest: page.rest })
+    }
+
+    /// The part of a scan that starts with a run.
+    fn rest(&self, number: RunNumber, end: Key) -> Range {
+        Range::new(keys::document(self.project, number), end)
+    }
+
     /// Merges the names of the series of a run, and returns its params.
     async fn run(
         &mut self,
