@@ -50,8 +50,8 @@ use crate::{
 use active_runs::Admission;
 use assigned_partitions::AssignedPartitions;
 use ending_quarantines::EndingQuarantine;
-use log_identity::PartitionStart;
 pub use log_identity::log_number;
+use log_identity::{PartitionStart, StopPoint};
 use pace::Pace;
 use partition_starts::{FoundStart, PartitionStarts, StartAttempt};
 use progress::ProgressHandle;
@@ -296,8 +296,7 @@ impl IngestionWorker {
     fn drop_lost_partition(&mut self, partition: u32, error: &matyan_log::Error) {
         tracing::error!(partition, %error, "records were deleted before they were applied; dropping partition");
         if let Some(stopped_at) = self.partitions.drop_unreadable(partition) {
-            self.metrics.partitions_lost.inc();
-            self.starts.find_when_continued(stopped_at);
+            self.stop_lost_partition(Some(stopped_at));
         }
     }
 
@@ -331,16 +330,7 @@ impl IngestionWorker {
         let offset = start.as_ref().ok().map(|start| start.offset);
         let stop = start.as_ref().ok().map(|start| start.stop_at_start(number));
         let started = match start {
-            Ok(PartitionStart { offset, end: Some(end), .. }) if end <= offset => {
-                Err(Error::Shortened { partition: number, applied: offset, end })
-            }
-            Ok(PartitionStart { is_headless: true, offset, .. }) => {
-                Err(Error::Headless { partition: number, first: offset })
-            }
-            Ok(start) => {
-                let point = ReadPoint { offset: start.offset, before: start.before }.start();
-                self.subscription.start(number, point).await.map(|()| start).map_err(Error::from)
-            }
+            Ok(start) => self.start_reading(number, start).await,
             Err(error) => Err(error),
         };
         self.heartbeat.beat();
@@ -349,50 +339,24 @@ impl IngestionWorker {
             Ok(start) if identity.is_some_and(|identity| identity != start.identity) => {
                 self.starts.retry(number, StartAttempt::default());
             }
-            Ok(start) => {
-                tracing::info!(
-                    partition = number,
-                    log = start.log,
-                    offset = start.offset,
-                    "started reading partition"
-                );
-                if let Some(end) = start.end {
-                    tracing::error!(
-                        partition = number,
-                        end,
-                        "the log has lost its tail; reading partition only up to there"
-                    );
-                    self.metrics.partitions_lost.inc();
-                }
-                self.partitions.insert(number, start);
-                self.writers.runs().restart(number);
-            }
+            Ok(start) => self.add_partition(number, start),
             // The previous owner may have applied the trimmed records since.
             Err(Error::Log(matyan_log::Error::Trimmed { .. })) if attempt.trimmed_at != offset => {
                 self.starts.find(number, StartAttempt { trimmed_at: offset, ..attempt });
             }
             Err(error @ Error::Shortened { .. }) => {
                 tracing::error!(partition = number, %error, "the log has lost its tail; stopped partition");
-                self.metrics.partitions_lost.inc();
                 // The log must not be trimmed up to a position that it has lost.
                 self.partitions.forget(number);
-                if let Some(stop) = stop {
-                    self.starts.find_when_continued(stop);
-                }
+                self.stop_lost_partition(stop);
             }
             Err(error @ Error::Headless { .. }) => {
                 tracing::error!(partition = number, %error, "the log has lost its first records; stopped partition");
-                self.metrics.partitions_lost.inc();
-                if let Some(stop) = stop {
-                    self.starts.find_when_continued(stop);
-                }
+                self.stop_lost_partition(stop);
             }
             Err(Error::Log(error @ matyan_log::Error::Trimmed { .. })) => {
                 tracing::error!(partition = number, %error, "records were deleted before they were applied; dropping partition");
-                self.metrics.partitions_lost.inc();
-                if let Some(stop) = stop {
-                    self.starts.find_when_continued(stop);
-                }
+                self.stop_lost_partition(stop);
             }
             // The log may be recreated between describing it and starting to read it.
             Err(error) if error.is_temporary() || error.is_replaced() => {
@@ -402,6 +366,44 @@ impl IngestionWorker {
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// Starts reading a partition, unless the log has lost records there.
+    async fn start_reading(&mut self, number: u32, start: PartitionStart) -> Result<PartitionStart, Error> {
+        if let Some(end) = start.end.filter(|end| *end <= start.offset) {
+            return Err(Error::Shortened { partition: number, applied: start.offset, end });
+        }
+        if start.is_headless {
+            return Err(Error::Headless { partition: number, first: start.offset });
+        }
+        let point = ReadPoint { offset: start.offset, before: start.before };
+        self.subscription.start(number, point.start()).await?;
+        Ok(start)
+    }
+
+    /// Adds a partition that is being read from now on.
+    fn add_partition(&mut self, number: u32, start: PartitionStart) {
+        let PartitionStart { log, offset, end, .. } = start;
+        tracing::info!(partition = number, log, offset, "started reading partition");
+        if let Some(end) = end {
+            tracing::error!(
+                partition = number,
+                end,
+                "the log has lost its tail; reading partition only up to there"
+            );
+            self.metrics.partitions_lost.inc();
+        }
+        self.partitions.insert(number, start);
+        self.writers.runs().restart(number);
+    }
+
+    /// Raises the alarm for a partition that has lost records, and starts the partition once an operator has moved its
+    /// position.
+    fn stop_lost_partition(&mut self, stopped_at: Option<StopPoint>) {
+        self.metrics.partitions_lost.inc();
+        if let Some(stopped_at) = stopped_at {
+            self.starts.find_when_continued(stopped_at);
+        }
     }
 
     /// Drops a partition that was reassigned to another worker. Entries that writers are
