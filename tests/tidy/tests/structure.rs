@@ -15,7 +15,6 @@ const KNOWN_CIRCLES: &[&str] = &[
     "libs/store/src/batch.rs",
     "libs/wire/src/json_event/series_edit.rs",
     "sdk/python/python/matyan_client/_query_result.py",
-    "services/frontier/src/ingestion.rs",
 ];
 
 /// Crates whose modules are rooms on floors: the root declares them from the ground up, with a blank line between
