@@ -83,14 +83,7 @@ impl ObjectCursor {
                 RemainingSteps::Steps(indexes.into_iter().map(|index| all[index]).collect())
             }
         };
-        Ok(Self {
-            project: call.named_project(),
-            selected,
-            selection: *selection,
-            remaining,
-            objects: VecDeque::new(),
-            steps: VecDeque::new(),
-        })
+        Ok(Self::over(call, selected, selection, remaining))
     }
 
     /// A cursor over a single step.
@@ -100,7 +93,15 @@ impl ObjectCursor {
         step: i64,
         selection: &Selection,
     ) -> Self {
-        let remaining = RemainingSteps::Steps([step].into());
+        Self::over(call, selected, selection, RemainingSteps::Steps([step].into()))
+    }
+
+    fn over(
+        call: &Call,
+        selected: SelectedSequence,
+        selection: &Selection,
+        remaining: RemainingSteps,
+    ) -> Self {
         Self {
             project: call.named_project(),
             selected,
