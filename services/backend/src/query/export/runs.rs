@@ -32,7 +32,8 @@ use crate::{
         candidates::{Sequence, newest_run},
         catalog::Catalog,
         plan::compile_query,
-        search::{MessageStatus, SearchScope, SequenceKind, SequencePage, SequenceSearch},
+        row_stream::MessageStatus,
+        search::{SearchScope, SequenceKind, SequencePage, SequenceSearch},
     },
     server::{
         call::Call,
