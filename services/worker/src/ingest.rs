@@ -429,50 +429,68 @@ impl IngestionWorker {
         self.metrics.batch_records.observe(records.len() as f64);
         let mut touched = Vec::new();
         for record in records {
-            let Some(partition) = self.partitions.get_mut(number) else { break };
-            if !partition.contains(&record) {
-                break;
-            }
-            if partition.is_new(&record) && !self.writers.runs().may_defer() {
-                partition.hold_back();
-                break;
-            }
-            let read = partition.read(&record);
-            if read.is_new {
-                // The record holds the position until it is queued, deferred, or dropped.
-                partition.take(&read);
-            } else if !self.writers.runs().is_returning(number) {
-                continue;
-            }
-            self.metrics.records.inc_by(u64::from(read.is_new));
-            let is_after_middle = partition.is_after_middle(&record);
-            let mut entry = Entry::read(log, number, record);
-            entry.is_after_middle = is_after_middle;
-            let Some(project) = self.project(&mut entry, stop).await? else { return Ok(()) };
-            let position = entry.position;
-            let KnownProject::Active(project, project_name) = project else {
-                self.metrics.skipped.inc();
-                if let Some(partition) = self.partitions.get_mut(number).filter(|_| read.is_new) {
-                    partition.complete(position);
-                }
-                continue;
-            };
-            let key = RunKey { project, project_name, id: entry.run_id.clone() };
-            let admission = self.writers.offer(&key, entry, &read);
-            let Some(partition) = self.partitions.get_mut(number) else { break };
-            match admission {
-                Admission::Queued { was_idle } => {
-                    partition.take(&read);
-                    touched.extend(was_idle.then_some(key));
-                }
-                Admission::Deferred | Admission::Repeated if read.is_new => partition.complete(position),
-                Admission::Deferred | Admission::Repeated => {}
+            match self.take_record(log, number, record, stop).await? {
+                TakenRecord::Next => {}
+                TakenRecord::Dispatch(key) => touched.push(key),
+                TakenRecord::HeldBack => break,
+                TakenRecord::Stopped => return Ok(()),
             }
         }
         for key in touched {
             self.writers.dispatch(key);
         }
         Ok(())
+    }
+
+    async fn take_record(
+        &mut self,
+        log: u32,
+        number: u32,
+        record: Record,
+        stop: &CancellationToken,
+    ) -> Result<TakenRecord, Error> {
+        let Some(partition) = self.partitions.get_mut(number) else { return Ok(TakenRecord::HeldBack) };
+        if !partition.contains(&record) {
+            return Ok(TakenRecord::HeldBack);
+        }
+        if partition.is_new(&record) && !self.writers.runs().may_defer() {
+            partition.hold_back();
+            return Ok(TakenRecord::HeldBack);
+        }
+        let read = partition.read(&record);
+        if read.is_new {
+            // The record holds the position until it is queued, deferred, or dropped.
+            partition.take(&read);
+        } else if !self.writers.runs().is_returning(number) {
+            return Ok(TakenRecord::Next);
+        }
+        self.metrics.records.inc_by(u64::from(read.is_new));
+        let is_after_middle = partition.is_after_middle(&record);
+        let mut entry = Entry::read(log, number, record);
+        entry.is_after_middle = is_after_middle;
+        let Some(project) = self.project(&mut entry, stop).await? else { return Ok(TakenRecord::Stopped) };
+        let position = entry.position;
+        let KnownProject::Active(project, project_name) = project else {
+            self.metrics.skipped.inc();
+            if let Some(partition) = self.partitions.get_mut(number).filter(|_| read.is_new) {
+                partition.complete(position);
+            }
+            return Ok(TakenRecord::Next);
+        };
+        let key = RunKey { project, project_name, id: entry.run_id.clone() };
+        let admission = self.writers.offer(&key, entry, &read);
+        let Some(partition) = self.partitions.get_mut(number) else { return Ok(TakenRecord::HeldBack) };
+        match admission {
+            Admission::Queued { was_idle } => {
+                partition.take(&read);
+                if was_idle {
+                    return Ok(TakenRecord::Dispatch(key));
+                }
+            }
+            Admission::Deferred | Admission::Repeated if read.is_new => partition.complete(position),
+            Admission::Deferred | Admission::Repeated => {}
+        }
+        Ok(TakenRecord::Next)
     }
 
     /// Finds the project of an entry. The entry of a project that is unknown or damaged becomes unreadable,
@@ -531,6 +549,18 @@ impl IngestionWorker {
             self.partitions.report(self.writers.runs());
         }
     }
+}
+
+/// The result of taking a record.
+enum TakenRecord {
+    /// The next record follows.
+    Next,
+    /// The record is the first one in the queue of its run, whose writer has to be dispatched.
+    Dispatch(RunKey),
+    /// The record and all later records are left in the log.
+    HeldBack,
+    /// The worker is stopping.
+    Stopped,
 }
 
 /// Never returns if there is no time.
