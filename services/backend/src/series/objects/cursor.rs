@@ -114,7 +114,8 @@ impl ObjectCursor {
 
     /// The next piece, with `more` set if others follow. May be retried after an error.
     pub(crate) async fn piece(&mut self, deps: &Deps, snapshot: &dyn Snapshot) -> Result<Sequence> {
-        let (mut steps, mut bytes): (Vec<Step>, usize) = (Vec::new(), 0);
+        let mut steps: Vec<Step> = Vec::new();
+        let mut bytes = 0;
         while bytes < PIECE_BYTES {
             if self.steps.is_empty() && self.objects.is_empty() {
                 match self.read(snapshot).await {
