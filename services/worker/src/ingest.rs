@@ -466,8 +466,7 @@ impl IngestionWorker {
         }
         self.metrics.records.inc_by(u64::from(read.is_new));
         let is_after_middle = partition.is_after_middle(&record);
-        let mut entry = Entry::read(log, number, record);
-        entry.is_after_middle = is_after_middle;
+        let mut entry = Entry::read(log, number, record, is_after_middle);
         let Some(project) = self.project(&mut entry, stop).await? else { return Ok(TakenRecord::Stopped) };
         let position = entry.position;
         let KnownProject::Active(project, project_name) = project else {
