@@ -1,16 +1,17 @@
 //! gRPC queries and control operations: reads the store, writes control changes to it, and
 //! appends deletions to the log. It holds only a log writer, so it cannot read the log.
 //!
-//! The modules are rooms on floors, listed below from the ground up. A file imports only from its own
-//! room and from rooms on lower floors. Each gRPC service is a struct that holds its dependencies.
+//! The modules are rooms on floors, listed below from the ground up; a blank line between the `mod`
+//! declarations separates two floors. A file imports only from its own room and from rooms on lower
+//! floors. Each gRPC service is a struct that holds its dependencies.
 //!
 //! 1. `server`: the state, calls, streams, conversions and errors that all services share.
 //! 2. `view`: runs as they are found and shown.
 //! 3. `changes`: the changes of runs as they are committed; `listing`: lists that are read page by page.
-//! 4. `access`, `admin`, `artifacts`, `logs`, `series`, `system`: services of one subject each.
+//! 4. `access`, `admin`, `logs`, `series`, `system`: services of one subject each.
 //! 5. `query`: plans, candidates, tables, searches and exports.
 //! 6. `edit`: runs, experiments, tags, notes, documents and projects.
-//! 7. `studies`: studies, whose trials are runs.
+//! 7. `artifacts`: the files of runs; `studies`: studies, whose trials are runs.
 //! 8. `backup`, `subscriptions`: services that use several other rooms.
 //! 9. `services`: the list of the services.
 
@@ -23,7 +24,6 @@ mod listing;
 
 mod access;
 mod admin;
-mod artifacts;
 mod logs;
 mod series;
 mod system;
@@ -32,6 +32,7 @@ mod query;
 
 mod edit;
 
+mod artifacts;
 mod studies;
 
 mod backup;

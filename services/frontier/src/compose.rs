@@ -39,7 +39,8 @@ pub(crate) struct ReceivedBatch {
 
 impl ReceivedBatch {
     pub(crate) fn new(ingestion: &Ingestion, sequence: u64, trace: Option<Bytes>, batch: Bytes) -> Self {
-        let (received_us, received) = ((ingestion.clock)(), Instant::now());
+        let received_us = (ingestion.clock)();
+        let received = Instant::now();
         Self { sequence, trace, batch, received_us, received, all_or_nothing: false }
     }
 
@@ -154,7 +155,8 @@ impl Composer {
             None => bytes,
             Some(_) => records.iter().map(envelope::held).sum(),
         };
-        let (rejections, masked_tokens) = (checked.rejections, checked.masked_tokens);
+        let rejections = checked.rejections;
+        let masked_tokens = checked.masked_tokens;
         let batch = LogBatch { sequence, records, rejections, bytes, held_bytes, received, _span: span };
         Ok(ComposedBatch { batch, items, masked_tokens })
     }

@@ -7,8 +7,13 @@ use matyan_proto::common::v1::LogPosition;
 use tokio::sync::Semaphore;
 
 use crate::{
-    Clock, NewId, dictionary_memory::DictionaryMemory, log_health::LogHealth, memory_budget::MemoryBudget,
-    metrics::BatchMetrics, settings::Settings, throttle::Throttle,
+    deps::{Clock, NewId},
+    dictionary_memory::DictionaryMemory,
+    log_health::LogHealth,
+    memory_budget::MemoryBudget,
+    metrics::BatchMetrics,
+    settings::Settings,
+    throttle::Throttle,
 };
 
 /// Maximum number of batches over `compose::HEAVY_BYTES` that are checked concurrently: each

@@ -35,18 +35,18 @@ mod upload;
 mod calls;
 mod system;
 
+mod deps;
 mod error;
 mod metrics;
 mod settings;
 
+pub use deps::{Clock, Deps, NewId};
 pub use metrics::Metrics;
 pub use project_names::ProjectNames;
 pub use settings::Settings;
 
 use std::sync::Arc;
 
-use matyan_blob::{LimitedBlobs, UrlSigner};
-use matyan_log::LogWriter;
 use matyan_proto::{
     ingest::v1::ingest_service_server::IngestServiceServer, limits,
     system::v1::system_service_server::SystemServiceServer,
@@ -56,27 +56,6 @@ use calls::Calls;
 use ingestion::Ingestion;
 use project_names::KnownProjects;
 use upload::Uploads;
-
-/// Microseconds since the Unix epoch.
-pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
-
-/// Sixteen bytes, unique for each call.
-pub type NewId = Arc<dyn Fn() -> [u8; 16] + Send + Sync>;
-
-/// Dependencies of the frontier.
-pub struct Deps {
-    pub log: Arc<dyn LogWriter>,
-    /// `None` if this process cannot look up projects; then it accepts data of the default
-    /// one only.
-    pub projects: Option<Arc<dyn ProjectNames>>,
-    pub blobs: Arc<LimitedBlobs>,
-    /// Signer of upload URLs, if uploads go through this server because the blob store has no network
-    /// address.
-    pub upload_signer: Option<UrlSigner>,
-    pub clock: Clock,
-    pub new_id: NewId,
-    pub metrics: Metrics,
-}
 
 /// The services of one frontier. Clones share their state.
 #[derive(Clone)]

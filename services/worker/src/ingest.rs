@@ -50,8 +50,8 @@ use crate::{
 use active_runs::Admission;
 use assigned_partitions::AssignedPartitions;
 use ending_quarantines::EndingQuarantine;
-use log_identity::PartitionStart;
 pub use log_identity::log_number;
+use log_identity::{PartitionStart, StopPoint};
 use pace::Pace;
 use partition_starts::{FoundStart, PartitionStarts, StartAttempt};
 use progress::ProgressHandle;
@@ -296,8 +296,7 @@ impl IngestionWorker {
     fn drop_lost_partition(&mut self, partition: u32, error: &matyan_log::Error) {
         tracing::error!(partition, %error, "records were deleted before they were applied; dropping partition");
         if let Some(stopped_at) = self.partitions.drop_unreadable(partition) {
-            self.metrics.partitions_lost.inc();
-            self.starts.find_when_continued(stopped_at);
+            self.stop_lost_partition(Some(stopped_at));
         }
     }
 
@@ -331,16 +330,7 @@ impl IngestionWorker {
         let offset = start.as_ref().ok().map(|start| start.offset);
         let stop = start.as_ref().ok().map(|start| start.stop_at_start(number));
         let started = match start {
-            Ok(PartitionStart { offset, end: Some(end), .. }) if end <= offset => {
-                Err(Error::Shortened { partition: number, applied: offset, end })
-            }
-            Ok(PartitionStart { is_headless: true, offset, .. }) => {
-                Err(Error::Headless { partition: number, first: offset })
-            }
-            Ok(start) => {
-                let point = ReadPoint { offset: start.offset, before: start.before }.start();
-                self.subscription.start(number, point).await.map(|()| start).map_err(Error::from)
-            }
+            Ok(start) => self.start_reading(number, start).await,
             Err(error) => Err(error),
         };
         self.heartbeat.beat();
@@ -349,50 +339,24 @@ impl IngestionWorker {
             Ok(start) if identity.is_some_and(|identity| identity != start.identity) => {
                 self.starts.retry(number, StartAttempt::default());
             }
-            Ok(start) => {
-                tracing::info!(
-                    partition = number,
-                    log = start.log,
-                    offset = start.offset,
-                    "started reading partition"
-                );
-                if let Some(end) = start.end {
-                    tracing::error!(
-                        partition = number,
-                        end,
-                        "the log has lost its tail; reading partition only up to there"
-                    );
-                    self.metrics.partitions_lost.inc();
-                }
-                self.partitions.insert(number, start);
-                self.writers.runs().restart(number);
-            }
+            Ok(start) => self.add_partition(number, start),
             // The previous owner may have applied the trimmed records since.
             Err(Error::Log(matyan_log::Error::Trimmed { .. })) if attempt.trimmed_at != offset => {
                 self.starts.find(number, StartAttempt { trimmed_at: offset, ..attempt });
             }
             Err(error @ Error::Shortened { .. }) => {
                 tracing::error!(partition = number, %error, "the log has lost its tail; stopped partition");
-                self.metrics.partitions_lost.inc();
                 // The log must not be trimmed up to a position that it has lost.
                 self.partitions.forget(number);
-                if let Some(stop) = stop {
-                    self.starts.find_when_continued(stop);
-                }
+                self.stop_lost_partition(stop);
             }
             Err(error @ Error::Headless { .. }) => {
                 tracing::error!(partition = number, %error, "the log has lost its first records; stopped partition");
-                self.metrics.partitions_lost.inc();
-                if let Some(stop) = stop {
-                    self.starts.find_when_continued(stop);
-                }
+                self.stop_lost_partition(stop);
             }
             Err(Error::Log(error @ matyan_log::Error::Trimmed { .. })) => {
                 tracing::error!(partition = number, %error, "records were deleted before they were applied; dropping partition");
-                self.metrics.partitions_lost.inc();
-                if let Some(stop) = stop {
-                    self.starts.find_when_continued(stop);
-                }
+                self.stop_lost_partition(stop);
             }
             // The log may be recreated between describing it and starting to read it.
             Err(error) if error.is_temporary() || error.is_replaced() => {
@@ -402,6 +366,44 @@ impl IngestionWorker {
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// Starts reading a partition, unless the log has lost records there.
+    async fn start_reading(&mut self, number: u32, start: PartitionStart) -> Result<PartitionStart, Error> {
+        if let Some(end) = start.end.filter(|end| *end <= start.offset) {
+            return Err(Error::Shortened { partition: number, applied: start.offset, end });
+        }
+        if start.is_headless {
+            return Err(Error::Headless { partition: number, first: start.offset });
+        }
+        let point = ReadPoint { offset: start.offset, before: start.before };
+        self.subscription.start(number, point.start()).await?;
+        Ok(start)
+    }
+
+    /// Adds a partition that is being read from now on.
+    fn add_partition(&mut self, number: u32, start: PartitionStart) {
+        let PartitionStart { log, offset, end, .. } = start;
+        tracing::info!(partition = number, log, offset, "started reading partition");
+        if let Some(end) = end {
+            tracing::error!(
+                partition = number,
+                end,
+                "the log has lost its tail; reading partition only up to there"
+            );
+            self.metrics.partitions_lost.inc();
+        }
+        self.partitions.insert(number, start);
+        self.writers.runs().restart(number);
+    }
+
+    /// Raises the alarm for a partition that has lost records, and starts the partition once an operator has moved its
+    /// position.
+    fn stop_lost_partition(&mut self, stopped_at: Option<StopPoint>) {
+        self.metrics.partitions_lost.inc();
+        if let Some(stopped_at) = stopped_at {
+            self.starts.find_when_continued(stopped_at);
+        }
     }
 
     /// Drops a partition that was reassigned to another worker. Entries that writers are
@@ -427,50 +429,67 @@ impl IngestionWorker {
         self.metrics.batch_records.observe(records.len() as f64);
         let mut touched = Vec::new();
         for record in records {
-            let Some(partition) = self.partitions.get_mut(number) else { break };
-            if !partition.contains(&record) {
-                break;
-            }
-            if partition.is_new(&record) && !self.writers.runs().may_defer() {
-                partition.hold_back();
-                break;
-            }
-            let read = partition.read(&record);
-            if read.is_new {
-                // The record holds the position until it is queued, deferred, or dropped.
-                partition.take(&read);
-            } else if !self.writers.runs().is_returning(number) {
-                continue;
-            }
-            self.metrics.records.inc_by(u64::from(read.is_new));
-            let is_after_middle = partition.is_after_middle(&record);
-            let mut entry = Entry::read(log, number, record);
-            entry.is_after_middle = is_after_middle;
-            let Some(project) = self.project(&mut entry, stop).await? else { return Ok(()) };
-            let position = entry.position;
-            let KnownProject::Active(project, project_name) = project else {
-                self.metrics.skipped.inc();
-                if let Some(partition) = self.partitions.get_mut(number).filter(|_| read.is_new) {
-                    partition.complete(position);
-                }
-                continue;
-            };
-            let key = RunKey { project, project_name, id: entry.run_id.clone() };
-            let admission = self.writers.offer(&key, entry, &read);
-            let Some(partition) = self.partitions.get_mut(number) else { break };
-            match admission {
-                Admission::Queued { was_idle } => {
-                    partition.take(&read);
-                    touched.extend(was_idle.then_some(key));
-                }
-                Admission::Deferred | Admission::Repeated if read.is_new => partition.complete(position),
-                Admission::Deferred | Admission::Repeated => {}
+            match self.take_record(log, number, record, stop).await? {
+                TakenRecord::Next => {}
+                TakenRecord::Dispatch(key) => touched.push(key),
+                TakenRecord::HeldBack => break,
+                TakenRecord::Stopped => return Ok(()),
             }
         }
         for key in touched {
             self.writers.dispatch(key);
         }
         Ok(())
+    }
+
+    async fn take_record(
+        &mut self,
+        log: u32,
+        number: u32,
+        record: Record,
+        stop: &CancellationToken,
+    ) -> Result<TakenRecord, Error> {
+        let Some(partition) = self.partitions.get_mut(number) else { return Ok(TakenRecord::HeldBack) };
+        if !partition.contains(&record) {
+            return Ok(TakenRecord::HeldBack);
+        }
+        if partition.is_new(&record) && !self.writers.runs().may_defer() {
+            partition.hold_back();
+            return Ok(TakenRecord::HeldBack);
+        }
+        let read = partition.read(&record);
+        if read.is_new {
+            // The record holds the position until it is queued, deferred, or dropped.
+            partition.take(&read);
+        } else if !self.writers.runs().is_returning(number) {
+            return Ok(TakenRecord::Next);
+        }
+        self.metrics.records.inc_by(u64::from(read.is_new));
+        let is_after_middle = partition.is_after_middle(&record);
+        let mut entry = Entry::read(log, number, record, is_after_middle);
+        let Some(project) = self.project(&mut entry, stop).await? else { return Ok(TakenRecord::Stopped) };
+        let position = entry.position;
+        let KnownProject::Active(project, project_name) = project else {
+            self.metrics.skipped.inc();
+            if let Some(partition) = self.partitions.get_mut(number).filter(|_| read.is_new) {
+                partition.complete(position);
+            }
+            return Ok(TakenRecord::Next);
+        };
+        let key = RunKey { project, project_name, id: entry.run_id.clone() };
+        let admission = self.writers.offer(&key, entry, &read);
+        let Some(partition) = self.partitions.get_mut(number) else { return Ok(TakenRecord::HeldBack) };
+        match admission {
+            Admission::Queued { was_idle } => {
+                partition.take(&read);
+                if was_idle {
+                    return Ok(TakenRecord::Dispatch(key));
+                }
+            }
+            Admission::Deferred | Admission::Repeated if read.is_new => partition.complete(position),
+            Admission::Deferred | Admission::Repeated => {}
+        }
+        Ok(TakenRecord::Next)
     }
 
     /// Finds the project of an entry. The entry of a project that is unknown or damaged becomes unreadable,
@@ -529,6 +548,18 @@ impl IngestionWorker {
             self.partitions.report(self.writers.runs());
         }
     }
+}
+
+/// The result of taking a record.
+enum TakenRecord {
+    /// The next record follows.
+    Next,
+    /// The record is the first one in the queue of its run, whose writer has to be dispatched.
+    Dispatch(RunKey),
+    /// The record and all later records are left in the log.
+    HeldBack,
+    /// The worker is stopping.
+    Stopped,
 }
 
 /// Never returns if there is no time.

@@ -213,7 +213,8 @@ impl RecordParts {
 }
 
 impl Entry {
-    pub(crate) fn read(log: u32, partition: u32, record: Record) -> Self {
+    /// Reads a record. `is_after_middle` says whether earlier records of its producer's pipeline may be missing.
+    pub(crate) fn read(log: u32, partition: u32, record: Record, is_after_middle: bool) -> Self {
         let position = LogPosition { log, partition, offset: record.offset };
         let (parts, span) = match catch_panic(|| RecordParts::read(&record)) {
             Ok(parts) => {
@@ -225,7 +226,7 @@ impl Entry {
         let seen_us = parts.received_us.max(record.appended_us);
         let bytes = record.value.len() + ENTRY_BYTES;
         let trace = traceparent(&record).cloned();
-        Self::new(position, parts, seen_us, bytes, trace, span)
+        Self::new(position, parts, seen_us, bytes, trace, span, is_after_middle)
     }
 
     /// The entry of a record that was parked while its run was in quarantine; `None` for a single parked
@@ -251,7 +252,7 @@ impl Entry {
             content,
         };
         let position = LogPosition { log, partition, offset };
-        Some(Self::new(position, parts, parked.received_us, bytes, None, Span::none()))
+        Some(Self::new(position, parts, parked.received_us, bytes, None, Span::none(), false))
     }
 
     fn new(
@@ -261,6 +262,7 @@ impl Entry {
         bytes: usize,
         trace: Option<Bytes>,
         span: Span,
+        is_after_middle: bool,
     ) -> Self {
         let RecordParts { project, run_id, caller, received_us, sent, content } = parts;
         Self {
@@ -275,7 +277,7 @@ impl Entry {
             bytes,
             trace,
             span,
-            is_after_middle: false,
+            is_after_middle,
         }
     }
 

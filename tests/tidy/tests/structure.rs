@@ -1,4 +1,4 @@
-//! Files form no circles, constants have one home, and loops hold no snapshots.
+//! Files form no circles, rooms import only from lower floors, constants have one home, and loops hold no snapshots.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,8 +15,11 @@ const KNOWN_CIRCLES: &[&str] = &[
     "libs/store/src/batch.rs",
     "libs/wire/src/json_event/series_edit.rs",
     "sdk/python/python/matyan_client/_query_result.py",
-    "services/frontier/src/ingestion.rs",
 ];
+
+/// Crates whose modules are rooms on floors: the root declares them from the ground up, with a blank line between
+/// two floors.
+const CRATES_WITH_FLOORS: &[&str] = &["services/backend", "services/worker"];
 
 /// Number of crates in which a constant must not have the same name and value.
 const TOO_MANY_CRATES: usize = 3;
@@ -59,6 +62,49 @@ fn files_form_no_circles() {
     let new = new.map(|(first, circle)| format!("{first}: {circle}"));
     let broken = broken.map(|first| format!("{first}: remove it from the known circles"));
     check(new.chain(broken).collect());
+}
+
+/// The floor of each module that the root of a crate declares.
+fn floors(root: &str) -> BTreeMap<String, usize> {
+    let mut floors = BTreeMap::new();
+    let mut floor = 0;
+    for line in root.lines() {
+        if line.is_empty() {
+            floor += 1;
+        } else if let Some(name) = line.strip_prefix("mod ").and_then(|rest| rest.strip_suffix(';')) {
+            floors.insert(name.to_owned(), floor);
+        }
+    }
+    floors
+}
+
+/// The module in the root of a crate that a file belongs to; `None` for the root itself and for other crates.
+fn room<'p>(folder: &str, path: &'p str) -> Option<&'p str> {
+    let inside = path.strip_prefix(folder)?.strip_prefix("/src/")?;
+    let room = inside.split('/').next()?.trim_end_matches(".rs");
+    (room != "lib").then_some(room)
+}
+
+#[test]
+fn rooms_import_only_from_lower_floors() {
+    let repository = Repository::own();
+    let files = repository.product_files();
+    let [imports, _] = rust::imports(&files);
+    let mut problems = Vec::new();
+    for folder in CRATES_WITH_FLOORS {
+        let floors = floors(&repository.text(&format!("{folder}/src/lib.rs")));
+        assert!(floors.len() > 5, "{folder}: only {} rooms were found", floors.len());
+        for file in &files {
+            let Some(own) = room(folder, &file.path) else { continue };
+            for imported in imports.of(&file.path) {
+                let Some(other) = room(folder, imported) else { continue };
+                if own != other && floors[other] >= floors[own] {
+                    problems.push(format!("{} imports {imported}, which is on no lower floor", file.path));
+                }
+            }
+        }
+    }
+    check(problems);
 }
 
 /// The names and values of the constants in a file.

@@ -2,11 +2,13 @@
 //! creation and nowhere else.
 
 use matyan_access::SecretKind;
-use matyan_model::access::{ANONYMOUS, Credential, CredentialKind, Link, credential_put};
+use matyan_model::access::{ANONYMOUS, Credential, CredentialKind, Link};
 use matyan_proto::access::v1::Role;
-use matyan_store::{Transaction, transact};
 
-use super::{grants::check_principal, tokens::check_principal_of_project};
+use super::{
+    grants::check_principal,
+    tokens::{check_principal_of_project, put_credential},
+};
 use crate::server::{
     audit::audit_resource,
     call::Call,
@@ -60,12 +62,7 @@ pub(super) async fn create(deps: &Deps, call: &Call, new: NewLink) -> Result<(St
         project,
         role: (role != Role::Unspecified).then_some(role),
     };
-    let (put, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
-        let put = credential_put(&mut transaction, &link).await?;
-        Ok::<_, Error>((transaction, put))
-    })
-    .await?;
-    put.map_err(|refusal| Error::of_access(refusal, &link.principal))?;
+    put_credential(deps, &link).await?;
     audit_resource(format!("{} link {}", link.principal, link.id()));
     Ok((secret.reveal().to_owned(), expires_us))
 }

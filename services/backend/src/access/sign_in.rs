@@ -18,6 +18,7 @@ use tonic::{Code, Request, Response};
 
 use super::grants::role_name;
 use super::login;
+use super::tokens::put_credential;
 use crate::server::{
     RpcResult, Server,
     audit::write_audit_line,
@@ -209,12 +210,7 @@ impl SignInApi {
         let (found, _) = found.filter(|(credential, _)| credential.is_token()).ok_or_else(wrong)?;
         let session = NewSession::new(deps, SESSION_US, Some(*token));
         let credential = session.in_place_of(&found);
-        let (put, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
-            let put = credential_put(&mut transaction, &credential).await?;
-            Ok::<_, Error>((transaction, put))
-        })
-        .await?;
-        put.map_err(|refusal| Error::of_access(refusal, &credential.principal))?;
+        put_credential(deps, &credential).await?;
         Ok(session.started(credential.principal))
     }
 }

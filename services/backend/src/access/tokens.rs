@@ -98,14 +98,19 @@ pub(super) async fn create(deps: &Deps, call: &Call, new: NewToken) -> Result<(p
         project,
         role: (role != Role::Unspecified).then_some(role),
     };
+    put_credential(deps, &credential).await?;
+    audit_resource(format_args!("{} token {}", credential.principal, credential.id()));
+    Ok((view(credential), token.reveal().to_owned()))
+}
+
+/// Stores a credential of a principal who exists and is not disabled.
+pub(super) async fn put_credential(deps: &Deps, credential: &Credential) -> Result<()> {
     let (put, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
-        let put = credential_put(&mut transaction, &credential).await?;
+        let put = credential_put(&mut transaction, credential).await?;
         Ok::<_, Error>((transaction, put))
     })
     .await?;
-    put.map_err(|refusal| Error::of_access(refusal, &credential.principal))?;
-    audit_resource(format_args!("{} token {}", credential.principal, credential.id()));
-    Ok((view(credential), token.reveal().to_owned()))
+    put.map_err(|refusal| Error::of_access(refusal, &credential.principal))
 }
 
 /// Ends the token with which a call was made, if a program got it by a code, or in any case. `id` is its id; a call of a

@@ -310,7 +310,8 @@ async fn link(deps: &Deps, call: &Call, number: u32, study: pb::StudyDescription
     }
     let directions = directions(&study.directions)?;
     let experiment = study.experiment.unwrap_or_default();
-    let (created_us, trials) = (study.created_us, study.trial_count);
+    let created_us = study.created_us;
+    let trials = study.trial_count;
     if !is_free(deps, call, number).await? {
         return Ok(false);
     }

@@ -6,6 +6,7 @@ mod file;
 mod metrics;
 mod objects;
 mod params;
+mod row_columns;
 mod run_selection;
 mod runs;
 

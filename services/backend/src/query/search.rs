@@ -18,7 +18,7 @@ mod watch;
 pub(crate) use {
     metrics::{MetricSequences, search as search_metrics},
     objects::{ObjectSequences, search as search_objects},
-    sequences::{MessageStatus, SearchScope, SequenceKind, SequencePage, SequenceSearch},
+    sequences::{SearchScope, SequenceKind, SequencePage, SequenceSearch},
     watch::{RunsWatch, start as watch_runs},
 };
 

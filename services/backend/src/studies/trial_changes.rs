@@ -89,7 +89,8 @@ pub(super) async fn set_intermediate_value(
     request: &pb::SetTrialIntermediateValueRequest,
 ) -> Result<()> {
     let id = (request.study_id, request.number);
-    let (step, value) = (request.step, request.value);
+    let step = request.step;
+    let value = request.value;
     let (trial, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         let trial = trial_load_open(&transaction, call.project, id).await?;
         convert::check_step(step)?;

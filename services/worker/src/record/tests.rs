@@ -43,7 +43,7 @@ fn an_entry_is_read() {
         ephemeral_producer: true,
         ..LogEntry::default()
     };
-    let entry = Entry::read(1, 2, record([vec![1], entry.encode_to_vec()].concat(), &[]));
+    let entry = Entry::read(1, 2, record([vec![1], entry.encode_to_vec()].concat(), &[]), false);
     assert_eq!(entry.position, LogPosition { log: 1, partition: 2, offset: 7 });
     assert_eq!((entry.run_id.as_str(), entry.caller.as_str(), entry.received_us), ("r", "me", 5));
     let sent = BatchOrigin {
@@ -71,7 +71,7 @@ fn an_envelope_is_read_with_its_headers() {
         ("matyan-items", "2"),
         ("matyan-caller", "me"),
     ];
-    let entry = Entry::read(0, 0, record(value, &headers));
+    let entry = Entry::read(0, 0, record(value, &headers), false);
     assert_eq!((entry.run_id.as_str(), entry.caller.as_str()), ("r", "me"));
     assert_eq!(entry.received_us, 1_704_164_645_000_001);
     assert_eq!(entry.sent.unwrap().part, Some(BatchPart { first: 1, count: 1, total: 2 }));
@@ -107,7 +107,7 @@ fn every_type_of_envelope_is_an_event() {
     assert_eq!(names, BTreeSet::from(MessageType::NAMES));
     for (kind, payload) in envelopes {
         let value = format!(r#"{{"type":"{kind}","run_id":"r","timestamp":"","payload":{payload}}}"#);
-        let entry = Entry::read(0, 0, record(value, &[]));
+        let entry = Entry::read(0, 0, record(value, &[]), false);
         let batch = entry.batch().unwrap_or_else(|reason| panic!("{kind}: {reason}")).items;
         assert_eq!((batch.events.len(), batch.points.len()), (1, 0), "{kind}");
         if let Some(Kind::LogObject(object)) = &batch.events[0].kind {
@@ -121,7 +121,10 @@ fn every_type_of_envelope_is_an_event() {
 fn an_unknown_type_is_skipped() {
     for kind in ["nothing", "no_such_type"] {
         let value = format!(r#"{{"type":"{kind}","run_id":"r","timestamp":"","payload":{{}}}}"#);
-        assert_eq!(Entry::read(0, 0, record(value, &[])).batch().unwrap().items, IngestionBatch::default());
+        assert_eq!(
+            Entry::read(0, 0, record(value, &[]), false).batch().unwrap().items,
+            IngestionBatch::default()
+        );
     }
 }
 
@@ -136,15 +139,18 @@ fn what_cannot_be_read_is_kept_as_it_is() {
         "\u{1}\u{ff}",
         "{\"type\":\"add_tag\",\"run_id\":\"r\",\"payload\":1}",
     ] {
-        let entry = Entry::read(0, 0, record(value, &[]));
+        let entry = Entry::read(0, 0, record(value, &[]), false);
         assert_eq!(entry.run_id.as_str(), "r");
         assert!(entry.batch().is_err(), "{value}");
         assert_eq!(entry.raw(), value);
     }
     let bad_payload = r#"{"type":"add_tag","run_id":"r","timestamp":"","payload":{"tag_name":1}}"#;
-    assert_eq!(Entry::read(0, 0, record(bad_payload, &[])).batch().unwrap_err(), "`tag_name` is not a text");
+    assert_eq!(
+        Entry::read(0, 0, record(bad_payload, &[]), false).batch().unwrap_err(),
+        "`tag_name` is not a text"
+    );
     let producer =
-        Entry::read(0, 0, record(r#"{"type":"nothing","run_id":"r"}"#, &[("matyan-producer", "xy")]));
+        Entry::read(0, 0, record(r#"{"type":"nothing","run_id":"r"}"#, &[("matyan-producer", "xy")]), false);
     assert!(producer.batch().unwrap_err().contains("matyan-producer"));
 }
 
@@ -157,7 +163,7 @@ fn texts_of_an_old_frontier_are_cut_to_what_a_run_may_have() {
         let envelope = format!(
             r#"{{"type":"{kind}","run_id":"r","timestamp":"","payload":{{"{field}":"{text}",{rest}}}}}"#
         );
-        let batch = Entry::read(0, 0, record(envelope, &[])).batch().unwrap();
+        let batch = Entry::read(0, 0, record(envelope, &[]), false).batch().unwrap();
         match batch.items.events[0].kind.clone().unwrap() {
             Kind::SetRunProperty(set) => set.name.or(set.description).or(set.experiment).unwrap(),
             Kind::AddTag(pb::AddTag { name }) | Kind::RemoveTag(pb::RemoveTag { name }) => name,
@@ -191,14 +197,14 @@ fn texts_that_no_key_takes_are_not_used() {
         let entry = LogEntry { run_id: id.clone(), ..LogEntry::default() };
         let value = Bytes::from([vec![1], entry.encode_to_vec()].concat());
         let record = Record { key: key.clone().into(), ..record(value, &[]) };
-        let read = Entry::read(0, 0, record);
+        let read = Entry::read(0, 0, record, false);
         assert!(read.batch().unwrap_err().contains("its run id"));
         assert_eq!(read.run_id.as_str() == key, key.len() < 300);
         assert!(read.run_id.as_str().len() < 100);
     }
     let refused = |entry: LogEntry| {
         let value = [vec![1], entry.encode_to_vec()].concat();
-        let read = Entry::read(0, 0, record(value, &[]));
+        let read = Entry::read(0, 0, record(value, &[]), false);
         assert_eq!((read.run_id.as_str(), read.project.as_str(), read.caller.as_str()), ("r", "", ""));
         read.batch().unwrap_err()
     };
@@ -209,7 +215,7 @@ fn texts_that_no_key_takes_are_not_used() {
     assert_eq!(caller, "its caller has 200000 bytes; the limit is 1024");
     let long = "x".repeat(20_000);
     let envelope = r#"{"type":"delete_run","run_id":"r","payload":{}}"#;
-    let read = Entry::read(0, 0, record(envelope, &[("matyan-project", &long)]));
+    let read = Entry::read(0, 0, record(envelope, &[("matyan-project", &long)]), false);
     assert!(read.batch().unwrap_err().starts_with("its project has"));
 }
 
@@ -226,7 +232,7 @@ fn rule_40_a_small_record_does_not_keep_the_buffer_of_its_neighbors_in_memory() 
     let value = [vec![1], entry.encode_to_vec(), vec![0; 1 << 20]].concat();
     let bytes = value.len() - (1 << 20);
     let buffer = Bytes::from(value);
-    let mut entry = Entry::read(0, 0, record(buffer.slice(..bytes), &[]));
+    let mut entry = Entry::read(0, 0, record(buffer.slice(..bytes), &[]), false);
     assert!(!buffer.is_unique());
     entry.detach();
     assert!(buffer.is_unique(), "nothing of the entry is in the buffer");

@@ -301,7 +301,7 @@ impl TestRecord {
     }
 
     pub(crate) fn entry(&self) -> Entry {
-        Entry::read(self.log, 0, self.stored())
+        Entry::read(self.log, 0, self.stored(), false)
     }
 
     pub(super) fn new_record(&self) -> NewRecord {

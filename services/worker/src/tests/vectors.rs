@@ -98,6 +98,7 @@ fn entry(run: &str, message: &Map, time: usize, offset: u64) -> Entry {
             appended_us: 0,
             leader_epoch: None,
         },
+        false,
     )
 }
 

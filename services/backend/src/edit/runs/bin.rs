@@ -9,7 +9,7 @@ use matyan_model::{
 use matyan_proto::runs::v1::{BinnedRun, ListBinRequest, ListBinResponse, RunParts};
 use matyan_store::{Range, Transaction, transact};
 
-use super::change::{PAGE_RUNS, SkippedRuns, find_numbers};
+use super::change::{PAGE_RUNS, SkippedRuns, find_kept_numbers, find_numbers};
 use crate::{
     server::{
         call::Call,
@@ -23,72 +23,52 @@ use crate::{
 /// Runs read from one snapshot.
 const PAGE: usize = 256;
 
-/// Moves runs to the bin; returns the runs that were left out.
-pub(crate) async fn bin_all(deps: &Deps, call: &Call, run_ids: Vec<String>) -> Result<SkippedRuns> {
-    let mut skipped = SkippedRuns::default();
-    for (page, ids) in run_ids.chunks(PAGE_RUNS).enumerate() {
-        let binned = async {
-            let numbers = find_numbers(deps, call, ids, &mut skipped).await?;
-            bin_page(deps, call, &numbers).await
-        };
-        binned.await.map_err(|error| error.after(page * PAGE_RUNS))?;
-    }
-    Ok(skipped)
+/// The way that runs take.
+#[derive(Clone, Copy)]
+enum Move {
+    ToBin,
+    Back,
 }
 
-async fn bin_page(deps: &Deps, call: &Call, numbers: &[RunNumber]) -> Result<()> {
-    let now = (deps.clock)();
-    transact(deps.store.as_ref(), async |mut transaction: Transaction| {
-        for number in numbers {
-            if bin_put(&mut transaction, call.project, *number, now).await? {
-                change_put(transaction.batch(), call.project, *number, now, &call.caller);
-            }
-        }
-        Ok::<_, Error>((transaction, ()))
-    })
-    .await?;
-    Ok(())
+/// Moves runs to the bin; returns the runs that were left out.
+pub(crate) async fn bin_all(deps: &Deps, call: &Call, run_ids: Vec<String>) -> Result<SkippedRuns> {
+    move_all(deps, call, &run_ids, Move::ToBin).await
 }
 
 /// Brings runs back from the bin; returns the runs that were left out.
 pub(crate) async fn restore_all(deps: &Deps, call: &Call, run_ids: Vec<String>) -> Result<SkippedRuns> {
+    move_all(deps, call, &run_ids, Move::Back).await
+}
+
+/// Moves runs, a page of them in each transaction. An error says how many runs were done before.
+async fn move_all(deps: &Deps, call: &Call, run_ids: &[String], direction: Move) -> Result<SkippedRuns> {
     let mut skipped = SkippedRuns::default();
     for (page, ids) in run_ids.chunks(PAGE_RUNS).enumerate() {
-        let restored = async {
-            let numbers = find_kept_numbers(deps, call, ids, &mut skipped).await?;
-            restore_page(deps, call, &numbers).await
-        };
-        restored.await.map_err(|error| error.after(page * PAGE_RUNS))?;
+        let moved = move_page(deps, call, ids, direction, &mut skipped).await;
+        moved.map_err(|error| error.after(page * PAGE_RUNS))?;
     }
     Ok(skipped)
 }
 
-/// The numbers of the runs of a page, each once, whether they are in the bin or not.
-async fn find_kept_numbers(
+async fn move_page(
     deps: &Deps,
     call: &Call,
     run_ids: &[String],
+    direction: Move,
     skipped: &mut SkippedRuns,
-) -> Result<Vec<RunNumber>> {
-    let mut numbers = Vec::with_capacity(run_ids.len());
-    for run_id in run_ids {
-        match deps.find_kept_run(call, run_id).await {
-            Ok(found) => numbers.push(found.number),
-            Err(Error::NotFound { .. }) => skipped.unknown.push(run_id.clone()),
-            Err(Error::DamagedRun { .. }) => skipped.damaged.push(run_id.clone()),
-            Err(error) => return Err(error),
-        }
-    }
-    numbers.sort_unstable();
-    numbers.dedup();
-    Ok(numbers)
-}
-
-async fn restore_page(deps: &Deps, call: &Call, numbers: &[RunNumber]) -> Result<()> {
+) -> Result<()> {
+    let numbers = match direction {
+        Move::ToBin => find_numbers(deps, call, run_ids, skipped).await?,
+        Move::Back => find_kept_numbers(deps, call, run_ids, skipped).await?,
+    };
     let now = (deps.clock)();
     transact(deps.store.as_ref(), async |mut transaction: Transaction| {
-        for number in numbers {
-            if bin_restore(&mut transaction, call.project, *number, now).await? {
+        for number in &numbers {
+            let is_moved = match direction {
+                Move::ToBin => bin_put(&mut transaction, call.project, *number, now).await?,
+                Move::Back => bin_restore(&mut transaction, call.project, *number, now).await?,
+            };
+            if is_moved {
                 change_put(transaction.batch(), call.project, *number, now, &call.caller);
             }
         }

@@ -24,6 +24,7 @@ use crate::{
         deps::Deps,
         error::{Error, Result},
     },
+    view::run_lookup::FoundRun,
 };
 
 /// Updates a run; returns the time of its last change.
@@ -152,6 +153,20 @@ pub(super) struct SkippedRuns {
     pub(super) damaged: Vec<String>,
 }
 
+impl SkippedRuns {
+    /// The number of a run that was found; `None` if the batch leaves the run out, because one unknown or damaged
+    /// run must not keep the others from being changed.
+    fn take(&mut self, run_id: &str, found: Result<FoundRun>) -> Result<Option<RunNumber>> {
+        match found {
+            Ok(found) => return Ok(Some(found.number)),
+            Err(Error::NotFound { .. }) => self.unknown.push(run_id.to_owned()),
+            Err(Error::DamagedRun { .. }) => self.damaged.push(run_id.to_owned()),
+            Err(error) => return Err(error),
+        }
+        Ok(None)
+    }
+}
+
 /// Applies an update to many runs, a page of them in each transaction; returns the runs that it left
 /// out. An error says how many runs were done before.
 pub(super) async fn update_all(
@@ -201,13 +216,25 @@ pub(super) async fn find_numbers(
 ) -> Result<Vec<RunNumber>> {
     let mut numbers = Vec::with_capacity(run_ids.len());
     for run_id in run_ids {
-        match deps.find_run(call, run_id).await {
-            Ok(found) => numbers.push(found.number),
-            Err(Error::NotFound { .. }) => skipped.unknown.push(run_id.clone()),
-            // One damaged run must not keep the others from being changed.
-            Err(Error::DamagedRun { .. }) => skipped.damaged.push(run_id.clone()),
-            Err(error) => return Err(error),
-        }
+        let found = deps.find_run(call, run_id).await;
+        numbers.extend(skipped.take(run_id, found)?);
+    }
+    numbers.sort_unstable();
+    numbers.dedup();
+    Ok(numbers)
+}
+
+/// Like `find_numbers`, but also finds runs in the bin.
+pub(super) async fn find_kept_numbers(
+    deps: &Deps,
+    call: &Call,
+    run_ids: &[String],
+    skipped: &mut SkippedRuns,
+) -> Result<Vec<RunNumber>> {
+    let mut numbers = Vec::with_capacity(run_ids.len());
+    for run_id in run_ids {
+        let found = deps.find_kept_run(call, run_id).await;
+        numbers.extend(skipped.take(run_id, found)?);
     }
     numbers.sort_unstable();
     numbers.dedup();

@@ -121,55 +121,23 @@ async fn try_evaluate(
     budget: &AtomicU64,
 ) -> Result<Option<ColumnVerdicts>> {
     let RemainingScan { project, query, needed, end, limits } = scan;
-    let most = MAX_VALUES / needed.len();
-    let reader = IndexColumnReader { evaluation, snapshot, project, most };
-    let columns = needed.paths.iter().map(|path| reader.param(path));
-    let (columns, names, shown, archived) = futures::future::try_join4(
-        futures::future::try_join_all(columns),
-        async { if needed.name { reader.names().await.map(|column| vec![column]) } else { Ok(Vec::new()) } },
-        read_runs(evaluation, snapshot, keys::index_archived_all(project, false)),
-        read_runs(evaluation, snapshot, keys::index_archived_all(project, true)),
-    )
-    .await?;
-    // The names are the last column.
-    let columns: Option<Vec<IndexColumn>> = columns.into_iter().chain(names).collect();
-    let (Some(columns), Some(shown), Some(archived)) = (columns, shown, archived) else { return Ok(None) };
+    let Some(rows) = read_rows(evaluation, snapshot, project, &needed).await? else { return Ok(None) };
+    let ColumnRows { columns, shown, archived } = rows;
     let columns = Arc::new(Columns { needed, columns });
-    let part = async |runs: Vec<(RunNumber, bool)>| -> Result<Option<ColumnVerdicts>> {
-        let runs: Arc<[(RunNumber, bool)]> = runs.into();
-        let mut progress = columns.start(&runs);
-        while progress.at < runs.len() {
-            let taken = take_steps(budget, limits);
-            let limits = QueryLimits { steps_in_total: taken, ..limits };
-            let columns = columns.clone();
-            let query = query.clone();
-            let runs = runs.clone();
-            let slice = move |is_stopped: &dyn Fn() -> bool| {
-                let evaluator = query.stoppable_evaluator(limits, is_stopped);
-                columns.evaluate(evaluator, limits, &runs, progress)
-            };
-            let (continued, steps_left) = evaluation.run_stoppable(slice).await?;
-            budget.fetch_add(steps_left, Ordering::Relaxed);
-            match continued {
-                Some(next) => progress = next,
-                None => return Ok(None),
-            }
-        }
-        Ok(Some(progress.found))
-    };
+    let slices = ColumnSlices { evaluation, budget, query, columns, limits };
     let samples = evaluation.run(move || {
         let all = merge_runs(shown, archived, |number| keys::document(project, number) < end);
         (all.len(), split_sample(all))
     });
     let (count, [tried, mut others]) = samples.await?;
     let tried_count = tried.len();
-    let Some(mut found) = part(tried).await? else { return Ok(None) };
+    let Some(mut found) = slices.evaluate(tried).await? else { return Ok(None) };
     if found.is_scan_cheaper(tried_count) {
         return Ok(None);
     }
     // Two threads evaluate one half each.
     let second = others.split_off(others.len() / 2);
-    let (first, second) = futures::future::try_join(part(others), part(second)).await?;
+    let (first, second) = futures::future::try_join(slices.evaluate(others), slices.evaluate(second)).await?;
     let (Some(first), Some(second)) = (first, second) else { return Ok(None) };
     for half in [first, second] {
         found.remaining.extend(half.remaining);
@@ -180,6 +148,42 @@ async fn try_evaluate(
     }
     found.remaining.sort_unstable();
     Ok(Some(found))
+}
+
+/// The evaluation of runs on columns, in slices on the threads of queries.
+struct ColumnSlices<'e> {
+    evaluation: &'e Evaluation,
+    /// Steps that all slices have left together.
+    budget: &'e AtomicU64,
+    query: Arc<Query>,
+    columns: Arc<Columns>,
+    limits: QueryLimits,
+}
+
+impl ColumnSlices<'_> {
+    /// Evaluates runs, one slice after another; `None` if the query exceeds a limit.
+    async fn evaluate(&self, runs: Vec<(RunNumber, bool)>) -> Result<Option<ColumnVerdicts>> {
+        let runs: Arc<[(RunNumber, bool)]> = runs.into();
+        let mut progress = self.columns.start(&runs);
+        while progress.at < runs.len() {
+            let taken = take_steps(self.budget, self.limits);
+            let limits = QueryLimits { steps_in_total: taken, ..self.limits };
+            let columns = self.columns.clone();
+            let query = self.query.clone();
+            let runs = runs.clone();
+            let slice = move |is_stopped: &dyn Fn() -> bool| {
+                let evaluator = query.stoppable_evaluator(limits, is_stopped);
+                columns.evaluate(evaluator, limits, &runs, progress)
+            };
+            let (continued, steps_left) = self.evaluation.run_stoppable(slice).await?;
+            self.budget.fetch_add(steps_left, Ordering::Relaxed);
+            match continued {
+                Some(next) => progress = next,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(progress.found))
+    }
 }
 
 /// Takes from the budget the steps that a slice may use: its own, and the steps of the run that exceeds
@@ -212,6 +216,38 @@ fn split_sample(all: Vec<(RunNumber, bool)>) -> [Vec<(RunNumber, bool)>; 2] {
         all.into_iter().enumerate().partition(|(index, _)| index.is_multiple_of(distance));
     let runs = |runs: Vec<(usize, (RunNumber, bool))>| runs.into_iter().map(|(_, run)| run).collect();
     [runs(sample), runs(others)]
+}
+
+/// The rows of the indexes that an evaluation needs.
+struct ColumnRows {
+    columns: Vec<IndexColumn>,
+    /// The runs that are not archived, ascending.
+    shown: Vec<RunNumber>,
+    /// The archived runs, ascending.
+    archived: Vec<RunNumber>,
+}
+
+/// Reads the columns of a query, and the runs of a project; `None` if there are too many rows.
+async fn read_rows(
+    evaluation: &Evaluation,
+    snapshot: &dyn Snapshot,
+    project: Project,
+    needed: &NeededColumns,
+) -> Result<Option<ColumnRows>> {
+    let most = MAX_VALUES / needed.len();
+    let reader = IndexColumnReader { evaluation, snapshot, project, most };
+    let columns = needed.paths.iter().map(|path| reader.param(path));
+    let (columns, names, shown, archived) = futures::future::try_join4(
+        futures::future::try_join_all(columns),
+        async { if needed.name { reader.names().await.map(|column| vec![column]) } else { Ok(Vec::new()) } },
+        read_runs(evaluation, snapshot, keys::index_archived_all(project, false)),
+        read_runs(evaluation, snapshot, keys::index_archived_all(project, true)),
+    )
+    .await?;
+    // The names are the last column.
+    let columns: Option<Vec<IndexColumn>> = columns.into_iter().chain(names).collect();
+    let (Some(columns), Some(shown), Some(archived)) = (columns, shown, archived) else { return Ok(None) };
+    Ok(Some(ColumnRows { columns, shown, archived }))
 }
 
 /// Reads columns of a project. A column is `None` if it has more than `most` rows.

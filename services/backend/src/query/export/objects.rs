@@ -3,9 +3,8 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use arrow_array::{
-    ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray, UInt32Array,
-    builder::{Float64Builder, StringBuilder, StringDictionaryBuilder, UInt32Builder},
-    types::Int32Type,
+    ArrayRef, RecordBatch, UInt32Array,
+    builder::{Float64Builder, StringBuilder, UInt32Builder},
 };
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use matyan_proto::{
@@ -19,7 +18,7 @@ use matyan_value::json::{JsonStyle, cbor_text, write_float};
 
 use super::{
     file::{BATCH_ROWS, BATCH_TEXT_BYTES, RowsError, SearchStatus, TableRows},
-    metrics::{context_json, repeated_text, time},
+    row_columns::{CurrentRun, RowColumns, SeriesTexts},
     run_selection::run_numbers,
 };
 use crate::{
@@ -59,18 +58,9 @@ struct ObjectRow {
     object: Object,
 }
 
-struct SeriesTexts {
-    run: Arc<str>,
-    experiment: Option<Arc<str>>,
-    name: String,
-    context: String,
-}
-
 pub(super) struct ObjectRows {
     schema: SchemaRef,
-    /// The run that is being read.
-    run: Arc<str>,
-    experiment: Option<Arc<str>>,
+    run: CurrentRun,
     pending: VecDeque<ObjectRow>,
     /// A step that was sent without its objects, because they are too large for a message.
     too_large: Option<i64>,
@@ -82,13 +72,7 @@ pub(super) struct ObjectRows {
 /// The position of each object in a batch.
 #[derive(Default)]
 struct PositionColumns {
-    run: StringDictionaryBuilder<Int32Type>,
-    experiment: StringDictionaryBuilder<Int32Type>,
-    name: StringDictionaryBuilder<Int32Type>,
-    context: StringDictionaryBuilder<Int32Type>,
-    steps: Vec<i64>,
-    epochs: Vec<Option<i64>>,
-    times_us: Vec<Option<i64>>,
+    rows: RowColumns,
     indexes: Vec<u32>,
 }
 
@@ -219,21 +203,12 @@ fn float_list(floats: &[f64]) -> String {
 impl ObjectRows {
     pub(super) fn new(series_type: SeriesType) -> Self {
         let content = ContentColumns::new(series_type);
-        let mut fields = vec![
-            Field::new("run", repeated_text(), false),
-            Field::new("experiment", repeated_text(), true),
-            Field::new("name", repeated_text(), false),
-            Field::new("context", repeated_text(), false),
-            Field::new("step", DataType::Int64, false),
-            Field::new("epoch", DataType::Int64, true),
-            Field::new("time", time(), true),
-            Field::new("index", DataType::UInt32, false),
-        ];
+        let mut fields = RowColumns::fields();
+        fields.push(Field::new("index", DataType::UInt32, false));
         fields.extend(content.fields());
         Self {
             schema: Arc::new(Schema::new(fields)),
-            run: "".into(),
-            experiment: None,
+            run: CurrentRun::default(),
             pending: VecDeque::new(),
             too_large: None,
             columns: PositionColumns::default(),
@@ -253,33 +228,21 @@ impl ObjectRows {
     }
 
     fn push(&mut self, row: ObjectRow) -> Result<(), RowsError> {
-        let SeriesTexts { run, experiment, name, context } = &*row.series;
-        let columns = &mut self.columns;
-        columns.run.append(run)?;
-        columns.experiment.append_option(experiment.as_deref());
-        columns.name.append(name)?;
-        columns.context.append(context)?;
-        columns.steps.push(row.step);
-        columns.epochs.push(row.epoch);
-        columns.times_us.push(row.time_us);
-        columns.indexes.push(row.object.index);
+        let PositionColumns { rows, indexes } = &mut self.columns;
+        rows.append_series(&row.series, 1)?;
+        rows.steps.push(row.step);
+        rows.epochs.push(row.epoch);
+        rows.times_us.push(row.time_us);
+        indexes.push(row.object.index);
         self.text_bytes += self.content.push(row.object.kind).map_err(RowsError::Failed)?;
         Ok(())
     }
 
     fn finish(&mut self) -> Result<RecordBatch, RowsError> {
         self.text_bytes = 0;
-        let mut columns = std::mem::take(&mut self.columns);
-        let mut arrays: Vec<ArrayRef> = vec![
-            Arc::new(columns.run.finish()),
-            Arc::new(columns.experiment.finish()),
-            Arc::new(columns.name.finish()),
-            Arc::new(columns.context.finish()),
-            Arc::new(Int64Array::from(columns.steps)),
-            Arc::new(Int64Array::from(columns.epochs)),
-            Arc::new(TimestampMicrosecondArray::from(columns.times_us).with_timezone("UTC")),
-            Arc::new(UInt32Array::from(columns.indexes)),
-        ];
+        let PositionColumns { rows, indexes } = std::mem::take(&mut self.columns);
+        let mut arrays = rows.finish();
+        arrays.push(Arc::new(UInt32Array::from(indexes)));
         arrays.extend(self.content.finish());
         Ok(RecordBatch::try_new(self.schema.clone(), arrays)?)
     }
@@ -294,19 +257,9 @@ impl TableRows for ObjectRows {
 
     fn add(&mut self, message: ObjectsResponse) -> SearchStatus {
         for found in message.runs {
-            let run = found.run.unwrap_or_default();
-            // Only the first message of a run has its properties.
-            if let Some(props) = run.props {
-                self.run = run.run_id.into();
-                self.experiment = props.experiment.map(|experiment| experiment.name.into());
-            }
+            self.run.update(found.run);
             for sequence in found.sequences {
-                let series = Arc::new(SeriesTexts {
-                    run: self.run.clone(),
-                    experiment: self.experiment.clone(),
-                    name: sequence.name,
-                    context: context_json(&sequence.context).to_owned(),
-                });
+                let series = self.run.series(sequence.name, &sequence.context);
                 for step in sequence.steps {
                     self.add_step(&series, step);
                 }
@@ -322,7 +275,7 @@ impl TableRows for ObjectRows {
         }
         while let Some(row) = self.pending.pop_front() {
             self.push(row)?;
-            if self.columns.steps.len() == BATCH_ROWS || self.text_bytes >= BATCH_TEXT_BYTES {
+            if self.columns.rows.steps.len() == BATCH_ROWS || self.text_bytes >= BATCH_TEXT_BYTES {
                 return Ok(Some(self.finish()?));
             }
         }
@@ -330,6 +283,6 @@ impl TableRows for ObjectRows {
     }
 
     fn rest(&mut self) -> Result<Option<RecordBatch>, RowsError> {
-        if self.columns.steps.is_empty() { Ok(None) } else { Ok(Some(self.finish()?)) }
+        if self.columns.rows.steps.is_empty() { Ok(None) } else { Ok(Some(self.finish()?)) }
     }
 }

@@ -23,8 +23,8 @@ use matyan_store::Snapshot;
 
 use super::{
     file::{BATCH_ROWS, BATCH_TEXT_BYTES, RowsError, SearchStatus, TableRows},
-    metrics::{context_json, time},
     params::{ParamBatch, ParamType, SeenParams},
+    row_columns::{context_json, time},
     run_selection::{MAX_NAMES, run_numbers},
 };
 use crate::{
@@ -32,7 +32,8 @@ use crate::{
         candidates::{Sequence, newest_run},
         catalog::Catalog,
         plan::compile_query,
-        search::{MessageStatus, SearchScope, SequenceKind, SequencePage, SequenceSearch},
+        row_stream::MessageStatus,
+        search::{SearchScope, SequenceKind, SequencePage, SequenceSearch},
     },
     server::{
         call::Call,

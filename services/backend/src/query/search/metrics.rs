@@ -16,12 +16,13 @@ use matyan_store::{Snapshot, Version};
 use matyan_value::Context;
 use prost::Message;
 
-use super::sequences::{MessageStatus, SequenceKind, SequencePage, SequenceSearch};
+use super::sequences::{SequenceKind, SequencePage, SequenceSearch};
 use crate::{
     query::{
         candidates::{Sequence, SequenceHeader},
         catalog::Catalog,
         plan::query_text,
+        row_stream::MessageStatus,
     },
     series::{
         AxisReader, DEFAULT_COLUMNS, PointPieces, SplitOptions, SplitSeries, batch_size, bucket_columns,

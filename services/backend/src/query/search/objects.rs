@@ -11,12 +11,13 @@ use matyan_ql::Endpoint;
 use matyan_store::Snapshot;
 use prost::Message;
 
-use super::sequences::{MessageStatus, SequenceKind, SequencePage, SequenceSearch};
+use super::sequences::{SequenceKind, SequencePage, SequenceSearch};
 use crate::{
     query::{
         candidates::{Sequence, SequenceHeader},
         catalog::Catalog,
         plan::query_text,
+        row_stream::MessageStatus,
     },
     series::objects::{ObjectCursor, SelectedSequence, is_list},
     server::{

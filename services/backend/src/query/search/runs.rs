@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use matyan_model::ids::RunNumber;
 use matyan_proto::{
-    common::v1::Progress,
     runs::v1::{Run, RunParts},
-    search::v1::{RunsResponse, Warning},
+    search::v1::RunsResponse,
 };
 use prost::Message;
 
@@ -20,10 +19,8 @@ use super::{
 use crate::{
     listing::Term,
     query::{
-        candidates::{
-            Candidate, MatchPage, MatchedRun, RunScanner, RunsByCreated, always_raised_warning, newest_run,
-        },
-        row_stream::{Delivery, KeepAlive, Rank},
+        candidates::{Candidate, MatchPage, MatchedRun, RunScanner, RunsByCreated, newest_run},
+        row_stream::{Delivery, KeepAlive, MessageStatus, Rank, RowStream},
         table::{PageStart, TablePage},
     },
     server::{
@@ -55,23 +52,15 @@ impl RunSearch {
         } else {
             RunScanner::of_known(self.catalog.deps.clone(), self.call.project, &self.compiled, 0)
         };
-        let warnings = self.compiled.warnings.clone();
-        if !warnings.is_empty() {
-            // Sent before the search starts: a warning about the query must not wait
-            // for a match.
-            keep_alive.send(RunsResponse { warnings, ..RunsResponse::default() }).await?;
-        }
-        let is_dense = scanner.is_dense();
+        let stream = RowStream::start(keep_alive, scanner, &self.compiled, status_message).await?;
+        let is_dense = stream.scanner.is_dense();
         let runs = RunSender {
-            keep_alive,
+            stream,
             names: EntityNames::new(&self.call),
             deps: self.catalog.deps.clone(),
             parts: self.parts.clone(),
-            report_progress: self.compiled.report_progress,
-            scanner,
             left: self.limit,
-            counts: MatchCounts { found: 0, is_counted: true, total: None },
-            always_raised: false,
+            counts: MatchCounts { is_counted: true, total: None },
             message: RunsResponse::default(),
             bytes: 0,
             last: None,
@@ -85,6 +74,11 @@ impl RunSearch {
     }
 }
 
+fn status_message(status: MessageStatus) -> RunsResponse {
+    let MessageStatus { progress, warnings, done, next_cursor, damaged_runs } = status;
+    RunsResponse { progress, warnings, done, next_cursor, damaged_runs, ..RunsResponse::default() }
+}
+
 /// The last run that was sent.
 struct LastRun {
     number: RunNumber,
@@ -93,18 +87,14 @@ struct LastRun {
 }
 
 struct RunSender<'s> {
+    stream: RowStream<'s, RunsResponse>,
     deps: Arc<Deps>,
-    keep_alive: KeepAlive<'s, RunsResponse>,
-    scanner: RunScanner,
     names: EntityNames,
     /// `None`: only the ids.
     parts: Option<RunParts>,
-    report_progress: bool,
     /// Number of runs still wanted, or `None` for all.
     left: Option<u64>,
     counts: MatchCounts,
-    /// The query failed for every run of the table.
-    always_raised: bool,
     last: Option<LastRun>,
     /// The next message, and its size.
     message: RunsResponse,
@@ -112,9 +102,7 @@ struct RunSender<'s> {
 }
 
 struct MatchCounts {
-    /// Number of matches so far.
-    found: u64,
-    /// Whether `found` counts every match before the next one; false after a seek.
+    /// Whether the matches that were found are all matches before the next one; false after a seek.
     is_counted: bool,
     /// Total number of matches, once known.
     total: Option<u64>,
@@ -128,7 +116,7 @@ impl RunSender<'_> {
     async fn newest_first(mut self, search: RunSearch) -> Result<(), StreamEnd> {
         let mut first = None;
         if let ListStart::Cursor(cursor) = &search.start {
-            self.scanner.seek_after(cursor.run_number()?);
+            self.stream.scanner.seek_after(cursor.run_number()?);
             self.counts.is_counted = false;
         }
         let mut next = self.ranked_page().await?;
@@ -154,13 +142,13 @@ impl RunSender<'_> {
     }
 
     async fn ranked_page(&mut self) -> Result<Option<RankedPage>, StreamEnd> {
-        let Some(page) = self.page().await? else { return Ok(None) };
-        let first = self.counts.found + 1;
-        self.counts.found += page.matched.len() as u64;
-        if self.counts.is_counted && self.scanner.is_done() {
-            self.counts.total = Some(self.counts.found);
+        let Some(page) = self.stream.next_page().await? else { return Ok(None) };
+        let first = self.stream.found + 1;
+        self.stream.found += page.matched.len() as u64;
+        if self.counts.is_counted && self.stream.scanner.is_done() {
+            self.counts.total = Some(self.stream.found);
         }
-        let ranks = (first..=self.counts.found).map(|rank| self.counts.is_counted.then_some(rank)).collect();
+        let ranks = (first..=self.stream.found).map(|rank| self.counts.is_counted.then_some(rank)).collect();
         Ok(Some((page, ranks)))
     }
 
@@ -176,10 +164,10 @@ impl RunSender<'_> {
         let Some(number) = search.find_live(run_id).await? else { return Ok(None) };
         let is_passed = first.0.matched.back().is_some_and(|last| last.candidate.number < number);
         let found = split_after(first, number);
-        if found.is_some() || is_passed || self.scanner.is_done() {
+        if found.is_some() || is_passed || self.stream.scanner.is_done() {
             return Ok(found);
         }
-        self.scanner.seek(number);
+        self.stream.scanner.seek(number);
         self.counts.is_counted = false;
         Ok(self.ranked_page().await?.and_then(|page| split_after(page, number)))
     }
@@ -200,7 +188,7 @@ impl RunSender<'_> {
                 let Some(number) = search.find_live(run_id).await? else {
                     return self.end(&search, None).await;
                 };
-                let found = self.scanner.reread(&[number]).await?;
+                let found = self.stream.scanner.reread(&[number]).await?;
                 let Some(last) = found.matched.front() else { return self.end(&search, None).await };
                 Some((last.candidate.document.props.created_us, run_id.clone()))
             }
@@ -209,21 +197,19 @@ impl RunSender<'_> {
         let from_us = from.as_ref().map(|(created_us, _)| *created_us);
         let mut by_created = RunsByCreated::new(self.deps.clone(), project, descending, from_us);
         while self.left != Some(0) {
-            let message = self.keep_alive_message();
-            let numbers = self.keep_alive.during(by_created.next(), message).await??;
+            let numbers = self.stream.during(by_created.next()).await??;
             if numbers.is_empty() {
-                self.counts.total = self.counts.is_counted.then_some(self.counts.found);
+                self.counts.total = self.counts.is_counted.then_some(self.stream.found);
                 break;
             }
-            self.scanner.count_checked(numbers.len());
+            self.stream.scanner.count_checked(numbers.len());
             let mut unread: Vec<RunNumber> = numbers.into_iter().filter(|number| *number <= newest).collect();
             while !unread.is_empty() && self.left != Some(0) {
-                let message = self.keep_alive_message();
-                let mut page = self.keep_alive.during(self.scanner.reread(&unread), message).await??;
+                let mut page = self.stream.reread(&unread).await?;
                 unread = std::mem::take(&mut page.unread);
                 sort_by_created(&mut page, descending, from.as_ref());
-                let first = self.counts.found + 1;
-                self.counts.found += page.matched.len() as u64;
+                let first = self.stream.found + 1;
+                self.stream.found += page.matched.len() as u64;
                 let is_counted = self.counts.is_counted;
                 let ranks = (first..).map(|rank| is_counted.then_some(rank));
                 self.deliver(Delivery::from_page(page, ranks)).await?;
@@ -244,18 +230,17 @@ impl RunSender<'_> {
             let page = match known.take() {
                 Some(page) => page,
                 None => {
-                    let message = self.keep_alive_message();
                     let most = self.left.and_then(|left| usize::try_from(left).ok()).unwrap_or(usize::MAX);
                     let read =
                         search.catalog.tables.page(&deps, &selection, start, most.min(search.page_runs()));
-                    self.keep_alive.during(read, message).await??
+                    self.stream.during(read).await??
                 }
             };
-            self.counts.found = page.total;
+            self.stream.found = page.total;
             self.counts.total = Some(page.total);
-            self.always_raised = page.always_raised;
-            self.scanner.left_out.extend_counted(&page.damaged);
-            self.scanner.set_total(page.total);
+            self.stream.always_raised = page.always_raised;
+            self.stream.scanner.left_out.extend_counted(&page.damaged);
+            self.stream.scanner.set_total(page.total);
             let Some((_, last_id)) = page.runs.last().cloned() else { break };
             selection.newest = Some(page.newest);
             let ranks = (page.first_rank..).map(Some);
@@ -286,34 +271,15 @@ impl RunSender<'_> {
             self.add_id(run_id, rank);
             if self.bytes >= MESSAGE_BYTES {
                 let message = self.message();
-                self.keep_alive.send(message).await?;
+                self.stream.send(message).await?;
             }
         }
         Ok(())
     }
 
-    async fn page(&mut self) -> Result<Option<MatchPage>, StreamEnd> {
-        let message = self.keep_alive_message();
-        Ok(self.keep_alive.during(self.scanner.next(), message).await??)
-    }
-
-    async fn next(&mut self, delivery: &mut Delivery) -> Result<Option<(Rank, MatchedRun)>, StreamEnd> {
-        let message = self.keep_alive_message();
-        Ok(self.keep_alive.during(delivery.next(&mut self.scanner), message).await??)
-    }
-
-    fn progress(&self) -> Option<Progress> {
-        self.report_progress.then(|| self.scanner.progress(self.counts.found))
-    }
-
-    fn keep_alive_message(&self) -> impl Fn() -> Option<RunsResponse> + use<> {
-        let progress = self.progress();
-        move || progress.map(|progress| RunsResponse { progress: Some(progress), ..RunsResponse::default() })
-    }
-
     async fn deliver(&mut self, mut delivery: Delivery) -> Result<(), StreamEnd> {
         while self.left != Some(0) {
-            let Some((rank, matched)) = self.next(&mut delivery).await? else { break };
+            let Some((rank, matched)) = self.stream.next_run(&mut delivery).await? else { break };
             let Candidate { number, document, .. } = &matched.candidate;
             let run_id = document.props.run_id.clone();
             let created_us = document.props.created_us;
@@ -327,13 +293,12 @@ impl RunSender<'_> {
                 continue;
             };
             let snapshot = delivery.snapshot();
-            let message = self.keep_alive_message();
             let read = run_parts(&self.deps, &mut self.names, snapshot, *number, document, parts);
-            let run = match self.keep_alive.during(read, message).await? {
+            let run = match self.stream.during(read).await? {
                 Ok(run) => run,
                 Err(error @ Error::Damaged(_)) => {
                     let run = (*number, document.props.run_id.as_str());
-                    self.scanner.left_out.leave_out(&self.deps.metrics, run, error)?;
+                    self.stream.scanner.left_out.leave_out(&self.deps.metrics, run, error)?;
                     continue;
                 }
                 Err(error) => {
@@ -351,7 +316,7 @@ impl RunSender<'_> {
         }
         // Found runs are not held back while the scan continues; `end` sends the last
         // runs.
-        let is_more = self.left != Some(0) && !self.scanner.is_done();
+        let is_more = self.left != Some(0) && !self.stream.scanner.is_done();
         if is_more && self.bytes > 0 {
             self.flush(&mut delivery).await?;
         }
@@ -374,45 +339,32 @@ impl RunSender<'_> {
         self.message.run_ids.push(run_id);
     }
 
-    /// Sends the pending message. If the client is slow, the snapshot is dropped while
-    /// waiting.
     async fn flush(&mut self, delivery: &mut Delivery) -> Result<(), StreamEnd> {
         let message = self.message();
-        if let Err(message) = self.keep_alive.send_soon(message).await {
-            delivery.drop_snapshot();
-            self.keep_alive.send(message).await?;
-        }
-        Ok(())
+        self.stream.flush(message, delivery, &mut None).await
     }
 
+    /// The pending message, after which there is none.
     fn message(&mut self) -> RunsResponse {
         self.bytes = 0;
         let mut message = std::mem::take(&mut self.message);
         message.match_count = self.counts.total;
-        message.progress = self.progress();
+        message.progress = self.stream.progress();
         message
     }
 
     /// Sends the last message, with the cursor of the next page if there may be one.
     async fn end(mut self, search: &RunSearch, next_cursor: Option<String>) -> Result<(), StreamEnd> {
-        let mut message = self.message();
-        if self.counts.found == 0 && self.counts.is_counted {
+        let mut warnings = Vec::new();
+        if self.stream.found == 0 && self.counts.is_counted {
             let unknown = unknown_names(&search.catalog, &search.call, &search.compiled);
-            message.warnings.extend(self.keep_alive.during(unknown, || None).await??);
+            warnings = self.stream.during(unknown).await??;
         }
-        let always_raised = self.always_raised || self.scanner.always_raised();
-        message.warnings.extend(always_raised.then(always_raised_warning));
-        message.warnings.extend(self.scanner.left_out.warning());
-        message.damaged_runs = self.scanner.left_out.count() as u64;
-        message.next_cursor = next_cursor.unwrap_or_default();
-        message.done = true;
-        self.keep_alive.send(message).await
+        let status = self.stream.last_status(warnings, next_cursor.unwrap_or_default());
+        let RunsResponse { runs, run_ids, first_place, match_count, .. } = self.message();
+        let message = RunsResponse { runs, run_ids, first_place, match_count, ..status_message(status) };
+        self.stream.send(message).await
     }
-}
-
-/// A warning that nothing was found because the query always fails.
-pub(super) fn always_raised(scanner: &RunScanner) -> Option<Warning> {
-    scanner.always_raised().then(always_raised_warning)
 }
 
 /// Sorts a page by creation time and then id, and drops runs up to the last one of the previous

@@ -4,22 +4,21 @@
 
 use matyan_model::{ids::RunNumber, series::RunRef};
 use matyan_proto::{
-    common::v1::Progress,
     runs::v1::{Run, RunParts},
-    search::v1::{Query, Warning},
+    search::v1::Query,
 };
 use matyan_ql::Endpoint;
 use matyan_store::{Error as StoreError, Snapshot};
 use prost::Message as _;
 
-use super::{runs::always_raised, unknown_names::unknown_names};
+use super::unknown_names::unknown_names;
 use crate::{
     listing::{Cursor, request_digest},
     query::{
         candidates::{Candidate, MatchedRun, RunScanner, Sequence},
         catalog::Catalog,
         plan::CompiledQuery,
-        row_stream::{Delivery, KeepAlive, Rank},
+        row_stream::{Delivery, KeepAlive, MessageStatus, Rank, RowStream},
     },
     server::{
         call::Call,
@@ -67,16 +66,6 @@ pub(crate) trait SequenceKind: Send + Sync {
     fn row(&self, run: Run, pieces: Vec<Self::Piece>, more: bool) -> Self::Row;
 
     fn message(rows: Vec<Self::Row>, about: MessageStatus) -> Self::Message;
-}
-
-/// The content of a message other than its rows.
-#[derive(Default)]
-pub(crate) struct MessageStatus {
-    pub(crate) progress: Option<Progress>,
-    pub(crate) warnings: Vec<Warning>,
-    pub(crate) done: bool,
-    pub(crate) next_cursor: String,
-    pub(crate) damaged_runs: u64,
 }
 
 /// A validated request.
@@ -159,16 +148,10 @@ impl SequenceSearch {
         if let Some(last) = last {
             scanner.seek_after(last);
         }
-        let warnings = self.compiled.warnings.clone();
-        if !warnings.is_empty() {
-            // Sent before the search starts, as in a search of runs.
-            keep_alive
-                .send(K::message(Vec::new(), MessageStatus { warnings, ..MessageStatus::default() }))
-                .await?;
-        }
+        let status_message = |status| K::message(Vec::new(), status);
+        let stream = RowStream::start(keep_alive, scanner, &self.compiled, status_message).await?;
         let sequences = SequenceSender {
-            keep_alive,
-            scanner,
+            stream,
             names: EntityNames::new(&self.call),
             sent: SentPage {
                 left: (self.page.limit > 0).then_some(self.page.limit),
@@ -176,7 +159,6 @@ impl SequenceSearch {
                 is_first: last.is_none(),
                 digest: self.page.digest,
             },
-            found: 0,
             rows: Vec::new(),
             bytes: 0,
             compiled: self.compiled,
@@ -193,14 +175,11 @@ struct SequenceSender<'s, K: SequenceKind> {
     catalog: Catalog,
     call: Call,
     kind: K,
-    keep_alive: KeepAlive<'s, K::Message>,
-    scanner: RunScanner,
+    stream: RowStream<'s, K::Message>,
     names: EntityNames,
     parts: RunParts,
     compiled: CompiledQuery,
     sent: SentPage,
-    /// Number of runs with a match so far.
-    found: u64,
     /// Rows of the next message, and their size.
     rows: Vec<K::Row>,
     bytes: usize,
@@ -259,42 +238,31 @@ impl<E: Into<StreamEnd>> From<E> for RunEnd {
 impl<K: SequenceKind> SequenceSender<'_, K> {
     async fn run(mut self) -> Result<(), StreamEnd> {
         while self.sent.left != Some(0) {
-            let message = self.keep_alive_message();
-            let Some(page) = self.keep_alive.during(self.scanner.next(), message).await?? else { break };
+            let Some(page) = self.stream.next_page().await? else { break };
             let mut delivery = Delivery::from_page(page, std::iter::repeat(None));
             while self.sent.left != Some(0) {
-                let message = self.keep_alive_message();
-                let next = self.keep_alive.during(delivery.next(&mut self.scanner), message).await??;
-                let Some((rank, matched)) = next else { break };
+                let Some((rank, matched)) = self.stream.next_run(&mut delivery).await? else { break };
                 self.send_run(&mut delivery, rank, matched).await?;
             }
             // Found rows are not held back while the scan continues.
-            if !self.rows.is_empty() && !self.scanner.is_done() {
+            if !self.rows.is_empty() && !self.stream.scanner.is_done() {
                 self.flush(&mut delivery, &mut None).await?;
             }
         }
-        if self.found == 0 && self.sent.is_first {
-            let message = self.keep_alive_message();
+        if self.stream.found == 0 && self.sent.is_first {
             let unknown = unknown_names(&self.catalog, &self.call, &self.compiled);
-            let warnings = self.keep_alive.during(unknown, message).await??;
+            let warnings = self.stream.during(unknown).await??;
             if !warnings.is_empty() {
                 let status = MessageStatus { warnings, ..MessageStatus::default() };
-                self.keep_alive.send(K::message(Vec::new(), status)).await?;
+                self.stream.send(K::message(Vec::new(), status)).await?;
             }
         }
-        let message = self.message(true);
-        self.keep_alive.send(message).await
-    }
-
-    fn progress(&self) -> Option<Progress> {
-        self.compiled.report_progress.then(|| self.scanner.progress(self.found))
-    }
-
-    fn keep_alive_message(&self) -> impl Fn() -> Option<K::Message> + use<K> {
-        let progress = self.progress();
-        move || {
-            progress.map(|_| K::message(Vec::new(), MessageStatus { progress, ..MessageStatus::default() }))
-        }
+        let last = self.sent.last.as_ref().filter(|_| self.sent.left == Some(0));
+        let next_cursor =
+            last.map(|(number, run_id)| Cursor::newest_first(self.sent.digest, *number, run_id).encode());
+        let status = self.stream.last_status(Vec::new(), next_cursor.unwrap_or_default());
+        let message = K::message(self.rows, status);
+        self.stream.send(message).await
     }
 
     async fn send_run(
@@ -307,7 +275,7 @@ impl<K: SequenceKind> SequenceSender<'_, K> {
         let run_id = matched.candidate.document.props.run_id.clone();
         match self.open_and_send(delivery, matched).await {
             Ok(()) => {
-                self.found += 1;
+                self.stream.found += 1;
                 self.sent.last = Some((number, run_id));
                 self.sent.left = self.sent.left.map(|left| left - 1);
                 Ok(())
@@ -325,16 +293,15 @@ impl<K: SequenceKind> SequenceSender<'_, K> {
 
     fn leave_out(&mut self, run: (RunNumber, &str), error: Error) -> Result<(), StreamEnd> {
         let metrics = &self.catalog.deps.metrics;
-        Ok(self.scanner.left_out.leave_out(metrics, run, error)?)
+        Ok(self.stream.scanner.left_out.leave_out(metrics, run, error)?)
     }
 
     async fn open(&mut self, delivery: &Delivery, matched: MatchedRun) -> Result<OpenRun<K::State>, RunEnd> {
         let MatchedRun { candidate, sequences: matching } = matched;
         let Candidate { number, document, sequences, .. } = candidate;
         let snapshot = delivery.snapshot();
-        let message = self.keep_alive_message();
         let read = run_parts(&self.catalog.deps, &mut self.names, snapshot, number, &document, &self.parts);
-        let run = self.keep_alive.during(read, message).await?.map_err(RunEnd::Unread)?;
+        let run = self.stream.during(read).await?.map_err(RunEnd::Unread)?;
         let mut matching = matching.into_iter().peekable();
         let selected =
             sequences.into_vec().into_iter().enumerate().filter(|(at, _)| matching.next_if_eq(at).is_some());
@@ -419,10 +386,9 @@ impl<K: SequenceKind> SequenceSender<'_, K> {
     ) -> Result<(Vec<K::Piece>, usize), RunEnd> {
         let OpenRun { run_ref, sequences, read, state, snapshot, .. } = open;
         let snapshot = snapshot.as_deref().unwrap_or_else(|| delivery.snapshot());
-        let message = self.keep_alive_message();
         let sequences = &sequences[*read..];
         let read = self.kind.read(&self.catalog.deps, &self.call, snapshot, *run_ref, sequences, state);
-        self.keep_alive.during(read, message).await?.map_err(RunEnd::Unread)
+        self.stream.during(read).await?.map_err(RunEnd::Unread)
     }
 
     fn push(&mut self, open: &mut OpenRun<K::State>, pieces: Vec<K::Piece>, more: bool) {
@@ -432,31 +398,15 @@ impl<K: SequenceKind> SequenceSender<'_, K> {
         self.rows.push(self.kind.row(run, pieces, more));
     }
 
-    /// Sends the pending rows. No snapshot is held while waiting for a slow client.
+    /// Sends the pending rows.
     async fn flush(
         &mut self,
         delivery: &mut Delivery,
         newer: &mut Option<Box<dyn Snapshot>>,
     ) -> Result<(), StreamEnd> {
-        let message = self.message(false);
-        let Err(message) = self.keep_alive.send_soon(message).await else { return Ok(()) };
-        delivery.drop_snapshot();
-        *newer = None;
-        self.keep_alive.send(message).await
-    }
-
-    fn message(&mut self, done: bool) -> K::Message {
         self.bytes = 0;
-        let progress = self.progress();
-        let left_out = &self.scanner.left_out;
-        let end_warnings = always_raised(&self.scanner).into_iter().chain(left_out.warning());
-        let warnings = end_warnings.filter(|_| done).collect();
-        let damaged_runs = if done { left_out.count() as u64 } else { 0 };
-        let last = self.sent.last.as_ref().filter(|_| done && self.sent.left == Some(0));
-        let next_cursor =
-            last.map(|(number, run_id)| Cursor::newest_first(self.sent.digest, *number, run_id).encode());
-        let next_cursor = next_cursor.unwrap_or_default();
-        let status = MessageStatus { progress, warnings, done, next_cursor, damaged_runs };
-        K::message(std::mem::take(&mut self.rows), status)
+        let status = MessageStatus { progress: self.stream.progress(), ..MessageStatus::default() };
+        let message = K::message(std::mem::take(&mut self.rows), status);
+        self.stream.flush(message, delivery, newer).await
     }
 }

@@ -83,14 +83,7 @@ impl ObjectCursor {
                 RemainingSteps::Steps(indexes.into_iter().map(|index| all[index]).collect())
             }
         };
-        Ok(Self {
-            project: call.named_project(),
-            selected,
-            selection: *selection,
-            remaining,
-            objects: VecDeque::new(),
-            steps: VecDeque::new(),
-        })
+        Ok(Self::over(call, selected, selection, remaining))
     }
 
     /// A cursor over a single step.
@@ -100,7 +93,15 @@ impl ObjectCursor {
         step: i64,
         selection: &Selection,
     ) -> Self {
-        let remaining = RemainingSteps::Steps([step].into());
+        Self::over(call, selected, selection, RemainingSteps::Steps([step].into()))
+    }
+
+    fn over(
+        call: &Call,
+        selected: SelectedSequence,
+        selection: &Selection,
+        remaining: RemainingSteps,
+    ) -> Self {
         Self {
             project: call.named_project(),
             selected,
@@ -113,7 +114,8 @@ impl ObjectCursor {
 
     /// The next piece, with `more` set if others follow. May be retried after an error.
     pub(crate) async fn piece(&mut self, deps: &Deps, snapshot: &dyn Snapshot) -> Result<Sequence> {
-        let (mut steps, mut bytes): (Vec<Step>, usize) = (Vec::new(), 0);
+        let mut steps: Vec<Step> = Vec::new();
+        let mut bytes = 0;
         while bytes < PIECE_BYTES {
             if self.steps.is_empty() && self.objects.is_empty() {
                 match self.read(snapshot).await {

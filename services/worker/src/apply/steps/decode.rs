@@ -87,7 +87,7 @@ mod tests {
             appended_us: 0,
             leader_epoch: None,
         };
-        Entry::read(0, 0, record)
+        Entry::read(0, 0, record, false)
     }
 
     #[tokio::test]

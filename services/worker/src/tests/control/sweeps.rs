@@ -319,7 +319,7 @@ async fn a_mark_is_kept_for_an_hour_of_the_times_in_the_log() {
         let mut sent = received(record(sequence - 1).sent(1, sequence, 0).line(0, "x"), HOUR_US);
         sent.entry.ephemeral_producer = true;
         let stored = matyan_log::Record { appended_us: 10 * HOUR_US, ..sent.stored() };
-        crate::record::Entry::read(0, 0, stored)
+        crate::record::Entry::read(0, 0, stored, false)
     };
     env.apply_entries("r", vec![batch(1), batch(2)]).await;
     env.now_us.store(10 * HOUR_US + HOUR_US / 2, Ordering::Relaxed);

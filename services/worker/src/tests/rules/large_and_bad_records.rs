@@ -383,6 +383,7 @@ fn garbage(offset: u64, key: &'static str, size: usize) -> Entry {
         0,
         0,
         Record { offset, key: key.into(), value, headers: Vec::new(), appended_us: 0, leader_epoch: None },
+        false,
     )
 }
 
