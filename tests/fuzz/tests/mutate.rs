@@ -159,3 +159,12 @@ fn store_journal() {
 fn store_manifest() {
     run("store_manifest");
 }
+
+#[test]
+fn make_fuzzes_every_target() {
+    let makefile = include_str!("../../../Makefile").replace("\\\n", " ");
+    let list = makefile.lines().find_map(|line| line.strip_prefix("FUZZ_TARGETS := "));
+    let listed: Vec<_> = list.expect("the Makefile has the list").split_whitespace().collect();
+    let targets: Vec<_> = TARGETS.iter().map(|target| target.name).collect();
+    assert_eq!(listed, targets);
+}
