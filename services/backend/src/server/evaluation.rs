@@ -118,11 +118,7 @@ impl Evaluation {
         };
         let jobs = if self.share.is_small() { &self.raised_jobs } else { &self.jobs };
         jobs.send(Box::new(job)).await.map_err(|_| Error::Stopping)?;
-        match receiver.await {
-            Ok(Ok(done)) => Ok(done),
-            Ok(Err(panic)) => resume_unwind(panic),
-            Err(_) => Err(Error::Stopping),
-        }
+        finished(receiver).await
     }
 
     /// Runs work that cannot be divided into slices on a thread of its own, of the same priority. The caller
@@ -143,11 +139,7 @@ impl Evaluation {
         };
         let spawned = thread::Builder::new().name("matyan-image".into()).spawn(job);
         spawned.map_err(|_| Error::Waiting("the system has no thread for more work"))?;
-        match receiver.await {
-            Ok(Ok(done)) => Ok(done),
-            Ok(Err(panic)) => resume_unwind(panic),
-            Err(_) => Err(Error::Stopping),
-        }
+        finished(receiver).await
     }
 
     /// Runs a future on the threads: whenever it can go on, until it waits, is a slice of work.
@@ -196,6 +188,15 @@ struct Wakes(Notify);
 impl Wake for Wakes {
     fn wake(self: Arc<Self>) {
         self.0.notify_one();
+    }
+}
+
+/// Waits for the result of a job. A panic of the job continues in its caller.
+async fn finished<T>(receiver: oneshot::Receiver<thread::Result<T>>) -> Result<T> {
+    match receiver.await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(panic)) => resume_unwind(panic),
+        Err(_) => Err(Error::Stopping),
     }
 }
 

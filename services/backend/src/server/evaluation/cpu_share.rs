@@ -12,12 +12,11 @@
 
 use std::{
     fs::File,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
+
+use parking_lot::Mutex;
 
 /// Least time over which the share is measured.
 const WINDOW: Duration = Duration::from_millis(200);
@@ -150,7 +149,7 @@ impl CpuShare {
     }
 
     fn begin_slice(&self) {
-        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut window = self.window.lock();
         // A time without work says nothing.
         if window.slices == 0 && window.began.elapsed() > WINDOW {
             window.restart();
@@ -159,7 +158,7 @@ impl CpuShare {
     }
 
     fn end_slice(&self, times: ThreadTimes) {
-        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut window = self.window.lock();
         window.slices -= 1;
         window.queries.ran += times.ran;
         window.queries.waited += times.waited;
@@ -252,14 +251,14 @@ mod tests {
         let share = CpuShare::new(4);
         let times = ThreadTimes { ran: MS(1), waited: MS(999) };
         share.begin_slice();
-        share.window.lock().unwrap().began -= WINDOW;
+        share.window.lock().began -= WINDOW;
         share.end_slice(times);
         assert!(share.is_small());
 
         share.is_small.store(false, Ordering::Relaxed);
-        share.window.lock().unwrap().began -= 2 * WINDOW;
+        share.window.lock().began -= 2 * WINDOW;
         share.begin_slice();
-        assert!(share.window.lock().unwrap().began.elapsed() < WINDOW, "the window has begun again");
+        assert!(share.window.lock().began.elapsed() < WINDOW, "the window has begun again");
         share.end_slice(ThreadTimes::default());
         assert!(!share.is_small());
     }
