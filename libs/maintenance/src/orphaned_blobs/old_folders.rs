@@ -2,8 +2,8 @@
 //! of a large project have no blobs, and each listing of a bucket costs money.
 //!
 //! The runs are kept as bits, so that a few runs without old blobs are taken for others, and none with old blobs
-//! is missed. The number of listings is bounded; runs after the last one may have old blobs, and so may runs whose folder
-//! does not show their id.
+//! is missed. The number of listings is bounded; runs after the last listing may have old blobs, and so may
+//! runs whose folder does not show their id.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
