@@ -9,11 +9,16 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep};
 
-/// Time over which a rate is measured. A sender that others wait for is cut off after one to two of them.
+/// Time over which a rate is measured. A sender that others wait for is cut off after one to two of them, or sooner if
+/// it was too slow before they waited.
 pub(crate) const WINDOW: Duration = Duration::from_secs(2);
 
-/// Minimum number of bytes in that time, of a sender for which others wait: 50 kB/s.
-const WINDOW_BYTES: usize = 100_000;
+/// Time over which a sender that was too slow is measured next, while nobody waits: others may begin to at any
+/// time, and do not wait for the end of another window.
+const SHORT_WINDOW: Duration = Duration::from_millis(250);
+
+/// Minimum number of bytes in a second, of a sender for which others wait.
+const BYTES_PER_SECOND: u128 = 50_000;
 
 /// Bytes of a memory budget that are waited for. Clones share their state.
 #[derive(Clone, Debug, Default)]
@@ -69,6 +74,8 @@ impl Drop for WaitingBytes {
 #[derive(Default)]
 pub(crate) struct SendRate {
     window: Option<Pin<Box<Sleep>>>,
+    /// Whether the window is a short one.
+    is_short: bool,
     bytes: usize,
 }
 
@@ -89,20 +96,27 @@ impl SendRate {
         while window.as_mut().poll(context).is_ready() {
             // If the server has not read for a while, nothing is known about the sender.
             let is_known = !may_be_blocked && window.deadline().elapsed() < WINDOW;
-            if std::mem::take(&mut self.bytes) < WINDOW_BYTES && is_known && must_release() {
+            let bytes = std::mem::take(&mut self.bytes);
+            let is_slow = is_known && is_too_little(bytes, if self.is_short { SHORT_WINDOW } else { WINDOW });
+            if is_slow && must_release() {
                 return Poll::Ready(());
             }
-            window.as_mut().reset(Instant::now() + WINDOW);
+            self.is_short = is_slow;
+            window.as_mut().reset(Instant::now() + if is_slow { SHORT_WINDOW } else { WINDOW });
         }
         Poll::Pending
     }
+}
+
+fn is_too_little(bytes: usize, time: Duration) -> bool {
+    (bytes as u128) < BYTES_PER_SECOND * time.as_millis() / 1_000
 }
 
 /// The error of a sender that has lost its memory.
 pub(crate) fn too_slow() -> io::Error {
     let message = format!(
         "others wait for the memory of this body, and less than {} kB/s of it arrived: send it again",
-        WINDOW_BYTES / 1_000 / WINDOW.as_secs() as usize
+        BYTES_PER_SECOND / 1_000
     );
     io::Error::new(io::ErrorKind::TimedOut, message)
 }
@@ -116,6 +130,9 @@ mod tests {
     use super::*;
 
     const HELD: usize = 1_000;
+
+    /// Bytes in a window that are enough.
+    const WINDOW_BYTES: usize = 100_000;
 
     #[tokio::test(start_paused = true)]
     async fn as_many_slow_senders_are_cut_off_as_others_need() {
@@ -139,5 +156,39 @@ mod tests {
         assert!(!is_cut_off(0).await, "it gives back the rest");
         drop((second, third));
         assert_eq!(*demand.lock(), DemandedBytes::default());
+    }
+
+    /// A sender is slow for minutes before anyone needs its memory.
+    #[tokio::test(start_paused = true)]
+    async fn a_sender_that_was_slow_before_is_cut_off_soon() {
+        let demand = Demand::default();
+        let mut rate = SendRate::default();
+        let mut too_slow =
+            Box::pin(poll_fn(|context| rate.poll_too_slow(context, false, || demand.release(HELD))));
+        // Not at the end of a window.
+        assert!(timeout(60 * WINDOW + WINDOW / 3, &mut too_slow).await.is_err(), "no other waits");
+        let _waiting = demand.wait(HELD);
+        let begun = Instant::now();
+        too_slow.await;
+        assert!(begun.elapsed() <= SHORT_WINDOW + Duration::from_millis(1), "{:?}", begun.elapsed());
+    }
+
+    /// A sender that continues in time is measured over whole windows again.
+    #[tokio::test(start_paused = true)]
+    async fn a_sender_that_has_recovered_keeps_its_memory() {
+        let demand = Demand::default();
+        let mut rate = SendRate::default();
+        let wait = async |rate: &mut SendRate, time| {
+            let too_slow = poll_fn(|context| rate.poll_too_slow(context, false, || demand.release(HELD)));
+            timeout(time, too_slow).await.is_ok()
+        };
+        assert!(!wait(&mut rate, WINDOW + SHORT_WINDOW / 2).await, "no other waits");
+        let _waiting = demand.wait(HELD);
+        rate.received(WINDOW_BYTES);
+        assert!(
+            !wait(&mut rate, WINDOW).await,
+            "it has sent enough for a short window, and a long one began"
+        );
+        assert!(wait(&mut rate, WINDOW).await, "it sends no more");
     }
 }

@@ -18,7 +18,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use object_store::{
     gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder},
     path::Path,
-    signer::{Method, Signer},
+    signer::{HeaderName, HeaderValue, Method, SignedUrlOptions, Signer},
 };
 use percent_encoding::{percent_decode_str, utf8_percent_encode};
 use serde_json::json;
@@ -36,6 +36,9 @@ use resumable_upload::ResumableUpload;
 
 /// Query parameter of a session URL. It is all that is needed to write to the session.
 const SESSION_ID: &str = "upload_id";
+
+/// Header of an upload with the least and the largest size that Google accepts, if the signature contains it.
+const SIZE_RANGE: &str = "x-goog-content-length-range";
 
 const GOOGLE: &str = "https://storage.googleapis.com";
 
@@ -147,23 +150,36 @@ fn client(settings: &Settings, base: &str) -> Result<GoogleCloudStorage> {
     built.map_err(|error| Error::Setup { reason: format!("invalid GCS settings: {error}") })
 }
 
+/// Signs an upload, with its size if that is known: Google verifies no Content-Length.
+async fn signed_upload(
+    signer: &dyn Signer,
+    key: &BlobKey,
+    size: Option<u64>,
+    lifetime: Duration,
+) -> Result<PresignedUpload> {
+    let path = Path::parse(key.as_str()).expect("every blob key is a valid path");
+    let range = size.map(|size| format!("{size},{size}"));
+    let mut options = SignedUrlOptions::default();
+    if let Some(range) = &range {
+        let range = HeaderValue::from_str(range).expect("numbers and commas may be in a header");
+        options = options.with_signed_header(HeaderName::from_static(SIZE_RANGE), range);
+    }
+    let url = signer.signed_url_opts(Method::PUT, &path, lifetime, &options).await;
+    let url = url.map_err(|error| unavailable("signing an upload URL", error))?.into();
+    let headers = range.into_iter().map(|range| (SIZE_RANGE.to_owned(), range)).collect();
+    Ok(PresignedUpload { url, headers, expires: lifetime })
+}
+
 #[async_trait]
 impl Bucket for Gcs {
-    /// `object_store` signs the host only, so the URL accepts any size.
-    async fn presign(&self, key: &BlobKey, _: Option<u64>, lifetime: Duration) -> Result<PresignedUpload> {
-        let url = match &self.signer {
-            Some(signer) => {
-                let path = Path::parse(key.as_str()).expect("every blob key is a valid path");
-                let url = signer.signed_url(Method::PUT, &path, lifetime).await;
-                url.map_err(|error| unavailable("signing an upload URL", error))?.into()
-            }
-            None => {
-                let key = utf8_percent_encode(key.as_str(), api::PATH);
-                let expires = lifetime.as_secs();
-                let query = format!("X-Goog-Algorithm=GOOG4-RSA-SHA256&X-Goog-Expires={expires}");
-                format!("{}/{}/{key}?{query}", self.public, self.api.bucket)
-            }
-        };
+    async fn presign(&self, key: &BlobKey, size: Option<u64>, lifetime: Duration) -> Result<PresignedUpload> {
+        if let Some(signer) = &self.signer {
+            return signed_upload(signer, key, size, lifetime).await;
+        }
+        let key = utf8_percent_encode(key.as_str(), api::PATH);
+        let expires = lifetime.as_secs();
+        let query = format!("X-Goog-Algorithm=GOOG4-RSA-SHA256&X-Goog-Expires={expires}");
+        let url = format!("{}/{}/{key}?{query}", self.public, self.api.bucket);
         Ok(PresignedUpload { url, headers: Vec::new(), expires: lifetime })
     }
 
@@ -287,5 +303,49 @@ impl Bucket for Gcs {
 
     async fn abort(&self, upload: &MultipartUpload) -> Result<()> {
         ResumableUpload::new(self.api.clone(), &self.session_target(upload)).discard().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::signer::Url;
+
+    use super::*;
+
+    /// Writes the headers that it is asked to sign into the URL.
+    #[derive(Debug)]
+    struct VisibleSigner;
+
+    #[async_trait]
+    impl Signer for VisibleSigner {
+        async fn signed_url(&self, method: Method, path: &Path, _: Duration) -> object_store::Result<Url> {
+            Ok(Url::parse(&format!("https://bucket/{path}?{method}")).expect("the test names a valid path"))
+        }
+
+        async fn signed_url_opts(
+            &self,
+            method: Method,
+            path: &Path,
+            lifetime: Duration,
+            options: &SignedUrlOptions,
+        ) -> object_store::Result<Url> {
+            let mut url = self.signed_url(method, path, lifetime).await?;
+            for (name, value) in &options.signed_headers {
+                url.query_pairs_mut().append_pair(name.as_str(), value.to_str().expect("it is a text"));
+            }
+            Ok(url)
+        }
+    }
+
+    #[tokio::test]
+    async fn rule_71_the_url_of_an_upload_signs_the_range_of_its_size() {
+        let key = BlobKey::new("run/model.pt").unwrap();
+        let lifetime = Duration::from_secs(60);
+        let signed = async |size| signed_upload(&VisibleSigner, &key, size, lifetime).await.unwrap();
+        let upload = signed(Some(7)).await;
+        assert_eq!(upload.url, "https://bucket/run/model.pt?PUT&x-goog-content-length-range=7%2C7");
+        assert_eq!(upload.headers, [(SIZE_RANGE.to_owned(), "7,7".to_owned())], "the client must send it");
+        let any = signed(None).await;
+        assert_eq!((any.url.as_str(), any.headers), ("https://bucket/run/model.pt?PUT", Vec::new()));
     }
 }

@@ -50,6 +50,12 @@ pub fn project_folder(project: &str) -> Result<String> {
     }
 }
 
+/// A key after the keys of all projects but the default one, and before the keys of runs that follow them.
+pub fn other_projects_end() -> Result<BlobKey> {
+    // `0` is the character after the slash.
+    BlobKey::new(format!("{PROJECTS}0"))
+}
+
 impl BlobKey {
     /// Returns the key of a reference made by a run of this project (empty: the default
     /// one).
@@ -171,6 +177,16 @@ mod tests {
             check("", id, &format!(".projects/.projects/{digest}/"));
             check("team", id, &format!(".projects/team/.projects/{digest}/"));
         }
+    }
+
+    #[test]
+    fn the_folders_of_projects_have_an_end() {
+        let end = other_projects_end().unwrap();
+        assert!(
+            BlobKey::new(".projects/\u{10ffff}").unwrap() < end
+                && end < BlobKey::new(".projects1/x").unwrap()
+        );
+        assert!(end.is_in_project(""));
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub use cloud::Cloud;
 pub use error::Error;
 pub use health::probe;
 pub use key::BlobKey;
-pub use key_layout::{RunFolder, is_reserved_path, is_valid_folder_name, project_folder};
+pub use key_layout::{RunFolder, is_reserved_path, is_valid_folder_name, other_projects_end, project_folder};
 pub use multipart::{
     MAX_UPLOAD_BYTES, MultipartUpload, MultipartUploads, OpenBucket, Part, UPLOAD_ID_BYTES, part_bytes,
 };

@@ -7,8 +7,10 @@
 //! `stray_blobs`); folders of deleted runs belong to the control worker.
 //!
 //! A listing of a folder in a bucket costs money, and most runs of a large project have ended long ago. Daily
-//! searches therefore take turns with these: each lists a part of their folders.
+//! searches therefore take turns with these: each lists a part of their folders. In a project with many
+//! runs, a folder is listed only if a listing of the project has shown that it may have old blobs.
 
+mod old_folders;
 mod references;
 
 use matyan_blob::{BlobKey, Blobs, ListedBlob, RunFolder};
@@ -20,7 +22,10 @@ use matyan_model::{
 };
 use matyan_store::{Batch, Scan, Store};
 
-use self::references::{Candidates, ReferenceSearch};
+use self::{
+    old_folders::OldFolders,
+    references::{Candidates, ReferenceSearch},
+};
 use crate::{
     BlobEvent, BlobObserver, CLEANUP_ORPHAN_BLOBS, Deps, Error, JobLock, LONGEST_SPOOL_US,
     oldest_unapplied_us, pace::Pace, project_pages::ProjectPages,
@@ -52,6 +57,8 @@ pub struct OrphanedBlobs<'d> {
     /// Only blobs written before this time are considered.
     before_us: i64,
     pages: ProjectPages,
+    /// The folders of a project with more runs than a page.
+    old_folders: Option<(Project, OldFolders)>,
     is_dry: bool,
     /// The runs that have ended long ago and are listed; `None` for all of them.
     turn: Option<u64>,
@@ -70,6 +77,7 @@ impl<'d> OrphanedBlobs<'d> {
             blobs: deps.blobs,
             before_us: kept_since_us(deps).await?,
             pages: ProjectPages::new(projects, keys::documents),
+            old_folders: None,
             is_dry: false,
             turn: None,
             max_failures: None,
@@ -123,6 +131,9 @@ impl<'d> OrphanedBlobs<'d> {
         let page = runs_list(&*snapshot, project.number, &range, PAGE).await?;
         // Dropped first, because deleting may take longer than a snapshot lives.
         drop(snapshot);
+        if page.rest.is_some() {
+            self.find_old_folders(&project, lock.as_deref_mut()).await?;
+        }
         self.pages.give_back(&project, page.rest);
         let count = page.runs.len() as u64;
         let last = page.runs.last().map(|(number, _)| (project.number, *number));
@@ -130,10 +141,13 @@ impl<'d> OrphanedBlobs<'d> {
             if !self.is_listed(number, &document) {
                 continue;
             }
+            let id = RunId::new(document.props.run_id);
+            if !self.may_have_old_blobs(&project, &id) {
+                continue;
+            }
             if let Some(lock) = &mut lock {
                 lock.renew().await?;
             }
-            let id = RunId::new(document.props.run_id);
             match self.delete_in_run(&project, &id, number, observe).await {
                 Ok(()) => self.failures = 0,
                 // The failure of one folder says nothing about the next, unless the
@@ -158,6 +172,28 @@ impl<'d> OrphanedBlobs<'d> {
             self.note(last).await?;
         }
         Ok(Some(count))
+    }
+
+    /// Lists the folders of a project, unless that is done.
+    async fn find_old_folders(
+        &mut self,
+        project: &NamedProject,
+        lock: Option<&mut JobLock<'_>>,
+    ) -> Result<(), Error> {
+        if self.old_folders.as_ref().is_none_or(|(of, _)| *of != project.number) {
+            let found = OldFolders::find(self.blobs, project, self.before_us, &mut self.pace, lock).await?;
+            self.old_folders = Some((project.number, found));
+        }
+        Ok(())
+    }
+
+    fn may_have_old_blobs(&self, project: &NamedProject, id: &RunId) -> bool {
+        let Some((_, old_folders)) = self.old_folders.as_ref().filter(|(of, _)| *of == project.number) else {
+            return true;
+        };
+        // Its search reports a folder that cannot be.
+        let Ok(folder) = RunFolder::new(&project.name, id.as_str()) else { return true };
+        old_folders.may_have(&folder, id.as_str())
     }
 
     /// Whether the folder of a run is listed. A client that is away may still send files to a run that has ended,

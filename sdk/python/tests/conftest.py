@@ -1,6 +1,7 @@
 """A real server for tests, the binary `MATYAN_BIN`, and a spool of their own."""
 
 import contextlib
+import importlib
 import json
 import os
 import shutil
@@ -88,14 +89,26 @@ def shared_server(tmp_path_factory):
     server.stop()
 
 
+def peers_module(name):
+    """Imports a module of the tests with clients of other projects."""
+    sys.path.append(str(Path(__file__).parents[3] / "tests" / "peers" / "python"))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.pop()
+
+
+@pytest.fixture
+def network(shared_server):
+    """Another address of the server, whose connections break when a test says so."""
+    with peers_module("network").Network(shared_server.url) as network:
+        yield network
+
+
 @pytest.fixture(scope="session")
 def kafka_server(tmp_path_factory):
     """A frontier and `matyan up` in two processes, over a real broker."""
-    sys.path.append(str(Path(__file__).parents[3] / "tests" / "peers" / "python"))
-    try:
-        import kafka  # noqa: PLC0415 - found by the path above
-    finally:
-        sys.path.pop()
+    kafka = peers_module("kafka")
     if reason := kafka.lacking():
         pytest.skip(reason)
     system = kafka.System(tmp_path_factory.mktemp("kafka")).start()

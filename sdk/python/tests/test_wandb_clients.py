@@ -96,6 +96,13 @@ def wait_for_metric(server, process, run_id, project, name):
         time.sleep(0.1)
 
 
+def wait_for(condition, process):
+    """Waits for something that a script causes."""
+    while not condition():
+        assert process.poll() is None, "the script has ended before"
+        time.sleep(0.1)
+
+
 def points(run, name):
     """Returns the values of a metric by step, each step once."""
     columns = run.series(name, {})
@@ -202,6 +209,40 @@ wandb.finish()
     process.communicate()
     assert process.returncode == 0
     assert points(stored(own_server, "r", "killed"), "loss") == {i: float(i) for i in range(1000)}
+
+
+def test_rule_108_a_cut_network_loses_and_doubles_nothing(client, shared_server, network):
+    script = """
+import sys, wandb
+run = wandb.init(project="cut", id="r")
+for i in range(1000):
+    wandb.log({"loss": i})
+    if i == 500:
+        print("half", flush=True)
+        sys.stdin.readline()
+wandb.finish()
+"""
+    process = subprocess.Popen(
+        [client.python, "-c", script],
+        cwd=client.directory,
+        env=client.environment(network.url),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "half\n"
+    wait_for_metric(shared_server, process, "r", "cut", "loss")
+    # What is sent next is stored, and the client does not learn that.
+    network.lose_answers(3)
+    process.stdin.write("\n")
+    process.stdin.flush()
+    wait_for(lambda: network.lost_answers == 3, process)
+    network.cut()
+    wait_for(lambda: network.refused, process)
+    network.restore()
+    process.communicate()
+    assert process.returncode == 0
+    assert points(stored(shared_server, "r", "cut"), "loss") == {i: float(i) for i in range(1000)}
 
 
 def test_several_writers_lose_no_row(client, shared_server):

@@ -116,6 +116,11 @@ fn signed_url() {
 }
 
 #[test]
+fn secrets() {
+    run("secrets");
+}
+
+#[test]
 fn log_entry() {
     run("log_entry");
 }
@@ -141,6 +146,16 @@ fn multipart_upload() {
 }
 
 #[test]
+fn event_file() {
+    run("event_file");
+}
+
+#[test]
+fn event_record() {
+    run("event_record");
+}
+
+#[test]
 fn unfinished_upload() {
     run("unfinished_upload");
 }
@@ -158,4 +173,16 @@ fn store_journal() {
 #[test]
 fn store_manifest() {
     run("store_manifest");
+}
+
+#[test]
+fn every_target_is_run() {
+    let makefile = include_str!("../../../Makefile").replace("\\\n", " ");
+    let list = makefile.lines().find_map(|line| line.strip_prefix("FUZZ_TARGETS := "));
+    let listed: Vec<_> = list.expect("the Makefile has the list").split_whitespace().collect();
+    let targets: Vec<_> = TARGETS.iter().map(|target| target.name).collect();
+    assert_eq!(listed, targets);
+    for target in targets {
+        assert!(include_str!("mutate.rs").contains(&format!("run(\"{target}\");")), "no test runs {target}");
+    }
 }

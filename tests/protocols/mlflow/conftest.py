@@ -10,9 +10,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "peers" / "python"))
 
+from network import Network  # noqa: E402
 from server import Server, eventually, free_port  # noqa: E402
 
-__all__ = ["Server", "eventually", "free_port"]
+__all__ = ["Network", "Server", "eventually", "free_port"]
 
 # A test that waits for the client's own pauses would take minutes.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")

@@ -6,7 +6,7 @@ import math
 import time
 
 import pytest
-from conftest import Server, free_port
+from conftest import Network, Server, free_port
 
 
 def values(client, run, key):
@@ -333,6 +333,33 @@ def test_a_killed_server_loses_and_doubles_nothing(tmp_path):
     client.set_terminated(run)
     assert client.get_run(run).info.status == "FINISHED"
     assert server.stop() == 0, server.said()
+
+
+def test_rule_94_a_cut_network_loses_and_doubles_nothing(server):
+    """The client repeats by itself what it has seen no answer of."""
+    import mlflow
+    from mlflow.entities import Metric
+
+    with Network(server.query) as network:
+        client = mlflow.MlflowClient(tracking_uri=network.url, registry_uri=network.url)
+        run = client.create_run("0").info.run_id
+        expected = []
+        for batch in range(12):
+            points = [Metric("loss", (batch * 50 + at) / 3, 1_000 + batch, batch * 50 + at) for at in range(50)]
+            expected += [(point.step, point.value) for point in points]
+            if batch % 3 == 0:
+                network.lose_answers(2)
+            elif batch % 3 == 1:
+                network.break_requests(2)
+            client.log_batch(run, metrics=points)
+            client.log_param(run, f"batch {batch}", str(batch))
+        client.set_terminated(run)
+        assert (network.lost_answers, network.broken_requests) == (8, 8)
+    direct = mlflow.MlflowClient(tracking_uri=server.query, registry_uri=server.query)
+    assert values(direct, run, "loss") == expected
+    found = direct.get_run(run)
+    assert found.data.params == {f"batch {batch}": str(batch) for batch in range(12)}
+    assert found.info.status == "FINISHED"
 
 
 def test_autolog_of_scikit_learn(mlflow):

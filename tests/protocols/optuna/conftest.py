@@ -9,18 +9,23 @@ from urllib.parse import urlsplit
 
 import optuna
 import pytest
+from network import Network
 from optuna.storages import GrpcStorageProxy
 from server import Server, eventually
 
-__all__ = ["Server", "address", "command", "eventually", "found_runs", "storage_of"]
+__all__ = ["Network", "Server", "address", "address_of", "command", "eventually", "found_runs", "storage_of"]
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def address(server):
     """The host and the port that people give to the client."""
-    url = urlsplit(server.query)
-    return url.hostname, url.port
+    return address_of(server.query)
+
+
+def address_of(url):
+    parts = urlsplit(url)
+    return parts.hostname, parts.port
 
 
 def storage_of(server):

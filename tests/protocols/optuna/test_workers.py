@@ -1,4 +1,4 @@
-"""Studies of several processes, and of a server that is killed."""
+"""Studies of several processes, of a server that is killed, and of a network that is cut."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import multiprocessing
 import optuna
 import pytest
 import workers
-from conftest import Server, address, command, eventually, found_runs, storage_of
+from conftest import Network, Server, address, address_of, command, eventually, found_runs, storage_of
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
 PROCESSES = 8
+# Processes that report to a server until a fault ends them.
+REPORTING = 4
 
 
 def in_processes(function, arguments):
@@ -71,20 +73,18 @@ def test_hyperband_prunes_trials_of_several_processes(server, storage):
     assert len(found_runs(server, query)) == len(pruned)
 
 
-def test_rule_101_a_killed_server_loses_nothing_that_it_acknowledged(tmp_path):
-    server = Server(tmp_path).start()
-    storage = storage_of(server)
-    study_id = storage.create_new_study([StudyDirection.MINIMIZE], "killed")
+def report_until(fault, place, study_id):
+    """Lets workers run trials until a fault ends them all, and returns what was acknowledged to them."""
     context = multiprocessing.get_context("spawn")
     acknowledged = context.Queue()
-    place = address(server)
     processes = [
-        context.Process(target=workers.report, args=(place, study_id, acknowledged)) for _ in range(4)
+        context.Process(target=workers.report, args=(place, study_id, acknowledged))
+        for _ in range(REPORTING)
     ]
     for process in processes:
         process.start()
     seen = [acknowledged.get(timeout=120) for _ in range(200)]
-    server.kill()
+    fault()
     ended = 0
     while ended < len(processes):
         entry = acknowledged.get(timeout=120)
@@ -92,9 +92,11 @@ def test_rule_101_a_killed_server_loses_nothing_that_it_acknowledged(tmp_path):
         seen.append(entry)
     for process in processes:
         process.join()
-    storage.close()
+    return seen
 
-    server.start()
+
+def check_acknowledged(server, study, study_id, seen):
+    """Checks that a study has everything that was acknowledged, and each value once."""
     storage = storage_of(server)
     trials = {trial._trial_id: trial for trial in storage.get_all_trials(study_id)}
     assert [trial.number for trial in trials.values()] == list(range(len(trials)))
@@ -107,7 +109,7 @@ def test_rule_101_a_killed_server_loses_nothing_that_it_acknowledged(tmp_path):
             assert (trials[trial_id].state, trials[trial_id].values) == (TrialState.COMPLETE, [detail])
     # At most the last trial of each worker has not ended, and it can go on.
     running = [trial for trial in trials.values() if trial.state == TrialState.RUNNING]
-    assert len(running) <= len(processes)
+    assert len(running) <= REPORTING
     for trial in running:
         assert storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
     # Every acknowledged value is a point of the run of its trial, and no other value is.
@@ -116,7 +118,7 @@ def test_rule_101_a_killed_server_loses_nothing_that_it_acknowledged(tmp_path):
         for kind, trial_id, detail in seen
         if kind in ("value", "end")
     }
-    eventually(lambda: acknowledged_points <= charted_points(server, "killed"), "the points are applied")
+    eventually(lambda: acknowledged_points <= charted_points(server, study), "the points are applied")
     stored = {
         (trial.number, "intermediate_value", step)
         for trial in trials.values()
@@ -124,8 +126,26 @@ def test_rule_101_a_killed_server_loses_nothing_that_it_acknowledged(tmp_path):
     }
     complete = [trial for trial in trials.values() if trial.state == TrialState.COMPLETE]
     stored |= {(trial.number, "value", 0) for trial in complete}
-    assert charted_points(server, "killed") <= stored
+    assert charted_points(server, study) <= stored
+    storage.close()
+
+
+def test_rule_101_a_killed_server_loses_nothing_that_it_acknowledged(tmp_path):
+    server = Server(tmp_path).start()
+    storage = storage_of(server)
+    study_id = storage.create_new_study([StudyDirection.MINIMIZE], "killed")
+    seen = report_until(server.kill, address(server), study_id)
+    storage.close()
+    server.start()
+    check_acknowledged(server, "killed", study_id, seen)
     assert server.stop() == 0, server.said()
+
+
+def test_rule_101_a_cut_network_loses_nothing_that_was_acknowledged(server, storage):
+    study_id = storage.create_new_study([StudyDirection.MINIMIZE], "cut off")
+    with Network(server.query) as network:
+        seen = report_until(network.cut, address_of(network.url), study_id)
+    check_acknowledged(server, "cut off", study_id, seen)
 
 
 def point_of(kind, detail):

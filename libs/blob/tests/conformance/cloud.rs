@@ -55,7 +55,7 @@ fn missing_features(kind: Kind) -> &'static [(&'static str, &'static str)] {
         ],
         Kind::Gcs => &[
             ("url/of_another_key_is_refused", "the emulator checks no signature"),
-            ("url/size_is_signed", "the signature covers the host only"),
+            ("url/size_is_signed", "the emulator checks no signature"),
             ("url/expires", "the emulator checks no signature"),
             ("multipart/parts_in_any_order_and_repeated", "sessions take their parts in order"),
             ("multipart/missing_part_is_reported", "the last part completes the session"),

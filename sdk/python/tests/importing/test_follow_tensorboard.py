@@ -50,6 +50,12 @@ def line_with(process, text):
     raise AssertionError(f"the follower has ended without `{text}`")
 
 
+def wait_for(condition, process):
+    while not condition():
+        assert process.poll() is None, "the follower has ended"
+        time.sleep(0.1)
+
+
 def stored_run(server, run_hash):
     # A call for one run waits until everything of it is applied.
     return Run(run_hash, repo=server.url, read_only=True)
@@ -112,6 +118,41 @@ def test_a_server_that_is_killed_is_waited_for(own_server, tmp_path):
             for name, found in EXPECTED["x"]["scalars"].items()
         }
         while points(stored_run(own_server, told.split()[-1])) != expected:
+            assert process.poll() is None, "the follower has ended before everything was stored"
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+        assert process.returncode == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_rule_125_a_cut_network_loses_and_doubles_nothing(shared_server, network, tmp_path):
+    [source] = (LOGS / "x").iterdir()
+    content = source.read_bytes()
+    file = tmp_path / f"logs-{os.urandom(4).hex()}" / "x" / f"{source.name}.{os.urandom(4).hex()}"
+    file.parent.mkdir(parents=True)
+    half, most = len(content) // 2, len(content) * 3 // 4
+    file.write_bytes(content[:half])
+    process = command(network, str(file.parent.parent))
+    try:
+        told = line_with(process, "new run ")
+        # What is sent next is stored, and the follower does not learn that.
+        network.lose_answers(1)
+        with file.open("ab") as grown:
+            grown.write(content[half:most])
+        wait_for(lambda: network.lost_answers, process)
+        network.cut()
+        with file.open("ab") as grown:
+            grown.write(content[most:])
+        wait_for(lambda: network.refused, process)
+        network.restore()
+        expected = {
+            (name, "{}"): last_of_each_step(found)
+            for name, found in EXPECTED["x"]["scalars"].items()
+        }
+        while points(stored_run(shared_server, told.split()[-1])) != expected:
             assert process.poll() is None, "the follower has ended before everything was stored"
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)

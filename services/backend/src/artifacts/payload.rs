@@ -14,7 +14,6 @@ use crate::server::{
     convert,
     deps::Deps,
     error::{Error, Result},
-    evaluation::Evaluation,
 };
 
 /// Number of first bytes that show the type of a payload.
@@ -126,7 +125,7 @@ pub(super) async fn thumbnail(
     let bytes = collected(content, MAX_IMAGE_BYTES).await?;
     // On a thread of low priority, so that ingestion does not wait, and not on the threads of queries: an
     // image cannot be decoded in slices.
-    let reduced = Evaluation::run_apart(move || {
+    let reduced = deps.evaluation.run_apart(move || {
         let reduced = reduced(&bytes, request.size);
         drop(permit);
         reduced

@@ -2,6 +2,8 @@
 //! ingestion nor other reads wait for them. Work comes in slices of some milliseconds. Between two slices, other
 //! searches have their turn, and a search whose client has left ends.
 
+mod cpu_share;
+
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
@@ -17,6 +19,7 @@ use tokio::{
     sync::{Notify, Semaphore, SemaphorePermit, mpsc, oneshot},
 };
 
+use self::cpu_share::{CpuShare, ThreadClock};
 use super::error::{Error, Result};
 
 /// Steps of the query language in a slice: about 10 ms. The last run of a slice may add 20 ms.
@@ -40,16 +43,26 @@ const COLUMN_SEARCHES: usize = 4;
 /// Searches for columns at the same time: each takes up to 64 MiB of merged params in CBOR, decoded.
 const COLUMN_FINDS: usize = 2;
 
-/// Added to the niceness of the threads: with others of the server ready to run, they get a seventieth of a
-/// core. With a tenth, which is 10, acknowledgements next to searches took two to three times as long as alone.
-#[cfg(target_os = "linux")]
+/// Niceness of the threads: with others of the server ready to run, they get a seventieth of a core. With
+/// a tenth, which is 10, acknowledgements next to searches took two to three times as long as alone.
 const NICENESS: i32 = 19;
+
+/// Niceness of the threads that take over while other programs fill the cores: beside one busy thread, they get
+/// a quarter of a core.
+const RAISED_NICENESS: i32 = 5;
+
+/// One of this number of threads has the raised priority, so that queries cost a program that fills all cores a
+/// sixteenth of them at most.
+const RAISED_PART: usize = 4;
 
 type Job = Box<dyn FnOnce() + Send>;
 
 /// The threads, and the memory of the runs that they evaluate.
 pub struct Evaluation {
     jobs: mpsc::Sender<Job>,
+    /// The queue of the threads with the raised priority.
+    raised_jobs: mpsc::Sender<Job>,
+    share: Arc<CpuShare>,
     /// The slices that have begun.
     slices: Option<IntCounter>,
     pages: Semaphore,
@@ -60,14 +73,12 @@ pub struct Evaluation {
 impl Evaluation {
     /// Starts the threads, which end when this value is dropped.
     pub fn start(threads: usize) -> io::Result<Self> {
-        let (sender, receiver) = mpsc::channel(QUEUED);
-        let receiver = Arc::new(Mutex::new(receiver));
-        for _ in 0..threads.max(1) {
-            let receiver = receiver.clone();
-            thread::Builder::new().name("matyan-query".into()).spawn(move || work(&receiver))?;
-        }
+        let threads = threads.max(1);
+        let share = Arc::new(CpuShare::new(threads));
         Ok(Self {
-            jobs: sender,
+            jobs: start_threads(threads, NICENESS, &share)?,
+            raised_jobs: start_threads(threads.div_ceil(RAISED_PART), RAISED_NICENESS, &share)?,
+            share,
             slices: None,
             pages: Semaphore::new(PAGES),
             columns: Semaphore::new(COLUMN_SEARCHES),
@@ -105,19 +116,26 @@ impl Evaluation {
                 drop(sender.send(done));
             }
         };
-        self.jobs.send(Box::new(job)).await.map_err(|_| Error::Stopping)?;
+        let jobs = if self.share.is_small() { &self.raised_jobs } else { &self.jobs };
+        jobs.send(Box::new(job)).await.map_err(|_| Error::Stopping)?;
         finished(receiver).await
     }
 
     /// Runs work that cannot be divided into slices on a thread of its own, of the same priority. The caller
     /// bounds the number of such threads.
-    pub(crate) async fn run_apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    pub(crate) async fn run_apart<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
         let (sender, receiver) = oneshot::channel();
+        let share = self.share.clone();
         let job = move || {
-            lower_priority();
-            let done = catch_unwind(AssertUnwindSafe(work));
-            // Fails only if the caller has left.
-            drop(sender.send(done));
+            lower_priority(if share.is_small() { RAISED_NICENESS } else { NICENESS });
+            share.measure(&mut ThreadClock::open(), || {
+                let done = catch_unwind(AssertUnwindSafe(work));
+                // Fails only if the caller has left.
+                drop(sender.send(done));
+            });
         };
         let spawned = thread::Builder::new().name("matyan-image".into()).spawn(job);
         spawned.map_err(|_| Error::Waiting("the system has no thread for more work"))?;
@@ -182,21 +200,43 @@ async fn finished<T>(receiver: oneshot::Receiver<thread::Result<T>>) -> Result<T
     }
 }
 
-/// Lowers the priority of the current thread.
-fn lower_priority() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+/// Lowers the priority of the current thread, unless it is as low already.
+#[cfg(target_os = "linux")]
+fn lower_priority(niceness: i32) {
+    if rustix::process::getpriority_process(None).is_ok_and(|current| current < niceness)
+        && let Err(error) = rustix::process::setpriority_process(None, niceness)
+    {
         tracing::warn!(%error, "failed to lower the priority of a thread");
     }
 }
 
-fn work(jobs: &Mutex<mpsc::Receiver<Job>>) {
-    lower_priority();
+/// Elsewhere, niceness is a property of the whole process.
+#[cfg(not(target_os = "linux"))]
+fn lower_priority(_: i32) {}
+
+/// Starts threads with a queue of jobs, which end when the queue is closed.
+fn start_threads(threads: usize, niceness: i32, share: &Arc<CpuShare>) -> io::Result<mpsc::Sender<Job>> {
+    let (sender, receiver) = mpsc::channel(QUEUED);
+    let receiver = Arc::new(Mutex::new(receiver));
+    for _ in 0..threads {
+        let receiver = receiver.clone();
+        let share = share.clone();
+        let work = move || {
+            lower_priority(niceness);
+            work(&receiver, &share);
+        };
+        thread::Builder::new().name("matyan-query".into()).spawn(work)?;
+    }
+    Ok(sender)
+}
+
+fn work(jobs: &Mutex<mpsc::Receiver<Job>>, share: &CpuShare) {
+    let mut clock = ThreadClock::open();
     loop {
         // One thread waits for the next job, the others for the lock.
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
         match job {
-            Some(job) => job(),
+            Some(job) => share.measure(&mut clock, job),
             None => return,
         }
     }
@@ -315,6 +355,46 @@ mod tests {
         let (threads, ()) = tokio::join!(evaluation.drive(Box::pin(work)), send);
         let on_pool = |number| (number, Some("matyan-query".to_owned()));
         assert_eq!(threads.unwrap(), (0..100).map(on_pool).collect::<Vec<_>>());
+    }
+
+    /// Ends a process at the end of a test.
+    #[cfg(target_os = "linux")]
+    struct BusyProgram(std::process::Child);
+
+    #[cfg(target_os = "linux")]
+    impl Drop for BusyProgram {
+        fn drop(&mut self) {
+            self.0.kill().unwrap();
+            self.0.wait().unwrap();
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn rule_130_searches_beside_a_program_that_fills_the_cores_get_a_share() {
+        use std::time::{Duration, Instant};
+
+        let niceness = || rustix::process::getpriority_process(None).unwrap();
+        let of_test = niceness();
+        if of_test > RAISED_NICENESS || std::fs::read("/proc/thread-self/schedstat").is_err() {
+            return println!("ignored: the test has a low priority, or the system no times of threads");
+        }
+        // The threads and the other program inherit that.
+        let mut core = rustix::thread::CpuSet::new();
+        core.set(rustix::thread::sched_getcpu());
+        rustix::thread::sched_setaffinity(None, &core).unwrap();
+        let evaluation = Evaluation::start(1).unwrap();
+        assert_eq!(evaluation.run(niceness).await.unwrap(), NICENESS);
+        let busy = std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+        let _busy = BusyProgram(busy);
+        let slice = || {
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_millis(20) {}
+        };
+        while !evaluation.share.is_small() {
+            evaluation.run(slice).await.unwrap();
+        }
+        assert_eq!(evaluation.run(niceness).await.unwrap(), RAISED_NICENESS);
     }
 
     #[tokio::test]

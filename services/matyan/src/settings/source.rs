@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    io,
+    fmt, io,
     path::{Path, PathBuf},
 };
 
@@ -14,11 +14,21 @@ use super::{
 };
 
 /// Environment variables by upper-case name, because names are not case-sensitive.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Environment {
     variables: BTreeMap<String, String>,
     /// Path of an optional `.env` file.
     dotenv: Option<PathBuf>,
+}
+
+/// Without values, which may be secrets.
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Environment")
+            .field("variables", &self.variables.keys())
+            .field("dotenv", &self.dotenv)
+            .finish()
+    }
 }
 
 impl Environment {
@@ -52,19 +62,39 @@ impl FromIterator<(String, String)> for Environment {
 }
 
 /// A value, and a description of where it was found.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct FoundValue {
     pub(super) value: String,
     pub(super) origin: String,
 }
 
-#[derive(Debug, Default)]
+/// Without the value, which may be a secret.
+impl fmt::Debug for FoundValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FoundValue").field("origin", &self.origin).finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
 pub(super) struct Sources {
     flags: BTreeMap<String, String>,
     variables: BTreeMap<String, String>,
     dotenv: BTreeMap<String, String>,
     file: BTreeMap<String, String>,
     file_path: String,
+}
+
+/// Without values, which may be secrets.
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources")
+            .field("flags", &self.flags.keys())
+            .field("variables", &self.variables.keys())
+            .field("dotenv", &self.dotenv.keys())
+            .field("file", &self.file.keys())
+            .field("file_path", &self.file_path)
+            .finish()
+    }
 }
 
 impl Sources {
@@ -200,5 +230,24 @@ fn value_text(value: &toml::Value) -> Option<String> {
             .collect::<Option<Vec<_>>>()
             .map(|items| items.join(",")),
         toml::Value::Table(_) | toml::Value::Datetime(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rule_104_sources_are_shown_without_values() {
+        let text = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let environment: Environment = [text("BLOB_URI_SECRET", "s3cret")].into_iter().collect();
+        assert!(format!("{environment:?}").contains("BLOB_URI_SECRET"));
+        assert!(!format!("{environment:?}").contains("s3cret"));
+        let flags = BTreeMap::from([text("port", "s3cret")]);
+        let sources = Sources::open(flags, environment, &mut Violations::default());
+        assert!(format!("{sources:?}").contains("port") && !format!("{sources:?}").contains("s3cret"));
+        let found = sources.find(&table::BLOB_URI_SECRET.definition).unwrap();
+        assert_eq!(found.value, "s3cret");
+        assert!(!format!("{found:?}").contains("s3cret"));
     }
 }

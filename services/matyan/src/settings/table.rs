@@ -253,9 +253,9 @@ settings! {
     /// from the store when a run continues
     WRITER_CACHE_BYTES: usize = Setting::new("writer_cache_bytes", &["MATYAN_WRITER_CACHE_BYTES"], parse::cache_bytes)
         .default("16777216");
-    /// Key that encrypts blob tokens and what browsers keep while they sign in with a provider, and signs upload
-    /// URLs, permits in URLs of files and the questions of frontiers about their callers, the same for every
-    /// backend and frontier
+    /// Key that signs blob tokens, upload URLs, permits in URLs of files and the questions of frontiers about their
+    /// callers, and encrypts what browsers keep while they sign in with a provider, the same for every backend and
+    /// frontier
     BLOB_URI_SECRET: Secret = Setting::new("blob_uri_secret", &["BLOB_URI_SECRET"], parse::secret)
         .computed("a key in the data directory").secret().chart("blobUri.secretKey");
 

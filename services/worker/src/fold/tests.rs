@@ -165,6 +165,29 @@ async fn a_run_that_was_folded_a_moment_ago_collects_more_blocks() {
     assert_eq!(read.metrics[0].1.steps, (0..80_000).collect::<Vec<_>>());
 }
 
+/// With many workers and live runs, each worker would otherwise read rows of all runs every five minutes.
+#[tokio::test]
+async fn rule_41_a_worker_watches_few_of_the_runs_of_others() {
+    let env = TestEnv::new().await;
+    let (_notices, mut task) = fold_task(&env);
+    let numbers = (0..20 * MOST_WATCHED as u64).map(|second| RunNumber(second * 1_000_000));
+    let watched = |task: &FoldTask| numbers.clone().filter(|number| task.is_watched(*number)).count();
+    assert_eq!(watched(&task), 20 * MOST_WATCHED, "nothing was listed before");
+    task.unknown = MOST_WATCHED;
+    assert_eq!(watched(&task), 20 * MOST_WATCHED);
+    task.unknown = 20 * MOST_WATCHED;
+    task.listed_us = 1_767_225_600_000_000;
+    assert!((MOST_WATCHED / 2..MOST_WATCHED * 2).contains(&watched(&task)), "{}", watched(&task));
+
+    // No run is left out for good.
+    let mut unseen: Vec<_> = numbers.clone().take(1_000).collect();
+    for _list in 0..400 {
+        task.listed_us += LIST_INTERVAL_US as i64 + 1_234;
+        unseen.retain(|number| !task.is_watched(*number));
+    }
+    assert!(unseen.is_empty(), "{} runs were never watched", unseen.len());
+}
+
 /// Both workers find the run at the same time, and folding it takes more than one transaction.
 #[tokio::test]
 async fn rule_17_two_processes_may_fold_the_same_silent_run() {
@@ -178,7 +201,7 @@ async fn rule_17_two_processes_may_fold_the_same_silent_run() {
     let mut workers = [Worker::new(&env), Worker::new(&env)];
     for worker in &mut workers {
         let unread = worker.task.list_parts().await.unwrap();
-        let mut search = FoldSearch { unread, counts_blocks: false, listed: Vec::new(), unseen: None };
+        let mut search = FoldSearch { unread, ..FoldSearch::default() };
         while !search.unread.is_empty() || !search.listed.is_empty() {
             worker.task.read_list(&mut search).await.unwrap();
         }

@@ -582,7 +582,7 @@ async fn rule_41_a_search_continues_where_it_was_interrupted() {
     worker.stop().await.unwrap();
     let lists = counting(&mut env, BlobCall::List);
     let stop = CancellationToken::new();
-    // The first folder interrupts the search, which ends its page.
+    // The first listing interrupts the search, which ends its page.
     let counted = env.deps.blobs.clone();
     let first = stop.clone();
     env.deps.blobs = Arc::new(FaultBlobs::new(counted.clone(), move |_| {
@@ -591,13 +591,44 @@ async fn rule_41_a_search_continues_where_it_was_interrupted() {
     }));
     job_scheduler::delete_orphaned_blobs(&env.deps, &metrics.blobs, &stop).await.unwrap();
     env.deps.blobs = counted;
-    assert_eq!(lists.swap(0, Ordering::Relaxed), PAGE);
-    for expected in [RUNS - PAGE, RUNS] {
+    // The list of the project, which has no blobs. With a page of runs left, each of them is listed instead.
+    assert_eq!(lists.swap(0, Ordering::Relaxed), 1);
+    for expected in [RUNS - PAGE, 1] {
         job_scheduler::delete_orphaned_blobs(&env.deps, &metrics.blobs, &CancellationToken::new())
             .await
             .unwrap();
         assert_eq!(lists.swap(0, Ordering::Relaxed), expected);
     }
+}
+
+/// A project with more runs than a page is listed, so that the folders of runs without old blobs are not.
+#[tokio::test]
+async fn rule_41_runs_without_old_blobs_are_not_listed() {
+    const RUNS: u64 = 120;
+    let mut env = TestEnv::new().await;
+    let metrics = Metrics::new(&Registry::new()).unwrap();
+    for run in 0..RUNS {
+        env.append([record(0).run(&format!("r{run}")).create()]).await;
+    }
+    env.append([record(0).run("odd/id").create()]).await;
+    let worker = env.work().await;
+    env.applied(0, RUNS).await;
+    worker.stop().await.unwrap();
+    let odd = matyan_blob::RunFolder::new("", "odd/id").unwrap().prefix().to_owned() + "orphan";
+    let orphans = ["r3/orphan", "r3/second", "r110/orphan", odd.as_str()];
+    for key in orphans.into_iter().chain([".projects/unknown/r4/orphan"]) {
+        env.put_blob(key).await;
+    }
+    env.now_us.store(1_000_000_000 + 40 * 24 * HOUR_US, Ordering::Relaxed);
+    env.put_blob("r5/young").await;
+    let lists = counting(&mut env, BlobCall::List);
+    job_scheduler::delete_orphaned_blobs(&env.deps, &metrics.blobs, &CancellationToken::new()).await.unwrap();
+    // The project, two runs with old blobs, and the run whose folder does not show its id.
+    assert_eq!(lists.load(Ordering::Relaxed), 4);
+    for key in orphans {
+        assert!(!env.has_blob(key).await, "{key}");
+    }
+    assert!(env.has_blob("r5/young").await && env.has_blob(".projects/unknown/r4/orphan").await);
 }
 
 /// The same run id in two projects, each with an artifact, a large payload, and blobs without a

@@ -1,0 +1,265 @@
+//! Whether other programs leave the threads of queries next to nothing of the processor.
+//!
+//! These threads have the lowest priority, so that acknowledgements do not wait for them. But the priority
+//! counts against every program of the same session, control group or container: beside a training script that
+//! keeps all cores busy, a query would get a seventieth of a core, and a search of 100 ms would take 7 s. So the
+//! threads measure how long they run, and how long they are ready to run but wait for a core. If they
+//! mostly wait, and the other threads of the server are not what they wait for, some threads of a higher
+//! priority take over until there is room again.
+//!
+//! The kernel's own figure of the wait is used, because a slice may also wait for a disk, which no priority
+//! makes faster. On a system without this figure, the priority stays the lowest.
+
+use std::{
+    fs::File,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+
+/// Least time over which the share is measured.
+const WINDOW: Duration = Duration::from_millis(200);
+
+/// Least time that the threads must have wanted a core meanwhile.
+const WANTED: Duration = Duration::from_millis(20);
+
+/// The share is small if the threads get less than this part of the time that they want. With niceness 19,
+/// that is one busy thread of another program on each core.
+const SMALL_PART: u32 = 10;
+
+/// The share stays small while the threads of the higher priority wait for this part of the time that they want.
+/// Beside one busy thread of another program on each core, they wait three quarters of it.
+const WAITING_PART: u32 = 4;
+
+/// The part of all cores from which the other threads of the server count as busy: the threads of queries would
+/// delay them.
+const BUSY_PART: u32 = 4;
+
+/// How long a thread has run, and waited for a core.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct ThreadTimes {
+    ran: Duration,
+    waited: Duration,
+}
+
+impl ThreadTimes {
+    /// Parses `/proc/thread-self/schedstat`: nanoseconds of both, and a number of turns.
+    fn parse(text: &[u8]) -> Option<Self> {
+        let mut numbers = std::str::from_utf8(text).ok()?.split_ascii_whitespace().map(str::parse);
+        let ran = Duration::from_nanos(numbers.next()?.ok()?);
+        let waited = Duration::from_nanos(numbers.next()?.ok()?);
+        Some(Self { ran, waited })
+    }
+
+    fn since(self, earlier: Self) -> Self {
+        Self { ran: self.ran.saturating_sub(earlier.ran), waited: self.waited.saturating_sub(earlier.waited) }
+    }
+}
+
+/// Reads the times of the thread that has opened it.
+pub(super) struct ThreadClock {
+    file: Option<File>,
+    last: ThreadTimes,
+}
+
+impl ThreadClock {
+    /// Opens the clock of the current thread.
+    pub(super) fn open() -> Self {
+        // Other systems have no such file.
+        let file = File::open("/proc/thread-self/schedstat").ok();
+        let mut clock = Self { file, last: ThreadTimes::default() };
+        clock.lap();
+        clock
+    }
+
+    /// The times since the last call, if the system has them.
+    fn lap(&mut self) -> Option<ThreadTimes> {
+        let times = self.read()?;
+        let lap = times.since(self.last);
+        self.last = times;
+        Some(lap)
+    }
+
+    #[cfg(unix)]
+    fn read(&self) -> Option<ThreadTimes> {
+        use std::os::unix::fs::FileExt;
+
+        // Three numbers of at most 20 digits.
+        let mut text = [0; 64];
+        let read = self.file.as_ref()?.read_at(&mut text, 0).ok()?;
+        ThreadTimes::parse(&text[..read])
+    }
+
+    #[cfg(not(unix))]
+    fn read(&self) -> Option<ThreadTimes> {
+        self.file.as_ref().and(None)
+    }
+}
+
+/// The share of the processor that the threads of queries get.
+pub(super) struct CpuShare {
+    cores: u32,
+    is_small: AtomicBool,
+    window: Mutex<Window>,
+}
+
+/// The time over which the share is being measured.
+struct Window {
+    began: Instant,
+    /// Time that the process had used at the beginning.
+    process: Duration,
+    queries: ThreadTimes,
+    /// Number of slices in progress.
+    slices: usize,
+}
+
+/// What was measured in a window.
+struct Usage {
+    elapsed: Duration,
+    process: Duration,
+    queries: ThreadTimes,
+}
+
+impl CpuShare {
+    pub(super) fn new(cores: usize) -> Self {
+        let window = Window {
+            began: Instant::now(),
+            process: process_time(),
+            queries: ThreadTimes::default(),
+            slices: 0,
+        };
+        Self {
+            cores: u32::try_from(cores).unwrap_or(u32::MAX),
+            is_small: AtomicBool::new(false),
+            window: Mutex::new(window),
+        }
+    }
+
+    /// Whether the threads of the lowest priority get next to nothing.
+    pub(super) fn is_small(&self) -> bool {
+        self.is_small.load(Ordering::Relaxed)
+    }
+
+    /// Runs a slice of work, and measures what its thread gets.
+    pub(super) fn measure(&self, clock: &mut ThreadClock, work: impl FnOnce()) {
+        self.begin_slice();
+        work();
+        self.end_slice(clock.lap().unwrap_or_default());
+    }
+
+    fn begin_slice(&self) {
+        let mut window = self.window.lock();
+        // A time without work says nothing.
+        if window.slices == 0 && window.began.elapsed() > WINDOW {
+            window.restart();
+        }
+        window.slices += 1;
+    }
+
+    fn end_slice(&self, times: ThreadTimes) {
+        let mut window = self.window.lock();
+        window.slices -= 1;
+        window.queries.ran += times.ran;
+        window.queries.waited += times.waited;
+        let wanted = window.queries.ran + window.queries.waited;
+        let elapsed = window.began.elapsed();
+        if elapsed < WINDOW || wanted < WANTED {
+            return;
+        }
+        let process = process_time().saturating_sub(window.process);
+        let usage = Usage { elapsed, process, queries: window.queries };
+        window.restart();
+        drop(window);
+        let is_small = usage.is_small(self.is_small(), self.cores);
+        if self.is_small.swap(is_small, Ordering::Relaxed) != is_small {
+            tracing::debug!(is_small, "the share of the processor for queries has changed");
+        }
+    }
+}
+
+impl Window {
+    fn restart(&mut self) {
+        (self.began, self.process, self.queries) = (Instant::now(), process_time(), ThreadTimes::default());
+    }
+}
+
+impl Usage {
+    fn is_small(&self, was_small: bool, cores: u32) -> bool {
+        let ThreadTimes { ran, waited } = self.queries;
+        let other_threads = self.process.saturating_sub(ran);
+        if other_threads * BUSY_PART >= self.elapsed * cores {
+            return false;
+        }
+        let wanted = ran + waited;
+        if was_small { waited >= wanted / WAITING_PART } else { ran < wanted / SMALL_PART }
+    }
+}
+
+/// Time of all cores that the process has used.
+#[cfg(unix)]
+fn process_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::try_from(time).expect("a process uses no negative time")
+}
+
+#[cfg(not(unix))]
+fn process_time() -> Duration {
+    Duration::ZERO
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: fn(u64) -> Duration = Duration::from_millis;
+
+    #[test]
+    fn times_are_parsed() {
+        let times = ThreadTimes { ran: Duration::from_nanos(114_631_509), waited: Duration::from_nanos(7) };
+        assert_eq!(ThreadTimes::parse(b"114631509 7 64\n"), Some(times));
+        for text in ["", "1", "1 x", "-1 2 3", "1.5 2 3"] {
+            assert_eq!(ThreadTimes::parse(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    /// Whether the share is small after a second on four cores, of which queries ran and waited for, and other
+    /// threads of the server used, a number of milliseconds.
+    fn is_small(was_small: bool, ran: u64, waited: u64, other_threads: u64) -> bool {
+        let queries = ThreadTimes { ran: MS(ran), waited: MS(waited) };
+        Usage { elapsed: MS(1_000), process: MS(ran + other_threads), queries }.is_small(was_small, 4)
+    }
+
+    #[test]
+    fn rule_130_queries_that_other_programs_starve_get_a_share() {
+        assert!(is_small(false, 14, 986, 0));
+        assert!(!is_small(false, 300, 700, 0), "they get enough");
+        assert!(!is_small(false, 14, 986, 1_000), "they would delay ingestion");
+        assert!(is_small(false, 14, 986, 900));
+    }
+
+    #[test]
+    fn rule_130_the_lowest_priority_returns_when_there_is_room() {
+        assert!(is_small(true, 250, 750, 0), "the other program goes on");
+        assert!(is_small(true, 700, 300, 0));
+        assert!(!is_small(true, 900, 100, 0), "it has ended");
+        assert!(!is_small(true, 250, 750, 1_000), "ingestion has begun");
+    }
+
+    #[test]
+    fn a_time_without_work_is_not_measured() {
+        let share = CpuShare::new(4);
+        let times = ThreadTimes { ran: MS(1), waited: MS(999) };
+        share.begin_slice();
+        share.window.lock().began -= WINDOW;
+        share.end_slice(times);
+        assert!(share.is_small());
+
+        share.is_small.store(false, Ordering::Relaxed);
+        share.window.lock().began -= 2 * WINDOW;
+        share.begin_slice();
+        assert!(share.window.lock().began.elapsed() < WINDOW, "the window has begun again");
+        share.end_slice(ThreadTimes::default());
+        assert!(!share.is_small());
+    }
+}
