@@ -88,8 +88,9 @@ pub(crate) async fn append(
     writer: Option<&str>,
     body: &[u8],
 ) -> Result<serde_json::Value> {
-    let body: StreamBody = serde_json::from_slice(body)
-        .map_err(|error| WandbError::invalid(format!("the body does not have the form of a file stream: {error}")))?;
+    let body: StreamBody = serde_json::from_slice(body).map_err(|error| {
+        WandbError::invalid(format!("the body does not have the form of a file stream: {error}"))
+    })?;
     let summary = body.summary()?;
     let changes_params = summary.is_some() || body.is_preempting();
     let parts = if changes_params { parts_to_change() } else { parts_without_params() };
