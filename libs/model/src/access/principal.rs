@@ -314,7 +314,7 @@ pub(super) async fn is_last_operator(transaction: &Transaction, principal: &str)
     Ok(operators.peek().is_some() && operators.all(|grant| grant.principal == principal))
 }
 
-/// Writes a credential of a principal that exists and is not disabled, and clears what has expired.
+/// Writes a credential of a principal that exists and is not disabled, and clears expired credentials.
 pub async fn credential_put(
     transaction: &mut Transaction,
     credential: &Credential,

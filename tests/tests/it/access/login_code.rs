@@ -1,5 +1,5 @@
-//! `matyan login` by a code, which a person types in a browser, against a running server: who may allow a token, what
-//! the token may do, and what the token may do before and after it is valid.
+//! `matyan login` by a code, which a person types in a browser, against a running server: who may allow a token, which
+//! rights the token then has, and that it has none before it is allowed and after it is revoked.
 
 use std::process::Stdio;
 

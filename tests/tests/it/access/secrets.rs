@@ -361,7 +361,7 @@ async fn rule_104_no_secret_is_left_anywhere() {
     stored.retain(|file| *file != token_file(&data_dir));
     let (has_data, has_archive) =
         (check_files(stored, &secrets, &mask), check_files(files(archives.path()), &secrets, &mask));
-    // The search finds what is there.
+    // The search finds a secret that is there.
     assert_eq!((has_data, has_archive), (true, true));
     assert_eq!(found(&secrets, &read(&token_file(&data_dir))), ["operator"]);
 }
