@@ -28,7 +28,7 @@ pub enum TokenProblem {
     #[error("it has extensions that this server does not know")]
     Extension,
     #[error(
-        "the provider has published no key with the id in it, or it names none, and the provider has several"
+        "the provider has published no key with its key id, or it has none, and the provider has several"
     )]
     UnknownKey,
     #[error("its signature is wrong")]
