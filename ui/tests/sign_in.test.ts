@@ -160,7 +160,7 @@ test.skipIf(!PACKAGE)('the answer of a provider is of no use in another browser'
   expect(answer).toContain(`${server.addresses.query}/sign-in/callback?`);
   const other = await Visit.open(browser, server, RUNS);
   await other.page.goto(answer);
-  await other.page.getByText('was not begun in this browser').waitFor();
+  await other.page.getByText('was not started in this browser').waitFor();
   await other.page.goto(other.base + RUNS);
   await other.page.waitForURL(/\/sign-in\?next=/);
   for (const visit of [own, other]) {

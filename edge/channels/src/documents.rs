@@ -1,4 +1,4 @@
-//! Named documents whose contents are JSON objects, in which translators keep what is no run.
+//! Named documents whose contents are JSON objects. Translators keep data in them that does not belong to a run.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ impl StoredDocument {
 #[derive(Clone, Debug)]
 pub enum DocumentError {
     Call(Status),
-    /// The content is no object in JSON. The log has the reason.
+    /// The content is not a JSON object. The log has the reason.
     Damaged,
     /// The service has answered without the document.
     NoAnswer,
@@ -49,7 +49,7 @@ pub enum DocumentError {
         name: String,
         message: String,
     },
-    /// Others have changed the document again and again. A repeated request reads it again.
+    /// Other callers kept changing the document. A repeated request reads the document again.
     Conflict {
         name: String,
     },
@@ -73,15 +73,15 @@ pub async fn read(
             let document = response.into_inner().document.ok_or(DocumentError::NoAnswer)?;
             StoredDocument::new(document).map(Some)
         }
-        // A name that no document can have names no document.
+        // A document cannot have this name, so there is none.
         Err(status) if is_missing(&status) || status.code() == Code::InvalidArgument => Ok(None),
         Err(status) => Err(status.into()),
     }
 }
 
-/// Changes a document, and returns what `change` returns. It gets the content as it is, empty if there is no document, and
-/// whether there is one. It is called again if another caller has changed the document in the meantime. A content that
-/// stays as it is, or empty, is not written.
+/// Changes a document, and returns what `change` returns. `change` gets the current content, empty if there is no
+/// document, and whether there is one. `change` is called again if another caller has changed the document since it was
+/// read. Content that is unchanged or empty is not written.
 pub async fn change<T, E: From<DocumentError>>(
     channels: &Channels,
     kind: &str,
@@ -110,8 +110,8 @@ fn pause(attempt: u32) -> Duration {
     Duration::from_millis(u64::try_from(random).unwrap_or_default())
 }
 
-/// Writes a document that still has this version, 0 if there is none, and returns its new version; `None` if it has
-/// another one.
+/// Writes a document if it still has this version (0: there is none), and returns its new version; `None` if it has
+/// another version.
 pub async fn write(
     channels: &Channels,
     kind: &str,

@@ -1,6 +1,6 @@
-//! Connections of one request to the services. The translators of other protocols get them from the edge: each
-//! call is made in the project and with the rights of the request. What translators have in common is here as well: how they
-//! read failures, wait for what they have written, and keep named documents.
+//! Connections of one request to the services. The translators of other protocols get the connections from the edge:
+//! each call is made in the project and with the rights of the request. Code that the translators share is here as
+//! well: it reads failures, waits until writes are applied, and keeps named documents.
 
 pub mod documents;
 mod position;
@@ -28,8 +28,8 @@ use tower::{BoxError, Service, ServiceExt as _, util::BoxCloneSyncService};
 pub use position::{after, wait_applied};
 pub use status::{is_missing, missing_resource, product_code};
 
-/// A connection to a service. A type of its own, because the compiler cannot tell that a future with a client over a
-/// boxed service is `Send`.
+/// A connection to a service. It is a separate type because the compiler cannot tell that a future with a client over
+/// a boxed service is `Send`.
 #[derive(Clone, Debug)]
 pub struct Channel(BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>);
 

@@ -1,4 +1,4 @@
-//! Reads that include what was written to the log before.
+//! Reads that include earlier writes to the log.
 
 use matyan_proto::common::v1::LogPosition;
 use matyan_proto::runs::v1::GetRequest;
@@ -13,7 +13,7 @@ pub fn after<T>(message: T, run_id: &str, position: LogPosition) -> Request<T> {
     let mut request = Request::new(message);
     let LogPosition { log, partition, offset } = position;
     let mut after = format!("{log}/{partition}/{offset}");
-    // A header carries visible ASCII, and the id of a run may be more than that.
+    // A header carries visible ASCII only, and the id of a run may have other characters.
     if run_id.bytes().all(|byte| byte.is_ascii_graphic()) {
         after = format!("{after}/{run_id}");
     }
@@ -29,7 +29,7 @@ pub async fn wait_applied(channels: &Channels, run_id: &str, position: LogPositi
     let request = GetRequest { run_id: run_id.to_owned(), parts: None };
     match channels.runs().get(after(request, run_id, position)).await {
         Ok(_) => Ok(()),
-        // The run was deleted in the meantime.
+        // The run was deleted during the wait.
         Err(status) if status.code() == Code::NotFound => Ok(()),
         Err(status) => Err(status),
     }

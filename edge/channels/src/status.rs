@@ -1,4 +1,4 @@
-//! What failed calls say of their cause.
+//! Causes of failed calls.
 
 use matyan_proto::common::v1::Code as ProductCode;
 use tonic::{Code, Status};
@@ -7,19 +7,19 @@ use tonic_types::StatusExt;
 /// The domain of `google.rpc.ErrorInfo` in Matyan.
 const DOMAIN: &str = "matyan";
 
-/// The product's code of a failed call, if one of the product's services has failed it.
+/// The product's code of a failed call, if a service of the product has failed the call.
 pub fn product_code(status: &Status) -> Option<ProductCode> {
     let info = status.get_details_error_info().filter(|info| info.domain == DOMAIN)?;
     ProductCode::from_str_name(&format!("CODE_{}", info.reason))
 }
 
-/// What kind of resource a call has missed.
+/// The kind of resource that a call did not find.
 pub fn missing_resource(status: &Status) -> Option<String> {
     status.get_details_error_info()?.metadata.get("resource").cloned()
 }
 
-/// Returns whether a call has failed because what it is about does not exist. A missing project is another
-/// failure: it is not what the client has asked for.
+/// Returns whether a call has failed because the resource that it names does not exist. A missing project is another
+/// failure: the client did not ask for the project.
 pub fn is_missing(status: &Status) -> bool {
     status.code() == Code::NotFound && missing_resource(status).as_deref() != Some("project")
 }
@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_of_other_domains_are_not_those_of_the_product() {
+    fn codes_of_other_domains_are_not_codes_of_the_product() {
         let code = |domain| product_code(&status(Code::NotFound, domain, "run"));
         assert_eq!((code(DOMAIN), code("elsewhere")), (Some(ProductCode::NotFound), None));
     }

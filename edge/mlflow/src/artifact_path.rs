@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 use crate::error::{MlflowError, Result};
 use crate::names::check_run_id;
 
-/// Whose files a path names.
+/// The owner of the files that a path names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ArtifactOwner {
     Run(String),
@@ -76,7 +76,8 @@ pub(crate) fn check(path: &str) -> Result<()> {
     Ok(())
 }
 
-/// The files and folders directly in a folder, of all paths of an owner: name, whether it is a folder, and the size of a file.
+/// The files and folders directly in a folder, from all paths of an owner: name, whether the entry is a folder, and
+/// the size of a file.
 pub(crate) fn entries_of_folder<'p>(
     paths: impl Iterator<Item = (&'p str, Option<u64>)>,
     folder: &str,
@@ -89,7 +90,7 @@ pub(crate) fn entries_of_folder<'p>(
             Some((name, _)) => (name, true),
             None => (rest, false),
         };
-        // Paths arrive sorted, so those of one folder follow each other.
+        // Paths arrive sorted, so the paths of one folder follow each other.
         let is_known =
             entries.last().is_some_and(|(last, was_folder, _)| last == name && *was_folder == is_folder);
         if !name.is_empty() && !is_known {

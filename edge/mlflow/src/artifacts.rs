@@ -24,14 +24,14 @@ use crate::names::{check_run_id, encoded_run_id, is_model_id};
 use crate::run_view::{RunSnapshot, location_of, no_run, parts_without_metrics};
 use matyan_channels::{Channels, is_missing, missing_resource};
 
-/// An artifact in this server: its run, and its path there.
+/// An artifact in this server: its run, and its path in the run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StoredArtifact {
     pub(crate) run_id: String,
     pub(crate) path: String,
 }
 
-/// Finds the run that has the files of an owner.
+/// Finds the run that holds the files of an owner.
 pub(crate) async fn locate(channels: &Channels, artifact: ArtifactPath) -> Result<StoredArtifact> {
     let ArtifactPath { owner, path } = artifact;
     match owner {
@@ -50,7 +50,7 @@ async fn artifacts_of(channels: &Channels, run_id: &str) -> Result<Vec<Artifact>
     let request = ListRequest { run_id: run_id.to_owned() };
     let mut messages = match channels.artifacts().list(request).await {
         Ok(response) => response.into_inner(),
-        // The run of a model without a run begins with its first file.
+        // A model without a run gets a run with its first file.
         Err(status) if is_missing(&status) => return Ok(Vec::new()),
         Err(status) => return Err(status.into()),
     };
@@ -61,7 +61,7 @@ async fn artifacts_of(channels: &Channels, run_id: &str) -> Result<Vec<Artifact>
     Ok(artifacts)
 }
 
-/// The entries of a folder, each with a path that begins with `prefix`.
+/// The entries of a folder, each with a path that starts with `prefix`.
 async fn list_folder(channels: &Channels, folder: &StoredArtifact, prefix: &str) -> Result<Vec<Value>> {
     let artifacts = artifacts_of(channels, &folder.run_id).await?;
     let paths = artifacts.iter().map(|artifact| (artifact.path.as_str(), artifact.size));
@@ -82,7 +82,7 @@ pub(crate) async fn list(channels: &Channels, fields: &Fields) -> Result<Value> 
     Ok(json!({"files": list_folder(channels, &folder, "").await?}))
 }
 
-/// Lists a folder of a run. Paths are those below the artifacts of the run.
+/// Lists a folder of a run. Paths are relative to the artifacts of the run.
 pub(crate) async fn list_of_run(channels: &Channels, fields: &Fields) -> Result<Value> {
     let run_id = fields.run_id()?;
     check_run_id(run_id)?;
@@ -124,11 +124,11 @@ pub(crate) async fn upload(
 ) -> Result<Value> {
     let artifact = find(channels, fields).await?;
     if artifact.path.len() > ARTIFACT_PATH_BYTES {
-        let message = format!("the path has more than {ARTIFACT_PATH_BYTES} bytes: use a shorter one");
+        let message = format!("the path has more than {ARTIFACT_PATH_BYTES} bytes: use a shorter path");
         return Err(MlflowError::invalid(message));
     }
     let run = RunSnapshot::read(channels, &artifact.run_id, parts_without_metrics()).await;
-    // A model without a run has none before its first file.
+    // A model without a run has no files yet.
     let is_new_holder = is_model_id(&artifact.run_id);
     match run {
         Ok(_) => {}
@@ -213,7 +213,7 @@ fn split(mut data: Bytes) -> impl Iterator<Item = Bytes> {
     std::iter::from_fn(move || (!data.is_empty()).then(|| data.split_to(data.len().min(CHUNK_BYTES))))
 }
 
-/// Deletes a file, or all files of a folder or of a run. What does not exist counts as deleted, because clients repeat
+/// Deletes a file, or all files of a folder or of a run. A missing file counts as deleted, because clients repeat
 /// requests.
 pub(crate) async fn delete(channels: &Channels, fields: &Fields) -> Result<Value> {
     let StoredArtifact { run_id, path } =

@@ -20,7 +20,7 @@ const DTYPE: &str = "float";
 /// an answer.
 const PATIENT_WAITS: usize = 12;
 
-/// A point of a metric. Steps and times are those of MLflow.
+/// A point of a metric, with MLflow's step and time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Point {
     pub(crate) value: f64,
@@ -71,7 +71,7 @@ impl RunBatch {
         self.push(series, point, point.step, ABSENT);
     }
 
-    /// Adds a point at the next free step; its own step is the epoch.
+    /// Adds a point at the next free step; the step of the point becomes the epoch.
     pub(crate) fn appended_point(&mut self, series: u32, point: Point) {
         self.push(series, point, ABSENT, point.step);
     }
@@ -96,9 +96,9 @@ impl RunBatch {
     }
 }
 
-/// Publishes a batch, all of it or nothing, and waits until it is applied, so that the next read of any client sees it.
-/// If it is applied late, the answer is an error that clients repeat: a repetition waits for what is in the log
-/// (`RunSnapshot::read_for_write`) before it decides what else to store.
+/// Publishes a batch, all of it or nothing, and waits until it is applied, so that the next read of any client sees
+/// it. If the batch is applied late, the answer is an error that clients repeat: a repeated request waits for the
+/// data in the log (`RunSnapshot::read_for_write`) before it decides what else to store.
 pub(crate) async fn publish(channels: &Channels, run_id: &str, batch: RunBatch) -> Result<()> {
     publish_with_waits(channels, run_id, batch, 1).await
 }
@@ -123,8 +123,8 @@ async fn publish_with_waits(channels: &Channels, run_id: &str, batch: RunBatch, 
     wait_applied(channels, run_id, position).await.map_err(MlflowError::from)
 }
 
-/// Appends a record without effect to the log of a run. Once it is applied, so is everything that was published for
-/// the run before, also by other processes, and also by a call that has failed.
+/// Appends a record without effect to the log of a run. Once the record is applied, so is everything that was published
+/// for the run earlier, also by other processes, and also by a call that has failed.
 pub(crate) async fn append_barrier(channels: &Channels, run_id: &str) -> Result<LogPosition> {
     append(channels, run_id, Bytes::new()).await
 }

@@ -1,4 +1,4 @@
-//! The bytes of a file on their way.
+//! The bytes of a file while they are passed on.
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;

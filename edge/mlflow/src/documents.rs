@@ -1,4 +1,4 @@
-//! Named documents as JSON objects: what MLflow keeps besides runs.
+//! Named documents as JSON objects, for everything that MLflow keeps besides runs.
 
 use matyan_channels::documents::{DocumentError, StoredDocument};
 use matyan_channels::{Channels, documents, is_missing};
@@ -11,13 +11,13 @@ use crate::error::{MlflowError, Result};
 /// Size of the documents that one search may find. They are sorted in memory.
 const FOUND_BYTES: usize = 64 << 20;
 
-/// Tags of experiments, and where their files are.
+/// Tags of experiments, and the locations of their files.
 pub(crate) const EXPERIMENTS: &str = "mlflow-experiment";
 /// Registered models with their versions.
 pub(crate) const REGISTERED_MODELS: &str = "mlflow-registered-model";
 pub(crate) const LOGGED_MODELS: &str = "mlflow-logged-model";
 
-/// Reads all documents of a kind, and returns what `find` makes of them; `None` leaves a document out.
+/// Reads all documents of a kind, and returns what `find` makes of each; `None` leaves a document out.
 pub(crate) async fn list<T>(
     channels: &Channels,
     kind: &str,
@@ -34,7 +34,7 @@ pub(crate) async fn list<T>(
             bytes += size;
             if bytes > FOUND_BYTES {
                 return Err(MlflowError::invalid(format!(
-                    "the search finds more than {} MiB: use a filter that finds less, or delete what is not needed",
+                    "the search finds more than {} MiB: use a filter that finds less, or delete models that are not needed",
                     FOUND_BYTES >> 20
                 )));
             }
@@ -49,8 +49,8 @@ pub(crate) async fn read(channels: &Channels, kind: &str, name: &str) -> Result<
     Ok(documents::read(channels, kind, name).await?)
 }
 
-/// Changes a document, and returns what `change` returns. It gets the content as it is, empty if there is no document, and
-/// whether there is one.
+/// Changes a document, and returns what `change` returns. `change` gets the current content, empty if there is no
+/// document, and whether there is one.
 pub(crate) async fn change<T>(
     channels: &Channels,
     kind: &str,
@@ -60,8 +60,8 @@ pub(crate) async fn change<T>(
     documents::change(channels, kind, name, change).await
 }
 
-/// Writes a document that still has this version, 0 if there is none, and returns its new version; `None` if it has
-/// another one.
+/// Writes a document if it still has this version (0: there is none), and returns its new version; `None` if it has
+/// another version.
 pub(crate) async fn write(
     channels: &Channels,
     kind: &str,
@@ -109,7 +109,7 @@ pub(crate) async fn delete_unchanged(
     }
 }
 
-/// The error for a document that others have changed.
+/// The error for a document that other callers have changed.
 pub(crate) fn conflict(name: &str) -> MlflowError {
     DocumentError::Conflict { name: name.to_owned() }.into()
 }
@@ -124,7 +124,7 @@ pub(crate) fn integer(content: &Map<String, Value>, name: &str) -> i64 {
     content.get(name).and_then(Value::as_i64).unwrap_or_default()
 }
 
-/// The members of a map inside of a document, such as its tags, which is created if it is missing.
+/// The members of a map inside a document, such as its tags. The map is created if it is missing.
 pub(crate) fn map_in<'c>(content: &'c mut Map<String, Value>, name: &str) -> &'c mut Map<String, Value> {
     let value = content.entry(name).or_insert_with(|| Value::Object(Map::new()));
     if !value.is_object() {
@@ -133,7 +133,7 @@ pub(crate) fn map_in<'c>(content: &'c mut Map<String, Value>, name: &str) -> &'c
     value.as_object_mut().expect("it was made an object above")
 }
 
-/// The pairs of a map inside of a document, as MLflow lists them.
+/// The pairs of a map inside a document, as MLflow lists them.
 pub(crate) fn pairs(content: &Map<String, Value>, name: &str) -> Vec<Value> {
     let members = content.get(name).and_then(Value::as_object);
     let pair = |(key, value): (&String, &Value)| serde_json::json!({"key": key, "value": value});

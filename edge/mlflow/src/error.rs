@@ -66,7 +66,7 @@ impl ErrorCode {
         }
     }
 
-    /// The code for an answer of the edge, which refuses some requests before they come here.
+    /// The code for an answer of the edge, which refuses some requests before they reach this crate.
     pub fn of_status(status: StatusCode) -> Self {
         match status {
             StatusCode::UNAUTHORIZED => Self::Unauthenticated,

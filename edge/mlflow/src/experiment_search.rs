@@ -18,7 +18,7 @@ use matyan_channels::Channels;
 const DEFAULT_RESULTS: u32 = 1_000;
 const MAX_RESULTS: u32 = 50_000;
 
-/// An experiment with what is known besides its properties.
+/// An experiment with its stored tags and location.
 struct FoundExperiment {
     info: ExperimentInfo,
     content: Map<String, Value>,
@@ -58,7 +58,7 @@ pub(crate) async fn search(channels: &Channels, fields: &Fields) -> Result<Value
     for info in list_all(channels).await? {
         let content = contents.remove(&info.id).unwrap_or_default();
         let experiment = FoundExperiment { info, content };
-        // Every experiment is checked, so that a wrong filter is refused even if there is none.
+        // Every experiment is checked, so that a wrong filter is refused even if there are no experiments.
         if matches(&experiment, &filter)? && view.contains(experiment.info.is_deleted) {
             found.push(experiment);
         }

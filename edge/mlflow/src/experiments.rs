@@ -1,5 +1,5 @@
-//! Experiments. The default one has the id 0 and the name `Default`, as in MLflow; all others have the ids of
-//! this server. A deleted experiment is an archived one.
+//! Experiments. The default experiment has the id 0 and the name `Default`, as in MLflow; all others have the ids of
+//! this server. A deleted experiment is an archived experiment.
 
 use matyan_proto::experiments::v1 as pb;
 use matyan_proto::runs::v1::ArchiveBatchRequest;
@@ -62,7 +62,7 @@ impl ExperimentInfo {
         }
     }
 
-    /// Tags, of which the note is the description.
+    /// Tags. The tag with the note is the description.
     pub(crate) fn tags(&self, content: &Map<String, Value>) -> Map<String, Value> {
         let mut tags = content.get("tags").and_then(Value::as_object).cloned().unwrap_or_default();
         if !self.description.is_empty() {
@@ -91,7 +91,7 @@ impl ExperimentInfo {
     }
 }
 
-/// Where the files of an experiment are: at this server, or where its creator wants them.
+/// The location of the files of an experiment: at this server, or wherever its creator wants them.
 pub(crate) fn artifact_location(id: &str, content: &Map<String, Value>) -> String {
     match documents::member(content, "artifact_location") {
         "" => format!("mlflow-artifacts:/{id}"),
@@ -99,7 +99,7 @@ pub(crate) fn artifact_location(id: &str, content: &Map<String, Value>) -> Strin
     }
 }
 
-/// What is known of an experiment besides its properties.
+/// The stored tags and location of an experiment.
 pub(crate) async fn content(channels: &Channels, id: &str) -> Result<Map<String, Value>> {
     Ok(documents::read(channels, EXPERIMENTS, id).await?.map(|stored| stored.content).unwrap_or_default())
 }
@@ -121,7 +121,7 @@ pub(crate) async fn find(channels: &Channels, id: &str) -> Result<ExperimentInfo
     }
 }
 
-/// Finds an experiment to which something is to be added.
+/// Finds an experiment for a request that adds something to it.
 pub(crate) async fn find_active(channels: &Channels, id: &str) -> Result<ExperimentInfo> {
     let found = find(channels, id).await?;
     if found.is_deleted {
@@ -138,7 +138,7 @@ pub(crate) async fn by_name(channels: &Channels, name: &str) -> Result<Option<Ex
     Ok(found.into_iter().find(|experiment| experiment.name == name))
 }
 
-/// All experiments whose names contain a text, without the default one if no one has used it.
+/// All experiments whose names contain a text, without the default experiment if no one has used it.
 pub(crate) async fn list(channels: &Channels, name_contains: &str) -> Result<Vec<ExperimentInfo>> {
     let request = pb::ListRequest { name_contains: name_contains.to_owned() };
     let mut messages = channels.experiments().list(request).await?.into_inner();
@@ -149,7 +149,7 @@ pub(crate) async fn list(channels: &Channels, name_contains: &str) -> Result<Vec
     Ok(found)
 }
 
-/// All experiments, the default one included.
+/// All experiments, including the default experiment.
 pub(crate) async fn list_all(channels: &Channels) -> Result<Vec<ExperimentInfo>> {
     let mut found = list(channels, "").await?;
     if !found.iter().any(|experiment| experiment.id == DEFAULT_ID) {
@@ -215,7 +215,7 @@ pub(crate) async fn create(channels: &Channels, fields: &Fields) -> Result<Value
     Ok(json!({"experiment_id": created.id}))
 }
 
-/// Checks where a client wants to keep its files. The server does not open this location.
+/// Checks the location at which a client wants to keep its files. The server does not open this location.
 fn check_location(location: &str) -> Result<()> {
     let has_parameters = location.contains(['?', '#']);
     if has_parameters || location.split('/').any(|segment| segment == "..") {
@@ -278,7 +278,7 @@ pub(crate) async fn update(channels: &Channels, fields: &Fields) -> Result<Value
 }
 
 /// Deletes or restores an experiment and its runs. The experiment is changed last, and a request that finds it changed
-/// succeeds, so that a request which has failed halfway, or whose answer is lost, can be repeated.
+/// succeeds. So a request that has failed halfway, or whose answer is lost, can be repeated.
 pub(crate) async fn set_deleted(channels: &Channels, fields: &Fields, is_deleted: bool) -> Result<Value> {
     let id = fields.identifier("experiment_id")?;
     let found = find(channels, &id).await?;
@@ -307,7 +307,7 @@ async fn archive_runs(channels: &Channels, own_id: &str, archived: bool) -> Resu
         let mut run_ids = Vec::new();
         cursor = String::new();
         while let Some(message) = messages.message().await? {
-            // Runs that only have the files of a model are always archived.
+            // Runs that only hold the files of a model are always archived.
             let own = message.runs.into_iter().map(|run| run.run_id).filter(|id| !is_model_id(id));
             run_ids.extend(own);
             cursor = message.next_cursor;

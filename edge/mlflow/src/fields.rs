@@ -1,5 +1,4 @@
-//! The fields of a request: the members of a JSON body, or the parameters of a query. Every error names its
-//! field.
+//! The fields of a request: the members of a JSON body, or the parameters of a query. Every error names its field.
 
 use serde_json::{Map, Value};
 
@@ -113,7 +112,7 @@ impl Fields {
         }
     }
 
-    /// Texts; a single one is a list of one.
+    /// Texts; a single text is a list with one entry.
     pub(crate) fn texts(&self, name: &str) -> Result<Vec<String>> {
         let values = match self.get(name) {
             None => return Ok(Vec::new()),
@@ -169,7 +168,7 @@ pub(crate) fn missing(name: &str) -> MlflowError {
 }
 
 fn wrong(name: &str, value: &Value, expected: &str) -> MlflowError {
-    /// Errors repeat only the beginning of a value.
+    /// Errors repeat only the start of a value.
     const SHOWN: usize = 100;
     let shown: String = value.to_string().chars().take(SHOWN).collect();
     MlflowError::invalid(format!(
@@ -207,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_that_are_no_objects_are_refused() {
+    fn bodies_that_are_not_objects_are_refused() {
         for body in ["[1]", "7", "{", "{\"a\":}", "\u{0}"] {
             assert_eq!(Fields::of_json(body.as_bytes()).unwrap_err().code, ErrorCode::BadRequest, "{body}");
         }

@@ -1,13 +1,13 @@
 //! The grammar of MLflow's filters: comparisons that are joined by `AND`, such as
-//! `metrics.loss < 0.2 AND params."learning rate" = '0.1'`. This module says what a filter is; what its names mean
-//! depends on what is searched.
+//! `metrics.loss < 0.2 AND params."learning rate" = '0.1'`. This module parses a filter; the meaning of its names
+//! depends on the kind of search.
 
 use crate::error::{MlflowError, Result};
 
 /// Maximum bytes of a filter.
 const MAX_BYTES: usize = 16 << 10;
 
-/// A name on the left side: what kind of value, and its key.
+/// A name on the left side: the kind of the value, and its key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Identifier {
     pub(crate) kind: IdentifierKind,
@@ -62,7 +62,7 @@ pub(crate) struct Comparison {
 enum Token {
     /// A name, a keyword, or a dotted path of names, some of which may have been in quotes.
     Word(Vec<WordPart>),
-    /// A text in single quotes, or one in double quotes that is not a part of a name.
+    /// A text in single quotes, or a text in double quotes that is not a part of a name.
     Text(String),
     Number(f64),
     Operator(Comparator),
@@ -199,7 +199,7 @@ impl Parser<'_> {
     }
 }
 
-/// The keyword that a word is, in upper case.
+/// The keyword of a word, in upper case.
 fn keyword(parts: &[WordPart]) -> Option<String> {
     match parts {
         [WordPart { text, is_quoted: false }] => Some(text.to_ascii_uppercase()),
@@ -249,7 +249,7 @@ fn tokens(filter: &str) -> Result<Vec<Token>> {
     Ok(tokens)
 }
 
-/// The token at the beginning of a text that is not empty, and what follows.
+/// The token at the start of a text that is not empty, and the rest of the text.
 fn token(text: &str, first: char) -> Option<(Token, &str)> {
     const OPERATORS: [(&str, Comparator); 8] = [
         ("!=", Comparator::NotEqual),
@@ -286,7 +286,7 @@ fn token(text: &str, first: char) -> Option<(Token, &str)> {
     }
 }
 
-/// A text between quotes, and what follows. A doubled quote stands for one.
+/// A text between quotes, and the rest. A doubled quote stands for one quote.
 fn quoted(text: &str, quote: char) -> Option<(String, &str)> {
     let mut content = String::new();
     let mut rest = text.strip_prefix(quote)?;
@@ -315,7 +315,7 @@ fn number(text: &str) -> Option<(Token, &str)> {
         previous = letter;
     }
     let (number, after) = text.split_at(end);
-    // A name must not follow at once.
+    // Another name must not follow at once.
     if after.starts_with(|letter: char| letter.is_alphanumeric() || letter == '_') {
         return None;
     }

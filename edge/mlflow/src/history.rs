@@ -1,5 +1,5 @@
-//! The points of a metric. First come those that a later point of their step has replaced, in the order in which they
-//! were logged, then those that are shown, by step; an answer that has all of them is sorted as MLflow sorts it.
+//! The points of a metric. First come points that a later point of the same step has replaced, in the order in which
+//! they were logged, then the shown points, by step. An answer that has all points is sorted as MLflow sorts it.
 
 use matyan_proto::common::v1::{SeriesKey, StepRange};
 use matyan_proto::runs::v1::RunParts;
@@ -27,7 +27,7 @@ const MAX_BULK_POINTS: u32 = 25_000;
 /// Runs in one request.
 const MAX_RUNS: usize = 100;
 
-/// Where a page begins.
+/// The start of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Start {
     /// At the repeated point with this number.
@@ -79,7 +79,7 @@ impl Start {
     }
 }
 
-/// At most `limit` points from `start` on, and where the next ones begin.
+/// At most `limit` points from `start` on, and the start of the next points.
 async fn read_page(
     channels: &Channels,
     run_id: &str,
@@ -100,7 +100,7 @@ async fn read_page(
     }
 }
 
-/// Adds the points of one series until there are `limit`; returns where the next ones begin.
+/// Adds the points of one series until there are `limit`; returns the start of the next points.
 async fn read_series(
     channels: &Channels,
     run_id: &str,
@@ -140,7 +140,7 @@ fn sort(points: &mut [Point]) {
     });
 }
 
-/// Checks that a run exists: one without the metric has no points, and an unknown one is an error.
+/// Checks that a run exists: a run without the metric has no points, and an unknown run is an error.
 async fn check_run(channels: &Channels, run_id: &str) -> Result<()> {
     check_run_id(run_id).map_err(|_| no_run(run_id))?;
     RunSnapshot::read(channels, run_id, RunParts { props: true, ..RunParts::default() }).await?;
@@ -166,7 +166,7 @@ pub(crate) async fn get_history(channels: &Channels, fields: &Fields) -> Result<
     Ok(answer)
 }
 
-/// The runs of a request about several, which clients name once or twice.
+/// The runs of a request for several runs, from `run_ids` and `run_id`. Clients may name a run twice.
 fn run_ids(fields: &Fields) -> Result<Vec<String>> {
     let mut ids = fields.texts("run_ids")?;
     ids.extend(fields.texts("run_id")?);

@@ -80,7 +80,7 @@ fn tags_view(dataset: &Map) -> Vec<serde_json::Value> {
     tags.map(|(key, value)| json!({"key": key, "value": value_text(value)})).collect()
 }
 
-/// A data set in the list of those of an experiment.
+/// A data set in the list of an experiment's data sets.
 pub(crate) fn dataset_summary(experiment_id: &str, dataset: &Map) -> serde_json::Value {
     let member = |name| text(dataset, name).unwrap_or_default();
     json!({

@@ -19,7 +19,7 @@ const MAX_DATASETS: usize = 1_000;
 const TAG_KEY_CHARS: usize = 255;
 const TAG_VALUE_CHARS: usize = 500;
 
-/// The tag of a data set that says what it is used for.
+/// The tag that states the use of a data set.
 const CONTEXT_TAG: &str = "mlflow.data.context";
 
 /// Logs data sets and models that a run reads.
@@ -41,7 +41,7 @@ pub(crate) async fn log_inputs(
     }
     for model in fields.objects("models")? {
         let id = model.required("model_id")?;
-        // A map of one entry would be followed instead of stored.
+        // A map of one entry would be merged instead of stored.
         batch.set(&at_path([MLFLOW, INPUT_MODELS, id], Value::Bool(true)));
     }
     let _guard = locks.lock(run_id).await?;

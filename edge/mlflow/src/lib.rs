@@ -2,11 +2,11 @@
 //!
 //! An MLflow run is an ordinary run: its params are in `hparams`, its tags in `mlflow.tags`, as the importer
 //! of MLflow writes them, its metrics are series, and its status is whether the run is active, or its outcome.
-//! Experiments are experiments. What is no run, such as a registered model, is a named document.
+//! Experiments are experiments. Everything that is not a run, such as a registered model, is a named document.
 //!
-//! The crate knows the services only through the channels that each request brings, which check the rights of
-//! its caller, and keeps nothing between requests. A write begins once everything before it is applied, and returns once it
-//! is applied itself, so that the next read of any client sees it.
+//! The crate knows the services only through the channels that each request brings, which check the rights of its
+//! caller, and keeps nothing between requests. A write starts once all earlier writes are applied, and returns once
+//! it is applied itself, so that the next read of any client sees it.
 
 mod artifact_path;
 mod artifacts;

@@ -1,5 +1,5 @@
-//! Filters, orders and pages of lists that are short and no runs: experiments, registered models, versions, and
-//! logged models. Runs are searched by the server.
+//! Filters, orders and pages of short lists: experiments, registered models, versions, and logged models. The server
+//! searches runs.
 
 use std::cmp::Ordering;
 
@@ -25,7 +25,7 @@ impl LocalValue {
 
 /// An entry of a list that can be searched.
 pub(crate) trait Searched {
-    /// The value with a name; `None` if the entry has none. Fails if no entry can have one.
+    /// The value with a name; `None` if the entry has no such value. Fails if no entry can have it.
     fn value(&self, identifier: &Identifier) -> Result<Option<LocalValue>>;
 }
 
@@ -89,7 +89,7 @@ fn unsupported(key: &str) -> MlflowError {
     MlflowError::invalid(format!("Invalid comparator or value for '{key}'"))
 }
 
-/// Sorts entries; those without a value come last in both directions.
+/// Sorts entries. Entries without a value come last in both directions.
 pub(crate) fn sort<E: Searched>(entries: Vec<E>, order: &[OrderKey]) -> Result<Vec<E>> {
     let mut keyed = Vec::with_capacity(entries.len());
     for entry in entries {
@@ -119,7 +119,7 @@ fn compare(one: Option<&LocalValue>, other: Option<&LocalValue>, key: &OrderKey)
     if key.is_descending { order.reverse() } else { order }
 }
 
-/// A page of entries, and the token of the next one. Tokens are numbers of entries to skip.
+/// A page of entries, and the token of the next page. Tokens are numbers of entries to skip.
 pub(crate) fn page<E>(entries: Vec<E>, token: Option<&str>, size: u32) -> Result<(Vec<E>, Option<String>)> {
     let skipped: usize = match token.filter(|token| !token.is_empty()) {
         None => 0,

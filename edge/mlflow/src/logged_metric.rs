@@ -1,4 +1,4 @@
-//! A metric as a request has it.
+//! A metric in a request.
 
 use crate::batch::Point;
 use crate::error::{MlflowError, Result};

@@ -1,5 +1,5 @@
-//! Logged models of MLflow 3, as far as logging and loading models needs them. A model is a named document; its files
-//! are artifacts of the run that has made it, or of a run of its own, which exists for them only.
+//! Logged models of MLflow 3, as far as logging and loading models needs them. A model is a named document. Its files
+//! are artifacts of the run that has made the model, or of a run that exists for these files only.
 
 use std::collections::BTreeSet;
 
@@ -59,7 +59,7 @@ fn is_deleted(content: &Map<String, Value>) -> bool {
     content.get("deleted").and_then(Value::as_bool).unwrap_or_default()
 }
 
-/// Changes a model and returns it as it is then.
+/// Changes a model, and returns the changed model.
 async fn change(
     channels: &Channels,
     model_id: &str,
@@ -79,7 +79,7 @@ async fn change(
     .await
 }
 
-/// The run that has the files of a model.
+/// The run that holds the files of a model.
 pub(crate) async fn holder(channels: &Channels, model_id: &str) -> Result<String> {
     let content = find(channels, model_id).await?;
     Ok(match member(&content, "source_run_id") {
@@ -88,7 +88,7 @@ pub(crate) async fn holder(channels: &Channels, model_id: &str) -> Result<String
     })
 }
 
-/// Creates the run that has the files of a model without a run. It is archived, so that it is in no list.
+/// Creates the run for the files of a model without a run. The run is archived, so that it is in no list.
 pub(crate) async fn create_holder(channels: &Channels, model_id: &str) -> Result<()> {
     let content = find(channels, model_id).await?;
     let experiment = experiments::find(channels, member(&content, "experiment_id")).await?;
@@ -106,7 +106,7 @@ pub(crate) async fn create_holder(channels: &Channels, model_id: &str) -> Result
     publish_patiently(channels, model_id, batch).await
 }
 
-/// Where the files of a model are.
+/// The location of the files of a model.
 pub(crate) async fn artifact_uri(channels: &Channels, model_id: &str) -> Result<String> {
     let content = find(channels, model_id).await?;
     let location = location_of(channels, member(&content, "experiment_id")).await?;
@@ -204,7 +204,7 @@ pub(crate) async fn get(channels: &Channels, fields: &Fields) -> Result<Value> {
 
 pub(crate) async fn finalize(channels: &Channels, fields: &Fields) -> Result<Value> {
     let model_id = fields.required("model_id")?;
-    // Clients send names; the numbers are those of the protocol.
+    // Clients send names; the numbers are from the protocol.
     let status = match fields.identifier("status")?.as_str() {
         "2" => FINAL_STATUSES[0].to_owned(),
         "3" => FINAL_STATUSES[1].to_owned(),
@@ -321,7 +321,7 @@ pub(crate) async fn log_model_metrics(
             Ok(())
         });
         match changed.await {
-            // The model was deleted after it had been checked.
+            // The model was deleted after the check.
             Err(error) if error.code == ErrorCode::ResourceDoesNotExist => {}
             changed => drop(changed?),
         }
@@ -498,7 +498,7 @@ mod tests {
         assert_eq!((times.last().unwrap(), times.len()), (&Some(9_999), 10_000 - times[0].unwrap() as usize));
         many.insert("tags".to_owned(), "x".repeat(MODEL_BYTES).into());
         drop_oldest(&mut many);
-        assert!(!many.contains_key("metrics"), "the rest has all of the room");
+        assert!(!many.contains_key("metrics"), "the tags take all of the room");
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! Where the points of metrics are stored. MLflow keeps every point that differs in its step, time or value, and a
-//! series has one point for each step. So of the points of a step the series of the metric has the latest one, which
-//! is also the one that MLflow shows, and a second series has the others, one after another, with their steps as epochs.
-//! A point that is there already is not stored again, because clients repeat requests.
+//! The places of the points of metrics. MLflow keeps every point that differs in its step, time or value, and a
+//! series has one point for each step. So the series of the metric has the latest point of each step, which MLflow
+//! shows as well. A second series has the other points, one after another, with their steps as epochs. A stored point
+//! is not stored a second time, because clients repeat requests.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -16,12 +16,12 @@ use crate::run_names::REPEATED_CONTEXT;
 use crate::run_view::{NO_CONTEXT, list_series};
 use matyan_channels::Channels;
 
-/// The number of repeated points among which a new one is looked for. Requests are repeated soon, so it is enough to
-/// look at those of the last two requests, each with the most points that a request may have. Reading all of them would make
-/// a long series of one step slow.
+/// The number of repeated points among which a new point is looked up. Requests are repeated soon, so the repeated
+/// points of the last two requests are enough, each with the most points that a request may have. Reading all of them
+/// would make a long series of one step slow.
 const COMPARED_POINTS: i64 = 2_000;
 
-/// The identity of a point: equal points are one. All NaN are equal.
+/// The identity of a point: equal points are the same point. All NaN are equal.
 type PointIdentity = (i64, i64, u64);
 
 fn identity(point: &Point) -> PointIdentity {
@@ -29,7 +29,7 @@ fn identity(point: &Point) -> PointIdentity {
     (point.step, point.time_ms, value.to_bits())
 }
 
-/// Returns whether a point is shown instead of another one of the same step.
+/// Returns whether a point is shown instead of another point of the same step.
 fn is_later(point: &Point, other: &Point) -> bool {
     // NaN is the smallest value, as in MLflow's database.
     let key = |point: &Point| (point.time_ms, !point.value.is_nan());
@@ -39,10 +39,10 @@ fn is_later(point: &Point, other: &Point) -> bool {
     }
 }
 
-/// What is stored of a metric, as far as new points depend on it.
+/// The stored points of a metric on which new points depend.
 #[derive(Clone, Debug, Default)]
 struct StoredMetric {
-    /// The points of steps that new points have as well.
+    /// The stored points at the steps of new points.
     by_step: HashMap<i64, Point>,
     /// The last repeated points.
     repeated: BTreeSet<PointIdentity>,
@@ -63,7 +63,7 @@ impl PartialEq for Point {
 }
 
 impl NewPoints {
-    /// Sorts new points of a metric into those that are shown and those that are repeated.
+    /// Sorts new points of a metric into shown and repeated points.
     fn new(points: &[Point], mut stored: StoredMetric) -> Self {
         let mut new = Self::default();
         for point in points {
@@ -103,7 +103,7 @@ impl NewPoints {
     }
 }
 
-/// Adds the points of metrics that are not stored yet.
+/// Adds those points of metrics that are not stored yet.
 pub(crate) async fn add_points(
     channels: &Channels,
     batch: &mut RunBatch,
@@ -134,7 +134,7 @@ pub(crate) async fn add_points(
     Ok(())
 }
 
-/// Reads what is stored at the steps of new points. Most points come after all others, and need no reading.
+/// Reads the stored points at the steps of new points. Most points come after all stored points, and need no read.
 async fn read_stored(
     channels: &Channels,
     run_id: &str,
@@ -216,7 +216,7 @@ mod tests {
         Point { value, step, time_ms }
     }
 
-    /// What the store has after new points were written to it.
+    /// The stored points after new points were written.
     fn write(stored: &StoredMetric, points: &[Point]) -> (StoredMetric, usize) {
         let new = NewPoints::new(points, stored.clone());
         let mut after = stored.clone();

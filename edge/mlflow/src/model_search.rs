@@ -21,7 +21,7 @@ const MAX_VERSIONS: u32 = 200_000;
 
 fn tag(content: &Map<String, Value>, key: &str) -> Option<LocalValue> {
     let text = content.get("tags").and_then(|tags| tags.get(key)?.as_str());
-    // Clients add to each filter that this tag is not `true`, and no other comparison fits a tag that is missing.
+    // Clients add to each filter that this tag is not `true`. No other comparison fits a missing tag.
     let text = text.or((key == PROMPT_TAG).then_some("false"));
     Some(LocalValue::Text(text?.to_owned()))
 }
@@ -93,7 +93,7 @@ pub(crate) async fn search_models(channels: &Channels, fields: &Fields) -> Resul
     Ok(answer("registered_models", found.iter().map(model_view).collect(), next))
 }
 
-/// Refuses wrong names even if there is nothing to search.
+/// Refuses wrong names even if there are no models to search.
 fn check(filter: &[Comparison], order: &[order::OrderKey], sample: &impl Searched) -> Result<()> {
     let names = filter.iter().map(|comparison| &comparison.identifier);
     names.chain(order.iter().map(|key| &key.identifier)).try_for_each(|name| sample.value(name).map(drop))
@@ -144,7 +144,7 @@ pub(crate) async fn search_versions(channels: &Channels, fields: &Fields) -> Res
     for model in &models {
         found.extend(matching_versions(model, &filter)?);
     }
-    // The last changed first, unless the caller wants another order.
+    // The model that changed last comes first, unless the caller wants another order.
     found.sort_by(|one, other| {
         let key = |it: &FoundVersion<'_>| (integer(it.version, "updated_ms"), it.number);
         key(other).cmp(&key(one)).then_with(|| one.model.name.cmp(&other.model.name))
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_is_no_prompt() {
+    fn a_model_is_not_a_prompt() {
         let model = RegisteredModel { name: "m".to_owned(), content: Map::new() };
         let fits = |filter: &str| matches(&model, &filter::parse(filter).unwrap()).unwrap();
         assert!(fits("name LIKE 'm%' AND tag.`mlflow.prompt.is_prompt` != 'true'"));

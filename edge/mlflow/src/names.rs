@@ -6,7 +6,7 @@ use crate::error::{MlflowError, Result};
 
 /// Maximum characters of the key of a param, a metric or a tag.
 pub(crate) const KEY_CHARS: usize = 250;
-/// Maximum characters of the value of a param. Clients cut longer ones.
+/// Maximum characters of the value of a param. Clients cut longer values.
 pub(crate) const PARAM_CHARS: usize = 6_000;
 /// Maximum characters of a tag of a run.
 pub(crate) const TAG_CHARS: usize = 8_000;
@@ -18,7 +18,7 @@ pub(crate) const MODEL_TAG_CHARS: usize = 100_000;
 const EXPERIMENT_CHARS: usize = 500;
 /// Maximum characters of an alias.
 const ALIAS_CHARS: usize = 255;
-/// Maximum characters of the name of a registered model. MLflow has no limit of its own, its database has.
+/// Maximum characters of the name of a registered model. MLflow has no such limit, but its database has.
 const MODEL_CHARS: usize = 256;
 
 /// Checks the key of a param, a metric or a tag.
@@ -41,7 +41,7 @@ pub(crate) fn check_key(what: &str, key: &str) -> Result<()> {
     check_length(what, key, KEY_CHARS)
 }
 
-/// Returns whether a name, as a path, is that of another file.
+/// Returns whether a name, as a path, names another file.
 fn is_path_of_another(name: &str) -> bool {
     name.starts_with('/')
         || name.starts_with("..")
@@ -57,7 +57,7 @@ pub(crate) fn check_length(what: &str, text: &str, limit: usize) -> Result<()> {
     Err(MlflowError::invalid(format!("{what} exceeds the maximum length of {limit} characters")))
 }
 
-/// A text with the limit of its characters; longer ones are cut, as MLflow does.
+/// A text with the limit of its characters. A longer text is cut, as MLflow does.
 pub(crate) fn cut(text: &str, limit: usize) -> &str {
     match text.char_indices().nth(limit) {
         Some((end, _)) => &text[..end],
@@ -65,7 +65,7 @@ pub(crate) fn cut(text: &str, limit: usize) -> &str {
     }
 }
 
-/// Checks the name of a run, which is that of its tag `mlflow.runName`.
+/// Checks the name of a run, which is also its tag `mlflow.runName`.
 pub(crate) fn check_run_name(name: &str) -> Result<()> {
     // A character has at most four bytes.
     check_length("The name of a run", name, matyan_proto::limits::NAME_BYTES / 4)
@@ -85,7 +85,7 @@ pub(crate) fn check_run_id(id: &str) -> Result<()> {
     Ok(())
 }
 
-/// What clients put into paths and into queries unchanged.
+/// Characters that clients put into paths and queries unchanged.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b':');
 
 /// The id of a run as a segment of a URI.
@@ -137,7 +137,7 @@ pub(crate) fn check_alias(alias: &str) -> Result<()> {
     Ok(())
 }
 
-/// The beginning of a text of the caller, in quotes.
+/// The start of a text of the caller, in quotes.
 fn quoted(text: &str) -> String {
     format!("\"{}\"", cut(text, KEY_CHARS).escape_debug())
 }
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_those_of_mlflow() {
+    fn keys_follow_the_rules_of_mlflow() {
         for key in ["a", "a/b", "val loss", "größe", "a.b:c-d_e", ".a", &"x".repeat(250)] {
             check_key("key", key).unwrap();
         }

@@ -32,7 +32,7 @@ pub(crate) fn read_integer(value: &Value) -> Option<i64> {
 
 /// The integer that a float is equal to.
 fn whole(number: f64) -> Option<i64> {
-    // Both limits are exact as floats, and the upper one is the first that does not fit.
+    // Both limits are exact as floats, and the upper limit is the first number that does not fit.
     let fits = number.fract() == 0.0
         && (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&number);
     #[expect(clippy::cast_possible_truncation, reason = "it is used only if it fits")]

@@ -32,7 +32,7 @@ impl Pattern {
         }
         let mut at = first.len();
         for piece in middle {
-            // The first place is the best one: it leaves the most for the others.
+            // The first place is the best one: it leaves the longest rest for the other pieces.
             match (at..=last_at.saturating_sub(piece.len())).find(|at| fits(piece, *at)) {
                 Some(found) => at = found + piece.len(),
                 None => return false,
@@ -41,7 +41,7 @@ impl Pattern {
         at <= last_at
     }
 
-    /// A condition of MatyanQL on the text that `value` is: true exactly for the texts that match.
+    /// A condition of MatyanQL on the text of the expression `value`: true exactly for the texts that match.
     pub(crate) fn query(&self, value: &str) -> Result<String> {
         let Some((first, rest)) = self.pieces.split_first() else { return Ok(format!("{value} == ''")) };
         let Some((last, middle)) = rest.split_last() else {
@@ -87,7 +87,7 @@ pub(crate) fn quote(text: &str) -> String {
     literal
 }
 
-/// The conditions of the runs of characters without wildcards, by their places.
+/// The conditions on the characters of a piece that are not wildcards, by their places.
 fn fixed_parts(value: &str, piece: &[Option<char>], start: impl Fn(usize) -> String) -> Vec<String> {
     let mut conditions = Vec::new();
     let mut at = 0;
@@ -128,7 +128,7 @@ fn at_end(value: &str, piece: &[Option<char>]) -> Vec<String> {
     }
 }
 
-/// The conditions that pieces follow each other between the first and the last one.
+/// The conditions that pieces follow each other between the first and the last piece.
 fn in_between(value: &str, begin: usize, middle: &[Vec<Option<char>>], end: usize) -> Result<Vec<String>> {
     let mut conditions = Vec::new();
     let mut from = begin.to_string();

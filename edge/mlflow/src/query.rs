@@ -1,5 +1,5 @@
-//! Searches of runs in the language of the server: the filter becomes a query, the order becomes sort keys, so that
-//! indexes answer them instead of this crate.
+//! Searches of runs in the query language of the server: the filter becomes a query, and the order becomes sort keys.
+//! So indexes answer searches, and not this crate.
 
 use matyan_proto::common::v1::SeriesKey;
 use matyan_proto::search::v1::sort::By;
@@ -110,7 +110,7 @@ fn tag_value(key: &str) -> String {
     }
 }
 
-/// The error for a comparison that the kind of value does not have.
+/// The error for a comparison that this kind of value does not have.
 fn unsupported(identifier: &Identifier) -> MlflowError {
     MlflowError::invalid(format!("Invalid comparator or value for '{}'", identifier.key))
 }
@@ -153,7 +153,7 @@ fn number_condition(
         Comparator::GreaterOrEqual => ">=",
         _ => return Err(unsupported(identifier)),
     };
-    // What has no value is not unequal to a number, but has none.
+    // A run without the value must not match: for MLflow, a missing value is not unequal to a number.
     let guard =
         if comparator == Comparator::NotEqual { format!("{value} is not None and ") } else { String::new() };
     Ok(format!("{guard}{value} {sign} {}", literal(number)))
@@ -245,7 +245,7 @@ fn attribute_condition(identifier: &Identifier, comparator: Comparator, operand:
     }
 }
 
-/// A status is no value of the server: the statuses that fit are listed with their conditions.
+/// The server has no statuses: the matching statuses are listed with their conditions.
 fn status_condition(identifier: &Identifier, comparator: Comparator, operand: &Operand) -> Result<String> {
     let mut conditions = Vec::new();
     for (status, condition) in STATUSES {
@@ -282,7 +282,7 @@ fn dataset_condition(identifier: &Identifier, comparator: Comparator, operand: &
     Ok(format!("any({condition} for dataset in run['{MLFLOW}', '{DATASETS}'].values())"))
 }
 
-/// The keys to sort runs by. Runs that no key tells apart are sorted newest first.
+/// The keys to sort runs by. Runs with equal keys are sorted newest first.
 pub(crate) fn run_sort(order: &[OrderKey]) -> Result<Vec<Sort>> {
     let mut sort = order.iter().map(sort_key).collect::<Result<Vec<_>>>()?;
     let by_creation = By::Field(SortField::Created.into());

@@ -1,4 +1,4 @@
-//! Registered models: everything but their versions.
+//! Registered models, without their versions.
 
 use serde_json::{Map, Value, json};
 
@@ -14,7 +14,7 @@ use matyan_channels::documents::StoredDocument;
 
 /// The tag of models that are prompts.
 pub(crate) const PROMPT_TAG: &str = "mlflow.prompt.is_prompt";
-/// The member of a model with the name and the version that it had before it was renamed.
+/// The member with the old name of a renamed model, and its version under that name.
 const RENAMED_FROM: &str = "renamed_from";
 /// Maximum characters of a description.
 pub(crate) const DESCRIPTION_CHARS: usize = 100_000;
@@ -84,8 +84,8 @@ pub(crate) async fn update(channels: &Channels, fields: &Fields) -> Result<Value
     Ok(answer(&changed))
 }
 
-/// Renames a model: it is written under the new name, and then deleted under the old one. The new document says which
-/// version of the old one it was made of, so a repeated request finishes what the first one has begun.
+/// Renames a model: it is written under the new name, and then deleted under the old name. The new document has the
+/// version of the old document that was copied, so a repeated request finishes what the first request has started.
 pub(crate) async fn rename(channels: &Channels, fields: &Fields) -> Result<Value> {
     let (name, new_name) = (fields.required("name")?, fields.required("new_name")?);
     check_model_name(name)?;
@@ -114,7 +114,7 @@ pub(crate) async fn rename(channels: &Channels, fields: &Fields) -> Result<Value
     Ok(answer(&RegisteredModel { name: renamed.name, content: renamed.content }))
 }
 
-/// The model that a document was copied of, by its name and its version.
+/// The old name and version that a document was copied from.
 fn renamed_from(content: &Map<String, Value>) -> Option<(&str, i64)> {
     let from = content.get(RENAMED_FROM)?.as_object()?;
     Some((member(from, "name"), integer(from, "version")))
@@ -137,10 +137,10 @@ async fn finish_rename(
     renamed: StoredDocument,
 ) -> Result<StoredDocument> {
     match documents::delete_unchanged(channels, REGISTERED_MODELS, &stored.name, stored.version).await? {
-        // The same request may be in progress twice: then the copy is all that is left.
+        // The same request may be in progress twice. Then only the copy is left.
         Deletion::Done | Deletion::Missing => Ok(renamed),
-        // Another client has changed the model under its old name, which therefore stays. The copy goes, unless it
-        // was changed as well.
+        // Another client has changed the model under its old name, so the old document stays. The copy is deleted,
+        // unless it was changed as well.
         Deletion::Changed => {
             documents::delete_unchanged(channels, REGISTERED_MODELS, &renamed.name, renamed.version).await?;
             Err(documents::conflict(&stored.name))
@@ -232,7 +232,7 @@ pub(crate) async fn get_by_alias(channels: &Channels, fields: &Fields) -> Result
     Ok(json!({"model_version": version_view(&model, number, version)}))
 }
 
-/// The number of the next version; numbers are not used again.
+/// The number of the next version. A number is never used a second time.
 pub(crate) fn next_number(content: &Map<String, Value>) -> i64 {
     integer(content, "last_version") + 1
 }

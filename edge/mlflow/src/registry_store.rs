@@ -1,4 +1,4 @@
-//! Registered models as they are stored: a document for each, with its versions, so that a number is given once, an
+//! Registered models as they are stored: a document for each model, with its versions. So a number is given once, an
 //! alias moves at once, and a transition archives other versions in the same write.
 
 use serde_json::{Map, Value};
@@ -88,7 +88,7 @@ pub(crate) async fn list(
     .await
 }
 
-/// Changes a model, and returns it as it is then.
+/// Changes a model, and returns the changed model.
 pub(crate) async fn change(
     channels: &Channels,
     name: &str,

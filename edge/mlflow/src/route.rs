@@ -92,10 +92,10 @@ impl Operation {
     }
 }
 
-/// What a request of an operation contains.
+/// The expected content of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyKind {
-    /// JSON of at most so many bytes, or nothing.
+    /// JSON of at most this many bytes, or nothing.
     Json { max_bytes: usize },
     /// A file of any size.
     File,
@@ -104,7 +104,7 @@ pub enum BodyKind {
 /// Maximum size of a JSON body. A batch of MLflow has at most one megabyte; descriptions of data sets may be larger.
 const JSON_BYTES: usize = 4 << 20;
 
-/// The beginnings of paths, of the API itself and of the pages of MLflow's UI.
+/// The starts of paths, of the API itself and of the pages of MLflow's UI.
 const BASES: [&str; 4] = ["/api/2.0/", "/ajax-api/2.0/", "/api/3.0/", "/ajax-api/3.0/"];
 
 /// Paths below a base that belong to MLflow.
@@ -187,7 +187,7 @@ const TABLE: &[(Method, &str, Operation)] = &[
     (Method::DELETE, "mlflow/model-versions/delete-tag", Operation::DeleteVersionTag),
 ];
 
-/// Operations of MLflow that this server does not have, by the beginnings of their paths.
+/// Operations of MLflow that this server does not have, by the starts of their paths.
 const REFUSED: [&str; 20] = [
     "mlflow/traces",
     "mlflow/assessments",
@@ -211,7 +211,7 @@ const REFUSED: [&str; 20] = [
     "mlflow-artifacts/presigned",
 ];
 
-/// A request's operation, and the fields that its path has.
+/// The operation of a request, and the fields in its path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     pub operation: Operation,
@@ -247,7 +247,7 @@ impl Route {
         Some(found.unwrap_or_else(absent))
     }
 
-    /// All operations by method and template, for whoever checks each of them. Templates follow `/api/2.0/`.
+    /// All operations by method and template, for tests that check each operation. Templates follow `/api/2.0/`.
     pub fn templates() -> impl Iterator<Item = (&'static Method, &'static str, Operation)> {
         TABLE.iter().map(|(method, template, operation)| (method, *template, *operation))
     }
@@ -260,7 +260,7 @@ impl Route {
     }
 }
 
-/// The parameters of a path that has the form of a template. A segment that is not UTF-8 has no form.
+/// The parameters of a path that has the form of a template. A segment that is not UTF-8 matches no template.
 fn matched(template: &'static str, path: &str) -> Option<Vec<(&'static str, String)>> {
     let mut parameters = Vec::new();
     let mut rest = path;

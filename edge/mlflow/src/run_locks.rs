@@ -1,6 +1,6 @@
-//! Locks that order the writes of a run. Whether a param or a point may be stored depends on what is there, so a
+//! Locks that order the writes of a run. Whether a param or a point may be stored depends on the stored data. So a
 //! write reads, decides, and writes, and no other write of this process may come between. Runs never wait for each
-//! other: each has a lock of its own, which exists while requests hold it or wait for it.
+//! other: each run has a lock of its own, which exists while requests hold it or wait for it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use crate::error::{ErrorCode, MlflowError, Result};
 
-/// Requests of one run that write or wait. More are refused, and their clients repeat them.
+/// Requests of one run that write or wait. Further requests are refused, and their clients repeat them.
 const REQUESTS_PER_RUN: usize = 1_024;
 
 /// The locks of the runs that are being written.
@@ -28,7 +28,7 @@ struct RunLock {
 /// The right to write to a run.
 #[derive(Debug)]
 pub(crate) struct RunGuard<'l> {
-    // Dropped before the registration: a lock is only removed once it is free.
+    // Declared before the registration, and so dropped first: a lock is only removed once it is free.
     _held: OwnedMutexGuard<()>,
     _registration: Registration<'l>,
 }
@@ -92,7 +92,7 @@ mod tests {
         assert!(locks.lock("stuck").now_or_never().is_none());
         for other in 0..20_000 {
             let guard = locks.lock(&other.to_string()).now_or_never();
-            assert!(guard.is_some(), "run {other} waits for another one");
+            assert!(guard.is_some(), "run {other} waits for another run");
         }
         assert_eq!(locks.runs().len(), 1, "locks without requests are removed");
     }

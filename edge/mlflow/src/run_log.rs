@@ -1,4 +1,4 @@
-//! Params and tags of runs, and batches of these and metrics.
+//! Params and tags of runs, and batches of params, tags and metrics.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,7 +31,7 @@ const LOGGED_MODELS_TAG: &str = "mlflow.log-model.history";
 /// Maximum size of the description of one such model.
 const MODEL_JSON_BYTES: usize = 1 << 20;
 
-/// Everything that a request logs to a run.
+/// All data that a request logs to a run.
 #[derive(Clone, Debug, Default)]
 struct RunEntries {
     metrics: Vec<LoggedMetric>,
@@ -198,7 +198,7 @@ pub(crate) async fn delete_tag(
     }
     match key {
         NAME_TAG | NOTE_TAG => {
-            // A run always has a name: the one that the server gives to runs without a name.
+            // A run always has a name: the server gives a name to a run without one.
             let name = (key == NAME_TAG).then(|| matyan_value::spoken_name(run_id));
             let description = (key == NOTE_TAG).then(String::new);
             let request =
@@ -230,7 +230,7 @@ pub(crate) async fn log_model(
             return Err(MlflowError::invalid(format!("Model json is missing mandatory field: {name}")));
         }
     }
-    // What MLflow keeps of a model: its files have the rest.
+    // The parts of a model that MLflow keeps: its files have the rest.
     let kept = ["run_id", "artifact_path", "utc_time_created", "flavors", "model_uuid", "mlflow_version"];
     let kept: serde_json::Map<String, serde_json::Value> =
         model.into_iter().filter(|(name, _)| kept.contains(&name.as_str())).collect();

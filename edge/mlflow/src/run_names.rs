@@ -1,11 +1,11 @@
-//! Where the parts of an MLflow run are in the params of a run. The importer of MLflow uses the same places.
+//! The places of the parts of an MLflow run in the params of a run. The importer of MLflow uses the same places.
 
 use matyan_proto::runs::v1::ParamPath;
 use matyan_value::{Map, Value};
 
 /// Params of the run.
 pub(crate) const PARAMS: &str = "hparams";
-/// Everything else that only MLflow knows.
+/// All other data that only MLflow knows.
 pub(crate) const MLFLOW: &str = "mlflow";
 /// Tags, below `MLFLOW`.
 pub(crate) const TAGS: &str = "tags";
@@ -20,7 +20,7 @@ pub(crate) const OUTPUT_MODELS: &str = "output_models";
 /// Marks a run that only holds the files of a logged model, below `MLFLOW`.
 pub(crate) const HOLDS_MODEL: &str = "holds_model";
 
-/// Context of the series with the points of a metric whose step has a later point.
+/// Context of the series for the replaced points of a metric.
 pub(crate) const REPEATED_CONTEXT: &str = r#"{"repeated":true}"#;
 
 /// The tag that is also the name of the run.
@@ -35,7 +35,7 @@ pub(crate) fn path<const N: usize>(segments: [&str; N]) -> ParamPath {
     ParamPath { segments: segments.map(str::to_owned).into() }
 }
 
-/// A message that sets the value at a path, and nothing else. A map of one entry would be followed instead of stored.
+/// A message that sets the value at a path, and nothing else. A map of one entry would be merged instead of stored.
 pub(crate) fn at_path<const N: usize>(path: [&str; N], value: Value) -> Map {
     let mut value = value;
     for (at, segment) in path.into_iter().enumerate().rev() {

@@ -13,13 +13,13 @@ use matyan_channels::Channels;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RunPage {
     pub(crate) runs: Vec<RunSnapshot>,
-    /// Where the next page begins; empty: no more runs match.
+    /// The start of the next page; empty: no more runs match.
     pub(crate) next: String,
-    /// Size of what was read.
+    /// Size of the data that was read.
     pub(crate) bytes: usize,
 }
 
-/// Reads a page. It has fewer runs than the request allows if these have more than `max_bytes`, but at least one.
+/// Reads a page. A page has fewer runs than the request allows if these have more than `max_bytes`, but at least one.
 pub(crate) async fn read_page(
     channels: &Channels,
     request: RunsRequest,
@@ -49,7 +49,7 @@ pub(crate) async fn read_page(
     Ok(page)
 }
 
-/// Where the page after these runs begins, which are the first ones of a request.
+/// The start of the page after these runs, which are the first runs of a request.
 async fn cursor_after(channels: &Channels, request: RunsRequest, runs: &[RunSnapshot]) -> Result<String> {
     let limit = u32::try_from(runs.len()).unwrap_or(u32::MAX);
     let request = RunsRequest { limit, parts: None, ids_only: true, ..request };

@@ -23,16 +23,16 @@ const DEFAULT_RESULTS: u32 = 1_000;
 const MAX_RESULTS: u32 = 50_000;
 /// Runs that are read at a time.
 const RUNS_PER_PAGE: u32 = 1_000;
-/// Size of the runs of an answer, as the server sends them. An answer with more has a token for the next page, as
-/// MLflow allows. As JSON in memory, they take several times as much.
+/// Size of the runs of an answer, as the server sends them. A larger answer ends earlier and has a token for the next
+/// page, as MLflow allows. As JSON in memory, runs take several times as much.
 const ANSWER_BYTES: usize = 16 << 20;
-/// Runs whose data sets are looked at, and data sets in an answer.
+/// Runs whose data sets are read, and data sets in an answer.
 const DATASET_RUNS: usize = 1_000;
 const MAX_SUMMARIES: usize = 1_000;
 /// Experiments in one search.
 const MAX_EXPERIMENTS: usize = 1_000;
 
-/// The names of experiments, and whether the default one is among them. Unknown experiments have no runs.
+/// The names of experiments, and whether the default experiment is among them. Unknown experiments have no runs.
 async fn experiment_names(channels: &Channels, ids: &[String]) -> Result<(Vec<String>, bool)> {
     if ids.len() > MAX_EXPERIMENTS {
         let message = format!(
@@ -62,7 +62,7 @@ pub(crate) async fn search(channels: &Channels, fields: &Fields) -> Result<Value
     let wanted = fields.max_results(DEFAULT_RESULTS, MAX_RESULTS)?;
     let ids = fields.texts("experiment_ids")?;
     let sort = run_sort(&order)?;
-    // A wrong filter is refused even if there is nothing to search.
+    // A wrong filter is refused even if there are no experiments to search.
     run_query(&filter, &[], true, view)?;
     let (names, has_default) = experiment_names(channels, &ids).await?;
     if names.is_empty() {

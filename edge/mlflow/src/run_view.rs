@@ -19,7 +19,7 @@ use crate::run_names::{MLFLOW, NAME_TAG, NOTE_TAG, PARAMS, TAGS, USER, USER_TAG,
 use crate::values::{flat_params, param_text};
 use matyan_channels::{Channels, after, is_missing};
 
-/// The context of a series without one.
+/// The context of a series without labels.
 pub(crate) const NO_CONTEXT: &str = "{}";
 
 /// A run as it was read.
@@ -73,9 +73,9 @@ impl RunSnapshot {
         Ok(snapshot)
     }
 
-    /// Reads a run to which something is to be logged, without its metrics, once everything is applied that was
-    /// published for the run before. What is stored depends on what the run has: if it lacked acknowledged
-    /// points, new ones would overwrite them.
+    /// Reads a run for a request that logs to it, without its metrics, once everything is applied that was published
+    /// for the run earlier. The request decides by the content of the run what to store: if acknowledged points were
+    /// missing, new points would overwrite them.
     pub(crate) async fn read_for_write(channels: &Channels, run_id: &str) -> Result<Self> {
         // Nothing is logged to a run that does not exist, not even a barrier.
         let props = RunParts { props: true, ..RunParts::default() };
@@ -97,7 +97,7 @@ impl RunSnapshot {
         Ok(())
     }
 
-    /// Refuses params that the run has no room for. They would be acknowledged, and then not be applied.
+    /// Refuses params for which the run has no room. They would be acknowledged, and then not be applied.
     pub(crate) fn check_room(&self, added_bytes: usize) -> Result<()> {
         if added_bytes == 0 {
             return Ok(());
@@ -131,7 +131,7 @@ impl RunSnapshot {
         }
     }
 
-    /// The tags by key, those included that are properties of the run.
+    /// The tags by key, including tags that are properties of the run.
     pub(crate) fn tags(&self) -> Vec<(String, String)> {
         let stored = find(&self.params, &[MLFLOW, TAGS]).and_then(Value::as_map);
         let is_property = |key: &str| key == NAME_TAG || key == NOTE_TAG;
@@ -158,7 +158,7 @@ impl RunSnapshot {
         user.or_else(|| find(&self.params, &[MLFLOW, TAGS, USER_TAG])).map(param_text).unwrap_or_default()
     }
 
-    /// The info of the run, whose files are at `location`, that of its experiment.
+    /// The info of the run. `location` is the location of the files of its experiment.
     pub(crate) fn info(&self, location: &str) -> serde_json::Value {
         let mut info = json!({
             "run_id": self.run_id,
@@ -177,7 +177,7 @@ impl RunSnapshot {
         info
     }
 
-    /// The series that MLflow sees: those without a context.
+    /// The series that MLflow sees: series without a context.
     fn metrics(&self) -> impl Iterator<Item = &SeriesInfo> {
         self.series.iter().filter(|series| series.context == NO_CONTEXT)
     }
@@ -246,7 +246,7 @@ pub(crate) async fn list_series(
     Ok(series)
 }
 
-/// Series in one call for last points; a single run may have more.
+/// Series in one call for last points. A single run may have more series.
 const SERIES_PER_CALL: usize = 20_000;
 
 /// The times of the last points of all metrics of runs, in microseconds, in the order of the runs.
@@ -307,7 +307,7 @@ fn last_points(run: &RunSnapshot) -> RunSelection {
     }
 }
 
-/// A run of its own, with everything that belongs to it.
+/// Reads a single run, with everything that belongs to it.
 pub(crate) async fn read_view(channels: &Channels, run_id: &str) -> Result<serde_json::Value> {
     let snapshot = RunSnapshot::read(channels, run_id, all_parts()).await?;
     let location = location_of(channels, snapshot.experiment_id()).await?;
@@ -317,7 +317,7 @@ pub(crate) async fn read_view(channels: &Channels, run_id: &str) -> Result<serde
     Ok(snapshot.view(&location, &times.into_iter().next().unwrap_or_default()))
 }
 
-/// Where the files of an experiment are.
+/// The location of the files of an experiment.
 pub(crate) async fn location_of(channels: &Channels, experiment_id: &str) -> Result<String> {
     let content = experiments::content(channels, experiment_id).await?;
     Ok(experiments::artifact_location(experiment_id, &content))

@@ -90,7 +90,7 @@ pub(crate) async fn create(channels: &Channels, fields: &Fields) -> Result<serde
     Ok(json!({"run": read_view(channels, &run_id).await?}))
 }
 
-/// The outcome that a status stands for; `None` for a run that goes on.
+/// The outcome for a status; `None` for a run that continues.
 fn outcome(status: &str) -> Result<Option<OutcomeKind>> {
     match status {
         "RUNNING" | "SCHEDULED" | "1" | "2" => Ok(None),
@@ -144,7 +144,7 @@ pub(crate) async fn get(channels: &Channels, fields: &Fields) -> Result<serde_js
     Ok(json!({"run": read_view(channels, run_id).await?}))
 }
 
-/// Deletes a run, which means that it is archived, or restores it. Both may be repeated.
+/// Deletes a run, which means that it is archived, or restores it. Both calls may be repeated.
 pub(crate) async fn set_deleted(
     channels: &Channels,
     fields: &Fields,

@@ -18,7 +18,7 @@ use crate::{
 };
 use matyan_channels::Channels;
 
-/// The body of a request, as its route wants it.
+/// The body of a request, in the form that its route expects.
 pub enum RequestBody {
     Json(Bytes),
     File(Body),
@@ -96,7 +96,7 @@ impl Mlflow {
         }
     }
 
-    /// Waits until a search may begin. Other operations need no permit.
+    /// Waits until a search may start. Other operations need no permit.
     async fn turn(&self, operation: Operation) -> Option<SemaphorePermit<'_>> {
         if !operation.is_search() {
             return None;
@@ -119,17 +119,17 @@ impl Mlflow {
         work.ok_or_else(|| match operation {
             Operation::Refused => MlflowError::new(
                 ErrorCode::NotImplemented,
-                "this server does not support this operation of MLflow: docs/concepts/mlflow.md lists those that it answers",
+                "this server does not support this operation of MLflow: docs/concepts/mlflow.md lists the supported operations",
             ),
             _ => MlflowError::new(
                 ErrorCode::EndpointNotFound,
-                "there is no such operation: docs/concepts/mlflow.md lists those that this server answers",
+                "there is no such operation: docs/concepts/mlflow.md lists the supported operations",
             ),
         })
     }
 }
 
-/// Capabilities of the server, which clients ask for before large files.
+/// Capabilities of the server, which clients ask for before they send large files.
 fn server_info() -> Value {
     json!({
         "store_type": "SqlStore",

@@ -16,7 +16,7 @@ use matyan_channels::Channels;
 /// Maximum characters of a URI.
 const URI_CHARS: usize = 2_048;
 
-/// Checks where the files of a version are. This server opens no files of its own machine for a client.
+/// Checks the location of the files of a version. This server opens no files of its own machine for a client.
 fn check_source(source: &str) -> Result<()> {
     check_length("source", source, URI_CHARS)?;
     let scheme = source.split_once(':').map(|(scheme, _)| scheme);
@@ -72,7 +72,7 @@ pub(crate) async fn create(channels: &Channels, fields: &Fields) -> Result<Value
     .await?;
     let version = number.to_string();
     if !model_id.is_empty() {
-        // A model of another server is no error.
+        // A model on another server is allowed.
         match logged_models::add_registration(channels, model_id, name, &version).await {
             Err(error) if error.code != crate::error::ErrorCode::ResourceDoesNotExist => return Err(error),
             Ok(()) | Err(_) => {}
@@ -111,7 +111,7 @@ pub(crate) async fn delete(channels: &Channels, fields: &Fields) -> Result<Value
     Ok(json!({}))
 }
 
-/// Moves a version to a stage, and those that were there to the archive if the client wants that.
+/// Moves a version to a stage, and the versions of this stage to the archive if the client wants that.
 pub(crate) async fn transition(channels: &Channels, fields: &Fields) -> Result<Value> {
     let (name, version) = (fields.required("name")?, fields.identifier("version")?);
     let number = version_number(&version)?.to_string();
@@ -143,7 +143,7 @@ pub(crate) async fn transition(channels: &Channels, fields: &Fields) -> Result<V
     answer(&changed, &version)
 }
 
-/// Where the files of a version are.
+/// The location of the files of a version.
 pub(crate) async fn download_uri(channels: &Channels, fields: &Fields) -> Result<Value> {
     let model = registry_store::find(channels, fields.required("name")?).await?;
     let version = fields.identifier("version")?;

@@ -1,13 +1,13 @@
-//! Times in the form of Python's `%Y-%m-%d %H:%M:%S.%f`: local times without a zone. Clients compare them with their own
-//! clock, so they are in the time zone of this server, which is that of the clients on one machine. Elsewhere, a
-//! server and its clients agree if all run in UTC.
+//! Times in the form of Python's `%Y-%m-%d %H:%M:%S.%f`: local times without a zone. Clients compare them with their
+//! own clock, so they are in the time zone of this server. On one machine, client and server have the same zone. On
+//! several machines, a server and its clients agree if all run in UTC.
 
 use std::fmt::Display;
 
 use chrono::{DateTime, Local, NaiveDateTime, TimeZone};
 use tonic::Status;
 
-/// The text of a time in microseconds; empty for none.
+/// The text of a time in microseconds; empty if there is no time.
 pub(crate) fn text(us: Option<i64>) -> String {
     text_in(&Local, us)
 }
@@ -33,7 +33,7 @@ fn parse_in<Z: TimeZone>(zone: &Z, field: &str, text: &str) -> Result<Option<i64
     let date = NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").map_err(|_| {
         Status::invalid_argument(format!("`{field}` must be a time such as 2026-01-31 12:00:00.000000"))
     })?;
-    // A time that a change of the clock has left out is of another zone.
+    // A time that a change of the clock skips belongs to another zone.
     let in_zone = zone.from_local_datetime(&date).earliest().map(|date| date.timestamp_micros());
     Ok(Some(in_zone.unwrap_or_else(|| date.and_utc().timestamp_micros())))
 }
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_one_of_the_zone() {
+    fn a_time_belongs_to_the_zone() {
         let zone = FixedOffset::east_opt(2 * 3_600).unwrap();
         assert_eq!(text_in(&zone, Some(0)), "1970-01-01 02:00:00.000000");
         assert_eq!(parse_in(&zone, "datetime_start", "1970-01-01 02:00:00.000000").unwrap(), Some(0));

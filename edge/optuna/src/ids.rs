@@ -1,5 +1,5 @@
-//! Ids of trials: the id of the study in the upper half, the number in the lower half. So they are unique, grow in
-//! the order in which trials become visible, and need no table. A study id is below 2^31.
+//! Ids of trials: the id of the study is in the upper half, and the number of the trial in the lower half. So ids are
+//! unique, grow in the order in which trials become visible, and need no table. A study id is below 2^31.
 
 use tonic::Status;
 
@@ -17,7 +17,7 @@ impl TrialKey {
         i64::from(self.study) << 32 | i64::from(self.number)
     }
 
-    /// The trial with an id; `None` for a number that no trial has as its id.
+    /// The trial with an id; `None` for a number that is not the id of a trial.
     pub(crate) fn from_id(id: i64) -> Option<Self> {
         let study = u32::try_from(id >> 32).ok().filter(|study| *study > 0)?;
         // The lower half.
@@ -39,10 +39,10 @@ pub(crate) fn study(id: i64) -> Result<u32, Status> {
     })
 }
 
-/// The trial numbers of a study that are wanted, by the ids in a request for new trials.
+/// Selects the trials that a request for new trials asks for, by their numbers.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct WantedTrials {
-    /// All trials after this number; the outer `None` is for no such trials, the inner one for all.
+    /// All trials after this number. The outer `None` selects no such trials, the inner `None` selects all.
     pub(crate) after: Option<Option<u32>>,
     pub(crate) numbers: Vec<u32>,
 }

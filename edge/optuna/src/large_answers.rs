@@ -1,6 +1,7 @@
-//! Turns of large answers. Clients expect all trials that are new to them in one message, so an answer may be as large as
-//! its study, and many workers ask at the same moment. Small answers are put together at once. A large one needs a turn,
-//! and keeps it until its response is sent: so few of them are in memory, however many workers a study has.
+//! Turns of large answers. Clients expect all trials that are new to them in one message, so an answer may be as
+//! large as its study, and many workers ask at the same moment. Small answers are built at once. A large answer needs
+//! a turn, and keeps the turn until its response is sent. So few large answers are in memory, however many workers a
+//! study has.
 
 use std::{
     convert::Infallible,
@@ -23,7 +24,7 @@ use tower::Service;
 /// Largest answer that needs no turn.
 pub(crate) const SMALL_BYTES: usize = 1 << 20;
 
-/// Large answers in memory at the same time. Each is there twice while it is encoded.
+/// Large answers in memory at the same time. Each takes its size twice while it is encoded.
 const LARGE_ANSWERS: usize = 2;
 
 /// The longest time that an answer waits for its turn.
@@ -130,13 +131,13 @@ mod tests {
 
     use super::*;
 
-    /// Answers a request after it has taken its turn. A body without bytes would be gone at once.
+    /// Answers a request that already has its turn. A body without bytes would be gone at once.
     async fn answer(answers: LargeAnswers) -> Response<Body> {
         let service = service_fn(move |request: Request<Body>| {
             let answers = answers.clone();
             async move {
                 let turn = AnswerTurn::of_request(request.extensions());
-                turn.take(&answers).await.expect("the answers before end in time");
+                turn.take(&answers).await.expect("the earlier answers end in time");
                 turn.take(&answers).await.expect("it has its turn already");
                 Ok::<_, Infallible>(Response::new(Body::new(Full::new(Bytes::from_static(b"trials")))))
             }
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_large_answer_waits_until_a_response_before_it_is_gone() {
+    async fn a_large_answer_waits_until_an_earlier_response_is_gone() {
         let answers = LargeAnswers::default();
         let first = answer(answers.clone()).await;
         let _second = answer(answers.clone()).await;

@@ -1,8 +1,8 @@
-//! The storage service that Optuna's `GrpcStorageProxy` speaks, translated to the service of studies. It keeps no state: a
-//! trial id contains the id of its study and its number, and every answer is that of the backend.
+//! The storage service that Optuna's `GrpcStorageProxy` speaks, translated to the service of studies. It keeps no
+//! state: a trial id contains the id of its study and its number, and every answer comes from the backend.
 //!
-//! Each operation becomes calls of `StudyService`, which are made in the scope of the request, so the right that an
-//! operation needs is that of the rpc which it calls.
+//! Each operation becomes calls of `StudyService`, which are made in the scope of the request. So an operation needs
+//! the right of the rpc that it calls.
 
 mod dates;
 mod errors;
@@ -48,7 +48,7 @@ pub static METHODS: [&str; 19] = [
     "optuna.StorageService/SetTrialUserAttribute",
 ];
 
-/// The service, which makes its calls over connections made by `connect`.
+/// The service. It makes its calls over connections that `connect` makes.
 pub fn service(
     connect: impl Fn() -> Channel + Send + Sync + 'static,
 ) -> KeepTurns<StorageServiceServer<Storage>> {

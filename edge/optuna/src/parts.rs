@@ -1,4 +1,4 @@
-//! Answers that are put together from a stream of the backend, up to the largest size of an answer.
+//! Answers that are joined from a stream of the backend, up to the largest size of an answer.
 
 use matyan_proto::studies::v1 as pb;
 use prost::Message as _;
@@ -35,12 +35,12 @@ impl AnswerSize {
             return Ok(());
         }
         Err(Status::resource_exhausted(format!(
-            "the answer has more than {ANSWER_BYTES} bytes: begin a new study, or store large attributes elsewhere"
+            "the answer has more than {ANSWER_BYTES} bytes: start a new study, or store large attributes elsewhere"
         )))
     }
 }
 
-/// All attributes of a stream.
+/// Joins all attributes of a stream.
 pub(crate) async fn attributes(
     mut stream: Streaming<pb::ListAttributesResponse>,
     size: &mut AnswerSize,
@@ -53,7 +53,7 @@ pub(crate) async fn attributes(
     Ok(attributes)
 }
 
-/// All studies of a stream.
+/// Joins all studies of a stream.
 pub(crate) async fn studies(
     mut stream: Streaming<pb::ListResponse>,
     size: &mut AnswerSize,
@@ -66,7 +66,7 @@ pub(crate) async fn studies(
     Ok(studies)
 }
 
-/// All trials of a stream, each converted as soon as it is complete. The parts of a trial follow each other.
+/// Joins all trials of a stream, each converted as soon as it is complete. The parts of a trial follow each other.
 pub(crate) async fn trials<T>(
     mut stream: Streaming<pb::ListTrialsResponse>,
     size: &mut AnswerSize,
@@ -82,10 +82,10 @@ pub(crate) async fn trials<T>(
     Ok(trials.finish())
 }
 
-/// Trials that are put together from their parts.
+/// Trials that are joined from their parts.
 struct JoinedTrials<T, F> {
     converted: Vec<T>,
-    /// The last trial, which may go on.
+    /// The last trial, of which more parts may follow.
     last: Option<pb::Trial>,
     convert: F,
 }

@@ -211,7 +211,7 @@ impl StorageService for Storage {
             let system = self.attributes(study.study_id, pb::AttributeKind::System, &mut size).await;
             let (user_attributes, system_attributes) = match (user, system) {
                 (Ok(user), Ok(system)) => (user, system),
-                // It was deleted since it was listed.
+                // The study was deleted after it was listed.
                 (Err(status), _) | (_, Err(status)) if status.code() == tonic::Code::NotFound => continue,
                 (Err(status), _) | (_, Err(status)) => return Err(status),
             };

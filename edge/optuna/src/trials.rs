@@ -11,8 +11,8 @@ use crate::{
     optuna::{NumberEntry, State, StepEntry, TextEntry, Trial},
 };
 
-/// The state of a request. The backend refuses an unknown one, and reports first what counts more, such as the end of
-/// the trial.
+/// The state in a request. The backend refuses an unknown state, and first reports a more important problem, such as
+/// the end of the trial.
 pub(crate) fn state(state: i32) -> pb::TrialState {
     match State::try_from(state) {
         Ok(State::Waiting) => pb::TrialState::Waiting,
@@ -26,7 +26,7 @@ pub(crate) fn state(state: i32) -> pb::TrialState {
 
 fn state_of(state: pb::TrialState) -> State {
     match state {
-        // A trial without its state cannot be listed; waiting is the state that claims the least.
+        // A trial without its state cannot be listed. Waiting is the state that claims the least.
         pb::TrialState::Unspecified | pb::TrialState::Waiting => State::Waiting,
         pb::TrialState::Running => State::Running,
         pb::TrialState::Complete => State::Complete,
@@ -35,7 +35,7 @@ fn state_of(state: pb::TrialState) -> State {
     }
 }
 
-/// A trial as clients expect it.
+/// A trial in the form that clients expect.
 pub(crate) fn view(study: u32, trial: pb::Trial) -> Trial {
     let state = state_of(trial.state()).into();
     let key = TrialKey { study, number: trial.number };
@@ -68,7 +68,7 @@ fn entries(attributes: HashMap<String, String>) -> Vec<TextEntry> {
     entries
 }
 
-/// A trial that a client adds. Its id and its number are chosen by the backend.
+/// A trial that a client adds. The backend chooses its id and its number.
 pub(crate) fn template(trial: Trial) -> Result<pb::Trial, Status> {
     let mut distributions: HashMap<String, String> = texts(trial.distributions);
     let mut params = Vec::with_capacity(trial.params.len());
@@ -92,7 +92,7 @@ pub(crate) fn template(trial: Trial) -> Result<pb::Trial, Status> {
     })
 }
 
-/// The entries of a map. The last of several with one key counts, as in any map on the wire.
+/// The entries of a map. If several entries have the same key, the last one counts, as in any map on the wire.
 fn texts(entries: Vec<TextEntry>) -> HashMap<String, String> {
     entries.into_iter().map(|entry| (entry.key, entry.value)).collect()
 }
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_trial_is_refused() {
+    fn an_invalid_trial_is_refused() {
         let param = NumberEntry { key: "x".into(), value: 1.0 };
         let without_distribution = Trial { params: vec![param], ..Trial::default() };
         assert!(template(without_distribution).unwrap_err().message().contains("`x`"));

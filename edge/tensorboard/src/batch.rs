@@ -14,16 +14,16 @@ use tonic::Status;
 
 use crate::values::Point;
 
-/// A part has about so many bytes, unless a single event has more.
+/// Approximate maximum size of a part, unless a single event is larger.
 const FULL_BYTES: usize = 4 << 20;
 
-/// A part has at most so many events.
+/// Maximum number of events of a part.
 const FULL_EVENTS: usize = limits::BATCH_EVENTS / 2;
 
-/// Memory of a point, besides its name, which is more than its encoded size.
+/// Memory of a point, without its name. It is more than the encoded size.
 const POINT_BYTES: usize = 40;
 
-/// Size of what precedes an event in a batch, at most.
+/// Maximum size of the bytes before an event in a batch.
 const EVENT_HEAD_BYTES: usize = 8;
 
 /// Events and points of one run, in parts that the server accepts as batches.
@@ -62,7 +62,7 @@ impl RunBatch {
         self.bytes = 0;
     }
 
-    /// Adds an event. Without a time, it has the time of receipt.
+    /// Adds an event. An event without a time gets the time of receipt.
     pub(crate) fn add(&mut self, kind: Kind, client_time_us: Option<i64>) {
         let event = Event { client_time_us, kind: Some(kind) };
         self.reserve(event.encoded_len() + EVENT_HEAD_BYTES);
@@ -95,14 +95,14 @@ impl RunBatch {
     }
 }
 
-/// Items that the server has refused, and the reason of the first one.
+/// The number of items that the server has refused, and the reason for the first refused item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) items: u32,
     pub(crate) reason: String,
 }
 
-/// Publishes a batch. Returns once it is durable.
+/// Publishes a batch. Returns once the batch is durable.
 pub(crate) async fn publish(
     channels: &Channels,
     run_id: &str,
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_has_no_parts() {
+    fn an_empty_batch_has_no_parts() {
         assert!(decoded(RunBatch::default()).is_empty());
     }
 }

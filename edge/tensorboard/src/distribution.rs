@@ -4,11 +4,11 @@ use matyan_value::{Map, Value};
 
 use crate::messages::Histogram;
 
-/// Bins of a distribution that was made of bins of several widths.
+/// Bins of a distribution that is made from bins of several widths.
 const LEAST_BINS: usize = 64;
 const MOST_BINS: usize = 512;
 
-/// Bins of a histogram that are kept as they are.
+/// Bins of a histogram that are kept unchanged.
 const MAX_EQUAL_BINS: usize = 4_096;
 
 /// Difference of the widths of two bins that count as equal, as a part of the width.
@@ -22,7 +22,7 @@ pub(crate) struct Bin {
     pub(crate) weight: f64,
 }
 
-/// The bins of a histogram, without empty ones at its ends; none if it is empty or contradicts itself.
+/// The bins of a histogram, without empty bins at its ends; none if it is empty or contradicts itself.
 pub(crate) fn bins(histogram: &Histogram) -> Vec<Bin> {
     let Histogram { min, max, limits, weights } = histogram;
     let lows = std::iter::once(min).chain(limits);
@@ -46,8 +46,9 @@ pub(crate) fn bins(histogram: &Histogram) -> Vec<Bin> {
     bins
 }
 
-/// The distribution of bins in ascending order; `None` without bins, or if a number is not finite. Weights of bins of
-/// different widths are divided in proportion to the overlap with each new bin, so that their sum stays.
+/// The distribution of bins in ascending order; `None` without bins, or if a number is not finite. The weights of
+/// bins of different widths are divided in proportion to the overlap with each new bin, so that their sum is
+/// unchanged.
 pub(crate) fn distribution(bins: &[Bin]) -> Option<Value> {
     let (low, high) = (bins.first()?.low, bins.last()?.high);
     let is_finite =

@@ -1,4 +1,4 @@
-//! Why following a directory cannot go on.
+//! The reasons why following a directory cannot continue.
 
 use tonic::{Code, Status};
 
@@ -7,7 +7,7 @@ pub enum FollowError {
     /// The server may answer later. Nothing is lost: the files are still there.
     #[error("the server cannot take data now ({})", .0.message())]
     Temporary(Status),
-    /// The server refuses every call, or does not know it.
+    /// The server refuses every call, or does not know the call.
     #[error("the server refuses the data ({})", .0.message())]
     Refused(Status),
 }

@@ -1,4 +1,4 @@
-//! A part of an event file, read from its disk and decoded.
+//! A part of an event file, read from disk and decoded.
 
 use std::{
     fs::File,
@@ -13,21 +13,21 @@ use crate::{
     values::Reading,
 };
 
-/// Bytes of a file that are read at a time, unless a single record has more.
+/// Bytes of a file that are read at a time, unless a single record is larger.
 const CHUNK_BYTES: u64 = 4 << 20;
 
-/// What a part of a file contains.
+/// The content of a part of a file.
 #[derive(Debug)]
 pub(crate) struct FilePart {
     pub(crate) reading: Reading,
     pub(crate) records: usize,
-    /// How far the file is read with this part.
+    /// The position in the file after this part.
     pub(crate) position: FilePosition,
     pub(crate) plugins: Plugins,
     pub(crate) end: ChunkEnd,
     /// Positions of records that were left out.
     pub(crate) damaged: Vec<u64>,
-    /// True if the file was replaced or truncated, so that it is read from its beginning again.
+    /// True if the file was replaced or truncated, so that it is read from its start again.
     pub(crate) is_restarted: bool,
 }
 
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_read_on_and_a_replaced_one_again() {
+    fn a_grown_file_is_continued_and_a_replaced_file_restarted() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("events");
         let read = |content: &[u8], known: &FilePosition| {

@@ -1,5 +1,5 @@
-//! A follower of a directory: it reads what writers of event files add, and publishes it, each run in parts and several
-//! runs at a time.
+//! A follower of a directory: it reads the data that writers of event files add, and publishes it, each run in parts
+//! and several runs at a time.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,32 +20,32 @@ use crate::{
     settings::FollowSettings,
 };
 
-/// Time between two looks at the directory.
+/// Time between two scans of the directory.
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// The longest time between two attempts to reach a server.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
-/// Runs that are read and published at the same time. Each holds one file, and a part of it in memory.
+/// Runs that are read and published at the same time. Each holds one file, and a part of this file in memory.
 const CONCURRENT_RUNS: usize = 8;
 
 /// Different problems that are reported, so that a directory of broken files does not flood a log.
 const MAX_PROBLEMS: usize = 1_000;
 
-/// What a follower tells its user.
+/// A notice for the user of a follower.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FollowNotice {
     Progress(FollowProgress),
-    /// Something that is left out, with its file or run.
+    /// Data that is left out, with its file or run.
     Problem(String),
-    /// The server cannot be reached. Reported once until it can be reached again.
+    /// The server cannot be reached. Reported once until the server can be reached again.
     Waiting(String),
 }
 
-/// What was published since the last notice.
+/// The data that was published since the last notice.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FollowProgress {
-    /// Ids of runs that were begun.
+    /// Ids of runs that were started.
     pub begun: Vec<String>,
     pub points: u64,
     pub objects: u64,
@@ -56,12 +56,12 @@ pub struct FollowProgress {
 pub struct Follower {
     channels: Channels,
     settings: FollowSettings,
-    /// By folder below the directory.
+    /// The runs by their folders below the directory.
     runs: BTreeMap<PathBuf, RunState>,
     reported: BTreeSet<String>,
 }
 
-/// One look at the directory.
+/// The result of one scan of the directory.
 #[derive(Debug, Default)]
 struct Turn {
     progress: FollowProgress,
@@ -74,13 +74,13 @@ impl Follower {
         Self { channels, settings, runs: BTreeMap::new(), reported: BTreeSet::new() }
     }
 
-    /// Publishes everything that is there. If it fails, a later call goes on where this one has stopped.
+    /// Publishes all data that is in the directory. If it fails, a later call continues where this call has stopped.
     pub async fn catch_up(&mut self, mut notify: impl FnMut(FollowNotice)) -> Result<(), FollowError> {
         while self.turn(&mut notify).await? {}
         self.save().await
     }
 
-    /// Publishes everything that is there or will be, until it is stopped. Waits for a server that cannot be reached.
+    /// Publishes all present and future data, until it is stopped. Waits for a server that cannot be reached.
     pub async fn follow(
         &mut self,
         stop: &CancellationToken,
@@ -112,15 +112,14 @@ impl Follower {
             }
         }
         if let Err(error) = self.save().await {
-            let problem = format!(
-                "failed to store how far the files are read: {error}; some of them will be read again"
-            );
+            let problem =
+                format!("failed to store the positions of files: {error}; some data will be read again");
             notify(FollowNotice::Problem(problem));
         }
         Ok(())
     }
 
-    /// Looks at the directory once, and publishes a part of what is new in each run. Returns whether there may be more.
+    /// Scans the directory once, and publishes a part of the new data of each run. Returns whether there may be more.
     async fn turn(&mut self, notify: &mut impl FnMut(FollowNotice)) -> Result<bool, FollowError> {
         let mut turn = Turn::default();
         let ended = self.advance_runs(&mut turn).await;
@@ -149,7 +148,7 @@ impl Follower {
         }
         let Self { channels, settings, runs, .. } = self;
         let runs = folders.iter().zip(runs.values_mut());
-        // A future of a run takes memory, so there is none for a run without work.
+        // A future of a run takes memory, so only a run with work has one.
         let work: Vec<_> = runs.filter(|((_, files), run)| run.has_work(files)).collect();
         let mut work = work.into_iter();
         let mut advances = FuturesUnordered::new();
@@ -169,7 +168,7 @@ impl Follower {
         }
     }
 
-    /// Writes how far all runs are read.
+    /// Writes the positions of all runs.
     async fn save(&mut self) -> Result<(), FollowError> {
         for run in self.runs.values_mut() {
             run.save(&self.channels).await?;

@@ -6,8 +6,8 @@ use matyan_value::Value;
 
 use crate::{plugins::Plugins, records::read_chunk, values::Reading};
 
-/// Reads the records of a file and their events, twice, as the plugins of tags are known the second time. Panics if a
-/// distribution has another number of bins than it says.
+/// Reads the records of a file and their events, twice, because the plugins of tags are known the second time. Panics
+/// if a distribution does not have the number of bins that it states.
 pub fn read_file(bytes: &[u8]) {
     let Ok(chunk) = read_chunk(Cursor::new(bytes), 0, bytes.len() as u64, u64::MAX) else { return };
     let mut plugins = Plugins::default();

@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use matyan_value::{Map, Value, json};
 use prost_types::value::Kind;
 
-/// How the writer of hyperparameters says that its session has ended.
+/// The status with which the writer of hyperparameters ends its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SessionOutcome {
     Finished,
     Failed,
 }
 
-/// The outcome of a session with this status; `None` while it goes on.
+/// The outcome of a session with this status; `None` while the session continues.
 pub(crate) fn session_outcome(status: i32) -> Option<SessionOutcome> {
     match status {
         1 => Some(SessionOutcome::Finished),
@@ -24,7 +24,7 @@ pub(crate) fn session_outcome(status: i32) -> Option<SessionOutcome> {
 /// Params of values whose names are paths. A name that has both a value and members keeps its value below an empty name.
 pub(crate) fn nested_params(hparams: HashMap<String, prost_types::Value>) -> Map {
     let mut hparams: Vec<_> = hparams.into_iter().collect();
-    // The order of a map is random, and the result must not be.
+    // The order of a map is random, and the order of the result must not be.
     hparams.sort_by(|(one, _), (other, _)| one.cmp(other));
     let mut params = Map::new();
     for (name, value) in hparams {
@@ -57,7 +57,7 @@ fn set_nested(params: &mut Map, path: &[&str], value: Value) {
 }
 
 fn value_of(value: prost_types::Value) -> Value {
-    /// Above it, a float does not stand for one integer.
+    /// Above this number, a float does not stand for a single integer.
     const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
     match value.kind {
         None | Some(Kind::NullValue(_)) => Value::Null,
@@ -74,7 +74,7 @@ fn value_of(value: prost_types::Value) -> Value {
     }
 }
 
-/// The value of a text that is a list or a map: frameworks write them as texts.
+/// The value of a text that is a list or a map: frameworks write lists and maps as texts.
 fn parsed(value: Value) -> Value {
     let Value::Text(text) = value else { return value };
     let is_structured = text.starts_with(['[', '{']);

@@ -4,8 +4,8 @@
 //! hyperparameters are params. All values are kept.
 //!
 //! The crate knows the services only through channels, and keeps nothing but positions, which the server stores. Each
-//! point is there once, however often a follower or a server is killed: it is read again from the file until it is
-//! durable, and its step makes a repetition harmless.
+//! point is stored once, however often a follower or a server is killed: the point is read again from the file until
+//! it is durable, and its step makes a repetition harmless.
 
 mod batch;
 mod distribution;

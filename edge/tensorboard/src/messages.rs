@@ -80,7 +80,7 @@ pub(crate) struct Histogram {
     pub(crate) min: f64,
     #[prost(double, tag = "2")]
     pub(crate) max: f64,
-    /// The upper bounds of the bins, the last of which may be the largest number that there is.
+    /// The upper bounds of the bins. The last bound may be the largest float.
     #[prost(double, repeated, tag = "6")]
     pub(crate) limits: Vec<f64>,
     #[prost(double, repeated, tag = "7")]
@@ -100,7 +100,7 @@ pub(crate) struct TensorProto {
     pub(crate) floats: Vec<f32>,
     #[prost(double, repeated, tag = "6")]
     pub(crate) doubles: Vec<f64>,
-    /// All integers of at most 32 bits with a sign, and those of at most 16 bits without one.
+    /// All signed integers of at most 32 bits, and unsigned integers of at most 16 bits.
     #[prost(int32, repeated, tag = "7")]
     pub(crate) small_integers: Vec<i32>,
     #[prost(bytes = "vec", repeated, tag = "8")]

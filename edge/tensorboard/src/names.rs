@@ -24,13 +24,13 @@ pub(crate) fn folder_label(folder: &Path) -> String {
     segments.collect::<Vec<_>>().join("/")
 }
 
-/// The id of the run in a folder whose first event file has this name. It stays when the directory is moved, and is the
-/// one that the importer gives, so that a run that was imported is not there twice.
+/// The id of the run in a folder whose first event file has this name. The id stays the same when the directory is
+/// moved. The importer gives the same id, so that an imported run is not stored twice.
 pub(crate) fn run_id(label: &str, first_file: &str) -> String {
     digest(&["tensorboard", label, first_file], RUN_ID_DIGITS)
 }
 
-/// A name within the limit. A longer one ends with its digest, so that no two names become one.
+/// A name within the limit. A longer name ends with its digest, so that no two names become equal.
 pub(crate) fn fitting_name(name: &str) -> Cow<'_, str> {
     if name.len() <= NAME_BYTES {
         return Cow::Borrowed(name);
@@ -41,7 +41,7 @@ pub(crate) fn fitting_name(name: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{}{ending}", &name[..end]))
 }
 
-/// The path of a file of an object in its run, in the folder of files that are no artifacts.
+/// The path in a run of a file that belongs to an object. The folder holds files that are not artifacts.
 pub(crate) fn object_path(tag: &str, step: i64, index: usize, format: &str) -> String {
     format!("seq/{}/{step}-{index}.{format}", digest(&[tag], DIGEST_DIGITS))
 }
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_those_of_the_importer() {
+    fn ids_equal_the_ids_of_the_importer() {
         // hashlib.sha256("\0".join(("tensorboard", "a/b", "events.1")).encode()).hexdigest()[:32]
         assert_eq!(run_id("a/b", "events.1"), "2273f988d9c58e4df17eea78e9a38167");
         assert_eq!(folder_label(Path::new("a/b")), "a/b");

@@ -40,7 +40,7 @@ pub(crate) async fn store_files(channels: &Channels, run_id: &str, object: Objec
 }
 
 /// Sends a file to the blob store. Returns its key. The same file of the same step has the same key, so a repeated call
-/// replaces it by itself.
+/// replaces the file by an equal file.
 async fn store(channels: &Channels, run_id: &str, path: String, file: ObjectFile) -> Result<String, Status> {
     let open = StoreOpen {
         run_id: run_id.to_owned(),

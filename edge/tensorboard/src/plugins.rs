@@ -1,10 +1,11 @@
-//! The plugins of tags. A writer names the plugin of a tag only with the first value of the tag in a file, so it is kept.
+//! The plugins of tags. A writer names the plugin of a tag only with the first value of the tag in a file, so the plugin
+//! is kept.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Tags whose plugin is kept. Values of further ones are read as their type alone says.
+/// Tags whose plugins are kept. Values of further tags are read by their type alone.
 const MAX_TAGS: usize = 20_000;
 
 /// The kind of a tag's values.
@@ -15,7 +16,7 @@ pub(crate) enum Plugin {
     Audio,
     Histograms,
     Text,
-    /// Its data describes the display, or a graph of operations, rather than a series.
+    /// The data describes the display, or a graph of operations, rather than a series.
     Hidden,
 }
 
@@ -42,7 +43,7 @@ impl Plugin {
 pub(crate) struct Plugins(BTreeMap<String, Plugin>);
 
 impl Plugins {
-    /// The plugin of a tag, whose value names this plugin, or none. The first name counts.
+    /// The plugin of a tag. `name` is the plugin in the current value, if any. The first name counts.
     pub(crate) fn of_tag(&mut self, tag: &str, name: &[u8]) -> Option<Plugin> {
         if let Some(known) = self.0.get(tag) {
             return Some(*known);

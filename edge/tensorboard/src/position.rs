@@ -1,8 +1,8 @@
-//! How far the files of a run are read. It is kept as a named document of the server, so that a follower that is started
-//! again, on whatever machine, goes on there.
+//! The positions up to which the files of a run are read. They are kept as a named document of the server, so that a
+//! restarted follower continues there, on whatever machine.
 //!
-//! The document is written after the points that it counts are durable. If the process is killed in between, some points
-//! are sent again, which changes nothing: every point and object has the step that it has in its file.
+//! The document is written after the points before the positions are durable. If the process is killed in between, some
+//! points are sent again, which changes nothing: every point and object has the step that it has in its file.
 
 use std::collections::BTreeMap;
 
@@ -19,13 +19,13 @@ use crate::plugins::Plugins;
 /// The kind of the documents.
 const KIND: &str = "tensorboard-position";
 
-/// Number of the first bytes of a file by which it is recognized. They contain the time at which it was begun.
+/// Number of the first bytes of a file by which it is recognized. They contain the time of the file's creation.
 pub(crate) const HEAD_BYTES: usize = 32;
 
-/// How far a run is read.
+/// The positions of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RunPosition {
-    /// By the name of the file.
+    /// The positions by the names of the files.
     pub(crate) files: BTreeMap<String, FilePosition>,
     #[serde(default)]
     pub(crate) plugins: Plugins,
@@ -40,7 +40,7 @@ pub(crate) struct RunPosition {
     pub(crate) has_outcome: bool,
 }
 
-/// How far a file is read.
+/// The position in a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FilePosition {
     /// Bytes that are read.
@@ -57,7 +57,7 @@ impl FilePosition {
     }
 }
 
-/// Reads the position of a run; the beginning if there is none, or none that can be read.
+/// Reads the position of a run; the start if there is no position, or an unreadable one.
 pub(crate) async fn load(channels: &Channels, run_id: &str) -> Result<RunPosition, Status> {
     let request = GetRequest { kind: KIND.to_owned(), name: run_id.to_owned() };
     match channels.documents().get(request).await {
@@ -72,14 +72,14 @@ pub(crate) async fn load(channels: &Channels, run_id: &str) -> Result<RunPositio
     }
 }
 
-/// Whether a project does not exist, rather than something in it.
+/// Whether a project does not exist, rather than a document in it.
 fn is_about_project(status: &Status) -> bool {
     use tonic_types::StatusExt as _;
     let details = status.get_error_details();
     details.error_info().is_some_and(|info| info.metadata.get("resource").is_some_and(|it| it == "project"))
 }
 
-/// Writes the position of a run. One that is too large is not written: then the run is read again after a restart.
+/// Writes the position of a run. A position that is too large is not written: then a restart reads the run again.
 pub(crate) async fn save(channels: &Channels, run_id: &str, position: &RunPosition) -> Result<(), Status> {
     let content = serde_json::to_vec(position).map_err(|error| Status::internal(error.to_string()))?;
     if content.len() > NAMED_DOCUMENT_BYTES {
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_was_replaced_or_truncated_is_another_one() {
+    fn a_replaced_or_truncated_file_is_another_file() {
         let position = FilePosition { offset: 100, head: "aa".to_owned() };
         assert!(position.is_of(100, "aa") && position.is_of(200, "aa"));
         assert!(!position.is_of(99, "aa"), "truncated");

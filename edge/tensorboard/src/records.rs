@@ -1,22 +1,22 @@
 //! The records of an event file. Each has a length and a content, both with a checksum, in the framing of TFRecord. A
-//! file that is being written may end at any byte, and is read from there when it has grown.
+//! file that is still written may end at any byte, and is read from there when it has grown.
 
 use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom};
 
-/// Bytes of a length and its checksum, which precede a content.
+/// Bytes of a length and its checksum, before a content.
 const HEADER_BYTES: usize = 8 + CHECKSUM_BYTES;
 
 /// Bytes of the checksum of a length or of a content.
 const CHECKSUM_BYTES: usize = 4;
 
-/// A longer record is left out: it would have to be in memory as a whole.
+/// Maximum length of a record. A longer record is left out, because it would have to be in memory as a whole.
 const MAX_RECORD_BYTES: u64 = 256 << 20;
 
 /// Some consecutive records of a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct RecordChunk {
     pub(crate) records: Vec<Vec<u8>>,
-    /// Where the next chunk begins.
+    /// The start of the next chunk.
     pub(crate) next: u64,
     pub(crate) end: ChunkEnd,
     /// Positions of records that were left out.
@@ -76,10 +76,10 @@ pub(crate) fn read_chunk(
     Ok(chunk)
 }
 
-/// What is at a position of a file.
+/// The item at a position of a file.
 enum Found {
     Record(Vec<u8>),
-    /// A record that cannot be used, and has an end.
+    /// A record that cannot be used, and whose end is known.
     LeftOut {
         length: u64,
     },
@@ -114,7 +114,7 @@ fn read_record(file: &mut impl Read, position: u64, size: u64) -> io::Result<Fou
     if checksum == masked_crc32c(&content) {
         return Ok(Found::Record(content));
     }
-    // The pages of the last record may still be on their way, as over a network file system.
+    // The pages of the last record may still be in transit, for example over a network file system.
     Ok(if left == framed_bytes(length) { Found::Incomplete } else { Found::LeftOut { length } })
 }
 
@@ -128,7 +128,7 @@ fn masked_crc32c(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
 }
 
-/// A record as it is in a file, for tests.
+/// A record in the form that it has in a file, for tests.
 #[cfg(test)]
 pub(crate) fn framed(content: &[u8]) -> Vec<u8> {
     let length = (content.len() as u64).to_le_bytes();
@@ -156,7 +156,7 @@ mod tests {
             let expected = usize::from(end as u64 >= first_bytes);
             assert_eq!(chunk.records.len(), expected, "{end}");
             assert_eq!((chunk.end, chunk.damaged.len()), (ChunkEnd::CaughtUp, 0), "{end}");
-            // The rest is read from there.
+            // The rest is read from this position.
             let rest = read(&file, chunk.next, u64::MAX);
             assert_eq!(chunk.records.len() + rest.records.len(), 2, "{end}");
             assert_eq!(rest.next, file.len() as u64);
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_costs_one_record_if_the_next_one_can_be_found() {
+    fn damage_costs_one_record_if_the_next_record_can_be_found() {
         let (first, second) = (framed(b"first"), framed(b"second"));
         let mut file = [first.clone(), second.clone()].concat();
         file[HEADER_BYTES] ^= 1;

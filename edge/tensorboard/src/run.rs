@@ -1,4 +1,4 @@
-//! One run: the event files of a folder, and how far they are read.
+//! One run: the event files of a folder, and their positions.
 
 use std::{
     collections::HashMap,
@@ -31,18 +31,18 @@ use crate::{
     values::Reading,
 };
 
-/// A run whose files have not grown for this time has ended. It goes on when they grow again.
+/// A run whose files have not grown for this time has ended. It continues when they grow again.
 const IDLE: Duration = Duration::from_secs(3_600);
 
 /// Time between two writes of the position of a run that grows.
 const SAVE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What one call of `advance` has done.
+/// The result of one call of `advance`.
 #[derive(Debug, Default)]
 pub(crate) struct Advance {
     pub(crate) points: u64,
     pub(crate) objects: u64,
-    /// The id of the run, if it was begun.
+    /// The id of the run, if it was started.
     pub(crate) begun: Option<String>,
     pub(crate) problems: Vec<String>,
     /// True if there may be more to read.
@@ -59,9 +59,9 @@ pub(crate) struct RunState {
     /// True if the position was not written since the last change.
     is_unsaved: bool,
     saved_at: Option<Instant>,
-    /// Files that are read to their end, as they were then.
+    /// Files that are read to their end, with the size and time that they had then.
     seen: HashMap<String, FileStat>,
-    /// True if the server has refused a request for the run, and would refuse it again.
+    /// True if the server has refused a request for the run, and would refuse the same request again.
     is_refused: bool,
 }
 
@@ -82,13 +82,14 @@ impl RunState {
         }
     }
 
-    /// Whether a folder with these files still has the run: if all files of a run are gone, others belong to a new run.
+    /// Whether a folder with these files still has the run: if all files of a run are gone, other files belong to a
+    /// new run.
     pub(crate) fn is_of(&self, files: &FolderFiles) -> bool {
         let known = &self.position.files;
         known.is_empty() || known.keys().any(|name| files.contains_key(name))
     }
 
-    /// Whether there is anything to do for the run, whose folder has these files.
+    /// Whether there is work for the run, whose folder has these files.
     pub(crate) fn has_work(&self, files: &FolderFiles) -> bool {
         let is_read = || self.unread(files).is_none();
         !self.is_refused
@@ -100,8 +101,8 @@ impl RunState {
         files.iter().find(|(name, stat)| self.seen.get(*name) != Some(*stat))
     }
 
-    /// Reads and publishes the next part of what is new, or ends the run. Cancel-safe: what is not published is read
-    /// again.
+    /// Reads and publishes the next part of the new data, or ends the run. Cancel-safe: data that was not published
+    /// is read again.
     pub(crate) async fn advance(
         &mut self,
         channels: &Channels,
@@ -211,7 +212,7 @@ impl RunState {
         Ok(())
     }
 
-    /// A batch that begins the run, or resumes it.
+    /// A batch that starts the run, or resumes it.
     fn beginning(&self, settings: &FollowSettings, reading: &Reading) -> RunBatch {
         let mut batch = RunBatch::default();
         let RunPosition { is_begun, is_finished, .. } = self.position;
@@ -234,7 +235,7 @@ impl RunState {
         batch
     }
 
-    /// Adds what a part of a file contains to a batch. Files of objects are stored before.
+    /// Adds the content of a part of a file to a batch. Files of objects are stored first.
     async fn fill(
         &self,
         channels: &Channels,
@@ -270,14 +271,14 @@ impl RunState {
         Ok(())
     }
 
-    /// The time at which a run that has not ended was written to the last time, if that is long ago.
+    /// The time of the last write to a run that has not ended, if that is long ago.
     fn idle_since(&self, files: &FolderFiles) -> Option<SystemTime> {
         let RunPosition { is_begun, is_finished, has_outcome, .. } = self.position;
         if !is_begun || is_finished || has_outcome {
             return None;
         }
         let modified = files.values().map(|stat| stat.modified).max()?;
-        // A time in the future is that of another clock.
+        // A time in the future comes from another clock.
         let age = SystemTime::now().duration_since(modified).unwrap_or_default();
         (age >= IDLE).then_some(modified)
     }
@@ -301,7 +302,7 @@ impl RunState {
         if self.is_save_due() { self.save(channels).await } else { Ok(()) }
     }
 
-    /// Writes how far the run is read.
+    /// Writes the position of the run.
     pub(crate) async fn save(&mut self, channels: &Channels) -> Result<(), Status> {
         if self.is_unsaved {
             position::save(channels, &self.run_id, &self.position).await?;
@@ -330,7 +331,7 @@ fn note_damage(part: &FilePart, path: &Path, advance: &mut Advance) {
     if part.end == ChunkEnd::Damaged {
         let at = part.position.offset;
         let problem = format!(
-            "{path} is damaged at byte {at}: what is before is kept, and what follows cannot be read"
+            "{path} is damaged at byte {at}: data before this byte is kept, and data after it cannot be read"
         );
         advance.problems.push(problem);
     }

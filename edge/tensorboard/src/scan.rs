@@ -7,10 +7,10 @@ use std::{
     time::SystemTime,
 };
 
-/// Event files that are followed below one directory. More are a mistake in its path.
+/// Event files that are followed below one directory. More files suggest a mistake in the path of the directory.
 const MAX_FILES: usize = 200_000;
 
-/// Folders in each other.
+/// Nesting of folders.
 const MAX_DEPTH: usize = 64;
 
 /// Size and time of a file, which show whether it has changed.
@@ -23,10 +23,10 @@ pub(crate) struct FileStat {
 /// The event files of one folder by their names, which are in the order of their times.
 pub(crate) type FolderFiles = BTreeMap<String, FileStat>;
 
-/// What is below a directory.
+/// The folders and files below a directory.
 #[derive(Debug, Default)]
 pub(crate) struct Scan {
-    /// By the path below the directory.
+    /// The folders by their paths below the directory.
     pub(crate) folders: BTreeMap<PathBuf, FolderFiles>,
     /// Places that cannot be read, with the reason.
     pub(crate) problems: Vec<String>,
@@ -37,7 +37,8 @@ fn is_event_file(name: &str) -> bool {
     name.contains("tfevents")
 }
 
-/// Finds all event files below a directory. Links are not followed, because they may lead out of it, or in a circle.
+/// Finds all event files below a directory. Links are not followed, because they may lead out of the directory, or in
+/// a circle.
 pub(crate) fn scan(root: &Path) -> Scan {
     let mut scan = Scan::default();
     let mut count = 0;
@@ -45,7 +46,7 @@ pub(crate) fn scan(root: &Path) -> Scan {
     while let Some((folder, depth)) = pending.pop() {
         let entries = match fs::read_dir(root.join(&folder)) {
             Ok(entries) => entries,
-            // It was deleted after its name was read.
+            // The file was deleted after its name was read.
             Err(error) if error.kind() == io::ErrorKind::NotFound && depth > 0 => continue,
             Err(error) => {
                 scan.problems.push(format!("cannot read {}: {error}", root.join(&folder).display()));
@@ -55,7 +56,7 @@ pub(crate) fn scan(root: &Path) -> Scan {
         let mut files = FolderFiles::new();
         for entry in entries.flatten() {
             let Ok(file_type) = entry.file_type() else { continue };
-            // A name that is not UTF-8 is none of a writer of event files.
+            // Writers of event files use no names that are not UTF-8.
             let Ok(name) = entry.file_name().into_string() else { continue };
             if file_type.is_dir() && depth < MAX_DEPTH {
                 pending.push((folder.join(name), depth + 1));

@@ -1,8 +1,8 @@
-//! What a follower is told.
+//! The settings of a follower.
 
 use std::path::PathBuf;
 
-/// The directory, and where its runs belong.
+/// The directory, and the experiment of its runs.
 #[derive(Clone, Debug)]
 pub struct FollowSettings {
     pub root: PathBuf,
@@ -11,7 +11,8 @@ pub struct FollowSettings {
 }
 
 impl FollowSettings {
-    /// The settings for a directory, whose runs belong to the experiment of its name unless another one is given.
+    /// The settings for a directory. Its runs belong to the experiment with its name unless another experiment is
+    /// given.
     pub fn new(root: PathBuf, experiment: Option<String>) -> Self {
         let settings = Self { root, experiment: String::new() };
         let experiment = experiment.unwrap_or_else(|| settings.root_name());

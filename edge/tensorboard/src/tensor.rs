@@ -42,7 +42,7 @@ pub(crate) fn shape(tensor: &TensorProto) -> Vec<i64> {
     dimensions.map(|dimension| dimension.size).collect()
 }
 
-/// Reads the elements of a tensor. If there are fewer than its shape has, the last one stands for the others.
+/// Reads the elements of a tensor. If it has fewer elements than its shape, the last element stands for the others.
 pub(crate) fn elements(tensor: TensorProto) -> Result<Elements, TensorProblem> {
     if tensor.element_type == STRING {
         return Ok(Elements::Texts(tensor.texts));
@@ -86,7 +86,7 @@ fn listed(tensor: &TensorProto) -> Option<Vec<f64>> {
     })
 }
 
-/// The elements of a tensor that has them as in memory; `None` if they are not numbers.
+/// The elements of a tensor that has them in memory order; `None` if they are not numbers.
 fn packed(element_type: i32, content: &[u8]) -> Option<Vec<f64>> {
     Some(match element_type {
         FLOAT => numbers(content, |bytes| f32::from_le_bytes(bytes).into()),

@@ -17,7 +17,7 @@ use crate::{
 /// Bytes of a text that are kept.
 const MAX_TEXT_BYTES: usize = 4 << 20;
 
-/// What is added to a text that was cut.
+/// The end of a text that was cut.
 const CUT: &str = "\n… (cut)";
 
 /// A number of a series.
@@ -55,7 +55,7 @@ pub(crate) struct ObjectFile {
     pub(crate) content_type: &'static str,
 }
 
-/// What some events contain.
+/// The content of some events.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Reading {
     pub(crate) points: Vec<Point>,
@@ -91,7 +91,7 @@ impl Reading {
         for value in event.summary.into_iter().flat_map(|summary| summary.values) {
             let name = if value.tag.is_empty() { &value.node_name } else { &value.tag };
             let tag = String::from_utf8_lossy(name).into_owned();
-            // The smallest number stands for no step.
+            // The smallest number stands for a missing step.
             let place = Place { tag: &tag, step: event.step.max(ABSENT + 1), time_us };
             self.add_value(&place, value, plugins);
         }
@@ -234,7 +234,7 @@ fn fitting_text(mut text: String) -> String {
     text
 }
 
-/// A caption of the size of a name.
+/// A caption with the maximum size of a name.
 fn fitting_caption(text: String) -> Value {
     let end = (0..=limits::NAME_BYTES.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
     Value::Text(text[..end.unwrap_or_default()].to_owned())

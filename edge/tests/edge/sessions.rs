@@ -177,7 +177,7 @@ impl SignInService for Sessions {
                     &bob,
                 ))
             }
-            _ => Err(Status::unauthenticated("this sign-in was not begun in this browser")),
+            _ => Err(Status::unauthenticated("this sign-in was not started in this browser")),
         }
     }
 

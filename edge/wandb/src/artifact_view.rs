@@ -1,4 +1,4 @@
-//! What clients read of artifacts: versions, collections, types and files.
+//! Reads of artifacts: versions, collections, types and files.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ pub(crate) const LATEST: &str = "latest";
 /// The name of a manifest among the files of its version.
 pub(crate) const MANIFEST: &str = "wandb_manifest.json";
 
-/// What W&B says of a version that is never deleted by itself.
+/// W&B's term for a version that is never deleted automatically.
 const NO_TTL: i64 = -2;
 
 pub(crate) type Members = Map<String, Value>;
@@ -27,7 +27,7 @@ pub(crate) fn text<'a>(members: &'a Members, name: &str) -> &'a str {
     members.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// The id of an artifact: the same for every repetition of the request that makes it.
+/// The id of an artifact: the same for every repetition of the request that creates it.
 pub(crate) fn artifact_id(client_id: &str) -> String {
     hex::encode(&digest(&["artifact", client_id])[..16])
 }
@@ -48,7 +48,7 @@ pub(crate) fn versions(collection: &Members) -> impl DoubleEndedIterator<Item = 
     collection.get("versions").and_then(Value::as_array).into_iter().flatten()
 }
 
-/// Whether the files of a version are there. They are deleted with the run that has made it.
+/// Whether the files of a version exist. They are deleted with the run that has made the version.
 pub(crate) async fn has_files(context: &CallContext, artifact: &Members) -> Result<bool> {
     let manifest = format!("{ARTIFACT_FOLDER}{}/{MANIFEST}", text(artifact, "id"));
     Ok(size(context, text(artifact, "run_id"), &manifest).await?.is_some())
@@ -142,8 +142,8 @@ pub(crate) async fn by_client_id(context: &CallContext, client_id: &str) -> Resu
     Ok(found.map_or(Value::Null, |_| json!({"serverID": id})))
 }
 
-/// A version by a name such as `model:v3`, `model:latest` or `model`, with or without entity and project before it. One
-/// whose files were deleted with its run is not found.
+/// A version by a name such as `model:v3`, `model:latest` or `model`, with or without entity and project before it. A
+/// version whose files were deleted with its run is not found.
 pub(crate) async fn by_name(context: &CallContext, entity: &str, project: &str, name: &str) -> Result<Value> {
     let name = name.rsplit('/').next().unwrap_or_default();
     let (name, version) = name.split_once(':').unwrap_or((name, LATEST));
@@ -156,7 +156,7 @@ pub(crate) async fn by_name(context: &CallContext, entity: &str, project: &str, 
         let number: i64 = version.strip_prefix('v')?.parse().ok()?;
         versions(&members).find(|known| known["version"] == number)?["id"].as_str()
     };
-    // W&B also takes a digest.
+    // W&B also accepts a digest.
     let by_digest = || versions(&members).rev().find(|known| known["digest"] == version)?["id"].as_str();
     let Some(id) = by_alias.or_else(by_number).or_else(by_digest) else { return Ok(Value::Null) };
     match documents::read(&context.channels, ARTIFACTS, id).await? {
@@ -212,7 +212,7 @@ async fn collections_of(context: &CallContext, project: &str) -> Result<Vec<Memb
     documents::list(&context.channels, COLLECTIONS, &format!("{project}/")).await
 }
 
-/// The collections of a project, or those of one type.
+/// The collections of a project, or only collections of one type.
 pub(crate) async fn collections(
     context: &CallContext,
     entity: &str,
@@ -324,7 +324,7 @@ fn file_url(context: &CallContext, artifact: &Node, path: &str) -> Result<String
     Ok(read_url(context, artifact.known(ENTITY)?, &name, path))
 }
 
-/// The list of the files of a version, to be read; null as long as it was not uploaded.
+/// The list of the files of a version, with its URL for reading; null as long as the list was not uploaded.
 pub(crate) async fn manifest(context: &CallContext, artifact: &Node) -> Result<Value> {
     let id = artifact.known("id")?;
     let path = format!("{ARTIFACT_FOLDER}{id}/{MANIFEST}");
@@ -337,7 +337,7 @@ pub(crate) async fn manifest(context: &CallContext, artifact: &Node) -> Result<V
     )
 }
 
-/// The files of a version: those that are named, or a page of all.
+/// The files of a version: the named files, or a page of all.
 pub(crate) async fn files(context: &CallContext, artifact: &Node, arguments: &Arguments) -> Result<Value> {
     let entries = arguments.objects("entries")?;
     let of_entries = entries.iter().map(|entry| entry.required("name"));
@@ -349,7 +349,7 @@ pub(crate) async fn files(context: &CallContext, artifact: &Node, arguments: &Ar
     let is_wanted = |name: &str| name != MANIFEST && (named.is_empty() || named.contains(name));
     let files: Vec<(String, Option<u64>)> = stored.into_iter().filter(|(name, _)| is_wanted(name)).collect();
     let total = files.len();
-    // A client that asks for entries expects all of them on one page.
+    // A client that asks for files by name expects all of them on one page.
     let (start, length) = if entries.is_empty() { page(arguments)? } else { (0, total) };
     let mut nodes = Vec::new();
     for (name, known) in files.into_iter().skip(start).take(length) {
@@ -388,7 +388,7 @@ pub(crate) async fn totals(context: &CallContext, run_id: &str, id: &str) -> Res
     Ok((count, bytes))
 }
 
-/// The run that has made a version; null if it was deleted.
+/// The run that has made a version; null if the run was deleted.
 pub(crate) async fn creator(context: &CallContext, artifact: &Node) -> Result<Value> {
     let run = RunSnapshot::read(&context.channels, artifact.known("_runId")?).await?;
     let entity = artifact.known(ENTITY)?;

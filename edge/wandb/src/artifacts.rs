@@ -1,8 +1,9 @@
 //! Artifacts: versions of sets of files, with a name, and aliases that people move between them.
 //!
-//! The files of a version are in the folder `wandb-artifacts` of the run that has made it. What W&B keeps besides is
-//! in named documents: one for each version, whose name is its id, and one for each collection. A version gets its number,
-//! and `latest` moves to it, in one change of the document of the collection, when all of its files are uploaded.
+//! The files of a version are in the folder `wandb-artifacts` of the run that has made it. Everything else that W&B
+//! keeps is in named documents: one document for each version, whose name is its id, and one for each collection.
+//! When all files of a version are uploaded, one change of the collection's document gives the version its number and
+//! moves `latest` to it.
 
 use serde_json::{Value, json};
 
@@ -56,7 +57,7 @@ fn path_in_run(artifact: &Members, file: &str) -> Result<String> {
     Ok(format!("{ARTIFACT_FOLDER}{}/{}", text(artifact, "id"), file_path(file)?))
 }
 
-/// Begins a version.
+/// Starts a version.
 pub(crate) async fn create(context: &CallContext, arguments: &Arguments) -> Result<Value> {
     let input = arguments.input()?;
     let entity = entity_or_default(input.text("entityName")?).to_owned();
@@ -111,9 +112,9 @@ pub(crate) async fn create(context: &CallContext, arguments: &Arguments) -> Resu
     Ok(json!({"artifact": node(context, &entity, &artifact).await?}))
 }
 
-/// Stores a new version, and returns it as it is now: a repetition finds the version, which may be committed by then. A
-/// client that gets a committed version takes its files for stored, so a version whose run was deleted begins again: it
-/// keeps its number, and gets its files.
+/// Stores a new version, and returns the stored version: a repeated request finds the version, which may be committed
+/// by then. A client that gets a committed version does not upload its files. So a version whose run was deleted
+/// starts over: it keeps its number, and gets its files.
 async fn begin(context: &CallContext, id: &str, artifact: &Members) -> Result<Members> {
     let lost = match documents::read(&context.channels, ARTIFACTS, id).await? {
         Some(known) if text(&known, "state") == COMMITTED && !has_files(context, &known).await? => {
@@ -130,7 +131,7 @@ async fn begin(context: &CallContext, id: &str, artifact: &Members) -> Result<Me
     .await
 }
 
-/// Notes at a run that it has made or used an artifact.
+/// Records in a run that it has made or used an artifact.
 async fn link(context: &CallContext, run: RunSnapshot, member: &str, id: &str) -> Result<()> {
     let mut batch = RunBatch::default();
     let mut params = ParamChanges::new(run.params);
@@ -159,7 +160,7 @@ fn is_version(name: &str) -> bool {
 }
 
 /// The newest version with these files; `None` if there is none, or if its files were deleted with its run. The client
-/// uploads nothing for a version that it gets.
+/// uploads no files for a version that it gets.
 async fn version_of_digest(context: &CallContext, collection: &str, digest: &str) -> Result<Option<Members>> {
     let Some(members) = documents::read(&context.channels, COLLECTIONS, collection).await? else {
         return Ok(None);
@@ -223,7 +224,7 @@ fn aliases_mut(collection: &mut Members) -> Result<&mut Members> {
     aliases.as_object_mut().ok_or_else(|| WandbError::broken("aliases"))
 }
 
-/// Refuses changes of the files of a version that others may already use.
+/// Refuses changes to the files of a version that others may already use.
 fn check_pending(artifact: &Members) -> Result<()> {
     if text(artifact, "state") == PENDING {
         return Ok(());
@@ -274,7 +275,7 @@ pub(crate) async fn create_manifest(context: &CallContext, arguments: &Arguments
     manifest_upload(context, id, input.text("digest")?).await
 }
 
-/// The id of a manifest is that of its version.
+/// The id of a manifest is the id of its version.
 pub(crate) async fn update_manifest(context: &CallContext, arguments: &Arguments) -> Result<Value> {
     let input = arguments.input()?;
     let id = input.required("artifactManifestID")?;
@@ -288,7 +289,7 @@ async fn manifest_upload(context: &CallContext, id: &str, digest: Option<&str>) 
     let upload = sign(context, text(&artifact, "run_id"), &path).await?;
     let mut batch = RunBatch::default();
     batch.announce(text(&artifact, "run_id"), &path);
-    // The commit looks for it, and a client does not repeat a commit that was refused.
+    // The commit reads the manifest, and a client does not repeat a commit that was refused.
     publish_and_wait(&context.channels, text(&artifact, "run_id"), batch).await?.check_visible()?;
     let file = json!({
         "id": id,
@@ -331,8 +332,8 @@ pub(crate) async fn commit(context: &CallContext, arguments: &Arguments) -> Resu
     Ok(json!({"artifact": node(context, ENTITY, &artifact).await?}))
 }
 
-/// Sets what a collection says about all of its versions, if it has none yet. Collections without it may have been stored
-/// by earlier versions of this server.
+/// Sets the properties that a collection has for all of its versions, if they are missing. Earlier versions of this
+/// server may have stored collections without them.
 fn describe(collection: &mut Members, artifact: &Members) {
     if !text(collection, "type").is_empty() {
         return;
@@ -344,7 +345,7 @@ fn describe(collection: &mut Members, artifact: &Members) {
     collection.insert("created_us".to_owned(), now_us().into());
 }
 
-/// Adds a version to the document of its collection, if it is not there. Returns its number.
+/// Adds a version to the document of its collection, unless it is there already. Returns its number.
 fn add_version(collection: &mut Members, artifact: &Members) -> Result<i64> {
     let id = text(artifact, "id");
     if let Some(version) = versions(collection).find(|version| version["id"] == id) {
@@ -358,7 +359,7 @@ fn add_version(collection: &mut Members, artifact: &Members) -> Result<i64> {
             text(collection, "type").escape_debug()
         )));
     }
-    // Numbers are never given again.
+    // A number is never used a second time.
     let version = collection.get("next").and_then(Value::as_i64).unwrap_or_default();
     collection.insert("next".to_owned(), (version + 1).into());
     let list = collection.entry("versions").or_insert_with(|| json!([]));
@@ -383,7 +384,7 @@ pub(crate) async fn update(context: &CallContext, arguments: &Arguments) -> Resu
     let id = input.required("artifactID")?;
     let description = input.sent_text("description")?;
     let metadata = input.text("metadata")?;
-    // First what may be refused, so that a refused request changes nothing.
+    // Changes that may be refused come first, so that a refused request changes nothing.
     if !input.get("aliases").is_null() {
         let aliases = requested_aliases(&input)?;
         change_aliases(context, &stored(context, id).await?, |known, id| {
@@ -409,7 +410,7 @@ pub(crate) async fn update(context: &CallContext, arguments: &Arguments) -> Resu
     Ok(json!({"artifact": node(context, ENTITY, &artifact).await?}))
 }
 
-/// Notes that a run has used a version.
+/// Records that a run has used a version.
 pub(crate) async fn use_by_run(context: &CallContext, arguments: &Arguments) -> Result<Value> {
     let input = arguments.input()?;
     let artifact = stored_input(context, &input).await?;
@@ -424,7 +425,7 @@ pub(crate) async fn use_by_run(context: &CallContext, arguments: &Arguments) -> 
 pub(crate) async fn delete(context: &CallContext, arguments: &Arguments) -> Result<Value> {
     let input = arguments.input()?;
     let id = input.required("artifactID")?.to_owned();
-    // A request that is repeated finds no version any more, and has done what it should.
+    // A repeated request finds no version, because the first request has deleted it.
     let Some(artifact) = documents::read(&context.channels, ARTIFACTS, &id).await? else {
         return Ok(json!({"artifact": {"id": id, "state": DELETED}}));
     };

@@ -19,16 +19,16 @@ use matyan_channels::{Channels, product_code};
 /// The type of the values of metrics.
 const DTYPE: &str = "float";
 
-/// A part has about so many bytes, unless a single event has more.
+/// Approximate maximum size of a part, unless a single event is larger.
 const FULL_BYTES: usize = 4 << 20;
 
-/// A part has at most so many events: lines of a terminal may be empty.
+/// Maximum number of events of a part, because lines of a terminal may be empty.
 const FULL_EVENTS: usize = limits::BATCH_EVENTS / 2;
 
-/// Memory of a point, besides its name, which is more than its encoded size.
+/// Memory of a point, without its name. It is more than the encoded size.
 const POINT_BYTES: usize = 40;
 
-/// Size of what precedes an event in a batch, at most.
+/// Maximum size of the bytes before an event in a batch.
 const EVENT_HEAD_BYTES: usize = 8;
 
 /// Events and points of one run, in parts that the server accepts as batches.
@@ -38,7 +38,7 @@ pub(crate) struct RunBatch {
     last: BatchPart,
 }
 
-/// What becomes one batch of the server.
+/// The content of one batch of the server.
 #[derive(Clone, Debug, Default)]
 struct BatchPart {
     batch: IngestionBatch,
@@ -53,7 +53,7 @@ impl BatchPart {
         self.batch.events.is_empty() && self.points.series.is_empty()
     }
 
-    /// Whether this number of bytes belongs to the next part.
+    /// Whether this number of bytes belongs in the next part.
     fn is_full_for(&self, bytes: usize) -> bool {
         let is_full = self.bytes + bytes > FULL_BYTES
             || self.batch.events.len() >= FULL_EVENTS
@@ -79,7 +79,7 @@ impl RunBatch {
         &mut self.last
     }
 
-    /// Adds an event. Without a time, it has the time of receipt.
+    /// Adds an event. An event without a time gets the time of receipt.
     pub(crate) fn add(&mut self, kind: Kind, client_time_us: Option<i64>) {
         let event = Event { client_time_us, kind: Some(kind) };
         let bytes = event.encoded_len() + EVENT_HEAD_BYTES;
@@ -122,7 +122,7 @@ impl RunBatch {
                 dtype: DTYPE.to_owned(),
             });
         } else {
-            // The definition of the series is in the part already.
+            // The part already has the definition of the series.
             part.bytes -= name.len() + context.len();
         }
         part.points.series.push(number);
@@ -143,8 +143,8 @@ impl RunBatch {
     }
 }
 
-/// Publishes a batch. Returns once it is durable, with the position of its end; `None` if it is empty. An item that the
-/// server refuses is an error, and never left out: the client would take it for stored.
+/// Publishes a batch. Returns once the batch is durable, with the position of its end; `None` if it is empty. An item
+/// that the server refuses is an error, and is never left out: the client would believe that it was stored.
 pub(crate) async fn publish(
     channels: &Channels,
     run_id: &str,
@@ -155,7 +155,7 @@ pub(crate) async fn publish(
         let request = PublishRequest { run_id: run_id.to_owned(), batch: part, ..PublishRequest::default() };
         let response = channels.ingest().publish(request).await?.into_inner();
         if let Some(first) = response.rejections.first() {
-            // The limits that a client can reach are checked before.
+            // Limits that a client can reach were checked earlier.
             tracing::error!(
                 run_id,
                 items = response.rejected_items,
@@ -170,22 +170,22 @@ pub(crate) async fn publish(
     Ok(last)
 }
 
-/// Whether what was published can be read.
+/// Whether published data can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Visibility {
     Visible,
-    /// It is in the log, and safe there. A worker is late, or the run is in quarantine.
+    /// The data is in the log, and safe. A worker is late, or the run is in quarantine.
     Later,
 }
 
 impl Visibility {
-    /// Asks the client to repeat a request whose next step needs what it has published.
+    /// Asks the client to repeat a request whose next step needs the published data.
     pub(crate) fn check_visible(self) -> Result<()> {
         match self {
             Self::Visible => Ok(()),
             Self::Later => Err(WandbError::new(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "what was sent is stored, and cannot be read yet: try again",
+                "the data is stored, and cannot be read yet: try again",
             )),
         }
     }
@@ -203,7 +203,7 @@ pub(crate) async fn publish_and_wait(
     }
 }
 
-/// Waits until everything is applied that was published for a run before, which must exist.
+/// Waits until everything is applied that was published for a run earlier. The run must exist.
 pub(crate) async fn wait_for_published(channels: &Channels, run_id: &str) -> Result<Visibility> {
     // A record without effect marks the end of the log.
     let request = PublishRequest { run_id: run_id.to_owned(), ..PublishRequest::default() };
@@ -216,7 +216,7 @@ fn rejected(rejection: &Rejection) -> WandbError {
     WandbError::invalid(format!("`{}` {}", rejection.field, rejection.reason))
 }
 
-/// Waits for a position. What is in the log is safe, so it is no error if it is applied later.
+/// Waits for a position. Data in the log is safe, so it is no error if it is applied later.
 pub(crate) async fn wait_applied(
     channels: &Channels,
     run_id: &str,

@@ -1,7 +1,7 @@
-//! The budget of one request of GraphQL. A document is bounded before it is executed, but no one knows then how many runs,
-//! files and points its fields stand for. So they are charged while the answer is put together: calls and what they
-//! return by the channels, pages before they are read, lists before their objects are resolved, and values once they are
-//! there. A request that exceeds its budget makes no further calls, and is refused as a whole.
+//! The budget of one GraphQL request. A document is bounded before it is executed, but at that time no one knows how
+//! many runs, files and points its fields stand for. So resources are charged while the answer is built: calls and
+//! their results by the channels, pages before they are read, lists before their objects are resolved, and values
+//! when they are computed. A request that exceeds its budget makes no further calls, and is refused as a whole.
 //!
 //! Each limit is far above what W&B's clients ask for: a page of 1,000 runs needs about 2,000 calls and 60,000 fields.
 
@@ -13,13 +13,13 @@ use serde_json::Value;
 
 use crate::error::{Result, WandbError};
 
-/// Memory of all answers of a port that are being put together.
+/// Memory of all answers of a port that are being built.
 const PORT_BYTES: u64 = 2 << 30;
 
 /// Memory of a JSON value besides its text, and of the name of a member.
 pub(crate) const VALUE_BYTES: usize = 32;
 
-/// What a request uses up.
+/// The resources of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Resource {
     /// Calls of services.
@@ -44,7 +44,7 @@ impl Resource {
         match self {
             // The commit of an artifact asks for the size of each of its files, of which W&B allows 100,000.
             Self::Calls => 200_000,
-            // Fifty million points, of which a client gets those at the steps of a rarer metric.
+            // Fifty million points. The client gets only the points at the steps of a rarer metric.
             Self::ReadBytes => 2 << 30,
             // A history with a million values under long names.
             Self::HeldBytes => 512 << 20,
@@ -79,7 +79,7 @@ impl Resource {
     }
 }
 
-/// The memory that the answers of a port take up at the moment. Cheap to clone.
+/// The memory that the answers of a port use at the moment. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AnswerMemory(Arc<AtomicU64>);
 
@@ -90,26 +90,26 @@ impl AnswerMemory {
     }
 }
 
-/// The memory of an answer, which is given back once the answer is sent, and this is dropped.
+/// The memory of an answer. Dropping the share returns the memory, once the answer is sent.
 #[derive(Debug)]
 pub struct AnswerShare {
     _budget: Arc<Budget>,
 }
 
 impl AnswerShare {
-    /// The share of the answer to a request with this budget.
+    /// The share for the answer to a request with this budget.
     pub(crate) fn new(budget: Arc<Budget>, answer_bytes: usize) -> Self {
         budget.end(answer_bytes);
         Self { _budget: budget }
     }
 }
 
-/// The budget of a request, whose memory is given back with it.
+/// The budget of a request. Dropping it returns its memory.
 #[derive(Debug)]
 pub(crate) struct Budget {
     used: [AtomicU64; RESOURCES],
     memory: AnswerMemory,
-    /// What the request has taken of the memory of the port.
+    /// The part of the port's memory that the request has taken.
     taken: AtomicU64,
     refusal: OnceLock<WandbError>,
 }
@@ -140,20 +140,20 @@ impl Budget {
         Ok(())
     }
 
-    /// What is left of a resource.
+    /// The rest of a resource.
     pub(crate) fn left(&self, resource: Resource) -> u64 {
         resource.limit().saturating_sub(self.used[resource as usize].load(Ordering::Relaxed))
     }
 
-    /// Why the request is refused; `None` as long as it is not.
+    /// The reason why the request is refused; `None` as long as it is not refused.
     pub(crate) fn refusal(&self) -> Option<&WandbError> {
         self.refusal.get()
     }
 
-    /// Ends the request, whose answer has this size. Until the budget is dropped, only the answer takes up memory.
+    /// Ends the request, whose answer has this size. Until the budget is dropped, only the answer uses memory.
     pub(crate) fn end(&self, answer_bytes: usize) {
         let answer_bytes = u64::try_from(answer_bytes).unwrap_or(u64::MAX);
-        // Added first, so that the memory of the port is never less than what is taken.
+        // Added first, so that the memory of the port is never less than the memory in use.
         add(&self.memory.0, answer_bytes);
         let taken = self.taken.swap(answer_bytes, Ordering::Relaxed);
         self.memory.0.fetch_sub(taken, Ordering::Relaxed);
@@ -175,7 +175,7 @@ fn add(counter: &AtomicU64, amount: u64) -> u64 {
     counter.fetch_add(amount, Ordering::Relaxed).saturating_add(amount)
 }
 
-/// The memory of a value, about.
+/// The approximate memory of a value.
 pub(crate) fn held_bytes(value: &Value) -> usize {
     let inner = match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,

@@ -1,4 +1,5 @@
-//! One request of a client: the connections to the services, and where the client has reached this server.
+//! One request of a client: the connections to the services, and the address under which the client has reached this
+//! server.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,25 +10,25 @@ use crate::budget::Budget;
 use crate::error::WandbError;
 use matyan_channels::Channels;
 
-/// The entity of clients that do not name one. This server has no entities: it echoes those that clients send.
+/// The entity of clients that do not name one. This server has no entities: it returns the entity that a client sends.
 pub(crate) const ENTITY: &str = "matyan";
 
-/// The project of clients that do not name one, as in W&B.
+/// The project of clients that do not name a project, as in W&B.
 pub(crate) const UNCATEGORIZED: &str = "uncategorized";
 
-/// What all handlers of a request need.
+/// The values that all handlers of a request need.
 #[derive(Clone, Debug)]
 pub(crate) struct CallContext {
     pub(crate) channels: Channels,
-    /// Scheme, host and project of the request, without a slash at the end: URLs in answers begin with it.
+    /// Scheme, host and project of the request, without a slash at the end. URLs in answers start with it.
     pub(crate) base_url: String,
     /// Scheme and host of the request, without a slash at the end.
     pub(crate) origin: String,
-    /// The name of the caller, for people to see.
+    /// The name of the caller, for people to read.
     pub(crate) user: String,
-    /// `None` if URLs are read with the credentials of their reader, or if no one is asked for any.
+    /// `None` if readers of URLs use their own credentials, or if the server asks for no credentials.
     pub(crate) permits: Option<PermitMaker>,
-    /// What the rest of the request may use up, if it is one of GraphQL.
+    /// The budget of the request, if it is a GraphQL request.
     pub(crate) budget: Arc<Budget>,
 }
 
@@ -58,7 +59,7 @@ impl fmt::Debug for PermitMaker {
     }
 }
 
-/// A call of GraphQL. An error that tells the client to try again, or to use another key, becomes the status of the
+/// A GraphQL call. An error that tells the client to try again, or to use another key, becomes the status of the
 /// answer.
 #[derive(Debug)]
 pub(crate) struct GraphqlCall {
@@ -83,12 +84,12 @@ impl GraphqlCall {
     }
 }
 
-/// The entity to show to a client that has sent this one.
+/// The entity for the answer to a client that has sent this entity.
 pub(crate) fn entity_or_default(entity: Option<&str>) -> &str {
     entity.filter(|entity| !entity.is_empty()).unwrap_or(ENTITY)
 }
 
-/// The project to show to a client that has sent this one.
+/// The project for the answer to a client that has sent this project.
 pub(crate) fn project_or_default(project: Option<&str>) -> &str {
     project.filter(|project| !project.is_empty()).unwrap_or(UNCATEGORIZED)
 }

@@ -14,7 +14,7 @@ use async_graphql::parser::types::{
 use crate::resolve::REFUSED_MUTATIONS;
 use crate::schema::{MAX_DEPTH, MAX_FIELDS, MUTATION, QUERY};
 
-/// Selections and fragments in each other. The deepest document of a client has about fifteen.
+/// Nesting of selections and fragments. The deepest document of a client has about fifteen levels.
 const MAX_NESTING: usize = 32;
 
 /// Fields of all operations and fragments of a document together. A client sends one operation in each document.
@@ -23,7 +23,7 @@ const MAX_ALL_FIELDS: usize = 10 * MAX_FIELDS;
 const TOO_DEEP: &str = "Query is nested too deep.";
 const TOO_COMPLEX: &str = "Query is too complex.";
 
-/// How an operation is counted that the schema does not have.
+/// The name by which an operation is counted that the schema does not have.
 const UNKNOWN_QUERY: &str = "unknown query";
 const UNKNOWN_MUTATION: &str = "unknown mutation";
 
@@ -32,7 +32,7 @@ pub(crate) fn unanswered_operations() -> impl Iterator<Item = &'static str> {
     REFUSED_MUTATIONS.into_iter().chain([UNKNOWN_QUERY, UNKNOWN_MUTATION])
 }
 
-/// The longest document. The longest one of a client has about 4,000 bytes.
+/// Size of the longest document that is accepted. The longest document of a client has about 4,000 bytes.
 const MAX_BYTES: usize = 64 << 10;
 
 /// Checks a text before it is parsed: the parser calls itself for each bracket, so their nesting is bounded here.
@@ -60,13 +60,13 @@ pub(crate) fn check_text(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// What follows the line of a comment.
+/// The text after the line of a comment.
 fn after_comment(comment: &[u8]) -> &[u8] {
     let end = comment.iter().position(|byte| matches!(byte, b'\n' | b'\r')).unwrap_or(comment.len());
     &comment[end..]
 }
 
-/// What follows a text, which begins with its quotes; `None` if it has no end.
+/// The text after a string, which starts with quotes; `None` if the string has no end.
 fn after_text(text: &[u8]) -> Option<&[u8]> {
     const BLOCK: &[u8] = b"\"\"\"";
     const QUOTED_BLOCK: &[u8] = b"\\\"\"\"";
@@ -90,7 +90,7 @@ fn after_text(text: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// Brackets in each other. The deepest document of a client has twelve.
+/// Nesting of brackets. The deepest document of a client has twelve levels.
 const MAX_BRACKETS: usize = 64;
 
 /// The type of a field, without lists.
@@ -173,12 +173,12 @@ impl FieldTypes {
 /// Stands for the types that this schema does not have. No object has such a type, so its fields are counted only.
 const NEVER_THERE: &str = "";
 
-/// The object of which fields are selected.
+/// The object whose fields are selected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Parent<'a> {
     type_name: &'a str,
-    /// Whether it is the project of a run, or below it. Clients ask for its names. Its runs would multiply the work: each
-    /// run of a page would have all of them.
+    /// Whether the object is the project of a run, or below it. Clients ask for its names. Its runs would multiply
+    /// the work: each run of a page would have all of them.
     is_in_run: bool,
 }
 
@@ -187,7 +187,7 @@ impl<'a> Parent<'a> {
         Self { type_name, is_in_run: false }
     }
 
-    /// The object whose fields a fragment selects. The fields of an interface are those of the object that is there.
+    /// The object whose fields a fragment selects. The fields of an interface are the fields of the concrete object.
     fn narrowed(self, on: Option<&'a str>) -> Self {
         match on {
             Some(type_name) if type_name != "ArtifactCollection" && self.type_name != NEVER_THERE => {
@@ -201,11 +201,11 @@ impl<'a> Parent<'a> {
 /// The work of executing a selection once. All numbers saturate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct SelectionSize {
-    /// Number of fields, with those of a fragment counted for each of its spreads.
+    /// Number of fields. The fields of a fragment count once for each spread.
     fields: usize,
-    /// Levels of fields in each other.
+    /// Nesting of fields.
     depth: usize,
-    /// Levels of selections and fragments in each other.
+    /// Nesting of selections and fragments.
     nesting: usize,
 }
 
@@ -242,7 +242,7 @@ impl SelectionSize {
 }
 
 /// The check of one document. Each fragment is checked once for each type in which it is spread, and its size is added
-/// for each spread, so the work is that of reading the document, whatever its fragments expand to.
+/// for each spread. So the check takes as long as reading the document, whatever its fragments expand to.
 struct DocumentCheck<'a> {
     types: &'a FieldTypes,
     fragments: &'a HashMap<Name, Positioned<FragmentDefinition>>,
@@ -263,7 +263,7 @@ impl<'a> DocumentCheck<'a> {
             let set = &operation.node.selection_set.node;
             all_fields = all_fields.saturating_add(self.check_set(Parent::of_type(root), set, 0)?.fields);
         }
-        // The executor also looks at fragments that no operation spreads, whose fields may be anything.
+        // The executor also checks fragments that no operation spreads, whose fields may be anything.
         let spread: HashSet<&str> = self.sizes.keys().map(|(name, _)| *name).collect();
         for name in document.fragments.keys().map(Name::as_str).filter(|name| !spread.contains(name)) {
             let size = self.check_fragment(Parent::of_type(NEVER_THERE), name, 0)?;
@@ -326,7 +326,7 @@ impl<'a> DocumentCheck<'a> {
         }
     }
 
-    /// Checks a field, and returns the size of what is selected of its value.
+    /// Checks a field, and returns the size of the selection on its value.
     fn check_field(
         &mut self,
         parent: Parent<'a>,
@@ -356,8 +356,8 @@ impl<'a> DocumentCheck<'a> {
         Ok(Parent { type_name: &field.name, is_in_run })
     }
 
-    /// Notes a field of the root that this server does not have. Unknown names come from outside, so all of them have
-    /// one name here.
+    /// Records a field of the root that this server does not have. Clients choose unknown names, so all unknown names
+    /// are counted under one name here.
     fn count(&mut self, type_name: &str, name: &str, is_known: bool) {
         let unanswered = match (type_name, is_known) {
             (QUERY, false) => Some(UNKNOWN_QUERY),
@@ -382,7 +382,7 @@ mod tests {
         assert_eq!(check_text(&deep), Ok(()));
         assert_eq!(check_text(&format!("{{ a(b: \"\\\"{deep}\") }}")), Ok(()), "brackets in a text");
         assert_eq!(check_text(&format!("# {deep}\n{{ a }}")), Ok(()), "brackets in a comment");
-        // What is a text to the scan only would hide brackets from it.
+        // A text that only the scan takes for a string would hide brackets from the scan.
         for before in ["{", "{ # \"\n", "{ a(b: \"\"\"\\\\\"\"\" \"\"\") ", "{ a(b: \"\\\\\") "] {
             assert!(check_text(&format!("{before}{deep}")).is_err(), "{before}");
         }
@@ -424,7 +424,7 @@ mod tests {
 
     #[test]
     fn rule_110_fragments_are_counted_before_they_are_expanded() {
-        // Each fragment spreads the next one this often, and the last one has one field.
+        // Each fragment spreads the next fragment this often, and the last fragment has one field.
         let document = |fragments: usize, spreads: usize| {
             let spread = |next: usize| format!("...F{next} ").repeat(spreads);
             let body = |at: usize| if at + 1 == fragments { "id".to_owned() } else { spread(at + 1) };
@@ -435,7 +435,7 @@ mod tests {
         check_refused(&document(15, 20), TOO_COMPLEX);
         check_refused(&document(60, 200), "Query is");
         check_refused(&document(MAX_NESTING + 2, 1), TOO_DEEP);
-        // Also where no operation spreads them.
+        // Fragments are bounded even where no operation spreads them.
         let unused = document(15, 20).replace("...F0 }", "id }");
         check_refused(&unused, TOO_COMPLEX);
         check_refused("{ viewer { id } } fragment F on User { ...G } fragment G on User { ...F }", "itself");

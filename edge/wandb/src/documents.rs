@@ -16,7 +16,7 @@ pub(crate) async fn read(channels: &Channels, kind: &str, name: &str) -> Result<
     Ok(documents::read(channels, kind, name).await?.map(|stored| stored.content))
 }
 
-/// Reads the documents whose names begin with a text, in the order of their names.
+/// Reads the documents whose names start with a text, in the order of their names.
 pub(crate) async fn list(
     channels: &Channels,
     kind: &str,
@@ -33,7 +33,8 @@ pub(crate) async fn list(
     Ok(found)
 }
 
-/// Changes a document, and returns what `change` returns. It gets the content as it is, empty if there is no document.
+/// Changes a document, and returns what `change` returns. `change` gets the current content, empty if there is no
+/// document.
 pub(crate) async fn change<T>(
     channels: &Channels,
     kind: &str,
@@ -43,7 +44,7 @@ pub(crate) async fn change<T>(
     documents::change(channels, kind, name, |members, _| change(members)).await
 }
 
-/// Deletes a document. One that does not exist is no error.
+/// Deletes a document. A missing document is no error.
 pub(crate) async fn delete(channels: &Channels, kind: &str, name: &str) -> Result<()> {
     let request = DeleteRequest { kind: kind.to_owned(), name: name.to_owned(), if_updated_us: None };
     match channels.documents().delete(request).await {

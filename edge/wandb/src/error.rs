@@ -23,7 +23,7 @@ impl WandbError {
         Self { status, message: message.into() }
     }
 
-    /// The request is wrong, and wrong again if it is repeated.
+    /// The request is wrong, and stays wrong if it is repeated.
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
@@ -38,7 +38,7 @@ impl WandbError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error: please report it with the server's log")
     }
 
-    /// Whether the status of an answer to GraphQL must tell of the error, so that the client tries again or asks for
+    /// Whether the status of a GraphQL answer must report the error, so that the client tries again or asks for
     /// another key. All other errors are in the list of a successful answer.
     pub(crate) fn concerns_transport(&self) -> bool {
         self.status.is_server_error()
@@ -48,7 +48,7 @@ impl WandbError {
             )
     }
 
-    /// The JSON of the answer: W&B's clients look for either member.
+    /// The JSON of the answer. W&B's clients look for either member.
     pub fn body(&self) -> String {
         json!({"error": self.message, "errors": [{"message": self.message}]}).to_string()
     }
@@ -70,7 +70,7 @@ impl From<DocumentError> for WandbError {
                 "`{}` would become too large: {message}; delete versions or aliases that are not needed",
                 name.escape_debug()
             )),
-            // Clients repeat a request with this answer, and no other one.
+            // Clients repeat a request with this answer, and with no other answer.
             DocumentError::Conflict { name } => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 format!("`{}` was changed by others at the same time: try again", name.escape_debug()),

@@ -1,9 +1,9 @@
 //! The route to which a run streams its history, the load of its machine, its summary, and its terminal.
 //!
-//! A request is published in the order of its lines, and answered once all of it is durable. A client repeats a request
-//! that was not answered, and sends a run again under other line numbers: so everything that is published identifies its
-//! own place, and is the same if it comes twice. What is too large is shortened instead of refused, because an error ends
-//! the upload of the whole run.
+//! A request is published in the order of its lines, and answered once all of its data is durable. A client repeats a
+//! request that was not answered, and sends a run again under other line numbers. So everything that is published
+//! identifies its own place, and a repetition is equal to the first publication. Data that is too large is shortened
+//! instead of refused, because an error ends the upload of the whole run.
 
 use std::collections::HashMap;
 
@@ -66,7 +66,7 @@ impl StreamBody {
         self.files.as_ref()?.get(file)
     }
 
-    /// The last summary of the request; it replaces those before.
+    /// The last summary of the request, which replaces earlier summaries.
     fn summary(&self) -> Result<Option<Map>> {
         let line = self.chunk(SUMMARY_FILE).and_then(|chunk| chunk.content.last());
         line.map(|line| row(SUMMARY_FILE, 0, line)).transpose()
@@ -81,15 +81,16 @@ impl StreamBody {
     }
 }
 
-/// Stores what a run streams. `writer` is one of several writers of the run.
+/// Stores the lines that a run streams. `writer` is set if the run has several writers.
 pub(crate) async fn append(
     context: &CallContext,
     name: &RunName,
     writer: Option<&str>,
     body: &[u8],
 ) -> Result<serde_json::Value> {
-    let body: StreamBody = serde_json::from_slice(body)
-        .map_err(|error| WandbError::invalid(format!("the body is not what a run streams: {error}")))?;
+    let body: StreamBody = serde_json::from_slice(body).map_err(|error| {
+        WandbError::invalid(format!("the body does not have the form of a file stream: {error}"))
+    })?;
     let summary = body.summary()?;
     let changes_params = summary.is_some() || body.is_preempting();
     let parts = if changes_params { parts_to_change() } else { parts_without_params() };
@@ -108,7 +109,7 @@ pub(crate) async fn append(
     Ok(serde_json::json!({"exitcode": null, "limits": {}}))
 }
 
-/// What is stored of a request, in the order in which it is published.
+/// The data to store for a request, in the order in which it is published.
 fn stored_batch(
     body: &StreamBody,
     summary: Option<Map>,
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_come_again_are_the_same_under_other_numbers() {
+    fn repeated_lines_are_equal_under_other_numbers() {
         let parts = |file: &str, offset: i64, line: &str| -> Vec<Bytes> {
             let body = serde_json::json!({"files": {file: {"offset": offset, "content": [line]}}});
             stored(&body.to_string(), "{}").unwrap().into_parts().collect()
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_summary_replaces_the_one_before() {
+    fn a_summary_replaces_the_earlier_summary() {
         let sent = |summary: &str| -> Vec<String> {
             let body = serde_json::json!({"files": {SUMMARY_FILE: {"offset": 0, "content": [summary]}}});
             let parts =
@@ -212,7 +213,7 @@ mod tests {
             events.map(text).collect()
         };
         let step = r#"{"wandb":{"summary":{"_step":3}}}"#;
-        // The server follows a map of one entry, unless the map that is there is empty.
+        // The server merges a map of one entry, unless the stored map is empty.
         let one = sent(r#"{"acc": Infinity, "_step": 3}"#);
         let cleared = r#"{"wandb":{"summary":{}}}"#;
         assert_eq!(one, [r#"{"summary":{}}"#, r#"{"summary":{"acc":Infinity}}"#, cleared, step]);

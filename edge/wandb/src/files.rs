@@ -1,7 +1,7 @@
 //! Files of a run: uploads to signed URLs, lists, and reading.
 //!
-//! A file is announced when its upload URL is given, because some clients do not say when they have sent it; one that
-//! never arrives is left out of lists.
+//! A file is announced when its upload URL is given, because some clients do not say when they have sent the file. A
+//! file that never arrives is left out of lists.
 
 use std::collections::BTreeSet;
 
@@ -20,10 +20,10 @@ use crate::node::{Arguments, Node};
 use crate::run_view::{ENTITY, RUN_ID};
 use crate::runs::{find, no_run};
 
-/// Folder of a run with the files of artifacts, which are no files of the run to W&B.
+/// Folder of a run with the files of artifacts. For W&B, they are not files of the run.
 pub(crate) const ARTIFACT_FOLDER: &str = "wandb-artifacts/";
 
-/// The type of every upload. It is part of the signature of some URLs, and clients send the headers that they get.
+/// The type of every upload. The signature of some URLs covers it, and clients send the headers that they get.
 const UPLOAD_TYPE: &str = "application/octet-stream";
 
 /// Files in one request.
@@ -33,7 +33,7 @@ const MAX_FILES: usize = 10_000;
 const DEFAULT_PAGE: i64 = 50;
 const MAX_PAGE: i64 = 1_000;
 
-/// What is escaped in a segment of a path.
+/// Characters that are escaped in a segment of a path.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// A URL for one upload.
@@ -114,7 +114,7 @@ pub(crate) async fn create(context: &CallContext, arguments: &Arguments) -> Resu
     Ok(json!({"runID": name.id, "uploadHeaders": upload_headers, "files": files}))
 }
 
-/// Announces files again, whose sizes are known now.
+/// Announces files a second time, now with their sizes.
 pub(crate) async fn mark_uploaded(context: &CallContext, arguments: &Arguments) -> Result<Value> {
     let input = arguments.input()?;
     let name = input_run(&input)?;
@@ -163,7 +163,7 @@ pub(crate) async fn size(context: &CallContext, run_id: &str, path: &str) -> Res
     }
 }
 
-/// The files in a folder of a run by their paths in it, with their sizes, as far as they are known.
+/// The files in a folder of a run by their paths in it, with the sizes that are known.
 pub(crate) async fn listed_below(
     context: &CallContext,
     run_id: &str,
@@ -206,7 +206,7 @@ pub(crate) fn page(arguments: &Arguments) -> Result<(usize, usize)> {
     Ok((start, usize::try_from(first).unwrap_or(usize::MAX)))
 }
 
-/// A connection of nodes, of which the first has this index.
+/// A connection of nodes. The first node has this index.
 pub(crate) fn connection(nodes: Vec<Value>, start: usize, total: usize) -> Value {
     let end = start.saturating_add(nodes.len());
     let edges: Vec<Value> = (start + 1..)
@@ -224,7 +224,7 @@ pub(crate) fn connection(nodes: Vec<Value>, start: usize, total: usize) -> Value
 fn is_like(name: &str, pattern: &str) -> bool {
     let name: Vec<char> = name.chars().collect();
     let pattern: Vec<char> = pattern.chars().collect();
-    // The place in the pattern after the last `%`, and the place in the name where it was tried.
+    // The place in the pattern after the last `%`, and the place in the name where that `%` was tried.
     let (mut at, mut of_pattern, mut retry) = (0, 0, None);
     while at < name.len() {
         match pattern.get(of_pattern) {
@@ -249,8 +249,8 @@ fn is_like(name: &str, pattern: &str) -> bool {
     pattern[of_pattern..].iter().all(|rest| *rest == '%')
 }
 
-/// Lists files of a run. Files that are named are listed even if they do not exist, as W&B does: a client asks for their
-/// upload URLs.
+/// Lists files of a run. Named files are listed even if they do not exist, as W&B does: a client asks for their upload
+/// URLs.
 pub(crate) async fn list(context: &CallContext, run: &Node, arguments: &Arguments) -> Result<Value> {
     let run_id = run.known(RUN_ID)?;
     let names = arguments.texts("names")?.unwrap_or_default();
@@ -279,7 +279,7 @@ pub(crate) async fn list(context: &CallContext, run: &Node, arguments: &Argument
         }
     }
     let mut connection = connection(nodes, start, total);
-    // Files that have not arrived count for the place, so that no other file is passed over.
+    // Files that have not arrived count for the index, so that no other file is skipped.
     let end = start.saturating_add(length).min(total);
     connection["pageInfo"] = json!({"endCursor": end.to_string(), "hasNextPage": end < total});
     connection["totalCount"] = total.saturating_sub(passed).into();
@@ -325,10 +325,10 @@ pub(crate) async fn url(context: &CallContext, file: &Node, arguments: &Argument
     Ok(upload.url.into())
 }
 
-/// Files cannot be deleted alone.
+/// A single file cannot be deleted.
 pub(crate) fn delete() -> Result<Value> {
     Err(WandbError::invalid(
-        "this server deletes files with their run: delete the run, or upload another file of the name",
+        "this server deletes files with their run: delete the run, or upload another file with this name",
     ))
 }
 
@@ -337,7 +337,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patterns_are_those_of_sql() {
+    fn patterns_follow_sql() {
         for (name, pattern, expected) in [
             ("a.json", "%.json", true),
             ("a.jsonl", "%.json", false),
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_says_where_the_next_page_begins() {
+    fn a_connection_names_the_start_of_the_next_page() {
         let connection = connection(vec![json!(1), json!(2)], 4, 9);
         assert_eq!(connection["pageInfo"], json!({"endCursor": "6", "hasNextPage": true}));
         assert_eq!(connection["edges"][1], json!({"node": 2, "cursor": "6"}));

@@ -1,4 +1,4 @@
-//! Filters of W&B's public API, which are those of MongoDB as JSON, as MatyanQL; and its orders as keys to sort by.
+//! Filters of W&B's public API, in MongoDB's form as JSON, translated to MatyanQL; and W&B's orders as sort keys.
 
 use matyan_proto::runs::v1::ParamPath;
 use matyan_proto::search::v1::{Sort, SortField, sort::By};
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::error::{Result, WandbError};
 use crate::names::{self, CONFIG, RunName, SUMMARY, WANDB};
 
-/// Levels of conditions in each other.
+/// Nesting of conditions.
 const MAX_DEPTH: usize = 30;
 
 /// A query over the runs of a project.
@@ -71,10 +71,10 @@ fn unknown_operator(operator: &str) -> WandbError {
     ))
 }
 
-/// What a key of a filter is about.
+/// The property that a key of a filter names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Field {
-    /// An expression whose values are compared as they are.
+    /// An expression whose values are compared unchanged.
     Value(String),
     /// An expression that is a time.
     Time(String),
@@ -96,7 +96,7 @@ impl Field {
             return path(&[CONFIG], rest.strip_suffix(".value").unwrap_or(rest));
         }
         if let Some(rest) = key.strip_prefix("summary_metrics.").or_else(|| key.strip_prefix("summary.")) {
-            // W&B's own members are kept apart.
+            // W&B's own members have params of their own.
             let root: &[&str] =
                 if rest.starts_with('_') { &[WANDB, names::INTERNAL_SUMMARY] } else { &[SUMMARY] };
             return path(root, rest);
@@ -195,7 +195,7 @@ fn of_value(expression: &str, operator: &str, operand: &Value) -> Result<String>
     Ok(format!("{expression} {sign} {}", literal(operand)?))
 }
 
-/// MatyanQL has no regular expressions, so only those that are a plain text, with or without ends, are known.
+/// MatyanQL has no regular expressions, so only a plain text, with or without anchors, is supported.
 fn of_pattern(expression: &str, operand: &Value) -> Result<String> {
     let problem = || {
         WandbError::invalid(
@@ -219,7 +219,7 @@ fn of_pattern(expression: &str, operand: &Value) -> Result<String> {
     Ok(format!("{expression} is not None and {condition}"))
 }
 
-/// The text that a pattern without special characters stands for.
+/// The plain text of a pattern without special characters.
 fn unescaped(pattern: &str) -> Option<String> {
     let mut text = String::new();
     let mut characters = pattern.chars();
@@ -255,7 +255,7 @@ fn of_state(operator: &str, operand: &Value) -> Result<String> {
         "finished" | "failed" => format!("not run.active and run.outcome == \"{state}\""),
         "killed" => "not run.active and run.outcome == \"interrupted\"".to_owned(),
         "crashed" => "not run.active and run.outcome is None".to_owned(),
-        // W&B knows more states, in which no run of this server is.
+        // W&B has more states, and no run of this server is in any of them.
         _ => "False".to_owned(),
     })
 }
@@ -274,7 +274,7 @@ fn literal(value: &Value) -> Result<String> {
     }
 }
 
-/// Names that are no attributes of a map in MatyanQL: keywords of Python, and methods.
+/// Names that cannot be attributes of a map in MatyanQL: keywords of Python, and methods.
 const RESERVED: [&str; 52] = [
     "False",
     "None",
@@ -330,8 +330,8 @@ const RESERVED: [&str; 52] = [
     "builtins",
 ];
 
-/// The expression for a member of a map. An attribute that is missing is `None`, so attributes are used where the name
-/// allows it; an item that is missing makes the query fail for the run.
+/// The expression for a member of a map. A missing attribute is `None`, so attributes are used where the name
+/// allows it; a missing item makes the query fail for the run.
 fn member(parent: &str, name: &str) -> String {
     let is_plain = name.starts_with(|first: char| first.is_ascii_alphabetic())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
@@ -339,7 +339,7 @@ fn member(parent: &str, name: &str) -> String {
     if is_plain { format!("{parent}.{name}") } else { format!("{parent}[{}]", quoted(name)) }
 }
 
-/// A text in quotes, in which nothing ends the text or is an escape of its own.
+/// A text in quotes. Nothing in it ends the text or starts an escape sequence.
 fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for character in text.chars() {
@@ -444,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_is_named() {
+    fn unknown_keys_are_named() {
         for (filters, named) in [
             (r#"{"config.a": {"$where": 1}}"#, "$where"),
             (r#"{"nothing": 1}"#, "`nothing`"),

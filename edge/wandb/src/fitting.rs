@@ -1,5 +1,5 @@
-//! Forms of what a run streams that fit into the limits of the server. An error would end the upload of the whole run, so
-//! what is too large is shortened, and says so.
+//! Forms of streamed data that fit into the limits of the server. An error would end the upload of the whole run, so
+//! data that is too large is shortened, and says so.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -15,7 +15,7 @@ const DIGEST_BYTES: usize = 8;
 /// The only member of a map whose names alone do not fit.
 const LEFT_OUT: &str = "left_out";
 
-/// Size of the head of a text in CBOR, at most.
+/// Maximum size of the head of a text in CBOR.
 const HEAD_BYTES: usize = 9;
 
 /// The first bytes of a text, without a part of a character.
@@ -24,7 +24,7 @@ fn beginning(text: &str, bytes: usize) -> &str {
     &text[..end.unwrap_or_default()]
 }
 
-/// A text of at most this size, which is more than a few words. One that was cut says how long it was.
+/// A text of at most this size, which is more than a few words. A text that was cut states its original size.
 pub(crate) fn fitting_text(text: &str, limit: usize) -> Cow<'_, str> {
     if text.len() <= limit {
         return Cow::Borrowed(text);
@@ -33,7 +33,7 @@ pub(crate) fn fitting_text(text: &str, limit: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{}{ending}", beginning(text, limit.saturating_sub(ending.len()))))
 }
 
-/// The name of a series. One that is too long ends with its digest, so that no two names become one.
+/// The name of a series. A name that is too long ends with its digest, so that no two names become equal.
 pub(crate) fn fitting_name(name: &str) -> Cow<'_, str> {
     if name.len() <= limits::NAME_BYTES {
         return Cow::Borrowed(name);
@@ -42,7 +42,7 @@ pub(crate) fn fitting_name(name: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{}{ending}", beginning(name, limits::NAME_BYTES - ending.len())))
 }
 
-/// Levels of maps and lists in each other.
+/// Nesting of maps and lists.
 fn depth(value: &Value) -> usize {
     match value {
         Value::Map(map) => 1 + map.values().map(depth).max().unwrap_or_default(),
@@ -51,7 +51,7 @@ fn depth(value: &Value) -> usize {
     }
 }
 
-/// The reason why a value cannot be stored below this number of maps, whatever its size.
+/// The reason why a value below this number of maps cannot be stored, whatever its size.
 pub(crate) fn problem(value: &Value, encoded: &[u8], levels: usize) -> Option<String> {
     if depth(value) + levels > MAX_DEPTH {
         return Some(format!("is nested deeper than {} levels", MAX_DEPTH - levels));
@@ -59,7 +59,7 @@ pub(crate) fn problem(value: &Value, encoded: &[u8], levels: usize) -> Option<St
     cbor::check(encoded).err().map(|error| format!("cannot be stored: {error}"))
 }
 
-/// A member of a map, with its size in the map, at most.
+/// A member of a map, with its maximum size in the map.
 struct MapMember {
     name: String,
     value: Value,
@@ -72,7 +72,7 @@ impl MapMember {
         Self { name, value, bytes }
     }
 
-    /// Replaces the value by a text that gives the reason, unless that would be longer.
+    /// Replaces the value by a text with the reason, unless the text would be longer.
     fn leave_out(&mut self, reason: &str) {
         let note = Value::Text(format!("left out: it {reason}; log large values as artifacts"));
         let bytes = HEAD_BYTES + self.name.len() + cbor::encode(&note).len();
@@ -83,7 +83,7 @@ impl MapMember {
     }
 }
 
-/// A map of at most this size below this number of maps. Its largest members are replaced by texts until it fits.
+/// A map of at most this size below this number of maps. Its largest members are replaced by texts until the map fits.
 pub(crate) fn fitting_map(map: Map, levels: usize, limit: usize) -> Map {
     let count = map.len();
     let mut members: Vec<MapMember> = map
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_text_says_so() {
+    fn a_cut_text_states_its_size() {
         assert_eq!(fitting_text("short", 100), "short");
         let cut = fitting_text(&"ä".repeat(200), 101).into_owned();
         assert!(cut.len() <= 101 && cut.contains("400 bytes"), "{cut}");

@@ -1,5 +1,5 @@
-//! The rows of a run's history. A row is what was logged at one step; numbers that are not finite are texts, as W&B's
-//! clients expect them in strict JSON.
+//! The rows of a run's history. A row has everything that was logged at one step. Numbers that are not finite are
+//! texts, as W&B's clients expect them in strict JSON.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -14,7 +14,7 @@ use crate::node::{Arguments, Node};
 use crate::run_view::RUN_ID;
 use crate::series::{LoggedSeries, Writers, all_series};
 
-/// Rows of an answer whose client names no number.
+/// Rows of an answer whose client asks for no number.
 const DEFAULT_SAMPLES: i64 = 500;
 
 /// The most rows that a client may ask for.
@@ -37,7 +37,7 @@ type Rows = BTreeMap<i64, Map<String, Value>>;
 /// A number in strict JSON.
 fn number(value: f64) -> Value {
     match serde_json::Number::from_f64(value) {
-        // A whole number is written as one: clients read steps as integers.
+        // A whole number is written without a fraction: clients read steps as integers.
         Some(_) if value.fract() == 0.0 && value.abs() < 9e15 => Value::from(value as i64),
         Some(number) => Value::Number(number),
         None if value.is_nan() => "NaN".into(),
@@ -52,7 +52,7 @@ struct HistoryReader<'a> {
     run_id: &'a str,
     /// The metrics whose points are the rows.
     series: Vec<LoggedSeries>,
-    /// Sequences of objects, whose steps count, but which no row contains.
+    /// Sequences of objects. Their steps count, but rows do not contain them.
     objects: Vec<LoggedSeries>,
     writers: Writers,
 }
@@ -71,7 +71,8 @@ impl<'a> HistoryReader<'a> {
         series.map(|series| self.writers.shown_step(series, series.last_step)).max()
     }
 
-    /// The last step that a client has logged. It goes on with the next one, so objects count: they would be replaced.
+    /// The last step that a client has logged. The client continues with the next step, so steps of objects count:
+    /// otherwise the objects would be replaced.
     fn last_step(&self) -> Option<i64> {
         self.last_of(self.series.iter().chain(&self.objects))
     }
@@ -80,8 +81,8 @@ impl<'a> HistoryReader<'a> {
     async fn last_row(&self, last_step: i64) -> Result<Rows> {
         let mut rows = self.rows(last_step..last_step.saturating_add(1), |_| true).await?;
         if rows.is_empty() {
-            // Only objects were logged at this step. Clients take the age of the run from the time of the row, so it is
-            // that of the last metric.
+            // Only objects were logged at this step. Clients read the age of the run from the time of the row, so the
+            // row gets the time of the last metric.
             let mut row = Map::new();
             if let Some(step) = self.last_of(self.series.iter()) {
                 let before = self.rows(step..step.saturating_add(1), |_| true).await?;
@@ -98,7 +99,7 @@ impl<'a> HistoryReader<'a> {
         Some(PointColumns { values: true, epochs: false, times: true })
     }
 
-    /// All rows in a range of steps as they are shown, of the series that `is_wanted`.
+    /// All rows in a range of shown steps, of the series for which `is_wanted` is true.
     async fn rows(&self, range: std::ops::Range<i64>, is_wanted: impl Fn(&str) -> bool) -> Result<Rows> {
         let chosen: Vec<&LoggedSeries> =
             self.series.iter().filter(|series| is_wanted(&series.shown_name())).collect();
@@ -123,7 +124,7 @@ impl<'a> HistoryReader<'a> {
         Ok(rows)
     }
 
-    /// Rows that are thinned evenly to this number of each series.
+    /// Rows that are thinned evenly to this number for each series.
     async fn sampled_rows(
         &self,
         range: std::ops::Range<i64>,
@@ -197,8 +198,8 @@ fn without_own_columns<'k>(keys: &BTreeSet<&'k str>) -> BTreeSet<&'k str> {
     keys.iter().copied().filter(|key| !OWN_COLUMNS.contains(key)).collect()
 }
 
-/// The key with the fewest points; `None` if there are no keys, or if one of them has no points. Several series may have
-/// one name. The work is that of reading the keys and the series once, however many of both there are.
+/// The key with the fewest points; `None` if there are no keys, or if a key has no points. Several series may have the
+/// same name. The keys and the series are each read once, however many there are.
 fn rarest_key<'k>(keys: &BTreeSet<&'k str>, counts: impl Iterator<Item = (String, u64)>) -> Option<&'k str> {
     let mut points: HashMap<&'k str, u64> = HashMap::new();
     for (name, count) in counts {
@@ -211,7 +212,7 @@ fn rarest_key<'k>(keys: &BTreeSet<&'k str>, counts: impl Iterator<Item = (String
     (count(rarest) > 0).then_some(rarest)
 }
 
-/// Adds the time since the beginning of the run to each row.
+/// Adds the time since the start of the run to each row.
 fn with_runtime(rows: Rows, started_s: Option<f64>) -> Vec<Map<String, Value>> {
     let add = |mut row: Map<String, Value>| {
         let timestamp = row.get(TIMESTAMP).and_then(Value::as_f64);
@@ -265,12 +266,12 @@ async fn page(context: &CallContext, run: &Node, arguments: &Arguments, is_syste
         }
     };
     let mut rows = with_runtime(rows, started_s(run));
-    // Each series is thinned alone, so together they may have more rows.
+    // Each series is thinned alone, so together the series may have more rows.
     thin(&mut rows, samples);
     Ok(lines(rows))
 }
 
-/// Keeps this number of rows, spread evenly, with the first and the last one.
+/// Keeps this number of rows, spread evenly, with the first and the last row.
 fn thin<T>(rows: &mut Vec<T>, samples: i64) {
     let limit = usize::try_from(samples).unwrap_or(usize::MAX);
     let count = rows.len();
@@ -331,8 +332,8 @@ async fn sampled_list(reader: &HistoryReader<'_>, run: &Node, spec: &Arguments) 
 }
 
 impl HistoryReader<'_> {
-    /// Rows that have all of these keys: samples of the key with the fewest points, with the values of the others at
-    /// their steps.
+    /// Rows that have all of these keys: samples of the key with the fewest points, with the values of the other keys
+    /// at the same steps.
     async fn common_rows(
         &self,
         range: std::ops::Range<i64>,
@@ -372,7 +373,7 @@ impl HistoryReader<'_> {
         Ok(rows)
     }
 
-    /// Adds values at the steps of rows that there are.
+    /// Adds values to existing rows at the same steps.
     fn add_to_rows(&self, rows: &mut Rows, chosen: &[&LoggedSeries], points: &SeriesPoints) -> Result<()> {
         let place = points.place.as_ref().ok_or_else(|| WandbError::broken("place"))?;
         let series = chosen.get(place.series as usize).ok_or_else(|| WandbError::broken("series"))?;
@@ -434,7 +435,7 @@ pub(crate) async fn line_count(context: &CallContext, run: &Node, is_system: boo
     Ok(reader.last_step().map_or(0, |last| last.saturating_add(1)).into())
 }
 
-/// The last line, in a list as JSON text, from which a client goes on.
+/// The last line, in a list as JSON text, from which a client continues.
 pub(crate) async fn tail(context: &CallContext, run: &Node, is_system: bool) -> Result<Value> {
     let reader = HistoryReader::open(context, run, is_system).await?;
     let Some(last) = reader.last_step() else { return Ok("[]".into()) };

@@ -1,8 +1,8 @@
 //! Lines of the files that a client streams, as data of a run.
 //!
-//! A line is identified by what it says, and by its number only if it says nothing of that kind: a client that sends a run
-//! again gives its lines other numbers. So a row of the history has the step that is in it, and a sample of the machine's load has
-//! the time of the run, in tenths of a second, as step.
+//! The content of a line identifies the line. The number of the line identifies it only if its content does not: a
+//! client that sends a run again gives its lines other numbers. So a row of the history has the step in it, and a
+//! sample of the machine's load has the time of the run, in tenths of a second, as step.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -35,7 +35,7 @@ const TIME_BYTES: usize = "2026-01-02T03:04:05.678901".len();
 
 const SECOND_US: f64 = 1e6;
 
-/// Levels of nested maps in a row.
+/// Nesting of maps in a row.
 const MAX_DEPTH: usize = 100;
 
 /// Room for everything but the value of an object, or the text of a log record.
@@ -47,11 +47,11 @@ const OBJECT_BYTES: usize = BATCH_BYTES - OTHER_BYTES;
 /// The longest line of the terminal.
 const LINE_BYTES: usize = LOG_BYTES - OTHER_BYTES;
 
-/// Who has written a line.
+/// The writer of a line.
 #[derive(Clone, Debug)]
 pub(crate) struct LineSource<'a> {
     pub(crate) run_id: &'a str,
-    /// One of several writers of the run, each with steps of its own.
+    /// A writer of a run with several writers, each with steps of its own.
     pub(crate) writer: Option<&'a str>,
 }
 
@@ -62,7 +62,7 @@ impl LineSource<'_> {
     }
 }
 
-/// The member of a context that names one of several writers.
+/// The member of a context that names the writer, if the run has several.
 pub(crate) const WRITER: &str = "writer";
 
 fn writer_context(writer: &str) -> String {
@@ -111,12 +111,12 @@ pub(crate) fn add_history(batch: &mut RunBatch, source: &LineSource<'_>, number:
     });
 }
 
-/// A step or a time that is in every message what it is here.
+/// A step or a time for a message. The number that marks a missing entry in messages becomes the next larger one.
 fn sendable(number: i64) -> i64 {
     number.max(ABSENT + 1)
 }
 
-/// The type of the object for a value, and the object encoded. One that is too large for a message becomes a text.
+/// The type of the object for a value, and the encoded object. A value that is too large for a message becomes a text.
 fn fitting_object(run_id: &str, value: &Value) -> (&'static str, Vec<u8>) {
     let MediaObject { dtype, value: object } = media::object(run_id, value);
     let encoded = cbor::encode(&object);
@@ -147,7 +147,7 @@ pub(crate) fn add_system(batch: &mut RunBatch, source: &LineSource<'_>, number: 
     });
 }
 
-/// Adds a line of the terminal. Those of several writers would replace each other, so they are log records.
+/// Adds a line of the terminal. Lines of several writers would replace each other, so they become log records.
 pub(crate) fn add_terminal(batch: &mut RunBatch, source: &LineSource<'_>, number: i64, line: &str) {
     let parsed = TerminalLine::parse(line);
     let text = fitting_text(parsed.text, LINE_BYTES).into_owned();
@@ -170,7 +170,7 @@ pub(crate) fn add_terminal(batch: &mut RunBatch, source: &LineSource<'_>, number
     }
 }
 
-/// A line as clients send it: `ERROR 2026-01-02T03:04:05.678901 text`, where the mark and the time may be missing.
+/// A line as clients send it: `ERROR 2026-01-02T03:04:05.678901 text`. The mark and the time may be missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct TerminalLine<'a> {
     text: &'a str,
@@ -197,7 +197,7 @@ impl<'a> TerminalLine<'a> {
     }
 }
 
-/// The time of a row, or now if it has none.
+/// The time of a row, or the current time if the row has no time.
 fn time_us(row: &Map) -> i64 {
     let seconds = row.get(TIMESTAMP).and_then(float).filter(|seconds| seconds.is_finite());
     let now_s = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_too_large_is_stored_in_a_form_that_fits() {
+    fn data_that_is_too_large_is_stored_in_a_form_that_fits() {
         let source = LineSource { run_id: "r:project", writer: None };
         let long = "n".repeat(NAME_BYTES + 1);
         let paths = vec![Value::Text("a".to_owned()); 1_000_000];

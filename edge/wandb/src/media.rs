@@ -10,19 +10,19 @@ pub(crate) struct MediaObject {
     pub(crate) value: Value,
 }
 
-/// The member that says what kind of medium a map describes.
+/// The member that names the kind of medium that a map describes.
 const TYPE: &str = "_type";
 
 /// Bins of a histogram that are read; W&B allows 512.
 const MAX_BINS: usize = 4_096;
 
-/// Returns whether a map describes a medium, and is no nested row.
+/// Returns whether a map describes a medium, and is not a nested row.
 pub(crate) fn is_medium(map: &Map) -> bool {
     map.contains_key(TYPE)
 }
 
-/// The object for a value of a run. Files that it refers to are those of the run. What no type of objects shows is kept as
-/// text.
+/// The object for a value of a run. Files that the value refers to are files of the run. A value that no type of
+/// objects can show is kept as text.
 pub(crate) fn object(run_id: &str, value: &Value) -> MediaObject {
     let shown = match value {
         Value::Map(map) => of_map(run_id, map),
@@ -74,7 +74,7 @@ fn text<'a>(map: &'a Map, name: &str) -> Option<&'a str> {
     }
 }
 
-/// A reference to a file of the run; `None` if the path leads out of it.
+/// A reference to a file of the run; `None` if the path leads out of the run.
 fn file(run_id: &str, map: &Map, path: &str) -> Option<Value> {
     let path = crate::names::file_path(path).ok()?;
     let mut value = Map::from([("s3_key".to_owned(), Value::Text(format!("{run_id}/{path}")))]);
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_shown_is_kept_as_text() {
+    fn values_that_cannot_be_shown_are_kept_as_text() {
         for text in [
             r#"{"_type":"table-file","path":"t.json"}"#,
             r#"{"_type":"image-file","path":"../other/a.png"}"#,

@@ -1,4 +1,4 @@
-//! Channels that charge the budget of a request for each call, and for what services return.
+//! Channels that charge the budget of a request for each call, and for the results of services.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tower::{BoxError, Service};
 use crate::budget::{Budget, Resource};
 use crate::error::{Result, WandbError};
 
-/// Calls whose messages are used one by one. Their readers charge what they keep of each.
+/// Calls whose messages are used one by one. Their readers charge for the parts of each message that they keep.
 const STREAMED: [&str; 2] =
     ["/matyan.series.v1.SeriesService/Points", "/matyan.series.v1.SeriesService/Sample"];
 
@@ -55,7 +55,7 @@ impl Service<Request<Body>> for MeteredChannel {
     }
 }
 
-/// The status of a call that the budget does not allow. The refusal of the whole request says more.
+/// The status of a call that the budget does not allow. The refusal of the whole request has the details.
 fn refusal_status(refusal: &WandbError) -> Status {
     Status::resource_exhausted(refusal.message.as_str())
 }

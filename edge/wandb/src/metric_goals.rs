@@ -1,5 +1,5 @@
-//! Goals of metrics: what `define_metric` of a script says about which values are good, in the params in which the server
-//! looks for goals.
+//! Goals of metrics: a script states with `define_metric` which values are good, and its statements become the params
+//! in which the server looks for goals.
 //!
 //! Clients keep the definitions in their internal config, as a list of messages whose members have the numbers of
 //! fields of their protocol.
@@ -12,8 +12,8 @@ const DEFINITIONS: &str = "m";
 /// The params in which the server looks for goals.
 pub(crate) const GOALS: &str = "__metrics__";
 
-/// Fields of a definition. One for several metrics has a pattern instead of a name; clients add a definition for each metric
-/// that it matches.
+/// Fields of a definition. A definition for several metrics has a pattern instead of a name; clients add a definition
+/// for each metric that the pattern matches.
 const NAME: &str = "1";
 const SUMMARY: &str = "7";
 const GOAL: &str = "8";
@@ -44,7 +44,7 @@ fn goal(definition: &Map) -> Option<(String, Value)> {
     let direction = match (definition.get(GOAL).and_then(integer), has(MIN), has(MAX)) {
         (Some(MINIMIZE), ..) => Some("lower"),
         (Some(MAXIMIZE), ..) => Some("higher"),
-        // The only extreme that a script wants to know is the good one.
+        // The script asks for one extreme only, so this extreme is the good one.
         (_, true, false) => Some("lower"),
         (_, false, true) => Some("higher"),
         _ => None,

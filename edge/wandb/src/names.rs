@@ -1,4 +1,4 @@
-//! Where the parts of a W&B run are in a run of this server, as the importer of W&B writes them too.
+//! The places of the parts of a W&B run in a run of this server. The importer of W&B uses the same places.
 //!
 //! W&B's project is the experiment. A run id is unique in its W&B project only, so it is followed by the project.
 
@@ -16,7 +16,7 @@ pub(crate) const CONFIG: &str = "hparams";
 /// Params: the summary.
 pub(crate) const SUMMARY: &str = "summary";
 
-/// Params: what W&B's clients report about a run, and what only they read.
+/// Params: the reports of W&B's clients about a run, and values that only they read.
 pub(crate) const WANDB: &str = "wandb";
 
 /// Names below `WANDB`.
@@ -33,7 +33,7 @@ pub(crate) const USER: &str = "user";
 pub(crate) const STATE: &str = "state";
 /// The config that clients keep for themselves, such as definitions of metrics.
 pub(crate) const INTERNAL_CONFIG: &str = "config";
-/// Members of the summary whose names begin with an underscore.
+/// Members of the summary whose names start with an underscore.
 pub(crate) const INTERNAL_SUMMARY: &str = "summary";
 /// Ids of artifacts.
 pub(crate) const USED_ARTIFACTS: &str = "used_artifacts";
@@ -42,16 +42,16 @@ pub(crate) const MADE_ARTIFACTS: &str = "made_artifacts";
 /// The member of a config that clients keep for themselves.
 pub(crate) const INTERNAL_MEMBER: &str = "_wandb";
 
-/// Series of the load of the machine, as our SDK names its own.
+/// Series of the load of the machine, with the names that our SDK uses.
 pub(crate) const SYSTEM_PREFIX: &str = "__system__";
 
-/// Beginning of the names of system metrics in W&B.
+/// Start of the names of system metrics in W&B.
 pub(crate) const WANDB_SYSTEM_PREFIX: &str = "system.";
 
 /// Between the id and the project in the id of a run here. W&B's ids and projects do not contain it.
 const SEPARATOR: char = ':';
 
-/// A run as W&B's clients name it.
+/// A run by its names in W&B.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RunName {
     pub(crate) project: String,
@@ -76,7 +76,7 @@ impl RunName {
         format!("{}{SEPARATOR}{}", self.id, self.project)
     }
 
-    /// The name of a run here; `None` if no client of W&B has made it.
+    /// The name in W&B of a run of this server; `None` if no client of W&B has made the run.
     pub(crate) fn of_run_id(run_id: &str) -> Option<Self> {
         let (id, project) = run_id.rsplit_once(SEPARATOR)?;
         Self::new(project, id).ok()
@@ -87,7 +87,7 @@ impl RunName {
         STANDARD.encode(format!("Run:v1:{}:{}:{entity}", self.id, self.project))
     }
 
-    /// Reads such an id, and the entity in it.
+    /// Reads an id of this form, and the entity in it.
     pub(crate) fn of_storage_id(storage_id: &str) -> Result<(Self, String)> {
         let problem = || {
             WandbError::invalid(
@@ -104,13 +104,13 @@ impl RunName {
     }
 }
 
-/// The id of a project, which clients take for a number.
+/// The id of a project, which clients expect to be a number.
 pub(crate) fn project_number(project: &str) -> u32 {
     let [a, b, c, d, ..] = digest(&[project]);
     u32::from_be_bytes([a, b, c, d])
 }
 
-/// A digest of texts, each with its end.
+/// A digest of texts that marks the end of each text.
 pub(crate) fn digest(parts: &[&str]) -> [u8; 32] {
     let mut hasher = Sha256::new();
     for part in parts {

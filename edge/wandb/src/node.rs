@@ -1,4 +1,4 @@
-//! The values of GraphQL's objects: JSON, of which other resolvers read members that no client sees.
+//! The values of GraphQL's objects: JSON, with members for other resolvers that no client sees.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ impl Node {
         self.get(name).as_str()
     }
 
-    /// A member that the resolver of the object has always set.
+    /// A member that the resolver of the object always sets.
     pub(crate) fn known(&self, name: &'static str) -> Result<&str> {
         self.text(name).ok_or_else(|| WandbError::broken(name))
     }
@@ -61,7 +61,7 @@ impl Arguments {
         }
     }
 
-    /// A text that may be empty, which is another value than null.
+    /// A text that may be empty. An empty text differs from null.
     pub(crate) fn sent_text(&self, name: &str) -> Result<Option<&str>> {
         match self.get(name) {
             Value::String(text) => Ok(Some(text)),
@@ -93,7 +93,7 @@ impl Arguments {
         let problem = || WandbError::invalid(format!("`{name}` must be a list of texts"));
         match self.get(name) {
             Value::Null => Ok(None),
-            // GraphQL takes one value for a list of one.
+            // GraphQL accepts a single value as a list with one entry.
             Value::String(text) => Ok(Some(vec![text])),
             Value::Array(members) => members
                 .iter()

@@ -1,5 +1,5 @@
-//! Changes of the params of a run. They are checked before anything is published: params that are acknowledged, and for
-//! which the run then has no room, would be nowhere.
+//! Changes of the params of a run. They are checked before anything is published: the server acknowledges params for
+//! which the run has no room, and then does not store them.
 
 use matyan_proto::ingest::v1::LogRecord;
 use matyan_proto::ingest::v1::event::Kind;
@@ -19,22 +19,22 @@ const PATH_BYTES: usize = 256;
 /// Level of a warning, as in Python's `logging`.
 const WARNING_LEVEL: i64 = 30;
 
-/// The params of a run as they become.
+/// The params of a run after the changes.
 #[derive(Clone, Debug)]
 pub(crate) struct ParamChanges {
     tree: Map,
-    /// The size of the params, at most.
+    /// The maximum size of the params.
     most_bytes: usize,
 }
 
 impl ParamChanges {
-    /// Begins with all params that the run has.
+    /// Starts with all params of the run.
     pub(crate) fn new(stored: Map) -> Self {
         let most_bytes = cbor::encode_map(&stored).len();
         Self { tree: stored, most_bytes }
     }
 
-    /// Sets the value at a path. A map replaces the one that is there. `field` is the client's name of the value.
+    /// Sets the value at a path. A map replaces the stored map. `field` is the client's name of the value.
     pub(crate) fn set(
         &mut self,
         batch: &mut RunBatch,
@@ -59,7 +59,7 @@ impl ParamChanges {
             )));
         }
         if value.as_map().is_some_and(|map| map.len() == 1) {
-            // A map of one entry would be followed, and become one more entry of the map that is there.
+            // A map of one entry would be merged into the stored map as one more entry.
             batch.log_params(&nested(path, Value::Map(Map::new())));
         }
         batch.log_params(&message);
@@ -129,7 +129,7 @@ fn nested(path: &[&str], value: Value) -> Map {
     Map::from([((*first).to_owned(), rest.iter().rev().fold(value, inner))])
 }
 
-/// Puts a value at a path, as the server does it.
+/// Puts a value at a path, as the server does.
 fn put(tree: &mut Map, path: &[&str], value: Value) {
     let (last, parents) = path.split_last().expect("a path has a name");
     let mut map = tree;
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_map_of_one_entry_replaces_the_one_that_is_there() {
+    fn a_map_of_one_entry_replaces_the_stored_map() {
         let mut batch = RunBatch::default();
         let mut changes = ParamChanges::new(map(r#"{"summary": {"acc": 1, "loss": 2}}"#));
         changes.set(&mut batch, "summary", &PATH, Value::Map(map(r#"{"acc": 1}"#))).unwrap();
@@ -198,7 +198,7 @@ mod tests {
         let error = changes.set(&mut batch, "summaryMetrics", &PATH, Value::Map(large)).unwrap_err();
         assert!(error.message.contains("`summaryMetrics`") && error.message.contains("`big`"), "{error}");
         assert!(batch.is_empty());
-        // What is replaced makes room.
+        // The replaced value makes room.
         let config =
             Map::from([("big".to_owned(), text(RUN_PARAMS_BYTES / 2)), ("a".to_owned(), Value::Null)]);
         let mut changes = ParamChanges::new(Map::from([("hparams".to_owned(), text(RUN_PARAMS_BYTES / 2))]));

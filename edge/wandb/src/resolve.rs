@@ -1,5 +1,5 @@
-//! The values of all fields of the schema: those that are computed, by their objects; all others are members of the
-//! value of their object.
+//! The values of all fields of the schema. The objects compute some of them; all others are members of the value of
+//! their object.
 
 use serde_json::{Value, json};
 
@@ -18,12 +18,12 @@ use crate::runs;
 use crate::search;
 use crate::terminal;
 
-/// The newest client that this server knows, with room for those that follow: a client that is newer than the
-/// server's maximum asks its user to update the server.
+/// The newest client that this server supports, with room for later versions: a client that is newer than the server's
+/// maximum asks its user to update the server.
 const MAX_CLIENT: &str = "99.0.0";
 const MIN_CLIENT: &str = "0.13.0";
 
-/// Mutations that are known and always refused, with what to do instead.
+/// Mutations that are known and always refused, with an alternative for each.
 pub(crate) const REFUSED_MUTATIONS: [&str; 6] =
     ["upsertSweep", "createAgent", "agentHeartbeat", "stopRun", "deleteFiles", "createCustomChart"];
 
@@ -100,7 +100,7 @@ fn server_info() -> Value {
             "latestVersionString": MAX_CLIENT,
             "versionOnThisInstanceString": MAX_CLIENT,
         },
-        // Each feature selects a newer way of a client. The oldest ones are enough.
+        // Each feature selects a newer way of a client. The oldest way is enough.
         "features": [],
     })
 }
@@ -222,7 +222,7 @@ async fn internal_config(context: &CallContext, node: &Node, arguments: &Argumen
 }
 
 async fn artifact(context: &CallContext, node: &Node, field: &str, arguments: &Arguments) -> Result<Value> {
-    // What a mutation answers about an artifact may be its id only.
+    // The artifact in the answer to a mutation may have its id only.
     if node.text("_runId").is_none() {
         return Ok(node.get(field).clone());
     }

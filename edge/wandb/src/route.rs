@@ -3,7 +3,7 @@
 use http::Method;
 use percent_encoding::percent_decode_str;
 
-/// A route, and what its path names.
+/// A route, and the names in its path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
     Graphql,
@@ -74,7 +74,7 @@ impl Route {
 /// A config may have as many bytes as params.
 const GRAPHQL_BYTES: usize = 2 * matyan_proto::limits::PARAMS_BYTES;
 
-/// Clients begin another request at 10 MB, unless one line is longer.
+/// Clients start another request at 10 MB, unless one line is longer.
 const FILE_STREAM_BYTES: usize = matyan_proto::limits::BATCH_BYTES;
 
 const TELEMETRY_BYTES: usize = 4 << 20;

@@ -42,7 +42,7 @@ pub(crate) fn parts_to_change() -> RunParts {
     RunParts { props: true, params: true, system_params: true, ..RunParts::default() }
 }
 
-/// The parts of a run whose params do not matter.
+/// The parts of a run without its params.
 pub(crate) fn parts_without_params() -> RunParts {
     RunParts { props: true, ..RunParts::default() }
 }
@@ -63,7 +63,7 @@ impl RunSnapshot {
         Self::read_parts(channels, run_id, parts()).await
     }
 
-    /// Reads these parts of a run, which include its properties; `None` if there is no run.
+    /// Reads these parts of a run, including its properties; `None` if there is no run.
     pub(crate) async fn read_parts(
         channels: &Channels,
         run_id: &str,
@@ -119,7 +119,7 @@ impl RunSnapshot {
         }
     }
 
-    /// The config as clients send it: each value in an object of its own.
+    /// The config in the form of the clients: each value in an object.
     fn config(&self) -> String {
         let wrapped = |value: Value| Value::Map(Map::from([("value".to_owned(), value)]));
         let mut config: Map =
@@ -144,7 +144,7 @@ impl RunSnapshot {
         json::map_text(&summary, JsonStyle::BARE)
     }
 
-    /// The name of the run in W&B. A run of another client has its id here, and its experiment as project.
+    /// The name of the run in W&B. For a run of another client, this is its id here, and its experiment is the project.
     pub(crate) fn name(&self) -> RunName {
         RunName::of_run_id(&self.run_id).unwrap_or_else(|| RunName {
             project: self.props.experiment.as_ref().map(|it| it.name.clone()).unwrap_or_default(),
@@ -195,7 +195,7 @@ impl RunSnapshot {
     }
 }
 
-/// The value of GraphQL's object of a project, whether any run is in it or not.
+/// The value of GraphQL's object of a project, whether it has runs or not.
 pub(crate) fn project_node(project: &str, entity: &str) -> serde_json::Value {
     json!({
         ENTITY: entity,

@@ -1,4 +1,4 @@
-//! Changes of runs: what `wandb.init`, updates of a run, and the public API send.
+//! Changes of runs by `wandb.init`, by updates of a run, and by the public API.
 
 use std::collections::BTreeSet;
 
@@ -29,7 +29,7 @@ pub(crate) const NO_SWEEPS: &str = "this server has no sweeps: use Optuna, whose
 
 const NO_STOP: &str = "this server cannot stop a run: stop its script";
 
-/// The member of the internal config that names the run which another one is forked from.
+/// The member of the internal config that names the run from which a run is forked.
 const BRANCH_POINT: &str = "branch_point";
 
 /// Levels of alerts, as in Python's `logging`.
@@ -37,8 +37,8 @@ const INFO_LEVEL: i64 = 20;
 const WARNING_LEVEL: i64 = 30;
 const ERROR_LEVEL: i64 = 40;
 
-/// Finds a run; `None` if there is none. Everything but the reading of files finds its run with this function: a run that
-/// another client has made has its own id, and not that of W&B's runs.
+/// Finds a run; `None` if there is none. All handlers but the reading of files find their run with this function. A run
+/// that another client has made has its own id, and not an id of W&B's runs.
 pub(crate) async fn find(context: &CallContext, name: &RunName) -> Result<Option<RunSnapshot>> {
     find_parts(context, name, parts()).await
 }
@@ -91,7 +91,7 @@ pub(crate) async fn upsert(context: &CallContext, arguments: &Arguments) -> Resu
         Some(text) => Some(Config::parse(text)?),
         None => None,
     };
-    // Only a script names the run; the public API has its id. A run that has ended goes on.
+    // Only a script names the run; the public API has its id. A run that has ended continues.
     let is_script = input.text("name")?.is_some();
     if is_script && existing.as_ref().is_none_or(|run| !run.props.active) {
         let branch_point = config.as_ref().and_then(|config| config.branch_point(&name));
@@ -117,7 +117,7 @@ pub(crate) async fn upsert(context: &CallContext, arguments: &Arguments) -> Resu
     }
     let visibility = publish_and_wait(&context.channels, &run_id, batch).await?;
     let Some(run) = RunSnapshot::read(&context.channels, &run_id).await? else {
-        // A new run that is applied late: what the client streams next would find no run.
+        // A new run that is applied late: the lines that the client streams next would find no run.
         visibility.check_visible()?;
         let message = format!("the run `{}` was deleted, and its id is not free: choose another id", name.id);
         return Err(WandbError::new(http::StatusCode::CONFLICT, message));
@@ -125,7 +125,7 @@ pub(crate) async fn upsert(context: &CallContext, arguments: &Arguments) -> Resu
     Ok(json!({"bucket": run.node(&entity), "inserted": existing.is_none()}))
 }
 
-/// The run that another one is forked from, by its id here, and the last step that they share. A run that goes on may
+/// The run from which this run is forked, by its id here, and the last step that they share. A run that continues may
 /// have lost its parent.
 async fn found_parent(
     context: &CallContext,
@@ -186,7 +186,7 @@ fn add_properties(
     run_id: &str,
     input: &Arguments,
 ) -> Result<()> {
-    // A run without a name has that of a run to which no one has given any.
+    // A run without a name gets the name that the server gives to every run without a name.
     let name = input.sent_text("displayName")?.map(|name| match name {
         "" => matyan_value::spoken_name(run_id),
         name => name.to_owned(),
@@ -215,11 +215,11 @@ fn add_properties(
     Ok(())
 }
 
-/// Replaces the tags of a run. Old ones make room before new ones come.
+/// Replaces the tags of a run. Old tags make room before new tags are added.
 fn add_tags(batch: &mut RunBatch, old: &[&str], new: &[&str]) -> Result<()> {
     let distinct: BTreeSet<&str> = new.iter().copied().collect();
     if distinct.len() > TAGS_PER_RUN {
-        let message = format!("`tags` has more than {TAGS_PER_RUN} members: log what they say as a config");
+        let message = format!("`tags` has more than {TAGS_PER_RUN} members: log their content as a config");
         return Err(WandbError::invalid(message));
     }
     for name in old.iter().filter(|tag| !distinct.contains(*tag)) {
@@ -232,7 +232,7 @@ fn add_tags(batch: &mut RunBatch, old: &[&str], new: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// A config as clients send it: each value in an object with a member `value`.
+/// A config in the form of the clients: each value in an object with a member `value`.
 struct Config {
     shown: Map,
     internal: Map,
@@ -262,7 +262,7 @@ impl Config {
         Ok(Self { shown, internal })
     }
 
-    /// The run that this one is forked from, and the last step that they share.
+    /// The run from which this run is forked, and the last step that they share.
     fn branch_point(&self, fork: &RunName) -> Option<(RunName, Option<i64>)> {
         let point = self.internal.get(BRANCH_POINT)?.as_map()?;
         let (Some(Value::Text(id)), step) = (point.get("run_id"), point.get("step")) else { return None };
@@ -274,8 +274,8 @@ impl Config {
         RunName::new(&fork.project, id).ok().filter(|parent| parent != fork).map(|parent| (parent, step))
     }
 
-    /// Replaces the config of the run. The script of a run never deletes all of its config: it is one among several
-    /// writers, which has none of its own. The public API sends all that is left.
+    /// Replaces the config of the run. A script never deletes its whole config: a script without a config is a writer
+    /// among several writers of the run. The public API sends all remaining members.
     fn add_to(self, batch: &mut RunBatch, params: &mut ParamChanges, is_script: bool) -> Result<()> {
         if !self.shown.is_empty() || (!is_script && params.has_members(&[CONFIG])) {
             params.set(batch, "config", &[CONFIG], Value::Map(self.shown))?;
@@ -299,7 +299,7 @@ fn parsed_map(field: &str, text: &str) -> Result<Map> {
     }
 }
 
-/// Ends a run, or begins it again.
+/// Ends a run, or starts it again.
 pub(crate) async fn update_state(context: &CallContext, arguments: &Arguments) -> Result<serde_json::Value> {
     let input = arguments.input()?;
     let (run, _) = find_by_storage_id(context, input.required("id")?).await?;
@@ -333,7 +333,7 @@ pub(crate) fn stop() -> Result<serde_json::Value> {
 pub(crate) async fn delete(context: &CallContext, arguments: &Arguments) -> Result<serde_json::Value> {
     let input = arguments.input()?;
     let (name, _) = RunName::of_storage_id(input.required("id")?)?;
-    // A request that is repeated finds no run any more, and has done what it should.
+    // A repeated request finds no run, because the first request has deleted it.
     let Some(run) = find(context, &name).await? else { return Ok(json!({"clientMutationId": null})) };
     match context.channels.runs().delete(DeleteRequest { run_id: run.run_id }).await {
         Ok(_) => Ok(json!({"clientMutationId": null})),
@@ -342,7 +342,7 @@ pub(crate) async fn delete(context: &CallContext, arguments: &Arguments) -> Resu
     }
 }
 
-/// Removes what was logged after a step, so that the run continues from there.
+/// Removes the data that was logged after a step, so that the run continues from there.
 pub(crate) async fn rewind(context: &CallContext, arguments: &Arguments) -> Result<serde_json::Value> {
     let input = arguments.input()?;
     let metric = input.required("metricName")?;
@@ -369,7 +369,7 @@ pub(crate) async fn rewind(context: &CallContext, arguments: &Arguments) -> Resu
         };
         match context.channels.series().delete_steps(request).await {
             Ok(_) => {}
-            // It was deleted in the meantime.
+            // The run was deleted during the wait.
             Err(status) if is_missing(&status) => {}
             Err(status) => return Err(status.into()),
         }
@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_would_refuse_is_refused_before() {
+    fn data_that_the_server_would_refuse_is_refused_earlier() {
         for (field, bytes) in [("displayName", NAME_BYTES), ("notes", DESCRIPTION_BYTES)] {
             let input = arguments(json!({ field: "x".repeat(bytes + 1) }));
             let mut params = ParamChanges::new(Map::new());
@@ -452,7 +452,7 @@ mod tests {
         let many: Vec<String> = (0..=TAGS_PER_RUN).map(|number| number.to_string()).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         assert!(add_tags(&mut RunBatch::default(), &[], &many).is_err());
-        // A full run gets other tags once the old ones are gone.
+        // A full run gets other tags once the old tags are gone.
         let (old, new) = (&many[1..], &many[..TAGS_PER_RUN]);
         let mut batch = RunBatch::default();
         add_tags(&mut batch, old, new).unwrap();
@@ -486,7 +486,7 @@ mod tests {
         let fork = RunName::new("p", "new").unwrap();
         let parent = RunName::new("p", "old").unwrap();
         assert_eq!(config.branch_point(&fork), Some((parent.clone(), Some(7))));
-        assert_eq!(config.branch_point(&parent), None, "a run is no branch of itself");
+        assert_eq!(config.branch_point(&parent), None, "a run is not a branch of itself");
         assert!(Config::parse("[]").is_err());
         assert!(Config::parse("{").is_err());
     }

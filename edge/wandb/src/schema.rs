@@ -1,4 +1,4 @@
-//! The executable schema, built of `schema.graphql`.
+//! The executable schema, built from `schema.graphql`.
 //!
 //! The value of an object is JSON. A field is a member of it, unless `resolve` computes it.
 
@@ -28,11 +28,11 @@ const TEXT: &str = include_str!("schema.graphql");
 pub(crate) const QUERY: &str = "Query";
 pub(crate) const MUTATION: &str = "Mutation";
 
-/// Levels of fields in each other. The deepest document of a client has eleven.
+/// Nesting of fields. The deepest document of a client has eleven levels.
 pub(crate) const MAX_DEPTH: usize = 20;
 
-/// Number of fields in an operation, with those of a fragment counted for each of its spreads. The largest document of a
-/// client has about 150.
+/// Number of fields in an operation. The fields of a fragment count once for each spread. The largest document of a
+/// client has about 150 fields.
 pub(crate) const MAX_FIELDS: usize = 1_000;
 
 /// Number of directives of one field.
@@ -142,7 +142,7 @@ const MAX_ROWS: i64 = 10_000;
 fn answer<'a>(place: Arc<FieldPlace>, context: ResolverContext<'a>) -> FieldFuture<'a> {
     FieldFuture::new(async move {
         let call = context.ctx.data::<Arc<GraphqlCall>>()?;
-        // Nothing of the answer will be sent.
+        // The answer will not be sent.
         if call.context.budget.refusal().is_some() {
             return Ok(None);
         }
@@ -175,7 +175,7 @@ fn resolved<'c>(
     Box::pin(charged(call, place, node, arguments, selected))
 }
 
-/// The value of a field, at the cost of the request's budget. `selected` is the number of fields that the client has
+/// The value of a field, charged to the request's budget. `selected` is the number of fields that the client has
 /// selected of each member of a list.
 async fn charged(
     call: &GraphqlCall,
@@ -196,7 +196,7 @@ async fn charged(
     Ok(value)
 }
 
-/// The number of rows that a page may have. Whether the arguments are right is checked where the page is read.
+/// The number of rows that a page may have. The arguments are checked where the page is read.
 fn page_rows(arguments: &Arguments) -> usize {
     let wanted = ["first", "last"].into_iter().find_map(|name| arguments.integer(name).ok().flatten());
     usize::try_from(wanted.unwrap_or(DEFAULT_ROWS).clamp(1, MAX_ROWS)).unwrap_or(usize::MAX)

@@ -14,8 +14,8 @@ use crate::run_view::{ENTITY, RunSnapshot, parts, project_node};
 const DEFAULT_PAGE: i64 = 50;
 const MAX_PAGE: i64 = 1_000;
 
-/// Bytes of the configs and summaries on a page with more than one run. A page ends before it exceeds them, and its client
-/// asks for the next one.
+/// Bytes of the configs and summaries on a page with more than one run. A page ends before it exceeds this size, and
+/// its client asks for the next page.
 const PAGE_BYTES: usize = 32 << 20;
 
 /// A page of the runs of a project, with as many of the wanted runs as fit.
@@ -44,7 +44,7 @@ pub(crate) async fn runs(context: &CallContext, project: &Node, arguments: &Argu
 
 enum RunPage {
     Complete(Value),
-    /// Fewer runs than were asked for, and at least one, are within `PAGE_BYTES`.
+    /// The page exceeds `PAGE_BYTES`. At least one run fits, and fewer than were asked for.
     TooLarge {
         fitting_runs: u32,
     },
@@ -102,7 +102,7 @@ pub(crate) async fn run_count(context: &CallContext, project: &Node, arguments: 
     if is_complete { Ok(total.into()) } else { Err(WandbError::broken("done")) }
 }
 
-/// The projects: the experiments, and none that was archived.
+/// The projects: all experiments that are not archived.
 pub(crate) async fn projects(context: &CallContext, entity: &str, arguments: &Arguments) -> Result<Value> {
     let (start, length) = crate::files::page(arguments)?;
     let mut messages = context.channels.experiments().list(ListRequest::default()).await?.into_inner();

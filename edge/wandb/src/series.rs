@@ -1,4 +1,4 @@
-//! The series of a run, and how the steps of several writers are distinguished.
+//! The series of a run, and the steps of several writers.
 
 use std::collections::BTreeSet;
 
@@ -32,12 +32,12 @@ impl LoggedSeries {
         Self { is_metric, number, name, context, dtype, count, last_step }
     }
 
-    /// Whether it is about the machine, and not about the training.
+    /// Whether the metric is about the machine, and not about the training.
     pub(crate) fn is_system(&self) -> bool {
         self.name.starts_with(SYSTEM_PREFIX)
     }
 
-    /// The type by which deletions of steps choose the series: any type of objects stands for all.
+    /// The type by which deletions of steps choose the series. Any type of objects stands for all types of objects.
     pub(crate) fn deletion_type(&self) -> SeriesType {
         if self.is_metric { SeriesType::Metric } else { SeriesType::Texts }
     }
@@ -88,8 +88,8 @@ pub(crate) async fn all_series(channels: &Channels, run_id: &str) -> Result<Vec<
     Ok(found)
 }
 
-/// The writers of a run. Each counts its steps from 0, and the client expects one row for each step: with n writers, the
-/// step s of the writer at index i is shown as s·n + i.
+/// The writers of a run. Each writer counts its steps from 0, and the client expects one row for each step: with n
+/// writers, step s of the writer at index i is shown as s·n + i.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Writers(Vec<String>);
 
@@ -114,12 +114,12 @@ impl Writers {
         step.saturating_mul(self.count()).saturating_add(self.index(series))
     }
 
-    /// The first stored step whose shown step is not less than this one, for any writer.
+    /// The first stored step whose shown step is not less than this step, for any writer.
     pub(crate) fn stored_start(&self, shown: i64) -> i64 {
         shown.div_euclid(self.count())
     }
 
-    /// The first stored step after all those whose shown steps are less than this one.
+    /// The first stored step after all steps whose shown steps are less than this step.
     pub(crate) fn stored_stop(&self, shown: i64) -> i64 {
         shown.saturating_sub(1).div_euclid(self.count()).saturating_add(1)
     }
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_several_writers_have_steps_of_their_own() {
+    fn rows_of_several_writers_have_separate_steps() {
         let all = [series("loss", r#"{"writer":"b"}"#), series("loss", r#"{"writer":"a"}"#)];
         let writers = Writers::of(&all);
         let shown: Vec<i64> = (0..3)

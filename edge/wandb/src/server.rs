@@ -24,7 +24,7 @@ use crate::route::Route;
 use crate::schema;
 use matyan_channels::{Channels, is_missing};
 
-/// Headers by which one of several writers of a run names itself.
+/// Headers by which a writer names itself if its run has several writers.
 const SHARED_MODE: &str = "x-wandb-use-async-filestream";
 const WRITER: &str = "x-wandb-async-client-id";
 
@@ -40,11 +40,11 @@ pub struct Request {
     pub body: Bytes,
     /// Scheme and host of the request, without a slash at the end.
     pub origin: String,
-    /// The path of the project, such as `/p/team`; empty for the default one.
+    /// The path of the project, such as `/p/team`; empty for the default project.
     pub project_path: String,
-    /// The name of the caller; empty if no one is asked who it is.
+    /// The name of the caller; empty if the server asks for no credentials.
     pub user: String,
-    /// `None` if URLs are read with the credentials of their reader, or if no one is asked for any.
+    /// `None` if readers of URLs use their own credentials, or if the server asks for no credentials.
     pub permits: Option<PermitMaker>,
 }
 
@@ -54,12 +54,12 @@ pub enum Answer {
     Json {
         status: StatusCode,
         body: String,
-        /// Operations that the request has asked for and this server does not have, by names for metrics.
+        /// Operations of the request that this server does not have, by names for metrics.
         unanswered: BTreeSet<&'static str>,
         /// Kept until the body is sent; `None` for an answer that is always small.
         share: Option<AnswerShare>,
     },
-    /// Nothing, with this status.
+    /// No content, with this status.
     Empty,
     File(FileAnswer),
     /// Another page.
@@ -166,7 +166,7 @@ impl Wandb {
         context.channels = metered(context.channels, &context.budget);
         let call = Arc::new(GraphqlCall::new(context));
         let response = self.schema.execute(request.data(Arc::clone(&call))).await;
-        // A part of an answer would be taken for all of it.
+        // A client would mistake a part of an answer for the whole answer.
         if let Some(refusal) = call.context.budget.refusal() {
             return Ok(Answer::Json {
                 status: refusal.status,
@@ -185,14 +185,14 @@ impl Wandb {
     }
 }
 
-/// The answer to a document that is not executed. It has the status of W&B's server for such documents,
-/// which clients do not repeat.
+/// The answer to a document that is not executed. It has the status that W&B's server sends for such documents, which
+/// clients do not repeat.
 fn refused_document(message: &str, unanswered: BTreeSet<&'static str>) -> Answer {
     let body = json!({"data": null, "errors": [{"message": message}]}).to_string();
     Answer::Json { status: StatusCode::BAD_REQUEST, body, unanswered, share: None }
 }
 
-/// The writer that has sent a request, if its run has several.
+/// The writer that has sent a request, if its run has several writers.
 fn writer(headers: &HeaderMap) -> Result<Option<String>> {
     let is_shared =
         headers.get(SHARED_MODE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));

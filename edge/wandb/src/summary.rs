@@ -1,4 +1,4 @@
-//! The summary of a run. Each one replaces the one before.
+//! The summary of a run. Each summary replaces the summary before.
 
 use matyan_value::{Map, Value};
 
@@ -7,16 +7,16 @@ use crate::error::Result;
 use crate::names::{INTERNAL_MEMBER, INTERNAL_SUMMARY, SUMMARY, WANDB};
 use crate::param_changes::ParamChanges;
 
-/// Where the members that people read are in the params.
+/// The place in the params of the members that people read.
 const SHOWN_PATH: [&str; 1] = [SUMMARY];
 
-/// Where the members of W&B itself are: clients read them back, but people do not.
+/// The place of W&B's own members: clients read them back, but people do not.
 const INTERNAL_PATH: [&str; 2] = [WANDB, INTERNAL_SUMMARY];
 
 /// The name of a summary in calls of the public API.
 const FIELD: &str = "summaryMetrics";
 
-/// The members that people read, and those of W&B itself.
+/// The members that people read, and W&B's own members.
 fn parts(summary: Map) -> (Map, Map) {
     let (internal, shown): (Map, Map) = summary.into_iter().partition(|(name, _)| name.starts_with('_'));
     (shown, internal.into_iter().filter(|(name, _)| name != INTERNAL_MEMBER).collect())
@@ -34,8 +34,8 @@ pub(crate) fn set_summary(params: &mut ParamChanges, batch: &mut RunBatch, summa
     Ok(())
 }
 
-/// Sets the summary that a run streams, in a form that fits. One among several writers has only a part of the summary, so
-/// an empty one does not clear those of the others.
+/// Sets the summary that a run streams, in a form that fits. If the run has several writers, each sends only a part of
+/// the summary, so an empty part does not clear the parts of the other writers.
 pub(crate) fn set_fitting_summary(
     params: &mut ParamChanges,
     batch: &mut RunBatch,

@@ -42,7 +42,7 @@ pub(crate) async fn line_count(context: &CallContext, run: &Node) -> Result<Valu
     Ok(last_step.map_or(0, |last| last.saturating_add(1)).into())
 }
 
-/// A page of lines, or the last ones.
+/// A page of lines, or the last lines.
 pub(crate) async fn page(context: &CallContext, run: &Node, arguments: &Arguments) -> Result<Value> {
     let run_id = run.known(RUN_ID)?;
     let (found, last_step) = match arguments.integer("last")? {

@@ -1,11 +1,12 @@
-//! Tokens that `matyan login` keeps on a machine for the programs of one user: where their file is, what is in it, and to
-//! which server each token belongs. The command line writes the file; the command line and the SDK read it.
+//! Tokens that `matyan login` keeps on a machine for the programs of one user: the path and the content of their
+//! file, and the server of each token. The command line writes the file; the command line and the SDK read it.
 //!
-//! A token is for one server, by scheme, host and port, or for one project of it, so it is never sent to another one. The
-//! file is readable by its owner only. A file that others can read is refused, as its tokens may be known to them.
+//! A token is for one server, by scheme, host and port, or for one project of a server, so it is never sent to
+//! another server. Only its owner can read the file. A file that others can read is refused, because others may know
+//! its tokens.
 //!
-//! A change replaces the whole file. Of two changes at the same time, the later one remains; there is no lock, because
-//! people sign in to one server at a time.
+//! A change replaces the whole file. If two programs change the file at the same time, the later change remains.
+//! There is no lock, because people sign in to one server at a time.
 
 mod place;
 
@@ -25,7 +26,7 @@ const FILE_VERSION: u64 = 1;
 const VERSION_MEMBER: &str = "version";
 const TOKENS_MEMBER: &str = "tokens";
 
-/// Why the file cannot be used, and the next step. No message repeats a token.
+/// The reason why the file cannot be used, and the next step. No message repeats a token.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("failed to read {}, where `matyan login` keeps tokens", path.display())]
@@ -44,11 +45,11 @@ pub enum Error {
     Write { path: PathBuf, source: io::Error },
 }
 
-/// The tokens of one user, by where each belongs.
+/// The tokens of one user, by the server or project that each is for.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct KeptTokens(BTreeMap<TokenPlace, String>);
 
-/// The path of the file, by variables of the environment; `None` if they name no folder of the user.
+/// The path of the file, from variables of the environment; `None` if the variables name no folder of the user.
 ///
 /// ```
 /// use matyan_kept_tokens::file_path;
@@ -64,7 +65,7 @@ pub fn file_path(get: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
 }
 
 impl KeptTokens {
-    /// Reads the file. One that does not exist has no tokens.
+    /// Reads the file. A missing file has no tokens.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let failed = |source| Error::Read { path: path.to_owned(), source };
         let text = match fs::read_to_string(path) {
@@ -94,7 +95,7 @@ impl KeptTokens {
         Ok(Self(entries.collect::<Result<_, _>>()?))
     }
 
-    /// Changes what is in the file. Returns what `change` returns.
+    /// Changes the content of the file. Returns what `change` returns.
     pub fn change<T>(path: &Path, change: impl FnOnce(&mut Self) -> T) -> Result<T, Error> {
         let mut tokens = Self::read(path)?;
         let before = tokens.clone();
@@ -105,14 +106,14 @@ impl KeptTokens {
         Ok(changed)
     }
 
-    /// Replaces the file by one that only its owner can read. A file without tokens is deleted.
+    /// Replaces the file by a file that only its owner can read. A file without tokens is deleted.
     fn write(&self, path: &Path) -> io::Result<()> {
         if self.0.is_empty() {
             return fs::remove_file(path);
         }
         let folder = path.parent().unwrap_or(Path::new("."));
         create_folder(folder)?;
-        // Such a file is created for its owner only.
+        // A new file is created for its owner only.
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
         let members = self.0.iter().map(|(place, token)| (place.to_string(), Value::from(token.as_str())));
         let tokens = Value::Object(members.collect::<Map<_, _>>());
@@ -123,8 +124,8 @@ impl KeptTokens {
         Ok(())
     }
 
-    /// The token for calls to a place: that of the project, or else that of the server, or else the only one of the
-    /// server, for calls that are about no project.
+    /// The token for calls to a place: the token of the project, or else the token of the server, or else the only
+    /// token of the server, for calls that are about no project.
     pub fn find(&self, place: &TokenPlace) -> Option<&str> {
         let server = place.whole_server();
         let only = || {
@@ -135,31 +136,31 @@ impl KeptTokens {
         Some(found.as_str())
     }
 
-    /// Keeps a token, in place of an earlier one.
+    /// Keeps a token, in place of an earlier token of the same server or project.
     pub fn keep(&mut self, place: TokenPlace, token: String) {
         self.0.insert(place, token);
     }
 
-    /// Forgets the token of exactly this place. Returns it.
+    /// Forgets the token of exactly this place. Returns the token.
     pub fn forget(&mut self, place: &TokenPlace) -> Option<String> {
         self.0.remove(place)
     }
 
-    /// All tokens, by where they belong.
+    /// All tokens, by the place that each is for.
     pub fn iter(&self) -> impl Iterator<Item = (&TokenPlace, &str)> {
         self.0.iter().map(|(place, token)| (place, token.as_str()))
     }
 }
 
-/// Omits the tokens.
+/// Formats the places, and omits the tokens.
 impl fmt::Debug for KeptTokens {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_set().entries(self.0.keys()).finish()
     }
 }
 
-/// Whether the user has no file. Services have no home, and a command that runs as another user may be left with a home that it
-/// cannot read.
+/// Whether the user has no file. Services have no home, and a command that runs as another user may keep a home that
+/// the command cannot read.
 fn is_absent(kind: io::ErrorKind) -> bool {
     use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
 
@@ -242,7 +243,7 @@ mod tests {
         assert_eq!(tokens.find(&place("http://h:1")), Some("mtk_speech"));
         assert_eq!(tokens.find(&place("http://h:1/p/vision")), Some("mtk_speech"));
         tokens.keep(place("http://h:1/p/vision"), "mtk_vision".to_owned());
-        assert_eq!(tokens.find(&place("http://h:1")), None, "it could be either");
+        assert_eq!(tokens.find(&place("http://h:1")), None, "either token could be meant");
         assert_eq!(tokens.find(&place("http://h:1/p/vision")), Some("mtk_vision"));
     }
 

@@ -1,13 +1,13 @@
-//! Where a token belongs.
+//! The server or project that a token is for.
 
 use std::fmt;
 
 use http::Uri;
 
-/// Beginning of the URL of a gateway that takes batches by gRPC. It is the same server.
+/// Start of the URL of a gateway that takes batches by gRPC. The gateway is the same server.
 const GRPC_PREFIX: &str = "grpc+";
 
-/// A server, or a project of it. As a text it is a URL.
+/// A server, or a project of a server. As a text it is a URL.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TokenPlace {
     /// Scheme, host and port.
@@ -16,8 +16,8 @@ pub struct TokenPlace {
 }
 
 impl TokenPlace {
-    /// The place that a URL names; `None` if it is not the URL of a server. A path before the project is where a proxy
-    /// exposes the server, and does not count.
+    /// The place that a URL names; `None` if it is not the URL of a server. A path before the project is the path
+    /// under which a proxy serves Matyan, and is ignored.
     pub fn of(url: &str) -> Option<Self> {
         let uri: Uri = url.strip_prefix(GRPC_PREFIX).unwrap_or(url).parse().ok()?;
         let (scheme, default_port) = match uri.scheme_str()?.to_ascii_lowercase().as_str() {
@@ -38,7 +38,7 @@ impl TokenPlace {
         Self { server: self.server.clone(), project: None }
     }
 
-    /// A project of the server; the default one has no name, and is the server as a whole.
+    /// A project of the server. The default project has no name, and is the server as a whole.
     #[must_use]
     pub fn in_project(&self, name: &str) -> Self {
         let project = Some(name.to_owned()).filter(|name| !name.is_empty());

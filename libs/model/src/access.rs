@@ -1,11 +1,11 @@
 //! Access control: principals, the roles that are granted to them, and their credentials.
 //!
 //! A principal is a name, which exists from its first role on. A credential is known by the digest of its
-//! secret, so the store contains no secret. Whether a caller may do something is not decided here: the
-//! rows are read, and `matyan-access` decides.
+//! secret, so the store contains no secret. This module does not decide whether a caller may do something: it
+//! reads the rows, and `matyan-access` decides.
 //!
-//! Every write raises the format of the store, so that an older program refuses a store whose callers it
-//! would not ask.
+//! Every write raises the format of the store, so that an older program, which would ask nobody for a
+//! credential, refuses the store.
 
 mod refusal;
 
@@ -34,7 +34,7 @@ use matyan_store::{Result, Scan, Snapshot};
 
 use crate::keys;
 
-/// The credential with this digest, if a caller may show it and it has not expired, and the roles of its principal.
+/// The credential with this digest and the roles of its principal, if a caller may show it and it has not expired.
 pub async fn access_find(
     snapshot: &dyn Snapshot,
     digest: &Digest,

@@ -2,15 +2,15 @@
 //! are shown. Goals belong to the project, one row per metric name, whatever the context, because a loss is
 //! better when it is lower on every subset. One metric of a project is its primary one.
 //!
-//! People set goals, and runs define them. Both are kept, and what people set counts more: if the last writer
-//! won, the next run of an old script would undo what somebody has corrected. A definition that a script no
-//! longer contains stays.
+//! People set goals, and runs define them. Both are kept, and a goal that people set counts more: if the last writer
+//! won, the next run of an old script would undo a correction. A definition stays even if the script no longer contains
+//! it.
 //!
-//! Runs define goals with the params `__metrics__`, and not with a message of their own: params pass through
+//! Runs define goals with the params `__metrics__`, and not with a separate message: params pass through
 //! spools, archives and older servers unchanged, and exactly once. A call of the SDK to the backend would be
 //! lost by an offline run.
 //!
-//! What nobody has stated is not guessed here. Clients guess from names.
+//! The server guesses nothing that nobody has stated. Clients guess from names.
 
 use matyan_store::{Batch, Key, Result, Scan, Snapshot, Transaction};
 use minicbor::{Decode, Encode};
@@ -50,7 +50,7 @@ pub enum NumberFormat {
     Integer,
 }
 
-/// A goal, as far as it is known.
+/// The known fields of a goal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct GoalFields {
@@ -60,13 +60,13 @@ pub struct GoalFields {
     pub summary: Option<GoalSummary>,
     #[n(2)]
     pub format: Option<NumberFormat>,
-    /// Such as `ms`; never empty.
+    /// The unit, such as `ms`; never empty.
     #[n(3)]
     pub unit: Option<String>,
 }
 
 impl GoalFields {
-    /// These fields, completed by others.
+    /// These fields, with missing fields taken from others.
     #[must_use]
     pub fn or(self, others: &Self) -> Self {
         Self {
@@ -82,7 +82,7 @@ impl GoalFields {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct MetricGoal {
-    /// What people have set.
+    /// The fields that people have set.
     #[n(0)]
     pub set: GoalFields,
     /// What runs have defined, the latest definition of each field.
@@ -94,12 +94,12 @@ pub struct MetricGoal {
 }
 
 impl MetricGoal {
-    /// The fields that count.
+    /// The fields that count: people come before runs.
     pub fn fields(&self) -> GoalFields {
         self.set.clone().or(&self.defined)
     }
 
-    /// Whether nothing is known.
+    /// Whether no field is known.
     pub fn is_empty(&self) -> bool {
         let nothing = GoalFields::default();
         self.set == nothing && self.defined == nothing
@@ -111,7 +111,7 @@ impl MetricGoal {
     }
 }
 
-/// All goals of a project, by metric. Damaged ones are left out.
+/// All goals of a project, by metric. Damaged goals are left out.
 pub async fn metric_goals_list(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -126,7 +126,7 @@ pub async fn metric_goals_list(
     Ok(goals)
 }
 
-/// The goals of several metrics, in the given order. A damaged one counts as missing.
+/// The goals of several metrics, in the given order. A damaged goal counts as missing.
 pub async fn metric_goals_get(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -143,7 +143,7 @@ pub async fn metric_goals_get(
     Ok(goals)
 }
 
-/// The goal of a metric; the transaction fails if it changes in the meantime. A damaged goal counts as missing,
+/// The goal of a metric; the transaction fails if the goal changes before the commit. A damaged goal counts as missing,
 /// so that the next definition or change replaces it: a goal is no reason to stop a run.
 pub async fn metric_goal_load(
     transaction: &Transaction,
@@ -163,8 +163,8 @@ pub fn metric_goal_clear(batch: &mut Batch, project: Project, metric: &str) {
     batch.clear(keys::metric_goal(project, metric));
 }
 
-/// Number of goals that a project can have in addition to its own, with a limit to all of them. Concurrent callers
-/// may exceed the limit by their goals.
+/// Number of goals that a project can have in addition to its present goals. All goals together have a limit.
+/// Concurrent callers may exceed the limit by their goals.
 pub async fn metric_goals_room(snapshot: &dyn Snapshot, project: Project, limit: usize) -> Result<usize> {
     let scan = Scan { rows: limit, keys_only: true, ..Scan::default() };
     let mut rest = keys::metric_goals(project);
@@ -179,13 +179,13 @@ pub async fn metric_goals_room(snapshot: &dyn Snapshot, project: Project, limit:
     }
 }
 
-/// The name of the project's primary metric. A damaged choice counts as none.
+/// The name of the project's primary metric. A damaged choice counts as no choice.
 pub async fn primary_metric_get(snapshot: &dyn Snapshot, project: Project) -> Result<Option<String>> {
     let row = rows::readable(rows::get(snapshot, &keys::primary_metric(project)).await)?;
     Ok(row.flatten().map(|row: PrimaryMetric| row.metric))
 }
 
-/// Like `primary_metric_get`, but the transaction fails if the choice changes in the meantime.
+/// Like `primary_metric_get`, but the transaction fails if the choice changes before the commit.
 pub async fn primary_metric_load(transaction: &Transaction, project: Project) -> Result<Option<String>> {
     let key = keys::primary_metric(project);
     let Some(value) = transaction.get(&key).await? else { return Ok(None) };

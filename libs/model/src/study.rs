@@ -46,7 +46,7 @@ pub struct Study {
     pub experiment: String,
 }
 
-/// Whether a value of a trial is better when it is smaller or when it is greater.
+/// Whether smaller or greater values of a trial are better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
 pub enum Direction {
@@ -60,7 +60,7 @@ pub enum Direction {
 pub enum StudyError {
     #[error(transparent)]
     Store(#[from] Error),
-    /// The caller can choose another name, or use the study that has it.
+    /// The caller can choose another name, or use the study with this name.
     #[error("the study name `{name}` is already used by study {study}")]
     NameTaken { name: String, study: u32 },
     #[error("there is no study {study}")]
@@ -94,7 +94,7 @@ pub async fn study_create(
     Ok(number)
 }
 
-/// The number after the last one; the first one is 1.
+/// The number after the last number; the first number is 1.
 fn next_number(key: &Key, last: Option<&Value>) -> Result<u32, StudyError> {
     let last: u32 = last.map(|value| rows::decode(key, value)).transpose()?.unwrap_or_default();
     if last < MAX_NUMBER { Ok(last + 1) } else { Err(StudyError::NoMoreNumbers) }
@@ -109,7 +109,7 @@ pub async fn study_get(snapshot: &dyn Snapshot, project: Project, number: u32) -
     rows::get(snapshot, &keys::study(project, number)).await
 }
 
-/// Reads a study that must exist. The transaction fails if the study changes in the meantime.
+/// Reads a study that must exist. The transaction fails if the study changes before the commit.
 pub async fn study_load(
     transaction: &Transaction,
     project: Project,
@@ -147,7 +147,7 @@ pub async fn trial_count(snapshot: &dyn Snapshot, project: Project, study: u32) 
     Ok(rows::get(snapshot, &keys::study_trial_count(project, study)).await?.unwrap_or_default())
 }
 
-/// Like `trial_count`, but the transaction fails if a trial is added in the meantime.
+/// Like `trial_count`, but the transaction fails if a trial is added before the commit.
 pub async fn trial_count_checked(transaction: &Transaction, project: Project, study: u32) -> Result<u32> {
     let key = keys::study_trial_count(project, study);
     let value = transaction.get(&key).await?;
@@ -179,7 +179,7 @@ pub async fn dead_studies_list(snapshot: &dyn Snapshot, project: Project) -> Res
 /// Number of rows cleared in one step of a sweep.
 const SWEEP_ROWS: usize = 2_000;
 
-/// Clears some of the rows of a deleted study. Returns `true` when none are left. Safe to repeat, also after a
+/// Clears some of the rows of a deleted study. Returns `true` when no rows are left. Safe to repeat, also after a
 /// conflict.
 pub async fn study_sweep_step(store: &dyn Store, project: Project, number: u32) -> Result<bool> {
     let mut transaction = Transaction::new(store.snapshot().await?);

@@ -1,10 +1,10 @@
-//! Addresses of providers, and their parameters.
+//! Addresses of providers, and parameters of addresses.
 
 use std::net::IpAddr;
 
 use http::Uri;
 
-/// Whether an address may be used: over https, or over http if it is on this machine.
+/// Whether an address may be used: over https, or over http to this machine.
 pub fn is_trustworthy(address: &str) -> bool {
     let Ok(uri) = address.parse::<Uri>() else { return false };
     match (uri.scheme_str(), uri.host()) {
@@ -19,7 +19,7 @@ fn is_of_this_machine(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
-/// An address with parameters, which may have some already.
+/// An address with added parameters. It may have some already.
 pub(crate) fn with_parameters(address: &str, parameters: &[(&str, &str)]) -> String {
     let separator = if address.contains('?') { '&' } else { '?' };
     format!("{address}{separator}{}", form(parameters))
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_follow_those_of_the_address() {
+    fn parameters_follow_the_parameters_of_the_address() {
         let parameters = [("a", "x y"), ("b", "&=")];
         assert_eq!(with_parameters("https://h/p", &parameters), "https://h/p?a=x+y&b=%26%3D");
         assert_eq!(with_parameters("https://h/p?t=1", &parameters), "https://h/p?t=1&a=x+y&b=%26%3D");

@@ -4,7 +4,7 @@ use std::{error::Error as StdError, sync::Arc};
 
 use crate::id_token::TokenProblem;
 
-/// Longest text of a provider that is repeated.
+/// Longest text of a provider that an error repeats.
 const SHOWN_CHARACTERS: usize = 200;
 
 /// The reason why someone is not signed in.
@@ -19,7 +19,7 @@ pub enum SignInError {
         #[source]
         source: Arc<dyn StdError + Send + Sync>,
     },
-    /// The provider could not be read a moment ago, and was not asked again. Try again later.
+    /// The provider could not be read a moment ago, and was not asked a second time. Try again later.
     #[error("the provider is not asked again so soon after a failure")]
     Remembered(#[source] Box<SignInError>),
     #[error("{url} answered with status {status}{reason}")]
@@ -28,9 +28,9 @@ pub enum SignInError {
     Redirected { url: String },
     #[error("the answer of {url} has more than {limit} bytes")]
     TooLarge { url: String, limit: usize },
-    #[error("the answer of {url} is not what the protocol says: {reason}")]
+    #[error("the answer of {url} breaks the protocol: {reason}")]
     Malformed { url: String, reason: String },
-    #[error("the issuer of the answer is `{found}`, and not `{expected}`")]
+    #[error("the issuer of the answer is `{found}`, not `{expected}`")]
     WrongIssuer { expected: String, found: String },
     #[error("the ID token is refused")]
     Token(#[from] TokenProblem),
@@ -46,8 +46,8 @@ impl SignInError {
         Self::Malformed { url: shown(url), reason: shown(reason) }
     }
 
-    /// The error for an answer of another form. Texts of `serde_json` may quote a part of the answer, which may be a
-    /// secret.
+    /// The error for an answer that has another form. Texts of `serde_json` may quote a part of the answer, and this
+    /// part may be a secret.
     pub(crate) fn of_json(url: &str, error: &serde_json::Error) -> Self {
         let text = error.to_string();
         let reason = if text.starts_with("missing field") {
@@ -60,7 +60,7 @@ impl SignInError {
     }
 }
 
-/// A text from outside, as far as an error repeats it.
+/// A text from outside, shortened for an error.
 pub(crate) fn shown(text: &str) -> String {
     text.chars().filter(|letter| !letter.is_control()).take(SHOWN_CHARACTERS).collect()
 }

@@ -1,5 +1,5 @@
-//! GitHub, which has OAuth without ID tokens: who has signed in is read from its API, with a token that is used for
-//! nothing else and then forgotten. Organizations and their teams are groups: `org`, and `org/team`, in lowercase.
+//! GitHub, which has OAuth without ID tokens. Its API says who has signed in. The token for the API is used for nothing
+//! else and then forgotten. Organizations and their teams are groups: `org`, and `org/team`, in lowercase.
 
 use http::StatusCode;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -12,11 +12,11 @@ use crate::{
     pkce::challenge,
 };
 
-/// The public GitHub. Its API has a host of its own; that of other instances has a path.
+/// The public GitHub. Its API has a separate host; the API of other instances has a path.
 const PUBLIC: &str = "https://github.com";
 const PUBLIC_API: &str = "https://api.github.com";
 
-/// What the token may read: the person and the organizations.
+/// The rights of the token: it may read the person and the organizations.
 const SCOPES: &str = "read:user read:org";
 
 /// Entries of a page of a list, and the maximum number of pages.
@@ -112,7 +112,7 @@ impl GitHub {
         ];
         let answer: AccessToken = self.http.post(&url, &parameters, Credentials::None).await?;
         answer.access_token.filter(|token| !token.is_empty()).ok_or_else(|| {
-            // GitHub answers to a wrong code with status 200.
+            // GitHub answers a wrong code with status 200.
             let error = answer.error.unwrap_or_default();
             let reason = format!(": {}", shown(&error));
             SignInError::Refused { url: url.clone(), status: StatusCode::OK.as_u16(), reason }
@@ -123,7 +123,7 @@ impl GitHub {
         self.http.get(&format!("{}{path}", self.api), Credentials::Bearer(token)).await
     }
 
-    /// A list that is read in pages. Groups after the last page give no roles.
+    /// A list that is read in pages. Groups on pages after the last page that is read give no roles.
     async fn list<T: DeserializeOwned>(&self, path: &str, token: &str) -> Result<Vec<T>, SignInError> {
         let mut all = Vec::new();
         for page in 1..=MAX_PAGES {

@@ -1,5 +1,5 @@
-//! The client with which providers are asked. It follows no redirects, and limits the size and the time of every
-//! answer: a provider, or someone who answers in its place, must not hold up or fill this server.
+//! The client for requests to providers. It follows no redirects, and limits the size and the time of every answer:
+//! neither a provider, nor someone who answers in its place, must hold up or fill this server.
 
 use std::{sync::Once, time::Duration};
 
@@ -27,7 +27,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub(crate) struct HttpClient(reqwest::Client);
 
-/// Who makes a request.
+/// The credentials of a request.
 #[derive(Clone, Copy)]
 pub(crate) enum Credentials<'a> {
     None,
@@ -39,10 +39,10 @@ pub(crate) enum Credentials<'a> {
 impl HttpClient {
     pub(crate) fn new() -> Result<Self, SetUpError> {
         static TLS: Once = Once::new();
-        // An error means that the process has already chosen a provider, which is as good.
+        // An error means that the process has already chosen a provider of cryptography, which is as good.
         TLS.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
         let client = reqwest::Client::builder()
-            // GitHub refuses requests without it.
+            // GitHub refuses requests without this header.
             .user_agent(concat!("matyan/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(redirect::Policy::none())
@@ -70,7 +70,7 @@ impl HttpClient {
     }
 
     async fn json<T: DeserializeOwned>(&self, url: &str, request: RequestBuilder) -> Result<T, SignInError> {
-        // Providers name addresses of their own.
+        // Providers choose these addresses themselves.
         if !is_trustworthy(url) {
             return Err(SignInError::malformed(url, "its address is not encrypted"));
         }
@@ -99,7 +99,7 @@ fn authorized(request: RequestBuilder, credentials: Credentials<'_>) -> RequestB
 }
 
 async fn read_answer(url: &str, request: RequestBuilder) -> Result<(StatusCode, Vec<u8>), SignInError> {
-    // The address of an error may contain a code, so it is left out.
+    // The address in an error may contain a code, so the address is left out.
     let unreachable = |error: reqwest::Error| SignInError::unreachable(url, error.without_url());
     let mut response = request.send().await.map_err(unreachable)?;
     let mut body = Vec::new();
@@ -112,7 +112,7 @@ async fn read_answer(url: &str, request: RequestBuilder) -> Result<(StatusCode, 
     Ok((response.status(), body))
 }
 
-/// The name of an error of OAuth, as a part of a sentence.
+/// The name of an OAuth error, as a part of a sentence.
 fn reason(body: &[u8]) -> String {
     let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     match body["error"].as_str() {

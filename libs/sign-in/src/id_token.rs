@@ -1,6 +1,7 @@
-//! ID tokens of OpenID Connect: signed statements of who has signed in, to whom, and in answer to which request.
+//! ID tokens of OpenID Connect: signed statements that say who has signed in, to which client, and in answer to which
+//! request.
 //!
-//! The checks are written here, on the signatures of `ring`, because the crates for this need either another
+//! The checks are written here, on the signatures of `ring`, because the crates for ID tokens need either another
 //! implementation of RSA, which has an open advisory, or a second library for cryptography. A token has to be a JWS in
 //! compact form with three parts; encrypted tokens, detached contents and critical extensions are refused.
 
@@ -10,11 +11,11 @@ use serde_json::{Map, Value};
 
 use crate::key_set::{Algorithm, KeySet};
 
-/// Longest token that is looked at: one with many groups.
+/// Longest token that is read. A token with many groups is this long.
 const TOKEN_BYTES: usize = 256 << 10;
 /// Longest subject.
 const SUBJECT_BYTES: usize = 255;
-/// Difference between the clocks of two machines that is tolerated.
+/// Tolerated difference between the clocks of two machines.
 const CLOCK_SKEW_S: i64 = 60;
 
 /// The reason why an ID token is refused.
@@ -27,12 +28,12 @@ pub enum TokenProblem {
     #[error("it has extensions that this server does not know")]
     Extension,
     #[error(
-        "the provider has published no key that it names, or it names none, and the provider has several"
+        "the provider has published no key with its key id, or it has none, and the provider has several"
     )]
     UnknownKey,
     #[error("its signature is wrong")]
     Signature,
-    #[error("its issuer is another one")]
+    #[error("it comes from another issuer")]
     Issuer,
     #[error("it is for another client")]
     Audience,
@@ -48,7 +49,7 @@ pub enum TokenProblem {
     Subject,
 }
 
-/// What a token has to say.
+/// The claims that a token must have.
 #[derive(Clone, Copy)]
 pub(crate) struct Requirements<'a> {
     pub(crate) issuer: &'a str,
@@ -75,11 +76,11 @@ impl Claims {
     }
 
     pub(crate) fn is_true(&self, name: &str) -> bool {
-        // Some providers write it as a text.
+        // Some providers write this claim as a text.
         self.0.get(name).is_some_and(|value| *value == Value::Bool(true) || *value == "true")
     }
 
-    /// A list of texts, or one text.
+    /// A claim that is a list of texts, or a single text.
     pub(crate) fn texts(&self, name: &str) -> Vec<String> {
         match self.0.get(name) {
             Some(Value::String(text)) => vec![text.clone()],
@@ -106,7 +107,7 @@ impl Claims {
         }
         let is_own_party = match (self.0.get("azp"), audience.len()) {
             (None, 1) => true,
-            // Of several receivers, one has asked for it.
+            // Of several receivers, `azp` names the one that has asked for the token.
             (None, _) => false,
             (Some(_), _) => party == Some(client_id),
         };
@@ -158,7 +159,7 @@ pub(crate) fn verify(
     Ok(claims)
 }
 
-/// A part of a token. A further dot in it is not base64.
+/// Decodes a part of a token. If the token has another dot, the part is not base64.
 fn decoded<T: for<'a> Deserialize<'a>>(part: &str) -> Result<T, TokenProblem> {
     let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenProblem::Malformed)?;
     serde_json::from_slice(&bytes).map_err(|_| TokenProblem::Malformed)

@@ -1,5 +1,5 @@
-//! Keys of a provider, as it publishes them (RFC 7517), and signatures by them. Which algorithms are accepted is
-//! decided here and by nothing that a token says: a key has one algorithm.
+//! Keys that a provider publishes (RFC 7517), and signatures by these keys. Only this file decides which algorithms are
+//! accepted, whatever a token says: each key has one algorithm.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::signature::{
@@ -7,7 +7,7 @@ use ring::signature::{
 };
 use serde::Deserialize;
 
-/// Maximum number of keys that are looked at.
+/// Maximum number of keys that are read.
 const MAX_KEYS: usize = 100;
 
 /// Length of each coordinate of a point of P-256.
@@ -22,7 +22,7 @@ pub(crate) enum Algorithm {
 }
 
 impl Algorithm {
-    /// `None` for an algorithm that is not accepted, such as `none` and all with a shared secret.
+    /// `None` for an algorithm that is not accepted, such as `none` and all algorithms with a shared secret.
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         match name {
             "RS256" => Some(Self::Rs256),
@@ -33,7 +33,7 @@ impl Algorithm {
     }
 }
 
-/// A published key, as far as it is used here.
+/// The members of a published key that are used here.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct PublishedKey {
@@ -61,7 +61,7 @@ enum KeyMaterial {
         n: Vec<u8>,
         e: Vec<u8>,
     },
-    /// A point that is not compressed.
+    /// Marker of a point that is not compressed.
     P256(Vec<u8>),
     Ed25519(Vec<u8>),
 }
@@ -74,7 +74,7 @@ pub(crate) struct VerificationKey {
 }
 
 impl VerificationKey {
-    /// `None` for a key that signs nothing, or by an algorithm that is not accepted.
+    /// `None` for a key that is not for signatures, or has an algorithm that is not accepted.
     fn read(published: &PublishedKey) -> Option<Self> {
         if published.usage.as_deref().is_some_and(|usage| usage != "sig") {
             return None;
@@ -134,7 +134,7 @@ impl KeySet {
         Self(published.keys.iter().take(MAX_KEYS).filter_map(VerificationKey::read).collect())
     }
 
-    /// The key with this id and algorithm. A token without an id needs a provider with one such key.
+    /// The key with this id and algorithm. A token without an id is accepted only if the provider has one such key.
     pub(crate) fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Option<&VerificationKey> {
         let mut found = self
             .0

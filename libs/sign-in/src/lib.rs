@@ -1,10 +1,10 @@
 //! Sign-in with providers: any provider of OpenID Connect, and GitHub. A provider says who someone is and in which
 //! groups; a table in the settings says which roles the groups give.
 //!
-//! The flow is that of an authorization code with PKCE. This crate makes the address to which a browser goes, and
-//! checks the answer with which it comes back. What is expected of the answer is kept by the browser meanwhile,
-//! encrypted, so that a server stores nothing of people who have not signed in yet. Everything from a provider is limited
-//! in size and time, and comes over https, except from the local machine.
+//! The flow is the authorization code flow with PKCE. This crate makes the address to which a browser goes, and
+//! checks the answer with which the browser comes back. Until then the browser keeps the values for checking the
+//! answer, encrypted, so that a server stores nothing about people who have not signed in yet. Everything from a
+//! provider is limited in size and time, and comes over https, except from the local machine.
 //!
 //! ```
 //! use matyan_access::Role;

@@ -1,5 +1,5 @@
-//! A provider of OpenID Connect. Its addresses and keys are read when they are needed, and read again when they are old
-//! or a token names another key.
+//! A provider of OpenID Connect. Its addresses and keys are read when they are needed. They are read again when they
+//! are old or when a token names an unknown key.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,24 +16,25 @@ use crate::{
     pkce::challenge,
 };
 
-/// Where a provider describes itself.
+/// Path of the document in which a provider describes itself.
 const DISCOVERY: &str = "/.well-known/openid-configuration";
 
 /// Time for which addresses and keys of a provider are used.
 const LIFETIME: Duration = Duration::from_secs(3_600);
-/// Minimum time between two readings because of an unknown key, which a wrong answer may name.
+/// Minimum time between two reads that unknown keys cause, because a wrong answer may name an unknown key.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(30);
-/// Time for which a provider that could not be read is not asked again. Anyone can begin to sign in, as often as they like.
+/// Time for which a provider that could not be read is not asked again. Anyone can start to sign in, as often as they
+/// like.
 const FAILURE_LIFETIME: Duration = Duration::from_secs(10);
 
-/// Method with which this server shows its secret to a provider that knows no other.
+/// Method with which this server sends its secret to a provider that names no method.
 const SECRET_IN_FORM: &str = "client_secret_post";
 const SECRET_IN_HEADER: &str = "client_secret_basic";
 
 /// Settings of a provider.
 #[derive(Clone, Debug)]
 pub struct OidcSettings {
-    /// Its issuer, exactly as in its tokens.
+    /// The issuer, exactly as in the tokens.
     pub issuer: String,
     pub client_id: String,
     /// `None` for a client that has no secret.
@@ -51,15 +52,15 @@ pub struct OidcSettings {
 pub(crate) struct OidcProvider {
     settings: OidcSettings,
     http: HttpClient,
-    /// Locked while the provider is read, so that all who need it wait for one reading.
+    /// Locked while the provider is read, so that concurrent callers share one read.
     reading: Mutex<Reading>,
 }
 
-/// What the last readings have found.
+/// The result of the last read.
 #[derive(Default)]
 struct Reading {
     known: Option<KnownProvider>,
-    /// Why the last reading failed, and when; `None` if it did not.
+    /// The reason and the time of the last failure; `None` if the last read succeeded.
     failure: Option<(Instant, SignInError)>,
 }
 
@@ -70,7 +71,7 @@ struct KnownProvider {
     keys: Arc<KeySet>,
 }
 
-/// The description that a provider publishes, as far as it is used here.
+/// The members that are used of the description that a provider publishes.
 #[derive(Debug, Deserialize)]
 struct Description {
     issuer: String,
@@ -83,7 +84,7 @@ struct Description {
     authorization_response_iss_parameter_supported: bool,
 }
 
-/// The answer to a code.
+/// The answer of the token endpoint to a code.
 #[derive(Deserialize)]
 struct Tokens {
     id_token: String,
@@ -169,7 +170,7 @@ impl OidcProvider {
         ];
         let methods = description.token_endpoint_auth_methods_supported.as_deref();
         let supports = |name: &str| methods.is_some_and(|methods| methods.iter().any(|it| it == name));
-        // RFC 6749 wants both encoded as in a form.
+        // RFC 6749 encodes both like values of a form.
         let encoded = |text: &str| form(&[("", text)])[1..].to_owned();
         let (name, password);
         let credentials = match &self.settings.client_secret {
@@ -201,7 +202,7 @@ impl OidcProvider {
         Person::new(OIDC, issuer, subject, called.unwrap_or(Called::Subject), groups)
     }
 
-    /// The provider's description and keys. `is_outdated`: a token has named a key that is not among them.
+    /// The provider's description and keys. `is_outdated`: a token has named a key that is not among the keys.
     async fn known(&self, is_outdated: bool) -> Result<KnownProvider, SignInError> {
         let (lifetime, failure_lifetime) =
             if is_outdated { (RELOAD_INTERVAL, RELOAD_INTERVAL) } else { (LIFETIME, FAILURE_LIFETIME) };
@@ -231,7 +232,7 @@ impl OidcProvider {
             let expected = self.settings.issuer.clone();
             return Err(SignInError::WrongIssuer { expected, found: shown(issuer) });
         }
-        // A browser is sent there, with the client id.
+        // A browser goes there with the client id.
         if !is_trustworthy(authorization_endpoint) {
             return Err(SignInError::malformed(&url, "its authorization_endpoint is not encrypted"));
         }

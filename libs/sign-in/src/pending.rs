@@ -1,7 +1,7 @@
-//! Sign-ins that wait for their provider. Anyone can begin one, so a server stores nothing of them: what is expected of
-//! the answer is in a cookie of the browser, encrypted and authenticated with a key that all servers of a deployment
-//! have. The key of a cookie is also derived from the state, which goes through the provider. So a cookie belongs to one
-//! state, and nobody can read it with the cookie alone.
+//! Sign-ins that wait for their provider. Anyone can start a sign-in, so a server stores nothing about it: the values
+//! for checking the answer are in a cookie of the browser, encrypted and authenticated with a key that all servers of
+//! a deployment have. The key of a cookie is also derived from the state, which goes through the provider. So a
+//! cookie belongs to one state, and nobody can read the cookie without the state.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use matyan_access::SIGN_IN_PREFIX;
@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::person::Expected;
 
-/// Separates this key from everything else that the secret of the deployment is used for.
+/// Separates this key from all other uses of the deployment's secret.
 const PURPOSE: &str = "matyan 2026-11 sign-ins that wait for a provider";
 
-/// A sign-in that has begun.
+/// A sign-in that has started.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PendingSignIn {
     /// Id of the provider in the settings.
@@ -21,7 +21,7 @@ pub struct PendingSignIn {
     pub expected: Expected,
     /// Page of this server that the browser asked for; empty if it asked for none.
     pub next: String,
-    /// When it is too late for an answer, in microseconds since the Unix epoch.
+    /// The end of the time for an answer, in microseconds since the Unix epoch.
     pub ends_us: i64,
 }
 
@@ -35,7 +35,7 @@ impl SignInKey {
         Self(blake3::derive_key(PURPOSE, secret))
     }
 
-    /// The text that a browser keeps of a sign-in. A state must not be used for a second sign-in.
+    /// The text of a sign-in for the cookie of a browser. A state must not be used for a second sign-in.
     pub fn seal(&self, state: &str, pending: &PendingSignIn) -> String {
         let mut content = serde_json::to_vec(pending).expect("texts and numbers are JSON");
         let sealed = self.key_of(state).seal_in_place_append_tag(nonce(), Aad::empty(), &mut content);
@@ -57,7 +57,7 @@ impl SignInKey {
     }
 }
 
-/// The nonce of all keys: each of them encrypts one text.
+/// The nonce of all keys: each key encrypts one text.
 fn nonce() -> Nonce {
     Nonce::assume_unique_for_key([0; NONCE_LEN])
 }
@@ -82,7 +82,7 @@ mod tests {
         assert!(SignInKey::new(b"secret").open("state-1", &sealed) == Some(pending()));
         assert!(SignInKey::new(b"other").open("state-1", &sealed).is_none());
         assert!(SignInKey::new(b"secret").open("state-2", &sealed).is_none());
-        // Nobody reads the verifier from a cookie.
+        // The verifier cannot be read from a cookie.
         let bytes = URL_SAFE_NO_PAD.decode(sealed.strip_prefix(SIGN_IN_PREFIX).unwrap()).unwrap();
         assert!(!String::from_utf8_lossy(&bytes).contains("verifier"));
         assert_ne!(sealed, SignInKey::new(b"secret").seal("state-2", &pending()));
@@ -110,7 +110,7 @@ mod tests {
         let secret = "x".repeat(54);
         let redirect_uri = "r".repeat(512);
         let expected = Expected { nonce: secret.clone(), verifier: secret, redirect_uri };
-        // The worst case: each of these characters is written as two.
+        // The worst case: each of these characters is written as two characters.
         let next = "\"".repeat(matyan_access::NEXT_PAGE_BYTES);
         let pending = PendingSignIn { provider: "github".to_owned(), expected, next, ends_us: i64::MAX };
         let sealed = SignInKey::new(b"secret").seal("state-1", &pending);

@@ -1,24 +1,24 @@
-//! What goes into a sign-in, and what comes out of it.
+//! Input and result of a sign-in.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Ids of the providers, which also begin the names of the principals that sign in with them.
+/// Ids of the providers. The names of the principals that sign in with a provider start with its id.
 pub const OIDC: &str = "oidc";
 pub const GITHUB: &str = "github";
 
-/// Longest name that is proposed for a principal. Names of principals may have as many bytes (`PRINCIPAL_BYTES` of the
-/// backend), so that a role can be granted before the first sign-in.
+/// Longest name that is proposed for a principal. Principals may have names of the same length (`PRINCIPAL_BYTES` of
+/// the backend), so that a role can be granted before the first sign-in.
 const NAME_BYTES: usize = 128;
 
-/// The part of a name that says that a subject follows. It is not as long as a digest, so no other name has it there.
+/// The part of a name that announces a subject. It is shorter than a digest, so no other name has it there.
 const SUBJECT: &str = "sub";
 
 /// Digits of the digest of issuer and subject in a name.
 const DIGITS: usize = 16;
 
-/// What the answer of a provider is checked against.
+/// Values that the answer of a provider is checked against.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expected {
     pub nonce: String,
@@ -27,7 +27,7 @@ pub struct Expected {
     pub redirect_uri: String,
 }
 
-/// The answer of a provider, as a browser brings it.
+/// The answer of a provider, which a browser delivers.
 #[derive(Clone, Copy)]
 pub struct Answer<'a> {
     pub code: &'a str,
@@ -39,10 +39,10 @@ pub struct Answer<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Person {
     pub issuer: String,
-    /// Never changes, and is never given to anyone else of this issuer.
+    /// The subject, which never changes, and which the issuer never gives to anyone else.
     pub subject: String,
     /// Proposed name of the principal: the provider, a colon, and the name by which the provider calls the person. If
-    /// that name does not fit, it is `unique_name`.
+    /// that name does not fit, the proposed name is `unique_name`.
     pub name: String,
     /// A name of the principal with the digest of issuer and subject, which nobody else can have.
     pub unique_name: String,
@@ -56,7 +56,7 @@ pub(crate) enum Called<'a> {
     AnyCase(&'a str),
     /// A name of any kind.
     ExactCase(&'a str),
-    /// None but the subject.
+    /// The provider gives no name, only the subject.
     Subject,
 }
 
@@ -74,7 +74,7 @@ impl ClientSecret {
     }
 }
 
-/// Omits the secret.
+/// Formats the client, and omits the secret.
 impl fmt::Debug for ClientSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("(secret)")
@@ -107,8 +107,8 @@ impl Person {
     }
 }
 
-/// The letter itself if the names of principals may contain it, or else the one that stands for it. A colon separates
-/// the parts of a name, so it cannot come from a provider.
+/// The letter itself if the names of principals may contain it, or else its replacement. A colon separates the parts
+/// of a name, so a colon of a provider is replaced.
 fn letter(letter: char) -> char {
     match letter.to_ascii_lowercase() {
         letter if letter.is_ascii_lowercase() || letter.is_ascii_digit() => letter,
@@ -152,7 +152,7 @@ mod tests {
             (Called::AnyCase(&format!("{long}x")), Called::AnyCase(&format!("{long}y"))),
             (Called::ExactCase("Ana"), Called::ExactCase("ana")),
             (Called::ExactCase("ana:b"), Called::ExactCase("ana-b")),
-            // A subject that looks like the name of someone else.
+            // A subject that looks like the name of another person.
             (Called::Subject, Called::AnyCase("ana@example.org")),
             (Called::Subject, Called::ExactCase("sub:ana@example.org")),
         ] {
@@ -165,14 +165,14 @@ mod tests {
         let changed = of_address("1", "ana/smith@example.org");
         assert_eq!(changed.name, changed.unique_name);
         assert!(changed.name.starts_with("oidc:") && changed.name.ends_with(":ana-smith@example.org"));
-        // Whatever name someone chooses, it is not the changed name of another person.
+        // Whatever name a person chooses, it is not the changed name of another person.
         let copied = changed.name.strip_prefix("oidc:").unwrap();
         assert_ne!(person("2", Called::ExactCase(copied)).name, changed.name);
         assert_eq!(of_address("1", "b c").name.split(':').nth(1), changed.name.split(':').nth(1));
     }
 
     #[test]
-    fn a_unique_name_is_of_one_issuer_and_subject() {
+    fn a_unique_name_belongs_to_one_issuer_and_subject() {
         let named = |issuer: &str, subject: &str| {
             let called = Called::AnyCase("ana");
             Person::new("oidc", issuer.to_owned(), subject.to_owned(), called, Vec::new()).unique_name

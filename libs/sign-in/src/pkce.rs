@@ -1,4 +1,4 @@
-//! The challenge of PKCE, by which a provider recognizes that the code is used by the server that has asked for it.
+//! The challenge of PKCE, by which a provider recognizes the server that has asked for a code.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest as _, Sha256};

@@ -1,4 +1,4 @@
-//! The providers of a server: at most one of OpenID Connect, and GitHub.
+//! The providers of a server: at most one provider of OpenID Connect, and GitHub.
 
 use matyan_access::Role;
 
@@ -14,8 +14,8 @@ use crate::{
 /// The name on the button of GitHub.
 const GITHUB_TITLE: &str = "GitHub";
 
-/// The providers with which people sign in, and the roles of their groups. Each has a table of its own: anyone may create
-/// an organization at GitHub with the name of a group elsewhere.
+/// The providers with which people sign in, and the roles of their groups. Each provider has a table of its own,
+/// because anyone may create an organization at GitHub with the name of a group elsewhere.
 #[derive(Default)]
 pub struct Providers {
     oidc: Option<(OidcProvider, RoleTable)>,
@@ -23,7 +23,7 @@ pub struct Providers {
 }
 
 impl Providers {
-    /// Does not connect: a provider may start later.
+    /// Creates the providers without connecting: a provider may start later.
     pub fn new(
         oidc: Option<(OidcSettings, RoleTable)>,
         github: Option<(GitHubSettings, RoleTable)>,
@@ -44,7 +44,7 @@ impl Providers {
         oidc.into_iter().chain(github)
     }
 
-    /// Begins a sign-in. Returns the address to which the browser goes.
+    /// Starts a sign-in. Returns the address to which the browser goes.
     pub async fn begin(&self, id: &str, state: &str, expected: &Expected) -> Result<String, SignInError> {
         match (id, &self.oidc, &self.github) {
             (OIDC, Some((provider, _)), _) => provider.begin(state, expected).await,
@@ -68,7 +68,7 @@ impl Providers {
         }
     }
 
-    /// The roles of someone in these groups of a provider.
+    /// The roles of a person in these groups of a provider.
     pub fn roles_of(&self, id: &str, groups: &[String]) -> Vec<(Option<String>, Role)> {
         let table = match id {
             OIDC => self.oidc.as_ref().map(|(_, roles)| roles),
@@ -79,7 +79,7 @@ impl Providers {
     }
 }
 
-/// Omits everything but the ids.
+/// Formats the ids, and omits everything else.
 impl std::fmt::Debug for Providers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list().entries(self.titles().map(|(id, _)| id)).finish()

@@ -1,27 +1,27 @@
-//! The table that turns groups of a provider into roles, as text: `ml-team = editor@speech, ops = operator`. Whatever could
-//! never give anyone a role is an error.
+//! The table that turns groups of a provider into roles, as text: `ml-team = editor@speech, ops = operator`. A row that
+//! could never give anyone a role is an error.
 
 use std::collections::BTreeMap;
 
 use matyan_access::{NAME_OF_DEFAULT, Role, is_project_name};
 
-/// What is before and after a group that contains commas.
+/// The quote at both ends of a group that contains commas.
 const QUOTE: char = '"';
 
-/// A role in a project, or in all of them (`None`).
+/// A role in a project, or in all projects (`None`).
 pub type GroupRole = (Option<String>, Role);
 
-/// Which roles a group gives.
+/// The groups with their roles.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RoleTable {
     rows: Vec<(String, GroupRole)>,
 }
 
 impl RoleTable {
-    /// Reads a table: `GROUP = ROLE@PROJECT` for a role in a project, `GROUP = ROLE` for a role in all projects, separated
-    /// by commas or in lines of their own. A group with several roles has several rows. Nothing after `@` is the default
-    /// project. A group with commas is in quotes: `"cn=ml,dc=example" = viewer@speech`. The error says what is wrong and
-    /// what would be right.
+    /// Reads a table: `GROUP = ROLE@PROJECT` for a role in a project, `GROUP = ROLE` for a role in all projects,
+    /// separated by commas or on lines of their own. A group with several roles has several rows. `GROUP = ROLE@` is
+    /// for the default project. A group with commas is in quotes: `"cn=ml,dc=example" = viewer@speech`. The error
+    /// says what is wrong and how to correct it.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut is_quoted = false;
         let separates = |letter: char| {
@@ -37,7 +37,8 @@ impl RoleTable {
         Ok(Self { rows: rows.into_iter().map(parse_row).collect::<Result<_, _>>()? })
     }
 
-    /// Reads a table of groups whose names are the same in any case, as at GitHub, which are compared in lowercase.
+    /// Reads a table of groups that are compared in lowercase, because their names mean the same in any case, as at
+    /// GitHub.
     pub fn parse_any_case(text: &str) -> Result<Self, String> {
         let Self { rows } = Self::parse(text)?;
         Ok(Self { rows: rows.into_iter().map(|(group, role)| (group.to_lowercase(), role)).collect() })
@@ -47,7 +48,7 @@ impl RoleTable {
         self.rows.is_empty()
     }
 
-    /// The roles of someone in these groups: the largest one in each project, and in all of them.
+    /// The roles of a person in these groups: the largest role in each project, and in all projects.
     pub fn roles_of(&self, groups: &[String]) -> Vec<(Option<String>, Role)> {
         let mut roles = BTreeMap::new();
         for (_, (project, role)) in self.rows.iter().filter(|(group, _)| groups.contains(group)) {
@@ -73,8 +74,8 @@ fn parse_row(row: &str) -> Result<(String, GroupRole), String> {
     Ok((quoted.unwrap_or(group).to_owned(), granted_role(granted)?))
 }
 
-/// Reads a role with its project: `ROLE@PROJECT` for a role in a project, `ROLE@` in the default project, and `ROLE` in all of
-/// them. The error says what is wrong and what would be right.
+/// Reads a role with its project: `ROLE@PROJECT` for a role in a project, `ROLE@` in the default project, and `ROLE`
+/// in all projects. The error says what is wrong and how to correct it.
 pub fn granted_role(granted: &str) -> Result<GroupRole, String> {
     let granted = granted.trim();
     let (name, project) = match granted.split_once('@') {
@@ -87,7 +88,7 @@ pub fn granted_role(granted: &str) -> Result<GroupRole, String> {
     })?;
     if project.is_some() && matches!(role, Role::Operator | Role::Monitor) {
         return Err(format!(
-            "gives the role `{name}` in a project; it is one in all projects: write `{name}` alone"
+            "gives the role `{name}` in a project; it is a role in all projects: write `{name}` alone"
         ));
     }
     match project.as_deref() {
@@ -128,7 +129,7 @@ mod tests {
         );
         assert_eq!(roles(table, &["org/ops"]), [(None, Role::Operator)]);
         assert_eq!(roles(table, &["all"]), [named("", Role::Viewer)]);
-        // Groups are compared as they are.
+        // Groups are compared exactly.
         assert_eq!(roles(table, &["ML-team", "ops", "ml-team ", ""]), []);
         assert_eq!(roles("", &["ml-team"]), []);
         // A name may contain an equals sign.

@@ -1,5 +1,5 @@
-//! Access control as operators and owners of projects see it: the roles of principals, and their tokens.
-//! The edge decides whether a caller may make a call, from the same rows; nothing here does.
+//! Access control for operators and owners of projects: the roles of principals, and their tokens.
+//! The edge decides from the same rows whether a caller may make a call; this module decides nothing.
 
 mod audit;
 mod grants;
@@ -65,20 +65,20 @@ impl Error {
     fn of_access(refusal: AccessRefusal, principal: &str) -> Self {
         match refusal {
             AccessRefusal::TooManyPrincipals { limit } => {
-                let remedy = "an operator has to remove some, with `matyan access remove NAME`";
+                let remedy = "an operator has to remove principals, with `matyan access remove NAME`";
                 Self::Full { what: "principals", limit, remedy }
             }
             AccessRefusal::TooManyGrants { limit } => {
-                let remedy = "an operator has to revoke some, with `matyan access revoke NAME`";
+                let remedy = "an operator has to revoke roles, with `matyan access revoke NAME`";
                 Self::Full { what: "roles", limit, remedy }
             }
             AccessRefusal::TooManyCredentials { limit } => {
                 let remedy =
-                    "an operator has to revoke some, with `matyan access token revoke ID --everywhere`";
+                    "an operator has to revoke tokens, with `matyan access token revoke ID --everywhere`";
                 Self::Full { what: "tokens", limit, remedy }
             }
             AccessRefusal::TooManyLinks { limit } => {
-                let remedy = "wait until some are opened or expire, within 7 days, or have an operator end the links and tokens \
+                let remedy = "wait until links are opened or expire, within 7 days, or have an operator end the links and tokens \
                               of a principal, with `matyan access disable NAME` and `matyan access enable NAME`";
                 Self::Full { what: "links", limit, remedy }
             }
@@ -92,7 +92,7 @@ impl Error {
             AccessRefusal::UnknownPrincipal => Self::field(
                 "principal",
                 format!(
-                    "is `{principal}`, which has no role yet: grant one first, with `matyan access grant {principal} ROLE`"
+                    "is `{principal}`, which has no role yet: grant a role first, with `matyan access grant {principal} ROLE`"
                 ),
             ),
             AccessRefusal::DisabledPrincipal => Self::sign_in_refused(
@@ -104,7 +104,7 @@ impl Error {
             AccessRefusal::LastOperator => Self::field(
                 "principal",
                 format!(
-                    "is `{principal}`, the only operator: make another one first, with `matyan access grant NAME operator \
+                    "is `{principal}`, the only operator: make another operator first, with `matyan access grant NAME operator \
                      --everywhere`"
                 ),
             ),
@@ -115,7 +115,7 @@ impl Error {
 #[tonic::async_trait]
 impl AccessService for AccessApi {
     async fn get_caller(&self, request: Request<pb::GetCallerRequest>) -> RpcResult<pb::GetCallerResponse> {
-        // A token for one project does not show the others.
+        // A token for one project does not show the other roles.
         let known = known_projects(request.metadata())?;
         let TokenLimits { role, projects } = token_limits(request.metadata())?;
         let (call, _) = self.start(request).await?;

@@ -212,7 +212,7 @@ async fn view(snapshot: &dyn Snapshot, call: &Call, number: u32) -> Result<pb::S
 
 async fn find(deps: &Deps, call: &Call, name: &str) -> Result<pb::Study> {
     let snapshot = snapshot(deps).await?;
-    // No study has a name that does not fit in a key.
+    // A name that does not fit in a key belongs to no study.
     let found = match name.len() {
         0..=limits::NAME_BYTES => study_find(snapshot.as_ref(), call.project, name).await?,
         _ => None,
@@ -224,7 +224,7 @@ async fn find(deps: &Deps, call: &Call, name: &str) -> Result<pb::Study> {
 async fn list(deps: &Deps, call: &Call, sender: &Sender<pb::ListResponse>) -> Result<(), StreamEnd> {
     let mut rest = Some(keys::studies(call.project));
     while let Some(range) = rest {
-        // A slow client may read for longer than a snapshot lives.
+        // A slow client may read for longer than a snapshot lasts.
         let snapshot = snapshot(deps).await?;
         let (page, next) = studies_page(snapshot.as_ref(), call.project, &range).await?;
         let mut studies = Vec::with_capacity(page.len());

@@ -117,7 +117,7 @@ fn hyperparameters_are_params_and_the_session_has_an_outcome() {
 }
 
 #[test]
-fn what_cannot_be_shown_is_counted() {
+fn values_that_cannot_be_shown_are_counted() {
     let pair = TensorProto { element_type: FLOAT, floats: vec![1.0, 2.0], ..TensorProto::default() };
     let complex = TensorProto { element_type: 8, ..TensorProto::default() };
     let mut reading = reading(vec![

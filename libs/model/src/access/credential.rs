@@ -1,4 +1,4 @@
-//! Credentials: everything that proves for a while who someone is. A credential is known by the digest of its
+//! Credentials: secrets that prove for a limited time who someone is. A credential is known by the digest of its
 //! secret, so the store contains no secret. All kinds are rows of one table, so that there is one lookup and one
 //! sweep.
 
@@ -15,71 +15,72 @@ pub type Digest = [u8; 32];
 /// Maximum numbers of valid credentials: far more than a team needs, and few enough to be listed at once.
 const MAX_TOKENS: usize = 10_000;
 const MAX_LINKS: usize = 1_000;
-/// Further sessions end the oldest one of their principal, or of all.
+/// Maximum numbers of sessions. A further session ends the oldest session of its principal, or of all principals.
 const MAX_SESSIONS: usize = 10_000;
 const MAX_SESSIONS_OF_PRINCIPAL: usize = 100;
-/// Sign-ins with a provider of one principal in the time for which a provider may take: more than any browser needs.
+/// Maximum number of sign-ins with a provider of one principal in the time that a provider has for its answer: more
+/// than any browser needs.
 const MAX_USED_STATES_OF_PRINCIPAL: usize = 100;
 
-/// Logins that wait for someone who types their code: more than a team begins in ten minutes. Anyone can begin one, so one
-/// network leaves room for others.
+/// Maximum numbers of logins that wait for someone who types their code: more than a team starts in ten minutes. Anyone
+/// can start a login, so one network leaves room for others.
 const MAX_LOGINS: usize = 1_000;
 const MAX_LOGINS_OF_NETWORK: usize = 100;
 
 /// Time for which an expired token is listed, so that an owner sees why a script has stopped: 30 days.
 pub(super) const LISTED_AFTER_END_US: i64 = 30 * 24 * 3_600 * 1_000_000;
 
-/// Time after which a session ends that nobody uses: 12 hours.
+/// Time after which an unused session ends: 12 hours.
 pub const SESSION_IDLE_US: i64 = 12 * 3_600 * 1_000_000;
 
-/// Time after which the use of a session is noted again. Each note is a commit.
+/// Time after which the use of a session is stored again. Each write is a commit.
 const SESSION_RENEWAL_US: i64 = 30 * 60 * 1_000_000;
 
-/// A kind of credential, with what only this kind has.
+/// A kind of credential, with the details that only this kind has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CredentialKind {
     Token,
-    /// The token of the first operator, or of a recovery. At most one is valid; earlier ones stay as expired
+    /// The token of the first operator, or of a recovery. At most one such token is valid. Earlier ones stay as expired
     /// rows, so that a file with such a token does not make it valid again.
     OperatorToken,
-    /// A token that a program got by a code, and which is kept for this program alone.
+    /// A token that a program got by a code. Only this program has the token.
     LoginToken,
-    /// A token that a program waits with until someone types its code. It proves nothing yet.
+    /// A token with which a program waits until someone types its code. The token proves nothing yet.
     PendingLogin(PendingLogin),
     /// A browser that has signed in.
     Session(Session),
     /// A link that signs a browser in, once.
     Link(Link),
-    /// A state that has come back from a provider, with someone who has signed in. It proves nothing any more, and is
-    /// kept until its end so that it cannot be used again.
+    /// A state that has come back from a provider with a person who has signed in. The state proves nothing any more,
+    /// and is kept until its end so that it cannot be used again.
     UsedState,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct Session {
-    /// When it ends however much it is used.
+    /// The end of the session, however much it is used.
     #[n(0)]
     pub ends_us: i64,
-    /// The token with which the browser has signed in. The session ends with it.
+    /// The token with which the browser has signed in. The session ends with the token.
     #[cbor(n(1), with = "minicbor::bytes")]
     pub token: Option<Digest>,
-    /// Number of codes of programs that were typed in this session and belong to none.
+    /// Number of typed codes in this session that belong to no program.
     #[cbor(n(2), default)]
     pub wrong_codes: u8,
 }
 
-/// What is known of a program that waits for someone who types its code.
+/// The details of a program that waits for someone who types its code.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct PendingLogin {
     /// Address of the program, or of the proxy in front of the server; empty if it is unknown.
     #[n(0)]
     pub address: String,
-    /// The network that the login counts for; empty if it counts for none.
+    /// The network that the login counts against; empty if it counts against no network.
     #[n(1)]
     pub network: String,
-    /// Time for which the token is to be valid, from the moment at which someone allows it.
+    /// Lifetime of the token, from the moment at which someone allows the program.
     #[n(2)]
     pub lifetime_us: i64,
 }
@@ -87,7 +88,7 @@ pub struct PendingLogin {
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct Link {
-    /// The only host name under which it can be opened; `None` for any name of the server.
+    /// The only host name under which the link can be opened; `None` for any name of the server.
     #[n(0)]
     pub host: Option<String>,
 }
@@ -99,13 +100,13 @@ pub struct Credential {
     pub principal: String,
     pub label: String,
     pub created_us: i64,
-    /// Name of the principal that created it.
+    /// Name of the principal that created the credential.
     pub created_by: String,
-    /// `None`: never. For a session: unless it is used.
+    /// The end of the credential; `None` if it never ends. For a session: the end unless it is used.
     pub expires_us: Option<i64>,
-    /// The only project that it is for; `None` for all projects of the principal.
+    /// The only project that the credential is for; `None` for all projects of the principal.
     pub project: Option<String>,
-    /// The largest role that it has; `None` for all roles of the principal.
+    /// The largest role that the credential has; `None` for all roles of the principal.
     pub role: Option<Role>,
 }
 
@@ -120,7 +121,7 @@ enum StoredKind {
     Session,
     #[n(3)]
     Link,
-    // Earlier versions wrote rows of this kind when a sign-in began. They are as useless as used states.
+    // Earlier versions wrote rows of this kind when a sign-in started. They prove nothing, like used states.
     #[n(4)]
     UsedState,
     #[n(5)]
@@ -153,7 +154,7 @@ struct CredentialRow {
     session: Option<Session>,
     #[cbor(n(9), default)]
     link: Option<Link>,
-    // Earlier versions had a tenth member, for sign-ins that had begun.
+    // Earlier versions had a tenth member, for sign-ins that had started.
     #[cbor(n(11), default)]
     login: Option<PendingLogin>,
 }
@@ -232,7 +233,7 @@ impl Credential {
         hex(&self.digest[..8])
     }
 
-    /// Whether it is a token, rather than a session, a link, a pending login or a used state.
+    /// Whether the credential is a token, rather than a session, a link, a pending login or a used state.
     pub fn is_token(&self) -> bool {
         self.kind.is_token()
     }
@@ -250,7 +251,7 @@ impl Credential {
         has_ended || self.expires_us.is_some_and(|expires_us| expires_us <= now_us)
     }
 
-    /// Whether the use of a session is to be noted, so that it does not end while it is used.
+    /// Whether the use of a session must be stored, so that the session does not end while it is used.
     pub fn is_due(&self, now_us: i64) -> bool {
         let renewed = now_us.saturating_add(SESSION_IDLE_US - SESSION_RENEWAL_US);
         self.kind.is_session() && self.expires_us.is_some_and(|expires_us| expires_us < renewed)
@@ -310,12 +311,12 @@ fn decode_all(found: Vec<(Key, Value)>) -> Result<Vec<Credential>> {
     Ok(credentials)
 }
 
-/// All credentials; the commit fails if one of them changes or another one appears.
+/// All credentials; the commit fails if one of them changes or a credential is added.
 pub(super) async fn credentials_read(transaction: &Transaction) -> Result<Vec<Credential>> {
     decode_all(rows::read_all(transaction, &keys::credentials()).await?)
 }
 
-/// Writes a credential, and clears what has expired. A principal that the credential names must exist.
+/// Writes a credential, and clears expired credentials. A principal that the credential names must exist.
 pub(super) async fn credential_insert(
     transaction: &mut Transaction,
     credential: &Credential,
@@ -366,12 +367,12 @@ fn is_alike(one: &CredentialKind, other: &CredentialKind) -> bool {
     one.stored() == other.stored() || one.is_token() && other.is_token()
 }
 
-/// Whether a login counts for this network.
+/// Whether a login counts against this network.
 fn is_of_network(kind: &CredentialKind, network: &str) -> bool {
     matches!(kind, CredentialKind::PendingLogin(login) if login.network == network) && !network.is_empty()
 }
 
-/// Clears the oldest of these credentials, which are sorted by age, so that one more is within the limit.
+/// Clears the oldest of these credentials, which are sorted by age, so that one more credential is within the limit.
 fn clear_oldest<'a>(
     transaction: &mut Transaction,
     credentials: impl ExactSizeIterator<Item = &'a Credential>,
@@ -383,7 +384,7 @@ fn clear_oldest<'a>(
     }
 }
 
-/// Whether an expired credential is cleared. Expired tokens are listed for some time, and those of operators stay.
+/// Whether an expired credential is cleared. Expired tokens are listed for some time, and tokens of operators stay.
 fn is_swept(expired: &Credential, now_us: i64, is_full: bool) -> bool {
     match expired.kind {
         CredentialKind::OperatorToken => false,
@@ -398,10 +399,10 @@ fn is_swept(expired: &Credential, now_us: i64, is_full: bool) -> bool {
 /// Clears credentials that have expired.
 pub async fn credentials_sweep(snapshot: &dyn Snapshot, now_us: i64, batch: &mut Batch) -> Result<()> {
     for (key, value) in rows::scan_all(snapshot, &keys::credentials()).await? {
-        // A damaged row must not keep the others.
+        // A damaged row must not keep the other rows.
         let Some(credential) = rows::readable(Credential::decode(&key, &value))? else { continue };
         if credential.is_expired(now_us) && is_swept(&credential, now_us, false) {
-            // A session that is renewed in between stays.
+            // A session stays if its use was stored since it was listed.
             batch.expect(key.clone(), Some(value));
             batch.clear(key);
         }
@@ -409,7 +410,7 @@ pub async fn credentials_sweep(snapshot: &dyn Snapshot, now_us: i64, batch: &mut
     Ok(())
 }
 
-/// Writes a credential that is limited by nothing.
+/// Writes a credential to which no limit applies.
 pub(super) fn credential_set(transaction: &mut Transaction, credential: &Credential) {
     transaction.batch().set(keys::credential(&credential.digest), credential.encode());
 }
@@ -438,8 +439,8 @@ pub(super) async fn sessions_end(transaction: &mut Transaction, principal: &str)
     Ok(())
 }
 
-/// Takes a credential that can be used once: whoever commits first has used it. `None` if it is not there, or has
-/// expired.
+/// Takes a credential that can be used once: the first caller to commit has used it. `None` if it does not exist or
+/// has expired.
 pub async fn credential_take(
     transaction: &mut Transaction,
     digest: &Digest,
@@ -471,7 +472,7 @@ pub async fn session_end(
     Ok((!credential.is_expired(now_us)).then_some(credential))
 }
 
-/// Notes that a session is used, if that is due.
+/// Stores the use of a session, if that is due.
 pub async fn session_renew(transaction: &mut Transaction, digest: &Digest, now_us: i64) -> Result<()> {
     let key = keys::credential(digest);
     let Some(value) = transaction.get(&key).await? else { return Ok(()) };

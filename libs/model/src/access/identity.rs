@@ -1,6 +1,7 @@
-//! People who sign in with a provider. A provider knows them by issuer and subject, which never change, unlike names
-//! and addresses; so does the store. The name of the principal is chosen at the first sign-in. A role may be granted to a
-//! name before, so a principal without an identity is taken over by its name only, and never by a similar one.
+//! People who sign in with a provider. Names and addresses change, but issuer and subject never do, so a provider and
+//! the store know people by issuer and subject. The name of the principal is chosen at the first sign-in. A role may
+//! be granted to a name earlier, so a person takes over a principal without an identity by its exact name only, and
+//! never by a similar name.
 
 use matyan_proto::access::v1::Role;
 use matyan_store::{Result, Transaction};
@@ -15,17 +16,17 @@ use super::{
 };
 use crate::{keys, rows};
 
-/// What a provider says of someone who signs in, and the roles of their groups.
+/// The statements of a provider about a person who signs in, and the roles of the person's groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProvidedIdentity {
     /// Id of the provider in the settings.
     pub provider: String,
     pub identity: Identity,
-    /// The name for a principal that does not exist yet, or that nobody has signed in with.
+    /// The name for a principal that does not exist yet, or with which nobody has signed in.
     pub name: String,
-    /// The name instead, if someone else has signed in with the first one. Nobody else can have it.
+    /// The name to use if another person has signed in with the first name. Nobody else can have this name.
     pub unique_name: String,
-    /// At most one role for each project, and one for all projects (`None`).
+    /// At most one role for each project, and one role for all projects (`None`).
     pub roles: Vec<(Option<String>, Role)>,
 }
 
@@ -33,33 +34,34 @@ pub struct ProvidedIdentity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UsedState {
     pub digest: Digest,
-    /// When the sign-in that it belongs to ends in any case.
+    /// The end of the session in any case.
     pub ends_us: i64,
 }
 
-/// The way in which a sign-in with a provider ends.
+/// The result of a sign-in with a provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProvidedSignIn {
     /// The session of this principal exists.
     Done(String),
-    /// Someone has signed in with this state already.
+    /// Someone has already signed in with this state.
     Repeated,
-    /// Neither a group nor anyone has given the principal a role.
+    /// Neither a group nor a person has given the principal a role.
     NoRole(String),
     Refused(String, AccessRefusal),
 }
 
-/// A role that the groups of someone who signs in have given, perhaps in place of another one, or taken.
+/// A role that the groups of a person have given at a sign-in, perhaps in place of another role, or have taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GroupRoleChange {
     Given(Grant),
     Taken(Grant),
 }
 
-/// Signs someone in whom a provider knows: gives the principal the roles of the groups, takes those that no group gives
-/// any longer, and writes the session, whose principal is filled in. Roles that someone has granted stay, and come before
-/// those of groups in the same projects. Changed roles end all other sessions of the principal. The state is used from
-/// then on, if there is a session. Also returns the changes of roles, which may be some without a session.
+/// Signs in a person whom a provider knows: gives the principal the roles of the groups, takes group roles that no
+/// group gives any longer, and writes the session, whose principal is filled in. Roles that people have granted stay,
+/// and come before roles of groups in the same projects. Changed roles end all other sessions of the principal. The
+/// state counts as used if there is a session. Also returns the changes of roles, which may exist even without a
+/// session.
 pub async fn identity_sign_in(
     transaction: &mut Transaction,
     provided: &ProvidedIdentity,
@@ -81,7 +83,7 @@ pub async fn identity_sign_in(
     if !changes.are_none() {
         sessions_end(transaction, &name).await?;
     }
-    // The provider decides who is in its groups, also if nobody is left.
+    // The provider decides who is in its groups, also if no operator is left.
     if changes.takes_operator() && is_last_operator(transaction, &name).await? {
         tracing::warn!(
             principal = name,
@@ -89,7 +91,7 @@ pub async fn identity_sign_in(
              recover` makes another one"
         );
     }
-    // Roles are taken and replaced also if there is no room for others.
+    // Roles are taken and replaced even if there is no room for further roles.
     for grant in &changes.removed {
         grant_clear(transaction, grant);
     }
@@ -124,7 +126,8 @@ pub async fn identity_sign_in(
     Ok((ProvidedSignIn::Done(name), made))
 }
 
-/// Writes the principal of an identity, which is new if there is none, and the name by which the identity finds it.
+/// Writes the principal of an identity, whether it is new or not, and the row by which the identity finds the
+/// principal.
 async fn identity_put(
     transaction: &mut Transaction,
     provided: &ProvidedIdentity,
@@ -154,8 +157,8 @@ struct IdentityRow {
     name: String,
 }
 
-/// The principal of an identity, and its name. Without one, a name that nobody else signs in with: a principal of this
-/// name that was granted a role before its first sign-in, or a new one.
+/// The principal of an identity, and its name. An unknown identity gets a name with which nobody else signs in: a
+/// principal of this name that was granted a role before its first sign-in, or a new principal.
 async fn find_principal(
     transaction: &Transaction,
     provided: &ProvidedIdentity,
@@ -214,7 +217,7 @@ impl GroupChanges {
         Self { removed, replaced, replacements, added }
     }
 
-    /// The changes, with those in further rows that were made.
+    /// The changes, including the further rows that were written.
     fn made(&self, added: &[Grant]) -> Vec<GroupRoleChange> {
         let taken = self.removed.iter().cloned().map(GroupRoleChange::Taken);
         let given = self.replacements.iter().chain(added).cloned().map(GroupRoleChange::Given);

@@ -1,5 +1,5 @@
-//! Logins of programs by a code that someone types in a browser. The program has a token that proves nothing until then:
-//! a row of its own, which becomes the row of a valid token, or is cleared.
+//! Logins of programs by a code that someone types in a browser. The program has a token that proves nothing until
+//! then. The token's row becomes the row of a valid token, or is cleared.
 
 use matyan_store::{Result, Transaction};
 
@@ -19,11 +19,11 @@ const MAX_WRONG_CODES: u8 = 5;
 pub enum TypedCode {
     /// The login that waits for this code, and the session in which it was typed.
     Found { login: Box<Credential>, session: Box<Credential> },
-    /// No login waits for it. This number of further wrong codes may be typed in the session.
+    /// No login waits for this code. The field is the number of further wrong codes that may be typed in the session.
     Wrong { left: u8 },
     /// Too many wrong codes were typed in this session.
     TooMany,
-    /// The session has begun with a token, and a code would make a token that outlives it.
+    /// The session was started with a token, and the program's token would outlive that token.
     BegunWithToken,
     /// The session has ended.
     NoSession,
@@ -37,8 +37,8 @@ pub async fn login_put(
     credential_insert(transaction, login).await
 }
 
-/// Looks for the login with a code that is typed in a session, and counts a wrong one. `is_meant` says whether the code is
-/// that of a token.
+/// Looks for the login with a code that is typed in a session, and counts a wrong code. `is_meant` says whether the
+/// code belongs to a token.
 pub async fn code_type(
     transaction: &mut Transaction,
     session: &Digest,

@@ -40,26 +40,26 @@ pub(super) struct Principal {
     pub(super) created_us: i64,
     #[n(1)]
     pub(super) created_by: String,
-    /// Whether it may not do anything at the moment, whatever its roles.
+    /// Whether the principal may do nothing at the moment, whatever its roles.
     #[cbor(n(2), default)]
     pub(super) is_disabled: bool,
-    /// Who signs in as this principal with a provider; `None` for one that never did.
+    /// The person who signs in as this principal with a provider; `None` if nobody has done so.
     #[cbor(n(3), default)]
     pub(super) identity: Option<Identity>,
 }
 
-/// A role of a principal in one project, or in all of them.
+/// A role of a principal in one project, or in all projects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     pub principal: String,
-    /// Name of the project, which is empty for the default one; `None` for all projects.
+    /// Name of the project, which is empty for the default project; `None` for all projects.
     pub project: Option<String>,
     pub role: Role,
     pub granted_us: i64,
-    /// Name of the principal that granted it.
+    /// Name of the principal that granted the role.
     pub granted_by: String,
-    /// Id of the provider whose groups have given it, and take it at a later sign-in; `None` for a role that someone
-    /// has granted.
+    /// Id of the provider whose groups have given the role, and can take it at a later sign-in; `None` for a role
+    /// that a person has granted.
     pub provider: Option<String>,
 }
 
@@ -93,12 +93,12 @@ impl Grant {
     }
 }
 
-/// A principal; `None` if it has never been granted a role, or nothing is left of it.
+/// A principal; `None` if it has never been granted a role, or was removed.
 async fn principal_get(snapshot: &dyn Snapshot, name: &str) -> Result<Option<Principal>> {
     rows::get(snapshot, &keys::principal(name)).await
 }
 
-/// The same; the commit fails if the principal changes.
+/// A principal; the commit fails if the principal changes.
 pub(super) async fn principal_read(transaction: &Transaction, name: &str) -> Result<Option<Principal>> {
     let key = keys::principal(name);
     match transaction.get(&key).await? {
@@ -134,7 +134,7 @@ pub async fn grants_of(snapshot: &dyn Snapshot, principal: &str) -> Result<Vec<G
     decode_grants(rows::scan_all(snapshot, &keys::grants_of(principal)).await?)
 }
 
-/// The same; the commit fails if one of them changes.
+/// The roles of a principal; the commit fails if one of them changes.
 pub(super) async fn grants_read(transaction: &Transaction, principal: &str) -> Result<Vec<Grant>> {
     decode_grants(rows::read_all(transaction, &keys::grants_of(principal)).await?)
 }
@@ -148,7 +148,7 @@ fn decode_grants(found: Vec<(Key, Value)>) -> Result<Vec<Grant>> {
     found.iter().map(|(key, value)| Grant::decode(key, value)).collect()
 }
 
-/// Writes a principal, if there is room for another one.
+/// Writes a principal, if there is room for another principal.
 pub(super) async fn principal_put(
     transaction: &mut Transaction,
     name: &str,
@@ -209,7 +209,7 @@ pub(super) async fn grants_check_room(
     Ok(if is_full { Err(AccessRefusal::TooManyGrants { limit: MAX_GRANTS }) } else { Ok(()) })
 }
 
-/// Writes a grant that is limited by nothing.
+/// Writes a grant to which no limit applies.
 pub(super) fn grant_set(transaction: &mut Transaction, grant: &Grant) {
     transaction.batch().set(grant.key(), grant.encode());
 }
@@ -219,7 +219,7 @@ pub(super) fn grant_clear(transaction: &mut Transaction, grant: &Grant) {
     transaction.batch().clear(grant.key());
 }
 
-/// Takes a role from a principal, and ends its sessions. Returns whether the principal had one in these projects.
+/// Takes a role from a principal, and ends its sessions. Returns whether the principal had a role in these projects.
 pub async fn grant_remove(
     transaction: &mut Transaction,
     principal: &str,
@@ -237,7 +237,7 @@ pub async fn grant_remove(
     Ok(Ok(was_granted))
 }
 
-/// What is left of a principal that was to be removed.
+/// The result of removing a principal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PrincipalRemoval {
     /// There is no such principal.
@@ -287,7 +287,7 @@ pub async fn principal_disable(
     Ok(Ok(true))
 }
 
-/// Lets a principal sign in again, with the roles that it has. Returns whether the principal exists.
+/// Lets a principal sign in again, with its present roles. Returns whether the principal exists.
 pub async fn principal_enable(transaction: &mut Transaction, name: &str) -> Result<bool> {
     let Some(principal) = principal_read(transaction, name).await? else { return Ok(false) };
     let enabled = Principal { is_disabled: false, ..principal };
@@ -305,7 +305,7 @@ async fn credentials_end(transaction: &mut Transaction, principal: &str) -> Resu
     Ok(())
 }
 
-/// Whether a principal is the only operator who is not disabled. A commit fails if that changes.
+/// Whether a principal is the only operator who is not disabled. The commit fails if that changes.
 pub(super) async fn is_last_operator(transaction: &Transaction, principal: &str) -> Result<bool> {
     let grants = decode_grants(rows::read_all(transaction, &keys::grants()).await?)?;
     let disabled = disabled_of(&rows::read_all(transaction, &keys::principals()).await?)?;
@@ -314,7 +314,7 @@ pub(super) async fn is_last_operator(transaction: &Transaction, principal: &str)
     Ok(operators.peek().is_some() && operators.all(|grant| grant.principal == principal))
 }
 
-/// Writes a credential of a principal that exists and is not disabled, and clears what has expired.
+/// Writes a credential of a principal that exists and is not disabled, and clears expired credentials.
 pub async fn credential_put(
     transaction: &mut Transaction,
     credential: &Credential,
@@ -326,8 +326,8 @@ pub async fn credential_put(
     }
 }
 
-/// Makes this credential the only operator token, and its principal an operator. Returns whether it was new: a token that
-/// was revoked or replaced stays invalid.
+/// Makes this credential the only operator token, and its principal an operator. Returns whether the token was new: a
+/// token that was revoked or replaced stays invalid.
 pub async fn operator_token_put(transaction: &mut Transaction, credential: &Credential) -> Result<bool> {
     let others = credentials_read(transaction).await?;
     if others.iter().any(|other| other.digest == credential.digest) {

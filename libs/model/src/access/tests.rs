@@ -201,7 +201,7 @@ async fn a_damaged_role_is_an_error_and_not_a_missing_role() {
     assert!(matches!(found, Err(Error::Corrupt { .. })), "{found:?}");
 }
 
-/// A row as it was written before there were other kinds of credentials.
+/// A row in the form that it had before there were other kinds of credentials.
 #[tokio::test]
 async fn tokens_of_earlier_versions_are_valid() {
     #[derive(minicbor::Encode)]
@@ -234,7 +234,7 @@ async fn tokens_of_earlier_versions_are_valid() {
     assert_eq!(find(&store, 1, 199).await, Some(expected));
 }
 
-/// A session that began at 100, and ends 30 days later.
+/// A session that starts at 100, and ends 30 days later.
 fn session(principal: &str, digest: u8, token: Option<u8>) -> Credential {
     let ends_us = 100 + 30 * 24 * 3_600 * 1_000_000;
     Credential {
@@ -260,7 +260,7 @@ async fn rule_82_a_session_ends_when_nobody_uses_it_and_at_its_end_in_any_case()
     put(&store, grant("ana", None, Role::Viewer)).await;
     put_credential(&store, &session("ana", 1, None)).await.unwrap();
     assert!(find(&store, 1, 99 + SESSION_IDLE_US).await.is_some());
-    assert_eq!(find(&store, 1, 100 + SESSION_IDLE_US).await, None, "nobody has used it");
+    assert_eq!(find(&store, 1, 100 + SESSION_IDLE_US).await, None, "nobody has used the session");
     let CredentialKind::Session(Session { ends_us, .. }) = session("ana", 1, None).kind else {
         unreachable!()
     };
@@ -336,9 +336,13 @@ async fn rule_84_a_disabled_principal_has_no_credentials_and_gets_none() {
     assert_eq!(put_credential(&store, &credential("ana", 3)).await, Err(AccessRefusal::DisabledPrincipal));
     let disabled = principals_disabled(&*store.snapshot().await.unwrap()).await.unwrap();
     assert_eq!(disabled.into_iter().collect::<Vec<_>>(), ["ana"]);
-    // A role that is granted meanwhile is one for later.
+    // A role that is granted while the principal is disabled is for later.
     put(&store, grant("ana", None, Role::Operator)).await;
-    assert_eq!(disable("op").await, Err(AccessRefusal::LastOperator), "a disabled operator is none");
+    assert_eq!(
+        disable("op").await,
+        Err(AccessRefusal::LastOperator),
+        "a disabled operator is not an operator"
+    );
     let enable = store.run(async |transaction| principal_enable(transaction, "ana").await);
     assert!(enable.await.unwrap());
     assert_eq!((find(&store, 1, 100).await, find(&store, 2, 100).await), (None, None), "they have ended");
@@ -365,14 +369,14 @@ async fn rule_83_a_link_is_no_token_and_is_taken_once() {
     let link = Credential { kind, ..credential("ana", 1) };
     put_credential(&store, &link).await.unwrap();
     assert_eq!(find(&store, 1, 100).await, None, "nobody calls with a link");
-    assert!(!link.is_listed(100), "it is not among the tokens");
+    assert!(!link.is_listed(100), "a link is not among the tokens");
     let take = async |now_us| {
         store.run(async |transaction| credential_take(transaction, &[1; 32], now_us).await).await.unwrap()
     };
     assert_eq!(take(200).await, None, "it has expired");
     assert_eq!(take(199).await, Some(link.clone()));
     assert_eq!(take(199).await, None);
-    // Of two browsers that open it at once, one signs in.
+    // Of two browsers that open the link at once, one signs in.
     put_credential(&store, &link).await.unwrap();
     let mut transactions = Vec::new();
     for _ in 0..2 {
@@ -388,7 +392,7 @@ async fn rule_83_a_link_is_no_token_and_is_taken_once() {
 }
 
 #[tokio::test]
-async fn one_sweep_clears_what_has_expired() {
+async fn one_sweep_clears_expired_credentials() {
     let store = TestStore::open().await;
     put(&store, grant("ana", None, Role::Viewer)).await;
     put_credential(&store, &credential("ana", 1)).await.unwrap();
@@ -408,7 +412,7 @@ async fn one_sweep_clears_what_has_expired() {
     assert_eq!(left_after(200 + LISTED_AFTER_END_US).await, [0_u8; 0]);
 }
 
-/// A row as it was written when a sign-in with a provider began.
+/// A row that earlier versions wrote when a sign-in with a provider started.
 #[tokio::test]
 async fn sign_ins_of_earlier_versions_do_no_harm() {
     #[derive(minicbor::Encode)]

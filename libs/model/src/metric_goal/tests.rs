@@ -12,7 +12,7 @@ fn lower() -> GoalFields {
 }
 
 #[test]
-fn what_people_set_counts_more_than_what_runs_define() {
+fn goals_of_people_count_more_than_goals_of_runs() {
     let defined = GoalFields {
         direction: Some(Direction::Higher),
         summary: Some(GoalSummary::Best),
@@ -58,7 +58,7 @@ async fn goals_are_listed_by_metric_in_their_project() {
 }
 
 #[tokio::test]
-async fn a_damaged_goal_hides_no_other() {
+async fn a_damaged_goal_hides_no_other_goal() {
     let store = TestStore::open().await;
     let mut batch = Batch::default();
     metric_goal_put(&mut batch, P, "acc", &MetricGoal::default());
@@ -71,7 +71,7 @@ async fn a_damaged_goal_hides_no_other() {
     assert_eq!(got, [None, Some(MetricGoal::default())]);
 }
 
-/// A goal of a newer program may have a direction that this one does not know.
+/// A goal of a newer program may have a direction that this program does not know.
 #[tokio::test]
 async fn rule_105_a_damaged_goal_is_replaced() {
     let store = TestStore::open().await;

@@ -1,7 +1,7 @@
 //! The bin: runs that someone has deleted, and may bring back for a week. A run in the bin is hidden like a
-//! run whose delete is in the log, so no reader has to know the bin; only its props and one index row say
-//! that it is there. Its rows, its counts of space and its blobs stay until it is purged, and so does what its
-//! client still sends.
+//! run whose deletion is in the log, so readers need not know the bin; only its props and one index row say
+//! that it is in the bin. Its rows, its counts of space and its blobs stay until it is purged, and so does data
+//! that its client still sends.
 
 use matyan_store::{Range, Result, Snapshot, Transaction};
 
@@ -16,7 +16,7 @@ use crate::{
 /// Time for which a run stays in the bin.
 pub const BIN_KEPT_US: i64 = 7 * 24 * 3_600_000_000;
 
-/// Moves a visible run to the bin. Returns false if it is not visible.
+/// Moves a visible run to the bin. Returns false if the run is not visible.
 pub async fn bin_put(
     transaction: &mut Transaction,
     project: Project,
@@ -32,8 +32,8 @@ pub async fn bin_put(
     Ok(true)
 }
 
-/// Makes a run in the bin visible again, without the links to tags and experiments that were deleted in the
-/// meantime: their sweep finds linked runs by index rows, which a run in the bin does not have. Returns false if it is
+/// Makes a run in the bin visible again, without links to tags and experiments that were deleted while it was in the
+/// bin: their sweep finds linked runs by index rows, which a run in the bin does not have. Returns false if the run is
 /// not in the bin.
 pub async fn bin_restore(
     transaction: &mut Transaction,
@@ -62,13 +62,12 @@ pub async fn bin_restore(
     Ok(true)
 }
 
-/// Whether there is an entity with this id. The transaction fails if it is deleted in the meantime.
+/// Whether there is an entity with this id. The transaction fails if the entity is deleted before the commit.
 async fn exists(transaction: &Transaction, project: Project, kind: EntityKind, id: &str) -> Result<bool> {
     Ok(transaction.get(&keys::entity_piece(project, kind, id, 0)).await?.is_some())
 }
 
-/// One page of the runs in the bin, the last that was moved there first, and the range of the rest. Damaged
-/// ones are left out.
+/// One page of the runs in the bin, the latest first, and the range of the rest. Damaged runs are left out.
 pub async fn binned_list(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -91,8 +90,8 @@ pub struct BinRow {
     pub number: RunNumber,
 }
 
-/// One page of the index of the bin in the order of time, and the range of the rest. Without the rows that need
-/// nothing: the rows of runs that were not moved to the bin before `before_us`, and whose documents agree.
+/// One page of the index of the bin in the order of time, and the range of the rest. Rows that need no action are left
+/// out: rows of runs that were not moved to the bin before `before_us`, and whose documents agree.
 pub async fn bin_due_page(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -118,11 +117,11 @@ pub async fn bin_due_page(
     Ok((due.collect(), rest))
 }
 
-/// Begins the purge of a run that was moved to the bin before `before_us`, and returns its id. From now on, the
-/// run cannot be brought back. The caller appends its deletion to the log, and ends the purge with
-/// [`bin_purge_end`]; if it is interrupted, the index still lists the run, and the purge begins again.
+/// Starts the purge of a run that was moved to the bin before `before_us`, and returns its id. From now on, the
+/// run cannot be brought back. The caller appends the deletion to the log, and ends the purge with
+/// [`bin_purge_end`]. After an interruption, the index still lists the run, and the purge starts over.
 ///
-/// A row that the document contradicts is put right: an older program that changes a run in the bin drops the time
+/// A row that the document contradicts is corrected: an older program that changes a run in the bin drops the time
 /// from the document, and leaves the row.
 pub async fn bin_purge_begin(
     transaction: &mut Transaction,
@@ -154,7 +153,7 @@ pub async fn bin_purge_begin(
     Ok(purged)
 }
 
-/// Ends the purge of a run whose deletion is in the log: from now on, it is like every run that is deleted.
+/// Ends the purge of a run whose deletion is in the log: from now on, the run is like every deleted run.
 pub async fn bin_purge_end(
     transaction: &mut Transaction,
     project: Project,

@@ -1,6 +1,6 @@
-//! Restore of studies. The rows of a study that is being restored are under the number that it had, which nothing links
-//! to until its last row is written. Another row says when the last part came, so that a restore that is never finished
-//! is swept like a deleted study.
+//! Restore of studies. While a study is restored, its rows are under its original number, which nothing links to
+//! until the last row is written. Another row has the time of the last part, so that an unfinished restore is swept
+//! like a deleted study.
 
 use matyan_store::{Error, Result, Store, Transaction, transact};
 
@@ -12,7 +12,7 @@ use crate::{ids::Project, keys, rows};
 pub enum StudyPlace {
     /// Parts of the study can be written.
     Free,
-    /// There is a study with the number.
+    /// There is a study with this number.
     Taken,
     /// Rows of a study that was deleted, or whose restore was given up, have yet to be swept.
     Unswept,
@@ -41,8 +41,8 @@ pub async fn study_reserve(
     Ok(StudyPlace::Free)
 }
 
-/// Makes a study visible whose other rows have been restored. If its name is taken by another study, the rows are left
-/// to the sweep, and the result is `false`.
+/// Makes a study visible whose other rows have been restored. If another study has its name, the rows are left to the
+/// sweep, and the result is `false`.
 pub async fn study_link(
     transaction: &mut Transaction,
     project: Project,
@@ -65,7 +65,7 @@ pub async fn study_link(
 }
 
 /// Gives up the restores of studies whose last part came before `before_us`: their rows are left to the sweep. Returns
-/// how many there were.
+/// the number of these restores.
 pub async fn unfinished_studies_drop(store: &dyn Store, project: Project, before_us: i64) -> Result<usize> {
     let all = keys::unfinished_studies(project);
     let unfinished = rows::scan_all(&*store.snapshot().await?, &all).await?;

@@ -76,7 +76,7 @@ async fn rule_98_the_number_of_a_deleted_study_is_not_given_again() {
     delete(&store, first).await.unwrap();
     assert!(matches!(delete(&store, first).await, Err(StudyError::NoStudy { .. })));
     assert!(matches!(add(&store, first).await, Err(StudyError::NoStudy { .. })));
-    // Before the sweep, its rows are left, and it is gone.
+    // Before the sweep, the rows of the study are left, and the study is gone.
     let gone = store.run(async |transaction| trial_load(transaction, P, (first, 0)).await).await;
     assert!(matches!(gone, Err(StudyError::NoStudy { .. })));
     let second = create(&store, "a").await.unwrap();
@@ -174,7 +174,7 @@ async fn attributes_of_a_study_are_read_in_pages() {
 }
 
 #[tokio::test]
-async fn a_deleted_study_is_swept_and_no_other() {
+async fn only_a_deleted_study_is_swept() {
     let store = TestStore::open().await;
     let [one, other] = [create(&store, "a").await.unwrap(), create(&store, "b").await.unwrap()];
     for id in [one, other] {
@@ -219,7 +219,7 @@ async fn a_restore_that_is_never_finished_leaves_no_rows() {
     study_attribute_put(&mut batch, P, 7, AttributeKind::User, ("k", "1"));
     store.commit(batch).await.unwrap();
     assert_eq!(reserve(&store, 7, 2_000).await, StudyPlace::Free);
-    assert_eq!(unfinished_studies_drop(&*store, P, 2_000).await.unwrap(), 0, "a part came later");
+    assert_eq!(unfinished_studies_drop(&*store, P, 2_000).await.unwrap(), 0, "a later part has arrived");
     assert_eq!(unfinished_studies_drop(&*store, P, 2_001).await.unwrap(), 1);
     assert_eq!(unfinished_studies_drop(&*store, P, i64::MAX).await.unwrap(), 0);
     assert_eq!(reserve(&store, 7, 3_000).await, StudyPlace::Unswept, "old rows would mix with new ones");
@@ -279,7 +279,7 @@ async fn rule_101_marked_points_are_found_until_they_are_cleared() {
     assert_eq!(load_points(&store, marks[0]).await, expected(&values));
     assert_eq!(load_points(&store, marks[1]).await, expected(&[(0, 0.5), (1, 2.0)]));
 
-    // What is set after they were read is not lost with the mark.
+    // Points that are marked after the read are not lost with the mark.
     let mut transaction = Transaction::new(store.snapshot().await.unwrap());
     trial_points_load(&mut transaction, P, marks[0]).await.unwrap();
     let set = async |transaction: &mut Transaction| {

@@ -16,7 +16,7 @@ use crate::{
 pub struct Trial {
     #[n(0)]
     pub state: TrialState,
-    /// One for each direction of the study, or none.
+    /// One value for each direction of the study, or no values.
     #[n(1)]
     pub values: Vec<f64>,
     #[n(2)]
@@ -72,7 +72,7 @@ pub struct TrialParam {
     /// JSON text.
     #[n(1)]
     pub distribution: String,
-    /// When it was first set: samplers expect this order.
+    /// The time of the first set: samplers expect params in this order.
     #[n(2)]
     pub set_us: i64,
 }
@@ -99,7 +99,7 @@ pub fn trial_put(batch: &mut Batch, project: Project, (study, number): (u32, u32
     batch.set(keys::trial(project, study, number), rows::encode(trial));
 }
 
-/// Reads a trial that must exist. The transaction fails if the trial or its study changes in the meantime.
+/// Reads a trial that must exist. The transaction fails if the trial or its study changes before the commit.
 pub async fn trial_load(
     transaction: &Transaction,
     project: Project,
@@ -122,7 +122,7 @@ pub async fn trial_load_open(
     if trial.state.is_finished() { Err(StudyError::Finished { study, number }) } else { Ok(trial) }
 }
 
-/// The trials with these numbers; `None` for each that does not exist.
+/// The trials with these numbers; `None` for each number without a trial.
 pub async fn trials_get(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -136,7 +136,7 @@ pub async fn trials_get(
     decoded.collect()
 }
 
-/// Reads a param. The transaction fails if it changes in the meantime.
+/// Reads a param. The transaction fails if the param changes before the commit.
 pub async fn trial_param_load(
     transaction: &Transaction,
     project: Project,
@@ -186,7 +186,7 @@ pub fn intermediate_value_put(
     batch.set(keys::intermediate_value(project, study, number, step), rows::encode(&value));
 }
 
-/// The first distribution that a study had for a param. The transaction fails if it changes in the meantime.
+/// The first distribution that a study had for a param. The transaction fails if it changes before the commit.
 pub async fn distribution_load(
     transaction: &Transaction,
     project: Project,

@@ -48,7 +48,7 @@ pub async fn trial_entries_page(
     if rest.is_some()
         && let Some(own) = found.last().and_then(|last| piece_range(project, study, last))
     {
-        let mut last = found.pop().expect("it was just found");
+        let mut last = found.pop().expect("the entry was just found");
         rest = Some(Range::new(last.first.clone(), range.end.clone()));
         if found.is_empty() {
             last.values = rows::get_pieces(snapshot, &own).await?.into_iter().collect();

@@ -1,6 +1,6 @@
-//! Points of trials that may not be in the log yet. The transaction that makes points due, because a trial starts or
-//! ends, marks them; the mark is cleared when they are in the log. A process that ends in between leaves the mark, and
-//! workers log what is marked. The points are the same each time, so it does no harm to log them twice.
+//! Points of trials that may not be in the log yet. The start or the end of a trial makes points due, and its
+//! transaction marks them. The mark is cleared when the points are in the log. If a process ends in between, the mark
+//! stays, and workers log the marked points. The points are the same each time, so it does no harm to log them twice.
 
 use matyan_store::{Batch, Range, Result, Scan, Snapshot, Transaction};
 
@@ -29,7 +29,7 @@ impl UnloggedPoints {
     }
 }
 
-/// The points of a trial that are marked.
+/// The marked points of a trial.
 #[derive(Clone, Debug)]
 pub struct TrialPointValues {
     pub run_id: String,
@@ -63,8 +63,8 @@ pub async fn unlogged_points_page(
     Ok((found, page.rest(range)))
 }
 
-/// Reads marked points; `None` if there is nothing to log any more, because the study was deleted. The transaction
-/// fails if they change in the meantime.
+/// Reads marked points; `None` if there is nothing left to log, because the study was deleted. The transaction
+/// fails if the points change before the commit.
 pub async fn trial_points_load(
     transaction: &mut Transaction,
     project: Project,

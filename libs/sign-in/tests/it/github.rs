@@ -18,7 +18,7 @@ fn expected() -> Expected {
     }
 }
 
-/// An instance with one person, and a server that people sign in to with it.
+/// An instance with one person, and a server that signs people in with this instance.
 async fn open() -> (Issuer, Providers) {
     let issuer = Issuer::start().await;
     issuer.prepare("/login/oauth/access_token", Prepared::Json(json!({"access_token": "gho_1"})));
@@ -98,7 +98,7 @@ async fn rule_85_a_code_that_github_refuses_signs_nobody_in() {
     issuer.prepare("/api/v3/user", Prepared::Status(401, json!({"message": "Bad credentials"})));
     let refused = finish(&providers).await;
     assert!(matches!(refused, Err(SignInError::Refused { status: 401, .. })), "{refused:?}");
-    // Teams that cannot be read must not look like none.
+    // Teams that cannot be read must not look like a person without teams.
     let (issuer, providers) = open().await;
     issuer.prepare(&page("teams", 1), Prepared::Status(403, json!({})));
     assert!(finish(&providers).await.is_err());

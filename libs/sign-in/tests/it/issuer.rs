@@ -1,4 +1,4 @@
-//! A provider on a socket, which answers with what a test prepares.
+//! A provider on a socket, which sends the answers that a test prepares.
 
 use std::{
     collections::HashMap,
@@ -16,7 +16,7 @@ use http::{StatusCode, header};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
 
-/// An answer of a path.
+/// An answer on a path.
 #[derive(Clone)]
 pub(crate) enum Prepared {
     Json(Value),
@@ -24,7 +24,7 @@ pub(crate) enum Prepared {
     Redirect(String),
     /// A body without an end.
     Endless,
-    /// An answer that never comes.
+    /// An answer that never arrives.
     Silent,
 }
 
@@ -35,7 +35,7 @@ struct Answers {
     requests: Vec<(String, String, String)>,
 }
 
-/// A provider. It ends with the value.
+/// A provider. Dropping it ends the provider.
 pub(crate) struct Issuer {
     pub(crate) url: String,
     answers: Arc<Mutex<Answers>>,
@@ -60,7 +60,7 @@ impl Issuer {
         issuer
     }
 
-    /// What the provider says of itself.
+    /// The description that the provider publishes.
     pub(crate) fn description(&self) -> Value {
         let url = &self.url;
         json!({

@@ -19,7 +19,7 @@ const CLIENT: &str = "matyan";
 const NONCE: &str = "nonce-1";
 const NOW_S: i64 = 1_800_000_000;
 
-/// A provider with one key, and a server that people sign in to with it.
+/// A provider with one key, and a server that signs people in with this provider.
 struct Scene {
     issuer: Issuer,
     providers: Providers,
@@ -68,7 +68,7 @@ impl Scene {
         })
     }
 
-    /// The claims with others. Null removes one.
+    /// The claims with some of them replaced. Null removes a claim.
     fn claims_with(&self, changes: Value) -> Value {
         let mut claims = self.claims();
         for (name, value) in changes.as_object().unwrap() {
@@ -94,7 +94,7 @@ impl Scene {
         self.finish_with_answer(token, Answer { code: "code&1", issuer: None }).await
     }
 
-    /// The reason why a token with these claims is refused; `None` if it is accepted.
+    /// The reason why a token with these claims is refused; `None` if the token is accepted.
     async fn problem(&self, changes: Value) -> Option<TokenProblem> {
         problem(self.finish(self.signer.token(&self.header(), &self.claims_with(changes))).await)
     }
@@ -232,7 +232,7 @@ async fn rule_85_only_the_keys_of_the_provider_sign() {
     assert_eq!(problem(scene.finish(own.clone()).await), None);
     let none = unsigned_token(&claims);
     assert_eq!(problem(scene.finish(none).await), Some(TokenProblem::Algorithm("none".to_owned())));
-    // The public key as a shared secret.
+    // The public key is used as a shared secret.
     let public = scene.signer.published("key-1").to_string();
     let shared = hs256_token(&public, "key-1", &claims);
     assert_eq!(problem(scene.finish(shared).await), Some(TokenProblem::Algorithm("HS256".to_owned())));
@@ -240,7 +240,7 @@ async fn rule_85_only_the_keys_of_the_provider_sign() {
         let token = scene.signer.token(&json!({"alg": algorithm, "kid": "key-1"}), &claims);
         assert_eq!(problem(scene.finish(token).await), Some(TokenProblem::Algorithm(algorithm.to_owned())));
     }
-    // The key of someone else, under the name of the right one, and in the header of the token.
+    // The key of another person, under the id of the right key, and in the header of the token.
     let stranger = Signer::es256();
     let token = stranger.token(&json!({"alg": "ES256", "kid": "key-1"}), &claims);
     assert_eq!(problem(scene.finish(token).await), Some(TokenProblem::UnknownKey));
@@ -274,7 +274,7 @@ async fn a_token_without_a_key_id_needs_one_key() {
     scene.publish(&[("key-1", &scene.signer), ("key-2", &other)]);
     let token = scene.signer.token(&header, &scene.claims());
     assert_eq!(problem(scene.finish(token).await), Some(TokenProblem::UnknownKey));
-    // Keys for something else count for nothing.
+    // Keys for other purposes are ignored.
     let scene = Scene::open().await;
     let mut unusable = other.published("key-2");
     unusable["use"] = json!("enc");
@@ -298,7 +298,7 @@ async fn rule_85_rotated_keys_are_read_again_and_not_for_every_wrong_answer() {
     let token = next.token(&json!({"alg": "EdDSA", "kid": "key-2"}), &scene.claims());
     // The keys were read a moment ago.
     assert_eq!(problem(scene.finish(token.clone()).await), Some(TokenProblem::UnknownKey));
-    // With a stopped clock, requests would be late as soon as nothing else is to do.
+    // With a stopped clock, requests would be late as soon as nothing else is left to do.
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(31)).await;
     tokio::time::resume();
@@ -321,7 +321,7 @@ async fn rule_85_an_answer_of_another_provider_is_refused() {
     let other = Answer { code: "c", issuer: Some("https://evil.example") };
     let refused = scene.finish_with_answer(token(), other).await;
     assert!(matches!(refused, Err(SignInError::WrongIssuer { .. })), "{refused:?}");
-    // A provider that says who answers does so always.
+    // A provider that names itself in its answers does so always.
     let scene = Scene::open().await;
     let mut description = scene.issuer.description();
     description["authorization_response_iss_parameter_supported"] = json!(true);
@@ -425,18 +425,18 @@ async fn rule_85_a_provider_is_read_once_by_all_and_not_again_after_a_failure() 
     let scene = Scene::open().await;
     let description = Prepared::Json(scene.issuer.description());
     scene.issuer.prepare(DESCRIPTION, Prepared::Status(503, json!({})));
-    // Only the failure of the reading is one for the log.
+    // Only the failure of the read is for the log.
     assert_eq!(begin_often(&scene).await, (0, 99));
     assert_eq!(scene.issuer.requests(DESCRIPTION).len(), 1);
     scene.issuer.prepare(DESCRIPTION, description);
-    assert_eq!(begin_often(&scene).await, (0, 100), "it is not asked yet");
+    assert_eq!(begin_often(&scene).await, (0, 100), "the provider is not asked yet");
     assert_eq!(scene.issuer.requests(DESCRIPTION).len(), 1);
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(11)).await;
     tokio::time::resume();
     assert_eq!(begin_often(&scene).await, (100, 0));
     assert_eq!(scene.issuer.requests(DESCRIPTION).len(), 2);
-    // Keys that cannot be read again are not read for every wrong answer either.
+    // Keys that cannot be read are not read for every wrong answer either.
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(31)).await;
     tokio::time::resume();

@@ -11,7 +11,7 @@ use ring::{
 };
 use serde_json::{Value, json};
 
-/// A key for tests, which nothing else trusts: `ring` makes no keys for RSA.
+/// A key for tests, which nothing else trusts. It is stored because `ring` makes no keys for RSA.
 const RSA_KEY: &[u8] = include_bytes!("rsa_key.pk8");
 
 pub(crate) enum Signer {

@@ -1,4 +1,4 @@
-//! The audit log, as owners read it for their project and operators for all. It is written where calls end.
+//! The audit log: owners read it for their project, and operators for all projects. It is written where calls end.
 
 use matyan_model::audit::{AuditEntry, AuditFilter, AuditPage, AuditPosition, audit_page};
 use matyan_proto::{
@@ -13,7 +13,7 @@ use crate::server::{
     error::{Error, Result},
 };
 
-/// Entries of a page, if the request does not say how many.
+/// Entries of a page, if the request names no number.
 const DEFAULT_PAGE_SIZE: usize = 100;
 /// Most entries of a page: an entry has at most a few kilobytes.
 const MAX_PAGE_SIZE: usize = 1_000;

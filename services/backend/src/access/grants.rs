@@ -29,7 +29,7 @@ pub(super) fn view(grant: Grant) -> pb::PrincipalRole {
     pb::PrincipalRole { principal, role: role.into(), project, granted_us, granted_by, provider, disabled }
 }
 
-/// The roles of one principal in the known projects, and in all of them.
+/// The roles of one principal in the known projects, and in all projects.
 pub(super) async fn of_principal(
     deps: &Deps,
     principal: &str,
@@ -44,7 +44,7 @@ pub(super) async fn of_principal(
     Ok(granted.into_iter().filter(is_shown).map(view).collect())
 }
 
-/// The roles in one project together with those in all projects; or all roles.
+/// The roles in one project together with the roles in all projects; or all roles.
 pub(super) async fn list(deps: &Deps, project: Option<&str>) -> Result<Vec<pb::PrincipalRole>> {
     let snapshot = deps.store.snapshot().await?;
     let listed = grants_list(snapshot.as_ref()).await?;

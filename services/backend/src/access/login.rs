@@ -1,6 +1,6 @@
-//! Logins of programs by a code that a person types in a browser. A program gets its token before anyone has allowed it;
-//! the store has its digest, in a row that proves nothing until then. The text of the token is in the response to the
-//! program and nowhere else.
+//! Logins of programs by a code that a person types in a browser. A program gets its token before anyone has allowed
+//! it; the store has the token's digest, in a row that proves nothing until then. The text of the token is in the
+//! response to the program and nowhere else.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -25,7 +25,7 @@ use crate::server::{
 
 /// Time for which a code can be typed.
 const CODE_S: u64 = 10 * 60;
-/// Time that a program waits between two questions.
+/// Time that a program waits between two requests for the state of its login.
 const INTERVAL_S: u64 = 2;
 
 const DAY_S: u64 = 24 * 60 * 60;
@@ -37,7 +37,7 @@ const MAX_LIFETIME_S: u64 = 90 * DAY_S;
 const NETWORK_BITS: u32 = 64;
 
 const OPEN_SERVER: &str = "access control is off, so no program needs a token: leave out `matyan login`";
-const NO_CODE: &str = "this is no code: a code has two groups of four letters, as the program shows it";
+const NO_CODE: &str = "this is not a code: a code has two groups of four letters, as the program shows it";
 const NO_SESSION: &str = "your session has ended: sign in again";
 const TOO_MANY_CODES: &str = "five wrong codes were typed in this session: sign out, sign in again, and type the code that the program shows";
 const BEGUN_WITH_TOKEN: &str = "this session began with a token, and ends with it, but the program would keep a token of its own: sign \
@@ -63,8 +63,8 @@ impl LoginApi {
             convert::check_limit("project", project.len(), limits::NAME_BYTES)?;
         }
         // A role that this version does not know must not become all roles.
-        let role =
-            Role::try_from(role).map_err(|_| Error::field("role", format!("is {role}, which is no role")))?;
+        let role = Role::try_from(role)
+            .map_err(|_| Error::field("role", format!("is {role}, which is not a role")))?;
         let network = network_of(&address);
         let lifetime_us = lifetime_us(lifetime_s)?;
         let now_us = (deps.clock)();
@@ -149,7 +149,7 @@ impl AllowedLogin {
     }
 }
 
-/// What the program with a code asks for. A wrong code counts.
+/// Returns the details of the program with a code. A wrong code is counted.
 pub(super) async fn find(deps: &Deps, request: pb::FindLoginRequest) -> Result<pb::AskedLogin> {
     let session = session_digest(&request.session_digest)?;
     let code = code(&request.code)?;
@@ -162,7 +162,7 @@ pub(super) async fn find(deps: &Deps, request: pb::FindLoginRequest) -> Result<p
     Ok(typed?.view())
 }
 
-/// Allows the program with a code its token, or refuses it. Whoever commits first has answered.
+/// Allows the program with a code to use its token, or refuses it. The first caller to commit has decided.
 pub(super) async fn answer(deps: &Deps, request: pb::AnswerLoginRequest) -> Result<pb::AnswerLoginResponse> {
     let session = session_digest(&request.session_digest)?;
     let code = code(&request.code)?;
@@ -188,7 +188,7 @@ pub(super) async fn answer(deps: &Deps, request: pb::AnswerLoginRequest) -> Resu
     Ok(pb::AnswerLoginResponse { login: Some(login), token_digest: token_digest.to_vec().into() })
 }
 
-/// The login with a code. The inner error is for the person: what was counted is committed with it.
+/// The login with a code. The inner error is for the person: the count of wrong codes is committed with it.
 async fn type_code(
     transaction: &mut Transaction,
     session: &TokenDigest,
@@ -209,7 +209,7 @@ async fn type_code(
     })
 }
 
-/// What a program asks for, if the principal of a session has it within the limits of the session.
+/// The program's request, if the principal of a session has the rights for it within the limits of the session.
 async fn limited(
     transaction: &Transaction,
     login: Credential,
@@ -228,7 +228,7 @@ async fn limited(
     let is_held = |of_grant: &Option<String>| of_grant.is_none() || project.is_none() || *of_grant == project;
     if !granted.iter().any(|grant| is_held(&grant.project)) {
         return Ok(Err(Error::LoginRefused(format!(
-            "the program asks for {}, in which `{principal}` has no role: ask an owner for one, or begin the login again with \
+            "the program asks for {}, in which `{principal}` has no role: ask an owner for a role, or start the login again with \
              another --project",
             project_text(project.as_deref())
         ))));
@@ -245,7 +245,7 @@ fn limited_project(session: &Credential, login: &Credential) -> Result<Option<St
         (Some(own), None) => Ok(Some(own.clone())),
         (Some(own), Some(asked)) if own == asked => Ok(Some(own.clone())),
         (Some(own), Some(asked)) => Err(Error::LoginRefused(format!(
-            "the program asks for {}, and your session is for {} only: sign in there, or begin the login again with another \
+            "the program asks for {}, and your session is for {} only: sign in there, or start the login again with another \
              --project",
             project_text(Some(asked)),
             project_text(Some(own))
@@ -262,7 +262,7 @@ fn limited_role(session: &Credential, login: &Credential) -> Result<Option<Role>
             Ok(Some(asked))
         }
         (Some(own), Some(asked)) => Err(Error::LoginRefused(format!(
-            "the program asks for the role {}, and your session has the role {}: sign in with more rights, or begin the login \
+            "the program asks for the role {}, and your session has the role {}: sign in with more rights, or start the login \
              again with another --limit",
             super::grants::role_name(asked),
             super::grants::role_name(own)
@@ -292,14 +292,14 @@ fn check_closed(metadata: &MetadataMap) -> Result<()> {
     if metadata.contains_key(CALLER) { Ok(()) } else { Err(Error::InvalidRequest(OPEN_SERVER.to_owned())) }
 }
 
-/// The address of a program, as the edge has seen it.
+/// The address of a program, which the edge reports.
 fn client_address(metadata: &MetadataMap) -> String {
     let address = metadata.get(CLIENT_ADDRESS).and_then(|address| address.to_str().ok());
     address.unwrap_or_default().to_owned()
 }
 
-/// The network that a program counts for: an address of IPv4, or a network of IPv6. Programs on this machine, or whose proxy
-/// is on it, count for none.
+/// The network that a program counts against: an address of IPv4, or a network of IPv6. Programs on this machine, or
+/// whose proxy is on it, count against no network.
 fn network_of(address: &str) -> String {
     match address.parse().map(|address: IpAddr| address.to_canonical()) {
         Ok(address) if address.is_loopback() => String::new(),
@@ -346,7 +346,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn programs_count_for_their_network() {
+    fn programs_count_against_their_network() {
         for (address, network) in [
             ("10.0.0.7", "10.0.0.7"),
             ("::ffff:10.0.0.7", "10.0.0.7"),

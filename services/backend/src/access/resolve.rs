@@ -14,7 +14,7 @@ use crate::server::{
     error::{Error, Result},
 };
 
-/// The service of questions about callers.
+/// The service that says who callers are.
 pub(crate) struct ResolveApi {
     server: Server,
 }

@@ -1,4 +1,4 @@
-//! Sessions of browsers: begun with a token, a one-time link or a provider, and ended when the browser signs out. The
+//! Sessions of browsers: started with a token, a one-time link or a provider, and ended when the browser signs out. The
 //! secret of a session is in the response to its start and nowhere else.
 
 use matyan_access::{BrowserSecret, NEXT_PAGE_BYTES, SecretKind, TokenDigest};
@@ -28,9 +28,9 @@ use crate::server::{
 };
 
 const DAY_US: i64 = 24 * 3_600 * 1_000_000;
-/// Longest time of a session that began with a link or a token.
+/// Longest time of a session that was started with a link or a token.
 const SESSION_US: i64 = 30 * DAY_US;
-/// Longest time of a session that began with a provider, which does not say when someone leaves.
+/// Longest time of a session that was started with a provider, which does not say when someone leaves.
 const PROVIDED_SESSION_US: i64 = 7 * DAY_US;
 /// Time in which a provider must send the browser back.
 const SIGN_IN_US: i64 = 10 * 60 * 1_000_000;
@@ -51,7 +51,7 @@ const GROUP_REVOKE: &str = "group-revoke";
 
 const USED_LINK: &str = "this link was used already, or has expired: ask for a new one";
 const FOREIGN_ANSWER: &str =
-    "this sign-in was not begun in this browser, was finished already, or took too long: sign in again";
+    "this sign-in was not started in this browser, was finished already, or took too long: sign in again";
 
 const REFUSED_ANSWER: &str = "the answer of the provider was refused: sign in again; if that does not help, ask an operator, \
                               who finds the reason in the log of the server";
@@ -69,7 +69,7 @@ struct NewSession {
 }
 
 impl NewSession {
-    /// A session of at most this time, of a principal that is filled in later.
+    /// A session of at most this time. Its principal is filled in later.
     fn new(deps: &Deps, longest_us: i64, token: Option<TokenDigest>) -> Self {
         let now_us = (deps.clock)();
         let secret = (deps.new_secret)(SecretKind::Session);
@@ -123,14 +123,15 @@ impl SignInApi {
         &self.server.deps
     }
 
-    /// Begins a sign-in. Anyone may do that, so nothing is stored: the browser keeps what the answer is checked against.
+    /// Starts a sign-in. Anyone may do that, so nothing is stored: the browser keeps the values for checking the
+    /// answer.
     async fn begin(&self, request: pb::BeginSignInRequest) -> Result<pb::BeginSignInResponse> {
         let deps = self.deps();
         let pb::BeginSignInRequest { provider, redirect_uri, next } = request;
         convert::check_limit("redirect_uri", redirect_uri.len(), REDIRECT_BYTES)?;
         convert::check_limit("next", next.len(), NEXT_PAGE_BYTES)?;
         let state = (deps.new_secret)(SecretKind::State);
-        // Letters, digits and underscores: as a verifier of PKCE may be.
+        // Letters, digits and underscores, which a verifier of PKCE may contain.
         let [nonce, verifier] = [(); 2].map(|()| (deps.new_secret)(SecretKind::State).reveal().to_owned());
         let expected = Expected { nonce, verifier, redirect_uri };
         let begun = Box::pin(deps.providers.begin(&provider, state.reveal(), &expected));
@@ -142,7 +143,7 @@ impl SignInApi {
         Ok(pb::BeginSignInResponse { url, browser_secret, state })
     }
 
-    /// The sign-in that an answer belongs to, if this browser has begun it and nobody has signed in with it.
+    /// The sign-in of an answer, if this browser has started it and nobody has signed in with it.
     async fn pending(&self, state: &BrowserSecret, kept: &[String]) -> Result<PendingSignIn> {
         let deps = self.deps();
         let now_us = (deps.clock)();
@@ -253,7 +254,7 @@ async fn sign_person_in(
         ProvidedSignIn::Refused(principal, refusal) => Err(Error::of_access(refusal, &principal)),
         ProvidedSignIn::NoRole(principal) => {
             let reason = format!(
-                "you are known as `{principal}`, and have no role here: ask an owner of a project for one, who grants it with \
+                "you are known as `{principal}`, and have no role here: ask an owner of a project for a role, who grants it with \
                  `matyan access grant {principal} viewer --project NAME`"
             );
             Err(Error::sign_in_refused(&principal, reason))
@@ -261,8 +262,8 @@ async fn sign_person_in(
     }
 }
 
-/// The entry of the audit log for a role that groups have given or taken. The address is in the entry of the sign-in,
-/// which has the same request id.
+/// The entry of the audit log for a role that groups have given or taken. The entry of the sign-in has the address and
+/// the same request id.
 fn group_entry(deps: &Deps, change: GroupRoleChange, credential: &str, request_id: &str) -> AuditEntry {
     let (rpc, grant) = match change {
         GroupRoleChange::Given(grant) => (GROUP_GRANT, grant),
@@ -281,7 +282,7 @@ fn group_entry(deps: &Deps, change: GroupRoleChange, credential: &str, request_i
     }
 }
 
-/// Refuses a link under a name of this server that it is not for. The names of the local machine are one.
+/// Refuses a link under another name of this server. All names of the local machine count as the same name.
 fn check_host(host: Option<&str>, named: &[String]) -> Result<()> {
     let Some(host) = host else { return Ok(()) };
     let is_same = |named: &String| {
@@ -301,8 +302,8 @@ fn check_host(host: Option<&str>, named: &[String]) -> Result<()> {
     )))
 }
 
-/// The error for someone who signs in. What a provider did wrong is in the log, for the operator. A failure that is
-/// remembered is there already: anyone can begin to sign in, and must not fill the log.
+/// The error for the person who signs in. The log has the provider's mistake, for the operator. A failure that is
+/// returned again is in the log already: anyone can start to sign in, and must not fill the log.
 fn error_of_provider(error: SignInError) -> Error {
     let cause = &error as &dyn std::error::Error;
     match &error {

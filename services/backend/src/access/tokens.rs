@@ -74,7 +74,7 @@ pub(super) async fn check_principal_of_project(deps: &Deps, call: &Call, princip
     Err(Error::field("principal", reason))
 }
 
-/// Creates a token. Returns it with its text.
+/// Creates a token. Returns the token with its text.
 pub(super) async fn create(deps: &Deps, call: &Call, new: NewToken) -> Result<(pb::TokenInfo, String)> {
     let NewToken { principal, label, lifetime_s, role, project } = new;
     audit_resource(&principal);
@@ -113,8 +113,8 @@ pub(super) async fn put_credential(deps: &Deps, credential: &Credential) -> Resu
     put.map_err(|refusal| Error::of_access(refusal, &credential.principal))
 }
 
-/// Ends the token with which a call was made, if a program got it by a code, or in any case. `id` is its id; a call of a
-/// browser has the id of a session. Returns the token that has ended.
+/// Ends the token with which a call was made, in any case or only if a program got it by a code. `id` is the token's
+/// id; a call of a browser has the id of a session. Returns the token that has ended.
 pub(super) async fn end_login(
     deps: &Deps,
     caller: &str,
@@ -144,7 +144,7 @@ fn lifetime_us(lifetime_s: u64) -> Result<i64> {
     Ok(i64::try_from(lifetime_s * 1_000_000).unwrap_or(i64::MAX))
 }
 
-/// Revokes the token whose id begins like this.
+/// Revokes the token whose id starts like this.
 pub(super) async fn revoke(deps: &Deps, id: &str, project: Option<&str>) -> Result<pb::TokenInfo> {
     audit_resource(format_args!("token {id}"));
     let not_found = || Error::not_found("token", id);
@@ -158,7 +158,10 @@ pub(super) async fn revoke(deps: &Deps, id: &str, project: Option<&str>) -> Resu
             .filter(|token| token.is_token() && is_in(token, project) && token.id().starts_with(id));
         let token = found.next().ok_or_else(not_found)?;
         if found.next().is_some() {
-            return Err(Error::field("id", "begins the ids of several tokens: give more of its digits"));
+            return Err(Error::field(
+                "id",
+                "is the start of several ids: give more digits of the token's id",
+            ));
         }
         credential_remove(&mut transaction, &token);
         Ok::<_, Error>((transaction, token))

@@ -60,7 +60,7 @@ impl MetricService for MetricApi {
     }
 }
 
-/// A validated request. The outer option of a field says whether it is changed.
+/// A validated request. The outer option of a field says whether the field is changed.
 struct GoalChange {
     name: String,
     direction: Option<Option<Direction>>,
@@ -135,7 +135,7 @@ impl GoalChange {
         }
     }
 
-    /// Returns whether the metric is the primary one after the change.
+    /// Returns whether the metric is the primary metric after the change.
     async fn choose_primary(&self, transaction: &mut Transaction, call: &Call) -> Result<bool> {
         let chosen = primary_metric_load(transaction, call.project).await?.unwrap_or_default();
         if self.if_primary.as_ref().is_some_and(|read| *read != chosen) {
@@ -154,7 +154,7 @@ impl GoalChange {
     }
 }
 
-/// Clears the goal of a metric of which nothing is known, now that it is not the primary one.
+/// Clears the goal of a metric that is no longer the primary metric and whose goal has no fields.
 async fn forget_if_empty(transaction: &mut Transaction, call: &Call, metric: &str) -> Result<()> {
     let goal = metric_goal_load(transaction, call.project, metric).await?;
     if goal.is_some_and(|goal| goal.is_empty()) {
@@ -163,7 +163,7 @@ async fn forget_if_empty(transaction: &mut Transaction, call: &Call, metric: &st
     Ok(())
 }
 
-/// Refuses a new goal in a project that has as many as are allowed.
+/// Refuses a new goal in a project that has the maximum number of goals.
 async fn check_room(transaction: &Transaction, call: &Call) -> Result<()> {
     let limit = limits::METRIC_GOALS;
     if metric_goals_room(transaction.unchecked(), call.project, limit).await? > 0 {
@@ -172,8 +172,8 @@ async fn check_room(transaction: &Transaction, call: &Call) -> Result<()> {
     Err(Error::TooManyGoals { limit })
 }
 
-/// The goals of a project by name. The primary metric is listed even if its goal is damaged or was not restored, because
-/// nobody could choose another one without knowing it.
+/// The goals of a project by name. The primary metric is listed even if its goal is damaged or was not restored,
+/// because people must know it to choose another primary metric.
 fn goal_views(mut goals: Vec<(String, MetricGoal)>, primary: Option<String>) -> Vec<pb::Goal> {
     if let Some(primary) = &primary
         && let Err(place) = goals.binary_search_by(|(name, _)| name.cmp(primary))
@@ -253,7 +253,7 @@ pub(crate) fn format_of(field: &'static str, number: i32) -> Result<Option<Numbe
     }
 }
 
-/// A unit without surrounding whitespace; `None` if nothing is left.
+/// A unit without surrounding whitespace; `None` if it is empty.
 pub(crate) fn goal_unit(field: &'static str, text: &str) -> Result<Option<String>> {
     let unit = text.trim();
     convert::check_limit(field, unit.len(), limits::UNIT_BYTES)?;

@@ -95,7 +95,7 @@ pub(super) fn check_values(values: &[f64]) -> Result<()> {
 
 pub(super) fn check_step(step: i64) -> Result<()> {
     if step == ABSENT {
-        Err(Error::field("step", format!("is {ABSENT}, which means that there is none: give another step")))
+        Err(Error::field("step", format!("is {ABSENT}, which marks a missing step: give another step")))
     } else {
         Ok(())
     }
@@ -110,7 +110,7 @@ pub(super) fn param(param: pb::TrialParam, set_us: i64) -> Result<(String, Trial
     check_limit("param.name", param.name.len(), limits::NAME_BYTES)?;
     check_limit("param.distribution", param.distribution.len(), DISTRIBUTION_BYTES)?;
     let distribution = Distribution::parse(&param.distribution)?;
-    // Refused here, because nothing could show it.
+    // A value that the distribution does not have is refused here, because a run could not show it.
     distribution.value(param.value)?;
     let row = TrialParam { value: param.value, distribution: param.distribution, set_us };
     Ok((param.name, row, distribution))
@@ -127,7 +127,8 @@ pub(crate) struct TrialContent {
 /// Bytes that a transaction counts for each row in addition to its content.
 const ROW_BYTES: usize = 256;
 
-/// A trial that is added as it is. It is written in one transaction, so what cannot fit is refused before it is read.
+/// A trial that is added in its final form. It is written in one transaction, so a trial that cannot fit is refused
+/// before it is read.
 pub(super) fn template(template: pb::Trial, now: i64) -> Result<(Trial, TrialContent)> {
     let rows = template.params.len()
         + template.user_attributes.len()
@@ -139,7 +140,7 @@ pub(super) fn template(template: pb::Trial, now: i64) -> Result<(Trial, TrialCon
     Ok((trial, content(template, |at, _| now.saturating_add(at))?))
 }
 
-/// A trial of a backup, or a part of it, which has no state if it continues a trial.
+/// A trial of a backup, or a part of a trial. A part that continues a trial has no state.
 pub(crate) fn content_of_part(part: pb::Trial) -> Result<(Option<Trial>, TrialContent)> {
     let is_continued = part.state() == pb::TrialState::Unspecified;
     let trial = if is_continued { None } else { Some(state_of_trial(&part)?) };

@@ -44,7 +44,7 @@ pub(super) async fn delete(deps: &Deps, call: &Call, study: u32) -> Result<()> {
             done = end;
         }
     }
-    // Some may have started before the study was gone. The rows of its trials are swept later.
+    // Some trials may have started before the study was gone. The rows of its trials are swept later.
     for page in waiting.chunks(PAGE_TRIALS as usize) {
         let page = runs(deps, call, study, page.iter().copied()).await?;
         delete_batch(deps, call, page.run_ids).await?;
@@ -75,7 +75,7 @@ async fn runs(
             runs.without_run.push(number);
             continue;
         };
-        // Another run may have the id by now.
+        // Another run may have this id by now.
         let live = head_live(snapshot.as_ref(), call.project, &RunId::new(run.id.as_str())).await?;
         if live == Some(RunNumber(run.number)) {
             runs.run_ids.push(run.id);

@@ -1,4 +1,4 @@
-//! Distributions of params, from their JSON. A distribution says what the number of a sampler means, and whether two
+//! Distributions of params, from their JSON. A distribution defines the meaning of a sampler's number, and whether two
 //! trials of a study sample the same param.
 
 use matyan_value::{Map, Value, json};
@@ -49,7 +49,7 @@ impl Distribution {
         }
     }
 
-    /// The value that a number of a sampler stands for.
+    /// The value of a sampler's number.
     pub(super) fn value(&self, number: f64) -> Result<Value> {
         match self {
             Self::Float { .. } => Ok(Value::Float(number)),
@@ -82,7 +82,7 @@ impl Distribution {
     }
 }
 
-/// An integer, unless the number is none.
+/// An integer if the number is one, otherwise the number itself.
 fn integer(number: f64) -> Value {
     // The bounds are the powers of two at which the conversion saturates.
     let is_integer = number.fract() == 0.0 && (-9.2e18..9.2e18).contains(&number);
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_distribution_is_refused() {
+    fn an_invalid_distribution_is_refused() {
         for text in [
             "",
             "1",

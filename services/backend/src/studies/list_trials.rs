@@ -1,6 +1,6 @@
-//! Lists of trials, in messages of bounded size. A trial whose state has ended does not change any more, so a trial that
-//! is read from several snapshots is either whole, or is read again because it has not ended. The rows of a deleted study
-//! are cleared while they may be read, so a list ends with an error if its study is gone by then.
+//! Lists of trials, in messages of bounded size. A trial that has ended does not change any more. So a trial that is
+//! read from several snapshots is either whole, or is read again because it has not ended. The rows of a deleted
+//! study are cleared while they may be read, so a list ends with an error if its study is gone by then.
 
 use std::collections::BTreeSet;
 
@@ -26,9 +26,9 @@ const ENTRY_BYTES: usize = 16;
 
 /// The trials of a list.
 pub(super) struct Selection {
-    /// All trials from this number on; `None` for none.
+    /// All trials from this number on; `None` selects no such trials.
     from: Option<u32>,
-    /// Trials below.
+    /// Selected trials with smaller numbers.
     numbers: BTreeSet<u32>,
     is_summary: bool,
 }
@@ -117,7 +117,7 @@ impl TrialMessage {
         std::mem::take(&mut self.trials)
     }
 
-    /// The trial that an entry is added to.
+    /// The trial to which an entry is added.
     fn trial(&mut self, number: u32) -> &mut pb::Trial {
         let is_continued = self.trials.last().is_some_and(|trial| trial.number == number);
         if !is_continued {
@@ -125,7 +125,7 @@ impl TrialMessage {
             self.bytes += ENTRY_BYTES;
             self.trials.push(pb::Trial { number, ..pb::Trial::default() });
         }
-        self.trials.last_mut().expect("it was just added")
+        self.trials.last_mut().expect("the trial was just added")
     }
 
     pub(crate) fn add(&mut self, number: u32, entry: TrialEntry) {

@@ -1,9 +1,9 @@
-//! Values of trials as points: appended to the log like the points of any run, because only workers write series.
-//! Repeating a value sets the same step again, which changes nothing.
+//! Values of trials as points: they are appended to the log like the points of any run, because only workers write
+//! series. A repeated value sets the same step again, which changes nothing.
 //!
-//! An intermediate value of a running trial is acknowledged after it is in the log. Points that become due because a
-//! trial starts or ends are marked in the transaction of the state, because the call cannot be repeated after it:
-//! whatever happens to the log then, a worker logs what is marked.
+//! An intermediate value of a running trial is acknowledged after it is in the log. The call that starts or ends a
+//! trial cannot be repeated after its transaction, so the transaction marks the points that become due. Whatever
+//! happens to the log then, a worker logs the marked points.
 
 use matyan_model::{
     keys::TrialPoints,
@@ -17,7 +17,7 @@ use crate::server::{call::Call, control_record, deps::Deps, error::Result};
 
 /// Appends intermediate values of a trial to the log.
 pub(super) async fn publish(deps: &Deps, call: &Call, run_id: &str, values: &[(i64, f64)]) -> Result<()> {
-    // One after the other, so that few of them are in memory.
+    // One after the other, so that few points are in memory.
     for values in values.chunks(POINTS_PER_RECORD) {
         append(deps, call, run_id, trial_points::intermediate_values(values)).await?;
     }
@@ -40,7 +40,7 @@ pub(super) struct DuePoints {
 }
 
 impl DuePoints {
-    /// The points of a trial that has a run, with the intermediate values that were set before it had one.
+    /// The points of a trial that has a run, with the intermediate values that were set before the trial had its run.
     pub(super) fn new(
         (study, number): (u32, u32),
         trial: &Trial,
@@ -55,7 +55,7 @@ impl DuePoints {
         UnloggedPoints { study: self.study, number: self.number, points }
     }
 
-    /// Marks them in the transaction of the state.
+    /// Marks the points in the transaction of the state.
     pub(super) fn put_marks(&self, batch: &mut Batch, call: &Call) {
         if !self.intermediate_values.is_empty() {
             self.mark(TrialPoints::IntermediateValues).put(batch, call.project);
@@ -65,7 +65,8 @@ impl DuePoints {
         }
     }
 
-    /// Logs them, and clears the marks. A failure is no failure of the call: a worker logs what stays marked.
+    /// Logs the points, and clears the marks. The call succeeds even if this fails: a worker logs points that stay
+    /// marked.
     pub(super) async fn log(&self, deps: &Deps, call: &Call) {
         if !self.intermediate_values.is_empty() {
             let logged = publish(deps, call, &self.run_id, &self.intermediate_values).await;
@@ -80,7 +81,7 @@ impl DuePoints {
     async fn clear_mark(&self, deps: &Deps, call: &Call, points: TrialPoints, logged: Result<()>) {
         let cleared = async {
             logged?;
-            // Not synced: without it, the points are logged once more.
+            // Not synced: if the commit is lost, the points are logged once more.
             let mut batch = Batch::buffered();
             self.mark(points).clear(&mut batch, call.project);
             deps.store.commit(batch).await?;

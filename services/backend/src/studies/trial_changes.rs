@@ -1,5 +1,5 @@
-//! Changes of trials. Each reads the state of the trial in its transaction, so none follows its end. An unknown trial,
-//! and a finished one, are reported before what is wrong with the request.
+//! Changes of trials. Each change reads the state of the trial in its transaction, so no change follows the end of the
+//! trial. An unknown or finished trial is reported before a mistake in the request.
 
 use matyan_model::{
     keys::{self, AttributeKind},
@@ -113,7 +113,7 @@ enum StateChange {
     Written(Option<DuePoints>),
 }
 
-/// Sets the state of a trial. Returns false if it was to be taken, and is running already.
+/// Sets the state of a trial. Returns false if the trial should be taken, and is running already.
 pub(super) async fn set_state(deps: &Deps, call: &Call, request: pb::SetTrialStateRequest) -> Result<bool> {
     let id = (request.study_id, request.number);
     let values = call_values(deps);
@@ -172,7 +172,7 @@ async fn write_state(
     Ok(points)
 }
 
-/// Everything that was set on a waiting trial. The transaction fails if more is set in the meantime.
+/// Everything that was set on a waiting trial. The transaction fails if more is set before the commit.
 async fn read_content(transaction: &mut Transaction, call: &Call, id: (u32, u32)) -> Result<TrialContent> {
     let (study, number) = id;
     let rows = keys::trial_rows(call.project, study, number);

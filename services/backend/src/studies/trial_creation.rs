@@ -48,10 +48,10 @@ pub(super) async fn create(
     Ok(number)
 }
 
-/// What a call needs for a new run.
+/// The values for a new run that a call needs.
 pub(super) fn call_values(deps: &Deps) -> CallValues {
     let new_experiment = (deps.new_id)();
-    // A run is called by an id without dashes, as those of the clients.
+    // The id of a run has no dashes, like the ids that clients make.
     let new_run = (deps.new_id)().replace('-', "");
     CallValues { now: (deps.clock)(), new_experiment, new_run }
 }
@@ -75,7 +75,7 @@ async fn add(
     values: &CallValues,
 ) -> Result<(u32, Trial)> {
     let mut trial = trial.clone();
-    // Reads come before writes, so the run is made for the number that the trial will have.
+    // Reads come before writes, so the run is made for the number that the trial will get.
     let number = trial_count_checked(transaction, call.project, study_number).await?;
     if trial.state != TrialState::Waiting {
         let study = (study_number, study);
@@ -85,7 +85,7 @@ async fn add(
     trial_add(transaction, call.project, study_number, &trial).await?;
     let id = (study_number, number);
     for (name, param) in &content.params {
-        // A param of an added trial is taken as it is; it decides only if it is the first.
+        // A param of an added trial is stored unchanged; it sets the distribution only if it is the first.
         if distribution_load(transaction, call.project, study_number, name).await?.is_none() {
             distribution_put(transaction.batch(), call.project, study_number, name, &param.distribution);
         }

@@ -1,5 +1,6 @@
-//! The run of a trial: what it shows of the trial. Params are `hparams.*`, as the callback of the Python
-//! package has them, and the rest is `optuna.*`. What is too large to be shown stays with the study only.
+//! The run of a trial, and the parts of the trial that the run shows. Params are `hparams.*`, as the callback of the
+//! Python package has them, and the rest is `optuna.*`. Values that are too large to be shown stay with the study
+//! only.
 
 use matyan_model::{
     change::change_put,
@@ -21,16 +22,16 @@ use crate::server::{
 /// Largest encoded attribute that a run shows.
 const ATTRIBUTE_BYTES: usize = 16 << 10;
 
-/// Size of the params of a run from which on it shows nothing more.
+/// Size of the params of a run above which it shows nothing more.
 const RUN_BYTES: usize = 256 << 10;
 
 /// Largest head of an encoded text or map.
 const HEAD_BYTES: usize = 9;
 
-/// Size of the maps that values are shown in, with their keys: `hparams`, `optuna` and `user_attrs`.
+/// Size of the maps that contain shown values, with their keys: `hparams`, `optuna` and `user_attrs`.
 const INNER_MAPS_BYTES: usize = 100;
 
-/// The values of a call that are the same each time its transaction is tried.
+/// The values of a call that are the same for each attempt of its transaction.
 pub(super) struct CallValues {
     pub(super) now: i64,
     /// Ids for a new experiment and a new run.
@@ -38,7 +39,7 @@ pub(super) struct CallValues {
     pub(super) new_run: String,
 }
 
-/// The id of the experiment with the name of a study, which is created if there is none.
+/// The id of the experiment with the name of a study. The experiment is created if it does not exist.
 pub(super) async fn named_experiment(
     transaction: &mut Transaction,
     project: Project,
@@ -50,8 +51,9 @@ pub(super) async fn named_experiment(
     Ok(entity_find_or_create(transaction, project, &entity, new_id).await?)
 }
 
-/// The id of the experiment of a study. If it was deleted, the study gets another one. The transaction fails if it is
-/// deleted in the meantime: its sweep may not see a run that is linked to it later.
+/// The id of the experiment of a study. If the experiment was deleted, the study gets another experiment. The
+/// transaction fails if the experiment is deleted before the commit, because the sweep of the experiment may not see
+/// a run that is linked to it later.
 async fn experiment_of_study(
     transaction: &mut Transaction,
     project: Project,
@@ -108,7 +110,7 @@ pub(super) async fn create(
     Ok(TrialRun { number: run.0, id: values.new_run.clone() })
 }
 
-/// Loads the run of a trial to change what it shows; `None` if the run has been deleted. A run in the bin is
+/// Loads the run of a trial to change the shown values; `None` if the run has been deleted. A run in the bin is
 /// changed as well, because it may come back.
 pub(super) async fn load(transaction: &Transaction, call: &Call, run: &TrialRun) -> Result<Option<RunEdit>> {
     let edit = RunEdit::load(transaction, call.project, RunNumber(run.number)).await?;
@@ -135,7 +137,7 @@ pub(super) async fn show_param(
     Ok(())
 }
 
-/// Shows an attribute of a user, as its JSON says.
+/// Shows an attribute that a user has set, as its JSON defines it.
 pub(super) async fn show_attribute(
     edit: &mut RunEdit,
     transaction: &Transaction,
@@ -146,7 +148,7 @@ pub(super) async fn show_attribute(
     let path = ["optuna", "user_attrs", key];
     match shown_attribute(value) {
         Some(value) => ShownParams::new(tree).show(&path, value),
-        // The value before is not shown any more.
+        // The earlier value is not shown any more.
         None => drop(hide(tree, &path)),
     }
     Ok(())
@@ -186,7 +188,7 @@ fn set_state(edit: &mut RunEdit, trial: &Trial, now: i64) {
     };
 }
 
-/// What a run shows of its study.
+/// The params of a run that show its study.
 fn about(study_number: u32, study: &Study, number: u32) -> Map {
     Map::from([
         ("study".to_owned(), Value::Text(study.name.clone())),
@@ -217,7 +219,7 @@ fn shown_state(trial: &Trial) -> Map {
     shown
 }
 
-/// What a run shows of the content of its trial.
+/// The params of a run that show the content of its trial.
 struct ShownContent {
     params: Vec<(String, Value)>,
     attributes: Vec<(String, Value)>,
@@ -225,7 +227,7 @@ struct ShownContent {
 
 fn shown_content(content: &TrialContent) -> ShownContent {
     let params = content.params.iter().filter_map(|(name, param)| {
-        // It was checked when it was set.
+        // The attribute was checked when it was set.
         let value = Distribution::parse(&param.distribution).and_then(|of| of.value(param.value)).ok()?;
         Some((name.clone(), value))
     });
@@ -268,7 +270,7 @@ impl<'t> ShownParams<'t> {
     }
 }
 
-/// The map at a path. What is not a map becomes one: someone has edited the params.
+/// The map at a path. A value that is not a map becomes a map: someone has edited the params.
 fn inner_map<'t>(mut tree: &'t mut Map, path: &[&str]) -> &'t mut Map {
     for key in path {
         let value = tree.entry((*key).to_owned()).or_insert(Value::Null);
@@ -308,7 +310,7 @@ mod tests {
     const P: Project = Project(0);
 
     #[tokio::test]
-    async fn a_trial_does_not_start_in_an_experiment_that_is_deleted_in_the_meantime() {
+    async fn a_trial_does_not_start_in_an_experiment_that_is_deleted_concurrently() {
         let directory = tempfile::tempdir().unwrap();
         let store = EmbeddedStore::open(directory.path(), Default::default()).await.unwrap();
         let experiment = Experiment { name: "s".into(), ..Experiment::default() };
@@ -346,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shown_value_replaces_the_one_before() {
+    fn a_shown_value_replaces_the_earlier_value() {
         let mut tree = map(r#"{"optuna": {"user_attrs": {"a": {"x": 1}}}, "hparams": 5}"#);
         let mut params = ShownParams::new(&mut tree);
         params.show(&["optuna", "user_attrs", "a"], Value::Map(map(r#"{"y": 2}"#)));
@@ -355,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_large_is_not_shown() {
+    fn values_that_are_too_large_are_not_shown() {
         let mut tree = map(r#"{"optuna": {"user_attrs": {"a": 1}}}"#);
         let large = Value::Text("x".repeat(RUN_BYTES));
         ShownParams::new(&mut tree).show(&["optuna", "user_attrs", "a"], large);
@@ -365,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn the_size_of_what_is_shown_is_counted() {
+    fn the_size_of_shown_values_is_counted() {
         let mut tree = Map::new();
         let mut params = ShownParams::new(&mut tree);
         let text = |length: usize| Value::Text("x".repeat(length));
@@ -373,7 +375,7 @@ mod tests {
             let key = number.to_string();
             params.show(&["optuna", "user_attrs", &key], text(number % 100));
             params.show(&["hparams", &key], text(1));
-            // What is replaced does not count any more.
+            // A replaced value does not count any more.
             params.show(&["hparams", &key], text(2));
         }
         let counted = params.bytes;
@@ -383,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn several_values_have_names_of_their_own() {
+    fn several_values_have_different_names() {
         let trial = |values: &[f64]| Trial {
             state: TrialState::Complete,
             values: values.to_vec(),

@@ -1,7 +1,7 @@
-//! Attacks on a running server that leave rights to whoever should have none: by pages of other sites, with what a browser
-//! keeps, with secrets in the wrong place, by the calls of the server's own processes, and by paths. Each attack is one
-//! request, and its answer shows that it has failed. `confusion` has the attacks on the project of a request, `login_code`
-//! those on codes, and `revocation` those with what was revoked.
+//! Attacks on a running server that try to gain rights: by pages of other sites, with the data that a browser keeps,
+//! with secrets in the wrong place, by the calls of the server's own processes, and by paths. Each attack is one
+//! request, and its answer shows that it has failed. `confusion` has the attacks on the project of a request,
+//! `login_code` the attacks on codes, and `revocation` the attacks with revoked credentials.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -24,10 +24,10 @@ const READ: &str = "/p/speech/api/v1/rest/projects/";
 const SOCKET: &str = "/p/speech/api/v1/ws/runs/r";
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// The text that only whoever may read the project sees.
+/// The text that only callers see who may read the project.
 const CANARY: &str = "canary-of-the-project";
 
-/// A server with something to read, and what its user `ana` shows.
+/// A server with a project to read, and the token of its user `ana`.
 struct Scene {
     closed: ClosedServer,
     client: ExactClient,
@@ -46,7 +46,7 @@ impl Scene {
         let link = closed.create_link("ana", PROJECT).await;
         let cookie = closed.sign_in(&link).await;
         let scene = Self { closed, client: ExactClient::http1(), token, cookie };
-        // What the attacks try to get is there.
+        // The attacks try to get this text, and it is in the answer to its owner.
         let own =
             scene.get(READ, &[("cookie", scene.cookie.as_str()), ("sec-fetch-site", "same-origin")]).await;
         assert!(own.status == StatusCode::OK && own.contains(CANARY), "{own:?}");
@@ -67,7 +67,7 @@ impl Scene {
         self.send("GET", path, headers, b"").await
     }
 
-    /// A call of gRPC without a credential. Returns its code, and whether it shows the project.
+    /// A gRPC call without a credential. Returns its code, and whether it shows the project.
     async fn call(&self, rpc: &str, message: Vec<u8>) -> (Option<Code>, bool) {
         let length = u32::try_from(message.len()).expect("the message is small");
         let body = [&[0][..], &length.to_be_bytes(), &message].concat();
@@ -119,7 +119,7 @@ async fn rule_65_a_page_of_another_site_cannot_use_the_cookie() {
             ],
         ),
         ("signing out", "POST", "/sign-out", vec![("origin", "http://evil.example")]),
-        ("signing in as someone else", "POST", "/sign-in", vec![("origin", "http://evil.example")]),
+        ("signing in as another person", "POST", "/sign-in", vec![("origin", "http://evil.example")]),
         ("allowing a program", "POST", "/sign-in/code", vec![("sec-fetch-site", "cross-site")]),
     ] {
         let headers = [&[("cookie", cookie), ("content-type", FORM)][..], &headers].concat();
@@ -134,7 +134,7 @@ async fn rule_65_a_page_of_another_site_cannot_use_the_cookie() {
         }
     }
     assert!(problems.is_empty(), "{}", problems.join("\n"));
-    // The session goes on: nobody was signed out.
+    // The session continues: nobody was signed out.
     let own = scene.get(READ, &[("cookie", cookie), ("sec-fetch-site", "same-origin")]).await;
     assert_eq!(own.status, StatusCode::OK);
 }
@@ -181,7 +181,7 @@ async fn rule_82_a_secret_in_the_wrong_place_is_worth_nothing() {
         }
     }
     assert!(problems.is_empty(), "{}", problems.join("\n"));
-    // Nothing of that has used the link up.
+    // None of these requests has used the link up.
     scene.closed.sign_in(&link).await;
 }
 
@@ -264,7 +264,7 @@ async fn rule_78_the_servers_own_calls_are_refused_from_outside() {
     assert_eq!(own.status, StatusCode::OK, "the session was not ended");
 }
 
-/// A digest as somebody would send it who has found one in a copy of the store.
+/// A digest as an attacker would send it who has found it in a copy of the store.
 fn found_digest(cookie: &str) -> Bytes {
     let mut digest = secret_of(cookie).as_bytes().to_vec();
     digest.resize(32, 0);

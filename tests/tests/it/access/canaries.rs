@@ -1,6 +1,6 @@
-//! A project with a canary in every text. No answer to a caller without rights in it contains one, whatever the request
-//! names, over every rpc and operation, those of other trackers' protocols included. An owner of the project sees each of
-//! them, so the canaries are where they belong.
+//! A project with a canary in every text. No answer to a caller without rights in the project contains a canary,
+//! whatever the request names, over every rpc and operation, including the protocols of other trackers. An owner of
+//! the project sees each canary, so the canaries are where they belong.
 
 mod filling;
 
@@ -32,7 +32,7 @@ const ENDLESS: [&str; 4] = [
     "/matyan.series.v1.SeriesService/Follow",
 ];
 
-/// The beginning of a query, which names of experiments complete.
+/// The start of a query, which names of experiments complete.
 const COMPLETED: &str = "run.experiment == '";
 
 /// A request without its project and its caller.
@@ -42,7 +42,7 @@ struct Call {
     path: String,
     content_type: &'static str,
     body: Bytes,
-    /// Whether it changes nothing.
+    /// Whether the request changes nothing.
     is_reading: bool,
 }
 
@@ -63,7 +63,7 @@ impl Call {
     }
 }
 
-/// Every rpc, with what the project has.
+/// Every rpc, with ids of things in the project.
 fn rpcs(filled: &FilledProject) -> Vec<Call> {
     let pool = DescriptorPool::decode(DESCRIPTORS).expect("the build writes descriptors");
     let services: Vec<_> = pool.services().collect();
@@ -83,11 +83,11 @@ fn rpc(filled: &FilledProject, method: &MethodDescriptor) -> Call {
     Call { method: Method::POST, path, content_type: "application/grpc", body, is_reading }
 }
 
-/// A request for what the project has.
+/// A request with ids of things in the project.
 fn message_of(path: &str, message: &MessageDescriptor, filled: &FilledProject) -> DynamicMessage {
     let mut request = DynamicMessage::new(message.clone());
     for field in message.fields() {
-        // The first one of alternatives.
+        // The first of the alternatives.
         if field.containing_oneof().is_some_and(|it| it.fields().next() != Some(field.clone())) {
             continue;
         }
@@ -148,7 +148,7 @@ fn value_of(path: &str, field: &FieldDescriptor, filled: &FilledProject) -> Opti
     }
 }
 
-/// Every REST operation, with what the project has.
+/// Every REST operation, with ids of things in the project.
 async fn operations(closed: &ClosedServer, filled: &FilledProject) -> Vec<Call> {
     let description = Call {
         method: Method::GET,
@@ -167,7 +167,7 @@ async fn operations(closed: &ClosedServer, filled: &FilledProject) -> Vec<Call> 
             let is_reading = method == Method::GET;
             let body: &'static [u8] = if is_reading { b"" } else { b"{}" };
             let body = Bytes::from_static(body);
-            // Nothing could be asked after it.
+            // No other call would be possible after it.
             if method == Method::DELETE && path == "/api/v1/rest/projects/" {
                 continue;
             }
@@ -178,7 +178,7 @@ async fn operations(closed: &ClosedServer, filled: &FilledProject) -> Vec<Call> 
     calls
 }
 
-/// Every operation of other trackers' protocols, with what the project has.
+/// Every operation of other trackers' protocols, with ids of things in the project.
 async fn foreign_operations(closed: &ClosedServer, filled: &FilledProject) -> Vec<Call> {
     let call = |operation: ForeignOperation| {
         let is_reading = operation.is_reading();
@@ -188,7 +188,7 @@ async fn foreign_operations(closed: &ClosedServer, filled: &FilledProject) -> Ve
     filled.foreign.operations(closed).await.into_iter().map(call).collect()
 }
 
-/// The path of an operation with the ids of what the project has.
+/// The path of an operation with ids of things in the project.
 fn filled_path(template: &str, filled: &FilledProject) -> String {
     let mut section = "";
     let mut segments = Vec::new();
@@ -247,7 +247,7 @@ async fn rule_103_no_text_of_a_project_reaches_a_caller_without_rights_in_it() {
     let calls = [rpcs(&filled), operations(&closed, &filled).await, foreign].concat();
     let canaries: BTreeSet<&str> = filled.canaries.used.iter().map(String::as_str).collect();
 
-    // An owner of the project reads all of them.
+    // An owner of the project reads all canaries.
     let owner = closed.invite("owner", Role::Owner, FILLED).await.secret;
     let reading: Vec<&Call> = calls.iter().filter(|call| call.is_reading).collect();
     let mut unseen = canaries.clone();

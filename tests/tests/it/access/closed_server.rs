@@ -75,7 +75,7 @@ impl ClosedServer {
         self.create_token(principal, project, 0).await
     }
 
-    /// A token of a principal for a project. With a lifetime of 0, it lives as long as usual.
+    /// A token of a principal for a project. With a lifetime of 0, it gets the default lifetime.
     pub(super) async fn create_token(&self, principal: &str, project: &str, lifetime_s: u64) -> CreatedToken {
         let create = CreateTokenRequest { principal: principal.to_owned(), lifetime_s, ..Default::default() };
         self.token(project, create).await
@@ -129,7 +129,7 @@ impl ClosedServer {
     /// A socket to a run, or the status with which it is refused.
     pub(super) async fn connect(&self, token: &str, project: &str, run_id: &str) -> Result<JsonWriter, u16> {
         let base = format!("{}/p/{project}", self.server.ingest);
-        let mut request = url(&base, run_id).into_client_request().expect("the address is one");
+        let mut request = url(&base, run_id).into_client_request().expect("the address is valid");
         let authorization = format!("Bearer {token}").parse().expect("a token is ASCII");
         request.headers_mut().insert("authorization", authorization);
         match tokio_tungstenite::connect_async(request).await {
@@ -139,7 +139,7 @@ impl ClosedServer {
         }
     }
 
-    /// A token of a principal that has expired. It has not been used, so nothing of it is cached.
+    /// A token of a principal that has expired. It has not been used, so the server has not cached it.
     pub(super) async fn expired_token(&self, principal: &str, project: &str) -> CreatedToken {
         let token = self.create_token(principal, project, 1).await;
         let expires_us = token.info.expires_us.expect("every token expires");

@@ -1,6 +1,6 @@
-//! Requests that try to be about two projects, or to speak for somebody else: contradictory headers, nested and encoded
-//! paths, and the headers by which proxies and the server's own processes talk. Over every protocol, a caller gets what
-//! its token permits, or an error.
+//! Requests that try to be about two projects, or to speak for another caller: contradictory headers, nested and
+//! encoded paths, and the headers by which proxies and the server's own processes talk. Over every protocol, a caller
+//! gets only answers that its token permits, or an error.
 
 use bytes::Bytes;
 use http::{Request, StatusCode, request::Builder};
@@ -19,27 +19,27 @@ use tonic::Code;
 
 use super::{closed_server::ClosedServer, stdout_of};
 
-/// The project in which the caller of the tests may read and send data, and one in which it may do nothing.
+/// The project in which the caller of the tests may read and send data, and a project in which it may do nothing.
 const OWN: &str = "speech";
 const FOREIGN: &str = "vision";
 
-/// Where a proxy exposes the server.
+/// The path under which a proxy exposes the server.
 const BASE_PATH: &str = "/base";
 
-/// An address of documentation, which no client of the tests has.
+/// An address reserved for documentation, which no client of the tests has.
 const FORGED_ADDRESS: &str = "203.0.113.9";
 
-/// What a request gets.
+/// The answer to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Expected {
     /// An answer about `OWN`.
     Own,
     Refused(StatusCode),
-    /// Nothing of any project, whatever the status.
+    /// No content of any project, whatever the status.
     Nothing,
 }
 
-/// The beginning of a path, and headers in addition to the caller's token.
+/// The start of a path, and headers in addition to the caller's token.
 type Attempt = (&'static str, &'static [(&'static str, &'static str)], Expected);
 
 const CONTRADICTION: Expected = Expected::Refused(StatusCode::BAD_REQUEST);
@@ -51,7 +51,7 @@ const ATTEMPTS: &[Attempt] = &[
     ("", &[("matyan-project", "speech")], Expected::Own),
     ("", &[("matyan-project", "vision")], UNKNOWN),
     ("/p/vision", &[], UNKNOWN),
-    // Without a project, a request is about the default one.
+    // Without a project, a request is about the default project.
     ("", &[], UNKNOWN),
     ("", &[("matyan-project", "")], UNKNOWN),
     // Several names.
@@ -80,7 +80,7 @@ const ATTEMPTS: &[Attempt] = &[
     ("/p/speech/..%2Fvision", &[], Expected::Nothing),
     ("/p/vision/p/speech", &[], Expected::Nothing),
     ("/x/p/speech", &[("matyan-project", "")], Expected::Nothing),
-    // The base path is removed once, at the beginning.
+    // The base path is removed once, at the start of the path.
     ("/base/p/speech", &[], Expected::Own),
     ("/base", &[("matyan-project", "speech")], Expected::Own),
     ("/base/p/vision", &[], UNKNOWN),
@@ -152,7 +152,7 @@ impl Protocol {
         }
     }
 
-    /// A request for the description of a project, or for a socket of one.
+    /// A request for the description of a project, or for a socket of a project.
     fn request(self, base: &str, prefix: &str) -> (Builder, &'static [u8]) {
         let get = "matyan.project.v1.ProjectService/Get";
         match self {
@@ -252,7 +252,7 @@ async fn rule_58_no_request_is_about_two_projects_or_speaks_for_somebody_else() 
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 
-/// The message of a unary call that has to succeed, by a caller who claims to be another one.
+/// The message of a unary call that has to succeed, by a caller who claims to be another caller.
 async fn call<A: Message + Default>(
     closed: &ClosedServer,
     token: &str,
@@ -295,7 +295,7 @@ async fn rule_102_headers_of_the_servers_own_calls_are_worth_nothing_from_outsid
     let caller: Result<GetCallerResponse, Code> =
         call(&closed, &ana, "/matyan.access.v1.AccessService/GetCaller", who).await;
     let caller = caller.expect("every caller may ask");
-    // The limits of the token are those of the real one.
+    // The limits of the token are the limits of the real token.
     assert_eq!(
         (caller.principal.as_str(), caller.token_project.as_deref(), caller.token_role),
         ("ana", Some(OWN), i32::from(Role::Unspecified))
@@ -310,7 +310,7 @@ async fn rule_102_headers_of_the_servers_own_calls_are_worth_nothing_from_outsid
         call(&closed, &ana, "/matyan.admin.v1.AdminService/ListParkedItems", parked.encode_to_vec()).await;
     assert_eq!(parked, Err(Code::PermissionDenied), "an owner of one project does not manage all");
 
-    // The audit log names who it was, and from where.
+    // The audit log has the real caller and address.
     let grant = GrantRequest { principal: "bo".to_owned(), role: Role::Owner.into() };
     let grant: Result<(), Code> =
         call(&closed, &bo, "/matyan.access.v1.AccessService/Grant", grant.encode_to_vec()).await;

@@ -1,6 +1,6 @@
-//! The operations of other trackers' protocols, each as a request that gets as far as the calls for which it needs rights.
-//! They come from the tables of the translators, and the fields of GraphQL from the schema that the server describes, so
-//! that an operation without rights here fails the tests.
+//! The operations of other trackers' protocols, each as a request that gets as far as the calls for which it needs
+//! rights. The operations come from the tables of the translators, and the fields of GraphQL from the schema that the
+//! server describes. So an operation without rights here fails the tests.
 
 mod mlflow;
 mod optuna;
@@ -31,19 +31,19 @@ const READ_INGEST_EDIT: &[Access] = &[Access::Read, Access::Ingest, Access::Edit
 const JSON: &str = "application/json";
 const GRPC: &str = "application/grpc";
 
-/// The path to which all operations of GraphQL go.
+/// The path of all GraphQL operations.
 const GRAPHQL: &str = "/graphql";
 
 /// One operation.
 #[derive(Clone, Debug)]
 pub(super) struct ForeignOperation {
-    /// For people who read the result of a test.
+    /// The name of the operation, for people who read the result of a test.
     pub(super) name: String,
     pub(super) method: Method,
     pub(super) path: String,
     pub(super) content_type: &'static str,
     pub(super) body: Bytes,
-    /// The rights that it needs, in the order of its calls.
+    /// The rights that the operation needs, in the order of its calls.
     pub(super) needs: &'static [Access],
 }
 
@@ -52,29 +52,30 @@ impl ForeignOperation {
         self.content_type == GRPC
     }
 
-    /// Whether it changes nothing.
+    /// Whether the operation changes nothing.
     pub(super) fn is_reading(&self) -> bool {
         self.needs.iter().all(|access| matches!(access, Access::Public | Access::Caller | Access::Read))
     }
 
-    /// Whether the answer says that the operation has had an effect, or has shown something.
+    /// Whether the answer says that the operation has had an effect, or has shown content.
     pub(super) fn has_succeeded(&self, answer: &Answer) -> bool {
         if self.is_grpc() {
             return answer.grpc_status().is_none_or(|status| status.code() == Code::Ok);
         }
         if self.path != GRAPHQL {
-            // To restore what is not deleted has no effect.
+            // Restoring something that is not deleted has no effect.
             let is_effective = !self.path.ends_with("/restore");
             return is_effective && (answer.status.is_success() || answer.status.is_redirection());
         }
-        // The status tells little. A field without a value has shown nothing.
+        // The status tells little. A field without a value has shown no content.
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         let has_value = body["data"].as_object().is_some_and(|data| data.values().any(|it| !it.is_null()));
         answer.status == StatusCode::OK && body["errors"].is_null() && has_value
     }
 }
 
-/// What the operations are about in one project: an experiment, a run, a model and a study, made through the protocols.
+/// The things in one project that operations use: an experiment, a run, a model and a study, made through the
+/// protocols.
 pub(super) struct ForeignThings {
     mlflow: MlflowThings,
     optuna: OptunaThings,
@@ -82,7 +83,7 @@ pub(super) struct ForeignThings {
 }
 
 impl ForeignThings {
-    /// Makes them as the operator. `text` gives each text, by what it is a text of.
+    /// Makes the things as the operator. `text` gives each text, by the kind of the text.
     pub(super) async fn create(
         closed: &ClosedServer,
         project: &str,

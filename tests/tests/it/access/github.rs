@@ -16,7 +16,7 @@ use super::{audit, closed_server::ClosedServer};
 
 const PROJECT: &str = "speech";
 
-/// A sign-in that a browser has begun.
+/// A sign-in that a browser has started.
 pub(super) struct BegunSignIn {
     /// The name of the cookie.
     pub(super) name: String,
@@ -45,7 +45,7 @@ pub(super) fn random_secrets() -> GitHubSecrets {
     GitHubSecrets { client_secret: text(), code: text(), token: text() }
 }
 
-/// A server with access control and one project, which people of an organization of a GitHub read.
+/// A server with access control and one project, which members of an organization at a GitHub instance read.
 pub(super) async fn up(
     flags: &[&str],
     github: &GitHub,
@@ -66,7 +66,7 @@ pub(super) async fn up(
     ClosedServer::up_with_variables(flags, &variables, &[project]).await
 }
 
-/// Name and value of a cookie that an answer sets, by the beginning of its name.
+/// Name and value of a cookie that an answer sets, by the start of its name.
 fn cookie_of(answer: &Answer, name: &str) -> (String, String) {
     let values = answer.headers.get_all(header::SET_COOKIE).iter();
     let mut pairs = values.filter_map(|value| value.to_str().ok()?.split(';').next()?.split_once('='));

@@ -1,5 +1,5 @@
-//! `matyan login` and `matyan logout`: a token of a user is kept in a file of the user, and used by later commands for the
-//! server that it belongs to, and for no other.
+//! `matyan login` and `matyan logout`: a token is kept in a file of the user, and later commands send the token to the
+//! server for which it is kept, and to no other server.
 
 use std::{
     fs,
@@ -42,7 +42,7 @@ impl Home {
         run(&mut self.command(server, words))
     }
 
-    /// Signs in with what is piped to the command.
+    /// Signs in with the text that is piped to the command.
     fn log_in(&self, server: &Server, piped: &str) -> Result<Value, String> {
         let mut command = self.command(server, &["login", "--json"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -77,14 +77,14 @@ async fn rule_120_a_kept_token_is_for_its_server_and_its_user() {
     let signed_in = home.log_in(&closed.server, &pasted).expect("the token is valid");
     assert_eq!((&signed_in["principal"], &signed_in["project"]), (&"ana".into(), &PROJECT.into()));
     assert_eq!(signed_in["token_id"], ana.info.id.as_str());
-    assert!(!signed_in.to_string().contains(&ana.secret), "it is not repeated");
+    assert!(!signed_in.to_string().contains(&ana.secret), "the token is not printed");
     assert_eq!((mode(&home.file()), mode(home.file().parent().expect("a folder"))), (0o600, 0o700));
 
     home.run(&closed.server, &RUNS).expect("the kept token is used");
     let whoami = home.run(&closed.server, &["access", "whoami"]).expect("the kept token is used");
     assert!(whoami.starts_with("ana"), "{whoami}");
-    // Another server on the same host gets nothing.
-    let error = home.run(&other.server, &RUNS).expect_err("no token is kept for it");
+    // Another server on the same host gets no token.
+    let error = home.run(&other.server, &RUNS).expect_err("no token is kept for the other server");
     assert!(error.contains("matyan login"), "{error}");
     // A token of the environment comes first.
     let mut command = home.command(&closed.server, &["access", "whoami"]);
@@ -105,7 +105,7 @@ async fn rule_120_a_kept_token_is_for_its_server_and_its_user() {
 }
 
 #[tokio::test]
-async fn what_the_server_refuses_is_not_kept() {
+async fn a_token_that_the_server_refuses_is_not_kept() {
     let closed = ClosedServer::up(&[], &[PROJECT]).await;
     let ana = closed.invite("ana", Role::Viewer, PROJECT).await;
     let link = closed.create_link("ana", PROJECT).await;
@@ -119,7 +119,7 @@ async fn what_the_server_refuses_is_not_kept() {
         (&closed.server, link.as_str(), "a link that signs a browser in"),
         (&open, closed.operator.as_str(), "access control is off"),
     ] {
-        let error = home.log_in(server, piped).expect_err("it is no valid token");
+        let error = home.log_in(server, piped).expect_err("the text is not a valid token");
         assert!(error.contains(expected), "{error}");
         assert!(piped.is_empty() || !error.contains(piped), "{error}");
         assert!(!home.file().exists(), "{expected}");
@@ -127,7 +127,7 @@ async fn what_the_server_refuses_is_not_kept() {
 }
 
 #[tokio::test]
-async fn tokens_for_projects_are_kept_beside_each_other() {
+async fn tokens_for_several_projects_are_kept() {
     let closed = ClosedServer::up(&[], &[PROJECT, "vision"]).await;
     let home = Home::new();
     for project in [PROJECT, "vision"] {
@@ -140,7 +140,7 @@ async fn tokens_for_projects_are_kept_beside_each_other() {
     let file = closed.server.data_dir().join("operator-token");
     let file = file.to_str().expect("the path is text");
     home.run(&closed.server, &["login", "--token-file", file]).expect("the token is valid");
-    home.run(&closed.server, &["projects", "create", "more"]).expect("it is the operator's");
+    home.run(&closed.server, &["projects", "create", "more"]).expect("the token is the operator's");
     let forgotten = home.run(&closed.server, &["logout", "--all"]).expect("three tokens are kept");
     assert_eq!(forgotten.lines().count(), 3, "{forgotten}");
 }

@@ -1,5 +1,5 @@
-//! `matyan login` by a code, which a person types in a browser, against a running server: who may allow a token, what the
-//! token may do, and what it is worth before and afterwards.
+//! `matyan login` by a code, which a person types in a browser, against a running server: who may allow a token, which
+//! rights the token then has, and that it has none before it is allowed and after it is revoked.
 
 use std::process::Stdio;
 
@@ -54,7 +54,7 @@ async fn start_login(server: &Server, home: &TempDir, flags: &[&str]) -> (Child,
     let mut lines = BufReader::new(stderr).lines();
     while let Some(line) = lines.next_line().await.expect("the output is text") {
         if let Some((_, code)) = line.split_once("type the code ") {
-            // The command writes more.
+            // The command continues to write.
             tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
             return (child, code.trim().to_owned());
         }
@@ -90,7 +90,7 @@ async fn rule_121_a_program_gets_a_token_when_its_code_is_typed() {
 
     user_command(&closed.server, &home, &["runs", "ls", "--project", PROJECT]).expect("the token reads");
     let error = user_command(&closed.server, &home, &["runs", "ls", "--project", "vision"]);
-    assert!(error.expect_err("it is another project").contains("no project `vision`"));
+    assert!(error.expect_err("the token is for another project").contains("no project `vision`"));
     // A second answer has no effect, and another code is needed.
     let (again, page) = post_form(&closed.server, &cookie, &format!("code={code}&answer=allow")).await;
     assert!(again == StatusCode::BAD_REQUEST && page.contains("No program waits"), "{page}");
@@ -122,7 +122,7 @@ async fn rule_121_a_pending_token_is_worth_nothing() {
     let (refused, cookie) = super::sign_in(&closed.server, &begun.token).await;
     assert!(cookie.is_none(), "a pending token signs no browser in: {refused}");
 
-    // Neither without a session, nor with one that began with a token.
+    // Neither without a session, nor with a session that was started with a token.
     let form = format!("code={}&answer=allow", begun.code);
     let (stranger, _) = post_form(&closed.server, "", &form).await;
     assert_eq!(stranger, StatusCode::SEE_OTHER);
@@ -133,7 +133,7 @@ async fn rule_121_a_pending_token_is_worth_nothing() {
     assert!(page.contains("began with a token"), "{page}");
     assert_eq!(state(&closed, &begun.token).await, LoginState::Pending);
 
-    // Whoever refuses it ends it.
+    // A person who refuses the program ends its login.
     let link = closed.create_link("ana", PROJECT).await;
     let cookie = closed.sign_in(&link).await;
     let (answered, _) =
@@ -161,7 +161,7 @@ async fn rule_121_codes_are_not_guessed() {
     assert_eq!(refused, StatusCode::FORBIDDEN);
     let (refused, page) = post_form(&closed.server, &cookie, &format!("code={}", begun.code)).await;
     assert!(refused == StatusCode::FORBIDDEN && page.contains("five wrong codes"), "{page}");
-    // What is no code at all is not counted.
+    // A text that is not a code is not counted.
     let ana = closed.create_link("mallory", PROJECT).await;
     let cookie = closed.sign_in(&ana).await;
     for text in ["", "A", "BCDF-GHJ1", "BCDF-GHJK-L"] {
@@ -188,7 +188,7 @@ async fn rule_121_a_program_asks_for_no_more_than_its_person_has() {
             assert!(answered == StatusCode::FORBIDDEN && page.contains("your session is for"), "{page}");
             assert_eq!(state(&closed, &begun.token).await, LoginState::Pending);
         } else {
-            // A limit that is larger than the roles gives nothing.
+            // A limit that is larger than the roles gives no rights.
             assert_eq!(answered, StatusCode::OK, "{page}");
             let projects = status(&closed.server, "/metrics/", Some(&begun.token)).await;
             assert_eq!(projects, StatusCode::FORBIDDEN);

@@ -1,10 +1,10 @@
-//! Every rpc, REST operation and socket of a running server, by every kind of caller, in projects of its own, of others,
-//! and in one that does not exist, over each protocol. Rpcs come from the descriptors and operations from the
-//! description of the API, so that new ones are included by themselves. What is expected follows from the declared
-//! right alone.
+//! Every rpc, REST operation and socket of a running server, by every kind of caller, in projects of the caller, of
+//! others, and in a project that does not exist, over each protocol. Rpcs come from the descriptors and operations
+//! from the description of the API, so that new ones are included automatically. The expected answers follow from the
+//! declared right alone.
 //!
-//! The operations of other trackers' protocols need the rights of the calls that they become. Every role uses them, and
-//! every kind of credential uses some of our own protocols: more combinations would show nothing new.
+//! The operations of other trackers' protocols need the rights of the calls that they become. Every role uses these
+//! operations, and every kind of credential uses some of our own protocols: more combinations would show nothing new.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,16 +33,16 @@ const PROJECTS: [&str; 3] = [OWN, OTHER, UNKNOWN];
 /// An operation that leaves nothing to test after it: only its refusals are part of the matrix.
 const DELETES_ITS_PROJECT: (&str, &str) = ("DELETE", "/api/v1/rest/projects/");
 
-/// Start of the paths of the calls that only the pages of the server make. Nobody reaches them from outside.
+/// Start of the paths of the calls that only the pages of the server make. Nobody reaches these calls from outside.
 const SIGN_IN_SERVICE: &str = "/matyan.access.v1.SignInService/";
 
-/// Requests that are on their way at the same time.
+/// Requests that are in progress at the same time.
 const CONCURRENCY: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Tester {
     Nobody,
-    /// Sends a text that is no token.
+    /// Sends a text that is not a token.
     Malformed,
     /// Sends a token that the server has never created.
     Invented,
@@ -50,7 +50,7 @@ enum Tester {
     Revoked,
     /// Has a role in `OWN`.
     Member(Role),
-    /// Owns `OWN`, and sends a token with at most a role.
+    /// Owns `OWN`, and sends a token whose rights are limited to a role.
     Limited(Role),
     /// A browser that has signed in with the token of a member.
     Session(Role),
@@ -69,16 +69,16 @@ enum Outcome {
     NotSignedIn,
     Denied,
     UnknownProject,
-    /// Denied, or without effect: an operation may find that what it is about does not exist, before it makes a call for
+    /// Denied, or without effect: an operation may find that its object does not exist, before it makes a call for
     /// which it has no right.
     Refused,
     /// The server does not have the call.
     Absent,
-    /// The server cannot answer, or not now. Never expected.
+    /// The server cannot answer, at least not now. Never expected.
     Failed,
 }
 
-/// What a caller shows.
+/// The credential that a caller sends.
 #[derive(Clone, Debug)]
 enum Credential {
     Nothing,
@@ -118,7 +118,7 @@ impl Tester {
         }
     }
 
-    /// Whether a cell of this caller shows anything that other cells do not show.
+    /// Whether a cell of this caller shows something that no other cell shows.
     fn uses(self, target: &Target) -> bool {
         use Protocol::{Grpc, GrpcWeb, Http1, Socket};
         if target.foreign.is_some() {
@@ -156,11 +156,11 @@ enum Protocol {
     Socket { is_binary: bool },
 }
 
-/// Something that needs a right, over one protocol.
+/// A call, operation or socket that needs a right, over one protocol.
 #[derive(Clone, Debug)]
 struct Target {
     protocol: Protocol,
-    /// The right that it needs; the first one, if it is an operation of another tracker's protocol.
+    /// The right that it needs; the first right, if it is an operation of another tracker's protocol.
     access: Access,
     method: Method,
     path: String,
@@ -168,7 +168,7 @@ struct Target {
     is_stream: bool,
     /// Whether it is on the port that training code sends to.
     is_ingest: bool,
-    /// `None`: it is one of our own.
+    /// `None`: the target belongs to our own protocols.
     foreign: Option<ForeignOperation>,
 }
 
@@ -185,7 +185,7 @@ impl Target {
         Self { method: operation.method.clone(), foreign: Some(operation), ..target }
     }
 
-    /// The rights of the calls that follow the first one.
+    /// The rights of the calls that follow the first call.
     fn further_rights(&self) -> &'static [Access] {
         self.foreign.as_ref().and_then(|operation| operation.needs.get(1..)).unwrap_or_default()
     }
@@ -194,7 +194,7 @@ impl Target {
         self.path.starts_with(SIGN_IN_SERVICE)
     }
 
-    /// What it is, for people who read the result of the test.
+    /// The name of the target, for people who read the result of the test.
     fn name(&self) -> String {
         match &self.foreign {
             Some(operation) => operation.name.clone(),
@@ -293,7 +293,7 @@ impl Target {
     /// Whether an answer is the expected one. `found` is its outcome.
     fn is_expected(&self, expected: Outcome, found: Outcome, answer: &Answer, project: &str) -> bool {
         match (expected, found) {
-            // Its credential is in the request, and this one has none.
+            // The credential of this target is in the request, and this request has none.
             (Outcome::Permitted, Outcome::Denied) => self.access == Access::Signed,
             (Outcome::Permitted, Outcome::UnknownProject) => project == UNKNOWN,
             (Outcome::Refused, Outcome::Denied) => true,
@@ -371,7 +371,7 @@ fn sockets() -> Vec<Target> {
     targets
 }
 
-/// The operations of other trackers' protocols, about things that are in `OWN`.
+/// The operations of other trackers' protocols, on things in `OWN`.
 async fn foreign_operations(closed: &ClosedServer) -> Vec<Target> {
     let things = ForeignThings::create(closed, OWN, &mut |of: &str| of.to_owned()).await;
     things.operations(closed).await.into_iter().map(Target::foreign).collect()
@@ -382,7 +382,7 @@ fn member(role: Role) -> String {
     role.as_str_name().to_lowercase()
 }
 
-/// Every kind of caller, with what it shows.
+/// Every kind of caller, with the credential that it sends.
 async fn testers(closed: &ClosedServer) -> Vec<(Tester, Credential)> {
     let mut testers = vec![
         (Tester::Nobody, Credential::Nothing),
@@ -420,14 +420,14 @@ async fn testers(closed: &ClosedServer) -> Vec<(Tester, Credential)> {
     testers
 }
 
-/// Whether a cell shows something new, and leaves the projects for the others.
+/// Whether a cell shows something new, and leaves the projects for the other cells.
 fn is_sent(target: &Target, tester: Tester, project: &str) -> bool {
     let leaves_projects =
         !target.deletes_its_project() || tester.expected(target, project) != Outcome::Permitted;
     tester.uses(target) && leaves_projects
 }
 
-/// One cell of the matrix, and what the server has answered.
+/// One cell of the matrix, and the server's answer.
 struct Answered<'a> {
     target: usize,
     tester: Tester,
@@ -492,7 +492,7 @@ async fn rule_54_each_right_permits_what_it_names_over_every_protocol() {
     });
     let mut cells: Vec<_> =
         cells.filter(|(_, target, tester, _, project)| is_sent(target, *tester, project)).collect();
-    // What is refused leaves everything as it was, so it comes before what deletes and changes.
+    // Refused calls change nothing, so they come before calls that delete and change.
     cells.sort_by_key(|(_, target, tester, _, project)| {
         tester.expected(target, project) == Outcome::Permitted
     });

@@ -1,5 +1,5 @@
-//! A revoked token ends what was opened with it, over every protocol, although nobody sends anything. What others have
-//! opened goes on. `edge/tests/edge/access.rs` measures the time that this takes.
+//! A revoked token ends the streams and sockets that were opened with it, over every protocol, although nobody sends
+//! anything. Streams and sockets of others continue. `edge/tests/edge/access.rs` measures the time that this takes.
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
@@ -22,7 +22,7 @@ use super::closed_server::ClosedServer;
 
 const PROJECT: &str = "speech";
 
-/// What somebody has opened with a token.
+/// The streams and sockets that a caller has opened with a token.
 struct OpenThings {
     /// A stream of gRPC over HTTP/2.
     watch: OpenAnswer,
@@ -35,7 +35,7 @@ struct OpenThings {
 
 impl OpenThings {
     async fn open(closed: &ClosedServer, token: &str, run_id: &str) -> Self {
-        // Both streams send something at once, and then nothing.
+        // Both streams send a message at once, and then nothing.
         let watch = WatchRequest { snapshot: true, ..Default::default() };
         let request = Some(subscription::Request::Watch(watch.clone()));
         let subscribe = SubscribeRequest { subscriptions: vec![Subscription { request }] };
@@ -114,7 +114,7 @@ async fn rule_55_a_revoked_token_ends_open_streams_pages_and_sockets() {
     assert_eq!(closed.connect(&revoked.secret, PROJECT, "a").await.err(), Some(401));
     assert_eq!(closed.connect(&demoted.secret, PROJECT, "b").await.err(), Some(404));
 
-    // What others have opened goes on.
+    // The streams and sockets of others continue.
     assert_eq!(socket.send(&json!([metric("loss", 0.5, None)])).await, Ok(Ack::Ok));
     assert!(watch.finish().now_or_never().is_none(), "the stream has ended");
     assert!(page.finish().now_or_never().is_none(), "the stream has ended");

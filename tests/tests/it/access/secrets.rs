@@ -1,6 +1,6 @@
-//! Secrets at rest: a server is used with tokens, sessions, links and a provider in every way, and in every wrong one.
-//! Afterwards none of their secrets, and no half of one, is in its store, its log, its blobs, an archive, its log lines,
-//! its spans, its metrics, or in an error.
+//! Secrets at rest: a server is used with tokens, sessions, links and a provider in every way, and in every wrong
+//! way. Afterwards none of their secrets, and no half of a secret, is in its store, its log, its blobs, an archive,
+//! its log lines, its spans, its metrics, or in an error.
 
 use std::{
     fs,
@@ -32,10 +32,10 @@ const PROJECT: &str = "speech";
 /// Marks the last request, whose span is exported after all others.
 const LAST_RUN: &str = "the-last-run";
 
-/// The beginnings of tokens, sessions, links, and both secrets of a sign-in with a provider.
+/// The starts of tokens, sessions, links, and both secrets of a sign-in with a provider.
 const BEGINNINGS: [&str; 5] = ["mtk_", "mts_", "mtl_", "mto_", "mtb_"];
 
-/// A secret of somebody, and the texts that must not be found.
+/// A secret with its owner, and the texts that must not be found.
 struct Secret {
     owner: &'static str,
     text: String,
@@ -43,7 +43,7 @@ struct Secret {
 }
 
 impl Secret {
-    /// A secret with a beginning and a checksum.
+    /// A secret with this start and a checksum.
     fn new(owner: &'static str, text: &str) -> Self {
         let secret = text.split('_').nth(1).expect("it has a beginning");
         let (first, second) = secret.split_at(secret.len() / 2);
@@ -62,7 +62,7 @@ impl Secret {
         self.text.starts_with("mtk_")
     }
 
-    /// Whether the server recognizes it where it does not belong.
+    /// Whether the server recognizes the secret by its start, also in a wrong place.
     fn has_beginning(&self) -> bool {
         BEGINNINGS.iter().any(|beginning| self.text.starts_with(beginning))
     }
@@ -136,7 +136,7 @@ fn with_credential(base: &str, token: &str, waiting: &BegunSignIn) -> Vec<Reques
     requests
 }
 
-/// Requests of `caller` with a secret where none belongs. Their answers may repeat what was sent.
+/// Requests of `caller` with a secret in a wrong place. Their answers may repeat the request.
 fn in_wrong_places(base: &str, token: &str, caller: &str) -> Vec<Request<Bytes>> {
     let get = |path: String| {
         let authorization = format!("Bearer {caller}");
@@ -182,7 +182,8 @@ fn run_wrong_commands(closed: &ClosedServer, token: &str) {
         &["access", "revoke", token, "--project", PROJECT],
         &["runs", "show", token, "--project", PROJECT],
     ] {
-        run(&mut command(&closed.server, Some(&closed.operator), words)).expect_err("nothing has this name");
+        run(&mut command(&closed.server, Some(&closed.operator), words))
+            .expect_err("no command accepts this name");
     }
 }
 
@@ -360,7 +361,7 @@ async fn rule_104_no_secret_is_left_anywhere() {
     stored.retain(|file| *file != token_file(&data_dir));
     let (has_data, has_archive) =
         (check_files(stored, &secrets, &mask), check_files(files(archives.path()), &secrets, &mask));
-    // The search finds what is there.
+    // The search finds a secret that is there.
     assert_eq!((has_data, has_archive), (true, true));
     assert_eq!(found(&secrets, &read(&token_file(&data_dir))), ["operator"]);
 }

@@ -61,7 +61,7 @@ async fn rule_86_groups_give_and_take_roles_at_each_sign_in() {
     assert_eq!(sign_in(&store, &ana, 2).await, done);
     assert!(find(&store, 1, 100).await.is_some(), "the same roles end no session");
 
-    // Someone grants a role that no group gives, and another one in a project of a group.
+    // A person grants a role that no group gives, and another role in a project of a group.
     put(&store, grant("oidc:ana", Some("audio"), Role::Viewer)).await;
     put(&store, grant("oidc:ana", Some("vision"), Role::Owner)).await;
     let fewer = provided("1", "oidc:renamed", &[(Some("vision"), Role::Writer)]);
@@ -94,7 +94,7 @@ async fn rule_80_a_sign_in_says_which_roles_groups_give_and_take() {
     assert_eq!(changes(1, &roles).await, ["+ speech Editor", "+ vision Viewer"], "the owner stays one");
     assert_eq!(changes(2, &roles).await, [""; 0]);
     assert_eq!(changes(3, &[(Some("speech"), Role::Viewer)]).await, ["- vision Viewer", "+ speech Viewer"]);
-    // The role that someone has granted is left.
+    // The role that a person has granted is left.
     assert_eq!(changes(4, &[]).await, ["- speech Viewer"]);
 }
 
@@ -104,7 +104,7 @@ async fn rule_86_without_a_role_nobody_signs_in_and_nothing_is_stored() {
     let ana = provided("1", "oidc:ana", &[]);
     assert_eq!(sign_in(&store, &ana, 1).await, ProvidedSignIn::NoRole("oidc:ana".to_owned()));
     assert!(!access_is_used(&*store.snapshot().await.unwrap()).await.unwrap());
-    // Whoever loses the last group loses the role with it.
+    // A principal that loses the last group loses the role with it.
     let member = provided("1", "oidc:ana", &[(None, Role::Viewer)]);
     assert_eq!(sign_in(&store, &member, 1).await, ProvidedSignIn::Done("oidc:ana".to_owned()));
     assert_eq!(sign_in(&store, &ana, 2).await, ProvidedSignIn::NoRole("oidc:ana".to_owned()));
@@ -121,9 +121,9 @@ async fn rule_86_a_name_belongs_to_the_one_who_signed_in_with_it_first() {
         sign_in(&store, &provided("1", "oidc:ana", &[]), 1).await,
         ProvidedSignIn::Done("oidc:ana".to_owned())
     );
-    // A role that waits for someone else, whose name is similar.
+    // A role that waits for another person, whose name is similar.
     put(&store, grant("oidc:ana-2", Some("speech"), Role::Owner)).await;
-    // Another person takes the name over at the provider.
+    // Another person takes over the name at the provider.
     let namesake = provided("2", "oidc:ana", &[(Some("vision"), Role::Viewer)]);
     let own = "oidc:digest-of-2:ana";
     assert_eq!(sign_in(&store, &namesake, 2).await, ProvidedSignIn::Done(own.to_owned()));
@@ -145,7 +145,7 @@ async fn rule_84_a_removed_person_does_not_come_back_with_a_group() {
     sign_in(&store, &ana, 1).await;
     let disable = store.run(async |transaction| principal_disable(transaction, "oidc:ana").await);
     assert_eq!(disable.await.unwrap(), Ok(true));
-    // Someone tidies up.
+    // Someone cleans up.
     let remove = async || {
         store.run(async |transaction| principal_remove(transaction, "oidc:ana").await).await.unwrap()
     };
@@ -154,10 +154,10 @@ async fn rule_84_a_removed_person_does_not_come_back_with_a_group() {
     let refused = ProvidedSignIn::Refused("oidc:ana".to_owned(), AccessRefusal::DisabledPrincipal);
     assert_eq!(sign_in(&store, &ana, 2).await, refused);
     assert_eq!(find(&store, 2, 100).await, None);
-    // The name is not free for someone else.
+    // The name is not free for another person.
     let namesake = provided("2", "oidc:ana", &[(Some("speech"), Role::Viewer)]);
     assert_eq!(sign_in(&store, &namesake, 3).await, ProvidedSignIn::Done("oidc:digest-of-2:ana".to_owned()));
-    // A role alone lets nobody in.
+    // A role alone signs nobody in.
     put(&store, grant("oidc:ana", Some("vision"), Role::Viewer)).await;
     assert_eq!(sign_in(&store, &ana, 2).await, refused);
     let enable = store.run(async |transaction| principal_enable(transaction, "oidc:ana").await);
@@ -206,7 +206,7 @@ async fn rule_85_a_state_signs_in_once() {
     assert_eq!(sign_in_with(&store, &ana, state(1), 2).await, ProvidedSignIn::Repeated);
     assert_eq!(find(&store, 2, 100).await, None);
     assert!(find(&store, 1, 100).await.is_some());
-    // It proves nothing, and a changed role does not make it new.
+    // The state proves nothing, and a changed role does not make it new.
     assert_eq!(access_find(&*store.snapshot().await.unwrap(), &state(1).digest, 100).await.unwrap(), None);
     let editor = provided("1", "oidc:ana", &[(None, Role::Editor)]);
     assert_eq!(sign_in_with(&store, &editor, state(2), 3).await, done);
@@ -215,7 +215,7 @@ async fn rule_85_a_state_signs_in_once() {
     for number in 1..=2 {
         assert_eq!(sign_in_with(&store, &editor, state(number), 4).await, ProvidedSignIn::Repeated);
     }
-    // Of two browsers that bring it at once, one signs in.
+    // Of two browsers that deliver the state at once, one signs in.
     let bob = provided("2", "oidc:bob", &[(None, Role::Viewer)]);
     let mut transactions = Vec::new();
     for digest in [5, 6] {
@@ -275,7 +275,7 @@ async fn roles_of_groups_count_against_the_limit_of_roles() {
     let done = ProvidedSignIn::Done("oidc:ana".to_owned());
     let one = provided("1", "oidc:ana", &[(Some("speech"), Role::Editor)]);
     assert_eq!(sign_in(&store, &one, 1).await, done);
-    // Another role in the same row, and in another one instead.
+    // Another role in the same row, and a role in another row in place of one there.
     let other = provided("1", "oidc:ana", &[(Some("speech"), Role::Viewer)]);
     assert_eq!(sign_in(&store, &other, 1).await, done);
     let moved = provided("1", "oidc:ana", &[(Some("vision"), Role::Viewer)]);
@@ -285,7 +285,7 @@ async fn roles_of_groups_count_against_the_limit_of_roles() {
     assert_eq!(sign_in(&store, &more, 1).await, ProvidedSignIn::Refused("oidc:ana".to_owned(), refused));
     assert_eq!(roles(&store, "oidc:ana").await, []);
     assert_eq!(find(&store, 1, 100).await, None);
-    // So is a larger role that another one replaces: tokens have it until then.
+    // A larger role that a smaller role replaces is taken as well: tokens have it until then.
     assert_eq!(sign_in(&store, &one, 1).await, done);
     let smaller =
         provided("1", "oidc:ana", &[(Some("speech"), Role::Viewer), (Some("vision"), Role::Viewer)]);

@@ -38,7 +38,7 @@ async fn rule_121_a_pending_login_proves_nothing() {
         panic!("the login waits");
     };
     assert_eq!((found.digest, typed_in.principal.as_str()), ([7; 32], "ana"));
-    // It becomes a token in its own row, with the principal of the session.
+    // The login becomes a token in its own row, with the principal of the session.
     let token = Credential {
         kind: CredentialKind::LoginToken,
         principal: typed_in.principal.clone(),
@@ -63,7 +63,7 @@ async fn rule_121_five_wrong_codes_end_the_tries_of_a_session() {
     }
     assert_eq!(type_code(&store, 1, 9, 150).await, TypedCode::TooMany);
     assert_eq!(type_code(&store, 1, 7, 150).await, TypedCode::TooMany, "also for the right one");
-    // The session itself goes on, and another one has tries of its own.
+    // The session itself continues, and another session has tries of its own.
     assert!(find(&store, 1, 150).await.is_some());
     put_credential(&store, &session("ana", 2, None)).await.unwrap();
     assert!(matches!(type_code(&store, 2, 7, 150).await, TypedCode::Found { .. }));
@@ -85,7 +85,7 @@ async fn rule_121_a_code_is_typed_in_a_session_of_a_person_and_in_time() {
     assert!(matches!(type_code(&store, 3, 7, 199).await, TypedCode::Found { .. }));
 }
 
-/// Anyone can begin a login.
+/// Anyone can start a login.
 #[tokio::test]
 async fn rule_121_one_network_leaves_room_for_the_logins_of_others() {
     let store = TestStore::open().await;
@@ -94,7 +94,7 @@ async fn rule_121_one_network_leaves_room_for_the_logins_of_others() {
     }
     assert_eq!(begin(&store, &login(100, "10.0.0.7")).await, Err(AccessRefusal::TooManyLogins));
     begin(&store, &login(101, "10.0.0.8")).await.unwrap();
-    // They end by themselves.
+    // Logins end by themselves.
     let later = Credential { created_us: 200, expires_us: Some(300), ..login(102, "10.0.0.7") };
     begin(&store, &later).await.unwrap();
 }

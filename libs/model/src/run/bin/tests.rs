@@ -40,7 +40,7 @@ async fn restore(store: &TestStore, number: RunNumber) -> bool {
     store.run(async |transaction| bin_restore(transaction, P, number, 9_000).await).await.unwrap()
 }
 
-/// The rows of the bin that a purge of runs binned before this time has to look at.
+/// The rows of the bin that a purge of runs binned before this time has to check.
 async fn due(store: &TestStore, before_us: i64) -> Vec<BinRow> {
     let snapshot = store.snapshot().await.unwrap();
     let all = keys::index_binned_all(P);
@@ -54,7 +54,7 @@ async fn begin_purge(store: &TestStore, row: BinRow, before_us: i64) -> Option<R
     store.run(begin).await.unwrap()
 }
 
-/// Begins the purge of what is due, and returns the runs whose deletions have to be logged.
+/// Starts the purge of due runs, and returns the runs whose deletions have to be logged.
 async fn purge(store: &TestStore, before_us: i64) -> Vec<RunId> {
     let mut purged = Vec::new();
     for row in due(store, before_us).await {
@@ -71,7 +71,7 @@ async fn clear_tombstone(store: &TestStore, id: &RunId) -> ClearOutcome {
     store.run(async |transaction| tombstone_clear(transaction, P, id).await).await.unwrap()
 }
 
-/// Applies a deletion, as a worker does that reads its record.
+/// Applies a deletion, as a worker does that reads the deletion's record.
 async fn apply_deletion(store: &TestStore, id: &RunId) {
     let head = head(store, id).await;
     let delete = async |transaction: &mut Transaction| {
@@ -106,16 +106,20 @@ async fn rule_107_a_run_in_the_bin_is_nowhere_else_and_comes_back_as_it_was() {
     let id = RunId::new("r");
     let document = async || run_find(&*store.snapshot().await.unwrap(), P, &id).await.unwrap().unwrap().1;
     let before = document().await;
-    assert!(!restore(&store, number).await, "it is not in the bin");
+    assert!(!restore(&store, number).await, "the run is not in the bin");
     assert!(bin(&store, number, 5_000).await);
-    assert!(!bin(&store, number, 6_000).await, "it is there already, and its week goes on");
+    assert!(!bin(&store, number, 6_000).await, "the run is in the bin already, and its week continues");
     assert_eq!(binned(&store).await, [number]);
     assert!(!is_counted(&store).await);
     assert_eq!(document().await.props.binned_us, Some(5_000));
-    // Its space is not free yet.
+    // The space of the run is not free yet.
     let runs = project_count(&*store.snapshot().await.unwrap(), P, Counter::Runs).await.unwrap();
     assert_eq!(runs, 1);
-    assert_eq!(clear_tombstone(&store, &id).await, ClearOutcome::Live, "it has no tombstone to wait for");
+    assert_eq!(
+        clear_tombstone(&store, &id).await,
+        ClearOutcome::Live,
+        "the run has no tombstone to wait for"
+    );
 
     assert!(restore(&store, number).await);
     assert!(binned(&store).await.is_empty() && is_counted(&store).await);
@@ -131,16 +135,16 @@ async fn rule_107_only_what_has_been_in_the_bin_for_long_enough_is_purged() {
     let id = RunId::new("r");
     assert!(purge(&store, i64::MAX).await.is_empty(), "it is visible");
     bin(&store, number, 5_000).await;
-    assert!(purge(&store, 5_000).await.is_empty(), "it is too new");
+    assert!(purge(&store, 5_000).await.is_empty(), "the run was binned too recently");
     let row = BinRow { binned_us: 5_000, number };
     restore(&store, number).await;
-    assert_eq!(begin_purge(&store, row, i64::MAX).await, None, "it was brought back");
+    assert_eq!(begin_purge(&store, row, i64::MAX).await, None, "the run was brought back");
     bin(&store, number, 5_000).await;
     assert_eq!(purge(&store, 5_001).await, std::slice::from_ref(&id));
-    // Its deletion may not be in the log yet, but no one can bring it back any more.
+    // The deletion may not be in the log yet, but no one can bring the run back any more.
     assert!(binned(&store).await.is_empty() && !restore(&store, number).await);
     assert_eq!(clear_tombstone(&store, &id).await, ClearOutcome::Waiting);
-    assert_eq!(purge(&store, 5_001).await, std::slice::from_ref(&id), "an interrupted purge begins again");
+    assert_eq!(purge(&store, 5_001).await, std::slice::from_ref(&id), "an interrupted purge starts over");
 
     let end = async |transaction: &mut Transaction| bin_purge_end(transaction, P, &id, number).await;
     store.run(end).await.unwrap();
@@ -152,7 +156,7 @@ async fn rule_107_only_what_has_been_in_the_bin_for_long_enough_is_purged() {
     assert_eq!(runs, 0);
 }
 
-/// The deletion is applied before the process that has logged it goes on.
+/// The deletion is applied before the process that has logged it continues.
 #[tokio::test]
 async fn a_purge_may_end_after_its_deletion_is_applied() {
     let store = TestStore::open().await;
@@ -187,9 +191,9 @@ async fn rule_107_a_run_whose_time_an_older_program_has_dropped_is_still_in_the_
     bin(&store, number, 5_000).await;
     drop_time(&store, number).await;
     assert!(binned(&store).await.is_empty() && !restore(&store, number).await);
-    assert!(purge(&store, 5_000).await.is_empty(), "its week goes on");
+    assert!(purge(&store, 5_000).await.is_empty(), "its week continues");
     assert_eq!(binned(&store).await, [number]);
-    assert!(due(&store, 5_000).await.is_empty(), "nothing is left to be put right");
+    assert!(due(&store, 5_000).await.is_empty(), "nothing is left to be corrected");
 
     drop_time(&store, number).await;
     purge(&store, 5_000).await;
@@ -228,7 +232,7 @@ async fn the_purge_of_a_run_in_quarantine_lets_its_records_go() {
     assert!(quarantine.is_deleting);
 }
 
-/// The sweep of a deleted tag finds no run in the bin, because these have no index rows of tags.
+/// The sweep of a deleted tag finds no run in the bin, because runs in the bin have no index rows of tags.
 #[tokio::test]
 async fn rule_107_a_run_comes_back_without_deleted_tags_and_experiments() {
     let store = TestStore::open().await;

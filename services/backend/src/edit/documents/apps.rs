@@ -1,4 +1,4 @@
-//! Apps: saved states of explorers. A state is stored such that every null and number type
+//! Apps: saved states of explorers. A state is stored in a form in which every null and number type
 //! survives a round trip.
 
 use std::collections::HashSet;
@@ -30,7 +30,7 @@ const MAX_TYPES: usize = 100;
 
 #[derive(Default)]
 struct Apps {
-    /// Only these are listed; empty: all.
+    /// Only apps of these types are listed; empty: all apps.
     types: HashSet<String>,
 }
 

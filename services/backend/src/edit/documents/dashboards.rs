@@ -145,7 +145,7 @@ impl DashboardService for DashboardApi {
 
     async fn delete(&self, request: Request<pb::DeleteRequest>) -> RpcResult<pb::DeleteResponse> {
         let (call, request) = self.server.start_call(request).await?;
-        // It is only hidden from the list: `get` still returns it.
+        // The dashboard is only hidden from the list: `get` still returns it.
         let hide = |dashboard: &mut Dashboard| {
             dashboard.archived = true;
             Ok(())

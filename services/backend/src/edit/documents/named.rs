@@ -50,7 +50,7 @@ fn document_id(kind: &str, name: &str) -> Result<String> {
     Ok(id)
 }
 
-/// The document as callers see it.
+/// The document in the form that callers see.
 fn view(id: &str, document: Document) -> pb::Document {
     let (kind, name) = id.split_once('/').unwrap_or((id, ""));
     pb::Document {
@@ -104,8 +104,8 @@ async fn delete(deps: &Deps, call: &Call, request: &pb::DeleteRequest) -> Result
     Ok(())
 }
 
-/// Sends the documents of a list, page by page, each from a snapshot of its own: a slow client may read for
-/// longer than a snapshot lives.
+/// Sends the documents of a list, page by page, each page from a snapshot of its own: a slow client may read for
+/// longer than a snapshot lasts.
 async fn send(
     deps: &Deps,
     call: &Call,

@@ -33,7 +33,7 @@ use super::super::{closed_server::ClosedServer, foreign::ForeignThings};
 const PNG: &str =
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNkYAAAAAYAAjCB0C8AAAAASUVORK5CYII=";
 
-/// A text in the project, by what it is a text of.
+/// The texts of the project. Each contains the kind of the text.
 pub(super) struct Canaries {
     /// A random number, so that no other text is equal.
     id: String,
@@ -52,13 +52,13 @@ impl Canaries {
         canary
     }
 
-    /// The beginning of a canary of the project itself, by which its members know it.
+    /// Whether a canary is a text of the project itself.
     pub(super) fn is_of_project(canary: &str) -> bool {
         canary.starts_with("canary-project-")
     }
 }
 
-/// A project with canaries, and what a request can name of it without a canary.
+/// A project with canaries, and the ids and names without a canary that requests can use.
 pub(super) struct FilledProject {
     pub(super) canaries: Canaries,
     pub(super) run_id: &'static str,
@@ -66,7 +66,7 @@ pub(super) struct FilledProject {
     pub(super) blob_uri: String,
     /// Ids of entities, by the name of their package.
     pub(super) ids: BTreeMap<&'static str, String>,
-    /// What clients of other trackers have made.
+    /// The things that clients of other trackers have made.
     pub(super) foreign: ForeignThings,
 }
 
@@ -88,7 +88,7 @@ impl FilledProject {
     }
 }
 
-/// Logs the run `r`, and one whose id is a canary.
+/// Logs the run `r`, and a run whose id is a canary.
 async fn log_runs(closed: &ClosedServer, project: &str, canaries: &mut Canaries) {
     let artifact = upload(closed, project, "a.txt", canaries.next("artifact").as_bytes()).await;
     let path = canaries.next("path");

@@ -1,5 +1,5 @@
-//! The operations of MLflow, by the table of the translator. All of them get the same fields, and read those that they
-//! know.
+//! The operations of MLflow, by the table of the translator. All of them get the same fields, and read the fields that
+//! they know.
 
 use bytes::Bytes;
 use http::Method;
@@ -154,7 +154,7 @@ impl MlflowThings {
     }
 }
 
-/// Fields as a body, without the one that is in the path of the URL.
+/// Fields as a body, without the field that is in the path of the URL.
 fn without_path(fields: &Value, template: &str) -> String {
     let mut fields = fields.clone();
     if template.contains("{*path}")

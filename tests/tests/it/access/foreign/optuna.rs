@@ -58,7 +58,7 @@ impl OptunaThings {
     fn message(&self, name: &str) -> Vec<u8> {
         let trial_id = i64::from(self.study_id) << 32 | i64::from(self.trial);
         let id = match name {
-            // Those have no id, and are refused for what they lack after their right is checked.
+            // Messages without an id are refused for a missing field after their right is checked.
             "CreateNewStudy" | "GetAllStudies" | "GetStudyIdFromName" => return Vec::new(),
             "GetTrial"
             | "SetTrialIntermediateValue"

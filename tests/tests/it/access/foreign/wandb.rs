@@ -25,16 +25,16 @@ const ROUTES: [(Method, &str); 5] = [
 /// The names of the root fields.
 const ROOTS: &str = "{ queryType: __type(name: \"Query\") { fields { name } } mutationType: __type(name: \"Mutation\") { fields { name } } }";
 
-/// What is read of a run, of all runs, and of an artifact.
+/// The selections on a run, on all runs, and on an artifact.
 const OF_RUN: &str = "run(name: \"r\") { name displayName notes config summaryMetrics tags }";
 const OF_RUNS: &str =
     "edges { node { name runs { edges { node { name displayName notes config summaryMetrics tags } } } } }";
 const OF_ARTIFACT: &str = "name description metadata";
 
-/// A client that sees only that an object is there.
+/// A selection that shows only whether an object exists.
 const NOTHING: &str = "__typename";
 
-/// A field with its arguments, what is read of it, and the rights that it needs.
+/// A field with its arguments, the selection on it, and the rights that it needs.
 type RootField = (Value, &'static str, &'static [Access]);
 
 pub(super) struct WandbThings {
