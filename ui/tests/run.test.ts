@@ -469,7 +469,7 @@ test('a run is deleted after a confirmation only', async () => {
     await page.waitForSelector('dialog[open]', { state: 'detached' });
     await page.waitForSelector('h1');
     await choose();
-    await page.click('dialog[open] button:has-text("Delete")');
+    await page.click('dialog[open] button:has-text("Move to the bin")');
     await page.waitForURL(/\/runs$/);
     await eventually('it is gone from the table', async () => {
       await page.goto(`${site.server.addresses.query}/runs/${id}`);
