@@ -13,7 +13,7 @@ from unittest import mock
 import pytest
 
 from matyan_client import Distribution, Figure, Image, Repo, Run, Text, backup, cli, restore
-from matyan_client.archives import open_archive
+from matyan_client.archives import layout, open_archive
 from matyan_client.archives import packed as packing
 from matyan_client.archives.reading import archived_runs
 from matyan_client.convert.tensorboard import convert_tensorboard
@@ -358,6 +358,25 @@ def test_a_run_of_an_archive_is_the_run_of_its_folder(tmp_path, capsys):
     assert cli.main(["restore-reingest", str(archive), "--dry-run"]) == 1
     shown = capsys.readouterr().out
     assert "run.json describes the run 'another', not that of its folder" in shown
+
+
+def test_a_run_has_the_folder_that_the_server_gives_it():
+    # Only control characters are left out, not all that cannot be printed.
+    for plain in ("3fd1c0", "a b", "ü", "run.1", "a\u00a0b", "a\u200db"):
+        assert layout.run_folder(plain) == plain
+    for odd in ("", ".", "..", "../x", "a/b", "a\\b", "~x", "\n", "\u0085", "x" * 201):
+        assert layout.run_folder(odd) == layout.digest_name(odd)
+
+
+@pytest.mark.parametrize("listed", ["~x", layout.run_folder("~x")])
+def test_an_archive_lists_hashes_or_folders(tmp_path, listed):
+    archive = plain_archive(tmp_path / "archive", {"hash": "~x"})
+    (archive / "runs" / "r").rename(archive / "runs" / layout.run_folder("~x"))
+    manifest = {"format_version": 1, "run_hashes": [listed]}
+    (archive / "manifest.json").write_text(json.dumps(manifest))
+    with open_archive(archive) as root:
+        (run,) = archived_runs(root)
+    assert run.run_hash == "~x"
 
 
 def test_a_run_in_the_bin_is_not_replayed(tmp_path):

@@ -87,9 +87,13 @@ def _check(root: Path) -> None:
         raise ValueError(
             f"{layout.MANIFEST}: format {version} is not supported, only {layout.FORMAT_VERSION} is"
         )
-    expected = {layout.run_folder(run_hash) for run_hash in manifest.get("run_hashes", [])}
     runs = root / layout.RUNS
     found = {folder.name for folder in runs.iterdir()} if runs.is_dir() else set()
+    # Archives of `matyan backup` list folders, others list hashes.
+    expected = {
+        listed if listed in found else layout.run_folder(listed)
+        for listed in manifest.get("run_hashes", [])
+    }
     if expected != found:
         differing = ", ".join(sorted(expected ^ found))
         raise ValueError(f"{layout.MANIFEST} and the directory `runs` differ in {differing}")
