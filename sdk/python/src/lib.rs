@@ -53,6 +53,7 @@ mod _core {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
+        module.add("ABSENT", matyan_proto::ABSENT)?;
         module.add("ProtobufError", py.get_type::<ProtobufError>())?;
         module.add("OUTAGE_NOTICE", matyan_sdk::OUTAGE_NOTICE)?;
         crate::prepare_for_forks(py)

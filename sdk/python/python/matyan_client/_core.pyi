@@ -7,6 +7,7 @@ from typing import Any, Generic, SupportsFloat, SupportsIndex, TypeAlias, TypeVa
 from typing_extensions import Self, disjoint_base
 
 __all__ = [
+    "ABSENT",
     "OUTAGE_NOTICE",
     "Backend",
     "Column",
@@ -33,6 +34,7 @@ __all__ = [
     "version_advice",
 ]
 
+ABSENT: int
 OUTAGE_NOTICE: str
 
 _Call: TypeAlias = tuple[str, str, list[tuple[str, str]], str | None]
