@@ -6,11 +6,13 @@
 use std::{
     fs::File,
     io::{self, BufReader, Read},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use flate2::Crc;
-use pyo3::{exceptions::PyOSError, prelude::*, types::PyBytes};
+use pyo3::{prelude::*, types::PyBytes};
+
+use crate::errors::file_at;
 
 /// Records of one file, in their order.
 #[pyclass(module = "matyan_client._core")]
@@ -55,7 +57,7 @@ impl FramedRecords {
         report: Py<PyAny>,
         reader: impl FnOnce(BufReader<File>) -> FramedReader,
     ) -> PyResult<Self> {
-        let file = File::open(&path).map_err(|error| file_error(&error, &path))?;
+        let file = File::open(&path).map_err(|error| file_at(&error, &path))?;
         Ok(Self { reader: reader(BufReader::new(file)), path, report })
     }
 }
@@ -72,7 +74,7 @@ impl FramedRecords {
                 FramedReader::TensorFlow(reader) => reader.next(),
                 FramedReader::LevelDb(reader) => reader.next(),
             };
-            match found.map_err(|error| file_error(&error, &self.path))? {
+            match found.map_err(|error| file_at(&error, &self.path))? {
                 Some(Found::Record(record)) => return Ok(Some(PyBytes::new(py, &record))),
                 Some(Found::Problem(problem)) => {
                     let name = self.path.file_name().unwrap_or_default().to_string_lossy();
@@ -81,18 +83,6 @@ impl FramedRecords {
                 None => return Ok(None),
             }
         }
-    }
-}
-
-fn file_error(error: &io::Error, path: &Path) -> PyErr {
-    let text = error.to_string();
-    match error.raw_os_error() {
-        // `OSError` chooses its subclass by the number, and shows it.
-        Some(number) => {
-            let text = text.split(" (os error").next().unwrap_or_default().to_owned();
-            PyOSError::new_err((number, text, path.to_owned()))
-        }
-        None => PyOSError::new_err(format!("{}: {text}", path.display())),
     }
 }
 

@@ -5,6 +5,7 @@
 //! documentation, is Python. What runs in the background runs on the I/O thread of `matyan-sdk`, and
 //! never touches Python.
 
+mod archive;
 mod arrow;
 mod backend;
 mod columns;
@@ -61,6 +62,7 @@ mod _core {
 
     #[pymodule_export]
     use crate::{
+        archive::{Archive, ArchivedItems},
         backend::Backend,
         columns::{Column, Series},
         framed_records::{FramedRecords, leveldb_records, tensorflow_records},

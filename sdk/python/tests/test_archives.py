@@ -214,8 +214,8 @@ def test_runs_are_selected(stored, own_server, tmp_path, capsys):
             0,
             "--no-blobs" not in options,
         )
-        with open_archive(archive_of(output)):
-            pass
+        with open_archive(archive_of(output)) as root:
+            assert len(archived_runs(root)) == len(manifest["run_hashes"])
 
 
 def test_event_files_become_an_archive(own_server, tmp_path, capsys):
@@ -259,9 +259,9 @@ def test_what_is_not_an_archive_is_refused(tmp_path, capsys):
         (tmp_path / "archive.tar.gz").write_bytes(content)
         assert cli.main(["restore-reingest", str(tmp_path / "archive.tar.gz")]) == 2
         assert "is not an archive" in capsys.readouterr().err
-    assert "format 2 is not supported, only 1 is" in refusal(format_version=2)
-    assert "differ in r" in refusal(format_version=1, run_hashes=[])
-    assert "has no traces.json" in refusal(format_version=1, run_hashes=["r"])
+    assert "unsupported format 2: this version reads only format 1" in refusal(format_version=2)
+    assert "runs/r: is not in the manifest" in refusal(format_version=1, run_hashes=[])
+    assert "runs/r/traces.json: is missing" in refusal(format_version=1, run_hashes=["r"])
     assert cli.main(["restore-reingest", str(tmp_path / "missing")]) == 2
     with pytest.raises(SourceError, match="contains no runs: name a directory"):
         convert_tensorboard(run, tmp_path / "out")
@@ -377,6 +377,16 @@ def test_an_archive_lists_hashes_or_folders(tmp_path, listed):
     with open_archive(archive) as root:
         (run,) = archived_runs(root)
     assert run.run_hash == "~x"
+
+
+def test_damage_in_an_archive_is_named_by_file_and_line(tmp_path, capsys):
+    archive = plain_archive(tmp_path / "archive", {"hash": "r"})
+    lines = [{"name": "m", "step": step, "value": value} for step, value in enumerate((1.0, "x"))]
+    text = "".join(f"{json.dumps(line)}\n" for line in lines)
+    (archive / "runs" / "r" / "sequences.jsonl").write_text(text)
+    assert cli.main(["restore-reingest", str(archive), "--dry-run"]) == 1
+    shown = capsys.readouterr().out
+    assert "sequences.jsonl: line 2: `value` is neither a number nor an object" in shown
 
 
 def test_a_run_in_the_bin_is_not_replayed(tmp_path):

@@ -79,7 +79,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ),
     // It shares formats with the server, tokens with the command line, and nothing more.
     ("matyan-sdk", &["matyan-kept-tokens", "matyan-proto", "matyan-value", "matyan-wire"]),
-    ("matyan-client-python", &["matyan-proto", "matyan-sdk", "matyan-value"]),
+    ("matyan-client-python", &["matyan-archive", "matyan-proto", "matyan-sdk", "matyan-value"]),
     ("matyan-servers", &[]),
     ("matyan-tests", &["matyan-proto", "matyan-servers"]),
     (

@@ -9,6 +9,8 @@ from typing_extensions import Self, disjoint_base
 __all__ = [
     "ABSENT",
     "OUTAGE_NOTICE",
+    "Archive",
+    "ArchivedItems",
     "Backend",
     "Column",
     "FramedRecords",
@@ -249,6 +251,18 @@ class SpoolInfo:
     def uploads(self) -> int: ...
     @property
     def state(self) -> str: ...
+
+@final
+class Archive:
+    def __new__(cls, root: Path) -> Self: ...
+    @property
+    def runs(self) -> list[str]: ...
+    def items(self, folder: str, blobs: bool) -> ArchivedItems: ...
+
+@final
+class ArchivedItems:
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> tuple[Any, ...]: ...
 
 @final
 class FramedRecords:

@@ -13,8 +13,6 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 ENTITIES = "entities.jsonl"
 RUNS = "runs"
-# Files that every run has.
-RUN_FILES = ("run.json", "attrs.json", "traces.json", "contexts.json")
 SEQUENCES = "sequences.jsonl"
 BLOBS = "blobs"
 # Lists blobs whose files do not have their paths as names.
