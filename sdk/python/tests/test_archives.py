@@ -13,11 +13,12 @@ from unittest import mock
 import pytest
 
 from matyan_client import Distribution, Figure, Image, Repo, Run, Text, backup, cli, restore
-from matyan_client.archives import layout, open_archive
+from matyan_client.archives import ArchiveWriter, layout, open_archive
 from matyan_client.archives import packed as packing
 from matyan_client.archives.reading import archived_runs
 from matyan_client.convert.tensorboard import convert_tensorboard
 from matyan_client.importing import SourceError
+from matyan_client.importing.model import ImportedRun, RunFacts
 
 FIXTURES = Path(__file__).parent / "importing" / "fixtures"
 
@@ -377,6 +378,15 @@ def test_an_archive_lists_hashes_or_folders(tmp_path, listed):
     with open_archive(archive) as root:
         (run,) = archived_runs(root)
     assert run.run_hash == "~x"
+
+
+def test_a_state_that_is_no_outcome_is_left_out_of_an_archive(tmp_path):
+    for state, outcome in (("failed", "failed"), ("running", None)):
+        run = ImportedRun("r", "r", "", lambda: iter(()), RunFacts(state=state))
+        with ArchiveWriter(tmp_path / state, "test", filters={}, blobs=True) as writer:
+            writer.add_run(run)
+        described = json.loads((writer.path / "runs" / "r" / "run.json").read_text())
+        assert described.get("outcome") == outcome
 
 
 def test_damage_in_an_archive_is_named_by_file_and_line(tmp_path, capsys):
