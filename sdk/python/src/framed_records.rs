@@ -10,6 +10,7 @@ use std::{
 };
 
 use flate2::Crc;
+use matyan_tfrecord::{CHECKSUM_BYTES, HEADER_BYTES, content_bytes, framed_bytes, is_intact};
 use pyo3::{prelude::*, types::PyBytes};
 
 use crate::errors::file_at;
@@ -86,17 +87,13 @@ impl FramedRecords {
     }
 }
 
-/// Reader of TFRecord files: records with a length, each protected by masked CRC32C.
+/// Reader of TFRecord files.
 struct TensorFlowReader {
     file: BufReader<File>,
     /// `None` after the last record that can be read.
     position: Option<u64>,
 }
 
-/// Bytes of a length and its checksum, which precede a content.
-const HEADER_BYTES: usize = 8 + CHECKSUM_BYTES;
-/// Bytes of the checksum of a length or of a content.
-const CHECKSUM_BYTES: usize = 4;
 /// No event is as large; a longer length is damage.
 const MOST_RECORD_BYTES: u64 = 1 << 31;
 
@@ -107,33 +104,22 @@ impl TensorFlowReader {
         if header.is_empty() {
             return Ok(None);
         }
-        let Some((length, checksum)) = header.split_first_chunk::<8>() else {
-            return Ok(ends_within(position));
-        };
-        if checksum.len() < CHECKSUM_BYTES {
-            return Ok(ends_within(position));
-        }
-        let content_bytes = u64::from_le_bytes(*length);
-        if *checksum != masked_crc32c(length) || content_bytes > MOST_RECORD_BYTES {
+        let Some(header) = header.first_chunk::<HEADER_BYTES>() else { return Ok(ends_within(position)) };
+        let Some(length) = content_bytes(header).filter(|length| *length <= MOST_RECORD_BYTES) else {
             return Ok(problem(format!("damaged at byte {position}; the rest was not read")));
-        }
-        let body_bytes = content_bytes + CHECKSUM_BYTES as u64;
+        };
+        let body_bytes = length + CHECKSUM_BYTES as u64;
         let mut content = read_up_to(&mut self.file, body_bytes)?;
         if (content.len() as u64) < body_bytes {
             return Ok(ends_within(position));
         }
-        self.position = Some(position + HEADER_BYTES as u64 + body_bytes);
-        let checksum = content.split_off(content_bytes as usize);
-        if checksum == masked_crc32c(&content) {
+        self.position = Some(position + framed_bytes(length));
+        let checksum = content.split_off(length as usize);
+        if is_intact(&content, &checksum) {
             return Ok(Some(Found::Record(content)));
         }
         Ok(problem(format!("left out a damaged record at byte {position}")))
     }
-}
-
-/// Returns the checksum of TFRecord: CRC32C, rotated and shifted by a constant.
-fn masked_crc32c(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
-    crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
 }
 
 /// Reader of logs in the format of LevelDB: records cut into blocks.
