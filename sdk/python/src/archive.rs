@@ -1,10 +1,11 @@
 //! Runs of archives, read by the reader of `matyan restore`.
 
-use std::{path::PathBuf, vec};
+use std::{io, path::PathBuf, vec};
 
 use matyan_archive::{
     Error,
     reader::{ArchiveReader, RunReader, RunStep},
+    unpack_interruptibly,
 };
 use matyan_proto::backup::v1::{self as pb, piece::Content};
 use matyan_value::json::{self, JsonStyle};
@@ -13,8 +14,16 @@ use pyo3::{
     prelude::*,
     types::{PyBytes, PyTuple},
 };
+use tempfile::TempDir;
 
 use crate::errors::file_at;
+
+/// The content of an archive that is one file, in a directory that exists until the end of a `with` block.
+#[pyclass(module = "matyan_client._core")]
+pub(crate) struct UnpackedArchive {
+    directory: Option<TempDir>,
+    root: PathBuf,
+}
 
 /// An archive in a directory.
 #[pyclass(frozen, module = "matyan_client._core")]
@@ -26,6 +35,41 @@ pub(crate) struct ArchivedItems {
     reader: RunReader,
     /// Pieces that were read and not returned yet.
     pieces: vec::IntoIter<pb::Piece>,
+}
+
+#[pymethods]
+impl UnpackedArchive {
+    /// Unpacks an archive. Nothing in the file is trusted, and signals are handled meanwhile.
+    #[new]
+    fn new(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
+        let mut interruption = None;
+        let unpacked = py.detach(|| {
+            unpack_interruptibly(&path, &mut || {
+                Python::attach(|py| py.check_signals()).map_err(|error| {
+                    interruption = Some(error);
+                    io::Error::other("interrupted")
+                })
+            })
+        });
+        if let Some(interruption) = interruption {
+            return Err(interruption);
+        }
+        let (directory, root) = unpacked.map_err(|error| archive_error(&error))?;
+        Ok(Self { directory: Some(directory), root })
+    }
+
+    fn __enter__(&self) -> PathBuf {
+        self.root.clone()
+    }
+
+    fn __exit__(
+        &mut self,
+        _kind: &Bound<'_, PyAny>,
+        _error: &Bound<'_, PyAny>,
+        _traceback: &Bound<'_, PyAny>,
+    ) {
+        drop(self.directory.take());
+    }
 }
 
 #[pymethods]

@@ -62,7 +62,7 @@ mod _core {
 
     #[pymodule_export]
     use crate::{
-        archive::{Archive, ArchivedItems},
+        archive::{Archive, ArchivedItems, UnpackedArchive},
         backend::Backend,
         columns::{Column, Series},
         framed_records::{FramedRecords, leveldb_records, tensorflow_records},

@@ -2,6 +2,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Generic, SupportsFloat, SupportsIndex, TypeAlias, TypeVar, final, overload
 
 from typing_extensions import Self, disjoint_base
@@ -22,6 +23,7 @@ __all__ = [
     "SeriesColumns",
     "SpoolInfo",
     "TrackedSeries",
+    "UnpackedArchive",
     "begin_login",
     "encode_media",
     "end_logins",
@@ -251,6 +253,17 @@ class SpoolInfo:
     def uploads(self) -> int: ...
     @property
     def state(self) -> str: ...
+
+@final
+class UnpackedArchive:
+    def __new__(cls, path: Path) -> Self: ...
+    def __enter__(self) -> Path: ...
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None: ...
 
 @final
 class Archive:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import tempfile
 from array import array
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from matyan_client._console import counted
-from matyan_client._core import ABSENT, Archive
+from matyan_client._core import ABSENT, Archive, UnpackedArchive
 from matyan_client.importing.model import (
     Artifact,
     ImportedRun,
@@ -30,7 +29,6 @@ from matyan_client.importing.source_files import SourceFiles
 from matyan_client.objects._media import Encoded
 
 from . import layout
-from .packed import unpack
 
 
 @contextlib.contextmanager
@@ -43,12 +41,8 @@ def open_archive(path: Path) -> Iterator[Path]:
         SourceFiles(path.resolve()).require_inside(path)
         yield path
         return
-    with tempfile.TemporaryDirectory(prefix="matyan-restore-") as directory:
-        unpack(path, Path(directory))
-        roots = [found.parent for found in Path(directory).glob(f"*/{layout.MANIFEST}")]
-        if len(roots) != 1:
-            raise ValueError(f"{str(path)!r} is not an archive: it has no {layout.MANIFEST}")
-        yield roots[0]
+    with UnpackedArchive(path) as root:
+        yield root
 
 
 def archived_runs(root: Path, *, blobs: bool = True) -> list[ImportedRun]:
