@@ -100,6 +100,12 @@ impl ArchivedItems {
         items
     }
 
+    /// Number of steps read so far whose object is not in the archive: archives of Matyan 0.3 have its index in a list.
+    #[getter]
+    fn objects_lost(&self) -> u64 {
+        self.reader.objects_lost
+    }
+
     /// Returns the next item: a tuple of its kind and its parts.
     ///
     /// | kind | parts |

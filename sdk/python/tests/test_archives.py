@@ -378,6 +378,16 @@ def test_an_archive_lists_hashes_or_folders(tmp_path, listed):
     assert run.run_hash == "~x"
 
 
+def test_steps_without_their_objects_are_left_out_and_counted(tmp_path):
+    archive = plain_archive(tmp_path / "archive", {"hash": "r"})
+    run = archive / "runs" / "r"
+    (run / "traces.json").write_text('[{"name": "i", "context_id": 0, "dtype": "image"}]')
+    # Archives of Matyan 0.3 have the index of an object in a list.
+    (run / "sequences.jsonl").write_text('{"name": "i", "step": 0, "value": 0}\n')
+    (found,) = archived_runs(archive)
+    assert (list(found.items()), found.facts.notes) == ([], ["left out: 1 object without files"])
+
+
 def test_a_state_that_is_no_outcome_is_left_out_of_an_archive(tmp_path):
     for state, outcome in (("failed", "failed"), ("running", None)):
         run = ImportedRun("r", "r", "", lambda: iter(()), RunFacts(state=state))

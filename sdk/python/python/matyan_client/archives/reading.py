@@ -121,7 +121,8 @@ def _items(
     archive: Archive, folder: Path, artifacts: dict[str, Any], facts: RunFacts, blobs: bool
 ) -> Iterator[Item]:
     objects = _ObjectReader(facts)
-    for item in archive.items(folder.name, blobs):
+    items = archive.items(folder.name, blobs)
+    for item in items:
         match item:
             # Files come first.
             case ("blob", path, file):
@@ -143,7 +144,7 @@ def _items(
                     arguments=json.loads(arguments or "{}"),
                     location=_location(json.loads(location or "null")),
                 )
-    objects.report()
+    objects.report(items.objects_lost)
     missing = 0
     for path in artifacts if blobs else ():
         if path in objects.files:
@@ -197,10 +198,11 @@ class _ObjectReader:
         stored = [self._stored(member) for member in members if isinstance(member, dict)]
         return [member for member in stored if member is not None]
 
-    def report(self) -> None:
-        """Notes how many objects had no payload."""
-        if self._missing:
-            self._facts.notes.append(f"left out: {counted(self._missing, 'object')} without files")
+    def report(self, lost: int) -> None:
+        """Notes how many objects had no payload, or were not in the archive themselves."""
+        missing = self._missing + lost
+        if missing:
+            self._facts.notes.append(f"left out: {counted(missing, 'object')} without files")
 
     def _stored(self, value: dict[str, Any]) -> layout.StoredObject | None:
         key = value.pop("s3_key", None)
