@@ -5,7 +5,7 @@ use std::fmt;
 use http::Uri;
 
 /// Beginning of the URL of a gateway that takes batches by gRPC. It is the same server.
-const GRPC_PREFIX: &str = "grpc+";
+pub const GRPC_PREFIX: &str = "grpc+";
 
 /// A server, or a project of it. As a text it is a URL.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
