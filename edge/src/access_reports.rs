@@ -5,11 +5,12 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Extensions, HeaderMap};
 use matyan_access::{AccessEvent, AccessObserver, DeniedCall, SignInAttempt, SignOut, TokenDigest};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::peer_network::{PeerAddress, PeerNetwork};
@@ -177,7 +178,7 @@ impl CountedReports {
 /// Counts a report. Returns whether its cause, and all causes together, may still be reported.
 fn count<C: Eq + Hash>(reports: &Mutex<ReportCount<C>>, cause: C, most_of_cause: usize, most: usize) -> bool {
     let now = Instant::now();
-    let mut reports = reports.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut reports = reports.lock();
     if reports.began.is_none_or(|began| now - began >= PERIOD) {
         *reports = ReportCount { began: Some(now), of_causes: HashMap::new(), total: 0 };
     }
@@ -204,7 +205,7 @@ mod tests {
 
     impl AccessObserver for Recorder {
         fn observe(&self, event: AccessEvent) {
-            self.0.lock().unwrap().push(event);
+            self.0.lock().push(event);
         }
     }
 
@@ -226,7 +227,7 @@ mod tests {
     async fn rule_80_refused_credentials_fill_no_log() {
         let recorder = Arc::new(Recorder::default());
         let reports = AccessReports::new(recorder.clone());
-        let reported = || std::mem::take(&mut *recorder.0.lock().unwrap());
+        let reported = || std::mem::take(&mut *recorder.0.lock());
         for _ in 0..1_000 {
             reports.refused(sender(1), Some(TokenDigest([1; 32])));
         }
@@ -275,7 +276,7 @@ mod tests {
                 request_id: "r".to_owned(),
             });
         };
-        let reported = || std::mem::take(&mut *recorder.0.lock().unwrap());
+        let reported = || std::mem::take(&mut *recorder.0.lock());
         let sign_out = |principal: &str| {
             let principal = principal.to_owned();
             reports.signed_out(sender(1), SignedOut { principal, session: TokenDigest([2; 32]) });

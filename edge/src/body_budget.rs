@@ -6,7 +6,7 @@
 //! request of a stream of responses.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use bytes::{Buf, Bytes};
 use futures::future::BoxFuture;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use matyan_proto::limits::MESSAGE_BYTES;
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tonic::Status;
@@ -342,7 +343,7 @@ impl HttpBody for MeteredBody {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = &mut *self;
         let share = this.share.clone();
-        let mut share = share.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut share = share.lock();
         if this.data.is_empty() {
             if this.messages == Messages::Many && this.framing.is_between_messages() {
                 share.release();

@@ -3,7 +3,7 @@
 //! the previous one.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use http::{Extensions, HeaderMap, Method, Request, StatusCode};
 use matyan_access::{AccessObserver, CallerCache, FilePermits};
+use parking_lot::Mutex;
 use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 use tower::ServiceExt;
@@ -288,9 +289,7 @@ impl Edge {
         let answered = limits.enforce(self.grpc.answer(request)).await;
         let response = answered.unwrap_or_else(|_| grpc::late());
         // A stream with an end may need the message of its call until then.
-        let request = (is_stream && has_end)
-            .then(|| share.lock().unwrap_or_else(PoisonError::into_inner).take_large())
-            .flatten();
+        let request = (is_stream && has_end).then(|| share.lock().take_large()).flatten();
         response.map(|body| drop_if_unread_for(unread, body, request))
     }
 

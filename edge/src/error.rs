@@ -9,6 +9,7 @@ use std::fmt;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
+use matyan_proto::ERROR_DOMAIN;
 use matyan_proto::common::v1::Code as ProductCode;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -20,8 +21,6 @@ pub(crate) const INVALID_JSON: &str = "JSON decode error";
 
 /// Name of query errors in the UIs.
 const SYNTAX_ERROR: &str = "SyntaxError";
-
-const DOMAIN: &str = "matyan";
 
 /// The outcome of a call.
 pub(crate) type ApiResult<T> = Result<T, ApiError>;
@@ -35,7 +34,7 @@ pub(crate) fn refusal_status(
     let reason = code.as_str_name().trim_start_matches("CODE_");
     let metadata: HashMap<String, String> =
         metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-    let details = ErrorDetails::with_error_info(reason, DOMAIN, metadata);
+    let details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, metadata);
     Status::with_error_details(Code::from_i32(code.grpc()), message, details)
 }
 
@@ -235,7 +234,7 @@ pub(crate) fn refused_principal(status: &Status) -> Option<String> {
 
 fn error_info(status: &Status) -> Option<ErrorInfo> {
     // Reasons of other domains have other meanings.
-    status.get_details_error_info().filter(|info| info.domain == DOMAIN)
+    status.get_details_error_info().filter(|info| info.domain == ERROR_DOMAIN)
 }
 
 fn parse_reason(info: &ErrorInfo) -> Option<ProductCode> {

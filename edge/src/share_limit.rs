@@ -6,9 +6,10 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt::Display;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
@@ -72,7 +73,7 @@ impl<C: Clone + Eq + Hash + Display> ShareLimit<C> {
 impl<C: Clone + Eq + Hash + Display> SharePermit<C> {
     /// Counts for another client from now on, if it may have one more.
     pub(crate) fn transfer(mut self, client: C) -> Result<Self, Refusal> {
-        let mut clients = self.shared.clients();
+        let mut clients = self.shared.clients.lock();
         let is_counted = clients.count(&client, self.shared.most_of_client);
         if is_counted && let Some(before) = self.client.replace(client.clone()) {
             clients.release(before);
@@ -90,7 +91,7 @@ impl<C: Clone + Eq + Hash + Display> SharePermit<C> {
 impl<C: Clone + Eq + Hash + Display> Shared<C> {
     /// Counts one more for a client.
     fn count(&self, client: &C) -> Result<(), Refusal> {
-        if self.clients().count(client, self.most_of_client) {
+        if self.clients.lock().count(client, self.most_of_client) {
             return Ok(());
         }
         self.report(Refusal::ClientFull, Some(client));
@@ -99,7 +100,7 @@ impl<C: Clone + Eq + Hash + Display> Shared<C> {
 
     fn report(&self, refusal: Refusal, client: Option<&C>) {
         let now = Instant::now();
-        let mut clients = self.clients();
+        let mut clients = self.clients.lock();
         if clients.reported.is_some_and(|reported| now - reported < REPORT_INTERVAL) {
             return;
         }
@@ -145,13 +146,6 @@ impl<C: Eq + Hash> Clients<C> {
     }
 }
 
-impl<C> Shared<C> {
-    fn clients(&self) -> MutexGuard<'_, Clients<C>> {
-        // Every change is complete before anything can panic.
-        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// Counts for its client until it is dropped.
 pub(crate) struct SharePermit<C: Eq + Hash> {
     _room: OwnedSemaphorePermit,
@@ -162,7 +156,7 @@ pub(crate) struct SharePermit<C: Eq + Hash> {
 impl<C: Eq + Hash> Drop for SharePermit<C> {
     fn drop(&mut self) {
         if let Some(client) = self.client.take() {
-            self.shared.clients().release(client);
+            self.shared.clients.lock().release(client);
         }
     }
 }
@@ -183,7 +177,7 @@ mod tests {
         assert_eq!(refusal('a'), Ok(()));
         assert_eq!(refusal('c'), Ok(()));
         drop(permits);
-        assert_eq!(limit.0.clients().open, HashMap::new());
+        assert_eq!(limit.0.clients.lock().open, HashMap::new());
         assert_eq!(limit.0.room.available_permits(), 8);
     }
 
@@ -193,15 +187,15 @@ mod tests {
         let own: Vec<_> = (0..3).map(|_| limit.admit(Some('b')).ok().unwrap()).collect();
         let permit = limit.admit(Some('a')).ok().unwrap();
         assert_eq!(permit.transfer('b').err(), Some(Refusal::ClientFull));
-        assert_eq!(limit.0.clients().open, HashMap::from([('b', 3)]), "a refused permit is gone");
+        assert_eq!(limit.0.clients.lock().open, HashMap::from([('b', 3)]), "a refused permit is gone");
         drop(own);
         let permit = limit.admit(Some('a')).ok().unwrap().transfer('b').ok().unwrap();
-        assert_eq!(limit.0.clients().open, HashMap::from([('b', 1)]));
+        assert_eq!(limit.0.clients.lock().open, HashMap::from([('b', 1)]));
         assert_eq!(limit.0.room.available_permits(), 3);
         let unknown = limit.admit(None).ok().unwrap().transfer('b').ok().unwrap();
-        assert_eq!(limit.0.clients().open, HashMap::from([('b', 2)]));
+        assert_eq!(limit.0.clients.lock().open, HashMap::from([('b', 2)]));
         drop((permit, unknown));
-        assert_eq!(limit.0.clients().open, HashMap::new());
+        assert_eq!(limit.0.clients.lock().open, HashMap::new());
     }
 
     #[test]

@@ -3,10 +3,11 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep, sleep};
 
 /// Time over which a rate is measured. A sender that others wait for is cut off after one to two of them, or sooner if
@@ -34,25 +35,21 @@ struct DemandedBytes {
 impl Demand {
     /// Counts bytes that someone waits for, until the result is dropped.
     pub(crate) fn wait(&self, bytes: usize) -> WaitingBytes {
-        self.lock().waiting += bytes;
+        self.0.lock().waiting += bytes;
         WaitingBytes { demand: self.clone(), bytes }
     }
 
     /// Whether anyone waits.
     pub(crate) fn exists(&self) -> bool {
-        self.lock().waiting > 0
+        self.0.lock().waiting > 0
     }
 
     /// Counts bytes that a sender gives back, unless enough is given back already: then it returns false.
     pub(crate) fn release(&self, bytes: usize) -> bool {
-        let mut demanded = self.lock();
+        let mut demanded = self.0.lock();
         let lacking = demanded.waiting - demanded.released;
         demanded.released += bytes.min(lacking);
         lacking > 0
-    }
-
-    fn lock(&self) -> MutexGuard<'_, DemandedBytes> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -63,7 +60,7 @@ pub(crate) struct WaitingBytes {
 
 impl Drop for WaitingBytes {
     fn drop(&mut self) {
-        let mut demanded = self.demand.lock();
+        let mut demanded = self.demand.0.lock();
         demanded.waiting -= self.bytes;
         // The others have not yet received the memory that was given back for them.
         demanded.released = demanded.released.saturating_sub(self.bytes).min(demanded.waiting);
@@ -150,12 +147,12 @@ mod tests {
         assert!(is_cut_off(WINDOW_BYTES - 1).await && is_cut_off(0).await);
         assert!(!is_cut_off(0).await, "two of them give back enough");
         drop(first);
-        assert_eq!(*demand.lock(), DemandedBytes { waiting: 1, released: 1 });
+        assert_eq!(*demand.0.lock(), DemandedBytes { waiting: 1, released: 1 });
         let third = demand.wait(HELD);
         assert!(is_cut_off(0).await);
         assert!(!is_cut_off(0).await, "it gives back the rest");
         drop((second, third));
-        assert_eq!(*demand.lock(), DemandedBytes::default());
+        assert_eq!(*demand.0.lock(), DemandedBytes::default());
     }
 
     /// A sender is slow for minutes before anyone needs its memory.

@@ -3,11 +3,12 @@
 //! the previous pair is kept.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use std::{fs, io};
 
 use http::{Extensions, HeaderMap};
+use parking_lot::RwLock;
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{self, PemObject};
@@ -122,9 +123,7 @@ impl CurrentPair {
     fn reload(&self) {
         match read(&self.certificate, &self.key) {
             Ok(pair) => {
-                // The pair is replaced in a single assignment, so it is valid even if the lock is
-                // poisoned.
-                *self.pair.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(pair);
+                *self.pair.write() = Arc::new(pair);
                 tracing::info!(certificate = %self.certificate.display(), "reloaded certificate");
             }
             Err(error) => {
@@ -137,7 +136,7 @@ impl CurrentPair {
 
 impl ResolvesServerCert for CurrentPair {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.pair.read().unwrap_or_else(PoisonError::into_inner)))
+        Some(Arc::clone(&self.pair.read()))
     }
 }
 

@@ -4,7 +4,7 @@
 //! without a word, and the client's next request would fail.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use http::header::CONNECTION;
 use http::{HeaderValue, Request, StatusCode, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
+use parking_lot::Mutex;
 use tokio::time::timeout;
 
 /// Largest rest of a body that is read and dropped.
@@ -39,7 +40,7 @@ impl UnreadRequest {
     /// Reads the rest of a body that the handler has dropped, if it is small and arrives in time, or announces that the
     /// connection closes.
     pub(crate) async fn finish(self, response: &mut Response, wait: Duration) {
-        let dropped = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let dropped = self.0.lock().take();
         // A handler that still has the body reads it while it sends the response.
         let Some(body) = dropped.filter(|body| !body.is_end_stream()) else { return };
         let is_late = response.status() == StatusCode::GATEWAY_TIMEOUT;
@@ -96,6 +97,6 @@ impl HttpBody for WatchedRequest {
 impl Drop for WatchedRequest {
     fn drop(&mut self) {
         let body = std::mem::take(&mut self.body);
-        *self.dropped.lock().unwrap_or_else(PoisonError::into_inner) = Some(body);
+        *self.dropped.lock() = Some(body);
     }
 }

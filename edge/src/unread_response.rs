@@ -4,13 +4,14 @@
 //! transport itself keeps a piece or two for as long as the connection stays open, so pieces are small.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
@@ -86,12 +87,6 @@ impl UnreadResponse {
     }
 }
 
-impl HeldResponse {
-    fn lock(&self) -> MutexGuard<'_, Option<UnreadResponse>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 async fn drop_when_unread(
     limit: Duration,
     response: Weak<HeldResponse>,
@@ -106,7 +101,7 @@ async fn drop_when_unread(
         match changed {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return,
-            Err(_) => return drop(response.upgrade().and_then(|response| response.lock().take())),
+            Err(_) => return drop(response.upgrade().and_then(|response| response.0.lock().take())),
         }
     }
 }
@@ -127,7 +122,7 @@ impl HttpBody for WatchedBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         self.unread_since.send_replace(None);
-        let frame = match &mut *self.response.lock() {
+        let frame = match &mut *self.response.0.lock() {
             Some(response) => ready!(response.poll_piece(context)),
             None => Some(Err(axum::Error::new("the response was not read for too long"))),
         };
@@ -136,11 +131,11 @@ impl HttpBody for WatchedBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.response.lock().as_ref().is_some_and(|held| held.rest.is_empty() && held.body.is_end_stream())
+        self.response.0.lock().as_ref().is_some_and(|held| held.rest.is_empty() && held.body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.response.lock().as_ref().map_or_else(SizeHint::new, UnreadResponse::size_hint)
+        self.response.0.lock().as_ref().map_or_else(SizeHint::new, UnreadResponse::size_hint)
     }
 }
 

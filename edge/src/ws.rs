@@ -28,6 +28,7 @@ use matyan_proto::common::v1::Access;
 use matyan_proto::ingest::v1::ingest_service_client::IngestServiceClient;
 use matyan_proto::system::v1::ReadinessRequest;
 use matyan_proto::system::v1::system_service_client::SystemServiceClient;
+use matyan_wire::headers::BINARY_SUBPROTOCOL;
 use matyan_wire::trace::TARGET;
 use matyan_wire::{headers, server_version};
 use tokio::sync::Mutex;
@@ -53,9 +54,6 @@ use connection_deps::ConnectionDeps;
 use dictionary_budget::DictionaryBudget;
 pub(crate) use session::IngestClient;
 use socket::Socket;
-
-/// Subprotocol for protobuf instead of JSON.
-pub const BINARY_PROTOCOL: &str = "matyan.v1.binary";
 
 const VERSION: HeaderName = HeaderName::from_static(headers::VERSION);
 const OWN_VERSION: HeaderValue = HeaderValue::from_static(server_version::OWN);
@@ -271,7 +269,7 @@ impl Handshake {
         match (key, headers.get(header::SEC_WEBSOCKET_VERSION)) {
             (Some(key), Some(version)) if version == "13" => Ok(Handshake {
                 accept_key: derive_accept_key(key.as_bytes()),
-                protocol: if lists(header::SEC_WEBSOCKET_PROTOCOL, BINARY_PROTOCOL) {
+                protocol: if lists(header::SEC_WEBSOCKET_PROTOCOL, BINARY_SUBPROTOCOL) {
                     Protocol::Binary
                 } else {
                     Protocol::Json
@@ -293,7 +291,7 @@ impl Handshake {
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
         headers.insert(VERSION, OWN_VERSION);
         if self.protocol == Protocol::Binary {
-            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(BINARY_PROTOCOL));
+            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(BINARY_SUBPROTOCOL));
         }
         response
     }

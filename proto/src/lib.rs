@@ -41,6 +41,9 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descrip
 /// number as a step, an epoch or a time.
 pub const ABSENT: i64 = i64::MIN;
 
+/// Domain of every `google.rpc.ErrorInfo` of Matyan's services. The reason is a `Code`.
+pub const ERROR_DOMAIN: &str = "matyan";
+
 /// Names of gRPC statuses, by their numbers.
 const STATUS_NAMES: [&str; 17] = [
     "OK",

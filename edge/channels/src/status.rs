@@ -1,15 +1,12 @@
 //! Causes of failed calls.
 
-use matyan_proto::common::v1::Code as ProductCode;
+use matyan_proto::{ERROR_DOMAIN, common::v1::Code as ProductCode};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-/// The domain of `google.rpc.ErrorInfo` in Matyan.
-const DOMAIN: &str = "matyan";
-
 /// The product's code of a failed call, if a service of the product has failed the call.
 pub fn product_code(status: &Status) -> Option<ProductCode> {
-    let info = status.get_details_error_info().filter(|info| info.domain == DOMAIN)?;
+    let info = status.get_details_error_info().filter(|info| info.domain == ERROR_DOMAIN)?;
     ProductCode::from_str_name(&format!("CODE_{}", info.reason))
 }
 
@@ -39,15 +36,15 @@ mod tests {
 
     #[test]
     fn a_missing_project_is_another_failure_than_a_missing_run() {
-        assert!(is_missing(&status(Code::NotFound, DOMAIN, "run")));
+        assert!(is_missing(&status(Code::NotFound, ERROR_DOMAIN, "run")));
         assert!(is_missing(&Status::not_found("x")));
-        assert!(!is_missing(&status(Code::NotFound, DOMAIN, "project")));
-        assert!(!is_missing(&status(Code::Unavailable, DOMAIN, "run")));
+        assert!(!is_missing(&status(Code::NotFound, ERROR_DOMAIN, "project")));
+        assert!(!is_missing(&status(Code::Unavailable, ERROR_DOMAIN, "run")));
     }
 
     #[test]
     fn codes_of_other_domains_are_not_codes_of_the_product() {
         let code = |domain| product_code(&status(Code::NotFound, domain, "run"));
-        assert_eq!((code(DOMAIN), code("elsewhere")), (Some(ProductCode::NotFound), None));
+        assert_eq!((code(ERROR_DOMAIN), code("elsewhere")), (Some(ProductCode::NotFound), None));
     }
 }

@@ -3,8 +3,9 @@
 //! other: each run has a lock of its own, which exists while requests hold it or wait for it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::OwnedMutexGuard;
 
 use crate::error::{ErrorCode, MlflowError, Result};
@@ -42,7 +43,7 @@ struct Registration<'l> {
 
 impl Drop for Registration<'_> {
     fn drop(&mut self) {
-        let mut runs = self.locks.runs();
+        let mut runs = self.locks.runs.lock();
         let Some(run) = runs.get_mut(&self.run_id) else { return };
         run.requests -= 1;
         if run.requests == 0 {
@@ -59,7 +60,7 @@ impl RunLocks {
     }
 
     fn register(&self, run_id: &str) -> Result<(Arc<tokio::sync::Mutex<()>>, Registration<'_>)> {
-        let mut runs = self.runs();
+        let mut runs = self.runs.lock();
         let run = runs.entry(run_id.to_owned()).or_default();
         if run.requests >= REQUESTS_PER_RUN {
             return Err(MlflowError::new(
@@ -72,10 +73,6 @@ impl RunLocks {
         run.requests += 1;
         let registration = Registration { locks: self, run_id: run_id.to_owned() };
         Ok((Arc::clone(&run.lock), registration))
-    }
-
-    fn runs(&self) -> MutexGuard<'_, HashMap<String, RunLock>> {
-        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -94,7 +91,7 @@ mod tests {
             let guard = locks.lock(&other.to_string()).now_or_never();
             assert!(guard.is_some(), "run {other} waits for another run");
         }
-        assert_eq!(locks.runs().len(), 1, "locks without requests are removed");
+        assert_eq!(locks.runs.lock().len(), 1, "locks without requests are removed");
     }
 
     #[test]
@@ -110,6 +107,6 @@ mod tests {
         drop(held);
         let next = waiting[0].as_mut().now_or_never().unwrap().unwrap();
         drop((next, waiting));
-        assert!(locks.runs().is_empty());
+        assert!(locks.runs.lock().is_empty());
     }
 }

@@ -6,7 +6,7 @@
 use std::{
     convert::Infallible,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -14,6 +14,7 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use parking_lot::Mutex;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
@@ -52,19 +53,15 @@ impl AnswerTurn {
 
     /// Waits for the turn, unless the answer has it already.
     pub(crate) async fn take(&self, answers: &LargeAnswers) -> Result<(), Status> {
-        if self.permit().is_some() {
+        if self.0.lock().is_some() {
             return Ok(());
         }
         let waited = timeout(TURN_TIMEOUT, answers.0.clone().acquire_owned()).await;
         let permit = waited.map_err(|_| {
             Status::unavailable("other workers are reading large studies at the moment: try again")
         })?;
-        *self.permit() = Some(permit.expect("the semaphore is never closed"));
+        *self.0.lock() = Some(permit.expect("the semaphore is never closed"));
         Ok(())
-    }
-
-    fn permit(&self) -> std::sync::MutexGuard<'_, Option<OwnedSemaphorePermit>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -92,7 +92,7 @@ async fn small_bodies_wait_for_small_ones_of_their_connection_only() {
     };
     let mut held = Vec::new();
     let share = take(SMALL_BYTES / 2, &connection).await;
-    assert!(share.lock().unwrap().take_large().is_none());
+    assert!(share.lock().take_large().is_none());
     for _ in 0..SMALL_BUDGET_BYTES / CONNECTION_PART / SMALL_BYTES {
         held.push(take(SMALL_BYTES - PREFIX_BYTES, &connection).await);
     }
@@ -164,7 +164,7 @@ async fn a_response_keeps_the_memory_of_its_request_while_it_is_read() {
         let share = CallShare::new(Mutex::new(share));
         let message = [&prefix(MESSAGE_BYTES as u32)[..], &vec![0; MESSAGE_BYTES]].concat();
         metered(message.into(), share.clone(), Messages::One).collect().await.unwrap();
-        share.lock().unwrap().take_large()
+        share.lock().take_large()
     };
     let is_free =
         async || budget.clone().take(connection.clone(), BodySize::Large, MESSAGE_BYTES).await.is_ok();

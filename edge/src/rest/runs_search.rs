@@ -7,6 +7,7 @@ use matyan_proto::common::v1::SeriesType;
 use matyan_proto::runs::v1::{Run, RunParts, SeriesInfo};
 use matyan_proto::search::v1::sort::By;
 use matyan_proto::search::v1::{Query, RunsRequest, RunsResponse, Sort, SortField, Warning};
+use matyan_wire::search_stream::NEXT_CURSOR;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
@@ -19,10 +20,6 @@ use super::stream_response::{self, Entries, EntryWriter, ProgressWriter, SearchR
 use super::values;
 use crate::error::{ApiError, ApiResult, Problem};
 use crate::stream::Encoder;
-
-/// Key of the entry with the cursor of the next page. Readers skip keys with this prefix that they do
-/// not know, so it can be confused with no run.
-const NEXT_CURSOR: &str = "progress_cursor";
 
 /// Query for all active runs, including archived ones.
 const ACTIVE_RUNS_QUERY: &str = "run.active == True and (run.archived == True or run.archived == False)";

@@ -13,6 +13,8 @@ use futures::stream;
 use http::{HeaderName, HeaderValue, header};
 use matyan_proto::common::v1;
 use matyan_proto::search::v1::Warning;
+use matyan_wire::headers::QUERY_WARNINGS;
+use matyan_wire::search_stream::PROGRESS;
 use schemars::SchemaGenerator;
 use serde_json::{Map, Value, json};
 use tonic::{Status, Streaming};
@@ -22,9 +24,6 @@ use super::call::Dialect;
 use super::shared::write_pair;
 use crate::error::ApiResult;
 use crate::stream::Encoder;
-
-/// Header with warnings about a query.
-pub(crate) const WARNINGS: &str = "x-query-warnings";
 
 /// Size limit for warnings, because proxies reject long response heads.
 const WARNINGS_BYTES: usize = 2_048;
@@ -76,14 +75,14 @@ impl Answer for SearchResults {
 
     fn into_response(self) -> Response {
         let mut response = self.entries.into_response();
-        response.headers_mut().extend(self.warnings.map(|it| (HeaderName::from_static(WARNINGS), it)));
+        response.headers_mut().extend(self.warnings.map(|it| (HeaderName::from_static(QUERY_WARNINGS), it)));
         response
     }
 
     fn describe(dialect: Dialect, schemas: &mut SchemaGenerator) -> Map<String, Value> {
         let mut responses = Entries::describe(dialect, schemas);
         for response in responses.values_mut() {
-            response["headers"] = json!({WARNINGS: {
+            response["headers"] = json!({QUERY_WARNINGS: {
                 "description": "warnings about the query: a JSON array of messages, in ASCII",
                 "schema": {"type": "string"},
             }});
@@ -248,7 +247,7 @@ impl ProgressWriter {
     fn write_entry(&mut self, encoder: &mut Encoder, checked: i64, total: i64) {
         self.last = Some((checked, total));
         if self.is_requested {
-            encoder.member(&format!("progress_{}", self.entries), |it| write_pair(it, checked, total));
+            encoder.member(&format!("{PROGRESS}{}", self.entries), |it| write_pair(it, checked, total));
             self.entries += 1;
         }
     }

@@ -12,9 +12,10 @@
 //! only one of them could wait for a frame that has such room only in the other.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use matyan_proto::limits::BATCH_BYTES;
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::peer_network::PeerNetwork;
@@ -68,7 +69,7 @@ impl MemoryBudget {
     }
 
     fn network_pool(&self, network: PeerNetwork) -> Arc<FramePool> {
-        let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut networks = self.networks.lock();
         if let Some(pool) = networks.get(&network).and_then(Weak::upgrade) {
             return pool;
         }
@@ -404,6 +405,6 @@ mod tests {
         let budget = MemoryBudget::new(0);
         drop(budget.of_network(network("10.0.0.1")));
         let _second = budget.of_network(network("10.0.0.2"));
-        assert_eq!(budget.networks.lock().unwrap().len(), 1);
+        assert_eq!(budget.networks.lock().len(), 1);
     }
 }

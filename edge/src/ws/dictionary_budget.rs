@@ -4,8 +4,9 @@
 //! other dictionaries small.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 /// Memory of a dictionary that needs no share: about a thousand series.
@@ -40,18 +41,11 @@ impl DictionaryBudget {
     /// The share of a new socket, which is empty.
     pub(super) fn share(&self) -> DictionaryShare {
         let id = {
-            let mut holdings = self.0.holdings();
+            let mut holdings = self.0.holdings.lock();
             holdings.next_id += 1;
             holdings.next_id
         };
         DictionaryShare { budget: self.clone(), id, bytes: 0, reclaimed: Arc::default() }
-    }
-}
-
-impl Shared {
-    fn holdings(&self) -> MutexGuard<'_, Holdings> {
-        // Every change is complete before anything can panic.
-        self.holdings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -79,7 +73,7 @@ impl DictionaryShare {
         if bytes == before || bytes.max(before) <= SMALL_BYTES {
             return true;
         }
-        let mut holdings = self.budget.0.holdings();
+        let mut holdings = self.budget.0.holdings.lock();
         holdings.remove(self.id);
         if bytes <= SMALL_BYTES {
             return true;
@@ -105,7 +99,7 @@ impl DictionaryShare {
 
 impl Drop for DictionaryShare {
     fn drop(&mut self) {
-        self.budget.0.holdings().remove(self.id);
+        self.budget.0.holdings.lock().remove(self.id);
     }
 }
 
@@ -120,7 +114,7 @@ mod tests {
     const LARGE: usize = 4 * SMALL_BYTES;
 
     fn held(budget: &DictionaryBudget) -> usize {
-        budget.0.holdings().bytes
+        budget.0.holdings.lock().bytes
     }
 
     #[test]

@@ -70,13 +70,11 @@ fn read_head(file: &mut File) -> io::Result<String> {
 mod tests {
     use std::fs;
 
+    use matyan_tfrecord::framed;
     use prost::Message as _;
 
     use super::*;
-    use crate::{
-        messages::{Event, Summary, SummaryValue},
-        records::framed,
-    };
+    use crate::messages::{Event, Summary, SummaryValue};
 
     fn file(wall_time: f64, steps: std::ops::Range<i64>) -> Vec<u8> {
         let record = |step| {

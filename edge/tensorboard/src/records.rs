@@ -1,13 +1,9 @@
-//! The records of an event file. Each has a length and a content, both with a checksum, in the framing of TFRecord. A
-//! file that is still written may end at any byte, and is read from there when it has grown.
+//! The records of an event file. A file that is being written may end at any byte, and is read from there when it has
+//! grown.
 
 use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom};
 
-/// Bytes of a length and its checksum, before a content.
-const HEADER_BYTES: usize = 8 + CHECKSUM_BYTES;
-
-/// Bytes of the checksum of a length or of a content.
-const CHECKSUM_BYTES: usize = 4;
+use matyan_tfrecord::{CHECKSUM_BYTES, HEADER_BYTES, content_bytes, framed_bytes, is_intact};
 
 /// Maximum length of a record. A longer record is left out, because it would have to be in memory as a whole.
 const MAX_RECORD_BYTES: u64 = 256 << 20;
@@ -92,16 +88,9 @@ fn read_record(file: &mut impl Read, position: u64, size: u64) -> io::Result<Fou
     if left < HEADER_BYTES as u64 {
         return Ok(Found::Incomplete);
     }
-    let mut length = [0; HEADER_BYTES - CHECKSUM_BYTES];
-    let mut checksum = [0; CHECKSUM_BYTES];
-    file.read_exact(&mut length)?;
-    file.read_exact(&mut checksum)?;
-    let length_is_right = checksum == masked_crc32c(&length);
-    let length = u64::from_le_bytes(length);
-    // A length beyond any file would overflow.
-    if !length_is_right || length > u64::MAX >> 1 {
-        return Ok(Found::DamagedLength);
-    }
+    let mut header = [0; HEADER_BYTES];
+    file.read_exact(&mut header)?;
+    let Some(length) = content_bytes(&header) else { return Ok(Found::DamagedLength) };
     if left < framed_bytes(length) {
         return Ok(Found::Incomplete);
     }
@@ -110,35 +99,20 @@ fn read_record(file: &mut impl Read, position: u64, size: u64) -> io::Result<Fou
     }
     let mut content = vec![0; usize::try_from(length).unwrap_or_default()];
     file.read_exact(&mut content)?;
+    let mut checksum = [0; CHECKSUM_BYTES];
     file.read_exact(&mut checksum)?;
-    if checksum == masked_crc32c(&content) {
+    if is_intact(&content, &checksum) {
         return Ok(Found::Record(content));
     }
     // The pages of the last record may still be in transit, for example over a network file system.
     Ok(if left == framed_bytes(length) { Found::Incomplete } else { Found::LeftOut { length } })
 }
 
-/// Bytes of a record in its file.
-const fn framed_bytes(length: u64) -> u64 {
-    HEADER_BYTES as u64 + length + CHECKSUM_BYTES as u64
-}
-
-/// The checksum of TFRecord: CRC-32C, rotated and shifted by a constant.
-fn masked_crc32c(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
-    crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
-}
-
-/// A record in the form that it has in a file, for tests.
-#[cfg(test)]
-pub(crate) fn framed(content: &[u8]) -> Vec<u8> {
-    let length = (content.len() as u64).to_le_bytes();
-    [&length[..], &masked_crc32c(&length), content, &masked_crc32c(content)].concat()
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Cursor;
 
+    use matyan_tfrecord::framed;
     use proptest::prelude::*;
 
     use super::*;

@@ -2,9 +2,10 @@
 //! server.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use http::StatusCode;
+use parking_lot::Mutex;
 
 use crate::budget::Budget;
 use crate::error::WandbError;
@@ -74,13 +75,12 @@ impl GraphqlCall {
 
     pub(crate) fn report(&self, error: &WandbError) {
         if error.concerns_transport() {
-            let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
-            status.get_or_insert(error.status);
+            self.status.lock().get_or_insert(error.status);
         }
     }
 
     pub(crate) fn status(&self) -> Option<StatusCode> {
-        *self.status.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.status.lock()
     }
 }
 

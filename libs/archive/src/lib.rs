@@ -45,7 +45,7 @@ pub mod reader;
 pub mod writer;
 
 pub(crate) use fields::{Fields, JsonObject};
-pub use pack::{pack, unpack};
+pub use pack::{Interrupt, pack, unpack, unpack_interruptibly};
 
 use std::{io, path::Path, path::PathBuf};
 

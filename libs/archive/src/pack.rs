@@ -23,6 +23,11 @@ const MAX_FILES: usize = 20_000_000;
 /// Limit of the tar metadata before each file, which is held in memory: far more than names
 /// need.
 const MAX_BETWEEN: u64 = 1 << 20;
+/// Unpacked bytes between two calls of an `Interrupt`.
+const INTERRUPT_BYTES: u64 = 4 << 20;
+
+/// Called from time to time while an archive is unpacked; an error ends the unpacking.
+pub type Interrupt<'i> = dyn FnMut() -> io::Result<()> + 'i;
 
 /// Returns the path of the file that a folder is packed into.
 pub(super) fn packed(root: &Path) -> PathBuf {
@@ -60,6 +65,15 @@ pub fn pack(root: &Path) -> Result<PathBuf> {
 /// Unpacks an archive into a temporary folder. Returns that folder, which is removed on drop,
 /// and the path of the archive inside it.
 pub fn unpack(path: &Path) -> Result<(TempDir, PathBuf)> {
+    unpack_interruptibly(path, &mut || Ok(()))
+}
+
+/// Unpacks like `unpack`, unless it is interrupted.
+pub fn unpack_interruptibly(path: &Path, interrupt: &mut Interrupt<'_>) -> Result<(TempDir, PathBuf)> {
+    unpack_files(path, MAX_FILES, interrupt)
+}
+
+fn unpack_files(path: &Path, max_files: usize, interrupt: &mut Interrupt<'_>) -> Result<(TempDir, PathBuf)> {
     let packed = fs::metadata(path).map_err(file_error(path))?.len();
     let parent = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folder = tempfile::Builder::new().prefix(".matyan-restore-").tempdir_in(parent);
@@ -67,7 +81,8 @@ pub fn unpack(path: &Path) -> Result<(TempDir, PathBuf)> {
     let folder = folder.or_else(|_| tempfile::tempdir()).map_err(file_error(parent))?;
     let file = File::open(path).map_err(file_error(path))?;
     let meter = Rc::new(Cell::new(MAX_BETWEEN));
-    let metered = MeteredReader { inner: MultiGzDecoder::new(BufReader::new(file)), left: meter.clone() };
+    let inner = MultiGzDecoder::new(BufReader::new(file));
+    let metered = MeteredReader { inner, left: meter.clone(), since_call: 0, interrupt };
     let mut tar = tar::Archive::new(metered);
     let mut left = packed.saturating_mul(MAX_GROWTH).saturating_add(MAX_GROWTH_FREE);
     let mut top: Option<PathBuf> = None;
@@ -83,7 +98,7 @@ pub fn unpack(path: &Path) -> Result<(TempDir, PathBuf)> {
         }
         // Not the header's own size, which an extension header may override.
         let size = entry.size();
-        left = left.checked_sub(size).filter(|_| count < MAX_FILES).ok_or_else(|| {
+        left = left.checked_sub(size).filter(|_| count < max_files).ok_or_else(|| {
             refuse("makes the archive far larger than its file; if you trust it, unpack it by hand")
         })?;
         let target = folder.path().join(&inside);
@@ -103,14 +118,22 @@ pub fn unpack(path: &Path) -> Result<(TempDir, PathBuf)> {
 
 /// Reads up to the allowed number of bytes and then fails, so that a consumer never buffers
 /// more than that.
-struct MeteredReader<R> {
+struct MeteredReader<'i, R> {
     inner: R,
     left: Rc<Cell<u64>>,
+    /// Bytes read since the last call of `interrupt`.
+    since_call: u64,
+    interrupt: &'i mut Interrupt<'i>,
 }
 
-impl<R: Read> Read for MeteredReader<R> {
+impl<R: Read> Read for MeteredReader<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
+        self.since_call += read as u64;
+        if self.since_call >= INTERRUPT_BYTES {
+            self.since_call = 0;
+            (self.interrupt)()?;
+        }
         let left = self.left.get().checked_sub(read as u64);
         self.left.set(left.ok_or_else(|| io::Error::other("too much metadata between two files"))?);
         Ok(read)
@@ -224,6 +247,30 @@ mod tests {
         });
         let error = unpack(&path).unwrap_err().to_string();
         assert!(error.contains("far larger"), "{error}");
+    }
+
+    #[test]
+    fn an_archive_with_too_many_files_is_not_unpacked() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = packed(directory.path(), |tar| {
+            for name in ["top/a", "top/b", "top/c"] {
+                entry(tar, name, tar::EntryType::Regular, b"");
+            }
+        });
+        assert!(unpack_files(&path, 3, &mut || Ok(())).is_ok());
+        let error = unpack_files(&path, 2, &mut || Ok(())).unwrap_err().to_string();
+        assert!(error.contains("far larger"), "{error}");
+    }
+
+    #[test]
+    fn an_interruption_leaves_nothing_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        let content = vec![0; INTERRUPT_BYTES as usize + 1];
+        let path = packed(directory.path(), |tar| entry(tar, "top/a", tar::EntryType::Regular, &content));
+        let interrupted = unpack_interruptibly(&path, &mut || Err(io::Error::other("Ctrl-C")));
+        let error = interrupted.unwrap_err().to_string();
+        assert!(error.contains("Ctrl-C"), "{error}");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 
     #[test]

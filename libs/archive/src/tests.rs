@@ -15,10 +15,12 @@ use super::{
 
 #[test]
 fn every_run_id_has_a_folder_name() {
-    for plain in ["3fd1c0", "a b", "ü", "run.1"] {
+    for plain in ["3fd1c0", "a b", "ü", "run.1", "a\u{a0}b", "a\u{200d}b"] {
         assert_eq!(run_folder(plain), plain);
     }
-    for odd in ["", ".", "..", "../x", "a/b", "a\\b", "~x", "\n", ".unfinished.json", &"x".repeat(201)] {
+    for odd in
+        ["", ".", "..", "../x", "a/b", "a\\b", "~x", "\n", "\u{85}", ".unfinished.json", &"x".repeat(201)]
+    {
         let folder = run_folder(odd);
         assert!(folder.starts_with('~') && folder.len() == 65 && !folder.contains('/'), "{odd}");
     }

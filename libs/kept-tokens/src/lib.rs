@@ -18,7 +18,7 @@ use std::{
 
 use serde_json::{Map, Value, json};
 
-pub use place::TokenPlace;
+pub use place::{GRPC_PREFIX, TokenPlace};
 
 /// The version of the format.
 const FILE_VERSION: u64 = 1;

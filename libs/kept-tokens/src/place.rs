@@ -5,7 +5,7 @@ use std::fmt;
 use http::Uri;
 
 /// Start of the URL of a gateway that takes batches by gRPC. The gateway is the same server.
-const GRPC_PREFIX: &str = "grpc+";
+pub const GRPC_PREFIX: &str = "grpc+";
 
 /// A server, or a project of a server. As a text it is a URL.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

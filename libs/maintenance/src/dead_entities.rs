@@ -14,14 +14,14 @@ use matyan_model::{
 use matyan_store::{Commit, Range, Scan, Transaction, transact};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Deps, Error, SweepOutcome, pace::Pace};
+use crate::{Deps, Error, paged_sweep::PagedSweep};
 
 /// Number of runs looked up per query.
 const PAGE: usize = 500;
 
 /// Removes the remains of deleted tags and experiments.
 pub async fn sweep_dead_entities(deps: Deps<'_>, stop: &CancellationToken) -> Result<(), Error> {
-    let mut outcome = SweepOutcome::default();
+    let mut sweep = PagedSweep::new(stop);
     for NamedProject { number: project, .. } in deps.projects().await? {
         for kind in [EntityKind::Tag, EntityKind::Experiment] {
             let range = keys::dead_entities(project, kind);
@@ -29,12 +29,12 @@ pub async fn sweep_dead_entities(deps: Deps<'_>, stop: &CancellationToken) -> Re
                 deps.store.snapshot().await?.scan(&range, Scan { rows: PAGE, ..Scan::default() }).await?;
             for (key, _) in &page.rows {
                 let (id,): (String,) = keys::tail(&range.start, key)?;
-                let unlinked = unlink_all(deps, project, kind, &id, stop).await;
-                outcome.keep_damage(unlinked)?;
+                let unlinked = unlink_all(deps, project, kind, &id, &mut sweep).await;
+                sweep.keep_damage(unlinked)?;
             }
         }
     }
-    outcome.finish()
+    sweep.finish()
 }
 
 fn links(project: Project, kind: EntityKind, id: &str) -> Range {
@@ -49,14 +49,13 @@ async fn unlink_all(
     project: Project,
     kind: EntityKind,
     id: &str,
-    stop: &CancellationToken,
+    sweep: &mut PagedSweep,
 ) -> Result<(), Error> {
-    if kind == EntityKind::Experiment && !clear_notes(deps, project, id, stop).await? {
+    if kind == EntityKind::Experiment && !clear_notes(deps, project, id, sweep).await? {
         return Ok(());
     }
     let range = links(project, kind, id);
-    let mut pace = Pace::default();
-    while !stop.is_cancelled() {
+    while !sweep.is_stopped() {
         let mut transaction = Transaction::new(deps.store.snapshot().await?);
         let (runs, _) = index_runs_page(transaction.unchecked(), &range, PAGE).await?;
         if runs.is_empty() {
@@ -88,7 +87,7 @@ async fn unlink_all(
                 Ok::<_, Error>((transaction, ()))
             })
             .await?;
-            pace.rest().await;
+            sweep.rest().await;
         }
     }
     Ok(())
@@ -99,20 +98,12 @@ async fn clear_notes(
     deps: Deps<'_>,
     project: Project,
     experiment: &str,
-    stop: &CancellationToken,
+    sweep: &mut PagedSweep,
 ) -> Result<bool, Error> {
     let owner = NoteOwner::Experiment(experiment.to_owned());
-    let mut pace = Pace::default();
-    while !stop.is_cancelled() {
-        let (is_done, _) = transact(deps.store, async |mut transaction: Transaction| {
-            let is_done = notes_clear(&mut transaction, project, &owner).await?;
-            Ok::<_, Error>((transaction, is_done))
-        })
-        .await?;
-        if is_done {
-            return Ok(true);
-        }
-        pace.rest().await;
-    }
-    Ok(false)
+    let clear_page = async |mut transaction: Transaction| {
+        let is_last = notes_clear(&mut transaction, project, &owner).await?;
+        Ok::<_, Error>((transaction, is_last))
+    };
+    sweep.pages(async || Ok::<_, Error>(transact(deps.store, clear_page).await?.0)).await
 }

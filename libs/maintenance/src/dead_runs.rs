@@ -1,36 +1,24 @@
 //! Removal of the rows of dead runs: deleted runs, and the runs of abandoned restores.
 
 use matyan_model::{
-    ids::{NamedProject, Project, RunNumber},
+    ids::NamedProject,
     run::{dead_runs_list, sweep_step},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{Deps, Error, SweepOutcome, pace::Pace};
+use crate::{Deps, Error, paged_sweep::PagedSweep};
 
 /// Clears the rows of dead runs, a bounded number per transaction.
 pub async fn sweep_dead_runs(deps: Deps<'_>, stop: &CancellationToken) -> Result<(), Error> {
-    let mut outcome = SweepOutcome::default();
-    let mut pace = Pace::default();
+    let mut sweep = PagedSweep::new(stop);
     for NamedProject { number: project, .. } in deps.projects().await? {
         // The snapshot must not live as long as the loop: the store keeps all versions since.
         let dead = dead_runs_list(&*deps.store.snapshot().await?, project).await?;
         for number in dead {
-            let swept = sweep_dead_run(deps, (project, number), stop, &mut pace).await;
-            outcome.keep_damage(swept)?;
+            let swept =
+                sweep.pages(async || Ok::<_, Error>(sweep_step(deps.store, project, number).await?)).await;
+            sweep.keep_damage(swept.map(drop))?;
         }
     }
-    outcome.finish()
-}
-
-async fn sweep_dead_run(
-    deps: Deps<'_>,
-    (project, number): (Project, RunNumber),
-    stop: &CancellationToken,
-    pace: &mut Pace,
-) -> Result<(), Error> {
-    while !stop.is_cancelled() && !sweep_step(deps.store, project, number).await? {
-        pace.rest().await;
-    }
-    Ok(())
+    sweep.finish()
 }

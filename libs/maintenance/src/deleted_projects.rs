@@ -13,7 +13,7 @@ use matyan_model::{
 use matyan_store::{Transaction, transact};
 use tokio_util::sync::CancellationToken;
 
-use crate::{BlobEvent, BlobObserver, Deps, Error, pace::Pace};
+use crate::{BlobEvent, BlobObserver, Deps, Error, paged_sweep::PagedSweep};
 
 /// Time after which no process uses a deleted project: workers and frontiers look a project up
 /// every 30 s.
@@ -65,12 +65,9 @@ async fn sweep(
     observe: &mut BlobObserver<'_>,
 ) -> Result<(), Error> {
     let project = &listed.project;
-    let mut pace = Pace::default();
-    while !project_clear(deps.store, project.number).await? {
-        if stop.is_cancelled() {
-            return Ok(());
-        }
-        pace.rest().await;
+    let clear_page = async || Ok::<_, Error>(project_clear(deps.store, project.number).await?);
+    if !PagedSweep::new(stop).pages(clear_page).await? {
+        return Ok(());
     }
     // After the rows, so that no job stores another payload of the project.
     if !delete_blobs(deps.blobs, &project_folder(&project.name)?, stop, observe).await? {

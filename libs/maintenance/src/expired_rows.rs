@@ -12,22 +12,24 @@ use matyan_model::{
 };
 use matyan_store::{Batch, Transaction, transact};
 
-use crate::{Deps, Error, oldest_unapplied_us, pace::Pace};
+use crate::{Deps, Error, oldest_unapplied_us, paged_sweep::PagedSweep};
 
 /// Drops changes that are too old for any reader to resume from.
 pub async fn trim_changes(deps: Deps<'_>) -> Result<(), Error> {
     let now_us = deps.now_us();
     let kept = now_us.saturating_sub(RETENTION_US)..now_us.saturating_add(RETENTION_US);
-    let mut pace = Pace::default();
+    let mut sweep = PagedSweep::default();
     for NamedProject { number: project, .. } in deps.projects().await? {
-        loop {
+        let trim_page = async || {
             let mut batch = Batch::buffered();
-            if !changes_trim(&*deps.store.snapshot().await?, project, kept.clone(), &mut batch).await? {
-                break;
+            let has_more =
+                changes_trim(&*deps.store.snapshot().await?, project, kept.clone(), &mut batch).await?;
+            if has_more {
+                deps.store.commit(batch).await?;
             }
-            deps.store.commit(batch).await?;
-            pace.rest().await;
-        }
+            Ok::<_, Error>(!has_more)
+        };
+        sweep.pages(trim_page).await?;
     }
     Ok(())
 }
@@ -35,15 +37,15 @@ pub async fn trim_changes(deps: Deps<'_>) -> Result<(), Error> {
 /// Clears entries of the audit log that have been kept for long enough.
 pub async fn trim_audit(deps: Deps<'_>) -> Result<(), Error> {
     let before_us = deps.now_us().saturating_sub(AUDIT_KEPT_US);
-    let mut pace = Pace::default();
-    loop {
+    let trim_page = async || {
         let mut batch = Batch::buffered();
-        if !audit_trim(&*deps.store.snapshot().await?, before_us, &mut batch).await? {
-            return Ok(());
+        let has_more = audit_trim(&*deps.store.snapshot().await?, before_us, &mut batch).await?;
+        if has_more {
+            deps.store.commit(batch).await?;
         }
-        deps.store.commit(batch).await?;
-        pace.rest().await;
-    }
+        Ok::<_, Error>(!has_more)
+    };
+    PagedSweep::default().pages(trim_page).await.map(drop)
 }
 
 /// Clears tokens, sessions, links and sign-ins that have ended. A sweep that races with a renewal of a session is
@@ -72,11 +74,13 @@ pub async fn drop_abandoned_restores(deps: Deps<'_>) -> Result<(), Error> {
 
 /// Clears data that folds have replaced.
 pub async fn clear_garbage(deps: Deps<'_>) -> Result<(), Error> {
-    let mut pace = Pace::default();
+    let mut sweep = PagedSweep::default();
     for NamedProject { number: project, .. } in deps.projects().await? {
-        while garbage_clear(deps.store, project, deps.now_us()).await? > 0 {
-            pace.rest().await;
-        }
+        let clear_page = async || {
+            let cleared = garbage_clear(deps.store, project, deps.now_us()).await?;
+            Ok::<_, Error>(cleared == 0)
+        };
+        sweep.pages(clear_page).await?;
     }
     Ok(())
 }
@@ -87,14 +91,11 @@ pub async fn sweep_producers(deps: Deps<'_>) -> Result<(), Error> {
     // Read the clock first, so that records appended from now on are not older than it.
     let now_us = deps.now_us();
     let log_time_us = now_us.min(oldest_unapplied_us(deps.store, deps.log).await?);
-    let step = async |mut transaction: Transaction| {
+    let sweep_page = async |mut transaction: Transaction| {
         transaction.set_buffered();
-        let more = producers_sweep(&mut transaction, log_time_us).await?;
-        Ok::<_, Error>((transaction, more))
+        let has_more = producers_sweep(&mut transaction, log_time_us).await?;
+        Ok::<_, Error>((transaction, !has_more))
     };
-    let mut pace = Pace::default();
-    while transact(deps.store, step).await?.0 {
-        pace.rest().await;
-    }
-    Ok(())
+    let mut sweep = PagedSweep::default();
+    sweep.pages(async || Ok::<_, Error>(transact(deps.store, sweep_page).await?.0)).await.map(drop)
 }

@@ -5,6 +5,9 @@
 //! is deleted, holds the locks, and reads and writes page by page; the worker decides when a
 //! job runs, and the backend streams its progress.
 //!
+//! `PagedSweep` is the loop of the jobs that clear rows, `ProjectPages` the iteration of the jobs that look at runs, and
+//! `Pace` the rest between the pages of both.
+//!
 //! Jobs under a lock (`JobLock`) need it because operators and workers run them concurrently.
 //! The others may run in several processes at the same time, because each of their
 //! transactions checks what it read.
@@ -18,6 +21,7 @@ mod lock;
 mod log_progress;
 mod orphaned_blobs;
 mod pace;
+mod paged_sweep;
 mod pending_payloads;
 mod project_pages;
 mod run_bin;
@@ -98,30 +102,6 @@ pub enum BlobEvent<'e> {
 
 /// Receives the events of a job.
 pub type BlobObserver<'o> = dyn FnMut(BlobEvent<'_>) + Send + 'o;
-
-/// Outcome of a sweep that continues when a row of one run, tag or experiment is damaged. The first damage is
-/// the error of the sweep.
-#[derive(Default)]
-struct SweepOutcome {
-    damage: Option<Error>,
-}
-
-impl SweepOutcome {
-    /// Keeps the error of one of them if it is damage. Any other error ends the sweep.
-    fn keep_damage(&mut self, swept: Result<(), Error>) -> Result<(), Error> {
-        match swept {
-            Err(error @ Error::Store(matyan_store::Error::Corrupt { .. })) => {
-                self.damage.get_or_insert(error);
-                Ok(())
-            }
-            swept => swept,
-        }
-    }
-
-    fn finish(self) -> Result<(), Error> {
-        self.damage.map_or(Ok(()), Err)
-    }
-}
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -11,7 +11,7 @@ use matyan_model::{
 };
 use matyan_store::Transaction;
 
-use crate::{Deps, EMPTY_BIN, Error, JobLock, SweepOutcome, pace::Pace};
+use crate::{Deps, EMPTY_BIN, Error, JobLock, pace::Pace, paged_sweep::PagedSweep};
 
 /// Rows of the index looked at in one page.
 const PAGE: usize = 256;
@@ -32,16 +32,16 @@ struct PurgedRun {
 
 /// Empties the bins of all projects, each under the lock of the job in that project.
 pub async fn empty_bins(deps: Deps<'_>, log: DeletionLog<'_>, owner: [u8; 16]) -> Result<(), Error> {
-    let mut outcome = SweepOutcome::default();
+    let mut sweep = PagedSweep::default();
     let mut is_free = Ok(());
     for project in deps.projects().await? {
         match empty_bin(deps, log, owner, &project).await {
             // Another process does it, which must not hold up the other projects.
             Err(busy @ Error::Busy { .. }) => is_free = Err(busy),
-            emptied => outcome.keep_damage(emptied)?,
+            emptied => sweep.keep_damage(emptied)?,
         }
     }
-    outcome.finish()?;
+    sweep.finish()?;
     is_free
 }
 

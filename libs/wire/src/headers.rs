@@ -1,5 +1,5 @@
-//! Names of headers and content types of log records and gRPC calls. Matyan 0.3 ignores all of
-//! them.
+//! Names of headers, subprotocols and content types of log records, gRPC calls, WebSockets and searches. Matyan 0.3
+//! ignores all of them.
 
 use bytes::Bytes;
 
@@ -28,6 +28,10 @@ pub const CLIENT_ADDRESS: &str = "matyan-client-address";
 pub const AFTER: &str = "matyan-after";
 /// Id of a request in the logs of all services. In calls.
 pub const REQUEST_ID: &str = "x-request-id";
+/// Warnings about a query: a JSON array of texts. In the answers of searches over HTTP.
+pub const QUERY_WARNINGS: &str = "x-query-warnings";
+/// Name of the subprotocol of WebSockets whose frames are protobuf instead of JSON.
+pub const BINARY_SUBPROTOCOL: &str = "matyan.v1.binary";
 /// Version of the server. In the answer to the handshake of a WebSocket.
 pub const VERSION: &str = "matyan-version";
 /// Trace context in the W3C format. In records and calls.
@@ -63,7 +67,7 @@ pub const LOG_ENTRY_TYPE: &str = "application/x-protobuf;type=matyan.log.v1.LogE
 pub const BATCH_TYPE: &str = "application/x-protobuf;type=matyan.ingest.v1.IngestionBatch";
 /// An envelope or a control event.
 pub const JSON_TYPE: &str = "application/json";
-/// Any other content.
+/// Any other content, and files whose type is not known.
 pub const UNKNOWN_TYPE: &str = "application/octet-stream";
 
 /// Returns a header.

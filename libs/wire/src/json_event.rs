@@ -9,6 +9,3 @@ pub(crate) mod member;
 pub(crate) mod read;
 pub(crate) mod series_edit;
 pub(crate) mod write;
-
-/// Content type of a blob whose message has none.
-const UNKNOWN_CONTENT: &str = "application/octet-stream";

@@ -1,5 +1,7 @@
 //! Conversion of errors to Python exceptions.
 
+use std::{io, path::Path};
+
 use matyan_sdk::{ArgumentError, UploadError, http::HttpError};
 use pyo3::{
     PyErr,
@@ -77,7 +79,20 @@ pub(crate) fn http(error: HttpError) -> PyErr {
     })
 }
 
-fn file(source: &std::io::Error, text: String) -> PyErr {
+/// The exception for a file that cannot be read.
+pub(crate) fn file_at(error: &io::Error, path: &Path) -> PyErr {
+    let text = error.to_string();
+    match error.raw_os_error() {
+        // `OSError` chooses its subclass by the number, and shows it.
+        Some(number) => {
+            let text = text.split(" (os error").next().unwrap_or_default().to_owned();
+            PyOSError::new_err((number, text, path.to_owned()))
+        }
+        None => PyOSError::new_err(format!("{}: {text}", path.display())),
+    }
+}
+
+fn file(source: &io::Error, text: String) -> PyErr {
     match source.raw_os_error() {
         // `OSError` chooses its subclass by the number.
         Some(number) => PyOSError::new_err((number, text)),

@@ -6,11 +6,14 @@
 use std::{
     fs::File,
     io::{self, BufReader, Read},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use flate2::Crc;
-use pyo3::{exceptions::PyOSError, prelude::*, types::PyBytes};
+use matyan_tfrecord::{CHECKSUM_BYTES, HEADER_BYTES, content_bytes, framed_bytes, is_intact};
+use pyo3::{prelude::*, types::PyBytes};
+
+use crate::errors::file_at;
 
 /// Records of one file, in their order.
 #[pyclass(module = "matyan_client._core")]
@@ -55,7 +58,7 @@ impl FramedRecords {
         report: Py<PyAny>,
         reader: impl FnOnce(BufReader<File>) -> FramedReader,
     ) -> PyResult<Self> {
-        let file = File::open(&path).map_err(|error| file_error(&error, &path))?;
+        let file = File::open(&path).map_err(|error| file_at(&error, &path))?;
         Ok(Self { reader: reader(BufReader::new(file)), path, report })
     }
 }
@@ -72,7 +75,7 @@ impl FramedRecords {
                 FramedReader::TensorFlow(reader) => reader.next(),
                 FramedReader::LevelDb(reader) => reader.next(),
             };
-            match found.map_err(|error| file_error(&error, &self.path))? {
+            match found.map_err(|error| file_at(&error, &self.path))? {
                 Some(Found::Record(record)) => return Ok(Some(PyBytes::new(py, &record))),
                 Some(Found::Problem(problem)) => {
                     let name = self.path.file_name().unwrap_or_default().to_string_lossy();
@@ -84,29 +87,13 @@ impl FramedRecords {
     }
 }
 
-fn file_error(error: &io::Error, path: &Path) -> PyErr {
-    let text = error.to_string();
-    match error.raw_os_error() {
-        // `OSError` chooses its subclass by the number, and shows it.
-        Some(number) => {
-            let text = text.split(" (os error").next().unwrap_or_default().to_owned();
-            PyOSError::new_err((number, text, path.to_owned()))
-        }
-        None => PyOSError::new_err(format!("{}: {text}", path.display())),
-    }
-}
-
-/// Reader of TFRecord files: records with a length, each protected by masked CRC32C.
+/// Reader of TFRecord files.
 struct TensorFlowReader {
     file: BufReader<File>,
     /// `None` after the last record that can be read.
     position: Option<u64>,
 }
 
-/// Bytes of a length and its checksum, which precede a content.
-const HEADER_BYTES: usize = 8 + CHECKSUM_BYTES;
-/// Bytes of the checksum of a length or of a content.
-const CHECKSUM_BYTES: usize = 4;
 /// No event is as large; a longer length is damage.
 const MOST_RECORD_BYTES: u64 = 1 << 31;
 
@@ -117,33 +104,22 @@ impl TensorFlowReader {
         if header.is_empty() {
             return Ok(None);
         }
-        let Some((length, checksum)) = header.split_first_chunk::<8>() else {
-            return Ok(ends_within(position));
-        };
-        if checksum.len() < CHECKSUM_BYTES {
-            return Ok(ends_within(position));
-        }
-        let content_bytes = u64::from_le_bytes(*length);
-        if *checksum != masked_crc32c(length) || content_bytes > MOST_RECORD_BYTES {
+        let Some(header) = header.first_chunk::<HEADER_BYTES>() else { return Ok(ends_within(position)) };
+        let Some(length) = content_bytes(header).filter(|length| *length <= MOST_RECORD_BYTES) else {
             return Ok(problem(format!("damaged at byte {position}; the rest was not read")));
-        }
-        let body_bytes = content_bytes + CHECKSUM_BYTES as u64;
+        };
+        let body_bytes = length + CHECKSUM_BYTES as u64;
         let mut content = read_up_to(&mut self.file, body_bytes)?;
         if (content.len() as u64) < body_bytes {
             return Ok(ends_within(position));
         }
-        self.position = Some(position + HEADER_BYTES as u64 + body_bytes);
-        let checksum = content.split_off(content_bytes as usize);
-        if checksum == masked_crc32c(&content) {
+        self.position = Some(position + framed_bytes(length));
+        let checksum = content.split_off(length as usize);
+        if is_intact(&content, &checksum) {
             return Ok(Some(Found::Record(content)));
         }
         Ok(problem(format!("left out a damaged record at byte {position}")))
     }
-}
-
-/// Returns the checksum of TFRecord: CRC32C, rotated and shifted by a constant.
-fn masked_crc32c(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
-    crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
 }
 
 /// Reader of logs in the format of LevelDB: records cut into blocks.

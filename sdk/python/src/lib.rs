@@ -5,6 +5,7 @@
 //! documentation, is Python. What runs in the background runs on the I/O thread of `matyan-sdk`, and
 //! never touches Python.
 
+mod archive;
 mod arrow;
 mod backend;
 mod columns;
@@ -54,6 +55,7 @@ mod _core {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
+        module.add("ABSENT", matyan_proto::ABSENT)?;
         module.add("ProtobufError", py.get_type::<ProtobufError>())?;
         module.add("OUTAGE_NOTICE", matyan_sdk::OUTAGE_NOTICE)?;
         crate::prepare_for_forks(py)
@@ -61,6 +63,7 @@ mod _core {
 
     #[pymodule_export]
     use crate::{
+        archive::{Archive, ArchivedItems, UnpackedArchive},
         backend::Backend,
         columns::{Column, Series},
         framed_records::{FramedRecords, leveldb_records, tensorflow_records},

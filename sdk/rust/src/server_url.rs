@@ -1,10 +1,8 @@
 //! What the URL of a server says.
 
+pub(crate) use matyan_kept_tokens::GRPC_PREFIX;
 use matyan_wire::loopback::is_loopback_host;
 use object_store_http::Url;
-
-/// Prefix of a gateway URL whose batches are sent by gRPC instead of a WebSocket.
-pub(crate) const GRPC_PREFIX: &str = "grpc+";
 
 /// Whether a server is on this machine.
 pub(crate) fn is_loopback(url: &str) -> bool {

@@ -17,8 +17,6 @@ use crate::{
     run_id::RunId,
 };
 
-const DEFAULT_CONTENT_TYPE: &str = "application/octet-stream";
-
 /// Metadata of a call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Caller {
@@ -164,7 +162,7 @@ impl UploadTarget {
             .map_err(|reason| Error::field("artifact_path", reason))?;
         content_type_check(&request.content_type).map_err(|reason| Error::field("content_type", reason))?;
         let content_type = if request.content_type.is_empty() {
-            DEFAULT_CONTENT_TYPE.to_owned()
+            headers::UNKNOWN_TYPE.to_owned()
         } else {
             request.content_type
         };

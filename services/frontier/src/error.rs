@@ -4,12 +4,9 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use matyan_proto::common::v1::Code;
+use matyan_proto::{ERROR_DOMAIN, common::v1::Code};
 use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt};
-
-/// Domain of every `google.rpc.ErrorInfo` of the product.
-const DOMAIN: &str = "matyan";
 
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -143,7 +140,7 @@ impl From<Error> for Status {
             tracing::warn!(error = &error as &dyn std::error::Error, "call failed");
         }
         let reason = code.as_str_name().trim_start_matches("CODE_");
-        let details = ErrorDetails::with_error_info(reason, DOMAIN, error.metadata());
+        let details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, error.metadata());
         Self::with_error_details(tonic::Code::from_i32(code.grpc()), error.to_string(), details)
     }
 }

@@ -1,10 +1,8 @@
 //! Result of the last append, for readiness.
 
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// Time for which the log counts as not writable after a failed append, unless another append
@@ -17,18 +15,14 @@ pub(crate) struct LogHealth(Mutex<Option<Instant>>);
 
 impl LogHealth {
     pub(crate) fn record_failure(&self, now: Instant) {
-        *self.last_failure() = Some(now);
+        *self.0.lock() = Some(now);
     }
 
     pub(crate) fn record_success(&self) {
-        *self.last_failure() = None;
+        *self.0.lock() = None;
     }
 
     pub(crate) fn is_failing(&self, now: Instant) -> bool {
-        self.last_failure().is_some_and(|failure| now < failure + FAILURE_PERIOD)
-    }
-
-    fn last_failure(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().is_some_and(|failure| now < failure + FAILURE_PERIOD)
     }
 }

@@ -2,12 +2,9 @@
 //! bytes at the configured rate, with one second of burst. Delayed acknowledgements slow a
 //! client down without refusing anything.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// Maximum burst after a pause, as time at the configured rate.
@@ -38,8 +35,7 @@ impl Throttle {
     /// means now.
     pub(crate) fn charge(&self, project: &str, run: &str, bytes: usize, now: Instant) -> Option<Instant> {
         let cost = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
-        // A panic while this lock is held leaves no partial change.
-        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut runs = self.runs.lock();
         runs.sweep(now);
         let paid_at = runs.paid_at.entry((project.to_owned(), run.to_owned())).or_insert(now);
         *paid_at = now.max(*paid_at) + cost;
@@ -81,6 +77,6 @@ mod tests {
             throttle.charge("", &run.to_string(), 1, start);
         }
         throttle.charge("", "last", 1, start + BURST);
-        assert_eq!(throttle.runs.lock().unwrap().paid_at.len(), 1);
+        assert_eq!(throttle.runs.lock().paid_at.len(), 1);
     }
 }

@@ -23,6 +23,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("matyan-model", &["matyan-proto", "matyan-value", "matyan-store"]),
     ("matyan-export", &["matyan-value"]),
     ("matyan-archive", &["matyan-proto", "matyan-value", "matyan-wire"]),
+    ("matyan-tfrecord", &[]),
     ("matyan-maintenance", &["matyan-value", "matyan-store", "matyan-log", "matyan-blob", "matyan-model"]),
     (
         "matyan-frontier",
@@ -63,7 +64,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("matyan-wandb", &["matyan-channels", "matyan-proto", "matyan-value"]),
     ("matyan-mlflow", &["matyan-channels", "matyan-proto", "matyan-value"]),
     ("matyan-optuna", &["matyan-channels", "matyan-proto"]),
-    ("matyan-tensorboard", &["matyan-channels", "matyan-proto", "matyan-value"]),
+    ("matyan-tensorboard", &["matyan-channels", "matyan-proto", "matyan-tfrecord", "matyan-value"]),
     (
         "matyan-edge",
         &[
@@ -79,7 +80,10 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ),
     // It shares formats with the server, tokens with the command line, and nothing more.
     ("matyan-sdk", &["matyan-kept-tokens", "matyan-proto", "matyan-value", "matyan-wire"]),
-    ("matyan-client-python", &["matyan-proto", "matyan-sdk", "matyan-value"]),
+    (
+        "matyan-client-python",
+        &["matyan-archive", "matyan-proto", "matyan-sdk", "matyan-tfrecord", "matyan-value"],
+    ),
     ("matyan-servers", &[]),
     ("matyan-tests", &["matyan-proto", "matyan-servers"]),
     (

@@ -7,8 +7,8 @@ use matyan_proto::{
     limits,
 };
 
-use super::{UNKNOWN_CONTENT, member::Member};
-use crate::MessageType;
+use super::member::Member;
+use crate::{MessageType, headers::UNKNOWN_TYPE};
 
 /// Whether a client must send a member, and whether the member may be null.
 #[derive(Clone, Copy, Debug)]
@@ -184,7 +184,7 @@ fn blob_ref<S: MemberSource>(source: &mut S) -> Result<pb::BlobRef, S::Invalid> 
     Ok(pb::BlobRef {
         key: source.required_text(Member::S3Key, UNLIMITED)?,
         path: source.required_text(Member::ArtifactPath, UNLIMITED)?,
-        content_type: content_type.unwrap_or_else(|| UNKNOWN_CONTENT.to_owned()),
+        content_type: content_type.unwrap_or_else(|| UNKNOWN_TYPE.to_owned()),
         ..pb::BlobRef::default()
     })
 }

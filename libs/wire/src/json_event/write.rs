@@ -8,8 +8,8 @@ use matyan_value::{
     json::{self, JsonStyle},
 };
 
-use super::{UNKNOWN_CONTENT, member::Member, series_edit};
-use crate::columns::entry;
+use super::{member::Member, series_edit};
+use crate::{columns::entry, headers::UNKNOWN_TYPE};
 
 /// Reader of the members.
 #[derive(Clone, Copy, Debug)]
@@ -222,7 +222,7 @@ pub(crate) fn write_event(
             object.text(Member::S3Key, &blob.key);
             object.text(Member::ArtifactPath, &blob.path);
             let is_unknown = is_envelope && blob.content_type.is_empty();
-            object.text(Member::ContentType, if is_unknown { UNKNOWN_CONTENT } else { &blob.content_type });
+            object.text(Member::ContentType, if is_unknown { UNKNOWN_TYPE } else { &blob.content_type });
         }
         Kind::EditSeries(edit) if is_envelope => series_edit::write(edit, object),
         Kind::DeleteRun(_) if is_envelope => {}

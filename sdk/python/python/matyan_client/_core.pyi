@@ -2,12 +2,16 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Generic, SupportsFloat, SupportsIndex, TypeAlias, TypeVar, final, overload
 
 from typing_extensions import Self, disjoint_base
 
 __all__ = [
+    "ABSENT",
     "OUTAGE_NOTICE",
+    "Archive",
+    "ArchivedItems",
     "Backend",
     "Column",
     "FramedRecords",
@@ -19,6 +23,7 @@ __all__ = [
     "SeriesColumns",
     "SpoolInfo",
     "TrackedSeries",
+    "UnpackedArchive",
     "begin_login",
     "encode_media",
     "end_logins",
@@ -33,6 +38,7 @@ __all__ = [
     "version_advice",
 ]
 
+ABSENT: int
 OUTAGE_NOTICE: str
 
 _Call: TypeAlias = tuple[str, str, list[tuple[str, str]], str | None]
@@ -247,6 +253,31 @@ class SpoolInfo:
     def uploads(self) -> int: ...
     @property
     def state(self) -> str: ...
+
+@final
+class UnpackedArchive:
+    def __new__(cls, path: Path) -> Self: ...
+    def __enter__(self) -> Path: ...
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None: ...
+
+@final
+class Archive:
+    def __new__(cls, root: Path) -> Self: ...
+    @property
+    def runs(self) -> list[str]: ...
+    def items(self, folder: str, blobs: bool) -> ArchivedItems: ...
+
+@final
+class ArchivedItems:
+    @property
+    def objects_lost(self) -> int: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> tuple[Any, ...]: ...
 
 @final
 class FramedRecords:

@@ -3,6 +3,10 @@
 use std::collections::VecDeque;
 
 use matyan_proto::runs::v1::{DeleteParamsRequest, DeleteParamsResponse, ParamPath};
+use matyan_wire::{
+    headers::QUERY_WARNINGS,
+    search_stream::{NEXT_CURSOR, PROGRESS},
+};
 use object_store_http::{
     Method,
     header::{HeaderName, HeaderValue},
@@ -18,10 +22,6 @@ use super::{
 use crate::http::{HttpError, JsonText, RestRequest, malformed, segment};
 
 const RUNS: &str = "/api/v1/rest/runs";
-/// Header with warnings about a query: a JSON array of texts.
-const WARNINGS: &str = "x-query-warnings";
-/// Key of the entry with the cursor of the next page.
-const NEXT_CURSOR: &str = "progress_cursor";
 
 /// The kind of data that a search is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -239,7 +239,7 @@ impl Iterator for FoundRuns {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             match self.trees.next() {
-                Some(Ok((Key::Text(key), content))) if !key.starts_with("progress_") => {
+                Some(Ok((Key::Text(key), content))) if !key.starts_with(PROGRESS) => {
                     return Some(Ok(FoundRun { id: key, content }));
                 }
                 Some(Ok((Key::Text(key), Tree::Text(cursor)))) if key == NEXT_CURSOR => {
@@ -324,7 +324,7 @@ impl BackendClient {
     /// Searches. A query that does not parse is refused with status 400.
     pub fn search(&self, search: &Search) -> Result<FoundRuns, HttpError> {
         let body = self.open(search.request())?;
-        let warnings = body.headers().get(WARNINGS).and_then(|value| value.to_str().ok());
+        let warnings = body.headers().get(QUERY_WARNINGS).and_then(|value| value.to_str().ok());
         // A server may have none, and one of Matyan 0.3 never has any.
         let warnings = warnings.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
         let trees = TreeIterator::new(body);

@@ -1,6 +1,7 @@
 //! The WebSocket handshake with the gateway, which also chooses between the binary subprotocol and
 //! JSON.
 
+use matyan_wire::headers::BINARY_SUBPROTOCOL;
 use tokio::time;
 use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
@@ -27,8 +28,6 @@ use crate::{
     },
 };
 
-/// Name of the binary subprotocol.
-const BINARY_SUBPROTOCOL: &str = "matyan.v1.binary";
 /// Largest frame of the server: responses with a thousand rejections are far smaller.
 const MOST_FRAME_BYTES: usize = 16 << 20;
 

@@ -6,9 +6,9 @@ use std::{
     path::Path,
 };
 
-use super::manifest::{Encoding, SampleKind};
+use matyan_wire::headers::UNKNOWN_TYPE;
 
-const UNKNOWN: &str = "application/octet-stream";
+use super::manifest::{Encoding, SampleKind};
 
 /// Content types by extension.
 const BY_EXTENSION: &[(&str, &str)] = &[
@@ -86,7 +86,7 @@ pub(super) fn content_type(name: &str, start: &[u8]) -> &'static str {
                 .find(|(known, _)| start.starts_with(known))
                 .map(|(_, content_type)| *content_type),
         })
-        .unwrap_or(UNKNOWN)
+        .unwrap_or(UNKNOWN_TYPE)
 }
 
 /// Encodes the content of one file into another.
@@ -170,8 +170,8 @@ mod tests {
         check("sound", b"RIFF\x01\x02\x03\x04WAVE", "audio/wav");
         check("sound", b"RIFF\x01\x02\x03\x04WEBP", "image/webp");
         check("model.pt", b"PK\x03\x04", "application/zip");
-        check("model.unknown", b"", UNKNOWN);
-        check("", b"", UNKNOWN);
+        check("model.unknown", b"", UNKNOWN_TYPE);
+        check("", b"", UNKNOWN_TYPE);
     }
 
     fn encoded(encoding: Encoding, raw: &[u8]) -> Vec<u8> {

@@ -6,13 +6,10 @@ use matyan_model::{
     entity::EntityError,
     study::{MAX_NUMBER, StudyError},
 };
-use matyan_proto::common::v1::Code;
+use matyan_proto::{ERROR_DOMAIN, common::v1::Code};
 use matyan_value::datetime::UtcTime;
 use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt};
-
-/// The domain of every `google.rpc.ErrorInfo` in Matyan.
-const DOMAIN: &str = "matyan";
 
 /// Maximum length of a caller's text repeated in an error: errors travel in headers, which are
 /// small.
@@ -347,7 +344,8 @@ impl From<Error> for Status {
         let reason = code.as_str_name().trim_start_matches("CODE_");
         let metadata =
             error.metadata().into_iter().map(|(key, value)| (key, truncated(value, MAX_REPEATED_BYTES)));
-        let details = ErrorDetails::with_error_info(reason, DOMAIN, metadata.collect::<HashMap<_, _>>());
+        let details =
+            ErrorDetails::with_error_info(reason, ERROR_DOMAIN, metadata.collect::<HashMap<_, _>>());
         let message = truncated(error.to_string(), MAX_REPEATED_BYTES);
         Self::with_error_details(tonic::Code::from_i32(code.grpc()), message, details)
     }

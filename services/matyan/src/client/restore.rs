@@ -8,7 +8,7 @@ use std::{
     io::Read,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -25,6 +25,7 @@ use matyan_proto::{
     limits,
     runs::v1::{GetRequest, RunParts, run_service_client::RunServiceClient},
 };
+use parking_lot::Mutex;
 use prost::Message;
 use serde_json::json;
 use tonic::{Code, Status};
@@ -453,13 +454,13 @@ struct ReadOutcome {
 
 impl ReadOutcome {
     fn fail(&self, error: matyan_archive::Error) {
-        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        *self.error.lock() = Some(error);
     }
 
     /// The result of a call. An error in the archive takes precedence over the status that
     /// the truncated stream caused.
     fn result<A>(&self, sent: Result<A, Status>) -> Result<(), Failure> {
-        match self.error.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        match self.error.lock().take() {
             Some(error) => Err(error.into()),
             None => Ok(sent.map(drop)?),
         }

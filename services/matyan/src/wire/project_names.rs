@@ -1,12 +1,7 @@
 //! The names of projects: the names in the store or, in a process without a store, the names that a
 //! backend reports to a frontier.
 
-use std::{
-    collections::HashMap,
-    error::Error as StdError,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, error::Error as StdError, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use matyan_frontier::ProjectNames;
@@ -14,6 +9,7 @@ use matyan_model::project::project_find;
 use matyan_proto::project::v1::{GetRequest, project_service_client::ProjectServiceClient};
 use matyan_store::Store;
 use matyan_wire::headers::PROJECT;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tonic::{
     Code, Request, Status,
@@ -92,11 +88,11 @@ impl RemoteProjects {
     }
 
     fn answer(&self, name: &str) -> Option<Answer> {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied()
+        self.answers.lock().get(name).copied()
     }
 
     fn keep(&self, name: &str, answer: Answer) {
-        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut answers = self.answers.lock();
         if answers.len() >= MAX_ANSWERS {
             answers.retain(|_, kept| kept.exists && kept.at.elapsed() < LIFETIME);
             if answers.len() >= MAX_ANSWERS {
@@ -156,6 +152,6 @@ mod tests {
             names.keep(&number.to_string(), Answer { exists: false, at });
         }
         assert_eq!(names.answer("kept"), Some(Answer { exists: true, at }));
-        assert!(names.answers.lock().unwrap().len() <= MAX_ANSWERS);
+        assert!(names.answers.lock().len() <= MAX_ANSWERS);
     }
 }

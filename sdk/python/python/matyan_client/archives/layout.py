@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import unicodedata
 from typing import Any, NamedTuple
 
 FORMAT_VERSION = 1
@@ -12,8 +13,6 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 ENTITIES = "entities.jsonl"
 RUNS = "runs"
-# Files that every run has.
-RUN_FILES = ("run.json", "attrs.json", "traces.json", "contexts.json")
 SEQUENCES = "sequences.jsonl"
 BLOBS = "blobs"
 # Lists blobs whose files do not have their paths as names.
@@ -52,11 +51,14 @@ def context_number(context: dict[str, Any]) -> int:
 
 
 def run_folder(run_hash: str) -> str:
-    """Returns the name of the folder of a run: its hash, unless that is not a valid name."""
+    """Returns the name of the folder of a run: its hash, unless that is not a valid name.
+
+    `run_folder` of `libs/archive` returns the same, so that each reads the archives of the other.
+    """
     is_plain = (
         0 < len(run_hash.encode()) <= _MOST_NAME
         and not run_hash.startswith((".", "~"))
-        and not any(char in "/\\" or not char.isprintable() for char in run_hash)
+        and not any(char in "/\\" or unicodedata.category(char) == "Cc" for char in run_hash)
     )
     return run_hash if is_plain else digest_name(run_hash)
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-import tempfile
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from matyan_client._console import counted
+from matyan_client._core import ABSENT, Archive, UnpackedArchive
 from matyan_client.importing.model import (
-    CHUNK_POINTS,
-    NO_EPOCH,
     Artifact,
     ImportedRun,
     Item,
@@ -31,25 +29,20 @@ from matyan_client.importing.source_files import SourceFiles
 from matyan_client.objects._media import Encoded
 
 from . import layout
-from .packed import unpack
 
 
 @contextlib.contextmanager
 def open_archive(path: Path) -> Iterator[Path]:
-    """Yields the directory of an archive, which is unpacked if necessary, after checking it."""
+    """Yields the directory of an archive, which is unpacked if necessary."""
     if not path.exists():
         raise ValueError(f"there is no archive {str(path)!r}")
     if path.is_dir():
-        _check(path)
+        # An unpacked archive contains no links.
+        SourceFiles(path.resolve()).require_inside(path)
         yield path
         return
-    with tempfile.TemporaryDirectory(prefix="matyan-restore-") as directory:
-        unpack(path, Path(directory))
-        roots = [found.parent for found in Path(directory).glob(f"*/{layout.MANIFEST}")]
-        if len(roots) != 1:
-            raise ValueError(f"{str(path)!r} is not an archive: it has no {layout.MANIFEST}")
-        _check(roots[0])
-        yield roots[0]
+    with UnpackedArchive(path) as root:
+        yield root
 
 
 def archived_runs(root: Path, *, blobs: bool = True) -> list[ImportedRun]:
@@ -57,17 +50,21 @@ def archived_runs(root: Path, *, blobs: bool = True) -> list[ImportedRun]:
 
     Runs that were in the bin of their server are left out, because a replay would show them.
     """
-    folders = sorted(
+    archive = Archive(root)
+    folders = [
         folder
-        for folder in (root / layout.RUNS).iterdir()
-        if folder.is_dir() and not _is_binned(folder)
-    )
+        for folder in (root / layout.RUNS / name for name in archive.runs)
+        if not _is_binned(folder)
+    ]
     experiments = {
         entity["data"].get("id"): entity["data"].get("name")
         for entity in entities(root)
         if entity["entity_type"] == "experiment"
     }
-    return [attempted(folder.name, partial(_run, folder, experiments, blobs)) for folder in folders]
+    return [
+        attempted(folder.name, partial(_run, archive, folder, experiments, blobs))
+        for folder in folders
+    ]
 
 
 def entities(root: Path) -> Iterator[dict[str, Any]]:
@@ -77,29 +74,7 @@ def entities(root: Path) -> Iterator[dict[str, Any]]:
         yield from _lines(file)
 
 
-def _check(root: Path) -> None:
-    SourceFiles(root.resolve()).require_inside(root)
-    if not (root / layout.MANIFEST).is_file():
-        raise ValueError(f"{str(root)!r} is not an archive: it has no {layout.MANIFEST}")
-    manifest = _object(root / layout.MANIFEST)
-    version = manifest.get("format_version")
-    if version != layout.FORMAT_VERSION:
-        raise ValueError(
-            f"{layout.MANIFEST}: format {version} is not supported, only {layout.FORMAT_VERSION} is"
-        )
-    expected = {layout.run_folder(run_hash) for run_hash in manifest.get("run_hashes", [])}
-    runs = root / layout.RUNS
-    found = {folder.name for folder in runs.iterdir()} if runs.is_dir() else set()
-    if expected != found:
-        differing = ", ".join(sorted(expected ^ found))
-        raise ValueError(f"{layout.MANIFEST} and the directory `runs` differ in {differing}")
-    for folder in found:
-        for name in layout.RUN_FILES:
-            if not (runs / folder / name).is_file():
-                raise ValueError(f"runs/{folder} has no {name}")
-
-
-def _run(folder: Path, experiments: dict[Any, Any], blobs: bool) -> ImportedRun:
+def _run(archive: Archive, folder: Path, experiments: dict[Any, Any], blobs: bool) -> ImportedRun:
     described = _object(folder / "run.json")
     run_hash = described.get("hash") or folder.name
     if layout.run_folder(run_hash) != folder.name:
@@ -121,12 +96,11 @@ def _run(folder: Path, experiments: dict[Any, Any], blobs: bool) -> ImportedRun:
         is_archived=bool(described.get("is_archived")),
         is_active=bool(described.get("active")) and described.get("finalized_at") is None,
     )
-    size = (folder / layout.SEQUENCES).stat().st_size if _has_sequences(folder) else 0
     return ImportedRun(
         run_hash=run_hash,
         label=facts.name or folder.name,
-        fingerprint=digest(facts, artifacts, size, blobs),
-        items=partial(_items, folder, artifacts, facts, blobs),
+        fingerprint=digest(facts, artifacts, _size(folder / layout.SEQUENCES), blobs),
+        items=partial(_items, archive, folder, artifacts, facts, blobs),
         facts=facts,
     )
 
@@ -139,144 +113,107 @@ def _is_binned(folder: Path) -> bool:
         return False
 
 
-def _has_sequences(folder: Path) -> bool:
-    return (folder / layout.SEQUENCES).is_file()
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.is_file() else 0
 
 
-class _Trace(NamedTuple):
-    """The name of a series, and the number of its context."""
-
-    name: str
-    context: int
-
-
-def _items(folder: Path, artifacts: dict[str, Any], facts: RunFacts, blobs: bool) -> Iterator[Item]:
-    if _has_sequences(folder):
-        yield from _sequences(folder, facts, blobs)
-    files = _blob_files(folder)
+def _items(
+    archive: Archive, folder: Path, artifacts: dict[str, Any], facts: RunFacts, blobs: bool
+) -> Iterator[Item]:
+    objects = _ObjectReader(facts)
+    items = archive.items(folder.name, blobs)
+    for item in items:
+        match item:
+            # Files come first.
+            case ("blob", path, file):
+                objects.files[path] = file
+            case ("points", name, context, *columns):
+                yield _points(name, _context(context), columns, facts)
+            case ("object", name, context, step, epoch, time_us, value):
+                members = objects.members(json.loads(value))
+                if members:
+                    time = time_us / 1e6
+                    yield TrackedObject(members, name, step, _context(context), time, epoch)
+            case ("line", number, text):
+                yield TerminalLine(text, number)
+            case ("record", level, message, time, arguments, location):
+                yield LoggingRecord(
+                    level=level,
+                    message=message,
+                    time=time,
+                    arguments=json.loads(arguments or "{}"),
+                    location=_location(json.loads(location or "null")),
+                )
+    objects.report(items.objects_lost)
     missing = 0
     for path in artifacts if blobs else ():
-        file = files.get(path, folder / layout.BLOBS / path)
-        if file.is_file() and file.resolve().is_relative_to(folder.resolve()):
-            yield Artifact(file, path)
+        if path in objects.files:
+            yield Artifact(objects.files[path], path)
         else:
             missing += 1
     if missing:
         facts.notes.append(f"not in the archive: {counted(missing, 'artifact')}")
 
 
-def _sequences(folder: Path, facts: RunFacts, blobs: bool) -> Iterator[Item]:
-    contexts = {int(number): context for number, context in _contexts(folder).items()}
-    types = {
-        _Trace(trace["name"], trace.get("context_id", 0)): layout.singular(trace.get("dtype", ""))
-        for trace in json.loads((folder / "traces.json").read_text("utf-8"))
-    }
-    reader = _ObjectReader(folder, facts, blobs)
-    points: Points | None = None
-    open_trace: _Trace | None = None
-    for line in _lines(folder / layout.SEQUENCES):
-        trace = _Trace(line["name"], line.get("ctx_id", 0))
-        dtype, value = types.get(trace, ""), line["value"]
-        if points is not None and (trace != open_trace or len(points.values) >= CHUNK_POINTS):
-            yield points
-            points = None
-        if (trace.name, dtype) == layout.LINES:
-            yield TerminalLine(str(value), line["step"])
-        elif (trace.name, dtype) == layout.RECORDS and isinstance(value, dict):
-            yield _record(value)
-        elif isinstance(value, (dict, list)):
-            yield from reader.objects(line, contexts.get(trace.context, {}), value)
-        else:
-            if points is None:
-                points = Points(trace.name, contexts.get(trace.context, {}))
-            _add_point(points, line, facts)
-            open_trace = trace
-    if points is not None:
-        yield points
-    reader.report()
+def _context(text: str) -> dict[str, Any]:
+    context: dict[str, Any] = json.loads(text or "{}")
+    return context
 
 
-def _contexts(folder: Path) -> dict[str, Any]:
-    return _object(folder / "contexts.json")
-
-
-def _add_point(points: Points, line: dict[str, Any], facts: RunFacts) -> None:
-    value, time = line["value"], line.get("time")
-    # Other tools write `null` for what JSON has no number for.
-    points.add(
-        float("nan") if value is None else float(value),
-        line["step"],
-        time if time is not None else facts.created or 0.0,
+def _points(
+    name: str, context: dict[str, Any], columns: Sequence[bytes], facts: RunFacts
+) -> Points:
+    values, steps, epochs, times_us = (
+        _column(code, content) for code, content in zip("dqqq", columns, strict=True)
     )
-    epoch = line.get("epoch")
-    if epoch is not None and points.epochs is None:
-        points.epochs = array("q", [NO_EPOCH]) * (len(points.values) - 1)
-    if points.epochs is not None:
-        points.epochs.append(NO_EPOCH if epoch is None else int(epoch))
+    if ABSENT in times_us:
+        created_us = round((facts.created or 0.0) * 1e6)
+        times_us = array("q", (created_us if time == ABSENT else time for time in times_us))
+    has_epochs = epochs.count(ABSENT) < len(epochs)
+    return Points(name, context, values, steps, times_us, epochs if has_epochs else None)
 
 
-def _record(value: dict[str, Any]) -> LoggingRecord:
-    location = value.get("logger_info")
-    return LoggingRecord(
-        level=layout.log_level(value.get("log_level")),
-        message=str(value.get("message", "")),
-        time=float(value.get("timestamp") or 0.0),
-        arguments=value.get("args") or {},
-        location=(str(location[0]), int(location[1])) if isinstance(location, list) else None,
-    )
+def _column(code: str, content: bytes) -> array[Any]:
+    column: array[Any] = array(code)
+    column.frombytes(content)
+    return column
+
+
+def _location(location: Any) -> tuple[str, int] | None:
+    return (str(location[0]), int(location[1])) if isinstance(location, list) else None
 
 
 class _ObjectReader:
-    """Reads the objects of a run with their payloads."""
+    """Finds the payloads of objects among the files of their run."""
 
-    def __init__(self, folder: Path, facts: RunFacts, blobs: bool) -> None:
-        self._folder = folder
+    def __init__(self, facts: RunFacts) -> None:
         self._facts = facts
-        self._has_blobs = blobs
-        self._files = _blob_files(folder)
+        # By their paths in the run.
+        self.files: dict[str, Path] = {}
         self._missing = 0
 
-    def objects(
-        self, line: dict[str, Any], context: dict[str, Any], value: Any
-    ) -> Iterator[TrackedObject]:
-        """Yields the objects of a step."""
+    def members(self, value: Any) -> list[layout.StoredObject]:
+        """Returns the objects of a step."""
         members = value if isinstance(value, list) else [value]
-        stored = [self._stored(dict(member)) for member in members if isinstance(member, dict)]
-        known = [member for member in stored if member is not None]
-        if known:
-            yield TrackedObject(
-                known, line["name"], line["step"], context, line.get("time"), line.get("epoch")
-            )
+        stored = [self._stored(member) for member in members if isinstance(member, dict)]
+        return [member for member in stored if member is not None]
 
-    def report(self) -> None:
-        """Notes how many objects had no payload."""
-        if self._missing:
-            self._facts.notes.append(f"left out: {counted(self._missing, 'object')} without files")
+    def report(self, lost: int) -> None:
+        """Notes how many objects had no payload, or were not in the archive themselves."""
+        missing = self._missing + lost
+        if missing:
+            self._facts.notes.append(f"left out: {counted(missing, 'object')} without files")
 
     def _stored(self, value: dict[str, Any]) -> layout.StoredObject | None:
         key = value.pop("s3_key", None)
         if not isinstance(key, str):
             return layout.StoredObject(value)
         # Keys begin with the hash of the run.
-        path = key.partition("/")[2]
-        file = self._files.get(path, self._folder / layout.BLOBS / path)
-        is_inside = file.resolve().is_relative_to(self._folder.resolve())
-        if not self._has_blobs or not is_inside or not file.is_file():
+        file = self.files.get(key.partition("/")[2])
+        if file is None:
             self._missing += 1
             return None
         return layout.StoredObject(value, Encoded(file.read_bytes(), value.get("format") or ""))
-
-
-def _blob_files(folder: Path) -> dict[str, Path]:
-    """Returns the files of blobs that do not have their paths as names."""
-    listed = folder / layout.BLOB_LIST
-    if not listed.is_file():
-        return {}
-    return {
-        blob["path"]: folder / layout.BLOBS / blob["file"]
-        for blob in _lines(listed)
-        if "file" in blob
-    }
 
 
 def _lines(file: Path) -> Iterator[dict[str, Any]]:

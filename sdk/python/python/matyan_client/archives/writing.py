@@ -173,7 +173,7 @@ class _RunWriter:
             "active": facts.ended is None,
             "experiment_name": facts.experiment,
             "tags": [{"name": tag} for tag in facts.tags],
-            "outcome": facts.state,
+            "outcome": facts.state if facts.state in _OUTCOMES else None,
             "outcome_message": facts.error,
         }
         described = {key: value for key, value in described.items() if value is not None}
@@ -297,6 +297,8 @@ def _is_file_name(part: str) -> bool:
     )
 
 
+# The states in which a run of a server ends. Other trackers have more, such as `running`.
+_OUTCOMES = ("finished", "failed", "interrupted")
 # On any of the usual file systems.
 _RESERVED = frozenset('<>:"|?*\\')
 _MOST_NAME = 200

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from matyan_client import errors
+from matyan_client import _core, errors
 from matyan_client._console import counted
 
 # Points of a series are handed over in pieces of this size, so that memory stays bounded.
 CHUNK_POINTS = 65_536
 # The epoch of a point without an epoch, among other points that have an epoch.
-NO_EPOCH = -(2**63)
+NO_EPOCH = _core.ABSENT
 
 
 class SourceError(Exception):

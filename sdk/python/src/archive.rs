@@ -1,0 +1,186 @@
+//! Runs of archives, read by the reader of `matyan restore`.
+
+use std::{io, path::PathBuf, vec};
+
+use matyan_archive::{
+    Error,
+    reader::{ArchiveReader, RunReader, RunStep},
+    unpack_interruptibly,
+};
+use matyan_proto::backup::v1::{self as pb, piece::Content};
+use matyan_value::json::{self, JsonStyle};
+use pyo3::{
+    exceptions::PyValueError,
+    prelude::*,
+    types::{PyBytes, PyTuple},
+};
+use tempfile::TempDir;
+
+use crate::errors::file_at;
+
+/// The content of an archive that is one file, in a directory that exists until the end of a `with` block.
+#[pyclass(module = "matyan_client._core")]
+pub(crate) struct UnpackedArchive {
+    directory: Option<TempDir>,
+    root: PathBuf,
+}
+
+/// An archive in a directory.
+#[pyclass(frozen, module = "matyan_client._core")]
+pub(crate) struct Archive(ArchiveReader);
+
+/// Items of a run, in the order in which `matyan restore` sends them.
+#[pyclass(module = "matyan_client._core")]
+pub(crate) struct ArchivedItems {
+    reader: RunReader,
+    /// Pieces that were read and not returned yet.
+    pieces: vec::IntoIter<pb::Piece>,
+}
+
+#[pymethods]
+impl UnpackedArchive {
+    /// Unpacks an archive. Nothing in the file is trusted, and signals are handled meanwhile.
+    #[new]
+    fn new(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
+        let mut interruption = None;
+        let unpacked = py.detach(|| {
+            unpack_interruptibly(&path, &mut || {
+                Python::attach(|py| py.check_signals()).map_err(|error| {
+                    interruption = Some(error);
+                    io::Error::other("interrupted")
+                })
+            })
+        });
+        if let Some(interruption) = interruption {
+            return Err(interruption);
+        }
+        let (directory, root) = unpacked.map_err(|error| archive_error(&error))?;
+        Ok(Self { directory: Some(directory), root })
+    }
+
+    fn __enter__(&self) -> PathBuf {
+        self.root.clone()
+    }
+
+    fn __exit__(
+        &mut self,
+        _kind: &Bound<'_, PyAny>,
+        _error: &Bound<'_, PyAny>,
+        _traceback: &Bound<'_, PyAny>,
+    ) {
+        drop(self.directory.take());
+    }
+}
+
+#[pymethods]
+impl Archive {
+    /// Opens an archive, and checks that it has its manifest and the files of its runs.
+    #[new]
+    fn new(py: Python<'_>, root: PathBuf) -> PyResult<Self> {
+        py.detach(|| ArchiveReader::open(&root)).map(Self).map_err(|error| archive_error(&error))
+    }
+
+    /// Names of the folders of the runs, sorted.
+    #[getter]
+    fn runs(&self) -> Vec<String> {
+        self.0.runs.clone()
+    }
+
+    /// Returns the items of the run in a folder. Without blobs, files are left out.
+    fn items(&self, py: Python<'_>, folder: &str, blobs: bool) -> PyResult<ArchivedItems> {
+        let reader = py.detach(|| self.0.open_run(folder, blobs, 0));
+        let reader = reader.map_err(|error| archive_error(&error))?;
+        Ok(ArchivedItems { reader, pieces: Vec::new().into_iter() })
+    }
+}
+
+#[pymethods]
+impl ArchivedItems {
+    fn __iter__(items: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        items
+    }
+
+    /// Number of steps read so far whose object is not in the archive: archives of Matyan 0.3 have its index in a list.
+    #[getter]
+    fn objects_lost(&self) -> u64 {
+        self.reader.objects_lost
+    }
+
+    /// Returns the next item: a tuple of its kind and its parts.
+    ///
+    /// | kind | parts |
+    /// |---|---|
+    /// | `blob` | path, file |
+    /// | `points` | name, context, values, steps, epochs, times in microseconds: columns of 8-byte numbers |
+    /// | `object` | name, context, step, epoch or None, time in microseconds, value |
+    /// | `line` | number, text |
+    /// | `record` | level, message, time, arguments or None, location or None |
+    ///
+    /// Contexts, values, arguments and locations are JSON; an empty text is no context.
+    fn __next__<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        loop {
+            for piece in self.pieces.by_ref() {
+                let found = item(py, piece)?;
+                if found.is_some() {
+                    return Ok(found);
+                }
+            }
+            let reader = &mut self.reader;
+            let step = py.detach(|| reader.next_step()).map_err(|error| archive_error(&error))?;
+            match step {
+                Some(RunStep::Blob { blob, file, .. }) => {
+                    return ("blob", blob.path, file).into_pyobject(py).map(Some);
+                }
+                Some(RunStep::Pieces { pieces, .. }) => self.pieces = pieces.into_iter(),
+                None => return Ok(None),
+            }
+        }
+    }
+}
+
+/// Returns the item of a piece, or `None` for what only a server uses, and for artifacts, which are blobs.
+fn item<'py>(py: Python<'py>, piece: pb::Piece) -> PyResult<Option<Bound<'py, PyTuple>>> {
+    let item = match piece.content {
+        Some(Content::Points(points)) => {
+            let pb::Points { name, context, steps, values, epochs, times_us, .. } = points;
+            let values = column(py, values, f64::to_ne_bytes);
+            let steps = column(py, steps, i64::to_ne_bytes);
+            let epochs = column(py, epochs, i64::to_ne_bytes);
+            let times_us = column(py, times_us, i64::to_ne_bytes);
+            ("points", name, context, values, steps, epochs, times_us).into_pyobject(py)?
+        }
+        Some(Content::Object(object)) => {
+            let pb::Object { name, context, step, epoch, time_us, value, .. } = object;
+            ("object", name, context, step, epoch, time_us, json_text(&value)?).into_pyobject(py)?
+        }
+        Some(Content::Line(line)) => ("line", line.number, line.text).into_pyobject(py)?,
+        Some(Content::Record(record)) => {
+            let pb::LogRecord { message, level, timestamp, logger_info, extra_args } = record;
+            let arguments = json_text(&extra_args)?;
+            ("record", level, message, timestamp, arguments, json_text(&logger_info)?).into_pyobject(py)?
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(item))
+}
+
+fn column<T>(py: Python<'_>, numbers: Vec<T>, to_bytes: fn(T) -> [u8; 8]) -> Bound<'_, PyBytes> {
+    let bytes: Vec<u8> = numbers.into_iter().flat_map(to_bytes).collect();
+    PyBytes::new(py, &bytes)
+}
+
+/// Returns a value as Python reads it from archives, or `None` if there is none.
+fn json_text(encoded: &[u8]) -> PyResult<Option<String>> {
+    if encoded.is_empty() {
+        return Ok(None);
+    }
+    let text = json::cbor_text(encoded, JsonStyle::ARCHIVE);
+    text.map(Some).map_err(|error| PyValueError::new_err(error.to_string()))
+}
+
+fn archive_error(error: &Error) -> PyErr {
+    match error {
+        Error::File { path, source } => file_at(source, path),
+        Error::Damaged { .. } | Error::NotAnArchive(_) => PyValueError::new_err(error.to_string()),
+    }
+}
