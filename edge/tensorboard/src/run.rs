@@ -91,9 +91,13 @@ impl RunState {
 
     /// Whether there is work for the run, whose folder has these files.
     pub(crate) fn has_work(&self, files: &FolderFiles) -> bool {
-        let is_read = || self.unread(files).is_none();
-        !self.is_refused
-            && !(self.is_loaded && is_read() && !self.is_save_due() && self.idle_since(files).is_none())
+        if self.is_refused {
+            return false;
+        }
+        !self.is_loaded
+            || self.unread(files).is_some()
+            || self.is_save_due()
+            || self.idle_since(files).is_some()
     }
 
     /// The first file that is not read to its end.

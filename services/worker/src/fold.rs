@@ -485,7 +485,7 @@ impl FoldTask {
     fn is_watched(&self, number: RunNumber) -> bool {
         let share = self.unknown.div_ceil(MOST_WATCHED).max(1) as u64;
         let hash = (number.0 ^ self.listed_us.cast_unsigned()).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        (hash >> 32) % share == 0
+        (hash >> 32).is_multiple_of(share)
     }
 
     async fn read_run(&mut self, key: FoldKey, counts_blocks: bool) -> Result<(), Error> {

@@ -20,19 +20,19 @@ type Heads = Arc<Mutex<Vec<String>>>;
 
 /// A server that answers every request in the same way, until it cannot write any more. Returns its URL.
 fn server(answer: impl Fn(&mut TcpStream) + Send + 'static) -> (String, Heads) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let url = format!("http://{}", listener.local_addr().expect("the listener has an address"));
     let heads = Heads::default();
     let seen = heads.clone();
     thread::spawn(move || {
         for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
+            let mut stream = stream.expect("a client connects");
             let mut head = Vec::new();
             let mut byte = [0];
             while !head.ends_with(b"\r\n\r\n") && matches!(stream.read(&mut byte), Ok(1)) {
                 head.push(byte[0]);
             }
-            seen.lock().unwrap().push(String::from_utf8_lossy(&head).to_lowercase());
+            seen.lock().expect("no test has panicked").push(String::from_utf8_lossy(&head).to_lowercase());
             answer(&mut stream);
         }
     });
@@ -50,11 +50,14 @@ fn server_with(answer: String) -> (String, Heads) {
 fn client(url: &str) -> BackendClient {
     let timeouts = Timeouts { request: Duration::from_secs(30), ..Timeouts::default() };
     let options = BackendOptions { timeouts, interrupted: || false, runtime: matyan_sdk::io_runtime };
-    BackendClient::new(url, options).unwrap()
+    BackendClient::new(url, options).expect("the options are valid")
 }
 
 fn error_of(url: &str) -> String {
-    client(url).send(RestRequest::get("/api/v1/rest/projects/")).unwrap_err().to_string()
+    client(url)
+        .send(RestRequest::get("/api/v1/rest/projects/"))
+        .expect_err("the server is hostile")
+        .to_string()
 }
 
 fn answer(status: &str, headers: &str, body: &str) -> String {
@@ -115,7 +118,8 @@ fn rule_74_a_frame_that_is_announced_too_large_is_refused_before_it_arrives() {
         // Nothing follows until the client leaves.
         let _left = stream.read(&mut [0]);
     });
-    let error = client(&url).begin_login(AskedToken::default()).unwrap_err().to_string();
+    let error =
+        client(&url).begin_login(AskedToken::default()).expect_err("the server is hostile").to_string();
     assert!(error.contains(&url) && !error.contains("within"), "{error}");
 }
 
