@@ -268,7 +268,7 @@ async fn rule_82_nobody_starts_a_session_from_outside() {
             }
         }
     }
-    assert_eq!(refused, 6 * 4);
+    assert_eq!(refused, 8 * 4);
     assert!(callers.0.lock().unwrap().sessions.is_empty());
 }
 
