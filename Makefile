@@ -538,7 +538,7 @@ ui-check: $(UI_STAMP) $(BUF)
 	$(UI_NPM) check
 
 ui-test: build chromium ui-build $(SDK_STAMP) $(PEERS_STAMP) $(OIDC_PROVIDER) ## Test the web UI
-	$(UI_NPM) test
+	$(if $(ONLY),,$(UI_NPM) test)
 	cd ui && MATYAN_BIN=$(DEBUG_BIN) MATYAN_OIDC_PROVIDER=$(OIDC_PROVIDER) MATYAN_SDK_PYTHON=$(SDK_VENV)/bin/python PYTHONPATH=$(SDK_PACKAGES) \
 		MATYAN_PUBLISHED_PYTHON=$(VENV)/bin/python MATYAN_SCREENSHOTS=$(CACHE)/screenshots npm run --silent test:browser $(if $(ONLY),-- $(ONLY))
 

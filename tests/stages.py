@@ -4,8 +4,8 @@ processes, and how many cases it had.
 At its end it names the tests that failed, and the flaky tests: those that failed at first, and
 passed at another try. Each has a cause, in the test or in what it tests, that somebody has to find.
 
-A few failed tests of a stage run again after all stages, when nothing else runs: a test that fails
-because others delay it says little about a change. It passes then, and is named as flaky.
+If only a few tests of a stage failed, they run again after all stages, when nothing else runs: a test
+that failed because others delayed it says little about a change. Tests that pass then are flaky, too.
 
 A stage is a target of the Makefile. Phases follow each other; up to three stages of a phase run at
 the same time, and start in the order in which they are listed. Most stages wait more than they
@@ -36,6 +36,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,14 +89,14 @@ FLAKY = re.compile(
 # A test that failed at each try. What a failed test has printed follows it, and is indented.
 FAILED = re.compile(
     r"^ *(?:TRY [2-9] )?(?:FAIL|TIMEOUT|TMT|ABORT|SIG[A-Z]+) \[.*?\] +(?:\([^)]*\) +)?(.+)$"
-    r"|^test (\S.*) \.\.\. FAILED$"
+    r"|^test +(\S.*) \.\.\. FAILED$"
     r"|^ FAIL +(\S.*)$"
     r"|^(?:FAILED|ERROR) (\S+::\S+)(?: - .*)?$",
     re.MULTILINE,
 )
-# Stages whose targets run only the tests that the variable `ONLY` names.
+# Stages whose targets take the variable `ONLY`, and then run only the tests that it selects.
 SELECTABLE = {"unit", "ui-test", "brokers", "system", "mlflow", "optuna", "wandb", "examples", "sdk", "browser"}
-# More failed tests of a stage have another cause than a delay.
+# If more tests of a stage failed, a delay was not the cause.
 MOST_REPEATED = 5
 
 COLORS = re.compile(r"\x1b\[[\d;]*m")
@@ -134,21 +135,21 @@ class Report:
         logs.mkdir(parents=True, exist_ok=True)
 
     def run(self, name: str) -> bool:
-        stage = Stage(name)
-        self.make(stage)
+        stage = self.run_target(name)
         with self.lock:
             self.stages.append(stage)
         return stage.is_ok
 
-    def make(self, stage: Stage, only: list[str] | None = None) -> None:
-        """Runs the target of a stage, or only some of its tests, and prints the output."""
-        name = stage.name if only is None else f"{stage.name} again"
-        log = self.logs / f"{name.replace(' ', '-')}.log"
-        command = [os.environ.get("MAKE", "make"), "--no-print-directory", stage.name]
+    def run_target(self, target: str, only: Sequence[str] = ()) -> Stage:
+        """Runs a target, or only the selected tests of it, and prints the output."""
+        name = f"{target}-again" if only else target
+        stage = Stage(name)
+        log = self.logs / f"{name}.log"
+        command = [os.environ.get("MAKE", "make"), "--no-print-directory", target]
         if any(earlier.name == "build" for earlier in self.stages):
             command.append("BUILT=1")
-        if only is not None:
-            command.append("ONLY=" + " ".join(map(shlex.quote, only)).replace("$", "$$"))
+        if only:
+            command.append("ONLY=" + shlex.join(only).replace("$", "$$"))
         start = time.monotonic()
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -161,31 +162,35 @@ class Report:
             self.running.add(process.pid)
             _, status, usage = os.wait4(process.pid, 0)
             self.running.remove(process.pid)
-        seconds = time.monotonic() - start
-        stage.seconds += seconds
-        stage.processor_seconds += usage.ru_utime + usage.ru_stime
+        stage.seconds = time.monotonic() - start
+        stage.processor_seconds = usage.ru_utime + usage.ru_stime
         process.returncode = os.waitstatus_to_exitcode(status)
         stage.is_ok = process.returncode == 0
         text = COLORS.sub("", log.read_text(errors="replace"))
-        if only is None:
-            stage.count(text)
+        stage.count(text)
         if not stage.is_ok and stage.failed == 0:
             stage.failed = 1
         with self.lock:
             verdict = "passed" if stage.is_ok else f"FAILED, also in {log}"
-            print(f"--- {name}\n{text.rstrip()}\n--- {name} {verdict} ({seconds:.0f} s)\n", flush=True)
+            print(f"--- {name}\n{text.rstrip()}\n--- {name} {verdict} ({stage.seconds:.0f} s)\n", flush=True)
+        return stage
 
     def repeat_failed(self) -> bool:
-        """Runs the failed tests of stages that have few of them once more."""
+        """Runs failed tests once more, in stages that had only a few. Returns whether all stages pass now."""
         for stage in self.stages:
-            selection = selected(stage)
-            if not stage.is_ok and selection:
-                self.make(stage, selection)
-                if stage.is_ok:
-                    stage.passed += stage.failed
-                    stage.failed = 0
-                    stage.flaky += stage.failures
-                    stage.failures = []
+            only = selected(stage)
+            if not only:
+                continue
+            again = self.run_target(stage.name, only)
+            stage.seconds += again.seconds
+            stage.processor_seconds += again.processor_seconds
+            # Some runners succeed if the selection matches no test.
+            if again.is_ok and again.passed >= stage.failed:
+                stage.is_ok = True
+                stage.passed += stage.failed
+                stage.failed = 0
+                stage.flaky += stage.failures
+                stage.failures = []
         return all(stage.is_ok for stage in self.stages)
 
     def run_phase(self, names: list[str], at_once: int = STAGES_AT_ONCE) -> bool:
@@ -229,15 +234,16 @@ def names_of_tests(pattern: re.Pattern[str], output: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def selected(stage: Stage) -> list[str]:
-    """The arguments that select the failed tests of a stage, or none if not just these have to run again."""
-    if stage.name not in SELECTABLE or not stage.failed <= len(stage.failures) <= MOST_REPEATED:
-        return []
+def selected(stage: Stage) -> Sequence[str]:
+    """The arguments that select the failed tests of a stage; none if these are many, or not known by name."""
+    is_selectable = stage.name in SELECTABLE and stage.failed <= len(stage.failures) <= MOST_REPEATED
+    if stage.is_ok or not is_selectable:
+        return ()
     if stage.name == "unit":
-        tests = (name.split(" ", 1) for name in stage.failures)
-        return [" | ".join(f"(binary_id(={binary}) & test(={test}))" for binary, test in tests)]
+        tests = (name.partition(" ") for name in stage.failures)
+        return [" | ".join(f"(binary_id(={binary}) & test(={test}))" for binary, _, test in tests)]
     if stage.name == "ui-test":
-        # Vitest writes the project, the file, and the names of the groups and of the test.
+        # Vitest writes the project, the file, and the names of the groups and of the test. It repeats whole files.
         return sorted({word for name in stage.failures for word in name.split() if word.endswith(".test.ts")})
     return stage.failures
 

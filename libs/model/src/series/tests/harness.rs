@@ -173,7 +173,7 @@ impl<'a> Harness<'a> {
             let highest = view.highest_step(snapshot.as_ref()).await.unwrap();
             assert_eq!(highest, ends.map(|ends| ends.last));
             for (range, exponent) in ranges {
-                // On a busy machine, the reads of a range together outlast a snapshot.
+                // On a busy machine, a snapshot may become too old before a range is read in all ways.
                 let points = self.points(series, *range);
                 let snapshot = self.snapshot().await;
                 let buckets = view.buckets(snapshot.as_ref(), *range, *exponent).await.unwrap();
