@@ -10,12 +10,14 @@ use crate::names::{MODEL_TAG_CHARS, check_alias, check_key, check_length, check_
 use crate::registry_store::{self, RegisteredModel, STAGES, no_model, no_version, stage, version_number};
 use crate::version_view::{latest_versions, model_view, version_view};
 use matyan_channels::Channels;
-use matyan_channels::documents::StoredDocument;
+use matyan_channels::documents::{StoredDocument, pause};
 
 /// The tag of models that are prompts.
 pub(crate) const PROMPT_TAG: &str = "mlflow.prompt.is_prompt";
 /// The member with the old name of a renamed model, and its version under that name.
 const RENAMED_FROM: &str = "renamed_from";
+/// Attempts to rename a model that others change at the same time.
+const RENAME_ATTEMPTS: u32 = 8;
 /// Maximum characters of a description.
 pub(crate) const DESCRIPTION_CHARS: usize = 100_000;
 
@@ -90,28 +92,37 @@ pub(crate) async fn rename(channels: &Channels, fields: &Fields) -> Result<Value
     let (name, new_name) = (fields.required("name")?, fields.required("new_name")?);
     check_model_name(name)?;
     check_model_name(new_name)?;
+    for attempt in 1..=RENAME_ATTEMPTS {
+        if let Some(StoredDocument { name, content, .. }) = try_rename(channels, name, new_name).await? {
+            return Ok(answer(&RegisteredModel { name, content }));
+        }
+        tokio::time::sleep(pause(attempt)).await;
+    }
+    Err(documents::conflict(name))
+}
+
+/// Returns the renamed model, or `None` if another client has changed it meanwhile.
+async fn try_rename(channels: &Channels, name: &str, new_name: &str) -> Result<Option<StoredDocument>> {
     let stored = documents::read(channels, REGISTERED_MODELS, name).await?;
     if name == new_name {
-        let stored = stored.ok_or_else(|| no_model(name))?;
-        return Ok(answer(&RegisteredModel { name: stored.name, content: stored.content }));
+        return stored.map(Some).ok_or_else(|| no_model(name));
     }
     let existing = documents::read(channels, REGISTERED_MODELS, new_name).await?;
-    let renamed = match (stored, existing) {
+    match (stored, existing) {
         // The old name is free: an earlier request has renamed the model, and its answer was lost.
         (None, Some(existing)) if renamed_from(&existing.content).is_some_and(|(from, _)| from == name) => {
-            existing
+            Ok(Some(existing))
         }
-        (None, _) => return Err(no_model(name)),
+        (None, _) => Err(no_model(name)),
         (Some(stored), None) => {
             let renamed = copy_to(channels, &stored, new_name).await?;
-            finish_rename(channels, &stored, renamed).await?
+            finish_rename(channels, &stored, renamed).await
         }
         (Some(stored), Some(existing)) if renamed_from(&existing.content) == Some((name, stored.version)) => {
-            finish_rename(channels, &stored, existing).await?
+            finish_rename(channels, &stored, existing).await
         }
-        (Some(_), Some(_)) => return Err(model_exists(new_name)),
-    };
-    Ok(answer(&RegisteredModel { name: renamed.name, content: renamed.content }))
+        (Some(_), Some(_)) => Err(model_exists(new_name)),
+    }
 }
 
 /// The old name and version that a document was copied from.
@@ -130,20 +141,20 @@ async fn copy_to(channels: &Channels, stored: &StoredDocument, new_name: &str) -
     Ok(StoredDocument { name: new_name.to_owned(), content, version })
 }
 
-/// Deletes a model under its old name.
+/// Deletes a model under its old name, and returns it under its new name; `None` if another client has changed it.
 async fn finish_rename(
     channels: &Channels,
     stored: &StoredDocument,
     renamed: StoredDocument,
-) -> Result<StoredDocument> {
+) -> Result<Option<StoredDocument>> {
     match documents::delete_unchanged(channels, REGISTERED_MODELS, &stored.name, stored.version).await? {
         // The same request may be in progress twice. Then only the copy is left.
-        Deletion::Done | Deletion::Missing => Ok(renamed),
+        Deletion::Done | Deletion::Missing => Ok(Some(renamed)),
         // Another client has changed the model under its old name, so the old document stays. The copy is deleted,
         // unless it was changed as well.
         Deletion::Changed => {
             documents::delete_unchanged(channels, REGISTERED_MODELS, &renamed.name, renamed.version).await?;
-            Err(documents::conflict(&stored.name))
+            Ok(None)
         }
     }
 }
