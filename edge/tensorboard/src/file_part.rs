@@ -59,6 +59,12 @@ pub(crate) fn read_part(
     })
 }
 
+/// Whether a file of this size is the file that was read. A file that cannot be read is not.
+pub(crate) fn is_same_file(path: &Path, size: u64, known: &FilePosition) -> bool {
+    let head = File::open(path).and_then(|mut file| read_head(&mut file));
+    head.is_ok_and(|head| known.is_of(size, &head))
+}
+
 /// The first bytes of a file in hexadecimal digits; empty if there are fewer.
 fn read_head(file: &mut File) -> io::Result<String> {
     let mut head = Vec::with_capacity(HEAD_BYTES);

@@ -20,7 +20,7 @@ use tonic::{Code, Status};
 use crate::{
     batch::{RunBatch, publish},
     error::FollowError,
-    file_part::{FilePart, read_part},
+    file_part::{FilePart, is_same_file, read_part},
     hparams::SessionOutcome,
     names::{fitting_name, folder_label, run_id},
     object_files::store_files,
@@ -137,7 +137,7 @@ impl RunState {
         if !self.is_loaded {
             self.position = position::load(channels, &self.run_id).await?;
             self.is_loaded = true;
-            self.pass_read_files(files);
+            self.pass_read_files(&settings.root.join(folder), files).await;
         }
         self.position.files.retain(|name, _| files.contains_key(name));
         self.seen.retain(|name, _| files.contains_key(name));
@@ -171,13 +171,22 @@ impl RunState {
         Ok(advance)
     }
 
-    /// Marks files that are read to their end, so that they need not be opened.
-    fn pass_read_files(&mut self, files: &FolderFiles) {
-        for (name, stat) in files {
-            if self.position.files.get(name).is_some_and(|known| known.offset == stat.size) {
-                self.seen.insert(name.clone(), *stat);
-            }
-        }
+    /// Marks files that are read to their end.
+    async fn pass_read_files(&mut self, folder: &Path, files: &FolderFiles) {
+        let is_read = |name: &String, stat: &FileStat| {
+            let known = self.position.files.get(name).filter(|known| known.offset == stat.size)?;
+            Some((name.clone(), *stat, folder.join(name), known.clone()))
+        };
+        let candidates: Vec<_> = files.iter().filter_map(|(name, stat)| is_read(name, stat)).collect();
+        // A file that was written again can have the same size.
+        let unchanged = spawn_blocking(move || {
+            candidates
+                .into_iter()
+                .filter(|(_, stat, path, known)| is_same_file(path, stat.size, known))
+                .map(|(name, stat, ..)| (name, stat))
+                .collect::<Vec<_>>()
+        });
+        self.seen.extend(unchanged.await.expect("reading a file does not panic"));
     }
 
     async fn publish_part(
