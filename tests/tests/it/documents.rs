@@ -56,7 +56,7 @@ fn links_have_existing_targets() {
         let folder = root().join(path).parent().expect("a file is in a directory").to_owned();
         for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let target = target.split('#').next().unwrap_or_default();
-            if !target.is_empty() && !target.contains("://") && !folder.join(target).exists() {
+            if !target.is_empty() && !target.contains(':') && !folder.join(target).exists() {
                 problems.push(format!("{path}: `{target}` does not exist"));
             }
         }

@@ -76,7 +76,8 @@ async fn a_backend_accepts_data_of_clients_of_other_trackers() {
     let stream = "/files/me/demo/r/file_stream";
 
     let backend = start("backend", folder.path()).await;
-    assert_eq!(post(&backend, "/graphql", &upsert).await, 200);
+    // The run is accepted, and the client is asked to try again because no worker has applied it.
+    assert_eq!(post(&backend, "/graphql", &upsert).await, 503);
     stop(backend).await;
     // Each service stops before the next one starts: the data directory has one user at a time.
     eventually("the run is applied, and the row accepted", async || {
