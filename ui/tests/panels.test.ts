@@ -63,7 +63,9 @@ function panelsRead(visit: Visit): number[] {
 /** Numbers of the panels that are in view, at least in part. */
 function panelsInView(page: Page): Promise<number[]> {
   return page.evaluate(() => {
-    const view = document.querySelector('main .scroll')!.getBoundingClientRect();
+    const view = document
+      .querySelector('main .scroll:is(.body, .reading)')!
+      .getBoundingClientRect();
     return [...document.querySelectorAll('.panel.whole')].flatMap((panel, at) => {
       const { top, bottom } = panel.getBoundingClientRect();
       return top < view.bottom && bottom > view.top ? [at] : [];
@@ -73,7 +75,7 @@ function panelsInView(page: Page): Promise<number[]> {
 
 async function scrollTo(page: Page, part: number): Promise<void> {
   await page
-    .locator('main .scroll')
+    .locator('main .scroll:is(.body, .reading)')
     .first()
     .evaluate((one, part) => one.scrollTo(0, part * one.scrollHeight), part);
 }
