@@ -2,6 +2,7 @@
 //! texts, as W&B's clients expect them in strict JSON.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 
 use matyan_proto::common::v1::StepRange;
 use matyan_proto::series::v1::{PointColumns, PointsRequest, RunSelection, SampleRequest, SeriesPoints};
@@ -310,11 +311,19 @@ pub(crate) async fn sampled_history(
     Ok(Value::Array(lists))
 }
 
+/// The steps of a specification. `maxStep` is the last step of newer clients, which want a sample of each step, and the
+/// step behind the last one of older clients.
+fn sampled_steps(spec: &Arguments, samples: i64) -> Result<Range<i64>> {
+    let start = spec.integer("minStep")?.unwrap_or(i64::MIN / 2);
+    let end = spec.integer("maxStep")?.unwrap_or(i64::MAX / 2);
+    let is_last_step = end.saturating_sub(start) == samples - 1;
+    Ok(start..end.saturating_add(i64::from(is_last_step)))
+}
+
 async fn sampled_list(reader: &HistoryReader<'_>, run: &Node, spec: &Arguments) -> Result<Value> {
     let keys: BTreeSet<&str> = spec.texts("keys")?.unwrap_or_default().into_iter().collect();
     let samples = samples(spec, "samples")?;
-    let range =
-        spec.integer("minStep")?.unwrap_or(i64::MIN / 2)..spec.integer("maxStep")?.unwrap_or(i64::MAX / 2);
+    let range = sampled_steps(spec, samples)?;
     let logged = without_own_columns(&keys);
     let rows = if logged.is_empty() {
         reader.sampled_rows(range, samples, |_| true).await?
@@ -474,6 +483,18 @@ mod tests {
         let mut keys = vec!["loss"; 2_000_000];
         keys.push("acc");
         assert_eq!(rarest(&keys).as_deref(), Some("acc"));
+    }
+
+    #[test]
+    fn pages_of_both_generations_of_clients_have_each_step_once() {
+        let steps = |first: i64, last: i64, samples: i64| {
+            sampled_steps(&Arguments::new(json!({"minStep": first, "maxStep": last})), samples).unwrap()
+        };
+        let newer = [steps(0, 6, 7), steps(7, 13, 7), steps(14, 15, 2)];
+        let older = [steps(0, 7, 7), steps(7, 14, 7), steps(14, 16, 7)];
+        assert_eq!(newer, [0..7, 7..14, 14..16]);
+        assert_eq!(older, newer);
+        assert!(sampled_steps(&Arguments::new(json!({})), 1).unwrap().contains(&i64::from(u32::MAX)));
     }
 
     #[test]

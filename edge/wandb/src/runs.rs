@@ -122,7 +122,11 @@ pub(crate) async fn upsert(context: &CallContext, arguments: &Arguments) -> Resu
         let message = format!("the run `{}` was deleted, and its id is not free: choose another id", name.id);
         return Err(WandbError::new(http::StatusCode::CONFLICT, message));
     };
-    Ok(json!({"bucket": run.node(&entity), "inserted": existing.is_none()}))
+    Ok(json!({
+        "bucket": run.node(&entity),
+        "inserted": existing.is_none(),
+        "serverSettings": {"serverMessages": []},
+    }))
 }
 
 /// The run from which this run is forked, by its id here, and the last step that they share. A run that continues may

@@ -151,6 +151,8 @@ impl Wandb {
     async fn execute(&self, mut context: CallContext, body: &[u8]) -> Result<Answer> {
         let mut request: async_graphql::Request = serde_json::from_slice(body)
             .map_err(|error| WandbError::invalid(format!("the body is no request of GraphQL: {error}")))?;
+        // Some clients send an empty name for an operation without a name.
+        request.operation_name = request.operation_name.filter(|name| !name.is_empty());
         let mut unanswered = BTreeSet::new();
         let checked = check_text(&request.query).and_then(|()| match request.parsed_query() {
             Ok(document) => {
