@@ -14,6 +14,7 @@ use matyan_tests::{
     kafka::{admin::header, scene::Scene},
     vectors,
 };
+use matyan_value::spoken_name;
 use prost::Message as _;
 use rdkafka::{Message, message::OwnedMessage};
 use serde_json::{Value, json};
@@ -311,6 +312,8 @@ fn remove_ids(value: &mut Value) {
     }
 }
 
+/// Replaces the id of a run, and the name that it has by its id because nobody named it.
 fn with_neutral_run_id(state: Value, run: &str) -> Value {
-    serde_json::from_str(&state.to_string().replace(run, "run")).expect("renaming keeps the JSON valid")
+    let text = state.to_string().replace(run, "run").replace(&spoken_name(run), "name");
+    serde_json::from_str(&text).expect("renaming keeps the JSON valid")
 }
