@@ -236,7 +236,8 @@ test('charts are in sections that close, and go back', async () => {
     // By the last part of their names, and all together.
     await page.getByRole('button', { name: 'Sections of charts' }).click();
     await page.getByRole('menuitem', { name: 'By last part' }).click();
-    await page.getByRole('button', { name: 'weight3 100' }).waitFor();
+    // The other sections are below its charts.
+    await page.getByRole('button', { name: 'weight0 100' }).waitFor();
     await page.getByRole('searchbox', { name: /Search metrics/ }).fill('/weight3$/');
     await page.getByRole('button', { name: 'One chart of 100' }).click();
     const large = page.getByRole('dialog', { name: '100 metrics of /weight3$/' });
