@@ -123,11 +123,11 @@ test.skipIf(!PACKAGE)('a member of a group signs in, from a link to the runs', a
   await page.waitForURL(/\/sign-in\?reason=signed-out$/);
   await page.goto(open.base + RUNS);
   await page.waitForURL(/\/sign-in\?next=/);
-  await eventually('both are in the audit log', async () => {
+  await eventually('all of it is in the audit log', async () => {
     const filter = { principal: 'oidc:ana@example.org' };
     const { entries } = await api(AuditService).listAllEntries({ filter });
     const found = entries.map(({ rpc, outcome }) => `${rpc} ${outcome}`);
-    return found.join() === 'sign-out OK,sign-in OK';
+    return found.join() === 'sign-out OK,sign-in OK,group-grant OK';
   });
   open.errors.splice(0);
   await open.close();
