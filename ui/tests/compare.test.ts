@@ -115,6 +115,9 @@ test('a comparison reads the charts in view only, and none next to its values', 
     await allDrawn(page);
     const count = await page.textContent('[role=tab]:has-text("Charts") .weak');
     expect(Number(count?.replace(/\D/g, ''))).toBeGreaterThan(1_000);
+    await page.getByRole('button', { name: 'Sections of charts' }).click();
+    await page.getByRole('menuitem', { name: 'Open all' }).click();
+    await allDrawn(page);
     await visit.quiet();
     // Fewer than ten charts of 50 runs.
     const before = read();
