@@ -129,7 +129,7 @@ struct FloodingClient {
 impl FloodingClient {
     /// Sends everything until it is acknowledged, and returns the number of connections that it took. On a busy
     /// machine, this process may send so slowly that the server gives the memory of a frame to others and ends the
-    /// connection. Then the client connects again, as all clients do.
+    /// connection, or the server may store a frame too late. Then the client connects again, as all clients do.
     async fn flood(mut self, is_json: bool) -> usize {
         let producer_id = Uuid::new_v4();
         let mut ended = String::new();
@@ -148,10 +148,10 @@ impl FloodingClient {
         self.write(&mut socket).await;
         while self.acknowledged < self.frames.len() {
             match socket.next().await? {
-                Frame::Text(text) => assert_eq!(text, r#"{"status":"ok","error":null}"#),
+                Frame::Text(text) if text == r#"{"status":"ok","error":null}"# => self.acknowledged += 1,
+                // Also the error of a frame that was not stored in time.
                 other => return Err(format!("{other:?}")),
             }
-            self.acknowledged += 1;
         }
         Ok(())
     }
