@@ -31,6 +31,7 @@ __all__ = [
     "keep_login",
     "leveldb_records",
     "remove_spool",
+    "spoken_name",
     "spools",
     "sync",
     "tensorflow_records",
