@@ -129,11 +129,24 @@ def test_damaged_files_of_mlflow(tmp_path):
     assert mutate_and_read("mlflow", copied("mlflow", tmp_path) / "store")
 
 
-def test_damaged_database_of_mlflow(tmp_path):
-    source = tmp_path / "mlflow.db"
+def mlflow_database(directory):
+    source = directory / "mlflow.db"
     with contextlib.closing(sqlite3.connect(source)) as database:
         database.executescript((FIXTURES / "mlflow" / "mlflow.sql").read_text())
-    assert mutate_and_read("mlflow", source)
+    return source
+
+
+def test_damaged_database_of_mlflow(tmp_path):
+    assert mutate_and_read("mlflow", mlflow_database(tmp_path))
+
+
+def test_a_database_of_mlflow_with_damaged_text_is_named(tmp_path):
+    source = mlflow_database(tmp_path)
+    with contextlib.closing(sqlite3.connect(source)) as database:
+        database.execute("UPDATE runs SET name = CAST(X'ff' AS TEXT)")
+        database.commit()
+    with pytest.raises(SourceError, match=r"mlflow\.db' is not a database of MLflow"):
+        open_source("mlflow", source)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def stored_runs(file: Path) -> list[ReadableRun]:
                 " WHERE r.lifecycle_stage = 'active' AND e.lifecycle_stage = 'active'"
                 " ORDER BY r.start_time, r.run_uuid"
             ).fetchall()
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             raise SourceError(f"{str(file)!r} is not a database of MLflow: {error}") from None
     return [(str(row[0]), partial(_run, file, row)) for row in rows]
 
