@@ -71,7 +71,8 @@ def test_a_token_of_matyan_login_is_sent_to_its_server_and_its_gateway(
 
     def script():
         command = [sys.executable, "-c", _SCRIPT, server.url, server.gateway]
-        return subprocess.run(command, text=True, check=False, capture_output=True)
+        environment = {**os.environ, "MATYAN_QUIET": "0"}
+        return subprocess.run(command, env=environment, text=True, check=False, capture_output=True)
 
     matyan("login", piped=token)
     done = script()
