@@ -30,6 +30,7 @@ export default defineConfig({
         test: {
           name: 'browser',
           include: CHROMIUM ? ['tests/**/*.test.ts'] : ['tests/size.test.ts'],
+          globalSetup: 'tests/filled_project.ts',
           // Each file starts a browser, which mostly waits for its server.
           maxWorkers: 2,
           // `make test` names the tests that needed a second try.

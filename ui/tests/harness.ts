@@ -4,7 +4,7 @@
  */
 import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -81,19 +81,22 @@ export class Server {
 
   /**
    * Serves the build in `dist`, or the one that is embedded in the binary; with access control, to principals with a
-   * token only. `variables` are settings.
+   * token only. `variables` are settings. `data` is a data directory, which is copied.
    */
   static async start({
     isEmbedded = false,
     hasAccess = false,
     variables = {},
+    data,
   }: {
     isEmbedded?: boolean;
     hasAccess?: boolean;
     variables?: Record<string, string>;
+    data?: string | undefined;
   } = {}): Promise<Server> {
     const folder = await mkdtemp(join(tmpdir(), 'matyan-ui-'));
     const server = new Server(folder, isEmbedded, hasAccess, variables);
+    if (data) await cp(data, server.data, { recursive: true });
     await server.run('0', '0');
     return server;
   }
@@ -107,7 +110,7 @@ export class Server {
     await rm(ready, { force: true });
     const binary = process.env.MATYAN_BIN;
     if (!binary) throw new Error('MATYAN_BIN is not set: name the server binary');
-    const args = ['up', '--port', port, '--frontier-port', ingestPort, '--data-dir', this.#data];
+    const args = ['up', '--port', port, '--frontier-port', ingestPort, '--data-dir', this.data];
     args.push('--ready-file', ready, '--log-level', 'warn');
     if (!this.isEmbedded) args.push('--ui-dir', this.ui);
     if (this.hasAccess) args.push('--access', 'on');
@@ -124,13 +127,13 @@ export class Server {
     this.addresses = JSON.parse(await readFile(ready, 'utf8')) as Addresses;
   }
 
-  get #data(): string {
+  get data(): string {
     return join(this.#folder, 'data');
   }
 
   /** The token of the first operator of a server with access control. */
   async operatorToken(): Promise<string> {
-    return (await readFile(join(this.#data, 'operator-token'), 'utf8')).trim();
+    return (await readFile(join(this.data, 'operator-token'), 'utf8')).trim();
   }
 
   async stop(): Promise<void> {
@@ -201,6 +204,18 @@ export interface ProjectRuns {
 }
 
 /** Logs the project with the Python SDK. */
+/** A data directory with the runs of `project.py` that end. */
+export interface FilledProject {
+  data: string;
+  runs: ProjectRuns;
+}
+
+declare module 'vitest' {
+  interface ProvidedContext {
+    filled: FilledProject | undefined;
+  }
+}
+
 export class Project {
   readonly #process: ChildProcessWithoutNullStreams;
   readonly #lines: AsyncIterator<string>;
@@ -208,10 +223,11 @@ export class Project {
   readonly #spools: string;
   #errors = '';
 
-  private constructor({ query, ingest }: Addresses, spools: string) {
+  private constructor({ query, ingest }: Addresses, spools: string, part: string[]) {
     this.#spools = spools;
     const python = process.env.MATYAN_SDK_PYTHON ?? 'python3';
-    this.#process = spawn(python, [join(import.meta.dirname, 'project.py'), query, ingest], {
+    const script = join(import.meta.dirname, 'project.py');
+    this.#process = spawn(python, [script, query, ingest, ...part], {
       stdio: 'pipe',
       env: { ...process.env, MATYAN_QUIET: '1', MATYAN_SPOOL_DIR: spools },
     });
@@ -219,12 +235,29 @@ export class Project {
     this.#lines = createInterface(this.#process.stdout)[Symbol.asyncIterator]();
   }
 
-  static async log(server: Pick<Server, 'addresses'>): Promise<[Project, ProjectRuns]> {
-    const project = new Project(
-      server.addresses,
-      await mkdtemp(join(tmpdir(), 'matyan-ui-spools-')),
-    );
-    return [project, JSON.parse(await project.#line()) as ProjectRuns];
+  /** Logs the project, or the active run only if the server has a copy of the other runs. */
+  static async log(
+    server: Pick<Server, 'addresses'>,
+    filled?: ProjectRuns,
+  ): Promise<[Project, ProjectRuns]> {
+    const part = filled ? [JSON.stringify(filled)] : [];
+    const project = await Project.#start(server, part);
+    const runs = JSON.parse(await project.#line()) as ProjectRuns;
+    // Once the server has the active run.
+    await project.#line();
+    return [project, runs];
+  }
+
+  /** Logs the runs that end. */
+  static async fill(server: Pick<Server, 'addresses'>): Promise<ProjectRuns> {
+    const project = await Project.#start(server, ['fill']);
+    const runs = JSON.parse(await project.#line()) as ProjectRuns;
+    await project.end();
+    return runs;
+  }
+
+  static async #start({ addresses }: Pick<Server, 'addresses'>, part: string[]): Promise<Project> {
+    return new Project(addresses, await mkdtemp(join(tmpdir(), 'matyan-ui-spools-')), part);
   }
 
   /** Tracks a value in the live run. Resolves when the server has it. */
@@ -527,8 +560,10 @@ export class Site {
   ) {}
 
   static async open(): Promise<Site> {
-    const [browser, server] = await Promise.all([launch(), Server.start()]);
-    return new Site(browser, server, ...(await Project.log(server)));
+    const { inject } = await import('vitest');
+    const filled = inject('filled');
+    const [browser, server] = await Promise.all([launch(), Server.start({ data: filled?.data })]);
+    return new Site(browser, server, ...(await Project.log(server, filled?.runs)));
   }
 
   /** Opens a page, and fails if anything went wrong on it. */

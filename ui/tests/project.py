@@ -1,4 +1,9 @@
-"""A project for the tests of the UI: runs of several kinds, and one that stays active until the input ends."""
+"""A project for the tests of the UI: runs of several kinds, and one that stays active until the input ends.
+
+Usage: project.py QUERY INGEST       logs all of them
+       project.py QUERY INGEST fill  logs the runs that end, and prints their ids
+       project.py QUERY INGEST IDS   logs the active run in a copy of a filled project, whose ids were printed
+"""
 
 from __future__ import annotations
 
@@ -12,6 +17,7 @@ import tempfile
 import wave
 import zlib
 from pathlib import Path
+from typing import Any
 
 from matyan_client import Audio, Distribution, Figure, Image, Run, Text
 
@@ -21,17 +27,30 @@ EXPERIMENTS = ["baseline", "augmented", "distilled"]
 
 
 def main() -> None:
-    query, ingest = sys.argv[1:3]
+    query, ingest, *part = sys.argv[1:4]
+    runs = json.loads(part[0]) if part and part[0] != "fill" else fill(query, ingest)
+    print(json.dumps(runs), flush=True)
+    if part != ["fill"]:
+        follow(query, ingest, runs)
+
+
+def opened(run_hash: str, query: str, ingest: str, number: int) -> Run:
+    return Run(
+        run_hash, repo=query, frontier_url=ingest, experiment=EXPERIMENTS[number % 3], capture_terminal_logs=False
+    )
+
+
+def fill(query: str, ingest: str) -> dict[str, Any]:
+    """Logs the runs that end. Returns the ids of all runs."""
     dice = random.Random(7)
     hashes = []
 
+    def new_hash() -> str:
+        hashes.append(f"{dice.getrandbits(96):024x}")
+        return hashes[-1]
+
     def open_run(number: int) -> Run:
-        run = Run(
-            f"{dice.getrandbits(96):024x}", repo=query, frontier_url=ingest, experiment=EXPERIMENTS[number % 3],
-            capture_terminal_logs=False,
-        )
-        hashes.append(run.hash)
-        return run
+        return opened(new_hash(), query, ingest, number)
 
     for number in range(RUNS):
         run = open_run(number)
@@ -94,12 +113,20 @@ def main() -> None:
         studio.track(math.exp(-step / 9), name="loss", step=step)
     studio.close()
 
-    live = open_run(0)
+    ids = {"strange": strange, "wide": wide, "studio": studio, "spike": spike, "epochs": epochs}
+    return {**{name: run.hash for name, run in ids.items()}, "live": new_hash(), "hashes": hashes}
+
+
+def follow(query: str, ingest: str, runs: dict[str, Any]) -> None:
+    """Logs what the input says, most of it in the active run."""
+    hashes = runs["hashes"]
+    dice = random.Random(runs["live"])
+    live = opened(runs["live"], query, ingest, 0)
     live.name = "live run"
     live["hparams"] = {"lr": 0.01, "batch_size": 32, "optimizer": "adam"}
     live.track(1.0, name="loss", step=0, context={"subset": "train"})
     live.flush()
-    print(json.dumps({"hashes": hashes, "strange": strange.hash, "wide": wide.hash, "studio": studio.hash, "spike": spike.hash, "epochs": epochs.hash, "live": live.hash}), flush=True)
+    print("live", flush=True)
     # Each line of the input is a value to track, the name of a run to start, a branch of the first run, or a number of large images to track.
     started = []
     for step, line in enumerate(sys.stdin, start=1):
@@ -111,7 +138,8 @@ def main() -> None:
             print(branch.hash, flush=True)
             continue
         if line.startswith("start "):
-            started.append(late := open_run(step))
+            late = opened(f"{dice.getrandbits(96):024x}", query, ingest, step)
+            started.append(late)
             late.name = line.removeprefix("start ").strip()
             late.track(1.0, name="loss", step=0)
             late.flush()
