@@ -411,6 +411,8 @@ export class Visit {
   }
 
   async close(): Promise<void> {
+    // A handler of a request may be waiting for its answer.
+    await this.page.unrouteAll({ behavior: 'ignoreErrors' });
     await this.page.context().close();
     if (this.errors.length > 0) throw new Error(this.errors.join('\n'));
   }
