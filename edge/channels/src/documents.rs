@@ -98,13 +98,13 @@ pub async fn change<T, E: From<DocumentError>>(
         if content == before || write(channels, kind, name, &content, version).await?.is_some() {
             return Ok(changed);
         }
-        tokio::time::sleep(pause(attempt)).await;
+        tokio::time::sleep(retry_pause(attempt)).await;
     }
     Err(DocumentError::Conflict { name: name.to_owned() }.into())
 }
 
-/// The pause after an attempt to change a document. It is random, so that callers do not meet again.
-pub fn pause(attempt: u32) -> Duration {
+/// The pause before another attempt to change a document. It is random, so that callers do not meet again.
+pub fn retry_pause(attempt: u32) -> Duration {
     let longest_ms = LONGEST_PAUSE_MS.min(attempt.saturating_mul(10));
     let random = Uuid::new_v4().as_u128() % u128::from(longest_ms);
     Duration::from_millis(u64::try_from(random).unwrap_or_default())

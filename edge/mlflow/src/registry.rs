@@ -10,7 +10,7 @@ use crate::names::{MODEL_TAG_CHARS, check_alias, check_key, check_length, check_
 use crate::registry_store::{self, RegisteredModel, STAGES, no_model, no_version, stage, version_number};
 use crate::version_view::{latest_versions, model_view, version_view};
 use matyan_channels::Channels;
-use matyan_channels::documents::{StoredDocument, pause};
+use matyan_channels::documents::{StoredDocument, retry_pause};
 
 /// The tag of models that are prompts.
 pub(crate) const PROMPT_TAG: &str = "mlflow.prompt.is_prompt";
@@ -96,12 +96,12 @@ pub(crate) async fn rename(channels: &Channels, fields: &Fields) -> Result<Value
         if let Some(StoredDocument { name, content, .. }) = try_rename(channels, name, new_name).await? {
             return Ok(answer(&RegisteredModel { name, content }));
         }
-        tokio::time::sleep(pause(attempt)).await;
+        tokio::time::sleep(retry_pause(attempt)).await;
     }
     Err(documents::conflict(name))
 }
 
-/// Returns the renamed model, or `None` if another client has changed it meanwhile.
+/// Returns the renamed model; `None` if another client has changed the model in the meantime.
 async fn try_rename(channels: &Channels, name: &str, new_name: &str) -> Result<Option<StoredDocument>> {
     let stored = documents::read(channels, REGISTERED_MODELS, name).await?;
     if name == new_name {
@@ -141,7 +141,8 @@ async fn copy_to(channels: &Channels, stored: &StoredDocument, new_name: &str) -
     Ok(StoredDocument { name: new_name.to_owned(), content, version })
 }
 
-/// Deletes a model under its old name, and returns it under its new name; `None` if another client has changed it.
+/// Deletes a model under its old name, and returns the model under its new name; `None` if another client has changed
+/// the model.
 async fn finish_rename(
     channels: &Channels,
     stored: &StoredDocument,

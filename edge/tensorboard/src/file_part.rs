@@ -59,7 +59,7 @@ pub(crate) fn read_part(
     })
 }
 
-/// Whether a file of this size is the file that was read. A file that cannot be read is not.
+/// Whether a file of this size is the file that was read; false if the file cannot be read.
 pub(crate) fn is_same_file(path: &Path, size: u64, known: &FilePosition) -> bool {
     let head = File::open(path).and_then(|mut file| read_head(&mut file));
     head.is_ok_and(|head| known.is_of(size, &head))

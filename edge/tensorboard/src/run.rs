@@ -171,22 +171,19 @@ impl RunState {
         Ok(advance)
     }
 
-    /// Marks files that are read to their end.
+    /// Marks files that are read to their end. A file that was written again can have the same size, so its first bytes
+    /// are compared.
     async fn pass_read_files(&mut self, folder: &Path, files: &FolderFiles) {
-        let is_read = |name: &String, stat: &FileStat| {
-            let known = self.position.files.get(name).filter(|known| known.offset == stat.size)?;
-            Some((name.clone(), *stat, folder.join(name), known.clone()))
-        };
-        let candidates: Vec<_> = files.iter().filter_map(|(name, stat)| is_read(name, stat)).collect();
-        // A file that was written again can have the same size.
-        let unchanged = spawn_blocking(move || {
-            candidates
-                .into_iter()
-                .filter(|(_, stat, path, known)| is_same_file(path, stat.size, known))
-                .map(|(name, stat, ..)| (name, stat))
-                .collect::<Vec<_>>()
+        let (folder, files, known) = (folder.to_owned(), files.clone(), self.position.files.clone());
+        let read = spawn_blocking(move || {
+            let is_read = |name: &String, stat: &FileStat| {
+                known.get(name).is_some_and(|known| {
+                    known.offset == stat.size && is_same_file(&folder.join(name), stat.size, known)
+                })
+            };
+            files.into_iter().filter(|(name, stat)| is_read(name, stat)).collect::<Vec<_>>()
         });
-        self.seen.extend(unchanged.await.expect("reading a file does not panic"));
+        self.seen.extend(read.await.expect("reading a file does not panic"));
     }
 
     async fn publish_part(

@@ -311,8 +311,8 @@ pub(crate) async fn sampled_history(
     Ok(Value::Array(lists))
 }
 
-/// The steps of a specification. `maxStep` is the last step of newer clients, which want a sample of each step, and the
-/// step behind the last one of older clients.
+/// The steps of a specification. Newer clients send the last step as `maxStep`, and ask for as many samples as there are
+/// steps. Older clients send the step after the last one.
 fn sampled_steps(spec: &Arguments, samples: i64) -> Result<Range<i64>> {
     let start = spec.integer("minStep")?.unwrap_or(i64::MIN / 2);
     let end = spec.integer("maxStep")?.unwrap_or(i64::MAX / 2);

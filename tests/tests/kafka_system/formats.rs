@@ -312,7 +312,7 @@ fn remove_ids(value: &mut Value) {
     }
 }
 
-/// Replaces the id of a run, and the name that it has by its id because nobody named it.
+/// Replaces the id of a run, and the default name, which depends on the id.
 fn with_neutral_run_id(state: Value, run: &str) -> Value {
     let text = state.to_string().replace(run, "run").replace(&spoken_name(run), "name");
     serde_json::from_str(&text).expect("renaming keeps the JSON valid")

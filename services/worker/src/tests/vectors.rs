@@ -83,7 +83,7 @@ async fn play(case: &Map) -> Vec<String> {
     problems.into_iter().map(|problem| format!("{name}: {problem}")).collect()
 }
 
-/// Replaces the name that Matyan 0.3 gave to a run that nobody had named.
+/// Replaces the default name of Matyan 0.3 by the default name of this server.
 fn expect_spoken_name(run: &str, reference: &mut Map) {
     let Some(Value::Map(meta)) = reference.get_mut("meta") else { return };
     if let Some(Value::Text(name)) = meta.get_mut("name")
