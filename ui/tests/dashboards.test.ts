@@ -184,6 +184,9 @@ test('what failed is named, and what does not exist leads to the others', async 
       await page.unroute(`**/*${service}/List`);
       await alert.getByRole('button', { name: 'Retry' }).click();
       await alert.waitFor({ state: 'detached' });
+      // Earlier tests have left dashboards, and no reports.
+      const list = page.getByRole('columnheader', { name: 'Changed' });
+      await list.or(page.getByRole('heading', { name: `No ${kind}s yet` })).waitFor();
       visit.errors.splice(0);
     });
   }

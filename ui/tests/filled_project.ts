@@ -7,8 +7,12 @@ import { Project, Server } from './harness.ts';
 export default async function fill(tests: TestProject): Promise<(() => Promise<void>) | undefined> {
   if (!CHROMIUM) return undefined;
   const server = await Server.start();
-  const runs = await Project.fill(server);
-  await server.stop();
-  tests.provide('filled', { data: server.data, runs });
+  try {
+    tests.provide('filled', { data: server.data, runs: await Project.fill(server) });
+    await server.stop();
+  } catch (error) {
+    await server.remove();
+    throw error;
+  }
   return () => server.remove();
 }

@@ -16,6 +16,7 @@ import { createClient } from '@connectrpc/connect';
 import { createGrpcWebTransport } from '@connectrpc/connect-web';
 import axe from 'axe-core';
 import { chromium, type Browser, type CDPSession, type Page, type Request } from 'playwright-core';
+import { inject } from 'vitest';
 
 import { IngestionBatchSchema, type EventSchema } from '../src/gen/matyan/ingest/v1/batch_pb.ts';
 import { IngestService } from '../src/gen/matyan/ingest/v1/ingest_pb.ts';
@@ -203,7 +204,6 @@ export interface ProjectRuns {
   live: string;
 }
 
-/** Logs the project with the Python SDK. */
 /** A data directory with the runs of `project.py` that end. */
 export interface FilledProject {
   data: string;
@@ -216,6 +216,7 @@ declare module 'vitest' {
   }
 }
 
+/** Logs the project with the Python SDK. */
 export class Project {
   readonly #process: ChildProcessWithoutNullStreams;
   readonly #lines: AsyncIterator<string>;
@@ -562,7 +563,6 @@ export class Site {
   ) {}
 
   static async open(): Promise<Site> {
-    const { inject } = await import('vitest');
     const filled = inject('filled');
     const [browser, server] = await Promise.all([launch(), Server.start({ data: filled?.data })]);
     return new Site(browser, server, ...(await Project.log(server, filled?.runs)));

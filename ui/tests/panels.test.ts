@@ -13,6 +13,8 @@ import { SeriesService } from '../src/gen/matyan/series/v1/series_pb.ts';
 import { eventually, held, Site, type Visit } from './harness.ts';
 
 const PANELS = 30;
+/** The part of a page that scrolls through its panels. */
+const CONTENT = 'main .scroll:is(.body, .reading)';
 /** The query of a panel has its number, and finds all runs with a batch size. */
 const queryOf = (panel: number): string => `run.hparams.batch_size > ${-1 - panel}`;
 
@@ -62,20 +64,18 @@ function panelsRead(visit: Visit): number[] {
 
 /** Numbers of the panels that are in view, at least in part. */
 function panelsInView(page: Page): Promise<number[]> {
-  return page.evaluate(() => {
-    const view = document
-      .querySelector('main .scroll:is(.body, .reading)')!
-      .getBoundingClientRect();
+  return page.evaluate(content => {
+    const view = document.querySelector(content)!.getBoundingClientRect();
     return [...document.querySelectorAll('.panel.whole')].flatMap((panel, at) => {
       const { top, bottom } = panel.getBoundingClientRect();
       return top < view.bottom && bottom > view.top ? [at] : [];
     });
-  });
+  }, CONTENT);
 }
 
 async function scrollTo(page: Page, part: number): Promise<void> {
   await page
-    .locator('main .scroll:is(.body, .reading)')
+    .locator(CONTENT)
     .first()
     .evaluate((one, part) => one.scrollTo(0, part * one.scrollHeight), part);
 }
