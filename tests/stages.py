@@ -7,10 +7,11 @@ passed at another try. Each has a cause, in the test or in what it tests, that s
 If only a few tests of a stage failed, they run again after all stages, when nothing else runs: a test
 that failed because others delayed it says little about a change. Tests that pass then are flaky, too.
 
-A stage is a target of the Makefile. Phases follow each other; up to three stages of a phase run at
-the same time, and start in the order in which they are listed. Most stages wait more than they
-compute: for brokers, servers, browsers and clocks. After a failure the phase is completed, but no
-other phase starts.
+A stage is a target of the Makefile. At first two chains of stages run at the same time: the build
+after the checks, which share tools with it, and the downloads. Then up to three stages run at the
+same time, and start in the order in which they are listed. Most stages wait more than they compute:
+for brokers, servers, browsers and clocks. After a failure the other chain is completed, but nothing
+else starts.
 
 Each stage is a session of its own. Where Linux groups processes by session, which it does unless
 `kernel.sched_autogroup_enabled` is 0 or a container limits the processors, sessions get equal shares.
@@ -41,25 +42,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-PHASES = [
-    ["check", "downloads"],
-    ["build"],
-    # The slowest first, so that none of them runs alone at the end.
-    [
-        "ui-test",
-        "unit",
-        "brokers",
-        "system",
-        "browser",
-        "mlflow",
-        "wandb",
-        "lint",
-        "sdk",
-        "optuna",
-        "examples",
-        "sdk-installed",
-        "fdb",
-    ],
+PREPARATION = [["check", "build"], ["downloads"]]
+# The slowest first, so that none of them runs alone at the end.
+SUITES = [
+    "ui-test",
+    "unit",
+    "brokers",
+    "system",
+    "browser",
+    "mlflow",
+    "wandb",
+    "lint",
+    "sdk",
+    "optuna",
+    "examples",
+    "sdk-installed",
+    "fdb",
 ]
 
 STAGES_AT_ONCE = 3
@@ -193,10 +191,15 @@ class Report:
                 stage.failures = []
         return all(stage.is_ok for stage in self.stages)
 
-    def run_phase(self, names: list[str], at_once: int = STAGES_AT_ONCE) -> bool:
-        with ThreadPoolExecutor(at_once) as executor:
+    def run_chain(self, names: Sequence[str]) -> bool:
+        """Runs stages one after the other, up to the first that fails."""
+        return all(self.run(name) for name in names)
+
+    def run_chains(self, chains: Sequence[Sequence[str]]) -> bool:
+        """Runs up to three chains at the same time."""
+        with ThreadPoolExecutor(STAGES_AT_ONCE) as executor:
             try:
-                return all(list(executor.map(self.run, names)))
+                return all(list(executor.map(self.run_chain, chains)))
             except KeyboardInterrupt:
                 executor.shutdown(wait=False, cancel_futures=True)
                 self.end()
@@ -268,9 +271,10 @@ def main() -> int:
     start = time.monotonic()
     try:
         if sys.argv[1:]:
-            is_ok = report.run_phase(sys.argv[1:], at_once=1)
+            outcomes = list(map(report.run, sys.argv[1:]))
+            is_ok = all(outcomes)
         else:
-            is_ok = all(report.run_phase(names) for names in PHASES)
+            is_ok = report.run_chains(PREPARATION) and report.run_chains([[name] for name in SUITES])
         is_ok = is_ok or report.repeat_failed()
     except KeyboardInterrupt:
         report.end()

@@ -2,13 +2,17 @@
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
-import { launch, POLICY, Server, Visit } from './harness.ts';
+import { launch, Server, Visit } from './harness.ts';
+
+/** No inline script or style, and nothing from elsewhere. */
+const POLICY =
+  "default-src 'self'; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'";
 
 let browser: Browser;
 let server: Server;
 
 beforeAll(async () => {
-  [browser, server] = await Promise.all([launch(), Server.start({ isEmbedded: true })]);
+  [browser, server] = await Promise.all([launch(), Server.start()]);
 });
 
 afterAll(async () => {

@@ -1,5 +1,5 @@
 /**
- * A server with a project, and a browser. The server is the real binary, which serves the build in `dist`; each file of
+ * A server with a project, and a browser. The server is the real binary with the UI that it contains; each file of
  * tests starts its own, on free ports. Every error on a page fails the test that opened it.
  */
 import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
@@ -35,10 +35,6 @@ const GUARD_MS = 60_000;
 /** More stops of the tab key than any page has before what a test looks for. */
 const MAX_STOPS = 150;
 
-/** The policy that the server sends with the embedded page: no inline script or style, nothing from elsewhere. */
-export const POLICY =
-  "default-src 'self'; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'";
-
 export async function launch(): Promise<Browser> {
   if (!CHROMIUM) throw new Error('Chromium is not on the PATH: `apt-get install chromium`');
   // The sandbox does not work as root, and the pages are trusted.
@@ -55,7 +51,7 @@ export async function eventually<T>(
     const value = await read();
     if (value) return value;
     if (Date.now() > end) throw new Error(`never happened: ${what}`);
-    await sleep(20);
+    await sleep(50);
   }
 }
 
@@ -65,15 +61,14 @@ interface Addresses {
 }
 
 export class Server {
-  /** The directory of the UI that the next start serves. */
-  ui = join(ROOT, 'dist');
+  /** The directory of another UI, which the next start serves. */
+  ui: string | undefined;
   readonly #folder: string;
   #process: ChildProcessWithoutNullStreams | undefined;
   addresses: Addresses = { query: '', ingest: '' };
 
   private constructor(
     folder: string,
-    readonly isEmbedded: boolean,
     readonly hasAccess: boolean,
     readonly variables: Record<string, string>,
   ) {
@@ -81,22 +76,20 @@ export class Server {
   }
 
   /**
-   * Serves the build in `dist`, or the one that is embedded in the binary; with access control, to principals with a
-   * token only. `variables` are settings. `data` is a data directory, which is copied.
+   * With access control the server answers principals with a token only. `variables` are settings. `data` is a data
+   * directory, which is copied.
    */
   static async start({
-    isEmbedded = false,
     hasAccess = false,
     variables = {},
     data,
   }: {
-    isEmbedded?: boolean;
     hasAccess?: boolean;
     variables?: Record<string, string>;
     data?: string | undefined;
   } = {}): Promise<Server> {
     const folder = await mkdtemp(join(tmpdir(), 'matyan-ui-'));
-    const server = new Server(folder, isEmbedded, hasAccess, variables);
+    const server = new Server(folder, hasAccess, variables);
     if (data) await cp(data, server.data, { recursive: true });
     await server.run('0', '0');
     return server;
@@ -113,7 +106,7 @@ export class Server {
     if (!binary) throw new Error('MATYAN_BIN is not set: name the server binary');
     const args = ['up', '--port', port, '--frontier-port', ingestPort, '--data-dir', this.data];
     args.push('--ready-file', ready, '--log-level', 'warn');
-    if (!this.isEmbedded) args.push('--ui-dir', this.ui);
+    if (this.ui) args.push('--ui-dir', this.ui);
     if (this.hasAccess) args.push('--access', 'on');
     const env = { ...process.env, ...this.variables };
     this.#process = spawn(binary, args, { stdio: 'pipe', env });
@@ -360,19 +353,6 @@ export class Visit {
   static async inContext(page: Page, server: Server, path: string): Promise<Visit> {
     const base = server.addresses.query;
     const visit = new Visit(page, base);
-    if (server.isEmbedded) return visit.#open(path);
-    await page.route(
-      url =>
-        url.origin === base &&
-        !/^(\/p\/[^/]+)?\/(matyan\.|static-files\/|api\/|sign-(in|out)(\/|$))/.test(url.pathname),
-      async route => {
-        const response = await route.fetch({ maxRedirects: 0 });
-        await route.fulfill({
-          response,
-          headers: { ...response.headers(), 'content-security-policy': POLICY },
-        });
-      },
-    );
     return visit.#open(path);
   }
 
@@ -412,7 +392,7 @@ export class Visit {
   }
 
   async close(): Promise<void> {
-    // A handler of a request may be waiting for its answer.
+    // The handler of a test may be waiting for an answer.
     await this.page.unrouteAll({ behavior: 'ignoreErrors' });
     await this.page.context().close();
     if (this.errors.length > 0) throw new Error(this.errors.join('\n'));
@@ -517,12 +497,15 @@ export async function held(page: Page, method: string): Promise<() => Promise<vo
   let release = (): void => {};
   const released = new Promise<void>(resolve => (release = resolve));
   const address = `**/*.${method}`;
-  await page.route(address, async route => {
-    await released;
-    await route.continue();
+  const continued: Promise<void>[] = [];
+  await page.route(address, route => {
+    const answer = released.then(() => route.continue());
+    continued.push(answer);
+    return answer;
   });
   return async () => {
     release();
+    await Promise.all(continued);
     await page.unroute(address);
   };
 }
