@@ -738,6 +738,7 @@ FUZZ_BIN := $(FUZZ_TARGET_DIR)/$(HOST)/release/fuzz
 FAULT_TESTS := kill:: shutdown:: cut_frames:: bounded_memory:: bad_input:: isolation::
 POWER_FAILURES ?= 50
 KILLS ?= 200
+FORKS ?= 1000
 FLOOD_FRAMES ?= 100
 ISOLATION_SECONDS ?= 200
 
@@ -751,6 +752,7 @@ soak-faults:
 	MATYAN_BIN=$(RELEASE_BIN) cargo test --quiet -p matyan-tests --test full_disk -- --nocapture
 	MATYAN_POWER_FAILURES=$(POWER_FAILURES) cargo test --quiet -p matyan-store --lib power_failure
 	MATYAN_POWER_FAILURES=$(POWER_FAILURES) MATYAN_BIN=$(RELEASE_BIN) cargo test --quiet -p matyan-sdk --test it power_failure
+	MATYAN_FORKS=$(FORKS) MATYAN_BIN=$(RELEASE_BIN) cargo test --quiet -p matyan-sdk --test it forks_while_threads_track
 
 KAFKA_ROUNDS ?= 20
 KAFKA_PAUSE_SECONDS ?= 60
