@@ -116,6 +116,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     std::fs::write(out.join("accesses.rs"), accesses(&pool)?)?;
     std::fs::write(out.join("statuses.rs"), statuses(&pool)?)?;
     let generator = tonic_prost_build::configure().bytes(".").include_file("packages.rs");
-    generator.compile_fds(compiler.file_descriptor_set())?;
+    // The codec finds the layout of a message by its name.
+    let mut config = prost_build::Config::new();
+    config.enable_type_names();
+    generator
+        .codec_path("crate::codec::MatyanCodec")
+        .compile_fds_with_config(compiler.file_descriptor_set(), config)?;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The gRPC API of the whole system, generated from the files under `proto/proto`, which are its
-//! documentation. Only two constants, and the names of outcomes and statuses, are written by hand. This is a
-//! separate crate so that the edge can depend on the API without depending on any service.
+//! documentation. Only two constants, the names of outcomes and statuses, and the codec, which refuses requests that
+//! would take too much memory, are written by hand. This is a separate crate so that the edge can depend on the API
+//! without depending on any service.
 
 #![allow(
     clippy::all,
@@ -9,6 +10,9 @@
     unreachable_pub,
     reason = "generated code"
 )]
+
+pub mod codec;
+pub mod decoded_size;
 
 /// A module for each package, such as `matyan::common::v1`.
 mod packages {

@@ -1,12 +1,24 @@
 //! The fields of a request: the members of a JSON body, or the parameters of a query. Every error names its field.
 
+use matyan_value::json::tree_weight;
 use serde_json::{Map, Value};
 
 use crate::error::{ErrorCode, MlflowError, Result};
 use crate::numbers::{read_float, read_integer};
 
-/// Maximum number of values in a body: in memory, a value takes many times the size of its text.
+/// Maximum number of values in a body, of which an object counts as ten: in memory, a value takes many times the size of
+/// its text.
 const MAX_VALUES: usize = 200_000;
+
+/// Checks the number of values in JSON text, before it is parsed.
+pub(crate) fn check_values(what: &str, json: &[u8]) -> Result<()> {
+    if tree_weight(json) <= MAX_VALUES {
+        return Ok(());
+    }
+    Err(MlflowError::invalid(format!(
+        "{what} has more than {MAX_VALUES} values, of which an object counts as ten: split it into several requests"
+    )))
+}
 
 /// The fields of a request, or of one of its parts.
 #[derive(Clone, Debug, Default)]
@@ -18,12 +30,7 @@ impl Fields {
         if json.iter().all(u8::is_ascii_whitespace) {
             return Ok(Self::default());
         }
-        let values = json.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
-        if values > MAX_VALUES {
-            let message =
-                format!("the body has more than {MAX_VALUES} values: split it into several requests");
-            return Err(MlflowError::invalid(message));
-        }
+        check_values("the body", json)?;
         match serde_json::from_slice(json) {
             Ok(Value::Object(members)) => Ok(Self(members)),
             Ok(_) => Err(MlflowError::new(ErrorCode::BadRequest, "the body is not a JSON object")),
@@ -213,9 +220,23 @@ mod tests {
         assert!(Fields::of_json(b"{\"a\": \"\xff\"}").is_err());
         let nested = "[".repeat(1_000);
         assert!(Fields::of_json(nested.as_bytes()).is_err());
-        let many = format!("{{\"a\":[{}1]}}", "1,".repeat(MAX_VALUES));
-        let refused = Fields::of_json(many.as_bytes()).unwrap_err();
-        assert_eq!(refused.code, ErrorCode::InvalidParameterValue);
+        assert!(Fields::of_json(b" \n").unwrap().text("a").unwrap().is_none());
+    }
+
+    #[test]
+    fn rule_116_bodies_that_would_grow_are_refused() {
+        let numbers = format!("{{\"a\":[{}1]}}", "1,".repeat(MAX_VALUES));
+        let objects = format!("{{\"a\":[{}{{}}]}}", "{\"\":0},".repeat(MAX_VALUES / 11));
+        for many in [numbers, objects] {
+            let refused = Fields::of_json(many.as_bytes()).unwrap_err();
+            assert_eq!(refused.code, ErrorCode::InvalidParameterValue);
+        }
+        let text = format!("{{\"a\":\"{}\"}}", ",".repeat(2 * MAX_VALUES));
+        assert!(Fields::of_json(text.as_bytes()).unwrap().text("a").unwrap().is_some());
+    }
+
+    #[test]
+    fn an_empty_body_has_no_fields() {
         assert!(Fields::of_json(b" \n").unwrap().text("a").unwrap().is_none());
     }
 

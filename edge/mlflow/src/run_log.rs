@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::batch::{Point, RunBatch, publish};
 use crate::clock::checked_time;
 use crate::error::{MlflowError, Result};
-use crate::fields::{Fields, missing};
+use crate::fields::{Fields, check_values, missing};
 use crate::logged_metric::{LoggedMetric, ModelMetric};
 use crate::logged_models::{check_models, log_model_metrics};
 use crate::metric_log::add_points;
@@ -223,6 +223,7 @@ pub(crate) async fn log_model(
     check_run_id(run_id)?;
     let text = fields.required("model_json")?;
     check_length("model_json", text, MODEL_JSON_BYTES)?;
+    check_values("'model_json'", text.as_bytes())?;
     let model: BTreeMap<String, serde_json::Value> = serde_json::from_str(text)
         .map_err(|_| MlflowError::invalid("Malformed model info: 'model_json' is not a JSON object"))?;
     for name in ["artifact_path", "flavors", "utc_time_created", "run_id"] {
@@ -238,6 +239,7 @@ pub(crate) async fn log_model(
     let run = RunSnapshot::read_for_write(channels, run_id).await?;
     let tags = run.tags();
     let before = tags.iter().find(|(key, _)| key == LOGGED_MODELS_TAG).map_or("[]", |(_, value)| value);
+    check_values(&format!("the tag '{LOGGED_MODELS_TAG}'"), before.as_bytes())?;
     let mut models: Vec<serde_json::Value> = serde_json::from_str(before).unwrap_or_default();
     let new = serde_json::Value::Object(kept);
     if !models.contains(&new) {

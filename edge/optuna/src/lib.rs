@@ -4,6 +4,7 @@
 //! Each operation becomes calls of `StudyService`, which are made in the scope of the request. So an operation needs
 //! the right of the rpc that it calls.
 
+mod codec;
 mod dates;
 mod errors;
 mod ids;

@@ -215,9 +215,14 @@ fn parse_list(json: &str) -> Option<Vec<&RawValue>> {
     serde_json::from_str(json).ok().or_else(|| is_empty_object().then(Vec::new))
 }
 
+/// Parses a value unless it is an array or an object, which would take much more memory than its text.
+fn parse_scalar(json: &str) -> Option<Value> {
+    if json.starts_with(['[', '{']) { None } else { serde_json::from_str(json).ok() }
+}
+
 /// Parses `true`, `1`, `yes`, `on`, `t`, `y` and their opposites, in any case.
 fn parse_json_bool(json: &str) -> Option<bool> {
-    match serde_json::from_str(json).ok()? {
+    match parse_scalar(json)? {
         Value::Bool(value) => Some(value),
         Value::String(text) => match text.to_ascii_lowercase().as_str() {
             "true" | "1" | "yes" | "on" | "t" | "y" => Some(true),
@@ -232,7 +237,7 @@ fn parse_json_bool(json: &str) -> Option<bool> {
 
 /// Parses an integer, or text with a decimal integer and an optional sign.
 fn parse_json_int(json: &str) -> Option<i64> {
-    match serde_json::from_str(json).ok()? {
+    match parse_scalar(json)? {
         Value::Number(number) => number.as_i64().or_else(|| integer_from_float(number.as_f64()?)),
         Value::String(text) => text.trim().parse().ok(),
         _ => None,

@@ -148,6 +148,15 @@ async fn rule_110_fragments_that_multiply_are_not_executed() {
 }
 
 #[tokio::test]
+async fn rule_116_a_body_that_would_grow_is_not_parsed() {
+    let port = Port::new(&[Protocol::Wandb]);
+    let variables = json!({ "lists": vec![json!([]); 200_000] });
+    let (status, answer) = port.execute("/graphql", "{ viewer { id } }", variables).await;
+    assert_eq!(status, 400, "{answer}");
+    assert!(answer["errors"][0]["message"].as_str().unwrap().contains("200000 values"), "{answer}");
+}
+
+#[tokio::test]
 async fn operations_without_an_answer_are_counted_from_zero_on() {
     let port = Port::with_settings(Settings::default());
     let metrics = async || {

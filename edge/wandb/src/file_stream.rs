@@ -16,6 +16,7 @@ use serde::Deserialize;
 use crate::batch::{RunBatch, publish, wait_applied};
 use crate::call::CallContext;
 use crate::error::{Result, WandbError};
+use crate::json_text::check_values;
 use crate::lines::{LineSource, add_history, add_system, add_terminal, row};
 use crate::names::{RunName, STATE, WANDB, file_path};
 use crate::param_changes::ParamChanges;
@@ -88,6 +89,7 @@ pub(crate) async fn append(
     writer: Option<&str>,
     body: &[u8],
 ) -> Result<serde_json::Value> {
+    check_values("the body", body)?;
     let body: StreamBody = serde_json::from_slice(body).map_err(|error| {
         WandbError::invalid(format!("the body does not have the form of a file stream: {error}"))
     })?;

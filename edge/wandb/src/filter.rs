@@ -5,6 +5,7 @@ use matyan_proto::search::v1::{Sort, SortField, sort::By};
 use serde_json::{Map, Value};
 
 use crate::error::{Result, WandbError};
+use crate::json_text::check_values;
 use crate::names::{self, CONFIG, RunName, SUMMARY, WANDB};
 
 /// Nesting of conditions.
@@ -14,8 +15,11 @@ const MAX_DEPTH: usize = 30;
 pub(crate) fn query(project: &str, filters: Option<&str>) -> Result<String> {
     let of_project = format!("run.experiment == {}", literal(&project.into())?);
     let filters: Value = match filters {
-        Some(text) => serde_json::from_str(text)
-            .map_err(|error| WandbError::invalid(format!("`filters` is not JSON: {error}")))?,
+        Some(text) => {
+            check_values("`filters`", text.as_bytes())?;
+            serde_json::from_str(text)
+                .map_err(|error| WandbError::invalid(format!("`filters` is not JSON: {error}")))?
+        }
         None => return Ok(of_project),
     };
     match filters {

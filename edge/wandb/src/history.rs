@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::budget::{Resource, VALUE_BYTES};
 use crate::call::CallContext;
 use crate::error::{Result, WandbError};
+use crate::json_text::check_values;
 use crate::node::{Arguments, Node};
 use crate::run_view::RUN_ID;
 use crate::series::{LoggedSeries, Writers, all_series};
@@ -303,6 +304,7 @@ pub(crate) async fn sampled_history(
     let reader = HistoryReader::open(context, run, false).await?;
     let mut lists = Vec::new();
     for spec in specs {
+        check_values("a member of `specs`", spec.as_bytes())?;
         let spec = serde_json::from_str(spec).map_err(|error| {
             WandbError::invalid(format!("`specs` has a member that is not JSON: {error}"))
         })?;

@@ -20,6 +20,7 @@ mod files;
 mod filter;
 mod fitting;
 mod history;
+mod json_text;
 mod lines;
 mod media;
 mod metered_channel;

@@ -16,6 +16,7 @@ use matyan_value::{Map, Value, cbor, datetime, json};
 use crate::batch::RunBatch;
 use crate::error::{Result, WandbError};
 use crate::fitting::{fitting_name, fitting_text};
+use crate::json_text::check_values;
 use crate::media::{self, MediaObject, float};
 use crate::names::{SYSTEM_PREFIX, WANDB_SYSTEM_PREFIX};
 
@@ -71,6 +72,7 @@ fn writer_context(writer: &str) -> String {
 
 /// Reads a line of JSON.
 pub(crate) fn row(file: &str, number: i64, line: &str) -> Result<Map> {
+    check_values(&format!("line {number} of {file}"), line.as_bytes())?;
     match json::parse(line) {
         Ok(Value::Map(row)) => Ok(row),
         Ok(_) => Err(WandbError::invalid(format!("line {number} of {file} is not an object"))),
@@ -306,5 +308,7 @@ mod tests {
             "line 7 of wandb-history.jsonl is not an object"
         );
         assert!(row("h", 1, "{").unwrap_err().message.starts_with("line 1 of h is not JSON: "));
+        let grown = format!("{{\"a\":[{}0]}}", "[],".repeat(500_000));
+        assert!(row("h", 2, &grown).unwrap_err().message.starts_with("line 2 of h has more than"));
     }
 }

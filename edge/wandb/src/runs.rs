@@ -15,6 +15,7 @@ use serde_json::json;
 use crate::batch::{RunBatch, publish, publish_and_wait};
 use crate::call::{CallContext, entity_or_default, project_or_default};
 use crate::error::{Result, WandbError};
+use crate::json_text::check_values;
 use crate::metric_goals::{self, GOALS};
 use crate::names::{self, CONFIG, INTERNAL_CONFIG, INTERNAL_MEMBER, RunName, WANDB};
 use crate::node::Arguments;
@@ -296,6 +297,7 @@ impl Config {
 }
 
 fn parsed_map(field: &str, text: &str) -> Result<Map> {
+    check_values(&format!("`{field}`"), text.as_bytes())?;
     match json::parse(text) {
         Ok(Value::Map(map)) => Ok(map),
         Ok(_) => Err(WandbError::invalid(format!("`{field}` is not an object as JSON"))),

@@ -44,8 +44,8 @@ pub enum LimitReached {
     )]
     Size { limit: u64 },
     #[error(
-        "the disk for uploads has {free} bytes left, and {wanted} must remain free: free some space, or ask the \
-         operator to lower `min_free_bytes`"
+        "the disk for uploads has {free} bytes left without those of uploads in progress, and {wanted} must remain \
+         free: try again later, free some space, or ask the operator to lower `min_free_bytes`"
     )]
     FreeSpace { free: u64, wanted: u64 },
     #[error(

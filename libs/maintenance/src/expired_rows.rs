@@ -3,7 +3,7 @@
 use matyan_model::{
     access::credentials_sweep,
     audit::{AUDIT_KEPT_US, audit_trim},
-    change::{RETENTION_US, changes_trim},
+    change::{KeptChanges, MAX_CHANGES, RETENTION_US, changes_mark, changes_trim},
     ids::NamedProject,
     producer::producers_sweep,
     run::{RESTORE_KEPT_US, staged_drop_old},
@@ -14,16 +14,20 @@ use matyan_store::{Batch, Transaction, transact};
 
 use crate::{Deps, Error, oldest_unapplied_us, paged_sweep::PagedSweep};
 
-/// Drops changes that are too old for any reader to resume from.
+/// Drops changes that are too old for any reader to resume from, or that too many others follow.
 pub async fn trim_changes(deps: Deps<'_>) -> Result<(), Error> {
     let now_us = deps.now_us();
-    let kept = now_us.saturating_sub(RETENTION_US)..now_us.saturating_add(RETENTION_US);
+    let times_us = now_us.saturating_sub(RETENTION_US)..now_us.saturating_add(RETENTION_US);
+    let kept = KeptChanges { times_us, count: MAX_CHANGES };
     let mut sweep = PagedSweep::default();
     for NamedProject { number: project, .. } in deps.projects().await? {
+        let mut batch = Batch::buffered();
+        if changes_mark(&*deps.store.snapshot().await?, project, &kept, &mut batch).await? {
+            deps.store.commit(batch).await?;
+        }
         let trim_page = async || {
             let mut batch = Batch::buffered();
-            let has_more =
-                changes_trim(&*deps.store.snapshot().await?, project, kept.clone(), &mut batch).await?;
+            let has_more = changes_trim(&*deps.store.snapshot().await?, project, &kept, &mut batch).await?;
             if has_more {
                 deps.store.commit(batch).await?;
             }

@@ -1,16 +1,29 @@
 //! Change feed: every transaction that touches a run adds a row, in commit order, from which
-//! watches are served. Rows are kept for an hour, and one reader per process tails them.
+//! watches are served. Rows are kept for an hour, and at most about `MAX_CHANGES` in a project; one reader
+//! per process tails them. A reader whose position was dropped starts again.
+//!
+//! Nobody counts the rows: the counter of all changes is marked from time to time, and what lies before a
+//! mark is dropped once enough changes have followed it.
+
+use std::ops;
 
 use matyan_store::{Batch, Range, Result, Scan, Snapshot, Stamp, Store};
 use minicbor::{Decode, Encode};
 
 use crate::{
+    entity,
     ids::{Project, RunNumber},
     keys, rows,
 };
 
 /// Retention of changes, in microseconds.
 pub const RETENTION_US: i64 = 3_600_000_000;
+
+/// Changes of a project that are kept, if there are more of them within the retention: some 200 MB.
+pub const MAX_CHANGES: u64 = 2_000_000;
+
+/// Marks of the counter for as many changes as are kept.
+const MARKS: u64 = 20;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
@@ -44,6 +57,29 @@ struct ChangeRow {
     /// Absent in rows of earlier versions.
     #[n(2)]
     first_step: Option<i64>,
+}
+
+/// A mark of the counter of changes.
+#[derive(Encode, Decode)]
+#[cbor(array)]
+struct CounterMarkRow {
+    /// The number of all changes up to the mark, including those that have been dropped.
+    #[n(0)]
+    changes: u64,
+}
+
+struct CounterMark {
+    /// The last stamp before the mark.
+    stamp: Stamp,
+    changes: u64,
+}
+
+/// The changes that a trim keeps.
+#[derive(Clone, Debug)]
+pub struct KeptChanges {
+    pub times_us: ops::Range<i64>,
+    /// At most about this many.
+    pub count: u64,
 }
 
 impl ChangeRow {
@@ -139,21 +175,70 @@ pub async fn changes_trimmed(snapshot: &dyn Snapshot, project: Project) -> Resul
     }
 }
 
-/// Clears one page of the changes whose time is outside `kept`: expired ones, and ones dated in
-/// the future by a wrong clock. Returns `false` if there were none.
+/// Number of all changes of a project, including those that have been dropped.
+async fn changes_counted(snapshot: &dyn Snapshot, project: Project) -> Result<u64> {
+    let key = keys::change_count(project);
+    let Some(value) = snapshot.get(&key).await? else { return Ok(0) };
+    Ok(u64::try_from(entity::decode_counter(&key, &value)?).unwrap_or_default())
+}
+
+/// The marks of the counter, oldest first.
+async fn marks_list(snapshot: &dyn Snapshot, project: Project) -> Result<Vec<CounterMark>> {
+    let rows = rows::scan_all(snapshot, &keys::change_counter_marks(project)).await?;
+    let mut marks = Vec::with_capacity(rows.len());
+    for (key, value) in &rows {
+        // Without a mark, some more changes are kept.
+        let Some(CounterMarkRow { changes }) = rows::readable(rows::decode(key, value))? else { continue };
+        let stamp = keys::decode_change_counter_mark(project, key)?.stamp(u16::MAX);
+        marks.push(CounterMark { stamp, changes });
+    }
+    Ok(marks)
+}
+
+/// Marks the counter of changes if many have been added since the last mark. Returns whether it does.
+pub async fn changes_mark(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    kept: &KeptChanges,
+    batch: &mut Batch,
+) -> Result<bool> {
+    let changes = changes_counted(snapshot, project).await?;
+    let last = marks_list(snapshot, project).await?.pop();
+    let is_due = match last {
+        None => changes > 0,
+        Some(last) => changes.saturating_sub(last.changes) > kept.count / MARKS,
+    };
+    if is_due {
+        let key = keys::change_counter_mark(project, snapshot.version());
+        batch.set(key, rows::encode(&CounterMarkRow { changes }));
+    }
+    Ok(is_due)
+}
+
+/// Clears one page of the changes that are not kept: expired ones, ones dated in the future by a wrong
+/// clock, and ones that too many others follow. Returns `false` if there were none.
 pub async fn changes_trim(
     snapshot: &dyn Snapshot,
     project: Project,
-    kept: std::ops::Range<i64>,
+    kept: &KeptChanges,
     batch: &mut Batch,
 ) -> Result<bool> {
     let (changes, _) = changes_list(snapshot, project, None, 2_000).await?;
+    let counted = changes_counted(snapshot, project).await?;
+    let marks = marks_list(snapshot, project).await?;
+    let is_too_far = |mark: &&CounterMark| mark.changes.saturating_add(kept.count) <= counted;
+    let dropped_up_to = marks.iter().rev().find(is_too_far).map(|mark| mark.stamp);
+    let is_dropped = |change: &&Change| {
+        !kept.times_us.contains(&change.time_us) || dropped_up_to.is_some_and(|stamp| change.stamp <= stamp)
+    };
     // Clocks of writers differ, so times are not strictly in commit order. Only a prefix of the feed
     // is removed.
-    let old = changes.iter().take_while(|change| !kept.contains(&change.time_us)).last();
-    let Some(last) = old else { return Ok(false) };
+    let Some(last) = changes.iter().take_while(is_dropped).last() else { return Ok(false) };
     let start = keys::changes(project).start;
     batch.clear_range(Range::new(start, keys::change_end(project, last.stamp)));
+    let old_marks = keys::change_counter_marks(project).start;
+    let next_mark = keys::change_counter_mark(project, last.stamp.version());
+    batch.clear_range(Range::new(old_marks, next_mark));
     batch.set(keys::changes_trimmed(project), rows::with_format(&last.stamp.0));
     Ok(true)
 }

@@ -18,7 +18,7 @@ pub(crate) use head::{LIST, MAP, write as write_head};
 pub use path::{CborLeaf, FoundValues, count_values, find, find_each, leaf, pick, without};
 pub use read::{
     CborItem, CborMembers, CborReader, check, decode, decode_map, is_list, is_list_of_maps, is_map, map_text,
-    map_texts,
+    map_texts, tree_weight,
 };
 pub use write::{encode, encode_map};
 pub(crate) use write::{write_big, write_bool, write_float, write_integer, write_null, write_text};

@@ -10,6 +10,7 @@ mod text;
 
 mod read;
 mod transcode;
+mod weight;
 mod write;
 
 use crate::{MAX_DEPTH, MAX_DIGITS};
@@ -17,6 +18,7 @@ pub use read::parse;
 pub use scan::{JsonKind, JsonScanner, JsonToken};
 pub use text::without_lone_surrogates;
 pub use transcode::{cbor_text, rewrite, to_cbor, token_to_cbor, write_cbor, write_strict};
+pub use weight::tree_weight;
 pub use write::{JsonStyle, is_lossy, map_text, value_text, write_float, write_text, write_value};
 
 /// The first violation of the grammar.

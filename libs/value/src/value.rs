@@ -9,6 +9,9 @@ use crate::bigint::{self, BigInteger, MAX_DIGITS};
 /// Members of a map, in byte order of their keys.
 pub type Map = BTreeMap<String, Value>;
 
+/// A map with one member has room for eleven, and takes as much memory as ten members of a list.
+pub(crate) const MAP_WEIGHT: usize = 10;
+
 /// A free-form value. Equal values have the same type and the same bits: NaN equals itself, while
 /// 0.0 and -0.0 differ, and so do 1 and 1.0.
 #[derive(Clone, Debug)]

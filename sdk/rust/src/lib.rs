@@ -42,6 +42,8 @@ mod sender;
 mod spool;
 
 mod events;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod left_spools;
 mod run;
 mod upload;

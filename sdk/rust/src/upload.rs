@@ -8,7 +8,7 @@
 
 mod content;
 mod content_file;
-mod manifest;
+pub(crate) mod manifest;
 
 mod media;
 mod parts;

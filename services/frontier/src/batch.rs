@@ -3,8 +3,8 @@
 //! exact bytes.
 //!
 //! Memory use is proportional to the input, no matter what it contains: events and groups are
-//! counted before they are decoded, because two bytes on the wire can decode to hundreds. There
-//! are deliberately no checks that depend on stored data.
+//! counted, and their memory is estimated, before they are decoded, because two bytes on the wire
+//! can decode to hundreds. There are deliberately no checks that depend on stored data.
 
 mod dictionary;
 mod event;
@@ -14,7 +14,7 @@ mod tokens;
 mod values;
 
 use bytes::{Buf, Bytes};
-use matyan_proto::{ingest::v1 as pb, limits};
+use matyan_proto::{codec::check_decoded_size, ingest::v1 as pb, limits};
 use prost::{
     Message,
     encoding::{DecodeContext, WireType, decode_key, skip_field},
@@ -173,6 +173,8 @@ fn decode(bytes: &Bytes) -> Result<pb::IngestionBatch, Problem> {
             format!("has {parts} events and groups: send at most {} in one batch", limits::BATCH_EVENTS);
         return Err(Problem::new("batch", reason));
     }
+    check_decoded_size::<pb::IngestionBatch>(bytes)
+        .map_err(|error| Problem::new("batch", error.to_string()))?;
     pb::IngestionBatch::decode(bytes.clone()).map_err(undecodable)
 }
 

@@ -6,6 +6,7 @@
 //! any length of time.
 
 mod archive;
+mod client_files;
 mod seeds;
 mod stored_files;
 mod targets;

@@ -9,15 +9,17 @@ use matyan_model::{
     series::{ABSENT, Point, WrittenPoints},
 };
 use matyan_proto::{
+    backup::v1::{RestoreProjectRequest, StudyPart, study_part},
     ingest::v1::{Event, IngestionBatch, LogRecord, PartedUpload, Points, SeriesDef, event::Kind},
     log::v1::LogEntry,
+    studies::v1::{CreateTrialRequest, Trial, TrialParam},
 };
 use matyan_tests::vectors;
 use prost::Message;
 use rand::{SeedableRng, rngs::StdRng};
 use serde_json::Value;
 
-use crate::stored_files;
+use crate::{client_files, stored_files};
 
 /// Seeds of a target; never empty.
 pub fn seeds(target: &str) -> Vec<Vec<u8>> {
@@ -49,6 +51,10 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "log_segment" => stored_files::segments(),
         "store_journal" => stored_files::journals(),
         "store_manifest" => stored_files::manifests(),
+        "spool_records" => client_files::spools(),
+        "upload_manifest" => client_files::manifests(),
+        "leveldb_log" => client_files::leveldb_logs(),
+        "request" => requests(),
         "secrets" => secrets(),
         _ => signed_urls(),
     }
@@ -87,6 +93,21 @@ fn multipart_uploads() -> Vec<Vec<u8>> {
     };
     let uploads = [upload("run", 1), upload(".projects", 100 << 20), upload("run", MAX_UPLOAD_BYTES)];
     uploads.map(|upload| upload.encode_to_vec()).into()
+}
+
+fn requests() -> Vec<Vec<u8>> {
+    let attribute = |name: &str| (name.to_owned(), "1".to_owned());
+    let trial = Trial {
+        values: vec![0.5],
+        params: vec![TrialParam { name: "lr".into(), ..TrialParam::default() }],
+        user_attributes: [attribute("a"), attribute("b")].into(),
+        intermediate_values: [(1, 0.5)].into(),
+        ..Trial::default()
+    };
+    let study = StudyPart { study_id: 1, content: Some(study_part::Content::Trial(trial.clone())) };
+    let restored = RestoreProjectRequest { studies: vec![study], ..RestoreProjectRequest::default() };
+    let created = CreateTrialRequest { study_id: 1, template: Some(trial) };
+    vec![batch().encode_to_vec(), created.encode_to_vec(), restored.encode_to_vec()]
 }
 
 /// Event files that TensorBoard's own packages wrote.

@@ -7,13 +7,18 @@ use bytes::Bytes;
 use matyan_access::{AccessToken, BrowserSecret, LoginCode, SecretKind};
 use matyan_blob::{BlobKey, RunFolder, UrlSigner};
 use matyan_model::series::Block;
-use matyan_proto::{ingest::v1::PartedUpload, log::v1::LogEntry};
+use matyan_proto::{
+    backup::v1::RestoreProjectRequest,
+    ingest::v1::{IngestionBatch, PartedUpload},
+    log::v1::LogEntry,
+    studies::v1::CreateTrialRequest,
+};
 use matyan_ql::{Datum, Endpoint, KeyPath, ParamRead, QueryLimits, QueryOptions, RunView, SequenceView};
 use matyan_value::{
-    Context, cbor,
+    Context, Value, cbor,
     json::{self, JsonStyle},
 };
-use prost::Message;
+use prost::{Message, Name};
 
 pub struct Target {
     pub name: &'static str,
@@ -39,6 +44,10 @@ pub const TARGETS: &[Target] = &[
     Target { name: "log_segment", run: crate::stored_files::log_segment },
     Target { name: "store_journal", run: crate::stored_files::store_journal },
     Target { name: "store_manifest", run: crate::stored_files::store_manifest },
+    Target { name: "spool_records", run: crate::client_files::spool_records },
+    Target { name: "upload_manifest", run: crate::client_files::upload_manifest },
+    Target { name: "leveldb_log", run: crate::client_files::leveldb_log },
+    Target { name: "request", run: request },
 ];
 
 /// A JSON frame of the published client. Every item is either accepted or named among the
@@ -68,9 +77,36 @@ fn stream_codec(bytes: &[u8]) {
     let _broken_or_not = matyan_edge::stream::decode(bytes);
 }
 
+/// Encoded requests of several kinds: what passes the estimate of its size can be decoded, or is malformed.
+fn request(bytes: &[u8]) {
+    check_request::<IngestionBatch>(bytes);
+    check_request::<CreateTrialRequest>(bytes);
+    check_request::<RestoreProjectRequest>(bytes);
+}
+
+fn check_request<M: Message + Name + Default>(bytes: &[u8]) {
+    let estimated = matyan_proto::codec::check_decoded_size::<M>(bytes);
+    if let Ok(message) = M::decode(bytes) {
+        assert!(estimated.is_ok() || bytes.len() > 100_000, "a small request was refused");
+        // Encoded anew, it has no fields that are read and not kept.
+        matyan_proto::codec::check_decoded_size::<M>(&message.encode_to_vec())
+            .expect("a request that was decoded is small enough");
+    }
+}
+
+/// Number of values in a tree.
+fn values(value: &Value) -> usize {
+    match value {
+        Value::List(list) => 1 + list.iter().map(values).sum::<usize>(),
+        Value::Map(map) => 1 + map.values().map(values).sum::<usize>(),
+        _ => 1,
+    }
+}
+
 fn json_value(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(value) = json::parse(text) {
+        assert!(values(&value) <= json::tree_weight(bytes), "there are more values than were estimated");
         let encoded = cbor::encode(&value);
         assert_eq!(cbor::decode(&encoded).as_ref(), Ok(&value), "a value changed in a CBOR round trip");
         let transcoded = json::to_cbor(text).expect("text that is a tree is CBOR");
@@ -83,8 +119,10 @@ fn json_value(bytes: &[u8]) {
 }
 
 fn cbor_value(bytes: &[u8]) {
+    assert_eq!(cbor::tree_weight(bytes).is_ok(), cbor::decode(bytes).is_ok());
     if let Ok(value) = cbor::decode(bytes) {
         assert_eq!(cbor::decode(&cbor::encode(&value)).as_ref(), Ok(&value));
+        assert!(values(&value) <= cbor::tree_weight(bytes).unwrap_or_default());
     }
     if cbor::check(bytes).is_ok() {
         assert!(cbor::decode(bytes).is_ok() && json::cbor_text(bytes, JsonStyle::STRICT).is_ok());

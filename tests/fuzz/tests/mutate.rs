@@ -186,3 +186,23 @@ fn every_target_is_run() {
         assert!(include_str!("mutate.rs").contains(&format!("run(\"{target}\");")), "no test runs {target}");
     }
 }
+
+#[test]
+fn spool_records() {
+    run("spool_records");
+}
+
+#[test]
+fn upload_manifest() {
+    run("upload_manifest");
+}
+
+#[test]
+fn leveldb_log() {
+    run("leveldb_log");
+}
+
+#[test]
+fn request() {
+    run("request");
+}

@@ -1,4 +1,9 @@
-//! The space that uploads leave free on the disk of a directory.
+//! The space that uploads leave free on the disk of a directory. What an upload has announced counts from its
+//! beginning, so that uploads that begin at the same time do not all take the same space. Several frontiers count for
+//! themselves.
+//!
+//! An open upload in parts takes space only for the parts that are being sent: it stays open for a week, and would
+//! keep everybody else out without sending anything.
 
 use std::sync::Arc;
 
@@ -18,18 +23,32 @@ const CHECKED_BYTES: u64 = 64 << 20;
 pub(super) struct Disk {
     directory: Arc<FsBlobs>,
     min_free_bytes: u64,
+    /// Bytes that uploads in progress have announced, and that have not arrived yet.
+    announced: Mutex<u64>,
     refusals: Refusals,
 }
 
 impl Disk {
     pub(super) fn new(directory: Arc<FsBlobs>, min_free_bytes: u64) -> Self {
-        Self { directory, min_free_bytes, refusals: Refusals::default() }
+        Self { directory, min_free_bytes, announced: Mutex::default(), refusals: Refusals::default() }
     }
 
-    /// Checks that enough remains free after more bytes.
-    pub(super) async fn check(&self, more: u64) -> Result<()> {
+    /// Takes space for an upload. Fails unless enough remains free after it and all other uploads in progress.
+    /// Without an announced size, the space is taken as the content arrives.
+    pub(super) async fn reserve(self: &Arc<Self>, announced: Option<u64>) -> Result<DiskRoom> {
         let space = self.directory.disk_space().await?;
-        Ok(self.refusals.check(space, self.min_free_bytes, more)?)
+        let bytes_left = announced.unwrap_or_default();
+        let mut all = self.announced.lock();
+        self.refusals.check(without(space, *all), self.min_free_bytes, bytes_left)?;
+        *all += bytes_left;
+        drop(all);
+        Ok(DiskRoom { disk: self.clone(), bytes_left, is_announced: announced.is_some(), unchecked: 0 })
+    }
+
+    /// Checks that enough remains free, because others fill the disk, too.
+    async fn check(&self, announced: u64) -> Result<()> {
+        let space = self.directory.disk_space().await?;
+        Ok(self.refusals.check(without(space, announced), self.min_free_bytes, 0)?)
     }
 
     /// Returns why no upload is accepted, for readiness.
@@ -41,19 +60,45 @@ impl Disk {
     }
 }
 
-/// Bytes of an upload since the last check of the disk.
-#[derive(Default)]
-pub(super) struct UncheckedBytes(u64);
+/// The space of one upload. What has not arrived is given back when it is dropped.
+pub(super) struct DiskRoom {
+    disk: Arc<Disk>,
+    /// Announced bytes that have not arrived.
+    bytes_left: u64,
+    is_announced: bool,
+    /// Bytes that have arrived since the last check of the disk.
+    unchecked: u64,
+}
 
-impl UncheckedBytes {
-    pub(super) async fn count(&mut self, disk: &Disk, bytes: u64) -> Result<()> {
-        self.0 += bytes;
-        if self.0 < CHECKED_BYTES {
+impl DiskRoom {
+    /// Counts bytes that have arrived, and are in the disk's own count from now on.
+    pub(super) async fn count(&mut self, bytes: u64) -> Result<()> {
+        self.give_back(bytes.min(self.bytes_left));
+        self.unchecked += bytes;
+        if self.unchecked < CHECKED_BYTES {
             return Ok(());
         }
-        self.0 = 0;
-        disk.check(0).await
+        self.unchecked = 0;
+        // An upload without a size must leave what others have announced.
+        let announced = if self.is_announced { 0 } else { *self.disk.announced.lock() };
+        self.disk.check(announced).await
     }
+
+    fn give_back(&mut self, bytes: u64) {
+        self.bytes_left -= bytes;
+        *self.disk.announced.lock() -= bytes;
+    }
+}
+
+impl Drop for DiskRoom {
+    fn drop(&mut self) {
+        self.give_back(self.bytes_left);
+    }
+}
+
+/// The space that is left when these bytes have arrived.
+fn without(space: DiskSpace, announced: u64) -> DiskSpace {
+    DiskSpace { free: space.free.saturating_sub(announced), ..space }
 }
 
 /// While uploads are refused: the free space at which all refused uploads would be accepted.

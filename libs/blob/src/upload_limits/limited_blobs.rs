@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use super::{
     LimitReached, UploadLimits,
-    free_space::{Disk, UncheckedBytes},
+    free_space::{Disk, DiskRoom},
     metered_content::ContentMeter,
     open_uploads::OpenUploads,
     project_quota::{ProjectQuota, UploadRoom},
@@ -76,14 +76,11 @@ impl LimitedBlobs {
         if size > limit { Err(LimitReached::Size { limit }.into()) } else { Ok(()) }
     }
 
-    fn disk(&self) -> Option<Arc<Disk>> {
-        self.directory.as_ref().map(|directory| directory.disk.clone())
-    }
-
-    async fn check_disk(&self, more: u64) -> Result<()> {
+    /// Takes space on the disk; `None` for a cloud.
+    async fn disk_room(&self, announced: Option<u64>) -> Result<Option<DiskRoom>> {
         match &self.directory {
-            Some(directory) => directory.disk.check(more).await,
-            None => Ok(()),
+            Some(directory) => directory.disk.reserve(announced).await.map(Some),
+            None => Ok(None),
         }
     }
 
@@ -107,13 +104,12 @@ impl LimitedBlobs {
         content: Content,
     ) -> Result<String> {
         let directory = self.directory.as_ref().ok_or(Error::NoUpload)?;
-        directory.disk.check(length).await?;
+        let disk = directory.disk.reserve(Some(length)).await?;
         let meter = ContentMeter {
             // The directory notices content that is longer than the part.
             limit: u64::MAX,
             received: 0,
-            disk: Some(directory.disk.clone()),
-            unchecked: UncheckedBytes::default(),
+            disk: Some(disk),
             room: None,
         };
         directory.blobs.put_part(key, id, offset, length, meter.meter(content)).await
@@ -148,15 +144,9 @@ impl Blobs for LimitedBlobs {
     ) -> Result<u64> {
         let announced = size.unwrap_or_default();
         self.check_size(announced)?;
-        self.check_disk(announced).await?;
+        let disk = self.disk_room(size).await?;
         let room = Arc::new(Mutex::new(self.quota.reserve(key.project(), announced).await?));
-        let meter = ContentMeter {
-            limit: self.max_bytes(),
-            received: 0,
-            disk: self.disk(),
-            unchecked: UncheckedBytes::default(),
-            room: Some(room.clone()),
-        };
+        let meter = ContentMeter { limit: self.max_bytes(), received: 0, disk, room: Some(room.clone()) };
         let stored = self.bucket.blobs.put(key, content_type, size, meter.meter(content)).await?;
         room.lock().keep(stored);
         Ok(stored)
@@ -187,7 +177,7 @@ impl MultipartUploads for LimitedBlobs {
 
     async fn begin(&self, key: &BlobKey, content_type: &str, size: u64) -> Result<String> {
         self.check_size(size)?;
-        self.check_disk(size).await?;
+        let _free_now = self.disk_room(Some(size)).await?;
         let Some(Directory { open, .. }) = &self.directory else {
             let _room = self.quota.reserve(key.project(), size).await?;
             return self.bucket.multipart.begin(key, content_type, size).await;

@@ -7,11 +7,7 @@ use futures::{StreamExt, stream};
 use parking_lot::Mutex;
 use tokio::time::timeout;
 
-use super::{
-    LimitReached,
-    free_space::{Disk, UncheckedBytes},
-    project_quota::UploadRoom,
-};
+use super::{LimitReached, free_space::DiskRoom, project_quota::UploadRoom};
 use crate::{Content, Error, Result};
 
 /// Time without data after which an upload ends: it holds a file, and a call.
@@ -41,8 +37,7 @@ pub(super) struct ContentMeter {
     /// Maximum size of the content.
     pub(super) limit: u64,
     pub(super) received: u64,
-    pub(super) disk: Option<Arc<Disk>>,
-    pub(super) unchecked: UncheckedBytes,
+    pub(super) disk: Option<DiskRoom>,
     /// `None` for a part, whose upload has its room.
     pub(super) room: Option<SharedRoom>,
 }
@@ -67,8 +62,8 @@ impl ContentMeter {
         if self.received > self.limit {
             return Err(LimitReached::Size { limit: self.limit }.into());
         }
-        if let Some(disk) = &self.disk {
-            self.unchecked.count(disk, bytes).await?;
+        if let Some(disk) = &mut self.disk {
+            disk.count(bytes).await?;
         }
         if let Some(room) = &self.room {
             room.lock().grow_to(self.received)?;

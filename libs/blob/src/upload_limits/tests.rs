@@ -161,6 +161,40 @@ async fn no_upload_in_parts_begins_without_space_for_it() {
     assert!(matches!(part, Err(Error::Limit(LimitReached::FreeSpace { .. }))), "{part:?}");
 }
 
+/// Two uploads at the same time, of which each would fit alone.
+#[tokio::test]
+async fn rule_118_what_an_upload_has_announced_counts_from_its_beginning() {
+    let root = tempfile::tempdir().unwrap();
+    let blobs = directory(root.path());
+    let space = blobs.disk_space().await.unwrap();
+    let half = space.free / 2;
+    let limits = UploadLimits { max_bytes: u64::MAX, min_free_bytes: 0, ..UploadLimits::default() };
+    let blobs = Arc::new(LimitedBlobs::directory(Arc::new(blobs), limits));
+    let (sender, receiver) = futures::channel::mpsc::unbounded();
+    sender.unbounded_send(Ok(Bytes::from_static(b"begins"))).unwrap();
+    let (arrived, has_arrived) = tokio::sync::oneshot::channel();
+    let mut arrived = Some(arrived);
+    let content = receiver.inspect(move |_| {
+        if let Some(arrived) = arrived.take() {
+            arrived.send(()).unwrap();
+        }
+    });
+    let first = tokio::spawn({
+        let blobs = blobs.clone();
+        async move { blobs.put(&key("run/a"), "", Some(half + half / 2), content.boxed()).await }
+    });
+    has_arrived.await.unwrap();
+    let second = blobs.put(&key("run/b"), "", Some(half), bytes(1)).await;
+    assert!(matches!(second, Err(Error::Limit(LimitReached::FreeSpace { .. }))), "{second:?}");
+    let begun = blobs.begin(&key("run/b"), "", half).await;
+    assert!(matches!(begun, Err(Error::Limit(LimitReached::FreeSpace { .. }))), "{begun:?}");
+    put(&blobs, "run/small", 10).await.unwrap();
+    drop(sender);
+    assert!(matches!(first.await.unwrap(), Err(Error::WrongLength { .. })));
+    let second = blobs.put(&key("run/b"), "", Some(half), bytes(1)).await;
+    assert!(matches!(second, Err(Error::WrongLength { .. })), "its space was not given back: {second:?}");
+}
+
 /// A cloud does not tell which process has completed an upload.
 #[tokio::test]
 async fn uploads_to_a_cloud_may_be_completed_by_another_process() {

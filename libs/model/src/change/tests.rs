@@ -18,6 +18,10 @@ async fn change(store: &TestStore, runs: &[u64], time_us: i64) -> Stamp {
     }
 }
 
+fn kept(times_us: ops::Range<i64>) -> KeptChanges {
+    KeptChanges { times_us, count: MAX_CHANGES }
+}
+
 async fn list(store: &TestStore, after: Option<Stamp>, rows: usize) -> (Vec<u64>, bool) {
     let (changes, more) = changes_list(&*store.snapshot().await.unwrap(), P, after, rows).await.unwrap();
     (changes.into_iter().map(|change| change.number.0).collect(), more)
@@ -48,7 +52,7 @@ async fn rule_40_a_damaged_change_is_one_of_anything_and_is_trimmed() {
     let found: Vec<_> = changes.iter().map(|change| (change.number.0, change.first_step)).collect();
     assert_eq!(found, [(1, i64::MAX), (2, i64::MIN), (3, i64::MAX)]);
     let mut batch = Batch::default();
-    assert!(changes_trim(&*snapshot, P, 40..50, &mut batch).await.unwrap());
+    assert!(changes_trim(&*snapshot, P, &kept(40..50), &mut batch).await.unwrap());
     store.commit(batch).await.unwrap();
     assert_eq!(list(&store, None, 9).await, (vec![], false));
 }
@@ -72,10 +76,48 @@ async fn trimming_records_the_last_dropped_stamp() {
     let snapshot = store.snapshot().await.unwrap();
     assert_eq!(changes_trimmed(&*snapshot, P).await.unwrap(), None);
     let mut batch = Batch::default();
-    assert!(changes_trim(&*snapshot, P, 20..40, &mut batch).await.unwrap());
+    assert!(changes_trim(&*snapshot, P, &kept(20..40), &mut batch).await.unwrap());
     store.commit(batch).await.unwrap();
     let snapshot = store.snapshot().await.unwrap();
     assert_eq!(changes_trimmed(&*snapshot, P).await.unwrap(), Some(old));
     assert!(old.version() > Version(0));
     assert_eq!(list(&store, None, 9).await, (vec![2], false));
+}
+
+/// Marks and trims as the sweep does.
+async fn sweep(store: &TestStore, kept: &KeptChanges) {
+    let mut batch = Batch::default();
+    if changes_mark(&*store.snapshot().await.unwrap(), P, kept, &mut batch).await.unwrap() {
+        store.commit(batch).await.unwrap();
+    }
+    let mut batch = Batch::default();
+    if changes_trim(&*store.snapshot().await.unwrap(), P, kept, &mut batch).await.unwrap() {
+        store.commit(batch).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn rule_117_the_number_of_changes_is_bounded() {
+    let store = TestStore::open().await;
+    let kept = KeptChanges { times_us: 0..100, count: 40 };
+    let mut last_dropped = None;
+    for run in 0..200 {
+        let stamp = change(&store, &[run], 50).await;
+        sweep(&store, &kept).await;
+        let (left, _) = list(&store, None, 1_000).await;
+        let newest = left.last().copied();
+        assert_eq!(newest, Some(run));
+        // As many as are kept, and what lies between two marks.
+        assert!((40.min(run + 1)..45).contains(&(left.len() as u64)), "{} after {run}", left.len());
+        let marks = marks_list(&*store.snapshot().await.unwrap(), P).await.unwrap();
+        assert!(marks.len() <= MARKS as usize + 2, "{}", marks.len());
+        let trimmed = changes_trimmed(&*store.snapshot().await.unwrap(), P).await.unwrap();
+        assert!(trimmed.is_none_or(|trimmed| trimmed < stamp) && trimmed >= last_dropped);
+        last_dropped = trimmed;
+    }
+    assert!(last_dropped.is_some(), "a reader must see that it has missed changes");
+    // Nothing is written for a project that does not change.
+    let mut batch = Batch::default();
+    assert!(!changes_mark(&*store.snapshot().await.unwrap(), P, &kept, &mut batch).await.unwrap());
+    assert!(!changes_trim(&*store.snapshot().await.unwrap(), P, &kept, &mut batch).await.unwrap());
 }

@@ -2,7 +2,7 @@
 //! items.
 
 use foundationdb_tuple::{pack, unpack};
-use matyan_store::{Key, Range, Result, Stamp};
+use matyan_store::{Key, Range, Result, Stamp, Version};
 use minicbor::{Decode, Encode};
 
 use super::{RunPart, Space, corrupt, run, subtree, tail};
@@ -113,6 +113,21 @@ pub fn change_count(project: Project) -> Key {
 
 pub fn changes_trimmed(project: Project) -> Key {
     super::project(project, Space::ChangeMark, (1_u16,))
+}
+
+/// A mark of the counter of changes, at a version of the store.
+pub fn change_counter_mark(project: Project, version: Version) -> Key {
+    super::project(project, Space::ChangeMark, (2_u16, version.0))
+}
+
+/// The marks of the counter, oldest first.
+pub fn change_counter_marks(project: Project) -> Range {
+    subtree(super::project(project, Space::ChangeMark, (2_u16,)))
+}
+
+pub fn decode_change_counter_mark(project: Project, key: &Key) -> Result<Version> {
+    let (version,) = tail(&change_counter_marks(project).start, key)?;
+    Ok(Version(version))
 }
 
 pub fn line_written(project: Project, number: RunNumber, sequence: u64) -> Key {

@@ -333,7 +333,7 @@ impl<'a> JsonScanner<'a> {
 
 /// Number of bytes before the first quote, backslash or control character. Checks eight bytes at a
 /// time, because most bytes of a frame are checked here.
-fn plain_length(bytes: &[u8]) -> usize {
+pub(super) fn plain_length(bytes: &[u8]) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
     /// The highest bit of each byte of `word` that is below `limit`; exact up to the first such

@@ -210,6 +210,17 @@ pub(crate) fn event(position: Position, upload: u64, event: &[u8]) -> Vec<u8> {
     record
 }
 
+/// Encodes a record of any kind, with the right checksum.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn sealed(position: Position, kind: u8, payload: &[u8]) -> Vec<u8> {
+    let mut record = head(kind, payload.len()).to_vec();
+    record.extend([0; 4]);
+    record.extend(payload);
+    let crc = checksum(position, &record);
+    record[4..HEAD_BYTES].copy_from_slice(&crc.to_le_bytes());
+    record
+}
+
 /// Reads the record at a position, given the bytes from there on. Returns it with its length, or
 /// `None` at the end of the segment.
 pub(crate) fn read(position: Position, bytes: &[u8]) -> Result<Option<(Record<'_>, usize)>, DamagedRecord> {

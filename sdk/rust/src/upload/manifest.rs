@@ -28,7 +28,7 @@ const PIECE_BYTES: usize = 256 << 10;
 
 /// Everything needed to upload a file and to announce it, in any process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Manifest {
+pub(crate) struct Manifest {
     format: u32,
     /// Path within the run.
     pub(super) path: String,
@@ -193,15 +193,20 @@ impl Manifest {
         fs::rename(new, manifest_path(directory, number))
     }
 
+    /// Parses a manifest. An error has the kind `InvalidData`.
+    pub(crate) fn parse(text: &[u8]) -> io::Result<Self> {
+        match serde_json::from_slice(text) {
+            Ok(manifest @ Self { format: FORMAT, .. }) => Ok(manifest),
+            Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "it has an unknown format")),
+            Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+        }
+    }
+
     /// Reads a manifest. `None` if the upload does not exist; an error of the kind `InvalidData` if
     /// it can never be read.
     pub(super) fn read(directory: &Path, number: u64) -> io::Result<Option<Self>> {
         match fs::read(manifest_path(directory, number)) {
-            Ok(text) => match serde_json::from_slice(&text) {
-                Ok(manifest @ Self { format: FORMAT, .. }) => Ok(Some(manifest)),
-                Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "it has an unknown format")),
-                Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
-            },
+            Ok(text) => Self::parse(&text).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }

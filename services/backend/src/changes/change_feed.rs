@@ -129,11 +129,18 @@ impl ChangeTail {
     }
 
     /// The next page, waiting until there is one. Cancel-safe: the position advances only
-    /// with a returned page.
+    /// with a returned page. A page without changes says that some were dropped before this tail has read
+    /// them: watchers then read from the store, which tells them so.
     async fn next(&mut self) -> matyan_store::Result<Page> {
         let after = self.position;
         changes_wait(self.store.as_ref(), self.project, after).await?;
         let snapshot = self.store.snapshot().await?;
+        if let Some(trimmed) = changes_trimmed(snapshot.as_ref(), self.project).await?
+            && trimmed > after
+        {
+            self.position = trimmed;
+            return Ok(Page::default());
+        }
         let (changes, _) = page(snapshot.as_ref(), self.project, after).await?;
         if let Some(last) = changes.last() {
             self.position = last.stamp;
@@ -252,6 +259,10 @@ impl ChangeFeed {
 
     async fn receive(&mut self) -> Vec<ChangedRun> {
         match self.pages.recv().await {
+            Ok(page) if page.is_empty() => {
+                self.is_lagging = true;
+                Vec::new()
+            }
             Ok(page) => page.iter().filter(|change| change.stamp > self.position).copied().collect(),
             Err(RecvError::Lagged(_)) => {
                 self.is_lagging = true;
@@ -261,5 +272,43 @@ impl ChangeFeed {
             // stream ends as well.
             Err(RecvError::Closed) => std::future::pending().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use matyan_model::change::{KeptChanges, change_put, changes_trim};
+    use matyan_store::{Batch, embedded::EmbeddedStore};
+
+    use super::*;
+
+    const P: Project = Project(0);
+
+    /// The tail is too slow, and the changes that it has not read yet are dropped.
+    #[tokio::test]
+    async fn rule_117_a_watcher_is_told_that_its_tail_has_missed_changes() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(directory.path(), Default::default()).await.unwrap();
+        let store: Arc<dyn Store> = Arc::new(store);
+        let (sender, pages) = broadcast::channel(PAGES);
+        let position = end_position(&*store).await.unwrap();
+        let feeds = ChangeFeeds::default();
+        let mut tail =
+            ChangeTail { feeds, store: store.clone(), project: P, sender: sender.clone(), position };
+        let mut feed = ChangeFeed { store: store.clone(), project: P, position, pages, is_lagging: false };
+        for run in [1, 2] {
+            let mut batch = Batch::default();
+            change_put(&mut batch, P, RunNumber(run), run as i64, "");
+            store.commit(batch).await.unwrap();
+        }
+        let mut batch = Batch::default();
+        let kept = KeptChanges { times_us: 2..10, count: 10 };
+        assert!(changes_trim(&*store.snapshot().await.unwrap(), P, &kept, &mut batch).await.unwrap());
+        store.commit(batch).await.unwrap();
+        let page = tail.next().await.unwrap();
+        sender.send(page).unwrap();
+        assert!(matches!(feed.next().await, Err(Error::PositionExpired)));
+        let next = tail.next().await.unwrap();
+        assert_eq!(next.iter().map(|change| change.number).collect::<Vec<_>>(), [RunNumber(2)]);
     }
 }

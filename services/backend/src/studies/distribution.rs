@@ -16,9 +16,19 @@ pub(super) enum Distribution {
 /// The field of a request that holds a distribution.
 const FIELD: &str = "param.distribution";
 
+/// Most values of a distribution, of which an object counts as ten: in memory, a value takes many times the size of its
+/// text.
+const MAX_VALUES: usize = 200_000;
+
 impl Distribution {
     /// Reads the form `{"name": …, "attributes": {…}}`.
     pub(super) fn parse(text: &str) -> Result<Self> {
+        if json::tree_weight(text.as_bytes()) > MAX_VALUES {
+            let reason = format!(
+                "has more than {MAX_VALUES} values, of which an object counts as ten: give fewer choices"
+            );
+            return Err(Error::field(FIELD, reason));
+        }
         let parsed =
             json::parse(text).map_err(|error| Error::field(FIELD, format!("is not JSON: {error}")))?;
         let wrong = || Error::field(FIELD, "must be an object with `name` and `attributes`");
@@ -148,5 +158,13 @@ mod tests {
         ] {
             Distribution::parse(text).unwrap_err();
         }
+    }
+    #[test]
+    fn rule_116_a_distribution_that_would_grow_is_not_parsed() {
+        let choices = r#"{"":0},"#.repeat(MAX_VALUES / 11);
+        let text =
+            format!(r#"{{"name": "CategoricalDistribution", "attributes": {{"choices": [{choices}1]}}}}"#);
+        let refused = Distribution::parse(&text).unwrap_err().to_string();
+        assert!(refused.contains("200000 values"), "{refused:.200}");
     }
 }

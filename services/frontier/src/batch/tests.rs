@@ -122,11 +122,22 @@ fn bytes_that_are_not_a_batch_are_rejected_as_a_whole() {
     }
 }
 
+/// An encoded field with this content.
+fn field(number: u32, content: &[u8]) -> Vec<u8> {
+    let mut encoded = Vec::new();
+    prost::encoding::encode_key(number, WireType::LengthDelimited, &mut encoded);
+    prost::encoding::encode_varint(content.len() as u64, &mut encoded);
+    encoded.extend_from_slice(content);
+    encoded
+}
+
 #[test]
 fn oversized_batches_are_rejected_before_they_are_decoded() {
     let events = [0x1a, 0x00].repeat(limits::BATCH_EVENTS + 1);
     let definitions = [0x0a, 0x00].repeat(limits::SERIES_PER_RUN + 1);
-    for bytes in [events, definitions, vec![0; limits::BATCH_BYTES + 1]] {
+    // One-byte numbers, each of which takes eight bytes in memory.
+    let steps = field(4, &field(3, &vec![0; limits::BATCH_BYTES - 100]));
+    for bytes in [events, definitions, steps, vec![0; limits::BATCH_BYTES + 1]] {
         let checked = check(&run(), &mut Dictionary::default(), |_| Ok(()), bytes.into()).unwrap();
         assert_eq!(rejected(checked), [(0, 1, "batch".into())]);
     }

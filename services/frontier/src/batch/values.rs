@@ -10,11 +10,23 @@ use matyan_value::{
 
 use super::Problem;
 
+/// Most values of a map, of which a map counts as ten: workers and readers build params in memory, where a value takes
+/// many times the size of its encoding.
+const MAP_VALUES: usize = 1_000_000;
+
 pub(super) fn check_map(field: &'static str, bytes: &[u8]) -> Result<(), Problem> {
     if !cbor::is_map(bytes) {
         return Err(Problem::new(field, "is not a map in CBOR"));
     }
-    check(field, bytes)
+    check(field, bytes)?;
+    match cbor::tree_weight(bytes) {
+        Ok(weight) if weight > MAP_VALUES => {
+            let reason =
+                format!("has more than {MAP_VALUES} values, of which a map counts as ten: send fewer");
+            Err(Problem::new(field, reason))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Checks the objects of one step: a map, or a list of maps.
@@ -97,6 +109,18 @@ mod tests {
         check_refused(check_objects("value", &[0x01]), "neither a map");
         check_refused(check_objects("value", &[0x81, 0x01]), "members are not maps");
         check_refused(check_objects("value", &[0x81]), "not valid CBOR");
+    }
+
+    #[test]
+    fn rule_116_maps_that_would_grow_are_refused() {
+        let of_list = |member: &[u8], count: usize| {
+            let length = u32::try_from(count).unwrap().to_be_bytes();
+            [&[0xa1, 0x61, b'a', 0x9a][..], &length, &member.repeat(count)].concat()
+        };
+        check_map("value", &of_list(&[1], MAP_VALUES - 11)).unwrap();
+        check_refused(check_map("value", &of_list(&[1], MAP_VALUES)), "more than 1000000 values");
+        // {"": 0}
+        check_refused(check_map("value", &of_list(&[0xa1, 0x60, 0x00], MAP_VALUES / 11)), "more than");
     }
 
     #[test]

@@ -378,7 +378,10 @@ async fn invalid_requests_name_the_field() {
 
 #[tokio::test]
 async fn an_expired_position_is_rejected() {
-    use matyan_model::{change::changes_trim, ids::Project};
+    use matyan_model::{
+        change::{KeptChanges, changes_trim},
+        ids::Project,
+    };
     use matyan_store::{Batch, Store};
     let harness = Harness::new().await;
     harness.create(&["r"]).await;
@@ -394,7 +397,8 @@ async fn an_expired_position_is_rejected() {
     rename(&harness, "r", "missed").await;
     let mut batch = Batch::default();
     let snapshot = harness.store.snapshot().await.unwrap();
-    assert!(changes_trim(&*snapshot, Project(0), 0..0, &mut batch).await.unwrap());
+    let kept = KeptChanges { times_us: 0..0, count: 0 };
+    assert!(changes_trim(&*snapshot, Project(0), &kept, &mut batch).await.unwrap());
     harness.store.commit(batch).await.unwrap();
     let mut stream = watch(&harness, WatchRequest { resume: known.resume, ..request() }).await;
     assert_eq!(stream.message().await.unwrap_err().code(), Code::OutOfRange);

@@ -49,7 +49,7 @@ impl LogRecords {
 pub(crate) fn parse_log_record(record: &pb::LogRecord) -> Result<LogRecord, String> {
     for (name, value) in [("logger_info", &record.logger_info), ("extra_args", &record.extra_args)] {
         if !value.is_empty()
-            && let Err(error) = cbor::decode(value)
+            && let Err(error) = cbor::tree_weight(value)
         {
             return Err(format!("`{name}`: {error}"));
         }

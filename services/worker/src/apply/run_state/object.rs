@@ -12,7 +12,10 @@ use matyan_model::{
     run::WritingState,
 };
 use matyan_proto::{ingest::v1::LogObject, limits};
-use matyan_value::{Context, Value, cbor};
+use matyan_value::{
+    Context,
+    cbor::{self, CborItem, CborReader},
+};
 
 use crate::apply::{
     apply_failure::{ApplyFailure, Verdict},
@@ -62,9 +65,10 @@ impl<'m> NewObject<'m> {
 
 /// Checks the objects of a step: a map, or a list of maps.
 fn check_objects(encoded: &[u8]) -> Result<(), String> {
-    match cbor::decode(encoded) {
-        Ok(Value::Map(_)) => Ok(()),
-        Ok(Value::List(objects)) if objects.iter().all(|object| matches!(object, Value::Map(_))) => Ok(()),
+    // Nothing is built in memory, where an object may take hundreds of times its bytes.
+    let is_map = || matches!(CborReader::new(encoded).item(), Ok(CborItem::Map(_)));
+    match cbor::tree_weight(encoded) {
+        Ok(_) if is_map() || cbor::is_list_of_maps(encoded) => Ok(()),
         Ok(_) => Err("`value` is not a map, and not a list of maps".to_owned()),
         Err(error) => Err(format!("`value` is not a map: {error}")),
     }
