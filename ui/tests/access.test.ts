@@ -392,6 +392,13 @@ test('an owner reads the audit log of the project, with filters, and an operator
     expect(one.calls).not.toContain('AuditService/ListEntries');
     await project(page).selectOption('one');
     await page.getByText('No entry fits').waitFor();
+    // Below the default project as well, the page for codes is another document.
+    await page.goto(`${one.base}/experiments`);
+    await account(page).click();
+    await page.getByRole('link', { name: 'Sign a program in' }).click();
+    await page.getByLabel('Code that the program shows').waitFor();
+    expect(new URL(page.url()).pathname).toBe('/sign-in/code');
+    expect(await findings(page)).toEqual([]);
   });
 });
 
