@@ -250,6 +250,15 @@ test('an owner invites someone, whose token works, is shown once and is revoked 
     await dialog.getByRole('button', { name: 'Done' }).click();
     expect(await page.content()).not.toContain(secret);
 
+    const links = page.getByRole('table', { name: 'Sign-in links' });
+    await links.getByRole('row').filter({ hasText: 'bo' }).getByText('within an hour').waitFor();
+    expect(await links.textContent()).not.toContain('mtl_');
+    expect(await findings(page)).toEqual([]);
+    await links.getByRole('button', { name: 'Revoke the link of bo' }).click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Revoke the link' }).click();
+    await links.getByRole('row').filter({ hasText: 'bo' }).waitFor({ state: 'detached' });
+    expect((await api(AccessService, operator).listLinks({})).links).toEqual([]);
+
     const { principal, roles } = await api(AccessService, secret).getCaller({});
     expect([principal, roles.map(({ role }) => role)]).toEqual(['bo', [Role.WRITER]]);
     const row = page

@@ -78,8 +78,8 @@ impl Error {
                 Self::Full { what: "tokens", limit, remedy }
             }
             AccessRefusal::TooManyLinks { limit } => {
-                let remedy = "wait until links are opened or expire, within 7 days, or have an operator end the links and tokens \
-                              of a principal, with `matyan access disable NAME` and `matyan access enable NAME`";
+                let remedy = "an operator has to revoke links, with `matyan access revoke-link ID --everywhere`, or wait until \
+                              they are opened or expire, within 7 days";
                 Self::Full { what: "links", limit, remedy }
             }
             AccessRefusal::TooManySignIns { limit } => Self::sign_in_refused(
@@ -237,6 +237,39 @@ impl AccessService for AccessApi {
         Ok(Response::new(pb::CreateLinkEverywhereResponse { secret, expires_us }))
     }
 
+    async fn list_links(&self, request: Request<pb::ListLinksRequest>) -> RpcResult<pb::ListLinksResponse> {
+        let (call, _) = self.start(request).await?;
+        let links = links::list(&self.server.deps, Some(&call.project_name)).await?;
+        Ok(Response::new(pb::ListLinksResponse { links }))
+    }
+
+    async fn list_all_links(
+        &self,
+        request: Request<pb::ListAllLinksRequest>,
+    ) -> RpcResult<pb::ListAllLinksResponse> {
+        self.start(request).await?;
+        let links = links::list(&self.server.deps, None).await?;
+        Ok(Response::new(pb::ListAllLinksResponse { links }))
+    }
+
+    async fn revoke_link(
+        &self,
+        request: Request<pb::RevokeLinkRequest>,
+    ) -> RpcResult<pb::RevokeLinkResponse> {
+        let (call, request) = self.start(request).await?;
+        let link = links::revoke(&self.server.deps, &request.id, Some(&call.project_name)).await?;
+        Ok(Response::new(pb::RevokeLinkResponse { link }))
+    }
+
+    async fn revoke_any_link(
+        &self,
+        request: Request<pb::RevokeAnyLinkRequest>,
+    ) -> RpcResult<pb::RevokeAnyLinkResponse> {
+        let (_, request) = self.start(request).await?;
+        let link = links::revoke(&self.server.deps, &request.id, None).await?;
+        Ok(Response::new(pb::RevokeAnyLinkResponse { link }))
+    }
+
     async fn list_tokens(
         &self,
         request: Request<pb::ListTokensRequest>,
@@ -319,9 +352,11 @@ mod tests {
         let full = text(AccessRefusal::TooManyGrants { limit: 20_000 });
         assert!(full.contains("there are 20000 roles already"), "{full}");
         assert!(full.ends_with("with `matyan access revoke NAME`"), "{full}");
-        // No command lists or revokes links.
         let links = text(AccessRefusal::TooManyLinks { limit: 1_000 });
-        assert!(links.contains("expire") && links.contains("`matyan access disable NAME`"), "{links}");
+        assert!(
+            links.contains("expire") && links.contains("`matyan access revoke-link ID --everywhere`"),
+            "{links}"
+        );
         let last = text(AccessRefusal::LastOperator);
         assert!(last.contains("`dd`, the only operator"), "{last}");
     }

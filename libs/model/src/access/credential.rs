@@ -238,6 +238,14 @@ impl Credential {
         self.kind.is_token()
     }
 
+    /// The details of a link; `None` for a credential of another kind.
+    pub fn as_link(&self) -> Option<&Link> {
+        match &self.kind {
+            CredentialKind::Link(link) => Some(link),
+            _ => None,
+        }
+    }
+
     /// Whether owners see the credential among the tokens: while it is valid, and for some time after its end.
     pub fn is_listed(&self, now_us: i64) -> bool {
         self.kind.is_token() && !self.is_expired(now_us.saturating_sub(LISTED_AFTER_END_US))
