@@ -28,6 +28,18 @@ use crate::server::{
 use links::NewLink;
 use tokens::NewToken;
 
+/// What makes room for a further row.
+const REMOVE_PRINCIPALS: &str = "an operator has to remove principals, with `matyan access remove NAME`";
+const REVOKE_ROLES: &str = "an operator has to revoke roles, with `matyan access revoke NAME`";
+const REVOKE_TOKENS: &str =
+    "an operator has to revoke tokens, with `matyan access token revoke ID --everywhere`";
+const REVOKE_LINKS: &str = "an operator has to revoke links, with `matyan access revoke-link ID --everywhere`, or wait until they \
+                            are opened or expire, within 7 days";
+const REVOKE_ROLES_OF_PROJECT: &str = "revoke roles in the project, with `matyan access revoke NAME`";
+const REVOKE_TOKENS_OF_PROJECT: &str = "revoke tokens for the project, with `matyan access token revoke ID`";
+const REVOKE_LINKS_OF_PROJECT: &str = "revoke links for the project, with `matyan access revoke-link ID`, or wait until they are \
+                                       opened or expire, within 7 days";
+
 /// The service of access control.
 pub(crate) struct AccessApi {
     server: Server,
@@ -65,22 +77,25 @@ impl Error {
     fn of_access(refusal: AccessRefusal, principal: &str) -> Self {
         match refusal {
             AccessRefusal::TooManyPrincipals { limit } => {
-                let remedy = "an operator has to remove principals, with `matyan access remove NAME`";
-                Self::Full { what: "principals", limit, remedy }
+                Self::Full { what: "principals", limit, remedy: REMOVE_PRINCIPALS }
             }
             AccessRefusal::TooManyGrants { limit } => {
-                let remedy = "an operator has to revoke roles, with `matyan access revoke NAME`";
-                Self::Full { what: "roles", limit, remedy }
+                Self::Full { what: "roles", limit, remedy: REVOKE_ROLES }
             }
             AccessRefusal::TooManyCredentials { limit } => {
-                let remedy =
-                    "an operator has to revoke tokens, with `matyan access token revoke ID --everywhere`";
-                Self::Full { what: "tokens", limit, remedy }
+                Self::Full { what: "tokens", limit, remedy: REVOKE_TOKENS }
             }
             AccessRefusal::TooManyLinks { limit } => {
-                let remedy = "an operator has to revoke links, with `matyan access revoke-link ID --everywhere`, or wait until \
-                              they are opened or expire, within 7 days";
-                Self::Full { what: "links", limit, remedy }
+                Self::Full { what: "links", limit, remedy: REVOKE_LINKS }
+            }
+            AccessRefusal::TooManyGrantsOfProject { limit } => {
+                Self::Full { what: "roles in the project", limit, remedy: REVOKE_ROLES_OF_PROJECT }
+            }
+            AccessRefusal::TooManyTokensOfProject { limit } => {
+                Self::Full { what: "tokens for the project", limit, remedy: REVOKE_TOKENS_OF_PROJECT }
+            }
+            AccessRefusal::TooManyLinksOfProject { limit } => {
+                Self::Full { what: "links for the project", limit, remedy: REVOKE_LINKS_OF_PROJECT }
             }
             AccessRefusal::TooManySignIns { limit } => Self::sign_in_refused(
                 principal,

@@ -1,7 +1,8 @@
 //! Tokens of principals. The text of a token is in the response to its creation and nowhere else.
 
 use matyan_model::access::{
-    ANONYMOUS, Credential, CredentialKind, credential_put, credential_remove, credentials_list, grants_of,
+    ANONYMOUS, AccessRefusal, Credential, CredentialKind, credential_put, credential_remove,
+    credentials_list, grants_of,
 };
 use matyan_proto::{
     access::v1::{self as pb, Role},
@@ -76,14 +77,20 @@ pub(super) fn only_with_id(
     Ok(only)
 }
 
-/// Refuses a token or a link of a project for a principal that has roles in all projects, except by an operator: an owner
-/// could act under the name of an operator.
+/// Refuses a token or a link of a project for a principal that has no role there: an owner must not learn who has roles in
+/// other projects. Refuses it also for a principal that has roles in all projects, except by an operator: an owner could
+/// act under the name of an operator.
 pub(super) async fn check_principal_of_project(deps: &Deps, call: &Call, principal: &str) -> Result<()> {
     if principal == call.caller {
         return Ok(());
     }
     let snapshot = deps.store.snapshot().await?;
     let granted = grants_of(snapshot.as_ref(), principal).await?;
+    let is_there =
+        |project: &Option<String>| project.as_ref().is_none_or(|project| *project == call.project_name);
+    if !granted.iter().any(|grant| is_there(&grant.project)) {
+        return Err(Error::of_access(AccessRefusal::UnknownPrincipal, principal));
+    }
     let own = grants_of(snapshot.as_ref(), &call.caller).await?;
     let is_operator = own.iter().any(|grant| grant.role == Role::Operator);
     if is_operator || granted.iter().all(|grant| grant.project.is_some()) {

@@ -299,9 +299,11 @@ fn methods() -> Vec<(String, MethodDescriptor)> {
                 "BinBatch" | "RestoreBatch" => 3,
                 "Delete" | "DeleteBatch" | "CleanupOrphanBlobs" => 4,
                 "CleanupTombstones" | "ClearTombstone" => 5,
-                // Needs the principal.
-                "CreateToken" | "CreateTokenEverywhere" | "CreateLink" | "CreateLinkEverywhere" => 2,
+                // Needs the principal. A token keeps a principal without roles.
                 "DisablePrincipal" | "EnablePrincipal" => 2,
+                "CreateToken" | "CreateTokenEverywhere" | "CreateLink" | "CreateLinkEverywhere" => 3,
+                "Revoke" => 4,
+                "RemovePrincipal" => 5,
                 named if named.starts_with("Delete") || named.starts_with("Remove") => 2,
                 _ => 1,
             };

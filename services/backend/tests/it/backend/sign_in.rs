@@ -187,6 +187,25 @@ async fn rule_82_a_session_ends_with_its_token_and_with_a_changed_role() {
 }
 
 #[tokio::test]
+async fn rule_62_an_owner_learns_nothing_of_people_in_other_projects() {
+    let harness = Harness::new().await;
+    harness.create_project("vision").await;
+    harness.create_project("speech").await;
+    grant(&harness, Role::Owner).await;
+    let mut access = AccessServiceClient::new(harness.routes());
+    let mut refused = async |principal: &str| {
+        let link = CreateLinkRequest { principal: principal.to_owned(), ..CreateLinkRequest::default() };
+        let link = access.create_link(of_operator("vision", link)).await.unwrap_err();
+        let token = CreateTokenRequest { principal: principal.to_owned(), ..CreateTokenRequest::default() };
+        let token = access.create_token(of_operator("vision", token)).await.unwrap_err();
+        assert_eq!((link.code(), token.code()), (Code::InvalidArgument, Code::InvalidArgument));
+        [link, token].map(|status| status.message().replace(principal, "NAME"))
+    };
+    assert_eq!(refused("ana").await, refused("nobody").await);
+    harness.end().await;
+}
+
+#[tokio::test]
 async fn rule_82_a_session_that_nobody_uses_ends_after_12_hours() {
     let harness = Harness::new().await;
     harness.create_project("speech").await;
