@@ -96,6 +96,7 @@ const REFUSED: &[(&str, Code)] = &[
     // time as well.
     ("artifacts.v1.ArtifactService/Delete", Code::NotFound),
     ("documents.v1.DocumentService/Delete", Code::NotFound),
+    ("documents.v1.DocumentService/Rename", Code::NotFound),
     ("studies.v1.StudyService/Delete", Code::NotFound),
 ];
 
@@ -162,6 +163,7 @@ const SHOWS_NOTHING: &[&str] = &[
     "dashboards.v1.DashboardService/Create",
     "dashboards.v1.DashboardService/Delete",
     "documents.v1.DocumentService/Delete",
+    "documents.v1.DocumentService/Rename",
     "documents.v1.DocumentService/Write",
     "experiments.v1.ExperimentService/Activity",
     "experiments.v1.ExperimentService/Create",
@@ -357,6 +359,7 @@ fn document_value(field: &FieldDescriptor) -> Option<Value> {
     let text = match (field.kind(), field.name()) {
         (FieldKind::String, "kind") => "kind",
         (FieldKind::String, "name") => "d",
+        (FieldKind::String, "new_name") => "renamed",
         _ => return None,
     };
     Some(Value::String(text.to_owned()))
