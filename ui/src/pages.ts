@@ -23,6 +23,7 @@ export const pages: Record<PageName, Load> = {
   project: () => import('./pages/Project.svelte'),
   bin: () => import('./pages/Bin.svelte'),
   access: () => import('./pages/Access.svelte'),
+  audit: () => import('./pages/Audit.svelte'),
   study: () => import('./pages/Study.svelte'),
   run: () => import('./pages/Run.svelte'),
 };

@@ -250,6 +250,15 @@ test('an owner invites someone, whose token works, is shown once and is revoked 
     await dialog.getByRole('button', { name: 'Done' }).click();
     expect(await page.content()).not.toContain(secret);
 
+    const links = page.getByRole('table', { name: 'Sign-in links' });
+    await links.getByRole('row').filter({ hasText: 'bo' }).getByText('within an hour').waitFor();
+    expect(await links.textContent()).not.toContain('mtl_');
+    expect(await findings(page)).toEqual([]);
+    await links.getByRole('button', { name: 'Revoke the link of bo' }).click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Revoke the link' }).click();
+    await links.getByRole('row').filter({ hasText: 'bo' }).waitFor({ state: 'detached' });
+    expect((await api(AccessService, operator).listLinks({})).links).toEqual([]);
+
     const { principal, roles } = await api(AccessService, secret).getCaller({});
     expect([principal, roles.map(({ role }) => role)]).toEqual(['bo', [Role.WRITER]]);
     const row = page
@@ -356,6 +365,52 @@ test('an owner creates a token of a member, and revokes it', async () => {
   });
 });
 
+test('an owner reads the audit log of the project, with filters, and an operator the log of all', async () => {
+  const access = api(AccessService, owner);
+  await access.grant({ principal: 'audited', role: Role.VIEWER });
+  await expect(access.grant({ principal: 'audited', role: Role.OPERATOR })).rejects.toThrow();
+  const rows = (page: Page) =>
+    page.getByRole('table', { name: 'Audit log' }).getByRole('rowheader');
+  const project = (page: Page) => page.getByRole('combobox', { name: /^Project/ });
+  await visit(owner, '/p/speech/access', async one => {
+    const { page } = one;
+    await page.getByRole('link', { name: 'audit log' }).click();
+    await rows(page).filter({ hasText: 'olga' }).first().waitFor();
+    // Entries of all projects are for operators.
+    expect(await project(page).count()).toBe(0);
+    expect(await findings(page)).toEqual([]);
+    await page.getByLabel('About', { exact: true }).fill('audited');
+    await page.getByLabel('About', { exact: true }).press('Enter');
+    await eventually('the filter leaves two entries', async () => (await rows(page).count()) === 2);
+    await page.getByLabel('Failed only').check();
+    await eventually('one has failed', async () => (await rows(page).count()) === 1);
+    await page.getByText('invalid argument').waitFor();
+    expect(new URL(page.url()).search).toBe('?about=audited&failed=1');
+    await one.shot('access-audit');
+    await page.getByLabel('To', { exact: true }).fill('2020-01-01');
+    await page.getByText('No entry fits').waitFor();
+    expect(await findings(page)).toEqual([]);
+    await page.getByRole('button', { name: 'Clear the filters' }).click();
+    await rows(page).filter({ hasText: 'olga' }).first().waitFor();
+    expect(one.calls).not.toContain('AuditService/ListAllEntries');
+  });
+  await visit(operator, '/p/speech/access/audit?call=sign-in&everywhere=1', async one => {
+    const { page } = one;
+    await rows(page).filter({ hasText: 'olga' }).first().waitFor();
+    await page.getByText('the server', { exact: true }).first().waitFor();
+    expect(one.calls).not.toContain('AuditService/ListEntries');
+    await project(page).selectOption('one');
+    await page.getByText('No entry fits').waitFor();
+    // Below the default project as well, the page for codes is another document.
+    await page.goto(`${one.base}/experiments`);
+    await account(page).click();
+    await page.getByRole('link', { name: 'Sign a program in' }).click();
+    await page.getByLabel('Code that the program shows').waitFor();
+    expect(new URL(page.url()).pathname).toBe('/sign-in/code');
+    expect(await findings(page)).toEqual([]);
+  });
+});
+
 test('a viewer sees no buttons for what it may not do', async () => {
   await visit(viewer, '/p/speech/project', async one => {
     const { page } = one;
@@ -379,11 +434,13 @@ test('a viewer sees no buttons for what it may not do', async () => {
     await account(page).click();
     expect(await page.getByRole('link', { name: 'Access to this project' }).count()).toBe(0);
     await page.goto(`${one.base}/p/speech/access`);
-    await page.getByText('Ask an owner of this project').waitFor();
+    await page.getByText('Only owners of this project see its members and tokens').waitFor();
     expect(await page.getByRole('button', { name: /Grant|Invite|New token/ }).count()).toBe(0);
     expect(await findings(page)).toEqual([]);
+    await page.goto(`${one.base}/p/speech/access/audit`);
+    await page.getByText('Only owners of this project see its audit log').waitFor();
     // Nothing was asked that the server refuses.
-    expect(one.calls.filter(call => /AccessService\/List/.test(call))).toEqual([]);
+    expect(one.calls.filter(call => /(Access|Audit)Service\/List/.test(call))).toEqual([]);
     await one.shot('access-viewer');
   });
 });

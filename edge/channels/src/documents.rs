@@ -104,7 +104,7 @@ pub async fn change<T, E: From<DocumentError>>(
 }
 
 /// The pause before another attempt to change a document. It is random, so that callers do not meet again.
-pub fn retry_pause(attempt: u32) -> Duration {
+fn retry_pause(attempt: u32) -> Duration {
     let longest_ms = LONGEST_PAUSE_MS.min(attempt.saturating_mul(10));
     let random = Uuid::new_v4().as_u128() % u128::from(longest_ms);
     Duration::from_millis(u64::try_from(random).unwrap_or_default())
@@ -112,7 +112,7 @@ pub fn retry_pause(attempt: u32) -> Duration {
 
 /// Writes a document if it still has this version (0: there is none), and returns its new version; `None` if it has
 /// another version.
-pub async fn write(
+async fn write(
     channels: &Channels,
     kind: &str,
     name: &str,

@@ -2,7 +2,7 @@
 
 use matyan_channels::documents::{DocumentError, StoredDocument};
 use matyan_channels::{Channels, documents, is_missing};
-use matyan_proto::documents::v1::{DeleteRequest, ListRequest};
+use matyan_proto::documents::v1::{DeleteRequest, ListRequest, RenameRequest};
 use serde_json::{Map, Value};
 use tonic::Code;
 
@@ -60,18 +60,6 @@ pub(crate) async fn change<T>(
     documents::change(channels, kind, name, change).await
 }
 
-/// Writes a document if it still has this version (0: there is none), and returns its new version; `None` if it has
-/// another version.
-pub(crate) async fn write(
-    channels: &Channels,
-    kind: &str,
-    name: &str,
-    content: &Map<String, Value>,
-    version: i64,
-) -> Result<Option<i64>> {
-    Ok(documents::write(channels, kind, name, content, version).await?)
-}
-
 /// Deletes a document; returns false if there is none.
 pub(crate) async fn delete(channels: &Channels, kind: &str, name: &str) -> Result<bool> {
     let request = DeleteRequest { kind: kind.to_owned(), name: name.to_owned(), if_updated_us: None };
@@ -82,36 +70,33 @@ pub(crate) async fn delete(channels: &Channels, kind: &str, name: &str) -> Resul
     }
 }
 
-/// Result of deleting a document in the version that was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Deletion {
-    Done,
+/// The result of giving a document another name.
+#[derive(Clone, Debug)]
+pub(crate) enum Renaming {
+    Done(StoredDocument),
     /// There is no such document.
     Missing,
-    /// The document has another version.
-    Changed,
+    /// Another document has the new name.
+    NameTaken,
 }
 
-/// Deletes a document if it has this version.
-pub(crate) async fn delete_unchanged(
-    channels: &Channels,
-    kind: &str,
-    name: &str,
-    version: i64,
-) -> Result<Deletion> {
-    let request =
-        DeleteRequest { kind: kind.to_owned(), name: name.to_owned(), if_updated_us: Some(version) };
-    match channels.documents().delete(request).await {
-        Ok(_) => Ok(Deletion::Done),
-        Err(status) if is_missing(&status) => Ok(Deletion::Missing),
-        Err(status) if status.code() == Code::Aborted => Ok(Deletion::Changed),
+/// Gives a document another name.
+pub(crate) async fn rename(channels: &Channels, kind: &str, name: &str, new_name: &str) -> Result<Renaming> {
+    let request = RenameRequest {
+        kind: kind.to_owned(),
+        name: name.to_owned(),
+        new_name: new_name.to_owned(),
+        if_updated_us: None,
+    };
+    match channels.documents().rename(request).await {
+        Ok(response) => {
+            let document = response.into_inner().document.ok_or(DocumentError::NoAnswer)?;
+            Ok(Renaming::Done(StoredDocument::new(document)?))
+        }
+        Err(status) if is_missing(&status) => Ok(Renaming::Missing),
+        Err(status) if status.code() == Code::AlreadyExists => Ok(Renaming::NameTaken),
         Err(status) => Err(status.into()),
     }
-}
-
-/// The error for a document that other callers have changed.
-pub(crate) fn conflict(name: &str) -> MlflowError {
-    DocumentError::Conflict { name: name.to_owned() }.into()
 }
 
 /// The text of a member; empty if there is none.

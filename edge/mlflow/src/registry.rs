@@ -3,21 +3,16 @@
 use serde_json::{Map, Value, json};
 
 use crate::clock::now_ms;
-use crate::documents::{self, Deletion, REGISTERED_MODELS, integer, map_in, member};
+use crate::documents::{self, REGISTERED_MODELS, Renaming, integer, map_in};
 use crate::error::{ErrorCode, MlflowError, Result};
 use crate::fields::{Fields, missing};
 use crate::names::{MODEL_TAG_CHARS, check_alias, check_key, check_length, check_model_name};
 use crate::registry_store::{self, RegisteredModel, STAGES, no_model, no_version, stage, version_number};
 use crate::version_view::{latest_versions, model_view, version_view};
 use matyan_channels::Channels;
-use matyan_channels::documents::{StoredDocument, retry_pause};
 
 /// The tag of models that are prompts.
 pub(crate) const PROMPT_TAG: &str = "mlflow.prompt.is_prompt";
-/// The member with the old name of a renamed model, and its version under that name.
-const RENAMED_FROM: &str = "renamed_from";
-/// Attempts to rename a model that others change at the same time.
-const RENAME_ATTEMPTS: u32 = 8;
 /// Maximum characters of a description.
 pub(crate) const DESCRIPTION_CHARS: usize = 100_000;
 
@@ -86,77 +81,18 @@ pub(crate) async fn update(channels: &Channels, fields: &Fields) -> Result<Value
     Ok(answer(&changed))
 }
 
-/// Renames a model: it is written under the new name, and then deleted under the old name. The new document has the
-/// version of the old document that was copied, so a repeated request finishes what the first request has started.
+/// Renames a model, in one step.
 pub(crate) async fn rename(channels: &Channels, fields: &Fields) -> Result<Value> {
     let (name, new_name) = (fields.required("name")?, fields.required("new_name")?);
     check_model_name(name)?;
     check_model_name(new_name)?;
-    for attempt in 1..=RENAME_ATTEMPTS {
-        if let Some(StoredDocument { name, content, .. }) = try_rename(channels, name, new_name).await? {
-            return Ok(answer(&RegisteredModel { name, content }));
-        }
-        tokio::time::sleep(retry_pause(attempt)).await;
-    }
-    Err(documents::conflict(name))
-}
-
-/// Returns the renamed model; `None` if another client has changed the model in the meantime.
-async fn try_rename(channels: &Channels, name: &str, new_name: &str) -> Result<Option<StoredDocument>> {
-    let stored = documents::read(channels, REGISTERED_MODELS, name).await?;
     if name == new_name {
-        return stored.map(Some).ok_or_else(|| no_model(name));
+        return Ok(answer(&registry_store::find(channels, name).await?));
     }
-    let existing = documents::read(channels, REGISTERED_MODELS, new_name).await?;
-    match (stored, existing) {
-        // The old name is free: an earlier request has renamed the model, and its answer was lost.
-        (None, Some(existing)) if renamed_from(&existing.content).is_some_and(|(from, _)| from == name) => {
-            Ok(Some(existing))
-        }
-        (None, _) => Err(no_model(name)),
-        (Some(stored), None) => {
-            let renamed = copy_to(channels, &stored, new_name).await?;
-            finish_rename(channels, &stored, renamed).await
-        }
-        (Some(stored), Some(existing)) if renamed_from(&existing.content) == Some((name, stored.version)) => {
-            finish_rename(channels, &stored, existing).await
-        }
-        (Some(_), Some(_)) => Err(model_exists(new_name)),
-    }
-}
-
-/// The old name and version that a document was copied from.
-fn renamed_from(content: &Map<String, Value>) -> Option<(&str, i64)> {
-    let from = content.get(RENAMED_FROM)?.as_object()?;
-    Some((member(from, "name"), integer(from, "version")))
-}
-
-/// Writes a model under a name that is free.
-async fn copy_to(channels: &Channels, stored: &StoredDocument, new_name: &str) -> Result<StoredDocument> {
-    let mut content = stored.content.clone();
-    content.insert("updated_ms".to_owned(), now_ms().into());
-    content.insert(RENAMED_FROM.to_owned(), json!({"name": stored.name, "version": stored.version}));
-    let version = documents::write(channels, REGISTERED_MODELS, new_name, &content, 0).await?;
-    let version = version.ok_or_else(|| model_exists(new_name))?;
-    Ok(StoredDocument { name: new_name.to_owned(), content, version })
-}
-
-/// Deletes a model under its old name, and returns the model under its new name; `None` if another client has changed
-/// the model.
-async fn finish_rename(
-    channels: &Channels,
-    stored: &StoredDocument,
-    renamed: StoredDocument,
-) -> Result<Option<StoredDocument>> {
-    match documents::delete_unchanged(channels, REGISTERED_MODELS, &stored.name, stored.version).await? {
-        // The same request may be in progress twice. Then only the copy is left.
-        Deletion::Done | Deletion::Missing => Ok(Some(renamed)),
-        // Another client has changed the model under its old name, so the old document stays. The copy is deleted,
-        // unless it was changed as well.
-        Deletion::Changed => {
-            documents::delete_unchanged(channels, REGISTERED_MODELS, &renamed.name, renamed.version).await?;
-            Ok(None)
-        }
+    match documents::rename(channels, REGISTERED_MODELS, name, new_name).await? {
+        Renaming::Done(renamed) => Ok(answer(&renamed.into())),
+        Renaming::Missing => Err(no_model(name)),
+        Renaming::NameTaken => Err(model_exists(new_name)),
     }
 }
 

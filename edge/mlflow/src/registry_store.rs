@@ -4,10 +4,11 @@
 use serde_json::{Map, Value};
 
 use crate::clock::now_ms;
-use crate::documents::{self, REGISTERED_MODELS, map_in};
+use crate::documents::{self, REGISTERED_MODELS, integer, map_in};
 use crate::error::{MlflowError, Result};
 use crate::names::check_model_name;
 use matyan_channels::Channels;
+use matyan_channels::documents::StoredDocument;
 
 /// A model with its versions.
 #[derive(Clone, Debug)]
@@ -27,6 +28,15 @@ pub(crate) fn stage(name: &str) -> Result<&'static str> {
             name.escape_debug()
         ))
     })
+}
+
+/// A renaming changes the time of a document, and not its content.
+impl From<StoredDocument> for RegisteredModel {
+    fn from(StoredDocument { name, mut content, version }: StoredDocument) -> Self {
+        let updated_ms = integer(&content, "updated_ms").max(version / 1_000);
+        content.insert("updated_ms".to_owned(), updated_ms.into());
+        Self { name, content }
+    }
 }
 
 impl RegisteredModel {
@@ -72,8 +82,7 @@ pub(crate) fn version_number(text: &str) -> Result<u64> {
 pub(crate) async fn find(channels: &Channels, name: &str) -> Result<RegisteredModel> {
     check_model_name(name)?;
     let stored = documents::read(channels, REGISTERED_MODELS, name).await?;
-    let stored = stored.ok_or_else(|| no_model(name))?;
-    Ok(RegisteredModel { name: stored.name, content: stored.content })
+    stored.map(RegisteredModel::from).ok_or_else(|| no_model(name))
 }
 
 /// The models for which `is_wanted` returns true.
@@ -82,7 +91,7 @@ pub(crate) async fn list(
     is_wanted: impl Fn(&RegisteredModel) -> Result<bool>,
 ) -> Result<Vec<RegisteredModel>> {
     documents::list(channels, REGISTERED_MODELS, |stored| {
-        let model = RegisteredModel { name: stored.name, content: stored.content };
+        let model = RegisteredModel::from(stored);
         Ok(is_wanted(&model)?.then_some(model))
     })
     .await

@@ -307,41 +307,31 @@ async fn a_run_of_another_client_is_read_by_its_id() {
     assert_eq!((status, answer), (200, json!({})));
 }
 
-/// The request is repeated until the model has one name, whatever has interrupted the first one.
 #[tokio::test]
-async fn the_renaming_of_a_model_can_be_repeated() {
+async fn a_model_is_renamed_by_one_call() {
     let port = Port::new(&[Protocol::Mlflow], true);
-    let (get, write) = ("documents.v1.DocumentService/Get", "documents.v1.DocumentService/Write");
-    let delete = "documents.v1.DocumentService/Delete";
-    let rename = async || {
+    let rename = "documents.v1.DocumentService/Rename";
+    let send = async |new_name: &str| {
         let path = "/api/2.0/mlflow/registered-models/rename";
-        let (status, answer) = port.send("POST", path, r#"{"name": "a", "new_name": "b"}"#).await;
-        (status, answer["registered_model"]["name"].as_str().unwrap_or_default().to_owned())
+        let body = json!({"name": "a", "new_name": new_name}).to_string();
+        port.send("POST", path, &body).await
     };
-    // The stub returns the same document under both names: the copy that an interrupted request has made of
-    // version 7, and the original.
-    let copy = |version: i64| {
-        let content = json!({"renamed_from": {"name": "a", "version": version}, "versions": {}});
-        let content = content.to_string().into();
-        let document = documents::Document { name: "b".into(), content, updated_us: 7, ..Default::default() };
-        documents::GetResponse { document: Some(document) }
-    };
-    port.backend.answers(get, [copy(7)]);
-    port.backend.answers(delete, [documents::DeleteResponse::default()]);
-    assert_eq!(rename().await, (200, "b".to_owned()));
-    let deleted: documents::DeleteRequest = port.backend.last_request(delete);
-    assert_eq!(deleted.if_updated_us, Some(7));
-    assert_eq!(port.backend.call_count(write), 0, "it is not copied again");
-    // The first request is still in progress, and has deleted the original. The copy is not deleted then.
-    let gone = Vec::<documents::DeleteResponse>::new();
-    port.backend.fails(delete, gone, Status::not_found("no document"));
-    assert_eq!((rename().await.0, port.backend.call_count(delete)), (200, 2));
-    // Another client keeps changing the original, which therefore keeps its name, and the copy is deleted each time.
-    let changed = Vec::<documents::DeleteResponse>::new();
-    port.backend.fails(delete, changed, Status::aborted("the document has changed"));
-    assert_eq!((rename().await.0, port.backend.call_count(delete)), (503, 2 + 8 * 2));
-    // It is the copy of another version, so the name is taken.
-    port.backend.answers(get, [copy(6)]);
-    assert_eq!(rename().await.0, 400);
-    assert_eq!(port.backend.call_count(delete), 2 + 8 * 2);
+    let content = json!({"updated_ms": 5, "versions": {}}).to_string().into();
+    let document =
+        documents::Document { name: "b".into(), content, updated_us: 7_000_000, ..Default::default() };
+    port.backend.answers(rename, [documents::RenameResponse { document: Some(document) }]);
+    let (status, answer) = send("b").await;
+    assert_eq!((status, &answer["registered_model"]["name"]), (200, &"b".into()), "{answer}");
+    assert_eq!(answer["registered_model"]["last_updated_timestamp"], 7_000, "{answer}");
+    let sent: documents::RenameRequest = port.backend.last_request(rename);
+    assert_eq!((sent.name.as_str(), sent.new_name.as_str(), sent.if_updated_us), ("a", "b", None));
+    for (failure, expected) in [
+        (Status::not_found("no document"), (404, "RESOURCE_DOES_NOT_EXIST")),
+        (Status::already_exists("there is one"), (400, "RESOURCE_ALREADY_EXISTS")),
+    ] {
+        port.backend.fails(rename, Vec::<documents::RenameResponse>::new(), failure);
+        let (status, answer) = send("b").await;
+        assert_eq!((status, answer["error_code"].as_str().unwrap_or_default()), expected, "{answer}");
+    }
+    assert_eq!(port.backend.call_count(rename), 3);
 }

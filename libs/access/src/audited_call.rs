@@ -11,7 +11,7 @@ const BACKUP: &str = "/matyan.backup.v1.BackupService/";
 
 /// Calls with an entry: everything with side effects for which a caller must manage a project or operate the instance,
 /// deletions of runs, and the two calls with which a backup begins. Sorted.
-const AUDITED: [&str; 29] = [
+const AUDITED: [&str; 31] = [
     "access.v1.AccessService/CreateLink",
     "access.v1.AccessService/CreateLinkEverywhere",
     "access.v1.AccessService/CreateToken",
@@ -22,8 +22,10 @@ const AUDITED: [&str; 29] = [
     "access.v1.AccessService/GrantEverywhere",
     "access.v1.AccessService/RemovePrincipal",
     "access.v1.AccessService/Revoke",
+    "access.v1.AccessService/RevokeAnyLink",
     "access.v1.AccessService/RevokeAnyToken",
     "access.v1.AccessService/RevokeEverywhere",
+    "access.v1.AccessService/RevokeLink",
     "access.v1.AccessService/RevokeToken",
     "admin.v1.AdminService/CleanupOrphanBlobs",
     "admin.v1.AdminService/CleanupTombstones",

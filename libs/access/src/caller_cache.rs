@@ -21,9 +21,12 @@ pub const REVOCATION_TIME: Duration = Duration::from_secs(30);
 pub const LIFETIME: Duration = Duration::from_secs(15);
 
 /// Interval between checks of an open stream.
-pub const RECHECK_INTERVAL: Duration = Duration::from_secs(15);
+pub const RECHECK_INTERVAL: Duration = Duration::from_secs(13);
 
-const _: () = assert!(LIFETIME.as_secs() + RECHECK_INTERVAL.as_secs() <= REVOCATION_TIME.as_secs());
+/// A stream is checked with an answer that is almost too old, then once more, and the source takes its time.
+const _: () = assert!(
+    LIFETIME.as_secs() + RECHECK_INTERVAL.as_secs() + ANSWER_TIMEOUT.as_secs() <= REVOCATION_TIME.as_secs()
+);
 
 /// Time for which known callers may send data and read metrics while the source is away.
 pub const MAX_OUTAGE: Duration = Duration::from_secs(15 * 60);
@@ -62,6 +65,7 @@ struct SharedAnswers {
 #[derive(Clone)]
 struct KnownCaller {
     caller: Option<Arc<Caller>>,
+    /// When the source was asked: the answer may be as old as the question.
     at: Instant,
 }
 
@@ -78,10 +82,11 @@ impl CallerCache {
         if let Some(known) = known.as_ref().filter(|known| known.at.elapsed() < LIFETIME) {
             return Ok(known.caller.clone());
         }
+        let at = Instant::now();
         match self.ask(token).await {
             Ok(caller) => {
                 let caller = caller.map(Arc::new);
-                self.keep(key, KnownCaller { caller: caller.clone(), at: Instant::now() });
+                self.keep(key, KnownCaller { caller: caller.clone(), at });
                 Ok(caller)
             }
             Err(error) => {
@@ -109,6 +114,10 @@ impl CallerCache {
 
     fn keep(&self, token: Option<TokenDigest>, known: KnownCaller) {
         let mut answers = self.0.answers.lock();
+        // The answer to an earlier question may arrive later, and say that a revoked token is valid.
+        if answers.get(&token).is_some_and(|kept| kept.at > known.at) {
+            return;
+        }
         if answers.len() >= MAX_ANSWERS {
             answers.retain(|_, it| it.caller.is_some() && it.at.elapsed() < MAX_OUTAGE);
             if answers.len() >= MAX_ANSWERS {

@@ -28,6 +28,18 @@ use crate::server::{
 use links::NewLink;
 use tokens::NewToken;
 
+/// What makes room for a further row.
+const REMOVE_PRINCIPALS: &str = "an operator has to remove principals, with `matyan access remove NAME`";
+const REVOKE_ROLES: &str = "an operator has to revoke roles, with `matyan access revoke NAME`";
+const REVOKE_TOKENS: &str =
+    "an operator has to revoke tokens, with `matyan access token revoke ID --everywhere`";
+const REVOKE_LINKS: &str = "an operator has to revoke links, with `matyan access revoke-link ID --everywhere`, or wait until they \
+                            are opened or expire, within 7 days";
+const REVOKE_ROLES_OF_PROJECT: &str = "revoke roles in the project, with `matyan access revoke NAME`";
+const REVOKE_TOKENS_OF_PROJECT: &str = "revoke tokens for the project, with `matyan access token revoke ID`";
+const REVOKE_LINKS_OF_PROJECT: &str = "revoke links for the project, with `matyan access revoke-link ID`, or wait until they are \
+                                       opened or expire, within 7 days";
+
 /// The service of access control.
 pub(crate) struct AccessApi {
     server: Server,
@@ -65,22 +77,25 @@ impl Error {
     fn of_access(refusal: AccessRefusal, principal: &str) -> Self {
         match refusal {
             AccessRefusal::TooManyPrincipals { limit } => {
-                let remedy = "an operator has to remove principals, with `matyan access remove NAME`";
-                Self::Full { what: "principals", limit, remedy }
+                Self::Full { what: "principals", limit, remedy: REMOVE_PRINCIPALS }
             }
             AccessRefusal::TooManyGrants { limit } => {
-                let remedy = "an operator has to revoke roles, with `matyan access revoke NAME`";
-                Self::Full { what: "roles", limit, remedy }
+                Self::Full { what: "roles", limit, remedy: REVOKE_ROLES }
             }
             AccessRefusal::TooManyCredentials { limit } => {
-                let remedy =
-                    "an operator has to revoke tokens, with `matyan access token revoke ID --everywhere`";
-                Self::Full { what: "tokens", limit, remedy }
+                Self::Full { what: "tokens", limit, remedy: REVOKE_TOKENS }
             }
             AccessRefusal::TooManyLinks { limit } => {
-                let remedy = "wait until links are opened or expire, within 7 days, or have an operator end the links and tokens \
-                              of a principal, with `matyan access disable NAME` and `matyan access enable NAME`";
-                Self::Full { what: "links", limit, remedy }
+                Self::Full { what: "links", limit, remedy: REVOKE_LINKS }
+            }
+            AccessRefusal::TooManyGrantsOfProject { limit } => {
+                Self::Full { what: "roles in the project", limit, remedy: REVOKE_ROLES_OF_PROJECT }
+            }
+            AccessRefusal::TooManyTokensOfProject { limit } => {
+                Self::Full { what: "tokens for the project", limit, remedy: REVOKE_TOKENS_OF_PROJECT }
+            }
+            AccessRefusal::TooManyLinksOfProject { limit } => {
+                Self::Full { what: "links for the project", limit, remedy: REVOKE_LINKS_OF_PROJECT }
             }
             AccessRefusal::TooManySignIns { limit } => Self::sign_in_refused(
                 principal,
@@ -237,6 +252,39 @@ impl AccessService for AccessApi {
         Ok(Response::new(pb::CreateLinkEverywhereResponse { secret, expires_us }))
     }
 
+    async fn list_links(&self, request: Request<pb::ListLinksRequest>) -> RpcResult<pb::ListLinksResponse> {
+        let (call, _) = self.start(request).await?;
+        let links = links::list(&self.server.deps, Some(&call.project_name)).await?;
+        Ok(Response::new(pb::ListLinksResponse { links }))
+    }
+
+    async fn list_all_links(
+        &self,
+        request: Request<pb::ListAllLinksRequest>,
+    ) -> RpcResult<pb::ListAllLinksResponse> {
+        self.start(request).await?;
+        let links = links::list(&self.server.deps, None).await?;
+        Ok(Response::new(pb::ListAllLinksResponse { links }))
+    }
+
+    async fn revoke_link(
+        &self,
+        request: Request<pb::RevokeLinkRequest>,
+    ) -> RpcResult<pb::RevokeLinkResponse> {
+        let (call, request) = self.start(request).await?;
+        let link = links::revoke(&self.server.deps, &request.id, Some(&call.project_name)).await?;
+        Ok(Response::new(pb::RevokeLinkResponse { link }))
+    }
+
+    async fn revoke_any_link(
+        &self,
+        request: Request<pb::RevokeAnyLinkRequest>,
+    ) -> RpcResult<pb::RevokeAnyLinkResponse> {
+        let (_, request) = self.start(request).await?;
+        let link = links::revoke(&self.server.deps, &request.id, None).await?;
+        Ok(Response::new(pb::RevokeAnyLinkResponse { link }))
+    }
+
     async fn list_tokens(
         &self,
         request: Request<pb::ListTokensRequest>,
@@ -319,9 +367,11 @@ mod tests {
         let full = text(AccessRefusal::TooManyGrants { limit: 20_000 });
         assert!(full.contains("there are 20000 roles already"), "{full}");
         assert!(full.ends_with("with `matyan access revoke NAME`"), "{full}");
-        // No command lists or revokes links.
         let links = text(AccessRefusal::TooManyLinks { limit: 1_000 });
-        assert!(links.contains("expire") && links.contains("`matyan access disable NAME`"), "{links}");
+        assert!(
+            links.contains("expire") && links.contains("`matyan access revoke-link ID --everywhere`"),
+            "{links}"
+        );
         let last = text(AccessRefusal::LastOperator);
         assert!(last.contains("`dd`, the only operator"), "{last}");
     }

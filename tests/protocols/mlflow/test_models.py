@@ -102,8 +102,9 @@ def test_models_and_versions_are_managed(mlflow, name):
     renamed = client.get_registered_model(f"{name}-new")
     assert (renamed.description, renamed.tags) == ("second", {"team": "b"})
     assert [it.name for it in client.search_registered_models(f"name LIKE '{name}%'")] == [f"{name}-new"]
-    # Its answer may have been lost. The client's HTTP layer repeats only this request.
-    client._get_registry_client().rename_registered_model(name, f"{name}-new")
+    with pytest.raises(MlflowException) as missing:
+        client.rename_registered_model(name, f"{name}-newer")
+    assert missing.value.error_code == "RESOURCE_DOES_NOT_EXIST"
     client.create_registered_model(name)
     with pytest.raises(MlflowException) as taken:
         client.rename_registered_model(name, f"{name}-new")

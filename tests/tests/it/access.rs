@@ -130,6 +130,17 @@ async fn rule_62_a_colleague_gets_a_role_in_one_project_and_loses_it() {
     let listed: Value = serde_json::from_str(&tokens).expect("one token");
     assert_eq!(listed["principal"], "ana");
     assert!(!tokens.contains(ana), "a list shows a secret");
+    let links = stdout_of(&server, &operator, &["access", "links", "--project", "speech", "--json"]);
+    let link: Value = serde_json::from_str(&links).expect("one link");
+    assert_eq!((&link["principal"], &link["created_by"]), (&"ana".into(), &"operator".into()));
+    assert!(!links.contains("mtl_"), "a list shows a secret");
+    let link = link["id"].as_str().expect("text");
+    let error = error_of(&server, Some(&operator), &["access", "revoke-link", link, "--project", "vision"]);
+    assert!(error.contains("there is no link"), "{error}");
+    let revoked = stdout_of(&server, &operator, &["access", "revoke-link", link, "--project", "speech"]);
+    assert!(revoked.contains("signs nobody in any more"), "{revoked}");
+    let listed_again = stdout_of(&server, &operator, &["access", "links", "--everywhere", "--json"]);
+    assert!(!listed_again.contains(link), "{listed_again}");
     let id = listed["id"].as_str().expect("text");
     let error = error_of(&server, Some(&operator), &["access", "token", "revoke", id, "--project", "vision"]);
     assert!(error.contains("there is no token"), "{error}");

@@ -113,7 +113,32 @@ export async function createToken({
   return { token: tokenOf(created.token), secret: created.secret };
 }
 
-/** A link that signs one browser in, and nothing returns again. */
+/** A link that signs one browser in, and was not opened yet. */
+export interface AccessLink {
+  id: string;
+  principal: string;
+  createdUs: bigint;
+  createdBy: string;
+  expiresUs: bigint;
+  /** The role that its session is limited to; undefined: all roles of its principal. */
+  limit: RoleName | undefined;
+  /** The only host name under which it can be opened; empty: any. */
+  host: string;
+}
+
+/** The links that are limited to the project. */
+export async function readLinks(signal: AbortSignal): Promise<AccessLink[]> {
+  const { links } = await unary(method.listLinks, {}, signal);
+  return links.map(({ id, principal, createdUs, createdBy, expiresUs, role, host }) => {
+    return { id, principal, createdUs, createdBy, expiresUs, limit: NAMES.get(role), host };
+  });
+}
+
+export function revokeLink(id: string): Promise<unknown> {
+  return unary(method.revokeLink, { id });
+}
+
+/** The secret of a new link, which nothing returns again. */
 export interface CreatedLink {
   secret: string;
   expiresUs: bigint;

@@ -145,8 +145,9 @@ export function followLink(event: MouseEvent): void {
     return;
   const url = new URL(link.href);
   const path = url.pathname.startsWith(rootPath) ? url.pathname.slice(rootPath.length) : undefined;
-  // Other projects, and the sign-in page, are other documents.
-  if (url.origin !== location.origin || path === undefined || /^(p\/|sign-in$)/.test(path)) return;
+  // Other projects, and the pages for signing in, are other documents.
+  if (url.origin !== location.origin || path === undefined || /^(p\/|sign-in(\/|$))/.test(path))
+    return;
   event.preventDefault();
   navigate(url.pathname + url.search);
 }

@@ -1,5 +1,5 @@
 /** All pages: their paths, and the state in their URLs. `pages.ts` loads their code. */
-import { choice, field, flag, list, number, text, type Schema, type State } from './url.ts';
+import { choice, day, field, flag, list, number, text, type Schema, type State } from './url.ts';
 
 export const X_AXES = ['step', 'relative', 'time', 'epoch', 'metric'] as const;
 export type XAxis = (typeof X_AXES)[number];
@@ -183,6 +183,18 @@ export const schemas = {
     ...charts,
   },
   list: { find: field(text, '') },
+  audit: {
+    principal: field(text, ''),
+    /** Parts of the name of a call, and of what the call was about. */
+    call: field(text, ''),
+    about: field(text, ''),
+    failed: field(flag, false),
+    /** The first and the last day. */
+    from: field(day, ''),
+    to: field(day, ''),
+    /** Whether the entries of all projects and of the server are wanted. */
+    everywhere: field(flag, false),
+  },
   document: { edit: field(flag, false) },
 } satisfies Record<string, Schema>;
 
@@ -202,6 +214,7 @@ export type PageName =
   | 'project'
   | 'bin'
   | 'access'
+  | 'audit'
   | 'study'
   | 'run';
 
@@ -234,6 +247,7 @@ export const routes: readonly Route[] = [
   route('project', 'Project', ''),
   route('bin', 'Bin', ''),
   route('access', 'Access', ''),
+  route('audit', 'Audit log', '', '/access/audit'),
   route('study', 'Study', '', '/studies/:study'),
   route('run', 'Run', '', '/runs/:run'),
 ];

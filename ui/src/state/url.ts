@@ -39,6 +39,18 @@ export function choice<const T extends string>(...values: T[]): Codec<T> {
   return { read: text => values.find(value => value === text), write: value => value };
 }
 
+/** A day, as a field for dates writes it, such as `2026-11-29`; or no day. */
+export const day: Codec<string> = {
+  read: text => (text === '' || isDay(text) ? text : undefined),
+  write: text => text,
+};
+
+function isDay(text: string): boolean {
+  const time = /^\d{4}-\d{2}-\d{2}$/.test(text) ? Date.parse(text) : NaN;
+  // Some browsers take 30 February for a day in March.
+  return !Number.isNaN(time) && new Date(time).toISOString().startsWith(text);
+}
+
 /** Texts separated by commas; backslashes protect commas in them. A single empty text is none. */
 export const list: Codec<string[]> = {
   read: text => {

@@ -47,6 +47,42 @@ async fn rule_55_a_revoked_token_is_refused_within_the_promised_time() {
     assert_eq!(cache.find(Some(&TOKEN)).await.unwrap(), None);
 }
 
+/// A source that reads at once, and takes some time to answer.
+#[derive(Clone, Default)]
+struct SlowSource(ChangingSource);
+
+#[async_trait]
+impl CallerSource for SlowSource {
+    async fn find(&self, token: Option<&TokenDigest>) -> Result<Option<Caller>, LookupError> {
+        let answer = self.0.find(token).await;
+        tokio::time::sleep(ANSWER_TIMEOUT / 2).await;
+        answer
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_55_an_answer_is_as_old_as_its_question() {
+    let source = SlowSource::default();
+    source.0.0.lock().callers.insert(Some(TOKEN), owner());
+    let cache = CallerCache::new(source.clone());
+    let asked = Instant::now();
+    assert!(cache.find(Some(&TOKEN)).await.unwrap().is_some());
+    source.0.0.lock().callers.clear();
+    advance(LIFETIME - asked.elapsed()).await;
+    assert_eq!(cache.find(Some(&TOKEN)).await.unwrap(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_55_a_late_answer_replaces_no_newer_answer() {
+    let (_, cache) = known();
+    let asked = Instant::now();
+    advance(Duration::from_secs(1)).await;
+    let known = |caller, at| KnownCaller { caller, at };
+    cache.keep(Some(TOKEN), known(None, Instant::now()));
+    cache.keep(Some(TOKEN), known(Some(Arc::new(owner())), asked));
+    assert_eq!(cache.find(Some(&TOKEN)).await.unwrap(), None);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_answer_is_used_for_some_seconds() {
     let (source, cache) = known();

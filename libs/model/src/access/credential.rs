@@ -15,6 +15,9 @@ pub type Digest = [u8; 32];
 /// Maximum numbers of valid credentials: far more than a team needs, and few enough to be listed at once.
 const MAX_TOKENS: usize = 10_000;
 const MAX_LINKS: usize = 1_000;
+/// Maximum numbers of those that are limited to one project: the owners of one project leave room for others.
+const MAX_TOKENS_OF_PROJECT: usize = 2_000;
+const MAX_LINKS_OF_PROJECT: usize = 200;
 /// Maximum numbers of sessions. A further session ends the oldest session of its principal, or of all principals.
 const MAX_SESSIONS: usize = 10_000;
 const MAX_SESSIONS_OF_PRINCIPAL: usize = 100;
@@ -238,6 +241,14 @@ impl Credential {
         self.kind.is_token()
     }
 
+    /// The details of a link; `None` for a credential of another kind.
+    pub fn as_link(&self) -> Option<&Link> {
+        match &self.kind {
+            CredentialKind::Link(link) => Some(link),
+            _ => None,
+        }
+    }
+
     /// Whether owners see the credential among the tokens: while it is valid, and for some time after its end.
     pub fn is_listed(&self, now_us: i64) -> bool {
         self.kind.is_token() && !self.is_expired(now_us.saturating_sub(LISTED_AFTER_END_US))
@@ -325,9 +336,14 @@ pub(super) async fn credential_insert(
     let (expired, valid): (Vec<_>, Vec<_>) =
         credentials_read(transaction).await?.into_iter().partition(|other| other.is_expired(now_us));
     let alike: Vec<_> = valid.iter().filter(|other| is_alike(&other.kind, &credential.kind)).collect();
+    let of_project =
+        alike.iter().filter(|it| it.project.is_some() && it.project == credential.project).count();
     match &credential.kind {
         kind if kind.is_token() && alike.len() >= MAX_TOKENS => {
             return Ok(Err(AccessRefusal::TooManyCredentials { limit: MAX_TOKENS }));
+        }
+        kind if kind.is_token() && of_project >= MAX_TOKENS_OF_PROJECT => {
+            return Ok(Err(AccessRefusal::TooManyTokensOfProject { limit: MAX_TOKENS_OF_PROJECT }));
         }
         CredentialKind::PendingLogin(login) => {
             let is_near = |other: &&&Credential| is_of_network(&other.kind, &login.network);
@@ -339,6 +355,9 @@ pub(super) async fn credential_insert(
         }
         CredentialKind::Link(_) if alike.len() >= MAX_LINKS => {
             return Ok(Err(AccessRefusal::TooManyLinks { limit: MAX_LINKS }));
+        }
+        CredentialKind::Link(_) if of_project >= MAX_LINKS_OF_PROJECT => {
+            return Ok(Err(AccessRefusal::TooManyLinksOfProject { limit: MAX_LINKS_OF_PROJECT }));
         }
         CredentialKind::Session(_) => {
             let own: Vec<_> = alike.iter().filter(|it| it.principal == credential.principal).collect();
@@ -428,11 +447,17 @@ pub fn credential_remove(transaction: &mut Transaction, credential: &Credential)
     }
 }
 
-/// Ends the sessions of a principal, and makes its links invalid.
-pub(super) async fn sessions_end(transaction: &mut Transaction, principal: &str) -> Result<()> {
+/// Ends the sessions of a principal, and makes its links invalid. `only`: the project to which they are limited; `None`
+/// for all of them.
+pub(super) async fn sessions_end(
+    transaction: &mut Transaction,
+    principal: &str,
+    only: Option<&str>,
+) -> Result<()> {
     for credential in credentials_read(transaction).await? {
+        let is_meant = only.is_none() || credential.project.as_deref() == only;
         let ends = matches!(credential.kind, CredentialKind::Session(_) | CredentialKind::Link(_));
-        if credential.principal == principal && ends {
+        if credential.principal == principal && ends && is_meant {
             credential_remove(transaction, &credential);
         }
     }

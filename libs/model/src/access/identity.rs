@@ -81,7 +81,7 @@ pub async fn identity_sign_in(
     let room = if further > 0 { grants_check_room(transaction, further).await? } else { Ok(()) };
     let count = granted.len() + changes.added.len() - changes.removed.len();
     if !changes.are_none() {
-        sessions_end(transaction, &name).await?;
+        sessions_end(transaction, &name, None).await?;
     }
     // The provider decides who is in its groups, also if no operator is left.
     if changes.takes_operator() && is_last_operator(transaction, &name).await? {

@@ -21,6 +21,8 @@ pub const ANONYMOUS: &str = "anonymous";
 /// Maximum numbers of rows: far more than a team needs, and few enough to be listed at once.
 const MAX_PRINCIPALS: usize = 10_000;
 const MAX_GRANTS: usize = 20_000;
+/// Maximum number of grants in one project: the owners of one project leave room for others.
+const MAX_GRANTS_OF_PROJECT: usize = 2_000;
 
 /// Someone whom a provider knows.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -93,7 +95,7 @@ impl Grant {
     }
 }
 
-/// A principal; `None` if it has never been granted a role, or was removed.
+/// A principal; `None` if it has no role yet, has lost its last role, or was removed.
 async fn principal_get(snapshot: &dyn Snapshot, name: &str) -> Result<Option<Principal>> {
     rows::get(snapshot, &keys::principal(name)).await
 }
@@ -163,8 +165,8 @@ pub(super) async fn principal_put(
     Ok(Ok(()))
 }
 
-/// Grants a role, instead of the role that the principal has in the same projects. A role that changes ends the
-/// sessions of the principal. The last operator stays an operator.
+/// Grants a role, instead of the role that the principal has in the same projects. A role that changes ends sessions of
+/// the principal. The last operator stays an operator.
 pub async fn grant_put(transaction: &mut Transaction, grant: &Grant) -> Result<Result<(), AccessRefusal>> {
     if principal_read(transaction, &grant.principal).await?.is_none() {
         let created_by = grant.granted_by.clone();
@@ -185,11 +187,16 @@ pub async fn grant_put(transaction: &mut Transaction, grant: &Grant) -> Result<R
                 return Ok(Err(AccessRefusal::LastOperator));
             }
             if held != grant.role {
-                sessions_end(transaction, &grant.principal).await?;
+                sessions_end_in(transaction, &grant.principal, grant.project.as_deref()).await?;
             }
         }
         None => {
-            if let Err(refusal) = grants_check_room(transaction, 1).await? {
+            let room = match &grant.project {
+                Some(project) => grants_check_room_in(transaction, project).await?,
+                None => Ok(()),
+            };
+            let room = if room.is_ok() { grants_check_room(transaction, 1).await? } else { room };
+            if let Err(refusal) = room {
                 return Ok(Err(refusal));
             }
         }
@@ -209,6 +216,30 @@ pub(super) async fn grants_check_room(
     Ok(if is_full { Err(AccessRefusal::TooManyGrants { limit: MAX_GRANTS }) } else { Ok(()) })
 }
 
+/// Refuses a further grant in this project, if there is no room for it.
+async fn grants_check_room_in(transaction: &Transaction, project: &str) -> Result<Result<(), AccessRefusal>> {
+    let mut stored = 0;
+    for (key, _) in rows::read_all(transaction, &keys::grants()).await? {
+        let (_, of_grant) = keys::decode_grant(&key)?;
+        stored += usize::from(of_grant.as_deref() == Some(project));
+    }
+    let refusal = AccessRefusal::TooManyGrantsOfProject { limit: MAX_GRANTS_OF_PROJECT };
+    Ok(if stored >= MAX_GRANTS_OF_PROJECT { Err(refusal) } else { Ok(()) })
+}
+
+/// Ends the sessions of a principal whose role in these projects changes, and makes its links invalid. Of a principal with
+/// roles elsewhere, only sessions for this project alone end: its owners must not sign people out of other projects, or
+/// an operator out of the server. A session that goes on has the rights of the new role, which is read with each call.
+async fn sessions_end_in(
+    transaction: &mut Transaction,
+    principal: &str,
+    project: Option<&str>,
+) -> Result<()> {
+    let granted = grants_read(transaction, principal).await?;
+    let has_others = granted.iter().any(|grant| grant.project.as_deref() != project);
+    sessions_end(transaction, principal, project.filter(|_| has_others)).await
+}
+
 /// Writes a grant to which no limit applies.
 pub(super) fn grant_set(transaction: &mut Transaction, grant: &Grant) {
     transaction.batch().set(grant.key(), grant.encode());
@@ -219,7 +250,9 @@ pub(super) fn grant_clear(transaction: &mut Transaction, grant: &Grant) {
     transaction.batch().clear(grant.key());
 }
 
-/// Takes a role from a principal, and ends its sessions. Returns whether the principal had a role in these projects.
+/// Takes a role from a principal, and ends sessions of the principal. Forgets a principal of which nothing is left: whoever
+/// grants roles and takes them could fill the store with names. Returns whether the principal had a role in these
+/// projects.
 pub async fn grant_remove(
     transaction: &mut Transaction,
     principal: &str,
@@ -231,10 +264,31 @@ pub async fn grant_remove(
         if project.is_none() && is_last_operator(transaction, principal).await? {
             return Ok(Err(AccessRefusal::LastOperator));
         }
-        sessions_end(transaction, principal).await?;
+        sessions_end_in(transaction, principal, project).await?;
+        if !is_needed_without(transaction, principal, project).await? {
+            transaction.batch().clear(keys::principal(principal));
+        }
         transaction.batch().clear(key);
     }
     Ok(Ok(was_granted))
+}
+
+/// Whether a principal stays without its role in these projects: it has another role or a token, is disabled, or has
+/// signed in with a provider.
+async fn is_needed_without(
+    transaction: &Transaction,
+    principal: &str,
+    project: Option<&str>,
+) -> Result<bool> {
+    let row = principal_read(transaction, principal).await?;
+    if row.is_some_and(|row| row.is_disabled || row.identity.is_some()) {
+        return Ok(true);
+    }
+    let granted = grants_read(transaction, principal).await?;
+    let credentials = credentials_read(transaction).await?;
+    let is_own_token = |credential: &Credential| credential.principal == principal && credential.is_token();
+    Ok(granted.iter().any(|grant| grant.project.as_deref() != project)
+        || credentials.iter().any(is_own_token))
 }
 
 /// The result of removing a principal.

@@ -17,13 +17,25 @@ pub enum AccessRefusal {
     TooManyLinks {
         limit: usize,
     },
+    /// Too many grants in one project.
+    TooManyGrantsOfProject {
+        limit: usize,
+    },
+    /// Too many valid tokens that are limited to one project.
+    TooManyTokensOfProject {
+        limit: usize,
+    },
+    /// Too many links that are limited to one project and that nobody has opened yet.
+    TooManyLinksOfProject {
+        limit: usize,
+    },
     /// Too many programs wait for someone who types their code.
     TooManyLogins,
     /// The principal has signed in with its provider too often in a short time.
     TooManySignIns {
         limit: usize,
     },
-    /// The principal has never been granted a role, or was removed.
+    /// The principal has no role yet, has lost its last role, or was removed.
     UnknownPrincipal,
     /// The principal is disabled, so it gets no credentials.
     DisabledPrincipal,

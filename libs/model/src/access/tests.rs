@@ -306,9 +306,12 @@ async fn rule_82_a_session_ends_with_its_token_its_principal_and_its_roles() {
     assert!(find(&store, 1, 100).await.is_some(), "the token stays");
 
     open().await;
-    let removed =
-        store.run(async |transaction| grant_remove(transaction, "ana", Some("speech")).await).await.unwrap();
-    assert_eq!(removed, Ok(true));
+    let remove = async |project| {
+        store.run(async |transaction| grant_remove(transaction, "ana", project).await).await.unwrap()
+    };
+    assert_eq!(remove(Some("speech")).await, Ok(true));
+    assert!(find(&store, 3, 100).await.is_some(), "she has a role elsewhere");
+    assert_eq!(remove(None).await, Ok(true));
     assert_eq!(find(&store, 3, 100).await, None);
 
     open().await;
@@ -318,6 +321,83 @@ async fn rule_82_a_session_ends_with_its_token_its_principal_and_its_roles() {
     assert_eq!(find(&store, 3, 100).await, None, "signed out");
     let ended = store.run(async |transaction| session_end(transaction, &[1; 32], 100).await).await.unwrap();
     assert_eq!(ended, None, "signing out ends no token");
+}
+
+#[tokio::test]
+async fn rule_82_owners_of_one_project_sign_nobody_out_of_others() {
+    let store = TestStore::open().await;
+    put(&store, grant("op", None, Role::Operator)).await;
+    put_credential(&store, &session("op", 1, None)).await.unwrap();
+    for (digest, project) in [(2, "speech"), (3, "vision")] {
+        let limited = Credential { project: Some(project.to_owned()), ..session("op", digest, None) };
+        put_credential(&store, &limited).await.unwrap();
+    }
+    for role in [Role::Ingest, Role::Viewer] {
+        put(&store, grant("op", Some("speech"), role)).await;
+    }
+    let mut left = Vec::new();
+    for digest in [1, 2, 3] {
+        left.push(find(&store, digest, 100).await.is_some());
+    }
+    assert_eq!(left, [true, false, true]);
+}
+
+#[tokio::test]
+async fn rule_62_one_project_leaves_room_for_others() {
+    let store = TestStore::open().await;
+    put(&store, grant("ana", None, Role::Viewer)).await;
+    let link = |number: u8, project: &str| Credential {
+        kind: CredentialKind::Link(Link { host: None }),
+        project: Some(project.to_owned()),
+        ..credential("ana", number)
+    };
+    for number in 0..200 {
+        put_credential(&store, &link(number, "speech")).await.unwrap();
+    }
+    let refused = AccessRefusal::TooManyLinksOfProject { limit: 200 };
+    assert_eq!(put_credential(&store, &link(200, "speech")).await, Err(refused));
+    assert_eq!(put_credential(&store, &link(200, "vision")).await, Ok(()));
+
+    let mut batch = Batch::default();
+    let row =
+        GrantRow { role: Role::Viewer.into(), granted_us: 0, granted_by: String::new(), provider: None };
+    for principal in 0..2_000 {
+        batch.set(keys::grant(&format!("p{principal}"), Some("speech")), rows::encode(&row));
+    }
+    assert!(matches!(store.commit(batch).await.unwrap(), Commit::Done { .. }));
+    let further = async |project| {
+        let further = grant("ben", Some(project), Role::Viewer);
+        store.run(async |transaction| grant_put(transaction, &further).await).await.unwrap()
+    };
+    let refused = AccessRefusal::TooManyGrantsOfProject { limit: 2_000 };
+    assert_eq!(further("speech").await, Err(refused));
+    assert_eq!(further("vision").await, Ok(()));
+}
+
+#[tokio::test]
+async fn rule_62_a_principal_of_which_nothing_is_left_is_forgotten() {
+    let store = TestStore::open().await;
+    let is_known = async |name| principal_is_active(&*store.snapshot().await.unwrap(), name).await.unwrap();
+    let remove = async |name, project| {
+        store.run(async |transaction| grant_remove(transaction, name, project).await).await.unwrap()
+    };
+    for name in ["ana", "ben"] {
+        put(&store, grant(name, Some("speech"), Role::Viewer)).await;
+    }
+    put(&store, grant("ana", None, Role::Viewer)).await;
+    put_credential(&store, &credential("ben", 1)).await.unwrap();
+    for name in ["ana", "ben"] {
+        assert_eq!(remove(name, Some("speech")).await, Ok(true));
+        assert!(is_known(name).await, "{name} has another role or a token");
+    }
+    assert_eq!(remove("ana", None).await, Ok(true));
+    assert!(!is_known("ana").await);
+    let mut batch = Batch::default();
+    batch.clear(keys::credential(&[1; 32]));
+    assert!(matches!(store.commit(batch).await.unwrap(), Commit::Done { .. }));
+    put(&store, grant("ben", None, Role::Viewer)).await;
+    assert_eq!(remove("ben", None).await, Ok(true));
+    assert!(!is_known("ben").await);
 }
 
 #[tokio::test]

@@ -1,13 +1,14 @@
 //! One-time links, with which an invited person signs a browser in. The text of a link is in the response to its
-//! creation and nowhere else.
+//! creation and nowhere else: a list of links has their ids.
 
 use matyan_access::SecretKind;
-use matyan_model::access::{ANONYMOUS, Credential, CredentialKind, Link};
-use matyan_proto::access::v1::Role;
+use matyan_model::access::{ANONYMOUS, Credential, CredentialKind, Link, credential_take, credentials_list};
+use matyan_proto::access::v1::{self as pb, Role};
+use matyan_store::{Transaction, transact};
 
 use super::{
     grants::check_principal,
-    tokens::{check_principal_of_project, put_credential},
+    tokens::{check_principal_of_project, is_in, only_with_id, put_credential},
 };
 use crate::server::{
     audit::audit_resource,
@@ -76,4 +77,45 @@ fn lifetime_us(lifetime_s: u64) -> Result<i64> {
         ));
     }
     Ok(i64::try_from(lifetime_s * 1_000_000).unwrap_or(i64::MAX))
+}
+
+/// `None` for a credential of another kind.
+fn view(credential: Credential) -> Option<pb::LinkInfo> {
+    let host = credential.as_link()?.host.clone().unwrap_or_default();
+    let id = credential.id();
+    let Credential { principal, created_us, created_by, expires_us, project, role, .. } = credential;
+    let role = role.unwrap_or(Role::Unspecified).into();
+    let expires_us = expires_us.unwrap_or(i64::MAX);
+    Some(pb::LinkInfo { id, principal, created_us, created_by, expires_us, project, role, host })
+}
+
+/// Whether a credential is a link that can be opened.
+fn is_open(credential: &Credential, now_us: i64) -> bool {
+    credential.as_link().is_some() && !credential.is_expired(now_us)
+}
+
+/// The links that are limited to a project, or all links, as far as they can be opened.
+pub(super) async fn list(deps: &Deps, project: Option<&str>) -> Result<Vec<pb::LinkInfo>> {
+    let snapshot = deps.store.snapshot().await?;
+    let now_us = (deps.clock)();
+    let listed = credentials_list(snapshot.as_ref()).await?;
+    let links = listed.into_iter().filter(|link| is_open(link, now_us) && is_in(link, project));
+    Ok(links.filter_map(view).collect())
+}
+
+/// Revokes the link whose id starts like this. Either the link is revoked, or a browser has opened it.
+pub(super) async fn revoke(deps: &Deps, id: &str, project: Option<&str>) -> Result<Option<pb::LinkInfo>> {
+    audit_resource(format_args!("link {id}"));
+    let now_us = (deps.clock)();
+    let (revoked, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+        let listed = credentials_list(transaction.unchecked()).await?;
+        let links = listed.into_iter().filter(|link| is_open(link, now_us) && is_in(link, project));
+        let link = only_with_id(links, "link", id)?;
+        let taken = credential_take(&mut transaction, &link.digest, now_us).await?;
+        let taken = taken.ok_or_else(|| Error::not_found("link", id))?;
+        Ok::<_, Error>((transaction, taken))
+    })
+    .await?;
+    audit_resource(format_args!("{} link {}", revoked.principal, revoked.id()));
+    Ok(view(revoked))
 }

@@ -1,7 +1,8 @@
 //! Tokens of principals. The text of a token is in the response to its creation and nowhere else.
 
 use matyan_model::access::{
-    ANONYMOUS, Credential, CredentialKind, credential_put, credential_remove, credentials_list, grants_of,
+    ANONYMOUS, AccessRefusal, Credential, CredentialKind, credential_put, credential_remove,
+    credentials_list, grants_of,
 };
 use matyan_proto::{
     access::v1::{self as pb, Role},
@@ -22,7 +23,7 @@ const DAY_S: u64 = 24 * 60 * 60;
 const DEFAULT_LIFETIME_S: u64 = 90 * DAY_S;
 const MAX_LIFETIME_S: u64 = 366 * DAY_S;
 
-/// Digits of an id that are enough to name a token.
+/// Digits of an id that are enough to name a credential.
 const MIN_ID_DIGITS: usize = 4;
 
 /// A token to be created.
@@ -53,18 +54,43 @@ pub(super) async fn list(deps: &Deps, project: Option<&str>) -> Result<Vec<pb::T
     Ok(listed.into_iter().filter(is_shown).map(view).collect())
 }
 
-fn is_in(token: &Credential, project: Option<&str>) -> bool {
-    project.is_none() || token.project.as_deref() == project
+/// Whether a credential is limited to a project; without a project, true for every credential.
+pub(super) fn is_in(credential: &Credential, project: Option<&str>) -> bool {
+    project.is_none() || credential.project.as_deref() == project
 }
 
-/// Refuses a token or a link of a project for a principal that has roles in all projects, except by an operator: an owner
-/// could act under the name of an operator.
+/// The only one of these credentials whose id starts like this. `kind`: the noun for them.
+pub(super) fn only_with_id(
+    credentials: impl Iterator<Item = Credential>,
+    kind: &'static str,
+    id: &str,
+) -> Result<Credential> {
+    if id.len() < MIN_ID_DIGITS {
+        return Err(Error::field("id", format!("has fewer than 4 digits: give more of the {kind}'s id")));
+    }
+    let mut found = credentials.filter(|credential| credential.id().starts_with(id));
+    let only = found.next().ok_or_else(|| Error::not_found(kind, id))?;
+    if found.next().is_some() {
+        let reason = format!("is the start of several ids: give more digits of the {kind}'s id");
+        return Err(Error::field("id", reason));
+    }
+    Ok(only)
+}
+
+/// Refuses a token or a link of a project for a principal that has no role there: an owner must not learn who has roles in
+/// other projects. Refuses it also for a principal that has roles in all projects, except by an operator: an owner could
+/// act under the name of an operator.
 pub(super) async fn check_principal_of_project(deps: &Deps, call: &Call, principal: &str) -> Result<()> {
     if principal == call.caller {
         return Ok(());
     }
     let snapshot = deps.store.snapshot().await?;
     let granted = grants_of(snapshot.as_ref(), principal).await?;
+    let is_there =
+        |project: &Option<String>| project.as_ref().is_none_or(|project| *project == call.project_name);
+    if !granted.iter().any(|grant| is_there(&grant.project)) {
+        return Err(Error::of_access(AccessRefusal::UnknownPrincipal, principal));
+    }
     let own = grants_of(snapshot.as_ref(), &call.caller).await?;
     let is_operator = own.iter().any(|grant| grant.role == Role::Operator);
     if is_operator || granted.iter().all(|grant| grant.project.is_some()) {
@@ -147,22 +173,10 @@ fn lifetime_us(lifetime_s: u64) -> Result<i64> {
 /// Revokes the token whose id starts like this.
 pub(super) async fn revoke(deps: &Deps, id: &str, project: Option<&str>) -> Result<pb::TokenInfo> {
     audit_resource(format_args!("token {id}"));
-    let not_found = || Error::not_found("token", id);
-    if id.len() < MIN_ID_DIGITS {
-        return Err(Error::field("id", "has fewer than 4 digits: give more of the token's id"));
-    }
     let (revoked, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         let listed = credentials_list(transaction.unchecked()).await?;
-        let mut found = listed
-            .into_iter()
-            .filter(|token| token.is_token() && is_in(token, project) && token.id().starts_with(id));
-        let token = found.next().ok_or_else(not_found)?;
-        if found.next().is_some() {
-            return Err(Error::field(
-                "id",
-                "is the start of several ids: give more digits of the token's id",
-            ));
-        }
+        let tokens = listed.into_iter().filter(|token| token.is_token() && is_in(token, project));
+        let token = only_with_id(tokens, "token", id)?;
         credential_remove(&mut transaction, &token);
         Ok::<_, Error>((transaction, token))
     })

@@ -1,7 +1,8 @@
-//! Access control: the roles of principals in projects, and their tokens.
+//! Access control: the roles of principals in projects, and their tokens and links.
 
 mod audit;
 mod check;
+mod links;
 mod tokens;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -22,6 +23,7 @@ use super::{
     projects::shown_name,
 };
 use audit::AuditFlags;
+use links::{LinkListFlags, LinkRevocationFlags};
 use tokens::{InviteFlags, TokenCommand};
 
 const ACCESS_EXAMPLES: &str = "\
@@ -34,6 +36,8 @@ Examples:
   matyan access grant ci ingest --project speech
   matyan access token create ci --project speech --days 365 --label 'build server'
   matyan access ls --project speech                          who may do what in the project
+  matyan access links --project speech                       links that were not opened yet
+  matyan access revoke-link 0123abcd --project speech        of a link that was sent to the wrong person
   matyan access grant bo operator --everywhere
   matyan access grant prometheus monitor --everywhere        reads /metrics, and nothing else
   matyan access disable ana                                  ends all of her sessions and tokens, and keeps her roles
@@ -66,6 +70,10 @@ pub(crate) enum AccessCommand {
     Check,
     /// Show who has changed roles and tokens, deleted data, read or restored backups, and signed in
     Audit(AuditFlags),
+    /// List the links that sign a browser in once, and were not opened yet; for this project only
+    Links(LinkListFlags),
+    /// Revoke a link that was not opened yet, and is for this project only
+    RevokeLink(LinkRevocationFlags),
     /// Create, list and revoke tokens
     #[command(subcommand)]
     Token(TokenCommand),
@@ -174,6 +182,14 @@ pub(super) async fn run(flags: AccessFlags) -> Result<(), Error> {
         AccessCommand::Audit(flags) => {
             let audit = &mut client!(AuditServiceClient, client.connect().await?);
             audit::run(audit, flags, out).await
+        }
+        AccessCommand::Links(flags) => {
+            let access = &mut client!(AccessServiceClient, client.connect().await?);
+            links::list(access, flags, out).await
+        }
+        AccessCommand::RevokeLink(flags) => {
+            let access = &mut client!(AccessServiceClient, client.connect().await?);
+            links::revoke(access, flags, out).await
         }
         AccessCommand::Token(TokenCommand::Generate) => tokens::generate(out),
         AccessCommand::Token(TokenCommand::Digest) => tokens::digest(&client, out),

@@ -178,6 +178,7 @@ fn run_wrong_commands(closed: &ClosedServer, token: &str) {
     for words in [
         &["access", "grant", token, "viewer", "--project", PROJECT][..],
         &["access", "token", "revoke", token, "--project", PROJECT],
+        &["access", "revoke-link", token, "--project", PROJECT],
         &["access", "token", "create", token, "--project", PROJECT],
         &["access", "revoke", token, "--project", PROJECT],
         &["runs", "show", token, "--project", PROJECT],

@@ -1,5 +1,20 @@
 import { expect, test } from 'vitest';
 
+import { create } from '@bufbuild/protobuf';
+import type { AuditPage } from '../../api/audit.ts';
+import { AuditEntrySchema } from '../../gen/matyan/access/v1/audit_pb.ts';
+import { decode } from '../../state/url.ts';
+import { schemas } from '../../state/routes.ts';
+import {
+  auditQuery,
+  callParts,
+  callText,
+  isFiltered,
+  NO_FILTERS,
+  originText,
+  outcomeText,
+  readSome,
+} from './audit_log.ts';
 import { type GrantedRole, type RoleName } from '../../api/rights.ts';
 import { DAY, HOUR } from '../../format/time.ts';
 import { expiryOf } from './expiry.ts';
@@ -96,4 +111,69 @@ test('a token says two weeks before that it expires', () => {
   check(14 * DAY, 'in 14 d', 'soon');
   expect(expiryOf(BigInt(now + 15 * DAY) * 1_000n, now).state).toBe('later');
   expect(expiryOf(undefined, now)).toEqual({ text: 'never', state: 'later' });
+});
+
+test('the address of the audit log names its entries', () => {
+  const of = (query: string, mayOperate = false) =>
+    auditQuery(decode(schemas.audit, query), mayOperate);
+  expect(of('')).toEqual({
+    everywhere: false,
+    principal: '',
+    rpc: '',
+    resource: '',
+    failed: false,
+    sinceUs: undefined,
+    untilUs: undefined,
+  });
+  const whole = of(
+    '?principal=+ana&call=Grant&about=bo&failed=1&from=2026-11-28&to=2026-11-29&everywhere=1',
+  );
+  expect(whole).toMatchObject({ principal: 'ana', rpc: 'Grant', resource: 'bo', failed: true });
+  // The days are those of the reader, and the last one is included.
+  expect(whole.sinceUs).toBe(BigInt(new Date(2026, 10, 28).getTime()) * 1_000n);
+  expect(whole.untilUs).toBe(BigInt(new Date(2026, 10, 30).getTime()) * 1_000n);
+  // Only operators see all projects, whatever the address says.
+  expect([whole.everywhere, of('?everywhere=1', true).everywhere]).toEqual([false, true]);
+  expect(of('?from=2026-02-30&to=soon')).toMatchObject({ sinceUs: undefined, untilUs: undefined });
+  for (const query of ['?principal=a', '?call=a', '?about=a', '?failed=1', '?from=2026-01-01'])
+    expect(isFiltered(of(query)), query).toBe(true);
+  expect(isFiltered(of('?everywhere=1', true))).toBe(false);
+  const cleared = {
+    ...decode(schemas.audit, '?principal=a&failed=1&to=2026-01-01'),
+    ...NO_FILTERS,
+  };
+  expect(isFiltered(auditQuery(cleared, false))).toBe(false);
+});
+
+test('a rare entry of the audit log is looked for in several pages, and not in all at once', async () => {
+  const entry = create(AuditEntrySchema, { rpc: 'sign-in' });
+  const log = (found: number, length: number) => {
+    const cursors: string[] = [];
+    const read = async (cursor: string): Promise<AuditPage> => {
+      cursors.push(cursor);
+      const at = cursors.length;
+      return { entries: at === found ? [entry] : [], nextCursor: at === length ? '' : `${at}` };
+    };
+    return { cursors, read };
+  };
+  const third = log(3, 9);
+  expect(await readSome(third.read, 'start')).toEqual({ entries: [entry], nextCursor: '3' });
+  expect(third.cursors).toEqual(['start', '1', '2']);
+  const short = log(0, 2);
+  expect(await readSome(short.read, '')).toEqual({ entries: [], nextCursor: '' });
+  expect(short.cursors).toEqual(['', '1']);
+  const long = log(99, 100);
+  expect(await readSome(long.read, '')).toEqual({ entries: [], nextCursor: '5' });
+});
+
+test('an entry of the audit log is shown in short words', () => {
+  expect(callText('access.v1.AccessService/Grant')).toBe('AccessService/Grant');
+  expect(callParts('access.v1.AccessService/Grant')).toEqual({
+    name: 'Grant',
+    service: 'AccessService',
+  });
+  expect(callParts('sign-in')).toEqual({ name: 'sign-in', service: '' });
+  expect(outcomeText('PERMISSION_DENIED')).toBe('permission denied');
+  expect(originText('10.0.0.7', '0123456789abcdef')).toBe('10.0.0.7 · token 01234567');
+  expect(originText('', '')).toBe('');
 });

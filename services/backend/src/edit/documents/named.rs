@@ -41,12 +41,17 @@ fn check_kind(kind: &str) -> Result<()> {
 
 /// The id of a document.
 fn document_id(kind: &str, name: &str) -> Result<String> {
+    id_of_field(kind, "name", name)
+}
+
+/// The id of a document whose name is in this field of a request.
+fn id_of_field(kind: &str, field: &'static str, name: &str) -> Result<String> {
     check_kind(kind)?;
     if name.is_empty() || name.chars().any(char::is_control) {
-        return Err(Error::field("name", "is empty or has control characters"));
+        return Err(Error::field(field, "is empty or has control characters"));
     }
     let id = format!("{kind}/{name}");
-    check_limit("name", id.len(), limits::NAME_BYTES)?;
+    check_limit(field, id.len(), limits::NAME_BYTES)?;
     Ok(id)
 }
 
@@ -90,6 +95,33 @@ async fn write(deps: &Deps, call: &Call, request: &pb::WriteRequest) -> Result<i
     })
     .await?;
     Ok(updated_us)
+}
+
+/// Moves a document to another id. Returns the document.
+async fn rename(deps: &Deps, call: &Call, request: &pb::RenameRequest) -> Result<pb::Document> {
+    let pb::RenameRequest { kind, name, new_name, if_updated_us } = request;
+    let id = document_id(kind, name)?;
+    let new_id = id_of_field(kind, "new_name", new_name)?;
+    let now = (deps.clock)();
+    let (renamed, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+        let project = call.project;
+        let mut document: Document = entity_load(&transaction, project, &id).await?;
+        entities::check_unchanged(Document::KIND.name(), &id, document.updated_us, *if_updated_us)?;
+        match entity_load::<Document>(&transaction, project, &new_id).await {
+            Err(EntityError::NotFound { .. }) => {}
+            Ok(_) => {
+                return Err(Error::AlreadyExists { resource: Document::KIND.name(), name: new_name.clone() });
+            }
+            Err(error) => return Err(error.into()),
+        }
+        // Callers recognize a version by its time, which increases even if clocks do not.
+        document.updated_us = document.updated_us.saturating_add(1).max(now);
+        entity_delete::<Document>(&mut transaction, project, &id).await?;
+        entity_create(&mut transaction, project, &new_id, &document).await?;
+        Ok::<_, Error>((transaction, document))
+    })
+    .await?;
+    Ok(view(&new_id, renamed))
 }
 
 async fn delete(deps: &Deps, call: &Call, request: &pb::DeleteRequest) -> Result<()> {
@@ -171,6 +203,12 @@ impl DocumentService for DocumentApi {
         let (call, request) = self.server.start_call(request).await?;
         let updated_us = write(&self.server.deps, &call, &request).await?;
         Ok(Response::new(pb::WriteResponse { updated_us }))
+    }
+
+    async fn rename(&self, request: Request<pb::RenameRequest>) -> RpcResult<pb::RenameResponse> {
+        let (call, request) = self.server.start_call(request).await?;
+        let document = Some(rename(&self.server.deps, &call, &request).await?);
+        Ok(Response::new(pb::RenameResponse { document }))
     }
 
     async fn delete(&self, request: Request<pb::DeleteRequest>) -> RpcResult<pb::DeleteResponse> {

@@ -1,10 +1,11 @@
 //! The audit log: an entry for each call that changes rights or deletes something.
 
 use futures::FutureExt as _;
+use matyan_access::{BrowserSecret, SecretKind};
 use matyan_proto::{
     access::v1::{
-        AuditEntry, AuditFilter, CreateTokenRequest, GrantRequest, ListAllEntriesRequest, ListEntriesRequest,
-        ListEntriesResponse, RevokeRequest, RevokeTokenRequest, Role,
+        AuditEntry, AuditFilter, CreateLinkRequest, CreateTokenRequest, GrantRequest, ListAllEntriesRequest,
+        ListEntriesRequest, ListEntriesResponse, RevokeLinkRequest, RevokeRequest, RevokeTokenRequest, Role,
         access_service_client::AccessServiceClient, audit_service_client::AuditServiceClient,
     },
     backup::v1::{
@@ -68,6 +69,12 @@ async fn rule_80_each_change_of_rights_has_an_entry() {
     // People paste tokens where ids belong.
     let pasted = RevokeTokenRequest { id: token.secret.clone() };
     access.revoke_token(from("bo", "speech", pasted)).await.unwrap_err();
+    let link = CreateLinkRequest { principal: "ana".to_owned(), ..CreateLinkRequest::default() };
+    let link = access.create_link(from("bo", "speech", link)).await.unwrap().into_inner();
+    let link_id = BrowserSecret::parse(SecretKind::Link, &link.secret).unwrap().digest().id();
+    access.revoke_link(from("bo", "speech", RevokeLinkRequest { id: link_id.clone() })).await.unwrap();
+    let pasted = RevokeLinkRequest { id: link.secret.clone() };
+    access.revoke_link(from("bo", "speech", pasted)).await.unwrap_err();
     let revoke = RevokeRequest { principal: "cy".to_owned() };
     assert_eq!(
         access.revoke(from("bo", "speech", revoke)).await.unwrap_err().code(),
@@ -76,6 +83,7 @@ async fn rule_80_each_change_of_rights_has_an_entry() {
     );
     let entries = entries(&harness, "speech").await;
     let about = format!("ana token {id}");
+    let about_link = format!("ana link {link_id}");
     assert_eq!(
         shown(&entries),
         [
@@ -84,6 +92,9 @@ async fn rule_80_each_change_of_rights_has_an_entry() {
             ("AccessService/CreateToken", about.as_str(), "OK"),
             ("AccessService/RevokeToken", about.as_str(), "OK"),
             ("AccessService/RevokeToken", "token mtk_…", "NOT_FOUND"),
+            ("AccessService/CreateLink", about_link.as_str(), "OK"),
+            ("AccessService/RevokeLink", about_link.as_str(), "OK"),
+            ("AccessService/RevokeLink", "link mtl_…", "NOT_FOUND"),
             ("AccessService/Revoke", "cy", "NOT_FOUND"),
         ]
     );
@@ -91,7 +102,9 @@ async fn rule_80_each_change_of_rights_has_an_entry() {
     assert_eq!((principal.as_str(), credential.as_str()), ("bo", "0123456789abcdef"));
     assert_eq!((address.as_str(), request_id.as_str()), ("10.0.0.7", "request-1"));
     assert_eq!(project.as_deref(), Some("speech"));
-    assert!(!format!("{entries:?}").contains(&token.secret), "an entry contains a token");
+    for secret in [&token.secret, &link.secret] {
+        assert!(!format!("{entries:?}").contains(secret), "an entry contains a secret");
+    }
     harness.end().await;
 }
 

@@ -54,6 +54,40 @@ async fn a_document_is_replaced_only_by_whoever_has_read_it() {
     harness.end().await;
 }
 
+fn rename(name: &str, new_name: &str, if_updated_us: Option<i64>) -> RenameRequest {
+    RenameRequest { kind: "model".into(), name: name.into(), new_name: new_name.into(), if_updated_us }
+}
+
+#[tokio::test]
+async fn a_document_is_renamed_in_one_step() {
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes()).max_decoding_message_size(limits::MESSAGE_BYTES);
+    // In several pieces, none of which stays under the earlier name.
+    let content = vec![b'x'; limits::NAMED_DOCUMENT_BYTES];
+    let written = client.write(write("a", &content, None)).await.unwrap().into_inner().updated_us;
+    client.write(write("taken", b"1", None)).await.unwrap();
+    let other = rename("a", "b", Some(written - 1));
+    assert_eq!(failure(client.rename(other).await).0, Code::Aborted);
+    for taken in ["taken", "a"] {
+        assert_eq!(failure(client.rename(rename("a", taken, None)).await).0, Code::AlreadyExists);
+    }
+    let renamed = client.rename(rename("a", "b", Some(written))).await.unwrap().into_inner();
+    let renamed = renamed.document.unwrap();
+    assert_eq!((renamed.kind.as_str(), renamed.name.as_str()), ("model", "b"));
+    assert!(
+        renamed.updated_us > written,
+        "every change increases the version, even if the clock stands still"
+    );
+    assert_eq!(client.get(get("b")).await.unwrap().into_inner().document.unwrap(), renamed);
+    assert_eq!(renamed.content, content);
+    assert_eq!(names(&mut client, "model", "").await, ["b", "taken"]);
+    not_found(client.rename(rename("a", "c", None)).await, "document", "model/a");
+    not_found(client.get(get("a")).await, "document", "model/a");
+    // The earlier name is free for another document.
+    client.write(write("a", b"1", Some(0))).await.unwrap();
+    harness.end().await;
+}
+
 #[tokio::test]
 async fn documents_are_listed_by_kind_and_the_beginning_of_their_names() {
     let harness = Harness::new().await;
@@ -86,6 +120,8 @@ async fn invalid_documents_are_refused_with_the_field() {
         wrong_field(client.write(write(name, b"", None)).await, "name");
         wrong_field(client.get(get(name)).await, "name");
         wrong_field(client.delete(delete(name, None)).await, "name");
+        wrong_field(client.rename(rename(name, "b", None)).await, "name");
+        wrong_field(client.rename(rename("a", name, None)).await, "new_name");
     }
     let large = vec![0; limits::NAMED_DOCUMENT_BYTES + 1];
     wrong_field(client.write(write("a", &large, None)).await, "content");

@@ -73,7 +73,9 @@ const REFUSED: &[(&str, Code)] = &[
     ("backup.v1.BackupService/WriteBlob", Code::InvalidArgument),
     ("backup.v1.BackupService/WriteRun", Code::FailedPrecondition),
     // Without an id, which is not known before.
+    ("access.v1.AccessService/RevokeAnyLink", Code::InvalidArgument),
     ("access.v1.AccessService/RevokeAnyToken", Code::InvalidArgument),
+    ("access.v1.AccessService/RevokeLink", Code::InvalidArgument),
     ("access.v1.AccessService/RevokeToken", Code::InvalidArgument),
     // Without a token, without a provider, and without the secrets of a browser: `sign_in` tests them with these.
     ("access.v1.LoginService/GetLogin", Code::InvalidArgument),
@@ -94,6 +96,7 @@ const REFUSED: &[(&str, Code)] = &[
     // time as well.
     ("artifacts.v1.ArtifactService/Delete", Code::NotFound),
     ("documents.v1.DocumentService/Delete", Code::NotFound),
+    ("documents.v1.DocumentService/Rename", Code::NotFound),
     ("studies.v1.StudyService/Delete", Code::NotFound),
 ];
 
@@ -111,13 +114,17 @@ const SHOWS_NOTHING: &[&str] = &[
     "access.v1.AccessService/Grant",
     "access.v1.AccessService/GrantEverywhere",
     "access.v1.AccessService/ListAllGrants",
+    "access.v1.AccessService/ListAllLinks",
     "access.v1.AccessService/ListAllTokens",
     "access.v1.AccessService/ListGrants",
+    "access.v1.AccessService/ListLinks",
     "access.v1.AccessService/ListTokens",
     "access.v1.AccessService/RemovePrincipal",
     "access.v1.AccessService/Revoke",
+    "access.v1.AccessService/RevokeAnyLink",
     "access.v1.AccessService/RevokeAnyToken",
     "access.v1.AccessService/RevokeEverywhere",
+    "access.v1.AccessService/RevokeLink",
     "access.v1.AccessService/RevokeToken",
     "access.v1.AuditService/ListEntries",
     "access.v1.AuditService/ListAllEntries",
@@ -156,6 +163,7 @@ const SHOWS_NOTHING: &[&str] = &[
     "dashboards.v1.DashboardService/Create",
     "dashboards.v1.DashboardService/Delete",
     "documents.v1.DocumentService/Delete",
+    "documents.v1.DocumentService/Rename",
     "documents.v1.DocumentService/Write",
     "experiments.v1.ExperimentService/Activity",
     "experiments.v1.ExperimentService/Create",
@@ -293,9 +301,11 @@ fn methods() -> Vec<(String, MethodDescriptor)> {
                 "BinBatch" | "RestoreBatch" => 3,
                 "Delete" | "DeleteBatch" | "CleanupOrphanBlobs" => 4,
                 "CleanupTombstones" | "ClearTombstone" => 5,
-                // Needs the principal.
-                "CreateToken" | "CreateTokenEverywhere" | "CreateLink" | "CreateLinkEverywhere" => 2,
+                // Needs the principal. A token keeps a principal without roles.
                 "DisablePrincipal" | "EnablePrincipal" => 2,
+                "CreateToken" | "CreateTokenEverywhere" | "CreateLink" | "CreateLinkEverywhere" => 3,
+                "Revoke" => 4,
+                "RemovePrincipal" => 5,
                 named if named.starts_with("Delete") || named.starts_with("Remove") => 2,
                 _ => 1,
             };
@@ -349,6 +359,7 @@ fn document_value(field: &FieldDescriptor) -> Option<Value> {
     let text = match (field.kind(), field.name()) {
         (FieldKind::String, "kind") => "kind",
         (FieldKind::String, "name") => "d",
+        (FieldKind::String, "new_name") => "renamed",
         _ => return None,
     };
     Some(Value::String(text.to_owned()))

@@ -3,9 +3,10 @@
 use matyan_access::{AccessToken, BrowserSecret, ProcessKey, Question, SecretKind, TokenDigest};
 use matyan_model::access::access_is_used;
 use matyan_proto::access::v1::{
-    BeginSignInRequest, CreateLinkRequest, CreateTokenRequest, EndSessionRequest, FinishSignInRequest,
-    GrantRequest, ListProvidersRequest, OpenLinkRequest, ResolveCallerRequest, ResolvedCaller,
-    RevokeTokenRequest, Role, StartSessionRequest, StartedSession,
+    BeginSignInRequest, CreateLinkEverywhereRequest, CreateLinkRequest, CreateTokenRequest,
+    EndSessionRequest, FinishSignInRequest, GrantRequest, LinkInfo, ListAllLinksRequest, ListLinksRequest,
+    ListProvidersRequest, OpenLinkRequest, ResolveCallerRequest, ResolvedCaller, RevokeAnyLinkRequest,
+    RevokeLinkRequest, RevokeTokenRequest, Role, StartSessionRequest, StartedSession,
     access_service_client::AccessServiceClient, resolve_service_client::ResolveServiceClient,
     sign_in_service_client::SignInServiceClient,
 };
@@ -89,6 +90,74 @@ async fn rule_83_a_link_starts_a_session_with_its_limits() {
 }
 
 #[tokio::test]
+async fn rule_83_a_link_is_listed_without_its_secret_and_is_of_no_use_once_revoked() {
+    let harness = Harness::new().await;
+    for project in ["speech", "vision"] {
+        harness.create_project(project).await;
+    }
+    grant(&harness, Role::Owner).await;
+    let mut access = AccessServiceClient::new(harness.routes());
+    let secret = create_link(&harness, "Tracker.example").await;
+    let everywhere = CreateLinkEverywhereRequest { principal: "ana".to_owned(), ..Default::default() };
+    access.create_link_everywhere(of_operator("speech", everywhere)).await.unwrap();
+    let listed = access.list_links(of_operator("speech", ListLinksRequest {})).await.unwrap().into_inner();
+    let [link] = <[LinkInfo; 1]>::try_from(listed.links).unwrap();
+    let digest = BrowserSecret::parse(SecretKind::Link, &secret).unwrap().digest();
+    assert_eq!((link.id.as_str(), link.principal.as_str()), (digest.id().as_str(), "ana"));
+    assert_eq!((link.created_by.as_str(), link.role()), ("operator", Role::Viewer));
+    assert_eq!((link.project.as_deref(), link.host.as_str()), (Some("speech"), "tracker.example"));
+    assert_eq!(link.expires_us - link.created_us, 15 * 60 * 1_000_000);
+    let all =
+        access.list_all_links(of_operator("speech", ListAllLinksRequest {})).await.unwrap().into_inner();
+    assert_eq!(
+        all.links.iter().map(|link| link.project.as_deref()).collect::<Vec<_>>(),
+        [Some("speech"), None]
+    );
+
+    // Links of other projects, and of all projects, are none of an owner's links.
+    let mut revoke = async |project: &str, id: &str| {
+        access.revoke_link(of_operator(project, RevokeLinkRequest { id: id.to_owned() })).await
+    };
+    for (project, id) in [("vision", &link.id), ("speech", &all.links[1].id)] {
+        assert_eq!(revoke(project, id).await.unwrap_err().code(), Code::NotFound, "{project}");
+    }
+    assert_eq!(revoke("speech", "abc").await.unwrap_err().code(), Code::InvalidArgument);
+    let revoked = revoke("speech", &link.id[..8]).await.unwrap().into_inner().link.unwrap();
+    assert_eq!(revoked, link);
+    assert_eq!(revoke("speech", &link.id).await.unwrap_err().code(), Code::NotFound, "again");
+    let late = open_link(&harness, &secret, "tracker.example").await.unwrap_err();
+    assert_eq!(late.code(), Code::Unauthenticated);
+    let any = RevokeAnyLinkRequest { id: all.links[1].id.clone() };
+    access.revoke_any_link(of_operator("speech", any)).await.unwrap();
+    harness.end().await;
+}
+
+#[tokio::test]
+async fn rule_83_a_link_that_was_opened_or_has_expired_is_not_listed() {
+    let harness = Harness::new().await;
+    harness.create_project("speech").await;
+    grant(&harness, Role::Owner).await;
+    let mut access = AccessServiceClient::new(harness.routes());
+    let mut ids = async || {
+        let listed =
+            access.list_links(of_operator("speech", ListLinksRequest {})).await.unwrap().into_inner();
+        listed.links.into_iter().map(|link| link.id).collect::<Vec<_>>()
+    };
+    let opened = create_link(&harness, "").await;
+    create_link(&harness, "").await;
+    assert_eq!(ids().await.len(), 2);
+    open_link(&harness, &opened, "any.example").await.unwrap();
+    let left = ids().await;
+    assert_eq!(left.len(), 1);
+    harness.advance_clock(15 * 60 + 1);
+    assert!(ids().await.is_empty());
+    let late = RevokeLinkRequest { id: left[0].clone() };
+    let late = AccessServiceClient::new(harness.routes()).revoke_link(of_operator("speech", late)).await;
+    assert_eq!(late.unwrap_err().code(), Code::NotFound);
+    harness.end().await;
+}
+
+#[tokio::test]
 async fn rule_82_a_session_ends_with_its_token_and_with_a_changed_role() {
     let harness = Harness::new().await;
     harness.create_project("speech").await;
@@ -114,6 +183,25 @@ async fn rule_82_a_session_ends_with_its_token_and_with_a_changed_role() {
     let id = created.token.unwrap().id;
     access.revoke_token(of_operator("speech", RevokeTokenRequest { id })).await.unwrap();
     assert_eq!(resolve(&harness, digest(&second)).await, None, "the token was revoked");
+    harness.end().await;
+}
+
+#[tokio::test]
+async fn rule_62_an_owner_learns_nothing_of_people_in_other_projects() {
+    let harness = Harness::new().await;
+    harness.create_project("vision").await;
+    harness.create_project("speech").await;
+    grant(&harness, Role::Owner).await;
+    let mut access = AccessServiceClient::new(harness.routes());
+    let mut refused = async |principal: &str| {
+        let link = CreateLinkRequest { principal: principal.to_owned(), ..CreateLinkRequest::default() };
+        let link = access.create_link(of_operator("vision", link)).await.unwrap_err();
+        let token = CreateTokenRequest { principal: principal.to_owned(), ..CreateTokenRequest::default() };
+        let token = access.create_token(of_operator("vision", token)).await.unwrap_err();
+        assert_eq!((link.code(), token.code()), (Code::InvalidArgument, Code::InvalidArgument));
+        [link, token].map(|status| status.message().replace(principal, "NAME"))
+    };
+    assert_eq!(refused("ana").await, refused("nobody").await);
     harness.end().await;
 }
 

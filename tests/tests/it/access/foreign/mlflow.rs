@@ -7,9 +7,7 @@ use matyan_mlflow::{Operation, Route};
 use matyan_proto::common::v1::Access;
 use serde_json::{Value, json};
 
-use super::{
-    CALLER, EDIT, ForeignOperation, JSON, READ, READ_EDIT, READ_INGEST, READ_INGEST_EDIT, send, text_of,
-};
+use super::{CALLER, EDIT, ForeignOperation, JSON, READ, READ_EDIT, READ_INGEST, send, text_of};
 use crate::access::closed_server::ClosedServer;
 
 const BASE: &str = "/api/2.0/";
@@ -191,14 +189,16 @@ fn needs(operation: Operation) -> &'static [Access] {
         | Operation::GetVersion
         | Operation::SearchVersions
         | Operation::GetVersionDownloadUri => READ,
-        Operation::CreateExperiment | Operation::DeleteRegisteredModel | Operation::DeleteArtifact => EDIT,
+        Operation::CreateExperiment
+        | Operation::RenameRegisteredModel
+        | Operation::DeleteRegisteredModel
+        | Operation::DeleteArtifact => EDIT,
         Operation::UpdateExperiment
         | Operation::DeleteExperiment
         | Operation::RestoreExperiment
         | Operation::DeleteRun
         | Operation::RestoreRun
         | Operation::DeleteTag => READ_EDIT,
-        Operation::RenameRegisteredModel => READ_INGEST_EDIT,
         Operation::SetExperimentTag
         | Operation::DeleteExperimentTag
         | Operation::CreateRun
