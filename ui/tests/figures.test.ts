@@ -2,7 +2,7 @@
 import type { Frame, Locator, Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
-import { eventually, findings, Site } from './harness.ts';
+import { eventually, findings, inSettings, Site } from './harness.ts';
 
 let site: Site;
 beforeAll(async () => void (site = await Site.open()));
@@ -75,7 +75,9 @@ test('a slider moves figures through their steps, and their size is that of the 
     const before = await width();
     // The figure itself wants 300 by 900 pixels.
     expect(before).toBeGreaterThan(400);
-    await page.getByRole('slider', { name: 'Size' }).press('ArrowRight');
+    await inSettings(page, settings =>
+      settings.getByRole('slider', { name: 'Size' }).press('ArrowRight'),
+    );
     await eventually('it grows', async () => (await width()) > before + 50);
     await visit.shot('figures-large');
   });
