@@ -211,6 +211,9 @@ def log_text(run: Run) -> None:
         folder = Path(name)
         (folder / "config.json").write_text(json.dumps({"lr": 0.01, "layers": [64, 64], "name": "<img src=x onerror=alert(1)>"}))
         (folder / "table.csv").write_text("step,loss,note\n" + "".join(f'{row},{math.exp(-row / 50)},"a, b"\n' for row in range(500)))
+        for step, labels in ((1, ["cat", "dog"]), (2, ["cat", "<b>owl</b>", "fish"])):
+            rows = [[number, label] for number, label in enumerate(labels)]
+            (folder / f"predictions_{step}.table.json").write_text(json.dumps({"columns": ["id", "label"], "data": rows}))
         (folder / "readme.md").write_text("# A model\n\n<script>alert(1)</script>\n\n```chart\nmetric: loss\n```\n")
         (folder / "evil.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>')
         (folder / "weights.bin").write_bytes(bytes(range(256)) * 40)

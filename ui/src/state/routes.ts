@@ -133,6 +133,9 @@ export const schemas = {
     level: field(choice(...LOG_LEVELS), 'all'),
     diff: field(text, ''),
     file: field(text, ''),
+    /** The table next to the open one, as the id of its run and its path, and the key of the join. */
+    other: field(text, ''),
+    key: field(text, ''),
     ...charts,
     ...media,
   },
@@ -185,6 +188,9 @@ export const schemas = {
   list: { find: field(text, '') },
   document: { edit: field(flag, false) },
 } satisfies Record<string, Schema>;
+
+/** The open table is shown alone. */
+export const NO_OTHER = { other: '', key: '' };
 
 export type PageName =
   | 'home'
