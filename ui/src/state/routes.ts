@@ -80,7 +80,15 @@ const charts = {
   closed: field(list, [] as string[]),
 } satisfies Schema;
 
-export const MEDIA_KINDS = ['images', 'audio', 'texts', 'distributions', 'figures'] as const;
+export const MEDIA_KINDS = [
+  'images',
+  'audio',
+  'texts',
+  'distributions',
+  'figures',
+  'pages',
+  'points',
+] as const;
 const GROUPINGS = ['run', 'step', 'index', 'name', 'context'] as const;
 export type MediaGrouping = (typeof GROUPINGS)[number];
 
