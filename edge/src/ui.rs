@@ -27,7 +27,7 @@ use crate::error::ApiError;
 use crate::project::{self, PREFIX, RequestProject};
 use crate::rest::table::PathTemplate;
 use crate::scope::Scope;
-use crate::security_headers::{OPENER_OWN, OPENER_POLICY, PagePermissions, figure_policy, page_policy};
+use crate::security_headers::{OPENER_OWN, OPENER_POLICY, PagePermissions, page_policy, sandbox_policy};
 use crate::sign_in::redirect_to_sign_in;
 use crate::uri_path::{API, with_path};
 
@@ -136,7 +136,7 @@ impl Ui {
             None => (Files::Embedded(embedded), embedded::index(embedded).to_owned()),
         };
         let page = Page::render(&template, settings, framed_by)?;
-        let figure_policy = figure_policy(framed_by);
+        let figure_policy = sandbox_policy(framed_by);
         let settings = settings.clone();
         let framed_by = framed_by.to_vec();
         Ok(Ui(Arc::new(Bundle { files, settings, framed_by, template, page, figure_policy })))

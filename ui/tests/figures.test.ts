@@ -1,8 +1,8 @@
-/** Logged figures in Chromium: drawn by Plotly in a frame from which nothing reaches the page. */
+/** Logged figures, pages and point clouds in Chromium: nothing reaches the page from their frames. */
 import type { Frame, Locator, Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
-import { eventually, findings, Site } from './harness.ts';
+import { eventually, findings, inSettings, Site } from './harness.ts';
 
 let site: Site;
 beforeAll(async () => void (site = await Site.open()));
@@ -75,7 +75,9 @@ test('a slider moves figures through their steps, and their size is that of the 
     const before = await width();
     // The figure itself wants 300 by 900 pixels.
     expect(before).toBeGreaterThan(400);
-    await page.getByRole('slider', { name: 'Size' }).press('ArrowRight');
+    await inSettings(page, settings =>
+      settings.getByRole('slider', { name: 'Size' }).press('ArrowRight'),
+    );
     await eventually('it grows', async () => (await width()) > before + 50);
     await visit.shot('figures-large');
   });
@@ -189,5 +191,46 @@ test('a hostile figure has no way out of its frame, and a broken one says what i
     expect(requests.filter(url => url.includes('stolen'))).toEqual([]);
     // The attempts above are what the console reports.
     visit.errors.splice(0);
+  });
+});
+
+test('a logged page runs in a frame without rights', async () => {
+  await site.visit(`/runs/${site.runs.studio}?tab=media&kind=pages`, async visit => {
+    const { page, errors } = visit;
+    const title = await page.title();
+    await page.evaluate(() => {
+      const got: unknown[] = [];
+      Object.assign(globalThis, { got });
+      addEventListener('message', ({ data }) => got.push(data));
+    });
+    const element = await page.waitForSelector('iframe[title^="predictions"]');
+    expect(await element.getAttribute('sandbox')).toBe('allow-scripts');
+    const frame = (await element.contentFrame())!;
+    // Its own script has run, and has reached nothing.
+    await frame.waitForSelector('b:text-is("refused")');
+    expect(await frame.textContent('h1')).toBe('Step 40');
+    expect(await page.title()).toBe(title);
+    const response = await page.request.get(frame.url());
+    expect(response.headers()['content-security-policy']).toContain('sandbox allow-scripts;');
+    await visit.shot('media-pages');
+    expect(await findings(page)).toEqual([]);
+    expect(errors.splice(0).every(text => /content security policy|csp/i.test(text))).toBe(true);
+  });
+});
+
+test('a point cloud is drawn, and turned by keys', async () => {
+  await site.visit(`/runs/${site.runs.studio}?tab=media&kind=points`, async visit => {
+    const { page } = visit;
+    const cloud = page.getByRole('application', { name: /^a ball, step 40: 900 points/ });
+    await page.waitForSelector('.points canvas[data-drawn]');
+    const pixels = (): Promise<string> =>
+      cloud.locator('canvas').evaluate(one => (one as HTMLCanvasElement).toDataURL());
+    const first = await pixels();
+    await cloud.press('ArrowLeft');
+    await eventually('it is turned', async () => (await pixels()) !== first);
+    await cloud.press('Escape');
+    await eventually('it is as before', async () => (await pixels()) === first);
+    await visit.shot('media-points');
+    expect(await findings(page)).toEqual([]);
   });
 });

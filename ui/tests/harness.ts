@@ -15,7 +15,14 @@ import type { DescMessage, DescMethod, MessageShape } from '@bufbuild/protobuf';
 import { createClient } from '@connectrpc/connect';
 import { createGrpcWebTransport } from '@connectrpc/connect-web';
 import axe from 'axe-core';
-import { chromium, type Browser, type CDPSession, type Page, type Request } from 'playwright-core';
+import {
+  chromium,
+  type Browser,
+  type CDPSession,
+  type Locator,
+  type Page,
+  type Request,
+} from 'playwright-core';
 import { inject } from 'vitest';
 
 import { IngestionBatchSchema, type EventSchema } from '../src/gen/matyan/ingest/v1/batch_pb.ts';
@@ -521,6 +528,20 @@ export async function untilNotified(page: Page, make: () => Promise<unknown>): P
   });
   await make();
   await page.evaluate(() => (globalThis as unknown as { notified: Promise<void> }).notified);
+}
+
+/** Does something in the settings that the toolbar of the page opens. */
+export async function inSettings<T>(
+  page: Page,
+  act: (settings: Locator) => Promise<T>,
+): Promise<T> {
+  const settings = page.getByRole('dialog', { name: 'Settings', exact: true });
+  await page.getByRole('button', { name: /^Settings/ }).click();
+  await settings.waitFor();
+  const result = await act(settings);
+  await page.keyboard.press('Escape');
+  await settings.waitFor({ state: 'hidden' });
+  return result;
 }
 
 /** What axe finds on the page. */

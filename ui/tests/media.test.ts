@@ -3,7 +3,7 @@ import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 import { encodeCbor } from '../src/api/cbor_writer.ts';
-import { eventually, findings, go, publish, Site, tabTo, Visit } from './harness.ts';
+import { eventually, findings, go, inSettings, publish, Site, tabTo, Visit } from './harness.ts';
 
 let site: Site;
 beforeAll(async () => void (site = await Site.open()));
@@ -92,7 +92,9 @@ test('one slider moves all images, and one each moves its own', async () => {
       (await colors(page)).every((sum, at) => sum !== last[at]),
     );
     expect(await page.textContent('.object small')).toContain('step 0');
-    await page.check('label:has-text("One slider each") input');
+    await inSettings(page, settings =>
+      settings.getByRole('checkbox', { name: 'One slider each' }).check(),
+    );
     await page.focus('.object input >> nth=0');
     await page.keyboard.press('End');
     // The four images of a sequence share its steps.
@@ -383,7 +385,9 @@ test('every step is reached by the slider, and every object of it is shown', asy
     await page.locator('pre', { hasText: 'text 0 0' }).waitFor();
     const last = page.locator('pre', { hasText: 'text 0 39' });
     expect(await page.locator('.object').count()).toBeLessThanOrEqual(16);
-    await page.getByRole('checkbox', { name: 'All objects of a step' }).check();
+    await inSettings(page, settings =>
+      settings.getByRole('checkbox', { name: 'All objects of a step' }).check(),
+    );
     await page.waitForURL(/whole=1/);
     await eventually('all are there', async () => {
       await page.locator('.body .window').hover();

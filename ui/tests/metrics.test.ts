@@ -1,7 +1,7 @@
 /** The metrics explorer: groups with bands, x axes, outliers, and the tooltip that stays. */
 import { createClient } from '@connectrpc/connect';
 import { createGrpcWebTransport } from '@connectrpc/connect-web';
-import type { Page } from 'playwright-core';
+import type { Locator, Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
 import { encodeCbor } from '../src/api/cbor_writer.ts';
@@ -11,7 +11,16 @@ import { SeriesService } from '../src/gen/matyan/series/v1/series_pb.ts';
 import { layoutChart, type ChartModel } from '../src/plot/chart.ts';
 import { ownPlace, PALETTE } from '../src/plot/palette.ts';
 import { chartTheme } from '../src/plot/theme.ts';
-import { drawn, eventually, findings, publish, savedChart, Site, Visit } from './harness.ts';
+import {
+  drawn,
+  eventually,
+  findings,
+  inSettings,
+  publish,
+  savedChart,
+  Site,
+  Visit,
+} from './harness.ts';
 
 let site: Site;
 
@@ -33,7 +42,9 @@ test.each(['light', 'dark'] as const)(
         // Three optimizers, and two contexts.
         await eventually('six lines are drawn', async () => (await drawn(page, 'loss')) === 6);
         for (const name of ['Standard deviation', '95 % confidence', 'Lowest to highest']) {
-          await page.getByRole('combobox', { name: 'Band' }).selectOption({ label: name });
+          await inSettings(page, settings =>
+            settings.getByRole('combobox', { name: 'Band' }).selectOption({ label: name }),
+          );
           await eventually(name, async () => (await drawn(page, 'loss')) >= 6);
         }
         // A run in the list highlights its groups, one for each context; a group highlights its runs in the list.
@@ -71,10 +82,15 @@ test.each(['light', 'dark'] as const)('runs differ by color, stroke and chart, %
       await page
         .getByRole('combobox', { name: 'Color by' })
         .selectOption({ label: 'hparams.optimizer' });
-      await page
-        .getByRole('combobox', { name: 'Stroke by' })
-        .selectOption({ label: 'hparams.model.dropout' });
-      await page.getByRole('combobox', { name: 'Chart by' }).selectOption({ label: 'Experiment' });
+      await inSettings(page, async settings => {
+        await settings
+          .getByRole('combobox', { name: 'Stroke by' })
+          .selectOption({ label: 'hparams.model.dropout' });
+        await settings
+          .getByRole('combobox', { name: 'Chart by' })
+          .selectOption({ label: 'Experiment' });
+        expect(await findings(page)).toEqual([]);
+      });
       await page.waitForURL(/by=.*stroke=.*chart=experiment/);
       const names = ['augmented', 'baseline', 'distilled'].map(name => `grad_norm · ${name}`);
       await eventually('a chart for each experiment', async () => {
@@ -90,7 +106,9 @@ test.each(['light', 'dark'] as const)('runs differ by color, stroke and chart, %
       expect(await findings(page)).toEqual([]);
       await visit.quiet();
       const before = await drawn(page, names[0]!);
-      await page.getByRole('combobox', { name: 'Line' }).selectOption({ label: 'Each run' });
+      await inSettings(page, settings =>
+        settings.getByRole('combobox', { name: 'Line' }).selectOption({ label: 'Each run' }),
+      );
       await eventually('each run is a line', async () => (await drawn(page, names[0]!)) > before);
       await visit.shot(`metrics-strokes-each-${theme}`);
       await page.reload();
@@ -340,13 +358,16 @@ test('the ends of the y axis are chosen', async () => {
     const draws = (): Promise<string | null> =>
       page.locator('section[aria-label=lr] canvas.base').getAttribute('data-draws');
     const before = await draws();
-    await page.getByRole('textbox', { name: 'Highest y' }).fill('1e-4');
-    await page.keyboard.press('Enter');
+    const setHighest = (text: string): Promise<void> =>
+      inSettings(page, async settings => {
+        await settings.getByRole('textbox', { name: 'Highest y' }).fill(text);
+        await page.keyboard.press('Enter');
+      });
+    await setHighest('1e-4');
     await page.waitForURL(/high=0.0001/);
     await eventually('it is drawn again', async () => (await draws()) !== before);
     await visit.shot('metrics-y-ends');
-    await page.getByRole('textbox', { name: 'Highest y' }).fill('');
-    await page.keyboard.press('Enter');
+    await setHighest('');
     await eventually('it is the one of the data', () => !page.url().includes('high'));
   });
 });
@@ -569,12 +590,13 @@ test('a long view has a short address, which opens it elsewhere', async () => {
     // Another change has the whole state, and going back leads to the short address again.
     const first = page.url();
     await page.keyboard.press('Escape');
-    await page.getByRole('checkbox', { name: 'Log y' }).click();
+    const logY = (settings: Locator): Locator => settings.getByRole('checkbox', { name: 'Log y' });
+    await inSettings(page, settings => logY(settings).check());
     await page.waitForURL(url => url.href !== first && url.searchParams.has('saved'));
     await page.goBack();
     await eventually(
       'it is undone',
-      async () => !(await page.getByRole('checkbox', { name: 'Log y' }).isChecked()),
+      async () => !(await inSettings(page, settings => logY(settings).isChecked())),
     );
     expect(page.url()).toBe(first);
     expect(await page.getByRole('searchbox').first().inputValue()).toBe(text);

@@ -4,7 +4,15 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { encodeCbor } from '../src/api/cbor_writer.ts';
 import { RunService } from '../src/gen/matyan/runs/v1/runs_pb.ts';
 import { SearchService } from '../src/gen/matyan/search/v1/search_pb.ts';
-import { eventually, findings, publish, Site, untilNotified, type Visit } from './harness.ts';
+import {
+  eventually,
+  findings,
+  inSettings,
+  publish,
+  Site,
+  untilNotified,
+  type Visit,
+} from './harness.ts';
 
 let site: Site;
 
@@ -450,7 +458,9 @@ test('axes are zoomed to a range, and a scatter plot by a drag and by keys', asy
     await page.waitForURL(url => !url.search.includes('limits='));
     await page.keyboard.press('+');
     await page.waitForURL(/limits=/);
-    await page.getByRole('checkbox', { name: 'Log lr' }).uncheck();
+    await inSettings(page, settings =>
+      settings.getByRole('checkbox', { name: 'Log lr' }).uncheck(),
+    );
     await page.waitForURL(/scales=/);
   });
 });

@@ -19,7 +19,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from matyan_client import Audio, Distribution, Figure, Image, Run, Text
+from matyan_client import Audio, Distribution, Figure, Html, Image, PointCloud, Run, Text
 
 RUNS = 60
 STEPS = 300
@@ -167,6 +167,12 @@ def log_media(run: Run) -> None:
         run.track(Text(f"Step {step}: the <b>quick</b> brown fox " + "jumps " * (step // 5)), name="generated", step=step)
         run.track(Distribution([math.tanh(random.gauss(0, 0.2 + sharp)) for _ in range(2_000)]), name="weights", step=step)
     log_figures(run)
+    attack = "<script>try { parent.document.title = 'hacked' } catch (_) {} parent.postMessage('hacked', '*'); fetch('/api/v1/rest/projects/')" \
+        ".catch(() => document.querySelector('b').textContent = 'refused')</script>"
+    for step in (0, 40):
+        run.track(Html(f"<h1>Step {step}</h1><b>waiting</b>{attack}", caption="predictions"), name="page", step=step)
+        ball = [(math.cos(at) * math.sin(at / 9), math.sin(at) * math.sin(at / 9), math.cos(at / 9), 255, at % 256, step) for at in range(900)]
+        run.track(PointCloud(json.dumps(ball).encode(), "a ball", format="pts.json"), name="cloud", step=step)
     for step in (0, 20, 40):
         run.track(Audio(tone(220 * (1 + step / 20)), format="wav", caption=f"tone {step}"), name="speech", step=step)
 
@@ -211,6 +217,9 @@ def log_text(run: Run) -> None:
         folder = Path(name)
         (folder / "config.json").write_text(json.dumps({"lr": 0.01, "layers": [64, 64], "name": "<img src=x onerror=alert(1)>"}))
         (folder / "table.csv").write_text("step,loss,note\n" + "".join(f'{row},{math.exp(-row / 50)},"a, b"\n' for row in range(500)))
+        for step, labels in ((1, ["cat", "dog"]), (2, ["cat", "<b>owl</b>", "fish"])):
+            rows = [[number, label] for number, label in enumerate(labels)]
+            (folder / f"predictions_{step}.table.json").write_text(json.dumps({"columns": ["id", "label"], "data": rows}))
         (folder / "readme.md").write_text("# A model\n\n<script>alert(1)</script>\n\n```chart\nmetric: loss\n```\n")
         (folder / "evil.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>')
         (folder / "weights.bin").write_bytes(bytes(range(256)) * 40)

@@ -281,6 +281,49 @@ test('artifacts are chosen by keyboard, and their folders closed', async () => {
   });
 });
 
+test('two tables are side by side, and their differences are marked', async () => {
+  await site.visit(studio('artifacts&file=predictions_1.table.json'), async visit => {
+    const { page } = visit;
+    await page.getByRole('button', { name: 'Compare', exact: true }).click();
+    const dialog = page.getByRole('dialog', { name: 'Compare with another table' });
+    // The table of another step comes first; other runs can be searched.
+    const tables = dialog.getByRole('list', { name: 'Tables' }).getByRole('listitem');
+    expect(await tables.first().locator('span').textContent()).toBe('predictions_2.table.json');
+    await dialog.getByRole('list', { name: 'Runs that were found' }).waitFor();
+    expect(await findings(page)).toEqual([]);
+    await tables.first().getByRole('button').press('Enter');
+    await page.waitForURL(/other=/);
+    const cells = async (): Promise<string[]> => {
+      const rows = page.locator('.preview .row:not(.head)');
+      const all = await rows.evaluateAll(each => each.map(one => one.textContent ?? ''));
+      return all.map(text => text.replace(/\s+/g, ' ').trim());
+    };
+    const DIFFERENT = ['1 dog <b>owl</b>', '2 fish'];
+    await eventually(
+      'they are joined',
+      async () => (await cells()).join() === ['0 cat cat', ...DIFFERENT].join(),
+    );
+    await page.getByText('1 differ, 1 only in B').waitFor();
+    expect(await page.locator('mark').allTextContents()).toEqual([
+      'dog',
+      '<b>owl</b>',
+      '2',
+      'fish',
+    ]);
+    await page.getByRole('checkbox', { name: 'Differences only' }).check();
+    await eventually(
+      'equal rows are left out',
+      async () => (await cells()).join() === DIFFERENT.join(),
+    );
+    await visit.shot('run-tables-joined');
+    expect(await findings(page)).toEqual([]);
+    await page.getByRole('combobox', { name: 'Key' }).selectOption('label');
+    await page.waitForURL(/key=label/);
+    await page.getByRole('button', { name: 'Leave the comparison' }).click();
+    await page.getByRole('button', { name: 'Compare', exact: true }).waitFor();
+  });
+});
+
 test('an artifact is downloaded as it was logged', async () => {
   await site.visit(studio('artifacts&file=outputs%2Ffinal%2Fweights.bin'), async ({ page }) => {
     const waiting = page.waitForEvent('download');

@@ -7,7 +7,7 @@ import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { AppService } from '../src/gen/matyan/apps/v1/apps_pb.ts';
 import { OutcomeKind } from '../src/gen/matyan/common/v1/common_pb.ts';
 
-import { eventually, findings, held, publish, Site } from './harness.ts';
+import { eventually, findings, held, inSettings, publish, Site } from './harness.ts';
 
 const QUERY = 'run.name.startswith("vit-small")';
 const SWEEP = `q=${encodeURIComponent(QUERY)}`;
@@ -72,7 +72,7 @@ test('a view keeps the scope and the settings of each page, and is reset or save
     await follow(page, 'Metrics');
     await current(page, 'Small ones');
     expect(new URL(page.url()).searchParams.get('q')).toBe(QUERY);
-    await page.getByRole('checkbox', { name: 'Log y' }).check();
+    await inSettings(page, settings => settings.getByRole('checkbox', { name: 'Log y' }).check());
     await page.getByText('modified').waitFor();
     await page.getByRole('button', { name: 'Save', exact: true }).click();
     await page.getByText('modified').waitFor({ state: 'detached' });
@@ -81,7 +81,9 @@ test('a view keeps the scope and the settings of each page, and is reset or save
     await eventually('the columns', async () => (await headings(page)).join() === columns.join());
     expect(await page.getByText('modified').count()).toBe(0);
     await follow(page, 'Metrics');
-    await eventually('the axis', () => page.getByRole('checkbox', { name: 'Log y' }).isChecked());
+    await eventually('the axis', () =>
+      inSettings(page, settings => settings.getByRole('checkbox', { name: 'Log y' }).isChecked()),
+    );
   });
 });
 

@@ -129,7 +129,7 @@ struct RunsParameters {
 struct ObjectsParameters {
     #[serde(flatten)]
     export: ExportParameters,
-    /// images, texts, distributions, audios or figures
+    /// images, texts, distributions, audios, figures, htmls or point_clouds
     sequence: String,
     #[serde(flatten)]
     zone: TimeZone,

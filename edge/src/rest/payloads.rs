@@ -16,6 +16,7 @@ use super::call::Call;
 use super::file::{self, FileDownload, FileInfo, FileSource, body, no_description};
 use super::operation::Operation;
 use crate::error::ApiResult;
+use crate::security_headers::sandbox_policy;
 use crate::services::Services;
 
 /// A URI is for one object, which is rarely logged again: a browser uses its copy for five minutes,
@@ -24,7 +25,8 @@ const CACHING: &str = "private, max-age=300, stale-while-revalidate=86400";
 
 pub(crate) fn operations() -> Vec<Operation> {
     vec![
-        Operation::get("/payloads/{uri}", "Read the payload of an image or an audio clip", payload),
+        Operation::get("/payloads/{uri}", "Read the payload of an object", payload),
+        Operation::get("/payloads/{uri}/page", "Show a logged page, without any rights", page),
         Operation::get("/payloads/{uri}/thumbnail", "Read a reduced image as PNG", thumbnail),
     ]
 }
@@ -74,6 +76,28 @@ impl FileSource for PayloadSource {
 async fn payload(call: Call<PayloadUri>) -> ApiResult<FileDownload> {
     let source = PayloadSource { services: call.services, uri: call.parameters.uri };
     file::answer(&call.head.headers, &source).await
+}
+
+/// A logged page. Whoever logs runs writes it, so that it may do nothing with the rights of its reader: the
+/// browser gives it an origin of its own, and lets it load and send nothing, in a frame as well as alone.
+struct LoggedPage(Response);
+
+impl Answer for LoggedPage {
+    const MEDIA_TYPE: &str = "text/html";
+
+    fn into_response(self) -> Response {
+        self.0
+    }
+}
+
+async fn page(call: Call<PayloadUri>) -> ApiResult<LoggedPage> {
+    let policy = sandbox_policy(&call.services.settings().cors_origins);
+    let source = PayloadSource { services: call.services, uri: call.parameters.uri };
+    let mut response = file::answer(&call.head.headers, &source).await?.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    Ok(LoggedPage(response))
 }
 
 struct Thumbnail(Response);

@@ -32,10 +32,13 @@ pub(crate) fn operations() -> Vec<Operation> {
         ("distributions", SeriesType::Distributions),
         ("audios", SeriesType::Audios),
         ("figures", SeriesType::Figures),
+        ("htmls", SeriesType::Htmls),
+        ("point_clouds", SeriesType::PointClouds),
     ];
     let mut operations: Vec<_> = types.into_iter().flat_map(|(name, it)| operations_of(name, it)).collect();
-    for path in ["/runs/images/get-batch", "/runs/audios/get-batch"] {
-        let operation = Operation::post(path, "Payloads by URI, as a stream", blobs);
+    for name in ["images", "audios", "htmls", "point_clouds"] {
+        let path = format!("/runs/{name}/get-batch");
+        let operation = Operation::post(&path, "Payloads by URI, as a stream", blobs);
         operations.push(operation.access(Access::Read));
     }
     operations
@@ -124,7 +127,7 @@ impl TryFrom<SelectionParameters> for Selection {
 
 /// Returns whether a step may have several objects of this type.
 fn is_list(series_type: SeriesType) -> bool {
-    matches!(series_type, SeriesType::Images | SeriesType::Texts | SeriesType::Audios)
+    !matches!(series_type, SeriesType::Distributions | SeriesType::Figures)
 }
 
 async fn search(call: Call<ObjectSearchParameters>, series_type: SeriesType) -> ApiResult<SearchResults> {
@@ -332,6 +335,18 @@ fn write_object(object: &Object, encoder: &mut Encoder) {
                 r#"{"data": [], "layout": {}}"#.to_owned()
             });
             encoder.member("data", |it| it.text(&data));
+            encoder.member("index", |it| it.int(index));
+        }
+        Some(ObjectKind::Html(html)) => {
+            encoder.member("caption", |it| it.text(&html.caption));
+            encoder.member("blob_uri", |it| it.text(&html.blob_uri));
+            encoder.member("index", |it| it.int(index));
+        }
+        Some(ObjectKind::PointCloud(cloud)) => {
+            encoder.member("caption", |it| it.text(&cloud.caption));
+            encoder.member("point_count", |it| size(cloud.point_count, it));
+            encoder.member("format", |it| it.text(&cloud.format));
+            encoder.member("blob_uri", |it| it.text(&cloud.blob_uri));
             encoder.member("index", |it| it.int(index));
         }
         None => encoder.empty_object(),

@@ -31,6 +31,8 @@ enum EditedType {
     Distributions,
     Audios,
     Figures,
+    Htmls,
+    PointClouds,
 }
 
 impl EditedType {
@@ -42,6 +44,8 @@ impl EditedType {
             Self::Distributions => SeriesType::Distributions,
             Self::Audios => SeriesType::Audios,
             Self::Figures => SeriesType::Figures,
+            Self::Htmls => SeriesType::Htmls,
+            Self::PointClouds => SeriesType::PointClouds,
         };
         series_type.into()
     }

@@ -86,16 +86,24 @@ pub(crate) struct SeriesByType<T> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "T")]
     figures: Option<T>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "T")]
+    htmls: Option<T>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "T")]
+    point_clouds: Option<T>,
 }
 
 /// Types with their names in parameters.
-const TYPES: [(SeriesType, &str); 6] = [
+const TYPES: [(SeriesType, &str); 8] = [
     (SeriesType::Metric, "metric"),
     (SeriesType::Images, "images"),
     (SeriesType::Texts, "texts"),
     (SeriesType::Distributions, "distributions"),
     (SeriesType::Audios, "audios"),
     (SeriesType::Figures, "figures"),
+    (SeriesType::Htmls, "htmls"),
+    (SeriesType::PointClouds, "point_clouds"),
 ];
 
 /// The name of a type in parameters and answers.
@@ -330,7 +338,7 @@ mod tests {
 
     #[test]
     fn unknown_types_are_rejected() {
-        assert_eq!(requested_types(&[]).unwrap().len(), 6);
+        assert_eq!(requested_types(&[]).unwrap().len(), 8);
         assert_eq!(requested_types(&["figures".into()]).unwrap(), [SeriesType::Figures]);
         assert!(requested_types(&["logs".into()]).is_err());
     }

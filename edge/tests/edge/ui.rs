@@ -409,7 +409,8 @@ async fn the_page_of_figures_is_a_sandbox_of_its_own() {
     assert_eq!(
         policy,
         "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
-         img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self' https://notebooks.example"
+         img-src data:; font-src data:; media-src data:; base-uri 'none'; form-action 'none'; \
+         frame-ancestors 'self' https://notebooks.example"
     );
     let page = get(&edge, "/").await;
     for path in ["/static-files/assets/main-1a2b.js", "/static-files/assets/figure-3c4d.html.gz"] {

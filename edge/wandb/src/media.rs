@@ -44,6 +44,8 @@ fn of_map(run_id: &str, map: &Map) -> Option<MediaObject> {
     match text(map, TYPE)? {
         "image-file" => Some(MediaObject { dtype: "image", value: file(run_id, map, text(map, "path")?)? }),
         "audio-file" => Some(MediaObject { dtype: "audio", value: file(run_id, map, text(map, "path")?)? }),
+        "html-file" => Some(MediaObject { dtype: "html", value: file(run_id, map, text(map, "path")?)? }),
+        "object3D-file" => point_cloud(run_id, map),
         "images/separated" | "images" => images(run_id, map),
         "audio" => match map.get("audio")? {
             Value::List(members) => of_list(run_id, members),
@@ -115,6 +117,17 @@ fn images(run_id: &str, map: &Map) -> Option<MediaObject> {
     (!values.is_empty()).then_some(MediaObject { dtype: "image", value: Value::List(values) })
 }
 
+/// The file of points that W&B's client writes; a file of a scene, such as `scene.gltf`, is no point cloud.
+fn point_cloud(run_id: &str, map: &Map) -> Option<MediaObject> {
+    const POINTS: &str = "pts.json";
+    let path = text(map, "path").filter(|path| path.ends_with(&format!(".{POINTS}")))?;
+    let mut value = file(run_id, map, path)?;
+    if let Value::Map(value) = &mut value {
+        value.insert("format".to_owned(), Value::Text(POINTS.to_owned()));
+    }
+    Some(MediaObject { dtype: "point_cloud", value })
+}
+
 fn histogram(map: &Map) -> Option<MediaObject> {
     let Some(Value::List(weights)) = map.get("values") else { return None };
     let weights: Vec<f64> = weights.iter().map(float).collect::<Option<_>>()?;
@@ -179,6 +192,18 @@ mod tests {
             shown(audio),
             ("audio", r#"[{"format":"wav","rate":8000,"s3_key":"r:p/a.wav"}]"#.to_owned())
         );
+    }
+
+    #[test]
+    fn pages_and_points_refer_to_files_of_the_run() {
+        let page = r#"{"_type": "html-file", "path": "media/html/p_1_ab.html", "sha256": "0", "size": 9}"#;
+        let expected = r#"{"format":"html","s3_key":"r:p/media/html/p_1_ab.html"}"#;
+        assert_eq!(shown(page), ("html", expected.to_owned()));
+        let cloud = r#"{"_type": "object3D-file", "path": "media/object3D/c.pts.json", "caption": "c"}"#;
+        let expected = r#"{"caption":"c","format":"pts.json","s3_key":"r:p/media/object3D/c.pts.json"}"#;
+        assert_eq!(shown(cloud), ("point_cloud", expected.to_owned()));
+        let scene = r#"{"_type": "object3D-file", "path": "media/object3D/c.gltf"}"#;
+        assert_eq!(shown(scene).0, "text");
     }
 
     #[test]

@@ -49,6 +49,8 @@ impl LoggedSeries {
             "text" => "string",
             "image" => "image-file",
             "audio" => "audio-file",
+            "html" => "html-file",
+            "point_cloud" => "object3D-file",
             "distribution" => "histogram",
             other => other,
         }

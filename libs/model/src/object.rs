@@ -1,5 +1,5 @@
-//! Object series: sequences of texts, images, audio, distributions, figures, and types that
-//! clients define.
+//! Object series: sequences of texts, images, audio, distributions, figures, HTML pages, point
+//! clouds, and types that clients define.
 //!
 //! Like a metric series, an object series is identified by run, name, and context, but it is
 //! numbered separately: a metric and an image series with the same name are two series. Each

@@ -9,7 +9,8 @@ use self::tokens::{Token, TokenKind, scan};
 use crate::names::Property;
 
 /// Names at which a path can start.
-const SUBJECTS: [&str; 7] = ["run", "metric", "images", "texts", "audios", "distributions", "figures"];
+const SUBJECTS: [&str; 9] =
+    ["run", "metric", "images", "texts", "audios", "distributions", "figures", "htmls", "point_clouds"];
 /// Methods of maps, which an attribute would find instead of a key.
 const METHODS: [&str; 8] = ["contains", "copy", "count", "get", "index", "items", "keys", "values"];
 /// Words that an expression can follow.

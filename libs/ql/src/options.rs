@@ -11,6 +11,8 @@ pub enum Endpoint {
     Distributions,
     Audios,
     Figures,
+    Htmls,
+    PointClouds,
 }
 
 impl Endpoint {
@@ -24,6 +26,8 @@ impl Endpoint {
             Endpoint::Distributions => Some("distributions"),
             Endpoint::Audios => Some("audios"),
             Endpoint::Figures => Some("figures"),
+            Endpoint::Htmls => Some("htmls"),
+            Endpoint::PointClouds => Some("point_clouds"),
         }
     }
 
@@ -36,6 +40,8 @@ impl Endpoint {
             "distribution" => Some(Endpoint::Distributions),
             "audio" => Some(Endpoint::Audios),
             "figure" => Some(Endpoint::Figures),
+            "html" => Some(Endpoint::Htmls),
+            "point_cloud" => Some(Endpoint::PointClouds),
             "logs" | "log_records" => None,
             _ => Some(Endpoint::Metric),
         };

@@ -2,7 +2,8 @@
 
 /// Types that clients show, in the singular, in which types are stored. Objects of all other types,
 /// such as `custom`, are maps.
-pub const OBJECT_TYPES: [&str; 5] = ["image", "text", "distribution", "audio", "figure"];
+pub const OBJECT_TYPES: [&str; 7] =
+    ["image", "text", "distribution", "audio", "figure", "html", "point_cloud"];
 
 /// Converts an object type to the singular. Archives use the plural.
 ///
@@ -17,6 +18,8 @@ pub fn singular_dtype(dtype: &str) -> &str {
         "distributions" => "distribution",
         "audios" => "audio",
         "figures" => "figure",
+        "htmls" => "html",
+        "point_clouds" => "point_cloud",
         other => other,
     }
 }

@@ -10,7 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from matyan_client import Distribution, Figure, Image, Repo, Run, Text, backup, cli, restore
+from matyan_client import (
+    Distribution,
+    Figure,
+    Html,
+    Image,
+    PointCloud,
+    Repo,
+    Run,
+    Text,
+    backup,
+    cli,
+    restore,
+)
 from matyan_client.archives import ArchiveWriter, layout, open_archive
 from matyan_client.archives.reading import archived_runs
 from matyan_client.convert.tensorboard import convert_tensorboard
@@ -37,6 +49,8 @@ def stored(own_server):
         run.track(Distribution([1, 2, 3], bin_count=3), name="weights", step=3)
         run.track(Figure({"data": [], "layout": {"x": [1, 2]}}), name="figure")
         run.track(Image(np.zeros((2, 3, 3), dtype=np.uint8), caption="black"), name="image", step=5)
+        run.track(Html("<b>page</b>", caption="bold"), name="page", step=6)
+        run.track(PointCloud(np.zeros((4, 3)), "four"), name="cloud", step=7)
         run.log_info("hello", key=1)
         run._append_terminal_line("a line", 0)
         run.log_artifact(__file__, name="sub/file.py")
@@ -51,7 +65,7 @@ def snapshot(run):
     reader = Run(run.hash, repo=run._backend_url, read_only=True)
     http = Repo(run._backend_url).http
     objects = {}
-    for kind in ("texts", "images", "distributions", "figures"):
+    for kind in ("texts", "images", "distributions", "figures", "htmls", "point_clouds"):
         query = f"run.hash == {run.hash!r} and run.archived in (True, False)"
         for trace in http.search_sequence(kind, query, record_density=1000)[0]["traces"].values():
             values = [

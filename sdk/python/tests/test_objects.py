@@ -1,14 +1,15 @@
-"""The five tracked types."""
+"""The tracked types."""
 
 import base64
 import io
 import json
 import math
+import struct
 import wave
 
 import pytest
 
-from matyan_client.objects import Audio, Distribution, Figure, Image, Text
+from matyan_client.objects import Audio, Distribution, Figure, Html, Image, PointCloud, Text
 from matyan_client.objects._media import Encoded, Pixels, Samples
 
 np = pytest.importorskip("numpy")
@@ -51,6 +52,50 @@ def file(image, format_name):
 
 def decoded(image):
     return pillow.open(io.BytesIO(base64.b64decode(image.json()["data"])))
+
+
+def test_html(tmp_path):
+    file = tmp_path / "report.html"
+    file.write_bytes("<p>ä".encode())
+    pages = [Html("<p>ä", caption="c"), Html("<p>ä".encode()), Html(file), Html(str(file))]
+    pages += [Html(io.StringIO("<p>ä")), Html(io.BytesIO("<p>ä".encode()))]
+    assert {page.data for page in pages} == {"<p>ä"}
+    stored, media = pages[0]._payload()
+    assert stored == {"type": "html", "caption": "c"}
+    assert media == Encoded("<p>ä".encode(), "html")
+    with pytest.raises(FileNotFoundError, match=r"`data`: cannot read 'missing\.html'"):
+        Html("missing.html")
+    with pytest.raises(TypeError, match="`data`: expected a text"):
+        Html(5)
+
+
+def test_point_clouds(tmp_path):
+    colored = PointCloud(np.array([[1, 2, 3, 0, 127.6, 300], [4, 5, 6, -1, math.nan, 2]]), "c")
+    stored, media = colored._payload()
+    assert stored == {"type": "point_cloud", "format": "ply", "caption": "c", "point_count": 2}
+    header, _, content = media.data.partition(b"end_header\n")
+    assert header.decode().split("\n") == [
+        "ply",
+        "format binary_little_endian 1.0",
+        "element vertex 2",
+        *("property float x", "property float y", "property float z"),
+        *("property uchar red", "property uchar green", "property uchar blue"),
+        "",
+    ]
+    assert struct.unpack("<3f3B3f3B", content) == (1, 2, 3, 0, 128, 255, 4, 5, 6, 0, 0, 2)
+    labeled = PointCloud([[1, 2, 3, 4]])._payload()[1].data
+    assert b"property uchar label\nend_header\n" in labeled
+    assert labeled.endswith(struct.pack("<3fB", 1, 2, 3, 4))
+    assert PointCloud(Tensor(np.zeros((5, 3)))).point_count == 5
+    for name in ("scan.ply", "scan.PTS.JSON"):
+        (tmp_path / name).write_bytes(b"[]")
+        file = PointCloud(tmp_path / name)
+        assert (file.format, file.point_count) == (name[5:].lower(), None)
+    for wrong in (np.zeros((3, 5)), np.zeros(3), [["a", "b", "c"]], 5):
+        with pytest.raises(TypeError, match="`data`: expected"):
+            PointCloud(wrong)
+    with pytest.raises(ValueError, match=r"`format`: expected ply or pts\.json, found 'a\.obj'"):
+        PointCloud("a.obj")
 
 
 def test_text():

@@ -1,6 +1,7 @@
 """The interface of W&B, without W&B."""
 
 import importlib
+import io
 import json
 import os
 import signal
@@ -259,7 +260,7 @@ def test_media(online):
     box = {"position": {"minX": 0, "maxX": 1, "minY": 0, "maxY": 1}, "class_id": 1}
     boxes = {"predictions": {"box_data": [box], "class_labels": {1: "cat"}}}
     masks = {"truth": {"mask_data": np.ones((4, 5), np.uint8)}}
-    with pytest.warns(RuntimeWarning, match="Html: stored as a file"):
+    with pytest.warns(RuntimeWarning, match="Object3D: stored as a file"):
         wandb.log(
             {
                 "image": wandb.Image(pixels, caption="black", boxes=boxes, masks=masks),
@@ -271,7 +272,9 @@ def test_media(online):
                 "histogram": wandb.Histogram(np_histogram=np.histogram([1, 2, 3], bins=3)),
                 "frames": wandb.Video(np.zeros((2, 3, 4, 4), np.uint8), fps=2),
                 "page": wandb.Html("<b>text</b>"),
-                "cloud": wandb.Object3D(np.zeros((2, 3))),
+                "cloud": wandb.Object3D(np.zeros((2, 3)), caption="two"),
+                "boxes": wandb.Object3D({"type": "lidar/beta", "points": np.zeros((1, 3))}),
+                "scene": wandb.Object3D(io.StringIO("o"), file_type="obj"),
                 "array": np.arange(100),
             },
             step=3,
@@ -297,13 +300,13 @@ def test_media(online):
     assert {item["name"] for item in stored.collect_sequence_info("audios")["audios"]} == {"audio"}
     distributions = stored.collect_sequence_info("distributions")["distributions"]
     assert {item["name"] for item in distributions} == {"histogram", "array"}
+    (page,) = stored.get_html_sequence("page").values
+    assert page.data == "<b>text</b>"
+    (cloud,) = stored.get_point_cloud_sequence("cloud").values
+    assert (cloud.format, cloud.caption) == ("ply", "two")
+    assert stored.get_point_cloud_sequence("boxes").values[0].format == "pts.json"
     paths = {artifact["path"] for artifact in stored.artifacts}
-    assert paths == {
-        "media/html/page_3.html",
-        "media/object3D/cloud_3.pts.json",
-        "media/table/table_3.table.json",
-    }
-    assert stored.get_artifact("media/html/page_3.html") == b"<b>text</b>"
+    assert paths == {"media/object3D/scene_3.obj", "media/table/table_3.table.json"}
     assert json.loads(stored.get_artifact("media/table/table_3.table.json")) == {
         "columns": ["name", "picture", "score"],
         "data": [["a", "<Image>", 1], ["b", None, 2.5]],

@@ -44,13 +44,15 @@ use run_reader::RunReader;
 /// Maximum number of series in a message of a list: about 100 kB.
 const LISTED: usize = 1_000;
 
-pub(crate) const ALL_TYPES: [SeriesType; 6] = [
+pub(crate) const ALL_TYPES: [SeriesType; 8] = [
     SeriesType::Metric,
     SeriesType::Images,
     SeriesType::Texts,
     SeriesType::Distributions,
     SeriesType::Audios,
     SeriesType::Figures,
+    SeriesType::Htmls,
+    SeriesType::PointClouds,
 ];
 
 fn check_pixels(pixels: u32) -> Result<(), Error> {

@@ -286,6 +286,8 @@ pub(crate) fn object_type(dtype: &str) -> Option<SeriesType> {
         "distribution" => Some(SeriesType::Distributions),
         "audio" => Some(SeriesType::Audios),
         "figure" => Some(SeriesType::Figures),
+        "html" => Some(SeriesType::Htmls),
+        "point_cloud" => Some(SeriesType::PointClouds),
         _ => None,
     }
 }

@@ -14,7 +14,7 @@ import zipfile
 import httpx
 import numpy
 from conftest import Server, eventually
-from matyan_client import Audio, Distribution, Figure, Image, Run, Text
+from matyan_client import Audio, Distribution, Figure, Html, Image, PointCloud, Run, Text
 from matyan_client.transport.http import _decode_flat_pairs
 
 RUN = "r"
@@ -69,7 +69,7 @@ class Side:
         self.rest("put", f"/tags/{self.tag}/", {"description": self.canary})
         [self.experiment] = [one["id"] for one in self.rest("get", "/experiments/") if one["name"] == "e"]
         self.rest("put", f"/experiments/{self.experiment}/", {"description": self.canary})
-        self.uris = {kind: self.uri(kind) for kind in ("images", "audios")}
+        self.uris = {kind: self.uri(kind) for kind in ("images", "audios", "htmls", "point_clouds")}
         for path in ("/apps/", "/dashboards/", "/reports/"):
             self.new(path)
         for path in (f"/runs/{RUN}/note/", f"/experiments/{self.experiment}/note/"):
@@ -113,6 +113,9 @@ class Side:
             run.track(image, name="images", step=0, context=context)
             audio = Audio(canary.encode(), format_="wav", caption=canary)
             run.track(audio, name="audios", step=0, context=context)
+            run.track(Html(canary, caption=canary), name="htmls", step=0, context=context)
+            cloud = PointCloud(canary.encode(), format="ply", caption=canary)
+            run.track(cloud, name="point_clouds", step=0, context=context)
             figure = Figure({"data": [], "layout": {"title": canary}})
             run.track(figure, name="figures", step=0, context=context)
             run.track(Distribution([1.0, 2.0, 3.0], bin_count=4), name="distributions", step=0, context=context)
@@ -199,7 +202,7 @@ def body(side, path, deleted, renamed):
         case ["runs", "search", "metric", "align", *_]:
             trace = {"name": "m", "context": {"of": side.canary}, "slice": [0, 3, 1]}
             return {"align_by": "m", "runs": [{"run_id": RUN, "traces": [trace]}]}
-        case ["runs", ("images" | "audios") as kind, "get-batch", *_]:
+        case ["runs", ("images" | "audios" | "htmls" | "point_clouds") as kind, "get-batch", *_]:
             return [side.uris[kind]]
         case ["runs", "{id}", "metric", "get-batch", *_]:
             return keys

@@ -1,5 +1,5 @@
 /**
- * Images, audio, texts, distributions and figures of runs. Payloads are read one by one, so that
+ * Images, audio, texts, distributions, figures, pages and point clouds of runs. Payloads are read one by one, so that
  * the browser caches them.
  */
 import { Code, ConnectError } from '@connectrpc/connect';
@@ -108,8 +108,15 @@ const CODES: { [status: number]: Code } = {
  * Fetches a path. An error of the server has the server's text, unless its status is one of
  * `allowed`.
  */
-async function get(path: string, signal: AbortSignal, allowed: number[]): Promise<Response> {
-  const response = await fetch(path, { signal });
+async function get(
+  path: string,
+  signal: AbortSignal,
+  allowed: number[],
+  /** The first bytes to read; absent: all. */
+  length?: number,
+): Promise<Response> {
+  const headers: HeadersInit = length ? { range: `bytes=0-${length - 1}` } : {};
+  const response = await fetch(path, { signal, headers });
   const { ok, status } = response;
   if (ok || allowed.includes(status)) return response;
   if (status === UNAUTHENTICATED) signIn.onRefused(serverPath);
@@ -119,6 +126,35 @@ async function get(path: string, signal: AbortSignal, allowed: number[]): Promis
 
 export function payloadUrl(uri: string): string {
   return `${rootPath}api/v1/rest/payloads/${encodeURIComponent(uri)}`;
+}
+
+/** The address of a logged page, which must be opened in a frame without rights only. */
+export function pageUrl(uri: string): string {
+  return `${payloadUrl(uri)}/page`;
+}
+
+const EMPTY = 416;
+
+/** Whether a payload is stored. */
+export function checkPayload(uri: string, signal: AbortSignal): Promise<boolean> {
+  return queued('The payload', Urgency.Visible, signal, async () => {
+    if (!uri) return false;
+    const { status } = await get(payloadUrl(uri), signal, [MISSING, EMPTY], 1);
+    return status !== MISSING;
+  });
+}
+
+/** The first bytes of a payload; a missing payload has none. */
+export function readPayloadStart(
+  uri: string,
+  length: number,
+  signal: AbortSignal,
+): Promise<Uint8Array<ArrayBuffer>> {
+  return queued('The payload', Urgency.Visible, signal, async () => {
+    if (!uri) return new Uint8Array();
+    const response = await get(payloadUrl(uri), signal, [MISSING, EMPTY], length);
+    return response.ok ? new Uint8Array(await response.arrayBuffer()) : new Uint8Array();
+  });
 }
 
 /**

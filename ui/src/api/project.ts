@@ -143,6 +143,8 @@ const OBJECTS = [
   SeriesType.TEXTS,
   SeriesType.DISTRIBUTIONS,
   SeriesType.FIGURES,
+  SeriesType.HTMLS,
+  SeriesType.POINT_CLOUDS,
 ];
 
 /** Whether the project has media, such as images. Only projects without metrics need to ask. */

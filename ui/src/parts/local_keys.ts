@@ -18,6 +18,16 @@ export const CHART_KEYS = {
   Escape: 'Let the values go, or reset the zoom',
 };
 
+export const POINT_KEYS = {
+  ArrowLeft: 'Turn to the left',
+  ArrowRight: 'Turn to the right',
+  ArrowUp: 'Tilt forward',
+  ArrowDown: 'Tilt back',
+  '+': 'Nearer',
+  '-': 'Farther',
+  Escape: 'The first view again',
+};
+
 /** Entries of the list of all keys, from which they act on the first such control of the page. */
 export function localKeys(
   selector: string,

@@ -29,7 +29,8 @@ const TEXT = /"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'/g;
 /** A name, also such as `val/loss`, that is compared with something. */
 const BARE = /(?<![\w.\])/])([A-Za-z_]\w*(?:\/[A-Za-z_]\w*)*)(?=\s*(?:[<>]|[=!]=))/g;
 const PATH = /\brun((?:\.[A-Za-z_]\w*)+)(?!\w|\s*\()/g;
-const OBJECTS = /^(run|metric|images|audios|texts|distributions|figures|datetime|None|True|False)$/;
+const OBJECTS =
+  /^(run|metric|images|audios|texts|distributions|figures|htmls|point_clouds|datetime|None|True|False)$/;
 
 /** The names in a query that may be mistakes: those of params, and names without an object. */
 export function referencesOf(query: string): Reference[] {

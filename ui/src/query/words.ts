@@ -6,7 +6,8 @@
 /** A phrase in quotes, or a word. */
 const TERM = /"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'(?=\s|$)|\S+/g;
 /** Objects of queries, such as `run.name`, but not in a name such as `my-run.v2`. */
-const OBJECT = /(?<![\w.]|[\w.][-/#])(run|metric|images|audios|texts|distributions|figures)\s*[.[]/;
+const OBJECT =
+  /(?<![\w.]|[\w.][-/#])(run|metric|images|audios|texts|distributions|figures|htmls|point_clouds)\s*[.[]/;
 /** What only expressions have, even if they are not complete. */
 const OPERATOR = /[<>]|[=!]=|["')\]]\s*(not\s+)?in\b|^\s*(run|True|False|None)\s*$|^\s*not\b/;
 

@@ -80,7 +80,15 @@ const charts = {
   closed: field(list, [] as string[]),
 } satisfies Schema;
 
-export const MEDIA_KINDS = ['images', 'audio', 'texts', 'distributions', 'figures'] as const;
+export const MEDIA_KINDS = [
+  'images',
+  'audio',
+  'texts',
+  'distributions',
+  'figures',
+  'pages',
+  'points',
+] as const;
 const GROUPINGS = ['run', 'step', 'index', 'name', 'context'] as const;
 export type MediaGrouping = (typeof GROUPINGS)[number];
 
@@ -133,6 +141,9 @@ export const schemas = {
     level: field(choice(...LOG_LEVELS), 'all'),
     diff: field(text, ''),
     file: field(text, ''),
+    /** The table next to the open one, as the id of its run and its path, and the key of the join. */
+    other: field(text, ''),
+    key: field(text, ''),
     ...charts,
     ...media,
   },
@@ -197,6 +208,9 @@ export const schemas = {
   },
   document: { edit: field(flag, false) },
 } satisfies Record<string, Schema>;
+
+/** The open table is shown alone. */
+export const NO_OTHER = { other: '', key: '' };
 
 export type PageName =
   | 'home'

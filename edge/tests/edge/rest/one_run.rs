@@ -20,7 +20,10 @@ async fn run_info_shows_everything() {
     assert_eq!(aim["props"]["notes"], 2);
     assert_eq!(aim["params"]["n"], "NaN");
     let types: Vec<&String> = aim["traces"].as_object().unwrap().keys().collect();
-    assert_eq!(types, ["metric", "images", "texts", "distributions", "audios", "figures"]);
+    assert_eq!(
+        types,
+        ["metric", "images", "texts", "distributions", "audios", "figures", "htmls", "point_clouds"]
+    );
 
     let bare = rest.get("/runs/r/info/?sequence=metric&bare_numbers=true").await;
     assert!(bare.text().starts_with(r#"{"params":{"lr":0.5,"n":NaN,"#), "{}", bare.text());
@@ -508,6 +511,16 @@ async fn payloads_are_shown_in_parts_and_kept() {
     assert!(!parts.headers.contains_key("content-disposition"), "shown, and not saved");
     let (parts, body) = ask("some-uri/", &[("if-none-match", header("etag"))]).await;
     assert_eq!((parts.status.as_u16(), body.len()), (304, 0));
+
+    // A logged page is a sandbox of its own, also if someone opens it outside of a frame.
+    let (parts, body) = ask("some-uri/page/", &[("range", "bytes=2-4")]).await;
+    assert_eq!((parts.status.as_u16(), &body[..]), (206, &b"234"[..]));
+    let header = |name: &str| parts.headers[name].to_str().unwrap();
+    assert_eq!(header("content-type"), "text/html; charset=utf-8");
+    assert_eq!(header("x-content-type-options"), "nosniff");
+    let policy = header("content-security-policy");
+    assert!(policy.starts_with("sandbox allow-scripts; default-src 'none';"), "{policy}");
+    assert!(!policy.contains("allow-same-origin") && !policy.contains("connect-src"), "{policy}");
 
     let reduced = artifacts::v1::ThumbnailResponse { png: b"png".as_slice().into(), version: "v1".into() };
     rest.backend.answers(THUMBNAIL, [reduced]);

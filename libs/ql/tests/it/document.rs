@@ -3,7 +3,7 @@
 
 use matyan_ql::{Endpoint, QueryOptions, compile};
 
-const ENDPOINTS: [Endpoint; 7] = [
+const ENDPOINTS: [Endpoint; 9] = [
     Endpoint::Run,
     Endpoint::Metric,
     Endpoint::Images,
@@ -11,6 +11,8 @@ const ENDPOINTS: [Endpoint; 7] = [
     Endpoint::Distributions,
     Endpoint::Audios,
     Endpoint::Figures,
+    Endpoint::Htmls,
+    Endpoint::PointClouds,
 ];
 
 /// Returns the lines of the code blocks that start with this fence; each line is a query.

@@ -308,7 +308,7 @@ fn contexts_are_passed_on_as_text() {
 
 #[test]
 fn objects_sent_as_metrics_become_objects() {
-    for dtype in ["image", "text", "distribution", "audio", "figure", "images"] {
+    for dtype in ["image", "text", "distribution", "audio", "figure", "html", "point_cloud", "images"] {
         let frame = METRIC.replace("0.5", r#"{"type": "text", "data": "x"}"#).replace("float", dtype);
         let event = only_event(&frame);
         let Some(EventKind::LogObject(object)) = event.kind else { panic!("{dtype}") };

@@ -11,13 +11,23 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from .run import Run
 
-__all__ = ["Audio", "Distribution", "Figure", "Image", "Repo", "Run", "Text"]
+__all__ = [
+    "Audio",
+    "Distribution",
+    "Figure",
+    "Html",
+    "Image",
+    "PointCloud",
+    "Repo",
+    "Run",
+    "Text",
+]
 
 # Without a handler of the script, nothing is printed.
 _logging.getLogger(__name__).addHandler(_logging.NullHandler())
 
 if _TYPE_CHECKING:
-    from .objects import Audio, Distribution, Figure, Image, Text
+    from .objects import Audio, Distribution, Figure, Html, Image, PointCloud, Text
     from .repo import Repo
 else:
     # The other names are imported when they are used: many scripts only record numbers.

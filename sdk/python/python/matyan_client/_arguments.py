@@ -23,7 +23,16 @@ _RUN_HASH_BYTES = 256
 _RESERVED_HASHES = (".", "..", ".projects")
 
 # Types of series, as queries name them.
-SEQUENCE_TYPES = ("metric", "images", "figures", "texts", "audios", "distributions")
+SEQUENCE_TYPES = (
+    "metric",
+    "images",
+    "figures",
+    "texts",
+    "audios",
+    "distributions",
+    "htmls",
+    "point_clouds",
+)
 
 # Kinds of the elements of arrays that are numbers, or objects that may be.
 _NUMBER_KINDS = "biufO"

@@ -228,6 +228,18 @@ class RunReader:
         """Returns figures with this name and context, or None."""
         return self._object_sequence("figures", name, context)
 
+    def get_html_sequence(
+        self, name: str, context: dict[str, Any] | None = None
+    ) -> ObjectSequence | None:
+        """Returns HTML pages with this name and context, or None."""
+        return self._object_sequence("htmls", name, context)
+
+    def get_point_cloud_sequence(
+        self, name: str, context: dict[str, Any] | None = None
+    ) -> ObjectSequence | None:
+        """Returns point clouds with this name and context, or None."""
+        return self._object_sequence("point_clouds", name, context)
+
     def get_distribution_sequence(
         self, name: str, context: dict[str, Any] | None = None
     ) -> ObjectSequence | None:

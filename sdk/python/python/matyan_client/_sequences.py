@@ -24,6 +24,10 @@ _OBJECTS: dict[str, Callable[[dict[str, Any], Any], Any]] = {
     "audios": lambda stored, file: objects.Audio(
         file.data, file.format, stored.get("caption") or "", stored.get("rate")
     ),
+    "htmls": lambda stored, file: objects.Html(file.data, caption=stored.get("caption") or ""),
+    "point_clouds": lambda stored, file: objects.PointCloud(
+        file.data, stored.get("caption") or "", format=file.format
+    ),
     "texts": lambda stored, _: objects.Text(stored["data"]),
     "figures": lambda stored, _: objects.Figure(stored["data"]),
     "distributions": lambda stored, _: objects.Distribution(

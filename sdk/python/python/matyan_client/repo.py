@@ -183,6 +183,14 @@ class Repo:
         del report_mode
         return self._query("figures", query)
 
+    def query_htmls(self, query: str = "") -> QueryResult:
+        """Returns runs with the sequences of HTML pages that match a query."""
+        return self._query("htmls", query)
+
+    def query_point_clouds(self, query: str = "") -> QueryResult:
+        """Returns runs with the sequences of point clouds that match a query."""
+        return self._query("point_clouds", query)
+
     def query_distributions(self, query: str = "", report_mode: Any = None) -> QueryResult:
         """Returns runs with the sequences of distributions that match a query."""
         del report_mode

@@ -40,6 +40,10 @@ pub enum SearchTarget {
     Audios,
     /// Sequences of figures.
     Figures,
+    /// Sequences of HTML pages.
+    Htmls,
+    /// Sequences of point clouds.
+    PointClouds,
 }
 
 impl SearchTarget {
@@ -59,6 +63,8 @@ impl SearchTarget {
             Self::Distributions => "distributions",
             Self::Audios => "audios",
             Self::Figures => "figures",
+            Self::Htmls => "htmls",
+            Self::PointClouds => "point_clouds",
         }
     }
 
@@ -72,6 +78,8 @@ impl SearchTarget {
             Self::Distributions,
             Self::Audios,
             Self::Figures,
+            Self::Htmls,
+            Self::PointClouds,
         ];
         all.into_iter().find(|target| target.name() == name)
     }

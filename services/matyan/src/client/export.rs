@@ -84,7 +84,7 @@ struct RunsTable {
 
 #[derive(Debug, Args)]
 struct ObjectsTable {
-    /// Type of the objects; the bytes of images and audio are not part of the file
+    /// Type of the objects; the bytes of images, audio, pages and point clouds are not part of the file
     #[arg(value_enum)]
     objects: ObjectKind,
     #[command(flatten)]
@@ -98,6 +98,8 @@ enum ObjectKind {
     Distributions,
     Audios,
     Figures,
+    Htmls,
+    PointClouds,
 }
 
 impl ObjectKind {
@@ -108,6 +110,8 @@ impl ObjectKind {
             Self::Distributions => SeriesType::Distributions,
             Self::Audios => SeriesType::Audios,
             Self::Figures => SeriesType::Figures,
+            Self::Htmls => SeriesType::Htmls,
+            Self::PointClouds => SeriesType::PointClouds,
         }
     }
 
@@ -118,6 +122,8 @@ impl ObjectKind {
             Self::Distributions => SearchKind::Distributions,
             Self::Audios => SearchKind::Audios,
             Self::Figures => SearchKind::Figures,
+            Self::Htmls => SearchKind::Htmls,
+            Self::PointClouds => SearchKind::PointClouds,
         }
     }
 }

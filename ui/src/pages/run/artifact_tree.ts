@@ -66,6 +66,10 @@ export function isPlayed(path: string): boolean {
   return KINDS.some(([pattern, kind]) => /video|audio/.test(kind) && pattern.test(path));
 }
 
+export function isTablePath(path: string): boolean {
+  return KINDS.some(([pattern, kind]) => kind === 'table' && pattern.test(path));
+}
+
 export function isImagePath(path: string): boolean {
   return KINDS[0]?.[0].test(path) ?? false;
 }

@@ -6,7 +6,13 @@ import { tableRows } from './artifact_tree.ts';
 export interface Cell {
   text: string;
   picture?: string;
+  /** In two tables that are joined: the run of the picture, and whether the tables differ. */
+  runId?: string;
+  isDifferent?: boolean;
 }
+
+/** Files are read up to here. The start of a table in JSON is no table. */
+export const TABLE_BYTES = 16_000_000;
 
 export interface DataTable {
   columns: string[];

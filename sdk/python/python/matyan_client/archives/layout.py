@@ -22,7 +22,16 @@ BLOB_LIST = "blobs.jsonl"
 LINES = ("logs", "logs")
 RECORDS = ("__log_records", "log_records")
 
-OBJECT_TYPES = ("image", "text", "distribution", "audio", "figure", "custom")
+OBJECT_TYPES = (
+    "image",
+    "text",
+    "distribution",
+    "audio",
+    "figure",
+    "html",
+    "point_cloud",
+    "custom",
+)
 
 # A longer name of a folder is replaced, as not every file system has room for it.
 _MOST_NAME = 200

@@ -29,15 +29,17 @@ from matyan_client.transport.http import HttpTransport
 from . import layout
 from .layout import log_level
 
-_SEQUENCES = ("texts", "distributions", "figures", "images", "audios")
-_KINDS = ("metric", *_SEQUENCES)
+# Types of objects without files, and with files.
+_INLINE = ("texts", "distributions", "figures")
+_WITH_FILES = ("images", "audios", "htmls", "point_clouds")
 
 
 def stored_runs(http: HttpTransport, query: str, *, blobs: bool) -> Iterator[ImportedRun]:
     """Yields the runs that match a query. Without blobs, artifacts and media are left out."""
     for found in http.search_runs(query):
         run_hash = found["hash"]
-        info = http.get_run_info(run_hash, _KINDS)
+        # Series of all types that the server knows.
+        info = http.get_run_info(run_hash)
         yield ImportedRun(
             run_hash=run_hash,
             label=run_hash,
@@ -72,9 +74,9 @@ def _items(http: HttpTransport, run_hash: str, info: dict[str, Any], blobs: bool
     for trace in info.get("traces", {}).get("metric", []):
         for series in http.series(run_hash, [(trace["name"], json.dumps(trace["context"]))]):
             yield from _points(series)
-    for kind in _SEQUENCES:
+    for kind in (*_INLINE, *(_WITH_FILES if blobs else ())):
         names = {trace["name"]: None for trace in info.get("traces", {}).get(kind, [])}
-        for name in names if blobs or kind not in ("images", "audios") else ():
+        for name in names:
             yield from _objects(http, run_hash, kind, name)
     for number, text in http.iter_run_logs(run_hash):
         yield TerminalLine(text, number)

@@ -18,7 +18,7 @@ from typing import Any
 
 from matyan_client._console import counted
 from matyan_client._core import ProtobufError, ProtobufMessage, leveldb_records
-from matyan_client.objects import Audio, Figure, Image, Text
+from matyan_client.objects import Audio, Figure, Html, Image, PointCloud, Text
 from matyan_client.terminal import LineCutter
 
 from .histograms import distribution
@@ -46,6 +46,9 @@ _ARTIFACT = 8
 _OUTPUT = 13
 _RUN = 17
 _EXIT = 18
+
+# Types of values whose file is an object.
+_FILE_TYPES = ("image-file", "audio-file", "plotly-file", "html-file")
 
 # Series of the load of the machine, as the SDK names its own.
 _SYSTEM_PREFIX = "__system__"
@@ -213,7 +216,7 @@ class _RunReader:
             for item in self._media(name, member, moment, directory):
                 if not isinstance(item, TrackedObject):
                     yield item
-                elif isinstance(item.value, (Image, Audio)):
+                elif isinstance(item.value, (Image, Audio, Html, PointCloud)):
                     together.setdefault(type(item.value), []).append(item.value)
                 else:
                     yield replace(item, context={**item.context, "index": index})
@@ -239,7 +242,7 @@ class _RunReader:
             ]
             if images:
                 yield TrackedObject(images, name, step, time=time)
-        elif kind in ("image-file", "audio-file", "plotly-file"):
+        elif kind in _FILE_TYPES or (kind == "object3D-file" and _is_points(value)):
             file = self._media_file(directory, value.get("path", ""))
             if file is not None:
                 yield TrackedObject(_media_object(kind, file, value), name, step, time=time)
@@ -303,7 +306,16 @@ def _media_object(kind: str, file: Path, value: dict[str, Any]) -> Any:
         return Image(file.read_bytes(), caption=caption)
     if kind == "audio-file":
         return Audio(file, caption=caption)
+    if kind == "html-file":
+        return Html(file, caption=caption)
+    if kind == "object3D-file":
+        return PointCloud(file, caption)
     return Figure(json.loads(file.read_text("utf-8")))
+
+
+def _is_points(value: dict[str, Any]) -> bool:
+    """Reports whether the file of a scene has nothing but points."""
+    return str(value.get("path", "")).endswith(".pts.json")
 
 
 def _histogram_bins(value: dict[str, Any]) -> list[tuple[float, float, float]]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-__all__ = ["Audio", "Distribution", "Figure", "Image", "Text"]
+__all__ = ["Audio", "Distribution", "Figure", "Html", "Image", "PointCloud", "Text"]
 
 if _TYPE_CHECKING:
     from .audio import Audio
     from .distribution import Distribution
     from .figure import Figure
+    from .html import Html
     from .image import Image
+    from .pointcloud import PointCloud
     from .text import Text
 else:
     # A type is imported when it is used, from the module with its name in lower case.

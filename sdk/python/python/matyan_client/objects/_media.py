@@ -1,4 +1,4 @@
-"""Payloads of images and audio, and their encodings.
+"""Payloads of objects that are files, and their encodings.
 
 An object keeps pixels and samples as they are. They are encoded when the bytes are needed, which
 for tracked objects is not the caller's thread.
@@ -28,7 +28,7 @@ CONTENT_TYPES = {
 
 
 class Encoded(NamedTuple):
-    """Bytes of an image or audio file."""
+    """Bytes of a file, such as an image."""
 
     data: bytes
     format: str

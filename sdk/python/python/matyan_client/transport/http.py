@@ -203,7 +203,7 @@ class HttpTransport:
         return _decoded(self._backend.send(call), list)
 
     def get_blob_batch(self, seq_type: str, blob_uris: list[str]) -> dict[str, bytes]:
-        """Returns the contents of images or audios by URI. Unknown URIs are left out."""
+        """Returns the contents of images, or of another type, by URI. Unknown URIs are left out."""
         return self._backend.blobs(seq_type, blob_uris) if blob_uris else {}
 
     def search_runs(

@@ -33,6 +33,10 @@ __all__ = [
 ]
 
 
+# The suffix of the files of points that W&B writes.
+_POINTS = "pts.json"
+
+
 class Media:
     """A value that stores itself."""
 
@@ -60,13 +64,14 @@ class _Tracked(Media):
 class _File(Media):
     """Media that are stored as files, because Matyan has no object for them."""
 
+    # The name in W&B.
+    _kind: str
     _folder: str
     _suffix: str
     _data: bytes
 
     def log_to(self, moment: Moment, name: str, context: dict[str, Any]) -> None:
-        kind = type(self).__name__
-        warn_once(f"wandb.{kind}: stored as a file among the artifacts of the run")
+        warn_once(f"wandb.{self._kind}: stored as a file among the artifacts of the run")
         index = f"_{context['index']}" if "index" in context else ""
         path = moment.media_path(self._folder, name, f"{index}{self._suffix}")
         moment.store_bytes(self._data, path, name)
@@ -192,6 +197,7 @@ class Video(Media):
 
 
 class _VideoFile(_File):
+    _kind = "Video"
     _folder = "videos"
 
     def __init__(self, data: bytes, suffix: str) -> None:
@@ -199,11 +205,8 @@ class _VideoFile(_File):
         self._suffix = f".{suffix}"
 
 
-class Html(_File):
+class Html(_Tracked):
     """A page, from a path that ends with `.html`, a text, or a stream."""
-
-    _folder = "html"
-    _suffix = ".html"
 
     def __init__(
         self, data: Any, inject: bool = True, data_is_not_path: bool = False, **keywords: Any
@@ -217,34 +220,63 @@ class Html(_File):
             data = data.read()
         elif is_path and not data_is_not_path:
             data = Path(data).read_bytes()
-        self._data = data if isinstance(data, bytes) else values.text(str(data)).encode()
+        data = data if isinstance(data, bytes) else values.text(str(data)).encode()
+        self._object = objects.Html(data)
+        self.listed = self._object
 
 
-class Object3D(_File):
-    """A scene or a point cloud."""
+class Object3D(Media):
+    """A point cloud, or a file of a scene, which stays a file."""
 
+    def __init__(self, data_or_path: Any, caption: str | None = None, **keywords: Any) -> None:
+        file_type = keywords.pop("file_type", None)
+        ignore_unknown(type(self).__name__, keywords)
+        if values.is_array(data_or_path):
+            self.listed = objects.PointCloud(data_or_path, caption or "")
+            return
+        if isinstance(data_or_path, Mapping):
+            # All points, also of clouds that would be too large for params.
+            lists = {
+                key: value.tolist() if values.is_array(value) else values.plain(value)
+                for key, value in data_or_path.items()
+            }
+            data, suffix = json.dumps(lists).encode(), _POINTS
+        else:
+            data, suffix = _content(data_or_path, file_type or _POINTS)
+            suffix = _POINTS if suffix == "json" else suffix
+        if suffix in (_POINTS, "ply"):
+            self.listed = objects.PointCloud(data, caption or "", format=suffix)
+        else:
+            self._file = _SceneFile(data, suffix)
+
+    def log_to(self, moment: Moment, name: str, context: dict[str, Any]) -> None:
+        if self.listed is None:
+            self._file.log_to(moment, name, context)
+        else:
+            moment.track(self.listed, name, context)
+
+
+class _SceneFile(_File):
+    _kind = "Object3D"
     _folder = "object3D"
+
+    def __init__(self, data: bytes, suffix: str) -> None:
+        self._data = data
+        self._suffix = f".{suffix}"
+
+
+class Molecule(_File):
+    """A molecule, from a file."""
+
+    _kind = "Molecule"
+    _folder = "molecule"
 
     def __init__(self, data_or_path: Any, caption: str | None = None, **keywords: Any) -> None:
         del caption
         file_type = keywords.pop("file_type", None)
-        ignore_unknown(type(self).__name__, keywords)
-        if values.is_array(data_or_path) or isinstance(data_or_path, Mapping):
-            listed = values.plain(data_or_path)
-            if values.is_array(data_or_path):
-                # All points, also of clouds that would be too large for params.
-                listed = data_or_path.tolist()
-            self._data = json.dumps(listed).encode()
-            self._suffix = ".pts.json"
-            return
-        self._data, suffix = _content(data_or_path, file_type or "pts.json")
+        ignore_unknown("Molecule", keywords)
+        self._data, suffix = _content(data_or_path, file_type or "pdb")
         self._suffix = f".{suffix}"
-
-
-class Molecule(Object3D):
-    """A molecule, from a file."""
-
-    _folder = "molecule"
 
 
 class Table(Media):

@@ -78,11 +78,34 @@ struct PositionColumns {
 
 /// The content of the objects in a batch.
 enum ContentColumns {
-    Images { caption: StringBuilder, size: [UInt32Builder; 2], format: StringBuilder, uri: StringBuilder },
-    Audios { caption: StringBuilder, rate: UInt32Builder, format: StringBuilder, uri: StringBuilder },
+    Images {
+        caption: StringBuilder,
+        size: [UInt32Builder; 2],
+        format: StringBuilder,
+        uri: StringBuilder,
+    },
+    Audios {
+        caption: StringBuilder,
+        rate: UInt32Builder,
+        format: StringBuilder,
+        uri: StringBuilder,
+    },
     Texts(StringBuilder),
-    Distributions { bounds: [Float64Builder; 2], weights: StringBuilder },
+    Distributions {
+        bounds: [Float64Builder; 2],
+        weights: StringBuilder,
+    },
     Figures(StringBuilder),
+    Htmls {
+        caption: StringBuilder,
+        uri: StringBuilder,
+    },
+    PointClouds {
+        caption: StringBuilder,
+        point_count: UInt32Builder,
+        format: StringBuilder,
+        uri: StringBuilder,
+    },
 }
 
 impl ContentColumns {
@@ -105,6 +128,13 @@ impl ContentColumns {
                 weights: StringBuilder::new(),
             },
             SeriesType::Figures => Self::Figures(StringBuilder::new()),
+            SeriesType::Htmls => Self::Htmls { caption: StringBuilder::new(), uri: StringBuilder::new() },
+            SeriesType::PointClouds => Self::PointClouds {
+                caption: StringBuilder::new(),
+                point_count: UInt32Builder::new(),
+                format: StringBuilder::new(),
+                uri: StringBuilder::new(),
+            },
             // Others are refused by the search.
             SeriesType::Texts | SeriesType::Metric | SeriesType::Unspecified => {
                 Self::Texts(StringBuilder::new())
@@ -124,6 +154,10 @@ impl ContentColumns {
             Self::Texts(_) => vec![text("text")],
             Self::Distributions { .. } => vec![float("low"), float("high"), text("weights")],
             Self::Figures(_) => vec![text("figure")],
+            Self::Htmls { .. } => vec![text("caption"), text("blob_uri")],
+            Self::PointClouds { .. } => {
+                vec![text("caption"), natural("point_count"), text("format"), text("blob_uri")]
+            }
         }
     }
 
@@ -163,6 +197,18 @@ impl ContentColumns {
                 figures.append_value(&json);
                 Ok(json.len())
             }
+            (Self::Htmls { caption, uri }, Some(Kind::Html(html))) => {
+                caption.append_value(&html.caption);
+                uri.append_value(&html.blob_uri);
+                Ok(html.caption.len() + html.blob_uri.len())
+            }
+            (Self::PointClouds { caption, point_count, format, uri }, Some(Kind::PointCloud(cloud))) => {
+                caption.append_value(&cloud.caption);
+                point_count.append_option(cloud.point_count);
+                format.append_value(&cloud.format);
+                uri.append_value(&cloud.blob_uri);
+                Ok(cloud.caption.len() + cloud.blob_uri.len())
+            }
             _ => Err(Error::Unwritable("an object has another type".to_owned())),
         }
     }
@@ -183,6 +229,13 @@ impl ContentColumns {
                 Arc::new(uri.finish()),
             ],
             Self::Texts(texts) | Self::Figures(texts) => vec![Arc::new(texts.finish())],
+            Self::Htmls { caption, uri } => vec![Arc::new(caption.finish()), Arc::new(uri.finish())],
+            Self::PointClouds { caption, point_count, format, uri } => vec![
+                Arc::new(caption.finish()),
+                Arc::new(point_count.finish()),
+                Arc::new(format.finish()),
+                Arc::new(uri.finish()),
+            ],
             Self::Distributions { bounds: [low, high], weights } => {
                 vec![Arc::new(low.finish()), Arc::new(high.finish()), Arc::new(weights.finish())]
             }

@@ -73,7 +73,8 @@ const SERIES_MEMBERS: [Named; 2] = [("name", "text"), ("context", "metric.contex
 const OUTCOMES: [&str; 3] = ["finished", "failed", "interrupted"];
 
 /// Names after which more has to follow.
-const OPEN: [&str; 8] = ["run", "metrics", "context", "metric", "images", "texts", "audios", "figures"];
+const OPEN: [&str; 10] =
+    ["run", "metrics", "context", "metric", "images", "texts", "audios", "figures", "htmls", "point_clouds"];
 
 pub(super) async fn complete(
     catalog: &Catalog,
@@ -124,6 +125,8 @@ impl Subject {
             SearchKind::Distributions => (SeriesType::Distributions, "distributions"),
             SearchKind::Audios => (SeriesType::Audios, "audios"),
             SearchKind::Figures => (SeriesType::Figures, "figures"),
+            SearchKind::Htmls => (SeriesType::Htmls, "htmls"),
+            SearchKind::PointClouds => (SeriesType::PointClouds, "point_clouds"),
         };
         Ok(Self { of, name })
     }

@@ -26,6 +26,8 @@ pub(super) async fn explain(deps: &Deps, call: &Call, request: ExplainRequest) -
         SearchKind::Distributions => Endpoint::Distributions,
         SearchKind::Audios => Endpoint::Audios,
         SearchKind::Figures => Endpoint::Figures,
+        SearchKind::Htmls => Endpoint::Htmls,
+        SearchKind::PointClouds => Endpoint::PointClouds,
     };
     let compiled = match query_text::compile_query(deps, request.query, endpoint).await {
         Ok(compiled) => compiled,

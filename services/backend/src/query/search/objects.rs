@@ -45,6 +45,8 @@ pub(crate) async fn search(
         SeriesType::Distributions => Endpoint::Distributions,
         SeriesType::Audios => Endpoint::Audios,
         SeriesType::Figures => Endpoint::Figures,
+        SeriesType::Htmls => Endpoint::Htmls,
+        SeriesType::PointClouds => Endpoint::PointClouds,
         SeriesType::Metric | SeriesType::Unspecified => {
             return Err(Error::field("type", "is not a type of objects: use images, texts or another"));
         }

@@ -12,7 +12,9 @@ use matyan_model::{
 };
 use matyan_proto::{
     common::v1::SeriesType,
-    objects::v1::{Audio, Distribution, Figure, Image, Object as Item, Selection, Text, object::Kind},
+    objects::v1::{
+        Audio, Distribution, Figure, Html, Image, Object as Item, PointCloud, Selection, Text, object::Kind,
+    },
 };
 use matyan_value::{Map, Value, cbor};
 
@@ -97,6 +99,16 @@ fn kind(deps: &Deps, project_name: &str, series_type: SeriesType, mut map: Map) 
         SeriesType::Texts => Kind::Text(Text { data: text(&mut map, "data") }),
         SeriesType::Distributions => Kind::Distribution(distribution(&map)),
         SeriesType::Figures => Kind::Figure(Figure { data: figure(map) }),
+        SeriesType::Htmls => Kind::Html(Html {
+            caption: text(&mut map, "caption"),
+            blob_uri: uri(deps, project_name, &mut map),
+        }),
+        SeriesType::PointClouds => Kind::PointCloud(PointCloud {
+            caption: text(&mut map, "caption"),
+            point_count: natural(&map, "point_count"),
+            format: format(&mut map, "ply"),
+            blob_uri: uri(deps, project_name, &mut map),
+        }),
         SeriesType::Metric | SeriesType::Unspecified => return None,
     })
 }
