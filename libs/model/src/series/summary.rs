@@ -1,6 +1,6 @@
 //! Summaries of many points: of a whole series, a chunk, or a bucket of the pyramid.
 //!
-//! Summaries of disjoint step ranges can be merged in any order. Nothing can be subtracted from
+//! Summaries of different points of a series can be merged in any order. Nothing can be subtracted from
 //! a summary, so it must be recomputed when points are removed or rewritten. Min, max, and mean
 //! cover finite values only; NaN and infinities are counted separately.
 //!
@@ -95,13 +95,12 @@ impl Summary {
         StepRange::new(self.first.step, self.last.step)
     }
 
-    /// Merges two summaries, whose steps must not overlap.
+    /// Merges two summaries of different points. The steps of one may lie between the steps of the other.
     pub fn merged(&self, other: &Self) -> Self {
-        let (before, after) = if self.first.step <= other.first.step { (self, other) } else { (other, self) };
         Self {
             count: self.count.saturating_add(other.count),
-            first: before.first,
-            last: after.last,
+            first: if self.first.step <= other.first.step { self.first } else { other.first },
+            last: if self.last.step > other.last.step { self.last } else { other.last },
             // `f64::min` ignores NaN.
             min: self.min.min(other.min),
             max: self.max.max(other.max),

@@ -62,6 +62,31 @@ proptest! {
     }
 
     #[test]
+    fn parts_merge_in_any_order(
+        points in generate::sorted_points(40),
+        ends in proptest::collection::vec(any::<proptest::sample::Index>(), 1..6),
+        keys in proptest::collection::vec(any::<u32>(), 7),
+    ) {
+        prop_assume!(!points.is_empty());
+        let whole = Summary::from_points(&points, 0..points.len()).unwrap();
+        let mut ends: Vec<usize> = ends.iter().map(|end| end.index(points.len())).collect();
+        ends.push(points.len());
+        ends.sort_unstable();
+        let mut start = 0;
+        let mut parts = Vec::new();
+        for (end, key) in ends.into_iter().zip(keys) {
+            parts.extend(Summary::from_points(&points, start..end).map(|part| (key, part)));
+            start = end;
+        }
+        parts.sort_by_key(|(key, _)| *key);
+        let mut merged = None;
+        for (_, part) in &parts {
+            Summary::add(&mut merged, part);
+        }
+        prop_assert!(alike(&merged.unwrap(), &whole), "{:?} is not {:?}", merged, whole);
+    }
+
+    #[test]
     fn summaries_survive_the_round_trip(parts in proptest::collection::vec(generate::sorted_points(9), 0..20)) {
         let whole: Vec<Summary> = parts.iter().filter_map(|points| Summary::from_points(points, 0..points.len())).collect();
         let mut out = Vec::new();
@@ -78,6 +103,18 @@ proptest! {
         if let Ok(read) = summaries(&mut Input::all(&bytes), count) {
             prop_assert_eq!(read.len(), count);
         }
+    }
+}
+
+/// Buckets of the pyramid are added before the points of a sparse chunk that lies between them.
+#[test]
+fn a_part_between_two_others_is_merged_last() {
+    let points: Points =
+        (0..9).map(|step| Point { step, value: step as f64, epoch: step, time_us: step }).collect();
+    let [before, between, after] =
+        [0..3, 3..6, 6..9].map(|part| Summary::from_points(&points, part).unwrap());
+    for merged in [before.merged(&after).merged(&between), between.merged(&after.merged(&before))] {
+        assert_eq!((merged.first, merged.last), (points.get(0), points.get(8)));
     }
 }
 

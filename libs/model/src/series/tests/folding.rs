@@ -285,6 +285,24 @@ async fn the_pyramid_grows_with_sparse_and_dense_chunks() {
     harness.verify(&cut).await;
 }
 
+/// A few points remain of the middle one of three chunks, so only high levels of the pyramid include them.
+#[tokio::test]
+async fn a_sparse_chunk_between_dense_ones_does_not_end_their_bucket() {
+    let store = TestStore::open().await;
+    let mut harness = Harness::new(&store).await;
+    let chunk_steps = CHUNK_POINTS as i64;
+    let mut written = WrittenPoints::default();
+    for step in 0..3 * chunk_steps {
+        let value = f64::from((step % 7) as f32);
+        written.push(series(0), Point { step, value, epoch: ABSENT, time_us: step * 1000 });
+    }
+    harness.write(&written).await;
+    harness.fold_all(false).await;
+    harness.remove(series(0), StepRange::new(chunk_steps + 5, 2 * chunk_steps - 6)).await;
+    let everywhere: Vec<_> = (13..20).map(|exponent| (StepRange::ALL, exponent)).collect();
+    harness.verify(&everywhere).await;
+}
+
 #[tokio::test]
 async fn rule_23_a_replaced_chunk_is_readable_for_ten_minutes() {
     let store = TestStore::open().await;
