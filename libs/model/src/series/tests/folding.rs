@@ -13,7 +13,7 @@ use crate::ids::SeriesNumber;
 use crate::keys;
 use crate::series::chunk::{self, CHUNK_POINTS};
 use crate::series::{
-    ABSENT, Fold, FoldStatus, Point, RunSeries, StepRange, StoredBlocks, WrittenPoints, garbage_clear,
+    ABSENT, Fold, FoldStatus, Point, RunSeries, Stamps, StepRange, StoredBlocks, WrittenPoints, garbage_clear,
 };
 use crate::testing::TestStore;
 
@@ -198,7 +198,7 @@ async fn rule_19_points_of_a_long_tail_are_rewritten_a_few_times() {
     let mut rewritten = 0;
     for id in harness.chunks(snapshot.as_ref(), series(0)).await {
         let key = harness.run_ref.series(series(0)).chunk_key(id);
-        rewritten += chunk::decode(&snapshot.get(&key).await.unwrap().unwrap()).unwrap().len();
+        rewritten += chunk::decode(&snapshot.get(&key).await.unwrap().unwrap(), Stamps::Read).unwrap().len();
     }
     // Tiers of 256, 1,024, and 4,096 points, and the sealed chunk.
     assert!(rewritten <= 4 * (folds * points) as usize, "{rewritten} points written for {}", folds * points);
