@@ -1,5 +1,5 @@
 //! Benchmark of series storage: blocks, bytes per point, folding, and chart reads. Run with
-//! `--release`. It prints figures and asserts nothing, because they depend on the machine.
+//! `--release`, and with the names of parts to run only these: `blocks`, `long`, `page`, `wide`. It prints figures and asserts nothing, because they depend on the machine.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its results")]
 
@@ -10,7 +10,7 @@ use std::time::Instant;
 use matyan_model::ids::{Project, RunNumber, SeriesNumber};
 use matyan_model::keys;
 use matyan_model::series::{
-    ABSENT, Block, LiveRow, Point, Points, RunRef, RunSeries, Sampling, StepRange, WrittenPoints,
+    ABSENT, Block, LiveRow, Point, Points, RunRef, RunSeries, Sampling, Stamps, StepRange, WrittenPoints,
     exponent_for, fold_run,
 };
 use matyan_store::embedded::{EmbeddedStore, Settings};
@@ -236,7 +236,8 @@ async fn chart(directory: &Path) -> Result<()> {
             let snapshot = snapshot.as_ref();
             let view = RunSeries::open(snapshot, run.run_ref).await?.view(snapshot, SeriesNumber(0)).await?;
             let wanted = view.span().map_or(steps, |span| span.intersection(&steps));
-            let buckets = view.buckets(snapshot, wanted, exponent_for(&wanted, PIXELS)).await?;
+            let buckets =
+                view.buckets(snapshot, wanted, exponent_for(&wanted, PIXELS), Stamps::Skipped).await?;
             let millis = start.elapsed().as_secs_f64() * 1e3;
             println!("chart {round}, {name}, of 10M points: {} buckets in {millis:.2} ms", buckets.len());
         }
@@ -258,23 +259,59 @@ async fn chart(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-async fn many_series(directory: &Path) -> Result<()> {
+/// A page of charts: many series of a middle length.
+async fn page_of_charts(directory: &Path) -> Result<()> {
+    const SERIES: u32 = 500;
+    const STEPS: i64 = 10_000;
+    const PAGE_PIXELS: usize = 500;
+    let mut run = BenchRun::open(directory, 3).await?;
+    let mut source = PointSource::new();
+    for number in 0..SERIES {
+        let mut written = WrittenPoints::default();
+        for step in 0..STEPS {
+            written.push(SeriesNumber(number), source.point(step, true));
+        }
+        run.write(&written).await?;
+    }
+    let folding = run.fold(true).await?;
+    println!("fold  500 series × 10,000: {:.2} M/s", f64::from(SERIES) * STEPS as f64 / folding / 1e6);
+    let numbers: Vec<SeriesNumber> = (0..SERIES).map(SeriesNumber).collect();
+    for stamps in [Stamps::Skipped, Stamps::Read] {
+        let mut best = f64::INFINITY;
+        for _ in 0..10 {
+            let start = Instant::now();
+            let snapshot = run.store.snapshot().await?;
+            let snapshot = snapshot.as_ref();
+            for view in RunSeries::open(snapshot, run.run_ref).await?.views(snapshot, &numbers).await? {
+                view.fine_buckets(snapshot, StepRange::ALL, PAGE_PIXELS, stamps).await?;
+            }
+            best = best.min(start.elapsed().as_secs_f64() * 1e3);
+        }
+        println!("charts of 500 series × 10,000, {PAGE_PIXELS} px, stamps {stamps:?}: {best:.1} ms");
+    }
+    run.store.close().await?;
+    Ok(())
+}
+
+async fn many_series(directory: &Path, steps_at_a_time: i64) -> Result<()> {
     let mut run = BenchRun::open(directory, 2).await?;
     let mut source = PointSource::new();
     let series = 10_000;
     let steps = 256;
     let start = Instant::now();
-    for step in 0..steps {
-        let time_us = source.tick();
+    for first in (0..steps).step_by(steps_at_a_time as usize) {
         let mut written = WrittenPoints::default();
-        for number in 0..series {
-            let value = source.curve(step);
-            written.push(SeriesNumber(number), Point { step, value, epoch: ABSENT, time_us });
+        for step in first..steps.min(first + steps_at_a_time) {
+            let time_us = source.tick();
+            for number in 0..series {
+                let value = source.curve(step);
+                written.push(SeriesNumber(number), Point { step, value, epoch: ABSENT, time_us });
+            }
         }
         run.write(&written).await?;
     }
     let writing = start.elapsed().as_secs_f64();
-    println!("write 10,000 series: {:.0} steps/s", steps as f64 / writing);
+    println!("write 10,000 series, {steps_at_a_time} steps at a time: {:.0} steps/s", steps as f64 / writing);
     let numbers: Vec<SeriesNumber> = (0..500).map(|index| SeriesNumber(index * 20)).collect();
     for state in ["unfolded", "folded"] {
         let start = Instant::now();
@@ -303,12 +340,25 @@ async fn many_series(directory: &Path) -> Result<()> {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    all_blocks()?;
-    let curves = tempfile::tempdir()?;
-    let noise = tempfile::tempdir()?;
-    let many = tempfile::tempdir()?;
-    long_series(curves.path(), true).await?;
-    chart(curves.path()).await?;
-    long_series(noise.path(), false).await?;
-    many_series(many.path()).await
+    let parts: Vec<String> = std::env::args().skip(1).collect();
+    let runs = |part: &str| parts.is_empty() || parts.iter().any(|other| other == part);
+    if runs("blocks") {
+        all_blocks()?;
+    }
+    if runs("long") {
+        let curves = tempfile::tempdir()?;
+        let noise = tempfile::tempdir()?;
+        long_series(curves.path(), true).await?;
+        chart(curves.path()).await?;
+        long_series(noise.path(), false).await?;
+    }
+    if runs("page") {
+        page_of_charts(tempfile::tempdir()?.path()).await?;
+    }
+    if runs("wide") {
+        for steps_at_a_time in [1, 10] {
+            many_series(tempfile::tempdir()?.path(), steps_at_a_time).await?;
+        }
+    }
+    Ok(())
 }

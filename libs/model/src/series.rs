@@ -15,6 +15,7 @@ mod series_rows;
 
 mod block;
 mod chunk;
+mod curve;
 mod fold;
 mod fold_row;
 mod garbage;
@@ -32,6 +33,7 @@ mod packed;
 mod wire;
 
 pub use block::{BLOCK_BYTES, Block, WrittenPoints};
+pub use curve::Stamps;
 pub use fold::{
     Fold, FoldStatus, LiveRow, Removal, StepRemoval, StoredBlocks, UnfoldedBlocks, fold_run,
     remove_folded_steps,

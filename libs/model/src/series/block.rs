@@ -4,8 +4,10 @@
 //! Ingestion writes one block regardless of the number of series, so its cost depends on bytes,
 //! not on series. A fold later turns blocks into chunks, by series. Blocks are short-lived, so
 //! they are packed for speed rather than size, and one series can be read without the others. A
-//! block is at most 64 KiB; points that do not fit are written to further blocks, in the order
-//! of writing.
+//! block is at most 64 KiB; a transaction that does not fit is divided by series, and the points of a
+//! series that do not fit are written to further blocks in the order of writing. So a block of a run with
+//! thousands of series has as many points of each as the transaction, and a fold looks up each series
+//! once.
 //!
 //! Format: the byte 1; as varints, the number n of points, m of series, and r of rows; the
 //! series numbers, in ascending order, as m packed integers; the position of the first point of
@@ -60,12 +62,14 @@ impl WrittenPoints {
 
     /// Encodes the points as blocks, to be stored under ascending sequence numbers.
     pub fn blocks(&self) -> Vec<Vec<u8>> {
+        let order = order_by_series(&self.series);
+        let mut rows = RowNumbers::new(&self.points);
         let mut blocks = Vec::new();
         let mut start = 0;
         let mut size = FIRST_TRY;
-        while start < self.len() {
-            let end = self.len().min(start + size);
-            let block = encode(self, start..end);
+        while start < order.len() {
+            let end = start + piece_length(&order[start..], size);
+            let block = encode(&self.points, &mut rows, &order[start..end]);
             if block.len() <= BLOCK_BYTES {
                 blocks.push(block);
                 start = end;
@@ -79,26 +83,34 @@ impl WrittenPoints {
     }
 }
 
-fn encode(written: &WrittenPoints, range: Range<usize>) -> Vec<u8> {
-    let order = order_by_series(&written.series[range.clone()]);
-    let points = &written.points;
+/// The number of points of the next block, up to `size`. A block ends where a series ends, unless it would be
+/// less than three quarters full.
+fn piece_length(order: &[u64], size: usize) -> usize {
+    let Some(next) = order.get(size) else { return order.len() };
+    let series = next >> 32;
+    let boundary = order[..size].partition_point(|key| key >> 32 < series);
+    if boundary >= size - size / 4 { boundary } else { size }
+}
+
+/// Encodes points in this order, by series.
+fn encode(points: &Points, rows: &mut RowNumbers, order: &[u64]) -> Vec<u8> {
     let mut out = Vec::with_capacity(BLOCK_BYTES.min((order.len() + 2) * POINT_BYTES));
-    let (series, starts) = directory(&order);
-    let rows = shared_rows(points, range.clone());
+    let (series, starts) = directory(order);
+    let shared = rows.shared(order);
     out.push(FORMAT);
     put_varint(&mut out, order.len() as u64);
     put_varint(&mut out, series.len() as u64);
-    put_varint(&mut out, rows.as_ref().map_or(0, |rows| rows.firsts.len() as u64));
+    put_varint(&mut out, shared.as_ref().map_or(0, |shared| shared.firsts.len() as u64));
     put_integers(&mut out, &series);
     put_integers(&mut out, &starts);
-    match rows {
-        Some(rows) => {
-            put_stamps(&mut out, points, || rows.firsts.iter().copied());
-            put_integers(&mut out, &gather(&rows.row_of_point, || order.iter().map(|key| point_index(*key))));
+    match shared {
+        Some(shared) => {
+            put_stamps(&mut out, points, || shared.firsts.iter().copied());
+            put_integers(&mut out, &shared.row_of_point);
         }
-        None => put_stamps(&mut out, points, || order.iter().map(|key| range.start + point_index(*key))),
+        None => put_stamps(&mut out, points, || order.iter().map(|key| point_index(*key))),
     }
-    let values: Vec<f64> = order.iter().map(|key| points.values[range.start + point_index(*key)]).collect();
+    let values: Vec<f64> = order.iter().map(|key| points.values[point_index(*key)]).collect();
     put_floats(&mut out, &values);
     // Blocks are kept until they are folded, so one of a single point must not take as much as a full
     // one.
@@ -154,27 +166,70 @@ fn directory(order: &[u64]) -> (Vec<i64>, Vec<i64>) {
     (series, starts)
 }
 
-/// Steps, epochs, and times that several points share.
+/// Steps, epochs, and times that points of a block share.
 struct SharedRows {
     /// Index of the first point of each row.
     firsts: Vec<usize>,
-    /// The row of each point, in the order of writing.
+    /// The row of each point of the block.
     row_of_point: Vec<i64>,
 }
 
-/// The shared rows; `None` if rows have fewer than two points on average.
-fn shared_rows(points: &Points, range: Range<usize>) -> Option<SharedRows> {
-    let mut rows = SharedRows { firsts: Vec::new(), row_of_point: Vec::with_capacity(range.len()) };
-    for index in range.clone() {
-        if rows.firsts.last().is_none_or(|first| !share_row(points, *first, index)) {
-            rows.firsts.push(index);
-            if rows.firsts.len() * 2 > range.len() {
-                return None;
+/// The rows of a transaction, numbered in the order of writing.
+struct RowNumbers {
+    /// Index of the first point of each row.
+    firsts: Vec<usize>,
+    /// The row of each point, in the order of writing.
+    row_of_point: Vec<u32>,
+    /// The number of each row in the block that is being encoded.
+    in_block: Vec<Option<u32>>,
+}
+
+impl RowNumbers {
+    fn new(points: &Points) -> Self {
+        let mut firsts: Vec<usize> = Vec::new();
+        let mut row_of_point = Vec::with_capacity(points.len());
+        for index in 0..points.len() {
+            if firsts.last().is_none_or(|first| !share_row(points, *first, index)) {
+                firsts.push(index);
+            }
+            row_of_point.push(firsts.len() as u32 - 1);
+        }
+        let in_block = vec![None; firsts.len()];
+        Self { firsts, row_of_point, in_block }
+    }
+
+    /// The rows that points of a block share; `None` if rows have fewer than two of these points on average.
+    fn shared(&mut self, order: &[u64]) -> Option<SharedRows> {
+        let mut rows = Vec::new();
+        for key in order {
+            let row = self.row_of_point[point_index(*key)] as usize;
+            if self.in_block[row].is_none() {
+                self.in_block[row] = Some(0);
+                rows.push(row);
+                if rows.len() * 2 > order.len() {
+                    break;
+                }
             }
         }
-        rows.row_of_point.push(rows.firsts.len() as i64 - 1);
+        let shared = (rows.len() * 2 <= order.len()).then(|| self.number(&mut rows, order));
+        for row in rows {
+            self.in_block[row] = None;
+        }
+        shared
     }
-    Some(rows)
+
+    /// Numbers the rows of a block in the order of writing.
+    fn number(&mut self, rows: &mut [usize], order: &[u64]) -> SharedRows {
+        rows.sort_unstable();
+        for (number, row) in (0..).zip(rows.iter()) {
+            self.in_block[*row] = Some(number);
+        }
+        let row_of = |key: &u64| self.in_block[self.row_of_point[point_index(*key)] as usize];
+        SharedRows {
+            firsts: rows.iter().map(|row| self.firsts[*row]).collect(),
+            row_of_point: order.iter().filter_map(row_of).map(i64::from).collect(),
+        }
+    }
 }
 
 fn share_row(points: &Points, left: usize, right: usize) -> bool {

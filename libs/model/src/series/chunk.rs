@@ -14,13 +14,16 @@
 //! chunk in bytes as varints; 0 for an unsealed chunk, or 1 + its base level in the pyramid;
 //! the summary of its points.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::Bytes;
 
 use super::column::{
-    float_column, integer_column, optional_column, put_float_column, put_integer_column, put_optional_column,
+    float_column, optional_column, put_float_column, put_integer_column, put_optional_column,
+    skip_optional_column, step_column,
 };
+use super::curve::{Curve, Stamps};
 use super::points::{Points, StepRange};
 use super::pyramid::MAX_LEVEL;
 use super::summary::{Summary, put_summary, summary};
@@ -44,21 +47,24 @@ pub(crate) fn encode(points: &Points) -> Vec<u8> {
     out
 }
 
-pub(crate) fn decode(bytes: &[u8]) -> Result<Points, FormatError> {
+pub(crate) fn decode(bytes: &[u8], stamps: Stamps) -> Result<Curve<'static>, FormatError> {
     let mut input = Input::with_format(bytes, FORMAT)?;
     let count = input.count(CHUNK_POINTS)?;
-    let points = Points {
-        steps: integer_column(&mut input, count)?,
-        values: float_column(&mut input, count)?,
-        epochs: optional_column(&mut input, count)?,
-        times_us: optional_column(&mut input, count)?,
-    };
-    input.end()?;
-    if points.steps.is_sorted_by(|left, right| left < right) {
-        Ok(points)
-    } else {
-        Err(FormatError("steps out of order"))
+    let steps = step_column(&mut input, count)?;
+    let values = float_column(&mut input, count)?;
+    let mut curve = Curve { steps, values: values.into(), epochs: Cow::default(), times_us: Cow::default() };
+    match stamps {
+        Stamps::Read => {
+            curve.epochs = optional_column(&mut input, count)?.into();
+            curve.times_us = optional_column(&mut input, count)?.into();
+        }
+        Stamps::Skipped => {
+            skip_optional_column(&mut input, count)?;
+            skip_optional_column(&mut input, count)?;
+        }
     }
+    input.end()?;
+    Ok(curve)
 }
 
 /// One row of a series' chunk list.

@@ -8,11 +8,14 @@
 //! The compression level is 4: higher levels save 1 % and take 2 to 20 times as long. Below 64
 //! values, the time spent in pco is not worth the bytes it saves.
 
+use std::borrow::Cow;
+
 use matyan_proto::ABSENT;
 use pco::data_types::Number;
 use pco::standalone::{simple_compress, simple_decompress_into};
 use pco::{ChunkConfig, DeltaSpec, ModeSpec};
 
+use super::curve::{EvenSteps, Steps};
 use super::packed::{
     Floats, Integers, Presence, fit_float32, integers_width, narrow_float, put_floats, put_integers,
     put_optionals, widen_float,
@@ -29,6 +32,8 @@ const MAX_DELTA_ORDER: usize = 3;
 const PACKED: u8 = 0;
 const PCO_NARROW: u8 = 1;
 const PCO_WIDE: u8 = 2;
+
+const UNKNOWN_INTEGERS: FormatError = FormatError("unknown form of integer column");
 
 pub(crate) fn put_integer_column(out: &mut Vec<u8>, values: &[i64]) {
     let packed = integers_width(values);
@@ -103,15 +108,51 @@ fn put_compressed(out: &mut Vec<u8>, form: u8, compressed: &[u8]) {
     out.extend_from_slice(compressed);
 }
 
-pub(crate) fn integer_column(input: &mut Input<'_>, count: usize) -> Result<Vec<i64>, FormatError> {
+fn integer_column(input: &mut Input<'_>, count: usize) -> Result<Vec<i64>, FormatError> {
     match input.byte()? {
-        PACKED => {
-            let mut values = Vec::with_capacity(count);
-            Integers::open(input, count)?.read(0..count, &mut values);
-            Ok(values)
-        }
+        PACKED => Ok(read_packed(&Integers::open(input, count)?, count)),
         PCO_NARROW => decompress(input, count),
-        _ => Err(FormatError("unknown form of integer column")),
+        _ => Err(UNKNOWN_INTEGERS),
+    }
+}
+
+fn read_packed(packed: &Integers<'_>, count: usize) -> Vec<i64> {
+    let mut values = Vec::with_capacity(count);
+    packed.read(0..count, &mut values);
+    values
+}
+
+/// An integer column of ascending steps, which are not listed if they are evenly spaced.
+pub(crate) fn step_column(input: &mut Input<'_>, count: usize) -> Result<Steps<'static>, FormatError> {
+    let steps = match input.byte()? {
+        PACKED => {
+            let packed = Integers::open(input, count)?;
+            if let Some((first, stride)) = packed.line()
+                && let Some(even) = EvenSteps::new(first, stride, count)
+            {
+                return Ok(Steps::Even(even));
+            }
+            read_packed(&packed, count)
+        }
+        PCO_NARROW => decompress(input, count)?,
+        _ => return Err(UNKNOWN_INTEGERS),
+    };
+    if steps.is_sorted_by(|left, right| left < right) {
+        Ok(Steps::Listed(Cow::Owned(steps)))
+    } else {
+        Err(FormatError("steps out of order"))
+    }
+}
+
+/// Passes an optional column without decompressing it.
+pub(crate) fn skip_optional_column(input: &mut Input<'_>, count: usize) -> Result<(), FormatError> {
+    if matches!(Presence::open(input, count)?, Presence::None) {
+        return Ok(());
+    }
+    match input.byte()? {
+        PACKED => Integers::open(input, count).map(drop),
+        PCO_NARROW => compressed(input).map(drop),
+        _ => Err(UNKNOWN_INTEGERS),
     }
 }
 
@@ -144,9 +185,13 @@ pub(crate) fn float_column(input: &mut Input<'_>, count: usize) -> Result<Vec<f6
     }
 }
 
-fn decompress<T: Number + Default>(input: &mut Input<'_>, count: usize) -> Result<Vec<T>, FormatError> {
+fn compressed<'a>(input: &mut Input<'a>) -> Result<&'a [u8], FormatError> {
     let length = input.count(usize::MAX)?;
-    let bytes = input.take(length)?;
+    input.take(length)
+}
+
+fn decompress<T: Number + Default>(input: &mut Input<'_>, count: usize) -> Result<Vec<T>, FormatError> {
+    let bytes = compressed(input)?;
     let mut values = vec![T::default(); count];
     match simple_decompress_into(bytes, &mut values) {
         Ok(progress) if progress.finished && progress.n_processed == count => Ok(values),

@@ -109,6 +109,11 @@ impl<'a> Integers<'a> {
         Ok(Self { base, stride, width, residuals: input.take(bytes)? })
     }
 
+    /// The first value and the distance between neighbors, if the values are evenly spaced modulo 2^64.
+    pub(crate) fn line(&self) -> Option<(i64, i64)> {
+        (self.width == 0).then_some((self.base, self.stride))
+    }
+
     /// `index` must be less than the count that the column was opened with.
     pub(crate) fn get(&self, index: usize) -> i64 {
         let line = self.base.wrapping_add(self.stride.wrapping_mul(index as i64));

@@ -23,8 +23,9 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::curve::Curve;
 use super::packed::{Integers, put_integers};
-use super::points::{Points, StepRange};
+use super::points::StepRange;
 use super::summary::{Summary, put_summaries, summaries};
 use super::wire::{FormatError, Input, put_varint};
 
@@ -125,28 +126,35 @@ pub(crate) fn decode_page(number: i64, bytes: &[u8]) -> Result<Vec<(i64, Summary
     let positions = Integers::open(&mut input, count)?;
     let summaries = summaries(&mut input, count)?;
     input.end()?;
+    let mut least = 0;
     summaries
         .into_iter()
         .enumerate()
-        .map(|(index, summary)| match positions.get(index) {
-            position @ 0..256 => Ok(((number << PAGE_EXPONENT) | position, summary)),
-            _ => Err(FormatError("bucket outside its page")),
+        .map(|(index, summary)| {
+            let position = positions.get(index);
+            if position < least || position >= 1 << PAGE_EXPONENT {
+                return Err(FormatError("buckets outside their page, or out of order"));
+            }
+            least = position + 1;
+            Ok(((number << PAGE_EXPONENT) | position, summary))
         })
         .collect()
 }
 
-/// Summarizes points by buckets of 2^exponent steps.
-pub(crate) fn bucket_summaries(
-    points: &Points,
+/// Summarizes the points at these positions by buckets of 2^exponent steps.
+pub(crate) fn bucket_summaries<'a>(
+    curve: &'a Curve<'_>,
     range: Range<usize>,
     exponent: u32,
-) -> impl Iterator<Item = (i64, Summary)> + '_ {
+) -> impl Iterator<Item = (i64, Summary)> + 'a {
     let mut start = range.start;
     std::iter::from_fn(move || {
-        let steps = points.steps.get(start..range.end).filter(|steps| !steps.is_empty())?;
-        let bucket = steps[0] >> exponent;
-        let end = start + steps.partition_point(|step| *step >> exponent == bucket);
-        let summary = Summary::from_points(points, start..end)?;
+        if start >= range.end {
+            return None;
+        }
+        let bucket = curve.steps.get(start) >> exponent;
+        let end = curve.steps.end(start..range.end, bucket_steps(bucket, exponent).last);
+        let summary = Summary::from_curve(curve, start..end)?;
         start = end;
         Some((bucket, summary))
     })

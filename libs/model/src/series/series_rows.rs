@@ -4,9 +4,10 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use matyan_store::{Error, Key, Range, Result, Scan, Snapshot};
+use matyan_store::{Error, Key, Page, Range, Result, Scan, Snapshot};
 
 use super::chunk::{self, ChunkEntry};
+use super::curve::{Curve, Stamps};
 use super::fold_row::FoldRow;
 use super::header::FoldedSummary;
 use super::points::{Points, StepRange};
@@ -156,12 +157,16 @@ impl SeriesRef {
     }
 
     /// The chunks that may contain steps in `steps`: chunks that start in the range, and the chunk
-    /// before.
+    /// before. No chunk is before the lowest step.
     pub(crate) async fn entries(&self, snapshot: &dyn Snapshot, steps: StepRange) -> Result<Vec<ChunkEntry>> {
         let all = keys::chunk_list(self.run.project, self.run.number, self.series);
         let from = self.entry_key(steps.first);
-        let before = Range::new(all.start, from.clone());
-        let previous = snapshot.scan(&before, Scan { rows: 1, reverse: true, ..Scan::default() }).await?;
+        let previous = if steps.first == i64::MIN {
+            Page::default()
+        } else {
+            let before = Range::new(all.start, from.clone());
+            snapshot.scan(&before, Scan { rows: 1, reverse: true, ..Scan::default() }).await?
+        };
         // The end of a range is excluded, so a zero byte is appended to include the last key.
         let mut end = self.entry_key(steps.last).to_vec();
         end.push(0);
@@ -173,13 +178,33 @@ impl SeriesRef {
     }
 
     pub(crate) async fn chunk(&self, snapshot: &dyn Snapshot, entry: &ChunkEntry) -> Result<Option<Points>> {
-        let key = self.chunk_key(entry.id);
-        snapshot.get(&key).await?.map(|bytes| decode_chunk(&key, &bytes, entry)).transpose()
+        let curve = self.curve(snapshot, entry, Stamps::Read).await?;
+        Ok(curve.map(Curve::into_points))
     }
 
     /// A chunk that is listed in the same snapshot.
     pub(crate) async fn listed_chunk(&self, snapshot: &dyn Snapshot, entry: &ChunkEntry) -> Result<Points> {
         self.chunk(snapshot, entry).await?.ok_or_else(|| self.missing_chunk(entry))
+    }
+
+    async fn curve(
+        &self,
+        snapshot: &dyn Snapshot,
+        entry: &ChunkEntry,
+        stamps: Stamps,
+    ) -> Result<Option<Curve<'static>>> {
+        let key = self.chunk_key(entry.id);
+        snapshot.get(&key).await?.map(|bytes| decode_chunk(&key, &bytes, entry, stamps)).transpose()
+    }
+
+    /// The points of a chunk that is listed in the same snapshot, as charts read them.
+    pub(crate) async fn listed_curve(
+        &self,
+        snapshot: &dyn Snapshot,
+        entry: &ChunkEntry,
+        stamps: Stamps,
+    ) -> Result<Curve<'static>> {
+        self.curve(snapshot, entry, stamps).await?.ok_or_else(|| self.missing_chunk(entry))
     }
 
     pub(crate) fn missing_chunk(&self, entry: &ChunkEntry) -> Error {
@@ -210,11 +235,10 @@ impl SeriesRef {
     }
 }
 
-fn decode_chunk(key: &Key, bytes: &[u8], entry: &ChunkEntry) -> Result<Points> {
-    let points = chunk::decode(bytes).map_err(|malformed| malformed.at(key))?;
-    let steps = points.first().zip(points.last()).map(|(first, last)| StepRange::new(first.step, last.step));
-    if points.len() == entry.count() && steps == Some(entry.steps()) {
-        Ok(points)
+fn decode_chunk(key: &Key, bytes: &[u8], entry: &ChunkEntry, stamps: Stamps) -> Result<Curve<'static>> {
+    let curve = chunk::decode(bytes, stamps).map_err(|malformed| malformed.at(key))?;
+    if curve.len() == entry.count() && curve.span() == Some(entry.steps()) {
+        Ok(curve)
     } else {
         Err(rows::corrupt(key, &"it does not match its list entry"))
     }

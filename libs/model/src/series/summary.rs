@@ -1,6 +1,6 @@
 //! Summaries of many points: of a whole series, a chunk, or a bucket of the pyramid.
 //!
-//! Summaries of disjoint step ranges can be merged in any order. Nothing can be subtracted from
+//! Summaries of different points of a series can be merged in any order. Nothing can be subtracted from
 //! a summary, so it must be recomputed when points are removed or rewritten. Min, max, and mean
 //! cover finite values only; NaN and infinities are counted separately.
 //!
@@ -9,6 +9,9 @@
 //! minus first steps; first, last, min, max, and mean as floats; first epochs, last epochs,
 //! first times, and last times as optional integers; counts of NaN, +∞, and −∞.
 
+use std::ops::Range;
+
+use super::curve::Curve;
 use super::packed::{Floats, Integers, OptionalIntegers, put_floats, put_integers, put_optionals};
 use super::points::{Point, Points, StepRange};
 use super::wire::{FormatError, Input};
@@ -34,12 +37,17 @@ pub struct Summary {
 
 impl Summary {
     /// Summarizes points, which must be in the order of steps. `None` if there are none.
-    pub fn from_points(points: &Points, range: std::ops::Range<usize>) -> Option<Self> {
-        let values = points.values.get(range.clone()).filter(|values| !values.is_empty())?;
+    pub fn from_points(points: &Points, range: Range<usize>) -> Option<Self> {
+        Self::from_curve(&points.curve(), range)
+    }
+
+    /// Summarizes the points at these positions. `None` if there are none.
+    pub(crate) fn from_curve(curve: &Curve<'_>, range: Range<usize>) -> Option<Self> {
+        let values = curve.values.get(range.clone()).filter(|values| !values.is_empty())?;
         let mut summary = Self {
             count: values.len() as u64,
-            first: points.get(range.start),
-            last: points.get(range.end - 1),
+            first: curve.get(range.start),
+            last: curve.get(range.end - 1),
             min: f64::NAN,
             max: f64::NAN,
             mean: f64::NAN,
@@ -52,34 +60,26 @@ impl Summary {
     }
 
     fn add_values(&mut self, values: &[f64]) {
-        let mut min = f64::INFINITY;
-        let mut max = f64::NEG_INFINITY;
-        let mut sum = 0.0;
-        for value in values {
-            if value.is_finite() {
-                min = min.min(*value);
-                max = max.max(*value);
-                sum += value;
-            } else if value.is_nan() {
-                self.nan += 1;
-            } else if *value > 0.0 {
-                self.positive_infinite += 1;
-            } else {
-                self.negative_infinite += 1;
-            }
+        let sums = FiniteSums::of(values);
+        if sums.count < values.len() as u64 {
+            let count =
+                |matches: fn(f64) -> bool| values.iter().filter(|value| matches(**value)).count() as u64;
+            self.nan = count(f64::is_nan);
+            self.positive_infinite = count(|value| value == f64::INFINITY);
+            self.negative_infinite = count(|value| value == f64::NEG_INFINITY);
         }
-        let finite = self.finite() as f64;
-        if finite > 0.0 {
-            self.min = min;
-            self.max = max;
+        if sums.count > 0 {
+            let finite = sums.count as f64;
+            self.min = sums.min;
+            self.max = sums.max;
             // If the sum overflows, values are divided before they are added.
-            let mean: f64 = if f64::is_finite(sum) {
-                sum / finite
+            let mean: f64 = if f64::is_finite(sums.sum) {
+                sums.sum / finite
             } else {
                 values.iter().filter(|value| value.is_finite()).map(|value| value / finite).sum()
             };
             // Rounding must not move the mean outside the range of values.
-            self.mean = mean.clamp(min, max);
+            self.mean = mean.clamp(sums.min, sums.max);
         }
     }
 
@@ -95,13 +95,12 @@ impl Summary {
         StepRange::new(self.first.step, self.last.step)
     }
 
-    /// Merges two summaries, whose steps must not overlap.
+    /// Merges two summaries of different points. The steps of one may lie between the steps of the other.
     pub fn merged(&self, other: &Self) -> Self {
-        let (before, after) = if self.first.step <= other.first.step { (self, other) } else { (other, self) };
         Self {
             count: self.count.saturating_add(other.count),
-            first: before.first,
-            last: after.last,
+            first: if self.first.step <= other.first.step { self.first } else { other.first },
+            last: if self.last.step > other.last.step { self.last } else { other.last },
             // `f64::min` ignores NaN.
             min: self.min.min(other.min),
             max: self.max.max(other.max),
@@ -128,6 +127,64 @@ impl Summary {
     /// Merges `next` into `total`.
     pub fn add(total: &mut Option<Self>, next: &Self) {
         *total = Some(total.map_or(*next, |total| total.merged(next)));
+    }
+}
+
+/// Sums over the finite ones of some values.
+struct FiniteSums {
+    count: u64,
+    sum: f64,
+    min: f64,
+    max: f64,
+}
+
+impl FiniteSums {
+    fn of(values: &[f64]) -> Self {
+        let mut lanes = FiniteLanes {
+            count: [0; LANES],
+            sum: [0.0; LANES],
+            min: [f64::INFINITY; LANES],
+            max: [f64::NEG_INFINITY; LANES],
+        };
+        let (fours, rest) = values.as_chunks();
+        for four in fours {
+            lanes.add(four);
+        }
+        let mut last = [f64::NAN; LANES];
+        last[..rest.len()].copy_from_slice(rest);
+        lanes.add(&last);
+        Self {
+            count: lanes.count.iter().sum(),
+            sum: lanes.sum.iter().sum(),
+            min: lanes.min.into_iter().fold(f64::INFINITY, f64::min),
+            max: lanes.max.into_iter().fold(f64::NEG_INFINITY, f64::max),
+        }
+    }
+}
+
+const LANES: usize = 4;
+
+/// Sums over every fourth value, so that no sum waits for the previous one.
+struct FiniteLanes {
+    count: [u64; LANES],
+    sum: [f64; LANES],
+    min: [f64; LANES],
+    max: [f64; LANES],
+}
+
+impl FiniteLanes {
+    /// Replaces values that are not finite by neutral ones. There are no branches, so that the loop is
+    /// vectorized.
+    fn add(&mut self, four: &[f64; LANES]) {
+        for (lane, value) in four.iter().enumerate() {
+            let is_finite = value.is_finite();
+            let low = if is_finite { *value } else { f64::INFINITY };
+            let high = if is_finite { *value } else { f64::NEG_INFINITY };
+            self.count[lane] += u64::from(is_finite);
+            self.sum[lane] += if is_finite { *value } else { 0.0 };
+            self.min[lane] = if low < self.min[lane] { low } else { self.min[lane] };
+            self.max[lane] = if high > self.max[lane] { high } else { self.max[lane] };
+        }
     }
 }
 
@@ -170,46 +227,76 @@ fn column<T>(summaries: &[Summary], get: fn(&Summary) -> T) -> Vec<T> {
     summaries.iter().map(get).collect()
 }
 
-/// Reads `count` summaries. The caller limits `count`.
-pub(crate) fn summaries(input: &mut Input<'_>, count: usize) -> Result<Vec<Summary>, FormatError> {
-    let counts = Integers::open(input, count)?;
-    let first_steps = Integers::open(input, count)?;
-    let spans = Integers::open(input, count)?;
-    let first_values = Floats::open(input, count)?;
-    let last_values = Floats::open(input, count)?;
-    let mins = Floats::open(input, count)?;
-    let maxs = Floats::open(input, count)?;
-    let means = Floats::open(input, count)?;
-    let first_epochs = OptionalIntegers::open(input, count)?;
-    let last_epochs = OptionalIntegers::open(input, count)?;
-    let first_times = OptionalIntegers::open(input, count)?;
-    let last_times = OptionalIntegers::open(input, count)?;
-    let nans = Integers::open(input, count)?;
-    let positives = Integers::open(input, count)?;
-    let negatives = Integers::open(input, count)?;
-    Ok((0..count)
-        .map(|index| Summary {
-            count: counts.get(index) as u64,
+/// The columns of summaries, opened for reading.
+struct SummaryColumns<'a> {
+    counts: Integers<'a>,
+    first_steps: Integers<'a>,
+    spans: Integers<'a>,
+    first_values: Floats<'a>,
+    last_values: Floats<'a>,
+    mins: Floats<'a>,
+    maxs: Floats<'a>,
+    means: Floats<'a>,
+    first_epochs: OptionalIntegers<'a>,
+    last_epochs: OptionalIntegers<'a>,
+    first_times: OptionalIntegers<'a>,
+    last_times: OptionalIntegers<'a>,
+    nans: Integers<'a>,
+    positives: Integers<'a>,
+    negatives: Integers<'a>,
+}
+
+impl<'a> SummaryColumns<'a> {
+    fn open(input: &mut Input<'a>, count: usize) -> Result<Self, FormatError> {
+        Ok(Self {
+            counts: Integers::open(input, count)?,
+            first_steps: Integers::open(input, count)?,
+            spans: Integers::open(input, count)?,
+            first_values: Floats::open(input, count)?,
+            last_values: Floats::open(input, count)?,
+            mins: Floats::open(input, count)?,
+            maxs: Floats::open(input, count)?,
+            means: Floats::open(input, count)?,
+            first_epochs: OptionalIntegers::open(input, count)?,
+            last_epochs: OptionalIntegers::open(input, count)?,
+            first_times: OptionalIntegers::open(input, count)?,
+            last_times: OptionalIntegers::open(input, count)?,
+            nans: Integers::open(input, count)?,
+            positives: Integers::open(input, count)?,
+            negatives: Integers::open(input, count)?,
+        })
+    }
+
+    fn get(&self, index: usize) -> Summary {
+        let first_step = self.first_steps.get(index);
+        Summary {
+            count: self.counts.get(index) as u64,
             first: Point {
-                step: first_steps.get(index),
-                value: first_values.get(index),
-                epoch: first_epochs.get(index),
-                time_us: first_times.get(index),
+                step: first_step,
+                value: self.first_values.get(index),
+                epoch: self.first_epochs.get(index),
+                time_us: self.first_times.get(index),
             },
             last: Point {
-                step: first_steps.get(index).wrapping_add(spans.get(index)),
-                value: last_values.get(index),
-                epoch: last_epochs.get(index),
-                time_us: last_times.get(index),
+                step: first_step.wrapping_add(self.spans.get(index)),
+                value: self.last_values.get(index),
+                epoch: self.last_epochs.get(index),
+                time_us: self.last_times.get(index),
             },
-            min: mins.get(index),
-            max: maxs.get(index),
-            mean: means.get(index),
-            nan: nans.get(index) as u64,
-            positive_infinite: positives.get(index) as u64,
-            negative_infinite: negatives.get(index) as u64,
-        })
-        .collect())
+            min: self.mins.get(index),
+            max: self.maxs.get(index),
+            mean: self.means.get(index),
+            nan: self.nans.get(index) as u64,
+            positive_infinite: self.positives.get(index) as u64,
+            negative_infinite: self.negatives.get(index) as u64,
+        }
+    }
+}
+
+/// Reads `count` summaries. The caller limits `count`.
+pub(crate) fn summaries(input: &mut Input<'_>, count: usize) -> Result<Vec<Summary>, FormatError> {
+    let columns = SummaryColumns::open(input, count)?;
+    Ok((0..count).map(|index| columns.get(index)).collect())
 }
 
 pub(crate) fn put_summary(out: &mut Vec<u8>, summary: &Summary) {
@@ -217,7 +304,7 @@ pub(crate) fn put_summary(out: &mut Vec<u8>, summary: &Summary) {
 }
 
 pub(crate) fn summary(input: &mut Input<'_>) -> Result<Summary, FormatError> {
-    summaries(input, 1)?.pop().ok_or(FormatError("no summary"))
+    Ok(SummaryColumns::open(input, 1)?.get(0))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, vec};
 
-use matyan_model::series::Summary;
+use matyan_model::series::{Stamps, Summary};
 use matyan_proto::series::v1::{Band, BandsRequest, BandsResponse, SeriesGroup};
 
 use super::{
@@ -115,7 +115,7 @@ async fn buckets(
     let mut all = Vec::with_capacity(selected.len());
     for (series, view) in selected.iter().zip(opened.views(snapshot, &numbers).await?) {
         let steps = series.steps.intersection(&grid.steps);
-        all.push(view.buckets(snapshot, steps, grid.exponent).await?);
+        all.push(view.buckets(snapshot, steps, grid.exponent, Stamps::Skipped).await?);
     }
     Ok(all)
 }

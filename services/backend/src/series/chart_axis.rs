@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use matyan_model::{
     ids::SeriesNumber,
-    series::{SeriesView, StepRange, Summary, exponent_for},
+    series::{SeriesView, Stamps, StepRange, Summary, exponent_for},
 };
 use matyan_proto::{
     common::v1::SeriesKey,
@@ -60,6 +60,14 @@ impl<'r> ChartAxis<'r> {
         Some(Self { axis, start, stop })
     }
 
+    /// Whether buckets need epochs and times for their x values.
+    pub(super) fn stamps(&self) -> Stamps {
+        match self.axis {
+            Axis::Metric(_) => Stamps::Skipped,
+            Axis::Epoch(_) | Axis::Time(_) | Axis::RelativeTime(_) => Stamps::Read,
+        }
+    }
+
     /// The axis of one series. `view` has the x values; `summary` summarizes the series itself.
     pub(super) fn of_series(&self, view: SeriesView, summary: &Summary) -> XValues<'_> {
         XValues { axis: self, view, started_us: summary.first.time_us() }
@@ -102,7 +110,7 @@ impl XValues<'_> {
         let mut found = None;
         loop {
             let exponent = exponent_for(&steps, FAN_OUT);
-            let buckets = self.view.buckets(snapshot, steps, exponent).await?;
+            let buckets = self.view.buckets(snapshot, steps, exponent, self.axis.stamps()).await?;
             let mut overlapping = buckets.iter().filter(|bucket| self.overlaps(bucket));
             let next = match end {
                 End::First => overlapping.next(),
@@ -169,7 +177,8 @@ impl XValues<'_> {
         // Up to the ends of buckets, because the metric may have been logged at other steps.
         let width_mask = (1_i64 << exponent).wrapping_sub(1);
         let shown = StepRange::new(first.first.step & !width_mask, last.last.step | width_mask);
-        let stored = self.view.buckets(snapshot, shown.intersection(&steps), exponent).await?;
+        let shown = shown.intersection(&steps);
+        let stored = self.view.buckets(snapshot, shown, exponent, self.axis.stamps()).await?;
         let by_number: HashMap<i64, &Summary> =
             stored.iter().map(|bucket| (bucket.first.step >> exponent, bucket)).collect();
         let values = |bucket: &Summary| match by_number.get(&(bucket.first.step >> exponent)) {

@@ -2,7 +2,7 @@
 
 use matyan_model::{
     ids::SeriesNumber,
-    series::{SeriesView, StepRange, Summary},
+    series::{SeriesView, Stamps, StepRange, Summary},
 };
 use matyan_proto::series::v1::{BucketColumn, BucketsRequest, BucketsResponse, Place, SeriesBuckets};
 use matyan_store::Snapshot;
@@ -52,7 +52,11 @@ pub(crate) async fn send(
     let grid = if request.shared_grid { Grid::over(deps, call, &runs, steps, pixels).await? } else { None };
     let columns = bucket_columns(request.columns());
     let axis = ChartAxis::new(request.axis.as_ref(), request.x_range.as_ref());
-    let options = ChartOptions { pixels, grid, columns, axis };
+    let stamps = match &axis {
+        Some(axis) if axis.stamps() == Stamps::Read => Stamps::Read,
+        _ => stamps_of(&columns),
+    };
+    let options = ChartOptions { pixels, grid, columns, stamps, axis };
     for (run, selection) in (0..).zip(&request.runs) {
         let Some(found) = deps.try_find_run(call, &selection.run_id).await? else { continue };
         let mut reader = RunReader::new(deps, call, found);
@@ -87,6 +91,7 @@ struct ChartOptions<'r> {
     pixels: usize,
     grid: Option<Grid>,
     columns: Vec<BucketColumn>,
+    stamps: Stamps,
     axis: Option<ChartAxis<'r>>,
 }
 
@@ -114,8 +119,10 @@ async fn charts(
             steps = axis.steps_in_range(snapshot, steps).await?;
         }
         let (buckets, exponent) = match &options.grid {
-            Some(grid) => (view.buckets(snapshot, steps, grid.exponent).await?, grid.exponent),
-            None => view.fine_buckets(snapshot, steps, options.pixels).await?,
+            Some(grid) => {
+                (view.buckets(snapshot, steps, grid.exponent, options.stamps).await?, grid.exponent)
+            }
+            None => view.fine_buckets(snapshot, steps, options.pixels, options.stamps).await?,
         };
         let mut chart = columnar(&buckets, exponent, options.grid, &options.columns);
         if let Some(axis) = &axis {
@@ -135,8 +142,14 @@ pub(crate) async fn chart(
     pixels: usize,
     columns: &[BucketColumn],
 ) -> Result<SeriesBuckets> {
-    let (buckets, exponent) = series.fine_buckets(snapshot, steps, pixels).await?;
+    let (buckets, exponent) = series.fine_buckets(snapshot, steps, pixels, stamps_of(columns)).await?;
     Ok(columnar(&buckets, exponent, None, columns))
+}
+
+/// Whether the columns include any that is read from epochs and times.
+fn stamps_of(columns: &[BucketColumn]) -> Stamps {
+    let is_stamp = |column: &BucketColumn| matches!(column, BucketColumn::FirstTime | BucketColumn::LastTime);
+    if columns.iter().any(is_stamp) { Stamps::Read } else { Stamps::Skipped }
 }
 
 /// Without a grid, the first bucket has number 0.

@@ -114,6 +114,46 @@ fn ten_thousand_series_share_their_step_and_time() {
     assert_eq!(read_all(&blocks), by_series(&written));
 }
 
+/// A fold looks up each series in each block, and a reader of one series opens the blocks that have it.
+#[test]
+fn a_wide_transaction_is_divided_by_series() {
+    let mut written = WrittenPoints::default();
+    for step in 0..10 {
+        for series in 0..10_000 {
+            let value = f64::from((series * 10 + step) as f32 * 0.37);
+            let point =
+                Point { step: step.into(), value, epoch: ABSENT, time_us: 1_000_000 + i64::from(step) };
+            written.push(SeriesNumber(series), point);
+        }
+    }
+    let blocks = written.blocks();
+    let bytes = blocks.iter().map(Vec::len).sum::<usize>();
+    assert!(bytes < 100_000 * 21 / 4, "{bytes} bytes");
+    assert!(blocks.len() <= 9, "{} blocks", blocks.len());
+    for block in &blocks {
+        let block = Block::open(block).unwrap();
+        assert!((0..block.series_count()).all(|index| block.point_count(index) == Ok(10)));
+    }
+    assert_eq!(read_all(&blocks), by_series(&written));
+}
+
+/// A short series before a long one does not get a block of its own.
+#[test]
+fn blocks_are_full_although_they_end_with_a_series() {
+    let mut written = WrittenPoints::default();
+    for (number, count) in [(0, 100), (1, 40_000), (2, 100), (3, 15_000), (4, 3_000)] {
+        for step in 0..count {
+            let value = f64::from(step as f32 * 0.37);
+            written.push(SeriesNumber(number), Point { step, value, epoch: ABSENT, time_us: ABSENT });
+        }
+    }
+    let blocks = written.blocks();
+    let counts: Vec<usize> = blocks.iter().map(|block| Block::open(block).unwrap().len()).collect();
+    let (_, full) = counts.split_last().unwrap();
+    assert!(full.iter().all(|count| *count >= FIRST_TRY / 4), "{counts:?}");
+    assert_eq!(read_all(&blocks), by_series(&written));
+}
+
 #[test]
 fn blocks_do_not_exceed_their_maximum_size() {
     let mut written = WrittenPoints::default();

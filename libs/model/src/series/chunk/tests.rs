@@ -2,13 +2,17 @@
 
 use proptest::prelude::*;
 
-use super::super::generate;
+use super::super::{ABSENT, generate};
 use super::*;
 
 proptest! {
     #[test]
     fn chunks_survive_the_round_trip(points in generate::sorted_points(400)) {
-        prop_assert_eq!(decode(&encode(&points)).unwrap(), points);
+        let bytes = encode(&points);
+        prop_assert_eq!(decode(&bytes, Stamps::Read).unwrap().into_points(), points.clone());
+        let skipped = decode(&bytes, Stamps::Skipped).unwrap().into_points();
+        let absent = vec![ABSENT; points.len()];
+        prop_assert_eq!(skipped, Points { epochs: absent.clone(), times_us: absent, ..points });
     }
 
     #[test]
@@ -30,8 +34,11 @@ proptest! {
             let position = position.index(bytes.len());
             bytes[position] = byte;
         }
-        if let Ok(read) = decode(&bytes) {
-            prop_assert!(read.steps.is_sorted());
+        let skipped = decode(&bytes, Stamps::Skipped);
+        if let Ok(read) = decode(&bytes, Stamps::Read) {
+            let read = read.into_points();
+            prop_assert!(read.steps.is_sorted_by(|left, right| left < right));
+            prop_assert_eq!(skipped.unwrap().into_points().steps, read.steps);
         }
         let _: Result<ChunkEntry, FormatError> = ChunkEntry::decode(&bytes);
     }
@@ -39,8 +46,10 @@ proptest! {
     #[test]
     fn arbitrary_bytes_are_decoded_or_rejected(mut bytes: Vec<u8>) {
         bytes.insert(0, FORMAT);
-        if let Ok(read) = decode(&bytes) {
-            prop_assert!(read.len() <= CHUNK_POINTS);
+        for stamps in [Stamps::Read, Stamps::Skipped] {
+            if let Ok(read) = decode(&bytes, stamps) {
+                prop_assert!(read.len() <= CHUNK_POINTS);
+            }
         }
         let _: Result<ChunkEntry, FormatError> = ChunkEntry::decode(&bytes);
     }
@@ -67,12 +76,12 @@ proptest! {
 fn an_unknown_format_is_rejected() {
     let mut bytes = encode(&Points::default());
     bytes[0] = FORMAT + 1;
-    assert!(decode(&bytes).is_err());
+    assert!(decode(&bytes, Stamps::Read).is_err());
 }
 
 #[test]
 fn a_count_over_the_limit_is_rejected_before_any_allocation() {
     let mut bytes = vec![FORMAT];
     put_varint(&mut bytes, u64::MAX);
-    assert_eq!(decode(&bytes).err(), Some(FormatError("count out of bounds")));
+    assert_eq!(decode(&bytes, Stamps::Read).err(), Some(FormatError("count out of bounds")));
 }

@@ -32,14 +32,14 @@ impl FoldPart {
     /// Takes as many blocks off the front as are folded together; `None` if there are none.
     pub(super) fn next(blocks: &mut VecDeque<(u64, Bytes)>) -> Result<Option<Self>, FormatError> {
         let mut part = Self { end: 0, series: Vec::new(), blocks: Vec::new() };
-        let mut points = BTreeMap::new();
+        let mut counts = SeriesCounts::default();
         let mut full = false;
         while !full && let Some((sequence, bytes)) = blocks.pop_front() {
-            full = count(&bytes, &mut points)? >= SERIES_POINTS;
+            full = counts.add(&Block::open(&bytes)?)? >= SERIES_POINTS;
             part.end = sequence + 1;
             part.blocks.push(bytes);
         }
-        part.series = points.into_keys().collect();
+        part.series = counts.series();
         Ok((part.end > 0).then_some(part))
     }
 
@@ -48,12 +48,12 @@ impl FoldPart {
         blocks: &mut VecDeque<(u64, Bytes)>,
         end: u64,
     ) -> Result<Option<Self>, FormatError> {
-        let mut points = BTreeMap::new();
+        let mut counts = SeriesCounts::default();
         let blocks: Vec<Bytes> = blocks.drain(..).map(|(_, bytes)| bytes).collect();
         for bytes in &blocks {
-            count(bytes, &mut points)?;
+            counts.add(&Block::open(bytes)?)?;
         }
-        let part = Self { end, series: points.into_keys().collect(), blocks };
+        let part = Self { end, series: counts.series(), blocks };
         Ok((!part.blocks.is_empty()).then_some(part))
     }
 
@@ -61,25 +61,61 @@ impl FoldPart {
     pub(super) fn slices(&self, position: Option<(u32, i64)>) -> Result<SeriesSlices<'_>, FormatError> {
         let first = SeriesNumber(position.map_or(0, |(series, _)| series));
         let mut blocks = Vec::with_capacity(self.blocks.len());
+        let mut next_series = Vec::with_capacity(self.blocks.len());
         for bytes in &self.blocks {
             let block = Block::open(bytes)?;
-            blocks.push((block, block.lower_bound(first)));
+            let next = block.lower_bound(first);
+            next_series.push(series_at(&block, next));
+            blocks.push((block, next));
         }
         let index = self.series.partition_point(|series| *series < first);
-        Ok(SeriesSlices { series: &self.series, position, index, blocks })
+        Ok(SeriesSlices { series: &self.series, position, index, blocks, next_series })
     }
 }
 
-/// Adds the points of a block by series. Returns the highest count among its series.
-fn count(bytes: &Bytes, points: &mut BTreeMap<SeriesNumber, usize>) -> Result<usize, FormatError> {
-    let block = Block::open(bytes)?;
-    let mut most = 0;
-    for index in 0..block.series_count() {
-        let points = points.entry(block.series(index)).or_default();
-        *points += block.point_count(index)?;
-        most = most.max(*points);
+/// The numbers of points of the series of a part. A wide run has millions of pairs of a block and a series, so
+/// the counts of neighbors are next to each other, and are looked up once.
+#[derive(Default)]
+struct SeriesCounts {
+    neighbors: BTreeMap<u32, [u32; NEIGHBORS as usize]>,
+}
+
+/// Number of series with consecutive numbers that are counted together.
+const NEIGHBORS: u32 = 64;
+
+impl SeriesCounts {
+    /// Adds the points of a block. Returns the highest count among its series.
+    fn add(&mut self, block: &Block<'_>) -> Result<usize, FormatError> {
+        let mut most = 0;
+        let mut index = 0;
+        let mut next = 0;
+        while index < block.series_count() {
+            let group = block.series(index).0 / NEIGHBORS;
+            let counts = self.neighbors.entry(group).or_insert([0; NEIGHBORS as usize]);
+            while index < block.series_count() && block.series(index).0 / NEIGHBORS == group {
+                let series = block.series(index).0;
+                let points = block.point_count(index)?;
+                // A fold would pass the points of such a series, and clear the block.
+                if u64::from(series) < next || points == 0 {
+                    return Err(FormatError("series without points, or out of order"));
+                }
+                next = u64::from(series) + 1;
+                let count = &mut counts[(series % NEIGHBORS) as usize];
+                *count = count.saturating_add(points as u32);
+                most = most.max(*count);
+                index += 1;
+            }
+        }
+        Ok(most as usize)
     }
-    Ok(most)
+
+    /// The series that have points, in ascending order.
+    fn series(&self) -> Vec<SeriesNumber> {
+        let numbered = self.neighbors.iter().flat_map(|(group, counts)| {
+            (0..NEIGHBORS).zip(counts).map(move |(at, count)| (group * NEIGHBORS + at, *count))
+        });
+        numbered.filter(|(_, count)| *count > 0).map(|(series, _)| SeriesNumber(series)).collect()
+    }
 }
 
 /// One series of a part and its unfolded points, in the order of steps.
@@ -96,6 +132,13 @@ pub(super) struct SeriesSlices<'a> {
     index: usize,
     /// Each block, with the index of its first series that was not taken yet.
     blocks: Vec<(Block<'a>, usize)>,
+    /// The number of that series. They are next to each other, as every series of the part is looked for in
+    /// every block.
+    next_series: Vec<Option<SeriesNumber>>,
+}
+
+fn series_at(block: &Block<'_>, index: usize) -> Option<SeriesNumber> {
+    (index < block.series_count()).then(|| block.series(index))
 }
 
 impl SeriesSlices<'_> {
@@ -117,10 +160,11 @@ impl SeriesSlices<'_> {
 
     fn take(&mut self, series: SeriesNumber) -> Result<Points, FormatError> {
         let mut points = Points::default();
-        for (block, next) in &mut self.blocks {
-            if *next < block.series_count() && block.series(*next) == series {
+        for (next_series, (block, next)) in self.next_series.iter_mut().zip(&mut self.blocks) {
+            if *next_series == Some(series) {
                 block.read(*next, &mut points)?;
                 *next += 1;
+                *next_series = series_at(block, *next);
             }
         }
         points.sort_and_merge();
@@ -130,6 +174,42 @@ impl SeriesSlices<'_> {
                 Ok(points.slice(unfolded))
             }
             _ => Ok(points),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::series::{ABSENT, Point, WrittenPoints};
+
+    fn block(series: &[u32]) -> Vec<u8> {
+        let mut written = WrittenPoints::default();
+        for number in series {
+            let point = Point { step: 1, value: 0.5, epoch: ABSENT, time_us: ABSENT };
+            written.push(SeriesNumber(*number), point);
+        }
+        written.blocks().remove(0)
+    }
+
+    #[test]
+    fn series_are_counted_over_blocks() {
+        let mut counts = SeriesCounts::default();
+        assert_eq!(counts.add(&Block::open(&block(&[5, 63, 64, u32::MAX])).unwrap()), Ok(1));
+        assert_eq!(counts.add(&Block::open(&block(&[5, 200, 5, 200, 5])).unwrap()), Ok(4));
+        assert_eq!(counts.series(), [5, 63, 64, 200, u32::MAX].map(SeriesNumber));
+    }
+
+    #[test]
+    fn a_block_whose_points_would_not_be_folded_is_refused() {
+        let bytes = block(&[5, 6]);
+        assert_eq!(bytes[4..10], [0, 10, 2, 0, 0, 2], "series from 5 in strides of 1, points from 0");
+        // The second series is 4 instead of 6, or the first one has no points.
+        for (position, byte) in [(6, 1), (9, 0)] {
+            let mut damaged = bytes.clone();
+            damaged[position] = byte;
+            let refused = SeriesCounts::default().add(&Block::open(&damaged).unwrap());
+            assert_eq!(refused, Err(FormatError("series without points, or out of order")));
         }
     }
 }

@@ -6,6 +6,7 @@ use matyan_store::{Result, Snapshot};
 
 use super::{Page, SealedSummary, bucket_steps, bucket_summaries, buckets_over, exponent, page_number};
 use crate::series::chunk::ChunkEntry;
+use crate::series::curve::Stamps;
 use crate::series::points::{Points, StepRange};
 use crate::series::series_rows::SeriesRef;
 use crate::series::summary::Summary;
@@ -75,15 +76,11 @@ impl PyramidRebuild<'_> {
         for entry in
             self.entries.iter().filter(|entry| entry.base == Some(level) && entry.steps().overlaps(&steps))
         {
-            let stored;
-            let points = match self.new_points.get(&entry.id) {
-                Some(points) => points,
-                None => {
-                    stored = self.series_ref.listed_chunk(self.snapshot, entry).await?;
-                    &stored
-                }
+            let curve = match self.new_points.get(&entry.id) {
+                Some(points) => points.curve(),
+                None => self.series_ref.listed_curve(self.snapshot, entry, Stamps::Read).await?,
             };
-            for (bucket, summary) in bucket_summaries(points, points.positions(&steps), exponent) {
+            for (bucket, summary) in bucket_summaries(&curve, curve.positions(&steps), exponent) {
                 Summary::add(buckets.entry(bucket).or_default(), &summary);
             }
         }

@@ -53,7 +53,7 @@ proptest! {
     #[test]
     fn pages_survive_the_round_trip(points in generate::sorted_points(200), level in 0..=MAX_LEVEL) {
         let mut pages = BTreeMap::<i64, Page>::new();
-        for (bucket, summary) in bucket_summaries(&points, 0..points.len(), exponent(level)) {
+        for (bucket, summary) in bucket_summaries(&points.curve(), 0..points.len(), exponent(level)) {
             pages.entry(page_number(bucket)).or_default().insert(bucket, summary);
         }
         for (number, page) in pages {
@@ -68,12 +68,13 @@ proptest! {
         bytes.insert(0, FORMAT);
         if let Ok(buckets) = decode_page(number.into(), &bytes) {
             prop_assert!(buckets.iter().all(|(bucket, _)| page_number(*bucket) == i64::from(number)));
+            prop_assert!(buckets.is_sorted_by(|left, right| left.0 < right.0));
         }
     }
 
     #[test]
     fn buckets_summarize_their_points(points in generate::sorted_points(60), exponent in 0..=63_u32) {
-        let buckets: Vec<(i64, Summary)> = bucket_summaries(&points, 0..points.len(), exponent).collect();
+        let buckets: Vec<(i64, Summary)> = bucket_summaries(&points.curve(), 0..points.len(), exponent).collect();
         prop_assert!(buckets.is_sorted_by(|left, right| left.0 < right.0));
         prop_assert_eq!(buckets.iter().map(|(_, summary)| summary.count).sum::<u64>(), points.len() as u64);
         for (bucket, summary) in buckets {

@@ -1,7 +1,7 @@
 //! Buckets of a step range, for charts. Pyramid pages are read where possible, and points
 //! otherwise.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use matyan_store::{Result, Snapshot};
@@ -9,7 +9,8 @@ use matyan_store::{Result, Snapshot};
 use super::OwnSeries;
 use super::own::ChunkPart;
 use crate::series::chunk::CHUNK_POINTS;
-use crate::series::points::{Points, StepRange};
+use crate::series::curve::{Curve, Stamps};
+use crate::series::points::StepRange;
 use crate::series::pyramid::{SealedSummary, bucket_steps, bucket_summaries, level_for_exponent};
 use crate::series::summary::Summary;
 
@@ -28,6 +29,7 @@ impl OwnSeries {
         snapshot: &dyn Snapshot,
         steps: StepRange,
         exponent: u32,
+        stamps: Stamps,
     ) -> Result<Vec<Summary>> {
         let Some(span) = self.span() else { return Ok(Vec::new()) };
         let wanted = steps.intersection(&span);
@@ -38,15 +40,17 @@ impl OwnSeries {
         let mut sums = BucketSums {
             wanted,
             exponent,
+            stamps,
             read: self.buckets_to_read(wanted, span, exponent),
-            buckets: BTreeMap::new(),
+            buckets: BucketList::default(),
         };
         let pyramid = self.level(exponent);
-        if let Some((level, _)) = pyramid {
-            self.add_stored(snapshot, level, &mut sums).await?;
-        }
+        let stored = match pyramid {
+            Some((level, _)) => self.stored_buckets(snapshot, level, &sums).await?,
+            None => BucketList::default(),
+        };
         self.add_read(snapshot, pyramid, &mut sums).await?;
-        Ok(sums.buckets.into_values().collect())
+        Ok(stored.merged_with(sums.buckets))
     }
 
     /// The level to read, and the pyramid that it belongs to.
@@ -73,17 +77,24 @@ impl OwnSeries {
         read
     }
 
-    async fn add_stored(&self, snapshot: &dyn Snapshot, level: u8, sums: &mut BucketSums) -> Result<()> {
+    /// The sums of the pyramid, except of the buckets that are computed from points alone.
+    async fn stored_buckets(
+        &self,
+        snapshot: &dyn Snapshot,
+        level: u8,
+        sums: &BucketSums,
+    ) -> Result<BucketList> {
+        let mut stored = BucketList::default();
         let level_exponent = crate::series::pyramid::exponent(level);
         let first = sums.wanted.first >> level_exponent;
         let last = sums.wanted.last >> level_exponent;
         for (bucket, summary) in self.series_ref.buckets(snapshot, level, first, last).await? {
             let wide = bucket >> (sums.exponent - level_exponent);
             if (first..=last).contains(&bucket) && !sums.read.contains(&wide) {
-                sums.add(wide, &summary);
+                stored.add(wide, summary);
             }
         }
-        Ok(())
+        Ok(stored)
     }
 
     /// Adds the points that the stored level does not include: unsealed and sparse chunks, unfolded
@@ -143,35 +154,64 @@ impl OwnSeries {
             match &part.entry {
                 Some(entry) if counted && part.late.is_empty() && !sums.reads(&entry.steps()) => {}
                 Some(entry) if part.late.is_empty() && sums.is_one_bucket(&entry.steps()) => {
-                    sums.add(entry.steps().first >> sums.exponent, &entry.summary);
+                    sums.buckets.add(entry.steps().first >> sums.exponent, entry.summary);
                 }
-                _ => sums.add_points(&part.points(snapshot, &self.series_ref).await?, steps, counted),
+                _ => {
+                    let curve = part.curve(snapshot, &self.series_ref, sums.stamps).await?;
+                    sums.add_points(&curve, steps, counted);
+                }
             }
         }
         Ok(())
     }
 }
 
-/// The buckets summed so far.
+/// Summaries of buckets in ascending order.
+#[derive(Default)]
+struct BucketList(Vec<(i64, Summary)>);
+
+impl BucketList {
+    /// Adds points of a bucket, which must not be before the last one.
+    fn add(&mut self, bucket: i64, summary: Summary) {
+        match self.0.last_mut() {
+            Some((last, sum)) if *last == bucket => *sum = sum.merged(&summary),
+            _ => self.0.push((bucket, summary)),
+        }
+    }
+
+    fn merged_with(self, other: Self) -> Vec<Summary> {
+        let mut merged = Self(Vec::with_capacity(self.0.len().max(other.0.len())));
+        let mut others = other.0.into_iter().peekable();
+        for (bucket, summary) in self.0 {
+            while let Some((before, summary)) = others.next_if(|(other, _)| *other < bucket) {
+                merged.add(before, summary);
+            }
+            merged.add(bucket, summary);
+        }
+        for (bucket, summary) in others {
+            merged.add(bucket, summary);
+        }
+        merged.0.into_iter().map(|(_, summary)| summary).collect()
+    }
+}
+
+/// The buckets summed so far from points and chunks, which are read in the order of steps.
 struct BucketSums {
     wanted: StepRange,
     exponent: u32,
+    stamps: Stamps,
     /// Buckets that are computed from points alone.
     read: BTreeSet<i64>,
-    buckets: BTreeMap<i64, Summary>,
+    buckets: BucketList,
 }
 
 impl BucketSums {
-    fn add(&mut self, bucket: i64, summary: &Summary) {
-        self.buckets.entry(bucket).and_modify(|sum| *sum = sum.merged(summary)).or_insert(*summary);
-    }
-
     /// Adds the points of a part in `steps`. If the pyramid includes the part, only points in
     /// buckets that are computed from points are added.
-    fn add_points(&mut self, points: &Points, steps: StepRange, counted: bool) {
-        for (bucket, summary) in bucket_summaries(points, points.positions(&steps), self.exponent) {
+    fn add_points(&mut self, curve: &Curve<'_>, steps: StepRange, counted: bool) {
+        for (bucket, summary) in bucket_summaries(curve, curve.positions(&steps), self.exponent) {
             if !counted || self.read.contains(&bucket) {
-                self.add(bucket, &summary);
+                self.buckets.add(bucket, summary);
             }
         }
     }

@@ -3,6 +3,7 @@
 use matyan_store::{Result, Snapshot};
 
 use crate::series::chunk::{ChunkEntry, group_by_chunk};
+use crate::series::curve::{Curve, Stamps};
 use crate::series::header::FoldedSummary;
 use crate::series::points::{Points, StepRange};
 use crate::series::series_rows::SeriesRef;
@@ -85,7 +86,8 @@ impl OwnSeries {
         }
         let entries = match &self.folded {
             Some(folded) if folded.total.steps().overlaps(&steps) => {
-                self.series_ref.entries(snapshot, steps).await?
+                let first = if steps.first <= folded.total.first.step { i64::MIN } else { steps.first };
+                self.series_ref.entries(snapshot, StepRange::new(first, steps.last)).await?
             }
             _ => Vec::new(),
         };
@@ -125,6 +127,20 @@ impl ChunkPart {
         match &self.entry {
             None => Ok(self.late.clone()),
             Some(entry) => Ok(self.over(series_ref.listed_chunk(snapshot, entry).await?)),
+        }
+    }
+
+    /// The points as charts read them. Epochs and times may be read even if they can be skipped.
+    pub(super) async fn curve(
+        &self,
+        snapshot: &dyn Snapshot,
+        series_ref: &SeriesRef,
+        stamps: Stamps,
+    ) -> Result<Curve<'_>> {
+        match &self.entry {
+            None => Ok(self.late.curve()),
+            Some(entry) if self.late.is_empty() => series_ref.listed_curve(snapshot, entry, stamps).await,
+            Some(_) => Ok(self.points(snapshot, series_ref).await?.into_curve()),
         }
     }
 

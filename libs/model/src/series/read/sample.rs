@@ -10,6 +10,7 @@
 use matyan_store::{Result, Snapshot};
 
 use super::SeriesView;
+use crate::series::curve::Stamps;
 use crate::series::points::{Points, StepRange};
 use crate::series::pyramid::exponent_for;
 
@@ -155,7 +156,7 @@ impl SeriesView {
     /// Number of logged points in `steps`.
     pub async fn count(&self, snapshot: &dyn Snapshot, steps: StepRange) -> Result<u64> {
         // The widest buckets: at most two, whatever the range is.
-        let buckets = self.buckets(snapshot, steps, 63).await?;
+        let buckets = self.buckets(snapshot, steps, 63, Stamps::Skipped).await?;
         Ok(buckets.iter().map(|bucket| bucket.count).sum())
     }
 
@@ -178,7 +179,7 @@ impl SeriesView {
         }
         let mut exponent = exponent_for(&wanted, sampling.limit().saturating_mul(CANDIDATES));
         loop {
-            let buckets = self.buckets(snapshot, wanted, exponent).await?;
+            let buckets = self.buckets(snapshot, wanted, exponent, Stamps::Read).await?;
             // The range may have few points even if the series has many.
             if buckets.iter().map(|bucket| bucket.count).sum::<u64>() <= exact {
                 return Ok(sampling.choose(&self.points(snapshot, steps).await?));

@@ -6,6 +6,7 @@ use super::OwnSeries;
 use super::own::ChunkPart;
 use super::scan::PointScan;
 use crate::series::chunk::ChunkEntry;
+use crate::series::curve::Stamps;
 use crate::series::points::{Points, StepRange};
 use crate::series::pyramid::exponent_for;
 use crate::series::summary::Summary;
@@ -163,13 +164,14 @@ impl SeriesView {
         snapshot: &dyn Snapshot,
         steps: StepRange,
         limit: usize,
+        stamps: Stamps,
     ) -> Result<(Vec<Summary>, u32)> {
         let Some(span) = self.span() else { return Ok((Vec::new(), 0)) };
         let wanted = steps.intersection(&span);
         let smallest = exponent_for(&wanted, u32::MAX as usize);
         let mut exponent = exponent_for(&wanted, limit);
         loop {
-            let buckets = self.buckets(snapshot, wanted, exponent).await?;
+            let buckets = self.buckets(snapshot, wanted, exponent, stamps).await?;
             // Each halving of the width at most doubles the number of buckets.
             let halvings = limit.checked_div(buckets.len()).and_then(usize::checked_ilog2).unwrap_or(0);
             let is_complete = buckets.iter().all(|bucket| bucket.count == 1);
@@ -188,12 +190,14 @@ impl SeriesView {
         snapshot: &dyn Snapshot,
         steps: StepRange,
         exponent: u32,
+        stamps: Stamps,
     ) -> Result<Vec<Summary>> {
         let exponent = exponent.min(63);
         let mut buckets: Vec<Summary> = Vec::new();
         for part in &self.parts {
             let steps = steps.intersection(&part.steps());
-            let mut more = part.series.buckets(snapshot, steps, exponent).await?.into_iter().peekable();
+            let more = part.series.buckets(snapshot, steps, exponent, stamps).await?;
+            let mut more = more.into_iter().peekable();
             if let Some(last) = buckets.last_mut()
                 && let Some(first) =
                     more.next_if(|first| first.first.step >> exponent == last.first.step >> exponent)

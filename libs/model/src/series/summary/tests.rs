@@ -1,8 +1,14 @@
 //! Tests of sums against brute force, merging in any order, and the codec.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
-use super::super::generate;
+use super::super::chunk;
+use super::super::curve::Stamps;
+use super::super::points::StepRange;
+use super::super::pyramid::bucket_summaries;
+use super::super::{ABSENT, generate};
 use super::*;
 
 fn same(left: f64, right: f64) -> bool {
@@ -10,11 +16,12 @@ fn same(left: f64, right: f64) -> bool {
 }
 
 /// Whether two summaries are equal, up to the rounding of the mean, which depends on the order
-/// of merging.
+/// of merging. The tiniest numbers have few digits.
 fn alike(left: &Summary, right: &Summary) -> bool {
     let close = left.mean == right.mean
         || left.mean.is_nan() && right.mean.is_nan()
-        || (left.mean / 2.0 - right.mean / 2.0).abs() <= 1e-9 * left.min.abs().max(left.max.abs());
+        || (left.mean / 2.0 - right.mean / 2.0).abs()
+            <= 1e-9 * left.min.abs().max(left.max.abs()) + f64::MIN_POSITIVE;
     close
         && same(left.min, right.min)
         && same(left.max, right.max)
@@ -27,7 +34,91 @@ fn count(values: &[f64], matches: fn(f64) -> bool) -> u64 {
     values.iter().filter(|value| matches(**value)).count() as u64
 }
 
+/// The summary of points, one after the other.
+fn model(points: &[Point]) -> Summary {
+    let finite: Vec<f64> = points.iter().map(|point| point.value).filter(|value| value.is_finite()).collect();
+    let values: Vec<f64> = points.iter().map(|point| point.value).collect();
+    Summary {
+        count: points.len() as u64,
+        first: *points.first().unwrap(),
+        last: *points.last().unwrap(),
+        min: finite.iter().copied().reduce(f64::min).unwrap_or(f64::NAN),
+        max: finite.iter().copied().reduce(f64::max).unwrap_or(f64::NAN),
+        mean: if finite.is_empty() {
+            f64::NAN
+        } else {
+            finite.iter().map(|value| value / finite.len() as f64).sum()
+        },
+        nan: count(&values, f64::is_nan),
+        positive_infinite: count(&values, |value| value == f64::INFINITY),
+        negative_infinite: count(&values, |value| value == f64::NEG_INFINITY),
+    }
+}
+
+/// The buckets of the points in a range, one after the other.
+fn model_buckets(points: &Points, range: StepRange, exponent: u32) -> BTreeMap<i64, Summary> {
+    let mut buckets = BTreeMap::<i64, Vec<Point>>::new();
+    for point in points.iter().filter(|point| range.contains(point.step)) {
+        buckets.entry(point.step >> exponent).or_default().push(point);
+    }
+    buckets.into_iter().map(|(bucket, points)| (bucket, model(&points))).collect()
+}
+
+fn without_stamps(summary: &Summary) -> Summary {
+    let plain = |point: Point| Point { epoch: ABSENT, time_us: ABSENT, ..point };
+    Summary { first: plain(summary.first), last: plain(summary.last), ..*summary }
+}
+
+/// Points of every form of steps: evenly spaced ones, others, and too few to compress.
+fn chunked_points() -> impl Strategy<Value = Points> {
+    let even = (generate::integer(), 1..70_i64, generate::values(150)).prop_map(|(first, stride, values)| {
+        let points = (0..).zip(values).filter_map(|(index, value)| {
+            let step = first.checked_add(stride * index)?;
+            Some(Point { step, value, epoch: index / 9, time_us: index * 1_000 })
+        });
+        points.collect::<Points>()
+    });
+    prop_oneof![even, generate::sorted_points(300)]
+}
+
 proptest! {
+    /// What a chart does: chunks are decoded, with and without epochs and times, and their buckets merged.
+    #[test]
+    fn buckets_of_encoded_chunks_are_those_of_the_points(
+        points in chunked_points(),
+        ends in proptest::collection::vec(any::<proptest::sample::Index>(), 0..4),
+        range in (generate::integer(), generate::integer()),
+        everything: bool,
+        exponent in prop_oneof![0..9_u32, 0..=63_u32],
+        backwards: bool,
+    ) {
+        let range = if everything { StepRange::ALL } else { StepRange::new(range.0, range.1) };
+        let expected = model_buckets(&points, range, exponent);
+        let mut ends: Vec<usize> = ends.iter().map(|end| end.index(points.len() + 1)).collect();
+        ends.push(points.len());
+        ends.sort_unstable();
+        let starts = std::iter::once(0).chain(ends.iter().copied());
+        let mut chunks: Vec<Vec<u8>> =
+            starts.zip(&ends).map(|(start, end)| chunk::encode(&points.slice(start..*end))).collect();
+        if backwards {
+            chunks.reverse();
+        }
+        for stamps in [Stamps::Read, Stamps::Skipped] {
+            let mut buckets = BTreeMap::<i64, Option<Summary>>::new();
+            for bytes in &chunks {
+                let curve = chunk::decode(bytes, stamps).unwrap();
+                for (bucket, summary) in bucket_summaries(&curve, curve.positions(&range), exponent) {
+                    Summary::add(buckets.entry(bucket).or_default(), &summary);
+                }
+            }
+            prop_assert_eq!(buckets.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+            for (read, expected) in buckets.values().flatten().zip(expected.values()) {
+                let expected = if stamps == Stamps::Read { *expected } else { without_stamps(expected) };
+                prop_assert!(alike(read, &expected), "{:?} is not {:?}", read, expected);
+            }
+        }
+    }
+
     #[test]
     fn a_summary_describes_its_points(points in generate::sorted_points(60)) {
         let summary = Summary::from_points(&points, 0..points.len());
@@ -62,6 +153,31 @@ proptest! {
     }
 
     #[test]
+    fn parts_merge_in_any_order(
+        points in generate::sorted_points(40),
+        ends in proptest::collection::vec(any::<proptest::sample::Index>(), 1..6),
+        keys in proptest::collection::vec(any::<u32>(), 7),
+    ) {
+        prop_assume!(!points.is_empty());
+        let whole = Summary::from_points(&points, 0..points.len()).unwrap();
+        let mut ends: Vec<usize> = ends.iter().map(|end| end.index(points.len())).collect();
+        ends.push(points.len());
+        ends.sort_unstable();
+        let mut start = 0;
+        let mut parts = Vec::new();
+        for (end, key) in ends.into_iter().zip(keys) {
+            parts.extend(Summary::from_points(&points, start..end).map(|part| (key, part)));
+            start = end;
+        }
+        parts.sort_by_key(|(key, _)| *key);
+        let mut merged = None;
+        for (_, part) in &parts {
+            Summary::add(&mut merged, part);
+        }
+        prop_assert!(alike(&merged.unwrap(), &whole), "{:?} is not {:?}", merged, whole);
+    }
+
+    #[test]
     fn summaries_survive_the_round_trip(parts in proptest::collection::vec(generate::sorted_points(9), 0..20)) {
         let whole: Vec<Summary> = parts.iter().filter_map(|points| Summary::from_points(points, 0..points.len())).collect();
         let mut out = Vec::new();
@@ -78,6 +194,18 @@ proptest! {
         if let Ok(read) = summaries(&mut Input::all(&bytes), count) {
             prop_assert_eq!(read.len(), count);
         }
+    }
+}
+
+/// Buckets of the pyramid are added before the points of a sparse chunk that lies between them.
+#[test]
+fn a_part_between_two_others_is_merged_last() {
+    let points: Points =
+        (0..9).map(|step| Point { step, value: step as f64, epoch: step, time_us: step }).collect();
+    let [before, between, after] =
+        [0..3, 3..6, 6..9].map(|part| Summary::from_points(&points, part).unwrap());
+    for merged in [before.merged(&after).merged(&between), between.merged(&after.merged(&before))] {
+        assert_eq!((merged.first, merged.last), (points.get(0), points.get(8)));
     }
 }
 

@@ -13,7 +13,7 @@ use crate::ids::SeriesNumber;
 use crate::keys;
 use crate::series::chunk::{self, CHUNK_POINTS};
 use crate::series::{
-    ABSENT, Fold, FoldStatus, Point, RunSeries, StepRange, StoredBlocks, WrittenPoints, garbage_clear,
+    ABSENT, Fold, FoldStatus, Point, RunSeries, Stamps, StepRange, StoredBlocks, WrittenPoints, garbage_clear,
 };
 use crate::testing::TestStore;
 
@@ -198,7 +198,7 @@ async fn rule_19_points_of_a_long_tail_are_rewritten_a_few_times() {
     let mut rewritten = 0;
     for id in harness.chunks(snapshot.as_ref(), series(0)).await {
         let key = harness.run_ref.series(series(0)).chunk_key(id);
-        rewritten += chunk::decode(&snapshot.get(&key).await.unwrap().unwrap()).unwrap().len();
+        rewritten += chunk::decode(&snapshot.get(&key).await.unwrap().unwrap(), Stamps::Read).unwrap().len();
     }
     // Tiers of 256, 1,024, and 4,096 points, and the sealed chunk.
     assert!(rewritten <= 4 * (folds * points) as usize, "{rewritten} points written for {}", folds * points);
@@ -283,6 +283,24 @@ async fn the_pyramid_grows_with_sparse_and_dense_chunks() {
         .flat_map(|(first, last)| [6, 9, 16].map(|e| (StepRange::new(first, last), e)))
         .collect();
     harness.verify(&cut).await;
+}
+
+/// A few points remain of the middle one of three chunks, so only high levels of the pyramid include them.
+#[tokio::test]
+async fn a_sparse_chunk_between_dense_ones_does_not_end_their_bucket() {
+    let store = TestStore::open().await;
+    let mut harness = Harness::new(&store).await;
+    let chunk_steps = CHUNK_POINTS as i64;
+    let mut written = WrittenPoints::default();
+    for step in 0..3 * chunk_steps {
+        let value = f64::from((step % 7) as f32);
+        written.push(series(0), Point { step, value, epoch: ABSENT, time_us: step * 1000 });
+    }
+    harness.write(&written).await;
+    harness.fold_all(false).await;
+    harness.remove(series(0), StepRange::new(chunk_steps + 5, 2 * chunk_steps - 6)).await;
+    let everywhere: Vec<_> = (13..20).map(|exponent| (StepRange::ALL, exponent)).collect();
+    harness.verify(&everywhere).await;
 }
 
 #[tokio::test]

@@ -11,8 +11,8 @@ use crate::ids::{Project, RunNumber, SeriesNumber};
 use crate::keys;
 use crate::series::chunk::{CHUNK_BYTES, CHUNK_POINTS, ChunkEntry};
 use crate::series::{
-    Fold, FoldStatus, LiveRow, Point, Points, Removal, RunRef, RunSeries, Sampling, SeriesView, StepRange,
-    StepRemoval, StoredBlocks, Summary, WrittenPoints, fold::remove_slice,
+    ABSENT, Fold, FoldStatus, LiveRow, Point, Points, Removal, RunRef, RunSeries, Sampling, SeriesView,
+    Stamps, StepRange, StepRemoval, StoredBlocks, Summary, WrittenPoints, fold::remove_slice,
 };
 use crate::testing::TestStore;
 
@@ -176,8 +176,12 @@ impl<'a> Harness<'a> {
                 // On a busy machine, a snapshot may become too old before a range is read in all ways.
                 let points = self.points(series, *range);
                 let snapshot = self.snapshot().await;
-                let buckets = view.buckets(snapshot.as_ref(), *range, *exponent).await.unwrap();
-                assert_alike(&buckets, &brute_force(&points, *exponent));
+                let expected = brute_force(&points, *exponent);
+                let buckets = view.buckets(snapshot.as_ref(), *range, *exponent, Stamps::Read).await.unwrap();
+                assert_alike(&buckets, &expected);
+                let snapshot = self.snapshot().await;
+                let buckets = view.buckets(snapshot.as_ref(), *range, *exponent, Stamps::Skipped).await;
+                assert_alike(&without_stamps(buckets.unwrap()), &without_stamps(expected));
                 let snapshot = self.snapshot().await;
                 let read = view.points(snapshot.as_ref(), *range).await.unwrap();
                 assert_eq!(read, points, "points of {series:?} in {range:?}");
@@ -240,6 +244,16 @@ fn brute_force(points: &Points, exponent: u32) -> Vec<Summary> {
         buckets.entry(bucket).or_default().push(point);
     }
     buckets.values().filter_map(|points| Summary::from_points(points, 0..points.len())).collect()
+}
+
+fn without_stamps(mut buckets: Vec<Summary>) -> Vec<Summary> {
+    for bucket in &mut buckets {
+        for point in [&mut bucket.first, &mut bucket.last] {
+            point.epoch = ABSENT;
+            point.time_us = ABSENT;
+        }
+    }
+    buckets
 }
 
 /// Asserts equality up to the rounding of means, which depends on the order of merging.

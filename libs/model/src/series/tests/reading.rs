@@ -9,7 +9,7 @@ use super::harness::{Harness, series};
 use crate::ids::SeriesNumber;
 use crate::series::chunk::CHUNK_POINTS;
 use crate::series::{
-    ABSENT, Point, RunSeries, Sampling, StepRange, StoredBlocks, WrittenPoints, exponent_for,
+    ABSENT, Point, RunSeries, Sampling, Stamps, StepRange, StoredBlocks, WrittenPoints, exponent_for,
 };
 use crate::testing::TestStore;
 
@@ -153,7 +153,7 @@ async fn a_chart_with_late_points_reads_no_chunks_between_them() {
     let counting = CountingSnapshot::new(harness.snapshot().await);
     let run = RunSeries::open(&counting, harness.run_ref).await.unwrap();
     let view = run.view(&counting, series(0)).await.unwrap();
-    let buckets = view.buckets(&counting, all, 18).await.unwrap();
+    let buckets = view.buckets(&counting, all, 18, Stamps::Read).await.unwrap();
     assert_eq!(buckets.iter().map(|bucket| bucket.count).sum::<u64>(), length as u64);
     let bytes = counting.bytes.load(Ordering::Relaxed);
     assert!(bytes <= 700_000, "{bytes} bytes");
@@ -209,7 +209,7 @@ async fn chart(harness: &Harness<'_>, steps: StepRange) -> (usize, usize) {
     let counting = CountingSnapshot::new(harness.snapshot().await);
     let run = RunSeries::open(&counting, harness.run_ref).await.unwrap();
     let view = run.view(&counting, series(0)).await.unwrap();
-    let buckets = view.buckets(&counting, steps, exponent_for(&steps, 500)).await.unwrap();
+    let buckets = view.buckets(&counting, steps, exponent_for(&steps, 500), Stamps::Skipped).await.unwrap();
     assert!((125..=500).contains(&buckets.len()), "{} buckets", buckets.len());
     let points = buckets.iter().map(|bucket| bucket.count).sum::<u64>();
     assert_eq!(points, steps.last.abs_diff(steps.first) + 1);
