@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::page_reader::{MatchPage, PageReader, RemainingRuns, ScanProgress};
 use crate::{
-    query::plan::{CompiledQuery, index},
+    query::plan::{CompiledQuery, RenewedSnapshot, index},
     server::{
         deps::Deps,
         error::{Error, Result},
@@ -57,8 +57,8 @@ impl RunScanner {
     /// Reads from the indexes which runs may match.
     pub(crate) async fn new(deps: Arc<Deps>, project: Project, compiled: &CompiledQuery) -> Result<Self> {
         let plan = &compiled.plan;
-        let snapshot = deps.store.snapshot().await?;
-        let counts = index::count_probes(snapshot.as_ref(), project, plan, &deps.run_samples).await?;
+        let snapshot = RenewedSnapshot::open(deps.store.clone()).await?;
+        let counts = index::count_probes(&snapshot, project, plan, &deps.run_samples).await?;
         drop(snapshot);
         let choice = plan.choose(&counts);
         let (rest, total) = match index::propose_runs(&deps, project, &choice.access).await? {
