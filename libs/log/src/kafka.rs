@@ -31,7 +31,7 @@ mod writer;
 
 pub use topics::{TopicStatus, create as topics_create, set_open as topic_set_open};
 
-pub use crate::kafka_settings::{CreateTopics, Security, Settings, TopicNames};
+pub use crate::kafka_settings::{Compression, CreateTopics, Security, Settings, TopicNames, Transfer};
 
 use std::{
     sync::{Arc, Mutex, MutexGuard},

@@ -20,6 +20,7 @@ pub struct Settings {
     pub group: String,
     /// Time that an append waits before it fails because the log is unavailable.
     pub append_wait: Duration,
+    pub transfer: Transfer,
     /// Delete trimmed records. Enable this only if nothing else reads the topics.
     pub delete_trimmed: bool,
     pub security: Security,
@@ -30,6 +31,41 @@ pub struct TopicNames {
     pub ingestion: String,
     pub control: String,
     pub dead_letters: String,
+}
+
+/// How records are collected into requests. It decides between delay, idle requests and the work of brokers, never
+/// what is written or read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    /// Time for which a record waits for others of its partition before they are sent together.
+    pub linger: Duration,
+    pub compression: Compression,
+    /// A broker answers a fetch at once if it has this many bytes, and otherwise after `fetch_wait`.
+    pub fetch_min_bytes: u32,
+    /// Time after which a broker answers a fetch in any case. An idle reader sends this many fetches to each broker
+    /// that leads one of its partitions, and a partition that is new to a reader may wait for it once.
+    pub fetch_wait: Duration,
+}
+
+/// Compression of records by the writer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    None,
+    Lz4,
+}
+
+impl Default for Transfer {
+    fn default() -> Self {
+        Self {
+            linger: Duration::from_millis(2),
+            compression: Compression::Lz4,
+            // A single record is delivered at once. Under load, workers read at intervals, which
+            // collects records without a delay for the first one.
+            fetch_min_bytes: 1,
+            // With three brokers, a process that reads both topics sends 20 idle fetches a second.
+            fetch_wait: Duration::from_millis(200),
+        }
+    }
 }
 
 /// Connection security. Empty fields keep librdkafka's defaults, which is plain text.
@@ -67,6 +103,7 @@ impl Settings {
             ingestion_partitions: None,
             group: group.into(),
             append_wait: APPEND_WAIT,
+            transfer: Transfer::default(),
             delete_trimmed: false,
             security: Security::default(),
         }

@@ -4,10 +4,12 @@
 //! beyond the precision of a float.
 
 mod column;
+mod link_count;
 mod repair;
 
 pub use column::{IndexColumn, IndexedValue};
-pub use repair::{DocumentRows, IndexSums, RepairedRun, run_count_repair, stale_rows_clear};
+pub use link_count::{CounterRepair, LinkCount};
+pub use repair::{DocumentRows, IndexSums, RepairedRun, stale_rows_clear};
 
 use std::collections::BTreeMap;
 

@@ -10,7 +10,7 @@
 
 use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
 
-use futures::{Stream, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use matyan_proto::{
     common::v1::LogPosition,
     ingest::v1::{self as pb, stream_request::Message},
@@ -251,10 +251,9 @@ impl Session {
                 () = sleep_until(deadline), if self.outbox.deadline.is_some() => {
                     return self.end.unwrap_or(Ok(())).and(Err(Error::ClientStalled));
                 }
-                appended = self.pipeline.next(), if !self.pipeline.is_empty() => match appended {
-                    Ok(appended) => self.acknowledge(appended),
-                    Err(error) => self.fail(error),
-                },
+                appended = self.pipeline.next(), if !self.pipeline.is_empty() => {
+                    self.acknowledge_durable(appended);
+                }
                 share = wait_for_share(&mut self.waiting), if self.waiting.is_some() => self.admit(share).await,
                 () = calls.stopping(), if self.end.is_none() => self.end = Some(Err(Error::Stopping)),
                 request = requests.next(), if can_read => self.handle_request(request).await,
@@ -346,6 +345,19 @@ impl Session {
         self.pipeline.push(composed?, share);
         self.expected += 1;
         Ok(())
+    }
+
+    /// Acknowledges a batch, and in the same answer all batches after it that are durable as well: one sync of the
+    /// log completes many appends.
+    fn acknowledge_durable(&mut self, first: Result<AppendedBatch>) {
+        let mut next = Some(first);
+        while let Some(appended) = next {
+            match appended {
+                Ok(appended) => self.acknowledge(appended),
+                Err(error) => return self.fail(error),
+            }
+            next = self.pipeline.next().now_or_never();
+        }
     }
 
     fn acknowledge(&mut self, appended: AppendedBatch) {

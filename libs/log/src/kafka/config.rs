@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use rdkafka::ClientConfig;
 
-use super::{Security, Settings, TopicNames, broker_tracker};
+use super::{Compression, Security, Settings, TopicNames, broker_tracker};
 use crate::{Error, MAX_EXTRA_BYTES, MAX_RECORD_BYTES, Result, Topic};
 
 /// Maximum batch size: one record of maximum size plus Kafka's overhead.
@@ -52,6 +52,12 @@ impl Settings {
         }
         if self.append_wait < Duration::from_millis(100) {
             return refuse("`append_wait` is too short for Kafka: set it to at least 100 ms");
+        }
+        if self.transfer.linger > self.append_wait / 4 {
+            return refuse("`linger` is too long: set it to at most a quarter of `append_wait`");
+        }
+        if self.transfer.fetch_min_bytes == 0 {
+            return refuse("`fetch_min_bytes` is 0: set it to at least 1");
         }
         let TopicNames { ingestion, control, dead_letters } = &self.topics;
         if ingestion == control || ingestion == dead_letters || control == dead_letters {
@@ -110,9 +116,8 @@ impl Settings {
             // of a very large number of records.
             .set("queue.buffering.max.messages", "0")
             .set("queue.buffering.max.kbytes", QUEUE_KIB.to_string())
-            // Records that arrive during a request form the next batch; there is no
-            // delay to collect more.
-            .set("linger.ms", "0");
+            .set("linger.ms", self.transfer.linger.as_millis().to_string())
+            .set("compression.type", self.transfer.compression.name());
         with_statistics(config)
     }
 
@@ -143,7 +148,8 @@ impl Settings {
         let mut config = self.consumer(topic);
         config
             .set("queued.max.messages.kbytes", PREFETCH_KIB.to_string())
-            .set("fetch.wait.max.ms", "100")
+            .set("fetch.min.bytes", self.transfer.fetch_min_bytes.to_string())
+            .set("fetch.wait.max.ms", self.transfer.fetch_wait.as_millis().to_string())
             .set("fetch.error.backoff.ms", "100");
         config
     }
@@ -171,6 +177,15 @@ impl Settings {
             // never applied.
             .set("auto.offset.reset", "error");
         with_statistics(config)
+    }
+}
+
+impl Compression {
+    fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Lz4 => "lz4",
+        }
     }
 }
 

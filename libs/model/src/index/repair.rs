@@ -10,9 +10,8 @@ use matyan_store::{Key, Range, Result, Scan, Snapshot, Transaction};
 
 use super::{EMPTY, IndexRows, index_page, params_rows, props_rows};
 use crate::{
-    entity,
     ids::{Project, RunNumber},
-    keys::{self, Counter, EntityKind, SeriesKind},
+    keys::{self, SeriesKind},
     rows,
     run::{RunEdit, run_id_get, staged_get},
 };
@@ -292,37 +291,4 @@ pub async fn stale_rows_clear(
         }
     }
     Ok(cleared)
-}
-
-/// Sets the run counter of a tag or an experiment to the number of index rows. Returns whether
-/// it was wrong.
-pub async fn run_count_repair(
-    transaction: &mut Transaction,
-    project: Project,
-    kind: EntityKind,
-    id: &str,
-) -> Result<bool> {
-    let range = match kind {
-        EntityKind::Tag => keys::index_tag_all(project, id),
-        _ => keys::index_experiment_all(project, id),
-    };
-    let mut linked = 0_i64;
-    let mut rest = range;
-    loop {
-        let page = transaction.scan(&rest, Scan::default()).await?;
-        linked += page.rows.len() as i64;
-        match page.rows.last() {
-            Some((last, _)) if page.more => rest = rest.after(last),
-            _ => break,
-        }
-    }
-    let key = keys::entity_counter(project, kind, id, Counter::Runs);
-    let counted = transaction.unchecked().get(&key).await?;
-    let counted = counted.map(|value| entity::decode_counter(&key, &value)).transpose()?.unwrap_or_default();
-    if counted != linked {
-        // Linking a run adds to the counter and also changes the range, which this
-        // transaction checks.
-        transaction.batch().add(key, linked - counted);
-    }
-    Ok(counted != linked)
 }

@@ -10,7 +10,7 @@ use matyan_model::{
     change::change_put,
     entity::{Entity, Experiment, Tag, entity_list},
     ids::RunNumber,
-    index::{DocumentRows, IndexSums, run_count_repair, stale_rows_clear},
+    index::{CounterRepair, DocumentRows, IndexSums, LinkCount, stale_rows_clear},
     keys,
     run::runs_list,
 };
@@ -44,6 +44,9 @@ pub(super) async fn run(
     let result = reindex.repair_all(&mut lock, sender).await;
     lock.release(result).await
 }
+
+/// How often the runs of a tag or an experiment are counted, each time only where runs have changed.
+const RECOUNTS: usize = 8;
 
 struct Reindex<'c> {
     deps: &'c Deps,
@@ -243,27 +246,39 @@ impl Reindex<'_> {
         let listed = entity_list::<E>(snapshot.as_ref(), self.call.project).await?;
         drop(snapshot);
         for (id, _) in listed {
-            let count = async |mut transaction: Transaction| {
-                let changed = run_count_repair(&mut transaction, self.call.project, E::KIND, &id).await?;
-                Ok::<_, Error>((self.to_commit(transaction).await?, changed))
-            };
-            let changed = match lock.write(count).await {
+            match self.repair_counter::<E>(lock, &id).await {
+                Ok(Some(was_wrong)) => self.rows += u64::from(was_wrong),
                 // The count of one entity must not end the repair of all others.
-                Err(Error::Store(StoreError::SnapshotTooOld)) => {
+                Ok(None) | Err(Error::Store(StoreError::SnapshotTooOld)) => {
                     tracing::warn!(
                         project = self.call.project_name,
                         kind = E::KIND.name(),
                         id,
-                        "left a counter of runs unchecked, because a snapshot does not live long enough to count them; run \
-                         the job again while the server is less busy"
+                        "left a counter of runs unchecked, because its runs changed faster than they were counted; run the job \
+                         again while the server is less busy"
                     );
                     self.unchecked_counters += 1;
-                    continue;
                 }
-                changed => changed?,
-            };
-            self.rows += u64::from(changed);
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
+    }
+
+    /// Returns whether the counter was wrong; `None` if its runs change too fast to be counted.
+    async fn repair_counter<E: Entity>(&self, lock: &mut JobLock<'_>, id: &str) -> Result<Option<bool>> {
+        let store = &*self.deps.store;
+        let mut links = LinkCount::new(store, self.call.project, E::KIND, id).await?;
+        for _ in 0..RECOUNTS {
+            let repair = async |mut transaction: Transaction| {
+                let repaired = links.repair(&mut transaction).await?;
+                Ok::<_, Error>((self.to_commit(transaction).await?, repaired))
+            };
+            match lock.write(repair).await? {
+                CounterRepair::Done { was_wrong } => return Ok(Some(was_wrong)),
+                CounterRepair::RecountNeeded => links.recount(store).await?,
+            }
+        }
+        Ok(None)
     }
 }

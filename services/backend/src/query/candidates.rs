@@ -1,6 +1,6 @@
-//! Candidates: runs that may match a query. `scan` reads them page by page, `columns` avoids reading
-//! documents, `load`, `candidate` and `encoded_params` present a document to the query language, and `filter` evaluates
-//! the query.
+//! Candidates: runs that may match a query. `page_reader` reads them page by page, `scan` has the next page read while
+//! a page is sent, `columns` avoids reading documents, `load`, `candidate` and `encoded_params` present a document to
+//! the query language, and `filter` evaluates the query.
 
 mod by_created;
 mod candidate;
@@ -8,6 +8,7 @@ mod columns;
 mod encoded_params;
 mod filter;
 mod load;
+mod page_reader;
 mod scan;
 
 pub(crate) use {
@@ -15,5 +16,6 @@ pub(crate) use {
     candidate::{Candidate, Sequence, SequenceHeader},
     filter::{MatchedRun, QueryFilter},
     load::CandidateLoader,
-    scan::{MatchPage, RunScanner, always_raised_warning, newest_run},
+    page_reader::MatchPage,
+    scan::{RunScanner, always_raised_warning, newest_run},
 };

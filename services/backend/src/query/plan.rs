@@ -2,8 +2,10 @@
 
 pub(crate) mod index;
 pub(crate) mod query_text;
+mod renewed_snapshot;
 
 pub(crate) use {
     index::{find_matches, seconds},
     query_text::{CompiledQuery, compile_query},
+    renewed_snapshot::RenewedSnapshot,
 };

@@ -40,6 +40,9 @@ pub(crate) struct RowStream<'s, T> {
     /// Whether a table knows that the query fails for every run.
     pub(crate) always_raised: bool,
     report_progress: bool,
+    /// Whether the search had to wait for its client since the last page was taken. What is read ahead meanwhile
+    /// is read a second time.
+    has_waited: bool,
     /// Makes a message without rows.
     status_message: fn(MessageStatus) -> T,
 }
@@ -62,6 +65,7 @@ impl<'s, T> RowStream<'s, T> {
             found: 0,
             always_raised: false,
             report_progress: compiled.report_progress,
+            has_waited: false,
             status_message,
         })
     }
@@ -93,6 +97,13 @@ impl<'s, T> RowStream<'s, T> {
         Ok(self.keep_alive.during(self.scanner.next(), message).await??)
     }
 
+    /// Reads the page after the last one while that is delivered, unless the client is slow.
+    pub(crate) fn read_ahead(&mut self) {
+        if !std::mem::take(&mut self.has_waited) {
+            self.scanner.read_ahead(self.keep_alive.sender());
+        }
+    }
+
     /// Reads and evaluates about a page of runs.
     pub(crate) async fn reread(&mut self, numbers: &[RunNumber]) -> Result<MatchPage, StreamEnd> {
         let message = self.keep_alive_message();
@@ -113,7 +124,7 @@ impl<'s, T> RowStream<'s, T> {
     }
 
     /// Sends a message during a delivery. No snapshot is held while waiting for a slow client: neither the snapshot of
-    /// the delivery nor `newer`.
+    /// the delivery nor `newer`, nor the snapshot of the page that was read ahead.
     pub(crate) async fn flush(
         &mut self,
         message: T,
@@ -123,7 +134,10 @@ impl<'s, T> RowStream<'s, T> {
         let Err(message) = self.keep_alive.send_soon(message).await else { return Ok(()) };
         delivery.drop_snapshot();
         *newer = None;
-        self.keep_alive.send(message).await
+        self.has_waited = true;
+        let (sent, put_back) = tokio::join!(self.keep_alive.send(message), self.scanner.put_back_ahead());
+        sent?;
+        Ok(put_back?)
     }
 
     /// The status of the last message, with the warnings about the whole search after `warnings`.

@@ -1,6 +1,9 @@
 //! Damaged runs that a response leaves out, so that it can report their number.
 
-use std::collections::HashSet;
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use matyan_model::ids::RunNumber;
 use matyan_proto::search::v1::Warning;
@@ -10,43 +13,45 @@ use super::{
     metrics::Metrics,
 };
 
-/// Each run is counted once, however often the response comes upon it.
-#[derive(Default)]
-pub(crate) struct LeftOutRuns(HashSet<RunNumber>);
+/// Each run is counted once, however often the response comes upon it. Cheap to clone; clones share the runs.
+#[derive(Clone, Default)]
+pub(crate) struct LeftOutRuns(Arc<Mutex<HashSet<RunNumber>>>);
 
 impl LeftOutRuns {
     /// Adds runs whose documents are damaged, which is logged where they are read.
-    pub(crate) fn extend(&mut self, metrics: &Metrics, runs: &[RunNumber]) {
-        let new = runs.iter().filter(|number| self.0.insert(**number)).count();
+    pub(crate) fn extend(&self, metrics: &Metrics, runs: &[RunNumber]) {
+        let mut known = self.lock();
+        let new = runs.iter().filter(|number| known.insert(**number)).count();
         metrics.count_left_out(new);
     }
 
     /// Adds a run if an error is about its rows; other errors are returned.
     pub(crate) fn leave_out(
-        &mut self,
+        &self,
         metrics: &Metrics,
         (number, run_id): (RunNumber, &str),
         error: Error,
     ) -> Result<()> {
-        if self.0.contains(&number) && matches!(error, Error::Damaged(_)) {
+        let mut known = self.lock();
+        if known.contains(&number) && matches!(error, Error::Damaged(_)) {
             return Ok(());
         }
         metrics.leave_out(run_id, error)?;
-        self.0.insert(number);
+        known.insert(number);
         Ok(())
     }
 
     /// Adds runs that were counted before.
-    pub(crate) fn extend_counted(&mut self, runs: &[RunNumber]) {
-        self.0.extend(runs);
+    pub(crate) fn extend_counted(&self, runs: &[RunNumber]) {
+        self.lock().extend(runs);
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.0.len()
+        self.lock().len()
     }
 
-    pub(crate) fn into_numbers(self) -> Vec<RunNumber> {
-        self.0.into_iter().collect()
+    pub(crate) fn numbers(&self) -> Vec<RunNumber> {
+        self.lock().iter().copied().collect()
     }
 
     /// A warning if there are any.
@@ -58,5 +63,9 @@ impl LeftOutRuns {
         };
         let message = format!("{runs} left out: see the server's log and `matyan parked ls`");
         Some(Warning { message, ..Warning::default() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<RunNumber>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -13,7 +13,10 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 use tonic::Status;
 use tracing::Instrument;
 
@@ -83,6 +86,7 @@ impl Streams {
         let (ended, end) = oneshot::channel();
         let work = work(Sender {
             messages: sender,
+            tasks: self.tasks.clone(),
             closing: self.closing.clone(),
             client_timeout: Some(CLIENT_TIMEOUT),
         });
@@ -127,6 +131,7 @@ impl Streams {
 /// The sending half of a stream's messages.
 pub(crate) struct Sender<T> {
     messages: mpsc::Sender<T>,
+    tasks: TaskTracker,
     closing: CancellationToken,
     /// `None` if the receiver is not the client.
     client_timeout: Option<Duration>,
@@ -149,7 +154,16 @@ impl<T> Sender<T> {
     /// A sender of messages to the work of this stream itself, which may take its time.
     pub(crate) fn inner<U>(&self) -> (Sender<U>, mpsc::Receiver<U>) {
         let (messages, receiver) = mpsc::channel(MESSAGES);
-        (Sender { messages, closing: self.closing.clone(), client_timeout: None }, receiver)
+        let tasks = self.tasks.clone();
+        (Sender { messages, tasks, closing: self.closing.clone(), client_timeout: None }, receiver)
+    }
+
+    /// Runs work of this stream beside it. The work ends when its handle is dropped, which the stream holds.
+    pub(crate) fn spawn<O: Send + 'static>(
+        &self,
+        work: impl Future<Output = O> + Send + 'static,
+    ) -> AbortOnDropHandle<O> {
+        AbortOnDropHandle::new(self.tasks.spawn(work.in_current_span()))
     }
 
     /// Waits until the receiver has room; fails if the client has disconnected, or does not take a
@@ -266,7 +280,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_sender_waits_briefly_for_a_slow_client() {
         let (messages, mut taken) = mpsc::channel(1);
-        let sender = Sender { messages, closing: CancellationToken::new(), client_timeout: None };
+        let sender = Sender {
+            messages,
+            tasks: TaskTracker::new(),
+            closing: CancellationToken::new(),
+            client_timeout: None,
+        };
         sender.send_soon(1).await.unwrap();
         let late = async {
             tokio::time::sleep(SEND_GRACE / 2).await;
@@ -345,6 +364,25 @@ mod tests {
         drop(silent);
         streams.tasks.close();
         streams.tasks.wait().await;
+    }
+
+    #[tokio::test]
+    async fn work_beside_a_stream_ends_with_it() {
+        let streams = Streams::default();
+        let (started, mut starts) = mpsc::channel(1);
+        let stream = streams.respond(async move |sender: Sender<u32>| {
+            let beside = sender.spawn(async move {
+                started.send(()).await.unwrap();
+                std::future::pending::<()>().await;
+            });
+            beside.await.unwrap();
+            Ok(())
+        });
+        starts.recv().await.unwrap();
+        drop(stream);
+        streams.tasks.close();
+        streams.tasks.wait().await;
+        assert_eq!(starts.recv().await, None, "the work was dropped");
     }
 
     #[tokio::test]

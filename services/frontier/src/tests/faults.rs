@@ -54,6 +54,30 @@ async fn a_failed_append_is_retried() {
     assert_eq!(env.metric("matyan_ingest_append_failures_total"), 2.0);
 }
 
+/// The first of six batches becomes durable last.
+#[tokio::test]
+async fn batches_that_are_durable_together_are_acknowledged_together() {
+    let env = TestEnv::new().await;
+    // Shorter than the hold time, and longer than anything below takes.
+    env.faults.script_appends([Some(AppendFault::Delay(Duration::from_secs(25)))]);
+    let mut stream = env.stream_open(open_producer(0), &[]).await;
+    for sequence in 1..=5 {
+        stream.send(sequence, &tag("t")).await;
+    }
+    let written = async |count| {
+        while env.record_count().await < count {
+            tokio::task::yield_now().await;
+        }
+    };
+    written(5).await;
+    // The log completes the appends of a sync before the next sync.
+    stream.send(6, &tag("t")).await;
+    written(6).await;
+    tokio::time::pause();
+    let first = stream.answer().await.unwrap().unwrap();
+    assert!(first.sequence >= 5, "{first:?}");
+}
+
 #[tokio::test]
 async fn after_a_failed_append_in_between_the_log_still_ends_in_order() {
     let env = TestEnv::new().await;

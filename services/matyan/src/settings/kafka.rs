@@ -2,7 +2,8 @@
 //! Options that the delivery guarantees depend on are fixed by the log crate, and are not
 //! settings.
 
-use matyan_log::kafka_settings::{CreateTopics, Security, Settings, TopicNames};
+use matyan_log::kafka_settings::{CreateTopics, Security, Settings, TopicNames, Transfer};
+use matyan_wire::ingestion::RecordFormat;
 
 use super::{
     parse,
@@ -15,7 +16,7 @@ use super::{
 };
 
 /// Reads the settings for a URI that starts with `kafka:`. Violations go to the reader.
-pub(super) fn read(uri: &str, reader: &mut Reader) -> Settings {
+pub(super) fn read(uri: &str, format: RecordFormat, reader: &mut Reader) -> Settings {
     let topics = TopicNames {
         ingestion: reader.read(&table::KAFKA_INGESTION_TOPIC),
         control: reader.read(&table::KAFKA_CONTROL_TOPIC),
@@ -26,6 +27,7 @@ pub(super) fn read(uri: &str, reader: &mut Reader) -> Settings {
     Settings {
         topics,
         ingestion_partitions: reader.optional(&table::KAFKA_PARTITIONS),
+        transfer: transfer(format, reader),
         security: security(reader),
         ..Settings::new(brokers(uri, reader), group)
     }
@@ -75,6 +77,17 @@ fn check_names(TopicNames { ingestion, control, dead_letters }: &TopicNames, rea
 fn check_name(setting: &Setting<String>, topic: &str, others: &[&str], reader: &mut Reader) {
     if others.contains(&topic) {
         reader.refuse(setting, format!("another topic is also named `{topic}`; use different names"));
+    }
+}
+
+fn transfer(format: RecordFormat, reader: &mut Reader) -> Transfer {
+    // Programs that read JSON records may lack the library for LZ4.
+    let compression = if format == RecordFormat::Json { "none" } else { "lz4" };
+    Transfer {
+        linger: reader.read(&table::KAFKA_LINGER_MS),
+        compression: reader.read_or(&table::KAFKA_COMPRESSION, compression),
+        fetch_min_bytes: reader.read(&table::KAFKA_FETCH_MIN_BYTES),
+        fetch_wait: reader.read(&table::KAFKA_FETCH_WAIT_MS),
     }
 }
 

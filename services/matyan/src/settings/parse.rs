@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
+    ops::RangeInclusive,
     path::PathBuf,
     time::Duration,
 };
@@ -12,6 +13,7 @@ use tracing_subscriber::filter::Targets;
 
 use matyan_access::{NAME_OF_DEFAULT, is_project_name};
 use matyan_edge::Protocol;
+use matyan_log::kafka_settings::Compression;
 use matyan_sign_in::{ClientSecret, is_trustworthy};
 use matyan_wire::ingestion::RecordFormat;
 
@@ -36,6 +38,13 @@ const MAX_CONNECTIONS: usize = 1_000_000;
 /// A number of partitions that a Kafka cluster can easily handle.
 const MAX_PARTITIONS: u32 = 10_000;
 const MAX_REPLICAS: u16 = 32;
+
+/// Longest time in milliseconds for which a record of Kafka waits for others. Clients wait as long for it.
+const MAX_LINGER_MS: u64 = 1_000;
+/// Most bytes for which a read of Kafka waits: those of one delivery.
+const MAX_FETCH_BYTES: u32 = 1 << 20;
+/// Limits in milliseconds for that wait. With less, an idle worker would ask its brokers without a pause.
+const FETCH_WAITS_MS: RangeInclusive<u64> = 10..=5_000;
 
 /// Limits for retries of store operations.
 const MAX_ATTEMPTS: u32 = 1_000;
@@ -464,6 +473,39 @@ pub(super) fn replicas(text: &str) -> Result<u16, String> {
     match text.parse() {
         Ok(count @ 1..=MAX_REPLICAS) => Ok(count),
         _ => Err(format!("is not a number of replicas; use a number from 1 to {MAX_REPLICAS}")),
+    }
+}
+
+pub(super) fn linger(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(milliseconds @ 0..=MAX_LINGER_MS) => Ok(Duration::from_millis(milliseconds)),
+        _ => Err(format!("is not a time; use a number of milliseconds from 0 to {MAX_LINGER_MS}")),
+    }
+}
+
+pub(super) fn compression(text: &str) -> Result<Compression, String> {
+    match text {
+        "lz4" => Ok(Compression::Lz4),
+        "none" => Ok(Compression::None),
+        _ => Err("is not a compression; use lz4 or none".into()),
+    }
+}
+
+pub(super) fn fetch_bytes(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(bytes @ 1..=MAX_FETCH_BYTES) => Ok(bytes),
+        _ => Err(format!("is not a number of bytes; use a number from 1 to {MAX_FETCH_BYTES}")),
+    }
+}
+
+pub(super) fn fetch_wait(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(milliseconds) if FETCH_WAITS_MS.contains(&milliseconds) => Ok(Duration::from_millis(milliseconds)),
+        _ => {
+            let least = FETCH_WAITS_MS.start();
+            let most = FETCH_WAITS_MS.end();
+            Err(format!("is not a time; use a number of milliseconds from {least} to {most}"))
+        }
     }
 }
 

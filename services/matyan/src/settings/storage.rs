@@ -93,13 +93,14 @@ impl StorageSettings {
             uris.refuse_embedded(reader);
         }
         let store = uris.store.as_deref().map_or(Store::Embedded, |uri| read_store(uri, reader));
-        let log = read_log(&uris.log, reader);
+        let message_format = reader.read(&table::KAFKA_MESSAGE_FORMAT);
+        let log = read_log(&uris.log, message_format, reader);
         let upload_lifetime = reader.read(&table::S3_PRESIGN_EXPIRY);
         let data_dir = reader.read(&table::DATA_DIR);
         Self {
             store,
             log,
-            message_format: reader.read(&table::KAFKA_MESSAGE_FORMAT),
+            message_format,
             blobs: blobs::read(&uris.blobs, upload_lifetime, reader),
             upload_lifetime,
             data_dir: uris.has_data_dir().then_some(data_dir),
@@ -120,7 +121,8 @@ pub(super) fn read_kafka(reader: &mut Reader) -> matyan_log::kafka_settings::Set
         refuse_uri(&table::LOG, &uri, "kafka://host:port", reader);
     }
     reader.require(&table::LOG, &clients::KAFKA);
-    kafka::read(&uri, reader)
+    // Such a command writes no records.
+    kafka::read(&uri, RecordFormat::Protobuf, reader)
 }
 
 /// Reads the blob settings for a command that works on a bucket directly.
@@ -167,11 +169,11 @@ fn read_store(uri: &str, reader: &mut Reader) -> Store {
     Store::Embedded
 }
 
-fn read_log(uri: &str, reader: &mut Reader) -> Log {
+fn read_log(uri: &str, format: RecordFormat, reader: &mut Reader) -> Log {
     match scheme(uri) {
         "kafka" => {
             reader.require(&table::LOG, &clients::KAFKA);
-            return Log::Kafka(Box::new(kafka::read(uri, reader)));
+            return Log::Kafka(Box::new(kafka::read(uri, format, reader)));
         }
         "embedded" if uri == EMBEDDED => {}
         _ => refuse_uri(&table::LOG, uri, "embedded: or kafka://host:port", reader),

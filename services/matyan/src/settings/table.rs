@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 use matyan_edge::Protocol;
+use matyan_log::kafka_settings::Compression;
 use matyan_sign_in::{ClientSecret, RoleTable};
 use matyan_store::Prefix;
 use matyan_wire::ingestion::RecordFormat;
@@ -312,6 +313,19 @@ settings! {
     KAFKA_CONSUMER_GROUP: String = Setting::new("kafka_consumer_group", &["KAFKA_CONSUMER_GROUP"], parse::topic)
         // Matyan 0.3 has its own consumers, which cannot share a group with these.
         .default("matyan").chart("kafka.consumerGroup");
+    /// Milliseconds for which a record waits for others before they are sent together
+    KAFKA_LINGER_MS: Duration = Setting::new("kafka_linger_ms", &["KAFKA_LINGER_MS"], parse::linger)
+        .default("2");
+    /// Compression of records: `lz4` or `none`
+    KAFKA_COMPRESSION: Compression = Setting::new("kafka_compression", &["KAFKA_COMPRESSION"], parse::compression)
+        // Programs written for Matyan 0.3 may lack the library for it.
+        .computed("lz4; none with KAFKA_MESSAGE_FORMAT=json");
+    /// Bytes with which a broker answers a read at once; with fewer, it waits for `KAFKA_FETCH_WAIT_MS`
+    KAFKA_FETCH_MIN_BYTES: u32 = Setting::new("kafka_fetch_min_bytes", &["KAFKA_FETCH_MIN_BYTES"], parse::fetch_bytes)
+        .default("1");
+    /// Milliseconds after which a broker answers a read although it has too few bytes
+    KAFKA_FETCH_WAIT_MS: Duration = Setting::new("kafka_fetch_wait_ms", &["KAFKA_FETCH_WAIT_MS"], parse::fetch_wait)
+        .default("200");
     /// PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL
     KAFKA_SECURITY_PROTOCOL: String = Setting::new("kafka_security_protocol", &["KAFKA_SECURITY_PROTOCOL"], parse::security_protocol)
         .default("PLAINTEXT").chart("kafka.security.protocol");

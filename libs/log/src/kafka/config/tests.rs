@@ -1,6 +1,6 @@
 //! Properties that the guarantees depend on, and checks before any contact with a broker.
 
-use super::*;
+use super::{super::Transfer, *};
 
 fn settings() -> Settings {
     Settings::new("127.0.0.1:9092", "workers")
@@ -93,6 +93,21 @@ fn empty_security_settings_keep_the_library_defaults() {
     }
 }
 
+#[test]
+fn records_are_collected_and_compressed_as_set() {
+    check(&settings().producer(), &[("linger.ms", "2"), ("compression.type", "lz4")]);
+    check(&settings().fetcher(Topic::Ingestion), &[("fetch.min.bytes", "1"), ("fetch.wait.max.ms", "200")]);
+    let transfer = Transfer {
+        linger: Duration::ZERO,
+        compression: Compression::None,
+        fetch_min_bytes: 65_536,
+        fetch_wait: Duration::from_millis(500),
+    };
+    let settings = Settings { transfer, ..settings() };
+    check(&settings.producer(), &[("linger.ms", "0"), ("compression.type", "none")]);
+    check(&settings.fetcher(Topic::Control), &[("fetch.min.bytes", "65536"), ("fetch.wait.max.ms", "500")]);
+}
+
 #[track_caller]
 fn refused(settings: Settings, word: &str) {
     let error = settings.validate().unwrap_err();
@@ -105,6 +120,10 @@ fn wrong_settings_are_refused_by_name() {
     refused(Settings { bootstrap_servers: " ".into(), ..settings() }, "bootstrap_servers");
     refused(Settings { group: String::new(), ..settings() }, "group");
     refused(Settings { append_wait: Duration::from_millis(1), ..settings() }, "append_wait");
+    let transfer = Transfer { linger: Duration::from_secs(8), ..Transfer::default() };
+    refused(Settings { transfer, ..settings() }, "linger");
+    let transfer = Transfer { fetch_min_bytes: 0, ..Transfer::default() };
+    refused(Settings { transfer, ..settings() }, "fetch_min_bytes");
     let topics = TopicNames { control: "data-ingestion".into(), ..TopicNames::default() };
     refused(Settings { topics, ..settings() }, "same name");
     let security = Security { sasl_username: Some("user".into()), ..Security::default() };

@@ -48,7 +48,7 @@ pub(super) async fn list(deps: &Deps, call: &Call, request: ListRequest) -> Resu
     let mut names = EntityNames::new(call);
     let mut runs = Vec::new();
     let mut bytes = 0;
-    let mut left_out = LeftOutRuns::default();
+    let left_out = LeftOutRuns::default();
     let mut source = Source::new(call, &request, last);
     let next_page_token = 'pages: loop {
         let Some((snapshot, page)) = source.next(deps, call).await? else { break String::new() };

@@ -217,13 +217,13 @@ pub(super) async fn merge(
         metrics: HashSet::new(),
         budget: MergeBudget::new(),
     };
-    let mut left_out = LeftOutRuns::default();
+    let left_out = LeftOutRuns::default();
     let mut rest = Some(keys::documents(project));
     while let Some(range) = rest {
         let _memory = deps.evaluation.page().await;
         let snapshot = deps.store.snapshot().await?;
         let page = runs_list(snapshot.as_ref(), project, &range, PAGE).await?;
-        let read = merging.page(deps, snapshot.as_ref(), page, range.end, &mut left_out).await?;
+        let read = merging.page(deps, snapshot.as_ref(), page, range.end, &left_out).await?;
         rest = read.rest;
         drop(snapshot);
         let (merged, damaged) = deps.evaluation.run(move || merging.params(read.params)).await?;
@@ -258,7 +258,7 @@ impl ParamsMerge {
         snapshot: &dyn Snapshot,
         page: RunPage,
         end: Key,
-        left_out: &mut LeftOutRuns,
+        left_out: &LeftOutRuns,
     ) -> Result<ParamsPage> {
         left_out.extend(&deps.metrics, &page.damaged);
         let mut params = Vec::with_capacity(page.runs.len());

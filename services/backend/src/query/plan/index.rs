@@ -17,13 +17,10 @@ use matyan_model::{
     run::head_live,
 };
 use matyan_ql::{AccessPath, Interval, KeyPath, ParamKeys, Plan, Probe, Proposal, Statistics};
-use matyan_store::{Error as StoreError, Range, Snapshot};
+use matyan_store::{Range, Snapshot};
 
-use crate::server::{
-    deps::Deps,
-    error::{Error, Result},
-    run_samples::RunSamples,
-};
+use super::renewed_snapshot::RenewedSnapshot;
+use crate::server::{deps::Deps, error::Result, evaluation::Evaluation, run_samples::RunSamples};
 
 /// Rows counted in the first and second rounds; the first finds a very selective probe quickly.
 const COUNTED: [u64; 2] = [2_000, 10_000];
@@ -72,9 +69,10 @@ impl Statistics for ProbeCounts<'_> {
 }
 
 /// Counts the rows of each probe, and continues only while a scan is the best known access and
-/// rows are left to count. If a probe has too many rows to be counted, a sample of the runs tells how many; in a
+/// rows are left to count. Of the default filter, which matches nearly all runs, the runs that it leaves out are counted.
+/// If a probe has too many rows to be counted, a sample of the runs tells how many; in a
 /// project where that many are more than a scan is cheaper for, it is taken to propose all runs. So planning
-/// costs the same for any number of runs. If it takes longer than the snapshot lives, the counts so far decide.
+/// costs the same for any number of runs.
 pub(crate) async fn count_probes<'p>(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -84,18 +82,19 @@ pub(crate) async fn count_probes<'p>(
     let runs = project_count(snapshot, project, Counter::Runs).await?.max(0).cast_unsigned();
     let mut counters = Vec::new();
     for probe in plan.probes() {
-        counters.push(ProbeCounter::new(probe, rows_of(snapshot, project, probe).await?));
+        counters.push(match probe {
+            Probe::Archived(false) => {
+                ProbeCounter::of_left_out(probe, vec![keys::index_archived_all(project, true)])
+            }
+            _ => ProbeCounter::new(probe, rows_of(snapshot, project, probe).await?),
+        });
     }
     for most in COUNTED {
         let mut left = COUNTED_IN_ALL;
-        // The default filter matches nearly all runs, so it is counted only if nothing
-        // else is selective.
-        for is_broad in [false, true] {
-            for one in counters.iter_mut().filter(|one| one.is_broad() == is_broad) {
-                match one.count_up_to(snapshot, most.min(left)).await {
-                    Err(Error::Store(StoreError::SnapshotTooOld)) => return Ok(estimates(runs, &counters)),
-                    counted => counted?,
-                }
+        // The default filter matters only if nothing else is selective.
+        for leaves_out in [false, true] {
+            for one in counters.iter_mut().filter(|one| one.leaves_out == leaves_out) {
+                one.count_up_to(snapshot, most.min(left)).await?;
                 left -= one.count.unwrap_or(0).min(left);
             }
             if plan.choose(&estimates(runs, &counters)).access != AccessPath::Scan {
@@ -107,10 +106,7 @@ pub(crate) async fn count_probes<'p>(
         }
     }
     if counters.iter().any(|one| one.is_too_large(runs)) {
-        match sample(snapshot, project, runs, samples, &mut counters).await {
-            Ok(()) | Err(Error::Store(StoreError::SnapshotTooOld)) => {}
-            Err(error) => return Err(error),
-        }
+        sample(snapshot, project, runs, samples, &mut counters).await?;
     }
     Ok(estimates(runs, &counters))
 }
@@ -162,6 +158,8 @@ struct ProbeCounter<'p> {
     rest: VecDeque<Range>,
     /// Number of rows by a sample.
     sampled: Option<u64>,
+    /// Whether the rows are of the runs that the probe does not find.
+    leaves_out: bool,
 }
 
 impl<'p> ProbeCounter<'p> {
@@ -171,11 +169,12 @@ impl<'p> ProbeCounter<'p> {
             Some(ProbeRows::Runs(runs)) => (Some(runs.len() as u64), Vec::new()),
             Some(ProbeRows::Ranges(ranges)) => (Some(0), ranges),
         };
-        Self { probe, count, rest: ranges.clone().into(), ranges, sampled: None }
+        Self { probe, count, rest: ranges.clone().into(), ranges, sampled: None, leaves_out: false }
     }
 
-    fn is_broad(&self) -> bool {
-        matches!(self.probe, Probe::Archived(false))
+    /// A counter for a probe that finds all runs except those with rows in some ranges.
+    fn of_left_out(probe: &'p Probe, ranges: Vec<Range>) -> Self {
+        Self { leaves_out: true, ..Self::new(probe, Some(ProbeRows::Ranges(ranges))) }
     }
 
     /// Counts until there are `most` rows.
@@ -200,7 +199,7 @@ impl<'p> ProbeCounter<'p> {
         counted && !self.rest.is_empty() && runs / SCAN_FROM > COUNTED[1]
     }
 
-    /// Whether the probe finds a run with these rows.
+    /// Whether a run with these rows is among those that are counted.
     async fn has_row_of(
         &self,
         snapshot: &dyn Snapshot,
@@ -223,8 +222,13 @@ impl<'p> ProbeCounter<'p> {
     }
 
     fn estimate(&self, runs: u64) -> Option<u64> {
+        let count = self.count?;
+        if self.leaves_out {
+            let sampled = self.sampled.filter(|_| !self.rest.is_empty());
+            return Some(runs.saturating_sub(sampled.unwrap_or(count).max(count)));
+        }
         let uncounted = self.sampled.unwrap_or(runs);
-        self.count.map(|count| if self.rest.is_empty() { count } else { uncounted.max(count) })
+        Some(if self.rest.is_empty() { count } else { uncounted.max(count) })
     }
 }
 
@@ -376,8 +380,8 @@ pub(crate) async fn propose_runs(
     project: Project,
     access: &AccessPath<'_>,
 ) -> Result<Option<Vec<RunNumber>>> {
-    let snapshot = deps.store.snapshot().await?;
-    let mut reader = IndexReader { deps, project, snapshot, rows_left: u64::MAX };
+    let snapshot = RenewedSnapshot::open(deps.store.clone()).await?;
+    let mut reader = IndexReader { evaluation: &deps.evaluation, project, snapshot, rows_left: u64::MAX };
     let Some(found) = reader.runs(access).await? else { return Ok(None) };
     let partial = reader.read_ranges(vec![keys::index_partial_all(project)]).await?;
     Ok(partial.map(|partial| union(&found, &partial)))
@@ -401,20 +405,20 @@ pub(crate) async fn find_matches(
     if !plan.exact {
         return Ok(None);
     }
-    let snapshot = deps.store.snapshot().await?;
-    let runs = project_count(snapshot.as_ref(), project, Counter::Runs).await?.max(0).cast_unsigned();
+    let snapshot = RenewedSnapshot::open(deps.store.clone()).await?;
+    let runs = project_count(&snapshot, project, Counter::Runs).await?.max(0).cast_unsigned();
     let rows_left = runs.saturating_mul(MATCH_ROWS).saturating_add(MORE_MATCH_ROWS);
-    let mut reader = IndexReader { deps, project, snapshot, rows_left };
+    let mut reader = IndexReader { evaluation: &deps.evaluation, project, snapshot, rows_left };
     let Some(matches) = reader.matches(&plan.runs).await? else { return Ok(None) };
     let partial = reader.read_ranges(vec![keys::index_partial_all(project)]).await?;
     Ok(partial.map(|partial| IndexedMatches { matches, partial }))
 }
 
-/// Reads index rows, from a single snapshot for as long as it lives.
+/// Reads index rows.
 struct IndexReader<'a> {
-    deps: &'a Deps,
+    evaluation: &'a Evaluation,
     project: Project,
-    snapshot: Box<dyn Snapshot>,
+    snapshot: RenewedSnapshot,
     /// Rows that may still be read.
     rows_left: u64,
 }
@@ -424,7 +428,7 @@ impl IndexReader<'_> {
         Ok(match access {
             AccessPath::Scan => None,
             AccessPath::Nothing => Some(Vec::new()),
-            AccessPath::Probe(probe) => match rows_of(self.snapshot.as_ref(), self.project, probe).await? {
+            AccessPath::Probe(probe) => match rows_of(&self.snapshot, self.project, probe).await? {
                 None => None,
                 Some(ProbeRows::Runs(runs)) => Some(runs),
                 Some(ProbeRows::Ranges(ranges)) => self.read_ranges(ranges).await?,
@@ -466,51 +470,88 @@ impl IndexReader<'_> {
             Proposal::Everything => None,
             Proposal::Nothing => Some(Vec::new()),
             Proposal::Probe(probe) => self.runs(&AccessPath::Probe(probe)).await?,
-            Proposal::Intersect(parts) | Proposal::Union(parts) => {
-                let is_union = matches!(proposal, Proposal::Union(_));
-                let mut all: Option<Vec<RunNumber>> = None;
+            Proposal::Union(parts) => {
+                let mut all = Vec::new();
                 for part in parts {
                     let Some(part) = Box::pin(self.matches(part)).await? else { return Ok(None) };
-                    all = Some(match all {
-                        None => part,
-                        Some(all) if is_union => union(&all, &part),
-                        Some(all) => intersection(&all, &part),
-                    });
+                    all = union(&all, &part);
                 }
-                all
+                Some(all)
             }
+            Proposal::Intersect(parts) => self.common(parts).await?,
         })
+    }
+
+    /// The runs common to some proposals; `None` if no index has them. The default filter comes last, because few
+    /// of the others may be archived.
+    async fn common(&mut self, parts: &[Proposal]) -> Result<Option<Vec<RunNumber>>> {
+        let is_default = |part: &&Proposal| matches!(part, Proposal::Probe(Probe::Archived(false)));
+        let mut all: Option<Vec<RunNumber>> = None;
+        for part in parts.iter().filter(|part| !is_default(part)) {
+            let Some(part) = Box::pin(self.matches(part)).await? else { return Ok(None) };
+            all = Some(match all {
+                None => part,
+                Some(all) => intersection(&all, &part),
+            });
+        }
+        match (all, parts.iter().find(is_default)) {
+            (Some(all), Some(_)) => self.without_archived(all).await,
+            (None, Some(default)) => Box::pin(self.matches(default)).await,
+            (all, None) => Ok(all),
+        }
+    }
+
+    /// Leaves out the runs that are archived.
+    async fn without_archived(&mut self, runs: Vec<RunNumber>) -> Result<Option<Vec<RunNumber>>> {
+        let archived = vec![keys::index_archived_all(self.project, true)];
+        let few = (runs.len() as u64).max(PAGE as u64).min(self.rows_left);
+        if let Some(archived) = self.read_up_to(archived, few).await? {
+            self.rows_left -= archived.rows;
+            return Ok(Some(difference(&runs, &archived.runs)));
+        }
+        let shown = self.read_ranges(vec![keys::index_archived_all(self.project, false)]).await?;
+        Ok(shown.map(|shown| intersection(&runs, &shown)))
     }
 
     /// The runs in some ranges, ascending; `None` if they have more rows than may be read.
     async fn read_ranges(&mut self, ranges: Vec<Range>) -> Result<Option<Vec<RunNumber>>> {
+        let Some(found) = self.read_up_to(ranges, self.rows_left).await? else { return Ok(None) };
+        self.rows_left -= found.rows;
+        Ok(Some(found.runs))
+    }
+
+    /// The runs in some ranges; `None` if they have more than `most` rows.
+    async fn read_up_to(&self, ranges: Vec<Range>, most: u64) -> Result<Option<IndexedRuns>> {
         let mut numbers = Vec::new();
         for range in ranges {
             let mut rest = Some(range);
             while let Some(range) = rest {
-                let page = match index_runs_page(self.snapshot.as_ref(), &range, PAGE).await {
-                    // Rows only suggest runs, so they may be read from
-                    // several snapshots.
-                    Err(matyan_store::Error::SnapshotTooOld) => {
-                        self.snapshot = self.deps.store.snapshot().await?;
-                        index_runs_page(self.snapshot.as_ref(), &range, PAGE).await?
-                    }
-                    page => page?,
-                };
-                let Some(left) = self.rows_left.checked_sub(page.0.len() as u64) else { return Ok(None) };
-                self.rows_left = left;
-                numbers.extend(page.0);
-                rest = page.1;
+                let (found, next) = index_runs_page(&self.snapshot, &range, PAGE).await?;
+                numbers.extend(found);
+                if numbers.len() as u64 > most {
+                    return Ok(None);
+                }
+                rest = next;
             }
         }
+        let rows = numbers.len() as u64;
         let is_short = numbers.len() <= SORTED_HERE;
         let sort = move || {
             numbers.sort_unstable();
             numbers.dedup();
             numbers
         };
-        Ok(Some(if is_short { sort() } else { self.deps.evaluation.run(sort).await? }))
+        let runs = if is_short { sort() } else { self.evaluation.run(sort).await? };
+        Ok(Some(IndexedRuns { runs, rows }))
     }
+}
+
+/// The runs that some index rows list.
+struct IndexedRuns {
+    /// Ascending.
+    runs: Vec<RunNumber>,
+    /// Number of rows.
+    rows: u64,
 }
 
 /// The numbers of either of two ascending lists.
@@ -540,6 +581,19 @@ fn intersection(a: &[RunNumber], b: &[RunNumber]) -> Vec<RunNumber> {
         }
     }
     both
+}
+
+/// The numbers of an ascending list that another one does not have.
+fn difference(from: &[RunNumber], without: &[RunNumber]) -> Vec<RunNumber> {
+    let mut without = without;
+    let mut rest = Vec::with_capacity(from.len());
+    for number in from {
+        without = &without[without.partition_point(|other| other < number)..];
+        if without.first() != Some(number) {
+            rest.push(*number);
+        }
+    }
+    rest
 }
 
 #[cfg(test)]

@@ -22,6 +22,11 @@ impl<'s, T> KeepAlive<'s, T> {
         Self { sender, ticks }
     }
 
+    /// The sender of the stream.
+    pub(super) fn sender(&self) -> &'s Sender<T> {
+        self.sender
+    }
+
     /// Runs `work`, sending keep-alive messages; one is dropped if the client is too slow
     /// to take it.
     pub(crate) async fn during<O>(

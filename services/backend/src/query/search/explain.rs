@@ -4,7 +4,7 @@ use matyan_proto::search::v1::{ExplainRequest, ExplainResponse, QueryError, Sear
 use matyan_ql::{AccessPath, Endpoint, Plan, Statistics};
 
 use crate::{
-    query::plan::{index, query_text},
+    query::plan::{RenewedSnapshot, index, query_text},
     server::{
         call::Call,
         deps::Deps,
@@ -40,8 +40,8 @@ pub(super) async fn explain(deps: &Deps, call: &Call, request: ExplainRequest) -
         Err(error) => return Err(error),
     };
     let plan = compiled.plan;
-    let snapshot = deps.store.snapshot().await?;
-    let counts = index::count_probes(snapshot.as_ref(), call.project, &plan, &deps.run_samples).await?;
+    let snapshot = RenewedSnapshot::open(deps.store.clone()).await?;
+    let counts = index::count_probes(&snapshot, call.project, &plan, &deps.run_samples).await?;
     drop(snapshot);
     let choice = plan.choose(&counts);
     let proposed = index::propose_runs(deps, call.project, &choice.access).await?;

@@ -127,6 +127,9 @@ impl RunSender<'_> {
         }
         while let Some((page, ranks)) = next {
             first = first.or(page.matched.front().map(|matched| matched.candidate.number));
+            if self.left.is_none_or(|left| left > page.matched.len() as u64) {
+                self.stream.read_ahead();
+            }
             self.deliver(Delivery::from_page(page, ranks)).await?;
             if self.left == Some(0) {
                 break;

@@ -239,6 +239,9 @@ impl<K: SequenceKind> SequenceSender<'_, K> {
     async fn run(mut self) -> Result<(), StreamEnd> {
         while self.sent.left != Some(0) {
             let Some(page) = self.stream.next_page().await? else { break };
+            if self.sent.left.is_none_or(|left| left as usize > page.matched.len()) {
+                self.stream.read_ahead();
+            }
             let mut delivery = Delivery::from_page(page, std::iter::repeat(None));
             while self.sent.left != Some(0) {
                 let Some((rank, matched)) = self.stream.next_run(&mut delivery).await? else { break };

@@ -53,7 +53,7 @@ pub(super) async fn read(
             numbers.extend(page.matched.iter().map(|matched| matched.candidate.number));
             unread = [page.unread, next].concat();
         }
-        let damaged = scanner.left_out.into_numbers();
+        let damaged = scanner.left_out.numbers();
         return Ok(ReadMatches { position, numbers, always_raised: false, damaged, reserved: room.reserved });
     }
     let mut scanner = RunScanner::new(deps.clone(), project, compiled).await?;
@@ -64,7 +64,7 @@ pub(super) async fn read(
         numbers.extend(page.matched.iter().map(|matched| matched.candidate.number));
     }
     let always_raised = scanner.always_raised();
-    let damaged = scanner.left_out.into_numbers();
+    let damaged = scanner.left_out.numbers();
     Ok(ReadMatches { position, numbers, always_raised, damaged, reserved: room.reserved })
 }
 

@@ -12,6 +12,7 @@ use std::{
 use async_trait::async_trait;
 use matyan_model::{
     ids::{RunNumber, SeriesNumber},
+    keys,
     object::{Object, ObjectValue, object_put},
 };
 use matyan_proto::{
@@ -28,8 +29,9 @@ use matyan_value::Value;
 use tonic::Streaming;
 
 use crate::search::{
-    harness::{self, Harness, RunSpec, Sequence, map, spec},
+    harness::{self, Harness, P, RunSpec, Sequence, map, spec},
     naive::NaiveSearch,
+    observed_store::observed,
     random::{self, Random},
 };
 
@@ -171,6 +173,31 @@ async fn a_slow_reader_uses_little_memory() {
         ids.extend(message.runs.into_iter().map(|run| run.run_id));
     }
     assert_eq!(ids, (0..1_700).rev().map(|at| format!("r{at:04}")).collect::<Vec<_>>());
+}
+
+/// The client has taken one message of the first page, and the server cannot send the rest of that page.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_page_is_read_while_a_page_is_sent() {
+    let (harness, observer) = observed().await;
+    let mut last = RunNumber(0);
+    for at in 0..200 {
+        last = harness.create(&heavy(&format!("r{at:04}"), at)).await;
+    }
+    let all = keys::documents(P);
+    // Scans go on from the newest run of the next page.
+    observer.close(Range::new(all.start, keys::document(P, last)));
+    let request =
+        matyan_proto::search::v1::RunsRequest { parts: harness::all_parts(), ..harness::runs_request("") };
+    let mut messages = harness.search().runs(request).await.unwrap().into_inner();
+    let first = first_runs(&mut messages).await;
+    observer.waits().await;
+    assert!(first.len() < 50, "{} runs are more than a message", first.len());
+    observer.open();
+    let mut ids: Vec<String> = first.into_iter().map(|run| run.run_id).collect();
+    while let Some(message) = messages.message().await.unwrap() {
+        ids.extend(message.runs.into_iter().map(|run| run.run_id));
+    }
+    assert_eq!(ids, (0..200).rev().map(|at| format!("r{at:04}")).collect::<Vec<_>>());
 }
 
 /// A reader that pauses after every message: the data dropped and read again is about that of

@@ -1,8 +1,11 @@
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use async_trait::async_trait;
 use matyan_model::run::run_create;
-use matyan_store::{Batch, Key, Page, Scan, Store, Transaction, Version, embedded::EmbeddedStore};
+use matyan_store::{Batch, Commit, Key, Page, Scan, Store, Transaction, Version, embedded::EmbeddedStore};
 use matyan_value::Value;
 
 use super::*;
@@ -83,7 +86,7 @@ async fn rule_90_planning_costs_the_same_for_any_number_of_runs() {
         let mut batch = Batch::default();
         for number in first..first + 10_000 {
             let number = RunNumber(FIRST_US + 60_000_000_000_000 + number);
-            batch.set(keys::index_archived(PROJECT, false, number), vec![]);
+            batch.set(keys::index_archived(PROJECT, true, number), vec![]);
             batch.set(keys::index_name(PROJECT, "x", number), vec![]);
             let one = Scalar::Number(1.0).key();
             batch.set(keys::index_param(PROJECT, &["x".into()], &one, number), vec![]);
@@ -170,4 +173,154 @@ fn times_become_microseconds_that_compare_the_same() {
     ] {
         assert_eq!(microseconds(&times), expected, "{times:?}");
     }
+}
+
+async fn reader(store: Arc<dyn Store>, evaluation: &Evaluation) -> IndexReader<'_> {
+    let snapshot = RenewedSnapshot::open(store).await.unwrap();
+    IndexReader { evaluation, project: Project(1), snapshot, rows_left: 1_000_000 }
+}
+
+/// The runs with a param, few of which are archived. The index lacks the rows of the runs that are not archived.
+#[tokio::test]
+async fn the_default_filter_is_read_by_the_runs_that_it_leaves_out() {
+    const PROJECT: Project = Project(1);
+    let directory = tempfile::TempDir::new().unwrap();
+    let store = EmbeddedStore::open(directory.path(), Default::default()).await.unwrap();
+    let one = Scalar::Number(1.0).key();
+    let mut batch = Batch::default();
+    for number in (0..100).map(RunNumber) {
+        batch.set(keys::index_param(PROJECT, &["x".into()], &one, number), vec![]);
+    }
+    for number in [3, 7, 500].map(RunNumber) {
+        batch.set(keys::index_archived(PROJECT, true, number), vec![]);
+    }
+    store.commit(batch).await.unwrap();
+    let store = Arc::new(store);
+    let evaluation = Evaluation::start(1).unwrap();
+    let options = matyan_ql::QueryOptions { endpoint: matyan_ql::Endpoint::Run, offset_minutes: 0, now: 0.0 };
+    let plan = matyan_ql::compile("run.x == 1", options).unwrap().plan();
+    let found = reader(store.clone(), &evaluation).await.matches(&plan.runs).await.unwrap().unwrap();
+    assert_eq!(found.len(), 98);
+    assert!(!found.contains(&RunNumber(3)) && !found.contains(&RunNumber(7)));
+
+    // Of an archive that is larger than the runs that are not archived, only these are read.
+    let mut batch = Batch::default();
+    for number in (1_000..12_000).map(RunNumber) {
+        batch.set(keys::index_archived(PROJECT, true, number), vec![]);
+    }
+    for number in (0..50).map(RunNumber) {
+        batch.set(keys::index_archived(PROJECT, false, number), vec![]);
+    }
+    store.commit(batch).await.unwrap();
+    let found = reader(store, &evaluation).await.matches(&plan.runs).await.unwrap().unwrap();
+    assert_eq!(found.len(), 50);
+}
+
+/// Nearly all of a million runs are not archived, of which no row is read.
+#[tokio::test]
+async fn the_default_filter_is_planned_by_the_runs_that_it_leaves_out() {
+    const PROJECT: Project = Project(1);
+    let directory = tempfile::TempDir::new().unwrap();
+    let store = EmbeddedStore::open(directory.path(), Default::default()).await.unwrap();
+    let mut batch = Batch::default();
+    batch.add(keys::project_counter(PROJECT, Counter::Runs), 1_000_000);
+    for number in 0..20_000 {
+        let is_archived = number < 10;
+        batch.set(keys::index_archived(PROJECT, is_archived, RunNumber(number)), vec![]);
+    }
+    store.commit(batch).await.unwrap();
+    let options = matyan_ql::QueryOptions { endpoint: matyan_ql::Endpoint::Run, offset_minutes: 0, now: 0.0 };
+    let plan = matyan_ql::compile("", options).unwrap().plan();
+    let snapshot = CountedSnapshot { inner: store.snapshot().await.unwrap(), rows: AtomicUsize::new(0) };
+    let counts = count_probes(&snapshot, PROJECT, &plan, &RunSamples::default()).await.unwrap();
+    assert_eq!(counts.count(&Probe::Archived(false)), None, "a count is found by the probe of the plan");
+    assert_eq!(counts.count(plan.probes()[0]), Some(999_990));
+    let rows = snapshot.rows.into_inner();
+    assert!(rows < 20, "{rows} rows");
+}
+
+/// A store whose snapshots are too old after some reads.
+struct ShortLivedStore {
+    store: EmbeddedStore,
+    reads: usize,
+}
+
+struct ShortLivedSnapshot {
+    inner: Box<dyn Snapshot>,
+    left: AtomicUsize,
+}
+
+impl ShortLivedSnapshot {
+    fn read(&self) -> matyan_store::Result<()> {
+        let left = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        left.map(drop).map_err(|_| matyan_store::Error::SnapshotTooOld)
+    }
+}
+
+#[async_trait]
+impl Store for ShortLivedStore {
+    async fn snapshot(&self) -> matyan_store::Result<Box<dyn Snapshot>> {
+        let inner = self.store.snapshot().await?;
+        Ok(Box::new(ShortLivedSnapshot { inner, left: AtomicUsize::new(self.reads) }))
+    }
+
+    async fn commit(&self, batch: Batch) -> matyan_store::Result<Commit> {
+        self.store.commit(batch).await
+    }
+
+    async fn sync(&self) -> matyan_store::Result<()> {
+        self.store.sync().await
+    }
+
+    async fn changed(&self, key: &Key, seen: Option<&matyan_store::Value>) -> matyan_store::Result<()> {
+        self.store.changed(key, seen).await
+    }
+}
+
+#[async_trait]
+impl Snapshot for ShortLivedSnapshot {
+    async fn get(&self, key: &Key) -> matyan_store::Result<Option<matyan_store::Value>> {
+        self.read()?;
+        self.inner.get(key).await
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> matyan_store::Result<Vec<Option<matyan_store::Value>>> {
+        self.read()?;
+        self.inner.get_many(keys).await
+    }
+
+    async fn scan(&self, range: &Range, scan: Scan) -> matyan_store::Result<Page> {
+        self.read()?;
+        self.inner.scan(range, scan).await
+    }
+
+    fn version(&self) -> Version {
+        self.inner.version()
+    }
+}
+
+/// Every read needs a snapshot of its own, and the query has many probes.
+#[tokio::test]
+async fn a_plan_outlives_its_snapshot() {
+    const PROJECT: Project = Project(1);
+    let directory = tempfile::TempDir::new().unwrap();
+    let store = EmbeddedStore::open(directory.path(), Default::default()).await.unwrap();
+    let one = Scalar::Number(1.0).key();
+    let mut batch = Batch::default();
+    batch.add(keys::project_counter(PROJECT, Counter::Runs), 60_000);
+    for number in (0..25_000).map(RunNumber) {
+        batch.set(keys::index_param(PROJECT, &["x".into()], &one, number), vec![]);
+    }
+    store.commit(batch).await.unwrap();
+    let store: Arc<dyn Store> = Arc::new(ShortLivedStore { store, reads: 1 });
+    let options = matyan_ql::QueryOptions { endpoint: matyan_ql::Endpoint::Run, offset_minutes: 0, now: 0.0 };
+    let plan =
+        matyan_ql::compile("run.x == 1 and 'a' in run.tags and run.hash == 'b'", options).unwrap().plan();
+    let snapshot = RenewedSnapshot::open(store.clone()).await.unwrap();
+    let counts = count_probes(&snapshot, PROJECT, &plan, &RunSamples::default()).await.unwrap();
+    assert_eq!(counts.runs(), 60_000);
+    let plan = matyan_ql::compile("run.x == 1", options).unwrap().plan();
+    let evaluation = Evaluation::start(1).unwrap();
+    let found = reader(store, &evaluation).await.matches(&plan.runs).await.unwrap().unwrap();
+    assert_eq!(found.len(), 25_000);
 }
