@@ -90,7 +90,7 @@ impl Mlflow {
             }
             (operation, _) => {
                 let _turn = self.turn(operation).await;
-                let answer = self.work(operation, channels, &fields)?.await?;
+                let answer = self.work(operation, channels, headers, &fields)?.await?;
                 Ok(Answer::Json(answer.to_string()))
             }
         }
@@ -109,8 +109,12 @@ impl Mlflow {
         &'c self,
         operation: Operation,
         channels: &'c Channels,
+        headers: &'c HeaderMap,
         fields: &'c Fields,
     ) -> Result<Work<'c>> {
+        if operation == Operation::CreateRun {
+            return Ok(runs::create(channels, headers, fields).boxed());
+        }
         let work = tracking_work(operation, channels, &self.locks, fields)
             .or_else(|| experiment_work(operation, channels, fields))
             .or_else(|| model_work(operation, channels, fields))
@@ -149,7 +153,6 @@ fn tracking_work<'c>(
 ) -> Option<Work<'c>> {
     Some(match operation {
         Operation::ServerInfo => futures::future::ready(Ok(server_info())).boxed(),
-        Operation::CreateRun => runs::create(channels, fields).boxed(),
         Operation::UpdateRun => runs::update(channels, locks, fields).boxed(),
         Operation::GetRun => runs::get(channels, fields).boxed(),
         Operation::DeleteRun => runs::set_deleted(channels, fields, true).boxed(),

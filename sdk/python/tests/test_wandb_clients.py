@@ -135,6 +135,8 @@ def test_a_run_is_stored_exactly(client, shared_server):
     assert (run.name, run.description, run.experiment) == ("a name", "some notes", project)
     assert set(run.tags) == {"x", "y"}
     assert run["wandb"]["group"] == "g"
+    version = run["wandb"]["config"]["cli_version"]
+    assert run._http.get(f"/api/v1/rest/runs/r1:{project}/info/")["props"]["client"] == f"W&B {version}"
     assert run["wandb"]["job_type"] == "train"
     assert points(run, "loss") == {i: 1 / (i + 1) for i in range(100)}
     assert points(run, "val.acc") == {i: float(i) for i in range(100)}

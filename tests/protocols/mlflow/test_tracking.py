@@ -286,6 +286,7 @@ def test_a_run_of_mlflow_is_an_ordinary_run(mlflow, server):
     info = requests.get(f"{server.query}/api/v1/rest/runs/{run.info.run_id}/info/").json()
     assert info["params"]["hparams"] == {"lr": 0.25}
     assert info["props"]["name"] == "shown"
+    assert info["props"]["client"] == f"MLflow {mlflow.__version__}"
     assert info["props"]["experiment"]["name"] == "test_a_run_of_mlflow_is_an_ordinary_run"
     assert [(it["name"], it["last_value"]) for it in info["traces"]["metric"]] == [("loss", 0.5)]
 
