@@ -32,6 +32,7 @@ mod permission;
 mod project;
 mod request_caller;
 mod request_id;
+mod request_origin;
 mod rest;
 mod scope;
 mod security_headers;

@@ -17,6 +17,7 @@ use matyan_proto::common::v1::Access;
 use crate::body_budget::{BodyShare, ConnectionBudget};
 use crate::deadline::enforce_maximum;
 use crate::error::ApiError;
+use crate::request_origin::origin;
 use crate::rest::artifacts::artifact_response;
 use crate::rest::call::read_body;
 use crate::rest::table::PathTemplate;
@@ -88,7 +89,8 @@ impl MlflowPort {
         };
         let channels = channels(services);
         let query = head.uri.query().unwrap_or_default();
-        let request = matyan_mlflow::Request { route, query, headers: &head.headers, body };
+        let origin = origin(head).ok();
+        let request = matyan_mlflow::Request { route, query, headers: &head.headers, origin, body };
         match self.0.answer(&channels, request).await? {
             Answer::Json(json) => Ok(json_response(StatusCode::OK, json)),
             Answer::Artifact { run_id, path } => {

@@ -17,12 +17,12 @@ use crate::deadline::enforce_maximum;
 use crate::error::{ApiError, ApiResult, challenge};
 use crate::project::{self, PREFIX};
 use crate::request_caller::not_signed_in;
+use crate::request_origin::origin;
 use crate::rest::call::read_body;
 use crate::rest::table::PathTemplate;
 use crate::scope::Scope;
 use crate::services::{PortKind, Services};
 use crate::settings::Protocol;
-use crate::tls::is_https;
 use crate::unread_response::drop_if_unread;
 use crate::uri_path;
 
@@ -160,16 +160,6 @@ pub(crate) fn refusal(error: &ApiError) -> Response {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
     }
     response
-}
-
-/// Scheme and host under which the client has reached this server.
-fn origin(head: &Parts) -> ApiResult<String> {
-    let scheme = if is_https(&head.headers, &head.extensions) { "https" } else { "http" };
-    let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let host = host.or(head.uri.authority().map(|authority| authority.as_str()));
-    let host =
-        host.ok_or_else(|| ApiError::new(StatusCode::BAD_REQUEST, "the request has no Host header"))?;
-    Ok(format!("{scheme}://{host}"))
 }
 
 fn response(answer: Answer) -> Response {

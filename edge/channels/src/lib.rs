@@ -1,7 +1,8 @@
 //! Connections of one request to the services. The translators of other protocols get the connections from the edge:
 //! each call is made in the project and with the rights of the request. Code that the translators share is here as
-//! well: it reads failures, waits until writes are applied, and keeps named documents.
+//! well: it reads failures, waits until writes are applied, names clients, and keeps named documents.
 
+mod client_name;
 pub mod documents;
 mod position;
 mod status;
@@ -25,6 +26,7 @@ use matyan_proto::{
 use tonic::body::Body;
 use tower::{BoxError, Service, ServiceExt as _, util::BoxCloneSyncService};
 
+pub use client_name::client_name;
 pub use position::{after, wait_applied};
 pub use status::{is_missing, missing_resource, product_code};
 

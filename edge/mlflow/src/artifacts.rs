@@ -115,6 +115,25 @@ pub(crate) async fn find(channels: &Channels, fields: &Fields) -> Result<StoredA
     locate(channels, artifact).await
 }
 
+pub(crate) fn check_stored_path(artifact: &StoredArtifact) -> Result<()> {
+    if artifact.path.len() > ARTIFACT_PATH_BYTES {
+        let message = format!("the path has more than {ARTIFACT_PATH_BYTES} bytes: use a shorter path");
+        return Err(MlflowError::invalid(message));
+    }
+    Ok(())
+}
+
+/// Checks that a run exists, before files are stored in it. The run of a model without a run is created.
+pub(crate) async fn ensure_run(channels: &Channels, run_id: &str) -> Result<()> {
+    match RunSnapshot::read(channels, run_id, parts_without_metrics()).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.code == ErrorCode::ResourceDoesNotExist && is_model_id(run_id) => {
+            logged_models::create_holder(channels, run_id).await
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// Stores a file, and announces it to its run.
 pub(crate) async fn upload(
     channels: &Channels,
@@ -123,20 +142,8 @@ pub(crate) async fn upload(
     body: Body,
 ) -> Result<Value> {
     let artifact = find(channels, fields).await?;
-    if artifact.path.len() > ARTIFACT_PATH_BYTES {
-        let message = format!("the path has more than {ARTIFACT_PATH_BYTES} bytes: use a shorter path");
-        return Err(MlflowError::invalid(message));
-    }
-    let run = RunSnapshot::read(channels, &artifact.run_id, parts_without_metrics()).await;
-    // A model without a run has no files yet.
-    let is_new_holder = is_model_id(&artifact.run_id);
-    match run {
-        Ok(_) => {}
-        Err(error) if error.code == ErrorCode::ResourceDoesNotExist && is_new_holder => {
-            logged_models::create_holder(channels, &artifact.run_id).await?;
-        }
-        Err(error) => return Err(error),
-    }
+    check_stored_path(&artifact)?;
+    ensure_run(channels, &artifact.run_id).await?;
     let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let content_type = text(header::CONTENT_TYPE).unwrap_or_default().to_owned();
     let size = text(header::CONTENT_LENGTH).and_then(|length| length.parse().ok());

@@ -30,6 +30,7 @@ mod model_search;
 mod names;
 mod numbers;
 mod order;
+mod parted_uploads;
 mod pattern;
 mod query;
 mod registry;

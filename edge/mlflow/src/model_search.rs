@@ -8,7 +8,7 @@ use crate::fields::Fields;
 use crate::filter::{self, Comparator, Comparison, Identifier, IdentifierKind, Operand};
 use crate::local_filter::{LocalValue, Searched, matches, page, sort};
 use crate::order;
-use crate::registry::PROMPT_TAG;
+use crate::registry::{PROMPT_TAG, is_stored_prompt};
 use crate::registry_store::{self, RegisteredModel};
 use crate::version_view::{model_view, version_view};
 use matyan_channels::Channels;
@@ -24,6 +24,13 @@ fn tag(content: &Map<String, Value>, key: &str) -> Option<LocalValue> {
     // Clients add to each filter that this tag is not `true`. No other comparison fits a missing tag.
     let text = text.or((key == PROMPT_TAG).then_some("false"));
     Some(LocalValue::Text(text?.to_owned()))
+}
+
+/// Whether a filter says itself whether it finds prompts. Other filters find none.
+fn concerns_prompts(filter: &[Comparison]) -> bool {
+    filter.iter().any(|comparison| {
+        comparison.identifier.kind == IdentifierKind::Tag && comparison.identifier.key == PROMPT_TAG
+    })
 }
 
 fn unknown(identifier: &Identifier) -> MlflowError {
@@ -88,7 +95,11 @@ pub(crate) async fn search_models(channels: &Channels, fields: &Fields) -> Resul
     let order = order::parse(&fields.texts("order_by")?)?;
     let size = fields.max_results(DEFAULT_MODELS, MAX_MODELS)?;
     check(&filter, &order, &RegisteredModel { name: String::new(), content: Map::new() })?;
-    let found = registry_store::list(channels, |model| matches(model, &filter)).await?;
+    let has_prompts = concerns_prompts(&filter);
+    let found = registry_store::list(channels, |model| {
+        Ok((has_prompts || !is_stored_prompt(&model.content)) && matches(model, &filter)?)
+    })
+    .await?;
     let (found, next) = page(sort(found, &order)?, fields.text("page_token")?, size)?;
     Ok(answer("registered_models", found.iter().map(model_view).collect(), next))
 }
@@ -114,7 +125,11 @@ fn only_model(filter: &[Comparison]) -> Option<&str> {
 
 fn matching_versions<'m>(model: &'m RegisteredModel, filter: &[Comparison]) -> Result<Vec<FoundVersion<'m>>> {
     let mut found = Vec::new();
+    let has_prompts = concerns_prompts(filter);
     for (number, version) in model.versions() {
+        if !has_prompts && is_stored_prompt(version) {
+            continue;
+        }
         let version = FoundVersion { model, number, version };
         if matches(&version, filter)? {
             found.push(version);
@@ -164,6 +179,23 @@ mod tests {
         assert_eq!(only("name = 'a' AND run_id = 'b'").as_deref(), Some("a"));
         assert_eq!(only("name LIKE 'a'"), None);
         assert_eq!(only("run_id = 'b'"), None);
+    }
+
+    #[test]
+    fn searches_of_versions_find_prompts_if_they_ask_for_them() {
+        let version = |tags: Value| json!({"tags": tags});
+        let content = json!({"versions": {
+            "1": version(json!({PROMPT_TAG: "true"})), "2": version(json!({})),
+        }});
+        let content = content.as_object().unwrap().clone();
+        let model = RegisteredModel { name: "m".to_owned(), content };
+        let found = |filter: &str| -> Vec<u64> {
+            let filter = filter::parse(filter).unwrap();
+            matching_versions(&model, &filter).unwrap().iter().map(|version| version.number).collect()
+        };
+        assert_eq!(found("name = 'm'"), [2]);
+        assert_eq!(found("name = 'm' AND tags.`mlflow.prompt.is_prompt` = 'true'"), [1]);
+        assert_eq!(found("tags.`mlflow.prompt.is_prompt` != 'true'"), [2]);
     }
 
     #[test]

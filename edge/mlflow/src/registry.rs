@@ -4,14 +4,14 @@ use serde_json::{Map, Value, json};
 
 use crate::clock::now_ms;
 use crate::documents::{self, REGISTERED_MODELS, Renaming, integer, map_in};
-use crate::error::{ErrorCode, MlflowError, Result};
+use crate::error::{MlflowError, Result};
 use crate::fields::{Fields, missing};
 use crate::names::{MODEL_TAG_CHARS, check_alias, check_key, check_length, check_model_name};
 use crate::registry_store::{self, RegisteredModel, STAGES, no_model, no_version, stage, version_number};
 use crate::version_view::{latest_versions, model_view, version_view};
 use matyan_channels::Channels;
 
-/// The tag of models that are prompts.
+/// The tag of prompts. A prompt is a registered model, and the text of a version of a prompt is a tag of the version.
 pub(crate) const PROMPT_TAG: &str = "mlflow.prompt.is_prompt";
 /// Maximum characters of a description.
 pub(crate) const DESCRIPTION_CHARS: usize = 100_000;
@@ -28,12 +28,18 @@ pub(crate) fn model_tags(fields: &Fields) -> Result<Map<String, Value>> {
 }
 
 pub(crate) fn check_model_tag(key: &str, value: &str) -> Result<()> {
-    if key == PROMPT_TAG {
-        let message = "prompts are not supported by this server: only models can be registered";
-        return Err(MlflowError::new(ErrorCode::NotImplemented, message));
-    }
     check_key("key", key)?;
     check_length("A tag", value, MODEL_TAG_CHARS)
+}
+
+/// Whether a model or a version with these tags is a prompt.
+pub(crate) fn is_prompt(tags: &Map<String, Value>) -> bool {
+    tags.get(PROMPT_TAG).and_then(Value::as_str).is_some_and(|text| text.eq_ignore_ascii_case("true"))
+}
+
+/// Whether the document of a model or a version is the document of a prompt.
+pub(crate) fn is_stored_prompt(content: &Map<String, Value>) -> bool {
+    content.get("tags").and_then(Value::as_object).is_some_and(is_prompt)
 }
 
 pub(crate) fn description(fields: &Fields) -> Result<&str> {
@@ -54,7 +60,7 @@ pub(crate) async fn create(channels: &Channels, fields: &Fields) -> Result<Value
     let now = now_ms();
     let content = documents::change(channels, REGISTERED_MODELS, name, |content, exists| {
         if exists {
-            return Err(model_exists(name));
+            return Err(name_is_taken(name, is_stored_prompt(content), is_prompt(&tags)));
         }
         let new = json!({
             "created_ms": now, "updated_ms": now, "description": description, "tags": tags, "aliases": {},
@@ -98,6 +104,21 @@ pub(crate) async fn rename(channels: &Channels, fields: &Fields) -> Result<Value
 
 fn model_exists(name: &str) -> MlflowError {
     MlflowError::exists(format!("Registered Model (name={name}) already exists."))
+}
+
+/// A model and a prompt cannot have the same name.
+fn name_is_taken(name: &str, is_prompt: bool, wants_prompt: bool) -> MlflowError {
+    let word = |is_prompt: bool| if is_prompt { "prompt" } else { "registered model" };
+    match (is_prompt, wants_prompt) {
+        (false, false) => model_exists(name),
+        (true, true) => MlflowError::exists(format!("Prompt (name={name}) already exists.")),
+        _ => MlflowError::exists(format!(
+            "Tried to create a {} with name '{name}', but the name is already taken by a {}. MLflow does not allow \
+             creating a model and a prompt with the same name.",
+            word(wants_prompt),
+            word(is_prompt)
+        )),
+    }
 }
 
 pub(crate) async fn delete(channels: &Channels, fields: &Fields) -> Result<Value> {

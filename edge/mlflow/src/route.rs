@@ -39,6 +39,9 @@ pub enum Operation {
     DownloadArtifact,
     UploadArtifact,
     DeleteArtifact,
+    CreatePartedUpload,
+    CompletePartedUpload,
+    AbortPartedUpload,
     CreateLoggedModel,
     SearchLoggedModels,
     GetLoggedModel,
@@ -104,14 +107,17 @@ pub enum BodyKind {
 /// Maximum size of a JSON body. A batch of MLflow has at most one megabyte; descriptions of data sets may be larger.
 const JSON_BYTES: usize = 4 << 20;
 
+/// Maximum size of a list of parts: clients send the URL of each part back.
+const PARTS_BYTES: usize = 32 << 20;
+
 /// The starts of paths, of the API itself and of the pages of MLflow's UI.
 const BASES: [&str; 4] = ["/api/2.0/", "/ajax-api/2.0/", "/api/3.0/", "/ajax-api/3.0/"];
 
 /// Paths below a base that belong to MLflow.
 const AREAS: [&str; 2] = ["mlflow/", "mlflow-artifacts/"];
 
-/// A template whose last segment stands for the rest of the path.
-const REST: &str = "{*path}";
+/// Start of a last segment that stands for the rest of the path.
+const REST: &str = "{*";
 
 /// All operations. Segments in braces are fields of the request.
 const TABLE: &[(Method, &str, Operation)] = &[
@@ -150,6 +156,9 @@ const TABLE: &[(Method, &str, Operation)] = &[
     (Method::GET, "mlflow-artifacts/artifacts/{*path}", Operation::DownloadArtifact),
     (Method::PUT, "mlflow-artifacts/artifacts/{*path}", Operation::UploadArtifact),
     (Method::DELETE, "mlflow-artifacts/artifacts/{*path}", Operation::DeleteArtifact),
+    (Method::POST, "mlflow-artifacts/mpu/create/{*folder}", Operation::CreatePartedUpload),
+    (Method::POST, "mlflow-artifacts/mpu/complete/{*folder}", Operation::CompletePartedUpload),
+    (Method::POST, "mlflow-artifacts/mpu/abort/{*folder}", Operation::AbortPartedUpload),
     (Method::POST, "mlflow/logged-models", Operation::CreateLoggedModel),
     (Method::POST, "mlflow/logged-models/search", Operation::SearchLoggedModels),
     (Method::GET, "mlflow/logged-models/{model_id}", Operation::GetLoggedModel),
@@ -188,7 +197,7 @@ const TABLE: &[(Method, &str, Operation)] = &[
 ];
 
 /// Operations of MLflow that this server does not have, by the starts of their paths.
-const REFUSED: [&str; 20] = [
+const REFUSED: [&str; 19] = [
     "mlflow/traces",
     "mlflow/assessments",
     "mlflow/webhooks",
@@ -207,7 +216,6 @@ const REFUSED: [&str; 20] = [
     "mlflow/runs/link-prompts",
     "mlflow/artifacts/presigned-upload-url",
     "mlflow/artifacts/presigned-download-url",
-    "mlflow-artifacts/mpu",
     "mlflow-artifacts/presigned",
 ];
 
@@ -255,6 +263,7 @@ impl Route {
     pub fn body_kind(&self) -> BodyKind {
         match self.operation {
             Operation::UploadArtifact => BodyKind::File,
+            Operation::CompletePartedUpload => BodyKind::Json { max_bytes: PARTS_BYTES },
             _ => BodyKind::Json { max_bytes: JSON_BYTES },
         }
     }
@@ -266,11 +275,11 @@ fn matched(template: &'static str, path: &str) -> Option<Vec<(&'static str, Stri
     let mut rest = path;
     let mut segments = template.split('/').peekable();
     while let Some(segment) = segments.next() {
-        if segment == REST {
+        if let Some(name) = segment.strip_prefix(REST).and_then(|name| name.strip_suffix('}')) {
             if rest.is_empty() {
                 return None;
             }
-            parameters.push(("path", decoded(rest)?));
+            parameters.push((name, decoded(rest)?));
             return Some(parameters);
         }
         let (first, others) = match rest.split_once('/') {
@@ -319,6 +328,8 @@ mod tests {
         check(Method::GET, "/api/2.0/mlflow-artifacts/artifacts", Operation::ListArtifacts, &[]);
         check(Method::POST, "/api/2.0/mlflow/logged-models/search", Operation::SearchLoggedModels, &[]);
         check(Method::GET, "/api/2.0/mlflow/logged-models/m-1", Operation::GetLoggedModel, &["m-1"]);
+        let create = "/api/2.0/mlflow-artifacts/mpu/create/0/r/artifacts/a%20b";
+        check(Method::POST, create, Operation::CreatePartedUpload, &["0/r/artifacts/a b"]);
         let tag = "/api/2.0/mlflow/logged-models/m-1/tags/a%2Fb";
         check(Method::DELETE, tag, Operation::DeleteLoggedModelTag, &["m-1", "a/b"]);
     }
@@ -330,8 +341,6 @@ mod tests {
             let path = format!("/api/3.0/mlflow/{path}");
             assert_eq!(operation(Method::POST, &path), Some(Operation::Refused), "{path}");
         }
-        let create = "/api/2.0/mlflow-artifacts/mpu/create/0/r/artifacts";
-        assert_eq!(operation(Method::POST, create), Some(Operation::Refused));
         for (method, path) in [
             (Method::GET, "/api/2.0/mlflow/runs/nothing"),
             (Method::DELETE, "/api/2.0/mlflow/runs/get"),

@@ -1,5 +1,6 @@
 //! Runs: creating, changing, reading, deleting and restoring them.
 
+use http::{HeaderMap, header};
 use matyan_proto::common::v1::{Outcome, OutcomeKind};
 use matyan_proto::ingest::v1::event::Kind;
 use matyan_proto::ingest::v1::{CreateRun, FinishRun, SetRunProperty};
@@ -18,7 +19,7 @@ use crate::run_locks::RunLocks;
 use crate::run_names::{MLFLOW, NAME_TAG, USER, at_path};
 use crate::run_tags::{add_tag, tag_value};
 use crate::run_view::{RunSnapshot, location_of, no_run, parts_without_metrics, read_view};
-use matyan_channels::Channels;
+use matyan_channels::{Channels, client_name};
 
 /// Parts of the names of runs whose clients give none.
 const ADJECTIVES: [&str; 16] = [
@@ -42,7 +43,18 @@ fn new_name(id: Uuid) -> String {
     format!("{adjective}-{noun}-{}", u16::from_be_bytes([third, fourth]) % 1_000)
 }
 
-pub(crate) async fn create(channels: &Channels, fields: &Fields) -> Result<serde_json::Value> {
+/// The client that makes a run. Its requests name it, as in `mlflow-python-client/3.17.2`.
+fn client_of(headers: &HeaderMap) -> String {
+    let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+    let named = agent.and_then(|agent| agent.strip_prefix("mlflow-")?.split_once("-client/"));
+    client_name("MLflow", named.map(|(_, version)| version))
+}
+
+pub(crate) async fn create(
+    channels: &Channels,
+    headers: &HeaderMap,
+    fields: &Fields,
+) -> Result<serde_json::Value> {
     let experiment_id = fields.text("experiment_id")?.filter(|id| !id.is_empty()).unwrap_or(DEFAULT_ID);
     let start_ms = time(fields, "start_time")?.unwrap_or_else(now_ms);
     let tags = fields.objects("tags")?;
@@ -72,7 +84,8 @@ pub(crate) async fn create(channels: &Channels, fields: &Fields) -> Result<serde
     let experiment = experiments::find_active(channels, experiment_id).await?;
     let mut batch = RunBatch::default();
     let created_us = Some(start_ms * 1_000);
-    batch.add(Kind::CreateRun(CreateRun { created_us, ..CreateRun::default() }), Some(start_ms));
+    let client = client_of(headers);
+    batch.add(Kind::CreateRun(CreateRun { created_us, client, ..CreateRun::default() }), Some(start_ms));
     batch.set_properties(SetRunProperty {
         name: Some(name),
         experiment: Some(experiment.name),
@@ -174,6 +187,17 @@ mod tests {
         assert_eq!(outcome("FINISHED").unwrap(), Some(OutcomeKind::Finished));
         assert_eq!(outcome("KILLED").unwrap(), Some(OutcomeKind::Interrupted));
         outcome("finished").unwrap_err();
+    }
+
+    #[test]
+    fn a_client_is_known_by_its_requests() {
+        let client = |agent: &'static str| {
+            client_of(&HeaderMap::from_iter([(header::USER_AGENT, http::HeaderValue::from_static(agent))]))
+        };
+        assert_eq!(client("mlflow-python-client/3.17.2"), "MLflow 3.17.2");
+        assert_eq!(client("mlflow-java-client/2.9.2"), "MLflow 2.9.2");
+        assert_eq!(client("curl/8.0"), "MLflow");
+        assert_eq!(client_of(&HeaderMap::new()), "MLflow");
     }
 
     #[test]

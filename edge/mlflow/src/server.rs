@@ -13,8 +13,8 @@ use crate::fields::Fields;
 use crate::route::{Operation, Route};
 use crate::run_locks::RunLocks;
 use crate::{
-    artifacts, experiment_search, experiments, history, inputs, logged_models, model_search, registry,
-    run_log, run_search, runs, versions,
+    artifacts, experiment_search, experiments, history, inputs, logged_models, model_search, parted_uploads,
+    registry, run_log, run_search, runs, versions,
 };
 use matyan_channels::Channels;
 
@@ -30,6 +30,8 @@ pub struct Request<'a> {
     /// The query of the URL; empty if there is none.
     pub query: &'a str,
     pub headers: &'a HeaderMap,
+    /// Scheme and host under which the client has reached this server; `None` if the request does not say.
+    pub origin: Option<String>,
     pub body: RequestBody,
 }
 
@@ -60,13 +62,21 @@ impl Default for Mlflow {
     }
 }
 
+/// What few operations need of a request besides its fields.
+#[derive(Clone, Copy)]
+struct Asked<'c> {
+    headers: &'c HeaderMap,
+    origin: Option<&'c str>,
+}
+
 /// The work of an operation that answers with JSON.
 type Work<'c> = BoxFuture<'c, Result<Value>>;
 
 impl Mlflow {
     /// Answers a request, by calls over these channels.
     pub async fn answer(&self, channels: &Channels, request: Request<'_>) -> Result<Answer> {
-        let Request { route, query, headers, body } = request;
+        let Request { route, query, headers, origin, body } = request;
+        let asked = Asked { headers, origin: origin.as_deref() };
         let mut fields = Fields::of_query(query);
         let file = match body {
             RequestBody::Json(json) if json.is_empty() => None,
@@ -90,7 +100,7 @@ impl Mlflow {
             }
             (operation, _) => {
                 let _turn = self.turn(operation).await;
-                let answer = self.work(operation, channels, &fields)?.await?;
+                let answer = self.work(operation, channels, asked, &fields)?.await?;
                 Ok(Answer::Json(answer.to_string()))
             }
         }
@@ -109,8 +119,16 @@ impl Mlflow {
         &'c self,
         operation: Operation,
         channels: &'c Channels,
+        asked: Asked<'c>,
         fields: &'c Fields,
     ) -> Result<Work<'c>> {
+        match operation {
+            Operation::CreateRun => return Ok(runs::create(channels, asked.headers, fields).boxed()),
+            Operation::CreatePartedUpload => {
+                return Ok(parted_uploads::create(channels, asked.origin, fields).boxed());
+            }
+            _ => {}
+        }
         let work = tracking_work(operation, channels, &self.locks, fields)
             .or_else(|| experiment_work(operation, channels, fields))
             .or_else(|| model_work(operation, channels, fields))
@@ -129,7 +147,8 @@ impl Mlflow {
     }
 }
 
-/// Capabilities of the server, which clients ask for before they send large files.
+/// Capabilities of the server, which clients ask for before they send large files. Uploads in parts are answered, but
+/// not offered: a file that is sent at once is stored at once, and parts are joined.
 fn server_info() -> Value {
     json!({
         "store_type": "SqlStore",
@@ -149,7 +168,6 @@ fn tracking_work<'c>(
 ) -> Option<Work<'c>> {
     Some(match operation {
         Operation::ServerInfo => futures::future::ready(Ok(server_info())).boxed(),
-        Operation::CreateRun => runs::create(channels, fields).boxed(),
         Operation::UpdateRun => runs::update(channels, locks, fields).boxed(),
         Operation::GetRun => runs::get(channels, fields).boxed(),
         Operation::DeleteRun => runs::set_deleted(channels, fields, true).boxed(),
@@ -187,6 +205,8 @@ fn experiment_work<'c>(operation: Operation, channels: &'c Channels, fields: &'c
         Operation::ListRunArtifacts => artifacts::list_of_run(channels, fields).boxed(),
         Operation::ListArtifacts => artifacts::list(channels, fields).boxed(),
         Operation::DeleteArtifact => artifacts::delete(channels, fields).boxed(),
+        Operation::CompletePartedUpload => parted_uploads::complete(channels, fields).boxed(),
+        Operation::AbortPartedUpload => parted_uploads::abort(channels, fields).boxed(),
         _ => return None,
     })
 }

@@ -8,7 +8,7 @@ use crate::error::{MlflowError, Result};
 use crate::fields::{Fields, missing};
 use crate::logged_models;
 use crate::names::{check_length, is_model_id};
-use crate::registry::{check_model_tag, description, model_tags, next_number};
+use crate::registry::{check_model_tag, description, is_prompt, model_tags, next_number};
 use crate::registry_store::{self, RegisteredModel, no_version, stage, version_number};
 use crate::version_view::version_view;
 use matyan_channels::Channels;
@@ -45,8 +45,13 @@ fn answer(model: &RegisteredModel, version: &str) -> Result<Value> {
 pub(crate) async fn create(channels: &Channels, fields: &Fields) -> Result<Value> {
     let name = fields.required("name")?;
     let source = fields.required("source")?;
-    check_source(source)?;
     let tags = model_tags(fields)?;
+    if is_prompt(&tags) {
+        // A prompt has no files, and its source is any text.
+        check_length("source", source, URI_CHARS)?;
+    } else {
+        check_source(source)?;
+    }
     let description = description(fields)?;
     let text = |name: &str| fields.text(name).map(Option::unwrap_or_default);
     let (run_id, run_link) = (text("run_id")?, text("run_link")?);

@@ -26,7 +26,7 @@ use super::answer::WithETag;
 use super::call::{Call, NoParameters};
 use super::operation::{BasePath, Operation};
 use crate::error::{ApiError, ApiResult, Problem, blamed_field};
-use crate::tls::is_https;
+use crate::request_origin::origin;
 
 pub(crate) fn operations() -> Vec<Operation> {
     vec![
@@ -189,7 +189,7 @@ fn absolute(url: String, parts: &Parts) -> ApiResult<String> {
 
 async fn begin_upload(call: Call<NoParameters, Json<NewUpload>>) -> ApiResult<Json<BegunUpload>> {
     let Json(NewUpload { run_id, artifact_path, content_type, size }) = call.body;
-    let request = BeginUploadRequest { run_id, artifact_path, content_type, size };
+    let request = BeginUploadRequest { run_id, artifact_path, content_type, size, part_count: 0 };
     let answer = call.services.ingest().begin_upload(request).await.map_err(presign_error)?.into_inner();
     let BeginUploadResponse { upload_id, key: s3_key, part_bytes, is_sequential } = answer;
     Ok(Json(BegunUpload { upload_id, s3_key, part_bytes, is_sequential }))
@@ -197,7 +197,7 @@ async fn begin_upload(call: Call<NoParameters, Json<NewUpload>>) -> ApiResult<Js
 
 async fn presign_part(call: Call<NoParameters, Json<UploadPart>>) -> ApiResult<Json<PresignedPart>> {
     let Json(UploadPart { upload_id, run_id, artifact_path, content_type, size, part_number }) = call.body;
-    let upload = PartedUpload { upload_id, run_id, artifact_path, content_type, size };
+    let upload = PartedUpload { upload_id, run_id, artifact_path, content_type, size, part_count: 0 };
     let request = PresignPartRequest { upload: Some(upload), part_number };
     let answer = call.services.ingest().presign_part(request).await.map_err(presign_error)?.into_inner();
     let PresignPartResponse { upload_url, headers, offset, length, .. } = answer;
@@ -206,7 +206,7 @@ async fn presign_part(call: Call<NoParameters, Json<UploadPart>>) -> ApiResult<J
 
 async fn complete_upload(call: Call<NoParameters, Json<SentUpload>>) -> ApiResult<Json<NoContent>> {
     let Json(SentUpload { upload_id, run_id, artifact_path, content_type, size, etags }) = call.body;
-    let upload = PartedUpload { upload_id, run_id, artifact_path, content_type, size };
+    let upload = PartedUpload { upload_id, run_id, artifact_path, content_type, size, part_count: 0 };
     let request = CompleteUploadRequest { upload: Some(upload), etags };
     call.services.ingest().complete_upload(request).await.map_err(presign_error)?;
     Ok(Json(NoContent {}))
@@ -214,7 +214,7 @@ async fn complete_upload(call: Call<NoParameters, Json<SentUpload>>) -> ApiResul
 
 async fn abort_upload(call: Call<NoParameters, Json<ArtifactUpload>>) -> ApiResult<Json<NoContent>> {
     let Json(ArtifactUpload { upload_id, run_id, artifact_path, content_type, size }) = call.body;
-    let upload = PartedUpload { upload_id, run_id, artifact_path, content_type, size };
+    let upload = PartedUpload { upload_id, run_id, artifact_path, content_type, size, part_count: 0 };
     let request = AbortUploadRequest { upload: Some(upload) };
     call.services.ingest().abort_upload(request).await.map_err(presign_error)?;
     Ok(Json(NoContent {}))
@@ -227,16 +227,6 @@ fn presign_error(status: Status) -> ApiError {
     }
     let field = format!("body.{}", blamed_field(&status).unwrap_or_default());
     ApiError::validation_list(&[Problem { field, message: status.message().to_owned() }])
-}
-
-/// Scheme and host under which the caller reached this server, so that the caller can reach it
-/// again. A proxy's header takes precedence over the connection's own scheme.
-fn origin(parts: &Parts) -> ApiResult<String> {
-    let scheme = if is_https(&parts.headers, &parts.extensions) { "https" } else { "http" };
-    let host = header(&parts.headers, header::HOST.as_str()).or(parts.uri.authority().map(|it| it.as_str()));
-    let host =
-        host.ok_or_else(|| ApiError::new(StatusCode::BAD_REQUEST, "the request has no Host header"))?;
-    Ok(format!("{scheme}://{host}"))
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

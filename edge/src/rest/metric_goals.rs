@@ -46,7 +46,7 @@ enum Format {
     Integer,
 }
 
-/// The goal of a metric. A change to `unknown`, or to an empty unit, forgets what people have set.
+/// The goal of a metric. A change to `unknown`, or to an empty text, forgets what people have set.
 #[derive(Serialize, JsonSchema)]
 struct Goal {
     name: String,
@@ -54,6 +54,8 @@ struct Goal {
     summary: Summary,
     format: Format,
     unit: String,
+    /// The metric that is the x axis of charts that have not chosen one; empty: steps.
+    x_axis: String,
     /// Whether it is the primary metric of the project.
     primary: bool,
 }
@@ -65,6 +67,7 @@ struct GoalChanges {
     summary: Option<Summary>,
     format: Option<Format>,
     unit: Option<String>,
+    x_axis: Option<String>,
     primary: Option<bool>,
     /// Only if this is the name of the primary metric; empty: only if there is none.
     if_primary: Option<String>,
@@ -91,6 +94,7 @@ impl From<pb::Goal> for Goal {
             },
             name: goal.name,
             unit: goal.unit,
+            x_axis: goal.x_axis,
             primary: goal.primary,
         }
     }
@@ -134,13 +138,14 @@ async fn list(call: Call) -> ApiResult<Json<Vec<Goal>>> {
 
 async fn update(call: Call<EditCondition, Json<GoalChanges>>) -> ApiResult<WithETag<Goal>> {
     let if_updated_us = call.parameters.updated_us()?;
-    let Json(GoalChanges { name, direction, summary, format, unit, primary, if_primary }) = call.body;
+    let Json(GoalChanges { name, direction, summary, format, unit, x_axis, primary, if_primary }) = call.body;
     let request = pb::UpdateGoalRequest {
         name,
         direction: direction.map(|it| pb::GoalDirection::from(it).into()),
         summary: summary.map(|it| pb::GoalSummary::from(it).into()),
         format: format.map(|it| pb::NumberFormat::from(it).into()),
         unit,
+        x_axis,
         primary,
         if_updated_us,
         if_primary,

@@ -201,6 +201,9 @@ pub(crate) struct Props {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     outcome_message: Option<String>,
+    /// Name and version of the client that made the run, such as `W&B 0.31.0`. Absent if it is not known.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    client: String,
     /// The run that this one branches from. Absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "RunParent")]
@@ -259,6 +262,7 @@ impl Props {
             active: props.active,
             outcome: props.outcome.as_ref().and_then(|outcome| outcome.kind().name()),
             outcome_message: props.outcome.map(|outcome| outcome.message),
+            client: props.client,
             parent: props.parent.map(|parent| RunParent { run_id: parent.run_id, step: parent.step }),
             notes,
         }

@@ -228,7 +228,12 @@ impl RunState {
         let RunPosition { is_begun, is_finished, .. } = self.position;
         if !is_begun || is_finished {
             let created_us = reading.first_us;
-            let create = CreateRun { force_resume: is_finished, created_us, ..CreateRun::default() };
+            let create = CreateRun {
+                force_resume: is_finished,
+                created_us,
+                client: "TensorBoard".to_owned(),
+                ..CreateRun::default()
+            };
             batch.add(Kind::CreateRun(create), reading.first_us);
         }
         if !is_begun {

@@ -193,8 +193,8 @@ impl IngestService for Frontier {
         &self,
         request: Request<BeginUploadRequest>,
     ) -> Result<Response<BeginUploadResponse>, Status> {
-        let BeginUploadRequest { run_id, artifact_path, size, .. } = request.into_inner();
-        if size == 0 {
+        let BeginUploadRequest { run_id, artifact_path, size, part_count, .. } = request.into_inner();
+        if size == 0 && part_count == 0 {
             return Err(Status::invalid_argument("`size` is 0"));
         }
         let upload_id = "id".to_owned();
@@ -207,7 +207,11 @@ impl IngestService for Frontier {
         request: Request<PresignPartRequest>,
     ) -> Result<Response<PresignPartResponse>, Status> {
         let PresignPartRequest { upload, part_number } = request.into_inner();
-        let PartedUpload { run_id, artifact_path, upload_id, .. } = upload.unwrap();
+        let PartedUpload { run_id, artifact_path, upload_id, part_count, .. } = upload.unwrap();
+        if part_count > 0 {
+            let upload_url = format!("/api/v1/rest/blobs/{run_id}/parts/{part_number}?signature=s");
+            return Ok(Response::new(PresignPartResponse { upload_url, ..PresignPartResponse::default() }));
+        }
         let headers = [("content-range".to_owned(), "bytes 4-6/7".to_owned())].into();
         let path = format!("/api/v1/rest/blobs/{run_id}/{artifact_path}");
         let upload_url =
@@ -219,9 +223,15 @@ impl IngestService for Frontier {
         &self,
         request: Request<CompleteUploadRequest>,
     ) -> Result<Response<CompleteUploadResponse>, Status> {
-        match request.into_inner().etags.as_slice() {
+        let CompleteUploadRequest { upload, etags } = request.into_inner();
+        let PartedUpload { run_id, artifact_path, part_count, .. } = upload.unwrap();
+        if part_count > 0 {
+            let key = format!("{run_id}/{artifact_path}");
+            return Ok(Response::new(CompleteUploadResponse { key, size: part_count.into() }));
+        }
+        match etags.as_slice() {
             [] => Err(Status::not_found("the upload does not exist any more")),
-            [etag] if etag == "\"confirmed\"" => Ok(Response::new(CompleteUploadResponse {})),
+            [etag] if etag == "\"confirmed\"" => Ok(Response::new(CompleteUploadResponse::default())),
             _ => Err(Status::aborted("part 1 was not received")),
         }
     }

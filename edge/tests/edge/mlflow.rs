@@ -9,6 +9,7 @@ use matyan_edge::{Edge, Metrics, Protocol, Settings, Transport};
 use matyan_proto::documents::v1 as documents;
 use matyan_proto::experiments::v1 as experiments;
 use matyan_proto::ingest::v1::Rejection;
+use matyan_proto::ingest::v1::event::Kind;
 use matyan_proto::runs::v1 as runs;
 use matyan_proto::search::v1 as search;
 use matyan_proto::series::v1 as series;
@@ -47,7 +48,8 @@ impl Port {
     }
 
     async fn send(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
-        let request = Request::builder().method(method).uri(path).body(Body::from(body.to_owned())).unwrap();
+        let request = Request::builder().method(method).uri(path).header("host", "localhost:1");
+        let request = request.body(Body::from(body.to_owned())).unwrap();
         let (head, body) = self.edge.answer(request).await.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         (head.status.as_u16(), serde_json::from_slice(&body).unwrap())
@@ -88,6 +90,40 @@ async fn a_search_is_a_query_of_the_server() {
          (run['hparams', 'lr'] == 0.1 and str(run['hparams', 'lr']) == '0.1')"
     );
     assert_eq!((request.limit, request.sort.len(), request.sort[0].descending), (1, 2, true));
+}
+
+#[tokio::test]
+async fn a_large_file_is_sent_in_parts() {
+    let port = Port::with_run();
+    let send = async |operation: &str, body: Value| {
+        let path = format!("/api/2.0/mlflow-artifacts/mpu/{operation}/0/r/artifacts/models");
+        port.send("POST", &path, &body.to_string()).await
+    };
+    let (status, begun) = send("create", json!({"path": "/tmp/big.bin", "num_parts": 2})).await;
+    let part = |number: u32| {
+        let url = format!("http://localhost:1/api/v1/rest/blobs/r/parts/{number}?signature=s");
+        json!({"part_number": number, "url": url, "headers": {}})
+    };
+    assert_eq!((status, &begun["credentials"]), (200, &json!([part(1), part(2)])));
+    let id = begun["upload_id"].as_str().unwrap();
+    let parts = json!([{"part_number": 2, "etag": "b"}, {"part_number": 1, "etag": "a"}]);
+    let (status, answer) =
+        send("complete", json!({"path": "C:\\big.bin", "upload_id": id, "parts": parts})).await;
+    assert_eq!((status, answer), (200, json!({})));
+    let (_, batch) = port.frontier.published().pop().unwrap();
+    let Some(Kind::BlobRef(blob)) = &batch.events[0].kind else { panic!("no file was announced: {batch:?}") };
+    assert_eq!((blob.key.as_str(), blob.path.as_str()), ("r/models/big.bin", "models/big.bin"));
+    assert_eq!(blob.size, Some(2), "the frontier says so");
+    for (operation, body) in [
+        ("create", json!({"path": "/tmp/big.bin", "num_parts": 10_001})),
+        ("create", json!({"path": "/tmp/", "num_parts": 1})),
+        ("complete", json!({"path": "big.bin", "upload_id": id, "parts": [{"part_number": 2}]})),
+        ("complete", json!({"path": "big.bin", "parts": [{"part_number": 1}]})),
+    ] {
+        let (status, answer) = send(operation, body).await;
+        assert_eq!((status, &answer["error_code"]), (400, &json!("INVALID_PARAMETER_VALUE")), "{answer}");
+    }
+    assert_eq!(send("abort", json!({"path": "big.bin", "upload_id": id})).await, (200, json!({})));
 }
 
 #[tokio::test]

@@ -265,6 +265,41 @@ async fn a_manifest_that_is_applied_late_is_announced_again() {
     assert_eq!(port.execute(document).await["data"]["createArtifactManifest"]["artifactManifest"]["id"], "x");
 }
 
+#[tokio::test]
+async fn a_large_file_of_an_artifact_is_sent_in_parts() {
+    let port = Port::with_run("r:p");
+    let content = json!({"id": "x", "project": "p", "state": "PENDING", "run_id": "r:p"});
+    let content = content.to_string().into_bytes().into();
+    let document = documents::Document { content, updated_us: 1, ..documents::Document::default() };
+    port.backend.answers(GET_DOCUMENT, [documents::GetResponse { document: Some(document) }]);
+    let files = r#"mutation { createArtifactFiles(input: {artifactFiles: [
+        {artifactID: "x", name: "a", uploadPartsInput: [{partNumber: 1, hexMD5: "0"}, {partNumber: 2, hexMD5: "0"}]}
+    ]}) { files { edges { node {
+        storagePath uploadMultipartUrls { uploadID uploadUrlParts { partNumber uploadUrl } }
+    } } } } }"#;
+    let answer = port.execute(files).await;
+    let node = &answer["data"]["createArtifactFiles"]["files"]["edges"][0]["node"];
+    let parts = &node["uploadMultipartUrls"];
+    let url = |number: u32| format!("http://localhost:1/api/v1/rest/blobs/r:p/parts/{number}?signature=s");
+    let expected = [1, 2].map(|number| json!({"partNumber": number, "uploadUrl": url(number)}));
+    assert_eq!(parts["uploadUrlParts"], json!(expected), "{answer}");
+    let complete = |path: &str, number: u32| {
+        format!(
+            r#"mutation {{ completeMultipartUploadArtifact(input: {{
+                completeMultipartAction: "Complete", artifactID: "x", storagePath: "{path}",
+                uploadID: "id", completedParts: [{{partNumber: {number}, hexMD5: "0"}}]
+            }}) {{ digest }} }}"#
+        )
+    };
+    let path = node["storagePath"].as_str().unwrap();
+    let answer = port.execute(&complete(path, 1)).await;
+    assert_eq!(answer["data"]["completeMultipartUploadArtifact"], json!({"digest": null}), "{answer}");
+    for (path, number, problem) in [("other/a", 1, "storagePath"), (path, 2, "partNumber")] {
+        let answer = port.execute(&complete(path, number)).await;
+        assert!(answer["errors"][0]["message"].as_str().unwrap().contains(problem), "{answer}");
+    }
+}
+
 /// Files are announced without waiting, and a client that gets the version expects all of them.
 #[tokio::test]
 async fn a_version_is_committed_once_its_files_are_applied() {

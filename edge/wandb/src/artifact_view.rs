@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::batch::content_type;
 use crate::call::CallContext;
+use crate::collections::{tag_nodes, type_of};
 use crate::documents::{self, ARTIFACTS, COLLECTIONS};
 use crate::error::{Result, WandbError};
 use crate::files::{ARTIFACT_FOLDER, connection, known_size, listed_below, page, read_url, size};
@@ -65,8 +66,8 @@ pub(crate) async fn node(context: &CallContext, entity: &str, artifact: &Members
 fn node_in(entity: &str, artifact: &Members, collection: &Members) -> Value {
     let id = text(artifact, "id");
     let project = text(artifact, "project");
-    let sequence =
-        sequence_node(entity, project, text(artifact, "collection"), text(artifact, "type"), collection);
+    let kind = type_of(artifact, collection);
+    let sequence = sequence_node(entity, project, text(artifact, "collection"), kind, collection);
     let of_alias = |alias: &String| json!({"id": format!("{id}:{alias}"), "alias": alias, "artifactCollection": sequence});
     let aliases: Vec<Value> = aliases_of(collection, id).map(of_alias).collect();
     let created = time_text(artifact.get("created_us").and_then(Value::as_i64).unwrap_or_default());
@@ -93,8 +94,8 @@ fn node_in(entity: &str, artifact: &Members, collection: &Members) -> Value {
         "createdAt": created,
         "updatedAt": created,
         "aliases": aliases,
-        "tags": [],
-        "artifactType": {"id": text(artifact, "type"), "name": text(artifact, "type"), ENTITY: entity, "_project": project},
+        "tags": tag_nodes(artifact),
+        "artifactType": {"id": kind, "name": kind, ENTITY: entity, "_project": project},
         "artifactSequence": sequence,
     })
 }
@@ -117,13 +118,13 @@ fn sequence_node(
         "_project": project,
         "id": format!("{project}/{name}"),
         "name": name,
-        "description": "",
+        "description": text(collection, "description"),
         "state": "READY",
         "createdAt": created,
         "updatedAt": created,
         "project": project_node(project, entity),
         "defaultArtifactType": {"id": artifact_type, "name": artifact_type, ENTITY: entity, "_project": project},
-        "tags": {"edges": []},
+        "tags": {"edges": tag_nodes(collection).into_iter().map(|tag| json!({"node": tag})).collect::<Vec<_>>()},
     })
 }
 

@@ -12,12 +12,14 @@ use crate::artifact_view::{
 };
 use crate::batch::{RunBatch, publish, publish_and_wait, wait_for_published};
 use crate::call::{CallContext, ENTITY, entity_or_default, project_or_default};
+use crate::collections::{change_tags, tags_of};
 use crate::documents::{self, ARTIFACTS, COLLECTIONS};
 use crate::error::{Result, WandbError};
 use crate::files::{ARTIFACT_FOLDER, connection, sign};
 use crate::names::{MADE_ARTIFACTS, RunName, USED_ARTIFACTS, WANDB, file_path};
 use crate::node::Arguments;
 use crate::param_changes::ParamChanges;
+use crate::parted_uploads;
 use crate::run_view::{RunSnapshot, parts_to_change};
 use crate::runs::{find_parts, no_run};
 
@@ -249,10 +251,15 @@ pub(crate) async fn create_files(context: &CallContext, arguments: &Arguments) -
         }
         let file = spec.required("name")?;
         let path = path_in_run(&artifact, file)?;
-        let upload = sign(context, text(&artifact, "run_id"), &path).await?;
+        let run_id = text(&artifact, "run_id");
+        let upload = sign(context, run_id, &path).await?;
+        let parts = match parted_uploads::part_count(&spec, "uploadPartsInput")? {
+            Some(count) => parted_uploads::begin(context, run_id, &path, count).await?,
+            None => Value::Null,
+        };
         let mut batch = RunBatch::default();
-        batch.announce(text(&artifact, "run_id"), &path);
-        publish(&context.channels, text(&artifact, "run_id"), batch).await?;
+        batch.announce(run_id, &path);
+        publish(&context.channels, run_id, batch).await?;
         nodes.push(json!({
             "id": format!("{id}/{file}"),
             "name": file,
@@ -260,12 +267,26 @@ pub(crate) async fn create_files(context: &CallContext, arguments: &Arguments) -
             "storagePath": path,
             "uploadUrl": upload.url,
             "uploadHeaders": upload.headers,
-            "uploadMultipartUrls": null,
+            "uploadMultipartUrls": parts,
             "artifact": {"id": id},
         }));
     }
     let total = nodes.len();
     Ok(json!({"files": connection(nodes, 0, total)}))
+}
+
+/// Ends the upload of a file in parts.
+pub(crate) async fn end_upload(context: &CallContext, arguments: &Arguments) -> Result<Value> {
+    let input = arguments.input()?;
+    let artifact = stored_input(context, &input).await?;
+    check_pending(&artifact)?;
+    let path = input.required("storagePath")?;
+    let folder = format!("{ARTIFACT_FOLDER}{}/", text(&artifact, "id"));
+    if !path.starts_with(&folder) {
+        return Err(WandbError::invalid("`storagePath` is not the path of a file of this artifact"));
+    }
+    parted_uploads::end(context, text(&artifact, "run_id"), path, &input).await?;
+    Ok(json!({"digest": null}))
 }
 
 /// Gives an upload URL for the list of the files of a version.
@@ -378,12 +399,14 @@ fn add_version(collection: &mut Members, artifact: &Members) -> Result<i64> {
     Ok(version)
 }
 
-/// Changes the description, the metadata or the aliases of a version.
+/// Changes the description, the metadata, the tags or the aliases of a version.
 pub(crate) async fn update(context: &CallContext, arguments: &Arguments) -> Result<Value> {
     let input = arguments.input()?;
     let id = input.required("artifactID")?;
     let description = input.sent_text("description")?;
     let metadata = input.text("metadata")?;
+    let added = tags_of(&input, "tagsToAdd")?;
+    let deleted = tags_of(&input, "tagsToDelete")?;
     // Changes that may be refused come first, so that a refused request changes nothing.
     if !input.get("aliases").is_null() {
         let aliases = requested_aliases(&input)?;
@@ -403,6 +426,9 @@ pub(crate) async fn update(context: &CallContext, arguments: &Arguments) -> Resu
             if let Some(value) = value {
                 members.insert(member.to_owned(), value.into());
             }
+        }
+        if !added.is_empty() || !deleted.is_empty() {
+            change_tags(members, &added, &deleted)?;
         }
         Ok(members.clone())
     })

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use matyan_channels::is_missing;
 use matyan_proto::artifacts::v1::get_response::Message;
-use matyan_proto::artifacts::v1::{Artifact, GetRequest, ListRequest};
+use matyan_proto::artifacts::v1::{Artifact, DeleteRequest, GetRequest, ListRequest};
 use matyan_proto::ingest::v1::PresignRequest;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ use crate::runs::{find, no_run};
 pub(crate) const ARTIFACT_FOLDER: &str = "wandb-artifacts/";
 
 /// The type of every upload. The signature of some URLs covers it, and clients send the headers that they get.
-const UPLOAD_TYPE: &str = "application/octet-stream";
+pub(crate) const UPLOAD_TYPE: &str = "application/octet-stream";
 
 /// Files in one request.
 const MAX_FILES: usize = 10_000;
@@ -52,17 +52,17 @@ pub(crate) async fn sign(context: &CallContext, run_id: &str, path: &str) -> Res
         size: None,
     };
     let signed = context.channels.ingest().presign(request).await?.into_inner();
-    // A relative URL points to this server, as seen by the client.
-    let url = if signed.upload_url.starts_with('/') {
-        format!("{}{}", context.origin, signed.upload_url)
-    } else {
-        signed.upload_url
-    };
+    let url = absolute(context, signed.upload_url);
     let mut headers: Vec<String> =
         signed.headers.into_iter().map(|(name, value)| format!("{name}:{value}")).collect();
     headers.push(format!("Content-Type:{UPLOAD_TYPE}"));
     headers.sort();
     Ok(Upload { url, headers })
+}
+
+/// A relative URL points to this server, as seen by the client.
+pub(crate) fn absolute(context: &CallContext, url: String) -> String {
+    if url.starts_with('/') { format!("{}{url}", context.origin) } else { url }
 }
 
 /// The URL under which a file of a run is read.
@@ -325,11 +325,29 @@ pub(crate) async fn url(context: &CallContext, file: &Node, arguments: &Argument
     Ok(upload.url.into())
 }
 
-/// A single file cannot be deleted.
-pub(crate) fn delete() -> Result<Value> {
-    Err(WandbError::invalid(
-        "this server deletes files with their run: delete the run, or upload another file with this name",
-    ))
+/// The run and the path of a file, by the id that clients got. Files of artifacts are deleted with their run.
+fn parsed_id(id: &str) -> Result<(&str, &str)> {
+    match id.split_once('/') {
+        Some((run_id, path)) if !path.is_empty() && !path.starts_with(ARTIFACT_FOLDER) => Ok((run_id, path)),
+        _ => Err(WandbError::invalid(format!("`{}` is not the id of a file of a run", id.escape_debug()))),
+    }
+}
+
+/// Deletes files of runs. A missing file counts as deleted, because clients repeat requests.
+pub(crate) async fn delete(context: &CallContext, arguments: &Arguments) -> Result<Value> {
+    let input = arguments.input()?;
+    let ids = input.texts("files")?.unwrap_or_default();
+    checked_count(&ids)?;
+    let files = ids.into_iter().map(parsed_id).collect::<Result<Vec<_>>>()?;
+    for (run_id, path) in files {
+        let request = DeleteRequest { run_id: run_id.to_owned(), path: path.to_owned() };
+        match context.channels.artifacts().delete(request).await {
+            Ok(_) => {}
+            Err(status) if is_missing(&status) => {}
+            Err(status) => return Err(status.into()),
+        }
+    }
+    Ok(json!({"success": true}))
 }
 
 #[cfg(test)]
@@ -350,6 +368,14 @@ mod tests {
             ("a", "", false),
         ] {
             assert_eq!(is_like(name, pattern), expected, "{name} {pattern}");
+        }
+    }
+
+    #[test]
+    fn only_files_of_runs_have_ids_to_delete() {
+        assert_eq!(parsed_id("r:p/media/a.png").unwrap(), ("r:p", "media/a.png"));
+        for wrong in ["", "r:p", "r:p/", "r:p/wandb-artifacts/x/a"] {
+            parsed_id(wrong).expect_err(wrong);
         }
     }
 

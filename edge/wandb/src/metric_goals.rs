@@ -15,6 +15,9 @@ pub(crate) const GOALS: &str = "__metrics__";
 /// Fields of a definition. A definition for several metrics has a pattern instead of a name; clients add a definition
 /// for each metric that the pattern matches.
 const NAME: &str = "1";
+/// The name of the metric that is the x axis, or its place in the list of definitions, which starts at 1.
+const STEP_METRIC: &str = "4";
+const STEP_METRIC_PLACE: &str = "5";
 const SUMMARY: &str = "7";
 const GOAL: &str = "8";
 
@@ -31,11 +34,11 @@ const MAXIMIZE: i64 = 2;
 /// The goals that an internal config defines, by the name of the metric.
 pub(crate) fn goals(internal: &Map) -> Map {
     let Some(Value::List(definitions)) = internal.get(DEFINITIONS) else { return Map::new() };
-    definitions.iter().filter_map(|definition| goal(definition.as_map()?)).collect()
+    definitions.iter().filter_map(|definition| goal(definitions, definition.as_map()?)).collect()
 }
 
-fn goal(definition: &Map) -> Option<(String, Value)> {
-    let Some(Value::Text(name)) = definition.get(NAME) else { return None };
+fn goal(definitions: &[Value], definition: &Map) -> Option<(String, Value)> {
+    let name = metric_name(definition, NAME)?;
     let summary = match definition.get(SUMMARY) {
         Some(Value::List(aggregates)) => aggregates.iter().filter_map(integer).collect(),
         _ => Vec::new(),
@@ -54,12 +57,34 @@ fn goal(definition: &Map) -> Option<(String, Value)> {
         _ if summary == [LAST] => Some("last"),
         _ => None,
     };
-    let fields: Map = [("direction", direction), ("summary", shown)]
+    let x_axis = step_metric(definitions, definition).filter(|axis| is_metric(axis) && *axis != name);
+    let fields: Map = [("direction", direction), ("summary", shown), ("x_axis", x_axis.as_deref())]
         .into_iter()
         .filter_map(|(field, text)| Some((field.to_owned(), Value::Text(text?.to_owned()))))
         .collect();
-    // A dot that does not separate the members of a row has a backslash.
-    (!fields.is_empty()).then(|| (name.replace("\\.", "."), Value::Map(fields)))
+    (!fields.is_empty()).then_some((name, Value::Map(fields)))
+}
+
+/// The metric over which a script wants to see another metric.
+fn step_metric(definitions: &[Value], definition: &Map) -> Option<String> {
+    let Some(place) = definition.get(STEP_METRIC_PLACE).and_then(integer) else {
+        return metric_name(definition, STEP_METRIC);
+    };
+    let place = usize::try_from(place).ok()?.checked_sub(1)?;
+    metric_name(definitions.get(place)?.as_map()?, NAME)
+}
+
+/// Whether a step is a metric: the steps and times of W&B, such as `_runtime`, are columns of points.
+fn is_metric(axis: &str) -> bool {
+    !axis.is_empty() && !axis.starts_with('_')
+}
+
+/// The name of a metric in a definition. A dot that does not separate the members of a row has a backslash.
+fn metric_name(definition: &Map, field: &str) -> Option<String> {
+    match definition.get(field) {
+        Some(Value::Text(name)) => Some(name.replace("\\.", ".")),
+        _ => None,
+    }
 }
 
 fn integer(value: &Value) -> Option<i64> {
@@ -96,6 +121,14 @@ mod tests {
         ] {
             assert_eq!(goals_of(&format!("[{definition}]")), expected);
         }
+    }
+
+    #[test]
+    fn a_step_metric_is_an_x_axis() {
+        let definitions = r#"[{"1": "val\\.acc", "5": 2, "8": 2}, {"1": "epoch"}, {"1": "loss", "4": "batch"},
+            {"1": "itself", "5": 4}, {"1": "none", "5": 9}, {"1": "zero", "5": 0}, {"1": "time", "4": "_runtime"}]"#;
+        let expected = r#"{"loss":{"x_axis":"batch"},"val.acc":{"direction":"higher","x_axis":"epoch"}}"#;
+        assert_eq!(goals_of(definitions), expected);
     }
 
     #[test]

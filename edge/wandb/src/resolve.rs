@@ -8,6 +8,7 @@ use crate::artifacts;
 use crate::call::{
     CallContext, ENTITY as DEFAULT_ENTITY, GraphqlCall, entity_or_default, project_or_default,
 };
+use crate::collections;
 use crate::error::{Result, WandbError};
 use crate::files;
 use crate::history;
@@ -24,8 +25,8 @@ const MAX_CLIENT: &str = "99.0.0";
 const MIN_CLIENT: &str = "0.13.0";
 
 /// Mutations that are known and always refused, with an alternative for each.
-pub(crate) const REFUSED_MUTATIONS: [&str; 6] =
-    ["upsertSweep", "createAgent", "agentHeartbeat", "stopRun", "deleteFiles", "createCustomChart"];
+pub(crate) const REFUSED_MUTATIONS: [&str; 5] =
+    ["upsertSweep", "createAgent", "agentHeartbeat", "stopRun", "createCustomChart"];
 
 /// The value of a field.
 pub(crate) async fn resolve(
@@ -116,7 +117,7 @@ async fn mutation(context: &CallContext, field: &str, arguments: &Arguments) -> 
         "rewindRun" => runs::rewind(context, arguments).await,
         "createRunFiles" => files::create(context, arguments).await,
         "markRunFilesUploaded" => files::mark_uploaded(context, arguments).await,
-        "deleteFiles" => files::delete(),
+        "deleteFiles" => files::delete(context, arguments).await,
         "notifyScriptableRunAlert" => runs::alert(context, arguments).await,
         "createCustomChart" => {
             Err(WandbError::invalid("this server has no charts of W&B: its own pages draw every metric"))
@@ -126,10 +127,16 @@ async fn mutation(context: &CallContext, field: &str, arguments: &Arguments) -> 
         "createArtifactManifest" => artifacts::create_manifest(context, arguments).await,
         "updateArtifactManifest" => artifacts::update_manifest(context, arguments).await,
         "createArtifactFiles" => artifacts::create_files(context, arguments).await,
+        "completeMultipartUploadArtifact" => artifacts::end_upload(context, arguments).await,
         "commitArtifact" => artifacts::commit(context, arguments).await,
         "updateArtifact" => artifacts::update(context, arguments).await,
         "useArtifact" => artifacts::use_by_run(context, arguments).await,
         "deleteArtifact" => artifacts::delete(context, arguments).await,
+        "updateArtifactSequence" => collections::update(context, arguments).await,
+        "moveArtifactSequence" => collections::change_type(context, arguments).await,
+        "createArtifactCollectionTagAssignments" => collections::set_tags(context, arguments, true).await,
+        "deleteArtifactCollectionTagAssignments" => collections::set_tags(context, arguments, false).await,
+        "deleteArtifactSequence" => collections::delete(context, arguments).await,
         "addAliases" => artifacts::set_aliases(context, arguments, true).await,
         "deleteAliases" => artifacts::set_aliases(context, arguments, false).await,
         _ => Err(unknown(field)),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use matyan_channels::is_missing;
+use matyan_channels::{client_name, is_missing};
 use matyan_proto::common::v1::{Outcome, OutcomeKind, SeriesKey, StepRange};
 use matyan_proto::ingest::v1::event::Kind;
 use matyan_proto::ingest::v1::{AddTag, CreateRun, FinishRun, LogRecord, RemoveTag, SetRunProperty};
@@ -32,6 +32,9 @@ const NO_STOP: &str = "this server cannot stop a run: stop its script";
 
 /// The member of the internal config that names the run from which a run is forked.
 const BRANCH_POINT: &str = "branch_point";
+
+/// The member of the internal config with the version of the client.
+const CLIENT_VERSION: &str = "cli_version";
 
 /// Levels of alerts, as in Python's `logging`.
 const INFO_LEVEL: i64 = 20;
@@ -100,7 +103,8 @@ pub(crate) async fn upsert(context: &CallContext, arguments: &Arguments) -> Resu
             Some((parent, step)) => found_parent(context, &parent, step, existing.is_none()).await?,
             None => None,
         };
-        add_creation(&mut batch, parent);
+        let version = config.as_ref().and_then(Config::client_version);
+        add_creation(&mut batch, parent, client_name("W&B", version));
     }
     if existing.is_none() {
         add_identity(&mut batch, &mut params, context, &name, &entity)?;
@@ -145,14 +149,10 @@ async fn found_parent(
     }
 }
 
-fn add_creation(batch: &mut RunBatch, parent: Option<(String, Option<i64>)>) {
-    match parent {
-        Some((parent_run_id, parent_step)) => {
-            batch
-                .add(Kind::CreateRun(CreateRun { parent_run_id, parent_step, ..CreateRun::default() }), None);
-        }
-        None => batch.create(),
-    }
+fn add_creation(batch: &mut RunBatch, parent: Option<(String, Option<i64>)>, client: String) {
+    let (parent_run_id, parent_step) = parent.unwrap_or_default();
+    let create = CreateRun { parent_run_id, parent_step, client, ..CreateRun::default() };
+    batch.add(Kind::CreateRun(create), None);
 }
 
 fn add_identity(
@@ -265,6 +265,14 @@ impl Config {
             }
         }
         Ok(Self { shown, internal })
+    }
+
+    /// The version of the client, by its own report.
+    fn client_version(&self) -> Option<&str> {
+        match self.internal.get(CLIENT_VERSION) {
+            Some(Value::Text(version)) => Some(version),
+            _ => None,
+        }
     }
 
     /// The run from which this run is forked, and the last step that they share.
@@ -463,6 +471,16 @@ mod tests {
         let mut batch = RunBatch::default();
         add_tags(&mut batch, old, new).unwrap();
         assert!(matches!(kinds(batch).as_slice(), [Kind::RemoveTag(_), Kind::AddTag(_)]));
+    }
+
+    #[test]
+    fn a_run_names_the_client_that_makes_it() {
+        let config = r#"{"lr": {"value": 1}, "_wandb": {"value": {"cli_version": "0.31.0"}}}"#;
+        let config = Config::parse(config).unwrap();
+        let mut batch = RunBatch::default();
+        add_creation(&mut batch, None, client_name("W&B", config.client_version()));
+        let client = "W&B 0.31.0".to_owned();
+        assert_eq!(kinds(batch), [Kind::CreateRun(CreateRun { client, ..CreateRun::default() })]);
     }
 
     #[test]

@@ -176,7 +176,12 @@ fn goal_fields(fields: Option<&pb::GoalFields>) -> Fields {
             fields = fields.text(key, name);
         }
     }
-    if goal.unit.is_empty() { fields } else { fields.text("unit", &goal.unit) }
+    for (key, text) in [("unit", &goal.unit), ("x_axis", &goal.x_axis)] {
+        if !text.is_empty() {
+            fields = fields.text(key, text);
+        }
+    }
+    fields
 }
 
 fn goal_of(record: &JsonObject) -> Result<pb::MetricGoal> {
@@ -196,6 +201,7 @@ fn goal_fields_of(record: &JsonObject) -> Result<pb::GoalFields> {
         summary: GoalSummary::from_str_name(&text("summary")?).unwrap_or_default().into(),
         format: NumberFormat::from_str_name(&text("format")?).unwrap_or_default().into(),
         unit: text("unit")?,
+        x_axis: text("x_axis")?,
     })
 }
 
@@ -357,6 +363,7 @@ mod tests {
             summary: GoalSummary::Best.into(),
             format: NumberFormat::Percent.into(),
             unit: "%".into(),
+            x_axis: "epoch".into(),
         };
         let defined = pb::GoalFields { direction: GoalDirection::Lower.into(), ..Default::default() };
         let goal = pb::MetricGoal { name: "val/acc".into(), set: Some(set), defined: Some(defined) };

@@ -70,6 +70,7 @@ pub(super) fn head(run: &JsonObject, name: &str) -> Result<pb::RunHead> {
         given_up: run.bool("is_given_up")?.unwrap_or_default(),
         reopened_us: run.time("reopened_at")?,
         binned_us: run.time("binned_at")?,
+        client: run.text("client")?.unwrap_or_default(),
         last_data_us: run.time("last_data_at")?.unwrap_or(updated_us),
         outcome: outcome(run)?,
         cursor: run.inner("cursor")?.map(|at| cursor(&at)).transpose()?,

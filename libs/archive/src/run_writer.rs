@@ -259,6 +259,7 @@ fn run_json(head: &pb::RunHead) -> String {
         .time("last_data_at", head.last_data_us)
         .optional_text("outcome", head.outcome.as_ref().and_then(|outcome| outcome.kind().name()))
         .optional_text("outcome_message", head.outcome.as_ref().map(|outcome| outcome.message.as_str()));
+    let fields = if head.client.is_empty() { fields } else { fields.text("client", &head.client) };
     // Left out of runs that are not in the bin, so that archives of older versions stay the same.
     let fields = match head.binned_us {
         Some(binned_us) => fields.time("binned_at", binned_us),

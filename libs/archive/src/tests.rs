@@ -84,6 +84,7 @@ fn whole_head() -> pb::RunHead {
         last_data_us: 1_700_000_000_000_008,
         cursor: Some(pb::Cursor { position: Some(position), item: 9 }),
         given_up: true,
+        client: "W&B 0.31.0".into(),
         reopened_us: Some(1_700_000_000_000_010),
         binned_us: Some(1_700_000_000_000_011),
         outcome: Some(Outcome { kind: OutcomeKind::Failed.into(), message: "diverged".to_owned() }),

@@ -17,8 +17,11 @@ use crate::{BlobKey, Error, Result};
 /// Prefix of the keys of all projects but the default one. No run or project has this name.
 const PROJECTS: &str = ".projects";
 
-/// Folder of payloads that were moved out of their rows; clients cannot write to it.
+/// Folder of payloads that were moved out of their rows, and of parts of uploads; clients cannot choose a path in it.
 const MOVED: &str = ".matyan";
+
+/// Folder of parts of uploads, below `MOVED`.
+const PARTS: &str = "parts";
 
 /// Forms a key from a project and a reference. All keys are made here.
 fn key_text(project: &str, reference: &str) -> Result<String> {
@@ -136,13 +139,18 @@ impl RunFolder {
         self.reference(&format!("{MOVED}/{}", hash.to_hex()))
     }
 
+    /// Returns the run's reference to the folder with the parts of an upload whose size is not known.
+    pub fn parts_reference(&self, upload_id: &str) -> String {
+        self.reference(&format!("{MOVED}/{PARTS}/{upload_id}"))
+    }
+
     /// Returns the run's reference to a blob of its folder.
     pub fn reference_of<'k>(&self, key: &'k BlobKey) -> Option<&'k str> {
         key.as_str().starts_with(&self.prefix).then(|| &key.as_str()[self.project_bytes..])
     }
 }
 
-/// Whether a path inside a run is reserved for payloads moved out of their rows.
+/// Whether a path inside a run is reserved for payloads moved out of their rows, and for parts of uploads.
 pub fn is_reserved_path(path: &str) -> bool {
     path.split('/').next() == Some(MOVED)
 }

@@ -62,7 +62,9 @@ pub use multipart::{
     MAX_UPLOAD_BYTES, MultipartUpload, MultipartUploads, OpenBucket, Part, UPLOAD_ID_BYTES, part_bytes,
 };
 pub use signer::{Clock, UPLOAD_PATH, UploadGrant, UrlSigner};
-pub use upload_limits::{LimitReached, LimitedBlobs, UploadLimits, within_idle_limit};
+pub use upload_limits::{
+    LimitReached, LimitedBlobs, MAX_UNSIZED_PARTS, UnsizedUpload, UploadLimits, within_idle_limit,
+};
 
 use std::{ops::Range, time::Duration};
 

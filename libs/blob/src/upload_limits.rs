@@ -4,7 +4,7 @@
 //! that stops arriving is given up.
 //!
 //! Reading order: `limited_blobs` (the blob store with limits), `metered_content`, `free_space`,
-//! `project_quota`, `open_uploads`.
+//! `project_quota`, `open_uploads`, `unsized_upload`.
 //!
 //! Deliberately absent: limits for workers. They store data that was acknowledged, so they use the
 //! blob store without this layer; ingestion limits that data.
@@ -16,9 +16,11 @@ mod open_uploads;
 mod project_quota;
 #[cfg(test)]
 mod tests;
+mod unsized_upload;
 
 pub use limited_blobs::LimitedBlobs;
 pub use metered_content::within_idle_limit;
+pub use unsized_upload::{MAX_UNSIZED_PARTS, UnsizedUpload};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UploadLimits {

@@ -1,5 +1,5 @@
-//! Goals of metrics: whether lower or higher values are better, which value of a run counts, and how values
-//! are shown. Goals belong to the project, one row per metric name, whatever the context, because a loss is
+//! Goals of metrics: whether lower or higher values are better, which value of a run counts, how values
+//! are shown, and over which metric they are charted. Goals belong to the project, one row per metric name, whatever the context, because a loss is
 //! better when it is lower on every subset. One metric of a project is its primary one.
 //!
 //! People set goals, and runs define them. Both are kept, and a goal that people set counts more: if the last writer
@@ -63,6 +63,9 @@ pub struct GoalFields {
     /// The unit, such as `ms`; never empty.
     #[n(3)]
     pub unit: Option<String>,
+    /// The metric that is the x axis of charts; never empty.
+    #[n(4)]
+    pub x_axis: Option<String>,
 }
 
 impl GoalFields {
@@ -74,6 +77,7 @@ impl GoalFields {
             summary: self.summary.or(others.summary),
             format: self.format.or(others.format),
             unit: self.unit.or_else(|| others.unit.clone()),
+            x_axis: self.x_axis.or_else(|| others.x_axis.clone()),
         }
     }
 }

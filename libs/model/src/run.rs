@@ -110,6 +110,9 @@ pub struct Props {
     /// that its purge has begun; see `is_in_bin`.
     #[n(19)]
     pub binned_us: Option<i64>,
+    /// Name and version of the client that made the run, for people to read; never empty.
+    #[n(20)]
+    pub client: Option<String>,
 }
 
 /// End of a run, by its client's report.

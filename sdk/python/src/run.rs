@@ -126,6 +126,7 @@ impl CoreRun {
             force_resume,
             offline,
             created_us,
+            client: Some(concat!("matyan-client ", env!("CARGO_PKG_VERSION")).to_owned()),
             joins,
             interrupted,
             config,

@@ -379,11 +379,11 @@ os._exit(0)
 def test_a_metric_is_defined_in_the_params(run):
     run.define_metric("val/acc", goal="maximize", summary="best", unit=" % ", format="percent")
     run.define_metric("loss", goal="lower")
-    run.define_metric("loss", summary="last")
+    run.define_metric("loss", summary="last", step_metric="epoch")
     assert run["__metrics__", "loss", "direction"] == "lower"
     assert run._params.merged({})["__metrics__"] == {
         "val/acc": {"direction": "higher", "summary": "best", "unit": "%", "format": "percent"},
-        "loss": {"direction": "lower", "summary": "last"},
+        "loss": {"direction": "lower", "summary": "last", "x_axis": "epoch"},
     }
 
 
@@ -398,6 +398,8 @@ def test_a_metric_is_defined_in_the_params(run):
         ({"unit": ""}, "unit"),
         ({"unit": "  "}, "unit"),
         ({"unit": "u" * 33}, "unit"),
+        ({"step_metric": ""}, "step_metric"),
+        ({"step_metric": "loss"}, "step_metric"),
     ],
 )
 def test_a_wrong_definition_of_a_metric_costs_nothing(run, arguments, argument):

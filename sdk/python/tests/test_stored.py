@@ -129,6 +129,7 @@ def test_forks_while_other_threads_track_cost_nothing(shared_server):
 def test_goals_of_metrics_reach_the_project(run):
     name = f"score {run.hash}"
     run.define_metric(name, goal="higher", summary="best", unit="pp", format="scientific")
+    run.define_metric(name, step_metric="epoch")
     run.close()
     goals = run._http.get("/api/v1/rest/projects/metric-goals/")
     (goal,) = (goal for goal in goals if goal["name"] == name)
@@ -138,6 +139,7 @@ def test_goals_of_metrics_reach_the_project(run):
         "summary": "best",
         "format": "scientific",
         "unit": "pp",
+        "x_axis": "epoch",
         "primary": False,
     }
     info = run._http.get(f"/api/v1/rest/runs/{run.hash}/info/?skip_system=true")

@@ -676,13 +676,18 @@ def test_definitions_of_metrics_are_goals_of_the_project(offline):
     wandb.define_metric("final", summary="last")
     wandb.define_metric("range", summary="min,max")
     wandb.define_metric("plain")
-    wandb.log({"val/acc": 0.5, "other": 1})
+    wandb.define_metric("other", step_metric="_runtime")
+    wandb.define_metric("epoch", step_metric="epoch")
+    wandb.define_metric("lr", step_metric="epoch")
+    wandb.log({"val/acc": 0.5, "other": 1, "lr": 1, "epoch": 1})
     goals = run.matyan_run._params.merged({})["__metrics__"]
     best = {"direction": "higher", "summary": "best"}
+    by_epoch = {**best, "x_axis": "epoch"}
     assert goals == {
         "loss": {"direction": "lower", "summary": "best"},
-        "val/f1": best,
-        "val/acc": best,
+        "val/f1": by_epoch,
+        "val/acc": by_epoch,
+        "lr": {"x_axis": "epoch"},
         "reward": best,
         "final": {"summary": "last"},
     }

@@ -120,6 +120,7 @@ wandb.log({"odd": float("nan")})
 wandb.log({"odd": float("inf")})
 wandb.log({"odd": float("-inf")})
 wandb.config.update({"epochs": 2})
+wandb.define_metric("val.acc", step_metric="loss", goal="maximize")
 wandb.summary["best"] = 0.5
 print("a line")
 wandb.finish()
@@ -135,6 +136,14 @@ def test_a_run_is_stored_exactly(client, shared_server):
     assert (run.name, run.description, run.experiment) == ("a name", "some notes", project)
     assert set(run.tags) == {"x", "y"}
     assert run["wandb"]["group"] == "g"
+    goals = run._http.get("/api/v1/rest/projects/metric-goals/")
+    (goal,) = (goal for goal in goals if goal["name"] == "val.acc")
+    assert (goal["x_axis"], goal["direction"]) == ("loss", "higher")
+    version = run["wandb"]["config"]["cli_version"]
+    assert (
+        run._http.get(f"/api/v1/rest/runs/r1:{project}/info/")["props"]["client"]
+        == f"W&B {version}"
+    )
     assert run["wandb"]["job_type"] == "train"
     assert points(run, "loss") == {i: 1 / (i + 1) for i in range(100)}
     assert points(run, "val.acc") == {i: float(i) for i in range(100)}
@@ -445,6 +454,96 @@ def test_the_public_api_reads_runs(client, shared_server):
     assert json.loads(one) == ["finished", {"lr": 0.2, "opt": {"name": "adam"}}, 38]
     assert scan.split() == ["20", "6", "3"]
     assert [int(number) for number in sampled.split()] == [10, 10]
+
+
+EDITS = """
+import json, wandb
+from pathlib import Path
+path = "matyan/{project}"
+run = wandb.init(project="{project}", id="r", tags=["old"], notes="old", config={{"lr": 0.1, "deep": {{"a": 1}}}})
+run.log({{"loss": 1}})
+Path("data.txt").write_text("one")
+artifact = wandb.Artifact("data", type="dataset", description="old")
+artifact.add_file("data.txt")
+run.log_artifact(artifact).wait()
+run.finish()
+
+def fresh():
+    return wandb.Api().run(path + "/r")
+
+run = fresh()
+run.tags = ["new", "other"]
+run.name = "a name"
+run.notes = "notes"
+run.config["lr"] = 0.5
+del run.config["deep"]
+run.summary["best"] = 2
+run.update()
+read = fresh()
+print(json.dumps([sorted(read.tags), read.name, read.notes, read.config, read.summary["best"]]))
+Path("up.txt").write_text("up")
+run.upload_file("up.txt")
+run.file("up.txt").delete()
+print("up.txt" in [file.name for file in fresh().files()])
+
+def version(name="data:latest"):
+    return wandb.Api().artifact(path + "/" + name)
+
+artifact = version()
+artifact.description = "new"
+artifact.metadata = {{"n": 1}}
+artifact.aliases.append("best")
+artifact.save()
+read = version("data:best")
+print(json.dumps([read.description, read.metadata, sorted(read.aliases)]))
+read.aliases.remove("best")
+read.save()
+print(version().aliases)
+collection = wandb.Api().artifact_collection("dataset", path + "/data")
+collection.description = "all data"
+collection.save()
+print(wandb.Api().artifact_collection("dataset", path + "/data").description)
+collection.delete()
+try:
+    version()
+except Exception:
+    print("no artifact")
+run.delete()
+try:
+    fresh()
+except Exception:
+    print("no run")
+"""
+
+TAGS = """
+import wandb
+artifact = wandb.Api().artifact("matyan/{project}/data:latest")
+artifact.tags = ["a", "b"]
+artifact.save()
+artifact.tags.remove("a")
+artifact.save()
+print(wandb.Api().artifact("matyan/{project}/data:latest").tags)
+"""
+
+
+def test_the_public_api_edits_runs_and_artifacts(client, shared_server):
+    project = f"edits-{client.directory.name}"
+    run, file, artifact, aliases, collection, *deleted = client.run(
+        EDITS.format(project=project), shared_server.url
+    ).splitlines()
+    assert json.loads(run) == [["new", "other"], "a name", "notes", {"lr": 0.5}, 2]
+    assert file == "False"
+    assert json.loads(artifact) == ["new", {"n": 1}, ["best", "latest"]]
+    assert aliases == "['latest']"
+    assert collection == "all data"
+    assert deleted == ["no artifact", "no run"]
+
+
+def test_artifacts_have_tags(shared_server, tmp_path):
+    client = Client(PYTHONS["current"], tmp_path)
+    project = f"tags-{tmp_path.name}"
+    client.run(LOG_DATA.format(project=project, run="r"), shared_server.url)
+    assert client.run(TAGS.format(project=project), shared_server.url) == "['b']\n"
 
 
 def test_a_project_by_url_is_apart(client, own_server):

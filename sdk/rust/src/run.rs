@@ -57,6 +57,9 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// Most doublings, about a day: each attempt needs memory for as long as the run exists.
 const MOST_DOUBLINGS: u32 = 16;
 
+/// The client of a run whose program names none.
+const CLIENT: &str = concat!("matyan-sdk ", env!("CARGO_PKG_VERSION"));
+
 /// Bytes of an outcome's text if the spool is full.
 const SHORT_TEXT: usize = 512;
 const _: () = assert!(SHORT_TEXT + 64 <= MOST_END_BYTES);
@@ -79,6 +82,8 @@ pub struct RunOptions {
     pub offline: bool,
     /// Time of creation in microseconds since the Unix epoch, of a run that is imported.
     pub created_us: Option<i64>,
+    /// Name and version of the client library, which readers of the run see. Absent: this crate. At most 64 bytes.
+    pub client: Option<String>,
     /// Called every 100 ms by a thread that waits for space in a full spool (`SpoolFull::Block`).
     /// True ends the wait, and what it waits with is dropped.
     pub interrupted: Option<fn() -> bool>,
@@ -251,6 +256,7 @@ impl Run {
                 parent_run_id: run_id,
                 parent_step: step,
                 created_us: Some(created_us),
+                client: run.options.client.clone().unwrap_or_else(|| CLIENT.to_owned()),
             };
             run.append_kind_at(Kind::CreateRun(create), created_us)?;
         }

@@ -242,6 +242,7 @@ async fn props_view(snapshot: &dyn Snapshot, names: &mut EntityNames, props: &Pr
         parent,
         outcome: props.outcome.as_ref().map(Outcome::to_api),
         last_data_us: None,
+        client: props.client.clone().unwrap_or_default(),
     })
 }
 

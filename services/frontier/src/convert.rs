@@ -4,7 +4,8 @@
 
 use bytes::Bytes;
 use matyan_blob::{
-    BlobKey, MAX_UPLOAD_BYTES, MultipartUpload, RunFolder, UPLOAD_ID_BYTES, is_valid_folder_name,
+    BlobKey, MAX_UNSIZED_PARTS, MAX_UPLOAD_BYTES, MultipartUpload, RunFolder, UPLOAD_ID_BYTES, UnsizedUpload,
+    is_valid_folder_name,
 };
 use matyan_proto::{ingest::v1 as pb, limits};
 use matyan_wire::headers;
@@ -173,19 +174,70 @@ impl UploadTarget {
     }
 }
 
-pub(crate) fn parted_upload(caller: &Caller, upload: Option<pb::PartedUpload>) -> Result<MultipartUpload> {
-    let upload = upload.ok_or_else(|| Error::field("upload", "is missing"))?;
-    let pb::PartedUpload { upload_id: id, run_id, artifact_path, content_type, size } = upload;
-    if id.is_empty() || id.len() > UPLOAD_ID_BYTES || id.chars().any(char::is_control) {
-        return Err(Error::field("upload_id", "is not the id of an upload"));
-    }
-    let size = upload_size(size)?;
-    let target = pb::PresignRequest { run_id, artifact_path, content_type, size: Some(size) };
-    let target = UploadTarget::parse(caller, target)?;
-    Ok(MultipartUpload { key: target.key, id, content_type: target.content_type, size })
+/// What a client knows about an upload in parts before it sends them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UploadExtent {
+    Size(u64),
+    PartCount(u32),
 }
 
-pub(crate) fn upload_size(size: u64) -> Result<u64> {
+impl UploadExtent {
+    pub(crate) fn parse(size: u64, part_count: u32) -> Result<Self> {
+        match (size, part_count) {
+            (_, 0) => upload_size(size).map(Self::Size),
+            (0, 1..=MAX_UNSIZED_PARTS) => Ok(Self::PartCount(part_count)),
+            (0, _) => Err(Error::field("part_count", format!("is not from 1 to {MAX_UNSIZED_PARTS}"))),
+            _ => Err(Error::field("part_count", "is given with `size`: give the size only")),
+        }
+    }
+
+    /// The size, if it is known.
+    pub(crate) fn size(self) -> Option<u64> {
+        match self {
+            Self::Size(size) => Some(size),
+            Self::PartCount(_) => None,
+        }
+    }
+}
+
+/// An upload in parts, as its client describes it.
+#[derive(Debug)]
+pub(crate) enum PartedUpload {
+    Sized(MultipartUpload),
+    Unsized(UnsizedUpload),
+}
+
+/// Returns an upload in parts, and the reference to its blob.
+pub(crate) fn parted_upload(
+    caller: &Caller,
+    upload: Option<pb::PartedUpload>,
+) -> Result<(PartedUpload, String)> {
+    let upload = upload.ok_or_else(|| Error::field("upload", "is missing"))?;
+    let pb::PartedUpload { upload_id: id, run_id, artifact_path, content_type, size, part_count } = upload;
+    let no_id = || Error::field("upload_id", "is not the id of an upload");
+    if id.is_empty() || id.len() > UPLOAD_ID_BYTES || id.chars().any(char::is_control) {
+        return Err(no_id());
+    }
+    let extent = UploadExtent::parse(size, part_count)?;
+    let run = run_id.clone();
+    let target = pb::PresignRequest { run_id, artifact_path, content_type, size: extent.size() };
+    let UploadTarget { key, reference, content_type, .. } = UploadTarget::parse(caller, target)?;
+    let upload = match extent {
+        UploadExtent::Size(size) => PartedUpload::Sized(MultipartUpload { key, id, content_type, size }),
+        UploadExtent::PartCount(part_count) => {
+            // It becomes the name of a folder.
+            if !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                return Err(no_id());
+            }
+            let folder = RunFolder::new(&caller.project, &run)?.parts_reference(&id);
+            let folder = caller.blob_key(&folder)?;
+            PartedUpload::Unsized(UnsizedUpload { key, folder, content_type, part_count })
+        }
+    };
+    Ok((upload, reference))
+}
+
+fn upload_size(size: u64) -> Result<u64> {
     match size {
         0 => Err(Error::field("size", "is 0: upload an empty blob by a URL from `Presign`")),
         1..=MAX_UPLOAD_BYTES => Ok(size),

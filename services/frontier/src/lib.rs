@@ -78,7 +78,10 @@ pub fn batch_check(run_id: &str, batch: bytes::Bytes) -> Option<bytes::Bytes> {
 /// Returns the upload in parts that a client describes in the default project, if the services accept it.
 #[cfg(feature = "fuzzing")]
 pub fn upload_check(upload: matyan_proto::ingest::v1::PartedUpload) -> Option<matyan_blob::MultipartUpload> {
-    convert::parted_upload(&convert::Caller::default(), Some(upload)).ok()
+    match convert::parted_upload(&convert::Caller::default(), Some(upload)).ok()?.0 {
+        convert::PartedUpload::Sized(upload) => Some(upload),
+        convert::PartedUpload::Unsized(_) => None,
+    }
 }
 
 impl Frontier {

@@ -7,7 +7,7 @@ use tonic::{Request, Response, Result, Streaming};
 
 use crate::{
     Frontier,
-    convert::{PublishCommand, UploadTarget, parted_upload, upload_size},
+    convert::{PublishCommand, UploadExtent, UploadTarget, parted_upload},
     multipart, presign, publish, stream, upload,
 };
 
@@ -42,11 +42,12 @@ impl IngestService for Frontier {
         request: Request<pb::BeginUploadRequest>,
     ) -> Result<Response<pb::BeginUploadResponse>> {
         let caller = self.projects.caller(request.metadata()).await?;
-        let pb::BeginUploadRequest { run_id, artifact_path, content_type, size } = request.into_inner();
-        let size = upload_size(size)?;
-        let target = pb::PresignRequest { run_id, artifact_path, content_type, size: Some(size) };
+        let pb::BeginUploadRequest { run_id, artifact_path, content_type, size, part_count } =
+            request.into_inner();
+        let extent = UploadExtent::parse(size, part_count)?;
+        let target = pb::PresignRequest { run_id, artifact_path, content_type, size: extent.size() };
         let target = UploadTarget::parse(&caller, target)?;
-        Ok(Response::new(self.calls.run(multipart::begin(&self.uploads, target, size)).await?))
+        Ok(Response::new(self.calls.run(multipart::begin(&self.uploads, target, extent)).await?))
     }
 
     async fn presign_part(
@@ -55,7 +56,7 @@ impl IngestService for Frontier {
     ) -> Result<Response<pb::PresignPartResponse>> {
         let caller = self.projects.caller(request.metadata()).await?;
         let pb::PresignPartRequest { upload, part_number } = request.into_inner();
-        let upload = parted_upload(&caller, upload)?;
+        let (upload, _) = parted_upload(&caller, upload)?;
         Ok(Response::new(self.calls.run(multipart::presign_part(&self.uploads, upload, part_number)).await?))
     }
 
@@ -65,8 +66,9 @@ impl IngestService for Frontier {
     ) -> Result<Response<pb::CompleteUploadResponse>> {
         let caller = self.projects.caller(request.metadata()).await?;
         let pb::CompleteUploadRequest { upload, etags } = request.into_inner();
-        let upload = parted_upload(&caller, upload)?;
-        Ok(Response::new(self.calls.run(multipart::complete(&self.uploads, upload, etags)).await?))
+        let (upload, reference) = parted_upload(&caller, upload)?;
+        let size = self.calls.run(multipart::complete(&self.uploads, upload, etags)).await?;
+        Ok(Response::new(pb::CompleteUploadResponse { key: reference, size }))
     }
 
     async fn abort_upload(
@@ -74,7 +76,7 @@ impl IngestService for Frontier {
         request: Request<pb::AbortUploadRequest>,
     ) -> Result<Response<pb::AbortUploadResponse>> {
         let caller = self.projects.caller(request.metadata()).await?;
-        let upload = parted_upload(&caller, request.into_inner().upload)?;
+        let (upload, _) = parted_upload(&caller, request.into_inner().upload)?;
         Ok(Response::new(self.calls.run(multipart::abort(&self.uploads, upload)).await?))
     }
 

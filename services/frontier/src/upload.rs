@@ -56,7 +56,10 @@ pub(crate) async fn upload(
             let size = size.or(open.content_length);
             let put = uploads.blobs.put(&key, &open.content_type, size, content).await;
             uploads.metrics.uploads.inc_by(u64::from(put.is_ok()));
-            pb::UploadResponse { size: put.map_err(explain)?, etag: String::new() }
+            let size = put.map_err(explain)?;
+            // Clients that send parts expect a tag of each.
+            let stored = uploads.blobs.describe(&key).await?;
+            pb::UploadResponse { size, etag: stored.map(|meta| meta.version).unwrap_or_default() }
         }
         UploadGrant::Part { upload, offset, length } => {
             if let Some(announced) = open.content_length.filter(|announced| *announced > length) {

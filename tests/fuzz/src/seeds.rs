@@ -90,6 +90,7 @@ fn multipart_uploads() -> Vec<Vec<u8>> {
         artifact_path: "checkpoints/last.pt".into(),
         content_type: "application/octet-stream".into(),
         size,
+        ..PartedUpload::default()
     };
     let uploads = [upload("run", 1), upload(".projects", 100 << 20), upload("run", MAX_UPLOAD_BYTES)];
     uploads.map(|upload| upload.encode_to_vec()).into()

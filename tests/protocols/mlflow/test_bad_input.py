@@ -149,7 +149,7 @@ def test_operations_that_the_server_lacks_are_answered_and_counted(server):
     for method, path, status, code in (
         ("POST", "3.0/mlflow/traces", 501, "NOT_IMPLEMENTED"),
         ("POST", "2.0/mlflow/webhooks", 501, "NOT_IMPLEMENTED"),
-        ("POST", "2.0/mlflow-artifacts/mpu/create/0/r/artifacts", 501, "NOT_IMPLEMENTED"),
+        ("GET", "2.0/mlflow-artifacts/presigned/0/r/artifacts/a", 501, "NOT_IMPLEMENTED"),
         ("GET", "2.0/mlflow/no/such/operation", 404, "ENDPOINT_NOT_FOUND"),
         ("DELETE", "2.0/mlflow/runs/get", 404, "ENDPOINT_NOT_FOUND"),
     ):

@@ -114,6 +114,26 @@ def test_models_and_versions_are_managed(mlflow, name):
     assert client.search_registered_models(f"name LIKE '{name}%'") == []
 
 
+def test_prompts_are_stored(mlflow, name):
+    client = mlflow.MlflowClient()
+    if not hasattr(client, "register_prompt"):
+        pytest.skip("this version has no prompts")
+    for template in ("Hello {{name}}", "Hi {{name}}"):
+        client.register_prompt(name, template, commit_message="why", tags={"team": "nlp"})
+    assert client.load_prompt(f"prompts:/{name}/1").template == "Hello {{name}}"
+    client.set_prompt_alias(name, "best", 2)
+    assert client.load_prompt(f"prompts:/{name}@best").template == "Hi {{name}}"
+    assert [prompt.name for prompt in client.search_prompts(f"name = '{name}'")] == [name]
+    assert client.search_registered_models(f"name = '{name}'") == []
+    with pytest.raises(mlflow.exceptions.MlflowException, match="already taken by a prompt"):
+        client.create_registered_model(name)
+    client.delete_prompt_alias(name, "best")
+    for version in ("1", "2"):
+        client.delete_prompt_version(name, version)
+    client.delete_prompt(name)
+    assert client.search_prompts(f"name = '{name}'") == []
+
+
 def test_local_sources_are_refused(mlflow, name):
     from mlflow.exceptions import MlflowException
 

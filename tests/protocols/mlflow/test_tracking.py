@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from pathlib import Path
 
 import pytest
 from conftest import Network, Server, free_port
@@ -277,6 +278,21 @@ def test_artifacts_are_uploaded_listed_and_read(mlflow, tmp_path):
     assert mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/empty") == ""
 
 
+def test_a_large_file_is_sent_in_parts(mlflow, monkeypatch, tmp_path):
+    monkeypatch.setenv("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "true")
+    monkeypatch.setenv("MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE", "1")
+    monkeypatch.setenv("MLFLOW_MULTIPART_UPLOAD_CHUNK_SIZE", "1000")
+    content = bytes(range(256)) * 10
+    (tmp_path / "model.bin").write_bytes(content)
+    with mlflow.start_run() as run:
+        for _ in range(2):
+            mlflow.log_artifact(tmp_path / "model.bin", "models")
+    (file,) = mlflow.MlflowClient().list_artifacts(run.info.run_id, "models")
+    assert (file.path, file.file_size) == ("models/model.bin", len(content))
+    found = mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path="models/model.bin")
+    assert Path(found).read_bytes() == content
+
+
 def test_a_run_of_mlflow_is_an_ordinary_run(mlflow, server):
     import requests
 
@@ -286,6 +302,7 @@ def test_a_run_of_mlflow_is_an_ordinary_run(mlflow, server):
     info = requests.get(f"{server.query}/api/v1/rest/runs/{run.info.run_id}/info/").json()
     assert info["params"]["hparams"] == {"lr": 0.25}
     assert info["props"]["name"] == "shown"
+    assert info["props"]["client"] == f"MLflow {mlflow.__version__}"
     assert info["props"]["experiment"]["name"] == "test_a_run_of_mlflow_is_an_ordinary_run"
     assert [(it["name"], it["last_value"]) for it in info["traces"]["metric"]] == [("loss", 0.5)]
 

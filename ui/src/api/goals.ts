@@ -17,6 +17,7 @@ export interface GoalChange {
   isBest?: boolean | undefined;
   format?: MetricGoal['format'];
   unit?: string;
+  xAxis?: string;
   isPrimary?: boolean;
 }
 
@@ -39,6 +40,7 @@ function goalOf({
   summary,
   format,
   unit,
+  xAxis,
   primary: isPrimary,
   updatedUs,
 }: Goal): MetricGoal {
@@ -47,6 +49,7 @@ function goalOf({
   return {
     name,
     unit,
+    xAxis,
     isPrimary,
     updatedUs,
     isLower: isKnown ? direction === GoalDirection.LOWER : undefined,
@@ -72,13 +75,14 @@ export async function updateGoal(
   change: GoalChange,
   { ifUpdatedUs, ifPrimary }: GoalCondition,
 ): Promise<MetricGoal | undefined> {
-  const { isLower, isBest, format, unit, isPrimary } = change;
+  const { isLower, isBest, format, unit, xAxis, isPrimary } = change;
   const { goal } = await unary(method.updateGoal, {
     name,
     ...('isLower' in change && { direction: directionOf(isLower) }),
     ...('isBest' in change && { summary: summaryOf(isBest) }),
     ...('format' in change && { format: format ? FORMATS[format] : NumberFormat.UNSPECIFIED }),
     ...(unit !== undefined && { unit }),
+    ...(xAxis !== undefined && { xAxis }),
     ...(isPrimary !== undefined && { primary: isPrimary, ifPrimary }),
     ifUpdatedUs,
   });

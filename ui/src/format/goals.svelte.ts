@@ -15,6 +15,8 @@ export interface MetricGoal {
   isBest: boolean | undefined;
   format: 'percent' | 'scientific' | 'integer' | undefined;
   unit: string;
+  /** The metric that is the x axis of charts whose reader has chosen none; empty: none is stated. */
+  xAxis: string;
   isPrimary: boolean;
   updatedUs: bigint;
 }
@@ -32,6 +34,18 @@ export function setGoals(goals: Iterable<MetricGoal>): void {
 /** The goal of a metric as far as it is stated. */
 export function goalOf(name: string): MetricGoal | undefined {
   return stated.get(name);
+}
+
+/** The metric that is stated as the x axis of a metric. */
+export function xAxisOf(name: string): string | undefined {
+  return stated.get(name)?.xAxis || undefined;
+}
+
+/** A text that changes with the stated x axes, and not with other goals. */
+export function statedAxesText(): string {
+  return JSON.stringify(
+    [...stated.values()].flatMap(({ name, xAxis }) => (xAxis ? [[name, xAxis]] : [])),
+  );
 }
 
 /** Whether lower values of a metric are better; undefined if nobody and no name says so. */

@@ -14,7 +14,7 @@ import {
 
 function goal(name: string, own: Partial<MetricGoal> = {}): MetricGoal {
   const none = { isLower: undefined, isBest: undefined, format: undefined };
-  return { name, ...none, unit: '', isPrimary: false, updatedUs: 1n, ...own };
+  return { name, ...none, unit: '', xAxis: '', isPrimary: false, updatedUs: 1n, ...own };
 }
 
 afterEach(() => setGoals([]));

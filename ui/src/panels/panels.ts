@@ -88,7 +88,7 @@ const schema = {
   query: field(text, ''),
   /** Names of metrics, or one pattern between slashes. Kinds with one metric use the first. */
   metric: field(names, [] as string[]),
-  x: field(choice(...X_AXES), 'step'),
+  x: field(choice(...X_AXES), 'auto'),
   /** The metric of the x axis if `x` says so. */
   xm: field(text, ''),
   smooth: field(number, 0),

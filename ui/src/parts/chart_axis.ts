@@ -5,9 +5,9 @@ import { lowerBound, type SeriesData } from '../api/series_data.ts';
 import type { SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
 import type { AxisKind, Extent } from '../plot/axis.ts';
 import { isAscending } from '../plot/lines.ts';
-import type { XAxis } from '../state/routes.ts';
+import type { PlacedAxis } from '../state/routes.ts';
 
-export const KINDS: Record<XAxis, AxisKind> = {
+export const KINDS: Record<PlacedAxis, AxisKind> = {
   step: 'step',
   relative: 'duration',
   time: 'time',
@@ -15,7 +15,7 @@ export const KINDS: Record<XAxis, AxisKind> = {
   metric: 'number',
 };
 
-export function isTimeAxis(axis: XAxis): boolean {
+export function isTimeAxis(axis: PlacedAxis): boolean {
   return axis === 'relative' || axis === 'time';
 }
 
@@ -24,7 +24,7 @@ export function isTimeAxis(axis: XAxis): boolean {
  * such an axis.
  */
 export function positions(
-  axis: XAxis,
+  axis: PlacedAxis,
   { steps, times }: SeriesData,
   startMs: number,
   values: StepValues | undefined,

@@ -1,6 +1,6 @@
 /** Metrics as charts: one chart for each name, with a line for each run and context. */
 import { contextTitle, plainContext, SYSTEM_PREFIX } from '../format/context.ts';
-import { importance } from '../format/goals.svelte.ts';
+import { importance, xAxisOf } from '../format/goals.svelte.ts';
 import type { Run, SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
 import { milliseconds } from '../format/time.ts';
 import { byName, groupBy, hasText } from '../collections.ts';
@@ -52,7 +52,8 @@ type TitleOf = ((run: Run) => string) | undefined;
 export interface ChartOptions {
   /** The colors of the runs; absent: the runs have no colors on other pages. */
   colors?: RunColors;
-  axis?: string;
+  /** The metric that is the x axis of all charts; undefined: the metric that is stated for each. */
+  axis?: string | undefined;
   /** Returns the group that gives a run its color; undefined: the run itself. */
   groupOf?: TitleOf;
   /** Returns the group that gives a run its dashes; undefined: the context. */
@@ -164,7 +165,7 @@ export function projectCharts(
         dash: DASHES[number % DASHES.length] ?? [],
         // By the clock that the points have; the server's may differ.
         startMs: milliseconds(props?.clientStartedUs ?? props?.createdUs ?? 0n),
-        axis: axisNumber(series, info, axis),
+        axis: axisNumber(series, info, axis ?? xAxisOf(info.name)),
         group,
         stroke,
         forks: forksOf(runId, runs),
@@ -181,7 +182,7 @@ export function projectCharts(
 export function runCharts(
   run: Run,
   family: readonly Run[] = [],
-  axis = '',
+  axis?: string,
   color = indexColor(0),
 ): ChartGroup[] {
   const colors = [color, ...PALETTE.filter(other => other !== color)];

@@ -8,14 +8,14 @@ import { loadSeries } from '../api/series.ts';
 import type { SeriesRef, StepView } from '../api/series_cache.ts';
 import type { SeriesData } from '../api/series_data.ts';
 import { groupBy } from '../collections.ts';
-import type { XAxis } from '../state/routes.ts';
+import type { PlacedAxis } from '../state/routes.ts';
 import { isTimeAxis } from './chart_axis.ts';
 import type { ChartLine } from './chart_groups.ts';
 import { lineId } from './chart_series.ts';
 
 export interface ChartLoad {
   lines: readonly ChartLine[];
-  axis: XAxis;
+  axis: PlacedAxis;
   urgency: Urgency;
   signal: AbortSignal;
   onSeries: (id: string, data: SeriesData) => void;

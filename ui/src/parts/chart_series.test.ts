@@ -5,10 +5,11 @@ import { coarsen, EMPTY_SERIES, lowerBound, type SeriesData } from '../api/serie
 import { RunSchema, type SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
 import type { ChartSeries } from '../plot/lines.ts';
 import { PALETTE } from '../plot/palette.ts';
-import { schemas, type ChartsState } from '../state/routes.ts';
+import { schemas } from '../state/routes.ts';
 import { decode } from '../state/url.ts';
 import { forksOf, groupOwner, type ChartLine } from './chart_groups.ts';
 import { chartSeries, lineId, type ChartData } from './chart_series.ts';
+import { placedSettings, type PlacedSettings } from './placed_settings.ts';
 
 function line(runId: string, group?: string, context = '{}'): ChartLine {
   const info = { number: 1, name: 'loss', context } as SeriesInfo;
@@ -23,7 +24,8 @@ function data(values: number[]): SeriesData {
 }
 
 const read = (series: ChartData['series']): ChartData => ({ series, axis: new Map() });
-const settings = (query: string): ChartsState => decode(schemas.metrics, query);
+const settings = (query: string): PlacedSettings =>
+  placedSettings(decode(schemas.metrics, query), []);
 
 test('runs of a group are one line with a band; its runs are drawn where the band hides them', () => {
   const lines = [

@@ -7,10 +7,10 @@ import { EMPTY_SERIES, lowerBound, type SeriesData } from '../api/series_data.ts
 import { contextTitle } from '../format/context.ts';
 import { groupBy } from '../collections.ts';
 import { smoothed, type ChartSeries } from '../plot/lines.ts';
-import type { ChartsState } from '../state/routes.ts';
 import { band, bandData } from './bands.ts';
 import { positions } from './chart_axis.ts';
 import { groupOwner, titleOf, type ChartLine } from './chart_groups.ts';
+import type { PlacedSettings } from './placed_settings.ts';
 
 type ById<T> = ReadonlyMap<string, T>;
 
@@ -29,7 +29,7 @@ export function lineId({ runId, info }: ChartLine): string {
 export function chartSeries(
   lines: readonly ChartLine[],
   data: ChartData,
-  settings: ChartsState,
+  settings: PlacedSettings,
   isDark: boolean,
   whole = data,
 ): ChartSeries[] {
@@ -47,7 +47,7 @@ export function chartSeries(
 function rawSeries(
   lines: readonly ChartLine[],
   data: ChartData,
-  settings: ChartsState,
+  settings: PlacedSettings,
   isDark: boolean,
 ): ChartSeries[] {
   const own = lines.map((line): ChartSeries => {
@@ -79,7 +79,7 @@ function rawSeries(
 function grouped(
   lines: readonly ChartLine[],
   own: readonly ChartSeries[],
-  settings: ChartsState,
+  settings: PlacedSettings,
 ): ChartSeries[] {
   const key = (at: number): string =>
     `${lines[at]?.group} ${lines[at]?.stroke} ${lines[at]?.info.context}`;

@@ -14,7 +14,9 @@ import {
   text,
   type State,
 } from '../state/url.ts';
+import { groupBy } from '../collections.ts';
 import { plainContext } from '../format/context.ts';
+import { xAxisOf } from '../format/goals.svelte.ts';
 import { isShown, type Panel } from '../panels/panels.ts';
 import { X_AXES, type ChartsState } from '../state/routes.ts';
 import { mergedChart, type ChartGroup, type ChartLine } from './chart_groups.ts';
@@ -23,7 +25,7 @@ const schema = {
   title: field(text, ''),
   /** All metrics of the chart; empty: the metric itself. */
   metric: field(list, [] as string[]),
-  x: field(choice(...X_AXES), 'step'),
+  x: field(choice(...X_AXES), 'auto'),
   xm: field(text, ''),
   smooth: field(number, 0),
   logx: field(flag, false),
@@ -90,9 +92,12 @@ export function chartOf(
   const charts = all.filter(isOf).sort((a, b) => order(a) - order(b));
   const name = own.title || charts.map(({ name }) => name).join(', ');
   const merged = mergedChart(name, charts);
-  if (own.x !== 'metric') return merged;
-  const axes = all.flatMap(({ lines }) => lines.filter(({ info }) => info.name === own.xm));
-  return { name, lines: merged.lines.map(line => ({ ...line, axis: axisOf(line, axes) })) };
+  if (own.x !== 'metric' && own.x !== 'auto') return merged;
+  const lines = all.flatMap(chart => chart.lines);
+  const named = groupBy(lines, ({ info }) => info.name);
+  const axes = ({ info }: ChartLine): ChartLine[] =>
+    named.get(own.x === 'metric' ? own.xm : (xAxisOf(info.name) ?? '')) ?? [];
+  return { name, lines: merged.lines.map(line => ({ ...line, axis: axisOf(line, axes(line)) })) };
 }
 
 /** The series of the x axis in the context of a line, or without a context. */

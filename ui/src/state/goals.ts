@@ -51,6 +51,11 @@ export const goals = {
 /** The server forgets a goal of which nothing is stated. */
 function isKept(goal: ReturnType<typeof goalOf>): boolean {
   if (!goal) return false;
-  const { isLower, isBest, format, unit, isPrimary } = goal;
-  return isPrimary || unit !== '' || [isLower, isBest, format].some(one => one !== undefined);
+  const { isLower, isBest, format, unit, xAxis, isPrimary } = goal;
+  return (
+    isPrimary ||
+    unit !== '' ||
+    xAxis !== '' ||
+    [isLower, isBest, format].some(one => one !== undefined)
+  );
 }

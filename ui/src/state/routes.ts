@@ -1,8 +1,10 @@
 /** All pages: their paths, and the state in their URLs. `pages.ts` loads their code. */
 import { choice, day, field, flag, list, number, text, type Schema, type State } from './url.ts';
 
-export const X_AXES = ['step', 'relative', 'time', 'epoch', 'metric'] as const;
+/** `auto` is the axis that is stated for the metric of a chart, and steps without such an axis. */
+export const X_AXES = ['auto', 'step', 'relative', 'time', 'epoch', 'metric'] as const;
 export type XAxis = (typeof X_AXES)[number];
+export type PlacedAxis = Exclude<XAxis, 'auto'>;
 
 export const RUN_TABS = [
   'overview',
@@ -48,7 +50,7 @@ export type Scope = State<typeof scope>;
 
 const charts = {
   m: field(text, ''),
-  x: field(choice(...X_AXES), 'step'),
+  x: field(choice(...X_AXES), 'auto'),
   /** The metric that is the x axis, if `x` says so. */
   xm: field(text, ''),
   /**

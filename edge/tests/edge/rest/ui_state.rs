@@ -224,6 +224,7 @@ async fn check_goals(rest: &Rest) {
         unit: "%".into(),
         primary: true,
         updated_us: 7,
+        x_axis: "epoch".into(),
     };
     let listed = metrics::v1::ListGoalsResponse { goals: vec![goal.clone()] };
     rest.backend.answers("metrics.v1.MetricService/ListGoals", [listed]);
@@ -235,16 +236,18 @@ async fn check_goals(rest: &Rest) {
         "summary": "best",
         "format": "percent",
         "unit": "%",
+        "x_axis": "epoch",
         "primary": true,
     });
     let path = "/projects/metric-goals/";
     assert_eq!(rest.json("GET", path, Value::Null).await, json!([shown]));
-    let change = json!({"name": "val/acc", "direction": "unknown", "primary": true, "if_primary": "loss"});
+    let change = json!({"name": "val/acc", "direction": "unknown", "x_axis": "", "primary": true, "if_primary": "loss"});
     assert_eq!(rest.json("PUT", path, change).await, shown);
     let asked: metrics::v1::UpdateGoalRequest = rest.backend.last_request(update);
     let expected = metrics::v1::UpdateGoalRequest {
         name: "val/acc".into(),
         direction: Some(metrics::v1::GoalDirection::Unspecified.into()),
+        x_axis: Some(String::new()),
         primary: Some(true),
         if_primary: Some("loss".into()),
         ..Default::default()

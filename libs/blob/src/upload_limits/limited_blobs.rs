@@ -11,6 +11,7 @@ use super::{
     metered_content::ContentMeter,
     open_uploads::OpenUploads,
     project_quota::{ProjectQuota, UploadRoom},
+    unsized_upload::JoinedUploads,
 };
 use crate::{
     BlobKey, BlobMeta, Blobs, Content, Error, Listing, MultipartUpload, MultipartUploads, OpenBucket, Part,
@@ -23,6 +24,7 @@ pub struct LimitedBlobs {
     directory: Option<Directory>,
     limits: UploadLimits,
     quota: ProjectQuota,
+    pub(super) joined: JoinedUploads,
 }
 
 struct Directory {
@@ -41,6 +43,7 @@ impl LimitedBlobs {
             bucket,
             directory: None,
             limits,
+            joined: JoinedUploads::default(),
         }
     }
 
@@ -74,6 +77,17 @@ impl LimitedBlobs {
     fn check_size(&self, size: u64) -> Result<()> {
         let limit = self.max_bytes();
         if size > limit { Err(LimitReached::Size { limit }.into()) } else { Ok(()) }
+    }
+
+    /// Refuses uploads to a project or a disk that is full.
+    pub(super) async fn check_room(&self, key: &BlobKey) -> Result<()> {
+        self.disk_room(Some(0)).await?;
+        self.quota.reserve(key.project(), 0).await.map(drop)
+    }
+
+    /// The blobs without limits.
+    pub(super) fn all_blobs(&self) -> Arc<dyn Blobs> {
+        Arc::clone(&self.bucket.blobs)
     }
 
     /// Takes space on the disk; `None` for a cloud.

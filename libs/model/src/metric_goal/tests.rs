@@ -18,10 +18,18 @@ fn goals_of_people_count_more_than_goals_of_runs() {
         summary: Some(GoalSummary::Best),
         format: Some(NumberFormat::Percent),
         unit: Some("%".into()),
+        x_axis: Some("epoch".into()),
     };
     let goal = MetricGoal { set: lower(), defined: defined.clone(), updated_us: 1 };
     assert_eq!(goal.fields(), GoalFields { direction: Some(Direction::Lower), ..defined });
     assert_eq!(MetricGoal { set: lower(), ..MetricGoal::default() }.fields(), lower());
+}
+
+/// The bytes of a goal by programs without an x axis.
+#[test]
+fn a_goal_without_an_x_axis_is_read() {
+    let goal: MetricGoal = minicbor::decode(b"\x83\x84\x01\xf6\xf6\x62ms\x80\x01").unwrap();
+    assert_eq!(goal.set, GoalFields { unit: Some("ms".into()), ..lower() });
 }
 
 #[test]

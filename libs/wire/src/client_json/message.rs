@@ -30,7 +30,7 @@ use crate::{
 /// the current message.
 pub(super) struct Members<'a> {
     tokens: [JsonToken<'a>; Member::COUNT],
-    seen: u32,
+    seen: u64,
     /// Keys of the previous message, each with its quotes and colon, in order. Messages of
     /// a frame are mostly alike: comparing with the expected key is several times faster
     /// than reading one.
@@ -38,7 +38,7 @@ pub(super) struct Members<'a> {
 }
 
 // One bit of `seen` for each member.
-const _: () = assert!(Member::COUNT <= u32::BITS as usize);
+const _: () = assert!(Member::COUNT <= u64::BITS as usize);
 
 /// The reason why a message is refused.
 pub(super) struct Invalid {
@@ -70,7 +70,7 @@ impl<'a> Members<'a> {
             let token = scanner.value()?;
             if let Some(member) = member {
                 self.tokens[member as usize] = token;
-                self.seen |= 1 << member as u32;
+                self.seen |= 1 << member as u64;
             }
             more = scanner.next_or_close(b'}')?;
         }
@@ -101,7 +101,7 @@ impl<'a> Members<'a> {
     }
 
     fn get(&self, member: Member) -> Option<&JsonToken<'a>> {
-        (self.seen & (1 << member as u32) != 0).then(|| &self.tokens[member as usize])
+        (self.seen & (1 << member as u64) != 0).then(|| &self.tokens[member as usize])
     }
 
     /// The member must be there, and may not be null unless `convert` takes it.

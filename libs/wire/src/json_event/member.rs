@@ -28,6 +28,7 @@ members! {
     Experiment "experiment", TagName "tag_name", Line "line", Message "message", Level "level",
     Timestamp "timestamp", LoggerInfo "logger_info", ExtraArgs "extra_args", S3Key "s3_key",
     ArtifactPath "artifact_path", ContentType "content_type", Outcome "outcome",
+    Client "client",
     // Only servers write the following members.
     CreatedUs "created_us", EditId "edit_id", Objects "objects", NewName "new_name",
     NewContext "new_context", Start "start", Stop "stop",

@@ -112,11 +112,13 @@ pub(crate) fn read_event<S: MemberSource>(
 fn create_run<S: MemberSource>(source: &mut S) -> Result<pb::CreateRun, S::Invalid> {
     let force_resume = source.flag(Member::ForceResume)?;
     let parent_run_id = source.text(Member::ParentRunId, Presence::OptionalOrNull, limits::RUN_ID_BYTES)?;
+    let client = source.text(Member::Client, Presence::OptionalOrNull, limits::CLIENT_BYTES)?;
     Ok(pb::CreateRun {
         force_resume,
         parent_run_id: parent_run_id.unwrap_or_default(),
         parent_step: source.step(Member::ParentStep, Presence::OptionalOrNull)?,
         created_us: source.server_integer(Member::CreatedUs)?,
+        client: client.unwrap_or_default(),
     })
 }
 

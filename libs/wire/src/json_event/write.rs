@@ -175,6 +175,9 @@ pub(crate) fn write_event(
             if is_envelope && create.created_us.is_some() {
                 object.integer(Member::CreatedUs, create.created_us);
             }
+            if is_envelope && !create.client.is_empty() {
+                object.text(Member::Client, &create.client);
+            }
             if !create.parent_run_id.is_empty() {
                 object.text(Member::ParentRunId, &create.parent_run_id);
                 object.integer(Member::ParentStep, create.parent_step);

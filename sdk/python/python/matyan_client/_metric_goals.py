@@ -18,17 +18,22 @@ _SUMMARIES = {"last": "last", "best": "best"}
 _FORMATS = {"percent": "percent", "scientific": "scientific", "integer": "integer"}
 
 
-def definition(goal: Any, summary: Any, unit: Any, number_format: Any) -> dict[str, str]:
+def definition(
+    name: str, goal: Any, summary: Any, unit: Any, number_format: Any, step_metric: Any
+) -> dict[str, str]:
     """Returns the fields of a goal that are given, as the server reads them."""
     fields = {
         "direction": _one_of("goal", goal, _DIRECTIONS),
         "summary": _one_of("summary", summary, _SUMMARIES),
         "unit": _unit(unit),
         "format": _one_of("format", number_format, _FORMATS),
+        "x_axis": _x_axis(name, step_metric),
     }
     given = {key: value for key, value in fields.items() if value is not None}
     if not given:
-        raise ValueError("`goal`: required, or one of `summary`, `unit` and `format`")
+        raise ValueError(
+            "`goal`: required, or one of `summary`, `unit`, `format` and `step_metric`"
+        )
     return given
 
 
@@ -40,6 +45,15 @@ def _one_of(argument: str, given: Any, values: dict[str, str]) -> str | None:
         expected = ", ".join(repr(value) for value in values)
         raise ValueError(f"`{argument}`: expected one of {expected}, found {text!r}")
     return values[text]
+
+
+def _x_axis(name: str, given: Any) -> str | None:
+    if given is None:
+        return None
+    axis = _arguments.required_name("step_metric", given)
+    if axis == name:
+        raise ValueError(f"`step_metric`: expected another metric than {name!r} itself")
+    return axis
 
 
 def _unit(given: Any) -> str | None:

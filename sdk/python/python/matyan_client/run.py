@@ -248,16 +248,18 @@ class Run(RunProperties, AimCalls):
         summary: str | None = None,
         unit: str | None = None,
         format: str | None = None,  # noqa: A002 - the word for it
+        step_metric: str | None = None,
     ) -> None:
         """Says what a metric means, for all runs of the project, whatever the context.
 
         `goal` is "lower" or "higher", or in other words "minimize" or "maximize". `summary` is the
         value that stands for a run: "last" or "best". `unit` is shown after values, and `format` is
-        "percent" for fractions, "scientific" or "integer". Fields that are not given stay as they
-        are. What people have set on the server counts more.
+        "percent" for fractions, "scientific" or "integer". `step_metric` is the name of another
+        metric, which charts have as their x axis unless their reader chooses another one. Fields
+        that are not given stay as they are. What people have set on the server counts more.
         """
         name = _arguments.required_name("name", name)
-        fields = _metric_goals.definition(goal, summary, unit, format)
+        fields = _metric_goals.definition(name, goal, summary, unit, format, step_metric)
         if self._read_only:
             self._ignore("metrics are not defined")
             return

@@ -39,6 +39,7 @@ pub(super) fn head_view(props: &Props) -> pb::RunHead {
         reopened_us: props.reopened_us,
         outcome: props.outcome.as_ref().map(Outcome::to_api),
         binned_us: props.binned_us,
+        client: props.client.clone().unwrap_or_default(),
         ..pb::RunHead::default()
     }
 }
@@ -47,6 +48,7 @@ pub(super) fn head_view(props: &Props) -> pb::RunHead {
 pub(super) fn props(run_id: &str, head: &pb::RunHead, now_us: i64) -> Result<Props> {
     check_limit("head.name", head.name.len(), limits::NAME_BYTES)?;
     check_limit("head.description", head.description.len(), limits::DESCRIPTION_BYTES)?;
+    check_limit("head.client", head.client.len(), limits::CLIENT_BYTES)?;
     let message = head.outcome.as_ref().map_or(0, |outcome| outcome.message.len());
     check_limit("head.outcome.message", message, limits::DESCRIPTION_BYTES)?;
     Ok(Props {
@@ -65,6 +67,7 @@ pub(super) fn props(run_id: &str, head: &pb::RunHead, now_us: i64) -> Result<Pro
         is_given_up: head.given_up,
         reopened_us: head.reopened_us,
         outcome: head.outcome.as_ref().and_then(Outcome::from_api),
+        client: Some(head.client.clone()).filter(|client| !client.is_empty()),
         pending_delete: head.binned_us.is_some(),
         // Its week starts again: the one in the archive may be over, and the run would be purged at once.
         binned_us: head.binned_us.map(|_| now_us),

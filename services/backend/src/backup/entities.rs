@@ -25,7 +25,7 @@ use matyan_value::cbor;
 use prost::Message;
 
 use super::{convert, finish::find_linked, log_positions, stage, studies};
-use crate::edit::metric_goals::{direction_of, format_of, goal_unit, summary_of};
+use crate::edit::metric_goals::{direction_of, format_of, goal_unit, goal_x_axis, summary_of};
 use crate::server::{
     call::Call,
     convert::{bounded_text, check_limit},
@@ -243,20 +243,21 @@ fn goals_of(settings: &pb::Settings, now_us: i64) -> Result<Vec<(String, MetricG
     check_limit("settings.primary_metric", settings.primary_metric.len(), limits::NAME_BYTES)?;
     let goals = settings.metric_goals.iter().map(|goal| {
         let name = bounded_text("settings.metric_goals.name", &goal.name, limits::NAME_BYTES)?;
-        let set = goal_fields(goal.set.as_ref())?;
-        let defined = goal_fields(goal.defined.as_ref())?;
+        let set = goal_fields(&name, goal.set.as_ref())?;
+        let defined = goal_fields(&name, goal.defined.as_ref())?;
         Ok((name, MetricGoal { set, defined, updated_us: now_us }))
     });
     goals.collect()
 }
 
-fn goal_fields(fields: Option<&pb::GoalFields>) -> Result<GoalFields> {
+fn goal_fields(metric: &str, fields: Option<&pb::GoalFields>) -> Result<GoalFields> {
     let Some(fields) = fields else { return Ok(GoalFields::default()) };
     Ok(GoalFields {
         direction: direction_of("settings.metric_goals.direction", fields.direction)?,
         summary: summary_of("settings.metric_goals.summary", fields.summary)?,
         format: format_of("settings.metric_goals.format", fields.format)?,
         unit: goal_unit("settings.metric_goals.unit", &fields.unit)?,
+        x_axis: goal_x_axis("settings.metric_goals.x_axis", &fields.x_axis, metric)?,
     })
 }
 

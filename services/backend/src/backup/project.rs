@@ -72,6 +72,7 @@ fn goal_fields(from: GoalFields) -> pb::GoalFields {
         summary: summary_view(from.summary).into(),
         format: format_view(from.format).into(),
         unit: from.unit.unwrap_or_default(),
+        x_axis: from.x_axis.unwrap_or_default(),
     }
 }
 

@@ -67,6 +67,7 @@ struct GoalChange {
     summary: Option<Option<GoalSummary>>,
     format: Option<Option<NumberFormat>>,
     unit: Option<Option<String>>,
+    x_axis: Option<Option<String>>,
     primary: Option<bool>,
     if_updated_us: Option<i64>,
     /// The primary metric that the caller has read; empty if there was none.
@@ -81,14 +82,17 @@ impl GoalChange {
             summary,
             format,
             unit,
+            x_axis,
             primary,
             if_updated_us,
             if_primary,
+            x_axis,
         } = request;
         if name.is_empty() {
             return Err(Error::field("name", "is empty: give the name of a metric"));
         }
         let unit = unit.map(|unit| goal_unit("unit", &unit)).transpose()?;
+        let x_axis = x_axis.map(|axis| goal_x_axis("x_axis", &axis, &name)).transpose()?;
         Ok(Self {
             name: bounded_text("name", &name, limits::NAME_BYTES)?,
             direction: direction.map(|number| direction_of("direction", number)).transpose()?,
@@ -132,6 +136,9 @@ impl GoalChange {
         }
         if let Some(unit) = &self.unit {
             fields.unit.clone_from(unit);
+        }
+        if let Some(x_axis) = &self.x_axis {
+            fields.x_axis.clone_from(x_axis);
         }
     }
 
@@ -197,6 +204,7 @@ fn goal_view(name: String, goal: &MetricGoal, primary: bool) -> pb::Goal {
         unit: fields.unit.unwrap_or_default(),
         primary,
         updated_us: goal.updated_us,
+        x_axis: fields.x_axis.unwrap_or_default(),
     }
 }
 
@@ -258,6 +266,15 @@ pub(crate) fn goal_unit(field: &'static str, text: &str) -> Result<Option<String
     let unit = text.trim();
     convert::check_limit(field, unit.len(), limits::UNIT_BYTES)?;
     Ok((!unit.is_empty()).then(|| unit.to_owned()))
+}
+
+/// The metric of the x axis; `None` if it is empty.
+pub(crate) fn goal_x_axis(field: &'static str, axis: &str, metric: &str) -> Result<Option<String>> {
+    convert::check_limit(field, axis.len(), limits::NAME_BYTES)?;
+    if axis == metric {
+        return Err(Error::field(field, "is the metric itself: give the name of another metric"));
+    }
+    Ok((!axis.is_empty()).then(|| axis.to_owned()))
 }
 
 fn unknown(field: &'static str, number: i32) -> Error {

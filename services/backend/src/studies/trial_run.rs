@@ -90,6 +90,7 @@ pub(super) async fn create(
     let mut edit = run_create(transaction, call.project, &id, created_us).await?;
     edit.props.set_created(created_us);
     edit.props.name = format!("trial-{number}");
+    edit.props.client = Some("Optuna".to_owned());
     edit.props.experiment = Some(experiment);
     set_state(&mut edit, trial, values.now);
     let shown = shown_content(content);

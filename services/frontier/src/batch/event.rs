@@ -41,6 +41,7 @@ fn size(field: &'static str, text: &str, limit: usize) -> Result<(), Problem> {
 }
 
 fn create_run(create: &pb::CreateRun) -> Result<(), Problem> {
+    size("client", &create.client, limits::CLIENT_BYTES)?;
     if create.created_us.is_some_and(i64::is_negative) {
         return Err(Problem::new("created_us", "is before 1970"));
     }

@@ -421,6 +421,13 @@ fn runs_are_not_created_before_1970() {
 }
 
 #[test]
+fn the_name_of_a_client_is_short() {
+    let create = |length| Kind::CreateRun(pb::CreateRun { client: "c".repeat(length), ..Default::default() });
+    check_refused(create(limits::CLIENT_BYTES + 1), "client");
+    check_accepted(create(limits::CLIENT_BYTES));
+}
+
+#[test]
 fn objects_are_checked() {
     let object = pb::LogObject { value: map(&[]), ..Default::default() };
     let text = |length: usize| "x".repeat(length);

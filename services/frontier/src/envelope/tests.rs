@@ -61,6 +61,11 @@ fn events_become_the_documented_envelopes() {
         "create_run",
         json!({"client_datetime": time, "force_resume": true}),
     );
+    check_event(
+        Kind::CreateRun(pb::CreateRun { client: "W&B 0.31.0".into(), ..Default::default() }),
+        "create_run",
+        json!({"client_datetime": time, "force_resume": false, "client": "W&B 0.31.0"}),
+    );
     check_event(Kind::FinishRun(pb::FinishRun::default()), "finish_run", json!({"client_datetime": time}));
     let outcome = Outcome { kind: OutcomeKind::Failed.into(), message: "no \"GPU\"".into() };
     check_event(

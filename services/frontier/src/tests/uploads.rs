@@ -315,6 +315,7 @@ fn parted(upload_id: &str) -> Option<pb::PartedUpload> {
         artifact_path: "large.bin".into(),
         content_type: "text/plain".into(),
         size: SIZE,
+        ..pb::PartedUpload::default()
     })
 }
 
@@ -346,6 +347,7 @@ async fn a_large_upload_is_sent_in_parts() {
         artifact_path: "large.bin".into(),
         content_type: "text/plain".into(),
         size: SIZE,
+        ..pb::BeginUploadRequest::default()
     };
     let begun = env.client().begin_upload(begin.clone()).await.unwrap().into_inner();
     assert_eq!(
@@ -375,6 +377,55 @@ async fn a_large_upload_is_sent_in_parts() {
     env.client().abort_upload(pb::AbortUploadRequest { upload: parted(&id) }).await.unwrap();
 }
 
+fn unsized_upload(upload_id: &str, part_count: u32) -> Option<pb::PartedUpload> {
+    Some(pb::PartedUpload { upload_id: upload_id.into(), size: 0, part_count, ..parted(upload_id).unwrap() })
+}
+
+/// Sends a text as a part to the URL that a client gets for the part.
+async fn send_unsized(env: &TestEnv, upload_id: &str, part_number: u32, text: &str) -> pb::UploadResponse {
+    let request = pb::PresignPartRequest { upload: unsized_upload(upload_id, 2), part_number };
+    let part = env.client().presign_part(request).await.unwrap().into_inner();
+    assert_eq!((part.offset, part.length), (0, 0));
+    let (path, token) = part.upload_url.split_once('?').unwrap();
+    let open = pb::UploadOpen {
+        key: path.strip_prefix("/api/v1/rest/blobs/").unwrap().to_owned(),
+        token: token.to_owned(),
+        content_type: String::new(),
+        content_length: Some(text.len() as u64),
+    };
+    let messages = [Message::Open(open), chunk(text)];
+    let requests = messages.map(|message| pb::UploadRequest { message: Some(message) });
+    env.client().upload(tokio_stream::iter(requests)).await.unwrap().into_inner()
+}
+
+#[tokio::test]
+async fn parts_of_an_unknown_size_are_joined() {
+    let env = TestEnv::new().await;
+    let begin = pb::BeginUploadRequest {
+        run_id: "run".into(),
+        artifact_path: "large.bin".into(),
+        content_type: "text/plain".into(),
+        part_count: 2,
+        ..pb::BeginUploadRequest::default()
+    };
+    let begun = env.client().begin_upload(begin).await.unwrap().into_inner();
+    assert_eq!((begun.key.as_str(), begun.part_bytes, begun.is_sequential), ("run/large.bin", 0, false));
+    let id = begun.upload_id;
+    let complete = || pb::CompleteUploadRequest { upload: unsized_upload(&id, 2), etags: Vec::new() };
+    let last = send_unsized(&env, &id, 2, "world").await;
+    assert!(!last.etag.is_empty(), "clients expect a tag");
+    let refused = env.client().complete_upload(complete()).await.unwrap_err();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Aborted, "UPLOAD_INCOMPLETE"));
+    send_unsized(&env, &id, 1, "hello, ").await;
+    assert_eq!(content(&env, "run/large.bin").await, None);
+    let completed = env.client().complete_upload(complete()).await.unwrap().into_inner();
+    assert_eq!((completed.key.as_str(), completed.size), ("run/large.bin", 12));
+    assert_eq!(content(&env, "run/large.bin").await.unwrap(), "hello, world");
+    assert_eq!(env.client().complete_upload(complete()).await.unwrap_err().code(), Code::NotFound);
+    let outside = pb::AbortUploadRequest { upload: unsized_upload("../..", 2) };
+    assert_eq!(env.client().abort_upload(outside).await.unwrap_err().code(), Code::InvalidArgument);
+}
+
 #[tokio::test]
 async fn a_bad_upload_in_parts_is_refused_by_field() {
     let env = TestEnv::new().await;
@@ -386,10 +437,20 @@ async fn a_bad_upload_in_parts_is_refused_by_field() {
         let begin = pb::BeginUploadRequest {
             run_id: "run".into(),
             artifact_path: "x".into(),
-            content_type: String::new(),
             size,
+            ..pb::BeginUploadRequest::default()
         };
         check(env.client().begin_upload(begin).await.unwrap_err(), "size");
+    }
+    for (size, part_count) in [(1, 1), (0, 10_001)] {
+        let begin = pb::BeginUploadRequest {
+            run_id: "run".into(),
+            artifact_path: "x".into(),
+            size,
+            part_count,
+            ..pb::BeginUploadRequest::default()
+        };
+        check(env.client().begin_upload(begin).await.unwrap_err(), "part_count");
     }
     let part = |id: &str, part_number| pb::PresignPartRequest { upload: parted(id), part_number };
     check(env.client().presign_part(part("", 1)).await.unwrap_err(), "upload_id");
@@ -411,8 +472,8 @@ async fn an_upload_in_parts_respects_the_limit_in_every_call() {
     let begin = pb::BeginUploadRequest {
         run_id: "run".into(),
         artifact_path: "large.bin".into(),
-        content_type: String::new(),
         size: SIZE,
+        ..pb::BeginUploadRequest::default()
     };
     let refused = env.client().begin_upload(begin.clone()).await.unwrap_err();
     assert_eq!(reason(&refused), "TOO_LARGE");

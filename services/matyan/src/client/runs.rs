@@ -257,6 +257,7 @@ fn run_json(run: &Run) -> Value {
         "active": props.active,
         "outcome": props.outcome.as_ref().and_then(|outcome| outcome.kind().name()),
         "outcome_message": props.outcome.as_ref().map(|outcome| &outcome.message),
+        "client": props.client,
         "parent": props.parent.as_ref().map(|it| json!({"run_id": it.run_id, "step": it.step})),
     })
 }
@@ -395,6 +396,7 @@ fn show_props(run: &Run, out: &mut Output) -> io::Result<()> {
         ("message", props.outcome.as_ref().map(|it| cell(&it.message)).unwrap_or_default()),
         ("created", moment(props.created_us)),
         ("ended", ended.unwrap_or_default()),
+        ("client", cell(&props.client)),
     ];
     lines
         .into_iter()

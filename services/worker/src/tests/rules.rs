@@ -326,6 +326,16 @@ async fn rule_33_a_run_is_not_created_in_the_future() {
 }
 
 #[tokio::test]
+async fn a_run_keeps_the_client_that_made_it() {
+    let env = TestEnv::new().await;
+    for (offset, client) in [(5, ""), (6, "W&B 0.31.0"), (7, "matyan-client 1.0")] {
+        let create = Kind::CreateRun(pb::CreateRun { client: client.into(), ..pb::CreateRun::default() });
+        env.apply(vec![record(offset).event(create)]).await;
+    }
+    assert_eq!(env.read().await.unwrap().props.client.as_deref(), Some("W&B 0.31.0"));
+}
+
+#[tokio::test]
 async fn rule_35_a_run_may_have_a_parent() {
     let env = TestEnv::new().await;
     env.apply_with(&mut env.writer("parent"), vec![record(0).run("parent").create()]).await;

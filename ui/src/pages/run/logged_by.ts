@@ -1,5 +1,16 @@
-/** The client of another tracker that has logged a run. */
+/** The clients that have logged a run. */
 import { isMap, type CborValue } from '../../api/cbor.ts';
+
+/** Start of the names of the clients of this project. */
+const OWN = 'matyan-';
+
+/**
+ * The client of another tracker that has made a run, as a list of runs names it: without its
+ * version. Most runs are made by the clients of this project, which are not named.
+ */
+export function foreignClient(client: string): string {
+  return client.startsWith(OWN) ? '' : client.replace(/ [^ ]*$/, '');
+}
 
 type Params = { [key: string]: CborValue };
 
@@ -8,14 +19,18 @@ const CLIENTS: readonly [name: string, param: string, member: string][] = [
   ['Optuna', 'optuna', 'study_id'],
   ['W&B', 'wandb', 'project'],
   ['MLflow', 'mlflow', 'tags'],
-  ['TensorBoard event files', 'tensorboard', 'path'],
+  ['TensorBoard', 'tensorboard', 'path'],
 ];
 
-/** The clients that have logged to a run, besides those of this project. */
-export function loggedBy(params: Params): string[] {
+/**
+ * The client that has made a run, with its version, and the clients of other trackers that have
+ * logged to the run, or to its original if it is imported.
+ */
+export function loggedBy(client: string, params: Params): string[] {
   const isThere = ([, param, member]: (typeof CLIENTS)[number]): boolean => {
     const members = params[param];
     return isMap(members) && members[member] !== undefined;
   };
-  return CLIENTS.filter(isThere).map(([name]) => name);
+  const others = CLIENTS.filter(isThere).map(([name]) => name);
+  return client === '' ? others : [client, ...others.filter(name => !client.startsWith(name))];
 }

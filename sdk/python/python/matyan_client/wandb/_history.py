@@ -116,7 +116,7 @@ class History:
 
     def _define_goal(self, name: str) -> None:
         metric = self._metrics.find(name)
-        fields = {} if metric is None else metric.goal_fields()
+        fields = {} if metric is None else metric.goal_fields(name)
         if fields and self._goals.get(name) != fields:
             self._goals[name] = fields
             self._run.define_metric(name, **fields)

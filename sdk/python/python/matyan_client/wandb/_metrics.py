@@ -36,8 +36,8 @@ class Metric:
         }
         return {key: value for key, value in given.items() if value is not None}
 
-    def goal_fields(self) -> dict[str, str]:
-        """Returns what is known of the goal, for `define_metric` of `matyan_client.Run`.
+    def goal_fields(self, name: str) -> dict[str, str]:
+        """Returns what is known of the goal of `name`, for `define_metric` of `matyan_client.Run`.
 
         An aggregate `min` or `max` says which values are better, unless both are wanted.
         """
@@ -51,6 +51,10 @@ class Metric:
             fields["summary"] = "best"
         elif self.summary == ("last",):
             fields["summary"] = "last"
+        # W&B's own axes, such as `_step` and `_runtime`, are no metrics. A pattern may match its
+        # own step.
+        if self.step_metric and not self.step_metric.startswith("_") and self.step_metric != name:
+            fields["step_metric"] = self.step_metric
         return fields
 
 

@@ -128,7 +128,8 @@ class Run(RunDescription):
 
         `summary` names aggregates for the summary: min, max, mean, last, first, best, or none. They
         leave out NaN. A value that is not a number is shown as it is, where W&B shows 0.
-        `step_metric` is another metric, whose value every row with this metric shall have.
+        `step_metric` is another metric, whose value every row with this metric shall have, and
+        which is the x axis of its charts unless readers choose another one.
         """
         ignore_unknown("define_metric", keywords)
         step_name = step_metric.name if isinstance(step_metric, Metric) else step_metric

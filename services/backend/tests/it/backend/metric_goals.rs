@@ -57,6 +57,7 @@ async fn a_goal_is_set_in_parts_and_forgotten() {
     let first = UpdateGoalRequest {
         summary: Some(GoalSummary::Best.into()),
         unit: Some(" % ".into()),
+        x_axis: Some("epoch".into()),
         ..direction("val/acc", GoalDirection::Higher)
     };
     harness.update_goal(first).await.unwrap();
@@ -70,6 +71,7 @@ async fn a_goal_is_set_in_parts_and_forgotten() {
         unit: "%".into(),
         primary: false,
         updated_us: goal.updated_us,
+        x_axis: "epoch".into(),
     };
     assert_eq!(goal, expected);
     assert_eq!(harness.goals("").await, [expected]);
@@ -77,6 +79,7 @@ async fn a_goal_is_set_in_parts_and_forgotten() {
         summary: Some(GoalSummary::Unspecified.into()),
         format: Some(NumberFormat::Unspecified.into()),
         unit: Some(String::new()),
+        x_axis: Some(String::new()),
         ..direction("val/acc", GoalDirection::Unspecified)
     };
     harness.update_goal(forget).await.unwrap();
@@ -206,6 +209,8 @@ async fn a_wrong_change_of_a_goal_names_its_field() {
         (UpdateGoalRequest { summary: Some(9), ..change("m") }, "summary"),
         (UpdateGoalRequest { format: Some(-1), ..change("m") }, "format"),
         (UpdateGoalRequest { unit, ..change("m") }, "unit"),
+        (UpdateGoalRequest { x_axis: Some("m".into()), ..change("m") }, "x_axis"),
+        (UpdateGoalRequest { x_axis: Some(long.clone()), ..change("m") }, "x_axis"),
     ] {
         wrong_field(harness.update_goal(wrong).await, field);
     }

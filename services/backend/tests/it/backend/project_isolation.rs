@@ -161,11 +161,23 @@ async fn call_all(harness: &Harness, own: &str, other: &str, word: &str) -> (Vec
         let size = word.len() as u64;
         let run_id = run_id();
         let content_type = String::new();
-        let begin = pb::BeginUploadRequest { run_id: run_id.clone(), artifact_path, content_type, size };
+        let begin = pb::BeginUploadRequest {
+            run_id: run_id.clone(),
+            artifact_path,
+            content_type,
+            size,
+            ..Default::default()
+        };
         let begun = client.begin_upload(of(own, begin.clone())).await.unwrap().into_inner();
         let pb::BeginUploadRequest { artifact_path, content_type, .. } = begin;
-        let upload =
-            Some(pb::PartedUpload { upload_id: begun.upload_id, run_id, artifact_path, content_type, size });
+        let upload = Some(pb::PartedUpload {
+            upload_id: begun.upload_id,
+            run_id,
+            artifact_path,
+            content_type,
+            size,
+            ..Default::default()
+        });
         let part = pb::PresignPartRequest { upload: upload.clone(), part_number: 1 };
         let part = client.presign_part(of(own, part)).await.unwrap().into_inner();
         let key = BlobKey::in_project(own, &begun.key).unwrap();

@@ -1,5 +1,5 @@
 //! Goals of metrics that a run defines, in the params `__metrics__`: a map from the name of a metric to a map
-//! with `direction`, `summary`, `format` and `unit`. They are params like all others, so spools, archives and
+//! with `direction`, `summary`, `format`, `unit` and `x_axis`. They are params like all others, so spools, archives and
 //! older servers keep them without knowing what they mean. What is not understood is a param and nothing else.
 
 use matyan_model::metric_goal::{Direction, GoalFields, GoalSummary, NumberFormat};
@@ -12,14 +12,14 @@ const METRICS: &str = "__metrics__";
 pub(crate) fn goal_definitions(message: &Map) -> Vec<(String, GoalFields)> {
     let metrics = message.get(METRICS).and_then(Value::as_map);
     let definitions = metrics.into_iter().flatten().filter_map(|(metric, definition)| {
-        let is_valid = !metric.is_empty() && metric.len() <= limits::NAME_BYTES;
-        let fields = goal_fields(definition.as_map().filter(|_| is_valid)?);
+        let is_valid = is_name(metric);
+        let fields = goal_fields(metric, definition.as_map().filter(|_| is_valid)?);
         (fields != GoalFields::default()).then(|| (metric.clone(), fields))
     });
     definitions.take(limits::METRIC_GOALS).collect()
 }
 
-fn goal_fields(definition: &Map) -> GoalFields {
+fn goal_fields(metric: &str, definition: &Map) -> GoalFields {
     let text = |key: &str| match definition.get(key) {
         Some(Value::Text(text)) => Some(text.as_str()),
         _ => None,
@@ -42,7 +42,12 @@ fn goal_fields(definition: &Map) -> GoalFields {
             _ => None,
         },
         unit: text("unit").map(str::trim).filter(|unit| is_unit(unit)).map(str::to_owned),
+        x_axis: text("x_axis").filter(|axis| is_name(axis) && *axis != metric).map(str::to_owned),
     }
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=limits::NAME_BYTES).contains(&text.len())
 }
 
 fn is_unit(text: &str) -> bool {
@@ -63,14 +68,15 @@ mod tests {
     #[test]
     fn a_goal_has_what_is_understood() {
         let text = r#"{"lr": 1, "__metrics__": {
-            "acc": {"direction": "higher", "summary": "best", "format": "percent", "unit": " % "},
-            "loss": {"direction": "lower", "summary": "mean", "format": 3, "unit": ""}
+            "acc": {"direction": "higher", "summary": "best", "format": "percent", "unit": " % ", "x_axis": "epoch"},
+            "loss": {"direction": "lower", "summary": "mean", "format": 3, "unit": "", "x_axis": "loss"}
         }}"#;
         let acc = GoalFields {
             direction: Some(Direction::Higher),
             summary: Some(GoalSummary::Best),
             format: Some(NumberFormat::Percent),
             unit: Some("%".into()),
+            x_axis: Some("epoch".into()),
         };
         let loss = GoalFields { direction: Some(Direction::Lower), ..GoalFields::default() };
         assert_eq!(definitions(text), [("acc".to_owned(), acc), ("loss".to_owned(), loss)]);

@@ -103,6 +103,9 @@ impl EventWriter<'_, '_> {
         props.finalized_us = None;
         props.duration_us = None;
         props.outcome = None;
+        if props.client.is_none() && !create.client.is_empty() {
+            props.client = Some(create.client.clone());
+        }
         props.first_start_us = props.first_start_us.or(client_time_us);
         props.client_start_us = client_time_us.or(props.client_start_us);
         Ok(shared)

@@ -93,6 +93,7 @@ impl MlflowThings {
     fn path_and_body(&self, method: &Method, template: &str, operation: Operation) -> (String, Bytes) {
         let segment = |segment: &str| match segment {
             "{*path}" => format!("{}/a.txt", self.folder()),
+            "{*folder}" => self.folder(),
             "{model_id}" => self.model_id.clone(),
             "{tag_key}" => "k".to_owned(),
             parameter if parameter.starts_with('{') => panic!("add a value of {parameter}"),
@@ -148,6 +149,9 @@ impl MlflowThings {
             "models": [{"model_id": model_id, "step": 0}],
             "path": self.folder(),
             "artifact_directory_path": "a",
+            "num_parts": 1,
+            "upload_id": "00000000000000000000000000000000",
+            "parts": [{"part_number": 1}],
         })
     }
 }
@@ -211,6 +215,9 @@ fn needs(operation: Operation) -> &'static [Access] {
         | Operation::LogOutputs
         | Operation::SetTag
         | Operation::UploadArtifact
+        | Operation::CreatePartedUpload
+        | Operation::CompletePartedUpload
+        | Operation::AbortPartedUpload
         | Operation::CreateLoggedModel
         | Operation::FinalizeLoggedModel
         | Operation::DeleteLoggedModel

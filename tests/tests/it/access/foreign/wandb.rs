@@ -8,8 +8,8 @@ use matyan_wandb::Route;
 use serde_json::{Value, json};
 
 use super::{
-    CALLER, ForeignOperation, GRAPHQL, JSON, PUBLIC, READ, READ_EDIT, READ_INGEST, READ_INGEST_EDIT, send,
-    text_of,
+    CALLER, EDIT, ForeignOperation, GRAPHQL, JSON, PUBLIC, READ, READ_EDIT, READ_INGEST, READ_INGEST_EDIT,
+    send, text_of,
 };
 use crate::access::closed_server::ClosedServer;
 
@@ -128,7 +128,7 @@ impl WandbThings {
             "upsertModel" => (json!({"name": "p", "entityName": "me"}), CALLER),
             "upsertSweep" | "createAgent" | "agentHeartbeat" | "createCustomChart" => (json!({}), CALLER),
             "stopRun" => (json!({"id": storage_id}), CALLER),
-            "deleteFiles" => (json!({"files": ["x"]}), CALLER),
+            "deleteFiles" => (json!({"files": ["r:p/x"]}), EDIT),
             "createArtifactType" => (json!({"name": "model", "projectName": "p"}), CALLER),
             "updateRunState" => (json!({"id": storage_id, "state": "finished"}), READ_INGEST),
             "deleteRun" => (json!({"id": storage_id}), READ_EDIT),
@@ -146,11 +146,32 @@ impl WandbThings {
             "createArtifactFiles" => {
                 (json!({"artifactFiles": [{"artifactID": id, "name": "x"}]}), READ_INGEST)
             }
+            "completeMultipartUploadArtifact" => (
+                json!({
+                    "artifactID": id,
+                    "storagePath": format!("wandb-artifacts/{id}/x"),
+                    "completeMultipartAction": "Complete",
+                    "completedParts": [{"partNumber": 1}],
+                    "uploadID": "00000000000000000000000000000000",
+                }),
+                READ_INGEST,
+            ),
             "commitArtifact" => (json!({"artifactID": id}), READ_INGEST),
             "updateArtifact" => (json!({"artifactID": id, "description": "x"}), READ_INGEST),
             "useArtifact" => (of_run(json!({"artifactID": id})), READ_INGEST),
             "deleteArtifact" => (json!({"artifactID": id, "deleteAliases": true}), READ_INGEST_EDIT),
             "addAliases" | "deleteAliases" => (json!({"artifactID": id, "aliases": aliases}), READ_INGEST),
+            "updateArtifactSequence" => {
+                (json!({"artifactSequenceID": "p/a", "description": "x"}), READ_INGEST)
+            }
+            "moveArtifactSequence" => {
+                (json!({"artifactSequenceID": "p/a", "destinationArtifactTypeName": "model"}), READ_INGEST)
+            }
+            "createArtifactCollectionTagAssignments" | "deleteArtifactCollectionTagAssignments" => {
+                let tags = json!([{"tagName": "x"}]);
+                (json!({"projectName": "p", "artifactCollectionName": "a", "tags": tags}), READ_INGEST)
+            }
+            "deleteArtifactSequence" => (json!({"artifactSequenceID": "p/a"}), READ_EDIT),
             other => panic!("which right does the mutation `{other}` need?"),
         };
         (json!({"input": input}), NOTHING, needs)

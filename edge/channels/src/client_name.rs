@@ -1,0 +1,31 @@
+//! The name of a client, as people see it at the runs that the client has made.
+
+/// Maximum length of a version. Together with a name it stays below the limit of a run's client.
+const VERSION_BYTES: usize = 32;
+
+/// The name with the version that a client gives itself. A text that is no version is left out.
+pub fn client_name(name: &str, version: Option<&str>) -> String {
+    match version.filter(|version| is_version(version)) {
+        Some(version) => format!("{name} {version}"),
+        None => name.to_owned(),
+    }
+}
+
+fn is_version(text: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".+-_".contains(&byte);
+    (1..=VERSION_BYTES).contains(&text.len()) && text.bytes().all(is_allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_a_version_that_is_one() {
+        assert_eq!(client_name("MLflow", Some("3.17.2")), "MLflow 3.17.2");
+        let long = "1".repeat(VERSION_BYTES + 1);
+        for other in [None, Some(""), Some("3 4"), Some("<b>"), Some(long.as_str())] {
+            assert_eq!(client_name("MLflow", other), "MLflow");
+        }
+    }
+}

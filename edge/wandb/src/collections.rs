@@ -1,0 +1,193 @@
+//! Changes of collections of artifacts, each of which has the versions of one name, and tags of versions and
+//! collections.
+
+use serde_json::{Value, json};
+
+use crate::artifact_view::{self, Members, collection_name, text, versions};
+use crate::call::{CallContext, ENTITY, project_or_default};
+use crate::documents::{self, ARTIFACTS, COLLECTIONS};
+use crate::error::{Result, WandbError};
+use crate::node::Arguments;
+
+/// Tags of a version or a collection.
+const MAX_TAGS: usize = 100;
+
+/// Maximum length of a tag, as in W&B's clients.
+const TAG_BYTES: usize = 512;
+
+const DELETED: &str = "DELETED";
+
+fn no_collection(id: &str) -> WandbError {
+    WandbError::missing(format!("there is no artifact `{}`: log it first", id.escape_debug()))
+}
+
+/// The project and the name of a collection, by the id that clients got.
+fn parsed_id(id: &str) -> Result<(&str, &str)> {
+    id.split_once('/').ok_or_else(|| no_collection(id))
+}
+
+/// Changes the document of a collection that exists.
+async fn change(context: &CallContext, id: &str, change: impl Fn(&mut Members) -> Result<()>) -> Result<()> {
+    let (project, name) = parsed_id(id)?;
+    let full = collection_name(project, name)?;
+    documents::change(&context.channels, COLLECTIONS, &full, |members| {
+        if members.is_empty() {
+            return Err(no_collection(id));
+        }
+        change(members)
+    })
+    .await
+}
+
+async fn changed(context: &CallContext, id: &str) -> Result<Value> {
+    let (project, name) = parsed_id(id)?;
+    Ok(json!({"artifactCollection": artifact_view::collection(context, ENTITY, project, name).await?}))
+}
+
+/// Changes the description of a collection.
+pub(crate) async fn update(context: &CallContext, arguments: &Arguments) -> Result<Value> {
+    let input = arguments.input()?;
+    let id = input.required("artifactSequenceID")?;
+    let (_, name) = parsed_id(id)?;
+    if input.text("name")?.is_some_and(|other| other != name) {
+        return Err(WandbError::invalid(
+            "this server does not rename artifacts: log the files under the other name",
+        ));
+    }
+    let description = input.sent_text("description")?.unwrap_or_default();
+    change(context, id, |members| {
+        members.insert("description".to_owned(), description.into());
+        Ok(())
+    })
+    .await?;
+    changed(context, id).await
+}
+
+/// Gives a collection another type, which is then the type of all of its versions.
+pub(crate) async fn change_type(context: &CallContext, arguments: &Arguments) -> Result<Value> {
+    let input = arguments.input()?;
+    let id = input.required("artifactSequenceID")?;
+    let name = input.required("destinationArtifactTypeName")?;
+    change(context, id, |members| {
+        members.insert("type".to_owned(), name.into());
+        Ok(())
+    })
+    .await?;
+    changed(context, id).await
+}
+
+/// Deletes a collection with its versions. Their files stay until their runs are deleted. May be repeated.
+pub(crate) async fn delete(context: &CallContext, arguments: &Arguments) -> Result<Value> {
+    let input = arguments.input()?;
+    let id = input.required("artifactSequenceID")?;
+    let (project, name) = parsed_id(id)?;
+    let full = collection_name(project, name)?;
+    let members = documents::read(&context.channels, COLLECTIONS, &full).await?.unwrap_or_default();
+    for version in versions(&members).filter_map(|version| version["id"].as_str()) {
+        documents::delete(&context.channels, ARTIFACTS, version).await?;
+    }
+    documents::delete(&context.channels, COLLECTIONS, &full).await?;
+    Ok(json!({"artifactCollection": {"id": id, "name": name, "state": DELETED}}))
+}
+
+/// Adds or deletes tags of a collection.
+pub(crate) async fn set_tags(context: &CallContext, arguments: &Arguments, is_added: bool) -> Result<Value> {
+    let input = arguments.input()?;
+    let project = project_or_default(input.text("projectName")?);
+    let id = format!("{project}/{}", input.required("artifactCollectionName")?);
+    let tags = tags_of(&input, "tags")?;
+    change(context, &id, |members| {
+        if is_added { change_tags(members, &tags, &[]) } else { change_tags(members, &[], &tags) }
+    })
+    .await?;
+    let nodes: Vec<Value> = tags.iter().map(|tag| tag_node(tag)).collect();
+    Ok(json!({"tags": nodes, "success": true}))
+}
+
+/// The names of tags in an input.
+pub(crate) fn tags_of(input: &Arguments, field: &str) -> Result<Vec<String>> {
+    let tags = input.objects(field)?;
+    tags.iter()
+        .map(|tag| {
+            let name = tag.required("tagName")?;
+            if name.len() > TAG_BYTES || name.chars().any(char::is_control) {
+                let message = format!("a tag has more than {TAG_BYTES} bytes, or a control character");
+                return Err(WandbError::invalid(message));
+            }
+            Ok(name.to_owned())
+        })
+        .collect()
+}
+
+/// Changes the tags in the document of a version or of a collection.
+pub(crate) fn change_tags(members: &mut Members, added: &[String], deleted: &[String]) -> Result<()> {
+    let mut tags: Vec<String> = known_tags(members).map(str::to_owned).collect();
+    tags.retain(|tag| !deleted.contains(tag));
+    tags.extend(added.iter().cloned());
+    tags.sort();
+    tags.dedup();
+    if tags.len() > MAX_TAGS {
+        return Err(WandbError::invalid(format!("there are more than {MAX_TAGS} tags: delete some")));
+    }
+    members.insert("tags".to_owned(), tags.into());
+    Ok(())
+}
+
+fn known_tags(members: &Members) -> impl Iterator<Item = &str> {
+    members.get("tags").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+}
+
+/// The values of GraphQL's objects of the tags of a version or of a collection.
+pub(crate) fn tag_nodes(members: &Members) -> Vec<Value> {
+    known_tags(members).map(tag_node).collect()
+}
+
+fn tag_node(name: &str) -> Value {
+    json!({"id": name, "name": name})
+}
+
+/// The type of a version: the type of its collection, which may have changed.
+pub(crate) fn type_of<'m>(artifact: &'m Members, collection: &'m Members) -> &'m str {
+    match text(collection, "type") {
+        "" => text(artifact, "type"),
+        known => known,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn tags_are_a_sorted_set() {
+        let mut members = Members::new();
+        change_tags(&mut members, &texts(&["b", "a", "b"]), &[]).unwrap();
+        change_tags(&mut members, &texts(&["c"]), &texts(&["a", "absent"])).unwrap();
+        assert_eq!(members["tags"], json!(["b", "c"]));
+        assert_eq!(tag_nodes(&members)[0], json!({"id": "b", "name": "b"}));
+        let many: Vec<String> = (0..MAX_TAGS).map(|number| number.to_string()).collect();
+        assert!(change_tags(&mut members, &many, &[]).is_err());
+        assert_eq!(members["tags"], json!(["b", "c"]), "a refused change changes nothing");
+    }
+
+    #[test]
+    fn tags_of_clients_are_checked() {
+        let tags = |name: &str| tags_of(&Arguments::new(json!({"tags": [{"tagName": name}]})), "tags");
+        assert_eq!(tags("best model").unwrap(), ["best model"]);
+        for wrong in ["", "a\nb", &"x".repeat(TAG_BYTES + 1)] {
+            tags(wrong).expect_err(wrong);
+        }
+        assert!(tags_of(&Arguments::new(json!({})), "tags").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_version_has_the_type_of_its_collection() {
+        let of = |kind: &str| Members::from_iter([("type".to_owned(), kind.into())]);
+        assert_eq!(type_of(&of("dataset"), &of("model")), "model");
+        assert_eq!(type_of(&of("dataset"), &Members::new()), "dataset");
+    }
+}
