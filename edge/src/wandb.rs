@@ -5,7 +5,6 @@ use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes};
 use axum::response::{IntoResponse, Response};
-use http::request::Parts;
 use http::{HeaderValue, Request, StatusCode, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use matyan_access::{FilePermits, PermitProblem, PermittedFile, TokenDigest};

@@ -86,7 +86,6 @@ impl GoalChange {
             primary,
             if_updated_us,
             if_primary,
-            x_axis,
         } = request;
         if name.is_empty() {
             return Err(Error::field("name", "is empty: give the name of a metric"));
@@ -99,6 +98,7 @@ impl GoalChange {
             summary: summary.map(|number| summary_of("summary", number)).transpose()?,
             format: format.map(|number| format_of("format", number)).transpose()?,
             unit,
+            x_axis,
             primary,
             if_updated_us,
             if_primary,

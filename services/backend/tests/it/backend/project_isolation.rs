@@ -156,10 +156,29 @@ async fn call_all(harness: &Harness, own: &str, other: &str, word: &str) -> (Vec
     let answer = client.store(of(own, futures::stream::iter(messages))).await.unwrap().into_inner();
     stored.push(BlobKey::in_project(own, &answer.key).unwrap().to_string());
 
+    stored.extend(upload_in_parts(harness, own, other, word).await);
+    let called = vec![
+        "Publish",
+        "Stream",
+        "Presign",
+        "Upload",
+        "Store",
+        "BeginUpload",
+        "PresignPart",
+        "CompleteUpload",
+        "AbortUpload",
+    ];
+    (called, stored)
+}
+
+/// Completes an upload in parts to a project, and aborts another one. Returns the keys of what was stored.
+async fn upload_in_parts(harness: &Harness, own: &str, other: &str, word: &str) -> Vec<String> {
+    let mut client = harness.ingest_client();
+    let mut stored = Vec::new();
     for is_completed in [true, false] {
         let artifact_path = format!("parts-{word}-{is_completed}");
         let size = word.len() as u64;
-        let run_id = run_id();
+        let run_id = "r".to_owned();
         let content_type = String::new();
         let begin = pb::BeginUploadRequest {
             run_id: run_id.clone(),
@@ -194,18 +213,7 @@ async fn call_all(harness: &Harness, own: &str, other: &str, word: &str) -> (Vec
             assert_eq!(client.complete_upload(of(own, complete)).await.unwrap_err().code(), Code::NotFound);
         }
     }
-    let called = vec![
-        "Publish",
-        "Stream",
-        "Presign",
-        "Upload",
-        "Store",
-        "BeginUpload",
-        "PresignPart",
-        "CompleteUpload",
-        "AbortUpload",
-    ];
-    (called, stored)
+    stored
 }
 
 #[tokio::test]
