@@ -30,6 +30,9 @@ pub use client_name::client_name;
 pub use position::{after, wait_applied};
 pub use status::{is_missing, missing_resource, product_code};
 
+/// Maximum number of parts of an upload whose size is not known.
+pub const MAX_PARTS: usize = 10_000;
+
 /// A connection to a service. It is a separate type because the compiler cannot tell that a future with a client over
 /// a boxed service is `Send`.
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@
 //! stored at once.
 
 use bytes::Bytes;
-use matyan_channels::{Channels, is_missing};
+use matyan_channels::{Channels, MAX_PARTS, is_missing};
 use matyan_proto::artifacts::v1::GetRequest;
 use matyan_proto::ingest::v1::event::Kind;
 use matyan_proto::ingest::v1::{
@@ -18,9 +18,6 @@ use crate::artifacts::{StoredArtifact, check_stored_path, ensure_run, locate};
 use crate::batch::{RunBatch, publish_patiently};
 use crate::error::{ErrorCode, MlflowError, Result};
 use crate::fields::{Fields, missing};
-
-/// Maximum number of parts.
-const MAX_PARTS: usize = 10_000;
 
 /// The field with the folder of the artifact, from the path of the request.
 pub(crate) const FOLDER: &str = "folder";

@@ -6,7 +6,6 @@ use serde_json::{Map, Value, json};
 
 use crate::batch::content_type;
 use crate::call::CallContext;
-use crate::collections::{tag_nodes, type_of};
 use crate::documents::{self, ARTIFACTS, COLLECTIONS};
 use crate::error::{Result, WandbError};
 use crate::files::{ARTIFACT_FOLDER, connection, known_size, listed_below, page, read_url, size};
@@ -394,4 +393,37 @@ pub(crate) async fn creator(context: &CallContext, artifact: &Node) -> Result<Va
     let run = RunSnapshot::read(&context.channels, artifact.known("_runId")?).await?;
     let entity = artifact.known(ENTITY)?;
     Ok(run.map_or(Value::Null, |run| run.node(entity)))
+}
+
+pub(crate) fn known_tags(members: &Members) -> impl Iterator<Item = &str> {
+    members.get("tags").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+}
+
+/// The values of GraphQL's objects of the tags of a version or of a collection.
+pub(crate) fn tag_nodes(members: &Members) -> Vec<Value> {
+    known_tags(members).map(tag_node).collect()
+}
+
+pub(crate) fn tag_node(name: &str) -> Value {
+    json!({"id": name, "name": name})
+}
+
+/// The type of a version: the type of its collection, which may have changed.
+pub(crate) fn type_of<'m>(artifact: &'m Members, collection: &'m Members) -> &'m str {
+    match text(collection, "type") {
+        "" => text(artifact, "type"),
+        known => known,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_has_the_type_of_its_collection() {
+        let of = |kind: &str| Members::from_iter([("type".to_owned(), kind.into())]);
+        assert_eq!(type_of(&of("dataset"), &of("model")), "model");
+        assert_eq!(type_of(&of("dataset"), &Members::new()), "dataset");
+    }
 }

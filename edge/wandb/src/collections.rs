@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::artifact_view::{self, Members, collection_name, text, versions};
+use crate::artifact_view::{self, Members, collection_name, known_tags, tag_node, versions};
 use crate::call::{CallContext, ENTITY, project_or_default};
 use crate::documents::{self, ARTIFACTS, COLLECTIONS};
 use crate::error::{Result, WandbError};
@@ -133,30 +133,10 @@ pub(crate) fn change_tags(members: &mut Members, added: &[String], deleted: &[St
     Ok(())
 }
 
-fn known_tags(members: &Members) -> impl Iterator<Item = &str> {
-    members.get("tags").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
-}
-
-/// The values of GraphQL's objects of the tags of a version or of a collection.
-pub(crate) fn tag_nodes(members: &Members) -> Vec<Value> {
-    known_tags(members).map(tag_node).collect()
-}
-
-fn tag_node(name: &str) -> Value {
-    json!({"id": name, "name": name})
-}
-
-/// The type of a version: the type of its collection, which may have changed.
-pub(crate) fn type_of<'m>(artifact: &'m Members, collection: &'m Members) -> &'m str {
-    match text(collection, "type") {
-        "" => text(artifact, "type"),
-        known => known,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::artifact_view::tag_nodes;
 
     fn texts(names: &[&str]) -> Vec<String> {
         names.iter().map(|name| (*name).to_owned()).collect()
@@ -182,12 +162,5 @@ mod tests {
             tags(wrong).expect_err(wrong);
         }
         assert!(tags_of(&Arguments::new(json!({})), "tags").unwrap().is_empty());
-    }
-
-    #[test]
-    fn a_version_has_the_type_of_its_collection() {
-        let of = |kind: &str| Members::from_iter([("type".to_owned(), kind.into())]);
-        assert_eq!(type_of(&of("dataset"), &of("model")), "model");
-        assert_eq!(type_of(&of("dataset"), &Members::new()), "dataset");
     }
 }

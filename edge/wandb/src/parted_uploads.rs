@@ -1,6 +1,6 @@
 //! Uploads of large files of artifacts in parts. A client says how many parts it sends, and not how large the file is.
 
-use matyan_channels::is_missing;
+use matyan_channels::{MAX_PARTS, is_missing};
 use matyan_proto::ingest::v1::{
     AbortUploadRequest, BeginUploadRequest, CompleteUploadRequest, PartedUpload, PresignPartRequest,
 };
@@ -10,9 +10,6 @@ use crate::call::CallContext;
 use crate::error::{Result, WandbError};
 use crate::files::{UPLOAD_TYPE, absolute, size};
 use crate::node::Arguments;
-
-/// Maximum number of parts. Clients send at most a thousand.
-const MAX_PARTS: usize = 10_000;
 
 /// The action of a client that has sent all parts.
 const COMPLETE: &str = "Complete";

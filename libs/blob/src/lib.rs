@@ -63,7 +63,8 @@ pub use multipart::{
 };
 pub use signer::{Clock, UPLOAD_PATH, UploadGrant, UrlSigner};
 pub use upload_limits::{
-    LimitReached, LimitedBlobs, MAX_UNSIZED_PARTS, UnsizedUpload, UploadLimits, within_idle_limit,
+    LimitReached, LimitedBlobs, MAX_UNSIZED_PARTS, UnsizedUpload, UnsizedUploads, UploadLimits,
+    within_idle_limit,
 };
 
 use std::{ops::Range, time::Duration};

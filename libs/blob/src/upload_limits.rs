@@ -20,7 +20,7 @@ mod unsized_upload;
 
 pub use limited_blobs::LimitedBlobs;
 pub use metered_content::within_idle_limit;
-pub use unsized_upload::{MAX_UNSIZED_PARTS, UnsizedUpload};
+pub use unsized_upload::{MAX_UNSIZED_PARTS, UnsizedUpload, UnsizedUploads};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UploadLimits {

@@ -87,7 +87,8 @@ pub fn upload_check(upload: matyan_proto::ingest::v1::PartedUpload) -> Option<ma
 impl Frontier {
     pub fn new(deps: Deps, settings: Settings) -> Self {
         let Deps { log, projects, blobs, upload_signer: signer, clock, new_id, metrics } = deps;
-        let uploads = Uploads { blobs, signer, metrics: metrics.uploads };
+        let unsized_uploads = matyan_blob::UnsizedUploads::new(Arc::clone(&blobs));
+        let uploads = Uploads { blobs, unsized_uploads, signer, metrics: metrics.uploads };
         let ingestion = Ingestion::new(log, clock, new_id, settings, metrics.batches);
         Self {
             ingestion: Arc::new(ingestion),

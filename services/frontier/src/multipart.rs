@@ -23,7 +23,7 @@ pub(crate) async fn begin(
             is_sequential: uploads.blobs.is_sequential(),
         },
         UploadExtent::PartCount(_) => pb::BeginUploadResponse {
-            upload_id: uploads.blobs.begin_unsized(&key).await?,
+            upload_id: uploads.unsized_uploads.begin(&key).await?,
             key: reference,
             part_bytes: 0,
             is_sequential: false,
@@ -40,7 +40,7 @@ pub(crate) async fn presign_part(
         PartedUpload::Sized(upload) => presign_sized(uploads, upload, part_number).await,
         PartedUpload::Unsized(upload) => {
             check_number(part_number, upload.part_count)?;
-            let presigned = uploads.blobs.presign_unsized(&upload, part_number).await?;
+            let presigned = uploads.unsized_uploads.presign_part(&upload, part_number).await?;
             Ok(presigned_part(uploads, presigned))
         }
     }
@@ -98,7 +98,7 @@ async fn join(uploads: &Uploads, upload: UnsizedUpload, etags: &[String]) -> Res
     if !etags.is_empty() {
         check_etags(etags, upload.part_count)?;
     }
-    Ok(uploads.blobs.join(upload).await?)
+    Ok(uploads.unsized_uploads.join(upload).await?)
 }
 
 fn check_etags(etags: &[String], count: u32) -> Result<()> {
@@ -111,7 +111,7 @@ fn check_etags(etags: &[String], count: u32) -> Result<()> {
 pub(crate) async fn abort(uploads: &Uploads, upload: PartedUpload) -> Result<pb::AbortUploadResponse> {
     match upload {
         PartedUpload::Sized(upload) => uploads.blobs.abort(&upload).await?,
-        PartedUpload::Unsized(upload) => uploads.blobs.discard_parts(&upload).await?,
+        PartedUpload::Unsized(upload) => uploads.unsized_uploads.abort(&upload).await?,
     }
     Ok(pb::AbortUploadResponse {})
 }

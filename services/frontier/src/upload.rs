@@ -5,7 +5,9 @@
 use std::sync::{Arc, OnceLock};
 
 use futures::{Stream, StreamExt, stream};
-use matyan_blob::{BlobKey, Blobs, Content, LimitedBlobs, UploadGrant, UrlSigner, within_idle_limit};
+use matyan_blob::{
+    BlobKey, Blobs, Content, LimitedBlobs, UnsizedUploads, UploadGrant, UrlSigner, within_idle_limit,
+};
 use matyan_proto::{
     ingest::v1::{self as pb, upload_request::Message},
     limits,
@@ -23,6 +25,7 @@ use crate::{
 /// The blob store that clients upload to.
 pub(crate) struct Uploads {
     pub(crate) blobs: Arc<LimitedBlobs>,
+    pub(crate) unsized_uploads: UnsizedUploads,
     /// Signer of the URLs of uploads through this server; `None` if uploads bypass it.
     pub(crate) signer: Option<UrlSigner>,
     pub(crate) metrics: UploadMetrics,

@@ -11,7 +11,6 @@ use super::{
     metered_content::ContentMeter,
     open_uploads::OpenUploads,
     project_quota::{ProjectQuota, UploadRoom},
-    unsized_upload::JoinedUploads,
 };
 use crate::{
     BlobKey, BlobMeta, Blobs, Content, Error, Listing, MultipartUpload, MultipartUploads, OpenBucket, Part,
@@ -24,7 +23,6 @@ pub struct LimitedBlobs {
     directory: Option<Directory>,
     limits: UploadLimits,
     quota: ProjectQuota,
-    pub(super) joined: JoinedUploads,
 }
 
 struct Directory {
@@ -43,7 +41,6 @@ impl LimitedBlobs {
             bucket,
             directory: None,
             limits,
-            joined: JoinedUploads::default(),
         }
     }
 
@@ -83,11 +80,6 @@ impl LimitedBlobs {
     pub(super) async fn check_room(&self, key: &BlobKey) -> Result<()> {
         self.disk_room(Some(0)).await?;
         self.quota.reserve(key.project(), 0).await.map(drop)
-    }
-
-    /// The blobs without limits.
-    pub(super) fn all_blobs(&self) -> Arc<dyn Blobs> {
-        Arc::clone(&self.bucket.blobs)
     }
 
     /// Takes space on the disk; `None` for a cloud.

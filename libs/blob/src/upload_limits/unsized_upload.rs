@@ -46,45 +46,46 @@ impl UnsizedUpload {
 /// The result of joining an upload, for all callers that wait for it.
 type Joining = Shared<BoxFuture<'static, Result<u64>>>;
 
-/// Uploads that are being joined, by the folders of their parts.
-pub(super) struct JoinedUploads {
-    running: Mutex<HashMap<BlobKey, Joining>>,
-    turns: Semaphore,
+/// The uploads of clients to a blob store. All clones are of the same uploads.
+#[derive(Clone)]
+pub struct UnsizedUploads {
+    blobs: Arc<LimitedBlobs>,
+    /// Uploads that are being joined, by the folders of their parts.
+    running: Arc<Mutex<HashMap<BlobKey, Joining>>>,
+    turns: Arc<Semaphore>,
 }
 
-impl Default for JoinedUploads {
-    fn default() -> Self {
-        Self { running: Mutex::default(), turns: Semaphore::new(JOINED_AT_A_TIME) }
+impl UnsizedUploads {
+    pub fn new(blobs: Arc<LimitedBlobs>) -> Self {
+        Self { blobs, running: Arc::default(), turns: Arc::new(Semaphore::new(JOINED_AT_A_TIME)) }
     }
-}
 
-impl LimitedBlobs {
     /// Starts an upload to a project, and returns its id.
-    pub async fn begin_unsized(&self, key: &BlobKey) -> Result<String> {
-        self.check_room(key).await?;
+    pub async fn begin(&self, key: &BlobKey) -> Result<String> {
+        self.blobs.check_room(key).await?;
         multipart::new_id()
     }
 
     /// Returns a URL for one PUT of a part, from one.
-    pub async fn presign_unsized(&self, upload: &UnsizedUpload, number: u32) -> Result<PresignedUpload> {
-        self.presign(&upload.part_key(number)?, &upload.content_type, None).await
+    pub async fn presign_part(&self, upload: &UnsizedUpload, number: u32) -> Result<PresignedUpload> {
+        self.blobs.presign(&upload.part_key(number)?, &upload.content_type, None).await
     }
 
     /// Makes a blob of all parts, and returns its size.
-    pub async fn join(self: &Arc<Self>, upload: UnsizedUpload) -> Result<u64> {
+    pub async fn join(&self, upload: UnsizedUpload) -> Result<u64> {
         let folder = upload.folder.clone();
         let joining = {
-            let mut running = self.joined.running.lock();
+            let mut running = self.running.lock();
             running.entry(folder).or_insert_with(|| self.spawn_joining(upload)).clone()
         };
         joining.await
     }
 
-    fn spawn_joining(self: &Arc<Self>, upload: UnsizedUpload) -> Joining {
-        let blobs = Arc::clone(self);
+    fn spawn_joining(&self, upload: UnsizedUpload) -> Joining {
+        let uploads = self.clone();
         let task = tokio::spawn(async move {
-            let joined = blobs.join_in_turn(&upload).await;
-            blobs.joined.running.lock().remove(&upload.folder);
+            let joined = uploads.join_in_turn(&upload).await;
+            uploads.running.lock().remove(&upload.folder);
             joined
         });
         let ended = task.map(|ended| {
@@ -94,13 +95,13 @@ impl LimitedBlobs {
     }
 
     /// Discards the parts.
-    pub async fn discard_parts(&self, upload: &UnsizedUpload) -> Result<()> {
+    pub async fn abort(&self, upload: &UnsizedUpload) -> Result<()> {
         let parts = self.parts(upload).await?;
         self.delete_parts(parts.into_iter().map(|(key, _)| key).collect()).await
     }
 
     async fn join_in_turn(&self, upload: &UnsizedUpload) -> Result<u64> {
-        let _turn = self.joined.turns.acquire().await.expect("the semaphore is never closed");
+        let _turn = self.turns.acquire().await.expect("the semaphore is never closed");
         let mut parts = self.parts(upload).await?;
         if parts.is_empty() {
             return Err(Error::NoUpload);
@@ -114,7 +115,8 @@ impl LimitedBlobs {
         let others = parts.split_off(upload.part_count as usize);
         let size = parts.iter().map(|(_, size)| *size).sum();
         let keys: Vec<BlobKey> = parts.into_iter().map(|(key, _)| key).collect();
-        let stored = self.put(&upload.key, &upload.content_type, Some(size), self.content(&keys)).await?;
+        let stored =
+            self.blobs.put(&upload.key, &upload.content_type, Some(size), self.content(&keys)).await?;
         let keys = keys.into_iter().chain(others.into_iter().map(|(key, _)| key)).collect();
         if let Err(error) = self.delete_parts(keys).await {
             tracing::warn!(upload = %upload.folder, %error, "failed to delete the parts of an upload; a daily job will");
@@ -124,7 +126,7 @@ impl LimitedBlobs {
 
     /// The content of several blobs, one after another.
     fn content(&self, keys: &[BlobKey]) -> Content {
-        let blobs = self.all_blobs();
+        let blobs = Arc::clone(&self.blobs);
         let contents = stream::iter(keys.to_vec()).then(move |key| {
             let blobs = Arc::clone(&blobs);
             async move {
@@ -142,7 +144,7 @@ impl LimitedBlobs {
         let mut parts = Vec::new();
         let mut after = None;
         loop {
-            let page = self.list(&folder, after.as_ref()).await?;
+            let page = self.blobs.list(&folder, after.as_ref()).await?;
             parts.extend(page.blobs.into_iter().map(|(key, blob)| (key, blob.size)));
             after = page.next;
             if after.is_none() || parts.len() > MAX_UNSIZED_PARTS as usize {
@@ -153,7 +155,7 @@ impl LimitedBlobs {
 
     async fn delete_parts(&self, keys: Vec<BlobKey>) -> Result<()> {
         for page in keys.chunks(MAX_PAGE) {
-            if let Some((_, error)) = self.delete(page).await?.into_iter().next() {
+            if let Some((_, error)) = self.blobs.delete(page).await?.into_iter().next() {
                 return Err(error);
             }
         }
@@ -170,85 +172,85 @@ mod tests {
     use super::*;
     use crate::{Clock, RunFolder, UploadLimits, UrlSigner, fs::FsBlobs};
 
-    fn open(root: &Path, max_project_bytes: u64) -> Arc<LimitedBlobs> {
+    fn open(root: &Path, max_project_bytes: u64) -> UnsizedUploads {
         let clock: Clock = Arc::new(|| 1_700_000_000_000_000);
         let signer = UrlSigner::new(b"secret", Duration::from_secs(60), clock.clone());
         let blobs = Arc::new(FsBlobs::open(root, signer, clock).unwrap());
         let limits = UploadLimits { max_project_bytes, ..UploadLimits::default() };
-        Arc::new(LimitedBlobs::directory(blobs, limits))
+        UnsizedUploads::new(Arc::new(LimitedBlobs::directory(blobs, limits)))
     }
 
-    async fn begin(blobs: &LimitedBlobs, part_count: u32) -> UnsizedUpload {
+    async fn begin(uploads: &UnsizedUploads, part_count: u32) -> UnsizedUpload {
         let key = BlobKey::new("run/model.bin").unwrap();
-        let id = blobs.begin_unsized(&key).await.unwrap();
+        let id = uploads.begin(&key).await.unwrap();
         let folder = RunFolder::new("", "run").unwrap().parts_reference(&id);
         UnsizedUpload { key, folder: BlobKey::new(folder).unwrap(), content_type: String::new(), part_count }
     }
 
     async fn send(
-        blobs: &LimitedBlobs,
+        uploads: &UnsizedUploads,
         upload: &UnsizedUpload,
         number: u32,
         text: &'static str,
     ) -> Result<u64> {
         let content = stream::iter([Ok(Bytes::from_static(text.as_bytes()))]).boxed();
-        blobs.put(&upload.part_key(number).unwrap(), "", None, content).await
+        uploads.blobs.put(&upload.part_key(number).unwrap(), "", None, content).await
     }
 
-    async fn content(blobs: &LimitedBlobs, key: &BlobKey) -> Option<Vec<u8>> {
-        let (_, content) = blobs.read(key, None).await.unwrap()?;
+    async fn content(uploads: &UnsizedUploads, key: &BlobKey) -> Option<Vec<u8>> {
+        let (_, content) = uploads.blobs.read(key, None).await.unwrap()?;
         Some(content.try_collect::<Vec<_>>().await.unwrap().concat())
     }
 
     #[tokio::test]
     async fn parts_of_any_size_are_joined_in_order() {
         let root = tempfile::tempdir().unwrap();
-        let blobs = open(root.path(), 0);
-        let upload = begin(&blobs, 3).await;
-        assert!(matches!(blobs.join(upload.clone()).await, Err(Error::NoUpload)));
+        let uploads = open(root.path(), 0);
+        let upload = begin(&uploads, 3).await;
+        assert!(matches!(uploads.join(upload.clone()).await, Err(Error::NoUpload)));
         for (number, text) in [(3, "!"), (1, "old"), (1, "hello")] {
-            send(&blobs, &upload, number, text).await.unwrap();
+            send(&uploads, &upload, number, text).await.unwrap();
         }
-        let incomplete = blobs.join(upload.clone()).await;
+        let incomplete = uploads.join(upload.clone()).await;
         assert!(
             matches!(&incomplete, Err(Error::PartsMissing { reason }) if reason.contains("part 2")),
             "{incomplete:?}"
         );
-        assert_eq!(content(&blobs, &upload.key).await, None);
-        send(&blobs, &upload, 2, ", world").await.unwrap();
+        assert_eq!(content(&uploads, &upload.key).await, None);
+        send(&uploads, &upload, 2, ", world").await.unwrap();
         // Both callers wait for the same work.
-        let (one, other) = tokio::join!(blobs.join(upload.clone()), blobs.join(upload.clone()));
+        let (one, other) = tokio::join!(uploads.join(upload.clone()), uploads.join(upload.clone()));
         assert_eq!((one.unwrap(), other.unwrap()), (13, 13));
-        assert_eq!(content(&blobs, &upload.key).await.unwrap(), b"hello, world!");
-        assert!(blobs.list("run/.matyan/", None).await.unwrap().blobs.is_empty());
-        assert!(matches!(blobs.join(upload).await, Err(Error::NoUpload)));
+        assert_eq!(content(&uploads, &upload.key).await.unwrap(), b"hello, world!");
+        assert!(uploads.blobs.list("run/.matyan/", None).await.unwrap().blobs.is_empty());
+        assert!(matches!(uploads.join(upload).await, Err(Error::NoUpload)));
     }
 
     #[tokio::test]
     async fn a_discarded_upload_leaves_nothing() {
         let root = tempfile::tempdir().unwrap();
-        let blobs = open(root.path(), 0);
-        let upload = begin(&blobs, 2).await;
-        send(&blobs, &upload, 2, "part").await.unwrap();
+        let uploads = open(root.path(), 0);
+        let upload = begin(&uploads, 2).await;
+        send(&uploads, &upload, 2, "part").await.unwrap();
         for _ in 0..2 {
-            blobs.discard_parts(&upload).await.unwrap();
+            uploads.abort(&upload).await.unwrap();
         }
-        assert!(blobs.list("", None).await.unwrap().blobs.is_empty());
+        assert!(uploads.blobs.list("", None).await.unwrap().blobs.is_empty());
     }
 
     /// The parts count until they are joined, and the blob counts as well.
     #[tokio::test]
     async fn rule_57_parts_of_unknown_size_count_for_their_project() {
         let root = tempfile::tempdir().unwrap();
-        let blobs = open(root.path(), 10);
-        let upload = begin(&blobs, 1).await;
-        assert!(matches!(send(&blobs, &upload, 1, "12345678901").await, Err(Error::Limit(_))));
-        send(&blobs, &upload, 1, "123456").await.unwrap();
-        assert!(matches!(blobs.join(upload.clone()).await, Err(Error::Limit(_))));
-        assert_eq!(content(&blobs, &upload.key).await, None);
-        send(&blobs, &upload, 1, "1234").await.unwrap();
+        let uploads = open(root.path(), 10);
+        let upload = begin(&uploads, 1).await;
+        assert!(matches!(send(&uploads, &upload, 1, "12345678901").await, Err(Error::Limit(_))));
+        send(&uploads, &upload, 1, "123456").await.unwrap();
+        assert!(matches!(uploads.join(upload.clone()).await, Err(Error::Limit(_))));
+        assert_eq!(content(&uploads, &upload.key).await, None);
+        send(&uploads, &upload, 1, "1234").await.unwrap();
         let full = open(root.path(), 4);
-        assert!(matches!(full.begin_unsized(&upload.key).await, Err(Error::Limit(_))));
+        assert!(matches!(full.begin(&upload.key).await, Err(Error::Limit(_))));
         assert_eq!(open(root.path(), 10).join(upload).await.unwrap(), 4);
     }
 }

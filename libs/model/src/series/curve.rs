@@ -28,6 +28,27 @@ pub(crate) struct Curve<'a> {
     pub(crate) times_us: Cow<'a, [i64]>,
 }
 
+impl Points {
+    /// These points, which must be in ascending order of distinct steps, as charts read them.
+    pub(crate) fn curve(&self) -> Curve<'_> {
+        Curve {
+            steps: Steps::Listed(Cow::Borrowed(&self.steps)),
+            values: Cow::Borrowed(&self.values),
+            epochs: Cow::Borrowed(&self.epochs),
+            times_us: Cow::Borrowed(&self.times_us),
+        }
+    }
+
+    pub(crate) fn into_curve(self) -> Curve<'static> {
+        Curve {
+            steps: Steps::Listed(Cow::Owned(self.steps)),
+            values: Cow::Owned(self.values),
+            epochs: Cow::Owned(self.epochs),
+            times_us: Cow::Owned(self.times_us),
+        }
+    }
+}
+
 impl Curve<'_> {
     pub(crate) fn len(&self) -> usize {
         self.values.len()

@@ -2,12 +2,9 @@
 //! Absent epochs and times are stored as `ABSENT`, which takes half the memory of `Option` and
 //! copies without branches.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use matyan_proto::ABSENT;
-
-use super::curve::{Curve, Steps};
 
 /// One point. `epoch` and `time_us` may be `ABSENT`.
 #[derive(Clone, Copy, Debug)]
@@ -126,25 +123,6 @@ impl Points {
         let start = self.steps.partition_point(|step| *step < steps.first);
         let end = self.steps.partition_point(|step| *step <= steps.last);
         start..end.max(start)
-    }
-
-    /// These points, which must be in ascending order of distinct steps, as charts read them.
-    pub(crate) fn curve(&self) -> Curve<'_> {
-        Curve {
-            steps: Steps::Listed(Cow::Borrowed(&self.steps)),
-            values: Cow::Borrowed(&self.values),
-            epochs: Cow::Borrowed(&self.epochs),
-            times_us: Cow::Borrowed(&self.times_us),
-        }
-    }
-
-    pub(crate) fn into_curve(self) -> Curve<'static> {
-        Curve {
-            steps: Steps::Listed(Cow::Owned(self.steps)),
-            values: Cow::Owned(self.values),
-            epochs: Cow::Owned(self.epochs),
-            times_us: Cow::Owned(self.times_us),
-        }
     }
 
     /// Sorts points from the order of writing by step, and merges repeated steps.
