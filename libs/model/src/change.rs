@@ -203,11 +203,8 @@ pub async fn changes_mark(
     batch: &mut Batch,
 ) -> Result<bool> {
     let changes = changes_counted(snapshot, project).await?;
-    let last = marks_list(snapshot, project).await?.pop();
-    let is_due = match last {
-        None => changes > 0,
-        Some(last) => changes.saturating_sub(last.changes) > kept.count / MARKS,
-    };
+    let marked = marks_list(snapshot, project).await?.pop().map_or(0, |last| last.changes);
+    let is_due = changes.saturating_sub(marked) > kept.count / MARKS;
     if is_due {
         let key = keys::change_counter_mark(project, snapshot.version());
         batch.set(key, rows::encode(&CounterMarkRow { changes }));

@@ -151,23 +151,25 @@ async fn rule_39_a_key_that_fills_its_share_of_the_log_delays_no_others() {
     let settings = Settings { max_unread_bytes: 100_000, ..Settings::default() };
     let log = EmbeddedLog::open(directory.path(), settings).await.unwrap();
     let append = |key: &'static str| log.append(Topic::Ingestion, vec![record(key, vec![7; 1_000])]);
-    let mut flood: FuturesUnordered<_> = (0..200).map(|_| append("flood")).collect();
+    let numbered = |number| append("flood").map(move |written| (number, written.unwrap()[0].offset));
+    let mut flood: FuturesUnordered<_> = (0..200).map(numbered).collect();
     let mut taken = Vec::new();
     // Each of these is written at once, however many appends of the other key wait.
     for _ in 0..20 {
         append("other").await.unwrap();
     }
     while let Some(Some(written)) = flood.next().now_or_never() {
-        taken.push(written.unwrap()[0].offset);
+        taken.push(written);
     }
     assert!((40..52).contains(&taken.len()), "{} records were taken", taken.len());
     // The appends that waited are written in order.
     while !flood.is_empty() {
         let end = log.describe(Topic::Ingestion).await.unwrap().partitions[0].end;
         log.trim(Topic::Ingestion, 0, end).await.unwrap();
-        taken.push(flood.next().await.unwrap().unwrap()[0].offset);
+        taken.push(flood.next().await.unwrap());
     }
-    assert!(taken.is_sorted());
+    taken.sort_by_key(|(number, _)| *number);
+    assert!(taken.is_sorted_by_key(|(_, offset)| *offset));
 }
 
 #[tokio::test]

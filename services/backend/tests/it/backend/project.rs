@@ -96,7 +96,7 @@ async fn activity_is_counted_and_params_are_merged() {
     let merged = merged(&mut client, ParamsRequest::default()).await;
     let text = r#"{"h":{"bs":null,"lr":0.5,"z":[1]}}"#;
     assert_eq!(merged.params, matyan_value::cbor::encode(&matyan_value::json::parse(text).unwrap()));
-    assert_eq!(merged.types.len(), 6);
+    assert_eq!(merged.types.len(), 8);
     let metrics = &merged.types[0];
     assert_eq!(metrics.r#type(), SeriesType::Metric);
     let loss = metrics.names.iter().find(|name| name.name == "loss").unwrap();

@@ -523,7 +523,7 @@ async fn merged_params_and_names_come_in_pieces() {
     }
     assert_eq!(cbor::decode_map(&params).unwrap().len(), 3);
     types.dedup();
-    assert_eq!((types, names), (vec![1, 2, 3, 4, 5, 6], 20_000));
+    assert_eq!((types, names), (vec![1, 2, 3, 4, 5, 6, 7, 8], 20_000));
 }
 
 #[tokio::test]
