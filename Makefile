@@ -309,8 +309,8 @@ ifndef BUILT
 	@$(MAKE) --no-print-directory $(SDK_PACKAGES)/built
 endif
 
-# What the stages after the build download or install, except for the tools of `make check`, which
-# runs at the same time.
+# What the stages after the build download or install, except for the tools of `make check` and
+# `make build`, which run at the same time.
 downloads: kafka clouds chromium $(NEXTEST) $(MATURIN) $(PEERS_STAMP) $(MLFLOW_ENV) $(OPTUNA_ENV) $(UI_DIR) $(PYODIDE) $(OIDC_PROVIDER) $(LIBCLANG)
 
 # Without Chromium the tests in the browser are skipped, with a message; REQUIRE=browser makes that a
