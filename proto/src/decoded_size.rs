@@ -30,7 +30,7 @@ const TEXT_BYTES: usize = size_of::<String>();
 const BLOB_BYTES: usize = size_of::<bytes::Bytes>();
 const NUMBER_BYTES: usize = size_of::<i64>();
 
-/// What says that an optional number or a message is there, or which alternative is, with its padding.
+/// The tag that says whether an optional number or message is there, or which alternative, with its padding.
 const TAG_BYTES: usize = size_of::<usize>();
 
 /// A hash table is at least half full, unless it has just grown.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use crate::error::{ErrorCode, MlflowError, Result};
 use crate::numbers::{read_float, read_integer};
 
-/// Maximum number of values in a body, of which an object counts as ten: in memory, a value takes many times the size of
+/// Maximum number of values in a body, where an object counts as ten: in memory, a value takes many times the size of
 /// its text.
 const MAX_VALUES: usize = 200_000;
 
@@ -16,7 +16,7 @@ pub(crate) fn check_values(what: &str, json: &[u8]) -> Result<()> {
         return Ok(());
     }
     Err(MlflowError::invalid(format!(
-        "{what} has more than {MAX_VALUES} values, of which an object counts as ten: split it into several requests"
+        "{what} has more than {MAX_VALUES} values, where an object counts as ten: split it into several requests"
     )))
 }
 

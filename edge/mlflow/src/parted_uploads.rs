@@ -88,7 +88,7 @@ fn absolute(origin: Option<&str>, url: String) -> Result<String> {
     Ok(origin.ok_or_else(no_host)?.to_owned() + &url)
 }
 
-/// Checks that the parts are numbered from one on, in any order, and returns their number.
+/// Checks that the parts are numbered from one without gaps, in any order, and returns their number.
 fn part_count(parts: &[Fields]) -> Result<usize> {
     let count = checked_count("parts", parts.len())?;
     let mut is_sent = vec![false; count];
@@ -116,7 +116,7 @@ pub(crate) async fn complete(channels: &Channels, fields: &Fields) -> Result<Val
     let request = CompleteUploadRequest { upload, etags: Vec::new() };
     let completed = match channels.ingest().complete_upload(request).await {
         Ok(completed) => completed.into_inner(),
-        // The answer to a request before may have been lost.
+        // The answer to an earlier request may have been lost.
         Err(status) if is_missing(&status) && exists(channels, &artifact).await? => return Ok(json!({})),
         Err(status) => return Err(status.into()),
     };

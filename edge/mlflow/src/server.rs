@@ -62,7 +62,7 @@ impl Default for Mlflow {
     }
 }
 
-/// What few operations need of a request besides its fields.
+/// The parts of a request besides its fields, which only a few operations need.
 #[derive(Clone, Copy)]
 struct Asked<'c> {
     headers: &'c HeaderMap,

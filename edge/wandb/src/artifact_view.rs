@@ -399,7 +399,7 @@ pub(crate) fn known_tags(members: &Members) -> impl Iterator<Item = &str> {
     members.get("tags").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
 }
 
-/// The values of GraphQL's objects of the tags of a version or of a collection.
+/// The tags of a version or of a collection, as objects of GraphQL.
 pub(crate) fn tag_nodes(members: &Members) -> Vec<Value> {
     known_tags(members).map(tag_node).collect()
 }

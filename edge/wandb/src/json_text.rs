@@ -5,10 +5,11 @@ use matyan_value::json::tree_weight;
 
 use crate::error::{Result, WandbError};
 
-/// Most values of the body of a GraphQL request. Configs and summaries are texts in it, and have a limit of their own.
+/// Maximum number of values in the body of a GraphQL request. Configs and summaries are texts in it, and have
+/// a limit of their own.
 pub(crate) const MAX_REQUEST_VALUES: usize = 200_000;
 
-/// Most values of another text, such as a row of the history.
+/// Maximum number of values in another text, such as a row of the history.
 const MAX_VALUES: usize = 1_000_000;
 
 /// Checks the number of values of a text.
@@ -22,7 +23,7 @@ pub(crate) fn check_at_most(limit: usize, what: &str, json: &[u8]) -> Result<()>
         return Ok(());
     }
     Err(WandbError::invalid(format!(
-        "{what} has more than {limit} values, of which an object counts as ten: log fewer values at a time, or a file"
+        "{what} has more than {limit} values, where an object counts as ten: log fewer values at a time, or a file"
     )))
 }
 

@@ -89,7 +89,7 @@ pub(crate) async fn end(context: &CallContext, run_id: &str, path: &str, input: 
     let upload = upload(run_id, path, upload_id, count);
     match ingest.complete_upload(CompleteUploadRequest { upload, etags: Vec::new() }).await {
         Ok(_) => Ok(()),
-        // The answer to a request before may have been lost.
+        // The answer to an earlier request may have been lost.
         Err(status) if is_missing(&status) && size(context, run_id, path).await?.is_some() => Ok(()),
         Err(status) => Err(status.into()),
     }

@@ -212,8 +212,8 @@ pub async fn changes_mark(
     Ok(is_due)
 }
 
-/// Clears one page of the changes that are not kept: expired ones, ones dated in the future by a wrong
-/// clock, and ones that too many others follow. Returns `false` if there were none.
+/// Clears one page of the changes that are not kept: expired changes, changes dated in the future by a
+/// wrong clock, and changes that too many others follow. Returns `false` if there were none.
 pub async fn changes_trim(
     snapshot: &dyn Snapshot,
     project: Project,

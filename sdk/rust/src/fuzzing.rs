@@ -38,7 +38,7 @@ pub fn read_records(content: &[u8]) -> usize {
                 offset += length;
             }
             Ok(None) => {
-                // Whether there are any decides what is reported.
+                // Whether records follow decides what is reported.
                 let _is_damaged = record::is_followed(position(offset), rest);
                 return offset;
             }

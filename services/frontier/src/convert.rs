@@ -187,7 +187,7 @@ impl UploadExtent {
             (_, 0) => upload_size(size).map(Self::Size),
             (0, 1..=MAX_UNSIZED_PARTS) => Ok(Self::PartCount(part_count)),
             (0, _) => Err(Error::field("part_count", format!("is not from 1 to {MAX_UNSIZED_PARTS}"))),
-            _ => Err(Error::field("part_count", "is given with `size`: give the size only")),
+            _ => Err(Error::field("part_count", "is given together with `size`: give only the size")),
         }
     }
 
@@ -214,7 +214,9 @@ pub(crate) fn parted_upload(
 ) -> Result<(PartedUpload, String)> {
     let upload = upload.ok_or_else(|| Error::field("upload", "is missing"))?;
     let pb::PartedUpload { upload_id: id, run_id, artifact_path, content_type, size, part_count } = upload;
-    let no_id = || Error::field("upload_id", "is not the id of an upload");
+    let no_id = || {
+        Error::field("upload_id", "is not the id of an upload: use the id that `BeginUpload` has returned")
+    };
     if id.is_empty() || id.len() > UPLOAD_ID_BYTES || id.chars().any(char::is_control) {
         return Err(no_id());
     }

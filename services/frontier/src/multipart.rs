@@ -105,7 +105,10 @@ fn check_etags(etags: &[String], count: u32) -> Result<()> {
     if etags.len() == count as usize {
         return Ok(());
     }
-    Err(Error::field("etags", format!("has {} entries for {count} parts", etags.len())))
+    Err(Error::field(
+        "etags",
+        format!("has {} entries for {count} parts: send one for each part", etags.len()),
+    ))
 }
 
 pub(crate) async fn abort(uploads: &Uploads, upload: PartedUpload) -> Result<pb::AbortUploadResponse> {

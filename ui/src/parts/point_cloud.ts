@@ -161,7 +161,7 @@ function jsonTable(bytes: Uint8Array, isCut: boolean): PointTable {
   try {
     content = JSON.parse(new TextDecoder().decode(bytes));
   } catch {
-    throw new UnreadablePoints('The file is no JSON.');
+    throw new UnreadablePoints('The file is not JSON.');
   }
   const points: unknown = Array.isArray(content)
     ? content

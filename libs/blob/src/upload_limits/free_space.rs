@@ -1,6 +1,6 @@
 //! The space that uploads leave free on the disk of a directory. What an upload has announced counts from its
-//! beginning, so that uploads that begin at the same time do not all take the same space. Several frontiers count for
-//! themselves.
+//! beginning, so that uploads that begin at the same time do not all take the same space. Each frontier counts only its
+//! own uploads.
 //!
 //! An open upload in parts takes space only for the parts that are being sent: it stays open for a week, and would
 //! keep everybody else out without sending anything.

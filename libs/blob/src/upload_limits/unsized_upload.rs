@@ -46,7 +46,7 @@ impl UnsizedUpload {
 /// The result of joining an upload, for all callers that wait for it.
 type Joining = Shared<BoxFuture<'static, Result<u64>>>;
 
-/// The uploads of clients to a blob store. All clones are of the same uploads.
+/// The uploads of clients to a blob store. All clones share the same uploads.
 #[derive(Clone)]
 pub struct UnsizedUploads {
     blobs: Arc<LimitedBlobs>,

@@ -113,7 +113,8 @@ impl Committer {
         let end = self.appender.bytes_before_end();
         self.log.partition.lock().publish(records, offset, end, self.log.settings.hand_off_bytes);
         self.log.changed.notify_waiters();
-        // The last one first: who waits for the first of several appends finds all of them done when it wakes.
+        // The last append first: a caller that waits for the first of several appends finds all of them done
+        // when it wakes.
         for (reply, offsets) in replies.into_iter().rev() {
             let positions = offsets.map(|offset| Position { partition: PARTITION, offset }).collect();
             // A send fails if the caller stopped waiting, which is fine.

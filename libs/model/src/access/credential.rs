@@ -15,7 +15,7 @@ pub type Digest = [u8; 32];
 /// Maximum numbers of valid credentials: far more than a team needs, and few enough to be listed at once.
 const MAX_TOKENS: usize = 10_000;
 const MAX_LINKS: usize = 1_000;
-/// Maximum numbers of those that are limited to one project: the owners of one project leave room for others.
+/// Maximum numbers of credentials that are limited to one project: the owners of one project leave room for others.
 const MAX_TOKENS_OF_PROJECT: usize = 2_000;
 const MAX_LINKS_OF_PROJECT: usize = 200;
 /// Maximum numbers of sessions. A further session ends the oldest session of its principal, or of all principals.

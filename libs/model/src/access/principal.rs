@@ -228,8 +228,9 @@ async fn grants_check_room_in(transaction: &Transaction, project: &str) -> Resul
 }
 
 /// Ends the sessions of a principal whose role in these projects changes, and makes its links invalid. Of a principal with
-/// roles elsewhere, only sessions for this project alone end: its owners must not sign people out of other projects, or
-/// an operator out of the server. A session that goes on has the rights of the new role, which is read with each call.
+/// roles elsewhere, only sessions for this project alone end: the owners of a project must not sign people out of other
+/// projects, or an operator out of the server. A session that goes on has the rights of the new role, which is read
+/// with each call.
 async fn sessions_end_in(
     transaction: &mut Transaction,
     principal: &str,

@@ -1,6 +1,6 @@
 //! Repair of the counters of runs of tags and experiments. A tag may have more runs than can be counted while a
 //! snapshot lives, so its runs are counted in parts, each from a snapshot of its own. The change feed tells in which
-//! parts a run was changed since; these are counted again, until a last snapshot has few enough of them.
+//! parts a run has changed since; these parts are counted again, until they are few enough for a last snapshot.
 
 use std::collections::BTreeSet;
 
@@ -83,7 +83,7 @@ impl LinkCount {
         Ok(Self { project, kind, id: id.to_owned(), parts, counted_to, part_runs })
     }
 
-    /// Counts the parts again in which a run was changed since.
+    /// Counts again the parts in which a run has changed since they were counted.
     pub async fn recount(&mut self, store: &dyn Store) -> Result<()> {
         let mut snapshot = store.snapshot().await?;
         let counted_to = snapshot.version().stamp(u16::MAX);
@@ -145,7 +145,7 @@ impl LinkCount {
         let (changes, more) = changes_list(snapshot, self.project, Some(after), CHANGES).await?;
         let last = changes.last().map_or(after, |change| change.stamp);
         if more && changes.first().is_some_and(|first| first.stamp == last) {
-            // The rest of this commit is not listed after its stamp.
+            // The page ends within a commit, and the rest of the commit is not listed after its stamp.
             parts.extend(0..self.parts.len());
         }
         parts.extend(changes.iter().map(|change| self.part_of(change.number)));

@@ -130,7 +130,7 @@ impl Summary {
     }
 }
 
-/// Sums over the finite ones of some values.
+/// Sums over the finite values of a column.
 struct FiniteSums {
     count: u64,
     sum: f64,

@@ -419,8 +419,8 @@ pub fn check(bytes: &[u8]) -> Result<(), CborError> {
     reader.end()
 }
 
-/// Returns the number of values that `decode` would make, in which a map counts as ten. Each takes about a hundred bytes
-/// as a part of a tree, in addition to the bytes of its text. Fails if `decode` would fail.
+/// Returns the number of values that `decode` would make, where a map counts as ten. Each value takes about a hundred
+/// bytes as a part of a tree, in addition to the bytes of its text. Fails if `decode` would fail.
 ///
 /// ```
 /// # use matyan_value::cbor::tree_weight;

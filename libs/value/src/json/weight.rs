@@ -4,7 +4,7 @@
 use super::scan::plain_length;
 use crate::value::MAP_WEIGHT;
 
-/// Returns an upper bound of the number of values in JSON text, in which an object counts as ten. Each takes about a
+/// Returns an upper bound of the number of values in JSON text, where an object counts as ten. Each value takes about a
 /// hundred bytes as a part of a tree, in addition to the bytes of its text.
 ///
 /// ```

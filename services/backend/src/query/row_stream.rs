@@ -97,7 +97,7 @@ impl<'s, T> RowStream<'s, T> {
         Ok(self.keep_alive.during(self.scanner.next(), message).await??)
     }
 
-    /// Reads the page after the last one while that is delivered, unless the client is slow.
+    /// Reads the next page while the last page is delivered, unless the client is slow.
     pub(crate) fn read_ahead(&mut self) {
         if !std::mem::take(&mut self.has_waited) {
             self.scanner.read_ahead(self.keep_alive.sender());
@@ -123,8 +123,8 @@ impl<'s, T> RowStream<'s, T> {
         self.keep_alive.send(message).await
     }
 
-    /// Sends a message during a delivery. No snapshot is held while waiting for a slow client: neither the snapshot of
-    /// the delivery nor `newer`, nor the snapshot of the page that was read ahead.
+    /// Sends a message during a delivery. No snapshot is held while waiting for a slow client: not the snapshot of
+    /// the delivery, not `newer`, and not the snapshot of the page that was read ahead.
     pub(crate) async fn flush(
         &mut self,
         message: T,

@@ -158,7 +158,8 @@ impl<T> Sender<T> {
         (Sender { messages, tasks, closing: self.closing.clone(), client_timeout: None }, receiver)
     }
 
-    /// Runs work of this stream beside it. The work ends when its handle is dropped, which the stream holds.
+    /// Runs work of this stream beside it. The stream holds the handle of the work, which
+    /// ends when the handle is dropped.
     pub(crate) fn spawn<O: Send + 'static>(
         &self,
         work: impl Future<Output = O> + Send + 'static,

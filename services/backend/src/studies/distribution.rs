@@ -16,8 +16,8 @@ pub(super) enum Distribution {
 /// The field of a request that holds a distribution.
 const FIELD: &str = "param.distribution";
 
-/// Most values of a distribution, of which an object counts as ten: in memory, a value takes many times the size of its
-/// text.
+/// Maximum number of values in a distribution, where an object counts as ten: in memory, a value takes many times the
+/// size of its text.
 const MAX_VALUES: usize = 200_000;
 
 impl Distribution {
@@ -25,7 +25,7 @@ impl Distribution {
     pub(super) fn parse(text: &str) -> Result<Self> {
         if json::tree_weight(text.as_bytes()) > MAX_VALUES {
             let reason = format!(
-                "has more than {MAX_VALUES} values, of which an object counts as ten: give fewer choices"
+                "has more than {MAX_VALUES} values, where an object counts as ten: give fewer choices"
             );
             return Err(Error::field(FIELD, reason));
         }

@@ -10,8 +10,8 @@ use matyan_value::{
 
 use super::Problem;
 
-/// Most values of a map, of which a map counts as ten: workers and readers build params in memory, where a value takes
-/// many times the size of its encoding.
+/// Maximum number of values in a map, where a map counts as ten: workers and readers build params in memory, where a
+/// value takes many times the size of its encoding.
 const MAP_VALUES: usize = 1_000_000;
 
 pub(super) fn check_map(field: &'static str, bytes: &[u8]) -> Result<(), Problem> {
@@ -21,8 +21,7 @@ pub(super) fn check_map(field: &'static str, bytes: &[u8]) -> Result<(), Problem
     check(field, bytes)?;
     match cbor::tree_weight(bytes) {
         Ok(weight) if weight > MAP_VALUES => {
-            let reason =
-                format!("has more than {MAP_VALUES} values, of which a map counts as ten: send fewer");
+            let reason = format!("has more than {MAP_VALUES} values, where a map counts as ten: send fewer");
             Err(Problem::new(field, reason))
         }
         _ => Ok(()),

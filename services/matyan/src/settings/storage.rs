@@ -121,7 +121,7 @@ pub(super) fn read_kafka(reader: &mut Reader) -> matyan_log::kafka_settings::Set
         refuse_uri(&table::LOG, &uri, "kafka://host:port", reader);
     }
     reader.require(&table::LOG, &clients::KAFKA);
-    // Such a command writes no records.
+    // A command that reads the log directly writes no records.
     kafka::read(&uri, RecordFormat::Protobuf, reader)
 }
 
