@@ -8,10 +8,10 @@ If only a few tests of a stage failed, they run again after all stages, when not
 that failed because others delayed it says little about a change. Tests that pass then are flaky, too.
 
 A stage is a target of the Makefile. At first two chains of stages run at the same time: the build
-after the checks, which share tools with it, and the downloads. Then up to three stages run at the
-same time, and start in the order in which they are listed. Most stages wait more than they compute:
-for brokers, servers, browsers and clocks. After a failure the other chain is completed, but nothing
-else starts.
+after the checks, which share tools with it, and the downloads. If one chain fails, the other is
+completed, and nothing else starts. Then up to three stages run at the same time, and start in the
+order in which they are listed; all of them run, whichever fails. Most stages wait more than they
+compute: for brokers, servers, browsers and clocks.
 
 Each stage is a session of its own. Where Linux groups processes by session, which it does unless
 `kernel.sched_autogroup_enabled` is 0 or a container limits the processors, sessions get equal shares.
