@@ -94,10 +94,12 @@ for (const [names, bytes, method] of [
     SCALARS[name] = [bytes, (view, at, isLittle) => view[method](at, isLittle)];
 
 const HEADER_BYTES = 16_384;
+/** Rows of a text that are read. */
+const MAX_TEXT_ROWS = 4_000_000;
 const HEADER_END = /end_header\r?\n/;
 
 /** The vertices of a PLY file, which must come first in it. A file that is cut has fewer rows. */
-function plyTable(bytes: Uint8Array): PointTable {
+function plyTable(bytes: Uint8Array, isCut: boolean): PointTable {
   const start = new TextDecoder('latin1').decode(bytes.subarray(0, HEADER_BYTES));
   const end = HEADER_END.exec(start);
   if (!start.startsWith('ply') || !end)
@@ -124,10 +126,14 @@ function plyTable(bytes: Uint8Array): PointTable {
     width += scalar[0];
   }
   const total = Number(count);
+  if (!Number.isSafeInteger(total) || total < 0)
+    throw new UnreadablePoints('The header does not say how many points there are.');
   const content = bytes.subarray(end.index + end[0].length);
   const format = words.find(([word]) => word === 'format')?.[1];
   if (format === 'ascii') {
-    const rows = new TextDecoder().decode(content).trim().split(/\r?\n/).slice(0, total);
+    const text = new TextDecoder().decode(content).trimStart();
+    const whole = isCut ? text.slice(0, text.lastIndexOf('\n') + 1) : text;
+    const rows = whole.trimEnd().split(/\r?\n/, Math.min(total, MAX_TEXT_ROWS));
     return {
       rows: rows.length,
       total,

@@ -4,6 +4,9 @@ import type { Cell, DataTable } from './data_table.ts';
 /** Columns of each table that are joined. More cannot be read side by side. */
 export const MAX_JOINED_COLUMNS = 100;
 
+/** Cells of a joined table. A browser keeps about a hundred bytes for each. */
+const MAX_JOINED_CELLS = 2_000_000;
+
 /** A table, and the run whose files the pictures of its cells are. */
 export interface TableSource {
   runId: string;
@@ -18,6 +21,8 @@ export interface JoinedTable extends DataTable {
   onlySecond: number;
   /** Whether columns were left out. */
   isCut: boolean;
+  /** Whether rows were left out, which are only counted. */
+  isShort: boolean;
 }
 
 /** Columns that both tables have, in the order of the first table. */
@@ -103,7 +108,9 @@ export function joinTables(one: TableSource, other: TableSource, key: string): J
     onlyFirst: 0,
     onlySecond: 0,
     isCut: [one, other].some(({ table }) => table.columns.length > MAX_JOINED_COLUMNS + 1),
+    isShort: false,
   };
+  const mostRows = Math.ceil(MAX_JOINED_CELLS / joined.columns.length);
   const add = (own: readonly (Cell[] | undefined)[]): void => {
     const keyed = own[0]?.[first.key] ?? own[1]?.[second.key] ?? { text: '' };
     const isWhole = own[0] !== undefined && own[1] !== undefined;
@@ -118,6 +125,10 @@ export function joinTables(one: TableSource, other: TableSource, key: string): J
     if (isWhole) joined.differing += different.size > 0 ? 1 : 0;
     else if (own[0]) joined.onlyFirst += 1;
     else joined.onlySecond += 1;
+    if (rows.length >= mostRows) {
+      joined.isShort = true;
+      return;
+    }
     const cells = places.map(({ name, side, column, at }): Cell => {
       const cell = own[at]?.[column] ?? { text: '' };
       return { ...cell, runId: side.source.runId, isDifferent: different.has(name) && !!own[at] };
