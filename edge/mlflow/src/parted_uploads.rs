@@ -5,8 +5,7 @@
 //! stored at once.
 
 use bytes::Bytes;
-use matyan_channels::{Channels, MAX_PARTS, is_missing};
-use matyan_proto::artifacts::v1::GetRequest;
+use matyan_channels::{Channels, MAX_PARTS};
 use matyan_proto::ingest::v1::event::Kind;
 use matyan_proto::ingest::v1::{
     AbortUploadRequest, BeginUploadRequest, BlobRef, CompleteUploadRequest, PartedUpload, PresignPartRequest,
@@ -114,12 +113,7 @@ pub(crate) async fn complete(channels: &Channels, fields: &Fields) -> Result<Val
     let artifact = target(channels, fields).await?;
     let upload = upload(&artifact, fields.required("upload_id")?, count);
     let request = CompleteUploadRequest { upload, etags: Vec::new() };
-    let completed = match channels.ingest().complete_upload(request).await {
-        Ok(completed) => completed.into_inner(),
-        // The answer to an earlier request may have been lost.
-        Err(status) if is_missing(&status) && exists(channels, &artifact).await? => return Ok(json!({})),
-        Err(status) => return Err(status.into()),
-    };
+    let completed = channels.ingest().complete_upload(request).await?.into_inner();
     let mut batch = RunBatch::default();
     let reference = BlobRef {
         key: completed.key,
@@ -131,20 +125,6 @@ pub(crate) async fn complete(channels: &Channels, fields: &Fields) -> Result<Val
     batch.add(Kind::BlobRef(reference), None);
     publish_patiently(channels, &artifact.run_id, batch).await?;
     Ok(json!({}))
-}
-
-async fn exists(channels: &Channels, artifact: &StoredArtifact) -> Result<bool> {
-    let StoredArtifact { run_id, path } = artifact.clone();
-    let request = GetRequest { run_id, path, offset: 0, length: Some(0) };
-    let found = match channels.artifacts().get(request).await {
-        Ok(response) => response.into_inner().message().await,
-        Err(status) => Err(status),
-    };
-    match found {
-        Ok(message) => Ok(message.is_some()),
-        Err(status) if is_missing(&status) => Ok(false),
-        Err(status) => Err(status.into()),
-    }
 }
 
 /// Discards the parts. Clients do not say how many there are.

@@ -256,7 +256,7 @@ async fn upload(call: Call<UploadParameters, Body>) -> ApiResult<WithETag<Upload
         },
     };
     let UploadResponse { size, etag } = answer?.into_inner();
-    // Quoted, as the header is defined. Only parts have this header.
+    // Quoted, as the header is defined.
     let etag = (!etag.is_empty()).then(|| HeaderValue::try_from(format!("\"{etag}\""))).transpose();
     let etag = etag.map_err(|_| {
         ApiError::new(StatusCode::BAD_GATEWAY, "the confirmation of the part is not a valid header")

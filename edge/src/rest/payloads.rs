@@ -79,7 +79,8 @@ async fn payload(call: Call<PayloadUri>) -> ApiResult<FileDownload> {
 }
 
 /// A logged page. Whoever logs runs writes it, so that it may do nothing with the rights of its reader: the
-/// browser gives it an origin of its own, and lets it load and send nothing, in a frame as well as alone.
+/// browser gives it an origin of its own, and lets it load and send nothing. Alone in a window it could still open
+/// pages of other servers, and look like a page of this server, so that a browser saves it as a file there.
 struct LoggedPage(Response);
 
 impl Answer for LoggedPage {
@@ -92,11 +93,16 @@ impl Answer for LoggedPage {
 
 async fn page(call: Call<PayloadUri>) -> ApiResult<LoggedPage> {
     let policy = sandbox_policy(&call.services.settings().cors_origins);
+    let is_alone = call.head.headers.get("sec-fetch-dest").is_some_and(|purpose| purpose == "document");
     let source = PayloadSource { services: call.services, uri: call.parameters.uri };
     let mut response = file::answer(&call.head.headers, &source).await?.into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, policy);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    if is_alone {
+        let saved = HeaderValue::from_static("attachment; filename=\"page.html\"");
+        headers.insert(header::CONTENT_DISPOSITION, saved);
+    }
     Ok(LoggedPage(response))
 }
 

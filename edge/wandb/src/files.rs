@@ -12,7 +12,7 @@ use matyan_proto::ingest::v1::PresignRequest;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use crate::batch::{RunBatch, content_type, publish};
+use crate::batch::{RunBatch, content_type, publish, wait_for_published};
 use crate::call::{CallContext, PermitMaker, project_or_default};
 use crate::error::{Result, WandbError};
 use crate::names::{RunName, file_path, time_text};
@@ -328,7 +328,9 @@ pub(crate) async fn url(context: &CallContext, file: &Node, arguments: &Argument
 /// The run and the path of a file, by the id that clients got. Files of artifacts are deleted with their run.
 fn parsed_id(id: &str) -> Result<(&str, &str)> {
     match id.split_once('/') {
-        Some((run_id, path)) if !path.is_empty() && !path.starts_with(ARTIFACT_FOLDER) => Ok((run_id, path)),
+        Some((run_id, path)) if !path.is_empty() && !format!("{path}/").starts_with(ARTIFACT_FOLDER) => {
+            Ok((run_id, path))
+        }
         _ => Err(WandbError::invalid(format!("`{}` is not the id of a file of a run", id.escape_debug()))),
     }
 }
@@ -339,7 +341,13 @@ pub(crate) async fn delete(context: &CallContext, arguments: &Arguments) -> Resu
     let ids = input.texts("files")?.unwrap_or_default();
     checked_count(&ids)?;
     let files = ids.into_iter().map(parsed_id).collect::<Result<Vec<_>>>()?;
+    let mut waited = None;
     for (run_id, path) in files {
+        // A file whose announcement is not applied yet would appear afterwards.
+        if waited != Some(run_id) {
+            wait_for_published(&context.channels, run_id).await?.check_visible()?;
+            waited = Some(run_id);
+        }
         let request = DeleteRequest { run_id: run_id.to_owned(), path: path.to_owned() };
         match context.channels.artifacts().delete(request).await {
             Ok(_) => {}
@@ -374,7 +382,7 @@ mod tests {
     #[test]
     fn only_files_of_runs_have_ids_to_delete() {
         assert_eq!(parsed_id("r:p/media/a.png").unwrap(), ("r:p", "media/a.png"));
-        for wrong in ["", "r:p", "r:p/", "r:p/wandb-artifacts/x/a"] {
+        for wrong in ["", "r:p", "r:p/", "r:p/wandb-artifacts", "r:p/wandb-artifacts/x/a"] {
             parsed_id(wrong).expect_err(wrong);
         }
     }

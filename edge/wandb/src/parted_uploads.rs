@@ -1,6 +1,6 @@
 //! Uploads of large files of artifacts in parts. A client says how many parts it sends, and not how large the file is.
 
-use matyan_channels::{MAX_PARTS, is_missing};
+use matyan_channels::MAX_PARTS;
 use matyan_proto::ingest::v1::{
     AbortUploadRequest, BeginUploadRequest, CompleteUploadRequest, PartedUpload, PresignPartRequest,
 };
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::call::CallContext;
 use crate::error::{Result, WandbError};
-use crate::files::{UPLOAD_TYPE, absolute, size};
+use crate::files::{UPLOAD_TYPE, absolute};
 use crate::node::Arguments;
 
 /// The action of a client that has sent all parts.
@@ -87,12 +87,8 @@ pub(crate) async fn end(context: &CallContext, run_id: &str, path: &str, input: 
     let count =
         count.ok_or_else(|| WandbError::invalid("`completedParts` is empty: send the parts again"))?;
     let upload = upload(run_id, path, upload_id, count);
-    match ingest.complete_upload(CompleteUploadRequest { upload, etags: Vec::new() }).await {
-        Ok(_) => Ok(()),
-        // The answer to an earlier request may have been lost.
-        Err(status) if is_missing(&status) && size(context, run_id, path).await?.is_some() => Ok(()),
-        Err(status) => Err(status.into()),
-    }
+    ingest.complete_upload(CompleteUploadRequest { upload, etags: Vec::new() }).await?;
+    Ok(())
 }
 
 #[cfg(test)]

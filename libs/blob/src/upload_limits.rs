@@ -46,7 +46,7 @@ pub enum LimitReached {
     )]
     Size { limit: u64 },
     #[error(
-        "the disk for uploads has {free} bytes left without those of uploads in progress, and {wanted} must remain \
+        "the disk for uploads has {free} bytes left after uploads in progress have arrived, and {wanted} must remain \
          free: try again later, free some space, or ask the operator to lower `min_free_bytes`"
     )]
     FreeSpace { free: u64, wanted: u64 },

@@ -223,6 +223,9 @@ impl Run {
         if let Some(experiment) = &options.experiment {
             ArgumentError::check_length("experiment", experiment, limits::NAME_BYTES)?;
         }
+        if let Some(client) = &options.client {
+            ArgumentError::check_length("client", client, limits::CLIENT_BYTES)?;
+        }
         if let Some(parent) = &options.parent {
             check_id("parent.run_id", &parent.run_id)?;
         }

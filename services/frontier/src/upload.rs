@@ -60,8 +60,11 @@ pub(crate) async fn upload(
             let put = uploads.blobs.put(&key, &open.content_type, size, content).await;
             uploads.metrics.uploads.inc_by(u64::from(put.is_ok()));
             let size = put.map_err(explain)?;
-            // Clients that send parts expect a tag of each.
-            let stored = uploads.blobs.describe(&key).await?;
+            // Clients that send parts expect a tag of each. Without a tag, the blob is stored as well.
+            let stored = uploads.blobs.describe(&key).await.unwrap_or_else(|error| {
+                tracing::warn!(%key, %error, "failed to read the version of an upload");
+                None
+            });
             pb::UploadResponse { size, etag: stored.map(|meta| meta.version).unwrap_or_default() }
         }
         UploadGrant::Part { upload, offset, length } => {

@@ -6,7 +6,7 @@
 //! Joining goes on if its caller leaves, because large content takes longer than clients wait: a repeated call waits
 //! for the same result. Parts that are never joined are blobs without a reference, which a daily job deletes.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc};
 
 use futures::{
     FutureExt as _, StreamExt as _, TryStreamExt as _,
@@ -25,6 +25,12 @@ pub const MAX_UNSIZED_PARTS: u32 = 10_000;
 /// Uploads that are joined at the same time; others wait.
 const JOINED_AT_A_TIME: usize = 4;
 
+/// Maximum number of uploads that are joined or wait for it.
+const MAX_JOININGS: usize = 1_000;
+
+/// Name of the empty blob in the folder of the parts that says that they were joined.
+const JOINED: &str = "joined";
+
 /// An upload in parts of unknown sizes, described by its client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnsizedUpload {
@@ -41,6 +47,15 @@ impl UnsizedUpload {
     fn part_key(&self, number: u32) -> Result<BlobKey> {
         BlobKey::new(format!("{}/{number:05}", self.folder))
     }
+
+    fn joined_key(&self) -> Result<BlobKey> {
+        BlobKey::new(format!("{}/{JOINED}", self.folder))
+    }
+
+    /// Uploads to other keys are other uploads, also if their clients say that they have the same parts.
+    fn id(&self) -> (BlobKey, BlobKey) {
+        (self.folder.clone(), self.key.clone())
+    }
 }
 
 /// The result of joining an upload, for all callers that wait for it.
@@ -50,8 +65,8 @@ type Joining = Shared<BoxFuture<'static, Result<u64>>>;
 #[derive(Clone)]
 pub struct UnsizedUploads {
     blobs: Arc<LimitedBlobs>,
-    /// Uploads that are being joined, by the folders of their parts.
-    running: Arc<Mutex<HashMap<BlobKey, Joining>>>,
+    /// Uploads that are being joined, by the folders of their parts and the keys of their blobs.
+    running: Arc<Mutex<HashMap<(BlobKey, BlobKey), Joining>>>,
     turns: Arc<Semaphore>,
 }
 
@@ -71,12 +86,15 @@ impl UnsizedUploads {
         self.blobs.presign(&upload.part_key(number)?, &upload.content_type, None).await
     }
 
-    /// Makes a blob of all parts, and returns its size.
+    /// Makes a blob of all parts, and returns its size. A repeated call gets the same answer.
     pub async fn join(&self, upload: UnsizedUpload) -> Result<u64> {
-        let folder = upload.folder.clone();
+        let id = upload.id();
         let joining = {
             let mut running = self.running.lock();
-            running.entry(folder).or_insert_with(|| self.spawn_joining(upload)).clone()
+            if running.len() >= MAX_JOININGS && !running.contains_key(&id) {
+                return Err(Error::unavailable("too many uploads are being joined: try again later"));
+            }
+            running.entry(id).or_insert_with(|| self.spawn_joining(upload)).clone()
         };
         joining.await
     }
@@ -84,12 +102,13 @@ impl UnsizedUploads {
     fn spawn_joining(&self, upload: UnsizedUpload) -> Joining {
         let uploads = self.clone();
         let task = tokio::spawn(async move {
-            let joined = uploads.join_in_turn(&upload).await;
-            uploads.running.lock().remove(&upload.folder);
+            let joined = AssertUnwindSafe(uploads.join_in_turn(&upload)).catch_unwind().await;
+            uploads.running.lock().remove(&upload.id());
             joined
         });
-        let ended = task.map(|ended| {
-            ended.unwrap_or_else(|_| Err(Error::unavailable("joining the parts was interrupted")))
+        let ended = task.map(|ended| match ended {
+            Ok(Ok(joined)) => joined,
+            _ => Err(Error::unavailable("joining the parts was interrupted")),
         });
         ended.boxed().shared()
     }
@@ -102,6 +121,11 @@ impl UnsizedUploads {
 
     async fn join_in_turn(&self, upload: &UnsizedUpload) -> Result<u64> {
         let _turn = self.turns.acquire().await.expect("the semaphore is never closed");
+        let marker = upload.joined_key()?;
+        if self.blobs.describe(&marker).await?.is_some() {
+            let stored = self.blobs.describe(&upload.key).await?.ok_or(Error::NoUpload)?;
+            return Ok(stored.size);
+        }
         let mut parts = self.parts(upload).await?;
         if parts.is_empty() {
             return Err(Error::NoUpload);
@@ -117,6 +141,8 @@ impl UnsizedUploads {
         let keys: Vec<BlobKey> = parts.into_iter().map(|(key, _)| key).collect();
         let stored =
             self.blobs.put(&upload.key, &upload.content_type, Some(size), self.content(&keys)).await?;
+        // A daily job deletes the marker.
+        self.blobs.put(&marker, "", Some(0), stream::empty().boxed()).await?;
         let keys = keys.into_iter().chain(others.into_iter().map(|(key, _)| key)).collect();
         if let Err(error) = self.delete_parts(keys).await {
             tracing::warn!(upload = %upload.folder, %error, "failed to delete the parts of an upload; a daily job will");
@@ -222,8 +248,12 @@ mod tests {
         let (one, other) = tokio::join!(uploads.join(upload.clone()), uploads.join(upload.clone()));
         assert_eq!((one.unwrap(), other.unwrap()), (13, 13));
         assert_eq!(content(&uploads, &upload.key).await.unwrap(), b"hello, world!");
-        assert!(uploads.blobs.list("run/.matyan/", None).await.unwrap().blobs.is_empty());
-        assert!(matches!(uploads.join(upload).await, Err(Error::NoUpload)));
+        let left = uploads.blobs.list("run/.matyan/", None).await.unwrap().blobs;
+        assert_eq!(left.into_iter().map(|(key, _)| key).collect::<Vec<_>>(), [upload.joined_key().unwrap()]);
+        // The answer may have been lost, also by a restart.
+        for uploads in [uploads, open(root.path(), 0)] {
+            assert_eq!(uploads.join(upload.clone()).await.unwrap(), 13);
+        }
     }
 
     #[tokio::test]

@@ -94,7 +94,7 @@ fn is_open(credential: &Credential, now_us: i64) -> bool {
     credential.as_link().is_some() && !credential.is_expired(now_us)
 }
 
-/// The links that are limited to a project, or all links, as far as they can be opened.
+/// The links that are limited to a project, or all links, if they can still be opened.
 pub(super) async fn list(deps: &Deps, project: Option<&str>) -> Result<Vec<pb::LinkInfo>> {
     let snapshot = deps.store.snapshot().await?;
     let now_us = (deps.clock)();

@@ -421,7 +421,8 @@ async fn parts_of_an_unknown_size_are_joined() {
     let completed = env.client().complete_upload(complete()).await.unwrap().into_inner();
     assert_eq!((completed.key.as_str(), completed.size), ("run/large.bin", 12));
     assert_eq!(content(&env, "run/large.bin").await.unwrap(), "hello, world");
-    assert_eq!(env.client().complete_upload(complete()).await.unwrap_err().code(), Code::NotFound);
+    // The answer may have been lost.
+    assert_eq!(env.client().complete_upload(complete()).await.unwrap().into_inner().size, 12);
     let outside = pb::AbortUploadRequest { upload: unsized_upload("../..", 2) };
     assert_eq!(env.client().abort_upload(outside).await.unwrap_err().code(), Code::InvalidArgument);
 }
