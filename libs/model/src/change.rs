@@ -203,8 +203,12 @@ pub async fn changes_mark(
     batch: &mut Batch,
 ) -> Result<bool> {
     let changes = changes_counted(snapshot, project).await?;
+    let changes_of_mark = kept.count / MARKS;
+    if changes <= changes_of_mark {
+        return Ok(false);
+    }
     let marked = marks_list(snapshot, project).await?.pop().map_or(0, |last| last.changes);
-    let is_due = changes.saturating_sub(marked) > kept.count / MARKS;
+    let is_due = changes.saturating_sub(marked) > changes_of_mark;
     if is_due {
         let key = keys::change_counter_mark(project, snapshot.version());
         batch.set(key, rows::encode(&CounterMarkRow { changes }));
@@ -221,6 +225,9 @@ pub async fn changes_trim(
     batch: &mut Batch,
 ) -> Result<bool> {
     let (changes, _) = changes_list(snapshot, project, None, 2_000).await?;
+    if changes.is_empty() {
+        return Ok(false);
+    }
     let counted = changes_counted(snapshot, project).await?;
     let marks = marks_list(snapshot, project).await?;
     let is_too_far = |mark: &&CounterMark| mark.changes.saturating_add(kept.count) <= counted;

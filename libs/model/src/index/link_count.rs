@@ -97,6 +97,11 @@ impl LinkCount {
             after = stamp;
             snapshot = store.snapshot().await?;
         }
+        // Checked after the changes were read: none of them was dropped before.
+        let trimmed = changes_trimmed(store.snapshot().await?.as_ref(), self.project).await?;
+        if trimmed.is_some_and(|trimmed| trimmed > self.counted_to) {
+            return Err(Error::SnapshotTooOld);
+        }
         for part in changed {
             let snapshot = store.snapshot().await?;
             self.parts[part].runs = self.count(snapshot.as_ref(), part).await?;

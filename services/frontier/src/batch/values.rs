@@ -10,18 +10,16 @@ use matyan_value::{
 
 use super::Problem;
 
-/// Maximum number of values in a map, where a map counts as ten: workers and readers build params in memory, where a
-/// value takes many times the size of its encoding.
-const MAP_VALUES: usize = 1_000_000;
-
 pub(super) fn check_map(field: &'static str, bytes: &[u8]) -> Result<(), Problem> {
     if !cbor::is_map(bytes) {
         return Err(Problem::new(field, "is not a map in CBOR"));
     }
     check(field, bytes)?;
     match cbor::tree_weight(bytes) {
-        Ok(weight) if weight > MAP_VALUES => {
-            let reason = format!("has more than {MAP_VALUES} values, where a map counts as ten: send fewer");
+        // Workers and readers build params in memory, where a value takes many times the size of its encoding.
+        Ok(weight) if weight > limits::MAP_VALUES => {
+            let most = limits::MAP_VALUES;
+            let reason = format!("has more than {most} values (a map counts as ten values): send fewer");
             Err(Problem::new(field, reason))
         }
         _ => Ok(()),
@@ -116,10 +114,13 @@ mod tests {
             let length = u32::try_from(count).unwrap().to_be_bytes();
             [&[0xa1, 0x61, b'a', 0x9a][..], &length, &member.repeat(count)].concat()
         };
-        check_map("value", &of_list(&[1], MAP_VALUES - 11)).unwrap();
-        check_refused(check_map("value", &of_list(&[1], MAP_VALUES)), "more than 1000000 values");
+        check_map("value", &of_list(&[1], limits::MAP_VALUES - 11)).unwrap();
+        check_refused(check_map("value", &of_list(&[1], limits::MAP_VALUES)), "more than 1000000 values");
         // {"": 0}
-        check_refused(check_map("value", &of_list(&[0xa1, 0x60, 0x00], MAP_VALUES / 11)), "more than");
+        check_refused(
+            check_map("value", &of_list(&[0xa1, 0x60, 0x00], limits::MAP_VALUES / 11)),
+            "more than",
+        );
     }
 
     #[test]

@@ -28,6 +28,8 @@ use crate::{
 
 pub(crate) struct RunScanner {
     reader: ReaderPlace,
+    /// Why the next page could not be read ahead: reported after the runs of the page before it.
+    failure: Option<Error>,
     /// Damaged runs that were read.
     pub(crate) left_out: LeftOutRuns,
     /// All runs are scanned although the indexes know the matches exactly, because most
@@ -114,7 +116,7 @@ impl RunScanner {
 
     fn of_reader(reader: PageReader) -> Self {
         let left_out = reader.left_out();
-        Self { reader: ReaderPlace::Here(Box::new(reader)), left_out, is_dense: false }
+        Self { reader: ReaderPlace::Here(Box::new(reader)), failure: None, left_out, is_dense: false }
     }
 
     pub(crate) fn is_dense(&self) -> bool {
@@ -137,7 +139,7 @@ impl RunScanner {
 
     pub(crate) fn is_done(&self) -> bool {
         match &self.reader {
-            ReaderPlace::Here(reader) => reader.is_done(),
+            ReaderPlace::Here(reader) => self.failure.is_none() && reader.is_done(),
             ReaderPlace::Ahead(_) => false,
             ReaderPlace::Lost => true,
         }
@@ -173,6 +175,9 @@ impl RunScanner {
 
     /// The next page; `None` when all candidates have been examined.
     pub(crate) async fn next(&mut self) -> Result<Option<MatchPage>> {
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
         match self.take_ahead().await? {
             Some(page) => Ok(Some(page)),
             None => self.here()?.next().await,
@@ -182,7 +187,7 @@ impl RunScanner {
     /// Starts to read the next page, if there is one, beside the stream of `sender`: on the threads of queries, in a task
     /// that ends with this scanner.
     pub(crate) fn read_ahead<T>(&mut self, sender: &Sender<T>) {
-        if self.is_done() {
+        if self.failure.is_some() || self.is_done() {
             return;
         }
         match std::mem::replace(&mut self.reader, ReaderPlace::Lost) {
@@ -202,8 +207,10 @@ impl RunScanner {
 
     /// Gives up the page that was read ahead, with its snapshot. Its runs are read again.
     pub(crate) async fn put_back_ahead(&mut self) -> Result<()> {
-        if let Some(page) = self.take_ahead().await? {
-            self.here()?.put_back(page);
+        match self.take_ahead().await {
+            Ok(Some(page)) => self.here()?.put_back(page),
+            Ok(None) => {}
+            Err(failure) => self.failure = Some(failure),
         }
         Ok(())
     }
