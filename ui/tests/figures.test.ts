@@ -211,9 +211,9 @@ test('a logged page runs in a frame without rights', async () => {
     expect(await frame.textContent('h1')).toBe('Step 40');
     expect(await page.title()).toBe(title);
     // Its message arrives, and nothing listens to it.
-    expect(
-      await page.evaluate(() => (globalThis as unknown as { got: unknown[] }).got),
-    ).toContain('hacked');
+    expect(await page.evaluate(() => (globalThis as unknown as { got: unknown[] }).got)).toContain(
+      'hacked',
+    );
     const response = await page.request.get(frame.url());
     expect(response.headers()['content-security-policy']).toContain('sandbox allow-scripts;');
     await visit.shot('media-pages');

@@ -33,7 +33,9 @@ const COLORS = ['red', 'green', 'blue'];
 
 /** Reads points, from the start of a file if it `isCut`. */
 export function readPoints(format: string, bytes: Uint8Array, isCut = false): PointCloudData {
-  return pointsOf(format.toLowerCase() === 'ply' ? plyTable(bytes) : jsonTable(bytes, isCut));
+  return pointsOf(
+    format.toLowerCase() === 'ply' ? plyTable(bytes, isCut) : jsonTable(bytes, isCut),
+  );
 }
 
 /** The points of a table, moved to the middle and scaled. Points that are not finite are left out. */
