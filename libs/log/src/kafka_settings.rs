@@ -58,7 +58,8 @@ impl Default for Transfer {
     fn default() -> Self {
         Self {
             linger: Duration::from_millis(2),
-            compression: Compression::Lz4,
+            // A reader would hold compressible records, of which a fetch has up to 255 times as many bytes.
+            compression: Compression::None,
             // A single record is delivered at once. Under load, workers read at intervals, which
             // collects records without a delay for the first one.
             fetch_min_bytes: 1,

@@ -27,7 +27,7 @@ pub(super) fn read(uri: &str, format: RecordFormat, reader: &mut Reader) -> Sett
     Settings {
         topics,
         ingestion_partitions: reader.optional(&table::KAFKA_PARTITIONS),
-        transfer: transfer(format, reader),
+        transfer: transfer(reader),
         security: security(reader),
         ..Settings::new(brokers(uri, reader), group)
     }
@@ -80,12 +80,10 @@ fn check_name(setting: &Setting<String>, topic: &str, others: &[&str], reader: &
     }
 }
 
-fn transfer(format: RecordFormat, reader: &mut Reader) -> Transfer {
-    // Programs that read JSON records may lack the library for LZ4.
-    let compression = if format == RecordFormat::Json { "none" } else { "lz4" };
+fn transfer(reader: &mut Reader) -> Transfer {
     Transfer {
         linger: reader.read(&table::KAFKA_LINGER_MS),
-        compression: reader.read_or(&table::KAFKA_COMPRESSION, compression),
+        compression: reader.read(&table::KAFKA_COMPRESSION),
         fetch_min_bytes: reader.read(&table::KAFKA_FETCH_MIN_BYTES),
         fetch_wait: reader.read(&table::KAFKA_FETCH_WAIT_MS),
     }

@@ -318,8 +318,7 @@ settings! {
         .default("2");
     /// Compression of records: `lz4` or `none`
     KAFKA_COMPRESSION: Compression = Setting::new("kafka_compression", &["KAFKA_COMPRESSION"], parse::compression)
-        // Programs written for Matyan 0.3 may lack the library for it.
-        .computed("lz4; none with KAFKA_MESSAGE_FORMAT=json");
+        .default("none");
     /// Bytes with which a broker answers a read at once; with fewer, it waits for `KAFKA_FETCH_WAIT_MS`
     KAFKA_FETCH_MIN_BYTES: u32 = Setting::new("kafka_fetch_min_bytes", &["KAFKA_FETCH_MIN_BYTES"], parse::fetch_bytes)
         .default("1");

@@ -95,16 +95,16 @@ fn empty_security_settings_keep_the_library_defaults() {
 
 #[test]
 fn records_are_collected_and_compressed_as_set() {
-    check(&settings().producer(), &[("linger.ms", "2"), ("compression.type", "lz4")]);
+    check(&settings().producer(), &[("linger.ms", "2"), ("compression.type", "none")]);
     check(&settings().fetcher(Topic::Ingestion), &[("fetch.min.bytes", "1"), ("fetch.wait.max.ms", "200")]);
     let transfer = Transfer {
         linger: Duration::ZERO,
-        compression: Compression::None,
+        compression: Compression::Lz4,
         fetch_min_bytes: 65_536,
         fetch_wait: Duration::from_millis(500),
     };
     let settings = Settings { transfer, ..settings() };
-    check(&settings.producer(), &[("linger.ms", "0"), ("compression.type", "none")]);
+    check(&settings.producer(), &[("linger.ms", "0"), ("compression.type", "lz4")]);
     check(&settings.fetcher(Topic::Control), &[("fetch.min.bytes", "65536"), ("fetch.wait.max.ms", "500")]);
 }
 

@@ -26,7 +26,7 @@ fn kafka_settings_are_applied() {
             ("KAFKA_DATA_INGESTION_PARTITIONS", "12"),
             ("KAFKA_CONSUMER_GROUP", "ours"),
             ("KAFKA_LINGER_MS", "0"),
-            ("KAFKA_COMPRESSION", "none"),
+            ("KAFKA_COMPRESSION", "lz4"),
             ("KAFKA_FETCH_MIN_BYTES", "65536"),
             ("KAFKA_FETCH_WAIT_MS", "50"),
             ("KAFKA_SECURITY_PROTOCOL", "sasl_ssl"),
@@ -47,7 +47,7 @@ fn kafka_settings_are_applied() {
     );
     let transfer = Transfer {
         linger: Duration::ZERO,
-        compression: Compression::None,
+        compression: Compression::Lz4,
         fetch_min_bytes: 65_536,
         fetch_wait: Duration::from_millis(50),
     };
@@ -59,15 +59,9 @@ fn kafka_settings_are_applied() {
 }
 
 #[test]
-fn records_for_old_workers_are_not_compressed() {
-    let compression = |variables: &[(&str, &str)]| {
-        let settings = resolve(Role::Up, &[("log", "kafka:")], variables).unwrap();
-        kafka(&settings).transfer.compression
-    };
-    assert_eq!(compression(&[]), Compression::Lz4);
-    assert_eq!(compression(&[("KAFKA_MESSAGE_FORMAT", "json")]), Compression::None);
-    let set = [("KAFKA_MESSAGE_FORMAT", "json"), ("KAFKA_COMPRESSION", "lz4")];
-    assert_eq!(compression(&set), Compression::Lz4);
+fn requests_are_collected_as_by_default_and_wrong_settings_are_refused() {
+    let settings = resolve(Role::Up, &[("log", "kafka:")], &[]).unwrap();
+    assert_eq!(kafka(&settings).transfer, Transfer::default());
     let wrong = [
         ("KAFKA_LINGER_MS", "1s"),
         ("KAFKA_COMPRESSION", "zip"),
