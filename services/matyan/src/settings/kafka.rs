@@ -3,7 +3,6 @@
 //! settings.
 
 use matyan_log::kafka_settings::{CreateTopics, Security, Settings, TopicNames, Transfer};
-use matyan_wire::ingestion::RecordFormat;
 
 use super::{
     parse,
@@ -16,7 +15,7 @@ use super::{
 };
 
 /// Reads the settings for a URI that starts with `kafka:`. Violations go to the reader.
-pub(super) fn read(uri: &str, format: RecordFormat, reader: &mut Reader) -> Settings {
+pub(super) fn read(uri: &str, reader: &mut Reader) -> Settings {
     let topics = TopicNames {
         ingestion: reader.read(&table::KAFKA_INGESTION_TOPIC),
         control: reader.read(&table::KAFKA_CONTROL_TOPIC),

@@ -93,14 +93,13 @@ impl StorageSettings {
             uris.refuse_embedded(reader);
         }
         let store = uris.store.as_deref().map_or(Store::Embedded, |uri| read_store(uri, reader));
-        let message_format = reader.read(&table::KAFKA_MESSAGE_FORMAT);
-        let log = read_log(&uris.log, message_format, reader);
+        let log = read_log(&uris.log, reader);
         let upload_lifetime = reader.read(&table::S3_PRESIGN_EXPIRY);
         let data_dir = reader.read(&table::DATA_DIR);
         Self {
             store,
             log,
-            message_format,
+            message_format: reader.read(&table::KAFKA_MESSAGE_FORMAT),
             blobs: blobs::read(&uris.blobs, upload_lifetime, reader),
             upload_lifetime,
             data_dir: uris.has_data_dir().then_some(data_dir),
@@ -121,8 +120,7 @@ pub(super) fn read_kafka(reader: &mut Reader) -> matyan_log::kafka_settings::Set
         refuse_uri(&table::LOG, &uri, "kafka://host:port", reader);
     }
     reader.require(&table::LOG, &clients::KAFKA);
-    // A command that reads the log directly writes no records.
-    kafka::read(&uri, RecordFormat::Protobuf, reader)
+    kafka::read(&uri, reader)
 }
 
 /// Reads the blob settings for a command that works on a bucket directly.
@@ -169,11 +167,11 @@ fn read_store(uri: &str, reader: &mut Reader) -> Store {
     Store::Embedded
 }
 
-fn read_log(uri: &str, format: RecordFormat, reader: &mut Reader) -> Log {
+fn read_log(uri: &str, reader: &mut Reader) -> Log {
     match scheme(uri) {
         "kafka" => {
             reader.require(&table::LOG, &clients::KAFKA);
-            return Log::Kafka(Box::new(kafka::read(uri, format, reader)));
+            return Log::Kafka(Box::new(kafka::read(uri, reader)));
         }
         "embedded" if uri == EMBEDDED => {}
         _ => refuse_uri(&table::LOG, uri, "embedded: or kafka://host:port", reader),
