@@ -1,7 +1,7 @@
 //! A single run: all its data, and points of its metrics as JSON.
 
 use axum::Json;
-use matyan_proto::common::v1::{Access, SeriesKey};
+use matyan_proto::common::v1::{Access, SeriesKey, SeriesType};
 use matyan_proto::runs::v1::{GetRequest, RunParts};
 use matyan_value::json::JsonStyle;
 use schemars::JsonSchema;
@@ -12,7 +12,7 @@ use super::json_list::JsonStream;
 use super::metric_batch::{self, MetricPoints};
 use super::operation::Operation;
 use super::run_info::{self, RunInfoAnswer};
-use super::shared::{SeriesName, density, int, requested_types, step_range};
+use super::shared::{SeriesName, density, int, later_types, requested_types, step_range};
 use crate::error::ApiResult;
 
 pub(crate) fn operations() -> Vec<Operation> {
@@ -53,12 +53,13 @@ async fn info(call: Call<InfoParameters>) -> ApiResult<RunInfoAnswer> {
         Dialect::Matyan => JsonStyle::STRICT,
     };
     let has_note_count = call.dialect == Dialect::Aim;
-    let types = requested_types(&sequence)?;
+    let mut types = requested_types(&sequence)?;
+    let later: Vec<_> = later_types().filter(|_| sequence.is_empty()).collect();
     let parts = RunParts {
         props: true,
         params: true,
         system_params: !skip_system,
-        series_types: types.iter().map(|it| (*it).into()).collect(),
+        series_types: types.iter().chain(&later).map(|it| (*it).into()).collect(),
         artifacts: true,
         note_count: has_note_count,
         ..Default::default()
@@ -66,6 +67,9 @@ async fn info(call: Call<InfoParameters>) -> ApiResult<RunInfoAnswer> {
     let request = GetRequest { run_id: id, parts: Some(parts) };
     let answer = call.services.backend().runs().get(request).await?.into_inner();
     let run = answer.run.unwrap_or_default();
+    // Older clients get only what they know, as long as a run has nothing else.
+    let has = |of: SeriesType| run.more_series || run.series.iter().any(|info| info.r#type == i32::from(of));
+    types.extend(later.into_iter().filter(|of| has(*of)));
     let notes = has_note_count.then_some(run.note_count);
     run_info::answer(&call.services, run, notes, types, style).await
 }

@@ -94,6 +94,9 @@ pub(crate) struct SeriesByType<T> {
     point_clouds: Option<T>,
 }
 
+/// The number of types that the clients of Matyan 0.3 know, which come first.
+const OLD_TYPES: usize = 6;
+
 /// Types with their names in parameters.
 const TYPES: [(SeriesType, &str); 8] = [
     (SeriesType::Metric, "metric"),
@@ -112,10 +115,10 @@ pub(super) fn type_name(series_type: SeriesType) -> &'static str {
     named.map(|(_, name)| *name).expect("only types from parameters are named")
 }
 
-/// The types named by `sequence` parameters; all types if there are none.
+/// The types named by `sequence` parameters; the types of Matyan 0.3 if there are none.
 pub(crate) fn requested_types(names: &[String]) -> ApiResult<Vec<SeriesType>> {
     if names.is_empty() {
-        return Ok(TYPES.map(|(series_type, _)| series_type).to_vec());
+        return Ok(TYPES[..OLD_TYPES].iter().map(|(series_type, _)| *series_type).collect());
     }
     let find =
         |name: &String| TYPES.iter().find(|(_, known)| known == name).map(|(series_type, _)| *series_type);
@@ -123,6 +126,11 @@ pub(crate) fn requested_types(names: &[String]) -> ApiResult<Vec<SeriesType>> {
         ApiError::new(StatusCode::BAD_REQUEST, format!("sequence: unknown sequence type '{name}'"))
     };
     names.iter().map(|name| find(name).ok_or_else(|| unknown(name))).collect()
+}
+
+/// The types that clients of Matyan 0.3 do not know.
+pub(crate) fn later_types() -> impl Iterator<Item = SeriesType> {
+    TYPES[OLD_TYPES..].iter().map(|(series_type, _)| *series_type)
 }
 
 /// Requested number of points: 0 or less means all.
@@ -342,7 +350,7 @@ mod tests {
 
     #[test]
     fn unknown_types_are_rejected() {
-        assert_eq!(requested_types(&[]).unwrap().len(), 8);
+        assert_eq!(requested_types(&[]).unwrap().len(), OLD_TYPES);
         assert_eq!(requested_types(&["figures".into()]).unwrap(), [SeriesType::Figures]);
         assert!(requested_types(&["logs".into()]).is_err());
     }

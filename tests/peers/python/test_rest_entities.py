@@ -207,7 +207,7 @@ def test_project(api, run):
     key = r"^\d{4}-\d\d-\d\dT\d\d:00:00$" if api.prefix == "/api" else r"^\d{4}-\d\d-\d\dT00:00:00$"
     assert all(re.match(key, day) for day in activity["activity_map"])
     everything = api.call("GET", "/projects/params")
-    types = ["metric", "images", "texts", "distributions", "audios", "figures", "htmls", "point_clouds"]
+    types = ["metric", "images", "texts", "distributions", "audios", "figures"]
     assert list(everything) == ["params", *types] and "__system_params" not in everything["params"]
     only = api.call("GET", "/projects/params", params={"sequence": ["metric", "texts"], "exclude_params": "true"})
     assert list(only) == ["metric", "texts"]

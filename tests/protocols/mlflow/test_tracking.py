@@ -286,7 +286,7 @@ def test_a_large_file_is_sent_in_parts(mlflow, monkeypatch, tmp_path):
     (tmp_path / "model.bin").write_bytes(content)
     with mlflow.start_run() as run:
         for _ in range(2):
-            mlflow.log_artifact(tmp_path / "model.bin", "models")
+            mlflow.log_artifact(str(tmp_path / "model.bin"), "models")
     (file,) = mlflow.MlflowClient().list_artifacts(run.info.run_id, "models")
     assert (file.path, file.file_size) == ("models/model.bin", len(content))
     found = mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path="models/model.bin")

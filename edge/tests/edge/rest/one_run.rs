@@ -20,10 +20,7 @@ async fn run_info_shows_everything() {
     assert_eq!(aim["props"]["notes"], 2);
     assert_eq!(aim["params"]["n"], "NaN");
     let types: Vec<&String> = aim["traces"].as_object().unwrap().keys().collect();
-    assert_eq!(
-        types,
-        ["metric", "images", "texts", "distributions", "audios", "figures", "htmls", "point_clouds"]
-    );
+    assert_eq!(types, ["metric", "images", "texts", "distributions", "audios", "figures"]);
 
     let bare = rest.get("/runs/r/info/?sequence=metric&bare_numbers=true").await;
     assert!(bare.text().starts_with(r#"{"params":{"lr":0.5,"n":NaN,"#), "{}", bare.text());

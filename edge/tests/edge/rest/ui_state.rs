@@ -190,7 +190,7 @@ async fn every_part_of_the_project_is_returned() {
         r#"{"params":{"lr":0.5,"n":null,"big":18446744073709551616},"metric":{"loss":[{},{"fold":1.0}]},"images":{}}"#
     );
     let without = rest.get("/projects/params/?exclude_params=true").await.json();
-    assert_eq!(without.as_object().unwrap().len(), 8);
+    assert_eq!(without.as_object().unwrap().len(), 6);
     let twice = rest.get("/projects/params/?exclude_params=true&sequence=metric&sequence=metric").await;
     assert_eq!(twice.text(), r#"{"metric":{"loss":[{},{"fold":1.0}]}}"#);
     assert_eq!(rest.get("/projects/params/?sequence=x").await.status, 400);
