@@ -188,7 +188,7 @@ def test_a_backup_is_restored_exactly(stored, own_server, tmp_path, capsys, opti
 def test_a_backup_is_restored_by_the_server_as_well(stored, own_server, tmp_path):
     before = snapshot(stored)
     result = backup.run_backup(tmp_path / "out", backend_url=own_server.url)
-    assert (result.run_count, result.blob_count) == (1, 7)
+    assert (result.run_count, result.blob_count) == (1, 9)
     Repo(own_server.url).delete_run(stored.hash)
     Repo(own_server.url).http.clear_run_tombstone(stored.hash)
     command = [os.environ["MATYAN_BIN"], "restore", str(result.path), "--server", own_server.url]

@@ -120,7 +120,7 @@ wandb.log({"odd": float("nan")})
 wandb.log({"odd": float("inf")})
 wandb.log({"odd": float("-inf")})
 wandb.config.update({"epochs": 2})
-wandb.define_metric("val.acc", step_metric="loss", goal="maximize")
+wandb.define_metric("val.acc", step_metric="loss")
 wandb.summary["best"] = 0.5
 print("a line")
 wandb.finish()
@@ -138,7 +138,7 @@ def test_a_run_is_stored_exactly(client, shared_server):
     assert run["wandb"]["group"] == "g"
     goals = run._http.get("/api/v1/rest/projects/metric-goals/")
     (goal,) = (goal for goal in goals if goal["name"] == "val.acc")
-    assert (goal["x_axis"], goal["direction"]) == ("loss", "higher")
+    assert goal["x_axis"] == "loss"
     version = run["wandb"]["config"]["cli_version"]
     assert (
         run._http.get(f"/api/v1/rest/runs/r1:{project}/info/")["props"]["client"]
