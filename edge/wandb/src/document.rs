@@ -4,12 +4,12 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use async_graphql::Name;
 use async_graphql::Positioned;
 use async_graphql::parser::types::{
     ExecutableDocument, Field, FragmentDefinition, OperationType, Selection, SelectionSet, TypeDefinition,
     TypeKind,
 };
+use async_graphql::{Name, Value as ConstValue};
 
 use crate::resolve::REFUSED_MUTATIONS;
 use crate::schema::{MAX_DEPTH, MAX_FIELDS, MUTATION, QUERY};
@@ -58,6 +58,23 @@ pub(crate) fn check_text(text: &str) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// The variables that an operation gives a value if the request does not. Directives look at the variables of the
+/// request only.
+pub(crate) fn default_variables(
+    document: &ExecutableDocument,
+    operation: Option<&str>,
+) -> Vec<(Name, ConstValue)> {
+    let chosen = document.operations.iter().filter(|(name, _)| {
+        operation.is_none_or(|operation| name.is_some_and(|name| name.as_str() == operation))
+    });
+    let definitions = chosen.flat_map(|(_, operation)| &operation.node.variable_definitions);
+    let defaults = definitions.filter_map(|definition| {
+        let value = definition.node.default_value.as_ref()?;
+        Some((definition.node.name.node.clone(), value.node.clone()))
+    });
+    defaults.collect()
 }
 
 /// The text after the line of a comment.
@@ -388,6 +405,20 @@ mod tests {
         }
         assert!(check_text("{ a(b: \"").is_err());
         assert!(check_text(&" ".repeat(MAX_BYTES + 1)).is_err());
+    }
+
+    #[test]
+    fn variables_have_the_values_of_their_operation() {
+        let text = "query A($a: Boolean = true, $b: Int) { a } query B($c: [Int] = [1]) { a }";
+        let of = |operation| {
+            let found = default_variables(&parse_query(text).unwrap(), operation);
+            found.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()
+        };
+        assert_eq!(of(Some("A")), ["a=true"]);
+        assert_eq!(of(Some("B")), ["c=[1]"]);
+        assert!(of(Some("C")).is_empty());
+        let unnamed = parse_query("query ($a: Boolean = false) { a }").unwrap();
+        assert_eq!(default_variables(&unnamed, None).len(), 1);
     }
 
     fn check(text: &str) -> CheckedDocument {

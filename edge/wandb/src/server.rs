@@ -15,7 +15,7 @@ use tonic::Status;
 
 use crate::budget::{AnswerMemory, AnswerShare, Budget};
 use crate::call::{CallContext, GraphqlCall, PermitMaker};
-use crate::document::{self, FieldTypes, check_text};
+use crate::document::{self, FieldTypes, check_text, default_variables};
 use crate::error::{Result, WandbError};
 use crate::file_stream;
 use crate::json_text::{MAX_REQUEST_VALUES, check_at_most};
@@ -155,9 +155,12 @@ impl Wandb {
             .map_err(|error| WandbError::invalid(format!("the body is no request of GraphQL: {error}")))?;
         // Some clients send an empty name for an operation without a name.
         request.operation_name = request.operation_name.filter(|name| !name.is_empty());
+        let operation = request.operation_name.clone();
         let mut unanswered = BTreeSet::new();
+        let mut defaults = Vec::new();
         let checked = check_text(&request.query).and_then(|()| match request.parsed_query() {
             Ok(document) => {
+                defaults = default_variables(document, operation.as_deref());
                 let checked = self.types.check(document);
                 unanswered = checked.unanswered;
                 checked.problem.map_or(Ok(()), Err)
@@ -166,6 +169,9 @@ impl Wandb {
         });
         if let Err(message) = checked {
             return Ok(refused_document(&message, unanswered));
+        }
+        for (name, value) in defaults {
+            request.variables.entry(name).or_insert(value);
         }
         context.channels = metered(context.channels, &context.budget);
         let call = Arc::new(GraphqlCall::new(context));

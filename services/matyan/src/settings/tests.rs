@@ -318,8 +318,8 @@ fn all_violations_are_reported_together() {
         &[
             "MATYAN_ENVIRONMENT: `staging` (from ENVIRONMENT in the environment) is not an environment; use",
             "MATYAN_STORE: invalid store URI `redis://a`: use --store embedded:",
-            "KAFKA_MESSAGE_FORMAT: `avro` (from KAFKA_MESSAGE_FORMAT in the environment) is not a message format; use",
             "S3_PRESIGN_EXPIRY: `0` (from S3_PRESIGN_EXPIRY in the environment) is not a lifetime; use",
+            "KAFKA_MESSAGE_FORMAT: `avro` (from KAFKA_MESSAGE_FORMAT in the environment) is not a message format; use",
             "MATYAN_HOST: `here` (from --host) is not an IP address; use",
             "PORT: `x` (from --port) is not a port; use",
             "FRONTIER_PORT: `65536` (from FRONTIER_PORT in the environment) is not a port; use",
