@@ -117,7 +117,7 @@ fn sequence_node(
         "_project": project,
         "id": format!("{project}/{name}"),
         "name": name,
-        "description": text(collection, "description"),
+        "description": Some(text(collection, "description")).filter(|text| !text.is_empty()),
         "state": "READY",
         "createdAt": created,
         "updatedAt": created,

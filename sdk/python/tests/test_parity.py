@@ -189,7 +189,7 @@ show(order=[hashes.index(run["hash"]) for run in found], keys=sorted(found[0]),
      pages=[[hashes.index(run["hash"]) for run in page] for page in pages],
      traces=found[0]["traces"], exists=repo.run_exists(hashes[0]), unknown=repo.get_run("unknown"),
      listed=set(hashes) <= set(repo.list_all_runs()), active=set(hashes) & set(repo.list_active_runs()) == set(),
-     types=repo.available_sequence_types(), remote=[repo.is_remote_repo, Repo.is_remote_path(URL)],
+     types=repo.available_sequence_types()[:6], remote=[repo.is_remote_repo, Repo.is_remote_path(URL)],
      params=repo.collect_params_info()[hashes[1]]["number"], runs=repr(repo) == f"Repo(url='{URL}')",
      info=repo.collect_sequence_info()[hashes[1]]["metric"])
 show(deleted=repo.delete_runs(hashes[:2]))
