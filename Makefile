@@ -359,8 +359,11 @@ unit: build $(NEXTEST)
 # Suites whose cases share a broker or the servers of the clouds, so that each suite is one process.
 BROKER_SUITES := broker_program conformance kafka kafka_system
 
+BROKER_TESTS = $(CLOUDS) MATYAN_BIN=$(DEBUG_BIN) cargo test $(PACKAGES) --quiet --no-fail-fast $(addprefix --test ,$(BROKER_SUITES))
+
+# Some of the suites take one name only.
 brokers: build kafka clouds
-	$(CLOUDS) MATYAN_BIN=$(DEBUG_BIN) cargo test $(PACKAGES) --quiet --no-fail-fast $(addprefix --test ,$(BROKER_SUITES)) $(if $(ONLY),-- --exact $(ONLY))
+	$(if $(ONLY),set -e; for name in $(ONLY); do $(BROKER_TESTS) -- --exact "$$name"; done,$(BROKER_TESTS))
 
 # The published Python client against the binary. Skipped tests are listed with the reason (-rs).
 # The client's own logger is disabled, as it would continue to write after pytest has closed the
