@@ -176,7 +176,7 @@ $(UI_DIR):
 	rm -rf $@.part
 
 # The stages, their order, and which of them run at the same time, are in tests/stages.py.
-test: ## Run all checks and tests, and print what each stage took (about 50 minutes on two cores)
+test: ## Run all checks and tests, and print what each stage took (about 50 minutes on two cores, and 15 more the first time)
 	@CACHE=$(CACHE) MAKE='$(MAKE)' python3 tests/stages.py
 
 check: format proto deny python-check ui-check tidy ## Run the checks that need no build: formats, types, documents, licenses (3 minutes)

@@ -1,5 +1,5 @@
-//! Changes of collections of artifacts, each of which has the versions of one name, and tags of versions and
-//! collections.
+//! Changes of collections of artifacts, and tags of versions and collections. A collection has the versions of one
+//! artifact.
 
 use serde_json::{Value, json};
 

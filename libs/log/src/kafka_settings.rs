@@ -58,7 +58,7 @@ impl Default for Transfer {
     fn default() -> Self {
         Self {
             linger: Duration::from_millis(2),
-            // A reader would hold compressible records, of which a fetch has up to 255 times as many bytes.
+            // A fetch of compressed records can take up to 255 times its bytes in the memory of a reader.
             compression: Compression::None,
             // A single record is delivered at once. Under load, workers read at intervals, which
             // collects records without a delay for the first one.

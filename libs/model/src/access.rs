@@ -1,6 +1,6 @@
 //! Access control: principals, the roles that are granted to them, and their credentials.
 //!
-//! A principal is a name, which exists from its first role on, until it has neither a role nor a token. A credential is known by the digest of its
+//! A principal is a name, which exists from its first role on, until it loses its last role while it has no token. A credential is known by the digest of its
 //! secret, so the store contains no secret. This module does not decide whether a caller may do something: it
 //! reads the rows, and `matyan-access` decides.
 //!

@@ -2,8 +2,8 @@
 //! watches are served. Rows are kept for an hour, and at most about `MAX_CHANGES` in a project; one reader
 //! per process tails them. A reader whose position was dropped starts again.
 //!
-//! Nobody counts the rows: the counter of all changes is marked from time to time, and what lies before a
-//! mark is dropped once enough changes have followed it.
+//! The rows are never counted. Instead, marks record the counter of all changes from time to time, and the
+//! rows before a mark are dropped once enough changes have followed it.
 
 use std::ops;
 

@@ -1,4 +1,4 @@
-//! The readers of what a spool has on disk, which read whatever a damaged disk returns, for the fuzz targets.
+//! Readers of the files of a spool, for the fuzz targets: they read whatever a damaged disk returns.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use crate::{
     upload::manifest::Manifest,
 };
 
-/// The first segment, of which `offset` bytes after its header precede the position.
+/// The position that follows `offset` bytes after the header of the first segment.
 fn position(offset: usize) -> Position {
     Position { segment: 1, offset: (HEADER_BYTES + offset) as u32 }
 }

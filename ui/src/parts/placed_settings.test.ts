@@ -46,7 +46,7 @@ test('a chart without a choice has the x axis that is stated for its metric', ()
   expect(axis(['loss'])).toEqual(['metric', 'epoch']);
   expect(axis(['loss', 'acc'])).toEqual(['metric', 'epoch']);
   expect(lines(['loss']).map(one => one.axis)).toEqual([3]);
-  // Two metrics that differ, a metric that no run has, and a metric of which nothing is stated.
+  // Two metrics that differ, a metric that no run has, and a metric without a stated axis.
   for (const metrics of [['loss', 'tokens'], ['lr'], ['tokens']])
     expect(axis(metrics)).toEqual(['step', '']);
   expect(axis(['loss'], '?x=step')).toEqual(['step', '']);

@@ -161,7 +161,7 @@ async fn no_upload_in_parts_begins_without_space_for_it() {
     assert!(matches!(part, Err(Error::Limit(LimitReached::FreeSpace { .. }))), "{part:?}");
 }
 
-/// Two uploads at the same time, of which each would fit alone.
+/// Two uploads at the same time. Each upload would fit alone.
 #[tokio::test]
 async fn rule_118_what_an_upload_has_announced_counts_from_its_beginning() {
     let root = tempfile::tempdir().unwrap();

@@ -251,8 +251,8 @@ pub(super) fn grant_clear(transaction: &mut Transaction, grant: &Grant) {
     transaction.batch().clear(grant.key());
 }
 
-/// Takes a role from a principal, and ends sessions of the principal. Forgets a principal of which nothing is left: whoever
-/// grants roles and takes them could fill the store with names. Returns whether the principal had a role in these
+/// Takes a role from a principal, and ends sessions of the principal. Forgets the principal if nothing is left of it,
+/// because granting and taking roles would otherwise fill the store with names. Returns whether the principal had a role in these
 /// projects.
 pub async fn grant_remove(
     transaction: &mut Transaction,

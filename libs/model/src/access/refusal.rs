@@ -25,7 +25,7 @@ pub enum AccessRefusal {
     TooManyTokensOfProject {
         limit: usize,
     },
-    /// Too many links that are limited to one project and that nobody has opened yet.
+    /// Too many unopened links that are limited to one project.
     TooManyLinksOfProject {
         limit: usize,
     },

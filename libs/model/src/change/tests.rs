@@ -107,7 +107,7 @@ async fn rule_117_the_number_of_changes_is_bounded() {
         let (left, _) = list(&store, None, 1_000).await;
         let newest = left.last().copied();
         assert_eq!(newest, Some(run));
-        // As many as are kept, and what lies between two marks.
+        // The changes that are kept, and at most the changes between two marks.
         assert!((40.min(run + 1)..45).contains(&(left.len() as u64)), "{} after {run}", left.len());
         let marks = marks_list(&*store.snapshot().await.unwrap(), P).await.unwrap();
         assert!(marks.len() <= MARKS as usize + 2, "{}", marks.len());

@@ -42,7 +42,7 @@ const MAX_REPLICAS: u16 = 32;
 /// Longest time in milliseconds for which a record of Kafka waits for others. The acknowledgment of
 /// the record waits with it.
 const MAX_LINGER_MS: u64 = 1_000;
-/// Most bytes for which a read of Kafka waits: those of one delivery.
+/// Maximum number of bytes for which a read of Kafka waits: the size of one delivery.
 const MAX_FETCH_BYTES: u32 = 1 << 20;
 /// Limits in milliseconds for the wait of a read. With less, an idle worker would ask its brokers without a pause.
 const FETCH_WAITS_MS: RangeInclusive<u64> = 10..=5_000;

@@ -62,7 +62,7 @@ fn rename(name: &str, new_name: &str, if_updated_us: Option<i64>) -> RenameReque
 async fn a_document_is_renamed_in_one_step() {
     let harness = Harness::new().await;
     let mut client = Client::new(harness.routes()).max_decoding_message_size(limits::MESSAGE_BYTES);
-    // In several pieces, none of which stays under the earlier name.
+    // The content is in several pieces, and no piece stays under the earlier name.
     let content = vec![b'x'; limits::NAMED_DOCUMENT_BYTES];
     let written = client.write(write("a", &content, None)).await.unwrap().into_inner().updated_us;
     client.write(write("taken", b"1", None)).await.unwrap();

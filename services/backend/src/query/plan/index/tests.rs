@@ -180,7 +180,7 @@ async fn reader(store: Arc<dyn Store>, evaluation: &Evaluation) -> IndexReader<'
     IndexReader { evaluation, project: Project(1), snapshot, rows_left: 1_000_000 }
 }
 
-/// The runs with a param, few of which are archived. The index lacks the rows of the runs that are not archived.
+/// The runs with a param. Few of these runs are archived. The index lacks the rows of the runs that are not archived.
 #[tokio::test]
 async fn the_default_filter_is_read_by_the_runs_that_it_leaves_out() {
     const PROJECT: Project = Project(1);
@@ -216,7 +216,7 @@ async fn the_default_filter_is_read_by_the_runs_that_it_leaves_out() {
     assert_eq!(found.len(), 50);
 }
 
-/// Nearly all of a million runs are not archived, of which no row is read.
+/// Nearly all of a million runs are not archived, and no row of such a run is read.
 #[tokio::test]
 async fn the_default_filter_is_planned_by_the_runs_that_it_leaves_out() {
     const PROJECT: Project = Project(1);
