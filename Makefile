@@ -179,12 +179,14 @@ $(UI_DIR):
 test: ## Run all checks and tests, and print what each stage took (about 50 minutes on two cores, and 15 more the first time)
 	@CACHE=$(CACHE) MAKE='$(MAKE)' python3 tests/stages.py
 
-check: format proto deny python-check ui-check tidy ## Run the checks that need no build: formats, types, documents, licenses (3 minutes)
+check: format proto deny python-check ui-check tidy ## Run what needs no build: formats, types, documents, licenses, unit tests of the web UI (3 minutes)
 
 format:
 	cargo fmt --all --check
 
-# A program of its own, which is not built with the others: it needs little, and takes seconds.
+# A program of its own, which is not built with the others: it needs little, and takes seconds. It does
+# not wait for builds, which lock their directory.
+tidy: export CARGO_TARGET_DIR := $(CARGO_TARGET_DIR)/tidy
 tidy:
 	cargo test --quiet -p matyan-tidy
 
@@ -302,16 +304,16 @@ EXAMPLES := --example track --example search
 # Everything that tests run, in one build with one set of features: the tests, the program, the core
 # of the Python package, and the examples. A build of a part would resolve another set, and compile
 # most crates a second time.
-# With BUILT=1 it is known to be up to date: cargo would wait for clippy, which locks the directory.
+# With BUILT=1 it is known to be up to date.
 build: ui-embedded ## Build the tests, and everything that they run
 ifndef BUILT
 	cargo build $(PACKAGES) --lib --bins --tests $(EXAMPLES) --quiet
 	@$(MAKE) --no-print-directory $(SDK_PACKAGES)/built
 endif
 
-# What the stages after the build download or install, except for the tools of `make check` and
-# `make build`, which run at the same time.
-downloads: kafka clouds chromium $(NEXTEST) $(MATURIN) $(PEERS_STAMP) $(MLFLOW_ENV) $(OPTUNA_ENV) $(UI_DIR) $(PYODIDE) $(OIDC_PROVIDER) $(LIBCLANG)
+# What the stages after the build download or install, except for the tools of the stages that run at the
+# same time: `make build` and `make lint`.
+downloads: kafka clouds chromium $(NEXTEST) $(MATURIN) $(PEERS_STAMP) $(MLFLOW_ENV) $(OPTUNA_ENV) $(UI_DIR) $(PYODIDE) $(OIDC_PROVIDER)
 
 # Without Chromium the tests in the browser are skipped, with a message; REQUIRE=browser makes that a
 # failure.
@@ -539,9 +541,9 @@ ui-check: $(UI_STAMP) $(BUF)
 	$(UI_NPM) generate
 	$(UI_NPM) format:check
 	$(UI_NPM) check
+	$(UI_NPM) test
 
 ui-test: build chromium ui-build $(SDK_STAMP) $(PEERS_STAMP) $(OIDC_PROVIDER) ## Test the web UI
-	$(if $(ONLY),,$(UI_NPM) test)
 	cd ui && MATYAN_BIN=$(DEBUG_BIN) MATYAN_OIDC_PROVIDER=$(OIDC_PROVIDER) MATYAN_SDK_PYTHON=$(SDK_VENV)/bin/python PYTHONPATH=$(SDK_PACKAGES) \
 		MATYAN_PUBLISHED_PYTHON=$(VENV)/bin/python MATYAN_SCREENSHOTS=$(CACHE)/screenshots npm run --silent test:browser $(if $(ONLY),-- $(ONLY))
 
@@ -661,6 +663,9 @@ endif
 # gets the same features, so that both use the same metadata of all dependencies: with an example,
 # cargo enables the features of the tests here, too.
 lint: clippy doc ## Run clippy and rustdoc, and check the build without features
+
+# They share little with builds, which lock their directory: neither waits for the other.
+clippy doc: export CARGO_TARGET_DIR := $(CARGO_TARGET_DIR)/lint
 
 clippy: $(LIBCLANG)
 	$(FDB_BUILD) cargo clippy $(PACKAGES) --all-targets --features $(FDB_FEATURES) --quiet -- -D warnings

@@ -7,11 +7,12 @@ passed at another try. Each has a cause, in the test or in what it tests, that s
 If only a few tests of a stage failed, they run again after all stages, when nothing else runs: a test
 that failed because others delayed it says little about a change. Tests that pass then are flaky, too.
 
-A stage is a target of the Makefile. At first two chains of stages run at the same time: the build
-after the checks, which share tools with it, and the downloads. If one chain fails, the other is
-completed, and nothing else starts. Then up to three stages run at the same time, and start in the
-order in which they are listed; all of them run, whichever fails. Most stages wait more than they
-compute: for brokers, servers, browsers and clocks.
+A stage is a target of the Makefile. The web UI is built first, as checks and builds need it. Then two
+chains of stages run at the same time: the build, and the checks before the downloads. If one chain
+fails, the other is completed, and nothing else starts. After them, the suites start in the order in
+which they are listed; all of them run, whichever fails. The lints need none of this, and run from the
+start: the build leaves processors idle. Up to three stages run at the same time. Most suites wait more
+than they compute: for brokers, servers, browsers and clocks.
 
 Each stage is a session of its own. Where Linux groups processes by session, which it does unless
 `kernel.sched_autogroup_enabled` is 0 or a container limits the processors, sessions get equal shares.
@@ -42,7 +43,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-PREPARATION = [["check", "build"], ["downloads"]]
+PREPARATION = [["build"], ["check", "downloads"]]
 # The slowest first, so that none of them runs alone at the end.
 SUITES = [
     "ui-test",
@@ -52,7 +53,6 @@ SUITES = [
     "browser",
     "mlflow",
     "wandb",
-    "lint",
     "sdk",
     "optuna",
     "examples",
@@ -195,11 +195,14 @@ class Report:
         """Runs stages one after the other, up to the first that fails."""
         return all(self.run(name) for name in names)
 
-    def run_chains(self, chains: Sequence[Sequence[str]]) -> bool:
-        """Runs up to three chains at the same time."""
+    def run_all(self) -> bool:
+        """Runs all stages. Returns whether each has passed."""
         with ThreadPoolExecutor(STAGES_AT_ONCE) as executor:
             try:
-                return all(list(executor.map(self.run_chain, chains)))
+                lint = executor.submit(self.run, "lint")
+                is_prepared = self.run("ui-embedded") and all(list(executor.map(self.run_chain, PREPARATION)))
+                outcomes = list(executor.map(self.run, SUITES if is_prepared else []))
+                return is_prepared and all(outcomes) and lint.result()
             except KeyboardInterrupt:
                 executor.shutdown(wait=False, cancel_futures=True)
                 self.end()
@@ -274,7 +277,7 @@ def main() -> int:
             outcomes = list(map(report.run, sys.argv[1:]))
             is_ok = all(outcomes)
         else:
-            is_ok = report.run_chains(PREPARATION) and report.run_chains([[name] for name in SUITES])
+            is_ok = report.run_all()
         is_ok = is_ok or report.repeat_failed()
     except KeyboardInterrupt:
         report.end()
