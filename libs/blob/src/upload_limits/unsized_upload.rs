@@ -257,6 +257,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_bounded_number_of_uploads_waits_to_be_joined() {
+        let root = tempfile::tempdir().unwrap();
+        let uploads = open(root.path(), 0);
+        let upload = begin(&uploads, 1).await;
+        let numbered = |number: usize| UnsizedUpload {
+            key: BlobKey::new(format!("run/{number}")).unwrap(),
+            ..upload.clone()
+        };
+        let turns = uploads.turns.acquire_many(JOINED_AT_A_TIME as u32).await.unwrap();
+        let mut waiting: Vec<_> =
+            (0..MAX_JOININGS).map(|number| Box::pin(uploads.join(numbered(number)))).collect();
+        for joining in &mut waiting {
+            assert!(futures::poll!(joining).is_pending());
+        }
+        let further = uploads.join(numbered(MAX_JOININGS)).await;
+        assert!(matches!(further, Err(Error::Unavailable { .. })), "{further:?}");
+        let mut repeated = Box::pin(uploads.join(numbered(0)));
+        assert!(futures::poll!(&mut repeated).is_pending(), "it waits with the first call");
+        drop(turns);
+        for joining in waiting.into_iter().chain([repeated]) {
+            assert!(matches!(joining.await, Err(Error::NoUpload)));
+        }
+        assert!(
+            matches!(uploads.join(numbered(MAX_JOININGS)).await, Err(Error::NoUpload)),
+            "there is room again"
+        );
+    }
+
+    #[tokio::test]
     async fn a_discarded_upload_leaves_nothing() {
         let root = tempfile::tempdir().unwrap();
         let uploads = open(root.path(), 0);
