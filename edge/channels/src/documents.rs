@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use matyan_proto::common::v1::Code as ProductCode;
-use matyan_proto::documents::v1::{Document, GetRequest, WriteRequest};
+use matyan_proto::documents::v1::{DeleteRequest, Document, GetRequest, WriteRequest};
 use serde_json::{Map, Value};
 use tonic::{Code, Status};
 use uuid::Uuid;
@@ -88,7 +88,8 @@ pub async fn change<T, E: From<DocumentError>>(
     name: &str,
     mut change: impl FnMut(&mut Map<String, Value>, bool) -> Result<T, E>,
 ) -> Result<T, E> {
-    for attempt in 1..=ATTEMPTS {
+    let mut attempt = 1;
+    loop {
         let (before, version) = match read(channels, kind, name).await? {
             Some(stored) => (stored.content, stored.version),
             None => (Map::new(), 0),
@@ -98,9 +99,36 @@ pub async fn change<T, E: From<DocumentError>>(
         if content == before || write(channels, kind, name, &content, version).await?.is_some() {
             return Ok(changed);
         }
-        tokio::time::sleep(retry_pause(attempt)).await;
+        wait_to_retry(name, attempt).await?;
+        attempt += 1;
     }
-    Err(DocumentError::Conflict { name: name.to_owned() }.into())
+}
+
+/// Deletes a document if it still has this version. Returns false if it has another version. A missing document is no
+/// error.
+pub async fn delete_unchanged(
+    channels: &Channels,
+    kind: &str,
+    name: &str,
+    version: i64,
+) -> Result<bool, DocumentError> {
+    let request =
+        DeleteRequest { kind: kind.to_owned(), name: name.to_owned(), if_updated_us: Some(version) };
+    match channels.documents().delete(request).await {
+        Ok(_) => Ok(true),
+        Err(status) if is_missing(&status) => Ok(true),
+        Err(status) if status.code() == Code::Aborted => Ok(false),
+        Err(status) => Err(status.into()),
+    }
+}
+
+/// Waits before another attempt to change a document, or fails after the last attempt. Attempts start at 1.
+pub async fn wait_to_retry(name: &str, attempt: u32) -> Result<(), DocumentError> {
+    if attempt >= ATTEMPTS {
+        return Err(DocumentError::Conflict { name: name.to_owned() });
+    }
+    tokio::time::sleep(retry_pause(attempt)).await;
+    Ok(())
 }
 
 /// The pause before another attempt to change a document. It is random, so that callers do not meet again.

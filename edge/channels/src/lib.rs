@@ -33,6 +33,10 @@ pub use status::{is_missing, missing_resource, product_code};
 /// Maximum number of parts of an upload whose size is not known.
 pub const MAX_PARTS: usize = 10_000;
 
+/// Maximum number of values in a request in JSON to a translator, where an object counts as ten: in memory, a value
+/// takes many times the size of its text.
+pub const MAX_REQUEST_VALUES: usize = 200_000;
+
 /// A connection to a service. It is a separate type because the compiler cannot tell that a future with a client over
 /// a boxed service is `Send`.
 #[derive(Clone, Debug)]

@@ -1,22 +1,19 @@
 //! The fields of a request: the members of a JSON body, or the parameters of a query. Every error names its field.
 
+use matyan_channels::MAX_REQUEST_VALUES;
 use matyan_value::json::tree_weight;
 use serde_json::{Map, Value};
 
 use crate::error::{ErrorCode, MlflowError, Result};
 use crate::numbers::{read_float, read_integer};
 
-/// Maximum number of values in a body, where an object counts as ten: in memory, a value takes many times the size of
-/// its text.
-const MAX_VALUES: usize = 200_000;
-
 /// Checks the number of values in JSON text, before it is parsed.
 pub(crate) fn check_values(what: &str, json: &[u8]) -> Result<()> {
-    if tree_weight(json) <= MAX_VALUES {
+    if tree_weight(json) <= MAX_REQUEST_VALUES {
         return Ok(());
     }
     Err(MlflowError::invalid(format!(
-        "{what} has more than {MAX_VALUES} values, where an object counts as ten: split it into several requests"
+        "{what} has more than {MAX_REQUEST_VALUES} values, where an object counts as ten: split it into several requests"
     )))
 }
 
@@ -224,13 +221,13 @@ mod tests {
 
     #[test]
     fn rule_116_bodies_that_would_grow_are_refused() {
-        let numbers = format!("{{\"a\":[{}1]}}", "1,".repeat(MAX_VALUES));
-        let objects = format!("{{\"a\":[{}{{}}]}}", "{\"\":0},".repeat(MAX_VALUES / 11));
+        let numbers = format!("{{\"a\":[{}1]}}", "1,".repeat(MAX_REQUEST_VALUES));
+        let objects = format!("{{\"a\":[{}{{}}]}}", "{\"\":0},".repeat(MAX_REQUEST_VALUES / 11));
         for many in [numbers, objects] {
             let refused = Fields::of_json(many.as_bytes()).unwrap_err();
             assert_eq!(refused.code, ErrorCode::InvalidParameterValue);
         }
-        let text = format!("{{\"a\":\"{}\"}}", ",".repeat(2 * MAX_VALUES));
+        let text = format!("{{\"a\":\"{}\"}}", ",".repeat(2 * MAX_REQUEST_VALUES));
         assert!(Fields::of_json(text.as_bytes()).unwrap().text("a").unwrap().is_some());
     }
 

@@ -8,7 +8,7 @@ use crate::error::{MlflowError, Result};
 use crate::fields::{Fields, missing};
 use crate::logged_models;
 use crate::names::{check_length, is_model_id};
-use crate::registry::{check_model_tag, description, is_prompt, model_tags, next_number};
+use crate::registry::{PROMPT_TAG, check_model_tag, description, is_prompt, model_tags, next_number};
 use crate::registry_store::{self, RegisteredModel, no_version, stage, version_number};
 use crate::version_view::version_view;
 use matyan_channels::Channels;
@@ -36,6 +36,23 @@ fn check_source(source: &str) -> Result<()> {
     Ok(())
 }
 
+/// The sources of versions of prompts, which have no files: the texts that clients of MLflow send.
+const PROMPT_SOURCES: [&str; 2] = ["dummy-source", "prompt-template"];
+
+/// Checks the source of a version of a prompt. Any other text could be read as a path, because whoever reads a version
+/// of a model need not look at its tags.
+fn check_prompt_source(source: &str) -> Result<()> {
+    if PROMPT_SOURCES.contains(&source) {
+        return Ok(());
+    }
+    Err(MlflowError::invalid(format!(
+        "Invalid prompt source: '{}'. A prompt has no files: use '{}' as its source, or leave out the tag {PROMPT_TAG} \
+         to register a model.",
+        source.escape_debug(),
+        PROMPT_SOURCES[0]
+    )))
+}
+
 fn answer(model: &RegisteredModel, version: &str) -> Result<Value> {
     let number = version_number(version)?;
     let found = model.version(number).ok_or_else(|| no_version(&model.name, version))?;
@@ -47,8 +64,7 @@ pub(crate) async fn create(channels: &Channels, fields: &Fields) -> Result<Value
     let source = fields.required("source")?;
     let tags = model_tags(fields)?;
     if is_prompt(&tags) {
-        // A prompt has no files, and its source is any text.
-        check_length("source", source, URI_CHARS)?;
+        check_prompt_source(source)?;
     } else {
         check_source(source)?;
     }
@@ -197,6 +213,16 @@ mod tests {
         }
         for source in ["s3://b/c", "mlflow-artifacts:/0/r/artifacts/m", "runs:/r/m", "models:/m-1"] {
             check_source(source).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_prompt_has_no_source_of_its_own() {
+        for source in ["/etc", "file:///etc", "s3://b/c", ""] {
+            check_prompt_source(source).expect_err(source);
+        }
+        for source in PROMPT_SOURCES {
+            check_prompt_source(source).unwrap();
         }
     }
 }

@@ -64,6 +64,7 @@ async fn documents_are_executed() {
         query ($skip: Boolean!) {
             who: viewer { ...F email @skip(if: $skip) }
             __type(name: "ArtifactAlias") { fields { name } }
+            settings: __type(name: "ServerSettings") { fields { name } }
             serverInfo { cliVersionInfo features { name } }
             entity(name: "me") { organization { coreWeaveOrganizationId } }
         }
@@ -74,8 +75,23 @@ async fn documents_are_executed() {
     assert_eq!(answer["data"]["who"], json!({"__typename": "User", "entity": "matyan"}));
     let fields = json!([{"name": "id"}, {"name": "alias"}, {"name": "artifactCollection"}]);
     assert_eq!(answer["data"]["__type"]["fields"], fields);
+    assert_eq!(answer["data"]["settings"]["fields"], json!([{"name": "serverMessages"}]));
     assert_eq!(answer["data"]["serverInfo"]["features"], json!([]));
     assert_eq!(answer["data"]["entity"], json!({"organization": null}));
+}
+
+#[tokio::test]
+async fn an_operation_without_a_name_has_its_default_variables() {
+    let port = Port::new(&[Protocol::Wandb]);
+    let document = "query ($skip: Boolean = true) { viewer { entity email @skip(if: $skip) } }";
+    for (variables, has_email) in [(json!({}), false), (json!({"skip": false}), true)] {
+        // Some clients send an empty name.
+        let body = json!({"query": document, "operationName": "", "variables": variables});
+        let (status, answer) = port.send("/graphql", &body.to_string()).await;
+        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        assert_eq!((status, &answer["data"]["viewer"]["entity"]), (200, &json!("matyan")), "{answer}");
+        assert_eq!(answer["data"]["viewer"].get("email").is_some(), has_email, "{answer}");
+    }
 }
 
 #[tokio::test]

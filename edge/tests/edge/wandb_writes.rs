@@ -20,6 +20,7 @@ const GET_RUN: &str = "runs.v1.RunService/Get";
 const GET_FILE: &str = "artifacts.v1.ArtifactService/Get";
 const GET_DOCUMENT: &str = "documents.v1.DocumentService/Get";
 const WRITE_DOCUMENT: &str = "documents.v1.DocumentService/Write";
+const DELETE_DOCUMENT: &str = "documents.v1.DocumentService/Delete";
 
 struct Port {
     backend: Backend,
@@ -203,6 +204,32 @@ async fn a_collection_that_others_change_is_changed_later() {
     let (status, answer) = port.send("/graphql", json!({"query": document})).await;
     assert_eq!(status, 503, "{answer}");
     assert!(port.backend.call_count(WRITE_DOCUMENT) > 16, "it was tried for some seconds");
+}
+
+/// A version that is committed meanwhile would be in no collection.
+#[tokio::test(start_paused = true)]
+async fn a_collection_is_deleted_only_as_it_was_read() {
+    let port = Port::with_run("r:p");
+    let content = json!({"project": "p", "name": "data", "type": "dataset", "versions": [], "next": 1});
+    let content = content.to_string().into_bytes().into();
+    let document = documents::Document { content, updated_us: 7, ..documents::Document::default() };
+    port.backend.answers(GET_DOCUMENT, [documents::GetResponse { document: Some(document) }]);
+    let delete = r#"mutation { deleteArtifactSequence(input: {artifactSequenceID: "p/data"}) {
+        artifactCollection { state }
+    } }"#;
+    port.backend.answers(DELETE_DOCUMENT, [documents::DeleteResponse {}]);
+    let answer = port.execute(delete).await;
+    assert_eq!(
+        answer["data"]["deleteArtifactSequence"]["artifactCollection"]["state"], "DELETED",
+        "{answer}"
+    );
+    let sent: documents::DeleteRequest = port.backend.last_request(DELETE_DOCUMENT);
+    assert_eq!((sent.name.as_str(), sent.if_updated_us), ("p/data", Some(7)));
+    let changed = Status::aborted("the document has changed");
+    port.backend.fails(DELETE_DOCUMENT, Vec::<documents::DeleteResponse>::new(), changed);
+    let (status, answer) = port.send("/graphql", json!({"query": delete})).await;
+    assert_eq!(status, 503, "{answer}");
+    assert!(port.backend.call_count(DELETE_DOCUMENT) > 16, "it was tried for some seconds");
 }
 
 const LOG_ARTIFACT: &str = r#"mutation { createArtifact(input: {

@@ -76,17 +76,20 @@ pub(crate) async fn change_type(context: &CallContext, arguments: &Arguments) ->
     changed(context, id).await
 }
 
-/// Deletes a collection with its versions. Their files stay until their runs are deleted. May be repeated.
+/// Deletes a collection with its versions. Their files stay until their runs are deleted. May be repeated. A version
+/// that is committed meanwhile is either deleted as well, or the first version of a new collection.
 pub(crate) async fn delete(context: &CallContext, arguments: &Arguments) -> Result<Value> {
     let input = arguments.input()?;
     let id = input.required("artifactSequenceID")?;
     let (project, name) = parsed_id(id)?;
     let full = collection_name(project, name)?;
-    let members = documents::read(&context.channels, COLLECTIONS, &full).await?.unwrap_or_default();
-    for version in versions(&members).filter_map(|version| version["id"].as_str()) {
-        documents::delete(&context.channels, ARTIFACTS, version).await?;
-    }
-    documents::delete(&context.channels, COLLECTIONS, &full).await?;
+    let delete_versions = async |members: Members| {
+        for version in versions(&members).filter_map(|version| version["id"].as_str()) {
+            documents::delete(&context.channels, ARTIFACTS, version).await?;
+        }
+        Ok::<_, WandbError>(())
+    };
+    documents::delete_prepared(&context.channels, COLLECTIONS, &full, delete_versions).await?;
     Ok(json!({"artifactCollection": {"id": id, "name": name, "state": DELETED}}))
 }
 

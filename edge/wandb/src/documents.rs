@@ -44,6 +44,26 @@ pub(crate) async fn change<T>(
     documents::change(channels, kind, name, |members, _| change(members)).await
 }
 
+/// Deletes a document as it is after `prepare` was called with its content: if another caller has changed the document
+/// meanwhile, `prepare` is called again. A missing document is no error.
+pub(crate) async fn delete_prepared<P: Future<Output = Result<()>>>(
+    channels: &Channels,
+    kind: &str,
+    name: &str,
+    prepare: impl Fn(Map<String, Value>) -> P,
+) -> Result<()> {
+    let mut attempt = 1;
+    while let Some(StoredDocument { content, version, .. }) = documents::read(channels, kind, name).await? {
+        prepare(content).await?;
+        if documents::delete_unchanged(channels, kind, name, version).await? {
+            break;
+        }
+        documents::wait_to_retry(name, attempt).await?;
+        attempt += 1;
+    }
+    Ok(())
+}
+
 /// Deletes a document. A missing document is no error.
 pub(crate) async fn delete(channels: &Channels, kind: &str, name: &str) -> Result<()> {
     let request = DeleteRequest { kind: kind.to_owned(), name: name.to_owned(), if_updated_us: None };

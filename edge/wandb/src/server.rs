@@ -18,7 +18,7 @@ use crate::call::{CallContext, GraphqlCall, PermitMaker};
 use crate::document::{self, FieldTypes, check_text, default_variables};
 use crate::error::{Result, WandbError};
 use crate::file_stream;
-use crate::json_text::{MAX_REQUEST_VALUES, check_at_most};
+use crate::json_text::check_request;
 use crate::metered_channel::metered;
 use crate::names::{RunName, file_path};
 use crate::route::Route;
@@ -150,7 +150,7 @@ impl Wandb {
     }
 
     async fn execute(&self, mut context: CallContext, body: &[u8]) -> Result<Answer> {
-        check_at_most(MAX_REQUEST_VALUES, "the body", body)?;
+        check_request(body)?;
         let mut request: async_graphql::Request = serde_json::from_slice(body)
             .map_err(|error| WandbError::invalid(format!("the body is no request of GraphQL: {error}")))?;
         // Some clients send an empty name for an operation without a name.

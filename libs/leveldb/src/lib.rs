@@ -21,6 +21,13 @@ pub enum Found {
     Problem(String),
 }
 
+impl Found {
+    /// The problem of a file that ends within the record at this position.
+    pub fn ends_within(position: u64) -> Self {
+        Self::Problem(format!("ends within a record at byte {position}"))
+    }
+}
+
 /// Records of one file, in their order. After damage, the rest of the block is left out.
 #[derive(Debug)]
 pub struct LogReader<R> {
@@ -83,7 +90,7 @@ impl<R: Read> LogReader<R> {
             self.read_block(FILE_HEADER_BYTES)?;
             if !self.block.starts_with(IDENTITY) {
                 self.state = LogState::Ended;
-                return Ok(problem("not a file of W&B".to_owned()));
+                return Ok(Some(Found::Problem("not a file of W&B".to_owned())));
             }
         }
         while self.state == LogState::Open {
@@ -97,7 +104,7 @@ impl<R: Read> LogReader<R> {
             if self.block.is_empty() {
                 self.state = LogState::Ended;
                 if self.open_record.is_some() {
-                    return Ok(ends_within(self.block_start));
+                    return Ok(Some(Found::ends_within(self.block_start)));
                 }
             }
         }
@@ -144,9 +151,9 @@ impl<R: Read> LogReader<R> {
             Piece::Damage => {
                 self.open_record = None;
                 if self.block.len() < BLOCK_BYTES {
-                    return ends_within(self.block_start);
+                    return Some(Found::ends_within(self.block_start));
                 }
-                problem(format!("left out a damaged block at byte {}", self.block_start))
+                Some(Found::Problem(format!("left out a damaged block at byte {}", self.block_start)))
             }
             Piece::Content(PieceType::Full, content) => Some(Found::Record(content)),
             Piece::Content(PieceType::First, content) => {
@@ -165,18 +172,10 @@ impl<R: Read> LogReader<R> {
 }
 
 /// Reads bytes up to a length, and fewer only at the end of the file.
-fn read_up_to(file: &mut impl Read, length: u64) -> io::Result<Vec<u8>> {
+pub fn read_up_to(file: &mut impl Read, length: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(length).read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-fn ends_within(position: u64) -> Option<Found> {
-    problem(format!("ends within a record at byte {position}"))
-}
-
-fn problem(text: String) -> Option<Found> {
-    Some(Found::Problem(text))
 }
 
 #[cfg(test)]

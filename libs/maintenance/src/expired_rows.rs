@@ -1,7 +1,7 @@
 //! Removal of rows with a limited lifetime.
 
 use matyan_model::{
-    access::credentials_sweep,
+    access::{credentials_sweep, principals_sweep},
     audit::{AUDIT_KEPT_US, audit_trim},
     change::{KeptChanges, MAX_CHANGES, RETENTION_US, changes_mark, changes_trim},
     ids::NamedProject,
@@ -52,7 +52,8 @@ pub async fn trim_audit(deps: Deps<'_>) -> Result<(), Error> {
     PagedSweep::default().pages(trim_page).await.map(drop)
 }
 
-/// Clears tokens, sessions, links and sign-ins that have ended. A sweep that races with a renewal of a session is
+/// Clears tokens, sessions, links and sign-ins that have ended, and then forgets principals that have neither a role
+/// nor a token. A sweep that races with a renewal of a session is
 /// repeated by the next one.
 pub async fn sweep_credentials(deps: Deps<'_>) -> Result<(), Error> {
     let mut batch = Batch::buffered();
@@ -60,7 +61,12 @@ pub async fn sweep_credentials(deps: Deps<'_>) -> Result<(), Error> {
     if !batch.mutations.is_empty() {
         deps.store.commit(batch).await?;
     }
-    Ok(())
+    let forget_page = async |mut transaction: Transaction| {
+        let has_more = principals_sweep(&mut transaction).await?;
+        Ok::<_, Error>((transaction, !has_more))
+    };
+    let mut sweep = PagedSweep::default();
+    sweep.pages(async || Ok::<_, Error>(transact(deps.store, forget_page).await?.0)).await.map(drop)
 }
 
 /// Drops the staged rows of restores that were interrupted and never resumed.

@@ -1,8 +1,8 @@
 //! Access control: principals, the roles that are granted to them, and their credentials.
 //!
-//! A principal is a name, which exists from its first role on, until it loses its last role while it has no token. A credential is known by the digest of its
-//! secret, so the store contains no secret. This module does not decide whether a caller may do something: it
-//! reads the rows, and `matyan-access` decides.
+//! A principal is a name, which exists from its first role on, until it has neither a role nor a token. A credential is
+//! known by the digest of its secret, so the store contains no secret. This module does not decide whether a caller may
+//! do something: it reads the rows, and `matyan-access` decides.
 //!
 //! Every write raises the format of the store, so that an older program, which would ask nobody for a
 //! credential, refuses the store.
@@ -19,14 +19,14 @@ mod login;
 
 pub use credential::{
     Credential, CredentialKind, Digest, Link, PendingLogin, SESSION_IDLE_US, Session, credential_find,
-    credential_remove, credential_take, credentials_list, credentials_sweep, session_end, session_renew,
+    credential_take, credentials_list, credentials_sweep, session_end, session_renew,
 };
 pub use identity::{GroupRoleChange, ProvidedIdentity, ProvidedSignIn, UsedState, identity_sign_in};
 pub use login::{TypedCode, code_type, login_put};
 pub use principal::{
-    ANONYMOUS, Grant, Identity, PrincipalRemoval, credential_put, grant_put, grant_remove, grants_list,
-    grants_of, operator_token_put, principal_disable, principal_enable, principal_is_active,
-    principal_remove, principals_disabled,
+    ANONYMOUS, Grant, Identity, PrincipalRemoval, credential_put, credential_remove, grant_put, grant_remove,
+    grants_list, grants_of, operator_token_put, principal_disable, principal_enable, principal_is_active,
+    principal_remove, principals_disabled, principals_sweep,
 };
 pub use refusal::AccessRefusal;
 

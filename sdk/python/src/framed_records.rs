@@ -5,11 +5,11 @@
 
 use std::{
     fs::File,
-    io::{self, BufReader, Read},
+    io::{self, BufReader},
     path::PathBuf,
 };
 
-use matyan_leveldb::{Found, LogReader};
+use matyan_leveldb::{Found, LogReader, read_up_to};
 use matyan_tfrecord::{CHECKSUM_BYTES, HEADER_BYTES, content_bytes, framed_bytes, is_intact};
 use pyo3::{prelude::*, types::PyBytes};
 
@@ -98,35 +98,23 @@ impl TensorFlowReader {
         if header.is_empty() {
             return Ok(None);
         }
-        let Some(header) = header.first_chunk::<HEADER_BYTES>() else { return Ok(ends_within(position)) };
+        let Some(header) = header.first_chunk::<HEADER_BYTES>() else {
+            return Ok(Some(Found::ends_within(position)));
+        };
         let Some(length) = content_bytes(header).filter(|length| *length <= MOST_RECORD_BYTES) else {
-            return Ok(problem(format!("damaged at byte {position}; the rest was not read")));
+            let problem = format!("damaged at byte {position}; the rest was not read");
+            return Ok(Some(Found::Problem(problem)));
         };
         let body_bytes = length + CHECKSUM_BYTES as u64;
         let mut content = read_up_to(&mut self.file, body_bytes)?;
         if (content.len() as u64) < body_bytes {
-            return Ok(ends_within(position));
+            return Ok(Some(Found::ends_within(position)));
         }
         self.position = Some(position + framed_bytes(length));
         let checksum = content.split_off(length as usize);
         if is_intact(&content, &checksum) {
             return Ok(Some(Found::Record(content)));
         }
-        Ok(problem(format!("left out a damaged record at byte {position}")))
+        Ok(Some(Found::Problem(format!("left out a damaged record at byte {position}"))))
     }
-}
-
-/// Reads bytes up to a length, and fewer only at the end of the file.
-fn read_up_to(file: &mut BufReader<File>, length: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    file.take(length).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-fn ends_within(position: u64) -> Option<Found> {
-    problem(format!("ends within a record at byte {position}"))
-}
-
-fn problem(text: String) -> Option<Found> {
-    Some(Found::Problem(text))
 }

@@ -1,7 +1,8 @@
 //! Uploads in parts whose sizes nobody knows before they arrive: clients of other trackers only say how many parts
 //! they send. Each part is a blob of its own, with a URL like any blob, in every store and in any order, and counts
-//! for its project. Completing the upload joins the parts, which reads and writes their content once more. So all
-//! other uploads in parts announce their size.
+//! for its project. Completing the upload joins the parts, which reads and writes their content once more: stores that
+//! can join blobs by themselves take only parts of at least 5 MiB (S3), or 32 parts at a time (GCS), and a directory
+//! would copy them as well. So all other uploads in parts announce their size.
 //!
 //! Joining goes on if its caller leaves, because large content takes longer than clients wait: a repeated call waits
 //! for the same result. Parts that are never joined are blobs without a reference, which a daily job deletes.
@@ -254,6 +255,35 @@ mod tests {
         for uploads in [uploads, open(root.path(), 0)] {
             assert_eq!(uploads.join(upload.clone()).await.unwrap(), 13);
         }
+    }
+
+    #[tokio::test]
+    async fn a_bounded_number_of_uploads_waits_to_be_joined() {
+        let root = tempfile::tempdir().unwrap();
+        let uploads = open(root.path(), 0);
+        let upload = begin(&uploads, 1).await;
+        let numbered = |number: usize| UnsizedUpload {
+            key: BlobKey::new(format!("run/{number}")).unwrap(),
+            ..upload.clone()
+        };
+        let turns = uploads.turns.acquire_many(JOINED_AT_A_TIME as u32).await.unwrap();
+        let mut waiting: Vec<_> =
+            (0..MAX_JOININGS).map(|number| Box::pin(uploads.join(numbered(number)))).collect();
+        for joining in &mut waiting {
+            assert!(futures::poll!(joining).is_pending());
+        }
+        let further = uploads.join(numbered(MAX_JOININGS)).await;
+        assert!(matches!(further, Err(Error::Unavailable { .. })), "{further:?}");
+        let mut repeated = Box::pin(uploads.join(numbered(0)));
+        assert!(futures::poll!(&mut repeated).is_pending(), "it waits with the first call");
+        drop(turns);
+        for joining in waiting.into_iter().chain([repeated]) {
+            assert!(matches!(joining.await, Err(Error::NoUpload)));
+        }
+        assert!(
+            matches!(uploads.join(numbered(MAX_JOININGS)).await, Err(Error::NoUpload)),
+            "there is room again"
+        );
     }
 
     #[tokio::test]

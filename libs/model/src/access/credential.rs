@@ -241,6 +241,12 @@ impl Credential {
         self.kind.is_token()
     }
 
+    /// Whether the principal of the credential stays without a role: the credential is a token, and none of the tokens
+    /// of operators that stay as rows after their end.
+    pub(super) fn keeps_principal(&self) -> bool {
+        self.is_token() && !self.is_expired(0)
+    }
+
     /// The details of a link; `None` for a credential of another kind.
     pub fn as_link(&self) -> Option<&Link> {
         match &self.kind {
@@ -435,7 +441,7 @@ pub(super) fn credential_set(transaction: &mut Transaction, credential: &Credent
 }
 
 /// Makes a credential invalid.
-pub fn credential_remove(transaction: &mut Transaction, credential: &Credential) {
+pub(super) fn credential_end(transaction: &mut Transaction, credential: &Credential) {
     match credential.kind {
         CredentialKind::OperatorToken => {
             // Expired by any clock.
@@ -454,14 +460,25 @@ pub(super) async fn sessions_end(
     principal: &str,
     only: Option<&str>,
 ) -> Result<()> {
-    for credential in credentials_read(transaction).await? {
+    let credentials = credentials_read(transaction).await?;
+    sessions_end_among(transaction, &credentials, principal, only);
+    Ok(())
+}
+
+/// Does what `sessions_end` does, with credentials that were read.
+pub(super) fn sessions_end_among(
+    transaction: &mut Transaction,
+    credentials: &[Credential],
+    principal: &str,
+    only: Option<&str>,
+) {
+    for credential in credentials {
         let is_meant = only.is_none() || credential.project.as_deref() == only;
         let ends = matches!(credential.kind, CredentialKind::Session(_) | CredentialKind::Link(_));
         if credential.principal == principal && ends && is_meant {
-            credential_remove(transaction, &credential);
+            credential_end(transaction, credential);
         }
     }
-    Ok(())
 }
 
 /// Takes a credential that can be used once: the first caller to commit has used it. `None` if it does not exist or

@@ -8,8 +8,8 @@ use minicbor::{Decode, Encode};
 
 use super::{
     credential::{
-        Credential, CredentialKind, credential_insert, credential_remove, credential_set, credentials_read,
-        decode_role, sessions_end,
+        Credential, CredentialKind, Digest, credential_end, credential_insert, credential_set,
+        credentials_read, decode_role, sessions_end, sessions_end_among,
     },
     refusal::AccessRefusal,
 };
@@ -48,6 +48,14 @@ pub(super) struct Principal {
     /// The person who signs in as this principal with a provider; `None` if nobody has done so.
     #[cbor(n(3), default)]
     pub(super) identity: Option<Identity>,
+}
+
+impl Principal {
+    /// Whether the principal stays without a role and a token, so that it comes back neither enabled nor under another
+    /// name.
+    fn is_kept(&self) -> bool {
+        self.is_disabled || self.identity.is_some()
+    }
 }
 
 /// A role of a principal in one project, or in all projects.
@@ -95,7 +103,7 @@ impl Grant {
     }
 }
 
-/// A principal; `None` if it has no role yet, has lost its last role, or was removed.
+/// A principal; `None` if it has no role yet, was forgotten, or was removed.
 async fn principal_get(snapshot: &dyn Snapshot, name: &str) -> Result<Option<Principal>> {
     rows::get(snapshot, &keys::principal(name)).await
 }
@@ -251,9 +259,8 @@ pub(super) fn grant_clear(transaction: &mut Transaction, grant: &Grant) {
     transaction.batch().clear(grant.key());
 }
 
-/// Takes a role from a principal, and ends sessions of the principal. Forgets the principal if nothing is left of it,
-/// because granting and taking roles would otherwise fill the store with names. Returns whether the principal had a role in these
-/// projects.
+/// Takes a role from a principal, and ends sessions of the principal. Forgets the principal if nothing is left of it.
+/// Returns whether the principal had a role in these projects.
 pub async fn grant_remove(
     transaction: &mut Transaction,
     principal: &str,
@@ -266,30 +273,91 @@ pub async fn grant_remove(
             return Ok(Err(AccessRefusal::LastOperator));
         }
         sessions_end_in(transaction, principal, project).await?;
-        if !is_needed_without(transaction, principal, project).await? {
-            transaction.batch().clear(keys::principal(principal));
-        }
         transaction.batch().clear(key);
+        if let Some(row) = principal_read(transaction, principal).await? {
+            principal_forget_unused(transaction, principal, &row, Taken::Role(project)).await?;
+        }
     }
     Ok(Ok(was_granted))
 }
 
-/// Whether a principal stays without its role in these projects: it has another role or a token, is disabled, or has
-/// signed in with a provider.
-async fn is_needed_without(
-    transaction: &Transaction,
-    principal: &str,
-    project: Option<&str>,
-) -> Result<bool> {
-    let row = principal_read(transaction, principal).await?;
-    if row.is_some_and(|row| row.is_disabled || row.identity.is_some()) {
-        return Ok(true);
+/// Makes a credential invalid. Forgets its principal if nothing is left of the principal.
+pub async fn credential_remove(transaction: &mut Transaction, credential: &Credential) -> Result<()> {
+    credential_end(transaction, credential);
+    let name = &credential.principal;
+    if credential.is_token()
+        && let Some(row) = principal_read(transaction, name).await?
+    {
+        principal_forget_unused(transaction, name, &row, Taken::Token(&credential.digest)).await?;
     }
-    let granted = grants_read(transaction, principal).await?;
+    Ok(())
+}
+
+/// Part of a principal that a transaction removes, which its reads still see.
+#[derive(Clone, Copy)]
+enum Taken<'a> {
+    Nothing,
+    /// The role in a project, or in all projects (`None`).
+    Role(Option<&'a str>),
+    Token(&'a Digest),
+}
+
+/// Forgets a principal that is left with neither a role nor a token, because names would otherwise fill the store. Its
+/// sessions and links end, so that a namesake does not get them. A principal that is disabled, or that has signed in
+/// with a provider, stays.
+async fn principal_forget_unused(
+    transaction: &mut Transaction,
+    name: &str,
+    row: &Principal,
+    taken: Taken<'_>,
+) -> Result<()> {
+    let granted = grants_read(transaction, name).await?;
     let credentials = credentials_read(transaction).await?;
-    let is_own_token = |credential: &Credential| credential.principal == principal && credential.is_token();
-    Ok(granted.iter().any(|grant| grant.project.as_deref() != project)
-        || credentials.iter().any(is_own_token))
+    let is_left =
+        |grant: &Grant| !matches!(taken, Taken::Role(project) if grant.project.as_deref() == project);
+    let is_own_token = |token: &Credential| {
+        token.principal == name
+            && token.keeps_principal()
+            && !matches!(taken, Taken::Token(digest) if token.digest == *digest)
+    };
+    if !row.is_kept() && !granted.iter().any(is_left) && !credentials.iter().any(is_own_token) {
+        principal_forget(transaction, name, &credentials);
+    }
+    Ok(())
+}
+
+fn principal_forget(transaction: &mut Transaction, name: &str, credentials: &[Credential]) {
+    transaction.batch().clear(keys::principal(name));
+    sessions_end_among(transaction, credentials, name, None);
+}
+
+/// Maximum number of principals that a sweep forgets in a transaction.
+const FORGOTTEN_AT_ONCE: usize = 100;
+
+/// Forgets principals that have neither a role nor a token: the last token of such a principal has expired and was
+/// cleared, or an earlier version has kept the principal. Returns whether there may be more.
+pub async fn principals_sweep(transaction: &mut Transaction) -> Result<bool> {
+    // A damaged row may be the last token of any principal.
+    let Some(credentials) = rows::readable(credentials_read(transaction).await)? else { return Ok(false) };
+    let tokens = credentials.iter().filter(|credential| credential.keeps_principal());
+    let mut used: BTreeSet<String> = tokens.map(|token| token.principal.clone()).collect();
+    for (key, _) in rows::read_all(transaction, &keys::grants()).await? {
+        used.insert(keys::decode_grant(&key)?.0);
+    }
+    let mut forgotten = 0;
+    for (key, value) in rows::read_all(transaction, &keys::principals()).await? {
+        // A damaged row must not keep the other rows.
+        let Some(row) = rows::readable(rows::decode::<Principal>(&key, &value))? else { continue };
+        let name = keys::decode_principal(&key)?;
+        if !row.is_kept() && !used.contains(&name) {
+            principal_forget(transaction, &name, &credentials);
+            forgotten += 1;
+            if forgotten == FORGOTTEN_AT_ONCE {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// The result of removing a principal.
@@ -342,11 +410,13 @@ pub async fn principal_disable(
     Ok(Ok(true))
 }
 
-/// Lets a principal sign in again, with its present roles. Returns whether the principal exists.
+/// Lets a principal sign in again, with its present roles, or forgets it if nothing is left of it. Returns whether the
+/// principal existed.
 pub async fn principal_enable(transaction: &mut Transaction, name: &str) -> Result<bool> {
     let Some(principal) = principal_read(transaction, name).await? else { return Ok(false) };
     let enabled = Principal { is_disabled: false, ..principal };
     transaction.batch().set(keys::principal(name), rows::encode(&enabled));
+    principal_forget_unused(transaction, name, &enabled, Taken::Nothing).await?;
     Ok(true)
 }
 
@@ -354,7 +424,7 @@ async fn credentials_end(transaction: &mut Transaction, principal: &str) -> Resu
     for credential in credentials_read(transaction).await? {
         // A used state stays used.
         if credential.principal == principal && credential.kind != CredentialKind::UsedState {
-            credential_remove(transaction, &credential);
+            credential_end(transaction, &credential);
         }
     }
     Ok(())
@@ -392,7 +462,7 @@ pub async fn operator_token_put(transaction: &mut Transaction, credential: &Cred
     let granted_by = credential.created_by.clone();
     let created_us = credential.created_us;
     for other in others.iter().filter(|other| other.kind == CredentialKind::OperatorToken) {
-        credential_remove(transaction, other);
+        credential_end(transaction, other);
     }
     // Written without a check of the limits: an operator must always be able to get in.
     let row = Principal { created_us, created_by: granted_by.clone(), is_disabled: false, identity: None };

@@ -35,7 +35,7 @@ pub enum AccessRefusal {
     TooManySignIns {
         limit: usize,
     },
-    /// The principal has no role yet, has lost its last role, or was removed.
+    /// The principal has no role yet, was forgotten, or was removed.
     UnknownPrincipal,
     /// The principal is disabled, so it gets no credentials.
     DisabledPrincipal,

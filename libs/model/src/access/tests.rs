@@ -7,7 +7,11 @@ mod login;
 use matyan_proto::access::v1::Role;
 use matyan_store::{Batch, Commit, Error, Store as _, Transaction};
 
-use super::{credential::LISTED_AFTER_END_US, principal::GrantRow, *};
+use super::{
+    credential::{LISTED_AFTER_END_US, credential_set},
+    principal::{GrantRow, Principal},
+    *,
+};
 use crate::{
     format::{FORMAT, FORMAT_WITH_ACCESS, format_open},
     rows,
@@ -290,10 +294,7 @@ async fn rule_82_a_session_ends_with_its_token_its_principal_and_its_roles() {
     open().await;
     let token = credentials_list(&*store.snapshot().await.unwrap()).await.unwrap().swap_remove(0);
     assert_eq!(token.digest, [1; 32]);
-    let revoke = store.run(async |transaction| {
-        credential_remove(transaction, &token);
-        Ok::<_, Error>(())
-    });
+    let revoke = store.run(async |transaction| credential_remove(transaction, &token).await);
     revoke.await.unwrap();
     assert_eq!(find(&store, 2, 100).await, None, "its token was revoked");
     assert!(find(&store, 3, 100).await.is_some());
@@ -392,12 +393,66 @@ async fn rule_62_a_principal_of_which_nothing_is_left_is_forgotten() {
     }
     assert_eq!(remove("ana", None).await, Ok(true));
     assert!(!is_known("ana").await);
-    let mut batch = Batch::default();
-    batch.clear(keys::credential(&[1; 32]));
-    assert!(matches!(store.commit(batch).await.unwrap(), Commit::Done { .. }));
+    put_credential(&store, &session("ben", 2, None)).await.unwrap();
+    let token = credential("ben", 1);
+    store.run(async |transaction| credential_remove(transaction, &token).await).await.unwrap();
+    assert!(!is_known("ben").await, "its last token has ended after its last role");
     put(&store, grant("ben", None, Role::Viewer)).await;
-    assert_eq!(remove("ben", None).await, Ok(true));
-    assert!(!is_known("ben").await);
+    assert_eq!(find(&store, 2, 100).await, None, "a namesake gets no session");
+}
+
+#[tokio::test]
+async fn rule_62_a_disabled_principal_is_forgotten_when_it_is_enabled_with_nothing_left() {
+    let store = TestStore::open().await;
+    let is_known = async || !rows_of_principals(&store).await.is_empty();
+    put(&store, grant("ana", None, Role::Viewer)).await;
+    let disable = store.run(async |transaction| principal_disable(transaction, "ana").await).await;
+    assert_eq!(disable.unwrap(), Ok(true));
+    let remove = store.run(async |transaction| grant_remove(transaction, "ana", None).await).await;
+    assert_eq!(remove.unwrap(), Ok(true));
+    assert!(is_known().await, "it does not come back enabled with another role");
+    let enable = async || store.run(async |transaction| principal_enable(transaction, "ana").await).await;
+    assert!(enable().await.unwrap());
+    assert!(!is_known().await);
+    assert!(!enable().await.unwrap());
+}
+
+async fn rows_of_principals(store: &TestStore) -> Vec<String> {
+    let found = rows::scan_all(&*store.snapshot().await.unwrap(), &keys::principals()).await.unwrap();
+    found.iter().map(|(key, _)| keys::decode_principal(key).unwrap()).collect()
+}
+
+/// Principals whose last token has expired, or that an earlier version has kept.
+#[tokio::test]
+async fn rule_62_a_sweep_forgets_principals_of_which_nothing_is_left() {
+    let store = TestStore::open().await;
+    let mut batch = Batch::default();
+    let row = Principal { created_us: 0, created_by: String::new(), is_disabled: false, identity: None };
+    let name_of = |number: usize| format!("p{number:03}");
+    for number in 0..250 {
+        batch.set(keys::principal(&name_of(number)), rows::encode(&row));
+    }
+    batch.set(keys::principal("disabled"), rows::encode(&Principal { is_disabled: true, ..row }));
+    assert!(matches!(store.commit(batch).await.unwrap(), Commit::Done { .. }));
+    put(&store, grant("granted", None, Role::Viewer)).await;
+    put_credential(&store, &credential(&name_of(1), 1)).await.unwrap();
+    put_credential(&store, &session(&name_of(2), 2, None)).await.unwrap();
+    let operator_token =
+        Credential { kind: CredentialKind::OperatorToken, expires_us: Some(0), ..credential(&name_of(3), 3) };
+    let put = async |transaction: &mut Transaction| {
+        credential_set(transaction, &operator_token);
+        Ok::<_, Error>(())
+    };
+    store.run(put).await.unwrap();
+    let sweep = async || store.run(async |transaction| principals_sweep(transaction).await).await.unwrap();
+    while sweep().await {}
+    assert_eq!(rows_of_principals(&store).await, ["disabled", "granted", &name_of(1)]);
+    let mut left = credentials_list(&*store.snapshot().await.unwrap()).await.unwrap();
+    left.sort_by_key(|credential| credential.digest);
+    assert_eq!(
+        left.iter().map(Credential::id).collect::<Vec<_>>(),
+        [credential("", 1).id(), credential("", 3).id()]
+    );
 }
 
 #[tokio::test]

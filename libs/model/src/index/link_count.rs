@@ -184,7 +184,7 @@ mod tests {
     use matyan_store::{Batch, embedded::EmbeddedStore};
 
     use super::*;
-    use crate::change::change_put;
+    use crate::change::{KeptChanges, change_put, changes_trim};
 
     const PROJECT: Project = Project(1);
 
@@ -254,5 +254,29 @@ mod tests {
         let links = LinkCount::new(&store, PROJECT, EntityKind::Tag, "t").await.unwrap();
         assert_eq!(repair(&store, &links).await, CounterRepair::Done { was_wrong: true });
         assert_eq!(counter(&store).await, 0);
+    }
+    /// It is not known which runs the dropped changes were about.
+    #[tokio::test]
+    async fn a_count_whose_changes_were_dropped_starts_over() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let store = EmbeddedStore::open(directory.path(), Default::default()).await.unwrap();
+        tag(&store, 0..30, true).await;
+        let of_tag = (PROJECT, EntityKind::Tag, "t");
+        let mut links = LinkCount::in_parts(&store, of_tag, 10).await.unwrap();
+        tag(&store, [30, 31], true).await;
+        let mut batch = Batch::default();
+        // All changes are older.
+        let kept = KeptChanges { times_us: 2..i64::MAX, count: 1_000 };
+        assert!(changes_trim(&*store.snapshot().await.unwrap(), PROJECT, &kept, &mut batch).await.unwrap());
+        batch.add(keys::entity_counter(PROJECT, EntityKind::Tag, "t", Counter::Runs), 7);
+        store.commit(batch).await.unwrap();
+
+        assert!(matches!(links.recount(&store).await, Err(Error::SnapshotTooOld)));
+        let mut transaction = Transaction::new(store.snapshot().await.unwrap());
+        assert!(matches!(links.repair(&mut transaction).await, Err(Error::SnapshotTooOld)));
+        let mut again = LinkCount::in_parts(&store, of_tag, 10).await.unwrap();
+        again.recount(&store).await.unwrap();
+        assert_eq!(repair(&store, &again).await, CounterRepair::Done { was_wrong: true });
+        assert_eq!(counter(&store).await, 32);
     }
 }

@@ -176,7 +176,7 @@ pub(super) async fn answer(deps: &Deps, request: pb::AnswerLoginRequest) -> Resu
                 put.map(|()| done()).map_err(|refusal| Error::of_access(refusal, &allowed.principal))
             }
             Ok(refused) => {
-                credential_remove(&mut transaction, &refused.login);
+                credential_remove(&mut transaction, &refused.login).await?;
                 Ok((refused.view(), refused.login.digest))
             }
             Err(error) => Err(error),

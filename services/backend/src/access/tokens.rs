@@ -154,7 +154,7 @@ pub(super) async fn end_login(
         let token = listed.into_iter().find(is_own);
         let token = token.filter(|token| force || token.kind == CredentialKind::LoginToken);
         if let Some(token) = &token {
-            credential_remove(&mut transaction, token);
+            credential_remove(&mut transaction, token).await?;
         }
         Ok::<_, Error>((transaction, token))
     })
@@ -177,7 +177,7 @@ pub(super) async fn revoke(deps: &Deps, id: &str, project: Option<&str>) -> Resu
         let listed = credentials_list(transaction.unchecked()).await?;
         let tokens = listed.into_iter().filter(|token| token.is_token() && is_in(token, project));
         let token = only_with_id(tokens, "token", id)?;
-        credential_remove(&mut transaction, &token);
+        credential_remove(&mut transaction, &token).await?;
         Ok::<_, Error>((transaction, token))
     })
     .await?;

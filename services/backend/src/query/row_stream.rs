@@ -135,9 +135,9 @@ impl<'s, T> RowStream<'s, T> {
         delivery.drop_snapshot();
         *newer = None;
         self.has_waited = true;
-        let (sent, put_back) = tokio::join!(self.keep_alive.send(message), self.scanner.put_back_ahead());
-        sent?;
-        Ok(put_back?)
+        let keep_alive_message = self.keep_alive_message();
+        let put_back = self.scanner.put_back_ahead();
+        Ok(self.keep_alive.send_during(message, put_back, keep_alive_message).await??)
     }
 
     /// The status of the last message, with the warnings about the whole search after `warnings`.

@@ -16,7 +16,7 @@ use std::{
 use prometheus::IntCounter;
 use tokio::{
     runtime::Handle,
-    sync::{Notify, Semaphore, SemaphorePermit, mpsc, oneshot},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc, oneshot},
 };
 
 use self::cpu_share::{CpuShare, ThreadClock};
@@ -33,6 +33,9 @@ const QUEUED: usize = 64;
 
 /// Pages of documents in memory, over all searches: each has up to 4 MiB, and as much of large params.
 const PAGES: usize = 16;
+
+/// Pages that were read ahead and wait until their searches have sent the page before.
+const PAGES_AHEAD: usize = 16;
 
 /// Bytes of params after which a page of documents ends. The params of one run may take 6 MiB.
 pub(crate) const PAGE_PARAMS: usize = 4 << 20;
@@ -66,6 +69,7 @@ pub struct Evaluation {
     /// The slices that have begun.
     slices: Option<IntCounter>,
     pages: Semaphore,
+    pages_ahead: Arc<Semaphore>,
     columns: Semaphore,
     column_finds: Semaphore,
 }
@@ -81,6 +85,7 @@ impl Evaluation {
             share,
             slices: None,
             pages: Semaphore::new(PAGES),
+            pages_ahead: Arc::new(Semaphore::new(PAGES_AHEAD)),
             columns: Semaphore::new(COLUMN_SEARCHES),
             column_finds: Semaphore::new(COLUMN_FINDS),
         })
@@ -171,6 +176,11 @@ impl Evaluation {
         self.pages.acquire().await.expect("the semaphore is never closed")
     }
 
+    /// Room for a page that is read ahead, which is kept as long as the page; `None` if there is none.
+    pub(crate) fn page_ahead(&self) -> Option<OwnedSemaphorePermit> {
+        self.pages_ahead.clone().try_acquire_owned().ok()
+    }
+
     /// Waits for room for the columns of another search.
     pub(crate) async fn columns(&self) -> SemaphorePermit<'_> {
         self.columns.acquire().await.expect("the semaphore is never closed")
@@ -256,6 +266,15 @@ mod tests {
         let evaluation = Evaluation::start(2).unwrap();
         let name = evaluation.run(|| thread::current().name().map(str::to_owned)).await.unwrap();
         assert_eq!(name.as_deref(), Some("matyan-query"));
+    }
+
+    #[tokio::test]
+    async fn a_bounded_number_of_pages_is_read_ahead() {
+        let evaluation = Evaluation::start(1).unwrap();
+        let mut ahead: Vec<_> = (0..PAGES_AHEAD).map(|_| evaluation.page_ahead().unwrap()).collect();
+        assert!(evaluation.page_ahead().is_none());
+        drop(ahead.pop());
+        assert!(evaluation.page_ahead().is_some());
     }
 
     #[tokio::test]

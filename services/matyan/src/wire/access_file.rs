@@ -126,7 +126,7 @@ async fn remove_token(store: &dyn Store, token: &Credential, now_us: i64) -> Res
     let resource = format!("{} without token {}", token.principal, token.id());
     let entry = entry(token.project.clone(), resource, now_us);
     let remove = async |mut transaction: Transaction| {
-        credential_remove(&mut transaction, token);
+        credential_remove(&mut transaction, token).await?;
         audit_put(transaction.batch(), &entry);
         Ok::<_, Error>((transaction, ()))
     };

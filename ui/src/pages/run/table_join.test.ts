@@ -72,6 +72,18 @@ test('a join has a bounded number of columns, and says so', () => {
   expect(table.isCut).toBe(true);
 });
 
+test('a join has a bounded number of cells, and counts the rows that it leaves out', () => {
+  const [one, other] = [
+    { runId: 'a', table: FIRST },
+    { runId: 'b', table: SECOND },
+  ];
+  const whole = joinTables(one, other, 'id');
+  const short = joinTables(one, other, 'id', 2 * whole.columns.length);
+  expect(texts(short)).toEqual(texts(whole).slice(0, 2));
+  expect(short).toMatchObject({ isShort: true, differing: 1, onlyFirst: 1, onlySecond: 1 });
+  expect(whole.isShort).toBe(false);
+});
+
 test('tables of other steps are of the same family', () => {
   const [first, ...others] = [
     'media/table/predictions_5_0123456789abcdef0123.table.json',

@@ -91,7 +91,12 @@ function rowsByKey({ source, key }: Side): Map<string, number> {
  * Joins two tables. A column that both have is two columns next to each other, and cells that differ
  * are marked; so are the cells of a row that the other table lacks.
  */
-export function joinTables(one: TableSource, other: TableSource, key: string): JoinedTable {
+export function joinTables(
+  one: TableSource,
+  other: TableSource,
+  key: string,
+  mostCells = MAX_JOINED_CELLS,
+): JoinedTable {
   const [first, second] = [sideOf(one, key), sideOf(other, key)];
   const names = [...new Set([...first.columns.keys(), ...second.columns.keys()])];
   const places = names.flatMap(name =>
@@ -110,7 +115,7 @@ export function joinTables(one: TableSource, other: TableSource, key: string): J
     isCut: [one, other].some(({ table }) => table.columns.length > MAX_JOINED_COLUMNS + 1),
     isShort: false,
   };
-  const mostRows = Math.ceil(MAX_JOINED_CELLS / joined.columns.length);
+  const mostRows = Math.ceil(mostCells / joined.columns.length);
   const add = (own: readonly (Cell[] | undefined)[]): void => {
     const keyed = own[0]?.[first.key] ?? own[1]?.[second.key] ?? { text: '' };
     const isWhole = own[0] !== undefined && own[1] !== undefined;

@@ -11,7 +11,7 @@ use matyan_model::{
 use matyan_proto::{common::v1::Progress, search::v1::Warning};
 use matyan_ql::Endpoint;
 use matyan_store::Scan;
-use tokio::task::JoinError;
+use tokio::{sync::OwnedSemaphorePermit, task::JoinError};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::page_reader::{MatchPage, PageReader, RemainingRuns, ScanProgress};
@@ -52,6 +52,8 @@ type ReadPage = (Box<PageReader>, Result<Option<MatchPage>>);
 struct PageAhead {
     /// As of the page before.
     progress: ScanProgress,
+    /// Held until the page is taken.
+    _room: OwnedSemaphorePermit,
     read: AbortOnDropHandle<Result<ReadPage>>,
 }
 
@@ -184,22 +186,26 @@ impl RunScanner {
         }
     }
 
-    /// Starts to read the next page, if there is one, beside the stream of `sender`: on the threads of queries, in a task
-    /// that ends with this scanner.
+    /// Starts to read the next page, if there is one and there is room for it, beside the stream of `sender`: on the
+    /// threads of queries, in a task that ends with this scanner.
     pub(crate) fn read_ahead<T>(&mut self, sender: &Sender<T>) {
         if self.failure.is_some() || self.is_done() {
             return;
         }
         match std::mem::replace(&mut self.reader, ReaderPlace::Lost) {
             ReaderPlace::Here(mut reader) => {
-                let progress = reader.progress();
                 let deps = reader.deps().clone();
+                let Some(room) = deps.evaluation.page_ahead() else {
+                    self.reader = ReaderPlace::Here(reader);
+                    return;
+                };
+                let progress = reader.progress();
                 let read = Box::pin(async move {
                     let page = reader.next().await;
                     (reader, page)
                 });
                 let read = sender.spawn(async move { deps.evaluation.drive(read).await });
-                self.reader = ReaderPlace::Ahead(PageAhead { progress, read });
+                self.reader = ReaderPlace::Ahead(PageAhead { progress, read, _room: room });
             }
             other => self.reader = other,
         }

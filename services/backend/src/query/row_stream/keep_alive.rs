@@ -3,6 +3,7 @@
 
 use std::{pin::pin, time::Duration};
 
+use futures::future::maybe_done;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use crate::server::stream::{Sender, StreamEnd};
@@ -57,5 +58,50 @@ impl<'s, T> KeepAlive<'s, T> {
         self.sender.send(message).await?;
         self.ticks.reset();
         Ok(())
+    }
+
+    /// Sends a message while `work` goes on, and then waits for the work as `during` does.
+    pub(super) async fn send_during<O>(
+        &mut self,
+        message: T,
+        work: impl Future<Output = O>,
+        keep_alive_message: impl Fn() -> Option<T>,
+    ) -> Result<O, StreamEnd> {
+        let mut work = pin!(maybe_done(work));
+        {
+            let mut sending = pin!(self.send(message));
+            tokio::select! {
+                biased;
+                sent = &mut sending => sent?,
+                () = &mut work => sending.await?,
+            }
+        }
+        self.during(work.as_mut(), keep_alive_message).await?;
+        Ok(work.take_output().expect("`during` waits for the end of the work"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::server::stream::Streams;
+
+    /// The client has taken its messages, and the work that went on beside them takes longer.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_hears_of_work_that_outlasts_a_message() {
+        let (end_work, work) = oneshot::channel();
+        let messages = Streams::default().respond(async move |sender| {
+            let mut keep_alive = KeepAlive::new(&sender);
+            let done = keep_alive.send_during("page", work, || Some("at work")).await?;
+            keep_alive.send(done.unwrap_or("lost")).await
+        });
+        let mut messages = messages.map(Result::unwrap);
+        assert_eq!(messages.next().await, Some("page"));
+        assert_eq!(messages.next().await, Some("at work"));
+        end_work.send("done").unwrap();
+        assert_eq!(messages.filter(|it| std::future::ready(*it != "at work")).next().await, Some("done"));
     }
 }

@@ -5,14 +5,15 @@ use std::{
     collections::BTreeSet,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use async_trait::async_trait;
 use matyan_model::{change::change_put, ids::RunNumber, keys};
 use matyan_store::{
-    Batch, Commit, Key, Page, Range, Result, Scan, Snapshot, Store, Value, Version, embedded::EmbeddedStore,
+    Batch, Commit, Error, Key, Page, Range, Result, Scan, Snapshot, Store, Value, Version,
+    embedded::EmbeddedStore,
 };
 use tokio::sync::watch;
 
@@ -35,6 +36,10 @@ pub(crate) struct Observer {
     closed: watch::Sender<Option<Range>>,
     /// Number of scans that wait.
     waiting: watch::Sender<u64>,
+    /// Scans that have waited fail.
+    broken: Arc<AtomicBool>,
+    /// Number of open snapshots.
+    held: watch::Sender<u64>,
 }
 
 struct ObservedStore {
@@ -77,6 +82,8 @@ pub(crate) async fn observed() -> (Harness, Observer) {
         restless: Arc::default(),
         closed: watch::Sender::new(None),
         waiting: watch::Sender::new(0),
+        broken: Arc::default(),
+        held: watch::Sender::new(0),
     };
     let store = Arc::new(store);
     let layer = Arc::new(ObservedStore { store: store.clone(), observer: observer.clone() });
@@ -119,6 +126,12 @@ impl Observer {
         self.closed.send_replace(Some(range));
     }
 
+    /// Lets scans that wait, and later ones of the closed range, fail.
+    pub(crate) fn fail_closed(&self) {
+        self.broken.store(true, Ordering::Relaxed);
+        self.closed.send_modify(|_| ());
+    }
+
     pub(crate) fn open(&self) {
         self.closed.send_replace(None);
     }
@@ -126,6 +139,12 @@ impl Observer {
     /// Returns once a scan waits.
     pub(crate) async fn waits(&self) {
         self.waiting.subscribe().wait_for(|waiting| *waiting > 0).await.unwrap();
+    }
+
+    /// Returns once a scan that waits has the only open snapshot.
+    pub(crate) async fn only_waits(&self) {
+        self.waits().await;
+        self.held.subscribe().wait_for(|held| *held == 1).await.unwrap();
     }
 
     fn count(&self, keys: impl IntoIterator<Item = Key>) {
@@ -150,6 +169,7 @@ impl Store for ObservedStore {
         let snapshot = self.store.snapshot().await?;
         let observer = self.observer.clone();
         let params_bytes = AtomicU64::default();
+        observer.held.send_modify(|held| *held += 1);
         Ok(Box::new(ObservedSnapshot { store: self.store.clone(), snapshot, observer, params_bytes }))
     }
 
@@ -163,6 +183,12 @@ impl Store for ObservedStore {
 
     async fn changed(&self, key: &Key, seen: Option<&Value>) -> Result<()> {
         self.store.changed(key, seen).await
+    }
+}
+
+impl Drop for ObservedSnapshot {
+    fn drop(&mut self) {
+        self.observer.held.send_modify(|held| *held -= 1);
     }
 }
 
@@ -185,8 +211,12 @@ impl Snapshot for ObservedSnapshot {
         let mut closed = self.observer.closed.subscribe();
         if !is_open(&closed.borrow()) {
             self.observer.waiting.send_modify(|waiting| *waiting += 1);
-            closed.wait_for(is_open).await.unwrap();
+            let is_broken = || self.observer.broken.load(Ordering::Relaxed);
+            closed.wait_for(|closed| is_broken() || is_open(closed)).await.unwrap();
             self.observer.waiting.send_modify(|waiting| *waiting -= 1);
+            if is_broken() {
+                return Err(Error::unavailable("the store is gone"));
+            }
         }
         let page = self.snapshot.scan(range, scan).await?;
         let is_left = |left: u64| left.checked_sub(1);

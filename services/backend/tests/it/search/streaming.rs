@@ -200,6 +200,32 @@ async fn the_next_page_is_read_while_a_page_is_sent() {
     assert_eq!(ids, (0..200).rev().map(|at| format!("r{at:04}")).collect::<Vec<_>>());
 }
 
+/// The server waits for the client when the page after fails.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_client_gets_the_page_before_a_page_that_fails() {
+    let (harness, observer) = observed().await;
+    let mut runs = Vec::new();
+    for at in 0..200 {
+        runs.push(harness.create(&heavy(&format!("r{at:04}"), at)).await);
+    }
+    let all = keys::documents(P);
+    observer.close(Range::new(all.start, keys::document(P, runs[199])));
+    let request =
+        matyan_proto::search::v1::RunsRequest { parts: harness::all_parts(), ..harness::runs_request("") };
+    let mut messages = harness.search().runs(request).await.unwrap().into_inner();
+    let mut found = first_runs(&mut messages).await.len();
+    observer.only_waits().await;
+    observer.fail_closed();
+    let error = loop {
+        match messages.message().await {
+            Ok(message) => found += message.expect("an error at the end").runs.len(),
+            Err(error) => break error,
+        }
+    };
+    // A page has a MiB at first, and a message about an eighth of it.
+    assert!((60..200).contains(&found), "{found} runs, and then {error}");
+}
+
 /// A reader that pauses after every message: the data dropped and read again is about that of
 /// the next message.
 #[tokio::test(flavor = "multi_thread")]
