@@ -139,8 +139,12 @@ test.skipIf(!PACKAGE)('without a group that has a role nobody gets in', async ()
   const { page } = open;
   await signInAs(page, 'eve');
   await page.getByText('You are known as `oidc:eve@example.org`, and have no role here').waitFor();
+  // The provider has failed, and not the form for a token.
+  await page.locator('[role=alert] + nav').waitFor();
   await page.goto(open.base + RUNS);
   await page.waitForURL(/\/sign-in\?next=/);
+  await page.goto(`${open.base}/p/speech/sign-in#mtl_any`);
+  await page.getByText('or with this link').waitFor();
   open.errors.splice(0);
   await open.close();
 });
