@@ -43,7 +43,7 @@ beforeAll(async () => {
     MATYAN_OIDC_CLIENT_SECRET_FILE: secret,
     MATYAN_OIDC_TITLE: 'Our Company',
     MATYAN_OIDC_SCOPES: 'email groups',
-    MATYAN_OIDC_ROLES: 'ml-team = editor@speech, guests = viewer@speech',
+    MATYAN_OIDC_ROLES: 'ml-team = editor@speech, guests = viewer@speech, planners = viewer@planned',
   };
   [browser, server] = await Promise.all([launch(), Server.start({ hasAccess: true, variables })]);
   await provider.serve(server.addresses.query);
@@ -139,8 +139,23 @@ test.skipIf(!PACKAGE)('without a group that has a role nobody gets in', async ()
   const { page } = open;
   await signInAs(page, 'eve');
   await page.getByText('You are known as `oidc:eve@example.org`, and have no role here').waitFor();
+  // The provider has failed, and not the form for a token.
+  await page.locator('[role=alert] + nav').waitFor();
   await page.goto(open.base + RUNS);
   await page.waitForURL(/\/sign-in\?next=/);
+  await page.goto(`${open.base}/p/speech/sign-in#mtl_any`);
+  await page.getByText('or with this link').waitFor();
+  open.errors.splice(0);
+  await open.close();
+});
+
+test.skipIf(!PACKAGE)('a group may have a role in a project that does not exist', async () => {
+  provider.groups.set('pia', ['planners']);
+  const open = await Visit.open(browser, server, RUNS);
+  const { page } = open;
+  await signInAs(page, 'pia');
+  await page.getByText('No project exists in which you have a role').waitFor();
+  expect(await page.getByText('These are your projects').count()).toBe(0);
   open.errors.splice(0);
   await open.close();
 });

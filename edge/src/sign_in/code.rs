@@ -140,7 +140,7 @@ fn question(login: &AskedLogin, action: &str, code: &str) -> String {
          <form method=\"post\" action=\"{}\"><input type=\"hidden\" name=\"code\" value=\"{}\">\
          <button name=\"answer\" value=\"{ALLOW}\">Allow</button>\
          <button class=\"refuse\" name=\"answer\" value=\"{REFUSE}\">Refuse</button></form>\
-         <p class=\"help\">Allow it only if you have just started this program, and the address is the one of its machine, or of \
+         <p class=\"help\">Allow it only if you have just started this program, and the address belongs to its machine, or to \
          a proxy in front of this server.</p>",
         escaped(&login.principal),
         escaped(action),

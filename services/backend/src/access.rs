@@ -35,10 +35,12 @@ const REVOKE_TOKENS: &str =
     "an operator has to revoke tokens, with `matyan access token revoke ID --everywhere`";
 const REVOKE_LINKS: &str = "an operator has to revoke links, with `matyan access revoke-link ID --everywhere`, or wait until they \
                             are opened or expire, within 7 days";
-const REVOKE_ROLES_OF_PROJECT: &str = "revoke roles in the project, with `matyan access revoke NAME`";
-const REVOKE_TOKENS_OF_PROJECT: &str = "revoke tokens for the project, with `matyan access token revoke ID`";
-const REVOKE_LINKS_OF_PROJECT: &str = "revoke links for the project, with `matyan access revoke-link ID`, or wait until they are \
-                                       opened or expire, within 7 days";
+const REVOKE_ROLES_OF_PROJECT: &str =
+    "revoke roles in the project, with `matyan access revoke NAME --project PROJECT`";
+const REVOKE_TOKENS_OF_PROJECT: &str =
+    "revoke tokens for the project, with `matyan access token revoke ID --project PROJECT`";
+const REVOKE_LINKS_OF_PROJECT: &str = "revoke links for the project, with `matyan access revoke-link ID --project PROJECT`, or wait \
+                                       until they are opened or expire, within 7 days";
 
 /// The service of access control.
 pub(crate) struct AccessApi {

@@ -166,7 +166,7 @@ async fn runs_are_archived_and_deleted() {
     assert_eq!(state("archived"), false);
 
     let output = error_of(&mut command(&server, &["runs", "rm", RUN]), 1);
-    assert!(output.contains("nothing was deleted") && output.contains("--yes"), "{output}");
+    assert!(output.contains("nothing was done") && output.contains("--yes"), "{output}");
     assert_eq!(
         json_lines_of(&server, &["runs", "rm", RUN, "--yes"]),
         [json!({"run_id": RUN, "status": "moved to the bin"})]

@@ -60,7 +60,7 @@ class Views {
 
   /** Whether the open page can be a part of a view. */
   get isViewPage(): boolean {
-    return VIEW_PAGES.includes(this.#pageName);
+    return page.open !== undefined && VIEW_PAGES.includes(this.#pageName);
   }
 
   read(): Promise<void> {

@@ -37,7 +37,7 @@ const MAX_LIFETIME_S: u64 = 90 * DAY_S;
 const NETWORK_BITS: u32 = 64;
 
 const OPEN_SERVER: &str = "access control is off, so no program needs a token: leave out `matyan login`";
-const NO_CODE: &str = "this is not a code: a code has two groups of four letters, as the program shows it";
+const NO_CODE: &str = "this is not a code: a code has two groups of four consonants, as the program shows it";
 const NO_SESSION: &str = "your session has ended: sign in again";
 const TOO_MANY_CODES: &str = "five wrong codes were typed in this session: sign out, sign in again, and type the code that the program shows";
 const BEGUN_WITH_TOKEN: &str = "this session began with a token, and ends with it, but the program would keep a token of its own: sign \

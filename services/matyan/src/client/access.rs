@@ -13,12 +13,14 @@ use matyan_proto::access::v1::{
     access_service_client::AccessServiceClient, audit_service_client::AuditServiceClient,
 };
 use serde_json::{Value, json};
+use tonic::{Code, Status};
 
 use super::{
     Error, client,
     confirmation::confirm,
     connection::{Connection, project_of_url},
     flags::ClientFlags,
+    is_about_project,
     output::{Output, cell, moment, notice},
     projects::shown_name,
 };
@@ -262,6 +264,17 @@ fn removal_text(principal: &str, is_disabled: bool) -> String {
     }
 }
 
+/// The error of a revocation by id, which finds nothing that is for another project.
+fn revocation_error(status: Status) -> Error {
+    let is_elsewhere = status.code() == Code::NotFound && !is_about_project(&status);
+    match Error::from(status) {
+        Error::Message(message) if is_elsewhere => Error::Message(format!(
+            "{message} that is for this project only: `--project NAME` names another project, and operators use `--everywhere`"
+        )),
+        error => error,
+    }
+}
+
 /// What follows the revocation of a role that groups give; `None` for a role that someone has granted.
 fn group_warning(held: &PrincipalRole) -> Option<String> {
     let name = cell(&held.principal);
@@ -458,5 +471,14 @@ mod tests {
         let warning = group_warning(&PrincipalRole { provider: "github".to_owned(), ..granted }).unwrap();
         assert!(warning.contains("groups of github give github:bob this role again"), "{warning}");
         assert!(warning.contains("`matyan access disable github:bob`"), "{warning}");
+    }
+
+    #[test]
+    fn a_revocation_that_finds_nothing_names_the_flags_for_other_projects() {
+        let text = revocation_error(Status::not_found("there is no token `0123`")).to_string();
+        assert!(text.starts_with("there is no token `0123` that is for this project only: "), "{text}");
+        assert!(text.contains("`--project NAME`") && text.contains("`--everywhere`"), "{text}");
+        let text = revocation_error(Status::permission_denied("this needs the role owner")).to_string();
+        assert_eq!(text, "this needs the role owner");
     }
 }

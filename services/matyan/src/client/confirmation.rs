@@ -25,5 +25,5 @@ fn ask(question: &str, out: &mut Output) -> Result<(), Error> {
 }
 
 fn refused(reason: &str) -> Error {
-    Error::Message(format!("nothing was deleted: {reason}"))
+    Error::Message(format!("nothing was done: {reason}"))
 }

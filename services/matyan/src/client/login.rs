@@ -207,7 +207,7 @@ pub(super) async fn run_logout(flags: LogoutFlags) -> Result<(), Error> {
     if is_any_left {
         notice(
             "(a token that is only forgotten stays valid until it expires, or is revoked: matyan logout --revoke, or matyan \
-             access token revoke ID)",
+             access token revoke ID --project NAME)",
         );
     }
     Ok(())

@@ -6,7 +6,7 @@ use matyan_proto::access::v1::{
 };
 use serde_json::{Value, json};
 
-use super::{AccessClient, place, role_name};
+use super::{AccessClient, place, revocation_error, role_name};
 use crate::client::{
     Error,
     output::{Output, cell, moment},
@@ -51,7 +51,8 @@ pub(super) async fn revoke(
     let revoked = if everywhere {
         access.revoke_any_link(RevokeAnyLinkRequest { id }).await?.into_inner().link
     } else {
-        access.revoke_link(RevokeLinkRequest { id }).await?.into_inner().link
+        let answer = access.revoke_link(RevokeLinkRequest { id }).await;
+        answer.map_err(revocation_error)?.into_inner().link
     };
     let revoked = revoked.unwrap_or_default();
     let line = format!("{}  revoked; it signs nobody in any more", cell(&revoked.id));

@@ -11,7 +11,7 @@ use matyan_wire::loopback::is_loopback_host;
 use serde_json::{Value, json};
 use tonic::transport::Uri;
 
-use super::{AccessClient, RoleName, grant, place, role_name};
+use super::{AccessClient, RoleName, grant, place, revocation_error, role_name};
 use crate::client::{
     Error,
     connection::project_of_url,
@@ -119,7 +119,8 @@ pub(super) async fn run(
             let revoked = if everywhere {
                 access.revoke_any_token(RevokeAnyTokenRequest { id }).await?.into_inner().token
             } else {
-                access.revoke_token(RevokeTokenRequest { id }).await?.into_inner().token
+                let answer = access.revoke_token(RevokeTokenRequest { id }).await;
+                answer.map_err(revocation_error)?.into_inner().token
             };
             let revoked = revoked.unwrap_or_default();
             let line = format!("{}  revoked; it is refused within 30 s", cell(&revoked.id));
