@@ -10,12 +10,18 @@ const FRAME = join(import.meta.dirname, 'src/figure/frame.ts');
 const PLOTLY = createRequire(import.meta.url).resolve('plotly.js-strict-dist-min');
 const DEV_PATH = '/figure.html';
 
+/** As the server sends it, for published copies: their web servers send no policy. */
+const POLICY =
+  "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; font-src data:; " +
+  "media-src data:; base-uri 'none'; form-action 'none'";
+
 async function page(): Promise<string> {
   const [plotly, typed] = await Promise.all([readFile(PLOTLY, 'utf8'), readFile(FRAME, 'utf8')]);
   const { code } = await transformWithOxc(typed, FRAME);
   return `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="${POLICY}">
 <title>Figure</title>
 <style>html,body,#plot{height:100%;margin:0;overflow:hidden;background:transparent}</style>
 <div id="plot"></div>

@@ -21,6 +21,7 @@ mod plot;
 mod progress;
 mod project;
 mod projects;
+mod publish;
 mod restore;
 mod run_ids;
 mod runs;
@@ -59,6 +60,8 @@ pub(crate) enum ClientCommand {
     Series(series::SeriesFlags),
     /// Export metrics or runs as Parquet, Arrow or CSV
     Export(export::ExportFlags),
+    /// Write a copy of a run that any web server shows, without a server of Matyan
+    Publish(publish::PublishFlags),
     /// Back up a project to an archive
     Backup(backup::BackupFlags),
     /// Restore an archive to a server
@@ -249,6 +252,7 @@ pub(crate) fn run(command: ClientCommand) -> Result<(), Error> {
             ClientCommand::Metrics(flags) => metrics::run(flags).await,
             ClientCommand::Series(flags) => series::run(flags).await,
             ClientCommand::Export(flags) => export::run(flags).await,
+            ClientCommand::Publish(flags) => publish::run(flags).await,
             ClientCommand::Backup(flags) => backup::run(flags).await,
             ClientCommand::Restore(flags) => restore::run(flags).await,
             #[cfg(feature = "tensorboard")]

@@ -2,6 +2,7 @@
 
 mod cli;
 mod client;
+mod embedded_ui;
 mod endpoint;
 mod open_files;
 mod plain_text;

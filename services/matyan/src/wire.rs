@@ -27,6 +27,7 @@ use matyan_edge::{Tls, TlsError, Ui, UiError};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
+    embedded_ui::EMBEDDED_UI,
     endpoint::EndpointError,
     open_files,
     settings::{Secret, Settings, Store as StoreSetting},
@@ -41,9 +42,6 @@ use resolver::Resolver;
 use services::Services;
 use signals::Signals;
 use substrates::{Network, Store, Substrates};
-
-/// The built web UI; empty if the program was built without it.
-static EMBEDDED_UI: include_dir::Dir<'_> = include_dir::include_dir!("$OUT_DIR/ui");
 
 /// Threads for work that waits for the disk, such as store reads and blobs. Far more than disks
 /// can handle in parallel, and few enough to be harmless.

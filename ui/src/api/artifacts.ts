@@ -2,6 +2,7 @@
 import type { Artifact } from '../gen/matyan/artifacts/v1/artifact_pb.ts';
 import { ArtifactService } from '../gen/matyan/artifacts/v1/artifacts_pb.ts';
 import { joined } from './bytes.ts';
+import { dataUrl, published } from './published.ts';
 import { Urgency } from './read_queue.ts';
 import { client, gathered, limited, queued, rootPath } from './transport.ts';
 
@@ -34,9 +35,11 @@ export function readArtifact(
 
 /**
  * URL of a file for the browser to save, or of all files as a ZIP archive, which may be larger than
- * the memory of a page.
+ * the memory of a page, and which a published copy does not have.
  */
-export function downloadUrl(runId: string, path?: string): string {
+export function downloadUrl(runId: string, artifact?: Artifact): string {
+  const path = artifact?.path;
+  if (published && artifact) return dataUrl(rootPath, artifact.uri);
   const url = `${rootPath}api/v1/rest/runs/${encodeURIComponent(runId)}/artifacts/download`;
   return path === undefined ? `${url}-all` : `${url}?path=${encodeURIComponent(path)}`;
 }

@@ -17,6 +17,7 @@ function expected(buckets: SeriesBuckets): BucketColumns {
     run: buckets.place?.run ?? 0,
     series: buckets.place?.series ?? 0,
     width: Number(buckets.width),
+    count: Uint32Array.from(buckets.count),
     min: doubles(buckets.min),
     max: doubles(buckets.max),
     last: doubles(buckets.last),

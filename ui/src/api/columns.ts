@@ -19,6 +19,8 @@ interface SeriesColumns {
 export interface BucketColumns extends SeriesColumns {
   /** Steps per bucket. */
   width: number;
+  /** Numbers of points. */
+  count: Uint32Array;
   min: Float64Array;
   max: Float64Array;
   last: Float64Array;
@@ -49,6 +51,7 @@ type Column = [name: string, read: (bytes: Uint8Array) => Numbers];
 const BUCKET_WIDTH = 3;
 
 const BUCKET_COLUMNS: Record<number, Column> = {
+  6: ['count', readUints],
   7: ['min', readDoubles],
   8: ['max', readDoubles],
   10: ['last', readDoubles],

@@ -7,6 +7,7 @@ import { Code, ConnectError } from '@connectrpc/connect';
 import { SeriesType } from '../gen/matyan/common/v1/common_pb.ts';
 import type { Step } from '../gen/matyan/objects/v1/objects_pb.ts';
 import { SearchService, type Warning } from '../gen/matyan/search/v1/search_pb.ts';
+import { dataUrl, published } from './published.ts';
 import { Urgency } from './read_queue.ts';
 import { queryOf } from './runs.ts';
 import { stepRange } from './series.ts';
@@ -125,12 +126,13 @@ async function get(
 }
 
 export function payloadUrl(uri: string): string {
+  if (published) return dataUrl(rootPath, `payloads/${encodeURIComponent(uri)}`);
   return `${rootPath}api/v1/rest/payloads/${encodeURIComponent(uri)}`;
 }
 
 /** The address of a logged page, which must be opened in a frame without rights only. */
 export function pageUrl(uri: string): string {
-  return `${payloadUrl(uri)}/page`;
+  return published ? payloadUrl(uri) : `${payloadUrl(uri)}/page`;
 }
 
 const EMPTY = 416;
@@ -169,7 +171,8 @@ export function readPayload(
   const path = payloadUrl(uri);
   return queued('The payload', Urgency.Visible, signal, async () => {
     const small = `${path}/thumbnail?size=${pixels}`;
-    const reduced = pixels ? await get(small, signal, IRREDUCIBLE) : undefined;
+    // A published copy has no reduced images.
+    const reduced = pixels && !published ? await get(small, signal, IRREDUCIBLE) : undefined;
     const response = reduced?.ok ? reduced : await get(path, signal, [MISSING]);
     // A missing payload has no bytes.
     return response.ok ? new Uint8Array(await response.arrayBuffer()) : new Uint8Array();

@@ -1,6 +1,6 @@
 /**
- * Clients of the server that this page came from. gRPC-web carries everything but the payloads of
- * `media.ts`.
+ * Clients of the server that this page came from, or of the files of a published copy. gRPC-web carries
+ * everything but the payloads of `media.ts`.
  */
 import type {
   DescMessage,
@@ -21,6 +21,7 @@ import {
 import { createGrpcWebTransport } from '@connectrpc/connect-web';
 
 import { apiError } from './errors.ts';
+import { published } from './published.ts';
 import { reads, Urgency } from './read_queue.ts';
 import { serverClock } from './server_clock.ts';
 import { signIn } from './sign_in.ts';
@@ -68,10 +69,18 @@ function leaveIfSignedOut(error: unknown): unknown {
   return error;
 }
 
+const readCopy = () => import('../published/transport.ts');
+/** Its code is loaded with the first call. */
+const copyTransport: Transport = {
+  unary: async (...call) => (await readCopy()).publishedTransport.unary(...call),
+  stream: async (...call) => (await readCopy()).publishedTransport.stream(...call),
+};
+
 export const transport = transportTo(rootPath);
 export const serverTransport = transportTo(serverPath);
 
 function transportTo(path: string): Transport {
+  if (published) return copyTransport;
   return createGrpcWebTransport({
     baseUrl: `${globalThis.location?.origin ?? 'http://127.0.0.1:53800'}${path}`.replace(/\/$/, ''),
     // The fetch API of the page, looked up for each call, so that tests can observe it.

@@ -32,6 +32,8 @@ const AXES = ['xaxis', 'yaxis', 'zaxis', 'angularaxis', 'radialaxis', 'aaxis', '
 const plot = document.getElementById('plot') as HTMLElement;
 let port: MessagePort | undefined;
 
+// A web server without policies would give a page that somebody opened the rights of its other pages.
+if (self.origin !== 'null') throw new Error('figures are drawn in a sandbox only');
 Plotly.setPlotConfig({ logging: 0 });
 addEventListener('message', ({ source, ports }) => {
   // Only the first message counts: a later sender is not the page that has the port.

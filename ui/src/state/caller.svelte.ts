@@ -16,6 +16,7 @@ import {
   type TokenLimits,
 } from '../api/rights.ts';
 import { signIn, signInUrl, type SignInReason } from '../api/sign_in.ts';
+import { published } from '../api/published.ts';
 import { projectName, serverPath } from '../api/transport.ts';
 import { page } from './location.svelte.ts';
 
@@ -49,6 +50,7 @@ class Caller {
 
   /** Whether a call that needs a right would be permitted. */
   may(right: Right): boolean {
+    if (published) return right === 'read';
     return this.access !== 'on' || this.#has(right);
   }
 
@@ -58,7 +60,7 @@ class Caller {
 
   /** Reads the caller unless it is known, or is being read. */
   read = async (): Promise<void> => {
-    if (this.access !== 'unknown' || this.#isReading) return;
+    if (this.access !== 'unknown' || this.#isReading || published) return;
     await this.reread();
   };
 

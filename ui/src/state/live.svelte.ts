@@ -5,6 +5,7 @@
 import { untrack } from 'svelte';
 
 import { liveRuns, type LiveMessage, type LiveState } from '../api/live.ts';
+import { published } from '../api/published.ts';
 import { seriesCache } from '../api/series.ts';
 import type { Run, SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
 import { RunPart, type RunChange } from '../gen/matyan/runs/v1/runs_pb.ts';
@@ -32,6 +33,8 @@ export const live = {
   },
   /** Called once, when the page is loaded. */
   start(): void {
+    // A published copy never changes.
+    if (published) return;
     liveRuns.subscribe(receive);
     document.addEventListener('visibilitychange', deliver);
   },

@@ -3,6 +3,7 @@
  * back undoes it. A state that is too long for an address is kept by the server, and its URL has
  * only the id; the entry of the history has the state.
  */
+import { published, type PublishedCopy } from '../api/published.ts';
 import { readText, saveView } from '../api/texts.ts';
 import { rootPath } from '../api/transport.ts';
 import { toaster } from './toasts.svelte.ts';
@@ -22,6 +23,12 @@ const SAVED = 'saved';
 const LONGEST_QUERY = 4_000;
 /** Pause after which a long state is saved, so that typing does not save a state for every key. */
 const SETTLE_MS = 1_000;
+
+/**
+ * The path of the document. A published copy has one page, under the path at which it was opened: web servers and
+ * buckets differ in which file they send for a folder.
+ */
+const ownPath = globalThis.location?.pathname ?? '/';
 
 class Page {
   /** Undefined if no page has this path. */
@@ -71,6 +78,7 @@ export function href<S extends Schema>(
 }
 
 function pathTo(name: string, params: Record<string, string> = {}): string {
+  if (published) return ownPath;
   const route = routes.find(route => route.name === name);
   return rootPath.replace(/\/$/, '') + fillPath(route?.path ?? HOME, params);
 }
@@ -101,7 +109,7 @@ let shortening: ReturnType<typeof setTimeout> | undefined;
 
 async function shorten(): Promise<void> {
   const { pathname, search } = location;
-  if (search.length <= LONGEST_QUERY) return;
+  if (search.length <= LONGEST_QUERY || published) return;
   try {
     const id = await saveView(search);
     const isSame = pathname === location.pathname && search === location.search;
@@ -112,7 +120,7 @@ async function shorten(): Promise<void> {
 }
 
 function isShortened(): boolean {
-  return new URLSearchParams(location.search).has(SAVED) && !history.state?.query;
+  return !published && new URLSearchParams(location.search).has(SAVED) && !history.state?.query;
 }
 
 /** Reads the state of a URL that has only its id. Called once before the first page, too. */
@@ -152,6 +160,11 @@ export function followLink(event: MouseEvent): void {
   navigate(url.pathname + url.search);
 }
 
+function publishedPage({ runId }: PublishedCopy): OpenPage | undefined {
+  const route = routes.find(({ name }) => name === 'run');
+  return route && { route, params: { run: runId }, query: location.search };
+}
+
 /** The query of a table of runs from before its groups had the name `by`: readers bookmarked some. */
 function withGroups(query: string): string {
   const fields = new URLSearchParams(query);
@@ -163,6 +176,7 @@ function withGroups(query: string): string {
 }
 
 function read(): OpenPage | undefined {
+  if (published) return publishedPage(published);
   const path = `/${location.pathname.slice(rootPath.length)}`;
   const kind = MOVED[path.split('/')[1] ?? ''];
   if (kind) {

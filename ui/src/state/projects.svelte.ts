@@ -2,6 +2,7 @@
  * The projects of the server. Each has pages of its own, so another project is another document.
  */
 import { readProjects } from '../api/projects.ts';
+import { published } from '../api/published.ts';
 import { projectName, serverPath } from '../api/transport.ts';
 import { ProjectState, type Project } from '../gen/matyan/project/v1/project_pb.ts';
 
@@ -13,6 +14,7 @@ class Projects {
   isUnknown = $derived(this.all !== undefined && !this.current);
 
   async read(): Promise<void> {
+    if (published) return;
     this.all = (await readProjects()).filter(({ state }) => state !== ProjectState.DELETING);
   }
 }

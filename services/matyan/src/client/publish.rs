@@ -1,0 +1,266 @@
+//! `matyan publish`: writes a copy of a run that any web server shows. The format of its files is in
+//! `published.proto`.
+
+mod artifacts;
+mod folder;
+mod levels;
+mod logs;
+mod media;
+mod metrics;
+mod pages;
+mod site;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use matyan_proto::{
+    common::v1::SeriesType,
+    metrics::v1::{ListGoalsRequest, metric_service_client::MetricServiceClient},
+    notes::v1::{self as notes, Owner, note_service_client::NoteServiceClient, owner::Kind},
+    published::v1::PublishedRun,
+    runs::v1::{GetRequest, Run, RunParts, SeriesInfo, run_service_client::RunServiceClient},
+    series::v1::{ListRequest, series_service_client::SeriesServiceClient},
+};
+use matyan_value::cbor;
+use prost::Message as _;
+use serde_json::json;
+use time::OffsetDateTime;
+
+use self::folder::PartialFolder;
+use super::{
+    Error, client,
+    connection::Connection,
+    flags::ClientFlags,
+    output::{Output, notice},
+    progress::Progress,
+    run_error, run_ids,
+};
+use crate::embedded_ui::EMBEDDED_UI;
+
+const PUBLISH_EXAMPLES: &str = "\
+Examples:
+  matyan publish 3fd1c0 --output site
+  matyan publish 3fd1c0 --output site --replace --artifacts
+  python -m http.server --directory site          look at the copy, on http://127.0.0.1:8000/
+
+The copy has the params, metrics, objects, logs and notes of the run. Everybody who can
+open it reads all of them: look for passwords in the logs before you publish them.";
+
+/// Key of the params in which clients keep the environment of a run: variables, packages and paths.
+const ENVIRONMENT: &str = "__system_params";
+
+#[derive(Debug, Args)]
+#[command(after_help = PUBLISH_EXAMPLES)]
+pub(crate) struct PublishFlags {
+    /// Hash of the run, or its first characters, at least four
+    run: String,
+    /// Directory to create; its parent need not exist
+    #[arg(long, short, value_name = "DIR")]
+    output: PathBuf,
+    /// Replace an earlier copy in the directory
+    #[arg(long)]
+    replace: bool,
+    /// Copy the artifacts of the run, too
+    #[arg(long)]
+    artifacts: bool,
+    /// Copy the environment of the script, too: its variables, packages, arguments and paths
+    #[arg(long)]
+    environment: bool,
+    #[command(flatten)]
+    client: ClientFlags,
+}
+
+/// Number and total size of the files of a copy.
+#[derive(Clone, Copy, Debug, Default)]
+struct CopySize {
+    files: u64,
+    bytes: u64,
+}
+
+impl CopySize {
+    fn add(&mut self, bytes: u64) {
+        self.files += 1;
+        self.bytes += bytes;
+    }
+}
+
+/// A copy that is being written.
+struct RunCopy<'c> {
+    channel: &'c Connection,
+    run_id: &'c str,
+    root: &'c Path,
+    progress: &'c Progress,
+    size: CopySize,
+    payloads: u64,
+}
+
+impl RunCopy<'_> {
+    /// The path of a file with data.
+    fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.root.join("data").join(name)
+    }
+
+    /// The number of the next payload.
+    fn next_payload(&mut self) -> u64 {
+        self.payloads += 1;
+        self.payloads
+    }
+
+    fn file_done(&mut self, bytes: u64) {
+        self.size.add(bytes);
+        self.progress.add_bytes(bytes);
+    }
+}
+
+pub(super) async fn run(flags: PublishFlags) -> Result<(), Error> {
+    let channel = flags.client.connect().await?;
+    let run_id = run_ids::complete(&channel, flags.run.clone()).await?;
+    let folder = PartialFolder::create(&flags.output, flags.replace)?;
+    let out = &mut Output::new(flags.client.connection.json);
+    let progress = Progress::new(0, "parts", out.json);
+    let mut copy = RunCopy {
+        channel: &channel,
+        run_id: &run_id,
+        root: folder.path(),
+        progress: &progress,
+        size: CopySize::default(),
+        payloads: 0,
+    };
+    let written = write(&mut copy, &flags).await;
+    let size = copy.size;
+    progress.finish();
+    let is_active = written?;
+    folder.keep()?;
+    if is_active {
+        notice("matyan: the run is still active: the copy has what was logged until now");
+    }
+    let shown = flags.output.display();
+    let CopySize { files, bytes } = size;
+    out.result(
+        &json!({"run_id": run_id, "directory": shown.to_string(), "files": files, "bytes": bytes}),
+        format!("{shown}: {files} files, {}", indicatif::HumanBytes(bytes)),
+    )?;
+    if !out.json {
+        out.line(format!("look at it: python -m http.server --directory {shown}"))?;
+    }
+    Ok(())
+}
+
+/// Writes all files, and returns whether the run is active.
+async fn write(copy: &mut RunCopy<'_>, flags: &PublishFlags) -> Result<bool, Error> {
+    for name in ["series", "objects", "payloads", "artifacts"] {
+        let path = copy.path(name);
+        fs::create_dir_all(&path).map_err(file_error(&path))?;
+    }
+    let now = OffsetDateTime::now_utc();
+    let now_ms = i64::try_from(now.unix_timestamp_nanos() / 1_000_000).unwrap_or_default();
+    site::write(&EMBEDDED_UI, copy.root, copy.run_id, now_ms, &mut copy.size)?;
+    let mut run = read_run(copy, flags.environment).await?;
+    let series = read_series(copy).await?;
+    copy.progress.set(0, series.len() as u64 + 1);
+    let (metrics, others): (Vec<_>, Vec<_>) =
+        series.into_iter().partition(|info| info.r#type() == SeriesType::Metric);
+    let mut published = PublishedRun {
+        notes: read_notes(copy).await?,
+        goals: read_goals(copy).await?,
+        omits_artifacts: !flags.artifacts,
+        ..PublishedRun::default()
+    };
+    for info in &metrics {
+        published.series.push(metrics::write(copy, info).await?);
+        copy.progress.increment();
+    }
+    for (index, info) in others.iter().filter(|info| media::is_shown(info)).enumerate() {
+        published.sequences.push(media::write(copy, index, info).await?);
+        copy.progress.increment();
+    }
+    logs::write(copy, &mut published).await?;
+    if flags.artifacts {
+        artifacts::write(copy, &mut published).await?;
+    }
+    let is_active = run.props.as_ref().is_some_and(|props| props.active);
+    run.series = metrics;
+    published.run = Some(run);
+    let path = copy.path("run.bin");
+    let encoded = published.encode_to_vec();
+    fs::write(&path, &encoded).map_err(file_error(&path))?;
+    copy.file_done(encoded.len() as u64);
+    copy.progress.increment();
+    Ok(is_active)
+}
+
+async fn read_run(copy: &RunCopy<'_>, has_environment: bool) -> Result<Run, Error> {
+    let parts = RunParts { props: true, params: true, system_params: true, ..RunParts::default() };
+    let request = GetRequest { run_id: copy.run_id.to_owned(), parts: Some(parts) };
+    let answer = client!(RunServiceClient, copy.channel.clone()).get(request).await;
+    let mut run = answer.map_err(run_error(copy.run_id))?.into_inner().run.unwrap_or_default();
+    if !has_environment {
+        run.params = without_environment(&run.params)?.into();
+    }
+    Ok(run)
+}
+
+async fn read_series(copy: &RunCopy<'_>) -> Result<Vec<SeriesInfo>, Error> {
+    let request = ListRequest { run_id: copy.run_id.to_owned(), ..ListRequest::default() };
+    let answer = client!(SeriesServiceClient, copy.channel.clone()).list(request).await;
+    let mut messages = answer.map_err(run_error(copy.run_id))?.into_inner();
+    let mut series = Vec::new();
+    while let Some(message) = messages.message().await? {
+        series.extend(message.series);
+    }
+    Ok(series)
+}
+
+async fn read_notes(copy: &RunCopy<'_>) -> Result<Vec<notes::Note>, Error> {
+    let owner = Owner { kind: Some(Kind::RunId(copy.run_id.to_owned())) };
+    let request = notes::ListRequest { owner: Some(owner) };
+    let answer = client!(NoteServiceClient, copy.channel.clone()).list(request).await;
+    let mut messages = answer.map_err(run_error(copy.run_id))?.into_inner();
+    let mut notes = Vec::new();
+    while let Some(message) = messages.message().await? {
+        notes.extend(message.notes);
+    }
+    Ok(notes)
+}
+
+async fn read_goals(copy: &RunCopy<'_>) -> Result<Vec<matyan_proto::metrics::v1::Goal>, Error> {
+    let answer = client!(MetricServiceClient, copy.channel.clone()).list_goals(ListGoalsRequest {}).await?;
+    Ok(answer.into_inner().goals)
+}
+
+/// Params without the environment of the script.
+fn without_environment(params: &[u8]) -> Result<Vec<u8>, Error> {
+    let mut map = cbor::decode_map(params).map_err(|_| {
+        Error::Message("cannot read the params: the server may be newer than this command".to_owned())
+    })?;
+    map.remove(ENVIRONMENT);
+    Ok(cbor::encode_map(&map))
+}
+
+fn file_error(path: &Path) -> impl Fn(io::Error) -> Error + '_ {
+    move |error| {
+        let path = path.display();
+        Error::Message(format!("failed to write {path} ({error}): make room, or choose another --output"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use matyan_value::{Map, Value};
+
+    use super::*;
+
+    #[test]
+    fn the_environment_is_left_out() {
+        let params = |names: &[&str]| -> Vec<u8> {
+            let map: Map = names.iter().map(|name| ((*name).to_owned(), Value::Null)).collect();
+            cbor::encode_map(&map)
+        };
+        let left = without_environment(&params(&["hparams", ENVIRONMENT, "__progress__"])).unwrap();
+        assert_eq!(left, params(&["hparams", "__progress__"]));
+        assert!(without_environment(b"?").is_err());
+    }
+}

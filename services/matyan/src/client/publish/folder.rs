@@ -1,0 +1,139 @@
+//! The folder of a copy: it gets its own name only when it is complete.
+
+use std::{
+    fs::{self, Permissions},
+    io,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use tempfile::TempDir;
+
+use super::{
+    Error, file_error,
+    site::{INDEX, MARK},
+};
+
+/// A folder that is removed unless it is kept.
+pub(super) struct PartialFolder {
+    folder: TempDir,
+    path: PathBuf,
+    replaces: bool,
+}
+
+impl PartialFolder {
+    /// Fails if there is something at the path, unless it is an empty folder, or `replaces` is set and it is a
+    /// copy that was published earlier.
+    pub(super) fn create(path: &Path, replaces: bool) -> Result<Self, Error> {
+        check(path, replaces)?;
+        let parent = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::create_dir_all(parent).map_err(file_error(parent))?;
+        // Readable by others, as far as the umask allows it, unlike other temporary folders.
+        let mut name = tempfile::Builder::new();
+        name.prefix(".matyan-").suffix(".part").permissions(Permissions::from_mode(0o777));
+        let folder = name.tempdir_in(parent).map_err(file_error(parent))?;
+        Ok(Self { folder, path: path.to_owned(), replaces })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Gives the folder its name, instead of what was there.
+    pub(super) fn keep(self) -> Result<(), Error> {
+        let Self { folder, path, replaces } = self;
+        let written = folder.path();
+        // Renamed over an empty folder; an earlier copy has to leave first.
+        let moved = match fs::rename(written, &path) {
+            Err(error) if replaces && is_in_the_way(&error) && is_copy(&path) => replace(written, &path),
+            outcome => outcome,
+        };
+        moved.map_err(file_error(&path))?;
+        // Nothing is left to remove.
+        drop(folder.keep());
+        Ok(())
+    }
+}
+
+fn is_in_the_way(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists)
+}
+
+fn replace(written: &Path, path: &Path) -> io::Result<()> {
+    let old = written.with_extension("old");
+    fs::rename(path, &old)?;
+    if let Err(error) = fs::rename(written, path) {
+        fs::rename(&old, path)?;
+        return Err(error);
+    }
+    fs::remove_dir_all(&old)
+}
+
+fn check(path: &Path, replaces: bool) -> Result<(), Error> {
+    let shown = path.display();
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(file_error(path)(error)),
+    };
+    if entries.count() == 0 || (replaces && is_copy(path)) {
+        return Ok(());
+    }
+    Err(Error::Message(if is_copy(path) {
+        format!("{shown} contains an earlier copy: use --replace to replace it, or choose another --output")
+    } else {
+        format!(
+            "{shown} is not empty, and is no published copy: choose another --output, or empty it yourself"
+        )
+    }))
+}
+
+/// Whether a folder was published earlier.
+fn is_copy(path: &Path) -> bool {
+    fs::read_to_string(path.join(INDEX)).is_ok_and(|page| page.contains(MARK))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn publish(path: &Path, replaces: bool, text: &str) -> Result<(), Error> {
+        let folder = PartialFolder::create(path, replaces)?;
+        fs::write(folder.path().join(INDEX), format!("{MARK} {text}")).unwrap();
+        folder.keep()
+    }
+
+    #[test]
+    fn only_an_earlier_copy_is_replaced() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("a/copy");
+        publish(&path, false, "one").unwrap();
+        let error = publish(&path, false, "two").unwrap_err().to_string();
+        assert!(error.contains("use --replace"), "{error}");
+        fs::write(path.join("data"), "of the earlier copy").unwrap();
+        publish(&path, true, "two").unwrap();
+        assert_eq!(fs::read_to_string(path.join(INDEX)).unwrap(), format!("{MARK} two"));
+        assert!(!path.join("data").exists());
+        // Neither the partial folder nor the earlier copy is left.
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+
+        let own = parent.path().join("own");
+        fs::create_dir(&own).unwrap();
+        publish(&own, false, "three").unwrap();
+        fs::write(own.join(INDEX), "a page of somebody").unwrap();
+        let error = publish(&own, true, "four").unwrap_err().to_string();
+        assert!(error.contains("is no published copy"), "{error}");
+        assert_eq!(fs::read_to_string(own.join(INDEX)).unwrap(), "a page of somebody");
+    }
+
+    #[test]
+    fn a_failed_copy_leaves_nothing() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("copy");
+        drop(PartialFolder::create(&path, false).unwrap());
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
+        let file = parent.path().join("file");
+        fs::write(&file, "kept").unwrap();
+        assert!(PartialFolder::create(&file, true).is_err());
+    }
+}
