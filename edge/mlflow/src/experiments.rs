@@ -180,7 +180,7 @@ async fn create_named(channels: &Channels, name: &str) -> Result<ExperimentInfo>
         Err(status) if status.code() == Code::AlreadyExists => {
             let message = match by_name(channels, name).await? {
                 Some(found) if found.is_deleted => format!(
-                    "Experiment '{name}' already exists in deleted state. Restore it, or choose another name."
+                    "Experiment(name={name}) already exists in deleted state. Restore it, or choose another name."
                 ),
                 _ => format!("Experiment(name={name}) already exists."),
             };

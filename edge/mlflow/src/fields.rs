@@ -168,7 +168,7 @@ impl Fields {
 
 /// The error for an absent field.
 pub(crate) fn missing(name: &str) -> MlflowError {
-    MlflowError::invalid(format!("Missing value for required parameter '{name}'"))
+    MlflowError::invalid(format!("Missing value for required parameter '{name}'."))
 }
 
 fn wrong(name: &str, value: &Value, expected: &str) -> MlflowError {

@@ -175,7 +175,7 @@ impl Parser<'_> {
         }
     }
 
-    /// A list of texts in parentheses.
+    /// A list of texts in parentheses. It may end with a comma, because Python writes a tuple of one text like that.
     fn texts(&mut self) -> Result<Vec<String>> {
         let wrong = "`IN` must be followed by a list of texts in quotes, such as ('a', 'b')";
         if self.take() != Some(Token::Open) {
@@ -188,6 +188,7 @@ impl Parser<'_> {
                 Some(Token::Word(parts)) if parts.len() == 1 && parts[0].is_quoted => {
                     texts.push(parts[0].text.clone());
                 }
+                Some(Token::Close) if !texts.is_empty() => return Ok(texts),
                 _ => return Err(self.error(wrong)),
             }
             match self.take() {
@@ -398,7 +399,7 @@ mod tests {
             ],
         );
         check(
-            "attr.run_id not in ('a')",
+            "attr.run_id not in ('a',)",
             &[comparison(Attribute, "run_id", NotIn, Operand::Texts(vec!["a".into()]))],
         );
         check(
@@ -428,7 +429,8 @@ mod tests {
             "params.\"a = 'x'",
             "run_id IN 'a'",
             "run_id IN ()",
-            "run_id IN ('a',)",
+            "run_id IN (,)",
+            "run_id IN ('a',,)",
             "run_id NOT 'a'",
             "tags.a IS 'x'",
             "metrics.loss = 5x",

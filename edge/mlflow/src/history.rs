@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::batch::Point;
 use crate::error::{MlflowError, Result};
-use crate::fields::Fields;
+use crate::fields::{Fields, missing};
 use crate::metric_log::{points_of, points_request};
 use crate::names::check_run_id;
 use crate::numbers::float;
@@ -171,7 +171,7 @@ fn run_ids(fields: &Fields) -> Result<Vec<String>> {
     let mut ids = fields.texts("run_ids")?;
     ids.extend(fields.texts("run_id")?);
     if ids.is_empty() {
-        return Err(MlflowError::invalid("Missing value for required parameter 'run_ids'"));
+        return Err(missing("run_ids"));
     }
     if ids.len() > MAX_RUNS {
         let message = format!("The request has more than {MAX_RUNS} 'run_ids': send several requests");
@@ -188,11 +188,22 @@ pub(crate) async fn get_history_bulk(channels: &Channels, fields: &Fields) -> Re
     for run_id in run_ids(fields)? {
         check_run(channels, &run_id).await?;
         let room = limit.saturating_sub(metrics.len());
-        let (mut points, _) = read_page(channels, &run_id, key, Start::BEGINNING, room).await?;
-        sort(&mut points);
-        metrics.extend(points.iter().map(|point| view_with_run(key, point, &run_id)));
+        if room == 0 {
+            continue;
+        }
+        let most = MAX_BULK_POINTS as usize;
+        let (points, _) = read_page(channels, &run_id, key, Start::BEGINNING, most).await?;
+        metrics.extend(first_points(points, room).iter().map(|point| view_with_run(key, point, &run_id)));
     }
     Ok(json!({"metrics": metrics}))
+}
+
+/// The first points in MLflow's order. A point that a later one has replaced is stored before all shown points, so
+/// points are sorted before some are left out.
+fn first_points(mut points: Vec<Point>, count: usize) -> Vec<Point> {
+    sort(&mut points);
+    points.truncate(count);
+    points
 }
 
 fn view_with_run(key: &str, point: &Point, run_id: &str) -> Value {
@@ -245,6 +256,17 @@ pub(crate) async fn get_history_bulk_interval(channels: &Channels, fields: &Fiel
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_points_are_the_earliest_ones() {
+        let point = |step, time_ms, value| Point { step, time_ms, value };
+        let repeated_first = vec![point(3, 1, 11.0), point(3, 1, 10.0), point(2, 1, 9.0), point(3, 2, 12.0)];
+        let values = |count| -> Vec<f64> {
+            first_points(repeated_first.clone(), count).iter().map(|point| point.value).collect()
+        };
+        assert_eq!(values(2), [9.0, 10.0]);
+        assert_eq!(values(9), [9.0, 10.0, 11.0, 12.0]);
+    }
 
     #[test]
     fn tokens_are_read_back() {

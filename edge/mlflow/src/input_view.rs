@@ -56,6 +56,11 @@ pub(crate) fn outputs_view(params: &Map) -> serde_json::Value {
     json!({"model_outputs": models})
 }
 
+/// Whether a run has the data set with this key.
+pub(crate) fn has_dataset(params: &Map, id: &str) -> bool {
+    members(params, DATASETS).any(|(known, _)| known == id)
+}
+
 /// The data sets of a run.
 pub(crate) fn datasets(params: &Map) -> impl Iterator<Item = &Map> {
     members(params, DATASETS).filter_map(|(_, dataset)| dataset.as_map())

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use crate::batch::{RunBatch, publish};
 use crate::error::{MlflowError, Result};
-use crate::fields::Fields;
-use crate::input_view::MEMBERS;
+use crate::fields::{Fields, missing};
+use crate::input_view::{MEMBERS, has_dataset};
 use crate::names::{check_length, check_run_id};
 use crate::run_locks::RunLocks;
 use crate::run_names::{DATASETS, INPUT_MODELS, MLFLOW, OUTPUT_MODELS, at_path};
@@ -34,11 +34,8 @@ pub(crate) async fn log_inputs(
     if datasets.len() > MAX_DATASETS {
         return Err(MlflowError::invalid(format!("A request can contain at most {MAX_DATASETS} datasets")));
     }
+    let datasets = datasets.iter().map(stored_dataset).collect::<Result<Vec<_>>>()?;
     let mut batch = RunBatch::default();
-    for dataset in &datasets {
-        let (id, value) = stored_dataset(dataset)?;
-        batch.set(&at_path([MLFLOW, DATASETS, &id], value));
-    }
     for model in fields.objects("models")? {
         let id = model.required("model_id")?;
         // A map of one entry would be merged instead of stored.
@@ -46,6 +43,9 @@ pub(crate) async fn log_inputs(
     }
     let _guard = locks.lock(run_id).await?;
     let run = RunSnapshot::read_for_write(channels, run_id).await?;
+    for (id, value) in new_datasets(datasets, &run.params) {
+        batch.set(&at_path([MLFLOW, DATASETS, &id], value));
+    }
     run.check_room(batch.params_bytes)?;
     publish(channels, run_id, batch).await?;
     Ok(json!({}))
@@ -72,11 +72,15 @@ pub(crate) async fn log_outputs(
     Ok(json!({}))
 }
 
+/// The data sets that a run does not have yet. A data set that is logged again stays as it was logged first.
+fn new_datasets(mut datasets: Vec<(String, Value)>, params: &Map) -> Vec<(String, Value)> {
+    datasets.retain(|(id, _)| !has_dataset(params, id));
+    datasets
+}
+
 /// The key and the stored form of a data set.
 fn stored_dataset(input: &Fields) -> Result<(String, Value)> {
-    let dataset = input
-        .object("dataset")?
-        .ok_or_else(|| MlflowError::invalid("Missing value for required parameter 'dataset'"))?;
+    let dataset = input.object("dataset")?.ok_or_else(|| missing("dataset"))?;
     for name in ["name", "digest", "source_type", "source"] {
         dataset.required(name)?;
     }
@@ -124,6 +128,21 @@ mod tests {
         assert_eq!(inputs_view(&params), expected);
         let summary = datasets(&params).map(|dataset| dataset_summary("0", dataset)).next().unwrap();
         assert_eq!(summary, json!({"experiment_id": "0", "name": "d", "digest": "x", "context": "train"}));
+    }
+
+    #[test]
+    fn a_dataset_stays_as_it_was_logged_first() {
+        let stored = |digest: &str, schema: &str| {
+            let dataset =
+                json!({"name": "d", "digest": digest, "source_type": "t", "source": "s", "schema": schema});
+            stored_dataset(&Fields::of_json(json!({"dataset": dataset}).to_string().as_bytes()).unwrap())
+                .unwrap()
+        };
+        let (id, first) = stored("x", "first");
+        let params = at_path([MLFLOW, DATASETS, &id], first);
+        let again = new_datasets(vec![stored("x", "second"), stored("y", "third")], &params);
+        assert_eq!(again, [stored("y", "third")]);
+        assert_eq!(new_datasets(vec![stored("x", "second")], &Map::new()).len(), 1);
     }
 
     #[test]

@@ -91,9 +91,18 @@ fn unsupported(key: &str) -> MlflowError {
 
 /// Sorts entries. Entries without a value come last in both directions.
 pub(crate) fn sort<E: Searched>(entries: Vec<E>, order: &[OrderKey]) -> Result<Vec<E>> {
+    sort_by_values(entries, order, |entry, position| entry.value(&order[position].identifier))
+}
+
+/// Sorts entries by values that the caller finds for each key, which it gets as its position in the order.
+pub(crate) fn sort_by_values<E>(
+    entries: Vec<E>,
+    order: &[OrderKey],
+    value: impl Fn(&E, usize) -> Result<Option<LocalValue>>,
+) -> Result<Vec<E>> {
     let mut keyed = Vec::with_capacity(entries.len());
     for entry in entries {
-        let values = order.iter().map(|key| entry.value(&key.identifier)).collect::<Result<Vec<_>>>()?;
+        let values = (0..order.len()).map(|position| value(&entry, position)).collect::<Result<Vec<_>>>()?;
         keyed.push((values, entry));
     }
     keyed.sort_by(|(one, _), (other, _)| {

@@ -18,7 +18,7 @@ use crate::error::{ErrorCode, MlflowError, Result};
 use crate::experiments;
 use crate::fields::Fields;
 use crate::filter::{self, Identifier, IdentifierKind};
-use crate::local_filter::{LocalValue, Searched, matches, page, sort};
+use crate::local_filter::{LocalValue, Searched, matches, page, sort_by_values};
 use crate::logged_metric::LoggedMetric;
 use crate::names::{MODEL_TAG_CHARS, PARAM_CHARS, check_key, check_length, check_run_id, is_model_id};
 use crate::numbers::{float, read_float};
@@ -37,6 +37,9 @@ const FINAL_STATUSES: [&str; 2] = ["LOGGED_MODEL_READY", "LOGGED_MODEL_UPLOAD_FA
 
 /// Size of a model up to which metrics are stored with it. The rest of the document is left to its params and tags.
 const MODEL_BYTES: usize = NAMED_DOCUMENT_BYTES / 2;
+
+/// The tag of a model that lists the versions in the registry that were made of it.
+const VERSIONS_TAG: &str = "mlflow.modelVersions";
 
 /// The folder of a model among the artifacts of its run.
 pub(crate) fn folder(model_id: &str) -> String {
@@ -268,6 +271,14 @@ pub(crate) async fn log_params(channels: &Channels, fields: &Fields) -> Result<V
     Ok(json!({}))
 }
 
+/// The text of the tag that lists versions, as MLflow's own server writes it.
+fn versions_text(registrations: &[Value]) -> String {
+    let one = |it: &Value| {
+        format!(r#"{{"name": {}, "version": {}}}"#, it["name"], it["version"].as_str().unwrap_or_default())
+    };
+    format!("[{}]", registrations.iter().map(one).collect::<Vec<_>>().join(", "))
+}
+
 /// Notes that a version in the registry was made of a model.
 pub(crate) async fn add_registration(
     channels: &Channels,
@@ -279,6 +290,8 @@ pub(crate) async fn add_registration(
         let registrations = content.entry("registrations").or_insert_with(|| json!([]));
         if let Some(registrations) = registrations.as_array_mut() {
             registrations.push(json!({"name": name, "version": version}));
+            let text = versions_text(registrations);
+            map_in(content, "tags").insert(VERSIONS_TAG.to_owned(), text.into());
         }
         Ok(())
     })
@@ -382,14 +395,46 @@ fn keep_latest(stored: &mut Vec<Value>, new: Value) {
     }
 }
 
-/// A model in a search.
-struct FoundModel {
-    id: String,
-    content: Map<String, Value>,
+/// A data set of a search: only metrics of such data sets count.
+struct SearchedDataset {
+    name: String,
+    digest: Option<String>,
 }
 
-impl Searched for FoundModel {
-    fn value(&self, identifier: &Identifier) -> Result<Option<LocalValue>> {
+impl SearchedDataset {
+    fn parse(fields: &Fields) -> Result<Self> {
+        let digest = fields.text("dataset_digest")?.filter(|digest| !digest.is_empty());
+        Ok(Self { name: fields.required("dataset_name")?.to_owned(), digest: digest.map(str::to_owned) })
+    }
+
+    fn has(&self, metric: &Value) -> bool {
+        metric["dataset_name"] == self.name
+            && self.digest.as_ref().is_none_or(|digest| metric["dataset_digest"] == *digest)
+    }
+}
+
+/// A model in a search.
+struct FoundModel<'d> {
+    id: String,
+    content: Map<String, Value>,
+    /// Data sets of the search; empty if all metrics count.
+    datasets: &'d [SearchedDataset],
+}
+
+impl FoundModel<'_> {
+    /// The metrics of these data sets, or all metrics if there are no data sets.
+    fn metrics_of(&self, datasets: &[SearchedDataset]) -> impl Iterator<Item = &Value> {
+        let metrics = self.content.get("metrics").and_then(Value::as_array).into_iter().flatten();
+        metrics
+            .filter(move |metric| datasets.is_empty() || datasets.iter().any(|dataset| dataset.has(metric)))
+    }
+
+    fn is_of_datasets(&self) -> bool {
+        self.datasets.is_empty() || self.metrics_of(self.datasets).next().is_some()
+    }
+
+    /// The value with a name; of a metric, the latest value for these data sets.
+    fn value_of(&self, identifier: &Identifier, datasets: &[SearchedDataset]) -> Result<Option<LocalValue>> {
         let key = identifier.key.as_str();
         let text_in = |name: &str| {
             let members = self.content.get(name).and_then(Value::as_object);
@@ -400,51 +445,89 @@ impl Searched for FoundModel {
             IdentifierKind::Tag => Ok(text_in("tags")),
             IdentifierKind::Param => Ok(text_in("params")),
             IdentifierKind::Metric => {
-                let metrics = self.content.get("metrics").and_then(Value::as_array).into_iter().flatten();
-                let latest = metrics
+                let latest = self
+                    .metrics_of(datasets)
                     .filter(|metric| metric["key"] == key)
                     .max_by_key(|metric| (metric["step"].as_i64(), metric["timestamp"].as_i64()));
                 Ok(latest.and_then(|metric| read_float(&metric["value"])).map(LocalValue::Number))
             }
-            IdentifierKind::Attribute => match key {
-                "name" | "status" | "model_type" | "source_run_id" | "experiment_id" => {
-                    Ok(Some(LocalValue::Text(member(&self.content, key).to_owned())))
-                }
-                "model_id" => Ok(Some(LocalValue::Text(self.id.clone()))),
-                "creation_timestamp" | "creation_time" | "creation_timestamp_ms" => {
-                    Ok(Some(LocalValue::time(integer(&self.content, "created_ms"))))
-                }
-                "last_updated_timestamp" | "last_updated_timestamp_ms" => {
-                    Ok(Some(LocalValue::time(integer(&self.content, "updated_ms"))))
-                }
-                other => Err(MlflowError::invalid(format!("Invalid attribute key '{other}' specified"))),
-            },
+            IdentifierKind::Attribute => self.attribute(key),
             IdentifierKind::Dataset => {
                 Err(MlflowError::invalid("Invalid search expression for logged models"))
             }
         }
     }
+
+    fn attribute(&self, key: &str) -> Result<Option<LocalValue>> {
+        match key {
+            "name" | "status" | "model_type" | "source_run_id" | "experiment_id" => {
+                Ok(Some(LocalValue::Text(member(&self.content, key).to_owned())))
+            }
+            "model_id" => Ok(Some(LocalValue::Text(self.id.clone()))),
+            "creation_timestamp" | "creation_time" | "creation_timestamp_ms" => {
+                Ok(Some(LocalValue::time(integer(&self.content, "created_ms"))))
+            }
+            "last_updated_timestamp" | "last_updated_timestamp_ms" => {
+                Ok(Some(LocalValue::time(integer(&self.content, "updated_ms"))))
+            }
+            other => Err(MlflowError::invalid(format!("Invalid attribute key '{other}' specified"))),
+        }
+    }
+}
+
+impl Searched for FoundModel<'_> {
+    fn value(&self, identifier: &Identifier) -> Result<Option<LocalValue>> {
+        self.value_of(identifier, self.datasets)
+    }
+}
+
+/// The order of a search of models. A key that is a metric may be for one data set.
+struct ModelOrder {
+    keys: Vec<OrderKey>,
+    /// The data set of each key: none, or one.
+    datasets: Vec<Vec<SearchedDataset>>,
+}
+
+impl ModelOrder {
+    fn parse(fields: &Fields) -> Result<Self> {
+        let mut order = Self { keys: Vec::new(), datasets: Vec::new() };
+        for key in fields.objects("order_by")? {
+            let identifier = filter::parse_identifier(key.required("field_name")?)?;
+            let is_descending = !key.flag_or("ascending", true)?;
+            order.keys.push(OrderKey { identifier, is_descending });
+            let has_dataset = key.text("dataset_name")?.is_some_and(|name| !name.is_empty());
+            let dataset = has_dataset.then(|| SearchedDataset::parse(&key)).transpose()?;
+            order.datasets.push(dataset.into_iter().collect());
+        }
+        Ok(order)
+    }
+
+    fn sort<'d>(&self, found: Vec<FoundModel<'d>>) -> Result<Vec<FoundModel<'d>>> {
+        sort_by_values(found, &self.keys, |model, position| {
+            let datasets = self.datasets[position].as_slice();
+            let datasets = if datasets.is_empty() { model.datasets } else { datasets };
+            model.value_of(&self.keys[position].identifier, datasets)
+        })
+    }
 }
 
 pub(crate) async fn search(channels: &Channels, fields: &Fields) -> Result<Value> {
     let filter = filter::parse(fields.text("filter")?.unwrap_or_default())?;
-    let mut order = Vec::new();
-    for key in fields.objects("order_by")? {
-        let identifier = filter::parse_identifier(key.required("field_name")?)?;
-        let is_descending = !key.flag_or("ascending", true)?;
-        order.push(OrderKey { identifier, is_descending });
-    }
+    let order = ModelOrder::parse(fields)?;
     let size = fields.max_results(DEFAULT_RESULTS, MAX_RESULTS)?;
     let experiment_ids = fields.texts("experiment_ids")?;
+    let datasets = fields.objects("datasets")?;
+    let datasets = datasets.iter().map(SearchedDataset::parse).collect::<Result<Vec<_>>>()?;
     let mut found = documents::list(channels, LOGGED_MODELS, |stored| {
-        let model = FoundModel { id: stored.name, content: stored.content };
+        let model = FoundModel { id: stored.name, content: stored.content, datasets: &datasets };
         let is_in = experiment_ids.iter().any(|id| id == member(&model.content, "experiment_id"));
-        let is_wanted = matches(&model, &filter)? && is_in && !is_deleted(&model.content);
+        let is_live = !is_deleted(&model.content);
+        let is_wanted = matches(&model, &filter)? && is_in && is_live && model.is_of_datasets();
         Ok(is_wanted.then_some(model))
     })
     .await?;
     found.sort_by_key(|model| (std::cmp::Reverse(integer(&model.content, "created_ms")), model.id.clone()));
-    let (found, next) = page(sort(found, &order)?, fields.text("page_token")?, size)?;
+    let (found, next) = page(order.sort(found)?, fields.text("page_token")?, size)?;
     let mut models = Vec::with_capacity(found.len());
     for model in &found {
         let location = location_of(channels, member(&model.content, "experiment_id")).await?;
@@ -475,6 +558,57 @@ mod tests {
             json!({"key": "a", "value": 1, "timestamp": 1, "step": 0, "run_id": "other"}),
         );
         assert_eq!(stored.len(), 2);
+    }
+
+    #[test]
+    fn a_search_may_be_for_data_sets() {
+        let content = json!({"metrics": [
+            {"key": "a", "value": 0.5, "dataset_name": "train", "dataset_digest": "1"},
+            {"key": "a", "value": 0.7, "dataset_name": "test", "dataset_digest": "2"},
+        ]});
+        let content = content.as_object().unwrap();
+        let finds = |datasets: Value, filter: &str| {
+            let fields = Fields::of_json(json!({"datasets": datasets}).to_string().as_bytes())?;
+            let datasets = fields.objects("datasets")?;
+            let datasets = datasets.iter().map(SearchedDataset::parse).collect::<Result<Vec<_>>>()?;
+            let model = FoundModel { id: String::new(), content: content.clone(), datasets: &datasets };
+            Ok::<_, MlflowError>(matches(&model, &filter::parse(filter)?)? && model.is_of_datasets())
+        };
+        assert!(finds(json!([]), "").unwrap());
+        assert!(finds(json!([{"dataset_name": "train"}]), "").unwrap());
+        assert!(finds(json!([{"dataset_name": "other"}, {"dataset_name": "test"}]), "").unwrap());
+        assert!(!finds(json!([{"dataset_name": "other"}]), "").unwrap());
+        assert!(!finds(json!([{"dataset_name": "train", "dataset_digest": "2"}]), "").unwrap());
+        assert!(finds(json!([{"dataset_name": "test", "dataset_digest": "2"}]), "metrics.a > 0.6").unwrap());
+        assert!(!finds(json!([{"dataset_name": "train"}]), "metrics.a > 0.6").unwrap());
+        finds(json!([{"dataset_digest": "2"}]), "").unwrap_err();
+    }
+
+    #[test]
+    fn models_are_sorted_by_a_metric_of_a_data_set() {
+        let model = |id: &str, train: f64, test: f64| {
+            let content = json!({"metrics": [
+                {"key": "a", "value": train, "step": 1, "dataset_name": "train"},
+                {"key": "a", "value": test, "step": 1, "dataset_name": "test"},
+            ]});
+            FoundModel { id: id.to_owned(), content: content.as_object().unwrap().clone(), datasets: &[] }
+        };
+        let sorted = |dataset: &str| {
+            let key = json!({"field_name": "metrics.a", "ascending": true, "dataset_name": dataset});
+            let fields = Fields::of_json(json!({"order_by": [key]}).to_string().as_bytes()).unwrap();
+            let models = vec![model("x", 1.0, 4.0), model("y", 2.0, 3.0)];
+            let sorted = ModelOrder::parse(&fields).unwrap().sort(models).unwrap();
+            sorted.into_iter().map(|model| model.id).collect::<Vec<_>>()
+        };
+        assert_eq!(sorted("train"), ["x", "y"]);
+        assert_eq!(sorted("test"), ["y", "x"]);
+    }
+
+    #[test]
+    fn registered_versions_are_listed_in_a_tag() {
+        let registrations = [json!({"name": "m", "version": "1"}), json!({"name": "m", "version": "2"})];
+        let text = r#"[{"name": "m", "version": 1}, {"name": "m", "version": 2}]"#;
+        assert_eq!(versions_text(&registrations), text);
     }
 
     #[test]

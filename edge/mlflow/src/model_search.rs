@@ -138,6 +138,21 @@ fn matching_versions<'m>(model: &'m RegisteredModel, filter: &[Comparison]) -> R
     Ok(found)
 }
 
+/// Sorts versions: the one that changed last comes first, unless the caller wants another order. Versions that are
+/// equal in this order are sorted by name, and the latest ones of a model come first.
+fn sort_versions<'m>(
+    mut found: Vec<FoundVersion<'m>>,
+    order: &[order::OrderKey],
+) -> Result<Vec<FoundVersion<'m>>> {
+    found.sort_by(|one, other| {
+        one.model.name.cmp(&other.model.name).then_with(|| other.number.cmp(&one.number))
+    });
+    if order.is_empty() {
+        found.sort_by_key(|it| std::cmp::Reverse(integer(it.version, "updated_ms")));
+    }
+    sort(found, order)
+}
+
 pub(crate) async fn search_versions(channels: &Channels, fields: &Fields) -> Result<Value> {
     let filter = filter::parse(fields.text("filter")?.unwrap_or_default())?;
     let order = order::parse(&fields.texts("order_by")?)?;
@@ -159,12 +174,7 @@ pub(crate) async fn search_versions(channels: &Channels, fields: &Fields) -> Res
     for model in &models {
         found.extend(matching_versions(model, &filter)?);
     }
-    // The model that changed last comes first, unless the caller wants another order.
-    found.sort_by(|one, other| {
-        let key = |it: &FoundVersion<'_>| (integer(it.version, "updated_ms"), it.number);
-        key(other).cmp(&key(one)).then_with(|| one.model.name.cmp(&other.model.name))
-    });
-    let (found, next) = page(sort(found, &order)?, fields.text("page_token")?, size)?;
+    let (found, next) = page(sort_versions(found, &order)?, fields.text("page_token")?, size)?;
     let views = found.iter().map(|it| version_view(it.model, it.number, it.version)).collect();
     Ok(answer("model_versions", views, next))
 }
@@ -196,6 +206,26 @@ mod tests {
         assert_eq!(found("name = 'm'"), [2]);
         assert_eq!(found("name = 'm' AND tags.`mlflow.prompt.is_prompt` = 'true'"), [1]);
         assert_eq!(found("tags.`mlflow.prompt.is_prompt` != 'true'"), [2]);
+    }
+
+    #[test]
+    fn equal_versions_are_sorted_by_name() {
+        let model = |name: &str, updated_ms: [i64; 2]| {
+            let [first, second] = updated_ms.map(|it| json!({"updated_ms": it}));
+            let content = json!({"versions": {"1": first, "2": second}}).as_object().unwrap().clone();
+            RegisteredModel { name: name.to_owned(), content }
+        };
+        let models = [model("b", [4, 1]), model("a", [1, 3])];
+        let sorted = |keys: &[&str]| -> Vec<(String, u64)> {
+            let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
+            let found = models.iter().flat_map(|model| matching_versions(model, &[]).unwrap()).collect();
+            let sorted = sort_versions(found, &order::parse(&keys).unwrap()).unwrap();
+            sorted.iter().map(|it| (it.model.name.clone(), it.number)).collect()
+        };
+        let named = |expected: [(&str, u64); 4]| expected.map(|(name, number)| (name.to_owned(), number));
+        assert_eq!(sorted(&[]), named([("b", 1), ("a", 2), ("a", 1), ("b", 2)]));
+        assert_eq!(sorted(&["version_number DESC"]), named([("a", 2), ("b", 2), ("a", 1), ("b", 1)]));
+        assert_eq!(sorted(&["name DESC"]), named([("b", 2), ("b", 1), ("a", 2), ("a", 1)]));
     }
 
     #[test]

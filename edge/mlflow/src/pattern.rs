@@ -1,7 +1,5 @@
 //! Patterns of `LIKE`: `%` stands for any text, `_` for one character.
 
-use crate::error::{MlflowError, Result};
-
 /// A pattern in pieces: the texts between its `%`. In a piece, `None` stands for any character.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pattern {
@@ -41,16 +39,17 @@ impl Pattern {
         at <= last_at
     }
 
-    /// A condition of MatyanQL on the text of the expression `value`: true exactly for the texts that match.
-    pub(crate) fn query(&self, value: &str) -> Result<String> {
-        let Some((first, rest)) = self.pieces.split_first() else { return Ok(format!("{value} == ''")) };
+    /// A condition of MatyanQL on the text of the expression `value`: true for the texts that match, except that a `_`
+    /// between two `%` stands for itself only.
+    pub(crate) fn query(&self, value: &str) -> String {
+        let Some((first, rest)) = self.pieces.split_first() else { return format!("{value} == ''") };
         let Some((last, middle)) = rest.split_last() else {
-            return Ok(match literal(first) {
+            return match literal(first) {
                 Some(text) => format!("{value} == {}", quote(&text)),
                 None => {
                     conjunction(std::iter::once(format!("len({value}) == {}", first.len())), value, first, 0)
                 }
-            });
+            };
         };
         let least: usize = self.pieces.iter().map(Vec::len).sum();
         let mut conditions = Vec::new();
@@ -60,9 +59,9 @@ impl Pattern {
         conditions.extend(at_beginning(value, first));
         conditions.extend(at_end(value, last));
         if !middle.is_empty() {
-            conditions.extend(in_between(value, first.len(), middle, last.len())?);
+            conditions.extend(in_between(value, first.len(), middle, last.len()));
         }
-        Ok(if conditions.is_empty() { format!("{value} is not None") } else { conditions.join(" and ") })
+        if conditions.is_empty() { format!("{value} is not None") } else { conditions.join(" and ") }
     }
 }
 
@@ -128,22 +127,19 @@ fn at_end(value: &str, piece: &[Option<char>]) -> Vec<String> {
     }
 }
 
-/// The conditions that pieces follow each other between the first and the last piece.
-fn in_between(value: &str, begin: usize, middle: &[Vec<Option<char>>], end: usize) -> Result<Vec<String>> {
+/// The conditions that pieces follow each other between the first and the last piece. MatyanQL finds texts without
+/// wildcards, so a `_` stands for itself here. MLflow's own client searches for the names of files like that.
+fn in_between(value: &str, begin: usize, middle: &[Vec<Option<char>>], end: usize) -> Vec<String> {
     let mut conditions = Vec::new();
     let mut from = begin.to_string();
     for (number, piece) in middle.iter().filter(|piece| !piece.is_empty()).enumerate() {
-        let Some(text) = literal(piece) else {
-            return Err(MlflowError::invalid(
-                "a pattern with `_` between two `%` is not supported: write it without `_`",
-            ));
-        };
+        let text: String = piece.iter().map(|letter| letter.unwrap_or('_')).collect();
         let place = format!("place{number}");
         conditions
             .push(format!("({place} := {value}.find({}, {from}, len({value}) - {end})) >= 0", quote(&text)));
         from = format!("{place} + {}", piece.len());
     }
-    Ok(conditions)
+    conditions
 }
 
 #[cfg(test)]
@@ -176,7 +172,7 @@ mod tests {
     #[test]
     fn patterns_become_conditions() {
         let check = |pattern: &str, expected: &str| {
-            assert_eq!(Pattern::new(pattern).query("v").unwrap(), expected, "{pattern}");
+            assert_eq!(Pattern::new(pattern).query("v"), expected, "{pattern}");
         };
         check("abc", "v == 'abc'");
         check("it's\n", "v == 'it\\'s\\n'");
@@ -190,6 +186,6 @@ mod tests {
             "a%b%c",
             "len(v) >= 3 and v.startswith('a') and v.endswith('c') and (place0 := v.find('b', 1, len(v) - 1)) >= 0",
         );
-        assert!(Pattern::new("%a_b%").query("v").is_err());
+        check("%a_b%", "len(v) >= 3 and (place0 := v.find('a_b', 0, len(v) - 0)) >= 0");
     }
 }

@@ -175,12 +175,12 @@ fn text_condition(
             Ok(format!("{value} is not None and {value} != {wanted}"))
         }
         (Comparator::Like, operand) => {
-            let pattern = Pattern::new(text(identifier, operand)?).query(value)?;
+            let pattern = Pattern::new(text(identifier, operand)?).query(value);
             Ok(format!("{value} is not None and {pattern}"))
         }
         (Comparator::CaselessLike, operand) => {
             let pattern = text(identifier, operand)?.to_lowercase();
-            let pattern = Pattern::new(&pattern).query(&format!("{value}.lower()"))?;
+            let pattern = Pattern::new(&pattern).query(&format!("{value}.lower()"));
             Ok(format!("{value} is not None and {pattern}"))
         }
         (Comparator::In, Operand::Texts(texts)) => Ok(format!("{value} in ({},)", list(texts))),

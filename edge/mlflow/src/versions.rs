@@ -1,6 +1,6 @@
 //! Versions of registered models.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::clock::now_ms;
 use crate::documents::{map_in, member};
@@ -59,15 +59,45 @@ fn answer(model: &RegisteredModel, version: &str) -> Result<Value> {
     Ok(json!({"model_version": version_view(model, number, found)}))
 }
 
+/// The version that a source such as `models:/name/3` names: the new version is a copy of it.
+fn copied_version(source: &str) -> Option<(&str, u64)> {
+    let (name, number) = source.strip_prefix("models:/")?.split_once('/')?;
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    Some((name, number.parse().ok().filter(|_| is_number)?))
+}
+
+/// The location of the files of a version.
+async fn files_of(channels: &Channels, version: &Map<String, Value>) -> Result<String> {
+    let location = match member(version, "location") {
+        "" => member(version, "source"),
+        location => location,
+    };
+    match location.strip_prefix("models:/").filter(|id| is_model_id(id)) {
+        Some(model_id) => logged_models::artifact_uri(channels, model_id).await,
+        None => Ok(location.to_owned()),
+    }
+}
+
+/// The location of the files of a new version if its source does not say it: a copy has the files of the version that
+/// it was made of. It is found now, because that version may be deleted later.
+async fn location_by_source(channels: &Channels, source: &str) -> Result<String> {
+    let Some((name, number)) = copied_version(source) else { return Ok(String::new()) };
+    let model = registry_store::find(channels, name).await?;
+    let copied = model.version(number).ok_or_else(|| no_version(name, &number.to_string()))?;
+    files_of(channels, copied).await
+}
+
 pub(crate) async fn create(channels: &Channels, fields: &Fields) -> Result<Value> {
     let name = fields.required("name")?;
     let source = fields.required("source")?;
     let tags = model_tags(fields)?;
-    if is_prompt(&tags) {
+    let location = if is_prompt(&tags) {
         check_prompt_source(source)?;
+        String::new()
     } else {
         check_source(source)?;
-    }
+        location_by_source(channels, source).await?
+    };
     let description = description(fields)?;
     let text = |name: &str| fields.text(name).map(Option::unwrap_or_default);
     let (run_id, run_link) = (text("run_id")?, text("run_link")?);
@@ -85,7 +115,7 @@ pub(crate) async fn create(channels: &Channels, fields: &Fields) -> Result<Value
         content.insert("last_version".to_owned(), number.into());
         let version = json!({
             "created_ms": now, "updated_ms": now, "source": source, "run_id": run_id, "run_link": run_link,
-            "description": description, "tags": tags, "stage": "None", "model_id": model_id,
+            "description": description, "tags": tags, "stage": "None", "model_id": model_id, "location": location,
         });
         map_in(content, "versions").insert(number.to_string(), version);
         Ok(())
@@ -170,12 +200,7 @@ pub(crate) async fn download_uri(channels: &Channels, fields: &Fields) -> Result
     let version = fields.identifier("version")?;
     let number = version_number(&version)?;
     let found = model.version(number).ok_or_else(|| no_version(&model.name, &version))?;
-    let source = member(found, "source");
-    let uri = match source.strip_prefix("models:/").filter(|id| is_model_id(id)) {
-        Some(model_id) => logged_models::artifact_uri(channels, model_id).await?,
-        None => source.to_owned(),
-    };
-    Ok(json!({"artifact_uri": uri}))
+    Ok(json!({"artifact_uri": files_of(channels, found).await?}))
 }
 
 pub(crate) async fn set_tag(channels: &Channels, fields: &Fields) -> Result<Value> {
@@ -205,6 +230,16 @@ pub(crate) async fn delete_tag(channels: &Channels, fields: &Fields) -> Result<V
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_source_may_name_another_version() {
+        assert_eq!(copied_version("models:/a model/12"), Some(("a model", 12)));
+        for other in
+            ["models:/m/Staging", "models:/m@best", "models:/m", "models:/m/+1", "models:/m/", "s3://b/1"]
+        {
+            assert_eq!(copied_version(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn local_sources_are_refused() {

@@ -9,6 +9,7 @@ use matyan_proto::common::v1::SeriesType;
 use matyan_proto::documents::v1 as documents;
 use matyan_proto::ingest::v1::Rejection;
 use matyan_proto::runs::v1 as runs;
+use matyan_proto::search::v1 as search;
 use matyan_proto::series::v1 as series;
 use serde_json::{Value, json};
 use tonic::Status;
@@ -19,6 +20,7 @@ use super::frontier::Frontier;
 const GET_RUN: &str = "runs.v1.RunService/Get";
 const GET_FILE: &str = "artifacts.v1.ArtifactService/Get";
 const GET_DOCUMENT: &str = "documents.v1.DocumentService/Get";
+const SEARCH_RUNS: &str = "search.v1.SearchService/Runs";
 const WRITE_DOCUMENT: &str = "documents.v1.DocumentService/Write";
 const DELETE_DOCUMENT: &str = "documents.v1.DocumentService/Delete";
 
@@ -251,12 +253,35 @@ async fn a_version_is_reused_only_with_its_files() {
     let by_name = r#"{ project(name: "p") { artifact(name: "data:v0") { state } } }"#;
     assert_eq!(port.execute(by_name).await["data"]["project"]["artifact"], json!({"state": "COMMITTED"}));
     port.backend.fails(GET_FILE, Vec::<artifacts::GetResponse>::new(), Status::not_found("no run"));
-    let answer = port.execute(LOG_ARTIFACT).await;
+    let tagged = LOG_ARTIFACT.replace("clientID", r#"entityName: "me", tags: [{tagName: "good"}], clientID"#);
+    let answer = port.execute(&tagged).await;
     assert_eq!(answer["data"]["createArtifact"], json!({"artifact": {"state": "PENDING"}}), "{answer}");
     let written: documents::WriteRequest = port.backend.last_request(WRITE_DOCUMENT);
     let written: Value = serde_json::from_slice(&written.content).unwrap();
     assert_eq!((&written["run_id"], &written["state"]), (&json!("r:p"), &json!("PENDING")));
+    assert_eq!((&written["entity"], &written["tags"]), (&json!("me"), &json!(["good"])));
     assert_eq!(port.execute(by_name).await["data"]["project"]["artifact"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_version_names_the_runs_that_have_used_it() {
+    let port = Port::with_run("r:p");
+    port.backend.answers(GET_DOCUMENT, [version()]);
+    let manifest = artifacts::get_response::Message::Artifact(artifacts::Artifact::default());
+    let found = artifacts::GetResponse { message: Some(manifest), ..artifacts::GetResponse::default() };
+    port.backend.answers(GET_FILE, [found]);
+    let props = Some(runs::Props::default());
+    let user = runs::Run { run_id: "user:p".to_owned(), props, ..runs::Run::default() };
+    let page = search::RunsResponse { runs: vec![user], done: true, ..search::RunsResponse::default() };
+    port.backend.answers(SEARCH_RUNS, [page]);
+    let users =
+        r#"{ project(name: "p") { artifact(name: "data:v0") { usedBy { edges { node { name } } } } } }"#;
+    let answer = port.execute(users).await;
+    let expected = json!({"edges": [{"node": {"name": "user"}}]});
+    assert_eq!(answer["data"]["project"]["artifact"]["usedBy"], expected, "{answer}");
+    let request: search::RunsRequest = port.backend.last_request(SEARCH_RUNS);
+    let text = request.query.unwrap().text;
+    assert_eq!(text, r#"run['wandb', 'used_artifacts', "x"] is not None"#);
 }
 
 #[tokio::test]

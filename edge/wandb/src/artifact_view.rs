@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use crate::batch::content_type;
-use crate::call::CallContext;
+use crate::call::{CallContext, entity_or_default};
 use crate::documents::{self, ARTIFACTS, COLLECTIONS};
 use crate::error::{Result, WandbError};
 use crate::files::{ARTIFACT_FOLDER, connection, known_size, listed_below, page, read_url, size};
@@ -127,10 +127,16 @@ fn sequence_node(
     })
 }
 
+/// The name of the entity with which a version was made. A request that names the version by its id has no other one,
+/// and clients compare it with the entity of their run.
+pub(crate) fn entity_of(artifact: &Members) -> &str {
+    entity_or_default(Some(text(artifact, "entity")))
+}
+
 /// A version by its id.
 pub(crate) async fn by_id(context: &CallContext, id: &str) -> Result<Value> {
     match documents::read(&context.channels, ARTIFACTS, id).await? {
-        Some(artifact) => node(context, crate::call::ENTITY, &artifact).await,
+        Some(artifact) => node(context, entity_of(&artifact), &artifact).await,
         None => Ok(Value::Null),
     }
 }
@@ -258,7 +264,26 @@ pub(crate) fn type_node(entity: &str, project: &str, name: &str) -> Value {
     })
 }
 
-/// The versions of a collection, newest first.
+/// Whether an order asks for the oldest versions first. Versions are numbered as they are made, and keep their times,
+/// so all keys mean the same order.
+fn is_oldest_first(order: Option<&str>) -> Result<bool> {
+    let Some(order) = order else { return Ok(false) };
+    let (key, is_ascending) = match order.strip_prefix('-') {
+        Some(key) => (key, false),
+        None => (order.strip_prefix('+').unwrap_or(order), true),
+    };
+    match key {
+        "version_index" | "versionIndex" | "created_at" | "createdAt" | "updated_at" | "updatedAt" => {
+            Ok(is_ascending)
+        }
+        other => Err(WandbError::invalid(format!(
+            "`order` has the key `{}`; known are version_index, created_at and updated_at",
+            other.escape_debug()
+        ))),
+    }
+}
+
+/// The versions of a collection, newest first unless the caller wants another order.
 pub(crate) async fn versions_of(
     context: &CallContext,
     sequence: &Node,
@@ -269,7 +294,10 @@ pub(crate) async fn versions_of(
     let full = collection_name(project, name)?;
     let members = documents::read(&context.channels, COLLECTIONS, &full).await?.unwrap_or_default();
     let (start, length) = page(arguments)?;
-    let ids: Vec<&str> = versions(&members).rev().filter_map(|version| version["id"].as_str()).collect();
+    let mut ids: Vec<&str> = versions(&members).filter_map(|version| version["id"].as_str()).collect();
+    if !is_oldest_first(arguments.text("order")?)? {
+        ids.reverse();
+    }
     let mut nodes = Vec::new();
     for id in ids.iter().skip(start).take(length) {
         if let Some(artifact) = documents::read(&context.channels, ARTIFACTS, id).await? {
@@ -419,6 +447,19 @@ pub(crate) fn type_of<'m>(artifact: &'m Members, collection: &'m Members) -> &'m
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_have_an_order() {
+        for (order, is_ascending) in [
+            (None, false),
+            (Some("version_index"), true),
+            (Some("+createdAt"), true),
+            (Some("-version_index"), false),
+        ] {
+            assert_eq!(is_oldest_first(order), Ok(is_ascending), "{order:?}");
+        }
+        is_oldest_first(Some("size")).unwrap_err();
+    }
 
     #[test]
     fn a_version_has_the_type_of_its_collection() {

@@ -8,10 +8,11 @@
 use serde_json::{Value, json};
 
 use crate::artifact_view::{
-    LATEST, MANIFEST, Members, artifact_id, collection_name, has_files, node, text, totals, versions,
+    LATEST, MANIFEST, Members, artifact_id, collection_name, entity_of, has_files, node, text, totals,
+    versions,
 };
 use crate::batch::{RunBatch, publish, publish_and_wait, wait_for_published};
-use crate::call::{CallContext, ENTITY, entity_or_default, project_or_default};
+use crate::call::{CallContext, entity_or_default, project_or_default};
 use crate::collections::{change_tags, tags_of};
 use crate::documents::{self, ARTIFACTS, COLLECTIONS};
 use crate::error::{Result, WandbError};
@@ -74,10 +75,12 @@ pub(crate) async fn create(context: &CallContext, arguments: &Arguments) -> Resu
     };
     let collection = collection_name(&project, &name)?;
     let digest_text = input.required("digest")?;
+    let tags = tags_of(&input, "tags")?;
     if input.flag("enableDigestDeduplication")
         && let Some(artifact) = version_of_digest(context, &collection, digest_text).await?
     {
         add_aliases_of(context, &input, &artifact).await?;
+        let artifact = add_tags(context, artifact, &tags).await?;
         return Ok(json!({"artifact": node(context, &entity, &artifact).await?}));
     }
     let run_name = input.text("runName")?.ok_or_else(|| {
@@ -93,6 +96,7 @@ pub(crate) async fn create(context: &CallContext, arguments: &Arguments) -> Resu
     let mut artifact = Members::new();
     for (member, value) in [
         ("id", id.as_str()),
+        ("entity", entity.as_str()),
         ("project", project.as_str()),
         ("collection", name.as_str()),
         ("type", input.required("artifactTypeName")?),
@@ -109,6 +113,7 @@ pub(crate) async fn create(context: &CallContext, arguments: &Arguments) -> Resu
     artifact.insert("created_us".to_owned(), now.into());
     artifact.insert("history_step".to_owned(), input.integer("historyStep")?.into());
     artifact.insert("aliases".to_owned(), requested_aliases(&input)?.into());
+    change_tags(&mut artifact, &tags, &[])?;
     let artifact = begin(context, &id, &artifact).await?;
     link(context, found, MADE_ARTIFACTS, &id).await?;
     Ok(json!({"artifact": node(context, &entity, &artifact).await?}))
@@ -182,6 +187,22 @@ async fn add_aliases_of(context: &CallContext, input: &Arguments, artifact: &Mem
         for alias in &aliases {
             known.insert(alias.clone(), id.into());
         }
+    })
+    .await
+}
+
+/// Adds the tags with which a known version is logged again.
+async fn add_tags(context: &CallContext, artifact: Members, tags: &[String]) -> Result<Members> {
+    if tags.is_empty() {
+        return Ok(artifact);
+    }
+    let id = text(&artifact, "id");
+    documents::change(&context.channels, ARTIFACTS, id, |members| {
+        if members.is_empty() {
+            return Err(no_artifact(id));
+        }
+        change_tags(members, tags, &[])?;
+        Ok(members.clone())
     })
     .await
 }
@@ -350,7 +371,7 @@ pub(crate) async fn commit(context: &CallContext, arguments: &Arguments) -> Resu
         Ok(members.clone())
     })
     .await?;
-    Ok(json!({"artifact": node(context, ENTITY, &artifact).await?}))
+    Ok(json!({"artifact": node(context, entity_of(&artifact), &artifact).await?}))
 }
 
 /// Sets the properties that a collection has for all of its versions, if they are missing. Earlier versions of this
@@ -433,7 +454,7 @@ pub(crate) async fn update(context: &CallContext, arguments: &Arguments) -> Resu
         Ok(members.clone())
     })
     .await?;
-    Ok(json!({"artifact": node(context, ENTITY, &artifact).await?}))
+    Ok(json!({"artifact": node(context, entity_of(&artifact), &artifact).await?}))
 }
 
 /// Records that a run has used a version.

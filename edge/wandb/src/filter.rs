@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Result, WandbError};
 use crate::json_text::check_values;
-use crate::names::{self, CONFIG, RunName, SUMMARY, WANDB};
+use crate::names::{self, CONFIG, RunName, SUMMARY, USED_ARTIFACTS, WANDB};
 
 /// Nesting of conditions.
 const MAX_DEPTH: usize = 30;
@@ -28,6 +28,11 @@ pub(crate) fn query(project: &str, filters: Option<&str>) -> Result<String> {
         Value::Object(conditions) => Ok(format!("{of_project} and ({})", all(project, &conditions, 0)?)),
         _ => Err(WandbError::invalid("`filters` must be an object")),
     }
+}
+
+/// A query for the runs that have used a version of an artifact.
+pub(crate) fn users_of(artifact_id: &str) -> String {
+    format!("run['{WANDB}', '{USED_ARTIFACTS}', {}] is not None", quoted(artifact_id))
 }
 
 fn all(project: &str, conditions: &Map<String, Value>, depth: usize) -> Result<String> {
@@ -445,6 +450,11 @@ mod tests {
         assert_eq!(quoted("a\"b\\c\nä"), "\"a\\\"b\\\\c\\U0000000a\\U000000e4\"");
         let filters = serde_json::json!({"config.a\"] or True #": "x"}).to_string();
         assert_eq!(translated(&filters), r#"(run.hparams["a\"] or True #"] == "x")"#);
+    }
+
+    #[test]
+    fn users_of_an_artifact_have_its_id() {
+        assert_eq!(users_of("1\"f"), r#"run['wandb', 'used_artifacts', "1\"f"] is not None"#);
     }
 
     #[test]

@@ -237,7 +237,7 @@ async fn artifact(context: &CallContext, node: &Node, field: &str, arguments: &A
         "files" | "filesByManifestEntries" => artifact_view::files(context, node, arguments).await,
         "currentManifest" => artifact_view::manifest(context, node).await,
         "createdBy" => artifact_view::creator(context, node).await,
-        "usedBy" => Ok(files::connection(Vec::new(), 0, 0)),
+        "usedBy" => search::users_of(context, node).await,
         "artifactMemberships" => Ok(json!({
             "edges": [{"node": {
                 "id": node.get("id"),

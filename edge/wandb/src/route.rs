@@ -18,6 +18,8 @@ pub enum Route {
         run: String,
         path: String,
     },
+    /// Reads a file of an artifact by its digest, which is refused.
+    FileByDigest,
     /// Figures that the client sends about itself, which are dropped.
     ClientTelemetry,
     /// The page of a run, to which the client points people.
@@ -42,6 +44,7 @@ impl Route {
                 run: decoded(run)?,
                 path: decoded(&rest.join("/"))?,
             }),
+            (&Method::GET, ["artifactsV2", _, _, ..]) => Some(Self::FileByDigest),
             (&Method::GET, [_, project, "runs", run]) => {
                 Some(Self::RunPage { project: decoded(project)?, run: decoded(run)? })
             }
@@ -55,6 +58,7 @@ impl Route {
             Self::Graphql => "/graphql/",
             Self::FileStream { .. } => "/files/{id}/{id}/{id}/file_stream/",
             Self::File { .. } => "/files/{id}/{id}/{id}/{id}/",
+            Self::FileByDigest => "/artifactsV2/{id}/",
             Self::ClientTelemetry => "/sdk/otel/v1/{id}/",
             Self::RunPage { .. } => "/{id}/{id}/runs/{id}/",
         }
@@ -66,7 +70,7 @@ impl Route {
             Self::Graphql => GRAPHQL_BYTES,
             Self::FileStream { .. } => FILE_STREAM_BYTES,
             Self::ClientTelemetry => TELEMETRY_BYTES,
-            Self::File { .. } | Self::RunPage { .. } => 0,
+            Self::File { .. } | Self::FileByDigest | Self::RunPage { .. } => 0,
         }
     }
 }
@@ -98,6 +102,8 @@ mod tests {
         assert_eq!(Route::find(&Method::POST, "/graphql"), Some(Route::Graphql));
         let page = Route::RunPage { project: text("p"), run: text("r") };
         assert_eq!(Route::find(&Method::GET, "/me/p/runs/r"), Some(page));
+        let by_digest = "/artifactsV2/default/me/p/data/1f/0a/a.txt";
+        assert_eq!(Route::find(&Method::GET, by_digest), Some(Route::FileByDigest));
         for (method, path) in [
             (Method::GET, "/graphql"),
             (Method::GET, "/files/me/p/r"),

@@ -97,9 +97,11 @@ impl RunSnapshot {
         }
     }
 
-    /// The names of the tags.
+    /// The names of the tags, sorted, so that clients get them in the same order each time.
     pub(crate) fn tags(&self) -> Vec<&str> {
-        self.props.tags.iter().map(|tag| tag.name.as_str()).collect()
+        let mut names: Vec<&str> = self.props.tags.iter().map(|tag| tag.name.as_str()).collect();
+        names.sort_unstable();
+        names
     }
 
     /// Ids of artifacts.
@@ -226,4 +228,19 @@ pub(crate) fn entity_node(entity: &str) -> serde_json::Value {
         "readOnly": false,
         "available": false,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use matyan_proto::runs::v1::TagRef;
+
+    use super::*;
+
+    #[test]
+    fn tags_are_sorted() {
+        let tag = |name: &str| TagRef { name: name.to_owned(), ..TagRef::default() };
+        let props = Props { tags: vec![tag("b"), tag("a")], ..Props::default() };
+        let run = RunSnapshot { run_id: String::new(), props, params: Map::new() };
+        assert_eq!(run.tags(), ["a", "b"]);
+    }
 }

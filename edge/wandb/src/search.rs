@@ -22,7 +22,7 @@ const PAGE_BYTES: usize = 32 << 20;
 pub(crate) async fn runs(context: &CallContext, project: &Node, arguments: &Arguments) -> Result<Value> {
     let (name, entity) = (project.known("name")?, project.known(ENTITY)?);
     let limit = arguments.integer("first")?.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
-    let mut request = RunsRequest {
+    let request = RunsRequest {
         query: Some(Query { text: filter::query(name, arguments.text("filters")?)?, ..Query::default() }),
         sort: filter::sort(arguments.text("order")?)?,
         limit: u32::try_from(limit).unwrap_or(u32::MAX),
@@ -31,6 +31,23 @@ pub(crate) async fn runs(context: &CallContext, project: &Node, arguments: &Argu
         count: true,
         ..RunsRequest::default()
     };
+    fitting_page(context, entity, request).await
+}
+
+/// The runs that have used a version of an artifact, on one page.
+pub(crate) async fn users_of(context: &CallContext, artifact: &Node) -> Result<Value> {
+    let request = RunsRequest {
+        query: Some(Query { text: filter::users_of(artifact.known("id")?), ..Query::default() }),
+        limit: u32::try_from(MAX_PAGE).unwrap_or(u32::MAX),
+        parts: Some(parts()),
+        count: true,
+        ..RunsRequest::default()
+    };
+    fitting_page(context, artifact.known(ENTITY)?, request).await
+}
+
+/// A page with as many of the wanted runs as fit.
+async fn fitting_page(context: &CallContext, entity: &str, mut request: RunsRequest) -> Result<Value> {
     loop {
         match read_page(context, entity, request.clone()).await? {
             RunPage::Complete(connection) => return Ok(connection),

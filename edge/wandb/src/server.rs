@@ -138,6 +138,10 @@ impl Wandb {
                 let name = RunName::new(&project, &run)?;
                 read_file(&context, &name, &file_path(&path)?).await.map(Answer::File)
             }
+            Route::FileByDigest => Err(WandbError::missing(
+                "files of artifacts are not read by their digest: call `download` of the artifact, with the path of the \
+                 file as `path_prefix`",
+            )),
             Route::ClientTelemetry => Ok(Answer::Empty),
             Route::RunPage { project, run } => {
                 let name = RunName::new(&project, &run)?;

@@ -33,6 +33,9 @@ def test_a_model_is_logged_and_loaded(mlflow):
         experiment_ids=[run.info.experiment_id], filter_string="name = 'line'", output_format="list"
     )
     assert [it.model_id for it in by_name] == [info.model_id]
+    assert mlflow.search_logged_models(
+        experiment_ids=[run.info.experiment_id], datasets=[{"dataset_name": "other"}], output_format="list"
+    ) == []
     by_metric = mlflow.search_logged_models(
         experiment_ids=[run.info.experiment_id], filter_string="metrics.accuracy > 0.6", output_format="list"
     )
@@ -95,6 +98,9 @@ def test_models_and_versions_are_managed(mlflow, name):
         client.get_model_version(name, "3")
     assert missing.value.error_code == "RESOURCE_DOES_NOT_EXIST"
     assert client.create_model_version(name, "s3://bucket/new").version == "4", "numbers are not used again"
+    copy = client.copy_model_version(f"models:/{name}/4", name)
+    client.delete_model_version(name, "4")
+    assert client.get_model_version_download_uri(name, copy.version) == "s3://bucket/new"
     client.update_registered_model(name, "second")
     client.set_registered_model_tag(name, "team", "b")
     # The client has no result for it.
