@@ -16,7 +16,7 @@ const statusOf = ({ active, outcome }: Props): string =>
 
 /** Properties of a run, with the title, width and values of their columns. */
 const PROPS = {
-  status: ['Status', 132, statusOf],
+  status: ['Status', 152, statusOf],
   experiment: ['Experiment', 124, ({ experiment }) => experiment?.name],
   created: ['Created', 98, ({ createdUs }) => new Date(milliseconds(createdUs)).toISOString()],
   duration: [
@@ -63,6 +63,8 @@ export const PROP_COLUMNS: readonly DataColumn[] = Object.keys(PROPS).map(name =
 /** The column of the names, which is always the first. */
 export const NAME_COLUMN = 'name';
 const NAME_PX = 250;
+/** On a phone the names leave room for a value. */
+const PHONE_NAME_PX = 150;
 
 export interface PlacedColumn {
   /** Absent for the names. */
@@ -84,6 +86,7 @@ export function placeColumns(
   pinned: readonly string[],
   left: number,
   hasDifferences = false,
+  isNarrow = false,
 ): PlacedColumn[] {
   const chosen = new Map(
     widths.map(text => [text.replace(/=\d+$/, ''), Number(/=(\d+)$/.exec(text)?.[1])]),
@@ -96,7 +99,8 @@ export function placeColumns(
     const usual = column.kind === 'prop' ? PROPS[column.name][1] : dataPx;
     return { column, text, title: columnTitle(column), width: widthOf(text, usual) };
   });
-  const name = { text: NAME_COLUMN, title: 'Name', width: widthOf(NAME_COLUMN, NAME_PX) };
+  const namePx = isNarrow ? PHONE_NAME_PX : NAME_PX;
+  const name = { text: NAME_COLUMN, title: 'Name', width: widthOf(NAME_COLUMN, namePx) };
   let end = left;
   const first = [name, ...placed.filter(({ text }) => pinned.includes(text))].map(one => {
     end += one.width;
