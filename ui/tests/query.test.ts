@@ -440,7 +440,7 @@ test('the cost of a query is next to it, with the plan', async () => {
   });
 });
 
-test('words find runs by their names, tags, experiments and hashes', async () => {
+test('words find runs by their names, descriptions, tags, experiments and hashes', async () => {
   const { hashes } = site.runs;
   const cases = [
     ['VIT trial', 15],
@@ -448,6 +448,7 @@ test('words find runs by their names, tags, experiments and hashes', async () =>
     ['"small / trial"', 15],
     ['VIT trial and not run.active', 15],
     ['distilled', 22],
+    ['"kind of thing"', 1],
     [hashes[3]!.slice(2, 16), 1],
   ] as const;
   await site.visit('/runs', async visit => {

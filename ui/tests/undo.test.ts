@@ -26,6 +26,7 @@ test.each(['light', 'dark'] as const)('archived runs come back, %s', async theme
       const undo = page.getByRole('button', { name: 'Undo' });
       // The message stays for as long as the pointer is on it.
       await undo.hover();
+      await page.getByText(/\d+ runs? (is|are) archived/).waitFor();
       await visit.shot(`undo-archive-${theme}`);
       expect(await findings(page)).toEqual([]);
       await eventually('they are gone', async () => (await count()) === 0);

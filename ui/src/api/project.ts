@@ -81,6 +81,7 @@ export interface ProjectActivity {
 }
 
 const SHOWN_METRICS = 6;
+const LOSS = 'loss';
 const MAX_ACTIVE = 20;
 const MAX_RECENT = 8;
 
@@ -157,13 +158,25 @@ async function hasObjects(options: CallOptions): Promise<boolean> {
 let knownMetrics: readonly string[] = [];
 
 async function firstMetrics(options: CallOptions): Promise<string[]> {
+  // Goals may have changed.
+  const rank = (name: string): number => importance(name);
+  const all = await metricNames(options);
+  return all.toSorted((a, b) => rank(b) - rank(a)).slice(0, SHOWN_METRICS);
+}
+
+/** The metric of a new panel: the loss, or the most important metric of a project without it. */
+export async function usualMetric(): Promise<string> {
+  const options = limited();
+  const all = await metricNames(options);
+  return all.includes(LOSS) ? LOSS : ((await firstMetrics(options))[0] ?? LOSS);
+}
+
+async function metricNames(options: CallOptions): Promise<readonly string[]> {
   if (knownMetrics.length === 0) {
     const request = { types: [SeriesType.METRIC], excludeParams: true, limit: 1_000 };
     const { series } = await client(ProjectService).findColumns(request, options);
     const names = series.map(({ name }) => name).filter(name => !name.startsWith(SYSTEM_PREFIX));
     knownMetrics = [...new Set(names)];
   }
-  // Goals may have changed.
-  const rank = (name: string): number => importance(name);
-  return knownMetrics.toSorted((a, b) => rank(b) - rank(a)).slice(0, SHOWN_METRICS);
+  return knownMetrics;
 }

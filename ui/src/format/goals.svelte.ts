@@ -4,7 +4,7 @@
  * state, so whatever shows a metric follows them.
  */
 import type { SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
-import { guessIsLower, isHeldOut } from './importance.ts';
+import { guessIsLower, isHeldOut, isOfMachine } from './importance.ts';
 import { aligned, readable } from './number.ts';
 
 export interface MetricGoal {
@@ -81,9 +81,18 @@ const PRIMARY = 10;
 /** The higher, the earlier a metric is shown. What is stated counts more than what is guessed. */
 export function importance(name: string, context = ''): number {
   const goal = stated.get(name);
+  return (
+    guessed(name, context) + (goal?.isLower === undefined ? 0 : 1) + (goal?.isPrimary ? PRIMARY : 0)
+  );
+}
+
+/** Metrics of the machine are below zero. */
+function guessed(name: string, context: string): number {
   const isResult = isLowerBetter(name) !== undefined;
-  const guess = isResult ? (isHeldOut(name, context) ? 3 : 2) : name.includes('/') ? 0 : 1;
-  return guess + (goal?.isLower === undefined ? 0 : 1) + (goal?.isPrimary ? PRIMARY : 0);
+  if (isHeldOut(name, context)) return isResult ? 3 : 1;
+  if (isResult) return 2;
+  if (isOfMachine(name)) return -1;
+  return name.includes('/') ? 0 : 1;
 }
 
 /** Digits of a number with an exponent. */

@@ -6,9 +6,8 @@ test('names say whether lower values are better', () => {
   expect(['loss', 'val/loss', 'valLoss', 'train_rmse', 'eval WER'].map(isLowerBetter)).toEqual(
     Array(5).fill(true),
   );
-  expect(['accuracy', 'top5_acc', 'acc@5', 'mean_reward', 'val/f1'].map(isLowerBetter)).toEqual(
-    Array(5).fill(false),
-  );
+  const scores = ['accuracy', 'top5_acc', 'acc@5', 'mean_reward', 'val/f1', 'win_rate', 'miou'];
+  expect(scores.map(isLowerBetter)).toEqual(Array(7).fill(false));
   expect(['lr', 'grad/norm', 'glossary', ''].map(isLowerBetter)).toEqual([
     undefined,
     undefined,
@@ -17,8 +16,8 @@ test('names say whether lower values are better', () => {
   ]);
 });
 
-test('results come first, on held-out data before others, and nested names last', () => {
-  const names = ['grad/layer0', 'lr', 'loss', 'val_loss'];
-  expect(names.map(name => importance(name))).toEqual([0, 1, 2, 3]);
+test('results come first, on held-out data before others, nested names late, the machine last', () => {
+  const names = ['system/gpu.0.power', 'grad/layer0', 'val/calls', 'lr', 'loss', 'val_loss'];
+  expect(names.map(name => importance(name))).toEqual([-1, 0, 1, 1, 2, 3]);
   expect(importance('accuracy', '{"subset":"val"}')).toBe(3);
 });

@@ -1,8 +1,14 @@
 /** What the name of a metric says about it, which is a guess. */
 
-const LOSSES = /(^|_)(loss|error|err|perplexity|ppl|wer|cer|r?mse|mae|fid|nll|regret)(_|$)/;
+const LOSSES =
+  /(^|_)(loss|error|err|perplexity|ppl|wer|cer|eer|r?mse|s?mape|mae|fid|fvd|kid|lpips|nll|bpb|regret)(_|$)/;
 const SCORES =
-  /(^|_)(acc|accuracy|f|f1|auc|auroc|map|bleu|rouge|reward|return|score|r2|iou|dice|precision|recall|success)(_|$)/;
+  /(^|_)(acc|accuracy|f|f1|auc|auroc|map|bleu|rouge|reward|return|score|r2|m?iou|dice|precision|recall|success|win_rate|psnr|ssim|ndcg|mrr|mcc)(_|$)/;
+/** Names of values that tell runs apart, and that nobody would tune. */
+const IDS =
+  /(^|_)(ids?|uid|uuid|guid|hash|sha(_\d+)?|commit|checksum|seeds?|random_state|pid|port|timestamp|datetime)(_|$)/;
+/** First words of the names of what a machine does during training. */
+const MACHINE = /^_*(system|sys|machine|hardware|gpu|cpu|nvidia|disk|network|memory)(_|$)/;
 const HELD_OUT = /(^|_)(val|valid|validation|test|eval|evaluation|dev)(_|$)/;
 
 /** `valLoss` and `val/loss@5` as `val_loss` and `val_loss_5`. */
@@ -22,4 +28,14 @@ export function guessIsLower(name: string): boolean | undefined {
 /** Whether a metric is of data that was held out from training. */
 export function isHeldOut(name: string, context: string): boolean {
   return HELD_OUT.test(wordsOf(`${name} ${context}`));
+}
+
+/** Whether a param is an id, a hash or a seed, by its name. */
+export function isId(name: string): boolean {
+  return IDS.test(wordsOf(name));
+}
+
+/** Whether a metric is about the machine instead of the training. */
+export function isOfMachine(name: string): boolean {
+  return MACHINE.test(wordsOf(name));
 }

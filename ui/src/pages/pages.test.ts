@@ -19,6 +19,7 @@ import {
   columnText,
   columnTitle,
   defaultColumns,
+  distinctTitles,
   parseColumn,
   placeColumns,
   usualColumns,
@@ -118,8 +119,8 @@ test('default columns are those that most runs have', () => {
   expect(texts.slice(0, 2)).toEqual(['metric:loss {"subset":"val"}', 'metric:weight0']);
   expect(texts.slice(-2)).toEqual(['param:hparams.lr', 'param:seed']);
   expect(usualColumns([usual]).map(columnText)).toEqual([
-    ...['status', 'experiment', 'created', 'metric:loss {"subset":"val"}', 'duration', 'tags'],
-    ...['param:hparams.lr', 'param:seed'],
+    ...['status', 'experiment', 'created', 'metric:loss {"subset":"val"}'],
+    ...['param:hparams.lr', 'param:seed', 'duration', 'tags'],
   ]);
 });
 
@@ -262,11 +263,14 @@ test('sections follow the last part of names, too, and many are closed at first'
   const few = chartSections(groups);
   expect([...closedSections(few, 'auto', ['grad'])]).toEqual(['grad']);
   expect([...closedSections(few, 'closed', ['grad'])]).toEqual(['System']);
-  const many = Array.from({ length: 30 }, (_, at) => ({ title: `s${at}`, groups: [] }));
+  const many = Array.from({ length: 30 }, (_, at) => ({
+    title: `s${at}`,
+    groups: groups.slice(0, at === 0 ? 5 : 4),
+  }));
   const closed = closedSections(many, 'auto', ['s3']);
-  // The first is open, and so is the one that was clicked.
-  expect([closed.size, closed.has('s0'), closed.has('s3'), closed.has('s4')]).toEqual([
-    ...[28, false, false, true],
+  // The first charts are open, and so is the section that was clicked.
+  expect([closed.size, closed.has('s1'), closed.has('s2'), closed.has('s3')]).toEqual([
+    ...[27, false, true, false],
   ]);
   expect(closedSections(many, 'open', []).size).toBe(0);
 });
@@ -284,7 +288,7 @@ test('the pattern of a search finds what the search finds', () => {
 test('the columns that are chosen first are results, and params that differ', () => {
   const series = ['grad/layer0', 'lr', 'loss'].map(name => info(name));
   const runs = [1, 2].map(lr => ({
-    params: { hparams: { deep: { a: lr }, epochs: 9, lr } },
+    params: { hparams: { seed: lr, deep: { a: lr }, epochs: 9, lr } },
     series,
   }));
   expect(defaultColumns(runs).map(columnText)).toEqual([
@@ -293,8 +297,16 @@ test('the columns that are chosen first are results, and params that differ', ()
     'metric:grad/layer0',
     'param:hparams.lr',
     'param:hparams.deep.a',
+    'param:hparams.seed',
     'param:hparams.epochs',
   ]);
+});
+
+test('params with the same last segment have headings that differ', () => {
+  const columns = ['param:data.name', 'param:model.name', 'param:lr', 'metric:name'].map(
+    text => parseColumn(text) as DataColumn,
+  );
+  expect([...distinctTitles(columns).values()]).toEqual(['data.name', 'model.name', 'lr', 'name']);
 });
 
 test('losses are sorted from the lowest, other numbers from the highest', () => {

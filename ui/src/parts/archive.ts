@@ -1,4 +1,5 @@
 import { archiveRuns, type RunPages } from '../api/run_edits.ts';
+import { readable } from '../format/number.ts';
 import { toaster } from '../state/toasts.svelte.ts';
 
 /** The runs of a query are others once they are archived, so an undo needs their ids. */
@@ -15,8 +16,11 @@ export function archive(pages: () => RunPages, isArchived: boolean, ondone = ():
   const ids = new Set<string>();
   toaster.during(async () => {
     await archiveRuns(recorded(pages(), ids), isArchived);
-    const archived = 'Archived. Queries with run.archived == True find it.';
-    toaster.info(isArchived ? archived : 'Back in lists and searches.', async () => {
+    const isOne = ids.size === 1;
+    const count = isOne ? '1 run is' : `${readable(ids.size)} runs are`;
+    const archived = `${count} archived. Queries with run.archived == True find ${isOne ? 'it' : 'them'}.`;
+    const back = `${count} back in lists and searches.`;
+    toaster.info(isArchived ? archived : back, async () => {
       await archiveRuns([[...ids]], !isArchived);
       ondone();
     });

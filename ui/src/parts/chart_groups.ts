@@ -223,10 +223,11 @@ export interface ChartSection {
 }
 
 /**
- * Of more sections than this, only the first is open at first: nobody reads hundreds of charts one
- * by one.
+ * Of more sections than this, only those with the first charts are open at first: nobody reads
+ * hundreds of charts one by one.
  */
 const MANY_SECTIONS = 20;
+const FIRST_CHARTS = 12;
 
 const PARTS = {
   /** `grad` of `grad/layer0/weight`. */
@@ -253,8 +254,11 @@ export function closedSections(
   fold: 'auto' | 'closed' | 'open',
   clicked: readonly string[],
 ): Set<string> {
+  let charts = 0;
+  const ends = sections.map(({ groups }) => (charts += groups.length));
+  const isLate = (at: number): boolean => at > 0 && (ends[at] ?? 0) > FIRST_CHARTS;
   const isClosed = (at: number): boolean =>
-    fold === 'closed' || (fold === 'auto' && sections.length > MANY_SECTIONS && at > 0);
+    fold === 'closed' || (fold === 'auto' && sections.length > MANY_SECTIONS && isLate(at));
   return new Set(
     sections.flatMap(({ title }, at) =>
       title !== '' && clicked.includes(title) !== isClosed(at) ? [title] : [],

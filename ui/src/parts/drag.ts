@@ -1,5 +1,5 @@
 /** A shorter move is a click. */
-const CLICK_PX = 4;
+export const CLICK_PX = 4;
 
 /**
  * Follows a pressed pointer until it is dropped, wherever it goes. `move` gets the distances to

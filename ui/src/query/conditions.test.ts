@@ -8,6 +8,7 @@ import {
   expressionOf,
   hashCondition,
   paramCondition,
+  shortQuery,
   statusCondition,
   withCondition,
 } from './conditions.ts';
@@ -82,6 +83,12 @@ test('runs are found by their hashes alone', () => {
     'run.active',
     'run.hash in ["a", "b"]',
   ]);
+});
+
+test('a list of runs is their number in a heading', () => {
+  const chosen = hashCondition(['a', 'b', 'c']);
+  expect(shortQuery(`${chosen} and run.active`)).toBe('3 chosen runs and run.active');
+  expect(shortQuery('run.hash == "a"')).toBe('run.hash == "a"');
 });
 
 test('two queries find the runs of both', () => {

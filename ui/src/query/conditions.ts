@@ -128,6 +128,14 @@ export function hashCondition(runIds: readonly string[]): string {
   return `run.hash in [${runIds.map(id => JSON.stringify(id)).join(', ')}]`;
 }
 
+/** A query for a heading: a list of runs is their number. */
+export function shortQuery(query: string): string {
+  return query.replace(/run\.hash in \[([^\]]*)\]/g, (_, ids: string) => {
+    const count = ids.match(/"[^"]*"/g)?.length ?? 0;
+    return count === 1 ? '1 chosen run' : `${count} chosen runs`;
+  });
+}
+
 export function experimentCondition(name: string): string {
   return `run.experiment == ${JSON.stringify(name)}`;
 }

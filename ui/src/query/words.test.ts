@@ -32,6 +32,7 @@ test('every word has to be found, and quotes make a phrase', () => {
   expect(wordsExpression('Brave falcon')).toContain('any("falcon" in text.lower()');
   expect(wordsExpression('"Brave falcon"').split(' and ')).toHaveLength(1);
   expect(wordsExpression('"Brave falcon"')).toContain('any("brave falcon" in text.lower()');
+  expect(wordsExpression('fox')).toContain('run.description or ""');
   expect(wordsExpression("don't")).toContain('any("don\'t" in');
 });
 

@@ -1,6 +1,6 @@
 /**
- * Words in place of an expression, which find runs by their names, tags, experiments and hashes. The
- * address of a page and its query field have the words; the server gets the expression.
+ * Words in place of an expression, which find runs by their names, descriptions, tags,
+ * experiments and hashes. The address of a page and its query field have the words; the server gets the expression.
  */
 
 /** A phrase in quotes, or a word. */
@@ -25,11 +25,11 @@ function termsOf(words: string): string[] {
     .filter(Boolean);
 }
 
-/** Finds runs in which a name, tag, experiment or hash has each of the words. */
+/** Finds runs in which a name, description, tag, experiment or hash has each of the words. */
 export function wordsExpression(words: string): string {
   const finds = (term: string): string =>
     `any(${JSON.stringify(term.toLowerCase())} in text.lower() for text in ` +
-    '[run.name or "", run.experiment or "", run.hash, *run.tags])';
+    '[run.name or "", run.description or "", run.experiment or "", run.hash, *run.tags])';
   return termsOf(words).map(finds).join(' and ') || 'True';
 }
 

@@ -77,12 +77,18 @@ const RUN_STEPS: Record<string, number> = {
 /** Values that spread over more than this factor get a logarithmic axis. */
 const LOG_FACTOR = 50;
 const MAX_TICKS = 24;
+/** More different numbers are a range. */
+const MAX_VALUE_TICKS = 6;
+const MAX_VALUE_CHARS = 6;
+/** Share of an axis that a text needs. */
+const MIN_TICK_GAP = 0.05;
 const CHAR_PX = 7;
 
 export function paramAxis(
   column: DataColumn,
   rows: readonly RunRow[],
   scale: AxisScale = { isWhole: true, isLog: false },
+  title = columnTitle(column),
 ): ParamAxis {
   const all = rows.map(row => valueIn(row, column));
   const isNumeric = all.every(value => value === undefined || isNumber(value));
@@ -119,7 +125,7 @@ export function paramAxis(
   return {
     column,
     text,
-    title: columnTitle(column),
+    title,
     categories,
     values,
     axis,
@@ -160,9 +166,23 @@ export function pressKey(
 export const textsPx = (axis?: ParamAxis): number =>
   CHAR_PX * Math.max(0, ...(axis?.categories ?? []).map(({ length }) => length));
 
+/** The values themselves, if a param has only a few short numbers, which are apart from each other. */
+function fewTicks({ column, values, axis }: ParamAxis): Tick[] | undefined {
+  if (column.kind !== 'param') return undefined;
+  const different = [...new Set(values)].filter(Number.isFinite).sort((a, b) => a - b);
+  if (different.length === 0 || different.length > MAX_VALUE_TICKS) return undefined;
+  const places = different.map(value => axis.toPixel(value));
+  const isApart = places.every((place, at) => at === 0 || place - places[at - 1]! > MIN_TICK_GAP);
+  const isInside = places.every(place => place >= 0 && place <= 1);
+  const ticks = different.map(value => ({ value, label: readable(value) }));
+  const isShort = ticks.every(({ label }) => label.length <= MAX_VALUE_CHARS);
+  return isApart && isInside && isShort ? ticks : undefined;
+}
+
 /** Texts are shortened to `room` pixels. */
-export function axisTicks({ axis, categories }: ParamAxis, count: number, room: number): Tick[] {
-  if (categories.length === 0) return axis.ticks(count);
+export function axisTicks(own: ParamAxis, count: number, room: number): Tick[] {
+  const { axis, categories } = own;
+  if (categories.length === 0) return fewTicks(own) ?? axis.ticks(count);
   const most = Math.max(2, Math.floor(room / CHAR_PX));
   const step = Math.ceil(categories.length / Math.min(count * 2, MAX_TICKS));
   const fitted = (text: string): string =>

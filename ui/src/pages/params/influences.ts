@@ -1,7 +1,7 @@
 /** The params that a metric depends on: which may explain it, how much, and in which direction. */
 import { groupBy } from '../../collections.ts';
 import { isLowerBetter } from '../../format/goals.svelte.ts';
-import { wordsOf } from '../../format/importance.ts';
+import { isId } from '../../format/importance.ts';
 import { readable } from '../../format/number.ts';
 import { valueText, type ParamAxis } from './axes.ts';
 import { MIN_RUNS, type Importances } from './forest.ts';
@@ -29,9 +29,6 @@ export interface Grown {
   explained: number;
 }
 
-/** Names of values that tell runs apart, and that nobody would tune. */
-const NAMES_OF_IDS =
-  /(^|_)(ids?|uid|uuid|guid|hash|sha(_\d+)?|commit|checksum|seeds?|random_state|pid|port|timestamp|datetime)(_|$)/;
 /** Share of the differences that a bend has to explain in addition to a straight line. */
 const MIN_BEND = 0.08;
 /** The ranks of a param reach from −1 to 1; a bend nearer to an end is none. */
@@ -55,11 +52,16 @@ export function candidatesOf(
     .map(({ axis, known }) => ({ axis, count: known.length, different: new Set(known).size }))
     .filter(({ different }) => different > 1);
   const isCandidate = ({ axis, count, different }: (typeof varied)[number]): boolean =>
-    !NAMES_OF_IDS.test(wordsOf(axis.title)) && (isOrdered(axis) || 2 * different <= count);
+    !isId(nameOf(axis)) && (isOrdered(axis) || 2 * different <= count);
   return {
     kept: varied.filter(isCandidate).map(({ axis }) => axis),
     leftOut: varied.filter(one => !isCandidate(one)).map(({ axis }) => axis.title),
   };
+}
+
+/** The name of a param without the groups that it is in. */
+function nameOf({ column, title }: ParamAxis): string {
+  return column.kind === 'param' ? (column.segments.at(-1) ?? '') : title;
 }
 
 /** Two texts are a switch, and more of them have no order. */

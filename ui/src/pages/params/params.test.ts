@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 
 import { RunSchema } from '../../gen/matyan/runs/v1/run_pb.ts';
 import type { RunRow } from '../runs/search.ts';
-import { endPlace, paramAxis, placeOf, rampColor } from './axes.ts';
+import { axisTicks, endPlace, paramAxis, placeOf, rampColor } from './axes.ts';
 import { brushText, insideOf, limitsOf, logsOf, logTexts, parseBrush } from './brushes.ts';
 import { candidatesOf, influencesOf } from './influences.ts';
 import { dots, partOf, trend } from './scatter.ts';
@@ -52,6 +52,17 @@ test('axes hold numbers, large integers, texts and what is missing', () => {
   expect(name.categories).toEqual(['adam', 'sgd']);
   expect([...name.values]).toEqual([1, 0, NaN, 1]);
   expect(name.axis.toPixel(0)).toBeCloseTo(0.25);
+});
+
+test('an axis of a few numbers names them, and a range has round ones', () => {
+  const labels = (values: number[]): string[] => {
+    const axis = paramAxis(param('n'), rows(values.map(n => ({ n }))));
+    return axisTicks(axis, 8, 100).map(({ label }) => label);
+  };
+  expect(labels([64, 8, 16, 8])).toEqual(['8', '16', '64']);
+  // The first two would be on top of each other.
+  expect(labels([1, 2, 40])).not.toContain('2');
+  expect(labels([1, 2, 3, 4, 5, 6, 7.5])).not.toContain('7.5');
 });
 
 test('without a forest, dependences are sorted by the size of their correlation', () => {

@@ -5,9 +5,17 @@
 import { decodeMap } from '../../api/cbor.ts';
 import { findRuns, rereadRuns, sampleRuns, type FoundRuns, type RunParts } from '../../api/runs.ts';
 import { SeriesType } from '../../gen/matyan/common/v1/common_pb.ts';
-import { columnText, defaultColumns, metricColumns, parseColumn } from '../runs/columns.ts';
+import {
+  columnText,
+  defaultColumns,
+  isIdColumn,
+  metricColumns,
+  parseColumn,
+} from '../runs/columns.ts';
 
 export const MAX_RUNS = 1_000;
+/** More axes are chosen by the reader. */
+const MAX_PARAMS = 7;
 
 export type Project = Awaited<ReturnType<typeof readProject>>;
 
@@ -24,10 +32,12 @@ export async function readProject(
   changed: ReadonlySet<string> = new Set(),
 ) {
   const sample = await sampleRuns(query, signal);
-  const usual = defaultColumns(sample.map(run => ({ ...run, params: decodeMap(run.params) })));
+  const decoded = sample.map(run => ({ ...run, params: decodeMap(run.params) }));
+  const usual = defaultColumns(decoded, MAX_PARAMS);
   const metric = parseColumn(wanted) ?? usual.find(({ kind }) => kind === 'metric');
   const params = usual.filter(({ kind }) => kind === 'param');
-  const axes = [...params, ...(metric ? [metric] : [])];
+  const tuned = params.filter(column => !isIdColumn(column));
+  const axes = [...(tuned.length > 0 ? tuned : params), ...(metric ? [metric] : [])];
   const seriesNames = [...names, ...(metric?.kind === 'metric' ? [metric.name] : [])];
   const parts: RunParts = { props: true, params: true };
   if (seriesNames.length > 0)

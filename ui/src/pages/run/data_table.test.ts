@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 
-import { nextOrder, readTable, shownRows, type DataTable } from './data_table.ts';
+import { columnWidths, nextOrder, readTable, shownRows, type DataTable } from './data_table.ts';
 
 const TABLE = readTable(
   'media/table/predictions.table.json',
@@ -38,6 +38,31 @@ test('rows are found by any cell, in any case', () => {
   expect(ids(shownRows(TABLE, 'CAT', undefined))).toEqual(['10', 'x', '']);
   expect(ids(shownRows(TABLE, '  ', undefined)).length).toBe(4);
   expect(shownRows(TABLE, 'hologram', undefined)).toEqual([]);
+});
+
+test('rows are found by conditions of columns, which are compared with each other, too', () => {
+  const found = (text: string): string[] =>
+    ids(
+      shownRows(
+        readTable('x.csv', 'id,label,guess,my score\n1,cat,cat,0.2\n2,cat,dog,0.9\n3,fox,dog,\n')!,
+        text,
+        undefined,
+      ),
+    );
+  expect(found('my score > 0.5')).toEqual(['2']);
+  expect(found('my score<=0.90')).toEqual(['1', '2']);
+  expect(found('Label = "cat" and label != guess')).toEqual(['2']);
+  expect(found('guess == dog AND my score =')).toEqual(['3']);
+  // Without such a column it is a text.
+  expect(found('loss > 0')).toEqual([]);
+});
+
+test('columns are as wide as their texts and pictures need', () => {
+  const [id, label, image] = columnWidths(TABLE, 150);
+  expect([id, image]).toEqual([64, 150]);
+  expect(label).toBeGreaterThan(64);
+  const long = { columns: ['a'], rows: [[{ text: 'x'.repeat(1_000) }]] };
+  expect(columnWidths(long, 150)).toEqual([360]);
 });
 
 test('numbers are sorted by value, texts by name, and empty cells come last', () => {

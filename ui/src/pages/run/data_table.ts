@@ -52,18 +52,74 @@ export interface TableOrder {
 
 const isNumeric = (text: string): boolean => text.trim() !== '' && !Number.isNaN(Number(text));
 
+/** Such as `score > 0.9` or `label != prediction`. */
+const CONDITION = /^\s*(.+?)\s*(<=|>=|==|!=|=|<|>)\s*(.*?)\s*$/;
+
+function isTrue(operator: string, left: string, right: string): boolean {
+  const areNumbers = isNumeric(left) && isNumeric(right);
+  if (/^([!=]=|=)$/.test(operator)) {
+    const isEqual = areNumbers ? Number(left) === Number(right) : left === right;
+    return isEqual === (operator !== '!=');
+  }
+  // Texts have no order that a reader would look for.
+  if (!areNumbers) return false;
+  const by = Number(left) - Number(right);
+  if (by === 0) return operator.endsWith('=');
+  return by < 0 === operator.startsWith('<');
+}
+
+/** Undefined for a text that does not begin with the name of a column and an operator. */
+function conditionOf(
+  columns: readonly string[],
+  text: string,
+): ((row: Cell[]) => boolean) | undefined {
+  const [, name = '', operator = '', value = ''] = CONDITION.exec(text) ?? [];
+  const placeOf = (wanted: string): number =>
+    columns.findIndex(column => column.toLowerCase() === wanted.toLowerCase());
+  const at = placeOf(name);
+  if (at < 0) return undefined;
+  const other = placeOf(value);
+  const literal = value.replace(/^(["'])(.*)\1$/, '$2');
+  return row =>
+    isTrue(operator, row[at]?.text ?? '', other < 0 ? literal : (row[other]?.text ?? ''));
+}
+
+/** Conditions that `and` joins, or a text in any cell. */
+function isWanted({ columns }: DataTable, text: string): (row: Cell[]) => boolean {
+  const conditions = text.split(/\s+and\s+/i).map(part => conditionOf(columns, part));
+  if (conditions.every(condition => condition !== undefined))
+    return row => conditions.every(condition => condition(row));
+  return row => row.some(cell => hasText(cell.text, text));
+}
+
+/** Rows that decide the widths of columns. */
+const MEASURED_ROWS = 200;
+const CHAR_PX = 7;
+const PADDING_PX = 24;
+const MIN_COLUMN_PX = 64;
+const MAX_COLUMN_PX = 360;
+
+/** The width of each column in pixels, by the texts in the first rows. Pictures have `picturePx`. */
+export function columnWidths({ columns, rows }: DataTable, picturePx: number): number[] {
+  const measured = rows.slice(0, MEASURED_ROWS);
+  return columns.map((title, at) => {
+    const lengths = measured.map(row => row[at]?.text.length ?? 0);
+    const wanted = CHAR_PX * Math.max(title.length, ...lengths) + PADDING_PX;
+    const least = measured.some(row => row[at]?.picture) ? picturePx : MIN_COLUMN_PX;
+    return Math.max(least, Math.min(wanted, MAX_COLUMN_PX));
+  });
+}
+
 /**
- * The rows that have a text in any cell, in the order of a column. Empty cells come last, and
+ * The rows that meet the conditions of a text, or have it in any cell, in the order of a column. Empty cells come last, and
  * numbers before texts.
  */
 export function shownRows(
-  { rows }: DataTable,
+  table: DataTable,
   text: string,
   order: TableOrder | undefined,
 ): readonly Cell[][] {
-  const found = rows.filter(
-    row => text.trim() === '' || row.some(cell => hasText(cell.text, text)),
-  );
+  const found = text.trim() === '' ? table.rows : table.rows.filter(isWanted(table, text));
   if (!order) return found;
   const textOf = (row: Cell[]): string => row[order.column]?.text ?? '';
   const rank = (own: string): number => (own === '' ? 2 : isNumeric(own) ? 0 : 1);

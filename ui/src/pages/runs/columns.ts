@@ -3,10 +3,12 @@
  * URL.
  */
 import { decodeMap, isMap, type CborValue } from '../../api/cbor.ts';
+import { groupBy } from '../../collections.ts';
 import { OutcomeKind } from '../../gen/matyan/common/v1/common_pb.ts';
 import { csvNumber, csvText } from '../../format/csv.ts';
 import { metricTitle, plainContext, SYSTEM_PREFIX } from '../../format/context.ts';
 import { importance, summaryPart } from '../../format/goals.svelte.ts';
+import { isId } from '../../format/importance.ts';
 import { milliseconds } from '../../format/time.ts';
 import { comparable, plainText } from '../../format/value.ts';
 import type { Props, Run, SeriesInfo } from '../../gen/matyan/runs/v1/run_pb.ts';
@@ -16,7 +18,7 @@ const statusOf = ({ active, outcome }: Props): string =>
 
 /** Properties of a run, with the title, width and values of their columns. */
 const PROPS = {
-  status: ['Status', 132, statusOf],
+  status: ['Status', 152, statusOf],
   experiment: ['Experiment', 124, ({ experiment }) => experiment?.name],
   created: ['Created', 98, ({ createdUs }) => new Date(milliseconds(createdUs)).toISOString()],
   duration: [
@@ -63,6 +65,8 @@ export const PROP_COLUMNS: readonly DataColumn[] = Object.keys(PROPS).map(name =
 /** The column of the names, which is always the first. */
 export const NAME_COLUMN = 'name';
 const NAME_PX = 250;
+/** On a phone the names leave room for a value. */
+const PHONE_NAME_PX = 150;
 
 export interface PlacedColumn {
   /** Absent for the names. */
@@ -84,19 +88,22 @@ export function placeColumns(
   pinned: readonly string[],
   left: number,
   hasDifferences = false,
+  isNarrow = false,
 ): PlacedColumn[] {
   const chosen = new Map(
     widths.map(text => [text.replace(/=\d+$/, ''), Number(/=(\d+)$/.exec(text)?.[1])]),
   );
   const widthOf = (text: string, usual: number): number =>
     Math.max(MIN_PX, chosen.get(text) || usual);
+  const titles = distinctTitles(columns);
   const placed = columns.map((column): PlacedColumn => {
     const text = columnText(column);
     const dataPx = DATA_PX + (hasDifferences ? DIFFERENCE_PX : 0);
     const usual = column.kind === 'prop' ? PROPS[column.name][1] : dataPx;
-    return { column, text, title: columnTitle(column), width: widthOf(text, usual) };
+    return { column, text, title: titles.get(text) ?? '', width: widthOf(text, usual) };
   });
-  const name = { text: NAME_COLUMN, title: 'Name', width: widthOf(NAME_COLUMN, NAME_PX) };
+  const namePx = isNarrow ? PHONE_NAME_PX : NAME_PX;
+  const name = { text: NAME_COLUMN, title: 'Name', width: widthOf(NAME_COLUMN, namePx) };
   let end = left;
   const first = [name, ...placed.filter(({ text }) => pinned.includes(text))].map(one => {
     end += one.width;
@@ -146,6 +153,25 @@ export function columnTitle(column: DataColumn): string {
   if (column.kind === 'prop') return PROPS[column.name][0];
   if (column.kind === 'param') return column.segments.at(-1) ?? '';
   return [metricTitle(column.name, column.context), column.value ?? ''].join(' ').trimEnd();
+}
+
+/**
+ * The headings of columns next to each other, by their texts. Params with the same last segment get
+ * as many segments as make them different.
+ */
+export function distinctTitles(columns: readonly DataColumn[]): Map<string, string> {
+  const titles = new Map(columns.map(column => [columnText(column), columnTitle(column)]));
+  const params = columns.filter(column => column.kind === 'param');
+  const longest = Math.max(0, ...params.map(({ segments }) => segments.length));
+  for (let count = 2; count <= longest; count++) {
+    const uses = groupBy([...titles.values()], title => title);
+    for (const column of params) {
+      const text = columnText(column);
+      if ((uses.get(titles.get(text) ?? '')?.length ?? 0) > 1)
+        titles.set(text, column.segments.slice(-count).join('.'));
+    }
+  }
+  return titles;
 }
 
 export function isGroupable(text: string): boolean {
@@ -229,6 +255,7 @@ const HYPERPARAMETERS = 'hparams';
  */
 export function defaultColumns(
   runs: readonly { params: CborValue; series: readonly SeriesInfo[] }[],
+  maxParams = MAX_PARAMS,
 ): DataColumn[] {
   const counts = new Map<string, number>();
   for (const { params, series } of runs) {
@@ -252,10 +279,13 @@ export function defaultColumns(
   );
   const first = (kind: string, count: number): DataColumn[] =>
     chosen.flatMap(({ column }) => (column.kind === kind ? [column] : [])).slice(0, count);
-  return [...first('metric', MAX_METRICS), ...first('param', MAX_PARAMS)];
+  return [...first('metric', MAX_METRICS), ...first('param', maxParams)];
 }
 
-/** All properties and some data. Results come right after the properties that identify a run. */
+/**
+ * All properties and some data. Results come right after the properties that identify a run, and
+ * then the params that may explain them.
+ */
 export function usualColumns(runs: Parameters<typeof defaultColumns>[0]): DataColumn[] {
   const data = defaultColumns(runs);
   const isResult = ({ kind }: DataColumn): boolean => kind === 'metric';
@@ -264,7 +294,7 @@ export function usualColumns(runs: Parameters<typeof defaultColumns>[0]): DataCo
   const results = data.filter(isResult);
   const params = data.filter(column => !isResult(column));
   const early = PROP_COLUMNS.filter(column => !isLate(column));
-  return [...early, ...results, ...PROP_COLUMNS.filter(isLate), ...params];
+  return [...early, ...results, ...params, ...PROP_COLUMNS.filter(isLate)];
 }
 
 /**
@@ -277,11 +307,21 @@ function isVaried(runs: Parameters<typeof defaultColumns>[0], column: DataColumn
   return new Set(values.map(comparable)).size > 1 ? 1 : 0;
 }
 
-/** Results before other metrics; hyperparameters before other params, the outer ones first. */
+/**
+ * Results before other metrics; hyperparameters before other params, the outer ones first, and ids
+ * and seeds last.
+ */
 function interest(column: DataColumn): number {
   if (column.kind === 'metric') return importance(column.name, column.context);
   if (column.kind !== 'param') return 0;
-  return (column.segments[0] === HYPERPARAMETERS ? 100 : 0) - column.segments.length;
+  const depth = column.segments.length;
+  if (isIdColumn(column)) return -100 - depth;
+  return (column.segments[0] === HYPERPARAMETERS ? 100 : 0) - depth;
+}
+
+/** Whether a column tells runs apart without explaining a result. */
+export function isIdColumn(column: DataColumn): boolean {
+  return column.kind === 'param' && isId(column.segments.at(-1) ?? '');
 }
 
 /** The column with the value that stands for a run. */
@@ -302,4 +342,14 @@ export function scalarPaths(value: CborValue, path: readonly string[] = []): str
   if (isMap(value))
     return Object.entries(value).flatMap(([key, inner]) => scalarPaths(inner, [...path, key]));
   return Array.isArray(value) || value instanceof Uint8Array ? [] : [[...path]];
+}
+
+/** The columns of all params of some runs. */
+export function paramColumns(runs: readonly { params: CborValue }[]): DataColumn[] {
+  const texts = new Set(
+    runs.flatMap(({ params }) =>
+      scalarPaths(params).map(segments => columnText({ kind: 'param', segments })),
+    ),
+  );
+  return [...texts].flatMap(text => parseColumn(text) ?? []);
 }
