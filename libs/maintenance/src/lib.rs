@@ -19,6 +19,7 @@ mod deleted_projects;
 mod expired_rows;
 mod lock;
 mod log_progress;
+mod metric_cohorts;
 mod orphaned_blobs;
 mod pace;
 mod paged_sweep;
@@ -40,6 +41,7 @@ pub use expired_rows::{
 };
 pub use lock::JobLock;
 pub use log_progress::{PartitionProgress, lost_tail, oldest_unapplied_us, partition_progress};
+pub use metric_cohorts::{MetricCohorts, collect_metrics, merge_cohorts};
 pub use orphaned_blobs::OrphanedBlobs;
 pub use pace::Pace;
 pub use pending_payloads::{PendingUploads, pending_payload_bytes};
@@ -58,6 +60,7 @@ use matyan_store::Store;
 /// Names of jobs, which are also the names of their locks.
 pub const FINISH_STALE: &str = "finish-stale";
 pub const EMPTY_BIN: &str = "empty-bin";
+pub const COLLECT_METRICS: &str = "collect-metrics";
 pub const CLEANUP_TOMBSTONES: &str = "cleanup-tombstones";
 pub const CLEANUP_ORPHAN_BLOBS: &str = "cleanup-orphan-blobs";
 

@@ -9,16 +9,15 @@
 //! | 2 | the oldest format that can be opened |
 //! | 3 | params in pieces and events of the outbox start with a format byte |
 //! | 4 | rows that lead from a run to its branches |
-//! | 5 | format 4 with rows of access control, which an older program would ignore |
-//!
-//! Format 5 is different: a store gets it with its first row of access control, so that only stores that
-//! use access control are refused by older programs.
+//! | 5 | format 4 with rows of access control: a store got this format with the first of them |
+//! | 6 | cohorts, and the list of runs whose values no cohort has |
 
 use matyan_store::{Error, Range, Result, Scan, Snapshot, Store, Transaction, transact};
 use minicbor::{Decode, Encode};
 
 use crate::{
     branch::{branch_get, sharers_put},
+    cohort::uncollected_put,
     ids::{Project, RunId, RunNumber},
     keys,
     params::is_params_of_format_2,
@@ -27,10 +26,8 @@ use crate::{
     run::{Document, Params, run_id_get},
 };
 
-/// The format of a new store.
-pub const FORMAT: u32 = 4;
-/// The format of a store with rows of access control, and the newest that can be opened.
-pub const FORMAT_WITH_ACCESS: u32 = 5;
+/// The format of a new store, and the newest that can be opened.
+pub const FORMAT: u32 = 6;
 /// The oldest format that can be opened.
 const OLDEST: u32 = 2;
 
@@ -85,27 +82,16 @@ pub async fn format_open(store: &dyn Store) -> Result<()> {
         Ok((transaction, found.unwrap_or(FORMAT)))
     });
     match found.await?.0 {
-        OLDEST..=FORMAT_WITH_ACCESS => Ok(()),
-        newer if newer > FORMAT_WITH_ACCESS => Err(Error::corrupt(format!(
-            "the store has format {newer}, but this program reads formats {OLDEST} to {FORMAT_WITH_ACCESS}: use the version that wrote it, \
+        OLDEST..=FORMAT => Ok(()),
+        newer if newer > FORMAT => Err(Error::corrupt(format!(
+            "the store has format {newer}, but this program reads formats {OLDEST} to {FORMAT}: use the version that wrote it, \
              or a newer one; there is no way back, except a backup from before the upgrade"
         ))),
         older => Err(Error::corrupt(format!(
-            "the store has format {older}, but this program reads formats {OLDEST} to {FORMAT_WITH_ACCESS}: make a backup with the version \
+            "the store has format {older}, but this program reads formats {OLDEST} to {FORMAT}: make a backup with the version \
              that wrote it, and restore the backup into a new store"
         ))),
     }
-}
-
-/// Raises a store to the format with access control. Every transaction that writes a row of access control
-/// does this, because an older program would serve the store to everyone.
-pub(crate) async fn format_raise_for_access(transaction: &mut Transaction) -> Result<()> {
-    let key = keys::format();
-    let found = transaction.get(&key).await?.map(|value| rows::decode::<u32>(&key, &value)).transpose()?;
-    if found.is_none_or(|format| format < FORMAT_WITH_ACCESS) {
-        transaction.batch().set(key, rows::encode(&FORMAT_WITH_ACCESS));
-    }
-    Ok(())
 }
 
 /// Whether rows of an older format may be left.
@@ -113,12 +99,12 @@ pub async fn format_is_migrating(snapshot: &dyn Snapshot) -> Result<bool> {
     Ok(snapshot.get(&keys::migration()).await?.is_some())
 }
 
-/// Whether the index by parent has every branch. It lacks branches that a migration has yet to
-/// reach.
-pub async fn format_has_parents(snapshot: &dyn Snapshot) -> Result<bool> {
+/// Whether the rows that a migration writes for each run are complete: the index by parent, and the list of
+/// runs whose values of metrics no cohort has. They lack runs that a migration has yet to reach.
+pub async fn format_has_every_run(snapshot: &dyn Snapshot) -> Result<bool> {
     let key = keys::migration();
     let row = snapshot.get(&key).await?;
-    // Damaged runs match no query.
+    // Damaged runs match no query, and are in no table.
     row.map_or(Ok(true), |value| Ok(rows::decode::<Migration>(&key, &value)?.is_waiting))
 }
 
@@ -226,6 +212,7 @@ async fn migrate_documents(
                 continue;
             }
         };
+        uncollected_put(transaction.batch(), project, number);
         if document.props.parent.is_some() {
             branches += 1;
             // So that the rows are not written for a run that is deleted now.

@@ -33,6 +33,10 @@ pub struct RunNumber(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SeriesNumber(pub u32);
 
+/// Number of a cohort of runs within a project. Later cohorts have higher numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CohortNumber(pub u64);
+
 /// The id of a run, chosen by the client: any string of 1 to 256 bytes without `/`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunId(String);

@@ -75,6 +75,9 @@
 //! | (p, 28, part, …) | studies and their trials, see below |
 //! | (p, 29, 0) | name of the primary metric |
 //! | (p, 29, 1, metric) | goal of a metric |
+//! | (p, 30, cohort) | cohort: runs whose values of metrics are stored together |
+//! | (p, 31, cohort, name, context digest) | values of a metric in the runs of a cohort |
+//! | (p, 32, run number) | list of runs whose values of metrics may have changed since a cohort took them, or are in none |
 //!
 //! The rows of a run id (space 1) outlive its deletion. All others contain the run number,
 //! which is never reused, so rows under a dead number are ignored and can be cleared later, in
@@ -106,6 +109,7 @@
 //! | 19 | producer | mark, held back until the restore is complete |
 //! | 20 | producer, first | dictionary, held back likewise |
 //! | 21 | edit id | outcome of an edit of a series |
+//! | 22 | | cohort of the run |
 //!
 //! **Studies** (space 28). A study has a number, which is its id, and its trials are numbered from 0:
 //!
@@ -126,6 +130,7 @@
 //! | 9 | study | time of the last part of a study whose restore is not finished |
 
 mod access;
+mod cohort;
 mod feed;
 mod index;
 mod owner;
@@ -134,6 +139,7 @@ mod study;
 mod system;
 
 pub use access::*;
+pub use cohort::*;
 pub use feed::*;
 pub use index::*;
 pub use owner::*;
@@ -201,6 +207,9 @@ enum Space {
     Hiding = 27,
     Study = 28,
     MetricGoal = 29,
+    Cohort = 30,
+    CohortColumn = 31,
+    Uncollected = 32,
 }
 
 /// Kinds of rows of a run id, after the id.
@@ -237,6 +246,7 @@ enum RunPart {
     StagedMark = 19,
     StagedDictionary = 20,
     SeriesEdit = 21,
+    Cohort = 22,
 }
 
 /// Kinds of rows of studies, after the space.

@@ -62,6 +62,7 @@ pub mod lock;
 #[cfg(test)]
 mod testing;
 
+pub mod cohort;
 pub mod series;
 pub mod series_edit;
 

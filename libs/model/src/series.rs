@@ -28,11 +28,14 @@ mod summary;
 #[cfg(test)]
 mod generate;
 
+mod cohort_values;
 mod column;
 mod packed;
 mod wire;
 
 pub use block::{BLOCK_BYTES, Block, WrittenPoints};
+pub use cohort_values::{COHORT_RUNS, MetricStatistic};
+pub(crate) use cohort_values::{CohortColumn, CohortRuns, MetricValues};
 pub use curve::Stamps;
 pub use fold::{
     Fold, FoldStatus, LiveRow, Removal, StepRemoval, StoredBlocks, UnfoldedBlocks, fold_run,

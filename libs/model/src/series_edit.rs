@@ -10,6 +10,7 @@ use matyan_value::Context;
 use minicbor::{Decode, Encode};
 
 use crate::{
+    cohort::uncollected_put,
     ids::SeriesNumber,
     keys::{self, SeriesKind},
     metric::{metric_header_get, metric_header_put},
@@ -91,6 +92,7 @@ pub async fn series_rename(
             header.name = name;
             header.context = context;
             metric_header_put(batch, project, number, series, &header);
+            uncollected_put(batch, project, number);
         }
         SeriesKind::Object => {
             let mut header = object_header(snapshot, run, series).await?;
@@ -113,6 +115,9 @@ pub async fn series_drop(
     series: SeriesNumber,
     name: &SeriesName,
 ) -> Result<()> {
+    if name.kind == SeriesKind::Metric {
+        uncollected_put(batch, run.project, run.number);
+    }
     batch.clear(match name.kind {
         SeriesKind::Metric => keys::series_header(run.project, run.number, series),
         SeriesKind::Object => keys::object_header(run.project, run.number, series),

@@ -5,10 +5,11 @@
 use std::time::Duration;
 
 use matyan_maintenance::{
-    BlobEvent, CLEANUP_TOMBSTONES, DeletionLog, EMPTY_BIN, FINISH_STALE, JobLock, LONGEST_SPOOL_US,
-    OrphanedBlobs, Pace, PendingUploads, StoreMigration, TombstoneSweep, clear_garbage,
-    drop_abandoned_restores, pending_payload_bytes, sweep_credentials, sweep_dead_entities, sweep_dead_runs,
-    sweep_dead_studies, sweep_deleted_projects, sweep_producers, sweep_stray_blobs, trim_audit, trim_changes,
+    BlobEvent, CLEANUP_TOMBSTONES, COLLECT_METRICS, DeletionLog, EMPTY_BIN, FINISH_STALE, JobLock,
+    LONGEST_SPOOL_US, OrphanedBlobs, Pace, PendingUploads, StoreMigration, TombstoneSweep, clear_garbage,
+    collect_metrics, drop_abandoned_restores, merge_cohorts, pending_payload_bytes, sweep_credentials,
+    sweep_dead_entities, sweep_dead_runs, sweep_dead_studies, sweep_deleted_projects, sweep_producers,
+    sweep_stray_blobs, trim_audit, trim_changes,
 };
 use matyan_model::{
     ids::{NamedProject, Project},
@@ -106,6 +107,16 @@ impl JobScheduler {
             self.repeat(MIGRATION_INTERVAL, MIN_WAIT, "store-format", stop, || migration.run(jobs, stop)),
             self.repeat(MINUTELY, MIN_WAIT, "dead-entities", stop, || sweep_dead_entities(jobs, stop)),
             self.repeat(MINUTELY, MIN_WAIT, "dead-studies", stop, || sweep_dead_studies(jobs, stop)),
+            self.repeat(MINUTELY, MIN_WAIT, COLLECT_METRICS, stop, || collect_metrics(
+                jobs,
+                (deps.random)(),
+                stop
+            )),
+            self.repeat(HOURLY, MIN_WAIT, "merge-cohorts", stop, || merge_cohorts(
+                jobs,
+                (deps.random)(),
+                stop
+            )),
             self.repeat(MINUTELY, MIN_WAIT, "changes", stop, || trim_changes(jobs)),
             self.repeat(MINUTELY, MIN_WAIT, "garbage", stop, || clear_garbage(jobs)),
             self.repeat(MINUTELY, MIN_WAIT, "producers", stop, || sweep_producers(jobs)),

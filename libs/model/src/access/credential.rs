@@ -7,7 +7,7 @@ use matyan_store::{Batch, Key, Result, Snapshot, Transaction, Value};
 use minicbor::{Decode, Encode};
 
 use super::refusal::AccessRefusal;
-use crate::{format::format_raise_for_access, keys, rows};
+use crate::{keys, rows};
 
 /// Digest of the secret of a credential.
 pub type Digest = [u8; 32];
@@ -383,7 +383,6 @@ pub(super) async fn credential_insert(
         transaction.batch().clear(keys::credential(&other.digest));
     }
     transaction.batch().set(keys::credential(&credential.digest), credential.encode());
-    format_raise_for_access(transaction).await?;
     Ok(Ok(()))
 }
 

@@ -13,7 +13,7 @@ use super::{
     },
     refusal::AccessRefusal,
 };
-use crate::{format::format_raise_for_access, keys, rows};
+use crate::{keys, rows};
 
 /// The name of everyone who shows no credential.
 pub const ANONYMOUS: &str = "anonymous";
@@ -169,7 +169,6 @@ pub(super) async fn principal_put(
         return Ok(Err(AccessRefusal::TooManyPrincipals { limit: MAX_PRINCIPALS }));
     }
     transaction.batch().set(keys::principal(name), rows::encode(principal));
-    format_raise_for_access(transaction).await?;
     Ok(Ok(()))
 }
 
@@ -210,7 +209,6 @@ pub async fn grant_put(transaction: &mut Transaction, grant: &Grant) -> Result<R
         }
     }
     grant_set(transaction, grant);
-    format_raise_for_access(transaction).await?;
     Ok(Ok(()))
 }
 
@@ -477,6 +475,5 @@ pub async fn operator_token_put(transaction: &mut Transaction, credential: &Cred
     };
     grant_set(transaction, &grant);
     credential_set(transaction, credential);
-    format_raise_for_access(transaction).await?;
     Ok(true)
 }

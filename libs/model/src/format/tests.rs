@@ -28,13 +28,13 @@ async fn rule_44_a_store_of_an_unknown_format_is_refused_and_not_changed() {
     format_open(&*store).await.unwrap();
     format_open(&*store).await.unwrap();
     for (format, advice) in
-        [(FORMAT_WITH_ACCESS + 1, "use the version that wrote it, or a newer one"), (1, "make a backup")]
+        [(FORMAT + 1, "use the version that wrote it, or a newer one"), (1, "make a backup")]
     {
         set_format(&store, format).await;
         let before = rows_of(&store).await;
         let error = format_open(&*store).await.unwrap_err().to_string();
         assert!(
-            error.contains(&format!("format {format}, but this program reads formats 2 to 5")),
+            error.contains(&format!("format {format}, but this program reads formats 2 to 6")),
             "{error}"
         );
         assert!(error.contains(advice), "{error}");
@@ -210,7 +210,7 @@ async fn rule_44_branches_of_a_store_of_format_3_are_found() {
         let sharers = keys::sharers_from(project, parent, 5);
         let (sharers, _) = sharers_page(&*snapshot, &sharers, 1_000).await.unwrap();
         assert_eq!(by_parent, sharers);
-        (by_parent.len() as u64, format_has_parents(&*snapshot).await.unwrap())
+        (by_parent.len() as u64, format_has_every_run(&*snapshot).await.unwrap())
     };
     assert_eq!(found().await, (0, false));
     let mut steps = 0;

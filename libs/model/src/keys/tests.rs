@@ -1,7 +1,10 @@
 //! Tests of the key layout: order, ranges, and decoding.
 
 use super::*;
-use crate::{ids::SeriesNumber, lock::Job};
+use crate::{
+    ids::{CohortNumber, SeriesNumber},
+    lock::Job,
+};
 
 const P: Project = Project(0);
 
@@ -57,6 +60,10 @@ fn rows_of_projects() -> Vec<Key> {
         tombstone(P, &id),
         dead_run(P, n),
         unfolded(P, n),
+        cohort(P, CohortNumber(7)),
+        cohort_column(P, CohortNumber(7), "r", &[0; 16]),
+        uncollected(P, n),
+        run_cohort(P, n),
         branch(P, n),
         writing(P, n),
         block(P, n, 0),

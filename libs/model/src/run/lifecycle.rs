@@ -10,6 +10,7 @@ use super::{Props, RunEdit, WritingState, document_get, run_id_get};
 use crate::{
     branch::{branch_clear, has_sharers, hiding_put},
     change::{self, ChangedPoints},
+    cohort::cohort_leave,
     entity::{NoteOwner, notes_clear},
     events,
     ids::{Project, RunId, RunNumber},
@@ -343,7 +344,10 @@ async fn sweep_batch(
     number: RunNumber,
     clears_at_once: bool,
 ) -> Result<(Batch, bool)> {
-    // The first step subtracts the run from the project counters. Clearing the row in the
+    if cohort_leave(&mut transaction, project, number).await? {
+        return Ok((transaction.into_batch(), false));
+    }
+    // The next step subtracts the run from the project counters. Clearing the row in the
     // same transaction ensures that this happens once.
     let writing = keys::writing(project, number);
     if let Some(value) = transaction.get(&writing).await? {

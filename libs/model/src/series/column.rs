@@ -108,7 +108,7 @@ fn put_compressed(out: &mut Vec<u8>, form: u8, compressed: &[u8]) {
     out.extend_from_slice(compressed);
 }
 
-fn integer_column(input: &mut Input<'_>, count: usize) -> Result<Vec<i64>, FormatError> {
+pub(crate) fn integer_column(input: &mut Input<'_>, count: usize) -> Result<Vec<i64>, FormatError> {
     match input.byte()? {
         PACKED => Ok(read_packed(&Integers::open(input, count)?, count)),
         PCO_NARROW => decompress(input, count),
@@ -181,6 +181,15 @@ pub(crate) fn float_column(input: &mut Input<'_>, count: usize) -> Result<Vec<f6
         }
         PCO_NARROW => Ok(decompress::<f32>(input, count)?.into_iter().map(widen_float).collect()),
         PCO_WIDE => decompress(input, count),
+        _ => Err(FormatError("unknown form of float column")),
+    }
+}
+
+/// Passes a float column without decompressing it.
+pub(crate) fn skip_float_column(input: &mut Input<'_>, count: usize) -> Result<(), FormatError> {
+    match input.byte()? {
+        PACKED => Floats::open(input, count).map(drop),
+        PCO_NARROW | PCO_WIDE => compressed(input).map(drop),
         _ => Err(FormatError("unknown form of float column")),
     }
 }

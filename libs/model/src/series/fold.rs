@@ -35,6 +35,7 @@ use self::rewrite::SeriesRewrite;
 use super::fold_row::FoldRow;
 use super::series_rows::RunRef;
 use super::wire::FormatError;
+use crate::cohort::uncollected_put;
 use crate::keys;
 
 /// Bytes of blocks that one fold takes. A longer backlog takes several folds.
@@ -144,6 +145,8 @@ impl Fold {
         }
         let row = FoldRow { end: self.part.end, position };
         batch.set(key, row.encode());
+        // The summaries of its series may have changed.
+        uncollected_put(&mut batch, self.run.project, self.run.number);
         transaction.batch().mutations.append(&mut batch.mutations);
         Ok((row, if position.is_none() { FoldStatus::Done } else { FoldStatus::InProgress }))
     }

@@ -11,6 +11,7 @@ mod groups;
 mod large;
 mod large_params;
 mod list_walks;
+mod metric_columns;
 mod paging;
 mod random;
 mod short_snapshots;

@@ -9,6 +9,7 @@ use matyan_store::{Batch, Result, Snapshot};
 
 use super::{GARBAGE_US, rewrite::SeriesRewrite};
 use crate::{
+    cohort::uncollected_put,
     ids::SeriesNumber,
     series::{points::StepRange, series_rows::RunRef},
 };
@@ -58,6 +59,7 @@ pub(crate) async fn remove_slice(
     chunks: usize,
 ) -> Result<Removal> {
     let series_ref = run.series(series);
+    uncollected_put(batch, run.project, run.number);
     let Some(folded) = series_ref.folded(snapshot).await? else { return Ok(Removal::Emptied) };
     let entries = series_ref.entries(snapshot, StepRange::ALL).await?;
     let due_us = now_us.saturating_add(GARBAGE_US);

@@ -6,7 +6,7 @@ use std::{borrow::Cow, collections::VecDeque, ops::Bound};
 
 use matyan_model::{
     entity::entity_find,
-    format::format_has_parents,
+    format::format_has_every_run,
     ids::{Project, RunId, RunNumber},
     index::{
         DocumentIndex, MAX_TEXT_BYTES, Scalar, index_has_row, index_page_count, index_runs_page,
@@ -276,7 +276,7 @@ async fn rows_of(snapshot: &dyn Snapshot, project: Project, probe: &Probe) -> Re
             ranges(vec![keys::index_ended_between(project, first, end)])
         }
         Probe::Parent(hash) if hash.len() > matyan_proto::limits::RUN_ID_BYTES => nothing(),
-        Probe::Parent(hash) if format_has_parents(snapshot).await? => {
+        Probe::Parent(hash) if format_has_every_run(snapshot).await? => {
             ranges(vec![keys::index_parent_all(project, hash)])
         }
         Probe::Parent(_) => None,

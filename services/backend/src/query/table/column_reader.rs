@@ -11,7 +11,9 @@ use std::{
 
 use futures::{TryStreamExt as _, stream::FuturesOrdered};
 use matyan_model::{
+    cohort::{CollectedPage, MetricStatistic, PAGE_COHORTS, collected_values_page, has_cohorts},
     entity::{Experiment, Tag, entity_get, entity_list},
+    format::format_has_every_run,
     ids::{Project, RunNumber},
     index::{
         IndexColumn, IndexedValue, MAX_TEXT_BYTES, index_rowless_page, index_runs_page, is_indexed_path,
@@ -55,6 +57,12 @@ const SCANNED: Scan = Scan { rows: 256, bytes: 1 << 20, ..Scan::DEFAULT };
 /// Memory of a tag of a run while tags are read.
 const LINK_BYTES: usize = size_of::<(RunNumber, u32)>();
 
+/// Runs up to which rows of an index are looked up one by one, instead of reading the whole index.
+const MAX_LOOKED_UP: usize = 20_000;
+
+/// Memory of a run in a list of runs, twice, because a list grows.
+const LISTED_BYTES: usize = 4 * size_of::<RunNumber>();
+
 /// Memory of a value apart from its text.
 const VALUE_BYTES: usize = size_of::<(RunNumber, Term)>();
 
@@ -70,7 +78,8 @@ pub(super) async fn read(
     let pages = ManyValues::default();
     let page = Vec::new();
     let unknown = Vec::new();
-    let mut reader = ColumnReader { deps, project, key, room, pages, page, bytes: 0, unknown };
+    let mut reader =
+        ColumnReader { deps, project, key, room, pages, page, bytes: 0, lists_bytes: 0, unknown };
     reader.read().await?;
     let ColumnReader { room, pages, .. } = reader;
     Ok(ReadColumn { position, pages, reserved: room.reserved })
@@ -86,8 +95,20 @@ struct ColumnReader<'r> {
     page: ReadValues,
     /// Memory of the pages.
     bytes: usize,
+    /// Memory of lists of runs.
+    lists_bytes: usize,
     /// Runs whose value no index has.
     unknown: Vec<RunNumber>,
+}
+
+/// The runs whose values of a metric are read from summaries.
+struct MetricRuns {
+    /// The rest of the index of the metric.
+    rest: Option<Range>,
+    /// Other runs in the index are left out.
+    only: Option<HashSet<RunNumber>>,
+    /// Runs that were found in the index.
+    waiting: VecDeque<Vec<RunNumber>>,
 }
 
 impl ColumnReader<'_> {
@@ -143,7 +164,9 @@ impl ColumnReader<'_> {
     /// Makes room for a page of values with texts of this size.
     async fn begin_page(&mut self, values: usize, text_bytes: usize) -> Result<()> {
         let unknown = (self.unknown.len() + values) * 2 * size_of::<RunNumber>();
-        self.room.reserve(self.bytes + unknown + values * VALUE_BYTES + text_bytes).await?;
+        self.room
+            .reserve(self.bytes + self.lists_bytes + unknown + values * VALUE_BYTES + text_bytes)
+            .await?;
         self.page = Vec::with_capacity(values);
         Ok(())
     }
@@ -321,22 +344,100 @@ impl ColumnReader<'_> {
         // Their values are not only in the summaries of folded points.
         let mut unread = self.runs_in(keys::unfolded_all(self.project)).await?;
         unread.extend(self.runs_in(keys::branches(self.project)).await?);
+        let snapshot = self.deps.store.snapshot().await?;
+        let is_collected = has_cohorts(snapshot.as_ref(), self.project).await?
+            && format_has_every_run(snapshot.as_ref()).await?;
+        drop(snapshot);
+        let uncollected = if is_collected { self.collected(metric, &unread).await? } else { None };
+        let range = keys::index_series_name_all(self.project, SeriesKind::Metric, &metric.name);
+        let mut source = MetricRuns { rest: Some(range), only: uncollected, waiting: VecDeque::new() };
+        if source.only.as_ref().is_some_and(|only| only.len() <= MAX_LOOKED_UP) {
+            self.look_up(&mut source, metric).await?;
+        }
+        self.summaries(metric, source, unread).await?;
+        self.lists_bytes = 0;
+        self.read_unknown().await
+    }
+
+    /// Reads the values that cohorts have, and returns the runs whose values they may not have; `None` if all
+    /// values must be read from summaries.
+    async fn collected(
+        &mut self,
+        metric: &MetricColumn,
+        unread: &HashSet<RunNumber>,
+    ) -> Result<Option<HashSet<RunNumber>>> {
+        // Before the cohorts: a run that leaves the list after this is in a cohort by then.
+        let mut uncollected = self.runs_in(keys::uncollected_all(self.project)).await?;
+        uncollected.extend(unread);
+        let name = (metric.name.as_str(), &metric.digest);
+        let statistic = statistic(metric.value);
+        let mut rest = Some(keys::cohorts(self.project));
+        while let Some(range) = rest {
+            let snapshot = self.deps.store.snapshot().await?;
+            let snapshot = snapshot.as_ref();
+            let page =
+                collected_values_page(snapshot, self.project, &range, name, statistic, PAGE_COHORTS).await;
+            let CollectedPage { values, rest: next } = match page {
+                Ok(page) => page,
+                Err(error @ StoreError::Corrupt { .. }) => {
+                    tracing::error!(
+                        %error,
+                        "read the values of a metric from summaries, because a row of a cohort is damaged"
+                    );
+                    return Ok(None);
+                }
+                Err(error) => return Err(error.into()),
+            };
+            self.begin_page(values.len(), 0).await?;
+            let values = values.into_iter().filter(|(number, _)| !uncollected.contains(number));
+            self.page.extend(values.map(|(number, value)| (number, Term::float(value))));
+            self.end_page();
+            rest = next;
+        }
+        Ok(Some(uncollected))
+    }
+
+    /// Replaces the index as the source of runs by the few runs that have a row there.
+    async fn look_up(&self, source: &mut MetricRuns, metric: &MetricColumn) -> Result<()> {
+        source.rest = None;
+        let mut numbers: Vec<_> = source.only.take().into_iter().flatten().collect();
+        numbers.sort_unstable();
+        for numbers in numbers.chunks(SERIES) {
+            let keys: Vec<_> = numbers
+                .iter()
+                .map(|number| {
+                    keys::index_series_name(self.project, SeriesKind::Metric, &metric.name, *number)
+                })
+                .collect();
+            let rows = self.deps.store.snapshot().await?.get_many(&keys).await?;
+            let found = numbers.iter().zip(rows).filter(|(_, row)| row.is_some());
+            source.waiting.push_back(found.map(|(number, _)| *number).collect());
+        }
+        Ok(())
+    }
+
+    /// Reads values from the summaries of series.
+    async fn summaries(
+        &mut self,
+        metric: &MetricColumn,
+        mut source: MetricRuns,
+        unread: HashSet<RunNumber>,
+    ) -> Result<()> {
         let unread = Arc::new(unread);
         let metric = Arc::new(metric.clone());
-        let mut rest = Some(keys::index_series_name_all(self.project, SeriesKind::Metric, &metric.name));
-        let mut waiting = VecDeque::new();
         let mut reading = FuturesOrdered::new();
         loop {
-            if waiting.is_empty()
-                && let Some(range) = rest.take()
+            if source.waiting.is_empty()
+                && let Some(range) = source.rest.take()
             {
                 let snapshot = self.deps.store.snapshot().await?;
-                let (numbers, next) = index_runs_page(snapshot.as_ref(), &range, PAGE.rows).await?;
-                waiting.extend(numbers.chunks(SERIES).map(<[RunNumber]>::to_vec));
-                rest = next;
+                let (mut numbers, next) = index_runs_page(snapshot.as_ref(), &range, PAGE.rows).await?;
+                numbers.retain(|number| source.only.as_ref().is_none_or(|only| only.contains(number)));
+                source.waiting.extend(numbers.chunks(SERIES).map(<[RunNumber]>::to_vec));
+                source.rest = next;
             }
             while reading.len() < SERIES_PAGES
-                && let Some(numbers) = waiting.pop_front()
+                && let Some(numbers) = source.waiting.pop_front()
             {
                 let store = self.deps.store.clone();
                 reading.push_back(metric_page(store, self.project, metric.clone(), unread.clone(), numbers));
@@ -348,19 +449,20 @@ impl ColumnReader<'_> {
                     self.unknown.extend(unknown);
                     self.end_page();
                 }
-                None if rest.is_none() => break,
+                None if source.rest.is_none() => return Ok(()),
                 None => {}
             }
         }
-        self.read_unknown().await
     }
 
     /// The runs with rows in a range, whose tails are their numbers.
-    async fn runs_in(&self, all: Range) -> Result<HashSet<RunNumber>> {
+    async fn runs_in(&mut self, all: Range) -> Result<HashSet<RunNumber>> {
         let mut runs = HashSet::new();
         let mut rest = Some(all.clone());
         while let Some(range) = rest {
             let (page, next) = self.page(&range).await?;
+            self.lists_bytes += page.rows.len() * LISTED_BYTES;
+            self.room.reserve(self.bytes + self.lists_bytes).await?;
             for (key, _) in &page.rows {
                 let (number,) = keys::tail(&all.start, key)?;
                 runs.insert(RunNumber(number));
@@ -483,13 +585,14 @@ async fn metric_term(snapshot: &dyn Snapshot, run_ref: RunRef, metric: &MetricCo
 }
 
 fn summary_term(summary: Option<&Summary>, value: MetricValue) -> Term {
-    let Some(summary) = summary else { return Term::Absent };
-    Term::float(match value {
-        MetricValue::Unspecified | MetricValue::Last => summary.last.value,
-        MetricValue::First => summary.first.value,
-        // A series without finite values has no minimum or maximum.
-        _ if summary.finite() == 0 => f64::NAN,
-        MetricValue::Min => summary.min,
-        MetricValue::Max => summary.max,
-    })
+    summary.map_or(Term::Absent, |summary| Term::float(statistic(value).of(summary)))
+}
+
+fn statistic(value: MetricValue) -> MetricStatistic {
+    match value {
+        MetricValue::Unspecified | MetricValue::Last => MetricStatistic::Last,
+        MetricValue::First => MetricStatistic::First,
+        MetricValue::Min => MetricStatistic::Min,
+        MetricValue::Max => MetricStatistic::Max,
+    }
 }

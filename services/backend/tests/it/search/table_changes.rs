@@ -2,13 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use matyan_maintenance::MetricCohorts;
 use matyan_model::{
     change::change_put,
     entity::{EntityError, Experiment, entity_put},
     ids::{RunId, RunNumber, SeriesNumber},
     keys,
+    metric::metric_series_find,
     run::{Head, head_live},
-    series::{ABSENT, FoldStatus, LiveRow, Point, RunRef, WrittenPoints, fold_run},
+    series::{
+        ABSENT, FoldStatus, LiveRow, Point, Removal, RunRef, StepRange, StepRemoval, WrittenPoints, fold_run,
+        remove_folded_steps,
+    },
 };
 use matyan_proto::{
     backup::v1::{
@@ -20,7 +25,9 @@ use matyan_proto::{
     search::v1::{MetricValue, RunsRequest, Sort, SortField, sort::By},
 };
 use matyan_ql::Endpoint;
-use matyan_store::Store;
+use matyan_store::{Batch, Store};
+use matyan_value::Context;
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use crate::search::{
@@ -88,7 +95,7 @@ impl Project {
     }
 
     async fn change(&mut self) -> &'static str {
-        let kind = self.random.below(8);
+        let kind = self.random.below(10);
         match kind {
             0 => {
                 self.create().await;
@@ -117,6 +124,14 @@ impl Project {
                     self.fold().await;
                 }
                 "log"
+            }
+            6 => {
+                self.collect().await;
+                "collect"
+            }
+            7 => {
+                self.remove_steps().await;
+                "remove"
             }
             _ => {
                 let new = self.next_spec();
@@ -158,13 +173,65 @@ impl Project {
     }
 
     async fn fold(&mut self) {
-        let Some(run) = self.any() else { return };
-        let number = run.number;
-        let id = RunId::new(run.spec.id.clone());
+        let Some(number) = self.any().map(|run| run.number) else { return };
+        self.fold_run(number).await;
+    }
+
+    async fn fold_run(&self, number: RunNumber) {
+        let id = self.runs.values().find(|run| run.number == number).map(|run| run.spec.id.clone());
+        let id = RunId::new(id.unwrap());
         let live = LiveRow { key: keys::head(P, &id), value: Head::Live(number).encode() };
         let run = RunRef { project: P, number };
         let folded = Box::pin(fold_run(&*self.harness.store, run, &live, false, &|| NOW_US)).await.unwrap();
         assert_eq!(folded, FoldStatus::Done);
+    }
+
+    /// Collects the values of ended runs whose points are folded.
+    async fn collect(&mut self) {
+        for number in self.runs.values().map(|run| run.number).collect::<Vec<_>>() {
+            if self.random.below(3) > 0 {
+                self.fold_run(number).await;
+                self.harness
+                    .transact(async |transaction| {
+                        transaction.batch().clear(keys::unfolded(P, number));
+                        Ok(())
+                    })
+                    .await;
+            }
+        }
+        let cohorts = MetricCohorts::new(&*self.harness.store, &|| NOW_US).of_runs(5);
+        let stop = CancellationToken::new();
+        cohorts.collect(P, [7; 16], &stop).await.unwrap();
+        cohorts.merge(P, [7; 16], &stop).await.unwrap();
+    }
+
+    /// Removes the first step of the first metric series of a run.
+    async fn remove_steps(&mut self) {
+        let Some(run) = self.any() else { return };
+        let sequence = run.spec.sequences.iter_mut().find(|it| !is_object(&it.dtype));
+        let Some(sequence) = sequence.filter(|it| it.points.len() > 1) else { return };
+        let (last_removed, _) = sequence.points.remove(0);
+        let name = sequence.name.clone();
+        let digest = Context::new(&sequence.context).digest();
+        let number = run.number;
+        self.fold_run(number).await;
+        // A restored run has other numbers.
+        let snapshot = self.harness.store.snapshot().await.unwrap();
+        let series = metric_series_find(&*snapshot, P, number, &name, &digest).await.unwrap().unwrap();
+        drop(snapshot);
+        let run = RunRef { project: P, number };
+        let steps = StepRange::new(i64::MIN, last_removed);
+        self.harness
+            .transact(async |transaction| {
+                let mut batch = Batch::default();
+                let removal = StepRemoval { run, series, steps, now_us: NOW_US };
+                let removed = remove_folded_steps(transaction.unchecked(), &mut batch, removal).await?;
+                assert_eq!(removed, Removal::Done);
+                change_put(&mut batch, P, number, NOW_US, "");
+                transaction.batch().mutations.append(&mut batch.mutations);
+                Ok(())
+            })
+            .await;
     }
 
     async fn rename_experiment(&mut self) {
@@ -274,8 +341,13 @@ async fn lists_are_sorted_by_the_values_that_runs_have_now() {
                 let list = RunsRequest { sort, ..harness::runs_request(query) };
                 let found = project.harness.runs(list.clone()).await.unwrap();
                 assert_eq!(found.ids(), expected, "seed {seed}, round {round}, {changes:?}: {list:?}");
+                if round % 2 == 0 {
+                    // A backend that was just started has no columns yet.
+                    let found = project.harness.second().await.runs(list.clone()).await.unwrap();
+                    assert_eq!(found.ids(), expected, "seed {seed}, round {round}, {changes:?}: {list:?}");
+                }
             }
         }
-        assert!(changes.len() == 6 && changes.values().all(|count| *count > 3), "{changes:?}");
+        assert!(changes.len() == 8 && changes.values().all(|count| *count > 3), "{changes:?}");
     }
 }

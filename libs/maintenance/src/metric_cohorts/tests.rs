@@ -1,0 +1,494 @@
+//! Runs that change at any moment while their values are collected, merged and read, next to what their summaries say.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use matyan_model::{
+    branch::{Ancestor, Branch, branch_put},
+    cohort::{MetricStatistic, collected_values_page},
+    ids::{RunId, SeriesNumber},
+    keys::SeriesKind,
+    metric::{metric_series_create, metric_series_find, metric_series_list},
+    position::LogPosition,
+    run::{Deletion, Head, RunEdit, bin_put, bin_restore, run_create, run_delete, sweep_step},
+    series::{
+        ABSENT, LiveRow, MetricHeader, Point, Removal, RunRef, StepRange, StepRemoval, WrittenPoints,
+        fold_run, folded_summaries, remove_folded_steps,
+    },
+    series_edit::{SeriesName, series_drop, series_rename},
+};
+use matyan_store::{
+    Commit, Key, Range, Result as StoreResult, Scan, Snapshot, Value, embedded::EmbeddedStore,
+};
+use matyan_value::Context;
+use tokio::sync::Mutex;
+
+use super::*;
+
+const P: Project = Project(0);
+const NAMES: [&str; 3] = ["loss", "a/b", "rare"];
+const COHORT: usize = 4;
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % end
+    }
+}
+
+#[derive(Clone, Debug)]
+struct KnownRun {
+    id: RunId,
+    next_series: u32,
+    next_block: u64,
+    is_deleted: bool,
+}
+
+struct Known {
+    random: Random,
+    runs: BTreeMap<RunNumber, KnownRun>,
+    /// Runs whose values may have changed since this was cleared.
+    changed: BTreeSet<RunNumber>,
+    created: i64,
+    counts: BTreeMap<&'static str, u32>,
+}
+
+/// A store whose runs change before its snapshots and commits.
+struct ChangingStore {
+    store: EmbeddedStore,
+    known: Mutex<Known>,
+    _directory: tempfile::TempDir,
+}
+
+#[async_trait]
+impl Store for ChangingStore {
+    async fn snapshot(&self) -> StoreResult<Box<dyn Snapshot>> {
+        self.change_some().await;
+        self.store.snapshot().await
+    }
+
+    async fn commit(&self, batch: Batch) -> StoreResult<Commit> {
+        self.change_some().await;
+        self.store.commit(batch).await
+    }
+
+    async fn sync(&self) -> StoreResult<()> {
+        self.store.sync().await
+    }
+
+    async fn changed(&self, key: &Key, seen: Option<&Value>) -> StoreResult<()> {
+        self.store.changed(key, seen).await
+    }
+}
+
+fn context(number: u64) -> Context {
+    Context::parse(if number == 0 { "" } else { r#"{"subset":"val"}"# }).unwrap()
+}
+
+impl ChangingStore {
+    async fn open(seed: u64, created: u64) -> Arc<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(directory.path(), Default::default()).await.unwrap();
+        let runs = BTreeMap::new();
+        let known = Known {
+            random: Random(seed),
+            runs,
+            changed: BTreeSet::new(),
+            created: 0,
+            counts: BTreeMap::new(),
+        };
+        let changing = Arc::new(Self { store, known: Mutex::new(known), _directory: directory });
+        for _ in 0..created {
+            changing.create(&mut *changing.known.lock().await).await;
+        }
+        changing
+    }
+
+    /// Changes no run most of the time, because a job has many transactions.
+    async fn change_some(&self) {
+        if self.known.lock().await.random.below(6) > 0 {
+            return;
+        }
+        // On a thread of its own, because the futures of changes stay on their thread.
+        let change = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async { self.change(&mut *self.known.lock().await).await });
+        };
+        std::thread::scope(|scope| scope.spawn(change).join()).unwrap();
+    }
+
+    async fn write(&self, mut decide: impl AsyncFnMut(&mut Transaction) -> StoreResult<()>) {
+        loop {
+            let mut transaction = Transaction::new(self.store.snapshot().await.unwrap());
+            decide(&mut transaction).await.unwrap();
+            if let Commit::Done { .. } = self.store.commit(transaction.into_batch()).await.unwrap() {
+                return;
+            }
+        }
+    }
+
+    async fn change(&self, known: &mut Known) {
+        let kind = known.random.below(12);
+        let live: Vec<_> = known.runs.iter().filter(|(_, run)| !run.is_deleted).map(|(it, _)| *it).collect();
+        if kind == 0 || live.len() < 20 {
+            return self.create(known).await;
+        }
+        let number = live[known.random.below(live.len() as u64) as usize];
+        let name = match kind {
+            1..=3 => self.log_points(known, number).await,
+            4 | 5 => self.fold(known, number).await,
+            6 => self.end_or_resume(number).await,
+            7 => self.rename(known, number).await,
+            8 => self.remove_steps(known, number).await,
+            9 => self.delete(known, number).await,
+            10 => self.sweep(known).await,
+            _ => self.move_to_bin_and_back(number).await,
+        };
+        *known.counts.entry(name).or_default() += 1;
+    }
+
+    async fn create(&self, known: &mut Known) {
+        known.created += 1;
+        let created_us = known.created * 1_000;
+        let id = RunId::new(format!("r{}", known.created));
+        let is_active = known.random.below(4) == 0;
+        let is_branch = known.random.below(8) == 0 && !known.runs.is_empty();
+        let parent = known.runs.keys().next().copied();
+        let mut created = RunNumber::default();
+        self.write(async |transaction| {
+            let mut edit = run_create(transaction, P, &id, created_us).await?;
+            created = edit.number();
+            edit.props.active = is_active;
+            edit.write(transaction.batch());
+            if let Some(parent) = parent.filter(|_| is_branch) {
+                let branch = Branch::of(Ancestor::new(parent, 5, 1), &Branch::default()).unwrap();
+                branch_put(transaction.batch(), P, created, &branch);
+            }
+            Ok(())
+        })
+        .await;
+        let run = KnownRun { id, next_series: 0, next_block: 0, is_deleted: false };
+        known.runs.insert(created, run);
+        known.changed.insert(created);
+        self.log_points(known, created).await;
+        *known.counts.entry("create").or_default() += 1;
+    }
+
+    /// Writes points of a series, which may come before points that are folded.
+    async fn log_points(&self, known: &mut Known, number: RunNumber) -> &'static str {
+        let name = NAMES[known.random.below(3) as usize];
+        let context = context(known.random.below(2));
+        let mut points = Vec::new();
+        for _ in 0..=known.random.below(2) {
+            let step = known.random.below(40).cast_signed();
+            let value = match known.random.below(9) {
+                0 => f64::NAN,
+                1 => f64::INFINITY,
+                _ => known.random.below(1_000) as f64 / 7.0,
+            };
+            points.push(Point { step, value, epoch: ABSENT, time_us: step });
+        }
+        let run = known.runs.get_mut(&number).unwrap();
+        let mut is_new = false;
+        self.write(async |transaction| {
+            let digest = context.digest();
+            let found = metric_series_find(transaction.unchecked(), P, number, name, &digest).await?;
+            is_new = found.is_none();
+            let series = found.unwrap_or(SeriesNumber(run.next_series));
+            let batch = transaction.batch();
+            if is_new {
+                let context = context.stored().to_owned();
+                let header = MetricHeader { name: name.into(), context, dtype: "float".into() };
+                metric_series_create(batch, P, number, series, &header, &digest);
+            }
+            let mut written = WrittenPoints::default();
+            for point in &points {
+                written.push(series, *point);
+            }
+            batch.set(keys::block(P, number, run.next_block), written.blocks().remove(0));
+            batch.set(keys::unfolded(P, number), Vec::new());
+            Ok(())
+        })
+        .await;
+        run.next_series += u32::from(is_new);
+        run.next_block += 1;
+        known.changed.insert(number);
+        "log"
+    }
+
+    async fn fold(&self, known: &mut Known, number: RunNumber) -> &'static str {
+        let id = &known.runs[&number].id;
+        let live = LiveRow { key: keys::head(P, id), value: Head::Live(number).encode() };
+        let run = RunRef { project: P, number };
+        fold_run(&self.store, run, &live, true, &|| 0).await.unwrap();
+        if known.random.below(3) > 0 {
+            // As the fold thread does, some time later.
+            self.write(async |transaction| {
+                transaction.batch().clear(keys::unfolded(P, number));
+                Ok(())
+            })
+            .await;
+        }
+        "fold"
+    }
+
+    /// Folds most runs, as when nothing was logged for a while.
+    async fn fold_most(&self) {
+        let mut known = self.known.lock().await;
+        let live: Vec<_> = known.runs.iter().filter(|(_, run)| !run.is_deleted).map(|(it, _)| *it).collect();
+        for number in live {
+            if known.random.below(8) > 0 {
+                self.fold(&mut known, number).await;
+            }
+        }
+    }
+
+    async fn end_or_resume(&self, number: RunNumber) -> &'static str {
+        self.write(async |transaction| {
+            if let Some(mut edit) = RunEdit::load(transaction, P, number).await? {
+                edit.props.active = !edit.props.active;
+                edit.write(transaction.batch());
+            }
+            Ok(())
+        })
+        .await;
+        "end or resume"
+    }
+
+    /// Renames a series, or drops it.
+    async fn rename(&self, known: &mut Known, number: RunNumber) -> &'static str {
+        let new = NAMES[known.random.below(3) as usize];
+        let new = SeriesName {
+            kind: SeriesKind::Metric,
+            name: new.into(),
+            context: context(known.random.below(2)),
+        };
+        let is_dropped = known.random.below(3) == 0;
+        if is_dropped {
+            self.fold(known, number).await;
+        }
+        let run = RunRef { project: P, number };
+        self.write(async |transaction| {
+            let mut batch = Batch::default();
+            let snapshot = transaction.unchecked();
+            let listed = metric_series_list(snapshot, P, number).await?;
+            let taken =
+                metric_series_find(snapshot, P, number, &new.name, &new.context.digest()).await?.is_some();
+            if let Some((series, header)) = listed.first() {
+                let context = Context::parse(&header.context).unwrap();
+                let old = SeriesName { kind: SeriesKind::Metric, name: header.name.clone(), context };
+                if is_dropped {
+                    let steps = StepRange::ALL;
+                    let removal = StepRemoval { run, series: *series, steps, now_us: 0 };
+                    remove_folded_steps(snapshot, &mut batch, removal).await?;
+                    series_drop(snapshot, &mut batch, run, *series, &old).await?;
+                } else if !taken {
+                    series_rename(snapshot, &mut batch, run, *series, (&old, &new)).await?;
+                }
+            }
+            transaction.batch().mutations.append(&mut batch.mutations);
+            Ok(())
+        })
+        .await;
+        known.changed.insert(number);
+        "rename"
+    }
+
+    async fn remove_steps(&self, known: &mut Known, number: RunNumber) -> &'static str {
+        self.fold(known, number).await;
+        let first = known.random.below(40).cast_signed();
+        let steps = StepRange::new(first, first + 9);
+        let run = RunRef { project: P, number };
+        self.write(async |transaction| {
+            let mut batch = Batch::default();
+            let listed = metric_series_list(transaction.unchecked(), P, number).await?;
+            if let Some((series, _)) = listed.last() {
+                let removal = StepRemoval { run, series: *series, steps, now_us: 0 };
+                let removed = remove_folded_steps(transaction.unchecked(), &mut batch, removal).await?;
+                assert_ne!(removed, Removal::InProgress);
+            }
+            transaction.batch().mutations.append(&mut batch.mutations);
+            Ok(())
+        })
+        .await;
+        known.changed.insert(number);
+        "remove"
+    }
+
+    async fn delete(&self, known: &mut Known, number: RunNumber) -> &'static str {
+        let run = known.runs.get_mut(&number).unwrap();
+        let at = LogPosition::default();
+        let deletion = Deletion { at, time_us: 5, now_us: 5, caller: "", project_name: "" };
+        self.write(async |transaction| {
+            run_delete(transaction, P, &run.id, Some(&Head::Live(number)), deletion).await.map(drop)
+        })
+        .await;
+        run.is_deleted = true;
+        known.changed.insert(number);
+        "delete"
+    }
+
+    /// Does a step of the sweep of a deleted run.
+    async fn sweep(&self, known: &mut Known) -> &'static str {
+        let deleted: Vec<_> =
+            known.runs.iter().filter(|(_, run)| run.is_deleted).map(|(it, _)| *it).collect();
+        if !deleted.is_empty() {
+            let number = deleted[known.random.below(deleted.len() as u64) as usize];
+            sweep_step(&self.store, P, number).await.unwrap();
+        }
+        "sweep"
+    }
+
+    async fn move_to_bin_and_back(&self, number: RunNumber) -> &'static str {
+        self.write(async |transaction| {
+            if !bin_put(transaction, P, number, 9).await? {
+                bin_restore(transaction, P, number, 9).await?;
+            }
+            Ok(())
+        })
+        .await;
+        "bin"
+    }
+
+    /// The runs with rows in a list.
+    async fn listed(&self, store: &dyn Store, all: Range) -> HashSet<RunNumber> {
+        let page = store.snapshot().await.unwrap().scan(&all, Scan::default()).await.unwrap();
+        let numbers = page.rows.iter().map(|(key, _)| keys::tail::<(u64,)>(&all.start, key).unwrap());
+        numbers.map(|(number,)| RunNumber(number)).collect()
+    }
+
+    /// Reads the values of a metric as a table of runs does, while runs change, and compares those of the runs that have
+    /// not changed in the meantime with their summaries. Returns how many cohorts had.
+    async fn check(&self, name: &str, context: &Context, statistic: MetricStatistic) -> usize {
+        self.known.lock().await.changed.clear();
+        let mut listed = self.listed(self, keys::unfolded_all(P)).await;
+        listed.extend(self.listed(self, keys::branches(P)).await);
+        listed.extend(self.listed(self, keys::uncollected_all(P)).await);
+        let mut read = BTreeMap::new();
+        let mut rest = Some(keys::cohorts(P));
+        while let Some(range) = rest {
+            let snapshot = self.snapshot().await.unwrap();
+            let metric = (name, &context.digest());
+            let page = collected_values_page(&*snapshot, P, &range, metric, statistic, 1).await.unwrap();
+            for (number, value) in page.values.into_iter().filter(|(number, _)| !listed.contains(number)) {
+                let before = read.insert(number, value.to_bits());
+                assert!(before.is_none_or(|before| before == value.to_bits()), "{number} is in two cohorts");
+            }
+            rest = page.rest;
+            if self.known.lock().await.random.below(8) == 0 {
+                self.collect(&self.store).await;
+            }
+        }
+        let known = self.known.lock().await;
+        let snapshot = self.store.snapshot().await.unwrap();
+        for (number, run) in &known.runs {
+            if run.is_deleted || known.changed.contains(number) || listed.contains(number) {
+                continue;
+            }
+            let found = metric_series_find(&*snapshot, P, *number, name, &context.digest()).await.unwrap();
+            let mut expected = None;
+            if let Some(series) = found {
+                let summaries = folded_summaries(&*snapshot, P, &[(*number, series)]).await.unwrap();
+                expected = summaries[0].as_ref().map(|summary| statistic.of(summary).to_bits());
+            }
+            assert_eq!(read.get(number).copied(), expected, "{number} {name} {statistic:?} {run:?}");
+        }
+        read.len()
+    }
+
+    async fn collect(&self, store: &dyn Store) {
+        let stop = CancellationToken::new();
+        let cohorts = MetricCohorts::new(store, &|| 1_000_000).of_runs(COHORT);
+        cohorts.collect(P, [1; 16], &stop).await.unwrap();
+        cohorts.merge(P, [2; 16], &stop).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn rule_131_values_of_cohorts_are_the_values_of_summaries() {
+    for seed in 1..=4_u64 {
+        let changing = ChangingStore::open(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15), 24).await;
+        let mut collected = 0;
+        for round in 0..60_u64 {
+            for _ in 0..6 {
+                let mut known = changing.known.lock().await;
+                changing.change(&mut known).await;
+            }
+            if round % 2 == 0 {
+                changing.fold_most().await;
+                changing.collect(&*changing).await;
+            }
+            let statistics =
+                [MetricStatistic::Last, MetricStatistic::First, MetricStatistic::Min, MetricStatistic::Max];
+            let name = NAMES[(round % 3) as usize];
+            let statistic = statistics[(round % 4) as usize];
+            collected += changing.check(name, &context(round / 3 % 2), statistic).await;
+        }
+        let known = changing.known.lock().await;
+        assert!(collected > 150, "{collected}");
+        assert!(
+            known.counts.len() == 9 && known.counts.values().all(|count| *count > 5),
+            "{:?}",
+            known.counts
+        );
+    }
+}
+
+/// Collects everything that can be collected, and returns the numbers of runs of the cohorts.
+async fn sizes(changing: &ChangingStore) -> Vec<usize> {
+    let snapshot = changing.store.snapshot().await.unwrap();
+    let (cohorts, _) = cohorts_page(&*snapshot, P, &keys::cohorts(P)).await.unwrap();
+    cohorts.iter().map(|cohort| cohort.members.len()).collect()
+}
+
+#[tokio::test]
+async fn cohorts_of_deleted_runs_are_merged_and_cleared() {
+    let changing = ChangingStore::open(77, 12).await;
+    let mut known = changing.known.lock().await;
+    let mut numbers: Vec<_> = known.runs.keys().copied().collect();
+    for number in &numbers {
+        changing
+            .write(async |transaction| {
+                let mut edit = RunEdit::load(transaction, P, *number).await?.unwrap();
+                edit.props.active = false;
+                edit.write(transaction.batch());
+                transaction.batch().clear(keys::branch(P, *number));
+                Ok(())
+            })
+            .await;
+        changing.fold(&mut known, *number).await;
+        changing
+            .write(async |transaction| {
+                transaction.batch().clear(keys::unfolded(P, *number));
+                Ok(())
+            })
+            .await;
+    }
+    changing.collect(&changing.store).await;
+    assert_eq!(sizes(&changing).await, [4, 4, 4]);
+    let uncollected = changing.listed(&changing.store, keys::uncollected_all(P)).await;
+    assert!(uncollected.is_empty());
+    // One run of each of the first two cohorts is left, and none of the last.
+    let left = [numbers.remove(0), numbers.remove(3)];
+    for number in numbers {
+        changing.delete(&mut known, number).await;
+        while !sweep_step(&changing.store, P, number).await.unwrap() {}
+    }
+    assert_eq!(sizes(&changing).await, [1, 1, 0]);
+    changing.collect(&changing.store).await;
+    assert_eq!(sizes(&changing).await, [2]);
+    let snapshot = changing.store.snapshot().await.unwrap();
+    let (cohorts, _) = cohorts_page(&*snapshot, P, &keys::cohorts(P)).await.unwrap();
+    assert_eq!(cohorts[0].members, left);
+    let columns = Range::new(keys::cohort_columns(P, CohortNumber(0)).start, keys::uncollected_all(P).start);
+    let own = keys::cohort_columns(P, cohorts[0].cohort);
+    let rows = snapshot.scan(&columns, Scan::default()).await.unwrap().rows;
+    assert!(!rows.is_empty() && rows.iter().all(|(key, _)| own.contains(key)), "the others are cleared");
+}

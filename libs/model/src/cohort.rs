@@ -1,0 +1,279 @@
+//! Cohorts: runs whose values of metrics are stored together, in a row for each metric, so that a list
+//! that is sorted by a metric does not read a row of every run.
+//!
+//! The summaries of series decide. A run is in the list of uncollected runs from the transaction on that
+//! changes a summary or a name of its series, and until a cohort has taken its values; while it is in this
+//! list, or has blocks that are not folded, or is a branch, readers ignore what a cohort has of it. So a
+//! reader must read these lists before it reads cohorts: a run that leaves the list later is in a cohort by
+//! then, and a run that joins it later has changed since.
+//!
+//! A cohort takes values in steps. [`cohort_begin`] replaces the rows of its runs in the list by a token.
+//! Then [`CohortValues`] reads and writes the values. [`cohort_admit`] makes the runs members which still
+//! have the token: the values of the others have changed in the meantime, and whatever the cohort has of
+//! them is ignored. An interrupted cohort has no members, and is cleared. A row of values never changes
+//! once a run is a member, and a run never moves to an earlier cohort. So a reader that reads cohorts in
+//! their order, with a snapshot for each page, misses no run.
+//!
+//! The caller must hold a lock: two cohorts that take values of one run at the same time would mix them.
+
+mod collect;
+
+use std::collections::BTreeMap;
+
+use matyan_store::{Batch, Range, Result, Scan, Snapshot, Transaction, Value};
+
+pub use self::collect::{CohortPlace, CohortValues, cohort_runs_due};
+pub use crate::series::{COHORT_RUNS, MetricStatistic};
+use crate::{
+    ids::{CohortNumber, Project, RunNumber},
+    keys, rows,
+    series::{CohortColumn, CohortRuns},
+};
+
+/// Lists a run whose summaries or names of series change in this transaction.
+pub(crate) fn uncollected_put(batch: &mut Batch, project: Project, number: RunNumber) {
+    batch.set(keys::uncollected(project, number), Vec::new());
+}
+
+/// The value of the row of a run whose values a cohort is about to take.
+fn token(cohort: CohortNumber) -> Value {
+    rows::encode(&cohort.0)
+}
+
+async fn cohort_get(
+    transaction: &Transaction,
+    project: Project,
+    cohort: CohortNumber,
+) -> Result<Option<CohortRuns>> {
+    let key = keys::cohort(project, cohort);
+    let value = transaction.get(&key).await?;
+    value.map(|value| CohortRuns::decode(&value).map_err(|malformed| malformed.at(&key))).transpose()
+}
+
+fn cohort_put(batch: &mut Batch, project: Project, cohort: CohortNumber, runs: &CohortRuns) {
+    batch.set(keys::cohort(project, cohort), runs.encode());
+}
+
+/// A number for the next cohort: the time, or more if a cohort has a later number.
+pub async fn cohort_number_next(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    now_us: i64,
+) -> Result<CohortNumber> {
+    let all = keys::cohorts(project);
+    let scan = Scan { rows: 1, reverse: true, keys_only: true, ..Scan::DEFAULT };
+    let last = match snapshot.scan(&all, scan).await?.rows.first() {
+        Some((key, _)) => keys::tail::<(u64,)>(&all.start, key)?.0,
+        None => 0,
+    };
+    Ok(CohortNumber(u64::try_from(now_us).unwrap_or_default().max(last + 1)))
+}
+
+/// Creates a cohort without members of runs in ascending order, and marks the runs, so that
+/// [`cohort_admit`] sees which of them have changed since. Leaves out runs that were deleted since they
+/// were found. Returns the runs.
+pub async fn cohort_begin(
+    transaction: &mut Transaction,
+    project: Project,
+    cohort: CohortNumber,
+    numbers: &[RunNumber],
+) -> Result<Vec<RunNumber>> {
+    let keys: Vec<_> = numbers
+        .iter()
+        .flat_map(|number| {
+            let listed = keys::uncollected(project, *number);
+            [keys::dead_run(project, *number), listed, keys::run_cohort(project, *number)]
+        })
+        .collect();
+    let values = transaction.unchecked().get_many(&keys).await?;
+    let mut live = Vec::with_capacity(numbers.len());
+    for (number, values) in numbers.iter().zip(values.chunks_exact(3)) {
+        // The rows of a deleted run are cleared, and must not be written again.
+        if let [None, Some(_), _] | [None, _, Some(_)] = values {
+            live.push(*number);
+        }
+    }
+    for (key, value) in keys.into_iter().zip(values) {
+        transaction.batch().expect(key, value);
+    }
+    let batch = transaction.batch();
+    for number in &live {
+        batch.set(keys::uncollected(project, *number), token(cohort));
+    }
+    cohort_put(batch, project, cohort, &CohortRuns::new(live.clone()));
+    Ok(live)
+}
+
+/// Makes runs members of a cohort whose values are written, unless they have changed since
+/// [`cohort_begin`]. They leave the cohorts that they were in.
+pub async fn cohort_admit(
+    transaction: &mut Transaction,
+    project: Project,
+    cohort: CohortNumber,
+    numbers: &[RunNumber],
+) -> Result<()> {
+    let Some(mut runs) = cohort_get(transaction, project, cohort).await? else { return Ok(()) };
+    let mut left: BTreeMap<CohortNumber, CohortRuns> = BTreeMap::new();
+    let mut admitted = Vec::with_capacity(numbers.len());
+    for number in numbers {
+        let listed = transaction.get(&keys::uncollected(project, *number)).await?;
+        if listed != Some(token(cohort)) || !runs.set_member(*number, true) {
+            continue;
+        }
+        admitted.push(*number);
+        let key = keys::run_cohort(project, *number);
+        let Some(value) = transaction.get(&key).await? else { continue };
+        let earlier = CohortNumber(rows::decode(&key, &value)?);
+        if let std::collections::btree_map::Entry::Vacant(unread) = left.entry(earlier)
+            // Readers do without a damaged cohort, so its runs need not leave it.
+            && let Some(Some(runs)) = rows::readable(cohort_get(transaction, project, earlier).await)?
+        {
+            unread.insert(runs);
+        }
+        if let Some(runs) = left.get_mut(&earlier) {
+            runs.set_member(*number, false);
+        }
+    }
+    let batch = transaction.batch();
+    for number in admitted {
+        batch.clear(keys::uncollected(project, number));
+        batch.set(keys::run_cohort(project, number), rows::encode(&cohort.0));
+    }
+    for (earlier, runs) in &left {
+        cohort_put(batch, project, *earlier, runs);
+    }
+    cohort_put(batch, project, cohort, &runs);
+    Ok(())
+}
+
+/// Removes a deleted run from its cohort, and from the list of uncollected runs. Returns false if it was in
+/// neither.
+pub(crate) async fn cohort_leave(
+    transaction: &mut Transaction,
+    project: Project,
+    number: RunNumber,
+) -> Result<bool> {
+    let listed = keys::uncollected(project, number);
+    let key = keys::run_cohort(project, number);
+    let is_listed = transaction.get(&listed).await?.is_some();
+    let value = transaction.get(&key).await?;
+    if is_listed {
+        transaction.batch().clear(listed);
+    }
+    let Some(value) = value else { return Ok(is_listed) };
+    transaction.batch().clear(key.clone());
+    // A damaged row stays as it is: the other rows of the run do not wait for that.
+    if let Some(cohort) = rows::readable(rows::decode(&key, &value))?.map(CohortNumber)
+        && let Some(Some(mut runs)) = rows::readable(cohort_get(transaction, project, cohort).await)?
+        && runs.set_member(number, false)
+    {
+        cohort_put(transaction.batch(), project, cohort, &runs);
+    }
+    Ok(true)
+}
+
+/// A cohort with its members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CohortMembers {
+    pub cohort: CohortNumber,
+    pub members: Vec<RunNumber>,
+}
+
+/// Cohorts to read at a time: their runs, and their values of one metric, take up to 3 MB.
+pub const PAGE_COHORTS: usize = 64;
+
+/// A page of cohorts, and the range of the rest; `keys::cohorts` is the range of the first page. Damaged
+/// cohorts are left out.
+pub async fn cohorts_page(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    range: &Range,
+) -> Result<(Vec<CohortMembers>, Option<Range>)> {
+    let all = keys::cohorts(project);
+    let page = snapshot.scan(range, Scan { rows: PAGE_COHORTS, ..Scan::default() }).await?;
+    let mut cohorts = Vec::with_capacity(page.rows.len());
+    for (key, value) in &page.rows {
+        let (cohort,) = keys::tail(&all.start, key)?;
+        let runs = CohortRuns::decode(value).map_err(|malformed| malformed.at(key));
+        let Some(runs) = rows::readable(runs)? else { continue };
+        cohorts.push(CohortMembers { cohort: CohortNumber(cohort), members: runs.members().collect() });
+    }
+    Ok((cohorts, page.rest(range)))
+}
+
+/// Whether a project has cohorts.
+pub async fn has_cohorts(snapshot: &dyn Snapshot, project: Project) -> Result<bool> {
+    let scan = Scan { rows: 1, keys_only: true, ..Scan::DEFAULT };
+    Ok(!snapshot.scan(&keys::cohorts(project), scan).await?.rows.is_empty())
+}
+
+/// Values of a metric in the members of cohorts.
+#[derive(Debug, Default)]
+pub struct CollectedPage {
+    /// NaN for a series without such a value.
+    pub values: Vec<(RunNumber, f64)>,
+    /// The range of the rest.
+    pub rest: Option<Range>,
+}
+
+/// A page of the values of a metric in all cohorts, of so many cohorts; `keys::cohorts` is the range of the
+/// first page. Members without the metric, or whose series has no points, are left out.
+pub async fn collected_values_page(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    range: &Range,
+    (name, digest): (&str, &[u8; 16]),
+    statistic: MetricStatistic,
+    cohorts: usize,
+) -> Result<CollectedPage> {
+    let all = keys::cohorts(project);
+    let scan = Scan { rows: cohorts, keys_only: true, ..Scan::DEFAULT };
+    let page = snapshot.scan(range, scan).await?;
+    let mut cohorts = Vec::with_capacity(page.rows.len());
+    for (key, _) in &page.rows {
+        let (cohort,) = keys::tail(&all.start, key)?;
+        cohorts.push((key.clone(), keys::cohort_column(project, CohortNumber(cohort), name, digest)));
+    }
+    let columns: Vec<_> = cohorts.iter().map(|(_, column)| column.clone()).collect();
+    let columns = snapshot.get_many(&columns).await?;
+    let found = cohorts.into_iter().zip(columns);
+    let found: Vec<_> =
+        found.filter_map(|((key, column_key), value)| Some((key, column_key, value?))).collect();
+    let keys: Vec<_> = found.iter().map(|(key, _, _)| key.clone()).collect();
+    let mut values = Vec::new();
+    for ((key, column_key, column), runs) in found.iter().zip(snapshot.get_many(&keys).await?) {
+        let Some(runs) = runs else { continue };
+        let runs = CohortRuns::decode(&runs).map_err(|malformed| malformed.at(key))?;
+        let column = CohortColumn::read(column, statistic).map_err(|malformed| malformed.at(column_key))?;
+        if column.last().is_some_and(|(at, _)| *at >= runs.len()) {
+            return Err(rows::corrupt(column_key, &"it has more runs than its cohort"));
+        }
+        values.extend(column.into_iter().filter_map(|(at, value)| Some((runs.member_at(at)?, value))));
+    }
+    Ok(CollectedPage { values, rest: page.rest(range) })
+}
+
+/// Rows of values cleared in one transaction.
+const CLEARED: Scan = Scan { rows: 2_000, keys_only: true, ..Scan::DEFAULT };
+
+/// Clears some rows of a cohort without members. Returns true once nothing is left.
+pub async fn cohort_clear(
+    transaction: &mut Transaction,
+    project: Project,
+    cohort: CohortNumber,
+) -> Result<bool> {
+    let range = keys::cohort_columns(project, cohort);
+    let page = transaction.unchecked().scan(&range, CLEARED).await?;
+    if let Some((last, _)) = page.rows.last() {
+        let end = range.after(last).start;
+        transaction.batch().clear_range(Range::new(range.start, end));
+    }
+    if page.more {
+        return Ok(false);
+    }
+    transaction.batch().clear(keys::cohort(project, cohort));
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! Tests of the steps of a cohort that the tests of its job do not reach.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::{
+    ids::SeriesNumber,
+    keys::SeriesKind,
+    metric::metric_series_create,
+    run::{Head, run_create},
+    series::{ABSENT, LiveRow, MetricHeader, Point, RunRef, WrittenPoints, fold_run},
+    testing::TestStore,
+};
+
+const P: Project = Project(0);
+const DIGEST: [u8; 16] = [3; 16];
+
+/// A run with a value of each of these metrics.
+async fn create(store: &TestStore, id: &str, metrics: &[(&str, f64)]) -> RunNumber {
+    let id = crate::ids::RunId::new(id);
+    let number = store
+        .run(async |transaction| {
+            let mut edit = run_create(transaction, P, &id, 1_000).await?;
+            edit.props.active = false;
+            let number = edit.number();
+            edit.write(transaction.batch());
+            let mut written = WrittenPoints::default();
+            for (at, (name, value)) in (0..).zip(metrics) {
+                let header =
+                    MetricHeader { name: (*name).into(), context: String::new(), dtype: "float".into() };
+                metric_series_create(transaction.batch(), P, number, SeriesNumber(at), &header, &DIGEST);
+                written.push(SeriesNumber(at), Point { step: 1, value: *value, epoch: ABSENT, time_us: 1 });
+            }
+            for block in written.blocks() {
+                transaction.batch().set(keys::block(P, number, 0), block);
+            }
+            Ok::<_, matyan_store::Error>(number)
+        })
+        .await
+        .unwrap();
+    let live = LiveRow { key: keys::head(P, &id), value: Head::Live(number).encode() };
+    fold_run(&**store, RunRef { project: P, number }, &live, true, &|| 0).await.unwrap();
+    number
+}
+
+async fn values_of(store: &TestStore, name: &str) -> BTreeMap<RunNumber, f64> {
+    let snapshot = store.snapshot().await.unwrap();
+    let range = keys::cohorts(P);
+    let metric = (name, &DIGEST);
+    let page = collected_values_page(&*snapshot, P, &range, metric, MetricStatistic::Last, PAGE_COHORTS);
+    page.await.unwrap().values.into_iter().collect()
+}
+
+/// Makes a cohort whose values are written whenever they take more than `max_bytes`.
+async fn make(store: &TestStore, numbers: &[RunNumber], max_bytes: usize) -> Vec<RunNumber> {
+    let cohort = cohort_number_next(&*store.snapshot().await.unwrap(), P, 5).await.unwrap();
+    let begun = store.run(async |transaction| cohort_begin(transaction, P, cohort, numbers).await).await;
+    let begun = begun.unwrap();
+    let mut values = CohortValues::new(P, cohort, &begun).with_max_bytes(max_bytes);
+    let mut next = Some(CohortPlace::default());
+    let mut damaged = Vec::new();
+    while let Some(place) = next {
+        let snapshot = store.snapshot().await.unwrap();
+        next = values.read(&*snapshot, place).await.unwrap();
+        damaged.extend(next.as_ref().and_then(|place| place.damaged));
+        if next.is_none() || values.is_full() {
+            let mut batch = Batch::default();
+            assert!(values.write(&*snapshot, &mut batch).await.unwrap());
+            store.commit(batch).await.unwrap();
+        }
+    }
+    let admitted: Vec<_> = begun.iter().copied().filter(|number| !damaged.contains(number)).collect();
+    store.run(async |transaction| cohort_admit(transaction, P, cohort, &admitted).await).await.unwrap();
+    damaged
+}
+
+#[tokio::test]
+async fn values_of_many_series_are_written_in_parts() {
+    for max_bytes in [1, 400, 1 << 20] {
+        let store = TestStore::open().await;
+        let a = create(&store, "a", &[("loss", 1.0), ("acc", 0.5)]).await;
+        let b = create(&store, "b", &[("acc", 0.25), ("rare", f64::NAN)]).await;
+        let c = create(&store, "c", &[("loss", 3.0)]).await;
+        let listed = keys::uncollected_all(P);
+        let (due, _) = cohort_runs_due(&*store.snapshot().await.unwrap(), P, &listed).await.unwrap();
+        assert_eq!(due, [a, b, c]);
+        assert_eq!(make(&store, &due, max_bytes).await, []);
+        assert_eq!(values_of(&store, "loss").await, [(a, 1.0), (c, 3.0)].into());
+        assert_eq!(values_of(&store, "acc").await, [(a, 0.5), (b, 0.25)].into());
+        assert!(values_of(&store, "rare").await[&b].is_nan());
+        assert_eq!(values_of(&store, "other").await, [].into());
+        let (due, _) = cohort_runs_due(&*store.snapshot().await.unwrap(), P, &listed).await.unwrap();
+        assert_eq!(due, []);
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_run_stays_uncollected_and_a_damaged_cohort_is_an_error() {
+    let store = TestStore::open().await;
+    let a = create(&store, "a", &[("loss", 1.0)]).await;
+    let b = create(&store, "b", &[("loss", 2.0)]).await;
+    let mut batch = Batch::default();
+    batch.set(keys::series_by_name(P, a, SeriesKind::Metric, "loss", &DIGEST), vec![0xff]);
+    store.commit(batch).await.unwrap();
+    assert_eq!(make(&store, &[a, b], 1 << 20).await, [a]);
+    assert_eq!(values_of(&store, "loss").await, [(b, 2.0)].into());
+    let snapshot = store.snapshot().await.unwrap();
+    assert!(snapshot.get(&keys::uncollected(P, a)).await.unwrap().is_some());
+    let (cohorts, _) = cohorts_page(&*snapshot, P, &keys::cohorts(P)).await.unwrap();
+    let column = keys::cohort_column(P, cohorts[0].cohort, "loss", &DIGEST);
+    let column_of_three = CohortColumn::new(3);
+    for damage in [vec![9], Vec::new(), column_of_three.encode().to_vec()] {
+        let mut batch = Batch::default();
+        batch.set(column.clone(), damage.clone());
+        store.commit(batch).await.unwrap();
+        let snapshot = store.snapshot().await.unwrap();
+        let metric = ("loss", &DIGEST);
+        let range = keys::cohorts(P);
+        let read = collected_values_page(&*snapshot, P, &range, metric, MetricStatistic::Max, 9).await;
+        // A column without values names no run.
+        assert_eq!(read.is_err(), damage.len() < 2, "{damage:?}");
+    }
+}
