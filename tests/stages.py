@@ -10,8 +10,8 @@ that failed because others delayed it says little about a change. Tests that pas
 A stage is a target of the Makefile. The web UI is built first, as checks and builds need it. Then two
 chains of stages run at the same time: the build, and the checks before the downloads. If one chain
 fails, the other is completed, and nothing else starts. After them, the suites start in the order in
-which they are listed; all of them run, whichever fails. The lints need none of this, and run from the
-start: the build leaves processors idle. Up to three stages run at the same time. Most suites wait more
+which they are listed; all of them run, whichever fails. The lints need only the web UI, and run beside
+the build, which leaves processors idle. Up to three stages run at the same time. Most suites wait more
 than they compute: for brokers, servers, browsers and clocks.
 
 Each stage is a session of its own. Where Linux groups processes by session, which it does unless
@@ -199,8 +199,10 @@ class Report:
         """Runs all stages. Returns whether each has passed."""
         with ThreadPoolExecutor(STAGES_AT_ONCE) as executor:
             try:
+                if not self.run("ui-embedded"):
+                    return False
                 lint = executor.submit(self.run, "lint")
-                is_prepared = self.run("ui-embedded") and all(list(executor.map(self.run_chain, PREPARATION)))
+                is_prepared = all(list(executor.map(self.run_chain, PREPARATION)))
                 outcomes = list(executor.map(self.run, SUITES if is_prepared else []))
                 return is_prepared and all(outcomes) and lint.result()
             except KeyboardInterrupt:
