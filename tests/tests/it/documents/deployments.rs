@@ -3,12 +3,13 @@
 use super::{check, text};
 
 /// What turns access control on in each file.
-const CLOSED: [(&str, &str); 5] = [
+const CLOSED: [(&str, &str); 6] = [
     ("deploy/compose/compose.yaml", "\n    MATYAN_ACCESS: ${MATYAN_ACCESS:-on}\n"),
     ("deploy/compose/up.yaml", "\n      MATYAN_ACCESS: ${MATYAN_ACCESS:-on}\n"),
     ("deploy/compose/.env.example", "\nMATYAN_ACCESS=on\n"),
     ("deploy/docker/Dockerfile", "\n    MATYAN_ACCESS=on \\\n"),
     ("deploy/systemd/matyan.service", "Environment=MATYAN_DATA_DIR=/var/lib/matyan MATYAN_ACCESS=on "),
+    ("deploy/helm/matyan/values.yaml", "\naccess: \"on\"\n"),
 ];
 
 /// What makes Compose wait for a decision about TLS once its ports are published to others. The server refuses an address
