@@ -14,8 +14,9 @@ use matyan_proto::common::v1::{Access, Code as ProductCode};
 use tokio::time::{Instant, sleep};
 use tonic::{Code, Status};
 
+use crate::cors::names_own_page;
 use crate::error::{ApiError, ApiResult, refusal_status};
-use crate::session_cookie::read_session;
+use crate::session_cookie::{may_write, read_session};
 
 /// The principal behind a request.
 #[derive(Clone, Debug)]
@@ -52,6 +53,9 @@ impl RequestCaller {
             Some(_) => None,
             None => read_session(request, base_path).map(|session| session.digest()),
         };
+        if of_cookie.is_some() && may_write(request) && !names_own_page(request) {
+            return Err(refusal_status(ProductCode::PermissionDenied, UNKNOWN_PAGE, &[]).into());
+        }
         let origin = match of_cookie {
             Some(_) => CredentialOrigin::Cookie,
             None => CredentialOrigin::Headers,
@@ -163,6 +167,8 @@ const WRONG_TOKEN: &str = "the token is unknown, expired or revoked: get a new o
 const ENDED_PERMIT: &str = "the token of the permit in this URL has expired or was revoked: ask for the URL of the file again, \
                             with another token";
 const PERMIT_READS: &str = "the permit in this URL is for reading one file: send a token for anything else";
+const UNKNOWN_PAGE: &str = "a request with the cookie of a browser does more than read, and does not say which page sends it: \
+                            a browser sends `Origin`, which a proxy must pass on; programs send a token instead";
 const MALFORMED_TOKEN: &str =
     "the credential is not a token of this server: a token begins with mtk_, and must be copied completely";
 const NO_TOKEN: &str = "this server is not open to everyone: send a token, by MATYAN_TOKEN or in the header `Authorization: Bearer`";

@@ -392,7 +392,8 @@ async fn browse(server: &Server, path: &str, cookie: &str, is_form: bool) -> Sta
         reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client");
     let url = format!("{}{path}", server.query);
     let request = if is_form { browser.post(url) } else { browser.get(url) };
-    request.header("cookie", cookie).send().await.expect("the server answers").status()
+    let request = request.header("cookie", cookie).header("sec-fetch-site", "same-origin");
+    request.send().await.expect("the server answers").status()
 }
 
 /// The secret of the link in what a command has printed.
