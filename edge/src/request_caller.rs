@@ -236,11 +236,10 @@ fn unknown_project(project: &str) -> Status {
 
 /// Names the role that is missing, because people are granted roles, not rights.
 fn missing_right(right: Right, caller: &Caller, project: &str) -> Status {
-    let caller = caller.name();
     let role = right.least_role().name();
     let message = match right {
         Right::Operate | Right::Monitor => {
-            format!("this needs the role {role}, which `{caller}` does not have: ask an operator")
+            format!("this needs the role {role}, which `{}` does not have: ask an operator", caller.name())
         }
         // The least role would take the right to read from a viewer.
         Right::Ingest => needed_role("ingest or writer", Role::Writer.name(), caller, project),
@@ -249,13 +248,21 @@ fn missing_right(right: Right, caller: &Caller, project: &str) -> Status {
     refusal_status(ProductCode::PermissionDenied, &message, &[])
 }
 
-/// Names the roles that are enough, and the command that grants one of them.
-fn needed_role(enough: &str, role: &str, caller: &str, project: &str) -> String {
+/// Names the roles that are enough, the role that the caller has, and the command that grants one that is enough.
+fn needed_role(enough: &str, role: &str, caller: &Caller, project: &str) -> String {
+    let name = caller.name();
+    let held = match caller.role_in(project).map(Role::name) {
+        None => format!("which `{name}` does not have: ask"),
+        Some(held) if caller.limits().role.is_some() => {
+            format!("and this token leaves `{name}` the role {held}: use another token, or ask")
+        }
+        Some(held) => format!("and `{name}` has the role {held}: ask"),
+    };
     let flag = if project.is_empty() { String::new() } else { format!(" --project {project}") };
     let project = shown_project(project);
     format!(
-        "this needs the role {enough} in {project}, which `{caller}` does not have: ask an owner or an operator, who \
-         can run `matyan access grant {caller} {role}{flag}`"
+        "this needs the role {enough} in {project}, {held} an owner or an operator, who can run `matyan access grant \
+         {name} {role}{flag}`"
     )
 }
 
@@ -268,7 +275,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use async_trait::async_trait;
-    use matyan_access::{CallerRights, CallerSource, LookupError};
+    use matyan_access::{CallerRights, CallerSource, LookupError, TokenLimits};
     use rand::SeedableRng;
     use rand::rngs::StdRng;
 
@@ -337,14 +344,19 @@ mod tests {
 
     #[test]
     fn refusals_name_the_role_that_is_missing_and_who_grants_it() {
-        let caller = Caller::new("ana", Default::default());
+        let caller = Caller::new("ana", [(Some("speech"), Role::Viewer)].into_iter().collect());
         let message = |denial, project| refusal(denial, &caller, project).message().to_owned();
         let missing = |right, project| message(Denial::MissingRight(right), project);
         assert_eq!(
             missing(Right::Manage, "speech"),
-            "this needs the role owner in the project `speech`, which `ana` does not have: ask an owner or an operator, who \
-             can run `matyan access grant ana owner --project speech`"
+            "this needs the role owner in the project `speech`, and `ana` has the role viewer: ask an owner or an \
+             operator, who can run `matyan access grant ana owner --project speech`"
         );
+        let limits = TokenLimits { role: Some(Role::Viewer), ..TokenLimits::default() };
+        let limited = Caller::limited("ana", &[(None, Role::Owner)].into_iter().collect(), limits);
+        let status = refusal(Denial::MissingRight(Right::Edit), &limited, "speech");
+        let text = "and this token leaves `ana` the role viewer: use another token, or ask an owner";
+        assert!(status.message().contains(text), "{status}");
         let ingest = missing(Right::Ingest, "");
         assert!(ingest.contains("the role ingest or writer in the default project"), "{ingest}");
         assert!(ingest.ends_with("`matyan access grant ana writer`"), "{ingest}");

@@ -114,7 +114,7 @@ async fn rule_62_a_colleague_gets_a_role_in_one_project_and_loses_it() {
     assert_eq!(error.matches("matyan projects").count(), 1, "{error}");
     let error = error_of(&server, Some(ana), &["access", "ls", "--project", "speech"]);
     assert!(
-        error.contains("the role owner in the project `speech`, which `ana` does not have")
+        error.contains("the role owner in the project `speech`, and `ana` has the role editor")
             && error.contains("ask an owner or an operator"),
         "{error}"
     );
