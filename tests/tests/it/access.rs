@@ -98,7 +98,7 @@ async fn rule_62_a_colleague_gets_a_role_in_one_project_and_loses_it() {
     assert!(lines.last().is_some_and(|line| line.starts_with(&link)), "{invitation}");
 
     stdout_of(&server, ana, &["runs", "ls", "--project", "speech"]);
-    let whoami = stdout_of(&server, ana, &["access", "whoami", "--json"]);
+    let whoami = stdout_of(&server, ana, &["whoami", "--json"]);
     let whoami: Value = serde_json::from_str(&whoami).expect("one object");
     let elsewhere = command(&server, Some(ana), &["access", "whoami", "--project", "vision"]).output();
     let elsewhere = elsewhere.expect("the binary starts");
