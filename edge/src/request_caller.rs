@@ -176,7 +176,7 @@ const LOOKUP_UNAVAILABLE: &str = "access rights cannot be looked up at the momen
 
 /// The token in the headers of a request. Schemes other than Bearer and Basic are ignored, because pages
 /// of Aim send what their storage happens to contain.
-fn read_token(headers: &HeaderMap) -> ApiResult<Option<AccessToken>> {
+pub(crate) fn read_token(headers: &HeaderMap) -> ApiResult<Option<AccessToken>> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
