@@ -130,7 +130,7 @@ would format large ones as 1e+06, so they are converted to integers. */}}
 {{- end }}
 {{- end }}
 {{- end }}
-{{- if and (has .role (list "frontier" "backend")) (include "matyan.behindProxy" .root) }}
+{{- if and (has .role (list "frontier" "backend")) $values.ingress.tlsSecret (include "matyan.behindProxy" .root) }}
 - {name: MATYAN_ACCESS_BEHIND_PROXY, value: "true"}
 {{- end }}
 {{- /* A frontier signs its questions about callers with it. */}}
