@@ -1,7 +1,7 @@
 //! A limit on the requests of a port, from their first byte to the end of their response: each holds some
 //! 18 kB, even if its client neither sends nor reads anything. Calls that hold an open blob have a second,
-//! lower limit, because the store, the log and new connections need files as well. Both count by principal, or by
-//! network for clients that have shown no credential. WebSockets have a limit of
+//! lower limit, because the store, the log and new connections need files as well, and so have searches, exports and charts,
+//! which read many rows for one answer. All count by principal, or by network for clients that have shown no credential. WebSockets have a limit of
 //! their own, and so have questions about the health of the server.
 
 use std::fmt::{self, Display};
@@ -35,12 +35,34 @@ const BLOB_METHODS: [&str; 8] = [
     "/matyan.artifacts.v1.ArtifactService/Blobs",
 ];
 
+/// Methods whose calls read many rows for one answer. Calls that wait for changes are not among them: every open
+/// page holds one.
+const SEARCH_METHODS: [&str; 13] = [
+    "/matyan.export.v1.ExportService/Metrics",
+    "/matyan.export.v1.ExportService/Objects",
+    "/matyan.export.v1.ExportService/Runs",
+    "/matyan.objects.v1.ObjectService/Batch",
+    "/matyan.search.v1.SearchService/Groups",
+    "/matyan.search.v1.SearchService/Metrics",
+    "/matyan.search.v1.SearchService/Objects",
+    "/matyan.search.v1.SearchService/Runs",
+    "/matyan.series.v1.SeriesService/Align",
+    "/matyan.series.v1.SeriesService/Bands",
+    "/matyan.series.v1.SeriesService/Buckets",
+    "/matyan.series.v1.SeriesService/Points",
+    "/matyan.series.v1.SeriesService/Sample",
+];
+
+const BLOB_CALLS: &str = "uploads and downloads";
+const SEARCHES: &str = "searches, exports and charts";
+
 /// The limits of a port. Clones share their state.
 #[derive(Clone)]
 pub(crate) struct CallLimit {
     requests: ShareLimit<Client>,
     probes: ShareLimit<Client>,
     blob_calls: ShareLimit<Client>,
+    searches: ShareLimit<Client>,
 }
 
 /// The limits that a request and its calls count for, and the client that they count for.
@@ -69,7 +91,8 @@ impl CallLimit {
         CallLimit {
             requests: ShareLimit::new("calls", settings.max_calls),
             probes: ShareLimit::new("probes", MAX_PROBES),
-            blob_calls: ShareLimit::new("uploads and downloads", settings.max_blob_calls),
+            blob_calls: ShareLimit::new(BLOB_CALLS, settings.max_blob_calls),
+            searches: ShareLimit::new(SEARCHES, settings.max_searches),
         }
     }
 
@@ -109,14 +132,18 @@ impl Payer {
     }
 }
 
-/// Returns a permit for a call by the current request; `None` for a method that holds no blob.
+/// Returns a permit for a call by the current request; `None` for a method without a limit of its own.
 pub(crate) fn admit_call(path: &str) -> Result<Option<Permit>, Status> {
-    if !BLOB_METHODS.contains(&path) {
-        return Ok(None);
-    }
     let Ok(payer) = PAYER.try_with(Payer::clone) else { return Ok(None) };
-    let permit = payer.limit.blob_calls.admit(payer.client.clone());
-    permit.map(Some).map_err(|refusal| refused(refusal, payer.client.as_ref(), "uploads and downloads"))
+    let (limit, what) = if BLOB_METHODS.contains(&path) {
+        (&payer.limit.blob_calls, BLOB_CALLS)
+    } else if SEARCH_METHODS.contains(&path) {
+        (&payer.limit.searches, SEARCHES)
+    } else {
+        return Ok(None);
+    };
+    let permit = limit.admit(payer.client.clone());
+    permit.map(Some).map_err(|refusal| refused(refusal, payer.client.as_ref(), what))
 }
 
 fn refused(refusal: Refusal, client: Option<&Client>, what: &str) -> Status {
@@ -179,8 +206,8 @@ mod tests {
     use crate::methods;
 
     #[test]
-    fn methods_that_hold_blobs_exist() {
-        for path in BLOB_METHODS {
+    fn methods_with_limits_of_their_own_exist() {
+        for path in BLOB_METHODS.into_iter().chain(SEARCH_METHODS) {
             assert!(methods::find(path).is_some(), "there is no method {path}");
         }
     }

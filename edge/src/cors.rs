@@ -96,6 +96,14 @@ pub(crate) fn is_of_another_site<B>(request: &Request<B>) -> bool {
     matches!(site, Some(b"cross-site" | b"same-site"))
 }
 
+/// Returns whether the browser says that a page sent the request which `check_origin` admits. Browsers say it of
+/// each request that is more than reading.
+pub(crate) fn names_own_page<B>(request: &Request<B>) -> bool {
+    let headers = request.headers();
+    headers.contains_key(header::ORIGIN)
+        || headers.get("sec-fetch-site").is_some_and(|it| it == "same-origin")
+}
+
 /// Returns whether the user follows a link or, if any other origin is permitted, the browser loads a frame.
 /// The other page can read neither. Requests for frames have no `Origin`: the browser decides by the
 /// `frame-ancestors` of the response.

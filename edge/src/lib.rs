@@ -17,6 +17,8 @@ mod cors;
 mod deadline;
 mod edge;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod grpc;
 mod grpc_metrics;
 mod html;

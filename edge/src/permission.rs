@@ -110,3 +110,24 @@ impl HttpBody for PermittedBody {
         self.body.as_ref().is_none_or(HttpBody::is_end_stream)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn rule_54_a_call_that_belongs_to_no_request_reaches_only_what_is_public() {
+        for (rpc, expected) in [
+            ("system.v1.SystemService/Version", None),
+            ("runs.v1.RunService/Get", Some(Code::Internal)),
+            ("ingest.v1.IngestService/Upload", Some(Code::Internal)),
+            ("unknown.v1.UnknownService/Get", Some(Code::Internal)),
+        ] {
+            let mut request = Request::post(format!("/matyan.{rpc}")).body(Body::empty()).unwrap();
+            let refused = Permission::check(None, &mut request).await.err();
+            assert_eq!(refused.map(|status| status.code()), expected, "{rpc}");
+        }
+    }
+}

@@ -14,8 +14,9 @@ use matyan_proto::common::v1::{Access, Code as ProductCode};
 use tokio::time::{Instant, sleep};
 use tonic::{Code, Status};
 
+use crate::cors::names_own_page;
 use crate::error::{ApiError, ApiResult, refusal_status};
-use crate::session_cookie::read_session;
+use crate::session_cookie::{may_write, read_session};
 
 /// The principal behind a request.
 #[derive(Clone, Debug)]
@@ -52,6 +53,9 @@ impl RequestCaller {
             Some(_) => None,
             None => read_session(request, base_path).map(|session| session.digest()),
         };
+        if of_cookie.is_some() && may_write(request) && !names_own_page(request) {
+            return Err(refusal_status(ProductCode::PermissionDenied, UNKNOWN_PAGE, &[]).into());
+        }
         let origin = match of_cookie {
             Some(_) => CredentialOrigin::Cookie,
             None => CredentialOrigin::Headers,
@@ -163,6 +167,8 @@ const WRONG_TOKEN: &str = "the token is unknown, expired or revoked: get a new o
 const ENDED_PERMIT: &str = "the token of the permit in this URL has expired or was revoked: ask for the URL of the file again, \
                             with another token";
 const PERMIT_READS: &str = "the permit in this URL is for reading one file: send a token for anything else";
+const UNKNOWN_PAGE: &str = "a request with the cookie of a browser does more than read, and does not say which page sends it: \
+                            a browser sends `Origin`, which a proxy must pass on; programs send a token instead";
 const MALFORMED_TOKEN: &str =
     "the credential is not a token of this server: a token begins with mtk_, and must be copied completely";
 const NO_TOKEN: &str = "this server is not open to everyone: send a token, by MATYAN_TOKEN or in the header `Authorization: Bearer`";
@@ -170,7 +176,7 @@ const LOOKUP_UNAVAILABLE: &str = "access rights cannot be looked up at the momen
 
 /// The token in the headers of a request. Schemes other than Bearer and Basic are ignored, because pages
 /// of Aim send what their storage happens to contain.
-fn read_token(headers: &HeaderMap) -> ApiResult<Option<AccessToken>> {
+pub(crate) fn read_token(headers: &HeaderMap) -> ApiResult<Option<AccessToken>> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
@@ -230,11 +236,10 @@ fn unknown_project(project: &str) -> Status {
 
 /// Names the role that is missing, because people are granted roles, not rights.
 fn missing_right(right: Right, caller: &Caller, project: &str) -> Status {
-    let caller = caller.name();
     let role = right.least_role().name();
     let message = match right {
         Right::Operate | Right::Monitor => {
-            format!("this needs the role {role}, which `{caller}` does not have: ask an operator")
+            format!("this needs the role {role}, which `{}` does not have: ask an operator", caller.name())
         }
         // The least role would take the right to read from a viewer.
         Right::Ingest => needed_role("ingest or writer", Role::Writer.name(), caller, project),
@@ -243,13 +248,21 @@ fn missing_right(right: Right, caller: &Caller, project: &str) -> Status {
     refusal_status(ProductCode::PermissionDenied, &message, &[])
 }
 
-/// Names the roles that are enough, and the command that grants one of them.
-fn needed_role(enough: &str, role: &str, caller: &str, project: &str) -> String {
+/// Names the roles that are enough, the role that the caller has, and the command that grants one that is enough.
+fn needed_role(enough: &str, role: &str, caller: &Caller, project: &str) -> String {
+    let name = caller.name();
+    let held = match caller.role_in(project).map(Role::name) {
+        None => format!("which `{name}` does not have: ask"),
+        Some(held) if caller.limits().role.is_some() => {
+            format!("and this token leaves `{name}` the role {held}: use another token, or ask")
+        }
+        Some(held) => format!("and `{name}` has the role {held}: ask"),
+    };
     let flag = if project.is_empty() { String::new() } else { format!(" --project {project}") };
     let project = shown_project(project);
     format!(
-        "this needs the role {enough} in {project}, which `{caller}` does not have: ask an owner or an operator, who \
-         can run `matyan access grant {caller} {role}{flag}`"
+        "this needs the role {enough} in {project}, {held} an owner or an operator, who can run `matyan access grant \
+         {name} {role}{flag}`"
     )
 }
 
@@ -262,7 +275,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use async_trait::async_trait;
-    use matyan_access::{CallerRights, CallerSource, LookupError};
+    use matyan_access::{CallerRights, CallerSource, LookupError, TokenLimits};
     use rand::SeedableRng;
     use rand::rngs::StdRng;
 
@@ -331,14 +344,19 @@ mod tests {
 
     #[test]
     fn refusals_name_the_role_that_is_missing_and_who_grants_it() {
-        let caller = Caller::new("ana", Default::default());
+        let caller = Caller::new("ana", [(Some("speech"), Role::Viewer)].into_iter().collect());
         let message = |denial, project| refusal(denial, &caller, project).message().to_owned();
         let missing = |right, project| message(Denial::MissingRight(right), project);
         assert_eq!(
             missing(Right::Manage, "speech"),
-            "this needs the role owner in the project `speech`, which `ana` does not have: ask an owner or an operator, who \
-             can run `matyan access grant ana owner --project speech`"
+            "this needs the role owner in the project `speech`, and `ana` has the role viewer: ask an owner or an \
+             operator, who can run `matyan access grant ana owner --project speech`"
         );
+        let limits = TokenLimits { role: Some(Role::Viewer), ..TokenLimits::default() };
+        let limited = Caller::limited("ana", &[(None, Role::Owner)].into_iter().collect(), limits);
+        let status = refusal(Denial::MissingRight(Right::Edit), &limited, "speech");
+        let text = "and this token leaves `ana` the role viewer: use another token, or ask an owner";
+        assert!(status.message().contains(text), "{status}");
         let ingest = missing(Right::Ingest, "");
         assert!(ingest.contains("the role ingest or writer in the default project"), "{ingest}");
         assert!(ingest.ends_with("`matyan access grant ana writer`"), "{ingest}");

@@ -32,6 +32,12 @@ pub(crate) fn read_session<B>(request: &Request<B>, base_path: &str) -> Option<B
         .find_map(|value| BrowserSecret::parse(SecretKind::Session, value))
 }
 
+/// Whether a request may do more than read. A WebSocket takes data, and begins as a reading request.
+pub(crate) fn may_write<B>(request: &Request<B>) -> bool {
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    !reads || request.headers().contains_key(header::UPGRADE)
+}
+
 /// Whether a request calls the API of this server or of another tracker, rather than opening a page.
 fn is_call(method: &Method, uri: &Uri) -> bool {
     let path = uri.path();

@@ -71,6 +71,8 @@ pub struct Settings {
     pub max_calls: usize,
     /// Maximum number of these calls that hold an open blob.
     pub max_blob_calls: usize,
+    /// Maximum number of searches, exports and charts among these calls.
+    pub max_searches: usize,
     /// Maximum number of open WebSockets; additional ones are refused with 503.
     pub max_connections: usize,
     /// Memory budget in bytes for frames that are being read or processed, shared by all
@@ -109,6 +111,7 @@ impl Default for Settings {
             max_open: 10_000,
             max_calls: 10_000,
             max_blob_calls: 8_192,
+            max_searches: 1_024,
             max_connections: 10_000,
             total_bytes: 128 << 20,
             dictionary_bytes: 128 << 20,

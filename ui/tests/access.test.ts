@@ -386,7 +386,10 @@ test('an owner reads the audit log of the project, with filters, and an operator
     await eventually('one has failed', async () => (await rows(page).count()) === 1);
     await page.getByText('invalid argument').waitFor();
     expect(new URL(page.url()).search).toBe('?about=audited&failed=1');
-    await one.shot('access-audit');
+    for (const theme of ['dark', 'light'] as const) {
+      await page.emulateMedia({ colorScheme: theme });
+      await one.shot(`access-audit-${theme}`);
+    }
     await page.getByLabel('To', { exact: true }).fill('2020-01-01');
     await page.getByText('No entry fits').waitFor();
     expect(await findings(page)).toEqual([]);

@@ -102,7 +102,10 @@ test.skipIf(!PACKAGE)('a member of a group signs in, from a link to the runs', a
   const { page } = open;
   await page.waitForURL(/\/sign-in\?next=/);
   expect(await findings(page)).toEqual([]);
-  await open.shot('sign-in-provider');
+  for (const theme of ['dark', 'light'] as const) {
+    await page.emulateMedia({ colorScheme: theme });
+    await open.shot(`sign-in-provider-${theme}`);
+  }
   await signInAs(page, 'ana');
   await page.waitForURL(server.addresses.query + RUNS);
   await page.locator(`a[href*="${RUN}"]`).first().waitFor();

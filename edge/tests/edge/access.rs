@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use axum::body::Body;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
+use futures::StreamExt;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use matyan_access::{
@@ -17,12 +18,15 @@ use matyan_access::{
 use matyan_edge::{Edge, Metrics, Settings, Transport};
 use matyan_proto::accesses;
 use matyan_proto::common::v1::Access;
+use matyan_proto::live::v1::SubscribeResponse;
 use matyan_proto::runs::v1::WatchResponse;
+use prost::Message;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use tokio::time::{Instant, advance};
-use tokio_tungstenite::tungstenite::Error;
+use tokio::time::{Instant, advance, pause};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Error, Message as SocketMessage};
 use tonic::{Code, Status};
 
 use super::backend::Backend;
@@ -581,23 +585,50 @@ async fn a_socket_is_opened_only_for_callers_who_may_send_data() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_55_a_revoked_token_ends_its_open_streams_in_time() {
+    check_end_of_stream("runs.v1.RunService/Watch", WatchResponse::default()).await;
+    check_end_of_stream("live.v1.LiveService/Subscribe", SubscribeResponse::default()).await;
+}
+
+async fn check_end_of_stream<M: Message>(method: &str, first: M) {
     let backend = Backend::default();
     let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
     let edge = matyan_edge::query(Settings::default(), metrics, Transport::new(backend.clone()), None);
     let callers = TestCallers::default();
     let edge = edge.with_access(CallerCache::new(callers.clone()));
-    let gone = backend.answers_and_holds("runs.v1.RunService/Watch", [WatchResponse::default()]);
-    let watch = "/matyan.runs.v1.RunService/Watch";
-    let request = grpc_call(watch, Tester::In(OWN, Role::Viewer), OWN, "application/grpc");
+    let gone = backend.answers_and_holds(method, [first]);
+    let path = format!("/matyan.{method}");
+    let request = grpc_call(&path, Tester::In(OWN, Role::Viewer), OWN, "application/grpc");
     let mut body = edge.answer(request).await.into_body();
-    assert!(body.frame().await.unwrap().unwrap().is_data());
+    assert!(body.frame().await.unwrap().unwrap().is_data(), "{method}");
     callers.0.lock().unwrap().is_revoked = true;
     let since = Instant::now();
     let last = body.frame().await.unwrap().unwrap().into_trailers().unwrap();
-    assert_eq!(last["grpc-status"], (Code::Unauthenticated as i32).to_string());
-    assert!(since.elapsed() <= REVOCATION_TIME, "{:?}", since.elapsed());
+    assert_eq!(last["grpc-status"], (Code::Unauthenticated as i32).to_string(), "{method}");
+    assert!(since.elapsed() <= REVOCATION_TIME, "{method}: {:?}", since.elapsed());
     // The work of the call has ended as well.
     gone.await.unwrap_err();
+}
+
+#[tokio::test]
+async fn rule_55_a_revoked_token_ends_its_open_sockets_in_time() {
+    let callers = TestCallers::default();
+    let server = Server::start_with_access(CallerCache::new(callers.clone())).await;
+    let url = format!("ws://{}/p/{OWN}/api/v1/ws/runs/r", server.address);
+    let mut request = url.into_client_request().unwrap();
+    let value = format!("Bearer {}", Tester::In(OWN, Role::Ingest).token().unwrap().reveal());
+    request.headers_mut().insert("authorization", value.parse().unwrap());
+    let (mut socket, _) = tokio_tungstenite::connect_async(request).await.unwrap();
+    // From here on, time passes only while both sides wait.
+    pause();
+    callers.0.lock().unwrap().is_revoked = true;
+    let since = Instant::now();
+    let close = loop {
+        if let SocketMessage::Close(close) = socket.next().await.unwrap().unwrap() {
+            break close.unwrap();
+        }
+    };
+    assert_eq!(close.code, CloseCode::Policy, "{close:?}");
+    assert!(since.elapsed() <= REVOCATION_TIME, "{:?}", since.elapsed());
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use matyan_edge::{Edge, Metrics, Settings, Transport};
 use matyan_proto::artifacts::v1::GetResponse;
 use matyan_proto::project::v1::ParamsResponse;
 use matyan_proto::runs::v1::WatchResponse;
+use matyan_proto::search::v1::RunsResponse;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::backend::Backend;
 
 const WATCH: &str = "runs.v1.RunService/Watch";
+const SEARCH: &str = "search.v1.SearchService/Runs";
 const GET: &str = "artifacts.v1.ArtifactService/Get";
 
 fn edge(backend: &Backend, settings: Settings) -> Edge {
@@ -106,6 +108,28 @@ async fn rule_81_a_principal_has_at_most_three_quarters_of_the_open_blobs() {
     let refused = call_by(&edge, GET, "ana").await.unwrap_err();
     assert!(refused.contains("has%20as%20many%20uploads%20and%20downloads%20open"), "{refused}");
     open.push(call_by(&edge, GET, "bo").await.unwrap());
+}
+
+#[tokio::test]
+async fn rule_81_a_principal_has_at_most_three_quarters_of_the_searches() {
+    let backend = Backend::default();
+    let edge = edge(&backend, Settings { max_searches: 4, ..Settings::default() });
+    let edge = edge.with_access(CallerCache::new(Viewers));
+    let _gone = backend.answers_and_holds(SEARCH, [RunsResponse::default()]);
+    let _gone = backend.answers_and_holds(WATCH, [WatchResponse::default()]);
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        open.push(call_by(&edge, SEARCH, "ana").await.unwrap());
+    }
+    let refused = call_by(&edge, SEARCH, "ana").await.unwrap_err();
+    assert!(refused.contains("ana") && refused.contains("as%20many%20searches"), "{refused}");
+    // Other calls go on, and so do the searches of a colleague.
+    open.push(call_by(&edge, WATCH, "ana").await.unwrap());
+    open.push(call_by(&edge, SEARCH, "bo").await.unwrap());
+    let refused = call_by(&edge, SEARCH, "bo").await.unwrap_err();
+    assert!(refused.contains("no%20more%20searches"), "{refused}");
+    open.swap_remove(0);
+    call_by(&edge, SEARCH, "ana").await.unwrap();
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use matyan_access::{AccessEvent, REVOCATION_TIME, Role};
 use matyan_edge::{Edge, Settings, Ui};
@@ -65,6 +65,9 @@ impl Browser {
 
     async fn send(&mut self, mut request: Request<Body>) -> Answer {
         request.headers_mut().extend(self.headers.clone());
+        if request.method() == Method::POST && !request.headers().contains_key("origin") {
+            request.headers_mut().entry("sec-fetch-site").or_insert("same-origin".parse().unwrap());
+        }
         for (name, value) in &self.cookies {
             request.headers_mut().append("cookie", "theme=dark".parse().unwrap());
             request.headers_mut().append("cookie", format!("x=1; {name}={value}").parse().unwrap());
@@ -334,6 +337,14 @@ async fn rule_65_pages_of_others_do_nothing_with_a_cookie() {
         assert_eq!(browser.sign_in(Tester::Operator).await.status, StatusCode::FORBIDDEN, "{name} {value}");
         browser.headers.clear();
     }
+    // Nobody knows which page sends it.
+    browser.headers.insert("sec-fetch-site", "none".parse().unwrap());
+    assert_ne!(browser.call("speech").await, REACHED);
+    let answer = browser.post("/sign-out", "").await;
+    assert_eq!(answer.status, StatusCode::FORBIDDEN);
+    assert!(answer.text().contains("does not say which page sends it"), "{}", answer.text());
+    assert_eq!(browser.get("/p/speech/").await.status, StatusCode::OK, "nobody was signed out");
+    browser.headers.clear();
     assert_eq!(calls.lock().unwrap().len(), 0);
     // A token in a header is the one that counts.
     let stranger = format!("Bearer {}", Tester::Stranger.token().unwrap().reveal());

@@ -132,6 +132,13 @@ impl Caller {
         &self.limits
     }
 
+    /// The largest role of which the caller has all rights in this project, within the limits of its token.
+    pub fn role_in(&self, project: &str) -> Option<Role> {
+        let held = self.rights.in_project(project);
+        let has = |role: &Role| held.intersection(role.rights()) == role.rights();
+        Role::ALL.into_iter().rev().find(has)
+    }
+
     /// Whether the caller has shown no credential.
     pub fn is_anonymous(&self) -> bool {
         self.is_anonymous
@@ -220,6 +227,19 @@ mod tests {
             assert_eq!(owner.known_projects().unwrap().collect::<Vec<_>>(), known);
         }
         assert_eq!(caller(&[(Some("own"), Role::Editor)]).check(Access::Edit, "own"), Ok(()));
+    }
+
+    #[test]
+    fn the_role_in_a_project_is_the_largest_within_the_limits_of_the_token() {
+        let grants = [(None, Role::Viewer), (Some("own"), Role::Ingest), (Some("team"), Role::Owner)];
+        let ana = caller(&grants);
+        assert_eq!(ana.role_in("own"), Some(Role::Writer));
+        assert_eq!((ana.role_in("team"), ana.role_in("other")), (Some(Role::Owner), Some(Role::Viewer)));
+        let limits = TokenLimits { role: Some(Role::Editor), ..TokenLimits::default() };
+        let limited = Caller::limited("ana", &grants.into_iter().collect(), limits);
+        assert_eq!(limited.role_in("team"), Some(Role::Editor));
+        assert_eq!(caller(&[]).role_in("own"), None);
+        assert_eq!(caller(&[(None, Role::Operator)]).role_in("own"), Some(Role::Operator));
     }
 
     #[test]

@@ -29,7 +29,7 @@ def home(tmp_path, monkeypatch):
 def _post(url, path, form, cookie=""):
     """Returns the status, the cookie and the text of a page."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
-    headers = {"content-type": "application/x-www-form-urlencoded", "cookie": cookie}
+    headers = {"content-type": "application/x-www-form-urlencoded", "cookie": cookie, "origin": url}
     connection.request("POST", path, urlencode(form), headers)
     answer = connection.getresponse()
     kept = (answer.getheader("set-cookie") or "").split(";")[0]

@@ -20,7 +20,9 @@ use tonic::{Request, Response};
 use crate::{
     edit::runs::delete_artifacts,
     server::{
-        RpcResult, Server, convert,
+        RpcResult, Server,
+        audit::audit_resource,
+        convert,
         deps::Deps,
         error::Error,
         stream::{ResponseStream, Sender, StreamEnd},
@@ -110,6 +112,7 @@ impl ArtifactService for ArtifactApi {
 
     async fn delete(&self, request: Request<pb::DeleteRequest>) -> RpcResult<pb::DeleteResponse> {
         let (call, request) = self.server.start_call(request).await?;
+        audit_resource(format_args!("{} {}", request.run_id, request.path));
         let deleted = delete_artifacts(&self.server.deps, &call, &request).await?;
         Ok(Response::new(pb::DeleteResponse { deleted }))
     }

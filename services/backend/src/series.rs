@@ -25,7 +25,7 @@ pub(crate) use split_series::{SplitOptions, SplitSeries};
 
 use matyan_model::series::RunRef;
 use matyan_proto::{
-    common::v1::{SeriesType, StepRange as HalfOpen},
+    common::v1::{SeriesKey, SeriesType, StepRange as HalfOpen},
     ingest::v1::edit_series::Edit,
     limits,
     series::v1::{self as pb, series_service_server::SeriesService},
@@ -34,7 +34,10 @@ use tonic::{Request, Response};
 
 use crate::{
     changes::Watches,
-    server::{RpcResult, Server, convert, create_once::CreateOnce, error::Error, stream::ResponseStream},
+    server::{
+        RpcResult, Server, audit::audit_resource, convert, create_once::CreateOnce, error::Error,
+        stream::ResponseStream,
+    },
     view::{self, typed_values::add_context_values},
 };
 use chart_memory::{ChartMemory, ChartStream};
@@ -192,6 +195,7 @@ impl SeriesService for SeriesApi {
 
     async fn delete(&self, request: Request<pb::DeleteRequest>) -> RpcResult<pb::DeleteResponse> {
         let (call, request) = self.server.start_call(request).await?;
+        audit_series(&request.run_id, request.key.as_ref());
         let edited = EditRequest {
             run_id: request.run_id.clone(),
             series_type: request.r#type(),
@@ -209,6 +213,7 @@ impl SeriesService for SeriesApi {
         request: Request<pb::DeleteStepsRequest>,
     ) -> RpcResult<pb::DeleteStepsResponse> {
         let (call, request) = self.server.start_call(request).await?;
+        audit_series(&request.run_id, request.key.as_ref());
         let steps = request.steps.ok_or_else(|| Error::field("steps", "is missing: give a range"))?;
         if convert::step_range(Some(&steps)).is_empty() {
             return Err(Error::field("steps", "selects no step: `stop` is after the last one").into());
@@ -224,4 +229,10 @@ impl SeriesService for SeriesApi {
         edit::edit(&self.server.deps, &call, edited).await?;
         Ok(Response::new(pb::DeleteStepsResponse {}))
     }
+}
+
+/// Says which series a call deletes.
+fn audit_series(run_id: &str, key: Option<&SeriesKey>) {
+    let Some(SeriesKey { name, context }) = key else { return audit_resource(run_id) };
+    audit_resource(format_args!("{run_id} {name} {context}"));
 }

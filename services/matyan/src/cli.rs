@@ -346,6 +346,8 @@ mod tests {
             "login --server https://h/p/team --token-file /t --json",
             "logout --server https://h",
             "logout --all --json",
+            "whoami --server https://h/p/team --json",
+            "whoami --token-file /t",
         ] {
             check_client_command(words);
         }

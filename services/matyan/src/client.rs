@@ -87,6 +87,8 @@ pub(crate) enum ClientCommand {
     Login(login::LoginFlags),
     /// End or forget the tokens that are kept for a server
     Logout(login::LogoutFlags),
+    /// Show the principal of the token in use, and its roles
+    Whoami(access::WhoamiFlags),
 }
 
 impl ClientCommand {
@@ -266,6 +268,7 @@ pub(crate) fn run(command: ClientCommand) -> Result<(), Error> {
             ClientCommand::Access(flags) => access::run(flags).await,
             ClientCommand::Login(flags) => login::run_login(flags).await,
             ClientCommand::Logout(flags) => login::run_logout(flags).await,
+            ClientCommand::Whoami(flags) => access::run_whoami(flags).await,
         }
     })
 }

@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use matyan_access::{AccessToken, BrowserSecret, LoginCode, SecretKind};
 use matyan_blob::MAX_UPLOAD_BYTES;
 use matyan_model::{
@@ -56,6 +57,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "leveldb_log" => client_files::leveldb_logs(),
         "request" => requests(),
         "secrets" => secrets(),
+        "credentials" => credentials(),
         _ => signed_urls(),
     }
 }
@@ -68,6 +70,18 @@ fn secrets() -> Vec<Vec<u8>> {
         format!("export MATYAN_TOKEN={}\n", token.reveal()),
         format!("https://matyan.example/sign-in#{}", link.reveal()),
         LoginCode::of(&token.digest()).shown(),
+    ];
+    texts.map(String::into_bytes).into()
+}
+
+fn credentials() -> Vec<Vec<u8>> {
+    let mut random = StdRng::seed_from_u64(1);
+    let token = AccessToken::generate(&mut random);
+    let session = BrowserSecret::generate(SecretKind::Session, &mut random);
+    let texts = [
+        format!("Bearer {}", token.reveal()),
+        format!("Basic {}", STANDARD.encode(format!("_:{}", token.reveal()))),
+        format!("theme=dark; matyan={}; matyan-53801=mts_x", session.reveal()),
     ];
     texts.map(String::into_bytes).into()
 }

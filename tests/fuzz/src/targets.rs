@@ -33,6 +33,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "cbor", run: cbor_value },
     Target { name: "signed_url", run: signed_url },
     Target { name: "secrets", run: secrets },
+    Target { name: "credentials", run: credentials },
     Target { name: "log_entry", run: log_entry },
     Target { name: "block", run: block },
     Target { name: "query", run: query },
@@ -162,6 +163,18 @@ fn secrets(bytes: &[u8]) {
     }
     if let Some(code) = LoginCode::parse(text) {
         assert_eq!(LoginCode::parse(&code.shown()), Some(code));
+    }
+}
+
+/// The headers with which callers prove who they are. What is accepted is a complete secret of its kind, and stands in the
+/// header, except for a password, which is encoded there.
+fn credentials(bytes: &[u8]) {
+    if let Some(token) = matyan_edge::fuzzing::read_authorization(bytes) {
+        assert!(AccessToken::parse(token.reveal()) == Some(token));
+    }
+    if let Some(session) = matyan_edge::fuzzing::read_cookie(bytes) {
+        assert!(BrowserSecret::parse(SecretKind::Session, session.reveal()).is_some());
+        assert!(String::from_utf8_lossy(bytes).contains(session.reveal()), "another session");
     }
 }
 

@@ -121,6 +121,11 @@ fn secrets() {
 }
 
 #[test]
+fn credentials() {
+    run("credentials");
+}
+
+#[test]
 fn log_entry() {
     run("log_entry");
 }

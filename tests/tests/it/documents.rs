@@ -3,6 +3,7 @@
 
 mod chart;
 mod commands;
+mod deployments;
 mod names;
 mod versions;
 

@@ -11,7 +11,7 @@ use matyan_tests::{
     json::{Ack, JsonWriter, create_run, metric, url},
     server::binary,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_tungstenite::tungstenite::{Error, client::IntoClientRequest as _};
 
@@ -23,7 +23,8 @@ struct Deployment {
     backend: Service,
     frontier: Service,
     operator: String,
-    _folders: [TempDir; 2],
+    /// The folders of the backend and of the frontier.
+    folders: [TempDir; 2],
 }
 
 impl Deployment {
@@ -41,7 +42,7 @@ impl Deployment {
         frontier.start().await;
         let operator = fs::read_to_string(of_backend.path().join("data/operator-token")).expect("a token");
         let operator = operator.trim().to_owned();
-        let deployment = Self { backend, frontier, operator, _folders: folders };
+        let deployment = Self { backend, frontier, operator, folders: folders };
         for project in ["speech", "vision"] {
             deployment.run(&["projects", "create", project]);
         }
@@ -81,6 +82,31 @@ impl Deployment {
             Err(Error::Http(response)) => Err(response.status().as_u16()),
             Err(error) => panic!("{error}"),
         }
+    }
+
+    /// Ends the frontier, and starts one process that applies what the frontier has taken to the store of the backend,
+    /// which has ended.
+    async fn apply(&mut self) -> Service {
+        assert!(self.frontier.terminate().await.success());
+        let [of_backend, of_frontier] = &self.folders;
+        let log = of_backend.path().join("data/log");
+        fs::remove_dir_all(&log).expect("the backend has ended");
+        fs::rename(of_frontier.path().join("data/log"), log).expect("both are on one file system");
+        let mut process = closed("up", of_backend.path());
+        process.start().await;
+        process
+    }
+
+    /// Steps of the metric `loss` in the project speech, as the operator sees them at this process.
+    async fn steps(&self, process: &Service) -> Vec<i64> {
+        let url = format!("{}/p/speech/api/v1/rest/runs/run/metric/get-batch/", process.address("query"));
+        let request = reqwest::Client::new().post(url).bearer_auth(&self.operator);
+        let request = request.header("content-type", "application/json");
+        let answer = request.body(r#"[{"name": "loss", "context": {}}]"#).send().await.expect("it answers");
+        let text = answer.text().await.expect("the answer is text");
+        let metrics: Value = serde_json::from_str(&text).expect("the answer is JSON");
+        let steps = metrics[0]["iters"].as_array().map(Vec::as_slice).unwrap_or_default();
+        steps.iter().map(|step| step.as_i64().expect("a step is a number")).collect()
     }
 
     /// The status of a connection, or 200 if data was acknowledged.
@@ -139,7 +165,7 @@ async fn rule_55_a_revoked_token_ends_at_a_frontier_of_its_own() {
     let mut writer = deployment.connect("speech", Some(&ana)).await.expect("it is admitted");
     assert_eq!(writer.send(&json!([create_run()])).await, Ok(Ack::Ok));
     let id = deployment.run(&["access", "token", "ls", "--project", "speech", "--json"]);
-    let id: serde_json::Value = serde_json::from_str(&id).expect("one token");
+    let id: Value = serde_json::from_str(&id).expect("one token");
     deployment.run(&["access", "token", "revoke", id["id"].as_str().expect("text"), "--project", "speech"]);
     // A socket that is still admitted may end before it has sent anything.
     eventually("the revoked token is refused", async || {
@@ -170,8 +196,10 @@ async fn rule_56_without_its_backend_a_frontier_takes_the_data_of_known_callers(
     // No one knows `bo` here, so it is asked to come again rather than to sign in.
     assert_eq!(deployment.send("speech", Some(&bo)).await, 503);
     assert_eq!(deployment.send("speech", None).await, 503);
+    let mut acknowledged = 0;
     for _ in 0..3 {
         assert_eq!(writer.send(&json!([metric("loss", 0.5, None)])).await, Ok(Ack::Ok));
+        acknowledged += 1;
         assert_eq!(deployment.send("speech", Some(&ana)).await, 200);
     }
     // Wait until nothing is left of the last answer: only the outage keeps the caller.
@@ -180,10 +208,21 @@ async fn rule_56_without_its_backend_a_frontier_takes_the_data_of_known_callers(
         assert_eq!(deployment.send("speech", Some(&ana)).await, 200);
         // An open socket that is never read would miss the pings of the frontier.
         assert_eq!(writer.send(&json!([metric("loss", 0.5, None)])).await, Ok(Ack::Ok));
+        acknowledged += 1;
         if log.matches("failed to look up a caller").count() > 2 { Ok(()) } else { Err(log.len()) }
     })
     .await;
     assert_eq!(writer.send(&json!([metric("loss", 0.25, None)])).await, Ok(Ack::Ok));
+    acknowledged += 1;
+    // Nothing acknowledged is lost, and nothing is applied twice.
+    drop(writer);
+    let process = deployment.apply().await;
+    let expected: Vec<_> = (0..acknowledged).collect();
+    eventually("every acknowledged point is applied", async || {
+        let steps = deployment.steps(&process).await;
+        if steps == expected { Ok(()) } else { Err(steps) }
+    })
+    .await;
 }
 
 #[tokio::test]

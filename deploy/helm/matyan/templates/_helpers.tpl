@@ -64,6 +64,23 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end -}}
 
+{{/* Not empty if backends mount the token of the first operator. */}}
+{{- define "matyan.operator" -}}
+{{- if and (eq .Values.access "on") .Values.operator.existingSecret -}}
+true
+{{- end -}}
+{{- end -}}
+
+{{/* Not empty if callers send tokens to the ingress, and all of its hosts have certificates. */}}
+{{- define "matyan.behindProxy" -}}
+{{- $ingress := .Values.ingress -}}
+{{- $others := and (or (not $ingress.ingestion.host) $ingress.ingestion.tlsSecret) (or (not $ingress.grpc.host) $ingress.grpc.tlsSecret) -}}
+{{- $has := and $ingress.enabled $ingress.tlsSecret $others -}}
+{{- if and (eq .Values.access "on") $has (not .Values.tls.existingSecret) (not (hasKey .Values.settings "MATYAN_ACCESS_BEHIND_PROXY")) -}}
+true
+{{- end -}}
+{{- end -}}
+
 {{- define "matyan.validate" -}}
 {{- $fdb := .Values.foundationdb -}}
 {{- if eq (empty $fdb.clusterFileConfigMap) (empty $fdb.clusterFileSecret) -}}
@@ -76,6 +93,13 @@ capabilities: {drop: [ALL]}
 {{- fail "blobUri.existingSecret: set the name of a secret with a random string" -}}
 {{- end -}}
 {{- $on := eq .Values.access "on" -}}
+{{- $own := or (hasKey .Values.backend.settings "MATYAN_OPERATOR_TOKEN_FILE") (hasKey .Values.backend.settings "MATYAN_ACCESS_FILE") -}}
+{{- if and $on (not .Values.operator.existingSecret) (not $own) -}}
+{{- fail "operator.existingSecret: set the name of a secret with the first operator's token, which `matyan access token generate` prints; or set access to off, so that everyone who can reach the services may do everything" -}}
+{{- end -}}
+{{- if and $on (not .Values.tls.existingSecret) (not (include "matyan.behindProxy" .)) (not (hasKey .Values.settings "MATYAN_ACCESS_BEHIND_PROXY")) -}}
+{{- fail "access: others on the network could read tokens: set tls.existingSecret, or ingress.enabled with a tlsSecret for each host; or, if something else serves TLS, settings.MATYAN_ACCESS_BEHIND_PROXY to \"true\"" -}}
+{{- end -}}
 {{- if and $on .Values.tls.existingSecret (not (hasKey .Values.frontier.settings "MATYAN_BACKEND_URL")) -}}
 {{- fail "frontier.settings.MATYAN_BACKEND_URL: with access control and TLS, set an https address of the backends that their certificate contains" -}}
 {{- end -}}

@@ -102,6 +102,9 @@ would format large ones as 1e+06, so they are converted to integers. */}}
 {{- end }}
 {{- if eq .role "backend" }}
 - {name: MATYAN_UI_BASE_PATH, value: {{ $values.ui.basePath | quote }}}
+{{- if include "matyan.operator" .root }}
+- {name: MATYAN_OPERATOR_TOKEN_FILE, value: /etc/matyan/operator/{{ $values.operator.tokenKey }}}
+{{- end }}
 {{- with $values.signIn.oidc }}
 {{- if .issuer }}
 - {name: MATYAN_OIDC_ISSUER, value: {{ .issuer | quote }}}
@@ -126,6 +129,9 @@ would format large ones as 1e+06, so they are converted to integers. */}}
 - {name: MATYAN_GITHUB_ROLES, value: {{ .roles | quote }}}
 {{- end }}
 {{- end }}
+{{- end }}
+{{- if and (has .role (list "frontier" "backend")) $values.ingress.tlsSecret (include "matyan.behindProxy" .root) }}
+- {name: MATYAN_ACCESS_BEHIND_PROXY, value: "true"}
 {{- end }}
 {{- /* A frontier signs its questions about callers with it. */}}
 {{- if or (eq .role "backend") (and (eq .role "frontier") (eq $values.access "on")) }}
@@ -175,6 +181,9 @@ would format large ones as 1e+06, so they are converted to integers. */}}
 - {name: tls, secret: {secretName: {{ $values.tls.existingSecret }}}}
 {{- end }}
 {{- if eq (default "" .role) "backend" }}
+{{- if include "matyan.operator" .root }}
+- {name: operator, secret: {secretName: {{ $values.operator.existingSecret }}}}
+{{- end }}
 {{- with $values.signIn.oidc.existingSecret }}
 - {name: oidc, secret: {secretName: {{ . }}}}
 {{- end }}
@@ -206,6 +215,9 @@ would format large ones as 1e+06, so they are converted to integers. */}}
 - {name: tls, mountPath: /etc/matyan/tls, readOnly: true}
 {{- end }}
 {{- if eq (default "" .role) "backend" }}
+{{- if include "matyan.operator" .root }}
+- {name: operator, mountPath: /etc/matyan/operator, readOnly: true}
+{{- end }}
 {{- if $values.signIn.oidc.existingSecret }}
 - {name: oidc, mountPath: /etc/matyan/oidc, readOnly: true}
 {{- end }}

@@ -17,6 +17,7 @@ use crate::{
     listing::{ActivityHours, IndexedRuns, LinkedRuns, PageEnd, request_digest},
     server::{
         RpcResult, Server,
+        audit::audit_resource,
         call::Call,
         convert::{bounded_text, required_name, set_name, set_text},
         deps::Deps,
@@ -149,6 +150,7 @@ impl ExperimentService for ExperimentApi {
 
     async fn delete(&self, request: Request<pb::DeleteRequest>) -> RpcResult<pb::DeleteResponse> {
         let (call, request) = self.server.start_call(request).await?;
+        audit_resource(&request.id);
         entities::delete_entity(&self.server.deps, &call, Experiments::default(), &request.id).await?;
         Ok(Response::new(pb::DeleteResponse {}))
     }

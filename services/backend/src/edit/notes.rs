@@ -17,6 +17,7 @@ use tonic::{Request, Response};
 use super::entities::{self, EntityPage, EntitySet};
 use crate::server::{
     RpcResult, Server,
+    audit::audit_resource,
     call::Call,
     convert::bounded_text,
     create_once::CreateOnce,
@@ -170,6 +171,7 @@ impl NoteService for NoteApi {
     async fn delete(&self, request: Request<pb::DeleteRequest>) -> RpcResult<pb::DeleteResponse> {
         let (call, request) = self.server.start_call(request).await?;
         let notes = Notes::find_owner(&self.server.deps, &call, request.owner).await?;
+        audit_resource(&request.id);
         entities::delete_entity(&self.server.deps, &call, notes, &request.id).await?;
         Ok(Response::new(pb::DeleteResponse {}))
     }

@@ -87,6 +87,8 @@ impl RunService for RunApi {
         request: Request<pb::DeleteParamsRequest>,
     ) -> RpcResult<pb::DeleteParamsResponse> {
         let (call, request) = self.server.start_call(request).await?;
+        let paths: Vec<_> = request.paths.iter().map(|path| path.segments.join(".")).collect();
+        audit_resource(format_args!("{} params: {}", request.run_id, paths.join(" ")));
         params::delete(&self.server.deps, &call, &request).await?;
         Ok(Response::new(pb::DeleteParamsResponse {}))
     }

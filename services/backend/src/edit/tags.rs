@@ -16,6 +16,7 @@ use crate::{
     listing::{IndexedRuns, LinkedRuns, PageEnd, request_digest},
     server::{
         RpcResult, Server,
+        audit::audit_resource,
         call::Call,
         convert::{bounded_text, required_name, set_name, set_text},
         deps::Deps,
@@ -125,6 +126,7 @@ impl TagService for TagApi {
 
     async fn delete(&self, request: Request<pb::DeleteRequest>) -> RpcResult<pb::DeleteResponse> {
         let (call, request) = self.server.start_call(request).await?;
+        audit_resource(&request.id);
         entities::delete_entity(&self.server.deps, &call, Tags::default(), &request.id).await?;
         Ok(Response::new(pb::DeleteResponse {}))
     }

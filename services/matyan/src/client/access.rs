@@ -53,11 +53,32 @@ Examples:
 Roles: monitor (reads metrics), ingest (sends data), viewer (reads), writer (both), editor (also changes and deletes runs), owner (also grants roles in
 the project), operator (everything, in all projects). A change takes effect within 30 s.";
 
+const WHOAMI_EXAMPLES: &str = "\
+Examples:
+  matyan whoami
+  matyan whoami --server https://matyan.example --json
+  matyan whoami --token-file token                           the principal of another token";
+
+const TOKEN_EXAMPLES: &str = "\
+Examples:
+  matyan access token create ci --project speech --days 365 --label 'build server'
+  matyan access token create ana --project speech --limit viewer
+  matyan access token ls --project speech
+  matyan access token revoke 0123abcd --project speech
+  matyan access token generate > operator-token              for MATYAN_OPERATOR_TOKEN_FILE";
+
 #[derive(Debug, Args)]
 #[command(after_help = ACCESS_EXAMPLES)]
 pub(crate) struct AccessFlags {
     #[command(subcommand)]
     command: AccessCommand,
+    #[command(flatten)]
+    client: ClientFlags,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = WHOAMI_EXAMPLES)]
+pub(crate) struct WhoamiFlags {
     #[command(flatten)]
     client: ClientFlags,
 }
@@ -77,7 +98,7 @@ pub(crate) enum AccessCommand {
     /// Revoke a link that was not opened yet, and is for this project only
     RevokeLink(LinkRevocationFlags),
     /// Create, list and revoke tokens
-    #[command(subcommand)]
+    #[command(subcommand, after_help = TOKEN_EXAMPLES)]
     Token(TokenCommand),
     /// Give the operator a new token, without a server: for a lost one
     Recover,
@@ -169,6 +190,12 @@ impl AccessFlags {
     pub(crate) fn is_recovery(&self) -> bool {
         matches!(self.command, AccessCommand::Recover)
     }
+}
+
+/// `matyan whoami`.
+pub(super) async fn run_whoami(flags: WhoamiFlags) -> Result<(), Error> {
+    let out = &mut Output::new(flags.client.connection.json);
+    whoami(&flags.client, out).await
 }
 
 /// The client of the service.

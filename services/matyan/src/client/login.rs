@@ -76,7 +76,14 @@ pub(crate) struct AskedFlags {
     days: u64,
 }
 
+const LOGOUT_EXAMPLES: &str = "\
+Examples:
+  matyan logout                                           ends a token that was got by a code; forgets a pasted one
+  matyan logout --server https://matyan.example --revoke  also ends pasted tokens
+  matyan logout --all                                     for all servers";
+
 #[derive(Debug, Args)]
+#[command(after_help = LOGOUT_EXAMPLES)]
 pub(crate) struct LogoutFlags {
     /// Forget the tokens for all servers
     #[arg(long)]

@@ -122,10 +122,11 @@ settings! {
         .computed("off, on an address that only this machine can reach").flag("access", "on|off", SERVERS).chart("access");
     /// Whether a proxy in front of this server serves TLS, so that tokens are never sent unencrypted
     ACCESS_BEHIND_PROXY: bool = Setting::new("access_behind_proxy", &["MATYAN_ACCESS_BEHIND_PROXY"], parse::boolean)
-        .default("false").flag("access-behind-proxy", "BOOLEAN", &[UP, FRONTIER, BACKEND]);
+        .default("false").flag("access-behind-proxy", "BOOLEAN", &[UP, FRONTIER, BACKEND]).chart("ingress.tlsSecret");
     /// File with the token of the first operator, as `matyan access token generate` prints it; without it, a
     /// token is written to `operator-token` in the data directory
-    OPERATOR_TOKEN_FILE: PathBuf = Setting::new("operator_token_file", &["MATYAN_OPERATOR_TOKEN_FILE"], parse::path);
+    OPERATOR_TOKEN_FILE: PathBuf = Setting::new("operator_token_file", &["MATYAN_OPERATOR_TOKEN_FILE"], parse::path)
+        .chart("operator.tokenKey");
     /// File with roles, and with digests of tokens, that are in force as long as the file has them
     ACCESS_FILE: AccessFile = Setting::new("access_file", &["MATYAN_ACCESS_FILE"], AccessFile::open);
     /// Issuer of a provider of OpenID Connect with which people sign in, exactly as the provider writes it

@@ -120,6 +120,8 @@ async fn rule_65_a_page_of_another_site_cannot_use_the_cookie() {
         ),
         ("signing out", "POST", "/sign-out", vec![("origin", "http://evil.example")]),
         ("signing in as another person", "POST", "/sign-in", vec![("origin", "http://evil.example")]),
+        ("signing out without a page", "POST", "/sign-out", vec![]),
+        ("writing without a page", "PUT", READ, vec![("sec-fetch-site", "none")]),
         ("allowing a program", "POST", "/sign-in/code", vec![("sec-fetch-site", "cross-site")]),
     ] {
         let headers = [&[("cookie", cookie), ("content-type", FORM)][..], &headers].concat();

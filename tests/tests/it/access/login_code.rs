@@ -28,6 +28,7 @@ async fn post_form(server: &Server, cookie: &str, form: &str) -> (StatusCode, St
     let client = client.build().expect("the client is valid");
     let request = client.post(format!("{}/sign-in/code", server.query));
     let request = request.header("content-type", "application/x-www-form-urlencoded");
+    let request = request.header("origin", &server.query);
     let answer = request.header("cookie", cookie).body(form.to_owned()).send().await;
     let answer = answer.expect("the server answers");
     (answer.status(), answer.text().await.expect("the page is text"))

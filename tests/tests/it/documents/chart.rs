@@ -76,22 +76,28 @@ fn the_alerts_have_one_value_for_the_retention() {
 /// Frontiers and workers, of which some are reached from the internet, do not need it.
 #[test]
 fn the_token_of_the_operator_is_mounted_in_backends_only() {
-    for file in ["README.md", "ci/everything.yaml"] {
-        let text = text(&format!("{CHART}/{file}"));
-        let mut key = "";
-        let mut found = 0;
-        for line in text.lines().skip_while(|line| file == "README.md" && *line != "access: \"on\"") {
-            if !line.starts_with([' ', '#']) {
-                key = line;
-            }
-            if ["MATYAN_OPERATOR_TOKEN_FILE", "matyan-operator", "/etc/matyan/operator"]
-                .iter()
-                .any(|part| line.contains(part))
-            {
-                assert_eq!(key, "backend:", "{file}: {line}");
-                found += 1;
-            }
+    let templates = text(&format!("{CHART}/templates/_settings.tpl"));
+    let mut blocks = Vec::new();
+    let mut found = 0;
+    for line in templates.lines() {
+        let statement = line.trim_start_matches("{{-").trim_start_matches("{{").trim();
+        if ["if ", "with ", "range ", "define "].iter().any(|word| statement.starts_with(word)) {
+            blocks.push(statement);
+        } else if statement.starts_with("end ") {
+            blocks.pop();
+        } else if ["MATYAN_OPERATOR_TOKEN_FILE", "operator.existingSecret", "/etc/matyan/operator,"]
+            .iter()
+            .any(|part| line.contains(part))
+        {
+            assert!(
+                blocks
+                    .iter()
+                    .any(|block| block.contains("role) \"backend\"") || block.contains(".role \"backend\" ")),
+                "{line}: {blocks:?}"
+            );
+            found += 1;
         }
-        assert_eq!(found, 3, "{file}");
     }
+    assert!(blocks.is_empty(), "{blocks:?}");
+    assert_eq!(found, 3);
 }

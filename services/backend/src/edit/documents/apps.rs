@@ -16,6 +16,7 @@ use crate::{
     edit::entities::{self, EntitySet},
     server::{
         RpcResult, Server,
+        audit::audit_resource,
         call::Call,
         convert::{bounded_text, check_limit, set_text},
         create_once::CreateOnce,
@@ -132,6 +133,7 @@ impl AppService for AppApi {
 
     async fn delete(&self, request: Request<pb::DeleteRequest>) -> RpcResult<pb::DeleteResponse> {
         let (call, request) = self.server.start_call(request).await?;
+        audit_resource(&request.id);
         entities::delete_entity(&self.server.deps, &call, Apps::default(), &request.id).await?;
         Ok(Response::new(pb::DeleteResponse {}))
     }

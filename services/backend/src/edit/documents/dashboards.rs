@@ -14,6 +14,7 @@ use crate::{
     edit::entities::{self, EntitySet},
     server::{
         RpcResult, Server,
+        audit::audit_resource,
         call::Call,
         convert::{bounded_text, set_text},
         create_once::CreateOnce,
@@ -145,6 +146,7 @@ impl DashboardService for DashboardApi {
 
     async fn delete(&self, request: Request<pb::DeleteRequest>) -> RpcResult<pb::DeleteResponse> {
         let (call, request) = self.server.start_call(request).await?;
+        audit_resource(&request.id);
         // The dashboard is only hidden from the list: `get` still returns it.
         let hide = |dashboard: &mut Dashboard| {
             dashboard.archived = true;

@@ -19,6 +19,7 @@ use crate::{
     edit::entities,
     server::{
         RpcResult, Server,
+        audit::audit_resource,
         call::Call,
         convert::check_limit,
         deps::Deps,
@@ -213,6 +214,7 @@ impl DocumentService for DocumentApi {
 
     async fn delete(&self, request: Request<pb::DeleteRequest>) -> RpcResult<pb::DeleteResponse> {
         let (call, request) = self.server.start_call(request).await?;
+        audit_resource(format_args!("{} {}", request.kind, request.name));
         delete(&self.server.deps, &call, &request).await?;
         Ok(Response::new(pb::DeleteResponse {}))
     }

@@ -11,6 +11,7 @@ use crate::{
     edit::entities::{self, EntitySet},
     server::{
         RpcResult, Server,
+        audit::audit_resource,
         call::Call,
         convert::{bounded_text, set_text},
         create_once::CreateOnce,
@@ -99,6 +100,7 @@ impl ReportService for ReportApi {
 
     async fn delete(&self, request: Request<pb::DeleteRequest>) -> RpcResult<pb::DeleteResponse> {
         let (call, request) = self.server.start_call(request).await?;
+        audit_resource(&request.id);
         entities::delete_entity(&self.server.deps, &call, Reports, &request.id).await?;
         Ok(Response::new(pb::DeleteResponse {}))
     }

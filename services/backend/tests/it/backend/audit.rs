@@ -12,8 +12,11 @@ use matyan_proto::{
         BeginRunRequest, FinishRunRequest, ListRunsRequest, RunHead,
         backup_service_client::BackupServiceClient,
     },
+    common::v1::{SeriesKey, SeriesType},
     project::v1::{DeleteRequest as DeleteProject, project_service_client::ProjectServiceClient},
     runs::v1::{DeleteBatchRequest, DeleteRequest, GetRequest, run_service_client::RunServiceClient},
+    series::v1::{DeleteRequest as DeleteSeries, series_service_client::SeriesServiceClient},
+    tags::v1::{DeleteRequest as DeleteTag, tag_service_client::TagServiceClient},
 };
 use tonic::{Code, Request};
 
@@ -155,6 +158,25 @@ async fn rule_80_parts_of_a_backup_and_of_a_restore_have_entries() {
             ("BackupService/ListRuns", "1 runs: r", "OK"),
             ("BackupService/ListRuns", "experiment e", "NOT_FOUND"),
         ]
+    );
+    harness.end().await;
+}
+
+#[tokio::test]
+async fn rule_80_deletions_of_less_than_a_run_say_what_they_delete() {
+    let harness = Harness::new().await;
+    let mut tags = TagServiceClient::new(harness.audited());
+    let tag = DeleteTag { id: "t".to_owned() };
+    tags.delete(from("ana", "", tag)).await.unwrap_err();
+    let mut series = SeriesServiceClient::new(harness.audited());
+    let key = SeriesKey { name: "loss".to_owned(), context: "{}".to_owned() };
+    let run_id = "t".to_owned();
+    let r#type = SeriesType::Metric.into();
+    let deleted = DeleteSeries { run_id, r#type, key: Some(key), ..DeleteSeries::default() };
+    series.delete(from("ana", "", deleted)).await.unwrap_err();
+    assert_eq!(
+        shown(&entries(&harness, "").await),
+        [("TagService/Delete", "t", "NOT_FOUND"), ("SeriesService/Delete", "t loss {}", "NOT_FOUND")]
     );
     harness.end().await;
 }

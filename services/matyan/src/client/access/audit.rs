@@ -18,7 +18,14 @@ use crate::client::{
 
 const PAGE_SIZE: u32 = 500;
 
+const AUDIT_EXAMPLES: &str = "\
+Examples:
+  matyan access audit --project speech --days 7
+  matyan access audit --everywhere --principal ana
+  matyan access audit --everywhere --rpc sign-in --failed --limit 0 --json";
+
 #[derive(Debug, Args)]
+#[command(after_help = AUDIT_EXAMPLES)]
 pub(crate) struct AuditFlags {
     /// Show the entries of all projects, and sign-ins
     #[arg(long)]

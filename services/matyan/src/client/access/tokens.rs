@@ -71,7 +71,14 @@ pub(crate) struct TokenFlags {
     limit: Option<RoleName>,
 }
 
+const INVITE_EXAMPLES: &str = "\
+Examples:
+  matyan access invite ana --role editor --project speech    prints a link that signs her in, once, within 15 minutes
+  matyan access invite ana --role viewer --minutes 1440
+  matyan access invite bo --role editor --with-token         also prints a token for scripts";
+
 #[derive(Debug, Args)]
+#[command(after_help = INVITE_EXAMPLES)]
 pub(crate) struct InviteFlags {
     /// Name of the person or the service
     principal: String,

@@ -19,8 +19,8 @@ const CHART: &str = "deploy/helm/matyan";
 
 /// Defaults of the chart that differ from the defaults of the settings on purpose: a cluster is for
 /// production, and some addresses must be given.
-const CHART_DEFAULTS: [(&str, &str); 10] = [
-    ("access", "off"),
+const CHART_DEFAULTS: [(&str, &str); 11] = [
+    ("access", "on"),
     ("environment", "production"),
     ("logging.format", "json"),
     ("kafka.bootstrapServers", ""),
@@ -30,6 +30,7 @@ const CHART_DEFAULTS: [(&str, &str); 10] = [
     ("allowedHosts", "[]"),
     ("corsOrigins", "[]"),
     ("ingress.admin", "false"),
+    ("ingress.tlsSecret", ""),
 ];
 
 fn path(path: &str) -> PathBuf {
