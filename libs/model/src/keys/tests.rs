@@ -1,7 +1,7 @@
 //! Tests of the key layout: order, ranges, and decoding.
 
 use super::*;
-use crate::{ids::SeriesNumber, lock::Job};
+use crate::ids::{Job, SeriesNumber};
 
 const P: Project = Project(0);
 
