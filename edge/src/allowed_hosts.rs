@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 
 use http::uri::Authority;
-use http::{HeaderMap, Request, StatusCode, header};
+use http::{HeaderMap, Request, StatusCode, Version, header};
 use matyan_wire::loopback::is_loopback_host;
 
 use crate::error::ApiError;
@@ -24,6 +24,18 @@ const MAX_NAMES: usize = 8;
 
 /// Maximum length of the name in the error.
 const SHOWN_CHARACTERS: usize = 100;
+
+/// Refuses requests of HTTP/1.1 without exactly one header Host, as RFC 9112 (section 3.2) demands. A proxy in front of the
+/// server could take another host for the right one.
+pub(crate) fn check_host_header<B>(request: &Request<B>) -> Result<(), ApiError> {
+    let hosts = request.headers().get_all(header::HOST).iter().count();
+    if request.version() != Version::HTTP_11 || hosts == 1 {
+        return Ok(());
+    }
+    let message =
+        format!("expected one header `Host`, found {hosts}: send the name and the port of this server in it");
+    Err(ApiError::new(StatusCode::BAD_REQUEST, message))
+}
 
 /// Refuses requests that were sent to a name which is not this server's.
 pub(crate) fn check_host<B>(settings: &Settings, request: &Request<B>) -> Result<(), ApiError> {

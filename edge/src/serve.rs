@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::response::IntoResponse;
 use http::{Extensions, Request};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -21,6 +22,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::allowed_hosts::check_host_header;
 use crate::client_stream::ClientStream;
 use crate::compression::LocalConnection;
 use crate::edge::Edge;
@@ -151,7 +153,13 @@ where
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(budget.clone());
         request.extensions_mut().extend(extensions.clone());
-        async move { Ok::<_, Infallible>(edge.answer(request).await) }
+        async move {
+            let response = match check_host_header(&request) {
+                Ok(()) => edge.answer(request).await,
+                Err(error) => error.into_response(),
+            };
+            Ok::<_, Infallible>(response)
+        }
     });
     let stream = TokioIo::new(ClientStream::new(stream, REQUEST_START_TIMEOUT));
     let serving = builder.serve_connection_with_upgrades(stream, service).into_owned();
@@ -185,6 +193,30 @@ mod tests {
             timeout(100 * REQUEST_START_TIMEOUT, serving)
                 .await
                 .unwrap_or_else(|_| panic!("{request_start:?} never timed out"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_of_http_1_1_names_one_host() {
+        for (head, status) in [
+            ("HTTP/1.1\r\nHost: localhost", "HTTP/1.1 200"),
+            ("HTTP/1.1\r\nHost:", "HTTP/1.1 200"),
+            ("HTTP/1.0", "HTTP/1.0 200"),
+            ("HTTP/1.1", "HTTP/1.1 400"),
+            ("HTTP/1.1\r\nHost: localhost\r\nHost: localhost", "HTTP/1.1 400"),
+        ] {
+            let graceful = GracefulShutdown::new();
+            let (mut client, stream) = duplex(1 << 12);
+            let request = format!("GET /metrics {head}\r\nConnection: close\r\n\r\n");
+            let requesting = async {
+                client.write_all(request.as_bytes()).await.unwrap();
+                let mut answer = String::new();
+                client.read_to_string(&mut answer).await.unwrap();
+                answer
+            };
+            let serving = serve_requests(stream, Extensions::new(), edge(), graceful.watcher());
+            let (answer, ()) = tokio::join!(requesting, serving);
+            assert!(answer.starts_with(status), "{head}: {answer}");
         }
     }
 

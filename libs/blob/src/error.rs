@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use crate::upload_limits::LimitReached;
 
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
 pub(crate) type Source = Arc<dyn std::error::Error + Send + Sync>;
 
 #[derive(Clone, Debug, thiserror::Error)]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// A validated key: relative, no empty, `.` or `..` segment, no control character, at most
 /// 1,024 bytes.

@@ -54,7 +54,7 @@ pub mod conformance;
 
 pub use bucket_creation::BucketCreation;
 pub use cloud::Cloud;
-pub use error::Error;
+pub use error::{Error, Result};
 pub use health::probe;
 pub use key::BlobKey;
 pub use key_layout::{RunFolder, is_reserved_path, is_valid_folder_name, other_projects_end, project_folder};
@@ -72,8 +72,6 @@ use std::{ops::Range, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-
-pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Most blobs in one page of a listing: the limit of S3.
 pub const MAX_PAGE: usize = 1_000;

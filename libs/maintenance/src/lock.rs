@@ -2,8 +2,8 @@
 //! commit checks the lock, so a job that has lost it cannot write, even if its clock is wrong.
 
 use matyan_model::{
-    ids::Project,
-    lock::{Job, Lock, lock_check, lock_holder, lock_release, lock_release_success, lock_take},
+    ids::{Job, Project},
+    lock::{Lock, lock_check, lock_holder, lock_release, lock_release_success, lock_take},
 };
 use matyan_store::{Batch, Commit, Store, Transaction, transact};
 

@@ -15,9 +15,9 @@ mod references;
 
 use matyan_blob::{BlobKey, Blobs, ListedBlob, RunFolder};
 use matyan_model::{
-    ids::{NamedProject, Project, RunId, RunNumber},
+    ids::{Job, NamedProject, Project, RunId, RunNumber},
     keys,
-    lock::{Job, job_cursor_get, job_cursor_put},
+    lock::{job_cursor_get, job_cursor_put},
     run::{Document, head_live, runs_list},
 };
 use matyan_store::{Batch, Scan, Store};

@@ -12,9 +12,9 @@ use std::collections::HashMap;
 
 use matyan_blob::{BlobKey, ListedBlob, RunFolder};
 use matyan_model::{
-    ids::{Project, RunId},
+    ids::{Job, Project, RunId},
     keys,
-    lock::{Job, job_begun_get, job_begun_put},
+    lock::{job_begun_get, job_begun_put},
     parked::parked_list,
     run::{head_get, staged_get},
 };

@@ -1,4 +1,4 @@
-//! Identifiers of projects, runs, and series, as newtypes, so that they cannot be mixed up. Ids
+//! Identifiers of projects, jobs, runs, and series, as newtypes, so that they cannot be mixed up. Ids
 //! are deliberately not generated here; they are passed in.
 
 use std::fmt;
@@ -22,6 +22,19 @@ impl Project {
 pub struct NamedProject {
     pub number: Project,
     pub name: String,
+}
+
+/// A job in a project. Jobs that are not about one project count as jobs of the default project.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Job {
+    pub name: &'static str,
+    pub project: Project,
+}
+
+impl Job {
+    pub fn new(name: &'static str, project: Project) -> Self {
+        Self { name, project }
+    }
 }
 
 /// Number of one incarnation of a run id: the creation time in microseconds, made unique. Never

@@ -9,22 +9,9 @@ use matyan_store::{Batch, Result, Snapshot, Transaction, Value};
 use minicbor::{Decode, Encode};
 
 use crate::{
-    ids::{Project, RunNumber},
+    ids::{Job, Project, RunNumber},
     keys, rows,
 };
-
-/// A job in a project. Jobs that are not about one project count as jobs of the default project.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Job {
-    pub name: &'static str,
-    pub project: Project,
-}
-
-impl Job {
-    pub fn new(name: &'static str, project: Project) -> Self {
-        Self { name, project }
-    }
-}
 
 /// A lock held by a job, with the value of its row.
 #[derive(Clone, Debug, PartialEq, Eq)]

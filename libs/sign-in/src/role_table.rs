@@ -48,6 +48,11 @@ impl RoleTable {
         self.rows.is_empty()
     }
 
+    /// The projects in which groups have roles. The name of the default project is empty.
+    pub fn projects(&self) -> impl Iterator<Item = &str> {
+        self.rows.iter().filter_map(|(_, (project, _))| project.as_deref())
+    }
+
     /// The roles of a person in these groups: the largest role in each project, and in all projects.
     pub fn roles_of(&self, groups: &[String]) -> Vec<(Option<String>, Role)> {
         let mut roles = BTreeMap::new();

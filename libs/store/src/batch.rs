@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 
-use crate::{Error, Result, Stamp, Version};
+use crate::{
+    error::{Error, Result},
+    version::{Stamp, Version},
+};
 
 pub type Key = Bytes;
 pub type Value = Bytes;

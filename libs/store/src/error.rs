@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
 /// The cause of an error. Shared, because one failed sync answers many callers.
 pub(crate) type Source = Arc<dyn std::error::Error + Send + Sync>;
 

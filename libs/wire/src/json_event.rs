@@ -6,6 +6,7 @@
 //! envelope has been accepted by Matyan 0.3 or checked by this version.
 
 pub(crate) mod member;
+pub(crate) mod member_writer;
 pub(crate) mod read;
 pub(crate) mod series_edit;
 pub(crate) mod write;

@@ -4,7 +4,8 @@
 //!
 //! Ids are in headers, which Matyan 0.3 ignores.
 
-pub(crate) mod payload;
+pub(crate) mod member_values;
+mod payload;
 mod read;
 mod write;
 

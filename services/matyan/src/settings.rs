@@ -31,9 +31,7 @@ mod tests;
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
-pub(crate) use access::AccessSettings;
-#[cfg(test)]
-pub(crate) use access::ProviderSettings;
+pub(crate) use access::{AccessSettings, ProviderSettings};
 pub(crate) use access_file::{AccessFile, DeclaredRole, DeclaredToken};
 pub(crate) use blobs::BlobStore;
 #[cfg(feature = "fdb")]

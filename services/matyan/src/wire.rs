@@ -252,6 +252,10 @@ impl Process {
             Some(Access { callers, first_operator }) => (Some(callers), first_operator),
             None => (None, None),
         };
+        let ignores_roles = match &store {
+            Some(store) => access::ignores_roles(&settings.access, settings.role, store.as_ref()).await?,
+            None => false,
+        };
         let new_token_file = first_operator.as_ref().map(|operator| operator.token_file.clone());
         let known_token_file = || path.filter(|_| callers.is_some()).and_then(access::token_file);
         let token_file = new_token_file.or_else(known_token_file);
@@ -263,6 +267,7 @@ impl Process {
             has_tls: tls.is_some(),
             has_ui: ui.is_some(),
             is_open: settings.edge.is_on_network && callers.is_none(),
+            ignores_roles,
             has_access: callers.is_some(),
             token_file: token_file.as_deref(),
             link: first_operator.as_ref().map(|operator| operator.link.reveal()),
@@ -313,7 +318,12 @@ fn announce(settings: &Settings, announcement: &Announcement<'_>) -> Result<(), 
     if let Err(error) = write!(io::stdout(), "{}", announcement.banner()) {
         tracing::info!(%error, "failed to write the startup banner");
     }
-    let Announcement { query, ingest, data_dir, is_open, .. } = announcement;
+    let Announcement { query, ingest, data_dir, is_open, ignores_roles, .. } = announcement;
+    if *ignores_roles {
+        tracing::warn!(
+            "access control is off: the roles in the store are not enforced, and everyone who can connect may do everything"
+        );
+    }
     if *is_open {
         let host = settings.listen.host;
         tracing::warn!(

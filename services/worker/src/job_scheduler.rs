@@ -12,8 +12,8 @@ use matyan_maintenance::{
     sweep_stray_blobs, trim_audit, trim_changes,
 };
 use matyan_model::{
-    ids::{NamedProject, Project},
-    lock::{Job, job_last_success, job_success_put},
+    ids::{Job, NamedProject, Project},
+    lock::{job_last_success, job_success_put},
 };
 use matyan_store::Batch;
 use tokio_util::sync::CancellationToken;

@@ -4,10 +4,7 @@ use foundationdb_tuple::Bytes as TupleBytes;
 use matyan_store::{Key, Range, Result};
 
 use super::{LogTopic, System, corrupt, subtree, system, tail};
-use crate::{
-    ids::{ProducerId, Project, RunId},
-    lock::Job,
-};
+use crate::ids::{Job, ProducerId, Project, RunId};
 
 pub fn format() -> Key {
     system(System::Format, ())

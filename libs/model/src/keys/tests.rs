@@ -1,10 +1,7 @@
 //! Tests of the key layout: order, ranges, and decoding.
 
 use super::*;
-use crate::{
-    ids::{CohortNumber, SeriesNumber},
-    lock::Job,
-};
+use crate::ids::{CohortNumber, Job, SeriesNumber};
 
 const P: Project = Project(0);
 

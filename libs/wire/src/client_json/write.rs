@@ -8,11 +8,12 @@ use crate::{
     columns::entry,
     json_event::{
         member::Member,
-        write::{MemberWriter, MessageForm, write_event},
+        member_writer::{MemberWriter, MessageForm},
+        write::write_event,
     },
 };
 
-pub use crate::json_event::write::Unwritable;
+pub use crate::json_event::member_writer::Unwritable;
 
 /// Returns the messages of an event: one for each root key of params, because several root keys
 /// would replace all params of the run in Matyan 0.3, and one message for any other event.

@@ -8,8 +8,8 @@ use matyan_proto::{
 };
 use matyan_value::Map;
 
-use super::{member::Member, write::MemberWriter};
-use crate::legacy_json::payload::{integer, optional_bool, optional_text, text_of};
+use super::{member::Member, member_writer::MemberWriter};
+use crate::legacy_json::member_values::{integer, optional_bool, optional_text, text_of};
 
 pub(crate) fn write(edit: &EditSeries, object: &mut MemberWriter<'_>) {
     object.text(Member::EditId, &hex::encode(&edit.id));

@@ -5,7 +5,10 @@ use bytes::Bytes;
 use matyan_proto::ingest::v1::{self as pb, IngestionBatch};
 use matyan_value::{Map, Value};
 
-use super::payload::{Payload, context, integer, microseconds, optional_text, text_of};
+use super::{
+    member_values::{context, integer, microseconds, optional_text, text_of},
+    payload::Payload,
+};
 use crate::{
     MessageType, UnreadableRecord,
     control::parse_object,

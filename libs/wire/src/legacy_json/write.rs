@@ -13,7 +13,8 @@ use crate::{
     columns::entry,
     json_event::{
         member::Member,
-        write::{MemberWriter, MessageForm, write_event},
+        member_writer::{MemberWriter, MessageForm},
+        write::write_event,
     },
 };
 

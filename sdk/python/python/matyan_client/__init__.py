@@ -41,3 +41,12 @@ else:
 
     def __dir__() -> list[str]:
         return sorted({*globals(), *__all__})
+
+
+def _open_repo(url: str) -> Repo:
+    from .repo import Repo  # noqa: PLC0415 - many scripts only record numbers
+
+    return Repo(url)
+
+
+Run._open_repo = _open_repo  # noqa: SLF001 - a run cannot import the module that returns runs

@@ -8,8 +8,9 @@ import operator
 import os
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, SupportsIndex
 
 from . import (
     _arguments,
@@ -79,6 +80,9 @@ class Run(RunProperties, AimCalls):
     _is_copy = False
     # An imported run keeps the time of its creation, in microseconds since the Unix epoch.
     _created_us: int | None = None
+
+    # Set by the package: this module cannot import the module of `Repo`, which returns runs.
+    _open_repo: ClassVar[Callable[[str], Repo]]
 
     def __init__(
         self,
@@ -181,9 +185,7 @@ class Run(RunProperties, AimCalls):
     @property
     def repo(self) -> Repo:
         """The server that the run is read from."""
-        from .repo import Repo  # noqa: PLC0415 - a `Repo` returns runs, so it imports this module
-
-        return Repo(self._http.url)
+        return Run._open_repo(self._http.url)
 
     def __setitem__(self, key: Key, val: Any) -> None:
         """Sets params. Every value is accepted, see `matyan_client.values.plain`."""

@@ -46,7 +46,7 @@ pub(super) async fn create(deps: &Deps, call: &Call, new: NewLink) -> Result<(St
         return Err(Error::field("principal", "is `anonymous`, which does not sign in: choose another name"));
     }
     if project.is_some() {
-        check_principal_of_project(deps, call, &principal).await?;
+        check_principal_of_project(deps, call, &principal, "link").await?;
     }
     let host = convert::bounded_text("host", &host, HOST_BYTES)?.to_ascii_lowercase();
     let now_us = (deps.clock)();

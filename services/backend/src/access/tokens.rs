@@ -79,8 +79,13 @@ pub(super) fn only_with_id(
 
 /// Refuses a token or a link of a project for a principal that has no role there: an owner must not learn who has roles in
 /// other projects. Refuses it also for a principal that has roles in all projects, except by an operator: an owner could
-/// act under the name of an operator.
-pub(super) async fn check_principal_of_project(deps: &Deps, call: &Call, principal: &str) -> Result<()> {
+/// act under the name of an operator. `kind`: the noun for what is created.
+pub(super) async fn check_principal_of_project(
+    deps: &Deps,
+    call: &Call,
+    principal: &str,
+    kind: &str,
+) -> Result<()> {
     if principal == call.caller {
         return Ok(());
     }
@@ -96,7 +101,9 @@ pub(super) async fn check_principal_of_project(deps: &Deps, call: &Call, princip
     if is_operator || granted.iter().all(|grant| grant.project.is_some()) {
         return Ok(());
     }
-    let reason = "has a role in all projects: only the principal itself or an operator creates tokens for it";
+    let reason = format!(
+        "has a role in all projects: only the principal itself or an operator creates a {kind} for it"
+    );
     Err(Error::field("principal", reason))
 }
 
@@ -109,7 +116,7 @@ pub(super) async fn create(deps: &Deps, call: &Call, new: NewToken) -> Result<(p
         return Err(Error::field("principal", "is `anonymous`, which has no token: choose another name"));
     }
     if project.is_some() {
-        check_principal_of_project(deps, call, &principal).await?;
+        check_principal_of_project(deps, call, &principal, "token").await?;
     }
     let now_us = (deps.clock)();
     let token = (deps.new_token)();

@@ -6,7 +6,8 @@ mod columns;
 mod projects;
 
 use matyan_model::{
-    lock::{Job, lock_holder},
+    ids::Job,
+    lock::lock_holder,
     project::{ProjectInfo, pinned_get, pinned_put, project_info_get, project_info_load, project_info_put},
 };
 use matyan_proto::{

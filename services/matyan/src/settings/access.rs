@@ -1,7 +1,7 @@
 //! Settings of access control: whether callers are asked who they are, the first operator, and the providers with which
 //! people sign in.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
 
 use matyan_sign_in::{GitHubSettings, OidcSettings, Providers, RoleTable, SetUpError};
 
@@ -69,6 +69,13 @@ impl ProviderSettings {
             }
         }
         providers
+    }
+
+    /// The projects in which groups have roles. The name of the default project is empty.
+    pub(crate) fn projects(&self) -> BTreeSet<&str> {
+        let oidc = self.oidc.as_ref().map(|(_, roles)| roles);
+        let github = self.github.as_ref().map(|(_, roles)| roles);
+        [oidc, github].into_iter().flatten().flat_map(RoleTable::projects).collect()
     }
 
     /// The providers. Does not connect to them.

@@ -1,6 +1,7 @@
 //! Access control of a process: its callers, as the store knows them, and its first operator.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io::{self, Write as _},
     path::{Path, PathBuf},
@@ -18,13 +19,14 @@ use matyan_model::{
         credential_put, credentials_list, grants_list, operator_token_put, session_renew,
     },
     audit::{AuditEntry, AuditPosition, audit_put},
+    project::projects_list,
 };
 use matyan_proto::access::v1::Role as StoredRole;
 use matyan_store::{Snapshot, Store, Transaction, transact};
 use tempfile::NamedTempFile;
 
 use super::{access_file, clock, resolver::Resolver};
-use crate::settings::{AccessMode, AccessSettings, Role as ServerRole};
+use crate::settings::{AccessMode, AccessSettings, ProviderSettings, Role as ServerRole};
 
 /// The name of the first operator.
 const OPERATOR: &str = "operator";
@@ -95,20 +97,14 @@ pub(crate) async fn open(
     };
     match settings.mode {
         Some(AccessMode::On) => {}
-        Some(AccessMode::Off) => {
-            if !role.is_worker() && access_is_used(&*store.snapshot().await?).await? {
-                tracing::warn!(
-                    "access control is off: the roles in the store are not enforced, and everyone who can connect may do everything"
-                );
-            }
-            return Ok(None);
-        }
+        Some(AccessMode::Off) => return Ok(None),
         None if !role.is_worker() && access_is_used(&*store.snapshot().await?).await? => {
             return Err(Error::Unset);
         }
         None => return Ok(None),
     }
     let first_operator = if role.has_backend() {
+        warn_about_missing_projects(&*store.snapshot().await?, &settings.providers).await?;
         let clock = clock::now_us();
         if let Some(file) = &settings.file {
             // Before the first operator, whom the file may name.
@@ -120,6 +116,47 @@ pub(crate) async fn open(
     };
     let callers = CallerCache::new(StoredCallers { store: store.clone(), clock: clock::now_us() });
     Ok(Some(Access { callers, first_operator }))
+}
+
+/// Whether this process does not enforce the roles that are in the store.
+pub(crate) async fn ignores_roles(
+    settings: &AccessSettings,
+    role: ServerRole,
+    store: &dyn Store,
+) -> Result<bool, Error> {
+    if settings.mode != Some(AccessMode::Off) || role.is_worker() {
+        return Ok(false);
+    }
+    Ok(access_is_used(&*store.snapshot().await?).await?)
+}
+
+/// Warns about projects in which groups have roles, and which do not exist. Someone may create them later.
+async fn warn_about_missing_projects(
+    snapshot: &dyn Snapshot,
+    providers: &ProviderSettings,
+) -> Result<(), Error> {
+    let missing = missing_projects(snapshot, providers.projects()).await?;
+    if !missing.is_empty() {
+        tracing::warn!(
+            projects = missing.join(", "),
+            "MATYAN_OIDC_ROLES or MATYAN_GITHUB_ROLES names projects that do not exist: correct their names, or create them \
+             with `matyan projects create`"
+        );
+    }
+    Ok(())
+}
+
+/// Reduces names of projects to the names that no project has.
+async fn missing_projects<'n>(
+    snapshot: &dyn Snapshot,
+    mut names: BTreeSet<&'n str>,
+) -> Result<Vec<&'n str>, Error> {
+    if !names.is_empty() {
+        for project in projects_list(snapshot).await? {
+            names.remove(project.name.as_str());
+        }
+    }
+    Ok(names.into_iter().collect())
 }
 
 /// Makes sure that an operator can get in. Returns the operator if it is new.

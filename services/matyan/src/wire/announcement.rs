@@ -15,6 +15,10 @@ const OPEN_TO_NETWORK: &str = "
             these ports may read, write and delete everything. Start with --access on, let a
             firewall or a proxy decide who can, or listen here only: MATYAN_HOST=127.0.0.1";
 
+const ROLES_NOT_ENFORCED: &str = "
+  OPEN      The store has roles, and --access off does not enforce them: everyone who can
+            connect may read, write and delete everything. Start with --access on to enforce them.";
+
 /// The addresses and the data directory of the process.
 #[derive(Debug)]
 pub(crate) struct Announcement<'a> {
@@ -29,6 +33,8 @@ pub(crate) struct Announcement<'a> {
     pub(crate) has_ui: bool,
     /// True if other machines can connect, and no one is asked who it is.
     pub(crate) is_open: bool,
+    /// True if the store has roles, and no one is asked who it is.
+    pub(crate) ignores_roles: bool,
     /// True if callers are asked who they are.
     pub(crate) has_access: bool,
     /// The file with the token of the first operator, if there is one.
@@ -68,6 +74,9 @@ impl Announcement<'_> {
         }
         if let Some(path) = self.token_file {
             lines.push(format!("  operator  export MATYAN_TOKEN=$(cat '{}')", path.display()));
+        }
+        if self.ignores_roles {
+            lines.push(ROLES_NOT_ENFORCED.to_owned());
         }
         if self.is_open {
             lines.push(OPEN_TO_NETWORK.to_owned());
@@ -129,6 +138,7 @@ mod tests {
             has_tls: false,
             has_ui: false,
             is_open: false,
+            ignores_roles: false,
             has_access: false,
             token_file: None,
             link: None,
@@ -142,7 +152,9 @@ mod tests {
         assert!(!banner.contains("OPEN") && !banner.contains("sign in"), "{banner}");
         let open = Announcement { is_open: true, ..announcement };
         assert!(open.banner().contains("everyone who can reach"), "{}", open.banner());
-        let announcement = Announcement { is_open: false, ..open };
+        let ignoring = Announcement { is_open: false, ignores_roles: true, ..open };
+        assert!(ignoring.banner().contains("The store has roles"), "{}", ignoring.banner());
+        let announcement = Announcement { ignores_roles: false, ..ignoring };
         let token_file = Some(Path::new("/d/operator-token"));
         let closed = Announcement { has_access: true, token_file, ..announcement };
         let banner = closed.banner();

@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use matyan_blob::layers::{BlobCall, BlobFault, FaultBlobs};
 use matyan_maintenance::deleted_run_number;
 use matyan_model::{
-    ids::{NamedProject, Project, RunId},
+    ids::{Job, NamedProject, Project, RunId},
     keys,
-    lock::{Job, job_success_put, jobs_list},
+    lock::{job_success_put, jobs_list},
     parked::parked_list,
     project::{Creation, ProjectInfo, ProjectState, project_create, project_delete, project_get},
     run::run_find,

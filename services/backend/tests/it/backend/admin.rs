@@ -6,9 +6,9 @@ use futures::FutureExt as _;
 use matyan_backend::Backend;
 use matyan_log::{LogInspector, LogReader, Topic};
 use matyan_model::{
-    ids::Project,
+    ids::{Job, Project},
     keys::{self, LogTopic},
-    lock::{Job, lock_take},
+    lock::lock_take,
     position::{AppliedPosition, LogState, applied_put, log_put},
 };
 use matyan_proto::{

@@ -5,7 +5,8 @@ use clap::{Args, Subcommand};
 use matyan_access::AccessToken;
 use matyan_proto::access::v1::{
     CreateLinkEverywhereRequest, CreateLinkRequest, CreateTokenEverywhereRequest, CreateTokenRequest,
-    ListAllTokensRequest, ListTokensRequest, RevokeAnyTokenRequest, RevokeTokenRequest, Role, TokenInfo,
+    ListAllTokensRequest, ListTokensRequest, PrincipalRole, RevokeAnyTokenRequest, RevokeTokenRequest, Role,
+    TokenInfo,
 };
 use matyan_wire::loopback::is_loopback_host;
 use serde_json::{Value, json};
@@ -173,13 +174,14 @@ pub(super) async fn invite(
     let link = if reads_nothing {
         None
     } else {
-        Some(
-            create_link(access, principal.clone(), limit, minutes * MINUTE_S, host_of(&url), everywhere)
-                .await?,
-        )
+        let host = host_of(&url);
+        let created =
+            create_link(access, principal.clone(), limit, minutes * MINUTE_S, host, everywhere).await;
+        Some(created.map_err(|error| refused_after_grant(&granted, "link", error))?)
     };
     let created = if with_token || reads_nothing {
-        Some(create(access, principal, token, everywhere).await?)
+        let created = create(access, principal, token, everywhere).await;
+        Some(created.map_err(|error| refused_after_grant(&granted, "token", error))?)
     } else {
         None
     };
@@ -233,6 +235,23 @@ pub(super) async fn invite(
         format!("\n# or in a browser, once, until {link_end}:\n{sign_in}")
     };
     Ok(out.line(format!("export MATYAN_BACKEND_URL={url}\nexport MATYAN_TOKEN={secret}{browser}"))?)
+}
+
+/// The error of an invitation of which only the role was granted. `kind`: the noun for what was refused.
+fn refused_after_grant(granted: &PrincipalRole, kind: &str, error: Error) -> Error {
+    let Error::Message(message) = error else { return error };
+    let place = match granted.project.as_deref() {
+        None => " --everywhere".to_owned(),
+        Some("") => String::new(),
+        Some(name) => format!(" --project {name}"),
+    };
+    Error::Message(format!(
+        "{} now has the role {}, but the {kind} was not created: {message}. Invite again once this is solved, or take the role \
+         back with `matyan access revoke {}{place}`",
+        cell(&granted.principal),
+        role_name(granted.role()),
+        cell(&granted.principal),
+    ))
 }
 
 async fn create_link(
@@ -389,5 +408,24 @@ mod tests {
         check("https://host/matyan/p/speech/", None, "https://host/matyan");
         check("http://host:1/", Some(""), "http://host:1");
         check("https://host/p/p", Some("p"), "https://host/p/p");
+    }
+    #[test]
+    fn an_invitation_that_is_refused_late_says_that_the_role_was_granted() {
+        let granted = |project: Option<&str>| PrincipalRole {
+            principal: "ana".to_owned(),
+            role: Role::Editor.into(),
+            project: project.map(str::to_owned),
+            ..PrincipalRole::default()
+        };
+        for (project, command) in [
+            (Some("speech"), "`matyan access revoke ana --project speech`"),
+            (Some(""), "`matyan access revoke ana`"),
+            (None, "`matyan access revoke ana --everywhere`"),
+        ] {
+            let refused = Error::Message("`principal` is disabled".to_owned());
+            let error = refused_after_grant(&granted(project), "link", refused).to_string();
+            let start = "ana now has the role editor, but the link was not created: `principal` is disabled.";
+            assert!(error.starts_with(start) && error.contains(command), "{error}");
+        }
     }
 }

@@ -8,12 +8,12 @@ use matyan_model::{
     access::{SESSION_IDLE_US, Session, credential_find, grant_put},
     audit::{AuditFilter, audit_page},
     format::format_open,
+    project::{ProjectInfo, project_create},
 };
 use matyan_proto::common::v1::Access as Needed;
 use matyan_store::embedded::EmbeddedStore;
 
 use super::*;
-use crate::settings::ProviderSettings;
 
 /// The time of the tests' store.
 const NOW_US: i64 = 1_000;
@@ -115,6 +115,25 @@ async fn rule_61_the_first_start_with_access_control_has_an_operator() {
         "a closed store does not open by itself"
     );
     assert!(scene.start(Some(AccessMode::Off), None).await.unwrap().is_none());
+    for (mode, expected) in [(AccessMode::Off, true), (AccessMode::On, false)] {
+        let settings = access_settings(Some(mode));
+        let ignores = ignores_roles(&settings, ServerRole::Up, scene.store.as_ref()).await.unwrap();
+        assert_eq!(ignores, expected, "{mode:?}");
+    }
+}
+
+#[tokio::test]
+async fn projects_of_role_tables_that_do_not_exist_are_found() {
+    let scene = Scene::open().await;
+    let info = ProjectInfo { name: String::new(), description: String::new(), updated_us: 0 };
+    let create = async |mut transaction: Transaction| {
+        project_create(&mut transaction, "speech", &info, NOW_US, 10).await?;
+        Ok::<_, Error>((transaction, ()))
+    };
+    transact(scene.store.as_ref(), create).await.unwrap();
+    let snapshot = scene.store.snapshot().await.unwrap();
+    let named = BTreeSet::from(["", "speech", "speach", "vision"]);
+    assert_eq!(missing_projects(snapshot.as_ref(), named).await.unwrap(), ["speach", "vision"]);
 }
 
 #[tokio::test]

@@ -2,8 +2,8 @@
 //! where workers start to read.
 
 use matyan_model::{
-    ids::Project,
-    lock::{Job, job_success_put, jobs_list},
+    ids::{Job, Project},
+    lock::{job_success_put, jobs_list},
 };
 
 use super::*;

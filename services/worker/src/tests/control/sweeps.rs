@@ -371,7 +371,10 @@ async fn a_dictionary_is_continued_after_a_silence_within_one_delivery() {
 
 #[tokio::test]
 async fn rule_14_a_job_that_lost_its_lock_cannot_write() {
-    use matyan_model::lock::{Job, lock_check, lock_release};
+    use matyan_model::{
+        ids::Job,
+        lock::{lock_check, lock_release},
+    };
     let env = TestEnv::new().await;
     let take = async |owner: u8, now_us: i64, stale_after_us: u64| {
         let step = async |mut transaction: Transaction| {
