@@ -745,7 +745,9 @@ FUZZ_BIN := $(FUZZ_TARGET_DIR)/$(HOST)/release/fuzz
 
 FAULT_TESTS := kill:: shutdown:: cut_frames:: bounded_memory:: bad_input:: isolation::
 POWER_FAILURES ?= 50
-KILLS ?= 200
+# Kills in all: of the server, of scripts that track, and of scripts that upload. Those of workers are
+# counted by KAFKA_ROUNDS.
+KILLS ?= 1000
 FORKS ?= 1000
 FLOOD_FRAMES ?= 100
 ISOLATION_SECONDS ?= 200
@@ -755,8 +757,12 @@ soak: soak-faults soak-kafka soak-fuzz soak-scale ## Run the fault, fuzz and sca
 
 soak-faults:
 	cargo build --release --quiet -p matyan
-	MATYAN_KILLS=$(KILLS) MATYAN_FLOOD_FRAMES=$(FLOOD_FRAMES) MATYAN_ISOLATION_SECONDS=$(ISOLATION_SECONDS) MATYAN_BIN=$(RELEASE_BIN) \
+	MATYAN_KILLS=$$(($(KILLS) * 2 / 5)) MATYAN_FLOOD_FRAMES=$(FLOOD_FRAMES) MATYAN_ISOLATION_SECONDS=$(ISOLATION_SECONDS) MATYAN_BIN=$(RELEASE_BIN) \
 		cargo test --quiet -p matyan-tests --test it -- --nocapture $(FAULT_TESTS)
+	MATYAN_KILLS=$$(($(KILLS) * 2 / 5)) MATYAN_BIN=$(RELEASE_BIN) \
+		cargo test --quiet -p matyan-sdk --test it -- --nocapture before_sigkill
+	MATYAN_KILLS=$$(($(KILLS) / 5)) MATYAN_BIN=$(RELEASE_BIN) \
+		cargo test --quiet -p matyan-sdk --test it -- --nocapture a_killed_script_loses_no_upload
 	MATYAN_BIN=$(RELEASE_BIN) cargo test --quiet -p matyan-tests --test full_disk -- --nocapture
 	MATYAN_POWER_FAILURES=$(POWER_FAILURES) cargo test --quiet -p matyan-store --lib power_failure
 	MATYAN_POWER_FAILURES=$(POWER_FAILURES) MATYAN_BIN=$(RELEASE_BIN) cargo test --quiet -p matyan-sdk --test it power_failure

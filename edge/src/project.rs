@@ -66,11 +66,13 @@ fn take_prefix(request: &mut Request<Body>) -> ApiResult<RequestProject> {
     Ok(Some(project))
 }
 
-/// Returns whether a project may have this name. Services allow fewer names; this is what paths and
-/// headers can carry in one spelling only.
+/// Returns whether a project may have this name. New projects have fewer names, but a project that an older
+/// version created keeps its name; this is what paths and headers can carry in one spelling only, and no
+/// proxy resolves as a path.
 fn is_name(name: &[u8]) -> bool {
     let is_letter = |byte: &u8| byte.is_ascii_graphic() && *byte != b'/';
-    (1..=PROJECT_BYTES).contains(&name.len()) && name.iter().all(is_letter)
+    let is_path = matches!(name, b"." | b"..");
+    (1..=PROJECT_BYTES).contains(&name.len()) && name.iter().all(is_letter) && !is_path
 }
 
 fn contradiction(problem: &str) -> ApiError {
@@ -131,11 +133,22 @@ mod tests {
     fn a_request_has_one_project() {
         check("/p/team/api/x", "other", Err(StatusCode::BAD_REQUEST));
         let too_long = format!("/p/{}/", "x".repeat(PROJECT_BYTES + 1));
-        for uri in ["/p/", "/p//api", "/p/a%20b/", "/p/%C3%A4/", "/p/%0A/", "/p/a%2Fb/", "/p/%FF/", &too_long]
-        {
+        for uri in [
+            "/p/",
+            "/p//api",
+            "/p/../x",
+            "/p/.",
+            "/p/%2e%2e/x",
+            "/p/a%20b/",
+            "/p/%C3%A4/",
+            "/p/%0A/",
+            "/p/a%2Fb/",
+            "/p/%FF/",
+            &too_long,
+        ] {
             check(uri, "", Err(StatusCode::NOT_FOUND));
         }
-        for header in ["a b", "a/b", "ä", &"x".repeat(PROJECT_BYTES + 1)] {
+        for header in ["a b", "a/b", "..", "ä", &"x".repeat(PROJECT_BYTES + 1)] {
             check("/api/x", header, Err(StatusCode::NOT_FOUND));
         }
     }

@@ -151,7 +151,7 @@ async fn a_repeated_deletion_succeeds() {
 }
 
 #[tokio::test]
-async fn a_run_goes_on_after_the_objects_that_it_logged_last() {
+async fn rule_109_a_run_goes_on_after_the_objects_that_it_logged_last() {
     let port = Port::with_run("r:p");
     let info = |name: &str, series_type: SeriesType, dtype: &str, last_step| runs::SeriesInfo {
         name: name.into(),
@@ -240,7 +240,7 @@ const LOG_ARTIFACT: &str = r#"mutation { createArtifact(input: {
 }) { artifact { state } } }"#;
 
 #[tokio::test]
-async fn a_version_is_reused_only_with_its_files() {
+async fn rule_111_a_version_is_reused_only_with_its_files() {
     let port = Port::with_run("r:p");
     port.backend.answers(GET_DOCUMENT, [version()]);
     port.backend.answers(WRITE_DOCUMENT, [documents::WriteResponse { updated_us: 2 }]);
@@ -285,7 +285,7 @@ async fn a_version_names_the_runs_that_have_used_it() {
 }
 
 #[tokio::test]
-async fn files_of_a_committed_version_are_not_replaced() {
+async fn rule_111_files_of_a_committed_version_are_not_replaced() {
     let port = Port::with_run("r:p");
     port.backend.answers(GET_DOCUMENT, [version()]);
     for document in [
@@ -372,7 +372,7 @@ async fn a_version_is_committed_once_its_files_are_applied() {
 }
 
 #[tokio::test]
-async fn a_version_without_a_manifest_is_not_committed() {
+async fn rule_111_a_version_without_a_manifest_is_not_committed() {
     let port = Port::with_run("r:p");
     port.backend.answers(GET_DOCUMENT, [version()]);
     port.backend.fails(GET_FILE, Vec::<artifacts::GetResponse>::new(), Status::not_found("no file"));

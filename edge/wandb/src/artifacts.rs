@@ -537,7 +537,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_are_numbered_once_and_latest_moves() {
+    fn rule_111_versions_are_numbered_once_and_latest_moves() {
         let mut collection = Members::new();
         assert_eq!(add_version(&mut collection, &artifact("a", &["best"])), Ok(0));
         assert_eq!(add_version(&mut collection, &artifact("b", &[])), Ok(1));
@@ -578,7 +578,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_a_committed_version_stay_as_they_are() {
+    fn rule_111_files_of_a_committed_version_stay_as_they_are() {
         let mut version = artifact("a", &[]);
         for (state, is_open) in [(PENDING, true), (COMMITTED, false)] {
             version.insert("state".to_owned(), state.into());

@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_cannot_leave_their_quotes() {
+    fn rule_112_texts_cannot_leave_their_quotes() {
         assert_eq!(quoted("a\"b\\c\nä"), "\"a\\\"b\\\\c\\U0000000a\\U000000e4\"");
         let filters = serde_json::json!({"config.a\"] or True #": "x"}).to_string();
         assert_eq!(translated(&filters), r#"(run.hparams["a\"] or True #"] == "x")"#);

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn file_names_stay_inside_of_the_run() {
+    fn rule_112_file_names_stay_inside_of_the_run() {
         assert_eq!(file_path("media\\images/a b.png").unwrap(), "media/images/a b.png");
         assert_eq!(file_path("./a").unwrap(), "a");
         assert!(file_path(&"a".repeat(ARTIFACT_PATH_BYTES)).is_ok());

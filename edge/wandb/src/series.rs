@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_several_writers_have_separate_steps() {
+    fn rule_109_rows_of_several_writers_have_separate_steps() {
         let all = [series("loss", r#"{"writer":"b"}"#), series("loss", r#"{"writer":"a"}"#)];
         let writers = Writers::of(&all);
         let shown: Vec<i64> = (0..3)

@@ -49,6 +49,6 @@ pub use file_permit::{FilePermits, PERMIT_LIFETIME, PermitProblem, PermittedFile
 pub use login_code::LoginCode;
 pub use principal_name::{PRINCIPAL_BYTES, is_principal_name};
 pub use process_key::{ProcessKey, Question};
-pub use project_name::{NAME_OF_DEFAULT, is_project_name};
+pub use project_name::{NAME_OF_DEFAULT, PROJECT_NAME_RULE, is_project_name};
 pub use right::{Right, RightSet, Role};
 pub use token::{AccessToken, BrowserSecret, NEXT_PAGE_BYTES, SIGN_IN_PREFIX, SecretKind, TokenDigest};

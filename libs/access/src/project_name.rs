@@ -5,6 +5,10 @@ use matyan_proto::limits::NEW_PROJECT_BYTES;
 /// The name that means the default project, which has none.
 pub const NAME_OF_DEFAULT: &str = "default";
 
+/// What names of projects have, for messages; `is_project_name` also limits their length.
+pub const PROJECT_NAME_RULE: &str =
+    "lowercase letters, digits, `-`, `_` and `.`, and begin with a letter or a digit";
+
 /// Whether a project may be created with this name. It is part of URLs, of metadata, and of paths in file systems that
 /// ignore case.
 pub fn is_project_name(name: &str) -> bool {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use matyan_access::{NAME_OF_DEFAULT, Role, is_project_name};
+use matyan_access::{NAME_OF_DEFAULT, PROJECT_NAME_RULE, Role, is_project_name};
 
 /// The quote at both ends of a group that contains commas.
 const QUOTE: char = '"';
@@ -101,8 +101,7 @@ pub fn granted_role(granted: &str) -> Result<GroupRole, String> {
             Err(format!("gives a role in the default project by the name `default`: write `{name}@` alone"))
         }
         Some(project) if !project.is_empty() && !is_project_name(project) => Err(format!(
-            "names the project `{project}`, which cannot exist: names of projects have lowercase letters, digits, `-`, `_` and \
-             `.`, and begin with a letter or a digit"
+            "names the project `{project}`, which cannot exist: names of projects have {PROJECT_NAME_RULE}"
         )),
         _ => Ok((project, role)),
     }

@@ -287,7 +287,7 @@ def refusal_of_packed(path):
     return str(refused.value)
 
 
-def test_a_packed_archive_does_not_lead_outside(tmp_path):
+def test_rule_72_a_packed_archive_does_not_lead_outside(tmp_path):
     packed = tmp_path / "archive.tar.gz"
     for name, kind, refusal in (
         ("../outside", tarfile.REGTYPE, "leads outside the archive"),
@@ -322,7 +322,7 @@ class Zeros(io.RawIOBase):
         return len(buffer)
 
 
-def test_a_packed_archive_that_grows_too_much_is_not_unpacked(tmp_path):
+def test_rule_72_a_packed_archive_that_grows_too_much_is_not_unpacked(tmp_path):
     packed = tmp_path / "archive.tar.gz"
     member = tarfile.TarInfo("top/bomb")
     # The size is refused before the content is read.
@@ -339,7 +339,7 @@ def test_a_packed_archive_that_grows_too_much_is_not_unpacked(tmp_path):
         (tarfile.GNUTYPE_LONGNAME, "too much metadata between two files"),
     ],
 )
-def test_metadata_of_a_packed_archive_is_limited(tmp_path, kind, refusal):
+def test_rule_72_metadata_of_a_packed_archive_is_limited(tmp_path, kind, refusal):
     packed = tmp_path / "archive.tar.gz"
     with tarfile.open(packed, "w:gz") as archive:
         large = tarfile.TarInfo("top/large")
@@ -355,7 +355,7 @@ def test_metadata_of_a_packed_archive_is_limited(tmp_path, kind, refusal):
     "place",
     ["runs/r/attrs.json", "runs/r/run.json", "runs/r/blobs", "runs/r", "entities.jsonl", "runs"],
 )
-def test_an_archive_with_a_link_that_leads_outside_is_refused(tmp_path, capsys, place):
+def test_rule_72_an_archive_with_a_link_that_leads_outside_is_refused(tmp_path, capsys, place):
     archive = plain_archive(tmp_path / "archive", {"hash": "r"})
     (archive / "runs" / "r" / "blobs").mkdir()
     (archive / "entities.jsonl").write_text("")
@@ -440,7 +440,7 @@ def plain_archive(directory, described):
     return directory
 
 
-def test_an_archive_does_not_lead_outside(stored, own_server, tmp_path):
+def test_rule_72_an_archive_does_not_lead_outside(stored, own_server, tmp_path):
     result = backup.run_backup(tmp_path / "out", backend_url=own_server.url)
     secret = tmp_path / "secret"
     secret.write_text("secret")

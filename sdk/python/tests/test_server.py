@@ -1,5 +1,6 @@
 """Runs that are stored by a real server."""
 
+import math
 import re
 import signal
 import subprocess
@@ -407,6 +408,15 @@ def test_what_is_stored_is_found_at_once(shared_server):
         assert found["params"] == {"number": number}
         assert found["props"]["active"] is False
         assert repo.get_run(run.hash).series("m").values.tolist() == [number]
+
+
+def test_params_that_are_no_finite_numbers_are_read_as_they_were_set(shared_server):
+    params = {"nan": math.nan, "list": [math.inf, -math.inf, 1.0]}
+    with Run(repo=shared_server.url, capture_terminal_logs=False) as run:
+        run["optimizer"] = params
+    read = Repo(shared_server.url).get_run(run.hash)["optimizer"]
+    assert math.isnan(read["nan"])
+    assert read["list"] == params["list"]
 
 
 @pytest.mark.parametrize(

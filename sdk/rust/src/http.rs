@@ -23,7 +23,7 @@ use object_store_http as reqwest;
 use once_cell::race::OnceBox;
 pub use reqwest::Method;
 use reqwest::{
-    StatusCode,
+    StatusCode, Url,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, LOCATION},
     redirect,
 };
@@ -114,6 +114,8 @@ pub struct HttpClient {
     /// For uploads, once there is one.
     uploads: Arc<OnceBox<reqwest::Client>>,
     base: String,
+    /// The same as `base`.
+    address: Url,
     timeouts: Timeouts,
 }
 
@@ -131,14 +133,19 @@ impl HttpClient {
         static TLS: Once = Once::new();
         // An error means that the process has already chosen a provider, which is as good.
         TLS.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
-        let base = clean_url(url)?;
-        let inner = client(&base, timeouts, protected_redirects())?;
-        Ok(Self { inner, uploads: Arc::default(), base, timeouts })
+        let (base, address) = checked_url(url)?;
+        let inner = client(base, timeouts, protected_redirects())?;
+        Ok(Self { inner, uploads: Arc::default(), base: base.to_owned(), address, timeouts })
     }
 
     /// URL of the server, without a slash at the end.
     pub fn base(&self) -> &str {
         &self.base
+    }
+
+    /// The same as `base`, in its parts.
+    pub(crate) fn address(&self) -> &Url {
+        &self.address
     }
 
     /// The limits of this client.
@@ -301,14 +308,19 @@ impl BodyStream {
 /// # Ok::<(), matyan_sdk::http::HttpError>(())
 /// ```
 pub fn clean_url(url: &str) -> Result<String, HttpError> {
+    checked_url(url).map(|(cleaned, _)| cleaned.to_owned())
+}
+
+/// The base URL of a server without slashes at its end, as text and in its parts.
+fn checked_url(url: &str) -> Result<(&str, Url), HttpError> {
     let invalid = || HttpError::InvalidUrl { url: url.to_owned() };
     let cleaned = url.trim().trim_end_matches('/');
-    let parsed = reqwest::Url::parse(cleaned).map_err(|_| invalid())?;
+    let parsed = Url::parse(cleaned).map_err(|_| invalid())?;
     let is_usable = matches!(parsed.scheme(), "http" | "https")
         && parsed.has_host()
         && parsed.query().is_none()
         && parsed.fragment().is_none();
-    if is_usable { Ok(cleaned.to_owned()) } else { Err(invalid()) }
+    if is_usable { Ok((cleaned, parsed)) } else { Err(invalid()) }
 }
 
 /// Reads the error of an answer that is no success.

@@ -8,6 +8,7 @@ use matyan_tidy::{
     source::{Repository, SourceFile},
 };
 
+const INVARIANTS: &str = "docs/internals/invariants.md";
 const GLOSSARY: &str = "docs/internals/glossary.md";
 const ARCHITECTURE: &str = "docs/internals/architecture.md";
 const CHECKLISTS: &str = "docs/internals/contributing/";
@@ -125,4 +126,22 @@ fn words_of_the_glossary_are_used() {
     };
     let unused = words.iter().filter(|(word, _)| !is_used(word));
     check(unused.map(|(word, _)| format!("{GLOSSARY}: `{word}` is not used in the source")).collect());
+}
+
+/// Numbers of the rules that tests have in their names.
+fn tested_rules(file: &SourceFile) -> BTreeSet<u32> {
+    let names = ["fn rule_", "def test_rule_"].into_iter().flat_map(|start| file.text.split(start).skip(1));
+    names.filter_map(|name| name.split_once('_')?.0.parse().ok()).collect()
+}
+
+#[test]
+fn every_rule_has_a_test_with_its_number() {
+    let repository = Repository::own();
+    let tested: BTreeSet<u32> = repository.files(&[".rs", ".py"]).iter().flat_map(tested_rules).collect();
+    let text = repository.text(INVARIANTS);
+    let cells = text.lines().filter_map(|line| Some(line.strip_prefix("| ")?.split_once(" |")?.0));
+    let rules: BTreeSet<u32> = cells.filter_map(|cell| cell.parse().ok()).collect();
+    assert!(rules.len() > 100, "only {} rules were found", rules.len());
+    let name = |rule: &u32| format!("{INVARIANTS}: no test `rule_{rule:02}_…` proves rule {rule}");
+    check(rules.difference(&tested).map(name).collect());
 }

@@ -88,3 +88,51 @@ impl Drop for DiskThreads {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    };
+
+    use futures::future::join_all;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn rule_39_a_bounded_number_of_calls_is_made_at_a_time() {
+        let threads = DiskThreads::new().unwrap();
+        let running = Arc::new(AtomicUsize::new(0));
+        let most = Arc::new(AtomicUsize::new(0));
+        let (begun, begins) = mpsc::channel();
+        let (end, ends) = mpsc::channel::<()>();
+        let ends = Arc::new(Mutex::new(ends));
+        let calls = (0..4 * THREADS).map(|_| {
+            let running = running.clone();
+            let most = most.clone();
+            let begun = begun.clone();
+            let ends = ends.clone();
+            threads.run("reading", move || {
+                most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                begun.send(()).unwrap();
+                ends.lock().unwrap().recv().unwrap();
+                running.fetch_sub(1, Ordering::SeqCst);
+                Ok(())
+            })
+        });
+        let mut calls = Box::pin(join_all(calls));
+        assert!(futures::poll!(&mut calls).is_pending());
+        for _ in 0..THREADS {
+            begins.recv().unwrap();
+        }
+        for _ in 0..4 * THREADS {
+            end.send(()).unwrap();
+        }
+        for done in calls.await {
+            done.unwrap();
+        }
+        assert_eq!(most.load(Ordering::SeqCst), THREADS);
+    }
+}

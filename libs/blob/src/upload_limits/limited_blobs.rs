@@ -20,15 +20,15 @@ use crate::{
 pub struct LimitedBlobs {
     bucket: OpenBucket,
     /// `None` for a cloud.
-    directory: Option<Directory>,
+    pub(super) directory: Option<Directory>,
     limits: UploadLimits,
     quota: ProjectQuota,
 }
 
-struct Directory {
+pub(super) struct Directory {
     blobs: Arc<FsBlobs>,
     disk: Arc<Disk>,
-    open: OpenUploads,
+    pub(super) open: OpenUploads,
 }
 
 impl LimitedBlobs {

@@ -92,7 +92,7 @@ async fn rule_57_a_project_may_have_a_limit_of_its_own() {
 }
 
 #[tokio::test]
-async fn an_upload_in_parts_keeps_its_room_until_it_ends() {
+async fn rule_57_an_upload_in_parts_keeps_its_room_until_it_ends() {
     let root = tempfile::tempdir().unwrap();
     let blobs = open(root.path(), quota(10));
     let aborted = blobs.begin(&key("run/a"), "", 6).await.unwrap();
@@ -116,7 +116,7 @@ async fn an_upload_in_parts_keeps_its_room_until_it_ends() {
 }
 
 #[tokio::test]
-async fn a_silent_upload_in_parts_expires_and_gives_its_room_back() {
+async fn rule_57_a_silent_upload_in_parts_expires_and_gives_its_room_back() {
     let root = tempfile::tempdir().unwrap();
     let blobs = open(root.path(), quota(10));
     let id = blobs.begin(&key("run/a"), "", 6).await.unwrap();
@@ -150,7 +150,7 @@ async fn parts_cannot_exceed_the_announced_size() {
 }
 
 #[tokio::test]
-async fn no_upload_in_parts_begins_without_space_for_it() {
+async fn rule_118_no_upload_in_parts_begins_without_space_for_it() {
     let root = tempfile::tempdir().unwrap();
     let blobs = open(root.path(), UploadLimits { max_bytes: u64::MAX, ..UploadLimits::default() });
     let more_than_any_disk = 1 << 60;
@@ -226,12 +226,20 @@ async fn an_upload_that_ends_during_a_sweep_does_not_return() {
     assert_eq!((open.size("", "ended"), open.size("", "other")), (None, Some(5)));
 }
 
-#[test]
-fn open_uploads_of_a_project_are_limited() {
-    let open = OpenUploads::default();
-    let mut slots: Vec<_> = (0..MAX_OPEN_UPLOADS).map(|_| open.slot("team").unwrap()).collect();
-    assert_eq!(open.slot("team").err(), Some(LimitReached::OpenUploads { limit: MAX_OPEN_UPLOADS }));
-    let _other = open.slot("other").unwrap();
-    slots.pop();
-    let _one_more = open.slot("team").unwrap();
+#[tokio::test]
+async fn open_uploads_of_a_project_are_limited() {
+    let root = tempfile::tempdir().unwrap();
+    let blobs = open(root.path(), UploadLimits::default());
+    let begin = async |at: &str| blobs.begin(&key(at), "", 4).await;
+    let uploads = &blobs.directory.as_ref().unwrap().open;
+    let _begun: Vec<_> = (1..MAX_OPEN_UPLOADS).map(|_| uploads.slot("").unwrap()).collect();
+    let last = begin("run/last").await.unwrap();
+    let refused = begin("run/more").await.unwrap_err();
+    assert!(
+        matches!(refused, Error::Limit(LimitReached::OpenUploads { limit: MAX_OPEN_UPLOADS })),
+        "{refused}"
+    );
+    begin(".projects/other/run/x").await.unwrap();
+    blobs.abort(&upload("run/last", &last, 4)).await.unwrap();
+    begin("run/more").await.unwrap();
 }

@@ -4,7 +4,7 @@
 //! not yet fit in the log until their callers give up.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Condvar, Mutex, MutexGuard},
     time::Duration,
 };
@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::{
     partition::Extent,
     record,
-    shares::{KeyHash, KeyHasher, KeyShares, Room, UntrimmedShares},
+    shares::{ByKey, KeyHash, KeyHasher, KeyShares, Room, UntrimmedShares},
 };
 use crate::{Error, NewRecord, Position, Result};
 
@@ -56,7 +56,7 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct Line {
-    appends: VecDeque<PendingAppend>,
+    appends: WaitingAppends,
     shares: KeyShares,
     /// Room that the appends use.
     used: u64,
@@ -65,6 +65,72 @@ struct Line {
     is_idle: bool,
     /// True if the topic was trimmed since the last pause started.
     was_trimmed: bool,
+    /// Appends that were looked at for a group.
+    #[cfg(test)]
+    examined: u64,
+}
+
+/// Appends by their numbers, which ascend in the order in which they arrived.
+///
+/// A key that floods the queue may have tens of thousands of appends, so those behind the first append of
+/// a key are never looked at.
+#[derive(Default)]
+struct WaitingAppends {
+    next_number: u64,
+    by_number: BTreeMap<u64, PendingAppend>,
+    numbers_by_key: ByKey<VecDeque<u64>>,
+    /// Numbers of the appends that are the first of each of their keys.
+    first: BTreeSet<u64>,
+}
+
+impl WaitingAppends {
+    fn push(&mut self, append: PendingAppend) {
+        let number = self.next_number;
+        self.next_number += 1;
+        for key in append.keys() {
+            let numbers = self.numbers_by_key.entry(key).or_default();
+            if numbers.back() != Some(&number) {
+                numbers.push_back(number);
+            }
+        }
+        if self.is_first(number, &append) {
+            self.first.insert(number);
+        }
+        self.by_number.insert(number, append);
+    }
+
+    fn is_first(&self, number: u64, append: &PendingAppend) -> bool {
+        append.keys().all(|key| self.numbers_by_key[&key].front() == Some(&number))
+    }
+
+    /// The oldest append, which is the first of its keys.
+    fn oldest(&self) -> Option<(u64, &PendingAppend)> {
+        self.by_number.first_key_value().map(|(number, append)| (*number, append))
+    }
+
+    /// The oldest append from this number on that is the first of its keys.
+    fn first_from(&self, number: u64) -> Option<(u64, &PendingAppend)> {
+        let number = *self.first.range(number..).next()?;
+        Some((number, &self.by_number[&number]))
+    }
+
+    /// Removes an append that is the first of its keys.
+    fn remove_first(&mut self, number: u64) -> PendingAppend {
+        let append = self.by_number.remove(&number).expect("it waits");
+        self.first.remove(&number);
+        let mut followers = BTreeSet::new();
+        for key in append.keys() {
+            let Some(numbers) = self.numbers_by_key.get_mut(&key) else { continue };
+            numbers.pop_front_if(|first| *first == number);
+            match numbers.front() {
+                Some(next) => drop(followers.insert(*next)),
+                None => drop(self.numbers_by_key.remove(&key)),
+            }
+        }
+        followers.retain(|number| self.is_first(*number, &self.by_number[number]));
+        self.first.append(&mut followers);
+        append
+    }
 }
 
 impl PendingAppend {
@@ -192,7 +258,15 @@ impl Queue {
     /// Drops all waiting appends after closing, which fails their callers.
     pub(super) fn refuse_rest(&self) {
         let mut line = self.lock();
-        while line.remove(0).is_some() {}
+        while let Some((oldest, _)) = line.appends.oldest() {
+            drop(line.remove_first(oldest));
+        }
+    }
+
+    /// Number of appends that were looked at for groups so far.
+    #[cfg(test)]
+    pub(super) fn examined(&self) -> u64 {
+        self.lock().examined
     }
 
     fn lock(&self) -> MutexGuard<'_, Line> {
@@ -244,7 +318,7 @@ impl Line {
                     self.shares.add(key, bytes);
                     self.used += bytes;
                 }
-                self.appends.push_back(append);
+                self.appends.push(append);
                 return Ok(());
             }
             Room::ForOthers => {
@@ -269,29 +343,25 @@ impl Line {
     }
 
     /// Moves appends to a group in their order. After an append that must wait, all other appends of its
-    /// keys wait, too. Ends once all keys wait: a key that floods the queue may have tens of
-    /// thousands of appends.
+    /// keys wait, too.
     fn fill(&mut self, group: &mut NextGroup, untrimmed: &mut UntrimmedShares) {
-        let mut waiting = HashSet::new();
-        let mut at = 0;
+        let mut from = 0;
         while group.free >= APPEND_BYTES
-            && let Some(next) = self.appends.get(at)
+            && let Some((number, next)) = self.appends.first_from(from)
         {
-            let must_wait = !group.has_room_for(next) || next.keys().any(|key| waiting.contains(&key));
-            let room = if must_wait { Room::ForOthers } else { untrimmed.room_for(next.keys()) };
+            #[cfg(test)]
+            {
+                self.examined += 1;
+            }
+            from = number + 1;
+            let room =
+                if group.has_room_for(next) { untrimmed.room_for(next.keys()) } else { Room::ForOthers };
             match room {
                 Room::Free => {
                     untrimmed.add(&next.bytes_by_key);
-                    let append = self.remove(at).expect("it was found there");
-                    group.add(append);
+                    group.add(self.remove_first(number));
                 }
-                Room::ForOthers => {
-                    waiting.extend(next.keys());
-                    at += 1;
-                    if waiting.len() == self.shares.keys() {
-                        return;
-                    }
-                }
+                Room::ForOthers => {}
                 Room::None => return,
             }
         }
@@ -300,17 +370,19 @@ impl Line {
     /// Drops abandoned appends from the front. Appends time out in the order in which they
     /// arrived.
     fn forget_abandoned(&mut self) {
-        while self.appends.front().is_some_and(PendingAppend::is_abandoned) {
-            self.remove(0);
+        while let Some((oldest, append)) = self.appends.oldest()
+            && append.is_abandoned()
+        {
+            drop(self.remove_first(oldest));
         }
     }
 
-    fn remove(&mut self, at: usize) -> Option<PendingAppend> {
-        let append = self.appends.remove(at)?;
+    fn remove_first(&mut self, number: u64) -> PendingAppend {
+        let append = self.appends.remove_first(number);
         for (key, bytes) in append.room_by_key() {
             self.shares.release(key, bytes);
             self.used -= bytes;
         }
-        Some(append)
+        append
     }
 }

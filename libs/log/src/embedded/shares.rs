@@ -23,7 +23,10 @@ const PART_BYTES: u64 = 16 << 20;
 /// A key as its hash. Two that share one also share the room.
 pub(super) type KeyHash = u64;
 
-type BytesByKey = HashMap<KeyHash, u64, BuildHasherDefault<Unchanged>>;
+/// Values by their keys.
+pub(super) type ByKey<V> = HashMap<KeyHash, V, BuildHasherDefault<Unchanged>>;
+
+type BytesByKey = ByKey<u64>;
 
 /// Answer to an append that asks for room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,11 +61,6 @@ impl KeyShares {
         } else {
             Room::Free
         }
-    }
-
-    /// Number of keys that have anything.
-    pub(super) fn keys(&self) -> usize {
-        self.0.len()
     }
 
     pub(super) fn add(&mut self, key: KeyHash, bytes: u64) {
@@ -139,7 +137,7 @@ impl UntrimmedShares {
 
 /// Uses a number that is already a hash as its own hash.
 #[derive(Default)]
-struct Unchanged(u64);
+pub(super) struct Unchanged(u64);
 
 impl Hasher for Unchanged {
     fn write(&mut self, bytes: &[u8]) {

@@ -231,7 +231,44 @@ fn rule_39_a_group_has_room_for_keys_behind_those_that_queue_more() {
             );
         }
         assert_eq!(taken, (0..appends).collect::<Vec<_>>());
+        assert!(queue.examined() <= 4 * appends, "{} for {appends} appends", queue.examined());
+        assert!(queue.examined() <= 3 * appends, "{} for {appends} appends", queue.examined());
     }
+}
+
+/// Work is counted, never timed.
+#[test]
+fn rule_39_appends_that_must_wait_behind_others_of_their_key_are_not_looked_at() {
+    let queue = Queue::default();
+    let mut answers = Vec::new();
+    let mut append = |keys: &[&str]| {
+        let (reply, answer) = oneshot::channel();
+        answers.push(answer);
+        queue.append(keys.iter().map(|key| record(key, vec![7; 100])).collect(), reply).unwrap();
+    };
+    let mut shares = UntrimmedShares::new(100_000);
+    let mut written = 0;
+    let mut take = || {
+        let extent = || Extent { end: 1, bytes_before_end: written, ..Extent::default() };
+        let Work::Write(group) = queue.take(Duration::ZERO, &mut shares, extent) else { return Vec::new() };
+        let records: Vec<_> = group.into_iter().flat_map(|append| append.records).collect();
+        written += 100 * records.len() as u64;
+        records.into_iter().map(|record| record.key).collect()
+    };
+    for _ in 0..20_000 {
+        append(&["flood"]);
+    }
+    while !take().is_empty() {}
+    // Waits for the flood, although the flood is not its first key.
+    append(&["third", "flood"]);
+    append(&["third"]);
+    let before = queue.examined();
+    for _ in 0..20 {
+        append(&["other"]);
+        assert_eq!(take(), ["other"]);
+    }
+    let examined = queue.examined() - before;
+    assert!(examined <= 4 * 20, "{examined} appends for 20 groups");
 }
 
 /// Unread bytes exceed the bound by one record at most: appends wait, then fail, and succeed after

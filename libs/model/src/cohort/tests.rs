@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use matyan_store::Store as _;
+
 use super::*;
 use crate::{
     ids::SeriesNumber,

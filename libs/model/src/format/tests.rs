@@ -23,7 +23,7 @@ async fn rows_of(store: &TestStore) -> Vec<(Key, matyan_store::Value)> {
 }
 
 #[tokio::test]
-async fn rule_44_a_store_of_an_unknown_format_is_refused_and_not_changed() {
+async fn rule_32_a_store_of_an_unknown_format_is_refused_and_not_changed() {
     let store = TestStore::open().await;
     format_open(&*store).await.unwrap();
     format_open(&*store).await.unwrap();

@@ -123,7 +123,7 @@ fn evaluate(text: &str, run: &LargestRun) -> (Result<Outcome, BudgetError>, u64)
 }
 
 #[test]
-fn a_query_pays_for_what_it_reads() {
+fn rule_51_a_query_pays_for_what_it_reads() {
     for node in [
         "run.number != 7",
         "run.absent != None",
@@ -162,7 +162,7 @@ fn a_query_pays_for_what_it_reads() {
 }
 
 #[test]
-fn a_value_or_its_absence_is_read_once_for_a_candidate() {
+fn rule_51_a_value_or_its_absence_is_read_once_for_a_candidate() {
     for (node, reads) in [
         ("run.number != 7", 1),
         ("run.absent != None", 1),
@@ -202,7 +202,7 @@ fn an_expensive_run_does_not_end_a_search() {
 }
 
 #[test]
-fn an_abandoned_evaluation_stops() {
+fn rule_51_an_abandoned_evaluation_stops() {
     let checks = Cell::new(0);
     let is_stopped = || {
         checks.set(checks.get() + 1);

@@ -60,7 +60,7 @@ def replaced_by_link(place, target):
         (".", True),
     ],
 )
-def test_a_link_in_a_run_of_mlflow_fails_the_run(capsys, store, secret, place, is_directory):
+def test_rule_72_a_link_in_a_run_of_mlflow_fails_the_run(capsys, store, secret, place, is_directory):
     source, run = store
     target = secret
     if is_directory:
@@ -79,7 +79,7 @@ def test_a_link_in_a_run_of_mlflow_fails_the_run(capsys, store, secret, place, i
     assert not any(_REFUSAL in note for report in trusted.values() for note in report["notes"])
 
 
-def test_a_link_in_place_of_an_experiment_is_refused(capsys, store, secret):
+def test_rule_72_a_link_in_place_of_an_experiment_is_refused(capsys, store, secret):
     source, run = store
     shutil.move(run.parent, secret.parent / "experiment")
     replaced_by_link(run.parent, secret.parent / "experiment")
@@ -87,7 +87,7 @@ def test_a_link_in_place_of_an_experiment_is_refused(capsys, store, secret):
     assert _REFUSAL in capsys.readouterr().err
 
 
-def test_artifacts_of_mlflow_are_those_of_its_store(capsys, store, secret):
+def test_rule_72_artifacts_of_mlflow_are_those_of_its_store(capsys, store, secret):
     source, run = store
     meta = run / "meta.yaml"
     lines = meta.read_text().splitlines()
@@ -116,7 +116,7 @@ def test_artifacts_of_mlflow_are_those_of_its_store(capsys, store, secret):
     assert "left out: 1 file outside of the source; `--outside-files` uploads them" in notes
 
 
-def test_artifacts_of_a_database_are_in_its_own_directories(capsys, tmp_path, secret):
+def test_rule_72_artifacts_of_a_database_are_in_its_own_directories(capsys, tmp_path, secret):
     shutil.copytree(FIXTURES / "mlflow", tmp_path / "mlflow")
     database = sqlite3.connect(tmp_path / "mlflow" / "mlflow.db")
     database.executescript((FIXTURES / "mlflow" / "mlflow.sql").read_text())
@@ -145,7 +145,7 @@ def offline_run(tmp_path):
     return directory
 
 
-def test_media_of_wandb_are_those_of_its_directory(capsys, offline_run, secret):
+def test_rule_72_media_of_wandb_are_those_of_its_directory(capsys, offline_run, secret):
     source = offline_run.parent
     whole = read(capsys, "wandb", source)["proj/first"]
     (image,) = offline_run.glob("files/media/images/image_*.png")
@@ -162,7 +162,7 @@ def test_media_of_wandb_are_those_of_its_directory(capsys, offline_run, secret):
 
 
 @pytest.mark.parametrize("place", ["files", "run-first.wandb", "."])
-def test_a_link_in_a_run_of_wandb_fails_the_run(capsys, offline_run, secret, place):
+def test_rule_72_a_link_in_a_run_of_wandb_fails_the_run(capsys, offline_run, secret, place):
     target = secret.parent / "moved"
     shutil.move(offline_run / place, target)
     (offline_run / place).symlink_to(target)
@@ -187,7 +187,7 @@ def test_a_source_may_be_named_by_a_link(capsys, store, tmp_path):
     assert states == {"counted"}
 
 
-def test_a_link_among_event_files_fails_its_run(capsys, tmp_path, secret):
+def test_rule_72_a_link_among_event_files_fails_its_run(capsys, tmp_path, secret):
     logs = tmp_path / "logs"
     shutil.copytree(FIXTURES / "tensorboard" / "logs", logs)
     (file,) = (logs / "x").iterdir()
@@ -198,7 +198,7 @@ def test_a_link_among_event_files_fails_its_run(capsys, tmp_path, secret):
 
 
 @pytest.mark.parametrize("linked", ["files", "files/team_project_1a2b", "image", "data"])
-def test_files_of_neptune_are_those_of_its_export(capsys, tmp_path, secret, linked):
+def test_rule_72_files_of_neptune_are_those_of_its_export(capsys, tmp_path, secret, linked):
     export = tmp_path / "export"
     files = export / "files" / "team_project_1a2b"
     files.mkdir(parents=True)
@@ -222,7 +222,7 @@ def test_files_of_neptune_are_those_of_its_export(capsys, tmp_path, secret, link
         assert report["notes"] == ["left out: 2 files not in the export"]
 
 
-def test_a_link_in_a_repository_of_aim_is_refused(tmp_path, secret, monkeypatch):
+def test_rule_72_a_link_in_a_repository_of_aim_is_refused(tmp_path, secret, monkeypatch):
     (tmp_path / "repository" / ".aim" / "meta").mkdir(parents=True)
     (tmp_path / "repository" / ".aim" / "run_metadata.sqlite").symlink_to(secret)
     monkeypatch.setitem(sys.modules, "aim", SimpleNamespace())

@@ -160,3 +160,45 @@ fn report_outage(spool: &Spool, reason: &str, needs_correction: bool) {
         spool.notices.push(NoticeLevel::Warning, message);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::{
+        clock,
+        config::Config,
+        notice::Notices,
+        numbering::{Numbering, RunOrigin},
+        spool::directory::Owner,
+    };
+
+    #[test]
+    fn an_outage_is_reported_once_and_at_once_only_if_it_needs_a_correction() {
+        let url = "http://127.0.0.1:1";
+        for (outage, needs_correction, reported) in [
+            (Duration::ZERO, false, 0),
+            (REPORTED_OUTAGE - Duration::from_secs(10), false, 0),
+            (REPORTED_OUTAGE, false, 1),
+            (Duration::ZERO, true, 1),
+        ] {
+            let root = TempDir::new().unwrap();
+            let config = Config { spool_dirs: vec![root.path().to_owned()], ..Config::default() };
+            let owner = Owner::of_this_process("run", url, url, clock::now_us());
+            let numbering = Numbering::of_run(url, "run", RunOrigin::New);
+            let notices = Notices::default();
+            let spool = Spool::create(&config, owner, numbering, notices.clone(), None).unwrap();
+            fail(&spool, "refused");
+            spool.progress.update(|delivery| {
+                delivery.disconnected_at = Instant::now().checked_sub(outage);
+            });
+            for _ in 0..2 {
+                report_outage(&spool, "refused", needs_correction);
+            }
+            let found = notices.take();
+            let outages = found.iter().filter(|notice| notice.message.starts_with(OUTAGE_NOTICE));
+            assert_eq!(outages.count(), reported, "{outage:?}: {found:?}");
+        }
+    }
+}

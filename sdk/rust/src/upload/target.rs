@@ -33,10 +33,10 @@ impl UploadTarget {
         };
         let headers = headers(answer.get("headers")).map_err(|reason| malformed(call, reason))?;
         let target = Url::parse(url).map_err(|_| malformed(call, "an `upload_url` that is not valid"))?;
-        let base = Url::parse(gateway.base()).map_err(|_| malformed(gateway.base(), "an invalid URL"))?;
-        check_scheme(&base, &target).map_err(|reason| malformed(call, reason))?;
+        let base = gateway.address();
+        check_scheme(base, &target).map_err(|reason| malformed(call, reason))?;
         // A gateway may always name itself, and on this machine, everything that is on it.
-        if target.host() != base.host() && is_local(gateway, &target).await && !is_local(gateway, &base).await
+        if target.host() != base.host() && is_local(gateway, &target).await && !is_local(gateway, base).await
         {
             let host = target.host_str().unwrap_or_default();
             return Err(malformed(

@@ -526,6 +526,13 @@ const SCRIPT: &str = "MATYAN_SDK_UPLOADING_SCRIPT";
 /// Artifacts, and images, of each script.
 const FILES: usize = 6;
 
+/// Number of scripts that are killed: 10, or as `MATYAN_KILLS` specifies.
+fn kills() -> usize {
+    #[expect(clippy::disallowed_methods, reason = "the length of a test is its only setting")]
+    let asked = std::env::var("MATYAN_KILLS");
+    asked.map_or(10, |kills| kills.parse().expect("MATYAN_KILLS is a number"))
+}
+
 /// Logs artifacts and images, reports that, and waits to be killed.
 #[expect(clippy::print_stdout, reason = "the test reads it")]
 fn script(gateway: &str, backend: &str, spools: &str, run_id: &str) -> ! {
@@ -558,7 +565,7 @@ fn rule_93_a_killed_script_loses_no_upload_and_announces_none_twice() {
     let server = server();
     let spools = TempDir::new().unwrap();
     let name = "uploads::rule_93_a_killed_script_loses_no_upload_and_announces_none_twice";
-    let runs: Vec<String> = (0..10).map(|number| format!("run-{number}")).collect();
+    let runs: Vec<String> = (0..kills()).map(|number| format!("run-{number}")).collect();
     for (number, run_id) in runs.iter().enumerate() {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", name, "--nocapture"])
@@ -569,7 +576,7 @@ fn rule_93_a_killed_script_loses_no_upload_and_announces_none_twice() {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         assert!(lines.any(|line| line.unwrap().ends_with("LOGGED")));
         // At another moment of the uploads each time.
-        thread::park_timeout(Duration::from_millis(12 * number as u64));
+        thread::park_timeout(Duration::from_millis(12 * number as u64 % 240));
         child.kill().unwrap();
         child.wait().unwrap();
     }
@@ -577,9 +584,12 @@ fn rule_93_a_killed_script_loses_no_upload_and_announces_none_twice() {
     let (progress, notices) = matyan_sdk::sync(&config, &SyncOptions::default(), |_| true, |_| true);
     assert_eq!(progress.finished, progress.spools, "{notices:?}");
     let backend = backend(&server);
+    let mut stored = 0;
+    let mut announced = 0;
     for run_id in &runs {
         for number in 0..FILES {
             assert!(artifact(&backend, run_id, &format!("f/{number}")) == content(200_000 + number));
+            stored += 1;
         }
         // The server assigns the steps, so a second announcement would be a seventh step.
         let traces = r#"[{"name": "img", "context": {}}]"#;
@@ -597,7 +607,16 @@ fn rule_93_a_killed_script_loses_no_upload_and_announces_none_twice() {
             }
         });
         assert_eq!(steps.len(), FILES, "{run_id}");
+        announced += steps.len();
     }
+    let tracked = runs.len() * FILES;
+    println!(
+        "{} kills of scripts that upload: {tracked} artifacts and {tracked} images logged, {stored} and {announced} \
+         stored, {} lost, {} doubled",
+        runs.len(),
+        (2 * tracked).saturating_sub(stored + announced),
+        announced.saturating_sub(tracked),
+    );
     assert!(std::fs::read_dir(spools.path()).unwrap().next().is_none(), "nothing is left");
 }
 

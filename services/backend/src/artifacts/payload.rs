@@ -14,6 +14,7 @@ use crate::server::{
     convert,
     deps::Deps,
     error::{Error, Result},
+    evaluation::Evaluation,
 };
 
 /// Number of first bytes that show the type of a payload.
@@ -123,17 +124,23 @@ pub(super) async fn thumbnail(
     let (meta, content) = found.ok_or_else(|| Error::not_found("payload", &request.uri))?;
     check_size(meta.size, MAX_IMAGE_BYTES)?;
     let bytes = collected(content, MAX_IMAGE_BYTES).await?;
-    // On a thread of low priority, so that ingestion does not wait, and not on the threads of queries: an
-    // image cannot be decoded in slices.
-    let reduced = deps.evaluation.run_apart(move || {
+    let png = in_time(&deps.evaluation, move || {
         let reduced = reduced(&bytes, request.size);
         drop(permit);
         reduced
     });
+    Ok(ThumbnailResponse { png: png.await??, version: meta.version })
+}
+
+/// Runs work on a thread of low priority, so that ingestion does not wait, and not on the threads of queries:
+/// an image cannot be decoded in slices.
+async fn in_time<T: Send + 'static>(
+    evaluation: &Evaluation,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T> {
     let late =
         "the image was not reduced in time, because the server is busy: try again, or read the whole payload";
-    let png = timeout(DECODING_TIMEOUT, reduced).await.map_err(|_| Error::Waiting(late))???;
-    Ok(ThumbnailResponse { png, version: meta.version })
+    timeout(DECODING_TIMEOUT, evaluation.run_apart(work)).await.map_err(|_| Error::Waiting(late))?
 }
 
 /// The image as PNG, whose longer side has at most `size` pixels.
@@ -191,6 +198,22 @@ mod tests {
     fn dimensions(png: &[u8]) -> (u32, u32) {
         assert_eq!(image::guess_format(png).unwrap(), ImageFormat::Png);
         ImageReader::with_format(Cursor::new(png), ImageFormat::Png).into_dimensions().unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_image_is_reduced_on_a_thread_of_its_own() {
+        let evaluation = Evaluation::start(1).unwrap();
+        let name = || std::thread::current().name().map(str::to_owned);
+        assert_eq!(in_time(&evaluation, name).await.unwrap().as_deref(), Some("matyan-image"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_image_that_is_not_reduced_in_time_is_an_error() {
+        let evaluation = Evaluation::start(1).unwrap();
+        let (unblock, blocked) = std::sync::mpsc::channel::<()>();
+        let late = in_time(&evaluation, move || blocked.recv()).await;
+        assert!(matches!(late, Err(Error::Waiting(_))), "{late:?}");
+        drop(unblock);
     }
 
     #[test]

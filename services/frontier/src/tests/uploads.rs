@@ -205,7 +205,7 @@ async fn an_upload_is_stored() {
 }
 
 #[tokio::test]
-async fn an_interrupted_upload_leaves_nothing() {
+async fn rule_97_an_interrupted_upload_leaves_nothing() {
     let env = TestEnv::new().await;
     let short = pb::UploadOpen { content_length: Some(6), ..open(&env, "x").await };
     let long = pb::UploadOpen { content_length: Some(2), ..open(&env, "x").await };

@@ -91,7 +91,49 @@ async fn search(deps: &Deps, found: &mpsc::Sender<EndingQuarantine>) -> Result<b
 
 #[cfg(test)]
 mod tests {
+    use matyan_model::{ids::RunId, keys, position::Cursor, quarantine::quarantine_put};
+    use matyan_store::Batch;
+
     use super::*;
+    use crate::tests::harness::{P, TestEnv};
+
+    /// Stores a quarantine that is ending, and counts it if asked to.
+    async fn end_quarantine(env: &TestEnv, is_counted: bool) {
+        let quarantine = Quarantine {
+            reason: "parked".to_owned(),
+            since_us: 7,
+            cursor: Cursor::default(),
+            is_ending: true,
+            parked_bytes: 0,
+            is_deleting: false,
+            restored: None,
+        };
+        let mut batch = Batch::default();
+        quarantine_put(&mut batch, P, &RunId::new("r"), &quarantine);
+        if is_counted {
+            batch.add(keys::quarantine_resumes(), 1);
+        }
+        env.store().commit(batch).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn quarantines_are_searched_only_after_one_was_resumed() {
+        let env = TestEnv::new().await;
+        let (sender, mut found) = mpsc::channel(8);
+        let mut last = None;
+        look(&env.deps, &sender, &mut last).await.unwrap();
+        assert!(last.is_some() && found.try_recv().is_err());
+        // A search would find it.
+        end_quarantine(&env, false).await;
+        look(&env.deps, &sender, &mut last).await.unwrap();
+        assert!(found.try_recv().is_err(), "all quarantines were searched without a reason");
+        end_quarantine(&env, true).await;
+        // In each interval until it has ended.
+        for _ in 0..2 {
+            look(&env.deps, &sender, &mut last).await.unwrap();
+            assert_eq!(found.try_recv().unwrap().run.id, RunId::new("r"));
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_search_without_a_result_holds_until_a_quarantine_is_resumed() {

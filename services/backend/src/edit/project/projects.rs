@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use matyan_access::{NAME_OF_DEFAULT, is_project_name};
+use matyan_access::{NAME_OF_DEFAULT, PROJECT_NAME_RULE, is_project_name};
 use matyan_model::project::{
     Creation, ListedProject, ProjectInfo, ProjectState, project_create, project_delete, project_info_get,
     projects_list_all,
@@ -134,8 +134,10 @@ fn check_name(name: &str) -> Result<()> {
         _ if is_project_name(name) => Ok(()),
         _ => Err(Error::field(
             "name",
-            "may contain lowercase letters, digits, `-`, `_` and `.`, and begins with a letter or a digit: choose \
-             another, and use `display_name` for the name shown to people",
+            format!(
+                "is not allowed: names of projects have {PROJECT_NAME_RULE}. Choose another, and use `display_name` \
+                 for the name shown to people"
+            ),
         )),
     }
 }

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn containers_are_counted_before_they_are_built() {
+    fn rule_51_containers_are_counted_before_they_are_built() {
         let map = json::parse(r#"{"a":[1,[2,3]],"o":{"k":{"l":1}},"t":"text"}"#).unwrap();
         let params = params("run.a or run.o or run.t", &map);
         for (path, values) in [("a", 5), ("o", 5)] {

@@ -38,10 +38,19 @@ async fn damage(harness: &Harness) {
     harness.store.commit(batch).await.unwrap();
 }
 
-fn text() -> Kind {
+/// The types of objects, by the types of their values.
+const OBJECTS: [(&str, SeriesType); 5] = [
+    ("image", SeriesType::Images),
+    ("text", SeriesType::Texts),
+    ("distribution", SeriesType::Distributions),
+    ("audio", SeriesType::Audios),
+    ("figure", SeriesType::Figures),
+];
+
+fn object(dtype: &str) -> Kind {
     let value = cbor::encode(&json::parse(r#"{"data":"text"}"#).unwrap()).into();
-    let name = "txt".to_owned();
-    let dtype = "text".to_owned();
+    let name = format!("some {dtype}");
+    let dtype = dtype.to_owned();
     Kind::LogObject(LogObject { name, dtype, step: Some(0), value, ..LogObject::default() })
 }
 
@@ -153,16 +162,16 @@ async fn rule_40_an_answer_says_how_many_runs_it_left_out() {
     harness.end().await;
 }
 
-/// Whatever is searched: the params of one run are damaged, and a text of another, after a search has found
-/// both.
+/// Whatever is searched: the params of one run are damaged, the points of another, and the objects of a third.
 #[tokio::test]
 async fn rule_40_searches_of_sequences_leave_a_damaged_run_out() {
     let harness = Harness::new().await;
     let project = Project::default();
     let large = format!(r#"{{"big":"{}"}}"#, "x".repeat(200_000));
-    for run in ["a", "params", "text", "z"] {
+    for run in ["a", "params", "points", "objects", "z"] {
         let params = params(if run == "params" { &large } else { r#"{"lr":1}"# });
-        harness.log(run, [create(), params, text()]).await;
+        let objects = OBJECTS.into_iter().map(|(dtype, _)| object(dtype));
+        harness.log(run, [create(), params].into_iter().chain(objects)).await;
         harness.log_points(run, &[("loss", "", &[0.5])]).await;
     }
     harness.applied().await;
@@ -170,13 +179,16 @@ async fn rule_40_searches_of_sequences_leave_a_damaged_run_out() {
     let number = async |run: &str| head_live(&*snapshot, project, &RunId::new(run)).await.unwrap().unwrap();
     let mut batch = Batch::default();
     batch.clear_range(keys::params(project, number("params").await));
-    let of_text = number("text").await;
-    let rows = snapshot.scan(&keys::run_rows(project, of_text), Scan::default()).await.unwrap().rows;
-    let objects =
-        |key: &Key| (0..9).any(|series| keys::objects(project, of_text, SeriesNumber(series)).contains(key));
-    let text_rows: Vec<Key> = rows.into_iter().map(|(key, _)| key).filter(objects).collect();
-    assert!(!text_rows.is_empty());
-    for key in text_rows {
+    let with_points = number("points").await;
+    let blocks = snapshot.scan(&keys::blocks(project, with_points), Scan::default()).await.unwrap().rows;
+    let with_objects = number("objects").await;
+    let rows = snapshot.scan(&keys::run_rows(project, with_objects), Scan::default()).await.unwrap().rows;
+    let is_object = |key: &Key| {
+        (0..9).any(|series| keys::objects(project, with_objects, SeriesNumber(series)).contains(key))
+    };
+    let objects: Vec<Key> = rows.into_iter().map(|(key, _)| key).filter(is_object).collect();
+    assert_eq!((blocks.len(), objects.len()), (1, OBJECTS.len()));
+    for key in blocks.into_iter().map(|(key, _)| key).chain(objects) {
         batch.set(key, vec![0xff]);
     }
     harness.store.commit(batch).await.unwrap();
@@ -187,17 +199,20 @@ async fn rule_40_searches_of_sequences_leave_a_damaged_run_out() {
     let messages = all(search.metrics(request).await.unwrap()).await;
     let found: Vec<_> = messages.iter().flat_map(|message| &message.runs).collect();
     let found: Vec<_> = found.iter().map(|found| found.run.as_ref().unwrap().run_id.as_str()).collect();
-    assert_eq!(found, ["z", "text", "a"]);
-    let last = messages.last().unwrap();
-    assert_eq!((last.damaged_runs, last.warnings.len(), last.done), (1, 1, true), "{last:?}");
-
-    let request = ObjectsRequest { r#type: SeriesType::Texts.into(), parts, ..ObjectsRequest::default() };
-    let messages = all(search.objects(request).await.unwrap()).await;
-    let found: Vec<_> = messages.iter().flat_map(|message| &message.runs).collect();
-    let found: Vec<_> = found.iter().map(|found| found.run.as_ref().unwrap().run_id.as_str()).collect();
-    assert_eq!(found, ["z", "a"]);
+    assert_eq!(found, ["z", "objects", "a"]);
     let last = messages.last().unwrap();
     assert_eq!((last.damaged_runs, last.warnings.len(), last.done), (2, 1, true), "{last:?}");
+
+    for (dtype, series_type) in OBJECTS {
+        let parts = parts.clone();
+        let request = ObjectsRequest { r#type: series_type.into(), parts, ..ObjectsRequest::default() };
+        let messages = all(search.objects(request).await.unwrap()).await;
+        let found: Vec<_> = messages.iter().flat_map(|message| &message.runs).collect();
+        let found: Vec<_> = found.iter().map(|found| found.run.as_ref().unwrap().run_id.as_str()).collect();
+        assert_eq!(found, ["z", "points", "a"], "{dtype}");
+        let last = messages.last().unwrap();
+        assert_eq!((last.damaged_runs, last.warnings.len(), last.done), (2, 1, true), "{dtype}: {last:?}");
+    }
     harness.end().await;
 }
 

@@ -35,7 +35,7 @@ async fn names(client: &mut Client, kind: &str, name_prefix: &str) -> Vec<String
 }
 
 #[tokio::test]
-async fn a_document_is_replaced_only_by_whoever_has_read_it() {
+async fn rule_96_a_document_is_replaced_only_by_whoever_has_read_it() {
     let harness = Harness::new().await;
     let mut client = Client::new(harness.routes());
     let first = client.write(write("a", b"1", Some(0))).await.unwrap().into_inner().updated_us;

@@ -103,7 +103,7 @@ fn id_of(run: Option<Run>) -> String {
 }
 
 #[tokio::test]
-async fn a_walk_through_metrics_misses_and_repeats_nothing_that_stays() {
+async fn rule_47_a_walk_through_metrics_misses_and_repeats_nothing_that_stays() {
     walk("metrics", 31..34, id, async |harness, limit, cursor| {
         let query = harness::query("metric.name == 'loss'");
         let request = MetricsRequest { query, limit, cursor, ..MetricsRequest::default() };
@@ -114,7 +114,7 @@ async fn a_walk_through_metrics_misses_and_repeats_nothing_that_stays() {
 }
 
 #[tokio::test]
-async fn a_walk_through_objects_misses_and_repeats_nothing_that_stays() {
+async fn rule_47_a_walk_through_objects_misses_and_repeats_nothing_that_stays() {
     walk("objects", 41..44, id, async |harness, limit, cursor| {
         let query = harness::query("texts.name == 'words'");
         let r#type = SeriesType::Texts.into();
@@ -126,7 +126,7 @@ async fn a_walk_through_objects_misses_and_repeats_nothing_that_stays() {
 }
 
 #[tokio::test]
-async fn a_walk_through_the_runs_of_an_experiment_misses_and_repeats_nothing_that_stays() {
+async fn rule_47_a_walk_through_the_runs_of_an_experiment_misses_and_repeats_nothing_that_stays() {
     walk("runs of an experiment", 51..54, id, async |harness, limit, cursor| {
         let mut client = ExperimentServiceClient::new(harness.backend.clone().into_routes());
         let id = "experiment-e1".to_owned();
@@ -139,7 +139,7 @@ async fn a_walk_through_the_runs_of_an_experiment_misses_and_repeats_nothing_tha
 }
 
 #[tokio::test]
-async fn a_walk_through_the_runs_of_a_tag_misses_and_repeats_nothing_that_stays() {
+async fn rule_47_a_walk_through_the_runs_of_a_tag_misses_and_repeats_nothing_that_stays() {
     walk("runs of a tag", 61..64, id, async |harness, limit, cursor| {
         let mut client = TagServiceClient::new(harness.backend.clone().into_routes());
         let id = "tag-t".to_owned();
@@ -153,7 +153,7 @@ async fn a_walk_through_the_runs_of_a_tag_misses_and_repeats_nothing_that_stays(
 
 /// Groups by experiment and name. Those of the runs that change may come and go.
 #[tokio::test]
-async fn a_walk_through_groups_misses_and_repeats_nothing_that_stays() {
+async fn rule_47_a_walk_through_groups_misses_and_repeats_nothing_that_stays() {
     let group = |run: &RunSpec| format!("{} {}", run.experiment.as_deref().unwrap_or("-"), run.name);
     walk("groups", 71..74, group, async |harness, limit, cursor| {
         let by = |field: SortField| GroupBy { by: Some(By::Field(field.into())), ..GroupBy::default() };

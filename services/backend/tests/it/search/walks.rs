@@ -199,7 +199,7 @@ async fn walk(seed: u64) {
 }
 
 #[tokio::test]
-async fn a_walk_misses_and_repeats_nothing_that_stays() {
+async fn rule_47_a_walk_misses_and_repeats_nothing_that_stays() {
     for seed in 1..=6 {
         walk(seed).await;
     }
@@ -248,7 +248,7 @@ async fn walk_newest_first(seed: u64, active: Option<bool>, archived: Option<boo
 }
 
 #[tokio::test]
-async fn a_walk_by_page_tokens_misses_and_repeats_nothing_that_stays() {
+async fn rule_47_a_walk_by_page_tokens_misses_and_repeats_nothing_that_stays() {
     let filters = [None, Some(false), Some(true)];
     for (seed, (active, archived)) in
         (21..).zip(filters.into_iter().flat_map(|active| filters.map(|archived| (active, archived))))

@@ -218,7 +218,7 @@ async fn the_default_filter_is_read_by_the_runs_that_it_leaves_out() {
 
 /// Nearly all of a million runs are not archived, and no row of such a run is read.
 #[tokio::test]
-async fn the_default_filter_is_planned_by_the_runs_that_it_leaves_out() {
+async fn rule_90_the_default_filter_is_planned_by_the_runs_that_it_leaves_out() {
     const PROJECT: Project = Project(1);
     let directory = tempfile::TempDir::new().unwrap();
     let store = EmbeddedStore::open(directory.path(), Default::default()).await.unwrap();
@@ -301,7 +301,7 @@ impl Snapshot for ShortLivedSnapshot {
 
 /// Every read needs a snapshot of its own, and the query has many probes.
 #[tokio::test]
-async fn a_plan_outlives_its_snapshot() {
+async fn rule_90_a_plan_outlives_its_snapshot() {
     const PROJECT: Project = Project(1);
     let directory = tempfile::TempDir::new().unwrap();
     let store = EmbeddedStore::open(directory.path(), Default::default()).await.unwrap();
