@@ -125,7 +125,8 @@ async fn rule_61_the_first_start_with_access_control_has_an_operator() {
 #[tokio::test]
 async fn projects_of_role_tables_that_do_not_exist_are_found() {
     let scene = Scene::open().await;
-    let info = ProjectInfo { name: String::new(), description: String::new(), updated_us: 0 };
+    let info =
+        ProjectInfo { name: String::new(), description: String::new(), updated_us: 0, pinned_updated_us: 0 };
     let create = async |mut transaction: Transaction| {
         project_create(&mut transaction, "speech", &info, NOW_US, 10).await?;
         Ok::<_, Error>((transaction, ()))

@@ -186,7 +186,8 @@ fn of_route(method: &Method, path: &str) -> ForeignOperation {
         Some(Route::FileStream { .. }) => (READ_INGEST, stream),
         Some(Route::File { .. }) => (READ, String::new()),
         Some(Route::ClientTelemetry | Route::RunPage { .. }) => (PUBLIC, String::new()),
-        Some(Route::Graphql) | None => panic!("{method} {path} is another route"),
+        // Files by digest are refused for everybody.
+        Some(Route::Graphql | Route::FileByDigest) | None => panic!("{method} {path} is another route"),
     };
     ForeignOperation {
         name: format!("W&B's {method} {path}"),
