@@ -60,7 +60,7 @@ def replaced_by_link(place, target):
         (".", True),
     ],
 )
-def test_rule_72_a_link_in_a_run_of_mlflow_fails_the_run(capsys, store, secret, place, is_directory):
+def test_rule_72_a_link_in_a_mlflow_run_fails_the_run(capsys, store, secret, place, is_directory):
     source, run = store
     target = secret
     if is_directory:
