@@ -1,6 +1,8 @@
 //! Inputs and outputs of runs: data sets, and logged models. They are params of the run, so that searches find
 //! them, and backups and exports contain them.
 
+use std::collections::BTreeSet;
+
 use matyan_value::{Map, Value};
 use serde_json::json;
 
@@ -72,9 +74,11 @@ pub(crate) async fn log_outputs(
     Ok(json!({}))
 }
 
-/// The data sets that a run does not have yet. A data set that is logged again stays as it was logged first.
+/// The data sets that a run does not have yet. A data set that is logged again, even in the same request, stays as it
+/// was logged first.
 fn new_datasets(mut datasets: Vec<(String, Value)>, params: &Map) -> Vec<(String, Value)> {
-    datasets.retain(|(id, _)| !has_dataset(params, id));
+    let mut seen = BTreeSet::new();
+    datasets.retain(|(id, _)| !has_dataset(params, id) && seen.insert(id.clone()));
     datasets
 }
 
@@ -142,7 +146,8 @@ mod tests {
         let params = at_path([MLFLOW, DATASETS, &id], first);
         let again = new_datasets(vec![stored("x", "second"), stored("y", "third")], &params);
         assert_eq!(again, [stored("y", "third")]);
-        assert_eq!(new_datasets(vec![stored("x", "second")], &Map::new()).len(), 1);
+        let twice = new_datasets(vec![stored("x", "first"), stored("x", "second")], &Map::new());
+        assert_eq!(twice, [stored("x", "first")]);
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::local_filter::{LocalValue, Searched, matches, page, sort_by_values};
 use crate::logged_metric::LoggedMetric;
 use crate::names::{MODEL_TAG_CHARS, PARAM_CHARS, check_key, check_length, check_run_id, is_model_id};
 use crate::numbers::{float, read_float};
-use crate::order::OrderKey;
+use crate::order::{self, OrderKey};
 use crate::run_names::{HOLDS_MODEL, MLFLOW, at_path};
 use crate::run_view::{RunSnapshot, location_of, parts_without_metrics};
 use matyan_channels::Channels;
@@ -395,46 +395,74 @@ fn keep_latest(stored: &mut Vec<Value>, new: Value) {
     }
 }
 
-/// A data set of a search: only metrics of such data sets count.
+/// Maximum number of data sets in a search. Each of them is compared with each metric of a model.
+const MAX_DATASETS: usize = 100;
+
+/// A data set of a search: only metrics of such data sets count. A missing member fits every metric.
 struct SearchedDataset {
-    name: String,
+    name: Option<String>,
     digest: Option<String>,
 }
 
 impl SearchedDataset {
     fn parse(fields: &Fields) -> Result<Self> {
-        let digest = fields.text("dataset_digest")?.filter(|digest| !digest.is_empty());
-        Ok(Self { name: fields.required("dataset_name")?.to_owned(), digest: digest.map(str::to_owned) })
+        let text = |name: &str| {
+            let sent = fields.text(name);
+            sent.map(|text| text.filter(|text| !text.is_empty()).map(str::to_owned))
+        };
+        Ok(Self { name: text("dataset_name")?, digest: text("dataset_digest")? })
+    }
+
+    /// The data sets of a request, each with a name.
+    fn parse_all(fields: &Fields) -> Result<Vec<Self>> {
+        let datasets = fields.objects("datasets")?;
+        if datasets.len() > MAX_DATASETS {
+            return Err(MlflowError::invalid(format!(
+                "`datasets` has more than {MAX_DATASETS} entries: search for fewer data sets at once"
+            )));
+        }
+        let parse = |dataset: &Fields| dataset.required("dataset_name").and_then(|_| Self::parse(dataset));
+        datasets.iter().map(parse).collect()
     }
 
     fn has(&self, metric: &Value) -> bool {
-        metric["dataset_name"] == self.name
+        self.name.as_ref().is_none_or(|name| metric["dataset_name"] == *name)
             && self.digest.as_ref().is_none_or(|digest| metric["dataset_digest"] == *digest)
     }
 }
 
-/// A model in a search.
-struct FoundModel<'d> {
-    id: String,
-    content: Map<String, Value>,
-    /// Data sets of the search; empty if all metrics count.
-    datasets: &'d [SearchedDataset],
+/// The metrics of a model.
+fn metrics_of(content: &Map<String, Value>) -> &[Value] {
+    content.get("metrics").and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-impl FoundModel<'_> {
-    /// The metrics of these data sets, or all metrics if there are no data sets.
-    fn metrics_of(&self, datasets: &[SearchedDataset]) -> impl Iterator<Item = &Value> {
-        let metrics = self.content.get("metrics").and_then(Value::as_array).into_iter().flatten();
-        metrics
-            .filter(move |metric| datasets.is_empty() || datasets.iter().any(|dataset| dataset.has(metric)))
+/// A model in a search.
+struct FoundModel {
+    id: String,
+    content: Map<String, Value>,
+    /// Positions of the metrics that count in the filter.
+    counted: Vec<usize>,
+}
+
+impl FoundModel {
+    /// A model of which the metrics of these data sets count, or all metrics if there are no data sets. `None` if the
+    /// model has no metric of these data sets.
+    fn of(id: String, content: Map<String, Value>, datasets: &[SearchedDataset]) -> Option<Self> {
+        let counts =
+            |metric: &Value| datasets.is_empty() || datasets.iter().any(|dataset| dataset.has(metric));
+        let metrics = metrics_of(&content).iter().enumerate();
+        let counted: Vec<usize> =
+            metrics.filter(|(_, metric)| counts(metric)).map(|(position, _)| position).collect();
+        let is_of_datasets = datasets.is_empty() || !counted.is_empty();
+        is_of_datasets.then_some(Self { id, content, counted })
     }
 
-    fn is_of_datasets(&self) -> bool {
-        self.datasets.is_empty() || self.metrics_of(self.datasets).next().is_some()
-    }
-
-    /// The value with a name; of a metric, the latest value for these data sets.
-    fn value_of(&self, identifier: &Identifier, datasets: &[SearchedDataset]) -> Result<Option<LocalValue>> {
+    /// The value with a name; of a metric, the latest of these values.
+    fn value_of<'m>(
+        &self,
+        identifier: &Identifier,
+        metrics: impl Iterator<Item = &'m Value>,
+    ) -> Result<Option<LocalValue>> {
         let key = identifier.key.as_str();
         let text_in = |name: &str| {
             let members = self.content.get(name).and_then(Value::as_object);
@@ -445,8 +473,7 @@ impl FoundModel<'_> {
             IdentifierKind::Tag => Ok(text_in("tags")),
             IdentifierKind::Param => Ok(text_in("params")),
             IdentifierKind::Metric => {
-                let latest = self
-                    .metrics_of(datasets)
+                let latest = metrics
                     .filter(|metric| metric["key"] == key)
                     .max_by_key(|metric| (metric["step"].as_i64(), metric["timestamp"].as_i64()));
                 Ok(latest.and_then(|metric| read_float(&metric["value"])).map(LocalValue::Number))
@@ -475,38 +502,40 @@ impl FoundModel<'_> {
     }
 }
 
-impl Searched for FoundModel<'_> {
+impl Searched for FoundModel {
     fn value(&self, identifier: &Identifier) -> Result<Option<LocalValue>> {
-        self.value_of(identifier, self.datasets)
+        let metrics = metrics_of(&self.content);
+        self.value_of(identifier, self.counted.iter().map(|position| &metrics[*position]))
     }
 }
 
-/// The order of a search of models. A key that is a metric may be for one data set.
+/// The order of a search of models. A key that is a metric may be for one data set, whatever the data sets of the
+/// search are.
 struct ModelOrder {
     keys: Vec<OrderKey>,
-    /// The data set of each key: none, or one.
-    datasets: Vec<Vec<SearchedDataset>>,
+    /// The data set of each key.
+    datasets: Vec<SearchedDataset>,
 }
 
 impl ModelOrder {
     fn parse(fields: &Fields) -> Result<Self> {
+        let keys = fields.objects("order_by")?;
+        order::check_length(keys.len())?;
         let mut order = Self { keys: Vec::new(), datasets: Vec::new() };
-        for key in fields.objects("order_by")? {
+        for key in keys {
             let identifier = filter::parse_identifier(key.required("field_name")?)?;
             let is_descending = !key.flag_or("ascending", true)?;
             order.keys.push(OrderKey { identifier, is_descending });
-            let has_dataset = key.text("dataset_name")?.is_some_and(|name| !name.is_empty());
-            let dataset = has_dataset.then(|| SearchedDataset::parse(&key)).transpose()?;
-            order.datasets.push(dataset.into_iter().collect());
+            order.datasets.push(SearchedDataset::parse(&key)?);
         }
         Ok(order)
     }
 
-    fn sort<'d>(&self, found: Vec<FoundModel<'d>>) -> Result<Vec<FoundModel<'d>>> {
+    fn sort(&self, found: Vec<FoundModel>) -> Result<Vec<FoundModel>> {
         sort_by_values(found, &self.keys, |model, position| {
-            let datasets = self.datasets[position].as_slice();
-            let datasets = if datasets.is_empty() { model.datasets } else { datasets };
-            model.value_of(&self.keys[position].identifier, datasets)
+            let dataset = &self.datasets[position];
+            let metrics = metrics_of(&model.content).iter().filter(|metric| dataset.has(metric));
+            model.value_of(&self.keys[position].identifier, metrics)
         })
     }
 }
@@ -515,15 +544,15 @@ pub(crate) async fn search(channels: &Channels, fields: &Fields) -> Result<Value
     let filter = filter::parse(fields.text("filter")?.unwrap_or_default())?;
     let order = ModelOrder::parse(fields)?;
     let size = fields.max_results(DEFAULT_RESULTS, MAX_RESULTS)?;
-    let experiment_ids = fields.texts("experiment_ids")?;
-    let datasets = fields.objects("datasets")?;
-    let datasets = datasets.iter().map(SearchedDataset::parse).collect::<Result<Vec<_>>>()?;
+    let experiment_ids: BTreeSet<String> = fields.texts("experiment_ids")?.into_iter().collect();
+    let datasets = SearchedDataset::parse_all(fields)?;
     let mut found = documents::list(channels, LOGGED_MODELS, |stored| {
-        let model = FoundModel { id: stored.name, content: stored.content, datasets: &datasets };
-        let is_in = experiment_ids.iter().any(|id| id == member(&model.content, "experiment_id"));
-        let is_live = !is_deleted(&model.content);
-        let is_wanted = matches(&model, &filter)? && is_in && is_live && model.is_of_datasets();
-        Ok(is_wanted.then_some(model))
+        let is_in = experiment_ids.contains(member(&stored.content, "experiment_id"));
+        if !is_in || is_deleted(&stored.content) {
+            return Ok(None);
+        }
+        let Some(model) = FoundModel::of(stored.name, stored.content, &datasets) else { return Ok(None) };
+        Ok(matches(&model, &filter)?.then_some(model))
     })
     .await?;
     found.sort_by_key(|model| (std::cmp::Reverse(integer(&model.content, "created_ms")), model.id.clone()));
@@ -567,12 +596,13 @@ mod tests {
             {"key": "a", "value": 0.7, "dataset_name": "test", "dataset_digest": "2"},
         ]});
         let content = content.as_object().unwrap();
-        let finds = |datasets: Value, filter: &str| {
+        let finds = |datasets: Value, filter: &str| -> Result<bool> {
             let fields = Fields::of_json(json!({"datasets": datasets}).to_string().as_bytes())?;
-            let datasets = fields.objects("datasets")?;
-            let datasets = datasets.iter().map(SearchedDataset::parse).collect::<Result<Vec<_>>>()?;
-            let model = FoundModel { id: String::new(), content: content.clone(), datasets: &datasets };
-            Ok::<_, MlflowError>(matches(&model, &filter::parse(filter)?)? && model.is_of_datasets())
+            let datasets = SearchedDataset::parse_all(&fields)?;
+            let Some(model) = FoundModel::of(String::new(), content.clone(), &datasets) else {
+                return Ok(false);
+            };
+            matches(&model, &filter::parse(filter)?)
         };
         assert!(finds(json!([]), "").unwrap());
         assert!(finds(json!([{"dataset_name": "train"}]), "").unwrap());
@@ -582,26 +612,35 @@ mod tests {
         assert!(finds(json!([{"dataset_name": "test", "dataset_digest": "2"}]), "metrics.a > 0.6").unwrap());
         assert!(!finds(json!([{"dataset_name": "train"}]), "metrics.a > 0.6").unwrap());
         finds(json!([{"dataset_digest": "2"}]), "").unwrap_err();
+        let many = |count: usize| Value::Array(vec![json!({"dataset_name": "train"}); count]);
+        assert!(finds(many(MAX_DATASETS), "").unwrap());
+        let refused = finds(many(MAX_DATASETS + 1), "").unwrap_err();
+        assert!(refused.message.contains("`datasets`"), "{}", refused.message);
     }
 
     #[test]
     fn models_are_sorted_by_a_metric_of_a_data_set() {
+        let searched = json!({"datasets": [{"dataset_name": "train"}]});
+        let searched = Fields::of_json(searched.to_string().as_bytes()).unwrap();
+        let searched = SearchedDataset::parse_all(&searched).unwrap();
         let model = |id: &str, train: f64, test: f64| {
             let content = json!({"metrics": [
-                {"key": "a", "value": train, "step": 1, "dataset_name": "train"},
-                {"key": "a", "value": test, "step": 1, "dataset_name": "test"},
+                {"key": "a", "value": train, "step": 1, "dataset_name": "train", "dataset_digest": "1"},
+                {"key": "a", "value": test, "step": 2, "dataset_name": "test", "dataset_digest": "2"},
             ]});
-            FoundModel { id: id.to_owned(), content: content.as_object().unwrap().clone(), datasets: &[] }
+            FoundModel::of(id.to_owned(), content.as_object().unwrap().clone(), &searched).unwrap()
         };
-        let sorted = |dataset: &str| {
-            let key = json!({"field_name": "metrics.a", "ascending": true, "dataset_name": dataset});
+        let sorted = |dataset: &str, digest: &str| {
+            let key = json!({"field_name": "metrics.a", "dataset_name": dataset, "dataset_digest": digest});
             let fields = Fields::of_json(json!({"order_by": [key]}).to_string().as_bytes()).unwrap();
             let models = vec![model("x", 1.0, 4.0), model("y", 2.0, 3.0)];
             let sorted = ModelOrder::parse(&fields).unwrap().sort(models).unwrap();
             sorted.into_iter().map(|model| model.id).collect::<Vec<_>>()
         };
-        assert_eq!(sorted("train"), ["x", "y"]);
-        assert_eq!(sorted("test"), ["y", "x"]);
+        assert_eq!(sorted("train", ""), ["x", "y"]);
+        assert_eq!(sorted("test", ""), ["y", "x"]);
+        assert_eq!(sorted("", "1"), ["x", "y"]);
+        assert_eq!(sorted("", ""), ["y", "x"], "the latest value of any data set");
     }
 
     #[test]

@@ -13,11 +13,17 @@ pub(crate) struct OrderKey {
     pub(crate) is_descending: bool,
 }
 
-/// Parses the keys of an order.
-pub(crate) fn parse(texts: &[String]) -> Result<Vec<OrderKey>> {
-    if texts.len() > MAX_KEYS {
+/// Refuses an order with too many keys.
+pub(crate) fn check_length(keys: usize) -> Result<()> {
+    if keys > MAX_KEYS {
         return Err(MlflowError::invalid(format!("`order_by` has more than {MAX_KEYS} keys")));
     }
+    Ok(())
+}
+
+/// Parses the keys of an order.
+pub(crate) fn parse(texts: &[String]) -> Result<Vec<OrderKey>> {
+    check_length(texts.len())?;
     let mut keys: Vec<OrderKey> = Vec::new();
     for text in texts {
         let key = parse_key(text)?;

@@ -40,7 +40,7 @@ impl Pattern {
     }
 
     /// A condition of MatyanQL on the text of the expression `value`: true for the texts that match, except that a `_`
-    /// between two `%` stands for itself only.
+    /// after another character of a piece between two `%` stands for itself only.
     pub(crate) fn query(&self, value: &str) -> String {
         let Some((first, rest)) = self.pieces.split_first() else { return format!("{value} == ''") };
         let Some((last, middle)) = rest.split_last() else {
@@ -128,18 +128,49 @@ fn at_end(value: &str, piece: &[Option<char>]) -> Vec<String> {
 }
 
 /// The conditions that pieces follow each other between the first and the last piece. MatyanQL finds texts without
-/// wildcards, so a `_` stands for itself here. MLflow's own client searches for the names of files like that.
+/// wildcards, so a `_` after another character of its piece stands for itself here. MLflow's own client searches for the
+/// names of files like that. A `_` at the beginning of a piece moves the place from which the rest is searched.
 fn in_between(value: &str, begin: usize, middle: &[Vec<Option<char>>], end: usize) -> Vec<String> {
     let mut conditions = Vec::new();
-    let mut from = begin.to_string();
-    for (number, piece) in middle.iter().filter(|piece| !piece.is_empty()).enumerate() {
-        let text: String = piece.iter().map(|letter| letter.unwrap_or('_')).collect();
-        let place = format!("place{number}");
+    let mut found: Option<FoundPiece> = None;
+    let mut wildcards = 0;
+    for piece in middle {
+        let text: String = piece.iter().skip_while(|it| it.is_none()).map(|it| it.unwrap_or('_')).collect();
+        let length = text.chars().count();
+        wildcards += piece.len() - length;
+        if text.is_empty() {
+            continue;
+        }
+        let from = match found {
+            None => (begin + wildcards).to_string(),
+            Some(before) => before.after(wildcards),
+        };
+        let place = format!("place{}", conditions.len());
         conditions
             .push(format!("({place} := {value}.find({}, {from}, len({value}) - {end})) >= 0", quote(&text)));
-        from = format!("{place} + {}", piece.len());
+        found = Some(FoundPiece { place, length });
+        wildcards = 0;
+    }
+    if let Some(last) = found
+        && wildcards > 0
+    {
+        conditions.push(format!("{} <= len({value}) - {end}", last.after(wildcards)));
     }
     conditions
+}
+
+/// A piece that a condition finds.
+struct FoundPiece {
+    /// The variable with the place of the piece.
+    place: String,
+    length: usize,
+}
+
+impl FoundPiece {
+    /// The place that is this number of characters after the piece.
+    fn after(&self, characters: usize) -> String {
+        format!("{} + {}", self.place, self.length + characters)
+    }
 }
 
 #[cfg(test)]
@@ -187,5 +218,12 @@ mod tests {
             "len(v) >= 3 and v.startswith('a') and v.endswith('c') and (place0 := v.find('b', 1, len(v) - 1)) >= 0",
         );
         check("%a_b%", "len(v) >= 3 and (place0 := v.find('a_b', 0, len(v) - 0)) >= 0");
+        check("%_%", "len(v) >= 1");
+        check("%_a%", "len(v) >= 2 and (place0 := v.find('a', 1, len(v) - 0)) >= 0");
+        check(
+            "a%_%_b%__%c",
+            "len(v) >= 7 and v.startswith('a') and v.endswith('c') and (place0 := v.find('b', 3, len(v) - 1)) >= 0 \
+             and place0 + 3 <= len(v) - 1",
+        );
     }
 }

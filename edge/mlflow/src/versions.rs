@@ -8,7 +8,9 @@ use crate::error::{MlflowError, Result};
 use crate::fields::{Fields, missing};
 use crate::logged_models;
 use crate::names::{check_length, is_model_id};
-use crate::registry::{PROMPT_TAG, check_model_tag, description, is_prompt, model_tags, next_number};
+use crate::registry::{
+    PROMPT_TAG, check_model_tag, description, is_prompt, is_stored_prompt, model_tags, next_number,
+};
 use crate::registry_store::{self, RegisteredModel, no_version, stage, version_number};
 use crate::version_view::version_view;
 use matyan_channels::Channels;
@@ -66,25 +68,61 @@ fn copied_version(source: &str) -> Option<(&str, u64)> {
     Some((name, number.parse().ok().filter(|_| is_number)?))
 }
 
-/// The location of the files of a version.
-async fn files_of(channels: &Channels, version: &Map<String, Value>) -> Result<String> {
-    let location = match member(version, "location") {
+/// The stored location of the files of a version, which may name another version or a logged model.
+fn stored_location(version: &Map<String, Value>) -> &str {
+    match member(version, "location") {
         "" => member(version, "source"),
         location => location,
-    };
-    match location.strip_prefix("models:/").filter(|id| is_model_id(id)) {
-        Some(model_id) => logged_models::artifact_uri(channels, model_id).await,
-        None => Ok(location.to_owned()),
     }
+}
+
+/// The stored location of the files of a version that is copied. A prompt has no files, and its source may be any text.
+fn copied_location(version: &Map<String, Value>) -> Result<&str> {
+    if is_stored_prompt(version) {
+        return Err(MlflowError::invalid(
+            "Invalid model version source: it is a version of a prompt, which has no files. Use a version of a model as \
+             the source.",
+        ));
+    }
+    let location = stored_location(version);
+    check_source(location)?;
+    Ok(location)
+}
+
+/// Maximum number of copies between a version and its files.
+const MAX_COPIES: usize = 10;
+
+/// The location of files. A location that names a version is the location of the files of this version. A version that
+/// was copied earlier may have the name of a version as its location.
+async fn found_location(channels: &Channels, stored: &str) -> Result<String> {
+    let mut location = stored.to_owned();
+    for _ in 0..=MAX_COPIES {
+        let Some((name, number)) = copied_version(&location) else {
+            return match location.strip_prefix("models:/").filter(|id| is_model_id(id)) {
+                Some(model_id) => logged_models::artifact_uri(channels, model_id).await,
+                None => Ok(location),
+            };
+        };
+        let model = registry_store::find(channels, name).await?;
+        let copied = model.version(number).ok_or_else(|| no_version(name, &number.to_string()))?;
+        location = copied_location(copied)?.to_owned();
+    }
+    Err(MlflowError::invalid(format!(
+        "Invalid model version source: '{}' is a copy of more than {MAX_COPIES} versions in a row. Use the location of the \
+         files as the source.",
+        stored.escape_debug()
+    )))
 }
 
 /// The location of the files of a new version if its source does not say it: a copy has the files of the version that
 /// it was made of. It is found now, because that version may be deleted later.
 async fn location_by_source(channels: &Channels, source: &str) -> Result<String> {
-    let Some((name, number)) = copied_version(source) else { return Ok(String::new()) };
-    let model = registry_store::find(channels, name).await?;
-    let copied = model.version(number).ok_or_else(|| no_version(name, &number.to_string()))?;
-    files_of(channels, copied).await
+    if copied_version(source).is_none() {
+        return Ok(String::new());
+    }
+    let location = found_location(channels, source).await?;
+    check_source(&location)?;
+    Ok(location)
 }
 
 pub(crate) async fn create(channels: &Channels, fields: &Fields) -> Result<Value> {
@@ -200,7 +238,7 @@ pub(crate) async fn download_uri(channels: &Channels, fields: &Fields) -> Result
     let version = fields.identifier("version")?;
     let number = version_number(&version)?;
     let found = model.version(number).ok_or_else(|| no_version(&model.name, &version))?;
-    Ok(json!({"artifact_uri": files_of(channels, found).await?}))
+    Ok(json!({"artifact_uri": found_location(channels, stored_location(found)).await?}))
 }
 
 pub(crate) async fn set_tag(channels: &Channels, fields: &Fields) -> Result<Value> {
@@ -249,6 +287,21 @@ mod tests {
         for source in ["s3://b/c", "mlflow-artifacts:/0/r/artifacts/m", "runs:/r/m", "models:/m-1"] {
             check_source(source).unwrap();
         }
+    }
+
+    #[test]
+    fn a_copy_has_the_location_of_a_model_and_no_other_text() {
+        let location = |version: Value| copied_location(version.as_object().unwrap()).map(str::to_owned);
+        let prompt = json!({"source": "s3://b/c", "tags": {PROMPT_TAG: "true"}});
+        assert!(location(prompt).unwrap_err().message.contains("prompt"));
+        // The tag of the prompt was deleted.
+        for source in ["file:///etc", PROMPT_SOURCES[0], ""] {
+            location(json!({"source": source, "tags": {}})).expect_err(source);
+        }
+        location(json!({"source": "s3://b/c", "location": "file:///etc"})).unwrap_err();
+        assert_eq!(location(json!({"source": "s3://b/c", "location": ""})).unwrap(), "s3://b/c");
+        assert_eq!(location(json!({"source": "models:/m/1", "location": "s3://b/c"})).unwrap(), "s3://b/c");
+        assert_eq!(location(json!({"source": "models:/m/1"})).unwrap(), "models:/m/1");
     }
 
     #[test]

@@ -281,7 +281,8 @@ async fn a_version_names_the_runs_that_have_used_it() {
     assert_eq!(answer["data"]["project"]["artifact"]["usedBy"], expected, "{answer}");
     let request: search::RunsRequest = port.backend.last_request(SEARCH_RUNS);
     let text = request.query.unwrap().text;
-    assert_eq!(text, r#"run['wandb', 'used_artifacts', "x"] is not None"#);
+    assert_eq!(text, r#"run['wandb', 'used_artifacts', "x"] == True"#);
+    assert!(request.parts.unwrap().param_paths.is_empty(), "only the names of the runs are wanted");
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use crate::call::{CallContext, entity_or_default};
 use crate::documents::{self, ARTIFACTS, COLLECTIONS};
 use crate::error::{Result, WandbError};
 use crate::files::{ARTIFACT_FOLDER, connection, known_size, listed_below, page, read_url, size};
+use crate::json_text::check_values;
 use crate::names::{RunName, digest, time_text};
 use crate::node::{Arguments, Node};
 use crate::run_view::{ENTITY, RunSnapshot, project_node};
@@ -17,6 +18,9 @@ pub(crate) const LATEST: &str = "latest";
 
 /// The name of a manifest among the files of its version.
 pub(crate) const MANIFEST: &str = "wandb_manifest.json";
+
+/// The state of a version with all its files.
+pub(crate) const COMMITTED: &str = "COMMITTED";
 
 /// W&B's term for a version that is never deleted automatically.
 const NO_TTL: i64 = -2;
@@ -283,6 +287,21 @@ fn is_oldest_first(order: Option<&str>) -> Result<bool> {
     }
 }
 
+/// Refuses filters that would leave out versions. A client without filters asks for versions with all their files, and a
+/// collection has no others.
+fn check_filters(filters: Option<&str>) -> Result<()> {
+    let Some(text) = filters else { return Ok(()) };
+    check_values("`filters`", text.as_bytes())?;
+    let filters: Value = serde_json::from_str(text)
+        .map_err(|error| WandbError::invalid(format!("`filters` is not JSON: {error}")))?;
+    if filters.is_null() || filters == json!({}) || filters == json!({"state": COMMITTED}) {
+        return Ok(());
+    }
+    Err(WandbError::invalid(
+        "`filters` of the versions of a collection are not supported: list all versions, and choose among them",
+    ))
+}
+
 /// The versions of a collection, newest first unless the caller wants another order.
 pub(crate) async fn versions_of(
     context: &CallContext,
@@ -291,6 +310,7 @@ pub(crate) async fn versions_of(
 ) -> Result<Value> {
     let (project, name, entity) =
         (sequence.known("_project")?, sequence.known("name")?, sequence.known(ENTITY)?);
+    check_filters(arguments.text("filters")?)?;
     let full = collection_name(project, name)?;
     let members = documents::read(&context.channels, COLLECTIONS, &full).await?.unwrap_or_default();
     let (start, length) = page(arguments)?;
@@ -459,6 +479,17 @@ mod tests {
             assert_eq!(is_oldest_first(order), Ok(is_ascending), "{order:?}");
         }
         is_oldest_first(Some("size")).unwrap_err();
+    }
+
+    #[test]
+    fn filters_of_versions_are_refused() {
+        for filters in [None, Some("null"), Some("{}"), Some(r#"{"state": "COMMITTED"}"#)] {
+            check_filters(filters).unwrap();
+        }
+        for filters in [r#"{"tags": "best"}"#, r#"{"state": "PENDING"}"#, "[]", "{"] {
+            let error = check_filters(Some(filters)).unwrap_err();
+            assert!(error.message.contains("`filters`"), "{error}");
+        }
     }
 
     #[test]

@@ -8,8 +8,8 @@
 use serde_json::{Value, json};
 
 use crate::artifact_view::{
-    LATEST, MANIFEST, Members, artifact_id, collection_name, entity_of, has_files, node, text, totals,
-    versions,
+    COMMITTED, LATEST, MANIFEST, Members, artifact_id, collection_name, entity_of, has_files, node, text,
+    totals, versions,
 };
 use crate::batch::{RunBatch, publish, publish_and_wait, wait_for_published};
 use crate::call::{CallContext, entity_or_default, project_or_default};
@@ -24,7 +24,6 @@ use crate::parted_uploads;
 use crate::run_view::{RunSnapshot, parts_to_change};
 use crate::runs::{find_parts, no_run};
 
-const COMMITTED: &str = "COMMITTED";
 const PENDING: &str = "PENDING";
 const DELETED: &str = "DELETED";
 

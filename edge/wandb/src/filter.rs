@@ -32,7 +32,7 @@ pub(crate) fn query(project: &str, filters: Option<&str>) -> Result<String> {
 
 /// A query for the runs that have used a version of an artifact.
 pub(crate) fn users_of(artifact_id: &str) -> String {
-    format!("run['{WANDB}', '{USED_ARTIFACTS}', {}] is not None", quoted(artifact_id))
+    format!("run['{WANDB}', '{USED_ARTIFACTS}', {}] == True", quoted(artifact_id))
 }
 
 fn all(project: &str, conditions: &Map<String, Value>, depth: usize) -> Result<String> {
@@ -454,7 +454,7 @@ mod tests {
 
     #[test]
     fn users_of_an_artifact_have_its_id() {
-        assert_eq!(users_of("1\"f"), r#"run['wandb', 'used_artifacts', "1\"f"] is not None"#);
+        assert_eq!(users_of("1\"f"), r#"run['wandb', 'used_artifacts', "1\"f"] == True"#);
     }
 
     #[test]

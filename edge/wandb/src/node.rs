@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use async_graphql::SelectionField;
 use async_graphql::dynamic::{FieldValue, TypeRef};
 use serde_json::Value;
 
@@ -28,6 +29,26 @@ impl Node {
     /// A member that the resolver of the object always sets.
     pub(crate) fn known(&self, name: &'static str) -> Result<&str> {
         self.text(name).ok_or_else(|| WandbError::broken(name))
+    }
+}
+
+/// What a client has selected below a field, on all levels. These are at most `MAX_FIELDS` fields, which was checked.
+#[derive(Clone, Copy)]
+pub(crate) struct Selection<'c>(SelectionField<'c>);
+
+impl<'c> Selection<'c> {
+    pub(crate) fn new(field: SelectionField<'c>) -> Self {
+        Self(field)
+    }
+
+    /// The number of fields.
+    pub(crate) fn count(self) -> usize {
+        self.0.selection_set().map(|child| 1 + Self(child).count()).sum()
+    }
+
+    /// Returns whether one of these fields is selected.
+    pub(crate) fn has_any(self, names: &[&str]) -> bool {
+        self.0.selection_set().any(|child| names.contains(&child.name()) || Self(child).has_any(names))
     }
 }
 

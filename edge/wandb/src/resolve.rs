@@ -13,7 +13,7 @@ use crate::error::{Result, WandbError};
 use crate::files;
 use crate::history;
 use crate::names::{MADE_ARTIFACTS, RunName, USED_ARTIFACTS};
-use crate::node::{Arguments, Node};
+use crate::node::{Arguments, Node, Selection};
 use crate::run_view::{ENTITY, RUN_ID, RunSnapshot, entity_node, project_node};
 use crate::runs;
 use crate::search;
@@ -35,6 +35,7 @@ pub(crate) async fn resolve(
     field: &str,
     node: &Node,
     arguments: &Arguments,
+    selection: Selection<'_>,
 ) -> Result<Value> {
     let context = &call.context;
     match parent {
@@ -44,7 +45,7 @@ pub(crate) async fn resolve(
         "Project" => project(context, node, field, arguments).await,
         "Run" => run(context, node, field, arguments).await,
         "File" if field == "url" => files::url(context, node, arguments).await,
-        "Artifact" => artifact(context, node, field, arguments).await,
+        "Artifact" => artifact(context, node, field, arguments, selection).await,
         "ArtifactSequence" => sequence(context, node, field, arguments).await,
         "ArtifactType" => artifact_type(context, node, field, arguments).await,
         "ArtifactCollectionMembership" if field == "files" => {
@@ -228,7 +229,13 @@ async fn internal_config(context: &CallContext, node: &Node, arguments: &Argumen
     Ok(run.map_or(Value::Null, |run| run.internal_config(&keys).into()))
 }
 
-async fn artifact(context: &CallContext, node: &Node, field: &str, arguments: &Arguments) -> Result<Value> {
+async fn artifact(
+    context: &CallContext,
+    node: &Node,
+    field: &str,
+    arguments: &Arguments,
+    selection: Selection<'_>,
+) -> Result<Value> {
     // The artifact in the answer to a mutation may have its id only.
     if node.text("_runId").is_none() {
         return Ok(node.get(field).clone());
@@ -237,7 +244,7 @@ async fn artifact(context: &CallContext, node: &Node, field: &str, arguments: &A
         "files" | "filesByManifestEntries" => artifact_view::files(context, node, arguments).await,
         "currentManifest" => artifact_view::manifest(context, node).await,
         "createdBy" => artifact_view::creator(context, node).await,
-        "usedBy" => search::users_of(context, node).await,
+        "usedBy" => search::users_of(context, node, selection).await,
         "artifactMemberships" => Ok(json!({
             "edges": [{"node": {
                 "id": node.get("id"),

@@ -47,6 +47,10 @@ pub(crate) fn parts_without_params() -> RunParts {
     RunParts { props: true, ..RunParts::default() }
 }
 
+/// Members of a run's node that are made of its params.
+pub(crate) const PARAM_MEMBERS: [&str; 9] =
+    ["config", "summaryMetrics", "group", "groupName", "jobType", "commit", "host", "user", "runInfo"];
+
 impl RunSnapshot {
     pub(crate) fn new(run: Run) -> Result<Self> {
         let params = if run.params.is_empty() { Ok(Map::new()) } else { cbor::decode_map(&run.params) };
@@ -242,5 +246,34 @@ mod tests {
         let props = Props { tags: vec![tag("b"), tag("a")], ..Props::default() };
         let run = RunSnapshot { run_id: String::new(), props, params: Map::new() };
         assert_eq!(run.tags(), ["a", "b"]);
+    }
+
+    #[test]
+    fn members_that_are_made_of_params_are_known() {
+        let run = RunSnapshot { run_id: "r:p".to_owned(), props: Props::default(), params: Map::new() };
+        let text = |name: &str| Value::Text(name.to_owned());
+        let reported = [names::GROUP, names::JOB_TYPE, names::COMMIT, names::HOST, names::USER]
+            .into_iter()
+            .chain([names::PROGRAM, names::REPO])
+            .map(|name| (name.to_owned(), text(name)))
+            .collect();
+        let lr = Value::Map(Map::from([("lr".to_owned(), Value::Float(0.1))]));
+        let params = Map::from([
+            (WANDB.to_owned(), Value::Map(reported)),
+            (CONFIG.to_owned(), lr.clone()),
+            (SUMMARY.to_owned(), lr),
+        ]);
+        let with_params = RunSnapshot { params, ..run.clone() }.node("e");
+        let without = run.node("e");
+        let members = with_params.as_object().unwrap();
+        let mut changed: Vec<&str> = members
+            .iter()
+            .filter(|(name, value)| without[name.as_str()] != **value)
+            .map(|(name, _)| name.as_str())
+            .collect();
+        let mut expected = PARAM_MEMBERS;
+        changed.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(changed, expected);
     }
 }

@@ -13,14 +13,14 @@ use async_graphql::parser::parse_schema;
 use async_graphql::parser::types::{
     BaseType, FieldDefinition, InputValueDefinition, Type, TypeDefinition, TypeKind, TypeSystemDefinition,
 };
-use async_graphql::{Positioned, SelectionField, ValidationMode};
+use async_graphql::{Positioned, ValidationMode};
 use futures::future::BoxFuture;
 use serde_json::Value;
 
 use crate::budget::{Resource, held_bytes};
 use crate::call::GraphqlCall;
 use crate::error::Result;
-use crate::node::{Arguments, Node, field_value};
+use crate::node::{Arguments, Node, Selection, field_value};
 use crate::resolve::resolve;
 
 const TEXT: &str = include_str!("schema.graphql");
@@ -109,7 +109,6 @@ fn field(parent: &str, definition: &FieldDefinition, scalars: &HashSet<&str>) ->
         parent: parent.to_owned(),
         name: definition.name.node.to_string(),
         is_scalar: scalars.contains(ty.type_name()),
-        is_list: matches!(definition.ty.node.base, BaseType::List(_)),
         has_pages: definition
             .arguments
             .iter()
@@ -130,7 +129,6 @@ struct FieldPlace {
     name: String,
     ty: TypeRef,
     is_scalar: bool,
-    is_list: bool,
     /// Whether clients choose how many rows they get.
     has_pages: bool,
 }
@@ -146,7 +144,7 @@ fn answer<'a>(place: Arc<FieldPlace>, context: ResolverContext<'a>) -> FieldFutu
         if call.context.budget.refusal().is_some() {
             return Ok(None);
         }
-        let selected = if place.is_list { selected_fields(&context.ctx.field()) } else { 0 };
+        let selection = Selection::new(context.ctx.field());
         let node = context.parent_value.downcast_ref::<Node>().cloned().unwrap_or_default();
         let arguments = context
             .args
@@ -154,7 +152,7 @@ fn answer<'a>(place: Arc<FieldPlace>, context: ResolverContext<'a>) -> FieldFutu
             .map(|(name, value)| Ok((name.to_string(), value.as_value().clone().into_json()?)))
             .collect::<serde_json::Result<serde_json::Map<String, Value>>>()?;
         let arguments = Arguments::new(Value::Object(arguments));
-        match resolved(call, &place, &node, &arguments, selected).await {
+        match resolved(call, &place, &node, &arguments, selection).await {
             Ok(value) => Ok(field_value(value, &place.ty, place.is_scalar)),
             Err(error) => {
                 call.report(&error);
@@ -170,28 +168,27 @@ fn resolved<'c>(
     place: &'c FieldPlace,
     node: &'c Node,
     arguments: &'c Arguments,
-    selected: usize,
+    selection: Selection<'c>,
 ) -> BoxFuture<'c, Result<Value>> {
-    Box::pin(charged(call, place, node, arguments, selected))
+    Box::pin(charged(call, place, node, arguments, selection))
 }
 
-/// The value of a field, charged to the request's budget. `selected` is the number of fields that the client has
-/// selected of each member of a list.
+/// The value of a field, charged to the request's budget.
 async fn charged(
     call: &GraphqlCall,
     place: &FieldPlace,
     node: &Node,
     arguments: &Arguments,
-    selected: usize,
+    selection: Selection<'_>,
 ) -> Result<Value> {
     let budget = &call.context.budget;
     if place.has_pages {
         budget.charge(Resource::Rows, page_rows(arguments))?;
     }
-    let value = resolve(call, &place.parent, &place.name, node, arguments).await?;
+    let value = resolve(call, &place.parent, &place.name, node, arguments, selection).await?;
     budget.charge(Resource::HeldBytes, held_bytes(&value))?;
     if let Value::Array(members) = &value {
-        budget.charge(Resource::Fields, members.len().saturating_mul(selected))?;
+        budget.charge(Resource::Fields, members.len().saturating_mul(selection.count()))?;
     }
     Ok(value)
 }
@@ -200,11 +197,6 @@ async fn charged(
 fn page_rows(arguments: &Arguments) -> usize {
     let wanted = ["first", "last"].into_iter().find_map(|name| arguments.integer(name).ok().flatten());
     usize::try_from(wanted.unwrap_or(DEFAULT_ROWS).clamp(1, MAX_ROWS)).unwrap_or(usize::MAX)
-}
-
-/// The number of fields below a field. It is at most `MAX_FIELDS`, which was checked.
-fn selected_fields(field: &SelectionField<'_>) -> usize {
-    field.selection_set().map(|child| 1 + selected_fields(&child)).sum()
 }
 
 fn input_value(definition: &InputValueDefinition) -> InputValue {

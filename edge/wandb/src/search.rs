@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use crate::call::CallContext;
 use crate::error::{Result, WandbError};
 use crate::filter;
-use crate::node::{Arguments, Node};
-use crate::run_view::{ENTITY, RunSnapshot, parts, project_node};
+use crate::node::{Arguments, Node, Selection};
+use crate::run_view::{ENTITY, PARAM_MEMBERS, RunSnapshot, parts, parts_without_params, project_node};
 
 /// Runs on a page.
 const DEFAULT_PAGE: i64 = 50;
@@ -34,12 +34,18 @@ pub(crate) async fn runs(context: &CallContext, project: &Node, arguments: &Argu
     fitting_page(context, entity, request).await
 }
 
-/// The runs that have used a version of an artifact, on one page.
-pub(crate) async fn users_of(context: &CallContext, artifact: &Node) -> Result<Value> {
+/// The runs that have used a version of an artifact, on one page. Their params are read only if the client has selected
+/// what is made of them, because configs take room that other runs of the page need.
+pub(crate) async fn users_of(
+    context: &CallContext,
+    artifact: &Node,
+    selection: Selection<'_>,
+) -> Result<Value> {
+    let parts = if selection.has_any(&PARAM_MEMBERS) { parts() } else { parts_without_params() };
     let request = RunsRequest {
         query: Some(Query { text: filter::users_of(artifact.known("id")?), ..Query::default() }),
         limit: u32::try_from(MAX_PAGE).unwrap_or(u32::MAX),
-        parts: Some(parts()),
+        parts: Some(parts),
         count: true,
         ..RunsRequest::default()
     };

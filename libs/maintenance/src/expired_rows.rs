@@ -1,5 +1,7 @@
 //! Removal of rows with a limited lifetime.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use matyan_model::{
     access::{credentials_sweep, principals_sweep},
     audit::{AUDIT_KEPT_US, audit_trim},
@@ -10,7 +12,7 @@ use matyan_model::{
     series::garbage_clear,
     study::unfinished_studies_drop,
 };
-use matyan_store::{Batch, Transaction, transact};
+use matyan_store::{Batch, Store, Transaction, transact};
 
 use crate::{Deps, Error, oldest_unapplied_us, paged_sweep::PagedSweep};
 
@@ -52,21 +54,41 @@ pub async fn trim_audit(deps: Deps<'_>) -> Result<(), Error> {
     PagedSweep::default().pages(trim_page).await.map(drop)
 }
 
-/// Clears tokens, sessions, links and sign-ins that have ended, and then forgets principals that have neither a role
-/// nor a token. A sweep that races with a renewal of a session is
-/// repeated by the next one.
-pub async fn sweep_credentials(deps: Deps<'_>) -> Result<(), Error> {
-    let mut batch = Batch::buffered();
-    credentials_sweep(&*deps.store.snapshot().await?, deps.now_us(), &mut batch).await?;
-    if !batch.mutations.is_empty() {
-        deps.store.commit(batch).await?;
+/// The sweep of credentials that have ended, and of principals that are left with neither a role nor a token.
+pub struct CredentialSweep {
+    /// Whether there may be such a principal. An earlier process may have left one.
+    may_have_unused_principal: AtomicBool,
+}
+
+impl Default for CredentialSweep {
+    fn default() -> Self {
+        Self { may_have_unused_principal: AtomicBool::new(true) }
     }
-    let forget_page = async |mut transaction: Transaction| {
-        let has_more = principals_sweep(&mut transaction).await?;
-        Ok::<_, Error>((transaction, !has_more))
-    };
-    let mut sweep = PagedSweep::default();
-    sweep.pages(async || Ok::<_, Error>(transact(deps.store, forget_page).await?.0)).await.map(drop)
+}
+
+impl CredentialSweep {
+    /// Clears tokens, sessions, links and sign-ins that have ended. Forgets unused principals if a token was cleared, and
+    /// in the first run. A sweep that races with a renewal of a session is repeated by the next one.
+    pub async fn run(&self, store: &dyn Store, now_us: i64) -> Result<(), Error> {
+        let mut batch = Batch::buffered();
+        if credentials_sweep(&*store.snapshot().await?, now_us, &mut batch).await? {
+            self.may_have_unused_principal.store(true, Ordering::Relaxed);
+        }
+        if !batch.mutations.is_empty() {
+            store.commit(batch).await?;
+        }
+        if !self.may_have_unused_principal.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let forget_page = async |mut transaction: Transaction| {
+            let has_more = principals_sweep(&mut transaction).await?;
+            Ok::<_, Error>((transaction, !has_more))
+        };
+        let mut sweep = PagedSweep::default();
+        sweep.pages(async || Ok::<_, Error>(transact(store, forget_page).await?.0)).await?;
+        self.may_have_unused_principal.store(false, Ordering::Relaxed);
+        Ok(())
+    }
 }
 
 /// Drops the staged rows of restores that were interrupted and never resumed.
@@ -108,4 +130,62 @@ pub async fn sweep_producers(deps: Deps<'_>) -> Result<(), Error> {
     };
     let mut sweep = PagedSweep::default();
     sweep.pages(async || Ok::<_, Error>(transact(deps.store, sweep_page).await?.0)).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use matyan_model::access::{
+        Credential, CredentialKind, Grant, credential_put, grant_put, grant_remove, principal_is_active,
+    };
+    use matyan_proto::access::v1::Role;
+    use matyan_store::embedded::EmbeddedStore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_principal_without_a_role_is_forgotten_with_its_last_token() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let store = EmbeddedStore::open(directory.path(), Default::default()).await.unwrap();
+        let sweep = CredentialSweep::default();
+        sweep.run(&store, 0).await.unwrap();
+        let grant = Grant {
+            principal: "ci".to_owned(),
+            project: None,
+            role: Role::Ingest,
+            granted_us: 0,
+            granted_by: "op".to_owned(),
+            provider: None,
+        };
+        let token = Credential {
+            digest: [1; 32],
+            kind: CredentialKind::Token,
+            principal: "ci".to_owned(),
+            label: String::new(),
+            created_us: 0,
+            created_by: "op".to_owned(),
+            expires_us: Some(200),
+            project: None,
+            role: None,
+        };
+        let put = async |mut transaction: Transaction| {
+            let granted = grant_put(&mut transaction, &grant).await?;
+            Ok::<_, Error>((transaction, granted))
+        };
+        transact(&store, put).await.unwrap().0.unwrap();
+        let put = async |mut transaction: Transaction| {
+            let put = credential_put(&mut transaction, &token).await?;
+            Ok::<_, Error>((transaction, put))
+        };
+        transact(&store, put).await.unwrap().0.unwrap();
+        let remove = async |mut transaction: Transaction| {
+            let removed = grant_remove(&mut transaction, "ci", None).await?;
+            Ok::<_, Error>((transaction, removed))
+        };
+        assert!(transact(&store, remove).await.unwrap().0.unwrap());
+        let is_there = async || principal_is_active(&*store.snapshot().await.unwrap(), "ci").await.unwrap();
+        sweep.run(&store, 100).await.unwrap();
+        assert!(is_there().await, "its token is valid");
+        sweep.run(&store, i64::MAX).await.unwrap();
+        assert!(!is_there().await);
+    }
 }

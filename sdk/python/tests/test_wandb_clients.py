@@ -362,17 +362,19 @@ artifact.aliases.append("best")
 artifact.save()
 print(api.artifact("matyan/{project}/data:best").version)
 print(*[version.version for version in api.artifacts("dataset", "matyan/{project}/data")])
+print([user.id for user in artifact.used_by()] == [run.id])
 """
 
 
 def test_artifacts_have_versions_and_aliases(client, shared_server):
     project = f"artifacts-{client.directory.name}"
     printed = client.run(ARTIFACTS.format(project=project), shared_server.url)
-    latest, first, best, versions = printed.splitlines()
+    latest, first, best, versions, is_used = printed.splitlines()
     assert latest == "v1 two"
     assert first == "v0 one 1"
     assert best == "v1"
     assert versions == "v1 v0"
+    assert is_used == "True"
 
 
 LOG_DATA = """

@@ -420,8 +420,9 @@ fn is_swept(expired: &Credential, now_us: i64, is_full: bool) -> bool {
     }
 }
 
-/// Clears credentials that have expired.
-pub async fn credentials_sweep(snapshot: &dyn Snapshot, now_us: i64, batch: &mut Batch) -> Result<()> {
+/// Clears credentials that have expired. Returns whether a token is among them.
+pub async fn credentials_sweep(snapshot: &dyn Snapshot, now_us: i64, batch: &mut Batch) -> Result<bool> {
+    let mut has_token = false;
     for (key, value) in rows::scan_all(snapshot, &keys::credentials()).await? {
         // A damaged row must not keep the other rows.
         let Some(credential) = rows::readable(Credential::decode(&key, &value))? else { continue };
@@ -429,9 +430,10 @@ pub async fn credentials_sweep(snapshot: &dyn Snapshot, now_us: i64, batch: &mut
             // A session stays if its use was stored since it was listed.
             batch.expect(key.clone(), Some(value));
             batch.clear(key);
+            has_token |= credential.is_token();
         }
     }
-    Ok(())
+    Ok(has_token)
 }
 
 /// Writes a credential to which no limit applies.

@@ -309,16 +309,25 @@ async fn principal_forget_unused(
     row: &Principal,
     taken: Taken<'_>,
 ) -> Result<()> {
-    let granted = grants_read(transaction, name).await?;
+    // Damaged rows that are not needed must not keep a role or a token from being taken.
+    if row.is_kept() {
+        return Ok(());
+    }
+    let taken_grant = match taken {
+        Taken::Role(project) => Some(keys::grant(name, project)),
+        Taken::Nothing | Taken::Token(_) => None,
+    };
+    let granted = rows::read_all(transaction, &keys::grants_of(name)).await?;
+    if granted.iter().any(|(key, _)| Some(key) != taken_grant.as_ref()) {
+        return Ok(());
+    }
     let credentials = credentials_read(transaction).await?;
-    let is_left =
-        |grant: &Grant| !matches!(taken, Taken::Role(project) if grant.project.as_deref() == project);
     let is_own_token = |token: &Credential| {
         token.principal == name
             && token.keeps_principal()
             && !matches!(taken, Taken::Token(digest) if token.digest == *digest)
     };
-    if !row.is_kept() && !granted.iter().any(is_left) && !credentials.iter().any(is_own_token) {
+    if !credentials.iter().any(is_own_token) {
         principal_forget(transaction, name, &credentials);
     }
     Ok(())

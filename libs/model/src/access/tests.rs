@@ -528,6 +528,20 @@ async fn rule_83_a_link_is_no_token_and_is_taken_once() {
 }
 
 #[tokio::test]
+async fn a_damaged_row_that_is_not_needed_keeps_no_token() {
+    let store = TestStore::open().await;
+    put(&store, grant("ana", None, Role::Viewer)).await;
+    put_credential(&store, &credential("ana", 1)).await.unwrap();
+    let mut batch = Batch::default();
+    batch.set(keys::credential(&[9; 32]), b"damaged".to_vec());
+    batch.set(keys::grant("ana", Some("speech")), b"damaged".to_vec());
+    assert!(matches!(store.commit(batch).await.unwrap(), Commit::Done { .. }));
+    let token = credential("ana", 1);
+    store.run(async |transaction| credential_remove(transaction, &token).await).await.unwrap();
+    assert!(store.snapshot().await.unwrap().get(&keys::credential(&token.digest)).await.unwrap().is_none());
+}
+
+#[tokio::test]
 async fn one_sweep_clears_expired_credentials() {
     let store = TestStore::open().await;
     put(&store, grant("ana", None, Role::Viewer)).await;

@@ -255,6 +255,7 @@ mod tests {
         assert_eq!(repair(&store, &links).await, CounterRepair::Done { was_wrong: true });
         assert_eq!(counter(&store).await, 0);
     }
+
     /// It is not known which runs the dropped changes were about.
     #[tokio::test]
     async fn a_count_whose_changes_were_dropped_starts_over() {

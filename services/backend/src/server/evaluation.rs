@@ -176,7 +176,7 @@ impl Evaluation {
         self.pages.acquire().await.expect("the semaphore is never closed")
     }
 
-    /// Room for a page that is read ahead, which is kept as long as the page; `None` if there is none.
+    /// Room for a page that is read ahead, which is kept until the page is taken; `None` if there is none.
     pub(crate) fn page_ahead(&self) -> Option<OwnedSemaphorePermit> {
         self.pages_ahead.clone().try_acquire_owned().ok()
     }

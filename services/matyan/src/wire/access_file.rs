@@ -83,11 +83,7 @@ async fn remove_grant(store: &dyn Store, grant: &Grant, now_us: i64) -> Result<(
 async fn apply_tokens(store: &dyn Store, file: &AccessFile, now_us: i64) -> Result<()> {
     let stored = credentials_list(store.snapshot().await?.as_ref()).await?;
     let wanted: BTreeSet<TokenDigest> = file.tokens.iter().map(|token| token.digest).collect();
-    for token in stored.iter().filter(|token| token.is_token() && token.created_by == ORIGIN) {
-        if !wanted.contains(&TokenDigest(token.digest)) {
-            remove_token(store, token, now_us).await?;
-        }
-    }
+    // First what is given: a principal without a role is forgotten with its last token.
     for token in &file.tokens {
         let credential = credential_of(token, now_us);
         let known = stored.iter().find(|known| known.digest == credential.digest);
@@ -99,6 +95,11 @@ async fn apply_tokens(store: &dyn Store, file: &AccessFile, now_us: i64) -> Resu
             ),
             Some(known) if is_unchanged(known, &credential) => {}
             _ => put_token(store, &credential, now_us).await?,
+        }
+    }
+    for token in stored.iter().filter(|token| token.is_token() && token.created_by == ORIGIN) {
+        if !wanted.contains(&TokenDigest(token.digest)) {
+            remove_token(store, token, now_us).await?;
         }
     }
     Ok(())
@@ -284,5 +285,20 @@ mod tests {
         let snapshot = store.snapshot().await.unwrap();
         let (found, _) = access_find(snapshot.as_ref(), &created.digest, NOW_US).await.unwrap().unwrap();
         assert_eq!(found.principal, "new");
+    }
+
+    #[tokio::test]
+    async fn a_token_is_replaced_although_its_principal_has_no_role() {
+        let (_folder, store) = store().await;
+        let first = (clock::new_token())();
+        let next = (clock::new_token())();
+        let roles = vec![role("ci", Some("speech"), Role::Ingest)];
+        let file = AccessFile { roles, tokens: vec![token(&first, "ci")] };
+        apply(store.as_ref(), &file, NOW_US).await.unwrap();
+        let file = AccessFile { roles: Vec::new(), tokens: vec![token(&next, "ci")] };
+        apply(store.as_ref(), &file, NOW_US + 1).await.unwrap();
+        let left = credentials_list(store.snapshot().await.unwrap().as_ref()).await.unwrap();
+        let digests: Vec<_> = left.iter().map(|credential| credential.digest).collect();
+        assert_eq!(digests, [next.digest().0]);
     }
 }
