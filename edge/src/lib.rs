@@ -58,6 +58,7 @@ pub mod ws;
 
 pub use edge::Edge;
 pub use metrics::Metrics;
+pub use security_headers::LOGGED_PAGE_POLICY;
 pub use serve::serve;
 pub use settings::{Protocol, Settings};
 pub use tls::{Tls, TlsError};

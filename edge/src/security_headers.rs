@@ -22,6 +22,11 @@ pub(crate) const OPENER_OWN: HeaderValue = HeaderValue::from_static("same-origin
 const DATA_POLICY: HeaderValue =
     HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'; sandbox");
 
+/// What a logged page may do in its sandbox: it runs what is in the page itself, and loads and sends nothing. A page
+/// that comes from another server than ours has to contain this policy.
+pub const LOGGED_PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
+    img-src data:; font-src data:; media-src data:; base-uri 'none'; form-action 'none'";
+
 /// Policy of the page that lists the routes.
 pub(crate) const DOCS_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
@@ -87,18 +92,7 @@ pub(crate) fn page_policy(page: &str, permissions: PagePermissions<'_>) -> Heade
 /// show it too.
 pub(crate) fn sandbox_policy(framed_by: &[String]) -> HeaderValue {
     let ancestors = words(&["frame-ancestors 'self'", &framed_by.join(" ")]);
-    let directives = [
-        "sandbox allow-scripts",
-        "default-src 'none'",
-        "script-src 'unsafe-inline'",
-        "style-src 'unsafe-inline'",
-        "img-src data:",
-        "font-src data:",
-        "media-src data:",
-        "base-uri 'none'",
-        "form-action 'none'",
-        &ancestors,
-    ];
+    let directives = ["sandbox allow-scripts", LOGGED_PAGE_POLICY, &ancestors];
     HeaderValue::from_str(&directives.join("; ")).expect("origins are ASCII")
 }
 

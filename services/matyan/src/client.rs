@@ -10,6 +10,7 @@ mod export;
 mod flags;
 #[cfg(feature = "tensorboard")]
 mod follow;
+mod interruption;
 mod jobs;
 mod login;
 mod logs;

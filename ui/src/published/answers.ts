@@ -36,6 +36,8 @@ import { pagesOver, type CopyFiles } from './files.ts';
 
 /** Pages of points of one message. */
 const PAGES_AT_A_TIME = 32;
+/** Metrics that are read at the same time. */
+const METRICS_AT_A_TIME = 8;
 const DEFAULT_TAIL = 200;
 
 const EVERYTHING = { from: -Infinity, to: Infinity };
@@ -59,19 +61,17 @@ export class CopyAnswers {
 
   async *buckets(request: BucketsRequest, signal?: AbortSignal): AsyncGenerator<SeriesBuckets> {
     const copy = await this.run();
-    for (const { run, series, steps, number } of selected(request.runs)) {
-      const at = copy.series.findIndex(one => one.number === number);
+    const chosen = selected(request.runs).flatMap(({ number, ...one }) => {
+      const at = copy.series.findIndex(series => series.number === number);
       const found = copy.series[at];
       const info = copy.run?.series[at];
-      if (!found || !info) continue;
+      return found && info ? [{ ...one, found, info }] : [];
+    });
+    const read = readAhead(chosen, METRICS_AT_A_TIME, async ({ steps, found, ...one }) => {
       const range = ends(steps ?? request.steps);
-      const { buckets, width } = await fineBuckets(
-        this.files,
-        found,
-        range,
-        request.pixels,
-        signal,
-      );
+      return { ...one, ...(await fineBuckets(this.files, found, range, request.pixels, signal)) };
+    });
+    for await (const { run, series, info, buckets, width } of read)
       yield create(SeriesBucketsSchema, {
         place: { run, series },
         info,
@@ -85,18 +85,19 @@ export class CopyAnswers {
         positiveInfinity: buckets.map(({ positiveInfinity }) => positiveInfinity),
         negativeInfinity: buckets.map(({ negativeInfinity }) => negativeInfinity),
       });
-    }
   }
 
   /** The epochs of some points of each metric, whatever the density. */
   async *epochs(runs: readonly RunSelection[], signal?: AbortSignal): AsyncGenerator<SeriesPoints> {
     const copy = await this.run();
-    for (const { run, series, number } of selected(runs)) {
+    const chosen = selected(runs).flatMap(({ run, series, number }) => {
       const list = copy.series.find(one => one.number === number)?.epochs;
-      if (!list) continue;
+      return list ? [{ list, number, place: placeOf(run, series) }] : [];
+    });
+    yield* readAhead(chosen, METRICS_AT_A_TIME, async ({ list, number, place }) => {
       const [page] = await this.files.pages(seriesPath(number), list, [0], signal);
-      yield { ...fromBinary(SeriesPointsSchema, page as Uint8Array), place: placeOf(run, series) };
-    }
+      return { ...fromBinary(SeriesPointsSchema, page as Uint8Array), place };
+    });
   }
 
   /** Every point of the metrics. */
@@ -178,9 +179,7 @@ export class CopyAnswers {
     if (!artifact) throw new ConnectError(`the copy has no file ${path}`, Code.NotFound);
     const end = Math.min(length, Number(artifact.size ?? 0n));
     if (end === 0) return new Uint8Array();
-    const list = create(PageListSchema, { firstSteps: [0n], lengths: [end] });
-    const [bytes] = await this.files.pages(artifact.uri, list, [0], signal);
-    return bytes as Uint8Array;
+    return this.files.start(artifact.uri, end, signal);
   }
 }
 
@@ -211,6 +210,23 @@ function ends(range: MessageInitShape<never> | StepRange | undefined): typeof EV
     from: start === undefined ? EVERYTHING.from : Number(start),
     to: stop === undefined ? EVERYTHING.to : Number(stop) - 1,
   };
+}
+
+/** Reads something for each item, at most `limit` at a time. The results come in the order of the items. */
+export async function* readAhead<T, R>(
+  items: readonly T[],
+  limit: number,
+  read: (item: T) => Promise<R>,
+): AsyncGenerator<R> {
+  const reads: Promise<R>[] = [];
+  for (const item of items) {
+    const reading = read(item);
+    // After the failure of an earlier item nobody waits for it.
+    reading.catch(() => undefined);
+    reads.push(reading);
+    if (reads.length === limit) yield (await reads.shift()) as R;
+  }
+  for (const reading of reads) yield await reading;
 }
 
 /** At most `limit` of some values, spread evenly; 0: all. */

@@ -17,16 +17,24 @@ const KEPT_BYTES = 256 * 1024 * 1024;
 
 const PARTIAL = 206;
 
+/** A whole file, which is still being read if its length is absent. */
+interface WholeFile {
+  reading: Promise<Uint8Array>;
+  length?: number;
+}
+
 export class CopyFiles {
   /** Whether the web server answers with ranges: unknown before its first answer. */
   #hasRanges: boolean | undefined;
-  readonly #whole = new Map<string, Promise<Uint8Array>>();
+  readonly #whole = new Map<string, WholeFile>();
   readonly #offsets = new WeakMap<PageList, Float64Array>();
   #keptBytes = 0;
 
   constructor(
     readonly fetchFile: typeof fetch = (input, init) => globalThis.fetch(input, init),
     readonly urlOf = (path: string): string => dataUrl(rootPath, path),
+    /** Bytes of whole files that are kept. */
+    readonly limit = KEPT_BYTES,
   ) {}
 
   /** A whole file, which is not empty. */
@@ -34,6 +42,12 @@ export class CopyFiles {
     const response = await this.#get(path, 'bytes=0-', signal);
     this.#hasRanges ??= response.status === PARTIAL;
     return new Uint8Array(await response.arrayBuffer());
+  }
+
+  /** The first bytes of a file, which are not kept. */
+  async start(path: string, length: number, signal?: AbortSignal): Promise<Uint8Array> {
+    const response = await this.#get(path, `bytes=0-${length - 1}`, signal);
+    return complete(path, await readUpTo(response, length), length);
   }
 
   /** The pages with these indexes, which ascend. */
@@ -68,37 +82,37 @@ export class CopyFiles {
   async #part(path: string, { start, end }: ByteRange, signal?: AbortSignal): Promise<Uint8Array> {
     if (this.#hasRanges === false) return (await this.#wholeFile(path)).subarray(start, end);
     const response = await this.#get(path, `bytes=${start}-${end - 1}`, signal);
-    const bytes = new Uint8Array(await response.arrayBuffer());
-    const part = response.status === PARTIAL ? bytes : bytes.subarray(start, end);
-    if (part.length !== end - start)
-      throw new ConnectError(
-        `the web server has sent ${part.length} bytes of ${path} instead of ${end - start}: the copy is damaged, or is ` +
-          'being replaced. Reload the page',
-        Code.DataLoss,
-      );
-    return part;
+    const part =
+      response.status === PARTIAL
+        ? new Uint8Array(await response.arrayBuffer())
+        : (await readUpTo(response, end)).subarray(start);
+    return complete(path, part, end - start);
   }
 
   /** Shared by all readers, so none of them aborts it. */
   #wholeFile(path: string): Promise<Uint8Array> {
-    let reading = this.#whole.get(path);
-    if (!reading) {
-      reading = this.read(path).then(bytes => this.#keep(path, bytes));
-      reading.catch(() => this.#whole.delete(path));
-      this.#whole.set(path, reading);
-    }
-    return reading;
+    const known = this.#whole.get(path);
+    if (known) return known.reading;
+    const whole: WholeFile = { reading: this.read(path) };
+    this.#whole.set(path, whole);
+    whole.reading.then(
+      ({ length }) => this.#keep(whole, length),
+      // Its readers get the error.
+      () => this.#whole.delete(path),
+    );
+    return whole.reading;
   }
 
-  #keep(path: string, bytes: Uint8Array): Uint8Array {
-    this.#keptBytes += bytes.length;
-    for (const [other, reading] of this.#whole) {
-      if (this.#keptBytes <= KEPT_BYTES) break;
-      if (other === path) continue;
-      this.#whole.delete(other);
-      void reading.then(({ length }) => (this.#keptBytes -= length));
+  /** Makes room for a file that has been read, but not among files that are still being read. */
+  #keep(whole: WholeFile, length: number): void {
+    whole.length = length;
+    this.#keptBytes += length;
+    for (const [path, other] of this.#whole) {
+      if (this.#keptBytes <= this.limit) break;
+      if (other === whole || other.length === undefined) continue;
+      this.#whole.delete(path);
+      this.#keptBytes -= other.length;
     }
-    return bytes;
   }
 
   async #get(path: string, range: string, signal?: AbortSignal): Promise<Response> {
@@ -112,6 +126,38 @@ export class CopyFiles {
       response.status === 404 ? Code.NotFound : Code.Unknown,
     );
   }
+}
+
+/** The first bytes of an answer, whose rest is not sent, or all of a shorter one. */
+async function readUpTo(response: Response, end: number): Promise<Uint8Array> {
+  const parts: Uint8Array[] = [];
+  let length = 0;
+  const reader = response.body?.getReader();
+  while (reader && length < end) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    const part = value.subarray(0, end - length);
+    parts.push(part);
+    length += part.length;
+  }
+  // A failure to cancel changes nothing about what was read.
+  void reader?.cancel().catch(() => undefined);
+  const bytes = new Uint8Array(length);
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return bytes;
+}
+
+function complete(path: string, bytes: Uint8Array, length: number): Uint8Array {
+  if (bytes.length === length) return bytes;
+  throw new ConnectError(
+    `the web server has sent ${bytes.length} bytes of ${path} instead of ${length}: the copy is damaged, or is ` +
+      'being replaced. Reload the page',
+    Code.DataLoss,
+  );
 }
 
 /** Ranges that ascend, with those that are close to each other as one. */

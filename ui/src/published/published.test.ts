@@ -2,7 +2,7 @@ import { create } from '@bufbuild/protobuf';
 import { expect, test } from 'vitest';
 
 import { PageListSchema } from '../gen/matyan/published/v1/published_pb.ts';
-import { thinned } from './answers.ts';
+import { readAhead, thinned } from './answers.ts';
 import { CopyFiles, joinedRanges, pagesOver } from './files.ts';
 
 const FILE = Uint8Array.from({ length: 300_000 }, (_, at) => at % 251);
@@ -56,6 +56,70 @@ test('a web server without ranges sends a file once', async () => {
   expect(first).toEqual([FILE.slice(10, 20), FILE.slice(200_040, 200_070)]);
   expect(second).toEqual([FILE.slice(20, 40)]);
   expect(asked.length).toBe(2);
+});
+
+test('a preview reads the start of a file only, and keeps nothing', async () => {
+  let sent = 0;
+  let isCancelled = false;
+  const endless = async (): Promise<Response> => {
+    const body = new ReadableStream<Uint8Array>({
+      pull: control => {
+        sent += 1;
+        control.enqueue(FILE.slice(0, 1_000));
+      },
+      cancel: () => void (isCancelled = true),
+    });
+    return new Response(body);
+  };
+  const files = new CopyFiles(endless as typeof fetch, path => path);
+  const start = await files.start('a', 2_500);
+  expect([...start.slice(2_000)]).toEqual([...FILE.slice(0, 500)]);
+  expect(isCancelled).toBe(true);
+  // The stream may be one part ahead of its reader.
+  expect(sent).toBeLessThan(5);
+  const { files: short } = webServer(false);
+  await expect(short.start('a', FILE.length + 1)).rejects.toThrow(`instead of ${FILE.length + 1}`);
+});
+
+test('whole files leave when there is no room, but not while they are read', async () => {
+  const asked: string[] = [];
+  let open = (): void => undefined;
+  const opened = new Promise<void>(done => (open = done));
+  const answer = async (path: unknown): Promise<Response> => {
+    asked.push(String(path));
+    if (path === 'slow') await opened;
+    if (path === 'broken') return new Response(null, { status: 500 });
+    return new Response(FILE);
+  };
+  const files = new CopyFiles(answer as typeof fetch, path => path, FILE.length);
+  const read = (path: string): Promise<Uint8Array[]> => files.pages(path, LIST, [0]);
+  await files.read('run.bin');
+  const slow = read('slow');
+  await expect(read('broken')).rejects.toThrow('answered 500');
+  await read('a');
+  await read('b');
+  await read('b');
+  await read('a');
+  const again = read('slow');
+  open();
+  await Promise.all([slow, again]);
+  expect(asked).toEqual(['run.bin', 'slow', 'broken', 'a', 'b', 'a']);
+});
+
+test('a few items are read ahead, and their results come in order', async () => {
+  const begun: number[] = [];
+  const found: number[] = [];
+  const read = async (item: number): Promise<number> => {
+    begun.push(item);
+    if (item === 9) throw new Error('the last item is broken');
+    return item;
+  };
+  const reading = readAhead([1, 2, 3, 4, 5], 3, read);
+  expect((await reading.next()).value).toBe(1);
+  expect(begun).toEqual([1, 2, 3]);
+  for await (const item of reading) found.push(item);
+  expect(found).toEqual([2, 3, 4, 5]);
+  await expect(readAhead([9], 3, read).next()).rejects.toThrow('is broken');
 });
 
 test('a part of the wrong length is an error', async () => {

@@ -8,7 +8,6 @@ use matyan_tensorboard::{
     Channel, Channels, FollowError, FollowNotice, FollowProgress, FollowSettings, Follower,
 };
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tower::util::MapResponse;
@@ -17,6 +16,7 @@ use super::{
     Error,
     connection::Connection,
     flags::{ClientFlags, ConnectionFlags},
+    interruption::interruption,
     output::{Output, notice},
 };
 
@@ -106,18 +106,6 @@ fn report(totals: &mut FollowProgress, told: FollowNotice, is_json: bool) {
 /// The error of the command, which says what to do next.
 fn follow_error(error: FollowError) -> Error {
     error.status().clone().into()
-}
-
-/// Waits for the first signal that ends a program.
-fn interruption() -> Result<impl Future<Output = ()>, Error> {
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::SetUp)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(Error::SetUp)?;
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
 }
 
 /// Connects to both sides of the server, in the same project.

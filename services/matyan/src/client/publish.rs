@@ -2,7 +2,9 @@
 //! `published.proto`.
 
 mod artifacts;
+mod environment;
 mod folder;
+mod goals;
 mod levels;
 mod logs;
 mod media;
@@ -18,13 +20,11 @@ use std::{
 use clap::Args;
 use matyan_proto::{
     common::v1::SeriesType,
-    metrics::v1::{ListGoalsRequest, metric_service_client::MetricServiceClient},
     notes::v1::{self as notes, Owner, note_service_client::NoteServiceClient, owner::Kind},
     published::v1::PublishedRun,
     runs::v1::{GetRequest, Run, RunParts, SeriesInfo, run_service_client::RunServiceClient},
     series::v1::{ListRequest, series_service_client::SeriesServiceClient},
 };
-use matyan_value::cbor;
 use prost::Message as _;
 use serde_json::json;
 use time::OffsetDateTime;
@@ -34,6 +34,7 @@ use super::{
     Error, client,
     connection::Connection,
     flags::ClientFlags,
+    interruption::interruption,
     output::{Output, notice},
     progress::Progress,
     run_error, run_ids,
@@ -43,14 +44,16 @@ use crate::embedded_ui::EMBEDDED_UI;
 const PUBLISH_EXAMPLES: &str = "\
 Examples:
   matyan publish 3fd1c0 --output site
-  matyan publish 3fd1c0 --output site --replace --artifacts
+  matyan publish 3fd1c0 --output site --force --artifacts
   python -m http.server --directory site          look at the copy, on http://127.0.0.1:8000/
 
 The copy has the params, metrics, objects, logs and notes of the run. Everybody who can
 open it reads all of them: look for passwords in the logs before you publish them.";
 
-/// Key of the params in which clients keep the environment of a run: variables, packages and paths.
-const ENVIRONMENT: &str = "__system_params";
+const INTERRUPTED: &str = "the command was interrupted: nothing was published";
+
+/// Folder of the data of a run.
+const DATA: &str = "data";
 
 #[derive(Debug, Args)]
 #[command(after_help = PUBLISH_EXAMPLES)]
@@ -62,11 +65,11 @@ pub(crate) struct PublishFlags {
     output: PathBuf,
     /// Replace an earlier copy in the directory
     #[arg(long)]
-    replace: bool,
-    /// Copy the artifacts of the run, too
+    force: bool,
+    /// Copy the artifacts of the run, too, with files that clients have added, such as `wandb-metadata.json`
     #[arg(long)]
     artifacts: bool,
-    /// Copy the environment of the script, too: its variables, packages, arguments and paths
+    /// Copy the environment of the script, too: its variables, packages, arguments, paths, host and user
     #[arg(long)]
     environment: bool,
     #[command(flatten)]
@@ -92,6 +95,7 @@ struct RunCopy<'c> {
     channel: &'c Connection,
     run_id: &'c str,
     root: &'c Path,
+    has_environment: bool,
     progress: &'c Progress,
     size: CopySize,
     payloads: u64,
@@ -100,7 +104,7 @@ struct RunCopy<'c> {
 impl RunCopy<'_> {
     /// The path of a file with data.
     fn path(&self, name: impl AsRef<Path>) -> PathBuf {
-        self.root.join("data").join(name)
+        self.root.join(DATA).join(name)
     }
 
     /// The number of the next payload.
@@ -118,18 +122,24 @@ impl RunCopy<'_> {
 pub(super) async fn run(flags: PublishFlags) -> Result<(), Error> {
     let channel = flags.client.connect().await?;
     let run_id = run_ids::complete(&channel, flags.run.clone()).await?;
-    let folder = PartialFolder::create(&flags.output, flags.replace)?;
+    // The partial folder is removed, too, if a signal ends the command.
+    let interrupted = interruption()?;
+    let folder = PartialFolder::create(&flags.output, flags.force)?;
     let out = &mut Output::new(flags.client.connection.json);
     let progress = Progress::new(0, "parts", out.json);
     let mut copy = RunCopy {
         channel: &channel,
         run_id: &run_id,
         root: folder.path(),
+        has_environment: flags.environment,
         progress: &progress,
         size: CopySize::default(),
         payloads: 0,
     };
-    let written = write(&mut copy, &flags).await;
+    let written = tokio::select! {
+        written = write(&mut copy, &flags) => written,
+        () = interrupted => Err(Error::Message(INTERRUPTED.to_owned())),
+    };
     let size = copy.size;
     progress.finish();
     let is_active = written?;
@@ -158,14 +168,14 @@ async fn write(copy: &mut RunCopy<'_>, flags: &PublishFlags) -> Result<bool, Err
     let now = OffsetDateTime::now_utc();
     let now_ms = i64::try_from(now.unix_timestamp_nanos() / 1_000_000).unwrap_or_default();
     site::write(&EMBEDDED_UI, copy.root, copy.run_id, now_ms, &mut copy.size)?;
-    let mut run = read_run(copy, flags.environment).await?;
+    let mut run = read_run(copy).await?;
     let series = read_series(copy).await?;
     copy.progress.set(0, series.len() as u64 + 1);
     let (metrics, others): (Vec<_>, Vec<_>) =
         series.into_iter().partition(|info| info.r#type() == SeriesType::Metric);
     let mut published = PublishedRun {
         notes: read_notes(copy).await?,
-        goals: read_goals(copy).await?,
+        goals: goals::read(copy, &metrics).await?,
         omits_artifacts: !flags.artifacts,
         ..PublishedRun::default()
     };
@@ -192,13 +202,13 @@ async fn write(copy: &mut RunCopy<'_>, flags: &PublishFlags) -> Result<bool, Err
     Ok(is_active)
 }
 
-async fn read_run(copy: &RunCopy<'_>, has_environment: bool) -> Result<Run, Error> {
+async fn read_run(copy: &RunCopy<'_>) -> Result<Run, Error> {
     let parts = RunParts { props: true, params: true, system_params: true, ..RunParts::default() };
     let request = GetRequest { run_id: copy.run_id.to_owned(), parts: Some(parts) };
     let answer = client!(RunServiceClient, copy.channel.clone()).get(request).await;
     let mut run = answer.map_err(run_error(copy.run_id))?.into_inner().run.unwrap_or_default();
-    if !has_environment {
-        run.params = without_environment(&run.params)?.into();
+    if !copy.has_environment {
+        run.params = environment::without_environment(&run.params)?.into();
     }
     Ok(run)
 }
@@ -226,41 +236,9 @@ async fn read_notes(copy: &RunCopy<'_>) -> Result<Vec<notes::Note>, Error> {
     Ok(notes)
 }
 
-async fn read_goals(copy: &RunCopy<'_>) -> Result<Vec<matyan_proto::metrics::v1::Goal>, Error> {
-    let answer = client!(MetricServiceClient, copy.channel.clone()).list_goals(ListGoalsRequest {}).await?;
-    Ok(answer.into_inner().goals)
-}
-
-/// Params without the environment of the script.
-fn without_environment(params: &[u8]) -> Result<Vec<u8>, Error> {
-    let mut map = cbor::decode_map(params).map_err(|_| {
-        Error::Message("cannot read the params: the server may be newer than this command".to_owned())
-    })?;
-    map.remove(ENVIRONMENT);
-    Ok(cbor::encode_map(&map))
-}
-
 fn file_error(path: &Path) -> impl Fn(io::Error) -> Error + '_ {
     move |error| {
         let path = path.display();
         Error::Message(format!("failed to write {path} ({error}): make room, or choose another --output"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use matyan_value::{Map, Value};
-
-    use super::*;
-
-    #[test]
-    fn the_environment_is_left_out() {
-        let params = |names: &[&str]| -> Vec<u8> {
-            let map: Map = names.iter().map(|name| ((*name).to_owned(), Value::Null)).collect();
-            cbor::encode_map(&map)
-        };
-        let left = without_environment(&params(&["hparams", ENVIRONMENT, "__progress__"])).unwrap();
-        assert_eq!(left, params(&["hparams", "__progress__"]));
-        assert!(without_environment(b"?").is_err());
     }
 }

@@ -53,6 +53,17 @@ test('rows are found by conditions of columns, which are compared with each othe
   expect(found('my score<=0.90')).toEqual(['1', '2']);
   expect(found('Label = "cat" and label != guess')).toEqual(['2']);
   expect(found('guess == dog AND my score =')).toEqual(['3']);
+  const notes = {
+    columns: ['id', 'note'],
+    rows: [
+      [{ text: '1' }, { text: 'rock and roll' }],
+      [{ text: '2' }, { text: "it's loud" }],
+    ],
+  };
+  const noted = (text: string): string[] => ids(shownRows(notes, text, undefined));
+  expect(noted('note = "rock and roll" and id = 1')).toEqual(['1']);
+  expect(noted("id = 1 and note != 'soft and low'")).toEqual(['1']);
+  expect(noted("note = it's loud and id = 2")).toEqual(['2']);
   // Without such a column it is a text.
   expect(found('loss > 0')).toEqual([]);
 });

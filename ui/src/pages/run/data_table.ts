@@ -84,9 +84,24 @@ function conditionOf(
     isTrue(operator, row[at]?.text ?? '', other < 0 ? literal : (row[other]?.text ?? ''));
 }
 
+/** A quoted value after an operator, which may contain the word, or an `and` between conditions. */
+const QUOTED_OR_AND = /[<>=]\s*(?:"[^"]*"|'[^']*')|\s+and\s+/gi;
+
+/** The texts between each `and` outside of quotes. */
+function partsOf(text: string): string[] {
+  const parts: string[] = [];
+  let start = 0;
+  for (const { 0: found, index } of text.matchAll(QUOTED_OR_AND)) {
+    if (/^[<>=]/.test(found)) continue;
+    parts.push(text.slice(start, index));
+    start = index + found.length;
+  }
+  return [...parts, text.slice(start)];
+}
+
 /** Conditions that `and` joins, or a text in any cell. */
 function isWanted({ columns }: DataTable, text: string): (row: Cell[]) => boolean {
-  const conditions = text.split(/\s+and\s+/i).map(part => conditionOf(columns, part));
+  const conditions = partsOf(text).map(part => conditionOf(columns, part));
   if (conditions.every(condition => condition !== undefined))
     return row => conditions.every(condition => condition(row));
   return row => row.some(cell => hasText(cell.text, text));

@@ -1,6 +1,10 @@
 //! The artifacts of a copy.
 
-use std::{fs::File, io::Write as _};
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    mem,
+};
 
 use matyan_proto::{
     artifacts::v1::{
@@ -9,10 +13,15 @@ use matyan_proto::{
     },
     published::v1::PublishedRun,
 };
+use tonic::Code;
 
-use super::{Error, RunCopy, client, file_error, run_error};
+use super::{Error, RunCopy, client, file_error, notice, run_error};
+use crate::client::Failure;
 
-/// Writes all artifacts.
+/// Missing artifacts that a notice names.
+const NAMED_ARTIFACTS: usize = 10;
+
+/// Writes all artifacts that are still stored.
 pub(super) async fn write(copy: &mut RunCopy<'_>, published: &mut PublishedRun) -> Result<(), Error> {
     let request = ListRequest { run_id: copy.run_id.to_owned() };
     let answer = client!(ArtifactServiceClient, copy.channel.clone()).list(request).await;
@@ -20,29 +29,87 @@ pub(super) async fn write(copy: &mut RunCopy<'_>, published: &mut PublishedRun) 
     while let Some(message) = messages.message().await? {
         published.artifacts.extend(message.artifacts);
     }
-    for (index, artifact) in published.artifacts.iter_mut().enumerate() {
+    let mut missing = Vec::new();
+    for mut artifact in mem::take(&mut published.artifacts) {
         // Its own name might be a path out of the folder, or of a page that browsers run.
-        let name = format!("artifacts/{index}.bin");
-        write_content(copy, &name, artifact).await?;
-        artifact.uri = name;
+        let name = format!("artifacts/{}.bin", published.artifacts.len());
+        match write_content(copy, &name, &artifact).await? {
+            Some(bytes) => {
+                artifact.size = Some(bytes);
+                artifact.uri = name;
+                published.artifacts.push(artifact);
+            }
+            None => missing.push(artifact.path),
+        }
+    }
+    if !missing.is_empty() {
+        copy.progress.suspend(|| notice(left_out(&missing)));
     }
     Ok(())
 }
 
-async fn write_content(copy: &mut RunCopy<'_>, name: &str, artifact: &Artifact) -> Result<(), Error> {
+fn left_out(missing: &[String]) -> String {
+    let named = missing.iter().take(NAMED_ARTIFACTS).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let others = match missing.len().saturating_sub(NAMED_ARTIFACTS) {
+        0 => String::new(),
+        count => format!(" and {count} others"),
+    };
+    format!("matyan: the copy is without artifacts that are not stored any more: {named}{others}")
+}
+
+/// Writes the content of an artifact, and returns its number of bytes; `None`: it is not stored any more.
+async fn write_content(
+    copy: &mut RunCopy<'_>,
+    name: &str,
+    artifact: &Artifact,
+) -> Result<Option<u64>, Error> {
     let path = copy.path(name);
     let mut file = File::create_new(&path).map_err(file_error(&path))?;
+    let write = |chunk: &[u8]| file.write_all(chunk).map_err(file_error(&path));
+    match read_content(copy, &artifact.path, write).await {
+        Ok(bytes) => {
+            copy.file_done(bytes);
+            Ok(Some(bytes))
+        }
+        Err(Failure::Server(status)) if status.code() == Code::NotFound => {
+            fs::remove_file(&path).map_err(file_error(&path))?;
+            Ok(None)
+        }
+        Err(Failure::Server(status)) => {
+            let error = Error::from(status);
+            Err(Error::Message(format!("failed to copy the artifact {}: {error}", artifact.path)))
+        }
+        Err(Failure::Client(error)) => Err(error),
+    }
+}
+
+/// Reads the content of an artifact, and returns its number of bytes.
+async fn read_content(
+    copy: &RunCopy<'_>,
+    path: &str,
+    mut write: impl FnMut(&[u8]) -> Result<(), Error>,
+) -> Result<u64, Failure> {
     let request =
-        GetRequest { run_id: copy.run_id.to_owned(), path: artifact.path.clone(), ..GetRequest::default() };
+        GetRequest { run_id: copy.run_id.to_owned(), path: path.to_owned(), ..GetRequest::default() };
     let mut messages = client!(ArtifactServiceClient, copy.channel.clone()).get(request).await?.into_inner();
     let mut bytes = 0;
     while let Some(message) = messages.message().await? {
         if let Some(Message::Chunk(chunk)) = message.message {
             bytes += chunk.len() as u64;
-            file.write_all(&chunk).map_err(file_error(&path))?;
+            write(&chunk)?;
         }
     }
-    file.sync_all().map_err(file_error(&path))?;
-    copy.file_done(bytes);
-    Ok(())
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_missing_artifacts_are_named() {
+        let missing = |count: usize| (0..count).map(|at| format!("a{at}")).collect::<Vec<_>>();
+        assert!(left_out(&missing(2)).ends_with(": a0, a1"));
+        assert!(left_out(&missing(NAMED_ARTIFACTS + 3)).ends_with("a9 and 3 others"));
+    }
 }

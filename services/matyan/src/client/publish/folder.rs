@@ -3,15 +3,15 @@
 use std::{
     fs::{self, Permissions},
     io,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
 use tempfile::TempDir;
 
 use super::{
-    Error, file_error,
-    site::{INDEX, MARK},
+    DATA, Error, file_error,
+    site::{FILES, INDEX, MARK},
 };
 
 /// A folder that is removed unless it is kept.
@@ -25,8 +25,11 @@ impl PartialFolder {
     /// Fails if there is something at the path, unless it is an empty folder, or `replaces` is set and it is a
     /// copy that was published earlier.
     pub(super) fn create(path: &Path, replaces: bool) -> Result<Self, Error> {
-        check(path, replaces)?;
+        // Without a dot or a slash at its end, which could not be renamed.
+        let path = &path.components().collect::<PathBuf>();
         let parent = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        check(path, replaces)?;
+        check_name(path, parent)?;
         fs::create_dir_all(parent).map_err(file_error(parent))?;
         // Readable by others, as far as the umask allows it, unlike other temporary folders.
         let mut name = tempfile::Builder::new();
@@ -45,7 +48,10 @@ impl PartialFolder {
         let written = folder.path();
         // Renamed over an empty folder; an earlier copy has to leave first.
         let moved = match fs::rename(written, &path) {
-            Err(error) if replaces && is_in_the_way(&error) && is_copy(&path) => replace(written, &path),
+            Err(error) if replaces && is_in_the_way(&error) => {
+                check(&path, true)?;
+                replace(written, &path)
+            }
             outcome => outcome,
         };
         moved.map_err(file_error(&path))?;
@@ -69,6 +75,7 @@ fn replace(written: &Path, path: &Path) -> io::Result<()> {
     fs::remove_dir_all(&old)
 }
 
+/// Fails unless the folder is missing, empty, or an earlier copy that is to be replaced.
 fn check(path: &Path, replaces: bool) -> Result<(), Error> {
     let shown = path.display();
     let entries = match fs::read_dir(path) {
@@ -76,16 +83,54 @@ fn check(path: &Path, replaces: bool) -> Result<(), Error> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(file_error(path)(error)),
     };
-    if entries.count() == 0 || (replaces && is_copy(path)) {
+    let names: io::Result<Vec<_>> = entries.map(|entry| Ok(entry?.file_name())).collect();
+    let names = names.map_err(file_error(path))?;
+    if names.is_empty() {
         return Ok(());
     }
-    Err(Error::Message(if is_copy(path) {
-        format!("{shown} contains an earlier copy: use --replace to replace it, or choose another --output")
-    } else {
+    let message = if !is_copy(path) {
         format!(
             "{shown} is not empty, and is no published copy: choose another --output, or empty it yourself"
         )
-    }))
+    } else if !replaces {
+        format!("{shown} contains an earlier copy: use --force to replace it, or choose another --output")
+    } else if let Some(other) =
+        names.iter().find(|name| ![INDEX, FILES, DATA].iter().any(|own| *name == *own))
+    {
+        format!(
+            "{shown} contains {}, which is no part of an earlier copy and would be lost: move it away, or choose \
+             another --output",
+            other.display()
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Error::Message(message))
+}
+
+/// Fails if the complete folder could not get this name in its parent.
+fn check_name(path: &Path, parent: &Path) -> Result<(), Error> {
+    let shown = path.display();
+    if path.file_name().is_none() {
+        let message = format!("{shown} does not name a directory to create: choose another --output");
+        return Err(Error::Message(message));
+    }
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(file_error(path)(error)),
+    };
+    if found.is_symlink() {
+        let message = format!("{shown} is a link: choose the directory that it leads to as --output");
+        return Err(Error::Message(message));
+    }
+    if found.dev() != fs::metadata(parent).map_err(file_error(parent))?.dev() {
+        let message = format!(
+            "{shown} is a mount point, which cannot be replaced: choose a directory in it as --output"
+        );
+        return Err(Error::Message(message));
+    }
+    Ok(())
 }
 
 /// Whether a folder was published earlier.
@@ -109,13 +154,20 @@ mod tests {
         let path = parent.path().join("a/copy");
         publish(&path, false, "one").unwrap();
         let error = publish(&path, false, "two").unwrap_err().to_string();
-        assert!(error.contains("use --replace"), "{error}");
+        assert!(error.contains("use --force"), "{error}");
         fs::write(path.join("data"), "of the earlier copy").unwrap();
         publish(&path, true, "two").unwrap();
         assert_eq!(fs::read_to_string(path.join(INDEX)).unwrap(), format!("{MARK} two"));
         assert!(!path.join("data").exists());
         // Neither the partial folder nor the earlier copy is left.
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+
+        // What somebody else has put there is not removed.
+        fs::write(path.join(".git"), "history").unwrap();
+        let error = publish(&path, true, "three").unwrap_err().to_string();
+        assert!(error.contains("contains .git"), "{error}");
+        assert_eq!(fs::read_to_string(path.join(".git")).unwrap(), "history");
+        assert_eq!(fs::read_to_string(path.join(INDEX)).unwrap(), format!("{MARK} two"));
 
         let own = parent.path().join("own");
         fs::create_dir(&own).unwrap();
@@ -124,6 +176,28 @@ mod tests {
         let error = publish(&own, true, "four").unwrap_err().to_string();
         assert!(error.contains("is no published copy"), "{error}");
         assert_eq!(fs::read_to_string(own.join(INDEX)).unwrap(), "a page of somebody");
+    }
+
+    #[test]
+    fn what_cannot_be_replaced_is_refused_at_once() {
+        let parent = tempfile::tempdir().unwrap();
+        let link = parent.path().join("link");
+        std::os::unix::fs::symlink(parent.path(), &link).unwrap();
+        let dangling = parent.path().join("dangling");
+        std::os::unix::fs::symlink("nowhere", &dangling).unwrap();
+        let refused = |path: &Path| PartialFolder::create(path, false).err().unwrap().to_string();
+        assert!(check_name(Path::new("."), Path::new(".")).is_err());
+        assert!(check_name(&parent.path().join(".."), parent.path()).is_err());
+        assert!(check_name(&link, parent.path()).unwrap_err().to_string().contains("is a link"));
+        assert!(refused(&dangling).contains("is a link"));
+        assert!(
+            check_name(Path::new("/dev"), Path::new("/")).unwrap_err().to_string().contains("mount point")
+        );
+        // A dot at the end is no part of the name.
+        let path = parent.path().join("copy");
+        fs::create_dir(&path).unwrap();
+        publish(&path.join("."), false, "one").unwrap();
+        assert!(is_copy(&path));
     }
 
     #[test]

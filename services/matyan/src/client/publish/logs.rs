@@ -3,7 +3,8 @@
 use matyan_proto::{
     common::v1::StepRange,
     logs::v1::{
-        LinesRequest, LinesResponse, RecordsRequest, RecordsResponse, log_service_client::LogServiceClient,
+        LinesRequest, LinesResponse, Record, RecordsRequest, RecordsResponse,
+        log_service_client::LogServiceClient,
     },
     published::v1::{PageList, PublishedRun},
 };
@@ -38,11 +39,19 @@ pub(super) async fn write(copy: &mut RunCopy<'_>, published: &mut PublishedRun) 
     while let Some(message) = messages.message().await? {
         published.record_count = message.count;
         for record in message.records {
-            log.add(copy, record.step, record)?;
+            log.add(copy, record.step, published_record(record, copy.has_environment))?;
         }
     }
     published.records = Some(log.finish(copy)?);
     Ok(())
+}
+
+/// A record of a copy. The path of its source file is a part of the environment.
+fn published_record(mut record: Record, has_environment: bool) -> Record {
+    if !has_environment {
+        record.logger_info.clear();
+    }
+    record
 }
 
 /// The file of a log. `P` is a page of entries `E`.
@@ -89,5 +98,19 @@ impl<E: Message, P: Message> LogFile<E, P> {
         let bytes = self.file.finish().map_err(file_error(&copy.path(self.name)))?;
         copy.file_done(bytes);
         Ok(list)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_name_their_source_files_only_with_the_environment() {
+        let record =
+            Record { logger_info: vec![1_u8].into(), message: "begun".to_owned(), ..Record::default() };
+        assert_eq!(published_record(record.clone(), true), record);
+        let expected = Record { logger_info: Default::default(), ..record.clone() };
+        assert_eq!(published_record(record, false), expected);
     }
 }

@@ -3,35 +3,36 @@
 use std::{
     fs::File,
     io::{self, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
+use matyan_edge::LOGGED_PAGE_POLICY;
 use matyan_proto::{
     artifacts::v1::{BlobsRequest, BlobsResponse, artifact_service_client::ArtifactServiceClient},
     common::v1::{SeriesKey, SeriesType},
-    objects::v1::{BatchRequest, Object, Selection, object, object_service_client::ObjectServiceClient},
+    objects::v1::{
+        BatchRequest, Object, Selection, Step, object, object_service_client::ObjectServiceClient,
+    },
     published::v1::PublishedSequence,
     runs::v1::SeriesInfo,
 };
+use prost::Message as _;
 
 use super::{Error, RunCopy, client, file_error, pages::PageFile, run_error};
 
 /// Payloads of a call.
 const PAYLOADS_PER_CALL: usize = 256;
+/// Bytes of steps that are held while their payloads are copied.
+const STEPS_BYTES: usize = 1 << 20;
 
-/// Formats of payloads that a web server may name by their extensions, because no browser runs them. Anything
-/// else, such as SVG, is `bin`.
-const EXTENSIONS: &[&str] = &["bmp", "flac", "gif", "jpeg", "jpg", "mp3", "ogg", "ply", "png", "wav", "webp"];
+/// Formats of payloads that web servers name by their extensions, so that no browser guesses them, and that no
+/// browser runs. Anything else, such as SVG or a point cloud, is `bin`.
+const EXTENSIONS: &[&str] = &["bmp", "flac", "gif", "jpeg", "jpg", "mp3", "ogg", "png", "wav", "webp"];
 const OTHER: &str = "bin";
 const PAGE: &str = "html";
 
-/// What every logged page begins with in a copy. A server of ours sends a policy instead. The page loads and
-/// sends nothing, and if it is not in a sandbox, because somebody has opened its address, the rest of the file
-/// is text instead of a program with the rights of the copy.
-const PAGE_START: &str = "<!doctype html><meta charset=\"utf-8\"><meta http-equiv=\"Content-Security-Policy\" \
-    content=\"default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; font-src data:; \
-    media-src data:; base-uri 'none'; form-action 'none'\">\
-    <script>if (self.origin !== 'null') document.write('<plaintext>')</script>\n";
+/// Shows the rest of a page that is not in a sandbox as text.
+const TEXT_OUTSIDE: &str = "<script>if (self.origin !== 'null') document.write('<plaintext>')</script>";
 
 /// Writes the objects of a sequence, and returns where they are.
 pub(super) async fn write(
@@ -41,6 +42,29 @@ pub(super) async fn write(
 ) -> Result<PublishedSequence, Error> {
     let path = copy.path(format!("objects/{index}.bin"));
     let mut file = PageFile::create(&path).map_err(file_error(&path))?;
+    let read = read_steps(copy, info).await?.into_pages().map_err(file_error(&path))?;
+    let mut steps = Vec::new();
+    let mut bytes = 0;
+    for page in read {
+        let page = page.map_err(file_error(&path))?;
+        bytes += page.len();
+        steps.push(Step::decode(page.as_slice()).map_err(io::Error::other).map_err(file_error(&path))?);
+        if steps.len() >= PAYLOADS_PER_CALL || bytes >= STEPS_BYTES {
+            bytes = 0;
+            write_steps(copy, &mut file, &path, &mut steps).await?;
+        }
+    }
+    write_steps(copy, &mut file, &path, &mut steps).await?;
+    let steps = Some(file.list());
+    copy.file_done(file.finish().map_err(file_error(&path))?);
+    let SeriesInfo { r#type, name, context, .. } = info.clone();
+    Ok(PublishedSequence { r#type, name, context, steps })
+}
+
+/// Reads all steps into a file without a name: a server ends a stream that nobody reads, and payloads may be
+/// large.
+async fn read_steps(copy: &RunCopy<'_>, info: &SeriesInfo) -> Result<PageFile, Error> {
+    let mut read = PageFile::unnamed(copy.root).map_err(file_error(copy.root))?;
     let request = BatchRequest {
         run_id: copy.run_id.to_owned(),
         r#type: info.r#type,
@@ -50,20 +74,29 @@ pub(super) async fn write(
     let answer = client!(ObjectServiceClient, copy.channel.clone()).batch(request).await;
     let mut messages = answer.map_err(run_error(copy.run_id))?.into_inner();
     while let Some(message) = messages.message().await? {
-        let mut steps = message.sequence.unwrap_or_default().steps;
-        let mut uris: Vec<_> =
-            steps.iter_mut().flat_map(|step| &mut step.objects).filter_map(payload_of).collect();
-        for some in uris.chunks_mut(PAYLOADS_PER_CALL) {
-            write_payloads(copy, some).await?;
-        }
-        for step in &steps {
-            file.put(step, step.step, step.step).map_err(file_error(&path))?;
+        for step in message.sequence.unwrap_or_default().steps {
+            read.put(&step, step.step, step.step).map_err(file_error(copy.root))?;
         }
     }
-    let steps = Some(file.list());
-    copy.file_done(file.finish().map_err(file_error(&path))?);
-    let SeriesInfo { r#type, name, context, .. } = info.clone();
-    Ok(PublishedSequence { r#type, name, context, steps })
+    Ok(read)
+}
+
+/// Copies the payloads of steps, and writes the steps.
+async fn write_steps(
+    copy: &mut RunCopy<'_>,
+    file: &mut PageFile,
+    path: &Path,
+    steps: &mut Vec<Step>,
+) -> Result<(), Error> {
+    let mut uris: Vec<_> =
+        steps.iter_mut().flat_map(|step| &mut step.objects).filter_map(payload_of).collect();
+    for some in uris.chunks_mut(PAYLOADS_PER_CALL) {
+        write_payloads(copy, some).await?;
+    }
+    for step in steps.drain(..) {
+        file.put(&step, step.step, step.step).map_err(file_error(path))?;
+    }
+    Ok(())
 }
 
 /// The URI of the payload of an object, and the extension of the file for it.
@@ -105,10 +138,20 @@ async fn write_payloads(copy: &mut RunCopy<'_>, payloads: &mut [PayloadUri<'_>])
             file.add(&chunk)?;
         }
         if last && let Some(file) = open.take() {
-            copy.file_done(file.finish()?);
+            copy.file_done(file.bytes);
         }
     }
     Ok(())
+}
+
+/// What every logged page begins with in a copy. A server of ours sends the policy instead. The page loads and
+/// sends nothing, and if it is not in a sandbox, because somebody has opened its address, the rest of the file
+/// is text instead of a program with the rights of the copy.
+fn page_start() -> String {
+    format!(
+        "<!doctype html><meta charset=\"utf-8\"><meta http-equiv=\"Content-Security-Policy\" \
+         content=\"{LOGGED_PAGE_POLICY}\">{TEXT_OUTSIDE}\n"
+    )
 }
 
 struct PayloadFile {
@@ -125,7 +168,7 @@ impl PayloadFile {
         let file = File::create_new(&path).map_err(file_error(&path))?;
         let mut payload = Self { name, path, file, bytes: 0 };
         if extension == PAGE {
-            payload.add(PAGE_START.as_bytes())?;
+            payload.add(page_start().as_bytes())?;
         }
         Ok(payload)
     }
@@ -133,12 +176,6 @@ impl PayloadFile {
     fn add(&mut self, chunk: &[u8]) -> Result<(), Error> {
         self.bytes += chunk.len() as u64;
         self.file.write_all(chunk).map_err(file_error(&self.path))
-    }
-
-    fn finish(self) -> Result<u64, Error> {
-        let synced: io::Result<()> = self.file.sync_all();
-        synced.map_err(file_error(&self.path))?;
-        Ok(self.bytes)
     }
 }
 
@@ -162,11 +199,11 @@ mod tests {
         let image =
             |format: &str| object::Kind::Image(Image { format: format.to_owned(), ..Image::default() });
         assert_eq!(extension(image("PNG")), "png");
-        for format in ["svg", "html", "../x", "", "js"] {
+        for format in ["svg", "html", "ply", "../x", "", "js"] {
             assert_eq!(extension(image(format)), "bin", "{format}");
         }
         assert_eq!(extension(object::Kind::Html(Html::default())), "html");
         // The policy and the check come before anything of the page.
-        assert!(PAGE_START.contains("default-src 'none'") && PAGE_START.contains("<plaintext>"));
+        assert!(page_start().contains(LOGGED_PAGE_POLICY) && page_start().ends_with("</script>\n"));
     }
 }

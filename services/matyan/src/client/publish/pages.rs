@@ -3,7 +3,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufWriter, Read as _, Seek as _, Write as _},
+    io::{self, BufReader, BufWriter, Read as _, Seek as _, Write as _},
     path::Path,
 };
 
@@ -61,6 +61,17 @@ impl PageFile {
         Ok(PageList { offset, ..std::mem::replace(&mut self.list, own) })
     }
 
+    /// The pages of the list, in their order.
+    pub(super) fn into_pages(self) -> io::Result<impl Iterator<Item = io::Result<Vec<u8>>>> {
+        let mut file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.rewind()?;
+        let mut file = BufReader::new(file);
+        Ok(self.list.lengths.into_iter().map(move |length| {
+            let mut page = vec![0; length as usize];
+            file.read_exact(&mut page).map(|()| page)
+        }))
+    }
+
     /// The pages that were written so far, without those of other files.
     pub(super) fn list(&self) -> PageList {
         self.list.clone()
@@ -71,5 +82,23 @@ impl PageFile {
         self.file.flush()?;
         self.file.get_ref().sync_all()?;
         Ok(self.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use matyan_proto::objects::v1::Step;
+
+    use super::*;
+
+    #[test]
+    fn pages_are_read_as_they_were_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = PageFile::unnamed(folder.path()).unwrap();
+        let steps = [-3, 0, 1 << 40].map(|step| Step { step, ..Step::default() });
+        steps.iter().for_each(|step| file.put(step, step.step, step.step).unwrap());
+        let read = file.into_pages().unwrap().map(|page| Step::decode(page.unwrap().as_slice()).unwrap());
+        assert_eq!(read.collect::<Vec<_>>(), steps);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

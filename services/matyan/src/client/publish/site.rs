@@ -12,10 +12,10 @@ use super::{CopySize, Error, file_error};
 
 /// Scripts, styles, images and data are files of the copy, and nothing else is loaded or run.
 const POLICY: &str = "default-src 'self'; object-src 'none'; base-uri 'self'; form-action 'none'";
-/// Name of the element of an index page that names the run. The web UI and `--replace` look for it.
+/// Name of the element of an index page that names the run. The web UI and `--force` look for it.
 pub(super) const MARK: &str = "<meta name=\"matyan-published\"";
 /// Folder of the files of the web UI, as its index page names it.
-const FILES: &str = "static-files";
+pub(super) const FILES: &str = "static-files";
 /// What the index page has in front of addresses of a server.
 const SERVER_BASE: &str = "{{ base_path }}/";
 pub(super) const INDEX: &str = "index.html";
