@@ -51,13 +51,16 @@ const METRIC_BYTES: usize = 128;
 /// Size of the values that one transaction writes.
 const BATCH_BYTES: usize = 1 << 20;
 
+/// The name of a metric, and the digest of its context.
+type MetricKey = (String, [u8; 16]);
+
 /// Values of a cohort on their way from the summaries to its rows.
 pub struct CohortValues<'c> {
     project: Project,
     cohort: CohortNumber,
     /// In the order of the cohort.
     numbers: &'c [RunNumber],
-    metrics: BTreeMap<(String, [u8; 16]), Vec<(usize, MetricValues)>>,
+    metrics: BTreeMap<MetricKey, Vec<(usize, MetricValues)>>,
     bytes: usize,
     max_bytes: usize,
     /// Some values are already in the rows of the cohort.
