@@ -42,7 +42,7 @@ impl Deployment {
         frontier.start().await;
         let operator = fs::read_to_string(of_backend.path().join("data/operator-token")).expect("a token");
         let operator = operator.trim().to_owned();
-        let deployment = Self { backend, frontier, operator, folders: folders };
+        let deployment = Self { backend, frontier, operator, folders };
         for project in ["speech", "vision"] {
             deployment.run(&["projects", "create", project]);
         }
