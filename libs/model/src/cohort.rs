@@ -298,5 +298,43 @@ pub async fn cohort_clear(
     Ok(true)
 }
 
+/// Runs listed in one transaction.
+const LISTED: Scan = Scan { rows: 500, keys_only: true, ..Scan::DEFAULT };
+
+/// Lists a page of the runs of a project, whatever cohorts have of them. Returns the runs that have been in a
+/// cohort, and the range of the rest; `keys::documents` is the range of the first page.
+pub async fn runs_uncollect(
+    transaction: &mut Transaction,
+    project: Project,
+    range: &Range,
+) -> Result<(Vec<RunNumber>, Option<Range>)> {
+    let all = keys::documents(project);
+    // Checked, so that the row is not written for a run that is deleted now.
+    let page = transaction.scan(range, LISTED).await?;
+    let mut numbers = Vec::with_capacity(page.rows.len());
+    for (key, _) in &page.rows {
+        let (number,) = keys::tail(&all.start, key)?;
+        numbers.push(RunNumber(number));
+        uncollected_put(transaction.batch(), project, RunNumber(number));
+    }
+    let cohorts: Vec<_> = numbers.iter().map(|number| keys::run_cohort(project, *number)).collect();
+    let cohorts = transaction.unchecked().get_many(&cohorts).await?;
+    let collected = numbers.into_iter().zip(cohorts).filter(|(_, cohort)| cohort.is_some());
+    Ok((collected.map(|(number, _)| number).collect(), page.rest(range)))
+}
+
+/// Clears some rows of all cohorts of a project, whose runs must be listed. Returns true once nothing is left.
+pub async fn cohorts_clear(transaction: &mut Transaction, project: Project) -> Result<bool> {
+    for range in [keys::cohorts(project), keys::cohort_columns_all(project)] {
+        let page = transaction.unchecked().scan(&range, CLEARED).await?;
+        if let Some((last, _)) = page.rows.last() {
+            let end = range.after(last).start;
+            transaction.batch().clear_range(Range::new(range.start, end));
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 #[cfg(test)]
 mod tests;

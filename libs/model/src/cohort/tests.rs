@@ -159,3 +159,30 @@ async fn a_run_whose_cohort_is_unknown_stays_uncollected_and_does_not_stop_the_o
     assert!(snapshot.get(&keys::uncollected(P, a)).await.unwrap().is_some());
     assert!(snapshot.get(&keys::uncollected(P, b)).await.unwrap().is_none());
 }
+
+#[tokio::test]
+async fn cohorts_are_made_again_after_all_are_cleared() {
+    let store = TestStore::open().await;
+    let a = create(&store, "a", &[("loss", 1.0)]).await;
+    let b = create(&store, "b", &[("loss", 2.0)]).await;
+    assert_eq!(make(&store, &[a], 1 << 20).await, []);
+    let mut batch = Batch::default();
+    let (cohorts, _) = cohorts_page(&*store.snapshot().await.unwrap(), P, &keys::cohorts(P)).await.unwrap();
+    batch.set(keys::cohort(P, cohorts[0].cohort), vec![0xff]);
+    batch.clear(keys::uncollected(P, b));
+    store.commit(batch).await.unwrap();
+    let documents = keys::documents(P);
+    let list = async |transaction: &mut Transaction| runs_uncollect(transaction, P, &documents).await;
+    assert_eq!(store.run(list).await.unwrap(), (vec![a], None), "the other one has been in no cohort");
+    let mut steps = 0;
+    while !store.run(async |transaction| cohorts_clear(transaction, P).await).await.unwrap() {
+        steps += 1;
+    }
+    assert_eq!(steps, 2);
+    assert_eq!(values_of(&store, "loss").await, [].into());
+    let listed = keys::uncollected_all(P);
+    let (due, _) = cohort_runs_due(&*store.snapshot().await.unwrap(), P, &listed).await.unwrap();
+    assert_eq!(due, [a, b]);
+    assert_eq!(make(&store, &due, 1 << 20).await, []);
+    assert_eq!(values_of(&store, "loss").await, [(a, 1.0), (b, 2.0)].into());
+}
