@@ -3,10 +3,12 @@
 //! Runs leave a cohort when their values change, and when they are deleted, so cohorts with few runs are merged
 //! from time to time, and cohorts without runs are cleared.
 
+use std::collections::BTreeSet;
+
 use matyan_model::{
     cohort::{
-        COHORT_RUNS, CohortMembers, CohortPlace, CohortValues, cohort_admit, cohort_begin, cohort_clear,
-        cohort_number_next, cohort_runs_due, cohorts_page,
+        COHORT_RUNS, CohortMembers, CohortValues, cohort_admit, cohort_begin, cohort_clear,
+        cohort_number_next, cohort_runs_due, cohort_shorten, cohorts_page,
     },
     format::format_has_every_run,
     ids::{CohortNumber, NamedProject, Project, RunNumber},
@@ -15,7 +17,7 @@ use matyan_model::{
 use matyan_store::{Batch, Store, Transaction};
 use tokio_util::sync::CancellationToken;
 
-use crate::{COLLECT_METRICS, Clock, Deps, Error, JobLock, pace::Pace};
+use crate::{COLLECT_METRICS, Clock, Deps, Error, JobLock, pace::Pace, paged_sweep::PagedSweep};
 
 /// Runs admitted in one transaction, which rewrites the rows of the cohorts that they leave: up to 4 kB each.
 const ADMITTED: usize = 64;
@@ -52,21 +54,21 @@ impl<'d> MetricCohorts<'d> {
         if due.next(self.store, self.runs, stop).await?.is_none() {
             return Ok(());
         }
-        let mut lock = JobLock::acquire(self.store, self.clock, COLLECT_METRICS, project, owner).await?;
+        let lock = JobLock::acquire(self.store, self.clock, COLLECT_METRICS, project, owner).await?;
+        let mut round = Round { store: self.store, lock, project, stop, pace: Pace::default() };
         let collected = async {
             let mut due = DueRuns::new(project);
-            let mut pace = Pace::default();
             while let Some(numbers) = due.next(self.store, self.runs, stop).await? {
-                self.make_cohort(&mut lock, project, &numbers, &mut pace).await?;
+                round.make_cohorts(numbers).await?;
             }
             Ok(())
         };
         let collected = collected.await;
-        lock.release(collected).await
+        round.lock.release(collected).await
     }
 
-    /// Merges cohorts of a project of which less than half is left, two at a time, and clears cohorts without
-    /// runs. `owner` must be unique to this call.
+    /// Clears cohorts of a project without runs, and merges cohorts of which less than half is left. `owner` must
+    /// be unique to this call.
     pub async fn merge(
         &self,
         project: Project,
@@ -76,83 +78,24 @@ impl<'d> MetricCohorts<'d> {
         if self.small_cohorts(project, stop).await?.is_done() {
             return Ok(());
         }
-        let mut lock = JobLock::acquire(self.store, self.clock, COLLECT_METRICS, project, owner).await?;
+        let lock = JobLock::acquire(self.store, self.clock, COLLECT_METRICS, project, owner).await?;
+        // It is the lock of another job, which has no success by that.
+        let mut round =
+            Round { store: self.store, lock: lock.dry(true), project, stop, pace: Pace::default() };
         let merged = async {
-            let mut pace = Pace::default();
             let small = self.small_cohorts(project, stop).await?;
-            for pair in small.with_runs.chunks_exact(2) {
+            // First, because they need no values to be read, which may be damaged.
+            round.clear(&small.empty).await?;
+            for numbers in small.groups(self.runs) {
                 if stop.is_cancelled() {
                     return Ok(());
                 }
-                let mut numbers: Vec<_> = pair.iter().flat_map(|it| &it.members).copied().collect();
-                numbers.sort_unstable();
-                numbers.dedup();
-                self.make_cohort(&mut lock, project, &numbers, &mut pace).await?;
+                round.make_cohorts(numbers).await?;
             }
-            let emptied = self.small_cohorts(project, stop).await?.empty;
-            for cohort in emptied {
-                self.clear(&mut lock, project, cohort, stop).await?;
-            }
-            Ok(())
+            round.clear(&self.small_cohorts(project, stop).await?.empty).await
         };
         let merged = merged.await;
-        lock.release(merged).await
-    }
-
-    async fn make_cohort(
-        &self,
-        lock: &mut JobLock<'_>,
-        project: Project,
-        numbers: &[RunNumber],
-        pace: &mut Pace,
-    ) -> Result<(), Error> {
-        let cohort = cohort_number_next(&*self.store.snapshot().await?, project, lock.now_us()).await?;
-        let begin = async |mut transaction: Transaction| {
-            let numbers = cohort_begin(&mut transaction, project, cohort, numbers).await?;
-            Ok::<_, Error>((transaction, numbers))
-        };
-        let mut numbers = lock.write(begin).await?;
-        let damaged = self.write_values(lock, CohortValues::new(project, cohort, &numbers), pace).await?;
-        numbers.retain(|number| !damaged.contains(number));
-        for numbers in numbers.chunks(ADMITTED) {
-            let admit = async |mut transaction: Transaction| {
-                cohort_admit(&mut transaction, project, cohort, numbers).await?;
-                Ok::<_, Error>((transaction, ()))
-            };
-            lock.write(admit).await?;
-            pace.rest().await;
-        }
-        Ok(())
-    }
-
-    /// Copies the values of a cohort from the summaries. Returns the runs that cannot be read.
-    async fn write_values(
-        &self,
-        lock: &mut JobLock<'_>,
-        mut values: CohortValues<'_>,
-        pace: &mut Pace,
-    ) -> Result<Vec<RunNumber>, Error> {
-        let mut damaged = Vec::new();
-        let mut next = Some(CohortPlace::default());
-        while let Some(place) = next {
-            next = values.read(&*self.store.snapshot().await?, place).await?;
-            damaged.extend(next.as_ref().and_then(|place| place.damaged));
-            while next.is_none() || values.is_full() {
-                let mut batch = Batch::default();
-                let is_done = values.write(&*self.store.snapshot().await?, &mut batch).await?;
-                // Kept outside of the closure, because its values are taken out only once.
-                let write = async |mut transaction: Transaction| {
-                    transaction.batch().mutations.clone_from(&batch.mutations);
-                    Ok::<_, Error>((transaction, ()))
-                };
-                lock.write(write).await?;
-                if is_done {
-                    break;
-                }
-            }
-            pace.rest().await;
-        }
-        Ok(damaged)
+        round.lock.release(merged).await
     }
 
     async fn small_cohorts(&self, project: Project, stop: &CancellationToken) -> Result<SmallCohorts, Error> {
@@ -164,7 +107,7 @@ impl<'d> MetricCohorts<'d> {
             for cohort in cohorts {
                 if cohort.members.is_empty() {
                     small.empty.push(cohort.cohort);
-                } else if 2 * cohort.members.len() < self.runs {
+                } else if 2 * cohort.members.len() < cohort.runs {
                     small.with_runs.push(cohort);
                 }
             }
@@ -173,24 +116,115 @@ impl<'d> MetricCohorts<'d> {
         }
         Ok(small)
     }
+}
 
-    async fn clear(
-        &self,
-        lock: &mut JobLock<'_>,
-        project: Project,
+/// The work on the cohorts of a project while the lock is held.
+struct Round<'r> {
+    store: &'r dyn Store,
+    lock: JobLock<'r>,
+    project: Project,
+    stop: &'r CancellationToken,
+    pace: Pace,
+}
+
+impl Round<'_> {
+    /// Makes a cohort of runs in ascending order, or several if their values do not fit in one.
+    async fn make_cohorts(&mut self, mut numbers: Vec<RunNumber>) -> Result<(), Error> {
+        while !numbers.is_empty() && !self.stop.is_cancelled() {
+            numbers = self.make_cohort(&numbers).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes a cohort of the first runs, and returns the runs whose values do not fit.
+    async fn make_cohort(&mut self, numbers: &[RunNumber]) -> Result<Vec<RunNumber>, Error> {
+        let project = self.project;
+        let now_us = self.lock.now_us();
+        let cohort = cohort_number_next(&*self.store.snapshot().await?, project, now_us).await?;
+        let begin = async |mut transaction: Transaction| {
+            let numbers = cohort_begin(&mut transaction, project, cohort, numbers).await?;
+            Ok::<_, Error>((transaction, numbers))
+        };
+        let mut numbers = self.lock.write(begin).await?;
+        let mut values = CohortValues::new(project, cohort, &numbers);
+        if let Err(error) = self.write_values(cohort, &mut values).await {
+            if let Err(error) = self.clear(&[cohort]).await {
+                tracing::warn!(project = project.0, %error, "left a cohort without runs to the job merge-cohorts");
+            }
+            return Err(error);
+        }
+        let damaged = values.damaged().to_vec();
+        let taken = values.runs();
+        let left = numbers.split_off(taken);
+        numbers.retain(|number| !damaged.contains(number));
+        for numbers in numbers.chunks(ADMITTED) {
+            let admit = async |mut transaction: Transaction| {
+                cohort_admit(&mut transaction, project, cohort, numbers).await?;
+                Ok::<_, Error>((transaction, ()))
+            };
+            self.lock.write(admit).await?;
+            self.pace.rest().await;
+        }
+        Ok(left)
+    }
+
+    /// Copies the values of a cohort from the summaries.
+    async fn write_values(
+        &mut self,
         cohort: CohortNumber,
-        stop: &CancellationToken,
+        values: &mut CohortValues<'_>,
     ) -> Result<(), Error> {
-        let mut pace = Pace::default();
-        while !stop.is_cancelled() {
+        while values.read(&*self.store.snapshot().await?).await? {
+            // Reading may take longer than a lock lasts.
+            self.lock.renew().await?;
+            if values.is_full() {
+                self.write_read_values(values).await?;
+            }
+            self.pace.rest().await;
+        }
+        self.write_read_values(values).await?;
+        if values.is_complete() {
+            return Ok(());
+        }
+        let project = self.project;
+        let runs = values.runs();
+        let shorten = async |mut transaction: Transaction| {
+            cohort_shorten(&mut transaction, project, cohort, runs).await?;
+            Ok::<_, Error>((transaction, ()))
+        };
+        self.lock.write(shorten).await
+    }
+
+    async fn write_read_values(&mut self, values: &mut CohortValues<'_>) -> Result<(), Error> {
+        loop {
+            let mut batch = Batch::default();
+            let is_done = values.write(&mut batch);
+            // Kept outside of the closure, because its values are taken out only once.
+            let write = async |mut transaction: Transaction| {
+                transaction.batch().mutations.clone_from(&batch.mutations);
+                Ok::<_, Error>((transaction, ()))
+            };
+            self.lock.write(write).await?;
+            if is_done {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Clears cohorts without members.
+    async fn clear(&mut self, cohorts: &[CohortNumber]) -> Result<(), Error> {
+        let project = self.project;
+        let mut cohorts = cohorts.iter();
+        let mut next = cohorts.next();
+        while let Some(cohort) = next.filter(|_| !self.stop.is_cancelled()) {
             let clear = async |mut transaction: Transaction| {
-                let is_cleared = cohort_clear(&mut transaction, project, cohort).await?;
+                let is_cleared = cohort_clear(&mut transaction, project, *cohort).await?;
                 Ok::<_, Error>((transaction, is_cleared))
             };
-            if lock.write(clear).await? {
-                break;
+            if self.lock.write(clear).await? {
+                next = cohorts.next();
             }
-            pace.rest().await;
+            self.pace.rest().await;
         }
         Ok(())
     }
@@ -206,6 +240,25 @@ struct SmallCohorts {
 impl SmallCohorts {
     fn is_done(&self) -> bool {
         self.empty.is_empty() && self.with_runs.len() < 2
+    }
+
+    /// Groups of cohorts that fit in one, each as its runs in ascending order. A cohort that would be alone stays.
+    fn groups(self, runs: usize) -> Vec<Vec<RunNumber>> {
+        let mut groups: Vec<Vec<CohortMembers>> = Vec::new();
+        for cohort in self.with_runs {
+            let last = groups.last_mut().filter(|group| {
+                let members: usize = group.iter().map(|it| it.members.len()).sum();
+                members + cohort.members.len() <= runs
+            });
+            match last {
+                Some(group) => group.push(cohort),
+                None => groups.push(vec![cohort]),
+            }
+        }
+        let groups = groups.into_iter().filter(|group| group.len() > 1);
+        let numbers = groups.map(|group| group.into_iter().flat_map(|it| it.members).collect());
+        // A run that moves while the cohorts are read may be in two of them.
+        numbers.map(|numbers: BTreeSet<_>| numbers.into_iter().collect()).collect()
     }
 }
 
@@ -248,23 +301,25 @@ impl DueRuns {
 /// Collects the values of all projects.
 pub async fn collect_metrics(deps: Deps<'_>, owner: [u8; 16], stop: &CancellationToken) -> Result<(), Error> {
     let cohorts = MetricCohorts::new(deps.store, deps.clock);
-    // The migration lists every run, also runs that were collected before it.
+    // The list lacks runs until the migration has reached them.
     if !format_has_every_run(&*deps.store.snapshot().await?).await? {
         return Ok(());
     }
+    let mut sweep = PagedSweep::new(stop);
     for NamedProject { number: project, .. } in deps.projects().await? {
-        skip_busy(cohorts.collect(project, owner, stop).await)?;
+        sweep.keep_damage(skip_busy(cohorts.collect(project, owner, stop).await))?;
     }
-    Ok(())
+    sweep.finish()
 }
 
 /// Merges and clears the cohorts of all projects.
 pub async fn merge_cohorts(deps: Deps<'_>, owner: [u8; 16], stop: &CancellationToken) -> Result<(), Error> {
     let cohorts = MetricCohorts::new(deps.store, deps.clock);
+    let mut sweep = PagedSweep::new(stop);
     for NamedProject { number: project, .. } in deps.projects().await? {
-        skip_busy(cohorts.merge(project, owner, stop).await)?;
+        sweep.keep_damage(skip_busy(cohorts.merge(project, owner, stop).await))?;
     }
-    Ok(())
+    sweep.finish()
 }
 
 /// Another process does the work.

@@ -4,8 +4,8 @@
 //! known by the digest of its secret, so the store contains no secret. This module does not decide whether a caller may
 //! do something: it reads the rows, and `matyan-access` decides.
 //!
-//! Every write raises the format of the store, so that an older program, which would ask nobody for a
-//! credential, refuses the store.
+//! A program without access control, which would ask nobody for a credential, refuses the store because of its
+//! format.
 
 mod refusal;
 

@@ -8,7 +8,8 @@
 //! then, and a run that joins it later has changed since.
 //!
 //! A cohort takes values in steps. [`cohort_begin`] replaces the rows of its runs in the list by a token.
-//! Then [`CohortValues`] reads and writes the values. [`cohort_admit`] makes the runs members which still
+//! Then [`CohortValues`] reads and writes the values, and [`cohort_shorten`] leaves out the runs whose values do
+//! not fit. [`cohort_admit`] makes the runs members which still
 //! have the token: the values of the others have changed in the meantime, and whatever the cohort has of
 //! them is ignored. An interrupted cohort has no members, and is cleared. A row of values never changes
 //! once a run is a member, and a run never moves to an earlier cohort. So a reader that reads cohorts in
@@ -22,7 +23,7 @@ use std::collections::BTreeMap;
 
 use matyan_store::{Batch, Range, Result, Scan, Snapshot, Transaction, Value};
 
-pub use self::collect::{CohortPlace, CohortValues, cohort_runs_due};
+pub use self::collect::{CohortValues, cohort_runs_due};
 pub use crate::series::{COHORT_RUNS, MetricStatistic};
 use crate::{
     ids::{CohortNumber, Project, RunNumber},
@@ -104,6 +105,20 @@ pub async fn cohort_begin(
     Ok(live)
 }
 
+/// Leaves out all but the first runs of a cohort without members: another cohort takes the values of the others.
+pub async fn cohort_shorten(
+    transaction: &mut Transaction,
+    project: Project,
+    cohort: CohortNumber,
+    runs: usize,
+) -> Result<()> {
+    if let Some(mut shortened) = cohort_get(transaction, project, cohort).await? {
+        shortened.truncate(runs);
+        cohort_put(transaction.batch(), project, cohort, &shortened);
+    }
+    Ok(())
+}
+
 /// Makes runs members of a cohort whose values are written, unless they have changed since
 /// [`cohort_begin`]. They leave the cohorts that they were in.
 pub async fn cohort_admit(
@@ -117,13 +132,18 @@ pub async fn cohort_admit(
     let mut admitted = Vec::with_capacity(numbers.len());
     for number in numbers {
         let listed = transaction.get(&keys::uncollected(project, *number)).await?;
-        if listed != Some(token(cohort)) || !runs.set_member(*number, true) {
+        if listed != Some(token(cohort)) {
+            continue;
+        }
+        let key = keys::run_cohort(project, *number);
+        let value = transaction.get(&key).await?;
+        let earlier = value.map(|value| rows::readable(rows::decode(&key, &value))).transpose()?;
+        // A run whose earlier cohort is unknown cannot leave it, so the run stays uncollected.
+        if earlier == Some(None) || !runs.set_member(*number, true) {
             continue;
         }
         admitted.push(*number);
-        let key = keys::run_cohort(project, *number);
-        let Some(value) = transaction.get(&key).await? else { continue };
-        let earlier = CohortNumber(rows::decode(&key, &value)?);
+        let Some(earlier) = earlier.flatten().map(CohortNumber) else { continue };
         if let std::collections::btree_map::Entry::Vacant(unread) = left.entry(earlier)
             // Readers do without a damaged cohort, so its runs need not leave it.
             && let Some(Some(runs)) = rows::readable(cohort_get(transaction, project, earlier).await)?
@@ -176,6 +196,8 @@ pub(crate) async fn cohort_leave(
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CohortMembers {
     pub cohort: CohortNumber,
+    /// How many runs it was made of.
+    pub runs: usize,
     pub members: Vec<RunNumber>,
 }
 
@@ -196,7 +218,8 @@ pub async fn cohorts_page(
         let (cohort,) = keys::tail(&all.start, key)?;
         let runs = CohortRuns::decode(value).map_err(|malformed| malformed.at(key));
         let Some(runs) = rows::readable(runs)? else { continue };
-        cohorts.push(CohortMembers { cohort: CohortNumber(cohort), members: runs.members().collect() });
+        let members = runs.members().collect();
+        cohorts.push(CohortMembers { cohort: CohortNumber(cohort), runs: runs.len(), members });
     }
     Ok((cohorts, page.rest(range)))
 }
@@ -272,6 +295,44 @@ pub async fn cohort_clear(
         return Ok(false);
     }
     transaction.batch().clear(keys::cohort(project, cohort));
+    Ok(true)
+}
+
+/// Runs listed in one transaction.
+const LISTED: Scan = Scan { rows: 500, keys_only: true, ..Scan::DEFAULT };
+
+/// Lists a page of the runs of a project, whatever cohorts have of them. Returns the runs that have been in a
+/// cohort, and the range of the rest; `keys::documents` is the range of the first page.
+pub async fn runs_uncollect(
+    transaction: &mut Transaction,
+    project: Project,
+    range: &Range,
+) -> Result<(Vec<RunNumber>, Option<Range>)> {
+    let all = keys::documents(project);
+    // Checked, so that the row is not written for a run that is deleted now.
+    let page = transaction.scan(range, LISTED).await?;
+    let mut numbers = Vec::with_capacity(page.rows.len());
+    for (key, _) in &page.rows {
+        let (number,) = keys::tail(&all.start, key)?;
+        numbers.push(RunNumber(number));
+        uncollected_put(transaction.batch(), project, RunNumber(number));
+    }
+    let cohorts: Vec<_> = numbers.iter().map(|number| keys::run_cohort(project, *number)).collect();
+    let cohorts = transaction.unchecked().get_many(&cohorts).await?;
+    let collected = numbers.into_iter().zip(cohorts).filter(|(_, cohort)| cohort.is_some());
+    Ok((collected.map(|(number, _)| number).collect(), page.rest(range)))
+}
+
+/// Clears some rows of all cohorts of a project, whose runs must be listed. Returns true once nothing is left.
+pub async fn cohorts_clear(transaction: &mut Transaction, project: Project) -> Result<bool> {
+    for range in [keys::cohorts(project), keys::cohort_columns_all(project)] {
+        let page = transaction.unchecked().scan(&range, CLEARED).await?;
+        if let Some((last, _)) = page.rows.last() {
+            let end = range.after(last).start;
+            transaction.batch().clear_range(Range::new(range.start, end));
+            return Ok(false);
+        }
+    }
     Ok(true)
 }
 

@@ -48,6 +48,10 @@ struct Migration {
     #[n(3)]
     #[cbor(default)]
     is_waiting: bool,
+    /// Some projects cannot be read, so the migration has not reached their runs.
+    #[n(4)]
+    #[cbor(default)]
+    lacks_projects: bool,
 }
 
 /// State of a migration after a step.
@@ -100,12 +104,15 @@ pub async fn format_is_migrating(snapshot: &dyn Snapshot) -> Result<bool> {
 }
 
 /// Whether the rows that a migration writes for each run are complete: the index by parent, and the list of
-/// runs whose values of metrics no cohort has. They lack runs that a migration has yet to reach.
+/// runs whose values of metrics no cohort has. They lack runs that a migration has yet to reach, and the runs
+/// of projects that cannot be read.
 pub async fn format_has_every_run(snapshot: &dyn Snapshot) -> Result<bool> {
     let key = keys::migration();
     let row = snapshot.get(&key).await?;
-    // Damaged runs match no query, and are in no table.
-    row.map_or(Ok(true), |value| Ok(rows::decode::<Migration>(&key, &value)?.is_waiting))
+    let Some(value) = row else { return Ok(true) };
+    let at: Migration = rows::decode(&key, &value)?;
+    // Damaged runs are listed too, but match no query by parent, and are in no table.
+    Ok(at.is_waiting && !at.lacks_projects)
 }
 
 /// Documents read in one step of a migration.
@@ -130,6 +137,7 @@ pub async fn format_migrate(transaction: &mut Transaction) -> Result<MigrationSt
     let mut damaged = at.damaged;
     let next =
         migrate_documents(transaction, Project(at.project), RunNumber(at.number), &mut damaged).await?;
+    let mut lacks_projects = false;
     let next = match next {
         Some(number) => Some((at.project, number.0)),
         None => {
@@ -140,17 +148,18 @@ pub async fn format_migrate(transaction: &mut Transaction) -> Result<MigrationSt
             if later.is_none() {
                 // A damaged project counts like a damaged run: the migration is not done.
                 damaged += unreadable;
+                lacks_projects = unreadable > 0;
             }
             later.map(|project| (project, 0))
         }
     };
     let row = match next {
-        Some((project, number)) => Migration { project, number, damaged, is_waiting: false },
+        Some((project, number)) => Migration { project, number, damaged, ..Migration::default() },
         None if damaged == 0 => {
             transaction.batch().clear(key);
             return Ok(MigrationState::Done);
         }
-        None => Migration { damaged, is_waiting: true, ..Migration::default() },
+        None => Migration { damaged, is_waiting: true, lacks_projects, ..Migration::default() },
     };
     transaction.batch().set(key, rows::encode(&row));
     Ok(if row.is_waiting { MigrationState::Waiting { damaged } } else { MigrationState::Running })
@@ -192,13 +201,21 @@ async fn migrate_documents(
     let range = Range::new(keys::document(project, first), all.end.clone());
     let scan = Scan { rows: STEP_DOCUMENTS, ..Scan::default() };
     let page = transaction.unchecked().scan(&range, scan).await?;
+    let numbers = page.rows.iter().map(|(key, _)| Ok(RunNumber(keys::tail::<(u64,)>(&all.start, key)?.0)));
+    let numbers: Vec<RunNumber> = numbers.collect::<Result<_>>()?;
+    let cohorts: Vec<_> = numbers.iter().map(|number| keys::run_cohort(project, *number)).collect();
+    let cohorts = transaction.unchecked().get_many(&cohorts).await?;
     let mut rewritten = 0;
     let mut branches = 0;
-    for (key, value) in &page.rows {
-        let (number,) = keys::tail(&all.start, key)?;
-        let number = RunNumber(number);
+    for (((key, value), number), cohort) in page.rows.iter().zip(numbers).zip(cohorts) {
         if rewritten == STEP_REWRITTEN || branches == STEP_BRANCHES {
             return Ok(Some(number));
+        }
+        // A run that has been in a cohort is listed whenever its values change.
+        if cohort.is_none() {
+            // So that the row is not written for a run that is deleted now.
+            transaction.batch().expect(key.clone(), Some(value.clone()));
+            uncollected_put(transaction.batch(), project, number);
         }
         let document = match Document::decode(key, value) {
             Ok(document) => document,
@@ -212,27 +229,31 @@ async fn migrate_documents(
                 continue;
             }
         };
-        uncollected_put(transaction.batch(), project, number);
         if document.props.parent.is_some() {
             branches += 1;
             // So that the rows are not written for a run that is deleted now.
             transaction.batch().expect(key.clone(), Some(value.clone()));
             migrate_branch(transaction, project, number, &document).await?;
         }
-        if document.params != Params::Pieces {
-            continue;
-        }
-        let key = keys::params_piece(project, number, 0);
-        // Checked, because a worker may replace the params now.
-        let Some(piece) = transaction.get(&key).await? else { continue };
-        if is_params_of_format_2(&piece) {
-            transaction.batch().set(key, rows::with_format(&piece));
+        if document.params == Params::Pieces && migrate_params(transaction, project, number).await? {
             rewritten += 1;
         }
     }
     let Some((last, _)) = page.rows.last().filter(|_| page.more) else { return Ok(None) };
     let (number,): (u64,) = keys::tail(&all.start, last)?;
     Ok(number.checked_add(1).map(RunNumber))
+}
+
+/// Rewrites the first piece of the params of a run. Returns whether it was of format 2.
+async fn migrate_params(transaction: &mut Transaction, project: Project, number: RunNumber) -> Result<bool> {
+    let key = keys::params_piece(project, number, 0);
+    // Checked, because a worker may replace the params now.
+    let Some(piece) = transaction.get(&key).await? else { return Ok(false) };
+    let is_of_format_2 = is_params_of_format_2(&piece);
+    if is_of_format_2 {
+        transaction.batch().set(key, rows::with_format(&piece));
+    }
+    Ok(is_of_format_2)
 }
 
 /// Writes the rows that lead to a branch.

@@ -9,8 +9,9 @@ use async_trait::async_trait;
 use matyan_model::{
     branch::{Ancestor, Branch, branch_put},
     cohort::{MetricStatistic, collected_values_page},
-    ids::{RunId, SeriesNumber},
+    ids::{Job, RunId, SeriesNumber},
     keys::SeriesKind,
+    lock::job_last_success,
     metric::{metric_series_create, metric_series_find, metric_series_list},
     position::LogPosition,
     run::{Deletion, Head, RunEdit, bin_put, bin_restore, run_create, run_delete, sweep_step},
@@ -432,7 +433,7 @@ async fn rule_131_values_of_cohorts_are_the_values_of_summaries() {
             collected += changing.check(name, &context(round / 3 % 2), statistic).await;
         }
         let known = changing.known.lock().await;
-        assert!(collected > 150, "{collected}");
+        assert!(collected > 100, "{collected}");
         assert!(
             known.counts.len() == 9 && known.counts.values().all(|count| *count > 5),
             "{:?}",
@@ -482,13 +483,28 @@ async fn cohorts_of_deleted_runs_are_merged_and_cleared() {
         while !sweep_step(&changing.store, P, number).await.unwrap() {}
     }
     assert_eq!(sizes(&changing).await, [1, 1, 0]);
-    changing.collect(&changing.store).await;
+    let merging = MetricCohorts::new(&changing.store, &|| 2_000_000).of_runs(COHORT);
+    merging.merge(P, [2; 16], &CancellationToken::new()).await.unwrap();
     assert_eq!(sizes(&changing).await, [2]);
     let snapshot = changing.store.snapshot().await.unwrap();
+    let collected = job_last_success(&*snapshot, Job::new(COLLECT_METRICS, P)).await.unwrap();
+    assert_eq!(collected, Some(1_000_000), "merging is not a success of the job that collects");
     let (cohorts, _) = cohorts_page(&*snapshot, P, &keys::cohorts(P)).await.unwrap();
     assert_eq!(cohorts[0].members, left);
     let columns = Range::new(keys::cohort_columns(P, CohortNumber(0)).start, keys::uncollected_all(P).start);
     let own = keys::cohort_columns(P, cohorts[0].cohort);
     let rows = snapshot.scan(&columns, Scan::default()).await.unwrap().rows;
     assert!(!rows.is_empty() && rows.iter().all(|(key, _)| own.contains(key)), "the others are cleared");
+}
+
+#[test]
+fn as_many_cohorts_are_merged_as_fit_in_one() {
+    let cohort = |number: u64, members: &[u64]| CohortMembers {
+        cohort: CohortNumber(number),
+        runs: 8,
+        members: members.iter().copied().map(RunNumber).collect(),
+    };
+    let with_runs = vec![cohort(1, &[5, 6]), cohort(2, &[1]), cohort(3, &[3]), cohort(4, &[7, 8, 9])];
+    let small = SmallCohorts { empty: Vec::new(), with_runs };
+    assert_eq!(small.groups(4), [[1, 3, 5, 6].map(RunNumber)], "the last cohort would be alone");
 }

@@ -9,7 +9,6 @@ use crate::{
     ids::{Project, RunNumber},
     keys::{self, SeriesKind},
     metric::metric_names_page,
-    rows,
     series::{CohortColumn, MetricValues, folded_summaries},
 };
 
@@ -31,16 +30,17 @@ pub async fn cohort_runs_due(
         let (number,) = keys::tail(&all.start, key)?;
         listed.push(RunNumber(number));
     }
-    let rows: Vec<Key> = listed
+    let ended: Vec<Key> = listed.iter().map(|number| keys::index_active(project, false, *number)).collect();
+    let ended = snapshot.get_many(&ended).await?;
+    let ended = listed.into_iter().zip(ended).filter(|(_, row)| row.is_some());
+    let ended: Vec<RunNumber> = ended.map(|(number, _)| number).collect();
+    let others: Vec<Key> = ended
         .iter()
-        .flat_map(|number| {
-            let ended = keys::index_active(project, false, *number);
-            [ended, keys::unfolded(project, *number), keys::branch(project, *number)]
-        })
+        .flat_map(|number| [keys::unfolded(project, *number), keys::branch(project, *number)])
         .collect();
-    let rows = snapshot.get_many(&rows).await?;
-    let due = listed.iter().zip(rows.chunks_exact(3));
-    let due = due.filter(|(_, rows)| matches!(rows, [Some(_), None, None])).map(|(number, _)| *number);
+    let others = snapshot.get_many(&others).await?;
+    let due = ended.iter().zip(others.chunks_exact(2));
+    let due = due.filter(|(_, rows)| matches!(rows, [None, None])).map(|(number, _)| *number);
     Ok((due.collect(), page.rest(range)))
 }
 
@@ -54,35 +54,40 @@ const BATCH_BYTES: usize = 1 << 20;
 /// The name of a metric, and the digest of its context.
 type MetricKey = (String, [u8; 16]);
 
-/// Values of a cohort on their way from the summaries to its rows.
+/// Values of a cohort on their way from the summaries to its rows. They have limited memory, and no row is
+/// written twice, so a cohort takes only the runs whose values fit. If the values of its first run alone do
+/// not fit, it takes only this run, whose rows are written in parts.
 pub struct CohortValues<'c> {
     project: Project,
     cohort: CohortNumber,
     /// In the order of the cohort.
     numbers: &'c [RunNumber],
-    metrics: BTreeMap<MetricKey, Vec<(usize, MetricValues)>>,
-    bytes: usize,
-    max_bytes: usize,
-    /// Some values are already in the rows of the cohort.
-    has_rows: bool,
-}
-
-/// Where to continue to read the values of a cohort.
-#[derive(Debug, Default)]
-pub struct CohortPlace {
-    /// Position of the run in the cohort.
+    /// Position of the run to be read.
     run: usize,
     /// Its series that are still to be read, if some have been.
     rest: Option<Range>,
-    /// The run cannot be read.
-    pub damaged: Option<RunNumber>,
+    metrics: BTreeMap<MetricKey, Vec<(usize, MetricValues)>>,
+    bytes: usize,
+    max_bytes: usize,
+    has_rows: bool,
+    damaged: Vec<RunNumber>,
 }
 
 impl<'c> CohortValues<'c> {
     /// `numbers` are the runs that the cohort was created with.
     pub fn new(project: Project, cohort: CohortNumber, numbers: &'c [RunNumber]) -> Self {
-        let metrics = BTreeMap::new();
-        Self { project, cohort, numbers, metrics, bytes: 0, max_bytes: MAX_BYTES, has_rows: false }
+        Self {
+            project,
+            cohort,
+            numbers,
+            run: 0,
+            rest: None,
+            metrics: BTreeMap::new(),
+            bytes: 0,
+            max_bytes: MAX_BYTES,
+            has_rows: false,
+            damaged: Vec::new(),
+        }
     }
 
     #[cfg(test)]
@@ -95,28 +100,53 @@ impl<'c> CohortValues<'c> {
         self.bytes >= self.max_bytes
     }
 
-    /// Reads values of a run: of about a megabyte of its series. Returns the place of the next; `None` after
-    /// the last one. The snapshot must be more recent than the start of the cohort.
-    pub async fn read(&mut self, snapshot: &dyn Snapshot, place: CohortPlace) -> Result<Option<CohortPlace>> {
-        let CohortPlace { run, rest, .. } = place;
-        let Some(number) = self.numbers.get(run) else { return Ok(None) };
-        let next_run = CohortPlace { run: run + 1, ..CohortPlace::default() };
-        match self.read_series(snapshot, (run, *number), rest).await {
-            Ok(Some(rest)) => Ok(Some(CohortPlace { run, rest: Some(rest), damaged: None })),
-            Ok(None) => Ok(Some(next_run)),
-            Err(Error::Corrupt { .. }) => Ok(Some(CohortPlace { damaged: Some(*number), ..next_run })),
-            Err(error) => Err(error),
-        }
+    /// The number of runs that the cohort takes, once everything is read. The values of the others do not
+    /// fit.
+    pub fn runs(&self) -> usize {
+        self.run
     }
 
-    async fn read_series(
-        &mut self,
-        snapshot: &dyn Snapshot,
-        (at, number): (usize, RunNumber),
-        rest: Option<Range>,
-    ) -> Result<Option<Range>> {
+    /// Whether the cohort takes all its runs.
+    pub fn is_complete(&self) -> bool {
+        self.run == self.numbers.len()
+    }
+
+    /// The runs among them that cannot be read.
+    pub fn damaged(&self) -> &[RunNumber] {
+        &self.damaged
+    }
+
+    /// Reads values of a run: of about a megabyte of its series. Returns false once the cohort takes no more.
+    /// The snapshot must be more recent than the start of the cohort.
+    pub async fn read(&mut self, snapshot: &dyn Snapshot) -> Result<bool> {
+        let Some(number) = self.numbers.get(self.run) else { return Ok(false) };
+        let is_first = self.run == 0;
+        if !is_first && (self.is_full() || self.has_rows) {
+            return Ok(false);
+        }
+        match self.read_series(snapshot, *number).await {
+            Ok(()) => {}
+            Err(Error::Corrupt { .. }) => {
+                self.rest = None;
+                self.damaged.push(*number);
+            }
+            Err(error) => return Err(error),
+        }
+        if self.rest.is_none() {
+            self.run += 1;
+        } else if !is_first && self.is_full() {
+            self.forget_run();
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    async fn read_series(&mut self, snapshot: &dyn Snapshot, number: RunNumber) -> Result<()> {
         let project = self.project;
-        let range = rest.unwrap_or_else(|| keys::series_names(project, number, SeriesKind::Metric));
+        let range = match self.rest.take() {
+            Some(rest) => rest,
+            None => keys::series_names(project, number, SeriesKind::Metric),
+        };
         let (named, rest) = metric_names_page(snapshot, project, number, &range).await?;
         let series: Vec<_> = named.iter().map(|(_, _, series)| (number, *series)).collect();
         let summaries = folded_summaries(snapshot, project, &series).await?;
@@ -131,30 +161,31 @@ impl<'c> CohortValues<'c> {
                 }
             };
             self.bytes += size_of::<(usize, MetricValues)>();
-            runs.push((at, MetricValues::of(&summary)));
+            runs.push((self.run, MetricValues::of(&summary)));
         }
-        Ok(rest)
+        self.rest = rest;
+        Ok(())
+    }
+
+    /// Takes out what was read of a run.
+    fn forget_run(&mut self) {
+        let run = self.run;
+        self.rest = None;
+        self.metrics.retain(|_, runs| {
+            runs.retain(|(at, _)| *at != run);
+            !runs.is_empty()
+        });
     }
 
     /// Takes values out, and writes them to a batch of limited size. Returns true once none are left.
-    pub async fn write(&mut self, snapshot: &dyn Snapshot, batch: &mut Batch) -> Result<bool> {
+    pub fn write(&mut self, batch: &mut Batch) -> bool {
+        self.has_rows = true;
         let mut written = 0;
         while written < BATCH_BYTES
             && let Some(((name, digest), runs)) = self.metrics.pop_first()
         {
             let key = keys::cohort_column(self.project, self.cohort, &name, &digest);
-            // Values of its other runs may have been written before.
-            let stored = if self.has_rows { snapshot.get(&key).await? } else { None };
-            let mut column = match stored {
-                Some(stored) => {
-                    let column = CohortColumn::decode(&stored).map_err(|malformed| malformed.at(&key))?;
-                    if column.len() != self.numbers.len() {
-                        return Err(rows::corrupt(&key, &"it does not match its cohort"));
-                    }
-                    column
-                }
-                None => CohortColumn::new(self.numbers.len()),
-            };
+            let mut column = CohortColumn::new(self.numbers.len());
             for (at, values) in runs {
                 column.set(at, values);
             }
@@ -162,11 +193,9 @@ impl<'c> CohortValues<'c> {
             written += key.len() + encoded.len() + METRIC_BYTES;
             batch.set(key, encoded);
         }
-        if !self.metrics.is_empty() {
-            return Ok(false);
+        if self.metrics.is_empty() {
+            self.bytes = 0;
         }
-        self.bytes = 0;
-        self.has_rows = true;
-        Ok(true)
+        self.metrics.is_empty()
     }
 }

@@ -53,32 +53,49 @@ async fn values_of(store: &TestStore, name: &str) -> BTreeMap<RunNumber, f64> {
     page.await.unwrap().values.into_iter().collect()
 }
 
-/// Makes a cohort whose values are written whenever they take more than `max_bytes`.
+/// Makes cohorts whose values take about `max_bytes`. Returns the runs that cannot be read.
 async fn make(store: &TestStore, numbers: &[RunNumber], max_bytes: usize) -> Vec<RunNumber> {
+    let mut damaged = Vec::new();
+    let mut left = numbers.to_vec();
+    while !left.is_empty() {
+        left = make_one(store, &left, max_bytes, &mut damaged).await;
+    }
+    damaged
+}
+
+/// Makes a cohort, and returns the runs that it does not take.
+async fn make_one(
+    store: &TestStore,
+    numbers: &[RunNumber],
+    max_bytes: usize,
+    damaged: &mut Vec<RunNumber>,
+) -> Vec<RunNumber> {
     let cohort = cohort_number_next(&*store.snapshot().await.unwrap(), P, 5).await.unwrap();
     let begun = store.run(async |transaction| cohort_begin(transaction, P, cohort, numbers).await).await;
     let begun = begun.unwrap();
     let mut values = CohortValues::new(P, cohort, &begun).with_max_bytes(max_bytes);
-    let mut next = Some(CohortPlace::default());
-    let mut damaged = Vec::new();
-    while let Some(place) = next {
-        let snapshot = store.snapshot().await.unwrap();
-        next = values.read(&*snapshot, place).await.unwrap();
-        damaged.extend(next.as_ref().and_then(|place| place.damaged));
-        if next.is_none() || values.is_full() {
-            let mut batch = Batch::default();
-            assert!(values.write(&*snapshot, &mut batch).await.unwrap());
-            store.commit(batch).await.unwrap();
+    let write = async |values: &mut CohortValues<'_>| {
+        let mut batch = Batch::default();
+        assert!(values.write(&mut batch));
+        store.commit(batch).await.unwrap();
+    };
+    while values.read(&*store.snapshot().await.unwrap()).await.unwrap() {
+        if values.is_full() {
+            write(&mut values).await;
         }
     }
-    let admitted: Vec<_> = begun.iter().copied().filter(|number| !damaged.contains(number)).collect();
+    write(&mut values).await;
+    damaged.extend(values.damaged());
+    let (taken, left) = begun.split_at(values.runs());
+    let admitted: Vec<_> = taken.iter().copied().filter(|number| !damaged.contains(number)).collect();
+    store.run(async |transaction| cohort_shorten(transaction, P, cohort, taken.len()).await).await.unwrap();
     store.run(async |transaction| cohort_admit(transaction, P, cohort, &admitted).await).await.unwrap();
-    damaged
+    left.to_vec()
 }
 
 #[tokio::test]
-async fn values_of_many_series_are_written_in_parts() {
-    for max_bytes in [1, 400, 1 << 20] {
+async fn runs_whose_values_do_not_fit_are_in_another_cohort() {
+    for (max_bytes, cohorts) in [(1, [1, 1, 1].as_slice()), (400, &[2, 1]), (1 << 20, &[3])] {
         let store = TestStore::open().await;
         let a = create(&store, "a", &[("loss", 1.0), ("acc", 0.5)]).await;
         let b = create(&store, "b", &[("acc", 0.25), ("rare", f64::NAN)]).await;
@@ -87,6 +104,10 @@ async fn values_of_many_series_are_written_in_parts() {
         let (due, _) = cohort_runs_due(&*store.snapshot().await.unwrap(), P, &listed).await.unwrap();
         assert_eq!(due, [a, b, c]);
         assert_eq!(make(&store, &due, max_bytes).await, []);
+        let snapshot = store.snapshot().await.unwrap();
+        let (made, _) = cohorts_page(&*snapshot, P, &keys::cohorts(P)).await.unwrap();
+        assert!(made.iter().all(|cohort| cohort.members.len() == cohort.runs));
+        assert_eq!(made.iter().map(|cohort| cohort.runs).collect::<Vec<_>>(), cohorts);
         assert_eq!(values_of(&store, "loss").await, [(a, 1.0), (c, 3.0)].into());
         assert_eq!(values_of(&store, "acc").await, [(a, 0.5), (b, 0.25)].into());
         assert!(values_of(&store, "rare").await[&b].is_nan());
@@ -122,4 +143,46 @@ async fn a_damaged_run_stays_uncollected_and_a_damaged_cohort_is_an_error() {
         // A column without values names no run.
         assert_eq!(read.is_err(), damage.len() < 2, "{damage:?}");
     }
+}
+
+#[tokio::test]
+async fn a_run_whose_cohort_is_unknown_stays_uncollected_and_does_not_stop_the_others() {
+    let store = TestStore::open().await;
+    let a = create(&store, "a", &[("loss", 1.0)]).await;
+    let b = create(&store, "b", &[("loss", 2.0)]).await;
+    let mut batch = Batch::default();
+    batch.set(keys::run_cohort(P, a), vec![0xff]);
+    store.commit(batch).await.unwrap();
+    assert_eq!(make(&store, &[a, b], 1 << 20).await, []);
+    assert_eq!(values_of(&store, "loss").await, [(b, 2.0)].into());
+    let snapshot = store.snapshot().await.unwrap();
+    assert!(snapshot.get(&keys::uncollected(P, a)).await.unwrap().is_some());
+    assert!(snapshot.get(&keys::uncollected(P, b)).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn cohorts_are_made_again_after_all_are_cleared() {
+    let store = TestStore::open().await;
+    let a = create(&store, "a", &[("loss", 1.0)]).await;
+    let b = create(&store, "b", &[("loss", 2.0)]).await;
+    assert_eq!(make(&store, &[a], 1 << 20).await, []);
+    let mut batch = Batch::default();
+    let (cohorts, _) = cohorts_page(&*store.snapshot().await.unwrap(), P, &keys::cohorts(P)).await.unwrap();
+    batch.set(keys::cohort(P, cohorts[0].cohort), vec![0xff]);
+    batch.clear(keys::uncollected(P, b));
+    store.commit(batch).await.unwrap();
+    let documents = keys::documents(P);
+    let list = async |transaction: &mut Transaction| runs_uncollect(transaction, P, &documents).await;
+    assert_eq!(store.run(list).await.unwrap(), (vec![a], None), "the other one has been in no cohort");
+    let mut steps = 0;
+    while !store.run(async |transaction| cohorts_clear(transaction, P).await).await.unwrap() {
+        steps += 1;
+    }
+    assert_eq!(steps, 2);
+    assert_eq!(values_of(&store, "loss").await, [].into());
+    let listed = keys::uncollected_all(P);
+    let (due, _) = cohort_runs_due(&*store.snapshot().await.unwrap(), P, &listed).await.unwrap();
+    assert_eq!(due, [a, b]);
+    assert_eq!(make(&store, &due, 1 << 20).await, []);
+    assert_eq!(values_of(&store, "loss").await, [(a, 1.0), (b, 2.0)].into());
 }

@@ -117,6 +117,13 @@ async fn old_rows(store: &TestStore, count: u64) -> usize {
     found
 }
 
+/// The runs in the list of uncollected runs of a project.
+async fn listed(store: &TestStore, project: Project) -> Vec<u64> {
+    let all = keys::uncollected_all(project);
+    let rows = rows::scan_all(&*store.snapshot().await.unwrap(), &all).await.unwrap();
+    rows.iter().map(|(key, _)| keys::tail::<(u64,)>(&all.start, key).unwrap().0).collect()
+}
+
 async fn migrate(store: &TestStore) -> MigrationState {
     store.run(async |transaction| format_migrate(transaction).await).await.unwrap()
 }
@@ -148,6 +155,9 @@ async fn rule_44_an_interrupted_migration_continues() {
         }
     }
     assert_eq!((steps, left), (4, 0), "every step does a part, and none is repeated");
+    for project in [Project(0), Project(1)] {
+        assert_eq!(listed(&store, project).await, Vec::from_iter(0..RUNS), "{project:?}");
+    }
     assert!(!format_is_migrating(&*store.snapshot().await.unwrap()).await.unwrap());
     // Opening the migrated store does not start another migration.
     format_open(&*store).await.unwrap();
@@ -167,6 +177,15 @@ async fn rule_44_a_damaged_run_does_not_stop_the_migration() {
     let waiting = MigrationState::Waiting { damaged: 1 };
     while migrate(&store).await != waiting {}
     assert_eq!(old_rows(&store, RUNS).await, 1);
+    assert_eq!(listed(&store, Project(0)).await, Vec::from_iter(0..RUNS), "also the damaged run");
+    assert!(format_has_every_run(&*store.snapshot().await.unwrap()).await.unwrap());
+    // Then a cohort takes all runs but two.
+    let mut batch = Batch::default();
+    for number in (2..RUNS).map(RunNumber) {
+        batch.clear(keys::uncollected(Project(0), number));
+        batch.set(keys::run_cohort(Project(0), number), rows::encode(&1_u64));
+    }
+    store.commit(batch).await.unwrap();
     // The migration waits, also in other processes, until it is restarted.
     assert_eq!(migrate(&store).await, waiting);
     assert!(format_is_migrating(&*store.snapshot().await.unwrap()).await.unwrap());
@@ -180,9 +199,35 @@ async fn rule_44_a_damaged_run_does_not_stop_the_migration() {
         let expected = if repaired { MigrationState::Done } else { waiting };
         while migrate(&store).await != expected {}
         assert_eq!(old_rows(&store, RUNS).await, usize::from(!repaired));
+        assert_eq!(listed(&store, Project(0)).await, [0, 1], "runs of cohorts stay there");
     }
     check_params(&store, RUNS).await;
     assert!(!format_is_migrating(&*store.snapshot().await.unwrap()).await.unwrap());
+}
+
+#[tokio::test]
+async fn rule_131_runs_of_a_damaged_project_are_not_taken_for_listed() {
+    let store = old_store(3).await;
+    format_open(&*store).await.unwrap();
+    let projects = rows::scan_all(&*store.snapshot().await.unwrap(), &keys::projects()).await.unwrap();
+    let mut batch = Batch::default();
+    batch.set(projects[0].0.clone(), vec![0xff]);
+    store.commit(batch).await.unwrap();
+    while migrate(&store).await != (MigrationState::Waiting { damaged: 1 }) {}
+    assert_eq!((listed(&store, Project(0)).await.len(), listed(&store, Project(1)).await.len()), (3, 0));
+    assert!(!format_has_every_run(&*store.snapshot().await.unwrap()).await.unwrap());
+}
+
+#[tokio::test]
+async fn rule_44_a_run_that_is_deleted_during_a_step_leaves_no_row() {
+    let store = old_store(3).await;
+    format_open(&*store).await.unwrap();
+    let mut step = Transaction::new(store.snapshot().await.unwrap());
+    format_migrate(&mut step).await.unwrap();
+    let mut batch = Batch::default();
+    batch.clear(keys::document(Project(0), RunNumber(0)));
+    store.commit(batch).await.unwrap();
+    assert_eq!(store.commit(step.into_batch()).await.unwrap(), Commit::Conflict);
 }
 
 /// A store of format 3 has branches, but no rows that lead to them.

@@ -26,6 +26,11 @@ pub fn cohort_columns(project: Project, cohort: CohortNumber) -> Range {
     subtree(super::project(project, Space::CohortColumn, (cohort.0,)))
 }
 
+/// The values of all metrics of all cohorts.
+pub fn cohort_columns_all(project: Project) -> Range {
+    subtree(super::project(project, Space::CohortColumn, ()))
+}
+
 pub fn uncollected(project: Project, number: RunNumber) -> Key {
     super::project(project, Space::Uncollected, (number.0,))
 }

@@ -8,6 +8,7 @@ use minicbor::{Decode, Encode, bytes::ByteArray};
 
 use super::{Head, Props, RunEdit, lifecycle, run_id_get};
 use crate::{
+    cohort::uncollected_put,
     ids::{Project, RunId, RunNumber},
     keys::{self, Counter},
     rows,
@@ -159,6 +160,8 @@ pub async fn staged_link(
     batch.set(keys::origin(project, staged.number), rows::encode(&ByteArray::from(staged.source)));
     batch.add(keys::project_counter(project, Counter::Runs), 1);
     edit.write(batch);
+    // A migration lists only runs with documents, and an older program may have folded this one.
+    uncollected_put(batch, project, staged.number);
     Ok(())
 }
 

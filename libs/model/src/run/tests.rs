@@ -18,7 +18,7 @@ use crate::{
     project::{project_clear, project_count},
     testing::TestStore,
 };
-use matyan_value::{Value as Tree, json};
+use matyan_value::{Map, Value as Tree, json};
 
 const P: Project = Project(0);
 
@@ -149,6 +149,22 @@ async fn rule_11_a_free_number_is_found_among_many_runs_of_one_moment() {
     let mut transaction = Transaction::new(store.snapshot().await.unwrap());
     run_create(&mut transaction, P, &RunId::new("last"), -7).await.unwrap();
     assert_eq!(transaction.into_batch().checks.len(), 1, "only the chosen number must be checked");
+}
+
+#[tokio::test]
+async fn rule_131_a_restored_run_is_listed_when_it_becomes_live() {
+    let store = TestStore::open().await;
+    let id = RunId::new("r");
+    let begin =
+        async |transaction: &mut Transaction| staged_begin(transaction, P, &id, [1; 32], (5, 9)).await;
+    let staged = store.run(begin).await.unwrap();
+    let key = keys::uncollected(P, staged.number);
+    assert_eq!(store.snapshot().await.unwrap().get(&key).await.unwrap(), None);
+    let link = async |transaction: &mut Transaction| {
+        staged_link(transaction, P, &id, &staged, (Props::default(), Map::new())).await
+    };
+    store.run(link).await.unwrap();
+    assert!(store.snapshot().await.unwrap().get(&key).await.unwrap().is_some());
 }
 
 async fn delete(store: &TestStore, id: &str) {

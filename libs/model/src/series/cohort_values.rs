@@ -16,7 +16,7 @@ use crate::ids::RunNumber;
 
 const FORMAT: u8 = 1;
 
-/// Most runs of a cohort. Their values of a metric take at most 33 kB.
+/// Most runs of a cohort. Their values of a metric take about 33 kB at most.
 pub const COHORT_RUNS: usize = 1_024;
 
 /// A value of a metric in a run.
@@ -73,6 +73,12 @@ impl CohortRuns {
         self.numbers.len()
     }
 
+    /// Leaves out all but the first runs.
+    pub(crate) fn truncate(&mut self, runs: usize) {
+        self.numbers.truncate(runs);
+        self.is_member.truncate(runs);
+    }
+
     /// Returns false if the cohort was not created with this run.
     pub(crate) fn set_member(&mut self, number: RunNumber, is_member: bool) -> bool {
         let Ok(at) = self.numbers.binary_search(&number) else { return false };
@@ -124,10 +130,6 @@ impl CohortColumn {
         Self(vec![None; runs])
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
-    }
-
     /// `at` is the position of the run in the cohort.
     pub(crate) fn set(&mut self, at: usize, values: MetricValues) {
         self.0[at] = Some(values);
@@ -142,20 +144,6 @@ impl CohortColumn {
             put_float_column(&mut out, &values);
         }
         out.into()
-    }
-
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
-        let mut input = Input::with_format(bytes, FORMAT)?;
-        let (has_metric, present) = presence(&mut input)?;
-        let mut values = vec![MetricValues([f64::NAN; MetricStatistic::ALL.len()]); present];
-        for index in 0..MetricStatistic::ALL.len() {
-            for (values, value) in values.iter_mut().zip(float_column(&mut input, present)?) {
-                values.0[index] = value;
-            }
-        }
-        input.end()?;
-        let mut values = values.into_iter();
-        Ok(Self(has_metric.into_iter().map(|has_metric| values.next().filter(|_| has_metric)).collect()))
     }
 
     /// Reads one of the values of each run, with its position in the cohort.

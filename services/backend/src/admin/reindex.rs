@@ -2,12 +2,16 @@
 //! and recounts. Searches can run concurrently, because an index proposes and the document
 //! decides. Correct indexes cause no writes.
 //!
+//! Cohorts may lack values after damage, which does not always show, so they are cleared, and a job makes them
+//! again.
+//!
 //! Each document is read once, and the index is scanned once for a million of them. Only the runs that turn
 //! out to have wrong rows are looked at row by row.
 
-use matyan_maintenance::{JobLock, Pace};
+use matyan_maintenance::{COLLECT_METRICS, JobLock, Pace};
 use matyan_model::{
     change::change_put,
+    cohort::{cohorts_clear, runs_uncollect},
     entity::{Entity, Experiment, Tag, entity_list},
     ids::RunNumber,
     index::{CounterRepair, DocumentRows, IndexSums, LinkCount, stale_rows_clear},
@@ -99,6 +103,12 @@ impl Reindex<'_> {
         }
         self.recount::<Experiment>(lock).await?;
         self.recount::<Tag>(lock).await?;
+        if !self.dry_run {
+            // So that no cohort is made or merged meanwhile.
+            let mut collecting = job::lock(self.deps, COLLECT_METRICS, self.call.project).await?.dry(true);
+            let cleared = self.clear_cohorts(lock, &mut collecting, sender).await;
+            collecting.release(cleared).await?;
+        }
         self.report(self.done, sender).await
     }
 
@@ -226,6 +236,40 @@ impl Reindex<'_> {
             self.rows += lock.write(clear).await? as u64;
         }
         self.end_page(sender).await
+    }
+
+    /// Lists all runs as uncollected, and clears the cohorts.
+    async fn clear_cohorts(
+        &mut self,
+        lock: &mut JobLock<'_>,
+        collecting: &mut JobLock<'_>,
+        sender: &Sender<ReindexResponse>,
+    ) -> Result<(), StreamEnd> {
+        let project = self.call.project;
+        let mut rest = Some(keys::documents(project));
+        while let Some(range) = rest {
+            lock.renew().await?;
+            let uncollect = async |mut transaction: Transaction| {
+                let (collected, rest) = runs_uncollect(&mut transaction, project, &range).await?;
+                for number in collected {
+                    self.announce(&mut transaction, number);
+                }
+                Ok::<_, Error>((transaction, rest))
+            };
+            rest = collecting.write(uncollect).await?;
+            self.end_page(sender).await?;
+        }
+        loop {
+            lock.renew().await?;
+            let clear = async |mut transaction: Transaction| {
+                let is_cleared = cohorts_clear(&mut transaction, project).await?;
+                Ok::<_, Error>((transaction, is_cleared))
+            };
+            if collecting.write(clear).await? {
+                return Ok(());
+            }
+            self.end_page(sender).await?;
+        }
     }
 
     /// Adds a run to the change feed. Its document is unchanged, but tables of runs that were read from

@@ -18,8 +18,9 @@ use matyan_model::{
     index::{
         IndexColumn, IndexedValue, MAX_TEXT_BYTES, index_rowless_page, index_runs_page, is_indexed_path,
     },
-    keys::{self, SeriesKind},
+    keys::{self, Counter, SeriesKind},
     metric::{metric_series_find, metric_series_find_in},
+    project::project_count,
     run::{Document, documents_get, params_get_bytes, runs_list},
     series::{RunRef, RunSeries, Summary, folded_summaries},
 };
@@ -109,6 +110,23 @@ struct MetricRuns {
     only: Option<HashSet<RunNumber>>,
     /// Runs that were found in the index.
     waiting: VecDeque<Vec<RunNumber>>,
+}
+
+impl MetricRuns {
+    /// All runs in the index of a metric.
+    fn new(index: Range) -> Self {
+        Self { rest: Some(index), only: None, waiting: VecDeque::new() }
+    }
+
+    /// Reads a page of the index, if some of it is left.
+    async fn read_page(&mut self, snapshot: &dyn Snapshot) -> Result<()> {
+        let Some(range) = self.rest.take() else { return Ok(()) };
+        let (mut numbers, next) = index_runs_page(snapshot, &range, PAGE.rows).await?;
+        numbers.retain(|number| self.only.as_ref().is_none_or(|only| only.contains(number)));
+        self.waiting.extend(numbers.chunks(SERIES).map(<[RunNumber]>::to_vec));
+        self.rest = next;
+        Ok(())
+    }
 }
 
 impl ColumnReader<'_> {
@@ -344,13 +362,15 @@ impl ColumnReader<'_> {
         // Their values are not only in the summaries of folded points.
         let mut unread = self.runs_in(keys::unfolded_all(self.project)).await?;
         unread.extend(self.runs_in(keys::branches(self.project)).await?);
-        let snapshot = self.deps.store.snapshot().await?;
-        let is_collected = has_cohorts(snapshot.as_ref(), self.project).await?
-            && format_has_every_run(snapshot.as_ref()).await?;
-        drop(snapshot);
-        let uncollected = if is_collected { self.collected(metric, &unread).await? } else { None };
-        let range = keys::index_series_name_all(self.project, SeriesKind::Metric, &metric.name);
-        let mut source = MetricRuns { rest: Some(range), only: uncollected, waiting: VecDeque::new() };
+        let index = keys::index_series_name_all(self.project, SeriesKind::Metric, &metric.name);
+        let mut source = MetricRuns::new(index.clone());
+        source.read_page(self.deps.store.snapshot().await?.as_ref()).await?;
+        // The summaries of a single page are soon read.
+        if source.rest.is_some()
+            && let Some(uncollected) = self.collected(metric, &unread).await?
+        {
+            source = MetricRuns { only: Some(uncollected), ..MetricRuns::new(index) };
+        }
         if source.only.as_ref().is_some_and(|only| only.len() <= MAX_LOOKED_UP) {
             self.look_up(&mut source, metric).await?;
         }
@@ -366,8 +386,20 @@ impl ColumnReader<'_> {
         metric: &MetricColumn,
         unread: &HashSet<RunNumber>,
     ) -> Result<Option<HashSet<RunNumber>>> {
+        let snapshot = self.deps.store.snapshot().await?;
+        let is_collected = has_cohorts(snapshot.as_ref(), self.project).await?
+            && format_has_every_run(snapshot.as_ref()).await?;
+        let runs = project_count(snapshot.as_ref(), self.project, Counter::Runs).await?;
+        drop(snapshot);
+        if !is_collected {
+            return Ok(None);
+        }
         // Before the cohorts: a run that leaves the list after this is in a cohort by then.
         let mut uncollected = self.runs_in(keys::uncollected_all(self.project)).await?;
+        // Cohorts have few of the values, and the whole index is read in any case.
+        if uncollected.len() > MAX_LOOKED_UP && 2 * uncollected.len() as u64 > runs.unsigned_abs() {
+            return Ok(None);
+        }
         uncollected.extend(unread);
         let name = (metric.name.as_str(), &metric.digest);
         let statistic = statistic(metric.value);
@@ -382,8 +414,11 @@ impl ColumnReader<'_> {
                 Err(error @ StoreError::Corrupt { .. }) => {
                     tracing::error!(
                         %error,
-                        "read the values of a metric from summaries, because a row of a cohort is damaged"
+                        "read the values of a metric from summaries, because a row of a cohort is damaged; `matyan jobs reindex` \
+                         makes the cohorts again"
                     );
+                    self.pages = ManyValues::default();
+                    self.bytes = 0;
                     return Ok(None);
                 }
                 Err(error) => return Err(error.into()),
@@ -427,14 +462,8 @@ impl ColumnReader<'_> {
         let metric = Arc::new(metric.clone());
         let mut reading = FuturesOrdered::new();
         loop {
-            if source.waiting.is_empty()
-                && let Some(range) = source.rest.take()
-            {
-                let snapshot = self.deps.store.snapshot().await?;
-                let (mut numbers, next) = index_runs_page(snapshot.as_ref(), &range, PAGE.rows).await?;
-                numbers.retain(|number| source.only.as_ref().is_none_or(|only| only.contains(number)));
-                source.waiting.extend(numbers.chunks(SERIES).map(<[RunNumber]>::to_vec));
-                source.rest = next;
+            if source.waiting.is_empty() && source.rest.is_some() {
+                source.read_page(self.deps.store.snapshot().await?.as_ref()).await?;
             }
             while reading.len() < SERIES_PAGES
                 && let Some(numbers) = source.waiting.pop_front()

@@ -1,13 +1,14 @@
 //! Sorted lists while runs change in every way, next to a sort of the runs as the test knows them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
+use async_trait::async_trait;
 use matyan_maintenance::MetricCohorts;
 use matyan_model::{
     change::change_put,
     entity::{EntityError, Experiment, entity_put},
-    ids::{RunId, RunNumber, SeriesNumber},
-    keys,
+    ids::{CohortNumber, RunId, RunNumber, SeriesNumber},
+    keys::{self, SeriesKind},
     metric::metric_series_find,
     run::{Head, head_live},
     series::{
@@ -25,7 +26,10 @@ use matyan_proto::{
     search::v1::{MetricValue, RunsRequest, Sort, SortField, sort::By},
 };
 use matyan_ql::Endpoint;
-use matyan_store::{Batch, Store};
+use matyan_store::{
+    Batch, Commit, Key, Page, Range, Result as StoreResult, Scan, Snapshot, Store, Value, Version,
+    embedded::EmbeddedStore,
+};
 use matyan_value::Context;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -34,7 +38,53 @@ use crate::search::{
     harness::{self, Harness, NOW_US, P, RunSpec, is_object},
     naive::{NaiveSearch, compare},
     random::{self, Random},
+    table_contents::reindex,
 };
+
+/// A store with few rows in a page of the index of a metric, so that its values are read from cohorts.
+struct ShortPagesStore(Arc<EmbeddedStore>);
+
+struct ShortPagesSnapshot(Box<dyn Snapshot>);
+
+#[async_trait]
+impl Store for ShortPagesStore {
+    async fn snapshot(&self) -> StoreResult<Box<dyn Snapshot>> {
+        Ok(Box::new(ShortPagesSnapshot(self.0.snapshot().await?)))
+    }
+
+    async fn commit(&self, batch: Batch) -> StoreResult<Commit> {
+        self.0.commit(batch).await
+    }
+
+    async fn sync(&self) -> StoreResult<()> {
+        self.0.sync().await
+    }
+
+    async fn changed(&self, key: &Key, seen: Option<&Value>) -> StoreResult<()> {
+        self.0.changed(key, seen).await
+    }
+}
+
+#[async_trait]
+impl Snapshot for ShortPagesSnapshot {
+    async fn get(&self, key: &Key) -> StoreResult<Option<Value>> {
+        self.0.get(key).await
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> StoreResult<Vec<Option<Value>>> {
+        self.0.get_many(keys).await
+    }
+
+    async fn scan(&self, range: &Range, scan: Scan) -> StoreResult<Page> {
+        let index = keys::index_series_name_all(P, SeriesKind::Metric, "loss");
+        let rows = if index.contains(&range.start) { scan.rows.min(3) } else { scan.rows };
+        self.0.scan(range, Scan { rows, ..scan }).await
+    }
+
+    fn version(&self) -> Version {
+        self.0.version()
+    }
+}
 
 struct KnownRun {
     number: RunNumber,
@@ -205,6 +255,38 @@ impl Project {
         cohorts.merge(P, [7; 16], &stop).await.unwrap();
     }
 
+    /// A backend that was just started, and has no columns yet.
+    async fn started(&self) -> Harness {
+        let store = self.harness.store.clone();
+        let layer = Arc::new(ShortPagesStore(store.clone()));
+        Harness::over(store, layer, tempfile::tempdir().unwrap()).await
+    }
+
+    /// Damages all values in cohorts.
+    async fn damage_cohorts(&self) {
+        let columns = keys::cohort_columns(P, CohortNumber(0)).start;
+        let columns = Range::new(columns, keys::uncollected_all(P).start);
+        let snapshot = self.harness.store.snapshot().await.unwrap();
+        let rows = snapshot.scan(&columns, Scan::default()).await.unwrap().rows;
+        assert!(!rows.is_empty());
+        let mut batch = Batch::default();
+        for (key, _) in rows {
+            batch.set(key, vec![9]);
+        }
+        self.harness.store.commit(batch).await.unwrap();
+    }
+
+    /// Compares a list with a sort of the runs as the test knows them.
+    async fn check(&self, harness: &Harness, query: &str, sort: &[Sort], place: &str) {
+        let specs = self.runs.values().map(|run| &run.spec);
+        let mut expected = NaiveSearch::new(query, Endpoint::Run).runs(specs);
+        expected.sort_by(|a, b| compare(a, b, sort));
+        let expected: Vec<&str> = expected.iter().map(|run| run.id.as_str()).collect();
+        let list = RunsRequest { sort: sort.to_vec(), ..harness::runs_request(query) };
+        let found = harness.runs(list.clone()).await.unwrap();
+        assert_eq!(found.ids(), expected, "{place}: {list:?}");
+    }
+
     /// Removes the first step of the first metric series of a run.
     async fn remove_steps(&mut self) {
         let Some(run) = self.any() else { return };
@@ -334,19 +416,28 @@ async fn lists_are_sorted_by_the_values_that_runs_have_now() {
                 };
                 let sort = vec![key(), key()];
                 let query = ["", "run.archived in (True, False)", "run.hparams.seed > 5"][round % 3];
-                let specs = project.runs.values().map(|run| &run.spec);
-                let mut expected = NaiveSearch::new(query, Endpoint::Run).runs(specs);
-                expected.sort_by(|a, b| compare(a, b, &sort));
-                let expected: Vec<&str> = expected.iter().map(|run| run.id.as_str()).collect();
-                let list = RunsRequest { sort, ..harness::runs_request(query) };
-                let found = project.harness.runs(list.clone()).await.unwrap();
-                assert_eq!(found.ids(), expected, "seed {seed}, round {round}, {changes:?}: {list:?}");
+                let place = format!("seed {seed}, round {round}, {changes:?}");
+                project.check(&project.harness, query, &sort, &place).await;
                 if round % 2 == 0 {
-                    // A backend that was just started has no columns yet.
-                    let found = project.harness.second().await.runs(list.clone()).await.unwrap();
-                    assert_eq!(found.ids(), expected, "seed {seed}, round {round}, {changes:?}: {list:?}");
+                    project.check(&project.started().await, query, &sort, &place).await;
                 }
             }
+        }
+        project.damage_cohorts().await;
+        let by_metric: Vec<_> =
+            keys.iter().filter(|key| matches!(key.by, Some(By::Metric(_)))).cloned().collect();
+        let started = project.started().await;
+        for sort in by_metric.chunks(2) {
+            project.check(&started, "", sort, "damaged cohorts").await;
+        }
+        reindex(&project.harness).await;
+        let snapshot = project.harness.store.snapshot().await.unwrap();
+        let cohorts = snapshot.scan(&keys::cohorts(P), Scan::default()).await.unwrap();
+        assert!(cohorts.rows.is_empty(), "cohorts with damage are cleared");
+        project.collect().await;
+        let started = project.started().await;
+        for sort in by_metric.chunks(2) {
+            project.check(&started, "", sort, "cohorts made again").await;
         }
         assert!(changes.len() == 8 && changes.values().all(|count| *count > 3), "{changes:?}");
     }

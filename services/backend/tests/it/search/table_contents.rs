@@ -25,7 +25,7 @@ fn sorted_by(by: By) -> RunsRequest {
     RunsRequest { sort, ..harness::runs_request("") }
 }
 
-async fn reindex(harness: &Harness) {
+pub(super) async fn reindex(harness: &Harness) {
     let mut client = AdminServiceClient::new(harness.backend.clone().into_routes());
     let mut messages = client.reindex(ReindexRequest::default()).await.unwrap().into_inner();
     while messages.message().await.unwrap().is_some() {}
