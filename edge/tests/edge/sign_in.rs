@@ -628,10 +628,9 @@ async fn rule_121_a_code_is_typed_by_someone_who_has_signed_in_and_answered_once
         let allowed = browser.post(&page, &form).await;
         assert!(allowed.text().contains("is signed in as service:test"), "{}", allowed.text());
         assert_eq!(callers.0.lock().unwrap().answered_logins, [false, true]);
-        assert_eq!(
-            browser.send(Request::delete(&page).body(Body::empty()).unwrap()).await.status,
-            StatusCode::METHOD_NOT_ALLOWED
-        );
+        let delete = Request::delete(&page).header("sec-fetch-site", "same-origin");
+        let deleted = browser.send(delete.body(Body::empty()).unwrap()).await;
+        assert_eq!(deleted.status, StatusCode::METHOD_NOT_ALLOWED);
     }
 }
 
