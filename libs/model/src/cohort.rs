@@ -323,9 +323,10 @@ pub async fn runs_uncollect(
     Ok((collected.map(|(number, _)| number).collect(), page.rest(range)))
 }
 
-/// Clears some rows of all cohorts of a project, whose runs must be listed. Returns true once nothing is left.
+/// Clears some rows of all cohorts of a project, whose runs must be listed. Returns true once nothing is left. Columns
+/// are cleared first: jobs clear cohorts without runs, and would not find columns without a cohort.
 pub async fn cohorts_clear(transaction: &mut Transaction, project: Project) -> Result<bool> {
-    for range in [keys::cohorts(project), keys::cohort_columns_all(project)] {
+    for range in [keys::cohort_columns_all(project), keys::cohorts(project)] {
         let page = transaction.unchecked().scan(&range, CLEARED).await?;
         if let Some((last, _)) = page.rows.last() {
             let end = range.after(last).start;

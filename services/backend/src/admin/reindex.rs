@@ -2,11 +2,13 @@
 //! and recounts. Searches can run concurrently, because an index proposes and the document
 //! decides. Correct indexes cause no writes.
 //!
-//! Cohorts may lack values after damage, which does not always show, so they are cleared, and a job makes them
-//! again.
+//! Cohorts may lack values after damage, which does not always show, so all of them are cleared, and a job makes
+//! them again.
 //!
 //! Each document is read once, and the index is scanned once for a million of them. Only the runs that turn
 //! out to have wrong rows are looked at row by row.
+
+use std::time::Duration;
 
 use matyan_maintenance::{COLLECT_METRICS, JobLock, Pace};
 use matyan_model::{
@@ -30,6 +32,9 @@ use crate::server::{
 };
 
 pub(crate) const JOB: &str = "reindex";
+
+/// Pause before the lock of the job that makes cohorts is tried again.
+const COLLECTING_RETRY: Duration = Duration::from_secs(1);
 
 /// Documents, or rows of an index, read in one step.
 const PAGE: Scan = Scan { rows: 256, bytes: 1 << 20, ..Scan::DEFAULT };
@@ -66,7 +71,7 @@ struct Reindex<'c> {
     pace: Pace,
 }
 
-impl Reindex<'_> {
+impl<'c> Reindex<'c> {
     async fn report(&self, total: u64, sender: &Sender<ReindexResponse>) -> Result<(), StreamEnd> {
         let progress = JobProgress { done: self.done, total, failed: self.failed };
         let Self { rows, unchecked_counters, .. } = *self;
@@ -104,8 +109,7 @@ impl Reindex<'_> {
         self.recount::<Experiment>(lock).await?;
         self.recount::<Tag>(lock).await?;
         if !self.dry_run {
-            // So that no cohort is made or merged meanwhile.
-            let mut collecting = job::lock(self.deps, COLLECT_METRICS, self.call.project).await?.dry(true);
+            let mut collecting = self.lock_collecting(lock, sender).await?;
             let cleared = self.clear_cohorts(lock, &mut collecting, sender).await;
             collecting.release(cleared).await?;
         }
@@ -236,6 +240,24 @@ impl Reindex<'_> {
             self.rows += lock.write(clear).await? as u64;
         }
         self.end_page(sender).await
+    }
+
+    /// Waits until no cohort is made or merged, and keeps it so.
+    async fn lock_collecting(
+        &self,
+        lock: &mut JobLock<'_>,
+        sender: &Sender<ReindexResponse>,
+    ) -> Result<JobLock<'c>, StreamEnd> {
+        loop {
+            match job::lock(self.deps, COLLECT_METRICS, self.call.project).await {
+                Ok(collecting) => return Ok(collecting.dry(true)),
+                Err(Error::Busy { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+            lock.renew().await?;
+            self.report(self.done, sender).await?;
+            tokio::time::sleep(COLLECTING_RETRY).await;
+        }
     }
 
     /// Lists all runs as uncollected, and clears the cohorts.

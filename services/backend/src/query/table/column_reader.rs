@@ -429,6 +429,8 @@ impl ColumnReader<'_> {
             self.end_page();
             rest = next;
         }
+        // A repair may have listed runs and cleared their cohorts meanwhile.
+        uncollected.extend(self.runs_in(keys::uncollected_all(self.project)).await?);
         Ok(Some(uncollected))
     }
 
