@@ -45,7 +45,7 @@ pub(crate) async fn change<T>(
 }
 
 /// Deletes a document as it is after `prepare` was called with its content: if another caller has changed the document
-/// meanwhile, `prepare` is called again. A missing document is no error.
+/// meanwhile, `prepare` is called again. A missing document is no error for callers who may delete it.
 pub(crate) async fn delete_prepared<P: Future<Output = Result<()>>>(
     channels: &Channels,
     kind: &str,
@@ -56,12 +56,13 @@ pub(crate) async fn delete_prepared<P: Future<Output = Result<()>>>(
     while let Some(StoredDocument { content, version, .. }) = documents::read(channels, kind, name).await? {
         prepare(content).await?;
         if documents::delete_unchanged(channels, kind, name, version).await? {
-            break;
+            return Ok(());
         }
         documents::wait_to_retry(name, attempt).await?;
         attempt += 1;
     }
-    Ok(())
+    // Checks the right of the caller.
+    delete(channels, kind, name).await
 }
 
 /// Deletes a document. A missing document is no error.
