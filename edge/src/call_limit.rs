@@ -1,8 +1,8 @@
 //! A limit on the requests of a port, from their first byte to the end of their response: each holds some
 //! 18 kB, even if its client neither sends nor reads anything. Calls that hold an open blob have a second,
-//! lower limit, because the store, the log and new connections need files as well, and so have searches, exports and charts,
-//! which read many rows for one answer. All count by principal, or by network for clients that have shown no credential. WebSockets have a limit of
-//! their own, and so have questions about the health of the server.
+//! lower limit, because the store, the log and new connections need files as well. Searches, exports and
+//! charts have one because they read many rows for one answer. All limits count by principal, or by network
+//! for clients that have shown no credential. WebSockets and health checks have limits of their own.
 
 use std::fmt::{self, Display};
 use std::pin::Pin;
@@ -134,14 +134,13 @@ impl Payer {
 
 /// Returns a permit for a call by the current request; `None` for a method without a limit of its own.
 pub(crate) fn admit_call(path: &str) -> Result<Option<Permit>, Status> {
-    let Ok(payer) = PAYER.try_with(Payer::clone) else { return Ok(None) };
-    let (limit, what) = if BLOB_METHODS.contains(&path) {
-        (&payer.limit.blob_calls, BLOB_CALLS)
-    } else if SEARCH_METHODS.contains(&path) {
-        (&payer.limit.searches, SEARCHES)
-    } else {
+    let is_blob_call = BLOB_METHODS.contains(&path);
+    if !is_blob_call && !SEARCH_METHODS.contains(&path) {
         return Ok(None);
-    };
+    }
+    let Ok(payer) = PAYER.try_with(Payer::clone) else { return Ok(None) };
+    let (limit, what) =
+        if is_blob_call { (&payer.limit.blob_calls, BLOB_CALLS) } else { (&payer.limit.searches, SEARCHES) };
     let permit = limit.admit(payer.client.clone());
     permit.map(Some).map_err(|refusal| refused(refusal, payer.client.as_ref(), what))
 }

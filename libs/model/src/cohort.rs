@@ -9,8 +9,7 @@
 //!
 //! A cohort takes values in steps. [`cohort_begin`] replaces the rows of its runs in the list by a token.
 //! Then [`CohortValues`] reads and writes the values, and [`cohort_shorten`] leaves out the runs whose values do
-//! not fit. [`cohort_admit`] makes the runs members which still
-//! have the token: the values of the others have changed in the meantime, and whatever the cohort has of
+//! not fit. [`cohort_admit`] makes members of the runs that still have the token: the values of the others have changed in the meantime, and whatever the cohort has of
 //! them is ignored. An interrupted cohort has no members, and is cleared. A row of values never changes
 //! once a run is a member, and a run never moves to an earlier cohort. So a reader that reads cohorts in
 //! their order, with a snapshot for each page, misses no run.
@@ -231,7 +230,7 @@ pub async fn has_cohorts(snapshot: &dyn Snapshot, project: Project) -> Result<bo
 }
 
 /// Values of a metric in the members of cohorts.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct CollectedPage {
     /// NaN for a series without such a value.
     pub values: Vec<(RunNumber, f64)>,

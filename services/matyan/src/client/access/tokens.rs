@@ -409,6 +409,7 @@ mod tests {
         check("http://host:1/", Some(""), "http://host:1");
         check("https://host/p/p", Some("p"), "https://host/p/p");
     }
+
     #[test]
     fn an_invitation_that_is_refused_late_says_that_the_role_was_granted() {
         let granted = |project: Option<&str>| PrincipalRole {
