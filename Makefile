@@ -184,8 +184,8 @@ check: format proto deny python-check ui-check tidy ## Run what needs no build: 
 format:
 	cargo fmt --all --check
 
-# A program of its own, which is not built with the others: it needs little, and takes seconds. It does
-# not wait for builds, which lock their directory.
+# A small program with a build directory of its own, so it takes seconds, and does not wait for builds,
+# which lock their directory.
 tidy: export CARGO_TARGET_DIR := $(CARGO_TARGET_DIR)/tidy
 tidy:
 	cargo test --quiet -p matyan-tidy
@@ -311,8 +311,8 @@ ifndef BUILT
 	@$(MAKE) --no-print-directory $(SDK_PACKAGES)/built
 endif
 
-# What the stages after the build download or install, except for the tools of the stages that run at the
-# same time: `make build` and `make lint`.
+# Downloads and installs the tools of the stages after the build, except for the tools of the stages that
+# run at the same time: `make build` and `make lint`.
 downloads: kafka clouds chromium $(NEXTEST) $(MATURIN) $(PEERS_STAMP) $(MLFLOW_ENV) $(OPTUNA_ENV) $(UI_DIR) $(PYODIDE) $(OIDC_PROVIDER)
 
 # Without Chromium the tests in the browser are skipped, with a message; REQUIRE=browser makes that a
@@ -745,8 +745,8 @@ FUZZ_BIN := $(FUZZ_TARGET_DIR)/$(HOST)/release/fuzz
 
 FAULT_TESTS := kill:: shutdown:: cut_frames:: bounded_memory:: bad_input:: isolation::
 POWER_FAILURES ?= 50
-# Kills in all: of the server, of scripts that track, and of scripts that upload. Those of workers are
-# counted by KAFKA_ROUNDS.
+# Total kills of the server, of scripts that track, and of scripts that upload. KAFKA_ROUNDS sets the
+# kills of workers.
 KILLS ?= 1000
 FORKS ?= 1000
 FLOOD_FRAMES ?= 100

@@ -7,10 +7,10 @@ passed at another try. Each has a cause, in the test or in what it tests, that s
 If only a few tests of a stage failed, they run again after all stages, when nothing else runs: a test
 that failed because others delayed it says little about a change. Tests that pass then are flaky, too.
 
-A stage is a target of the Makefile. The web UI is built first, as checks and builds need it. Then two
+A stage is a target of the Makefile. The web UI is built first, because checks and builds need it. Then two
 chains of stages run at the same time: the build, and the checks before the downloads. If one chain
-fails, the other is completed, and nothing else starts. After them, the suites start in the order in
-which they are listed; all of them run, whichever fails. The lints need only the web UI, and run beside
+fails, the other is completed, and nothing else starts. After them, the suites start in the order
+of their list, and all of them run, even if one fails. The lints need only the web UI, and run during
 the build, which leaves processors idle. Up to three stages run at the same time. Most suites wait more
 than they compute: for brokers, servers, browsers and clocks.
 

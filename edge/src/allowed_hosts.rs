@@ -25,8 +25,8 @@ const MAX_NAMES: usize = 8;
 /// Maximum length of the name in the error.
 const SHOWN_CHARACTERS: usize = 100;
 
-/// Refuses requests of HTTP/1.1 without exactly one header Host, as RFC 9112 (section 3.2) demands. A proxy in front of the
-/// server could take another host for the right one.
+/// Refuses HTTP/1.1 requests without exactly one header `Host`, as RFC 9112 (section 3.2) requires: a proxy in front of
+/// the server could use another of the hosts.
 pub(crate) fn check_host_header<B>(request: &Request<B>) -> Result<(), ApiError> {
     let hosts = request.headers().get_all(header::HOST).iter().count();
     if request.version() != Version::HTTP_11 || hosts == 1 {

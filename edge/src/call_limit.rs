@@ -1,8 +1,8 @@
 //! A limit on the requests of a port, from their first byte to the end of their response: each holds some
 //! 18 kB, even if its client neither sends nor reads anything. Calls that hold an open blob have a second,
-//! lower limit, because the store, the log and new connections need files as well. Searches, exports and
-//! charts have one because they read many rows for one answer. All limits count by principal, or by network
-//! for clients that have shown no credential. WebSockets and health checks have limits of their own.
+//! lower limit, because the store, the log and new connections need files as well. Searches, exports and charts also
+//! have a second limit, because they read many rows for one answer. All limits count by principal, or by network for
+//! clients that have shown no credential. WebSockets and health checks have limits of their own.
 
 use std::fmt::{self, Display};
 use std::pin::Pin;

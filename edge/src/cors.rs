@@ -96,8 +96,8 @@ pub(crate) fn is_of_another_site<B>(request: &Request<B>) -> bool {
     matches!(site, Some(b"cross-site" | b"same-site"))
 }
 
-/// Returns whether the browser says that a page sent the request which `check_origin` admits. Browsers say it of
-/// each request that is more than reading.
+/// Returns whether the browser says which page sent a request that `check_origin` has admitted. Browsers say so in
+/// each request that does more than read.
 pub(crate) fn names_own_page<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
     headers.contains_key(header::ORIGIN)

@@ -66,9 +66,9 @@ fn take_prefix(request: &mut Request<Body>) -> ApiResult<RequestProject> {
     Ok(Some(project))
 }
 
-/// Returns whether a project may have this name. New projects have fewer names, but a project that an older
-/// version created keeps its name; this is what paths and headers can carry in one spelling only, and no
-/// proxy resolves as a path.
+/// Returns whether a project may have this name. The rules for new projects are stricter, but a project that an older
+/// version created keeps its name. A name has only one spelling in paths and headers, and no proxy resolves it as a
+/// path.
 fn is_name(name: &[u8]) -> bool {
     let is_letter = |byte: &u8| byte.is_ascii_graphic() && *byte != b'/';
     let is_path = matches!(name, b"." | b"..");

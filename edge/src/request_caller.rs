@@ -248,7 +248,7 @@ fn missing_right(right: Right, caller: &Caller, project: &str) -> Status {
     refusal_status(ProductCode::PermissionDenied, &message, &[])
 }
 
-/// Names the roles that are enough, the role that the caller has, and the command that grants one that is enough.
+/// Returns a message with the roles that are enough, the role of the caller, and the command that grants `role`.
 fn needed_role(enough: &str, role: &str, caller: &Caller, project: &str) -> String {
     let name = caller.name();
     let held = match caller.role_in(project).map(Role::name) {

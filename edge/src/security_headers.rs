@@ -22,8 +22,8 @@ pub(crate) const OPENER_OWN: HeaderValue = HeaderValue::from_static("same-origin
 const DATA_POLICY: HeaderValue =
     HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'; sandbox");
 
-/// What a logged page may do in its sandbox: it runs what is in the page itself, and loads and sends nothing. A page
-/// that comes from another server than ours has to contain this policy.
+/// The policy of a logged page in its sandbox: the page runs its own scripts, and loads and sends nothing. A page that
+/// another web server sends has to contain this policy.
 pub const LOGGED_PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
     img-src data:; font-src data:; media-src data:; base-uri 'none'; form-action 'none'";
 

@@ -32,7 +32,7 @@ pub(crate) fn read_session<B>(request: &Request<B>, base_path: &str) -> Option<B
         .find_map(|value| BrowserSecret::parse(SecretKind::Session, value))
 }
 
-/// Whether a request may do more than read. A WebSocket takes data, and begins as a reading request.
+/// Returns whether a request may change something. A WebSocket may, although it begins with a GET.
 pub(crate) fn may_write<B>(request: &Request<B>) -> bool {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     !reads || request.headers().contains_key(header::UPGRADE)

@@ -201,7 +201,7 @@ test('a copy shows the parts of its run, and leads nowhere else', async () => {
       await tab(name);
       await opened.quiet();
     }
-    // The address is that of the copy, also after the document is loaded again.
+    // The address stays the address of the copy, even after the document is loaded again.
     expect(page.url()).toContain(`${base}index.html?`);
     await page.reload();
     await page.getByRole('tab', { name: 'Git diff', selected: true }).waitFor();
@@ -215,7 +215,7 @@ test('a copy shows the parts of its run, and leads nowhere else', async () => {
     // Its own script has run, and has reached nothing.
     await frame.waitForSelector('b:text-is("refused")');
     expect(await page.title()).toBe('studio · Matyan');
-    // Whoever opens its address sees text.
+    // A reader who opens its address sees text.
     await page.goto(frame.url());
     expect(await page.locator('plaintext').textContent()).toContain('<b>waiting</b>');
     expect(await page.locator('b').count()).toBe(0);

@@ -198,8 +198,8 @@ pub(crate) async fn get_history_bulk(channels: &Channels, fields: &Fields) -> Re
     Ok(json!({"metrics": metrics}))
 }
 
-/// The first points in MLflow's order. A point that a later one has replaced is stored before all shown points, so
-/// points are sorted before some are left out.
+/// The first points in MLflow's order. A point that was replaced by a later point is stored before all shown points, so
+/// the points are sorted before some are left out.
 fn first_points(mut points: Vec<Point>, count: usize) -> Vec<Point> {
     sort(&mut points);
     points.truncate(count);

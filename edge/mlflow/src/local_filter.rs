@@ -94,7 +94,7 @@ pub(crate) fn sort<E: Searched>(entries: Vec<E>, order: &[OrderKey]) -> Result<V
     sort_by_values(entries, order, |entry, position| entry.value(&order[position].identifier))
 }
 
-/// Sorts entries by values that the caller finds for each key, which it gets as its position in the order.
+/// Sorts entries by the values that `value` finds for an entry and the position of a key in the order.
 pub(crate) fn sort_by_values<E>(
     entries: Vec<E>,
     order: &[OrderKey],

@@ -445,8 +445,8 @@ struct FoundModel {
 }
 
 impl FoundModel {
-    /// A model of which the metrics of these data sets count, or all metrics if there are no data sets. `None` if the
-    /// model has no metric of these data sets.
+    /// Creates a model whose metrics count if they are of one of these data sets, or in any case if there are no data
+    /// sets. `None` if the model has no metric of these data sets.
     fn of(id: String, content: Map<String, Value>, datasets: &[SearchedDataset]) -> Option<Self> {
         let counts =
             |metric: &Value| datasets.is_empty() || datasets.iter().any(|dataset| dataset.has(metric));
@@ -457,7 +457,7 @@ impl FoundModel {
         is_of_datasets.then_some(Self { id, content, counted })
     }
 
-    /// The value with a name; of a metric, the latest of these values.
+    /// Finds the value with a name; for a metric, the latest of `metrics`.
     fn value_of<'m>(
         &self,
         identifier: &Identifier,

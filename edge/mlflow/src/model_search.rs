@@ -138,8 +138,8 @@ fn matching_versions<'m>(model: &'m RegisteredModel, filter: &[Comparison]) -> R
     Ok(found)
 }
 
-/// Sorts versions: the one that changed last comes first, unless the caller wants another order. Versions that are
-/// equal in this order are sorted by name, and the latest ones of a model come first.
+/// Sorts versions: the most recently changed version comes first, unless the caller wants another order. Versions that
+/// are equal in this order are sorted by the name of their model, and then from the latest version to the earliest.
 fn sort_versions<'m>(
     mut found: Vec<FoundVersion<'m>>,
     order: &[order::OrderKey],

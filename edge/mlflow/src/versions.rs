@@ -41,8 +41,8 @@ fn check_source(source: &str) -> Result<()> {
 /// The sources of versions of prompts, which have no files: the texts that clients of MLflow send.
 const PROMPT_SOURCES: [&str; 2] = ["dummy-source", "prompt-template"];
 
-/// Checks the source of a version of a prompt. Any other text could be read as a path, because whoever reads a version
-/// of a model need not look at its tags.
+/// Checks the source of a version of a prompt. Other texts are refused: a client that does not look at the tags takes
+/// the version for a version of a model, and could read the text as a path.
 fn check_prompt_source(source: &str) -> Result<()> {
     if PROMPT_SOURCES.contains(&source) {
         return Ok(());
@@ -92,8 +92,8 @@ fn copied_location(version: &Map<String, Value>) -> Result<&str> {
 /// Maximum number of copies between a version and its files.
 const MAX_COPIES: usize = 10;
 
-/// The location of files. A location that names a version is the location of the files of this version. A version that
-/// was copied earlier may have the name of a version as its location.
+/// Finds the location of files. If the stored location names a version, its files are the files of that version: an
+/// earlier copy of a version may have the name of a version as its location.
 async fn found_location(channels: &Channels, stored: &str) -> Result<String> {
     let mut location = stored.to_owned();
     for _ in 0..=MAX_COPIES {

@@ -337,7 +337,7 @@ async fn rule_65_pages_of_others_do_nothing_with_a_cookie() {
         assert_eq!(browser.sign_in(Tester::Operator).await.status, StatusCode::FORBIDDEN, "{name} {value}");
         browser.headers.clear();
     }
-    // Nobody knows which page sends it.
+    // The browser does not say which page sends the request.
     browser.headers.insert("sec-fetch-site", "none".parse().unwrap());
     assert_ne!(browser.call("speech").await, REACHED);
     let answer = browser.post("/sign-out", "").await;

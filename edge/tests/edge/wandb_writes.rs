@@ -208,7 +208,7 @@ async fn a_collection_that_others_change_is_changed_later() {
     assert!(port.backend.call_count(WRITE_DOCUMENT) > 16, "it was tried for some seconds");
 }
 
-/// A version that is committed meanwhile would be in no collection.
+/// Otherwise a version that is committed during the deletion would be in no collection.
 #[tokio::test(start_paused = true)]
 async fn a_collection_is_deleted_only_as_it_was_read() {
     let port = Port::with_run("r:p");

@@ -131,8 +131,8 @@ fn sequence_node(
     })
 }
 
-/// The name of the entity with which a version was made. A request that names the version by its id has no other one,
-/// and clients compare it with the entity of their run.
+/// The name of the entity that a version was made with. A request that names a version by its id contains no entity,
+/// and clients compare the entity of the version with the entity of their run.
 pub(crate) fn entity_of(artifact: &Members) -> &str {
     entity_or_default(Some(text(artifact, "entity")))
 }
@@ -268,8 +268,8 @@ pub(crate) fn type_node(entity: &str, project: &str, name: &str) -> Value {
     })
 }
 
-/// Whether an order asks for the oldest versions first. Versions are numbered as they are made, and keep their times,
-/// so all keys mean the same order.
+/// Returns whether an order asks for the oldest versions first. Versions are numbered as they are made, and keep their
+/// times, so all keys give the same order.
 fn is_oldest_first(order: Option<&str>) -> Result<bool> {
     let Some(order) = order else { return Ok(false) };
     let (key, is_ascending) = match order.strip_prefix('-') {
@@ -287,8 +287,8 @@ fn is_oldest_first(order: Option<&str>) -> Result<bool> {
     }
 }
 
-/// Refuses filters that would leave out versions. A client without filters asks for versions with all their files, and a
-/// collection has no others.
+/// Refuses filters that would leave out versions. A client without filters asks for versions with all their files, and all
+/// versions of a collection have all their files.
 fn check_filters(filters: Option<&str>) -> Result<()> {
     let Some(text) = filters else { return Ok(()) };
     check_values("`filters`", text.as_bytes())?;

@@ -190,7 +190,7 @@ async fn add_aliases_of(context: &CallContext, input: &Arguments, artifact: &Mem
     .await
 }
 
-/// Adds the tags with which a known version is logged again.
+/// Adds the tags of a known version that is logged again.
 async fn add_tags(context: &CallContext, artifact: Members, tags: &[String]) -> Result<Members> {
     if tags.is_empty() {
         return Ok(artifact);

@@ -76,8 +76,9 @@ pub(crate) async fn change_type(context: &CallContext, arguments: &Arguments) ->
     changed(context, id).await
 }
 
-/// Deletes a collection with its versions. Their files stay until their runs are deleted. May be repeated. A version
-/// that is committed meanwhile is either deleted as well, or the first version of a new collection.
+/// Deletes a collection with its versions. The files of a version stay until its run is deleted. May be repeated. A
+/// version that is committed during the deletion is either deleted as well, or becomes the first version of a new
+/// collection.
 pub(crate) async fn delete(context: &CallContext, arguments: &Arguments) -> Result<Value> {
     let input = arguments.input()?;
     let id = input.required("artifactSequenceID")?;

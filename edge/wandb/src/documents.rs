@@ -44,8 +44,9 @@ pub(crate) async fn change<T>(
     documents::change(channels, kind, name, |members, _| change(members)).await
 }
 
-/// Deletes a document as it is after `prepare` was called with its content: if another caller has changed the document
-/// meanwhile, `prepare` is called again. A missing document is no error for callers who may delete it.
+/// Calls `prepare` with the content of a document, and deletes the document. If another caller changes the document
+/// in between, `prepare` is called again with the new content. A missing document is no error for a caller who may
+/// delete it.
 pub(crate) async fn delete_prepared<P: Future<Output = Result<()>>>(
     channels: &Channels,
     kind: &str,

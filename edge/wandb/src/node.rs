@@ -32,7 +32,8 @@ impl Node {
     }
 }
 
-/// What a client has selected below a field, on all levels. These are at most `MAX_FIELDS` fields, which was checked.
+/// The fields that a client has selected below a field, on all levels. There are at most `MAX_FIELDS`, which was checked
+/// before.
 #[derive(Clone, Copy)]
 pub(crate) struct Selection<'c>(SelectionField<'c>);
 

@@ -35,7 +35,7 @@ pub(crate) async fn runs(context: &CallContext, project: &Node, arguments: &Argu
 }
 
 /// The runs that have used a version of an artifact, on one page. Their params are read only if the client has selected
-/// what is made of them, because configs take room that other runs of the page need.
+/// a field that is made of params, because configs take room that other runs of the page need.
 pub(crate) async fn users_of(
     context: &CallContext,
     artifact: &Node,

@@ -9,8 +9,8 @@ const PACKAGE: &str = "/matyan.";
 /// The service of backups.
 const BACKUP: &str = "/matyan.backup.v1.BackupService/";
 
-/// Calls with an entry: everything with side effects for which a caller must manage a project or operate the instance,
-/// and the two calls with which a backup begins. Sorted.
+/// Calls that get an audit entry: every call with side effects that needs the right to manage a project or to operate
+/// the instance, and the two calls that start a backup. Sorted.
 const AUDITED: [&str; 31] = [
     "access.v1.AccessService/CreateLink",
     "access.v1.AccessService/CreateLinkEverywhere",
@@ -48,9 +48,9 @@ const AUDITED: [&str; 31] = [
 /// The call with which a caller ends its own token. It is about no project.
 const END_LOGIN: &str = "access.v1.AccessService/EndLogin";
 
-/// The same for calls that lesser roles may make: all deletions, what moves runs into the bin and out of it, and the end of
-/// a token. Sorted. Other edits, such as a new name or a tag, have no entry: scripts make thousands of them, and what they
-/// change can be changed back.
+/// Calls of lesser roles that get an audit entry: all deletions, the calls that move runs into the bin and out of it,
+/// and the end of a token. Sorted. Other edits, such as a new name or a tag, get no entry: scripts make thousands of
+/// edits, and an edit can be changed back.
 const AUDITED_DELETIONS: [&str; 17] = [
     END_LOGIN,
     "apps.v1.AppService/Delete",

@@ -132,7 +132,7 @@ impl Caller {
         &self.limits
     }
 
-    /// The largest role of which the caller has all rights in this project, within the limits of its token.
+    /// The largest role whose rights the caller has in this project, within the limits of its token.
     pub fn role_in(&self, project: &str) -> Option<Role> {
         let held = self.rights.in_project(project);
         let has = |role: &Role| held.intersection(role.rights()) == role.rights();

@@ -5,7 +5,7 @@ use matyan_proto::limits::NEW_PROJECT_BYTES;
 /// The name that means the default project, which has none.
 pub const NAME_OF_DEFAULT: &str = "default";
 
-/// What names of projects have, for messages; `is_project_name` also limits their length.
+/// The rule for names of projects, for messages; `is_project_name` also limits their length.
 pub const PROJECT_NAME_RULE: &str =
     "lowercase letters, digits, `-`, `_` and `.`, and begin with a letter or a digit";
 

@@ -38,8 +38,7 @@ impl<'s> JobLock<'s> {
         Ok(Self { store, clock, job, owner, lock, taken_us, is_dry: false })
     }
 
-    /// Marks a dry run, or the run of another job that excludes this one, which does not count as a success of the
-    /// job.
+    /// Marks a dry run, or the run of another job that holds this lock. Neither counts as a success of the job.
     #[must_use]
     pub fn dry(self, is_dry: bool) -> Self {
         Self { is_dry, ..self }

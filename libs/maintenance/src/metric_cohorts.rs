@@ -1,5 +1,5 @@
-//! Collects the values of metrics of ended runs in cohorts, from which lists that are sorted by a metric read
-//! them. A cohort is made once it is full, because the values of fewer runs are soon read from their summaries.
+//! Collects the values of metrics of ended runs in cohorts, for lists that are sorted by a metric. A cohort is
+//! made once it is full, because reading the summaries of fewer runs takes little time.
 //! Runs leave a cohort when their values change, and when they are deleted, so cohorts with few runs are merged
 //! from time to time, and cohorts without runs are cleared.
 
@@ -49,7 +49,7 @@ impl<'d> MetricCohorts<'d> {
         owner: [u8; 16],
         stop: &CancellationToken,
     ) -> Result<(), Error> {
-        // So that a round without work writes nothing.
+        // Checked before the lock is taken, so that a round without work writes nothing.
         let mut due = DueRuns::new(project);
         if due.next(self.store, self.runs, stop).await?.is_none() {
             return Ok(());
@@ -67,8 +67,8 @@ impl<'d> MetricCohorts<'d> {
         round.lock.release(collected).await
     }
 
-    /// Clears cohorts of a project without runs, and merges cohorts of which less than half is left. `owner` must
-    /// be unique to this call.
+    /// Clears the cohorts of a project that have no runs, and merges cohorts with less than half of their runs left.
+    /// `owner` must be unique to this call.
     pub async fn merge(
         &self,
         project: Project,
@@ -79,12 +79,12 @@ impl<'d> MetricCohorts<'d> {
             return Ok(());
         }
         let lock = JobLock::acquire(self.store, self.clock, COLLECT_METRICS, project, owner).await?;
-        // It is the lock of another job, which has no success by that.
+        // The lock belongs to another job, and merging does not count as its success.
         let mut round =
             Round { store: self.store, lock: lock.dry(true), project, stop, pace: Pace::default() };
         let merged = async {
             let small = self.small_cohorts(project, stop).await?;
-            // First, because they need no values to be read, which may be damaged.
+            // Done first, because clearing reads no values, which may be damaged.
             round.clear(&small.empty).await?;
             for numbers in small.groups(self.runs) {
                 if stop.is_cancelled() {

@@ -4,8 +4,7 @@
 //! known by the digest of its secret, so the store contains no secret. This module does not decide whether a caller may
 //! do something: it reads the rows, and `matyan-access` decides.
 //!
-//! A program without access control, which would ask nobody for a credential, refuses the store because of its
-//! format.
+//! A program without access control would ask no one for a credential. It refuses the store because of its format.
 
 mod refusal;
 

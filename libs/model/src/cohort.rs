@@ -9,10 +9,10 @@
 //!
 //! A cohort takes values in steps. [`cohort_begin`] replaces the rows of its runs in the list by a token.
 //! Then [`CohortValues`] reads and writes the values, and [`cohort_shorten`] leaves out the runs whose values do
-//! not fit. [`cohort_admit`] makes members of the runs that still have the token: the values of the others have changed in the meantime, and whatever the cohort has of
-//! them is ignored. An interrupted cohort has no members, and is cleared. A row of values never changes
-//! once a run is a member, and a run never moves to an earlier cohort. So a reader that reads cohorts in
-//! their order, with a snapshot for each page, misses no run.
+//! not fit. [`cohort_admit`] makes members of the runs that still have the token: the values of other runs have
+//! changed in the meantime, and readers ignore what the cohort has of these runs. An interrupted cohort has no
+//! members, and is cleared. A row of values never changes once a run is a member, and a run never moves to an
+//! earlier cohort. So a reader that reads cohorts in their order, with a snapshot for each page, misses no run.
 //!
 //! The caller must hold a lock: two cohorts that take values of one run at the same time would mix them.
 
@@ -195,7 +195,7 @@ pub(crate) async fn cohort_leave(
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CohortMembers {
     pub cohort: CohortNumber,
-    /// How many runs it was made of.
+    /// Number of runs that the cohort was made of.
     pub runs: usize,
     pub members: Vec<RunNumber>,
 }
@@ -238,8 +238,8 @@ pub struct CollectedPage {
     pub rest: Option<Range>,
 }
 
-/// A page of the values of a metric in all cohorts, of so many cohorts; `keys::cohorts` is the range of the
-/// first page. Members without the metric, or whose series has no points, are left out.
+/// A page of the values of a metric in cohorts; `keys::cohorts` is the range of the first page. Members without
+/// the metric, or whose series has no points, are left out.
 pub async fn collected_values_page(
     snapshot: &dyn Snapshot,
     project: Project,

@@ -213,7 +213,7 @@ async fn migrate_documents(
         }
         // A run that has been in a cohort is listed whenever its values change.
         if cohort.is_none() {
-            // So that the row is not written for a run that is deleted now.
+            // Checked, so that the row is not written for a run that is deleted now.
             transaction.batch().expect(key.clone(), Some(value.clone()));
             uncollected_put(transaction.batch(), project, number);
         }

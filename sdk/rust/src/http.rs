@@ -114,7 +114,7 @@ pub struct HttpClient {
     /// For uploads, once there is one.
     uploads: Arc<OnceBox<reqwest::Client>>,
     base: String,
-    /// The same as `base`.
+    /// The URL `base`, parsed.
     address: Url,
     timeouts: Timeouts,
 }
@@ -143,7 +143,7 @@ impl HttpClient {
         &self.base
     }
 
-    /// The same as `base`, in its parts.
+    /// The base URL, parsed.
     pub(crate) fn address(&self) -> &Url {
         &self.address
     }
@@ -311,7 +311,7 @@ pub fn clean_url(url: &str) -> Result<String, HttpError> {
     checked_url(url).map(|(cleaned, _)| cleaned.to_owned())
 }
 
-/// The base URL of a server without slashes at its end, as text and in its parts.
+/// The base URL of a server without slashes at its end, as text and parsed.
 fn checked_url(url: &str) -> Result<(&str, Url), HttpError> {
     let invalid = || HttpError::InvalidUrl { url: url.to_owned() };
     let cleaned = url.trim().trim_end_matches('/');

@@ -61,7 +61,7 @@ pub(crate) enum ClientCommand {
     Series(series::SeriesFlags),
     /// Export metrics or runs as Parquet, Arrow or CSV
     Export(export::ExportFlags),
-    /// Write a copy of a run that any web server shows, without a server of Matyan
+    /// Write a copy of a run that any web server can serve, without a Matyan server
     Publish(publish::PublishFlags),
     /// Back up a project to an archive
     Backup(backup::BackupFlags),

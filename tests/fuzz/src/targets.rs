@@ -166,8 +166,8 @@ fn secrets(bytes: &[u8]) {
     }
 }
 
-/// The headers with which callers prove who they are. What is accepted is a complete secret of its kind, and stands in the
-/// header, except for a password, which is encoded there.
+/// The headers that callers prove their identity with. An accepted credential is a complete secret of its kind, and the
+/// header contains it as it is, except for a password, which is encoded there.
 fn credentials(bytes: &[u8]) {
     if let Some(token) = matyan_edge::fuzzing::read_authorization(bytes) {
         assert!(AccessToken::parse(token.reveal()) == Some(token));

@@ -206,8 +206,8 @@ async fn rule_56_without_its_backend_a_frontier_takes_the_data_of_known_callers(
     eventually("the answer of the backend is too old", async || {
         let log = deployment.frontier.log();
         assert_eq!(deployment.send("speech", Some(&ana)).await, 200);
-        // An open socket that is never read would miss the pings of the frontier. The points are so many that answers
-        // leave some out, so the counted ones are another metric.
+        // An open socket that is never read would miss the pings of the frontier. Answers leave out some points of a
+        // metric with this many points, so the counted points have another metric.
         assert_eq!(writer.send(&json!([metric("waiting", 0.5, None)])).await, Ok(Ack::Ok));
         if log.matches("failed to look up a caller").count() > 2 { Ok(()) } else { Err(log.len()) }
     })

@@ -35,7 +35,7 @@ export function readArtifact(
 
 /**
  * URL of a file for the browser to save, or of all files as a ZIP archive, which may be larger than
- * the memory of a page, and which a published copy does not have.
+ * the memory of a page. A published copy has no archive.
  */
 export function downloadUrl(runId: string, artifact?: Artifact): string {
   const path = artifact?.path;

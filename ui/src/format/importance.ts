@@ -4,7 +4,7 @@ const LOSSES =
   /(^|_)(loss|error|err|perplexity|ppl|wer|cer|eer|r?mse|s?mape|mae|fid|fvd|kid|lpips|nll|bpb|regret)(_|$)/;
 const SCORES =
   /(^|_)(acc|accuracy|f|f1|auc|auroc|map|bleu|rouge|reward|return|score|r2|m?iou|dice|precision|recall|success|win_rate|psnr|ssim|ndcg|mrr|mcc)(_|$)/;
-/** Names of values that tell runs apart, and that nobody would tune. */
+/** Names of values that tell runs apart, and that no one would tune. */
 const IDS =
   /(^|_)(ids?|uid|uuid|guid|hash|sha(_\d+)?|commit|checksum|seeds?|random_state|pid|port|timestamp|datetime)(_|$)/;
 /** First words of the names of what a machine does during training. */

@@ -223,8 +223,8 @@ export interface ChartSection {
 }
 
 /**
- * Of more sections than this, only those with the first charts are open at first: nobody reads
- * hundreds of charts one by one.
+ * If there are more sections than this, only the sections with the first charts are open at first:
+ * no one reads hundreds of charts one by one.
  */
 const MANY_SECTIONS = 20;
 const FIRST_CHARTS = 12;

@@ -47,7 +47,7 @@ export class CopyAnswers {
 
   constructor(readonly files: CopyFiles) {}
 
-  /** What is read first. It is read again only if that has failed. */
+  /** The file that is read first. It is read again only after a failure. */
   run(): Promise<PublishedRun> {
     this.#reading ??= this.files
       .read('run.bin')
@@ -221,7 +221,7 @@ export async function* readAhead<T, R>(
   const reads: Promise<R>[] = [];
   for (const item of items) {
     const reading = read(item);
-    // After the failure of an earlier item nobody waits for it.
+    // If an earlier item fails, nothing waits for this one.
     reading.catch(() => undefined);
     reads.push(reading);
     if (reads.length === limit) yield (await reads.shift()) as R;

@@ -25,7 +25,7 @@ export interface FoundBuckets {
   width: number;
 }
 
-/** A server's bound of the number of points of a metric. */
+/** The limit of a server for the number of points of a metric. */
 const MOST_BUCKETS = 2 ** 32 - 1;
 
 interface Steps {
@@ -157,7 +157,7 @@ function pointsOf(page: Uint8Array): Bucket[] {
   });
 }
 
-/** Buckets in the order of their steps, as buckets of a width that theirs divide. */
+/** Joins buckets, in the order of their steps, into buckets whose width is a multiple of theirs. */
 function merged(narrow: readonly Bucket[], width: number): Bucket[] {
   const wide: Bucket[] = [];
   let open: Bucket | undefined;

@@ -128,7 +128,7 @@ export class CopyFiles {
   }
 }
 
-/** The first bytes of an answer, whose rest is not sent, or all of a shorter one. */
+/** Reads the first bytes of an answer and cancels the rest, or reads all of a shorter answer. */
 async function readUpTo(response: Response, end: number): Promise<Uint8Array> {
   const parts: Uint8Array[] = [];
   let length = 0;
@@ -160,7 +160,7 @@ function complete(path: string, bytes: Uint8Array, length: number): Uint8Array {
   );
 }
 
-/** Ranges that ascend, with those that are close to each other as one. */
+/** Ranges that ascend; ranges that are close to each other are joined. */
 export function joinedRanges(ranges: readonly ByteRange[]): ByteRange[] {
   const joined: ByteRange[] = [];
   for (const { start, end } of ranges) {
@@ -178,7 +178,7 @@ export function pagesOver({ firstSteps }: PageList, from: number, to: number): n
   return Array.from({ length: Math.max(0, end - first) }, (_, at) => first + at);
 }
 
-/** Number of steps that are not after a step. */
+/** Number of steps up to a step, which is included. */
 function countUpTo(steps: readonly bigint[], step: number): number {
   let low = 0;
   let high = steps.length;

@@ -33,7 +33,7 @@ type Answer = (request: never, signal?: AbortSignal) => AsyncIterable<Uint8Array
 
 const answers = new Map<DescMethod, Answer>();
 
-/** Says how a method is answered; a unary one with one message. */
+/** Says how a method is answered; a unary method is answered with one message. */
 function answer<I extends DescMessage, O extends DescMessage>(
   method: DescMethod & { input: I; output: O },
   messages: (

@@ -72,8 +72,8 @@ struct Line {
 
 /// Appends by their numbers, which ascend in the order in which they arrived.
 ///
-/// A key that floods the queue may have tens of thousands of appends, so those behind the first append of
-/// a key are never looked at.
+/// A key that floods the queue may have tens of thousands of appends, so only the first append of each key is ever
+/// looked at.
 #[derive(Default)]
 struct WaitingAppends {
     next_number: u64,

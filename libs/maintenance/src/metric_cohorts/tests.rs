@@ -365,8 +365,8 @@ impl ChangingStore {
         numbers.map(|(number,)| RunNumber(number)).collect()
     }
 
-    /// Reads the values of a metric as a table of runs does, while runs change, and compares those of the runs that have
-    /// not changed in the meantime with their summaries. Returns how many cohorts had.
+    /// Reads the values of a metric as a table of runs does, while runs change, and compares the values of runs that have
+    /// not changed in the meantime with their summaries. Returns the number of values that cohorts had.
     async fn check(&self, name: &str, context: &Context, statistic: MetricStatistic) -> usize {
         self.known.lock().await.changed.clear();
         let mut listed = self.listed(self, keys::unfolded_all(P)).await;

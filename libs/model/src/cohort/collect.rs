@@ -12,7 +12,7 @@ use crate::{
     series::{CohortColumn, MetricValues, folded_summaries},
 };
 
-/// Runs of the list that are looked at together.
+/// Listed runs that are read together.
 const LISTED: Scan = Scan { rows: 1_000, keys_only: true, ..Scan::DEFAULT };
 
 /// Runs of a page of the list of uncollected runs that have ended and are folded, and the range of the rest;
@@ -44,9 +44,9 @@ pub async fn cohort_runs_due(
     Ok((due.collect(), page.rest(range)))
 }
 
-/// Memory of values at which they are written.
+/// Size in memory at which values are written.
 const MAX_BYTES: usize = 32 << 20;
-/// Approximate memory of the values of a metric, apart from those of its runs.
+/// Approximate memory of a metric, without the values of its runs.
 const METRIC_BYTES: usize = 128;
 /// Size of the values that one transaction writes.
 const BATCH_BYTES: usize = 1 << 20;
@@ -111,12 +111,12 @@ impl<'c> CohortValues<'c> {
         self.run == self.numbers.len()
     }
 
-    /// The runs among them that cannot be read.
+    /// The runs of the cohort that cannot be read.
     pub fn damaged(&self) -> &[RunNumber] {
         &self.damaged
     }
 
-    /// Reads values of a run: of about a megabyte of its series. Returns false once the cohort takes no more.
+    /// Reads the values of about a megabyte of the series of a run. Returns false once the cohort takes no more.
     /// The snapshot must be more recent than the start of the cohort.
     pub async fn read(&mut self, snapshot: &dyn Snapshot) -> Result<bool> {
         let Some(number) = self.numbers.get(self.run) else { return Ok(false) };
@@ -167,7 +167,7 @@ impl<'c> CohortValues<'c> {
         Ok(())
     }
 
-    /// Takes out what was read of a run.
+    /// Removes the values of the current run.
     fn forget_run(&mut self) {
         let run = self.run;
         self.rest = None;

@@ -242,7 +242,7 @@ impl<'c> Reindex<'c> {
         self.end_page(sender).await
     }
 
-    /// Waits until no cohort is made or merged, and keeps it so.
+    /// Waits until no job makes or merges cohorts, and locks out these jobs.
     async fn lock_collecting(
         &self,
         lock: &mut JobLock<'_>,

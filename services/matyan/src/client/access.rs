@@ -291,7 +291,7 @@ fn removal_text(principal: &str, is_disabled: bool) -> String {
     }
 }
 
-/// The error of a revocation by id, which finds nothing that is for another project.
+/// The error of a revocation by id. In a project, a revocation finds only credentials that are for this project alone.
 fn revocation_error(status: Status) -> Error {
     let is_elsewhere = status.code() == Code::NotFound && !is_about_project(&status);
     match Error::from(status) {

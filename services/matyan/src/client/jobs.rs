@@ -94,7 +94,7 @@ pub(crate) enum JobsCommand {
         #[arg(long)]
         all_projects: bool,
     },
-    /// Repair the indexes in place, recount experiments and tags, and have metrics collected again
+    /// Repair the indexes in place, recount experiments and tags, and collect the values of metrics again
     Reindex {
         /// Only count the rows to repair
         #[arg(long)]

@@ -78,7 +78,7 @@ pub(crate) struct AskedFlags {
 
 const LOGOUT_EXAMPLES: &str = "\
 Examples:
-  matyan logout                                           ends a token that was got by a code; forgets a pasted one
+  matyan logout                                           ends a token obtained with a code; forgets a pasted token
   matyan logout --server https://matyan.example --revoke  also ends pasted tokens
   matyan logout --all                                     for all servers";
 

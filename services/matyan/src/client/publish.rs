@@ -45,10 +45,10 @@ const PUBLISH_EXAMPLES: &str = "\
 Examples:
   matyan publish 3fd1c0 --output site
   matyan publish 3fd1c0 --output site --force --artifacts
-  python -m http.server --directory site          look at the copy, on http://127.0.0.1:8000/
+  python -m http.server --directory site          preview the copy at http://127.0.0.1:8000/
 
-The copy has the params, metrics, objects, logs and notes of the run. Everybody who can
-open it reads all of them: look for passwords in the logs before you publish them.";
+The copy has the params, metrics, objects, logs and notes of the run. Anyone who can
+open it can read all of them: check the logs for passwords before you publish them.";
 
 const INTERRUPTED: &str = "the command was interrupted: nothing was published";
 
@@ -66,10 +66,10 @@ pub(crate) struct PublishFlags {
     /// Replace an earlier copy in the directory
     #[arg(long)]
     force: bool,
-    /// Copy the artifacts of the run, too, with files that clients have added, such as `wandb-metadata.json`
+    /// Also copy the artifacts of the run, including files that clients added, such as `wandb-metadata.json`
     #[arg(long)]
     artifacts: bool,
-    /// Copy the environment of the script, too: its variables, packages, arguments, paths, host and user
+    /// Also copy the environment of the script: its variables, packages, arguments, paths, host and user
     #[arg(long)]
     environment: bool,
     #[command(flatten)]
@@ -145,7 +145,7 @@ pub(super) async fn run(flags: PublishFlags) -> Result<(), Error> {
     let is_active = written?;
     folder.keep()?;
     if is_active {
-        notice("matyan: the run is still active: the copy has what was logged until now");
+        notice("matyan: the run is still active: the copy contains only what was logged so far");
     }
     let shown = flags.output.display();
     let CopySize { files, bytes } = size;
@@ -154,7 +154,7 @@ pub(super) async fn run(flags: PublishFlags) -> Result<(), Error> {
         format!("{shown}: {files} files, {}", indicatif::HumanBytes(bytes)),
     )?;
     if !out.json {
-        out.line(format!("look at it: python -m http.server --directory {shown}"))?;
+        out.line(format!("preview it: python -m http.server --directory {shown}"))?;
     }
     Ok(())
 }

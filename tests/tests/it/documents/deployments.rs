@@ -1,8 +1,8 @@
-//! Deployment files that make a server reachable for others ask its callers who they are, unless someone opens it.
+//! Deployment files that make a server reachable for others turn access control on, unless an operator turns it off.
 
 use super::{check, text};
 
-/// What turns access control on in each file.
+/// The lines that turn access control on, by file.
 const CLOSED: [(&str, &str); 6] = [
     ("deploy/compose/compose.yaml", "\n    MATYAN_ACCESS: ${MATYAN_ACCESS:-on}\n"),
     ("deploy/compose/up.yaml", "\n      MATYAN_ACCESS: ${MATYAN_ACCESS:-on}\n"),
@@ -12,7 +12,7 @@ const CLOSED: [(&str, &str); 6] = [
     ("deploy/helm/matyan/values.yaml", "\naccess: \"on\"\n"),
 ];
 
-/// What makes Compose wait for a decision about TLS once its ports are published to others. The server refuses an address
+/// The line that forces a decision about TLS once Compose publishes its ports to others: the server refuses an address
 /// as the value.
 const UNDECIDED: &str =
     "MATYAN_ACCESS_BEHIND_PROXY: ${MATYAN_ACCESS_BEHIND_PROXY:-${MATYAN_ADDRESS:-true}}\n";

@@ -126,8 +126,8 @@ export function columnWidths({ columns, rows }: DataTable, picturePx: number): n
 }
 
 /**
- * The rows that meet the conditions of a text, or have it in any cell, in the order of a column. Empty cells come last, and
- * numbers before texts.
+ * The rows that meet the conditions of a text, or contain the text in any cell, in the order of a column. Empty cells
+ * come last, and numbers before texts.
  */
 export function shownRows(
   table: DataTable,

@@ -186,8 +186,8 @@ impl RunScanner {
         }
     }
 
-    /// Starts to read the next page, if there is one and there is room for it, beside the stream of `sender`: on the
-    /// threads of queries, in a task that ends with this scanner.
+    /// Starts to read the next page, if there is a next page and room for it, while the stream of `sender` continues: on
+    /// the threads of queries, in a task that ends with this scanner.
     pub(crate) fn read_ahead<T>(&mut self, sender: &Sender<T>) {
         if self.failure.is_some() || self.is_done() {
             return;

@@ -89,7 +89,7 @@ mod tests {
     use super::*;
     use crate::server::stream::Streams;
 
-    /// The client has taken its messages, and the work that went on beside them takes longer.
+    /// The client has taken its messages before the work that went on at the same time is done.
     #[tokio::test(start_paused = true)]
     async fn a_client_hears_of_work_that_outlasts_a_message() {
         let (end_work, work) = oneshot::channel();

@@ -365,7 +365,7 @@ impl ColumnReader<'_> {
         let index = keys::index_series_name_all(self.project, SeriesKind::Metric, &metric.name);
         let mut source = MetricRuns::new(index.clone());
         source.read_page(self.deps.store.snapshot().await?.as_ref()).await?;
-        // The summaries of a single page are soon read.
+        // Reading the summaries of a single page takes little time.
         if source.rest.is_some()
             && let Some(uncollected) = self.collected(metric, &unread).await?
         {
@@ -429,7 +429,7 @@ impl ColumnReader<'_> {
             self.end_page();
             rest = next;
         }
-        // A repair may have listed runs and cleared their cohorts meanwhile.
+        // A repair may have listed runs and cleared their cohorts since the list was read.
         uncollected.extend(self.runs_in(keys::uncollected_all(self.project)).await?);
         Ok(Some(uncollected))
     }

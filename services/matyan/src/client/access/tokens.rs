@@ -237,7 +237,8 @@ pub(super) async fn invite(
     Ok(out.line(format!("export MATYAN_BACKEND_URL={url}\nexport MATYAN_TOKEN={secret}{browser}"))?)
 }
 
-/// The error of an invitation of which only the role was granted. `kind`: the noun for what was refused.
+/// The error of an invitation that granted the role, but got no token or link. `kind` is the noun for the refused
+/// credential.
 fn refused_after_grant(granted: &PrincipalRole, kind: &str, error: Error) -> Error {
     let Error::Message(message) = error else { return error };
     let place = match granted.project.as_deref() {

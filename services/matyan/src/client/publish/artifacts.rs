@@ -54,7 +54,7 @@ fn left_out(missing: &[String]) -> String {
         0 => String::new(),
         count => format!(" and {count} others"),
     };
-    format!("matyan: the copy is without artifacts that are not stored any more: {named}{others}")
+    format!("matyan: the copy leaves out artifacts that are no longer stored: {named}{others}")
 }
 
 /// Writes the content of an artifact, and returns its number of bytes; `None`: it is not stored any more.

@@ -13,7 +13,7 @@ const WANDB_MEMBERS: [&str; 7] = ["commit", "config", "entity", "host", "program
 const MLFLOW: &str = "mlflow";
 const MLFLOW_USER: &str = "user";
 const MLFLOW_TAGS: &str = "tags";
-/// Starts of the names of MLflow's tags about the script, its Git repository, its user and its machine.
+/// Prefixes of the names of MLflow's tags about the script, its Git repository, its user and its machine.
 const MLFLOW_TAG_STARTS: [&str; 6] = [
     "mlflow.databricks.",
     "mlflow.docker.",
@@ -54,7 +54,7 @@ fn clear_mlflow(mlflow: &mut Map) {
     });
 }
 
-/// Changes a map in a map, which leaves if nothing of it is left.
+/// Changes a map in a map, and removes the inner map if it is empty then.
 fn change(map: &mut Map, name: &str, edit: impl FnOnce(&mut Map)) {
     let Some(Value::Map(inner)) = map.get_mut(name) else { return };
     edit(inner);

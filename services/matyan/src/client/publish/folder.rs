@@ -42,7 +42,7 @@ impl PartialFolder {
         self.folder.path()
     }
 
-    /// Gives the folder its name, instead of what was there.
+    /// Gives the folder its name, and replaces the folder that had the name before.
     pub(super) fn keep(self) -> Result<(), Error> {
         let Self { folder, path, replaces } = self;
         let written = folder.path();
@@ -98,7 +98,7 @@ fn check(path: &Path, replaces: bool) -> Result<(), Error> {
         names.iter().find(|name| ![INDEX, FILES, DATA].iter().any(|own| *name == *own))
     {
         format!(
-            "{shown} contains {}, which is no part of an earlier copy and would be lost: move it away, or choose \
+            "{shown} contains {}, which is not part of an earlier copy and would be lost: move it away, or choose \
              another --output",
             other.display()
         )
@@ -193,7 +193,7 @@ mod tests {
         assert!(
             check_name(Path::new("/dev"), Path::new("/")).unwrap_err().to_string().contains("mount point")
         );
-        // A dot at the end is no part of the name.
+        // A dot at the end is not part of the name.
         let path = parent.path().join("copy");
         fs::create_dir(&path).unwrap();
         publish(&path.join("."), false, "one").unwrap();

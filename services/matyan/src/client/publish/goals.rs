@@ -1,4 +1,5 @@
-//! The goals of a copy. A server keeps those of all metrics of a project.
+//! The goals of a copy. A server keeps the goals of all metrics of a project, and a copy has only
+//! the goals of the metrics of its run.
 
 use std::collections::HashSet;
 

@@ -37,7 +37,7 @@ struct Level {
 }
 
 impl SeriesFile {
-    /// `steps` are those that the metric is expected to have, which decide how many levels there are.
+    /// `steps` is the range of steps that the metric is expected to have. It decides how many levels there are.
     pub(super) fn create(path: &Path, number: u32, steps: StepRange, count: u64) -> io::Result<Self> {
         let folder = path.parent().unwrap_or(Path::new("."));
         let widest = if count > PAGE_ENTRIES as u64 { exponent_for(&steps, LAST_LEVEL_BUCKETS) } else { 0 };
@@ -72,7 +72,7 @@ impl SeriesFile {
         self.file.put(&page, first, last)
     }
 
-    /// Completes the file, and returns where it has which steps, and its number of bytes.
+    /// Completes the file, and returns the positions of its pages, and its number of bytes.
     pub(super) fn finish(
         mut self,
         count: u64,

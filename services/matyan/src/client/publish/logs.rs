@@ -12,11 +12,11 @@ use prost::Message;
 
 use super::{Error, RunCopy, client, file_error, pages::PageFile};
 
-/// Entries of a page, and the bytes of entries after which no other is added to it.
+/// Maximum number of entries of a page, and the size in bytes from which no entry is added to it.
 const PAGE_ENTRIES: usize = 1_000;
 const PAGE_BYTES: usize = 128 * 1024;
 
-/// All steps, which are not those of a tail.
+/// All steps, instead of only the last steps.
 const ALL_STEPS: StepRange = StepRange { start: Some(i64::MIN), stop: None };
 
 pub(super) async fn write(copy: &mut RunCopy<'_>, published: &mut PublishedRun) -> Result<(), Error> {

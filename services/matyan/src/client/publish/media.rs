@@ -144,9 +144,9 @@ async fn write_payloads(copy: &mut RunCopy<'_>, payloads: &mut [PayloadUri<'_>])
     Ok(())
 }
 
-/// What every logged page begins with in a copy. A server of ours sends the policy instead. The page loads and
-/// sends nothing, and if it is not in a sandbox, because somebody has opened its address, the rest of the file
-/// is text instead of a program with the rights of the copy.
+/// The beginning of every logged page in a copy. A Matyan server sends the policy in a header instead. The page loads
+/// and sends nothing. If it is not in a sandbox, because someone has opened its address, the rest of the file is text
+/// instead of a program with the rights of the copy.
 fn page_start() -> String {
     format!(
         "<!doctype html><meta charset=\"utf-8\"><meta http-equiv=\"Content-Security-Policy\" \

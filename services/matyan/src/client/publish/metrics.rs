@@ -16,7 +16,7 @@ use super::{Error, RunCopy, client, file_error, levels::SeriesFile, run_error};
 /// Epochs of a metric that a chart uses for its x axis; the web UI reads as many from a server.
 const EPOCHS: u32 = 500;
 
-/// Writes the file of a metric, and returns where it has what.
+/// Writes the file of a metric, and returns the positions of its pages.
 pub(super) async fn write(copy: &mut RunCopy<'_>, info: &SeriesInfo) -> Result<PublishedSeries, Error> {
     let path = copy.path(format!("series/{}.bin", info.number));
     let steps = StepRange::new(info.first_step, info.last_step);

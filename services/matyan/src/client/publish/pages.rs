@@ -72,7 +72,7 @@ impl PageFile {
         }))
     }
 
-    /// The pages that were written so far, without those of other files.
+    /// The pages that were written so far, without pages of other files.
     pub(super) fn list(&self) -> PageList {
         self.list.clone()
     }

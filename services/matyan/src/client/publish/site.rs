@@ -16,7 +16,7 @@ const POLICY: &str = "default-src 'self'; object-src 'none'; base-uri 'self'; fo
 pub(super) const MARK: &str = "<meta name=\"matyan-published\"";
 /// Folder of the files of the web UI, as its index page names it.
 pub(super) const FILES: &str = "static-files";
-/// What the index page has in front of addresses of a server.
+/// The prefix of the addresses in the index page, which a server replaces with its own path.
 const SERVER_BASE: &str = "{{ base_path }}/";
 pub(super) const INDEX: &str = "index.html";
 
