@@ -71,11 +71,12 @@ true
 {{- end -}}
 {{- end -}}
 
-{{/* Not empty if callers send tokens to the ingress, and all of its hosts have certificates. */}}
+{{/* Not empty if callers send tokens to the ingress only, and all of its hosts have certificates. */}}
 {{- define "matyan.behindProxy" -}}
 {{- $ingress := .Values.ingress -}}
 {{- $others := and (or (not $ingress.ingestion.host) $ingress.ingestion.tlsSecret) (or (not $ingress.grpc.host) $ingress.grpc.tlsSecret) -}}
-{{- $has := and $ingress.enabled $ingress.tlsSecret $others -}}
+{{- $internal := and (eq .Values.frontier.service.type "ClusterIP") (eq .Values.backend.service.type "ClusterIP") -}}
+{{- $has := and $ingress.enabled $ingress.tlsSecret $others $internal -}}
 {{- if and (eq .Values.access "on") $has (not .Values.tls.existingSecret) (not (hasKey .Values.settings "MATYAN_ACCESS_BEHIND_PROXY")) -}}
 true
 {{- end -}}

@@ -409,6 +409,7 @@ async fn lists_are_sorted_by_the_values_that_runs_have_now() {
             for _ in 0..=project.random.below(3) {
                 *changes.entry(project.change().await).or_default() += 1;
             }
+            let started = if round % 2 == 0 { Some(project.started().await) } else { None };
             for _ in 0..3 {
                 let mut key = || Sort {
                     descending: project.random.below(2) == 0,
@@ -418,8 +419,8 @@ async fn lists_are_sorted_by_the_values_that_runs_have_now() {
                 let query = ["", "run.archived in (True, False)", "run.hparams.seed > 5"][round % 3];
                 let place = format!("seed {seed}, round {round}, {changes:?}");
                 project.check(&project.harness, query, &sort, &place).await;
-                if round % 2 == 0 {
-                    project.check(&project.started().await, query, &sort, &place).await;
+                if let Some(started) = &started {
+                    project.check(started, query, &sort, &place).await;
                 }
             }
         }
