@@ -170,10 +170,11 @@ pub(super) fn holds_commits(engine: &Path) -> io::Result<bool> {
 }
 
 /// Empties the journal of `engine` if it is the only one: an older one exists only because it
-/// is still needed.
+/// is still needed. An empty file takes its place: if the power failed while the old file was cut, some of
+/// its pages could be left, which would look like damage to synced commits.
 pub(super) fn clear(engine: &Path) -> io::Result<()> {
     match &journals(engine)?[..] {
-        [(_, journal)] => truncate(journal, 0),
+        [(_, journal)] => replace(engine, journal, |empty| File::create(empty)?.sync_all()),
         _ => Ok(()),
     }
 }
@@ -198,13 +199,18 @@ fn truncate(path: &Path, length: usize) -> io::Result<()> {
 /// allocated pages.
 pub(super) fn rewrite(engine: &Path) -> io::Result<()> {
     let path = newest_journal(engine)?;
-    let copy = engine.join("journal.new");
-    let rewritten = copy_synced(&path, &copy).and_then(|()| fs::rename(&copy, &path));
-    if rewritten.is_err() {
+    replace(engine, &path, |copy| copy_synced(&path, copy))
+}
+
+/// Replaces a journal of `engine` with the file that `write` creates and syncs.
+fn replace(engine: &Path, journal: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+    let new = engine.join("journal.new");
+    let replaced = write(&new).and_then(|()| fs::rename(&new, journal));
+    if replaced.is_err() {
         // The next attempt recreates it; until then it would only take up space.
-        drop(fs::remove_file(&copy));
+        drop(fs::remove_file(&new));
     }
-    rewritten?;
+    replaced?;
     File::open(engine)?.sync_all()
 }
 
