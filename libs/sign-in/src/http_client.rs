@@ -1,7 +1,11 @@
 //! The client for requests to providers. It follows no redirects, and limits the size and the time of every answer:
 //! neither a provider, nor someone who answers in its place, must hold up or fill this server.
 
-use std::{sync::Once, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Once},
+    time::Duration,
+};
 
 use object_store_http as reqwest;
 use reqwest::{
@@ -23,9 +27,22 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for a request, from its start to the end of its answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Starts a request.
+type RequestStart = dyn Fn(Method, &str) -> RequestBuilder + Send + Sync;
+
 /// Cheap to clone; clones share connections.
-#[derive(Clone, Debug)]
-pub(crate) struct HttpClient(reqwest::Client);
+#[derive(Clone)]
+pub(crate) struct HttpClient {
+    /// Hides the type of the client, which has hundreds of parts: a compiler that sees it checks for every rpc of
+    /// the backend that each part can be shared by threads, and takes ten seconds longer.
+    request: Arc<RequestStart>,
+}
+
+impl fmt::Debug for HttpClient {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("HttpClient").finish_non_exhaustive()
+    }
+}
 
 /// The credentials of a request.
 #[derive(Clone, Copy)]
@@ -46,8 +63,9 @@ impl HttpClient {
             .user_agent(concat!("matyan/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(redirect::Policy::none())
-            .build();
-        client.map(Self).map_err(|error| SetUpError::Client(error.into()))
+            .build()
+            .map_err(|error| SetUpError::Client(error.into()))?;
+        Ok(Self { request: Arc::new(move |method, url| client.request(method, url)) })
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(
@@ -55,7 +73,7 @@ impl HttpClient {
         url: &str,
         credentials: Credentials<'_>,
     ) -> Result<T, SignInError> {
-        self.json(url, authorized(self.0.request(Method::GET, url), credentials)).await
+        self.json(url, authorized((self.request)(Method::GET, url), credentials)).await
     }
 
     pub(crate) async fn post<T: DeserializeOwned>(
@@ -64,7 +82,7 @@ impl HttpClient {
         parameters: &[(&str, &str)],
         credentials: Credentials<'_>,
     ) -> Result<T, SignInError> {
-        let request = self.0.request(Method::POST, url).body(form(parameters));
+        let request = (self.request)(Method::POST, url).body(form(parameters));
         let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
         self.json(url, authorized(request, credentials)).await
     }
