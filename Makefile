@@ -661,15 +661,13 @@ endif
 
 # With every feature, which needs neither FoundationDB's server nor its client library. rustdoc
 # gets the same features, so that both use the same metadata of all dependencies: with an example,
-# cargo enables the features of the tests here, too.
+# cargo enables the features of the tests here, too. So does the check without the features of the program,
+# which then checks only the crates that these features change.
 lint: clippy doc ## Run clippy and rustdoc, and check the build without features
-
-# They share little with builds, which lock their directory: neither waits for the other.
-clippy doc: export CARGO_TARGET_DIR := $(CARGO_TARGET_DIR)/lint
 
 clippy: $(LIBCLANG)
 	$(FDB_BUILD) cargo clippy $(PACKAGES) --all-targets --features $(FDB_FEATURES) --quiet -- -D warnings
-	cargo check -p matyan --no-default-features --quiet
+	$(FDB_BUILD) cargo clippy $(PACKAGES) --lib --bins $(EXAMPLES) --no-default-features --features $(FDB_FEATURES) --quiet -- -D warnings
 
 doc: $(LIBCLANG)
 	$(FDB_BUILD) RUSTDOCFLAGS='-D warnings' cargo doc $(PACKAGES) --no-deps --lib --bins $(EXAMPLES) --features $(FDB_FEATURES) --quiet

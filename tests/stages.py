@@ -10,9 +10,9 @@ that failed because others delayed it says little about a change. Tests that pas
 A stage is a target of the Makefile. The web UI is built first, because checks and builds need it. Then two
 chains of stages run at the same time: the build, and the checks before the downloads. If one chain
 fails, the other is completed, and nothing else starts. After them, the suites start in the order
-of their list, and all of them run, even if one fails. The lints need only the web UI, and run during
-the build, which leaves processors idle. Up to three stages run at the same time. Most suites wait more
-than they compute: for brokers, servers, browsers and clocks.
+of their list, and all of them run, even if one fails. The lints are one of them: they need the build
+scripts and macros of the build, which would otherwise be built twice. Up to three stages run at the same
+time. Most suites wait more than they compute: for brokers, servers, browsers and clocks.
 
 Each stage is a session of its own. Where Linux groups processes by session, which it does unless
 `kernel.sched_autogroup_enabled` is 0 or a container limits the processors, sessions get equal shares.
@@ -44,12 +44,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PREPARATION = [["build"], ["check", "downloads"]]
-# The slowest first, so that none of them runs alone at the end.
+# The slowest first, so that none of them runs alone at the end. The lints lock the directory of the build,
+# which `ui-test` and `system` do not need.
 SUITES = [
+    "lint",
     "ui-test",
+    "system",
     "unit",
     "brokers",
-    "system",
     "browser",
     "mlflow",
     "wandb",
@@ -201,10 +203,9 @@ class Report:
             try:
                 # Without the tools of the UI, the build goes on without it.
                 self.run("ui-embedded")
-                lint = executor.submit(self.run, "lint")
                 is_prepared = all(list(executor.map(self.run_chain, PREPARATION)))
                 outcomes = list(executor.map(self.run, SUITES if is_prepared else []))
-                return is_prepared and all(outcomes) and lint.result()
+                return is_prepared and all(outcomes)
             except KeyboardInterrupt:
                 executor.shutdown(wait=False, cancel_futures=True)
                 self.end()
