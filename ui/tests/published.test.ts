@@ -222,6 +222,10 @@ test('a copy shows the parts of its run, and leads nowhere else', async () => {
     expect(errors.splice(0).every(text => /content security policy|csp/i.test(text))).toBe(true);
   });
 
+  await visit(addressOf('spike'), '?tab=artifacts', async ({ page }) => {
+    await page.getByText(/^\s*This copy was published without --artifacts\.\s*$/).waitFor();
+  });
+
   const names = await readdir(join(folder, 'studio/data'), {
     recursive: true,
     withFileTypes: true,

@@ -41,7 +41,7 @@ pub use expired_rows::{
 };
 pub use lock::JobLock;
 pub use log_progress::{PartitionProgress, lost_tail, oldest_unapplied_us, partition_progress};
-pub use metric_cohorts::{MetricCohorts, collect_metrics, merge_cohorts};
+pub use metric_cohorts::{IdleProjects, MetricCohorts, collect_metrics, merge_cohorts};
 pub use orphaned_blobs::OrphanedBlobs;
 pub use pace::Pace;
 pub use pending_payloads::{PendingUploads, pending_payload_bytes};

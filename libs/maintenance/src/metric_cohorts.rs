@@ -3,6 +3,8 @@
 //! Runs leave a cohort when their values change, and when they are deleted, so cohorts with few runs are merged
 //! from time to time, and cohorts without runs are cleared.
 
+mod idle_projects;
+
 use std::collections::BTreeSet;
 
 use matyan_model::{
@@ -18,6 +20,9 @@ use matyan_store::{Batch, Store, Transaction};
 use tokio_util::sync::CancellationToken;
 
 use crate::{COLLECT_METRICS, Clock, Deps, Error, JobLock, pace::Pace, paged_sweep::PagedSweep};
+
+pub use idle_projects::IdleProjects;
+use idle_projects::ProjectState;
 
 /// Runs admitted in one transaction, which rewrites the rows of the cohorts that they leave: up to 4 kB each.
 const ADMITTED: usize = 64;
@@ -65,6 +70,27 @@ impl<'d> MetricCohorts<'d> {
         };
         let collected = collected.await;
         round.lock.release(collected).await
+    }
+
+    /// Like `collect`, except in a project in which nothing has changed since a look found too few runs.
+    pub async fn collect_changed(
+        &self,
+        idle: &IdleProjects,
+        project: Project,
+        owner: [u8; 16],
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
+        let now_us = (self.clock)();
+        // Before the look, so that a change during it is noticed by the next one.
+        let state = ProjectState::read(&*self.store.snapshot().await?, project).await?;
+        if state.as_ref().is_some_and(|state| idle.is_unchanged(project, state, now_us)) {
+            return Ok(());
+        }
+        self.collect(project, owner, stop).await?;
+        if let Some(state) = state.filter(|_| !stop.is_cancelled()) {
+            idle.note(project, state, now_us);
+        }
+        Ok(())
     }
 
     /// Clears the cohorts of a project that have no runs, and merges cohorts with less than half of their runs left.
@@ -299,7 +325,12 @@ impl DueRuns {
 }
 
 /// Collects the values of all projects.
-pub async fn collect_metrics(deps: Deps<'_>, owner: [u8; 16], stop: &CancellationToken) -> Result<(), Error> {
+pub async fn collect_metrics(
+    deps: Deps<'_>,
+    idle: &IdleProjects,
+    owner: [u8; 16],
+    stop: &CancellationToken,
+) -> Result<(), Error> {
     let cohorts = MetricCohorts::new(deps.store, deps.clock);
     // The list lacks runs until the migration has reached them.
     if !format_has_every_run(&*deps.store.snapshot().await?).await? {
@@ -307,7 +338,7 @@ pub async fn collect_metrics(deps: Deps<'_>, owner: [u8; 16], stop: &Cancellatio
     }
     let mut sweep = PagedSweep::new(stop);
     for NamedProject { number: project, .. } in deps.projects().await? {
-        sweep.keep_damage(skip_busy(cohorts.collect(project, owner, stop).await))?;
+        sweep.keep_damage(skip_busy(cohorts.collect_changed(idle, project, owner, stop).await))?;
     }
     sweep.finish()
 }

@@ -52,6 +52,10 @@ struct Migration {
     #[n(4)]
     #[cbor(default)]
     lacks_projects: bool,
+    /// An earlier round has looked at every document, and this round looks again at damaged runs.
+    #[n(5)]
+    #[cbor(default)]
+    is_retry: bool,
 }
 
 /// State of a migration after a step.
@@ -112,7 +116,7 @@ pub async fn format_has_every_run(snapshot: &dyn Snapshot) -> Result<bool> {
     let Some(value) = row else { return Ok(true) };
     let at: Migration = rows::decode(&key, &value)?;
     // Damaged runs are listed too, but match no query by parent, and are in no table.
-    Ok(at.is_waiting && !at.lacks_projects)
+    Ok((at.is_waiting || at.is_retry) && !at.lacks_projects)
 }
 
 /// Documents read in one step of a migration.
@@ -137,7 +141,7 @@ pub async fn format_migrate(transaction: &mut Transaction) -> Result<MigrationSt
     let mut damaged = at.damaged;
     let next =
         migrate_documents(transaction, Project(at.project), RunNumber(at.number), &mut damaged).await?;
-    let mut lacks_projects = false;
+    let mut lacks_projects = at.lacks_projects;
     let next = match next {
         Some(number) => Some((at.project, number.0)),
         None => {
@@ -154,7 +158,14 @@ pub async fn format_migrate(transaction: &mut Transaction) -> Result<MigrationSt
         }
     };
     let row = match next {
-        Some((project, number)) => Migration { project, number, damaged, ..Migration::default() },
+        Some((project, number)) => Migration {
+            project,
+            number,
+            damaged,
+            lacks_projects,
+            is_retry: at.is_retry,
+            ..Migration::default()
+        },
         None if damaged == 0 => {
             transaction.batch().clear(key);
             return Ok(MigrationState::Done);
@@ -169,8 +180,10 @@ pub async fn format_migrate(transaction: &mut Transaction) -> Result<MigrationSt
 pub async fn format_retry(transaction: &mut Transaction) -> Result<()> {
     let key = keys::migration();
     let Some(value) = transaction.get(&key).await? else { return Ok(()) };
-    if rows::decode::<Migration>(&key, &value)?.is_waiting {
-        transaction.batch().set(key, rows::encode(&Migration::default()));
+    let Migration { is_waiting, lacks_projects, .. } = rows::decode(&key, &value)?;
+    if is_waiting {
+        let row = Migration { is_retry: true, lacks_projects, ..Migration::default() };
+        transaction.batch().set(key, rows::encode(&row));
     }
     Ok(())
 }

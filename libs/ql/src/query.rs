@@ -250,3 +250,6 @@ impl Evaluator<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

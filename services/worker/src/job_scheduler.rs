@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use matyan_maintenance::{
     BlobEvent, CLEANUP_TOMBSTONES, COLLECT_METRICS, CredentialSweep, DeletionLog, EMPTY_BIN, FINISH_STALE,
-    JobLock, LONGEST_SPOOL_US, OrphanedBlobs, Pace, PendingUploads, StoreMigration, TombstoneSweep,
-    clear_garbage, collect_metrics, drop_abandoned_restores, merge_cohorts, pending_payload_bytes,
-    sweep_dead_entities, sweep_dead_runs, sweep_dead_studies, sweep_deleted_projects, sweep_producers,
-    sweep_stray_blobs, trim_audit, trim_changes,
+    IdleProjects, JobLock, LONGEST_SPOOL_US, OrphanedBlobs, Pace, PendingUploads, StoreMigration,
+    TombstoneSweep, clear_garbage, collect_metrics, drop_abandoned_restores, merge_cohorts,
+    pending_payload_bytes, sweep_dead_entities, sweep_dead_runs, sweep_dead_studies, sweep_deleted_projects,
+    sweep_producers, sweep_stray_blobs, trim_audit, trim_changes,
 };
 use matyan_model::{
     ids::{Job, NamedProject, Project},
@@ -84,6 +84,7 @@ impl JobScheduler {
         let uploads = tokio::sync::Mutex::default();
         let migration = StoreMigration::default();
         let credentials = CredentialSweep::default();
+        let idle = IdleProjects::default();
         let orphaned_blobs = || async {
             delete_orphaned_blobs(deps, metrics, stop).await?;
             if self.owns_blobs {
@@ -110,6 +111,7 @@ impl JobScheduler {
             self.repeat(MINUTELY, MIN_WAIT, "dead-studies", stop, || sweep_dead_studies(jobs, stop)),
             self.repeat(MINUTELY, MIN_WAIT, COLLECT_METRICS, stop, || collect_metrics(
                 jobs,
+                &idle,
                 (deps.random)(),
                 stop
             )),

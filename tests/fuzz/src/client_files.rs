@@ -1,10 +1,18 @@
 //! Files on the side of clients: spools of the SDK, which a power failure may have damaged, and files of other trackers
 //! that are imported.
 
-use bytes::BufMut;
+use bytes::{BufMut, Bytes};
 use flate2::Crc;
 use matyan_leveldb::{Found, LogReader};
+use matyan_proto::log::v1::LogEntry;
+use matyan_protobuf::FieldsByNumber;
 use matyan_sdk::fuzzing::{encoded_records, read_manifest, read_records, read_sealed_record};
+use prost::Message as _;
+
+/// Numbers of fields of an entry of the log.
+const RUN_ID: u64 = 1;
+const PRODUCER_ID: u64 = 5;
+const BATCH: u64 = 8;
 
 /// Bytes at the beginning of a file of W&B.
 const FILE_HEADER: &[u8] = b":W&B\xe1\xbe\x00";
@@ -61,6 +69,62 @@ fn put_piece(file: &mut Vec<u8>, piece_type: u8, content: &[u8]) {
     file.put_u16_le(u16::try_from(content.len()).expect("a short piece"));
     file.put_u8(piece_type);
     file.put_slice(content);
+}
+
+/// Levels of messages in a message that are looked into.
+const NESTING: u32 = 8;
+
+/// A message of another tracker, and the messages in it. A message that can be read with its schema is read here, too,
+/// and has the same contents.
+pub(crate) fn protobuf_message(bytes: &[u8]) {
+    read_fields(Bytes::copy_from_slice(bytes), NESTING);
+    let Ok(entry) = LogEntry::decode(bytes) else { return };
+    // Encoded anew, it has each field once, and no groups, which no tracker writes.
+    let fields = FieldsByNumber::parse(entry.encode_to_vec().into()).expect("an encoded message can be read");
+    assert_eq!(fields.text(RUN_ID), entry.run_id);
+    assert_eq!(fields.content(PRODUCER_ID), entry.producer_id);
+    assert_eq!(fields.content(BATCH), entry.batch);
+}
+
+fn read_fields(message: Bytes, nesting: u32) {
+    let size = message.len();
+    let Ok(fields) = FieldsByNumber::parse(message) else { return };
+    let mut content = 0;
+    for number in fields.numbers() {
+        assert!(fields.contains(number));
+        content += fields.contents(number).map(|it| it.len()).sum::<usize>();
+        let integers = fields.integers(number).map_or(0, |it| it.len());
+        let doubles = fields.doubles(number).map_or(0, |it| it.len());
+        let singles = fields.singles(number).map_or(0, |it| it.len());
+        assert!(integers.max(8 * doubles).max(4 * singles) <= size, "there are more numbers than bytes");
+        assert!(
+            fields
+                .contents(number)
+                .last()
+                .is_none_or(|last| { fields.content(number).is_empty() || fields.content(number) == last })
+        );
+        assert!(fields.text(number).is_empty() == fields.content(number).is_empty());
+        let last = [fields.integer(number) as f64, fields.double(number), fields.single(number)];
+        assert!(last.iter().filter(|it| **it != 0.0).count() <= 1, "a value of several types: {last:?}");
+        for nested in fields.contents(number).filter(|_| nesting > 0) {
+            read_fields(nested.clone(), nesting - 1);
+        }
+    }
+    assert!(content <= size, "the contents are longer than their message");
+}
+
+pub(crate) fn messages() -> Vec<Vec<u8>> {
+    let entry = LogEntry {
+        run_id: "run".into(),
+        producer_id: vec![7; 16].into(),
+        batch: b"\x0a\x02hi\x10\x04".to_vec().into(),
+        ..LogEntry::default()
+    };
+    // Packed doubles and floats, a repeated number, and a tensor in a value of a summary.
+    let numbers = [&b"\x0a\x10"[..], &1.5f64.to_le_bytes(), &[0; 8], b"\x15", &0.5f32.to_le_bytes()].concat();
+    let integers = b"\x08\x01\x08\x96\x01\x0a\x03\x01\xac\x02".to_vec();
+    let tensor = b"\x2a\x15\x0a\x13\x0a\x04loss\x42\x0b\x08\x01\x12\x00\x2a\x04\x00\x00\x80\x3f\x10".to_vec();
+    vec![entry.encode_to_vec(), numbers, integers, tensor]
 }
 
 pub(crate) fn spools() -> Vec<Vec<u8>> {

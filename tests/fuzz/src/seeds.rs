@@ -56,6 +56,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "upload_manifest" => client_files::manifests(),
         "leveldb_log" => client_files::leveldb_logs(),
         "request" => requests(),
+        "protobuf_message" => client_files::messages(),
         "secrets" => secrets(),
         "credentials" => credentials(),
         _ => signed_urls(),

@@ -49,6 +49,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "upload_manifest", run: crate::client_files::upload_manifest },
     Target { name: "leveldb_log", run: crate::client_files::leveldb_log },
     Target { name: "request", run: request },
+    Target { name: "protobuf_message", run: crate::client_files::protobuf_message },
 ];
 
 /// A JSON frame of the published client. Every item is either accepted or named among the

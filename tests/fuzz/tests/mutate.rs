@@ -211,3 +211,8 @@ fn leveldb_log() {
 fn request() {
     run("request");
 }
+
+#[test]
+fn protobuf_message() {
+    run("protobuf_message");
+}

@@ -25,6 +25,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("matyan-archive", &["matyan-proto", "matyan-value", "matyan-wire"]),
     ("matyan-tfrecord", &[]),
     ("matyan-leveldb", &[]),
+    ("matyan-protobuf", &[]),
     ("matyan-maintenance", &["matyan-value", "matyan-store", "matyan-log", "matyan-blob", "matyan-model"]),
     (
         "matyan-frontier",
@@ -86,6 +87,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         &[
             "matyan-archive",
             "matyan-leveldb",
+            "matyan-protobuf",
             "matyan-proto",
             "matyan-sdk",
             "matyan-tfrecord",
@@ -118,6 +120,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "matyan-archive",
             "matyan-blob",
             "matyan-leveldb",
+            "matyan-protobuf",
             "matyan-log",
             "matyan-model",
             "matyan-frontier",

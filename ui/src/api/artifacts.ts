@@ -15,6 +15,12 @@ export function readArtifacts(runId: string, signal?: AbortSignal): Promise<Arti
   );
 }
 
+/** Whether this page is a copy that was published without the files of its run. */
+export async function artifactsAreOmitted(): Promise<boolean> {
+  if (!published) return false;
+  return (await import('../published/transport.ts')).artifactsAreOmitted();
+}
+
 /** Reads the first bytes of a file. */
 export function readArtifact(
   runId: string,

@@ -51,6 +51,11 @@ function answer<I extends DescMessage, O extends DescMessage>(
 
 const copy = new CopyAnswers(new CopyFiles());
 
+/** Whether the copy was published without the artifacts of its run. */
+export async function artifactsAreOmitted(): Promise<boolean> {
+  return (await copy.run()).omitsArtifacts;
+}
+
 answer(RunService.method.get, async ({ runId }) => {
   const { run } = await copy.run();
   if (run?.runId === runId) return { run };

@@ -1,12 +1,16 @@
 //! Behavior that only the directory store has: crash leftovers, links that lead outside,
 //! foreign files, the layout version.
 
+mod watched_syncs;
+
 use std::{fs, os::unix::fs::symlink, path::Path, sync::Mutex, time::Duration};
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, TryStreamExt, future::join_all, stream};
 
 use super::*;
+use disk_threads::THREADS;
+use watched_syncs::WatchedSyncs;
 
 fn open(root: &Path) -> Result<FsBlobs> {
     let clock: Clock = Arc::new(|| 1_700_000_000_000_000);
@@ -89,6 +93,49 @@ fn rule_39_calls_that_hang_leave_the_threads_of_the_process_free() {
         drop(fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap());
         fs::remove_file(&pipe).unwrap();
     });
+}
+
+/// The uploads of a disk whose syncs take long.
+#[test]
+fn rule_39_syncs_that_hang_leave_the_threads_of_the_process_free() {
+    const UPLOADS: usize = 64;
+    let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+    let root = tempfile::tempdir().unwrap();
+    let blobs = open(root.path()).unwrap();
+    let mut syncs = WatchedSyncs::new(&root.path().join("tmp"));
+    syncs.hold();
+    let keys: Vec<_> = (0..UPLOADS).map(|number| format!("run/{number}")).collect();
+    runtime.block_on(async {
+        let mut uploads = join_all(keys.iter().map(|key| put(&blobs, key)));
+        for running in 1..=THREADS {
+            let begun = tokio::select! {
+                begun = syncs.next() => begun,
+                done = &mut uploads => panic!("{done:?}"),
+            };
+            assert_eq!(begun.thread, "blobs", "{begun:?}");
+            assert_eq!(begun.running, running, "{begun:?}");
+        }
+        assert_eq!(tokio::task::spawn_blocking(|| "the store").await.unwrap(), "the store");
+        assert!(futures::poll!(&mut uploads).is_pending());
+        syncs.release();
+        for done in uploads.await {
+            assert_eq!(done.unwrap(), 7);
+        }
+    });
+    let rest = syncs.take();
+    assert_eq!(rest.len(), UPLOADS - THREADS);
+    assert!(rest.iter().all(|begun| begun.running <= THREADS && begun.thread == "blobs"), "{rest:?}");
+}
+
+/// A power failure would lose the directory with all of its blobs.
+#[test]
+fn rule_30_the_name_of_the_directory_is_synced() {
+    let parent = tempfile::tempdir().unwrap();
+    let mut syncs = WatchedSyncs::new(parent.path());
+    open(&parent.path().join("blobs")).unwrap();
+    let parent = parent.path().canonicalize().unwrap();
+    let synced = syncs.take();
+    assert!(synced.iter().any(|synced| synced.path == parent), "{synced:?}");
 }
 
 /// Number of open files and folders of this process beneath the root.

@@ -11,4 +11,3 @@ mod hostile;
 mod plans;
 mod python;
 mod vectors;
-mod work;

@@ -43,6 +43,15 @@ async fn ended_returns_when_the_committer_panics() {
     tokio::time::timeout(Duration::from_secs(60), store.ended()).await.unwrap();
 }
 
+/// A power failure would lose the directory with all commits.
+#[tokio::test]
+async fn rule_30_the_name_of_the_directory_is_synced() {
+    let parent = tempfile::tempdir().unwrap();
+    lossy_files::count_syncs(parent.path());
+    open(&parent.path().join("store")).await.close().await.unwrap();
+    assert_eq!(lossy_files::counted_syncs(), 1);
+}
+
 /// Without one of these files, fjall would replace the rows with an empty keyspace.
 #[tokio::test]
 async fn rule_52_a_store_without_a_required_file_is_refused() {

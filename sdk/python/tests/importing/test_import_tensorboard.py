@@ -249,3 +249,11 @@ def test_the_shape_of_a_tensor_is_not_trusted():
     # 2^20 and 2^20.
     with pytest.raises(ProtobufError, match="more than 16000000 elements"):
         tensors.decoded(tensor([b"\x80\x80\x40", b"\x80\x80\x40"]))
+
+
+def test_numbers_of_16_bits_may_be_written_as_any_integers():
+    # 0x3c00, 0x13c00, and the negative number with the same lowest bits.
+    integers = b"\x80\x78" + b"\x80\xf8\x04" + b"\x80\xf8\xfc" + b"\xff" * 6 + b"\x01"
+    for kind, number in ((19, 1.0), (14, 0.0078125)):
+        packed = b"\x08" + bytes([kind]) + b"\x6a" + bytes([len(integers)]) + integers
+        assert tensors.decoded(ProtobufMessage(packed)).numbers == [number] * 3

@@ -28,6 +28,7 @@ use matyan_proto::{
 use prost::Message as _;
 use serde_json::json;
 use time::OffsetDateTime;
+use tonic::Code;
 
 use self::folder::PartialFolder;
 use super::{
@@ -168,6 +169,11 @@ async fn write(copy: &mut RunCopy<'_>, flags: &PublishFlags) -> Result<bool, Err
     let now = OffsetDateTime::now_utc();
     let now_ms = i64::try_from(now.unix_timestamp_nanos() / 1_000_000).unwrap_or_default();
     site::write(&EMBEDDED_UI, copy.root, copy.run_id, now_ms, &mut copy.size)?;
+    write_run(copy, flags.artifacts).await
+}
+
+/// Writes the files with data, and returns whether the run is active.
+async fn write_run(copy: &mut RunCopy<'_>, has_artifacts: bool) -> Result<bool, Error> {
     let mut run = read_run(copy).await?;
     let series = read_series(copy).await?;
     copy.progress.set(0, series.len() as u64 + 1);
@@ -176,7 +182,7 @@ async fn write(copy: &mut RunCopy<'_>, flags: &PublishFlags) -> Result<bool, Err
     let mut published = PublishedRun {
         notes: read_notes(copy).await?,
         goals: goals::read(copy, &metrics).await?,
-        omits_artifacts: !flags.artifacts,
+        omits_artifacts: !has_artifacts,
         ..PublishedRun::default()
     };
     for info in &metrics {
@@ -188,9 +194,10 @@ async fn write(copy: &mut RunCopy<'_>, flags: &PublishFlags) -> Result<bool, Err
         copy.progress.increment();
     }
     logs::write(copy, &mut published).await?;
-    if flags.artifacts {
+    if has_artifacts {
         artifacts::write(copy, &mut published).await?;
     }
+    check_not_deleted(copy).await?;
     let is_active = run.props.as_ref().is_some_and(|props| props.active);
     run.series = metrics;
     published.run = Some(run);
@@ -211,6 +218,20 @@ async fn read_run(copy: &RunCopy<'_>) -> Result<Run, Error> {
         run.params = environment::without_environment(&run.params)?.into();
     }
     Ok(run)
+}
+
+/// Fails if the run was deleted while its parts were read: parts that are gone are left out without an error.
+async fn check_not_deleted(copy: &RunCopy<'_>) -> Result<(), Error> {
+    let request = GetRequest { run_id: copy.run_id.to_owned(), parts: Some(RunParts::default()) };
+    match client!(RunServiceClient, copy.channel.clone()).get(request).await {
+        Err(status) if status.code() == Code::NotFound => {
+            let run_id = copy.run_id;
+            Err(Error::Message(format!(
+                "run `{run_id}` was deleted while it was copied: nothing was published; `matyan runs ls` lists all runs"
+            )))
+        }
+        answer => Ok(answer.map(drop)?),
+    }
 }
 
 async fn read_series(copy: &RunCopy<'_>) -> Result<Vec<SeriesInfo>, Error> {
@@ -242,3 +263,6 @@ fn file_error(path: &Path) -> impl Fn(io::Error) -> Error + '_ {
         Error::Message(format!("failed to write {path} ({error}): make room, or choose another --output"))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -151,3 +151,55 @@ async fn create_bucket(settings: &Settings, cloud: &Cloud) {
         Err(_) => tracing::warn!(bucket = cloud.uri(), "timed out creating the blob bucket"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+    use matyan_model::keys;
+    use matyan_store::{Batch, Commit};
+
+    use super::*;
+    use crate::settings::Role;
+
+    async fn open(data_dir: &Path) -> Substrates {
+        let access = ("MATYAN_ACCESS".to_owned(), "off".to_owned());
+        let settings = Settings::resolve(Role::Up, Default::default(), [access].into_iter().collect());
+        let settings = settings.unwrap();
+        let network = Network::start(&settings).unwrap();
+        let secret = Secret::new("secret".to_owned());
+        Substrates::open(&settings, &network, Some(data_dir), &secret).await.unwrap()
+    }
+
+    /// Ends a part, and returns the reason for which the process ends.
+    async fn reason(end: impl AsyncFnOnce(&Substrates)) -> String {
+        let data_dir = tempfile::tempdir().unwrap();
+        let substrates = open(data_dir.path()).await;
+        let mut ended = Box::pin(substrates.ended());
+        assert!(ended.as_mut().now_or_never().is_none(), "all parts run");
+        end(&substrates).await;
+        ended.await.to_string()
+    }
+
+    #[tokio::test]
+    async fn the_process_learns_that_a_part_of_it_has_ended() {
+        let log = reason(async |substrates| {
+            let Log::Embedded(log) = &substrates.log else { panic!("the log is embedded") };
+            log.close().await.unwrap();
+        });
+        assert_eq!(log.await, "the writer thread of the log ended unexpectedly");
+        let store = reason(async |substrates| substrates.store.as_ref().unwrap().close().await.unwrap());
+        assert_eq!(store.await, "the writer thread of the store ended unexpectedly");
+        let raised = reason(async |substrates| {
+            let store = substrates.store.as_ref().unwrap().shared();
+            let key = keys::format();
+            let row = store.snapshot().await.unwrap().get(&key).await.unwrap().unwrap();
+            let mut newer = row.to_vec();
+            *newer.last_mut().unwrap() += 2;
+            let mut batch = Batch::default();
+            batch.set(key, newer);
+            assert!(matches!(store.commit(batch).await.unwrap(), Commit::Done { .. }));
+        });
+        let raised = raised.await;
+        assert!(raised.contains("another process has migrated the store"), "{raised}");
+    }
+}

@@ -26,6 +26,8 @@ const SECTOR: usize = 512;
 const PIECE: usize = 1 << 20;
 
 static FILES: Mutex<Option<LossyFiles>> = Mutex::new(None);
+/// The directory whose syncs are counted, and their number.
+static COUNTED: Mutex<Option<(PathBuf, u32)>> = Mutex::new(None);
 
 #[unsafe(no_mangle)]
 extern "C" fn fsync(descriptor: c_int) -> c_int {
@@ -43,7 +45,31 @@ fn sync(descriptor: c_int) -> c_int {
     if FILES.lock().as_mut().is_some_and(|files| files.sync(descriptor)) {
         return 0;
     }
+    if let Some((directory, syncs)) = &mut *COUNTED.lock()
+        && path_of(descriptor) == *directory
+    {
+        *syncs += 1;
+    }
     if rustix::fs::fsync(descriptor).is_ok() { 0 } else { -1 }
+}
+
+fn path_of(descriptor: BorrowedFd<'_>) -> PathBuf {
+    fs::read_link(link_to(descriptor)).unwrap()
+}
+
+fn link_to(descriptor: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", descriptor.as_raw_fd())
+}
+
+/// Counts the syncs of a directory, without those of the files in it, until `counted_syncs`.
+pub(super) fn count_syncs(directory: &Path) {
+    let before = COUNTED.lock().replace((directory.canonicalize().unwrap(), 0));
+    assert!(before.is_none(), "one directory at a time");
+}
+
+pub(super) fn counted_syncs() -> u32 {
+    let (_, syncs) = COUNTED.lock().take().expect("syncs of a directory are counted");
+    syncs
 }
 
 /// The power of a directory, which fails once.
@@ -114,8 +140,7 @@ struct Content {
 impl LossyFiles {
     /// Returns whether the file is in the directory.
     fn sync(&mut self, descriptor: BorrowedFd<'_>) -> bool {
-        let link = format!("/proc/self/fd/{}", descriptor.as_raw_fd());
-        let path = fs::read_link(&link).unwrap();
+        let path = path_of(descriptor);
         if !path.starts_with(&self.power.directory) {
             return false;
         }
@@ -127,7 +152,7 @@ impl LossyFiles {
             self.fail();
             return true;
         }
-        let file = File::open(link).unwrap();
+        let file = File::open(link_to(descriptor)).unwrap();
         let metadata = file.metadata().unwrap();
         let is_named = metadata.nlink() > 0;
         let entry = if metadata.is_dir() { Entry::Directory } else { Entry::File(metadata.ino()) };

@@ -75,11 +75,15 @@ def _from_fields(kind: int, proto: ProtobufMessage) -> list[float]:
     if kind == 2:
         return proto.doubles(6)
     if kind == _HALF:
-        # Bits of the numbers.
-        return [struct.unpack("<e", struct.pack("<H", bits))[0] for bits in proto.integers(13)]
+        return [struct.unpack("<e", struct.pack("<H", bits))[0] for bits in _bits(proto)]
     if kind == _BFLOAT16:
-        return [_widened(bits) for bits in proto.integers(13)]
+        return [_widened(bits) for bits in _bits(proto)]
     return [float(number) for number in proto.integers(_INTEGER_FIELDS[kind])]
+
+
+def _bits(proto: ProtobufMessage) -> list[int]:
+    """Returns the bits of numbers of 16 bits, which a file may write as any integers."""
+    return [integer & 0xFFFF for integer in proto.integers(13)]
 
 
 def _widened(bits: int) -> float:

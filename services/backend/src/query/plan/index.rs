@@ -17,11 +17,13 @@ use matyan_model::{
     run::head_live,
 };
 use matyan_ql::{AccessPath, Interval, KeyPath, ParamKeys, Plan, Probe, Proposal, Statistics};
-use matyan_store::{Range, Snapshot};
+use matyan_store::{Error as StoreError, Range, Snapshot};
 
 use super::renewed_snapshot::RenewedSnapshot;
 use crate::server::{deps::Deps, error::Result, evaluation::Evaluation, run_samples::RunSamples};
 
+/// Runs of a project whose counter is damaged, as far as plans are concerned.
+const ASSUMED_RUNS: u64 = 100_000;
 /// Rows counted in the first and second rounds; the first finds a very selective probe quickly.
 const COUNTED: [u64; 2] = [2_000, 10_000];
 /// Rows counted for all probes of a plan together, because a query may have thousands of
@@ -68,6 +70,24 @@ impl Statistics for ProbeCounts<'_> {
     }
 }
 
+/// The number of runs of a project, by which the work of a list is planned. A damaged counter fails no list: the number
+/// decides how rows are found, and not which.
+pub(crate) async fn planned_runs(snapshot: &dyn Snapshot, project: Project) -> Result<u64> {
+    match project_count(snapshot, project, Counter::Runs).await {
+        Ok(runs) => Ok(runs.max(0).cast_unsigned()),
+        Err(error @ StoreError::Corrupt { .. }) => {
+            tracing::error!(
+                project = project.0,
+                %error,
+                "planned a list without the number of runs, because its counter is damaged: answers are complete, but \
+                 may take longer"
+            );
+            Ok(ASSUMED_RUNS)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Counts the rows of each probe, and continues only while a scan is the best known access and
 /// rows are left to count. Of the default filter, which matches nearly all runs, the runs that it leaves out are counted.
 /// If a probe has too many rows to be counted, a sample of the runs tells how many; in a
@@ -79,7 +99,7 @@ pub(crate) async fn count_probes<'p>(
     plan: &'p Plan,
     samples: &RunSamples,
 ) -> Result<ProbeCounts<'p>> {
-    let runs = project_count(snapshot, project, Counter::Runs).await?.max(0).cast_unsigned();
+    let runs = planned_runs(snapshot, project).await?;
     let mut counters = Vec::new();
     for probe in plan.probes() {
         counters.push(match probe {
@@ -406,7 +426,7 @@ pub(crate) async fn find_matches(
         return Ok(None);
     }
     let snapshot = RenewedSnapshot::open(deps.store.clone()).await?;
-    let runs = project_count(&snapshot, project, Counter::Runs).await?.max(0).cast_unsigned();
+    let runs = planned_runs(&snapshot, project).await?;
     let rows_left = runs.saturating_mul(MATCH_ROWS).saturating_add(MORE_MATCH_ROWS);
     let mut reader = IndexReader { evaluation: &deps.evaluation, project, snapshot, rows_left };
     let Some(matches) = reader.matches(&plan.runs).await? else { return Ok(None) };

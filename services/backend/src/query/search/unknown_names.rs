@@ -5,8 +5,7 @@ use std::{borrow::Cow, ops::Bound, time::Duration};
 use matyan_model::{
     ids::Project,
     index::{index_page_count, is_indexed_path},
-    keys::{self, Counter},
-    project::project_count,
+    keys,
 };
 use matyan_proto::search::v1::Warning;
 use matyan_ql::{Interval, KeyPath, Probe, param_text, text_literal};
@@ -74,7 +73,7 @@ async fn missing_names(
     compiled: &CompiledQuery,
 ) -> Result<Vec<MissingName>> {
     let mut missing = Vec::new();
-    if project_count(snapshot, project, Counter::Runs).await? <= 0 {
+    if index::planned_runs(snapshot, project).await? == 0 {
         return Ok(missing);
     }
     for path in compiled.query.named_params() {

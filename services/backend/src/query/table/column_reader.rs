@@ -18,9 +18,8 @@ use matyan_model::{
     index::{
         IndexColumn, IndexedValue, MAX_TEXT_BYTES, index_rowless_page, index_runs_page, is_indexed_path,
     },
-    keys::{self, Counter, SeriesKind},
+    keys::{self, SeriesKind},
     metric::{metric_series_find, metric_series_find_in},
-    project::project_count,
     run::{Document, documents_get, params_get_bytes, runs_list},
     series::{RunRef, RunSeries, Summary, folded_summaries},
 };
@@ -37,6 +36,7 @@ use super::{
 };
 use crate::{
     listing::{ALLOCATION, Term},
+    query::plan::index,
     server::{
         deps::Deps,
         error::{Error, Result},
@@ -389,7 +389,7 @@ impl ColumnReader<'_> {
         let snapshot = self.deps.store.snapshot().await?;
         let is_collected = has_cohorts(snapshot.as_ref(), self.project).await?
             && format_has_every_run(snapshot.as_ref()).await?;
-        let runs = project_count(snapshot.as_ref(), self.project, Counter::Runs).await?;
+        let runs = index::planned_runs(snapshot.as_ref(), self.project).await?;
         drop(snapshot);
         if !is_collected {
             return Ok(None);
@@ -397,7 +397,7 @@ impl ColumnReader<'_> {
         // Before the cohorts: a run that leaves the list after this is in a cohort by then.
         let mut uncollected = self.runs_in(keys::uncollected_all(self.project)).await?;
         // Cohorts have few of the values, and the whole index is read in any case.
-        if uncollected.len() > MAX_LOOKED_UP && 2 * uncollected.len() as u64 > runs.unsigned_abs() {
+        if uncollected.len() > MAX_LOOKED_UP && 2 * uncollected.len() as u64 > runs {
             return Ok(None);
         }
         uncollected.extend(unread);

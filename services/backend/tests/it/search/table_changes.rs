@@ -8,7 +8,7 @@ use matyan_model::{
     change::change_put,
     entity::{EntityError, Experiment, entity_put},
     ids::{CohortNumber, RunId, RunNumber, SeriesNumber},
-    keys::{self, SeriesKind},
+    keys::{self, Counter, SeriesKind},
     metric::metric_series_find,
     run::{Head, head_live},
     series::{
@@ -276,6 +276,35 @@ impl Project {
         self.harness.store.commit(batch).await.unwrap();
     }
 
+    /// Removes the summaries of runs whose values are in cohorts, and returns how many.
+    async fn remove_collected_summaries(&self) -> usize {
+        let snapshot = self.harness.store.snapshot().await.unwrap();
+        let mut batch = Batch::default();
+        for run in self.runs.values() {
+            let number = run.number;
+            let cohort = snapshot.get(&keys::run_cohort(P, number)).await.unwrap();
+            let others = [keys::uncollected(P, number), keys::unfolded(P, number), keys::branch(P, number)];
+            let others = snapshot.get_many(&others).await.unwrap();
+            if cohort.is_some() && others.iter().all(Option::is_none) {
+                for series in 0..run.spec.sequences.len() {
+                    let key = keys::series_summary(P, number, SeriesNumber(u32::try_from(series).unwrap()));
+                    if snapshot.get(&key).await.unwrap().is_some() {
+                        batch.clear(key);
+                    }
+                }
+            }
+        }
+        let removed = batch.mutations.len();
+        self.harness.store.commit(batch).await.unwrap();
+        removed
+    }
+
+    async fn damage_counter_of_runs(&self) {
+        let mut batch = Batch::default();
+        batch.set(keys::project_counter(P, Counter::Runs), vec![9]);
+        self.harness.store.commit(batch).await.unwrap();
+    }
+
     /// Compares a list with a sort of the runs as the test knows them.
     async fn check(&self, harness: &Harness, query: &str, sort: &[Sort], place: &str) {
         let specs = self.runs.values().map(|run| &run.spec);
@@ -439,6 +468,16 @@ async fn lists_are_sorted_by_the_values_that_runs_have_now() {
         let started = project.started().await;
         for sort in by_metric.chunks(2) {
             project.check(&started, "", sort, "cohorts made again").await;
+        }
+        assert!(project.remove_collected_summaries().await > 20);
+        let started = project.started().await;
+        for sort in by_metric.chunks(2) {
+            project.check(&started, "", sort, "values that only cohorts have").await;
+        }
+        project.damage_counter_of_runs().await;
+        let started = project.started().await;
+        for query in ["", "run.hparams.seed > 5", "run.archived in (True, False)"] {
+            project.check(&started, query, &by_metric[..2], "a damaged counter of runs").await;
         }
         assert!(changes.len() == 8 && changes.values().all(|count| *count > 3), "{changes:?}");
     }

@@ -3,10 +3,8 @@
 
 use std::cell::Cell;
 
-use matyan_ql::{
-    BudgetError, Datum, Endpoint, Exception, KeyPath, Outcome, ParamRead, QueryLimits, QueryOptions, RunView,
-    SequenceSummary, SequenceView, StoredParam, compile,
-};
+use super::*;
+use crate::{Datum, Endpoint, ParamRead, SequenceSummary, StoredParam};
 
 /// Params of the largest run, in bytes.
 const PARAMS: usize = 6 << 20;
@@ -16,6 +14,10 @@ const SEQUENCES: usize = 10_000;
 const TAGS: usize = 256;
 /// Bytes that a step pays for.
 const STEP_BYTES: u64 = 64;
+/// Length of a long text.
+const LONG: u64 = 65_536;
+/// Elements of a list.
+const ELEMENTS: u64 = 1_000;
 /// More rounds than any query can pay for.
 const ROUNDS: &str = "for x in range(1000) for y in range(1000)";
 
@@ -96,7 +98,8 @@ impl RunView for LargestRun {
         let param = match param {
             "number" => StoredParam::Value(Datum::Int(7)),
             "text" => StoredParam::Value(Datum::Text("text".into())),
-            "list" if most_values > 1_000 => StoredParam::Value(values(1_000)),
+            "long" | "also_long" => StoredParam::Value(Datum::Text("x".repeat(LONG as usize).into())),
+            "list" if most_values > 1_000 => StoredParam::Value(values(ELEMENTS as usize)),
             "list" | "huge" => StoredParam::TooLarge,
             _ => StoredParam::Absent,
         };
@@ -159,6 +162,104 @@ fn rule_51_a_query_pays_for_what_it_reads() {
         let work = run.work.get();
         assert!(work <= steps + last, "{text}: {work} for {steps} steps");
     }
+}
+
+/// Examples of every kind of node, each with the least steps of one evaluation after the first: the nodes, the
+/// elements that they visit, and one for every 64 bytes of text or digits. An example with 0 raises, which ends the
+/// evaluation of the candidate. A kind of node without an example does not compile.
+macro_rules! node_examples {
+    ($($kind:ident: $($text:literal $steps:expr),+;)+) => {
+        const NODE_EXAMPLES: &[(&str, &[(&str, u64)])] =
+            &[$((stringify!($kind), &[$(($text, $steps)),+])),+];
+
+        fn kind(node: &Node) -> &'static str {
+            match node {
+                $(Node::$kind { .. } => stringify!($kind),)+
+            }
+        }
+    };
+}
+
+/// Bytes by which a list refers to an element.
+const REFERENCE: u64 = 8;
+const LONG_STEPS: u64 = LONG / STEP_BYTES;
+/// Those of 7 ** 4000.
+const DIGITS_STEPS: u64 = 11_229 / 8 / STEP_BYTES;
+
+node_examples! {
+    Const: "1" 1, "'text'" 1;
+    Builtin: "len" 1;
+    Unknown: "absent_name" 0;
+    Local: "x" 1;
+    Run: "run" 1;
+    Property: "run.hash" 1;
+    Tags: "run.tags" 1, "[*run.tags]" TAGS as u64;
+    Metrics: "run.metrics" 1;
+    Param: "run.long" 1, "run.list" 1;
+    ParamOr: "run.finalized_at" 1;
+    Sequence: "metric" 1;
+    SequenceField: "metric.last" 1;
+    Context: "metric.context.subset" 1;
+    HasSequence: "metric.name == 'loss'" SEQUENCES as u64, "metric.name == 'absent'" 1;
+    Metric: "run.metrics['loss']" SEQUENCES as u64, "run.metrics['absent']" 1;
+    Attribute: "x.real" 2;
+    Index: "run.list[x]" 3;
+    Slice: "run.long[1:]" LONG_STEPS, "run.list[1:]" (ELEMENTS - 1) * REFERENCE / STEP_BYTES;
+    Call: "str(run.list)" ELEMENTS, "sorted(run.list)" ELEMENTS, "max(run.list)" ELEMENTS, "int(run.long)" 0;
+    MethodCall: "run.long.upper()" LONG_STEPS, "run.long.find('y')" LONG_STEPS, "run.list.count(x)" ELEMENTS;
+    And: "1 and x" 1, "run.long and run.list and x" 3;
+    Or: "x or x" 2;
+    Not: "not x" 2;
+    If: "x if x else x" 3;
+    Compare: "run.long == run.also_long" LONG_STEPS, "'y' in run.long" LONG_STEPS, "-1 in run.list" ELEMENTS;
+    Chain: "run.long <= run.also_long <= run.long" 2 * LONG_STEPS;
+    Unary: "-(run.number ** 4000)" DIGITS_STEPS, "-x" 2;
+    Binary: "run.long + run.also_long" 2 * LONG_STEPS, "run.list + run.list" 2 * ELEMENTS, "run.number ** 4000" DIGITS_STEPS;
+    Display: "[*run.list]" ELEMENTS, "{*run.list}" ELEMENTS, "(x, x)" 3;
+    Dict: "{'a': x, 'b': x}" 5, "{**{str(y): y for y in run.list}}" 2 * ELEMENTS;
+    Comprehension: "[y for y in run.list]" ELEMENTS, "{y: y for y in run.list}" ELEMENTS;
+    Lambda: "lambda: x" 1, "(lambda y: y)(x)" 3;
+    Assign: "(y := x)" 2;
+    Format: "f'{run.long}'" LONG_STEPS, "f'{x:>640}'" 10, "f'{run.list}'" ELEMENTS;
+}
+
+/// Evaluates an example as often as asked. Returns the outcome, and the steps that it took.
+fn evaluate_example(kind: &str, text: &str, rounds: u64) -> (Outcome, u64) {
+    let is_of_sequence = matches!(kind, "Sequence" | "SequenceField" | "Context");
+    let endpoint = if is_of_sequence { Endpoint::Metric } else { Endpoint::Run };
+    let text = format!("[{text} for x in range({rounds})] == 0");
+    let query =
+        compile(&text, QueryOptions { endpoint, ..options() }).unwrap_or_else(|it| panic!("{text}: {it}"));
+    let mut has_kind = false;
+    query.program.root.walk(&mut |node| has_kind |= self::kind(node) == kind);
+    assert!(has_kind, "{text} has no {kind}");
+    let limits = QueryLimits::default();
+    let mut evaluator = query.evaluator(limits);
+    let run = LargestRun::default();
+    let outcome = if is_of_sequence { evaluator.sequence(&run, &EmptySequence) } else { evaluator.run(&run) };
+    (outcome.unwrap_or_else(|it| panic!("{text}: {it}")), limits.steps_in_total - evaluator.steps_left())
+}
+
+#[test]
+fn rule_51_every_kind_of_node_pays_for_its_work() {
+    const MORE_ROUNDS: u64 = 4;
+    let mut unpaid = Vec::new();
+    for (kind, examples) in NODE_EXAMPLES {
+        for (text, least) in *examples {
+            let (outcome, first) = evaluate_example(kind, text, 1);
+            if *least == 0 {
+                assert!(matches!(outcome, Outcome::Raised(_)), "{text}: {outcome:?}");
+                continue;
+            }
+            let (outcome, all) = evaluate_example(kind, text, 1 + MORE_ROUNDS);
+            assert_eq!(outcome, Outcome::NoMatch, "{text}");
+            let steps = (all - first) / MORE_ROUNDS;
+            if steps < *least {
+                unpaid.push(format!("{text}: {steps} steps instead of {least}"));
+            }
+        }
+    }
+    assert!(unpaid.is_empty(), "{unpaid:#?}");
 }
 
 #[test]

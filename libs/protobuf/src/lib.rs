@@ -1,0 +1,210 @@
+//! Reader of protobuf messages without their schema: fields by number. The formats that are imported
+//! need a handful of fields of messages that other projects define.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use prost::encoding::decode_varint;
+
+/// The reason bytes are not a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error("the message is truncated")]
+    Truncated,
+    #[error("a number is too long")]
+    LongNumber,
+    #[error("unknown wire type {0}")]
+    UnknownWireType(u64),
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Fields of a message. The last value of a field counts unless the field is repeated.
+#[derive(Clone, Debug, Default)]
+pub struct FieldsByNumber(HashMap<u64, Vec<FieldValue>>);
+
+#[derive(Clone, Debug)]
+enum FieldValue {
+    Varint(u64),
+    /// Contents, and numbers of fixed size until they are used.
+    Bytes(Bytes),
+}
+
+impl FieldsByNumber {
+    pub fn parse(mut rest: Bytes) -> Result<Self> {
+        let mut fields: HashMap<u64, Vec<FieldValue>> = HashMap::new();
+        while !rest.is_empty() {
+            let key = varint(&mut rest)?;
+            let value = match key & 7 {
+                0 => FieldValue::Varint(varint(&mut rest)?),
+                1 => FieldValue::Bytes(taken(&mut rest, 8)?),
+                2 => {
+                    let length = varint(&mut rest)?;
+                    FieldValue::Bytes(taken(&mut rest, length)?)
+                }
+                5 => FieldValue::Bytes(taken(&mut rest, 4)?),
+                unknown => return Err(Error::UnknownWireType(unknown)),
+            };
+            fields.entry(key >> 3).or_default().push(value);
+        }
+        Ok(Self(fields))
+    }
+
+    pub fn contains(&self, number: u64) -> bool {
+        self.0.contains_key(&number)
+    }
+
+    /// Returns the numbers of all fields, in no particular order.
+    pub fn numbers(&self) -> impl Iterator<Item = u64> {
+        self.0.keys().copied()
+    }
+
+    /// Returns a varint as a signed number; 0 if absent.
+    pub fn integer(&self, number: u64) -> i64 {
+        match self.values(number).last() {
+            Some(FieldValue::Varint(varint)) => varint.cast_signed(),
+            _ => 0,
+        }
+    }
+
+    /// Returns a double; 0 if absent.
+    pub fn double(&self, number: u64) -> f64 {
+        let bytes = self.last_bytes(number).and_then(|bytes| bytes.as_ref().try_into().ok());
+        bytes.map_or(0.0, f64::from_le_bytes)
+    }
+
+    /// Returns a float of 32 bits; 0 if absent.
+    pub fn single(&self, number: u64) -> f64 {
+        let bytes = self.last_bytes(number).and_then(|bytes| bytes.as_ref().try_into().ok());
+        bytes.map_or(0.0, |bytes| f64::from(f32::from_le_bytes(bytes)))
+    }
+
+    /// Returns bytes; empty if absent.
+    pub fn content(&self, number: u64) -> &[u8] {
+        self.last_bytes(number).map_or(&[], |bytes| bytes.as_ref())
+    }
+
+    /// Returns text; empty if absent.
+    pub fn text(&self, number: u64) -> String {
+        String::from_utf8_lossy(self.content(number)).into_owned()
+    }
+
+    /// Returns a message; an empty one if absent.
+    pub fn message(&self, number: u64) -> Result<Self> {
+        Self::parse(self.last_bytes(number).cloned().unwrap_or_default())
+    }
+
+    /// Returns a repeated message.
+    pub fn messages(&self, number: u64) -> Result<Vec<Self>> {
+        self.contents(number).map(|bytes| Self::parse(bytes.clone())).collect()
+    }
+
+    /// Returns repeated bytes.
+    pub fn contents(&self, number: u64) -> impl Iterator<Item = &Bytes> {
+        self.values(number).iter().filter_map(|value| match value {
+            FieldValue::Bytes(bytes) => Some(bytes),
+            FieldValue::Varint(_) => None,
+        })
+    }
+
+    /// Returns repeated doubles, packed or not.
+    pub fn doubles(&self, number: u64) -> Result<Vec<f64>> {
+        self.fixed(number, f64::from_le_bytes)
+    }
+
+    /// Returns repeated floats of 32 bits, packed or not.
+    pub fn singles(&self, number: u64) -> Result<Vec<f64>> {
+        self.fixed(number, |bytes| f64::from(f32::from_le_bytes(bytes)))
+    }
+
+    /// Returns repeated varints, packed or not, as signed numbers.
+    pub fn integers(&self, number: u64) -> Result<Vec<i64>> {
+        let mut integers = Vec::new();
+        for value in self.values(number) {
+            match value {
+                FieldValue::Varint(varint) => integers.push(varint.cast_signed()),
+                FieldValue::Bytes(packed) => {
+                    let mut rest = packed.clone();
+                    while !rest.is_empty() {
+                        integers.push(varint(&mut rest)?.cast_signed());
+                    }
+                }
+            }
+        }
+        Ok(integers)
+    }
+
+    fn values(&self, number: u64) -> &[FieldValue] {
+        self.0.get(&number).map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns the last value if it is bytes.
+    fn last_bytes(&self, number: u64) -> Option<&Bytes> {
+        match self.values(number).last() {
+            Some(FieldValue::Bytes(bytes)) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// Returns the numbers of a repeated field, packed or not.
+    fn fixed<const N: usize>(&self, number: u64, convert: fn([u8; N]) -> f64) -> Result<Vec<f64>> {
+        let mut numbers = Vec::new();
+        for bytes in self.contents(number) {
+            let (elements, rest) = bytes.as_chunks::<N>();
+            if !rest.is_empty() {
+                return Err(Error::Truncated);
+            }
+            numbers.extend(elements.iter().map(|element| convert(*element)));
+        }
+        Ok(numbers)
+    }
+}
+
+fn varint(rest: &mut Bytes) -> Result<u64> {
+    /// Most bytes of a varint of 64 bits.
+    const MOST_BYTES: usize = 10;
+    let has_end = rest.iter().take(MOST_BYTES).any(|byte| *byte < 0x80);
+    if !has_end && rest.len() < MOST_BYTES {
+        return Err(Error::Truncated);
+    }
+    decode_varint(rest).map_err(|_| Error::LongNumber)
+}
+
+fn taken(rest: &mut Bytes, length: u64) -> Result<Bytes> {
+    match usize::try_from(length) {
+        Ok(length) if length <= rest.len() => Ok(rest.split_to(length)),
+        _ => Err(Error::Truncated),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(bytes: &[u8]) -> Result<FieldsByNumber> {
+        FieldsByNumber::parse(Bytes::copy_from_slice(bytes))
+    }
+
+    #[test]
+    fn the_last_value_of_a_field_counts() {
+        let message = parse(&[0x08, 1, 0x08, 2, 0x12, 1, b'x', 0x12, 0]).unwrap();
+        assert_eq!((message.integer(1), message.content(2), message.content(3)), (2, &[][..], &[][..]));
+        assert_eq!(message.integers(1).unwrap(), [1, 2]);
+        assert!(message.contains(2) && !message.contains(3));
+    }
+
+    #[test]
+    fn bytes_that_are_no_message_are_refused() {
+        for (bytes, error) in [
+            (&[0x08][..], Error::Truncated),
+            (&[0x12, 2, b'x'], Error::Truncated),
+            (&[0x09, 0], Error::Truncated),
+            (&[0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1], Error::Truncated),
+            (&[0xff; 10], Error::LongNumber),
+            (&[0x0b], Error::UnknownWireType(3)),
+        ] {
+            assert_eq!(parse(bytes).unwrap_err(), error, "{bytes:?}");
+        }
+        assert_eq!(parse(&[0x0a, 3, 0, 0, 0]).unwrap().doubles(1), Err(Error::Truncated));
+    }
+}

@@ -1,0 +1,141 @@
+//! Copies of runs that are deleted while they are read from a backend.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{extract::Request, middleware};
+use clap::Parser as _;
+use matyan_access::ProcessKey;
+use matyan_backend::{Backend, UriKey};
+use matyan_blob::{UrlSigner, fs::FsBlobs};
+use matyan_log::embedded::EmbeddedLog;
+use matyan_model::{
+    artifact::{Artifact, artifact_put},
+    format::format_open,
+    ids::{Project, RunId},
+    position::LogPosition,
+    run::{Deletion, Head, head_live, run_create, run_delete},
+};
+use matyan_sign_in::SignInKey;
+use matyan_store::{Transaction, embedded::EmbeddedStore, transact};
+use tempfile::TempDir;
+use tonic::{
+    service::Routes,
+    transport::{Server, server::TcpIncoming},
+};
+
+use super::*;
+use crate::wire::clock;
+
+const P: Project = Project(0);
+
+#[derive(clap::Parser)]
+struct Flags {
+    #[command(flatten)]
+    publish: PublishFlags,
+}
+
+async fn backend(directory: &Path, store: Arc<EmbeddedStore>) -> Backend {
+    let log = EmbeddedLog::open(directory.join("log"), Default::default()).await.unwrap();
+    let signer = UrlSigner::new(b"secret", Duration::from_secs(60), clock::now_us());
+    let registry = prometheus::Registry::new();
+    Backend::new(matyan_backend::Deps {
+        store,
+        log: Arc::new(log),
+        log_format: matyan_wire::ingestion::RecordFormat::Protobuf,
+        blobs: Arc::new(FsBlobs::open(&directory.join("blobs"), signer, clock::now_us()).unwrap()),
+        blob_uri: "blobs:/".to_owned(),
+        uri_key: UriKey::new(b"secret"),
+        process_key: ProcessKey::new(b"secret"),
+        sign_in_key: SignInKey::new(b"secret"),
+        clock: clock::now_us(),
+        new_id: clock::new_id_text(),
+        new_token: clock::new_token(),
+        new_secret: clock::new_secret(),
+        providers: Arc::default(),
+        params_cache_ttl: Duration::ZERO,
+        run_samples: matyan_backend::RunSamples::default(),
+        evaluation: matyan_backend::Evaluation::start(1).unwrap(),
+        metrics: matyan_backend::Metrics::new(&registry).unwrap(),
+    })
+}
+
+/// Creates a run with an artifact.
+async fn create(store: &EmbeddedStore, id: &RunId) {
+    let create = async |mut transaction: Transaction| {
+        let edit = run_create(&mut transaction, P, id, 1_000).await?;
+        let number = edit.number();
+        edit.write(transaction.batch());
+        artifact_put(transaction.batch(), P, number, "model.pt", &Artifact::default());
+        Ok::<_, matyan_store::Error>((transaction, ()))
+    };
+    transact(store, create).await.unwrap();
+}
+
+async fn delete(store: &EmbeddedStore, id: &RunId) {
+    let delete = async |mut transaction: Transaction| {
+        let head = head_live(transaction.unchecked(), P, id).await?.map(Head::Live);
+        let at = LogPosition::default();
+        let deletion = Deletion { at, time_us: 5, now_us: 5, caller: "", project_name: "" };
+        run_delete(&mut transaction, P, id, head.as_ref(), deletion).await?;
+        Ok::<_, matyan_store::Error>((transaction, ()))
+    };
+    transact(store, delete).await.unwrap();
+}
+
+/// Copies a run that is deleted just before a call.
+async fn copy_deleted_before(call: &'static str) -> Result<bool, Error> {
+    let directory = TempDir::new().unwrap();
+    let store =
+        Arc::new(EmbeddedStore::open(directory.path().join("store"), Default::default()).await.unwrap());
+    format_open(&*store).await.unwrap();
+    let id = RunId::new("deleted");
+    create(&store, &id).await;
+    let router = backend(directory.path(), store.clone()).await.into_routes().into_axum_router();
+    let deletes = move |request: Request, next: middleware::Next| {
+        let store = store.clone();
+        async move {
+            if request.uri().path().ends_with(call) {
+                delete(&store, &RunId::new("deleted")).await;
+            }
+            next.run(request).await
+        }
+    };
+    let router = router.layer(middleware::from_fn(deletes));
+    let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = incoming.local_addr().unwrap();
+    let server =
+        tokio::spawn(Server::builder().add_routes(Routes::from(router)).serve_with_incoming(incoming));
+    let output = directory.path().join("copy");
+    let url = format!("http://{address}");
+    let output = output.to_str().unwrap();
+    let flags = Flags::parse_from(["publish", "deleted", "--output", output, "--server", &url]).publish;
+    let channel = flags.client.connect().await?;
+    for folder in ["series", "objects", "payloads", "artifacts"] {
+        fs::create_dir_all(flags.output.join(DATA).join(folder)).unwrap();
+    }
+    let progress = Progress::new(0, "parts", true);
+    let mut copy = RunCopy {
+        channel: &channel,
+        run_id: "deleted",
+        root: &flags.output,
+        has_environment: false,
+        progress: &progress,
+        size: CopySize::default(),
+        payloads: 0,
+    };
+    let written = write_run(&mut copy, true).await;
+    server.abort();
+    written
+}
+
+#[tokio::test]
+async fn a_run_that_is_deleted_meanwhile_is_not_published() {
+    for call in ["SeriesService/List", "NoteService/List", "ArtifactService/List", "ArtifactService/Get"] {
+        let error = copy_deleted_before(call).await.unwrap_err().to_string();
+        assert!(error.contains("`deleted`"), "{call}: {error}");
+        let is_late = call == "ArtifactService/Get";
+        assert_eq!(error.contains("was deleted while it was copied"), is_late, "{call}: {error}");
+    }
+    // Nothing calls it, so the run stays, and its artifact is left out, because it is not stored.
+    assert!(copy_deleted_before("AdminService/Reindex").await.is_ok());
+}
