@@ -201,13 +201,65 @@ impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for CountedBody<B> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use matyan_proto::{accesses, common::v1::Access};
+
     use super::*;
     use crate::methods;
+
+    /// Methods of readers that answer with a stream, and need no permit beside that of their request.
+    const NO_SEARCHES: [&str; 24] = [
+        // They wait for changes.
+        "/matyan.live.v1.LiveService/Subscribe",
+        "/matyan.runs.v1.RunService/Watch",
+        "/matyan.search.v1.SearchService/WatchRuns",
+        "/matyan.series.v1.SeriesService/Follow",
+        // They read one run, or runs that the request names.
+        "/matyan.artifacts.v1.ArtifactService/List",
+        "/matyan.logs.v1.LogService/Lines",
+        "/matyan.logs.v1.LogService/Records",
+        "/matyan.notes.v1.NoteService/List",
+        "/matyan.objects.v1.ObjectService/Step",
+        "/matyan.runs.v1.RunService/BatchGet",
+        "/matyan.series.v1.SeriesService/List",
+        // They read what people have made.
+        "/matyan.apps.v1.AppService/List",
+        "/matyan.dashboards.v1.DashboardService/List",
+        "/matyan.documents.v1.DocumentService/List",
+        "/matyan.experiments.v1.ExperimentService/List",
+        "/matyan.experiments.v1.ExperimentService/ListRuns",
+        "/matyan.reports.v1.ReportService/List",
+        "/matyan.runs.v1.RunService/ListBin",
+        "/matyan.studies.v1.StudyService/List",
+        "/matyan.studies.v1.StudyService/ListAttributes",
+        // Many workers of one principal read what has changed in their study, in short calls.
+        "/matyan.studies.v1.StudyService/ListTrials",
+        "/matyan.tags.v1.TagService/List",
+        "/matyan.tags.v1.TagService/ListRuns",
+        // All callers share one cached answer.
+        "/matyan.project.v1.ProjectService/Params",
+    ];
 
     #[test]
     fn methods_with_limits_of_their_own_exist() {
         for path in BLOB_METHODS.into_iter().chain(SEARCH_METHODS) {
             assert!(methods::find(path).is_some(), "there is no method {path}");
         }
+    }
+
+    /// A new method that answers readers with a stream belongs in one of the lists.
+    #[test]
+    fn each_stream_for_readers_has_a_limit_or_a_reason_for_none() {
+        let is_for_readers = |path: &str| {
+            methods::find(path).is_some_and(|it| it.is_server_streaming && it.access == Access::Read)
+        };
+        let paths: BTreeSet<_> = accesses::ALL.iter().map(|(path, _)| *path).collect();
+        let listed: Vec<_> = NO_SEARCHES.into_iter().chain(SEARCH_METHODS).chain(BLOB_METHODS).collect();
+        let unlisted: Vec<_> = paths.iter().filter(|it| is_for_readers(it) && !listed.contains(it)).collect();
+        assert_eq!(unlisted, [&""; 0]);
+        assert_eq!(listed.iter().collect::<BTreeSet<_>>().len(), listed.len(), "a method is listed twice");
+        let outdated: Vec<_> = NO_SEARCHES.into_iter().filter(|path| !is_for_readers(path)).collect();
+        assert_eq!(outdated, [""; 0]);
     }
 }

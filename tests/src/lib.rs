@@ -14,6 +14,7 @@ pub mod load;
 pub mod position;
 pub mod raw;
 pub mod reading;
+pub mod secrets_at_rest;
 pub mod server;
 pub mod service;
 pub mod vectors;

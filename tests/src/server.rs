@@ -11,7 +11,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::eventually;
+use crate::{eventually, secrets_at_rest};
 
 pub struct Server {
     directory: Directory,
@@ -121,9 +121,13 @@ impl Server {
         self.data_dir.clone()
     }
 
+    fn log_path(&self) -> PathBuf {
+        self.path().join("server.log")
+    }
+
     /// Everything the server has written to its standard streams.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.path().join("server.log")).unwrap_or_default()
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
     pub fn pid(&self) -> u32 {
@@ -153,8 +157,7 @@ impl Server {
     }
 
     fn log_file(&self) -> File {
-        let path = self.path().join("server.log");
-        OpenOptions::new().create(true).append(true).open(path).expect("the log file is writable")
+        OpenOptions::new().create(true).append(true).open(self.log_path()).expect("the log file is writable")
     }
 
     pub fn command(&self) -> Command {
@@ -240,5 +243,8 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
+        if secrets_at_rest::is_closed(&self.flags) && !std::thread::panicking() {
+            secrets_at_rest::assert_none(&self.log_path(), Some(&self.data_dir));
+        }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{eventually, server::binary};
+use crate::{eventually, secrets_at_rest, server::binary};
 
 pub struct Service {
     role: &'static str,
@@ -55,6 +55,12 @@ impl Service {
 
     fn file(&self, extension: &str) -> PathBuf {
         self.folder.join(self.role).with_extension(extension)
+    }
+
+    /// The data directory, if a flag names one.
+    fn data_dir(&self) -> Option<&Path> {
+        let flag = self.flags.iter().position(|flag| flag == "--data-dir")?;
+        self.flags.get(flag + 1).map(Path::new)
     }
 
     /// Everything the service has written to its standard streams.
@@ -201,6 +207,8 @@ impl Drop for Service {
         self.kill();
         if std::thread::panicking() {
             eprintln!("log of {}:\n{}", self.role, self.log());
+        } else if secrets_at_rest::is_closed(&self.flags) {
+            secrets_at_rest::assert_none(&self.file("log"), self.data_dir());
         }
     }
 }

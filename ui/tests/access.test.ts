@@ -2,6 +2,9 @@
  * Access control in Chromium: readers sign in with a token, see what their roles permit, and owners give others roles
  * and tokens. A server without access control shows nothing of it.
  */
+import { rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
 import { createClient, ConnectError, type Client } from '@connectrpc/connect';
 import { create, toBinary, type DescService } from '@bufbuild/protobuf';
 import { createGrpcWebTransport } from '@connectrpc/connect-web';
@@ -23,6 +26,7 @@ import {
   Visit,
   type VisitOptions,
 } from './harness.ts';
+import { secretsInData, secretsInOutput } from './secrets_at_rest.ts';
 
 /** A change of a role or a token is in force after 30 s at the latest. */
 const CHANGE_MS = 40_000;
@@ -603,6 +607,24 @@ test('an anonymous reader reads what everyone may read, and can sign in', async 
   } finally {
     await open.remove();
   }
+});
+
+test('a secret that a server leaves is found', async () => {
+  const planted = join(server.data, 'log', 'planted');
+  try {
+    await writeFile(planted, `token=${operator}\n`);
+    const [place, ...others] = await secretsInData(server.data);
+    expect(place).toContain(planted);
+    expect(place).not.toContain(operator);
+    expect(others).toEqual([]);
+    await writeFile(planted, operator.slice(0, -1));
+    expect(await secretsInData(server.data)).toEqual([]);
+  } finally {
+    await rm(planted);
+  }
+  const link = `sign in at http://localhost/sign-in#${operator.replace('mtk_', 'mtl_')}\n`;
+  expect(secretsInOutput(link)).toEqual([]);
+  expect(secretsInOutput(link + link).length).toBe(1);
 });
 
 test('a server without access control shows nothing of it', async () => {

@@ -29,6 +29,7 @@ import { IngestionBatchSchema, type EventSchema } from '../src/gen/matyan/ingest
 import { IngestService } from '../src/gen/matyan/ingest/v1/ingest_pb.ts';
 import { SearchService } from '../src/gen/matyan/search/v1/search_pb.ts';
 import { CHROMIUM } from './chromium.ts';
+import { secretsInData, secretsInOutput } from './secrets_at_rest.ts';
 
 const ROOT = join(import.meta.dirname, '..');
 
@@ -72,6 +73,7 @@ export class Server {
   ui: string | undefined;
   readonly #folder: string;
   #process: ChildProcessWithoutNullStreams | undefined;
+  #output = '';
   addresses: Addresses = { query: '', ingest: '' };
 
   private constructor(
@@ -117,12 +119,11 @@ export class Server {
     if (this.hasAccess) args.push('--access', 'on');
     const env = { ...process.env, ...this.variables };
     this.#process = spawn(binary, args, { stdio: 'pipe', env });
-    let output = '';
     for (const stream of [this.#process.stdout, this.#process.stderr])
-      stream.on('data', text => (output += text));
+      stream.on('data', text => (this.#output += text));
     const { exited } = track(this.#process);
     await eventually('the server is ready', () => {
-      if (exited()) throw new Error(`the server ended:\n${output}`);
+      if (exited()) throw new Error(`the server ended:\n${this.#output}`);
       return existsSync(ready);
     });
     this.addresses = JSON.parse(await readFile(ready, 'utf8')) as Addresses;
@@ -143,6 +144,9 @@ export class Server {
     this.#process.kill('SIGTERM');
     await ended;
     this.#process = undefined;
+    if (!this.hasAccess) return;
+    const left = [...secretsInOutput(this.#output), ...(await secretsInData(this.data))];
+    if (left.length > 0) throw new Error(`secrets are left:\n${left.join('\n')}`);
   }
 
   async remove(): Promise<void> {

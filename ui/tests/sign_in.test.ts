@@ -179,6 +179,8 @@ test.skipIf(!PACKAGE)('the answer of a provider is of no use in another browser'
   const other = await Visit.open(browser, server, RUNS);
   await other.page.goto(answer);
   await other.page.getByText('was not started in this browser').waitFor();
+  // The address, and so the history, has the answer no more.
+  expect(other.page.url()).toBe(`${other.base}/sign-in`);
   await other.page.goto(other.base + RUNS);
   await other.page.waitForURL(/\/sign-in\?next=/);
   for (const visit of [own, other]) {

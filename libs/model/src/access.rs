@@ -23,9 +23,9 @@ pub use credential::{
 pub use identity::{GroupRoleChange, ProvidedIdentity, ProvidedSignIn, UsedState, identity_sign_in};
 pub use login::{TypedCode, code_type, login_put};
 pub use principal::{
-    ANONYMOUS, Grant, Identity, PrincipalRemoval, credential_put, credential_remove, grant_put, grant_remove,
-    grants_list, grants_of, operator_token_put, principal_disable, principal_enable, principal_is_active,
-    principal_remove, principals_disabled, principals_sweep,
+    ANONYMOUS, Grant, Identity, PrincipalRemoval, credential_put, credential_remove, credential_replace,
+    grant_put, grant_remove, grants_list, grants_of, operator_token_put, principal_disable, principal_enable,
+    principal_is_active, principal_remove, principals_disabled, principals_sweep,
 };
 pub use refusal::AccessRefusal;
 

@@ -47,6 +47,7 @@ class Server:
     def __init__(self, directory):
         self.directory = directory
         self.process = None
+        self.has_access = False
         self.addresses = {"query": None, "ingest": None}
 
     @property
@@ -63,6 +64,7 @@ class Server:
         ports = [(self.addresses[side] or ":0").rpartition(":")[2] for side in ("query", "ingest")]
         command = [os.environ["MATYAN_BIN"], "up", "--port", ports[0], "--frontier-port", ports[1]]
         files = ["--data-dir", str(self.directory / "data"), "--ready-file", str(ready)]
+        self.has_access = os.environ.get("MATYAN_ACCESS") == "on"
         with (self.directory / "server.log").open("ab") as log:
             self.process = subprocess.Popen([*command, *files], stdout=log, stderr=log)
         end = time.monotonic() + 60
@@ -78,6 +80,9 @@ class Server:
             self.process.send_signal(signal_number)
             self.process.wait(30)
             self.process = None
+            if self.has_access:
+                search = peers_module("secrets_at_rest")
+                search.assert_none(self.directory / "server.log", self.directory / "data")
 
 
 @pytest.fixture(scope="session")

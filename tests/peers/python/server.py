@@ -10,6 +10,8 @@ import subprocess
 import time
 from pathlib import Path
 
+import secrets_at_rest
+
 
 def eventually(check, what, guard=60.0):
     """Waits until `check` returns something true. `guard` only keeps a broken run from hanging."""
@@ -43,6 +45,7 @@ class Server:
         self.role = role
         self.variables = variables or {}
         self.process: subprocess.Popen | None = None
+        self.has_access = False
         self.query = ""
         self.ingest = ""
 
@@ -56,12 +59,14 @@ class Server:
             ports = ["--metrics-port", str(free_port())]
         place = ["--data-dir", str(self.directory / "data")] if self.role == "up" else []
         log = (self.directory / "server.log").open("ab")
+        variables = {**os.environ, **self.variables}
+        self.has_access = "--access on" in " ".join(flags) or variables.get("MATYAN_ACCESS") == "on"
         self.process = subprocess.Popen(
             [
                 os.environ["MATYAN_BIN"], self.role, "--host", "127.0.0.1", *ports, *place,
                 "--ready-file", str(ready), *flags,
             ],
-            stdout=log, stderr=log, env={**os.environ, **self.variables},
+            stdout=log, stderr=log, env=variables,
         )
         log.close()
 
@@ -78,8 +83,16 @@ class Server:
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=60)
+        code = self.process.wait(timeout=60)
+        self.search_secrets()
+        return code
 
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
+        self.search_secrets()
+
+    def search_secrets(self) -> None:
+        """Fails if a server with access control has left a secret."""
+        if self.has_access:
+            secrets_at_rest.assert_none(self.directory / "server.log", self.directory / "data")

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
+import secrets_at_rest
 from conftest import Server
 from matyan_client import Repo, Run
 from matyan_client.transport.http import HttpTransport
@@ -129,3 +130,23 @@ def test_another_project_looks_as_if_it_did_not_exist(closed):
         answer = refused.value.response
         answers.append((answer.status_code, answer.text.replace(project, "…")))
     assert answers[0] == answers[1] and answers[0][0] == 404, answers
+
+
+def test_a_secret_that_a_server_leaves_is_found(closed):
+    """Every server with access control is searched like this when it stops."""
+    assert secrets_at_rest.checksum(b"abc") == b"0yKviM"
+    data = closed.directory / "data"
+    token = (data / "operator-token").read_bytes().strip()
+    planted = data / "log" / "planted"
+    planted.write_bytes(b"token=" + token)
+    [place] = secrets_at_rest.in_data_dir(data)
+    assert str(planted) in place and token.decode() not in place, place
+    planted.write_bytes(b"token=" + token[:-1])
+    assert list(secrets_at_rest.in_data_dir(data)) == []
+    planted.unlink()
+    banner = (closed.directory / "server.log").read_bytes()
+    copy = closed.directory / "copied.log"
+    copy.write_bytes(banner * 2)
+    assert len(secrets_at_rest.in_log(copy)) == 1, "the link of the first start is there twice"
+    copy.write_bytes(banner + token)
+    assert len(secrets_at_rest.in_log(copy)) == 1

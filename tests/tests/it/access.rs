@@ -19,7 +19,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use matyan_tests::{Server, eventually, server::binary};
+use matyan_tests::{Server, eventually, secrets_at_rest, server::binary};
 use reqwest::StatusCode;
 use serde_json::Value;
 
@@ -79,6 +79,13 @@ async fn rule_61_a_closed_server_starts_with_an_operator_and_nobody_else() {
     let log = server.log();
     assert!(!log.contains(&token), "the log contains the token");
     assert!(log.contains("operator-token"), "{log}");
+
+    // Every server with access control is searched like this when its test ends.
+    let planted = server.data_dir().join("log/planted");
+    fs::write(&planted, format!("token={token}\n")).expect("the directory is writable");
+    let places = secrets_at_rest::in_data_dir(&server.data_dir());
+    assert!(places.len() == 1 && places[0].contains("log/planted"), "{places:?}");
+    fs::remove_file(&planted).expect("the file is there");
 }
 
 #[tokio::test]

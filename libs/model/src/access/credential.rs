@@ -333,57 +333,70 @@ pub(super) async fn credentials_read(transaction: &Transaction) -> Result<Vec<Cr
     decode_all(rows::read_all(transaction, &keys::credentials()).await?)
 }
 
-/// Writes a credential, and clears expired credentials. A principal that the credential names must exist.
+/// Writes a credential, and clears expired credentials. A principal that the credential names must exist. `ended` is a
+/// credential that the transaction ends, which its reads still see. Returns the cleared credentials.
 pub(super) async fn credential_insert(
     transaction: &mut Transaction,
     credential: &Credential,
-) -> Result<Result<(), AccessRefusal>> {
+    ended: Option<&Digest>,
+) -> Result<Result<Vec<Credential>, AccessRefusal>> {
     let now_us = credential.created_us;
-    let (expired, valid): (Vec<_>, Vec<_>) =
-        credentials_read(transaction).await?.into_iter().partition(|other| other.is_expired(now_us));
+    let mut others = credentials_read(transaction).await?;
+    // What counts is what remains: an earlier row of the credential is replaced.
+    others.retain(|other| other.digest != credential.digest && Some(&other.digest) != ended);
+    let (expired, valid): (Vec<_>, Vec<_>) = others.into_iter().partition(|other| other.is_expired(now_us));
+    if let Err(refusal) = make_room(transaction, &valid, credential) {
+        return Ok(Err(refusal));
+    }
+    let is_full = valid.len() + expired.len() >= MAX_TOKENS;
+    let cleared: Vec<_> = expired.into_iter().filter(|other| is_swept(other, now_us, is_full)).collect();
+    for other in &cleared {
+        transaction.batch().clear(keys::credential(&other.digest));
+    }
+    credential_set(transaction, credential);
+    Ok(Ok(cleared))
+}
+
+/// Checks that there is room for one more credential. Old sessions make room for a session.
+fn make_room(
+    transaction: &mut Transaction,
+    valid: &[Credential],
+    credential: &Credential,
+) -> Result<(), AccessRefusal> {
     let alike: Vec<_> = valid.iter().filter(|other| is_alike(&other.kind, &credential.kind)).collect();
     let of_project =
         alike.iter().filter(|it| it.project.is_some() && it.project == credential.project).count();
+    let of_principal = || alike.iter().copied().filter(|it| it.principal == credential.principal);
     match &credential.kind {
         kind if kind.is_token() && alike.len() >= MAX_TOKENS => {
-            return Ok(Err(AccessRefusal::TooManyCredentials { limit: MAX_TOKENS }));
+            Err(AccessRefusal::TooManyCredentials { limit: MAX_TOKENS })
         }
         kind if kind.is_token() && of_project >= MAX_TOKENS_OF_PROJECT => {
-            return Ok(Err(AccessRefusal::TooManyTokensOfProject { limit: MAX_TOKENS_OF_PROJECT }));
+            Err(AccessRefusal::TooManyTokensOfProject { limit: MAX_TOKENS_OF_PROJECT })
         }
         CredentialKind::PendingLogin(login) => {
             let is_near = |other: &&&Credential| is_of_network(&other.kind, &login.network);
             let is_full =
                 alike.len() >= MAX_LOGINS || alike.iter().filter(is_near).count() >= MAX_LOGINS_OF_NETWORK;
-            if is_full {
-                return Ok(Err(AccessRefusal::TooManyLogins));
-            }
+            if is_full { Err(AccessRefusal::TooManyLogins) } else { Ok(()) }
         }
         CredentialKind::Link(_) if alike.len() >= MAX_LINKS => {
-            return Ok(Err(AccessRefusal::TooManyLinks { limit: MAX_LINKS }));
+            Err(AccessRefusal::TooManyLinks { limit: MAX_LINKS })
         }
         CredentialKind::Link(_) if of_project >= MAX_LINKS_OF_PROJECT => {
-            return Ok(Err(AccessRefusal::TooManyLinksOfProject { limit: MAX_LINKS_OF_PROJECT }));
+            Err(AccessRefusal::TooManyLinksOfProject { limit: MAX_LINKS_OF_PROJECT })
         }
         CredentialKind::Session(_) => {
-            let own: Vec<_> = alike.iter().filter(|it| it.principal == credential.principal).collect();
-            clear_oldest(transaction, own.into_iter().copied(), MAX_SESSIONS_OF_PRINCIPAL);
+            let own: Vec<_> = of_principal().collect();
+            clear_oldest(transaction, own.into_iter(), MAX_SESSIONS_OF_PRINCIPAL);
             clear_oldest(transaction, alike.iter().copied(), MAX_SESSIONS);
+            Ok(())
         }
-        CredentialKind::UsedState => {
-            let limit = MAX_USED_STATES_OF_PRINCIPAL;
-            if alike.iter().filter(|it| it.principal == credential.principal).count() >= limit {
-                return Ok(Err(AccessRefusal::TooManySignIns { limit }));
-            }
+        CredentialKind::UsedState if of_principal().count() >= MAX_USED_STATES_OF_PRINCIPAL => {
+            Err(AccessRefusal::TooManySignIns { limit: MAX_USED_STATES_OF_PRINCIPAL })
         }
-        _ => {}
+        _ => Ok(()),
     }
-    let is_full = valid.len() + expired.len() >= MAX_TOKENS;
-    for other in expired.iter().filter(|other| is_swept(other, now_us, is_full)) {
-        transaction.batch().clear(keys::credential(&other.digest));
-    }
-    transaction.batch().set(keys::credential(&credential.digest), credential.encode());
-    Ok(Ok(()))
 }
 
 /// Whether two credentials count against the same limit.

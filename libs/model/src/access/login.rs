@@ -4,9 +4,8 @@
 use matyan_store::{Result, Transaction};
 
 use super::{
-    credential::{
-        Credential, CredentialKind, Digest, Session, credential_insert, credential_set, credentials_read,
-    },
+    credential::{Credential, CredentialKind, Digest, Session, credential_set, credentials_read},
+    principal::credential_add,
     refusal::AccessRefusal,
 };
 use crate::keys;
@@ -34,7 +33,7 @@ pub async fn login_put(
     transaction: &mut Transaction,
     login: &Credential,
 ) -> Result<Result<(), AccessRefusal>> {
-    credential_insert(transaction, login).await
+    credential_add(transaction, login, None).await
 }
 
 /// Looks for the login with a code that is typed in a session, and counts a wrong code. `is_meant` says whether the

@@ -170,8 +170,8 @@ impl NoteService for NoteApi {
 
     async fn delete(&self, request: Request<pb::DeleteRequest>) -> RpcResult<pb::DeleteResponse> {
         let (call, request) = self.server.start_call(request).await?;
-        let notes = Notes::find_owner(&self.server.deps, &call, request.owner).await?;
         audit_resource(&request.id);
+        let notes = Notes::find_owner(&self.server.deps, &call, request.owner).await?;
         entities::delete_entity(&self.server.deps, &call, notes, &request.id).await?;
         Ok(Response::new(pb::DeleteResponse {}))
     }

@@ -9,7 +9,7 @@ use matyan_access::{Role, TokenDigest};
 use matyan_model::{
     access::{
         AccessRefusal, Credential, CredentialKind, Grant, credential_put, credential_remove,
-        credentials_list, grant_put, grant_remove, grants_list,
+        credential_replace, credentials_list, grant_put, grant_remove, grants_list,
     },
     audit::{AuditEntry, AuditPosition, audit_put},
 };
@@ -83,26 +83,74 @@ async fn remove_grant(store: &dyn Store, grant: &Grant, now_us: i64) -> Result<(
 async fn apply_tokens(store: &dyn Store, file: &AccessFile, now_us: i64) -> Result<()> {
     let stored = credentials_list(store.snapshot().await?.as_ref()).await?;
     let wanted: BTreeSet<TokenDigest> = file.tokens.iter().map(|token| token.digest).collect();
+    let is_obsolete = |token: &&Credential| {
+        token.is_token() && token.created_by == ORIGIN && !wanted.contains(&TokenDigest(token.digest))
+    };
+    let mut obsolete = stored.iter().filter(is_obsolete).collect();
+    let changed = changed_tokens(file, &stored, now_us);
     // First what is given: a principal without a role is forgotten with its last token.
+    for (token, replaced) in paired(changed, &mut obsolete) {
+        let put = put_token(store, &token, None, now_us).await?;
+        let outcome = match replaced {
+            Some(replaced) if is_full(put) => put_token(store, &token, Some(replaced), now_us).await?,
+            // It is taken below.
+            Some(replaced) => {
+                obsolete.push(replaced);
+                put
+            }
+            None => put,
+        };
+        report(&token.principal, outcome);
+    }
+    for token in obsolete {
+        remove_token(store, token, now_us).await?;
+    }
+    Ok(())
+}
+
+/// Tokens that the file has and the store does not have, or has otherwise.
+fn changed_tokens(file: &AccessFile, stored: &[Credential], now_us: i64) -> Vec<Credential> {
+    let mut changed = Vec::new();
     for token in &file.tokens {
         let credential = credential_of(token, now_us);
-        let known = stored.iter().find(|known| known.digest == credential.digest);
-        match known {
+        match stored.iter().find(|known| known.digest == credential.digest) {
             // Someone has created it, and may have revoked it for a reason.
             Some(known) if known.created_by != ORIGIN => tracing::warn!(
                 token = token.digest.id(),
                 "the access file has a token that was created otherwise; it is left as it is"
             ),
             Some(known) if is_unchanged(known, &credential) => {}
-            _ => put_token(store, &credential, now_us).await?,
+            _ => changed.push(credential),
         }
     }
-    for token in stored.iter().filter(|token| token.is_token() && token.created_by == ORIGIN) {
-        if !wanted.contains(&TokenDigest(token.digest)) {
-            remove_token(store, token, now_us).await?;
+    changed
+}
+
+/// Takes an obsolete token for each token, as long as there are some: one of the same principal and project, else one of
+/// the same project, else any. The token may replace it if there is no room for both.
+fn paired<'s>(
+    tokens: Vec<Credential>,
+    obsolete: &mut Vec<&'s Credential>,
+) -> Vec<(Credential, Option<&'s Credential>)> {
+    let mut pairs: Vec<_> = tokens.into_iter().map(|token| (token, None)).collect();
+    let is_alike: [fn(&Credential, &Credential) -> bool; 3] = [
+        |one, other| one.project == other.project && one.principal == other.principal,
+        |one, other| one.project == other.project,
+        |_, _| true,
+    ];
+    for is_alike in is_alike {
+        for (token, replaced) in pairs.iter_mut().filter(|(_, replaced)| replaced.is_none()) {
+            let found = obsolete.iter().position(|other| is_alike(token, other));
+            *replaced = found.map(|found| obsolete.remove(found));
         }
     }
-    Ok(())
+    pairs
+}
+
+/// Whether the store has no room for a token.
+fn is_full(put: Result<(), AccessRefusal>) -> bool {
+    use AccessRefusal::{TooManyCredentials, TooManyTokensOfProject};
+    matches!(put, Err(TooManyCredentials { .. } | TooManyTokensOfProject { .. }))
 }
 
 /// Whether a stored token is as the file has it, whenever it was stored.
@@ -110,22 +158,31 @@ fn is_unchanged(known: &Credential, wanted: &Credential) -> bool {
     *known == Credential { created_us: known.created_us, ..wanted.clone() }
 }
 
-async fn put_token(store: &dyn Store, token: &Credential, now_us: i64) -> Result<()> {
-    let entry = entry(token.project.clone(), format!("{} token {}", token.principal, token.id()), now_us);
+/// Puts a token beside the stored ones, or in the place of one of them.
+async fn put_token(
+    store: &dyn Store,
+    token: &Credential,
+    replaced: Option<&Credential>,
+    now_us: i64,
+) -> Result<Result<(), AccessRefusal>> {
+    let resource = format!("{} token {}", token.principal, token.id());
+    let mut entries = vec![entry(token.project.clone(), resource, now_us)];
+    entries.extend(replaced.map(|replaced| entry_of_removal(replaced, now_us)));
     let put = async |mut transaction: Transaction| {
-        let put = credential_put(&mut transaction, token).await?;
+        let put = match replaced {
+            Some(replaced) => credential_replace(&mut transaction, replaced, token).await?,
+            None => credential_put(&mut transaction, token).await?,
+        };
         if put.is_ok() {
-            audit_put(transaction.batch(), &entry);
+            entries.iter().for_each(|entry| audit_put(transaction.batch(), entry));
         }
         Ok::<_, Error>((transaction, put))
     };
-    report(&token.principal, transact(store, put).await?.0);
-    Ok(())
+    Ok(transact(store, put).await?.0)
 }
 
 async fn remove_token(store: &dyn Store, token: &Credential, now_us: i64) -> Result<()> {
-    let resource = format!("{} without token {}", token.principal, token.id());
-    let entry = entry(token.project.clone(), resource, now_us);
+    let entry = entry_of_removal(token, now_us);
     let remove = async |mut transaction: Transaction| {
         credential_remove(&mut transaction, token).await?;
         audit_put(transaction.batch(), &entry);
@@ -133,6 +190,11 @@ async fn remove_token(store: &dyn Store, token: &Credential, now_us: i64) -> Res
     };
     transact(store, remove).await?;
     Ok(())
+}
+
+fn entry_of_removal(token: &Credential, now_us: i64) -> AuditEntry {
+    let resource = format!("{} without token {}", token.principal, token.id());
+    entry(token.project.clone(), resource, now_us)
 }
 
 /// Reports what the store refuses. The server starts nevertheless: an operator may need it to correct the file.
@@ -278,7 +340,7 @@ mod tests {
         let secret = (clock::new_token())();
         let created =
             Credential { created_by: "new".to_owned(), ..credential_of(&token(&secret, "new"), NOW_US) };
-        put_token(store.as_ref(), &created, NOW_US).await.unwrap();
+        put_token(store.as_ref(), &created, None, NOW_US).await.unwrap().unwrap();
         let roles = vec![role("new", None, Role::Operator), role("ci", None, Role::Ingest)];
         let file = AccessFile { roles, tokens: vec![token(&secret, "ci")] };
         apply(store.as_ref(), &file, NOW_US + 3).await.unwrap();
@@ -300,5 +362,63 @@ mod tests {
         let left = credentials_list(store.snapshot().await.unwrap().as_ref()).await.unwrap();
         let digests: Vec<_> = left.iter().map(|credential| credential.digest).collect();
         assert_eq!(digests, [next.digest().0]);
+    }
+
+    /// Fills a project with tokens of someone else, except for `room` tokens.
+    async fn fill_project(store: &Arc<dyn Store>, room: usize) {
+        let ana = Grant { granted_by: "ops".to_owned(), ..grant_of(&role("ana", None, Role::Viewer), 5) };
+        put_grant(store.as_ref(), &ana, NOW_US).await.unwrap();
+        let by_hand = |secret| Credential {
+            created_by: "ana".to_owned(),
+            ..credential_of(&token(&secret, "ana"), NOW_US)
+        };
+        let put = async |mut transaction: Transaction| {
+            for _ in room..2_000 {
+                let put = credential_put(&mut transaction, &by_hand((clock::new_token())())).await?;
+                assert_eq!(put, Ok(()));
+            }
+            Ok::<_, Error>((transaction, ()))
+        };
+        transact(store.as_ref(), put).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn all_tokens_are_rotated_although_there_is_no_room_for_old_and_new_ones() {
+        let (_folder, store) = store().await;
+        fill_project(&store, 3).await;
+        let secrets = |count| (0..count).map(|_| (clock::new_token())()).collect::<Vec<_>>();
+        // The first has no role, and is forgotten if it has no token in between.
+        let principals = ["nobody", "ci", "ci", "ci"];
+        let file = |secrets: &[AccessToken], label: &str| AccessFile {
+            roles: vec![role("ci", Some("speech"), Role::Ingest)],
+            tokens: secrets
+                .iter()
+                .zip(principals)
+                .map(|(secret, principal)| DeclaredToken {
+                    label: label.to_owned(),
+                    ..token(secret, principal)
+                })
+                .collect(),
+        };
+        let first = secrets(3);
+        let mut granted = file(&first, "first");
+        granted.roles.push(role("nobody", Some("speech"), Role::Ingest));
+        apply(store.as_ref(), &granted, NOW_US).await.unwrap();
+        let before = entries(&store).await;
+        let next = secrets(3);
+        apply(store.as_ref(), &file(&next, "next"), NOW_US + 1).await.unwrap();
+        for (old, new) in first.iter().zip(&next) {
+            assert_eq!((is_valid(&store, old).await, is_valid(&store, new).await), (false, true));
+        }
+        assert_eq!(entries(&store).await - before, 7, "a role less, and three tokens for three others");
+
+        // A token that changes needs no more room.
+        apply(store.as_ref(), &file(&next, "renamed"), NOW_US + 2).await.unwrap();
+        let stored = credentials_list(store.snapshot().await.unwrap().as_ref()).await.unwrap();
+        assert_eq!(stored.iter().filter(|token| token.label == "renamed").count(), 3);
+        // There is no room for a fourth.
+        let more = [next.clone(), secrets(1)].concat();
+        apply(store.as_ref(), &file(&more, "renamed"), NOW_US + 3).await.unwrap();
+        assert_eq!((is_valid(&store, &more[2]).await, is_valid(&store, &more[3]).await), (true, false));
     }
 }

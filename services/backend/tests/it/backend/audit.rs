@@ -1,21 +1,41 @@
 //! The audit log: an entry for each call that changes rights or deletes something.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use futures::FutureExt as _;
-use matyan_access::{BrowserSecret, SecretKind};
+use matyan_access::{BrowserSecret, SecretKind, is_audited};
 use matyan_proto::{
     access::v1::{
         AuditEntry, AuditFilter, CreateLinkRequest, CreateTokenRequest, GrantRequest, ListAllEntriesRequest,
         ListEntriesRequest, ListEntriesResponse, RevokeLinkRequest, RevokeRequest, RevokeTokenRequest, Role,
         access_service_client::AccessServiceClient, audit_service_client::AuditServiceClient,
     },
+    accesses,
+    apps::v1::{DeleteRequest as DeleteApp, app_service_client::AppServiceClient},
+    artifacts::v1::{DeleteRequest as DeleteArtifact, artifact_service_client::ArtifactServiceClient},
     backup::v1::{
         BeginRunRequest, FinishRunRequest, ListRunsRequest, RunHead,
         backup_service_client::BackupServiceClient,
     },
-    common::v1::{SeriesKey, SeriesType},
+    common::v1::{Access, SeriesKey, SeriesType, StepRange},
+    dashboards::v1::{DeleteRequest as DeleteDashboard, dashboard_service_client::DashboardServiceClient},
+    documents::v1::{DeleteRequest as DeleteDocument, document_service_client::DocumentServiceClient},
+    experiments::v1::{
+        DeleteRequest as DeleteExperiment, experiment_service_client::ExperimentServiceClient,
+    },
+    notes::v1::{
+        DeleteRequest as DeleteNote, Owner, note_service_client::NoteServiceClient, owner::Kind as OwnerKind,
+    },
     project::v1::{DeleteRequest as DeleteProject, project_service_client::ProjectServiceClient},
-    runs::v1::{DeleteBatchRequest, DeleteRequest, GetRequest, run_service_client::RunServiceClient},
-    series::v1::{DeleteRequest as DeleteSeries, series_service_client::SeriesServiceClient},
+    reports::v1::{DeleteRequest as DeleteReport, report_service_client::ReportServiceClient},
+    runs::v1::{
+        DeleteBatchRequest, DeleteParamsRequest, DeleteRequest, GetRequest, ParamPath,
+        run_service_client::RunServiceClient,
+    },
+    series::v1::{
+        DeleteRequest as DeleteSeries, DeleteStepsRequest, series_service_client::SeriesServiceClient,
+    },
+    studies::v1::{DeleteRequest as DeleteStudy, study_service_client::StudyServiceClient},
     tags::v1::{DeleteRequest as DeleteTag, tag_service_client::TagServiceClient},
 };
 use tonic::{Code, Request};
@@ -162,22 +182,78 @@ async fn rule_80_parts_of_a_backup_and_of_a_restore_have_entries() {
     harness.end().await;
 }
 
-#[tokio::test]
-async fn rule_80_deletions_of_less_than_a_run_say_what_they_delete() {
-    let harness = Harness::new().await;
-    let mut tags = TagServiceClient::new(harness.audited());
-    let tag = DeleteTag { id: "t".to_owned() };
-    tags.delete(from("ana", "", tag)).await.unwrap_err();
+/// Deletes entities and documents that do not exist.
+async fn delete_entities(harness: &Harness) {
+    let id = || "x".to_owned();
+    let service = || harness.audited();
+    AppServiceClient::new(service()).delete(from("ana", "", DeleteApp { id: id() })).await.unwrap_err();
+    let dashboard = from("ana", "", DeleteDashboard { id: id() });
+    DashboardServiceClient::new(service()).delete(dashboard).await.unwrap_err();
+    let document = DeleteDocument { kind: "view".to_owned(), name: id(), if_updated_us: None };
+    DocumentServiceClient::new(service()).delete(from("ana", "", document)).await.unwrap_err();
+    let experiment = from("ana", "", DeleteExperiment { id: id() });
+    ExperimentServiceClient::new(service()).delete(experiment).await.unwrap_err();
+    let owner = Some(Owner { kind: Some(OwnerKind::RunId("missing".to_owned())) });
+    let note = from("ana", "", DeleteNote { owner, id: id() });
+    NoteServiceClient::new(service()).delete(note).await.unwrap_err();
+    ReportServiceClient::new(service()).delete(from("ana", "", DeleteReport { id: id() })).await.unwrap_err();
+    let study = from("ana", "", DeleteStudy { study_id: 7 });
+    StudyServiceClient::new(service()).delete(study).await.unwrap_err();
+    TagServiceClient::new(service()).delete(from("ana", "", DeleteTag { id: id() })).await.unwrap_err();
+}
+
+/// Deletes a run that does not exist, and parts of it.
+async fn delete_parts_of_a_run(harness: &Harness) {
+    let run_id = || "r".to_owned();
+    let artifact = from("ana", "", DeleteArtifact { run_id: run_id(), path: "a/b".to_owned() });
+    ArtifactServiceClient::new(harness.audited()).delete(artifact).await.unwrap_err();
     let mut series = SeriesServiceClient::new(harness.audited());
-    let key = SeriesKey { name: "loss".to_owned(), context: "{}".to_owned() };
-    let run_id = "t".to_owned();
+    let key = || Some(SeriesKey { name: "loss".to_owned(), context: "{}".to_owned() });
     let r#type = SeriesType::Metric.into();
-    let deleted = DeleteSeries { run_id, r#type, key: Some(key), ..DeleteSeries::default() };
+    let deleted = DeleteSeries { run_id: run_id(), r#type, key: key(), ..DeleteSeries::default() };
     series.delete(from("ana", "", deleted)).await.unwrap_err();
-    assert_eq!(
-        shown(&entries(&harness, "").await),
-        [("TagService/Delete", "t", "NOT_FOUND"), ("SeriesService/Delete", "t loss {}", "NOT_FOUND")]
-    );
+    let steps = Some(StepRange { start: Some(1), stop: Some(2) });
+    let deleted =
+        DeleteStepsRequest { run_id: run_id(), r#type, key: key(), steps, ..DeleteStepsRequest::default() };
+    series.delete_steps(from("ana", "", deleted)).await.unwrap_err();
+    let mut runs = RunServiceClient::new(harness.audited());
+    let path = ParamPath { segments: vec!["lr".to_owned(), "min".to_owned()] };
+    let params = DeleteParamsRequest { run_id: run_id(), paths: vec![path] };
+    runs.delete_params(from("ana", "", params)).await.unwrap_err();
+    runs.delete(from("ana", "", DeleteRequest { run_id: run_id() })).await.unwrap_err();
+    runs.delete_batch(from("ana", "", DeleteBatchRequest { run_ids: vec![run_id()] })).await.unwrap();
+}
+
+#[tokio::test]
+async fn rule_80_each_deletion_says_what_it_deletes() {
+    let harness = Harness::new().await;
+    delete_entities(&harness).await;
+    delete_parts_of_a_run(&harness).await;
+    let entries = entries(&harness, "").await;
+    let about: BTreeMap<_, _> = shown(&entries).into_iter().map(|(rpc, about, _)| (rpc, about)).collect();
+    let expected = [
+        ("AppService/Delete", "x"),
+        ("ArtifactService/Delete", "r a/b"),
+        ("DashboardService/Delete", "x"),
+        ("DocumentService/Delete", "view x"),
+        ("ExperimentService/Delete", "x"),
+        ("NoteService/Delete", "x"),
+        ("ReportService/Delete", "x"),
+        ("RunService/Delete", "r"),
+        ("RunService/DeleteBatch", "1 runs: r"),
+        ("RunService/DeleteParams", "r params: lr.min"),
+        ("SeriesService/Delete", "r loss {}"),
+        ("SeriesService/DeleteSteps", "r loss {}"),
+        ("StudyService/Delete", "study 7"),
+        ("TagService/Delete", "x"),
+    ];
+    assert_eq!(about, BTreeMap::from(expected));
+    // These are all deletions that editors may make.
+    let is_deletion =
+        |path: &str, access: Access| access == Access::Edit && is_audited(path) && path.contains("/Delete");
+    let deletions = accesses::ALL.iter().filter(|(path, access)| is_deletion(path, *access));
+    let deletions: BTreeSet<_> = deletions.map(|(path, _)| path.rsplit('.').next().unwrap()).collect();
+    assert_eq!(about.into_keys().collect::<BTreeSet<_>>(), deletions);
     harness.end().await;
 }
 
