@@ -661,8 +661,8 @@ endif
 
 # With every feature, which needs neither FoundationDB's server nor its client library. rustdoc
 # gets the same features, so that both use the same metadata of all dependencies: with an example,
-# cargo enables the features of the tests here, too. So does the check without the features of the program,
-# which then checks only the crates that these features change.
+# cargo enables the features of the tests here, too. So does the check without the features of the program, which
+# then shares the dependencies that these features do not change.
 lint: clippy doc ## Run clippy and rustdoc, and check the build without features
 
 clippy: $(LIBCLANG)
