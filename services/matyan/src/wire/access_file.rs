@@ -89,21 +89,29 @@ async fn apply_tokens(store: &dyn Store, file: &AccessFile, now_us: i64) -> Resu
     let mut obsolete = stored.iter().filter(is_obsolete).collect();
     let changed = changed_tokens(file, &stored, now_us);
     // First what is given: a principal without a role is forgotten with its last token.
+    let mut waiting = Vec::new();
     for (token, replaced) in paired(changed, &mut obsolete) {
-        let put = put_token(store, &token, None, now_us).await?;
-        let outcome = match replaced {
-            Some(replaced) if is_full(put) => put_token(store, &token, Some(replaced), now_us).await?,
-            // It is taken below.
-            Some(replaced) => {
-                obsolete.push(replaced);
-                put
-            }
-            None => put,
-        };
-        report(&token.principal, outcome);
+        let mut put = put_token(store, &token, None, now_us).await?;
+        let mut left = replaced;
+        if is_full(put)
+            && let Some(replaced) = replaced
+        {
+            put = put_token(store, &token, Some(replaced), now_us).await?;
+            left = left.filter(|_| put.is_err());
+        }
+        obsolete.extend(left);
+        if is_full(put) {
+            waiting.push(token);
+        } else {
+            report(&token.principal, put);
+        }
     }
     for token in obsolete {
         remove_token(store, token, now_us).await?;
+    }
+    // There may be room now.
+    for token in waiting {
+        report(&token.principal, put_token(store, &token, None, now_us).await?);
     }
     Ok(())
 }
@@ -383,7 +391,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_tokens_are_rotated_although_there_is_no_room_for_old_and_new_ones() {
+    async fn rule_122_all_tokens_are_rotated_although_there_is_no_room_for_old_and_new_ones() {
         let (_folder, store) = store().await;
         fill_project(&store, 3).await;
         let secrets = |count| (0..count).map(|_| (clock::new_token())()).collect::<Vec<_>>();
@@ -420,5 +428,40 @@ mod tests {
         let more = [next.clone(), secrets(1)].concat();
         apply(store.as_ref(), &file(&more, "renamed"), NOW_US + 3).await.unwrap();
         assert_eq!((is_valid(&store, &more[2]).await, is_valid(&store, &more[3]).await), (true, false));
+    }
+
+    #[tokio::test]
+    async fn rule_122_an_old_token_ends_although_the_new_one_finds_no_room() {
+        let (_folder, store) = store().await;
+        fill_project(&store, 0).await;
+        let old = (clock::new_token())();
+        let new = (clock::new_token())();
+        let file = |token| AccessFile {
+            roles: ["speech", "vision"].map(|project| role("ci", Some(project), Role::Ingest)).to_vec(),
+            tokens: vec![token],
+        };
+        let elsewhere = DeclaredToken { project: Some("vision".to_owned()), ..token(&old, "ci") };
+        apply(store.as_ref(), &file(elsewhere), NOW_US).await.unwrap();
+        assert!(is_valid(&store, &old).await);
+        apply(store.as_ref(), &file(token(&new, "ci")), NOW_US + 1).await.unwrap();
+        assert_eq!((is_valid(&store, &old).await, is_valid(&store, &new).await), (false, false));
+    }
+
+    #[tokio::test]
+    async fn rule_122_a_token_is_put_when_another_one_has_made_room() {
+        let (_folder, store) = store().await;
+        fill_project(&store, 2).await;
+        let [first, second, third] = [(); 3].map(|()| (clock::new_token())());
+        let file = |secrets: &[&AccessToken]| AccessFile {
+            roles: vec![role("ci", Some("speech"), Role::Ingest)],
+            tokens: secrets.iter().map(|secret| token(secret, "ci")).collect(),
+        };
+        apply(store.as_ref(), &file(&[&first]), NOW_US).await.unwrap();
+        apply(store.as_ref(), &file(&[&second, &third]), NOW_US + 1).await.unwrap();
+        let mut valid = Vec::new();
+        for secret in [&first, &second, &third] {
+            valid.push(is_valid(&store, secret).await);
+        }
+        assert_eq!(valid, [false, true, true]);
     }
 }
