@@ -311,8 +311,7 @@ ifndef BUILT
 	@$(MAKE) --no-print-directory $(SDK_PACKAGES)/built
 endif
 
-# Downloads and installs the tools of the stages after the build, except for the tools of the stages that
-# run at the same time: `make build` and `make lint`.
+# Downloads and installs the tools of the suites. `make lint` installs its own.
 downloads: kafka clouds chromium $(NEXTEST) $(MATURIN) $(PEERS_STAMP) $(MLFLOW_ENV) $(OPTUNA_ENV) $(UI_DIR) $(PYODIDE) $(OIDC_PROVIDER)
 
 # Without Chromium the tests in the browser are skipped, with a message; REQUIRE=browser makes that a
@@ -661,13 +660,12 @@ endif
 
 # With every feature, which needs neither FoundationDB's server nor its client library. rustdoc
 # gets the same features, so that both use the same metadata of all dependencies: with an example,
-# cargo enables the features of the tests here, too. So does the check without the features of the program, which
-# then shares the dependencies that these features do not change.
+# cargo enables the features of the tests here, too. The last check is of the program of `make up`.
 lint: clippy doc ## Run clippy and rustdoc, and check the build without features
 
 clippy: $(LIBCLANG)
 	$(FDB_BUILD) cargo clippy $(PACKAGES) --all-targets --features $(FDB_FEATURES) --quiet -- -D warnings
-	$(FDB_BUILD) cargo clippy $(PACKAGES) --lib --bins $(EXAMPLES) --no-default-features --features $(FDB_FEATURES) --quiet -- -D warnings
+	cargo check -p matyan --no-default-features --features protocols --quiet
 
 doc: $(LIBCLANG)
 	$(FDB_BUILD) RUSTDOCFLAGS='-D warnings' cargo doc $(PACKAGES) --no-deps --lib --bins $(EXAMPLES) --features $(FDB_FEATURES) --quiet

@@ -51,14 +51,25 @@ def files(directory: Path) -> list[Path]:
     """All files of a data directory, the smallest first, without the file that is meant to contain a token."""
     found = [path for path in directory.rglob("*") if path.is_file() and not path.is_symlink()]
     found = [path for path in found if path != directory / "operator-token"]
-    return sorted(found, key=lambda path: path.stat().st_size)
+    return sorted(found, key=size_of)
+
+
+def size_of(path: Path) -> int:
+    """The size of a file, which a running server may have removed."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def in_data_dir(directory: Path) -> Iterator[str]:
     left = MAX_BYTES
     for path in files(directory):
-        with path.open("rb") as file:
-            content = file.read(left)
+        try:
+            with path.open("rb") as file:
+                content = file.read(left)
+        except FileNotFoundError:
+            continue
         left -= len(content)
         yield from described(path, content, positions(content))
 
