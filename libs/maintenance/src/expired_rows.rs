@@ -1,7 +1,5 @@
 //! Removal of rows with a limited lifetime.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use matyan_model::{
     access::{credentials_sweep, principals_sweep},
     audit::{AUDIT_KEPT_US, audit_trim},
@@ -54,41 +52,20 @@ pub async fn trim_audit(deps: Deps<'_>) -> Result<(), Error> {
     PagedSweep::default().pages(trim_page).await.map(drop)
 }
 
-/// The sweep of credentials that have ended, and of principals that are left with neither a role nor a token.
-pub struct CredentialSweep {
-    /// Whether there may be such a principal. An earlier process may have left one.
-    may_have_unused_principal: AtomicBool,
-}
-
-impl Default for CredentialSweep {
-    fn default() -> Self {
-        Self { may_have_unused_principal: AtomicBool::new(true) }
+/// Clears tokens, sessions, links and sign-ins that have ended, and forgets principals that are left with neither a role nor
+/// a token. A sweep that races with a renewal of a session is repeated by the next one.
+pub async fn sweep_credentials(store: &dyn Store, now_us: i64) -> Result<(), Error> {
+    let mut batch = Batch::buffered();
+    credentials_sweep(&*store.snapshot().await?, now_us, &mut batch).await?;
+    if !batch.mutations.is_empty() {
+        store.commit(batch).await?;
     }
-}
-
-impl CredentialSweep {
-    /// Clears tokens, sessions, links and sign-ins that have ended. Forgets unused principals if a token was cleared, and
-    /// in the first run. A sweep that races with a renewal of a session is repeated by the next one.
-    pub async fn run(&self, store: &dyn Store, now_us: i64) -> Result<(), Error> {
-        let mut batch = Batch::buffered();
-        if credentials_sweep(&*store.snapshot().await?, now_us, &mut batch).await? {
-            self.may_have_unused_principal.store(true, Ordering::Relaxed);
-        }
-        if !batch.mutations.is_empty() {
-            store.commit(batch).await?;
-        }
-        if !self.may_have_unused_principal.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        let forget_page = async |mut transaction: Transaction| {
-            let has_more = principals_sweep(&mut transaction).await?;
-            Ok::<_, Error>((transaction, !has_more))
-        };
-        let mut sweep = PagedSweep::default();
-        sweep.pages(async || Ok::<_, Error>(transact(store, forget_page).await?.0)).await?;
-        self.may_have_unused_principal.store(false, Ordering::Relaxed);
-        Ok(())
-    }
+    let forget_page = async |mut transaction: Transaction| {
+        let has_more = principals_sweep(&mut transaction).await?;
+        Ok::<_, Error>((transaction, !has_more))
+    };
+    let mut sweep = PagedSweep::default();
+    sweep.pages(async || Ok::<_, Error>(transact(store, forget_page).await?.0)).await.map(drop)
 }
 
 /// Drops the staged rows of restores that were interrupted and never resumed.
@@ -146,8 +123,7 @@ mod tests {
     async fn a_principal_without_a_role_is_forgotten_with_its_last_token() {
         let directory = tempfile::TempDir::new().unwrap();
         let store = EmbeddedStore::open(directory.path(), Default::default()).await.unwrap();
-        let sweep = CredentialSweep::default();
-        sweep.run(&store, 0).await.unwrap();
+        sweep_credentials(&store, 0).await.unwrap();
         let grant = Grant {
             principal: "ci".to_owned(),
             project: None,
@@ -183,9 +159,9 @@ mod tests {
         };
         assert!(transact(&store, remove).await.unwrap().0.unwrap());
         let is_there = async || principal_is_active(&*store.snapshot().await.unwrap(), "ci").await.unwrap();
-        sweep.run(&store, 100).await.unwrap();
+        sweep_credentials(&store, 100).await.unwrap();
         assert!(is_there().await, "its token is valid");
-        sweep.run(&store, i64::MAX).await.unwrap();
+        sweep_credentials(&store, i64::MAX).await.unwrap();
         assert!(!is_there().await);
     }
 }

@@ -37,7 +37,7 @@ pub use dead_runs::sweep_dead_runs;
 pub use dead_studies::sweep_dead_studies;
 pub use deleted_projects::sweep_deleted_projects;
 pub use expired_rows::{
-    CredentialSweep, clear_garbage, drop_abandoned_restores, sweep_producers, trim_audit, trim_changes,
+    clear_garbage, drop_abandoned_restores, sweep_credentials, sweep_producers, trim_audit, trim_changes,
 };
 pub use lock::JobLock;
 pub use log_progress::{PartitionProgress, lost_tail, oldest_unapplied_us, partition_progress};

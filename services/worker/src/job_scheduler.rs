@@ -5,10 +5,10 @@
 use std::time::Duration;
 
 use matyan_maintenance::{
-    BlobEvent, CLEANUP_TOMBSTONES, COLLECT_METRICS, CredentialSweep, DeletionLog, EMPTY_BIN, FINISH_STALE,
-    IdleProjects, JobLock, LONGEST_SPOOL_US, OrphanedBlobs, Pace, PendingUploads, StoreMigration,
-    TombstoneSweep, clear_garbage, collect_metrics, drop_abandoned_restores, merge_cohorts,
-    pending_payload_bytes, sweep_dead_entities, sweep_dead_runs, sweep_dead_studies, sweep_deleted_projects,
+    BlobEvent, CLEANUP_TOMBSTONES, COLLECT_METRICS, DeletionLog, EMPTY_BIN, FINISH_STALE, IdleProjects,
+    JobLock, LONGEST_SPOOL_US, OrphanedBlobs, Pace, PendingUploads, StoreMigration, TombstoneSweep,
+    clear_garbage, collect_metrics, drop_abandoned_restores, merge_cohorts, pending_payload_bytes,
+    sweep_credentials, sweep_dead_entities, sweep_dead_runs, sweep_dead_studies, sweep_deleted_projects,
     sweep_producers, sweep_stray_blobs, trim_audit, trim_changes,
 };
 use matyan_model::{
@@ -83,7 +83,6 @@ impl JobScheduler {
         let jobs = deps.maintenance();
         let uploads = tokio::sync::Mutex::default();
         let migration = StoreMigration::default();
-        let credentials = CredentialSweep::default();
         let idle = IdleProjects::default();
         let orphaned_blobs = || async {
             delete_orphaned_blobs(deps, metrics, stop).await?;
@@ -132,8 +131,10 @@ impl JobScheduler {
             self.repeat(HOURLY, MIN_WAIT, CLEANUP_TOMBSTONES, stop, || sweep_tombstones(deps, metrics)),
             self.repeat(DAILY, MIN_WAIT, "orphaned-blobs", stop, orphaned_blobs),
             self.repeat(HOURLY, MIN_WAIT, "audit", stop, || trim_audit(jobs)),
-            self.repeat(MINUTELY, MIN_WAIT, "credentials", stop, || credentials
-                .run(jobs.store, deps.now_us())),
+            self.repeat(MINUTELY, MIN_WAIT, "credentials", stop, || sweep_credentials(
+                jobs.store,
+                deps.now_us()
+            )),
         );
     }
 

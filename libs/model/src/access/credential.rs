@@ -334,12 +334,12 @@ pub(super) async fn credentials_read(transaction: &Transaction) -> Result<Vec<Cr
 }
 
 /// Writes a credential, and clears expired credentials. A principal that the credential names must exist. `ended` is a
-/// credential that the transaction ends, which its reads still see. Returns the cleared credentials.
+/// credential that the transaction ends, which its reads still see.
 pub(super) async fn credential_insert(
     transaction: &mut Transaction,
     credential: &Credential,
     ended: Option<&Digest>,
-) -> Result<Result<Vec<Credential>, AccessRefusal>> {
+) -> Result<Result<(), AccessRefusal>> {
     let now_us = credential.created_us;
     let mut others = credentials_read(transaction).await?;
     // What counts is what remains: an earlier row of the credential is replaced.
@@ -349,12 +349,11 @@ pub(super) async fn credential_insert(
         return Ok(Err(refusal));
     }
     let is_full = valid.len() + expired.len() >= MAX_TOKENS;
-    let cleared: Vec<_> = expired.into_iter().filter(|other| is_swept(other, now_us, is_full)).collect();
-    for other in &cleared {
+    for other in expired.iter().filter(|other| is_swept(other, now_us, is_full)) {
         transaction.batch().clear(keys::credential(&other.digest));
     }
     credential_set(transaction, credential);
-    Ok(Ok(cleared))
+    Ok(Ok(()))
 }
 
 /// Checks that there is room for one more credential. Old sessions make room for a session.
@@ -433,9 +432,8 @@ fn is_swept(expired: &Credential, now_us: i64, is_full: bool) -> bool {
     }
 }
 
-/// Clears credentials that have expired. Returns whether a token is among them.
-pub async fn credentials_sweep(snapshot: &dyn Snapshot, now_us: i64, batch: &mut Batch) -> Result<bool> {
-    let mut has_token = false;
+/// Clears credentials that have expired.
+pub async fn credentials_sweep(snapshot: &dyn Snapshot, now_us: i64, batch: &mut Batch) -> Result<()> {
     for (key, value) in rows::scan_all(snapshot, &keys::credentials()).await? {
         // A damaged row must not keep the other rows.
         let Some(credential) = rows::readable(Credential::decode(&key, &value))? else { continue };
@@ -443,10 +441,9 @@ pub async fn credentials_sweep(snapshot: &dyn Snapshot, now_us: i64, batch: &mut
             // A session stays if its use was stored since it was listed.
             batch.expect(key.clone(), Some(value));
             batch.clear(key);
-            has_token |= credential.is_token();
         }
     }
-    Ok(has_token)
+    Ok(())
 }
 
 /// Writes a credential to which no limit applies.

@@ -7,10 +7,10 @@ use matyan_proto::access::v1::Role;
 use matyan_store::{Result, Transaction};
 
 use super::{
-    credential::{Credential, CredentialKind, Digest, sessions_end},
+    credential::{Credential, CredentialKind, Digest, credential_insert, sessions_end},
     principal::{
-        Grant, Identity, Principal, credential_add, grant_clear, grant_set, grants_check_room, grants_read,
-        is_last_operator, principal_put, principal_read,
+        Grant, Identity, Principal, grant_clear, grant_set, grants_check_room, grants_read, is_last_operator,
+        principal_put, principal_read,
     },
     refusal::AccessRefusal,
 };
@@ -119,7 +119,7 @@ pub async fn identity_sign_in(
         ..session.clone()
     };
     for credential in [used, session] {
-        if let Err(refusal) = credential_add(transaction, &credential, None).await? {
+        if let Err(refusal) = credential_insert(transaction, &credential, None).await? {
             return Ok((ProvidedSignIn::Refused(name, refusal), made));
         }
     }

@@ -4,8 +4,9 @@
 use matyan_store::{Result, Transaction};
 
 use super::{
-    credential::{Credential, CredentialKind, Digest, Session, credential_set, credentials_read},
-    principal::credential_add,
+    credential::{
+        Credential, CredentialKind, Digest, Session, credential_insert, credential_set, credentials_read,
+    },
     refusal::AccessRefusal,
 };
 use crate::keys;
@@ -33,7 +34,7 @@ pub async fn login_put(
     transaction: &mut Transaction,
     login: &Credential,
 ) -> Result<Result<(), AccessRefusal>> {
-    credential_add(transaction, login, None).await
+    credential_insert(transaction, login, None).await
 }
 
 /// Looks for the login with a code that is typed in a session, and counts a wrong code. `is_meant` says whether the

@@ -338,11 +338,10 @@ fn principal_forget(transaction: &mut Transaction, name: &str, credentials: &[Cr
     sessions_end_among(transaction, credentials, name, None);
 }
 
-/// Maximum number of principals that are forgotten in a transaction.
+/// Maximum number of principals that a sweep forgets in a transaction.
 const FORGOTTEN_AT_ONCE: usize = 100;
 
-/// Forgets principals that have neither a role nor a token: a sweep has cleared the last token of such a principal,
-/// or an earlier version has kept the principal. Returns whether there may be more.
+/// Forgets principals that have neither a role nor a token. Returns whether there may be more.
 pub async fn principals_sweep(transaction: &mut Transaction) -> Result<bool> {
     // A damaged row may be the last token of any principal.
     let Some(credentials) = rows::readable(credentials_read(transaction).await)? else { return Ok(false) };
@@ -454,7 +453,8 @@ pub async fn credential_put(
     put_checked(transaction, credential, None).await
 }
 
-/// Writes a token in the place of another one, which ends. Only what remains counts against the limits.
+/// Writes a token and ends another token, which must be a different one, in one transaction. The ended token does not count
+/// against the limits.
 pub async fn credential_replace(
     transaction: &mut Transaction,
     ended: &Credential,
@@ -477,53 +477,8 @@ async fn put_checked(
     match principal_read(transaction, &credential.principal).await? {
         None => Ok(Err(AccessRefusal::UnknownPrincipal)),
         Some(principal) if principal.is_disabled => Ok(Err(AccessRefusal::DisabledPrincipal)),
-        Some(_) => credential_add(transaction, credential, ended).await,
+        Some(_) => credential_insert(transaction, credential, ended).await,
     }
-}
-
-/// Writes a credential, clears expired credentials, and forgets principals that have lost their last token by that.
-/// `ended` is a credential that the transaction ends.
-pub(super) async fn credential_add(
-    transaction: &mut Transaction,
-    credential: &Credential,
-    ended: Option<&Digest>,
-) -> Result<Result<(), AccessRefusal>> {
-    match credential_insert(transaction, credential, ended).await? {
-        Ok(cleared) => {
-            principals_forget_cleared(transaction, &cleared, &credential.principal).await?;
-            Ok(Ok(()))
-        }
-        Err(refusal) => Ok(Err(refusal)),
-    }
-}
-
-/// Forgets principals of cleared credentials that are left with neither a role nor a token, except for the principal that
-/// gets another credential. If there are too many for a transaction, a sweep forgets the others.
-async fn principals_forget_cleared(
-    transaction: &mut Transaction,
-    cleared: &[Credential],
-    kept: &str,
-) -> Result<()> {
-    let tokens = cleared.iter().filter(|credential| credential.keeps_principal());
-    let mut names: BTreeSet<_> = tokens.map(|token| token.principal.as_str()).collect();
-    names.remove(kept);
-    if names.is_empty() {
-        return Ok(());
-    }
-    let cleared: BTreeSet<_> = cleared.iter().map(|credential| credential.digest).collect();
-    let mut left = credentials_read(transaction).await?;
-    left.retain(|credential| !cleared.contains(&credential.digest));
-    for token in left.iter().filter(|credential| credential.keeps_principal()) {
-        names.remove(token.principal.as_str());
-    }
-    for name in names.into_iter().take(FORGOTTEN_AT_ONCE) {
-        // A damaged row must not keep others from getting a credential.
-        let Some(Some(row)) = rows::readable(principal_read(transaction, name).await)? else { continue };
-        if !row.is_kept() && rows::read_all(transaction, &keys::grants_of(name)).await?.is_empty() {
-            principal_forget(transaction, name, &left);
-        }
-    }
-    Ok(())
 }
 
 /// Makes this credential the only operator token, and its principal an operator. Returns whether the token was new: a

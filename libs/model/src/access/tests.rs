@@ -456,39 +456,6 @@ async fn rule_62_a_sweep_forgets_principals_of_which_nothing_is_left() {
     );
 }
 
-/// Without waiting for a sweep.
-#[tokio::test]
-async fn rule_62_a_principal_is_forgotten_with_its_last_token_when_another_one_is_written() {
-    let store = TestStore::open().await;
-    put(&store, grant("op", None, Role::Operator)).await;
-    for (name, digest) in [("ana", 1), ("ben", 2), ("cy", 3), ("dora", 4)] {
-        put(&store, grant(name, None, Role::Viewer)).await;
-        put_credential(&store, &credential(name, digest)).await.unwrap();
-    }
-    let link = Credential {
-        kind: CredentialKind::Link(Link { host: None }),
-        expires_us: None,
-        ..credential("ana", 5)
-    };
-    put_credential(&store, &link).await.unwrap();
-    // Has another token, which lasts.
-    put_credential(&store, &Credential { expires_us: None, ..credential("ben", 6) }).await.unwrap();
-    for name in ["ana", "ben", "dora"] {
-        let remove = store.run(async |transaction| grant_remove(transaction, name, None).await);
-        assert_eq!(remove.await.unwrap(), Ok(true));
-    }
-    let write = async |name, digest| {
-        let created_us = 200 + LISTED_AFTER_END_US;
-        let later = Credential { created_us, expires_us: None, ..credential(name, digest) };
-        put_credential(&store, &later).await.unwrap();
-        rows_of_principals(&store).await
-    };
-    // The tokens of all four are cleared: cy has a role, and dora gets the new token.
-    assert_eq!(write("dora", 7).await, ["ben", "cy", "dora", "op"]);
-    let left = credentials_list(&*store.snapshot().await.unwrap()).await.unwrap();
-    assert_eq!(left.iter().map(|it| it.digest[0]).collect::<Vec<_>>(), [6, 7], "no link for a namesake");
-}
-
 #[tokio::test]
 async fn a_token_takes_the_place_of_another_one_although_there_is_no_room() {
     let store = TestStore::open().await;
