@@ -86,7 +86,9 @@ async fn apply_tokens(store: &dyn Store, file: &AccessFile, now_us: i64) -> Resu
     let is_obsolete = |token: &&Credential| {
         token.is_token() && token.created_by == ORIGIN && !wanted.contains(&TokenDigest(token.digest))
     };
-    let mut obsolete = stored.iter().filter(is_obsolete).collect();
+    // The limits do not count expired tokens, so there is no room in their place.
+    let (expired, mut obsolete): (Vec<_>, Vec<_>) =
+        stored.iter().filter(is_obsolete).partition(|token| token.is_expired(now_us));
     let changed = changed_tokens(file, &stored, now_us);
     // First what is given: a principal without a role is forgotten with its last token.
     let mut waiting = Vec::new();
@@ -106,7 +108,7 @@ async fn apply_tokens(store: &dyn Store, file: &AccessFile, now_us: i64) -> Resu
             report(&token.principal, put);
         }
     }
-    for token in obsolete {
+    for token in obsolete.into_iter().chain(expired) {
         remove_token(store, token, now_us).await?;
     }
     // There may be room now.
@@ -166,7 +168,7 @@ fn is_unchanged(known: &Credential, wanted: &Credential) -> bool {
     *known == Credential { created_us: known.created_us, ..wanted.clone() }
 }
 
-/// Puts a token beside the stored ones, or in the place of one of them.
+/// Puts a token, beside the stored tokens or in the place of `replaced`.
 async fn put_token(
     store: &dyn Store,
     token: &Credential,
@@ -445,6 +447,23 @@ mod tests {
         assert!(is_valid(&store, &old).await);
         apply(store.as_ref(), &file(token(&new, "ci")), NOW_US + 1).await.unwrap();
         assert_eq!((is_valid(&store, &old).await, is_valid(&store, &new).await), (false, false));
+    }
+
+    #[tokio::test]
+    async fn rule_122_a_token_takes_the_place_of_a_valid_one() {
+        let (_folder, store) = store().await;
+        fill_project(&store, 2).await;
+        let [expired, old, new] = [(); 3].map(|()| (clock::new_token())());
+        let ends = DeclaredToken { expires_us: Some(NOW_US + 1), ..token(&expired, "ci") };
+        let file = |tokens| AccessFile { roles: vec![role("ci", Some("speech"), Role::Ingest)], tokens };
+        apply(store.as_ref(), &file(vec![ends, token(&old, "ci")]), NOW_US).await.unwrap();
+        // Someone else takes the place of the expired one.
+        let other = (clock::new_token())();
+        let by_hand =
+            Credential { created_by: "ana".to_owned(), ..credential_of(&token(&other, "ana"), NOW_US + 2) };
+        put_token(store.as_ref(), &by_hand, None, NOW_US + 2).await.unwrap().unwrap();
+        apply(store.as_ref(), &file(vec![token(&new, "ci")]), NOW_US + 3).await.unwrap();
+        assert_eq!((is_valid(&store, &old).await, is_valid(&store, &new).await), (false, true));
     }
 
     #[tokio::test]
