@@ -67,7 +67,8 @@ impl RunScanner {
         let choice = plan.choose(&counts);
         let (rest, total) = match index::propose_runs(&deps, project, &choice.access).await? {
             None => {
-                (RemainingRuns::Scan(Some(keys::documents(project))), matyan_ql::Statistics::runs(&counts))
+                // Without the number of runs, the progress has the checked runs as its total.
+                (RemainingRuns::Scan(Some(keys::documents(project))), counts.known_runs().unwrap_or_default())
             }
             Some(numbers) => {
                 let total = numbers.len() as u64;

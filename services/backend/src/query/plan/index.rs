@@ -22,7 +22,7 @@ use matyan_store::{Error as StoreError, Range, Snapshot};
 use super::renewed_snapshot::RenewedSnapshot;
 use crate::server::{deps::Deps, error::Result, evaluation::Evaluation, run_samples::RunSamples};
 
-/// Runs of a project whose counter is damaged, as far as plans are concerned.
+/// Number of runs that a plan assumes if the counter is damaged.
 const ASSUMED_RUNS: u64 = 100_000;
 /// Rows counted in the first and second rounds; the first finds a very selective probe quickly.
 const COUNTED: [u64; 2] = [2_000, 10_000];
@@ -51,7 +51,8 @@ enum ProbeRows {
 
 /// Row counts of the probes of a plan.
 pub(crate) struct ProbeCounts<'p> {
-    runs: u64,
+    /// Number of runs; `None` if its counter is damaged.
+    runs: Option<u64>,
     /// Sorted by the address of the probe, for a binary search: a plan may have a thousand probes, and
     /// the count of each is looked up.
     counts: Vec<(&'p Probe, Option<u64>)>,
@@ -59,7 +60,7 @@ pub(crate) struct ProbeCounts<'p> {
 
 impl Statistics for ProbeCounts<'_> {
     fn runs(&self) -> u64 {
-        self.runs
+        self.runs.unwrap_or(ASSUMED_RUNS)
     }
 
     fn count(&self, probe: &Probe) -> Option<u64> {
@@ -70,19 +71,26 @@ impl Statistics for ProbeCounts<'_> {
     }
 }
 
-/// The number of runs of a project, by which the work of a list is planned. A damaged counter fails no list: the number
-/// decides how rows are found, and not which.
-pub(crate) async fn planned_runs(snapshot: &dyn Snapshot, project: Project) -> Result<u64> {
+impl ProbeCounts<'_> {
+    /// Number of runs of the project; `None` if its counter is damaged.
+    pub(crate) fn known_runs(&self) -> Option<u64> {
+        self.runs
+    }
+}
+
+/// The number of runs of a project, by which the work of a list is planned; `None` if its counter is damaged. That fails
+/// no list: the number decides how rows are found, and not which rows.
+pub(crate) async fn count_runs(snapshot: &dyn Snapshot, project: Project) -> Result<Option<u64>> {
     match project_count(snapshot, project, Counter::Runs).await {
-        Ok(runs) => Ok(runs.max(0).cast_unsigned()),
+        Ok(runs) => Ok(Some(runs.max(0).cast_unsigned())),
         Err(error @ StoreError::Corrupt { .. }) => {
             tracing::error!(
                 project = project.0,
                 %error,
                 "planned a list without the number of runs, because its counter is damaged: answers are complete, but \
-                 may take longer"
+                 may take longer; a restore of a backup counts the runs again"
             );
-            Ok(ASSUMED_RUNS)
+            Ok(None)
         }
         Err(error) => Err(error.into()),
     }
@@ -99,7 +107,8 @@ pub(crate) async fn count_probes<'p>(
     plan: &'p Plan,
     samples: &RunSamples,
 ) -> Result<ProbeCounts<'p>> {
-    let runs = planned_runs(snapshot, project).await?;
+    let known_runs = count_runs(snapshot, project).await?;
+    let runs = known_runs.unwrap_or(ASSUMED_RUNS);
     let mut counters = Vec::new();
     for probe in plan.probes() {
         counters.push(match probe {
@@ -117,8 +126,8 @@ pub(crate) async fn count_probes<'p>(
                 one.count_up_to(snapshot, most.min(left)).await?;
                 left -= one.count.unwrap_or(0).min(left);
             }
-            if plan.choose(&estimates(runs, &counters)).access != AccessPath::Scan {
-                return Ok(estimates(runs, &counters));
+            if plan.choose(&estimates(known_runs, &counters)).access != AccessPath::Scan {
+                return Ok(estimates(known_runs, &counters));
             }
         }
         if counters.iter().all(|one| one.rest.is_empty()) {
@@ -128,7 +137,7 @@ pub(crate) async fn count_probes<'p>(
     if counters.iter().any(|one| one.is_too_large(runs)) {
         sample(snapshot, project, runs, samples, &mut counters).await?;
     }
-    Ok(estimates(runs, &counters))
+    Ok(estimates(known_runs, &counters))
 }
 
 /// Estimates the rows of the probes that have too many to be counted.
@@ -161,10 +170,11 @@ pub(crate) async fn has_runs(snapshot: &dyn Snapshot, project: Project, probe: &
     Ok(counter.count != Some(0))
 }
 
-fn estimates<'p>(runs: u64, counters: &[ProbeCounter<'p>]) -> ProbeCounts<'p> {
+fn estimates<'p>(known_runs: Option<u64>, counters: &[ProbeCounter<'p>]) -> ProbeCounts<'p> {
+    let runs = known_runs.unwrap_or(ASSUMED_RUNS);
     let mut counts: Vec<_> = counters.iter().map(|one| (one.probe, one.estimate(runs))).collect();
     counts.sort_unstable_by_key(|(probe, _)| std::ptr::from_ref(*probe));
-    ProbeCounts { runs, counts }
+    ProbeCounts { runs: known_runs, counts }
 }
 
 /// A probe whose rows are being counted.
@@ -426,7 +436,7 @@ pub(crate) async fn find_matches(
         return Ok(None);
     }
     let snapshot = RenewedSnapshot::open(deps.store.clone()).await?;
-    let runs = planned_runs(&snapshot, project).await?;
+    let runs = count_runs(&snapshot, project).await?.unwrap_or(ASSUMED_RUNS);
     let rows_left = runs.saturating_mul(MATCH_ROWS).saturating_add(MORE_MATCH_ROWS);
     let mut reader = IndexReader { evaluation: &deps.evaluation, project, snapshot, rows_left };
     let Some(matches) = reader.matches(&plan.runs).await? else { return Ok(None) };

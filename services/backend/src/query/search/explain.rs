@@ -1,10 +1,14 @@
 //! Explains the meaning and the execution plan of a query without running it.
 
 use matyan_proto::search::v1::{ExplainRequest, ExplainResponse, QueryError, SearchKind};
-use matyan_ql::{AccessPath, Endpoint, Plan, Statistics};
+use matyan_ql::{AccessPath, Endpoint, Plan, Statistics as _};
 
 use crate::{
-    query::plan::{RenewedSnapshot, index, query_text},
+    query::plan::{
+        RenewedSnapshot,
+        index::{self, ProbeCounts},
+        query_text,
+    },
     server::{
         call::Call,
         deps::Deps,
@@ -45,7 +49,8 @@ pub(super) async fn explain(deps: &Deps, call: &Call, request: ExplainRequest) -
     drop(snapshot);
     let choice = plan.choose(&counts);
     let proposed = index::propose_runs(deps, call.project, &choice.access).await?;
-    let candidates = proposed.map_or(counts.runs(), |proposed| proposed.len() as u64);
+    let candidates =
+        proposed.map_or(counts.known_runs().unwrap_or_default(), |proposed| proposed.len() as u64);
     Ok(ExplainResponse {
         error: None,
         normalized: compiled.query.normalized().to_owned(),
@@ -58,7 +63,7 @@ pub(super) async fn explain(deps: &Deps, call: &Call, request: ExplainRequest) -
 }
 
 /// Renders one node per line, each with the number of runs it proposes.
-fn lines(plan: &Plan, access: &AccessPath<'_>, counts: &dyn Statistics) -> String {
+fn lines(plan: &Plan, access: &AccessPath<'_>, counts: &ProbeCounts<'_>) -> String {
     let mut text = String::new();
     write(&mut text, 0, access, counts);
     if let Some(names) = &plan.sequences {
@@ -75,9 +80,11 @@ fn lines(plan: &Plan, access: &AccessPath<'_>, counts: &dyn Statistics) -> Strin
     text
 }
 
-fn write(text: &mut String, depth: usize, access: &AccessPath<'_>, counts: &dyn Statistics) {
+fn write(text: &mut String, depth: usize, access: &AccessPath<'_>, counts: &ProbeCounts<'_>) {
     let line = match access {
-        AccessPath::Scan => format!("every run: {}", counts.runs()),
+        AccessPath::Scan => {
+            counts.known_runs().map_or("every run".to_owned(), |runs| format!("every run: {runs}"))
+        }
         AccessPath::Nothing => "nothing".to_owned(),
         AccessPath::Probe(probe) => match counts.count(probe) {
             Some(count) => format!("{probe}: {count}"),

@@ -73,7 +73,7 @@ async fn missing_names(
     compiled: &CompiledQuery,
 ) -> Result<Vec<MissingName>> {
     let mut missing = Vec::new();
-    if index::planned_runs(snapshot, project).await? == 0 {
+    if index::count_runs(snapshot, project).await? == Some(0) {
         return Ok(missing);
     }
     for path in compiled.query.named_params() {

@@ -389,15 +389,15 @@ impl ColumnReader<'_> {
         let snapshot = self.deps.store.snapshot().await?;
         let is_collected = has_cohorts(snapshot.as_ref(), self.project).await?
             && format_has_every_run(snapshot.as_ref()).await?;
-        let runs = index::planned_runs(snapshot.as_ref(), self.project).await?;
-        drop(snapshot);
         if !is_collected {
             return Ok(None);
         }
+        let runs = index::count_runs(snapshot.as_ref(), self.project).await?;
+        drop(snapshot);
         // Before the cohorts: a run that leaves the list after this is in a cohort by then.
         let mut uncollected = self.runs_in(keys::uncollected_all(self.project)).await?;
         // Cohorts have few of the values, and the whole index is read in any case.
-        if uncollected.len() > MAX_LOOKED_UP && 2 * uncollected.len() as u64 > runs {
+        if uncollected.len() > MAX_LOOKED_UP && runs.is_none_or(|runs| 2 * uncollected.len() as u64 > runs) {
             return Ok(None);
         }
         uncollected.extend(unread);

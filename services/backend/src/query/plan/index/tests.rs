@@ -34,7 +34,7 @@ fn counts_are_found_by_the_probes_of_a_plan() {
     let counter = |(count, probe)| ProbeCounter { count, ..ProbeCounter::new(probe, None) };
     let counts = (0..).map(|count: u64| count.checked_sub(3));
     let counters: Vec<_> = counts.clone().zip(probes.iter().copied()).map(counter).collect();
-    let estimates = estimates(7, &counters);
+    let estimates = estimates(Some(7), &counters);
     assert!(probes.len() > 200);
     for (count, probe) in counts.zip(probes) {
         assert_eq!(estimates.count(probe), count);
@@ -297,6 +297,21 @@ impl Snapshot for ShortLivedSnapshot {
     fn version(&self) -> Version {
         self.inner.version()
     }
+}
+
+#[tokio::test]
+async fn rule_40_a_plan_does_without_a_damaged_counter_of_runs() {
+    const PROJECT: Project = Project(1);
+    let directory = tempfile::TempDir::new().unwrap();
+    let store = EmbeddedStore::open(directory.path(), Default::default()).await.unwrap();
+    let mut batch = Batch::default();
+    batch.set(keys::project_counter(PROJECT, Counter::Runs), vec![9]);
+    store.commit(batch).await.unwrap();
+    let options = matyan_ql::QueryOptions { endpoint: matyan_ql::Endpoint::Run, offset_minutes: 0, now: 0.0 };
+    let plan = matyan_ql::compile("run.x == 1", options).unwrap().plan();
+    let snapshot = store.snapshot().await.unwrap();
+    let counts = count_probes(&*snapshot, PROJECT, &plan, &RunSamples::default()).await.unwrap();
+    assert_eq!((counts.known_runs(), counts.runs()), (None, ASSUMED_RUNS));
 }
 
 /// Every read needs a snapshot of its own, and the query has many probes.
