@@ -195,7 +195,7 @@ impl SeriesService for SeriesApi {
 
     async fn delete(&self, request: Request<pb::DeleteRequest>) -> RpcResult<pb::DeleteResponse> {
         let (call, request) = self.server.start_call(request).await?;
-        audit_series(&request.run_id, request.key.as_ref());
+        audit_series(&request.run_id, request.key.as_ref(), None);
         let edited = EditRequest {
             run_id: request.run_id.clone(),
             series_type: request.r#type(),
@@ -213,7 +213,7 @@ impl SeriesService for SeriesApi {
         request: Request<pb::DeleteStepsRequest>,
     ) -> RpcResult<pb::DeleteStepsResponse> {
         let (call, request) = self.server.start_call(request).await?;
-        audit_series(&request.run_id, request.key.as_ref());
+        audit_series(&request.run_id, request.key.as_ref(), request.steps);
         let steps = request.steps.ok_or_else(|| Error::field("steps", "is missing: give a range"))?;
         if convert::step_range(Some(&steps)).is_empty() {
             return Err(Error::field("steps", "selects no step: `stop` is after the last one").into());
@@ -231,8 +231,13 @@ impl SeriesService for SeriesApi {
     }
 }
 
-/// Says which series a call deletes.
-fn audit_series(run_id: &str, key: Option<&SeriesKey>) {
+/// Says which series a call deletes, or which steps of it.
+fn audit_series(run_id: &str, key: Option<&SeriesKey>, steps: Option<HalfOpen>) {
     let Some(SeriesKey { name, context }) = key else { return audit_resource(run_id) };
-    audit_resource(format_args!("{run_id} {name} {context}"));
+    let Some(HalfOpen { start, stop }) = steps else {
+        return audit_resource(format_args!("{run_id} {name} {context}"));
+    };
+    let shown = |end: Option<i64>| end.map_or_else(String::new, |end| end.to_string());
+    let steps = format!("{}..{}", shown(start), shown(stop));
+    audit_resource(format_args!("{run_id} {name} {context} steps {steps}"));
 }
