@@ -39,7 +39,12 @@ pub(super) async fn write(copy: &mut RunCopy<'_>, published: &mut PublishedRun) 
                 artifact.uri = name;
                 published.artifacts.push(artifact);
             }
-            None => missing.push(artifact.path),
+            None => {
+                if missing.is_empty() {
+                    super::check_not_deleted(copy).await?;
+                }
+                missing.push(artifact.path);
+            }
         }
     }
     if !missing.is_empty() {
