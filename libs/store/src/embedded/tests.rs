@@ -49,7 +49,7 @@ async fn rule_30_the_name_of_the_directory_is_synced() {
     let parent = tempfile::tempdir().unwrap();
     lossy_files::count_syncs(parent.path());
     open(&parent.path().join("store")).await.close().await.unwrap();
-    assert_eq!(lossy_files::counted_syncs(), 1);
+    assert!(lossy_files::counted_syncs() > 0);
 }
 
 /// Without one of these files, fjall would replace the rows with an empty keyspace.

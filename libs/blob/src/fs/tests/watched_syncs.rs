@@ -1,4 +1,4 @@
-//! Syncs of a directory and of everything in it, which a test sees and may hold, like those of a slow disk.
+//! Syncs of a directory and of everything in it. A test sees them, and may hold them as a slow disk would.
 //!
 //! This program replaces the two functions of the C library by which files are synced.
 

@@ -61,7 +61,7 @@ fn link_to(descriptor: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", descriptor.as_raw_fd())
 }
 
-/// Counts the syncs of a directory, without those of the files in it, until `counted_syncs`.
+/// Counts the syncs of a directory itself, but not the syncs of its files, until `counted_syncs`.
 pub(super) fn count_syncs(directory: &Path) {
     let before = COUNTED.lock().replace((directory.canonicalize().unwrap(), 0));
     assert!(before.is_none(), "one directory at a time");
