@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import uuid
 from urllib.parse import urlsplit
 
@@ -12,7 +11,7 @@ import pytest
 from conftest import GUARD_MS, INTERNET, elsewhere
 from matyan_client import Run
 from playwright.sync_api import expect
-from server import Server
+from server import Server, eventually
 
 
 @pytest.fixture
@@ -22,26 +21,17 @@ def closed(tmp_path):
     assert running.stop() == 0, running.said()
 
 
-def matyan(server, *words):
-    """Runs a command as the operator."""
-    operator = (server.directory / "data" / "operator-token").read_text().strip()
-    variables = {**os.environ, "MATYAN_BACKEND_URL": server.query, "MATYAN_TOKEN": operator}
-    program = [os.environ["MATYAN_BIN"], *words]
-    done = subprocess.run(program, env=variables, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
 def log_run(server, token, name):
-    """Logs a run that has ended."""
+    """Logs a run that has ended, and waits until it is stored."""
     query, ingest = (url.replace("://", f"://_:{token}@") for url in (server.query, server.ingest))
     run = Run(uuid.uuid4().hex, repo=query, frontier_url=ingest, experiment=name, capture_terminal_logs=False)
     run.close()
+    eventually(lambda: run.hash in server.matyan("runs", "ls", "--json"), "the run is stored")
 
 
 def test_a_reader_of_the_table_of_runs_signs_in_and_is_asked_again_when_the_token_is_revoked(closed, chromium):
-    matyan(closed, "access", "grant", "ana", "writer")
-    token = matyan(closed, "access", "token", "create", "ana")
+    closed.matyan("access", "grant", "ana", "writer")
+    token = closed.matyan("access", "token", "create", "ana")
     log_run(closed, token, "speech of ana")
     context = chromium.new_context(viewport={"width": 1400, "height": 900})
     context.set_default_timeout(GUARD_MS)
@@ -55,9 +45,9 @@ def test_a_reader_of_the_table_of_runs_signs_in_and_is_asked_again_when_the_toke
     page.wait_for_url(f"{closed.query}/runs")
     expect(page.get_by_text("speech of ana", exact=True).first).to_be_visible()
 
-    listed = matyan(closed, "access", "token", "ls", "--json").splitlines()
+    listed = closed.matyan("access", "token", "ls", "--json").splitlines()
     [revoked] = [one["id"] for one in map(json.loads, listed) if one["principal"] == "ana"]
-    matyan(closed, "access", "token", "revoke", revoked)
+    closed.matyan("access", "token", "revoke", revoked)
     # A server that has just started remembers no caller, so the test need not wait until it asks again.
     port = urlsplit(closed.query).port
     assert closed.stop() == 0, closed.said()

@@ -15,7 +15,7 @@ const MAX_BYTES: usize = 64 << 20;
 /// The store preallocates its journal. The zeros at the end of a file are not read.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// What all secrets begin with: tokens, sessions, links and states of a sign-in.
+/// The beginning of every secret. A letter for its kind follows: token, session, link, or state of a sign-in.
 const BEGINNING: &[u8] = b"mt";
 const KINDS: &[u8] = b"kslo";
 
@@ -82,7 +82,7 @@ fn secrets_in(bytes: &[u8]) -> Vec<usize> {
     memmem::find_iter(bytes, BEGINNING).filter(|at| is_secret(&bytes[at + BEGINNING.len()..])).collect()
 }
 
-/// Whether bytes begin like the rest of a secret: kind, `_`, random letters, `_` and checksum.
+/// Whether these bytes continue a secret after `mt`: kind, `_`, random letters, `_`, and the checksum of the letters.
 fn is_secret(rest: &[u8]) -> bool {
     let Some((kind, rest)) = rest.split_first_chunk::<2>() else { return false };
     let Some((random, rest)) = rest.split_first_chunk::<RANDOM_BYTES>() else { return false };
@@ -94,14 +94,7 @@ fn is_secret(rest: &[u8]) -> bool {
 
 /// CRC-32 in digits of base 62, from the most significant.
 fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
-    let mut crc = u32::MAX;
-    for byte in bytes {
-        crc ^= u32::from(*byte);
-        for _ in 0..8 {
-            crc = if crc & 1 == 1 { crc >> 1 ^ 0xEDB8_8320 } else { crc >> 1 };
-        }
-    }
-    let mut rest = !crc as usize;
+    let mut rest = crc32fast::hash(bytes) as usize;
     let mut digits = [b'0'; CHECKSUM_BYTES];
     for digit in digits.iter_mut().rev() {
         *digit = DIGITS[rest % DIGITS.len()];

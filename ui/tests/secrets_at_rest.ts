@@ -45,6 +45,14 @@ export function secretsInOutput(output: string): string[] {
   return found.map(({ place }) => place);
 }
 
+/** The result of reading a file; undefined if a running server has removed the file. */
+async function ifPresent<T>(read: Promise<T>): Promise<T | undefined> {
+  return read.catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined;
+    throw error;
+  });
+}
+
 /** The places of the files in a data directory that contain a secret. */
 export async function secretsInData(data: string): Promise<string[]> {
   const entries = await readdir(data, { recursive: true, withFileTypes: true });
@@ -54,7 +62,7 @@ export async function secretsInData(data: string): Promise<string[]> {
     // The file that is meant to contain a token.
     .filter(path => path !== join(data, 'operator-token'));
   const files = await Promise.all(
-    paths.map(async path => ({ path, size: (await stat(path)).size })),
+    paths.map(async path => ({ path, size: (await ifPresent(stat(path)))?.size ?? 0 })),
   );
   files.sort((a, b) => a.size - b.size);
   const found: string[] = [];
@@ -62,7 +70,8 @@ export async function secretsInData(data: string): Promise<string[]> {
   for (const { path, size } of files) {
     const length = Math.min(size, left);
     left -= length;
-    const file = await open(path);
+    const file = await ifPresent(open(path));
+    if (!file) continue;
     const { buffer, bytesRead } = await file.read({ buffer: Buffer.alloc(length), length });
     await file.close();
     found.push(...places(buffer.toString('latin1', 0, bytesRead), path).map(({ place }) => place));

@@ -81,6 +81,15 @@ class Server:
     def said(self) -> str:
         return (self.directory / "server.log").read_text()
 
+    def matyan(self, *words: str) -> str:
+        """Runs a command as the operator of a server with access control."""
+        operator = (self.directory / "data" / "operator-token").read_text().strip()
+        variables = {**os.environ, "MATYAN_BACKEND_URL": self.query, "MATYAN_TOKEN": operator}
+        program = [os.environ["MATYAN_BIN"], *words]
+        done = subprocess.run(program, env=variables, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(timeout=60)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import uuid
 from types import SimpleNamespace
 
@@ -25,24 +23,14 @@ OTHER = "vision"
 def closed(tmp_path_factory):
     running = Server(tmp_path_factory.mktemp("server")).start("--access", "on")
     for project in (PROJECT, OTHER):
-        matyan(running, "projects", "create", project)
+        running.matyan("projects", "create", project)
     yield running
     assert running.stop() == 0, running.said()
 
 
-def matyan(server, *words):
-    """Runs a command as the operator."""
-    operator = (server.directory / "data" / "operator-token").read_text().strip()
-    variables = {**os.environ, "MATYAN_BACKEND_URL": server.query, "MATYAN_TOKEN": operator}
-    program = [os.environ["MATYAN_BIN"], *words]
-    done = subprocess.run(program, env=variables, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
 def token(server, principal, role, project=PROJECT):
-    matyan(server, "access", "grant", principal, role, "--project", project)
-    return matyan(server, "access", "token", "create", principal, "--project", project)
+    server.matyan("access", "grant", principal, role, "--project", project)
+    return server.matyan("access", "token", "create", principal, "--project", project)
 
 
 def urls(server, password, project=PROJECT):
@@ -81,10 +69,10 @@ def test_a_writer_needs_nothing_but_a_url(closed, tmp_path):
 
 def wrong_passwords(server):
     revoked = token(server, "bo", "writer")
-    listed = matyan(server, "access", "token", "ls", "--project", PROJECT, "--json").splitlines()
+    listed = server.matyan("access", "token", "ls", "--project", PROJECT, "--json").splitlines()
     [its_id] = [one["id"] for one in map(json.loads, listed) if one["principal"] == "bo"]
-    matyan(server, "access", "token", "revoke", its_id, "--project", PROJECT)
-    unknown = matyan(server, "access", "token", "generate")
+    server.matyan("access", "token", "revoke", its_id, "--project", PROJECT)
+    unknown = server.matyan("access", "token", "generate")
     return {"revoked": revoked, "unknown": unknown, "mistyped": unknown[:-1], "of another system": "secret"}
 
 
