@@ -311,8 +311,8 @@ ifndef BUILT
 	@$(MAKE) --no-print-directory $(SDK_PACKAGES)/built
 endif
 
-# Downloads and installs the tools of the suites. `make lint` installs its own.
-downloads: kafka clouds chromium $(NEXTEST) $(MATURIN) $(PEERS_STAMP) $(MLFLOW_ENV) $(OPTUNA_ENV) $(UI_DIR) $(PYODIDE) $(OIDC_PROVIDER)
+# Downloads and installs the tools of the suites.
+downloads: kafka clouds chromium $(LIBCLANG) $(NEXTEST) $(MATURIN) $(PEERS_STAMP) $(MLFLOW_ENV) $(OPTUNA_ENV) $(UI_DIR) $(PYODIDE) $(OIDC_PROVIDER)
 
 # Without Chromium the tests in the browser are skipped, with a message; REQUIRE=browser makes that a
 # failure.

@@ -9,7 +9,7 @@ that failed because others delayed it says little about a change. Tests that pas
 
 A stage is a target of the Makefile. The web UI is built first, because checks and builds need it. Then two
 chains of stages run at the same time: the build, and the checks before the downloads. If one chain
-fails, the other is completed, and nothing else starts. After them, the suites start in the order
+fails, the other is completed, and nothing else starts, not even the lints. After them, the suites start in the order
 of their list, and all of them run, even if one fails. The lints are one of them: they need the build
 scripts and macros of the build, which would otherwise be built twice. Up to three stages run at the same
 time. Most suites wait more than they compute: for brokers, servers, browsers and clocks.
@@ -44,15 +44,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PREPARATION = [["build"], ["check", "downloads"]]
-# The slowest first, so that none of them runs alone at the end. The lints lock the directory of the build,
-# which `ui-test` and `system` do not need.
+# Slow suites first, so that none of them runs alone at the end. The lints lock the directory of the build:
+# while they run, the suites that do not need it.
 SUITES = [
     "lint",
     "ui-test",
     "system",
+    "browser",
     "unit",
     "brokers",
-    "browser",
     "mlflow",
     "wandb",
     "sdk",
