@@ -208,7 +208,7 @@ mod tests {
     use super::*;
     use crate::methods;
 
-    /// Methods of readers that answer with a stream, and need no permit beside that of their request.
+    /// Streaming methods of readers that need only the permit of their request.
     const NO_SEARCHES: [&str; 24] = [
         // They wait for changes.
         "/matyan.live.v1.LiveService/Subscribe",
@@ -223,7 +223,7 @@ mod tests {
         "/matyan.objects.v1.ObjectService/Step",
         "/matyan.runs.v1.RunService/BatchGet",
         "/matyan.series.v1.SeriesService/List",
-        // They read what people have made.
+        // They list what people have made, or the runs that people have put into one list.
         "/matyan.apps.v1.AppService/List",
         "/matyan.dashboards.v1.DashboardService/List",
         "/matyan.documents.v1.DocumentService/List",

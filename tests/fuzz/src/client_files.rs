@@ -79,7 +79,7 @@ const NESTING: u32 = 8;
 pub(crate) fn protobuf_message(bytes: &[u8]) {
     read_fields(Bytes::copy_from_slice(bytes), NESTING);
     let Ok(entry) = LogEntry::decode(bytes) else { return };
-    // Encoded anew, it has each field once, and no groups, which no tracker writes.
+    // A message that is encoded again has each field once and no groups, which no tracker writes.
     let fields = FieldsByNumber::parse(entry.encode_to_vec().into()).expect("an encoded message can be read");
     assert_eq!(fields.text(RUN_ID), entry.run_id);
     assert_eq!(fields.content(PRODUCER_ID), entry.producer_id);
