@@ -88,7 +88,7 @@ help: ## Show this list
 QUICK_ENV := MAKEFLAGS=STATIC_LIBS=lib/libjemalloc_pic.a
 
 up: ui-embedded ## Build and start everything in one process; data in ./data (DATA_DIR=…, ARGS=… for more flags)
-	@echo 'Building Matyan (about 6 minutes the first time, on two idle cores)'
+	@echo 'Building Matyan (6 to 13 minutes the first time, on two cores)'
 	$(QUICK_ENV) cargo build --profile quick -p matyan --no-default-features --features protocols
 	exec $(QUICK_BIN) up --data-dir $(DATA_DIR) $(ARGS)
 

@@ -56,6 +56,11 @@ struct Migration {
     #[n(5)]
     #[cbor(default)]
     is_retry: bool,
+    /// This round has met a project that could not be read, and may have passed it. The project counts as damaged
+    /// even if it is repaired before the round ends.
+    #[n(6)]
+    #[cbor(default)]
+    has_met_unreadable: bool,
 }
 
 /// State of a migration after a step.
@@ -142,6 +147,7 @@ pub async fn format_migrate(transaction: &mut Transaction) -> Result<MigrationSt
     let next =
         migrate_documents(transaction, Project(at.project), RunNumber(at.number), &mut damaged).await?;
     let mut lacks_projects = at.lacks_projects;
+    let mut has_met_unreadable = at.has_met_unreadable;
     let next = match next {
         Some(number) => Some((at.project, number.0)),
         None => {
@@ -149,10 +155,11 @@ pub async fn format_migrate(transaction: &mut Transaction) -> Result<MigrationSt
             let active = projects.iter().filter(|listed| listed.is_active());
             let numbers = active.map(|listed| listed.project.number.0);
             let later = numbers.filter(|number| *number > at.project).min();
+            has_met_unreadable |= unreadable > 0;
             if later.is_none() {
                 // A damaged project counts like a damaged run: the migration is not done.
-                damaged += unreadable;
-                lacks_projects = unreadable > 0;
+                damaged += unreadable.max(u64::from(has_met_unreadable));
+                lacks_projects = has_met_unreadable;
             }
             later.map(|project| (project, 0))
         }
@@ -164,6 +171,7 @@ pub async fn format_migrate(transaction: &mut Transaction) -> Result<MigrationSt
             damaged,
             lacks_projects,
             is_retry: at.is_retry,
+            has_met_unreadable,
             ..Migration::default()
         },
         None if damaged == 0 => {

@@ -232,6 +232,30 @@ async fn rule_131_runs_of_a_damaged_project_are_not_taken_for_listed() {
 }
 
 #[tokio::test]
+async fn rule_131_a_project_that_is_repaired_after_the_migration_has_passed_it_is_migrated() {
+    const RUNS: u64 = 3;
+    let store = old_store(RUNS).await;
+    let info = ProjectInfo::default();
+    store.run(async |transaction| project_create(transaction, "third", &info, 6, 9).await).await.unwrap();
+    format_open(&*store).await.unwrap();
+    let other = keys::project_by_name("other");
+    let row = store.snapshot().await.unwrap().get(&other).await.unwrap().unwrap();
+    let mut batch = Batch::default();
+    batch.set(other.clone(), vec![0xff]);
+    store.commit(batch).await.unwrap();
+    assert_eq!(migrate(&store).await, MigrationState::Running, "the migration is in the third project now");
+    let mut batch = Batch::default();
+    batch.set(other, row);
+    store.commit(batch).await.unwrap();
+    assert_eq!(migrate(&store).await, MigrationState::Waiting { damaged: 1 });
+    assert!(!format_has_every_run(&*store.snapshot().await.unwrap()).await.unwrap());
+    store.run(async |transaction| format_retry(transaction).await).await.unwrap();
+    while migrate(&store).await != MigrationState::Done {}
+    assert_eq!(listed(&store, Project(1)).await, Vec::from_iter(0..RUNS));
+    assert_eq!(old_rows(&store, RUNS).await, 0);
+}
+
+#[tokio::test]
 async fn rule_44_a_run_that_is_deleted_during_a_step_leaves_no_row() {
     let store = old_store(3).await;
     format_open(&*store).await.unwrap();
