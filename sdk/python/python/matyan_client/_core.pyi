@@ -22,11 +22,15 @@ __all__ = [
     "Run",
     "SeriesColumns",
     "SpoolInfo",
+    "Tensor",
+    "TensorError",
     "TrackedSeries",
     "UnpackedArchive",
     "begin_login",
     "encode_media",
     "end_logins",
+    "equal_bins",
+    "histogram_bins",
     "is_login_allowed",
     "keep_login",
     "leveldb_records",
@@ -45,6 +49,8 @@ OUTAGE_NOTICE: str
 _Call: TypeAlias = tuple[str, str, list[tuple[str, str]], str | None]
 
 _Number = TypeVar("_Number", int, float)
+
+_Bin: TypeAlias = tuple[float, float, float]
 
 _SeriesName: TypeAlias = tuple[str, Any, str]
 
@@ -303,6 +309,19 @@ class ProtobufMessage:
     def singles(self, number: int) -> list[float]: ...
     def integers(self, number: int) -> list[int]: ...
 
+class TensorError(ValueError): ...
+
+@final
+class Tensor:
+    def __new__(cls, data: bytes) -> Self: ...
+    @property
+    def numbers(self) -> list[float]: ...
+    @property
+    def texts(self) -> list[bytes] | None: ...
+    def bins(self) -> list[_Bin] | None: ...
+
+def histogram_bins(data: bytes) -> list[_Bin]: ...
+def equal_bins(bins: Sequence[_Bin]) -> tuple[list[float], tuple[float, float]] | None: ...
 def tensorflow_records(path: Path, report: Callable[[str], object]) -> FramedRecords: ...
 def leveldb_records(path: Path, report: Callable[[str], object]) -> FramedRecords: ...
 def encode_media(media: Any) -> bytes: ...
