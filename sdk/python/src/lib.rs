@@ -65,7 +65,7 @@ mod _core {
 
     #[pymodule_export]
     use crate::{
-        archive::{Archive, ArchivedItems, UnpackedArchive},
+        archive::{Archive, ArchivedItems, UnpackedArchive, context_number, run_folder, singular_dtype},
         backend::Backend,
         columns::{Column, Series},
         event_values::{Tensor, equal_bins, histogram_bins},
