@@ -8,7 +8,6 @@
 //! it is durable, and its step makes a repetition harmless.
 
 mod batch;
-mod distribution;
 mod error;
 mod file_part;
 mod follower;
@@ -22,7 +21,6 @@ mod records;
 mod run;
 mod scan;
 mod settings;
-mod tensor;
 mod values;
 
 #[cfg(feature = "fuzzing")]

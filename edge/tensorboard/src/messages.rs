@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use matyan_tfrecord::{Histogram, TensorProto};
+
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Event {
     /// Seconds since the Unix epoch.
@@ -72,62 +74,6 @@ pub(crate) struct Audio {
     pub(crate) sample_rate: f32,
     #[prost(bytes = "vec", tag = "4")]
     pub(crate) content: Vec<u8>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct Histogram {
-    #[prost(double, tag = "1")]
-    pub(crate) min: f64,
-    #[prost(double, tag = "2")]
-    pub(crate) max: f64,
-    /// The upper bounds of the bins. The last bound may be the largest float.
-    #[prost(double, repeated, tag = "6")]
-    pub(crate) limits: Vec<f64>,
-    #[prost(double, repeated, tag = "7")]
-    pub(crate) weights: Vec<f64>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct TensorProto {
-    #[prost(int32, tag = "1")]
-    pub(crate) element_type: i32,
-    #[prost(message, optional, tag = "2")]
-    pub(crate) shape: Option<Shape>,
-    /// The elements in memory order, instead of one of the lists.
-    #[prost(bytes = "vec", tag = "4")]
-    pub(crate) content: Vec<u8>,
-    #[prost(float, repeated, tag = "5")]
-    pub(crate) floats: Vec<f32>,
-    #[prost(double, repeated, tag = "6")]
-    pub(crate) doubles: Vec<f64>,
-    /// All signed integers of at most 32 bits, and unsigned integers of at most 16 bits.
-    #[prost(int32, repeated, tag = "7")]
-    pub(crate) small_integers: Vec<i32>,
-    #[prost(bytes = "vec", repeated, tag = "8")]
-    pub(crate) texts: Vec<Vec<u8>>,
-    #[prost(int64, repeated, tag = "10")]
-    pub(crate) integers: Vec<i64>,
-    #[prost(bool, repeated, tag = "11")]
-    pub(crate) flags: Vec<bool>,
-    /// The bits of floats of 16 bits.
-    #[prost(int32, repeated, tag = "13")]
-    pub(crate) half_bits: Vec<i32>,
-    #[prost(uint32, repeated, tag = "16")]
-    pub(crate) unsigned_32: Vec<u32>,
-    #[prost(uint64, repeated, tag = "17")]
-    pub(crate) unsigned_64: Vec<u64>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct Shape {
-    #[prost(message, repeated, tag = "2")]
-    pub(crate) dimensions: Vec<Dimension>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct Dimension {
-    #[prost(int64, tag = "1")]
-    pub(crate) size: i64,
 }
 
 /// The content of the plugin of hyperparameters.

@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 
 use matyan_proto::{ABSENT, limits};
+use matyan_tfrecord::{Bin, Distribution, Elements, TensorProto};
 use matyan_value::{Map, Value};
 use prost::Message;
 
 use crate::{
-    distribution::{Bin, bins, distribution},
     hparams::{SessionOutcome, nested_params, session_outcome},
-    messages::{self, Event, Hparams, SummaryValue, TensorProto},
+    messages::{self, Event, Hparams, SummaryValue},
     plugins::{Plugin, Plugins},
-    tensor::{Elements, elements, shape},
 };
 
 /// Bytes of a text that are kept.
@@ -110,7 +109,7 @@ impl Reading {
             let size = (image.width.into(), image.height.into());
             self.add_object(place, "image", vec![image_part(image.content, size)]);
         } else if let Some(histogram) = value.histogram {
-            self.add_bins(place, &bins(&histogram));
+            self.add_bins(place, &histogram.bins());
         } else if let Some(audio) = value.audio {
             self.add_object(place, "audio", vec![audio_of_file(audio)]);
         } else if let Some(tensor) = value.tensor {
@@ -138,12 +137,13 @@ impl Reading {
     }
 
     fn add_bins(&mut self, place: &Place<'_>, bins: &[Bin]) {
-        match distribution(bins) {
-            Some(Value::Map(value)) => {
-                self.add_object(place, "distribution", vec![ObjectPart { value, file: None }]);
+        match Distribution::of_bins(bins) {
+            Some(distribution) => {
+                self.add_object(place, "distribution", vec![distribution_part(distribution)]);
             }
-            _ if bins.is_empty() => {}
-            _ => self.leave_out("histograms with numbers that are not finite"),
+            // A histogram without samples.
+            None if bins.is_empty() => {}
+            None => self.leave_out("histograms with numbers that are not finite"),
         }
     }
 
@@ -151,24 +151,19 @@ impl Reading {
         if plugin == Some(Plugin::Hidden) {
             return;
         }
-        let shape = shape(&tensor);
-        let numbers = match elements(tensor) {
+        let sizes = tensor.sizes();
+        let numbers = match tensor.elements() {
             Ok(Elements::Texts(texts)) => return self.add_texts(place, plugin, texts),
             Ok(Elements::Numbers(numbers)) => numbers,
             Err(problem) => return self.leave_out(problem.to_string()),
         };
-        match (plugin, &*numbers) {
-            (_, [number]) => self.add_point(place, *number),
-            // Rows of a lower bound, an upper bound and a weight.
-            (Some(Plugin::Histograms), numbers) if shape.last() == Some(&3) => {
-                let (rows, _) = numbers.as_chunks::<3>();
-                let bins =
-                    rows.iter().map(|[low, high, weight]| Bin { low: *low, high: *high, weight: *weight });
-                self.add_bins(place, &bins.collect::<Vec<_>>());
-            }
-            // A histogram without samples.
-            (Some(Plugin::Histograms), []) => {}
-            _ => self.leave_out("tensors with several elements"),
+        if let [number] = *numbers {
+            return self.add_point(place, number);
+        }
+        let is_histogram = plugin == Some(Plugin::Histograms);
+        match is_histogram.then(|| Bin::of_rows(&sizes, &numbers)).flatten() {
+            Some(bins) => self.add_bins(place, &bins),
+            None => self.leave_out("tensors with several elements"),
         }
     }
 
@@ -238,6 +233,18 @@ fn fitting_text(mut text: String) -> String {
 fn fitting_caption(text: String) -> Value {
     let end = (0..=limits::NAME_BYTES.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
     Value::Text(text[..end.unwrap_or_default()].to_owned())
+}
+
+fn distribution_part(distribution: Distribution) -> ObjectPart {
+    let Distribution { low, high, weights } = distribution;
+    let count = i64::try_from(weights.len()).unwrap_or(i64::MAX);
+    let numbers = |numbers: Vec<f64>| Value::List(numbers.into_iter().map(Value::Float).collect());
+    let value = Map::from([
+        ("bin_count".to_owned(), Value::Integer(count)),
+        ("data".to_owned(), numbers(weights)),
+        ("range".to_owned(), numbers(vec![low, high])),
+    ]);
+    ObjectPart { value, file: None }
 }
 
 fn image_part(content: Vec<u8>, (width, height): (i64, i64)) -> ObjectPart {

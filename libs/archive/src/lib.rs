@@ -90,7 +90,7 @@ pub(crate) fn file_error(path: &Path) -> impl Fn(io::Error) -> Error + '_ {
 }
 
 /// Returns the name of a run's folder below `runs`.
-pub(crate) fn run_folder(run_id: &str) -> String {
+pub fn run_folder(run_id: &str) -> String {
     let is_plain = !run_id.is_empty()
         && run_id.len() <= 200
         // A leading `~` marks a digest, and a leading dot includes `.` and `..`.

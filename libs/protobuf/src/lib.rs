@@ -107,33 +107,6 @@ impl FieldsByNumber {
         })
     }
 
-    /// Returns repeated doubles, packed or not.
-    pub fn doubles(&self, number: u64) -> Result<Vec<f64>> {
-        self.fixed(number, f64::from_le_bytes)
-    }
-
-    /// Returns repeated floats of 32 bits, packed or not.
-    pub fn singles(&self, number: u64) -> Result<Vec<f64>> {
-        self.fixed(number, |bytes| f64::from(f32::from_le_bytes(bytes)))
-    }
-
-    /// Returns repeated varints, packed or not, as signed numbers.
-    pub fn integers(&self, number: u64) -> Result<Vec<i64>> {
-        let mut integers = Vec::new();
-        for value in self.values(number) {
-            match value {
-                FieldValue::Varint(varint) => integers.push(varint.cast_signed()),
-                FieldValue::Bytes(packed) => {
-                    let mut rest = packed.clone();
-                    while !rest.is_empty() {
-                        integers.push(varint(&mut rest)?.cast_signed());
-                    }
-                }
-            }
-        }
-        Ok(integers)
-    }
-
     fn values(&self, number: u64) -> &[FieldValue] {
         self.0.get(&number).map_or(&[], Vec::as_slice)
     }
@@ -144,19 +117,6 @@ impl FieldsByNumber {
             Some(FieldValue::Bytes(bytes)) => Some(bytes),
             _ => None,
         }
-    }
-
-    /// Returns the numbers of a repeated field, packed or not.
-    fn fixed<const N: usize>(&self, number: u64, convert: fn([u8; N]) -> f64) -> Result<Vec<f64>> {
-        let mut numbers = Vec::new();
-        for bytes in self.contents(number) {
-            let (elements, rest) = bytes.as_chunks::<N>();
-            if !rest.is_empty() {
-                return Err(Error::Truncated);
-            }
-            numbers.extend(elements.iter().map(|element| convert(*element)));
-        }
-        Ok(numbers)
     }
 }
 
@@ -189,7 +149,6 @@ mod tests {
     fn the_last_value_of_a_field_counts() {
         let message = parse(&[0x08, 1, 0x08, 2, 0x12, 1, b'x', 0x12, 0]).unwrap();
         assert_eq!((message.integer(1), message.content(2), message.content(3)), (2, &[][..], &[][..]));
-        assert_eq!(message.integers(1).unwrap(), [1, 2]);
         assert!(message.contains(2) && !message.contains(3));
     }
 
@@ -205,6 +164,5 @@ mod tests {
         ] {
             assert_eq!(parse(bytes).unwrap_err(), error, "{bytes:?}");
         }
-        assert_eq!(parse(&[0x0a, 3, 0, 0, 0]).unwrap().doubles(1), Err(Error::Truncated));
     }
 }

@@ -8,6 +8,15 @@
 //! | 4 | checksum of the length |
 //! | n | content |
 //! | 4 | checksum of the content |
+//!
+//! Records of TensorBoard are events. Of their content, the crate reads the values that are not plain already: tensors,
+//! and histograms as distributions.
+
+mod histogram;
+mod tensor;
+
+pub use histogram::{Bin, Distribution, Histogram};
+pub use tensor::{Dimension, Elements, Shape, TensorProblem, TensorProto};
 
 /// Bytes of a checksum.
 pub const CHECKSUM_BYTES: usize = 4;

@@ -13,6 +13,7 @@ mod convert;
 #[cfg(unix)]
 mod descriptors;
 mod errors;
+mod event_values;
 mod framed_records;
 mod health;
 mod interruption;
@@ -50,22 +51,24 @@ fn prepare_for_forks(py: Python<'_>) -> PyResult<()> {
 mod _core {
     use pyo3::prelude::*;
 
-    use crate::protobuf_message::ProtobufError;
+    use crate::{event_values::TensorError, protobuf_message::ProtobufError};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
         module.add("ABSENT", matyan_proto::ABSENT)?;
         module.add("ProtobufError", py.get_type::<ProtobufError>())?;
+        module.add("TensorError", py.get_type::<TensorError>())?;
         module.add("OUTAGE_NOTICE", matyan_sdk::OUTAGE_NOTICE)?;
         crate::prepare_for_forks(py)
     }
 
     #[pymodule_export]
     use crate::{
-        archive::{Archive, ArchivedItems, UnpackedArchive},
+        archive::{Archive, ArchivedItems, UnpackedArchive, context_number, run_folder, singular_dtype},
         backend::Backend,
         columns::{Column, Series},
+        event_values::{Tensor, equal_bins, histogram_bins},
         framed_records::{FramedRecords, leveldb_records, tensorflow_records},
         health::Health,
         line_cutter::LineCutter,

@@ -61,21 +61,6 @@ impl ProtobufMessage {
     fn contents<'py>(&self, py: Python<'py>, number: u64) -> Vec<Bound<'py, PyBytes>> {
         self.0.contents(number).map(|bytes| PyBytes::new(py, bytes)).collect()
     }
-
-    /// Returns repeated doubles, packed or not.
-    fn doubles(&self, number: u64) -> PyResult<Vec<f64>> {
-        self.0.doubles(number).map_err(raised)
-    }
-
-    /// Returns repeated floats of 32 bits, packed or not.
-    fn singles(&self, number: u64) -> PyResult<Vec<f64>> {
-        self.0.singles(number).map_err(raised)
-    }
-
-    /// Returns repeated varints, packed or not, as signed numbers.
-    fn integers(&self, number: u64) -> PyResult<Vec<i64>> {
-        self.0.integers(number).map_err(raised)
-    }
 }
 
 fn raised(error: Error) -> PyErr {

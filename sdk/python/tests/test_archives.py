@@ -1,6 +1,7 @@
 """Archives: backup, restore, conversion, and what the server's own commands make of them."""
 
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -23,7 +24,8 @@ from matyan_client import (
     cli,
     restore,
 )
-from matyan_client.archives import ArchiveWriter, layout, open_archive
+from matyan_client._core import context_number, run_folder, singular_dtype
+from matyan_client.archives import ArchiveWriter, open_archive
 from matyan_client.archives.reading import archived_runs
 from matyan_client.convert.tensorboard import convert_tensorboard
 from matyan_client.importing import SourceError
@@ -376,15 +378,27 @@ def test_a_run_of_an_archive_is_the_run_of_its_folder(tmp_path, capsys):
 def test_a_run_has_the_folder_that_the_server_gives_it():
     # Only control characters are left out, not all that cannot be printed.
     for plain in ("3fd1c0", "a b", "ü", "run.1", "a\u00a0b", "a\u200db"):
-        assert layout.run_folder(plain) == plain
+        assert run_folder(plain) == plain
     for odd in ("", ".", "..", "../x", "a/b", "a\\b", "~x", "\n", "\u0085", "x" * 201):
-        assert layout.run_folder(odd) == layout.digest_name(odd)
+        assert run_folder(odd) == "~" + hashlib.sha256(odd.encode()).hexdigest()
 
 
-@pytest.mark.parametrize("listed", ["~x", layout.run_folder("~x")])
+def test_contexts_have_the_numbers_that_clients_know():
+    assert context_number({}) == 0
+    context = {"ü": None, "subset": "val", "fold": [1, 2.5]}
+    canonical = json.dumps(context, sort_keys=True, separators=(",", ":"))
+    assert context_number(context) == int(hashlib.sha256(canonical.encode()).hexdigest()[:8], 16)
+
+
+def test_types_of_objects_have_several_names():
+    for name, dtype in (("images", "image"), ("point_clouds", "point_cloud"), ("class", "class")):
+        assert singular_dtype(name) == dtype
+
+
+@pytest.mark.parametrize("listed", ["~x", run_folder("~x")])
 def test_an_archive_lists_hashes_or_folders(tmp_path, listed):
     archive = plain_archive(tmp_path / "archive", {"hash": "~x"})
-    (archive / "runs" / "r").rename(archive / "runs" / layout.run_folder("~x"))
+    (archive / "runs" / "r").rename(archive / "runs" / run_folder("~x"))
     manifest = {"format_version": 1, "run_hashes": [listed]}
     (archive / "manifest.json").write_text(json.dumps(manifest))
     with open_archive(archive) as root:

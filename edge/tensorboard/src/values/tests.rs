@@ -1,7 +1,7 @@
+use matyan_tfrecord::{Dimension, Histogram, Shape};
+
 use super::*;
-use crate::messages::{
-    Dimension, Histogram, Image, Metadata, PluginData, SessionEnd, SessionStart, Shape, Summary,
-};
+use crate::messages::{Image, Metadata, PluginData, SessionEnd, SessionStart, Summary};
 
 const STRING: i32 = 7;
 const FLOAT: i32 = 1;
@@ -82,7 +82,15 @@ fn media_of_old_writers_are_objects() {
     ]);
     assert_eq!(text_of(&reading.objects[0].parts[0], "format"), "jpeg");
     assert_eq!(reading.objects[1].parts[0].value.get("rate"), Some(&Value::Integer(8_000)));
-    assert_eq!(reading.objects[2].dtype, "distribution");
+    let histogram = &reading.objects[2];
+    assert_eq!(histogram.dtype, "distribution");
+    let floats = |numbers: &[f64]| Value::List(numbers.iter().copied().map(Value::Float).collect());
+    let expected = Map::from([
+        ("bin_count".to_owned(), Value::Integer(2)),
+        ("data".to_owned(), floats(&[1.0, 2.0])),
+        ("range".to_owned(), floats(&[0.0, 2.0])),
+    ]);
+    assert_eq!(histogram.parts[0].value, expected);
 }
 
 #[test]

@@ -12,8 +12,16 @@ import pytest
 from imported import FIXTURES, import_source, last_of_each_step, objects, points, run_import
 
 from matyan_client import Repo, Run, cli
-from matyan_client._core import ProtobufError, ProtobufMessage, tensorflow_records
-from matyan_client.importing import histograms, tensors
+from matyan_client._core import (
+    ProtobufError,
+    ProtobufMessage,
+    Tensor,
+    TensorError,
+    histogram_bins,
+    tensorflow_records,
+)
+from matyan_client.importing import histograms, tensorboard
+from matyan_client.importing.model import RunFacts
 
 LOGS = FIXTURES / "tensorboard" / "logs"
 EXPECTED = json.loads((FIXTURES / "tensorboard" / "expected.json").read_text())
@@ -212,6 +220,8 @@ def test_bins_of_any_width_keep_their_weight():
     assert sum(uneven.weights[:16]) == pytest.approx(4)
     single = histograms.distribution([(2.0, 2.0, 3.0)])
     assert (single.range, single.weights) == ((1.5, 2.5), [3.0])
+    assert histograms.distribution([]) is None
+    assert histograms.distribution([(0.0, float("inf"), 1.0)]) is None
 
 
 def test_errors_are_shown_without_a_traceback(tmp_path, capsys):
@@ -236,24 +246,69 @@ def test_logs_of_the_real_packages(shared_server, tmp_path, capsys):
         }
 
 
+def field(number, content):
+    """Returns a field of a message whose content is short."""
+    assert len(content) < 128
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
 def tensor(sides):
     """Returns a tensor of floats with one element, which stands for all of them."""
-    shape = b"".join(b"\x12" + bytes([len(side) + 1]) + b"\x08" + side for side in sides)
-    return ProtobufMessage(
-        b"\x08\x01\x12" + bytes([len(shape)]) + shape + b"\x2a\x04" + struct.pack("<f", 0.5)
-    )
+    shape = b"".join(field(2, b"\x08" + side) for side in sides)
+    return b"\x08\x01" + field(2, shape) + field(5, struct.pack("<f", 0.5))
+
+
+# 2^20 and 2^20.
+LARGE = tensor([b"\x80\x80\x40", b"\x80\x80\x40"])
 
 
 def test_the_shape_of_a_tensor_is_not_trusted():
-    assert tensors.decoded(tensor([b"\x02", b"\x03"])).numbers == [0.5] * 6
-    # 2^20 and 2^20.
-    with pytest.raises(ProtobufError, match="more than 16000000 elements"):
-        tensors.decoded(tensor([b"\x80\x80\x40", b"\x80\x80\x40"]))
+    assert Tensor(tensor([b"\x02", b"\x03"])).numbers == [0.5] * 6
+    assert len(Tensor(tensor([b"\x80\x80\x40"])).numbers) == 1 << 20
+    with pytest.raises(TensorError, match="more than a million elements"):
+        Tensor(LARGE)
+
+
+def test_elements_are_numbers_or_texts():
+    texts = Tensor(b"\x08\x07" + field(8, b"a") + field(8, b"\xff"))
+    assert (texts.texts, texts.numbers, texts.bins()) == ([b"a", b"\xff"], [], [])
+    rows = struct.pack("<6d", 0, 1, 5, 1, 2, 6)
+    histogram = Tensor(
+        b"\x08\x02" + field(2, field(2, b"\x08\x02") + field(2, b"\x08\x03")) + field(4, rows)
+    )
+    assert histogram.texts is None
+    assert histogram.bins() == [(0.0, 1.0, 5.0), (1.0, 2.0, 6.0)]
+    assert Tensor(b"\x08\x02" + field(4, rows)).bins() is None
+    # The type of complex numbers.
+    with pytest.raises(TensorError, match="neither real numbers nor texts"):
+        Tensor(b"\x08\x08")
+    for reader in (Tensor, histogram_bins):
+        with pytest.raises(ProtobufError):
+            reader(b"\x0a")
+
+
+def test_a_value_that_cannot_be_stored_costs_only_itself():
+    # The largest sample and the only bound of a bin.
+    nan = struct.pack("<d", float("nan"))
+    histogram = b"\x11" + nan + field(6, nan) + field(7, struct.pack("<d", 1.0))
+    values = [
+        field(1, b"large") + field(8, LARGE),
+        field(1, b"nan") + field(5, histogram),
+        field(1, b"loss") + b"\x15" + struct.pack("<f", 0.5),
+    ]
+    event = ProtobufMessage(field(5, b"".join(field(1, value) for value in values)))
+    facts = RunFacts()
+    reader = tensorboard._RunReader([], facts)
+    (points,) = [*reader._event(event), *reader.items()]
+    assert (points.name, list(points.values)) == ("loss", [0.5])
+    assert facts.notes == [
+        "left out: 1 value of histograms with numbers that are not finite",
+        "left out: 1 value of tensors of more than a million elements",
+    ]
 
 
 def test_numbers_of_16_bits_may_be_written_as_any_integers():
     # 0x3c00, 0x13c00, and the negative number with the same lowest bits.
     integers = b"\x80\x78" + b"\x80\xf8\x04" + b"\x80\xf8\xfc" + b"\xff" * 6 + b"\x01"
     for kind, number in ((19, 1.0), (14, 0.0078125)):
-        packed = b"\x08" + bytes([kind]) + b"\x6a" + bytes([len(integers)]) + integers
-        assert tensors.decoded(ProtobufMessage(packed)).numbers == [number] * 3
+        assert Tensor(b"\x08" + bytes([kind]) + field(13, integers)).numbers == [number] * 3

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from matyan_client._console import counted
-from matyan_client._core import ABSENT, Archive, UnpackedArchive
+from matyan_client._core import ABSENT, Archive, UnpackedArchive, run_folder
 from matyan_client.importing.model import (
     Artifact,
     ImportedRun,
@@ -77,7 +77,7 @@ def entities(root: Path) -> Iterator[dict[str, Any]]:
 def _run(archive: Archive, folder: Path, experiments: dict[Any, Any], blobs: bool) -> ImportedRun:
     described = _object(folder / "run.json")
     run_hash = described.get("hash") or folder.name
-    if layout.run_folder(run_hash) != folder.name:
+    if run_folder(run_hash) != folder.name:
         raise SourceError(f"run.json describes the run {run_hash!r}, not that of its folder")
     params = _object(folder / "attrs.json")
     artifacts = params.pop("__blobs__", None) or {}

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from matyan_client._core import singular_dtype
 from matyan_client._stored_objects import stored_steps
 from matyan_client.importing.model import (
     CHUNK_POINTS,
@@ -119,7 +120,7 @@ def _points(series: Any) -> Iterator[Points]:
 
 
 def _objects(http: HttpTransport, run_hash: str, kind: str, name: str) -> Iterator[TrackedObject]:
-    dtype = layout.singular(kind)
+    dtype = singular_dtype(kind)
     for found in stored_steps(http, run_hash, kind, name):
         objects = [
             layout.StoredObject({"type": dtype, **described}, file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import hashlib
 import io
 import json
 import shutil
@@ -13,6 +14,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
 from matyan_client import _tracked_objects
+from matyan_client._core import context_number, run_folder
 from matyan_client.importing.model import (
     NO_EPOCH,
     Artifact,
@@ -58,7 +60,7 @@ class ArchiveWriter:
 
     def add_run(self, run: ImportedRun) -> None:
         """Writes a run with all of its data."""
-        folder = self.path / layout.RUNS / layout.run_folder(run.run_hash)
+        folder = self.path / layout.RUNS / run_folder(run.run_hash)
         folder.mkdir()
         self._hashes.append(run.run_hash)
         with (folder / layout.SEQUENCES).open("w", encoding="utf-8") as sequences:
@@ -230,7 +232,7 @@ class _RunWriter:
         epoch: int | None = None,
         time: float | None = None,
     ) -> None:
-        number = layout.context_number(context)
+        number = context_number(context)
         while self._contexts.setdefault(number, context) != context:
             number += 1
         name, dtype = trace
@@ -284,7 +286,7 @@ class _BlobFolder:
             self._files.add(folded)
             self._folders |= above
             return path
-        return layout.digest_name(path)
+        return "~" + hashlib.sha256(path.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _is_file_name(part: str) -> bool:

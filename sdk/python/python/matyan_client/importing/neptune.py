@@ -19,7 +19,7 @@ from typing import Any
 from matyan_client._console import counted
 from matyan_client.objects import Image, Text
 
-from .histograms import distribution
+from .histograms import NOT_FINITE, Bin, distribution
 from .model import (
     Artifact,
     ImportedRun,
@@ -113,7 +113,12 @@ def _items(parts: list[Path], attached: _AttachedFiles, facts: RunFacts) -> Iter
         elif kind == "string_series":
             yield TrackedObject(Text(row["string_value"]), path, step, time=seconds)
         elif kind == "histogram_series" and row["histogram_value"]:
-            yield from _histogram(path, row["histogram_value"], (step, seconds))
+            bins = _bins(row["histogram_value"])
+            whole = distribution(bins)
+            if whole is not None:
+                yield TrackedObject(whole, path, step, time=seconds)
+            elif bins:
+                skipped["value", f"of {NOT_FINITE}"] += 1
         elif kind in ("file", "file_series") and row["file_value"]:
             place = attached.located(row["file_value"]["path"])
             if place is None:
@@ -161,18 +166,12 @@ def _plain(value: Any) -> Any:
     return sorted(value) if isinstance(value, (list, tuple)) else value
 
 
-def _histogram(
-    path: str, histogram: dict[str, Any], moment: tuple[int, float | None]
-) -> Iterator[Item]:
-    step, seconds = moment
+def _bins(histogram: dict[str, Any]) -> list[Bin]:
     edges = histogram["edges"]
-    weights = histogram["values"]
-    bins = [
+    return [
         (float(low), float(high), float(weight))
-        for low, high, weight in zip(edges, edges[1:], weights, strict=False)
+        for low, high, weight in zip(edges, edges[1:], histogram["values"], strict=False)
     ]
-    if bins:
-        yield TrackedObject(distribution(bins), path, step, time=seconds)
 
 
 class _AttachedFiles:

@@ -15,11 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from matyan_client._console import counted
-from matyan_client._core import ProtobufError, ProtobufMessage, tensorflow_records
+from matyan_client._core import (
+    ProtobufError,
+    ProtobufMessage,
+    Tensor,
+    TensorError,
+    histogram_bins,
+    tensorflow_records,
+)
 from matyan_client.objects import Audio, Image, Text
 
-from . import tensors
-from .histograms import distribution
+from .histograms import NOT_FINITE, Bin, distribution
 from .literals import evaluated
 from .model import (
     ImportedRun,
@@ -123,33 +129,34 @@ class _RunReader:
             image = Image(value.message(4).content(4))
             yield TrackedObject(image, tag, step, time=wall_time)
         elif 5 in value:
-            yield from self._histogram(tag, value.message(5), step, wall_time)
+            yield from self._histogram(tag, histogram_bins(value.content(5)), step, wall_time)
         elif 6 in value:
             yield TrackedObject(_audio(value.message(6)), tag, step, time=wall_time)
         elif 8 in value:
-            yield from self._tensor(tag, plugin, value.message(8), step, wall_time)
+            yield from self._tensor(tag, plugin, value.content(8), step, wall_time)
         elif plugin_data.text(1) == "hparams":
             self._hparams(plugin_data.message(2))
         elif plugin not in _WITHOUT_SERIES:
             self._skipped[plugin or "an unknown kind"] += 1
 
     def _tensor(
-        self, tag: str, plugin: str, proto: ProtobufMessage, step: int, wall_time: float
+        self, tag: str, plugin: str, content: bytes, step: int, wall_time: float
     ) -> Iterator[Item]:
         if plugin in _WITHOUT_SERIES:
             return
-        tensor = tensors.decoded(proto)
-        if tensor is None:
-            self._skipped[f"{plugin or 'tensors'} with an unknown type of elements"] += 1
-        elif tensor.texts is not None:
-            yield from self._texts(tag, plugin, tensor.texts, step, wall_time)
-        elif len(tensor.numbers) == 1:
-            yield from self._number(tag, tensor.numbers[0], step, wall_time)
-        elif plugin == "histograms" and tensor.shape[-1:] == [3]:
-            rows = [tensor.numbers[at : at + 3] for at in range(0, len(tensor.numbers), 3)]
-            bins = [(low, high, weight) for low, high, weight in rows]
-            if bins:
-                yield TrackedObject(distribution(bins), tag, step, time=wall_time)
+        try:
+            tensor = Tensor(content)
+        except TensorError as error:
+            self._skipped[str(error)] += 1
+            return
+        texts = tensor.texts
+        numbers = tensor.numbers
+        if texts is not None:
+            yield from self._texts(tag, plugin, texts, step, wall_time)
+        elif len(numbers) == 1:
+            yield from self._number(tag, numbers[0], step, wall_time)
+        elif plugin == "histograms" and (bins := tensor.bins()) is not None:
+            yield from self._histogram(tag, bins, step, wall_time)
         else:
             self._skipped[plugin or "tensors with several elements"] += 1
 
@@ -176,28 +183,12 @@ class _RunReader:
         else:
             self._skipped[plugin] += 1
 
-    def _histogram(
-        self, tag: str, histogram: ProtobufMessage, step: int, wall_time: float
-    ) -> Iterator[Item]:
-        limits = histogram.doubles(6)
-        weights = histogram.doubles(7)
-        lows = [histogram.double(1), *limits]
-        # The outermost bins are open; the smallest and largest sample close them.
-        largest = histogram.double(2)
-        bins = [
-            (low, min(high, largest), weight)
-            for low, high, weight in zip(lows, limits, weights, strict=False)
-            if weight or low < largest
-        ]
-        bins = [(min(low, high), high, weight) for low, high, weight in bins]
-        while bins and not bins[0][2]:
-            del bins[0]
-        while bins and not bins[-1][2]:
-            del bins[-1]
-        if bins:
-            first = (max(bins[0][0], histogram.double(1)), *bins[0][1:])
-            whole = distribution([first, *bins[1:]])
+    def _histogram(self, tag: str, bins: list[Bin], step: int, wall_time: float) -> Iterator[Item]:
+        whole = distribution(bins)
+        if whole is not None:
             yield TrackedObject(whole, tag, step, time=wall_time)
+        elif bins:
+            self._skipped[NOT_FINITE] += 1
 
     def _number(self, tag: str, value: float, step: int, wall_time: float) -> Iterator[Item]:
         piece = self._points.add(tag, value, step, wall_time)

@@ -21,7 +21,7 @@ from matyan_client._core import ProtobufError, ProtobufMessage, leveldb_records
 from matyan_client.objects import Audio, Figure, Html, Image, PointCloud, Text
 from matyan_client.terminal import LineCutter
 
-from .histograms import distribution
+from .histograms import NOT_FINITE, Bin, distribution
 from .model import (
     Artifact,
     ImportedRun,
@@ -116,6 +116,8 @@ class _RunReader:
         self._summary: dict[str, Any] = {}
         self._shown: set[Path] = set()
         self._missing: Counter[str] = Counter()
+        # Values that are not stored, by the reason.
+        self._left_out: Counter[str] = Counter()
         # Media that are not made objects, by their types.
         self._kept: Counter[str] = Counter()
 
@@ -230,8 +232,11 @@ class _RunReader:
         step, time = moment
         if kind == "histogram":
             bins = _histogram_bins(value)
-            if bins:
-                yield TrackedObject(distribution(bins), name, step, time=time)
+            whole = distribution(bins)
+            if whole is not None:
+                yield TrackedObject(whole, name, step, time=time)
+            elif bins:
+                self._left_out[NOT_FINITE] += 1
         elif kind == "images/separated":
             captions = itertools.chain(value.get("captions") or [], itertools.repeat(""))
             paths = value.get("filenames", [])
@@ -292,6 +297,8 @@ class _RunReader:
             facts.notes.append(f"not on this machine: {counted(count, 'file')} of {kind}")
         for kind, count in sorted(self._kept.items()):
             facts.notes.append(f"stored as files only: {counted(count, 'value')} of {kind}")
+        for kind, count in sorted(self._left_out.items()):
+            facts.notes.append(f"left out: {counted(count, 'value')} of {kind}")
         config = _without_internals(self._config)
         if config:
             facts.params["hparams"] = config
@@ -318,7 +325,7 @@ def _is_points(value: dict[str, Any]) -> bool:
     return str(value.get("path", "")).endswith(".pts.json")
 
 
-def _histogram_bins(value: dict[str, Any]) -> list[tuple[float, float, float]]:
+def _histogram_bins(value: dict[str, Any]) -> list[Bin]:
     weights = value.get("values") or []
     bounds = value.get("bins")
     packed = value.get("packedBins")
