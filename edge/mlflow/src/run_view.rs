@@ -283,7 +283,8 @@ async fn last_times_of(channels: &Channels, runs: &[RunSnapshot]) -> Result<Vec<
     while let Some(message) = messages.message().await? {
         for piece in message.series {
             let (Some(place), Some(time_us)) = (piece.place, piece.times_us.last()) else { continue };
-            let (run, series) = (place.run as usize, place.series as usize);
+            let run = place.run as usize;
+            let series = place.series as usize;
             let number = selections.get(run).and_then(|selection| selection.numbers.get(series));
             if let (Some(times), Some(number)) = (times.get_mut(run), number) {
                 times.insert(*number, *time_us);

@@ -50,7 +50,8 @@ pub(crate) fn bins(histogram: &Histogram) -> Vec<Bin> {
 /// bins of different widths are divided in proportion to the overlap with each new bin, so that their sum is
 /// unchanged.
 pub(crate) fn distribution(bins: &[Bin]) -> Option<Value> {
-    let (low, high) = (bins.first()?.low, bins.last()?.high);
+    let low = bins.first()?.low;
+    let high = bins.last()?.high;
     let is_finite =
         bins.iter().all(|bin| bin.low.is_finite() && bin.high.is_finite() && bin.weight.is_finite());
     if !is_finite || !(high - low).is_finite() {

@@ -107,7 +107,8 @@ fn place(connection: &ConnectionFlags) -> Result<TokenPlace, Error> {
 pub(super) async fn run_login(flags: LoginFlags) -> Result<(), Error> {
     let LoginFlags { asked, connection } = flags;
     let out = &mut Output::new(connection.json);
-    let (place, path) = (place(&connection)?, file()?);
+    let place = place(&connection)?;
+    let path = file()?;
     // Before anybody is asked for a token.
     KeptTokens::read(&path)?;
     if is_in_clear(&connection.server) {
@@ -181,7 +182,8 @@ fn is_in_clear(server: &str) -> bool {
 pub(super) async fn run_logout(flags: LogoutFlags) -> Result<(), Error> {
     let LogoutFlags { all, revoke, connection } = flags;
     let out = &mut Output::new(connection.json);
-    let (server, path) = (place(&connection)?.whole_server(), file()?);
+    let server = place(&connection)?.whole_server();
+    let path = file()?;
     let kept: Vec<_> = {
         let tokens = KeptTokens::read(&path)?;
         let is_meant = |place: &TokenPlace| all || place.whole_server() == server;

@@ -180,7 +180,9 @@ impl CpuShare {
 
 impl Window {
     fn restart(&mut self) {
-        (self.began, self.process, self.queries) = (Instant::now(), process_time(), ThreadTimes::default());
+        self.began = Instant::now();
+        self.process = process_time();
+        self.queries = ThreadTimes::default();
     }
 }
 
