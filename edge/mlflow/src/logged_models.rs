@@ -275,10 +275,10 @@ pub(crate) async fn log_params(channels: &Channels, fields: &Fields) -> Result<V
 
 /// The text of the tag that lists versions, as MLflow's own server writes it.
 fn versions_text(registrations: &[Value]) -> String {
-    let one = |it: &Value| {
+    let versions = registrations.iter().map(|it| {
         format!(r#"{{"name": {}, "version": {}}}"#, it["name"], it["version"].as_str().unwrap_or_default())
-    };
-    format!("[{}]", registrations.iter().map(one).collect::<Vec<_>>().join(", "))
+    });
+    format!("[{}]", versions.collect::<Vec<_>>().join(", "))
 }
 
 /// Notes that a version in the registry was made of a model.
@@ -423,8 +423,13 @@ impl SearchedDataset {
                 "`datasets` has more than {MAX_DATASETS} entries: search for fewer data sets at once"
             )));
         }
-        let parse = |dataset: &Fields| dataset.required("dataset_name").and_then(|_| Self::parse(dataset));
-        datasets.iter().map(parse).collect()
+        datasets
+            .iter()
+            .map(|dataset| {
+                dataset.required("dataset_name")?;
+                Self::parse(dataset)
+            })
+            .collect()
     }
 
     fn has(&self, metric: &Value) -> bool {
