@@ -51,7 +51,7 @@ const COLUMN_FINDS: usize = 2;
 /// a tenth, which is 10, acknowledgements next to searches took two to three times as long as alone.
 const NICENESS: i32 = 19;
 
-/// Niceness of the threads that take over while other programs fill the cores: beside one busy thread, they get
+/// Niceness of the threads that take over while other programs fill the cores: next to one busy thread, they get
 /// a quarter of a core.
 const RAISED_NICENESS: i32 = 5;
 
