@@ -296,15 +296,14 @@ async fn last_times_of(channels: &Channels, runs: &[RunSnapshot]) -> Result<Vec<
 
 /// Selects the last point of each metric of a run.
 fn last_points(run: &RunSnapshot) -> RunSelection {
-    let last = |series: &SeriesInfo| StepRange {
-        start: Some(series.last_step),
-        stop: series.last_step.checked_add(1),
-    };
+    let steps = run
+        .metrics()
+        .map(|series| StepRange { start: Some(series.last_step), stop: series.last_step.checked_add(1) });
     RunSelection {
         run_id: run.run_id.clone(),
         numbers: run.metrics().map(|series| series.number).collect(),
         keys: Vec::new(),
-        steps: run.metrics().map(last).collect(),
+        steps: steps.collect(),
     }
 }
 
