@@ -111,7 +111,7 @@ impl Edge {
         Edge { router, ui: Some(ui), ..self }
     }
 
-    /// Asks everyone who they are, and permits what they have the rights for.
+    /// Requires credentials of all callers, and checks their rights.
     pub fn with_access(self, callers: CallerCache) -> Self {
         self.services.metrics().open_to_network.set(0);
         Edge { callers: Some(callers), ..self }
@@ -365,7 +365,7 @@ impl Edge {
         self.ui.as_ref().map_or("", Ui::base_path)
     }
 
-    /// Reports what a response of the pages for signing in and out has done. A sign-in may end an earlier session.
+    /// Reports the outcome of a request to the pages for signing in and out. A sign-in may end an earlier session.
     fn report_sign_in(&self, sender: Sender, response: &Response) {
         let extensions = response.extensions();
         if let Some(signed_out) = extensions.get::<SignedOut>() {

@@ -18,7 +18,7 @@ use crate::cors::names_own_page;
 use crate::error::{ApiError, ApiResult, refusal_status};
 use crate::session_cookie::{may_write, read_session};
 
-/// The principal behind a request.
+/// The principal of a request.
 #[derive(Clone, Debug)]
 pub(crate) enum RequestCaller {
     /// Access control is off: anyone may do everything.

@@ -1,6 +1,6 @@
 //! The scope of a request, in which all of its calls are made: its project and its caller. Transports
-//! that are given a scope check each call and stamp the scope on it, and remove what a client has sent
-//! under the names of these headers.
+//! that are given a scope check each call and stamp the scope on it. They remove headers of these
+//! names that a client has sent.
 
 use std::sync::Arc;
 
@@ -150,7 +150,7 @@ impl Scope {
     }
 }
 
-/// Stamps what a caller may know of, and the limits of its token.
+/// Stamps the projects that a caller may know, and the limits of its token.
 fn stamp_limits(headers: &mut HeaderMap, caller: &Caller) {
     if let Some(known) = caller.known_projects() {
         let known: String = known.flat_map(|name| ["/", name]).collect();

@@ -54,7 +54,7 @@ const MAX_UNFINISHED: usize = 4;
 /// from another host of the same domain.
 const MAX_VALUES: usize = 8;
 
-/// Header with which a browser forgets what it keeps for this server.
+/// Header with which a browser forgets its cookies and storage for this server.
 const CLEAR_SITE_DATA: &str = "clear-site-data";
 
 /// Time in which the form has to arrive. Its sender has shown no credential.
@@ -92,7 +92,7 @@ pub(crate) struct SignIn<'a> {
 struct Refusal {
     status: StatusCode,
     message: String,
-    /// Someone who is known and may not sign in; `None` if nobody is known.
+    /// The person whose sign-in is refused, if the person is known.
     principal: Option<String>,
 }
 
@@ -202,7 +202,7 @@ impl<'a> SignIn<'a> {
         response
     }
 
-    /// Signs in with what the form contains: a token, or the secret of a one-time link.
+    /// Signs in with the token, or the secret of a one-time link, in the form.
     async fn sign_in(&self, callers: &CallerCache, request: &Request<()>, body: Body) -> Response {
         let hosts = host_names(request);
         let form = match read_form(body).await {

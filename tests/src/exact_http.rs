@@ -180,7 +180,8 @@ fn sorted_details(value: &HeaderValue, project: &str, mask: &str) -> String {
 
 /// The messages of a body of gRPC-web, and its trailers.
 fn web_frames(mut body: &[u8]) -> (Vec<u8>, HeaderMap) {
-    let (mut messages, mut trailers) = (Vec::new(), HeaderMap::new());
+    let mut messages = Vec::new();
+    let mut trailers = HeaderMap::new();
     while let Some((head, rest)) = body.split_first_chunk::<5>() {
         let [flags, length @ ..] = *head;
         let length = u32::from_be_bytes(length) as usize;

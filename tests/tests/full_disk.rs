@@ -97,7 +97,8 @@ const SETTLED: (Duration, u64) = (Duration::from_secs(1), 1 << 20);
 fn large_call() -> PublishRequest {
     #[expect(clippy::cast_precision_loss, reason = "the numbers are small")]
     let event = |number: usize| {
-        let (message, timestamp) = ("x".repeat(RECORD_BYTES), number as f64);
+        let message = "x".repeat(RECORD_BYTES);
+        let timestamp = number as f64;
         let record = LogRecord { message, level: 20, timestamp, ..LogRecord::default() };
         Event { client_time_us: None, kind: Some(event::Kind::LogRecord(record)) }
     };
@@ -110,7 +111,8 @@ fn large_call() -> PublishRequest {
 async fn memory_is_bounded_while_large_calls_wait(disk: &SmallDisk) {
     let mut server = Server::up_on(&disk.path().join("data")).await;
     fill(&disk.path().join("filler"));
-    let (request, fresh) = (large_call(), server.memory("VmRSS"));
+    let request = large_call();
+    let fresh = server.memory("VmRSS");
     let mut calls = JoinSet::new();
     for _ in 0..CALLS {
         let channel = Channel::from_shared(server.ingest.clone()).expect("the base is a URL");

@@ -87,7 +87,8 @@ scenes! {
 }
 
 fn main() -> ExitCode {
-    let (no_broker, no_cluster) = (kafka::unavailable_reason(), foundationdb::unavailable_reason());
+    let no_broker = kafka::unavailable_reason();
+    let no_cluster = foundationdb::unavailable_reason();
     assert!(
         !matyan_servers::is_required(foundationdb::NAME) || no_broker.is_none(),
         "REQUIRE=fdb, and {no_broker:?}"

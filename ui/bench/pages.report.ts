@@ -15,7 +15,9 @@ const RUNS = Number(process.env.MATYAN_RUNS ?? 100_000);
 /** Runs of many series are the newest ones, which lists show first. */
 const WIDE_RUNS = 50;
 const SERIES = 1_000;
-const [WIDEST, LONG, ODD] = [RUNS, RUNS + 1, RUNS + 2];
+const WIDEST = RUNS;
+const LONG = RUNS + 1;
+const ODD = RUNS + 2;
 const WIDEST_SERIES = 10_000;
 const ODD_TEXT = `<b onclick="alert(1)">'&amp;</b> \\ / % # ? ${String.fromCodePoint(0x202e, 0x7f, 0x85)} é 名前 🙂`;
 

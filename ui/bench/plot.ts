@@ -82,7 +82,8 @@ const color = (at: number): string => PALETTE[at % PALETTE.length]?.light ?? '#0
 
 function canvasIn(): CanvasSurface {
   const canvas = document.createElement('canvas');
-  [canvas.width, canvas.height] = [WIDTH, HEIGHT];
+  canvas.width = WIDTH;
+  canvas.height = HEIGHT;
   stage.append(canvas);
   return new CanvasSurface(canvas.getContext('2d') as CanvasRenderingContext2D, 1);
 }
@@ -95,7 +96,8 @@ function matyan(count: number, points: number): BenchChart {
     isLogY: false,
     theme: THEME,
   };
-  let [surface, overlay]: CanvasSurface[] = [];
+  let surface: CanvasSurface | undefined;
+  let overlay: CanvasSurface | undefined;
   const layout = layoutChart(model, WIDTH, HEIGHT);
   const show = (chart: ChartModel): void => {
     surface?.clear();
@@ -104,7 +106,8 @@ function matyan(count: number, points: number): BenchChart {
   return {
     draw() {
       stage.replaceChildren();
-      [surface, overlay] = [canvasIn(), canvasIn()];
+      surface = canvasIn();
+      overlay = canvasIn();
       show(model);
     },
     zoom: turn => show({ ...model, zoom: { low: points / 4, high: points / 2 + (turn % 2) } }),
@@ -290,7 +293,8 @@ function encoded(hasTimes: boolean): Uint8Array[] {
 
 /** Decoding of 1,000 × 500 buckets: by our reader, also with times, and by generated code. */
 export async function decoding(): Promise<Record<string, Times>> {
-  const [steps, times] = [encoded(false), encoded(true)];
+  const steps = encoded(false);
+  const times = encoded(true);
   return {
     matyan: await time(() => steps.forEach(message => readSeriesBuckets(message))),
     'matyan, with times': await time(() => times.forEach(message => readSeriesBuckets(message))),

@@ -13,7 +13,8 @@ import { table, type Row } from './report.ts';
 const RUNS = 50;
 const SERIES = 1_000;
 const WIDE_SERIES = 10_000;
-const [WIDE, LONG] = [RUNS, RUNS + 1];
+const WIDE = RUNS;
+const LONG = RUNS + 1;
 /** In view at once, as on a very tall screen. */
 const CHARTS = 50;
 
@@ -64,10 +65,8 @@ test('large runs', async () => {
     );
     const spikes: Row[] = [];
     for (let width = POINTS; width >= 10; width /= 8) {
-      const [from, to] = [
-        Math.max(0, SPIKE - 0.4 * width),
-        Math.min(POINTS - 1, SPIKE + 0.6 * width),
-      ];
+      const from = Math.max(0, SPIKE - 0.4 * width);
+      const to = Math.min(POINTS - 1, SPIKE + 0.6 * width);
       const began = performance.now();
       await page.goto(`${long}&from=${Math.floor(from)}&to=${Math.ceil(to)}`);
       await drawn(page);

@@ -12,7 +12,8 @@ import { table, type Row } from './report.ts';
 /** The directory of Aim's UI, which `make ui` prints. */
 const BUNDLE = process.env.MATYAN_UI_BUNDLE ?? '';
 const RUNS = Number(process.env.MATYAN_RUNS ?? 100_000);
-const [CHARTS, STEPS] = [50, 500];
+const CHARTS = 50;
+const STEPS = 500;
 /** The run after the last generated one. */
 const CHARTED = RUNS;
 const ROUNDS = 5;

@@ -38,7 +38,8 @@ describe.each(['light', 'dark'] as const)('in %s', theme => {
 /** The first image is as high as its box at most. */
 async function fits(page: Page, within: string): Promise<void> {
   const image = page.locator(`${within} [role=img]`).first();
-  const [box, own] = [(await image.boundingBox())!, (await image.locator('canvas').boundingBox())!];
+  const box = (await image.boundingBox())!;
+  const own = (await image.locator('canvas').boundingBox())!;
   expect(own.height).toBeLessThanOrEqual(box.height + 0.5);
   expect(own.y).toBeGreaterThanOrEqual(box.y - 0.5);
 }
@@ -190,7 +191,8 @@ test.each(['light', 'dark'] as const)(
         // Two fingers.
         await dialog.getByRole('application').first().press('0');
         const box = (await dialog.getByRole('application').first().boundingBox())!;
-        const [x, y] = [box.x + box.width / 2, box.y + box.height / 2];
+        const x = box.x + box.width / 2;
+        const y = box.y + box.height / 2;
         const session = await page.context().newCDPSession(page);
         const touch = (
           type: 'touchStart' | 'touchMove' | 'touchEnd',

@@ -532,7 +532,8 @@ test.each([
       /** Whether a place of the chart is seen next to the tooltip. */
       const isSeen = async (x: number, y: number): Promise<boolean> => {
         const over = (await tooltip.boundingBox())!;
-        const [left, top] = [box.x + x - over.x, box.y + y - over.y];
+        const left = box.x + x - over.x;
+        const top = box.y + y - over.y;
         return left < -4 || left > over.width + 4 || top < -4 || top > over.height + 4;
       };
       // The points are far from each other, so the pointer may be far from the nearest one.

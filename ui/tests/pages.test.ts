@@ -164,10 +164,8 @@ test('a phone shows titles of media as a whole, and two images next to each othe
       await page.waitForSelector('.object canvas[data-drawn]');
       const title = page.locator('.title h2').first();
       expect(await title.textContent()).toBe('reconstructions');
-      const [box, room] = [
-        (await title.boundingBox())!,
-        await title.evaluate(one => one.scrollWidth),
-      ];
+      const box = (await title.boundingBox())!;
+      const room = await title.evaluate(one => one.scrollWidth);
       expect([box.height < 26, room <= Math.ceil(box.width)]).toEqual([true, true]);
       const objects = page.locator('.cards .object');
       expect(await objects.first().locator('p').textContent()).toContain('subset=train');

@@ -95,7 +95,8 @@ test('a chart that is touched while the page is scrolled is not left hovered', a
       await page.waitForSelector('canvas.base[data-series]:not([data-series="0"])');
       const chart = page.locator('.pointer').first();
       const box = (await chart.boundingBox())!;
-      const [x, y] = [box.x + box.width / 2, box.y + box.height / 2];
+      const x = box.x + box.width / 2;
+      const y = box.y + box.height / 2;
       await page.mouse.move(x, y);
       await page.mouse.down();
       const tooltip = page.locator('.tooltip');
@@ -177,7 +178,8 @@ test('only what has changed is read again, and points that are logged before oth
     await shows('0.25');
     await eventually('the list was read again', () => lists() > 1);
     await visit.quiet();
-    const [listsBefore, readsBefore] = [lists(), reads().length];
+    const listsBefore = lists();
+    const readsBefore = reads().length;
     await log(0, [101], 0.5);
     await shows('0.5');
     await visit.quiet();

@@ -25,7 +25,8 @@ test('the terminal has every line, finds text, and reads only what is in view', 
 });
 
 test('all lines of a long terminal are searched on request, and the search can be stopped', async () => {
-  const [id, count] = ['feed'.repeat(6), 65_000];
+  const id = 'feed'.repeat(6);
+  const count = 65_000;
   const line = (step: number): string => (step === 5 ? 'the needle' : `line ${step} of hay`);
   for (let first = 0; first < count; first += 5_000) {
     const lines = Array.from({ length: 5_000 }, (_, at) => first + at).map(step => {

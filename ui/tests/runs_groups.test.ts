@@ -147,10 +147,8 @@ test('columns are sorted by several keys, by the server', async () => {
       );
     };
     await eventually('both are sorted', async () => {
-      const [optimizers, sizes] = [
-        await column('optimizer'),
-        (await column('batch_size')).map(Number),
-      ];
+      const optimizers = await column('optimizer');
+      const sizes = (await column('batch_size')).map(Number);
       const keys = optimizers.map((optimizer, at) => [optimizer, sizes[at] ?? 0] as const);
       const sorted = [...keys].sort(([a, x], [b, y]) => (a === b ? y - x : a < b ? 1 : -1));
       return keys.length > 10 && JSON.stringify(keys) === JSON.stringify(sorted);

@@ -392,7 +392,8 @@ test('a click on a value finds the runs with it, and each filter can be removed'
     const query = (): string => new URL(page.url()).searchParams.get('q') ?? '';
     const remove = (condition: string) =>
       page.getByRole('button', { name: `Remove the filter ${condition}`, exact: true });
-    const [adam, finished] = ['run.hparams.optimizer == "adam"', 'run.outcome == "finished"'];
+    const adam = 'run.hparams.optimizer == "adam"';
+    const finished = 'run.outcome == "finished"';
     await page.locator('.window [role=cell] a', { hasText: 'adam' }).first().click();
     await remove(adam).waitFor();
     expect(query()).toBe(adam);
@@ -589,7 +590,8 @@ test('runs that failed or were interrupted are shown as such', async () => {
 
 /** Counts how many reads of series run at the same time, until the last byte of each has arrived. */
 function countReads(): void {
-  const [counts, original] = [globalThis as unknown as { most: number }, fetch];
+  const counts = globalThis as unknown as { most: number };
+  const original = fetch;
   counts.most = 0;
   let running = 0;
   globalThis.fetch = async (input, init) => {

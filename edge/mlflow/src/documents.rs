@@ -121,6 +121,9 @@ pub(crate) fn map_in<'c>(content: &'c mut Map<String, Value>, name: &str) -> &'c
 /// The pairs of a map inside a document, as MLflow lists them.
 pub(crate) fn pairs(content: &Map<String, Value>, name: &str) -> Vec<Value> {
     let members = content.get(name).and_then(Value::as_object);
-    let pair = |(key, value): (&String, &Value)| serde_json::json!({"key": key, "value": value});
-    members.into_iter().flatten().map(pair).collect()
+    members
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| serde_json::json!({"key": key, "value": value}))
+        .collect()
 }

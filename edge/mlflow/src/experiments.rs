@@ -227,14 +227,15 @@ fn check_location(location: &str) -> Result<()> {
 /// The tags of a request, by key and value.
 pub(crate) fn tag_fields(fields: &Fields) -> Result<Vec<(String, String)>> {
     let tags = fields.objects("tags")?;
-    let pair = |tag: &Fields| {
-        let key = tag.required("key")?;
-        let value = tag.text("value")?.unwrap_or_default();
-        check_key("key", key)?;
-        check_length("A tag", value, EXPERIMENT_TAG_CHARS)?;
-        Ok((key.to_owned(), value.to_owned()))
-    };
-    tags.iter().map(pair).collect()
+    tags.iter()
+        .map(|tag| {
+            let key = tag.required("key")?;
+            let value = tag.text("value")?.unwrap_or_default();
+            check_key("key", key)?;
+            check_length("A tag", value, EXPERIMENT_TAG_CHARS)?;
+            Ok((key.to_owned(), value.to_owned()))
+        })
+        .collect()
 }
 
 pub(crate) async fn get(channels: &Channels, fields: &Fields) -> Result<Value> {

@@ -213,10 +213,6 @@ fn is_keyword(token: &Token, wanted: &str) -> bool {
 }
 
 fn identifier(parts: &[WordPart]) -> Result<Identifier> {
-    let joined = |parts: &[WordPart]| {
-        let texts: Vec<&str> = parts.iter().map(|part| part.text.as_str()).collect();
-        texts.join(".")
-    };
     let (first, rest) =
         parts.split_first().ok_or_else(|| MlflowError::invalid("the filter has an empty name"))?;
     if rest.is_empty() {
@@ -234,7 +230,8 @@ fn identifier(parts: &[WordPart]) -> Result<Identifier> {
             )));
         }
     };
-    Ok(Identifier { kind, key: joined(rest) })
+    let texts: Vec<&str> = rest.iter().map(|part| part.text.as_str()).collect();
+    Ok(Identifier { kind, key: texts.join(".") })
 }
 
 fn tokens(filter: &str) -> Result<Vec<Token>> {

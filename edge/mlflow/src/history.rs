@@ -216,7 +216,8 @@ fn view_with_run(key: &str, point: &Point, run_id: &str) -> Value {
 pub(crate) async fn get_history_bulk_interval(channels: &Channels, fields: &Fields) -> Result<Value> {
     let key = fields.required("metric_key")?;
     let density = fields.max_results(DEFAULT_SAMPLE, MAX_SAMPLE)?;
-    let (start, end) = (fields.integer("start_step")?, fields.integer("end_step")?);
+    let start = fields.integer("start_step")?;
+    let end = fields.integer("end_step")?;
     if start.is_some() != end.is_some() {
         let message = "Both start_step and end_step must be specified together, or neither may be specified.";
         return Err(MlflowError::invalid(message));

@@ -78,11 +78,14 @@ fn dataset_view(dataset: &Map) -> serde_json::Value {
 
 fn tags_view(dataset: &Map) -> Vec<serde_json::Value> {
     let tags = dataset.get("tags").and_then(Value::as_map).into_iter().flatten();
-    let value_text = |value: &Value| match value {
-        Value::Text(text) => text.clone(),
-        _ => String::new(),
-    };
-    tags.map(|(key, value)| json!({"key": key, "value": value_text(value)})).collect()
+    tags.map(|(key, value)| json!({"key": key, "value": tag_text(value)})).collect()
+}
+
+fn tag_text(value: &Value) -> &str {
+    match value {
+        Value::Text(text) => text,
+        _ => "",
+    }
 }
 
 /// A data set in the list of an experiment's data sets.

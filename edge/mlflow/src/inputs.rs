@@ -97,7 +97,8 @@ fn stored_dataset(input: &Fields) -> Result<(String, Value)> {
     }
     let mut tags = Map::new();
     for tag in input.objects("tags")? {
-        let (key, value) = (tag.required("key")?, tag.text("value")?.unwrap_or_default());
+        let key = tag.required("key")?;
+        let value = tag.text("value")?.unwrap_or_default();
         check_length("The key of a tag", key, TAG_KEY_CHARS)?;
         check_length("The value of a tag", value, TAG_VALUE_CHARS)?;
         if key == CONTEXT_TAG {

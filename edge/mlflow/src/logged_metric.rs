@@ -27,7 +27,8 @@ impl ModelMetric {
     pub(crate) fn of_fields(fields: &Fields) -> Result<Option<Self>> {
         let text = |name| Ok::<_, MlflowError>(fields.text(name)?.unwrap_or_default().to_owned());
         let model_id = text("model_id")?;
-        let (dataset_name, dataset_digest) = (text("dataset_name")?, text("dataset_digest")?);
+        let dataset_name = text("dataset_name")?;
+        let dataset_digest = text("dataset_digest")?;
         check_length("dataset_name", &dataset_name, NAME_CHARS)?;
         check_length("dataset_digest", &dataset_digest, DIGEST_CHARS)?;
         Ok((!model_id.is_empty()).then_some(Self { model_id, dataset_name, dataset_digest }))

@@ -151,7 +151,8 @@ async fn answer(channels: &Channels, content: &Map<String, Value>, model_id: &st
 fn checked_pairs(fields: &Fields, name: &str, limit: usize) -> Result<Map<String, Value>> {
     let mut checked = Map::new();
     for pair in fields.objects(name)? {
-        let (key, value) = (pair.required("key")?, pair.text("value")?.unwrap_or_default());
+        let key = pair.required("key")?;
+        let value = pair.text("value")?.unwrap_or_default();
         check_key("key", key)?;
         check_length("A value", value, limit)?;
         checked.insert(key.to_owned(), value.into());
@@ -249,7 +250,8 @@ pub(crate) async fn set_tags(channels: &Channels, fields: &Fields) -> Result<Val
 }
 
 pub(crate) async fn delete_tag(channels: &Channels, fields: &Fields) -> Result<Value> {
-    let (model_id, key) = (fields.required("model_id")?, fields.required("tag_key")?);
+    let model_id = fields.required("model_id")?;
+    let key = fields.required("tag_key")?;
     change(channels, model_id, |content| {
         let removed = map_in(content, "tags").remove(key);
         removed.map(drop).ok_or_else(|| {
@@ -273,10 +275,10 @@ pub(crate) async fn log_params(channels: &Channels, fields: &Fields) -> Result<V
 
 /// The text of the tag that lists versions, as MLflow's own server writes it.
 fn versions_text(registrations: &[Value]) -> String {
-    let one = |it: &Value| {
+    let versions = registrations.iter().map(|it| {
         format!(r#"{{"name": {}, "version": {}}}"#, it["name"], it["version"].as_str().unwrap_or_default())
-    };
-    format!("[{}]", registrations.iter().map(one).collect::<Vec<_>>().join(", "))
+    });
+    format!("[{}]", versions.collect::<Vec<_>>().join(", "))
 }
 
 /// Notes that a version in the registry was made of a model.
@@ -421,8 +423,13 @@ impl SearchedDataset {
                 "`datasets` has more than {MAX_DATASETS} entries: search for fewer data sets at once"
             )));
         }
-        let parse = |dataset: &Fields| dataset.required("dataset_name").and_then(|_| Self::parse(dataset));
-        datasets.iter().map(parse).collect()
+        datasets
+            .iter()
+            .map(|dataset| {
+                dataset.required("dataset_name")?;
+                Self::parse(dataset)
+            })
+            .collect()
     }
 
     fn has(&self, metric: &Value) -> bool {

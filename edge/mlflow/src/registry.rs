@@ -20,7 +20,8 @@ pub(crate) const DESCRIPTION_CHARS: usize = 100_000;
 pub(crate) fn model_tags(fields: &Fields) -> Result<Map<String, Value>> {
     let mut tags = Map::new();
     for tag in fields.objects("tags")? {
-        let (key, value) = (tag.required("key")?, tag.text("value")?.unwrap_or_default());
+        let key = tag.required("key")?;
+        let value = tag.text("value")?.unwrap_or_default();
         check_model_tag(key, value)?;
         tags.insert(key.to_owned(), value.into());
     }
@@ -89,7 +90,8 @@ pub(crate) async fn update(channels: &Channels, fields: &Fields) -> Result<Value
 
 /// Renames a model, in one step.
 pub(crate) async fn rename(channels: &Channels, fields: &Fields) -> Result<Value> {
-    let (name, new_name) = (fields.required("name")?, fields.required("new_name")?);
+    let name = fields.required("name")?;
+    let new_name = fields.required("new_name")?;
     check_model_name(name)?;
     check_model_name(new_name)?;
     if name == new_name {
@@ -162,7 +164,8 @@ pub(crate) async fn delete_tag(channels: &Channels, fields: &Fields) -> Result<V
 }
 
 pub(crate) async fn set_alias(channels: &Channels, fields: &Fields) -> Result<Value> {
-    let (name, alias) = (fields.required("name")?, fields.required("alias")?);
+    let name = fields.required("name")?;
+    let alias = fields.required("alias")?;
     let version = fields.identifier("version")?;
     let number = version_number(&version)?;
     check_alias(alias)?;

@@ -107,8 +107,9 @@ pub(crate) async fn log_batch(
     locks: &RunLocks,
     fields: &Fields,
 ) -> Result<serde_json::Value> {
-    let (metrics, params, tags) =
-        (fields.objects("metrics")?, fields.objects("params")?, fields.objects("tags")?);
+    let metrics = fields.objects("metrics")?;
+    let params = fields.objects("params")?;
+    let tags = fields.objects("tags")?;
     let total = metrics.len() + params.len() + tags.len();
     for (what, count, limit) in [
         ("metrics", metrics.len(), MAX_METRICS),

@@ -283,7 +283,8 @@ async fn last_times_of(channels: &Channels, runs: &[RunSnapshot]) -> Result<Vec<
     while let Some(message) = messages.message().await? {
         for piece in message.series {
             let (Some(place), Some(time_us)) = (piece.place, piece.times_us.last()) else { continue };
-            let (run, series) = (place.run as usize, place.series as usize);
+            let run = place.run as usize;
+            let series = place.series as usize;
             let number = selections.get(run).and_then(|selection| selection.numbers.get(series));
             if let (Some(times), Some(number)) = (times.get_mut(run), number) {
                 times.insert(*number, *time_us);
@@ -295,15 +296,14 @@ async fn last_times_of(channels: &Channels, runs: &[RunSnapshot]) -> Result<Vec<
 
 /// Selects the last point of each metric of a run.
 fn last_points(run: &RunSnapshot) -> RunSelection {
-    let last = |series: &SeriesInfo| StepRange {
-        start: Some(series.last_step),
-        stop: series.last_step.checked_add(1),
-    };
+    let steps = run
+        .metrics()
+        .map(|series| StepRange { start: Some(series.last_step), stop: series.last_step.checked_add(1) });
     RunSelection {
         run_id: run.run_id.clone(),
         numbers: run.metrics().map(|series| series.number).collect(),
         keys: Vec::new(),
-        steps: run.metrics().map(last).collect(),
+        steps: steps.collect(),
     }
 }
 

@@ -39,7 +39,8 @@ fn time(fields: &Fields, name: &str) -> Result<Option<i64>> {
 
 fn new_name(id: Uuid) -> String {
     let [first, second, third, fourth, ..] = *id.as_bytes();
-    let (adjective, noun) = (ADJECTIVES[usize::from(first % 16)], NOUNS[usize::from(second % 16)]);
+    let adjective = ADJECTIVES[usize::from(first % 16)];
+    let noun = NOUNS[usize::from(second % 16)];
     format!("{adjective}-{noun}-{}", u16::from_be_bytes([third, fourth]) % 1_000)
 }
 

@@ -138,7 +138,8 @@ pub(crate) async fn create(channels: &Channels, fields: &Fields) -> Result<Value
     };
     let description = description(fields)?;
     let text = |name: &str| fields.text(name).map(Option::unwrap_or_default);
-    let (run_id, run_link) = (text("run_id")?, text("run_link")?);
+    let run_id = text("run_id")?;
+    let run_link = text("run_link")?;
     let model_id = match text("model_id")? {
         "" => source.strip_prefix("models:/").filter(|id| is_model_id(id)).unwrap_or_default(),
         id => id,
@@ -176,7 +177,8 @@ pub(crate) async fn get(channels: &Channels, fields: &Fields) -> Result<Value> {
 }
 
 pub(crate) async fn update(channels: &Channels, fields: &Fields) -> Result<Value> {
-    let (name, version) = (fields.required("name")?, fields.identifier("version")?);
+    let name = fields.required("name")?;
+    let version = fields.identifier("version")?;
     let text = description(fields)?;
     let changed = registry_store::change_version(channels, name, &version, |found| {
         found.insert("description".to_owned(), text.into());
@@ -187,7 +189,8 @@ pub(crate) async fn update(channels: &Channels, fields: &Fields) -> Result<Value
 }
 
 pub(crate) async fn delete(channels: &Channels, fields: &Fields) -> Result<Value> {
-    let (name, version) = (fields.required("name")?, fields.identifier("version")?);
+    let name = fields.required("name")?;
+    let version = fields.identifier("version")?;
     let number = version_number(&version)?;
     registry_store::change(channels, name, |content| {
         if map_in(content, "versions").remove(&number.to_string()).is_none() {
@@ -202,7 +205,8 @@ pub(crate) async fn delete(channels: &Channels, fields: &Fields) -> Result<Value
 
 /// Moves a version to a stage, and the versions of this stage to the archive if the client wants that.
 pub(crate) async fn transition(channels: &Channels, fields: &Fields) -> Result<Value> {
-    let (name, version) = (fields.required("name")?, fields.identifier("version")?);
+    let name = fields.required("name")?;
+    let version = fields.identifier("version")?;
     let number = version_number(&version)?.to_string();
     let to = stage(fields.required("stage")?)?;
     let archives = fields.flag("archive_existing_versions")?;
@@ -242,7 +246,8 @@ pub(crate) async fn download_uri(channels: &Channels, fields: &Fields) -> Result
 }
 
 pub(crate) async fn set_tag(channels: &Channels, fields: &Fields) -> Result<Value> {
-    let (name, version) = (fields.required("name")?, fields.identifier("version")?);
+    let name = fields.required("name")?;
+    let version = fields.identifier("version")?;
     let key = fields.required("key")?;
     let value = fields.text("value")?.ok_or_else(|| missing("value"))?;
     check_model_tag(key, value)?;
@@ -255,7 +260,8 @@ pub(crate) async fn set_tag(channels: &Channels, fields: &Fields) -> Result<Valu
 }
 
 pub(crate) async fn delete_tag(channels: &Channels, fields: &Fields) -> Result<Value> {
-    let (name, version) = (fields.required("name")?, fields.identifier("version")?);
+    let name = fields.required("name")?;
+    let version = fields.identifier("version")?;
     let key = fields.required("key")?;
     registry_store::change_version(channels, name, &version, |found| {
         map_in(found, "tags").remove(key);

@@ -48,8 +48,9 @@ impl Storage {
         let request = pb::ListAttributesRequest { study_id, kind: kind.into() };
         let listed = self.studies().list_attributes(request).await.map_err(forwarded)?;
         let attributes = parts::attributes(listed.into_inner(), size).await?;
-        let entry = |pb::Attribute { key, value }| optuna::TextEntry { key, value };
-        Ok(attributes.into_iter().map(entry).collect())
+        let entries =
+            attributes.into_iter().map(|pb::Attribute { key, value }| optuna::TextEntry { key, value });
+        Ok(entries.collect())
     }
 
     async fn study_attributes(
@@ -114,11 +115,11 @@ fn directions(directions: &[i32]) -> Result<Vec<i32>, Status> {
 }
 
 fn directions_of(study: &pb::Study) -> Vec<i32> {
-    let direction = |direction| match direction {
+    let directions = study.directions().map(|direction| match direction {
         pb::Direction::Maximize => optuna::Direction::Maximize as i32,
         pb::Direction::Minimize | pb::Direction::Unspecified => optuna::Direction::Minimize as i32,
-    };
-    study.directions().map(direction).collect()
+    });
+    directions.collect()
 }
 
 #[tonic::async_trait]

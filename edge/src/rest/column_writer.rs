@@ -10,26 +10,25 @@ pub(super) struct ColumnWriter {
 }
 
 impl ColumnWriter {
-    /// Starts a column at the current path. Returns `None` if it is too long for an entry.
-    pub(super) fn begin(count: u64, encoder: &mut Encoder) -> Option<Self> {
-        encoder.begin_doubles(count).then_some(ColumnWriter { remaining: count })
+    /// Starts a column at the current path.
+    pub(super) fn begin(count: u64, encoder: &mut Encoder) -> Self {
+        encoder.begin_doubles(count);
+        ColumnWriter { remaining: count }
     }
 
-    /// Writes a piece. Returns false if the column does not have the announced length, so that the
-    /// rest of the body would be unreadable; then nothing is written.
-    #[must_use]
+    /// Writes a piece, unless the column does not have the announced length.
     pub(super) fn append(
         &mut self,
         values: impl ExactSizeIterator<Item = f64>,
         more: bool,
         encoder: &mut Encoder,
-    ) -> bool {
-        let Some(remaining) = self.remaining.checked_sub(values.len() as u64) else { return false };
-        if remaining > 0 && !more {
-            return false;
-        }
+    ) {
+        let remaining = self.remaining.checked_sub(values.len() as u64);
+        let Some(remaining) = remaining.filter(|remaining| more || *remaining == 0) else {
+            encoder.mark_inconsistent();
+            return;
+        };
         self.remaining = remaining;
         encoder.append_raw(&values.flat_map(f64::to_le_bytes).collect::<Vec<u8>>());
-        true
     }
 }

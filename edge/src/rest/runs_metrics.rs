@@ -92,7 +92,7 @@ async fn search(call: Call<MetricSearchParameters>) -> ApiResult<SearchResults> 
     };
     let found = call.services.backend().search().metrics(request).await;
     let messages = found.map_err(|status| search.error(status))?.into_inner();
-    let rows = MetricRowWriter { with_x_axis, open: None, is_inconsistent: false };
+    let rows = MetricRowWriter { with_x_axis, open: None };
     stream_response::search_results(messages, SearchWriter::new(rows, search.progress())).await
 }
 
@@ -100,9 +100,6 @@ async fn search(call: Call<MetricSearchParameters>) -> ApiResult<SearchResults> 
 struct MetricRowWriter {
     with_x_axis: bool,
     open: Option<OpenRun>,
-    /// True if an entry did not match its announced length, so that the rest of the body
-    /// would be unreadable.
-    is_inconsistent: bool,
 }
 
 /// A run with more series to come.
@@ -167,9 +164,6 @@ impl RowWriter for MetricRowWriter {
     }
 
     fn write_row(&mut self, found: RunMetrics, encoder: &mut Encoder) {
-        if self.is_inconsistent {
-            return;
-        }
         let OpenRun { run, mut written, mut trace } = match self.open.take() {
             Some(open) => open,
             None => {
@@ -192,19 +186,21 @@ impl RowWriter for MetricRowWriter {
                 write_props(&run, it);
             }
         });
-        self.is_inconsistent |= trace.is_some() && !found.more;
+        if trace.is_some() && !found.more {
+            encoder.mark_inconsistent();
+        }
         self.open = found.more.then_some(OpenRun { run, written, trace });
     }
 
     fn is_complete(&self) -> bool {
-        self.open.is_none() && !self.is_inconsistent
+        self.open.is_none()
     }
 }
 
 impl MetricRowWriter {
     /// Writes a series, or a piece of one of its columns. Returns the trace if it is incomplete.
     fn write_points(
-        &mut self,
+        &self,
         points: &SeriesPoints,
         open: Option<OpenTrace>,
         encoder: &mut Encoder,
@@ -219,19 +215,19 @@ impl MetricRowWriter {
         let mut trace = open.unwrap_or_default();
         let columns =
             if self.with_x_axis { &TraceColumn::ALL[..] } else { &TraceColumn::ALL[..TraceColumn::OWN] };
-        self.is_inconsistent |= !trace.write_piece(columns[trace.column], points, encoder);
+        trace.write_piece(columns[trace.column], points, encoder);
         (trace.column < columns.len()).then_some(trace)
     }
 }
 
 impl OpenTrace {
-    /// Writes a piece of a column. Returns false if the column does not have the announced length.
-    fn write_piece(&mut self, column: TraceColumn, points: &SeriesPoints, encoder: &mut Encoder) -> bool {
+    /// Writes a piece of a column.
+    fn write_piece(&mut self, column: TraceColumn, points: &SeriesPoints, encoder: &mut Encoder) {
         if self.writer.is_none() {
-            encoder.member(column.key(), |it| self.writer = ColumnWriter::begin(points.count, it));
+            encoder.member(column.key(), |it| self.writer = Some(ColumnWriter::begin(points.count, it)));
         }
-        let Some(writer) = &mut self.writer else { return false };
-        let has_length = match column {
+        let Some(writer) = &mut self.writer else { return };
+        match column {
             TraceColumn::Iters => writer.append(iters(points), points.more, encoder),
             TraceColumn::Values => writer.append(points.values.iter().copied(), points.more, encoder),
             TraceColumn::Epochs => writer.append(epochs(points, points.epochs.len()), points.more, encoder),
@@ -240,7 +236,7 @@ impl OpenTrace {
             }
             TraceColumn::XAxisValues => writer.append(points.x_values.iter().copied(), points.more, encoder),
             TraceColumn::XAxisIters => writer.append(x_axis_iters(points), points.more, encoder),
-        };
+        }
         if matches!(column, TraceColumn::Iters) {
             self.last_step = points.steps.last().copied().unwrap_or(self.last_step);
             if !points.more {
@@ -251,7 +247,6 @@ impl OpenTrace {
             self.column += 1;
             self.writer = None;
         }
-        has_length
     }
 }
 
@@ -312,7 +307,7 @@ async fn align(call: Call<NoParameters, Json<Alignment>>) -> ApiResult<Entries> 
     let runs: Vec<AlignRun> = runs.into_iter().map(AlignRun::from).collect();
     let request = AlignRequest { axis: Some(Axis::Metric(align_by)), runs: runs.clone(), by_column: true };
     let messages = call.services.backend().series().align(request).await?.into_inner();
-    let writer = AlignWriter { requested: runs, run: None, open: None, is_inconsistent: false };
+    let writer = AlignWriter { requested: runs, run: None, open: None };
     stream_response::answer(messages, writer).await
 }
 
@@ -336,9 +331,6 @@ struct AlignWriter {
     run: Option<(u32, i64)>,
     /// The series being written.
     open: Option<OpenSeries>,
-    /// True if an entry did not match its announced length, so that the rest of the body
-    /// would be unreadable.
-    is_inconsistent: bool,
 }
 
 #[derive(Default)]
@@ -358,30 +350,28 @@ impl EntryWriter for AlignWriter {
             self.run = Some((message.run, 0));
         }
         for piece in message.series {
-            if !self.is_inconsistent {
-                self.is_inconsistent |= !self.write_piece(&piece, encoder);
-            }
+            self.write_piece(&piece, encoder);
         }
     }
 
     fn finish(&mut self, _: &mut Encoder) -> bool {
-        !self.is_inconsistent && self.open.is_none()
+        self.open.is_none()
     }
 }
 
 impl AlignWriter {
-    /// Writes a piece of the x values, or of their steps, which follow them. Returns false if the
-    /// column does not have the announced length.
-    fn write_piece(&mut self, piece: &AlignedSeries, encoder: &mut Encoder) -> bool {
+    /// Writes a piece of the x values, or of their steps, which follow them.
+    fn write_piece(&mut self, piece: &AlignedSeries, encoder: &mut Encoder) {
         let OpenSeries { has_values, writer } = self.open.take().unwrap_or_default();
         let Some(mut writer) = writer.or_else(|| self.begin_column(piece, has_values, encoder)) else {
-            return false;
+            encoder.mark_inconsistent();
+            return;
         };
-        let has_length = if has_values {
-            writer.append(piece.steps.iter().map(|step| *step as f64), piece.more, encoder)
+        if has_values {
+            writer.append(piece.steps.iter().map(|step| *step as f64), piece.more, encoder);
         } else {
-            writer.append(piece.x_values.iter().copied(), piece.more, encoder)
-        };
+            writer.append(piece.x_values.iter().copied(), piece.more, encoder);
+        }
         if piece.more {
             self.open = Some(OpenSeries { has_values, writer: Some(writer) });
         } else if has_values {
@@ -389,7 +379,6 @@ impl AlignWriter {
         } else {
             self.open = Some(OpenSeries { has_values: true, writer: None });
         }
-        has_length
     }
 
     fn begin_column(
@@ -409,7 +398,7 @@ impl AlignWriter {
                     it.member("context", |it| write_context(&key.context, it));
                 }
                 let column = if has_values { "x_axis_iters" } else { "x_axis_values" };
-                it.member(column, |it| writer = ColumnWriter::begin(piece.count, it));
+                it.member(column, |it| writer = Some(ColumnWriter::begin(piece.count, it)));
             });
         });
         writer

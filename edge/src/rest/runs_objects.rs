@@ -504,7 +504,7 @@ async fn blobs(call: Call<NoParameters, Json<Vec<String>>>) -> ApiResult<Payload
     let Json(uris) = call.body;
     let request = BlobsRequest { uris: uris.clone() };
     let messages = call.services.backend().artifacts().blobs(request).await?.into_inner();
-    let writer = BlobWriter { uris, remaining: 0, is_inconsistent: false };
+    let writer = BlobWriter { uris, remaining: 0 };
     Ok(Payloads(stream_response::answer(messages, writer).await?))
 }
 
@@ -514,33 +514,29 @@ struct BlobWriter {
     uris: Vec<String>,
     /// Number of bytes of the entry still to come.
     remaining: u64,
-    /// True if an entry did not match its announced length, so that the rest of the body
-    /// would be unreadable.
-    is_inconsistent: bool,
 }
 
 impl EntryWriter for BlobWriter {
     type Message = BlobsResponse;
 
     fn write(&mut self, message: BlobsResponse, encoder: &mut Encoder) {
-        let Some(uri) = self.uris.get(message.index as usize).filter(|_| !self.is_inconsistent) else {
-            return;
-        };
+        let Some(uri) = self.uris.get(message.index as usize) else { return };
         // Nothing remains of the previous payload, so this is the first chunk of the next.
         let is_first = self.remaining == 0;
         let bytes = message.chunk.len() as u64;
         if is_first {
             self.remaining = message.size;
-            self.is_inconsistent = !encoder.begin_bytes(uri, message.size);
+            encoder.begin_bytes(uri, message.size);
         }
-        self.is_inconsistent |= bytes > self.remaining || message.last != (bytes == self.remaining);
-        if !self.is_inconsistent {
-            encoder.append_raw(&message.chunk);
-            self.remaining -= bytes;
+        if bytes > self.remaining || message.last != (bytes == self.remaining) {
+            encoder.mark_inconsistent();
+            return;
         }
+        encoder.append_raw(&message.chunk);
+        self.remaining -= bytes;
     }
 
     fn finish(&mut self, _: &mut Encoder) -> bool {
-        !self.is_inconsistent && self.remaining == 0
+        self.remaining == 0
     }
 }

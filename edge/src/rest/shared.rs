@@ -120,12 +120,14 @@ pub(crate) fn requested_types(names: &[String]) -> ApiResult<Vec<SeriesType>> {
     if names.is_empty() {
         return Ok(TYPES[..OLD_TYPES].iter().map(|(series_type, _)| *series_type).collect());
     }
-    let find =
-        |name: &String| TYPES.iter().find(|(_, known)| known == name).map(|(series_type, _)| *series_type);
-    let unknown = |name: &String| {
+    names.iter().map(|name| requested_type(name)).collect()
+}
+
+fn requested_type(name: &str) -> ApiResult<SeriesType> {
+    let found = TYPES.iter().find(|(_, known)| *known == name);
+    found.map(|(series_type, _)| *series_type).ok_or_else(|| {
         ApiError::new(StatusCode::BAD_REQUEST, format!("sequence: unknown sequence type '{name}'"))
-    };
-    names.iter().map(|name| find(name).ok_or_else(|| unknown(name))).collect()
+    })
 }
 
 /// The types that clients of Matyan 0.3 do not know.

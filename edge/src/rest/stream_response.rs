@@ -175,6 +175,9 @@ impl<R: EntryWriter> ResponseState<R> {
                 None if self.writer.finish(&mut self.encoder) => self.next = NextMessage::End,
                 None => return Err(io::Error::other("the stream ended before its final message")),
             }
+            if self.encoder.is_inconsistent() {
+                return Err(io::Error::other("an entry does not have its announced length"));
+            }
             let chunk = self.encoder.take();
             // A message may produce no entries, such as progress that was not requested.
             if !chunk.is_empty() {

@@ -133,8 +133,8 @@ fn question(login: &AskedLogin, action: &str, code: &str) -> String {
         ("Role", role),
         ("Valid for", days.as_str()),
     ];
-    let row = |(name, value): (&str, &str)| format!("<dt>{name}</dt><dd>{}</dd>", escaped(value));
-    let rows: String = rows.into_iter().map(row).collect();
+    let rows = rows.into_iter().map(|(name, value)| format!("<dt>{name}</dt><dd>{}</dd>", escaped(value)));
+    let rows: String = rows.collect();
     format!(
         "<p>A program asks for a token, with which it acts as <b>{}</b>:</p><dl>{rows}</dl>\
          <form method=\"post\" action=\"{}\"><input type=\"hidden\" name=\"code\" value=\"{}\">\

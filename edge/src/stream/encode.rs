@@ -15,11 +15,12 @@ pub struct Encoder {
     out: Vec<u8>,
     /// The start of each entry: the length of the path, and the path.
     path: Vec<u8>,
+    is_inconsistent: bool,
 }
 
 impl Default for Encoder {
     fn default() -> Self {
-        Self { out: Vec::new(), path: vec![0; LENGTH_BYTES] }
+        Self { out: Vec::new(), path: vec![0; LENGTH_BYTES], is_inconsistent: false }
     }
 }
 
@@ -35,6 +36,16 @@ impl Encoder {
 
     pub fn is_empty(&self) -> bool {
         self.out.is_empty()
+    }
+
+    /// True if an entry does not have its announced length, so that the rest of the body would be unreadable.
+    pub fn is_inconsistent(&self) -> bool {
+        self.is_inconsistent
+    }
+
+    /// Notes that an entry does not have its announced length.
+    pub fn mark_inconsistent(&mut self) {
+        self.is_inconsistent = true;
     }
 
     /// Takes the bytes written so far. The path is kept. Reserves the same capacity for the
@@ -132,28 +143,22 @@ impl Encoder {
         });
     }
 
-    /// Starts a member with `length` bytes, to be written with `append_raw`. Returns false if this
-    /// is too long for an entry.
-    #[must_use]
-    pub fn begin_bytes(&mut self, key: &str, length: u64) -> bool {
+    /// Starts a member with `length` bytes, to be written with `append_raw`. The entries are
+    /// inconsistent if this is too long for an entry.
+    pub fn begin_bytes(&mut self, key: &str, length: u64) {
         // The tag byte also counts towards the 32-bit length.
-        let Some(length) = usize::try_from(length).ok().filter(|length| *length < u32::MAX as usize) else {
-            return false;
-        };
-        self.member(key, |it| {
-            it.head(BYTES, length);
-        });
-        true
+        match usize::try_from(length).ok().filter(|length| *length < u32::MAX as usize) {
+            Some(length) => self.member(key, |it| it.head(BYTES, length)),
+            None => self.mark_inconsistent(),
+        }
     }
 
     /// Starts a number array of `count` doubles, whose bytes are to be written with `append_raw`.
-    /// Returns false if this is too long for an entry.
-    #[must_use]
-    pub fn begin_doubles(&mut self, count: u64) -> bool {
+    pub fn begin_doubles(&mut self, count: u64) {
         self.member("type", |it| it.text("numpy"));
         self.member("shape", |it| it.int(count.cast_signed()));
         self.member("dtype", |it| it.text("float64"));
-        self.begin_bytes("blob", count.saturating_mul(8))
+        self.begin_bytes("blob", count.saturating_mul(8));
     }
 
     /// Appends bytes to a member started earlier.

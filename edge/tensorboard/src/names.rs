@@ -60,7 +60,8 @@ mod tests {
 
     #[test]
     fn long_names_stay_different() {
-        let (one, other) = (format!("{}1", "é".repeat(NAME_BYTES)), format!("{}2", "é".repeat(NAME_BYTES)));
+        let one = format!("{}1", "é".repeat(NAME_BYTES));
+        let other = format!("{}2", "é".repeat(NAME_BYTES));
         let names = [fitting_name(&one), fitting_name(&other)];
         assert!(names.iter().all(|name| name.len() <= NAME_BYTES) && names[0] != names[1]);
         assert_eq!(fitting_name("loss"), "loss");

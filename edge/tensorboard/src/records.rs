@@ -147,7 +147,8 @@ mod tests {
 
     #[test]
     fn damage_costs_one_record_if_the_next_record_can_be_found() {
-        let (first, second) = (framed(b"first"), framed(b"second"));
+        let first = framed(b"first");
+        let second = framed(b"second");
         let mut file = [first.clone(), second.clone()].concat();
         file[HEADER_BYTES] ^= 1;
         let chunk = read(&file, 0, u64::MAX);

@@ -174,7 +174,9 @@ impl RunState {
     /// Marks files that are read to their end. A file that was written again can have the same size, so its first bytes
     /// are compared.
     async fn pass_read_files(&mut self, folder: &Path, files: &FolderFiles) {
-        let (folder, files, known) = (folder.to_owned(), files.clone(), self.position.files.clone());
+        let folder = folder.to_owned();
+        let files = files.clone();
+        let known = self.position.files.clone();
         let read = spawn_blocking(move || {
             let is_read = |name: &String, stat: &FileStat| {
                 known.get(name).is_some_and(|known| {

@@ -364,7 +364,8 @@ async fn rule_54_few_operations_are_open_to_everyone() {
 #[tokio::test]
 async fn rule_54_an_operation_needs_the_right_of_its_rpc() {
     let (edge, calls, _) = closed();
-    let (mut reached, mut total) = (0, 0);
+    let mut reached = 0;
+    let mut total = 0;
     for (method, path, needed) in operations_with_rights(&edge).await {
         let request = Request::builder().method(method.as_str()).uri(format!("/p/{OWN}{path}"));
         let request = with_token(request, Tester::Operator).body(Body::from("{}")).unwrap();

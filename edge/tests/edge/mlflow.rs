@@ -303,7 +303,8 @@ async fn a_document_that_others_change_is_changed_later() {
 #[tokio::test]
 async fn the_deletion_of_an_experiment_can_be_repeated() {
     let port = Port::new(&[Protocol::Mlflow], true);
-    let (get, update) = ("experiments.v1.ExperimentService/Get", "experiments.v1.ExperimentService/Update");
+    let get = "experiments.v1.ExperimentService/Get";
+    let update = "experiments.v1.ExperimentService/Update";
     let archive = "runs.v1.RunService/ArchiveBatch";
     let experiment = |archived: bool| {
         let found =

@@ -308,8 +308,9 @@ pub(crate) async fn versions_of(
     sequence: &Node,
     arguments: &Arguments,
 ) -> Result<Value> {
-    let (project, name, entity) =
-        (sequence.known("_project")?, sequence.known("name")?, sequence.known(ENTITY)?);
+    let project = sequence.known("_project")?;
+    let name = sequence.known("name")?;
+    let entity = sequence.known(ENTITY)?;
     check_filters(arguments.text("filters")?)?;
     let full = collection_name(project, name)?;
     let members = documents::read(&context.channels, COLLECTIONS, &full).await?.unwrap_or_default();
@@ -352,7 +353,8 @@ pub(crate) async fn of_run(
     member: &str,
     arguments: &Arguments,
 ) -> Result<Value> {
-    let (run_id, entity) = (run.known(crate::run_view::RUN_ID)?, run.known(ENTITY)?);
+    let run_id = run.known(crate::run_view::RUN_ID)?;
+    let entity = run.known(ENTITY)?;
     let Some(snapshot) = RunSnapshot::read(&context.channels, run_id).await? else {
         return Ok(connection(Vec::new(), 0, 0));
     };
@@ -391,7 +393,8 @@ pub(crate) async fn files(context: &CallContext, artifact: &Node, arguments: &Ar
     let of_entries = entries.iter().map(|entry| entry.required("name"));
     let mut named = of_entries.collect::<Result<BTreeSet<&str>>>()?;
     named.extend(arguments.texts("names")?.unwrap_or_default());
-    let (run_id, id) = (artifact.known("_runId")?, artifact.known("id")?);
+    let run_id = artifact.known("_runId")?;
+    let id = artifact.known("id")?;
     let folder = format!("{ARTIFACT_FOLDER}{id}/");
     let stored = listed_below(context, run_id, &folder).await?;
     let is_wanted = |name: &str| name != MANIFEST && (named.is_empty() || named.contains(name));
@@ -424,7 +427,8 @@ pub(crate) async fn files(context: &CallContext, artifact: &Node, arguments: &Ar
 /// The number of files of a version, and their size.
 pub(crate) async fn totals(context: &CallContext, run_id: &str, id: &str) -> Result<(u64, u64)> {
     let folder = format!("{ARTIFACT_FOLDER}{id}/");
-    let (mut count, mut bytes) = (0, 0);
+    let mut count = 0;
+    let mut bytes = 0;
     for (name, known) in listed_below(context, run_id, &folder).await? {
         if name != MANIFEST
             && let Some(arrived) = known_size(context, run_id, &format!("{folder}{name}"), known).await?

@@ -225,7 +225,9 @@ fn is_like(name: &str, pattern: &str) -> bool {
     let name: Vec<char> = name.chars().collect();
     let pattern: Vec<char> = pattern.chars().collect();
     // The place in the pattern after the last `%`, and the place in the name where that `%` was tried.
-    let (mut at, mut of_pattern, mut retry) = (0, 0, None);
+    let mut at = 0;
+    let mut of_pattern = 0;
+    let mut retry = None;
     while at < name.len() {
         match pattern.get(of_pattern) {
             Some('%') => {
@@ -317,7 +319,8 @@ pub(crate) async fn url(context: &CallContext, file: &Node, arguments: &Argument
     if !arguments.flag("upload") {
         return Ok(file.get("url").clone());
     }
-    let (run_id, path) = (file.known(RUN_ID)?, file.known("_path")?);
+    let run_id = file.known(RUN_ID)?;
+    let path = file.known("_path")?;
     let upload = sign(context, run_id, path).await?;
     let mut batch = RunBatch::default();
     batch.announce(run_id, path);

@@ -128,7 +128,8 @@ mod tests {
     #[test]
     fn long_names_fit_and_stay_apart() {
         let long = |last: char| format!("{}{last}", "ä".repeat(limits::NAME_BYTES));
-        let (one, other) = (long('a'), long('b'));
+        let one = long('a');
+        let other = long('b');
         assert!(fitting_name(&one).len() <= limits::NAME_BYTES);
         assert_ne!(fitting_name(&one), fitting_name(&other));
         assert_eq!(fitting_name(&one), fitting_name(&one));

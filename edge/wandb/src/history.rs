@@ -432,11 +432,11 @@ pub(crate) async fn history_keys(context: &CallContext, run: &Node) -> Result<Va
     }
     let rows = counts.values().map(|(count, _)| *count).max().unwrap_or_default();
     counts.extend(OWN_COLUMNS.map(|name| (name.to_owned(), (rows, "number"))));
-    let describe = |(name, (count, wandb_type)): (String, (u64, &str))| {
+    let keys = counts.into_iter().map(|(name, (count, wandb_type))| {
         let is_monotonic = OWN_COLUMNS.contains(&name.as_str());
         (name, json!({"typeCounts": [{"type": wandb_type, "count": count}], "monotonic": is_monotonic}))
-    };
-    let keys: Map<String, Value> = counts.into_iter().map(describe).collect();
+    });
+    let keys: Map<String, Value> = keys.collect();
     Ok(json!({"sets": [], "keys": keys, "lastStep": last_step}))
 }
 

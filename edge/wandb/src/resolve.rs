@@ -283,7 +283,8 @@ async fn artifact_type(
 ) -> Result<Value> {
     match field {
         "artifact" | "artifactCollection" => {
-            let (entity, project) = (node.known(ENTITY)?, node.known("_project")?);
+            let entity = node.known(ENTITY)?;
+            let project = node.known("_project")?;
             let name = arguments.required("name")?;
             if field == "artifact" {
                 artifact_view::by_name(context, entity, project, name).await
@@ -292,7 +293,9 @@ async fn artifact_type(
             }
         }
         "artifactCollections" => {
-            let (entity, project, name) = (node.known(ENTITY)?, node.known("_project")?, node.known("name")?);
+            let entity = node.known(ENTITY)?;
+            let project = node.known("_project")?;
+            let name = node.known("name")?;
             artifact_view::collections(context, entity, project, Some(name), arguments).await
         }
         _ => Ok(node.get(field).clone()),

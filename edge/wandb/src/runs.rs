@@ -444,7 +444,8 @@ mod tests {
             kinds(batch)
         };
         let set = |name: Option<&str>, description: Option<&str>| {
-            let (name, description) = (name.map(str::to_owned), description.map(str::to_owned));
+            let name = name.map(str::to_owned);
+            let description = description.map(str::to_owned);
             [Kind::SetRunProperty(SetRunProperty { name, description, ..SetRunProperty::default() })]
         };
         assert!(added(json!({"displayName": null, "notes": null, "groupName": ""})).is_empty());
@@ -467,7 +468,8 @@ mod tests {
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         assert!(add_tags(&mut RunBatch::default(), &[], &many).is_err());
         // A full run gets other tags once the old tags are gone.
-        let (old, new) = (&many[1..], &many[..TAGS_PER_RUN]);
+        let old = &many[1..];
+        let new = &many[..TAGS_PER_RUN];
         let mut batch = RunBatch::default();
         add_tags(&mut batch, old, new).unwrap();
         assert!(matches!(kinds(batch).as_slice(), [Kind::RemoveTag(_), Kind::AddTag(_)]));

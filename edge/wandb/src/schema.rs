@@ -45,20 +45,19 @@ const BASIC_SCALARS: [&str; 5] =
 /// The definitions of the schema.
 pub(crate) fn definitions() -> Vec<TypeDefinition> {
     let document = parse_schema(TEXT).expect("schema.graphql is valid");
-    let of_type = |definition| match definition {
+    let types = document.definitions.into_iter().filter_map(|definition| match definition {
         TypeSystemDefinition::Type(definition) => Some(definition.node),
         TypeSystemDefinition::Schema(_) | TypeSystemDefinition::Directive(_) => None,
-    };
-    document.definitions.into_iter().filter_map(of_type).collect()
+    });
+    types.collect()
 }
 
 /// Builds the schema. Fields that it does not have are refused by `document`, and values of arguments are checked
 /// where they are used, so that documents of newer clients are answered as far as possible.
 pub(crate) fn build(definitions: &[TypeDefinition]) -> Schema {
-    let is_scalar = |definition: &&TypeDefinition| matches!(definition.kind, TypeKind::Scalar);
     let scalars: HashSet<&str> = definitions
         .iter()
-        .filter(is_scalar)
+        .filter(|definition| matches!(definition.kind, TypeKind::Scalar))
         .map(|definition| definition.name.node.as_str())
         .chain(BASIC_SCALARS)
         .collect();
@@ -94,10 +93,10 @@ fn register(builder: SchemaBuilder, definition: &TypeDefinition, scalars: &HashS
             builder.register(interface.fields.iter().fold(Interface::new(name), of))
         }
         TypeKind::InputObject(input) => {
-            let of = |object: InputObject, definition: &Positioned<InputValueDefinition>| {
-                object.field(input_value(&definition.node))
-            };
-            builder.register(input.fields.iter().fold(InputObject::new(name), of))
+            let empty = InputObject::new(name);
+            let object =
+                input.fields.iter().fold(empty, |object, member| object.field(input_value(&member.node)));
+            builder.register(object)
         }
         TypeKind::Union(_) | TypeKind::Enum(_) => unreachable!("schema.graphql has no unions and enums"),
     }
@@ -117,10 +116,7 @@ fn field(parent: &str, definition: &FieldDefinition, scalars: &HashSet<&str>) ->
     });
     let field =
         Field::new(definition.name.node.as_str(), ty, move |context| answer(Arc::clone(&place), context));
-    let of = |field: Field, argument: &Positioned<InputValueDefinition>| {
-        field.argument(input_value(&argument.node))
-    };
-    definition.arguments.iter().fold(field, of)
+    definition.arguments.iter().fold(field, |field, argument| field.argument(input_value(&argument.node)))
 }
 
 /// A field of a type.

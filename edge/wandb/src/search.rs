@@ -20,7 +20,8 @@ const PAGE_BYTES: usize = 32 << 20;
 
 /// A page of the runs of a project, with as many of the wanted runs as fit.
 pub(crate) async fn runs(context: &CallContext, project: &Node, arguments: &Arguments) -> Result<Value> {
-    let (name, entity) = (project.known("name")?, project.known(ENTITY)?);
+    let name = project.known("name")?;
+    let entity = project.known(ENTITY)?;
     let limit = arguments.integer("first")?.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
     let request = RunsRequest {
         query: Some(Query { text: filter::query(name, arguments.text("filters")?)?, ..Query::default() }),

@@ -132,7 +132,8 @@ mod tests {
     use super::*;
 
     fn series(name: &str, context: &str) -> LoggedSeries {
-        let (name, context) = (name.to_owned(), context.to_owned());
+        let name = name.to_owned();
+        let context = context.to_owned();
         LoggedSeries {
             is_metric: true,
             number: 0,

@@ -111,7 +111,7 @@ mod tests {
     ];
 
     /// Calls that change nothing and have an entry. `ReadRun` and `ReadBlob` have none: there are thousands in a backup,
-    /// and what they read is what the other services return to everyone who may read the project.
+    /// and the other services return the same data to everyone who may read the project.
     const AUDITED_READS: [&str; 2] =
         ["backup.v1.BackupService/ListRuns", "backup.v1.BackupService/ReadProject"];
 

@@ -116,7 +116,7 @@ impl Caller {
         Self { name: name.into(), rights, limits, is_anonymous: false, is_outdated: false }
     }
 
-    /// Everyone who has shown none.
+    /// The caller of requests without a credential.
     pub fn anonymous(rights: CallerRights) -> Self {
         let limits = TokenLimits::default();
         Self { name: "anonymous".to_owned(), rights, limits, is_anonymous: true, is_outdated: false }

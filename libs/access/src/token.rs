@@ -18,7 +18,7 @@ const CHECKSUM_BYTES: usize = 6;
 const TOKEN_BYTES: usize = PREFIX.len() + SECRET_BYTES + 1 + CHECKSUM_BYTES;
 const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// Beginning of what a browser keeps in a cookie while it signs in with a provider. It is encrypted.
+/// Prefix of the encrypted cookie of a browser that signs in with a provider.
 pub const SIGN_IN_PREFIX: &str = "mtb_";
 
 /// Maximum length of the page that follows a sign-in with a provider. It is in this cookie, of which browsers keep at

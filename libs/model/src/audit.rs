@@ -73,7 +73,7 @@ pub struct AuditFilter {
     pub principal: String,
     /// A part of the name of the rpc.
     pub rpc: String,
-    /// A part of what the call was about.
+    /// A part of the resource of the call.
     pub resource: String,
     /// Only calls that have failed.
     pub failed: bool,

@@ -3,14 +3,14 @@
 //!
 //! The summaries of series decide. A run is in the list of uncollected runs from the transaction on that
 //! changes a summary or a name of its series, and until a cohort has taken its values; while it is in this
-//! list, or has blocks that are not folded, or is a branch, readers ignore what a cohort has of it. So a
+//! list, or has blocks that are not folded, or is a branch, readers ignore its values in cohorts. So a
 //! reader must read these lists before it reads cohorts: a run that leaves the list later is in a cohort by
 //! then, and a run that joins it later has changed since.
 //!
 //! A cohort takes values in steps. [`cohort_begin`] replaces the rows of its runs in the list by a token.
 //! Then [`CohortValues`] reads and writes the values, and [`cohort_shorten`] leaves out the runs whose values do
 //! not fit. [`cohort_admit`] makes members of the runs that still have the token: the values of other runs have
-//! changed in the meantime, and readers ignore what the cohort has of these runs. An interrupted cohort has no
+//! changed in the meantime, and readers ignore the values of these runs in the cohort. An interrupted cohort has no
 //! members, and is cleared. A row of values never changes once a run is a member, and a run never moves to an
 //! earlier cohort. So a reader that reads cohorts in their order, with a snapshot for each page, misses no run.
 //!

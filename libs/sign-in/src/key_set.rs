@@ -85,7 +85,8 @@ impl VerificationKey {
                 KeyMaterial::Rsa { n: number(bytes(&published.n)?), e: number(bytes(&published.e)?) }
             }
             ("EC", "P-256") => {
-                let (x, y) = (bytes(&published.x)?, bytes(&published.y)?);
+                let x = bytes(&published.x)?;
+                let y = bytes(&published.y)?;
                 let is_point = x.len() == COORDINATE_BYTES && y.len() == COORDINATE_BYTES;
                 KeyMaterial::P256(is_point.then(|| [&[4][..], &x, &y].concat())?)
             }

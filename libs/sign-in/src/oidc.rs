@@ -172,7 +172,8 @@ impl OidcProvider {
         let supports = |name: &str| methods.is_some_and(|methods| methods.iter().any(|it| it == name));
         // RFC 6749 encodes both like values of a form.
         let encoded = |text: &str| form(&[("", text)])[1..].to_owned();
-        let (name, password);
+        let name;
+        let password;
         let credentials = match &self.settings.client_secret {
             None => {
                 parameters.push(("client_id", client_id));
@@ -183,7 +184,8 @@ impl OidcProvider {
                 Credentials::None
             }
             Some(secret) => {
-                (name, password) = (encoded(client_id), encoded(secret.reveal()));
+                name = encoded(client_id);
+                password = encoded(secret.reveal());
                 Credentials::Basic(&name, &password)
             }
         };

@@ -1,5 +1,5 @@
 //! Points of the run of a trial, as batches whose series are their own: backends log them when they become due, and
-//! workers log what a backend could not.
+//! workers log the points that a backend failed to log.
 
 use matyan_proto::ingest::v1::{IngestionBatch, Points, SeriesDef};
 

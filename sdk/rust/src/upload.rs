@@ -325,9 +325,8 @@ fn unique_place() -> Result<String, UploadError> {
 /// part is for people who look into the blob store.
 fn payload_path(object: &Object<'_>, index: u32, extension: &str, unique: &str) -> String {
     let sequence = sequence_id(object.name, object.context);
-    let is_plain = |it: &char| it.is_ascii_alphanumeric() || matches!(it, '-' | '_');
-    let slug: String =
-        object.name.chars().map(|it| if is_plain(&it) { it } else { '_' }).take(SLUG_BYTES).collect();
+    let slug = object.name.chars().map(|it| if it.is_ascii_alphanumeric() || it == '-' { it } else { '_' });
+    let slug: String = slug.take(SLUG_BYTES).collect();
     let place = object.step.map_or_else(|| unique.to_owned(), |step| step.to_string());
     format!("seq/{slug}-{sequence}/{place}-{index}.{extension}")
 }

@@ -17,7 +17,6 @@ use tonic::{Request, Response};
 use crate::server::{
     RpcResult, Server,
     call::Call,
-    convert,
     deps::Deps,
     error::Error,
     stream::{ResponseStream, Sender, StreamEnd},
@@ -81,7 +80,7 @@ pub(crate) async fn send_lines(
     drop(found);
     // A range without bounds is the same as no range.
     let requested = request.steps.filter(|steps| steps.start.is_some() || steps.stop.is_some());
-    let requested_steps = requested.map(|steps| convert::step_range(Some(&steps)));
+    let requested_steps = requested.map(StepRange::from);
     let mut backlog = match (requested_steps, last_step) {
         (Some(steps), _) => steps,
         (None, Some(last)) => StepRange::new(last.saturating_sub(tail(request.tail) - 1), last),
@@ -158,7 +157,7 @@ pub(crate) async fn send_records(
     drop(found);
     let sequence = |step: i64| u64::try_from(step).unwrap_or_default();
     let requested = request.steps.filter(|steps| steps.start.is_some() || steps.stop.is_some());
-    let wanted = match requested.map(|steps| convert::step_range(Some(&steps))) {
+    let wanted = match requested.map(StepRange::from) {
         Some(steps) if steps.is_empty() => 0..0,
         Some(steps) => sequence(steps.first)..sequence(steps.last.saturating_add(1)),
         None => writing.next_log_record.saturating_sub(sequence(tail(request.tail)))..u64::MAX,

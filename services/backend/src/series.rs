@@ -23,7 +23,7 @@ pub(crate) use points::{is_sent_in_pieces, sample_for_search, x_axis};
 pub(crate) use run_reader::batch_size;
 pub(crate) use split_series::{SplitOptions, SplitSeries};
 
-use matyan_model::series::RunRef;
+use matyan_model::series::{RunRef, StepRange};
 use matyan_proto::{
     common::v1::{SeriesKey, SeriesType, StepRange as HalfOpen},
     ingest::v1::edit_series::Edit,
@@ -151,7 +151,7 @@ impl SeriesService for SeriesApi {
         select::check(std::slice::from_ref(&selection))?;
         let found = self.server.deps.find_run(&call, &selection.run_id).await?;
         let mut reader = RunReader::new(&self.server.deps, &call, found);
-        let steps = convert::step_range(request.steps.as_ref());
+        let steps = convert::step_range(request.steps);
         let selected = select::series(&mut reader, &selection, steps).await?;
         let run = reader.run_ref;
         drop(reader);
@@ -215,7 +215,7 @@ impl SeriesService for SeriesApi {
         let (call, request) = self.server.start_call(request).await?;
         audit_series(&request.run_id, request.key.as_ref(), request.steps);
         let steps = request.steps.ok_or_else(|| Error::field("steps", "is missing: give a range"))?;
-        if convert::step_range(Some(&steps)).is_empty() {
+        if StepRange::from(steps).is_empty() {
             return Err(Error::field("steps", "selects no step: `stop` is after the last one").into());
         }
         let edited = EditRequest {

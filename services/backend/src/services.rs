@@ -125,7 +125,7 @@ impl Backend {
         self
     }
 
-    /// Also reports what the ingestion of this process waits for.
+    /// Also reports problems of the ingestion of this process.
     #[must_use]
     pub fn with_ingestion_problem(mut self, ingestion_problem: IngestionProblem) -> Self {
         self.system.ingestion_problem = Some(ingestion_problem);

@@ -26,7 +26,7 @@ const BLOBS_CHECK_TIMEOUT: Duration = Duration::from_millis(500);
 /// Returns why uploads through this server are refused now, if they are.
 pub type UploadProblem = Arc<dyn Fn() -> BoxFuture<'static, Option<String>> + Send + Sync>;
 
-/// Returns what the ingestion of this process waits for, if an operator must decide.
+/// Returns the problem that stops the ingestion of this process until an operator decides.
 pub type IngestionProblem = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// The service of the server's version, health and limits.

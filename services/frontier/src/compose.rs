@@ -49,7 +49,7 @@ impl ReceivedBatch {
     }
 }
 
-/// A batch that is ready for the log, and what is counted of it.
+/// A batch that is ready for the log, and its counts for metrics.
 struct ComposedBatch {
     batch: LogBatch,
     items: ItemCounts,

@@ -117,7 +117,8 @@ fn copy(from: &Path, to: &Path) {
 
 /// Every file of the runs by path, without the data that depends on the log that a run came from.
 fn contents(archive: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let (mut found, mut folders) = (BTreeMap::new(), vec![archive.join("runs")]);
+    let mut found = BTreeMap::new();
+    let mut folders = vec![archive.join("runs")];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -142,7 +143,8 @@ fn contents(archive: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 
 /// Compares the runs of two archives, and reports the first difference.
 fn assert_same(left: &Path, right: &Path, what: &str) {
-    let (left, right) = (contents(left), contents(right));
+    let left = contents(left);
+    let right = contents(right);
     assert_eq!(left.keys().collect::<Vec<_>>(), right.keys().collect::<Vec<_>>(), "{what}");
     for (file, left) in &left {
         let right = &right[file];
@@ -285,7 +287,8 @@ impl InterruptingProxy {
         let task = tokio::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
-                let (target, budget) = (target.clone(), budget.clone());
+                let target = target.clone();
+                let budget = budget.clone();
                 tokio::spawn(async move {
                     let Ok(server) = TcpStream::connect(&target).await else { return };
                     let (from_client, to_client) = client.into_split();
@@ -436,7 +439,8 @@ async fn rule_53_runs_that_are_others_than_those_of_the_archive_are_named() {
 
 /// Removes the file of a blob from the embedded blob store. Exactly one path must contain `ending`.
 fn lose(server: &Server, ending: &str) {
-    let (mut found, mut folders) = (Vec::new(), vec![server.data_dir().join("blobs")]);
+    let mut found = Vec::new();
+    let mut folders = vec![server.data_dir().join("blobs")];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -484,7 +488,8 @@ async fn lost_blobs_are_listed_and_everything_else_is_kept() {
     assert_eq!((&lost[0]["name"], &lost[0]["step"]), (&json!("texts"), &json!(1)), "{lost:?}");
     assert_eq!(lost[1], json!({"s3_key": "r/a/b.bin", "artifact": "a/b.bin"}));
     // Only the lost blobs differ from the earlier backup.
-    let (mut whole, kept) = (contents(Path::new(before["archive"].as_str().unwrap())), contents(&archive));
+    let mut whole = contents(Path::new(before["archive"].as_str().unwrap()));
+    let kept = contents(&archive);
     whole.remove(Path::new("runs/r/blobs/a/b.bin")).unwrap();
     // Without the lost artifact, the other one can use its own path.
     whole.retain(|file, _| !file.to_string_lossy().contains("runs/r/blobs/~"));

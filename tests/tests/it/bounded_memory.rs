@@ -83,7 +83,8 @@ fn counted() -> SeriesDef {
 fn batch(sequence: u64) -> StreamBatch {
     #[expect(clippy::cast_precision_loss, reason = "the numbers are small")]
     let event = |at: u64| {
-        let (message, timestamp) = ("x".repeat(RECORD_BYTES), (sequence * RECORDS as u64 + at) as f64);
+        let message = "x".repeat(RECORD_BYTES);
+        let timestamp = (sequence * RECORDS as u64 + at) as f64;
         let record = LogRecord { message, level: 20, timestamp, ..LogRecord::default() };
         Event { client_time_us: None, kind: Some(event::Kind::LogRecord(record)) }
     };

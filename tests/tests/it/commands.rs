@@ -410,7 +410,8 @@ async fn a_followed_log_continues_after_the_server_restarts() {
         Following::start(command.env("MATYAN_BACKEND_URL", &url))
     };
     log(&server, "live", &[create_run()]).await;
-    let (mut lines, mut records) = (follow(&[]), follow(&["--records"]));
+    let mut lines = follow(&[]);
+    let mut records = follow(&["--records"]);
     let first = [line(0, "0 %"), line(1, "one"), line(2, "two"), log_record("first", 0.0)];
     log(&server, "live", &first).await;
     assert_eq!(lines.next_fields("text", 3), ["0 %", "one", "two"]);
@@ -694,7 +695,8 @@ async fn projects_are_created_used_renamed_and_deleted() {
         let lines = json_lines_of(&server, words).into_iter();
         lines.map(|one| (one["name"].clone(), one["runs"].clone(), one["points"].clone())).collect()
     };
-    let (default, team) = ((json!(""), json!(1), json!(1)), (json!("team"), json!(1), json!(5)));
+    let default = (json!(""), json!(1), json!(1));
+    let team = (json!("team"), json!(1), json!(5));
     assert_eq!(usage(&["projects", "usage"]), [default.clone(), team.clone()]);
     assert_eq!(usage(&["projects", "usage", "team"]), [team]);
 

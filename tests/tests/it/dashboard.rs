@@ -40,7 +40,8 @@ async fn the_dashboard_shows_exactly_the_metrics_that_exist() {
     // Calls have metrics after the first one.
     let points = Reader::connect(&server.query).await.points("run", "loss", "{}").await;
     assert_eq!(points.expect("the server answers"), []);
-    let (dashboard, alerts) = (named(&file("grafana/matyan.json")), named(&file("prometheus/alerts.yaml")));
+    let dashboard = named(&file("grafana/matyan.json"));
+    let alerts = named(&file("prometheus/alerts.yaml"));
     assert!(alerts.is_subset(&dashboard), "an alert without a panel: {:?}", alerts.difference(&dashboard));
     let text = eventually("the dashboard and the server have the same metrics", async || {
         let metrics =

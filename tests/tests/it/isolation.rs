@@ -89,7 +89,8 @@ impl FakeS3 {
 async fn serve(socket: TcpStream, behavior: &AtomicU8) -> std::io::Result<()> {
     let mut socket = BufReader::new(socket);
     loop {
-        let (mut first, mut length) = (String::new(), 0);
+        let mut first = String::new();
+        let mut length = 0;
         if socket.read_line(&mut first).await? == 0 {
             return Ok(());
         }
@@ -130,7 +131,8 @@ async fn record_points(ingest: String, query: String, run: String, stop: Arc<Ato
     let reader = Reader::connect(&query).await;
     let mut writer = JsonWriter::connect(&ingest, &run).await.expect("the server accepts connections");
     send(&mut writer, &create_run()).await;
-    let (mut delays, mut count) = (Vec::new(), 0);
+    let mut delays = Vec::new();
+    let mut count = 0;
     while !stop.load(Ordering::Relaxed) {
         send(&mut writer, &metric("loss", 0.5, None)).await;
         count += 1;
@@ -164,13 +166,17 @@ async fn record_objects(ingest: String, run: String, stop: Arc<AtomicBool>) -> u
 
 /// The delay that one point in a hundred exceeds.
 async fn measure(server: &Server, name: &str, large: &mut Vec<(String, u64)>) -> Duration {
-    let (stop, mut points, mut objects) = (Arc::new(AtomicBool::new(false)), JoinSet::new(), JoinSet::new());
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut points = JoinSet::new();
+    let mut objects = JoinSet::new();
     for number in 0..RUNS {
         let run = format!("{name}-{number}");
         points.spawn(record_points(server.ingest.clone(), server.query.clone(), run, stop.clone()));
     }
     for number in 0..2 {
-        let (run, ingest, stop) = (format!("{name}-large-{number}"), server.ingest.clone(), stop.clone());
+        let run = format!("{name}-large-{number}");
+        let ingest = server.ingest.clone();
+        let stop = stop.clone();
         objects.spawn(async move { (run.clone(), record_objects(ingest, run, stop).await) });
     }
     tokio::time::sleep(phase()).await;

@@ -73,7 +73,8 @@ async fn a_large_sample_is_complete_in_rest_responses() {
             let numbers = items[0][key].as_array().expect("columns are lists");
             numbers.iter().map(|number| number.as_f64().expect("columns are numbers")).collect()
         };
-        let (steps, values) = (numbers("iters"), numbers("values"));
+        let steps = numbers("iters");
+        let values = numbers("values");
         check(&steps, &values, expected);
 
         let query = format!("{base}/search/metric/?p={density}&report_progress=false&x_axis=loss");

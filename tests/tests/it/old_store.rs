@@ -90,7 +90,8 @@ async fn backup(server: &Server, into: &Path) -> PathBuf {
 
 /// Every file of an archive by path. The manifest and the checksums depend on the backup.
 fn contents(archive: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let (mut found, mut folders) = (BTreeMap::new(), vec![archive.to_owned()]);
+    let mut found = BTreeMap::new();
+    let mut folders = vec![archive.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).expect("the archive is readable") {
             let path = entry.expect("the archive is readable").path();
@@ -172,11 +173,14 @@ async fn check_store(fixture: &Path, until_ready: impl AsyncFn(&Server)) {
     server.kill();
     server.start().await;
     check_answers(&server, fixture).await;
-    let (old, new) = (directory.path().join("archive"), backup(&server, directory.path()).await);
-    let (old, new) = (contents(&old), contents(&new));
+    let old = directory.path().join("archive");
+    let new = backup(&server, directory.path()).await;
+    let old = contents(&old);
+    let new = contents(&new);
     assert_eq!(old.keys().collect::<Vec<_>>(), new.keys().collect::<Vec<_>>());
     for (path, old) in &old {
-        let (old, new) = (comparable(path, old), comparable(path, &new[path]));
+        let old = comparable(path, old);
+        let new = comparable(path, &new[path]);
         assert!(old == new, "{} was\n{old}\nand is\n{new}", path.display());
     }
 }

@@ -37,7 +37,8 @@ struct Project {
 
 impl Project {
     async fn new(seed: u64, runs: usize) -> Self {
-        let (server, http) = (Server::up().await, Client::new());
+        let server = Server::up().await;
+        let http = Client::new();
         let random = StdRng::seed_from_u64(seed);
         let mut project = Self { server, http, random, runs: Vec::new(), created: 0 };
         for _ in 0..runs {
@@ -119,7 +120,8 @@ async fn sent(request: RequestBuilder) -> Vec<u8> {
 }
 
 fn searched(body: &[u8]) -> (Vec<String>, Option<String>) {
-    let (mut ids, mut next): (Vec<String>, _) = (Vec::new(), None);
+    let mut ids: Vec<String> = Vec::new();
+    let mut next = None;
     for entry in entries(body) {
         let top = entry.top().to_owned();
         match entry.value {
@@ -143,7 +145,8 @@ async fn walk(project: &mut Project, list: &List, context: &str) {
     let (before, none) = project.page(list, &[]).await;
     assert_eq!(none, None, "{context}: a request without a cursor gets none");
     let mut moved: Vec<String> = Vec::new();
-    let (mut read, mut cursor): (Vec<String>, _) = (Vec::new(), String::new());
+    let mut read: Vec<String> = Vec::new();
+    let mut cursor = String::new();
     loop {
         let limit = project.random.random_range(1..=9).to_string();
         let (page, next) = project.page(list, &[("limit", &limit), ("cursor", &cursor)]).await;

@@ -125,8 +125,8 @@ async fn a_backend_without_these_protocols_accepts_no_data() {
 /// A frontier has no store, so a backend says which projects exist.
 #[tokio::test]
 async fn a_frontier_asks_the_backend_which_projects_exist() {
-    let (folder, other) = (tempfile::tempdir(), tempfile::tempdir());
-    let (folder, other) = (folder.expect("is writable"), other.expect("is writable"));
+    let folder = tempfile::tempdir().expect("is writable");
+    let other = tempfile::tempdir().expect("is writable");
     let backend = start("backend", folder.path()).await;
     let create = async |name: &str| {
         let url = format!("{}/api/v1/rest/projects/", backend.address("query"));

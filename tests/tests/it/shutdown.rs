@@ -46,7 +46,8 @@ async fn write_grpc(ingest: String, run_id: String) -> (u64, Code) {
     requests.send(message(Message::Open(open))).await.expect("the receiver is alive");
     let mut answers =
         client.stream(ReceiverStream::new(receiver)).await.expect("the stream opens").into_inner();
-    let (mut sent, mut acknowledged) = (0, 0);
+    let mut sent = 0;
+    let mut acknowledged = 0;
     let mut outstanding = VecDeque::new();
     loop {
         while outstanding.len() < OUTSTANDING {

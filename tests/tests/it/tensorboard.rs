@@ -275,7 +275,8 @@ async fn a_follower_needs_the_role_writer_and_stays_in_its_project() {
         output_of(&server, &["access", "grant", name, role, "--project", "team"], operator);
         output_of(&server, &["access", "token", "create", name, "--project", "team"], operator)
     };
-    let (writer, ingest) = (token_of("ana", "writer"), token_of("bo", "ingest"));
+    let writer = token_of("ana", "writer");
+    let ingest = token_of("bo", "ingest");
     let root = TempDir::new().expect("the temporary directory is writable");
     append_steps(&event_file(root.path(), "a", 1_000), 0..10);
     let follow = |project: &str, token: Option<&str>| {

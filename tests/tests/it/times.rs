@@ -26,7 +26,8 @@ async fn found(server: &Server, query: &str, minutes_behind: i64) -> BTreeSet<St
 fn written(seconds: i64, minutes_behind: i64) -> String {
     let local =
         OffsetDateTime::from_unix_timestamp(seconds - 60 * minutes_behind).expect("the time is in range");
-    let (month, hour) = (u8::from(local.month()), local.hour());
+    let month = u8::from(local.month());
+    let hour = local.hour();
     format!(
         "datetime({}, {month}, {}, {hour}, {}, {})",
         local.year(),
@@ -38,7 +39,8 @@ fn written(seconds: i64, minutes_behind: i64) -> String {
 
 async fn is_found_by_the_second(server: &Server, made: i64) {
     for minutes_behind in [0, 300, -240, -330, 720] {
-        let (from, to) = (written(made, minutes_behind), written(made + 1, minutes_behind));
+        let from = written(made, minutes_behind);
+        let to = written(made + 1, minutes_behind);
         let query = format!("{from} <= run.created_at < {to}");
         assert_eq!(
             found(server, &query, minutes_behind).await,

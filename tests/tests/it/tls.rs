@@ -33,7 +33,8 @@ struct CertificateFiles {
 impl CertificateFiles {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("the temporary directory is writable");
-        let (certificate, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
+        let certificate = folder.path().join("tls.crt");
+        let key = folder.path().join("tls.key");
         let files = Self { _folder: folder, certificate, key };
         files.renew();
         files
@@ -136,7 +137,8 @@ async fn ask(base: &str, root: &str, request: &str, body: &str) -> Result<String
 #[tokio::test]
 async fn an_upload_url_uses_the_tls_port() {
     let files = CertificateFiles::new();
-    let (server, root) = (files.server().await, files.pem());
+    let server = files.server().await;
+    let root = files.pem();
     let body = json!({"run_id": "secured", "artifact_path": "a.txt", "content_type": "text/plain"});
     let presign = "POST /api/v1/rest/artifacts/presign/";
     let signed = ask(&server.ingest, &root, presign, &body.to_string()).await.expect("the URL is signed");

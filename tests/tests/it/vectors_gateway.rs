@@ -81,7 +81,8 @@ fn points_written(case: &Value, name: &str) -> usize {
 async fn vectors_gateway_edge_cases_frames() {
     let server = Server::up().await;
     let reader = Reader::connect(&server.query).await;
-    let (mut played, mut skipped) = (0, 0);
+    let mut played = 0;
+    let mut skipped = 0;
     for (file, recording) in parse_vectors("gateway_edge_cases").iter().enumerate() {
         for (number, case) in recording["ws"].as_array().expect("ws is a list").iter().enumerate() {
             if case["kafka_fails_on_finish_run"] == true {
@@ -147,7 +148,8 @@ async fn exchange(client: &reqwest::Client, server: &Server, case: &Value) {
         request = request.header(name, value.as_str().expect("a header is text"));
     }
     let response = request.send().await.expect("the server answers");
-    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let status = response.status().as_u16();
+    let headers = response.headers().clone();
     let body = response.text().await.expect("the answer is text");
     let name = &case["name"];
     let recorded = u16::try_from(case["status"].as_u64().expect("a number")).expect("a status");

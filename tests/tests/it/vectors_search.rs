@@ -227,7 +227,8 @@ const ONLY_OF_A_LIST: &str = "texts_get_batch_ranges";
 
 #[tokio::test]
 async fn vectors_streaming_endpoints() {
-    let (mut wrong, mut count) = (Vec::new(), 0);
+    let mut wrong = Vec::new();
+    let mut count = 0;
     for (file, recording) in parse_vectors("streaming_endpoints") {
         let server = Server::up().await;
         load_project(&server, &recording["data"]).await;
@@ -244,7 +245,8 @@ async fn vectors_streaming_endpoints() {
                 continue;
             }
             let recorded = hex(text(case, "response_hex"));
-            let (ours, theirs) = (compared(name, &body), compared(name, &recorded));
+            let ours = compared(name, &body);
+            let theirs = compared(name, &recorded);
             if ours == theirs || body == recorded {
                 continue;
             }
@@ -442,7 +444,9 @@ fn matches_expectation(answer: &SearchOutcome, expected: &Value) -> bool {
 
 #[tokio::test]
 async fn vectors_matyanql_through_the_server() {
-    let (mut wrong, mut count, mut skipped) = (Vec::new(), 0, 0);
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    let mut skipped = 0;
     for (file, content) in parse_vectors("matyanql") {
         let server = Server::up().await;
         load_fixture(&server, &content["fixture"]).await;

@@ -63,7 +63,8 @@ pub(crate) async fn rule_15_deletes_survive_a_killed_control_worker(broker: &Bro
     const RUNS_A_ROUND: usize = 4;
     let mut random = seeded_random();
     let mut scene = Scene::start(broker, "control-killed", 2).await;
-    let (mut kept, mut deleted) = (BTreeSet::new(), BTreeSet::new());
+    let mut kept = BTreeSet::new();
+    let mut deleted = BTreeSet::new();
     for round in 0..rounds() {
         let runs: Vec<_> = (0..RUNS_A_ROUND).map(|run| format!("run-{round}-{run}")).collect();
         for run in &runs {
@@ -102,7 +103,8 @@ pub(crate) async fn upload(scene: &Scene, run: &str) {
     let put = scene.http().put(signed["upload_url"].as_str().expect("a text")).body("content");
     assert!(put.send().await.is_ok_and(|answer| answer.status().is_success()));
     let mut writer = JsonWriter::connect(scene.ingest(), run).await.expect("the frontier listens");
-    let (key, path) = (&signed["s3_key"], "a.bin");
+    let key = &signed["s3_key"];
+    let path = "a.bin";
     let blob =
         json!({"type": "blob_ref", "artifact_path": path, "s3_key": key, "content_type": "text/plain"});
     assert_eq!(writer.send(&json!([create_run(), blob])).await, Ok(Ack::Ok));

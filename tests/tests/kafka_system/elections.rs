@@ -70,7 +70,8 @@ pub(crate) async fn rule_40_a_partition_without_a_leader_delays_no_other(_: &Bro
         write_more(&scene, run, count, BOTH).await;
         check(&scene, run, 0..*count).await;
     }
-    let (leaders, control) = (scene.admin.leaders(&scene.ingestion), scene.admin.leaders(&scene.control));
+    let leaders = scene.admin.leaders(&scene.ingestion);
+    let control = scene.admin.leaders(&scene.control);
     let lost = usize::from(control[0] == brokers.id(0));
     let records = scene.admin.read(&scene.ingestion);
     let is_lost = |run: &str| {

@@ -209,7 +209,8 @@ pub(crate) async fn recorded_envelopes_result_in_the_same_state_as_recorded_fram
         let recording: Value = serde_json::from_str(&text).expect("a recording is JSON");
         let cases = recording["ws"].as_array().expect("a list");
         for (number, case) in cases.iter().filter(|case| case["verdict"] == "match").enumerate() {
-            let (ours, theirs) = (format!("frames-{number}"), format!("envelopes-{number}"));
+            let ours = format!("frames-{number}");
+            let theirs = format!("envelopes-{number}");
             let mut writer = JsonWriter::connect(scene.ingest(), &ours).await.expect("the frontier listens");
             for frame in case["frames"].as_array().expect("a list") {
                 // Frames that are recorded as a description are not text, and none of them is in a matching case.
@@ -224,10 +225,8 @@ pub(crate) async fn recorded_envelopes_result_in_the_same_state_as_recorded_fram
             }
             scene.wait_until_applied(&ours).await;
             wait_until_envelopes_applied(&scene, &theirs).await;
-            let (ours, theirs) = (
-                with_neutral_run_id(stored(&scene, &ours).await, &ours),
-                with_neutral_run_id(stored(&scene, &theirs).await, &theirs),
-            );
+            let ours = with_neutral_run_id(stored(&scene, &ours).await, &ours);
+            let theirs = with_neutral_run_id(stored(&scene, &theirs).await, &theirs);
             assert_eq!(ours, theirs, "{}", case["name"]);
             compared += published.len();
         }

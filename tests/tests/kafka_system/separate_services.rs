@@ -79,7 +79,8 @@ pub(crate) async fn foundationdb_either_of_two_control_workers_may_be_down(broke
     let mut worker = scene.add_service("ingest-worker", "ingest-worker", &cluster);
     worker.start().await;
     let mut controls = start_two(&scene, "control-worker", &cluster).await;
-    let (mut kept, mut deleted) = (BTreeSet::new(), BTreeSet::new());
+    let mut kept = BTreeSet::new();
+    let mut deleted = BTreeSet::new();
     for round in 0..rounds().max(4) {
         for number in 0..4 {
             let run = format!("run-{round}-{number}");

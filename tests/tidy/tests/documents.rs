@@ -88,7 +88,8 @@ fn identifiers() -> BTreeSet<String> {
 
 #[test]
 fn names_in_checklists_exist() {
-    let (tree, known) = (Tree::new(Repository::own().paths()), identifiers());
+    let tree = Tree::new(Repository::own().paths());
+    let known = identifiers();
     let mut pages = documents();
     pages.retain(|page| page.path.starts_with(CHECKLISTS) || page.path == ARCHITECTURE);
     assert!(pages.len() > 5, "only {} pages were found", pages.len());

@@ -94,6 +94,7 @@ export function numberOf(
   if (what === 'best') return { value: best.value, run: best.run, count };
   const values = all.map(({ value }) => value);
   if (what === 'mean') return { value: mean(values), run: undefined, count };
-  const [low = 0, high = 0] = [values[(count - 1) >> 1], values[count >> 1]];
+  const low = values[(count - 1) >> 1] ?? 0;
+  const high = values[count >> 1] ?? 0;
   return { value: (low + high) / 2, run: undefined, count };
 }

@@ -110,7 +110,8 @@ function cellsOf(row: string): string[] {
 function tableOf(lines: readonly string[]): Block {
   const ruler = lines.find(line => RULER.test(line)) ?? '';
   const alignments = cellsOf(ruler).map((cell): Alignment => {
-    const [left, right] = [cell.startsWith(':'), cell.endsWith(':')];
+    const left = cell.startsWith(':');
+    const right = cell.endsWith(':');
     return right ? (left ? 'center' : 'right') : left ? 'left' : undefined;
   });
   const rows = lines.filter(line => !RULER.test(line)).map(row => cellsOf(row).map(parseInlines));

@@ -229,16 +229,16 @@ export function drawPoints(
   depths.fill(Infinity);
   const palette = PALETTE.map(({ dark, light }) => hexColor(isDark ? dark : light));
   const own = palette[0] as Rgb;
-  const [sinTurn, cosTurn] = [Math.sin(turn), Math.cos(turn)];
-  const [sinTilt, cosTilt] = [Math.sin(tilt), Math.cos(tilt)];
+  const sinTurn = Math.sin(turn);
+  const cosTurn = Math.cos(turn);
+  const sinTilt = Math.sin(tilt);
+  const cosTilt = Math.cos(tilt);
   const reach = 0.48 * Math.min(width, height) * EYE * zoom;
   const dot = Math.max(1, Math.round(Math.min(width, height) / 250));
   for (let at = 0; at < positions.length; at += 3) {
-    const [x, y, z] = [
-      positions[at] as number,
-      positions[at + 1] as number,
-      positions[at + 2] as number,
-    ];
+    const x = positions[at] as number;
+    const y = positions[at + 1] as number;
+    const z = positions[at + 2] as number;
     const forward = sinTurn * x + cosTurn * y;
     const depth = forward * cosTilt - z * sinTilt;
     const scale = reach / (EYE + depth);

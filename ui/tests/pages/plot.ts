@@ -10,8 +10,12 @@ const THEME = { text: '#000', grid: '#eee', frame: '#999' };
 /** Buckets as the server thins a long series: the extremes of all points in each. */
 function thinned(points: number, buckets: number, value: (step: number) => number): SeriesData {
   const column = (): Float64Array => new Float64Array(points);
-  const [steps, values] = [column(), column()];
-  for (let step = 0; step < points; step++) [steps[step], values[step]] = [step, value(step)];
+  const steps = column();
+  const values = column();
+  for (let step = 0; step < points; step++) {
+    steps[step] = step;
+    values[step] = value(step);
+  }
   const zeros = new Uint32Array(points);
   const data = { width: 1, steps, times: steps, min: values, max: values, last: values };
   return coarsen(
@@ -73,8 +77,10 @@ function spikeRedness(scene: Scene): { redness: number; x: number; expected: num
   const best = { redness: 0, x: 0, expected: layout.x.toPixel(scene.spikeAt) };
   for (let at = 0; at < data.length; at += 4) {
     const redness = (data[at] as number) - (data[at + 1] as number);
-    if (redness > best.redness)
-      [best.redness, best.x] = [redness, ((at / 4) % canvas.width) / ratio];
+    if (redness > best.redness) {
+      best.redness = redness;
+      best.x = ((at / 4) % canvas.width) / ratio;
+    }
   }
   return best;
 }

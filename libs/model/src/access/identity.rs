@@ -199,7 +199,8 @@ impl GroupChanges {
         let replaced = granted.iter().filter(of_groups);
         let replaced =
             replaced.filter(|grant| role_in(&grant.project).is_some_and(|role| role != grant.role));
-        let (removed, replaced): (Vec<_>, Vec<_>) = (removed.cloned().collect(), replaced.cloned().collect());
+        let removed: Vec<_> = removed.cloned().collect();
+        let replaced: Vec<_> = replaced.cloned().collect();
         let new = |(project, role): &(Option<String>, Role)| Grant {
             principal: name.to_owned(),
             project: project.clone(),

@@ -114,7 +114,7 @@ impl LinkCount {
     pub async fn repair(&self, transaction: &mut Transaction) -> Result<CounterRepair> {
         let snapshot = transaction.unchecked();
         if changes_trimmed(snapshot, self.project).await?.is_some_and(|trimmed| trimmed > self.counted_to) {
-            // It is not known any more what was changed.
+            // The changes since the last count are no longer stored.
             return Err(Error::SnapshotTooOld);
         }
         let mut changed = BTreeSet::new();

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use matyan_proto::ABSENT;
+use matyan_proto::{ABSENT, common::v1 as api};
 
 /// One point. `epoch` and `time_us` may be `ABSENT`.
 #[derive(Clone, Copy, Debug)]
@@ -222,6 +222,18 @@ impl StepRange {
 
     pub fn intersection(&self, other: &Self) -> Self {
         Self { first: self.first.max(other.first), last: self.last.min(other.last) }
+    }
+}
+
+impl From<api::StepRange> for StepRange {
+    /// Converts a half-open range of a request.
+    fn from(half_open: api::StepRange) -> Self {
+        let first = half_open.start.unwrap_or(i64::MIN);
+        match half_open.stop.map(|stop| stop.checked_sub(1)) {
+            None => Self::new(first, i64::MAX),
+            Some(Some(last)) => Self::new(first, last),
+            Some(None) => Self::NONE,
+        }
     }
 }
 

@@ -157,9 +157,10 @@ async fn read_columns(
         return Ok(());
     }
     for keys in selection.keys.chunks(SERIES_PER_CALL) {
-        let key =
-            |(name, context): &(String, String)| SeriesKey { name: name.clone(), context: context.clone() };
-        let keys = keys.iter().map(key).collect();
+        let keys = keys
+            .iter()
+            .map(|(name, context)| SeriesKey { name: name.clone(), context: context.clone() })
+            .collect();
         let run = RunSelection { run_id: selection.run_id.clone(), keys, ..RunSelection::default() };
         read_points(client, &selection.points_request(run), sink).await?;
     }

@@ -49,7 +49,7 @@ pub struct AskedToken {
     pub project: Option<String>,
     /// Name of the largest role of the token; absent: all roles of the person.
     pub role: Option<String>,
-    /// Time until the token expires; 0: what the server chooses.
+    /// Time until the token expires; 0: the default of the server.
     pub lifetime: Duration,
 }
 
@@ -113,7 +113,7 @@ impl BackendClient {
         Ok(BegunLogin { token, code, lifetime_s, interval_s })
     }
 
-    /// Returns what has become of a login.
+    /// Returns the state of a login.
     pub fn login_state(&self, token: &str) -> Result<LoginState, HttpError> {
         let request = GetLoginRequest { token: token.to_owned() };
         let answer: GetLoginResponse = self.call_with(STATE, request, RequestToken::Absent)?;

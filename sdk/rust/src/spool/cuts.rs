@@ -5,7 +5,7 @@
 //! exactly the batches that the server may already have, and the server recognizes them by producer
 //! and sequence.
 //!
-//! That only holds as long as the kernel keeps what was written. After a power failure the journal may
+//! That only holds as long as the kernel keeps the written bytes. After a power failure the journal may
 //! be older than the batches that were sent, so it names the boot in which it was started, and a journal
 //! of another boot is not continued: its producer is replaced.
 //!
@@ -146,7 +146,7 @@ impl Cuts {
     }
 
     /// Reads the journal of a producer. Returns `None` if it is missing, damaged, or belongs to another
-    /// one: it is unknown then what was sent. It is mapped if the mode says so.
+    /// one: the sent batches are then unknown. It is mapped if the mode says so.
     pub(crate) fn open(
         directory: &Path,
         producer: ProducerId,

@@ -23,8 +23,8 @@ use crate::{
     sys::files,
 };
 
-/// Interval at which memory is copied to files: what a killed process loses at most where segments
-/// are not mapped.
+/// Interval at which memory is copied to files. Where segments are not mapped, a killed process loses at most
+/// the records of this time.
 const COPY_INTERVAL: Duration = Duration::from_millis(5);
 /// Interval at which files are marked as used.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(3600);
@@ -33,7 +33,7 @@ const RENEWAL_INTERVAL: Duration = Duration::from_secs(3600);
 /// the lock is free.
 pub(crate) async fn run(spool: Arc<Spool>) {
     while spool.is_usable() || spool.is_left() {
-        // Before the look at what is unwritten, because nothing is appended after it.
+        // Read before `unwritten`, because nothing is appended to a spool that is left.
         let is_left = spool.is_left();
         let unwritten = spool.with_writer(|writer| writer.unwritten());
         if copy(&spool, &unwritten) {

@@ -315,8 +315,8 @@ impl Spool {
         self.append(|writer| writer.append_event(time_us, upload, event))
     }
 
-    /// Appends the event of an upload, whose number it is. The upload keeps what the event announces,
-    /// so the caller tries again if there is no space.
+    /// Appends the event of an upload with this number. The upload keeps the announced file, so the
+    /// caller tries again if there is no space.
     pub(crate) fn try_append_upload(&self, time_us: i64, upload: u64, event: &[u8]) -> AppendResult {
         let mut writer = lock(&self.writer);
         let result = writer.append_event(time_us, upload, event);

@@ -389,7 +389,7 @@ impl Writer {
         self.is_retired
     }
 
-    /// Takes nothing any more, and keeps what is not on disk yet.
+    /// Accepts no more records, and keeps the records that are not on disk yet.
     pub(crate) fn leave(&mut self) {
         self.is_retired = true;
         self.current = None;

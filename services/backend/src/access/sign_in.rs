@@ -337,9 +337,10 @@ impl SignInService for SignInApi {
         &self,
         _: Request<pb::ListProvidersRequest>,
     ) -> RpcResult<pb::ListProvidersResponse> {
-        let provider =
-            |(id, title): (&str, &str)| pb::SignInProvider { id: id.to_owned(), title: title.to_owned() };
-        let providers = self.deps().providers.titles().map(provider).collect();
+        let titles = self.deps().providers.titles();
+        let providers = titles
+            .map(|(id, title)| pb::SignInProvider { id: id.to_owned(), title: title.to_owned() })
+            .collect();
         Ok(Response::new(pb::ListProvidersResponse { providers }))
     }
 

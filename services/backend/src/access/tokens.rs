@@ -79,7 +79,7 @@ pub(super) fn only_with_id(
 
 /// Refuses a token or a link of a project for a principal that has no role there: an owner must not learn who has roles in
 /// other projects. Refuses it also for a principal that has roles in all projects, except by an operator: an owner could
-/// act under the name of an operator. `kind`: the noun for what is created.
+/// act under the name of an operator. `kind` is the noun for the refused credential.
 pub(super) async fn check_principal_of_project(
     deps: &Deps,
     call: &Call,

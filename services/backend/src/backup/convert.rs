@@ -240,11 +240,10 @@ pub(super) fn dictionary(dictionary: pb::Dictionary) -> Result<(ProducerId, u32,
     let producer = producer_id(&dictionary.producer)?;
     let end = (dictionary.first as usize).saturating_add(dictionary.definitions.len());
     check_limit("dictionary.definitions", end, limits::SERIES_PER_RUN)?;
-    let definition = |one: pb::Definition| {
-        let pb::Definition { name, context, dtype } = one;
-        Definition { name, context, dtype }
-    };
-    Ok((producer, dictionary.first, dictionary.definitions.into_iter().map(definition).collect()))
+    let definitions = dictionary.definitions.into_iter();
+    let definitions =
+        definitions.map(|pb::Definition { name, context, dtype }| Definition { name, context, dtype });
+    Ok((producer, dictionary.first, definitions.collect()))
 }
 
 #[cfg(test)]

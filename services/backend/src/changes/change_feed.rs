@@ -4,7 +4,7 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,6 +15,7 @@ use matyan_model::{
     keys,
 };
 use matyan_store::{Snapshot, Stamp, Store};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio_util::sync::CancellationToken;
 
@@ -54,7 +55,7 @@ pub(crate) struct ChangeFeeds(Arc<Mutex<Senders>>);
 
 impl ChangeFeeds {
     fn senders(&self) -> MutexGuard<'_, Senders> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// The changes after `position`.

@@ -6,13 +6,10 @@ mod merge;
 
 pub(crate) use merge::MergedParams;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use matyan_model::ids::Project;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{Instant, timeout},
@@ -133,7 +130,7 @@ impl ParamsCache {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Project, ProjectMerge>> {
-        self.merges.lock().unwrap_or_else(PoisonError::into_inner)
+        self.merges.lock()
     }
 }
 

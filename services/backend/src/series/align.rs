@@ -115,7 +115,7 @@ async fn selected(
     let found: Vec<_> = found.filter_map(|(requested, found)| Some((requested, found?))).collect();
     let own = |((index, series), (own, _)): &((u32, &AlignSeries), select::FoundSeries)| RequestedSeries {
         index: *index,
-        steps: convert::step_range(series.steps.as_ref()),
+        steps: convert::step_range(series.steps),
         own: *own,
         axis: *own,
     };

@@ -56,7 +56,7 @@ pub(super) async fn send(
     request: BandsRequest,
     sender: &Sender<BandsResponse>,
 ) -> Result<(), StreamEnd> {
-    let steps = convert::step_range(request.steps.as_ref());
+    let steps = convert::step_range(request.steps);
     let runs: Vec<_> = request.groups.iter().flat_map(|group| &group.runs).collect();
     let Some(grid) = Grid::over(deps, call, &runs, steps, request.pixels as usize).await? else {
         return Ok(());
@@ -84,7 +84,7 @@ async fn add_group(
     request: &BandsRequest,
     sums: &mut BandSums,
 ) -> Result<()> {
-    let steps = convert::step_range(request.steps.as_ref());
+    let steps = convert::step_range(request.steps);
     for selection in &group.runs {
         let Some(found) = deps.try_find_run(call, &selection.run_id).await? else { continue };
         let mut reader = RunReader::new(deps, call, found);

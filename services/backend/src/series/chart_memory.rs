@@ -4,7 +4,7 @@
 
 use std::{
     pin::{Pin, pin},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Weak},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -12,6 +12,7 @@ use std::{
 use futures::{Stream, StreamExt};
 use matyan_model::series::Summary;
 use matyan_proto::series::v1::{BandsRequest, BucketsRequest};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout},
@@ -93,7 +94,7 @@ impl ChartMemory {
     }
 
     fn charts(&self) -> MutexGuard<'_, Vec<Weak<dyn DropUnread>>> {
-        self.charts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.charts.lock()
     }
 }
 
@@ -149,7 +150,7 @@ trait DropUnread: Send + Sync {
 
 impl<T: Send> DropUnread for Mutex<Chart<T>> {
     fn drop_unread(&self) {
-        let mut chart = self.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut chart = self.lock();
         let Chart::Held { messages, unread_since, .. } = &mut *chart else { return };
         if messages.is_ready()
             && unread_since.get_or_insert_with(Instant::now).elapsed() >= UNREAD
@@ -164,7 +165,7 @@ impl<T> Stream for ChartStream<T> {
     type Item = Result<T, Status>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut chart = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut chart = self.0.lock();
         let next = match &mut *chart {
             Chart::Held { messages, unread_since, .. } => {
                 *unread_since = None;

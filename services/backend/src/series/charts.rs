@@ -46,7 +46,7 @@ pub(crate) async fn send(
     request: BucketsRequest,
     sender: &Sender<BucketsResponse>,
 ) -> Result<(), StreamEnd> {
-    let steps = convert::step_range(request.steps.as_ref());
+    let steps = convert::step_range(request.steps);
     let pixels = request.pixels as usize;
     let runs: Vec<_> = request.runs.iter().collect();
     let grid = if request.shared_grid { Grid::over(deps, call, &runs, steps, pixels).await? } else { None };

@@ -79,7 +79,7 @@ pub(crate) async fn start(
     let settle = convert::settle_time(request.settle_ms)?;
     // Before anything is read, so that no change is missed.
     let events = watches.watch_from_now(&call, settle).await?;
-    let steps = convert::step_range(request.steps.as_ref());
+    let steps = convert::step_range(request.steps);
     let run = |selection: RunSelection| {
         let series = vec![None; select::series_count(&selection)];
         FollowedRun { selection, steps, series }

@@ -55,7 +55,7 @@ pub(crate) async fn send_samples(
     request: SampleRequest,
     sender: &Sender<SampleResponse>,
 ) -> Result<(), StreamEnd> {
-    let steps = convert::step_range(request.steps.as_ref());
+    let steps = convert::step_range(request.steps);
     let options = SampleOptions {
         density: request.density,
         columns: request.columns.unwrap_or(DEFAULT_COLUMNS),

@@ -66,7 +66,7 @@ pub(super) async fn series(
     let mut found = find_by_numbers(reader, &selection.numbers).await?;
     found.extend(find_by_keys(reader, &selection.keys).await?);
     let selected = (0..).zip(found).filter_map(|(position, found)| {
-        let own = selection.steps.get(position as usize).map(|steps| convert::step_range(Some(steps)));
+        let own = selection.steps.get(position as usize).map(|steps| StepRange::from(*steps));
         let steps = own.unwrap_or(steps);
         found.map(|(number, header)| SelectedSeries { position, number, header, steps })
     });

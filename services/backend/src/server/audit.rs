@@ -1,5 +1,5 @@
 //! The audit log of calls. Entries are made where calls end, around all services, so that no handler can forget an
-//! entry: the edge says who calls, and a handler adds what its call is about. Without access control no caller is
+//! entry: the edge names the caller, and a handler names the resource. Without access control no caller is
 //! known, and nothing is logged.
 
 use std::{
@@ -28,7 +28,7 @@ use tracing::Instrument as _;
 
 use super::{deps::Deps, error::truncated, stream::Streams};
 
-/// Longest text of what a call is about. A batch may name thousands of runs.
+/// Longest name of the resource of a call. A batch may name thousands of runs.
 const RESOURCE_BYTES: usize = 1_024;
 
 /// Longest texts that the edge passes on.
@@ -49,8 +49,8 @@ impl Display for RunList<'_> {
     }
 }
 
-/// Says what the current call is about, for its entry in the audit log. Only a call that has an entry makes the text. It
-/// may be from the client, and be refused afterwards.
+/// Names the resource of the current call, for its entry in the audit log. Only a call that has an entry formats the name.
+/// The name may be from the client, and be refused afterwards.
 pub(crate) fn audit_resource(resource: impl Display) {
     let masked = || truncated(AccessToken::masked(&resource.to_string()), RESOURCE_BYTES);
     // Calls without an entry have none.
@@ -96,8 +96,8 @@ impl AuditLog {
         Audited { service, log: self.clone() }
     }
 
-    /// Writes an entry, to the store and to the log of the process. A failure is reported: what the entry is about has
-    /// happened already.
+    /// Writes an entry, to the store and to the log of the process. A failure is only reported, because the call is
+    /// over.
     pub async fn write(&self, event: AuditEvent, code: Code) {
         let AuditEvent { principal, credential, address, project, rpc, resource, request_id } = event;
         let position = AuditPosition { time_us: (self.deps.clock)(), id: (self.deps.new_id)() };

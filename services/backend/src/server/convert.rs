@@ -5,7 +5,7 @@ use std::time::Duration;
 use matyan_access::AccessToken;
 use matyan_model::series::StepRange;
 use matyan_proto::{
-    common::v1::{SeriesKey, StepRange as HalfOpen},
+    common::v1::{self as api, SeriesKey},
     limits,
     runs::v1::RunParts,
 };
@@ -13,15 +13,9 @@ use matyan_value::Context;
 
 use super::error::{Error, Result};
 
-/// Converts a half-open range to a closed one, which can express every step.
-pub(crate) fn step_range(range: Option<&HalfOpen>) -> StepRange {
-    let (start, stop) = range.map_or((None, None), |range| (range.start, range.stop));
-    let first = start.unwrap_or(i64::MIN);
-    match stop.map(|stop| stop.checked_sub(1)) {
-        None => StepRange::new(first, i64::MAX),
-        Some(Some(last)) => StepRange::new(first, last),
-        Some(None) => StepRange::new(i64::MAX, i64::MIN),
-    }
+/// The requested steps; all steps if the request has no range.
+pub(crate) fn step_range(range: Option<api::StepRange>) -> StepRange {
+    range.map_or(StepRange::ALL, StepRange::from)
 }
 
 const DEFAULT_SETTLE_MS: u32 = 200;

@@ -121,7 +121,7 @@ impl Deps {
         waited.unwrap_or_else(|_| Err(late()))
     }
 
-    /// Fails if the records of a run are parked: what its cursor has passed is then not applied.
+    /// Fails if the records of a run are parked: its cursor has then passed records that are not applied.
     pub(crate) async fn check_not_parked(&self, project: Project, id: &RunId) -> Result<()> {
         let cursor = cursor_get(self.store.snapshot().await?.as_ref(), project, id).await?;
         if cursor.is_some_and(|cursor| cursor.is_quarantined) {

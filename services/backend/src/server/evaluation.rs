@@ -8,11 +8,12 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll, Wake, Waker},
     thread,
 };
 
+use parking_lot::Mutex;
 use prometheus::IntCounter;
 use tokio::{
     runtime::Handle,
@@ -50,7 +51,7 @@ const COLUMN_FINDS: usize = 2;
 /// a tenth, which is 10, acknowledgements next to searches took two to three times as long as alone.
 const NICENESS: i32 = 19;
 
-/// Niceness of the threads that take over while other programs fill the cores: beside one busy thread, they get
+/// Niceness of the threads that take over while other programs fill the cores: next to one busy thread, they get
 /// a quarter of a core.
 const RAISED_NICENESS: i32 = 5;
 
@@ -244,7 +245,7 @@ fn work(jobs: &Mutex<mpsc::Receiver<Job>>, share: &CpuShare) {
     let mut clock = ThreadClock::open();
     loop {
         // One thread waits for the next job, the others for the lock.
-        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
+        let job = jobs.lock().blocking_recv();
         match job {
             Some(job) => share.measure(&mut clock, job),
             None => return,
@@ -313,7 +314,7 @@ mod tests {
                 let slice = move || {
                     begun.fetch_add(1, Ordering::Relaxed);
                     started.try_send(()).unwrap();
-                    blocked.lock().unwrap().recv().unwrap();
+                    blocked.lock().recv().unwrap();
                 };
                 evaluation.run(slice).await.unwrap();
             }

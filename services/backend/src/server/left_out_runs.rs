@@ -1,12 +1,10 @@
 //! Damaged runs that a response leaves out, so that it can report their number.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashSet, sync::Arc};
 
 use matyan_model::ids::RunNumber;
 use matyan_proto::search::v1::Warning;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     error::{Error, Result},
@@ -66,6 +64,6 @@ impl LeftOutRuns {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashSet<RunNumber>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }

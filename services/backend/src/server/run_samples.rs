@@ -1,11 +1,7 @@
 //! Samples of the runs of projects, from which the planner estimates how many runs a probe finds. They are kept for
 //! a few seconds: a page of the UI plans several queries, and each scan of a large project would sample it again.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use matyan_model::{
     ids::{Project, RunNumber},
@@ -13,6 +9,7 @@ use matyan_model::{
     run::runs_sample,
 };
 use matyan_store::{Error, Result, Snapshot};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 /// Time for which a sample is used: estimates need no newer one.
@@ -95,7 +92,7 @@ impl RunSamples {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Project, KeptSample>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

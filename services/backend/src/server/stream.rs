@@ -158,7 +158,7 @@ impl<T> Sender<T> {
         (Sender { messages, tasks, closing: self.closing.clone(), client_timeout: None }, receiver)
     }
 
-    /// Runs work of this stream beside it. The stream holds the handle of the work, which
+    /// Runs work of this stream in another task. The stream holds the handle of the work, which
     /// ends when the handle is dropped.
     pub(crate) fn spawn<O: Send + 'static>(
         &self,

@@ -33,16 +33,14 @@ pub(crate) fn directions(directions: &[i32]) -> Result<Vec<Direction>> {
 }
 
 pub(crate) fn study_view(number: u32, study: Study, trials: u32) -> pb::Study {
-    let direction = |direction: Direction| -> i32 {
-        match direction {
-            Direction::Minimize => pb::Direction::Minimize.into(),
-            Direction::Maximize => pb::Direction::Maximize.into(),
-        }
-    };
+    let directions = study.directions.into_iter().map(|direction| match direction {
+        Direction::Minimize => i32::from(pb::Direction::Minimize),
+        Direction::Maximize => i32::from(pb::Direction::Maximize),
+    });
     pb::Study {
         study_id: number,
         name: study.name,
-        directions: study.directions.into_iter().map(direction).collect(),
+        directions: directions.collect(),
         created_us: study.created_us,
         experiment_id: study.experiment,
         trial_count: trials,

@@ -464,23 +464,24 @@ fn print(grants: &[PrincipalRole], out: &mut Output) -> Result<(), Error> {
     if out.json {
         return Ok(grants.iter().try_for_each(|grant| out.object(&object(grant)))?);
     }
-    let row = |grant: &PrincipalRole| {
-        let disabled = if grant.disabled { " (disabled)" } else { "" };
-        let by = if grant.provider.is_empty() {
-            cell(&grant.granted_by)
-        } else {
-            format!("groups of {}", cell(&grant.provider))
-        };
-        [
-            format!("{}{disabled}", cell(&grant.principal)),
-            role_name(grant.role()).to_owned(),
-            place(grant.project.as_deref()),
-            moment(grant.granted_us),
-            by,
-        ]
-    };
     let rows: Vec<_> = grants.iter().map(row).collect();
     Ok(out.table(["PRINCIPAL", "ROLE", "PROJECT", "GRANTED (UTC)", "BY"], &rows)?)
+}
+
+fn row(grant: &PrincipalRole) -> [String; 5] {
+    let disabled = if grant.disabled { " (disabled)" } else { "" };
+    let by = if grant.provider.is_empty() {
+        cell(&grant.granted_by)
+    } else {
+        format!("groups of {}", cell(&grant.provider))
+    };
+    [
+        format!("{}{disabled}", cell(&grant.principal)),
+        role_name(grant.role()).to_owned(),
+        place(grant.project.as_deref()),
+        moment(grant.granted_us),
+        by,
+    ]
 }
 
 #[cfg(test)]

@@ -107,7 +107,8 @@ fn place(connection: &ConnectionFlags) -> Result<TokenPlace, Error> {
 pub(super) async fn run_login(flags: LoginFlags) -> Result<(), Error> {
     let LoginFlags { asked, connection } = flags;
     let out = &mut Output::new(connection.json);
-    let (place, path) = (place(&connection)?, file()?);
+    let place = place(&connection)?;
+    let path = file()?;
     // Before anybody is asked for a token.
     KeptTokens::read(&path)?;
     if is_in_clear(&connection.server) {
@@ -161,7 +162,7 @@ async fn caller(connection: &ConnectionFlags, token: &AccessToken) -> Result<Get
     Ok(access.get_caller(GetCallerRequest {}).await.map_err(refused)?.into_inner())
 }
 
-/// The token to keep: of the file after --token-file, or else of what is typed or piped. It may be a part of a text, such
+/// The token to keep, from the file after --token-file, the keyboard or a pipe. It may be a part of a text, such
 /// as the line of an invitation.
 fn new_token(connection: &ConnectionFlags) -> Result<AccessToken, Error> {
     let text = connection.token_text()?;
@@ -181,7 +182,8 @@ fn is_in_clear(server: &str) -> bool {
 pub(super) async fn run_logout(flags: LogoutFlags) -> Result<(), Error> {
     let LogoutFlags { all, revoke, connection } = flags;
     let out = &mut Output::new(connection.json);
-    let (server, path) = (place(&connection)?.whole_server(), file()?);
+    let server = place(&connection)?.whole_server();
+    let path = file()?;
     let kept: Vec<_> = {
         let tokens = KeptTokens::read(&path)?;
         let is_meant = |place: &TokenPlace| all || place.whole_server() == server;
@@ -220,8 +222,8 @@ pub(super) async fn run_logout(flags: LogoutFlags) -> Result<(), Error> {
     Ok(())
 }
 
-/// Ends a token at its server. Returns whether it is valid no longer. A server that does not answer keeps nobody from signing
-/// out here.
+/// Ends a token at its server. Returns whether it is no longer valid. A server that does not answer does not prevent
+/// a sign-out here.
 async fn end(connection: &ConnectionFlags, place: &TokenPlace, token: &AccessToken, force: bool) -> bool {
     match try_end(connection, place, token, force).await {
         Ok(is_ended) => is_ended,

@@ -111,7 +111,8 @@ fn read_oidc(reader: &mut Reader) -> Option<(OidcSettings, RoleTable)> {
     }
     let issuer = required(&table::OIDC_ISSUER, issuer, reader);
     let client_id = required(&table::OIDC_CLIENT_ID, client_id, reader);
-    let (issuer, client_id) = (issuer?, client_id?);
+    let issuer = issuer?;
+    let client_id = client_id?;
     let settings = OidcSettings { issuer, client_id, client_secret, title, scopes, groups_claim, name_claim };
     Some((settings, roles))
 }

@@ -117,7 +117,8 @@ fn rule_85_providers_need_access_control_and_all_of_their_settings() {
         std::fs::write(&path, content).unwrap();
         path.to_str().unwrap().to_owned()
     };
-    let (secret, empty) = (file("secret", " s3cret\n"), file("empty", "\n"));
+    let secret = file("secret", " s3cret\n");
+    let empty = file("empty", "\n");
     let settings = |variables: Pairs<'_>| {
         let flags = map(&[("log", "embedded:"), ("blobs", "embedded:"), ("store", "embedded:")]);
         Settings::resolve(Role::Up, flags, map(variables)).map_err(|violations| violations.to_string())

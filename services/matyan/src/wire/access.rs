@@ -365,7 +365,7 @@ impl CallerSource for StoredCallers {
     }
 }
 
-/// Notes that a session is used. A store that cannot be written, such as one on a full disk, signs nobody out.
+/// Notes that a session is used. A store that cannot be written, such as one on a full disk, ends no session.
 async fn renew_session(store: &dyn Store, digest: &TokenDigest, now_us: i64) {
     let renew = async |mut transaction: Transaction| {
         session_renew(&mut transaction, &digest.0, now_us).await?;

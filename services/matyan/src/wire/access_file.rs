@@ -18,13 +18,13 @@ use matyan_store::{Error, Result, Store, Transaction, transact};
 use super::clock;
 use crate::settings::{AccessFile, DeclaredRole, DeclaredToken};
 
-/// Who has granted what the file has. No principal is called so, because of the space.
+/// The author of grants from the file. No principal can have this name, because it contains a space.
 const ORIGIN: &str = "access file";
 
 /// The name of these changes in the audit log.
 const RPC: &str = "access-file";
 
-/// Makes the store have what the file has.
+/// Makes the roles and tokens in the store match the file.
 pub(super) async fn apply(store: &dyn Store, file: &AccessFile, now_us: i64) -> Result<()> {
     apply_roles(store, file, now_us).await?;
     apply_tokens(store, file, now_us).await
@@ -35,7 +35,7 @@ async fn apply_roles(store: &dyn Store, file: &AccessFile, now_us: i64) -> Resul
     let is_same = |grant: &Grant, role: &DeclaredRole| {
         grant.principal == role.principal && grant.project == role.project
     };
-    // First what is given, so that the last operator may be replaced by another one.
+    // Grants come first, so that the last operator may be replaced by another one.
     for role in &file.roles {
         let grant = grant_of(role, now_us);
         let is_there = stored.iter().any(|it| {
@@ -90,7 +90,7 @@ async fn apply_tokens(store: &dyn Store, file: &AccessFile, now_us: i64) -> Resu
     let (expired, mut obsolete): (Vec<_>, Vec<_>) =
         stored.iter().filter(is_obsolete).partition(|token| token.is_expired(now_us));
     let changed = changed_tokens(file, &stored, now_us);
-    // First what is given: a principal without a role is forgotten with its last token.
+    // New tokens come first: a principal without a role is forgotten with its last token.
     let mut waiting = Vec::new();
     for (token, replaced) in paired(changed, &mut obsolete) {
         let mut put = put_token(store, &token, None, now_us).await?;
@@ -168,7 +168,7 @@ fn is_unchanged(known: &Credential, wanted: &Credential) -> bool {
     *known == Credential { created_us: known.created_us, ..wanted.clone() }
 }
 
-/// Puts a token, beside the stored tokens or in the place of `replaced`.
+/// Puts a token, next to the stored tokens or in the place of `replaced`.
 async fn put_token(
     store: &dyn Store,
     token: &Credential,
@@ -207,7 +207,7 @@ fn entry_of_removal(token: &Credential, now_us: i64) -> AuditEntry {
     entry(token.project.clone(), resource, now_us)
 }
 
-/// Reports what the store refuses. The server starts nevertheless: an operator may need it to correct the file.
+/// Reports a change that the store refuses. The server starts nevertheless: an operator may need it to correct the file.
 fn report(principal: &str, outcome: Result<(), AccessRefusal>) {
     if let Err(refusal) = outcome {
         tracing::warn!(target: "audit", principal, ?refusal, "a part of the access file is not applied");
@@ -322,7 +322,7 @@ mod tests {
         apply(store.as_ref(), &file, NOW_US + 1).await.unwrap();
         assert_eq!(entries(&store).await, 4, "nothing has changed");
 
-        // Somebody has changed what the file has, and the next start changes it back.
+        // Somebody has changed a role of the file, and the next start changes it back.
         let smaller =
             Grant { granted_by: "bo".to_owned(), role: StoredRole::Viewer, ..grant_of(&file.roles[0], 6) };
         put_grant(store.as_ref(), &smaller, NOW_US).await.unwrap();

@@ -55,7 +55,7 @@ async fn look(
     found: &mpsc::Sender<EndingQuarantine>,
     last: &mut Option<EmptySearch>,
 ) -> Result<(), Error> {
-    // Read first: what is counted later is searched for later.
+    // Read first, so that a resume that is counted during the search leads to another search.
     let resumes = quarantine_resumes(&*deps.store.snapshot().await?).await?;
     if last.as_ref().is_some_and(|last| last.still_holds(resumes)) {
         return Ok(());

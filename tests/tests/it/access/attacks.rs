@@ -144,7 +144,8 @@ async fn rule_65_a_page_of_another_site_cannot_use_the_cookie() {
 #[tokio::test]
 async fn rule_82_a_secret_in_the_wrong_place_is_worth_nothing() {
     let scene = Scene::open().await;
-    let (token, session) = (scene.token.as_str(), secret_of(&scene.cookie));
+    let token = scene.token.as_str();
+    let session = secret_of(&scene.cookie);
     let (name, _) = scene.cookie.split_once('=').expect("a cookie has a name");
     let link = scene.closed.create_link("ana", PROJECT).await;
     let bearer = |secret: &str| ("authorization", format!("Bearer {secret}"));

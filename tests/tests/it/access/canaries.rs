@@ -226,7 +226,8 @@ async fn answers(
     stream::iter(calls)
         .map(|call| {
             let request = call.request(&closed.server.query, project, token);
-            let (client, path) = (&client, format!("{} {}", call.method, call.path));
+            let client = &client;
+            let path = format!("{} {}", call.method, call.path);
             async move { (path, client.send(request).await) }
         })
         .buffer_unordered(CONCURRENCY)

@@ -453,7 +453,9 @@ impl Matrix {
         let expected = tester.expected(cell, project);
         let found = cell.outcome(&answer, project);
         if !cell.is_expected(expected, found, &answer, project) {
-            let (name, access, text) = (cell.name(), cell.access, answer.comparable(project));
+            let name = cell.name();
+            let access = cell.access;
+            let text = answer.comparable(project);
             self.problems.push(format!(
                 "{name} ({access:?}) by {tester:?} in {project}: {expected:?} expected, {found:?} found: {text}"
             ));
@@ -483,7 +485,8 @@ async fn rule_54_each_right_permits_what_it_names_over_every_protocol() {
     let closed = ClosedServer::up(&[], &[OWN, OTHER]).await;
     let testers = testers(&closed).await;
     let targets = [rpcs(), operations(&closed).await, sockets(), foreign_operations(&closed).await].concat();
-    let (http1, http2) = (ExactClient::http1(), ExactClient::http2());
+    let http1 = ExactClient::http1();
+    let http2 = ExactClient::http2();
     let cells = targets.iter().enumerate().flat_map(|(index, target)| {
         let testers = testers.iter();
         testers.flat_map(move |(tester, credential)| {

@@ -78,7 +78,8 @@ fn found(secrets: &[Secret], bytes: &[u8]) -> Vec<&'static str> {
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {
-    let (mut files, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).expect("the folder is readable") {
             let path = entry.expect("the folder is readable").path();
@@ -293,7 +294,8 @@ async fn rule_104_no_secret_is_left_anywhere() {
     let mut generate = command(&closed.server, None, &["access", "token", "generate"]);
     let invented = run(&mut generate).expect("the command needs no server");
     let link = closed.create_link("ana", PROJECT).await;
-    let (by_token, by_link) = (closed.sign_in(&ana.secret).await, closed.sign_in(&link).await);
+    let by_token = closed.sign_in(&ana.secret).await;
+    let by_link = closed.sign_in(&link).await;
     let mut secrets = vec![
         Secret::new("operator", &closed.operator),
         Secret::new("ana", &ana.secret),
@@ -360,8 +362,8 @@ async fn rule_104_no_secret_is_left_anywhere() {
     let data_dir = closed.server.data_dir();
     let mut stored = files(&data_dir);
     stored.retain(|file| *file != token_file(&data_dir));
-    let (has_data, has_archive) =
-        (check_files(stored, &secrets, &mask), check_files(files(archives.path()), &secrets, &mask));
+    let has_data = check_files(stored, &secrets, &mask);
+    let has_archive = check_files(files(archives.path()), &secrets, &mask);
     // The search finds a secret that is there.
     assert_eq!((has_data, has_archive), (true, true));
     assert_eq!(found(&secrets, &read(&token_file(&data_dir))), ["operator"]);

@@ -132,7 +132,8 @@ fn in_list(line: &str) -> Option<String> {
 #[test]
 fn command_lines_are_valid() {
     let mut helps = HelpCache::default();
-    let (mut problems, mut count) = (Vec::new(), 0);
+    let mut problems = Vec::new();
+    let mut count = 0;
     for (path, text) in documents() {
         for line in command_lines(&path, &text) {
             count += 1;

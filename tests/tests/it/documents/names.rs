@@ -88,7 +88,8 @@ fn provided_variables() -> BTreeSet<String> {
 /// Variables count as settings if their first word is that of a setting.
 #[test]
 fn settings_in_documents_exist() {
-    let (known, provided) = (settings(), provided_variables());
+    let known = settings();
+    let provided = provided_variables();
     let families: BTreeSet<_> = known.iter().filter_map(|name| name.split('_').next()).collect();
     let is_known = |word: &str| known.contains(word) || provided.contains(word) || OTHERS.contains(&word);
     let mut problems = Vec::new();

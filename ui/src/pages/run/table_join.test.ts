@@ -73,10 +73,8 @@ test('a join has a bounded number of columns, and says so', () => {
 });
 
 test('a join has a bounded number of cells, and counts the rows that it leaves out', () => {
-  const [one, other] = [
-    { runId: 'a', table: FIRST },
-    { runId: 'b', table: SECOND },
-  ];
+  const one = { runId: 'a', table: FIRST };
+  const other = { runId: 'b', table: SECOND };
   const whole = joinTables(one, other, 'id');
   const short = joinTables(one, other, 'id', 2 * whole.columns.length);
   expect(texts(short)).toEqual(texts(whole).slice(0, 2));

@@ -51,7 +51,8 @@ export function tableFamily(path: string): string {
 
 /** The texts are equal, or numbers of the same value; pictures of other steps have other paths. */
 function isSame(first: Cell | undefined, second: Cell | undefined): boolean {
-  const [one, other] = [first?.text ?? '', second?.text ?? ''];
+  const one = first?.text ?? '';
+  const other = second?.text ?? '';
   if (first?.picture !== second?.picture) return false;
   return (
     one === other || (one.trim() !== '' && other.trim() !== '' && Number(one) === Number(other))
@@ -97,7 +98,8 @@ export function joinTables(
   key: string,
   mostCells = MAX_JOINED_CELLS,
 ): JoinedTable {
-  const [first, second] = [sideOf(one, key), sideOf(other, key)];
+  const first = sideOf(one, key);
+  const second = sideOf(other, key);
   const names = [...new Set([...first.columns.keys(), ...second.columns.keys()])];
   const places = names.flatMap(name =>
     [first, second].flatMap((side, at) => {
@@ -120,7 +122,8 @@ export function joinTables(
     const keyed = own[0]?.[first.key] ?? own[1]?.[second.key] ?? { text: '' };
     const isWhole = own[0] !== undefined && own[1] !== undefined;
     const differs = (name: string): boolean => {
-      const [mine, theirs] = [first.columns.get(name), second.columns.get(name)];
+      const mine = first.columns.get(name);
+      const theirs = second.columns.get(name);
       if (!isWhole) return true;
       return (
         mine !== undefined && theirs !== undefined && !isSame(own[0]?.[mine], own[1]?.[theirs])

@@ -55,6 +55,16 @@ proptest! {
 }
 
 #[test]
+fn a_half_open_range_is_converted_to_a_closed_one() {
+    let closed = |start, stop| StepRange::from(api::StepRange { start, stop });
+    assert_eq!(closed(None, None), StepRange::ALL);
+    assert_eq!(closed(Some(3), Some(5)), StepRange::new(3, 4));
+    assert_eq!(closed(Some(i64::MAX), None), StepRange::new(i64::MAX, i64::MAX));
+    assert!(closed(Some(3), Some(3)).is_empty());
+    assert!(closed(None, Some(i64::MIN)).is_empty());
+}
+
+#[test]
 fn an_absent_value_does_not_replace_an_earlier_one() {
     fn point(value: f64, (epoch, time_us): (i64, i64)) -> Point {
         Point { step: 3, value, epoch, time_us }

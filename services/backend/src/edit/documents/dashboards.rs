@@ -91,8 +91,9 @@ impl DashboardService for DashboardApi {
 
     async fn list(&self, request: Request<pb::ListRequest>) -> RpcResult<Self::ListStream> {
         let (call, _) = self.server.start_call(request).await?;
-        let response = |dashboards| pb::ListResponse { dashboards };
-        Ok(Response::new(entities::list_entities(&self.server, call, Dashboards::default(), response)))
+        Ok(Response::new(entities::list_entities(&self.server, call, Dashboards::default(), |dashboards| {
+            pb::ListResponse { dashboards }
+        })))
     }
 
     async fn get(&self, request: Request<pb::GetRequest>) -> RpcResult<pb::GetResponse> {
@@ -148,11 +149,17 @@ impl DashboardService for DashboardApi {
         let (call, request) = self.server.start_call(request).await?;
         audit_resource(&request.id);
         // The dashboard is only hidden from the list: `get` still returns it.
-        let hide = |dashboard: &mut Dashboard| {
-            dashboard.archived = true;
-            Ok(())
-        };
-        entities::update(&self.server.deps, &call, &Dashboards::default(), &request.id, hide).await?;
+        entities::update(
+            &self.server.deps,
+            &call,
+            &Dashboards::default(),
+            &request.id,
+            |dashboard: &mut Dashboard| {
+                dashboard.archived = true;
+                Ok(())
+            },
+        )
+        .await?;
         Ok(Response::new(pb::DeleteResponse {}))
     }
 }

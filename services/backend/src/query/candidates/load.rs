@@ -13,7 +13,7 @@ use matyan_model::{
     ids::{Project, RunNumber, SeriesNumber},
     keys::SeriesKind,
     metric::{metric_headers_get, metric_series_list, series_named},
-    object::{ObjectHeader, object_headers_get, object_series_list},
+    object::{object_headers_get, object_series_list},
     run::{Document, params_get_bytes, run_id_get},
     series::{RunRef, RunSeries},
 };
@@ -243,7 +243,7 @@ async fn objects(
             numbers.into_iter().zip(headers).filter_map(|(it, header)| Some((it, header?))).collect()
         }
     };
-    let loaded = |(number, header): (SeriesNumber, ObjectHeader)| {
+    let loaded = headers.into_iter().map(|(number, header)| {
         // Objects have no value to compare; users expect 0.
         let summary = SequenceSummary {
             last: Some(0.0),
@@ -252,6 +252,6 @@ async fn objects(
             ..SequenceSummary::default()
         };
         (number, SequenceHeader::Object(header), summary)
-    };
-    Ok(headers.into_iter().map(loaded).collect())
+    });
+    Ok(loaded.collect())
 }

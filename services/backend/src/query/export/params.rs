@@ -150,14 +150,14 @@ enum ColumnBuilder {
 impl ParamBatch {
     pub(super) fn new(columns: &[(String, ParamType)]) -> Self {
         let indexes = columns.iter().enumerate().map(|(at, (name, _))| (name.clone(), at)).collect();
-        let builder = |(_, of): &(String, ParamType)| match of {
+        let builders = columns.iter().map(|(_, of)| match of {
             ParamType::Bool => ColumnBuilder::Bool(BooleanBuilder::new()),
             ParamType::Integer => ColumnBuilder::Integer(Int64Builder::new()),
             ParamType::Float => ColumnBuilder::Float(Float64Builder::new()),
             ParamType::Text => ColumnBuilder::Text(StringBuilder::new()),
             ParamType::Json => ColumnBuilder::Json(StringBuilder::new()),
-        };
-        Self { indexes, columns: columns.iter().map(builder).collect(), row: Vec::new() }
+        });
+        Self { indexes, columns: builders.collect(), row: Vec::new() }
     }
 
     /// Adds the params of a run as a row.

@@ -203,8 +203,8 @@ struct ParamsPage {
     rest: Option<Range>,
 }
 
-/// Merges the params and series names of a project within the reserved memory, and keeps what it needs of the
-/// memory.
+/// Merges the params and series names of a project within the reserved memory, and gives back the part that
+/// it does not need.
 pub(super) async fn merge(
     deps: &Deps,
     project: Project,
@@ -418,7 +418,7 @@ fn bytes_of(value: &Value) -> usize {
         }
 }
 
-/// Gives back what a finished merge does not need.
+/// Gives back the memory that a finished merge does not need.
 pub(super) fn shrink(memory: &mut OwnedSemaphorePermit, bytes: usize) {
     let unused = memory.num_permits().saturating_sub(bytes.div_ceil(1 << 10));
     drop(memory.split(unused));

@@ -3,9 +3,10 @@
 //! Rows of several snapshots need not agree. That is enough for a plan: indexes only suggest runs, and the documents
 //! decide.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use matyan_store::{Error, Key, Page, Range, Result, Scan, Snapshot, Store, Value, Version};
+use parking_lot::Mutex;
 
 pub(crate) struct RenewedSnapshot {
     store: Arc<dyn Store>,
@@ -19,7 +20,7 @@ impl RenewedSnapshot {
     }
 
     fn current(&self) -> Arc<dyn Snapshot> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current.lock().clone()
     }
 
     /// Takes a newer snapshot if a read says that the current one is too old. Any other result is returned.
@@ -27,7 +28,7 @@ impl RenewedSnapshot {
         match read {
             Err(Error::SnapshotTooOld) => {
                 let newer = self.store.snapshot().await?;
-                *self.current.lock().unwrap_or_else(PoisonError::into_inner) = newer.into();
+                *self.current.lock() = newer.into();
                 Ok(None)
             }
             read => read.map(Some),

@@ -107,28 +107,21 @@ pub(super) fn group_values(field: &'static str, by: Vec<GroupBy>) -> Result<Vec<
 
 fn summaries(aggregates: Vec<Aggregate>) -> Result<Vec<RunValue>> {
     convert::check_limit("aggregates", aggregates.len(), MAX_AGGREGATES)?;
-    let value = |Aggregate { of, metric_value }: Aggregate| {
-        let source = of.map(|of| match of {
-            Of::Field(named) => ValueSource::Field(named),
-            Of::Param(path) => ValueSource::Param(path),
-            Of::Metric(key) => ValueSource::Metric(key, metric_value),
-        });
-        let value = RunValue::parse("aggregates", source)?;
-        let is_number = matches!(
-            value,
-            RunValue::Created
-                | RunValue::Duration
-                | RunValue::Ended
-                | RunValue::Param(_)
-                | RunValue::Metric(_)
-        );
-        if is_number {
-            Ok(value)
-        } else {
-            Err(Error::field("aggregates", "contains a field that is no number"))
-        }
-    };
-    aggregates.into_iter().map(value).collect()
+    aggregates.into_iter().map(aggregated_value).collect()
+}
+
+fn aggregated_value(Aggregate { of, metric_value }: Aggregate) -> Result<RunValue> {
+    let source = of.map(|of| match of {
+        Of::Field(named) => ValueSource::Field(named),
+        Of::Param(path) => ValueSource::Param(path),
+        Of::Metric(key) => ValueSource::Metric(key, metric_value),
+    });
+    let value = RunValue::parse("aggregates", source)?;
+    let is_number = matches!(
+        value,
+        RunValue::Created | RunValue::Duration | RunValue::Ended | RunValue::Param(_) | RunValue::Metric(_)
+    );
+    if is_number { Ok(value) } else { Err(Error::field("aggregates", "contains a field that is no number")) }
 }
 
 fn group_order(request: &GroupsRequest, summaries: usize) -> Result<Option<GroupNumber>> {

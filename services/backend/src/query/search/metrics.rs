@@ -87,7 +87,7 @@ pub(crate) async fn search(
     call: Call,
     request: MetricsRequest,
 ) -> Result<(SequenceSearch, MetricSequences)> {
-    let steps = convert::step_range(request.steps.as_ref());
+    let steps = convert::step_range(request.steps);
     let bucket_columns = bucket_columns(request.bucket_columns());
     let output = match request.points {
         Some(Points::Density(density)) => {

@@ -17,15 +17,16 @@ pub(super) fn newest_first() -> Vec<SortKey> {
 
 pub(super) fn parse_keys(sort: Vec<Sort>) -> Result<Vec<SortKey>> {
     convert::check_limit("sort", sort.len(), MAX_KEYS)?;
-    let key = |Sort { by, descending, metric_value }: Sort| {
-        let source = by.map(|by| match by {
-            By::Field(field) => ValueSource::Field(field),
-            By::Param(path) => ValueSource::Param(path),
-            By::Metric(key) => ValueSource::Metric(key, metric_value),
-        });
-        Ok(SortKey { value: RunValue::parse("sort", source)?, descending })
-    };
-    sort.into_iter().map(key).collect()
+    sort.into_iter().map(parse_key).collect()
+}
+
+fn parse_key(Sort { by, descending, metric_value }: Sort) -> Result<SortKey> {
+    let source = by.map(|by| match by {
+        By::Field(field) => ValueSource::Field(field),
+        By::Param(path) => ValueSource::Param(path),
+        By::Metric(key) => ValueSource::Metric(key, metric_value),
+    });
+    Ok(SortKey { value: RunValue::parse("sort", source)?, descending })
 }
 
 /// Whether the newest runs come first, if runs are sorted by creation time only.

@@ -115,7 +115,7 @@ fn order_number(of: GroupNumber, runs: u64, summary: Option<&NumberSummary>) -> 
     }
 }
 
-/// A query with what its columns depend on.
+/// A query with the inputs of its columns.
 struct ResolvedGroups {
     by: OrderKey,
     summaries: Vec<TableValue>,

@@ -70,7 +70,7 @@ pub(crate) struct TablePage {
     pub(crate) damaged: Vec<RunNumber>,
 }
 
-/// A selection with what its columns depend on.
+/// A selection with the inputs of its columns.
 struct ResolvedSelection {
     order: OrderKey,
     filter: RunFilter,

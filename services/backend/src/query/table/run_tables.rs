@@ -7,11 +7,12 @@
 use std::{
     collections::HashMap,
     ops::{Deref, DerefMut},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use matyan_model::ids::Project;
+use parking_lot::{Mutex, MutexGuard};
 use prometheus::IntGauge;
 use tokio::{
     sync::{Mutex as AsyncMutex, OwnedMutexGuard},
@@ -63,7 +64,7 @@ impl RunTables {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, HashMap<Project, Arc<SharedTable>>> {
-        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tables.lock()
     }
 
     pub(super) fn shared(&self, project: Project) -> Arc<SharedTable> {
@@ -110,11 +111,11 @@ impl SharedTable {
     }
 
     pub(super) fn used(&self) -> Instant {
-        *self.used.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.used.lock()
     }
 
     pub(super) fn mark_used(&self) {
-        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.used.lock() = Instant::now();
     }
 }
 

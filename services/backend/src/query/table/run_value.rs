@@ -111,7 +111,7 @@ pub(super) enum ColumnKey {
     Metric(MetricColumn),
 }
 
-/// A value of runs with what its columns depend on.
+/// A value of runs with the inputs of its columns.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum TableValue {
     RunId,

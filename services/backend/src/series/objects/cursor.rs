@@ -64,7 +64,7 @@ impl ObjectCursor {
         selected: SelectedSequence,
         selection: &Selection,
     ) -> Result<Self> {
-        let steps = convert::step_range(selection.record_range.as_ref());
+        let steps = convert::step_range(selection.record_range);
         let SelectedSequence { run, number, .. } = selected;
         let range = objects_between(call.project, run, number, steps.first, steps.last);
         let density = selection.record_density as usize;

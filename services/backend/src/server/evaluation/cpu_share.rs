@@ -1,10 +1,10 @@
 //! Whether other programs leave the threads of queries next to nothing of the processor.
 //!
 //! These threads have the lowest priority, so that acknowledgements do not wait for them. But the priority
-//! counts against every program of the same session, control group or container: beside a training script that
+//! counts against every program of the same session, control group or container: next to a training script that
 //! keeps all cores busy, a query would get a seventieth of a core, and a search of 100 ms would take 7 s. So the
 //! threads measure how long they run, and how long they are ready to run but wait for a core. If they
-//! mostly wait, and the other threads of the server are not what they wait for, some threads of a higher
+//! mostly wait, and not for other threads of the server, some threads of a higher
 //! priority take over until there is room again.
 //!
 //! The kernel's own figure of the wait is used, because a slice may also wait for a disk, which no priority
@@ -29,7 +29,7 @@ const WANTED: Duration = Duration::from_millis(20);
 const SMALL_PART: u32 = 10;
 
 /// The share stays small while the threads of the higher priority wait for this part of the time that they want.
-/// Beside one busy thread of another program on each core, they wait three quarters of it.
+/// Next to one busy thread of another program on each core, they wait three quarters of that time.
 const WAITING_PART: u32 = 4;
 
 /// The part of all cores from which the other threads of the server count as busy: the threads of queries would
@@ -141,7 +141,7 @@ impl CpuShare {
         self.is_small.load(Ordering::Relaxed)
     }
 
-    /// Runs a slice of work, and measures what its thread gets.
+    /// Runs a slice of work, and measures the CPU time of its thread.
     pub(super) fn measure(&self, clock: &mut ThreadClock, work: impl FnOnce()) {
         self.begin_slice();
         work();
@@ -180,7 +180,9 @@ impl CpuShare {
 
 impl Window {
     fn restart(&mut self) {
-        (self.began, self.process, self.queries) = (Instant::now(), process_time(), ThreadTimes::default());
+        self.began = Instant::now();
+        self.process = process_time();
+        self.queries = ThreadTimes::default();
     }
 }
 

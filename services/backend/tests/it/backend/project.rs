@@ -15,7 +15,8 @@ type Client = ProjectServiceClient<Routes>;
 /// Joins all messages of a response.
 async fn merged(client: &mut Client, request: ParamsRequest) -> ParamsResponse {
     let mut messages = client.params(request).await.unwrap().into_inner();
-    let (mut params, mut types): (Vec<u8>, Vec<TypeNames>) = (Vec::new(), Vec::new());
+    let mut params: Vec<u8> = Vec::new();
+    let mut types: Vec<TypeNames> = Vec::new();
     while let Some(message) = messages.message().await.unwrap() {
         assert!(message.params.len() <= 1 << 20 && (message.params.is_empty() || types.is_empty()));
         params.extend_from_slice(&message.params);

@@ -202,7 +202,8 @@ async fn groups_come_in_pages_in_every_order() {
             distinct.sort();
             distinct.dedup();
             assert_eq!(distinct.len(), whole.groups.len(), "every group is its own");
-            let (mut paged, mut cursor): (Vec<Group>, _) = (Vec::new(), String::new());
+            let mut paged: Vec<Group> = Vec::new();
+            let mut cursor = String::new();
             loop {
                 let found = harness.groups(GroupsRequest { limit: 7, cursor, ..list.clone() }).await.unwrap();
                 assert!(found.groups.len() <= 7);
@@ -299,7 +300,8 @@ async fn the_runs_of_a_group_are_listed() {
             };
             let whole = harness.runs(base.clone()).await.unwrap();
             assert_eq!(whole.runs.len() as u64, group.run_count, "{}", shown(group));
-            let (mut paged, mut cursor): (Vec<String>, _) = (Vec::new(), String::new());
+            let mut paged: Vec<String> = Vec::new();
+            let mut cursor = String::new();
             loop {
                 let page = harness.runs(RunsRequest { limit: 4, cursor, ..base.clone() }).await.unwrap();
                 paged.extend(page.ids().iter().map(ToString::to_string));

@@ -376,7 +376,8 @@ impl Harness {
     /// Runs with their matching series, with the pieces of each run joined.
     pub(crate) async fn metrics(&self, request: MetricsRequest) -> Result<Vec<RunMetrics>, Status> {
         let mut messages = self.search().metrics(request).await?.into_inner();
-        let (mut runs, mut is_done): (Vec<RunMetrics>, _) = (Vec::new(), false);
+        let mut runs: Vec<RunMetrics> = Vec::new();
+        let mut is_done = false;
         while let Some(message) = messages.message().await? {
             is_done = message.done;
             for row in message.runs {
@@ -399,7 +400,8 @@ impl Harness {
 
     pub(crate) async fn objects(&self, request: ObjectsRequest) -> Result<Vec<RunObjects>, Status> {
         let mut messages = self.search().objects(request).await?.into_inner();
-        let (mut runs, mut is_done): (Vec<RunObjects>, _) = (Vec::new(), false);
+        let mut runs: Vec<RunObjects> = Vec::new();
+        let mut is_done = false;
         while let Some(message) = messages.message().await? {
             is_done = message.done;
             for row in message.runs {

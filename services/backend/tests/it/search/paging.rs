@@ -82,7 +82,8 @@ async fn pages_by_date_add_up_to_the_whole_list() {
         // Read elsewhere, because a server that has a table uses it for pages as well.
         let whole = harness.second().await.runs(page(&sort, 0, "")).await.unwrap();
         assert_eq!((whole.runs.len(), whole.match_count), (600, Some(600)));
-        let (mut all, mut counted): (Vec<String>, Option<u64>) = (Vec::new(), None);
+        let mut all: Vec<String> = Vec::new();
+        let mut counted: Option<u64> = None;
         loop {
             let after = all.last().cloned().unwrap_or_default();
             let found = harness.runs(page(&sort, 45, &after)).await.unwrap();
@@ -256,7 +257,8 @@ async fn lists_of_a_tag_and_an_experiment_continue_by_cursor() {
     let mut tags = TagServiceClient::new(harness.backend.clone().into_routes());
     let mut all: Vec<String> = (0..RUNS).rev().map(|at| format!("r{at:04}")).collect();
     for is_tag in [true, false] {
-        let (mut listed, mut cursor): (Vec<String>, _) = (Vec::new(), String::new());
+        let mut listed: Vec<String> = Vec::new();
+        let mut cursor = String::new();
         let mut deleted = Vec::new();
         loop {
             let before = listed.len();

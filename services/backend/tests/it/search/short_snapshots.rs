@@ -207,7 +207,8 @@ async fn pages_by_date_are_in_order_with_short_lived_snapshots() {
     }
     reads.store(24, Ordering::Relaxed);
     let by = Some(By::Field(SortField::Created.into()));
-    let (mut all, mut after_run_id): (Vec<String>, _) = (Vec::new(), String::new());
+    let mut all: Vec<String> = Vec::new();
+    let mut after_run_id = String::new();
     loop {
         let sort = vec![Sort { by: by.clone(), descending: false, ..Sort::default() }];
         let request = RunsRequest { sort, limit: 9, after_run_id, ..harness::runs_request("run.at >= 0") };

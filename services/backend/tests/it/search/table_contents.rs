@@ -92,7 +92,8 @@ async fn lists_sorted_by_long_texts_continue() {
                 "equal texts are ordered by id: {a} {b}"
             );
         }
-        let (mut sent, mut cursor): (Vec<String>, _) = (Vec::new(), String::new());
+        let mut sent: Vec<String> = Vec::new();
+        let mut cursor = String::new();
         loop {
             let page = harness.runs(RunsRequest { limit: 1, cursor, ..list.clone() }).await.unwrap();
             sent.extend(page.ids().iter().map(ToString::to_string));
@@ -126,7 +127,8 @@ async fn groups_of_long_texts_have_a_beginning_and_a_token() {
         GroupsRequest {
             query: harness::query(""), by, prefix: "éé".into(), limit: 1, ..Default::default()
         };
-    let (mut runs, mut cursor): (Vec<String>, _) = (Vec::new(), String::new());
+    let mut runs: Vec<String> = Vec::new();
+    let mut cursor = String::new();
     for more in [true, false] {
         let page =
             harness.search().groups(GroupsRequest { cursor, ..list.clone() }).await.unwrap().into_inner();

@@ -175,7 +175,8 @@ async fn walk(seed: u64) {
         let whole = project.harness.runs(list.clone()).await.unwrap();
         let before: Vec<String> = whole.ids().iter().map(ToString::to_string).collect();
         let mut moved: Vec<String> = Vec::new();
-        let (mut sent, mut cursor): (Vec<String>, _) = (Vec::new(), String::new());
+        let mut sent: Vec<String> = Vec::new();
+        let mut cursor = String::new();
         loop {
             let count = project.random.below(3) == 0;
             let page = RunsRequest { limit, cursor, count, ..list.clone() };
@@ -219,7 +220,8 @@ async fn walk_newest_first(seed: u64, active: Option<bool>, archived: Option<boo
         listed.map(|(number, run)| (*number, run.id.clone())).collect();
     stayed.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
     let newest = project.runs.values().map(|(number, _)| *number).max().unwrap();
-    let (mut sent, mut page_token): (Vec<String>, _) = (Vec::new(), String::new());
+    let mut sent: Vec<String> = Vec::new();
+    let mut page_token = String::new();
     loop {
         let page_size = u32::try_from(1 + project.random.below(20)).unwrap();
         let page = ListRequest { active, archived, page_size, page_token, parts: None };
@@ -264,7 +266,8 @@ async fn lists_continue_on_other_servers_and_see_their_changes() {
     let other = project.harness.second().await;
     for sort in orders() {
         let list = RunsRequest { sort, ..harness::runs_request("run.seed % 2 == 0") };
-        let (mut sent, mut cursor): (Vec<String>, _) = (Vec::new(), String::new());
+        let mut sent: Vec<String> = Vec::new();
+        let mut cursor = String::new();
         for turn in 0.. {
             let page = RunsRequest { limit: 7, cursor, ..list.clone() };
             let found = if turn % 2 == 0 { project.harness.runs(page).await } else { other.runs(page).await };
@@ -395,7 +398,8 @@ async fn searches_of_series_continue_by_cursor() {
     let list = MetricsRequest { query: harness::query("metric.name == 'loss'"), ..MetricsRequest::default() };
     let id = |found: &RunMetrics| found.run.as_ref().map(|run| run.run_id.clone()).unwrap();
     let whole: Vec<String> = project.harness.metrics(list.clone()).await.unwrap().iter().map(id).collect();
-    let (mut sent, mut cursor): (Vec<String>, _) = (Vec::new(), String::new());
+    let mut sent: Vec<String> = Vec::new();
+    let mut cursor = String::new();
     loop {
         let page = MetricsRequest { limit: 7, cursor, ..list.clone() };
         let mut messages = project.harness.search().metrics(page).await.unwrap().into_inner();

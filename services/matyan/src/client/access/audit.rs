@@ -122,19 +122,20 @@ fn print(entries: &[AuditEntry], is_first: bool, out: &mut Output) -> Result<(),
     if entries.is_empty() {
         return Ok(());
     }
-    let row = |entry: &AuditEntry| {
-        [
-            moment(entry.time_us),
-            cell(&entry.principal),
-            entry.project.as_deref().map_or_else(|| "(none)".to_owned(), |name| place(Some(name))),
-            cell(entry.rpc.rsplit('.').next().unwrap_or_default()),
-            cell(&entry.resource),
-            cell(&entry.outcome),
-            cell(&entry.address),
-            cell(&entry.credential),
-        ]
-    };
     let rows: Vec<_> = entries.iter().map(row).collect();
     let headings = ["TIME (UTC)", "WHO", "PROJECT", "CALL", "ABOUT", "OUTCOME", "ADDRESS", "TOKEN"];
     Ok(if is_first { out.table(headings, &rows) } else { out.table_rows(headings, &rows) }?)
+}
+
+fn row(entry: &AuditEntry) -> [String; 8] {
+    [
+        moment(entry.time_us),
+        cell(&entry.principal),
+        entry.project.as_deref().map_or_else(|| "(none)".to_owned(), |name| place(Some(name))),
+        cell(entry.rpc.rsplit('.').next().unwrap_or_default()),
+        cell(&entry.resource),
+        cell(&entry.outcome),
+        cell(&entry.address),
+        cell(&entry.credential),
+    ]
 }

@@ -82,17 +82,18 @@ fn print(links: &[LinkInfo], out: &mut Output) -> Result<(), Error> {
     if out.json {
         return Ok(links.iter().try_for_each(|link| out.object(&object(link)))?);
     }
-    let row = |link: &LinkInfo| {
-        [
-            cell(&link.id),
-            cell(&link.principal),
-            place(link.project.as_deref()),
-            limit(link).unwrap_or_default().to_owned(),
-            moment(link.expires_us),
-            cell(&link.created_by),
-            cell(&link.host),
-        ]
-    };
     let rows: Vec<_> = links.iter().map(row).collect();
     Ok(out.table(["ID", "PRINCIPAL", "PROJECT", "LIMIT", "EXPIRES (UTC)", "BY", "HOST"], &rows)?)
+}
+
+fn row(link: &LinkInfo) -> [String; 7] {
+    [
+        cell(&link.id),
+        cell(&link.principal),
+        place(link.project.as_deref()),
+        limit(link).unwrap_or_default().to_owned(),
+        moment(link.expires_us),
+        cell(&link.created_by),
+        cell(&link.host),
+    ]
 }

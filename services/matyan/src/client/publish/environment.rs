@@ -7,7 +7,7 @@ use super::Error;
 /// Key of the params in which our clients keep the environment of a run: variables, packages and paths.
 const ENVIRONMENT: &str = "__system_params";
 const WANDB: &str = "wandb";
-/// What W&B's clients report about the machine and its user. `config` is what the clients keep for themselves: it has
+/// Members in which W&B's clients report the machine and its user. `config` is the clients' own: it has
 /// the path of the script, the Git remote and the hardware.
 const WANDB_MEMBERS: [&str; 7] = ["commit", "config", "entity", "host", "program", "repo", "user"];
 const MLFLOW: &str = "mlflow";

@@ -107,7 +107,7 @@ impl RunDocument {
         }
     }
 
-    /// Completes the goals of the project's metrics by what a run defines. Goals are read together, and the project's
+    /// Adds the goals that a run defines to the goals of the project's metrics. Goals are read together, and the project's
     /// goals are counted at most once in a transaction, because a message may define a thousand.
     pub(crate) async fn define_goals(
         &mut self,

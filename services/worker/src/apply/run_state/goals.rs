@@ -1,6 +1,6 @@
 //! Goals of metrics that a run defines, in the params `__metrics__`: a map from the name of a metric to a map
 //! with `direction`, `summary`, `format`, `unit` and `x_axis`. They are params like all others, so spools, archives and
-//! older servers keep them without knowing what they mean. What is not understood is a param and nothing else.
+//! older servers keep them without knowing their meaning. Members that are not understood stay mere params.
 
 use matyan_model::metric_goal::{Direction, GoalFields, GoalSummary, NumberFormat};
 use matyan_proto::limits;

@@ -66,7 +66,7 @@ impl SeriesEdit {
         let series = series_name(kind, edit.key.as_ref())?;
         let change = match &edit.edit {
             Some(Edit::NewKey(key)) => SeriesChange::Rename(series_name(kind, Some(key))?),
-            Some(Edit::DeletedSteps(steps)) => SeriesChange::RemoveSteps(step_range(*steps)),
+            Some(Edit::DeletedSteps(steps)) => SeriesChange::RemoveSteps((*steps).into()),
             None => return Err("the edit is of an unknown kind".to_owned()),
         };
         Ok(Self { id, series, change })
@@ -255,14 +255,4 @@ fn series_name(kind: SeriesKind, key: Option<&common::SeriesKey>) -> Result<Seri
     }
     let context = Context::parse(&key.context).map_err(|error| error.to_string())?;
     Ok(SeriesName { kind, name: key.name.clone(), context })
-}
-
-/// The steps of a half-open range; empty if there are none.
-fn step_range(steps: common::StepRange) -> StepRange {
-    let first = steps.start.unwrap_or(i64::MIN);
-    match steps.stop.map(|stop| stop.checked_sub(1)) {
-        None => StepRange::new(first, i64::MAX),
-        Some(Some(last)) => StepRange::new(first, last),
-        Some(None) => StepRange::new(i64::MAX, i64::MIN),
-    }
 }

@@ -44,13 +44,11 @@ impl MlflowThings {
             send(closed, project, Method::POST, &format!("{BASE}mlflow/{path}"), &body).await
         };
         let mut tags = |of: &str| json!([{"key": "k", "value": text(of)}]);
-        let (of_experiment, of_run, of_logged, of_model, of_version) = (
-            tags("mlflow-experiment-tag"),
-            tags("mlflow-run-tag"),
-            tags("mlflow-logged-model-tag"),
-            tags("mlflow-model-tag"),
-            tags("mlflow-version-tag"),
-        );
+        let of_experiment = tags("mlflow-experiment-tag");
+        let of_run = tags("mlflow-run-tag");
+        let of_logged = tags("mlflow-logged-model-tag");
+        let of_model = tags("mlflow-model-tag");
+        let of_version = tags("mlflow-version-tag");
         let experiment = json!({"name": text("mlflow-experiment"), "tags": of_experiment});
         let experiment_id = text_of(&post("experiments/create", experiment).await, "/experiment_id");
         let run = json!({
