@@ -2,7 +2,8 @@
 //! 18 kB, even if its client neither sends nor reads anything. Calls that hold an open blob have a second,
 //! lower limit, because the store, the log and new connections need files as well. Searches, exports and charts also
 //! have a second limit, because they read many rows for one answer. All limits count by principal, or by network for
-//! clients that have shown no credential. WebSockets and health checks have limits of their own.
+//! clients that have shown no credential. So does the limit on WebSockets, in `ws.rs`. Health checks have a limit of
+//! their own.
 
 use std::fmt::{self, Display};
 use std::pin::Pin;
@@ -12,6 +13,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::Response;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use matyan_access::Caller;
 use matyan_proto::common::v1::Code as ProductCode;
 use tonic::Status;
 
@@ -79,7 +81,7 @@ pub(crate) enum Client {
     Principal(Arc<str>),
 }
 
-/// Counts a request or a call until it is dropped.
+/// Counts a request, a call or a WebSocket until it is dropped.
 pub(crate) type Permit = SharePermit<Client>;
 
 tokio::task_local! {
@@ -99,6 +101,16 @@ impl CallLimit {
     /// The payer of a request from this network.
     pub(crate) fn payer(&self, network: Option<PeerNetwork>) -> Payer {
         Payer { limit: self.clone(), client: network.map(Client::Network) }
+    }
+}
+
+impl Client {
+    /// The principal of a call, or its network if it has shown no credential.
+    pub(crate) fn of(caller: Option<&Caller>, network: Option<PeerNetwork>) -> Option<Self> {
+        match caller.filter(|caller| !caller.is_anonymous()) {
+            Some(caller) => Some(Client::Principal(caller.name().into())),
+            None => network.map(Client::Network),
+        }
     }
 }
 
@@ -145,7 +157,8 @@ pub(crate) fn admit_call(path: &str) -> Result<Option<Permit>, Status> {
     permit.map(Some).map_err(|refusal| refused(refusal, payer.client.as_ref(), what))
 }
 
-fn refused(refusal: Refusal, client: Option<&Client>, what: &str) -> Status {
+/// The status of a refusal. `what` is limited, in the plural.
+pub(crate) fn refused(refusal: Refusal, client: Option<&Client>, what: &str) -> Status {
     let message = match refusal {
         Refusal::Full => format!("the server accepts no more {what} at the moment: try again"),
         Refusal::ClientFull => {

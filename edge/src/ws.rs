@@ -39,15 +39,15 @@ use tokio_util::task::TaskTracker;
 use tonic::Code;
 use tracing::Span;
 
+use crate::call_limit::{self, Client, Permit};
 use crate::error::ApiError;
 use crate::large_work::LargeWork;
 use crate::metrics::Metrics;
-use crate::peer_network::PeerNetwork;
 use crate::permission::RefusedCall;
 use crate::request_id;
 use crate::scope::Scope;
 use crate::settings::Settings;
-use crate::share_limit::{Refusal, ShareLimit, SharePermit};
+use crate::share_limit::{Refusal, ShareLimit};
 use crate::transport::{Transport, client};
 use budget::MemoryBudget;
 use connection_deps::ConnectionDeps;
@@ -57,6 +57,8 @@ use socket::Socket;
 
 const VERSION: HeaderName = HeaderName::from_static(headers::VERSION);
 const OWN_VERSION: HeaderValue = HeaderValue::from_static(server_version::OWN);
+
+const WEBSOCKETS: &str = "WebSockets";
 
 /// Lifetime of a readiness result, and timeout for getting it, so that a thousand clients that
 /// reconnect at the same time cause one check.
@@ -68,7 +70,7 @@ pub(crate) struct Sockets {
     system: SystemServiceClient<Transport>,
     metrics: Metrics,
     settings: Arc<Settings>,
-    limit: ShareLimit<PeerNetwork>,
+    limit: ShareLimit<Client>,
     large_work: LargeWork,
     budget: MemoryBudget,
     dictionaries: DictionaryBudget,
@@ -95,7 +97,7 @@ impl Sockets {
             ingest,
             system,
             metrics,
-            limit: ShareLimit::new("WebSockets", settings.max_connections),
+            limit: ShareLimit::new(WEBSOCKETS, settings.max_connections),
             large_work,
             budget: MemoryBudget::new(settings.total_bytes),
             dictionaries: DictionaryBudget::new(settings.dictionary_bytes),
@@ -122,9 +124,9 @@ impl Sockets {
     ) -> Result<Response, ApiError> {
         let handshake = Handshake::read(request.method(), request.headers())?;
         let scope = Scope::current();
-        scope.check(Access::Ingest).await?;
-        let peer = request.extensions().get().copied();
-        let permit = self.admit(peer).await?;
+        let caller = scope.check(Access::Ingest).await?;
+        let client = Client::of(caller.as_deref(), request.extensions().get().copied());
+        let permit = self.admit(client.clone()).await?;
         let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
             return Err(ApiError::new(
                 StatusCode::BAD_REQUEST,
@@ -136,7 +138,7 @@ impl Sockets {
             run_id,
             ingest: client!(IngestServiceClient<Transport>, self.ingest.in_scope(scope)),
             metrics: self.metrics.clone(),
-            budget: self.budget.of_network(peer),
+            budget: self.budget.of_client(client),
             dictionaries: self.dictionaries.clone(),
             large_work: self.large_work.clone(),
             hold: self.settings.hold,
@@ -151,16 +153,14 @@ impl Sockets {
     }
 
     /// Returns a permit for one more connection, or 503.
-    async fn admit(&self, peer: Option<PeerNetwork>) -> Result<SharePermit<PeerNetwork>, ApiError> {
-        let reason = match self.limit.admit(peer) {
+    async fn admit(&self, client: Option<Client>) -> Result<Permit, ApiError> {
+        let refusal = match self.limit.admit(client.clone()) {
             Ok(permit) if !self.stop.is_cancelled() && self.is_ready().await => return Ok(permit),
-            Ok(_) | Err(Refusal::Full) => "the server accepts no more connections at the moment: try again",
-            Err(Refusal::ClientFull) => {
-                "your address has as many WebSockets open as one may have: close some of them, or try again"
-            }
+            Ok(_) => Refusal::Full,
+            Err(refusal) => refusal,
         };
         self.metrics.ws_refused.inc();
-        Err(ApiError::unavailable(reason))
+        Err(call_limit::refused(refusal, client.as_ref(), WEBSOCKETS).into())
     }
 
     /// Returns whether the frontier can accept data. Checked at most once per second.
@@ -211,7 +211,7 @@ async fn serve(
     deps: ConnectionDeps,
     revoked: RefusedCall,
     ping_interval: Duration,
-    permit: SharePermit<PeerNetwork>,
+    permit: Permit,
 ) {
     let connection = match upgrade.await {
         Ok(connection) => TokioIo::new(connection),
@@ -232,11 +232,11 @@ async fn serve(
 struct OpenConnection {
     metrics: Metrics,
     since: Instant,
-    _permit: SharePermit<PeerNetwork>,
+    _permit: Permit,
 }
 
 impl OpenConnection {
-    fn new(metrics: Metrics, permit: SharePermit<PeerNetwork>) -> Self {
+    fn new(metrics: Metrics, permit: Permit) -> Self {
         metrics.ws_connections.inc();
         OpenConnection { metrics, since: Instant::now(), _permit: permit }
     }

@@ -4,7 +4,15 @@
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::Message};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream,
+    tungstenite::{
+        Message,
+        client::IntoClientRequest,
+        handshake::client::Request,
+        http::{HeaderValue, header::AUTHORIZATION},
+    },
+};
 
 pub struct JsonWriter {
     pub socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
@@ -23,10 +31,24 @@ pub fn url(base: &str, run_id: &str) -> String {
     format!("{}/api/v1/ws/runs/{run_id}", base.replacen("http", "ws", 1))
 }
 
+/// The handshake of a run's WebSocket, with a token for a server that asks for one.
+pub fn handshake(base: &str, run_id: &str, token: Option<&str>) -> Result<Request, String> {
+    let mut request = url(base, run_id).into_client_request().map_err(|error| error.to_string())?;
+    if let Some(token) = token {
+        let value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|error| error.to_string())?;
+        request.headers_mut().insert(AUTHORIZATION, value);
+    }
+    Ok(request)
+}
+
 impl JsonWriter {
     pub async fn connect(base: &str, run_id: &str) -> Result<Self, String> {
-        let (socket, _) =
-            tokio_tungstenite::connect_async(url(base, run_id)).await.map_err(|e| e.to_string())?;
+        Self::connect_with_token(base, run_id, None).await
+    }
+
+    pub async fn connect_with_token(base: &str, run_id: &str, token: Option<&str>) -> Result<Self, String> {
+        let request = handshake(base, run_id, token)?;
+        let (socket, _) = tokio_tungstenite::connect_async(request).await.map_err(|e| e.to_string())?;
         Ok(Self { socket })
     }
 

@@ -1,10 +1,12 @@
-//! A search for secrets in what a server has left: its log, and the files of its data directory. Servers with access
-//! control are searched when their test drops them, so every test that starts one is a test of this.
+//! A search for secrets in what a server has left: its log, the files of its data directory, and its metrics. Servers
+//! with access control are searched when their test drops them, so every test that starts one is a test of this.
 
 use std::{
     fs::{self, File},
-    io::{self, ErrorKind, Read as _},
+    io::{self, ErrorKind, Read as _, Write as _},
+    net::TcpStream,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use memchr::memmem;
@@ -26,6 +28,12 @@ const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnop
 /// The file with the token of the first operator, which is meant to be there.
 const TOKEN_FILE: &str = "operator-token";
 
+/// The path of the metrics.
+const METRICS: &str = "/metrics/";
+
+/// Time after which a server that does not answer is not searched for metrics any more.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// What is before the secret of the link in the banner of the first start.
 const BEFORE_LINK: &[u8] = b"/sign-in#";
 
@@ -35,12 +43,29 @@ pub(crate) fn is_closed(flags: &[String]) -> bool {
 }
 
 /// Panics if a secret is left, without printing it.
-pub(crate) fn assert_none(log: &Path, data_dir: Option<&Path>) {
+pub(crate) fn assert_none(log: &Path, data_dir: Option<&Path>, metrics: &[u8]) {
     let mut places = in_log(log);
+    places.extend(describe(Path::new(METRICS), metrics, &secrets_in(metrics)));
     if let Some(data_dir) = data_dir {
         places.extend(in_data_dir(data_dir));
     }
     assert!(places.is_empty(), "secrets are left: {places:#?}");
+}
+
+/// The metrics of a running server, as its operator gets them. `None` if the test has ended the server or the token, or
+/// keeps the server from answering.
+pub fn read_metrics(query: &str, data_dir: &Path) -> Option<Vec<u8>> {
+    let token = fs::read_to_string(data_dir.join(TOKEN_FILE)).ok()?;
+    let address = query.strip_prefix("http://")?;
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT)).ok()?;
+    let authorization = format!("authorization: Bearer {}", token.trim());
+    let head =
+        format!("GET {METRICS} HTTP/1.1\r\nhost: {address}\r\n{authorization}\r\nconnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).ok()?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).ok()?;
+    answer.starts_with(b"HTTP/1.1 200 ").then_some(answer)
 }
 
 /// The places of a log that contain a secret. The link of the first start is printed once.

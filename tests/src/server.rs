@@ -242,9 +242,17 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        let is_searched = secrets_at_rest::is_closed(&self.flags) && !std::thread::panicking();
+        let has_metrics = is_searched && self.process.is_some();
+        let metrics =
+            has_metrics.then(|| secrets_at_rest::read_metrics(&self.query, &self.data_dir)).flatten();
         self.kill();
-        if secrets_at_rest::is_closed(&self.flags) && !std::thread::panicking() {
-            secrets_at_rest::assert_none(&self.log_path(), Some(&self.data_dir));
+        if is_searched {
+            secrets_at_rest::assert_none(
+                &self.log_path(),
+                Some(&self.data_dir),
+                &metrics.unwrap_or_default(),
+            );
         }
     }
 }

@@ -208,7 +208,7 @@ impl Drop for Service {
         if std::thread::panicking() {
             eprintln!("log of {}:\n{}", self.role, self.log());
         } else if secrets_at_rest::is_closed(&self.flags) {
-            secrets_at_rest::assert_none(&self.file("log"), self.data_dir());
+            secrets_at_rest::assert_none(&self.file("log"), self.data_dir(), &[]);
         }
     }
 }

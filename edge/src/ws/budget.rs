@@ -7,8 +7,8 @@
 //! budget is for the ends of frames: a frame without room for its next step waits for that room, or for
 //! all that the largest frame may still need. With the latter, it is read to its end.
 //!
-//! The sockets of one network have at most three quarters of both parts, so that other networks do
-//! not wait for them. A frame takes the same in its network and in the port: a frame with room for its end in
+//! The sockets of one client have at most three quarters of both parts, so that other clients do
+//! not wait for them. A frame takes the same of its client and in the port: a frame with room for its end in
 //! only one of them could wait for a frame that has such room only in the other.
 
 use std::collections::HashMap;
@@ -18,13 +18,13 @@ use matyan_proto::limits::BATCH_BYTES;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::peer_network::PeerNetwork;
+use crate::call_limit::Client;
 use crate::slow_sender::Demand;
 
 /// Memory that a frame takes at a time.
 const STEP_BYTES: usize = 256 << 10;
 
-/// A quarter of a budget is for the ends of frames, and a network leaves a quarter to others.
+/// A quarter of a budget is for the ends of frames, and a client leaves a quarter to others.
 const PARTS: usize = 4;
 
 /// Memory of a frame; `None` for a small frame that had none when it arrived.
@@ -35,13 +35,13 @@ pub(super) struct MemoryBudget {
     steps: usize,
     ends: usize,
     port: Arc<FramePool>,
-    networks: Mutex<HashMap<PeerNetwork, Weak<FramePool>>>,
+    clients: Mutex<HashMap<Client, Weak<FramePool>>>,
 }
 
-/// The budget of a socket: the budget of its port, and its network's part of that budget.
+/// The budget of a socket: the budget of its port, and its client's part of that budget.
 #[derive(Clone)]
 pub(super) struct SocketBudget {
-    network: Option<Arc<FramePool>>,
+    client: Option<Arc<FramePool>>,
     port: Arc<FramePool>,
 }
 
@@ -60,23 +60,23 @@ impl MemoryBudget {
         let ends = (bytes / BATCH_BYTES / PARTS).max(1);
         let steps = bytes - ends * BATCH_BYTES;
         let port = FramePool::new(steps, ends);
-        MemoryBudget { steps, ends, port, networks: Mutex::default() }
+        MemoryBudget { steps, ends, port, clients: Mutex::default() }
     }
 
-    /// The budget of a new socket. Without a network, all clients count as one.
-    pub(super) fn of_network(&self, network: Option<PeerNetwork>) -> SocketBudget {
-        SocketBudget { network: network.map(|network| self.network_pool(network)), port: self.port.clone() }
+    /// The budget of a new socket. Unknown clients have no part of their own.
+    pub(super) fn of_client(&self, client: Option<Client>) -> SocketBudget {
+        SocketBudget { client: client.map(|client| self.client_pool(client)), port: self.port.clone() }
     }
 
-    fn network_pool(&self, network: PeerNetwork) -> Arc<FramePool> {
-        let mut networks = self.networks.lock();
-        if let Some(pool) = networks.get(&network).and_then(Weak::upgrade) {
+    fn client_pool(&self, client: Client) -> Arc<FramePool> {
+        let mut clients = self.clients.lock();
+        if let Some(pool) = clients.get(&client).and_then(Weak::upgrade) {
             return pool;
         }
-        networks.retain(|_, pool| pool.strong_count() > 0);
+        clients.retain(|_, pool| pool.strong_count() > 0);
         let ends = (self.ends - self.ends.div_ceil(PARTS)).max(1);
         let pool = FramePool::new(self.steps - self.steps.div_ceil(PARTS), ends);
-        networks.insert(network, Arc::downgrade(&pool));
+        clients.insert(client, Arc::downgrade(&pool));
         pool
     }
 }
@@ -102,7 +102,7 @@ impl SocketBudget {
     /// The memory of a frame, of which it has none yet.
     pub(super) fn frame(&self) -> FrameMemory {
         FrameMemory {
-            network: self.network.clone().map(PoolMemory::new),
+            client: self.client.clone().map(PoolMemory::new),
             port: PoolMemory::new(self.port.clone()),
         }
     }
@@ -111,17 +111,17 @@ impl SocketBudget {
 /// The memory that a frame has taken. It is given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct FrameMemory {
-    network: Option<PoolMemory>,
+    client: Option<PoolMemory>,
     port: PoolMemory,
 }
 
 impl FrameMemory {
     fn pools(&self) -> impl Iterator<Item = &PoolMemory> {
-        self.network.iter().chain([&self.port])
+        self.client.iter().chain([&self.port])
     }
 
     fn pools_mut(&mut self) -> impl Iterator<Item = &mut PoolMemory> {
-        self.network.iter_mut().chain([&mut self.port])
+        self.client.iter_mut().chain([&mut self.port])
     }
 
     /// Number of bytes, the same in each pool.
@@ -134,8 +134,8 @@ impl FrameMemory {
         self.bytes() >= bytes
     }
 
-    /// Waits for memory for this many bytes, or for all that the largest frame may still need. Of the network
-    /// first: a frame that waits for others of its network takes nothing that other networks need.
+    /// Waits for memory for this many bytes, or for all that the largest frame may still need. Of the client
+    /// first: a frame that waits for others of its client takes nothing that other clients need.
     pub(super) async fn grow(mut self, bytes: usize) -> Self {
         let held = self.bytes();
         if held >= bytes {
@@ -272,9 +272,14 @@ mod tests {
     use tokio::task::unconstrained;
 
     use super::*;
+    use crate::peer_network::PeerNetwork;
 
-    fn network(address: &str) -> Option<PeerNetwork> {
-        PeerNetwork::of(address.parse().unwrap())
+    fn network(address: &str) -> Option<Client> {
+        PeerNetwork::of(address.parse().unwrap()).map(Client::Network)
+    }
+
+    fn principal(name: &str) -> Option<Client> {
+        Some(Client::Principal(name.into()))
     }
 
     async fn read(budget: &SocketBudget, bytes: usize) -> FrameMemory {
@@ -288,7 +293,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_frame_holds_what_it_has_sent() {
-        let socket = MemoryBudget::new(16 * BATCH_BYTES).of_network(None);
+        let socket = MemoryBudget::new(16 * BATCH_BYTES).of_client(None);
         let before = socket.left();
         let memory = read(&socket, STEP_BYTES + 1).await;
         assert_eq!(before - socket.left(), 2 * STEP_BYTES);
@@ -299,7 +304,7 @@ mod tests {
     /// All frames are half read. Without memory for their ends, none of them could be read any further.
     #[tokio::test]
     async fn half_read_frames_end_one_after_another() {
-        let socket = MemoryBudget::new(4 * BATCH_BYTES).of_network(None);
+        let socket = MemoryBudget::new(4 * BATCH_BYTES).of_client(None);
         let mut half = Vec::new();
         for _ in 0..6 {
             half.push(read(&socket, BATCH_BYTES / 2).await);
@@ -316,13 +321,13 @@ mod tests {
         assert_eq!(socket.left(), 4 * BATCH_BYTES);
     }
 
-    /// The frames of a network wait for the port, each with a step of the network, which is then used up. A frame
+    /// The frames of a client wait for the port, each with a step of the client, which is then used up. A frame
     /// with room for its end does not wait for any of them.
     #[tokio::test]
-    async fn a_frame_has_room_for_its_end_in_its_network_and_in_the_port() {
+    async fn a_frame_has_room_for_its_end_of_its_client_and_in_the_port() {
         let budget = MemoryBudget::new(4 * BATCH_BYTES);
-        let others = budget.of_network(network("10.0.0.2"));
-        let socket = budget.of_network(network("10.0.0.1"));
+        let others = budget.of_client(network("10.0.0.2"));
+        let socket = budget.of_client(network("10.0.0.1"));
         let mut stalled = vec![read(&socket, 3 * BATCH_BYTES / 4).await];
         for _ in 0..3 {
             stalled.push(read(&others, 3 * BATCH_BYTES / 4).await);
@@ -346,7 +351,7 @@ mod tests {
     /// All steps are held by frames that wait, so each of these frames goes on with the room for its end.
     #[tokio::test]
     async fn room_for_an_end_is_given_back_to_one_frame() {
-        let socket = MemoryBudget::new(2 * BATCH_BYTES).of_network(None);
+        let socket = MemoryBudget::new(2 * BATCH_BYTES).of_client(None);
         let mut waiting = Vec::new();
         for _ in 0..4 {
             waiting.push(read(&socket, BATCH_BYTES / 4).await);
@@ -372,7 +377,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_end_of_a_frame_is_given_back_before_its_steps() {
-        let socket = MemoryBudget::new(2 * BATCH_BYTES).of_network(None);
+        let socket = MemoryBudget::new(2 * BATCH_BYTES).of_client(None);
         let _others = read(&socket, BATCH_BYTES - STEP_BYTES).await;
         let mut memory = read(&socket, 2 * STEP_BYTES).await;
         assert_eq!(socket.left(), STEP_BYTES, "it has room for the largest frame");
@@ -382,29 +387,34 @@ mod tests {
         assert_eq!(socket.left(), BATCH_BYTES + STEP_BYTES - 1);
     }
 
-    /// One network takes all that it can get, with frames that never end.
-    #[tokio::test]
-    async fn rule_88_a_network_leaves_memory_to_others() {
+    /// One client takes all that it can get, with frames that never end.
+    async fn check_memory_for_others(one: Option<Client>, another: Option<Client>) {
         let budget = MemoryBudget::new(16 * BATCH_BYTES);
-        let greedy = budget.of_network(network("10.0.0.1"));
+        let greedy = budget.of_client(one);
         let mut stalled = Vec::new();
         let read_now = |budget| unconstrained(read(budget, BATCH_BYTES)).now_or_never();
         while let Some(memory) = read_now(&greedy) {
             stalled.push(memory);
         }
         assert_eq!(stalled.len(), 12);
-        let other = budget.of_network(network("10.0.0.2"));
-        assert!(read_now(&other).is_some(), "it waits for the first network");
+        let other = budget.of_client(another);
+        assert!(read_now(&other).is_some(), "it waits for the first client");
         assert!(other.share(1).is_some() && greedy.share(1).is_none());
         drop(stalled);
         assert!(read_now(&greedy).is_some());
     }
 
+    #[tokio::test]
+    async fn rule_88_a_network_or_a_principal_leaves_memory_to_others() {
+        check_memory_for_others(network("10.0.0.1"), network("10.0.0.2")).await;
+        check_memory_for_others(principal("ana"), principal("bo")).await;
+    }
+
     #[test]
     fn networks_without_sockets_are_forgotten() {
         let budget = MemoryBudget::new(0);
-        drop(budget.of_network(network("10.0.0.1")));
-        let _second = budget.of_network(network("10.0.0.2"));
-        assert_eq!(budget.networks.lock().len(), 1);
+        drop(budget.of_client(network("10.0.0.1")));
+        let _second = budget.of_client(network("10.0.0.2"));
+        assert_eq!(budget.clients.lock().len(), 1);
     }
 }

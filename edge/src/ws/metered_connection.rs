@@ -160,7 +160,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_large_frame_waits_for_room_and_keeps_only_what_it_needs() {
-        let budget = MemoryBudget::new(0).of_network(None);
+        let budget = MemoryBudget::new(0).of_client(None);
         let other_share = budget.share(1).unwrap();
         let (mut peer, connection) = duplex(2 * LARGE);
         let mut metered = MeteredConnection::new(connection, budget.clone());
@@ -186,7 +186,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_peer_loses_its_share_if_others_wait() {
         let (mut peer, connection) = duplex(2 * LARGE);
-        let budget = MemoryBudget::new(0).of_network(None);
+        let budget = MemoryBudget::new(0).of_client(None);
         let mut metered = MeteredConnection::new(connection, budget.clone());
         peer.write_all(&vec![0; LARGE]).await.unwrap();
         let mut buffer = vec![0; LARGE];
@@ -257,7 +257,7 @@ mod tests {
     /// More frames have begun than would fit if each had room for the largest.
     #[tokio::test(start_paused = true)]
     async fn rule_88_a_frame_does_not_wait_for_stalled_ones() {
-        let budget = MemoryBudget::new(16 * BATCH_BYTES).of_network(None);
+        let budget = MemoryBudget::new(16 * BATCH_BYTES).of_client(None);
         let before = budget.left();
         let (_peers, mut reading) = stalled(&budget, 32, LARGE).await;
         while before - budget.left() < 32 * LARGE {
@@ -271,7 +271,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_of_many_stalled_frames_makes_room_for_a_frame_that_waits() {
         const FRAMES: usize = 16;
-        let budget = MemoryBudget::new(FRAMES * BATCH_BYTES).of_network(None);
+        let budget = MemoryBudget::new(FRAMES * BATCH_BYTES).of_client(None);
         let (_peers, mut reading) = stalled(&budget, FRAMES, BATCH_BYTES).await;
         while budget.left() > 0 {
             yield_now().await;
@@ -286,7 +286,7 @@ mod tests {
     /// The stalled frames hold 1 MiB each; the frame that waits needs a quarter of that.
     #[tokio::test(start_paused = true)]
     async fn rule_45_one_small_stalled_frame_makes_room_for_a_step() {
-        let budget = MemoryBudget::new(4 * BATCH_BYTES).of_network(None);
+        let budget = MemoryBudget::new(4 * BATCH_BYTES).of_client(None);
         let (_peers, mut reading) = stalled(&budget, 48, 3 * LARGE).await;
         while budget.left() > BATCH_BYTES {
             yield_now().await;
@@ -304,7 +304,7 @@ mod tests {
 
     #[tokio::test]
     async fn small_frames_and_pings_are_read_without_budget() {
-        let budget = MemoryBudget::new(0).of_network(None);
+        let budget = MemoryBudget::new(0).of_client(None);
         let _other_share = budget.share(BATCH_BYTES).unwrap();
         assert!(budget.share(1).is_none());
         let (mut peer, connection) = duplex(LARGE);

@@ -1,4 +1,4 @@
-//! Limits on the requests of a port, on the requests of one address or principal, and on calls that hold blobs.
+//! Limits on the requests and WebSockets of a port, on those of one address or principal, and on calls that hold blobs.
 
 use async_trait::async_trait;
 use axum::body::Body;
@@ -15,9 +15,11 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_util::sync::CancellationToken;
 
 use super::backend::Backend;
+use super::server::Server;
 
 const WATCH: &str = "runs.v1.RunService/Watch";
 const SEARCH: &str = "search.v1.SearchService/Runs";
@@ -58,13 +60,13 @@ fn token(principal: &str) -> AccessToken {
     AccessToken::generate(&mut StdRng::seed_from_u64(seed as u64))
 }
 
-/// Knows two viewers.
-struct Viewers;
+/// Knows two writers.
+struct Writers;
 
 #[async_trait]
-impl CallerSource for Viewers {
+impl CallerSource for Writers {
     async fn find(&self, digest: Option<&TokenDigest>) -> Result<Option<Caller>, LookupError> {
-        let rights: CallerRights = [(None, Role::Viewer)].into_iter().collect();
+        let rights: CallerRights = [(None, Role::Writer)].into_iter().collect();
         let has_token = |name: &&str| Some(&token(name).digest()) == digest;
         let principal = PRINCIPALS.into_iter().find(has_token);
         Ok(Some(
@@ -78,7 +80,7 @@ impl CallerSource for Viewers {
 async fn rule_81_a_principal_has_at_most_three_quarters_of_the_calls() {
     let backend = Backend::default();
     let edge = edge(&backend, Settings { max_calls: 8, ..Settings::default() });
-    let edge = edge.with_access(CallerCache::new(Viewers));
+    let edge = edge.with_access(CallerCache::new(Writers));
     let _gone = backend.answers_and_holds(WATCH, [WatchResponse::default()]);
     let mut open = Vec::new();
     for _ in 0..6 {
@@ -99,7 +101,7 @@ async fn rule_81_a_principal_has_at_most_three_quarters_of_the_calls() {
 async fn rule_81_a_principal_has_at_most_three_quarters_of_the_open_blobs() {
     let backend = Backend::default();
     let edge = edge(&backend, Settings { max_blob_calls: 4, ..Settings::default() });
-    let edge = edge.with_access(CallerCache::new(Viewers));
+    let edge = edge.with_access(CallerCache::new(Writers));
     let _gone = backend.answers_and_holds(GET, [GetResponse::default()]);
     let mut open = Vec::new();
     for _ in 0..3 {
@@ -114,7 +116,7 @@ async fn rule_81_a_principal_has_at_most_three_quarters_of_the_open_blobs() {
 async fn rule_81_a_principal_has_at_most_three_quarters_of_the_searches() {
     let backend = Backend::default();
     let edge = edge(&backend, Settings { max_searches: 4, ..Settings::default() });
-    let edge = edge.with_access(CallerCache::new(Viewers));
+    let edge = edge.with_access(CallerCache::new(Writers));
     let _gone = backend.answers_and_holds(SEARCH, [RunsResponse::default()]);
     let _gone = backend.answers_and_holds(WATCH, [WatchResponse::default()]);
     let mut open = Vec::new();
@@ -130,6 +132,46 @@ async fn rule_81_a_principal_has_at_most_three_quarters_of_the_searches() {
     assert!(refused.contains("no%20more%20searches"), "{refused}");
     open.swap_remove(0);
     call_by(&edge, SEARCH, "ana").await.unwrap();
+}
+
+/// The handshake of a WebSocket of a principal.
+fn handshake(server: &Server, principal: &str) -> Request<()> {
+    let url = format!("ws://{}/api/v1/ws/runs/r", server.address);
+    let mut request = url.into_client_request().unwrap();
+    let authorization = format!("Bearer {}", token(principal).reveal()).parse().unwrap();
+    request.headers_mut().insert("authorization", authorization);
+    request
+}
+
+/// The message with which a WebSocket of a principal is refused.
+async fn refused_socket(server: &Server, principal: &str) -> String {
+    let mut request = handshake(server, principal).map(|()| Body::empty());
+    *request.uri_mut() = "/api/v1/ws/runs/r".parse().unwrap();
+    let answer = server.http(request).await;
+    assert_eq!(answer.status, 503);
+    String::from_utf8(answer.body).unwrap()
+}
+
+#[tokio::test]
+async fn rule_81_a_principal_has_at_most_three_quarters_of_the_sockets() {
+    let settings = Settings { max_connections: 8, ..Settings::default() };
+    let server = Server::start_closed(settings, CallerCache::new(Writers)).await;
+    let connect = |principal| tokio_tungstenite::connect_async(handshake(&server, principal));
+    let mut open = Vec::new();
+    for _ in 0..6 {
+        open.push(connect("ana").await.unwrap());
+    }
+    let refused = refused_socket(&server, "ana").await;
+    assert!(refused.contains("`ana` has as many WebSockets open"), "{refused}");
+    // A colleague of the same address is not affected.
+    for _ in 0..2 {
+        open.push(connect("bo").await.unwrap());
+    }
+    let refused = refused_socket(&server, "bo").await;
+    assert!(refused.contains("no more WebSockets"), "{refused}");
+    drop(open.swap_remove(0));
+    // The server notices the end of the connection in its own time.
+    while connect("ana").await.is_err() {}
 }
 
 #[tokio::test]

@@ -41,7 +41,11 @@ impl Server {
 
     /// A server that asks everyone who they are.
     pub(crate) async fn start_with_access(callers: CallerCache) -> Self {
-        Self::serve(Settings::default(), |edge| edge.with_access(callers)).await
+        Self::start_closed(Settings::default(), callers).await
+    }
+
+    pub(crate) async fn start_closed(settings: Settings, callers: CallerCache) -> Self {
+        Self::serve(settings, |edge| edge.with_access(callers)).await
     }
 
     async fn serve(settings: Settings, adapt: impl FnOnce(Edge) -> Edge) -> Self {

@@ -348,9 +348,10 @@ mod tests {
     };
 
     use super::*;
+    use crate::access_token::AccessToken;
 
     /// Answers one request, and returns what was sent.
-    async fn answer(listener: TcpListener, answer: String) -> String {
+    async fn answer(listener: &TcpListener, answer: String) -> String {
         let (mut connection, _) = listener.accept().await.unwrap();
         let mut received = vec![0; 4_096];
         let length = connection.read(&mut received).await.unwrap();
@@ -371,11 +372,36 @@ mod tests {
         let client = HttpClient::new(&url, Timeouts::default()).unwrap();
         let target = format!("{url}/blob?token");
         let put = client.put(&target, HeaderMap::new(), 1, "x".into());
-        let (sent, outcome) = tokio::join!(answer(gateway, head), put);
+        let (sent, outcome) = tokio::join!(answer(&gateway, head), put);
         assert!(sent.starts_with("PUT /blob?token "), "{sent}");
         assert!(matches!(outcome, Err(HttpError::Refused { status: 302, .. })), "{outcome:?}");
         // A connection would be there before the answer.
         assert!(futures::FutureExt::now_or_never(elsewhere.accept()).is_none());
+    }
+
+    /// The URL of an upload is a credential itself, and its server, which a gateway has named, must not get another one.
+    #[tokio::test]
+    async fn rule_74_no_upload_carries_a_token() {
+        let gateway = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let [url, other] = [&gateway, &elsewhere].map(|it| format!("http://{}", it.local_addr().unwrap()));
+        AccessToken::new("mtk_of-the-gateway").unwrap().use_for(&url);
+        AccessToken::new("mtk_of-the-other-server").unwrap().use_for(&other);
+        let client = HttpClient::new(&url, Timeouts::default()).unwrap();
+        let success = || "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_owned();
+        for (server, base) in [(&gateway, &url), (&elsewhere, &other)] {
+            let target = format!("{base}/blob?signature");
+            let put = client.put(&target, HeaderMap::new(), 1, "x".into());
+            let (sent, outcome) = tokio::join!(answer(server, success()), put);
+            assert!(outcome.is_ok(), "{outcome:?}");
+            assert!(sent.starts_with("PUT /blob?signature "), "{sent}");
+            let sent = sent.to_lowercase();
+            assert!(!sent.contains("authorization") && !sent.contains("mtk_"), "{sent}");
+        }
+        let request = RestRequest::get("/text".to_owned());
+        let (sent, text) = tokio::join!(answer(&gateway, success()), client.text(&request));
+        assert!(text.is_ok(), "{text:?}");
+        assert!(sent.to_lowercase().contains("authorization: bearer mtk_of-the-gateway\r\n"), "{sent}");
     }
 
     #[tokio::test]
@@ -387,7 +413,7 @@ mod tests {
             let request = RestRequest::get("/text".to_owned());
             let read = async { client.open(&request).await?.into_text(most).await };
             let head = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello".to_owned();
-            let (_, text) = tokio::join!(answer(server, head), read);
+            let (_, text) = tokio::join!(answer(&server, head), read);
             assert_eq!(text.is_ok(), is_short, "{text:?}");
         }
     }

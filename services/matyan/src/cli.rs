@@ -326,6 +326,24 @@ mod tests {
         }
     }
 
+    /// The help of a command, and of all of its commands, has an example of itself.
+    fn check_examples(command: &clap::Command, path: &str) {
+        let help = command.clone().render_long_help().to_string();
+        let has_own = help.contains(&format!("\n  matyan {path}"));
+        assert!(help.contains("Examples:") && has_own, "{path}: {help}");
+        for inner in command.get_subcommands() {
+            check_examples(inner, &format!("{path} {}", inner.get_name()));
+        }
+    }
+
+    #[test]
+    fn commands_of_access_control_have_examples() {
+        let program = command();
+        for name in ["access", "login", "logout", "whoami"] {
+            check_examples(program.find_subcommand(name).unwrap(), name);
+        }
+    }
+
     #[test]
     fn commands_of_access_control_have_their_own_flags() {
         for words in [

@@ -31,7 +31,7 @@ pub(crate) async fn rows(table: &mut Table, machine: &Machine, scale: usize) {
 }
 
 /// The 99th percentile in milliseconds.
-fn p99(mut times: Vec<Duration>) -> f64 {
+pub(crate) fn p99(mut times: Vec<Duration>) -> f64 {
     times.sort();
     times[times.len() * 99 / 100].as_secs_f64() * 1e3
 }

@@ -4,6 +4,7 @@
 
 #![expect(clippy::print_stdout, reason = "printing a table is what this program is for")]
 
+mod access;
 mod chart;
 mod charts;
 mod deleted;
@@ -81,6 +82,7 @@ async fn main() {
     let mut table = Table::new(options.only, options.runs);
     ingest::rows(&mut table, scale).await;
     latency::rows(&mut table, &machine, scale).await;
+    access::rows(&mut table, scale).await;
     wide::rows(&mut table, scale).await;
     neighbor::rows(&mut table, scale).await;
     runs::rows(&mut table, scale as u64).await;

@@ -86,6 +86,9 @@ async fn rule_61_a_closed_server_starts_with_an_operator_and_nobody_else() {
     let places = secrets_at_rest::in_data_dir(&server.data_dir());
     assert!(places.len() == 1 && places[0].contains("log/planted"), "{places:?}");
     fs::remove_file(&planted).expect("the file is there");
+    let metrics = secrets_at_rest::read_metrics(&server.query, &server.data_dir()).expect("it answers");
+    let name = b"matyan_http_requests_total";
+    assert!(metrics.windows(name.len()).any(|part| part == name), "{}", String::from_utf8_lossy(&metrics));
 }
 
 #[tokio::test]

@@ -8,12 +8,12 @@ use std::{
 
 use matyan_tests::{
     Service, eventually,
-    json::{Ack, JsonWriter, create_run, metric, url},
+    json::{Ack, JsonWriter, create_run, handshake, metric},
     server::binary,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio_tungstenite::tungstenite::{Error, client::IntoClientRequest as _};
+use tokio_tungstenite::tungstenite::Error;
 
 /// The secret that the processes of one deployment share.
 const SECRET: &str = "shared by both";
@@ -72,11 +72,7 @@ impl Deployment {
     /// A socket to the frontier, or the status with which it is refused.
     async fn connect(&self, project: &str, token: Option<&str>) -> Result<JsonWriter, u16> {
         let base = format!("{}/p/{project}", self.frontier.address("ingest"));
-        let mut request = url(&base, "run").into_client_request().expect("the address is one");
-        if let Some(token) = token {
-            let value = format!("Bearer {token}").parse().expect("a token is ASCII");
-            request.headers_mut().insert("authorization", value);
-        }
+        let request = handshake(&base, "run", token).expect("the address is valid");
         match tokio_tungstenite::connect_async(request).await {
             Ok((socket, _)) => Ok(JsonWriter { socket }),
             Err(Error::Http(response)) => Err(response.status().as_u16()),

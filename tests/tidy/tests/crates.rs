@@ -99,6 +99,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     (
         "matyan-bench",
         &[
+            "matyan-access",
             "matyan-proto",
             "matyan-value",
             "matyan-store",

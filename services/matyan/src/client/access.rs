@@ -2,6 +2,7 @@
 
 mod audit;
 mod check;
+mod examples;
 mod links;
 mod tokens;
 
@@ -28,47 +29,14 @@ use audit::AuditFlags;
 use links::{LinkListFlags, LinkRevocationFlags};
 use tokens::{InviteFlags, TokenCommand};
 
-const ACCESS_EXAMPLES: &str = "\
-Examples:
-  matyan up --access on                                      prints a link that signs the first operator in, once
-  export MATYAN_TOKEN=$(cat matyan-data/operator-token)
-  matyan projects create speech
-  matyan access invite ana --role editor --project speech    grants the role, and prints a link that signs her in, once
-  matyan access invite ana --role editor --with-token        also prints a token for her scripts
-  matyan access grant ci ingest --project speech
-  matyan access token create ci --project speech --days 365 --label 'build server'
-  matyan access ls --project speech                          who may do what in the project
-  matyan access links --project speech                       links that were not opened yet
-  matyan access revoke-link 0123abcd --project speech        of a link that was sent to the wrong person
-  matyan access grant bo operator --everywhere
-  matyan access grant prometheus monitor --everywhere        reads /metrics, and nothing else
-  matyan access disable ana                                  ends all of her sessions and tokens, and keeps her roles
-  matyan access enable ana                                   lets her sign in again
-  matyan access remove ana                                   ends all of her roles, sessions and tokens
-  matyan access check --token-file token                     who the token is for, and what it may do
-  matyan access audit --project speech --days 7              who has changed what in the project
-  matyan access audit --everywhere --rpc sign-in --failed
-  matyan access recover --data-dir ./matyan-data             a new operator token, while the server is stopped
-
-Roles: monitor (reads metrics), ingest (sends data), viewer (reads), writer (both), editor (also changes and deletes runs), owner (also grants roles in
-the project), operator (everything, in all projects). A change takes effect within 30 s.";
-
 const WHOAMI_EXAMPLES: &str = "\
 Examples:
   matyan whoami
   matyan whoami --server https://matyan.example --json
   matyan whoami --token-file token                           the principal of another token";
 
-const TOKEN_EXAMPLES: &str = "\
-Examples:
-  matyan access token create ci --project speech --days 365 --label 'build server'
-  matyan access token create ana --project speech --limit viewer
-  matyan access token ls --project speech
-  matyan access token revoke 0123abcd --project speech
-  matyan access token generate > operator-token              for MATYAN_OPERATOR_TOKEN_FILE";
-
 #[derive(Debug, Args)]
-#[command(after_help = ACCESS_EXAMPLES)]
+#[command(after_help = examples::ACCESS)]
 pub(crate) struct AccessFlags {
     #[command(subcommand)]
     command: AccessCommand,
@@ -88,32 +56,38 @@ pub(crate) enum AccessCommand {
     #[command(flatten)]
     Roles(RoleCommand),
     /// Show the principal of the token in use, and its roles
+    #[command(after_help = examples::WHOAMI)]
     Whoami,
     /// Show the principal of another token, and what the token may do; reads it from --token-file, or asks for it
+    #[command(after_help = examples::CHECK)]
     Check,
     /// Show who has changed roles and tokens, deleted data, read or restored backups, and signed in
     Audit(AuditFlags),
     /// List the links that sign a browser in once, and were not opened yet; for this project only
+    #[command(after_help = examples::LINKS)]
     Links(LinkListFlags),
     /// Revoke a link that was not opened yet, and is for this project only
+    #[command(after_help = examples::REVOKE_LINK)]
     RevokeLink(LinkRevocationFlags),
     /// Create, list and revoke tokens
-    #[command(subcommand, after_help = TOKEN_EXAMPLES)]
+    #[command(subcommand, after_help = examples::TOKEN)]
     Token(TokenCommand),
     /// Give the operator a new token, without a server: for a lost one
+    #[command(after_help = examples::RECOVER)]
     Recover,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RoleCommand {
     /// List who has which role in the project
-    #[command(visible_alias = "list")]
+    #[command(visible_alias = "list", after_help = examples::LS)]
     Ls {
         /// List the roles in all projects
         #[arg(long)]
         everywhere: bool,
     },
     /// Give a principal a role, instead of the role that it has there
+    #[command(after_help = examples::GRANT)]
     Grant {
         /// Name of a person or a service; `anonymous` is everyone who sends no token
         principal: String,
@@ -123,6 +97,7 @@ pub(crate) enum RoleCommand {
         everywhere: bool,
     },
     /// Take a role from a principal, with its tokens for the project
+    #[command(after_help = examples::REVOKE)]
     Revoke {
         /// Name of the person or the service
         principal: String,
@@ -136,6 +111,7 @@ pub(crate) enum RoleCommand {
     /// Give a principal a role, and print a link that signs a browser in once
     Invite(InviteFlags),
     /// End all sessions and tokens of a principal, and refuse it new ones; its roles stay
+    #[command(after_help = examples::DISABLE)]
     Disable {
         /// Name of the person or the service
         principal: String,
@@ -144,12 +120,13 @@ pub(crate) enum RoleCommand {
         yes: bool,
     },
     /// Let a principal sign in again, with the roles that it has
+    #[command(after_help = examples::ENABLE)]
     Enable {
         /// Name of the person or the service
         principal: String,
     },
     /// Take all roles, sessions and tokens from a principal
-    #[command(visible_alias = "rm")]
+    #[command(visible_alias = "rm", after_help = examples::REMOVE)]
     Remove {
         /// Name of the person or the service
         principal: String,

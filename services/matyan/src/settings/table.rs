@@ -185,7 +185,8 @@ settings! {
     SHUTDOWN_FLUSH_TIMEOUT: Duration = Setting::new("shutdown_flush_timeout", &["SHUTDOWN_FLUSH_TIMEOUT"], parse::seconds)
         .default("5");
     /// Maximum number of WebSockets per port; above 10000, which is their own limit, also of other
-    /// connections and of calls; one address other than localhost may have three quarters of each
+    /// connections and of calls; one address other than localhost, or with access control one
+    /// principal, may have three quarters of each
     MAX_CONNECTIONS: usize = Setting::new("max_connections", &["MATYAN_MAX_CONNECTIONS"], parse::connections)
         .default("10000").chart("frontier.maxConnections");
     /// Maximum time in seconds of a call, except of watches, followed logs, ingestion, transfers of

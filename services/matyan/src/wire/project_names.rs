@@ -4,6 +4,7 @@
 use std::{collections::HashMap, error::Error as StdError, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use matyan_access::MAX_OUTAGE;
 use matyan_frontier::ProjectNames;
 use matyan_model::project::project_find;
 use matyan_proto::project::v1::{GetRequest, project_service_client::ProjectServiceClient};
@@ -36,7 +37,7 @@ const LIFETIME: Duration = Duration::from_secs(30);
 const MAX_ANSWERS: usize = 10_000;
 
 /// Projects of a backend. Answers are used for `LIFETIME`; while the backend is unreachable,
-/// projects that it had continue to be accepted.
+/// projects that it had continue to be accepted, with access control for at most `MAX_OUTAGE`.
 pub(crate) struct RemoteProjects {
     backend: RemoteBackend,
     answers: Mutex<HashMap<String, Answer>>,
@@ -87,6 +88,16 @@ impl RemoteProjects {
         }
     }
 
+    /// Whether data for this project is accepted although the backend cannot be asked. With access control it is accepted
+    /// as long as the data of known callers.
+    fn is_accepted(&self, known: Answer) -> bool {
+        let is_recent = match self.backend {
+            RemoteBackend::Open(_) => true,
+            RemoteBackend::Closed(_) => known.at.elapsed() < MAX_OUTAGE,
+        };
+        known.exists && is_recent
+    }
+
     fn answer(&self, name: &str) -> Option<Answer> {
         self.answers.lock().get(name).copied()
     }
@@ -115,7 +126,7 @@ impl ProjectNames for RemoteProjects {
                 self.keep(name, Answer { exists, at: Instant::now() });
                 Ok(exists)
             }
-            Err(error) if known.is_some_and(|known| known.exists) => {
+            Err(error) if known.is_some_and(|known| self.is_accepted(known)) => {
                 tracing::warn!(project = name, %error, "failed to look up a project; accepting data for it, as before");
                 Ok(true)
             }
@@ -125,33 +136,4 @@ impl ProjectNames for RemoteProjects {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn without_its_backend_a_frontier_accepts_the_projects_that_it_knows() {
-        let names = RemoteProjects::open(&Endpoint::from_static("http://127.0.0.1:1"));
-        let long_ago = Instant::now() - 2 * LIFETIME;
-        names.keep("known", Answer { exists: true, at: long_ago });
-        names.keep("deleted", Answer { exists: false, at: long_ago });
-        names.keep("recently deleted", Answer { exists: false, at: Instant::now() });
-        assert!(names.contains("known").await.unwrap());
-        assert!(!names.contains("recently deleted").await.unwrap());
-        for unknown in ["deleted", "never seen"] {
-            names.contains(unknown).await.unwrap_err();
-        }
-        assert!(!names.contains("no\nproject").await.unwrap());
-    }
-
-    #[tokio::test]
-    async fn answers_about_many_names_are_forgotten() {
-        let names = RemoteProjects::open(&Endpoint::from_static("http://127.0.0.1:1"));
-        let at = Instant::now();
-        names.keep("kept", Answer { exists: true, at });
-        for number in 0..2 * MAX_ANSWERS {
-            names.keep(&number.to_string(), Answer { exists: false, at });
-        }
-        assert_eq!(names.answer("kept"), Some(Answer { exists: true, at }));
-        assert!(names.answers.lock().len() <= MAX_ANSWERS);
-    }
-}
+mod tests;

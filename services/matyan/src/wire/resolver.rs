@@ -39,7 +39,7 @@ impl Resolver {
     }
 
     /// Does not connect: the backend may start later.
-    fn new(backend: &Endpoint, secret: &Secret) -> Self {
+    pub(super) fn new(backend: &Endpoint, secret: &Secret) -> Self {
         let channel = backend.clone().connect_timeout(CALL_TIMEOUT).connect_lazy();
         Self { backend: ResolveServiceClient::new(channel), key: ProcessKey::new(secret.reveal()) }
     }

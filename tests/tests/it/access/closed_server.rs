@@ -12,9 +12,9 @@ use matyan_proto::{
 };
 use matyan_tests::{
     Server, eventually,
-    json::{JsonWriter, url},
+    json::{JsonWriter, handshake},
 };
-use tokio_tungstenite::tungstenite::{Error, client::IntoClientRequest as _};
+use tokio_tungstenite::tungstenite::Error;
 use tonic::{Request, transport::Channel};
 
 use super::operator_token;
@@ -129,9 +129,7 @@ impl ClosedServer {
     /// A socket to a run, or the status with which it is refused.
     pub(super) async fn connect(&self, token: &str, project: &str, run_id: &str) -> Result<JsonWriter, u16> {
         let base = format!("{}/p/{project}", self.server.ingest);
-        let mut request = url(&base, run_id).into_client_request().expect("the address is valid");
-        let authorization = format!("Bearer {token}").parse().expect("a token is ASCII");
-        request.headers_mut().insert("authorization", authorization);
+        let request = handshake(&base, run_id, Some(token)).expect("the address is valid");
         match tokio_tungstenite::connect_async(request).await {
             Ok((socket, _)) => Ok(JsonWriter { socket }),
             Err(Error::Http(response)) => Err(response.status().as_u16()),

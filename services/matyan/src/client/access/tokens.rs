@@ -12,7 +12,7 @@ use matyan_wire::loopback::is_loopback_host;
 use serde_json::{Value, json};
 use tonic::transport::Uri;
 
-use super::{AccessClient, RoleName, grant, place, revocation_error, role_name};
+use super::{AccessClient, RoleName, examples, grant, place, revocation_error, role_name};
 use crate::client::{
     Error,
     connection::project_of_url,
@@ -27,6 +27,7 @@ const MINUTE_S: u64 = 60;
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenCommand {
     /// Create a token of a principal that has a role
+    #[command(after_help = examples::TOKEN_CREATE)]
     Create {
         /// Name of the person or the service
         principal: String,
@@ -37,14 +38,14 @@ pub(crate) enum TokenCommand {
         everywhere: bool,
     },
     /// List the tokens that are for this project only
-    #[command(visible_alias = "list")]
+    #[command(visible_alias = "list", after_help = examples::TOKEN_LS)]
     Ls {
         /// List all tokens
         #[arg(long)]
         everywhere: bool,
     },
     /// Revoke a token that is for this project only
-    #[command(visible_alias = "rm")]
+    #[command(visible_alias = "rm", after_help = examples::TOKEN_REVOKE)]
     Revoke {
         /// Its id as `ls` shows it, or the first digits of the id
         id: String,
@@ -53,8 +54,10 @@ pub(crate) enum TokenCommand {
         everywhere: bool,
     },
     /// Print a new token that no server knows yet, for MATYAN_OPERATOR_TOKEN_FILE
+    #[command(after_help = examples::TOKEN_GENERATE)]
     Generate,
     /// Print the digest of a token, for MATYAN_ACCESS_FILE; reads the token from --token-file, or asks for it
+    #[command(after_help = examples::TOKEN_DIGEST)]
     Digest,
 }
 
@@ -72,14 +75,8 @@ pub(crate) struct TokenFlags {
     limit: Option<RoleName>,
 }
 
-const INVITE_EXAMPLES: &str = "\
-Examples:
-  matyan access invite ana --role editor --project speech    prints a link that signs her in, once, within 15 minutes
-  matyan access invite ana --role viewer --minutes 1440
-  matyan access invite bo --role editor --with-token         also prints a token for scripts";
-
 #[derive(Debug, Args)]
-#[command(after_help = INVITE_EXAMPLES)]
+#[command(after_help = examples::INVITE)]
 pub(crate) struct InviteFlags {
     /// Name of the person or the service
     principal: String,

@@ -1,0 +1,271 @@
+//! A frontier on an embedded log, and the backend that it asks about projects and callers, which goes away. Time passes
+//! in jumps, and is real in between, so that nothing that connects, reads or writes is timed out.
+
+use std::{
+    convert::Infallible,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use axum::body::Body;
+use matyan_access::{AccessToken, CallerCache, ProcessKey, Question, TokenDigest};
+use matyan_blob::{LimitedBlobs, UploadLimits, UrlSigner, fs::FsBlobs};
+use matyan_edge::{Edge, Metrics, Transport};
+use matyan_frontier::{Deps, Frontier};
+use matyan_log::{LogInspector as _, Topic, embedded::EmbeddedLog};
+use matyan_proto::{
+    access::v1::{
+        PrincipalRole, ResolveCallerRequest, ResolveCallerResponse, ResolveProjectRequest,
+        ResolveProjectResponse, ResolvedCaller, Role,
+        resolve_service_server::{ResolveService, ResolveServiceServer},
+    },
+    ingest::v1::{
+        AddTag, Event, IngestionBatch, PublishRequest, event::Kind,
+        ingest_service_client::IngestServiceClient,
+    },
+};
+use prometheus::Registry;
+use prost::Message as _;
+use tempfile::TempDir;
+use tokio::{
+    net::TcpListener,
+    task::JoinHandle,
+    time::{advance, pause, resume},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{Response, service::Routes};
+use tower::service_fn;
+
+use super::*;
+use crate::{settings::Secret, wire::clock};
+
+/// The secret that a frontier and its backend share.
+const SECRET: &[u8] = b"secret";
+const SPEECH: &str = "speech";
+
+/// The address of a backend that is away.
+const NOWHERE: &str = "http://127.0.0.1:1";
+
+/// A backend of one project, and of one node that sends data to it. It answers processes that have the secret.
+struct OneNode {
+    token: TokenDigest,
+    is_revoked: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl ResolveService for OneNode {
+    async fn resolve_caller(
+        &self,
+        request: Request<ResolveCallerRequest>,
+    ) -> Result<Response<ResolveCallerResponse>, Status> {
+        let ResolveCallerRequest { token_digest, signature } = request.into_inner();
+        let digest = token_digest.map(|bytes| TokenDigest(<[u8; 32]>::try_from(&bytes[..]).unwrap()));
+        assert!(ProcessKey::new(SECRET).verify(Question::Caller(digest.as_ref()), &signature));
+        let is_known = digest == Some(self.token) && !self.is_revoked.load(Ordering::Relaxed);
+        let role = Role::Ingest.into();
+        let role = PrincipalRole { role, project: Some(SPEECH.to_owned()), ..Default::default() };
+        let node = ResolvedCaller { principal: "node".to_owned(), roles: vec![role], ..Default::default() };
+        Ok(Response::new(ResolveCallerResponse { caller: is_known.then_some(node) }))
+    }
+
+    async fn resolve_project(
+        &self,
+        request: Request<ResolveProjectRequest>,
+    ) -> Result<Response<ResolveProjectResponse>, Status> {
+        let ResolveProjectRequest { name, signature } = request.into_inner();
+        assert!(ProcessKey::new(SECRET).verify(Question::Project(&name), &signature));
+        Ok(Response::new(ResolveProjectResponse { exists: name == SPEECH }))
+    }
+}
+
+/// A frontier with access control and without a store, its log, and its backend.
+struct ClosedFrontier {
+    edge: Edge,
+    log: Arc<EmbeddedLog>,
+    /// The token of the node.
+    token: AccessToken,
+    is_revoked: Arc<AtomicBool>,
+    backend: JoinHandle<()>,
+    stop_backend: CancellationToken,
+    _directory: TempDir,
+}
+
+impl ClosedFrontier {
+    async fn start() -> Self {
+        let token = AccessToken::generate(&mut rand::rng());
+        let is_revoked = Arc::new(AtomicBool::default());
+        let node = OneNode { token: token.digest(), is_revoked: is_revoked.clone() };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let backend = Transport::new(Routes::new(ResolveServiceServer::new(node)).prepare());
+        let backend = matyan_edge::query(Default::default(), metrics(), backend, None);
+        let stop_backend = CancellationToken::new();
+        let backend = tokio::spawn(matyan_edge::serve(listener, None, backend, stop_backend.clone()));
+
+        let directory = tempfile::tempdir().unwrap();
+        let data_path = |name| directory.path().join(name);
+        let log = Arc::new(EmbeddedLog::open(data_path("log"), Default::default()).await.unwrap());
+        let signer = UrlSigner::new(SECRET, Duration::from_secs(60), clock::now_us());
+        let blobs = FsBlobs::open(&data_path("blobs"), signer.clone(), clock::now_us()).unwrap();
+        let frontier = Frontier::new(
+            Deps {
+                log: log.clone(),
+                projects: Some(Arc::new(RemoteProjects::closed(resolver(&address)))),
+                blobs: Arc::new(LimitedBlobs::directory(Arc::new(blobs), UploadLimits::default())),
+                upload_signer: Some(signer),
+                clock: clock::now_us(),
+                new_id: clock::new_id(),
+                metrics: matyan_frontier::Metrics::new(&Registry::new()).unwrap(),
+            },
+            Default::default(),
+        );
+        let routes = Routes::new(frontier.ingest_server()).add_service(frontier.system_server());
+        let edge = matyan_edge::ingest(Default::default(), metrics(), Transport::new(routes.prepare()), None);
+        let edge = edge.with_access(CallerCache::new(resolver(&address)));
+        Self { edge, log, token, is_revoked, backend, stop_backend, _directory: directory }
+    }
+
+    /// Ends the backend, after which nothing listens at its address.
+    async fn end_backend(&mut self) {
+        self.stop_backend.cancel();
+        (&mut self.backend).await.unwrap();
+    }
+
+    /// The status of a call that sends data with this token.
+    async fn publish(&self, token: &AccessToken) -> Code {
+        let kind = Some(Kind::AddTag(AddTag { name: "tag".to_owned() }));
+        let batch =
+            IngestionBatch { events: vec![Event { client_time_us: None, kind }], ..Default::default() };
+        let batch = batch.encode_to_vec().into();
+        let mut request =
+            Request::new(PublishRequest { run_id: "run".to_owned(), batch, ..Default::default() });
+        let authorization = format!("Bearer {}", token.reveal()).parse().unwrap();
+        request.metadata_mut().insert("authorization", authorization);
+        request.metadata_mut().insert(PROJECT, SPEECH.parse().unwrap());
+        let edge = self.edge.clone();
+        let port = service_fn(move |request: http::Request<tonic::body::Body>| {
+            let edge = edge.clone();
+            async move { Ok::<_, Infallible>(Box::pin(edge.answer(request.map(Body::new))).await) }
+        });
+        match IngestServiceClient::new(port).publish(request).await {
+            Ok(_) => Code::Ok,
+            Err(status) => status.code(),
+        }
+    }
+
+    /// The answer to a request for the URL of an upload.
+    async fn presign(&self) -> http::Response<Body> {
+        let request = http::Request::post(format!("/p/{SPEECH}/api/v1/rest/artifacts/presign"))
+            .header("host", "127.0.0.1")
+            .header("content-type", "application/json")
+            .header("authorization", format!("Bearer {}", self.token.reveal()));
+        let request = request.body(Body::from(r#"{"run_id": "run", "artifact_path": "a"}"#)).unwrap();
+        Box::pin(self.edge.answer(request)).await
+    }
+
+    /// Number of records in the log.
+    async fn records(&self) -> u64 {
+        let topic = self.log.describe(Topic::Ingestion).await.unwrap();
+        topic.partitions.iter().map(|partition| partition.end).sum()
+    }
+}
+
+fn metrics() -> Metrics {
+    Metrics::register(&Registry::new()).unwrap()
+}
+
+fn resolver(backend: &str) -> Resolver {
+    Resolver::new(&Endpoint::from_shared(backend.to_owned()).unwrap(), &Secret::new(SECRET))
+}
+
+async fn pass(time: Duration) {
+    pause();
+    advance(time).await;
+    resume();
+}
+
+#[tokio::test]
+async fn rule_56_without_its_backend_a_frontier_takes_data_for_15_minutes_and_loses_none() {
+    let mut frontier = ClosedFrontier::start().await;
+    // The backend answers between these moments for the last time.
+    let before_answer = Instant::now();
+    assert_eq!(frontier.publish(&frontier.token).await, Code::Ok);
+    let after_answer = Instant::now();
+    assert_eq!(frontier.presign().await.status(), 200);
+    frontier.end_backend().await;
+    let stranger = AccessToken::generate(&mut rand::rng());
+    let mut acknowledged = 1;
+    loop {
+        pass(matyan_access::LIFETIME).await;
+        let least_age = after_answer.elapsed();
+        let code = frontier.publish(&frontier.token).await;
+        let greatest_age = before_answer.elapsed();
+        match code {
+            Code::Ok => assert!(least_age < MAX_OUTAGE, "{least_age:?}"),
+            Code::Unavailable => {
+                assert!(greatest_age >= MAX_OUTAGE, "{greatest_age:?}");
+                break;
+            }
+            other => panic!("{other:?} after {least_age:?}"),
+        }
+        acknowledged += 1;
+        assert_eq!(frontier.publish(&stranger).await, Code::Unavailable, "it is not refused for good");
+    }
+    let refused = frontier.presign().await;
+    assert_eq!(refused.status(), 503);
+    assert!(!refused.headers().contains_key("www-authenticate"));
+    assert_eq!(frontier.records().await, acknowledged, "each acknowledged call has added one record");
+}
+
+#[tokio::test]
+async fn rule_55_a_frontier_refuses_a_token_that_its_backend_has_forgotten() {
+    let frontier = ClosedFrontier::start().await;
+    assert_eq!(frontier.publish(&frontier.token).await, Code::Ok);
+    frontier.is_revoked.store(true, Ordering::Relaxed);
+    // `caller_cache.rs` compares the sum of its times with the promised time.
+    pass(matyan_access::LIFETIME).await;
+    assert_eq!(frontier.publish(&frontier.token).await, Code::Unauthenticated);
+    assert_eq!(frontier.records().await, 1);
+}
+
+#[tokio::test]
+async fn rule_56_without_its_backend_a_frontier_knows_projects_no_longer_than_callers() {
+    let known = || Answer { exists: true, at: Instant::now() };
+    let closed = RemoteProjects::closed(resolver(NOWHERE));
+    let open = RemoteProjects::open(&Endpoint::from_static(NOWHERE));
+    for names in [&closed, &open] {
+        names.keep(SPEECH, known());
+    }
+    pass(MAX_OUTAGE / 2).await;
+    assert!(closed.contains(SPEECH).await.unwrap());
+    pass(MAX_OUTAGE / 2).await;
+    closed.contains(SPEECH).await.unwrap_err();
+    // Without access control nobody's rights have to be looked up.
+    assert!(open.contains(SPEECH).await.unwrap());
+}
+
+#[tokio::test]
+async fn without_its_backend_a_frontier_accepts_the_projects_that_it_knows() {
+    let names = RemoteProjects::open(&Endpoint::from_static(NOWHERE));
+    let long_ago = Instant::now() - 2 * LIFETIME;
+    names.keep("known", Answer { exists: true, at: long_ago });
+    names.keep("deleted", Answer { exists: false, at: long_ago });
+    names.keep("recently deleted", Answer { exists: false, at: Instant::now() });
+    assert!(names.contains("known").await.unwrap());
+    assert!(!names.contains("recently deleted").await.unwrap());
+    for unknown in ["deleted", "never seen"] {
+        names.contains(unknown).await.unwrap_err();
+    }
+    assert!(!names.contains("no\nproject").await.unwrap());
+}
+
+#[tokio::test]
+async fn answers_about_many_names_are_forgotten() {
+    let names = RemoteProjects::open(&Endpoint::from_static(NOWHERE));
+    let at = Instant::now();
+    names.keep("kept", Answer { exists: true, at });
+    for number in 0..2 * MAX_ANSWERS {
+        names.keep(&number.to_string(), Answer { exists: false, at });
+    }
+    assert_eq!(names.answer("kept"), Some(Answer { exists: true, at }));
+    assert!(names.answers.lock().len() <= MAX_ANSWERS);
+}
